@@ -1,0 +1,90 @@
+package partd
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+)
+
+var (
+	// ErrUnknownOutcome is wrapped by the error of an operation of which nobody
+	// can tell whether it took effect: a connection lost or a context ended
+	// after sending, a sync that failed. Only then may a retry double.
+	ErrUnknownOutcome = errors.New("the outcome is unknown: it may have taken effect, and a retry may double it")
+
+	// ErrTooLarge is wrapped by the error for a key, a value, a batch or a
+	// message over its limit. Nothing of it was applied.
+	ErrTooLarge = errors.New("too large")
+
+	// ErrNeedsReopen is wrapped by every write to a store whose true state is
+	// unknown, after a failed sync for example. Reads go on; opening the store
+	// again finds out.
+	ErrNeedsReopen = errors.New("writes are refused until the store is opened again, since an earlier write failed and its state is unknown")
+
+	// ErrClosed is wrapped by every operation on a closed store.
+	ErrClosed = fs.ErrClosed
+)
+
+// Error is the error of an operation on a store. It says what was tried, on
+// what, and wraps the cause.
+type Error struct {
+	Op     string // the operation: "append", "get", "open", …
+	Key    string // the key concerned, if HasKey
+	HasKey bool   // the empty key is a key, too
+	Path   string // the file or address concerned, may be empty
+	Err    error  // the cause
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("partd: ")
+	b.WriteString(e.Op)
+	if e.HasKey {
+		b.WriteString(" key ")
+		b.WriteString(QuoteKey(e.Key))
+	}
+	if e.Path != "" {
+		b.WriteByte(' ')
+		b.WriteString(e.Path)
+	}
+	b.WriteString(": ")
+	b.WriteString(e.Err.Error())
+	return b.String()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// CorruptError says that a file does not hold what was written to it.
+type CorruptError struct {
+	Path   string // the file
+	Offset int64  // where in the file the damage was noticed, in bytes; -1 if it is the whole file
+	Err    error  // what was expected and what was found
+}
+
+func (e *CorruptError) Error() string {
+	if e.Offset < 0 {
+		return fmt.Sprintf("%s is corrupt: %v", e.Path, e.Err)
+	}
+	return fmt.Sprintf("%s is corrupt at offset %d: %v", e.Path, e.Offset, e.Err)
+}
+
+// Unwrap returns what was expected and what was found.
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// QuoteKey returns a key as a Go string literal for a message, shortened in
+// the middle where it is long.
+func QuoteKey(key string) string {
+	const most = 80
+	if len(key) <= most {
+		return strconv.Quote(key)
+	}
+	return fmt.Sprintf("%q…%q (%d bytes)", key[:most/2], key[len(key)-most/4:], len(key))
+}
+
+// unsupported returns the error of a helper on a store that lacks an ability.
+func unsupported(op string, store Partd) error {
+	return &Error{Op: op, Err: fmt.Errorf("%T: %w", store, errors.ErrUnsupported)}
+}
