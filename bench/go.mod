@@ -1,0 +1,7 @@
+module github.com/go-partd/partd/bench
+
+go 1.26
+
+require github.com/go-partd/partd v0.0.0
+
+replace github.com/go-partd/partd => ../
