@@ -1,0 +1,180 @@
+package vfs
+
+import (
+	"errors"
+	"io/fs"
+)
+
+func (i *injectFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	if err := i.check(OpOpen, name); err != nil {
+		return nil, err
+	}
+	f, err := i.fs.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &injectFile{f, i}, nil
+}
+
+func (i *injectFS) Mkdir(name string, perm fs.FileMode) error {
+	if err := i.check(OpMkdir, name); err != nil {
+		return err
+	}
+	return i.fs.Mkdir(name, perm)
+}
+
+func (i *injectFS) MkdirAll(name string, perm fs.FileMode) error {
+	if err := i.check(OpMkdir, name); err != nil {
+		return err
+	}
+	return i.fs.MkdirAll(name, perm)
+}
+
+func (i *injectFS) Remove(name string) error {
+	if err := i.check(OpRemove, name); err != nil {
+		return err
+	}
+	return i.fs.Remove(name)
+}
+
+func (i *injectFS) Rename(oldName, newName string) error {
+	if err := i.check(OpRename, oldName); err != nil {
+		return err
+	}
+	return i.fs.Rename(oldName, newName)
+}
+
+func (i *injectFS) Info(name string) (Info, error) {
+	if err := i.check(OpInfo, name); err != nil {
+		return Info{}, err
+	}
+	return i.fs.Info(name)
+}
+
+func (i *injectFS) ReadDir(name string) (Dir, error) {
+	if err := i.check(OpReadDir, name); err != nil {
+		return nil, err
+	}
+	d, err := i.fs.ReadDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &injectDir{d, i, name}, nil
+}
+
+func (i *injectFS) SyncDir(name string) error {
+	if err := i.check(OpSyncDir, name); err != nil {
+		return err
+	}
+	return i.fs.SyncDir(name)
+}
+
+func (i *injectFS) NewLock(name string) Lock { return &injectLock{i.fs.NewLock(name), i, name} }
+
+type injectFile struct {
+	f File
+	i *injectFS
+}
+
+func (f *injectFile) Name() string { return f.f.Name() }
+
+func (f *injectFile) ReadAt(p []byte, off int64) (int, error) {
+	if err := f.i.check(OpRead, f.f.Name()); err != nil {
+		return 0, err
+	}
+	return f.f.ReadAt(p, off)
+}
+
+func (f *injectFile) Write(p []byte) (int, error) {
+	return f.write(p, f.f.Write)
+}
+
+func (f *injectFile) WriteAt(p []byte, off int64) (int, error) {
+	return f.write(p, func(p []byte) (int, error) { return f.f.WriteAt(p, off) })
+}
+
+func (f *injectFile) write(p []byte, write func(p []byte) (int, error)) (int, error) {
+	fault := f.i.check(OpWrite, f.f.Name())
+	switch {
+	case fault == nil:
+		return write(p)
+	case isShort(fault):
+		n, err := write(p[:len(p)/2])
+		return n, errors.Join(fault, err)
+	default:
+		return 0, fault
+	}
+}
+
+func (f *injectFile) Sync() error {
+	if err := f.i.check(OpSync, f.f.Name()); err != nil {
+		return err
+	}
+	return f.f.Sync()
+}
+
+func (f *injectFile) Truncate(size int64) error {
+	if err := f.i.check(OpTruncate, f.f.Name()); err != nil {
+		return err
+	}
+	return f.f.Truncate(size)
+}
+
+func (f *injectFile) Info() (Info, error) {
+	if err := f.i.check(OpInfo, f.f.Name()); err != nil {
+		return Info{}, err
+	}
+	return f.f.Info()
+}
+
+func (f *injectFile) Close() error {
+	return errors.Join(f.i.check(OpClose, f.f.Name()), f.f.Close())
+}
+
+type injectDir struct {
+	d    Dir
+	i    *injectFS
+	name string
+}
+
+func (d *injectDir) Next(n int) ([]fs.DirEntry, error) {
+	if err := d.i.check(OpReadDir, d.name); err != nil {
+		return nil, err
+	}
+	return d.d.Next(n)
+}
+
+func (d *injectDir) Close() error {
+	return errors.Join(d.i.check(OpClose, d.name), d.d.Close())
+}
+
+type injectLock struct {
+	l    Lock
+	i    *injectFS
+	name string
+}
+
+func (l *injectLock) TryLock(exclusive bool) (bool, error) {
+	if err := l.i.check(OpLock, l.name); err != nil {
+		return false, err
+	}
+	return l.l.TryLock(exclusive)
+}
+
+func (l *injectLock) Lock(exclusive bool) error {
+	if err := l.i.check(OpLock, l.name); err != nil {
+		return err
+	}
+	return l.l.Lock(exclusive)
+}
+
+func (l *injectLock) Unlock() error {
+	return errors.Join(l.i.check(OpUnlock, l.name), l.l.Unlock())
+}
+
+func (l *injectLock) Info() (Info, error) {
+	if err := l.i.check(OpInfo, l.name); err != nil {
+		return Info{}, err
+	}
+	return l.l.Info()
+}

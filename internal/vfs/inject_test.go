@@ -1,0 +1,133 @@
+package vfs
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+	"testing"
+)
+
+// everyCall makes a call of each kind and returns the first error.
+func everyCall(fsys FS) (err error) {
+	step := func(f func() error) {
+		if err == nil {
+			err = f()
+		}
+	}
+	step(func() error { return fsys.MkdirAll("/d/e", 0o777) })
+	step(func() error { return fsys.Mkdir("/d/f", 0o777) })
+	step(func() error { return fsys.SyncDir("/d") })
+	lock := fsys.NewLock("/d/lock")
+	step(func() error { return lock.Lock(true) })
+	step(func() error { _, err := lock.Info(); return err })
+	step(lock.Unlock)
+	step(func() error { _, err := lock.TryLock(false); return err })
+	step(lock.Unlock)
+	var f File
+	step(func() error { f, err = fsys.OpenFile("/d/file", os.O_CREATE|os.O_RDWR, 0o666); return err })
+	if f != nil {
+		step(func() error { _, err := f.Write([]byte("12345678")); return err })
+		step(func() error { _, err := f.WriteAt([]byte("abcd"), 8); return err })
+		step(f.Sync)
+		step(func() error { return f.Truncate(10) })
+		step(func() error { _, err := f.ReadAt(make([]byte, 3), 0); return err })
+		step(func() error { _, err := f.Info(); return err })
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}
+	step(func() error { _, err := fsys.Info("/d/file"); return err })
+	step(func() error { return fsys.Rename("/d/file", "/d/file2") })
+	var d Dir
+	step(func() error { d, err = fsys.ReadDir("/d"); return err })
+	if d != nil {
+		step(func() error { _, err := d.Next(10); return err })
+		if cerr := d.Close(); err == nil {
+			err = cerr
+		}
+	}
+	step(func() error { return fsys.Remove("/d/file2") })
+	if err != nil {
+		_ = lock.Unlock() // where the fault came between
+	}
+	return err
+}
+
+func TestInjectAtEveryCall(t *testing.T) {
+	count := &Fault{}
+	kinds := map[Op]bool{}
+	m := NewMem()
+	must(t, everyCall(Inject(m, func(op Op, name string) error {
+		kinds[op] = true
+		return count.Check(op, name)
+	})))
+	if len(kinds) != int(NumOps) {
+		t.Fatalf("%d kinds of calls of %d: %v", len(kinds), NumOps, kinds)
+	}
+	for n := int64(1); n <= count.Calls(); n++ {
+		m := NewMem()
+		fault := &Fault{At: n, Err: syscall.EIO}
+		err := everyCall(Inject(m, fault.Check))
+		var pe *fs.PathError
+		if !errors.Is(err, syscall.EIO) || !errors.As(err, &pe) || pe.Path == "" {
+			t.Fatalf("call %d: %v", n, err)
+		}
+		if !fault.Hit() || m.OpenCount() != 0 {
+			t.Fatalf("call %d: hit %v, %d files stay open", n, fault.Hit(), m.OpenCount())
+		}
+	}
+}
+
+func TestInjectedWriteIsShort(t *testing.T) {
+	m := NewMem()
+	fault := &Fault{At: 2, Err: syscall.ENOSPC, Short: true, Only: func(op Op, _ string) bool { return op == OpWrite }}
+	f, err := Inject(m, fault.Check).OpenFile("/f", os.O_CREATE|os.O_WRONLY, 0o666)
+	must(t, err)
+	_, err = f.Write([]byte("whole "))
+	must(t, err)
+	if n, err := f.Write([]byte("halffull")); n != 4 || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if text, _ := read(m, "/f"); text != "whole half" {
+		t.Fatalf("%q", text)
+	}
+	_, err = f.Write([]byte("!"))
+	must(t, err)
+}
+
+func TestInjectedFaultStays(t *testing.T) {
+	died := errors.New("died")
+	fault := &Fault{At: 3, Err: died, Short: true, Stays: true}
+	m := NewMem()
+	fsys := Inject(m, fault.Check)
+	f, err := fsys.OpenFile("/f", os.O_CREATE|os.O_WRONLY, 0o666)
+	must(t, err)
+	_, err = f.Write([]byte("1234"))
+	must(t, err)
+	for range 3 {
+		if _, err := f.Write([]byte("1234")); !errors.Is(err, died) {
+			t.Fatal(err)
+		}
+	}
+	if err := fsys.Remove("/f"); !errors.Is(err, died) {
+		t.Fatal(err)
+	}
+	if text, _ := read(m, "/f"); text != "123412" {
+		t.Fatalf("%q", text)
+	}
+	if err := f.Close(); !errors.Is(err, died) || m.OpenCount() != 0 {
+		t.Fatal("a dead process keeps a file open")
+	}
+}
+
+func TestOpNames(t *testing.T) {
+	for o := Op(0); o < NumOps; o++ {
+		if o.String() == "" || o.Changes() == (o == OpInfo || o == OpRead || o == OpReadDir || o == OpLock || o == OpUnlock || o == OpClose) {
+			t.Errorf("%d: %q, changes: %v", o, o, o.Changes())
+		}
+	}
+	if NumOps.String() != "Op(14)" {
+		t.Error(NumOps)
+	}
+}
