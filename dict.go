@@ -1,0 +1,328 @@
+package partd
+
+import (
+	"context"
+	"hash/maphash"
+	"iter"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-partd/partd/internal/keymap"
+	"github.com/go-partd/partd/internal/slab"
+)
+
+const (
+	dictShardBits = 4
+	dictShards    = 1 << dictShardBits
+)
+
+// Dict is a store in memory. It is sharded by key, so that goroutines seldom
+// wait for each other; a value is a list of chunks and is not moved as it
+// grows; and the memory of deleted keys is used again.
+//
+// Close gives the memory back. What was stored is lost with the process.
+type Dict struct {
+	seed maphash.Seed
+	// gate is held shared by every operation, and exclusively by Drop and Close,
+	// so that a batch is dropped whole or not at all. It is taken before a
+	// shard's lock.
+	gate    sync.RWMutex
+	closed  bool
+	shards  [dictShards]dictShard
+	batches sync.Pool // of *dictBatch
+}
+
+// dictShard holds the keys with one value of the first bits of their hash.
+type dictShard struct {
+	mu    sync.RWMutex
+	keys  keymap.Map[slab.Chain]
+	data  slab.Slab
+	bytes int64 // sum of the lengths of the values
+	// used is the memory in use; unlike the rest it may be read without mu.
+	used atomic.Int64
+	_    [64]byte // keeps the shards' locks on different cache lines
+}
+
+var (
+	_ Partd      = (*Dict)(nil)
+	_ Setter     = (*Dict)(nil)
+	_ Deleter    = (*Dict)(nil)
+	_ Lister     = (*Dict)(nil)
+	_ Scanner    = (*Dict)(nil)
+	_ Popper     = (*Dict)(nil)
+	_ Statter    = (*Dict)(nil)
+	_ MemoryUser = (*Dict)(nil)
+)
+
+// NewDict returns an empty store in memory.
+func NewDict() *Dict {
+	d := &Dict{seed: maphash.MakeSeed()}
+	d.batches.New = func() any { return new(dictBatch) }
+	return d
+}
+
+// enter begins an operation on keys; leave ends it if enter returned nil.
+func (d *Dict) enter(ctx context.Context, op string) error {
+	if err := ctx.Err(); err != nil {
+		return &Error{Op: op, Err: err}
+	}
+	d.gate.RLock()
+	if d.closed {
+		d.gate.RUnlock()
+		return &Error{Op: op, Err: ErrClosed}
+	}
+	return nil
+}
+
+func (d *Dict) leave() { d.gate.RUnlock() }
+
+func (d *Dict) shard(key string) (*dictShard, uint64) {
+	hash := keymap.Hash(d.seed, key)
+	return &d.shards[hash>>(64-dictShardBits)], hash
+}
+
+// Get returns copies of the values.
+func (d *Dict) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := CheckKeys("get", keys); err != nil {
+		return nil, err
+	}
+	if err := d.enter(ctx, "get"); err != nil {
+		return nil, err
+	}
+	defer d.leave()
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		values[i] = d.appendValue(nil, key, 0)
+	}
+	return values, nil
+}
+
+// appendValue appends the value of a key, from offset on, to dst.
+func (d *Dict) appendValue(dst []byte, key string, offset int64) []byte {
+	s, hash := d.shard(key)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	id := s.keys.Find(hash, key)
+	if id == 0 {
+		return dst
+	}
+	value := s.keys.Val(id)
+	if dst == nil {
+		dst = make([]byte, 0, max(0, value.Len-offset))
+	}
+	return s.data.AppendTo(dst, value, offset)
+}
+
+// Set replaces the value of a key.
+func (d *Dict) Set(ctx context.Context, key string, value []byte) error {
+	return d.set(ctx, "set", key, value, true)
+}
+
+// SetOnce sets a key that does not exist.
+func (d *Dict) SetOnce(ctx context.Context, key string, value []byte) error {
+	return d.set(ctx, "set once", key, value, false)
+}
+
+func (d *Dict) set(ctx context.Context, op, key string, value []byte, replace bool) error {
+	if _, err := CheckEntries(op, []Entry{{key, value}}); err != nil {
+		return err
+	}
+	if err := d.enter(ctx, op); err != nil {
+		return err
+	}
+	defer d.leave()
+	s, hash := d.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := s.keys.Find(hash, key)
+	switch {
+	case id == 0:
+		id = s.keys.Insert(hash, key)
+	case !replace:
+		return nil
+	}
+	old := s.keys.Val(id)
+	s.bytes += int64(len(value)) - old.Len
+	s.data.Free(old)
+	s.data.Append(old, value)
+	s.count()
+	return nil
+}
+
+// Delete removes keys.
+func (d *Dict) Delete(ctx context.Context, keys ...string) error {
+	if err := CheckKeys("delete", keys); err != nil {
+		return err
+	}
+	if err := d.enter(ctx, "delete"); err != nil {
+		return err
+	}
+	defer d.leave()
+	for _, key := range keys {
+		s, hash := d.shard(key)
+		s.mu.Lock()
+		s.remove(s.keys.Find(hash, key))
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// Pop returns the values of keys and removes the keys.
+func (d *Dict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := CheckKeys("pop", keys); err != nil {
+		return nil, err
+	}
+	if err := d.enter(ctx, "pop"); err != nil {
+		return nil, err
+	}
+	defer d.leave()
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		s, hash := d.shard(key)
+		s.mu.Lock()
+		if id := s.keys.Find(hash, key); id != 0 {
+			value := s.keys.Val(id)
+			values[i] = s.data.AppendTo(make([]byte, 0, value.Len), value, 0)
+			s.remove(id)
+		}
+		s.mu.Unlock()
+	}
+	return values, nil
+}
+
+// remove deletes a record, if there is one.
+func (s *dictShard) remove(id keymap.ID) {
+	if id == 0 {
+		return
+	}
+	value := s.keys.Val(id)
+	s.bytes -= value.Len
+	s.data.Free(value)
+	s.keys.Delete(id)
+	if s.keys.Len() == 0 {
+		s.keys.Reset()
+		s.data.Reset()
+	}
+	s.count()
+}
+
+// count publishes the memory in use.
+func (s *dictShard) count() { s.used.Store(s.keys.Footprint() + s.data.Used()) }
+
+// Drop removes every key and gives their memory back.
+func (d *Dict) Drop(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return &Error{Op: "drop", Err: err}
+	}
+	d.gate.Lock()
+	defer d.gate.Unlock()
+	if d.closed {
+		return &Error{Op: "drop", Err: ErrClosed}
+	}
+	d.reset()
+	return nil
+}
+
+// Close gives the memory back; it never fails.
+func (d *Dict) Close() error {
+	d.gate.Lock()
+	defer d.gate.Unlock()
+	d.closed = true
+	d.reset()
+	return nil
+}
+
+// reset empties every shard. The caller holds the gate exclusively.
+func (d *Dict) reset() {
+	for i := range d.shards {
+		s := &d.shards[i]
+		s.keys.Reset()
+		s.data.Reset()
+		s.bytes = 0
+		s.count()
+	}
+}
+
+// Stat counts keys, bytes, and the memory taken.
+func (d *Dict) Stat(ctx context.Context) (Stats, error) {
+	if err := d.enter(ctx, "stat"); err != nil {
+		return Stats{}, err
+	}
+	defer d.leave()
+	var st Stats
+	for i := range d.shards {
+		s := &d.shards[i]
+		s.mu.RLock()
+		st.Keys += int64(s.keys.Len())
+		st.Bytes += s.bytes
+		st.Memory += s.keys.Footprint() + s.data.Footprint()
+		s.mu.RUnlock()
+	}
+	return st, nil
+}
+
+// MemoryUsed returns the bytes of memory in use for keys and values. Memory
+// that deleted keys left, and that later ones will use, does not count.
+func (d *Dict) MemoryUsed() int64 {
+	var n int64
+	for i := range d.shards {
+		n += d.shards[i].used.Load()
+	}
+	return n
+}
+
+// Keys yields the keys shard by shard. A shard's keys are noted as its turn
+// comes, so keys made meanwhile may be left out.
+func (d *Dict) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
+	return func(yield func(KeyInfo, error) bool) {
+		var infos []KeyInfo
+		for i := range d.shards {
+			if err := d.enter(ctx, "keys"); err != nil {
+				yield(KeyInfo{}, err)
+				return
+			}
+			infos = d.shards[i].infos(infos[:0])
+			d.leave()
+			for _, info := range infos {
+				if !yield(info, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// infos appends the shard's keys to a list.
+func (s *dictShard) infos(infos []KeyInfo) []KeyInfo {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for id := range s.keys.IDs {
+		infos = append(infos, KeyInfo{Key: string(s.keys.Key(id)), Size: s.keys.Val(id).Len})
+	}
+	return infos
+}
+
+// Scan yields each key's value as one chunk, in the order of Keys. Beside the
+// store it needs memory for the largest value.
+func (d *Dict) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
+	return func(yield func(Chunk, error) bool) {
+		buf := []byte{}
+		for info, err := range d.Keys(ctx) {
+			if err == nil {
+				err = d.enter(ctx, "scan")
+			}
+			if err != nil {
+				yield(Chunk{}, err)
+				return
+			}
+			buf = d.appendValue(buf[:0], info.Key, 0)
+			d.leave()
+			if len(buf) == 0 && info.Size > 0 {
+				continue // deleted meanwhile
+			}
+			if !yield(Chunk{Key: info.Key, Data: buf, Last: true}, nil) {
+				return
+			}
+		}
+	}
+}

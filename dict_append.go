@@ -1,0 +1,94 @@
+package partd
+
+import (
+	"context"
+
+	"github.com/go-partd/partd/internal/keymap"
+)
+
+// dictBatch is the working memory of one Append.
+type dictBatch struct {
+	hashes []uint64
+	order  []uint32 // the entries' numbers, sorted by shard, in batch order within one
+	sink   uint64   // what Prefetch read, so that reading is not optimised away
+}
+
+// maxPooledBatch is the largest batch whose working memory is kept for the next.
+const maxPooledBatch = 1 << 16
+
+// Append adds each entry's value to its key's.
+//
+// Entries are sorted by shard first, and a shard takes all of its own under one
+// lock, so that a reader sees all or none of what a batch appends to a key. The
+// entries of a shard are looked up in two passes: with a million keys every
+// look-up misses the cache, and so the misses overlap.
+func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
+	if _, err := CheckEntries("append", entries); err != nil {
+		return err
+	}
+	if err := d.enter(ctx, "append"); err != nil {
+		return err
+	}
+	defer d.leave()
+	b := d.batches.Get().(*dictBatch)
+	ends := b.sort(d, entries)
+	start := uint32(0)
+	for i, end := range ends {
+		if end > start {
+			d.shards[i].append(b, entries, b.order[start:end])
+		}
+		start = end
+	}
+	if len(entries) <= maxPooledBatch {
+		d.batches.Put(b)
+	}
+	return nil
+}
+
+// sort hashes the keys and sorts the entries by shard. Entries without bytes
+// are left out. It returns where in b.order each shard's entries end.
+func (b *dictBatch) sort(d *Dict, entries []Entry) (ends [dictShards]uint32) {
+	if cap(b.hashes) < len(entries) {
+		b.hashes = make([]uint64, len(entries))
+		b.order = make([]uint32, len(entries))
+	}
+	b.hashes = b.hashes[:len(entries)]
+	for i := range entries {
+		b.hashes[i] = keymap.Hash(d.seed, entries[i].Key)
+		if len(entries[i].Value) > 0 {
+			ends[b.hashes[i]>>(64-dictShardBits)]++
+		}
+	}
+	sum := uint32(0)
+	for i, n := range ends {
+		ends[i] = sum
+		sum += n
+	}
+	b.order = b.order[:sum]
+	for i, hash := range b.hashes {
+		if len(entries[i].Value) > 0 {
+			shard := hash >> (64 - dictShardBits)
+			b.order[ends[shard]] = uint32(i)
+			ends[shard]++
+		}
+	}
+	return ends
+}
+
+func (s *dictShard) append(b *dictBatch, entries []Entry, order []uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range order {
+		b.sink += s.keys.Prefetch(b.hashes[i])
+	}
+	for _, i := range order {
+		e := &entries[i]
+		id := s.keys.Find(b.hashes[i], e.Key)
+		if id == 0 {
+			id = s.keys.Insert(b.hashes[i], e.Key)
+		}
+		s.data.Append(s.keys.Val(id), e.Value)
+		s.bytes += int64(len(e.Value))
+	}
+	s.count()
+}

@@ -1,0 +1,196 @@
+// Package keymap is a hash map from byte-string keys to small records without
+// pointers, for millions of keys: nothing in it is followed by the garbage
+// collector, a record is one cache line with its key, growing moves 8 bytes a
+// key, and the memory that it takes is known.
+package keymap
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"unsafe"
+
+	"github.com/go-partd/partd/internal/slab"
+)
+
+const (
+	pageShift  = 9
+	pageLen    = 1 << pageShift // records are kept in pages, so that they never move
+	inlineKey  = 30             // longest key kept inside its record
+	firstSlots = 16
+)
+
+// ID numbers a record. It stays the same until the key is deleted; then another
+// key may get it. 0 is none.
+type ID uint32
+
+type record[V any] struct {
+	hash uint64
+	// key holds a short key, or the slab.Ref of a longer one.
+	key    [inlineKey]byte
+	keyLen uint16
+	val    V
+}
+
+// Map is a hash map from keys of up to 65,535 bytes to records of type V, which
+// must not contain pointers. The zero value is ready. It is not safe for
+// concurrent use.
+type Map[V any] struct {
+	// slots is an open-addressing table with linear probing. A slot is empty (0)
+	// or holds the lower half of the key's hash above the record's ID.
+	slots []uint64
+	pages []*[pageLen]record[V]
+	next  ID // records 1 to next-1 were handed out at some time
+	free  ID // the first of the deleted records, a list through their hash fields
+	n     int
+	long  slab.Slab
+}
+
+// Hash is the hash of a key, for Find and Insert.
+func Hash(seed maphash.Seed, key string) uint64 { return maphash.String(seed, key) }
+
+// Len returns the number of keys.
+func (m *Map[V]) Len() int { return m.n }
+
+// Footprint returns the bytes that the map has taken from the heap.
+func (m *Map[V]) Footprint() int64 {
+	return int64(len(m.slots))*8 + int64(len(m.pages))*int64(unsafe.Sizeof([pageLen]record[V]{})) + m.long.Footprint()
+}
+
+// Prefetch reads the slot where a search for the hash begins. Called for many
+// keys before Find, it lets the processor wait for all of them at once. The
+// result is of no meaning, but must be used.
+func (m *Map[V]) Prefetch(hash uint64) uint64 {
+	if len(m.slots) == 0 {
+		return 0
+	}
+	return m.slots[uint32(hash)&uint32(len(m.slots)-1)]
+}
+
+// Find returns the record of a key, or 0.
+func (m *Map[V]) Find(hash uint64, key string) ID {
+	if len(m.slots) == 0 {
+		return 0
+	}
+	mask := uint32(len(m.slots) - 1)
+	for i := uint32(hash) & mask; ; i = (i + 1) & mask {
+		slot := m.slots[i]
+		if slot == 0 {
+			return 0
+		}
+		if uint32(slot>>32) == uint32(hash) && m.holds(ID(slot), hash, key) {
+			return ID(slot)
+		}
+	}
+}
+
+// Insert returns a new record for a key that Find did not find, with a zero V.
+func (m *Map[V]) Insert(hash uint64, key string) ID {
+	if (m.n+1)*4 > len(m.slots)*3 {
+		m.growSlots()
+	}
+	id := m.free
+	if id != 0 {
+		m.free = ID(m.at(id).hash)
+	} else {
+		m.next = max(m.next, 1)
+		id = m.next
+		m.next++
+		if int(id>>pageShift) == len(m.pages) {
+			m.pages = append(m.pages, new([pageLen]record[V]))
+		}
+	}
+	r := m.at(id)
+	*r = record[V]{hash: hash, keyLen: uint16(len(key))}
+	if len(key) <= inlineKey {
+		copy(r.key[:], key)
+	} else {
+		binary.LittleEndian.PutUint32(r.key[:], uint32(m.long.Store(key)))
+	}
+	m.place(uint64(uint32(hash))<<32 | uint64(id))
+	m.n++
+	return id
+}
+
+// Val returns the record's value. The pointer is good until the key is deleted.
+func (m *Map[V]) Val(id ID) *V { return &m.at(id).val }
+
+// Key returns the record's key. The bytes are good until the key is deleted.
+func (m *Map[V]) Key(id ID) []byte {
+	r := m.at(id)
+	if r.keyLen <= inlineKey {
+		return r.key[:r.keyLen]
+	}
+	return m.long.Stored(slab.Ref(binary.LittleEndian.Uint32(r.key[:])), int(r.keyLen))
+}
+
+// Delete removes a record.
+func (m *Map[V]) Delete(id ID) {
+	r := m.at(id)
+	mask := uint32(len(m.slots) - 1)
+	i := uint32(r.hash) & mask
+	for ID(m.slots[i]) != id {
+		i = (i + 1) & mask
+	}
+	// Close the gap: move back each later slot of the run whose search would
+	// otherwise stop at it.
+	for j := (i + 1) & mask; m.slots[j] != 0; j = (j + 1) & mask {
+		home := uint32(m.slots[j]>>32) & mask
+		if (j-home)&mask >= (j-i)&mask {
+			m.slots[i] = m.slots[j]
+			i = j
+		}
+	}
+	m.slots[i] = 0
+	if r.keyLen > inlineKey {
+		m.long.FreeString(slab.Ref(binary.LittleEndian.Uint32(r.key[:])))
+	}
+	r.hash, r.keyLen = uint64(m.free), 0
+	m.free = id
+	m.n--
+}
+
+// IDs calls yield for each record until it returns false. Records must not be
+// inserted or deleted meanwhile.
+func (m *Map[V]) IDs(yield func(ID) bool) {
+	for _, slot := range m.slots {
+		if slot != 0 && !yield(ID(slot)) {
+			return
+		}
+	}
+}
+
+// Reset removes every key and gives all memory back.
+func (m *Map[V]) Reset() { *m = Map[V]{} }
+
+func (m *Map[V]) at(id ID) *record[V] { return &m.pages[id>>pageShift][id&(pageLen-1)] }
+
+// holds tells whether a record is the key's. Equal hashes are never enough.
+func (m *Map[V]) holds(id ID, hash uint64, key string) bool {
+	r := m.at(id)
+	if r.hash != hash || int(r.keyLen) != len(key) {
+		return false
+	}
+	if len(key) <= inlineKey {
+		return string(r.key[:len(key)]) == key
+	}
+	return string(m.Key(id)) == key
+}
+
+func (m *Map[V]) place(slot uint64) {
+	mask := uint32(len(m.slots) - 1)
+	i := uint32(slot>>32) & mask
+	for m.slots[i] != 0 {
+		i = (i + 1) & mask
+	}
+	m.slots[i] = slot
+}
+
+func (m *Map[V]) growSlots() {
+	old := m.slots
+	m.slots = make([]uint64, max(firstSlots, 2*len(old)))
+	for _, slot := range old {
+		if slot != 0 {
+			m.place(slot)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package keymap
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+// TestMapAgainstModel inserts, finds and deletes at random, beside a Go map:
+// once with good hashes, and once with hashes that nearly all collide.
+func TestMapAgainstModel(t *testing.T) {
+	seed := maphash.MakeSeed()
+	hashes := map[string]func(string) uint64{
+		"good":      func(k string) uint64 { return Hash(seed, k) },
+		"4 values":  func(k string) uint64 { return Hash(seed, k) & 3 },
+		"same half": func(k string) uint64 { return Hash(seed, k) << 32 },
+	}
+	for name, hash := range hashes {
+		t.Run(name, func(t *testing.T) { compareWithModel(t, hash) })
+	}
+}
+
+func compareWithModel(t *testing.T, hash func(string) uint64) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	var m Map[int64]
+	model := map[string]int64{}
+	keys := make([]string, 600)
+	for i := range keys {
+		keys[i] = fmt.Sprint(i) + strings.Repeat("k", rng.IntN(70)*(i%2))
+	}
+	keys[0], keys[1] = "", strings.Repeat("long", 16_383)+"end"
+	for step := range 60_000 {
+		k := keys[rng.IntN(len(keys))]
+		id := m.Find(hash(k), k)
+		want, ok := model[k]
+		if (id != 0) != ok || ok && (*m.Val(id) != want || string(m.Key(id)) != k) {
+			t.Fatalf("step %d: key %.20q: found %v, want %v", step, k, id != 0, ok)
+		}
+		switch {
+		case !ok:
+			*m.Val(m.Insert(hash(k), k)) = int64(step)
+			model[k] = int64(step)
+		case rng.IntN(2+step/20_000) == 0:
+			m.Delete(id)
+			delete(model, k)
+		}
+	}
+	n := 0
+	for id := range m.IDs {
+		if want, ok := model[string(m.Key(id))]; !ok || want != *m.Val(id) {
+			t.Fatalf("listed key %.20q is not in the model", m.Key(id))
+		}
+		n++
+	}
+	if n != len(model) || m.Len() != n {
+		t.Fatalf("%d keys listed, Len %d, want %d", n, m.Len(), len(model))
+	}
+}

@@ -1,0 +1,235 @@
+// Package slab keeps many byte strings that grow at their end in memory that it
+// recycles. It holds no pointers that the garbage collector would have to
+// follow, a string that grows is not moved, and what is freed is used again
+// before more is taken, so that memory follows a budget however much the
+// strings come and go.
+package slab
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+const (
+	unitShift  = 6                                // chunks are multiples of 64 bytes
+	blockShift = 20                               // chunks come from blocks of up to 1 MiB
+	unitBits   = blockShift - unitShift           // bits of a ref that number the units of a block
+	unitMask   = 1<<unitBits - 1                  //
+	header     = 8                                // bytes before a chunk's data: the next chunk, the class
+	maxClass   = 17 - unitShift                   // the largest chunk has 128 KiB: a key of 65,535 bytes fits in one
+	growClass  = 16 - unitShift                   // strings grow by chunks of at most 64 KiB
+	classes    = maxClass + 1                     //
+	firstBlock = 1 << (unitShift + 8)             // 16 KiB: a small store stays small
+	MaxString  = 1<<(maxClass+unitShift) - header // the longest string for Store
+)
+
+// Ref names a chunk. 0 names none.
+type Ref uint32
+
+// Slab is memory for byte strings. The zero value is ready. It is not safe for
+// concurrent use.
+type Slab struct {
+	blocks [][]byte
+	tail   int // bytes of the last block that were handed out
+	free   [classes]Ref
+	nfree  int64 // bytes in the free lists
+	taken  int64 // bytes of all blocks
+}
+
+// Chain is a string made of chunks. The zero value is the empty string.
+type Chain struct {
+	Len        int64 // length of the string in bytes
+	head, tail Ref
+	used, room uint32 // data bytes in the last chunk that are used, and that are left
+}
+
+// Footprint returns the bytes that the slab has taken from the heap.
+func (s *Slab) Footprint() int64 { return s.taken }
+
+// Used returns the bytes of all chunks in use, their unused ends included.
+func (s *Slab) Used() int64 {
+	used := s.taken - s.nfree
+	if n := len(s.blocks); n > 0 {
+		used -= int64(len(s.blocks[n-1]) - s.tail)
+	}
+	return used
+}
+
+// Append adds p to the end of a string.
+func (s *Slab) Append(c *Chain, p []byte) {
+	c.Len += int64(len(p))
+	if len(p) <= int(c.room) {
+		s.fill(c, p)
+		return
+	}
+	for {
+		n := min(len(p), int(c.room))
+		s.fill(c, p[:n])
+		if p = p[n:]; len(p) == 0 {
+			return
+		}
+		s.grow(c, len(p))
+	}
+}
+
+// fill copies p to the end of the last chunk, which has room for it.
+func (s *Slab) fill(c *Chain, p []byte) {
+	if len(p) > 0 {
+		at := uint32(c.tail&unitMask)<<unitShift + header + c.used
+		copy(s.blocks[c.tail>>unitBits][at:], p)
+		c.used += uint32(len(p))
+		c.room -= uint32(len(p))
+	}
+}
+
+// grow adds a chunk to a string, for at least one more byte and best for want.
+// Chunks are half as large as the string already is, so that of many strings
+// a quarter is unused at most, and a long string has few chunks.
+func (s *Slab) grow(c *Chain, want int) {
+	class := classFor(min(max(want, int(c.Len-int64(want))/2)+header, 1<<(growClass+unitShift)))
+	ref, class := s.alloc(class, true)
+	if c.tail == 0 {
+		c.head = ref
+	} else {
+		binary.LittleEndian.PutUint32(s.chunk(c.tail, 0, 4), uint32(ref))
+	}
+	c.tail, c.used, c.room = ref, 0, 1<<(class+unitShift)-header
+}
+
+// AppendTo appends the bytes of a string, from offset on, to dst.
+func (s *Slab) AppendTo(dst []byte, c *Chain, offset int64) []byte {
+	for ref := c.head; ref != 0; {
+		next, data := s.data(ref, c)
+		if offset < int64(len(data)) {
+			dst = append(dst, data[offset:]...)
+			offset = 0
+		} else {
+			offset -= int64(len(data))
+		}
+		ref = next
+	}
+	return dst
+}
+
+// data returns the used bytes of a chunk of a string, and the chunk after it.
+func (s *Slab) data(ref Ref, c *Chain) (next Ref, data []byte) {
+	if ref == c.tail {
+		return 0, s.chunk(ref, header, header+c.used)
+	}
+	h := s.chunk(ref, 0, header)
+	return Ref(binary.LittleEndian.Uint32(h)), s.chunk(ref, header, 1<<(uint(h[4])+unitShift))
+}
+
+// Free gives a string's memory back and empties it.
+func (s *Slab) Free(c *Chain) {
+	for ref := c.head; ref != 0; {
+		next := Ref(0)
+		if ref != c.tail {
+			next = Ref(binary.LittleEndian.Uint32(s.chunk(ref, 0, 4)))
+		}
+		s.FreeString(ref)
+		ref = next
+	}
+	*c = Chain{}
+}
+
+// Store keeps a string of up to MaxString bytes that does not grow.
+func (s *Slab) Store(p string) Ref {
+	ref, _ := s.alloc(classFor(len(p)+header), false)
+	copy(s.chunk(ref, header, header+uint32(len(p))), p)
+	return ref
+}
+
+// Stored returns the n bytes of a string that Store kept.
+func (s *Slab) Stored(ref Ref, n int) []byte { return s.chunk(ref, header, header+uint32(n)) }
+
+// FreeString gives the memory of a string that Store kept back.
+func (s *Slab) FreeString(ref Ref) {
+	h := s.chunk(ref, 0, header)
+	s.release(ref, int(h[4]))
+}
+
+// chunk returns the bytes of a chunk from offset from to offset to.
+func (s *Slab) chunk(ref Ref, from, to uint32) []byte {
+	at := uint32(ref&unitMask) << unitShift
+	return s.blocks[ref>>unitBits][at+from : at+to]
+}
+
+func classFor(size int) int {
+	return max(bits.Len(uint(size-1)), unitShift) - unitShift
+}
+
+// release puts a chunk on its free list.
+func (s *Slab) release(ref Ref, class int) {
+	h := s.chunk(ref, 0, header)
+	binary.LittleEndian.PutUint32(h, uint32(s.free[class]))
+	h[4] = byte(class)
+	s.free[class] = ref
+	s.nfree += 1 << (class + unitShift)
+}
+
+// alloc hands out a chunk of a class. Where none is free, a larger one is
+// halved; and a string that can do with less (anySize) takes a smaller one
+// rather than let the slab grow while more than a thirty-second of it lies free.
+func (s *Slab) alloc(class int, anySize bool) (Ref, int) {
+	for c := class; c < classes; c++ {
+		if s.free[c] != 0 {
+			return s.take(c, class), class
+		}
+	}
+	if anySize && s.nfree > s.taken/32 {
+		for c := class - 1; c >= 0; c-- {
+			if s.free[c] != 0 {
+				return s.take(c, c), c
+			}
+		}
+	}
+	size := 1 << (class + unitShift)
+	if n := len(s.blocks); n == 0 || s.tail+size > len(s.blocks[n-1]) {
+		s.addBlock(size)
+	}
+	ref := Ref(len(s.blocks)-1)<<unitBits | Ref(s.tail>>unitShift)
+	s.tail += size
+	h := s.chunk(ref, 0, header)
+	h[4] = byte(class)
+	return ref, class
+}
+
+// take removes a chunk of class have from its free list and cuts it down to
+// class want.
+func (s *Slab) take(have, want int) Ref {
+	ref := s.free[have]
+	h := s.chunk(ref, 0, header)
+	s.free[have] = Ref(binary.LittleEndian.Uint32(h))
+	s.nfree -= 1 << (have + unitShift)
+	for have > want {
+		have--
+		s.release(ref+1<<have, have)
+	}
+	h[4] = byte(want)
+	return ref
+}
+
+// addBlock takes more memory. The unused end of the last block goes to the free
+// lists.
+func (s *Slab) addBlock(atLeast int) {
+	if n := len(s.blocks); n > 0 {
+		for left := len(s.blocks[n-1]) - s.tail; left > 0; {
+			class := min(bits.TrailingZeros(uint(s.tail))-unitShift, bits.Len(uint(left))-1-unitShift, maxClass)
+			s.release(Ref(n-1)<<unitBits|Ref(s.tail>>unitShift), class)
+			s.tail += 1 << (class + unitShift)
+			left = len(s.blocks[n-1]) - s.tail
+		}
+	}
+	size := min(max(firstBlock, int(s.taken), 1<<bits.Len(uint(atLeast))), 1<<blockShift)
+	size = 1 << (bits.Len(uint(size)) - 1)
+	s.blocks = append(s.blocks, make([]byte, size))
+	s.taken += int64(size)
+	s.tail = 0
+	if len(s.blocks) == 1 {
+		s.tail = 1 << unitShift // Ref 0 is none
+	}
+}
+
+// Reset forgets every string and gives all memory back.
+func (s *Slab) Reset() { *s = Slab{} }

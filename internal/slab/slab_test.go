@@ -1,0 +1,86 @@
+package slab
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+)
+
+// TestSlabAgainstModel grows, reads and frees many strings of all sizes at
+// random, beside plain byte slices.
+func TestSlabAgainstModel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	var s Slab
+	chains := make([]Chain, 200)
+	model := make([][]byte, len(chains))
+	for step := range 60_000 {
+		i := rng.IntN(len(chains))
+		switch rng.IntN(12) {
+		case 0:
+			s.Free(&chains[i])
+			model[i] = nil
+		case 1:
+			offset := int64(rng.IntN(len(model[i]) + 2))
+			want := model[i][min(int(offset), len(model[i])):]
+			if got := s.AppendTo([]byte("x"), &chains[i], offset); !bytes.Equal(got[1:], want) || chains[i].Len != int64(len(model[i])) {
+				t.Fatalf("step %d: string %d from %d: got %d bytes, want %d", step, i, offset, len(got)-1, len(want))
+			}
+		default:
+			n := rng.IntN(1 << rng.IntN(13))
+			if step%1000 == 0 {
+				n = 300_000
+			}
+			p := make([]byte, n)
+			for j := range p {
+				p[j] = byte(rng.Uint32())
+			}
+			s.Append(&chains[i], p)
+			model[i] = append(model[i], p...)
+		}
+	}
+	for i := range chains {
+		if got := s.AppendTo(nil, &chains[i], 0); !bytes.Equal(got, model[i]) {
+			t.Fatalf("string %d differs at the end", i)
+		}
+		s.Free(&chains[i])
+	}
+	// The very first unit is never handed out.
+	if s.Used() != 1<<unitShift {
+		t.Errorf("%d bytes in use after everything was freed", s.Used())
+	}
+}
+
+// TestSlabIsReused checks that a slab whose strings come and go, of sizes that
+// change from phase to phase, stays near what is in use at most.
+func TestSlabIsReused(t *testing.T) {
+	var s Slab
+	const budget = 16 << 20
+	for phase := range 12 {
+		size := 20 << (phase * 7 % 12)
+		var chains []Chain
+		for s.Used() < budget {
+			var c Chain
+			s.Append(&c, make([]byte, size))
+			chains = append(chains, c)
+		}
+		if s.Footprint() > budget+budget/8+2<<20 {
+			t.Errorf("phase %d, strings of %d bytes: %d bytes taken for %d in use", phase, size, s.Footprint(), s.Used())
+		}
+		for i := range chains {
+			s.Free(&chains[i])
+		}
+	}
+}
+
+func TestStoredStrings(t *testing.T) {
+	var s Slab
+	for _, n := range []int{0, 1, 55, 56, 57, 65_535, MaxString} {
+		p := bytes.Repeat([]byte{byte(n)}, n)
+		ref := s.Store(string(p))
+		other := s.Store("other")
+		if !bytes.Equal(s.Stored(ref, n), p) || string(s.Stored(other, 5)) != "other" {
+			t.Errorf("a stored string of %d bytes is not what was stored", n)
+		}
+		s.FreeString(ref)
+	}
+}
