@@ -1,0 +1,45 @@
+// Command gencsv makes a CSV file for benchmarks: columns id, key, v1, v2 and
+// text, 100 to 110 bytes a row, the same file for the same flags. From the root
+// of the repository:
+//
+//	go run ./bench/gencsv --rows 5800000 --keys 1000 -o rows.csv
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/go-partd/partd/internal/csvgen"
+)
+
+func main() {
+	var o csvgen.Options
+	flag.Int64Var(&o.Rows, "rows", 1_000_000, "number of `rows`")
+	flag.Int64Var(&o.Keys, "keys", 1000, "number of different `keys`")
+	flag.StringVar(&o.Dist, "dist", "uniform", "how often keys occur: "+csvgen.Dists)
+	flag.Uint64Var(&o.Seed, "seed", 1, "`seed`: another one, another file")
+	flag.BoolVar(&o.Quoted, "quoted", false, "put commas and quotes into the text of every fourth row")
+	out := flag.String("o", "", "`file` to write, standard output if empty")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "gencsv: unexpected argument %q\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	if err := write(*out, o); err != nil {
+		fmt.Fprintln(os.Stderr, "gencsv:", err)
+		os.Exit(1)
+	}
+}
+
+func write(name string, o csvgen.Options) (err error) {
+	w := io.WriteCloser(os.Stdout)
+	if name != "" {
+		if w, err = os.Create(name); err != nil {
+			return err
+		}
+	}
+	return errors.Join(csvgen.Write(w, o), w.Close())
+}

@@ -1,0 +1,108 @@
+// Package csvgen makes CSV files for tests and benchmarks: columns id, key, v1,
+// v2 and text, 100 to 110 bytes a row, the same for the same options.
+package csvgen
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+)
+
+// Header is the first line.
+const Header = "id,key,v1,v2,text\n"
+
+// Dists lists the distributions of keys.
+const Dists = "uniform, zipf, half"
+
+// Options say what to make.
+type Options struct {
+	Rows int64
+	Keys int64
+	// Dist is how often keys occur: "uniform", also for "", all alike; "zipf",
+	// key n about n^1.1 times less often than the first; "half", the first key in
+	// half of the rows and the others alike.
+	Dist string
+	Seed uint64
+	// Quoted puts a text with commas and quotes, in quotes, into every fourth row.
+	Quoted bool
+}
+
+const (
+	shortest, longest = 100, 110 // bytes of a row
+	blockSize         = 1 << 20
+)
+
+// Write writes the header and the rows.
+func Write(w io.Writer, o Options) error {
+	if o.Rows < 0 || o.Keys < 1 {
+		return fmt.Errorf("%d rows of %d keys: rows cannot be negative, and there is one key at least", o.Rows, o.Keys)
+	}
+	r := rand.New(rand.NewPCG(o.Seed, 0))
+	key, err := picker(o, r)
+	if err != nil {
+		return err
+	}
+	buf := append(make([]byte, 0, blockSize+2*longest), Header...)
+	for id := range o.Rows {
+		buf = appendRow(buf, id, key(), r.Uint64(), o.Quoted && id%4 == 3)
+		if len(buf) >= blockSize || id == o.Rows-1 {
+			if _, err := w.Write(buf); err != nil {
+				return err
+			}
+			buf = buf[:0]
+		}
+	}
+	_, err = w.Write(buf)
+	return err
+}
+
+// picker returns a function that picks the number of a key.
+func picker(o Options, r *rand.Rand) (func() uint64, error) {
+	n := uint64(o.Keys)
+	switch o.Dist {
+	case "", "uniform":
+		return func() uint64 { return r.Uint64N(n) }, nil
+	case "zipf":
+		return rand.NewZipf(r, 1.1, 1, n-1).Uint64, nil
+	case "half":
+		return func() uint64 {
+			if r.Uint64()&1 == 0 || n == 1 {
+				return 0
+			}
+			return 1 + r.Uint64N(n-1)
+		}, nil
+	}
+	return nil, fmt.Errorf("unknown distribution %q: there are %s", o.Dist, Dists)
+}
+
+// words is what texts are cut from. It is twice as long as the longest cut
+// needs, so that a cut may begin anywhere in its first half.
+var words = strings.Repeat("the quick brown fox jumps over the lazy dog while seven wizards boil up "+
+	"frozen mixtures and judge my vow by a black quartz sphinx at dawn ", 4)
+
+// appendRow appends a row. The bits of random decide all but the key.
+func appendRow(buf []byte, id int64, key, random uint64, quoted bool) []byte {
+	start := len(buf)
+	buf = strconv.AppendInt(buf, id, 10)
+	buf = append(buf, ",k"...)
+	buf = strconv.AppendUint(buf, key, 10)
+	buf = append(buf, ',')
+	buf = strconv.AppendInt(buf, int64(random%2_000_000)-1_000_000, 10)
+	buf = append(buf, ',')
+	cents := (random >> 21) % 1_000_000
+	buf = strconv.AppendUint(buf, cents/100, 10)
+	buf = append(buf, '.', '0'+byte(cents/10%10), '0'+byte(cents%10), ',')
+	if quoted {
+		buf = append(buf, `"say ""`...)
+	}
+	size := shortest + int(random>>41%(longest-shortest+1))
+	tail := "\n"
+	if quoted {
+		tail = "\"\", twice\"\n"
+	}
+	from := int(random >> 48 % uint64(len(words)/2))
+	buf = append(buf, words[from:from+max(size-(len(buf)-start)-len(tail), 1)]...)
+	return append(buf, tail...)
+}

@@ -1,0 +1,121 @@
+package csvgen
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
+	"io"
+	"strconv"
+	"testing"
+)
+
+func generate(t *testing.T, o Options) (data []byte, rows [][]string) {
+	t.Helper()
+	var b bytes.Buffer
+	if err := Write(&b, o); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(bytes.NewReader(b.Bytes())).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes(), rows[1:]
+}
+
+func TestRows(t *testing.T) {
+	for _, o := range []Options{
+		{Rows: 50_000, Keys: 1000, Seed: 1},
+		{Rows: 50_000, Keys: 1000, Seed: 1, Quoted: true},
+		{Rows: 1000, Keys: 1, Dist: "zipf"},
+		{Rows: 1000, Keys: 1, Dist: "half"},
+		{Rows: 1, Keys: 1},
+	} {
+		data, rows := generate(t, o)
+		if int64(len(rows)) != o.Rows {
+			t.Fatalf("%+v: %d rows", o, len(rows))
+		}
+		for i, line := range bytes.SplitAfter(bytes.TrimSuffix(data, []byte("\n")), []byte("\n"))[1:] {
+			if n := len(bytes.TrimSuffix(line, []byte("\n"))) + 1; n < shortest || n > longest {
+				t.Fatalf("%+v: row %d has %d bytes: %q", o, i, n, line)
+			}
+		}
+		for i, row := range rows {
+			if row[0] != strconv.Itoa(i) {
+				t.Fatalf("%+v: row %d has id %s", o, i, row[0])
+			}
+			if n, err := strconv.ParseUint(row[1][1:], 10, 64); err != nil || n >= uint64(o.Keys) {
+				t.Fatalf("%+v: row %d has key %s", o, i, row[1])
+			}
+		}
+	}
+	if data, _ := generate(t, Options{Keys: 1}); string(data) != Header {
+		t.Fatalf("no rows: %q", data)
+	}
+}
+
+func TestDistributions(t *testing.T) {
+	share := func(o Options) (first float64, keys int) {
+		_, rows := generate(t, o)
+		counts := map[string]int{}
+		for _, row := range rows {
+			counts[row[1]]++
+		}
+		return float64(counts["k0"]) / float64(len(rows)), len(counts)
+	}
+	for _, c := range []struct {
+		dist        string
+		least, most float64
+		keys        int
+	}{
+		{"uniform", 0.005, 0.02, 100},
+		{"half", 0.47, 0.53, 100},
+		{"zipf", 0.15, 0.4, 100},
+	} {
+		first, keys := share(Options{Rows: 20_000, Keys: 100, Dist: c.dist, Seed: 7})
+		if first < c.least || first > c.most || keys != c.keys {
+			t.Errorf("%s: the first of %d keys has %.3f of the rows", c.dist, keys, first)
+		}
+	}
+}
+
+// A file of a seed must not change: figures of different days are compared.
+func TestSameForSeed(t *testing.T) {
+	for _, c := range []struct{ dist, want string }{
+		{"uniform", "58e39cb72f1d2c5f"},
+		{"zipf", "fc0c6854da3c828b"},
+		{"half", "2a0f2f84c7a24006"},
+	} {
+		data, _ := generate(t, Options{Rows: 10_000, Keys: 100, Dist: c.dist, Seed: 42, Quoted: true})
+		sum := sha256.Sum256(data)
+		if got := hex.EncodeToString(sum[:8]); got != c.want {
+			t.Errorf("%s: sum %s, want %s", c.dist, got, c.want)
+		}
+	}
+	a, _ := generate(t, Options{Rows: 100, Keys: 100, Seed: 1})
+	b, _ := generate(t, Options{Rows: 100, Keys: 100, Seed: 2})
+	if bytes.Equal(a, b) {
+		t.Error("two seeds gave the same rows")
+	}
+}
+
+func TestBadOptions(t *testing.T) {
+	for _, o := range []Options{{Rows: -1, Keys: 1}, {Rows: 1}, {Rows: 1, Keys: 1, Dist: "normal"}} {
+		if Write(io.Discard, o) == nil {
+			t.Errorf("%+v: no error", o)
+		}
+	}
+}
+
+func BenchmarkWrite(b *testing.B) {
+	for _, dist := range []string{"uniform", "zipf", "half"} {
+		b.Run(dist, func(b *testing.B) {
+			b.SetBytes(100_000 * 105)
+			for b.Loop() {
+				if err := Write(io.Discard, Options{Rows: 100_000, Keys: 1_000_000, Dist: dist}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,72 @@
+package progress
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestLine(t *testing.T) {
+	for _, c := range []struct {
+		done, total int64
+		elapsed     time.Duration
+		want        string
+	}{
+		{50e6, 200e6, time.Second, " 25 %  50.0 MB of 200.0 MB  50 MB/s  3s left"},
+		{0, 200e6, time.Second, "  0 %  0.0 MB of 200.0 MB  0 MB/s"},
+		{200e6, 200e6, 4 * time.Second, "100 %  200.0 MB of 200.0 MB  50 MB/s  writing the rest"},
+		{1e6, -1, 2 * time.Second, "1.0 MB  0 MB/s"},
+		{9e9, 10e9, 100 * time.Second, " 90 %  9000.0 MB of 10000.0 MB  90 MB/s  11s left"},
+		{1, 0, 0, "0.0 MB  1000 MB/s"},
+	} {
+		if got := Line(c.done, c.total, c.elapsed); got != c.want {
+			t.Errorf("got  %q\nwant %q", got, c.want)
+		}
+	}
+}
+
+// buffer is a bytes.Buffer that two goroutines may use.
+type buffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func TestBar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out buffer
+		bar := Start(&out, true, 100e6, func() int64 { return 50e6 })
+		time.Sleep(interval*2 + 1)
+		bar.Stop()
+		bar.Stop()
+		text := out.String()
+		if strings.Count(text, "50 %") != 2 || !strings.HasSuffix(text, "\r\x1b[K") {
+			t.Errorf("%q", text)
+		}
+	})
+}
+
+// Work that is short, or whose progress nobody wants to see, writes nothing.
+func TestBarSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out buffer
+		hidden, short := Start(&out, false, 1, nil), Start(&out, true, 1, nil)
+		short.Stop()
+		time.Sleep(time.Hour)
+		hidden.Stop()
+		if out.Len() > 0 {
+			t.Errorf("%q", out.String())
+		}
+	})
+	if IsTerminal(&bytes.Buffer{}) {
+		t.Error("a buffer is no terminal")
+	}
+}

@@ -1,0 +1,87 @@
+package records
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Field says which field of a record is its key.
+type Field struct {
+	Name  string // JSONL: the name of a member of the object
+	Index int    // others: from 0, or from the end, -1 being the last
+}
+
+// Resolve finds the field that by means: the exact name of a column, else a
+// number from 1, or from the end (-1 is the last). Columns are those of the
+// header, nil where there is none.
+func (l Layout) Resolve(by string, columns []string) (Field, error) {
+	if l.Format == JSONL {
+		return Field{Name: by}, nil
+	}
+	first := slices.Index(columns, by)
+	if first >= 0 {
+		if again := slices.Index(columns[first+1:], by); again >= 0 {
+			return Field{}, fmt.Errorf("columns %d and %d are both named %q: name one by its number",
+				first+1, first+again+2, by)
+		}
+		return Field{Index: first}, nil
+	}
+	n, err := strconv.Atoi(by)
+	switch {
+	case err != nil && columns != nil:
+		return Field{}, fmt.Errorf("no column is named %q; the columns are %s", by, listColumns(columns))
+	case err != nil && l.HasHeader(): // no file has a header: all are empty
+		return Field{}, nil
+	case err != nil:
+		return Field{}, fmt.Errorf("without a header a field is a number from 1, or from the end (-1 is the last), not %q", by)
+	case n == 0:
+		return Field{}, errors.New("fields are numbered from 1, or from the end (-1 is the last): there is no field 0")
+	case columns != nil && (n > len(columns) || n < -len(columns)):
+		return Field{}, fmt.Errorf("there is no column %d; the columns are %s", n, listColumns(columns))
+	case n < 0 && columns != nil:
+		return Field{Index: len(columns) + n}, nil
+	case n < 0:
+		return Field{Index: n}, nil
+	}
+	return Field{Index: n - 1}, nil
+}
+
+// listColumns returns the columns for a message, with their numbers.
+func listColumns(columns []string) string {
+	const most = 60
+	var b strings.Builder
+	for i, c := range columns {
+		if i == most {
+			fmt.Fprintf(&b, " … (%d columns)", len(columns))
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%d %q", i+1, c)
+	}
+	return b.String()
+}
+
+// DiffColumns says where two headers differ, "" if they do not.
+func DiffColumns(a, b []string) string {
+	var diffs []string
+	for i := range max(len(a), len(b)) {
+		switch {
+		case i >= len(a):
+			diffs = append(diffs, fmt.Sprintf("column %d: none and %q", i+1, b[i]))
+		case i >= len(b):
+			diffs = append(diffs, fmt.Sprintf("column %d: %q and none", i+1, a[i]))
+		case a[i] != b[i]:
+			diffs = append(diffs, fmt.Sprintf("column %d: %q and %q", i+1, a[i], b[i]))
+		}
+	}
+	const most = 5
+	if len(diffs) > most {
+		diffs = append(diffs[:most], fmt.Sprintf("and %d more", len(diffs)-most))
+	}
+	return strings.Join(diffs, "; ")
+}

@@ -1,0 +1,92 @@
+package records
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/go-partd/partd"
+)
+
+// ErrPacked is wrapped by the error for a file that is compressed, or in an
+// encoding that is not read.
+var ErrPacked = errors.New("not plain text")
+
+// packed holds what files that are not text begin with.
+var packed = []struct{ magic, what, todo string }{
+	{"\x1f\x8b", "gzip-compressed", "decompress it first: gzip -dc FILE"},
+	{"\x28\xb5\x2f\xfd", "zstd-compressed", "decompress it first: zstd -dc FILE"},
+	{"BZh", "bzip2-compressed", "decompress it first: bzip2 -dc FILE"},
+	{"\xfd7zXZ\x00", "xz-compressed", "decompress it first: xz -dc FILE"},
+	{"\x04\x22\x4d\x18", "lz4-compressed", "decompress it first: lz4 -dc FILE"},
+	{"\xff\x06\x00\x00sNaPpY", "snappy-compressed", "decompress it first"},
+	{"PK\x03\x04", "a zip archive (as .xlsx and .ods are, too)", "unpack it, or save it as CSV, first"},
+	{"PAR1", "a Parquet file", "convert it to CSV first"},
+	{"\xff\xfe", "UTF-16 text", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
+	{"\xfe\xff", "UTF-16 text", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
+}
+
+// checkPlain tells by its beginning whether a file is plain text.
+func checkPlain(head []byte) error {
+	for _, p := range packed {
+		if !bytes.HasPrefix(head, []byte(p.magic)) {
+			continue
+		}
+		if p.magic == "BZh" && !(len(head) >= 10 && string(head[4:10]) == "1AY&SY") {
+			continue // a line of text that happens to begin so
+		}
+		return fmt.Errorf("%w: it looks like %s; %s", ErrPacked, p.what, p.todo)
+	}
+	return nil
+}
+
+// Head reads the beginning of an input, as far as it takes to see that it is
+// plain text and to find the header, where the layout has one. It returns the
+// columns, nil for none, and what it has read.
+func Head(name string, f io.Reader, layout Layout, maxRecord int) (columns []string, head []byte, err error) {
+	const first = 64 << 10
+	for size := first; ; size = min(4*size, maxRecord+1) {
+		n := len(head)
+		head = append(make([]byte, 0, size+1), head...)[:size]
+		m, err := io.ReadFull(f, head[n:])
+		head = head[:n+m]
+		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+			return nil, nil, err
+		}
+		if err := checkPlain(head); err != nil {
+			return nil, nil, &Error{File: name, Err: err}
+		}
+		if !layout.HasHeader() {
+			return nil, head, nil
+		}
+		s := NewSplitter(layout, Field{}, nil)
+		if kind := s.findHeader(head, err != nil); kind == Header {
+			return s.Columns, head, nil
+		} else if kind == Broken || kind == Bad {
+			return nil, nil, &Error{name, s.Line, s.Err}
+		}
+		if err != nil {
+			return nil, head, nil // nothing but empty lines, if anything
+		}
+		if size > maxRecord {
+			return nil, nil, &Error{name, 1, fmt.Errorf("%w: the header has more than %d bytes", partd.ErrTooLarge, maxRecord)}
+		}
+	}
+}
+
+// findHeader finds the header at the beginning of a file of which data are the
+// first bytes, or all.
+func (s *Splitter) findHeader(data []byte, all bool) Kind {
+	data = bytes.TrimPrefix(data, []byte(mark))
+	if all && len(data) > 0 && data[len(data)-1] != '\n' {
+		data = append(data[:len(data):len(data)], '\n')
+	}
+	s.Begin()
+	s.Feed(data, all)
+	for {
+		if kind := s.Next(); kind != Blank {
+			return kind
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package records
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/go-partd/partd"
+)
+
+func TestHead(t *testing.T) {
+	wide := make([]string, 30_000)
+	for i := range wide {
+		wide[i] = strings.Repeat("column", 3)
+	}
+	for _, c := range []struct {
+		name, data string
+		want       []string
+	}{
+		{"plain", "a,b c\n1,2\n", []string{"a", "b c"}},
+		{"quoted, with a mark, after an empty line", "\ufeff\r\n\"a,\"\"b\nc\",d\r\n", []string{"a,\"b\nc", "d"}},
+		{"without a newline", "a,b", []string{"a", "b"}},
+		{"wide", strings.Join(wide, ",") + "\n1\n", wide},
+		{"empty", "", nil},
+		{"only empty lines", "\n\n", nil},
+	} {
+		columns, head, err := Head("f", iotest.OneByteReader(strings.NewReader(c.data)), Layout{Format: CSV}, 1<<20)
+		if err != nil || !slices.Equal(columns, c.want) || !strings.HasPrefix(c.data, string(head)) {
+			t.Errorf("%s: %.100q, %v", c.name, columns, err)
+		}
+	}
+	for _, c := range []struct{ data, want string }{
+		{"\x1f\x8b\x08", "f: not plain text: it looks like gzip-compressed; decompress it first: gzip -dc FILE"},
+		{"BZh91AY&SY", "f: not plain text: it looks like bzip2-compressed; decompress it first: bzip2 -dc FILE"},
+		{"a,\"b\n", "f, line 1: " + errUnclosed.Error()},
+		{"\n\"a\"b\n", "f, line 2: " + errAfterQuote.Error()},
+		{strings.Repeat("x", 200_000), "f, line 1: too large: the header has more than 100000 bytes"},
+	} {
+		if _, _, err := Head("f", strings.NewReader(c.data), Layout{Format: CSV}, 100_000); err == nil || err.Error() != c.want {
+			t.Errorf("%.20q: %v", c.data, err)
+		}
+	}
+	if _, _, err := Head("f", strings.NewReader("PK\x03\x04"), Layout{Format: Text}, 1000); !errors.Is(err, ErrPacked) {
+		t.Errorf("a zip archive: %v", err)
+	}
+	if _, head, err := Head("f", strings.NewReader("BZh is no magic\n"), Layout{Format: Text}, 1000); err != nil || len(head) != 16 {
+		t.Errorf("text that begins like bzip2: %q, %v", head, err)
+	}
+	if _, _, err := Head("f", iotest.ErrReader(partd.ErrClosed), Layout{Format: CSV}, 1000); !errors.Is(err, partd.ErrClosed) {
+		t.Errorf("a read that fails: %v", err)
+	}
+}
+
+func TestResolve(t *testing.T) {
+	csv, bare, jsonl := Layout{Format: CSV}, Layout{Format: CSV, NoHeader: true}, Layout{Format: JSONL}
+	columns := []string{"a", "3", "b", "b"}
+	for _, c := range []struct {
+		l       Layout
+		by      string
+		columns []string
+		want    Field
+		err     string
+	}{
+		{csv, "a", columns, Field{Index: 0}, ""},
+		{csv, "3", columns, Field{Index: 1}, ""}, // a name goes before a number
+		{csv, "4", columns, Field{Index: 3}, ""},
+		{csv, "-4", columns, Field{Index: 0}, ""},
+		{csv, "b", columns, Field{}, `columns 3 and 4 are both named "b": name one by its number`},
+		{csv, "c", columns, Field{}, `no column is named "c"; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
+		{csv, "5", columns, Field{}, `there is no column 5; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
+		{csv, "-5", columns, Field{}, `there is no column -5; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
+		{csv, "0", columns, Field{}, "fields are numbered from 1, or from the end (-1 is the last): there is no field 0"},
+		{csv, "any", nil, Field{}, ""}, // of empty files
+		{bare, "-1", nil, Field{Index: -1}, ""},
+		{bare, "2", nil, Field{Index: 1}, ""},
+		{bare, "a", nil, Field{}, `without a header a field is a number from 1, or from the end (-1 is the last), not "a"`},
+		{jsonl, "7", nil, Field{Name: "7"}, ""},
+	} {
+		got, err := c.l.Resolve(c.by, c.columns)
+		if text := ""; got != c.want || err != nil && err.Error() != c.err || err == nil && c.err != text {
+			t.Errorf("%s of %q: %+v, %v", c.by, c.columns, got, err)
+		}
+	}
+}
+
+func TestLayout(t *testing.T) {
+	for name, want := range map[string]Format{"a.csv": CSV, "b.TSV": TSV, "c.tab": TSV, "d.jsonl": JSONL, "e.ndjson": JSONL, "f": Text, "g.txt": Text} {
+		if got := FormatOf(name); got != want {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	if f, err := ParseFormat("jsonl"); f != JSONL || err != nil {
+		t.Error(f, err)
+	}
+	for _, name := range []string{"", "CSV", "xml"} {
+		if _, err := ParseFormat(name); err == nil || !strings.Contains(err.Error(), Names) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	for _, l := range []Layout{{Format: TSV, Sep: ","}, {Format: JSONL, Sep: ","}, {Format: CSV, Sep: "ab"}, {Format: CSV, Sep: "\""}, {Format: Text, Sep: "a\n"}} {
+		if l.Check() == nil {
+			t.Errorf("%+v: no error", l)
+		}
+	}
+	if got := DiffColumns([]string{"a", "b"}, []string{"a", "c", "d"}); got != `column 2: "b" and "c"; column 3: none and "d"` {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,230 @@
+package records
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/go-partd/partd"
+)
+
+// record is a key and a record, copied.
+type record struct{ key, data string }
+
+// input returns an input that holds data.
+func input(name, data string) Input {
+	return Input{Name: name, Size: int64(len(data)), Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(data)), nil
+	}}
+}
+
+// small is a configuration of blocks so small that every record is cut.
+func small(l Layout, f Field, columns ...string) Config {
+	return Config{Layout: l, Field: f, Columns: columns, Block: 16, MaxRecord: 1 << 20}
+}
+
+// readAll returns the records of inputs. It overwrites what it was given when
+// it returns, as a store that keeps nothing by reference allows.
+func readAll(t *testing.T, cfg Config, inputs ...Input) ([]record, Tally, error) {
+	t.Helper()
+	var got []record
+	tally, err := Read(t.Context(), inputs, cfg, func(entries []partd.Entry) error {
+		for _, e := range entries {
+			got = append(got, record{strings.Clone(e.Key), string(e.Value)})
+		}
+		return nil
+	})
+	if err == nil && (!tally.Accounted() || tally.Records != int64(len(got))) {
+		t.Errorf("the counts do not add up: %d records, %+v", len(got), tally)
+	}
+	return got, tally, err
+}
+
+func TestReadFormats(t *testing.T) {
+	abc := []string{"a", "b", "c"}
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		data string
+		want []record
+	}{
+		{
+			"csv", small(Layout{Format: CSV}, Field{Index: 1}, abc...),
+			"a,b,c\n1,x,3\n\n4,\"y\",6\r\n7,\"y \"\"z\"\", n\nl\",\n8,5\" disk,9",
+			[]record{{"x", "1,x,3\n"}, {"y", "4,\"y\",6\r\n"}, {"y \"z\", n\nl", "7,\"y \"\"z\"\", n\nl\",\n"}, {"5\" disk", "8,5\" disk,9\n"}},
+		},
+		{
+			"csv, the last column of CR LF lines", small(Layout{Format: CSV}, Field{Index: 2}, abc...),
+			"\ufeff\"a\",b,c\r\n1,2,x\r\n1,2,\"x\"\r\n\r\n1,\"2\",x\r",
+			[]record{{"x", "1,2,x\r\n"}, {"x", "1,2,\"x\"\r\n"}, {"x", "1,\"2\",x\r\n"}},
+		},
+		{
+			"csv without header, from the end", small(Layout{Format: CSV, NoHeader: true}, Field{Index: -2}),
+			"\"1\",x,3\n1,\"x\",3\n",
+			[]record{{"x", "\"1\",x,3\n"}, {"x", "1,\"x\",3\n"}},
+		},
+		{
+			"csv between semicolons, one empty field in quotes", small(Layout{Format: CSV, Sep: ";"}, Field{Index: 0}, "k"),
+			"k\n\"\"\na,b\n",
+			[]record{{"", "\"\"\n"}, {"a,b", "a,b\n"}},
+		},
+		{
+			"tsv", small(Layout{Format: TSV}, Field{Index: 1}, abc...),
+			"a\tb\tc\n1\t\"x\ty\"\r\n\t\t\n",
+			[]record{{"\"x", "1\t\"x\ty\"\r\n"}, {"", "\t\t\n"}},
+		},
+		{
+			"text, the last field", small(Layout{Format: Text}, Field{Index: -1}),
+			"usr/bin/a b  x/y\nnext\tz \t\r\n  \none",
+			[]record{{"x/y", "usr/bin/a b  x/y\n"}, {"z", "next\tz \t\r\n"}, {"one", "one\n"}},
+		},
+		{
+			"text, the second field", small(Layout{Format: Text}, Field{Index: 1}),
+			" a\vb c\na b\x00\xff c\n",
+			[]record{{"b", " a\vb c\n"}, {"b\x00\xff", "a b\x00\xff c\n"}},
+		},
+		{
+			"text between separators", small(Layout{Format: Text, Sep: "::"}, Field{Index: -1}),
+			"a::b:::c\n\nx\n::\n",
+			[]record{{":c", "a::b:::c\n"}, {"x", "x\n"}, {"", "::\n"}},
+		},
+		{
+			"jsonl", small(Layout{Format: JSONL}, Field{Name: "k"}),
+			"{\"a\":{\"k\":[1,\"}\"]},\"k\":\"x\\n\\u00e9\"}\n \n { \"k\" : -1.50e3 , \"b\":\"\\\\\\\"\" }\r\n{\"\\u006b\":true}\n{\"k\":\"\"}",
+			[]record{
+				{"x\né", "{\"a\":{\"k\":[1,\"}\"]},\"k\":\"x\\n\\u00e9\"}\n"},
+				{"-1.50e3", " { \"k\" : -1.50e3 , \"b\":\"\\\\\\\"\" }\r\n"},
+				{"true", "{\"\\u006b\":true}\n"},
+				{"", "{\"k\":\"\"}\n"},
+			},
+		},
+		{"empty csv", small(Layout{Format: CSV}, Field{}), "", nil},
+		{"only a mark", small(Layout{Format: CSV}, Field{}), "\ufeff", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, _, err := readAll(t, c.cfg, input("f", c.data))
+			if err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("%v\n got %q\nwant %q", err, got, c.want)
+			}
+		})
+	}
+}
+
+func TestReadErrors(t *testing.T) {
+	csv := small(Layout{Format: CSV}, Field{Index: 1}, "a", "b")
+	bare := small(Layout{Format: CSV, NoHeader: true}, Field{Index: 1})
+	jsonl := small(Layout{Format: JSONL}, Field{Name: "k"})
+	long := csv
+	long.MaxRecord = 100
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		data string
+		want string
+		bad  bool // --skip-bad would help
+	}{
+		{"too few", csv, "a,b\n1,2\n\"x\ny\",2\n3\n", "f, line 5: the record has 1 field, but the header has 2", true},
+		{"too many, quoted", csv, "a,b\n1,2,\"3\"\n", "f, line 2: the record has 3 fields, but the header has 2", true},
+		{"no header", bare, "1,2\n1\n", "f, line 2: the record has 1 field, but the first record has 2", true},
+		{"after the quote", csv, "a,b\n\"1\"x,2\n", "f, line 2: " + errAfterQuote.Error(), true},
+		{"never closed", csv, "a,b\n1,2\n\"1\n1\",\"2\n3,4\n", "f, line 4: " + errUnclosed.Error(), false},
+		{"a field that is not there", small(Layout{Format: Text}, Field{Index: 2}), "a b c\n\na b\n", "f, line 3: there is no field 3: the record has 2 fields", true},
+		{"none from the end", small(Layout{Format: Text}, Field{Index: -3}), "a b\n", "f, line 1: there is no field -3: the record has 2 fields", true},
+		{"separated", small(Layout{Format: Text, Sep: "|"}, Field{Index: -3}), "a|b\n", "f, line 1: there is no field -3: the record has 2 fields", true},
+		{"a long key", small(Layout{Format: Text}, Field{}), strings.Repeat("k", partd.MaxKeyLen+1), "f, line 1: too large: the key has 65536 bytes, the limit is 65535", true},
+		{"a long record", long, "a,b\n1," + strings.Repeat("x", 99), "f, line 2: too large: the record that begins here has more than 100 bytes", false},
+		{"a long record with a quote", long, "a,b\n1,2\n1,\"" + strings.Repeat("x\n", 99), "f, line 3: too large: the record that begins here has more than 100 bytes (is a quote in it never closed?)", false},
+		{"another header", csv, "a,c\n", `f, line 1: the header is not the one expected: column 2: "b" and "c"`, false},
+		{"not JSON", jsonl, "{\"k\":1}\n{\"k\":1\n", "f, line 2: not JSON: unexpected end of JSON input", true},
+		{"no object", jsonl, "[1]\n", "f, line 1: not a JSON object", true},
+		{"no member", jsonl, "{\"x\":{\"k\":1}}\n", `f, line 1: there is no member "k"`, true},
+		{"twice", jsonl, "{\"k\":1,\"k\":2}\n", `f, line 1: there are two members "k"`, true},
+		{"null", jsonl, "{\"k\":null}\n", `f, line 1: member "k" is null`, true},
+		{"object", jsonl, "{\"k\":{}}\n", `f, line 1: member "k" is an object, which is no key`, true},
+		{"half a pair", jsonl, "{\"k\":\"\\ud83d x\"}\n", `f, line 1: the string of member "k" has escapes, and holds what is no Unicode text`, true},
+		{"array", jsonl, "{\"k\":[]}\n", `f, line 1: member "k" is an array, which is no key`, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, _, err := readAll(t, c.cfg, input("f", c.data))
+			if err == nil || err.Error() != c.want {
+				t.Errorf("got %v\nwant %s", err, c.want)
+			}
+			c.cfg.SkipBad = true
+			_, tally, err := readAll(t, c.cfg, input("f", c.data))
+			if c.bad != (err == nil) || c.bad && (tally.BadRecords != 1 || tally.FirstBad.Error() != c.want) {
+				t.Errorf("skipping: %+v, %v", tally, err)
+			}
+		})
+	}
+}
+
+func TestReadManyInputs(t *testing.T) {
+	cfg := small(Layout{Format: CSV}, Field{Index: 0}, "a", "b")
+	cfg.Block = 64
+	var inputs []Input
+	var want []record
+	for range 50 {
+		for _, data := range []string{"a,b\n1,2", "", "\ufeffa,b\r\n\r\n", "a,b\n" + strings.Repeat("x", 150) + ",\"\n\"\n3,4\n"} {
+			inputs = append(inputs, input("f", data))
+		}
+		want = append(want, record{"1", "1,2\n"}, record{strings.Repeat("x", 150), strings.Repeat("x", 150) + ",\"\n\"\n"}, record{"3", "3,4\n"})
+	}
+	got, tally, err := readAll(t, cfg, inputs...)
+	if err != nil || !slices.Equal(got, want) {
+		t.Fatalf("%v: %d records, want %d", err, len(got), len(want))
+	}
+	if tally.BlankLines != 50 || tally.AddedNewlines != 50 {
+		t.Errorf("%+v", tally)
+	}
+}
+
+// A record may have any length up to the limit, wherever the blocks end.
+func TestReadLongRecords(t *testing.T) {
+	cfg := small(Layout{Format: Text}, Field{Index: 0})
+	cfg.MaxRecord = 1000
+	for n := range 1000 {
+		line, other := "k "+strings.Repeat("x", max(n-3, 0))+"\n", "k "+strings.Repeat("y", max(997-n, 0))+"\n"
+		got, _, err := readAll(t, cfg, input("f", "k 1\n"+line+other+line+"k 2\n"+line))
+		if want := []record{{"k", "k 1\n"}, {"k", line}, {"k", other}, {"k", line}, {"k", "k 2\n"}, {"k", line}}; err != nil || !slices.Equal(got, want) {
+			t.Fatalf("%d: %v, %q", n, err, got)
+		}
+	}
+}
+
+func TestReadFailures(t *testing.T) {
+	cfg := small(Layout{Format: Text}, Field{Index: 0})
+	boom := errors.New("boom")
+	if _, _, err := readAll(t, cfg, Input{Name: "f", Size: -1, Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(strings.NewReader("a\n"), iotest.ErrReader(boom))), nil
+	}}); !errors.Is(err, boom) {
+		t.Errorf("a read that fails: %v", err)
+	}
+	if _, _, err := readAll(t, cfg, Input{Open: func() (io.ReadCloser, error) { return nil, boom }}); !errors.Is(err, boom) {
+		t.Errorf("an open that fails: %v", err)
+	}
+	if _, err := Read(t.Context(), []Input{input("f", strings.Repeat("a\n", 1000))}, cfg, func([]partd.Entry) error { return boom }); !errors.Is(err, boom) {
+		t.Errorf("a use that fails: %v", err)
+	}
+	grown := input("f", "a\nb\n")
+	grown.Size = 2
+	if _, _, err := readAll(t, cfg, grown); err == nil || !strings.Contains(err.Error(), "had 2 bytes, and 4 were read") {
+		t.Errorf("a file that grew: %v", err)
+	}
+	// A read that hangs does not keep Read from returning.
+	pr, pw := io.Pipe()
+	defer pw.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, _ = pw.Write(bytes.Repeat([]byte("a\n"), 100))
+		cancel()
+	}()
+	_, err := Read(ctx, []Input{{Size: -1, Open: func() (io.ReadCloser, error) { return pr, nil }}}, cfg, func([]partd.Entry) error { return nil })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
