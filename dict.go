@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"iter"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -92,13 +93,19 @@ func (d *Dict) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	defer d.leave()
 	values := make([][]byte, len(keys))
 	for i, key := range keys {
-		values[i] = d.appendValue(nil, key, 0)
+		values[i] = d.appendValue(nil, key)
 	}
 	return values, nil
 }
 
-// appendValue appends the value of a key, from offset on, to dst.
-func (d *Dict) appendValue(dst []byte, key string, offset int64) []byte {
+// appendValue appends the value of a key to dst.
+func (d *Dict) appendValue(dst []byte, key string) []byte {
+	return d.appendRange(dst, key, 0, math.MaxInt64)
+}
+
+// appendRange appends up to n bytes of the value of a key, from offset on, to
+// dst.
+func (d *Dict) appendRange(dst []byte, key string, offset, n int64) []byte {
 	s, hash := d.shard(key)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -107,10 +114,11 @@ func (d *Dict) appendValue(dst []byte, key string, offset int64) []byte {
 		return dst
 	}
 	value := s.keys.Val(id)
+	n = max(0, min(n, value.Len-offset))
 	if dst == nil {
-		dst = make([]byte, 0, max(0, value.Len-offset))
+		dst = make([]byte, 0, n)
 	}
-	return s.data.AppendTo(dst, value, offset)
+	return s.data.AppendRange(dst, value, offset, n)
 }
 
 // Set replaces the value of a key.
@@ -182,7 +190,7 @@ func (d *Dict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		s.mu.Lock()
 		if id := s.keys.Find(hash, key); id != 0 {
 			value := s.keys.Val(id)
-			values[i] = s.data.AppendTo(make([]byte, 0, value.Len), value, 0)
+			values[i] = s.data.AppendRange(make([]byte, 0, value.Len), value, 0, value.Len)
 			s.remove(id)
 		}
 		s.mu.Unlock()
@@ -315,7 +323,7 @@ func (d *Dict) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
 				yield(Chunk{}, err)
 				return
 			}
-			buf = d.appendValue(buf[:0], info.Key, 0)
+			buf = d.appendValue(buf[:0], info.Key)
 			d.leave()
 			if len(buf) == 0 && info.Size > 0 {
 				continue // deleted meanwhile

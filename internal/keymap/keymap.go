@@ -15,7 +15,7 @@ import (
 const (
 	pageShift  = 9
 	pageLen    = 1 << pageShift // records are kept in pages, so that they never move
-	inlineKey  = 30             // longest key kept inside its record
+	inlineKey  = 29             // longest key kept inside its record
 	firstSlots = 16
 )
 
@@ -27,6 +27,7 @@ type record[V any] struct {
 	hash uint64
 	// key holds a short key, or the slab.Ref of a longer one.
 	key    [inlineKey]byte
+	live   bool
 	keyLen uint16
 	val    V
 }
@@ -100,7 +101,7 @@ func (m *Map[V]) Insert(hash uint64, key string) ID {
 		}
 	}
 	r := m.at(id)
-	*r = record[V]{hash: hash, keyLen: uint16(len(key))}
+	*r = record[V]{hash: hash, live: true, keyLen: uint16(len(key))}
 	if len(key) <= inlineKey {
 		copy(r.key[:], key)
 	} else {
@@ -110,6 +111,9 @@ func (m *Map[V]) Insert(hash uint64, key string) ID {
 	m.n++
 	return id
 }
+
+// Exists tells whether an ID that a key had is still, or again, a key's.
+func (m *Map[V]) Exists(id ID) bool { return id < m.next && m.at(id).live }
 
 // Val returns the record's value. The pointer is good until the key is deleted.
 func (m *Map[V]) Val(id ID) *V { return &m.at(id).val }
@@ -144,7 +148,7 @@ func (m *Map[V]) Delete(id ID) {
 	if r.keyLen > inlineKey {
 		m.long.FreeString(slab.Ref(binary.LittleEndian.Uint32(r.key[:])))
 	}
-	r.hash, r.keyLen = uint64(m.free), 0
+	*r = record[V]{hash: uint64(m.free)}
 	m.free = id
 	m.n--
 }

@@ -83,10 +83,10 @@ func (s *Slab) fill(c *Chain, p []byte) {
 }
 
 // grow adds a chunk to a string, for at least one more byte and best for want.
-// Chunks are half as large as the string already is, so that of many strings
-// a quarter is unused at most, and a long string has few chunks.
+// Chunks are at least a quarter as large as the string already is, so that a
+// long string has few, and seldom is more than a quarter of one unused.
 func (s *Slab) grow(c *Chain, want int) {
-	class := classFor(min(max(want, int(c.Len-int64(want))/2)+header, 1<<(growClass+unitShift)))
+	class := classFor(min(max(want, int(c.Len-int64(want))/4)+header, 1<<(growClass+unitShift)))
 	ref, class := s.alloc(class, true)
 	if c.tail == 0 {
 		c.head = ref
@@ -96,12 +96,15 @@ func (s *Slab) grow(c *Chain, want int) {
 	c.tail, c.used, c.room = ref, 0, 1<<(class+unitShift)-header
 }
 
-// AppendTo appends the bytes of a string, from offset on, to dst.
-func (s *Slab) AppendTo(dst []byte, c *Chain, offset int64) []byte {
-	for ref := c.head; ref != 0; {
+// AppendRange appends n bytes of a string, from offset on, to dst. The string
+// must have them.
+func (s *Slab) AppendRange(dst []byte, c *Chain, offset, n int64) []byte {
+	for ref := c.head; n > 0; {
 		next, data := s.data(ref, c)
 		if offset < int64(len(data)) {
-			dst = append(dst, data[offset:]...)
+			data = data[offset:min(int64(len(data)), offset+n)]
+			dst = append(dst, data...)
+			n -= int64(len(data))
 			offset = 0
 		} else {
 			offset -= int64(len(data))

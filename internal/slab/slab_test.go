@@ -20,9 +20,10 @@ func TestSlabAgainstModel(t *testing.T) {
 			s.Free(&chains[i])
 			model[i] = nil
 		case 1:
-			offset := int64(rng.IntN(len(model[i]) + 2))
-			want := model[i][min(int(offset), len(model[i])):]
-			if got := s.AppendTo([]byte("x"), &chains[i], offset); !bytes.Equal(got[1:], want) || chains[i].Len != int64(len(model[i])) {
+			offset := int64(rng.IntN(len(model[i]) + 1))
+			n := rng.Int64N(int64(len(model[i])) - offset + 1)
+			want := model[i][offset : offset+n]
+			if got := s.AppendRange([]byte("x"), &chains[i], offset, n); !bytes.Equal(got[1:], want) || chains[i].Len != int64(len(model[i])) {
 				t.Fatalf("step %d: string %d from %d: got %d bytes, want %d", step, i, offset, len(got)-1, len(want))
 			}
 		default:
@@ -39,7 +40,7 @@ func TestSlabAgainstModel(t *testing.T) {
 		}
 	}
 	for i := range chains {
-		if got := s.AppendTo(nil, &chains[i], 0); !bytes.Equal(got, model[i]) {
+		if got := s.AppendRange(nil, &chains[i], 0, chains[i].Len); !bytes.Equal(got, model[i]) {
 			t.Fatalf("string %d differs at the end", i)
 		}
 		s.Free(&chains[i])

@@ -1,0 +1,366 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"iter"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/go-partd/partd/internal/keymap"
+)
+
+// DefaultBufferMemory is the memory that a Buffer takes unless told otherwise,
+// in bytes.
+const DefaultBufferMemory = 1 << 30
+
+// BufferOptions are the options of NewBuffer.
+type BufferOptions struct {
+	// Memory is the budget in bytes, for keys, values and what keeps them in
+	// order; 0 is DefaultBufferMemory. A batch of more than half of it goes
+	// straight to the slow store.
+	Memory int64
+	// Logger gets a warning when a flush in the background fails. nil is none.
+	Logger *slog.Logger
+}
+
+// Buffer is memory, or another fast store, in front of a slower store. Appends
+// go to the fast store; when three quarters of the budget are taken, the
+// largest keys move to the slow store in the background, in few large appends;
+// at the full budget Append waits. While a key moves, operations on that key
+// wait, those on others go on.
+//
+// A flush that fails loses and doubles nothing: what it did not move stays in
+// the fast store, is tried again, and the error is reported by Flush, by Close,
+// and by Append at the full budget. Where the slow store cannot tell whether it
+// took an append ([ErrUnknownOutcome]), the keys concerned are not tried again,
+// and reading them is an error, until they are set, deleted or dropped.
+//
+// Keys, Scan, Stat and Open move what they concern to the slow store first.
+// Everything is lost with the process that Flush has not returned nil for.
+type Buffer struct {
+	fast, slow Partd
+	memory     int64 // budget of the fast store and the index
+	step       int   // most bytes that one append to the slow store moves, and the size of its buffer
+	log        *slog.Logger
+	seed       maphash.Seed
+	batches    sync.Pool     // of *bufferBatch
+	flushing   chan struct{} // holds one token: who has it may flush
+
+	// mu guards all below. It is never held while a store is called.
+	mu       sync.Mutex
+	index    keymap.Map[bufferKey] // every key in the fast store, and every key that is held
+	bytes    int64                 // sum of the sizes in index
+	admitted int64                 // bytes of Appends under way
+	active   int                   // operations under way
+	changed  chan struct{}         // closed and made anew when something was waited for
+	waiters  int
+	running  bool  // a background flush is under way
+	failures int   // background flushes that failed
+	failure  error // of the last of them
+	dropping bool  // nothing else may begin
+	closed   bool
+}
+
+var (
+	_ Partd      = (*Buffer)(nil)
+	_ Setter     = (*Buffer)(nil)
+	_ Deleter    = (*Buffer)(nil)
+	_ Lister     = (*Buffer)(nil)
+	_ Opener     = (*Buffer)(nil)
+	_ Scanner    = (*Buffer)(nil)
+	_ Popper     = (*Buffer)(nil)
+	_ Flusher    = (*Buffer)(nil)
+	_ Syncer     = (*Buffer)(nil)
+	_ Statter    = (*Buffer)(nil)
+	_ MemoryUser = (*Buffer)(nil)
+	_ Unwrapper  = (*Buffer)(nil)
+	_ io.Closer  = (*Buffer)(nil)
+)
+
+// NewBuffer returns a Buffer of two stores, which belong to it from then on:
+// Close closes both. fast must be a [Deleter]. What fast already holds counts as
+// appended after what slow holds, if it is a [Lister]; else it must be empty.
+func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
+	if opts == nil {
+		opts = &BufferOptions{}
+	}
+	fail := func(err error) (*Buffer, error) { return nil, &Error{Op: "new buffer", Err: err} }
+	ctx := context.Background()
+	if fast == nil || slow == nil {
+		return fail(errors.New("it needs two stores, one is nil"))
+	}
+	if err := Delete(ctx, fast); err != nil {
+		return fail(fmt.Errorf("the fast store must be able to delete keys: %w", err))
+	}
+	if opts.Memory < 0 {
+		return fail(fmt.Errorf("a memory budget of %d bytes: it must be positive, or 0 for %d", opts.Memory, DefaultBufferMemory))
+	}
+	memory := opts.Memory
+	if memory == 0 {
+		memory = DefaultBufferMemory
+	}
+	b := &Buffer{
+		fast: fast, slow: slow, log: opts.Logger, seed: maphash.MakeSeed(),
+		step:     int(min(max(memory/16, 4<<10), 16<<20)),
+		flushing: make(chan struct{}, 1), changed: make(chan struct{}),
+	}
+	b.memory = memory - min(int64(b.step), memory/2)
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	b.batches.New = func() any { return new(bufferBatch) }
+	for info, err := range Keys(ctx, fast) {
+		if errors.Is(err, errors.ErrUnsupported) {
+			break
+		}
+		if err != nil {
+			return fail(fmt.Errorf("listing what the fast store holds: %w", err))
+		}
+		id := b.index.Insert(keymap.Hash(b.seed, info.Key), info.Key)
+		b.index.Val(id).size = info.Size
+		b.bytes += info.Size
+	}
+	return b, nil
+}
+
+// Unwrap returns the slow store.
+func (b *Buffer) Unwrap() Partd { return b.slow }
+
+// MemoryUsed returns the bytes that count against the budget now.
+func (b *Buffer) MemoryUsed() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used()
+}
+
+// Append adds each entry's value to its key's. It waits while the budget is
+// full, and while a key of the batch moves to the slow store.
+func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
+	valueBytes, err := CheckEntries("append", entries)
+	if err != nil {
+		return err
+	}
+	if valueBytes == 0 {
+		return b.check(ctx, "append")
+	}
+	need := valueBytes + perKey*int64(len(entries))
+	if need > b.memory/2 {
+		return b.appendThrough(ctx, entries)
+	}
+	batch := b.batches.Get().(*bufferBatch)
+	defer b.batches.Put(batch)
+	batch.hash(b.seed, entries)
+	if err := b.admit(ctx, entries, batch, need); err != nil {
+		return err
+	}
+	err = b.fast.Append(ctx, entries...)
+	b.settle(entries, batch, need, err)
+	return err
+}
+
+// appendThrough appends a batch that is too large for the buffer to the slow
+// store, behind what the buffer holds of its keys.
+func (b *Buffer) appendThrough(ctx context.Context, entries []Entry) error {
+	keys := make([]string, len(entries))
+	for i := range entries {
+		keys[i] = entries[i].Key
+	}
+	held, err := b.hold(ctx, "append", keys, false)
+	if err != nil {
+		return err
+	}
+	defer b.release(held)
+	if err := b.move(ctx, held); err != nil {
+		return clean("append", fmt.Errorf("moving what the buffer holds of these keys: %w", err))
+	}
+	return b.slow.Append(ctx, entries...)
+}
+
+// Get returns what the slow store holds of each key, and then what the fast one
+// holds.
+func (b *Buffer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := CheckKeys("get", keys); err != nil {
+		return nil, err
+	}
+	pinned, err := b.pin(ctx, "get", keys)
+	if err != nil {
+		return nil, err
+	}
+	defer b.unpin(pinned)
+	return b.join(ctx, keys, pinned, b.slow.Get)
+}
+
+// join gets the values of pinned or held keys: those of the slow store by
+// getSlow, which is called last, and those of the fast one.
+func (b *Buffer) join(ctx context.Context, keys []string, parts []bufferPart,
+	getSlow func(context.Context, ...string) ([][]byte, error),
+) ([][]byte, error) {
+	var fastKeys []string
+	for _, p := range parts {
+		if p.size > p.moved {
+			fastKeys = append(fastKeys, p.key)
+		}
+	}
+	var fastValues [][]byte
+	if len(fastKeys) > 0 {
+		var err error
+		if fastValues, err = b.fast.Get(ctx, fastKeys...); err != nil {
+			return nil, err
+		}
+	}
+	values, err := getSlow(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	for i, p := range parts {
+		if p.size > p.moved {
+			values[i] = append(values[i], fastValues[n][p.moved:]...)
+			n++
+		}
+	}
+	return values, nil
+}
+
+// Set replaces the value of a key, in the slow store.
+func (b *Buffer) Set(ctx context.Context, key string, value []byte) error {
+	return b.replace(ctx, "set", []string{key}, func() error { return Set(ctx, b.slow, key, value) })
+}
+
+// SetOnce sets a key that does not exist, in the slow store.
+func (b *Buffer) SetOnce(ctx context.Context, key string, value []byte) error {
+	if _, err := CheckEntries("set once", []Entry{{key, value}}); err != nil {
+		return err
+	}
+	held, err := b.hold(ctx, "set once", []string{key}, false)
+	if err != nil {
+		return err
+	}
+	defer b.release(held)
+	if held[0].size > held[0].moved {
+		return nil
+	}
+	return SetOnce(ctx, b.slow, key, value)
+}
+
+// Delete removes keys from both stores.
+func (b *Buffer) Delete(ctx context.Context, keys ...string) error {
+	return b.replace(ctx, "delete", keys, func() error { return Delete(ctx, b.slow, keys...) })
+}
+
+// replace does something to the slow store after which nothing that the fast
+// one holds of these keys counts.
+func (b *Buffer) replace(ctx context.Context, op string, keys []string, do func() error) error {
+	if err := CheckKeys(op, keys); err != nil {
+		return err
+	}
+	held, err := b.hold(ctx, op, keys, true)
+	if err != nil {
+		return err
+	}
+	defer b.release(held)
+	if err := do(); err != nil {
+		b.doubtIfUnknown(held, err)
+		return err
+	}
+	return b.discarded(ctx, held)
+}
+
+// discarded discards what counts no more. That the operation took effect does
+// not depend on it, so a failure is only logged.
+func (b *Buffer) discarded(ctx context.Context, held []bufferPart) error {
+	if err := b.discard(ctx, held); err != nil {
+		b.log.Warn("partd: buffer: memory stays in use for now", "error", err)
+	}
+	return nil
+}
+
+// Pop returns the values of keys and removes them from both stores.
+func (b *Buffer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := CheckKeys("pop", keys); err != nil {
+		return nil, err
+	}
+	held, err := b.hold(ctx, "pop", keys, false)
+	if err != nil {
+		return nil, err
+	}
+	defer b.release(held)
+	parts := slices.Clone(held)
+	seen := make(map[string]bool, len(keys))
+	for i, key := range keys {
+		if seen[key] {
+			parts[i].size = 0 // a key given twice is popped once
+		}
+		seen[key] = true
+	}
+	values, err := b.join(ctx, keys, parts, func(ctx context.Context, keys ...string) ([][]byte, error) {
+		return Pop(ctx, b.slow, keys...)
+	})
+	if err != nil {
+		b.doubtIfUnknown(held, err)
+		return nil, err
+	}
+	return values, b.discarded(ctx, held)
+}
+
+// Keys moves everything to the slow store and lists that.
+func (b *Buffer) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
+	return func(yield func(KeyInfo, error) bool) {
+		if err := b.flush(ctx, "keys"); err != nil {
+			yield(KeyInfo{}, err)
+			return
+		}
+		Keys(ctx, b.slow)(yield)
+	}
+}
+
+// Scan moves everything to the slow store and scans that.
+func (b *Buffer) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
+	return func(yield func(Chunk, error) bool) {
+		if err := b.flush(ctx, "scan"); err != nil {
+			yield(Chunk{}, err)
+			return
+		}
+		Scan(ctx, b.slow)(yield)
+	}
+}
+
+// Open moves the key to the slow store and opens it there.
+func (b *Buffer) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	if err := CheckKeys("open", []string{key}); err != nil {
+		return nil, err
+	}
+	held, err := b.hold(ctx, "open", []string{key}, false)
+	if err != nil {
+		return nil, err
+	}
+	defer b.release(held)
+	if err := b.move(ctx, held); err != nil {
+		return nil, clean("open", err)
+	}
+	return Open(ctx, b.slow, key)
+}
+
+// Stat moves everything to the slow store and describes that, with the memory
+// of both.
+func (b *Buffer) Stat(ctx context.Context) (Stats, error) {
+	if err := b.flush(ctx, "stat"); err != nil {
+		return Stats{}, err
+	}
+	st, err := Stat(ctx, b.slow)
+	st.Memory += b.MemoryUsed()
+	return st, err
+}
+
+// Sync moves everything to the slow store and syncs that.
+func (b *Buffer) Sync(ctx context.Context) error {
+	if err := b.flush(ctx, "sync"); err != nil {
+		return err
+	}
+	return Sync(ctx, b.slow)
+}

@@ -1,0 +1,106 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+// Close flushes the buffer and closes both stores. If the flush fails, the
+// error says so, nothing is closed, and what was not moved is still there: call
+// Close again once the cause is gone, or Drop to give the data up. Keys of which
+// nobody knows whether the slow store has them are reported and do not hinder
+// closing.
+func (b *Buffer) Close() error {
+	ctx := context.Background()
+	if b.check(ctx, "close") != nil {
+		return nil // closed already
+	}
+	var flushErr error
+	for closed := false; !closed; {
+		flushErr = b.flush(ctx, "close")
+		if flushErr != nil && !errors.Is(flushErr, errInDoubt) {
+			return flushErr
+		}
+		if b.exclude(ctx, "close") != nil {
+			return nil // by another Close
+		}
+		b.mu.Lock()
+		// Not yet, if something was appended since the flush.
+		closed = len(b.largest(1)) == 0
+		b.closed = closed
+		b.mu.Unlock()
+		b.include()
+	}
+	errs := []error{flushErr}
+	for _, store := range []Partd{b.fast, b.slow} {
+		if c, ok := store.(io.Closer); ok {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Drop removes every key from both stores.
+func (b *Buffer) Drop(ctx context.Context) error {
+	if err := b.exclude(ctx, "drop"); err != nil {
+		return err
+	}
+	defer b.include()
+	var all []bufferPart
+	for id := range b.index.IDs {
+		all = append(all, bufferPart{id: id, key: string(b.index.Key(id))})
+	}
+	if err := b.slow.Drop(ctx); err != nil {
+		b.doubtIfUnknown(all, err)
+		return err
+	}
+	// The slow store is empty: from here on the drop is done, and what the fast
+	// one holds counts no more, even if it cannot be removed now.
+	err := b.fast.Drop(context.WithoutCancel(ctx))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range all {
+		b.settleMoved(p.id, err == nil)
+	}
+	if err != nil {
+		b.log.Warn("partd: buffer: dropped keys stay in the fast store for now", "error", err)
+	}
+	return nil
+}
+
+// exclude waits until no operation is under way, and lets none begin until
+// include.
+func (b *Buffer) exclude(ctx context.Context, op string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		if err := b.checkLocked(ctx, op); err != nil {
+			return err
+		}
+		if !b.dropping {
+			break
+		}
+		b.wait(ctx)
+	}
+	b.dropping = true
+	for b.active > 0 {
+		if err := ctx.Err(); err != nil {
+			b.dropping = false
+			b.wake()
+			return &Error{Op: op, Err: err}
+		}
+		b.wait(ctx)
+	}
+	return nil
+}
+
+func (b *Buffer) include() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dropping = false
+	if b.index.Len() == 0 {
+		b.index.Reset()
+	}
+	b.wake()
+}

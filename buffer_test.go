@@ -1,0 +1,410 @@
+package partd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// faulty is a Dict that fails where its test tells it to.
+type faulty struct {
+	*Dict
+	mu   sync.Mutex
+	fail func(op string) (before, after error)
+}
+
+func (f *faulty) do(op string, call func() error) error {
+	f.mu.Lock()
+	fail := f.fail
+	f.mu.Unlock()
+	if fail == nil {
+		return call()
+	}
+	before, after := fail(op)
+	if before != nil {
+		return before
+	}
+	return errors.Join(call(), after)
+}
+
+func (f *faulty) Append(ctx context.Context, e ...Entry) error {
+	return f.do("append", func() error { return f.Dict.Append(ctx, e...) })
+}
+
+func (f *faulty) Delete(ctx context.Context, keys ...string) error {
+	return f.do("delete", func() error { return f.Dict.Delete(ctx, keys...) })
+}
+
+func (f *faulty) Set(ctx context.Context, key string, value []byte) error {
+	return f.do("set", func() error { return f.Dict.Set(ctx, key, value) })
+}
+
+func (f *faulty) Drop(ctx context.Context) error {
+	return f.do("drop", func() error { return f.Dict.Drop(ctx) })
+}
+
+func (f *faulty) set(fail func(op string) (before, after error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail = fail
+}
+
+func newFaultyBuffer(t *testing.T, memory int64) (b *Buffer, fast, slow *faulty) {
+	t.Helper()
+	fast, slow = &faulty{Dict: NewDict()}, &faulty{Dict: NewDict()}
+	b, err := NewBuffer(fast, slow, &BufferOptions{Memory: memory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, fast, slow
+}
+
+func wantValue(t *testing.T, store Partd, key, want string) {
+	t.Helper()
+	got, err := store.Get(context.Background(), key)
+	if err != nil {
+		t.Errorf("get %q: %v", key, err)
+	} else if string(got[0]) != want {
+		t.Errorf("key %q holds %.200q, want %.200q", key, got[0], want)
+	}
+}
+
+var errDisk = errors.New("the disk is full")
+
+// TestBufferFlushFails flushes into a store that fails before it took the
+// append, and then works again.
+func TestBufferFlushFails(t *testing.T) {
+	ctx := context.Background()
+	b, _, slow := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"k", []byte("one")}, Entry{"l", []byte("uno")}))
+	slow.set(func(string) (error, error) { return errDisk, nil })
+	if err := b.Flush(ctx); !errors.Is(err, errDisk) {
+		t.Fatalf("flush: %v, want the disk's error", err)
+	}
+	if err := b.Close(); !errors.Is(err, errDisk) {
+		t.Fatalf("close: %v, want the disk's error", err)
+	}
+	wantValue(t, b, "k", "one")
+	must(t, b.Append(ctx, Entry{"k", []byte("two")}))
+	slow.set(nil)
+	must(t, b.Flush(ctx))
+	wantValue(t, slow, "k", "onetwo")
+	wantValue(t, slow, "l", "uno")
+	must(t, b.Close())
+}
+
+// TestBufferDeleteFails flushes from a store that cannot delete what the slow
+// store took.
+func TestBufferDeleteFails(t *testing.T) {
+	ctx := context.Background()
+	b, fast, slow := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	fast.set(func(op string) (error, error) {
+		if op == "delete" {
+			return errDisk, nil
+		}
+		return nil, nil
+	})
+	for range 3 {
+		if err := b.Flush(ctx); !errors.Is(err, errDisk) {
+			t.Fatalf("flush: %v, want the error of delete", err)
+		}
+		wantValue(t, b, "k", "one")
+		wantValue(t, slow, "k", "one")
+	}
+	must(t, b.Append(ctx, Entry{"k", []byte("two")}))
+	wantValue(t, b, "k", "onetwo")
+	must(t, b.Set(ctx, "k", []byte("new")))
+	wantValue(t, b, "k", "new")
+	must(t, b.Append(ctx, Entry{"k", []byte("er")}))
+	wantValue(t, b, "k", "newer")
+	fast.set(nil)
+	must(t, b.Flush(ctx))
+	wantValue(t, slow, "k", "newer")
+	wantValue(t, fast, "k", "")
+}
+
+// TestBufferUnknownOutcome flushes into a store that cannot tell whether it
+// took an append: it must not be tried again, in either case.
+func TestBufferUnknownOutcome(t *testing.T) {
+	ctx := context.Background()
+	for _, applied := range []bool{false, true} {
+		b, _, slow := newFaultyBuffer(t, 1<<30)
+		must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+		slow.set(func(string) (error, error) {
+			if applied {
+				return nil, ErrUnknownOutcome
+			}
+			return ErrUnknownOutcome, nil
+		})
+		if err := b.Flush(ctx); err == nil || errors.Is(err, ErrUnknownOutcome) {
+			t.Fatalf("flush: %v, want an error that no retry of flush doubles", err)
+		}
+		slow.set(nil)
+		if err := b.Flush(ctx); !errors.Is(err, errInDoubt) {
+			t.Fatalf("second flush: %v, want the error about the key in doubt", err)
+		}
+		if _, err := b.Get(ctx, "k"); !errors.Is(err, errInDoubt) {
+			t.Fatalf("get: %v, want the error about the key in doubt", err)
+		}
+		if err := b.Append(ctx, Entry{"k", []byte("two")}); !errors.Is(err, errInDoubt) {
+			t.Fatalf("append: %v, want the error about the key in doubt", err)
+		}
+		wantValue(t, slow, "k", strings.Repeat("one", map[bool]int{true: 1}[applied]))
+		must(t, b.Append(ctx, Entry{"other", []byte("x")}))
+		must(t, b.Delete(ctx, "k"))
+		wantValue(t, b, "k", "")
+		must(t, b.Append(ctx, Entry{"k", []byte("two")}))
+		must(t, b.Close())
+	}
+}
+
+// TestBufferSetOfUnknownOutcome sets a key, with bytes pending, in a store that
+// cannot tell whether it took the value.
+func TestBufferSetOfUnknownOutcome(t *testing.T) {
+	ctx := context.Background()
+	b, _, slow := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	slow.set(func(string) (error, error) { return nil, ErrUnknownOutcome })
+	if err := b.Set(ctx, "k", []byte("new")); !errors.Is(err, ErrUnknownOutcome) {
+		t.Fatal(err)
+	}
+	slow.set(nil)
+	if v, err := b.Get(ctx, "k"); !errors.Is(err, errInDoubt) {
+		t.Fatalf("get: %q, %v: neither the old nor the new value is known", v, err)
+	}
+	must(t, b.Set(ctx, "k", []byte("newer")))
+	wantValue(t, b, "k", "newer")
+}
+
+// TestBufferFullReportsFailure fills the budget while the slow store fails:
+// Append must return the cause, change nothing, and work again later.
+func TestBufferFullReportsFailure(t *testing.T) {
+	ctx := context.Background()
+	b, _, slow := newFaultyBuffer(t, 4<<20)
+	slow.set(func(string) (error, error) { return errDisk, nil })
+	value := bytes.Repeat([]byte("v"), 100_000)
+	var stored int
+	var err error
+	for stored = 0; stored < 100; stored++ {
+		if err = b.Append(ctx, Entry{fmt.Sprint(stored), value}); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, errDisk) || !strings.Contains(err.Error(), "memory budget is full") {
+		t.Fatalf("append at the full budget: %v", err)
+	}
+	wantValue(t, b, fmt.Sprint(stored), "")
+	slow.set(nil)
+	must(t, b.Append(ctx, Entry{fmt.Sprint(stored), value}))
+	must(t, b.Flush(ctx))
+	st, err := Stat(ctx, slow.Dict)
+	must(t, err)
+	if st.Keys != int64(stored+1) || st.Bytes != int64((stored+1)*len(value)) {
+		t.Errorf("the slow store has %d keys, %d bytes", st.Keys, st.Bytes)
+	}
+}
+
+// TestBufferDropFails drops when the fast store cannot, and when the slow one
+// cannot.
+func TestBufferDropFails(t *testing.T) {
+	ctx := context.Background()
+	b, fast, slow := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	slow.set(func(string) (error, error) { return errDisk, nil })
+	if err := b.Drop(ctx); !errors.Is(err, errDisk) {
+		t.Fatalf("drop: %v", err)
+	}
+	wantValue(t, b, "k", "one")
+	slow.set(nil)
+	fast.set(func(op string) (error, error) {
+		if op == "drop" {
+			return errDisk, nil
+		}
+		return nil, nil
+	})
+	must(t, b.Drop(ctx))
+	wantValue(t, b, "k", "")
+	must(t, b.Append(ctx, Entry{"k", []byte("two")}))
+	wantValue(t, b, "k", "two")
+	must(t, b.Flush(ctx))
+	wantValue(t, slow, "k", "two")
+}
+
+// TestBufferTakesOverFast makes a buffer over a fast store that holds data.
+func TestBufferTakesOverFast(t *testing.T) {
+	ctx := context.Background()
+	fast, slow := NewDict(), NewDict()
+	must(t, slow.Append(ctx, Entry{"k", []byte("old")}))
+	must(t, fast.Append(ctx, Entry{"k", []byte("new")}))
+	b, err := NewBuffer(fast, slow, nil)
+	must(t, err)
+	wantValue(t, b, "k", "oldnew")
+	must(t, b.Flush(ctx))
+	wantValue(t, slow, "k", "oldnew")
+}
+
+// TestBufferRefuses checks what the constructor refuses.
+func TestBufferRefuses(t *testing.T) {
+	type bare struct{ Partd }
+	if _, err := NewBuffer(bare{NewDict()}, NewDict(), nil); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a fast store that cannot delete: %v", err)
+	}
+	if _, err := NewBuffer(NewDict(), NewDict(), &BufferOptions{Memory: -1}); err == nil {
+		t.Error("a negative budget was taken")
+	}
+	if _, err := NewBuffer(nil, NewDict(), nil); err == nil {
+		t.Error("no fast store was taken")
+	}
+}
+
+// TestBufferOthersGoOn flushes into a slow store that hangs: operations on the
+// key that moves wait, those on others do not.
+func TestBufferOthersGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, slow := newFaultyBuffer(t, 1<<30)
+		must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+		goOn := make(chan struct{})
+		slow.set(func(string) (error, error) { <-goOn; return nil, nil })
+		done := make(chan error, 2)
+		go func() { done <- b.Flush(ctx) }()
+		synctest.Wait()
+		must(t, b.Append(ctx, Entry{"other", []byte("x")}))
+		wantValue(t, b, "other", "x")
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if _, err := b.Get(short, "k"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("get of a key that moves: %v, want it to wait", err)
+		}
+		go func() { done <- b.Append(ctx, Entry{"k", []byte("two")}) }()
+		synctest.Wait()
+		close(goOn)
+		must(t, <-done)
+		must(t, <-done)
+		wantValue(t, b, "k", "onetwo")
+		must(t, b.Close())
+	})
+}
+
+// TestBufferKeepsBudget appends far more than the budget in small and large
+// pieces and watches the memory.
+func TestBufferKeepsBudget(t *testing.T) {
+	ctx := context.Background()
+	const memory = 8 << 20
+	b, _, slow := newFaultyBuffer(t, memory)
+	rng := rand.New(rand.NewPCG(1, 1))
+	var sum int64
+	for i := range 3000 {
+		var entries []Entry
+		for range 50 {
+			size := rng.IntN(400)
+			if rng.IntN(1000) == 0 {
+				size = 1 << 20
+			}
+			// Keys change over time, in number and in size.
+			entries = append(entries, Entry{fmt.Sprint(i/1000, rng.IntN(200<<(i/1000*3))), make([]byte, size)})
+			sum += int64(size)
+		}
+		must(t, b.Append(ctx, entries...))
+		if used := b.MemoryUsed(); used > memory+memory/8 {
+			t.Fatalf("%d bytes in use, the budget is %d", used, memory)
+		}
+	}
+	must(t, b.Flush(ctx))
+	st, err := Stat(ctx, slow.Dict)
+	must(t, err)
+	if st.Bytes != sum {
+		t.Errorf("%d bytes stored, want %d", st.Bytes, sum)
+	}
+}
+
+// TestBufferUnderFaults runs appends, reads and all else at random from several
+// goroutines, while both stores fail at random, and compares with a model: each
+// goroutine has keys of its own.
+func TestBufferUnderFaults(t *testing.T) {
+	ctx := context.Background()
+	b, fast, slow := newFaultyBuffer(t, 1<<20)
+	rng := rand.New(rand.NewPCG(7, 7))
+	var mu sync.Mutex
+	fail := func(string) (error, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if rng.IntN(4) == 0 {
+			return errDisk, nil
+		}
+		return nil, nil
+	}
+	fast.set(fail)
+	slow.set(fail)
+	var wg sync.WaitGroup
+	models := make([]map[string][]byte, 4)
+	for g := range models {
+		models[g] = map[string][]byte{}
+		wg.Go(func() { buffersRandomWalk(t, b, g, models[g]) })
+	}
+	wg.Wait()
+	fast.set(nil)
+	slow.set(nil)
+	must(t, b.Flush(ctx))
+	for _, model := range models {
+		for key, want := range model {
+			wantValue(t, slow, key, string(want))
+		}
+	}
+}
+
+func buffersRandomWalk(t *testing.T, b *Buffer, g int, model map[string][]byte) {
+	ctx := context.Background()
+	rng := rand.New(rand.NewPCG(uint64(g), 1))
+	for step := range 3000 {
+		key := fmt.Sprint(g, "-", rng.IntN(40))
+		value := bytes.Repeat([]byte{byte('a' + rng.IntN(26))}, rng.IntN(1500))
+		if rng.IntN(400) == 0 {
+			value = make([]byte, 700_000) // goes through
+		}
+		switch op := rng.IntN(20); {
+		case op < 13:
+			if b.Append(ctx, Entry{key, value}) == nil {
+				model[key] = append(model[key], value...)
+			}
+		case op == 13:
+			if b.Set(ctx, key, value) == nil {
+				model[key] = bytes.Clone(value)
+			}
+		case op == 14:
+			if b.Delete(ctx, key) == nil {
+				delete(model, key)
+			}
+		case op == 15:
+			if got, err := b.Pop(ctx, key); err == nil {
+				if !bytes.Equal(got[0], model[key]) {
+					t.Errorf("goroutine %d, step %d: pop of %s: %d bytes, want %d", g, step, key, len(got[0]), len(model[key]))
+				}
+				delete(model, key)
+			}
+		case op == 16:
+			_ = b.Flush(ctx)
+		default:
+			got, err := b.Get(ctx, key)
+			if err != nil || !bytes.Equal(got[0], model[key]) {
+				t.Errorf("goroutine %d, step %d: get of %s: %v, %d bytes, want %d", g, step, key, err, len(got), len(model[key]))
+				return
+			}
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
