@@ -12,7 +12,10 @@ import (
 // OS is the real file system.
 type OS struct{}
 
-var _ FS = OS{}
+var (
+	_ FS         = OS{}
+	_ LinkTeller = OS{}
+)
 
 func (OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	f, err := os.OpenFile(name, flag, perm)
@@ -34,6 +37,14 @@ func (OS) Info(name string) (Info, error) {
 		return Info{}, &fs.PathError{Op: "stat", Path: name, Err: err}
 	}
 	return infoOf(&st), nil
+}
+
+func (OS) IsLink(name string) (bool, error) {
+	info, err := os.Lstat(name)
+	if err != nil {
+		return false, err
+	}
+	return info.Mode()&fs.ModeSymlink != 0, nil
 }
 
 func (OS) ReadDir(name string) (Dir, error) {

@@ -72,3 +72,9 @@ type Lock interface {
 	// directory has under this name.
 	Info() (Info, error)
 }
+
+// LinkTeller is an FS that knows symbolic links. One without has none.
+type LinkTeller interface {
+	// IsLink tells whether a name is itself a symbolic link.
+	IsLink(name string) (bool, error)
+}

@@ -1,0 +1,310 @@
+package partd
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/go-partd/partd/internal/names"
+)
+
+// Set replaces a key's file by a new one: who reads the old value goes on
+// reading it.
+func (f *File) Set(ctx context.Context, key string, value []byte) error {
+	return f.set(ctx, "set", key, value, false)
+}
+
+// SetOnce sets a key that has no file. (Python's iset replaces the value if
+// another process set it: its check is its own memory.)
+func (f *File) SetOnce(ctx context.Context, key string, value []byte) error {
+	return f.set(ctx, "set once", key, value, true)
+}
+
+func (f *File) set(ctx context.Context, op, key string, value []byte, once bool) error {
+	if len(key) > MaxKeyLen || len(value) > MaxValueLen {
+		return tooLarge(op, key, len(value))
+	}
+	if err := f.begin(ctx, true); err != nil {
+		return f.failKey(op, key, err)
+	}
+	defer f.end()
+	if err := f.writable(); err != nil {
+		return f.failKey(op, key, err)
+	}
+	name := f.scheme.Name(key)
+	info, err := f.fs.Info(f.path(name))
+	switch {
+	case err == nil && !info.Mode.IsRegular():
+		return f.failKey(op, key, errNotRegular)
+	case err == nil && once:
+		return nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return f.failKey(op, key, err)
+	}
+	if err := f.writeKeyFile(key, name); err != nil {
+		return f.failKey(op, key, err)
+	}
+	if err := f.replaceFile(name, value); err != nil {
+		return f.failKey(op, key, err)
+	}
+	if err := f.forgetKey(key); err != nil {
+		f.refuse(err)
+		return f.failKey(op, key, unknown(err))
+	}
+	return nil
+}
+
+// replaceFile gives a name to a new file with the given bytes, at once. An error
+// that does not wrap ErrUnknownOutcome has changed nothing.
+func (f *File) replaceFile(name string, value []byte) error {
+	tmp, err := f.newTemp(0o666)
+	if err != nil {
+		return err
+	}
+	if len(value) > 0 {
+		_, err = tmp.WriteAt(value, 0)
+	}
+	if err == nil && f.sync {
+		if err = tmp.Sync(); err != nil {
+			f.refuse(err)
+		}
+	}
+	err = errors.Join(err, tmp.Close())
+	if err == nil {
+		var intact bool
+		if intact, err = f.lockIntact(); err == nil && !intact {
+			return errors.Join(errLockLost, f.dropLock()) // another process may be making a file of that name
+		}
+	}
+	if err == nil {
+		err = f.fs.Rename(f.path(names.Temp), f.path(name))
+	}
+	if err != nil {
+		if rmErr := f.fs.Remove(f.path(names.Temp)); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
+			f.log.Warn("partd: removing a temporary file", "dir", f.dir, "err", rmErr)
+		}
+		return err
+	}
+	if !f.sync {
+		f.dirty.add(f.path(name))
+		return nil
+	}
+	if err := f.fs.SyncDir(f.dir); err != nil {
+		f.refuse(err)
+		return unknown(err)
+	}
+	return nil
+}
+
+// Delete removes the files of keys, all or none, also when the process is
+// killed. Its error wraps [ErrUnknownOutcome] where some were removed and the
+// next operation will remove the others, or fail.
+func (f *File) Delete(ctx context.Context, keys ...string) error {
+	if err := CheckKeys("delete", keys); err != nil {
+		return err
+	}
+	if err := f.begin(ctx, true); err != nil {
+		return f.fail("delete", err)
+	}
+	defer f.end()
+	if err := f.writable(); err != nil {
+		return f.fail("delete", err)
+	}
+	if err := f.deleteKeys(ctx, keys); err != nil {
+		return f.fail("delete", err)
+	}
+	return nil
+}
+
+// Pop is Get and Delete under one lock.
+func (f *File) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := CheckKeys("pop", keys); err != nil {
+		return nil, err
+	}
+	if err := f.begin(ctx, true); err != nil {
+		return nil, f.fail("pop", err)
+	}
+	defer f.end()
+	if err := f.writable(); err != nil {
+		return nil, f.fail("pop", err)
+	}
+	values := make([][]byte, len(keys))
+	seen := make(map[string]struct{}, len(keys))
+	for i, key := range keys {
+		if err := checkNow(ctx, i); err != nil {
+			return nil, f.fail("pop", err)
+		}
+		if _, ok := seen[key]; ok { // it was taken by then
+			continue
+		}
+		seen[key] = struct{}{}
+		value, err := f.readLocked(key)
+		if err != nil {
+			return nil, f.failKey("pop", key, err)
+		}
+		values[i] = value
+	}
+	if err := f.deleteKeys(ctx, keys); err != nil {
+		return nil, f.fail("pop", err)
+	}
+	return values, nil
+}
+
+func (f *File) deleteKeys(ctx context.Context, keys []string) error {
+	list := new(nameList)
+	for i, key := range keys {
+		if err := checkNow(ctx, i); err != nil {
+			return err
+		}
+		if err := f.forgetKey(key); err != nil {
+			f.refuse(err)
+			return err
+		}
+		list.add(f.scheme.Name(key))
+	}
+	return f.remove(ctx, kindDelete, list)
+}
+
+// Drop removes every key: every file that the store itself can have written,
+// and those of Python with names that it would give, too. Other files,
+// subdirectories and ".lock" stay. It is all or nothing, also when the process
+// is killed, and holds the names of all keys in memory meanwhile.
+//
+// Its error wraps [ErrUnknownOutcome] where some were removed and the next
+// operation will remove the others, or fail.
+func (f *File) Drop(ctx context.Context) error {
+	if err := f.begin(ctx, true); err != nil {
+		return f.fail("drop", err)
+	}
+	defer f.end()
+	if err := f.writable(); err != nil {
+		return f.fail("drop", err)
+	}
+	if err := f.drop(ctx); err != nil {
+		return f.fail("drop", err)
+	}
+	return nil
+}
+
+func (f *File) drop(ctx context.Context) error {
+	if err := f.closeKept(); err != nil {
+		return err
+	}
+	list, err := f.listFiles()
+	if err != nil {
+		return err
+	}
+	if err := f.remove(ctx, kindDrop, list); err != nil {
+		return err
+	}
+	f.dirty.paths, f.dirty.all = nil, false
+	if err := f.removeOrphans(); err != nil { // no key is seen by now
+		f.log.Warn("partd: removing what long keys left", "dir", f.dir, "err", err)
+	}
+	if f.journal.file != nil && f.journal.size > 0 { // it may hold bytes that were dropped
+		if err := f.journal.file.Truncate(0); err != nil {
+			f.log.Warn("partd: emptying the journal", "dir", f.dir, "err", err)
+		} else {
+			f.journal.size = 0
+		}
+	}
+	return nil
+}
+
+// removeOrphans removes files that hold a long key which has no value.
+func (f *File) removeOrphans() error {
+	var left []string
+	err := f.eachName(func(name string, kind names.Kind) error {
+		if kind == names.Own && name != names.Lock && name != names.Journal {
+			left = append(left, name)
+		}
+		return nil
+	})
+	for _, name := range left {
+		err = errors.Join(err, f.fs.Remove(f.path(name)))
+	}
+	return err
+}
+
+// remove removes files, all or none.
+func (f *File) remove(ctx context.Context, kind byte, list *nameList) error {
+	rec := newRecord(nil)
+	there := new(nameList)
+	seen := make(map[string]struct{})
+	for i := range list.len() {
+		if err := checkNow(ctx, i); err != nil {
+			return err
+		}
+		name := list.name(i)
+		if kind == kindDelete { // a key may be given twice
+			if _, ok := seen[name]; ok {
+				continue
+			}
+			seen[name] = struct{}{}
+		}
+		info, err := f.fs.Info(f.path(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil && !info.Mode.IsRegular() {
+			err = fmt.Errorf("%s: %w", f.path(name), errNotRegular)
+		}
+		if err != nil {
+			return err
+		}
+		there.add(name)
+		rec = appendName(rec, name)
+		rec = binary.LittleEndian.AppendUint64(rec, info.Ino)
+		rec = binary.LittleEndian.AppendUint64(rec, uint64(info.Size))
+		rec = binary.LittleEndian.AppendUint64(rec, uint64(info.MTime))
+	}
+	if there.len() == 0 {
+		return nil
+	}
+	if there.len() > 1 && !f.hooks.noUndo { // one file goes at once
+		if err := f.writeRecord(f.seal(rec, kind, there.len())); err != nil {
+			return fmt.Errorf("noting it in %s: %w", names.Journal, err)
+		}
+	}
+	return f.removeAll(there)
+}
+
+func (f *File) removeAll(list *nameList) error {
+	for i := range list.len() {
+		err := f.removeKeyFile(list.name(i))
+		if err == nil {
+			if f.hooks.afterWrite != nil {
+				f.hooks.afterWrite()
+			}
+			continue
+		}
+		if _, statErr := f.fs.Info(f.path(list.name(i))); i == 0 && statErr == nil {
+			if f.clearRecord() == nil { // nothing was removed, and nothing will be
+				return err
+			}
+		}
+		f.replay = true
+		return unknown(err)
+	}
+	if f.sync {
+		if err := f.fs.SyncDir(f.dir); err != nil {
+			f.refuse(err)
+			return unknown(err)
+		}
+	}
+	if intact, err := f.lockIntact(); err != nil || !intact {
+		if err == nil {
+			err = errLockLost
+		}
+		f.replay = true
+		return unknown(errors.Join(err, f.dropLock()))
+	}
+	if list.len() > 1 {
+		if err := f.clearRecord(); err != nil {
+			return unknown(err)
+		}
+	}
+	return nil
+}

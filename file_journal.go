@@ -1,0 +1,370 @@
+package partd
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// The file "%undo" holds one record: what the operation under way does, so that
+// whoever takes the lock after a process died can undo an append, or finish a
+// Delete or a Drop. Little-endian:
+//
+//	offset 0  8  magic "partdun1"; anything else: no operation is under way
+//	       8  2  version, 1
+//	      10  1  kind: 1 append, to be undone; 2 delete and 3 drop, to be finished
+//	      11  1  1: the store was opened with Sync, and this record was synced before the data was written
+//	      12  4  number of spans
+//	      16  8  number of the boot (hash of the system's boot id), 0 if unknown
+//	      24  8  length of the spans in bytes
+//	      32  4  CRC-32C of bytes 0 to 31 and of the spans
+//	      36  4  zero
+//	      40     the spans, one for each file
+//	      then   8 bytes for each span: 0, or how far its undoing is: 1 for done, or the
+//	             inode of the file that is to replace it
+//
+// A span of an append:
+//
+//	2  length of the file's name, and the name
+//	1  flags: 1 the file did not exist; 2 the bytes added follow; else their sums do
+//	8  length of the file before
+//	8  number of bytes added
+//	   the bytes, or CRC-32C (4 bytes each) of the pieces of them between
+//	   offsets of the file that are multiples of 4,096: a write that is cut
+//	   short ends at one
+//
+// A span of a delete or drop:
+//
+//	2  length of the file's name, and the name
+//	8  its inode
+//	8  its length
+//	8  when it was written last, nanoseconds since 1970
+const (
+	journalMagic   = "partdun1"
+	journalVersion = 1
+	headerLen      = 40
+	pieceSize      = 4096
+	inlineMax      = 4096    // spans up to this length hold their bytes
+	inlineTotal    = 4 << 20 // unless all together are longer than this
+	keepBuffer     = 8 << 20 // larger buffers are not kept
+	keepJournal    = 1 << 20 // a longer journal is cut after use
+
+	kindAppend = 1
+	kindDelete = 2
+	kindDrop   = 3
+
+	spanCreated = 1
+	spanInline  = 2
+
+	progressDone = 1
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// fileJournal is the file "%undo", kept open.
+type fileJournal struct {
+	file  vfs.File
+	links uint64
+	size  int64
+}
+
+func (j *fileJournal) close() error {
+	if j.file == nil {
+		return nil
+	}
+	file := j.file
+	j.file = nil
+	return file.Close()
+}
+
+// openJournal opens the journal anew if it is not the one that is kept open. A
+// journal that does not exist is no error without create.
+func (f *File) openJournal(create bool) error {
+	j := &f.journal
+	if j.file != nil {
+		info, err := j.file.Info()
+		if err != nil {
+			return err
+		}
+		if info.Links == j.links {
+			j.size = info.Size
+			return nil
+		}
+		if err := j.close(); err != nil {
+			return err
+		}
+	}
+	path := f.path(names.Journal)
+	file, err := f.openRetry(path, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		if !create {
+			return nil
+		}
+		if file, err = f.openRetry(path, os.O_RDWR|os.O_CREATE); err == nil && f.sync {
+			// A record in a file that a loss of power takes away is none.
+			if err = f.fs.SyncDir(f.dir); err != nil {
+				f.refuse(err)
+				return errors.Join(err, file.Close())
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	info, err := file.Info()
+	if err == nil && !info.Mode.IsRegular() {
+		err = errNotRegular
+	}
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	j.file, j.links, j.size = file, info.Links, info.Size
+	return nil
+}
+
+// halfDone tells whether the journal holds a record, so that something must be
+// finished or undone.
+func (f *File) halfDone() (bool, error) {
+	f.replay = false
+	if err := f.openJournal(false); err != nil || f.journal.file == nil || f.journal.size < headerLen {
+		return false, err
+	}
+	var magic [len(journalMagic)]byte
+	if _, err := f.journal.file.ReadAt(magic[:], 0); err != nil {
+		return false, err
+	}
+	return string(magic[:]) == journalMagic, nil
+}
+
+// newRecord returns room for a record's header at the start of an empty buffer.
+func newRecord(buf []byte) []byte {
+	return append(buf[:0], make([]byte, headerLen)...)
+}
+
+// seal fills in the header of a record whose spans are complete, and adds the
+// bytes that tell how far undoing is.
+func (f *File) seal(rec []byte, kind byte, spans int) []byte {
+	copy(rec, journalMagic)
+	binary.LittleEndian.PutUint16(rec[8:], journalVersion)
+	rec[10] = kind
+	rec[11] = 0
+	if f.sync {
+		rec[11] = 1
+	}
+	binary.LittleEndian.PutUint32(rec[12:], uint32(spans))
+	binary.LittleEndian.PutUint64(rec[16:], f.boot)
+	binary.LittleEndian.PutUint64(rec[24:], uint64(len(rec)-headerLen))
+	binary.LittleEndian.PutUint32(rec[32:], recordSum(rec))
+	return append(rec, make([]byte, 8*spans)...)
+}
+
+func recordSum(rec []byte) uint32 {
+	return crc32.Update(crc32.Checksum(rec[:32], castagnoli), castagnoli, rec[headerLen:])
+}
+
+// writeRecord makes a record valid. It is called with the lock, and before
+// anything that the record is about is changed.
+func (f *File) writeRecord(rec []byte) error {
+	if f.journal.file == nil {
+		if err := f.openJournal(true); err != nil {
+			return err
+		}
+	}
+	if _, err := f.journal.file.WriteAt(rec, 0); err != nil {
+		return errors.Join(err, f.clearRecord())
+	}
+	f.journal.size = max(f.journal.size, int64(len(rec)))
+	if f.sync {
+		if err := f.journal.file.Sync(); err != nil {
+			f.refuse(err)
+			return errors.Join(err, f.clearRecord())
+		}
+	}
+	return nil
+}
+
+var noRecord [len(journalMagic)]byte
+
+// clearRecord makes the record invalid: the operation is complete, or undone.
+func (f *File) clearRecord() error {
+	if f.journal.file == nil {
+		return nil
+	}
+	var err error
+	if f.journal.size > keepJournal {
+		if err = f.journal.file.Truncate(0); err == nil {
+			f.journal.size = 0
+		}
+	} else {
+		_, err = f.journal.file.WriteAt(noRecord[:], 0)
+	}
+	if err != nil {
+		f.replay = true
+		return err
+	}
+	if f.sync {
+		if err := f.journal.file.Sync(); err != nil {
+			f.refuse(err)
+			return err
+		}
+	}
+	return nil
+}
+
+// record is a record as read from the journal.
+type record struct {
+	kind     byte
+	synced   bool
+	boot     uint64
+	spans    []span
+	progress int64 // where in the journal the bytes are that tell how far undoing is
+}
+
+// span is what an operation does to one file.
+type span struct {
+	name     string
+	progress uint64
+
+	created  bool
+	old, add int64
+	inline   []byte   // the bytes added, if they are held
+	sums     []uint32 // else the sums of their pieces
+
+	ino   uint64
+	size  int64
+	mtime int64
+}
+
+// readRecord reads the journal. A record that was not completely written is
+// none: what it was about had not begun.
+func (f *File) readRecord() (*record, error) {
+	j := &f.journal
+	buf := make([]byte, j.size)
+	if n, err := j.file.ReadAt(buf, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	} else if buf = buf[:n]; n < headerLen {
+		return nil, nil
+	}
+	length := binary.LittleEndian.Uint64(buf[24:])
+	spans := uint64(binary.LittleEndian.Uint32(buf[12:]))
+	if version := binary.LittleEndian.Uint16(buf[8:]); version > journalVersion {
+		return nil, &CorruptError{Path: f.path(names.Journal), Offset: 8, Err: fmt.Errorf(
+			"the record has version %d, this program knows version %d: open the store with a newer one", version, journalVersion)}
+	}
+	if length > uint64(len(buf)-headerLen) || spans > length/3 ||
+		recordSum(buf[:headerLen+length]) != binary.LittleEndian.Uint32(buf[32:]) {
+		return nil, nil
+	}
+	r := &record{
+		kind: buf[10], synced: buf[11]&1 != 0, boot: binary.LittleEndian.Uint64(buf[16:]),
+		spans: make([]span, spans), progress: headerLen + int64(length),
+	}
+	rest := recordReader{buf: buf[headerLen:r.progress]}
+	for i := range r.spans {
+		s := &r.spans[i]
+		if r.kind == kindAppend {
+			rest.appendSpan(s)
+		} else {
+			rest.removeSpan(s)
+		}
+		if at := r.progress + 8*int64(i); at+8 <= int64(len(buf)) {
+			s.progress = binary.LittleEndian.Uint64(buf[at:])
+		}
+	}
+	if rest.bad || len(rest.buf) > 0 || r.kind < kindAppend || r.kind > kindDrop {
+		return nil, &CorruptError{Path: f.path(names.Journal), Offset: -1, Err: errors.New(
+			"its checksum is right, but its content is not: move it away, and check the values that were being written")}
+	}
+	return r, nil
+}
+
+// recordReader takes a record apart.
+type recordReader struct {
+	buf []byte
+	bad bool
+}
+
+func (r *recordReader) next(n uint64) []byte {
+	if r.bad || n > uint64(len(r.buf)) {
+		r.bad = true
+		return nil
+	}
+	p := r.buf[:n]
+	r.buf = r.buf[n:]
+	return p
+}
+
+func (r *recordReader) number(n int) uint64 {
+	var p [8]byte
+	copy(p[:], r.next(uint64(n)))
+	return binary.LittleEndian.Uint64(p[:])
+}
+
+func (r *recordReader) appendSpan(s *span) {
+	s.name = string(r.next(r.number(2)))
+	flags := r.number(1)
+	s.created = flags&spanCreated != 0
+	s.old, s.add = int64(r.number(8)), int64(r.number(8))
+	if s.old < 0 || s.add <= 0 || s.old+s.add < 0 {
+		r.bad = true
+		return
+	}
+	if flags&spanInline != 0 {
+		s.inline = r.next(uint64(s.add))
+		return
+	}
+	pieces := (s.old+s.add-1)/pieceSize - s.old/pieceSize + 1
+	for p := r.next(4 * uint64(pieces)); len(p) > 0; p = p[4:] {
+		s.sums = append(s.sums, binary.LittleEndian.Uint32(p))
+	}
+}
+
+func (r *recordReader) removeSpan(s *span) {
+	s.name = string(r.next(r.number(2)))
+	s.ino, s.size, s.mtime = r.number(8), int64(r.number(8)), int64(r.number(8))
+}
+
+// appendName begins a span.
+func appendName(rec []byte, name string) []byte {
+	rec = binary.LittleEndian.AppendUint16(rec, uint16(len(name)))
+	return append(rec, name...)
+}
+
+// pieceEnd returns where the piece ends that the byte at an offset is in.
+func pieceEnd(off int64) int64 { return (off/pieceSize + 1) * pieceSize }
+
+// pieceSums sums bytes that are written one after the other, piece by piece.
+type pieceSums struct {
+	off  int64
+	sum  uint32
+	open bool
+}
+
+func (s *pieceSums) add(rec, p []byte) []byte {
+	for len(p) > 0 {
+		n := min(int64(len(p)), pieceEnd(s.off)-s.off)
+		s.sum, s.open = crc32.Update(s.sum, castagnoli, p[:n]), true
+		s.off += n
+		p = p[n:]
+		if s.off%pieceSize == 0 {
+			rec = s.finish(rec)
+		}
+	}
+	return rec
+}
+
+func (s *pieceSums) finish(rec []byte) []byte {
+	if !s.open {
+		return rec
+	}
+	rec = binary.LittleEndian.AppendUint32(rec, s.sum)
+	s.sum, s.open = 0, false
+	return rec
+}

@@ -1,0 +1,340 @@
+package partd
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// finish finishes or undoes what a process left half-done, as the journal says.
+// It is called with the lock held exclusively. It may be cut short at any point,
+// and done again.
+func (f *File) finish() error {
+	if err := f.closeKept(); err != nil { // what is known of the files no longer holds
+		return err
+	}
+	r, err := f.readRecord()
+	if err != nil {
+		return err
+	}
+	if r != nil {
+		f.log.Info("partd: finishing or undoing what was left half-done", "dir", f.dir, "undo", r.kind == kindAppend, "files", len(r.spans))
+		for i := range r.spans {
+			s := &r.spans[i]
+			if s.progress == progressDone {
+				continue
+			}
+			if r.kind == kindAppend {
+				err = f.undo(r, s, i)
+			} else {
+				err = f.redoRemove(r, s)
+			}
+			if err != nil {
+				return fmt.Errorf("finishing what is noted in %s: %w", f.path(names.Journal), err)
+			}
+		}
+		if f.sync || r.synced {
+			if err := f.syncFinished(r); err != nil {
+				return err
+			}
+		}
+	}
+	if f.failed != nil { // no more writes: the record stays for who opens the store next
+		return nil
+	}
+	return f.clearRecord()
+}
+
+// syncFinished makes what finish did survive before the record is gone.
+func (f *File) syncFinished(r *record) error {
+	if f.failed != nil {
+		return nil
+	}
+	err := func() error {
+		for i := range r.spans {
+			if r.kind == kindAppend {
+				if err := f.syncPath(f.path(r.spans[i].name)); err != nil {
+					return err
+				}
+			}
+		}
+		return f.fs.SyncDir(f.dir)
+	}()
+	if err != nil {
+		f.refuse(err)
+	}
+	return err
+}
+
+// otherBoot tells whether the system was started anew since the record was
+// written, or may have been.
+func (f *File) otherBoot(r *record) bool { return r.boot == 0 || r.boot != f.boot }
+
+// undo cuts out of a file what an append added to it, and nothing else.
+func (f *File) undo(r *record, s *span, i int) (err error) {
+	path := f.path(s.name)
+	file, err := f.openRetry(path, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		if s.created {
+			return f.removeLongKey(s.name)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	info, err := file.Info()
+	if err != nil {
+		return err
+	}
+	size := info.Size
+	if s.progress > progressDone && s.progress == info.Ino {
+		return f.noteProgress(r, i, progressDone) // replaced already
+	}
+	if size > s.old {
+		cut, err := f.oursUpTo(r, s, file, path, size)
+		if err != nil {
+			return err
+		}
+		if cut < size && cut > s.old {
+			return errors.Join(f.cutOut(r, s, i, file, info.Mode, cut, size), f.noteProgress(r, i, progressDone))
+		}
+		if cut == size {
+			if err := file.Truncate(s.old); err != nil {
+				return err
+			}
+			size = s.old
+		}
+	}
+	if s.created && size == 0 {
+		if err := f.removeKeyFile(s.name); err != nil {
+			return err
+		}
+	}
+	return f.noteProgress(r, i, progressDone)
+}
+
+// leastProof is the number of bytes that must match for a torn piece with
+// something else behind it to be taken for a piece of the append.
+const leastProof = 16
+
+// oursUpTo returns the offset up to which a file holds what the append added;
+// what is behind that, another process appended.
+func (f *File) oursUpTo(r *record, s *span, file vfs.File, path string, size int64) (int64, error) {
+	end := s.old + s.add
+	ours, err := s.match(file, size)
+	if err != nil {
+		return 0, err
+	}
+	if ours == end || ours == size {
+		return ours, nil
+	}
+	corrupt := func(off int64) error {
+		return &CorruptError{Path: path, Offset: off, Err: fmt.Errorf(
+			"the bytes from %d on are not those of the append that was cut off there, nor can another process have appended them for sure: "+
+				"look at them, cut the file (truncate --size=%d) or keep it as it is, then remove %s",
+			off, s.old, f.path(names.Journal))}
+	}
+	if !f.otherBoot(r) {
+		// The process died, the system did not: a write ends at a multiple of
+		// the page size then, and what follows is another process's.
+		if ours > s.old && ours-s.old < leastProof {
+			return 0, corrupt(ours)
+		}
+		return ours, nil
+	}
+	// The power may have failed: blocks of the append may be missing.
+	if size <= end {
+		if r.synced {
+			return size, nil
+		}
+		zero, err := allZero(file, ours, size)
+		if err != nil {
+			return 0, err
+		}
+		if zero {
+			return size, nil
+		}
+	}
+	return 0, corrupt(ours)
+}
+
+// match returns the offset up to which the file holds the bytes of the append:
+// all of them, all up to the end of the file, or up to an offset at which a
+// write can end.
+func (s *span) match(file vfs.File, size int64) (int64, error) {
+	if s.inline != nil {
+		got := make([]byte, min(s.add, size-s.old))
+		if err := readFull(file, got, s.old); err != nil {
+			return 0, err
+		}
+		n := int64(commonPrefix(got, s.inline))
+		if n == int64(len(got)) {
+			return s.old + n, nil
+		}
+		return max(s.old, (s.old+n)/pieceSize*pieceSize), nil
+	}
+	buf := make([]byte, pieceSize)
+	at := s.old
+	for _, sum := range s.sums {
+		next := min(pieceEnd(at), s.old+s.add)
+		if next > size {
+			break
+		}
+		piece := buf[:next-at]
+		if err := readFull(file, piece, at); err != nil {
+			return 0, err
+		}
+		if crc32.Checksum(piece, castagnoli) != sum {
+			break
+		}
+		at = next
+	}
+	return at, nil
+}
+
+func commonPrefix(a, b []byte) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
+
+// cutOut takes the bytes from s.old to cut out of a file and keeps those behind
+// them. The file is replaced as a whole.
+func (f *File) cutOut(r *record, s *span, i int, file vfs.File, mode fs.FileMode, cut, size int64) error {
+	f.log.Warn("partd: keeping what another process appended behind an append that was cut off",
+		"file", file.Name(), "from", cut, "to", size)
+	tmp, err := f.newTemp(mode.Perm())
+	if err != nil {
+		return err
+	}
+	err = copyRange(tmp, 0, file, 0, s.old)
+	if err == nil {
+		err = copyRange(tmp, s.old, file, cut, size)
+	}
+	if err == nil && (f.sync || r.synced) {
+		err = tmp.Sync()
+	}
+	var info vfs.Info
+	if err == nil {
+		info, err = tmp.Info()
+	}
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	// Were it only renamed, whoever does this again would find the bytes that
+	// were kept where those to cut out were, and they may be equal.
+	if err := f.noteProgress(r, i, info.Ino); err != nil {
+		return err
+	}
+	return f.fs.Rename(f.path(names.Temp), f.path(s.name))
+}
+
+// noteProgress notes in the journal how far undoing a span is.
+func (f *File) noteProgress(r *record, i int, progress uint64) error {
+	var p [8]byte
+	binary.LittleEndian.PutUint64(p[:], progress)
+	_, err := f.journal.file.WriteAt(p[:], r.progress+8*int64(i))
+	if err == nil && r.synced && f.failed == nil && progress != progressDone {
+		err = f.journal.file.Sync()
+	}
+	return err
+}
+
+// redoRemove removes a file that a Delete or a Drop was to remove, unless
+// another process changed it since.
+func (f *File) redoRemove(r *record, s *span) error {
+	info, err := f.fs.Info(f.path(s.name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return f.removeLongKey(s.name)
+	}
+	if err != nil {
+		return err
+	}
+	// A loss of power may take a file's time with it.
+	if info.Ino != s.ino || info.Size != s.size || info.MTime != s.mtime && !f.otherBoot(r) {
+		f.log.Warn("partd: keeping a file that was to be removed, since another process changed it", "file", f.path(s.name))
+		return nil
+	}
+	return f.removeKeyFile(s.name)
+}
+
+// newTemp makes the temporary file. Only who has the lock does.
+func (f *File) newTemp(perm fs.FileMode) (vfs.File, error) {
+	path := f.path(names.Temp)
+	if err := f.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	flags := os.O_RDWR | os.O_CREATE | os.O_EXCL | fileFlags
+	file, err := f.fs.OpenFile(path, flags, perm)
+	if tooManyOpen(err) && len(f.cache.ring) > 0 {
+		if err := f.closeKept(); err != nil {
+			return nil, err
+		}
+		file, err = f.fs.OpenFile(path, flags, perm)
+	}
+	return file, err
+}
+
+// readFull reads bytes that must be there.
+func readFull(file io.ReaderAt, p []byte, off int64) error {
+	n, err := file.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// eachChunk calls visit with the bytes of a file from one offset to another.
+func eachChunk(file io.ReaderAt, from, to int64, visit func(p []byte, off int64) error) error {
+	buf := make([]byte, min(to-from, writeSize))
+	for from < to {
+		p := buf[:min(to-from, int64(len(buf)))]
+		if err := readFull(file, p, from); err != nil {
+			return err
+		}
+		if err := visit(p, from); err != nil {
+			return err
+		}
+		from += int64(len(p))
+	}
+	return nil
+}
+
+func copyRange(dst vfs.File, at int64, src vfs.File, from, to int64) error {
+	return eachChunk(src, from, to, func(p []byte, off int64) error {
+		_, err := dst.WriteAt(p, at+off-from)
+		return err
+	})
+}
+
+var errNotZero = errors.New("not zero")
+
+func allZero(file vfs.File, from, to int64) (bool, error) {
+	err := eachChunk(file, from, to, func(p []byte, _ int64) error {
+		if bytes.Count(p, []byte{0}) != len(p) {
+			return errNotZero
+		}
+		return nil
+	})
+	if errors.Is(err, errNotZero) {
+		return false, nil
+	}
+	return err == nil, err
+}

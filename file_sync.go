@@ -1,0 +1,130 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+)
+
+// dirtySet remembers what was written and not synced, of files that are no
+// longer open.
+type dirtySet struct {
+	paths   map[string]struct{}
+	all     bool     // too many to remember
+	parents []string // directories in which directories were made
+}
+
+const mostDirty = 1 << 16
+
+func (d *dirtySet) add(path string) {
+	if d.all {
+		return
+	}
+	if len(d.paths) >= mostDirty {
+		d.all, d.paths = true, nil
+		return
+	}
+	if d.paths == nil {
+		d.paths = make(map[string]struct{})
+	}
+	d.paths[path] = struct{}{}
+}
+
+// Sync returns once all that was acknowledged to this store before the call
+// survives a loss of power. What other processes wrote is theirs to sync.
+func (f *File) Sync(ctx context.Context) error {
+	if err := f.begin(ctx, true); err != nil {
+		return f.fail("sync", err)
+	}
+	defer f.end()
+	if err := f.writable(); err != nil {
+		return f.fail("sync", err)
+	}
+	if f.sync {
+		return nil // each operation was synced
+	}
+	if err := f.syncAll(ctx); err != nil {
+		if ctx.Err() == nil {
+			f.refuse(err)
+			err = unknown(err)
+		}
+		return f.fail("sync", err)
+	}
+	return nil
+}
+
+func (f *File) syncAll(ctx context.Context) error {
+	if f.dirty.all {
+		list, err := f.listFiles()
+		if err != nil {
+			return err
+		}
+		for i := range list.len() {
+			if err := checkNow(ctx, i); err != nil {
+				return err
+			}
+			if err := f.syncPath(f.path(list.name(i))); err != nil {
+				return err
+			}
+		}
+		for _, k := range f.cache.ring {
+			k.dirty = false
+		}
+		f.dirty.all = false
+	}
+	for _, k := range f.cache.ring {
+		if !k.dirty {
+			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := k.file.Sync(); err != nil {
+			return err
+		}
+		k.dirty = false
+	}
+	for path := range f.dirty.paths {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := f.syncPath(path); err != nil {
+			return err
+		}
+		delete(f.dirty.paths, path)
+	}
+	// An old record must not come back when the power fails.
+	if f.journal.file != nil {
+		if err := f.journal.file.Sync(); err != nil {
+			return err
+		}
+	}
+	return f.syncDirs()
+}
+
+// syncDirs makes the names in the directory, and its own name, survive.
+func (f *File) syncDirs() error {
+	if err := f.fs.SyncDir(f.dir); err != nil {
+		return err
+	}
+	for len(f.dirty.parents) > 0 {
+		if err := f.fs.SyncDir(f.dirty.parents[0]); err != nil {
+			return err
+		}
+		f.dirty.parents = f.dirty.parents[1:]
+	}
+	return nil
+}
+
+// syncPath syncs a file that may not be open, or may be gone.
+func (f *File) syncPath(path string) error {
+	file, err := f.openRetry(path, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}

@@ -1,0 +1,11 @@
+package boot
+
+import "os"
+
+func session() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return string(id)
+}
