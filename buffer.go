@@ -8,7 +8,6 @@ import (
 	"io"
 	"iter"
 	"log/slog"
-	"slices"
 	"sync"
 
 	"github.com/go-partd/partd/internal/keymap"
@@ -290,15 +289,7 @@ func (b *Buffer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		return nil, err
 	}
 	defer b.release(held)
-	parts := slices.Clone(held)
-	seen := make(map[string]bool, len(keys))
-	for i, key := range keys {
-		if seen[key] {
-			parts[i].size = 0 // a key given twice is popped once
-		}
-		seen[key] = true
-	}
-	values, err := b.join(ctx, keys, parts, func(ctx context.Context, keys ...string) ([][]byte, error) {
+	values, err := b.join(ctx, keys, held, func(ctx context.Context, keys ...string) ([][]byte, error) {
 		return Pop(ctx, b.slow, keys...)
 	})
 	if err != nil {

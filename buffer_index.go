@@ -29,6 +29,7 @@ type bufferPart struct {
 	id          keymap.ID // 0: pinned, but not in the fast store
 	key         string
 	size, moved int64
+	again       bool // the same key stands earlier in the list of those held
 }
 
 // bufferBatch is the working memory of one Append.
@@ -291,8 +292,8 @@ func (b *Buffer) hold(ctx context.Context, op string, keys []string, allowDoubt 
 			b.forget(p.id, k)
 			continue
 		}
+		p.size, p.moved, p.again = k.size, k.moved, k.held
 		k.held = true
-		p.size, p.moved = k.size, k.moved
 	}
 	if err != nil {
 		b.wake()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/go-partd/partd/internal/keymap"
 )
@@ -13,6 +14,7 @@ import (
 func (b *Buffer) move(ctx context.Context, held []bufferPart) error {
 	var buf []byte
 	var entries []Entry
+	held = slices.DeleteFunc(slices.Clone(held), func(p bufferPart) bool { return p.again || p.size == 0 })
 	for start := 0; start < len(held); {
 		if left := held[start].size - held[start].moved; left > int64(b.step) {
 			if err := b.moveLarge(ctx, &held[start]); err != nil {

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -185,7 +186,13 @@ func (d *Dict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	}
 	defer d.leave()
 	values := make([][]byte, len(keys))
+	first := make(map[string]int, len(keys))
 	for i, key := range keys {
+		if j, again := first[key]; again {
+			values[i] = slices.Clone(values[j])
+			continue
+		}
+		first[key] = i
 		s, hash := d.shard(key)
 		s.mu.Lock()
 		if id := s.keys.Find(hash, key); id != 0 {

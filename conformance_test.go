@@ -1,0 +1,48 @@
+package partd_test
+
+import (
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/partdtest"
+)
+
+// Every ability that a store promises, so that losing one fails.
+var dictAbilities = []partdtest.Ability{
+	partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList,
+	partdtest.CanScan, partdtest.CanStat, partdtest.CanClose,
+}
+
+func TestDictKeepsPromises(t *testing.T) {
+	partdtest.Run(t, func(*testing.T) partd.Partd { return partd.NewDict() },
+		partdtest.Require(dictAbilities...))
+}
+
+// TestBufferKeepsPromises runs the suite with a budget so small that nearly
+// every append flushes, with a middling one, and with one that is never full.
+func TestBufferKeepsPromises(t *testing.T) {
+	for name, memory := range map[string]int64{"1KiB": 1 << 10, "2MiB": 2 << 20, "1GiB": 1 << 30} {
+		t.Run(name, func(t *testing.T) {
+			partdtest.Run(t, func(t *testing.T) partd.Partd {
+				return newBuffer(t, partd.NewDict(), partd.NewDict(), memory)
+			}, partdtest.Require(append(dictAbilities, partdtest.CanOpen, partdtest.CanFlush)...))
+		})
+	}
+}
+
+// TestBufferOverBufferKeepsPromises nests buffers, so that a fast store is one
+// that is no Dict.
+func TestBufferOverBufferKeepsPromises(t *testing.T) {
+	partdtest.Run(t, func(t *testing.T) partd.Partd {
+		fast := newBuffer(t, partd.NewDict(), partd.NewDict(), 64<<10)
+		return newBuffer(t, fast, partd.NewDict(), 1<<20)
+	}, partdtest.Require(append(dictAbilities, partdtest.CanOpen, partdtest.CanFlush)...))
+}
+
+func newBuffer(t *testing.T, fast, slow partd.Partd, memory int64) partd.Partd {
+	b, err := partd.NewBuffer(fast, slow, &partd.BufferOptions{Memory: memory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
