@@ -1,0 +1,75 @@
+package stores
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/go-partd/partd"
+)
+
+// store is a scheme, as "file" in "file:DIR".
+type store struct {
+	name     string
+	usage    string // the scheme with its location
+	location bool   // it has one
+	options  []option
+	open     func(location string, opts options) (partd.Partd, error)
+	exists   func(location string) (bool, error)
+}
+
+// layer is a prefix, as "buffer" in "buffer+file:DIR".
+type layer struct {
+	name    string
+	options []option
+	wrap    func(inner partd.Partd, opts options) (partd.Partd, error)
+}
+
+// stores and layers list what there is. They are functions, and not variables,
+// so that nothing can change them.
+func stores() []store {
+	return []store{
+		{
+			name: "mem", usage: "mem:",
+			open:   func(string, options) (partd.Partd, error) { return partd.NewDict(), nil },
+			exists: func(string) (bool, error) { return false, nil },
+		},
+		{
+			name: "file", usage: "file:DIR", location: true,
+			options: []option{{"sync", "true|false"}, {"files", "COUNT"}},
+			open: func(dir string, o options) (partd.Partd, error) {
+				opts := &partd.FileOptions{Sync: o.bool("sync"), MaxOpenFiles: o.int("files")}
+				if err := o.err(); err != nil {
+					return nil, err
+				}
+				return partd.OpenFile(dir, opts)
+			},
+			exists: func(dir string) (bool, error) { return holds(dir, ".lock") },
+		},
+	}
+}
+
+func layers() []layer {
+	return []layer{
+		{
+			name: "buffer", options: []option{{"memory", "SIZE"}},
+			wrap: func(inner partd.Partd, o options) (partd.Partd, error) {
+				opts := &partd.BufferOptions{Memory: o.size("memory")}
+				if err := o.err(); err != nil {
+					return nil, err
+				}
+				return partd.NewBuffer(partd.NewDict(), inner, opts)
+			},
+		},
+	}
+}
+
+// holds tells whether a directory has a file of this name.
+func holds(dir, name string) (bool, error) {
+	_, err := os.Stat(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}

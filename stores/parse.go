@@ -1,0 +1,141 @@
+package stores
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// parsed is a URL taken apart.
+type parsed struct {
+	layers       []layer
+	layerOptions []options
+	store        store
+	storeOptions options
+	location     string
+}
+
+// parse takes a URL apart and finds the one that each option is for.
+func parse(rawURL string, defaults map[string]string) (*parsed, error) {
+	prefix, rest, ok := strings.Cut(rawURL, ":")
+	if !ok {
+		return nil, fmt.Errorf("no scheme: write %s (with DIR a directory; layers go before, as in buffer+file:DIR)", known().stores)
+	}
+	names := strings.Split(prefix, "+")
+	u := &parsed{}
+	for _, name := range names[:len(names)-1] {
+		i := slices.IndexFunc(layers(), func(l layer) bool { return l.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("unknown layer %q: there is %s", name, known().layers)
+		}
+		u.layers = append(u.layers, layers()[i])
+	}
+	name := names[len(names)-1]
+	i := slices.IndexFunc(stores(), func(s store) bool { return s.name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("unknown scheme %q: there is %s", name, known().stores)
+	}
+	u.store = stores()[i]
+	path, query, _ := strings.Cut(rest, "?")
+	if err := u.setLocation(path); err != nil {
+		return nil, err
+	}
+	return u, u.setOptions(query, defaults)
+}
+
+func (u *parsed) setLocation(path string) error {
+	location, err := url.PathUnescape(path)
+	if err != nil {
+		return fmt.Errorf("location %q: %w (a percent sign in a path is written %%25)", path, err)
+	}
+	if after, ok := strings.CutPrefix(location, "//"); ok {
+		if !strings.HasPrefix(after, "/") {
+			return fmt.Errorf("location %q names a host: a local path has one slash or three", path)
+		}
+		location = after
+	}
+	switch {
+	case u.store.location && location == "":
+		return fmt.Errorf("no location: write %s", u.store.usage)
+	case !u.store.location && location != "":
+		return fmt.Errorf("location %q: %s has none", path, u.store.usage)
+	case strings.ContainsRune(location, 0):
+		return errors.New("a NUL byte in the location")
+	}
+	u.location = location
+	return nil
+}
+
+// setOptions gives each option to the layer or the store that it is for.
+func (u *parsed) setOptions(query string, defaults map[string]string) error {
+	u.storeOptions = newOptions(u.store.name, u.store.options)
+	all := []options{u.storeOptions}
+	for _, l := range u.layers {
+		o := newOptions(l.name, l.options)
+		u.layerOptions = append(u.layerOptions, o)
+		all = append(all, o)
+	}
+	for name, value := range defaults {
+		for _, o := range all {
+			if o.knows(name) {
+				o.values[name] = value
+			}
+		}
+	}
+	given := map[string]bool{}
+	for _, pair := range strings.FieldsFunc(query, func(r rune) bool { return r == '&' }) {
+		name, value, ok := strings.Cut(pair, "=")
+		value, err := url.QueryUnescape(value)
+		if err != nil || !ok || value == "" {
+			return fmt.Errorf("option %q: write NAME=VALUE", pair)
+		}
+		if given[name] {
+			return fmt.Errorf("option %q is given twice", name)
+		}
+		given[name] = true
+		owner, short, qualified := strings.Cut(name, ".")
+		if !qualified {
+			owner, short = "", name
+		}
+		var takers []options
+		for _, o := range all {
+			if (owner == "" || owner == o.owner) && o.knows(short) {
+				takers = append(takers, o)
+			}
+		}
+		switch {
+		case len(takers) == 0:
+			return fmt.Errorf("unknown option %q: there is %s", name, describeOptions(all))
+		case len(takers) > 1 && owner == "":
+			return fmt.Errorf("option %q could be for several: write %s", name, qualify(takers, short))
+		}
+		// A layer given twice gets the same options.
+		for _, o := range takers {
+			o.values[short] = value
+		}
+	}
+	return nil
+}
+
+// list is what there is, for messages.
+type list struct{ stores, layers string }
+
+func known() list {
+	var l list
+	for _, s := range stores() {
+		l.stores = or(l.stores, s.usage)
+	}
+	for _, k := range layers() {
+		l.layers = or(l.layers, k.name)
+	}
+	return l
+}
+
+func or(list, item string) string {
+	if list == "" {
+		return item
+	}
+	return list + ", " + item
+}

@@ -1,0 +1,65 @@
+// Package stores opens a store from a URL, such as
+//
+//	mem:
+//	file:DIR?sync=true
+//	buffer+file:DIR?memory=256MiB
+//
+// A URL is layers, outermost first, each followed by "+", then the scheme of a
+// store, a colon, its location, and options. An option is given to the layer or
+// the store that knows it; one that several know must name its own, as in
+// "buffer.memory=1GiB". A location is a path as it is: only "?" and "%" in it
+// must be written as %3F and %25. "file:///path" is "file:/path".
+package stores
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/go-partd/partd"
+)
+
+// Open opens the store that a URL names, and makes it where it does not exist.
+// The caller closes it with [partd.Close], which closes every layer.
+func Open(ctx context.Context, url string) (partd.Partd, error) {
+	return OpenDefaults(ctx, url, nil)
+}
+
+// OpenDefaults is Open with values for options that the URL does not give. A
+// default counts for every layer and store that knows an option of this name,
+// and is left out where none does.
+func OpenDefaults(ctx context.Context, url string, defaults map[string]string) (partd.Partd, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	u, err := parse(url, defaults)
+	if err != nil {
+		return nil, fmt.Errorf("store %q: %w", url, err)
+	}
+	store, err := u.store.open(u.location, u.storeOptions)
+	if err != nil {
+		return nil, fmt.Errorf("store %q: %w", url, err)
+	}
+	for i := len(u.layers) - 1; i >= 0; i-- {
+		over, err := u.layers[i].wrap(store, u.layerOptions[i])
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("store %q: %w", url, err), partd.Close(ctx, store))
+		}
+		store = over
+	}
+	return store, nil
+}
+
+// Exists tells whether there is something at a URL's location that Open would
+// open rather than make.
+func Exists(url string) (bool, error) {
+	u, err := parse(url, nil)
+	if err != nil {
+		return false, fmt.Errorf("store %q: %w", url, err)
+	}
+	found, err := u.store.exists(u.location)
+	if err != nil {
+		return false, fmt.Errorf("store %q: %w", url, err)
+	}
+	return found, nil
+}
