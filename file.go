@@ -146,6 +146,7 @@ func openFile(fsys vfs.FS, dir string, opts *FileOptions, hooks fileHooks) (*Fil
 		f.boot = hooks.boot
 	}
 	f.cache.init()
+	f.dirty.parents = []string{filepath.Dir(abs)} // whoever made the directory may not have synced it
 	f.keeper = time.AfterFunc(time.Hour, f.tick)
 	f.keeper.Stop()
 	f.lock = fsys.NewLock(f.path(names.Lock))

@@ -220,6 +220,13 @@ func (f *File) describe(entries []Entry) {
 			}
 			continue
 		}
+		head := min(k.add, pieceEnd(k.size)-k.size)
+		for i := k.first; head > 0; i = b.next[i] {
+			value := entries[i].Value
+			value = value[:min(int64(len(value)), head)]
+			rec = append(rec, value...)
+			head -= int64(len(value))
+		}
 		sums := pieceSums{off: k.size}
 		for i := k.first; i >= 0; i = b.next[i] {
 			rec = sums.add(rec, entries[i].Value)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/go-partd/partd/internal/names"
 )
@@ -131,15 +132,16 @@ func (f *File) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		return nil, f.fail("pop", err)
 	}
 	values := make([][]byte, len(keys))
-	seen := make(map[string]struct{}, len(keys))
+	first := make(map[string]int, len(keys))
 	for i, key := range keys {
 		if err := checkNow(ctx, i); err != nil {
 			return nil, f.fail("pop", err)
 		}
-		if _, ok := seen[key]; ok { // it was taken by then
+		if j, ok := first[key]; ok { // each value is the caller's own
+			values[i] = slices.Clone(values[j])
 			continue
 		}
-		seen[key] = struct{}{}
+		first[key] = i
 		value, err := f.readLocked(key)
 		if err != nil {
 			return nil, f.failKey("pop", key, err)
@@ -263,15 +265,26 @@ func (f *File) remove(ctx context.Context, kind byte, list *nameList) error {
 	if there.len() == 0 {
 		return nil
 	}
-	if there.len() > 1 && !f.hooks.noUndo { // one file goes at once
+	noted := !alone(there) && !f.hooks.noUndo
+	if noted {
 		if err := f.writeRecord(f.seal(rec, kind, there.len())); err != nil {
 			return fmt.Errorf("noting it in %s: %w", names.Journal, err)
 		}
 	}
-	return f.removeAll(there)
+	return f.removeAll(there, noted)
 }
 
-func (f *File) removeAll(list *nameList) error {
+// alone tells whether a single file is to be removed, which is all or nothing by
+// itself.
+func alone(list *nameList) bool {
+	if list.len() != 1 {
+		return false
+	}
+	_, isLong := names.KeyFile(list.name(0))
+	return !isLong
+}
+
+func (f *File) removeAll(list *nameList, noted bool) error {
 	for i := range list.len() {
 		err := f.removeKeyFile(list.name(i))
 		if err == nil {
@@ -301,7 +314,7 @@ func (f *File) removeAll(list *nameList) error {
 		f.replay = true
 		return unknown(errors.Join(err, f.dropLock()))
 	}
-	if list.len() > 1 {
+	if noted {
 		if err := f.clearRecord(); err != nil {
 			return unknown(err)
 		}

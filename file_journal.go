@@ -36,9 +36,9 @@ import (
 //	1  flags: 1 the file did not exist; 2 the bytes added follow; else their sums do
 //	8  length of the file before
 //	8  number of bytes added
-//	   the bytes, or CRC-32C (4 bytes each) of the pieces of them between
-//	   offsets of the file that are multiples of 4,096: a write that is cut
-//	   short ends at one
+//	   the bytes; or those of the first piece, and CRC-32C (4 bytes each) of
+//	   all pieces, which lie between offsets of the file that are multiples of
+//	   512: a write that a full disk cuts short ends at one
 //
 // A span of a delete or drop:
 //
@@ -50,7 +50,8 @@ const (
 	journalMagic   = "partdun1"
 	journalVersion = 1
 	headerLen      = 40
-	pieceSize      = 4096
+	pieceSize      = 512
+	pageSize       = 4096    // the death of a process cuts a write short at a multiple of it
 	inlineMax      = 4096    // spans up to this length hold their bytes
 	inlineTotal    = 4 << 20 // unless all together are longer than this
 	keepBuffer     = 8 << 20 // larger buffers are not kept
@@ -177,20 +178,26 @@ func (f *File) writeRecord(rec []byte) error {
 			return err
 		}
 	}
-	if _, err := f.journal.file.WriteAt(rec, 0); err != nil {
-		return errors.Join(err, f.clearRecord())
-	}
+	_, err := f.journal.file.WriteAt(rec, 0)
 	f.journal.size = max(f.journal.size, int64(len(rec)))
-	if f.sync {
-		if err := f.journal.file.Sync(); err != nil {
+	if err == nil && f.sync {
+		if err = f.journal.file.Sync(); err != nil {
 			f.refuse(err)
-			return errors.Join(err, f.clearRecord())
 		}
 	}
-	return nil
+	if err == nil {
+		return nil
+	}
+	clearErr := f.clearRecord()
+	if clearErr != nil && rec[10] != kindAppend { // whoever takes the lock next may carry it out
+		return unknown(errors.Join(err, clearErr))
+	}
+	return errors.Join(err, clearErr)
 }
 
-var noRecord [len(journalMagic)]byte
+// noRecord takes the place of the magic's first byte: a single byte is written
+// or it is not.
+var noRecord = []byte{0}
 
 // clearRecord makes the record invalid: the operation is complete, or undone.
 func (f *File) clearRecord() error {
@@ -203,7 +210,7 @@ func (f *File) clearRecord() error {
 			f.journal.size = 0
 		}
 	} else {
-		_, err = f.journal.file.WriteAt(noRecord[:], 0)
+		_, err = f.journal.file.WriteAt(noRecord, 0)
 	}
 	if err != nil {
 		f.replay = true
@@ -234,8 +241,8 @@ type span struct {
 
 	created  bool
 	old, add int64
-	inline   []byte   // the bytes added, if they are held
-	sums     []uint32 // else the sums of their pieces
+	inline   []byte   // the bytes added, or the first piece of them
+	sums     []uint32 // then the sums of their pieces
 
 	ino   uint64
 	size  int64
@@ -320,6 +327,7 @@ func (r *recordReader) appendSpan(s *span) {
 		s.inline = r.next(uint64(s.add))
 		return
 	}
+	s.inline = r.next(uint64(min(s.add, pieceEnd(s.old)-s.old)))
 	pieces := (s.old+s.add-1)/pieceSize - s.old/pieceSize + 1
 	for p := r.next(4 * uint64(pieces)); len(p) > 0; p = p[4:] {
 		s.sums = append(s.sums, binary.LittleEndian.Uint32(p))

@@ -145,8 +145,12 @@ func (f *File) oursUpTo(r *record, s *span, file vfs.File, path string, size int
 			off, s.old, f.path(names.Journal))}
 	}
 	if !f.otherBoot(r) {
-		// The process died, the system did not: a write ends at a multiple of
-		// the page size then, and what follows is another process's.
+		// The process died, the system did not: its write ended at a multiple of
+		// the page size then, and what follows is another process's. Or the
+		// write failed, and so did undoing it: then it may have ended anywhere.
+		if ours > s.old && ours%pageSize != 0 && size < min(end, pieceEnd(ours)) {
+			return size, nil
+		}
 		if ours > s.old && ours-s.old < leastProof {
 			return 0, corrupt(ours)
 		}
@@ -172,16 +176,16 @@ func (f *File) oursUpTo(r *record, s *span, file vfs.File, path string, size int
 // all of them, all up to the end of the file, or up to an offset at which a
 // write can end.
 func (s *span) match(file vfs.File, size int64) (int64, error) {
-	if s.inline != nil {
-		got := make([]byte, min(s.add, size-s.old))
-		if err := readFull(file, got, s.old); err != nil {
-			return 0, err
-		}
-		n := int64(commonPrefix(got, s.inline))
+	got := make([]byte, min(int64(len(s.inline)), size-s.old))
+	if err := readFull(file, got, s.old); err != nil {
+		return 0, err
+	}
+	n := int64(commonPrefix(got, s.inline))
+	if s.sums == nil || s.old+n == size {
 		if n == int64(len(got)) {
 			return s.old + n, nil
 		}
-		return max(s.old, (s.old+n)/pieceSize*pieceSize), nil
+		return max(s.old, (s.old+n)/pageSize*pageSize), nil
 	}
 	buf := make([]byte, pieceSize)
 	at := s.old

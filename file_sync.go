@@ -12,7 +12,7 @@ import (
 type dirtySet struct {
 	paths   map[string]struct{}
 	all     bool     // too many to remember
-	parents []string // directories in which directories were made
+	parents []string // directories in which directories may have been made
 }
 
 const mostDirty = 1 << 16

@@ -1,0 +1,49 @@
+package partd_test
+
+import (
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/partdtest"
+)
+
+// TestFileKeepsPromises runs the suite on a plain store, on one with Sync, and
+// on one that may keep only two files open.
+func TestFileKeepsPromises(t *testing.T) {
+	for name, opts := range map[string]*partd.FileOptions{
+		"plain":    nil,
+		"sync":     {Sync: true},
+		"two open": {MaxOpenFiles: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dirs := map[partd.Partd]string{}
+			openIn := func(t *testing.T, dir string) partd.Partd {
+				f, err := partd.OpenFile(dir, opts)
+				if err != nil {
+					t.Fatal(err)
+				}
+				dirs[f] = dir
+				return f
+			}
+			run := []partdtest.Option{
+				partdtest.Require(
+					partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
+					partdtest.CanScan, partdtest.CanStat, partdtest.CanSync, partdtest.CanClose,
+				),
+				partdtest.Dir(func(store partd.Partd) string { return dirs[store] }),
+				partdtest.Reopen(func(t *testing.T, store partd.Partd) partd.Partd {
+					if err := store.(*partd.File).Close(); err != nil {
+						t.Fatal(err)
+					}
+					return openIn(t, dirs[store])
+				}),
+				partdtest.OwnNames(".lock", "%undo", "%tmp", "%2Elock", "%", "%h", "%k", "%25undo"),
+				partdtest.LargeValue(8 << 20),
+			}
+			if opts != nil && opts.Sync { // each operation waits for the disk
+				run = append(run, partdtest.MachineRuns(5), partdtest.Pieces(5))
+			}
+			partdtest.Run(t, func(t *testing.T) partd.Partd { return openIn(t, t.TempDir()) }, run...)
+		})
+	}
+}

@@ -1,0 +1,439 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+const fileMemDir = "/store"
+
+var (
+	fileLong  = strings.Repeat("long!", 100)
+	fileLarge = strings.Repeat("large", 5000)
+)
+
+// fileSteps are operations on a store that has the content fileStart, each with
+// what it leads to.
+var fileStart = map[string]string{"a": "1", "b!": "2", "c": fileLarge, fileLong: "4", "": "5"}
+
+var fileSteps = []struct {
+	name string
+	do   func(ctx context.Context, f *File) error
+	want func(m map[string]string)
+}{
+	{"append", func(ctx context.Context, f *File) error {
+		return f.Append(ctx, fileEntries("a", "x", "c", fileLarge, "new", "n", fileLong, "l", "a", "y", fileLong+"2", "m", "b!", "z")...)
+	}, func(m map[string]string) {
+		m["a"] += "xy"
+		m["b!"] += "z"
+		m["c"] += fileLarge
+		m["new"] = "n"
+		m[fileLong] += "l"
+		m[fileLong+"2"] = "m"
+	}},
+	{"append to one key", func(ctx context.Context, f *File) error {
+		return f.Append(ctx, fileEntries("a", "x")...)
+	}, func(m map[string]string) { m["a"] += "x" }},
+	{"set", func(ctx context.Context, f *File) error { return f.Set(ctx, "a", []byte("set")) }, func(m map[string]string) { m["a"] = "set" }},
+	{"set a new long key", func(ctx context.Context, f *File) error { return f.Set(ctx, fileLong+"2", nil) }, func(m map[string]string) { m[fileLong+"2"] = "" }},
+	{"set once", func(ctx context.Context, f *File) error { return f.SetOnce(ctx, "new", []byte("set")) }, func(m map[string]string) { m["new"] = "set" }},
+	{"delete one", func(ctx context.Context, f *File) error { return f.Delete(ctx, fileLong) }, func(m map[string]string) { delete(m, fileLong) }},
+	{"delete", func(ctx context.Context, f *File) error { return f.Delete(ctx, "a", "none", fileLong, "") }, func(m map[string]string) {
+		delete(m, "a")
+		delete(m, fileLong)
+		delete(m, "")
+	}},
+	{"pop", func(ctx context.Context, f *File) error {
+		v, err := f.Pop(ctx, "a", "c")
+		if err == nil && (string(v[0]) != "1" || string(v[1]) != fileLarge) {
+			return fmt.Errorf("Pop returned %.20q", v)
+		}
+		return err
+	}, func(m map[string]string) {
+		delete(m, "a")
+		delete(m, "c")
+	}},
+	{"drop", func(ctx context.Context, f *File) error { return f.Drop(ctx) }, func(m map[string]string) { clear(m) }},
+	{"sync", func(ctx context.Context, f *File) error { return f.Sync(ctx) }, func(map[string]string) {}},
+}
+
+func fileAfter(change func(m map[string]string)) map[string]string {
+	m := maps.Clone(fileStart)
+	change(m)
+	return m
+}
+
+func fileMapEntries(m map[string]string) []Entry {
+	values := map[string][]byte{}
+	for k, v := range m {
+		values[k] = []byte(v)
+	}
+	return Entries(values)
+}
+
+// fileFilled returns a file system with a store that holds fileStart.
+func fileFilled(t *testing.T, opts *FileOptions) *vfs.Mem {
+	t.Helper()
+	mem := vfs.NewMem()
+	f := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
+	for _, e := range fileMapEntries(fileStart) {
+		if err := f.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := mem.OpenCount(); n != 0 {
+		t.Fatalf("%d files are still open after Close", n)
+	}
+	return mem
+}
+
+// fileFaultOpts are the stores that faults are tried on. With room for two open
+// files, descriptors come and go within a batch.
+var fileFaultOpts = map[string]*FileOptions{
+	"plain": {}, "sync": {Sync: true}, "two open": {MaxOpenFiles: 2}, "two open, sync": {MaxOpenFiles: 2, Sync: true},
+}
+
+// Every call to the file system fails once, and from then on, at every point of
+// every operation: the state is the one before or the one after, the error says
+// so, and opening the store again finds the same.
+func TestFileEveryFault(t *testing.T) {
+	for optName, opts := range fileFaultOpts {
+		for _, step := range fileSteps {
+			for _, stays := range []bool{false, true} {
+				for _, errno := range []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE} {
+					t.Run(fmt.Sprintf("%s/%s/stays=%v/%v", optName, step.name, stays, errno), func(t *testing.T) {
+						start := fileFilled(t, opts)
+						for n := int64(1); ; n++ {
+							fault := &vfs.Fault{At: n, Err: errno, Stays: stays, Short: true}
+							if !fileFaultAt(t, start.KillClone(), opts, fault, step.do, fileAfter(step.want)) {
+								if n < 5 {
+									t.Fatalf("only %d calls were tried", n)
+								}
+								break
+							}
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// fileFaultAt tries one fault, and tells whether it came.
+func fileFaultAt(t *testing.T, mem *vfs.Mem, opts *FileOptions, fault *vfs.Fault,
+	do func(context.Context, *File) error, after map[string]string,
+) bool {
+	t.Helper()
+	on := false
+	fsys := vfs.Inject(mem, func(op vfs.Op, name string) error {
+		if !on {
+			return nil
+		}
+		return fault.Check(op, name)
+	})
+	f, err := openFile(fsys, fileMemDir, opts, fileAtOnce)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Get(t.Context(), "a", "c"); err != nil {
+		t.Fatal(err)
+	}
+	on = true
+	err = do(t.Context(), f)
+	hit := fault.Hit()
+	on = false
+
+	complain := func(format string, args ...any) {
+		t.Helper()
+		t.Fatalf("call %d: the operation's error was %v\n%s", fault.At, err, fmt.Sprintf(format, args...))
+	}
+	var want []map[string]string // what is allowed
+	switch {
+	case err == nil:
+		want = append(want, after)
+	case errors.Is(err, ErrUnknownOutcome):
+		want = append(want, fileStart, after)
+	default:
+		want = append(want, fileStart)
+	}
+	if err != nil && !hit {
+		complain("there was no fault")
+	}
+	check := func(who string, f *File) {
+		t.Helper()
+		got, readErr := fileContent(f)
+		if readErr != nil {
+			complain("%s: %v", who, readErr)
+		}
+		if !slices.ContainsFunc(want, func(m map[string]string) bool { return maps.Equal(m, got) }) {
+			complain("%s: %s", who, fileDiff(got, want[0]))
+		}
+	}
+	check("the same store", f)
+	other, openErr := openFile(mem, fileMemDir, opts, fileAtOnce)
+	if openErr != nil {
+		complain("opening it again: %v", openErr)
+	}
+	check("another store", other)
+	want = nil
+	if got, readErr := fileContent(other); readErr == nil {
+		want = append(want, got) // it stays so
+	}
+	// Writes go on, or are refused until the store is opened again.
+	writeErr := f.Append(t.Context(), Entry{Key: "later", Value: []byte("x")})
+	if writeErr != nil && !errors.Is(writeErr, ErrNeedsReopen) {
+		complain("the next append: %v", writeErr)
+	}
+	if writeErr == nil {
+		want[0]["later"] = "x"
+	}
+	check("the same store, later", f)
+	if closeErr := f.Close(); closeErr != nil {
+		complain("Close: %v", closeErr)
+	}
+	check("another store, later", other)
+	if _, err := mem.Info(fileMemDir + "/%tmp"); err == nil {
+		if err := other.Close(); err != nil {
+			complain("Close: %v", err)
+		}
+		if other, openErr = openFile(mem, fileMemDir, opts, fileAtOnce); openErr != nil {
+			complain("opening it again: %v", openErr)
+		}
+		if _, err := mem.Info(fileMemDir + "/%tmp"); err == nil {
+			complain("the temporary file outlives opening the store")
+		}
+	}
+	if closeErr := other.Close(); closeErr != nil {
+		complain("Close: %v", closeErr)
+	}
+	if n := mem.OpenCount(); n != 0 {
+		complain("%d files are still open", n)
+	}
+	return hit
+}
+
+// Each operation is cut by kill -9 before every call to the file system: what
+// the next process finds is the state before or the one after.
+func TestFileEveryKill(t *testing.T) {
+	for optName, opts := range fileFaultOpts {
+		for _, step := range fileSteps {
+			t.Run(optName+"/"+step.name, func(t *testing.T) {
+				start := fileFilled(t, opts)
+				fileCutAt(t, start, opts, step.do, func(mem *vfs.Mem, n int) {
+					f, err := openFile(mem, fileMemDir, opts, fileAtOnce)
+					if err != nil {
+						t.Fatalf("killed before call %d: %v", n, err)
+					}
+					fileWantEither(t, f, fmt.Sprintf("killed before call %d", n), fileStart, fileAfter(step.want))
+					f.Close()
+				})
+			})
+		}
+	}
+}
+
+// fileCutAt runs an operation, and hands the state before each of its calls to
+// the file system, and after the last, to check.
+func fileCutAt(t *testing.T, start *vfs.Mem, opts *FileOptions, do func(context.Context, *File) error, check func(mem *vfs.Mem, n int)) {
+	t.Helper()
+	mem := start.KillClone()
+	on, n := false, 0
+	f, err := openFile(vfs.Inject(mem, func(op vfs.Op, _ string) error {
+		if on && op.Changes() {
+			n++
+			check(mem.KillClone(), n)
+		}
+		return nil
+	}), fileMemDir, opts, fileAtOnce)
+	if err != nil {
+		t.Fatal(err)
+	}
+	on = true
+	err = do(t.Context(), f)
+	on = false
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(mem.KillClone(), n+1)
+	f.Close()
+}
+
+func fileWantEither(t *testing.T, f *File, when string, allowed ...map[string]string) {
+	t.Helper()
+	got, err := fileContent(f)
+	if err != nil {
+		t.Fatalf("%s: %v", when, err)
+	}
+	for _, m := range allowed {
+		if maps.Equal(got, m) {
+			return
+		}
+	}
+	t.Fatalf("%s: neither before nor after:\n%s", when, fileDiff(got, allowed[0]))
+}
+
+// What finishes or undoes an operation is cut by kill -9 as well, at each call.
+func TestFileEveryKillWhileReplaying(t *testing.T) {
+	for _, step := range fileSteps {
+		t.Run(step.name, func(t *testing.T) {
+			start := fileFilled(t, nil)
+			fileCutAt(t, start, nil, step.do, func(cut *vfs.Mem, n int) {
+				on := false
+				calls := 0
+				f, err := openFile(vfs.Inject(cut, func(op vfs.Op, _ string) error {
+					if !op.Changes() || on {
+						return nil
+					}
+					calls++
+					again, err := openFile(cut.KillClone(), fileMemDir, nil, fileAtOnce)
+					if err != nil {
+						t.Fatalf("killed before call %d, and before call %d of opening: %v", n, calls, err)
+					}
+					fileWantEither(t, again, fmt.Sprintf("killed before call %d, and before call %d of opening", n, calls),
+						fileStart, fileAfter(step.want))
+					again.Close()
+					return nil
+				}), fileMemDir, nil, fileAtOnce)
+				if err != nil {
+					t.Fatal(err)
+				}
+				on = true
+				f.Close()
+			})
+		})
+	}
+}
+
+// With Sync, the power may fail at each call: an operation that returned is
+// there, one that did not is there or not.
+func TestFileEveryPowerLoss(t *testing.T) {
+	rounds := 8
+	if testing.Short() {
+		rounds = 2
+	}
+	opts := &FileOptions{Sync: true}
+	for _, zeros := range []bool{false, true} {
+		for _, step := range fileSteps {
+			t.Run(fmt.Sprintf("%s/zeros=%v", step.name, zeros), func(t *testing.T) {
+				rnd := rand.New(rand.NewPCG(1, 2))
+				fileCutAt(t, filePowered(t, opts, zeros), opts, step.do, func(mem *vfs.Mem, n int) {
+					for range rounds {
+						fileCheckCrash(t, mem.Crash(rnd), opts, n, fileStart, fileAfter(step.want))
+					}
+				})
+			})
+		}
+	}
+}
+
+func filePowered(t *testing.T, opts *FileOptions, zeros bool) *vfs.Mem {
+	t.Helper()
+	mem := fileFilled(t, opts)
+	mem.ZeroLostPages = zeros
+	return mem
+}
+
+func fileCheckCrash(t *testing.T, mem *vfs.Mem, opts *FileOptions, n int, allowed ...map[string]string) {
+	t.Helper()
+	f, err := openFile(mem, fileMemDir, opts, fileHooks{keepLock: -1, boot: 99})
+	if err != nil {
+		t.Fatalf("power lost before call %d: %v", n, err)
+	}
+	fileWantEither(t, f, fmt.Sprintf("power lost before call %d", n), allowed...)
+	f.Close()
+}
+
+// An operation that returned is not lost, nor torn, when the power fails later.
+func TestFileSyncSurvivesPowerLoss(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for _, opts := range []*FileOptions{{Sync: true}, {}} {
+		for _, step := range fileSteps {
+			t.Run(fmt.Sprintf("%s/sync=%v", step.name, opts.Sync), func(t *testing.T) {
+				mem := fileFilled(t, opts)
+				f := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
+				if err := step.do(t.Context(), f); err != nil {
+					t.Fatal(err)
+				}
+				if !opts.Sync {
+					// Without Sync, what other stores wrote is theirs; so write it here.
+					if err := f.Drop(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					for _, e := range fileMapEntries(fileAfter(step.want)) {
+						if err := f.SetOnce(t.Context(), e.Key, nil); err != nil {
+							t.Fatal(err)
+						}
+						if err := f.Append(t.Context(), e); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := f.Sync(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range 20 {
+					fileCheckCrash(t, mem.Crash(rnd), opts, -1, fileAfter(step.want))
+				}
+				fileCheckCrash(t, mem.Crash(nil), opts, -1, fileAfter(step.want))
+			})
+		}
+	}
+}
+
+// The test above must be able to fail: without the syncs, something is lost.
+func TestFilePowerLossTestSeesLoss(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	lost := 0
+	for _, step := range fileSteps[:2] {
+		mem := fileFilled(t, &FileOptions{Sync: true})
+		noSync := vfs.Inject(mem, func(vfs.Op, string) error { return nil })
+		f := fileOpen(t, fileNoSync{noSync}, fileMemDir, &FileOptions{Sync: true}, fileAtOnce)
+		if err := step.do(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			g, err := openFile(mem.Crash(rnd), fileMemDir, nil, fileHooks{keepLock: -1, boot: 99})
+			if err != nil {
+				lost++
+				continue
+			}
+			if got, err := fileContent(g); err != nil || !maps.Equal(got, fileAfter(step.want)) {
+				lost++
+			}
+			g.Close()
+		}
+	}
+	if lost == 0 {
+		t.Fatal("nothing was lost without a sync, so the tests of power loss see nothing")
+	}
+}
+
+// fileNoSync is a file system whose syncs do nothing.
+type fileNoSync struct{ vfs.FS }
+
+func (fileNoSync) SyncDir(string) error { return nil }
+
+func (n fileNoSync) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	f, err := n.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return fileUnsynced{f}, nil
+}
+
+type fileUnsynced struct{ vfs.File }
+
+func (fileUnsynced) Sync() error { return nil }

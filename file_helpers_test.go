@@ -1,0 +1,167 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// fileAtOnce is what most tests want: nobody waits for a kept lock, and each
+// call to the file system comes at its place.
+var fileAtOnce = fileHooks{keepLock: -1}
+
+func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *FileOptions, hooks fileHooks) *File {
+	t.Helper()
+	f, err := openFile(fsys, dir, opts, hooks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func fileAppend(t testing.TB, f *File, keyValue ...string) {
+	t.Helper()
+	if err := f.Append(t.Context(), fileEntries(keyValue...)...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func fileEntries(keyValue ...string) []Entry {
+	var entries []Entry
+	for i := 0; i < len(keyValue); i += 2 {
+		entries = append(entries, Entry{Key: keyValue[i], Value: []byte(keyValue[i+1])})
+	}
+	return entries
+}
+
+// fileContent reads a store with Scan, and checks that Keys, Stat and Get say
+// the same.
+func fileContent(f *File) (map[string]string, error) {
+	ctx := context.Background()
+	content := map[string]string{}
+	var keys []string
+	var total int64
+	for c, err := range f.Scan(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if c.Offset == 0 {
+			keys = append(keys, c.Key)
+		}
+		content[c.Key] += string(c.Data)
+		total += int64(len(c.Data))
+	}
+	values, err := f.Get(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	for i, key := range keys {
+		if string(values[i]) != content[key] {
+			return nil, fmt.Errorf("key %q: Get returns %.40q, Scan %.40q", key, values[i], content[key])
+		}
+	}
+	listed := 0
+	for info, err := range f.Keys(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if value, ok := content[info.Key]; !ok || int64(len(value)) != info.Size {
+			return nil, fmt.Errorf("Keys lists %q of %d bytes, Scan yields %d", info.Key, info.Size, len(value))
+		}
+		listed++
+	}
+	if listed != len(content) {
+		return nil, fmt.Errorf("Keys lists %d keys, Scan yields %d", listed, len(content))
+	}
+	stats, err := f.Stat(ctx)
+	if err == nil && (stats.Keys != int64(len(content)) || stats.Bytes != total) {
+		err = fmt.Errorf("Stat counts %+v, Scan yields %d keys of %d bytes", stats, len(content), total)
+	}
+	return content, err
+}
+
+func fileWant(t testing.TB, f *File, want map[string]string) {
+	t.Helper()
+	got, err := fileContent(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := fileDiff(got, want); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func fileDiff(got, want map[string]string) string {
+	if maps.Equal(got, want) {
+		return ""
+	}
+	var b strings.Builder
+	for key := range want {
+		if value, ok := got[key]; !ok {
+			fmt.Fprintf(&b, "key %.60q is missing, it had %d bytes\n", key, len(want[key]))
+		} else if value != want[key] {
+			fmt.Fprintf(&b, "key %.60q has %d bytes %.60q, want %d bytes %.60q\n", key, len(value), value, len(want[key]), want[key])
+		}
+	}
+	for key := range got {
+		if _, ok := want[key]; !ok {
+			fmt.Fprintf(&b, "key %.60q is there and should not be\n", key)
+		}
+	}
+	return b.String()
+}
+
+func fileIs(t testing.TB, err error, want ...error) {
+	t.Helper()
+	for _, w := range want {
+		if !errors.Is(err, w) {
+			t.Fatalf("the error is %v, want one that wraps %q", err, w)
+		}
+	}
+}
+
+// fileSays fails the test unless the error says what it should.
+func fileSays(t testing.TB, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want one that says %q", words)
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Fatalf("the error %q does not say %q", err, w)
+		}
+	}
+}
+
+// fileNeeds skips a test, or fails it where PARTD_REQUIRE_ALL is set.
+func fileNeeds(t testing.TB, ok bool, what string) {
+	t.Helper()
+	switch {
+	case ok:
+	case os.Getenv("PARTD_REQUIRE_ALL") != "":
+		t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s", what)
+	default:
+		t.Skipf("needs %s", what)
+	}
+}
+
+func fileWithin(t testing.TB, d time.Duration, what string, done <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(d):
+		t.Fatalf("%s did not return within %v", what, d)
+		return nil
+	}
+}
+
+var fileOS vfs.FS = vfs.OS{}

@@ -1,0 +1,278 @@
+package partd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/names"
+)
+
+// fileTorn makes a directory in which a process died while it appended to a
+// key: the record is there, and the file holds what the caller says. It returns
+// the directory and the name of the key's file.
+func fileTorn(t *testing.T, opts *FileOptions, boot uint64, old, added string, tail []byte) (dir, path string) {
+	t.Helper()
+	dir = t.TempDir()
+	hooks := fileHooks{keepLock: -1, boot: boot}
+	f := fileOpen(t, fileOS, dir, opts, hooks)
+	if old != "" {
+		fileAppend(t, f, "torn", old, "other", "kept")
+	} else {
+		fileAppend(t, f, "other", "kept")
+	}
+	var journal []byte
+	f.hooks.afterWrite = func() { // the record is valid now
+		if journal == nil {
+			journal = fileRead(t, filepath.Join(dir, names.Journal))
+		}
+	}
+	fileAppend(t, f, "torn", added)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(dir, "torn")
+	fileWrite(t, filepath.Join(dir, names.Journal), journal)
+	fileWrite(t, path, append([]byte(old), tail...))
+	return dir, path
+}
+
+func fileRead(t testing.TB, path string) []byte {
+	t.Helper()
+	p, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func fileWrite(t testing.TB, path string, p []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, p, 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fileBytes returns bytes of which no two stretches are alike.
+func fileBytes(n int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < n; i++ {
+		fmt.Fprintf(&b, "%d,", i)
+	}
+	return b.String()[:n]
+}
+
+// fileLengths are lengths around those at which the store does something else.
+var fileLengths = []struct{ old, added int }{
+	{0, 1}, {0, 100}, {10, 100}, {4090, 20}, {0, 4096}, {1, 4096}, {1, 4097}, {4095, 4098}, {100, 20_000}, {8192, 8192}, {5000, 300_000},
+}
+
+// Whatever part of the append had been written is cut off again.
+func TestFileReplayTornTail(t *testing.T) {
+	for _, l := range fileLengths {
+		old, added := fileBytes(l.old), "+"+fileBytes(l.added)[:l.added-1]
+		for _, n := range []int{0, 1, 7, 50, l.added / 2, l.added - 1, l.added, 512 - l.old%512, 4096 - l.old%4096, 8192 - l.old%4096} {
+			if n < 0 || n > l.added {
+				continue
+			}
+			// A long append is cut short in its first piece or at the end of one.
+			if l.added > inlineMax && n < l.added && (l.old+n)%pieceSize != 0 && n > pieceSize-l.old%pieceSize {
+				continue
+			}
+			t.Run(fmt.Sprintf("old=%d,added=%d,written=%d", l.old, l.added, n), func(t *testing.T) {
+				dir, _ := fileTorn(t, nil, 1, old, added, []byte(added[:n]))
+				want := map[string]string{"other": "kept"}
+				if old != "" {
+					want["torn"] = old
+				}
+				f := fileOpen(t, fileOS, dir, nil, fileHooks{boot: 1})
+				fileWant(t, f, want)
+				fileAppend(t, f, "torn", "next")
+				want["torn"] += "next"
+				fileWant(t, f, want)
+			})
+		}
+	}
+}
+
+// After a loss of power a store with Sync cuts off what it finds, and one
+// without cuts off what it knows or what is zero.
+func TestFileReplayAfterPowerLoss(t *testing.T) {
+	old, added := fileBytes(5000), "+"+fileBytes(19_999)
+	zeros := func(s string, from, to int) []byte {
+		p := []byte(s)
+		clear(p[from:to])
+		return p
+	}
+	for name, c := range map[string]struct {
+		sync bool
+		tail []byte
+	}{
+		"a block lost, sync":     {true, zeros(added, 4096, 8192)},
+		"torn anywhere, sync":    {true, []byte(added[:12_345])},
+		"all zero, sync":         {true, zeros(added, 0, len(added))},
+		"all zero":               {false, zeros(added, 0, len(added))},
+		"the end is zero":        {false, zeros(added, 3192+4096, len(added))},
+		"the end is zero, short": {false, zeros(added, 3192+4096, 15_000)[:15_000]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, _ := fileTorn(t, &FileOptions{Sync: c.sync}, 1, old, added, c.tail)
+			f := fileOpen(t, fileOS, dir, nil, fileHooks{boot: 2})
+			fileWant(t, f, map[string]string{"torn": old, "other": "kept"})
+		})
+	}
+}
+
+// A Python process appended after the process died and before anybody looked.
+func TestFileReplayKeepsForeignBytes(t *testing.T) {
+	for _, l := range fileLengths {
+		old, added := fileBytes(l.old), "+"+fileBytes(l.added)[:l.added-1]
+		for _, foreign := range []string{"F", "Foreign", strings.Repeat("Foreign", 5000)} {
+			for _, n := range []int{0, 4096 - l.old%4096, 8192 - l.old%4096, l.added} {
+				if n < 0 || n > l.added || n > 0 && n < leastProof {
+					continue
+				}
+				t.Run(fmt.Sprintf("old=%d,added=%d,written=%d,foreign=%d", l.old, l.added, n, len(foreign)), func(t *testing.T) {
+					dir, _ := fileTorn(t, nil, 1, old, added, []byte(added[:n]+foreign))
+					f := fileOpen(t, fileOS, dir, nil, fileHooks{boot: 1})
+					want := map[string]string{"torn": old + foreign, "other": "kept"}
+					fileWant(t, f, want)
+					fileAppend(t, f, "torn", "next")
+					want["torn"] += "next"
+					fileWant(t, f, want)
+				})
+			}
+		}
+	}
+}
+
+// Bytes of which nobody can tell whose they are: nothing is changed, and the
+// error says where they are and what to do.
+func TestFileReplayMismatch(t *testing.T) {
+	for _, l := range fileLengths {
+		if l.added < 100 {
+			continue
+		}
+		old, added := fileBytes(l.old), "+"+fileBytes(l.added)[:l.added-1]
+		for _, tail := range []string{"?", added[:50] + "?", added[:l.added-1] + "?", added[:90] + "?" + added[91:] + "more"} {
+			t.Run(fmt.Sprintf("old=%d,added=%d,tail=%d", l.old, l.added, len(tail)), func(t *testing.T) {
+				dir, path := fileTorn(t, nil, 1, old, added, []byte(tail))
+				journal := fileRead(t, filepath.Join(dir, names.Journal))
+				_, err := openFile(fileOS, dir, nil, fileHooks{boot: 2})
+				var corrupt *CorruptError
+				if !errors.As(err, &corrupt) || corrupt.Path != path || corrupt.Offset < int64(l.old) || corrupt.Offset > int64(l.old+l.added) {
+					t.Fatalf("the error is %v", err)
+				}
+				fileSays(t, err, path, "truncate", names.Journal)
+				if got := string(fileRead(t, path)); got != old+tail {
+					t.Fatalf("the file was changed: it has %d bytes, it had %d", len(got), len(old)+len(tail))
+				}
+				if !bytes.Equal(fileRead(t, filepath.Join(dir, names.Journal)), journal) {
+					t.Fatal("the journal was changed")
+				}
+				// What the error says to do helps.
+				if err := os.Truncate(path, int64(l.old)); err != nil {
+					t.Fatal(err)
+				}
+				fileWant(t, fileOpen(t, fileOS, dir, nil, fileHooks{boot: 2}), fileTornWant(old))
+			})
+		}
+	}
+}
+
+func fileTornWant(old string) map[string]string {
+	want := map[string]string{"other": "kept"}
+	if old != "" {
+		want["torn"] = old
+	}
+	return want
+}
+
+// A record that was not completely written is none: nothing had been changed.
+func TestFileReplayTornRecord(t *testing.T) {
+	dir, path := fileTorn(t, nil, 1, "old", "added", []byte("added"))
+	journal := filepath.Join(dir, names.Journal)
+	whole := fileRead(t, journal)
+	used := bytes.LastIndex(whole, []byte("added")) + len("added")
+	for n := range used {
+		for _, damage := range []string{"cut", "flip"} {
+			record := bytes.Clone(whole)
+			if damage == "cut" {
+				record = record[:n]
+			} else if record[n] ^= 0x10; n == 8 || n == 9 { // a newer version, see below
+				continue
+			}
+			fileWrite(t, journal, record)
+			f, err := openFile(fileOS, dir, nil, fileHooks{boot: 1})
+			if err != nil {
+				t.Fatalf("%s at %d: %v", damage, n, err)
+			}
+			got, err := fileContent(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n >= 36 && n < 40 && damage == "flip" { // these bytes say nothing
+				fileWrite(t, path, []byte("oldadded"))
+			} else if got["torn"] != "oldadded" {
+				t.Fatalf("%s at %d: a broken record was followed: %q", damage, n, got["torn"])
+			}
+			f.Close()
+		}
+	}
+	newer := bytes.Clone(whole)
+	newer[8] = 2
+	fileWrite(t, journal, newer)
+	_, err := OpenFile(dir, nil)
+	fileSays(t, err, "version 2", names.Journal)
+}
+
+// A reader that finds something half-done undoes it before it looks.
+func TestFileReplayByReader(t *testing.T) {
+	dir := t.TempDir()
+	writer := fileOpen(t, fileOS, dir, nil, fileAtOnce)
+	reader := fileOpen(t, fileOS, dir, nil, fileAtOnce)
+	fileAppend(t, writer, "a", "1", "b", "1")
+	var journal []byte
+	writer.hooks.afterWrite = func() {
+		if journal == nil {
+			journal = fileRead(t, filepath.Join(dir, names.Journal))
+		}
+	}
+	fileAppend(t, writer, "a", "2", "b", "2", "c", "2")
+	read := map[string]func() (string, error){
+		"Get": func() (string, error) {
+			v, err := reader.Get(t.Context(), "a", "b", "c")
+			return string(bytes.Join(v, []byte(","))), err
+		},
+		"Open": func() (string, error) {
+			r, err := reader.Open(t.Context(), "a")
+			if err != nil {
+				return "", err
+			}
+			defer r.Close()
+			p, err := io.ReadAll(r)
+			return string(p) + ",1,", err
+		},
+		"Scan": func() (string, error) {
+			m, err := fileContent(reader)
+			return m["a"] + "," + m["b"] + "," + m["c"], err
+		},
+	}
+	for name, f := range read {
+		fileWrite(t, filepath.Join(dir, "a"), []byte("12"))
+		fileWrite(t, filepath.Join(dir, "b"), []byte("1"))
+		fileWrite(t, filepath.Join(dir, "c"), []byte("2"))
+		fileWrite(t, filepath.Join(dir, names.Journal), journal)
+		if got, err := f(); err != nil || got != "1,1," {
+			t.Fatalf("%s: %q, %v", name, got, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "c")); err == nil {
+			t.Fatalf("%s: a file made by the undone append is still there", name)
+		}
+	}
+}
