@@ -62,6 +62,7 @@ type Buffer struct {
 	failures int   // background flushes that failed
 	failure  error // of the last of them
 	dropping bool  // nothing else may begin
+	closing  bool  // nothing but Close may begin
 	closed   bool
 }
 

@@ -10,23 +10,25 @@ import (
 // error says so, nothing is closed, and what was not moved is still there: call
 // Close again once the cause is gone, or Drop to give the data up. Keys of which
 // nobody knows whether the slow store has them are reported and do not hinder
-// closing.
+// closing. Whatever begins while Close runs fails with [ErrClosed].
 func (b *Buffer) Close() error {
 	ctx := context.Background()
-	if b.check(ctx, "close") != nil {
+	if b.check(ctx, opClose) != nil {
 		return nil // closed already
 	}
+	b.setClosing(true)
 	var flushErr error
 	for closed := false; !closed; {
-		flushErr = b.flush(ctx, "close")
+		flushErr = b.flush(ctx, opClose)
 		if flushErr != nil && !errors.Is(flushErr, errInDoubt) {
+			b.setClosing(false)
 			return flushErr
 		}
-		if b.exclude(ctx, "close") != nil {
+		if b.exclude(ctx, opClose) != nil {
 			return nil // by another Close
 		}
 		b.mu.Lock()
-		// Not yet, if something was appended since the flush.
+		// Not yet, if an Append that was under way ended after the flush.
 		closed = len(b.largest(1)) == 0
 		b.closed = closed
 		b.mu.Unlock()
@@ -39,6 +41,14 @@ func (b *Buffer) Close() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// setClosing lets nothing but Close begin from now on, or everything again.
+func (b *Buffer) setClosing(closing bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closing = closing
+	b.wake()
 }
 
 // Drop removes every key from both stores.

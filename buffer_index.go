@@ -62,6 +62,9 @@ func (b *Buffer) used() int64 {
 	return fast + b.index.Footprint() + b.admitted
 }
 
+// opClose is the operation of Close, which goes on when no other may begin.
+const opClose = "close"
+
 // check returns the error of an operation that cannot begin.
 func (b *Buffer) check(ctx context.Context, op string) error {
 	b.mu.Lock()
@@ -73,7 +76,7 @@ func (b *Buffer) checkLocked(ctx context.Context, op string) error {
 	if err := ctx.Err(); err != nil {
 		return &Error{Op: op, Err: err}
 	}
-	if b.closed {
+	if b.closed || b.closing && op != opClose {
 		return &Error{Op: op, Err: ErrClosed}
 	}
 	return nil

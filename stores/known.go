@@ -37,13 +37,9 @@ func stores() []store {
 		},
 		{
 			name: "file", usage: "file:DIR", location: true,
-			options: []option{{"sync", "true|false"}, {"files", "COUNT"}},
+			options: []option{{"sync", truth()}, {"files", count()}},
 			open: func(dir string, o options) (partd.Partd, error) {
-				opts := &partd.FileOptions{Sync: o.bool("sync"), MaxOpenFiles: o.int("files")}
-				if err := o.err(); err != nil {
-					return nil, err
-				}
-				return partd.OpenFile(dir, opts)
+				return partd.OpenFile(dir, &partd.FileOptions{Sync: o.truth("sync"), MaxOpenFiles: o.count("files")})
 			},
 			exists: func(dir string) (bool, error) { return holds(dir, ".lock") },
 		},
@@ -53,13 +49,9 @@ func stores() []store {
 func layers() []layer {
 	return []layer{
 		{
-			name: "buffer", options: []option{{"memory", "SIZE"}},
+			name: "buffer", options: []option{{"memory", size()}},
 			wrap: func(inner partd.Partd, o options) (partd.Partd, error) {
-				opts := &partd.BufferOptions{Memory: o.size("memory")}
-				if err := o.err(); err != nil {
-					return nil, err
-				}
-				return partd.NewBuffer(partd.NewDict(), inner, opts)
+				return partd.NewBuffer(partd.NewDict(), inner, &partd.BufferOptions{Memory: o.size("memory")})
 			},
 		},
 	}

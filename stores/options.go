@@ -11,68 +11,86 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// option is the name of an option with what its value looks like.
-type option struct{ name, usage string }
+// option is an option that a layer or a store knows.
+type option struct {
+	name string
+	kind kind
+}
 
-// options are the options of one layer or store.
+// kind is what the value of an option looks like.
+type kind struct {
+	usage string
+	check func(value string) error
+}
+
+func size() kind {
+	return kind{"SIZE", func(value string) error {
+		_, err := ParseSize(value)
+		return err
+	}}
+}
+
+func count() kind {
+	return kind{"COUNT", func(value string) error {
+		if n, err := strconv.Atoi(value); err != nil || n <= 0 {
+			return errors.New("write a number above 0")
+		}
+		return nil
+	}}
+}
+
+func truth() kind {
+	return kind{"true|false", func(value string) error {
+		if _, err := strconv.ParseBool(value); err != nil {
+			return errors.New("write true or false")
+		}
+		return nil
+	}}
+}
+
+// options are the options of one layer or store. Their values have been checked.
 type options struct {
 	owner  string
 	known  []option
 	values map[string]string
-	errs   *[]error
 }
 
 func newOptions(owner string, known []option) options {
-	return options{owner: owner, known: known, values: map[string]string{}, errs: new([]error)}
+	return options{owner: owner, known: known, values: map[string]string{}}
 }
 
 func (o options) knows(name string) bool {
 	return slices.ContainsFunc(o.known, func(k option) bool { return k.name == name })
 }
 
-// err returns what was wrong with the values that were read.
-func (o options) err() error { return errors.Join(*o.errs...) }
-
-func (o options) fail(name string, err error) {
-	*o.errs = append(*o.errs, fmt.Errorf("option %s.%s=%s: %w", o.owner, name, o.values[name], err))
+// check returns what is wrong with the values.
+func (o options) check() error {
+	var errs []error
+	for _, k := range o.known {
+		if value, ok := o.values[k.name]; ok {
+			if err := k.kind.check(value); err != nil {
+				errs = append(errs, fmt.Errorf("option %s.%s=%s: %w", o.owner, k.name, value, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // size returns an option as bytes, 0 if it is not given.
 func (o options) size(name string) int64 {
-	value, ok := o.values[name]
-	if !ok {
-		return 0
-	}
-	n, err := ParseSize(value)
-	if err != nil {
-		o.fail(name, err)
-	}
+	n, _ := ParseSize(o.values[name])
 	return n
 }
 
-// int returns an option as a positive number, 0 if it is not given.
-func (o options) int(name string) int {
-	value, ok := o.values[name]
-	if !ok {
-		return 0
-	}
-	n, err := strconv.Atoi(value)
-	if err != nil || n <= 0 {
-		o.fail(name, errors.New("write a number above 0"))
-	}
+// count returns an option as a number, 0 if it is not given.
+func (o options) count(name string) int {
+	n, _ := strconv.Atoi(o.values[name])
 	return n
 }
 
-// bool returns an option as a truth value, false if it is not given.
-func (o options) bool(name string) bool {
-	value, ok := o.values[name]
-	if !ok {
-		return false
-	}
-	b, err := strconv.ParseBool(value)
-	if err != nil {
-		o.fail(name, errors.New("write true or false"))
-	}
+// truth returns an option as a truth value, false if it is not given.
+func (o options) truth(name string) bool {
+	b, _ := strconv.ParseBool(o.values[name])
 	return b
 }
 
@@ -81,7 +99,7 @@ func describeOptions(all []options) string {
 	var list string
 	for _, o := range all {
 		for _, k := range o.known {
-			list = or(list, o.owner+"."+k.name+"="+k.usage)
+			list = or(list, o.owner+"."+k.name+"="+k.kind.usage)
 		}
 	}
 	if list == "" {

@@ -116,7 +116,12 @@ func (u *parsed) setOptions(query string, defaults map[string]string) error {
 			o.values[short] = value
 		}
 	}
-	return nil
+	// Checked before anything is opened, so that a wrong value leaves nothing.
+	var errs []error
+	for _, o := range all {
+		errs = append(errs, o.check())
+	}
+	return errors.Join(errs...)
 }
 
 // list is what there is, for messages.

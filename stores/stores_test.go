@@ -1,0 +1,175 @@
+package stores
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/partdtest"
+)
+
+// TestOpen opens each kind of URL and finds the layers that it names.
+func TestOpen(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	for _, c := range []struct{ url, want string }{
+		{"mem:", "*partd.Dict"},
+		{"file:" + dir + "/a", "*partd.File"},
+		{"file://" + dir + "/b?sync=true&files=10", "*partd.File"},
+		{"buffer+file:" + dir + "/c%3F%25?memory=256MiB", "*partd.Buffer *partd.File"},
+		{"buffer+file:" + dir + "/d?buffer.memory=1GB&file.sync=1", "*partd.Buffer *partd.File"},
+		{"buffer+buffer+mem:?memory=1000000", "*partd.Buffer *partd.Buffer *partd.Dict"},
+	} {
+		if strings.Contains(c.url, "buffer+buffer") {
+			c.url = strings.Replace(c.url, "memory", "buffer.memory", 1)
+		}
+		store, err := Open(ctx, c.url)
+		if err != nil {
+			t.Errorf("%s: %v", c.url, err)
+			continue
+		}
+		got := fmt.Sprintf("%T", store)
+		for s, ok := store.(partd.Unwrapper); ok; s, ok = s.Unwrap().(partd.Unwrapper) {
+			got += fmt.Sprintf(" %T", s.Unwrap())
+		}
+		if got != c.want {
+			t.Errorf("%s is %s, want %s", c.url, got, c.want)
+		}
+		if err := partd.Close(ctx, store); err != nil {
+			t.Errorf("%s: %v", c.url, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "c?%")); err != nil {
+		t.Errorf("an escaped location: %v", err)
+	}
+}
+
+// TestErrors checks that each error lists what there is.
+func TestErrors(t *testing.T) {
+	for _, c := range []struct{ url, want string }{
+		{"", "mem:, file:DIR"},
+		{"somewhere", "mem:, file:DIR"},
+		{"tape:x", `unknown scheme "tape": there is mem:, file:DIR`},
+		{"zip+mem:", `unknown layer "zip": there is buffer`},
+		{"mem+mem:", `unknown layer "mem": there is buffer`},
+		{"file:", "no location: write file:DIR"},
+		{"mem:x", "mem: has none"},
+		{"file://host/dir", "names a host"},
+		{"file:100%", "%25"},
+		{"file:a%00b", "NUL"},
+		{"mem:?memory=1GB", "none for this store"},
+		{"buffer+file:d?colour=red", "buffer.memory=SIZE"},
+		{"buffer+file:d?file.memory=1GB", "file.sync=true|false"},
+		{"buffer+file:d?memory=", "write NAME=VALUE"},
+		{"buffer+file:d?memory", "write NAME=VALUE"},
+		{"buffer+file:d?memory=1&memory=2", "given twice"},
+		{"buffer+file:d?memory=-1", "as 256MiB"},
+		{"buffer+file:d?memory=0", "above 0"},
+		{"buffer+mem:?memory=9EiB", "below 8EiB"},
+		{"buffer+mem:?memory=lots", "as 256MiB"},
+		{"file:d?sync=perhaps", "write true or false"},
+		{"file:d?files=-3", "above 0"},
+	} {
+		t.Chdir(t.TempDir())
+		_, err := Open(context.Background(), c.url)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v, want …%s…", c.url, err, c.want)
+		}
+		if left, _ := os.ReadDir("."); len(left) > 0 {
+			t.Errorf("%q: failed, but left %v", c.url, left)
+		}
+	}
+}
+
+// TestSeveralKnowAnOption needs two layers with an option of one name.
+func TestSeveralKnowAnOption(t *testing.T) {
+	known := []option{{"level", count()}}
+	u := &parsed{store: store{name: "a", options: known}, layers: []layer{{name: "b", options: known}}}
+	if err := u.setOptions("level=3", nil); err == nil || !strings.Contains(err.Error(), "write a.level or b.level") {
+		t.Errorf("level for two: %v", err)
+	}
+	u.layerOptions = nil
+	if err := u.setOptions("b.level=3", map[string]string{"level": "1", "none": "x"}); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := u.storeOptions.count("level"), u.layerOptions[0].count("level"); a != 1 || b != 3 {
+		t.Errorf("levels %d and %d, want the default 1 and 3", a, b)
+	}
+}
+
+func TestOpenDefaults(t *testing.T) {
+	ctx := context.Background()
+	if _, err := OpenDefaults(ctx, "buffer+mem:", map[string]string{"memory": "none"}); err == nil {
+		t.Error("a default was not used")
+	}
+	store, err := OpenDefaults(ctx, "buffer+mem:?memory=1GB", map[string]string{"memory": "none"})
+	if err != nil {
+		t.Fatalf("a default was used although the URL has a value: %v", err)
+	}
+	if err := partd.Close(ctx, store); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestExists(t *testing.T) {
+	dir := t.TempDir()
+	for _, url := range []string{"mem:", "file:" + dir, "file:" + dir + "/none"} {
+		if found, err := Exists(url); found || err != nil {
+			t.Errorf("%s: %v, %v, want nothing there", url, found, err)
+		}
+	}
+	store, err := Open(context.Background(), "file:"+dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}), partd.Close(context.Background(), store)); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := Exists("buffer+file:" + dir); !found || err != nil {
+		t.Errorf("a store that was made is not there: %v", err)
+	}
+	if _, err := Exists("tape:"); err == nil {
+		t.Error("an unknown scheme exists")
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for s, want := range map[string]int64{"1": 1, "256MiB": 256 << 20, "1GB": 1e9, "1.5 KiB": 1536, "10m": 10e6} {
+		if got, err := ParseSize(s); got != want || err != nil {
+			t.Errorf("%q is %d, %v, want %d", s, got, err, want)
+		}
+	}
+	if s := FormatSize(256 << 20); s != "256 MiB" {
+		t.Error(s)
+	}
+}
+
+// TestKeepsPromises runs the suite on a buffer over files, as the command line
+// opens it.
+func TestKeepsPromises(t *testing.T) {
+	partdtest.Run(t, func(t *testing.T) partd.Partd {
+		store, err := Open(context.Background(), "buffer+file:"+t.TempDir()+"/s?memory=64KiB")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}, partdtest.Require(partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
+		partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose))
+}
+
+func Example() {
+	ctx := context.Background()
+	store, err := Open(ctx, "buffer+mem:?memory=16MiB")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer partd.Close(ctx, store)
+	fmt.Println(store.Append(ctx, partd.Entry{Key: "x", Value: []byte("Hello")}))
+	// Output: <nil>
+}
