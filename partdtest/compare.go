@@ -1,0 +1,193 @@
+package partdtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/go-partd/partd"
+)
+
+// model is what a store should hold: each key that exists, with its value.
+type model map[string]string
+
+// compare reads a store in every way that it can be read in, and tells how it
+// differs from a model.
+func compare(ctx context.Context, store partd.Partd, can map[Ability]bool, want model) error {
+	keys := slices.Sorted(maps.Keys(want))
+	asked := append(slices.Clip(keys), "a key that no check makes")
+	values, err := store.Get(ctx, asked...)
+	if err != nil {
+		return fmt.Errorf("get: %w", err)
+	}
+	if len(values) != len(asked) {
+		return fmt.Errorf("get of %d keys returned %d values", len(asked), len(values))
+	}
+	for i, k := range asked {
+		if err := differ("get of key "+partd.QuoteKey(k), values[i], want[k]); err != nil {
+			return err
+		}
+	}
+	for _, a := range []Ability{CanList, CanScan, CanStat} {
+		if can[a] {
+			if err := compareAs(ctx, store, a, want); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// compareAs is compare by Keys, by Scan or by Stat.
+func compareAs(ctx context.Context, store partd.Partd, by Ability, want model) error {
+	switch by {
+	case CanList:
+		sizes, err := listKeys(ctx, store)
+		if err != nil {
+			return err
+		}
+		if err := sameKeys("keys", sizes, want); err != nil {
+			return err
+		}
+		for k, size := range sizes {
+			if size != int64(len(want[k])) {
+				return fmt.Errorf("keys: key %s has size %d, want %d", partd.QuoteKey(k), size, len(want[k]))
+			}
+		}
+	case CanScan:
+		all, err := scanAll(ctx, store)
+		if err != nil {
+			return err
+		}
+		if err := sameKeys("scan", all, want); err != nil {
+			return err
+		}
+		for k, v := range all {
+			if err := differ("scan, key "+partd.QuoteKey(k), v, want[k]); err != nil {
+				return err
+			}
+		}
+	case CanStat:
+		stats, err := partd.Stat(ctx, store)
+		if err != nil {
+			return fmt.Errorf("stat: %w", err)
+		}
+		total := 0
+		for _, v := range want {
+			total += len(v)
+		}
+		if stats.Keys != int64(len(want)) || stats.Bytes != int64(total) {
+			return fmt.Errorf("stat: %d keys with %d bytes, want %d with %d", stats.Keys, stats.Bytes, len(want), total)
+		}
+	}
+	return nil
+}
+
+// differ tells where a value is not what it should be.
+func differ(what string, got []byte, want string) error {
+	if string(got) == want {
+		return nil
+	}
+	at := 0
+	for at < len(got) && at < len(want) && got[at] == want[at] {
+		at++
+	}
+	from := max(0, at-20)
+	return fmt.Errorf("%s: %d bytes, want %d; from byte %d, where they differ first, %q, want %q",
+		what, len(got), len(want), at, got[from:min(len(got), at+40)], want[from:min(len(want), at+40)])
+}
+
+func sameKeys[V any](what string, got map[string]V, want model) error {
+	for k := range want {
+		if _, ok := got[k]; !ok {
+			return fmt.Errorf("%s: key %s is missing", what, partd.QuoteKey(k))
+		}
+	}
+	for k := range got {
+		if _, ok := want[k]; !ok {
+			return fmt.Errorf("%s: key %s should not exist", what, partd.QuoteKey(k))
+		}
+	}
+	return nil
+}
+
+// listKeys collects what Keys yields, and checks the rules of Keys.
+func listKeys(ctx context.Context, store partd.Partd) (map[string]int64, error) {
+	sizes := map[string]int64{}
+	var failed error
+	for info, err := range partd.Keys(ctx, store) {
+		if failed != nil {
+			return nil, fmt.Errorf("keys goes on after its error %q", failed)
+		}
+		if err != nil {
+			failed = err
+			continue
+		}
+		if _, ok := sizes[info.Key]; ok {
+			return nil, fmt.Errorf("keys yields key %s twice", partd.QuoteKey(info.Key))
+		}
+		sizes[info.Key] = info.Size
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("keys: %w", failed)
+	}
+	return sizes, nil
+}
+
+// scanAll collects what Scan yields, and checks the rules of Scan.
+func scanAll(ctx context.Context, store partd.Partd) (map[string][]byte, error) {
+	all := map[string][]byte{}
+	var failed error
+	current, within := "", false // the key whose Last has not come
+	for chunk, err := range partd.Scan(ctx, store) {
+		if failed != nil {
+			return nil, fmt.Errorf("scan goes on after its error %q", failed)
+		}
+		if err != nil {
+			failed = err
+			continue
+		}
+		value, seen := all[chunk.Key]
+		switch {
+		case within && chunk.Key != current:
+			return nil, fmt.Errorf("scan: key %s comes before the Last chunk of key %s", partd.QuoteKey(chunk.Key), partd.QuoteKey(current))
+		case !within && seen:
+			return nil, fmt.Errorf("scan: key %s comes again after its Last chunk", partd.QuoteKey(chunk.Key))
+		case chunk.Offset != int64(len(value)):
+			return nil, fmt.Errorf("scan: key %s has a chunk at offset %d after %d bytes", partd.QuoteKey(chunk.Key), chunk.Offset, len(value))
+		case len(chunk.Data) == 0 && !chunk.Last:
+			return nil, fmt.Errorf("scan: key %s has an empty chunk at offset %d that is not its Last", partd.QuoteKey(chunk.Key), chunk.Offset)
+		}
+		all[chunk.Key] = append(value, chunk.Data...) // Data is valid until the next step
+		current, within = chunk.Key, !chunk.Last
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("scan: %w", failed)
+	}
+	if within {
+		return nil, fmt.Errorf("scan: key %s has no Last chunk", partd.QuoteKey(current))
+	}
+	return all, nil
+}
+
+// openAll reads a value through Open, in reads of the given size.
+func openAll(ctx context.Context, store partd.Partd, key string, size int) ([]byte, error) {
+	r, err := partd.Open(ctx, store, key)
+	if err != nil {
+		return nil, fmt.Errorf("open of key %s: %w", partd.QuoteKey(key), err)
+	}
+	return readAll(r, key, size)
+}
+
+func readAll(r io.ReadCloser, key string, size int) ([]byte, error) {
+	var all bytes.Buffer
+	_, err := io.CopyBuffer(struct{ io.Writer }{&all}, struct{ io.Reader }{r}, make([]byte, size))
+	if err := errors.Join(err, r.Close()); err != nil {
+		return nil, fmt.Errorf("reading what Open of key %s returned: %w", partd.QuoteKey(key), err)
+	}
+	return all.Bytes(), nil
+}

@@ -1,0 +1,180 @@
+package partdtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// env is what a check works with: a store of its own, and the test.
+type env struct {
+	tester
+	suite  *suite
+	ctx    context.Context
+	store  partd.Partd
+	closed bool
+}
+
+// close ends the life of the check's store.
+func (e *env) close() {
+	if e.closed || !e.suite.can[CanClose] {
+		return
+	}
+	e.closed = true
+	if err := partd.Close(e.ctx, e.store); err != nil {
+		e.Errorf("Close: %v", err)
+	}
+}
+
+// must ends the check if an operation failed that has no reason to.
+func (e *env) must(what string, err error) {
+	e.Helper()
+	if err != nil {
+		e.Fatalf("%s: %v", what, err)
+	}
+}
+
+func (e *env) append(entries ...partd.Entry) {
+	e.Helper()
+	e.must("Append", e.store.Append(e.ctx, entries...))
+}
+
+func (e *env) set(key, value string) {
+	e.Helper()
+	e.must("Set", partd.Set(e.ctx, e.store, key, []byte(value)))
+}
+
+func (e *env) get(keys ...string) [][]byte {
+	e.Helper()
+	values, err := e.store.Get(e.ctx, keys...)
+	e.must("Get", err)
+	if len(values) != len(keys) {
+		e.Fatalf("Get of %d keys returned %d values", len(keys), len(values))
+	}
+	return values
+}
+
+// want compares the whole store with a model.
+func (e *env) want(why string, m model) {
+	e.Helper()
+	if err := compare(e.ctx, e.store, e.suite.can, m); err != nil {
+		e.Fatalf("%s: %v", why, err)
+	}
+}
+
+// reopen closes the store and opens it again, where the store outlives that.
+func (e *env) reopen() bool {
+	if e.suite.reopen == nil {
+		return false
+	}
+	e.store = e.suite.reopen(e.real(), e.store)
+	if e.store == nil {
+		e.closed = true
+		e.Fatalf("Reopen returned no store")
+	}
+	return true
+}
+
+// within ends the check if f hangs, which would otherwise only show at the end
+// of the whole test.
+func (e *env) within(what string, f func() error) {
+	e.Helper()
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		e.must(what, err)
+	case <-time.After(e.patience()):
+		e.closed = true // closing would hang, too
+		e.Fatalf("%s: not done after %v: a deadlock?", what, e.patience())
+	}
+}
+
+func (e *env) patience() time.Duration {
+	if e.suite.hangAfter > 0 {
+		return e.suite.hangAfter
+	}
+	return 30 * time.Second
+}
+
+// together runs functions at the same time, and fails with their errors.
+func (e *env) together(fs ...func() error) {
+	e.Helper()
+	errs := make([]error, len(fs))
+	var wg sync.WaitGroup
+	for i, f := range fs {
+		wg.Go(func() { errs[i] = f() })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		e.Fatalf("%v", err)
+	}
+}
+
+// whileRunning runs writers at the same time, and each reader again and again
+// until the writers are done.
+func (e *env) whileRunning(writers, readers []func() error) {
+	e.Helper()
+	done := make(chan struct{})
+	fs := []func() error{func() error {
+		defer close(done)
+		errs := make([]error, len(writers))
+		var wg sync.WaitGroup
+		for i, w := range writers {
+			wg.Go(func() { errs[i] = w() })
+		}
+		wg.Wait()
+		return errors.Join(errs...)
+	}}
+	for _, r := range readers {
+		fs = append(fs, func() error {
+			for {
+				if err := r(); err != nil {
+					return err
+				}
+				select {
+				case <-done:
+					return r() // once more, of what is there at the end
+				default:
+				}
+			}
+		})
+	}
+	e.together(fs...)
+}
+
+// entry saves the eye some braces.
+func entry(key, value string) partd.Entry { return partd.Entry{Key: key, Value: []byte(value)} }
+
+// noise returns bytes without a pattern, the same for the same seed.
+func noise(n int, seed uint64) []byte {
+	b := make([]byte, n)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	for i := 0; i < n; i += 8 {
+		v := rnd.Uint64()
+		for j := i; j < min(n, i+8); j++ {
+			b[j], v = byte(v), v>>8
+		}
+	}
+	return b
+}
+
+// numberedKeys returns n keys.
+func numberedKeys(n int) []string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("key %d", i)
+	}
+	return keys
+}
+
+// repeat returns a text of n bytes.
+func repeat(s string, n int) string {
+	return string(bytes.Repeat([]byte(s), n/len(s)+1)[:n])
+}

@@ -1,0 +1,223 @@
+package partdtest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+var _ interface {
+	partd.Partd
+	partd.Setter
+	partd.Deleter
+	partd.Lister
+	partd.Opener
+	partd.Scanner
+	partd.Popper
+	partd.Flusher
+	partd.Syncer
+	partd.Statter
+} = (*reference)(nil)
+
+func openFaulty(fault string) func(t *testing.T) partd.Partd {
+	return func(*testing.T) partd.Partd { return newReference(fault) }
+}
+
+func reopen(_ *testing.T, store partd.Partd) partd.Partd { return reopened(store) }
+
+var everything = Require(CanSet, CanDelete, CanPop, CanList, CanOpen, CanScan, CanFlush, CanSync, CanStat, CanClose)
+
+func TestReferencePasses(t *testing.T) {
+	Run(t, openFaulty(""), Reopen(reopen), everything)
+}
+
+// bare hides every ability of a store.
+type bare struct{ partd.Partd }
+
+func TestStoreWithoutAbilitiesPasses(t *testing.T) {
+	Run(t, func(*testing.T) partd.Partd { return bare{newReference("")} }, LargeValue(1<<20), Pieces(10), OwnNames("mine"))
+}
+
+func TestStateMachineAlone(t *testing.T) {
+	StateMachine(t, openFaulty(""), Reopen(reopen), MachineRuns(10))
+}
+
+// TestFaultsAreCaught runs the suite on stores that break one promise each. The
+// checks named must fail, and at least one of those that fail must say so in a
+// message that has the given words.
+func TestFaultsAreCaught(t *testing.T) {
+	for _, c := range []struct{ fault, checks, words string }{
+		{"drops an append", "append-order concurrent-append state-machine", "want"},
+		{"drops the second of a key in a batch", "case18-key-twice-in-a-batch", "in the batch's order"},
+		{"doubles an append", "append-order concurrent-append state-machine", "want"},
+		{"newest first", "append-order case18-key-twice-in-a-batch value-of-many-pieces concurrent-append state-machine", "appends in order"},
+		{"keeps the caller's slice", "case24-slice-changed-after-append state-machine", "has used its slices again"},
+		{"returns its own memory", "ownership-of-what-get-returns state-machine", "has changed what Get returned"},
+		{"returns the same memory twice", "get-same-key-twice", "same memory"},
+		{"sorts what Get is asked", "get-order state-machine", "order asked"},
+		{"Get makes keys", "get-missing-keys", "Get makes no key"},
+		{"makes a key of an empty append", "case19-nil-is-empty case20-empty-append state-machine", "makes no key"},
+		{"folds case", "case12-case case16-sanitised state-machine", "want"},
+		{"sanitises", "case16-sanitised case14-escaped-and-temporary-names state-machine", "want"},
+		{"cuts at nul", "case04-nul", "want"},
+		{"makes valid utf-8", "case10-invalid-utf8", "want"},
+		{"cuts long keys", "case02-longest-key case15-longer-than-a-file-name state-machine", "want"},
+		{"cleans paths", "case05-slash case07-dot", "want"},
+		{"has no limit", "case03-key-too-long", "ErrTooLarge"},
+		{"applies half of what it refuses", "case03-key-too-long case21-value-over-the-limit case22-value-of-4-GiB case23-batch-over-the-limit", "change nothing"},
+		{"ignores the context", "cancelled-context-changes-nothing", "context.Canceled"},
+		{"loses under concurrency", "concurrent-append concurrent-append-while-reading", "lost"},
+		{"tears under concurrency", "concurrent-append-while-reading concurrent-append", "no whole append"},
+		{"ignores Drop", "drop", "after Drop"},
+		{"Drop leaves a key", "drop batch-of-many-keys", "after Drop"},
+		{"Drop lets something back in", "concurrent-drop", "the Drop that has returned"},
+		{"SetOnce overwrites", "set-once concurrent-set-once state-machine", "SetOnce leaves"},
+		{"SetOnce takes empty for missing", "set-once", "SetOnce leaves a key with an empty value"},
+		{"SetOnce races", "concurrent-set-once", "one winner"},
+		{"Set appends", "set state-machine", "Set to"},
+		{"Set to empty deletes", "set-empty-makes-a-key case19-nil-is-empty", "makes a key"},
+		{"Set is seen half", "concurrent-set", "none that was set"},
+		{"Delete of a missing key fails", "abilities", "no key"},
+		{"Delete takes the next key, too", "case17-key-and-directory", "want"},
+		{"Pop races", "concurrent-pop", "all Pops"},
+		{"Pop leaves the key", "pop state-machine", "Pop removes the keys"},
+		{"Open reads later", "open-sees-the-value-of-its-time state-machine", "opened before"},
+		{"Stat counts keys' bytes", "stat state-machine", "stat:"},
+		{"Flush forgets", "flush state-machine", "Flush changes nothing"},
+		{"works when closed", "close", "ErrClosed"},
+		{"second Close fails", "close", "second Close"},
+		{"forgets on reopen", "reopen reopen-after-close concurrent-close state-machine", "opening again"},
+		{"Keys hides empty values", "set-empty-makes-a-key", "is missing"},
+		{"Keys has wrong sizes", "stat", "has size"},
+		{"Keys duplicates", "case05-slash state-machine", "twice"},
+		{"Keys locks", "keys-body-uses-store", "deadlock"},
+		{"Scan hides empty values", "scan-chunks set-empty-makes-a-key", "is one chunk, not 0"},
+		{"Scan misses Last", "scan-chunks case05-slash state-machine", "Last chunk"},
+		{"Scan has Last twice", "scan-chunks value-large", "again after its Last"},
+		{"Scan has wrong offsets", "scan-chunks value-large", "at offset"},
+		{"Scan swallows the end", "scan-chunks value-large", "want"},
+		{"Scan goes on after an error", "cancelled-context-reads-nothing-wrong", "goes on after its error"},
+		{"Scan leaks a goroutine", "leaks", "goroutines"},
+		{"Scan breaks the store", "scan-break scan-body-uses-store", "deadlock"},
+	} {
+		t.Run(c.fault, func(t *testing.T) {
+			checks := strings.Fields(c.checks)
+			failed := failuresOf(t, quickly(newSuite(openFaulty(c.fault), []Option{Reopen(reopen)})), append(checks, "abilities", "scan-chunks")...)
+			said := false
+			for _, name := range checks {
+				if failed.messages[name] == "" {
+					t.Errorf("%s did not fail", name)
+				}
+				said = said || strings.Contains(failed.messages[name], c.words)
+			}
+			if !said {
+				t.Errorf("none of these messages has %q: %q", c.words, failed.messages)
+			}
+		})
+	}
+}
+
+// TestRecorderSeesNothingWrong makes sure that it is the faults that fail above.
+func TestRecorderSeesNothingWrong(t *testing.T) {
+	failed := failuresOf(t, quickly(newSuite(openFaulty(""), []Option{Reopen(reopen), everything})))
+	if len(failed.messages) != 0 {
+		t.Fatalf("a store that is right fails: %q", failed.messages)
+	}
+	for n := range 25 {
+		found := 0
+		for name := range failed.ran {
+			if strings.HasPrefix(name, "case"+string(rune('0'+(n+1)/10))+string(rune('0'+(n+1)%10))+"-") {
+				found++
+			}
+		}
+		if found != 1 {
+			t.Errorf("%d checks of case %d", found, n+1)
+		}
+	}
+}
+
+// half refuses to set, and does it all the same.
+type half struct{ bare }
+
+func (h half) SetOnce(ctx context.Context, key string, value []byte) error {
+	return errors.ErrUnsupported
+}
+
+func (h half) Set(ctx context.Context, key string, value []byte) error {
+	return errors.Join(errors.ErrUnsupported, partd.Set(ctx, h.Partd, key, value))
+}
+
+func TestLackOfAbilities(t *testing.T) {
+	open := func(*testing.T) partd.Partd { return bare{newReference("")} }
+	failed := failuresOf(t, quickly(newSuite(open, []Option{Require(CanScan, CanOpen)})), "abilities")
+	if m := failed.messages["abilities"]; !strings.Contains(m, "cannot scan") {
+		t.Errorf("the lack of a required ability gives %q", m)
+	}
+	open = func(*testing.T) partd.Partd { return half{bare{newReference("")}} }
+	failed = failuresOf(t, quickly(newSuite(open, nil)), "abilities")
+	if m := failed.messages["abilities"]; !strings.Contains(m, "has an effect") {
+		t.Errorf("an operation that is not supported and has an effect gives %q", m)
+	}
+}
+
+// inDir is a store that makes a file for each key with a suffix, and takes a key
+// with that suffix for its own file.
+type inDir struct {
+	bare
+	dir    string
+	inside bool
+}
+
+func (d *inDir) Append(ctx context.Context, entries ...partd.Entry) error {
+	var mine []partd.Entry
+	for _, e := range entries {
+		name := filepath.Base(e.Key) + ".mine"
+		if !d.inside && strings.HasPrefix(e.Key, "../") {
+			name = filepath.Join("..", filepath.Base(e.Key))
+		}
+		if len(name) < 200 && !strings.ContainsRune(name, 0) {
+			_ = os.WriteFile(filepath.Join(d.dir, name), nil, 0o666)
+		}
+		if strings.HasSuffix(e.Key, "secret.mine") && d.inside {
+			continue
+		}
+		mine = append(mine, e)
+	}
+	return d.Partd.Append(ctx, mine...)
+}
+
+func TestDirOption(t *testing.T) {
+	for _, c := range []struct {
+		inside             bool
+		check, other, word string
+	}{
+		{true, "case13-own-names", "case08-escape", "secret.mine"},
+		{false, "case08-escape", "case13-own-names", "outside"},
+	} {
+		open := func(t *testing.T) partd.Partd {
+			return &inDir{bare{newReference("")}, filepath.Join(mkdir(t, "parent"), "store"), c.inside}
+		}
+		dir := Dir(func(store partd.Partd) string { return store.(*inDir).dir })
+		failed := failuresOf(t, quickly(newSuite(open, []Option{dir, OwnNames("secret")})), "abilities", c.check, c.other)
+		if m := failed.messages[c.check]; !strings.Contains(m, c.word) {
+			t.Errorf("%s gives %q", c.check, m)
+		}
+		if m := failed.messages[c.other]; m != "" {
+			t.Errorf("%s gives %q", c.other, m)
+		}
+	}
+}
+
+func mkdir(t *testing.T, name string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), name)
+	if err := os.MkdirAll(filepath.Join(dir, "store"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}

@@ -1,0 +1,158 @@
+package partdtest
+
+import (
+	"errors"
+
+	"github.com/go-partd/partd"
+)
+
+// lifeChecks are of Flush, Sync and Close.
+func lifeChecks() []check {
+	return []check{
+		{name: "flush", needs: []Ability{CanFlush}, run: func(e *env) { e.keeps("Flush", func() error { return partd.Flush(e.ctx, e.store) }) }},
+		{name: "sync", needs: []Ability{CanSync}, run: func(e *env) { e.keeps("Sync", func() error { return partd.Sync(e.ctx, e.store) }) }},
+		{name: "close", needs: []Ability{CanClose}, run: closed},
+		{name: "close-empty", needs: []Ability{CanClose}, run: closedAtOnce},
+	}
+}
+
+// reopenChecks are of stores that outlive their process; most of what they
+// should keep is checked along with the rest.
+func reopenChecks() []check {
+	return []check{
+		{name: "reopen", run: reopenKeeps},
+		{name: "reopen-after-close", run: reopenAfterClose},
+	}
+}
+
+// keeps checks that an operation moves data about and changes nothing.
+func (e *env) keeps(name string, op func() error) {
+	e.Helper()
+	e.must(name+" of an empty store", op())
+	e.want(name+" of an empty store", nil)
+	want := e.fill(100)
+	if e.suite.can[CanSet] {
+		e.set("empty", "")
+		want["empty"] = ""
+	}
+	for range 3 {
+		e.must(name, op())
+		e.want(name+" changes nothing", want)
+		e.must(name, op())
+		e.append(entry("key 1", "+"), entry("key 2", "+"))
+		want["key 1"] += "+"
+		want["key 2"] += "+"
+		e.want("an append after "+name, want)
+	}
+	e.must(name, op())
+	if e.suite.can[CanDelete] {
+		e.must("Delete", partd.Delete(e.ctx, e.store, "key 1", "empty"))
+		delete(want, "key 1")
+		delete(want, "empty")
+		e.want("Delete after "+name, want)
+	}
+	if e.suite.can[CanPop] {
+		e.append(entry("key 2", "+"))
+		e.must("Pop", differ("Pop after "+name, e.pop("key 2")[0], want["key 2"]+"+"))
+		delete(want, "key 2")
+		e.want("Pop after "+name, want)
+	}
+	if e.suite.can[CanSet] {
+		e.set("key 3", "set")
+		want["key 3"] = "set"
+		e.must("SetOnce", partd.SetOnce(e.ctx, e.store, "key 4", []byte("once")))
+		e.want("Set and SetOnce after "+name, want)
+	}
+	e.must("Drop", e.store.Drop(e.ctx))
+	e.want("Drop after "+name, nil)
+	e.must(name, op())
+	e.want(name+" after Drop", nil)
+}
+
+func closed(e *env) {
+	e.append(entry("a", "1"))
+	e.within("Close", func() error { return partd.Close(e.ctx, e.store) })
+	e.closed = true
+	for _, op := range []struct {
+		name string
+		try  func() error
+	}{
+		{"Append", func() error { return e.store.Append(e.ctx, entry("a", "2")) }},
+		{"Get", func() error { _, err := e.store.Get(e.ctx, "a"); return err }},
+		{"Drop", func() error { return e.store.Drop(e.ctx) }},
+		{"Set", func() error { return partd.Set(e.ctx, e.store, "a", []byte("3")) }},
+		{"SetOnce", func() error { return partd.SetOnce(e.ctx, e.store, "b", []byte("4")) }},
+		{"Delete", func() error { return partd.Delete(e.ctx, e.store, "a") }},
+		{"Pop", func() error { _, err := partd.Pop(e.ctx, e.store, "a"); return err }},
+		{"Keys", func() error { _, err := listKeys(e.ctx, e.store); return err }},
+		{"Scan", func() error { _, err := scanAll(e.ctx, e.store); return err }},
+		{"Open", func() error { _, err := openAll(e.ctx, e.store, "a", 10); return err }},
+		{"Stat", func() error { _, err := partd.Stat(e.ctx, e.store); return err }},
+		{"Flush", func() error { return partd.Flush(e.ctx, e.store) }},
+		{"Sync", func() error { return partd.Sync(e.ctx, e.store) }},
+	} {
+		if err := op.try(); !errors.Is(err, partd.ErrClosed) && !errors.Is(err, errors.ErrUnsupported) {
+			e.Errorf("%s on a closed store must fail with ErrClosed: %v", op.name, err)
+		}
+	}
+	e.within("a second Close", func() error {
+		if err := partd.Close(e.ctx, e.store); !errors.Is(err, partd.ErrClosed) {
+			return err // must be nil, then
+		}
+		return nil
+	})
+}
+
+func closedAtOnce(e *env) {
+	e.within("Close of a store never used", func() error { return partd.Close(e.ctx, e.store) })
+	e.closed = true
+}
+
+func reopenKeeps(e *env) {
+	if !e.reopen() {
+		e.Logf("not checked: the caller gave no way to open the store again")
+		return
+	}
+	e.want("an empty store, opened again", nil)
+	want := e.fill(100)
+	for i := range 5 {
+		e.append(entry("key 1", "+"), entry("key 10", "+"), entry(".lock", "+"))
+		want["key 1"] += "+"
+		want["key 10"] += "+"
+		want[".lock"] += "+"
+		if e.suite.can[CanSet] && i == 1 {
+			e.set("key 2", "set")
+			want["key 2"] = "set"
+		}
+		if e.suite.can[CanDelete] && i == 2 {
+			e.must("Delete", partd.Delete(e.ctx, e.store, "key 3", "key 9"))
+			delete(want, "key 3")
+			delete(want, "key 9")
+		}
+		if e.suite.can[CanPop] && i == 3 {
+			e.pop("key 4")
+			delete(want, "key 4")
+		}
+		e.reopen()
+		e.want("after closing and opening again", want)
+	}
+	e.must("Drop", e.store.Drop(e.ctx))
+	e.append(entry("after", "1"))
+	e.reopen()
+	e.want("an append after Drop, opened again", model{"after": "1"})
+	e.must("Drop", e.store.Drop(e.ctx))
+	e.reopen()
+	e.want("Drop, opened again", nil)
+}
+
+// reopenAfterClose closes a store itself before the caller's function does.
+func reopenAfterClose(e *env) {
+	if e.suite.reopen == nil || !e.suite.can[CanClose] {
+		e.Logf("not checked: the caller gave no way to open the store again")
+		return
+	}
+	want := e.fill(30)
+	e.must("Close", partd.Close(e.ctx, e.store))
+	e.reopen()
+	e.want("after Close and opening again", want)
+}

@@ -1,0 +1,84 @@
+package partdtest
+
+import (
+	"errors"
+	"strconv"
+	"syscall"
+
+	"github.com/go-partd/partd"
+)
+
+// limitChecks try what is over a limit. A key too long is among the keys.
+func limitChecks() []check {
+	return []check{
+		{name: "case21-value-over-the-limit", run: func(e *env) { e.refuses(partd.MaxValueLen + 1) }},
+		{name: "case22-value-of-4-GiB", run: func(e *env) { e.refuses(1<<32, 1<<32+1) }},
+		{name: "case23-batch-over-the-limit", run: batchTooLarge},
+	}
+}
+
+// refuses tries values that are too large.
+func (e *env) refuses(sizes ...int64) {
+	e.Helper()
+	value := e.zeros(sizes[len(sizes)-1])
+	if value == nil {
+		return
+	}
+	e.append(entry("a", "1"))
+	for _, size := range sizes {
+		v := value[:size]
+		for _, op := range []struct {
+			name string
+			try  func() error
+		}{
+			{"Append", func() error {
+				return e.store.Append(e.ctx, entry("a", "2"), partd.Entry{Key: "large", Value: v}, entry("b", "3"))
+			}},
+			{"Set", func() error { return partd.Set(e.ctx, e.store, "a", v) }},
+			{"SetOnce", func() error { return partd.SetOnce(e.ctx, e.store, "large", v) }},
+		} {
+			err := op.try()
+			if !errors.Is(err, partd.ErrTooLarge) && !errors.Is(err, errors.ErrUnsupported) {
+				e.Errorf("%s of a value of %d bytes must fail with ErrTooLarge: %v", op.name, size, err)
+			}
+			e.want(op.name+" of a value that is too large must change nothing", model{"a": "1"})
+		}
+	}
+}
+
+func batchTooLarge(e *env) {
+	value := e.zeros(partd.MaxValueLen)
+	if value == nil {
+		return
+	}
+	e.append(entry("a", "1"))
+	err := e.store.Append(e.ctx,
+		entry("a", "2"),
+		partd.Entry{Key: "x", Value: value},
+		partd.Entry{Key: "y", Value: value},
+		partd.Entry{Key: "x", Value: value},
+		entry("b", "3"),
+	)
+	if !errors.Is(err, partd.ErrTooLarge) {
+		e.Errorf("Append of a batch of %d bytes must fail with ErrTooLarge: %v", 3*int64(partd.MaxValueLen)+4, err)
+	}
+	e.want("Append of a batch that is too large must change nothing", model{"a": "1"})
+}
+
+// zeros returns that many zeros without taking memory for them: pages that
+// nobody writes to are all one page. It returns nil where the machine has no
+// such address space.
+func (e *env) zeros(size int64) []byte {
+	e.Helper()
+	if strconv.IntSize == 32 {
+		e.Logf("not checked: no slice of %d bytes fits a 32-bit machine", size)
+		return nil
+	}
+	b, err := syscall.Mmap(-1, 0, int(size), syscall.PROT_READ, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		e.Logf("not checked: the machine has no address space of %d bytes to spare: %v", size, err)
+		return nil
+	}
+	e.real().Cleanup(func() { _ = syscall.Munmap(b) })
+	return b
+}

@@ -1,0 +1,245 @@
+package partdtest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/go-partd/partd"
+	"pgregory.net/rapid"
+)
+
+// machineKeys is a small pool, so that random operations meet on a key.
+func machineKeys(own []string) []string {
+	return append([]string{
+		"a", "b", "key", "Key", "", ".", "..", ".lock", "a/b", "a/", "%41", "A", "ab", "a!b", "nul\x00", "\xff", "caf\u00e9", "cafe\u0301",
+		repeat("long", 300), repeat("long", 299) + "!",
+	}, own...)
+}
+
+// machine compares a store with a map over random operations.
+func (s *suite) machine(t tester) {
+	keys := rapid.SampledFrom(machineKeys(s.ownNames))
+	runs, failed := 0, false
+	rapid.Check(t, func(rt *rapid.T) {
+		// A failure is run again and made shorter, which the bound must not stop.
+		if s.machineRuns > 0 && runs >= s.machineRuns && !failed {
+			return
+		}
+		runs++
+		passed := false
+		defer func() { failed = failed || !passed }()
+		m := &machine{suite: s, ctx: context.Background(), t: t, keys: keys, want: model{}}
+		m.store = s.open(t.real())
+		rt.Cleanup(func() {
+			if s.can[CanClose] {
+				if err := partd.Close(m.ctx, m.store); err != nil {
+					rt.Errorf("Close: %v", err)
+				}
+			}
+		})
+		rt.Repeat(m.actions())
+		m.compare(rt)
+		passed = true
+	})
+}
+
+// machine is a store and what it should hold.
+type machine struct {
+	*suite
+	ctx   context.Context
+	t     tester
+	store partd.Partd
+	want  model
+	keys  *rapid.Generator[string]
+}
+
+func (m *machine) must(rt *rapid.T, what string, err error) {
+	if err != nil {
+		rt.Fatalf("%s: %v", what, err)
+	}
+}
+
+func (m *machine) key(rt *rapid.T) string { return m.keys.Draw(rt, "key") }
+
+// value draws a value, and writes into it which draw it was, so that two are
+// seldom alike.
+func (m *machine) value(rt *rapid.T) string {
+	size := rapid.SampledFrom([]int{0, 1, 2, 5, 5, 5, 20, 100, 1000, 5000, 70_000}).Draw(rt, "size")
+	return repeat(fmt.Sprintf("%d,", rapid.IntRange(0, 999).Draw(rt, "value")), size)
+}
+
+func (m *machine) actions() map[string]func(*rapid.T) {
+	all := map[string]func(*rapid.T){
+		// Several names make an action come more often.
+		"append": m.append, "append-more": m.append, "append-still-more": m.append,
+		"get": m.get, "get-more": m.get,
+		"open":    m.open,
+		"compare": m.compare,
+		"drop":    m.drop,
+	}
+	if m.can[CanSet] {
+		all["set"], all["set-once"] = m.set, m.setOnce
+	}
+	if m.can[CanDelete] {
+		all["delete"] = m.delete
+	}
+	if m.can[CanPop] {
+		all["pop"] = m.pop
+	}
+	if m.can[CanList] || m.can[CanScan] {
+		all["break"] = m.breakOut
+	}
+	if m.can[CanFlush] {
+		all["flush"] = func(rt *rapid.T) { m.must(rt, "Flush", partd.Flush(m.ctx, m.store)) }
+	}
+	if m.can[CanSync] {
+		all["sync"] = func(rt *rapid.T) { m.must(rt, "Sync", partd.Sync(m.ctx, m.store)) }
+	}
+	if m.suite.reopen != nil {
+		all["reopen"] = m.openAgain
+	}
+	return all
+}
+
+func (m *machine) append(rt *rapid.T) {
+	var batch []partd.Entry
+	for range rapid.IntRange(0, 6).Draw(rt, "entries") {
+		k, v := m.key(rt), m.value(rt)
+		batch = append(batch, entry(k, v))
+	}
+	m.must(rt, "Append", m.store.Append(m.ctx, batch...))
+	for _, b := range batch {
+		if len(b.Value) > 0 {
+			m.want[b.Key] += string(b.Value)
+		}
+	}
+	for _, b := range batch { // the caller may do this
+		clear(b.Value)
+	}
+	clear(batch)
+}
+
+func (m *machine) get(rt *rapid.T) {
+	keys := rapid.SliceOfN(m.keys, 0, 4).Draw(rt, "keys")
+	values, err := m.store.Get(m.ctx, keys...)
+	m.must(rt, "Get", err)
+	m.same(rt, "Get", keys, values)
+}
+
+// same compares what Get or Pop returned, and then spoils it.
+func (m *machine) same(rt *rapid.T, what string, keys []string, values [][]byte) {
+	if len(values) != len(keys) {
+		rt.Fatalf("%s of %d keys returned %d values", what, len(keys), len(values))
+	}
+	for i, k := range keys {
+		m.must(rt, what, differ("key "+partd.QuoteKey(k), values[i], m.want[k]))
+	}
+	for _, v := range values {
+		clear(v)
+		_ = append(v, "what follows in memory"...)
+	}
+}
+
+func (m *machine) open(rt *rapid.T) {
+	k := m.key(rt)
+	r, err := partd.Open(m.ctx, m.store, k)
+	m.must(rt, "Open", err)
+	want, between := m.want[k], ""
+	if rapid.Bool().Draw(rt, "append before reading") {
+		between = m.value(rt)
+		m.must(rt, "Append", m.store.Append(m.ctx, entry(k, between)))
+	}
+	got, err := io.ReadAll(r)
+	m.must(rt, "Read", err)
+	m.must(rt, "Close of a reader", r.Close())
+	m.must(rt, "Open", differ("key "+partd.QuoteKey(k), got, want))
+	if between != "" {
+		m.want[k] += between
+	}
+}
+
+func (m *machine) compare(rt *rapid.T) {
+	m.must(rt, "the whole store", compare(m.ctx, m.store, m.can, m.want))
+}
+
+func (m *machine) drop(rt *rapid.T) {
+	// One in a few, or else there would seldom be much to look at.
+	if rapid.IntRange(0, 3).Draw(rt, "really") != 0 {
+		rt.Skip("no Drop this time")
+	}
+	m.must(rt, "Drop", m.store.Drop(m.ctx))
+	clear(m.want)
+}
+
+func (m *machine) set(rt *rapid.T) {
+	k, v := m.key(rt), m.value(rt)
+	m.must(rt, "Set", partd.Set(m.ctx, m.store, k, []byte(v)))
+	m.want[k] = v
+}
+
+func (m *machine) setOnce(rt *rapid.T) {
+	k, v := m.key(rt), m.value(rt)
+	m.must(rt, "SetOnce", partd.SetOnce(m.ctx, m.store, k, []byte(v)))
+	if _, ok := m.want[k]; !ok {
+		m.want[k] = v
+	}
+}
+
+func (m *machine) delete(rt *rapid.T) {
+	keys := rapid.SliceOfN(m.keys, 0, 3).Draw(rt, "keys")
+	m.must(rt, "Delete", partd.Delete(m.ctx, m.store, keys...))
+	for _, k := range keys {
+		delete(m.want, k)
+	}
+}
+
+func (m *machine) pop(rt *rapid.T) {
+	keys := rapid.SliceOfN(m.keys, 0, 3).Draw(rt, "keys")
+	values, err := partd.Pop(m.ctx, m.store, keys...)
+	m.must(rt, "Pop", err)
+	m.same(rt, "Pop", keys, values)
+	for _, k := range keys {
+		delete(m.want, k)
+	}
+}
+
+// breakOut leaves Keys and Scan before their end.
+func (m *machine) breakOut(rt *rapid.T) {
+	after := rapid.IntRange(1, 5).Draw(rt, "after")
+	existing := slices.Collect(maps.Keys(m.want))
+	n := 0
+	if m.can[CanList] {
+		for info, err := range partd.Keys(m.ctx, m.store) {
+			m.must(rt, "Keys", err)
+			if !slices.Contains(existing, info.Key) {
+				rt.Fatalf("Keys yields key %s, which should not exist", partd.QuoteKey(info.Key))
+			}
+			if n++; n == after {
+				break
+			}
+		}
+	}
+	n = 0
+	if m.can[CanScan] {
+		for c, err := range partd.Scan(m.ctx, m.store) {
+			m.must(rt, "Scan", err)
+			if !slices.Contains(existing, c.Key) {
+				rt.Fatalf("Scan yields key %s, which should not exist", partd.QuoteKey(c.Key))
+			}
+			if n++; n == after {
+				break
+			}
+		}
+	}
+}
+
+func (m *machine) openAgain(rt *rapid.T) {
+	m.store = m.suite.reopen(m.t.real(), m.store)
+	if m.store == nil {
+		rt.Fatalf("Reopen returned no store")
+	}
+	m.compare(rt)
+}

@@ -1,0 +1,145 @@
+package partdtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// Ability is something that not every store can do.
+type Ability string
+
+// The abilities, by the interfaces of package partd. A layer has one if it
+// implements the interface and does not answer with errors.ErrUnsupported.
+const (
+	CanSet    Ability = "set"    // partd.Setter
+	CanDelete Ability = "delete" // partd.Deleter
+	CanPop    Ability = "pop"    // partd.Popper
+	CanList   Ability = "list"   // partd.Lister
+	CanOpen   Ability = "open"   // partd.Opener
+	CanScan   Ability = "scan"   // partd.Scanner
+	CanFlush  Ability = "flush"  // partd.Flusher
+	CanSync   Ability = "sync"   // partd.Syncer
+	CanStat   Ability = "stat"   // partd.Statter
+	CanClose  Ability = "close"  // io.Closer
+)
+
+// Option changes what [Run] and [StateMachine] do.
+type Option func(*config)
+
+type config struct {
+	required    []Ability
+	reopen      func(t *testing.T, store partd.Partd) partd.Partd
+	dir         func(store partd.Partd) string
+	ownNames    []string
+	largeValue  int
+	pieces      int
+	machineRuns int
+	noLeakCheck bool
+	hangAfter   time.Duration // 0: half a minute; shorter where the suite itself is tested
+}
+
+// Require makes the lack of an ability an error.
+func Require(abilities ...Ability) Option {
+	return func(c *config) { c.required = append(c.required, abilities...) }
+}
+
+// Reopen is for stores that outlive their process. The function is given an
+// open store, closes it, and returns another over the same data.
+func Reopen(reopen func(t *testing.T, store partd.Partd) partd.Partd) Option {
+	return func(c *config) { c.reopen = reopen }
+}
+
+// Dir is for stores in a directory of their own; the function returns it. The
+// names that the store gives to its files are then tried as keys, and nothing
+// may appear beside the directory.
+func Dir(dir func(store partd.Partd) string) Option {
+	return func(c *config) { c.dir = dir }
+}
+
+// OwnNames adds names that the store uses itself, for files or in memory, to
+// the keys that are tried.
+func OwnNames(names ...string) Option {
+	return func(c *config) { c.ownNames = append(c.ownNames, names...) }
+}
+
+// LargeValue sets the length of the value that a single append is tried with,
+// in bytes; 8 MiB unless given.
+func LargeValue(bytes int) Option {
+	return func(c *config) { c.largeValue = bytes }
+}
+
+// Pieces sets the number of appends that one key is given; 300 unless given.
+func Pieces(n int) Option {
+	return func(c *config) { c.pieces = n }
+}
+
+// MachineRuns makes the state machine open the store at most n times, where
+// that is slow. (A failure is looked into with as many as that takes.)
+func MachineRuns(n int) Option {
+	return func(c *config) { c.machineRuns = n }
+}
+
+// WithoutLeakCheck leaves out the count of goroutines and open files, for tests
+// that run beside others.
+func WithoutLeakCheck() Option {
+	return func(c *config) { c.noLeakCheck = true }
+}
+
+// probe finds out what the store can do, on a store of its own.
+func (s *suite) probe(t tester) {
+	ctx := context.Background()
+	store := s.open(t.real())
+	if store == nil {
+		t.Fatalf("open returned no store")
+	}
+	if err := compare(ctx, store, nil, nil); err != nil {
+		t.Fatalf("a new store must be empty: %v", err)
+	}
+	s.can = map[Ability]bool{}
+	_, s.can[CanOpen] = store.(partd.Opener)
+	for _, p := range []struct {
+		ability Ability
+		try     func() error
+	}{
+		{CanDelete, func() error { return partd.Delete(ctx, store, "probe") }},
+		{CanPop, func() error { _, err := partd.Pop(ctx, store, "probe"); return err }},
+		{CanList, func() error { _, err := listKeys(ctx, store); return err }},
+		{CanScan, func() error { _, err := scanAll(ctx, store); return err }},
+		{CanStat, func() error { _, err := partd.Stat(ctx, store); return err }},
+		{CanFlush, func() error { return partd.Flush(ctx, store) }},
+		{CanSync, func() error { return partd.Sync(ctx, store) }},
+		{CanSet, func() error { return s.probeSet(ctx, store) }},
+		{CanClose, func() error { return partd.Close(ctx, store) }}, // the last
+	} {
+		err := p.try()
+		s.can[p.ability] = err == nil
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%s on an empty store: %v", p.ability, err)
+		}
+	}
+	for _, a := range s.required {
+		if !s.can[a] {
+			t.Errorf("the store cannot %s, which is required", a)
+		}
+	}
+}
+
+func (s *suite) probeSet(ctx context.Context, store partd.Partd) error {
+	err1 := partd.Set(ctx, store, "probe", []byte("1"))
+	err2 := partd.SetOnce(ctx, store, "probe once", []byte("1"))
+	if errors.Is(err1, errors.ErrUnsupported) != errors.Is(err2, errors.ErrUnsupported) {
+		return fmt.Errorf("of Set and SetOnce the store can do one alone: %v, %v", err1, err2)
+	}
+	if errors.Is(err1, errors.ErrUnsupported) {
+		values, err := store.Get(ctx, "probe", "probe once")
+		if err == nil && len(values) == 2 && len(values[0])+len(values[1]) > 0 {
+			return fmt.Errorf("a Set that is not supported has an effect: Get returned %q", values)
+		}
+	}
+	return errors.Join(err1, err2)
+}

@@ -1,0 +1,121 @@
+// Package partdtest checks that a store keeps the promises of package partd. It
+// is for everyone who writes a store or a layer over one:
+//
+//	func TestMyStore(t *testing.T) {
+//		partdtest.Run(t, func(t *testing.T) partd.Partd { return mystore.New() })
+//	}
+//
+// [Run] makes a named subtest of each promise, of each kind of key and value
+// that has broken a store before, and of concurrent use; what a store cannot do
+// is logged and left out, unless [Require] is given. [StateMachine], which Run
+// calls too, compares a store with a plain map over random operations.
+package partdtest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"pgregory.net/rapid"
+)
+
+// Run checks a store. open returns an empty one, and is called many times; Run
+// closes what it opened, where the store can be closed. What else open made, it
+// leaves to t.TempDir and t.Cleanup.
+//
+// At the end Run looks for goroutines and open files left behind, so no other
+// test should run at the same time; see [WithoutLeakCheck].
+func Run(t *testing.T, open func(t *testing.T) partd.Partd, opts ...Option) {
+	t.Helper()
+	newSuite(open, opts).run(realTester{t})
+}
+
+// StateMachine compares a store with a plain map over random sequences of
+// operations, by package rapid. The test flags -rapid.checks and -rapid.steps
+// set how many sequences there are and how long they are on average, 100 and 30
+// unless given; [MachineRuns] bounds the former.
+func StateMachine(t *testing.T, open func(t *testing.T) partd.Partd, opts ...Option) {
+	t.Helper()
+	s := newSuite(open, opts)
+	top := realTester{t}
+	top.Run("abilities", s.probe)
+	top.Run("state-machine", s.machine)
+}
+
+// tester is what the suite needs of a test. It is an interface so that the
+// suite's own tests can run it on faulty stores and look at how it fails.
+type tester interface {
+	rapid.TB
+	Run(name string, f func(t tester)) bool
+	// real is the test that open, and what else the caller gave, runs in.
+	real() *testing.T
+}
+
+type realTester struct{ *testing.T }
+
+func (r realTester) real() *testing.T { return r.T }
+
+func (r realTester) Run(name string, f func(t tester)) bool {
+	return r.T.Run(name, func(t *testing.T) { f(realTester{t}) })
+}
+
+// suite is the checks with what the caller asked for.
+type suite struct {
+	config
+	open func(t *testing.T) partd.Partd
+	can  map[Ability]bool // filled in by probe
+}
+
+func newSuite(open func(t *testing.T) partd.Partd, opts []Option) *suite {
+	s := &suite{open: open, config: config{largeValue: 8 << 20, pieces: 300}}
+	for _, o := range opts {
+		o(&s.config)
+	}
+	return s
+}
+
+// check is a subtest. It gets a store of its own.
+type check struct {
+	name  string
+	needs []Ability
+	run   func(e *env)
+}
+
+func (s *suite) run(t tester) {
+	if !t.Run("abilities", s.probe) {
+		return // whatever follows would fail for the same cause
+	}
+	before := countLeakable()
+	for _, checks := range [][]check{
+		keyChecks(), valueChecks(), limitChecks(), promiseChecks(), setChecks(), popChecks(), listChecks(),
+		scanChecks(), openChecks(), lifeChecks(), concurrentChecks(), raceChecks(), reopenChecks(),
+	} {
+		for _, c := range checks {
+			t.Run(c.name, func(t tester) { s.runCheck(t, c) })
+		}
+	}
+	t.Run("state-machine", s.machine)
+	if !s.noLeakCheck {
+		t.Run("leaks", func(t tester) { before.compare(t) })
+	}
+}
+
+func (s *suite) runCheck(t tester, c check) {
+	for _, a := range c.needs {
+		if !s.can[a] {
+			t.Logf("not checked: the store cannot %s", a)
+			return
+		}
+	}
+	// No operation of the suite should take long; a store that hangs, and looks
+	// at its context, fails here instead of at the end of the whole test.
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	e := &env{tester: t, suite: s, ctx: ctx, store: s.open(t.real())}
+	if e.store == nil {
+		t.Fatalf("open returned no store")
+	}
+	defer e.close()
+	c.run(e)
+}

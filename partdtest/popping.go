@@ -1,0 +1,78 @@
+package partdtest
+
+import "github.com/go-partd/partd"
+
+// popChecks are of Pop by itself; two at once are in races.go.
+func popChecks() []check {
+	return []check{
+		{name: "pop", needs: []Ability{CanPop}, run: pop},
+		{name: "pop-same-key-twice", needs: []Ability{CanPop}, run: popTwice},
+		{name: "ownership-of-what-pop-returns", needs: []Ability{CanPop}, run: popOwnership},
+	}
+}
+
+func (e *env) pop(keys ...string) [][]byte {
+	e.Helper()
+	values, err := partd.Pop(e.ctx, e.store, keys...)
+	e.must("Pop", err)
+	if len(values) != len(keys) {
+		e.Fatalf("Pop of %d keys returned %d values", len(keys), len(values))
+	}
+	return values
+}
+
+func pop(e *env) {
+	e.pop()
+	want := model{"a": "1", "b": repeat("b", 100_000), "c": "3", "d": "4"}
+	for k, v := range want {
+		e.append(entry(k, v))
+	}
+	values := e.pop("c", "missing", "b")
+	for i, v := range []string{"3", "", want["b"]} {
+		e.must("Pop", differ("Pop returns values in the order asked", values[i], v))
+	}
+	delete(want, "b")
+	delete(want, "c")
+	e.want("Pop removes the keys", want)
+	e.append(entry("c", "new"))
+	want["c"] = "new"
+	e.want("an append after Pop begins anew", want)
+	if e.reopen() {
+		e.want("after closing and opening again", want)
+	}
+	e.must("Pop", differ("Pop of a key that was popped before", e.pop("c")[0], "new"))
+	e.must("Pop", differ("Pop of a key that was popped just now", e.pop("c")[0], ""))
+	if e.suite.can[CanSet] {
+		e.set("e", "")
+		e.must("Pop", differ("Pop of a key with an empty value", e.pop("e")[0], ""))
+		delete(want, "c")
+		e.want("Pop removes a key with an empty value", want)
+	}
+}
+
+// popTwice gives a key twice in one Pop, which returns values as Get does, as
+// one step: so both are the value.
+func popTwice(e *env) {
+	e.append(entry("a", "one"), entry("b", "two"))
+	values := e.pop("a", "b", "a")
+	for i, want := range []string{"one", "two", "one"} {
+		if string(values[i]) != want {
+			e.Fatalf("Pop of a key twice returns what Get would, but value %d is %q, want %q", i, values[i], want)
+		}
+	}
+	e.want("Pop of a key twice", nil)
+}
+
+func popOwnership(e *env) {
+	e.append(entry("a", "first"), entry("b", "kept"))
+	v := e.pop("a")[0]
+	e.append(entry("a", "other"))
+	if string(v) != "first" {
+		e.Fatalf("what Pop returned belongs to the caller, but an Append changed it to %q", v)
+	}
+	for i := range v {
+		v[i] = '!'
+	}
+	_ = append(v, "what follows in memory"...)
+	e.want("the caller has changed what Pop returned", model{"a": "other", "b": "kept"})
+}

@@ -1,0 +1,260 @@
+package partdtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/go-partd/partd"
+)
+
+// listChecks are of Keys and Stat, where the comparison with a model that every
+// check makes is not enough.
+func listChecks() []check {
+	return []check{
+		{name: "keys-break", needs: []Ability{CanList}, run: keysBreak},
+		{name: "keys-body-uses-store", needs: []Ability{CanList}, run: keysBody},
+		{name: "keys-cancelled", needs: []Ability{CanList}, run: keysCancelled},
+		{name: "stat", needs: []Ability{CanStat}, run: stat},
+	}
+}
+
+// openChecks are of Open.
+func openChecks() []check {
+	return []check{
+		{name: "open", run: openStreams},
+		{name: "open-sees-the-value-of-its-time", run: openSnapshot},
+		{name: "open-close-early", run: openCloseEarly},
+	}
+}
+
+// fill appends to n keys, of which every tenth has a larger value.
+func (e *env) fill(n int) model {
+	e.Helper()
+	want := model{}
+	var batch []partd.Entry
+	for i, k := range numberedKeys(n) {
+		want[k] = string(noise(1+i%50+i%10/9*100_000, uint64(i)))
+		batch = append(batch, entry(k, want[k]))
+	}
+	e.append(batch...)
+	return want
+}
+
+func keysBreak(e *env) {
+	want := e.fill(200)
+	e.within("use of the store after a break out of Keys", func() error {
+		for _, after := range []int{1, 2, 100, 199} {
+			n := 0
+			for _, err := range partd.Keys(e.ctx, e.store) {
+				if err != nil {
+					return err
+				}
+				if n++; n == after {
+					break
+				}
+			}
+			if n != after {
+				return fmt.Errorf("keys yielded %d keys, want %d or more", n, after)
+			}
+		}
+		return e.store.Append(e.ctx, entry("a", "1"))
+	})
+	want["a"] = "1"
+	e.want("a break out of Keys", want)
+}
+
+// keysBody does what a program does with keys: it reads and deletes them.
+func keysBody(e *env) {
+	want := e.fill(50)
+	e.within("a loop over Keys that gets, appends and deletes", func() error {
+		n := 0
+		for info, err := range partd.Keys(e.ctx, e.store) {
+			if err != nil {
+				return err
+			}
+			v, err := e.store.Get(e.ctx, info.Key)
+			if err != nil {
+				return err
+			}
+			if _, ours := want[info.Key]; !ours {
+				continue // made by this loop
+			}
+			n++
+			if err := differ("Get in a loop over Keys", v[0], want[info.Key]); err != nil {
+				return err
+			}
+			if err := e.store.Append(e.ctx, entry("made meanwhile", "x")); err != nil {
+				return err
+			}
+			if e.suite.can[CanDelete] {
+				if err := partd.Delete(e.ctx, e.store, info.Key); err != nil {
+					return err
+				}
+			}
+		}
+		if n != len(want) {
+			return fmt.Errorf("keys yielded %d of %d keys while they were deleted", n, len(want))
+		}
+		return nil
+	})
+	if e.suite.can[CanDelete] {
+		clear(want)
+	}
+	want["made meanwhile"] = repeat("x", 50)
+	e.want("after a loop over Keys", want)
+}
+
+func keysCancelled(e *env) {
+	want := e.fill(500)
+	ctx, cancel := context.WithCancel(e.ctx)
+	defer cancel()
+	n := 0
+	var failed error
+	for info, err := range partd.Keys(ctx, e.store) {
+		if failed != nil {
+			e.Fatalf("Keys goes on after its error %v", failed)
+		}
+		if failed = err; err == nil {
+			n++
+			if _, ok := want[info.Key]; !ok {
+				e.Fatalf("Keys yields key %s, which does not exist", partd.QuoteKey(info.Key))
+			}
+		}
+		cancel()
+	}
+	if failed == nil && n != len(want) || failed != nil && !errors.Is(failed, context.Canceled) {
+		e.Fatalf("Keys, cancelled after the first key, yielded %d of %d keys and the error %v", n, len(want), failed)
+	}
+	e.want("Keys that was cancelled", want)
+}
+
+func stat(e *env) {
+	want := e.fill(20)
+	stats, err := partd.Stat(e.ctx, e.store)
+	e.must("Stat", err)
+	if stats.Memory < 0 || stats.Disk < 0 {
+		e.Fatalf("Stat: %+v", stats)
+	}
+	e.want("Stat counts keys and bytes", want)
+	if m, ok := e.store.(partd.MemoryUser); ok {
+		if used := m.MemoryUsed(); used < 0 {
+			e.Fatalf("MemoryUsed returned %d", used)
+		}
+	}
+	e.append(entry("key 1", "more"), entry("", "new"))
+	want["key 1"] += "more"
+	want[""] = "new"
+	e.want("Stat after an append", want)
+	e.must("Drop", e.store.Drop(e.ctx))
+	e.want("Stat after Drop", nil)
+}
+
+func openStreams(e *env) {
+	want := e.fill(20)
+	want["missing"] = ""
+	for k, v := range want {
+		for _, size := range []int{1000, 1, 1 << 20} {
+			if size == 1 && len(v) > 1000 {
+				continue
+			}
+			got, err := openAll(e.ctx, e.store, k, size)
+			e.must("Open", err)
+			e.must("Open", differ("Open of key "+partd.QuoteKey(k), got, v))
+		}
+	}
+	r, err := partd.Open(e.ctx, e.store, "key 9")
+	e.must("Open", err)
+	if n, err := r.Read(nil); n != 0 || err != nil {
+		e.Errorf("a Read of no bytes returned %d, %v", n, err)
+	}
+	got, err := io.ReadAll(r)
+	e.must("Read", err)
+	e.must("Open", differ("Open after a Read of no bytes", got, want["key 9"]))
+	if n, err := r.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		e.Errorf("a Read after the end returned %d, %v", n, err)
+	}
+	e.must("Close of a reader", r.Close())
+	delete(want, "missing")
+	e.want("Open changes nothing", want)
+}
+
+func openSnapshot(e *env) {
+	changes := []struct {
+		name    string
+		ability Ability
+		do      func() error
+	}{
+		{"Append", "", func() error {
+			return e.store.Append(e.ctx, entry("a", "appended"), entry("large", repeat("+", 50_000)))
+		}},
+		{"Set", CanSet, func() error {
+			return errors.Join(partd.Set(e.ctx, e.store, "a", []byte("s")), partd.Set(e.ctx, e.store, "large", []byte("s")))
+		}},
+		{"Delete", CanDelete, func() error { return partd.Delete(e.ctx, e.store, "a", "large") }},
+		{"Pop", CanPop, func() error { _, err := partd.Pop(e.ctx, e.store, "a", "large"); return err }},
+		{"Drop", "", func() error { return e.store.Drop(e.ctx) }},
+	}
+	for _, c := range changes {
+		if c.ability != "" && !e.suite.can[c.ability] {
+			continue
+		}
+		e.must("Drop", e.store.Drop(e.ctx))
+		want := model{"a": "value", "large": string(noise(300_000, 1))}
+		e.append(entry("a", want["a"]), entry("large", want["large"][:100_000]))
+		e.append(entry("large", want["large"][100_000:]))
+		e.within("Open, "+c.name+", and reading on", func() error {
+			for k, v := range want {
+				r, err := partd.Open(e.ctx, e.store, k)
+				if err != nil {
+					return err
+				}
+				first := make([]byte, len(v)/3)
+				if _, err := io.ReadFull(r, first); err != nil {
+					return errors.Join(err, r.Close())
+				}
+				if err := c.do(); err != nil {
+					return errors.Join(err, r.Close())
+				}
+				// New data should not come to lie where the old was.
+				if err := e.store.Append(e.ctx, entry("new", repeat("!", 300_000))); err != nil {
+					return errors.Join(err, r.Close())
+				}
+				rest, err := readAll(r, k, 5000)
+				if err != nil {
+					return err
+				}
+				what := fmt.Sprintf("key %q, opened before %s", k, c.name)
+				if err := differ(what, append(first, rest...), v); err != nil {
+					return err
+				}
+				if err := e.store.Drop(e.ctx); err != nil {
+					return err
+				}
+				if err := e.store.Append(e.ctx, entry("a", want["a"]), entry("large", want["large"])); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+}
+
+func openCloseEarly(e *env) {
+	want := e.fill(20)
+	for range 5 {
+		for k := range want {
+			r, err := partd.Open(e.ctx, e.store, k)
+			e.must("Open", err)
+			_, err = r.Read(make([]byte, 1))
+			e.must("Read", err)
+			e.must("Close of a reader", r.Close())
+		}
+	}
+	e.within("use of the store after readers closed early", func() error {
+		return e.store.Append(e.ctx, entry("a", "1"))
+	})
+	want["a"] = "1"
+	e.want("readers closed early", want)
+}

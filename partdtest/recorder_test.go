@@ -1,0 +1,131 @@
+package partdtest
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestMain keeps package rapid from writing down, and making shorter, the
+// failures that these tests provoke.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	for name, value := range map[string]string{"rapid.nofailfile": "true", "rapid.shrinktime": "0s"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// recorder is a tester whose failures are noted and fail nothing.
+type recorder struct {
+	t    *testing.T // what open is given
+	name string
+	all  *failures
+
+	mu     sync.Mutex
+	failed bool
+}
+
+// failures are the messages of the subtests that failed, by name.
+type failures struct {
+	mu       sync.Mutex
+	messages map[string]string
+	ran      map[string]bool
+	only     []string // the subtests to run; none: all
+}
+
+// failuresOf runs the suite, or some of its checks, on a store.
+func failuresOf(t *testing.T, s *suite, only ...string) *failures {
+	all := &failures{messages: map[string]string{}, ran: map[string]bool{}, only: only}
+	r := &recorder{t: t, all: all}
+	r.runHere(s.run)
+	return all
+}
+
+// runHere runs f in a goroutine of its own, since FailNow ends that.
+func (r *recorder) runHere(f func(t tester)) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f(r)
+	}()
+	<-done
+}
+
+func (r *recorder) Run(name string, f func(t tester)) bool {
+	sub := &recorder{t: r.t, name: strings.TrimPrefix(r.name+"/"+name, "/"), all: r.all}
+	if len(r.all.only) > 0 && !slices.Contains(r.all.only, name) {
+		return true
+	}
+	r.all.mu.Lock()
+	r.all.ran[sub.name] = true
+	r.all.mu.Unlock()
+	sub.runHere(f)
+	if sub.Failed() {
+		r.Fail()
+	}
+	return !sub.Failed()
+}
+
+func (r *recorder) note(text string) {
+	r.Fail()
+	r.all.mu.Lock()
+	defer r.all.mu.Unlock()
+	if r.all.messages[r.name] == "" {
+		r.all.messages[r.name] = text
+	}
+}
+
+func (r *recorder) Fail() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed = true
+}
+
+func (r *recorder) Failed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed
+}
+
+func (r *recorder) FailNow() {
+	r.Fail()
+	runtime.Goexit()
+}
+
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.note(fmt.Sprintf(format, args...))
+	r.FailNow()
+}
+
+func (r *recorder) Fatal(args ...any) {
+	r.note(fmt.Sprint(args...))
+	r.FailNow()
+}
+
+func (r *recorder) Errorf(format string, args ...any) { r.note(fmt.Sprintf(format, args...)) }
+func (r *recorder) Error(args ...any)                 { r.note(fmt.Sprint(args...)) }
+func (r *recorder) Helper()                           {}
+func (r *recorder) Name() string                      { return r.t.Name() + "/" + r.name }
+func (r *recorder) Log(...any)                        {}
+func (r *recorder) Logf(string, ...any)               {}
+func (r *recorder) Skip(...any)                       { runtime.Goexit() }
+func (r *recorder) Skipf(string, ...any)              { runtime.Goexit() }
+func (r *recorder) SkipNow()                          { runtime.Goexit() }
+func (r *recorder) real() *testing.T                  { return r.t }
+
+// quickly makes a suite whose waits are short.
+func quickly(s *suite) *suite {
+	s.hangAfter = 2 * time.Second
+	s.pieces = 50
+	s.largeValue = 300_000
+	return s
+}

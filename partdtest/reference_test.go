@@ -1,0 +1,387 @@
+package partdtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-partd/partd"
+)
+
+// reference is the simplest store that is right, unless it is given a fault.
+type reference struct {
+	fault  string
+	disk   *disk
+	closed bool // guarded by disk.mu
+}
+
+// disk is what a reference store holds, and what it finds when opened again.
+type disk struct {
+	mu     sync.Mutex
+	values map[string][]byte
+	ops    int
+}
+
+func newReference(fault string) *reference {
+	return &reference{fault: fault, disk: &disk{values: map[string][]byte{}}}
+}
+
+func reopened(store partd.Partd) partd.Partd {
+	r := store.(*reference)
+	_ = r.Close()
+	if r.fault == "forgets on reopen" {
+		return newReference(r.fault)
+	}
+	return &reference{fault: r.fault, disk: r.disk}
+}
+
+// begin locks the store for an operation.
+func (r *reference) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil && r.fault != "ignores the context" {
+		return err
+	}
+	r.disk.mu.Lock()
+	if r.closed && r.fault != "works when closed" {
+		r.disk.mu.Unlock()
+		return partd.ErrClosed
+	}
+	r.disk.ops++
+	return nil
+}
+
+// name is the key as the store has it: itself, unless there is a fault.
+func (r *reference) name(key string) string {
+	switch r.fault {
+	case "folds case":
+		return strings.ToLower(key)
+	case "sanitises":
+		return strings.Map(func(c rune) rune {
+			if strings.ContainsRune("!\"|',:;?*", c) {
+				return -1
+			}
+			return c
+		}, key)
+	case "cuts at nul":
+		key, _, _ = strings.Cut(key, "\x00")
+	case "makes valid utf-8":
+		key = strings.ToValidUTF8(key, "\ufffd")
+	case "cuts long keys":
+		key = key[:min(len(key), 255)]
+	case "cleans paths":
+		return strings.ReplaceAll(strings.ReplaceAll(key, "/./", "/"), "//", "/")
+	}
+	return key
+}
+
+func (r *reference) Append(ctx context.Context, entries ...partd.Entry) error {
+	if _, err := partd.CheckEntries("append", entries); err != nil && r.fault != "has no limit" {
+		if r.fault == "applies half of what it refuses" {
+			_ = r.Append(ctx, entries[0])
+		}
+		return err
+	}
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	defer r.disk.mu.Unlock()
+	for i, e := range entries {
+		key := r.name(e.Key)
+		switch {
+		case r.fault == "drops an append" && r.disk.ops%19 == 0,
+			r.fault == "drops the second of a key in a batch" && i > 0 && entries[i-1].Key == e.Key:
+			continue
+		case r.fault == "doubles an append" && r.disk.ops%19 == 0:
+			r.disk.values[key] = append(r.disk.values[key], e.Value...)
+		case r.fault == "newest first":
+			r.disk.values[key] = slices.Concat(e.Value, r.disk.values[key])
+			continue
+		case r.fault == "keeps the caller's slice" && r.disk.values[key] == nil && len(e.Value) > 0:
+			r.disk.values[key] = e.Value
+			continue
+		case r.fault == "loses under concurrency" || r.fault == "tears under concurrency":
+			r.appendInTwoSteps(key, e.Value)
+			continue
+		case len(e.Value) == 0 && r.fault != "makes a key of an empty append":
+			continue
+		}
+		r.disk.values[key] = append(slices.Clip(r.disk.values[key]), e.Value...)
+	}
+	return nil
+}
+
+// appendInTwoSteps lets others in between.
+func (r *reference) appendInTwoSteps(key string, value []byte) {
+	old := r.disk.values[key]
+	if len(value) == 0 {
+		return
+	}
+	half := 0
+	if r.fault == "tears under concurrency" {
+		half = len(value) / 2
+		r.disk.values[key] = append(slices.Clip(old), value[:half]...)
+	}
+	r.disk.mu.Unlock()
+	pause()
+	r.disk.mu.Lock()
+	if r.fault == "tears under concurrency" {
+		old = r.disk.values[key]
+	}
+	r.disk.values[key] = append(slices.Clip(old), value[half:]...)
+}
+
+func (r *reference) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := partd.CheckKeys("get", keys); err != nil {
+		return nil, err
+	}
+	if err := r.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer r.disk.mu.Unlock()
+	return r.get(keys), nil
+}
+
+func (r *reference) get(keys []string) [][]byte {
+	values := make([][]byte, 0, len(keys))
+	if r.fault == "sorts what Get is asked" {
+		keys = slices.Sorted(slices.Values(keys))
+	}
+	first := map[string][]byte{}
+	for _, k := range keys {
+		v := r.disk.values[r.name(k)]
+		if r.fault != "returns its own memory" {
+			v = bytes.Clone(v)
+		}
+		if _, twice := first[k]; twice && r.fault == "returns the same memory twice" {
+			v = first[k]
+		}
+		first[k] = v
+		if r.fault == "Get makes keys" {
+			r.disk.values[r.name(k)] = append(r.disk.values[r.name(k)], []byte{}...)
+			if r.disk.values[r.name(k)] == nil {
+				r.disk.values[r.name(k)] = []byte{}
+			}
+		}
+		values = append(values, v)
+	}
+	return values
+}
+
+func (r *reference) Drop(ctx context.Context) error {
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	defer r.disk.mu.Unlock()
+	switch r.fault {
+	case "ignores Drop":
+	case "Drop leaves a key":
+		maps.DeleteFunc(r.disk.values, func(k string, _ []byte) bool { return k != "key 1" })
+	case "Drop lets something back in":
+		before := maps.Clone(r.disk.values)
+		clear(r.disk.values)
+		r.disk.mu.Unlock()
+		pause()
+		r.disk.mu.Lock()
+		for k, v := range r.disk.values {
+			r.disk.values[k] = slices.Concat(before[k], v)
+		}
+	default:
+		clear(r.disk.values)
+	}
+	return nil
+}
+
+func (r *reference) Set(ctx context.Context, key string, value []byte) error {
+	return r.set(ctx, key, value, false)
+}
+
+func (r *reference) SetOnce(ctx context.Context, key string, value []byte) error {
+	return r.set(ctx, key, value, r.fault != "SetOnce overwrites")
+}
+
+func (r *reference) set(ctx context.Context, key string, value []byte, once bool) error {
+	if _, err := partd.CheckEntries("set", []partd.Entry{{Key: key, Value: value}}); err != nil {
+		return err
+	}
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	defer r.disk.mu.Unlock()
+	if v, exists := r.disk.values[r.name(key)]; once && (exists && (r.fault != "SetOnce takes empty for missing" || len(v) > 0)) {
+		return nil
+	}
+	switch {
+	case once && r.fault == "SetOnce races":
+		r.disk.mu.Unlock()
+		pause()
+		r.disk.mu.Lock()
+	case r.fault == "Set appends":
+		value = append(slices.Clip(r.disk.values[r.name(key)]), value...)
+	case r.fault == "Set to empty deletes" && len(value) == 0:
+		delete(r.disk.values, r.name(key))
+		return nil
+	case r.fault == "Set is seen half":
+		r.disk.values[r.name(key)] = bytes.Clone(value[:len(value)/2])
+		r.disk.mu.Unlock()
+		pause()
+		r.disk.mu.Lock()
+	}
+	r.disk.values[r.name(key)] = append([]byte{}, value...)
+	return nil
+}
+
+func (r *reference) Delete(ctx context.Context, keys ...string) error {
+	if err := partd.CheckKeys("delete", keys); err != nil {
+		return err
+	}
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	defer r.disk.mu.Unlock()
+	for _, k := range keys {
+		if _, ok := r.disk.values[r.name(k)]; !ok && r.fault == "Delete of a missing key fails" {
+			return fmt.Errorf("no key %q", k)
+		}
+		delete(r.disk.values, r.name(k))
+		if r.fault == "Delete takes the next key, too" {
+			delete(r.disk.values, r.name(k)+"/b")
+		}
+	}
+	return nil
+}
+
+func (r *reference) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := partd.CheckKeys("pop", keys); err != nil {
+		return nil, err
+	}
+	if err := r.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer r.disk.mu.Unlock()
+	values := r.get(keys)
+	if r.fault == "Pop races" {
+		r.disk.mu.Unlock()
+		pause()
+		r.disk.mu.Lock()
+	}
+	for _, k := range keys {
+		if r.fault != "Pop leaves the key" {
+			delete(r.disk.values, r.name(k))
+		}
+	}
+	return values, nil
+}
+
+func (r *reference) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	if r.fault == "Open reads later" {
+		return &lateReader{r: r, key: key}, nil
+	}
+	values, err := r.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(values[0])), nil
+}
+
+// lateReader reads what the store has at the time of reading.
+type lateReader struct {
+	r   *reference
+	key string
+	at  int
+}
+
+func (l *lateReader) Read(p []byte) (int, error) {
+	values, err := l.r.Get(context.Background(), l.key)
+	if err != nil || l.at >= len(values[0]) {
+		return 0, io.EOF
+	}
+	n := copy(p, values[0][l.at:])
+	l.at += n
+	return n, nil
+}
+
+func (l *lateReader) Close() error { return nil }
+
+func (r *reference) Stat(ctx context.Context) (partd.Stats, error) {
+	if err := r.begin(ctx); err != nil {
+		return partd.Stats{}, err
+	}
+	defer r.disk.mu.Unlock()
+	s := partd.Stats{Keys: int64(len(r.disk.values))}
+	for k, v := range r.disk.values {
+		s.Bytes += int64(len(v))
+		if r.fault == "Stat counts keys' bytes" {
+			s.Bytes += int64(len(k))
+		}
+	}
+	return s, nil
+}
+
+func (r *reference) Sync(ctx context.Context) error { return r.nothing(ctx) }
+
+func (r *reference) Flush(ctx context.Context) error {
+	if r.fault == "Flush forgets" {
+		return r.Drop(ctx)
+	}
+	return r.nothing(ctx)
+}
+
+func (r *reference) nothing(ctx context.Context) error {
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	r.disk.mu.Unlock()
+	return nil
+}
+
+func (r *reference) Close() error {
+	r.disk.mu.Lock()
+	defer r.disk.mu.Unlock()
+	if r.closed && r.fault == "second Close fails" {
+		return fmt.Errorf("already closed")
+	}
+	r.closed = true
+	return nil
+}
+
+// snapshot copies everything.
+func (r *reference) snapshot(ctx context.Context) (map[string][]byte, error) {
+	if err := r.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer r.disk.mu.Unlock()
+	return maps.Clone(r.disk.values), nil
+}
+
+func (r *reference) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	return func(yield func(partd.KeyInfo, error) bool) {
+		values, err := r.snapshot(ctx)
+		if err != nil {
+			yield(partd.KeyInfo{}, err)
+			return
+		}
+		if r.fault == "Keys locks" {
+			r.disk.mu.Lock()
+			defer r.disk.mu.Unlock()
+		}
+		for k, v := range values {
+			info := partd.KeyInfo{Key: k, Size: int64(len(v))}
+			switch {
+			case r.fault == "Keys hides empty values" && len(v) == 0:
+				continue
+			case r.fault == "Keys has wrong sizes":
+				info.Size += int64(len(k))
+			case r.fault == "Keys duplicates" && !yield(info, nil):
+				return
+			}
+			if !yield(info, nil) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package partdtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/go-partd/partd"
+)
+
+// scanChecks are of Scan. That its chunks are in order is part of every
+// comparison with a model; see scanAll.
+func scanChecks() []check {
+	return []check{
+		{name: "scan-chunks", needs: []Ability{CanScan}, run: scanChunks},
+		{name: "scan-break", needs: []Ability{CanScan}, run: scanBreak},
+		{name: "scan-body-uses-store", needs: []Ability{CanScan}, run: scanBody},
+		{name: "scan-cancelled", needs: []Ability{CanScan}, run: scanCancelled},
+		{name: "scan-two-at-once", needs: []Ability{CanScan}, run: scanTwice},
+	}
+}
+
+// scanChunks scans keys of one chunk, of many, and of none.
+func scanChunks(e *env) {
+	e.want("Scan of an empty store", nil)
+	want := e.fill(300)
+	want["large"] = string(noise(e.suite.largeValue, 3))
+	e.append(entry("large", want["large"]))
+	for i := range 50 {
+		v := repeat(string(rune('a'+i%26)), 1+i*i)
+		e.append(entry("pieces", v), entry("key 7", "+"))
+		want["pieces"] += v
+		want["key 7"] += "+"
+	}
+	if e.suite.can[CanSet] {
+		e.set("empty", "")
+		want["empty"] = ""
+		chunks := 0
+		for c, err := range partd.Scan(e.ctx, e.store) {
+			e.must("Scan", err)
+			if c.Key == "empty" {
+				chunks++
+				if c.Offset != 0 || len(c.Data) != 0 || !c.Last {
+					e.Errorf("a key with an empty value is one empty chunk with Last, not %+v", c)
+				}
+			}
+		}
+		if chunks != 1 {
+			e.Errorf("a key with an empty value is one chunk, not %d", chunks)
+		}
+	}
+	for range 2 {
+		e.want("Scan", want)
+	}
+	if e.reopen() {
+		e.want("Scan after opening again", want)
+	}
+}
+
+func scanBreak(e *env) {
+	want := e.fill(100)
+	want["large"] = string(noise(1<<20, 3))
+	e.append(entry("large", want["large"]))
+	e.within("use of the store after a break out of Scan", func() error {
+		for _, after := range []int{1, 2, 3, 10, 50, 100} {
+			n := 0
+			for _, err := range partd.Scan(e.ctx, e.store) {
+				if err != nil {
+					return err
+				}
+				if n++; n == after {
+					break
+				}
+			}
+		}
+		for c, err := range partd.Scan(e.ctx, e.store) {
+			if err != nil {
+				return err
+			}
+			if c.Key == "large" && c.Offset == 0 {
+				break // in the middle of a value, if the store cuts it at all
+			}
+		}
+		return e.store.Append(e.ctx, entry("a", "1"))
+	})
+	want["a"] = "1"
+	e.want("a break out of Scan", want)
+}
+
+// scanBody uses the store while a Scan goes on, as a program does that writes
+// what it reads into the same store.
+func scanBody(e *env) {
+	want := e.fill(50)
+	made := model{}
+	e.within("a loop over Scan that gets and appends", func() error {
+		seen := map[string]int{}
+		for c, err := range partd.Scan(e.ctx, e.store) {
+			if err != nil {
+				return err
+			}
+			if _, ours := want[c.Key]; !ours {
+				continue // made by this loop
+			}
+			v, err := e.store.Get(e.ctx, c.Key)
+			if err != nil {
+				return err
+			}
+			if err := differ("Get in a loop over Scan", v[0], want[c.Key]); err != nil {
+				return err
+			}
+			if err := e.store.Append(e.ctx, entry("made of "+c.Key, string(c.Data))); err != nil {
+				return err
+			}
+			if len(c.Data) > 0 {
+				made["made of "+c.Key] += string(c.Data)
+			}
+			seen[c.Key] += len(c.Data)
+		}
+		for k, v := range want {
+			if seen[k] != len(v) {
+				return fmt.Errorf("scan yielded %d of %d bytes of key %q while the store was written to", seen[k], len(v), k)
+			}
+		}
+		return nil
+	})
+	for k, v := range made {
+		if v != want[k[len("made of "):]] {
+			e.Fatalf("what was appended in a loop over Scan is not what the chunks held, key %q", k)
+		}
+		want[k] = v
+	}
+	e.want("after a loop over Scan", want)
+}
+
+func scanCancelled(e *env) {
+	want := e.fill(300)
+	ctx, cancel := context.WithCancel(e.ctx)
+	defer cancel()
+	bytes, total := 0, 0
+	for _, v := range want {
+		total += len(v)
+	}
+	var failed error
+	for c, err := range partd.Scan(ctx, e.store) {
+		if failed != nil {
+			e.Fatalf("Scan goes on after its error %v", failed)
+		}
+		failed = err
+		bytes += len(c.Data)
+		cancel()
+	}
+	if failed == nil && bytes != total || failed != nil && !errors.Is(failed, context.Canceled) {
+		e.Fatalf("Scan, cancelled after the first chunk, yielded %d of %d bytes and the error %v", bytes, total, failed)
+	}
+	e.want("Scan that was cancelled", want)
+}
+
+func scanTwice(e *env) {
+	want := e.fill(100)
+	e.within("a Scan within a Scan", func() error {
+		n := 0
+		for _, err := range partd.Scan(e.ctx, e.store) {
+			if err != nil {
+				return err
+			}
+			if n++; n%40 != 1 {
+				continue
+			}
+			all, err := scanAll(e.ctx, e.store)
+			if err != nil {
+				return err
+			}
+			for k, v := range want {
+				if err := differ("Scan within a Scan, key "+partd.QuoteKey(k), all[k], v); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	e.want("two Scans at once", want)
+}
