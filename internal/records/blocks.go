@@ -80,10 +80,10 @@ func (r *reader) takeBlock(n int) ([]byte, error) {
 // grow makes room for a record that fills the block. It waits until all other
 // blocks are free; a block that is larger than they all replaces the largest.
 func (r *reader) grow(in *Input) error {
-	if r.limit > r.cfg.MaxRecord {
+	if r.limit >= r.cfg.MaxRecord {
 		return &Error{in.Name, r.split.Line, r.tooLong()}
 	}
-	r.limit = min(4*r.limit, r.cfg.MaxRecord+1)
+	r.limit = min(4*r.limit, r.cfg.MaxRecord)
 	if cap(r.block) > r.limit {
 		return nil
 	}

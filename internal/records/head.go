@@ -15,16 +15,16 @@ var ErrPacked = errors.New("not plain text")
 
 // packed holds what files that are not text begin with.
 var packed = []struct{ magic, what, todo string }{
-	{"\x1f\x8b", "gzip-compressed", "decompress it first: gzip -dc FILE"},
-	{"\x28\xb5\x2f\xfd", "zstd-compressed", "decompress it first: zstd -dc FILE"},
-	{"BZh", "bzip2-compressed", "decompress it first: bzip2 -dc FILE"},
-	{"\xfd7zXZ\x00", "xz-compressed", "decompress it first: xz -dc FILE"},
-	{"\x04\x22\x4d\x18", "lz4-compressed", "decompress it first: lz4 -dc FILE"},
-	{"\xff\x06\x00\x00sNaPpY", "snappy-compressed", "decompress it first"},
-	{"PK\x03\x04", "a zip archive (as .xlsx and .ods are, too)", "unpack it, or save it as CSV, first"},
-	{"PAR1", "a Parquet file", "convert it to CSV first"},
-	{"\xff\xfe", "UTF-16 text", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
-	{"\xfe\xff", "UTF-16 text", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
+	{"\x1f\x8b", "it looks gzip-compressed", "decompress it first: gzip -dc FILE"},
+	{"\x28\xb5\x2f\xfd", "it looks zstd-compressed", "decompress it first: zstd -dc FILE"},
+	{"BZh", "it looks bzip2-compressed", "decompress it first: bzip2 -dc FILE"},
+	{"\xfd7zXZ\x00", "it looks xz-compressed", "decompress it first: xz -dc FILE"},
+	{"\x04\x22\x4d\x18", "it looks lz4-compressed", "decompress it first: lz4 -dc FILE"},
+	{"\xff\x06\x00\x00sNaPpY", "it looks snappy-compressed", "decompress it first"},
+	{"PK\x03\x04", "it looks like a zip archive (.xlsx and .ods are such)", "unpack it, or save it as CSV, first"},
+	{"PAR1", "it looks like a Parquet file", "convert it to CSV first"},
+	{"\xff\xfe", "it looks like UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
+	{"\xfe\xff", "it looks like UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
 }
 
 // checkPlain tells by its beginning whether a file is plain text.
@@ -36,7 +36,7 @@ func checkPlain(head []byte) error {
 		if p.magic == "BZh" && !(len(head) >= 10 && string(head[4:10]) == "1AY&SY") {
 			continue // a line of text that happens to begin so
 		}
-		return fmt.Errorf("%w: it looks like %s; %s", ErrPacked, p.what, p.todo)
+		return fmt.Errorf("%w: %s; %s", ErrPacked, p.what, p.todo)
 	}
 	return nil
 }

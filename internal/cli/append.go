@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/stores"
+)
+
+func newAppend(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "append [flags] [--] KEY [FILE]",
+		Short: "Append a file to the value of a key",
+		Long: `Append the bytes of FILE, or of standard input, to the value of KEY, all of
+them or none. They have to fit a quarter of --memory; a larger file is refused.
+The store is made where it does not exist.`,
+		Example: `  echo hello | partd append greetings
+  partd append --store file:photos cat cat.jpg`,
+		Args: cobra.RangeArgs(1, 2),
+	}
+	url, memory, coded := storeFlag(cmd.Flags()), memoryFlag(cmd.Flags()), base64Flag(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		keys, err := keysOf(args[:1], *coded)
+		if err != nil {
+			return err
+		}
+		if _, err := storeExists(*url); err != nil {
+			return err
+		}
+		file := a.in
+		if len(args) == 2 && args[1] != "-" {
+			if file, err = os.Open(args[1]); err != nil {
+				return err
+			}
+			defer file.Close()
+		}
+		options := memory.keepTo()
+		value, err := readWhole(cmd.Context(), file, memory.maxRecord())
+		if err != nil {
+			return err
+		}
+		store, err := stores.OpenDefaults(cmd.Context(), *url, options)
+		if err != nil {
+			return err
+		}
+		defer closeStore(cmd.Context(), store, &err)
+		return store.Append(cmd.Context(), partd.Entry{Key: keys[0], Value: value})
+	}
+	return cmd
+}
+
+// readWhole reads a file that has most bytes at most.
+func readWhole(ctx context.Context, file *os.File, most int) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() { // a read from a terminal does not see ctx
+		var data bytes.Buffer
+		if fi, err := file.Stat(); err == nil && fi.Mode().IsRegular() && fi.Size() <= int64(most) {
+			data.Grow(int(fi.Size()) + bytes.MinRead)
+		}
+		_, err := io.Copy(&data, io.LimitReader(file, int64(most)+1))
+		done <- result{data.Bytes(), err}
+	}()
+	select {
+	case r := <-done:
+		if r.err == nil && len(r.data) > most {
+			return nil, fmt.Errorf("%s has more than %s, a quarter of --memory, and could not be appended as one: "+
+				"give more memory, or append it in parts", file.Name(), stores.FormatSize(int64(most)))
+		}
+		return r.data, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// base64Flag adds --base64.
+func base64Flag(flags *pflag.FlagSet) *bool {
+	return flags.Bool("base64", false, "keys are given in base64, as \"keys --json\" gives those that are not text")
+}
+
+// keysOf returns the keys that arguments name.
+func keysOf(args []string, coded bool) ([]string, error) {
+	keys := make([]string, len(args))
+	for i, arg := range args {
+		keys[i] = arg
+		if coded {
+			key, err := base64.StdEncoding.DecodeString(arg)
+			if err != nil {
+				return nil, usagef("the key %q is not base64: %w", arg, err)
+			}
+			keys[i] = string(key)
+		}
+	}
+	if err := partd.CheckKeys("read the command line", keys); errors.Is(err, partd.ErrTooLarge) {
+		return nil, usageError{err}
+	}
+	return keys, nil
+}

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+
+	"github.com/go-partd/partd"
+)
+
+// width returns the columns of a terminal, and 80 for anything else.
+func width(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
+			return columns
+		}
+	}
+	return 80
+}
+
+// chart draws the sizes of keys, the largest of which comes first, as bars.
+func chart(w io.Writer, keys []partd.KeyInfo, columns int) {
+	const mostName, leastBar = 40, 10
+	names, sizes := make([]string, len(keys)), make([]string, len(keys))
+	var nameWidth, sizeWidth int
+	for i, k := range keys {
+		names[i] = shorten(keyText(k.Key), mostName)
+		sizes[i] = fmt.Sprint(k.Size)
+		nameWidth = max(nameWidth, utf8.RuneCountInString(names[i]))
+		sizeWidth = max(sizeWidth, len(sizes[i]))
+	}
+	room := max(columns-nameWidth-sizeWidth-7, leastBar)
+	for i, k := range keys {
+		bar := 0
+		if k.Size > 0 {
+			bar = max(1, int(float64(room)*float64(k.Size)/float64(keys[0].Size)))
+		}
+		line := fmt.Sprintf("  %-*s  %*s  %s", nameWidth, names[i], sizeWidth, sizes[i], strings.Repeat("#", bar))
+		fmt.Fprintln(w, strings.TrimRight(line, " "))
+	}
+}
+
+// shorten cuts a text in the middle where it has more than most characters.
+func shorten(text string, most int) string {
+	r := []rune(text)
+	if len(r) <= most {
+		return text
+	}
+	return string(r[:most/2]) + "…" + string(r[len(r)-most/2+1:])
+}
+
+// withUnit returns a number of bytes, and what that is in larger units.
+func withUnit(n int64) string {
+	const k = 1000
+	if n < k {
+		return fmt.Sprint(n)
+	}
+	value, units := float64(n)/k, "kMGTPE"
+	for value >= k {
+		value, units = value/k, units[1:]
+	}
+	return fmt.Sprintf("%d (%.1f %cB)", n, value, units[0])
+}

@@ -1,0 +1,170 @@
+// Package cli is the command line of partd. Each command is a file of its own;
+// what they share is here: running, exit codes, environment variables.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+// usageError is an error that the command line alone shows.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// app is what the commands work with.
+type app struct {
+	in       *os.File
+	out, err io.Writer
+	started  bool // a command's own work has begun: what went wrong before it is wrong usage
+}
+
+// Main runs the command line with the process's streams and signals, and
+// returns the exit code.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	return run(ctx, args, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+}
+
+func run(ctx context.Context, args []string, a *app) int {
+	root := newRoot(a)
+	root.SetArgs(args)
+	type result struct {
+		cmd *cobra.Command
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		cmd, err := root.ExecuteContextC(ctx)
+		done <- result{cmd, err}
+	}()
+	select {
+	case r := <-done:
+		return a.report(ctx, r.cmd, r.err)
+	case <-ctx.Done():
+	}
+	// A read or a write that hangs does not see the signal. Stores bear being
+	// left at any point.
+	const grace = 10 * time.Second
+	select {
+	case r := <-done:
+		return a.report(ctx, r.cmd, r.err)
+	case <-time.After(grace):
+		fmt.Fprintln(a.err, "partd: interrupted, without waiting for the work under way: what it was writing may be incomplete")
+		return exitInterrupted
+	}
+}
+
+// report prints an error and returns the exit code for it.
+func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	interrupted := ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)))
+	text := strings.TrimPrefix(err.Error(), "partd: ")
+	if interrupted {
+		text = strings.NewReplacer(ctx.Err().Error(), "interrupted", context.Cause(ctx).Error(), "interrupted").Replace(text)
+	}
+	fmt.Fprintln(a.err, "partd: "+text)
+	var usage usageError
+	switch {
+	case interrupted:
+		return exitInterrupted
+	case !a.started || errors.As(err, &usage):
+		fmt.Fprintf(a.err, "Try %q.\n", cmd.CommandPath()+" --help")
+		return exitUsage
+	}
+	return exitFailed
+}
+
+const rootHelp = `partd stores bytes under keys and appends to them. It splits files that are
+larger than memory by the value of a column, keeps the pieces of each key
+together, and reads each key back whole.
+
+A store is named by a URL: file:DIR is a directory with a file per key,
+buffer+file:DIR?memory=256MiB puts memory in front of it.
+
+Every flag can also be given as an environment variable, named in brackets
+beside it; a flag on the command line goes before the variable.
+
+Exit codes: 0 done, 1 failed (data, files, a mismatch), 2 wrong usage,
+130 interrupted.`
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "partd",
+		Short: "Split large files by key into a store, and read it back",
+		Long:  rootHelp,
+		Example: `  partd shuffle --by "Origin State" birdstrikes.csv
+  partd keys
+  partd get California`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				a.started = false
+				return fmt.Errorf("unknown command %q: there are %s", args[0], commandNames(cmd))
+			}
+			return cmd.Help()
+		},
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := setFromEnv(cmd); err != nil {
+				return err
+			}
+			a.started = true
+			return nil
+		},
+	}
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.AddGroup(
+		&cobra.Group{ID: "files", Title: "Work on files:"},
+		&cobra.Group{ID: "stores", Title: "Work on stores:"},
+		&cobra.Group{ID: "other", Title: "Other:"})
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			nameVariables(c)
+			root.AddCommand(c)
+		}
+	}
+	add("files", newShuffle(a))
+	add("stores", newAppend(a), newGet(a), newKeys(a), newStat(a), newDelete(a), newDrop(a))
+	add("other", newCompletion(a), newVersion(a))
+	root.SetHelpCommandGroupID("other")
+	return root
+}
+
+func commandNames(root *cobra.Command) string {
+	var names []string
+	for _, c := range root.Commands() {
+		names = append(names, c.Name())
+	}
+	return strings.Join(names, ", ")
+}

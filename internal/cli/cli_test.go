@@ -1,0 +1,189 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// asProgram makes the test binary be partd.
+const asProgram = "CLI_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(Main(os.Args[1:]))
+	}
+	testscript.Main(m, map[string]func(){"partd": func() { os.Exit(Main(os.Args[1:])) }})
+}
+
+// program returns a command that runs partd.
+func program(t *testing.T, args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = []string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir}
+	return cmd
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			// Variables of the one who runs the tests must not change them.
+			kept := env.Vars[:0]
+			for _, v := range env.Vars {
+				if !strings.HasPrefix(v, "PARTD_") {
+					kept = append(kept, v)
+				}
+			}
+			env.Vars = kept
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits": exits, "printf": printf,
+		},
+	})
+}
+
+// exits runs a command and checks its exit code: exits CODE COMMAND ARGS…
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND ARGS…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := err.(*exec.ExitError)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// printf writes a Go string literal, but for its quotes, to a file: printf FILE STRING
+func printf(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: printf FILE STRING")
+	}
+	text, err := strconv.Unquote(`"` + strings.ReplaceAll(args[1], `"`, `\"`) + `"`)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o666))
+}
+
+// Every command has an example and a long help, and every flag names its
+// environment variable.
+func TestHelpIsComplete(t *testing.T) {
+	root := newRoot(&app{})
+	commands := append([]*cobra.Command{root}, root.Commands()...)
+	if len(commands) < 10 {
+		t.Fatalf("%d commands", len(commands))
+	}
+	for _, c := range commands {
+		if c.Name() == "help" {
+			continue
+		}
+		if c.Example == "" || c.Long == "" || c.Short == "" {
+			t.Errorf("%s: help is missing", c.CommandPath())
+		}
+		for line := range strings.SplitSeq(c.Long+"\n"+c.Example, "\n") {
+			if len([]rune(line)) > 82 {
+				t.Errorf("%s: a line of the help is too long: %s", c.CommandPath(), line)
+			}
+		}
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && !strings.Contains(f.Usage, "[$"+variable(f.Name)+"]") {
+				t.Errorf("%s --%s: no variable in %q", c.CommandPath(), f.Name, f.Usage)
+			}
+		})
+	}
+}
+
+// Every flag takes its value from its variable, and the command line goes first.
+func TestEveryFlagHasAVariable(t *testing.T) {
+	values := map[string][2]string{
+		"int": {"3", "4"}, "bool": {"true", "false"}, "string": {"x", "y"}, "size": {"17825792", "18874368"},
+	}
+	for _, c := range newRoot(&app{}).Commands() {
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Name == "help" {
+				return
+			}
+			v, ok := values[f.Value.Type()]
+			if !ok {
+				t.Fatalf("%s --%s: no value for type %s", c.Name(), f.Name, f.Value.Type())
+			}
+			t.Setenv(variable(f.Name), v[0])
+			defer os.Unsetenv(variable(f.Name))
+			for _, given := range []bool{false, true} {
+				find := func() *pflag.FlagSet {
+					cmd, _, _ := newRoot(&app{}).Find([]string{c.Name()})
+					args := []string{}
+					if given {
+						args = []string{"--" + f.Name + "=" + v[1]}
+					}
+					if err := cmd.ParseFlags(args); err != nil {
+						t.Fatal(err)
+					}
+					if err := setFromEnv(cmd); err != nil {
+						t.Fatal(err)
+					}
+					return cmd.Flags()
+				}
+				want := *find().Lookup(f.Name)
+				plain := f.Value
+				if err := plain.Set(v[map[bool]int{false: 0, true: 1}[given]]); err != nil {
+					t.Fatal(err)
+				}
+				if got := want.Value.String(); got != plain.String() {
+					t.Errorf("%s --%s, given %v: %s, want %s", c.Name(), f.Name, given, got, plain)
+				}
+			}
+		})
+	}
+}
+
+func TestShellQuote(t *testing.T) {
+	sh, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("no bash")
+	}
+	for _, arg := range []string{
+		"", "plain", "a b", "it's", `back\slash`, "new\nline", "tab\t'", "\xff\xfe", "é", "$HOME", "`x`", "a*", "~", "=x", "#", "!x",
+		"file:a?memory=1&b", "\x7f", "-x", "\\\n'", "1\x012",
+	} {
+		out, err := exec.Command(sh, "-c", "printf '%s.' "+shellQuote(arg)).Output()
+		if err != nil || string(out) != arg+"." {
+			t.Errorf("%q is quoted as %s, which bash reads as %q (%v)", arg, shellQuote(arg), out, err)
+		}
+	}
+}
+
+func TestKeyText(t *testing.T) {
+	for key, want := range map[string]string{
+		"a b": "a b", "": `""`, `"x`: `"\"x"`, `a"`: `a"`, "a\tb": `"a\tb"`, "\xff": `"\xff"`, "é": "é", "a\u200bb": `"a\u200bb"`, `a\b`: `a\b`,
+	} {
+		if got := keyText(key); got != want {
+			t.Errorf("%q: %s, want %s", key, got, want)
+		}
+	}
+}
+
+func TestWithUnit(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1000 (1.0 kB)", 519622348: "519622348 (519.6 MB)", 1 << 62: fmt.Sprint(int64(1)<<62) + " (4.6 EB)"} {
+		if got := withUnit(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd"
+)
+
+func newDelete(_ *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "delete [flags] [--] KEY…",
+		Short: "Remove keys and their values",
+		Long: `Remove keys with their values, all or none. A key that does not exist is no
+error. Nothing is asked.`,
+		Example: `  partd delete Texas
+  partd delete --store file:photos cat dog`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	url, coded := storeFlag(cmd.Flags()), base64Flag(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		keys, err := keysOf(args, *coded)
+		if err != nil {
+			return err
+		}
+		store, err := openExisting(cmd.Context(), *url)
+		if err != nil {
+			return err
+		}
+		defer closeStore(cmd.Context(), store, &err)
+		return partd.Delete(cmd.Context(), store, keys...)
+	}
+	return cmd
+}
+
+func newDrop(_ *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "drop [flags]",
+		Short: "Remove everything that a store holds",
+		Long: `Remove every key of a store. Nothing is asked. The store has to exist, and a
+directory that is not a store is left alone.`,
+		Example: `  partd drop
+  partd drop --store file:photos`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	url := storeFlag(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		store, err := openExisting(cmd.Context(), *url)
+		if err != nil {
+			return err
+		}
+		defer closeStore(cmd.Context(), store, &err)
+		if err := store.Drop(cmd.Context()); err != nil {
+			return fmt.Errorf("drop %s: %w", *url, err)
+		}
+		return nil
+	}
+	return cmd
+}

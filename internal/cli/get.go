@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd"
+)
+
+func newGet(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "get [flags] [--] KEY…",
+		Short: "Write the values of keys",
+		Long: `Write the values of the keys to standard output, as they are and in the order
+asked, with nothing between them. A key that was never appended to has an empty
+value: that is no error.`,
+		Example: `  partd get California
+  partd get --store file:photos cat > cat.jpg
+  partd get -- -starts-with-a-dash`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	url, coded := storeFlag(cmd.Flags()), base64Flag(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		keys, err := keysOf(args, *coded)
+		if err != nil {
+			return err
+		}
+		store, err := openExisting(cmd.Context(), *url)
+		if err != nil {
+			return err
+		}
+		defer closeStore(cmd.Context(), store, &err)
+		buf := make([]byte, 1<<20)
+		for _, key := range keys {
+			if err := copyValue(cmd.Context(), a.out, store, key, buf); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return cmd
+}
+
+// copyValue writes the value of a key.
+func copyValue(ctx context.Context, w io.Writer, store partd.Partd, key string, buf []byte) error {
+	r, err := partd.Open(ctx, store, key)
+	if err != nil {
+		return err
+	}
+	// Without the wrappers io.CopyBuffer would leave buf aside.
+	_, err = io.CopyBuffer(struct{ io.Writer }{w}, untilDone{ctx, r}, buf)
+	return errors.Join(err, r.Close())
+}
+
+// untilDone reads until a context ends.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
+}

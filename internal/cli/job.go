@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/stores"
+)
+
+// job is one run of partd shuffle.
+type job struct {
+	app    *app
+	flags  shuffleFlags
+	layout records.Layout
+
+	in       inputs
+	store    partd.Partd
+	before   partd.Stats // what the store held
+	after    partd.Stats
+	tally    records.Tally
+	appended int64 // records that Append took
+	bytes    int64 // their bytes
+	seconds  float64
+	largest  []partd.KeyInfo
+}
+
+func (j *job) run(ctx context.Context, names []string) (err error) {
+	if _, err := storeExists(*j.flags.url); err != nil {
+		return err
+	}
+	maxRecord := j.flags.memory.maxRecord()
+	cfg := records.Config{
+		Layout: j.layout, SkipBad: *j.flags.skipBad, MaxRecord: maxRecord,
+		Block: int(min(max(*j.flags.memory/64, 256<<10), 4<<20)), Read: new(atomic.Int64),
+	}
+	options := j.flags.memory.keepTo()
+	if j.in, err = openInputs(ctx, j.app, names, j.layout, maxRecord); err != nil {
+		return err
+	}
+	cfg.Columns = j.in.columns
+	if cfg.Field, err = j.layout.Resolve(*j.flags.by, j.in.columns); err != nil {
+		return fmt.Errorf("--by %q of %s, read as %s: %w", *j.flags.by, names[0], j.layout.Format, err)
+	}
+	if j.store, err = stores.OpenDefaults(ctx, *j.flags.url, options); err != nil {
+		return err
+	}
+	defer func() {
+		if j.store != nil {
+			closeStore(ctx, j.store, &err)
+		}
+	}()
+	if err := j.prepare(ctx); err != nil {
+		return err
+	}
+	if err := j.move(ctx, cfg); err != nil {
+		return j.incomplete(err)
+	}
+	if err := j.compare(ctx); err != nil {
+		return err
+	}
+	if j.largest, err = largest(ctx, j.store, 5); err != nil {
+		return err
+	}
+	closeStore(ctx, j.store, &err)
+	j.store = nil
+	if err != nil {
+		return j.incomplete(err)
+	}
+	return j.summary()
+}
+
+// prepare makes sure that the store's content is what the flags say.
+func (j *job) prepare(ctx context.Context) error {
+	for _, err := range partd.Keys(ctx, j.store) {
+		if err != nil {
+			return err
+		}
+		switch {
+		case *j.flags.replace:
+			if err := j.store.Drop(ctx); err != nil {
+				return err
+			}
+		case !*j.flags.add:
+			return fmt.Errorf("the store %s already holds keys: add to them with --append, or drop them first with --replace",
+				*j.flags.url)
+		}
+		break
+	}
+	var err error
+	j.before, err = partd.Stat(ctx, j.store)
+	return err
+}
+
+// move reads all records into the store.
+func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
+	start := time.Now()
+	bar := progress.Start(j.app.err, j.showProgress(), j.in.size, cfg.Read.Load)
+	defer bar.Stop()
+	j.tally, err = records.Read(ctx, j.in.files, cfg, func(entries []partd.Entry) error {
+		if err := j.store.Append(ctx, entries...); err != nil {
+			return err
+		}
+		j.appended += int64(len(entries))
+		for i := range entries {
+			j.bytes += int64(len(entries[i].Value))
+		}
+		return nil
+	})
+	if err != nil {
+		return skipHint(err)
+	}
+	if err := partd.Flush(ctx, j.store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	j.seconds = time.Since(start).Seconds()
+	return nil
+}
+
+func (j *job) showProgress() bool {
+	if *j.flags.quiet {
+		return false
+	}
+	return *j.flags.progress == "always" || *j.flags.progress == "auto" && progress.IsTerminal(j.app.err)
+}
+
+// skipHint tells of --skip-bad where it would have helped.
+func skipHint(err error) error {
+	var bad *records.BadError
+	if errors.As(err, &bad) {
+		return fmt.Errorf("%w (--skip-bad leaves out and counts such records)", err)
+	}
+	return err
+}
+
+// compare compares what was read with what the store holds.
+func (j *job) compare(ctx context.Context) (err error) {
+	if j.after, err = partd.Stat(ctx, j.store); err != nil {
+		return err
+	}
+	t := &j.tally
+	switch stored := j.after.Bytes - j.before.Bytes; {
+	case !t.Accounted():
+		return fmt.Errorf("of %d bytes read, %d became records, and %d were left out: these do not add up, and the store %s cannot be trusted",
+			t.ReadBytes, t.RecordBytes, t.HeaderBytes+t.BlankBytes+t.BadBytes, *j.flags.url)
+	case t.Records != j.appended || t.RecordBytes != j.bytes:
+		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes appended: the store %s cannot be trusted",
+			t.Records, t.RecordBytes, j.appended, j.bytes, *j.flags.url)
+	case stored != j.bytes:
+		return fmt.Errorf("%d records of %d bytes were appended, but the store %s holds %d bytes more than before: "+
+			"either another program writes to it, or it lost something", j.appended, j.bytes, *j.flags.url, stored)
+	}
+	return nil
+}

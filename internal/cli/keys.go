@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd"
+)
+
+func newKeys(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "keys [flags]",
+		Short: "List the keys and the sizes of their values",
+		Long: `List the keys, one a line: key, tab, bytes of its value; in the store's own
+order. A key that is empty, holds control characters or is not UTF-8, or begins
+with a quote, is written as a Go string in quotes.
+
+With --json each line is an object {"key":…,"bytes":…}, or, for a key that is
+not UTF-8, {"key_base64":…,"bytes":…}.`,
+		Example: `  partd keys
+  partd keys | sort -t "$(printf '\t')" -k2,2nr | head
+  partd keys --store file:photos --json`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	url, asJSON := storeFlag(cmd.Flags()), jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		store, err := openExisting(cmd.Context(), *url)
+		if err != nil {
+			return err
+		}
+		defer closeStore(cmd.Context(), store, &err)
+		w := bufio.NewWriterSize(a.out, 64<<10)
+		enc := newEncoder(w)
+		for info, err := range partd.Keys(cmd.Context(), store) {
+			if err == nil && *asJSON {
+				err = enc.Encode(keyJSON(info))
+			} else if err == nil {
+				_, err = fmt.Fprintf(w, "%s\t%d\n", keyText(info.Key), info.Size)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return w.Flush()
+	}
+	return cmd
+}
+
+// keyText returns a key for one field of a line of text.
+func keyText(key string) string {
+	unsafe := func(r rune) bool { return !unicode.IsPrint(r) }
+	if key == "" || key[0] == '"' || !utf8.ValidString(key) || strings.ContainsFunc(key, unsafe) {
+		return strconv.Quote(key)
+	}
+	return key
+}
+
+// keyRecord is a key in JSON.
+type keyRecord struct {
+	Key       *string `json:"key,omitempty"`
+	KeyBase64 []byte  `json:"key_base64,omitempty"`
+	Bytes     int64   `json:"bytes"`
+}
+
+func keyJSON(info partd.KeyInfo) keyRecord {
+	if utf8.ValidString(info.Key) {
+		return keyRecord{Key: &info.Key, Bytes: info.Size}
+	}
+	return keyRecord{KeyBase64: []byte(info.Key), Bytes: info.Size}
+}
+
+func jsonFlag(cmd *cobra.Command) *bool {
+	return cmd.Flags().Bool("json", false, "write JSON")
+}
+
+// newEncoder returns an encoder of JSON that leaves <, > and & as they are.
+func newEncoder(w *bufio.Writer) *json.Encoder {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc
+}

@@ -1,0 +1,269 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/csvgen"
+)
+
+// The README's first command, with its counts compared with those of an
+// independent CSV reader.
+func TestBirdstrikes(t *testing.T) {
+	input, err := filepath.Abs("../../testdata/birdstrikes.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{}
+	for _, row := range rows[1:] {
+		want[row[5]]++
+	}
+
+	shuffle := program(t, "shuffle", "--by", "Origin State", input)
+	if out, err := shuffle.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	run := func(args ...string) []byte {
+		cmd := program(t, args...)
+		cmd.Dir = shuffle.Dir
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("partd %s: %v", args, err)
+		}
+		return out
+	}
+	got := map[string]int{}
+	for dec := json.NewDecoder(bytes.NewReader(run("keys", "--json"))); ; {
+		var k struct{ Key string }
+		if err := dec.Decode(&k); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		stored, err := csv.NewReader(bytes.NewReader(run("get", "--", k.Key))).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range stored {
+			if row[5] != k.Key {
+				t.Fatalf("under %s: %q", k.Key, row)
+			}
+		}
+		got[k.Key] = len(stored)
+	}
+	if len(want) < 20 || !maps.Equal(got, want) {
+		t.Errorf("counts per state:\n got %v\nwant %v", got, want)
+	}
+}
+
+// exitCode returns how a command ended; -1 is by a signal.
+func exitCode(t *testing.T, err error) int {
+	t.Helper()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	t.Fatal(err)
+	return 0
+}
+
+// Ctrl-C ends a shuffle with code 130; what was stored stays whole records, and
+// the message says how to go on.
+func TestInterrupt(t *testing.T) {
+	for _, args := range [][]string{{"--replace"}, {"--append"}} {
+		cmd := program(t, append([]string{"shuffle", "--by", "2", "--format", "csv", "--memory", "16MiB", "-"}, args...)...)
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// More than what is read ahead, so that some is stored; then the input hangs.
+		if err := csvgen.Write(stdin, csvgen.Options{Rows: 60_000, Keys: 10, Seed: 1}); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, func() bool {
+			files, _ := filepath.Glob(filepath.Join(cmd.Dir, "partd-out", "k*"))
+			return len(files) == 10
+		})
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if code := exitCode(t, cmd.Wait()); code != exitInterrupted {
+			t.Errorf("exit code %d", code)
+		}
+		want := "interrupted\nThe store file:partd-out is incomplete: it holds the first "
+		if args[0] == "--append" {
+			want = "interrupted\nThe store file:partd-out now holds some of these records"
+		}
+		if !strings.HasPrefix(stderr.String(), "partd: ") || !strings.Contains(stderr.String(), want) {
+			t.Errorf("%s", stderr.String())
+		}
+		files, err := filepath.Glob(filepath.Join(cmd.Dir, "partd-out", "k*"))
+		if err != nil || len(files) != 10 {
+			t.Fatal(files, err)
+		}
+		for _, name := range files {
+			data, err := os.ReadFile(name)
+			if err != nil || !bytes.HasSuffix(data, []byte("\n")) {
+				t.Errorf("%s does not end in a whole record: %v", name, err)
+			}
+			rows, err := csv.NewReader(bytes.NewReader(data)).ReadAll()
+			if err != nil || len(rows[0]) != 5 || rows[0][1] != filepath.Base(name) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+// waitFor waits until something is so.
+func waitFor(t *testing.T, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it took too long")
+		}
+	}
+}
+
+// Interrupted while standard input hangs, append stores nothing.
+func TestInterruptAppend(t *testing.T) {
+	cmd := program(t, "append", "key")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stdin.Write([]byte("half a value")); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond) // until it listens to signals
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := exitCode(t, cmd.Wait()); code != exitInterrupted {
+		t.Errorf("exit code %d", code)
+	}
+	if _, err := os.Stat(filepath.Join(cmd.Dir, "partd-out")); err == nil {
+		t.Error("a store was made")
+	}
+}
+
+// A reader that goes away ends get quietly, as it ends any program.
+func TestBrokenPipe(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "large")
+	if err := os.WriteFile(file, bytes.Repeat([]byte("0123456789\n"), 1<<19), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	url := "file:" + filepath.Join(dir, "store")
+	if out, err := program(t, "append", "--store", url, "key", file).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	cmd := program(t, "get", "--store", url, "key")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(stdout, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	stdout.Close()
+	err = cmd.Wait()
+	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() || status.Signal() != syscall.SIGPIPE || stderr.Len() > 0 {
+		t.Errorf("%v, %s", err, stderr.String())
+	}
+}
+
+// Records longer than the blocks they are read in, up to the limit, which is a
+// quarter of the memory; beyond it, an error with file and line.
+func TestLongRecords(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "long.csv")
+	write := func(n int) {
+		data := append([]byte("k,v\na,1\nb,"), bytes.Repeat([]byte("x"), n-3)...)
+		if err := os.WriteFile(file, append(data, "\na,2\n"...), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const limit = 16 << 20 / 4
+	write(limit)
+	url := "file:" + filepath.Join(dir, "store")
+	if out, err := program(t, "shuffle", "--by", "k", "--memory", "16MiB", "--store", url, file).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := program(t, "get", "--store", url, "b").Output()
+	if err != nil || len(out) != limit {
+		t.Errorf("%d bytes, %v", len(out), err)
+	}
+	write(limit + 1)
+	text, err := program(t, "shuffle", "--by", "k", "--memory", "16MiB", "--replace", "--store", url, file).CombinedOutput()
+	want := fmt.Sprintf("long.csv, line 3: too large: the record that begins here has more than %d bytes", limit)
+	if exitCode(t, err) != exitFailed || !strings.Contains(string(text), want) {
+		t.Errorf("%v, %s", err, text)
+	}
+	// A value for append has the same limit.
+	text, err = program(t, "append", "--memory", "16MiB", "--store", url, "b", file).CombinedOutput()
+	if exitCode(t, err) != exitFailed || !strings.Contains(string(text), "has more than 4.0 MiB, a quarter of --memory") {
+		t.Errorf("%v, %s", err, text)
+	}
+}
+
+// A full disk is an error, also when only the output cannot be written.
+func TestFullOutput(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full here")
+	}
+	defer full.Close()
+	dir := t.TempDir()
+	url := "file:" + dir + "/store"
+	in := program(t, "append", "--store", url, "key")
+	in.Stdin = strings.NewReader("value")
+	if out, err := in.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, args := range [][]string{{"get", "--store", url, "key"}, {"keys", "--store", url}, {"stat", "--store", url}} {
+		cmd := program(t, args...)
+		var stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		if code := exitCode(t, cmd.Run()); code != exitFailed || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("%s: exit code %d, %s", args, code, stderr.String())
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/records"
+)
+
+const shuffleHelp = `Read files, and append each record to the key that its field FIELD holds. A
+record is stored with its bytes as they are and in the order of the input; only
+the newline that the last line of a file may lack is added. FIELD is the exact
+name of a column, else its number from 1, or from the end (--by=-1 is the last).
+For jsonl it is the name of a member of the object on each line.
+
+Formats: the name of a file tells (.csv; .tsv, .tab; .jsonl, .ndjson; else
+text), --format overrules it, and standard input (-) needs it.
+  csv    RFC 4180: a field in quotes may hold commas, line endings, and quotes
+         written twice; its key is what they stand for. A quote inside a field
+         that does not begin with one is data.
+  tsv    fields between tabs, no quotes
+  jsonl  a JSON object per line; the key is a string, or a number, true or false
+         as written
+  text   fields between runs of white space, or between --sep; no header
+A byte order mark at the beginning of a file is left out. A line may end in CR LF.
+
+The header of csv and tsv is not stored: the store holds records only. All files
+must have the same one. With --no-header the first record is data, and FIELD is a
+number. Empty lines are left out and counted.
+
+A record with more or fewer fields than the header, without the field, or with a
+key of more than 65,535 bytes is an error that names file and line; --skip-bad
+leaves such records out and counts them. A record may be as long as a quarter of
+--memory.
+
+A store that holds keys already is an error without --append or --replace: so
+running a command twice doubles nothing. Nothing is stored before all files were
+found to be there, and their headers to be the same.
+
+At the end the records read are compared with what the store holds, byte by byte
+counted; a difference is an error.`
+
+// shuffleFlags are the flags of partd shuffle.
+type shuffleFlags struct {
+	by, format, sep, progress, url  *string
+	noHeader, skipBad, add, replace *bool
+	asJSON, quiet                   *bool
+	memory                          *size
+}
+
+func newShuffle(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "shuffle --by FIELD [flags] [--] FILE…",
+		Short: "Split files by the value of a field into a store",
+		Long:  shuffleHelp,
+		Example: `  partd shuffle --by "Origin State" birdstrikes.csv
+  partd shuffle --by user --replace --store file:users events-*.jsonl
+  partd shuffle --by=-1 --format text --store 'buffer+file:out' list.txt
+  zcat log.csv.gz | partd shuffle --by 3 --no-header --format csv -`,
+		Args: cobra.MinimumNArgs(1),
+	}
+	fs := cmd.Flags()
+	f := shuffleFlags{
+		by:       fs.String("by", "", "the `FIELD` that holds the key: a name, or a number from 1 or from the end"),
+		format:   fs.String("format", "", "`FORMAT` of the files: "+records.Names),
+		noHeader: fs.Bool("no-header", false, "csv and tsv: the first record is data"),
+		sep:      fs.String("sep", "", "text: the `STRING` between fields; csv: the byte"),
+		skipBad:  fs.Bool("skip-bad", false, "leave out and count records whose key cannot be found"),
+		url:      storeFlag(fs),
+		add:      fs.Bool("append", false, "add to what the store holds"),
+		replace:  fs.Bool("replace", false, "drop what the store holds first"),
+		memory:   memoryFlag(fs),
+		progress: fs.String("progress", "auto", "show progress: `WHEN` is auto (on a terminal), always or never"),
+		quiet:    fs.BoolP("quiet", "q", false, "show no progress and no summary"),
+		asJSON:   jsonFlag(cmd),
+	}
+	complete(cmd, "format", "csv", "tsv", "jsonl", "text")
+	complete(cmd, "progress", "auto", "always", "never")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := f.check(); err != nil {
+			return err
+		}
+		layout, err := f.layout(args)
+		if err != nil {
+			return err
+		}
+		j := &job{app: a, flags: f, layout: layout}
+		return j.run(cmd.Context(), args)
+	}
+	return cmd
+}
+
+// check finds what is wrong with the flags whatever the files hold.
+func (f *shuffleFlags) check() error {
+	switch {
+	case *f.by == "":
+		return usagef("--by is missing: which field holds the key?")
+	case *f.add && *f.replace:
+		return usagef("--append and --replace exclude each other")
+	case *f.progress != "auto" && *f.progress != "always" && *f.progress != "never":
+		return usagef("--progress is auto, always or never, not %q", *f.progress)
+	}
+	return nil
+}
+
+// layout returns what the flags and the files' names tell of the files.
+func (f *shuffleFlags) layout(files []string) (records.Layout, error) {
+	l := records.Layout{NoHeader: *f.noHeader, Sep: *f.sep}
+	var err error
+	if *f.format != "" {
+		if l.Format, err = records.ParseFormat(*f.format); err != nil {
+			return l, usagef("--format: %w", err)
+		}
+	}
+	for i, file := range files {
+		if *f.format != "" {
+			break
+		}
+		if file == stdin {
+			return l, usagef("standard input needs --format: %s", records.Names)
+		}
+		format := records.FormatOf(file)
+		if i > 0 && format != l.Format {
+			return l, usagef("%s looks like %s, and %s like %s: give --format, or run them one after the other with --append",
+				files[0], l.Format, file, format)
+		}
+		l.Format = format
+	}
+	if err := l.Check(); err != nil {
+		return l, usagef("--sep: %w", err)
+	}
+	if l.NoHeader && (l.Format == records.JSONL || l.Format == records.Text) {
+		return l, usagef("--no-header is for csv and tsv; %s has no header", l.Format)
+	}
+	return l, nil
+}
+
+// incomplete says what a failure leaves behind.
+func (j *job) incomplete(err error) error {
+	if j.appended == 0 {
+		return err
+	}
+	if *j.flags.add {
+		return fmt.Errorf("%w\nThe store %s now holds some of these records beside what it held before; "+
+			"running the command again would double them", err, *j.flags.url)
+	}
+	return fmt.Errorf("%w\nThe store %s is incomplete: it holds the first %d records or more. "+
+		"Run the command again with --replace", err, *j.flags.url, j.appended)
+}

@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd"
+)
+
+func newStat(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "stat [flags]",
+		Short: "Show the number of keys, of bytes, and the largest keys",
+		Long: `Show how many keys and bytes a store holds, how many bytes its files take on
+disk, and its largest keys.`,
+		Example: `  partd stat
+  partd stat --top 50 --store file:photos
+  partd stat --json`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	url, asJSON := storeFlag(cmd.Flags()), jsonFlag(cmd)
+	top := cmd.Flags().Int("top", 10, "show the `N` largest keys")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		if *top < 0 {
+			return usagef("--top is %d, and cannot be negative", *top)
+		}
+		store, err := openExisting(cmd.Context(), *url)
+		if err != nil {
+			return err
+		}
+		defer closeStore(cmd.Context(), store, &err)
+		stats, err := partd.Stat(cmd.Context(), store)
+		if err != nil {
+			return err
+		}
+		keys, err := largest(cmd.Context(), store, *top)
+		if err != nil {
+			return err
+		}
+		w := bufio.NewWriter(a.out)
+		if *asJSON {
+			err = newEncoder(w).Encode(statJSON(stats, keys))
+		} else {
+			fmt.Fprintf(w, "store  %s\nkeys   %d\nbytes  %s\n", *url, stats.Keys, withUnit(stats.Bytes))
+			if stats.Disk > 0 {
+				fmt.Fprintf(w, "disk   %s\n", withUnit(stats.Disk))
+			}
+			if len(keys) > 0 {
+				fmt.Fprintln(w, "\nlargest keys")
+				chart(w, keys, width(a.out))
+			}
+		}
+		if err != nil {
+			return err
+		}
+		return w.Flush()
+	}
+	return cmd
+}
+
+type statRecord struct {
+	Keys    int64       `json:"keys"`
+	Bytes   int64       `json:"bytes"`
+	Disk    int64       `json:"disk"`
+	Largest []keyRecord `json:"largest"`
+}
+
+func statJSON(s partd.Stats, keys []partd.KeyInfo) statRecord {
+	return statRecord{s.Keys, s.Bytes, s.Disk, keysJSON(keys)}
+}
+
+func keysJSON(keys []partd.KeyInfo) []keyRecord {
+	records := make([]keyRecord, len(keys))
+	for i, k := range keys {
+		records[i] = keyJSON(k)
+	}
+	return records
+}
+
+// largest returns the n largest keys of a store, largest first, those of one
+// size by name.
+func largest(ctx context.Context, store partd.Partd, n int) ([]partd.KeyInfo, error) {
+	var top []partd.KeyInfo
+	if n == 0 {
+		return nil, nil
+	}
+	for info, err := range partd.Keys(ctx, store) {
+		if err != nil {
+			return nil, err
+		}
+		if len(top) == n && larger(top[n-1], info) <= 0 {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(top, info, larger)
+		top = slices.Insert(top, at, info)
+		top = top[:min(len(top), n)]
+	}
+	return top, nil
+}
+
+// larger orders keys by size, largest first, then by name.
+func larger(a, b partd.KeyInfo) int {
+	return cmp.Or(cmp.Compare(b.Size, a.Size), strings.Compare(a.Key, b.Key))
+}

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/go-partd/partd"
+)
+
+// summaryRecord is the summary of partd shuffle in JSON.
+type summaryRecord struct {
+	Store         string      `json:"store"`
+	Records       int64       `json:"records"`
+	Bytes         int64       `json:"bytes"` // of the records
+	Keys          int64       `json:"keys"`  // of the store
+	Files         int         `json:"files"`
+	ReadBytes     int64       `json:"read_bytes"`
+	HeaderBytes   int64       `json:"header_bytes"`
+	BlankLines    int64       `json:"blank_lines"`
+	BadRecords    int64       `json:"bad_records"`
+	AddedNewlines int64       `json:"added_newlines"`
+	Seconds       float64     `json:"seconds"`
+	Largest       []keyRecord `json:"largest"`
+}
+
+// summary says what was done and how to read it back.
+func (j *job) summary() error {
+	if *j.flags.quiet && !*j.flags.asJSON {
+		return nil
+	}
+	w := bufio.NewWriter(j.app.out)
+	if *j.flags.asJSON {
+		t := &j.tally
+		err := newEncoder(w).Encode(summaryRecord{
+			*j.flags.url, j.appended, j.bytes, j.after.Keys, len(j.in.files), t.ReadBytes, t.HeaderBytes,
+			t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, keysJSON(j.largest),
+		})
+		if err != nil {
+			return err
+		}
+		return w.Flush()
+	}
+	j.writeSummary(w)
+	return w.Flush()
+}
+
+func (j *job) writeSummary(w io.Writer) {
+	t := &j.tally
+	fmt.Fprintf(w, "records   %d\nkeys      %d\nbytes     %s\n", j.appended, j.after.Keys, withUnit(j.bytes))
+	fmt.Fprintf(w, "time      %.2f s, %.0f MB/s\n", j.seconds, float64(t.ReadBytes)/1e6/max(j.seconds, 1e-6))
+	var left []string
+	add := func(n int64, one, many string) {
+		if n == 1 {
+			left = append(left, one)
+		} else if n > 1 {
+			left = append(left, fmt.Sprintf("%d %s", n, many))
+		}
+	}
+	if j.in.columns != nil {
+		left = append(left, "the header")
+	}
+	add(t.BlankLines, "1 empty line", "empty lines")
+	add(t.BadRecords, "1 bad record", "bad records")
+	if len(left) > 0 {
+		fmt.Fprintf(w, "left out  %s\n", strings.Join(left, ", "))
+	}
+	if t.FirstBad != nil {
+		fmt.Fprintf(w, "          the first: %v\n", t.FirstBad)
+	}
+	if n := t.AddedNewlines; n == 1 {
+		fmt.Fprintln(w, "added     1 missing last newline")
+	} else if n > 1 {
+		fmt.Fprintf(w, "added     %d missing last newlines\n", n)
+	}
+	if len(j.largest) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nlargest keys")
+	chart(w, j.largest, width(j.app.out))
+	store := ""
+	if *j.flags.url != defaultStore {
+		store = " --store " + shellQuote(*j.flags.url)
+	}
+	fmt.Fprintf(w, "\nread them back\n  partd get%s\n  partd keys%s\n", store+keyArgument(j.largest[0]), store)
+}
+
+// keyArgument returns a key as the argument of a command.
+func keyArgument(k partd.KeyInfo) string {
+	switch {
+	case strings.Contains(k.Key, "\x00"): // no argument can hold it
+		return " --base64 " + base64.StdEncoding.EncodeToString([]byte(k.Key))
+	case strings.HasPrefix(k.Key, "-"):
+		return " -- " + shellQuote(k.Key)
+	}
+	return " " + shellQuote(k.Key)
+}
