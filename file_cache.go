@@ -22,7 +22,7 @@ type keyFile struct {
 	key   string
 	path  string
 	file  vfs.File // nil: not open now
-	links uint64   // the number of its names when it was opened; another one means that it may have been removed or replaced
+	info  vfs.Info // as it was when it was opened; tells whether the name is still that of this file
 	size  int64    // its length, right while epoch is the cache's
 	epoch uint64   // when it was looked at: a number of fileCache.epoch
 	used  bool     // since the hand of the clock came by
@@ -181,7 +181,7 @@ func (f *File) openKey(k *keyFile, flags int) error {
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
-	k.file, k.links, k.size, k.epoch = file, info.Links, info.Size, f.cache.epoch
+	k.file, k.info, k.size, k.epoch = file, info, info.Size, f.cache.epoch
 	f.cache.remember(k)
 	f.cache.byKey[k.key] = k
 	return nil
@@ -192,11 +192,13 @@ func (f *File) openKey(k *keyFile, flags int) error {
 func (f *File) lookAt(k *keyFile) error {
 	k.created = false
 	if k.file != nil {
-		info, err := k.file.Info()
-		if err != nil {
+		// Asking by name is dearer than asking the open file, but that can't tell:
+		// it has a name left if somebody made a hard link before it was removed.
+		info, err := f.fs.Info(k.path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if info.Links == k.links {
+		if err == nil && info.SameFile(k.info) {
 			k.size, k.epoch = info.Size, f.cache.epoch
 			return nil
 		}

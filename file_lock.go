@@ -23,7 +23,7 @@ import (
 // Within that time nobody else can have changed a file. (Python's drop removes
 // files without the lock, but ".lock" with them, which each operation sees.)
 const (
-	keepLock = 10 * time.Millisecond
+	keepLock = 20 * time.Millisecond
 	idleLock = 500 * time.Microsecond
 	// yieldLock is how long a writer that used up its time stays away, so that
 	// a process that waits gets the lock: flock itself knows no order.

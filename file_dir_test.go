@@ -1,0 +1,442 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Directories that are no stores are refused, and stay as they are.
+func TestFileRefusesForeignDirectories(t *testing.T) {
+	base := t.TempDir()
+	home := filepath.Join(base, "home")
+	if err := os.Mkdir(home, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	fileWrite(t, filepath.Join(home, "letter"), []byte("dear"))
+	_, err := OpenFile(home, nil)
+	fileSays(t, err, home, "not empty", ".lock")
+	if entries, _ := os.ReadDir(home); len(entries) != 1 {
+		t.Fatalf("the directory was changed: %v", entries)
+	}
+
+	_, err = OpenFile(filepath.Join(home, "letter"), nil)
+	fileSays(t, err, "letter", "file")
+
+	link := filepath.Join(base, "link")
+	empty := t.TempDir()
+	if err := os.Symlink(empty, link); err != nil {
+		t.Fatal(err)
+	}
+	_, err = OpenFile(link, nil)
+	fileSays(t, err, link, "symbolic link")
+	_, err = OpenFile(link+string(filepath.Separator), nil)
+	fileSays(t, err, "symbolic link")
+	if entries, _ := os.ReadDir(empty); len(entries) != 0 {
+		t.Fatalf("something was made behind the link: %v", entries)
+	}
+
+	_, err = OpenFile("", nil)
+	fileSays(t, err, "empty")
+	_, err = OpenFile(base, &FileOptions{MaxOpenFiles: -1})
+	fileSays(t, err, "MaxOpenFiles")
+}
+
+func TestFileMakesDirectories(t *testing.T) {
+	t.Chdir(t.TempDir())
+	f := fileOpen(t, fileOS, "a/b/c", nil, fileHooks{})
+	fileAppend(t, f, "k", "1")
+	t.Chdir(t.TempDir()) // the store stays where it was
+	fileAppend(t, f, "k", "2", "other", "3")
+	fileWant(t, f, map[string]string{"k": "12", "other": "3"})
+	if entries, _ := os.ReadDir("."); len(entries) != 0 {
+		t.Fatalf("the store followed a chdir: %v", entries)
+	}
+}
+
+// Files that the store would not make are not listed, and outlive Drop.
+func TestFileLeavesForeignFilesAlone(t *testing.T) {
+	dir := t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	fileAppend(t, f, "mine", "1", strings.Repeat("long", 100), "2")
+	foreign := []string{"%41", "note~", "é", "%h12", "%zz", "%undo2"}
+	for _, name := range foreign {
+		fileWrite(t, filepath.Join(dir, name), []byte("foreign"))
+	}
+	for _, name := range []string{"sub", "sub2!"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		fileWrite(t, filepath.Join(dir, name, "mine"), []byte("foreign"))
+	}
+	outside := filepath.Join(t.TempDir(), "outside")
+	fileWrite(t, outside, []byte("outside"))
+	if err := os.Symlink(outside, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	fileWant(t, f, map[string]string{"mine": "1", strings.Repeat("long", 100): "2"})
+
+	// Keys of those names are refused, and lead nowhere.
+	for _, key := range []string{"sub", "link"} {
+		if err := f.Append(t.Context(), fileEntries("mine", "x", key, "x")...); err == nil {
+			t.Errorf("an append to %s was accepted", key)
+		}
+		if err := f.Set(t.Context(), "sub", nil); err == nil {
+			t.Error("a directory was replaced")
+		}
+		if v, err := f.Get(t.Context(), key); err == nil {
+			t.Errorf("%s was read as %q", key, v)
+		}
+	}
+	fileWant(t, f, map[string]string{"mine": "1", strings.Repeat("long", 100): "2"})
+
+	if err := f.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fileWant(t, f, map[string]string{})
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var own []string
+	for _, e := range left {
+		if strings.HasPrefix(e.Name(), "%k") || strings.HasPrefix(e.Name(), "%tmp") || e.Name() == "mine" {
+			own = append(own, e.Name())
+		}
+	}
+	if len(left) != len(foreign)+5 || own != nil { // two directories, the link, .lock and %undo
+		t.Fatalf("after Drop there are %v, of them the store's own: %v", left, own)
+	}
+	if string(fileRead(t, outside)) != "outside" {
+		t.Fatal("what a link leads to was changed")
+	}
+}
+
+// The lock file is removed while an append holds the lock: another process may
+// lock the new one meanwhile, so the append can't be acknowledged.
+func TestFileLockDeletedWhileHeld(t *testing.T) {
+	for name, replace := range map[string]bool{"deleted": false, "replaced": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+			fileAppend(t, f, "a", "1")
+			lock := filepath.Join(dir, ".lock")
+			once := sync.OnceFunc(func() {
+				if err := os.Remove(lock); err != nil {
+					t.Error(err)
+				}
+				if replace {
+					fileWrite(t, lock, nil)
+				}
+			})
+			f.hooks.afterWrite = once
+			err := f.Append(t.Context(), fileEntries("a", "2", "b", "2")...)
+			fileIs(t, err, ErrUnknownOutcome)
+			fileSays(t, err, ".lock", dir)
+			_, err = f.Get(t.Context(), "a")
+			if replace {
+				if err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				fileSays(t, err, ".lock")
+				fileWrite(t, lock, nil) // what the error says to do
+			}
+			fileAppend(t, f, "a", "3")
+			got, err := fileContent(f)
+			if err != nil || got["a"] != "13" && got["a"] != "123" || (got["a"] == "123") != (got["b"] == "2") {
+				t.Fatalf("%q, %v", got, err)
+			}
+		})
+	}
+}
+
+// The lock is kept between appends, and let go of by itself, so that others can
+// work.
+func TestFileKeptLockIsLetGo(t *testing.T) {
+	dir := t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	other := vfs.OS{}.NewLock(filepath.Join(dir, ".lock"))
+	for range 5 {
+		fileAppend(t, f, "a", "1")
+		got := make(chan error, 1)
+		go func() { got <- other.Lock(true) }()
+		if err := fileWithin(t, 10*time.Second, "the lock, while the store is idle,", got); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Nor does a busy store keep others out.
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if err := f.Append(context.Background(), fileEntries("a", "1")...); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	})
+	for range 5 {
+		got := make(chan error, 1)
+		go func() { got <- other.Lock(true) }()
+		if err := fileWithin(t, 30*time.Second, "the lock, while the store is busy,", got); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// Who waits for the lock can be called off, and nothing is left of it.
+func TestFileContextEndsWait(t *testing.T) {
+	dir := t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, fileAtOnce)
+	fileAppend(t, f, "a", "1")
+	other := vfs.OS{}.NewLock(filepath.Join(dir, ".lock"))
+	if err := other.Lock(true); err != nil {
+		t.Fatal(err)
+	}
+	why := errors.New("called off")
+	for name, op := range map[string]func(ctx context.Context) error{
+		"Append": func(ctx context.Context) error { return f.Append(ctx, fileEntries("a", "2")...) },
+		"Set":    func(ctx context.Context) error { return f.Set(ctx, "a", nil) },
+		"Drop":   func(ctx context.Context) error { return f.Drop(ctx) },
+		"Get":    func(ctx context.Context) error { _, err := f.Get(ctx, "a"); return err },
+		"Scan": func(ctx context.Context) error {
+			for _, err := range f.Scan(ctx) {
+				return err
+			}
+			return nil
+		},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- op(ctx) }()
+		time.AfterFunc(5*time.Millisecond, func() { cancel(why) })
+		err := fileWithin(t, 10*time.Second, name, done)
+		if !errors.Is(err, why) || errors.Is(err, ErrUnknownOutcome) {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	if err := other.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	fileAppend(t, f, "a", "3")
+	fileWant(t, f, map[string]string{"a": "13"})
+
+	// Close does not wait for it either.
+	if err := other.Lock(true); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+	defer cancel()
+	fileIs(t, f.Append(ctx, fileEntries("a", "4")...), context.DeadlineExceeded)
+	done := make(chan error, 1)
+	go func() { done <- f.Close() }()
+	if err := fileWithin(t, 10*time.Second, "Close", done); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A context that ends in the middle of a large append undoes it.
+func TestFileContextEndsAppend(t *testing.T) {
+	f := fileOpen(t, fileOS, t.TempDir(), nil, fileHooks{})
+	fileAppend(t, f, "k100", "1")
+	var entries []Entry
+	for i := range 1000 {
+		entries = append(entries, Entry{Key: fmt.Sprint("k", i), Value: []byte("x")})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	writes := 0
+	f.hooks.afterWrite = func() {
+		if writes++; writes == 500 {
+			cancel()
+		}
+	}
+	err := f.Append(ctx, entries...)
+	if !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnknownOutcome) || writes == 1000 {
+		t.Fatalf("%v after %d writes", err, writes)
+	}
+	fileWant(t, f, map[string]string{"k100": "1"})
+}
+
+func TestFileClosed(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	fileAppend(t, f, "a", "value")
+	r, err := f.Open(ctx, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal("closing twice:", err)
+	}
+	for name, op := range map[string]func() error{
+		"Append":       func() error { return f.Append(ctx, fileEntries("a", "1")...) },
+		"empty Append": func() error { return f.Append(ctx) },
+		"Get":          func() error { _, err := f.Get(ctx, "a"); return err },
+		"Get of none":  func() error { _, err := f.Get(ctx); return err },
+		"Set":          func() error { return f.Set(ctx, "a", nil) },
+		"SetOnce":      func() error { return f.SetOnce(ctx, "a", nil) },
+		"Delete":       func() error { return f.Delete(ctx, "a") },
+		"Pop":          func() error { _, err := f.Pop(ctx, "a"); return err },
+		"Drop":         func() error { return f.Drop(ctx) },
+		"Sync":         func() error { return f.Sync(ctx) },
+		"Stat":         func() error { _, err := f.Stat(ctx); return err },
+		"Open":         func() error { _, err := f.Open(ctx, "a"); return err },
+		"Keys": func() error {
+			for _, err := range f.Keys(ctx) {
+				return err
+			}
+			return nil
+		},
+		"Scan": func() error {
+			for _, err := range f.Scan(ctx) {
+				return err
+			}
+			return nil
+		},
+	} {
+		if err := op(); !errors.Is(err, ErrClosed) {
+			t.Errorf("%s after Close: %v", name, err)
+		}
+	}
+	if p, err := io.ReadAll(r); err != nil || string(p) != "value" {
+		t.Fatalf("a reader opened before Close: %q, %v", p, err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, ErrClosed) {
+		t.Fatalf("reading a closed reader: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "%tmp")); err == nil {
+		t.Fatal("a temporary file is left")
+	}
+}
+
+// Set leaves readers of the old value alone.
+func TestFileSetKeepsReaders(t *testing.T) {
+	f := fileOpen(t, fileOS, t.TempDir(), nil, fileHooks{})
+	fileAppend(t, f, "a", strings.Repeat("old", 1000))
+	r, err := f.Open(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := f.Set(t.Context(), "a", []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := io.ReadAll(r); err != nil || string(p) != strings.Repeat("old", 1000) {
+		t.Fatalf("%.20q, %v", p, err)
+	}
+	fileAppend(t, f, "a", "er")
+	fileWant(t, f, map[string]string{"a": "newer"})
+}
+
+// A value that is cut while it is read is an error, never a short value.
+func TestFileCutWhileRead(t *testing.T) {
+	dir := t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	fileAppend(t, f, "a", strings.Repeat("x", 1_000_000), "b", strings.Repeat("y", 1_000_000))
+	r, err := f.Open(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := os.Truncate(filepath.Join(dir, "a"), 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(r); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Fatalf("%v", err)
+	}
+	for c, err := range f.Scan(t.Context()) {
+		if err != nil {
+			if !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if c.Offset == 0 && !c.Last {
+			if err := os.Truncate(filepath.Join(dir, c.Key), 10); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Fatal("Scan did not notice that a value was cut")
+}
+
+// A key's file is hard-linked (a backup, say) and removed: the link keeps its
+// bytes, and the key begins anew.
+func TestFileHardLink(t *testing.T) {
+	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	f := fileOpen(t, fileOS, dir, nil, fileAtOnce)
+	fileAppend(t, f, "a", "1")
+	if err := os.Link(filepath.Join(dir, "a"), backup); err != nil {
+		t.Fatal(err)
+	}
+	fileAppend(t, f, "b", "1")
+	if err := os.Remove(filepath.Join(dir, "a")); err != nil {
+		t.Fatal(err)
+	}
+	fileAppend(t, f, "a", "2")
+	fileWant(t, f, map[string]string{"a": "2", "b": "1"})
+	if got := string(fileRead(t, backup)); got != "1" {
+		t.Fatalf("the removed file was appended to: %q", got)
+	}
+}
+
+// The key files of long keys are checked.
+func TestFileLongKeyDamaged(t *testing.T) {
+	dir := t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	fileAppend(t, f, fileLong, "1")
+	names, err := filepath.Glob(filepath.Join(dir, "%k*"))
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	for _, damage := range []func() error{
+		func() error { return os.WriteFile(names[0], []byte("another"), 0o666) },
+		func() error { return os.WriteFile(names[0], make([]byte, MaxKeyLen+1), 0o666) },
+		func() error { return os.Remove(names[0]) },
+	} {
+		if err := damage(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := fileContent(f)
+		var corrupt *CorruptError
+		if !errors.As(err, &corrupt) || corrupt.Path != names[0] {
+			t.Fatalf("%v", err)
+		}
+	}
+	if v, err := f.Get(t.Context(), fileLong); err != nil || string(v[0]) != "1" {
+		t.Fatalf("%q, %v", v, err) // the key itself is known
+	}
+}

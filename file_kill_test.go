@@ -1,0 +1,226 @@
+package partd
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// The child of the kill tests is this test binary, told by its environment.
+const (
+	fileChildDir  = "PARTD_TEST_CHILD_DIR"
+	fileChildSeed = "PARTD_TEST_CHILD_SEED"
+	fileChildOpts = "PARTD_TEST_CHILD_OPTS"
+	fileChildFrom = "PARTD_TEST_CHILD_FROM"
+
+	fileKillKeys = 40
+)
+
+// TestFileKillChild is no test but the child: it appends numbered batches and
+// prints the number of each once it is acknowledged, until it is killed.
+func TestFileKillChild(t *testing.T) {
+	dir := os.Getenv(fileChildDir)
+	if dir == "" {
+		return // the parent is TestFileKill
+	}
+	seed, _ := strconv.ParseUint(os.Getenv(fileChildSeed), 10, 64)
+	from, _ := strconv.Atoi(os.Getenv(fileChildFrom))
+	opts := os.Getenv(fileChildOpts)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	hooks := fileHooks{noUndo: strings.Contains(opts, "no-undo")}
+	if strings.Contains(opts, "suicide") {
+		writes := rnd.IntN(10 * fileKillKeys)
+		hooks.afterWrite = func() {
+			if writes--; writes < 0 {
+				syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {}
+			}
+		}
+	}
+	f, err := openFile(vfs.OS{}, dir, &FileOptions{MaxOpenFiles: 1 + int(seed%2)*100}, hooks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println("ready")
+	for n := from; ; n++ {
+		if err := f.Append(context.Background(), fileKillBatch(n)...); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("ack", n)
+	}
+}
+
+// fileKillBatch is the batch with a number: a piece of its own for each key,
+// some long enough for many pages, one given twice.
+func fileKillBatch(n int) []Entry {
+	var entries []Entry
+	for k := range fileKillKeys {
+		entries = append(entries, Entry{Key: fileKillKey(k), Value: fileKillPiece(n, k)})
+	}
+	return append(entries, Entry{Key: fileKillKey(0), Value: fileKillPiece(n, 0)})
+}
+
+func fileKillKey(k int) string {
+	if k%10 == 9 {
+		return strings.Repeat("long!", 60) + strconv.Itoa(k)
+	}
+	return "key" + strconv.Itoa(k)
+}
+
+func fileKillPiece(n, k int) []byte {
+	fill := k * 7
+	if k == 5 {
+		fill = 100_000
+	}
+	return fmt.Appendf(nil, "<%d.%d%s>", n, k, strings.Repeat("x", fill))
+}
+
+// fileKillCheck tells what is wrong with a store after a kill, and how many
+// batches it holds.
+func fileKillCheck(f *File, acked int) (batches int, err error) {
+	content, err := fileContent(f)
+	if err != nil {
+		return 0, err
+	}
+	// The first key tells how many there are; every key must have as many.
+	batches = strings.Count(content[fileKillKey(0)], ">") / 2
+	if batches < acked {
+		return 0, fmt.Errorf("%d batches were acknowledged, %d are there", acked, batches)
+	}
+	if batches > acked+1 {
+		return 0, fmt.Errorf("%d batches were acknowledged, and %d are there", acked, batches)
+	}
+	for k := range fileKillKeys {
+		var want strings.Builder
+		for n := range batches {
+			want.Write(fileKillPiece(n, k))
+			if k == 0 {
+				want.Write(fileKillPiece(n, k))
+			}
+		}
+		if got := content[fileKillKey(k)]; got != want.String() {
+			return 0, fmt.Errorf("key %d holds %d bytes, want %d batches of %d bytes in all", k, len(got), batches, want.Len())
+		}
+	}
+	if batches > 0 && len(content) != fileKillKeys {
+		return 0, fmt.Errorf("there are %d keys, want %d", len(content), fileKillKeys)
+	}
+	return batches, nil
+}
+
+// fileKillRound runs a child until it dies, and returns the number of batches
+// that it acknowledged in all.
+func fileKillRound(t *testing.T, dir, opts string, seed uint64, from int, after time.Duration) (acked int) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestFileKillChild$", "-test.v=false")
+	cmd.Env = append(os.Environ(), fileChildDir+"="+dir, fileChildSeed+"="+strconv.FormatUint(seed, 10),
+		fileChildOpts+"="+opts, fileChildFrom+"="+strconv.Itoa(from))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() || lines.Text() != "ready" {
+		rest, _ := io.ReadAll(out)
+		cmd.Process.Kill()
+		cmd.Wait()
+		t.Fatalf("the child did not begin: %s %s", lines.Text(), rest)
+	}
+	kill := time.AfterFunc(after, func() { cmd.Process.Kill() })
+	acked = from
+	for lines.Scan() {
+		n, err := strconv.Atoi(strings.TrimPrefix(lines.Text(), "ack "))
+		if err != nil || n != acked {
+			t.Errorf("the child printed %q", lines.Text())
+			break
+		}
+		acked++
+	}
+	kill.Stop()
+	cmd.Process.Kill()
+	err = cmd.Wait()
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		t.Fatalf("the child ended by itself: %v", err)
+	}
+	return acked
+}
+
+// A writer is killed at random moments, and at chosen ones between two writes,
+// again and again on one directory: each append is whole or absent, and none is
+// lost that was acknowledged.
+func TestFileKill(t *testing.T) {
+	rounds := 30
+	if s := os.Getenv("PARTD_KILLS"); s != "" {
+		var err error
+		if rounds, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 2))
+	total, halfDone := 0, 0
+	dir := t.TempDir()
+	for round, batches := 0, 0; round < rounds; round++ {
+		if batches > 60 { // checking a small store is fast
+			dir, batches = t.TempDir(), 0
+		}
+		opts, after := "", time.Duration(rnd.Int64N(int64(15*time.Millisecond)))
+		if round%2 == 0 {
+			opts, after = "suicide", time.Minute
+		}
+		acked := fileKillRound(t, dir, opts, rnd.Uint64(), batches, after)
+		if p, err := os.ReadFile(dir + "/%undo"); err == nil && len(p) > 0 && string(p[:8]) == journalMagic {
+			halfDone++
+		}
+		f, err := OpenFile(dir, nil)
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if batches, err = fileKillCheck(f, acked); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		total += acked
+	}
+	t.Logf("%d kills, %d within an append, %d appends acknowledged", rounds, halfDone, total)
+	if halfDone < rounds/4 {
+		t.Fatalf("only %d of %d kills came within an append: this test sees too little", halfDone, rounds)
+	}
+}
+
+// Without the undo record the same check must find damage, or it is no check.
+func TestFileKillWithoutUndo(t *testing.T) {
+	for round := range 20 {
+		dir := t.TempDir()
+		acked := fileKillRound(t, dir, "no-undo suicide", uint64(round), 0, time.Minute)
+		f, err := OpenFile(dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = fileKillCheck(f, acked)
+		f.Close()
+		if err != nil {
+			t.Logf("round %d: %v", round, err)
+			return
+		}
+	}
+	t.Fatal("20 writers without an undo record were killed between two writes, and no append was found torn")
+}

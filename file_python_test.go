@@ -1,0 +1,218 @@
+package partd
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// filePython is Debian's: it finds the packages python3-partd and python3-locket.
+const filePython = "/usr/bin/python3"
+
+func fileNeedsPython(t *testing.T) {
+	t.Helper()
+	err := exec.Command(filePython, "-c", "import partd").Run()
+	fileNeeds(t, err == nil, "python3-partd under "+filePython)
+}
+
+// filePythonRun runs a script with the store's directory as its first argument,
+// and returns what it printed.
+func filePythonRun(t testing.TB, script string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(filePython, append([]string{"-c", script}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Errorf("python: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// filePlainKeys are keys that both name alike.
+var filePlainKeys = []string{"a", "Key", "key", "x.y", "with space", "(1)", "a-b_c", "0", "..."}
+
+func TestFilePythonReadsGo(t *testing.T) {
+	fileNeedsPython(t)
+	dir := t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	var want strings.Builder
+	for i, key := range filePlainKeys {
+		fileAppend(t, f, key, fmt.Sprint("one", i), "not for python!", "x", key, fmt.Sprint("two", i))
+		fmt.Fprintf(&want, "%s=one%dtwo%d\n", key, i, i)
+	}
+	if err := f.SetOnce(t.Context(), "a", []byte("not set")); err != nil {
+		t.Fatal(err)
+	}
+	got := filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+for key in sys.argv[2:]:
+    print('%s=%s' % (key, p.get(key).decode()))
+`, append([]string{dir}, filePlainKeys...)...)
+	if got != want.String() {
+		t.Fatalf("Python read %q, want %q", got, want.String())
+	}
+}
+
+func TestFileGoReadsPython(t *testing.T) {
+	fileNeedsPython(t)
+	dir := t.TempDir()
+	filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+for key in sys.argv[2:]:
+    p.append({key: b'one\x00'})
+    p.append({key: b'two'})
+p.append({('tuple', 'key'): b'in a directory of its own'})
+p.append({'empty': b''})
+p.iset('once', b'1')
+p.iset('once', b'2')
+`, append([]string{dir}, filePlainKeys...)...)
+	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	want := map[string]string{"empty": "", "once": "1"}
+	for _, key := range filePlainKeys {
+		want[key] = "one\x00two"
+	}
+	fileWant(t, f, want)
+	if err := f.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p := fileRead(t, filepath.Join(dir, "tuple", "key")); string(p) != "in a directory of its own" {
+		t.Fatalf("Drop changed a file that is none of the store's: %q", p)
+	}
+}
+
+// Processes of both kinds append to one directory at once: nothing is lost,
+// nothing is torn, and each one's pieces are in order.
+func TestFilePythonAndGoTogether(t *testing.T) {
+	fileNeedsPython(t)
+	const writers, batches, keys = 3, 40, 12
+	dir := t.TempDir()
+	fileOpen(t, fileOS, dir, nil, fileHooks{})
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+name, batches, keys = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+for n in range(batches):
+    p.append({'k%d' % k: ('<%s %d %s>' % (name, n, 'x' * (k * k * 50))).encode() for k in range(keys)})
+    got = p.get('k1').decode()
+    assert got.startswith('<') and got.endswith('>'), got
+`, dir, fmt.Sprint("py", w), fmt.Sprint(batches), fmt.Sprint(keys))
+		})
+		// Each has a store of its own, and so locks as a process would.
+		wg.Go(func() {
+			f, err := OpenFile(dir, &FileOptions{MaxOpenFiles: 1 + w*10})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			for n := range batches {
+				var entries []Entry
+				for k := range keys {
+					value := fmt.Sprintf("<go%d %d %s>", w, n, strings.Repeat("x", k*k*50))
+					entries = append(entries, Entry{Key: fmt.Sprint("k", k), Value: []byte(value)})
+				}
+				if err := f.Append(t.Context(), entries...); err != nil {
+					t.Error(err)
+					return
+				}
+				if n%5 == 0 {
+					time.Sleep(20 * time.Millisecond) // let the others in
+				}
+			}
+		})
+	}
+	wg.Wait()
+	content, err := fileContent(fileOpen(t, fileOS, dir, nil, fileHooks{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range keys {
+		next := map[string]int{}
+		for _, piece := range strings.SplitAfter(content[fmt.Sprint("k", k)], ">") {
+			var name, fill string
+			var n int
+			if piece == "" {
+				continue
+			}
+			if _, err := fmt.Sscanf(strings.ReplaceAll(piece, " >", " ->"), "<%s %d %s", &name, &n, &fill); err != nil {
+				t.Fatalf("key %d: a torn piece %.60q: %v", k, piece, err)
+			}
+			if want := fmt.Sprintf("<%s %d %s>", name, n, strings.Repeat("x", k*k*50)); piece != want {
+				t.Fatalf("key %d: a torn piece %.60q", k, piece)
+			}
+			if n != next[name] {
+				t.Fatalf("key %d: piece %d of %s came where %d should", k, n, name, next[name])
+			}
+			next[name]++
+		}
+		if len(next) != 2*writers {
+			t.Fatalf("key %d: pieces of %d writers, want %d", k, len(next), 2*writers)
+		}
+		for name, n := range next {
+			if n != batches {
+				t.Fatalf("key %d: %d pieces of %s, want %d", k, n, name, batches)
+			}
+		}
+	}
+}
+
+// Python's drop removes the directory without taking the lock, and makes it
+// anew; another one may follow before the next operation.
+func TestFilePythonDrops(t *testing.T) {
+	fileNeedsPython(t)
+	dir := filepath.Join(t.TempDir(), "store")
+	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	for round := range 3 {
+		fileAppend(t, f, "a", "1", "b!", "2")
+		fileWant(t, f, map[string]string{"a": "1", "b!": "2"})
+		filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+p.drop()
+if sys.argv[2] == '1': p.append({'a': b'0'})
+`, dir, fmt.Sprint(round))
+		if round == 1 {
+			fileWant(t, f, map[string]string{"a": "0"})
+			fileAppend(t, f, "a", "1")
+			fileWant(t, f, map[string]string{"a": "01"})
+			if err := f.Drop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fileAppend(t, f, "c", "3")
+	fileWant(t, f, map[string]string{"c": "3"})
+	filePythonRun(t, "import sys, shutil; shutil.rmtree(sys.argv[1])", dir)
+	fileWant(t, f, map[string]string{})
+	fileAppend(t, f, "d", "4")
+	fileWant(t, f, map[string]string{"d": "4"})
+	if _, err := os.Stat(filepath.Join(dir, ".lock")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A Python process deletes, replaces and appends between two appends of Go's
+// that have the files open.
+func TestFilePythonChangesOpenFiles(t *testing.T) {
+	fileNeedsPython(t)
+	dir := t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	fileAppend(t, f, "deleted", "1", "set", "1", "longer", "1", "again", "1")
+	filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+p.delete(['deleted', 'again'])
+p.iset('set', b'')
+p.append({'longer': b'py', 'again': b'py'})
+`, dir)
+	fileAppend(t, f, "deleted", "2", "set", "2", "longer", "2", "again", "2")
+	fileWant(t, f, map[string]string{"deleted": "2", "set": "2", "longer": "1py2", "again": "py2"})
+}
