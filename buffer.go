@@ -49,6 +49,7 @@ type Buffer struct {
 	seed       maphash.Seed
 	batches    sync.Pool     // of *bufferBatch
 	flushing   chan struct{} // holds one token: who has it may flush
+	scratch    chan []byte   // memory for what moves, when nothing does
 
 	// mu guards all below. It is never held while a store is called.
 	mu       sync.Mutex
@@ -107,7 +108,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	b := &Buffer{
 		fast: fast, slow: slow, log: opts.Logger, seed: maphash.MakeSeed(),
 		step:     int(min(max(memory/16, 4<<10), 16<<20)),
-		flushing: make(chan struct{}, 1), changed: make(chan struct{}),
+		flushing: make(chan struct{}, 1), scratch: make(chan []byte, 1), changed: make(chan struct{}),
 	}
 	b.memory = memory - min(int64(b.step), memory/2)
 	if b.log == nil {

@@ -12,12 +12,14 @@ import (
 // move appends to the slow store what the fast one holds of keys that the
 // caller holds, at most a step at a time, and deletes it from the fast one.
 func (b *Buffer) move(ctx context.Context, held []bufferPart) error {
-	var buf []byte
+	buf := b.takeScratch()
+	defer func() { b.giveScratch(buf) }()
 	var entries []Entry
 	held = slices.DeleteFunc(slices.Clone(held), func(p bufferPart) bool { return p.again || p.size == 0 })
 	for start := 0; start < len(held); {
+		var err error
 		if left := held[start].size - held[start].moved; left > int64(b.step) {
-			if err := b.moveLarge(ctx, &held[start]); err != nil {
+			if buf, err = b.moveLarge(ctx, buf, &held[start]); err != nil {
 				return err
 			}
 			start++
@@ -29,10 +31,7 @@ func (b *Buffer) move(ctx context.Context, held []bufferPart) error {
 			end++
 		}
 		bunch := held[start:end]
-		if cap(buf) < int(total) {
-			buf = make([]byte, 0, min(b.step, 2*int(total)))
-		}
-		var err error
+		buf = slices.Grow(buf[:0], int(total))
 		if entries, err = b.read(ctx, entries[:0], buf[:0], bunch); err != nil {
 			return err
 		}
@@ -47,27 +46,47 @@ func (b *Buffer) move(ctx context.Context, held []bufferPart) error {
 	return nil
 }
 
-// moveLarge moves a key that is larger than a step.
-func (b *Buffer) moveLarge(ctx context.Context, p *bufferPart) error {
+// takeScratch returns memory for what is on its way from one store to the
+// other. It is kept between moves, as garbage would let the heap grow to twice
+// the budget before it is collected.
+func (b *Buffer) takeScratch() []byte {
+	select {
+	case buf := <-b.scratch:
+		return buf
+	default:
+		return nil
+	}
+}
+
+func (b *Buffer) giveScratch(buf []byte) {
+	select {
+	case b.scratch <- buf:
+	default:
+	}
+}
+
+// moveLarge moves a key that is larger than a step. It returns buf, which may
+// have grown.
+func (b *Buffer) moveLarge(ctx context.Context, buf []byte, p *bufferPart) ([]byte, error) {
 	if d, ok := b.fast.(*Dict); ok {
-		buf := make([]byte, 0, b.step)
+		buf = slices.Grow(buf[:0], b.step)
 		for p.moved < p.size {
 			buf = d.appendRange(buf[:0], p.key, p.moved, int64(b.step))
 			if err := b.moved(ctx, []bufferPart{*p}, []Entry{{p.key, buf}}); err != nil {
-				return err
+				return buf, err
 			}
 			p.moved += int64(len(buf))
 		}
 	} else {
 		values, err := b.fast.Get(ctx, p.key)
 		if err != nil {
-			return err
+			return buf, err
 		}
 		if err := b.moved(ctx, []bufferPart{*p}, []Entry{{p.key, values[0][p.moved:]}}); err != nil {
-			return err
+			return buf, err
 		}
 	}
-	return b.discard(ctx, []bufferPart{*p})
+	return buf, b.discard(ctx, []bufferPart{*p})
 }
 
 // read appends an entry for each key with what is to be moved of it, in buf

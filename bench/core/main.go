@@ -1,0 +1,142 @@
+// Command core measures the plain stores beside what one would use else: Dict
+// beside a Go map of slices, File and Buffer beside Python's partd.
+//
+//	go run ./bench/core
+//
+// Every run is a process of its own. The two of a row take turns, and the ratio
+// is that of their medians.
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+)
+
+//go:embed peer.py
+var peerPython string
+
+// python is Debian's, which has python3-partd.
+const python = "/usr/bin/python3"
+
+// row is one comparison. Each run appends batches of 1,000 entries of 100 bytes.
+type row struct {
+	name   string
+	ours   string // what this program runs itself, see runs
+	peer   string // "go NAME", run by this program, or "python NAME", by peer.py
+	target string
+}
+
+func rows() []row {
+	return []row{
+		{"Dict, 1,000 keys", "dict 1000", "go map 1000", ">= 15 M/s"},
+		{"Dict, 1,000,000 keys", "dict 1000000", "go map 1000000", ">= 3 M/s"},
+		{"File, 1,000 keys", "file 1000", "python file", ">= 0.5 M/s"},
+		{"Buffer(Dict, File), 1,000 keys", "buffer 1000", "python buffer", ">= 800 MB/s"},
+	}
+}
+
+func main() {
+	rounds := flag.Int("rounds", 5, "runs of each, of which the median counts")
+	only := flag.String("only", "", "run the rows whose name contains this")
+	run := flag.String("run", "", "make one run and print its seconds (used by the program itself)")
+	flag.Parse()
+	var err error
+	if *run != "" {
+		err = runOne(*run)
+	} else {
+		err = compare(*rounds, *only)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "core:", err)
+		os.Exit(1)
+	}
+}
+
+func compare(rounds int, only string) error {
+	if rounds < 1 {
+		return fmt.Errorf("-rounds %d: it must be 1 or more", rounds)
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "append\tours, M entries/s\tMB/s\tpeak RSS, MB\tpeer\tM entries/s\tratio\ttarget")
+	for _, r := range rows() {
+		if !strings.Contains(r.name, only) {
+			continue
+		}
+		var ours, peers []float64
+		var rss float64
+		for range rounds {
+			o, m, err := measure("go " + r.ours)
+			if err != nil {
+				return fmt.Errorf("%s: %w", r.name, err)
+			}
+			p, _, err := measure(r.peer)
+			if errors.Is(err, errNoPython) {
+				p = 0
+			} else if err != nil {
+				return fmt.Errorf("%s: %w", r.peer, err)
+			}
+			ours, peers, rss = append(ours, o), append(peers, p), max(rss, m)
+		}
+		o, p := median(ours), median(peers)
+		peer, ratio := fmt.Sprintf("%.3f", p), fmt.Sprintf("%.1f", o/p)
+		if p == 0 {
+			peer, ratio = "absent", "-"
+		}
+		fmt.Fprintf(w, "%s\t%.2f\t%.0f\t%.0f\t%s\t%s\t%s\t%s\n", r.name, o, o*entryBytes, rss, r.peer, peer, ratio, r.target)
+	}
+	return w.Flush()
+}
+
+var errNoPython = errors.New("no python3-partd is installed")
+
+// measure makes one run in a process of its own and returns millions of entries
+// a second and the peak memory in MB.
+func measure(what string) (rate, rss float64, err error) {
+	kind, name, _ := strings.Cut(what, " ")
+	dir, err := os.MkdirTemp("", "partd-bench-*")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer os.RemoveAll(dir)
+	self, err := os.Executable()
+	if err != nil {
+		return 0, 0, err
+	}
+	cmd := exec.Command(self, "-run", name)
+	if kind == "python" {
+		if exec.Command(python, "-c", "import partd").Run() != nil {
+			return 0, 0, errNoPython
+		}
+		cmd = exec.Command(python, "-c", peerPython, name)
+	}
+	cmd.Dir = dir
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, 0, err
+	}
+	fields := strings.Fields(string(out))
+	if len(fields) != 3 {
+		return 0, 0, fmt.Errorf("it printed %q, want entries, seconds and the peak memory in kB", out)
+	}
+	var figures [3]float64
+	for i, f := range fields {
+		if figures[i], err = strconv.ParseFloat(f, 64); err != nil {
+			return 0, 0, err
+		}
+	}
+	return figures[0] / figures[1] / 1e6, figures[2] / 1000, nil
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}

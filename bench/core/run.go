@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+const (
+	batchLen   = 1000
+	entryBytes = 100
+	memory     = 256 << 20 // of a Buffer
+)
+
+// runOne makes the run that a name stands for and prints its entries, its
+// seconds, and the process's peak memory in kB.
+func runOne(name string) error {
+	kind, keysText, _ := strings.Cut(name, " ")
+	keys, err := strconv.Atoi(keysText)
+	if err != nil {
+		return fmt.Errorf("run %q: it has no number of keys", name)
+	}
+	entries := map[string]int{"dict": 10_000_000, "map": 10_000_000, "file": 2_000_000, "buffer": 20_000_000}[kind]
+	batches := makeBatches(keys, kind == "file")
+	var seconds float64
+	switch kind {
+	case "map":
+		seconds = runMap(batches, entries)
+	case "dict":
+		seconds, err = runStore(partd.NewDict(), batches, entries)
+	case "file", "buffer":
+		seconds, err = runFiles(kind, batches, entries)
+	default:
+		return fmt.Errorf("run %q: there is dict, map, file, buffer", name)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Println(entries, seconds, peakKB())
+	return nil
+}
+
+// makeBatches returns batches with random keys, or with each key once.
+func makeBatches(keys int, once bool) [][]partd.Entry {
+	rng := rand.New(rand.NewPCG(1, 2))
+	value := bytes.Repeat([]byte("v"), entryBytes)
+	names := make([]string, keys)
+	for i := range names {
+		names[i] = fmt.Sprintf("key%08d", i)
+	}
+	batches := make([][]partd.Entry, min(max(100, 4*keys/batchLen), 4000))
+	for i := range batches {
+		batches[i] = make([]partd.Entry, batchLen)
+		for j := range batches[i] {
+			k := rng.IntN(keys)
+			if once {
+				k = j % keys
+			}
+			batches[i][j] = partd.Entry{Key: names[k], Value: value}
+		}
+	}
+	return batches
+}
+
+func runFiles(kind string, batches [][]partd.Entry, entries int) (float64, error) {
+	var store partd.Partd
+	store, err := partd.OpenFile("store", nil)
+	if err != nil {
+		return 0, err
+	}
+	if kind == "buffer" {
+		if store, err = partd.NewBuffer(partd.NewDict(), store, &partd.BufferOptions{Memory: memory}); err != nil {
+			return 0, err
+		}
+	}
+	return runStore(store, batches, entries)
+}
+
+// runStore appends, and checks afterwards that each key has all of its bytes.
+// The flush of what is left in memory is not timed, as it is not for the peer.
+func runStore(store partd.Partd, batches [][]partd.Entry, entries int) (float64, error) {
+	ctx := context.Background()
+	want := map[string]int64{}
+	start := time.Now()
+	for i := range entries / batchLen {
+		if err := store.Append(ctx, batches[i%len(batches)]...); err != nil {
+			return 0, err
+		}
+	}
+	seconds := time.Since(start).Seconds()
+	for i := range entries / batchLen {
+		for _, e := range batches[i%len(batches)] {
+			want[e.Key] += int64(len(e.Value))
+		}
+	}
+	for info, err := range partd.Keys(ctx, store) {
+		if err != nil {
+			return 0, err
+		}
+		if want[info.Key] != info.Size {
+			return 0, fmt.Errorf("key %s has %d bytes, want %d", info.Key, info.Size, want[info.Key])
+		}
+		delete(want, info.Key)
+	}
+	if len(want) > 0 {
+		return 0, fmt.Errorf("%d keys are missing", len(want))
+	}
+	return seconds, partd.Close(ctx, store)
+}
+
+// runMap appends to a Go map of slices.
+func runMap(batches [][]partd.Entry, entries int) float64 {
+	m := map[string][]byte{}
+	start := time.Now()
+	for i := range entries / batchLen {
+		for _, e := range batches[i%len(batches)] {
+			m[e.Key] = append(m[e.Key], e.Value...)
+		}
+	}
+	return time.Since(start).Seconds()
+}
+
+// peakKB returns VmHWM, or 0 where the system does not tell.
+func peakKB() int {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0
+	}
+	n, _ := strconv.Atoi(fields[0])
+	return n
+}
