@@ -77,6 +77,62 @@ func TestBirdstrikes(t *testing.T) {
 	}
 }
 
+// A file many times the memory, in stores of every kind: each key has the rows
+// that an independent reader finds, in order. Blocks are used again many times,
+// so a store that kept a key or a value by reference would show.
+func TestShuffleLargerThanMemory(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "rows.csv")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(csvgen.Write(f, csvgen.Options{Rows: 400_000, Keys: 60, Dist: "zipf", Seed: 3, Quoted: true}), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	f, err = os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := csv.NewReader(f)
+	r.ReuseRecord = true
+	want := map[string][]string{} // the ids under each key
+	for {
+		row, err := r.Read()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[strings.Clone(row[1])] = append(want[row[1]], strings.Clone(row[0]))
+	}
+	delete(want, "key")
+	for _, layer := range []string{"", "buffer+"} {
+		store := filepath.Join(dir, layer+"store")
+		out, err := program(t, "shuffle", "--by", "key", "--memory", "16MiB", "--store", layer+"file:"+store, file).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		for key, ids := range want {
+			rows, err := program(t, "get", "--store", "file:"+store, key).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := csv.NewReader(bytes.NewReader(rows)).ReadAll()
+			if err != nil || len(got) != len(ids) {
+				t.Fatalf("%s of %sfile: %d rows, want %d (%v)", key, layer, len(got), len(ids), err)
+			}
+			for i, row := range got {
+				if row[0] != ids[i] || row[1] != key {
+					t.Fatalf("%s of %sfile: row %d is %q, want id %s", key, layer, i, row, ids[i])
+				}
+			}
+		}
+	}
+}
+
 // exitCode returns how a command ended; -1 is by a signal.
 func exitCode(t *testing.T, err error) int {
 	t.Helper()
