@@ -5,6 +5,11 @@ import (
 	"io/fs"
 )
 
+var _ interface {
+	FS
+	LinkTeller
+} = (*injectFS)(nil)
+
 func (i *injectFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	if err := i.check(OpOpen, name); err != nil {
 		return nil, err
@@ -49,6 +54,17 @@ func (i *injectFS) Info(name string) (Info, error) {
 		return Info{}, err
 	}
 	return i.fs.Info(name)
+}
+
+// IsLink is of the file system beneath; see [LinkTeller].
+func (i *injectFS) IsLink(name string) (bool, error) {
+	if err := i.check(OpInfo, name); err != nil {
+		return false, err
+	}
+	if l, ok := i.fs.(LinkTeller); ok {
+		return l.IsLink(name)
+	}
+	return false, nil
 }
 
 func (i *injectFS) ReadDir(name string) (Dir, error) {

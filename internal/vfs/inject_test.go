@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 )
@@ -76,6 +77,22 @@ func TestInjectAtEveryCall(t *testing.T) {
 		if !fault.Hit() || m.OpenCount() != 0 {
 			t.Fatalf("call %d: hit %v, %d files stay open", n, fault.Hit(), m.OpenCount())
 		}
+	}
+}
+
+func TestInjectTellsLinks(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "link")
+	must(t, os.Symlink("nowhere", link))
+	fault := &Fault{At: 2, Err: syscall.EIO}
+	fsys := Inject(OS{}, fault.Check).(LinkTeller)
+	if is, err := fsys.IsLink(link); !is || err != nil {
+		t.Fatalf("a link: %v, %v", is, err)
+	}
+	if _, err := fsys.IsLink(link); !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	if is, err := Inject(NewMem(), fault.Check).(LinkTeller).IsLink("/"); is || err != nil {
+		t.Fatalf("there are no links in memory: %v, %v", is, err)
 	}
 }
 

@@ -39,6 +39,9 @@ func TestCrashForgetsWhatWasNotSynced(t *testing.T) {
 	if text, _ := read(m.KillClone(), "/f"); text != "onetwo" {
 		t.Fatalf("after kill -9: %q", text)
 	}
+	if seen := outcomes(m.KillClone(), "/f"); seen["one"] == 0 || seen["onetwo"] == 0 {
+		t.Fatalf("after kill -9 and loss of power: %v", seen)
+	}
 	if text, _ := read(m.KillClone().Crash(nil), "/f"); text != "one" {
 		t.Fatalf("after kill -9 and loss of power: %q", text)
 	}
@@ -85,6 +88,23 @@ func TestCrashOfNames(t *testing.T) {
 	}
 }
 
+// TestCrashKeepsTheOrderOfAName renames a file and makes another in its place:
+// the old content is never lost.
+func TestCrashKeepsTheOrderOfAName(t *testing.T) {
+	m := NewMem()
+	create(t, m, "/log", "old", true)
+	must(t, m.SyncDir("/"))
+	must(t, m.Rename("/log", "/log.1"))
+	create(t, m, "/log", "new", true)
+	for seed := range uint64(500) {
+		c := m.Crash(rand.New(rand.NewPCG(seed, 7)))
+		log, _ := read(c, "/log")
+		if log1, _ := read(c, "/log.1"); log != "old" && log1 != "old" {
+			t.Fatalf("log is %q, log.1 %q", log, log1)
+		}
+	}
+}
+
 func TestCrashOfARenameBetweenDirectories(t *testing.T) {
 	m := NewMem()
 	must(t, m.MkdirAll("/a", 0o777))
@@ -100,6 +120,12 @@ func TestCrashOfARenameBetweenDirectories(t *testing.T) {
 		}
 	}
 	must(t, m.SyncDir("/b"))
+	// /a was never synced, and yet it is known that the file is not there.
+	for seed := range uint64(500) {
+		if _, a := read(m.Crash(rand.New(rand.NewPCG(seed, 7))), "/a/f"); a {
+			t.Fatal("a file whose new name is synced has its old one as well")
+		}
+	}
 	if got := list(t, m.Crash(nil), "/"); strings.Join(got, " ") != `/a/ /b/ /b/g="text"` {
 		t.Fatalf("%q", got)
 	}
@@ -185,11 +211,15 @@ func TestCrashesDoNotDisturb(t *testing.T) {
 	must(t, m.SyncDir("/"))
 	rnd := rand.New(rand.NewPCG(1, 2))
 	want := ""
+	kept := map[*Mem]string{}
 	for i := range 300 {
-		c := m.Crash(rnd)
+		clone := func() *Mem { return m.Crash(rnd) }
 		if i%2 == 0 {
-			c = m.KillClone()
+			clone = m.KillClone
 		}
+		k := clone()
+		kept[k], _ = read(k, "/f")
+		c := clone()
 		g, err := c.OpenFile("/f", os.O_RDWR, 0)
 		must(t, err)
 		if _, err := g.WriteAt([]byte("disturbed"), 0); err != nil {
@@ -207,6 +237,11 @@ func TestCrashesDoNotDisturb(t *testing.T) {
 	}
 	if got, _ := read(m, "/f"); got != want {
 		t.Fatalf("%q", got)
+	}
+	for c, want := range kept {
+		if got, _ := read(c, "/f"); got != want {
+			t.Fatalf("what was written later is seen in a clone: %q, want %q", got, want)
+		}
 	}
 }
 
