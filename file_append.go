@@ -2,7 +2,6 @@ package partd
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,16 +9,6 @@ import (
 
 	"github.com/go-partd/partd/internal/names"
 )
-
-// fileBatch is what an append needs, kept for the next one.
-type fileBatch struct {
-	number  uint64
-	full    uint64     // the last batch of which all open files were
-	touched []*keyFile // the files of the batch, in the order of its keys
-	next    []int      // by entry: the next one of the same key, or -1
-	record  []byte
-	scratch []byte
-}
 
 const (
 	// writeSize is how many bytes of small entries of one key are written at once.
@@ -135,105 +124,6 @@ func (f *File) lostLock() error {
 		k.epoch = 0
 	}
 	return f.dropLock()
-}
-
-// group finds the files of a batch, and chains the entries of each. A mark in
-// each file says whether it was met before: cheaper than a map for each batch.
-func (b *fileBatch) group(f *File, entries []Entry) {
-	b.number++
-	b.touched = b.touched[:0]
-	if cap(b.next) < len(entries) {
-		b.next = make([]int, len(entries))
-	}
-	b.next = b.next[:len(entries)]
-	for i := range entries {
-		e := &entries[i]
-		if len(e.Value) == 0 {
-			continue
-		}
-		b.next[i] = -1
-		k := f.cache.byKey[e.Key]
-		if k == nil {
-			// A copy of the key, which may be a part of something large.
-			key := string(append([]byte(nil), e.Key...))
-			k = &keyFile{key: key, path: f.path(f.scheme.Name(key))}
-			f.cache.byKey[key] = k
-		}
-		if k.batch == b.number {
-			b.next[k.last] = i
-			k.last = i
-			k.add += int64(len(e.Value))
-			continue
-		}
-		k.batch, k.used = b.number, true
-		k.first, k.last, k.add = i, i, int64(len(e.Value))
-		k.created, k.made = false, false
-		b.touched = append(b.touched, k)
-	}
-}
-
-// release forgets the files that found no room among the open ones, and large
-// buffers.
-func (b *fileBatch) release(f *File) {
-	for i, k := range b.touched {
-		if k.file == nil {
-			if f.cache.byKey[k.key] == k {
-				delete(f.cache.byKey, k.key)
-			}
-			if k.dirty {
-				f.dirty.add(k.path)
-			}
-		}
-		b.touched[i] = nil
-	}
-	b.number++ // what is open may be closed for others
-	if cap(b.next) > keepEntries {
-		b.next, b.touched = nil, nil
-	}
-	if cap(b.record) > keepBuffer {
-		b.record = nil
-	}
-}
-
-// describe makes the undo record of the batch.
-func (f *File) describe(entries []Entry) {
-	b := &f.batch
-	rec := newRecord(b.record)
-	for _, k := range b.touched {
-		rec = appendName(rec, k.path[len(f.dir)+1:])
-		flags := byte(0)
-		if k.created {
-			flags |= spanCreated
-		}
-		inline := k.add <= inlineMax && len(rec) < inlineTotal
-		if inline {
-			flags |= spanInline
-		}
-		rec = append(rec, flags)
-		rec = binary.LittleEndian.AppendUint64(rec, uint64(k.size))
-		rec = binary.LittleEndian.AppendUint64(rec, uint64(k.add))
-		k.inline = -1
-		if inline {
-			k.inline = len(rec)
-			for i := k.first; i >= 0; i = b.next[i] {
-				rec = append(rec, entries[i].Value...)
-			}
-			continue
-		}
-		head := min(k.add, pieceEnd(k.size)-k.size)
-		for i := k.first; head > 0; i = b.next[i] {
-			value := entries[i].Value
-			value = value[:min(int64(len(value)), head)]
-			rec = append(rec, value...)
-			head -= int64(len(value))
-		}
-		sums := pieceSums{off: k.size}
-		for i := k.first; i >= 0; i = b.next[i] {
-			rec = sums.add(rec, entries[i].Value)
-		}
-		rec = sums.finish(rec)
-	}
-	b.record = f.seal(rec, kindAppend, len(b.touched))
 }
 
 // writeKey writes what the batch adds to a key.
@@ -355,69 +245,6 @@ func (f *File) syncBatch() error {
 		return f.fs.SyncDir(f.dir)
 	}
 	return nil
-}
-
-// takeBack undoes the first files of the batch under way after cause, and
-// returns cause. Where it fails, too, the record stays, and whoever takes the
-// lock next undoes the batch.
-func (f *File) takeBack(done int, cause error) error {
-	var errs []error
-	for _, k := range f.batch.touched[:done] {
-		if err := f.takeBackKey(k); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if f.sync && len(errs) == 0 {
-		// The cut must be on the disk before the record is gone.
-		if err := f.syncBatchCut(done); err != nil {
-			f.refuse(err)
-			errs = append(errs, err)
-		}
-	}
-	if len(errs) == 0 {
-		if err := f.clearRecord(); err == nil {
-			return cause
-		} else {
-			errs = append(errs, err)
-		}
-	}
-	f.replay = true
-	f.log.Warn("partd: a failed append will be undone by the next operation", "dir", f.dir, "err", errors.Join(errs...))
-	return cause
-}
-
-func (f *File) takeBackKey(k *keyFile) error {
-	k.epoch = 0
-	if k.created {
-		name := k.path[len(f.dir)+1:]
-		if k.made {
-			return errors.Join(f.cache.forget(k), f.removeKeyFile(name))
-		}
-		return f.removeLongKey(name)
-	}
-	if k.file == nil {
-		if err := f.makeRoomInBatch(); err != nil {
-			return err
-		}
-		size := k.size
-		if err := f.openKey(k, 0); err != nil {
-			return err
-		}
-		k.size, k.epoch = size, 0
-	}
-	return k.file.Truncate(k.size)
-}
-
-func (f *File) syncBatchCut(done int) error {
-	for _, k := range f.batch.touched[:done] {
-		if k.created {
-			continue
-		}
-		if err := f.syncPath(k.path); err != nil {
-			return err
-		}
-	}
-	return f.fs.SyncDir(f.dir)
 }
 
 // writeKeyFile writes the file that holds a long key, before that of its value

@@ -3,9 +3,7 @@ package partd
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
-	"io"
 	"io/fs"
 	"os"
 
@@ -63,8 +61,6 @@ const (
 
 	spanCreated = 1
 	spanInline  = 2
-
-	progressDone = 1
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -223,156 +219,4 @@ func (f *File) clearRecord() error {
 		}
 	}
 	return nil
-}
-
-// record is a record as read from the journal.
-type record struct {
-	kind     byte
-	synced   bool
-	boot     uint64
-	spans    []span
-	progress int64 // where in the journal the bytes are that tell how far undoing is
-}
-
-// span is what an operation does to one file.
-type span struct {
-	name     string
-	progress uint64
-
-	created  bool
-	old, add int64
-	inline   []byte   // the bytes added, or the first piece of them
-	sums     []uint32 // then the sums of their pieces
-
-	ino   uint64
-	size  int64
-	mtime int64
-}
-
-// readRecord reads the journal. A record that was not completely written is
-// none: what it was about had not begun.
-func (f *File) readRecord() (*record, error) {
-	j := &f.journal
-	buf := make([]byte, j.size)
-	if n, err := j.file.ReadAt(buf, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	} else if buf = buf[:n]; n < headerLen {
-		return nil, nil
-	}
-	length := binary.LittleEndian.Uint64(buf[24:])
-	spans := uint64(binary.LittleEndian.Uint32(buf[12:]))
-	if version := binary.LittleEndian.Uint16(buf[8:]); version > journalVersion {
-		return nil, &CorruptError{Path: f.path(names.Journal), Offset: 8, Err: fmt.Errorf(
-			"the record has version %d, this program knows version %d: open the store with a newer one", version, journalVersion)}
-	}
-	if length > uint64(len(buf)-headerLen) || spans > length/3 ||
-		recordSum(buf[:headerLen+length]) != binary.LittleEndian.Uint32(buf[32:]) {
-		return nil, nil
-	}
-	r := &record{
-		kind: buf[10], synced: buf[11]&1 != 0, boot: binary.LittleEndian.Uint64(buf[16:]),
-		spans: make([]span, spans), progress: headerLen + int64(length),
-	}
-	rest := recordReader{buf: buf[headerLen:r.progress]}
-	for i := range r.spans {
-		s := &r.spans[i]
-		if r.kind == kindAppend {
-			rest.appendSpan(s)
-		} else {
-			rest.removeSpan(s)
-		}
-		if at := r.progress + 8*int64(i); at+8 <= int64(len(buf)) {
-			s.progress = binary.LittleEndian.Uint64(buf[at:])
-		}
-	}
-	if rest.bad || len(rest.buf) > 0 || r.kind < kindAppend || r.kind > kindDrop {
-		return nil, &CorruptError{Path: f.path(names.Journal), Offset: -1, Err: errors.New(
-			"its checksum is right, but its content is not: move it away, and check the values that were being written")}
-	}
-	return r, nil
-}
-
-// recordReader takes a record apart.
-type recordReader struct {
-	buf []byte
-	bad bool
-}
-
-func (r *recordReader) next(n uint64) []byte {
-	if r.bad || n > uint64(len(r.buf)) {
-		r.bad = true
-		return nil
-	}
-	p := r.buf[:n]
-	r.buf = r.buf[n:]
-	return p
-}
-
-func (r *recordReader) number(n int) uint64 {
-	var p [8]byte
-	copy(p[:], r.next(uint64(n)))
-	return binary.LittleEndian.Uint64(p[:])
-}
-
-func (r *recordReader) appendSpan(s *span) {
-	s.name = string(r.next(r.number(2)))
-	flags := r.number(1)
-	s.created = flags&spanCreated != 0
-	s.old, s.add = int64(r.number(8)), int64(r.number(8))
-	if s.old < 0 || s.add <= 0 || s.old+s.add < 0 {
-		r.bad = true
-		return
-	}
-	if flags&spanInline != 0 {
-		s.inline = r.next(uint64(s.add))
-		return
-	}
-	s.inline = r.next(uint64(min(s.add, pieceEnd(s.old)-s.old)))
-	pieces := (s.old+s.add-1)/pieceSize - s.old/pieceSize + 1
-	for p := r.next(4 * uint64(pieces)); len(p) > 0; p = p[4:] {
-		s.sums = append(s.sums, binary.LittleEndian.Uint32(p))
-	}
-}
-
-func (r *recordReader) removeSpan(s *span) {
-	s.name = string(r.next(r.number(2)))
-	s.ino, s.size, s.mtime = r.number(8), int64(r.number(8)), int64(r.number(8))
-}
-
-// appendName begins a span.
-func appendName(rec []byte, name string) []byte {
-	rec = binary.LittleEndian.AppendUint16(rec, uint16(len(name)))
-	return append(rec, name...)
-}
-
-// pieceEnd returns where the piece ends that the byte at an offset is in.
-func pieceEnd(off int64) int64 { return (off/pieceSize + 1) * pieceSize }
-
-// pieceSums sums bytes that are written one after the other, piece by piece.
-type pieceSums struct {
-	off  int64
-	sum  uint32
-	open bool
-}
-
-func (s *pieceSums) add(rec, p []byte) []byte {
-	for len(p) > 0 {
-		n := min(int64(len(p)), pieceEnd(s.off)-s.off)
-		s.sum, s.open = crc32.Update(s.sum, castagnoli, p[:n]), true
-		s.off += n
-		p = p[n:]
-		if s.off%pieceSize == 0 {
-			rec = s.finish(rec)
-		}
-	}
-	return rec
-}
-
-func (s *pieceSums) finish(rec []byte) []byte {
-	if !s.open {
-		return rec
-	}
-	rec = binary.LittleEndian.AppendUint32(rec, s.sum)
-	s.sum, s.open = 0, false
-	return rec
 }

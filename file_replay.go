@@ -1,12 +1,10 @@
 package partd
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"io/fs"
 	"os"
 
@@ -29,7 +27,7 @@ func (f *File) finish() error {
 		f.log.Info("partd: finishing or undoing what was left half-done", "dir", f.dir, "undo", r.kind == kindAppend, "files", len(r.spans))
 		for i := range r.spans {
 			s := &r.spans[i]
-			if s.progress == progressDone {
+			if s.progress != 0 && s.progress == f.boot {
 				continue
 			}
 			if r.kind == kindAppend {
@@ -97,8 +95,8 @@ func (f *File) undo(r *record, s *span, i int) (err error) {
 		return err
 	}
 	size := info.Size
-	if s.progress > progressDone && s.progress == info.Ino {
-		return f.noteProgress(r, i, progressDone) // replaced already
+	if s.progress == info.Ino { // replaced already
+		return nil
 	}
 	if size > s.old {
 		cut, err := f.oursUpTo(r, s, file, path, size)
@@ -106,7 +104,7 @@ func (f *File) undo(r *record, s *span, i int) (err error) {
 			return err
 		}
 		if cut < size && cut > s.old {
-			return errors.Join(f.cutOut(r, s, i, file, info.Mode, cut, size), f.noteProgress(r, i, progressDone))
+			return f.cutOut(r, s, i, file, info.Mode, cut, size)
 		}
 		if cut == size {
 			if err := file.Truncate(s.old); err != nil {
@@ -120,7 +118,10 @@ func (f *File) undo(r *record, s *span, i int) (err error) {
 			return err
 		}
 	}
-	return f.noteProgress(r, i, progressDone)
+	if f.boot == 0 {
+		return nil
+	}
+	return f.noteProgress(r, i, f.boot)
 }
 
 // leastProof is the number of bytes that must match for a torn piece with
@@ -244,6 +245,12 @@ func (f *File) cutOut(r *record, s *span, i int, file vfs.File, mode fs.FileMode
 	if err := f.noteProgress(r, i, info.Ino); err != nil {
 		return err
 	}
+	if (f.sync || r.synced) && f.failed == nil {
+		if err := f.journal.file.Sync(); err != nil {
+			f.refuse(err)
+			return err
+		}
+	}
 	return f.fs.Rename(f.path(names.Temp), f.path(s.name))
 }
 
@@ -252,9 +259,6 @@ func (f *File) noteProgress(r *record, i int, progress uint64) error {
 	var p [8]byte
 	binary.LittleEndian.PutUint64(p[:], progress)
 	_, err := f.journal.file.WriteAt(p[:], r.progress+8*int64(i))
-	if err == nil && r.synced && f.failed == nil && progress != progressDone {
-		err = f.journal.file.Sync()
-	}
 	return err
 }
 
@@ -274,71 +278,4 @@ func (f *File) redoRemove(r *record, s *span) error {
 		return nil
 	}
 	return f.removeKeyFile(s.name)
-}
-
-// newTemp makes the temporary file. Only who has the lock does.
-func (f *File) newTemp(perm fs.FileMode) (vfs.File, error) {
-	path := f.path(names.Temp)
-	if err := f.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	flags := os.O_RDWR | os.O_CREATE | os.O_EXCL | fileFlags
-	file, err := f.fs.OpenFile(path, flags, perm)
-	if tooManyOpen(err) && len(f.cache.ring) > 0 {
-		if err := f.closeKept(); err != nil {
-			return nil, err
-		}
-		file, err = f.fs.OpenFile(path, flags, perm)
-	}
-	return file, err
-}
-
-// readFull reads bytes that must be there.
-func readFull(file io.ReaderAt, p []byte, off int64) error {
-	n, err := file.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// eachChunk calls visit with the bytes of a file from one offset to another.
-func eachChunk(file io.ReaderAt, from, to int64, visit func(p []byte, off int64) error) error {
-	buf := make([]byte, min(to-from, writeSize))
-	for from < to {
-		p := buf[:min(to-from, int64(len(buf)))]
-		if err := readFull(file, p, from); err != nil {
-			return err
-		}
-		if err := visit(p, from); err != nil {
-			return err
-		}
-		from += int64(len(p))
-	}
-	return nil
-}
-
-func copyRange(dst vfs.File, at int64, src vfs.File, from, to int64) error {
-	return eachChunk(src, from, to, func(p []byte, off int64) error {
-		_, err := dst.WriteAt(p, at+off-from)
-		return err
-	})
-}
-
-var errNotZero = errors.New("not zero")
-
-func allZero(file vfs.File, from, to int64) (bool, error) {
-	err := eachChunk(file, from, to, func(p []byte, _ int64) error {
-		if bytes.Count(p, []byte{0}) != len(p) {
-			return errNotZero
-		}
-		return nil
-	})
-	if errors.Is(err, errNotZero) {
-		return false, nil
-	}
-	return err == nil, err
 }

@@ -1,0 +1,114 @@
+package partd
+
+import (
+	"encoding/binary"
+)
+
+// fileBatch is what an append needs, kept for the next one.
+type fileBatch struct {
+	number  uint64
+	full    uint64     // the last batch of which all open files were
+	touched []*keyFile // the files of the batch, in the order of its keys
+	next    []int      // by entry: the next one of the same key, or -1
+	record  []byte
+	scratch []byte
+}
+
+// group finds the files of a batch, and chains the entries of each. A mark in
+// each file says whether it was met before: cheaper than a map for each batch.
+func (b *fileBatch) group(f *File, entries []Entry) {
+	b.number++
+	b.touched = b.touched[:0]
+	if cap(b.next) < len(entries) {
+		b.next = make([]int, len(entries))
+	}
+	b.next = b.next[:len(entries)]
+	for i := range entries {
+		e := &entries[i]
+		if len(e.Value) == 0 {
+			continue
+		}
+		b.next[i] = -1
+		k := f.cache.byKey[e.Key]
+		if k == nil {
+			// A copy of the key, which may be a part of something large.
+			key := string(append([]byte(nil), e.Key...))
+			k = &keyFile{key: key, path: f.path(f.scheme.Name(key))}
+			f.cache.byKey[key] = k
+		}
+		if k.batch == b.number {
+			b.next[k.last] = i
+			k.last = i
+			k.add += int64(len(e.Value))
+			continue
+		}
+		k.batch, k.used = b.number, true
+		k.first, k.last, k.add = i, i, int64(len(e.Value))
+		k.created, k.made = false, false
+		b.touched = append(b.touched, k)
+	}
+}
+
+// release forgets the files that found no room among the open ones, and large
+// buffers.
+func (b *fileBatch) release(f *File) {
+	for i, k := range b.touched {
+		if k.file == nil {
+			if f.cache.byKey[k.key] == k {
+				delete(f.cache.byKey, k.key)
+			}
+			if k.dirty {
+				f.dirty.add(k.path)
+			}
+		}
+		b.touched[i] = nil
+	}
+	b.number++ // what is open may be closed for others
+	if cap(b.next) > keepEntries {
+		b.next, b.touched = nil, nil
+	}
+	if cap(b.record) > keepBuffer {
+		b.record = nil
+	}
+}
+
+// describe makes the undo record of the batch.
+func (f *File) describe(entries []Entry) {
+	b := &f.batch
+	rec := newRecord(b.record)
+	for _, k := range b.touched {
+		rec = appendName(rec, k.path[len(f.dir)+1:])
+		flags := byte(0)
+		if k.created {
+			flags |= spanCreated
+		}
+		inline := k.add <= inlineMax && len(rec) < inlineTotal
+		if inline {
+			flags |= spanInline
+		}
+		rec = append(rec, flags)
+		rec = binary.LittleEndian.AppendUint64(rec, uint64(k.size))
+		rec = binary.LittleEndian.AppendUint64(rec, uint64(k.add))
+		k.inline = -1
+		if inline {
+			k.inline = len(rec)
+			for i := k.first; i >= 0; i = b.next[i] {
+				rec = append(rec, entries[i].Value...)
+			}
+			continue
+		}
+		head := min(k.add, pieceEnd(k.size)-k.size)
+		for i := k.first; head > 0; i = b.next[i] {
+			value := entries[i].Value
+			value = value[:min(int64(len(value)), head)]
+			rec = append(rec, value...)
+			head -= int64(len(value))
+		}
+		sums := pieceSums{off: k.size}
+		for i := k.first; i >= 0; i = b.next[i] {
+			rec = sums.add(rec, entries[i].Value)
+		}
+		rec = sums.finish(rec)
+	}
+	b.record = f.seal(rec, kindAppend, len(b.touched))
+}

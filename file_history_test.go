@@ -1,0 +1,138 @@
+package partd
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// fileCut is what ends a life of a store in the tests of histories.
+type fileCut struct {
+	name string
+	opts *FileOptions
+	cut  func(mem *vfs.Mem, rnd *rand.Rand) *vfs.Mem
+}
+
+var fileCuts = []fileCut{
+	{"kill", &FileOptions{}, func(mem *vfs.Mem, _ *rand.Rand) *vfs.Mem { return mem.KillClone() }},
+	{"kill, two open", &FileOptions{MaxOpenFiles: 2}, func(mem *vfs.Mem, _ *rand.Rand) *vfs.Mem { return mem.KillClone() }},
+	{"power loss", &FileOptions{Sync: true}, func(mem *vfs.Mem, rnd *rand.Rand) *vfs.Mem { return mem.Crash(rnd) }},
+	{"power loss, two open", &FileOptions{Sync: true, MaxOpenFiles: 2}, func(mem *vfs.Mem, rnd *rand.Rand) *vfs.Mem { return mem.Crash(rnd) }},
+}
+
+// One store lives many short lives, each ended at a random call to the file
+// system, be it while it is opened: what it holds is always what the operations
+// that returned lead to, with or without the one that did not.
+func TestFileManyLives(t *testing.T) {
+	lives := 1500
+	if testing.Short() {
+		lives = 200
+	}
+	for _, c := range fileCuts {
+		for _, zeros := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/zeros=%v", c.name, zeros), func(t *testing.T) {
+				rnd := rand.New(rand.NewPCG(7, 8))
+				mem := vfs.NewMem()
+				mem.ZeroLostPages = zeros
+				allowed := []map[string]string{{}}
+				for life := range lives {
+					mem, allowed = fileLife(t, c, mem, rnd, life, allowed)
+				}
+			})
+		}
+	}
+}
+
+// fileLife opens a store that holds one of the allowed contents, works on it
+// until it is cut off, and returns what is left and what it may hold.
+func fileLife(t *testing.T, c fileCut, mem *vfs.Mem, rnd *rand.Rand, life int, allowed []map[string]string) (*vfs.Mem, []map[string]string) {
+	t.Helper()
+	var left *vfs.Mem
+	calls := 0
+	last := 1 + rnd.IntN(80)
+	fsys := vfs.Inject(mem, func(op vfs.Op, _ string) error {
+		if op.Changes() && left == nil {
+			if calls++; calls == last {
+				left = c.cut(mem, rnd)
+			}
+		}
+		return nil
+	})
+	// Without a loss of power, the system goes on and its number stays.
+	hooks := fileHooks{keepLock: -1, boot: 1}
+	if c.opts.Sync {
+		hooks.boot = uint64(life + 1)
+	}
+	f, err := openFile(fsys, fileMemDir, c.opts, hooks)
+	if err != nil {
+		t.Fatalf("life %d: %v", life, err)
+	}
+	defer f.Close()
+	if left != nil {
+		return left, allowed
+	}
+	now, err := fileContent(f)
+	if err != nil {
+		t.Fatalf("life %d: %v", life, err)
+	}
+	if !slices.ContainsFunc(allowed, func(m map[string]string) bool { return maps.Equal(m, now) }) {
+		t.Fatalf("life %d: neither before nor after:\n%s\n%s", life, fileDiff(now, allowed[0]), fileDiff(now, allowed[len(allowed)-1]))
+	}
+	for {
+		before := maps.Clone(now)
+		op := fileRandomOp(rnd, now)
+		if err := op(t.Context(), f); err != nil {
+			t.Fatalf("life %d: %v", life, err)
+		}
+		if left != nil {
+			return left, []map[string]string{before, now}
+		}
+	}
+}
+
+// fileRandomOp chooses an operation, and changes the model as it will the store.
+func fileRandomOp(rnd *rand.Rand, model map[string]string) func(ctx context.Context, f *File) error {
+	keys := []string{"a", "b", "c!", "", fileLong, fileLong + "2", "e", "f"}
+	key := keys[rnd.IntN(len(keys))]
+	value := strings.Repeat(fmt.Sprint(rnd.IntN(1000), ","), rnd.IntN(4)*rnd.IntN(500)+1)
+	switch rnd.IntN(12) {
+	case 0:
+		model[key] = value
+		return func(ctx context.Context, f *File) error { return f.Set(ctx, key, []byte(value)) }
+	case 1:
+		if _, ok := model[key]; !ok {
+			model[key] = value
+		}
+		return func(ctx context.Context, f *File) error { return f.SetOnce(ctx, key, []byte(value)) }
+	case 2, 3:
+		gone := keys[:1+rnd.IntN(len(keys))]
+		for _, k := range gone {
+			delete(model, k)
+		}
+		return func(ctx context.Context, f *File) error { return f.Delete(ctx, gone...) }
+	case 4:
+		if rnd.IntN(3) == 0 {
+			clear(model)
+			return func(ctx context.Context, f *File) error { return f.Drop(ctx) }
+		}
+		delete(model, key)
+		return func(ctx context.Context, f *File) error {
+			_, err := f.Pop(ctx, key)
+			return err
+		}
+	}
+	var entries []Entry
+	for range 1 + rnd.IntN(10) {
+		k := keys[rnd.IntN(len(keys))]
+		piece := value[:1+rnd.IntN(len(value))]
+		entries = append(entries, Entry{Key: k, Value: []byte(piece)})
+		model[k] += piece
+	}
+	return func(ctx context.Context, f *File) error { return f.Append(ctx, entries...) }
+}

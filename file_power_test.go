@@ -1,0 +1,132 @@
+package partd
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"testing"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// With Sync, the power may fail at each call: an operation that returned is
+// there, one that did not is there or not.
+func TestFileEveryPowerLoss(t *testing.T) {
+	rounds := 40
+	if testing.Short() {
+		rounds = 5
+	}
+	opts := &FileOptions{Sync: true}
+	for _, zeros := range []bool{false, true} {
+		for _, step := range fileSteps {
+			t.Run(fmt.Sprintf("%s/zeros=%v", step.name, zeros), func(t *testing.T) {
+				rnd := rand.New(rand.NewPCG(1, 2))
+				fileCutAt(t, filePowered(t, opts, zeros), opts, step.do, func(mem *vfs.Mem, n int) {
+					for range rounds {
+						fileCheckCrash(t, mem.Crash(rnd), opts, n, fileStart, fileAfter(step.want))
+					}
+				})
+			})
+		}
+	}
+}
+
+func filePowered(t *testing.T, opts *FileOptions, zeros bool) *vfs.Mem {
+	t.Helper()
+	mem := fileFilled(t, opts)
+	mem.ZeroLostPages = zeros
+	return mem
+}
+
+func fileCheckCrash(t *testing.T, mem *vfs.Mem, opts *FileOptions, n int, allowed ...map[string]string) {
+	t.Helper()
+	f, err := openFile(mem, fileMemDir, opts, fileHooks{keepLock: -1, boot: 99})
+	if err != nil {
+		t.Fatalf("power lost before call %d: %v", n, err)
+	}
+	fileWantEither(t, f, fmt.Sprintf("power lost before call %d", n), allowed...)
+	f.Close()
+}
+
+// An operation that returned is not lost, nor torn, when the power fails later.
+func TestFileSyncSurvivesPowerLoss(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for _, opts := range []*FileOptions{{Sync: true}, {}} {
+		for _, step := range fileSteps {
+			t.Run(fmt.Sprintf("%s/sync=%v", step.name, opts.Sync), func(t *testing.T) {
+				mem := fileFilled(t, opts)
+				f := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
+				if err := step.do(t.Context(), f); err != nil {
+					t.Fatal(err)
+				}
+				if !opts.Sync {
+					// Without Sync, what other stores wrote is theirs; so write it here.
+					if err := f.Drop(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					for _, e := range fileMapEntries(fileAfter(step.want)) {
+						if err := f.SetOnce(t.Context(), e.Key, nil); err != nil {
+							t.Fatal(err)
+						}
+						if err := f.Append(t.Context(), e); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := f.Sync(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range 20 {
+					fileCheckCrash(t, mem.Crash(rnd), opts, -1, fileAfter(step.want))
+				}
+				fileCheckCrash(t, mem.Crash(nil), opts, -1, fileAfter(step.want))
+			})
+		}
+	}
+}
+
+// The test above must be able to fail: without the syncs, something is lost.
+func TestFilePowerLossTestSeesLoss(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	lost := 0
+	for _, step := range fileSteps[:2] {
+		mem := fileFilled(t, &FileOptions{Sync: true})
+		noSync := vfs.Inject(mem, func(vfs.Op, string) error { return nil })
+		f := fileOpen(t, fileNoSync{noSync}, fileMemDir, &FileOptions{Sync: true}, fileAtOnce)
+		if err := step.do(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			g, err := openFile(mem.Crash(rnd), fileMemDir, nil, fileHooks{keepLock: -1, boot: 99})
+			if err != nil {
+				lost++
+				continue
+			}
+			if got, err := fileContent(g); err != nil || !maps.Equal(got, fileAfter(step.want)) {
+				lost++
+			}
+			g.Close()
+		}
+	}
+	if lost == 0 {
+		t.Fatal("nothing was lost without a sync, so the tests of power loss see nothing")
+	}
+}
+
+// fileNoSync is a file system whose syncs do nothing.
+type fileNoSync struct{ vfs.FS }
+
+func (fileNoSync) SyncDir(string) error { return nil }
+
+func (n fileNoSync) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	f, err := n.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return fileUnsynced{f}, nil
+}
+
+type fileUnsynced struct{ vfs.File }
+
+func (fileUnsynced) Sync() error { return nil }
