@@ -44,7 +44,23 @@ func TestStoreWithoutAbilitiesPasses(t *testing.T) {
 }
 
 func TestStateMachineAlone(t *testing.T) {
-	StateMachine(t, openFaulty(""), Reopen(reopen), MachineRuns(10))
+	opened := 0
+	StateMachine(t, func(*testing.T) partd.Partd {
+		opened++
+		return newReference("")
+	}, Reopen(reopen), MachineRuns(10))
+	if opened < 10 || opened > 12 {
+		t.Errorf("with MachineRuns(10), %d stores were opened", opened)
+	}
+}
+
+// TestCheckRunsAlone names one check, as -run does: what the store can do must
+// be found out all the same.
+func TestCheckRunsAlone(t *testing.T) {
+	failed := failuresOf(t, quickly(newSuite(openFaulty("Set appends"), nil)), "set")
+	if failed.messages["set"] == "" || len(failed.messages) != 1 {
+		t.Errorf("the check of Set by itself gives %q", failed.messages)
+	}
 }
 
 // TestFaultsAreCaught runs the suite on stores that break one promise each. The
