@@ -42,7 +42,7 @@ type FileOptions struct {
 //
 // Processes exclude each other with flock on ".lock", which does not work on
 // every network file system: keep the directory on a local disk. The lock is
-// kept for a few milliseconds after a write, so that a stream of small appends
+// kept for up to 20 milliseconds after a write, so that a stream of small appends
 // takes it once for many.
 //
 // An append first notes in the file "%undo" what it is about to add to which
