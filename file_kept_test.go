@@ -1,0 +1,93 @@
+package partd
+
+import (
+	"errors"
+	"maps"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// With a lock that is kept, what a store knows of its files is not looked up
+// again between operations. Each call of a whole sequence of operations fails
+// once: the operation that it hit has changed nothing, and those after it find
+// what those before it left.
+func TestFileEveryFaultUnderKeptLock(t *testing.T) {
+	for optName, opts := range fileFaultOpts {
+		t.Run(optName, func(t *testing.T) {
+			for n := int64(1); ; n++ {
+				for _, errno := range []error{syscall.ENOSPC, syscall.EMFILE} {
+					fault := &vfs.Fault{At: n, Err: errno, Short: true}
+					if !fileKeptLife(t, opts, fault) {
+						if n < 20 {
+							t.Fatalf("only %d calls were tried", n)
+						}
+						return
+					}
+				}
+			}
+		})
+	}
+}
+
+// fileKeptLife runs the sequence with one fault, and tells whether it came.
+func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfs.Fault) bool {
+	t.Helper()
+	mem := vfs.NewMem()
+	on := false
+	fsys := vfs.Inject(mem, func(op vfs.Op, name string) error {
+		if !on {
+			return nil
+		}
+		return fault.Check(op, name)
+	})
+	f := fileOpen(t, fsys, fileMemDir, opts, fileHooks{keepLock: time.Hour})
+	on = true
+	models := []map[string]string{{}} // what the store may hold
+	for step, entries := range [][]Entry{
+		fileEntries("a", "1", "b", "2"),           // makes files
+		fileEntries("b", "3", "c", "4", "a", "5"), // and adds to them
+		fileEntries("d", "6"),
+		fileEntries("a", "7", "d", "8", "e", "9", "b", fileLarge),
+		fileEntries("e", "x", "c", "y", fileLong, "z"),
+		fileEntries(fileLong, "!", "b", "end"),
+	} {
+		err := f.Append(t.Context(), entries...)
+		if err != nil && !fault.Hit() && !errors.Is(err, ErrNeedsReopen) {
+			t.Fatalf("call %d, step %d: there was no fault, but %v", fault.At, step, err)
+		}
+		for _, before := range models {
+			after := maps.Clone(before)
+			for _, e := range entries {
+				after[e.Key] += string(e.Value)
+			}
+			if errors.Is(err, ErrUnknownOutcome) {
+				models = append(models, after)
+			} else if err == nil {
+				clear(before)
+				maps.Copy(before, after)
+			}
+		}
+	}
+	hit := fault.Hit()
+	on = false
+	check := func(who string, f *File) {
+		t.Helper()
+		got, err := fileContent(f)
+		if err != nil {
+			t.Fatalf("call %d, %v: %s: %v", fault.At, fault.Err, who, err)
+		}
+		for _, m := range models {
+			if maps.Equal(m, got) {
+				return
+			}
+		}
+		t.Fatalf("call %d, %v: %s:\n%s", fault.At, fault.Err, who, fileDiff(got, models[0]))
+	}
+	check("the same store", f)
+	must(t, f.Close())
+	check("another store", fileOpen(t, mem, fileMemDir, opts, fileAtOnce))
+	return hit
+}
