@@ -46,6 +46,19 @@ func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfs.Fault) bool {
 	f := fileOpen(t, fsys, fileMemDir, opts, fileHooks{keepLock: time.Hour})
 	on = true
 	models := []map[string]string{{}} // what the store may hold
+	check := func(who string, f *File) {
+		t.Helper()
+		got, err := fileContent(f)
+		if err != nil {
+			t.Fatalf("call %d, %v: %s: %v", fault.At, fault.Err, who, err)
+		}
+		for _, m := range models {
+			if maps.Equal(m, got) {
+				return
+			}
+		}
+		t.Fatalf("call %d, %v: %s:\n%s", fault.At, fault.Err, who, fileDiff(got, models[0]))
+	}
 	for step, entries := range [][]Entry{
 		fileEntries("a", "1", "b", "2"),           // makes files
 		fileEntries("b", "3", "c", "4", "a", "5"), // and adds to them
@@ -70,22 +83,14 @@ func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfs.Fault) bool {
 				maps.Copy(before, after)
 			}
 		}
+		if err != nil {
+			on = false
+			check("right after it", f)
+			on = true
+		}
 	}
 	hit := fault.Hit()
 	on = false
-	check := func(who string, f *File) {
-		t.Helper()
-		got, err := fileContent(f)
-		if err != nil {
-			t.Fatalf("call %d, %v: %s: %v", fault.At, fault.Err, who, err)
-		}
-		for _, m := range models {
-			if maps.Equal(m, got) {
-				return
-			}
-		}
-		t.Fatalf("call %d, %v: %s:\n%s", fault.At, fault.Err, who, fileDiff(got, models[0]))
-	}
 	check("the same store", f)
 	must(t, f.Close())
 	check("another store", fileOpen(t, mem, fileMemDir, opts, fileAtOnce))
