@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-partd/partd"
 )
@@ -25,8 +26,11 @@ func raceChecks() []check {
 // concurrentDrop drops while others append: what was acknowledged before a Drop
 // began is gone once it has returned, and of what came later nothing is missing.
 func concurrentDrop(e *env) {
-	const each, drops, keys = 150, 8, 3
+	const each, drops, keys = 40, 8, 3
 	var acked [writers]atomic.Int64 // how many appends have returned
+	var allowed atomic.Int64        // how many a writer may do so far, so that all last until the last Drop
+	var over atomic.Bool            // the last Drop has returned, or something failed
+	allowed.Store(each)
 	check := func(least [writers]int64) error {
 		values, err := e.store.Get(e.ctx, numberedKeys(keys)...)
 		if err != nil {
@@ -51,25 +55,36 @@ func concurrentDrop(e *env) {
 	var write []func() error
 	for w := range writers {
 		write = append(write, func() error {
-			for n := range each {
+			for n := 0; !over.Load(); {
+				if int64(n) == allowed.Load() {
+					time.Sleep(20 * time.Microsecond)
+					continue
+				}
 				var batch []partd.Entry
 				for _, k := range numberedKeys(keys) {
 					batch = append(batch, partd.Entry{Key: k, Value: piece{w, n}.bytes()})
 				}
 				if err := e.store.Append(e.ctx, batch...); err != nil {
+					over.Store(true)
 					return fmt.Errorf("append: %w", err)
 				}
-				acked[w].Store(int64(n + 1))
+				n++
+				acked[w].Store(int64(n))
 			}
 			return nil
 		})
 	}
 	var least [writers]int64
 	e.together(append(write, func() error {
+		defer over.Store(true)
 		for range drops {
 			for w := range writers {
+				for acked[w].Load() < allowed.Load()-each/2 && !over.Load() {
+					time.Sleep(20 * time.Microsecond)
+				}
 				least[w] = acked[w].Load()
 			}
+			allowed.Add(each) // something to do while Drop is under way
 			if err := e.store.Drop(e.ctx); err != nil {
 				return fmt.Errorf("drop: %w", err)
 			}
@@ -85,7 +100,7 @@ func concurrentDrop(e *env) {
 	// One more append of each writer shows whether one before it is missing.
 	for w := range writers {
 		for _, k := range numberedKeys(keys) {
-			e.append(partd.Entry{Key: k, Value: piece{w, each}.bytes()})
+			e.append(partd.Entry{Key: k, Value: piece{w, int(acked[w].Load())}.bytes()})
 		}
 	}
 	e.must("after the last Drop and another append", check(least))
