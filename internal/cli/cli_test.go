@@ -23,11 +23,15 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"partd": func() { os.Exit(Main(os.Args[1:])) }})
 }
 
+// quickExit keeps programs built with the race detector from waiting a second
+// before they end.
+const quickExit = "GORACE=atexit_sleep_ms=0"
+
 // program returns a command that runs partd.
 func program(t *testing.T, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Dir = t.TempDir()
-	cmd.Env = []string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir}
+	cmd.Env = []string{asProgram + "=1", quickExit, "PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir}
 	return cmd
 }
 
@@ -43,7 +47,7 @@ func TestScripts(t *testing.T) {
 					kept = append(kept, v)
 				}
 			}
-			env.Vars = kept
+			env.Vars = append(kept, quickExit)
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
