@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd/internal/keymap"
+	"github.com/go-partd/partd/internal/slab"
 )
 
 // DefaultBufferMemory is the memory that a Buffer takes unless told otherwise,
@@ -47,6 +48,7 @@ type Buffer struct {
 	step       int   // most bytes that one append to the slow store moves, and the size of its buffer
 	log        *slog.Logger
 	seed       maphash.Seed
+	strings    slab.Slab     // the long keys of index
 	batches    sync.Pool     // of *bufferBatch
 	flushing   chan struct{} // holds one token: who has it may flush
 	scratch    chan []byte   // memory for what moves, when nothing does
@@ -115,6 +117,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 		b.log = slog.New(slog.DiscardHandler)
 	}
 	b.batches.New = func() any { return new(bufferBatch) }
+	b.index.Strings = &b.strings
 	for info, err := range Keys(ctx, fast) {
 		if errors.Is(err, errors.ErrUnsupported) {
 			break

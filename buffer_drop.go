@@ -109,8 +109,6 @@ func (b *Buffer) include() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.dropping = false
-	if b.index.Len() == 0 {
-		b.index.Reset()
-	}
+	b.index.Shrink()
 	b.wake()
 }

@@ -59,7 +59,7 @@ func (b *Buffer) used() int64 {
 	} else {
 		fast = b.bytes + int64(b.index.Len())*128
 	}
-	return fast + b.index.Footprint() + b.admitted
+	return fast + b.index.Used() + b.strings.Used() + b.admitted
 }
 
 // opClose is the operation of Close, which goes on when no other may begin.
@@ -211,9 +211,7 @@ func (b *Buffer) forget(id keymap.ID, k *bufferKey) {
 // end ends an operation. The caller holds mu.
 func (b *Buffer) end() {
 	b.active--
-	if b.index.Len() == 0 {
-		b.index.Reset()
-	}
+	b.index.Shrink()
 	b.wake()
 }
 

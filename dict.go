@@ -25,6 +25,7 @@ const (
 // Close gives the memory back. What was stored is lost with the process.
 type Dict struct {
 	seed maphash.Seed
+	data slab.Slab // the values and the long keys of all shards, so that what one frees another can use
 	// gate is held shared by every operation, and exclusively by Drop and Close,
 	// so that a batch is dropped whole or not at all. It is taken before a
 	// shard's lock.
@@ -38,9 +39,9 @@ type Dict struct {
 type dictShard struct {
 	mu    sync.RWMutex
 	keys  keymap.Map[slab.Chain]
-	data  slab.Slab
+	data  *slab.Slab
 	bytes int64 // sum of the lengths of the values
-	// used is the memory in use; unlike the rest it may be read without mu.
+	// used is the memory of keys in use; unlike the rest it may be read without mu.
 	used atomic.Int64
 	_    [64]byte // keeps the shards' locks on different cache lines
 }
@@ -60,6 +61,10 @@ var (
 func NewDict() *Dict {
 	d := &Dict{seed: maphash.MakeSeed()}
 	d.batches.New = func() any { return new(dictBatch) }
+	for i := range d.shards {
+		d.shards[i].data = &d.data
+		d.shards[i].keys.Strings = &d.data
+	}
 	return d
 }
 
@@ -214,15 +219,12 @@ func (s *dictShard) remove(id keymap.ID) {
 	s.bytes -= value.Len
 	s.data.Free(value)
 	s.keys.Delete(id)
-	if s.keys.Len() == 0 {
-		s.keys.Reset()
-		s.data.Reset()
-	}
+	s.keys.Shrink()
 	s.count()
 }
 
-// count publishes the memory in use.
-func (s *dictShard) count() { s.used.Store(s.keys.Footprint() + s.data.Used()) }
+// count publishes the memory of keys in use.
+func (s *dictShard) count() { s.used.Store(s.keys.Used()) }
 
 // Drop removes every key and gives their memory back.
 func (d *Dict) Drop(ctx context.Context) error {
@@ -252,10 +254,10 @@ func (d *Dict) reset() {
 	for i := range d.shards {
 		s := &d.shards[i]
 		s.keys.Reset()
-		s.data.Reset()
 		s.bytes = 0
 		s.count()
 	}
+	d.data.Reset()
 }
 
 // Stat counts keys, bytes, and the memory taken.
@@ -270,16 +272,17 @@ func (d *Dict) Stat(ctx context.Context) (Stats, error) {
 		s.mu.RLock()
 		st.Keys += int64(s.keys.Len())
 		st.Bytes += s.bytes
-		st.Memory += s.keys.Footprint() + s.data.Footprint()
+		st.Memory += s.keys.Footprint()
 		s.mu.RUnlock()
 	}
+	st.Memory += d.data.Footprint()
 	return st, nil
 }
 
 // MemoryUsed returns the bytes of memory in use for keys and values. Memory
 // that deleted keys left, and that later ones will use, does not count.
 func (d *Dict) MemoryUsed() int64 {
-	var n int64
+	n := d.data.Used()
 	for i := range d.shards {
 		n += d.shards[i].used.Load()
 	}

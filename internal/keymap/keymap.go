@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	pageShift  = 9
-	pageLen    = 1 << pageShift // records are kept in pages, so that they never move
-	inlineKey  = 29             // longest key kept inside its record
-	firstSlots = 16
+	pageShift   = 9
+	pageLen     = 1 << pageShift // records are kept in pages, so that they never move
+	inlineKey   = 29             // longest key kept inside its record
+	firstSlots  = 16
+	shrinkSlots = 1 << 12 // a smaller table of an empty map is kept
 )
 
 // ID numbers a record. It stays the same until the key is deleted; then another
@@ -43,7 +44,9 @@ type Map[V any] struct {
 	next  ID // records 1 to next-1 were handed out at some time
 	free  ID // the first of the deleted records, a list through their hash fields
 	n     int
-	long  slab.Slab
+	// Strings holds the keys too long for a record. Several maps may share one;
+	// nil: the map makes its own.
+	Strings *slab.Slab
 }
 
 // Hash is the hash of a key, for Find and Insert.
@@ -52,9 +55,16 @@ func Hash(seed maphash.Seed, key string) uint64 { return maphash.String(seed, ke
 // Len returns the number of keys.
 func (m *Map[V]) Len() int { return m.n }
 
-// Footprint returns the bytes that the map has taken from the heap.
+// Footprint returns the bytes that the map has taken from the heap, without
+// Strings.
 func (m *Map[V]) Footprint() int64 {
-	return int64(len(m.slots))*8 + int64(len(m.pages))*int64(unsafe.Sizeof([pageLen]record[V]{})) + m.long.Footprint()
+	return int64(len(m.slots))*8 + int64(len(m.pages))*int64(unsafe.Sizeof([pageLen]record[V]{}))
+}
+
+// Used returns the bytes of the footprint that are in use; new keys take the
+// rest first.
+func (m *Map[V]) Used() int64 {
+	return int64(len(m.slots))*8 + int64(m.n)*int64(unsafe.Sizeof(record[V]{}))
 }
 
 // Prefetch reads the slot where a search for the hash begins. Called for many
@@ -105,7 +115,10 @@ func (m *Map[V]) Insert(hash uint64, key string) ID {
 	if len(key) <= inlineKey {
 		copy(r.key[:], key)
 	} else {
-		binary.LittleEndian.PutUint32(r.key[:], uint32(m.long.Store(key)))
+		if m.Strings == nil {
+			m.Strings = new(slab.Slab)
+		}
+		binary.LittleEndian.PutUint32(r.key[:], uint32(m.Strings.Store(key)))
 	}
 	m.place(uint64(uint32(hash))<<32 | uint64(id))
 	m.n++
@@ -124,7 +137,7 @@ func (m *Map[V]) Key(id ID) []byte {
 	if r.keyLen <= inlineKey {
 		return r.key[:r.keyLen]
 	}
-	return m.long.Stored(slab.Ref(binary.LittleEndian.Uint32(r.key[:])), int(r.keyLen))
+	return m.Strings.Stored(slab.Ref(binary.LittleEndian.Uint32(r.key[:])), int(r.keyLen))
 }
 
 // Delete removes a record.
@@ -146,7 +159,7 @@ func (m *Map[V]) Delete(id ID) {
 	}
 	m.slots[i] = 0
 	if r.keyLen > inlineKey {
-		m.long.FreeString(slab.Ref(binary.LittleEndian.Uint32(r.key[:])))
+		m.Strings.FreeString(slab.Ref(binary.LittleEndian.Uint32(r.key[:])))
 	}
 	*r = record[V]{hash: uint64(m.free)}
 	m.free = id
@@ -163,8 +176,15 @@ func (m *Map[V]) IDs(yield func(ID) bool) {
 	}
 }
 
-// Reset removes every key and gives all memory back.
-func (m *Map[V]) Reset() { *m = Map[V]{} }
+// Reset removes every key and gives all memory back, except Strings.
+func (m *Map[V]) Reset() { *m = Map[V]{Strings: m.Strings} }
+
+// Shrink gives the table back if it is large and there is no key.
+func (m *Map[V]) Shrink() {
+	if m.n == 0 && len(m.slots) > shrinkSlots {
+		m.slots = nil
+	}
+}
 
 func (m *Map[V]) at(id ID) *record[V] { return &m.pages[id>>pageShift][id&(pageLen-1)] }
 

@@ -1,13 +1,15 @@
 // Package slab keeps many byte strings that grow at their end in memory that it
 // recycles. It holds no pointers that the garbage collector would have to
-// follow, a string that grows is not moved, and what is freed is used again
-// before more is taken, so that memory follows a budget however much the
-// strings come and go.
+// follow, a string that grows is not moved, and what is freed is used again,
+// for a string of any size, before more is taken: so memory follows a budget
+// however much the strings come and go.
 package slab
 
 import (
 	"encoding/binary"
 	"math/bits"
+	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -26,14 +28,18 @@ const (
 // Ref names a chunk. 0 names none.
 type Ref uint32
 
-// Slab is memory for byte strings. The zero value is ready. It is not safe for
-// concurrent use.
+// Slab is memory for byte strings. The zero value is ready. It may be used for
+// different strings at once; who uses one string excludes others.
 type Slab struct {
-	blocks [][]byte
-	tail   int // bytes of the last block that were handed out
-	free   [classes]Ref
-	nfree  int64 // bytes in the free lists
-	taken  int64 // bytes of all blocks
+	// blocks grows under mu. Whoever has a Ref finds its block without mu.
+	blocks atomic.Pointer[[][]byte]
+	used   atomic.Int64 // bytes of chunks in use
+
+	mu    sync.Mutex
+	tail  int // bytes of the last block that were handed out
+	free  [classes]Ref
+	nfree int64 // bytes in the free lists
+	taken int64 // bytes of all blocks
 }
 
 // Chain is a string made of chunks. The zero value is the empty string.
@@ -44,16 +50,14 @@ type Chain struct {
 }
 
 // Footprint returns the bytes that the slab has taken from the heap.
-func (s *Slab) Footprint() int64 { return s.taken }
+func (s *Slab) Footprint() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken
+}
 
 // Used returns the bytes of all chunks in use, their unused ends included.
-func (s *Slab) Used() int64 {
-	used := s.taken - s.nfree
-	if n := len(s.blocks); n > 0 {
-		used -= int64(len(s.blocks[n-1]) - s.tail)
-	}
-	return used
-}
+func (s *Slab) Used() int64 { return s.used.Load() }
 
 // Append adds p to the end of a string.
 func (s *Slab) Append(c *Chain, p []byte) {
@@ -76,7 +80,7 @@ func (s *Slab) Append(c *Chain, p []byte) {
 func (s *Slab) fill(c *Chain, p []byte) {
 	if len(p) > 0 {
 		at := uint32(c.tail&unitMask)<<unitShift + header + c.used
-		copy(s.blocks[c.tail>>unitBits][at:], p)
+		copy((*s.blocks.Load())[c.tail>>unitBits][at:], p)
 		c.used += uint32(len(p))
 		c.room -= uint32(len(p))
 	}
@@ -125,12 +129,14 @@ func (s *Slab) data(ref Ref, c *Chain) (next Ref, data []byte) {
 
 // Free gives a string's memory back and empties it.
 func (s *Slab) Free(c *Chain) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for ref := c.head; ref != 0; {
 		next := Ref(0)
 		if ref != c.tail {
 			next = Ref(binary.LittleEndian.Uint32(s.chunk(ref, 0, 4)))
 		}
-		s.FreeString(ref)
+		s.giveBack(ref)
 		ref = next
 	}
 	*c = Chain{}
@@ -148,21 +154,29 @@ func (s *Slab) Stored(ref Ref, n int) []byte { return s.chunk(ref, header, heade
 
 // FreeString gives the memory of a string that Store kept back.
 func (s *Slab) FreeString(ref Ref) {
-	h := s.chunk(ref, 0, header)
-	s.release(ref, int(h[4]))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.giveBack(ref)
+}
+
+// giveBack ends the use of a chunk. The caller holds mu.
+func (s *Slab) giveBack(ref Ref) {
+	class := int(s.chunk(ref, 0, header)[4])
+	s.used.Add(-1 << (class + unitShift))
+	s.release(ref, class)
 }
 
 // chunk returns the bytes of a chunk from offset from to offset to.
 func (s *Slab) chunk(ref Ref, from, to uint32) []byte {
 	at := uint32(ref&unitMask) << unitShift
-	return s.blocks[ref>>unitBits][at+from : at+to]
+	return (*s.blocks.Load())[ref>>unitBits][at+from : at+to]
 }
 
 func classFor(size int) int {
 	return max(bits.Len(uint(size-1)), unitShift) - unitShift
 }
 
-// release puts a chunk on its free list.
+// release puts a chunk on its free list. The caller holds mu.
 func (s *Slab) release(ref Ref, class int) {
 	h := s.chunk(ref, 0, header)
 	binary.LittleEndian.PutUint32(h, uint32(s.free[class]))
@@ -175,6 +189,19 @@ func (s *Slab) release(ref Ref, class int) {
 // halved; and a string that can do with less (anySize) takes a smaller one
 // rather than let the slab grow while more than a thirty-second of it lies free.
 func (s *Slab) alloc(class int, anySize bool) (Ref, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ref, class := s.find(class, anySize)
+	if ref == 0 {
+		ref = s.cut(class)
+	}
+	s.used.Add(1 << (class + unitShift))
+	return ref, class
+}
+
+// find takes a chunk from the free lists. It returns none, and the class that
+// was asked for, if there is no fitting one.
+func (s *Slab) find(class int, anySize bool) (Ref, int) {
 	for c := class; c < classes; c++ {
 		if s.free[c] != 0 {
 			return s.take(c, class), class
@@ -187,15 +214,21 @@ func (s *Slab) alloc(class int, anySize bool) (Ref, int) {
 			}
 		}
 	}
+	return 0, class
+}
+
+// cut takes a chunk from the unused end of the last block, or of a new one.
+func (s *Slab) cut(class int) Ref {
 	size := 1 << (class + unitShift)
-	if n := len(s.blocks); n == 0 || s.tail+size > len(s.blocks[n-1]) {
+	blocks := s.blocks.Load()
+	if blocks == nil || s.tail+size > len((*blocks)[len(*blocks)-1]) {
 		s.addBlock(size)
+		blocks = s.blocks.Load()
 	}
-	ref := Ref(len(s.blocks)-1)<<unitBits | Ref(s.tail>>unitShift)
+	ref := Ref(len(*blocks)-1)<<unitBits | Ref(s.tail>>unitShift)
 	s.tail += size
-	h := s.chunk(ref, 0, header)
-	h[4] = byte(class)
-	return ref, class
+	s.chunk(ref, 0, header)[4] = byte(class)
+	return ref
 }
 
 // take removes a chunk of class have from its free list and cuts it down to
@@ -216,23 +249,34 @@ func (s *Slab) take(have, want int) Ref {
 // addBlock takes more memory. The unused end of the last block goes to the free
 // lists.
 func (s *Slab) addBlock(atLeast int) {
-	if n := len(s.blocks); n > 0 {
-		for left := len(s.blocks[n-1]) - s.tail; left > 0; {
+	var blocks [][]byte
+	if old := s.blocks.Load(); old != nil {
+		blocks = *old
+		last := len(blocks) - 1
+		for left := len(blocks[last]) - s.tail; left > 0; left = len(blocks[last]) - s.tail {
 			class := min(bits.TrailingZeros(uint(s.tail))-unitShift, bits.Len(uint(left))-1-unitShift, maxClass)
-			s.release(Ref(n-1)<<unitBits|Ref(s.tail>>unitShift), class)
+			s.release(Ref(last)<<unitBits|Ref(s.tail>>unitShift), class)
 			s.tail += 1 << (class + unitShift)
-			left = len(s.blocks[n-1]) - s.tail
 		}
 	}
 	size := min(max(firstBlock, int(s.taken), 1<<bits.Len(uint(atLeast))), 1<<blockShift)
 	size = 1 << (bits.Len(uint(size)) - 1)
-	s.blocks = append(s.blocks, make([]byte, size))
-	s.taken += int64(size)
 	s.tail = 0
-	if len(s.blocks) == 1 {
+	if len(blocks) == 0 {
 		s.tail = 1 << unitShift // Ref 0 is none
 	}
+	// Readers of the old slice do not look behind its end.
+	blocks = append(blocks, make([]byte, size))
+	s.blocks.Store(&blocks)
+	s.taken += int64(size)
 }
 
-// Reset forgets every string and gives all memory back.
-func (s *Slab) Reset() { *s = Slab{} }
+// Reset forgets every string and gives all memory back. Nothing else may be
+// under way.
+func (s *Slab) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blocks.Store(nil)
+	s.used.Store(0)
+	s.tail, s.free, s.nfree, s.taken = 0, [classes]Ref{}, 0, 0
+}
