@@ -18,7 +18,8 @@
 //     order; an Append that returned before another began comes first.
 //   - For each key, Get sees whole appends, never a part of one. Across keys it
 //     is no snapshot.
-//   - Nothing given to Append is kept by reference, and what Get returns
+//   - Nothing given to Append is kept by reference, a key no more than a value:
+//     either may be a part of a buffer that is used again. What Get returns
 //     belongs to the caller.
 //   - An Append that failed has changed nothing, unless its error wraps
 //     [ErrUnknownOutcome]: only then may a retry double.

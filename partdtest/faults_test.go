@@ -72,6 +72,7 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"drops the second of a key in a batch", "case18-key-twice-in-a-batch", "in the batch's order"},
 		{"doubles an append", "append-order concurrent-append state-machine", "want"},
 		{"newest first", "append-order case18-key-twice-in-a-batch value-of-many-pieces concurrent-append state-machine", "appends in order"},
+		{"keeps the caller's key", "case24-slice-changed-after-append", "has used the memory of a key again"},
 		{"keeps the caller's slice", "case24-slice-changed-after-append state-machine", "has used its slices again"},
 		{"returns its own memory", "ownership-of-what-get-returns state-machine", "has changed what Get returned"},
 		{"returns the same memory twice", "get-same-key-twice", "same memory"},

@@ -74,8 +74,10 @@ func (r *reference) name(key string) string {
 		key = key[:min(len(key), 255)]
 	case "cleans paths":
 		return strings.ReplaceAll(strings.ReplaceAll(key, "/./", "/"), "//", "/")
+	case "keeps the caller's key":
+		return key
 	}
-	return key
+	return strings.Clone(key)
 }
 
 func (r *reference) Append(ctx context.Context, entries ...partd.Entry) error {

@@ -2,6 +2,7 @@ package partdtest
 
 import (
 	"strings"
+	"unsafe"
 
 	"github.com/go-partd/partd"
 )
@@ -74,6 +75,14 @@ func sliceChanged(e *env) {
 		clear(entries)
 		e.want("the caller has used its slices again after Append", want)
 	}
+	// Keys, too, may lie in a buffer that is used again.
+	name := []byte("key in a buffer")
+	e.append(partd.Entry{Key: unsafe.String(&name[0], len(name)), Value: []byte("v")})
+	want[string(name)] = "v"
+	copy(name, "KEY IN ANOTHER ")
+	e.append(partd.Entry{Key: "one more", Value: []byte("w")})
+	want["one more"] = "w"
+	e.want("the caller has used the memory of a key again after Append", want)
 	if e.suite.can[CanSet] {
 		value = append(value[:0], "set to this"...)
 		e.must("Set", partd.Set(e.ctx, e.store, "a", value))

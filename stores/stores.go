@@ -19,8 +19,20 @@ import (
 	"github.com/go-partd/partd"
 )
 
+// URLError says what is wrong with a URL. Nothing was opened or made.
+type URLError struct {
+	URL string
+	Err error
+}
+
+func (e *URLError) Error() string { return fmt.Sprintf("store %q: %v", e.URL, e.Err) }
+
+// Unwrap returns what is wrong.
+func (e *URLError) Unwrap() error { return e.Err }
+
 // Open opens the store that a URL names, and makes it where it does not exist.
-// The caller closes it with [partd.Close], which closes every layer.
+// The caller closes it with [partd.Close], which closes every layer. A URL that
+// names no store is a [*URLError].
 func Open(ctx context.Context, url string) (partd.Partd, error) {
 	return OpenDefaults(ctx, url, nil)
 }
@@ -34,7 +46,7 @@ func OpenDefaults(ctx context.Context, url string, defaults map[string]string) (
 	}
 	u, err := parse(url, defaults)
 	if err != nil {
-		return nil, fmt.Errorf("store %q: %w", url, err)
+		return nil, &URLError{url, err}
 	}
 	store, err := u.store.open(u.location, u.storeOptions)
 	if err != nil {
@@ -55,7 +67,7 @@ func OpenDefaults(ctx context.Context, url string, defaults map[string]string) (
 func Exists(url string) (bool, error) {
 	u, err := parse(url, nil)
 	if err != nil {
-		return false, fmt.Errorf("store %q: %w", url, err)
+		return false, &URLError{url, err}
 	}
 	found, err := u.store.exists(u.location)
 	if err != nil {

@@ -77,8 +77,8 @@ func TestErrors(t *testing.T) {
 	} {
 		t.Chdir(t.TempDir())
 		_, err := Open(context.Background(), c.url)
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%q: %v, want …%s…", c.url, err, c.want)
+		if !errors.As(err, new(*URLError)) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v, want a URLError …%s…", c.url, err, c.want)
 		}
 		if left, _ := os.ReadDir("."); len(left) > 0 {
 			t.Errorf("%q: failed, but left %v", c.url, left)

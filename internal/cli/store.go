@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"runtime/debug"
 	"strings"
 
@@ -58,23 +57,23 @@ func (s *size) Set(text string) error {
 func (s size) maxRecord() int { return int(min(s/4, partd.MaxValueLen)) }
 
 // keepTo makes the garbage collector keep the process near its memory, and
-// returns the options of the store's layers. They get five eighths of it: the
-// rest is for the input, for a record as long as they may be, for the gaps
-// between values of changing sizes, and for what is freed but not collected yet,
-// without which the collector would run all the time.
+// returns the options of the store's layers. They get three quarters of it: the
+// rest is for the input, for a record as long as they may be, and for what is
+// freed but not collected yet, without which the collector would run all the
+// time.
 func (s size) keepTo() map[string]string {
 	const program = 8 << 20 // what the runtime takes anyway
 	if limit := int64(s + s/16 + program); limit < debug.SetMemoryLimit(-1) {
 		debug.SetMemoryLimit(limit)
 	}
-	return map[string]string{"memory": fmt.Sprint(int64(s) / 8 * 5)}
+	return map[string]string{"memory": fmt.Sprint(int64(s) / 4 * 3)}
 }
 
-// storeExists tells whether a store exists, and whether its URL makes sense.
+// storeExists tells whether a store exists. A URL that makes no sense is wrong
+// usage.
 func storeExists(url string) (bool, error) {
 	exists, err := stores.Exists(url)
-	var file *fs.PathError
-	if err != nil && !errors.As(err, &file) {
+	if errors.As(err, new(*stores.URLError)) {
 		return false, usageError{err}
 	}
 	return exists, err
