@@ -39,7 +39,8 @@ func rows() []row {
 		{"Dict, 1,000 keys", "dict 1000", "go map 1000", ">= 15 M/s"},
 		{"Dict, 1,000,000 keys", "dict 1000000", "go map 1000000", ">= 3 M/s"},
 		{"File, 1,000 keys", "file 1000", "python file", ">= 0.5 M/s"},
-		{"Buffer(Dict, File), 1,000 keys", "buffer 1000", "python buffer", ">= 800 MB/s"},
+		{"Buffer(Dict, File), 0.5 GB in 1 GiB", "buffer 1000", "python buffer", ">= 800 MB/s"},
+		{"Buffer(Dict, File), 2 GB in 256 MiB", "spill 1000", "python spill", "-"},
 	}
 }
 

@@ -10,16 +10,15 @@ from partd import Buffer, Dict, File
 
 BATCH, VALUE = 1000, b"v" * 100
 kind = sys.argv[1]
-entries = {"file": 300_000, "buffer": 20_000_000}[kind]
+entries = {"file": 300_000, "buffer": 5_000_000, "spill": 20_000_000}[kind]
 names = ["key%08d" % i for i in range(1000)]
 random.seed(1)
 if kind == "file":
     store = File("store")
-    batches = [dict.fromkeys(names, VALUE)]
 else:
-    # A dict holds a key once: keys drawn twice are left out, and counted so.
-    store = Buffer(Dict(), File("store"), available_memory=256 << 20)
-    batches = [dict.fromkeys(names, VALUE)]
+    memory = 256 << 20 if kind == "spill" else 1 << 30
+    store = Buffer(Dict(), File("store"), available_memory=memory)
+batches = [dict.fromkeys(names, VALUE)]
 done = 0
 start = time.perf_counter()
 while done < entries:

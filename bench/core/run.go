@@ -16,7 +16,7 @@ import (
 const (
 	batchLen   = 1000
 	entryBytes = 100
-	memory     = 256 << 20 // of a Buffer
+	memory     = 256 << 20 // of a Buffer that spills
 )
 
 // runOne makes the run that a name stands for and prints its entries, its
@@ -27,7 +27,7 @@ func runOne(name string) error {
 	if err != nil {
 		return fmt.Errorf("run %q: it has no number of keys", name)
 	}
-	entries := map[string]int{"dict": 10_000_000, "map": 10_000_000, "file": 2_000_000, "buffer": 20_000_000}[kind]
+	entries := map[string]int{"dict": 10_000_000, "map": 10_000_000, "file": 2_000_000, "buffer": 5_000_000, "spill": 20_000_000}[kind]
 	batches := makeBatches(keys, kind == "file")
 	var seconds float64
 	switch kind {
@@ -35,10 +35,10 @@ func runOne(name string) error {
 		seconds = runMap(batches, entries)
 	case "dict":
 		seconds, err = runStore(partd.NewDict(), batches, entries)
-	case "file", "buffer":
+	case "file", "buffer", "spill":
 		seconds, err = runFiles(kind, batches, entries)
 	default:
-		return fmt.Errorf("run %q: there is dict, map, file, buffer", name)
+		return fmt.Errorf("run %q: there is dict, map, file, buffer, spill", name)
 	}
 	if err != nil {
 		return err
@@ -75,8 +75,12 @@ func runFiles(kind string, batches [][]partd.Entry, entries int) (float64, error
 	if err != nil {
 		return 0, err
 	}
-	if kind == "buffer" {
-		if store, err = partd.NewBuffer(partd.NewDict(), store, &partd.BufferOptions{Memory: memory}); err != nil {
+	if kind != "file" {
+		opts := &partd.BufferOptions{}
+		if kind == "spill" {
+			opts.Memory = memory
+		}
+		if store, err = partd.NewBuffer(partd.NewDict(), store, opts); err != nil {
 			return 0, err
 		}
 	}

@@ -1,0 +1,18 @@
+package partd
+
+import "testing"
+
+// BenchmarkBufferAppend appends to a buffer over files, closing included.
+func BenchmarkBufferAppend(b *testing.B) {
+	benchAppend(b, 1000, func() Partd {
+		f, err := OpenFile(b.TempDir(), nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		buf, err := NewBuffer(NewDict(), f, &BufferOptions{Memory: 256 << 20})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return buf
+	})
+}
