@@ -36,7 +36,6 @@ type bufferPart struct {
 type bufferBatch struct {
 	hashes []uint64
 	ids    []keymap.ID
-	sink   uint64 // what Prefetch read, so that reading is not optimised away
 }
 
 func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
@@ -139,9 +138,6 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 // pinBatch pins the keys of a batch and counts its bytes, or changes nothing
 // and returns false if a key is held or in doubt.
 func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch) (bool, error) {
-	for _, hash := range batch.hashes {
-		batch.sink += b.index.Prefetch(hash)
-	}
 	for i := range entries {
 		id := b.index.Find(batch.hashes[i], entries[i].Key)
 		batch.ids[i] = id

@@ -78,9 +78,7 @@ func (b *dictBatch) sort(d *Dict, entries []Entry) (ends [dictShards]uint32) {
 func (s *dictShard) append(b *dictBatch, entries []Entry, order []uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, i := range order {
-		b.sink += s.keys.Prefetch(b.hashes[i])
-	}
+	b.sink = s.keys.Prefetch(b.hashes, order)
 	for _, i := range order {
 		e := &entries[i]
 		id := s.keys.Find(b.hashes[i], e.Key)

@@ -17,6 +17,7 @@ const (
 	pageLen     = 1 << pageShift // records are kept in pages, so that they never move
 	inlineKey   = 29             // longest key kept inside its record
 	firstSlots  = 16
+	largeTable  = 1 << 13 // slots; 64 KiB
 	shrinkSlots = 1 << 12 // a smaller table of an empty map is kept
 )
 
@@ -67,14 +68,19 @@ func (m *Map[V]) Used() int64 {
 	return int64(len(m.slots))*8 + int64(m.n)*int64(unsafe.Sizeof(record[V]{}))
 }
 
-// Prefetch reads the slot where a search for the hash begins. Called for many
-// keys before Find, it lets the processor wait for all of them at once. The
-// result is of no meaning, but must be used.
-func (m *Map[V]) Prefetch(hash uint64) uint64 {
-	if len(m.slots) == 0 {
+// Prefetch reads the slots where searches for the hashes of the given numbers
+// begin. Called before Find for many keys, it lets the processor wait for all of
+// them at once. The result is of no meaning, but must be used. It does nothing
+// where the table is in the cache anyway.
+func (m *Map[V]) Prefetch(hashes []uint64, numbers []uint32) (sink uint64) {
+	if len(m.slots) < largeTable {
 		return 0
 	}
-	return m.slots[uint32(hash)&uint32(len(m.slots)-1)]
+	mask := uint32(len(m.slots) - 1)
+	for _, i := range numbers {
+		sink += m.slots[uint32(hashes[i])&mask]
+	}
+	return sink
 }
 
 // Find returns the record of a key, or 0.
