@@ -111,7 +111,9 @@ type fileHooks struct {
 // missing. It finishes or undoes what a process left half-done. It refuses a
 // directory that is not empty and has no ".lock": that is no store, and Drop
 // would remove what is in it. Several processes, and one several times, may have
-// a directory open. A nil opts is the zero value.
+// a directory open. One that may only be read, or is on a read-only file system,
+// can be, unless something is to be finished or undone. A nil opts is the zero
+// value.
 func OpenFile(dir string, opts *FileOptions) (*File, error) {
 	return openFile(vfs.OS{}, dir, opts, fileHooks{})
 }
@@ -173,7 +175,7 @@ func (f *File) openLocked() error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if err := f.fs.Remove(f.path(names.Temp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := f.fs.Remove(f.path(names.Temp)); err != nil && !errors.Is(err, fs.ErrNotExist) && !mayNotWrite(err) {
 		return err
 	}
 	if f.sync {

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/go-partd/partd/internal/names"
 	"github.com/go-partd/partd/internal/vfs"
@@ -67,9 +68,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // fileJournal is the file "%undo", kept open.
 type fileJournal struct {
-	file  vfs.File
-	links uint64
-	size  int64
+	file     vfs.File
+	links    uint64
+	size     int64
+	readOnly bool // it can only be read, which is enough while it holds no record
 }
 
 func (j *fileJournal) close() error {
@@ -85,6 +87,11 @@ func (j *fileJournal) close() error {
 // journal that does not exist is no error without create.
 func (f *File) openJournal(create bool) error {
 	j := &f.journal
+	if create && j.readOnly {
+		if err := j.close(); err != nil {
+			return err
+		}
+	}
 	if j.file != nil {
 		info, err := j.file.Info()
 		if err != nil {
@@ -99,7 +106,12 @@ func (f *File) openJournal(create bool) error {
 		}
 	}
 	path := f.path(names.Journal)
+	j.readOnly = false
 	file, err := f.openRetry(path, os.O_RDWR)
+	if !create && mayNotWrite(err) {
+		j.readOnly = true
+		file, err = f.openRetry(path, os.O_RDONLY)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if !create {
 			return nil
@@ -124,6 +136,11 @@ func (f *File) openJournal(create bool) error {
 	}
 	j.file, j.links, j.size = file, info.Links, info.Size
 	return nil
+}
+
+// mayNotWrite tells whether a file, or its file system, may only be read.
+func mayNotWrite(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)
 }
 
 // halfDone tells whether the journal holds a record, so that something must be
@@ -169,7 +186,7 @@ func recordSum(rec []byte) uint32 {
 // writeRecord makes a record valid. It is called with the lock, and before
 // anything that the record is about is changed.
 func (f *File) writeRecord(rec []byte) error {
-	if f.journal.file == nil {
+	if f.journal.file == nil || f.journal.readOnly {
 		if err := f.openJournal(true); err != nil {
 			return err
 		}

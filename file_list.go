@@ -175,8 +175,8 @@ func (f *File) keyBunch(ctx context.Context, list *nameList, from, to int, infos
 	return infos, nil
 }
 
-// Stat counts keys and bytes. Disk is the length of all files of the store,
-// those that hold no values included.
+// Stat counts keys and bytes. Disk is what all files of the store take on the
+// disk, those that hold no values included.
 func (f *File) Stat(ctx context.Context) (Stats, error) {
 	var stats Stats
 	if err := f.begin(ctx, false); err != nil {
@@ -196,7 +196,7 @@ func (f *File) Stat(ctx context.Context) (Stats, error) {
 		if err != nil {
 			return err
 		}
-		stats.Disk += info.Size
+		stats.Disk += info.Disk
 		if kind != names.Own {
 			stats.Keys++
 			stats.Bytes += info.Size

@@ -41,6 +41,7 @@ type File interface {
 // asking costs no allocation.
 type Info struct {
 	Size  int64
+	Disk  int64  // bytes that it takes on the disk
 	Links uint64 // number of names; 0: removed while open
 	Dev   uint64
 	Ino   uint64
