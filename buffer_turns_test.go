@@ -348,3 +348,79 @@ func TestBufferEmptyKeys(t *testing.T) {
 	must(t, b.Append(ctx, Entry{"new", []byte("n")}, Entry{"k", nil}))
 	b.release(held)
 }
+
+// TestBufferGivingUpLetsOthersGo has a Get wait behind a Set that waits behind a
+// Get: when the Set gives up, the second Get goes on beside the first.
+func TestBufferGivingUpLetsOthersGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, _ := newFaultyBuffer(t, 1<<30)
+		must(t, b.Append(ctx, Entry{"k", []byte("v")}))
+		first, err := b.pin(ctx, "get", []string{"k"})
+		must(t, err)
+		short, cancel := context.WithCancel(ctx)
+		set, get := make(chan error, 1), make(chan error, 1)
+		go func() { set <- b.Set(short, "k", []byte("w")) }()
+		synctest.Wait()
+		go func() { _, err := b.Get(ctx, "k"); get <- err }()
+		synctest.Wait()
+		select {
+		case <-get:
+			t.Error("a Get went before a Set that waited longer")
+		default:
+		}
+		cancel()
+		if err := <-set; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		must(t, <-get)
+		b.unpin(first)
+	})
+}
+
+// TestBufferDropBetweenSteps drops while a flush in the background is between
+// two appends to the slow store: the second must not come after the drop.
+func TestBufferDropBetweenSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, slow := newFaultyBuffer(t, 4<<20)
+		var mu sync.Mutex
+		var ops []string
+		goOn := make(chan struct{})
+		slow.set(func(op string) (error, error) {
+			mu.Lock()
+			ops = append(ops, op)
+			mu.Unlock()
+			<-goOn
+			return nil, nil
+		})
+		started := func() bool {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return len(ops) > 0
+		}
+		for i := 0; !started(); i++ {
+			must(t, b.Append(ctx, Entry{fmt.Sprint(i), make([]byte, 40_000)}))
+		}
+		dropped := make(chan error, 1)
+		go func() { dropped <- b.Drop(ctx) }()
+		synctest.Wait()
+		goOn <- struct{}{} // the first append ends, and the drop begins
+		synctest.Wait()
+		mu.Lock()
+		if len(ops) < 2 || ops[len(ops)-1] != "drop" {
+			t.Errorf("the slow store got %v, want the drop alone at the end", ops)
+		}
+		mu.Unlock()
+		close(goOn)
+		must(t, <-dropped)
+		synctest.Wait()
+		must(t, b.Flush(ctx))
+		st, err := Stat(ctx, slow.Dict)
+		must(t, err)
+		if st.Keys != 0 {
+			t.Errorf("%d keys came back after the drop", st.Keys)
+		}
+	})
+}
