@@ -32,10 +32,13 @@ func TestFullDisk(t *testing.T) {
 	if err := csvgen.Write(&large, csvgen.Options{Rows: 200_000, Keys: 10, Seed: 5}); err != nil {
 		t.Fatal(err)
 	}
-	rows := map[string]string{} // what each key would hold
+	rows := map[string]*strings.Builder{} // what each key would hold
 	for line := range strings.SplitAfterSeq(large.String(), "\n") {
 		if fields := strings.Split(line, ","); len(fields) > 1 {
-			rows[fields[1]] += line
+			if rows[fields[1]] == nil {
+				rows[fields[1]] = new(strings.Builder)
+			}
+			rows[fields[1]].WriteString(line)
 		}
 	}
 	store := "file:" + filepath.Join(disk, "store")
@@ -59,7 +62,7 @@ func TestFullDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 			value, err := program(t, "get", "--store", store, k.Key).Output()
-			if err != nil || !bytes.HasSuffix(value, []byte("\n")) || !strings.HasPrefix(rows[k.Key], string(value)) {
+			if err != nil || !bytes.HasSuffix(value, []byte("\n")) || !strings.HasPrefix(rows[k.Key].String(), string(value)) {
 				t.Errorf("%s of %sfile: %d bytes that are not the first of its rows (%v)", k.Key, layer, len(value), err)
 			}
 		}

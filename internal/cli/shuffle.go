@@ -39,8 +39,8 @@ A store that holds keys already is an error without --append or --replace: so
 running a command twice doubles nothing. Nothing is stored before all files were
 found to be there, and their headers to be the same.
 
-A column with many values makes many keys, and file: a file for each: about
-0.2 ms and 4 KiB of disk per key. A column of ids is seldom what is meant.
+A column with many values makes many keys, and file: a file for each: 0.2 ms or
+more, and 4 KiB of disk, per key. A column of ids is seldom what is meant.
 
 At the end the records read are compared with what the store holds, byte by byte
 counted; a difference is an error.`

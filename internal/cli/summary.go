@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/internal/records"
 )
 
@@ -51,7 +52,7 @@ func (j *job) summary() error {
 func (j *job) writeSummary(w io.Writer) {
 	t := &j.tally
 	fmt.Fprintf(w, "records   %d\nkeys      %d\nbytes     %s\n", j.appended, j.after.Keys, withUnit(j.bytes))
-	fmt.Fprintf(w, "time      %.2f s, %.0f MB/s\n", j.seconds, float64(t.ReadBytes)/1e6/max(j.seconds, 1e-6))
+	fmt.Fprintf(w, "time      %.2f s, %s\n", j.seconds, progress.Rate(float64(t.ReadBytes)/max(j.seconds, 1e-6)))
 	var left []string
 	add := func(n int64, one, many string) {
 		if n == 1 {

@@ -53,13 +53,13 @@ func (b *Bar) Count(total int64, done func() int64) {
 	b.part.Store(&part{time.Now(), func(elapsed time.Duration) string { return Line(done(), total, elapsed) }})
 }
 
-// Wait begins a part of which no more is known than how many bytes are left, or
-// nothing where left is nil.
+// Wait begins a part of which no more is known than how many bytes of memory are
+// left to write, or nothing where left is nil.
 func (b *Bar) Wait(what string, left func() int64) {
 	b.part.Store(&part{time.Now(), func(elapsed time.Duration) string {
 		line := what
 		if left != nil {
-			line += fmt.Sprintf(", %.1f MB left", float64(left())/1e6)
+			line += fmt.Sprintf(", %.1f MB of memory left", float64(left())/1e6)
 		}
 		return line + ", " + elapsed.Round(time.Second).String()
 	}})
@@ -91,6 +91,14 @@ func (b *Bar) run() {
 	}
 }
 
+// Rate writes bytes per second.
+func Rate(perSecond float64) string {
+	if perSecond < 10e6 {
+		return fmt.Sprintf("%.1f MB/s", perSecond/1e6)
+	}
+	return fmt.Sprintf("%.0f MB/s", perSecond/1e6)
+}
+
 // Line describes work of which done bytes of total, -1 if not known, took the
 // time elapsed.
 func Line(done, total int64, elapsed time.Duration) string {
@@ -99,7 +107,7 @@ func Line(done, total int64, elapsed time.Duration) string {
 	if total > 0 {
 		line = fmt.Sprintf("%3.0f %%  %s of %.1f MB", 100*float64(done)/float64(total), line, float64(total)/1e6)
 	}
-	line += fmt.Sprintf("  %.0f MB/s", rate/1e6)
+	line += "  " + Rate(rate)
 	if total > 0 && done > 0 && done < total {
 		left := time.Duration(float64(total-done) / rate * float64(time.Second))
 		line += "  " + left.Round(time.Second).String() + " left"

@@ -16,9 +16,9 @@ func TestLine(t *testing.T) {
 		want        string
 	}{
 		{50e6, 200e6, time.Second, " 25 %  50.0 MB of 200.0 MB  50 MB/s  3s left"},
-		{0, 200e6, time.Second, "  0 %  0.0 MB of 200.0 MB  0 MB/s"},
+		{0, 200e6, time.Second, "  0 %  0.0 MB of 200.0 MB  0.0 MB/s"},
 		{200e6, 200e6, 4 * time.Second, "100 %  200.0 MB of 200.0 MB  50 MB/s"},
-		{1e6, -1, 2 * time.Second, "1.0 MB  0 MB/s"},
+		{1e6, -1, 2 * time.Second, "1.0 MB  0.5 MB/s"},
 		{9e9, 10e9, 100 * time.Second, " 90 %  9000.0 MB of 10000.0 MB  90 MB/s  11s left"},
 		{1, 0, 0, "0.0 MB  1000 MB/s"},
 	} {
@@ -54,7 +54,7 @@ func TestBar(t *testing.T) {
 		bar.Stop()
 		bar.Stop()
 		text := out.String()
-		for what, want := range map[string]int{"50 %": 2, "\rdropping, ": 4, "\rdropping, 1s\x1b[K": 2, "writing, 2.0 MB left, 0s": 1} {
+		for what, want := range map[string]int{"50 %": 2, "\rdropping, ": 4, "\rdropping, 1s\x1b[K": 2, "writing, 2.0 MB of memory left, 0s": 1} {
 			if n := strings.Count(text, what); n != want {
 				t.Errorf("%q is there %d times, want %d: %q", what, n, want, text)
 			}
