@@ -5,7 +5,6 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -263,63 +262,5 @@ func TestBrokenPipe(t *testing.T) {
 	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if !ok || !status.Signaled() || status.Signal() != syscall.SIGPIPE || stderr.Len() > 0 {
 		t.Errorf("%v, %s", err, stderr.String())
-	}
-}
-
-// Records longer than the blocks they are read in, up to the limit, which is a
-// quarter of the memory; beyond it, an error with file and line.
-func TestLongRecords(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "long.csv")
-	write := func(n int) {
-		data := append([]byte("k,v\na,1\nb,"), bytes.Repeat([]byte("x"), n-3)...)
-		if err := os.WriteFile(file, append(data, "\na,2\n"...), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	const limit = 16 << 20 / 4
-	write(limit)
-	url := "file:" + filepath.Join(dir, "store")
-	if out, err := program(t, "shuffle", "--by", "k", "--memory", "16MiB", "--store", url, file).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	out, err := program(t, "get", "--store", url, "b").Output()
-	if err != nil || len(out) != limit {
-		t.Errorf("%d bytes, %v", len(out), err)
-	}
-	write(limit + 1)
-	text, err := program(t, "shuffle", "--by", "k", "--memory", "16MiB", "--replace", "--store", url, file).CombinedOutput()
-	want := fmt.Sprintf("long.csv, line 3: too large: the record that begins here has more than %d bytes", limit)
-	if exitCode(t, err) != exitFailed || !strings.Contains(string(text), want) {
-		t.Errorf("%v, %s", err, text)
-	}
-	// A value for append has the same limit.
-	text, err = program(t, "append", "--memory", "16MiB", "--store", url, "b", file).CombinedOutput()
-	if exitCode(t, err) != exitFailed || !strings.Contains(string(text), "has more than 4.0 MiB, a quarter of --memory") {
-		t.Errorf("%v, %s", err, text)
-	}
-}
-
-// A full disk is an error, also when only the output cannot be written.
-func TestFullOutput(t *testing.T) {
-	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
-		t.Skip("no /dev/full here")
-	}
-	defer full.Close()
-	dir := t.TempDir()
-	url := "file:" + dir + "/store"
-	in := program(t, "append", "--store", url, "key")
-	in.Stdin = strings.NewReader("value")
-	if out, err := in.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	for _, args := range [][]string{{"get", "--store", url, "key"}, {"keys", "--store", url}, {"stat", "--store", url}} {
-		cmd := program(t, args...)
-		var stderr bytes.Buffer
-		cmd.Stdout, cmd.Stderr = full, &stderr
-		if code := exitCode(t, cmd.Run()); code != exitFailed || !strings.Contains(stderr.String(), "no space left") {
-			t.Errorf("%s: exit code %d, %s", args, code, stderr.String())
-		}
 	}
 }
