@@ -3,6 +3,7 @@ package partd
 import (
 	"errors"
 	"maps"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -36,15 +37,15 @@ func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfs.Fault) bool {
 	t.Helper()
 	mem := vfs.NewMem()
-	on := false
+	var on atomic.Bool // the kept lock is let go of in the background
 	fsys := vfs.Inject(mem, func(op vfs.Op, name string) error {
-		if !on {
+		if !on.Load() {
 			return nil
 		}
 		return fault.Check(op, name)
 	})
 	f := fileOpen(t, fsys, fileMemDir, opts, fileHooks{keepLock: time.Hour})
-	on = true
+	on.Store(true)
 	models := []map[string]string{{}} // what the store may hold
 	check := func(who string, f *File) {
 		t.Helper()
@@ -84,13 +85,13 @@ func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfs.Fault) bool {
 			}
 		}
 		if err != nil {
-			on = false
+			on.Store(false)
 			check("right after it", f)
-			on = true
+			on.Store(true)
 		}
 	}
 	hit := fault.Hit()
-	on = false
+	on.Store(false)
 	check("the same store", f)
 	must(t, f.Close())
 	check("another store", fileOpen(t, mem, fileMemDir, opts, fileAtOnce))
