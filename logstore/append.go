@@ -130,7 +130,8 @@ func (s *Store) commit(ctx context.Context, b *batch, tag Tag, op operation) (se
 	if len(b.at) == 0 && !h.tagged {
 		return s.seq - 1, true, nil
 	}
-	return s.seq, true, s.writeBatch(b, h)
+	seq = s.seq
+	return seq, true, s.writeBatch(b, h)
 }
 
 // writeBatch writes a record that fits, and enters it into the table. mu is held.

@@ -31,9 +31,13 @@ func (r *entryReader) next() (entry, error) {
 		if !errors.Is(err, errShortEntry) || len(r.buf) > maxEntryLen {
 			return e, errBadEntry
 		}
+		rest := len(r.buf)
+		// What is left must be saved before the source uses its memory again.
+		// buf may be a part of carry, so the two take turns.
+		r.tmp = append(r.tmp[:0], r.buf...)
 		block, err := r.src.next()
 		if err == io.EOF {
-			if len(r.buf) > 0 {
+			if rest > 0 {
 				return e, errShortEntry
 			}
 			return e, io.EOF
@@ -41,12 +45,11 @@ func (r *entryReader) next() (entry, error) {
 		if err != nil {
 			return e, err
 		}
-		if len(r.buf) == 0 {
+		if rest == 0 {
 			r.buf = block
 			continue
 		}
-		// buf may be a part of carry, so the two take turns.
-		r.tmp = append(append(r.tmp[:0], r.buf...), block...)
+		r.tmp = append(r.tmp, block...)
 		r.tmp, r.carry = r.carry, r.tmp
 		r.buf = r.carry
 	}

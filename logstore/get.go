@@ -78,7 +78,7 @@ func (v *view) get(ctx context.Context, keys []string, values bool) ([][]byte, [
 	}
 	slices.SortFunc(want, func(a, b *wanted) int { return cmp.Compare(a.hash, b.hash) })
 	bits := v.bits()
-	g := &getter{v: v, byKey: byKey, values: values}
+	g := &getter{v: v, byKey: byKey, values: values, shift: 64 - bits}
 	for len(want) > 0 {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, context.Cause(ctx)
@@ -127,12 +127,15 @@ type getter struct {
 	v      *view
 	byKey  map[string]*wanted
 	values bool
+	shift  uint8
+	prefix uint64 // hash >> shift of the keys that are being read
 	run    runReader
 	er     entryReader
 }
 
 // group reads keys that all belong to the same range.
 func (g *getter) group(want []*wanted) error {
+	g.prefix = want[0].hash >> g.shift
 	for i := range g.v.sources() {
 		readRange := false
 		for _, w := range want {
@@ -188,8 +191,8 @@ func (g *getter) read(src blockSource, one *wanted, byKey map[string]*wanted) er
 			if string(e.key) != one.key {
 				continue
 			}
-		} else if w = byKey[string(e.key)]; w == nil {
-			continue
+		} else if w = byKey[string(e.key)]; w == nil || w.hash>>g.shift != g.prefix {
+			continue // the ranges of this source may be wider
 		}
 		if err := g.apply(w, &e); err != nil {
 			return err

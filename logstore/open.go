@@ -258,14 +258,14 @@ func (s *Store) removeLeftovers() error {
 
 // Close writes everything out and closes the store. Readers that are still at
 // work may finish. Where something cannot be written out, Close says so; it is
-// then in the write-ahead files, and recovered when the store is opened again.
+// then in the write-ahead files, and recovered when the store is opened again. A second Close does nothing.
 func (s *Store) Close() error {
 	s.life.Lock()
 	defer s.life.Unlock()
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return s.errorf("close", partd.ErrClosed)
+		return nil
 	}
 	var err error
 	if !s.opts.ReadOnly {
