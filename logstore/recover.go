@@ -55,9 +55,15 @@ func (s *Store) liveWALs() ([]liveWAL, error) {
 			odd = append(odd, w)
 		case err != nil:
 			return nil, err
-		case w.epoch >= s.man.liveEpoch:
-			live = append(live, w)
+		default:
+			s.lastEpoch = max(s.lastEpoch, w.epoch)
+			if w.epoch >= s.man.liveEpoch {
+				live = append(live, w)
+			}
 		}
+	}
+	if s.man.clean {
+		return nil, nil // at most, the beginning of a file that was to be the next
 	}
 	slices.SortFunc(live, func(a, b liveWAL) int { return cmp.Compare(a.epoch, b.epoch) })
 	for i, w := range live {
@@ -65,7 +71,7 @@ func (s *Store) liveWALs() ([]liveWAL, error) {
 			return nil, s.missingWAL(s.man.liveEpoch+uint64(i), odd)
 		}
 	}
-	if len(live) == 0 && !s.man.clean {
+	if len(live) == 0 {
 		return nil, s.missingWAL(s.man.liveEpoch, odd)
 	}
 	if len(live) > 0 && live[0].firstSeq != s.man.nextSeq {
@@ -266,7 +272,7 @@ func (s *Store) recoverWrite(found bool) error {
 		if live, err = s.liveWALs(); err != nil {
 			return err
 		}
-		epoch += uint64(max(len(live), 1))
+		epoch = max(epoch, s.lastEpoch) + 1
 	}
 	t := <-s.free
 	w := &bulkWriter{s: s, t: t}

@@ -84,7 +84,8 @@ type Store struct {
 	broken    atomic.Pointer[error]
 	scanning  atomic.Bool // a Scan uses the memory set aside for reads
 
-	recovery Recovery
+	recovery  Recovery
+	lastEpoch uint64 // the highest that recovery saw
 }
 
 // frozenState is the state of the store right after the last record of the

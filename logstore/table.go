@@ -40,8 +40,7 @@ type part struct {
 // the size of chunks, for a table of n bytes: a part should have several
 // chunks, since the last of each is half empty.
 func tableShape(n int64) (partBits uint8, chunkSize int) {
-	chunkSize = 1 << (bits.Len64(uint64(n/6000)) - 1 + 0)
-	chunkSize = min(max(chunkSize, 512), 16<<10)
+	chunkSize = 1 << min(max(bits.Len64(uint64(n/6000))-1, 9), 14)
 	parts := max(n/int64(chunkSize*6), 1)
 	return min(uint8(bits.Len64(uint64(parts))-1), 12), chunkSize
 }

@@ -14,6 +14,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,7 +29,7 @@ type flags struct {
 	dist, stores, dir    string
 	compression          string
 	sync, cold, json     bool
-	child                string
+	child, profile       string
 }
 
 func main() {
@@ -47,6 +48,7 @@ func main() {
 	flag.BoolVar(&f.cold, "cold", false, "drop the kernel's caches before reading (as root)")
 	flag.BoolVar(&f.json, "json", false, "print each run as a line of JSON")
 	flag.StringVar(&f.child, "child", "", "run this `store` only, in this process, and print JSON")
+	flag.StringVar(&f.profile, "cpuprofile", "", "with --child: write a profile of appending and reading to a `file`")
 	flag.Parse()
 	err := fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	if flag.NArg() == 0 {
@@ -107,6 +109,17 @@ func (f *flags) runChild(l *load) error {
 	dir, err := emptyDir(f.dir, f.child)
 	if err != nil {
 		return err
+	}
+	if f.profile != "" {
+		p, err := os.Create(f.profile)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		if err := pprof.StartCPUProfile(p); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	r, err := measure(f.child, dir, l, &logstore.Options{Memory: int64(f.memory), Sync: f.sync, Compression: c}, f.cold)
 	if e := os.RemoveAll(dir); err == nil {
