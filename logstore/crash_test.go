@@ -19,7 +19,7 @@ import (
 const crashDir = "/data/store"
 
 // crashHooks make tables so small that they are full every few appends.
-var crashHooks = hooks{tableBytes: 4 << 10, blobBytes: 400, readBytes: 4 << 10, batchBytes: 1 << 10}
+var crashHooks = hooks{tableBytes: 4 << 10, blobBytes: 400, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 512}
 
 // crashKind is a kind of simulated crash.
 type crashKind uint8

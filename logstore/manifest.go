@@ -189,7 +189,7 @@ func readWhole(f vfsFile, most int) ([]byte, error) {
 			return nil, err
 		}
 		if len(b) > most {
-			return nil, fmt.Errorf("%s is larger than %d bytes: it is no manifest", f.Name(), most)
+			return nil, fmt.Errorf("%s is larger than %d bytes: it should not be", f.Name(), most)
 		}
 	}
 }

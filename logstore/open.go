@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -123,11 +124,11 @@ func (s *Store) newManifest() (manifest, error) {
 	for _, name := range names {
 		path := filepath.Join(s.dir, name)
 		if strings.HasPrefix(name, "wal-") {
-			info, err := s.fs.Info(path)
+			unused, err := s.unusedWAL(path)
 			if err != nil {
 				return m, err
 			}
-			if info.Size <= walHeaderLen {
+			if unused {
 				continue
 			}
 		}
@@ -137,6 +138,23 @@ func (s *Store) newManifest() (manifest, error) {
 		}
 	}
 	return m, nil
+}
+
+// unusedWAL tells whether a write-ahead file never had a record.
+func (s *Store) unusedWAL(path string) (bool, error) {
+	info, err := s.fs.Info(path)
+	if err != nil || info.Size > walStep {
+		return false, err
+	}
+	f, err := s.fs.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return false, err
+	}
+	b, err := readWhole(f, walStep)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return false, err
+	}
+	return len(b) <= walHeaderLen || len(bytes.Trim(b[walHeaderLen:], "\x00")) == 0, nil
 }
 
 // loadSegments reads the footers of a file's segments, from the last to the first.
@@ -168,6 +186,10 @@ func (s *Store) makeMemory() error {
 	s.readBytes = s.opts.Memory / 10
 	if h := s.hooks; h.tableBytes > 0 {
 		tableBytes, s.maxBatch = h.tableBytes, int(h.tableBytes/2)
+	}
+	s.walStep = walStep
+	if s.hooks.walStep > 0 {
+		s.walStep = s.hooks.walStep
 	}
 	if s.hooks.blobBytes > 0 {
 		s.blobBytes = s.hooks.blobBytes

@@ -105,6 +105,7 @@ type hooks struct {
 	blobBytes  int                     // length from which a value is a blob
 	readBytes  int64                   // what a Scan may load at once
 	batchBytes int                     // what a Scan hands over at once
+	walStep    int64                   // by which write-ahead files grow
 
 	// Each of these takes one protection out, to prove that the tests of
 	// crashes notice.

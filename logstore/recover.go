@@ -162,6 +162,10 @@ func (s *Store) replayFile(w liveWAL, newest bool, until uint64, use func(h reco
 
 // endOfLog judges where the newest file ends.
 func (s *Store) endOfLog(r *walReader) error {
+	// A loss of power may leave any size.
+	if !s.man.durable && r.size%s.walStep != 0 {
+		return &partd.CorruptError{Path: r.path, Offset: r.size, Err: errors.New("the file is cut off")}
+	}
 	if !s.hooks.noCRC && !s.hooks.noEpoch {
 		if err := r.damage(); err != nil {
 			return err
@@ -335,6 +339,7 @@ func (s *Store) recoverReadOnly(found bool) error {
 	b := &batch{}
 	var t *table
 	size := max(s.opts.Memory/8, int64(s.maxBatch)*3)
+	s.partBits, _ = tableShape(size)
 	return s.replay(live, func(_ recordHeader, entries []byte) error {
 		if err := s.addRecord(b, entries); err != nil {
 			return err

@@ -31,6 +31,7 @@ type Store struct {
 	blobBytes int   // a value of this length or more is a blob
 	maxBatch  int   // bytes of a record
 	readBytes int64 // what a Scan may load at once
+	walStep   int64
 	batches   chan *batch
 
 	// life is held shared by whatever changes the store, and alone by Drop and

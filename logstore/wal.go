@@ -122,6 +122,24 @@ type walFile struct {
 	path  string
 	epoch uint64
 	end   int64 // of the last record
+	size  int64 // of the file
+}
+
+// A write-ahead file grows by whole steps, ahead of its records, so that one
+// that was cut off is known from one that ends.
+const walStep = 1 << 20
+
+// growWAL makes the file reach to an offset and beyond.
+func (s *Store) growWAL(w *walFile, end int64) error {
+	if end <= w.size && w.size%s.walStep == 0 {
+		return nil
+	}
+	size := (max(end, w.size) + s.walStep - 1) / s.walStep * s.walStep
+	if err := w.f.Truncate(size); err != nil {
+		return err
+	}
+	w.size = size
+	return nil
 }
 
 func walName(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("wal-%d", i)) }
@@ -176,6 +194,14 @@ func (s *Store) beginWAL(slot int, h walHeader) (*walFile, error) {
 		}
 		s.walFiles[slot] = f
 	}
+	info, err := f.Info()
+	if err != nil {
+		return nil, err
+	}
+	w := &walFile{f: f, path: path, epoch: h.epoch, end: walHeaderLen, size: info.Size}
+	if err := s.growWAL(w, walHeaderLen); err != nil {
+		return nil, err
+	}
 	if _, err := f.WriteAt(h.encode(s.id, s.seed), 0); err != nil {
 		// A header that is there after all would say that the file before ends
 		// here.
@@ -184,7 +210,6 @@ func (s *Store) beginWAL(slot int, h walHeader) (*walFile, error) {
 		}
 		return nil, err
 	}
-	w := &walFile{f: f, path: path, epoch: h.epoch, end: walHeaderLen}
 	if s.durable.Load() {
 		if err := errors.Join(s.syncFile(f), s.syncDir()); err != nil {
 			return nil, s.poison(err)
@@ -198,6 +223,9 @@ func (s *Store) beginWAL(slot int, h walHeader) (*walFile, error) {
 func (s *Store) writeRecord(w *walFile, b *batch, h recordHeader) error {
 	h.epoch = w.epoch
 	rec := h.put(b, s.seed, w.end)
+	if err := s.growWAL(w, w.end+int64(len(rec))); err != nil {
+		return err
+	}
 	if _, err := w.f.WriteAt(rec, w.end); err != nil {
 		// What was written of it must never be replayed.
 		zeros := make([]byte, min(len(rec), recordHeaderLen))

@@ -63,7 +63,8 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	if err != nil {
 		return h, nil, err
 	}
-	r.sawBytes = len(b) >= 24 && binary.LittleEndian.Uint64(b[16:]) == r.epoch
+	r.sawBytes = len(b) >= 24 && binary.LittleEndian.Uint64(b[16:]) == r.epoch ||
+		len(b) >= 32 && binary.LittleEndian.Uint64(b[24:]) == r.nextSeq
 	h, err = parseRecordHeader(b, r.s.seed, r.off, !r.s.hooks.noCRC)
 	if err != nil {
 		return h, nil, err
@@ -107,11 +108,11 @@ func (r *walReader) damage() error {
 		"record %d is damaged, though record %d after it is whole", r.nextSeq, later.seq)}
 }
 
-// find looks for the header of a later record of the reader's epoch. Of
-// several it returns the one that knows of the most synced records.
-func (r *walReader) find(from int64) (best recordHeader, found bool, err error) {
+// find looks for the header of a record of the reader's epoch, at an offset or
+// later. Of several it returns the one that knows of the most synced records.
+func (r *walReader) find(first int64) (best recordHeader, found bool, err error) {
 	pattern := binary.LittleEndian.AppendUint64(nil, r.epoch)
-	for from < r.size {
+	for from := first; from < r.size; {
 		b, err := r.at(from, walReadLen)
 		if err != nil {
 			return best, found, err
@@ -126,7 +127,7 @@ func (r *walReader) find(from int64) (best recordHeader, found bool, err error) 
 		}
 		at := from + int64(i) - 16
 		from += int64(i) + 1
-		if at < walHeaderLen {
+		if at < first {
 			continue
 		}
 		head, err := r.at(at, recordHeaderLen+tagLen)
