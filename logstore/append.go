@@ -80,10 +80,11 @@ func (s *Store) change(ctx context.Context, opName string, tag Tag, op operation
 	}
 	s.life.RLock()
 	defer s.life.RUnlock()
-	if op.empty() && tag == (Tag{}) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return true, s.errorf(opName, s.writable())
+	s.mu.Lock()
+	err = s.writable()
+	s.mu.Unlock()
+	if err != nil || op.empty() && tag == (Tag{}) {
+		return err == nil, s.errorf(opName, err)
 	}
 	if op.size(s) > int64(s.maxBatch) {
 		applied, err = s.bulk(ctx, tag, op)
@@ -94,11 +95,6 @@ func (s *Store) change(ctx context.Context, opName string, tag Tag, op operation
 		return false, s.errorf(opName, err)
 	}
 	defer s.putBatch(b)
-	if s.opts.ReadOnly || s.poisoned() != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return false, s.errorf(opName, s.writable())
-	}
 	if err := op.encode(s, b); err != nil {
 		return false, s.errorf(opName, err)
 	}

@@ -42,7 +42,7 @@ func (s *Store) hotKeys(t *table, p int) ([]hotRun, error) {
 		}
 		promising := false
 		for _, k := range sizes {
-			promising = promising || k.encoded*size >= least*sampled/2
+			promising = promising || k.encoded*size >= least*sampled/4*3
 		}
 		if !promising {
 			return nil, nil
@@ -63,7 +63,7 @@ func (s *Store) hotKeys(t *table, p int) ([]hotRun, error) {
 }
 
 // hotBytes is the least that a hot key takes of a table.
-func (s *Store) hotBytes(t *table) int64 { return max(int64(len(t.arena))/1536, 4<<10) }
+func (s *Store) hotBytes(t *table) int64 { return max(int64(len(t.arena))/512, 4<<10) }
 
 // keySize is what a stream of entries does to a key.
 type keySize struct {
