@@ -75,6 +75,28 @@ func parseEntry(b []byte) (e entry, err error) {
 	return entry{kind: kind, key: b[keyAt:valueAt], value: b[valueAt:end], raw: b[:end], head: n}, nil
 }
 
+// parseShort decodes an entry as parseEntry does, if it is an append or a set,
+// lies in b whole, and has the short lengths that most have.
+func parseShort(b []byte) (e entry, ok bool) {
+	if len(b) < 4 {
+		return e, false
+	}
+	v, n := uint(b[0]), 1
+	if v >= 0x80 {
+		if b[1] >= 0x80 {
+			return e, false
+		}
+		v, n = v&0x7f|uint(b[1])<<7, 2
+	}
+	k := uint(b[n])
+	valueAt := uint(n) + 1 + k
+	end := valueAt + v>>2
+	if k >= 0x80 || v&3 > uint(kindSet) || end > uint(len(b)) {
+		return e, false
+	}
+	return entry{kind: entryKind(v & 3), key: b[n+1 : valueAt], value: b[valueAt:end], raw: b[:end], head: n}, true
+}
+
 // account adds the entry to a ledger, unless it is a blob, whose bytes are
 // elsewhere.
 func (e *entry) account(l *Ledger) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"reflect"
 	"testing"
 
 	"github.com/go-partd/partd/internal/vfs"
@@ -21,6 +22,9 @@ func FuzzEntry(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 2)
 	f.Fuzz(func(t *testing.T, b []byte, cut int) {
 		e, err := parseEntry(b)
+		if short, ok := parseShort(b); ok && (err != nil || !reflect.DeepEqual(short, e)) {
+			t.Fatalf("% x: %+v by parseShort, %+v and %v by parseEntry", b, short, e, err)
+		}
 		if err == nil {
 			if got := append(appendEntryHead(nil, e.kind, string(e.key), len(e.value)), e.value...); len(got) > len(e.raw) {
 				t.Fatalf("% x was read as % x", e.raw, got)

@@ -9,6 +9,7 @@ type grouper struct {
 	groups  []group
 	entries []grouped
 	slots   []uint32 // hash table of indexes into groups, plus one
+	blobs   int      // entries that are blobs
 }
 
 type group struct {
@@ -34,15 +35,18 @@ type grouped struct {
 // of their entries.
 func (sc *scanner) groupData(data []byte) error {
 	g := &sc.grouper
-	g.groups, g.entries = g.groups[:0], g.entries[:0]
+	g.groups, g.entries, g.blobs = g.groups[:0], g.entries[:0], 0
 	if g.slots == nil {
 		g.slots = make([]uint32, 1<<10)
 	}
 	clear(g.slots)
 	for at := 0; at < len(data); {
-		e, err := parseEntry(data[at:])
-		if err != nil {
-			return err
+		e, ok := parseShort(data[at:])
+		if !ok {
+			var err error
+			if e, err = parseEntry(data[at:]); err != nil {
+				return err
+			}
 		}
 		keyAt := at + len(e.raw) - len(e.value) - len(e.key)
 		i := g.find(data, e.key, uint32(keyAt), sc.s.hashOfBytes(e.key))
@@ -54,6 +58,7 @@ func (sc *scanner) groupData(data []byte) error {
 				return err
 			}
 			n, k.hasBlob = ref.length, true
+			g.blobs++
 		} else if !sc.keysOnly {
 			e.account(&sc.ledger)
 		}
@@ -119,7 +124,7 @@ func (sc *scanner) emitGroups(data []byte) error {
 			first++
 			continue
 		}
-		if k.hasBlob || k.size > int64(sc.batchBytes/2) {
+		if k.hasBlob || k.size > int64(2*sc.batchBytes) {
 			if err := sc.emitLarge(data, first); err != nil {
 				return err
 			}
@@ -150,8 +155,9 @@ func (sc *scanner) emitKeys(data []byte) error {
 	return nil
 }
 
-// emitSmall hands over as many small groups as fit a batch, and returns the
-// first one that is left.
+// emitSmall hands over as many groups as one batch may hold, and returns the
+// first one that is left. A batch is larger than others rather than that the
+// entries are gone through several times.
 func (sc *scanner) emitSmall(data []byte, first int) (next int, err error) {
 	b, err := sc.room(int(sc.groups[first].size))
 	if err != nil {
@@ -163,7 +169,7 @@ func (sc *scanner) emitSmall(data []byte, first int) (next int, err error) {
 		if k.skip || !k.exists {
 			continue
 		}
-		if k.hasBlob || at+int(k.size) > sc.batchBytes || len(b.items) >= maxItems {
+		if k.hasBlob || at > 0 && at+int(k.size) > 3*sc.batchBytes || len(b.items) >= maxItems {
 			break
 		}
 		b.item(data[k.keyAt:k.keyAt+k.keyLen], scanItem{at: at, n: int(k.size), last: true})
@@ -242,6 +248,9 @@ func (sc *scanner) emitBlob(key, encoded []byte) error {
 // accountUnseen reads, for the ledger, the large values that will not be
 // handed over from here.
 func (sc *scanner) accountUnseen(data []byte) error {
+	if sc.blobs == 0 {
+		return nil
+	}
 	for i := range sc.entries {
 		e := &sc.entries[i]
 		if !e.blob {

@@ -148,8 +148,9 @@ func (f *flags) start(name string) (r result, err error) {
 
 func (f *flags) report(l *load, names []string, results map[string][]result) {
 	total := float64(l.entries) * float64(f.value)
-	fmt.Printf("%-15s %9s %7s %9s %7s %9s %9s %8s %8s %8s %7s\n", "median", "append", "", "scan", "", "append", "append", "append", "scan", "written", "VmHWM")
-	fmt.Printf("%-15s %9s %7s %9s %7s %9s %9s %8s %8s %8s %7s\n", "", "M/s", "ratio", "MB/s", "ratio", "p99 µs", "max ms", "CPU s/GB", "CPU s/GB", "÷ input", "MiB")
+	const head = "%-15s %8s %6s %8s %6s %8s %6s %8s %8s %8s %8s %8s %6s\n"
+	fmt.Printf(head, "median", "append", "", "make +", "", "scan", "", "append", "append", "append", "scan", "written", "VmHWM")
+	fmt.Printf(head, "", "M/s", "ratio", "append", "ratio", "MB/s", "ratio", "p99 µs", "max ms", "CPU s/GB", "CPU s/GB", "÷ input", "MiB")
 	base := results[names[0]]
 	for _, n := range names {
 		rs := results[n]
@@ -158,10 +159,11 @@ func (f *flags) report(l *load, names []string, results map[string][]result) {
 			i := -1
 			return median(rs, func(r result) float64 { i++; return f(base[i]) / f(r) })
 		}
+		writeSec := func(r result) float64 { return r.WriteSec }
 		appendSec := func(r result) float64 { return r.AppendSec }
 		scanSec := func(r result) float64 { return r.ScanSec }
-		fmt.Printf("%-15s %9.2f %7.2f %9.0f %7.2f %9.0f %9.1f %8.2f %8.2f %8.2f %7.0f\n", n,
-			float64(l.entries)/1e6/med(appendSec), ratio(appendSec), total/1e6/med(scanSec), ratio(scanSec),
+		fmt.Printf("%-15s %8.2f %6.2f %8.2f %6.2f %8.0f %6.2f %8.0f %8.1f %8.2f %8.2f %8.2f %6.0f\n", n,
+			float64(l.entries)/1e6/med(appendSec), ratio(appendSec), float64(l.entries)/1e6/med(writeSec), ratio(writeSec), total/1e6/med(scanSec), ratio(scanSec),
 			med(func(r result) float64 { return r.P99Micros }), med(func(r result) float64 { return r.MaxMillis }),
 			med(func(r result) float64 { return r.CPUSec })/total*1e9, med(func(r result) float64 { return r.ScanCPUSec })/total*1e9,
 			med(func(r result) float64 { return float64(r.WrittenBytes) })/total, med(func(r result) float64 { return float64(r.VmHWM) })/(1<<20))
