@@ -1,8 +1,6 @@
 package logstore
 
 import (
-	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -140,23 +138,6 @@ func (s *Store) newManifest() (manifest, error) {
 	return m, nil
 }
 
-// unusedWAL tells whether a write-ahead file never had a record.
-func (s *Store) unusedWAL(path string) (bool, error) {
-	info, err := s.fs.Info(path)
-	if err != nil || info.Size > walStep {
-		return false, err
-	}
-	f, err := s.fs.OpenFile(path, os.O_RDONLY, 0)
-	if err != nil {
-		return false, err
-	}
-	b, err := readWhole(f, walStep)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return false, err
-	}
-	return len(b) <= walHeaderLen || len(bytes.Trim(b[walHeaderLen:], "\x00")) == 0, nil
-}
-
 // loadSegments reads the footers of a file's segments, from the last to the first.
 func (s *Store) loadSegments(f *dataFile) error {
 	if f.kind != segmentKind {
@@ -217,149 +198,4 @@ func (s *Store) makeMemory() error {
 		s.free <- t
 	}
 	return nil
-}
-
-// ownFiles lists the names in the directory that are the store's, or could be.
-func (s *Store) ownFiles() ([]string, error) {
-	d, err := s.fs.ReadDir(s.dir)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for err == nil {
-		entries, e := d.Next(256)
-		for _, entry := range entries {
-			name := entry.Name()
-			var n uint32
-			if parseName(name, "seg-", &n) || parseName(name, "blob-", &n) ||
-				name == "wal-0" || name == "wal-1" || name == "wal-2" {
-				names = append(names, name)
-			}
-		}
-		err = e
-	}
-	if isEOF(err) {
-		err = nil
-	}
-	return names, errors.Join(err, d.Close())
-}
-
-// parseName reads the number of a data file's name.
-func parseName(name, prefix string, n *uint32) bool {
-	digits, ok := strings.CutPrefix(name, prefix)
-	if !ok || len(digits) < 8 {
-		return false
-	}
-	_, err := fmt.Sscanf(digits, "%d", n)
-	return err == nil && name == fmt.Sprintf("%s%08d", prefix, *n)
-}
-
-// removeLeftovers removes data files that the manifest does not name: a crash
-// came between making one and naming it, or between a Drop and their removal.
-func (s *Store) removeLeftovers() error {
-	names, err := s.ownFiles()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		path := filepath.Join(s.dir, name)
-		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(s.files.files(), func(f *dataFile) bool { return f.path == path }) {
-			continue
-		}
-		s.log.Info("logstore: removing a file that an interrupted operation left behind", "path", path)
-		if err := s.fs.Remove(path); err != nil {
-			return err
-		}
-	}
-	err = s.fs.Remove(filepath.Join(s.dir, manifestTmpName))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// Close writes everything out and closes the store. Readers that are still at
-// work may finish. Where something cannot be written out, Close says so; it is
-// then in the write-ahead files, and recovered when the store is opened again. A second Close does nothing.
-func (s *Store) Close() error {
-	s.life.Lock()
-	defer s.life.Unlock()
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return nil
-	}
-	var err error
-	if !s.opts.ReadOnly {
-		err = s.finish()
-	}
-	s.closed = true
-	s.mu.Unlock()
-	return s.errorf("close", errors.Join(err, s.abandon()))
-}
-
-// finish brings the store into the state of one closed in order. mu is held.
-func (s *Store) finish() error {
-	if err := s.poisoned(); err != nil {
-		for s.sealing {
-			done := s.sealed
-			s.mu.Unlock()
-			<-done
-			s.mu.Lock()
-		}
-		return err
-	}
-	if err := s.flushLocked(context.Background()); err != nil {
-		return err
-	}
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	m := s.man
-	m.clean = true
-	if err := s.writeManifest(m); err != nil {
-		return err
-	}
-	for i := range s.walFiles {
-		if s.walFiles[i] == nil {
-			continue
-		}
-		if err := s.fs.Remove(walName(s.dir, i)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// abandon closes all files and gives back all memory.
-func (s *Store) abandon() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	var errs []error
-	for _, f := range s.walFiles {
-		if f != nil {
-			errs = append(errs, f.Close())
-		}
-	}
-	if s.files != nil {
-		errs = append(errs, s.files.release())
-	}
-	for {
-		select {
-		case t := <-s.free:
-			release(t.arena)
-			continue
-		default:
-		}
-		break
-	}
-	for _, t := range append([]*table{s.active, s.frozen}, s.tables...) {
-		if t != nil {
-			s.unref(t)
-		}
-	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.Unlock())
-	}
-	return errors.Join(errs...)
 }

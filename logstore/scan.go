@@ -174,7 +174,6 @@ type scanner struct {
 	streamed map[string]uint64 // keys of the interval that have runs of their own
 	run      runReader
 	raw      []byte // what is loaded
-	spare    []byte // the same, split further
 	arenas   [2][]byte
 	grouper
 }
