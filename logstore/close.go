@@ -7,7 +7,8 @@ import (
 
 // Close writes everything out and closes the store. Readers that are still at
 // work may finish. Where something cannot be written out, Close says so; it is
-// then in the write-ahead files, and recovered when the store is opened again. A second Close does nothing.
+// then in the write-ahead files, and recovered when the store is opened again.
+// A second Close does nothing.
 func (s *Store) Close() error {
 	s.life.Lock()
 	defer s.life.Unlock()
@@ -28,12 +29,6 @@ func (s *Store) Close() error {
 // finish brings the store into the state of one closed in order. mu is held.
 func (s *Store) finish() error {
 	if err := s.poisoned(); err != nil {
-		for s.sealing {
-			done := s.sealed
-			s.mu.Unlock()
-			<-done
-			s.mu.Lock()
-		}
 		return err
 	}
 	if err := s.flushLocked(context.Background()); err != nil {
@@ -62,6 +57,12 @@ func (s *Store) abandon() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
+	for s.sealing { // it uses what is given back here
+		done := s.sealed
+		s.mu.Unlock()
+		<-done
+		s.mu.Lock()
+	}
 	var errs []error
 	for _, f := range s.walFiles {
 		if f != nil {
