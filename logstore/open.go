@@ -25,6 +25,12 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 	if err != nil {
 		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
 	}
+	if dir == "" {
+		return nil, &partd.Error{Op: "open", Err: errors.New("the name of the directory is empty")}
+	}
+	if dir, err = filepath.Abs(dir); err != nil { // a change of directory must not move the store
+		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
+	}
 	s := &Store{dir: dir, opts: opts, hooks: h, fs: h.fs, log: opts.Logger, free: make(chan *table, 2)}
 	s.syncCond.L = &s.syncMu
 	if err := s.start(); err != nil {
@@ -95,6 +101,13 @@ func (s *Store) start() error {
 }
 
 func (s *Store) makeDir() error {
+	if l, ok := s.fs.(vfs.LinkTeller); ok {
+		if isLink, err := l.IsLink(s.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		} else if isLink {
+			return errors.New("it is a symbolic link: give the directory that it leads to")
+		}
+	}
 	info, err := s.fs.Info(s.dir)
 	switch {
 	case err == nil && !info.Mode.IsDir():

@@ -160,6 +160,31 @@ func TestNoStoreHere(t *testing.T) {
 	if _, err := Open(file, nil); err == nil {
 		t.Error("a file was opened as a store")
 	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(t.TempDir(), link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(link, nil); err == nil || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("a symbolic link: %v", err)
+	}
+	if _, err := Open("", nil); err == nil {
+		t.Error("a directory without a name was opened")
+	}
+}
+
+// A store stays where it was opened when the program changes its directory.
+func TestChangeOfDirectory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := mustOpen(t, "a/b", nil)
+	t.Chdir(t.TempDir())
+	mustAppend(t, s, "k", "v")
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, s, "k", "v")
+	if entries, err := os.ReadDir("."); err != nil || len(entries) > 0 {
+		t.Fatal(entries, err)
+	}
 }
 
 // A file of a newer format is refused, not taken for damage.
