@@ -189,7 +189,7 @@ func (s *Store) newScanner(ctx context.Context, v *view, keysOnly bool) *scanner
 		sc.limit = min(sc.limit, 1<<20)
 		sc.batchBytes = 256 << 10
 	}
-	sc.batchBytes = int(min(int64(sc.batchBytes), max(sc.limit/2, 64<<10)))
+	sc.batchBytes = int(min(int64(sc.batchBytes), max(sc.limit/8, 64<<10)))
 	if s.hooks.batchBytes > 0 {
 		sc.batchBytes = s.hooks.batchBytes
 	}

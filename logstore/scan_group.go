@@ -177,7 +177,11 @@ func (sc *scanner) emitSmall(data []byte, first int) (next int, err error) {
 		at += int(k.size)
 	}
 	if cap(b.data) < at {
-		b.data = append(make([]byte, 0, max(at, sc.batchBytes)), b.data...)
+		size := sc.batchBytes
+		if at > size {
+			size = 3 * sc.batchBytes // at once what it may need at most
+		}
+		b.data = append(make([]byte, 0, max(at, size)), b.data...)
 	}
 	b.data = b.data[:at]
 	all := first == 0 && next == len(sc.groups)
