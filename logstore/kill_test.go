@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -32,13 +33,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// killSyncEnv makes the writer sync.
+const killSyncEnv = "PARTD_TEST_KILL_SYNC"
+
+// killMostEnv makes the writer end after a number of batches.
+const killMostEnv = "PARTD_TEST_KILL_MOST"
+
 // killKeys is the number of keys that each batch is spread over.
 const killKeys = 5
 
-// killWriter appends numbered batches for ever, each to all keys, and prints
+// killWriter appends numbered batches, for ever or as many as asked, each to all keys, and prints
 // the number of each that was acknowledged.
 func killWriter(dir string) error {
-	s, err := Open(dir, &Options{Memory: MinMemory, FileSize: 4 << 20})
+	s, err := Open(dir, &Options{Memory: MinMemory, FileSize: 4 << 20, Sync: os.Getenv(killSyncEnv) != ""})
 	if err != nil {
 		return err
 	}
@@ -51,7 +58,11 @@ func killWriter(dir string) error {
 		at, _ := lastPiece(v)
 		n = binary.LittleEndian.Uint64(v[at:]) + 1
 	}
-	for ; ; n++ {
+	most, err := strconv.ParseUint(os.Getenv(killMostEnv), 10, 64)
+	if err != nil {
+		most = math.MaxUint64
+	}
+	for ; n < most; n++ {
 		var batch []partd.Entry
 		for k := range killKeys {
 			batch = append(batch, partd.Entry{Key: fmt.Sprint("key", k), Value: killPiece(n, k)})
@@ -63,6 +74,7 @@ func killWriter(dir string) error {
 			return err
 		}
 	}
+	return s.Close()
 }
 
 // killPiece is a piece that begins with its number and its length.
