@@ -145,7 +145,7 @@ func (sc *scanner) loadAndGroup(lo, hi uint64, filter bool) error {
 			return sc.v.runError(i, err)
 		}
 	}
-	if len(sc.raw) <= 2*sc.batchBytes {
+	if len(sc.raw) <= 2*sc.batchBytes || sc.fewKeys() {
 		return sc.emitGroups(sc.raw)
 	}
 	return sc.split()

@@ -6,6 +6,31 @@ import (
 	"slices"
 )
 
+// fewKeys tells whether what is loaded begins with so few keys that dividing
+// it would not help: their values are long and copied one after the other.
+func (sc *scanner) fewKeys() bool {
+	const sample, few = 64 << 10, 32
+	var seen [few]uint64
+	n := 0
+	for at := 0; at < min(len(sc.raw), sample); {
+		e, err := parseEntry(sc.raw[at:])
+		if err != nil {
+			return false // split will tell
+		}
+		at += len(e.raw)
+		h := sc.s.hashOfBytes(e.key)
+		if slices.Contains(seen[:n], h) {
+			continue
+		}
+		if n == few {
+			return false
+		}
+		seen[n] = h
+		n++
+	}
+	return true
+}
+
 // split divides what is loaded by hash into parts that are grouped in cache.
 func (sc *scanner) split() error {
 	if sc.arenas[1] == nil {
