@@ -107,6 +107,9 @@ type Unwrapper interface {
 	Unwrap() Partd
 }
 
+// The helpers below work on any store. On one that lacks the ability they return
+// an error that wraps errors.ErrUnsupported, except Open, which falls back to Get.
+
 // Set replaces the value of a key; see [Setter].
 func Set(ctx context.Context, store Partd, key string, value []byte) error {
 	if s, ok := store.(Setter); ok {
@@ -192,9 +195,10 @@ func Stat(ctx context.Context, store Partd) (Stats, error) {
 	return Stats{}, unsupported("stat", store)
 }
 
-// Close closes a store. Where the store is a [Flusher], it is flushed first,
-// and ctx bounds that; closing itself is never left out and never cut short,
-// so that no file or lock stays behind.
+// Close closes a store, by its method Close without a context. Where the store
+// is a [Flusher], it is flushed first, and ctx bounds that. Closing itself is
+// never left out and never cut short. A store that cannot close without losing
+// data, such as a [Buffer] whose slow store fails, says so and stays open.
 func Close(ctx context.Context, store Partd) error {
 	c, ok := store.(io.Closer)
 	if !ok {

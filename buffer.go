@@ -21,8 +21,8 @@ const DefaultBufferMemory = 1 << 30
 // BufferOptions are the options of NewBuffer.
 type BufferOptions struct {
 	// Memory is the budget in bytes, for keys, values and what keeps them in
-	// order; 0 is DefaultBufferMemory. A batch of more than half of it goes
-	// straight to the slow store.
+	// order; 0 is DefaultBufferMemory. A batch of more than a thirty-second of it
+	// goes straight to the slow store.
 	Memory int64
 	// Logger gets a warning when a flush in the background fails. nil is none.
 	Logger *slog.Logger
@@ -31,8 +31,9 @@ type BufferOptions struct {
 // Buffer is memory, or another fast store, in front of a slower store. Appends
 // go to the fast store; when three quarters of the budget are taken, the
 // largest keys move to the slow store in the background, in few large appends;
-// at the full budget Append waits. While a key moves, operations on that key
-// wait, those on others go on.
+// at the full budget Append waits. A key moves as a whole, at the latest when it
+// has a thirty-second of the budget; meanwhile operations on that key wait, and
+// those on others go on.
 //
 // A flush that fails loses and doubles nothing: what it did not move stays in
 // the fast store, is tried again, and the error is reported by Flush, by Close,
@@ -48,10 +49,9 @@ type Buffer struct {
 	step       int   // most bytes that one append to the slow store moves, and the size of its buffer
 	log        *slog.Logger
 	seed       maphash.Seed
-	strings    slab.Slab     // the long keys of index
-	batches    sync.Pool     // of *bufferBatch
-	flushing   chan struct{} // holds one token: who has it may flush
-	scratch    chan []byte   // memory for what moves, when nothing does
+	strings    slab.Slab   // the long keys of index
+	batches    sync.Pool   // of *bufferBatch
+	scratch    chan []byte // memory for what moves, when nothing does
 
 	// mu guards all below. It is never held while a store is called.
 	mu       sync.Mutex
@@ -59,8 +59,10 @@ type Buffer struct {
 	bytes    int64                 // sum of the sizes in index
 	admitted int64                 // bytes of Appends under way
 	active   int                   // operations under way
+	tickets  uint32                // number of the last operation that had to wait
 	changed  chan struct{}         // closed and made anew when something was waited for
 	waiters  int
+	heavy    bool  // a key has become too large to stay
 	running  bool  // a background flush is under way
 	failures int   // background flushes that failed
 	failure  error // of the last of them
@@ -109,15 +111,16 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	}
 	b := &Buffer{
 		fast: fast, slow: slow, log: opts.Logger, seed: maphash.MakeSeed(),
-		step:     int(min(max(memory/16, 4<<10), 16<<20)),
-		flushing: make(chan struct{}, 1), scratch: make(chan []byte, 1), changed: make(chan struct{}),
+		step:    int(min(max(memory/32, 4<<10), 16<<20)),
+		scratch: make(chan []byte, 1), changed: make(chan struct{}),
 	}
-	b.memory = memory - min(int64(b.step), memory/2)
+	b.memory = memory - min(2*int64(b.step), memory/2)
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
 	b.batches.New = func() any { return new(bufferBatch) }
 	b.index.Strings = &b.strings
+	var empty []string
 	for info, err := range Keys(ctx, fast) {
 		if errors.Is(err, errors.ErrUnsupported) {
 			break
@@ -125,9 +128,22 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 		if err != nil {
 			return fail(fmt.Errorf("listing what the fast store holds: %w", err))
 		}
+		if info.Size == 0 {
+			empty = append(empty, info.Key)
+			continue
+		}
 		id := b.index.Insert(keymap.Hash(b.seed, info.Key), info.Key)
 		b.index.Val(id).size = info.Size
 		b.bytes += info.Size
+	}
+	// The index knows keys by their bytes; one without any goes to the slow store.
+	for _, key := range empty {
+		if err := SetOnce(ctx, slow, key, nil); err != nil {
+			return fail(fmt.Errorf("moving a key with an empty value to the slow store: %w", err))
+		}
+		if err := Delete(ctx, fast, key); err != nil {
+			return fail(err)
+		}
 	}
 	return b, nil
 }
@@ -152,12 +168,14 @@ func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 	if valueBytes == 0 {
 		return b.check(ctx, "append")
 	}
-	need := valueBytes + perKey*int64(len(entries))
-	if need > b.memory/2 {
+	need := needs(entries, valueBytes)
+	if need > b.memory/2 || valueBytes > int64(b.step) {
 		return b.appendThrough(ctx, entries)
 	}
 	batch := b.batches.Get().(*bufferBatch)
-	defer b.batches.Put(batch)
+	if len(entries) <= maxPooledBatch {
+		defer b.batches.Put(batch)
+	}
 	batch.hash(b.seed, entries)
 	if err := b.admit(ctx, entries, batch, need); err != nil {
 		return err
@@ -170,16 +188,21 @@ func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 // appendThrough appends a batch that is too large for the buffer to the slow
 // store, behind what the buffer holds of its keys.
 func (b *Buffer) appendThrough(ctx context.Context, entries []Entry) error {
-	keys := make([]string, len(entries))
+	keys := make([]string, 0, len(entries))
 	for i := range entries {
-		keys[i] = entries[i].Key
+		if len(entries[i].Value) > 0 {
+			keys = append(keys, entries[i].Key)
+		}
 	}
 	held, err := b.hold(ctx, "append", keys, false)
 	if err != nil {
 		return err
 	}
-	defer b.release(held)
-	if err := b.move(ctx, held); err != nil {
+	abandoned, err := b.move(ctx, held)
+	if !abandoned {
+		defer b.release(held)
+	}
+	if err != nil {
 		return clean("append", fmt.Errorf("moving what the buffer holds of these keys: %w", err))
 	}
 	return b.slow.Append(ctx, entries...)
@@ -335,8 +358,11 @@ func (b *Buffer) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer b.release(held)
-	if err := b.move(ctx, held); err != nil {
+	abandoned, err := b.move(ctx, held)
+	if !abandoned {
+		defer b.release(held)
+	}
+	if err != nil {
 		return nil, clean("open", err)
 	}
 	return Open(ctx, b.slow, key)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 )
 
 // Close flushes the buffer and closes both stores. If the flush fails, the
@@ -29,7 +30,7 @@ func (b *Buffer) Close() error {
 		}
 		b.mu.Lock()
 		// Not yet, if an Append that was under way ended after the flush.
-		closed = len(b.largest(1)) == 0
+		closed = len(b.keysOver(0)) == 0
 		b.closed = closed
 		b.mu.Unlock()
 		b.include()
@@ -57,11 +58,13 @@ func (b *Buffer) Drop(ctx context.Context) error {
 		return err
 	}
 	defer b.include()
-	var all []bufferPart
-	for id := range b.index.IDs {
-		all = append(all, bufferPart{id: id, key: string(b.index.Key(id))})
-	}
 	if err := b.slow.Drop(ctx); err != nil {
+		b.mu.Lock()
+		var all []bufferPart
+		for id := range b.index.IDs {
+			all = append(all, bufferPart{id: id})
+		}
+		b.mu.Unlock()
 		b.doubtIfUnknown(all, err)
 		return err
 	}
@@ -70,8 +73,8 @@ func (b *Buffer) Drop(ctx context.Context) error {
 	err := b.fast.Drop(context.WithoutCancel(ctx))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, p := range all {
-		b.settleMoved(p.id, err == nil)
+	for _, id := range slices.Collect(b.index.IDs) {
+		b.settleMoved(id, err == nil)
 	}
 	if err != nil {
 		b.log.Warn("partd: buffer: dropped keys stay in the fast store for now", "error", err)
@@ -109,6 +112,6 @@ func (b *Buffer) include() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.dropping = false
-	b.index.Shrink()
+	b.index.Compact()
 	b.wake()
 }

@@ -20,6 +20,71 @@ func (b *Buffer) Flush(ctx context.Context) error {
 	return nil
 }
 
+// flush moves all keys to the slow store that have something to move. When the
+// context ends, what is on its way arrives all the same.
+func (b *Buffer) flush(ctx context.Context, op string) error {
+	if err := b.check(ctx, op); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	var keys []string
+	var doubt error
+	for id := range b.index.IDs {
+		k := b.index.Val(id)
+		switch {
+		case k.doubt():
+			doubt = inDoubt(op, string(b.index.Key(id)))
+		case k.size > 0:
+			keys = append(keys, string(b.index.Key(id)))
+		}
+	}
+	b.mu.Unlock()
+	for len(keys) > 0 {
+		n := b.bunch(keys)
+		if err := b.moveKeys(ctx, op, keys[:n]); err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return doubt
+}
+
+// mostKeys is how many keys one step moves at most: of small ones, what keeps
+// account of them is larger than they are.
+const mostKeys = 4096
+
+// bunch returns how many of the keys one step moves, at least one.
+func (b *Buffer) bunch(keys []string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	total := int64(0)
+	for i, key := range keys {
+		if id := b.find(key); id != 0 {
+			total += b.index.Val(id).size + int64(len(key))
+		}
+		if i == mostKeys || i > 0 && total > int64(b.step) {
+			return i
+		}
+	}
+	return len(keys)
+}
+
+// moveKeys holds keys and moves them.
+func (b *Buffer) moveKeys(ctx context.Context, op string, keys []string) error {
+	held, err := b.hold(ctx, op, keys, true)
+	if err != nil {
+		return err
+	}
+	abandoned, err := b.move(ctx, held)
+	if !abandoned {
+		b.release(held)
+	}
+	if err != nil {
+		return clean(op, err)
+	}
+	return nil
+}
+
 // startFlush begins to flush in the background unless that is under way. The
 // caller holds mu.
 func (b *Buffer) startFlush() {
@@ -29,100 +94,103 @@ func (b *Buffer) startFlush() {
 	}
 }
 
-// background flushes the largest keys until half of the budget is free.
+// background flushes keys that are too large, and the largest keys until half of
+// the budget is free.
 func (b *Buffer) background() {
-	b.flushing <- struct{}{}
-	defer func() { <-b.flushing }()
 	var err error
 	for err == nil {
 		b.mu.Lock()
-		excess := b.used() - b.memory/2
-		ids := b.largest(excess)
-		if excess <= 0 || b.closed {
+		excess := b.excess()
+		if excess <= 0 && !b.heavy || b.closed {
 			b.running = false
 			b.wake()
 			b.mu.Unlock()
 			return
 		}
-		if len(ids) == 0 && !b.anyDoubt() {
-			// Every key is in use. Whoever stops using one wakes those who wait
-			// for room, and they start the next flush.
-			b.running = false
-			b.mu.Unlock()
-			return
+		heavy := b.heavy
+		b.heavy = false
+		var ids []keymap.ID
+		var keys []string
+		if heavy {
+			keys = b.keysOver(int64(b.step / 2))
+		}
+		if excess > 0 {
+			if ids = b.largest(excess); len(ids) == 0 && len(keys) == 0 {
+				// All are in use: wait for one of them in turn with others.
+				keys = b.keysOver(0)
+				switch {
+				case len(keys) > 0:
+				case b.anyDoubt():
+					err = errInDoubt
+				default:
+					// Nothing is left to flush. Who still has a key wakes those who
+					// wait for room.
+					b.running = false
+					b.mu.Unlock()
+					return
+				}
+			}
 		}
 		b.mu.Unlock()
-		if len(ids) == 0 {
-			err = errInDoubt
-		} else {
-			err = b.flushKeys(context.Background(), ids)
+		for len(keys) > 0 && err == nil {
+			n := b.bunch(keys)
+			err = b.moveKeys(context.Background(), "flush", keys[:n])
+			keys = keys[n:]
+		}
+		if err == nil {
+			err = b.flushFree(ids)
 		}
 	}
-	b.log.Warn("partd: buffer: a flush in the background failed; it will be tried again", "error", err)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.running = false
-	b.failures++
-	b.failure = err
+	if !b.closed {
+		b.log.Warn("partd: buffer: a flush in the background failed; it will be tried again", "error", err)
+		b.failures++
+		b.failure = err
+	}
 	b.wake()
 }
 
-// flush moves all keys to the slow store that have something to move.
-func (b *Buffer) flush(ctx context.Context, op string) error {
-	if err := b.check(ctx, op); err != nil {
-		return err
-	}
-	select {
-	case b.flushing <- struct{}{}:
-	case <-ctx.Done():
-		return &Error{Op: op, Err: ctx.Err()}
-	}
-	defer func() { <-b.flushing }()
-	b.mu.Lock()
+// keysOver returns some of the keys with more bytes than that.
+func (b *Buffer) keysOver(size int64) []string {
+	const most = 64
 	var keys []string
-	var doubt error
 	for id := range b.index.IDs {
-		k := b.index.Val(id)
-		switch {
-		case k.doubt:
-			doubt = inDoubt(op, string(b.index.Key(id)))
-		case k.size > 0:
-			keys = append(keys, string(b.index.Key(id)))
+		if k := b.index.Val(id); k.size > size && !k.doubt() {
+			if keys = append(keys, string(b.index.Key(id))); len(keys) == most {
+				break
+			}
 		}
 	}
-	b.mu.Unlock()
-	// Held in bunches: a key in use is waited for.
-	for len(keys) > 0 {
-		n := min(len(keys), 4096)
-		held, err := b.hold(ctx, op, keys[:n], true)
-		if err != nil {
-			return err
-		}
-		err = b.move(ctx, held)
-		b.release(held)
-		if err != nil {
-			return clean(op, err)
-		}
-		keys = keys[n:]
-	}
-	return doubt
+	return keys
 }
 
-// largest returns keys that hold at least so many bytes together and that
-// nobody needs, such that no key left out is much larger (by more than a
-// quarter) than one that is returned. The caller holds mu.
+// anyDoubt tells whether a key is in doubt. The caller holds mu.
+func (b *Buffer) anyDoubt() bool {
+	for id := range b.index.IDs {
+		if b.index.Val(id).doubt() {
+			return true
+		}
+	}
+	return false
+}
+
+// idle tells whether a key can be flushed without waiting for anybody.
+func (k *bufferKey) idle() bool { return k.size > 0 && k.state == 0 && k.ticket == 0 }
+
+// largest returns idle keys that hold at least so many bytes together, such
+// that no idle key left out is much larger (by more than a quarter) than one
+// that is returned. The caller holds mu.
 func (b *Buffer) largest(atLeast int64) []keymap.ID {
 	const steps = 4 // size classes for each power of two
 	class := func(size int64) int {
 		n := bits.Len64(uint64(size))
 		return n*steps + int(uint64(size)<<(64-n)>>61&(steps-1))
 	}
-	free := func(k *bufferKey) bool {
-		return k.size > 0 && k.pins == 0 && !k.held && k.want == 0 && !k.doubt
-	}
 	var sums [65 * steps]int64
 	for id := range b.index.IDs {
-		if k := b.index.Val(id); free(k) {
+		if k := b.index.Val(id); k.idle() {
 			sums[class(k.size)] += k.size
 		}
 	}
@@ -137,7 +205,7 @@ func (b *Buffer) largest(atLeast int64) []keymap.ID {
 	for id := range b.index.IDs {
 		k := b.index.Val(id)
 		c := class(k.size)
-		if !free(k) || c < threshold {
+		if !k.idle() || c < threshold {
 			continue
 		}
 		if c == threshold {
@@ -152,48 +220,41 @@ func (b *Buffer) largest(atLeast int64) []keymap.ID {
 	return ids
 }
 
-// anyDoubt tells whether a key is in doubt. The caller holds mu.
-func (b *Buffer) anyDoubt() bool {
-	for id := range b.index.IDs {
-		if b.index.Val(id).doubt {
-			return true
-		}
-	}
-	return false
-}
-
-// flushKeys moves keys to the slow store, as many at a time as one step takes.
-// Keys that somebody needs by now are left out.
-func (b *Buffer) flushKeys(ctx context.Context, ids []keymap.ID) error {
+// flushFree moves keys to the slow store, as many at a time as one step takes.
+// Keys that somebody needs by now are left out, and so are those whose ID is no
+// key's now; if it is another key's, that one is flushed as well as any.
+func (b *Buffer) flushFree(ids []keymap.ID) error {
+	ctx := context.Background()
 	var held []bufferPart
 	for len(ids) > 0 {
 		held = held[:0]
 		b.mu.Lock()
-		for b.dropping {
+		for b.dropping && !b.closed {
 			b.wait(ctx)
 		}
-		if b.closed || b.index.Len() == 0 {
+		if b.closed {
 			b.mu.Unlock()
 			return nil
 		}
 		total := int64(0)
-		for len(ids) > 0 && (len(held) == 0 || total < int64(b.step)) {
+		for len(ids) > 0 && len(held) < mostKeys && (len(held) == 0 || total < int64(b.step)) {
 			id := ids[0]
+			if b.index.Exists(id) {
+				if k := b.index.Val(id); k.idle() {
+					size := k.size + int64(len(b.index.Key(id)))
+					if total > 0 && total+size > int64(b.step) {
+						break
+					}
+					k.state |= heldBit
+					total += size
+					held = append(held, bufferPart{id: id, key: string(b.index.Key(id)), size: k.size, moved: k.moved})
+				}
+			}
 			ids = ids[1:]
-			if !b.index.Exists(id) {
-				continue
-			}
-			k := b.index.Val(id)
-			if k.size == 0 || k.pins > 0 || k.held || k.want > 0 || k.doubt {
-				continue
-			}
-			k.held = true
-			total += k.size - k.moved
-			held = append(held, bufferPart{id: id, key: string(b.index.Key(id)), size: k.size, moved: k.moved})
 		}
-		b.active++
+		b.begin()
 		b.mu.Unlock()
-		err := b.move(ctx, held)
+		_, err := b.move(ctx, held)
 		b.release(held)
 		if err != nil {
 			return err

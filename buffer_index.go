@@ -3,26 +3,42 @@ package partd
 import (
 	"context"
 	"errors"
-	"fmt"
-	"hash/maphash"
 
 	"github.com/go-partd/partd/internal/keymap"
 )
 
-// perKey is what an Append is expected to need for an entry beside its value,
-// in bytes: a record in the index and one in the fast store. It only decides
-// who may begin; the budget is kept by what the stores say that they use.
-const perKey = 16
-
 // bufferKey is what a Buffer knows of a key.
 type bufferKey struct {
-	size  int64  // bytes in the fast store
-	moved int64  // of these, from the start, bytes that count no more: the slow store has them, or replaced them
-	pins  uint32 // operations under way that need the key to stay where it is
-	want  uint16 // operations that wait to hold the key
-	held  bool   // an operation has the key for itself
-	doubt bool   // the slow store could not tell whether it took some of the key's bytes
+	size  int64 // bytes in the fast store
+	moved int64 // of these, from the start, bytes that count no more: the slow store has them, or replaced them
+	// ticket is that of the longest-waiting operation that wants the key, 0 if
+	// none does. Only that one, and those that have waited longer, may have it
+	// next, so that none waits for ever.
+	ticket uint32
+	state  uint32 // how many operations under way have the key pinned, and the bits below
 }
+
+const (
+	heldBit  = 1 << 31 // an operation has the key for itself
+	doubtBit = 1 << 30 // the slow store could not tell whether it took some of the key's bytes
+	pinsMask = doubtBit - 1
+)
+
+func (k *bufferKey) held() bool  { return k.state&heldBit != 0 }
+func (k *bufferKey) doubt() bool { return k.state&doubtBit != 0 }
+func (k *bufferKey) busy() bool  { return k.state&(heldBit|pinsMask) != 0 }
+
+// open tells whether an operation with this ticket (0: it has not waited yet)
+// may have the key, alone or with others.
+func (k *bufferKey) open(ticket uint32, alone bool) bool {
+	if k.held() || alone && k.busy() {
+		return false
+	}
+	return k.ticket == 0 || ticket != 0 && !older(k.ticket, ticket)
+}
+
+// older compares tickets, whose numbers begin anew some time.
+func older(a, b uint32) bool { return int32(a-b) < 0 }
 
 // bufferPart is a key that an operation has pinned or holds, as it was then.
 type bufferPart struct {
@@ -32,37 +48,43 @@ type bufferPart struct {
 	again       bool // the same key stands earlier in the list of those held
 }
 
-// bufferBatch is the working memory of one Append.
-type bufferBatch struct {
-	hashes []uint64
-	ids    []keymap.ID
+// bufferWait is an operation's place among those that wait.
+type bufferWait struct {
+	ticket uint32
+	marked []string // the keys that may have this ticket
 }
 
-func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
-	if cap(batch.hashes) < len(entries) {
-		batch.hashes = make([]uint64, len(entries))
-		batch.ids = make([]keymap.ID, len(entries))
+// want enters the operation for a key that it cannot have yet.
+func (b *Buffer) want(w *bufferWait, id keymap.ID, key string) {
+	if w.ticket == 0 {
+		b.tickets++
+		b.tickets += 1 - min(b.tickets, 1) // 0 is none
+		w.ticket = b.tickets
 	}
-	batch.hashes = batch.hashes[:len(entries)]
-	batch.ids = batch.ids[:len(entries)]
-	for i := range entries {
-		batch.hashes[i] = keymap.Hash(seed, entries[i].Key)
+	if k := b.index.Val(id); k.ticket == 0 || older(w.ticket, k.ticket) {
+		k.ticket = w.ticket
+		w.marked = append(w.marked, key)
 	}
 }
 
-// used returns the bytes that count against the budget.
-func (b *Buffer) used() int64 {
-	var fast int64
-	if m, ok := b.fast.(MemoryUser); ok {
-		fast = m.MemoryUsed()
-	} else {
-		fast = b.bytes + int64(b.index.Len())*128
+// got ends the wait of an operation, whether it got its keys or gave up.
+func (b *Buffer) got(w *bufferWait) {
+	for _, key := range w.marked {
+		id := b.find(key)
+		if id == 0 {
+			continue
+		}
+		if k := b.index.Val(id); k.ticket == w.ticket {
+			k.ticket = 0
+			b.forget(id, k)
+		}
 	}
-	return fast + b.index.Used() + b.strings.Used() + b.admitted
+	if len(w.marked) > 0 {
+		b.wake()
+	}
 }
 
-// opClose is the operation of Close, which goes on when no other may begin.
-const opClose = "close"
+func (b *Buffer) find(key string) keymap.ID { return b.index.Find(keymap.Hash(b.seed, key), key) }
 
 // check returns the error of an operation that cannot begin.
 func (b *Buffer) check(ctx context.Context, op string) error {
@@ -70,6 +92,9 @@ func (b *Buffer) check(ctx context.Context, op string) error {
 	defer b.mu.Unlock()
 	return b.checkLocked(ctx, op)
 }
+
+// opClose is the operation of Close, which goes on when no other may begin.
+const opClose = "close"
 
 func (b *Buffer) checkLocked(ctx context.Context, op string) error {
 	if err := ctx.Err(); err != nil {
@@ -81,7 +106,8 @@ func (b *Buffer) checkLocked(ctx context.Context, op string) error {
 	return nil
 }
 
-// wait waits until something changed. The caller holds mu and looks again.
+// wait waits until something changed. The caller holds mu and looks again; what
+// it knew of the index may be wrong by then.
 func (b *Buffer) wait(ctx context.Context) {
 	b.waiters++
 	changed := b.changed
@@ -102,98 +128,16 @@ func (b *Buffer) wake() {
 	}
 }
 
-// admit waits until there is room for a batch and none of its keys is held;
-// then it pins the keys and counts the entries as if they were in the fast
-// store already. settle is called for each batch that was admitted.
-func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch, need int64) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	failures := b.failures
-	for {
-		if err := b.checkLocked(ctx, "append"); err != nil {
-			return err
-		}
-		full := b.index.Len() > 0 && b.used()+need > b.memory
-		if full {
-			if b.failures != failures {
-				return clean("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", b.failure))
-			}
-			b.startFlush()
-		}
-		if !full && !b.dropping {
-			free, err := b.pinBatch(entries, batch)
-			if err != nil {
-				return err
-			}
-			if free {
-				b.active++
-				b.admitted += need
-				return nil
-			}
-		}
-		b.wait(ctx)
-	}
-}
+// begin and end enclose every operation that has keys pinned or held. The caller
+// holds mu.
+func (b *Buffer) begin() { b.active++ }
 
-// pinBatch pins the keys of a batch and counts its bytes, or changes nothing
-// and returns false if a key is held or in doubt.
-func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch) (bool, error) {
-	for i := range entries {
-		id := b.index.Find(batch.hashes[i], entries[i].Key)
-		batch.ids[i] = id
-		if id == 0 {
-			continue
-		}
-		switch k := b.index.Val(id); {
-		case k.doubt:
-			return false, inDoubt("append", entries[i].Key)
-		case k.held || k.want > 0:
-			return false, nil
-		}
+func (b *Buffer) end() {
+	b.active--
+	if b.active == 0 {
+		b.index.Compact() // nobody knows an ID now
 	}
-	for i := range entries {
-		e := &entries[i]
-		if len(e.Value) == 0 {
-			batch.ids[i] = 0
-			continue
-		}
-		if batch.ids[i] == 0 {
-			// An earlier entry of the batch may have made it.
-			if batch.ids[i] = b.index.Find(batch.hashes[i], e.Key); batch.ids[i] == 0 {
-				batch.ids[i] = b.index.Insert(batch.hashes[i], e.Key)
-			}
-		}
-		k := b.index.Val(batch.ids[i])
-		k.pins++
-		k.size += int64(len(e.Value))
-		b.bytes += int64(len(e.Value))
-	}
-	return true, nil
-}
-
-// settle ends an Append that was admitted: it unpins its keys, and takes its
-// bytes out of the count if the fast store did not take them.
-func (b *Buffer) settle(entries []Entry, batch *bufferBatch, need int64, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	failed := err != nil && !errors.Is(err, ErrUnknownOutcome)
-	for i, id := range batch.ids {
-		if id == 0 {
-			continue
-		}
-		k := b.index.Val(id)
-		k.pins--
-		if failed {
-			k.size -= int64(len(entries[i].Value))
-			b.bytes -= int64(len(entries[i].Value))
-		}
-		b.forget(id, k)
-	}
-	b.admitted -= need
-	if b.used() > b.memory/4*3 {
-		b.startFlush()
-	}
-	b.end()
+	b.wake()
 }
 
 // forget removes a key from the index that has nothing in the fast store and
@@ -204,34 +148,33 @@ func (b *Buffer) forget(id keymap.ID, k *bufferKey) {
 	}
 }
 
-// end ends an operation. The caller holds mu.
-func (b *Buffer) end() {
-	b.active--
-	b.index.Shrink()
-	b.wake()
-}
-
-// pin keeps keys where they are until unpin.
+// pin keeps keys where they are until unpin. A key that is not in the fast store
+// needs no pin: what comes later moves as a whole.
 func (b *Buffer) pin(ctx context.Context, op string, keys []string) ([]bufferPart, error) {
 	parts := make([]bufferPart, len(keys))
+	var w bufferWait
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	defer func() { b.got(&w) }()
 	for {
 		if err := b.checkLocked(ctx, op); err != nil {
 			return nil, err
 		}
 		free := !b.dropping
 		for i, key := range keys {
-			id := b.index.Find(keymap.Hash(b.seed, key), key)
+			id := b.find(key)
 			parts[i] = bufferPart{id: id, key: key}
-			if id == 0 {
+			if id == 0 || b.dropping {
 				continue
 			}
 			k := b.index.Val(id)
-			if k.doubt {
+			if k.doubt() {
 				return nil, inDoubt(op, key)
 			}
-			free = free && !k.held && k.want == 0
+			if !k.open(w.ticket, false) {
+				b.want(&w, id, key)
+				free = false
+			}
 			parts[i].size, parts[i].moved = k.size, k.moved
 		}
 		if free {
@@ -241,10 +184,10 @@ func (b *Buffer) pin(ctx context.Context, op string, keys []string) ([]bufferPar
 	}
 	for _, p := range parts {
 		if p.id != 0 {
-			b.index.Val(p.id).pins++
+			b.index.Val(p.id).state++
 		}
 	}
-	b.active++
+	b.begin()
 	return parts, nil
 }
 
@@ -254,7 +197,7 @@ func (b *Buffer) unpin(parts []bufferPart) {
 	for _, p := range parts {
 		if p.id != 0 {
 			k := b.index.Val(p.id)
-			k.pins--
+			k.state--
 			b.forget(p.id, k)
 		}
 	}
@@ -265,69 +208,55 @@ func (b *Buffer) unpin(parts []bufferPart) {
 // all at once, so that two holders never wait for each other. A key in doubt is
 // an error unless allowDoubt.
 func (b *Buffer) hold(ctx context.Context, op string, keys []string, allowDoubt bool) ([]bufferPart, error) {
-	parts := make([]bufferPart, len(keys))
+	var w bufferWait
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := b.checkLocked(ctx, op); err != nil {
-		return nil, err
+	defer func() { b.got(&w) }()
+	for free := false; !free; {
+		if err := b.checkLocked(ctx, op); err != nil {
+			return nil, err
+		}
+		free = !b.dropping
+		for i := 0; i < len(keys) && !b.dropping; i++ {
+			id := b.find(keys[i])
+			if id == 0 {
+				continue
+			}
+			k := b.index.Val(id)
+			if k.doubt() && !allowDoubt {
+				return nil, inDoubt(op, keys[i])
+			}
+			if !k.open(w.ticket, true) {
+				b.want(&w, id, keys[i])
+				free = false
+			}
+		}
+		if !free {
+			b.wait(ctx)
+		}
 	}
+	parts := make([]bufferPart, len(keys))
 	for i, key := range keys {
 		hash := keymap.Hash(b.seed, key)
 		id := b.index.Find(hash, key)
 		if id == 0 {
 			id = b.index.Insert(hash, key)
 		}
-		parts[i] = bufferPart{id: id, key: key}
-		b.index.Val(id).want++
+		k := b.index.Val(id)
+		parts[i] = bufferPart{id: id, key: key, size: k.size, moved: k.moved, again: k.held()}
+		k.state |= heldBit
 	}
-	err := b.awaitHold(ctx, op, parts, allowDoubt)
-	for i := range parts {
-		p := &parts[i]
-		k := b.index.Val(p.id)
-		k.want--
-		if err != nil {
-			b.forget(p.id, k)
-			continue
-		}
-		p.size, p.moved, p.again = k.size, k.moved, k.held
-		k.held = true
-	}
-	if err != nil {
-		b.wake()
-		return nil, err
-	}
-	b.active++
+	b.begin()
 	return parts, nil
-}
-
-// awaitHold waits until nobody needs the keys.
-func (b *Buffer) awaitHold(ctx context.Context, op string, parts []bufferPart, allowDoubt bool) error {
-	for {
-		if err := b.checkLocked(ctx, op); err != nil {
-			return err
-		}
-		free := !b.dropping
-		for _, p := range parts {
-			k := b.index.Val(p.id)
-			if k.doubt && !allowDoubt {
-				return inDoubt(op, p.key)
-			}
-			free = free && !k.held && k.pins == 0
-		}
-		if free {
-			return nil
-		}
-		b.wait(ctx)
-	}
 }
 
 func (b *Buffer) release(parts []bufferPart) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, p := range parts {
-		k := b.index.Val(p.id)
-		if k.held { // false the second time for a key given twice
-			k.held = false
+		if !p.again {
+			k := b.index.Val(p.id)
+			k.state &^= heldBit
 			b.forget(p.id, k)
 		}
 	}

@@ -9,33 +9,49 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
-// move appends to the slow store what the fast one holds of keys that the
-// caller holds, at most a step at a time, and deletes it from the fast one.
-func (b *Buffer) move(ctx context.Context, held []bufferPart) error {
+// move appends to the slow store what the fast one holds of keys that the caller
+// holds, and deletes it from the fast one. All of a key goes in one append: so
+// neither a reader of the slow store nor whoever finds it after a crash sees a
+// part of what was appended at once.
+//
+// An append cut short by its context may leave the slow store in doubt, so it is
+// never cut short: when the context ends, move returns abandoned, the rest goes
+// on, and releases the keys.
+func (b *Buffer) move(ctx context.Context, held []bufferPart) (abandoned bool, err error) {
+	if ctx.Done() == nil {
+		return false, b.moveNow(ctx, held)
+	}
+	done := make(chan error, 1)
+	go func() { done <- b.moveNow(context.WithoutCancel(ctx), held) }()
+	select {
+	case err := <-done:
+		return false, err
+	case <-ctx.Done():
+		go func() {
+			<-done
+			b.release(held)
+		}()
+		return true, ctx.Err()
+	}
+}
+
+func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
 	buf := b.takeScratch()
 	defer func() { b.giveScratch(buf) }()
 	var entries []Entry
 	held = slices.DeleteFunc(slices.Clone(held), func(p bufferPart) bool { return p.again || p.size == 0 })
 	for start := 0; start < len(held); {
-		var err error
-		if left := held[start].size - held[start].moved; left > int64(b.step) {
-			if buf, err = b.moveLarge(ctx, buf, &held[start]); err != nil {
-				return err
-			}
-			start++
-			continue
-		}
 		end, total := start, int64(0)
-		for end < len(held) && total+held[end].size-held[end].moved <= int64(b.step) {
+		for end < len(held) && (end == start || total+held[end].size-held[end].moved <= int64(b.step)) {
 			total += held[end].size - held[end].moved
 			end++
 		}
 		bunch := held[start:end]
-		buf = slices.Grow(buf[:0], int(total))
-		if entries, err = b.read(ctx, entries[:0], buf[:0], bunch); err != nil {
+		var err error
+		if entries, buf, err = b.read(ctx, entries[:0], buf[:0], total, bunch); err != nil {
 			return err
 		}
-		if err := b.moved(ctx, bunch, entries); err != nil {
+		if err := b.moveEntries(ctx, bunch, entries); err != nil {
 			return err
 		}
 		if err := b.discard(ctx, bunch); err != nil {
@@ -65,40 +81,17 @@ func (b *Buffer) giveScratch(buf []byte) {
 	}
 }
 
-// moveLarge moves a key that is larger than a step. It returns buf, which may
-// have grown.
-func (b *Buffer) moveLarge(ctx context.Context, buf []byte, p *bufferPart) ([]byte, error) {
-	if d, ok := b.fast.(*Dict); ok {
-		buf = slices.Grow(buf[:0], b.step)
-		for p.moved < p.size {
-			buf = d.appendRange(buf[:0], p.key, p.moved, int64(b.step))
-			if err := b.moved(ctx, []bufferPart{*p}, []Entry{{p.key, buf}}); err != nil {
-				return buf, err
-			}
-			p.moved += int64(len(buf))
-		}
-	} else {
-		values, err := b.fast.Get(ctx, p.key)
-		if err != nil {
-			return buf, err
-		}
-		if err := b.moved(ctx, []bufferPart{*p}, []Entry{{p.key, values[0][p.moved:]}}); err != nil {
-			return buf, err
-		}
-	}
-	return buf, b.discard(ctx, []bufferPart{*p})
-}
-
 // read appends an entry for each key with what is to be moved of it, in buf
-// where the fast store is a Dict.
-func (b *Buffer) read(ctx context.Context, entries []Entry, buf []byte, parts []bufferPart) ([]Entry, error) {
+// where the fast store is a Dict. It returns buf, which may have grown.
+func (b *Buffer) read(ctx context.Context, entries []Entry, buf []byte, total int64, parts []bufferPart) ([]Entry, []byte, error) {
 	if d, ok := b.fast.(*Dict); ok {
+		buf = slices.Grow(buf, int(total))
 		for _, p := range parts {
 			start := len(buf)
 			buf = d.appendRange(buf, p.key, p.moved, p.size-p.moved)
 			entries = append(entries, Entry{p.key, buf[start:]})
 		}
-		return entries, nil
+		return entries, buf, nil
 	}
 	keys := make([]string, len(parts))
 	for i, p := range parts {
@@ -106,16 +99,17 @@ func (b *Buffer) read(ctx context.Context, entries []Entry, buf []byte, parts []
 	}
 	values, err := b.fast.Get(ctx, keys...)
 	if err != nil {
-		return nil, fmt.Errorf("reading what the buffer holds: %w", err)
+		return nil, buf, fmt.Errorf("reading what the buffer holds: %w", err)
 	}
 	for i, p := range parts {
 		entries = append(entries, Entry{p.key, values[i][p.moved:]})
 	}
-	return entries, nil
+	return entries, buf, nil
 }
 
-// moved appends entries of held keys to the slow store and notes what it took.
-func (b *Buffer) moved(ctx context.Context, parts []bufferPart, entries []Entry) error {
+// moveEntries appends entries of held keys to the slow store and notes that it
+// took them.
+func (b *Buffer) moveEntries(ctx context.Context, parts []bufferPart, entries []Entry) error {
 	if err := b.slow.Append(ctx, entries...); err != nil {
 		b.doubtIfUnknown(parts, err)
 		return err
@@ -158,7 +152,8 @@ func (b *Buffer) discard(ctx context.Context, held []bufferPart) error {
 // and whether it is gone. The caller holds mu.
 func (b *Buffer) settleMoved(id keymap.ID, gone bool) {
 	k := b.index.Val(id)
-	k.moved, k.doubt = k.size, false
+	k.moved = k.size
+	k.state &^= doubtBit
 	if gone {
 		b.bytes -= k.size
 		k.size, k.moved = 0, 0
@@ -176,7 +171,7 @@ func (b *Buffer) doubtIfUnknown(parts []bufferPart, err error) {
 	defer b.mu.Unlock()
 	for _, p := range parts {
 		if k := b.index.Val(p.id); k.size > k.moved {
-			k.doubt = true
+			k.state |= doubtBit
 		}
 	}
 }

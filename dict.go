@@ -41,9 +41,9 @@ type dictShard struct {
 	keys  keymap.Map[slab.Chain]
 	data  *slab.Slab
 	bytes int64 // sum of the lengths of the values
-	// used is the memory of keys in use; unlike the rest it may be read without mu.
-	used atomic.Int64
-	_    [64]byte // keeps the shards' locks on different cache lines
+	// index is the memory that keys takes; unlike the rest it may be read without mu.
+	index atomic.Int64
+	_     [64]byte // keeps the shards' locks on different cache lines
 }
 
 var (
@@ -171,14 +171,31 @@ func (d *Dict) Delete(ctx context.Context, keys ...string) error {
 	if err := d.enter(ctx, "delete"); err != nil {
 		return err
 	}
-	defer d.leave()
 	for _, key := range keys {
 		s, hash := d.shard(key)
 		s.mu.Lock()
 		s.remove(s.keys.Find(hash, key))
 		s.mu.Unlock()
 	}
+	d.leave()
+	d.trim()
 	return nil
+}
+
+// trim gives the memory of an empty store back, if it is more than a little.
+func (d *Dict) trim() {
+	const little = 1 << 20
+	if d.data.Used() > 0 || d.footprint() < little {
+		return // not empty, as far as can be told without locks
+	}
+	d.gate.Lock()
+	defer d.gate.Unlock()
+	for i := range d.shards {
+		if d.shards[i].keys.Len() > 0 {
+			return
+		}
+	}
+	d.reset()
 }
 
 // Pop returns the values of keys and removes the keys.
@@ -189,7 +206,6 @@ func (d *Dict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := d.enter(ctx, "pop"); err != nil {
 		return nil, err
 	}
-	defer d.leave()
 	values := make([][]byte, len(keys))
 	first := make(map[string]int, len(keys))
 	for i, key := range keys {
@@ -207,6 +223,8 @@ func (d *Dict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		}
 		s.mu.Unlock()
 	}
+	d.leave()
+	d.trim()
 	return values, nil
 }
 
@@ -219,12 +237,12 @@ func (s *dictShard) remove(id keymap.ID) {
 	s.bytes -= value.Len
 	s.data.Free(value)
 	s.keys.Delete(id)
-	s.keys.Shrink()
+	s.keys.Compact()
 	s.count()
 }
 
-// count publishes the memory of keys in use.
-func (s *dictShard) count() { s.used.Store(s.keys.Used()) }
+// count publishes the memory that keys takes.
+func (s *dictShard) count() { s.index.Store(s.keys.Footprint()) }
 
 // Drop removes every key and gives their memory back.
 func (d *Dict) Drop(ctx context.Context) error {
@@ -272,19 +290,23 @@ func (d *Dict) Stat(ctx context.Context) (Stats, error) {
 		s.mu.RLock()
 		st.Keys += int64(s.keys.Len())
 		st.Bytes += s.bytes
-		st.Memory += s.keys.Footprint()
 		s.mu.RUnlock()
 	}
-	st.Memory += d.data.Footprint()
+	st.Memory = d.footprint()
 	return st, nil
 }
 
 // MemoryUsed returns the bytes of memory in use for keys and values. Memory
-// that deleted keys left, and that later ones will use, does not count.
-func (d *Dict) MemoryUsed() int64 {
-	n := d.data.Used()
+// that deleted values left, and that later ones will use, does not count.
+func (d *Dict) MemoryUsed() int64 { return d.indexMemory() + d.data.Used() }
+
+// footprint returns the bytes that the store has taken from the heap.
+func (d *Dict) footprint() int64 { return d.indexMemory() + d.data.Footprint() }
+
+func (d *Dict) indexMemory() int64 {
+	var n int64
 	for i := range d.shards {
-		n += d.shards[i].used.Load()
+		n += d.shards[i].index.Load()
 	}
 	return n
 }

@@ -24,7 +24,7 @@ var (
 	ErrNeedsReopen = errors.New("writes are refused until the store is opened again, since an earlier write failed and its state is unknown")
 
 	// ErrClosed is wrapped by every operation on a closed store.
-	ErrClosed = fs.ErrClosed
+	ErrClosed = fmt.Errorf("the store is closed (%w)", fs.ErrClosed)
 )
 
 // Error is the error of an operation on a store. It says what was tried, on

@@ -15,6 +15,8 @@ const (
 	writeSize = 256 << 10
 	// checkEvery is after how many files the context is looked at.
 	checkEvery = 64
+	// keepKey is the longest key whose file is kept open.
+	keepKey = 1 << 10
 	// keepEntries is the largest batch whose bookkeeping is kept.
 	keepEntries = 1 << 16
 )

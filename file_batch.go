@@ -51,6 +51,9 @@ func (b *fileBatch) group(f *File, entries []Entry) {
 
 // release forgets the files that found no room among the open ones, and large
 // buffers.
+//
+// A file whose key is very long is closed, too: the keys of thousands of open
+// files must not take half a gigabyte.
 func (b *fileBatch) release(f *File) {
 	for i, k := range b.touched {
 		if k.file == nil {
@@ -59,6 +62,10 @@ func (b *fileBatch) release(f *File) {
 			}
 			if k.dirty {
 				f.dirty.add(k.path)
+			}
+		} else if len(k.key) > keepKey {
+			if err := f.evict(k); err != nil {
+				f.log.Error("partd: closing a file", "file", k.path, "err", err)
 			}
 		}
 		b.touched[i] = nil

@@ -127,7 +127,7 @@ func (f *File) keyOf(name string) (string, error) {
 
 // Keys yields the keys that the store has when the iteration begins, in the
 // order of the directory, with the sizes that they have when 1,024 of them are
-// looked at under the lock; a key that is gone by then is left out. It holds the
+// looked at under the lock (fewer where keys are very long); a key that is gone by then is left out. It holds the
 // names in memory, packed.
 func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	return func(yield func(KeyInfo, error) bool) {
@@ -137,8 +137,8 @@ func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 			return
 		}
 		infos := make([]KeyInfo, 0, min(dirBunch, list.len()))
-		for at := 0; at < list.len(); at += dirBunch {
-			infos, err = f.keyBunch(ctx, list, at, min(at+dirBunch, list.len()), infos[:0])
+		for at := 0; at < list.len(); {
+			infos, at, err = f.keyBunch(ctx, list, at, infos[:0])
 			if err != nil {
 				yield(KeyInfo{}, f.fail("keys", err))
 				return
@@ -152,27 +152,32 @@ func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	}
 }
 
-func (f *File) keyBunch(ctx context.Context, list *nameList, from, to int, infos []KeyInfo) ([]KeyInfo, error) {
+// keyBunch appends the keys of some files of a list, from one on, and returns the
+// number of the next: of many, unless their keys are very long.
+func (f *File) keyBunch(ctx context.Context, list *nameList, from int, infos []KeyInfo) ([]KeyInfo, int, error) {
 	if err := f.begin(ctx, false); err != nil {
-		return nil, err
+		return nil, from, err
 	}
 	defer f.end()
-	for i := from; i < to; i++ {
+	const mostBytes = 1 << 20
+	i, bytes := from, 0
+	for ; i < list.len() && i < from+dirBunch && bytes < mostBytes; i++ {
 		name := list.name(i)
 		info, err := f.fs.Info(f.path(name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, i, err
 		}
 		key, err := f.keyOf(name)
 		if err != nil {
-			return nil, err
+			return nil, i, err
 		}
+		bytes += len(key)
 		infos = append(infos, KeyInfo{Key: key, Size: info.Size})
 	}
-	return infos, nil
+	return infos, i, nil
 }
 
 // Stat counts keys and bytes. Disk is what all files of the store take on the

@@ -5,8 +5,10 @@
 // implements [Partd]; this package holds the plain ones, [Dict] in memory,
 // [File] in a directory (one file per key, shared with Python's partd), and
 // [Buffer], memory in front of a slower store. Abilities beyond the three
-// methods of [Partd] are optional interfaces, each with a helper function of
-// the same name that works on any store, as in package io/fs.
+// methods of [Partd] are optional interfaces, each with a helper function that
+// takes any store, as in package io/fs; on a store that lacks the ability it
+// returns an error that wraps errors.ErrUnsupported. Package stores opens stores
+// from URLs.
 //
 // # Promises
 //
@@ -26,7 +28,8 @@
 //   - After Drop returned, nothing earlier is ever seen again.
 //
 // An empty append changes nothing: it does not make a key. A key exists once a
-// byte was appended to it, or once it was set, be it to an empty value.
+// byte was appended to it, or once it was set, be it to an empty value. [Keys]
+// tells which exist; Get returns an empty value for one that does not.
 package partd
 
 import (

@@ -2,51 +2,17 @@ package partd_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"go/format"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/stores"
 )
-
-// tour appends, reads, lists and drops, in the store that a URL names.
-func tour(ctx context.Context, url string) (err error) {
-	store, err := stores.Open(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, partd.Close(ctx, store)) }()
-
-	// All of these are added, or none, each to the end of its key's value.
-	err = store.Append(ctx,
-		partd.Entry{Key: "fruit", Value: []byte("apple, ")},
-		partd.Entry{Key: "tree", Value: []byte("oak")},
-		partd.Entry{Key: "fruit", Value: []byte("pear")},
-	)
-	if err != nil {
-		return err
-	}
-
-	// A key that was never appended to has an empty value.
-	values, err := store.Get(ctx, "fruit", "nothing")
-	if err != nil {
-		return err
-	}
-	fmt.Printf("%q\n", values)
-
-	for key, err := range partd.Keys(ctx, store) {
-		if err != nil {
-			return err
-		}
-		fmt.Println(key.Key, key.Size)
-	}
-	return store.Drop(ctx)
-}
 
 // open makes a directory of files with 256 MiB of memory in front of it.
 func open(dir string) (*partd.Buffer, error) {
@@ -55,21 +21,6 @@ func open(dir string) (*partd.Buffer, error) {
 		return nil, err
 	}
 	return partd.NewBuffer(partd.NewDict(), file, &partd.BufferOptions{Memory: 256 << 20})
-}
-
-func Example() {
-	dir, err := os.MkdirTemp("", "partd")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	if err := tour(context.Background(), "file:"+filepath.Join(dir, "store")); err != nil {
-		fmt.Println(err)
-	}
-	// Unordered output:
-	// ["apple, pear" ""]
-	// fruit 11
-	// tree 3
 }
 
 func ExampleNewBuffer() {
@@ -94,23 +45,53 @@ func ExampleNewBuffer() {
 	// Output: apple <nil>
 }
 
-// The Go code in the README is the code above.
-func TestReadmeSnippets(t *testing.T) {
+// snippets returns the Go code in the README.
+func snippets(t *testing.T) []string {
+	t.Helper()
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+	parts := strings.Split(string(readme), "```go\n")
+	if len(parts) != 3 {
+		t.Fatalf("%d snippets in the README, want a program and a function", len(parts)-1)
+	}
+	for i, part := range parts {
+		parts[i], _, _ = strings.Cut(part, "```")
+	}
+	return parts[1:]
+}
+
+// The program in the README runs as it is, and writes what it says.
+func TestReadmeProgram(t *testing.T) {
+	dir := t.TempDir()
+	source, program := filepath.Join(dir, "main.go"), filepath.Join(dir, "program")
+	if err := os.WriteFile(source, []byte(snippets(t)[0]), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("go", "build", "-o", program, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for range 2 { // it drops what it made
+		cmd := exec.Command(program)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		lines := strings.Split(string(out), "\n")
+		slices.Sort(lines)
+		if want := []string{"", `["apple, pear" ""]`, "fruit 11", "tree 3"}; err != nil || !slices.Equal(lines, want) {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+}
+
+// The other Go code in the README is the code above, and all of it is formatted.
+func TestReadmeSnippets(t *testing.T) {
 	source, err := os.ReadFile("readme_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	parts := strings.Split(string(readme), "```go\n")
-	if len(parts) < 3 {
-		t.Fatalf("%d snippets in the README", len(parts)-1)
-	}
-	for _, part := range parts[1:] {
-		snippet, _, _ := strings.Cut(part, "```")
-		if !strings.Contains(string(source), snippet) {
+	for i, snippet := range snippets(t) {
+		if i > 0 && !strings.Contains(string(source), snippet) {
 			t.Errorf("this is not in readme_test.go:\n%s", snippet)
 		}
 		if formatted, err := format.Source([]byte(snippet)); err != nil || string(formatted) != snippet {

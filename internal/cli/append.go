@@ -22,12 +22,20 @@ func newAppend(a *app) *cobra.Command {
 		Short: "Append a file to the value of a key",
 		Long: `Append the bytes of FILE, or of standard input, to the value of KEY, all of
 them or none. They have to fit a quarter of --memory; a larger file is refused.
-The store is made where it does not exist.`,
+The store is made where it does not exist. An empty value makes no key: a key
+exists once something was appended to it.`,
 		Example: `  echo hello | partd append greetings
   partd append --store file:photos cat cat.jpg`,
-		Args: cobra.RangeArgs(1, 2),
+		Args: takes(1, 2, "KEY"),
 	}
-	url, memory, coded := storeFlag(cmd.Flags()), memoryFlag(cmd.Flags()), base64Flag(cmd.Flags())
+	url, memory, coded := storeFlag(cmd), memoryFlag(cmd.Flags()), base64Flag(cmd.Flags())
+	keys := completeKeys(url, coded)
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveDefault // files
+		}
+		return keys(cmd, args, begun)
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		keys, err := keysOf(args[:1], *coded)
 		if err != nil {
@@ -48,7 +56,7 @@ The store is made where it does not exist.`,
 		if err != nil {
 			return err
 		}
-		store, err := stores.OpenDefaults(cmd.Context(), *url, options)
+		store, err := a.open(cmd.Context(), *url, options)
 		if err != nil {
 			return err
 		}

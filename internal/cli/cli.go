@@ -4,16 +4,18 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd"
 )
 
 // Exit codes.
@@ -24,21 +26,16 @@ const (
 	exitInterrupted = 130
 )
 
-// usageError is an error that the command line alone shows.
-type usageError struct{ err error }
-
-func (e usageError) Error() string { return e.err.Error() }
-func (e usageError) Unwrap() error { return e.err }
-
-func usagef(format string, args ...any) error {
-	return usageError{fmt.Errorf(format, args...)}
-}
-
 // app is what the commands work with.
 type app struct {
 	in       *os.File
 	out, err io.Writer
+	open     func(ctx context.Context, url string, options map[string]string) (partd.Partd, error)
 	started  bool // a command's own work has begun: what went wrong before it is wrong usage
+
+	// abandoned says what is left behind if the command does not end at all. The
+	// command sets it, and run reads it.
+	abandoned atomic.Pointer[string]
 }
 
 // Main runs the command line with the process's streams and signals, and
@@ -47,7 +44,7 @@ func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	return run(ctx, args, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+	return run(ctx, args, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
 }
 
 func run(ctx context.Context, args []string, a *app) int {
@@ -75,30 +72,11 @@ func run(ctx context.Context, args []string, a *app) int {
 		return a.report(ctx, r.cmd, r.err)
 	case <-time.After(grace):
 		fmt.Fprintln(a.err, "partd: interrupted, without waiting for the work under way: what it was writing may be incomplete")
+		if advice := a.abandoned.Load(); advice != nil && *advice != "" {
+			fmt.Fprintln(a.err, *advice)
+		}
 		return exitInterrupted
 	}
-}
-
-// report prints an error and returns the exit code for it.
-func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
-	if err == nil {
-		return exitOK
-	}
-	interrupted := ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)))
-	text := strings.TrimPrefix(err.Error(), "partd: ")
-	if interrupted {
-		text = strings.NewReplacer(ctx.Err().Error(), "interrupted", context.Cause(ctx).Error(), "interrupted").Replace(text)
-	}
-	fmt.Fprintln(a.err, "partd: "+text)
-	var usage usageError
-	switch {
-	case interrupted:
-		return exitInterrupted
-	case !a.started || errors.As(err, &usage):
-		fmt.Fprintf(a.err, "Try %q.\n", cmd.CommandPath()+" --help")
-		return exitUsage
-	}
-	return exitFailed
 }
 
 const rootHelp = `partd stores bytes under keys and appends to them. It splits files that are
@@ -126,10 +104,11 @@ func newRoot(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				a.started = false
-				return fmt.Errorf("unknown command %q: there are %s", args[0], commandNames(cmd))
+				return usagef("unknown command %q: there are %s", args[0], commandNames(cmd))
 			}
 			return cmd.Help()
 		},
+		Version:           version(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
@@ -141,6 +120,8 @@ func newRoot(a *app) *cobra.Command {
 			return nil
 		},
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.AddGroup(

@@ -47,7 +47,7 @@ func TestScripts(t *testing.T) {
 					kept = append(kept, v)
 				}
 			}
-			env.Vars = append(kept, quickExit)
+			env.Vars = append(kept, quickExit, "DEFAULT="+defaultStore)
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -111,6 +111,14 @@ func TestHelpIsComplete(t *testing.T) {
 				t.Errorf("%s --%s: no variable in %q", c.CommandPath(), f.Name, f.Usage)
 			}
 		})
+	}
+}
+
+// The README names the default store.
+func TestReadmeNamesDefaultStore(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil || !strings.Contains(string(readme), "The store is `"+defaultStore+"` unless") {
+		t.Errorf("it is %s: %v", defaultStore, err)
 	}
 }
 

@@ -16,10 +16,10 @@ func newDelete(_ *app) *cobra.Command {
 error. Nothing is asked.`,
 		Example: `  partd delete Texas
   partd delete --store file:photos cat dog`,
-		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args: takes(1, -1, "KEY"),
 	}
-	url, coded := storeFlag(cmd.Flags()), base64Flag(cmd.Flags())
+	url, coded := storeFlag(cmd), base64Flag(cmd.Flags())
+	cmd.ValidArgsFunction = completeKeys(url, coded)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		keys, err := keysOf(args, *coded)
 		if err != nil {
@@ -40,13 +40,16 @@ func newDrop(_ *app) *cobra.Command {
 		Use:   "drop [flags]",
 		Short: "Remove everything that a store holds",
 		Long: `Remove every key of a store. Nothing is asked. The store has to exist, and a
-directory that is not a store is left alone.`,
+directory that is not a store is left alone.
+
+The store itself stays, empty, and can be filled again: of file:DIR the directory
+and its file .lock. "rm -r DIR" removes these, too, once no program uses them.`,
 		Example: `  partd drop
   partd drop --store file:photos`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	url := storeFlag(cmd.Flags())
+	url := storeFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		store, err := openExisting(cmd.Context(), *url)
 		if err != nil {

@@ -33,14 +33,14 @@ func setFromEnv(cmd *cobra.Command) error {
 	var err error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		value := os.Getenv(variable(f.Name))
-		if err != nil || value == "" || f.Name == "help" || given[f.Name] || given[rivals[f.Name]] {
+		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || given[f.Name] || given[rivals[f.Name]] {
 			return
 		}
 		if e := cmd.Flags().Set(f.Name, value); e != nil {
 			if cause := errors.Unwrap(e); cause != nil {
 				e = cause // without the name of the flag, which nobody wrote
 			}
-			err = usagef("the environment variable %s=%q: %w", variable(f.Name), value, e)
+			err = usagef("the environment variable %s=%q: %w", variable(f.Name), value, valueError(f, value, e))
 		}
 	})
 	return err

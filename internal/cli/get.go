@@ -20,10 +20,10 @@ value: that is no error.`,
 		Example: `  partd get California
   partd get --store file:photos cat > cat.jpg
   partd get -- -starts-with-a-dash`,
-		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Args: takes(1, -1, "KEY"),
 	}
-	url, coded := storeFlag(cmd.Flags()), base64Flag(cmd.Flags())
+	url, coded := storeFlag(cmd), base64Flag(cmd.Flags())
+	cmd.ValidArgsFunction = completeKeys(url, coded)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		keys, err := keysOf(args, *coded)
 		if err != nil {

@@ -10,7 +10,6 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/internal/records"
-	"github.com/go-partd/partd/stores"
 )
 
 // job is one run of partd shuffle.
@@ -21,7 +20,10 @@ type job struct {
 
 	in       inputs
 	store    partd.Partd
-	before   partd.Stats // what the store held
+	bar      *progress.Bar
+	stage    stage
+	dropped  bool        // what the store held
+	before   partd.Stats // what the store held, once it was dropped if it was
 	after    partd.Stats
 	tally    records.Tally
 	appended int64 // records that Append took
@@ -44,35 +46,40 @@ func (j *job) run(ctx context.Context, names []string) (err error) {
 		return err
 	}
 	cfg.Columns = j.in.columns
-	if cfg.Field, err = j.layout.Resolve(*j.flags.by, j.in.columns); err != nil {
-		return fmt.Errorf("--by %q of %s, read as %s: %w", *j.flags.by, names[0], j.layout.Format, err)
+	if cfg.Field, err = j.layout.Resolve(*j.flags.by, j.in.columns); errors.Is(err, records.ErrFieldZero) {
+		return usagef("--by: %w", err)
+	} else if err != nil {
+		return fmt.Errorf("--by %q of %s, read as %s: %w%s", *j.flags.by, names[0], j.layout.Format, err, j.otherSep())
 	}
-	if j.store, err = stores.OpenDefaults(ctx, *j.flags.url, options); err != nil {
+	if j.store, err = j.app.open(ctx, *j.flags.url, options); err != nil {
 		return err
 	}
-	defer func() {
-		if j.store != nil {
-			closeStore(ctx, j.store, &err)
-		}
-	}()
+	err = j.fill(ctx, cfg)
+	closeStore(ctx, j.store, &err)
+	if err != nil {
+		return j.failed(err)
+	}
+	return j.summary()
+}
+
+// fill puts the records into the store and looks whether they are there.
+func (j *job) fill(ctx context.Context, cfg records.Config) (err error) {
+	j.bar = progress.Start(j.app.err, j.showProgress())
+	defer j.bar.Stop()
+	start := time.Now()
 	if err := j.prepare(ctx); err != nil {
 		return err
 	}
 	if err := j.move(ctx, cfg); err != nil {
-		return j.incomplete(err)
+		return err
 	}
+	j.seconds = time.Since(start).Seconds()
+	j.bar.Wait("comparing", nil)
 	if err := j.compare(ctx); err != nil {
 		return err
 	}
-	if j.largest, err = largest(ctx, j.store, 5); err != nil {
-		return err
-	}
-	closeStore(ctx, j.store, &err)
-	j.store = nil
-	if err != nil {
-		return j.incomplete(err)
-	}
-	return j.summary()
+	j.largest, err = largest(ctx, j.store, 5)
+	return err
 }
 
 // prepare makes sure that the store's content is what the flags say.
@@ -83,15 +90,19 @@ func (j *job) prepare(ctx context.Context) error {
 		}
 		switch {
 		case *j.flags.replace:
+			j.bar.Wait("dropping what the store holds", nil)
+			j.enter(dropping)
 			if err := j.store.Drop(ctx); err != nil {
 				return err
 			}
+			j.dropped = true
 		case !*j.flags.add:
 			return fmt.Errorf("the store %s already holds keys: add to them with --append, or drop them first with --replace",
 				*j.flags.url)
 		}
 		break
 	}
+	j.enter(filling)
 	var err error
 	j.before, err = partd.Stat(ctx, j.store)
 	return err
@@ -99,9 +110,7 @@ func (j *job) prepare(ctx context.Context) error {
 
 // move reads all records into the store.
 func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
-	start := time.Now()
-	bar := progress.Start(j.app.err, j.showProgress(), j.in.size, cfg.Read.Load)
-	defer bar.Stop()
+	j.bar.Count(j.in.size, cfg.Read.Load)
 	j.tally, err = records.Read(ctx, j.in.files, cfg, func(entries []partd.Entry) error {
 		if err := j.store.Append(ctx, entries...); err != nil {
 			return err
@@ -115,10 +124,15 @@ func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
 	if err != nil {
 		return skipHint(err)
 	}
+	var left func() int64
+	if m, ok := j.store.(partd.MemoryUser); ok {
+		left = m.MemoryUsed
+	}
+	j.bar.Wait("writing the rest", left)
 	if err := partd.Flush(ctx, j.store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	j.seconds = time.Since(start).Seconds()
+	j.enter(stored)
 	return nil
 }
 
@@ -144,16 +158,18 @@ func (j *job) compare(ctx context.Context) (err error) {
 		return err
 	}
 	t := &j.tally
-	switch stored := j.after.Bytes - j.before.Bytes; {
+	j.stage = differs
+	switch more := j.after.Bytes - j.before.Bytes; {
 	case !t.Accounted():
-		return fmt.Errorf("of %d bytes read, %d became records, and %d were left out: these do not add up, and the store %s cannot be trusted",
-			t.ReadBytes, t.RecordBytes, t.HeaderBytes+t.BlankBytes+t.BadBytes, *j.flags.url)
+		return fmt.Errorf("of %d bytes read, %d became records, and %d were left out: these do not add up",
+			t.ReadBytes, t.RecordBytes, t.HeaderBytes+t.BlankBytes+t.BadBytes)
 	case t.Records != j.appended || t.RecordBytes != j.bytes:
-		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes appended: the store %s cannot be trusted",
-			t.Records, t.RecordBytes, j.appended, j.bytes, *j.flags.url)
-	case stored != j.bytes:
+		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes appended",
+			t.Records, t.RecordBytes, j.appended, j.bytes)
+	case more != j.bytes:
 		return fmt.Errorf("%d records of %d bytes were appended, but the store %s holds %d bytes more than before: "+
-			"either another program writes to it, or it lost something", j.appended, j.bytes, *j.flags.url, stored)
+			"either another program writes to it, or it lost something", j.appended, j.bytes, *j.flags.url, more)
 	}
+	j.enter(compared)
 	return nil
 }

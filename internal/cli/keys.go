@@ -22,15 +22,15 @@ func newKeys(a *app) *cobra.Command {
 order. A key that is empty, holds control characters or is not UTF-8, or begins
 with a quote, is written as a Go string in quotes.
 
-With --json each line is an object {"key":…,"bytes":…}, or, for a key that is
-not UTF-8, {"key_base64":…,"bytes":…}.`,
+With --json the output is JSON lines, not one array: each line is an object
+{"key":…,"bytes":…}, or, for a key that is not UTF-8, {"key_base64":…,"bytes":…}.`,
 		Example: `  partd keys
   partd keys | sort -t "$(printf '\t')" -k2,2nr | head
   partd keys --store file:photos --json`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	url, asJSON := storeFlag(cmd.Flags()), jsonFlag(cmd)
+	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write JSON lines, an object per key")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		store, err := openExisting(cmd.Context(), *url)
 		if err != nil {
@@ -77,8 +77,8 @@ func keyJSON(info partd.KeyInfo) keyRecord {
 	return keyRecord{KeyBase64: []byte(info.Key), Bytes: info.Size}
 }
 
-func jsonFlag(cmd *cobra.Command) *bool {
-	return cmd.Flags().Bool("json", false, "write JSON")
+func jsonFlag(cmd *cobra.Command, usage string) *bool {
+	return cmd.Flags().Bool("json", false, usage)
 }
 
 // newEncoder returns an encoder of JSON that leaves <, > and & as they are.

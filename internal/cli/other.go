@@ -12,13 +12,14 @@ func newCompletion(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish|powershell",
 		Short: "Write a script that completes commands and flags in a shell",
-		Long: `Write a script that completes partd's commands and flags when Tab is pressed in
-a shell. The examples switch it on in the shell that runs.`,
+		Long: `Write a script that completes partd's commands and flags, stores, keys and column
+names when Tab is pressed in a shell. The examples switch it on in the shell that
+runs. bash needs the package bash-completion, and that it has been loaded.`,
 		Example: `  source <(partd completion bash)
   source <(partd completion zsh)
   partd completion fish | source
   partd completion powershell | Out-String | Invoke-Expression`,
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		Args:      takes(1, 1, "the name of the shell"),
 		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
@@ -29,8 +30,10 @@ a shell. The examples switch it on in the shell that runs.`,
 				return root.GenZshCompletion(a.out)
 			case "fish":
 				return root.GenFishCompletion(a.out, true)
+			case "powershell":
+				return root.GenPowerShellCompletionWithDesc(a.out)
 			}
-			return root.GenPowerShellCompletionWithDesc(a.out)
+			return usagef("unknown shell %q: there are bash, zsh, fish, powershell", args[0])
 		},
 	}
 }
@@ -41,29 +44,26 @@ func newVersion(a *app) *cobra.Command {
 		Short:   "Show the version",
 		Long:    "Show the version of partd, and of Go that it was built with.",
 		Example: "  partd version",
-		Args:    cobra.NoArgs,
+		Args:    takes(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
-			version, revision := "(devel)", ""
-			if info, ok := debug.ReadBuildInfo(); ok {
-				if info.Main.Version != "" {
-					version = info.Main.Version
-				}
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						revision = " " + s.Value[:min(12, len(s.Value))]
-					}
-				}
-			}
-			_, err := fmt.Fprintf(a.out, "partd %s%s %s %s/%s\n", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(a.out, version())
 			return err
 		},
 	}
 }
 
-// complete makes the shell complete the values of a flag.
-func complete(cmd *cobra.Command, flag string, values ...string) {
-	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
-	if err != nil {
-		panic(err) // there is no such flag: the program is wrong
+// version returns what partd and Go it is.
+func version() string {
+	version, revision := "(devel)", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if info.Main.Version != "" {
+			version = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = " " + s.Value[:min(12, len(s.Value))]
+			}
+		}
 	}
+	return fmt.Sprintf("partd %s%s %s %s/%s", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

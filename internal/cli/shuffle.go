@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +39,9 @@ A store that holds keys already is an error without --append or --replace: so
 running a command twice doubles nothing. Nothing is stored before all files were
 found to be there, and their headers to be the same.
 
+A column with many values makes many keys, and file: a file for each: 0.2 ms or
+more, and 4 KiB of disk, per key. A column of ids is seldom what is meant.
+
 At the end the records read are compared with what the store holds, byte by byte
 counted; a difference is an error.`
 
@@ -58,28 +62,34 @@ func newShuffle(a *app) *cobra.Command {
   partd shuffle --by user --replace --store file:users events-*.jsonl
   partd shuffle --by=-1 --format text --store 'buffer+file:out' list.txt
   zcat log.csv.gz | partd shuffle --by 3 --no-header --format csv -`,
-		Args: cobra.MinimumNArgs(1),
+		Args: takes(1, -1, "FILE (- is standard input)"),
 	}
 	fs := cmd.Flags()
 	f := shuffleFlags{
 		by:       fs.String("by", "", "the `FIELD` that holds the key: a name, or a number from 1 or from the end"),
 		format:   fs.String("format", "", "`FORMAT` of the files: "+records.Names),
 		noHeader: fs.Bool("no-header", false, "csv and tsv: the first record is data"),
-		sep:      fs.String("sep", "", "text: the `STRING` between fields; csv: the byte"),
+		sep:      fs.String("sep", "", "text: the `STRING` between fields; csv: the byte; \\t is a tab"),
 		skipBad:  fs.Bool("skip-bad", false, "leave out and count records whose key cannot be found"),
-		url:      storeFlag(fs),
+		url:      storeFlag(cmd),
 		add:      fs.Bool("append", false, "add to what the store holds"),
 		replace:  fs.Bool("replace", false, "drop what the store holds first"),
 		memory:   memoryFlag(fs),
 		progress: fs.String("progress", "auto", "show progress: `WHEN` is auto (on a terminal), always or never"),
 		quiet:    fs.BoolP("quiet", "q", false, "show no progress and no summary"),
-		asJSON:   jsonFlag(cmd),
+		asJSON:   jsonFlag(cmd, "write the summary as one JSON object"),
 	}
 	complete(cmd, "format", "csv", "tsv", "jsonl", "text")
 	complete(cmd, "progress", "auto", "always", "never")
+	if err := cmd.RegisterFlagCompletionFunc("by", completeColumns(&f)); err != nil {
+		panic(err) // there is no such flag: the program is wrong
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := f.check(); err != nil {
 			return err
+		}
+		if cmd.Flags().Changed("sep") && *f.sep == "" {
+			return usagef("--sep is empty: leave it out for commas in csv, and for runs of white space in text")
 		}
 		layout, err := f.layout(args)
 		if err != nil {
@@ -106,8 +116,11 @@ func (f *shuffleFlags) check() error {
 
 // layout returns what the flags and the files' names tell of the files.
 func (f *shuffleFlags) layout(files []string) (records.Layout, error) {
-	l := records.Layout{NoHeader: *f.noHeader, Sep: *f.sep}
-	var err error
+	sep, err := unescape(*f.sep)
+	l := records.Layout{NoHeader: *f.noHeader, Sep: sep}
+	if err != nil {
+		return l, usagef("--sep: %w", err)
+	}
 	if *f.format != "" {
 		if l.Format, err = records.ParseFormat(*f.format); err != nil {
 			return l, usagef("--format: %w", err)
@@ -133,18 +146,18 @@ func (f *shuffleFlags) layout(files []string) (records.Layout, error) {
 	if l.NoHeader && (l.Format == records.JSONL || l.Format == records.Text) {
 		return l, usagef("--no-header is for csv and tsv; %s has no header", l.Format)
 	}
+	if err := l.CheckField(*f.by); err != nil {
+		return l, usagef("--by %q: %w", *f.by, err)
+	}
 	return l, nil
 }
 
-// incomplete says what a failure leaves behind.
-func (j *job) incomplete(err error) error {
-	if j.appended == 0 {
-		return err
+// unescape reads a separator: \t is a tab, as it is hard to type, and \\ a
+// backslash.
+func unescape(text string) (string, error) {
+	rest := strings.NewReplacer(`\\`, "", `\t`, "").Replace(text)
+	if strings.Contains(rest, `\`) {
+		return "", fmt.Errorf(`%q holds a backslash: \t is a tab, \\ is a backslash`, text)
 	}
-	if *j.flags.add {
-		return fmt.Errorf("%w\nThe store %s now holds some of these records beside what it held before; "+
-			"running the command again would double them", err, *j.flags.url)
-	}
-	return fmt.Errorf("%w\nThe store %s is incomplete: it holds the first %d records or more. "+
-		"Run the command again with --replace", err, *j.flags.url, j.appended)
+	return strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(text), nil
 }

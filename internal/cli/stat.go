@@ -22,10 +22,10 @@ disk, and its largest keys.`,
 		Example: `  partd stat
   partd stat --top 50 --store file:photos
   partd stat --json`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	url, asJSON := storeFlag(cmd.Flags()), jsonFlag(cmd)
+	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object")
 	top := cmd.Flags().Int("top", 10, "show the `N` largest keys")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if *top < 0 {

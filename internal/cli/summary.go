@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/internal/records"
 )
 
 // summaryRecord is the summary of partd shuffle in JSON.
@@ -50,7 +52,7 @@ func (j *job) summary() error {
 func (j *job) writeSummary(w io.Writer) {
 	t := &j.tally
 	fmt.Fprintf(w, "records   %d\nkeys      %d\nbytes     %s\n", j.appended, j.after.Keys, withUnit(j.bytes))
-	fmt.Fprintf(w, "time      %.2f s, %.0f MB/s\n", j.seconds, float64(t.ReadBytes)/1e6/max(j.seconds, 1e-6))
+	fmt.Fprintf(w, "time      %.2f s, %s\n", j.seconds, progress.Rate(float64(t.ReadBytes)/max(j.seconds, 1e-6)))
 	var left []string
 	add := func(n int64, one, many string) {
 		if n == 1 {
@@ -75,6 +77,9 @@ func (j *job) writeSummary(w io.Writer) {
 	} else if n > 1 {
 		fmt.Fprintf(w, "added     %d missing last newlines\n", n)
 	}
+	for _, note := range j.notes() {
+		fmt.Fprintf(w, "note      %s\n", note)
+	}
 	if len(j.largest) == 0 {
 		return
 	}
@@ -85,6 +90,32 @@ func (j *job) writeSummary(w io.Writer) {
 		store = " --store " + shellQuote(*j.flags.url)
 	}
 	fmt.Fprintf(w, "\nread them back\n  partd get%s\n  partd keys%s\n", store+keyArgument(j.largest[0]), store)
+}
+
+// notes tell of what is allowed and seldom meant.
+func (j *job) notes() []string {
+	var notes []string
+	const few = 1000 // records of which it says nothing that each has a key of its own
+	if made := j.after.Keys - j.before.Keys; j.appended >= few && made >= j.appended/10*9 {
+		notes = append(notes, fmt.Sprintf("nearly every record has a key of its own: is --by %s the field that was meant?", shellQuote(*j.flags.by)))
+	}
+	if hint := j.otherSep(); hint != "" {
+		notes = append(notes, "the records have one field"+hint)
+	}
+	return notes
+}
+
+// otherSep says which separator the one column of a header may be made of.
+func (j *job) otherSep() string {
+	if len(j.in.columns) != 1 || j.layout.Format != records.CSV {
+		return ""
+	}
+	for _, sep := range []string{";", "\t", "|", ","} {
+		if strings.Contains(j.in.columns[0], sep) && sep != j.layout.Sep {
+			return fmt.Sprintf(" (are fields separated by --sep %s?)", shellQuote(strings.ReplaceAll(sep, "\t", `\t`)))
+		}
+	}
+	return ""
 }
 
 // keyArgument returns a key as the argument of a command.

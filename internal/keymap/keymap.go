@@ -13,12 +13,11 @@ import (
 )
 
 const (
-	pageShift   = 9
-	pageLen     = 1 << pageShift // records are kept in pages, so that they never move
-	inlineKey   = 29             // longest key kept inside its record
-	firstSlots  = 16
-	largeTable  = 1 << 13 // slots; 64 KiB
-	shrinkSlots = 1 << 12 // a smaller table of an empty map is kept
+	pageShift  = 7
+	pageLen    = 1 << pageShift // records are kept in pages, so that they never move
+	InlineKey  = 29             // longest key kept inside its record
+	firstSlots = 16
+	largeTable = 1 << 13 // slots; 64 KiB
 )
 
 // ID numbers a record. It stays the same until the key is deleted; then another
@@ -28,7 +27,7 @@ type ID uint32
 type record[V any] struct {
 	hash uint64
 	// key holds a short key, or the slab.Ref of a longer one.
-	key    [inlineKey]byte
+	key    [InlineKey]byte
 	live   bool
 	keyLen uint16
 	val    V
@@ -60,12 +59,6 @@ func (m *Map[V]) Len() int { return m.n }
 // Strings.
 func (m *Map[V]) Footprint() int64 {
 	return int64(len(m.slots))*8 + int64(len(m.pages))*int64(unsafe.Sizeof([pageLen]record[V]{}))
-}
-
-// Used returns the bytes of the footprint that are in use; new keys take the
-// rest first.
-func (m *Map[V]) Used() int64 {
-	return int64(len(m.slots))*8 + int64(m.n)*int64(unsafe.Sizeof(record[V]{}))
 }
 
 // Prefetch reads the slots where searches for the hashes of the given numbers
@@ -102,6 +95,22 @@ func (m *Map[V]) Find(hash uint64, key string) ID {
 
 // Insert returns a new record for a key that Find did not find, with a zero V.
 func (m *Map[V]) Insert(hash uint64, key string) ID {
+	id := m.add(hash)
+	r := m.at(id)
+	*r = record[V]{hash: hash, live: true, keyLen: uint16(len(key))}
+	if len(key) <= InlineKey {
+		copy(r.key[:], key)
+	} else {
+		if m.Strings == nil {
+			m.Strings = new(slab.Slab)
+		}
+		binary.LittleEndian.PutUint32(r.key[:], uint32(m.Strings.Store(key)))
+	}
+	return id
+}
+
+// add makes room for a record and enters it in the table.
+func (m *Map[V]) add(hash uint64) ID {
 	if (m.n+1)*4 > len(m.slots)*3 {
 		m.growSlots()
 	}
@@ -115,16 +124,6 @@ func (m *Map[V]) Insert(hash uint64, key string) ID {
 		if int(id>>pageShift) == len(m.pages) {
 			m.pages = append(m.pages, new([pageLen]record[V]))
 		}
-	}
-	r := m.at(id)
-	*r = record[V]{hash: hash, live: true, keyLen: uint16(len(key))}
-	if len(key) <= inlineKey {
-		copy(r.key[:], key)
-	} else {
-		if m.Strings == nil {
-			m.Strings = new(slab.Slab)
-		}
-		binary.LittleEndian.PutUint32(r.key[:], uint32(m.Strings.Store(key)))
 	}
 	m.place(uint64(uint32(hash))<<32 | uint64(id))
 	m.n++
@@ -140,7 +139,7 @@ func (m *Map[V]) Val(id ID) *V { return &m.at(id).val }
 // Key returns the record's key. The bytes are good until the key is deleted.
 func (m *Map[V]) Key(id ID) []byte {
 	r := m.at(id)
-	if r.keyLen <= inlineKey {
+	if r.keyLen <= InlineKey {
 		return r.key[:r.keyLen]
 	}
 	return m.Strings.Stored(slab.Ref(binary.LittleEndian.Uint32(r.key[:])), int(r.keyLen))
@@ -152,6 +151,9 @@ func (m *Map[V]) Delete(id ID) {
 	mask := uint32(len(m.slots) - 1)
 	i := uint32(r.hash) & mask
 	for ID(m.slots[i]) != id {
+		if m.slots[i] == 0 {
+			panic("keymap: Delete of a record that does not exist")
+		}
 		i = (i + 1) & mask
 	}
 	// Close the gap: move back each later slot of the run whose search would
@@ -164,7 +166,7 @@ func (m *Map[V]) Delete(id ID) {
 		}
 	}
 	m.slots[i] = 0
-	if r.keyLen > inlineKey {
+	if r.keyLen > InlineKey {
 		m.Strings.FreeString(slab.Ref(binary.LittleEndian.Uint32(r.key[:])))
 	}
 	*r = record[V]{hash: uint64(m.free)}
@@ -185,11 +187,17 @@ func (m *Map[V]) IDs(yield func(ID) bool) {
 // Reset removes every key and gives all memory back, except Strings.
 func (m *Map[V]) Reset() { *m = Map[V]{Strings: m.Strings} }
 
-// Shrink gives the table back if it is large and there is no key.
-func (m *Map[V]) Shrink() {
-	if m.n == 0 && len(m.slots) > shrinkSlots {
-		m.slots = nil
+// Compact gives memory back if most records are unused. IDs change.
+func (m *Map[V]) Compact() {
+	if len(m.pages) <= 1 && len(m.slots) <= 2*pageLen || m.n*4 > len(m.pages)*pageLen {
+		return
 	}
+	small := Map[V]{Strings: m.Strings}
+	for id := range m.IDs {
+		r := m.at(id)
+		*small.at(small.add(r.hash)) = *r
+	}
+	*m = small
 }
 
 func (m *Map[V]) at(id ID) *record[V] { return &m.pages[id>>pageShift][id&(pageLen-1)] }
@@ -200,7 +208,7 @@ func (m *Map[V]) holds(id ID, hash uint64, key string) bool {
 	if r.hash != hash || int(r.keyLen) != len(key) {
 		return false
 	}
-	if len(key) <= inlineKey {
+	if len(key) <= InlineKey {
 		return string(r.key[:len(key)]) == key
 	}
 	return string(m.Key(id)) == key

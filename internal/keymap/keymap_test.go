@@ -46,6 +46,19 @@ func compareWithModel(t *testing.T, hash func(string) uint64) {
 			m.Delete(id)
 			delete(model, k)
 		}
+		if step%10_000 == 9_999 { // few are left, and the map is made smaller
+			for k := range model {
+				if len(model) > 20 {
+					m.Delete(m.Find(hash(k), k))
+					delete(model, k)
+				}
+			}
+			before := m.Footprint()
+			m.Compact()
+			if m.Footprint() >= before {
+				t.Fatalf("%d keys take %d bytes, after Compact %d", m.Len(), before, m.Footprint())
+			}
+		}
 	}
 	n := 0
 	for id := range m.IDs {

@@ -16,9 +16,9 @@ func TestLine(t *testing.T) {
 		want        string
 	}{
 		{50e6, 200e6, time.Second, " 25 %  50.0 MB of 200.0 MB  50 MB/s  3s left"},
-		{0, 200e6, time.Second, "  0 %  0.0 MB of 200.0 MB  0 MB/s"},
-		{200e6, 200e6, 4 * time.Second, "100 %  200.0 MB of 200.0 MB  50 MB/s  writing the rest"},
-		{1e6, -1, 2 * time.Second, "1.0 MB  0 MB/s"},
+		{0, 200e6, time.Second, "  0 %  0.0 MB of 200.0 MB  0.0 MB/s"},
+		{200e6, 200e6, 4 * time.Second, "100 %  200.0 MB of 200.0 MB  50 MB/s"},
+		{1e6, -1, 2 * time.Second, "1.0 MB  0.5 MB/s"},
 		{9e9, 10e9, 100 * time.Second, " 90 %  9000.0 MB of 10000.0 MB  90 MB/s  11s left"},
 		{1, 0, 0, "0.0 MB  1000 MB/s"},
 	} {
@@ -43,12 +43,23 @@ func (b *buffer) Write(p []byte) (int, error) {
 func TestBar(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out buffer
-		bar := Start(&out, true, 100e6, func() int64 { return 50e6 })
-		time.Sleep(interval*2 + 1)
+		bar := Start(&out, true)
+		time.Sleep(interval*2 + 1) // nothing to show yet
+		bar.Count(100e6, func() int64 { return 50e6 })
+		time.Sleep(interval * 2)
+		bar.Wait("dropping", nil)
+		time.Sleep(interval * 4)
+		bar.Wait("writing", func() int64 { return 2e6 })
+		time.Sleep(interval)
 		bar.Stop()
 		bar.Stop()
 		text := out.String()
-		if strings.Count(text, "50 %") != 2 || !strings.HasSuffix(text, "\r\x1b[K") {
+		for what, want := range map[string]int{"50 %": 2, "\rdropping, ": 4, "\rdropping, 1s\x1b[K": 2, "writing, 2.0 MB of memory left, 0s": 1} {
+			if n := strings.Count(text, what); n != want {
+				t.Errorf("%q is there %d times, want %d: %q", what, n, want, text)
+			}
+		}
+		if !strings.HasSuffix(text, "\r\x1b[K") {
 			t.Errorf("%q", text)
 		}
 	})
@@ -58,7 +69,9 @@ func TestBar(t *testing.T) {
 func TestBarSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out buffer
-		hidden, short := Start(&out, false, 1, nil), Start(&out, true, 1, nil)
+		hidden, short := Start(&out, false), Start(&out, true)
+		hidden.Wait("hidden", nil)
+		short.Wait("short", nil)
 		short.Stop()
 		time.Sleep(time.Hour)
 		hidden.Stop()

@@ -14,6 +14,20 @@ type Field struct {
 	Index int    // others: from 0, or from the end, -1 being the last
 }
 
+// ErrFieldZero is the error for the number 0.
+var ErrFieldZero = errors.New("fields are numbered from 1, or from the end (-1 is the last): there is no field 0")
+
+// CheckField tells whether by can mean a field of files that nobody has looked
+// at yet: where there is no header, only a number can. With one, any text may be
+// the name of a column, "0" too.
+func (l Layout) CheckField(by string) error {
+	if l.HasHeader() {
+		return nil
+	}
+	_, err := l.Resolve(by, nil)
+	return err
+}
+
 // Resolve finds the field that by means: the exact name of a column, else a
 // number from 1, or from the end (-1 is the last). Columns are those of the
 // header, nil where there is none.
@@ -38,7 +52,7 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	case err != nil:
 		return Field{}, fmt.Errorf("without a header a field is a number from 1, or from the end (-1 is the last), not %q", by)
 	case n == 0:
-		return Field{}, errors.New("fields are numbered from 1, or from the end (-1 is the last): there is no field 0")
+		return Field{}, ErrFieldZero
 	case columns != nil && (n > len(columns) || n < -len(columns)):
 		return Field{}, fmt.Errorf("there is no column %d; the columns are %s", n, listColumns(columns))
 	case n < 0 && columns != nil:

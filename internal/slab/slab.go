@@ -34,12 +34,12 @@ type Slab struct {
 	// blocks grows under mu. Whoever has a Ref finds its block without mu.
 	blocks atomic.Pointer[[][]byte]
 	used   atomic.Int64 // bytes of chunks in use
+	taken  atomic.Int64 // bytes of all blocks
 
 	mu    sync.Mutex
 	tail  int // bytes of the last block that were handed out
 	free  [classes]Ref
 	nfree int64 // bytes in the free lists
-	taken int64 // bytes of all blocks
 }
 
 // Chain is a string made of chunks. The zero value is the empty string.
@@ -50,11 +50,7 @@ type Chain struct {
 }
 
 // Footprint returns the bytes that the slab has taken from the heap.
-func (s *Slab) Footprint() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.taken
-}
+func (s *Slab) Footprint() int64 { return s.taken.Load() }
 
 // Used returns the bytes of all chunks in use, their unused ends included.
 func (s *Slab) Used() int64 { return s.used.Load() }
@@ -207,7 +203,7 @@ func (s *Slab) find(class int, anySize bool) (Ref, int) {
 			return s.take(c, class), class
 		}
 	}
-	if anySize && s.nfree > s.taken/32 {
+	if anySize && s.nfree > s.taken.Load()/32 {
 		for c := class - 1; c >= 0; c-- {
 			if s.free[c] != 0 {
 				return s.take(c, c), c
@@ -259,7 +255,7 @@ func (s *Slab) addBlock(atLeast int) {
 			s.tail += 1 << (class + unitShift)
 		}
 	}
-	size := min(max(firstBlock, int(s.taken), 1<<bits.Len(uint(atLeast))), 1<<blockShift)
+	size := min(max(firstBlock, int(s.taken.Load()), 1<<bits.Len(uint(atLeast))), 1<<blockShift)
 	size = 1 << (bits.Len(uint(size)) - 1)
 	s.tail = 0
 	if len(blocks) == 0 {
@@ -268,7 +264,7 @@ func (s *Slab) addBlock(atLeast int) {
 	// Readers of the old slice do not look behind its end.
 	blocks = append(blocks, make([]byte, size))
 	s.blocks.Store(&blocks)
-	s.taken += int64(size)
+	s.taken.Add(int64(size))
 }
 
 // Reset forgets every string and gives all memory back. Nothing else may be
@@ -278,5 +274,6 @@ func (s *Slab) Reset() {
 	defer s.mu.Unlock()
 	s.blocks.Store(nil)
 	s.used.Store(0)
-	s.tail, s.free, s.nfree, s.taken = 0, [classes]Ref{}, 0, 0
+	s.taken.Store(0)
+	s.tail, s.free, s.nfree = 0, [classes]Ref{}, 0
 }

@@ -1,0 +1,191 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+
+	"github.com/go-partd/partd/internal/keymap"
+)
+
+// perKey is what a new key needs beside its value at most, in bytes: a record in
+// the index, one in the fast store, and their places in the tables.
+const perKey = 200
+
+// bufferBatch is the working memory of one Append.
+type bufferBatch struct {
+	hashes []uint64
+	ids    []keymap.ID // 0: an entry without bytes
+}
+
+func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
+	if cap(batch.hashes) < len(entries) {
+		batch.hashes = make([]uint64, len(entries))
+		batch.ids = make([]keymap.ID, len(entries))
+	}
+	batch.hashes = batch.hashes[:len(entries)]
+	batch.ids = batch.ids[:len(entries)]
+	for i := range entries {
+		batch.hashes[i] = keymap.Hash(seed, entries[i].Key)
+	}
+}
+
+// needs returns the most memory that a batch can take, in bytes.
+func needs(entries []Entry, valueBytes int64) int64 {
+	need := valueBytes + perKey*int64(len(entries))
+	for i := range entries {
+		if n := len(entries[i].Key); n > keymap.InlineKey {
+			need += 4 * int64(n) // in the index and in the fast store, each rounded up
+		}
+	}
+	return need
+}
+
+// used returns the bytes that count against the budget.
+func (b *Buffer) used() int64 {
+	fast := b.bytes + int64(b.index.Len())*128
+	if m, ok := b.fast.(MemoryUser); ok {
+		fast = m.MemoryUsed()
+	}
+	return fast + b.index.Footprint() + b.strings.Used() + b.admitted
+}
+
+// crowded tells whether the process has taken much more memory than is used, as
+// after many small keys when few large ones follow. Only an empty fast store
+// gives it back.
+func (b *Buffer) crowded() bool {
+	d, ok := b.fast.(*Dict)
+	return ok && d.footprint()+b.index.Footprint()+b.strings.Footprint() > b.memory/8*9+leastCrowd
+}
+
+// leastCrowd is what even an empty Dict may have taken.
+const leastCrowd = 2 << 20
+
+// excess returns how many bytes should be flushed.
+func (b *Buffer) excess() int64 {
+	if b.index.Len() == 0 {
+		return 0
+	}
+	if b.crowded() {
+		return math.MaxInt64
+	}
+	return b.used() - b.memory/2
+}
+
+// admit waits until there is room for a batch and none of its keys is held;
+// then it pins the keys and counts the entries as if they were in the fast
+// store already. settle is called for each batch that was admitted.
+func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch, need int64) error {
+	var w bufferWait
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer func() { b.got(&w) }()
+	failures := b.failures
+	for {
+		if err := b.checkLocked(ctx, "append"); err != nil {
+			return err
+		}
+		full := b.index.Len() > 0 && (b.used()+need > b.memory || b.crowded())
+		if !full && !b.dropping {
+			free, err := b.pinBatch(entries, batch, &w)
+			if err != nil {
+				return err
+			}
+			if free {
+				b.begin()
+				b.admitted += need
+				return nil
+			}
+			full = b.heavy
+		}
+		if full {
+			if b.failures != failures {
+				return clean("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", b.failure))
+			}
+			b.startFlush()
+		}
+		b.wait(ctx)
+	}
+}
+
+// pinBatch pins the keys of a batch and counts its bytes, or changes nothing
+// and returns false if a key cannot be had now.
+func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (free bool, err error) {
+	free = true
+	for i := range entries {
+		batch.ids[i] = 0
+		if len(entries[i].Value) == 0 {
+			continue
+		}
+		id := b.index.Find(batch.hashes[i], entries[i].Key)
+		batch.ids[i] = id
+		if id == 0 {
+			continue
+		}
+		k := b.index.Val(id)
+		// It moves as a whole, so it must not grow without limit.
+		large := k.size > int64(b.step/2) && k.size+int64(len(entries[i].Value)) > int64(b.step)
+		if k.ticket == 0 && k.state&^pinsMask == 0 && !large {
+			continue // the usual case
+		}
+		switch {
+		case k.doubt():
+			return false, inDoubt("append", entries[i].Key)
+		case !k.open(w.ticket, false):
+			b.want(w, id, entries[i].Key)
+			free = false
+		case large:
+			b.heavy, free = true, false
+		}
+	}
+	if !free {
+		return false, nil
+	}
+	for i := range entries {
+		e := &entries[i]
+		if len(e.Value) == 0 {
+			continue
+		}
+		if batch.ids[i] == 0 {
+			// An earlier entry of the batch may have made it.
+			if batch.ids[i] = b.index.Find(batch.hashes[i], e.Key); batch.ids[i] == 0 {
+				batch.ids[i] = b.index.Insert(batch.hashes[i], e.Key)
+			}
+		}
+		k := b.index.Val(batch.ids[i])
+		k.state++
+		k.size += int64(len(e.Value))
+		b.bytes += int64(len(e.Value))
+	}
+	return true, nil
+}
+
+// settle ends an Append that was admitted: it unpins its keys, and takes its
+// bytes out of the count if the fast store did not take them.
+func (b *Buffer) settle(entries []Entry, batch *bufferBatch, need int64, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	failed := err != nil && !errors.Is(err, ErrUnknownOutcome)
+	for i, id := range batch.ids {
+		if id == 0 {
+			continue
+		}
+		k := b.index.Val(id)
+		k.state--
+		if failed {
+			k.size -= int64(len(entries[i].Value))
+			b.bytes -= int64(len(entries[i].Value))
+		}
+		if k.size > int64(b.step/2) {
+			b.heavy = true
+		}
+		b.forget(id, k)
+	}
+	b.admitted -= need
+	if b.heavy || b.used() > b.memory/4*3 {
+		b.startFlush()
+	}
+	b.end()
+}

@@ -1,0 +1,426 @@
+package partd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestBufferDropExcludes starts operations while Drop waits and while it runs,
+// cancels some, and drops beside many others: none hangs, none sees the half of it.
+func TestBufferDropExcludes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, slow := newFaultyBuffer(t, 1<<30)
+		must(t, b.Append(ctx, Entry{"x", []byte("1")}))
+		pinned, err := b.pin(ctx, "get", []string{"x"})
+		must(t, err)
+		goOn := make(chan struct{})
+		slow.set(func(op string) (error, error) {
+			if op == "drop" {
+				<-goOn
+			}
+			return nil, nil
+		})
+		dropped := make(chan error, 1)
+		go func() { dropped <- b.Drop(ctx) }()
+		synctest.Wait() // it waits for the pin
+		short, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		for i, op := range []func(ctx context.Context) error{
+			func(ctx context.Context) error { return b.Delete(ctx, "k") },
+			func(ctx context.Context) error { return b.Set(ctx, "x", []byte("2")) },
+			func(ctx context.Context) error { return b.Append(ctx, Entry{"x", []byte("3")}) },
+			func(ctx context.Context) error { _, err := b.Get(ctx, "x"); return err },
+			func(ctx context.Context) error { _, err := b.Pop(ctx, "x", "k"); return err },
+			func(ctx context.Context) error { return b.Drop(ctx) },
+		} {
+			wg.Go(func() {
+				if err := op(short); !errors.Is(err, context.Canceled) {
+					t.Errorf("operation %d during Drop: %v, want it to wait until it is cancelled", i, err)
+				}
+			})
+		}
+		later := make(chan error, 1)
+		go func() { later <- b.Append(ctx, Entry{"x", []byte("after")}) }()
+		synctest.Wait()
+		b.unpin(pinned)
+		synctest.Wait() // the drop is in the slow store now
+		cancel()
+		wg.Wait()
+		select {
+		case <-later:
+			t.Error("an Append did not wait for Drop")
+		default:
+		}
+		close(goOn)
+		must(t, <-dropped)
+		must(t, <-later)
+		wantValue(t, b, "x", "after")
+	})
+}
+
+// TestBufferDropGivesUp cancels a Drop that waits: everything goes on.
+func TestBufferDropGivesUp(t *testing.T) {
+	ctx := context.Background()
+	b, _, _ := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"x", []byte("1")}))
+	pinned, err := b.pin(ctx, "get", []string{"x"})
+	must(t, err)
+	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	if err := b.Drop(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	b.unpin(pinned)
+	must(t, b.Append(ctx, Entry{"x", []byte("2")}))
+	wantValue(t, b, "x", "12")
+}
+
+// TestBufferDropBeside drops beside all else; the race detector watches.
+func TestBufferDropBeside(t *testing.T) {
+	ctx := context.Background()
+	b, _, _ := newFaultyBuffer(t, 1<<20)
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 1500 {
+				key := fmt.Sprint(g, i%20)
+				short, cancel := context.WithCancel(ctx)
+				if i%5 == 0 {
+					go cancel()
+				}
+				_ = b.Set(short, key, []byte("v"))
+				_ = b.Append(short, Entry{key, make([]byte, i)})
+				_ = b.Delete(short, key, fmt.Sprint(g+1, i%20))
+				_, _ = b.Pop(short, key)
+				cancel()
+			}
+		})
+	}
+	for range 100 {
+		must(t, b.Drop(ctx))
+	}
+	wg.Wait()
+	must(t, b.Drop(ctx))
+	must(t, b.Append(ctx, Entry{"k", []byte("v")}))
+	wantValue(t, b, "k", "v")
+	must(t, b.Close())
+}
+
+// TestBufferIsFair keeps a key busy from several goroutines; others that want
+// it, alone, with others or in a Flush of many keys, get their turn.
+func TestBufferIsFair(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	b, _, slow := newFaultyBuffer(t, 1<<30)
+	slow.set(func(op string) (error, error) {
+		if op == "set" {
+			time.Sleep(100 * time.Microsecond)
+		}
+		return nil, nil
+	})
+	for i := range 10 {
+		must(t, b.Append(ctx, Entry{fmt.Sprint(i), []byte("x")}))
+	}
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for g := range 12 {
+		wg.Go(func() {
+			for !stop.Load() {
+				var err error
+				if g%3 == 0 {
+					_, err = b.Get(ctx, "0", "1")
+				} else {
+					err = b.Set(ctx, fmt.Sprint(g%2), []byte("z"))
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 5 {
+		must(t, b.Append(ctx, Entry{"0", []byte("q")}, Entry{"1", []byte("q")}))
+		must(t, b.Delete(ctx, "0", "1"))
+		must(t, b.Flush(ctx))
+	}
+	stop.Store(true)
+	wg.Wait()
+}
+
+// TestBufferHoldsAKeyManyTimes names a key in one call more often than a small
+// counter counts, while it is held.
+func TestBufferHoldsAKeyManyTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, slow := newFaultyBuffer(t, 1<<30)
+		must(t, b.Append(ctx, Entry{"k", []byte("x")}))
+		goOn := make(chan struct{})
+		slow.set(func(string) (error, error) { <-goOn; return nil, nil })
+		done := make(chan error, 2)
+		go func() { done <- b.Flush(ctx) }()
+		synctest.Wait()
+		keys := make([]string, 1<<16)
+		for i := range keys {
+			keys[i] = "k"
+		}
+		go func() { done <- b.Delete(ctx, keys...) }()
+		synctest.Wait()
+		close(goOn)
+		must(t, <-done)
+		must(t, <-done)
+		wantValue(t, b, "k", "")
+		if b.index.Len() != 0 || b.active != 0 {
+			t.Errorf("%d keys, %d operations are left", b.index.Len(), b.active)
+		}
+	})
+}
+
+// TestBufferShowsWholeAppends appends values larger than what moves at once,
+// while others Get and Scan: each sees whole appends only.
+func TestBufferShowsWholeAppends(t *testing.T) {
+	ctx := context.Background()
+	for _, size := range []int{20 << 10, 100 << 10} {
+		b, _, _ := newFaultyBuffer(t, 1<<20)
+		value := bytes.Repeat([]byte("a"), size)
+		var wg sync.WaitGroup
+		stop := make(chan struct{})
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := b.Append(ctx, Entry{"k", value}); err != nil {
+					t.Error(err)
+					return
+				}
+				if i%20 == 0 {
+					_ = b.Delete(ctx, "k")
+				}
+			}
+		})
+		for range 200 {
+			got, err := b.Get(ctx, "k")
+			must(t, err)
+			if len(got[0])%size != 0 {
+				t.Fatalf("Get returned %d bytes, appended are %d at once", len(got[0]), size)
+			}
+			for c, err := range b.Scan(ctx) {
+				must(t, err)
+				if n := int(c.Offset) + len(c.Data); c.Last && n%size != 0 {
+					t.Fatalf("Scan yielded %d bytes, appended are %d at once", n, size)
+				}
+			}
+		}
+		close(stop)
+		wg.Wait()
+	}
+}
+
+// dithering is a slow store that cannot tell the outcome of an append whose
+// context ends.
+type dithering struct{ *Dict }
+
+func (d dithering) Append(ctx context.Context, e ...Entry) error {
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
+	case <-time.After(time.Second):
+		return d.Dict.Append(ctx, e...)
+	}
+}
+
+// TestBufferDeadlineOfReader ends the context of operations that move data: they
+// end, nothing is in doubt for it, and what was on its way arrives.
+func TestBufferDeadlineOfReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, err := NewBuffer(NewDict(), dithering{NewDict()}, nil)
+		must(t, err)
+		for i, op := range []func(ctx context.Context) error{
+			func(ctx context.Context) error { _, err := b.Stat(ctx); return err },
+			b.Flush,
+			func(ctx context.Context) error { _, err := b.Open(ctx, "k"); return err },
+		} {
+			must(t, b.Append(ctx, Entry{"k", []byte{byte('a' + i)}}))
+			short, cancel := context.WithTimeout(ctx, time.Millisecond)
+			start := time.Now()
+			if err := op(short); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnknownOutcome) {
+				t.Errorf("operation %d: %v, want its deadline", i, err)
+			}
+			if took := time.Since(start); took > 10*time.Millisecond {
+				t.Errorf("operation %d took %v", i, took)
+			}
+			cancel()
+			wantValue(t, b, "k", "abc"[:i+1])
+		}
+		must(t, b.Close())
+	})
+}
+
+// TestBufferRealMemory changes the load, from many small keys to few large ones
+// and to long keys, and looks at the heap.
+func TestBufferRealMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it appends some hundreds of megabytes")
+	}
+	ctx := context.Background()
+	const memory = 32 << 20
+	b, err := NewBuffer(NewDict(), discarding{}, &BufferOptions{Memory: memory})
+	must(t, err)
+	check := func(what string) {
+		t.Helper()
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		if m.HeapAlloc > memory+memory/4 {
+			t.Errorf("%s: %d MiB of live heap, the budget is %d", what, m.HeapAlloc>>20, memory>>20)
+		}
+	}
+	tiny := make([]Entry, 1000)
+	for i := range 400 {
+		for j := range tiny {
+			tiny[j] = Entry{fmt.Sprint(i, "-", j), []byte("0123456789")}
+		}
+		must(t, b.Append(ctx, tiny...))
+	}
+	check("400,000 tiny keys")
+	for i := range 4000 {
+		must(t, b.Append(ctx, Entry{fmt.Sprint(i % 30), make([]byte, 50_000)}))
+		if i%500 == 0 {
+			check("then 30 large ones")
+		}
+	}
+	for i := range 3000 {
+		must(t, b.Append(ctx, Entry{fmt.Sprintf("%064000d", i), []byte("x")}))
+		if i%500 == 0 {
+			check("then long keys")
+		}
+	}
+	many := make([]Entry, 200_000)
+	for i := range many {
+		many[i] = Entry{fmt.Sprint("many", i), []byte("0123456789")}
+	}
+	must(t, b.Append(ctx, many...))
+	many = nil
+	check("then a batch of 200,000")
+	must(t, b.Close())
+}
+
+// discarding is a store that takes everything and keeps nothing.
+type discarding struct{}
+
+func (discarding) Append(context.Context, ...Entry) error { return nil }
+func (discarding) Get(_ context.Context, keys ...string) ([][]byte, error) {
+	return make([][]byte, len(keys)), nil
+}
+func (discarding) Drop(context.Context) error { return nil }
+
+// TestBufferEmptyKeys takes over a key with an empty value, and appends nothing
+// to keys that are in use or in doubt.
+func TestBufferEmptyKeys(t *testing.T) {
+	ctx := context.Background()
+	fast := NewDict()
+	must(t, fast.Set(ctx, "e", nil))
+	b, err := NewBuffer(fast, NewDict(), nil)
+	must(t, err)
+	var keys []string
+	for info, err := range b.Keys(ctx) {
+		must(t, err)
+		keys = append(keys, info.Key)
+	}
+	if len(keys) != 1 || keys[0] != "e" {
+		t.Errorf("keys %q, want the empty one that the fast store had", keys)
+	}
+	held, err := b.hold(ctx, "test", []string{"k"}, false)
+	must(t, err)
+	must(t, b.Append(ctx, Entry{"new", []byte("n")}, Entry{"k", nil}))
+	b.release(held)
+}
+
+// TestBufferGivingUpLetsOthersGo has a Get wait behind a Set that waits behind a
+// Get: when the Set gives up, the second Get goes on beside the first.
+func TestBufferGivingUpLetsOthersGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, _ := newFaultyBuffer(t, 1<<30)
+		must(t, b.Append(ctx, Entry{"k", []byte("v")}))
+		first, err := b.pin(ctx, "get", []string{"k"})
+		must(t, err)
+		short, cancel := context.WithCancel(ctx)
+		set, get := make(chan error, 1), make(chan error, 1)
+		go func() { set <- b.Set(short, "k", []byte("w")) }()
+		synctest.Wait()
+		go func() { _, err := b.Get(ctx, "k"); get <- err }()
+		synctest.Wait()
+		select {
+		case <-get:
+			t.Error("a Get went before a Set that waited longer")
+		default:
+		}
+		cancel()
+		if err := <-set; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		must(t, <-get)
+		b.unpin(first)
+	})
+}
+
+// TestBufferDropBetweenSteps drops while a flush in the background is between
+// two appends to the slow store: the second must not come after the drop.
+func TestBufferDropBetweenSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, slow := newFaultyBuffer(t, 4<<20)
+		var mu sync.Mutex
+		var ops []string
+		goOn := make(chan struct{})
+		slow.set(func(op string) (error, error) {
+			mu.Lock()
+			ops = append(ops, op)
+			mu.Unlock()
+			<-goOn
+			return nil, nil
+		})
+		started := func() bool {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return len(ops) > 0
+		}
+		for i := 0; !started(); i++ {
+			must(t, b.Append(ctx, Entry{fmt.Sprint(i), make([]byte, 40_000)}))
+		}
+		dropped := make(chan error, 1)
+		go func() { dropped <- b.Drop(ctx) }()
+		synctest.Wait()
+		goOn <- struct{}{} // the first append ends, and the drop begins
+		synctest.Wait()
+		mu.Lock()
+		if len(ops) < 2 || ops[len(ops)-1] != "drop" {
+			t.Errorf("the slow store got %v, want the drop alone at the end", ops)
+		}
+		mu.Unlock()
+		close(goOn)
+		must(t, <-dropped)
+		synctest.Wait()
+		must(t, b.Flush(ctx))
+		st, err := Stat(ctx, slow.Dict)
+		must(t, err)
+		if st.Keys != 0 {
+			t.Errorf("%d keys came back after the drop", st.Keys)
+		}
+	})
+}

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"encoding/base64"
+	"os"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/records"
+)
+
+// What the shell completes has to be there at once.
+const (
+	mostCompletions = 1000
+	completionTime  = time.Second
+	completionHead  = 1 << 20 // bytes of a file in which its header is looked for
+)
+
+// complete makes the shell complete the values of a flag.
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	if err != nil {
+		panic(err) // there is no such flag: the program is wrong
+	}
+}
+
+// completeStore completes the URL of a store: first the scheme, then the
+// directory.
+func completeStore(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	const goOn = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+	scheme, path, ok := strings.Cut(begun, ":")
+	if !ok {
+		return []string{"file:\ta directory", "buffer+file:\tmemory in front of a directory"}, goOn
+	}
+	parent := path[:strings.LastIndexByte(path, '/')+1]
+	entries, err := os.ReadDir("./" + parent)
+	if strings.HasPrefix(parent, "/") {
+		entries, err = os.ReadDir(parent)
+	}
+	if err != nil {
+		return nil, goOn
+	}
+	var urls []string
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(parent+e.Name(), path) && plain(e.Name()) && len(urls) < mostCompletions {
+			urls = append(urls, scheme+":"+parent+e.Name())
+		}
+	}
+	return urls, goOn
+}
+
+// completeKeys completes the keys of a store that exists.
+func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, given []string, begun string) ([]string, cobra.ShellCompDirective) {
+		const keysOnly = cobra.ShellCompDirectiveNoFileComp
+		if setFromEnv(cmd) != nil {
+			return nil, keysOnly
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
+		defer cancel()
+		store, err := openExisting(ctx, *url)
+		if err != nil {
+			return nil, keysOnly
+		}
+		defer func() { _ = partd.Close(ctx, store) }() // nothing was written
+		var keys []string
+		for info, err := range partd.Keys(ctx, store) {
+			if err != nil || len(keys) == mostCompletions {
+				break
+			}
+			key := info.Key
+			if *coded {
+				key = base64.StdEncoding.EncodeToString([]byte(key))
+			}
+			if strings.HasPrefix(key, begun) && plain(key) && !slices.Contains(given, key) {
+				keys = append(keys, key)
+			}
+		}
+		return keys, keysOnly
+	}
+}
+
+// completeColumns completes the names of the columns of the first file given.
+func completeColumns(f *shuffleFlags) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, files []string, _ string) ([]string, cobra.ShellCompDirective) {
+		const namesOnly = cobra.ShellCompDirectiveNoFileComp
+		if setFromEnv(cmd) != nil || len(files) == 0 || files[0] == stdin {
+			return nil, namesOnly
+		}
+		layout, err := f.layout(files[:1])
+		if err != nil || !layout.HasHeader() {
+			return nil, namesOnly
+		}
+		// Opening a pipe would wait for who writes to it.
+		if info, err := os.Stat(files[0]); err != nil || !info.Mode().IsRegular() {
+			return nil, namesOnly
+		}
+		file, err := os.Open(files[0])
+		if err != nil {
+			return nil, namesOnly
+		}
+		defer file.Close()
+		columns, _, err := records.Head(files[0], file, layout, completionHead)
+		if err != nil {
+			return nil, namesOnly
+		}
+		return slices.DeleteFunc(columns, func(c string) bool { return !plain(c) }), namesOnly
+	}
+}
+
+// plain tells whether a shell can be given a text as one line.
+func plain(text string) bool {
+	return text != "" && utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
+}

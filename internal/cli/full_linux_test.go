@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd/internal/csvgen"
+)
+
+// A disk that becomes full ends a shuffle with code 1, says so, and leaves whole
+// records only, in a store that can be dropped and used again.
+func TestFullDisk(t *testing.T) {
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=4m"); err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("needs the right to mount a tmpfs:", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	var large bytes.Buffer
+	if err := csvgen.Write(&large, csvgen.Options{Rows: 200_000, Keys: 10, Seed: 5}); err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]*strings.Builder{} // what each key would hold
+	for line := range strings.SplitAfterSeq(large.String(), "\n") {
+		if fields := strings.Split(line, ","); len(fields) > 1 {
+			if rows[fields[1]] == nil {
+				rows[fields[1]] = new(strings.Builder)
+			}
+			rows[fields[1]].WriteString(line)
+		}
+	}
+	store := "file:" + filepath.Join(disk, "store")
+	for _, layer := range []string{"", "buffer+"} {
+		cmd := program(t, "shuffle", "--by=2", "--format=csv", "--memory=16MiB", "--replace", "--store", layer+store, "-")
+		cmd.Stdin = bytes.NewReader(large.Bytes())
+		out, err := cmd.CombinedOutput()
+		first, _, _ := strings.Cut(string(out), "\n")
+		if exitCode(t, err) != exitFailed || !strings.HasPrefix(first, "partd: no space left on device: ") ||
+			strings.Count(first, disk) != 1 || !strings.Contains(string(out), "\nThe store "+layer+store+" is incomplete") ||
+			!strings.HasSuffix(string(out), ". Run the command again with --replace\n") {
+			t.Errorf("%sfile: %v, %s", layer, err, out)
+		}
+		list, err := program(t, "keys", "--json", "--store", store).Output()
+		if err != nil || len(list) == 0 {
+			t.Fatalf("%sfile: %v, %s", layer, err, list)
+		}
+		for dec := json.NewDecoder(bytes.NewReader(list)); dec.More(); {
+			var k struct{ Key string }
+			if err := dec.Decode(&k); err != nil {
+				t.Fatal(err)
+			}
+			value, err := program(t, "get", "--store", store, k.Key).Output()
+			if err != nil || !bytes.HasSuffix(value, []byte("\n")) || !strings.HasPrefix(rows[k.Key].String(), string(value)) {
+				t.Errorf("%s of %sfile: %d bytes that are not the first of its rows (%v)", k.Key, layer, len(value), err)
+			}
+		}
+		if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		small := program(t, "shuffle", "--by=1", "--format=csv", "--no-header", "--store", layer+store, "-")
+		small.Stdin = strings.NewReader("a,1\n")
+		if out, err := small.CombinedOutput(); err != nil {
+			t.Fatalf("after that: %v\n%s", err, out)
+		}
+		value, err := program(t, "get", "--store", store, "a").Output()
+		if got, _ := csv.NewReader(bytes.NewReader(value)).ReadAll(); err != nil || len(got) != 1 {
+			t.Errorf("after that: %q, %v", value, err)
+		}
+		if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/stores"
+)
+
+const (
+	defaultMemory = 256 << 20
+	minMemory     = 16 << 20
+)
+
+// size is a flag for a number of bytes.
+type size int64
+
+func memoryFlag(flags *pflag.FlagSet) *size {
+	s := size(defaultMemory)
+	flags.Var(&s, "memory", "`SIZE` of the memory to use, 16MiB or more")
+	return &s
+}
+
+func (s *size) String() string {
+	return strings.ReplaceAll(stores.FormatSize(int64(*s)), " ", "") // as it can be typed
+}
+
+// Type is what pflag calls the kind of value.
+func (s *size) Type() string { return "size" }
+
+// Set reads a size such as 256MiB.
+func (s *size) Set(text string) error {
+	n, err := stores.ParseSize(text)
+	if err != nil {
+		return err
+	}
+	if n < minMemory {
+		return fmt.Errorf("%s is too little: at least %s", text, stores.FormatSize(minMemory))
+	}
+	*s = size(n)
+	return nil
+}
+
+// maxRecord is the longest record, or value, that fits the memory: a quarter.
+func (s size) maxRecord() int { return int(min(s/4, partd.MaxValueLen)) }
+
+// keepTo makes the garbage collector keep the process near its memory, and
+// returns the options of the store's layers. They get three quarters of it: the
+// rest is for the input, for a record as long as they may be, and for what is
+// freed but not collected yet, without which the collector would run all the
+// time.
+func (s size) keepTo() map[string]string {
+	const program = 8 << 20 // what the runtime takes anyway
+	if limit := int64(s + s/16 + program); limit < debug.SetMemoryLimit(-1) {
+		debug.SetMemoryLimit(limit)
+	}
+	return map[string]string{"memory": fmt.Sprint(int64(s) / 4 * 3)}
+}

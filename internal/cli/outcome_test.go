@@ -1,0 +1,231 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/go-partd/partd"
+)
+
+// fake is a store in memory with one operation that does something else.
+type fake struct {
+	*partd.Dict
+	append func(entries []partd.Entry) ([]partd.Entry, error)
+	drop   func() error
+	flush  func() error
+	close  func() error
+	stat   func(n int) error // n is 1 for the first call
+	stats  int
+}
+
+func (f *fake) Append(ctx context.Context, entries ...partd.Entry) (err error) {
+	if f.append != nil {
+		if entries, err = f.append(entries); err != nil {
+			return err
+		}
+	}
+	return f.Dict.Append(ctx, entries...)
+}
+
+func (f *fake) Drop(ctx context.Context) error {
+	if f.drop != nil {
+		return f.drop()
+	}
+	return f.Dict.Drop(ctx)
+}
+
+func (f *fake) Flush(context.Context) error {
+	if f.flush != nil {
+		return f.flush()
+	}
+	return nil
+}
+
+func (f *fake) Close() error {
+	if f.close != nil {
+		return f.close()
+	}
+	return f.Dict.Close()
+}
+
+func (f *fake) Stat(ctx context.Context) (partd.Stats, error) {
+	if f.stats++; f.stat != nil {
+		if err := f.stat(f.stats); err != nil {
+			return partd.Stats{}, err
+		}
+	}
+	return f.Dict.Stat(ctx)
+}
+
+// shuffleInto runs partd shuffle of 3 records of 12 bytes into a store.
+func shuffleInto(t *testing.T, ctx context.Context, store *fake, flags ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "x.csv")
+	if err := os.WriteFile(file, []byte("k,v\na,1\nb,2\na,3\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	a := &app{out: &out, err: &errs, open: func(context.Context, string, map[string]string) (partd.Partd, error) { return store, nil }}
+	code = run(ctx, append([]string{"shuffle", "--store=file:S", "--by=k", file}, flags...), a)
+	return code, out.String(), errs.String()
+}
+
+// Whatever goes wrong, the message says what the store holds and how to go on.
+func TestOutcomes(t *testing.T) {
+	broken := errors.New("it broke")
+	fails := func() error { return broken }
+	old := func() *fake {
+		d := partd.NewDict()
+		if err := d.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}); err != nil {
+			t.Fatal(err)
+		}
+		return &fake{Dict: d}
+	}
+	for _, c := range []struct {
+		name  string
+		flags string // --replace and --append begin with a store that holds something
+		code  int
+		set   func(f *fake, interrupt func() error)
+		want  string
+	}{
+		{"loss", "", 1, func(f *fake, _ func() error) {
+			f.append = func(e []partd.Entry) ([]partd.Entry, error) { return e[1:], nil }
+		}, "3 records of 12 bytes were appended, but the store file:S holds 8 bytes more than before: " +
+			"either another program writes to it, or it lost something\n" +
+			"The store file:S cannot be trusted. Run the command again with --replace\n"},
+		{"loss", "--append", 1, func(f *fake, _ func() error) {
+			f.append = func(e []partd.Entry) ([]partd.Entry, error) { return e[:2], nil }
+		}, "3 records of 12 bytes were appended, but the store file:S holds 8 bytes more than before: " +
+			"either another program writes to it, or it lost something\n" +
+			"The store file:S cannot be trusted. Running the command again would double them\n"},
+		{"interrupted comparison", "", 130, func(f *fake, interrupt func() error) {
+			f.stat = func(n int) error {
+				if n == 2 {
+					return interrupt()
+				}
+				return nil
+			}
+		}, "interrupted\nAll records are stored in file:S, but were not compared with what was read: " +
+			"compare 12 bytes with those of \"partd stat --store file:S\". Or run the command again with --replace\n"},
+		{"interrupted comparison", "--append", 130, func(f *fake, interrupt func() error) {
+			f.stat = func(n int) error {
+				if n == 2 {
+					return interrupt()
+				}
+				return nil
+			}
+		}, "interrupted\nAll records are stored in file:S, but were not compared with what was read. " +
+			"Running the command again would double them\n"},
+		{
+			"failed drop", "--replace", 1, func(f *fake, _ func() error) { f.drop = fails },
+			"it broke\nWhat file:S held may be gone, all of it or a part. Run the command again with --replace\n",
+		},
+		{"nothing after the drop", "--replace", 130, func(f *fake, interrupt func() error) {
+			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, interrupt() }
+		}, "interrupted\nWhat file:S held was dropped; nothing is stored in its place. Run the command again with --replace\n"},
+		{
+			"interrupted after the drop", "--replace", 130, func(f *fake, interrupt func() error) { f.flush = interrupt },
+			"interrupted\nWhat file:S held was dropped; what is there now is incomplete (at least 3 records). " +
+				"Run the command again with --replace\n",
+		},
+		{"nothing stored", "", 1, func(f *fake, _ func() error) {
+			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, broken }
+		}, "it broke\n"},
+		{"unknown outcome", "", 130, func(f *fake, interrupt func() error) {
+			f.append = func([]partd.Entry) ([]partd.Entry, error) {
+				return nil, errors.Join(partd.ErrUnknownOutcome, interrupt())
+			}
+		}, "interrupted: " + partd.ErrUnknownOutcome.Error() + "\nThe store file:S is incomplete. Run the command again with --replace\n"},
+		{
+			"interrupted", "", 130, func(f *fake, interrupt func() error) { f.flush = interrupt },
+			"interrupted\nThe store file:S is incomplete (at least 3 records). Run the command again with --replace\n",
+		},
+		{
+			"interrupted", "--append", 130, func(f *fake, interrupt func() error) { f.flush = interrupt },
+			"interrupted\nThe store file:S now holds some of these records beside what it held before. " +
+				"Running the command again would double them\n",
+		},
+		{
+			"nothing moves", "", 130, func(f *fake, interrupt func() error) { f.flush, f.close = interrupt, fails },
+			"interrupted\npartd: it broke\nThe store file:S is incomplete. Run the command again with --replace\n",
+		},
+		{
+			"close", "", 1, func(f *fake, _ func() error) { f.close = fails },
+			"it broke\nAll records are stored in file:S, and the comparison found no difference\n",
+		},
+	} {
+		t.Run(strings.ReplaceAll(c.name+c.flags, " ", "_"), func(t *testing.T) {
+			store, flags := &fake{Dict: partd.NewDict()}, []string{}
+			if c.flags != "" {
+				store, flags = old(), append(flags, c.flags)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			c.set(store, func() error { cancel(); return &partd.Error{Op: "append", Key: "a", HasKey: true, Err: ctx.Err()} })
+			code, stdout, stderr := shuffleInto(t, ctx, store, flags...)
+			if code != c.code || stderr != "partd: "+c.want || stdout != "" {
+				t.Errorf("exit code %d\n got %q\nwant %q\n%s", code, stderr, "partd: "+c.want, stdout)
+			}
+		})
+	}
+}
+
+// With nothing in the way it succeeds, or the cases above would tell nothing.
+func TestOutcomeOfNothingWrong(t *testing.T) {
+	code, stdout, stderr := shuffleInto(t, t.Context(), &fake{Dict: partd.NewDict()})
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "records   3\nkeys      2\n") {
+		t.Errorf("exit code %d, %s%s", code, stdout, stderr)
+	}
+}
+
+// A store that hangs is left ten seconds after an interrupt, with the same advice.
+func TestOutcomeOfHanging(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		goOn := make(chan struct{})
+		store := &fake{Dict: partd.NewDict(), flush: func() error { cancel(); <-goOn; return nil }}
+		if err := store.Dict.Append(ctx, partd.Entry{Key: "a", Value: []byte("old")}); err != nil {
+			t.Fatal(err)
+		}
+		code, _, stderr := shuffleInto(t, ctx, store, "--replace", "--progress=never")
+		want := "partd: interrupted, without waiting for the work under way: what it was writing may be incomplete\n" +
+			"What file:S held was dropped; what is there now is incomplete. Run the command again with --replace\n"
+		if code != exitInterrupted || stderr != want {
+			t.Errorf("exit code %d\n got %q\nwant %q", code, stderr, want)
+		}
+		close(goOn)
+		synctest.Wait()
+	})
+}
+
+// Many keys are pointed out, and few are not.
+func TestManyKeysAreNoted(t *testing.T) {
+	for modulo, want := range map[int]bool{1: true, 2: false} {
+		var file bytes.Buffer
+		for i := range 1000 {
+			file.WriteString(commas(int64(100_000+i/modulo)) + "\n")
+		}
+		in := program(t, "shuffle", "--by=-1", "--format=text", "-")
+		in.Stdin = &file
+		out, err := in.CombinedOutput()
+		note := "note      nearly every record has a key of its own: is --by -1 the field that was meant?\n"
+		if err != nil || strings.Contains(string(out), note) != want {
+			t.Errorf("each key in %d records: %v\n%s", modulo, err, out)
+		}
+	}
+}
+
+func TestCommas(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 32768: "32,768", 1234567: "1,234,567", 123456789: "123,456,789"} {
+		if got := commas(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd"
+)
+
+// failure is an error of a command together with what followed from it.
+type failure struct {
+	err     error
+	closing error  // closing the store failed as well
+	advice  string // what the failure leaves behind, and how to go on
+}
+
+func (f *failure) Error() string {
+	text := f.err.Error()
+	if f.closing != nil {
+		text += "\n" + f.closing.Error()
+	}
+	if f.advice != "" {
+		text += "\n" + f.advice
+	}
+	return text
+}
+
+// Unwrap returns the causes.
+func (f *failure) Unwrap() []error {
+	if f.closing == nil {
+		return []error{f.err}
+	}
+	return []error{f.err, f.closing}
+}
+
+// report prints an error and returns the exit code for it.
+func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	f := &failure{err: err}
+	errors.As(err, &f)
+	interrupted := ctx.Err() != nil && (errors.Is(f.err, ctx.Err()) || errors.Is(f.err, context.Cause(ctx)))
+	switch {
+	case !interrupted:
+		fmt.Fprintln(a.err, "partd: "+message(f.err))
+	case errors.Is(f.err, partd.ErrUnknownOutcome):
+		fmt.Fprintln(a.err, "partd: interrupted:", partd.ErrUnknownOutcome)
+	default: // where it was at that moment says nothing
+		fmt.Fprintln(a.err, "partd: interrupted")
+	}
+	if f.closing != nil && !sameCause(f.err, f.closing) {
+		fmt.Fprintln(a.err, "partd: "+message(f.closing))
+	}
+	if f.advice != "" {
+		fmt.Fprintln(a.err, f.advice)
+	}
+	switch {
+	case interrupted:
+		return exitInterrupted
+	case !a.started || errors.As(err, new(usageError)):
+		fmt.Fprintf(a.err, "Try %q.\n", cmd.CommandPath()+" --help")
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// sameCause tells whether the system gave two errors the same reason.
+func sameCause(a, b error) bool {
+	var number syscall.Errno
+	return errors.As(a, &number) && errors.Is(b, number)
+}
+
+// ofTheDisk are reasons that have nothing to do with the key or the file at hand.
+var ofTheDisk = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO}
+
+// message returns the text of an error for people: the program's name only
+// once, each path once, and first the cause, where it is one of the whole disk.
+func message(err error) string {
+	text := strings.TrimPrefix(err.Error(), "partd: ")
+	text = strings.ReplaceAll(text, ": partd: ", ": ")
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		text = strings.Replace(text, p.Path+": "+p.Op+" "+p.Path+": ", p.Path+": ", 1)
+	}
+	for _, number := range ofTheDisk {
+		if rest, ok := strings.CutSuffix(text, ": "+number.Error()); ok && errors.Is(err, number) {
+			return number.Error() + ": " + rest
+		}
+	}
+	return text
+}
