@@ -24,7 +24,8 @@ const module = "github.com/go-partd/partd"
 var allowedImports = map[string][]string{
 	".":         {"internal/", "github.com/gofrs/flock"},
 	"frame":     {},
-	"stores":    {".", "internal/", "github.com/dustin/go-humanize"},
+	"logstore":  {".", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress", "golang.org/x/sys"},
+	"stores":    {".", "logstore", "internal/", "github.com/dustin/go-humanize"},
 	"partdtest": {".", "pgregory.net/rapid"},
 	"cmd/partd": {"internal/cli"},
 

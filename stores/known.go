@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
 )
 
 // store is a scheme, as "file" in "file:DIR".
@@ -42,6 +43,20 @@ func stores() []store {
 				return partd.OpenFile(dir, &partd.FileOptions{Sync: o.truth("sync"), MaxOpenFiles: o.count("files")})
 			},
 			exists: func(dir string) (bool, error) { return holds(dir, ".lock") },
+		},
+		{
+			name: "log", usage: "log:DIR", location: true,
+			options: []option{{"memory", size()}, {"sync", truth()}, {"compression", compression()}, {"readonly", truth()}},
+			open: func(dir string, o options) (partd.Partd, error) {
+				c, err := logstore.ParseCompression(o.text("compression", logstore.None.String()))
+				if err != nil {
+					return nil, err
+				}
+				return logstore.Open(dir, &logstore.Options{
+					Memory: o.size("memory"), Sync: o.truth("sync"), Compression: c, ReadOnly: o.truth("readonly"),
+				})
+			},
+			exists: func(dir string) (bool, error) { return holds(dir, "MANIFEST") },
 		},
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/go-partd/partd/logstore"
 )
 
 // option is an option that a layer or a store knows.
@@ -45,6 +47,13 @@ func truth() kind {
 			return errors.New("write true or false")
 		}
 		return nil
+	}}
+}
+
+func compression() kind {
+	return kind{"none|s2|zstd", func(value string) error {
+		_, err := logstore.ParseCompression(value)
+		return err
 	}}
 }
 
@@ -92,6 +101,14 @@ func (o options) count(name string) int {
 func (o options) truth(name string) bool {
 	b, _ := strconv.ParseBool(o.values[name])
 	return b
+}
+
+// text returns an option as it is written, or other if it is not given.
+func (o options) text(name, other string) string {
+	if v, ok := o.values[name]; ok {
+		return v
+	}
+	return other
 }
 
 // describeOptions lists the options of layers and stores.

@@ -23,6 +23,8 @@ func TestOpen(t *testing.T) {
 		{"file://" + dir + "/b?sync=true&files=10", "*partd.File"},
 		{"buffer+file:" + dir + "/c%3F%25?memory=256MiB", "*partd.Buffer *partd.File"},
 		{"buffer+file:" + dir + "/d?buffer.memory=1GB&file.sync=1", "*partd.Buffer *partd.File"},
+		{"log:" + dir + "/e?memory=8MiB&sync=true&compression=zstd", "*logstore.Store"},
+		{"buffer+log:" + dir + "/f?buffer.memory=1MiB", "*partd.Buffer *logstore.Store"},
 		{"buffer+buffer+mem:?memory=1000000", "*partd.Buffer *partd.Buffer *partd.Dict"},
 	} {
 		if strings.Contains(c.url, "buffer+buffer") {
@@ -52,8 +54,8 @@ func TestOpen(t *testing.T) {
 // TestErrors checks that each error lists what there is.
 func TestErrors(t *testing.T) {
 	for _, c := range []struct{ url, want string }{
-		{"", "mem:, file:DIR"},
-		{"somewhere", "mem:, file:DIR"},
+		{"", "mem:, file:DIR, log:DIR"},
+		{"somewhere", "mem:, file:DIR, log:DIR"},
 		{"tape:x", `unknown scheme "tape": there is mem:, file:DIR`},
 		{"zip+mem:", `unknown layer "zip": there is buffer`},
 		{"mem+mem:", `unknown layer "mem": there is buffer`},

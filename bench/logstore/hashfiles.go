@@ -1,0 +1,139 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/go-partd/partd"
+)
+
+// hashFiles is the bar: 256 files by hash, each with a buffer of 64 KiB, and
+// nothing that would survive a crash. Reading takes a file at a time into
+// memory, and groups it by two passes over it.
+type hashFiles struct {
+	files [256]*os.File
+	bufs  [256][]byte
+}
+
+func openHashFiles(dir string) (*hashFiles, error) {
+	h := &hashFiles{}
+	for i := range h.files {
+		f, err := os.Create(filepath.Join(dir, fmt.Sprint(i)))
+		if err != nil {
+			return nil, err
+		}
+		h.files[i], h.bufs[i] = f, make([]byte, 0, 64<<10)
+	}
+	return h, nil
+}
+
+func (h *hashFiles) append(entries []partd.Entry) error {
+	for i := range entries {
+		e := &entries[i]
+		p := xxh3.HashString(e.Key) >> 56
+		b := h.bufs[p]
+		if len(b)+len(e.Key)+len(e.Value)+20 > cap(b) {
+			if _, err := h.files[p].Write(b); err != nil {
+				return err
+			}
+			b = b[:0]
+		}
+		b = binary.AppendUvarint(b, uint64(len(e.Value)))
+		b = binary.AppendUvarint(b, uint64(len(e.Key)))
+		b = append(b, e.Key...)
+		if len(e.Value) > cap(b)-len(b) { // it does not go through the buffer
+			if _, err := h.files[p].Write(b); err != nil {
+				return err
+			}
+			if _, err := h.files[p].Write(e.Value); err != nil {
+				return err
+			}
+			h.bufs[p] = b[:0]
+			continue
+		}
+		h.bufs[p] = append(b, e.Value...)
+	}
+	return nil
+}
+
+func (h *hashFiles) flush() error {
+	for i, f := range h.files {
+		if _, err := f.Write(h.bufs[i]); err != nil {
+			return err
+		}
+		h.bufs[i] = h.bufs[i][:0]
+	}
+	return nil
+}
+
+func (h *hashFiles) scan(use func(key string, b []byte, first bool) error) error {
+	type group struct {
+		key       []byte
+		size, off int
+	}
+	var data, out []byte
+	for _, f := range h.files {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		n := int(info.Size())
+		if cap(data) < n {
+			data, out = make([]byte, n+n/8), make([]byte, n+n/8)
+		}
+		data = data[:n]
+		if _, err := f.ReadAt(data, 0); err != nil && err != io.EOF {
+			return err
+		}
+		index := map[string]int{}
+		var groups []group
+		for b := data; len(b) > 0; {
+			v, a := binary.Uvarint(b)
+			k, c := binary.Uvarint(b[a:])
+			key := b[a+c : a+c+int(k)]
+			g, ok := index[string(key)]
+			if !ok {
+				g = len(groups)
+				groups = append(groups, group{key: key})
+				index[string(key)] = g
+			}
+			groups[g].size += int(v)
+			b = b[a+c+int(k)+int(v):]
+		}
+		at := 0
+		for i := range groups {
+			groups[i].off = at
+			at += groups[i].size
+			groups[i].size = 0
+		}
+		for b := data; len(b) > 0; {
+			v, a := binary.Uvarint(b)
+			k, c := binary.Uvarint(b[a:])
+			b = b[a+c:]
+			g := &groups[index[string(b[:k])]]
+			g.size += copy(out[g.off+g.size:], b[k:k+v])
+			b = b[k+v:]
+		}
+		for i := range groups {
+			g := &groups[i]
+			if err := use(string(g.key), out[g.off:g.off+g.size], true); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (h *hashFiles) close() error {
+	var errs []error
+	for _, f := range h.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}

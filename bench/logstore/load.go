@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"unsafe"
+
+	"github.com/go-partd/partd"
+)
+
+// load is the entries of a run. Each follows from its number alone, so that
+// what is read back can be checked without having kept anything: its key, and
+// its value, which begins with the number.
+type load struct {
+	keys    uint64
+	entries uint64
+	value   int // bytes of a value
+	batch   int // entries of an append
+	dist    string
+	pattern []byte
+	lnKeys  float64
+}
+
+const (
+	keyLen     = 11
+	patternLen = 1 << 20
+	dists      = "uniform, zipf, or hot (half of the entries have one key)"
+)
+
+func newLoad(keys, entries uint64, value, batch int, dist string) (*load, error) {
+	if keys == 0 || entries == 0 || value < 8 || batch < 1 {
+		return nil, fmt.Errorf("there must be keys, entries, values of 8 bytes and more, and batches of 1 entry and more")
+	}
+	if dist != "uniform" && dist != "zipf" && dist != "hot" {
+		return nil, fmt.Errorf("unknown distribution %q: there are %s", dist, dists)
+	}
+	l := &load{keys: keys, entries: entries, value: value, batch: batch, dist: dist, lnKeys: math.Log(float64(keys) + 1)}
+	l.pattern = make([]byte, patternLen+value)
+	for i := 0; i+8 <= len(l.pattern); i += 8 {
+		binary.LittleEndian.PutUint64(l.pattern[i:], mix(uint64(i)))
+	}
+	return l, nil
+}
+
+// mix is the finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
+func mix(x uint64) uint64 {
+	x += 0x9E3779B97F4A7C15
+	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9
+	x = (x ^ x>>27) * 0x94D049BB133111EB
+	return x ^ x>>31
+}
+
+// keyOf returns the index of an entry's key.
+func (l *load) keyOf(i uint64) uint64 {
+	u := mix(i)
+	switch l.dist {
+	case "zipf": // with exponent 1, by the inverse of its continuous form
+		return min(uint64(math.Exp(float64(u>>11)/(1<<53)*l.lnKeys))-1, l.keys-1)
+	case "hot":
+		if u&1 == 0 {
+			return 0
+		}
+	}
+	return uint64(float64(u>>11) / (1 << 53) * float64(l.keys))
+}
+
+// putKey writes a key, of keyLen bytes, spread over the alphabet.
+func putKey(b []byte, index uint64) {
+	const digits = "0123456789abcdefghijklmnopqrstuv"
+	x := index * 0x9E3779B97F4A7C15 // odd, so no two are alike
+	b[0] = 'k'
+	for j := 1; j < keyLen; j++ {
+		b[j] = digits[x>>59]
+		x <<= 5
+	}
+	// The low 14 bits of the product did not fit; the index itself tells.
+	b[keyLen-1] = digits[index&31]
+	b[keyLen-2] = digits[index>>5&31]
+	b[keyLen-3] = digits[index>>10&31]
+	b[keyLen-4] = digits[index>>15&31]
+	b[keyLen-5] = digits[index>>20&31]
+}
+
+// filler makes batches, in memory that it uses again.
+type filler struct {
+	l       *load
+	keys    []byte
+	values  []byte
+	entries []partd.Entry
+}
+
+func (l *load) newFiller() *filler {
+	return &filler{l: l, keys: make([]byte, l.batch*keyLen), values: make([]byte, l.batch*l.value), entries: make([]partd.Entry, l.batch)}
+}
+
+// fill returns the batch that begins with an entry.
+func (f *filler) fill(first uint64) []partd.Entry {
+	l := f.l
+	n := int(min(uint64(l.batch), l.entries-first))
+	for j := range n {
+		i := first + uint64(j)
+		k := f.keys[j*keyLen : (j+1)*keyLen]
+		putKey(k, l.keyOf(i))
+		v := f.values[j*l.value : (j+1)*l.value]
+		binary.LittleEndian.PutUint64(v, i)
+		copy(v[8:], l.patternOf(i))
+		f.entries[j] = partd.Entry{Key: unsafe.String(&k[0], keyLen), Value: v}
+	}
+	return f.entries[:n]
+}
+
+func (l *load) patternOf(i uint64) []byte {
+	at := mix(i^0x5555) & (patternLen - 1)
+	return l.pattern[at : int(at)+l.value-8]
+}
+
+// checker compares what is read with what was written.
+type checker struct {
+	l     *load
+	count uint64
+	keys  uint64
+	key   string
+	last  uint64 // number, plus one, of the entry before, of the same key
+	carry []byte
+	want  [keyLen]byte
+}
+
+// begin begins a key.
+func (c *checker) begin(key string) error {
+	if len(c.carry) > 0 {
+		return fmt.Errorf("key %q ends in the middle of a value", c.key)
+	}
+	c.key, c.last = key, 0
+	c.keys++
+	return nil
+}
+
+// bytes takes the next bytes of the key's value.
+func (c *checker) bytes(b []byte) error {
+	if len(c.carry) > 0 {
+		n := min(c.l.value-len(c.carry), len(b))
+		c.carry = append(c.carry, b[:n]...)
+		b = b[n:]
+		if len(c.carry) < c.l.value {
+			return nil
+		}
+		if err := c.piece(c.carry); err != nil {
+			return err
+		}
+		c.carry = c.carry[:0]
+	}
+	for ; len(b) >= c.l.value; b = b[c.l.value:] {
+		if err := c.piece(b[:c.l.value]); err != nil {
+			return err
+		}
+	}
+	c.carry = append(c.carry, b...)
+	return nil
+}
+
+func (c *checker) piece(b []byte) error {
+	i := binary.LittleEndian.Uint64(b)
+	if i >= c.l.entries || i+1 <= c.last {
+		return fmt.Errorf("key %q: entry %d after entry %d", c.key, i, int64(c.last)-1)
+	}
+	putKey(c.want[:], c.l.keyOf(i))
+	if string(c.want[:]) != c.key {
+		return fmt.Errorf("entry %d of key %q was found under key %q", i, c.want[:], c.key)
+	}
+	if !bytes.Equal(b[8:], c.l.patternOf(i)) {
+		return fmt.Errorf("key %q: the value of entry %d is not what was written", c.key, i)
+	}
+	c.last = i + 1
+	c.count++
+	return nil
+}
+
+// end tells whether everything was found. That no entry was found twice
+// follows: each was under its own key, and there in order.
+func (c *checker) end() error {
+	if len(c.carry) > 0 || c.count != c.l.entries {
+		return fmt.Errorf("%d of %d entries were found", c.count, c.l.entries)
+	}
+	return nil
+}

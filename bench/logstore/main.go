@@ -1,0 +1,215 @@
+// Command logstore measures package logstore beside 256 hash files and Pebble,
+// with its defaults and as fast as it was found to go, on the same entries:
+//
+//	go run ./bench/logstore --keys 1000000 --bytes 3GiB
+//
+// Each run is a process of its own. The stores take turns, and the ratios are
+// medians over the rounds. All values are checked after they were timed.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-partd/partd/logstore"
+)
+
+type flags struct {
+	keys                 uint64
+	bytes, memory        size
+	value, batch, rounds int
+	dist, stores, dir    string
+	compression          string
+	sync, cold, json     bool
+	child, profile       string
+}
+
+func main() {
+	f := flags{bytes: 1 << 30, memory: 256 << 20}
+	flag.Uint64Var(&f.keys, "keys", 1_000_000, "number of different `keys`, up to 33 million")
+	flag.Var(&f.bytes, "bytes", "sum of the lengths of the values, as `size` in bytes, KiB, MiB or GiB")
+	flag.Var(&f.memory, "memory", "memory of the logstore, as `size`")
+	flag.IntVar(&f.value, "value", 100, "`bytes` of a value")
+	flag.IntVar(&f.batch, "batch", 1000, "`entries` of an append")
+	flag.IntVar(&f.rounds, "rounds", 5, "number of `rounds`")
+	flag.StringVar(&f.dist, "dist", "uniform", "how often keys occur: "+dists)
+	flag.StringVar(&f.stores, "stores", strings.Join(targets, ","), "the stores to run; ratios are to the first")
+	flag.StringVar(&f.dir, "dir", os.TempDir(), "`directory` to make the stores in")
+	flag.StringVar(&f.compression, "compression", "none", "of the logstore: none, s2 or zstd")
+	flag.BoolVar(&f.sync, "sync", false, "logstore: every append survives a loss of power")
+	flag.BoolVar(&f.cold, "cold", false, "drop the kernel's caches before reading (as root)")
+	flag.BoolVar(&f.json, "json", false, "print each run as a line of JSON")
+	flag.StringVar(&f.child, "child", "", "run this `store` only, in this process, and print JSON")
+	flag.StringVar(&f.profile, "cpuprofile", "", "with --child: write a profile of appending and reading to a `file`")
+	flag.Parse()
+	err := fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	if flag.NArg() == 0 {
+		err = f.run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "logstore:", err)
+		os.Exit(1)
+	}
+}
+
+func (f *flags) run() error {
+	if f.rounds < 1 || f.keys > 33_000_000 {
+		return fmt.Errorf("there must be 1 round and more, and at most 33 million keys")
+	}
+	l, err := newLoad(f.keys, uint64(f.bytes)/uint64(max(f.value, 1)), f.value, f.batch, f.dist)
+	if err != nil {
+		return err
+	}
+	if f.child != "" {
+		return f.runChild(l)
+	}
+	names := strings.Split(f.stores, ",")
+	for _, n := range names {
+		if !slices.Contains(targets, n) {
+			return fmt.Errorf("unknown store %q: there are %s", n, strings.Join(targets, ", "))
+		}
+	}
+	fmt.Printf("%d entries of %d bytes, %d keys (%s), batches of %d, logstore memory %s\n",
+		l.entries, f.value, f.keys, f.dist, f.batch, f.memory.String())
+	results := map[string][]result{}
+	for round := range f.rounds {
+		for i := range names {
+			name := names[(i+round)%len(names)] // none is always the first
+			r, err := f.start(name)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			results[name] = append(results[name], r)
+			if f.json {
+				b, err := json.Marshal(r)
+				if err != nil {
+					return err
+				}
+				fmt.Printf("%s\n", b)
+			}
+		}
+	}
+	f.report(l, names, results)
+	return nil
+}
+
+func (f *flags) runChild(l *load) error {
+	c, err := logstore.ParseCompression(f.compression)
+	if err != nil {
+		return err
+	}
+	dir, err := emptyDir(f.dir, f.child)
+	if err != nil {
+		return err
+	}
+	if f.profile != "" {
+		p, err := os.Create(f.profile)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		if err := pprof.StartCPUProfile(p); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	r, err := measure(f.child, dir, l, &logstore.Options{Memory: int64(f.memory), Sync: f.sync, Compression: c}, f.cold)
+	if e := os.RemoveAll(dir); err == nil {
+		err = e
+	}
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// start runs a store in a process of its own.
+func (f *flags) start(name string) (r result, err error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return r, err
+	}
+	cmd := exec.Command(exe, append(os.Args[1:len(os.Args):len(os.Args)], "--child", name)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(out, &r)
+}
+
+func (f *flags) report(l *load, names []string, results map[string][]result) {
+	total := float64(l.entries) * float64(f.value)
+	const head = "%-15s %8s %6s %8s %6s %8s %6s %8s %8s %8s %8s %8s %6s\n"
+	fmt.Printf(head, "median", "append", "", "make +", "", "scan", "", "append", "append", "append", "scan", "written", "VmHWM")
+	fmt.Printf(head, "", "M/s", "ratio", "append", "ratio", "MB/s", "ratio", "p99 µs", "max ms", "CPU s/GB", "CPU s/GB", "÷ input", "MiB")
+	base := results[names[0]]
+	for _, n := range names {
+		rs := results[n]
+		med := func(f func(r result) float64) float64 { return median(rs, f) }
+		ratio := func(f func(r result) float64) float64 {
+			i := -1
+			return median(rs, func(r result) float64 { i++; return f(base[i]) / f(r) })
+		}
+		writeSec := func(r result) float64 { return r.WriteSec }
+		appendSec := func(r result) float64 { return r.AppendSec }
+		scanSec := func(r result) float64 { return r.ScanSec }
+		fmt.Printf("%-15s %8.2f %6.2f %8.2f %6.2f %8.0f %6.2f %8.0f %8.1f %8.2f %8.2f %8.2f %6.0f\n", n,
+			float64(l.entries)/1e6/med(appendSec), ratio(appendSec), float64(l.entries)/1e6/med(writeSec), ratio(writeSec), total/1e6/med(scanSec), ratio(scanSec),
+			med(func(r result) float64 { return r.P99Micros }), med(func(r result) float64 { return r.MaxMillis }),
+			med(func(r result) float64 { return r.CPUSec })/total*1e9, med(func(r result) float64 { return r.ScanCPUSec })/total*1e9,
+			med(func(r result) float64 { return float64(r.WrittenBytes) })/total, med(func(r result) float64 { return float64(r.VmHWM) })/(1<<20))
+	}
+	fmt.Printf("A ratio is the speed of the store to that of %s, the median over %d rounds.\n", names[0], f.rounds)
+}
+
+func median(rs []result, f func(r result) float64) float64 {
+	var xs []float64
+	for _, r := range rs {
+		xs = append(xs, f(r))
+	}
+	slices.Sort(xs)
+	if len(xs) == 0 {
+		return math.NaN()
+	}
+	return (xs[(len(xs)-1)/2] + xs[len(xs)/2]) / 2
+}
+
+// size is a number of bytes as a flag.
+type size int64
+
+func (s *size) String() string {
+	switch {
+	case s == nil || *s == 0:
+		return "0"
+	case *s%(1<<30) == 0:
+		return fmt.Sprintf("%dGiB", *s>>30)
+	case *s%(1<<20) == 0:
+		return fmt.Sprintf("%dMiB", *s>>20)
+	}
+	return fmt.Sprint(int64(*s))
+}
+
+func (s *size) Set(text string) error {
+	shift := 0
+	for unit, n := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30} {
+		if rest, ok := strings.CutSuffix(text, unit); ok {
+			text, shift = rest, n
+			break
+		}
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1 || n > math.MaxInt64>>shift {
+		return fmt.Errorf("%q is no size, as 3GiB is", text)
+	}
+	*s = size(n << shift)
+	return nil
+}

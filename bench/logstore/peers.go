@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
+)
+
+// target is a store that is measured.
+type target interface {
+	append(entries []partd.Entry) error
+	// flush leaves nothing to be done in the background.
+	flush() error
+	// scan calls use with every key's value, in parts if it is large; first
+	// tells that a key begins.
+	scan(use func(key string, b []byte, first bool) error) error
+	close() error
+}
+
+// targets are the names of all targets.
+var targets = []string{"logstore", "hashfiles", "pebble-best", "pebble-default"}
+
+func openTarget(name, dir string, o *logstore.Options) (target, error) {
+	switch name {
+	case "logstore":
+		s, err := logstore.Open(dir, o)
+		return &logTarget{s}, err
+	case "hashfiles":
+		return openHashFiles(dir)
+	case "pebble-best":
+		return openPebbleBest(dir)
+	case "pebble-default":
+		db, err := pebble.Open(dir, &pebble.Options{Logger: quiet{}})
+		return &pebbleMerge{db}, err
+	}
+	return nil, fmt.Errorf("unknown store %q: there are %v", name, targets)
+}
+
+type logTarget struct{ s *logstore.Store }
+
+func (t *logTarget) append(entries []partd.Entry) error {
+	return t.s.Append(context.Background(), entries...)
+}
+func (t *logTarget) flush() error { return t.s.Flush(context.Background()) }
+func (t *logTarget) close() error { return t.s.Close() }
+
+func (t *logTarget) scan(use func(key string, b []byte, first bool) error) error {
+	for c, err := range t.s.Scan(context.Background()) {
+		if err != nil {
+			return err
+		}
+		if err := use(c.Key, c.Data, c.Offset == 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// quiet drops Pebble's messages.
+type quiet struct{}
+
+func (quiet) Infof(string, ...any)  {}
+func (quiet) Errorf(string, ...any) {}
+func (quiet) Fatalf(f string, a ...any) {
+	panic(fmt.Sprintf(f, a...))
+}
+
+// pebbleBest is Pebble as it was found to be fastest at this: each piece a key
+// of its own, with a number, no log, no compaction.
+type pebbleBest struct {
+	db  *pebble.DB
+	seq uint64
+	key []byte
+}
+
+func openPebbleBest(dir string) (target, error) {
+	db, err := pebble.Open(dir, &pebble.Options{
+		DisableWAL: true, DisableAutomaticCompactions: true, MemTableSize: 64 << 20,
+		MemTableStopWritesThreshold: 4, L0CompactionThreshold: 1 << 20, L0StopWritesThreshold: 1 << 20,
+		Logger: quiet{},
+	})
+	return &pebbleBest{db: db}, err
+}
+
+func (p *pebbleBest) append(entries []partd.Entry) error {
+	b := p.db.NewBatch()
+	for i := range entries {
+		p.key = append(p.key[:0], entries[i].Key...)
+		p.key = binary.BigEndian.AppendUint64(p.key, p.seq)
+		p.seq++
+		if err := b.Set(p.key, entries[i].Value, nil); err != nil {
+			return err
+		}
+	}
+	return errors.Join(b.Commit(pebble.NoSync), b.Close())
+}
+
+func (p *pebbleBest) flush() error { return p.db.Flush() }
+func (p *pebbleBest) close() error { return p.db.Close() }
+
+func (p *pebbleBest) scan(use func(key string, b []byte, first bool) error) error {
+	it, err := p.db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	var key string
+	for ok := it.First(); ok; ok = it.Next() {
+		k := it.Key()
+		k = k[:len(k)-8]
+		first := string(k) != key
+		if first {
+			key = string(k)
+		}
+		if err := use(key, it.Value(), first); err != nil {
+			return errors.Join(err, it.Close())
+		}
+	}
+	return errors.Join(it.Error(), it.Close())
+}
+
+// pebbleMerge is Pebble with its defaults: a merge per piece, whose operator
+// joins them.
+type pebbleMerge struct{ db *pebble.DB }
+
+func (p *pebbleMerge) append(entries []partd.Entry) error {
+	b := p.db.NewBatch()
+	for i := range entries {
+		if err := b.Merge([]byte(entries[i].Key), entries[i].Value, nil); err != nil {
+			return err
+		}
+	}
+	return errors.Join(b.Commit(pebble.NoSync), b.Close())
+}
+
+func (p *pebbleMerge) flush() error { return p.db.Flush() }
+func (p *pebbleMerge) close() error { return p.db.Close() }
+
+func (p *pebbleMerge) scan(use func(key string, b []byte, first bool) error) error {
+	it, err := p.db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		if err := use(string(it.Key()), it.Value(), true); err != nil {
+			return errors.Join(err, it.Close())
+		}
+	}
+	return errors.Join(it.Error(), it.Close())
+}

@@ -1,0 +1,163 @@
+package logstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/go-partd/partd"
+)
+
+// Append adds values to the ends of keys' values, all or nothing.
+func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
+	if _, err := partd.CheckEntries("append", entries); err != nil {
+		return err
+	}
+	_, err := s.change(ctx, "append", Tag{}, appendOp(entries))
+	return err
+}
+
+// Set replaces the value of a key.
+func (s *Store) Set(ctx context.Context, key string, value []byte) error {
+	if _, err := partd.CheckEntries("set", []partd.Entry{{Key: key, Value: value}}); err != nil {
+		return err
+	}
+	_, err := s.change(ctx, "set", Tag{}, &setOp{key: key, value: value})
+	return err
+}
+
+// SetOnce sets a key that does not exist, and leaves one that does as it is.
+func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
+	if _, err := partd.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
+		return err
+	}
+	_, err := s.change(ctx, "set once", Tag{}, &setOp{key: key, value: value, once: true})
+	return err
+}
+
+// Delete removes keys, all or none.
+func (s *Store) Delete(ctx context.Context, keys ...string) error {
+	if err := partd.CheckKeys("delete", keys); err != nil {
+		return err
+	}
+	_, err := s.change(ctx, "delete", Tag{}, deleteOp(keys))
+	return err
+}
+
+// Pop returns the values of keys and removes the keys, as one step. It writes
+// nothing for keys that do not exist.
+func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := partd.CheckKeys("pop", keys); err != nil {
+		return nil, err
+	}
+	op := &popOp{keys: keys}
+	if _, err := s.change(ctx, "pop", Tag{}, op); err != nil {
+		return nil, err
+	}
+	return op.values, nil
+}
+
+// operation is a change that one record, or one replacement of the manifest,
+// makes.
+type operation interface {
+	// size returns at least the length of the record, in bytes.
+	size(s *Store) int64
+	// empty tells that the operation changes nothing.
+	empty() bool
+	// encode makes the batch. It is called without locks.
+	encode(s *Store, b *batch) error
+	// last is called with mu held, right before the record is written. It may
+	// look at the store, and take all entries out of the batch.
+	last(ctx context.Context, s *Store, b *batch) error
+	// each calls f for each entry that the operation consists of.
+	each(s *Store, f func(kind entryKind, key string, value []byte) error) error
+}
+
+// change applies an operation, with its tag if that is not zero. It returns
+// false for one that was applied before.
+func (s *Store) change(ctx context.Context, opName string, tag Tag, op operation) (applied bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, s.errorf(opName, context.Cause(ctx))
+	}
+	s.life.RLock()
+	defer s.life.RUnlock()
+	s.mu.Lock()
+	err = s.writable()
+	s.mu.Unlock()
+	if err != nil || op.empty() && tag == (Tag{}) {
+		return err == nil, s.errorf(opName, err)
+	}
+	if op.size(s) > int64(s.maxBatch) {
+		applied, err = s.bulk(ctx, tag, op)
+		return applied, s.errorf(opName, err)
+	}
+	b, err := s.takeBatch(ctx)
+	if err != nil {
+		return false, s.errorf(opName, err)
+	}
+	defer s.putBatch(b)
+	if err := op.encode(s, b); err != nil {
+		return false, s.errorf(opName, err)
+	}
+	s.mu.Lock()
+	seq, applied, err := s.commit(ctx, b, tag, op)
+	s.mu.Unlock()
+	if err == nil && s.opts.Sync {
+		err = s.syncTo(seq)
+	}
+	return applied, s.errorf(opName, err)
+}
+
+// commit writes a batch and enters it into the table. mu is held. It returns
+// the number of the record that must be synced.
+func (s *Store) commit(ctx context.Context, b *batch, tag Tag, op operation) (seq uint64, applied bool, err error) {
+	if err := s.makeRoom(ctx, b); err != nil {
+		return 0, false, err
+	}
+	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (Tag{})}
+	if h.tagged {
+		isNew, err := s.sessions.check(tag)
+		if err != nil || !isNew {
+			return s.seq - 1, false, err
+		}
+	}
+	if err := op.last(ctx, s, b); err != nil {
+		return 0, false, err
+	}
+	if len(b.at) == 0 && !h.tagged {
+		return s.seq - 1, true, nil
+	}
+	seq = s.seq
+	return seq, true, s.writeBatch(b, h)
+}
+
+// writeBatch writes a record that fits, and enters it into the table. mu is held.
+func (s *Store) writeBatch(b *batch, h recordHeader) error {
+	h.seq, h.synced = s.seq, s.synced.Load()
+	if err := s.writeRecord(s.active.wal, b, h); err != nil {
+		return err
+	}
+	s.seq++
+	s.sessions.apply(h, s.opts.MaxSessions)
+	s.active.insert(b)
+	return nil
+}
+
+// makeRoom waits until a batch fits into the active table. mu is held, and let
+// go of meanwhile.
+func (s *Store) makeRoom(ctx context.Context, b *batch) error {
+	for {
+		if err := s.writable(); err != nil {
+			return err
+		}
+		if s.active.fits(b) {
+			return nil
+		}
+		if s.active.size == 0 {
+			return fmt.Errorf("%w: a batch of %d bytes does not fit into %d bytes of memory: give the store more",
+				partd.ErrTooLarge, len(b.entries()), len(s.active.arena))
+		}
+		if err := s.turnOver(ctx); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,168 @@
+package logstore
+
+import (
+	"context"
+	"hash/crc32"
+
+	"github.com/go-partd/partd"
+)
+
+// batch is an encoded record before it is written, with what the table needs
+// to know of each entry. Batches are reused.
+type batch struct {
+	buf       []byte // room for the header, then the entries
+	at        []uint32
+	part      []uint32
+	hash      []uint64
+	ledger    Ledger
+	maxBlobNo uint32
+	crc       uint32 // of the entries
+}
+
+// batchPrefix is the room in front of the entries for the header and a tag.
+const batchPrefix = recordHeaderLen + tagLen
+
+func (b *batch) reset() {
+	if cap(b.buf) < batchPrefix {
+		b.buf = make([]byte, 0, 16<<10)
+	}
+	b.buf = b.buf[:batchPrefix]
+	b.at, b.part, b.hash = b.at[:0], b.part[:0], b.hash[:0]
+	b.ledger = Ledger{}
+	b.maxBlobNo = 0
+}
+
+func (b *batch) entries() []byte { return b.buf[batchPrefix:] }
+
+func (b *batch) entryAt(i int) []byte {
+	if i+1 < len(b.at) {
+		return b.buf[b.at[i]:b.at[i+1]]
+	}
+	return b.buf[b.at[i]:]
+}
+
+// add appends an entry that is not a blob.
+func (b *batch) add(kind entryKind, key string, value []byte, hash uint64, partBits uint8) {
+	at := len(b.buf)
+	buf := appendEntryHead(b.buf, kind, key, len(value))
+	buf = append(buf, value...)
+	b.push(at, buf, hash, partBits)
+	head := 1
+	for buf[at+head-1] >= 0x80 {
+		head++
+	}
+	b.ledger.addEntry(kind, buf[at+head:], len(value))
+}
+
+// addBlob appends an entry for a value that was written to a blob file.
+func (b *batch) addBlob(key string, ref blobRef, piece *pieceHasher, hash uint64, partBits uint8) {
+	at := len(b.buf)
+	buf := appendEntryHead(b.buf, kindBlob, key, blobRefLen)
+	b.push(at, ref.append(buf), hash, partBits)
+	piece.addTo(&b.ledger)
+	b.maxBlobNo = max(b.maxBlobNo, ref.file)
+}
+
+// addRaw appends an entry as it was encoded before.
+func (b *batch) addRaw(raw []byte, hash uint64, partBits uint8) {
+	b.push(len(b.buf), append(b.buf, raw...), hash, partBits)
+}
+
+func (b *batch) push(at int, buf []byte, hash uint64, partBits uint8) {
+	b.buf = buf
+	b.at = append(b.at, uint32(at))
+	b.part = append(b.part, uint32(hash>>(64-partBits)))
+}
+
+func (b *batch) checksum() { b.crc = crc32.Checksum(b.entries(), castagnoli) }
+
+// hashKeys hashes the keys of all entries first: the loop is so short that
+// the processor fetches many keys from memory at a time.
+func (s *Store) hashKeys(dst []uint64, entries []partd.Entry) []uint64 {
+	for i := range entries {
+		dst = append(dst, s.hashOf(entries[i].Key))
+	}
+	return dst
+}
+
+// encodeAppend makes a batch of the entries of an Append. Large values are
+// written to a blob file on the way.
+func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
+	b.hash = s.hashKeys(b.hash, entries)
+	for i := range entries {
+		e := &entries[i]
+		switch {
+		case len(e.Value) == 0:
+		case len(e.Value) < s.blobBytes:
+			b.add(kindAppend, e.Key, e.Value, b.hash[i], s.partBits)
+		default:
+			if err := s.encodeBlob(b, e.Key, e.Value, b.hash[i]); err != nil {
+				return err
+			}
+		}
+	}
+	b.checksum()
+	return nil
+}
+
+func (s *Store) encodeBlob(b *batch, key string, value []byte, hash uint64) error {
+	ref, err := s.writeBlob(value)
+	if err != nil {
+		return err
+	}
+	var piece pieceHasher
+	// The hasher wants a slice of the key once; blobs are rare and large.
+	piece.start([]byte(key))
+	piece.write(value)
+	b.addBlob(key, ref, &piece, hash, s.partBits)
+	return nil
+}
+
+// encodeSet makes a batch that sets a key.
+func (s *Store) encodeSet(b *batch, key string, value []byte) error {
+	h := s.hashOf(key)
+	if len(value) < s.blobBytes {
+		b.add(kindSet, key, value, h, s.partBits)
+	} else {
+		b.add(kindSet, key, nil, h, s.partBits)
+		if err := s.encodeBlob(b, key, value, h); err != nil {
+			return err
+		}
+	}
+	b.checksum()
+	return nil
+}
+
+// encodeDelete makes a batch that removes keys.
+func (s *Store) encodeDelete(b *batch, keys []string) {
+	for _, k := range keys {
+		b.add(kindDelete, k, nil, s.hashOf(k), s.partBits)
+	}
+	b.checksum()
+}
+
+// inlineLen returns at least the length of the batch that entries make.
+func (s *Store) inlineLen(entries []partd.Entry) int64 {
+	n := int64(batchPrefix)
+	for i := range entries {
+		v := len(entries[i].Value)
+		if v >= s.blobBytes {
+			v = blobRefLen
+		}
+		n += int64(len(entries[i].Key)) + int64(v) + 8
+	}
+	return n
+}
+
+// takeBatch waits for one of the few batches.
+func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
+	select {
+	case b := <-s.batches:
+		b.reset()
+		return b, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (s *Store) putBatch(b *batch) { s.batches <- b }

@@ -1,0 +1,189 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/go-partd/partd"
+)
+
+// bulkWriter turns entries straight into segments, which one replacement of
+// the manifest makes part of the store. It uses the table that is not active.
+type bulkWriter struct {
+	s        *Store
+	t        *table
+	segments []*segment
+	ledger   Ledger
+}
+
+// add enters a batch, and writes a segment first where it does not fit.
+func (w *bulkWriter) add(b *batch) error {
+	if !w.t.fits(b) {
+		if err := w.flush(); err != nil {
+			return err
+		}
+		if !w.t.fits(b) {
+			return fmt.Errorf("%w: an entry or record of %d bytes does not fit into %d bytes of memory: give the store more",
+				partd.ErrTooLarge, len(b.entries()), len(w.t.arena))
+		}
+	}
+	w.t.insert(b)
+	return nil
+}
+
+func (w *bulkWriter) flush() error {
+	if w.t.size == 0 {
+		return nil
+	}
+	g, err := w.s.writeSegment(w.t)
+	if err != nil {
+		return err
+	}
+	g.file.end = g.end
+	w.segments = append(w.segments, g)
+	w.ledger.Add(g.ledger)
+	w.t.reset()
+	return nil
+}
+
+// undo forgets segments that did not become part of the store.
+func (w *bulkWriter) undo() {
+	for i := len(w.segments) - 1; i >= 0; i-- {
+		w.segments[i].file.end = w.segments[i].start
+	}
+	w.segments = nil
+}
+
+// finish makes the segments part of the store. edit changes the manifest further.
+func (w *bulkWriter) finish(edit func(m *manifest)) error {
+	err := w.flush()
+	if err == nil {
+		err = w.s.commitSegments(w.segments, w.ledger, edit)
+	}
+	if err != nil {
+		w.undo()
+	}
+	return err
+}
+
+// commitSegments replaces the manifest by one that has new segments.
+func (s *Store) commitSegments(segments []*segment, ledger Ledger, edit func(m *manifest)) error {
+	if s.durable.Load() {
+		if err := s.syncData(s.files); err != nil {
+			return s.poison(err)
+		}
+	}
+	s.manMu.Lock()
+	defer s.manMu.Unlock()
+	m := s.man
+	m.files = append([]fileRef(nil), m.files...)
+	for _, g := range segments {
+		for i := range m.files {
+			if m.files[i].number == g.file.number {
+				m.files[i].end = g.end
+			}
+		}
+	}
+	m.ledger.Add(ledger)
+	edit(&m)
+	return s.writeManifest(m)
+}
+
+// bulk applies an operation that is too large for a record.
+func (s *Store) bulk(ctx context.Context, tag Tag, op operation) (applied bool, err error) {
+	b, err := s.takeBatch(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer s.putBatch(b)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, err := s.stop(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		t.reset()
+		s.free <- t
+	}()
+	if tag != (Tag{}) {
+		if isNew, err := s.sessions.check(tag); err != nil || !isNew {
+			return false, err
+		}
+	}
+	if err := op.last(ctx, s, b); err != nil {
+		return false, err
+	}
+	w := &bulkWriter{s: s, t: t}
+	b.reset()
+	err = op.each(s, func(kind entryKind, key string, value []byte) error {
+		if len(b.buf) > batchPrefix && len(b.buf)+len(key)+min(len(value), s.blobBytes)+64 > s.maxBatch {
+			if err := w.add(b); err != nil {
+				return err
+			}
+			b.reset()
+			return errors.Join(context.Cause(ctx), s.encodeEntry(b, kind, key, value))
+		}
+		return s.encodeEntry(b, kind, key, value)
+	})
+	if err == nil {
+		err = w.add(b)
+	}
+	if err != nil {
+		w.undo()
+		return false, err
+	}
+	sessions := s.sessions.clone()
+	sessions.apply(recordHeader{kind: recordBatch, tag: tag, tagged: tag != (Tag{})}, s.opts.MaxSessions)
+	if err := w.finish(func(m *manifest) { m.sessions = sessions.clone() }); err != nil {
+		return false, err
+	}
+	s.sessions = sessions
+	s.addSegments(w.segments)
+	return true, nil
+}
+
+// stop has all records written out, so that what comes next may go straight
+// to segments, and takes the free table. mu is held, and let go of meanwhile.
+func (s *Store) stop(ctx context.Context) (*table, error) {
+	for {
+		if err := s.writable(); err != nil {
+			return nil, err
+		}
+		if s.frozen != nil || s.seq != s.active.firstSeq {
+			if err := s.turnOver(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		select {
+		case t := <-s.free:
+			return t, nil
+		default:
+		}
+		t, err := s.waitFree(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.free <- t // something may have changed meanwhile
+	}
+}
+
+func (s *Store) encodeEntry(b *batch, kind entryKind, key string, value []byte) error {
+	h := s.hashOf(key)
+	if len(value) < s.blobBytes {
+		b.add(kind, key, value, h, s.partBits)
+		return nil
+	}
+	if kind == kindSet {
+		b.add(kindSet, key, nil, h, s.partBits)
+	}
+	return s.encodeBlob(b, key, value, h)
+}
+
+// addSegments makes segments visible. mu is held.
+func (s *Store) addSegments(more []*segment) {
+	old := s.segments
+	s.segments = append(old[:len(old):len(old)], more...)
+}

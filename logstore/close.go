@@ -1,0 +1,93 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+)
+
+// Close writes everything out and closes the store. Readers that are still at
+// work may finish. Where something cannot be written out, Close says so; it is
+// then in the write-ahead files, and recovered when the store is opened again.
+// A second Close does nothing.
+func (s *Store) Close() error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	var err error
+	if !s.opts.ReadOnly {
+		err = s.finish()
+	}
+	s.closed = true
+	s.mu.Unlock()
+	return s.errorf("close", errors.Join(err, s.abandon()))
+}
+
+// finish brings the store into the state of one closed in order. mu is held.
+func (s *Store) finish() error {
+	if err := s.poisoned(); err != nil {
+		return err
+	}
+	if err := s.flushLocked(context.Background()); err != nil {
+		return err
+	}
+	s.manMu.Lock()
+	defer s.manMu.Unlock()
+	m := s.man
+	m.clean = true
+	if err := s.writeManifest(m); err != nil {
+		return err
+	}
+	for i := range s.walFiles {
+		if s.walFiles[i] == nil {
+			continue
+		}
+		if err := s.fs.Remove(walName(s.dir, i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// abandon closes all files and gives back all memory.
+func (s *Store) abandon() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for s.sealing { // it uses what is given back here
+		done := s.sealed
+		s.mu.Unlock()
+		<-done
+		s.mu.Lock()
+	}
+	var errs []error
+	for _, f := range s.walFiles {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	if s.files != nil {
+		errs = append(errs, s.files.release())
+	}
+	for {
+		select {
+		case t := <-s.free:
+			release(t.arena)
+			continue
+		default:
+		}
+		break
+	}
+	for _, t := range append([]*table{s.active, s.frozen}, s.tables...) {
+		if t != nil {
+			s.unref(t)
+		}
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Unlock())
+	}
+	return errors.Join(errs...)
+}

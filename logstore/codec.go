@@ -1,0 +1,82 @@
+package logstore
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+)
+
+// compressor compresses blocks.
+type compressor struct {
+	codec Compression
+	zstd  *zstd.Encoder
+	buf   []byte
+}
+
+func newCompressor(c Compression) (*compressor, error) {
+	k := &compressor{codec: c}
+	if c == Zstd {
+		var err error
+		k.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(blockLen),
+			zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+// compress returns the block as it is to be stored, valid until the next call.
+func (k *compressor) compress(raw []byte) (stored []byte, codec uint32) {
+	switch k.codec {
+	case S2:
+		if k.buf == nil {
+			k.buf = make([]byte, s2.MaxEncodedLen(blockLen))
+		}
+		stored, codec = s2.Encode(k.buf, raw), codecS2
+	case Zstd:
+		k.buf = k.zstd.EncodeAll(raw, k.buf[:0])
+		stored, codec = k.buf, codecZstd
+	}
+	if codec == codecNone || len(stored) > len(raw)-len(raw)/16 {
+		return raw, codecNone
+	}
+	return stored, codec
+}
+
+// decompressor undoes what compressors did, for any number of readers at once.
+type decompressor struct {
+	once sync.Once
+	zstd *zstd.Decoder
+	err  error
+}
+
+// decompress appends nothing: it returns exactly rawLen bytes, in dst if they
+// fit. rawLen is at most blockLen.
+func (d *decompressor) decompress(dst, stored []byte, codec uint32, rawLen int) ([]byte, error) {
+	switch codec {
+	case codecS2:
+		n, err := s2.DecodedLen(stored)
+		if err != nil || n != rawLen {
+			return nil, fmt.Errorf("a block of S2 should hold %d bytes, but says %d (%v)", rawLen, n, err)
+		}
+		return s2.Decode(dst[:cap(dst)], stored)
+	case codecZstd:
+		d.once.Do(func() {
+			d.zstd, d.err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderLowmem(true),
+				zstd.WithDecoderMaxMemory(blockLen), zstd.WithDecoderMaxWindow(blockLen))
+		})
+		if d.err != nil {
+			return nil, d.err
+		}
+		b, err := d.zstd.DecodeAll(stored, dst[:0])
+		if err == nil && len(b) != rawLen {
+			err = fmt.Errorf("a block of Zstandard should hold %d bytes, but holds %d", rawLen, len(b))
+		}
+		return b, err
+	}
+	return nil, errors.New("a block has an unknown compression")
+}

@@ -1,0 +1,108 @@
+package logstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Several goroutines append with Sync while power is lost again and again:
+// each finds all that it was told is safe, whole, and at most the one append
+// more that it was waiting for.
+func TestGroupCommitCrashes(t *testing.T) {
+	const writers = 4
+	rounds := crashes(t, 400) / 100
+	for seed := range max(rounds, 2) {
+		rnd := rand.New(rand.NewPCG(uint64(seed), 3))
+		mem := vfs.NewMem()
+		var begun, acked [writers]atomic.Int64
+		var mu sync.Mutex
+		var failed error
+		armed := false
+		h := crashHooks
+		h.fs = vfs.Inject(mem, func(op vfs.Op, _ string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if !armed || failed != nil || !op.Changes() || rnd.IntN(5) != 0 {
+				return nil
+			}
+			var least, most [writers]int64
+			for w := range writers {
+				least[w] = acked[w].Load() // before the crash
+			}
+			left := mem.Crash(rnd)
+			for w := range writers {
+				most[w] = begun[w].Load() // after it
+			}
+			failed = checkGroupCommit(left, least[:], most[:])
+			return nil
+		})
+		opts := &Options{Memory: MinMemory, Sync: true, FileSize: 20 << 10}
+		s, err := open(crashDir, opts, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		armed = true
+		var wg sync.WaitGroup
+		for w := range writers {
+			wg.Go(func() {
+				for n := range 25 {
+					begun[w].Add(1)
+					if err := s.Append(context.Background(), groupBatch(w, n)...); err != nil {
+						t.Error(err)
+						return
+					}
+					acked[w].Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		mu.Lock()
+		armed = false
+		err = failed
+		mu.Unlock()
+		if err := errors.Join(err, s.Close()); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
+// groupBatch is a writer's n-th append, to two keys.
+func groupBatch(w, n int) []partd.Entry {
+	v := bytes.Repeat([]byte{byte(n)}, 20+n%3*300)
+	return []partd.Entry{{Key: fmt.Sprint("a", w), Value: v}, {Key: fmt.Sprint("b", w), Value: v}}
+}
+
+func checkGroupCommit(left *vfs.Mem, least, most []int64) error {
+	h := crashHooks
+	h.fs = left
+	s, err := open(crashDir, &Options{Memory: MinMemory}, h)
+	if err != nil {
+		return err
+	}
+	got, err := contents(s)
+	if err = errors.Join(err, s.Close()); err != nil {
+		return err
+	}
+	for w := range least {
+		a, b := got[fmt.Sprint("a", w)], got[fmt.Sprint("b", w)]
+		var want []byte
+		n := int64(0)
+		for len(want) < len(a) {
+			want = append(want, groupBatch(w, int(n))[0].Value...)
+			n++
+		}
+		if !bytes.Equal(a, want) || !bytes.Equal(b, want) || n < least[w] || n > most[w] {
+			return fmt.Errorf("writer %d: %d and %d bytes, %d appends; %d were acknowledged, %d begun", w, len(a), len(b), n, least[w], most[w])
+		}
+	}
+	return nil
+}

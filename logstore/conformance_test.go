@@ -1,0 +1,79 @@
+package logstore
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/partdtest"
+)
+
+var abilities = []partdtest.Ability{
+	partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
+	partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose,
+}
+
+// smallTables make a table full, and a scan divide its ranges, every few
+// appends, while a key of 65,535 bytes still fits.
+var smallTables = hooks{tableBytes: 320 << 10, blobBytes: 4 << 10, readBytes: 64 << 10, batchBytes: 8 << 10}
+
+// byteHash is a hash of 8 bits, all of them high ones.
+func byteHash(key string) uint64 {
+	var h uint64
+	for i := range len(key) {
+		h = h*31 + uint64(key[i])
+	}
+	return h << 56
+}
+
+func TestKeepsPromises(t *testing.T) {
+	withHash := func(h hooks, hash func(string) uint64) hooks {
+		h.hash = hash
+		return h
+	}
+	for _, c := range []struct {
+		name string
+		opts Options
+		h    hooks
+	}{
+		{"default", Options{}, hooks{fs: vfs.OS{}}},
+		{"least memory", Options{Memory: MinMemory, FileSize: 1 << 20}, hooks{}},
+		{"sync", Options{Sync: true, Memory: MinMemory}, smallTables},
+		{"s2", Options{Compression: S2, Memory: MinMemory}, smallTables},
+		{"zstd", Options{Compression: Zstd, Memory: MinMemory}, smallTables},
+		{"constant hash", Options{Memory: MinMemory}, withHash(smallTables, func(string) uint64 { return 0x123456789abcdef0 })},
+		{"8-bit hash", Options{Memory: MinMemory}, withHash(smallTables, byteHash)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dirs := map[partd.Partd]string{}
+			must := func(t *testing.T, dir string) partd.Partd {
+				s, err := open(dir, &c.opts, c.h)
+				if err != nil {
+					t.Fatal(err)
+				}
+				dirs[s] = dir
+				return s
+			}
+			newDir := func(*testing.T) string { return fmt.Sprintf("/%d", len(dirs)) }
+			opts := []partdtest.Option{
+				partdtest.Require(abilities...),
+				partdtest.OwnNames("MANIFEST", "LOCK", "wal-0", "seg-00000001", "blob-00000001"),
+			}
+			if c.h.fs != nil {
+				newDir = func(t *testing.T) string { return t.TempDir() }
+				opts = append(opts, partdtest.Dir(func(s partd.Partd) string { return dirs[s] }))
+			} else {
+				c.h.fs = vfs.NewMem()
+			}
+			partdtest.Run(t, func(t *testing.T) partd.Partd { return must(t, newDir(t)) },
+				append(opts, partdtest.Reopen(func(t *testing.T, s partd.Partd) partd.Partd {
+					if err := partd.Close(t.Context(), s); err != nil && !errors.Is(err, partd.ErrClosed) {
+						t.Fatal(err)
+					}
+					return must(t, dirs[s])
+				}))...)
+		})
+	}
+}

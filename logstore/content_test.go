@@ -1,0 +1,207 @@
+package logstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+func TestSessions(t *testing.T) {
+	dir := t.TempDir()
+	ctx := t.Context()
+	s := mustOpen(t, dir, &Options{MaxSessions: 2})
+	a, err := s.NewSession(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	piece := Operation{Change: ChangeAppend, Entries: []partd.Entry{{Key: "k", Value: []byte("x")}}}
+	try := func(s *Store, tag Tag, op Operation, applied bool, want error) {
+		t.Helper()
+		got, err := s.Apply(ctx, tag, op)
+		if got != applied || !errors.Is(err, want) {
+			t.Fatalf("%+v: applied %v, %v", tag, got, err)
+		}
+	}
+	try(s, Tag{a, 1, 5}, piece, true, nil)
+	try(s, Tag{a, 1, 5}, piece, false, nil)
+	try(s, Tag{a, 1, 6}, piece, false, ErrSessionReused)
+	try(s, Tag{a, 3, 5}, piece, false, ErrSessionGap)
+	try(s, Tag{a + 1, 1, 5}, piece, false, ErrSessionExpired)
+	try(s, Tag{a, 2, 5}, Operation{Change: ChangeSetOnce, Entries: []partd.Entry{{Key: "k", Value: []byte("no")}}}, true, nil)
+	try(s, Tag{a, 3, 5}, Operation{Change: ChangeDelete, Keys: []string{"none"}}, true, nil)
+	wantValue(t, s, "k", "x")
+	// The tag of a Drop is kept, and so is the table.
+	try(s, Tag{a, 4, 5}, Operation{Change: ChangeDrop}, true, nil)
+	mustAppend(t, s, "k", "after")
+	try(s, Tag{a, 4, 5}, Operation{Change: ChangeDrop}, false, nil)
+	wantValue(t, s, "k", "after")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir, &Options{MaxSessions: 2})
+	try(s, Tag{a, 4, 5}, Operation{Change: ChangeDrop}, false, nil)
+	b, err := s.NewSession(ctx)
+	if err != nil || b != a+1 {
+		t.Fatal(b, err)
+	}
+	if c, err := s.NewSession(ctx); err != nil || c != b+1 {
+		t.Fatal(c, err)
+	}
+	try(s, Tag{a, 5, 5}, piece, false, ErrSessionExpired) // forgotten: there were three
+	if err := s.EndSession(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	try(s, Tag{b, 1, 5}, piece, false, ErrSessionExpired)
+}
+
+// A batch that is too large for the memory is still all or nothing, and a
+// value is what was appended in order, large pieces between small ones.
+func TestLargeBatch(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{Memory: MinMemory})
+	mustAppend(t, s, "k0", "before ")
+	var batch []partd.Entry
+	want := map[string][]byte{"k0": []byte("before ")}
+	for i := range 9000 {
+		v := bytes.Repeat([]byte{byte(i)}, 1+i%1500)
+		if i%500 == 0 {
+			v = bytes.Repeat([]byte{byte(i)}, 100_000)
+		}
+		k := fmt.Sprint("k", i%50)
+		batch = append(batch, partd.Entry{Key: k, Value: v})
+		want[k] = append(want[k], v...)
+	}
+	if err := s.Append(t.Context(), batch...); err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, "k0", " after")
+	want["k0"] = append(want["k0"], " after"...)
+	for range 2 {
+		for k, v := range want {
+			wantValue(t, s, k, string(v))
+			r, err := s.Open(t.Context(), k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(r)
+			if err != nil || !bytes.Equal(got, v) {
+				t.Fatalf("Open of %s: %d bytes instead of %d, %v", k, len(got), len(v), err)
+			}
+			if err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What the ledger is for: an entry that is valid in itself, and in the wrong
+// place, or there twice, is noticed.
+func TestLedger(t *testing.T) {
+	mem := vfs.NewMem()
+	h := hooks{fs: mem, noCRC: true}
+	s, err := open("/s", nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range map[string]string{"key1": "value one", "key2": "value two", "key3": "value 333"} {
+		mustAppend(t, s, k, v)
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	found, err := s.Verify(t.Context())
+	if err != nil || found.Pieces != 3 || found.Bytes != 27 {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	if _, err := contents(s); err != nil {
+		t.Fatal(err)
+	}
+	// Swap two values, as no checksum of a block that is computed anew would
+	// tell.
+	f, err := mem.OpenFile("/s/seg-00000001", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := readWhole(f, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := bytes.Index(b, []byte("value one")), bytes.Index(b, []byte("value two"))
+	for at, v := range map[int]string{one: "value two", two: "value one"} {
+		if _, err := f.WriteAt([]byte(v), int64(at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var corrupt *partd.CorruptError
+	if _, err := contents(s); !errors.As(err, &corrupt) || !strings.Contains(err.Error(), "ledger") {
+		t.Fatalf("a Scan of swapped values: %v", err)
+	}
+	if _, err := s.Verify(t.Context()); !errors.As(err, &corrupt) || corrupt.Path != "/s/seg-00000001" {
+		t.Fatalf("Verify of swapped values: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A store with far more than its memory, in tables, ranges and keys that are
+// all larger than what a Scan may load, reads back right.
+func TestMuchMoreThanMemory(t *testing.T) {
+	h := hooks{fs: vfs.NewMem(), tableBytes: 16 << 10, blobBytes: 600, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 4096}
+	s, err := open("/s", nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]byte{}
+	for i := range 6000 {
+		k := fmt.Sprint(i % 900)
+		switch {
+		case i%3 == 0:
+			k = "hot"
+		case i%7 == 0:
+			k = "warm"
+		}
+		v := bytes.Repeat([]byte(fmt.Sprint(i, " ")), 1+i%20)
+		if i%211 == 0 {
+			v = bytes.Repeat([]byte{byte(i)}, 700)
+		}
+		if err := s.Append(t.Context(), partd.Entry{Key: k, Value: v}); err != nil {
+			t.Fatal(err)
+		}
+		want[k] = append(want[k], v...)
+	}
+	got, err := contents(s)
+	if err != nil || len(got) != len(want) {
+		t.Fatalf("%d keys instead of %d, %v", len(got), len(want), err)
+	}
+	for k, v := range want {
+		if !bytes.Equal(got[k], v) {
+			t.Fatalf("key %s: %d bytes instead of %d", k, len(got[k]), len(v))
+		}
+	}
+	n := 0
+	for k, err := range s.Keys(t.Context()) {
+		if n++; err != nil || k.Size != int64(len(want[k.Key])) {
+			t.Fatalf("%+v, %v, want %d bytes", k, err, len(want[k.Key]))
+		}
+	}
+	st, err := s.Stat(t.Context())
+	if err != nil || n != len(want) || st.Keys != int64(n) || st.Disk == 0 {
+		t.Fatalf("%d keys, %+v, %v", n, st, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

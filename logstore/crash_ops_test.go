@@ -1,0 +1,76 @@
+package logstore
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/go-partd/partd"
+)
+
+type crashStep func(ctx context.Context, s **Store) (synced bool, err error)
+
+// operation draws an operation, and does it to a model.
+func (r *crashRun) operation(m map[string][]byte, n *int) crashStep {
+	key := func() string { return fmt.Sprintf("k%d", r.rnd.IntN(6)) }
+	value := func() []byte {
+		*n++
+		size := []int{1, 5, 40, 40, 200, 700, 1500}[r.rnd.IntN(7)]
+		return bytes.Repeat(fmt.Appendf(nil, "%d,", *n), size/4+1)
+	}
+	plain := func(f func(ctx context.Context, s *Store) error) crashStep {
+		return func(ctx context.Context, s **Store) (bool, error) { return false, f(ctx, *s) }
+	}
+	switch x := r.rnd.IntN(100); {
+	case x < 60:
+		var entries []partd.Entry
+		for range 1 + r.rnd.IntN(4) {
+			e := partd.Entry{Key: key(), Value: value()}
+			entries = append(entries, e)
+			m[e.Key] = append(m[e.Key][:len(m[e.Key]):len(m[e.Key])], e.Value...)
+		}
+		return plain(func(ctx context.Context, s *Store) error { return s.Append(ctx, entries...) })
+	case x < 65:
+		k, v := key(), value()
+		m[k] = v
+		return plain(func(ctx context.Context, s *Store) error { return s.Set(ctx, k, v) })
+	case x < 70:
+		k := key()
+		delete(m, k)
+		return plain(func(ctx context.Context, s *Store) error { return s.Delete(ctx, k) })
+	case x < 73:
+		k := key()
+		delete(m, k)
+		return plain(func(ctx context.Context, s *Store) error { _, err := s.Pop(ctx, k, "none"); return err })
+	case x < 76:
+		clear(m)
+		return plain(func(ctx context.Context, s *Store) error { return s.Drop(ctx) })
+	case x < 80:
+		return plain(func(ctx context.Context, s *Store) error { return s.Flush(ctx) })
+	case x < 90:
+		return func(ctx context.Context, s **Store) (bool, error) { return true, (*s).Sync(ctx) }
+	case x < 94:
+		return func(_ context.Context, s **Store) (bool, error) {
+			err := (*s).Close()
+			if err == nil {
+				*s, err = open(crashDir, r.opts(), r.hooks)
+			}
+			return false, err
+		}
+	}
+	k, v := key(), value()
+	m[k] = append(m[k][:len(m[k]):len(m[k])], v...)
+	return plain(func(ctx context.Context, s *Store) error { // an append that is sent twice
+		session, err := s.NewSession(ctx)
+		if err != nil {
+			return err
+		}
+		for i, want := range []bool{true, false} {
+			applied, err := s.Apply(ctx, Tag{session, 1, 7}, Operation{Change: ChangeAppend, Entries: []partd.Entry{{Key: k, Value: v}}})
+			if err != nil || applied != want {
+				return fmt.Errorf("sent %d times: applied %v, %w", i+1, applied, err)
+			}
+		}
+		return nil
+	})
+}

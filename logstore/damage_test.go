@@ -1,0 +1,150 @@
+package logstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Every bit of every file is flipped, and every file cut at every place. What
+// is read is right, or there is an error; only the last record of a torn log
+// may be missing, and the store says so.
+func TestEveryBitAndCut(t *testing.T) {
+	mem, want, last := damageStart(t)
+	names := []string{manifestName, "wal-0", "wal-1", "wal-2", "seg-00000001", "blob-00000002", "seg-00000002", "blob-00000001"}
+	found := 0
+	for _, name := range names {
+		size := fileSize(mem, crashDir+"/"+name)
+		if size == 0 {
+			continue
+		}
+		found++
+		step := int64(1)
+		if testing.Short() {
+			step = 7
+		}
+		for bit := int64(0); bit < size*8; bit += step {
+			damaged(t, mem, want, last, fmt.Sprintf("%s, bit %d", name, bit), func(m *vfs.Mem) {
+				change(t, m, crashDir+"/"+name, bit/8, func(b byte) byte { return b ^ 1<<(bit%8) })
+			})
+		}
+		for cut := int64(0); cut < size; cut += step {
+			damaged(t, mem, want, last, fmt.Sprintf("%s, cut at %d", name, cut), func(m *vfs.Mem) {
+				f, err := m.OpenFile(crashDir+"/"+name, syscall.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := errors.Join(f.Truncate(cut), f.Close()); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+		damaged(t, mem, want, last, name+", missing", func(m *vfs.Mem) {
+			if err := m.Remove(crashDir + "/" + name); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if found < 4 {
+		t.Fatalf("only %d kinds of files were damaged", found)
+	}
+}
+
+func fileSize(m *vfs.Mem, name string) int64 {
+	info, err := m.Info(name)
+	if err != nil {
+		return 0
+	}
+	return info.Size
+}
+
+func change(t *testing.T, m *vfs.Mem, name string, off int64, f func(byte) byte) {
+	t.Helper()
+	file, err := m.OpenFile(name, syscall.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	_, err = file.ReadAt(b, off)
+	b[0] = f(b[0])
+	_, err2 := file.WriteAt(b, off)
+	if err := errors.Join(err, err2, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// damageStart returns a small store that was killed, what it holds, and what
+// it holds without its last record.
+func damageStart(t *testing.T) (mem *vfs.Mem, want, withoutLast map[string][]byte) {
+	t.Helper()
+	live := vfs.NewMem()
+	h := crashHooks
+	h.fs = live
+	h.blobBytes = 100
+	s, err := open(crashDir, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = map[string][]byte{}
+	add := func(k string, v []byte) {
+		if err := s.Append(t.Context(), partd.Entry{Key: k, Value: v}); err != nil {
+			t.Fatal(err)
+		}
+		want[k] = append(bytes.Clone(want[k]), v...)
+	}
+	for i := range 4 {
+		add(fmt.Sprint("key", i), []byte(strings.Repeat("v", i*3+1)))
+	}
+	add("large", bytes.Repeat([]byte("0123456789"), 15))
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	add("key1", []byte("more"))
+	add("late", []byte("value"))
+	withoutLast = maps.Clone(want)
+	add("last", []byte("value"))
+	killed := live.KillClone()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return killed, want, withoutLast
+}
+
+func damaged(t *testing.T, start *vfs.Mem, want, withoutLast map[string][]byte, what string, damage func(m *vfs.Mem)) {
+	t.Helper()
+	mem := start.KillClone()
+	damage(mem)
+	h := crashHooks
+	h.blobBytes = 100
+	h.fs = mem
+	s, err := open(crashDir, nil, h)
+	if err == nil {
+		var got map[string][]byte
+		torn := s.Recovered().Torn
+		if got, err = contents(s); err == nil && !maps.EqualFunc(got, want, bytes.Equal) {
+			if !maps.EqualFunc(got, withoutLast, bytes.Equal) || !torn && !strings.Contains(what, "cut") {
+				t.Fatalf("%s: %d keys instead of %d were read, without an error", what, len(got), len(want))
+			}
+		}
+		for k, v := range want {
+			got, err := s.Get(t.Context(), k)
+			if err == nil && !bytes.Equal(got[0], v) && (k != "last" || len(got[0]) > 0) {
+				t.Fatalf("%s: Get of %s read something wrong without an error", what, k)
+			}
+		}
+		if e := s.Close(); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
+	var corrupt *partd.CorruptError
+	if err != nil && !errors.As(err, &corrupt) {
+		t.Fatalf("%s: the error is no CorruptError: %v", what, err)
+	}
+}

@@ -1,0 +1,102 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+
+	"github.com/go-partd/partd"
+)
+
+// Drop removes every key: all, or where it fails, none. Sessions live on.
+func (s *Store) Drop(ctx context.Context) error {
+	_, err := s.drop(ctx, Tag{})
+	return s.errorf("drop", err)
+}
+
+func (s *Store) drop(ctx context.Context, tag Tag) (applied bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, context.Cause(ctx)
+	}
+	s.life.Lock()
+	defer s.life.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.sealing {
+		done := s.sealed
+		s.mu.Unlock()
+		<-done
+		s.mu.Lock()
+	}
+	if err := s.writable(); err != nil {
+		return false, err
+	}
+	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (Tag{})}
+	if h.tagged {
+		if isNew, err := s.sessions.check(tag); err != nil || !isNew {
+			return false, err
+		}
+	}
+	if s.durable.Load() {
+		// As in freeze: the file before must be whole where the next one is.
+		if err := s.syncLogLocked(); err != nil {
+			return false, err
+		}
+	}
+	wal, err := s.nextWAL()
+	if err != nil {
+		return false, err
+	}
+	sessions := s.sessions.clone()
+	sessions.apply(h, s.opts.MaxSessions)
+	if err := s.dropManifest(wal, sessions); err != nil {
+		return false, err
+	}
+	s.sessions = sessions
+	if s.frozen != nil {
+		t := s.frozen
+		s.frozen, s.sealErr = nil, nil
+		s.unref(t)
+	}
+	old := s.files
+	s.files, s.segments = newFileSet(s.seed, s.hooks.noCRC), nil
+	s.segmentFile, s.blobFile = nil, nil
+	t, err := s.waitFree(context.WithoutCancel(ctx))
+	if err != nil {
+		return true, s.poison(err)
+	}
+	empty := s.active
+	s.activate(t, wal)
+	s.unref(empty)
+	for _, f := range old.files() {
+		if err := s.fs.Remove(f.path); err != nil {
+			s.log.Warn("logstore: a file of a dropped store could not be removed; the next opening will", "path", f.path, "err", err)
+		}
+	}
+	if err := old.release(); err != nil {
+		s.log.Warn("logstore: closing a file of a dropped store failed", "dir", s.dir, "err", err)
+	}
+	return true, nil
+}
+
+// dropManifest writes the manifest of the empty store. It must not fail with
+// the new write-ahead file in place, since that says that the one before ended.
+func (s *Store) dropManifest(wal *walFile, sessions sessionTable) error {
+	s.manMu.Lock()
+	defer s.manMu.Unlock()
+	m := s.man
+	m.liveEpoch, m.nextSeq, m.sessions = wal.epoch, s.seq, sessions.clone()
+	m.files, m.ledger = nil, Ledger{}
+	err := s.writeManifest(m)
+	if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
+		return err
+	}
+	if _, undoErr := wal.f.WriteAt(make([]byte, walHeaderLen), 0); undoErr != nil {
+		return errors.Join(s.poison(err), undoErr)
+	}
+	if s.durable.Load() {
+		if undoErr := s.syncFile(wal.f); undoErr != nil {
+			return errors.Join(s.poison(err), undoErr)
+		}
+	}
+	return err
+}

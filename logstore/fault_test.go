@@ -1,0 +1,273 @@
+package logstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// contents reads a whole store, and, when it can, checks its ledger.
+func contents(s *Store) (map[string][]byte, error) {
+	got := map[string][]byte{}
+	for c, err := range s.Scan(context.Background()) {
+		if err != nil {
+			return nil, err
+		}
+		if int64(len(got[c.Key])) != c.Offset {
+			return nil, fmt.Errorf("key %q: a chunk at offset %d after %d bytes", c.Key, c.Offset, len(got[c.Key]))
+		}
+		got[c.Key] = append(got[c.Key], c.Data...)
+	}
+	return got, nil
+}
+
+var (
+	longValue  = bytes.Repeat([]byte("long "), 60)  // inline
+	largeValue = bytes.Repeat([]byte("large"), 200) // a blob, under crashHooks
+)
+
+type faultStep struct {
+	name string
+	do   func(ctx context.Context, s *Store) error
+	want func(m map[string][]byte)
+}
+
+func faultSteps() []faultStep {
+	add := func(m map[string][]byte, k string, v []byte) { m[k] = append(bytes.Clone(m[k]), v...) }
+	return []faultStep{
+		{
+			"append", func(ctx context.Context, s *Store) error {
+				return s.Append(ctx, partd.Entry{Key: "a", Value: []byte("x")}, partd.Entry{Key: "new", Value: []byte("y")})
+			},
+			func(m map[string][]byte) { add(m, "a", []byte("x")); add(m, "new", []byte("y")) },
+		},
+		{
+			"append a large value", func(ctx context.Context, s *Store) error {
+				return s.Append(ctx, partd.Entry{Key: "a", Value: largeValue}, partd.Entry{Key: "b", Value: largeValue})
+			},
+			func(m map[string][]byte) { add(m, "a", largeValue); add(m, "b", largeValue) },
+		},
+		{
+			"append a large batch", func(ctx context.Context, s *Store) error {
+				var entries []partd.Entry
+				for i := range 60 {
+					entries = append(entries, partd.Entry{Key: fmt.Sprint(i % 7), Value: longValue})
+				}
+				return s.Append(ctx, entries...)
+			},
+			func(m map[string][]byte) {
+				for i := range 60 {
+					add(m, fmt.Sprint(i%7), longValue)
+				}
+			},
+		},
+		{
+			"set", func(ctx context.Context, s *Store) error { return s.Set(ctx, "a", largeValue) },
+			func(m map[string][]byte) { m["a"] = largeValue },
+		},
+		{
+			"set once", func(ctx context.Context, s *Store) error { return s.SetOnce(ctx, "once", []byte("1")) },
+			func(m map[string][]byte) { m["once"] = []byte("1") },
+		},
+		{
+			"delete", func(ctx context.Context, s *Store) error { return s.Delete(ctx, "a", "b") },
+			func(m map[string][]byte) { delete(m, "a"); delete(m, "b") },
+		},
+		{
+			"pop", func(ctx context.Context, s *Store) error { _, err := s.Pop(ctx, "a", "none"); return err },
+			func(m map[string][]byte) { delete(m, "a") },
+		},
+		{"drop", func(ctx context.Context, s *Store) error { return s.Drop(ctx) }, func(m map[string][]byte) { clear(m) }},
+		{"flush", func(ctx context.Context, s *Store) error { return s.Flush(ctx) }, func(map[string][]byte) {}},
+		{"sync", func(ctx context.Context, s *Store) error { return s.Sync(ctx) }, func(map[string][]byte) {}},
+		{"close", func(_ context.Context, s *Store) error { return s.Close() }, func(map[string][]byte) {}},
+		{
+			"scan", func(_ context.Context, s *Store) error { _, err := contents(s); return err },
+			func(map[string][]byte) {},
+		},
+		{
+			"get", func(ctx context.Context, s *Store) error { _, err := s.Get(ctx, "a", "b", "c"); return err },
+			func(map[string][]byte) {},
+		},
+	}
+}
+
+// faultStart returns a store that was killed with content in segments, in blob
+// files and in write-ahead files.
+func faultStart(t *testing.T, opts *Options) (*vfs.Mem, map[string][]byte) {
+	t.Helper()
+	mem := vfs.NewMem()
+	h := crashHooks
+	h.fs = mem
+	s, err := open(crashDir, opts, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]byte{}
+	for i := range 20 {
+		for k, v := range map[string][]byte{"a": longValue, "b": largeValue, fmt.Sprint(i): []byte("v")} {
+			if err := s.Append(t.Context(), partd.Entry{Key: k, Value: v}); err != nil {
+				t.Fatal(err)
+			}
+			want[k] = append(want[k], v...)
+		}
+	}
+	left := mem.KillClone()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := mem.OpenCount(); n != 0 {
+		t.Fatalf("%d files are still open after Close", n)
+	}
+	return left, want
+}
+
+// Every call to the file system fails, once or from then on, at every point of
+// every operation: the state is the one before or the one after, the error
+// says which, and opening the store again finds the same.
+func TestEveryFault(t *testing.T) {
+	for _, opts := range []*Options{{}, {Sync: true}} {
+		start, before := faultStart(t, opts)
+		for _, step := range faultSteps() {
+			for _, stays := range []bool{false, true} {
+				for _, errno := range []error{syscall.ENOSPC, syscall.EIO} {
+					t.Run(fmt.Sprintf("sync=%v/%s/stays=%v/%v", opts.Sync, step.name, stays, errno), func(t *testing.T) {
+						after := maps.Clone(before)
+						step.want(after)
+						for n := int64(1); ; n++ {
+							fault := &vfs.Fault{At: n, Err: errno, Stays: stays, Short: true}
+							if !faultAt(t, start.KillClone(), opts, fault, step, before, after) {
+								break
+							}
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// faultAt tries one fault and tells whether it came.
+func faultAt(t *testing.T, mem *vfs.Mem, opts *Options, fault *vfs.Fault, step faultStep, before, after map[string][]byte) bool {
+	t.Helper()
+	on := make(chan struct{}, 1) // full while calls may fail
+	fault.Only = func(vfs.Op, string) bool { return len(on) == 1 }
+	h := crashHooks
+	h.fs = vfs.Inject(mem, fault.Check)
+	s, err := open(crashDir, opts, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	on <- struct{}{}
+	err = step.do(t.Context(), s)
+	<-on
+	var may []map[string][]byte
+	switch {
+	case err == nil:
+		may = append(may, after)
+	case errors.Is(err, partd.ErrUnknownOutcome):
+		may = append(may, before, after)
+	default:
+		may = append(may, before)
+	}
+	if err != nil && !errors.Is(err, fault.Err) {
+		t.Fatalf("call %d: the error does not say what failed: %v", fault.At, err)
+	}
+	check := func(when string, s *Store) {
+		t.Helper()
+		got, e := contents(s)
+		if e != nil {
+			t.Fatalf("call %d, %s, after %v: %v", fault.At, when, err, e)
+		}
+		for _, m := range may {
+			if maps.EqualFunc(got, m, bytes.Equal) {
+				return
+			}
+		}
+		t.Fatalf("call %d, %s, after %v: a wrong state of %d keys", fault.At, when, err, len(got))
+	}
+	if step.name != "close" {
+		check("at once", s)
+		killed := mem.KillClone()
+		h.fs = killed
+		k, e := open(crashDir, opts, h)
+		if e != nil {
+			t.Fatalf("call %d, opening after a kill, after %v: %v", fault.At, err, e)
+		}
+		check("after a kill", k)
+		if e := k.Close(); e != nil {
+			t.Fatal(e)
+		}
+		broken := s.poisoned() != nil
+		if e := s.Append(t.Context(), partd.Entry{Key: "z", Value: []byte("z")}); broken != errors.Is(e, partd.ErrNeedsReopen) || !broken && e != nil {
+			t.Fatalf("call %d: after %v an append says %v", fault.At, err, e)
+		} else if e == nil {
+			for i := range may {
+				may[i] = maps.Clone(may[i])
+				may[i]["z"] = []byte("z")
+			}
+		}
+		if e := s.Close(); e != nil && !broken {
+			t.Fatalf("call %d: Close: %v", fault.At, e)
+		}
+	}
+	if n := mem.OpenCount(); n != 0 {
+		t.Fatalf("call %d: %d files are still open", fault.At, n)
+	}
+	h.fs = mem
+	s, e := open(crashDir, opts, h)
+	if e != nil {
+		t.Fatalf("call %d, opening again, after %v: %v", fault.At, err, e)
+	}
+	check("opened again", s)
+	if e := s.Close(); e != nil {
+		t.Fatal(e)
+	}
+	return fault.Hit()
+}
+
+// A fault while the store is opened is an error, and nothing is lost by it.
+func TestFaultWhileOpening(t *testing.T) {
+	for _, opts := range []*Options{{}, {Sync: true}, {ReadOnly: true}} {
+		start, want := faultStart(t, &Options{Sync: opts.Sync})
+		for n := int64(1); ; n++ {
+			mem := start.KillClone()
+			fault := &vfs.Fault{At: n, Err: syscall.EIO, Short: true}
+			h := crashHooks
+			h.fs = vfs.Inject(mem, fault.Check)
+			s, err := open(crashDir, opts, h)
+			if err == nil {
+				if err := s.Close(); err != nil && !fault.Hit() {
+					t.Fatal(err)
+				}
+			} else if !errors.Is(err, syscall.EIO) {
+				t.Fatalf("call %d: %v", n, err)
+			}
+			if open := mem.OpenCount(); open != 0 {
+				t.Fatalf("call %d: %d files are still open", n, open)
+			}
+			h.fs = mem
+			s, err = open(crashDir, nil, h)
+			if err != nil {
+				t.Fatalf("call %d: opening again: %v", n, err)
+			}
+			got, err := contents(s)
+			if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
+				t.Fatalf("call %d: %v, %d keys instead of %d", n, err, len(got), len(want))
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if !fault.Hit() {
+				break
+			}
+		}
+	}
+}

@@ -1,0 +1,221 @@
+package logstore
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"math"
+	"slices"
+
+	"github.com/go-partd/partd"
+)
+
+// Get returns the value of each key, in the order asked.
+func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := partd.CheckKeys("get", keys); err != nil {
+		return nil, err
+	}
+	lo, hi := uint64(0), uint64(math.MaxUint64)
+	if len(keys) == 1 {
+		lo = s.hashOf(keys[0])
+		hi = lo
+	}
+	s.mu.Lock()
+	v, err := s.viewLocked(lo, hi)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, s.errorf("get", err)
+	}
+	values, _, err := v.get(ctx, keys, true)
+	if e := v.close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return nil, s.getError(keys, err)
+	}
+	return values, nil
+}
+
+func (s *Store) getError(keys []string, err error) error {
+	e := &partd.Error{Op: "get", Path: s.dir, Err: err}
+	if len(keys) == 1 {
+		e.Key, e.HasKey = keys[0], true
+	}
+	return e
+}
+
+// getLocked reads while nobody can append. mu is held.
+func (s *Store) getLocked(ctx context.Context, keys []string, values bool) ([][]byte, []bool, error) {
+	v, err := s.viewLocked(0, math.MaxUint64)
+	if err != nil {
+		return nil, nil, err
+	}
+	got, exists, err := v.get(ctx, keys, values)
+	if e := v.closeLocked(); err == nil {
+		err = e
+	}
+	return got, exists, err
+}
+
+// wanted is a key that is being read.
+type wanted struct {
+	key    string
+	hash   uint64
+	value  []byte
+	exists bool
+}
+
+// get reads keys. Those of one range are read in one go.
+func (v *view) get(ctx context.Context, keys []string, values bool) ([][]byte, []bool, error) {
+	want := make([]*wanted, 0, len(keys))
+	byKey := make(map[string]*wanted, len(keys))
+	for _, k := range keys {
+		if byKey[k] == nil {
+			w := &wanted{key: k, hash: v.s.hashOf(k)}
+			byKey[k] = w
+			want = append(want, w)
+		}
+	}
+	slices.SortFunc(want, func(a, b *wanted) int { return cmp.Compare(a.hash, b.hash) })
+	bits := v.bits()
+	g := &getter{v: v, byKey: byKey, values: values, shift: 64 - bits}
+	for len(want) > 0 {
+		if err := ctx.Err(); err != nil {
+			return nil, nil, context.Cause(ctx)
+		}
+		n := 1
+		for n < len(want) && want[n].hash>>(64-bits) == want[0].hash>>(64-bits) {
+			n++
+		}
+		if err := g.group(want[:n]); err != nil {
+			return nil, nil, err
+		}
+		want = want[n:]
+	}
+	got, exists := make([][]byte, len(keys)), make([]bool, len(keys))
+	used := make(map[string]bool)
+	for i, k := range keys {
+		w := byKey[k]
+		got[i], exists[i] = w.value, w.exists
+		if len(byKey) < len(keys) {
+			if used[k] { // asked for twice: the values must not share memory
+				got[i] = append([]byte(nil), w.value...)
+			}
+			used[k] = true
+		}
+		if got[i] == nil {
+			got[i] = []byte{}
+		}
+	}
+	return got, exists, nil
+}
+
+// bits is the number of bits that choose a range in the finest source.
+func (v *view) bits() uint8 {
+	var most uint8
+	for _, g := range v.segments {
+		most = max(most, g.bits)
+	}
+	for _, t := range v.tables {
+		most = max(most, t.t.bits)
+	}
+	return most
+}
+
+// getter reads keys of one range after another.
+type getter struct {
+	v      *view
+	byKey  map[string]*wanted
+	values bool
+	shift  uint8
+	prefix uint64 // hash >> shift of the keys that are being read
+	run    runReader
+	er     entryReader
+}
+
+// group reads keys that all belong to the same range.
+func (g *getter) group(want []*wanted) error {
+	g.prefix = want[0].hash >> g.shift
+	for i := range g.v.sources() {
+		readRange := false
+		for _, w := range want {
+			src, hot := g.v.keySource(i, w.hash, []byte(w.key), &g.run)
+			if hot == nil {
+				readRange = true
+				continue
+			}
+			if err := g.read(src, w, nil); err != nil {
+				return g.v.runError(i, err)
+			}
+		}
+		if !readRange {
+			continue
+		}
+		src := g.v.rangeSource(i, want[0].hash, &g.run)
+		var one *wanted
+		if len(want) == 1 {
+			one = want[0]
+		}
+		if err := g.read(src, one, g.byKey); err != nil {
+			return g.v.runError(i, err)
+		}
+	}
+	return nil
+}
+
+// rangeSource returns the run of all entries, but those of hot keys, that have
+// the same range as a hash.
+func (v *view) rangeSource(source int, hash uint64, r *runReader) blockSource {
+	if source >= len(v.segments) {
+		return v.tables[source-len(v.segments)].source(hash)
+	}
+	g := v.segments[source]
+	i := g.rangeOf(hash)
+	r.reset(v.files, g.file, g.start+int64(g.off[i]), g.start+int64(g.off[i+1]))
+	return r
+}
+
+// read takes the entries of one key, or of all that are wanted.
+func (g *getter) read(src blockSource, one *wanted, byKey map[string]*wanted) error {
+	g.er.src, g.er.buf = src, nil
+	for {
+		e, err := g.er.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		w := one
+		if one != nil {
+			if string(e.key) != one.key {
+				continue
+			}
+		} else if w = byKey[string(e.key)]; w == nil || w.hash>>g.shift != g.prefix {
+			continue // the ranges of this source may be wider
+		}
+		if err := g.apply(w, &e); err != nil {
+			return err
+		}
+	}
+}
+
+// apply does to a value what an entry says.
+func (g *getter) apply(w *wanted, e *entry) error {
+	w.exists = e.kind != kindDelete
+	switch e.kind {
+	case kindSet, kindDelete:
+		w.value = w.value[:0]
+	case kindBlob:
+		if !g.values {
+			return nil
+		}
+		var err error
+		w.value, err = g.v.appendBlob(w.value, e.value)
+		return err
+	}
+	if g.values {
+		w.value = append(w.value, e.value...)
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package logstore
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+var makeGolden = flag.Bool("make-golden", false, "write testdata/golden-v1 anew: only while format 1 is not released")
+
+const goldenDir = "testdata/golden-v1"
+
+// goldenContent is what the golden store holds.
+func goldenContent() map[string]string {
+	m := map[string]string{"": "the empty key", "set to nothing": "", "pieces": "onetwothree", "set": "newer", "large": strings.Repeat("0123456789", 7000)}
+	for i := range 200 {
+		m[fmt.Sprint("key", i)] = strings.Repeat(fmt.Sprint(i, ","), i%17+1)
+	}
+	m["hot"] = strings.Repeat("a hot key's piece. ", 2000)
+	return m
+}
+
+// makeGoldenStore writes a store that has everything that the format has:
+// segments of each compression, runs of hot keys, resets, a large value, a
+// session, and records that are in a write-ahead file only.
+func makeGoldenStore(t *testing.T, dir string) {
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	want := goldenContent()
+	h := hooks{fs: osFS, tableBytes: 128 << 10, walStep: 4096}
+	for i, c := range []Compression{None, S2, Zstd} {
+		s, err := open(dir, &Options{Compression: c}, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		app := func(key, value string) {
+			if err := s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		app("pieces", []string{"one", "two", "three"}[i])
+		app("hot", want["hot"][:19*300])
+		want["hot"] = want["hot"][19*300:]
+		for k := range 200 {
+			if k%3 == i {
+				app(fmt.Sprint("key", k), want[fmt.Sprint("key", k)])
+			}
+		}
+		if i == 0 {
+			app("", "the empty key")
+			app("set", "older")
+			app("gone", "x")
+		}
+		if i == 2 {
+			app("large", want["large"])
+			for _, err := range []error{
+				s.Set(t.Context(), "set", []byte("newer")), s.Set(t.Context(), "set to nothing", nil), s.Delete(t.Context(), "gone"),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := s.NewSession(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			app("hot", want["hot"])
+			// A copy made now is as a kill leaves it.
+			copyDir(t, dir, dir+"-copy")
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir+"-copy", dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, lockName)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func copyDir(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Every version must read what version 1 wrote.
+func TestGolden(t *testing.T) {
+	if *makeGolden {
+		makeGoldenStore(t, goldenDir)
+	}
+	dir := filepath.Join(t.TempDir(), "store")
+	copyDir(t, goldenDir, dir)
+	want := goldenContent()
+	for _, opts := range []*Options{{ReadOnly: true, Memory: 8 << 20}, {Memory: 8 << 20}, {ReadOnly: true}} {
+		s, err := open(dir, opts, hooks{fs: osFS, walStep: 4096})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := contents(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != len(want) {
+			t.Errorf("%d keys instead of %d", len(got), len(want))
+		}
+		for k, v := range want {
+			b, err := s.Get(t.Context(), k)
+			if err != nil || string(b[0]) != v || !bytes.Equal(got[k], b[0]) {
+				t.Errorf("key %q: %v, %d bytes by Get, %d by Scan, want %d", k, err, len(b[0]), len(got[k]), len(v))
+			}
+		}
+		if _, err := s.Verify(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if s.sessions.issued != 1 {
+			t.Errorf("%d sessions were issued instead of 1", s.sessions.issued)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package logstore
+
+import (
+	"bytes"
+	"cmp"
+	"io"
+	"slices"
+)
+
+// A hot key is one that takes a good part of a table. Its entries get a run of
+// their own in the segment, so that they can be read without any others'.
+
+const (
+	maxHotPerPart = 16
+	hotSample     = 8 << 10 // bytes of a part that are looked at first
+)
+
+func isHot(keys []hotRun, key []byte) bool {
+	for i := range keys {
+		if bytes.Equal(keys[i].key, key) {
+			return true
+		}
+	}
+	return false
+}
+
+// hotKeys returns the hot keys of a part.
+func (s *Store) hotKeys(t *table, p int) ([]hotRun, error) {
+	size := int64(t.parts[p].size)
+	least := s.hotBytes(t)
+	if size < least {
+		return nil, nil
+	}
+	// A look at the beginning is enough for most: hardly any part of a store
+	// with many keys has a hot one. A part that is large for this table is
+	// counted in any case.
+	blocks := t.blocksOf(t.parts[p])
+	if size < int64(len(t.arena))/64 {
+		sizes, sampled, err := countKeys(&sliceSource{blocks}, hotSample)
+		if err != nil {
+			return nil, err
+		}
+		promising := false
+		for _, k := range sizes {
+			promising = promising || k.encoded*size >= least*sampled/4*3
+		}
+		if !promising {
+			return nil, nil
+		}
+	}
+	sizes, _, err := countKeys(&sliceSource{blocks}, -1)
+	if err != nil {
+		return nil, err
+	}
+	var hot []hotRun
+	for key, k := range sizes {
+		if k.encoded >= least && len(key) <= maxHotKey {
+			hot = append(hot, hotRun{hash: s.hashOf(key), key: []byte(key), bytes: k.bytes, reset: k.reset, gone: k.gone})
+		}
+	}
+	slices.SortFunc(hot, func(a, b hotRun) int { return cmp.Compare(sizes[string(b.key)].encoded, sizes[string(a.key)].encoded) })
+	return hot[:min(len(hot), maxHotPerPart)], nil
+}
+
+// hotBytes is the least that a hot key takes of a table.
+func (s *Store) hotBytes(t *table) int64 { return max(int64(len(t.arena))/512, 4<<10) }
+
+// keySize is what a stream of entries does to a key.
+type keySize struct {
+	encoded int64 // bytes of its entries
+	bytes   int64 // length of the value that they make
+	reset   bool  // what came before the stream is replaced or gone
+	gone    bool  // what is left is no key
+}
+
+// countKeys reads entries up to a number of bytes, or all if it is negative.
+func countKeys(src blockSource, most int64) (sizes map[string]*keySize, total int64, err error) {
+	sizes = map[string]*keySize{}
+	r := entryReader{src: src}
+	for most < 0 || total < most {
+		e, err := r.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		k := sizes[string(e.key)]
+		if k == nil {
+			k = &keySize{}
+			sizes[string(e.key)] = k
+		}
+		n, err := e.valueLen()
+		if err != nil {
+			return nil, 0, err
+		}
+		if e.kind == kindSet || e.kind == kindDelete {
+			k.bytes, k.reset = 0, true
+		}
+		k.gone = e.kind == kindDelete
+		k.bytes += n
+		k.encoded += int64(len(e.raw))
+		total += int64(len(e.raw))
+	}
+	return sizes, total, nil
+}

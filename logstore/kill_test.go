@@ -1,0 +1,202 @@
+package logstore
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// killEnv makes the test program a writer instead: see TestMain.
+const killEnv = "PARTD_TEST_KILL_DIR"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(killEnv); dir != "" {
+		if err := killWriter(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// killSyncEnv makes the writer sync.
+const killSyncEnv = "PARTD_TEST_KILL_SYNC"
+
+// killMostEnv makes the writer end after a number of batches.
+const killMostEnv = "PARTD_TEST_KILL_MOST"
+
+// killKeys is the number of keys that each batch is spread over.
+const killKeys = 5
+
+// killWriter appends numbered batches, for ever or as many as asked, each to all keys, and prints
+// the number of each that was acknowledged.
+func killWriter(dir string) error {
+	s, err := Open(dir, &Options{Memory: MinMemory, FileSize: 4 << 20, Sync: os.Getenv(killSyncEnv) != ""})
+	if err != nil {
+		return err
+	}
+	values, err := s.Get(context.Background(), "key0")
+	if err != nil {
+		return err
+	}
+	n := uint64(0)
+	if v := values[0]; len(v) > 0 {
+		at, _ := lastPiece(v)
+		n = binary.LittleEndian.Uint64(v[at:]) + 1
+	}
+	most, err := strconv.ParseUint(os.Getenv(killMostEnv), 10, 64)
+	if err != nil {
+		most = math.MaxUint64
+	}
+	for ; n < most; n++ {
+		var batch []partd.Entry
+		for k := range killKeys {
+			batch = append(batch, partd.Entry{Key: fmt.Sprint("key", k), Value: killPiece(n, k)})
+		}
+		if err := s.Append(context.Background(), batch...); err != nil {
+			return err
+		}
+		if _, err := fmt.Println(n); err != nil {
+			return err
+		}
+	}
+	return s.Close()
+}
+
+// killPiece is a piece that begins with its number and its length.
+func killPiece(n uint64, k int) []byte {
+	size := 12 + int(n*7919%2000)
+	if n%64 == uint64(k) {
+		size = 100_000 // a blob
+	}
+	b := bytes.Repeat([]byte{byte(n), byte(k)}, size/2+1)[:size]
+	binary.LittleEndian.PutUint64(b, n)
+	binary.LittleEndian.PutUint32(b[8:], uint32(size))
+	return b
+}
+
+// lastPiece returns where the last piece begins, and how many there are.
+func lastPiece(v []byte) (at, n int) {
+	for p := 0; p < len(v); n++ {
+		at = p
+		p += int(binary.LittleEndian.Uint32(v[p+8:]))
+	}
+	return at, n
+}
+
+// A writer that is killed at random moments loses, tears and doubles nothing.
+// PARTD_KILLS is how often, 20 unless set.
+func TestKill(t *testing.T) {
+	kills, err := strconv.Atoi(os.Getenv("PARTD_KILLS"))
+	if err != nil {
+		kills = 20
+		if testing.Short() {
+			kills = 3
+		}
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for i := range kills {
+		if i%25 == 24 { // begin anew, so that reading it all stays cheap
+			dir = t.TempDir()
+		}
+		acked := killOnce(t, exe, dir)
+		checkKilled(t, dir, acked, i)
+	}
+}
+
+// killOnce runs a writer for a random time and returns the last number that it
+// acknowledged, -1 if none.
+func killOnce(t *testing.T, exe, dir string) int64 {
+	t.Helper()
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), killEnv+"="+dir)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	killed := make(chan error, 1)
+	time.AfterFunc(time.Duration(rand.IntN(150_000))*time.Microsecond, func() { killed <- cmd.Process.Kill() })
+	last := int64(-1)
+	r := bufio.NewReader(out)
+	for {
+		line, err := r.ReadString('\n')
+		if err == io.EOF {
+			break // what is left of a line is no acknowledgement
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last, err = strconv.ParseInt(strings.TrimSpace(line), 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-killed; err != nil {
+		t.Fatalf("the writer ended by itself: %v: %s", err, stderr.String())
+	}
+	_ = cmd.Wait() // it was killed
+	if stderr.Len() > 0 {
+		t.Fatalf("the writer failed: %s", stderr.String())
+	}
+	return last
+}
+
+func checkKilled(t *testing.T, dir string, acked int64, kill int) {
+	t.Helper()
+	s, err := Open(dir, &Options{Memory: MinMemory})
+	if err != nil {
+		t.Fatalf("kill %d: %v", kill, err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	got, err := contents(s)
+	if err != nil {
+		t.Fatalf("kill %d: %v", kill, err)
+	}
+	count := -1
+	for k := range killKeys {
+		v := got[fmt.Sprint("key", k)]
+		_, n := lastPiece(v)
+		if count < 0 {
+			count = n
+		}
+		if n != count {
+			t.Fatalf("kill %d: key %d has %d pieces, another %d: a batch was torn", kill, k, n, count)
+		}
+		for i := uint64(0); len(v) > 0; i++ {
+			want := killPiece(i, k)
+			if !bytes.HasPrefix(v, want) {
+				t.Fatalf("kill %d: key %d, piece %d is not what was written", kill, k, i)
+			}
+			v = v[len(want):]
+		}
+	}
+	if int64(count) < acked+1 {
+		t.Fatalf("kill %d: %d batches were acknowledged, %d are there", kill, acked+1, count)
+	}
+}

@@ -1,0 +1,87 @@
+package logstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// unusedWAL tells whether a write-ahead file never had a record.
+func (s *Store) unusedWAL(path string) (bool, error) {
+	info, err := s.fs.Info(path)
+	if err != nil || info.Size > walStep {
+		return false, err
+	}
+	f, err := s.fs.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return false, err
+	}
+	b, err := readWhole(f, walStep)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return false, err
+	}
+	return len(b) <= walHeaderLen || len(bytes.Trim(b[walHeaderLen:], "\x00")) == 0, nil
+}
+
+// ownFiles lists the names in the directory that are the store's, or could be.
+func (s *Store) ownFiles() ([]string, error) {
+	d, err := s.fs.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for err == nil {
+		entries, e := d.Next(256)
+		for _, entry := range entries {
+			name := entry.Name()
+			var n uint32
+			if parseName(name, "seg-", &n) || parseName(name, "blob-", &n) ||
+				name == "wal-0" || name == "wal-1" || name == "wal-2" {
+				names = append(names, name)
+			}
+		}
+		err = e
+	}
+	if isEOF(err) {
+		err = nil
+	}
+	return names, errors.Join(err, d.Close())
+}
+
+// parseName reads the number of a data file's name.
+func parseName(name, prefix string, n *uint32) bool {
+	digits, ok := strings.CutPrefix(name, prefix)
+	if !ok || len(digits) < 8 {
+		return false
+	}
+	_, err := fmt.Sscanf(digits, "%d", n)
+	return err == nil && name == fmt.Sprintf("%s%08d", prefix, *n)
+}
+
+// removeLeftovers removes data files that the manifest does not name: a crash
+// came between making one and naming it, or between a Drop and their removal.
+func (s *Store) removeLeftovers() error {
+	names, err := s.ownFiles()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		path := filepath.Join(s.dir, name)
+		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(s.files.files(), func(f *dataFile) bool { return f.path == path }) {
+			continue
+		}
+		s.log.Info("logstore: removing a file that an interrupted operation left behind", "path", path)
+		if err := s.fs.Remove(path); err != nil {
+			return err
+		}
+	}
+	err = s.fs.Remove(filepath.Join(s.dir, manifestTmpName))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,214 @@
+package logstore
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Open opens the store in a directory, and makes one where there is none.
+// What a crash left unfinished is recovered: see [Store.Recovered].
+func Open(dir string, opts *Options) (*Store, error) {
+	return open(dir, opts, hooks{fs: vfs.OS{}})
+}
+
+func open(dir string, o *Options, h hooks) (*Store, error) {
+	opts, err := o.withDefaults()
+	if err != nil {
+		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
+	}
+	if dir == "" {
+		return nil, &partd.Error{Op: "open", Err: errors.New("the name of the directory is empty")}
+	}
+	if dir, err = filepath.Abs(dir); err != nil { // a change of directory must not move the store
+		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
+	}
+	s := &Store{dir: dir, opts: opts, hooks: h, fs: h.fs, log: opts.Logger, free: make(chan *table, 2)}
+	s.syncCond.L = &s.syncMu
+	if err := s.start(); err != nil {
+		return nil, s.errorf("open", errors.Join(err, s.abandon()))
+	}
+	return s, nil
+}
+
+// start does all that opening is. What it leaves behind when it fails,
+// abandon closes.
+func (s *Store) start() error {
+	if err := s.makeDir(); err != nil {
+		return err
+	}
+	if err := s.takeLock(); err != nil {
+		return err
+	}
+	m, found, err := s.readManifest()
+	if err != nil {
+		return err
+	}
+	if !found {
+		if s.opts.ReadOnly {
+			return fmt.Errorf("there is no store here: %w", os.ErrNotExist)
+		}
+		if m, err = s.newManifest(); err != nil {
+			return err
+		}
+	}
+	s.man, s.id, s.seed = m, m.id, m.seed
+	s.durable.Store(m.durable || s.opts.Sync && !found)
+	s.allSynced = m.durable && found
+	s.files = newFileSet(s.seed, s.hooks.noCRC)
+	for _, ref := range m.files {
+		f, err := s.openDataFile(ref)
+		if err != nil {
+			return err
+		}
+		s.files.add(f)
+		if err := s.loadSegments(f); err != nil {
+			return err
+		}
+	}
+	var sum Ledger
+	for _, g := range s.segments {
+		sum.Add(g.ledger)
+	}
+	if err := m.ledger.diff(sum); err != nil {
+		return &partd.CorruptError{Path: filepath.Join(s.dir, manifestName), Offset: -1, Err: fmt.Errorf("segments are missing: %w", err)}
+	}
+	s.seq, s.sessions = m.nextSeq, m.sessions.clone()
+	if err := s.makeMemory(); err != nil {
+		return err
+	}
+	if s.opts.ReadOnly {
+		return s.recoverReadOnly(found)
+	}
+	if err := s.recoverWrite(found); err != nil {
+		return err
+	}
+	if err := s.removeLeftovers(); err != nil {
+		return err
+	}
+	if s.opts.Sync {
+		return s.makeDurable()
+	}
+	return nil
+}
+
+func (s *Store) makeDir() error {
+	if l, ok := s.fs.(vfs.LinkTeller); ok {
+		if isLink, err := l.IsLink(s.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		} else if isLink {
+			return errors.New("it is a symbolic link: give the directory that it leads to")
+		}
+	}
+	info, err := s.fs.Info(s.dir)
+	switch {
+	case err == nil && !info.Mode.IsDir():
+		return errors.New("it is not a directory")
+	case errors.Is(err, os.ErrNotExist) && !s.opts.ReadOnly:
+		return s.fs.MkdirAll(s.dir, 0o777)
+	}
+	return err
+}
+
+func (s *Store) newManifest() (manifest, error) {
+	var b [16]byte
+	// It never fails: the program ends where there is no randomness.
+	_, _ = rand.Read(b[:])
+	m := manifest{
+		id: binary.LittleEndian.Uint64(b[:]), seed: binary.LittleEndian.Uint64(b[8:]),
+		liveEpoch: 1, nextSeq: 1,
+	}
+	// Data without a manifest is damage, but for an empty write-ahead file that
+	// a crash while the store was made left behind.
+	names, err := s.ownFiles()
+	if err != nil {
+		return m, err
+	}
+	for _, name := range names {
+		path := filepath.Join(s.dir, name)
+		if strings.HasPrefix(name, "wal-") {
+			unused, err := s.unusedWAL(path)
+			if err != nil {
+				return m, err
+			}
+			if unused {
+				continue
+			}
+		}
+		return m, &partd.CorruptError{
+			Path: filepath.Join(s.dir, manifestName), Offset: -1,
+			Err: fmt.Errorf("it is missing, though there is %s", name),
+		}
+	}
+	return m, nil
+}
+
+// loadSegments reads the footers of a file's segments, from the last to the first.
+func (s *Store) loadSegments(f *dataFile) error {
+	if f.kind != segmentKind {
+		return nil
+	}
+	var list []*segment
+	for end := f.end; end > dataHeaderLen; {
+		g, err := readSegment(f, end, s.seed)
+		if err != nil {
+			return err
+		}
+		list = append(list, g)
+		end = g.start
+	}
+	slices.Reverse(list)
+	s.segments = append(s.segments, list...)
+	return nil
+}
+
+// makeMemory divides the budget.
+func (s *Store) makeMemory() error {
+	s.blobBytes, s.maxBatch = maxInline+1, int(s.opts.Memory/32)
+	if s.opts.Memory < 32<<20 {
+		s.blobBytes = 16 << 10
+	}
+	tableBytes := s.opts.Memory * 3 / 8
+	s.readBytes = s.opts.Memory / 10
+	if h := s.hooks; h.tableBytes > 0 {
+		tableBytes, s.maxBatch = h.tableBytes, int(h.tableBytes/2)
+	}
+	s.walStep = walStep
+	if s.hooks.walStep > 0 {
+		s.walStep = s.hooks.walStep
+	}
+	if s.hooks.blobBytes > 0 {
+		s.blobBytes = s.hooks.blobBytes
+	}
+	if s.hooks.readBytes > 0 {
+		s.readBytes = s.hooks.readBytes
+	}
+	s.partBits, _ = tableShape(tableBytes)
+	if s.opts.ReadOnly {
+		return nil
+	}
+	s.batches = make(chan *batch, 4)
+	for range cap(s.batches) {
+		s.batches <- &batch{}
+	}
+	var err error
+	if s.compressor, err = newCompressor(s.opts.Compression); err != nil {
+		return err
+	}
+	for range cap(s.free) {
+		t, err := newTable(tableBytes)
+		if err != nil {
+			return err
+		}
+		s.free <- t
+	}
+	return nil
+}

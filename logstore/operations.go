@@ -1,0 +1,129 @@
+package logstore
+
+import (
+	"context"
+
+	"github.com/go-partd/partd"
+)
+
+// appendOp appends entries.
+type appendOp []partd.Entry
+
+func (op appendOp) size(s *Store) int64                        { return s.inlineLen(op) }
+func (op appendOp) encode(s *Store, b *batch) error            { return s.encodeAppend(b, op) }
+func (op appendOp) last(context.Context, *Store, *batch) error { return nil }
+
+func (op appendOp) empty() bool {
+	for i := range op {
+		if len(op[i].Value) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (op appendOp) each(_ *Store, f func(entryKind, string, []byte) error) error {
+	for i := range op {
+		if len(op[i].Value) == 0 {
+			continue
+		}
+		if err := f(kindAppend, op[i].Key, op[i].Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setOp sets a key, or does so unless it exists.
+type setOp struct {
+	key   string
+	value []byte
+	once  bool
+}
+
+func (op *setOp) empty() bool                     { return false }
+func (op *setOp) encode(s *Store, b *batch) error { return s.encodeSet(b, op.key, op.value) }
+
+func (op *setOp) size(s *Store) int64 {
+	return s.inlineLen([]partd.Entry{{Key: op.key, Value: op.value}, {Key: op.key}})
+}
+
+func (op *setOp) last(ctx context.Context, s *Store, b *batch) error {
+	if !op.once {
+		return nil
+	}
+	_, exists, err := s.getLocked(ctx, []string{op.key}, false)
+	if err == nil && exists[0] {
+		b.clear()
+	}
+	return err
+}
+
+func (op *setOp) each(s *Store, f func(entryKind, string, []byte) error) error {
+	return f(kindSet, op.key, op.value)
+}
+
+// deleteOp removes keys.
+type deleteOp []string
+
+func (op deleteOp) empty() bool                                { return len(op) == 0 }
+func (op deleteOp) last(context.Context, *Store, *batch) error { return nil }
+
+func (op deleteOp) size(*Store) int64 {
+	n := int64(batchPrefix)
+	for _, k := range op {
+		n += int64(len(k)) + 8
+	}
+	return n
+}
+
+func (op deleteOp) encode(s *Store, b *batch) error {
+	s.encodeDelete(b, op)
+	return nil
+}
+
+func (op deleteOp) each(_ *Store, f func(entryKind, string, []byte) error) error {
+	for _, k := range op {
+		if err := f(kindDelete, k, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// popOp reads keys and removes those that exist.
+type popOp struct {
+	keys   []string
+	values [][]byte
+}
+
+func (op *popOp) empty() bool                     { return len(op.keys) == 0 }
+func (op *popOp) size(s *Store) int64             { return deleteOp(op.keys).size(s) }
+func (op *popOp) encode(s *Store, b *batch) error { return deleteOp(op.keys).encode(s, b) }
+
+// last reads while nobody can append, so that no piece slips through.
+func (op *popOp) last(ctx context.Context, s *Store, b *batch) error {
+	values, exists, err := s.getLocked(ctx, op.keys, true)
+	if err != nil {
+		return err
+	}
+	op.values = values
+	b.reset()
+	for i, k := range op.keys {
+		if exists[i] {
+			b.add(kindDelete, k, nil, s.hashOf(k), s.partBits)
+		}
+	}
+	b.checksum()
+	return nil
+}
+
+func (op *popOp) each(s *Store, f func(entryKind, string, []byte) error) error {
+	return deleteOp(op.keys).each(s, f)
+}
+
+// clear takes all entries out of the batch.
+func (b *batch) clear() {
+	b.reset()
+	b.checksum()
+}

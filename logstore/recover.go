@@ -1,0 +1,199 @@
+package logstore
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Recovery is what opening a store found that had not been closed in order.
+type Recovery struct {
+	Records int64  // whole records in the write-ahead files
+	Torn    bool   // the newest file ended in a torn record, which was left out
+	Path    string // where the torn record is
+	Offset  int64
+}
+
+// Recovered tells what opening had to do.
+func (s *Store) Recovered() Recovery { return s.recovery }
+
+// liveWAL is a write-ahead file whose records are not all in segments.
+type liveWAL struct {
+	slot int
+	f    vfs.File
+	path string
+	walHeader
+}
+
+// liveWALs opens the write-ahead files and returns those in use, oldest first.
+func (s *Store) liveWALs() ([]liveWAL, error) {
+	var live []liveWAL
+	var odd []liveWAL
+	flag := os.O_RDWR
+	if s.opts.ReadOnly {
+		flag = os.O_RDONLY
+	}
+	for slot := range s.walFiles {
+		path := walName(s.dir, slot)
+		f, err := s.fs.OpenFile(path, flag, 0)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.walFiles[slot] = f
+		w := liveWAL{slot: slot, f: f, path: path}
+		w.walHeader, err = s.readWALHeader(f)
+		switch {
+		case errors.Is(err, errNoRecord):
+			odd = append(odd, w)
+		case err != nil:
+			return nil, err
+		default:
+			s.lastEpoch = max(s.lastEpoch, w.epoch)
+			if w.epoch >= s.man.liveEpoch {
+				live = append(live, w)
+			}
+		}
+	}
+	if s.man.clean {
+		return nil, nil // at most, the beginning of a file that was to be the next
+	}
+	slices.SortFunc(live, func(a, b liveWAL) int { return cmp.Compare(a.epoch, b.epoch) })
+	for i, w := range live {
+		if w.epoch != s.man.liveEpoch+uint64(i) {
+			return nil, s.missingWAL(s.man.liveEpoch+uint64(i), odd)
+		}
+	}
+	if len(live) == 0 {
+		return nil, s.missingWAL(s.man.liveEpoch, odd)
+	}
+	if len(live) > 0 && live[0].firstSeq != s.man.nextSeq {
+		return nil, &partd.CorruptError{Path: live[0].path, Offset: 0, Err: fmt.Errorf(
+			"it begins with record %d, the manifest says %d", live[0].firstSeq, s.man.nextSeq)}
+	}
+	// A file with a damaged header may be the newest one.
+	for _, w := range odd {
+		w.epoch, w.firstSeq = s.man.liveEpoch+uint64(len(live)), 0
+		r, err := s.newWALReader(w.f, w.path, w.walHeader)
+		if err != nil {
+			return nil, err
+		}
+		if _, found, err := r.find(walHeaderLen); err != nil || found {
+			return nil, cmp.Or(err, error(&partd.CorruptError{Path: w.path, Offset: 0, Err: errors.New("the file's header is damaged, though records follow")}))
+		}
+	}
+	return live, nil
+}
+
+// missingWAL returns the error for a write-ahead file that should be there.
+func (s *Store) missingWAL(epoch uint64, odd []liveWAL) error {
+	if len(odd) > 0 {
+		return &partd.CorruptError{Path: odd[0].path, Offset: 0, Err: fmt.Errorf(
+			"the header is damaged, and the write-ahead file of epoch %d is missing", epoch)}
+	}
+	return &partd.CorruptError{Path: walName(s.dir, 0), Offset: -1, Err: fmt.Errorf(
+		"the write-ahead file of epoch %d is missing", epoch)}
+}
+
+// recoverWrite turns what the write-ahead files hold into segments, and begins
+// a new one.
+func (s *Store) recoverWrite(found bool) error {
+	var live []liveWAL
+	epoch := s.man.liveEpoch
+	if found {
+		var err error
+		if live, err = s.liveWALs(); err != nil {
+			return err
+		}
+		epoch = max(epoch, s.lastEpoch) + 1
+	}
+	t := <-s.free
+	w := &bulkWriter{s: s, t: t}
+	s.openFileForAppend()
+	b := &batch{}
+	err := s.replay(live, func(_ recordHeader, entries []byte) error {
+		if err := s.addRecord(b, entries); err != nil {
+			return err
+		}
+		return w.add(b)
+	})
+	if err != nil {
+		return err
+	}
+	if s.durable.Load() {
+		// The new file says where they end, so they must survive what it survives.
+		for _, l := range live {
+			if err := s.syncFile(l.f); err != nil {
+				return err
+			}
+		}
+	}
+	// The new file must not take the place of one that is still needed.
+	slot := 0
+	for slices.ContainsFunc(live, func(w liveWAL) bool { return w.slot == slot && (w.firstSeq != s.seq || len(live) < 3) }) {
+		slot++
+	}
+	wal, err := s.beginWAL(slot, walHeader{epoch: epoch, firstSeq: s.seq})
+	if err != nil {
+		return err
+	}
+	if err := w.finish(func(m *manifest) {
+		m.liveEpoch, m.nextSeq, m.sessions, m.clean = epoch, s.seq, s.sessions.clone(), false
+	}); err != nil {
+		return err
+	}
+	s.segments = append(s.segments, w.segments...)
+	s.synced.Store(s.seq - 1)
+	s.activate(t, wal)
+	return nil
+}
+
+// openFileForAppend goes on with the last files of each kind.
+func (s *Store) openFileForAppend() {
+	for _, f := range s.files.files() {
+		if f.kind == segmentKind {
+			s.segmentFile = f
+		} else {
+			s.blobFile = f
+		}
+	}
+}
+
+// recoverReadOnly holds what the write-ahead files hold in memory.
+func (s *Store) recoverReadOnly(found bool) error {
+	live, err := s.liveWALs()
+	if err != nil || !found {
+		return err
+	}
+	b := &batch{}
+	var t *table
+	size := max(s.opts.Memory/8, int64(s.maxBatch)*3)
+	s.partBits, _ = tableShape(size)
+	return s.replay(live, func(_ recordHeader, entries []byte) error {
+		if err := s.addRecord(b, entries); err != nil {
+			return err
+		}
+		if t == nil || !t.fits(b) {
+			if int64(len(s.tables)+1)*size > s.opts.Memory*7/8 {
+				return fmt.Errorf("the store was not closed, and what its write-ahead files hold takes more than %d bytes of memory: open it for writing once, or give it more", s.opts.Memory)
+			}
+			if t, err = newTable(size); err != nil {
+				return err
+			}
+			t.refs.Store(1)
+			s.tables = append(s.tables, t)
+			if !t.fits(b) {
+				return fmt.Errorf("%w: a record of %d bytes does not fit: give the store more memory", partd.ErrTooLarge, len(entries))
+			}
+		}
+		t.insert(b)
+		return nil
+	})
+}

@@ -1,0 +1,172 @@
+package logstore
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/go-partd/partd"
+)
+
+// replay reads all records that are not in segments.
+func (s *Store) replay(live []liveWAL, use func(h recordHeader, entries []byte) error) error {
+	for i, w := range live {
+		newest := i == len(live)-1
+		if w.firstSeq != s.seq {
+			return &partd.CorruptError{Path: w.path, Offset: 0, Err: fmt.Errorf(
+				"it begins with record %d, %d should come next", w.firstSeq, s.seq)}
+		}
+		var until uint64
+		if !newest {
+			until = live[i+1].firstSeq
+		}
+		if err := s.replayFile(w, newest, until, use); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replayFile reads a file's records, up to one that belongs to the next file.
+func (s *Store) replayFile(w liveWAL, newest bool, until uint64, use func(h recordHeader, entries []byte) error) error {
+	synced, err := s.syncedIn(w)
+	if err != nil {
+		return err
+	}
+	r, err := s.newWALReader(w.f, w.path, w.walHeader)
+	if err != nil {
+		return err
+	}
+	for newest || s.seq < until {
+		at := r.off
+		h, entries, err := r.next()
+		if err == nil && newest && s.man.durable && h.seq > synced && s.lostBlob(entries) {
+			r.off, r.nextSeq = at, h.seq
+			err = errNoRecord
+		}
+		if errors.Is(err, errNoRecord) {
+			if !newest {
+				return &partd.CorruptError{Path: w.path, Offset: r.off, Err: fmt.Errorf("record %d should be here, but is damaged", r.nextSeq)}
+			}
+			return s.endOfLog(r)
+		}
+		if err != nil {
+			return err
+		}
+		if err := use(h, entries); err != nil {
+			if errors.Is(err, errBadEntry) || errors.Is(err, errShortEntry) {
+				err = &partd.CorruptError{Path: w.path, Offset: at, Err: err}
+			}
+			return err
+		}
+		s.seq = h.seq + 1
+		s.sessions.apply(h, s.opts.MaxSessions)
+		s.recovery.Records++
+	}
+	return nil
+}
+
+// endOfLog judges where the newest file ends.
+func (s *Store) endOfLog(r *walReader) error {
+	// A loss of power may leave any size.
+	if !s.man.durable && r.size%s.walStep != 0 {
+		return &partd.CorruptError{Path: r.path, Offset: r.size, Err: errors.New("the file is cut off")}
+	}
+	if !s.hooks.noCRC && !s.hooks.noEpoch {
+		if err := r.damage(); err != nil {
+			return err
+		}
+	}
+	if r.sawBytes {
+		s.recovery.Torn, s.recovery.Path, s.recovery.Offset = true, r.path, r.off
+		s.log.Warn("logstore: a torn record at the end of the newest write-ahead file was left out", "path", r.path, "offset", r.off)
+	}
+	return nil
+}
+
+// syncedIn returns the last record that a file's records know to be synced.
+func (s *Store) syncedIn(w liveWAL) (uint64, error) {
+	if !s.man.durable {
+		return 0, nil
+	}
+	r, err := s.newWALReader(w.f, w.path, w.walHeader)
+	if err != nil {
+		return 0, err
+	}
+	var synced uint64
+	for {
+		h, _, err := r.next()
+		if errors.Is(err, errNoRecord) {
+			return synced, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		synced = max(synced, h.synced)
+	}
+}
+
+// lostBlob tells whether an entry refers to a large value that is not there.
+// It may, where power was lost before either was synced.
+func (s *Store) lostBlob(entries []byte) bool {
+	for len(entries) > 0 {
+		e, err := parseEntry(entries)
+		if err != nil {
+			return false // for the caller to notice
+		}
+		entries = entries[len(e.raw):]
+		if e.kind != kindBlob {
+			continue
+		}
+		var r blobReader
+		err = s.files.openBlob(e.value, nil, &r)
+		for err == nil {
+			_, err = r.next()
+		}
+		if !isEOF(err) {
+			return true
+		}
+	}
+	return false
+}
+
+// addRecord encodes a record's entries again, for a table.
+func (s *Store) addRecord(b *batch, entries []byte) error {
+	b.reset()
+	for len(entries) > 0 {
+		e, err := parseEntry(entries)
+		if err != nil {
+			return err
+		}
+		if e.kind == kindBlob {
+			if err := s.accountBlob(s.files, &b.ledger, &e); err != nil {
+				return err
+			}
+		} else {
+			e.account(&b.ledger)
+		}
+		b.addRaw(e.raw, s.hashOfBytes(e.key), s.partBits)
+		entries = entries[len(e.raw):]
+	}
+	return nil
+}
+
+// accountBlob adds a large value to a ledger, which takes reading it.
+func (s *Store) accountBlob(files *fileSet, l *Ledger, e *entry) error {
+	var r blobReader
+	if err := files.openBlob(e.value, nil, &r); err != nil {
+		return err
+	}
+	var piece pieceHasher
+	piece.start(e.key)
+	for {
+		b, err := r.next()
+		if isEOF(err) {
+			piece.addTo(l)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		piece.write(b)
+	}
+}

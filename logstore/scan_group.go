@@ -1,0 +1,273 @@
+package logstore
+
+import (
+	"io"
+)
+
+// grouper groups the entries that lie in one slice of memory by key.
+type grouper struct {
+	groups  []group
+	entries []grouped
+	slots   []uint32 // hash table of indexes into groups, plus one
+	blobs   int      // entries that are blobs
+}
+
+type group struct {
+	hash    uint64
+	keyAt   uint32
+	keyLen  uint32
+	size    int64  // of the value
+	from    uint32 // nothing is left of entries before this one
+	out     int    // where the value goes next
+	exists  bool
+	hasBlob bool
+	skip    bool
+}
+
+type grouped struct {
+	group uint32
+	at    uint32 // of the value in the data
+	n     uint32
+	blob  bool
+}
+
+// groupData finds the keys of data, the sizes of their values, and the order
+// of their entries.
+func (sc *scanner) groupData(data []byte) error {
+	g := &sc.grouper
+	g.groups, g.entries, g.blobs = g.groups[:0], g.entries[:0], 0
+	if g.slots == nil {
+		g.slots = make([]uint32, 1<<10)
+	}
+	clear(g.slots)
+	for at := 0; at < len(data); {
+		e, ok := parseShort(data[at:])
+		if !ok {
+			var err error
+			if e, err = parseEntry(data[at:]); err != nil {
+				return err
+			}
+		}
+		keyAt := at + len(e.raw) - len(e.value) - len(e.key)
+		i := g.find(data, e.key, uint32(keyAt), sc.s.hashOfBytes(e.key))
+		k := &g.groups[i]
+		n := int64(len(e.value))
+		if e.kind == kindBlob {
+			ref, err := parseBlobRef(e.value)
+			if err != nil {
+				return err
+			}
+			n, k.hasBlob = ref.length, true
+			g.blobs++
+		} else if !sc.keysOnly {
+			e.account(&sc.ledger)
+		}
+		k.exists = e.kind != kindDelete
+		if e.kind == kindSet || e.kind == kindDelete {
+			k.size, k.from = 0, uint32(len(g.entries))
+		}
+		k.size += n
+		g.entries = append(g.entries, grouped{i, uint32(keyAt + len(e.key)), uint32(len(e.value)), e.kind == kindBlob})
+		at += len(e.raw)
+	}
+	if len(sc.streamed) > 0 {
+		for i := range g.groups {
+			k := &g.groups[i]
+			_, k.skip = sc.streamed[string(data[k.keyAt:k.keyAt+k.keyLen])]
+		}
+	}
+	return nil
+}
+
+// find returns the group of a key, by its hash and then by all its bytes.
+func (g *grouper) find(data, key []byte, keyAt uint32, hash uint64) uint32 {
+	mask := uint64(len(g.slots) - 1)
+	// The high bits chose the range and are much the same here.
+	i := (hash * 0x9E3779B97F4A7C15 >> 20) & mask
+	for ; g.slots[i] != 0; i = (i + 1) & mask {
+		k := &g.groups[g.slots[i]-1]
+		if k.hash == hash && string(data[k.keyAt:k.keyAt+k.keyLen]) == string(key) {
+			return g.slots[i] - 1
+		}
+	}
+	g.groups = append(g.groups, group{hash: hash, keyAt: keyAt, keyLen: uint32(len(key))})
+	g.slots[i] = uint32(len(g.groups))
+	if 2*len(g.groups) > len(g.slots) {
+		g.slots = make([]uint32, 4*len(g.slots))
+		mask = uint64(len(g.slots) - 1)
+		for n := range g.groups {
+			i := (g.groups[n].hash * 0x9E3779B97F4A7C15 >> 20) & mask
+			for g.slots[i] != 0 {
+				i = (i + 1) & mask
+			}
+			g.slots[i] = uint32(n + 1)
+		}
+	}
+	return uint32(len(g.groups) - 1)
+}
+
+// emitGroups groups data and hands the groups over.
+func (sc *scanner) emitGroups(data []byte) error {
+	if err := sc.groupData(data); err != nil {
+		return err
+	}
+	if sc.keysOnly {
+		return sc.emitKeys(data)
+	}
+	if err := sc.accountUnseen(data); err != nil {
+		return err
+	}
+	groups := sc.groups
+	for first := 0; first < len(groups); {
+		k := &groups[first]
+		if k.skip || !k.exists {
+			first++
+			continue
+		}
+		if k.hasBlob || k.size > int64(2*sc.batchBytes) {
+			if err := sc.emitLarge(data, first); err != nil {
+				return err
+			}
+			first++
+			continue
+		}
+		next, err := sc.emitSmall(data, first)
+		if err != nil {
+			return err
+		}
+		first = next
+	}
+	return nil
+}
+
+func (sc *scanner) emitKeys(data []byte) error {
+	for i := range sc.groups {
+		k := &sc.groups[i]
+		if k.skip || !k.exists {
+			continue
+		}
+		b, err := sc.room(0)
+		if err != nil {
+			return err
+		}
+		b.item(data[k.keyAt:k.keyAt+k.keyLen], scanItem{size: k.size})
+	}
+	return nil
+}
+
+// emitSmall hands over as many groups as one batch may hold, and returns the
+// first one that is left. A batch is larger than others rather than that the
+// entries are gone through several times.
+func (sc *scanner) emitSmall(data []byte, first int) (next int, err error) {
+	b, err := sc.room(int(sc.groups[first].size))
+	if err != nil {
+		return 0, err
+	}
+	at := len(b.data)
+	for next = first; next < len(sc.groups); next++ {
+		k := &sc.groups[next]
+		if k.skip || !k.exists {
+			continue
+		}
+		if k.hasBlob || at > 0 && at+int(k.size) > 3*sc.batchBytes || len(b.items) >= maxItems {
+			break
+		}
+		b.item(data[k.keyAt:k.keyAt+k.keyLen], scanItem{at: at, n: int(k.size), last: true})
+		k.out = at
+		at += int(k.size)
+	}
+	if cap(b.data) < at {
+		size := sc.batchBytes
+		if at > size {
+			size = 3 * sc.batchBytes // at once what it may need at most
+		}
+		b.data = append(make([]byte, 0, max(at, size)), b.data...)
+	}
+	b.data = b.data[:at]
+	all := first == 0 && next == len(sc.groups)
+	for i := range sc.entries {
+		e := &sc.entries[i]
+		if !all && (int(e.group) < first || int(e.group) >= next) {
+			continue
+		}
+		k := &sc.groups[e.group]
+		if k.skip || !k.exists || uint32(i) < k.from {
+			continue
+		}
+		k.out += copy(b.data[k.out:], data[e.at:e.at+e.n])
+	}
+	return next, nil
+}
+
+// emitLarge hands over one group in parts.
+func (sc *scanner) emitLarge(data []byte, index int) error {
+	k := &sc.groups[index]
+	key := data[k.keyAt : k.keyAt+k.keyLen]
+	if err := sc.begin(key); err != nil {
+		return err
+	}
+	for i := int(k.from); i < len(sc.entries); i++ {
+		e := &sc.entries[i]
+		if int(e.group) != index {
+			continue
+		}
+		value := data[e.at : e.at+e.n]
+		if !e.blob {
+			if err := sc.bytes(value); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := sc.emitBlob(key, value); err != nil {
+			return err
+		}
+	}
+	sc.end()
+	return nil
+}
+
+func (sc *scanner) emitBlob(key, encoded []byte) error {
+	var r blobReader
+	if err := sc.v.files.openBlob(encoded, nil, &r); err != nil {
+		return err
+	}
+	var piece pieceHasher
+	piece.start(key)
+	for {
+		b, err := r.next()
+		if err == io.EOF {
+			piece.addTo(&sc.ledger)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		piece.write(b)
+		if err := sc.bytes(b); err != nil {
+			return err
+		}
+	}
+}
+
+// accountUnseen reads, for the ledger, the large values that will not be
+// handed over from here.
+func (sc *scanner) accountUnseen(data []byte) error {
+	if sc.blobs == 0 {
+		return nil
+	}
+	for i := range sc.entries {
+		e := &sc.entries[i]
+		if !e.blob {
+			continue
+		}
+		k := &sc.groups[e.group]
+		if k.exists && !k.skip && uint32(i) >= k.from {
+			continue
+		}
+		blob := entry{kind: kindBlob, key: data[k.keyAt : k.keyAt+k.keyLen], value: data[e.at : e.at+e.n]}
+		if err := sc.s.accountBlob(sc.v.files, &sc.ledger, &blob); err != nil {
+			return err
+		}
+	}
+	return nil
+}

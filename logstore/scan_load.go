@@ -1,0 +1,211 @@
+package logstore
+
+import (
+	"context"
+	"io"
+	"math"
+	"slices"
+)
+
+// intervals goes through all ranges, as many at a time as are grouped well in
+// the processor's cache.
+func (sc *scanner) intervals() error {
+	units := 1 << sc.bits
+	for lo := 0; lo < units; {
+		hi, size := lo+1, sc.unitSize(lo)
+		for hi < units {
+			more := sc.unitSize(hi)
+			if size+more > int64(sc.batchBytes) {
+				break
+			}
+			size += more
+			hi++
+		}
+		loHash := sc.firstHash(lo)
+		hiHash := uint64(math.MaxUint64)
+		if hi < units {
+			hiHash = sc.firstHash(hi) - 1
+		}
+		if err := sc.interval(loHash, hiHash, size); err != nil {
+			return err
+		}
+		lo = hi
+	}
+	return nil
+}
+
+func (sc *scanner) firstHash(unit int) uint64 { return uint64(unit) << 1 << (63 - sc.bits) }
+
+// unitSize returns about how many bytes of entries a unit holds, those of hot
+// keys left out.
+func (sc *scanner) unitSize(unit int) int64 {
+	var n int64
+	hash := sc.firstHash(unit)
+	for _, g := range sc.v.segments {
+		i := g.rangeOf(hash)
+		size := int64(g.off[i+1] - g.off[i])
+		if g.raw != nil {
+			size = int64(g.raw[i])
+		}
+		n += size >> (sc.bits - g.bits)
+	}
+	for i := range sc.v.tables {
+		t := &sc.v.tables[i]
+		n += int64(t.parts[int(hash>>1>>(63-t.t.bits))-t.base].size) >> (sc.bits - t.t.bits)
+	}
+	return n
+}
+
+// interval hands over all keys whose hashes are in an interval.
+func (sc *scanner) interval(lo, hi uint64, size int64) error {
+	if sc.ctx.Err() != nil {
+		return context.Cause(sc.ctx)
+	}
+	select {
+	case <-sc.stop:
+		return errStopped
+	default:
+	}
+	sc.findStreamed(lo, hi)
+	var err error
+	if size > sc.limit {
+		err = sc.divide(lo, hi, 0)
+	} else {
+		err = sc.loadAndGroup(lo, hi, false)
+	}
+	if err != nil {
+		return err
+	}
+	return sc.emitStreamed()
+}
+
+// findStreamed finds the keys that have a run of their own in some segment.
+// They are read by themselves, whatever other segments hold of them.
+func (sc *scanner) findStreamed(lo, hi uint64) {
+	sc.streamed = nil
+	for _, g := range sc.v.segments {
+		i, _ := slices.BinarySearchFunc(g.hot, lo, func(h hotRun, lo uint64) int {
+			if h.hash < lo {
+				return -1
+			}
+			return 1
+		})
+		for ; i < len(g.hot) && g.hot[i].hash <= hi; i++ {
+			if sc.streamed == nil {
+				sc.streamed = map[string]uint64{}
+			}
+			sc.streamed[string(g.hot[i].key)] = g.hot[i].hash
+		}
+	}
+}
+
+// source returns the entries of a source whose hashes are in an interval, and
+// perhaps others: exact tells that there are none.
+func (sc *scanner) source(i int, lo, hi uint64) (src blockSource, exact bool) {
+	if i >= len(sc.v.segments) {
+		t := &sc.v.tables[i-len(sc.v.segments)]
+		shift := 63 - t.t.bits
+		first, last := int(lo>>1>>shift), int(hi>>1>>shift)
+		var blocks [][]byte
+		for p := first; p <= last; p++ {
+			blocks = append(blocks, t.t.blocksOf(t.parts[p-t.base])...)
+		}
+		return &sliceSource{blocks}, aligned(lo, hi, t.t.bits)
+	}
+	g := sc.v.segments[i]
+	first, last := g.rangeOf(lo), g.rangeOf(hi)
+	sc.run.reset(sc.v.files, g.file, g.start+int64(g.off[first]), g.start+int64(g.off[last+1]))
+	return &sc.run, aligned(lo, hi, g.bits)
+}
+
+// aligned tells whether an interval consists of whole ranges.
+func aligned(lo, hi uint64, bits uint8) bool {
+	rest := uint64(math.MaxUint64) >> bits
+	return lo&rest == 0 && hi&rest == rest
+}
+
+// loadAndGroup loads an interval and hands its groups over.
+func (sc *scanner) loadAndGroup(lo, hi uint64, filter bool) error {
+	if sc.arenas[0] == nil {
+		var err error
+		if sc.arenas[0], err = allocate(int(sc.limit)); err != nil {
+			return err
+		}
+	}
+	sc.raw = sc.arenas[0][:0]
+	for i := range sc.v.sources() {
+		src, exact := sc.source(i, lo, hi)
+		var err error
+		if exact && !filter {
+			err = sc.loadAll(src)
+		} else {
+			err = sc.loadSome(src, lo, hi, filter)
+		}
+		if err != nil {
+			return sc.v.runError(i, err)
+		}
+	}
+	if len(sc.raw) <= 2*sc.batchBytes || sc.fewKeys() {
+		return sc.emitGroups(sc.raw)
+	}
+	return sc.split()
+}
+
+// loadAll loads blocks as they are.
+func (sc *scanner) loadAll(src blockSource) error {
+	for {
+		b, err := src.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		sc.raw = append(sc.raw, b...)
+	}
+}
+
+// loadSome loads the entries that belong to an interval, without streamed keys
+// if asked.
+func (sc *scanner) loadSome(src blockSource, lo, hi uint64, noStreamed bool) error {
+	return sc.eachIn(src, lo, hi, func(e *entry, _ uint64) error {
+		if noStreamed && len(sc.streamed) > 0 {
+			if _, ok := sc.streamed[string(e.key)]; ok {
+				return sc.account(e)
+			}
+		}
+		sc.raw = append(sc.raw, e.raw...)
+		return nil
+	})
+}
+
+// eachIn calls f for each entry whose hash is in an interval.
+func (sc *scanner) eachIn(src blockSource, lo, hi uint64, f func(e *entry, hash uint64) error) error {
+	r := entryReader{src: src}
+	for {
+		e, err := r.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if h := sc.s.hashOfBytes(e.key); h >= lo && h <= hi {
+			if err := f(&e, h); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// account charges the ledger with an entry that is not grouped.
+func (sc *scanner) account(e *entry) error {
+	if sc.keysOnly {
+		return nil
+	}
+	if e.kind == kindBlob {
+		return sc.s.accountBlob(sc.v.files, &sc.ledger, e)
+	}
+	e.account(&sc.ledger)
+	return nil
+}

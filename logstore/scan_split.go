@@ -1,0 +1,126 @@
+package logstore
+
+import (
+	"io"
+	"math/bits"
+	"slices"
+)
+
+// fewKeys tells whether what is loaded begins with so few keys that dividing
+// it would not help: their values are long and copied one after the other.
+func (sc *scanner) fewKeys() bool {
+	const sample, few = 64 << 10, 32
+	var seen [few]uint64
+	n := 0
+	for at := 0; at < min(len(sc.raw), sample); {
+		e, err := parseEntry(sc.raw[at:])
+		if err != nil {
+			return false // split will tell
+		}
+		at += len(e.raw)
+		h := sc.s.hashOfBytes(e.key)
+		if slices.Contains(seen[:n], h) {
+			continue
+		}
+		if n == few {
+			return false
+		}
+		seen[n] = h
+		n++
+	}
+	return true
+}
+
+// split divides what is loaded by hash into parts that are grouped in cache.
+func (sc *scanner) split() error {
+	if sc.arenas[1] == nil {
+		var err error
+		if sc.arenas[1], err = allocate(int(sc.limit)); err != nil {
+			return err
+		}
+	}
+	spare := sc.arenas[1]
+	if len(spare) < len(sc.raw) { // it was hard to foresee
+		spare = make([]byte, len(sc.raw))
+	}
+	shift := 64 - bits.Len(uint(len(sc.raw)/sc.batchBytes))
+	pos := make([]int, 1<<(64-shift)+1)
+	place := func(e *entry) uint64 {
+		return sc.s.hashOfBytes(e.key) * 0xD6E8FEB86659FD93 >> shift
+	}
+	for at := 0; at < len(sc.raw); {
+		e, err := parseEntry(sc.raw[at:])
+		if err != nil {
+			return err
+		}
+		pos[place(&e)+1] += len(e.raw)
+		at += len(e.raw)
+	}
+	for i := 1; i < len(pos); i++ {
+		pos[i] += pos[i-1]
+	}
+	starts := slices.Clone(pos)
+	for at := 0; at < len(sc.raw); {
+		e, err := parseEntry(sc.raw[at:])
+		if err != nil {
+			return err
+		}
+		p := place(&e)
+		pos[p] += copy(spare[pos[p]:], e.raw)
+		at += len(e.raw)
+	}
+	for i := 0; i+1 < len(starts); i++ {
+		if err := sc.emitGroups(spare[starts[i]:starts[i+1]]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emitStreamed hands over the keys of the interval that have runs of their own.
+func (sc *scanner) emitStreamed() error {
+	keys := make([]string, 0, len(sc.streamed))
+	for k := range sc.streamed {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		var err error
+		if sc.keysOnly {
+			err = sc.emitSize([]byte(k), sc.streamed[k])
+		} else {
+			err = sc.emitStream([]byte(k), sc.streamed[k], &sc.ledger)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emitStream hands over one key.
+func (sc *scanner) emitStream(key []byte, hash uint64, ledger *Ledger) error {
+	k, err := sc.v.newKeyStream(key, hash, ledger)
+	if err != nil {
+		return err
+	}
+	if err := sc.begin(key); err != nil {
+		return err
+	}
+	for {
+		b, err := k.next()
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = sc.bytes(b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if k.exists {
+		sc.end()
+	}
+	return nil
+}

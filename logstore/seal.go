@@ -1,0 +1,162 @@
+package logstore
+
+import (
+	"context"
+)
+
+// turnOver brings the tables one step on: it freezes the active one, or waits
+// until the frozen one is written out. mu is held, and let go of meanwhile.
+func (s *Store) turnOver(ctx context.Context) error {
+	if s.frozen == nil {
+		t, err := s.waitFree(ctx)
+		if err != nil {
+			return err
+		}
+		if s.frozen != nil || s.seq == s.active.firstSeq || s.writable() != nil {
+			s.free <- t // others were faster
+			return nil
+		}
+		if err := s.freeze(t); err != nil {
+			s.free <- t
+			return err
+		}
+		return nil
+	}
+	if !s.sealing {
+		s.startSeal() // it failed before
+	}
+	t, done := s.frozen, s.sealed
+	s.mu.Unlock()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	s.mu.Lock()
+	if err == nil && s.frozen == t && !s.sealing {
+		err = s.sealErr
+	}
+	return err
+}
+
+// waitFree takes the table that is not in use, for which readers may have to
+// finish first. mu is held, and let go of meanwhile.
+func (s *Store) waitFree(ctx context.Context) (*table, error) {
+	select {
+	case t := <-s.free:
+		return t, nil
+	default:
+	}
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	select {
+	case t := <-s.free:
+		return t, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// freeze makes t the active table, and has the one before written out. mu is held.
+func (s *Store) freeze(t *table) error {
+	if s.durable.Load() {
+		// The next write-ahead file must not survive where this one does not.
+		if err := s.syncLogLocked(); err != nil {
+			return err
+		}
+	}
+	w, err := s.nextWAL()
+	if err != nil {
+		return err
+	}
+	s.frozen = s.active
+	s.frozenAt = frozenState{w.epoch, s.seq, s.sessions.clone()}
+	s.activate(t, w)
+	s.startSeal()
+	return nil
+}
+
+// activate makes an empty table the active one.
+func (s *Store) activate(t *table, w *walFile) {
+	t.reset()
+	t.refs.Store(1)
+	t.wal, t.firstSeq = w, s.seq
+	s.active = t
+}
+
+// nextWAL begins the write-ahead file that follows the active one.
+func (s *Store) nextWAL() (*walFile, error) {
+	slot := 0
+	for s.walFiles[slot] != nil && (s.walFiles[slot] == s.active.wal.f || s.frozen != nil && s.walFiles[slot] == s.frozen.wal.f) {
+		slot++
+	}
+	return s.beginWAL(slot, walHeader{epoch: s.active.wal.epoch + 1, firstSeq: s.seq})
+}
+
+func (s *Store) startSeal() {
+	s.sealing, s.sealErr, s.sealed = true, nil, make(chan struct{})
+	go s.seal(s.frozen, s.frozenAt, s.sealed)
+}
+
+// seal writes a frozen table out and makes it a segment of the store.
+func (s *Store) seal(t *table, at frozenState, done chan struct{}) {
+	var segments []*segment
+	var err error
+	if t.size > 0 {
+		var g *segment
+		if g, err = s.writeSegment(t); err == nil {
+			segments = append(segments, g)
+		}
+	}
+	if err == nil {
+		err = s.commitSegments(segments, t.ledger, func(m *manifest) {
+			m.liveEpoch, m.nextSeq, m.sessions = at.liveEpoch, at.nextSeq, at.sessions
+		})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sealing, s.sealErr = false, err
+	if err == nil {
+		for _, g := range segments {
+			g.file.end = g.end
+		}
+		s.addSegments(segments)
+		s.frozen = nil
+		s.unref(t)
+	} else {
+		s.log.Warn("logstore: a table could not be written out; its content is safe in its write-ahead file",
+			"dir", s.dir, "err", err)
+	}
+	close(done)
+}
+
+// unref lets go of a table. mu is held.
+func (s *Store) unref(t *table) {
+	if t.refs.Add(-1) > 0 {
+		return
+	}
+	if s.closed || s.opts.ReadOnly {
+		release(t.arena)
+		return
+	}
+	t.reset()
+	s.free <- t
+}
+
+// flushLocked has all records so far written out. mu is held, and let go of
+// meanwhile.
+func (s *Store) flushLocked(ctx context.Context) error {
+	target := s.seq
+	for {
+		if s.frozen == nil && s.active.firstSeq >= target {
+			return nil
+		}
+		if err := s.writable(); err != nil {
+			return err
+		}
+		if err := s.turnOver(ctx); err != nil {
+			return err
+		}
+	}
+}

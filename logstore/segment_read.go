@@ -1,0 +1,95 @@
+package logstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+)
+
+// runReader reads a run of blocks; it is a blockSource.
+type runReader struct {
+	file  *dataFile
+	files *fileSet
+	off   int64 // of what comes next in the file
+	end   int64
+	ahead []byte // read, not yet used
+	buf   []byte
+	raw   []byte
+}
+
+const readLen = 256 << 10
+
+// reset makes the reader read another run.
+func (r *runReader) reset(files *fileSet, f *dataFile, off, end int64) {
+	r.file, r.files, r.off, r.end, r.ahead = f, files, off, end, nil
+}
+
+func (r *runReader) corrupt(why string) error {
+	return r.file.corrupt(r.off-int64(len(r.ahead)), errors.New(why))
+}
+
+func (r *runReader) next() ([]byte, error) {
+	if len(r.ahead) == 0 && r.off == r.end {
+		return nil, io.EOF
+	}
+	if err := r.fill(blockHeaderLen); err != nil {
+		return nil, err
+	}
+	le := binary.LittleEndian
+	word := le.Uint32(r.ahead[4:])
+	codec, storedLen, rawLen := word>>24, int(word&(1<<24-1)), int(le.Uint32(r.ahead[8:]))
+	if rawLen == 0 || rawLen > blockLen || storedLen > rawLen || codec == codecNone && storedLen != rawLen {
+		return nil, r.corrupt("a block's header makes no sense")
+	}
+	if err := r.fill(blockHeaderLen + storedLen); err != nil {
+		return nil, err
+	}
+	b := r.ahead[:blockHeaderLen+storedLen]
+	at := r.off - int64(len(r.ahead))
+	if !r.files.noCRC && le.Uint32(b) != crc32.Update(salt(r.files.seed, r.file.number, at), castagnoli, b[4:]) {
+		return nil, r.corrupt("the checksum of a block does not match")
+	}
+	stored := b[blockHeaderLen:]
+	if codec == codecNone {
+		r.ahead = r.ahead[len(b):]
+		return stored, nil
+	}
+	if r.raw == nil {
+		r.raw = make([]byte, blockLen)
+	}
+	raw, err := r.files.decomp.decompress(r.raw, stored, codec, rawLen)
+	if err != nil {
+		return nil, r.corrupt(err.Error())
+	}
+	r.ahead = r.ahead[len(b):]
+	return raw, nil
+}
+
+// fill makes at least n bytes lie ahead.
+func (r *runReader) fill(n int) error {
+	if len(r.ahead) >= n {
+		return nil
+	}
+	if int64(n-len(r.ahead)) > r.end-r.off {
+		return r.corrupt("a block reaches beyond the end of its run")
+	}
+	// A short run, as one of many in a large store, takes a small buffer.
+	want := int(min(int64(len(r.ahead))+r.end-r.off, readLen))
+	if cap(r.buf) < want {
+		buf := make([]byte, max(want, min(2*cap(r.buf), readLen)))
+		copy(buf, r.ahead)
+		r.buf = buf
+	} else {
+		r.buf = r.buf[:cap(r.buf)]
+		copy(r.buf, r.ahead)
+	}
+	have := len(r.ahead)
+	more := int(min(int64(len(r.buf)-have), r.end-r.off))
+	if err := r.file.readFull(r.buf[have:have+more], r.off); err != nil {
+		return err
+	}
+	r.off += int64(more)
+	r.ahead = r.buf[:have+more]
+	return nil
+}

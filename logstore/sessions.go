@@ -1,0 +1,137 @@
+package logstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Tag numbers an operation within a session, so that a retry is known.
+type Tag struct {
+	Session uint64 // as [Store.NewSession] returned it
+	Number  uint64 // 1 for the first operation of the session, then 2, …
+	CRC     uint32 // of the request, to notice a number used for two requests
+}
+
+var (
+	// ErrSessionExpired is wrapped by the error for a session that was closed,
+	// or forgotten because there were too many.
+	ErrSessionExpired = errors.New("the session is closed, or was forgotten because there were too many: begin a new one")
+	// ErrSessionGap is wrapped by the error for an operation whose number is
+	// not the next one: an earlier one never arrived.
+	ErrSessionGap = errors.New("an earlier operation of the session is missing")
+	// ErrSessionReused is wrapped by the error for an operation that bears the
+	// number of another one.
+	ErrSessionReused = errors.New("the number belongs to another operation of the session")
+)
+
+func (t Tag) put(b []byte) {
+	le := binary.LittleEndian
+	le.PutUint64(b, t.Session)
+	le.PutUint64(b[8:], t.Number)
+	le.PutUint32(b[16:], t.CRC)
+	le.PutUint32(b[20:], 0)
+}
+
+func parseTag(b []byte) Tag {
+	le := binary.LittleEndian
+	return Tag{le.Uint64(b), le.Uint64(b[8:]), le.Uint32(b[16:])}
+}
+
+// sessionTable knows the sessions that were issued and, of those not
+// forgotten, the last operation.
+type sessionTable struct {
+	issued uint64 // counter of the last session issued
+	last   map[uint64]lastOp
+}
+
+type lastOp struct {
+	number uint64
+	crc    uint32
+}
+
+func (t *sessionTable) clone() sessionTable { return sessionTable{t.issued, maps.Clone(t.last)} }
+
+// check tells whether the tag's operation is new.
+func (t *sessionTable) check(tag Tag) (isNew bool, err error) {
+	last, known := t.last[tag.Session]
+	switch {
+	case !known && (tag.Session == 0 || tag.Session > t.issued):
+		return false, fmt.Errorf("session %d was never issued by this store: %w", tag.Session, ErrSessionExpired)
+	case !known:
+		return false, fmt.Errorf("session %d: %w", tag.Session, ErrSessionExpired)
+	case tag.Number == last.number+1:
+		return true, nil
+	case tag.Number > last.number:
+		return false, fmt.Errorf("session %d: operation %d came after %d: %w", tag.Session, tag.Number, last.number, ErrSessionGap)
+	case tag.Number == last.number && tag.CRC != last.crc:
+		return false, fmt.Errorf("session %d, operation %d: %w", tag.Session, tag.Number, ErrSessionReused)
+	}
+	return false, nil
+}
+
+// apply takes over what a record says about sessions.
+func (t *sessionTable) apply(h recordHeader, most int) {
+	if !h.tagged {
+		return
+	}
+	switch h.kind {
+	case recordSession:
+		if t.last == nil {
+			t.last = map[uint64]lastOp{}
+		}
+		t.issued = max(t.issued, h.tag.Session)
+		t.last[h.tag.Session] = lastOp{}
+		for len(t.last) > most {
+			oldest := h.tag.Session
+			for s := range t.last {
+				oldest = min(oldest, s)
+			}
+			delete(t.last, oldest)
+		}
+	case recordEndSession:
+		delete(t.last, h.tag.Session)
+	case recordBatch:
+		if _, known := t.last[h.tag.Session]; known {
+			t.last[h.tag.Session] = lastOp{h.tag.Number, h.tag.CRC}
+		}
+	}
+}
+
+const sessionLen = 8 + 8 + 4
+
+func (t *sessionTable) append(b []byte) []byte {
+	le := binary.LittleEndian
+	b = le.AppendUint64(b, t.issued)
+	b = le.AppendUint32(b, uint32(len(t.last)))
+	for _, s := range slices.Sorted(maps.Keys(t.last)) {
+		b = le.AppendUint64(b, s)
+		b = le.AppendUint64(b, t.last[s].number)
+		b = le.AppendUint32(b, t.last[s].crc)
+	}
+	return b
+}
+
+func parseSessions(b []byte) (sessionTable, error) {
+	le := binary.LittleEndian
+	var t sessionTable
+	if len(b) < 12 {
+		return t, errors.New("its table of sessions is cut off")
+	}
+	t.issued = le.Uint64(b)
+	n := le.Uint32(b[8:])
+	b = b[12:]
+	if uint64(n)*sessionLen != uint64(len(b)) {
+		return t, fmt.Errorf("its table of sessions should have %d entries, but has %d bytes", n, len(b))
+	}
+	if n > 0 {
+		t.last = make(map[uint64]lastOp, n)
+	}
+	for range n {
+		t.last[le.Uint64(b)] = lastOp{le.Uint64(b[8:]), le.Uint32(b[16:])}
+		b = b[sessionLen:]
+	}
+	return t, nil
+}

@@ -1,0 +1,229 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Store is an open store. It is safe for concurrent use.
+//
+// Locks are taken in this order: life, firstSync, syncMu, mu, blobMu, manMu,
+// dataSync.
+type Store struct {
+	dir   string
+	opts  Options
+	hooks hooks
+	fs    vfs.FS
+	log   *slog.Logger
+	lock  vfs.Lock
+
+	id, seed  uint64
+	partBits  uint8
+	blobBytes int   // a value of this length or more is a blob
+	maxBatch  int   // bytes of a record
+	readBytes int64 // what a Scan may load at once
+	walStep   int64
+	batches   chan *batch
+
+	// life is held shared by whatever changes the store, and alone by Drop and
+	// Close.
+	life sync.RWMutex
+
+	// mu guards what follows. Whoever holds it decides the order of appends.
+	mu       sync.Mutex
+	closed   bool
+	active   *table
+	frozen   *table // being written out, nil if none is
+	seq      uint64 // of the next record
+	sessions sessionTable
+	segments []*segment // replaced, never changed
+	files    *fileSet
+	tables   []*table // of a store opened for reading: what the write-ahead files held
+	walFiles [3]vfs.File
+	sealing  bool          // a goroutine is writing frozen out
+	sealErr  error         // why the last try failed
+	sealed   chan struct{} // closed when the try that is under way ends
+	frozenAt frozenState
+
+	free chan *table // the table that is not in use
+
+	blobMu   sync.Mutex
+	blobFile *dataFile
+
+	manMu sync.Mutex
+	man   manifest
+
+	// syncMu guards syncing. synced is the last record that survives a loss of
+	// power.
+	syncMu   sync.Mutex
+	syncCond sync.Cond
+	syncing  bool
+	synced   atomic.Uint64
+	dataSync sync.Mutex
+
+	// firstSync guards what the first Sync does.
+	firstSync sync.Mutex
+
+	// Used by one goroutine at a time: the one that seals, or Drop, bulk and
+	// recovery, which exclude it.
+	segmentFile *dataFile
+	compressor  *compressor
+	sealBuf     []byte
+	sealRaw     []byte
+
+	durable   atomic.Bool // see manifest.durable
+	allSynced bool        // all that was written before durable was set is synced; guarded by firstSync
+	broken    atomic.Pointer[error]
+	scanning  atomic.Bool // a Scan uses the memory set aside for reads
+
+	recovery  Recovery
+	lastEpoch uint64 // the highest that recovery saw
+}
+
+// frozenState is the state of the store right after the last record of the
+// frozen table.
+type frozenState struct {
+	liveEpoch uint64
+	nextSeq   uint64
+	sessions  sessionTable
+}
+
+var (
+	_ partd.Partd      = (*Store)(nil)
+	_ partd.Setter     = (*Store)(nil)
+	_ partd.Deleter    = (*Store)(nil)
+	_ partd.Lister     = (*Store)(nil)
+	_ partd.Opener     = (*Store)(nil)
+	_ partd.Scanner    = (*Store)(nil)
+	_ partd.Popper     = (*Store)(nil)
+	_ partd.Flusher    = (*Store)(nil)
+	_ partd.Syncer     = (*Store)(nil)
+	_ partd.Statter    = (*Store)(nil)
+	_ partd.MemoryUser = (*Store)(nil)
+)
+
+// ErrReadOnly is wrapped by every change to a store opened for reading only.
+var ErrReadOnly = errors.New("the store is open for reading only")
+
+// errorf returns an error of the store.
+func (s *Store) errorf(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &partd.Error{Op: op, Path: s.dir, Err: err}
+}
+
+func (s *Store) hashOf(key string) uint64 {
+	if s.hooks.hash != nil {
+		return s.hooks.hash(key)
+	}
+	return xxh3.HashStringSeed(key, s.seed)
+}
+
+func (s *Store) hashOfBytes(key []byte) uint64 {
+	if s.hooks.hash != nil {
+		return s.hooks.hash(string(key))
+	}
+	return xxh3.HashSeed(key, s.seed)
+}
+
+// poison refuses all writes from now on, because of err, and returns err as
+// the operation that met it returns it.
+func (s *Store) poison(err error) error {
+	if s.broken.CompareAndSwap(nil, &err) {
+		s.log.Error("logstore: writes are refused until the store is opened again", "dir", s.dir, "err", err)
+	}
+	return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)
+}
+
+// poisoned returns the error of a write after poison.
+func (s *Store) poisoned() error {
+	if p := s.broken.Load(); p != nil {
+		return fmt.Errorf("%w (%w)", partd.ErrNeedsReopen, *p)
+	}
+	return nil
+}
+
+// writable tells why no write is possible. mu is held.
+func (s *Store) writable() error {
+	switch {
+	case s.closed:
+		return partd.ErrClosed
+	case s.opts.ReadOnly:
+		return ErrReadOnly
+	}
+	return s.poisoned()
+}
+
+// syncFile makes a file's content survive a loss of power.
+func (s *Store) syncFile(f vfs.File) error {
+	if s.hooks.noSync {
+		return nil
+	}
+	return f.Sync()
+}
+
+func (s *Store) syncDir() error {
+	if s.hooks.noSync {
+		return nil
+	}
+	return s.fs.SyncDir(s.dir)
+}
+
+// syncData syncs the data files written to since they were last synced. One
+// goroutine does so at a time: none may find a file clean that another is still
+// syncing.
+func (s *Store) syncData(files *fileSet) error {
+	if files == nil {
+		return nil
+	}
+	s.dataSync.Lock()
+	defer s.dataSync.Unlock()
+	for _, f := range files.files() {
+		if !f.dirty.Swap(false) {
+			continue
+		}
+		if err := s.syncFile(f.f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// MemoryUsed returns the bytes in use for tables, buffers and what is known of
+// segments.
+func (s *Store) MemoryUsed() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var n int64
+	for _, t := range append([]*table{s.active, s.frozen}, s.tables...) {
+		if t != nil {
+			n += int64(t.chunks * t.chunkSize)
+		}
+	}
+	for _, g := range s.segments {
+		n += g.memory()
+	}
+	return n + int64(cap(s.batches)*s.maxBatch/2)
+}
+
+// Flush writes all that was acknowledged out of the tables into segments.
+func (s *Store) Flush(ctx context.Context) error {
+	s.life.RLock()
+	defer s.life.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.writable(); err != nil {
+		return s.errorf("flush", err)
+	}
+	return s.errorf("flush", s.flushLocked(ctx))
+}

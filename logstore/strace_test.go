@@ -1,0 +1,69 @@
+package logstore
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// The real system calls fail, at one point of a real writer: it ends with an
+// error that says what failed, and all that it acknowledged is there.
+func TestSystemCallFaults(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is not installed")
+	}
+	if testing.Short() {
+		t.Skip("short")
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		call, errno, says string
+		sync              bool
+	}{
+		{"pwrite64", "ENOSPC", "no space left on device", false},
+		{"pwrite64", "EIO", "input/output error", false},
+		{"pwrite64", "EROFS", "read-only file system", false},
+		{"fsync", "EIO", "input/output error", true},
+		{"renameat", "EROFS", "read-only file system", false},
+		{"ftruncate", "ENOSPC", "no space left on device", false},
+	} {
+		for _, when := range []string{"1+", "4+", "40+", "300+"} {
+			name := fmt.Sprintf("%s %s %s", c.call, c.errno, when)
+			dir := t.TempDir()
+			cmd := exec.Command(strace, "-f", "-qq", "-o", os.DevNull, "-e", "trace="+c.call,
+				"-e", fmt.Sprintf("inject=%s:error=%s:when=%s", c.call, c.errno, when), exe)
+			cmd.Env = append(os.Environ(), killEnv+"="+dir, killMostEnv+"=500")
+			if c.sync {
+				cmd.Env = append(cmd.Env, killSyncEnv+"=1")
+			}
+			var out, stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &stderr
+			err := cmd.Run()
+			if strings.Contains(stderr.String(), "ptrace") {
+				t.Skipf("strace may not trace here: %s", stderr.String())
+			}
+			if err == nil && when != "1+" {
+				continue // so many calls were not made
+			}
+			if err == nil || !strings.Contains(stderr.String(), c.says) {
+				t.Fatalf("%s: the writer ended with %v and says %q, not %q", name, err, stderr.String(), c.says)
+			}
+			acked := int64(-1)
+			lines := strings.Fields(out.String())
+			if len(lines) > 0 {
+				if acked, err = strconv.ParseInt(lines[len(lines)-1], 10, 64); err != nil {
+					t.Fatal(err)
+				}
+			}
+			checkKilled(t, dir, acked, 0)
+		}
+	}
+}

@@ -1,0 +1,282 @@
+package logstore
+
+import (
+	"context"
+	"io"
+	"math"
+
+	"github.com/go-partd/partd"
+)
+
+// keyStream yields the pieces of one key in order, large ones in parts.
+type keyStream struct {
+	v    *view
+	key  []byte
+	hash uint64
+
+	// Of the sources before startSource, and of the first startEntry entries in
+	// it, nothing is left.
+	startSource, startEntry int
+	exists                  bool // whether what was read so far makes a key
+
+	// The ledger, if there is one, is charged with entries of the key's own
+	// runs, also of those of which nothing is left.
+	ledger *Ledger
+
+	source  int
+	entry   int // of the key, in this source
+	reading bool
+	hot     bool
+	run     runReader
+	er      entryReader
+	blob    blobReader
+	inBlob  bool
+	piece   pieceHasher
+}
+
+func (v *view) newKeyStream(key []byte, hash uint64, ledger *Ledger) (*keyStream, error) {
+	k := &keyStream{v: v, key: key, hash: hash, ledger: ledger}
+	if err := k.findStart(); err != nil {
+		return nil, err
+	}
+	if ledger == nil {
+		k.source = k.startSource
+	}
+	return k, nil
+}
+
+// findStart finds the last reset of the key, which is only there to be found
+// where the ledger of a segment says that there are any.
+func (k *keyStream) findStart() error {
+	for i := k.v.sources() - 1; i >= 0; i-- {
+		if !k.v.marksIn(i) {
+			continue
+		}
+		src, _ := k.v.keySource(i, k.hash, k.key, &k.run)
+		k.er = entryReader{src: src}
+		n, found := 0, false
+		for {
+			e, err := k.er.next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return k.v.runError(i, err)
+			}
+			if string(e.key) != string(k.key) {
+				continue
+			}
+			if e.kind == kindSet || e.kind == kindDelete {
+				k.startSource, k.startEntry, found = i, n, true
+			}
+			n++
+		}
+		if found {
+			return nil
+		}
+	}
+	return nil
+}
+
+// next returns the next bytes of the value, valid until the next call, and
+// io.EOF at its end.
+func (k *keyStream) next() ([]byte, error) {
+	for {
+		b, visible, err := k.step()
+		if err != nil {
+			return nil, err
+		}
+		if visible && len(b) > 0 {
+			return b, nil
+		}
+	}
+}
+
+// step advances by one entry or one block of a large value.
+func (k *keyStream) step() (b []byte, visible bool, err error) {
+	visible = k.source > k.startSource || k.source == k.startSource && k.entry > k.startEntry
+	if k.inBlob {
+		b, err = k.blob.next()
+		if err == io.EOF {
+			k.inBlob = false
+			if k.ledger != nil && k.hot {
+				k.piece.addTo(k.ledger)
+			}
+			return nil, false, nil
+		}
+		if err == nil && k.ledger != nil && k.hot {
+			k.piece.write(b)
+		}
+		return b, visible, err
+	}
+	if k.source == k.v.sources() {
+		return nil, false, io.EOF
+	}
+	if !k.reading {
+		src, hot := k.v.keySource(k.source, k.hash, k.key, &k.run)
+		k.er.src, k.er.buf, k.hot, k.reading, k.entry = src, nil, hot != nil, true, 0
+	}
+	e, err := k.er.next()
+	if err == io.EOF {
+		k.source, k.reading = k.source+1, false
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, k.v.runError(k.source, err)
+	}
+	if string(e.key) != string(k.key) {
+		return nil, false, nil
+	}
+	visible = k.source > k.startSource || k.source == k.startSource && k.entry >= k.startEntry
+	k.entry++
+	if visible {
+		k.exists = e.kind != kindDelete
+	}
+	if e.kind == kindBlob {
+		if !visible && (k.ledger == nil || !k.hot) {
+			return nil, false, nil
+		}
+		if err := k.v.files.openBlob(e.value, k.blob.buf, &k.blob); err != nil {
+			return nil, false, err
+		}
+		k.piece.start(k.key)
+		k.inBlob = true
+		return nil, false, nil
+	}
+	if k.ledger != nil && k.hot {
+		e.account(k.ledger)
+	}
+	return e.value, visible, nil
+}
+
+// maxOpenCopy is how much of a key Open may copy from the tables. Beyond, they
+// are written out first, so that a slow reader holds up nobody.
+const maxOpenCopy = 1 << 20
+
+// Open returns a reader of the value that the key has now.
+func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	if err := partd.CheckKeys("open", []string{key}); err != nil {
+		return nil, err
+	}
+	fail := func(err error) (io.ReadCloser, error) {
+		return nil, &partd.Error{Op: "open", Key: key, HasKey: true, Path: s.dir, Err: err}
+	}
+	if err := ctx.Err(); err != nil {
+		return fail(context.Cause(ctx))
+	}
+	hash := s.hashOf(key)
+	s.mu.Lock()
+	v, err := s.viewLocked(hash, hash)
+	s.mu.Unlock()
+	if err != nil {
+		return fail(err)
+	}
+	large := false
+	for i := range v.tables {
+		large = large || v.tables[i].parts[0].size > maxOpenCopy
+	}
+	if large && s.canFlush() {
+		if err := v.close(); err != nil {
+			return fail(err)
+		}
+		if v, err = s.flushedView(ctx, hash, hash); err != nil {
+			return fail(err)
+		}
+	}
+	v.copyTables()
+	k, err := v.newKeyStream([]byte(key), hash, nil)
+	if err != nil {
+		_ = v.close()
+		return fail(err)
+	}
+	return &keyReader{ctx: ctx, key: key, k: k, dir: s.dir}, nil
+}
+
+// canFlush tells whether tables can be written out at all.
+func (s *Store) canFlush() bool { return !s.opts.ReadOnly && s.poisoned() == nil }
+
+// flushedView returns a view of all that was appended before the call, without
+// a table where that is possible: whoever reads slowly must not hold one.
+func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
+	s.life.RLock()
+	defer s.life.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, partd.ErrClosed
+	}
+	if err := s.flushLocked(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return s.viewLocked(lo, hi) // a full disk does not keep from reading
+	}
+	s.files.refs.Add(1)
+	return &view{s: s, files: s.files, segments: s.segments}, nil
+}
+
+// copyTables replaces the view's one part of each table by a copy, unless it
+// is large, so that the tables can be used again.
+func (v *view) copyTables() {
+	v.s.mu.Lock()
+	defer v.s.mu.Unlock()
+	for i := range v.tables {
+		t := &v.tables[i]
+		if t.parts[0].size > maxOpenCopy {
+			continue
+		}
+		c := &table{chunkSize: max(t.parts[0].size, 1), bits: t.t.bits}
+		for _, b := range t.t.blocksOf(t.parts[0]) {
+			c.arena = append(c.arena, b...)
+		}
+		c.refs.Store(math.MaxInt32 / 2) // never given back: it is the heap's
+		v.s.unref(t.t)
+		*t = tableView{t: c, base: t.base, parts: []part{{size: len(c.arena), chunks: []uint32{0}}}}
+	}
+}
+
+// keyReader is what Open returns.
+type keyReader struct {
+	ctx    context.Context
+	key    string
+	dir    string
+	k      *keyStream
+	rest   []byte
+	err    error
+	closed bool
+}
+
+func (r *keyReader) Read(p []byte) (int, error) {
+	if r.closed {
+		return 0, &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.dir, Err: partd.ErrClosed}
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for len(r.rest) == 0 {
+		if r.err != nil {
+			return 0, r.err
+		}
+		if r.ctx.Err() != nil {
+			r.err = &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.dir, Err: context.Cause(r.ctx)}
+			return 0, r.err
+		}
+		var err error
+		if r.rest, err = r.k.next(); err == io.EOF {
+			r.err = io.EOF
+		} else if err != nil {
+			r.err = &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.dir, Err: err}
+		}
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+func (r *keyReader) Close() error {
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	return r.k.v.close()
+}

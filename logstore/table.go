@@ -1,0 +1,156 @@
+package logstore
+
+import (
+	"math/bits"
+	"sync/atomic"
+)
+
+// table holds what was appended since the last seal, split into hash ranges,
+// each a list of chunks of one arena. A part grows at its end only, so that a
+// reader that noted its size needs no lock.
+//
+// All fields but refs are guarded by Store.mu until the table is frozen, and do
+// not change from then until reset.
+type table struct {
+	arena     []byte
+	chunkSize int
+	chunks    int // how many chunks are in use
+	bits      uint8
+	parts     []part
+
+	wal       *walFile
+	firstSeq  uint64
+	ledger    Ledger
+	size      int64 // encoded bytes
+	maxBlobNo uint32
+
+	// refs counts the readers that copy from the arena, plus one for the store
+	// while the table is in use.
+	refs atomic.Int32
+	need []int32 // scratch of fits
+}
+
+type part struct {
+	size   int // bytes in it
+	tail   int // where the last chunk begins in the arena
+	chunks []uint32
+}
+
+// tableShape returns the number of bits of the hash that choose a part, and
+// the size of chunks, for a table of n bytes: a part should have several
+// chunks, since the last of each is half empty.
+func tableShape(n int64) (partBits uint8, chunkSize int) {
+	chunkSize = 1 << min(max(bits.Len64(uint64(n/6000))-1, 9), 14)
+	parts := max(n/int64(chunkSize*6), 1)
+	return min(uint8(bits.Len64(uint64(parts))-1), 12), chunkSize
+}
+
+func newTable(n int64) (*table, error) {
+	partBits, chunkSize := tableShape(n)
+	n = n / int64(chunkSize) * int64(chunkSize)
+	arena, err := allocate(int(n))
+	if err != nil {
+		return nil, err
+	}
+	useHugePages(arena)
+	return &table{
+		arena: arena, chunkSize: chunkSize, bits: partBits,
+		parts: make([]part, 1<<partBits), need: make([]int32, 1<<partBits),
+	}, nil
+}
+
+// reset makes the table empty.
+func (t *table) reset() {
+	for i := range t.parts {
+		p := &t.parts[i]
+		p.size, p.tail = 0, 0
+		// A reader may still hold the old list, but never uses it again: it
+		// has let go of the table before.
+		if cap(p.chunks) > 64 {
+			p.chunks = nil
+		}
+		p.chunks = p.chunks[:0]
+	}
+	t.chunks, t.size, t.maxBlobNo = 0, 0, 0
+	t.ledger = Ledger{}
+	t.wal = nil
+}
+
+// freeChunks returns how many chunks are left.
+func (t *table) freeChunks() int { return len(t.arena)/t.chunkSize - t.chunks }
+
+// fits tells whether an encoded batch fits.
+func (t *table) fits(b *batch) bool {
+	free := t.freeChunks()
+	most := len(b.entries())/t.chunkSize + min(len(b.at), len(t.parts)) + 1
+	if most <= free {
+		return true
+	}
+	// Near the end, the exact number.
+	needed := 0
+	for i := range b.at {
+		p := b.part[i]
+		n := int32(len(b.entryAt(i)))
+		if t.need[p] == 0 {
+			t.need[p] = int32(t.parts[p].size & (t.chunkSize - 1))
+			if t.need[p] == 0 {
+				needed++
+			}
+		}
+		before := t.need[p]
+		after := before + n
+		needed += (int(after)+t.chunkSize-1)/t.chunkSize - max((int(before)+t.chunkSize-1)/t.chunkSize, 1)
+		t.need[p] = after
+	}
+	for i := range b.at {
+		t.need[b.part[i]] = 0
+	}
+	return needed <= free
+}
+
+// insert adds an encoded batch that fits.
+func (t *table) insert(b *batch) {
+	mask := t.chunkSize - 1
+	for i := range b.at {
+		e := b.entryAt(i)
+		p := &t.parts[b.part[i]]
+		off := p.size & mask
+		if off != 0 && off+len(e) <= t.chunkSize {
+			copy(t.arena[p.tail+off:], e)
+			p.size += len(e)
+			continue
+		}
+		t.insertSlow(p, e)
+	}
+	t.size += int64(len(b.entries()))
+	t.ledger.Add(b.ledger)
+	t.maxBlobNo = max(t.maxBlobNo, b.maxBlobNo)
+}
+
+func (t *table) insertSlow(p *part, e []byte) {
+	for len(e) > 0 {
+		off := p.size & (t.chunkSize - 1)
+		if off == 0 {
+			p.chunks = append(p.chunks, uint32(t.chunks))
+			p.tail = t.chunks * t.chunkSize
+			t.chunks++
+		}
+		n := copy(t.arena[p.tail+off:p.tail+t.chunkSize], e)
+		p.size += n
+		e = e[n:]
+	}
+}
+
+// blocksOf returns what a part holds, as noted in a copy of it.
+func (t *table) blocksOf(p part) [][]byte {
+	var blocks [][]byte
+	for i, c := range p.chunks {
+		n := min(p.size-i*t.chunkSize, t.chunkSize)
+		if n <= 0 {
+			break
+		}
+		at := int(c) * t.chunkSize
+		blocks = append(blocks, t.arena[at:at+n:at+n])
+	}
+	return blocks
+}

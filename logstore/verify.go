@@ -1,0 +1,130 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/go-partd/partd"
+)
+
+// Verify reads every block of every segment and every large value that they
+// refer to, and compares all checksums and the ledger of each segment. (That
+// the segments' ledgers add up to the store's is seen when it is opened.) It goes on after damage, and returns all that it found, joined.
+// What was found is the account of what could be read.
+func (s *Store) Verify(ctx context.Context) (found Ledger, err error) {
+	if ctx.Err() != nil {
+		return found, s.errorf("verify", context.Cause(ctx))
+	}
+	v, err := s.scanView(ctx)
+	if err != nil {
+		return found, s.errorf("verify", err)
+	}
+	c := &checker{ctx: ctx, s: s, v: v}
+	for _, g := range v.segments {
+		l, err := c.segment(g)
+		found.Add(l)
+		if ctx.Err() != nil {
+			return found, s.errorf("verify", errors.Join(err, v.close()))
+		}
+		c.found(err)
+	}
+	for i := range v.tables {
+		t := &v.tables[i]
+		var l Ledger
+		for p := range t.parts {
+			c.found(c.run(&sliceSource{t.t.blocksOf(t.parts[p])}, nil, &l))
+		}
+		c.found(t.ledger.diff(l))
+		found.Add(l)
+	}
+	c.found(v.close())
+	return found, s.errorf("verify", errors.Join(c.errs...))
+}
+
+// maxFindings bounds what Verify reports one by one.
+const maxFindings = 100
+
+type checker struct {
+	ctx  context.Context
+	s    *Store
+	v    *view
+	errs []error
+	rr   runReader
+}
+
+func (c *checker) found(err error) {
+	switch {
+	case err == nil:
+	case len(c.errs) < maxFindings:
+		c.errs = append(c.errs, err)
+	case len(c.errs) == maxFindings:
+		c.errs = append(c.errs, errors.New("and more"))
+	}
+}
+
+// segment reads a segment. Of damaged runs, what is before the damage counts.
+func (c *checker) segment(g *segment) (Ledger, error) {
+	var l Ledger
+	for r := range len(g.off) - 1 {
+		if c.ctx.Err() != nil {
+			return l, context.Cause(c.ctx)
+		}
+		c.rr.reset(c.v.files, g.file, g.start+int64(g.off[r]), g.start+int64(g.off[r+1]))
+		err := c.run(&c.rr, func(e *entry) error {
+			if g.rangeOf(c.s.hashOfBytes(e.key)) != r {
+				return fmt.Errorf("key %s is in a range that is not its own", partd.QuoteKey(string(e.key)))
+			}
+			return nil
+		}, &l)
+		c.found(c.place(g, int64(g.off[r]), err))
+	}
+	for i := range g.hot {
+		h := &g.hot[i]
+		c.rr.reset(c.v.files, g.file, g.start+int64(h.off), g.start+int64(h.off)+int64(h.n))
+		err := c.run(&c.rr, func(e *entry) error {
+			if string(e.key) != string(h.key) {
+				return fmt.Errorf("key %s is in the run of another", partd.QuoteKey(string(e.key)))
+			}
+			return nil
+		}, &l)
+		c.found(c.place(g, int64(h.off), err))
+	}
+	if err := g.ledger.diff(l); err != nil {
+		return l, g.file.corrupt(g.start, fmt.Errorf("in this segment %w", err))
+	}
+	return l, nil
+}
+
+// place says where an error was found, unless it says so itself.
+func (c *checker) place(g *segment, off int64, err error) error {
+	var corrupt *partd.CorruptError
+	if err == nil || errors.As(err, &corrupt) {
+		return err
+	}
+	return g.file.corrupt(g.start+off, err)
+}
+
+func (c *checker) run(src blockSource, check func(e *entry) error, l *Ledger) error {
+	r := entryReader{src: src}
+	for {
+		e, err := r.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if check != nil {
+			if err := check(&e); err != nil {
+				return err
+			}
+		}
+		if e.kind != kindBlob {
+			e.account(l)
+		} else if err := c.s.accountBlob(c.v.files, l, &e); err != nil {
+			c.found(err)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package logstore
+
+import (
+	"io"
+
+	"github.com/go-partd/partd"
+)
+
+// view is the content of the store at one moment.
+type view struct {
+	s        *Store
+	files    *fileSet
+	segments []*segment
+	tables   []tableView // newer than all segments, oldest first
+}
+
+// tableView is a table up to where it was filled. Only parts from base on are
+// known.
+type tableView struct {
+	t      *table
+	base   int
+	parts  []part
+	ledger Ledger
+}
+
+// viewLocked notes the content in a range of hashes. mu is held. The view must
+// be closed.
+func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
+	if s.closed {
+		return nil, partd.ErrClosed
+	}
+	v := &view{s: s, files: s.files, segments: s.segments}
+	s.files.refs.Add(1)
+	for _, t := range s.tables {
+		v.addTable(t, lo, hi)
+	}
+	if s.frozen != nil {
+		v.addTable(s.frozen, lo, hi)
+	}
+	if s.active != nil {
+		v.addTable(s.active, lo, hi)
+	}
+	return v, nil
+}
+
+func (v *view) addTable(t *table, lo, hi uint64) {
+	if t.size == 0 {
+		return
+	}
+	t.refs.Add(1)
+	first, last := int(lo>>(64-t.bits)), int(hi>>(64-t.bits))
+	v.tables = append(v.tables, tableView{t, first, append([]part(nil), t.parts[first:last+1]...), t.ledger})
+}
+
+// close lets go of tables and files. It takes mu.
+func (v *view) close() error {
+	v.s.mu.Lock()
+	defer v.s.mu.Unlock()
+	return v.closeLocked()
+}
+
+func (v *view) closeLocked() error {
+	for _, t := range v.tables {
+		v.s.unref(t.t)
+	}
+	v.tables = nil
+	return v.files.release()
+}
+
+// sources is the number of segments and tables.
+func (v *view) sources() int { return len(v.segments) + len(v.tables) }
+
+// ledger is the account of all that the view holds.
+func (v *view) ledger() Ledger {
+	var l Ledger
+	for _, g := range v.segments {
+		l.Add(g.ledger)
+	}
+	for i := range v.tables {
+		l.Add(v.tables[i].ledger)
+	}
+	return l
+}
+
+// marksIn tells whether a source holds resets of keys.
+func (v *view) marksIn(source int) bool {
+	return source >= len(v.segments) || v.segments[source].ledger.Marks > 0
+}
+
+// keySource returns the run in which a source holds a key's entries, maybe
+// among others.
+func (v *view) keySource(source int, hash uint64, key []byte, r *runReader) (src blockSource, hot *hotRun) {
+	if source >= len(v.segments) {
+		return v.tables[source-len(v.segments)].source(hash), nil
+	}
+	g := v.segments[source]
+	if h := g.hotFor(hash, key); h != nil {
+		at := g.start + int64(h.off)
+		r.reset(v.files, g.file, at, at+int64(h.n))
+		return r, h
+	}
+	i := g.rangeOf(hash)
+	r.reset(v.files, g.file, g.start+int64(g.off[i]), g.start+int64(g.off[i+1]))
+	return r, nil
+}
+
+// source returns the part of a hash.
+func (t *tableView) source(hash uint64) blockSource {
+	return &sliceSource{t.t.blocksOf(t.parts[int(hash>>(64-t.t.bits))-t.base])}
+}
+
+// runError gives an error of decoding entries a place, if it has none.
+func (v *view) runError(source int, err error) error {
+	if err != errBadEntry && err != errShortEntry {
+		return err
+	}
+	if source >= len(v.segments) {
+		return err
+	}
+	g := v.segments[source]
+	return g.file.corrupt(g.start, err)
+}
+
+// appendBlob appends a large value to dst.
+func (v *view) appendBlob(dst []byte, encoded []byte) ([]byte, error) {
+	var r blobReader
+	if err := v.files.openBlob(encoded, nil, &r); err != nil {
+		return dst, err
+	}
+	if need := len(dst) + int(r.ref.length); need > cap(dst) {
+		dst = append(make([]byte, 0, need), dst...)
+	}
+	for {
+		b, err := r.next()
+		if err == io.EOF {
+			return dst, nil
+		}
+		if err != nil {
+			return dst, err
+		}
+		dst = append(dst, b...)
+	}
+}

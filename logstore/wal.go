@@ -1,0 +1,243 @@
+package logstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// A write-ahead file is used again and again. Its header and each record hold
+// the epoch, which is one higher at every use, so that what an earlier use left
+// behind the end is never taken for a record.
+const (
+	walMagic        = "partdWAL"
+	formatVersion   = 1
+	walHeaderLen    = 64
+	recordHeaderLen = 40
+	tagLen          = 24
+)
+
+// recordType is what a record is for.
+type recordType uint8
+
+const (
+	recordBatch      recordType = iota // entries
+	recordSession                      // a session was issued
+	recordEndSession                   // a session was closed by its user
+)
+
+const recordTagged = 1 // flag: a tag follows the header
+
+// recordHeader stands in front of each record.
+type recordHeader struct {
+	length   uint32 // of the entries
+	crc      uint32 // of the entries
+	kind     recordType
+	tagged   bool
+	tag      Tag
+	epoch    uint64
+	seq      uint64 // counts the store's records
+	synced   uint64 // the last record known to survive a loss of power when this was written
+	totalLen int64
+}
+
+// salt begins the CRC of something in a file of this store at an offset, so
+// that what belongs elsewhere does not match.
+func salt(seed uint64, file uint32, off int64) uint32 {
+	var b [20]byte
+	binary.LittleEndian.PutUint64(b[:], seed)
+	binary.LittleEndian.PutUint32(b[8:], file)
+	binary.LittleEndian.PutUint64(b[12:], uint64(off))
+	return crc32.Checksum(b[:], castagnoli)
+}
+
+const walFileNumber = 1<<32 - 1 // write-ahead files all have this in their salt
+
+// put writes the header, and the tag, in front of the batch's entries and
+// returns the whole record.
+func (h *recordHeader) put(b *batch, seed uint64, off int64) []byte {
+	start := batchPrefix - recordHeaderLen
+	if h.tagged {
+		start = 0
+	}
+	rec := b.buf[start:]
+	le := binary.LittleEndian
+	le.PutUint32(rec[4:], uint32(len(b.entries())))
+	le.PutUint32(rec[8:], b.crc)
+	rec[12], rec[13], rec[14], rec[15] = byte(h.kind), 0, 0, 0
+	end := recordHeaderLen
+	if h.tagged {
+		rec[13] = recordTagged
+		h.tag.put(rec[recordHeaderLen:])
+		end += tagLen
+	}
+	le.PutUint64(rec[16:], h.epoch)
+	le.PutUint64(rec[24:], h.seq)
+	le.PutUint64(rec[32:], h.synced)
+	le.PutUint32(rec, crc32.Update(salt(seed, walFileNumber, off), castagnoli, rec[4:end]))
+	return rec
+}
+
+var errNoRecord = errors.New("no record")
+
+// parseRecordHeader decodes a header at the start of b, which holds the tag,
+// too, unless the file ends before.
+func parseRecordHeader(b []byte, seed uint64, off int64, checkCRC bool) (recordHeader, error) {
+	var h recordHeader
+	if len(b) < recordHeaderLen {
+		return h, errNoRecord
+	}
+	le := binary.LittleEndian
+	end := recordHeaderLen
+	if b[13] == recordTagged {
+		end += tagLen
+	}
+	if len(b) < end || checkCRC && le.Uint32(b) != crc32.Update(salt(seed, walFileNumber, off), castagnoli, b[4:end]) {
+		return h, errNoRecord
+	}
+	h = recordHeader{
+		length: le.Uint32(b[4:]), crc: le.Uint32(b[8:]), kind: recordType(b[12]), tagged: b[13] == recordTagged,
+		epoch: le.Uint64(b[16:]), seq: le.Uint64(b[24:]), synced: le.Uint64(b[32:]),
+	}
+	if h.tagged {
+		h.tag = parseTag(b[recordHeaderLen:])
+	}
+	h.totalLen = int64(end) + int64(h.length)
+	if h.kind > recordEndSession || b[13] > recordTagged || b[14] != 0 || b[15] != 0 {
+		return h, errNoRecord
+	}
+	return h, nil
+}
+
+// walFile is a write-ahead file in use.
+type walFile struct {
+	f     vfs.File
+	path  string
+	epoch uint64
+	end   int64 // of the last record
+	size  int64 // of the file
+}
+
+// A write-ahead file grows by whole steps, ahead of its records, so that one
+// that was cut off is known from one that ends.
+const walStep = 1 << 20
+
+// growWAL makes the file reach to an offset and beyond.
+func (s *Store) growWAL(w *walFile, end int64) error {
+	if end <= w.size && w.size%s.walStep == 0 {
+		return nil
+	}
+	size := (max(end, w.size) + s.walStep - 1) / s.walStep * s.walStep
+	if err := w.f.Truncate(size); err != nil {
+		return err
+	}
+	w.size = size
+	return nil
+}
+
+func walName(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("wal-%d", i)) }
+
+// walHeader is the head of a write-ahead file.
+type walHeader struct {
+	epoch    uint64
+	firstSeq uint64 // of the first record in it
+}
+
+func (h walHeader) encode(id, seed uint64) []byte {
+	b := make([]byte, walHeaderLen)
+	le := binary.LittleEndian
+	copy(b, walMagic)
+	le.PutUint32(b[8:], formatVersion)
+	le.PutUint64(b[16:], id)
+	le.PutUint64(b[24:], h.epoch)
+	le.PutUint64(b[32:], h.firstSeq)
+	le.PutUint32(b[walHeaderLen-4:], crc32.Update(salt(seed, walFileNumber, 0), castagnoli, b[:walHeaderLen-4]))
+	return b
+}
+
+func parseWALHeader(b []byte, id, seed uint64) (h walHeader, err error) {
+	le := binary.LittleEndian
+	if len(b) < walHeaderLen || string(b[:8]) != walMagic {
+		return h, errors.New("it does not begin as a write-ahead file")
+	}
+	if v := le.Uint32(b[8:]); v > formatVersion {
+		return h, newerFormat(v)
+	}
+	if le.Uint32(b[walHeaderLen-4:]) != crc32.Update(salt(seed, walFileNumber, 0), castagnoli, b[:walHeaderLen-4]) {
+		return h, errors.New("the checksum of its header does not match")
+	}
+	if le.Uint64(b[16:]) != id {
+		return h, errors.New("it belongs to another store")
+	}
+	return walHeader{le.Uint64(b[24:]), le.Uint64(b[32:])}, nil
+}
+
+func newerFormat(v uint32) error {
+	return fmt.Errorf("it has format version %d, this program knows up to %d: use a newer one", v, formatVersion)
+}
+
+// beginWAL makes a write-ahead file that is not in use the next one.
+func (s *Store) beginWAL(slot int, h walHeader) (*walFile, error) {
+	path := walName(s.dir, slot)
+	f := s.walFiles[slot]
+	if f == nil {
+		var err error
+		if f, err = s.fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666); err != nil {
+			return nil, err
+		}
+		s.walFiles[slot] = f
+	}
+	info, err := f.Info()
+	if err != nil {
+		return nil, err
+	}
+	w := &walFile{f: f, path: path, epoch: h.epoch, end: walHeaderLen, size: info.Size}
+	if err := s.growWAL(w, walHeaderLen); err != nil {
+		return nil, err
+	}
+	if _, err := f.WriteAt(h.encode(s.id, s.seed), 0); err != nil {
+		// A header that is there after all would say that the file before ends
+		// here.
+		if _, undoErr := f.WriteAt(make([]byte, walHeaderLen), 0); undoErr != nil {
+			return nil, errors.Join(s.poison(err), undoErr)
+		}
+		return nil, err
+	}
+	if s.durable.Load() {
+		if err := errors.Join(s.syncFile(f), s.syncDir()); err != nil {
+			return nil, s.poison(err)
+		}
+	}
+	return w, nil
+}
+
+// writeRecord writes a batch as the next record. An error that wraps
+// errUnclear says that the record may be there after all.
+func (s *Store) writeRecord(w *walFile, b *batch, h recordHeader) error {
+	h.epoch = w.epoch
+	rec := h.put(b, s.seed, w.end)
+	if err := s.growWAL(w, w.end+int64(len(rec))); err != nil {
+		return err
+	}
+	if _, err := w.f.WriteAt(rec, w.end); err != nil {
+		// What was written of it must never be replayed.
+		zeros := make([]byte, min(len(rec), recordHeaderLen))
+		_, undoErr := w.f.WriteAt(zeros, w.end)
+		if undoErr == nil && s.durable.Load() {
+			undoErr = s.syncFile(w.f)
+		}
+		if undoErr != nil {
+			return errors.Join(s.poison(err), undoErr)
+		}
+		return err
+	}
+	w.end += int64(len(rec))
+	return nil
+}

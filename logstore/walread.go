@@ -1,0 +1,160 @@
+package logstore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// walReader reads the records of a write-ahead file in order.
+type walReader struct {
+	s        *Store
+	f        vfs.File
+	path     string
+	size     int64
+	epoch    uint64
+	nextSeq  uint64 // expected of the next record
+	off      int64  // of the next record
+	buf      []byte // the file's bytes from bufAt on
+	bufAt    int64
+	sawBytes bool // whatever stopped reading looks like the beginning of a record
+}
+
+const walReadLen = 1 << 20
+
+func (s *Store) newWALReader(f vfs.File, path string, h walHeader) (*walReader, error) {
+	info, err := f.Info()
+	if err != nil {
+		return nil, err
+	}
+	return &walReader{s: s, f: f, path: path, size: info.Size, epoch: h.epoch, nextSeq: h.firstSeq, off: walHeaderLen}, nil
+}
+
+// at returns up to n bytes of the file from an offset.
+func (r *walReader) at(off int64, n int) ([]byte, error) {
+	n = int(min(int64(n), max(r.size-off, 0)))
+	if off >= r.bufAt && off+int64(n) <= r.bufAt+int64(len(r.buf)) {
+		return r.buf[off-r.bufAt:][:n], nil
+	}
+	want := int(min(int64(max(n, walReadLen)), r.size-off))
+	if cap(r.buf) < want {
+		r.buf = make([]byte, want)
+	}
+	r.buf = r.buf[:want]
+	got, err := r.f.ReadAt(r.buf, off)
+	if err != nil && err != io.EOF {
+		r.buf = nil
+		return nil, err
+	}
+	r.buf, r.bufAt = r.buf[:got], off
+	return r.buf[:min(n, got)], nil
+}
+
+// next returns the next record. errNoRecord says that there is none, which is
+// for the caller to judge; other errors are of reading.
+func (r *walReader) next() (h recordHeader, entries []byte, err error) {
+	b, err := r.at(r.off, recordHeaderLen+tagLen)
+	if err != nil {
+		return h, nil, err
+	}
+	r.sawBytes = len(b) >= 24 && binary.LittleEndian.Uint64(b[16:]) == r.epoch ||
+		len(b) >= 32 && binary.LittleEndian.Uint64(b[24:]) == r.nextSeq
+	h, err = parseRecordHeader(b, r.s.seed, r.off, !r.s.hooks.noCRC)
+	if err != nil {
+		return h, nil, err
+	}
+	if !r.s.hooks.noEpoch && (h.epoch != r.epoch || h.seq != r.nextSeq) {
+		return h, nil, errNoRecord
+	}
+	if h.totalLen > r.size-r.off {
+		return h, nil, errNoRecord
+	}
+	rec, err := r.at(r.off, int(h.totalLen))
+	if err != nil {
+		return h, nil, err
+	}
+	if int64(len(rec)) < h.totalLen {
+		return h, nil, errNoRecord
+	}
+	entries = rec[h.totalLen-int64(h.length):]
+	if !r.s.hooks.noCRC && crc32.Checksum(entries, castagnoli) != h.crc {
+		return h, nil, errNoRecord
+	}
+	r.off += h.totalLen
+	r.nextSeq = h.seq + 1
+	return h, entries, nil
+}
+
+// damage tells whether what stopped reading is damage, not the torn tail that
+// a crash leaves: whole records follow that cannot be there after a crash.
+func (r *walReader) damage() error {
+	later, found, err := r.find(r.off + 1)
+	if err != nil || !found {
+		return err
+	}
+	if r.s.man.durable && later.synced < r.nextSeq {
+		// Written after the last sync: a loss of power may keep one and lose
+		// another.
+		r.sawBytes = true
+		return nil
+	}
+	return &partd.CorruptError{Path: r.path, Offset: r.off, Err: fmt.Errorf(
+		"record %d is damaged, though record %d after it is whole", r.nextSeq, later.seq)}
+}
+
+// find looks for the header of a record of the reader's epoch, at an offset or
+// later. Of several it returns the one that knows of the most synced records.
+func (r *walReader) find(first int64) (best recordHeader, found bool, err error) {
+	pattern := binary.LittleEndian.AppendUint64(nil, r.epoch)
+	for from := first; from < r.size; {
+		b, err := r.at(from, walReadLen)
+		if err != nil {
+			return best, found, err
+		}
+		if len(b) < recordHeaderLen {
+			break
+		}
+		i := bytes.Index(b, pattern)
+		if i < 0 {
+			from += int64(max(len(b)-len(pattern)+1, 1))
+			continue
+		}
+		at := from + int64(i) - 16
+		from += int64(i) + 1
+		if at < first {
+			continue
+		}
+		head, err := r.at(at, recordHeaderLen+tagLen)
+		if err != nil {
+			return best, found, err
+		}
+		h, err := parseRecordHeader(head, r.s.seed, at, true)
+		if err == nil && h.epoch == r.epoch && h.seq >= r.nextSeq && (!found || h.synced > best.synced) {
+			best, found = h, true
+		}
+	}
+	return best, found, nil
+}
+
+// readWALHeader reads the header of a write-ahead file. Where it is damaged,
+// errNoRecord is wrapped.
+func (s *Store) readWALHeader(f vfs.File) (walHeader, error) {
+	b := make([]byte, walHeaderLen)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && err != io.EOF {
+		return walHeader{}, err
+	}
+	h, err := parseWALHeader(b[:n], s.id, s.seed)
+	if err != nil {
+		return h, fmt.Errorf("%w: %w", errNoRecord, err)
+	}
+	return h, nil
+}
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) }
