@@ -12,7 +12,7 @@ func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	if _, err := partd.CheckEntries("append", entries); err != nil {
 		return err
 	}
-	_, err := s.change(ctx, "append", Tag{}, appendOp(entries))
+	_, err := s.change(ctx, "append", partd.Tag{}, appendOp(entries))
 	return err
 }
 
@@ -21,7 +21,7 @@ func (s *Store) Set(ctx context.Context, key string, value []byte) error {
 	if _, err := partd.CheckEntries("set", []partd.Entry{{Key: key, Value: value}}); err != nil {
 		return err
 	}
-	_, err := s.change(ctx, "set", Tag{}, &setOp{key: key, value: value})
+	_, err := s.change(ctx, "set", partd.Tag{}, &setOp{key: key, value: value})
 	return err
 }
 
@@ -30,7 +30,7 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	if _, err := partd.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
 		return err
 	}
-	_, err := s.change(ctx, "set once", Tag{}, &setOp{key: key, value: value, once: true})
+	_, err := s.change(ctx, "set once", partd.Tag{}, &setOp{key: key, value: value, once: true})
 	return err
 }
 
@@ -39,7 +39,7 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	if err := partd.CheckKeys("delete", keys); err != nil {
 		return err
 	}
-	_, err := s.change(ctx, "delete", Tag{}, deleteOp(keys))
+	_, err := s.change(ctx, "delete", partd.Tag{}, deleteOp(keys))
 	return err
 }
 
@@ -50,7 +50,7 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		return nil, err
 	}
 	op := &popOp{keys: keys}
-	if _, err := s.change(ctx, "pop", Tag{}, op); err != nil {
+	if _, err := s.change(ctx, "pop", partd.Tag{}, op); err != nil {
 		return nil, err
 	}
 	return op.values, nil
@@ -74,7 +74,7 @@ type operation interface {
 
 // change applies an operation, with its tag if that is not zero. It returns
 // false for one that was applied before.
-func (s *Store) change(ctx context.Context, opName string, tag Tag, op operation) (applied bool, err error) {
+func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op operation) (applied bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, s.errorf(opName, context.Cause(ctx))
 	}
@@ -83,7 +83,7 @@ func (s *Store) change(ctx context.Context, opName string, tag Tag, op operation
 	s.mu.Lock()
 	err = s.writable()
 	s.mu.Unlock()
-	if err != nil || op.empty() && tag == (Tag{}) {
+	if err != nil || op.empty() && tag == (partd.Tag{}) {
 		return err == nil, s.errorf(opName, err)
 	}
 	if op.size(s) > int64(s.maxBatch) {
@@ -109,11 +109,11 @@ func (s *Store) change(ctx context.Context, opName string, tag Tag, op operation
 
 // commit writes a batch and enters it into the table. mu is held. It returns
 // the number of the record that must be synced.
-func (s *Store) commit(ctx context.Context, b *batch, tag Tag, op operation) (seq uint64, applied bool, err error) {
+func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operation) (seq uint64, applied bool, err error) {
 	if err := s.makeRoom(ctx, b); err != nil {
 		return 0, false, err
 	}
-	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (Tag{})}
+	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}
 	if h.tagged {
 		isNew, err := s.sessions.check(tag)
 		if err != nil || !isNew {

@@ -91,7 +91,7 @@ func (s *Store) commitSegments(segments []*segment, ledger Ledger, edit func(m *
 }
 
 // bulk applies an operation that is too large for a record.
-func (s *Store) bulk(ctx context.Context, tag Tag, op operation) (applied bool, err error) {
+func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied bool, err error) {
 	b, err := s.takeBatch(ctx)
 	if err != nil {
 		return false, err
@@ -107,7 +107,7 @@ func (s *Store) bulk(ctx context.Context, tag Tag, op operation) (applied bool, 
 		t.reset()
 		s.free <- t
 	}()
-	if tag != (Tag{}) {
+	if tag != (partd.Tag{}) {
 		if isNew, err := s.sessions.check(tag); err != nil || !isNew {
 			return false, err
 		}
@@ -135,7 +135,7 @@ func (s *Store) bulk(ctx context.Context, tag Tag, op operation) (applied bool, 
 		return false, err
 	}
 	sessions := s.sessions.clone()
-	sessions.apply(recordHeader{kind: recordBatch, tag: tag, tagged: tag != (Tag{})}, s.opts.MaxSessions)
+	sessions.apply(recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}, s.opts.MaxSessions)
 	if err := w.finish(func(m *manifest) { m.sessions = sessions.clone() }); err != nil {
 		return false, err
 	}

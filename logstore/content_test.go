@@ -21,32 +21,32 @@ func TestSessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	piece := Operation{Change: ChangeAppend, Entries: []partd.Entry{{Key: "k", Value: []byte("x")}}}
-	try := func(s *Store, tag Tag, op Operation, applied bool, want error) {
+	piece := partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: "k", Value: []byte("x")}}}
+	try := func(s *Store, tag partd.Tag, op partd.Operation, applied bool, want error) {
 		t.Helper()
 		got, err := s.Apply(ctx, tag, op)
 		if got != applied || !errors.Is(err, want) {
 			t.Fatalf("%+v: applied %v, %v", tag, got, err)
 		}
 	}
-	try(s, Tag{a, 1, 5}, piece, true, nil)
-	try(s, Tag{a, 1, 5}, piece, false, nil)
-	try(s, Tag{a, 1, 6}, piece, false, ErrSessionReused)
-	try(s, Tag{a, 3, 5}, piece, false, ErrSessionGap)
-	try(s, Tag{a + 1, 1, 5}, piece, false, ErrSessionExpired)
-	try(s, Tag{a, 2, 5}, Operation{Change: ChangeSetOnce, Entries: []partd.Entry{{Key: "k", Value: []byte("no")}}}, true, nil)
-	try(s, Tag{a, 3, 5}, Operation{Change: ChangeDelete, Keys: []string{"none"}}, true, nil)
+	try(s, partd.Tag{Session: a, Number: 1, CRC: 5}, piece, true, nil)
+	try(s, partd.Tag{Session: a, Number: 1, CRC: 5}, piece, false, nil)
+	try(s, partd.Tag{Session: a, Number: 1, CRC: 6}, piece, false, partd.ErrSessionReused)
+	try(s, partd.Tag{Session: a, Number: 3, CRC: 5}, piece, false, partd.ErrSessionGap)
+	try(s, partd.Tag{Session: a + 1, Number: 1, CRC: 5}, piece, false, partd.ErrSessionExpired)
+	try(s, partd.Tag{Session: a, Number: 2, CRC: 5}, partd.Operation{Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: "k", Value: []byte("no")}}}, true, nil)
+	try(s, partd.Tag{Session: a, Number: 3, CRC: 5}, partd.Operation{Change: partd.ChangeDelete, Keys: []string{"none"}}, true, nil)
 	wantValue(t, s, "k", "x")
 	// The tag of a Drop is kept, and so is the table.
-	try(s, Tag{a, 4, 5}, Operation{Change: ChangeDrop}, true, nil)
+	try(s, partd.Tag{Session: a, Number: 4, CRC: 5}, partd.Operation{Change: partd.ChangeDrop}, true, nil)
 	mustAppend(t, s, "k", "after")
-	try(s, Tag{a, 4, 5}, Operation{Change: ChangeDrop}, false, nil)
+	try(s, partd.Tag{Session: a, Number: 4, CRC: 5}, partd.Operation{Change: partd.ChangeDrop}, false, nil)
 	wantValue(t, s, "k", "after")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s = mustOpen(t, dir, &Options{MaxSessions: 2})
-	try(s, Tag{a, 4, 5}, Operation{Change: ChangeDrop}, false, nil)
+	try(s, partd.Tag{Session: a, Number: 4, CRC: 5}, partd.Operation{Change: partd.ChangeDrop}, false, nil)
 	b, err := s.NewSession(ctx)
 	if err != nil || b != a+1 {
 		t.Fatal(b, err)
@@ -54,11 +54,11 @@ func TestSessions(t *testing.T) {
 	if c, err := s.NewSession(ctx); err != nil || c != b+1 {
 		t.Fatal(c, err)
 	}
-	try(s, Tag{a, 5, 5}, piece, false, ErrSessionExpired) // forgotten: there were three
+	try(s, partd.Tag{Session: a, Number: 5, CRC: 5}, piece, false, partd.ErrSessionExpired) // forgotten: there were three
 	if err := s.EndSession(ctx, b); err != nil {
 		t.Fatal(err)
 	}
-	try(s, Tag{b, 1, 5}, piece, false, ErrSessionExpired)
+	try(s, partd.Tag{Session: b, Number: 1, CRC: 5}, piece, false, partd.ErrSessionExpired)
 }
 
 // A batch that is too large for the memory is still all or nothing, and a

@@ -66,7 +66,7 @@ func (r *crashRun) operation(m map[string][]byte, n *int) crashStep {
 			return err
 		}
 		for i, want := range []bool{true, false} {
-			applied, err := s.Apply(ctx, Tag{session, 1, 7}, Operation{Change: ChangeAppend, Entries: []partd.Entry{{Key: k, Value: v}}})
+			applied, err := s.Apply(ctx, partd.Tag{Session: session, Number: 1, CRC: 7}, partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: k, Value: v}}})
 			if err != nil || applied != want {
 				return fmt.Errorf("sent %d times: applied %v, %w", i+1, applied, err)
 			}

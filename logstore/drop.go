@@ -9,11 +9,11 @@ import (
 
 // Drop removes every key: all, or where it fails, none. Sessions live on.
 func (s *Store) Drop(ctx context.Context) error {
-	_, err := s.drop(ctx, Tag{})
+	_, err := s.drop(ctx, partd.Tag{})
 	return s.errorf("drop", err)
 }
 
-func (s *Store) drop(ctx context.Context, tag Tag) (applied bool, err error) {
+func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, context.Cause(ctx)
 	}
@@ -30,7 +30,7 @@ func (s *Store) drop(ctx context.Context, tag Tag) (applied bool, err error) {
 	if err := s.writable(); err != nil {
 		return false, err
 	}
-	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (Tag{})}
+	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}
 	if h.tagged {
 		if isNew, err := s.sessions.check(tag); err != nil || !isNew {
 			return false, err

@@ -62,9 +62,9 @@ func ExampleStore_Apply() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	op := logstore.Operation{Change: logstore.ChangeAppend, Entries: []partd.Entry{{Key: "k", Value: []byte("once")}}}
+	op := partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: "k", Value: []byte("once")}}}
 	for range 2 {
-		applied, err := store.Apply(ctx, logstore.Tag{Session: session, Number: 1, CRC: 0x5eed}, op)
+		applied, err := store.Apply(ctx, partd.Tag{Session: session, Number: 1, CRC: 0x5eed}, op)
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/vfs"
+
+	"github.com/go-partd/partd"
 )
 
 var osFS = vfs.OS{}
@@ -64,7 +66,7 @@ func FuzzRecordHeader(f *testing.F) {
 	b.checksum()
 	h := recordHeader{epoch: 3, seq: 9, synced: 8}
 	f.Add(bytes.Clone(h.put(b, 5, 64)), uint64(5), int64(64))
-	h.tagged, h.tag = true, Tag{1, 2, 3}
+	h.tagged, h.tag = true, partd.Tag{Session: 1, Number: 2, CRC: 3}
 	f.Add(bytes.Clone(h.put(b, 5, 64)), uint64(5), int64(64))
 	f.Add(walHeader{1, 1}.encode(7, 5), uint64(5), int64(0))
 	f.Fuzz(func(t *testing.T, b []byte, seed uint64, off int64) {

@@ -6,28 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/go-partd/partd"
 )
 
-// Tag numbers an operation within a session, so that a retry is known.
-type Tag struct {
-	Session uint64 // as [Store.NewSession] returned it
-	Number  uint64 // 1 for the first operation of the session, then 2, …
-	CRC     uint32 // of the request, to notice a number used for two requests
-}
-
-var (
-	// ErrSessionExpired is wrapped by the error for a session that was closed,
-	// or forgotten because there were too many.
-	ErrSessionExpired = errors.New("the session is closed, or was forgotten because there were too many: begin a new one")
-	// ErrSessionGap is wrapped by the error for an operation whose number is
-	// not the next one: an earlier one never arrived.
-	ErrSessionGap = errors.New("an earlier operation of the session is missing")
-	// ErrSessionReused is wrapped by the error for an operation that bears the
-	// number of another one.
-	ErrSessionReused = errors.New("the number belongs to another operation of the session")
-)
-
-func (t Tag) put(b []byte) {
+func putTag(b []byte, t partd.Tag) {
 	le := binary.LittleEndian
 	le.PutUint64(b, t.Session)
 	le.PutUint64(b[8:], t.Number)
@@ -35,15 +18,15 @@ func (t Tag) put(b []byte) {
 	le.PutUint32(b[20:], 0)
 }
 
-func parseTag(b []byte) Tag {
+func parseTag(b []byte) partd.Tag {
 	le := binary.LittleEndian
-	return Tag{le.Uint64(b), le.Uint64(b[8:]), le.Uint32(b[16:])}
+	return partd.Tag{Session: le.Uint64(b), Number: le.Uint64(b[8:]), CRC: le.Uint32(b[16:])}
 }
 
 // sessionTable knows the sessions that were issued and, of those not
 // forgotten, the last operation.
 type sessionTable struct {
-	issued uint64 // counter of the last session issued
+	issued uint64 // the last session: the store's incarnation in the upper half, a counter in the lower
 	last   map[uint64]lastOp
 }
 
@@ -55,19 +38,19 @@ type lastOp struct {
 func (t *sessionTable) clone() sessionTable { return sessionTable{t.issued, maps.Clone(t.last)} }
 
 // check tells whether the tag's operation is new.
-func (t *sessionTable) check(tag Tag) (isNew bool, err error) {
+func (t *sessionTable) check(tag partd.Tag) (isNew bool, err error) {
 	last, known := t.last[tag.Session]
 	switch {
 	case !known && (tag.Session == 0 || tag.Session > t.issued):
-		return false, fmt.Errorf("session %d was never issued by this store: %w", tag.Session, ErrSessionExpired)
+		return false, fmt.Errorf("session %d was never issued by this store: %w", tag.Session, partd.ErrSessionExpired)
 	case !known:
-		return false, fmt.Errorf("session %d: %w", tag.Session, ErrSessionExpired)
+		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
 	case tag.Number == last.number+1:
 		return true, nil
 	case tag.Number > last.number:
-		return false, fmt.Errorf("session %d: operation %d came after %d: %w", tag.Session, tag.Number, last.number, ErrSessionGap)
+		return false, fmt.Errorf("session %d: operation %d came after %d: %w", tag.Session, tag.Number, last.number, partd.ErrSessionGap)
 	case tag.Number == last.number && tag.CRC != last.crc:
-		return false, fmt.Errorf("session %d, operation %d: %w", tag.Session, tag.Number, ErrSessionReused)
+		return false, fmt.Errorf("session %d, operation %d: %w", tag.Session, tag.Number, partd.ErrSessionReused)
 	}
 	return false, nil
 }

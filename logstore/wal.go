@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/go-partd/partd/internal/vfs"
+
+	"github.com/go-partd/partd"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -41,7 +43,7 @@ type recordHeader struct {
 	crc      uint32 // of the entries
 	kind     recordType
 	tagged   bool
-	tag      Tag
+	tag      partd.Tag
 	epoch    uint64
 	seq      uint64 // counts the store's records
 	synced   uint64 // the last record known to survive a loss of power when this was written
@@ -75,7 +77,7 @@ func (h *recordHeader) put(b *batch, seed uint64, off int64) []byte {
 	end := recordHeaderLen
 	if h.tagged {
 		rec[13] = recordTagged
-		h.tag.put(rec[recordHeaderLen:])
+		putTag(rec[recordHeaderLen:], h.tag)
 		end += tagLen
 	}
 	le.PutUint64(rec[16:], h.epoch)

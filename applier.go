@@ -1,0 +1,72 @@
+package partd
+
+import (
+	"context"
+	"errors"
+)
+
+// Tag numbers an operation within a session, so that a retry is known for one.
+type Tag struct {
+	Session uint64 // as NewSession returned it
+	Number  uint64 // 1 for the first operation of the session, then 2, …
+	CRC     uint32 // of the request, so that a number used for two requests is noticed
+}
+
+// Change is what an [Operation] does.
+type Change uint8
+
+// The changes that Apply makes.
+const (
+	ChangeAppend  Change = iota // append Entries
+	ChangeSet                   // set the one entry
+	ChangeSetOnce               // set the one entry unless its key exists
+	ChangeDelete                // delete Keys
+	ChangeDrop                  // drop everything
+)
+
+// Operation is a change with all that it takes.
+type Operation struct {
+	Change  Change
+	Entries []Entry
+	Keys    []string
+}
+
+// Applier is a store that applies numbered operations exactly once, however
+// often they are sent and whatever crashes in between.
+//
+// The store issues the sessions: an id that a client chose would look new again
+// once it was forgotten, and a late retry would double. Sessions are forgotten
+// when they are ended or when there are too many, the oldest first; Drop keeps
+// them, so that a retry after it is still known.
+type Applier interface {
+	// NewSession issues a session. Its operations are numbered from 1.
+	NewSession(ctx context.Context) (session uint64, err error)
+	// EndSession forgets a session.
+	EndSession(ctx context.Context, session uint64) error
+	// Apply applies an operation together with its tag, as one step. It returns
+	// false, and changes nothing, where the tag says that it was applied before.
+	// Its error wraps ErrSessionExpired, ErrSessionGap or ErrSessionReused where
+	// the tag is wrong; nothing was applied then.
+	Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error)
+}
+
+var (
+	// ErrSessionExpired is wrapped by the error for a session that was ended,
+	// that was forgotten because there were too many, or that another store
+	// issued.
+	ErrSessionExpired = errors.New("the session is over, or was forgotten because there were too many: begin a new one")
+	// ErrSessionGap is wrapped by the error for an operation whose number is not
+	// the next one: an earlier one never arrived.
+	ErrSessionGap = errors.New("an earlier operation of the session is missing")
+	// ErrSessionReused is wrapped by the error for an operation that bears the
+	// number of another one.
+	ErrSessionReused = errors.New("the number belongs to another operation of the session")
+)
+
+// Apply applies a numbered operation exactly once; see [Applier].
+func Apply(ctx context.Context, store Partd, tag Tag, op Operation) (applied bool, err error) {
+	if s, ok := store.(Applier); ok {
+		return s.Apply(ctx, tag, op)
+	}
+	return false, unsupported("apply", store)
+}
