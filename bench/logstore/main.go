@@ -24,7 +24,7 @@ import (
 
 type flags struct {
 	keys                 uint64
-	bytes, memory        size
+	bytes, memory, limit size
 	value, batch, rounds int
 	dist, stores, dir    string
 	compression          string
@@ -46,6 +46,7 @@ func main() {
 	flag.StringVar(&f.compression, "compression", "none", "of the logstore: none, s2 or zstd")
 	flag.BoolVar(&f.sync, "sync", false, "logstore: every append survives a loss of power")
 	flag.BoolVar(&f.cold, "cold", false, "drop the kernel's caches before reading (as root)")
+	flag.Var(&f.limit, "limit", "run each store in a memory cgroup of this `size`, its page cache included (as root)")
 	flag.BoolVar(&f.json, "json", false, "print each run as a line of JSON")
 	flag.StringVar(&f.child, "child", "", "run this `store` only, in this process, and print JSON")
 	flag.StringVar(&f.profile, "cpuprofile", "", "with --child: write a profile of appending and reading to a `file`")
@@ -106,6 +107,11 @@ func (f *flags) runChild(l *load) error {
 	if err != nil {
 		return err
 	}
+	if f.limit > 0 {
+		if err := limitMemory(limitName(f.child), f.limit); err != nil {
+			return err
+		}
+	}
 	dir, err := emptyDir(f.dir, f.child)
 	if err != nil {
 		return err
@@ -139,6 +145,9 @@ func (f *flags) start(name string) (r result, err error) {
 	}
 	cmd := exec.Command(exe, append(os.Args[1:len(os.Args):len(os.Args)], "--child", name)...)
 	cmd.Stderr = os.Stderr
+	if f.limit > 0 {
+		defer removeLimit(limitName(name))
+	}
 	out, err := cmd.Output()
 	if err != nil {
 		return r, err

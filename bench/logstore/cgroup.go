@@ -1,0 +1,41 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// limitMemory moves this process into a memory cgroup of its own, in which the
+// pages that the kernel caches for it count, too. It needs root. The cgroup is
+// removed by removeLimit, from outside, once the process has ended.
+func limitMemory(name string, bytes size) error {
+	for _, c := range []struct{ root, limit string }{
+		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, // version 1
+		{"/sys/fs/cgroup", "memory.max"},
+	} {
+		dir := filepath.Join(c.root, name)
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(dir, c.limit)); err != nil {
+			_ = os.Remove(dir) // no memory controller here
+			continue
+		}
+		return errors.Join(
+			os.WriteFile(filepath.Join(dir, c.limit), fmt.Append(nil, int64(bytes)), 0o644),
+			os.WriteFile(filepath.Join(dir, "cgroup.procs"), fmt.Append(nil, os.Getpid()), 0o644))
+	}
+	return errors.New("no memory cgroup can be made: run as root, or use --cold instead of --limit")
+}
+
+// removeLimit removes the cgroup of a process that has ended.
+func removeLimit(name string) {
+	for _, root := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} {
+		_ = os.Remove(filepath.Join(root, name))
+	}
+}
+
+// limitName is the cgroup of a store's runs.
+func limitName(store string) string { return "partd-bench-" + store }
