@@ -2,6 +2,7 @@ package partd_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"go/format"
 	"os"
@@ -12,7 +13,15 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/stores"
 )
+
+// openLog makes the store that is fast with any number of keys, as
+// stores.Open(ctx, "log:DIR?memory=256MiB&compression=zstd") does.
+func openLog(dir string) (*logstore.Store, error) {
+	return logstore.Open(dir, &logstore.Options{Memory: 256 << 20, Compression: logstore.Zstd})
+}
 
 // open makes a directory of files with 256 MiB of memory in front of it.
 func open(dir string) (*partd.Buffer, error) {
@@ -21,6 +30,27 @@ func open(dir string) (*partd.Buffer, error) {
 		return nil, err
 	}
 	return partd.NewBuffer(partd.NewDict(), file, &partd.BufferOptions{Memory: 256 << 20})
+}
+
+// The store that the README's function opens is the one that its URL opens.
+func TestReadmeLog(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	made, err := openLog(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	if err := errors.Join(made.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")}), made.Close()); err != nil {
+		t.Fatal(err)
+	}
+	store, err := stores.Open(ctx, "log:"+dir+"?memory=256MiB&compression=zstd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err := store.Get(ctx, "fruit")
+	if err = errors.Join(err, partd.Close(ctx, store)); err != nil || string(values[0]) != "apple" {
+		t.Errorf("%q, %v", values, err)
+	}
 }
 
 func ExampleNewBuffer() {
@@ -54,7 +84,7 @@ func snippets(t *testing.T) []string {
 	}
 	parts := strings.Split(string(readme), "```go\n")
 	if len(parts) != 3 {
-		t.Fatalf("%d snippets in the README, want a program and a function", len(parts)-1)
+		t.Fatalf("%d snippets in the README, want a program and two functions", len(parts)-1)
 	}
 	for i, part := range parts {
 		parts[i], _, _ = strings.Cut(part, "```")

@@ -25,7 +25,7 @@ them or none. They have to fit a quarter of --memory; a larger file is refused.
 The store is made where it does not exist. An empty value makes no key: a key
 exists once something was appended to it.`,
 		Example: `  echo hello | partd append greetings
-  partd append --store file:photos cat cat.jpg`,
+  partd append --store log:photos cat cat.jpg`,
 		Args: takes(1, 2, "KEY"),
 	}
 	url, memory, coded := storeFlag(cmd), memoryFlag(cmd.Flags()), base64Flag(cmd.Flags())
@@ -51,7 +51,7 @@ exists once something was appended to it.`,
 			}
 			defer file.Close()
 		}
-		options := memory.keepTo()
+		options := memory.keepTo(*url)
 		value, err := readWhole(cmd.Context(), file, memory.maxRecord())
 		if err != nil {
 			return err

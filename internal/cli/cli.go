@@ -83,7 +83,9 @@ const rootHelp = `partd stores bytes under keys and appends to them. It splits f
 larger than memory by the value of a column, keeps the pieces of each key
 together, and reads each key back whole.
 
-A store is named by a URL: file:DIR is a directory with a file per key,
+A store is named by a URL. log:DIR, the default, is a directory of large files,
+fast with any number of keys; one process at a time may write to it. file:DIR is a
+directory with a file per key, for many processes and for Python's partd;
 buffer+file:DIR?memory=256MiB puts memory in front of it.
 
 Every flag can also be given as an environment variable, named in brackets
@@ -136,7 +138,7 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	add("files", newShuffle(a))
-	add("stores", newAppend(a), newGet(a), newKeys(a), newStat(a), newDelete(a), newDrop(a))
+	add("stores", newAppend(a), newGet(a), newKeys(a), newStat(a), newVerify(a), newDelete(a), newDrop(a))
 	add("other", newCompletion(a), newVersion(a))
 	root.SetHelpCommandGroupID("other")
 	return root

@@ -37,7 +37,11 @@ func completeStore(_ *cobra.Command, _ []string, begun string) ([]string, cobra.
 	const goOn = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 	scheme, path, ok := strings.Cut(begun, ":")
 	if !ok {
-		return []string{"file:\ta directory", "buffer+file:\tmemory in front of a directory"}, goOn
+		return []string{
+			"log:\ta directory of segments, fast with any number of keys",
+			"file:\ta directory with a file per key",
+			"buffer+file:\tmemory in front of a file per key",
+		}, goOn
 	}
 	parent := path[:strings.LastIndexByte(path, '/')+1]
 	entries, err := os.ReadDir("./" + parent)
@@ -65,7 +69,7 @@ func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
 		defer cancel()
-		store, err := openExisting(ctx, *url)
+		store, err := openReading(ctx, *url)
 		if err != nil {
 			return nil, keysOnly
 		}

@@ -15,7 +15,7 @@ func newDelete(_ *app) *cobra.Command {
 		Long: `Remove keys with their values, all or none. A key that does not exist is no
 error. Nothing is asked.`,
 		Example: `  partd delete Texas
-  partd delete --store file:photos cat dog`,
+  partd delete --store log:photos cat dog`,
 		Args: takes(1, -1, "KEY"),
 	}
 	url, coded := storeFlag(cmd), base64Flag(cmd.Flags())
@@ -42,10 +42,11 @@ func newDrop(_ *app) *cobra.Command {
 		Long: `Remove every key of a store. Nothing is asked. The store has to exist, and a
 directory that is not a store is left alone.
 
-The store itself stays, empty, and can be filled again: of file:DIR the directory
-and its file .lock. "rm -r DIR" removes these, too, once no program uses them.`,
+The store itself stays, empty, and can be filled again: of log:DIR the directory
+with the files MANIFEST and LOCK, of file:DIR the directory with the file .lock.
+"rm -r DIR" removes these, too, once no program uses them.`,
 		Example: `  partd drop
-  partd drop --store file:photos`,
+  partd drop --store log:photos`,
 		Args:              takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}

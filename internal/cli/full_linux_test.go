@@ -41,20 +41,28 @@ func TestFullDisk(t *testing.T) {
 			rows[fields[1]].WriteString(line)
 		}
 	}
-	store := "file:" + filepath.Join(disk, "store")
-	for _, layer := range []string{"", "buffer+"} {
+	for _, kind := range []string{"file", "buffer+file", "log"} {
+		layer, scheme := "", kind
+		if rest, ok := strings.CutPrefix(kind, "buffer+"); ok {
+			layer, scheme = "buffer+", rest
+		}
+		paths := 1
+		if scheme == "log" {
+			paths = 2 // the directory, and the file in it
+		}
+		store := scheme + ":" + filepath.Join(disk, scheme)
 		cmd := program(t, "shuffle", "--by=2", "--format=csv", "--memory=16MiB", "--replace", "--store", layer+store, "-")
 		cmd.Stdin = bytes.NewReader(large.Bytes())
 		out, err := cmd.CombinedOutput()
 		first, _, _ := strings.Cut(string(out), "\n")
 		if exitCode(t, err) != exitFailed || !strings.HasPrefix(first, "partd: no space left on device: ") ||
-			strings.Count(first, disk) != 1 || !strings.Contains(string(out), "\nThe store "+layer+store+" is incomplete") ||
+			strings.Count(first, disk) != paths || !strings.Contains(string(out), "\nThe store "+layer+store+" is incomplete") ||
 			!strings.HasSuffix(string(out), ". Run the command again with --replace\n") {
-			t.Errorf("%sfile: %v, %s", layer, err, out)
+			t.Errorf("%s: %v, %s", kind, err, out)
 		}
 		list, err := program(t, "keys", "--json", "--store", store).Output()
 		if err != nil || len(list) == 0 {
-			t.Fatalf("%sfile: %v, %s", layer, err, list)
+			t.Fatalf("%s: %v, %s", kind, err, list)
 		}
 		for dec := json.NewDecoder(bytes.NewReader(list)); dec.More(); {
 			var k struct{ Key string }
@@ -63,10 +71,17 @@ func TestFullDisk(t *testing.T) {
 			}
 			value, err := program(t, "get", "--store", store, k.Key).Output()
 			if err != nil || !bytes.HasSuffix(value, []byte("\n")) || !strings.HasPrefix(rows[k.Key].String(), string(value)) {
-				t.Errorf("%s of %sfile: %d bytes that are not the first of its rows (%v)", k.Key, layer, len(value), err)
+				t.Errorf("%s of %s: %d bytes that are not the first of its rows (%v)", k.Key, kind, len(value), err)
 			}
 		}
-		if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
+		if scheme == "log" { // opening it for writing takes room
+			if out, err := program(t, "verify", "--store", store).CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+			if err := os.RemoveAll(filepath.Join(disk, scheme)); err != nil {
+				t.Fatal(err)
+			}
+		} else if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		small := program(t, "shuffle", "--by=1", "--format=csv", "--no-header", "--store", layer+store, "-")

@@ -18,7 +18,7 @@ func newGet(a *app) *cobra.Command {
 asked, with nothing between them. A key that was never appended to has an empty
 value: that is no error.`,
 		Example: `  partd get California
-  partd get --store file:photos cat > cat.jpg
+  partd get --store log:photos cat > cat.jpg
   partd get -- -starts-with-a-dash`,
 		Args: takes(1, -1, "KEY"),
 	}
@@ -29,7 +29,7 @@ value: that is no error.`,
 		if err != nil {
 			return err
 		}
-		store, err := openExisting(cmd.Context(), *url)
+		store, err := openReading(cmd.Context(), *url)
 		if err != nil {
 			return err
 		}

@@ -41,7 +41,7 @@ func (j *job) run(ctx context.Context, names []string) (err error) {
 		Layout: j.layout, SkipBad: *j.flags.skipBad, MaxRecord: maxRecord,
 		Block: int(min(max(*j.flags.memory/64, 256<<10), 4<<20)), Read: new(atomic.Int64),
 	}
-	options := j.flags.memory.keepTo()
+	options := j.flags.memory.keepTo(*j.flags.url)
 	if j.in, err = openInputs(ctx, j.app, names, j.layout, maxRecord); err != nil {
 		return err
 	}
@@ -137,10 +137,7 @@ func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
 }
 
 func (j *job) showProgress() bool {
-	if *j.flags.quiet {
-		return false
-	}
-	return *j.flags.progress == "always" || *j.flags.progress == "auto" && progress.IsTerminal(j.app.err)
+	return !*j.flags.quiet && showsProgress(*j.flags.progress, j.app.err)
 }
 
 // skipHint tells of --skip-bad where it would have helped.

@@ -26,13 +26,13 @@ With --json the output is JSON lines, not one array: each line is an object
 {"key":…,"bytes":…}, or, for a key that is not UTF-8, {"key_base64":…,"bytes":…}.`,
 		Example: `  partd keys
   partd keys | sort -t "$(printf '\t')" -k2,2nr | head
-  partd keys --store file:photos --json`,
+  partd keys --store log:photos --json`,
 		Args:              takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write JSON lines, an object per key")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		store, err := openExisting(cmd.Context(), *url)
+		store, err := openReading(cmd.Context(), *url)
 		if err != nil {
 			return err
 		}

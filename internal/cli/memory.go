@@ -14,6 +14,7 @@ import (
 const (
 	defaultMemory = 256 << 20
 	minMemory     = 16 << 20
+	mostForLog    = 8 << 30 // a log store takes no more
 )
 
 // size is a flag for a number of bytes.
@@ -49,14 +50,24 @@ func (s *size) Set(text string) error {
 func (s size) maxRecord() int { return int(min(s/4, partd.MaxValueLen)) }
 
 // keepTo makes the garbage collector keep the process near its memory, and
-// returns the options of the store's layers. They get three quarters of it: the
-// rest is for the input, for a record as long as they may be, and for what is
-// freed but not collected yet, without which the collector would run all the
-// time.
-func (s size) keepTo() map[string]string {
+// returns the options of a store and its layers. Together they get three quarters
+// of it: the rest is for the input, for a record as long as they may be, and for
+// what is freed but not collected yet, without which the collector would run all
+// the time.
+func (s size) keepTo(rawURL string) map[string]string {
 	const program = 8 << 20 // what the runtime takes anyway
 	if limit := int64(s + s/16 + program); limit < debug.SetMemoryLimit(-1) {
 		debug.SetMemoryLimit(limit)
 	}
-	return map[string]string{"memory": fmt.Sprint(int64(s) / 4 * 3)}
+	return map[string]string{"memory": fmt.Sprint(s.share(rawURL))}
+}
+
+// share is what a store, and each of its layers that has an option memory, gets.
+func (s size) share(rawURL string) int64 {
+	share := int64(s) / 4 * 3
+	prefix, _, _ := strings.Cut(rawURL, ":")
+	if scheme, _ := splitURL(rawURL); scheme == "log" {
+		share = min(share/int64(1+strings.Count(prefix, "+")), mostForLog)
+	}
+	return share
 }

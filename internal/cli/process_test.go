@@ -108,24 +108,24 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 		want[strings.Clone(row[1])] = append(want[row[1]], strings.Clone(row[0]))
 	}
 	delete(want, "key")
-	for _, layer := range []string{"", "buffer+"} {
-		store := filepath.Join(dir, layer+"store")
-		out, err := program(t, "shuffle", "--by", "key", "--memory", "16MiB", "--store", layer+"file:"+store, file).CombinedOutput()
+	for _, kind := range []string{"log", "file", "buffer+file", "buffer+log"} {
+		store := filepath.Join(dir, kind+"-store")
+		out, err := program(t, "shuffle", "--by", "key", "--memory", "16MiB", "--store", kind+":"+store, file).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		for key, ids := range want {
-			rows, err := program(t, "get", "--store", "file:"+store, key).Output()
+			rows, err := program(t, "get", "--store", kind+":"+store, key).Output()
 			if err != nil {
 				t.Fatal(err)
 			}
 			got, err := csv.NewReader(bytes.NewReader(rows)).ReadAll()
 			if err != nil || len(got) != len(ids) {
-				t.Fatalf("%s of %sfile: %d rows, want %d (%v)", key, layer, len(got), len(ids), err)
+				t.Fatalf("%s of %s: %d rows, want %d (%v)", key, kind, len(got), len(ids), err)
 			}
 			for i, row := range got {
 				if row[0] != ids[i] || row[1] != key {
-					t.Fatalf("%s of %sfile: row %d is %q, want id %s", key, layer, i, row, ids[i])
+					t.Fatalf("%s of %s: row %d is %q, want id %s", key, kind, i, row, ids[i])
 				}
 			}
 		}

@@ -39,8 +39,9 @@ A store that holds keys already is an error without --append or --replace: so
 running a command twice doubles nothing. Nothing is stored before all files were
 found to be there, and their headers to be the same.
 
-A column with many values makes many keys, and file: a file for each: 0.2 ms or
-more, and 4 KiB of disk, per key. A column of ids is seldom what is meant.
+A column with many values makes many keys. A log: store takes millions of them; a
+file: store makes a file for each: 0.2 ms or more, and 4 KiB of disk, per key. A
+column of ids is seldom what is meant.
 
 At the end the records read are compared with what the store holds, byte by byte
 counted; a difference is an error.`
@@ -59,8 +60,8 @@ func newShuffle(a *app) *cobra.Command {
 		Short: "Split files by the value of a field into a store",
 		Long:  shuffleHelp,
 		Example: `  partd shuffle --by "Origin State" birdstrikes.csv
-  partd shuffle --by user --replace --store file:users events-*.jsonl
-  partd shuffle --by=-1 --format text --store 'buffer+file:out' list.txt
+  partd shuffle --by user --replace --store log:users events-*.jsonl
+  partd shuffle --by=-1 --format text --store 'log:out?compression=zstd' list.txt
   zcat log.csv.gz | partd shuffle --by 3 --no-header --format csv -`,
 		Args: takes(1, -1, "FILE (- is standard input)"),
 	}
@@ -75,12 +76,11 @@ func newShuffle(a *app) *cobra.Command {
 		add:      fs.Bool("append", false, "add to what the store holds"),
 		replace:  fs.Bool("replace", false, "drop what the store holds first"),
 		memory:   memoryFlag(fs),
-		progress: fs.String("progress", "auto", "show progress: `WHEN` is auto (on a terminal), always or never"),
+		progress: progressFlag(cmd),
 		quiet:    fs.BoolP("quiet", "q", false, "show no progress and no summary"),
 		asJSON:   jsonFlag(cmd, "write the summary as one JSON object"),
 	}
 	complete(cmd, "format", "csv", "tsv", "jsonl", "text")
-	complete(cmd, "progress", "auto", "always", "never")
 	if err := cmd.RegisterFlagCompletionFunc("by", completeColumns(&f)); err != nil {
 		panic(err) // there is no such flag: the program is wrong
 	}
@@ -108,10 +108,8 @@ func (f *shuffleFlags) check() error {
 		return usagef("--by is missing: which field holds the key?")
 	case *f.add && *f.replace:
 		return usagef("--append and --replace exclude each other")
-	case *f.progress != "auto" && *f.progress != "always" && *f.progress != "never":
-		return usagef("--progress is auto, always or never, not %q", *f.progress)
 	}
-	return nil
+	return checkProgress(*f.progress)
 }
 
 // layout returns what the flags and the files' names tell of the files.

@@ -20,7 +20,7 @@ func newStat(a *app) *cobra.Command {
 		Long: `Show how many keys and bytes a store holds, how many bytes its files take on
 disk, and its largest keys.`,
 		Example: `  partd stat
-  partd stat --top 50 --store file:photos
+  partd stat --top 50 --store log:photos
   partd stat --json`,
 		Args:              takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -31,7 +31,7 @@ disk, and its largest keys.`,
 		if *top < 0 {
 			return usagef("--top is %d, and cannot be negative", *top)
 		}
-		store, err := openExisting(cmd.Context(), *url)
+		store, err := openReading(cmd.Context(), *url)
 		if err != nil {
 			return err
 		}

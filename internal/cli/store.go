@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -16,7 +17,7 @@ import (
 )
 
 // defaultStore is the store of every command without --store.
-const defaultStore = "file:partd-out"
+const defaultStore = "log:partd-out"
 
 // storeFlag adds --store.
 func storeFlag(cmd *cobra.Command) *string {
@@ -56,8 +57,12 @@ func storeExists(rawURL string) (bool, error) {
 	return exists, err
 }
 
-// openStore opens a store, and makes it where it does not exist.
+// openStore opens a store, and makes it where it does not exist, unless a store
+// of another kind is in its place.
 func openStore(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
+	if err := otherKind(rawURL); err != nil {
+		return nil, err
+	}
 	store, err := stores.OpenDefaults(ctx, rawURL, options)
 	var inner *partd.Error
 	if errors.As(err, &inner) && inner.Path != "" {
@@ -66,29 +71,95 @@ func openStore(ctx context.Context, rawURL string, options map[string]string) (p
 	return store, err
 }
 
-// openExisting opens a store that must exist.
-func openExisting(ctx context.Context, rawURL string) (partd.Partd, error) {
-	exists, err := storeExists(rawURL)
-	if err != nil {
+// openReading opens a store that must exist for reading. Several may read a log
+// store at once, and a directory that cannot be written will do.
+func openReading(ctx context.Context, rawURL string) (partd.Partd, error) {
+	if err := mustExist(rawURL); err != nil {
 		return nil, err
 	}
-	if !exists {
-		return nil, noStore(rawURL)
+	store, err := openStore(ctx, rawURL, map[string]string{"readonly": "true"})
+	if err == nil || errors.As(err, new(*partd.CorruptError)) {
+		return store, err
+	}
+	// What a killed process left behind may be more than reading alone can hold
+	// in memory. Opened for writing it becomes segments. A store that another
+	// process holds is refused once more.
+	if store, again := openStore(ctx, rawURL, nil); again == nil {
+		return store, nil
+	}
+	return nil, err
+}
+
+// openExisting opens a store that must exist.
+func openExisting(ctx context.Context, rawURL string) (partd.Partd, error) {
+	if err := mustExist(rawURL); err != nil {
+		return nil, err
 	}
 	return openStore(ctx, rawURL, nil)
 }
 
+func mustExist(rawURL string) error {
+	exists, err := storeExists(rawURL)
+	if err == nil && !exists {
+		return noStore(rawURL)
+	}
+	return err
+}
+
+// otherKind returns an error if a directory holds a store, but not of the kind
+// that the URL names.
+func otherKind(rawURL string) error {
+	if exists, err := stores.Exists(rawURL); err != nil || exists {
+		return nil // opening it says more
+	}
+	scheme, location := splitURL(rawURL)
+	for _, other := range []string{"log", "file"} {
+		url := other + ":" + pathInURL.Replace(location)
+		if exists, err := stores.Exists(url); other != scheme && err == nil && exists {
+			return fmt.Errorf("%s holds a store of another kind: --store %s", location, shellQuote(url))
+		}
+	}
+	return nil
+}
+
+// pathInURL writes a path as a URL has it.
+var pathInURL = strings.NewReplacer("%", "%25", "?", "%3F")
+
 // noStore says what is where a store should be.
 func noStore(rawURL string) error {
-	_, location := splitURL(rawURL)
+	if err := otherKind(rawURL); err != nil {
+		return err
+	}
+	scheme, location := splitURL(rawURL)
 	info, err := os.Stat(location)
 	switch {
+	case scheme == "log" && len(dataFiles(location)) > 0:
+		return &partd.CorruptError{
+			Path: filepath.Join(location, "MANIFEST"), Offset: -1,
+			Err: fmt.Errorf("it is missing, though there is %s", dataFiles(location)[0]),
+		}
 	case err == nil && !info.IsDir():
 		return fmt.Errorf("%s is a file, and no partd store", location)
 	case err == nil && !emptyDir(location):
 		return fmt.Errorf("the directory %s exists, but is no partd store", location)
 	}
 	return fmt.Errorf(`there is no store %s ("partd shuffle" or "partd append" makes one)`, rawURL)
+}
+
+// dataFiles returns the files of a log store's data in a directory.
+func dataFiles(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		kind, number, ok := strings.Cut(e.Name(), "-")
+		if ok && (kind == "seg" || kind == "blob") && number != "" && strings.Trim(number, "0123456789") == "" {
+			names = append(names, e.Name())
+		}
+	}
+	return names
 }
 
 // emptyDir tells whether a directory is known to hold nothing.

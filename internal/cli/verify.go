@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/progress"
+)
+
+const verifyHelp = `Read all that a log: store ever took, also what was deleted or replaced since,
+compare every checksum on the way, and at the end the ledger: how many pieces
+were appended, their bytes, and a sum of their hashes. Nothing is changed.
+
+It ends at the first damage, and says in which file and at which offset it is.
+The exit code is then 1. A record at the very end of a write-ahead file that is
+not whole is no damage: that is what a process leaves that was killed while it
+wrote.
+
+A file: store keeps no checksums, and cannot be verified: that is exit code 2.`
+
+func newVerify(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "verify [flags]",
+		Short: "Check every checksum and the ledger of a store",
+		Long:  verifyHelp,
+		Example: `  partd verify
+  partd verify --store log:users --json
+  partd verify --progress never || echo "restore it from a copy"`,
+		Args:              takes(0, 0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object, also of a damaged store")
+	when := progressFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkProgress(*when); err != nil {
+			return err
+		}
+		if err := verifiable(*url); err != nil {
+			return err
+		}
+		start := time.Now()
+		v := verification{Store: *url}
+		bar := progress.Start(a.err, showsProgress(*when, a.err))
+		err := v.run(cmd.Context(), *url, bar)
+		bar.Stop()
+		v.Seconds = time.Since(start).Seconds()
+		v.Damage = damageIn(err)
+		v.OK = err == nil
+		if err != nil && (!*asJSON || v.Damage == nil) {
+			return err
+		}
+		return errors.Join(err, v.write(a, *asJSON))
+	}
+	return cmd
+}
+
+// verifiable returns an error for a store that keeps no checksums.
+func verifiable(rawURL string) error {
+	if _, err := storeExists(rawURL); errors.As(err, new(usageError)) {
+		return err
+	}
+	if scheme, location := splitURL(rawURL); scheme != "log" {
+		return usagef("--store %s cannot be verified: a %s: store keeps no checksums, a log: store does "+
+			"(as in --store log:%s)", rawURL, scheme, location)
+	}
+	return nil
+}
+
+// verification is what partd verify found.
+type verification struct {
+	Store   string   `json:"store"`
+	OK      bool     `json:"ok"`
+	Keys    int64    `json:"keys"`  // read up to the end, or the damage
+	Bytes   int64    `json:"bytes"` // of their values
+	Seconds float64  `json:"seconds"`
+	Damage  []damage `json:"damage,omitempty"`
+}
+
+// damage is a place that does not hold what was written there.
+type damage struct {
+	File   string `json:"file"`
+	Offset *int64 `json:"offset,omitempty"` // none where it is the whole file
+	Error  string `json:"error"`
+}
+
+// run reads everything. A scan that comes to the end has read all that was ever
+// appended, and compared it with the ledger.
+func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (err error) {
+	bar.Wait("opening the store", nil)
+	store, err := openReading(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer closeStore(ctx, store, &err)
+	engine := store
+	for {
+		layer, ok := engine.(partd.Unwrapper)
+		if !ok {
+			break
+		}
+		engine = layer.Unwrap() // a layer just opened holds nothing back
+	}
+	var read atomic.Int64
+	bar.Count(-1, read.Load)
+	for chunk, err := range partd.Scan(ctx, engine) {
+		if err != nil {
+			return err
+		}
+		v.Bytes = read.Add(int64(len(chunk.Data)))
+		if chunk.Last {
+			v.Keys++
+		}
+	}
+	return nil
+}
+
+func (v *verification) write(a *app, asJSON bool) error {
+	w := bufio.NewWriter(a.out)
+	if asJSON {
+		if err := newEncoder(w).Encode(v); err != nil {
+			return err
+		}
+		return w.Flush()
+	}
+	fmt.Fprintf(w, "store   %s\nkeys    %d\nbytes   %s\n", v.Store, v.Keys, withUnit(v.Bytes))
+	fmt.Fprintf(w, "time    %.2f s, %s\n", v.Seconds, progress.Rate(float64(v.Bytes)/max(v.Seconds, 1e-6)))
+	fmt.Fprintln(w, "result  every checksum and the ledger are as they should be")
+	return w.Flush()
+}
+
+// damageIn returns all damage that an error tells of.
+func damageIn(err error) []damage {
+	switch e := err.(type) {
+	case nil:
+		return nil
+	case *partd.CorruptError:
+		d := damage{File: e.Path, Error: e.Err.Error()}
+		if e.Offset >= 0 {
+			d.Offset = &e.Offset
+		}
+		return []damage{d}
+	case interface{ Unwrap() []error }:
+		var all []damage
+		for _, one := range e.Unwrap() {
+			all = append(all, damageIn(one)...)
+		}
+		return all
+	}
+	return damageIn(errors.Unwrap(err))
+}

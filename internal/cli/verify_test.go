@@ -1,0 +1,213 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/stores"
+)
+
+// verify runs partd verify --json in this process.
+func verify(t *testing.T, dir string) (v verification, code int, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), []string{"verify", "--json", "--store", "log:" + dir}, &app{out: &out, err: &errs, open: openStore})
+	if out.Len() > 0 {
+		if err := json.Unmarshal(out.Bytes(), &v); err != nil {
+			t.Fatalf("%v: %s", err, out.Bytes())
+		}
+	}
+	return v, code, errs.String()
+}
+
+// small makes a store with a short and a large value, and returns its directory
+// and a copy of it, taken before it was closed, as a killed process leaves it.
+func small(t *testing.T) (closed, killed string) {
+	t.Helper()
+	closed, killed = filepath.Join(t.TempDir(), "closed"), filepath.Join(t.TempDir(), "killed")
+	store, err := stores.Open(t.Context(), "log:"+closed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, value := range []string{"first", strings.Repeat("large ", 20_000), "last"} {
+		if err := store.Append(t.Context(), partd.Entry{Key: "key", Value: []byte(value)}, partd.Entry{Key: value[:2], Value: []byte(value)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.CopyFS(killed, os.DirFS(closed)); err != nil {
+		t.Fatal(err)
+	}
+	if err := partd.Close(t.Context(), store); err != nil {
+		t.Fatal(err)
+	}
+	return closed, killed
+}
+
+// flip changes a bit of a file, and returns what undoes it.
+func flip(t *testing.T, path string, at int) (undo func()) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := bytes.Clone(data)
+	wrong[at] ^= 1 << (at % 8)
+	write := func(data []byte) {
+		if err := os.WriteFile(path, data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(wrong)
+	return func() { write(data) }
+}
+
+// One bit changed anywhere in what a closed store needs is damage, in the file
+// where it is.
+func TestVerifyFindsEveryBit(t *testing.T) {
+	dir, _ := small(t)
+	if v, code, text := verify(t, dir); code != exitOK || !v.OK || v.Keys != 3 || v.Bytes != 2*(120_000+9) {
+		t.Fatalf("%+v, %d, %s", v, code, text)
+	}
+	for pattern, step := range map[string]int{"MANIFEST": 11, "seg-*": 131, "blob-*": 9973} {
+		paths, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil || len(paths) != 1 {
+			t.Fatalf("%s: %v, %v", pattern, paths, err)
+		}
+		info, err := os.Stat(paths[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := 0; at < int(info.Size()); at += step {
+			undo := flip(t, paths[0], at)
+			v, code, text := verify(t, dir)
+			undo()
+			if code != exitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != paths[0] || !strings.Contains(text, paths[0]) {
+				t.Errorf("a bit of byte %d of %s: %+v, %d, %s", at, pattern, v, code, text)
+			}
+			if pattern != "MANIFEST" && at > 32 && (v.Damage[0].Offset == nil || *v.Damage[0].Offset > int64(at)) {
+				t.Errorf("byte %d of %s: %s", at, pattern, text)
+			}
+		}
+	}
+	if v, code, text := verify(t, dir); code != exitOK {
+		t.Errorf("after all that: %+v, %s", v, text)
+	}
+}
+
+// In a write-ahead file a damaged record before a whole one is damage; the last
+// one cannot be told from one that a kill cut off.
+func TestVerifyWriteAhead(t *testing.T) {
+	_, dir := small(t)
+	v, code, text := verify(t, dir)
+	if code != exitOK || v.Keys != 3 {
+		t.Fatalf("%+v, %d, %s", v, code, text)
+	}
+	wal := filepath.Join(dir, "wal-0")
+	data, err := os.ReadFile(wal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, last := bytes.Index(data, []byte("first")), bytes.LastIndex(data, []byte("last"))
+	if first < 0 || last < first {
+		t.Fatalf("the records are not there: %d, %d", first, last)
+	}
+	undo := flip(t, wal, first)
+	v, code, text = verify(t, dir)
+	if code != exitFailed || len(v.Damage) != 1 || v.Damage[0].File != wal || v.Damage[0].Offset == nil || *v.Damage[0].Offset != 64 {
+		t.Errorf("%+v, %d, %s", v, code, text)
+	}
+	undo()
+	undo = flip(t, wal, last)
+	if v, code, text = verify(t, dir); code != exitOK || v.Bytes != 2*(120_000+5) {
+		t.Errorf("%+v, %d, %s", v, code, text)
+	}
+	undo()
+	if v, code, text = verify(t, dir); code != exitOK || v.Bytes != 2*(120_000+9) {
+		t.Errorf("it changed something: %+v, %d, %s", v, code, text)
+	}
+}
+
+// Several may read a log store at once. While another process may write, all are
+// refused, and told which process that is.
+func TestReadersOfLog(t *testing.T) {
+	dir, _ := small(t)
+	reader, err := stores.Open(t.Context(), "log:"+dir+"?readonly=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reading := [][]string{{"get", "key"}, {"keys"}, {"stat"}, {"verify"}}
+	for _, args := range reading {
+		if out, err := program(t, append(args, "--store", "log:"+dir)...).CombinedOutput(); err != nil {
+			t.Errorf("%s beside a reader: %v, %s", args[0], err, out)
+		}
+	}
+	if err := partd.Close(t.Context(), reader); err != nil {
+		t.Fatal(err)
+	}
+	writer, err := stores.Open(t.Context(), "log:"+dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("partd: open %s: the store is in use by process %d on ", dir, os.Getpid())
+	for _, args := range append(reading, []string{"delete", "key"}, []string{"drop"}, []string{"append", "key", os.Args[0], "--memory=1GiB"}) {
+		out, err := program(t, append(args, "--store", "log:"+dir)...).CombinedOutput()
+		if exitCode(t, err) != exitFailed || !strings.HasPrefix(string(out), want) {
+			t.Errorf("%s beside a writer: %v, %s", args[0], err, out)
+		}
+	}
+	if err := partd.Close(t.Context(), writer); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What a killed process left behind is read, also where it is more than reading
+// alone can hold.
+func TestReadAfterKill(t *testing.T) {
+	dir, killed := filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "killed")
+	store, err := stores.Open(t.Context(), "log:"+dir+"?memory=32MiB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := partd.Close(t.Context(), store); err != nil {
+			t.Error(err)
+		}
+	}()
+	value := bytes.Repeat([]byte("v"), 50_000)
+	const pieces = 200
+	for range pieces {
+		if err := store.Append(t.Context(), partd.Entry{Key: "key", Value: value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for _, memory := range []string{"", "?memory=4MiB"} {
+		out, err := program(t, "get", "--store", "log:"+killed+memory, "key").Output()
+		if err != nil || len(out) != pieces*len(value) {
+			t.Errorf("%q: %d bytes, %v", memory, len(out), err)
+		}
+	}
+}
+
+// The shares of a log store and of a layer over it are within the memory.
+func TestShareOfLog(t *testing.T) {
+	for url, want := range map[string]int64{
+		"log:x": 192 << 20, "buffer+log:x": 96 << 20, "file:x": 192 << 20, "buffer+file:x": 192 << 20,
+	} {
+		s := size(256 << 20)
+		if got := s.share(url); got != want {
+			t.Errorf("%s: %d, want %d", url, got, want)
+		}
+	}
+	if s := size(64 << 30); s.share("log:x") != 8<<30 {
+		t.Errorf("a log store was given %d", s.share("log:x"))
+	}
+}
