@@ -28,6 +28,8 @@ type table struct {
 	// while the table is in use.
 	refs atomic.Int32
 	need []int32 // scratch of fits
+	// touched keeps what insert reads from being optimised away.
+	touched byte
 }
 
 type part struct {
@@ -108,19 +110,30 @@ func (t *table) fits(b *batch) bool {
 	return needed <= free
 }
 
-// insert adds an encoded batch that fits.
+// insert adds an encoded batch that fits. Entries go to parts all over the
+// arena, so nearly each copy would wait for memory; a few at a time, the places
+// are read before anything is written there, so that the waits overlap.
 func (t *table) insert(b *batch) {
+	const group = 32
 	mask := t.chunkSize - 1
-	for i := range b.at {
-		e := b.entryAt(i)
-		p := &t.parts[b.part[i]]
-		off := p.size & mask
-		if off != 0 && off+len(e) <= t.chunkSize {
-			copy(t.arena[p.tail+off:], e)
-			p.size += len(e)
-			continue
+	for start := 0; start < len(b.at); start += group {
+		end := min(start+group, len(b.at))
+		for _, n := range b.part[start:end] {
+			p := &t.parts[n]
+			at := p.tail + p.size&mask
+			t.touched += t.arena[at] + t.arena[min(at+64, len(t.arena)-1)]
 		}
-		t.insertSlow(p, e)
+		for i := start; i < end; i++ {
+			e := b.entryAt(i)
+			p := &t.parts[b.part[i]]
+			off := p.size & mask
+			if off != 0 && off+len(e) <= t.chunkSize {
+				copy(t.arena[p.tail+off:], e)
+				p.size += len(e)
+				continue
+			}
+			t.insertSlow(p, e)
+		}
 	}
 	t.size += int64(len(b.entries()))
 	t.ledger.Add(b.ledger)
