@@ -244,7 +244,11 @@ func concurrentClose(e *env) {
 	var run []func() error
 	for w := range writers {
 		run = append(run, func() error {
-			for n := range 100_000 {
+			for n := range 20_000 {
+				if n > 1000 {
+					// However fast the store is, the others get to begin, and Close.
+					time.Sleep(time.Millisecond)
+				}
 				err := e.store.Append(e.ctx, partd.Entry{Key: "a", Value: piece{w, n}.bytes()})
 				if n == 20 || err != nil && n < 20 {
 					started <- struct{}{}
