@@ -1,0 +1,160 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestBufferDropExcludes starts operations while Drop waits and while it runs,
+// cancels some, and drops beside many others: none hangs, none sees the half of it.
+func TestBufferDropExcludes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, slow := newFaultyBuffer(t, 1<<30)
+		must(t, b.Append(ctx, Entry{"x", []byte("1")}))
+		pinned, err := b.pin(ctx, "get", []string{"x"})
+		must(t, err)
+		goOn := make(chan struct{})
+		slow.set(func(op string) (error, error) {
+			if op == "drop" {
+				<-goOn
+			}
+			return nil, nil
+		})
+		dropped := make(chan error, 1)
+		go func() { dropped <- b.Drop(ctx) }()
+		synctest.Wait() // it waits for the pin
+		short, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		for i, op := range []func(ctx context.Context) error{
+			func(ctx context.Context) error { return b.Delete(ctx, "k") },
+			func(ctx context.Context) error { return b.Set(ctx, "x", []byte("2")) },
+			func(ctx context.Context) error { return b.Append(ctx, Entry{"x", []byte("3")}) },
+			func(ctx context.Context) error { _, err := b.Get(ctx, "x"); return err },
+			func(ctx context.Context) error { _, err := b.Pop(ctx, "x", "k"); return err },
+			func(ctx context.Context) error { return b.Drop(ctx) },
+		} {
+			wg.Go(func() {
+				if err := op(short); !errors.Is(err, context.Canceled) {
+					t.Errorf("operation %d during Drop: %v, want it to wait until it is cancelled", i, err)
+				}
+			})
+		}
+		later := make(chan error, 1)
+		go func() { later <- b.Append(ctx, Entry{"x", []byte("after")}) }()
+		synctest.Wait()
+		b.unpin(pinned)
+		synctest.Wait() // the drop is in the slow store now
+		cancel()
+		wg.Wait()
+		select {
+		case <-later:
+			t.Error("an Append did not wait for Drop")
+		default:
+		}
+		close(goOn)
+		must(t, <-dropped)
+		must(t, <-later)
+		wantValue(t, b, "x", "after")
+	})
+}
+
+// TestBufferDropGivesUp cancels a Drop that waits: everything goes on.
+func TestBufferDropGivesUp(t *testing.T) {
+	ctx := context.Background()
+	b, _, _ := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"x", []byte("1")}))
+	pinned, err := b.pin(ctx, "get", []string{"x"})
+	must(t, err)
+	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	if err := b.Drop(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	b.unpin(pinned)
+	must(t, b.Append(ctx, Entry{"x", []byte("2")}))
+	wantValue(t, b, "x", "12")
+}
+
+// TestBufferDropBeside drops beside all else; the race detector watches.
+func TestBufferDropBeside(t *testing.T) {
+	ctx := context.Background()
+	b, _, _ := newFaultyBuffer(t, 1<<20)
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 1500 {
+				key := fmt.Sprint(g, i%20)
+				short, cancel := context.WithCancel(ctx)
+				if i%5 == 0 {
+					go cancel()
+				}
+				_ = b.Set(short, key, []byte("v"))
+				_ = b.Append(short, Entry{key, make([]byte, i)})
+				_ = b.Delete(short, key, fmt.Sprint(g+1, i%20))
+				_, _ = b.Pop(short, key)
+				cancel()
+			}
+		})
+	}
+	for range 100 {
+		must(t, b.Drop(ctx))
+	}
+	wg.Wait()
+	must(t, b.Drop(ctx))
+	must(t, b.Append(ctx, Entry{"k", []byte("v")}))
+	wantValue(t, b, "k", "v")
+	must(t, b.Close())
+}
+
+// TestBufferDropBetweenSteps drops while a flush in the background is between
+// two appends to the slow store: the second must not come after the drop.
+func TestBufferDropBetweenSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, slow := newFaultyBuffer(t, 4<<20)
+		var mu sync.Mutex
+		var ops []string
+		goOn := make(chan struct{})
+		slow.set(func(op string) (error, error) {
+			mu.Lock()
+			ops = append(ops, op)
+			mu.Unlock()
+			<-goOn
+			return nil, nil
+		})
+		started := func() bool {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return len(ops) > 0
+		}
+		for i := 0; !started(); i++ {
+			must(t, b.Append(ctx, Entry{fmt.Sprint(i), make([]byte, 40_000)}))
+		}
+		dropped := make(chan error, 1)
+		go func() { dropped <- b.Drop(ctx) }()
+		synctest.Wait()
+		goOn <- struct{}{} // the first append ends, and the drop begins
+		synctest.Wait()
+		mu.Lock()
+		if len(ops) < 2 || ops[len(ops)-1] != "drop" {
+			t.Errorf("the slow store got %v, want the drop alone at the end", ops)
+		}
+		mu.Unlock()
+		close(goOn)
+		must(t, <-dropped)
+		synctest.Wait()
+		must(t, b.Flush(ctx))
+		st, err := Stat(ctx, slow.Dict)
+		must(t, err)
+		if st.Keys != 0 {
+			t.Errorf("%d keys came back after the drop", st.Keys)
+		}
+	})
+}
