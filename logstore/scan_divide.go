@@ -181,7 +181,7 @@ func (sc *scanner) emitSize(key []byte, hash uint64) error {
 	if !exists {
 		return nil
 	}
-	b, err := sc.room(0)
+	b, err := sc.room(len(key))
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,10 @@ func (b *scanBatch) key(it *scanItem) []byte { return b.keys[it.keyAt : it.keyAt
 
 func (b *scanBatch) reset() { b.keys, b.data, b.items = b.keys[:0], b.data[:0], b.items[:0] }
 
-// maxItems bounds the keys of a batch, whose values may be empty.
+// size is what the batch holds of keys and values.
+func (b *scanBatch) size() int { return len(b.keys) + len(b.data) }
+
+// maxItems bounds the keys of a batch, which may be as short as their values.
 const maxItems = 32 << 10
 
 // emitter fills batches.
@@ -65,9 +68,10 @@ func (m *emitter) send() error {
 	}
 }
 
-// room sends the batch unless it can take n more bytes and one more item.
+// room sends the batch unless it can take n more bytes, of key and value, and
+// one more item.
 func (m *emitter) room(n int) (*scanBatch, error) {
-	if m.cur != nil && (len(m.cur.data)+n > m.sc.batchBytes || len(m.cur.items) >= maxItems) {
+	if m.cur != nil && (m.cur.size()+n > m.sc.batchBytes || len(m.cur.items) >= maxItems) {
 		if err := m.send(); err != nil {
 			return nil, err
 		}
@@ -84,7 +88,7 @@ func (b *scanBatch) item(key []byte, it scanItem) {
 
 // begin begins a key whose value comes in parts.
 func (m *emitter) begin(key []byte) error {
-	b, err := m.room(1)
+	b, err := m.room(len(key) + 1)
 	if err != nil {
 		return err
 	}

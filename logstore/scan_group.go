@@ -146,7 +146,7 @@ func (sc *scanner) emitKeys(data []byte) error {
 		if k.skip || !k.exists {
 			continue
 		}
-		b, err := sc.room(0)
+		b, err := sc.room(int(k.keyLen))
 		if err != nil {
 			return err
 		}
@@ -159,7 +159,7 @@ func (sc *scanner) emitKeys(data []byte) error {
 // first one that is left. A batch is larger than others rather than that the
 // entries are gone through several times.
 func (sc *scanner) emitSmall(data []byte, first int) (next int, err error) {
-	b, err := sc.room(int(sc.groups[first].size))
+	b, err := sc.room(int(sc.groups[first].keyLen) + int(sc.groups[first].size))
 	if err != nil {
 		return 0, err
 	}
@@ -169,7 +169,8 @@ func (sc *scanner) emitSmall(data []byte, first int) (next int, err error) {
 		if k.skip || !k.exists {
 			continue
 		}
-		if k.hasBlob || at > 0 && at+int(k.size) > 3*sc.batchBytes || len(b.items) >= maxItems {
+		full := len(b.items) > 0 && len(b.keys)+int(k.keyLen)+at+int(k.size) > 3*sc.batchBytes
+		if k.hasBlob || full || len(b.items) >= maxItems {
 			break
 		}
 		b.item(data[k.keyAt:k.keyAt+k.keyLen], scanItem{at: at, n: int(k.size), last: true})

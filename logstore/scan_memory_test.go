@@ -1,0 +1,88 @@
+package logstore
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// heapPeak returns the most that was on the heap while f ran, garbage included,
+// beyond what was there before.
+func heapPeak(f func()) int64 {
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	runtime.GC()
+	before := heap()
+	most := before
+	var stop atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !stop.Load() {
+			most = max(most, heap())
+			time.Sleep(2 * time.Millisecond)
+		}
+	}()
+	f()
+	stop.Store(true)
+	<-done
+	return most - before
+}
+
+// readAll scans a store and checks how many keys and bytes there are.
+func readAll(t *testing.T, s *Store, keys int, bytes int64) {
+	t.Helper()
+	var gotKeys int
+	var gotBytes int64
+	for c, err := range s.Scan(context.Background()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		gotBytes += int64(len(c.Data))
+		if c.Last {
+			gotKeys++
+		}
+	}
+	if gotKeys != keys || gotBytes != bytes {
+		t.Errorf("%d keys with %d bytes, want %d with %d", gotKeys, gotBytes, keys, bytes)
+	}
+}
+
+// What waits for the reader is bounded in bytes of keys, too: 4,000 keys of
+// 50 KB are 200 MB.
+func TestScanMemoryOfLongKeys(t *testing.T) {
+	ctx := t.Context()
+	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const keys, most = 4000, 48 << 20
+	long := strings.Repeat("k", 50_000)
+	for i := range keys {
+		if err := s.Append(ctx, partd.Entry{Key: fmt.Sprintf("%08d", i) + long, Value: []byte("v")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := heapPeak(func() { readAll(t, s, keys, keys) }); n > most {
+		t.Errorf("a scan took %d MiB", n>>20)
+	}
+	n := heapPeak(func() {
+		st, err := s.Stat(ctx)
+		if err != nil || st.Keys != keys || st.Bytes != keys {
+			t.Errorf("%+v, %v", st, err)
+		}
+	})
+	if n > most {
+		t.Errorf("counting took %d MiB", n>>20)
+	}
+}
