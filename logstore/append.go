@@ -65,10 +65,12 @@ type operation interface {
 	empty() bool
 	// encode makes the batch. It is called without locks.
 	encode(s *Store, b *batch) error
-	// last is called with mu held, right before the record is written. It may
-	// look at the store, and take all entries out of the batch.
+	// last is called with mu held, right before anything is written. It may
+	// look at the store, and decides what there is to do: it changes the batch,
+	// or if that is nil, what each does.
 	last(ctx context.Context, s *Store, b *batch) error
-	// each calls f for each entry that the operation consists of.
+	// each calls f for each entry that the operation consists of. It is called
+	// after last.
 	each(s *Store, f func(kind entryKind, key string, value []byte) error) error
 }
 

@@ -112,11 +112,10 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 			return false, err
 		}
 	}
-	if err := op.last(ctx, s, b); err != nil {
+	if err := op.last(ctx, s, nil); err != nil {
 		return false, err
 	}
 	w := &bulkWriter{s: s, t: t}
-	b.reset()
 	err = op.each(s, func(kind entryKind, key string, value []byte) error {
 		if len(b.buf) > batchPrefix && len(b.buf)+len(key)+min(len(value), s.blobBytes)+64 > s.maxBatch {
 			if err := w.add(b); err != nil {
@@ -133,6 +132,9 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 	if err != nil {
 		w.undo()
 		return false, err
+	}
+	if tag == (partd.Tag{}) && t.size == 0 && len(w.segments) == 0 {
+		return true, nil // there was nothing to do
 	}
 	sessions := s.sessions.clone()
 	sessions.apply(recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}, s.opts.MaxSessions)

@@ -39,6 +39,7 @@ type setOp struct {
 	key   string
 	value []byte
 	once  bool
+	skip  bool // what last found: the key exists, so there is nothing to do
 }
 
 func (op *setOp) empty() bool                     { return false }
@@ -53,13 +54,19 @@ func (op *setOp) last(ctx context.Context, s *Store, b *batch) error {
 		return nil
 	}
 	_, exists, err := s.getLocked(ctx, []string{op.key}, false)
-	if err == nil && exists[0] {
+	if err != nil {
+		return err
+	}
+	if op.skip = exists[0]; op.skip && b != nil {
 		b.clear()
 	}
-	return err
+	return nil
 }
 
-func (op *setOp) each(s *Store, f func(entryKind, string, []byte) error) error {
+func (op *setOp) each(_ *Store, f func(entryKind, string, []byte) error) error {
+	if op.skip {
+		return nil
+	}
 	return f(kindSet, op.key, op.value)
 }
 
@@ -95,6 +102,7 @@ func (op deleteOp) each(_ *Store, f func(entryKind, string, []byte) error) error
 type popOp struct {
 	keys   []string
 	values [][]byte
+	exists []bool
 }
 
 func (op *popOp) empty() bool                     { return len(op.keys) == 0 }
@@ -107,7 +115,10 @@ func (op *popOp) last(ctx context.Context, s *Store, b *batch) error {
 	if err != nil {
 		return err
 	}
-	op.values = values
+	op.values, op.exists = values, exists
+	if b == nil {
+		return nil
+	}
 	b.reset()
 	for i, k := range op.keys {
 		if exists[i] {
@@ -118,8 +129,16 @@ func (op *popOp) last(ctx context.Context, s *Store, b *batch) error {
 	return nil
 }
 
-func (op *popOp) each(s *Store, f func(entryKind, string, []byte) error) error {
-	return deleteOp(op.keys).each(s, f)
+func (op *popOp) each(_ *Store, f func(entryKind, string, []byte) error) error {
+	for i, k := range op.keys {
+		if !op.exists[i] {
+			continue
+		}
+		if err := f(kindDelete, k, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // clear takes all entries out of the batch.

@@ -1,0 +1,137 @@
+package logstore
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// hugeKey is so long that an operation on it alone is too large for a record.
+var hugeKey = strings.Repeat("k", 65535)
+
+func openBulk(t *testing.T, opts *Options) (*Store, *vfs.Mem) {
+	t.Helper()
+	mem := vfs.NewMem()
+	h := crashHooks
+	h.fs = mem
+	s, err := open(crashDir, opts, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, mem
+}
+
+// A SetOnce that is too large for a record leaves a key that exists alone.
+func TestLargeSetOnce(t *testing.T) {
+	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	set := &setOp{key: hugeKey}
+	if set.size(s) <= int64(s.maxBatch) {
+		t.Fatal("the operation fits into a record")
+	}
+	for _, v := range []string{"first", "second"} {
+		if err := s.SetOnce(t.Context(), hugeKey, []byte(v)); err != nil {
+			t.Fatal(err)
+		}
+		wantValue(t, s, hugeKey, "first")
+	}
+	session, err := s.NewSession(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{
+		Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: hugeKey, Value: []byte("third")}},
+	})
+	if err != nil || !applied {
+		t.Fatal(applied, err)
+	}
+	wantValue(t, s, hugeKey, "first")
+	if err := s.Set(t.Context(), hugeKey, []byte("fourth")); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, s, hugeKey, "fourth")
+}
+
+// A large Pop removes the keys that exist, and writes nothing for the others.
+func TestLargePop(t *testing.T) {
+	s, _ := openBulk(t, nil)
+	defer s.Close()
+	var keys []string
+	for i := range 300 {
+		keys = append(keys, fmt.Sprint("a key that is rather long ", i))
+	}
+	if err := s.Append(t.Context(), partd.Entry{Key: keys[7], Value: []byte("seven")}); err != nil {
+		t.Fatal(err)
+	}
+	if (&popOp{keys: keys}).size(s) <= int64(s.maxBatch) {
+		t.Fatal("the operation fits into a record")
+	}
+	for _, want := range []string{"seven", ""} {
+		values, err := s.Pop(t.Context(), keys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range values {
+			if i == 7 && string(v) != want || i != 7 && len(v) > 0 {
+				t.Fatalf("key %d: %q", i, v)
+			}
+		}
+		var l Ledger
+		for _, g := range s.segments {
+			l.Add(g.ledger)
+		}
+		if l.Marks != 1 {
+			t.Fatalf("%d keys were removed instead of one", l.Marks)
+		}
+	}
+}
+
+// An operation that is too large for a record is applied once, however often
+// it is sent, also across openings.
+func TestLargeApplyAgain(t *testing.T) {
+	s, mem := openBulk(t, nil)
+	session, err := s.NewSession(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := strings.Repeat("v", 300)
+	var op partd.Operation
+	for range 20 {
+		op.Entries = append(op.Entries, partd.Entry{Key: "a", Value: []byte(value)})
+	}
+	if appendOp(op.Entries).size(s) <= int64(s.maxBatch) {
+		t.Fatal("the operation fits into a record")
+	}
+	op.Change = partd.ChangeAppend
+	tag := partd.Tag{Session: session, Number: 1, CRC: 5}
+	for i := range 2 {
+		if applied, err := s.Apply(t.Context(), tag, op); err != nil || applied != (i == 0) {
+			t.Fatal(i, applied, err)
+		}
+		wantValue(t, s, "a", strings.Repeat(value, 20))
+	}
+	killed := mem.KillClone()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h := crashHooks
+	for _, fs := range []*vfs.Mem{killed, mem} {
+		h.fs = fs
+		if s, err = open(crashDir, nil, h); err != nil {
+			t.Fatal(err)
+		}
+		if applied, err := s.Apply(t.Context(), tag, op); err != nil || applied {
+			t.Fatal(applied, err)
+		}
+		wantValue(t, s, "a", strings.Repeat(value, 20))
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
