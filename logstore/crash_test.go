@@ -101,6 +101,13 @@ func (r *crashRun) checkCrash() error {
 	}
 	h := r.hooks
 	h.fs = left
+	if r.kind == processKill && r.crash.IntN(3) == 0 {
+		var err error
+		if left, err = r.loseAfterKill(left); err != nil {
+			return fmt.Errorf("a loss of power after a kill: %w", err)
+		}
+		h.fs = left
+	}
 	if r.crash.IntN(4) == 0 { // crash once more, while recovering
 		n := r.crash.Int64N(40) + 1
 		var again *vfs.Mem
@@ -152,6 +159,21 @@ func (r *crashRun) checkCrash() error {
 		}
 	}
 	return fmt.Errorf("%w: kind %d: %s", errFailed, r.kind, r.describe(got))
+}
+
+// loseAfterKill opens and syncs what a kill left, and then loses power.
+func (r *crashRun) loseAfterKill(left *vfs.Mem) (*vfs.Mem, error) {
+	h := r.hooks
+	h.fs = left
+	s, err := open(crashDir, r.opts(), h)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Sync(context.Background()); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	lost := left.Crash(r.crash)
+	return lost, s.Close()
 }
 
 func (r *crashRun) describe(got map[string][]byte) string {

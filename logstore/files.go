@@ -202,6 +202,8 @@ func (s *Store) openDataFile(ref fileRef) (*dataFile, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.f.Close())
 	}
+	// Of what a killed process wrote, nobody knows whether it is synced.
+	f.dirty.Store(!s.opts.ReadOnly && !s.man.clean)
 	if f.kind == blobKind {
 		f.end = size // what a crash left there may be referred to by the write-ahead files
 	}

@@ -115,6 +115,19 @@ func (s *Store) recoverWrite(found bool) error {
 		epoch = max(epoch, s.lastEpoch) + 1
 	}
 	t := <-s.free
+	wal, err := s.recoverInto(t, live, epoch)
+	if err != nil {
+		s.free <- t // for abandon to give back
+		return err
+	}
+	s.synced.Store(s.seq - 1)
+	s.activate(t, wal)
+	return nil
+}
+
+// recoverInto writes what the write-ahead files hold to segments, by way of a
+// table, and begins the file of an epoch.
+func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (*walFile, error) {
 	w := &bulkWriter{s: s, t: t}
 	s.openFileForAppend()
 	b := &batch{}
@@ -125,34 +138,71 @@ func (s *Store) recoverWrite(found bool) error {
 		return w.add(b)
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if s.durable.Load() {
-		// The new file says where they end, so they must survive what it survives.
-		for _, l := range live {
-			if err := s.syncFile(l.f); err != nil {
-				return err
-			}
+	if s.durable.Load() && len(live) > 0 {
+		if err := s.syncFound(live); err != nil {
+			return nil, err
 		}
 	}
-	// The new file must not take the place of one that is still needed.
-	slot := 0
-	for slices.ContainsFunc(live, func(w liveWAL) bool { return w.slot == slot && (w.firstSeq != s.seq || len(live) < 3) }) {
-		slot++
+	slot, reuse, err := s.slotAfter(live)
+	if err != nil {
+		return nil, err
+	}
+	if reuse {
+		epoch = live[len(live)-1].epoch
+		// Of what was torn there, nothing may be taken for a record of the same
+		// epoch later.
+		if err := s.walFiles[slot].Truncate(0); err != nil {
+			return nil, err
+		}
 	}
 	wal, err := s.beginWAL(slot, walHeader{epoch: epoch, firstSeq: s.seq})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := w.finish(func(m *manifest) {
 		m.liveEpoch, m.nextSeq, m.sessions, m.clean = epoch, s.seq, s.sessions.clone(), false
 	}); err != nil {
-		return err
+		return nil, err
 	}
 	s.segments = append(s.segments, w.segments...)
-	s.synced.Store(s.seq - 1)
-	s.activate(t, wal)
-	return nil
+	return wal, nil
+}
+
+// syncFound makes what a killed process left behind survive a loss of power.
+// The next write-ahead file says where those before it end, so that they, the
+// large values that they refer to, and the manifest that was found must survive
+// what it survives.
+func (s *Store) syncFound(live []liveWAL) error {
+	if err := s.syncData(s.files); err != nil {
+		return err
+	}
+	for _, l := range live {
+		if err := s.syncFile(l.f); err != nil {
+			return err
+		}
+	}
+	return s.syncDir()
+}
+
+// slotAfter chooses the place of the next write-ahead file, which must not be
+// that of one that is still needed. A newest file without records was begun by
+// a recovery that did not finish, or right before a crash: unless it is the only
+// one, it is begun anew, in its place and of its epoch, so that no number of
+// such tries uses up the places or leaves a gap in the epochs.
+func (s *Store) slotAfter(live []liveWAL) (slot int, reuse bool, err error) {
+	if n := len(live); n > 1 && live[n-1].firstSeq == s.seq {
+		return live[n-1].slot, true, nil
+	}
+	for slices.ContainsFunc(live, func(w liveWAL) bool { return w.slot == slot }) {
+		slot++
+	}
+	if slot == len(s.walFiles) {
+		return 0, false, &partd.CorruptError{Path: live[len(live)-1].path, Offset: walHeaderLen, Err: errors.New(
+			"it has records, though neither of the two write-ahead files before it is written out")}
+	}
+	return slot, false, nil
 }
 
 // openFileForAppend goes on with the last files of each kind.

@@ -1,0 +1,214 @@
+package logstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// killedStore returns a store that was killed, with one or with two write-ahead
+// files in use, and what it holds.
+func killedStore(t *testing.T, frozen bool) (*vfs.Mem, map[string][]byte) {
+	t.Helper()
+	mem := vfs.NewMem()
+	var full atomic.Bool
+	h := crashHooks
+	h.fs = vfs.Inject(mem, segmentsFail(&full))
+	s, err := open(crashDir, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full.Store(frozen)
+	want := map[string][]byte{}
+	for i := range 60 {
+		if !frozen && i == 12 {
+			break
+		}
+		key := fmt.Sprint("key", i)
+		err := s.Append(t.Context(), partd.Entry{Key: key, Value: longValue})
+		if frozen && errors.Is(err, syscall.ENOSPC) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[key] = longValue
+	}
+	if inUse := s.frozen != nil; inUse != frozen {
+		t.Fatalf("two write-ahead files in use: %v, want %v", inUse, frozen)
+	}
+	left := mem.KillClone()
+	full.Store(false)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return left, want
+}
+
+// segmentsFail lets writes to segment files fail while on is true.
+func segmentsFail(on *atomic.Bool) func(op vfs.Op, name string) error {
+	return func(op vfs.Op, name string) error {
+		if on.Load() && op == vfs.OpWrite && strings.Contains(name, "seg-") {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+}
+
+func wantContent(t *testing.T, mem *vfs.Mem, want map[string][]byte) {
+	t.Helper()
+	h := crashHooks
+	h.fs = mem
+	s, err := open(crashDir, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := contents(s)
+	if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
+		t.Errorf("%d keys instead of %d, %v", len(got), len(want), err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Recovery may fail any number of times, for want of space.
+func TestRecoveryFailsAgainAndAgain(t *testing.T) {
+	for _, frozen := range []bool{false, true} {
+		t.Run(fmt.Sprint("frozen=", frozen), func(t *testing.T) {
+			mem, want := killedStore(t, frozen)
+			var full atomic.Bool
+			full.Store(true)
+			h := crashHooks
+			h.fs = vfs.Inject(mem, segmentsFail(&full))
+			for i := range 8 {
+				if _, err := open(crashDir, nil, h); !errors.Is(err, syscall.ENOSPC) {
+					t.Fatalf("opening %d on a full disk: %v", i, err)
+				}
+			}
+			wantContent(t, mem, want)
+		})
+	}
+}
+
+// Recovery may be killed any number of times, at the same call each time.
+func TestRecoveryIsKilledAgainAndAgain(t *testing.T) {
+	for _, frozen := range []bool{false, true} {
+		start, want := killedStore(t, frozen)
+		for n := 1; ; n++ {
+			mem, reached := start.KillClone(), false
+			for range 6 {
+				calls := 0
+				var left *vfs.Mem
+				h := crashHooks
+				at := mem
+				h.fs = vfs.Inject(mem, func(op vfs.Op, _ string) error {
+					if op.Changes() {
+						if calls++; calls == n {
+							left = at.KillClone()
+						}
+					}
+					return nil
+				})
+				s, err := open(crashDir, nil, h)
+				if err != nil {
+					t.Fatalf("frozen=%v, killed at call %d: %v", frozen, n, err)
+				}
+				opened := left == nil
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if opened {
+					break
+				}
+				mem, reached = left, true
+			}
+			wantContent(t, mem, want)
+			if !reached {
+				break
+			}
+		}
+	}
+}
+
+// What a killed process wrote, Sync makes survive after the store is opened again.
+func TestSyncCoversWhatAKilledProcessWrote(t *testing.T) {
+	mem := vfs.NewMem()
+	h := crashHooks
+	h.fs = mem
+	s, err := open(crashDir, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}); err != nil {
+		t.Fatal(err)
+	}
+	killed := mem.KillClone()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.fs = killed
+	if s, err = open(crashDir, nil, h); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lost := killed.Crash(nil)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, lost, map[string][]byte{"b": largeValue})
+}
+
+// A large value that was not acknowledged when the process was killed must not
+// spoil the store when power is lost later.
+func TestUnacknowledgedLargeValueSpoilsNothing(t *testing.T) {
+	mem := vfs.NewMem()
+	var armed atomic.Bool
+	var killed *vfs.Mem
+	h := crashHooks
+	h.fs = vfs.Inject(mem, func(op vfs.Op, _ string) error {
+		if armed.Load() && op == vfs.OpSync && killed == nil {
+			killed = mem.KillClone()
+		}
+		return nil
+	})
+	opts := &Options{Sync: true}
+	s, err := open(crashDir, opts, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []partd.Entry{{Key: "a", Value: largeValue}, {Key: "b", Value: largeValue}} {
+		if err := s.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		armed.Store(true)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.fs = killed
+	if s, err = open(crashDir, opts, h); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Append(t.Context(), partd.Entry{Key: "c", Value: []byte("acknowledged")}); err != nil {
+		t.Fatal(err)
+	}
+	lost := killed.Crash(nil)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, lost, map[string][]byte{"a": largeValue, "b": largeValue, "c": []byte("acknowledged")})
+}
