@@ -105,7 +105,7 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 	}
 	defer func() {
 		t.reset()
-		s.free <- t
+		s.putTable(t)
 	}()
 	if tag != (partd.Tag{}) {
 		if isNew, err := s.sessions.check(tag); err != nil || !isNew {
@@ -159,16 +159,14 @@ func (s *Store) stop(ctx context.Context) (*table, error) {
 			}
 			continue
 		}
-		select {
-		case t := <-s.free:
-			return t, nil
-		default:
+		if t, err := s.tryFree(); t != nil || err != nil {
+			return t, err
 		}
 		t, err := s.waitFree(ctx)
 		if err != nil {
 			return nil, err
 		}
-		s.free <- t // something may have changed meanwhile
+		s.putTable(t) // something may have changed meanwhile
 	}
 }
 

@@ -3,6 +3,7 @@ package logstore
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/go-partd/partd"
 )
@@ -36,6 +37,16 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 			return false, err
 		}
 	}
+	t, err := s.tableForDrop(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		if t != s.active && t != s.frozen {
+			t.reset()
+			s.putTable(t)
+		}
+	}()
 	if s.durable.Load() {
 		// As in freeze: the file before must be whole where the next one is.
 		if err := s.syncLogLocked(); err != nil {
@@ -52,21 +63,17 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		return false, err
 	}
 	s.sessions = sessions
-	if s.frozen != nil {
-		t := s.frozen
-		s.frozen, s.sealErr = nil, nil
-		s.unref(t)
+	used := []*table{s.active, s.frozen}
+	s.frozen, s.sealErr = nil, nil
+	s.activate(t, wal)
+	for _, u := range used {
+		if u != nil && u != t {
+			s.unref(u)
+		}
 	}
 	old := s.files
 	s.files, s.segments = newFileSet(s.seed, s.hooks.noCRC), nil
 	s.segmentFile, s.blobFile = nil, nil
-	t, err := s.waitFree(context.WithoutCancel(ctx))
-	if err != nil {
-		return true, s.poison(err)
-	}
-	empty := s.active
-	s.activate(t, wal)
-	s.unref(empty)
 	for _, f := range old.files() {
 		if err := s.fs.Remove(f.path); err != nil {
 			s.log.Warn("logstore: a file of a dropped store could not be removed; the next opening will", "path", f.path, "err", err)
@@ -76,6 +83,35 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		s.log.Warn("logstore: closing a file of a dropped store failed", "dir", s.dir, "err", err)
 	}
 	return true, nil
+}
+
+// tableForDrop finds the table that is to be the active one: the one that is,
+// unless a reader holds it. It is not to be changed before the store is
+// dropped, and mu must be held until then. mu is let go of meanwhile.
+func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
+	for {
+		if err := s.writable(); err != nil {
+			return nil, err
+		}
+		for _, t := range []*table{s.active, s.frozen} {
+			if t != nil && t.refs.Load() == 1 {
+				return t, nil
+			}
+		}
+		if t, err := s.tryFree(); t != nil || err != nil {
+			return t, err
+		}
+		// All are held by a Get, which ends soon.
+		s.mu.Unlock()
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+		}
+		s.mu.Lock()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // dropManifest writes the manifest of the empty store. It must not fail with

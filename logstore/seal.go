@@ -13,11 +13,11 @@ func (s *Store) turnOver(ctx context.Context) error {
 			return err
 		}
 		if s.frozen != nil || s.seq == s.active.firstSeq || s.writable() != nil {
-			s.free <- t // others were faster
+			s.putTable(t) // others were faster
 			return nil
 		}
 		if err := s.freeze(t); err != nil {
-			s.free <- t
+			s.putTable(t)
 			return err
 		}
 		return nil
@@ -43,10 +43,8 @@ func (s *Store) turnOver(ctx context.Context) error {
 // waitFree takes the table that is not in use, for which readers may have to
 // finish first. mu is held, and let go of meanwhile.
 func (s *Store) waitFree(ctx context.Context) (*table, error) {
-	select {
-	case t := <-s.free:
-		return t, nil
-	default:
+	if t, err := s.tryFree(); t != nil || err != nil {
+		return t, err
 	}
 	s.mu.Unlock()
 	defer s.mu.Lock()
@@ -56,6 +54,49 @@ func (s *Store) waitFree(ctx context.Context) (*table, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// maxSpares is how many tables slow readers can hold: see flushedView.
+const maxSpares = 2
+
+// tryFree takes a table that is not in use, or makes one where slow readers
+// hold those that there are, or returns nil. mu is held.
+func (s *Store) tryFree() (*table, error) {
+	select {
+	case t := <-s.free:
+		return t, nil
+	default:
+	}
+	if s.slowViews == 0 || s.spares == maxSpares {
+		return nil, nil
+	}
+	like := s.active
+	arena, err := allocate(len(like.arena))
+	if err != nil {
+		return nil, err
+	}
+	useHugePages(arena)
+	s.spares++
+	return &table{
+		arena: arena, chunkSize: like.chunkSize, bits: like.bits,
+		parts: make([]part, len(like.parts)), need: make([]int32, len(like.need)),
+	}, nil
+}
+
+// putTable takes back an empty table that is not in use. mu is held.
+func (s *Store) putTable(t *table) {
+	others := len(s.free)
+	for _, used := range []*table{s.active, s.frozen} {
+		if used != nil && used != t {
+			others++
+		}
+	}
+	if s.spares > 0 && others >= 2 {
+		s.spares--
+		release(t.arena)
+		return
+	}
+	s.free <- t
 }
 
 // freeze makes t the active table, and has the one before written out. mu is held.
@@ -141,7 +182,7 @@ func (s *Store) unref(t *table) {
 		return
 	}
 	t.reset()
-	s.free <- t
+	s.putTable(t)
 }
 
 // flushLocked has all records so far written out. mu is held, and let go of

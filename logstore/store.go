@@ -56,6 +56,12 @@ type Store struct {
 
 	free chan *table // the table that is not in use
 
+	// A reader that may be slow holds tables only where they could not be
+	// written out. So that nobody has to wait for it, others take their place
+	// meanwhile. Guarded by mu.
+	slowViews int // how many such readers there are
+	spares    int // how many tables there are beyond the usual two
+
 	blobMu   sync.Mutex
 	blobFile *dataFile
 

@@ -196,7 +196,9 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 func (s *Store) canFlush() bool { return !s.opts.ReadOnly && s.poisoned() == nil }
 
 // flushedView returns a view of all that was appended before the call, without
-// a table where that is possible: whoever reads slowly must not hold one.
+// a table where that is possible: whoever reads slowly must not hold one. Where
+// it is not, because the disk is full for example, two tables at most are held
+// at any time, for which two spare ones are made once they are needed.
 func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 	s.life.RLock()
 	defer s.life.RUnlock()
@@ -209,7 +211,14 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		return s.viewLocked(lo, hi) // a full disk does not keep from reading
+		if s.spares > 0 {
+			return nil, err // the tables that others hold are all that may be held
+		}
+		v, e := s.viewLocked(lo, hi) // a full disk does not keep from reading
+		if e == nil {
+			v.holdTables()
+		}
+		return v, e
 	}
 	s.files.refs.Add(1)
 	return &view{s: s, files: s.files, segments: s.segments}, nil
@@ -220,9 +229,11 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 func (v *view) copyTables() {
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
+	large := false
 	for i := range v.tables {
 		t := &v.tables[i]
 		if t.parts[0].size > maxOpenCopy {
+			large = true
 			continue
 		}
 		c := &table{chunkSize: max(t.parts[0].size, 1), bits: t.t.bits}
@@ -232,6 +243,9 @@ func (v *view) copyTables() {
 		c.refs.Store(math.MaxInt32 / 2) // never given back: it is the heap's
 		v.s.unref(t.t)
 		*t = tableView{t: c, base: t.base, parts: []part{{size: len(c.arena), chunks: []uint32{0}}}}
+	}
+	if !large {
+		v.holdNothing()
 	}
 }
 

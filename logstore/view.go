@@ -12,6 +12,7 @@ type view struct {
 	files    *fileSet
 	segments []*segment
 	tables   []tableView // newer than all segments, oldest first
+	slow     bool        // counted in Store.slowViews
 }
 
 // tableView is a table up to where it was filled. Only parts from base on are
@@ -52,6 +53,23 @@ func (v *view) addTable(t *table, lo, hi uint64) {
 	v.tables = append(v.tables, tableView{t, first, append([]part(nil), t.parts[first:last+1]...), t.ledger})
 }
 
+// holdTables says that whoever has the view may keep its tables for long. mu
+// is held.
+func (v *view) holdTables() {
+	if len(v.tables) > 0 && !v.slow {
+		v.slow = true
+		v.s.slowViews++
+	}
+}
+
+// holdNothing takes back what holdTables said. mu is held.
+func (v *view) holdNothing() {
+	if v.slow {
+		v.slow = false
+		v.s.slowViews--
+	}
+}
+
 // close lets go of tables and files. It takes mu.
 func (v *view) close() error {
 	v.s.mu.Lock()
@@ -64,6 +82,7 @@ func (v *view) closeLocked() error {
 		v.s.unref(t.t)
 	}
 	v.tables = nil
+	v.holdNothing()
 	return v.files.release()
 }
 

@@ -1,0 +1,161 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// fullStore returns a store that could not write its first table out, and
+// whose second one is in use, so that a Scan must hold both. Its file system
+// refuses writes to segments for as long as full is set.
+func fullStore(t *testing.T) (s *Store, mem *vfs.Mem, full *atomic.Bool) {
+	t.Helper()
+	mem, full = vfs.NewMem(), new(atomic.Bool)
+	full.Store(true)
+	h := crashHooks
+	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+		if full.Load() && op == vfs.OpWrite && strings.Contains(name, "seg-") {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	s, err := open(crashDir, &Options{Memory: MinMemory}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, s)
+	return s, mem, full
+}
+
+// fill appends until the tables are full, and returns how many keys it made.
+func fill(t *testing.T, s *Store) int {
+	t.Helper()
+	for i := range 100 {
+		err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("full", i), Value: make([]byte, 300)})
+		if errors.Is(err, syscall.ENOSPC) {
+			return i
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("the tables were never full")
+	return 0
+}
+
+// within gives what should take no time at all a few seconds.
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// wantMemory checks that the store has its two tables again, and no more.
+func wantMemory(t *testing.T, s *Store) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.free)
+	for _, u := range []*table{s.active, s.frozen} {
+		if u != nil {
+			n++
+		}
+	}
+	if n != 2 || s.spares != 0 || s.slowViews != 0 {
+		t.Fatalf("%d tables, %d spare ones, %d slow readers", n, s.spares, s.slowViews)
+	}
+}
+
+// A Scan that holds both tables does not keep Drop from its work, not even
+// when both are of one goroutine.
+func TestDropWithinScanOfAFullStore(t *testing.T) {
+	s, _, _ := fullStore(t)
+	n := 0
+	for c, err := range s.Scan(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			if err := s.Drop(within(t)); err != nil {
+				t.Fatal(err)
+			}
+			mustAppend(t, s, "after", "dropped")
+		}
+		if c.Key == "after" {
+			t.Error("the Scan sees what came after it began")
+		}
+		n++
+	}
+	if n < 10 {
+		t.Errorf("the Scan saw only %d keys", n)
+	}
+	if got, err := contents(s); err != nil || len(got) != 1 || string(got["after"]) != "dropped" {
+		t.Fatalf("%d keys after Drop, %v", len(got), err)
+	}
+	wantValue(t, s, "full0", "")
+	if err := s.Drop(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	wantMemory(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Nor does it keep appends from going on, once the disk has room again.
+func TestAppendWithinScanOfAFullStore(t *testing.T) {
+	s, _, full := fullStore(t)
+	before, err := contents(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, err := range s.Scan(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			full.Store(false)
+			for i := range 200 {
+				if err := s.Append(within(t), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 300)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Flush(within(t)); err != nil {
+				t.Fatal(err)
+			}
+			// Now that the disk is full again, no more tables may be held.
+			full.Store(true)
+			mustAppend(t, s, "last", "value")
+			if _, err := contents(s); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatal("a second Scan holds tables, too:", err)
+			}
+			wantValue(t, s, "last", "value")
+			full.Store(false)
+			if err := s.Flush(within(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n++
+	}
+	if n != len(before) {
+		t.Errorf("the Scan saw %d keys instead of %d", n, len(before))
+	}
+	wantMemory(t, s)
+	if got, err := contents(s); err != nil || len(got) != len(before)+201 {
+		t.Fatalf("%d keys, %v", len(got), err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
