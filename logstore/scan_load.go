@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math"
 	"slices"
@@ -37,7 +38,8 @@ func (sc *scanner) intervals() error {
 func (sc *scanner) firstHash(unit int) uint64 { return uint64(unit) << 1 << (63 - sc.bits) }
 
 // unitSize returns about how many bytes of entries a unit holds, those of hot
-// keys left out.
+// keys left out. A range that is wider than a unit is taken to spread evenly.
+// Where it does not, loading ends at the limit.
 func (sc *scanner) unitSize(unit int) int64 {
 	var n int64
 	hash := sc.firstHash(unit)
@@ -70,8 +72,8 @@ func (sc *scanner) interval(lo, hi uint64, size int64) error {
 	var err error
 	if size > sc.limit {
 		err = sc.divide(lo, hi, 0)
-	} else {
-		err = sc.loadAndGroup(lo, hi, false)
+	} else if err = sc.loadAndGroup(lo, hi, false); err == errTooMuch {
+		err = sc.divide(lo, hi, 0)
 	}
 	if err != nil {
 		return err
@@ -124,7 +126,12 @@ func aligned(lo, hi uint64, bits uint8) bool {
 	return lo&rest == 0 && hi&rest == rest
 }
 
-// loadAndGroup loads an interval and hands its groups over.
+// errTooMuch says that an interval holds more than may be loaded.
+var errTooMuch = errors.New("more than may be loaded")
+
+// loadAndGroup loads an interval and hands its groups over. With errTooMuch,
+// nothing was handed over or charged to the ledger; that does not happen with
+// filter, before which the entries were counted.
 func (sc *scanner) loadAndGroup(lo, hi uint64, filter bool) error {
 	if sc.arenas[0] == nil {
 		var err error
@@ -140,6 +147,9 @@ func (sc *scanner) loadAndGroup(lo, hi uint64, filter bool) error {
 			err = sc.loadAll(src)
 		} else {
 			err = sc.loadSome(src, lo, hi, filter)
+		}
+		if err == errTooMuch {
+			return err
 		}
 		if err != nil {
 			return sc.v.runError(i, err)
@@ -161,7 +171,9 @@ func (sc *scanner) loadAll(src blockSource) error {
 		if err != nil {
 			return err
 		}
-		sc.raw = append(sc.raw, b...)
+		if err := sc.load(b); err != nil {
+			return err
+		}
 	}
 }
 
@@ -174,9 +186,17 @@ func (sc *scanner) loadSome(src blockSource, lo, hi uint64, noStreamed bool) err
 				return sc.account(e)
 			}
 		}
-		sc.raw = append(sc.raw, e.raw...)
-		return nil
+		return sc.load(e.raw)
 	})
+}
+
+// load adds whole entries, or parts of them, to what is loaded.
+func (sc *scanner) load(b []byte) error {
+	if int64(len(sc.raw))+int64(len(b)) > sc.limit {
+		return errTooMuch
+	}
+	sc.raw = append(sc.raw, b...)
+	return nil
 }
 
 // eachIn calls f for each entry whose hash is in an interval.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 // heapPeak returns the most that was on the heap while f ran, garbage included,
@@ -84,5 +85,45 @@ func TestScanMemoryOfLongKeys(t *testing.T) {
 	})
 	if n > most {
 		t.Errorf("counting took %d MiB", n>>20)
+	}
+}
+
+// A segment too small for many ranges may hold one key alone, so that one range
+// of a finer segment gets all of many such segments.
+func TestScanMemoryOfUnevenRanges(t *testing.T) {
+	ctx := t.Context()
+	s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, readBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const keys, segments, most = 5000, 600, 12 << 20
+	value := make([]byte, 40<<10)
+	for i := range keys {
+		if err := s.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: value[:1000]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for range segments {
+		if err := s.Append(ctx, partd.Entry{Key: "one", Value: value}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.segments[1].bits >= s.segments[0].bits || len(s.segments[1].hot) > 0 {
+		t.Fatalf("%d bits, then %d, %d hot", s.segments[0].bits, s.segments[1].bits, len(s.segments[1].hot))
+	}
+	n := heapPeak(func() { readAll(t, s, keys+1, keys*1000+segments*int64(len(value))) })
+	if n > most {
+		t.Errorf("a scan took %d MiB", n>>20)
+	}
+	st, err := s.Stat(ctx)
+	if err != nil || st.Keys != keys+1 || st.Bytes != keys*1000+segments*int64(len(value)) {
+		t.Errorf("%+v, %v", st, err)
 	}
 }

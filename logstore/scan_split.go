@@ -39,10 +39,7 @@ func (sc *scanner) split() error {
 			return err
 		}
 	}
-	spare := sc.arenas[1]
-	if len(spare) < len(sc.raw) { // it was hard to foresee
-		spare = make([]byte, len(sc.raw))
-	}
+	spare := sc.arenas[1] // as large as the one that was loaded into
 	shift := 64 - bits.Len(uint(len(sc.raw)/sc.batchBytes))
 	pos := make([]int, 1<<(64-shift)+1)
 	place := func(e *entry) uint64 {
