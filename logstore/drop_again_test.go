@@ -159,3 +159,44 @@ func TestAppendWithinScanOfAFullStore(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A Drop that failed leaves a store in which nothing that comes later is lost,
+// even where the process dies.
+func TestAppendAfterAFailedDrop(t *testing.T) {
+	mem := vfs.NewMem()
+	var refuse atomic.Bool
+	h := crashHooks
+	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+		if refuse.Load() && op == vfs.OpWrite && strings.HasSuffix(name, manifestTmpName) {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	s, err := open(crashDir, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, "before", "1")
+	refuse.Store(true)
+	if err := s.Drop(t.Context()); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Fatal(err)
+	}
+	refuse.Store(false)
+	mustAppend(t, s, "after", "2")
+	h.fs = mem.KillClone()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, fs := range []vfs.FS{h.fs, mem} {
+		h.fs = fs
+		k, err := open(crashDir, nil, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantValue(t, k, "before", "1")
+		wantValue(t, k, "after", "2")
+		if err := k.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

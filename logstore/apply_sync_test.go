@@ -1,0 +1,71 @@
+package logstore
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Whoever sends an operation again may rely on the answer as much as whoever
+// sent it first: it must wait for the same sync.
+func TestApplyAgainWaitsForSync(t *testing.T) {
+	var hold atomic.Bool
+	var once sync.Once
+	syncing, goOn := make(chan struct{}), make(chan struct{})
+	h := crashHooks
+	h.fs = vfs.Inject(vfs.NewMem(), func(op vfs.Op, name string) error {
+		if hold.Load() && op == vfs.OpSync && strings.Contains(name, "wal-") {
+			once.Do(func() { close(syncing) })
+			<-goOn
+		}
+		return nil
+	})
+	s, err := open(crashDir, &Options{Sync: true}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := s.NewSession(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	type answer struct {
+		applied bool
+		err     error
+	}
+	apply := func() chan answer {
+		c := make(chan answer, 1)
+		go func() {
+			applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1, CRC: 7}, partd.Operation{
+				Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: "a", Value: []byte("v")}},
+			})
+			c <- answer{applied, err}
+		}()
+		return c
+	}
+	hold.Store(true)
+	first := apply()
+	<-syncing
+	second := apply()
+	select {
+	case a := <-second:
+		t.Errorf("the answer came before the sync: %+v", a)
+		second <- a
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(goOn)
+	if a := <-first; !a.applied || a.err != nil {
+		t.Errorf("first: %+v", a)
+	}
+	if a := <-second; a.applied || a.err != nil {
+		t.Errorf("second: %+v", a)
+	}
+	wantValue(t, s, "a", "v")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
