@@ -73,6 +73,21 @@ type keySize struct {
 	gone    bool  // what is left is no key
 }
 
+// add counts one more entry of the key.
+func (k *keySize) add(e *entry) error {
+	n, err := e.valueLen()
+	if err != nil {
+		return err
+	}
+	if e.kind == kindSet || e.kind == kindDelete {
+		k.bytes, k.reset = 0, true
+	}
+	k.gone = e.kind == kindDelete
+	k.bytes += n
+	k.encoded += int64(len(e.raw))
+	return nil
+}
+
 // countKeys reads entries up to a number of bytes, or all if it is negative.
 func countKeys(src blockSource, most int64) (sizes map[string]*keySize, total int64, err error) {
 	sizes = map[string]*keySize{}
@@ -90,16 +105,9 @@ func countKeys(src blockSource, most int64) (sizes map[string]*keySize, total in
 			k = &keySize{}
 			sizes[string(e.key)] = k
 		}
-		n, err := e.valueLen()
-		if err != nil {
+		if err := k.add(&e); err != nil {
 			return nil, 0, err
 		}
-		if e.kind == kindSet || e.kind == kindDelete {
-			k.bytes, k.reset = 0, true
-		}
-		k.gone = e.kind == kindDelete
-		k.bytes += n
-		k.encoded += int64(len(e.raw))
 		total += int64(len(e.raw))
 	}
 	return sizes, total, nil

@@ -64,6 +64,11 @@ func (g *segment) memory() int64 {
 	return n
 }
 
+// compareHot orders runs by hash and key.
+func compareHot(a, b hotRun) int {
+	return cmp.Or(cmp.Compare(a.hash, b.hash), bytes.Compare(a.key, b.key))
+}
+
 // hotFor returns the run of a key, if the segment has one.
 func (g *segment) hotFor(hash uint64, key []byte) *hotRun {
 	i, _ := slices.BinarySearchFunc(g.hot, hash, func(r hotRun, h uint64) int { return cmp.Compare(r.hash, h) })
@@ -190,7 +195,7 @@ func parseFooter(b []byte, at int64) (*segment, error) {
 		}
 		flags, n := le.Uint16(b[24:]), int(le.Uint16(b[26:]))
 		h := hotRun{hash: le.Uint64(b), off: le.Uint32(b[8:]), n: le.Uint32(b[12:]), bytes: int64(le.Uint64(b[16:])), reset: flags&1 != 0, gone: flags&2 != 0}
-		if b = b[28:]; n > len(b) || uint64(h.off)+uint64(h.n) > end || h.bytes < 0 {
+		if b = b[28:]; n > len(b) || uint64(h.off)+uint64(h.n) > end || h.bytes < 0 || h.bytes > g.ledger.Bytes {
 			return nil, bad
 		}
 		h.key = bytes.Clone(b[:n])

@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"hash/crc32"
 	"io"
@@ -148,9 +147,7 @@ func (s *Store) writeSegment(t *table) (*segment, error) {
 			g.hot = append(g.hot, h)
 		}
 	}
-	slices.SortFunc(g.hot, func(a, b hotRun) int {
-		return cmp.Or(cmp.Compare(a.hash, b.hash), bytes.Compare(a.key, b.key))
-	})
+	slices.SortFunc(g.hot, compareHot)
 	w.out = append(w.out, g.encodeFooter(s.seed, w.position())...)
 	if err := w.flush(); err != nil {
 		return nil, err

@@ -10,8 +10,9 @@ import (
 )
 
 // Verify reads every block of every segment and every large value that they
-// refer to, and compares all checksums and the ledger of each segment. (That
-// the segments' ledgers add up to the store's is seen when it is opened.) It goes on after damage, and returns all that it found, joined.
+// refer to, and compares all checksums, the ledger of each segment, and what its
+// footer says of hot keys. (That the segments' ledgers add up to the store's is
+// seen when it is opened.) It goes on after damage, and returns all that it found, joined.
 // What was found is the account of what could be read.
 func (s *Store) Verify(ctx context.Context) (found Ledger, err error) {
 	if ctx.Err() != nil {
@@ -76,25 +77,49 @@ func (c *checker) segment(g *segment) (Ledger, error) {
 			if g.rangeOf(c.s.hashOfBytes(e.key)) != r {
 				return fmt.Errorf("key %s is in a range that is not its own", partd.QuoteKey(string(e.key)))
 			}
+			if len(g.hot) > 0 && g.hotFor(c.s.hashOfBytes(e.key), e.key) != nil {
+				return fmt.Errorf("key %s has a run of its own, and is in a range, too", partd.QuoteKey(string(e.key)))
+			}
 			return nil
 		}, &l)
 		c.found(c.place(g, int64(g.off[r]), err))
 	}
 	for i := range g.hot {
-		h := &g.hot[i]
-		c.rr.reset(c.v.files, g.file, g.start+int64(h.off), g.start+int64(h.off)+int64(h.n))
-		err := c.run(&c.rr, func(e *entry) error {
-			if string(e.key) != string(h.key) {
-				return fmt.Errorf("key %s is in the run of another", partd.QuoteKey(string(e.key)))
-			}
-			return nil
-		}, &l)
-		c.found(c.place(g, int64(h.off), err))
+		c.found(c.place(g, int64(g.hot[i].off), c.hotRun(g, i, &l)))
 	}
 	if err := g.ledger.diff(l); err != nil {
 		return l, g.file.corrupt(g.start, fmt.Errorf("in this segment %w", err))
 	}
 	return l, nil
+}
+
+// hotRun reads the run of a hot key, and compares it with what the footer says.
+// Keys and Stat believe the footer.
+func (c *checker) hotRun(g *segment, i int, l *Ledger) error {
+	h := &g.hot[i]
+	name := partd.QuoteKey(string(h.key))
+	if h.hash != c.s.hashOfBytes(h.key) {
+		return fmt.Errorf("the footer has a wrong hash of key %s", name)
+	}
+	if i > 0 && compareHot(g.hot[i-1], *h) >= 0 {
+		return fmt.Errorf("in the footer, key %s is out of order", name)
+	}
+	c.rr.reset(c.v.files, g.file, g.start+int64(h.off), g.start+int64(h.off)+int64(h.n))
+	var k keySize
+	err := c.run(&c.rr, func(e *entry) error {
+		if string(e.key) != string(h.key) {
+			return fmt.Errorf("key %s is in the run of another", partd.QuoteKey(string(e.key)))
+		}
+		return k.add(e)
+	}, l)
+	if err != nil {
+		return err
+	}
+	if k.bytes != h.bytes || k.reset != h.reset || k.gone != h.gone {
+		return fmt.Errorf("the footer says of the run of key %s: %d bytes, reset %t, gone %t; found were %d bytes, reset %t, gone %t",
+			name, h.bytes, h.reset, h.gone, k.bytes, k.reset, k.gone)
+	}
+	return nil
 }
 
 // place says where an error was found, unless it says so itself.

@@ -1,0 +1,121 @@
+package logstore
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// What a footer says of a hot key is compared with its run, since Stat and Keys
+// go by it. A footer that claims more than its segment has is refused at once.
+func TestVerifyHotRuns(t *testing.T) {
+	const pieces, pieceLen = 200, 1000
+	for name, test := range map[string]struct {
+		change func(g *segment)
+		open   string // part of the error of opening
+		verify string // part of the error of Verify
+	}{
+		"as it is": {change: func(*segment) {}},
+		"far too many bytes": {
+			change: func(g *segment) { g.hot[0].bytes = 1 << 60 },
+			open:   "a segment's footer makes no sense",
+		},
+		"too few bytes": {
+			change: func(g *segment) { g.hot[0].bytes-- },
+			verify: "199999 bytes, reset false, gone false; found were 200000 bytes",
+		},
+		"reset": {
+			change: func(g *segment) { g.hot[0].reset = true },
+			verify: "200000 bytes, reset true, gone false; found were 200000 bytes, reset false",
+		},
+		"gone": {
+			change: func(g *segment) { g.hot[0].gone = true },
+			verify: "reset false, gone true; found were 200000 bytes, reset false, gone false",
+		},
+		"hash": {
+			change: func(g *segment) { g.hot[0].hash++ },
+			verify: "the footer has a wrong hash of key ",
+		},
+		"order": {
+			change: func(g *segment) { slices.Reverse(g.hot) },
+			verify: " is out of order",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			rewriteFooter(t, dir, pieces, pieceLen, test.change)
+			s, err := Open(dir, &Options{Memory: MinMemory, ReadOnly: true})
+			if test.open != "" {
+				if err == nil {
+					_ = s.Close()
+				}
+				wantCorrupt(t, err, test.open)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			found, err := s.Verify(t.Context())
+			if test.verify != "" {
+				wantCorrupt(t, err, test.verify)
+				return
+			}
+			if err != nil || found.Pieces != 2*pieces || found.Bytes != 2*pieces*pieceLen {
+				t.Errorf("%+v, %v", found, err)
+			}
+		})
+	}
+}
+
+// rewriteFooter makes a store whose only segment has two hot keys, and changes the
+// segment's footer, with the right checksum.
+func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g *segment)) {
+	t.Helper()
+	s, err := Open(dir, &Options{Memory: MinMemory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range pieces {
+		value := make([]byte, pieceLen)
+		if err := s.Append(t.Context(), partd.Entry{Key: "hot", Value: value}, partd.Entry{Key: "too", Value: value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g := *s.segments[0]
+	if len(s.segments) != 1 || len(g.hot) != 2 {
+		t.Fatalf("%d segments, %d hot keys", len(s.segments), len(g.hot))
+	}
+	at := g.end - int64(len(g.encodeFooter(s.seed, 0)))
+	g.hot = slices.Clone(g.hot)
+	change(&g)
+	footer := g.encodeFooter(s.seed, at)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(g.file.path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(footer, at); err != nil {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantCorrupt(t *testing.T, err error, text string) {
+	t.Helper()
+	var corrupt *partd.CorruptError
+	if !errors.As(err, &corrupt) || !strings.Contains(err.Error(), text) {
+		t.Errorf("%v, want %q", err, text)
+	}
+}
