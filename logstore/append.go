@@ -59,7 +59,7 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 // operation is a change that one record, or one replacement of the manifest,
 // makes.
 type operation interface {
-	// size returns at least the length of the record, in bytes.
+	// size returns at least what a batch takes for the record, in bytes.
 	size(s *Store) int64
 	// empty tells that the operation changes nothing.
 	empty() bool
@@ -144,17 +144,25 @@ func (s *Store) writeBatch(b *batch, h recordHeader) error {
 	return nil
 }
 
-// makeRoom waits until a batch fits into the active table. mu is held, and let
-// go of meanwhile.
+// logFull tells whether a write-ahead file is so long that its table is to be
+// written out though it has room: records without entries make only the file
+// grow, and short ones mostly. mu is held.
+func (s *Store) logFull() bool {
+	return s.active.wal.end > 4*int64(len(s.active.arena))+s.walStep
+}
+
+// makeRoom waits until a batch fits into the active table, and its record into
+// the write-ahead file. mu is held, and let go of meanwhile.
 func (s *Store) makeRoom(ctx context.Context, b *batch) error {
 	for {
 		if err := s.writable(); err != nil {
 			return err
 		}
-		if s.active.fits(b) {
+		fits := s.active.fits(b)
+		if fits && !s.logFull() {
 			return nil
 		}
-		if s.active.size == 0 {
+		if !fits && s.active.size == 0 {
 			return fmt.Errorf("%w: a batch of %d bytes does not fit into %d bytes of memory: give the store more",
 				partd.ErrTooLarge, len(b.entries()), len(s.active.arena))
 		}

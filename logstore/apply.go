@@ -47,8 +47,9 @@ func (s *Store) sessionRecord(ctx context.Context, opName string, header func() 
 	defer s.putBatch(b)
 	b.checksum()
 	s.mu.Lock()
-	seq := s.seq
-	if err = s.writable(); err == nil {
+	var seq uint64
+	if err = s.makeRoom(ctx, b); err == nil {
+		seq = s.seq
 		err = s.writeBatch(b, header())
 	}
 	s.mu.Unlock()

@@ -69,3 +69,51 @@ func TestApplyAgainWaitsForSync(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Records without entries do not make the write-ahead file grow without end.
+func TestSessionsDoNotFillTheDisk(t *testing.T) {
+	mem := vfs.NewMem()
+	h := crashHooks
+	h.fs = mem
+	opts := &Options{MaxSessions: 5}
+	s, err := open(crashDir, opts, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, "a", "v")
+	var session uint64
+	first, most := s.active.wal.epoch, int64(0)
+	for range 1000 {
+		if session, err = s.NewSession(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{Change: partd.ChangeAppend}); err != nil || !applied {
+			t.Fatal(applied, err)
+		}
+		most = max(most, s.active.wal.end)
+	}
+	if limit := 4*h.tableBytes + h.walStep + 200; most > limit || most < limit/2 {
+		t.Errorf("the write-ahead file reached %d bytes, %d are its limit", most, limit)
+	}
+	if n := s.active.wal.epoch - first; n < 4 || n > 20 {
+		t.Errorf("%d write-ahead files were used", n)
+	}
+	h.fs = mem.KillClone()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, fs := range []vfs.FS{h.fs, mem} {
+		h.fs = fs
+		k, err := open(crashDir, opts, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantValue(t, k, "a", "v")
+		if applied, err := k.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{Change: partd.ChangeAppend}); err != nil || applied {
+			t.Fatal(applied, err)
+		}
+		if err := k.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

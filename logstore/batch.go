@@ -19,6 +19,12 @@ type batch struct {
 	crc       uint32 // of the entries
 }
 
+// perEntry is what a batch notes of each entry, in bytes, besides the entry.
+const perEntry = 4 + 4 + 8
+
+// memory is what a batch takes.
+func (b *batch) memory() int { return cap(b.buf) + 4*cap(b.at) + 4*cap(b.part) + 8*cap(b.hash) }
+
 // batchPrefix is the room in front of the entries for the header and a tag.
 const batchPrefix = recordHeaderLen + tagLen
 
@@ -141,7 +147,8 @@ func (s *Store) encodeDelete(b *batch, keys []string) {
 	b.checksum()
 }
 
-// inlineLen returns at least the length of the batch that entries make.
+// inlineLen returns at least the length of the batch that entries make, and of
+// what it notes of them.
 func (s *Store) inlineLen(entries []partd.Entry) int64 {
 	n := int64(batchPrefix)
 	for i := range entries {
@@ -149,7 +156,7 @@ func (s *Store) inlineLen(entries []partd.Entry) int64 {
 		if v >= s.blobBytes {
 			v = blobRefLen
 		}
-		n += int64(len(entries[i].Key)) + int64(v) + 8
+		n += int64(len(entries[i].Key)) + int64(v) + 8 + perEntry
 	}
 	return n
 }
@@ -165,4 +172,11 @@ func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
 	}
 }
 
-func (s *Store) putBatch(b *batch) { s.batches <- b }
+// putBatch gives a batch back, or a new one if that grew beyond its share of
+// memory.
+func (s *Store) putBatch(b *batch) {
+	if b.memory() > s.maxBatch+s.maxBatch/2 {
+		b = &batch{}
+	}
+	s.batches <- b
+}

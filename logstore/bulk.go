@@ -117,7 +117,8 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 	}
 	w := &bulkWriter{s: s, t: t}
 	err = op.each(s, func(kind entryKind, key string, value []byte) error {
-		if len(b.buf) > batchPrefix && len(b.buf)+len(key)+min(len(value), s.blobBytes)+64 > s.maxBatch {
+		more := len(key) + min(len(value), s.blobBytes) + 64
+		if len(b.at) > 0 && len(b.buf)+perEntry*len(b.at)+more > s.maxBatch {
 			if err := w.add(b); err != nil {
 				return err
 			}

@@ -135,3 +135,37 @@ func TestLargeApplyAgain(t *testing.T) {
 		}
 	}
 }
+
+// A batch of very short entries takes no more memory than one of long ones.
+func TestMemoryOfTinyEntries(t *testing.T) {
+	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	tiny := partd.Entry{Key: "k", Value: []byte("v")}
+	const whole = 4 // bytes of an encoded entry
+	entries := make([]partd.Entry, s.maxBatch/whole)
+	for i := range entries {
+		entries[i] = tiny
+	}
+	sum := 0
+	for _, n := range []int{len(entries), len(entries) / 2, s.maxBatch / (whole + perEntry + 6)} {
+		for range cap(s.batches) {
+			if err := s.Append(t.Context(), entries[:n]...); err != nil {
+				t.Fatal(err)
+			}
+			sum += n
+		}
+		total := 0
+		for range cap(s.batches) {
+			b := <-s.batches
+			total += b.memory()
+			s.batches <- b
+		}
+		if most := cap(s.batches) * s.maxBatch * 3 / 2; total > most {
+			t.Errorf("%d entries at a time: the batches take %d bytes instead of %d at most", n, total, most)
+		}
+	}
+	wantValue(t, s, "k", strings.Repeat("v", sum))
+}

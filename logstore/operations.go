@@ -79,7 +79,7 @@ func (op deleteOp) last(context.Context, *Store, *batch) error { return nil }
 func (op deleteOp) size(*Store) int64 {
 	n := int64(batchPrefix)
 	for _, k := range op {
-		n += int64(len(k)) + 8
+		n += int64(len(k)) + 8 + perEntry
 	}
 	return n
 }
