@@ -164,19 +164,24 @@ func (h walHeader) encode(id, seed uint64) []byte {
 	return b
 }
 
+// errForeign is wrapped where a file is whole, as far as can be told, but not
+// for this store or this program.
+var errForeign = errors.New("it was not written by this store")
+
 func parseWALHeader(b []byte, id, seed uint64) (h walHeader, err error) {
 	le := binary.LittleEndian
 	if len(b) < walHeaderLen || string(b[:8]) != walMagic {
 		return h, errors.New("it does not begin as a write-ahead file")
 	}
 	if v := le.Uint32(b[8:]); v > formatVersion {
-		return h, newerFormat(v)
+		return h, fmt.Errorf("%w: %w", errForeign, newerFormat(v))
+	}
+	// A header that a crash tore on a new file ends in zeros.
+	if le.Uint64(b[16:]) != id && le.Uint32(b[walHeaderLen-4:]) != 0 {
+		return h, fmt.Errorf("%w: it belongs to another store: put back the file that was here", errForeign)
 	}
 	if le.Uint32(b[walHeaderLen-4:]) != crc32.Update(salt(seed, walFileNumber, 0), castagnoli, b[:walHeaderLen-4]) {
 		return h, errors.New("the checksum of its header does not match")
-	}
-	if le.Uint64(b[16:]) != id {
-		return h, errors.New("it belongs to another store")
 	}
 	return walHeader{le.Uint64(b[24:]), le.Uint64(b[32:])}, nil
 }

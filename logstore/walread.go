@@ -75,6 +75,9 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	if h.totalLen > r.size-r.off {
 		return h, nil, errNoRecord
 	}
+	if err := r.check(h); err != nil {
+		return h, nil, err
+	}
 	rec, err := r.at(r.off, int(h.totalLen))
 	if err != nil {
 		return h, nil, err
@@ -83,12 +86,36 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 		return h, nil, errNoRecord
 	}
 	entries = rec[h.totalLen-int64(h.length):]
-	if !r.s.hooks.noCRC && crc32.Checksum(entries, castagnoli) != h.crc {
-		return h, nil, errNoRecord
-	}
 	r.off += h.totalLen
 	r.nextSeq = h.seq + 1
 	return h, entries, nil
+}
+
+// check reads a record's entries piece by piece, so that no memory is taken for
+// what a header only claims, and refuses a record that is too large for the
+// store's memory.
+func (r *walReader) check(h recordHeader) error {
+	end := r.off + h.totalLen
+	var crc uint32
+	for at := end - int64(h.length); at < end; {
+		b, err := r.at(at, int(min(end-at, walReadLen)))
+		if err != nil {
+			return err
+		}
+		if len(b) == 0 {
+			return errNoRecord
+		}
+		crc = crc32.Update(crc, castagnoli, b)
+		at += int64(len(b))
+	}
+	if !r.s.hooks.noCRC && crc != h.crc {
+		return errNoRecord
+	}
+	if most := r.s.opts.Memory / 8; h.totalLen > most {
+		return fmt.Errorf("%w: %s has a record of %d bytes at offset %d, of which this store may have %d in memory: open it with %d bytes of memory or more",
+			partd.ErrTooLarge, r.path, h.totalLen, r.off, most, h.totalLen*8)
+	}
+	return nil
 }
 
 // damage tells whether what stopped reading is damage, not the torn tail that
@@ -143,7 +170,8 @@ func (r *walReader) find(first int64) (best recordHeader, found bool, err error)
 }
 
 // readWALHeader reads the header of a write-ahead file. Where it is damaged,
-// errNoRecord is wrapped.
+// errNoRecord is wrapped; where the file is another store's or of a newer
+// format, a crash did not do that, and errForeign is wrapped.
 func (s *Store) readWALHeader(f vfs.File) (walHeader, error) {
 	b := make([]byte, walHeaderLen)
 	n, err := f.ReadAt(b, 0)
@@ -151,6 +179,9 @@ func (s *Store) readWALHeader(f vfs.File) (walHeader, error) {
 		return walHeader{}, err
 	}
 	h, err := parseWALHeader(b[:n], s.id, s.seed)
+	if errors.Is(err, errForeign) {
+		return h, &partd.CorruptError{Path: f.Name(), Offset: 0, Err: err}
+	}
 	if err != nil {
 		return h, fmt.Errorf("%w: %w", errNoRecord, err)
 	}
