@@ -143,11 +143,17 @@ func (s *Store) addDataFile(kind fileKind) (*dataFile, error) {
 	s.manMu.Lock()
 	defer s.manMu.Unlock()
 	m := s.man
-	m.nextFile++
-	f := &dataFile{kind: kind, number: m.nextFile, path: kind.name(s.dir, m.nextFile), end: dataHeaderLen, noCRC: s.hooks.noCRC}
-	var err error
-	if f.f, err = s.fs.OpenFile(f.path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666); err != nil {
-		return nil, err
+	f := &dataFile{kind: kind, end: dataHeaderLen, noCRC: s.hooks.noCRC}
+	for f.f == nil {
+		m.nextFile++
+		f.number, f.path = m.nextFile, kind.name(s.dir, m.nextFile)
+		var err error
+		// A file that has the name already may be somebody else's.
+		if f.f, err = s.fs.OpenFile(f.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666); err != nil && !errors.Is(err, os.ErrExist) {
+			return nil, err
+		} else if err != nil {
+			f.f = nil
+		}
 	}
 	if err := s.startDataFile(f, m); err != nil {
 		err = errors.Join(err, f.f.Close())

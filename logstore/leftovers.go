@@ -62,6 +62,38 @@ func parseName(name, prefix string, n *uint32) bool {
 	return err == nil && name == fmt.Sprintf("%s%08d", prefix, *n)
 }
 
+// isOurs tells whether a data file is this store's. One whose header is not
+// there yet is, since a crash leaves it so: it is empty or zeros, or ends within
+// the header.
+func (s *Store) isOurs(path string) (bool, error) {
+	info, err := s.fs.Info(path)
+	if err != nil || !info.Mode.IsRegular() {
+		return false, err
+	}
+	f, err := s.fs.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return false, err
+	}
+	b := make([]byte, dataHeaderLen)
+	n, err := f.ReadAt(b, 0)
+	if isEOF(err) {
+		err = nil
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return false, err
+	}
+	b = b[:n]
+	if len(bytes.Trim(b, "\x00")) == 0 {
+		return info.Size <= dataHeaderLen, nil
+	}
+	head := encodeDataHeader(segmentKind, 0, s.id, s.seed)
+	const kindAt, idAt, numberAt = 12, 16, 24
+	if n < dataHeaderLen {
+		return string(b[:min(n, kindAt)]) == string(head[:min(n, kindAt)]), nil
+	}
+	return string(b[:8]) == dataMagic && string(b[idAt:numberAt]) == string(head[idAt:numberAt]), nil
+}
+
 // removeLeftovers removes data files that the manifest does not name: a crash
 // came between making one and naming it, or between a Drop and their removal.
 func (s *Store) removeLeftovers() error {
@@ -72,6 +104,14 @@ func (s *Store) removeLeftovers() error {
 	for _, name := range names {
 		path := filepath.Join(s.dir, name)
 		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(s.files.files(), func(f *dataFile) bool { return f.path == path }) {
+			continue
+		}
+		ours, err := s.isOurs(path)
+		if err != nil {
+			return err
+		}
+		if !ours {
+			s.log.Warn("logstore: a file that is named like one of this store is not, and is left alone", "path", path)
 			continue
 		}
 		s.log.Info("logstore: removing a file that an interrupted operation left behind", "path", path)
