@@ -14,6 +14,12 @@ var errLockLost = errors.New("the lock file was removed or replaced while this s
 
 // takeLock keeps other processes out. A reader shares the lock with readers.
 func (s *Store) takeLock() error {
+	if s.opts.ReadOnly {
+		// Who only reads leaves nothing in a directory that is no store.
+		if _, err := s.fs.Info(filepath.Join(s.dir, manifestName)); errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("there is no store here: %w", err)
+		}
+	}
 	path := filepath.Join(s.dir, lockName)
 	l := s.fs.NewLock(path)
 	got, err := l.TryLock(!s.opts.ReadOnly)

@@ -1,0 +1,214 @@
+package logstore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// A write-ahead file that is another store's, or of a newer format, is not
+// taken for one that a crash tore.
+func TestForeignWriteAheadFile(t *testing.T) {
+	start, _ := killedStore(t, true)
+	for name, change := range map[string]func(b []byte) []byte{
+		"of a newer format": func(b []byte) []byte {
+			b[8] = formatVersion + 1
+			return b
+		},
+		"of another store": func(b []byte) []byte {
+			return append(walHeader{epoch: 2, firstSeq: 9}.encode(99, 77), bytes.Repeat([]byte{7}, len(b)-walHeaderLen)...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mem := start.KillClone()
+			h := crashHooks
+			h.fs = mem
+			f, err := mem.OpenFile(walName(crashDir, 1), os.O_RDWR, 0) // the newest
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := readWhole(f, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt(change(b), 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+			for _, opts := range []*Options{{}, {ReadOnly: true}} {
+				var corrupt *partd.CorruptError
+				if s, err := open(crashDir, opts, h); !errors.As(err, &corrupt) || !errors.Is(err, errForeign) {
+					t.Errorf("opening with %+v: %v, %v", opts, s, err)
+				}
+			}
+		})
+	}
+}
+
+// A failed opening gives all memory back.
+func TestFailedOpeningGivesMemoryBack(t *testing.T) {
+	mapped := func() (pages int) {
+		b, err := os.ReadFile("/proc/self/statm")
+		if err != nil {
+			t.Skip("this system does not tell what is mapped")
+		}
+		for _, c := range strings.Fields(string(b))[0] {
+			pages = pages*10 + int(c-'0')
+		}
+		return pages
+	}
+	mem, _ := killedStore(t, false)
+	h := crashHooks
+	h.tableBytes = 256 << 20
+	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+		if op == vfs.OpOpen && strings.Contains(name, "seg-") {
+			return syscall.EMFILE
+		}
+		return nil
+	})
+	fail := func() {
+		if _, err := open(crashDir, nil, h); !errors.Is(err, syscall.EMFILE) {
+			t.Fatal(err)
+		}
+	}
+	fail()
+	before := mapped()
+	for range 4 {
+		fail()
+	}
+	if more := (mapped() - before) * os.Getpagesize(); more > 512<<20 {
+		t.Errorf("%d MiB more are mapped after four openings that failed", more>>20)
+	}
+}
+
+// A record's header alone takes no memory.
+func TestRecordThatOnlyClaims(t *testing.T) {
+	const claim = 1500 << 20
+	for name, crc := range map[string]uint32{
+		"entries that do not match": 1,
+		"zeros that do":             crcOfZeros(claim),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, copied := t.TempDir(), t.TempDir()
+			s, err := Open(dir, &Options{Memory: MinMemory})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Append(t.Context(), partd.Entry{Key: "a", Value: longValue}); err != nil {
+				t.Fatal(err)
+			}
+			w := s.active.wal
+			b := &batch{}
+			b.reset()
+			rec := (&recordHeader{seq: s.seq, epoch: w.epoch}).put(b, s.seed, w.end)
+			binary.LittleEndian.PutUint32(rec[4:], claim)
+			binary.LittleEndian.PutUint32(rec[8:], crc)
+			binary.LittleEndian.PutUint32(rec, crc32.Update(salt(s.seed, walFileNumber, w.end), castagnoli, rec[4:recordHeaderLen]))
+			if _, err := w.f.WriteAt(rec, w.end); err != nil {
+				t.Fatal(err)
+			}
+			copyDir(t, dir, copied)
+			if err := os.Truncate(walName(copied, 0), 1600<<20); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			s, err = Open(copied, &Options{Memory: MinMemory, ReadOnly: true})
+			runtime.ReadMemStats(&after)
+			if crc == 1 && err != nil || crc != 1 && !errors.Is(err, partd.ErrTooLarge) {
+				t.Error(err)
+			}
+			if err == nil {
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if took := after.TotalAlloc - before.TotalAlloc; took > 64<<20 {
+				t.Errorf("opening took %d MiB", took>>20)
+			}
+		})
+	}
+}
+
+func crcOfZeros(n int) (crc uint32) {
+	zeros := make([]byte, 1<<20)
+	for ; n > 0; n -= len(zeros) {
+		crc = crc32.Update(crc, castagnoli, zeros)
+	}
+	return crc
+}
+
+// A file of somebody else that has the name of a data file is neither removed
+// nor written to.
+func TestForeignDataFileIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{
+		"seg-00000001": "somebody's own", "blob-00000002": strings.Repeat("somebody's own, and long", 9),
+		"seg-00000077": string(encodeDataHeader(segmentKind, 77, 99, 99)),
+	}
+	leftovers := map[string]string{
+		"seg-00000003": "", "seg-00000004": string(encodeDataHeader(segmentKind, 4, s.id, s.seed)),
+		"seg-00000005": string(make([]byte, dataHeaderLen)), "blob-00000006": string(encodeDataHeader(blobKind, 6, s.id, s.seed)[:10]),
+	}
+	for _, m := range []map[string]string{files, leftovers} {
+		for name, content := range m {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if s, err = Open(dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	for name := range leftovers {
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s should be removed: %v", name, err)
+		}
+	}
+	for _, v := range [][]byte{longValue, make([]byte, 1<<20)} {
+		if err := s.Append(t.Context(), partd.Entry{Key: "a", Value: v}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range files {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != content {
+			t.Errorf("%s is another now: %d bytes, %v", name, len(b), err)
+		}
+	}
+}
+
+// Who only reads leaves nothing behind where there is no store.
+func TestReadOnlyLeavesNoLock(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Open(dir, &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+	if d, err := os.ReadDir(dir); err != nil || len(d) != 0 {
+		t.Error(d, err)
+	}
+}
