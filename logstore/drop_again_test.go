@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -198,5 +199,53 @@ func TestAppendAfterAFailedDrop(t *testing.T) {
 		if err := k.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A reader of a large value that could not be written out, and that is never
+// read to its end, keeps nobody waiting either.
+func TestAppendWhileOpenOfAFullStore(t *testing.T) {
+	var full atomic.Bool
+	full.Store(true)
+	fs := vfs.Inject(vfs.NewMem(), func(op vfs.Op, name string) error {
+		if full.Load() && op == vfs.OpWrite && strings.Contains(name, "seg-") {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	s, err := open(crashDir, &Options{Memory: MinMemory}, hooks{fs: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	piece := strings.Repeat("v", 15<<10)
+	for range maxOpenCopy/len(piece) + 2 {
+		mustAppend(t, s, "large", piece)
+	}
+	r, err := s.Open(t.Context(), "large")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.slowViews != 1 {
+		t.Fatalf("%d slow readers: the reader was to hold a table", s.slowViews)
+	}
+	full.Store(false)
+	for i := range 400 {
+		if err := s.Append(within(t), partd.Entry{Key: fmt.Sprint(i), Value: []byte(piece)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Flush(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, r)
+	if want := int64(len(piece) * (maxOpenCopy/len(piece) + 2)); err != nil || n != want {
+		t.Fatalf("%d bytes instead of %d, %v", n, want, err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantMemory(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

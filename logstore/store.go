@@ -216,6 +216,9 @@ func (s *Store) MemoryUsed() int64 {
 			n += int64(t.chunks * t.chunkSize)
 		}
 	}
+	if s.spares > 0 { // as many are held by slow readers
+		n += int64(s.spares) * int64(len(s.active.arena))
+	}
 	for _, g := range s.segments {
 		n += g.memory()
 	}
