@@ -37,11 +37,21 @@ func (s *Store) Verify(ctx context.Context) (found Ledger, err error) {
 		for p := range t.parts {
 			c.found(c.run(&sliceSource{t.t.blocksOf(t.parts[p])}, nil, &l))
 		}
-		c.found(t.ledger.diff(l))
+		if err := t.ledger.diff(l); err != nil {
+			c.found(&partd.CorruptError{Path: s.dir, Offset: -1, Err: fmt.Errorf("of what is in no segment yet, %w", err)})
+		}
 		found.Add(l)
 	}
 	c.found(v.close())
 	return found, s.errorf("verify", errors.Join(c.errs...))
+}
+
+// Segments returns how many segments the store has, each of which was a full
+// table or what a Flush or Close wrote out. Records since are in none.
+func (s *Store) Segments() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.segments)
 }
 
 // maxFindings bounds what Verify reports one by one.

@@ -12,16 +12,17 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/logstore"
 )
 
 const verifyHelp = `Read all that a log: store ever took, also what was deleted or replaced since,
-compare every checksum on the way, and at the end the ledger: how many pieces
-were appended, their bytes, and a sum of their hashes. Nothing is changed.
+compare every checksum on the way, and the ledgers: how many records were
+appended, their bytes, and a sum of their hashes. Nothing is changed.
 
-It ends at the first damage, and says in which file and at which offset it is.
-The exit code is then 1. A record at the very end of a write-ahead file that is
-not whole is no damage: that is what a process leaves that was killed while it
-wrote.
+It goes on after damage, and says of each in which file and at which offset it
+is; of a store that cannot be opened it says why. The exit code is then 1. A
+record at the very end of a write-ahead file that is not whole is no damage:
+that is what a process leaves that was killed while it wrote.
 
 A file: store keeps no checksums, and cannot be verified: that is exit code 2.`
 
@@ -75,12 +76,14 @@ func verifiable(rawURL string) error {
 
 // verification is what partd verify found.
 type verification struct {
-	Store   string   `json:"store"`
-	OK      bool     `json:"ok"`
-	Keys    int64    `json:"keys"`  // read up to the end, or the damage
-	Bytes   int64    `json:"bytes"` // of their values
-	Seconds float64  `json:"seconds"`
-	Damage  []damage `json:"damage,omitempty"`
+	Store    string   `json:"store"`
+	OK       bool     `json:"ok"`
+	Keys     int64    `json:"keys"`     // read up to the end, or the damage
+	Bytes    int64    `json:"bytes"`    // of their values
+	Records  int64    `json:"records"`  // all that was ever appended or set
+	Segments int      `json:"segments"` // parts of the store that are complete
+	Seconds  float64  `json:"seconds"`
+	Damage   []damage `json:"damage,omitempty"`
 }
 
 // damage is a place that does not hold what was written there.
@@ -90,8 +93,7 @@ type damage struct {
 	Error  string `json:"error"`
 }
 
-// run reads everything. A scan that comes to the end has read all that was ever
-// appended, and compared it with the ledger.
+// run reads everything.
 func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (err error) {
 	bar.Wait("opening the store", nil)
 	store, err := openReading(ctx, url)
@@ -107,9 +109,41 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 		}
 		engine = layer.Unwrap() // a layer just opened holds nothing back
 	}
+	if log, ok := engine.(*logstore.Store); ok {
+		return v.checkLog(ctx, log, bar)
+	}
+	return v.scan(ctx, engine, bar)
+}
+
+// checkLog reads all blocks, in the order in which they are stored, so that one
+// damaged place does not hide the next. Then it counts the keys.
+func (v *verification) checkLog(ctx context.Context, store *logstore.Store, bar *progress.Bar) error {
+	bar.Wait("comparing checksums", nil)
+	v.Segments = store.Segments()
+	found, err := store.Verify(ctx)
+	v.Records = found.Pieces
+	if ctx.Err() != nil {
+		return err
+	}
+	bar.Wait("counting keys", nil)
+	for info, keysErr := range store.Keys(ctx) {
+		if keysErr != nil {
+			if err == nil || ctx.Err() != nil {
+				err = keysErr
+			}
+			break // at damage that Verify found, too
+		}
+		v.Keys++
+		v.Bytes += info.Size
+	}
+	return err
+}
+
+// scan reads a store of a kind that only a complete scan verifies.
+func (v *verification) scan(ctx context.Context, store partd.Partd, bar *progress.Bar) error {
 	var read atomic.Int64
 	bar.Count(-1, read.Load)
-	for chunk, err := range partd.Scan(ctx, engine) {
+	for chunk, err := range partd.Scan(ctx, store) {
 		if err != nil {
 			return err
 		}
@@ -130,6 +164,9 @@ func (v *verification) write(a *app, asJSON bool) error {
 		return w.Flush()
 	}
 	fmt.Fprintf(w, "store   %s\nkeys    %d\nbytes   %s\n", v.Store, v.Keys, withUnit(v.Bytes))
+	if v.Segments > 0 || v.Records > 0 {
+		fmt.Fprintf(w, "records %d\nsegments %d\n", v.Records, v.Segments)
+	}
 	fmt.Fprintf(w, "time    %.2f s, %s\n", v.Seconds, progress.Rate(float64(v.Bytes)/max(v.Seconds, 1e-6)))
 	fmt.Fprintln(w, "result  every checksum and the ledger are as they should be")
 	return w.Flush()

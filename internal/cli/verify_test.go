@@ -100,6 +100,45 @@ func TestVerifyFindsEveryBit(t *testing.T) {
 	}
 }
 
+// Damage in one place does not hide that in another.
+func TestVerifyFindsAllDamage(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	const sessions = 3
+	for i := range sessions {
+		store, err := stores.Open(t.Context(), "log:"+dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Append(t.Context(), partd.Entry{Key: "key", Value: fmt.Appendf(nil, "needle %d", i)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := partd.Close(t.Context(), store); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v, code, text := verify(t, dir); code != exitOK || v.Segments != sessions || v.Records != sessions || v.Keys != 1 || v.Bytes != sessions*8 {
+		t.Fatalf("%+v, %d, %s", v, code, text)
+	}
+	path := filepath.Join(dir, "seg-00000001")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int{0, 2} {
+		flip(t, path, bytes.Index(data, fmt.Appendf(nil, "needle %d", i)))
+	}
+	v, code, text := verify(t, dir)
+	found := map[int64]bool{}
+	for _, d := range v.Damage {
+		if d.File == path && d.Offset != nil {
+			found[*d.Offset] = true
+		}
+	}
+	if code != exitFailed || v.OK || v.Segments != sessions || v.Records != 1 || len(found) != 2 {
+		t.Errorf("%+v, %d, %s", v, code, text)
+	}
+}
+
 // In a write-ahead file a damaged record before a whole one is damage; the last
 // one cannot be told from one that a kill cut off.
 func TestVerifyWriteAhead(t *testing.T) {
