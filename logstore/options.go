@@ -65,7 +65,9 @@ type Options struct {
 	// filled and written out, and buffers of reads. 0 means [DefaultMemory];
 	// at least [MinMemory], at most [MaxMemory]. Values returned by Get are the
 	// caller's and not counted, nor is what a second Scan at the same time
-	// takes, about 8 MiB.
+	// takes, about 8 MiB. Where a Scan or an Open holds tables that a full disk
+	// keeps from being written out, up to two more are made, three quarters of
+	// Memory, so that it stops nobody else.
 	Memory int64
 
 	// Sync makes every append survive a loss of power before it is
