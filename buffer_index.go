@@ -57,8 +57,9 @@ type bufferWait struct {
 // want enters the operation for a key that it cannot have yet.
 func (b *Buffer) want(w *bufferWait, id keymap.ID, key string) {
 	if w.ticket == 0 {
-		b.tickets++
-		b.tickets += 1 - min(b.tickets, 1) // 0 is none
+		if b.tickets++; b.tickets == 0 { // 0 is none
+			b.tickets = 1
+		}
 		w.ticket = b.tickets
 	}
 	if k := b.index.Val(id); k.ticket == 0 || older(w.ticket, k.ticket) {

@@ -167,6 +167,19 @@ func (f *File) closeKept() error {
 	return err
 }
 
+// regularInfo describes a file that was just opened, and closes it if it is not
+// a regular one.
+func regularInfo(file vfs.File) (vfs.Info, error) {
+	info, err := file.Info()
+	if err == nil && !info.Mode.IsRegular() {
+		err = errNotRegular
+	}
+	if err != nil {
+		return info, errors.Join(err, file.Close())
+	}
+	return info, nil
+}
+
 // openKey opens a key's file for the batch, with the flags O_CREATE and O_EXCL
 // if it must be made.
 func (f *File) openKey(k *keyFile, flags int) error {
@@ -174,12 +187,9 @@ func (f *File) openKey(k *keyFile, flags int) error {
 	if err != nil {
 		return err
 	}
-	info, err := file.Info()
-	if err == nil && !info.Mode.IsRegular() {
-		err = errNotRegular
-	}
+	info, err := regularInfo(file)
 	if err != nil {
-		return errors.Join(err, file.Close())
+		return err
 	}
 	k.file, k.info, k.size, k.epoch = file, info, info.Size, f.cache.epoch
 	f.cache.remember(k)

@@ -127,12 +127,9 @@ func (f *File) openJournal(create bool) error {
 	if err != nil {
 		return err
 	}
-	info, err := file.Info()
-	if err == nil && !info.Mode.IsRegular() {
-		err = errNotRegular
-	}
+	info, err := regularInfo(file)
 	if err != nil {
-		return errors.Join(err, file.Close())
+		return err
 	}
 	j.file, j.links, j.size = file, info.Links, info.Size
 	return nil

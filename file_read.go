@@ -38,12 +38,9 @@ func (f *File) note(name string) (noted, error) {
 	if err != nil {
 		return noted{}, err
 	}
-	info, err := file.Info()
-	if err == nil && !info.Mode.IsRegular() {
-		err = errNotRegular
-	}
+	info, err := regularInfo(file)
 	if err != nil {
-		return noted{}, errors.Join(err, file.Close())
+		return noted{}, err
 	}
 	return noted{file, info.Size}, nil
 }
