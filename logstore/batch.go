@@ -3,6 +3,10 @@ package logstore
 import (
 	"context"
 	"hash/crc32"
+	"math/bits"
+	"slices"
+
+	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
 )
@@ -95,7 +99,10 @@ func (s *Store) hashKeys(dst []uint64, entries []partd.Entry) []uint64 {
 // written to a blob file on the way.
 func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
 	b.hash = s.hashKeys(b.hash, entries)
-	for i := range entries {
+	for i := 0; i < len(entries); i++ {
+		if i += b.addShort(entries[i:], b.hash[i:], s.partBits, s.blobBytes); i == len(entries) {
+			break
+		}
 		e := &entries[i]
 		switch {
 		case len(e.Value) == 0:
@@ -109,6 +116,58 @@ func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
 	}
 	b.checksum()
 	return nil
+}
+
+// The least lengths of a key that take more than one byte to write, and of a
+// value that take more than two.
+const (
+	shortKey   = 1 << 7
+	shortValue = 1 << (14 - 2)
+)
+
+// addShort appends the entries in front of the first that has a long key, or a
+// value that is long or empty, and returns how many those are. It does what add
+// does, but faster: what each entry changes stays in registers.
+func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8, blobBytes int) int {
+	longest := min(blobBytes, shortValue)
+	buf, at, part := b.buf, b.at, b.part
+	var sumLo, sumHi, carry uint64
+	var bytes int64
+	n := 0
+	for i := range entries {
+		e := &entries[i]
+		k, v := len(e.Key), len(e.Value)
+		if k >= shortKey || v == 0 || v >= longest {
+			break
+		}
+		n++
+		start := len(buf)
+		most := start + 3 + k + v
+		buf = slices.Grow(buf, 3+k+v)[:most]
+		entry := buf[start:]
+		first := uint(v)<<2 | uint(kindAppend)
+		head := 1
+		if first < 0x80 {
+			entry[0] = byte(first)
+			buf = buf[:most-1]
+		} else {
+			entry[0], entry[1] = byte(first)|0x80, byte(first>>7)
+			head = 2
+		}
+		hashed := entry[head : head+1+k+v]
+		hashed[0] = byte(k)
+		copy(hashed[1:], e.Key)
+		copy(hashed[1+k:], e.Value)
+		h := xxh3.Hash128(hashed)
+		sumLo, carry = bits.Add64(sumLo, h.Lo, 0)
+		sumHi, _ = bits.Add64(sumHi, h.Hi, carry)
+		bytes += int64(v)
+		at = append(at, uint32(start))
+		part = append(part, uint32(hashes[i]>>(64-partBits)))
+	}
+	b.buf, b.at, b.part = buf, at, part
+	b.ledger.Add(Ledger{Pieces: int64(n), Bytes: bytes, Sum: Sum128{sumHi, sumLo}})
+	return n
 }
 
 func (s *Store) encodeBlob(b *batch, key string, value []byte, hash uint64) error {

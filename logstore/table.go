@@ -111,8 +111,10 @@ func (t *table) fits(b *batch) bool {
 }
 
 // insert adds an encoded batch that fits. Entries go to parts all over the
-// arena, so nearly each copy would wait for memory; a few at a time, the places
-// are read before anything is written there, so that the waits overlap.
+// arena, so nearly each copy would wait for memory; a few at a time, the cache
+// lines that they are about to begin are read before anything is written there,
+// so that the waits overlap. The line that a part ends in is mostly still in the
+// cache from the entry before.
 func (t *table) insert(b *batch) {
 	const group = 32
 	mask := t.chunkSize - 1
@@ -121,7 +123,7 @@ func (t *table) insert(b *batch) {
 		for _, n := range b.part[start:end] {
 			p := &t.parts[n]
 			at := p.tail + p.size&mask
-			t.touched += t.arena[at] + t.arena[min(at+64, len(t.arena)-1)]
+			t.touched += t.arena[min(at+64, len(t.arena)-1)] + t.arena[min(at+128, len(t.arena)-1)]
 		}
 		for i := start; i < end; i++ {
 			e := b.entryAt(i)

@@ -1,0 +1,46 @@
+package logstore
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// The fast way of encoding short entries makes what the general way makes.
+func TestAddShort(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{Memory: MinMemory})
+	r := rand.New(rand.NewPCG(1, 2))
+	keys := []int{0, 1, 11, shortKey - 1, shortKey, shortKey + 1, 1000}
+	values := []int{0, 1, 31, 32, 33, 100, shortValue - 1, shortValue, shortValue + 1, 20_000}
+	fast, general := &batch{}, &batch{}
+	for range 200 {
+		var entries []partd.Entry
+		for range r.IntN(50) {
+			k := strings.Repeat(string(rune('a'+r.IntN(26))), keys[r.IntN(len(keys))])
+			v := bytes.Repeat([]byte{byte(r.Uint32())}, values[r.IntN(len(values))])
+			entries = append(entries, partd.Entry{Key: k, Value: v})
+		}
+		fast.reset()
+		if err := s.encodeAppend(fast, entries); err != nil {
+			t.Fatal(err)
+		}
+		general.reset()
+		for _, e := range entries {
+			if len(e.Value) > 0 {
+				general.add(kindAppend, e.Key, e.Value, s.hashOf(e.Key), s.partBits)
+			}
+		}
+		general.checksum()
+		if !bytes.Equal(fast.entries(), general.entries()) || fast.crc != general.crc ||
+			!slices.Equal(fast.at, general.at) || !slices.Equal(fast.part, general.part) {
+			t.Fatalf("the encodings of %d entries differ", len(entries))
+		}
+		if err := general.ledger.diff(fast.ledger); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
