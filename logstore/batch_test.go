@@ -15,7 +15,7 @@ func TestAddShort(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{Memory: MinMemory})
 	r := rand.New(rand.NewPCG(1, 2))
 	keys := []int{0, 1, 11, shortKey - 1, shortKey, shortKey + 1, 1000}
-	values := []int{0, 1, 31, 32, 33, 100, shortValue - 1, shortValue, shortValue + 1, 20_000}
+	values := []int{0, 1, 31, 32, 33, 100, shortValue - 1, shortValue, shortValue + 1, 6000}
 	fast, general := &batch{}, &batch{}
 	for range 200 {
 		var entries []partd.Entry
