@@ -236,11 +236,23 @@ func crashes(t *testing.T, normally int) int {
 	return n
 }
 
+// firstSeed is the seed that a test of crashes begins with: PARTD_CRASH_SEED, or 1.
+// Each seed makes about 60 crashes, so that runs of a million can be divided.
+func firstSeed() uint64 {
+	n, err := strconv.ParseUint(os.Getenv("PARTD_CRASH_SEED"), 10, 64)
+	if err != nil {
+		return 1
+	}
+	return n
+}
+
 // No crash loses, tears or doubles an acknowledged operation.
 func TestCrashes(t *testing.T) {
 	want := crashes(t, 4000)
 	done := 0
-	for seed := uint64(1); done < want; seed++ {
+	first := firstSeed()
+	seed := first
+	for ; done < want; seed++ {
 		for kind := range numCrashKinds {
 			r := newCrashRun(kind, seed, crashHooks)
 			if err := r.run(40); err != nil {
@@ -249,7 +261,7 @@ func TestCrashes(t *testing.T) {
 			done += r.checked
 		}
 	}
-	t.Logf("%d crashes", done)
+	t.Logf("%d crashes, seeds %d to %d", done, first, seed-1)
 }
 
 // With a protection taken out, the same test notices. Otherwise it would prove

@@ -149,6 +149,10 @@ func (t *table) insertSlow(p *part, e []byte) {
 			p.chunks = append(p.chunks, uint32(t.chunks))
 			p.tail = t.chunks * t.chunkSize
 			t.chunks++
+			// The place where the next chunk will begin is fetched meanwhile.
+			if next := t.chunks * t.chunkSize; next+192 <= len(t.arena) {
+				t.touched += t.arena[next] + t.arena[next+64] + t.arena[next+128]
+			}
 		}
 		n := copy(t.arena[p.tail+off:p.tail+t.chunkSize], e)
 		p.size += n

@@ -1,4 +1,5 @@
-// Command logstore measures package logstore beside 256 hash files and Pebble,
+// Command logstore measures package logstore beside 256 hash files, alone and
+// with a bare write-ahead file, and Pebble,
 // with its defaults and as fast as it was found to go, on the same entries:
 //
 //	go run ./bench/logstore --keys 1000000 --bytes 3GiB

@@ -24,7 +24,7 @@ type target interface {
 }
 
 // targets are the names of all targets.
-var targets = []string{"logstore", "hashfiles", "pebble-best", "pebble-default"}
+var targets = []string{"logstore", "hashfiles", "hashfiles-log", "pebble-best", "pebble-default"}
 
 func openTarget(name, dir string, o *logstore.Options) (target, error) {
 	switch name {
@@ -33,6 +33,8 @@ func openTarget(name, dir string, o *logstore.Options) (target, error) {
 		return &logTarget{s}, err
 	case "hashfiles":
 		return openHashFiles(dir)
+	case "hashfiles-log":
+		return openHashLog(dir)
 	case "pebble-best":
 		return openPebbleBest(dir)
 	case "pebble-default":

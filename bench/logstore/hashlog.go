@@ -1,0 +1,68 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+
+	"github.com/go-partd/partd"
+)
+
+// hashLog is the hash files with the least that makes an append survive the
+// death of the process: each batch is encoded once more, with a checksum, and
+// written with one call to one of two files that are used again and again. It
+// shows what a write-ahead file costs at all. Nothing reads it back.
+type hashLog struct {
+	*hashFiles
+	logs [2]*os.File
+	n    int   // of the file in use
+	at   int64 // where the next record goes
+	buf  []byte
+}
+
+// logWindow is the length up to which a file is filled, that of a table of a
+// logstore of 256 MiB.
+const logWindow = 96 << 20
+
+func openHashLog(dir string) (*hashLog, error) {
+	files, err := openHashFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	h := &hashLog{hashFiles: files}
+	for i := range h.logs {
+		if h.logs[i], err = os.Create(filepath.Join(dir, fmt.Sprint("log-", i))); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+func (h *hashLog) append(entries []partd.Entry) error {
+	b := append(h.buf[:0], make([]byte, 8)...)
+	for i := range entries {
+		e := &entries[i]
+		b = binary.AppendUvarint(b, uint64(len(e.Value)))
+		b = binary.AppendUvarint(b, uint64(len(e.Key)))
+		b = append(b, e.Key...)
+		b = append(b, e.Value...)
+	}
+	h.buf = b
+	binary.LittleEndian.PutUint32(b, uint32(len(b)))
+	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], crc32.MakeTable(crc32.Castagnoli)))
+	if h.at+int64(len(b)) > logWindow {
+		h.n, h.at = 1-h.n, 0
+	}
+	if _, err := h.logs[h.n].WriteAt(b, h.at); err != nil {
+		return err
+	}
+	h.at += int64(len(b))
+	return h.hashFiles.append(entries)
+}
+
+func (h *hashLog) close() error {
+	return errors.Join(h.hashFiles.close(), h.logs[0].Close(), h.logs[1].Close())
+}
