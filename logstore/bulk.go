@@ -187,4 +187,6 @@ func (s *Store) encodeEntry(b *batch, kind entryKind, key string, value []byte) 
 func (s *Store) addSegments(more []*segment) {
 	old := s.segments
 	s.segments = append(old[:len(old):len(old)], more...)
+	s.wasteLimit.Store(0)
+	s.considerMerge()
 }

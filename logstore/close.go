@@ -10,6 +10,7 @@ import (
 // then in the write-ahead files, and recovered when the store is opened again.
 // A second Close does nothing.
 func (s *Store) Close() error {
+	s.finishMerges()
 	s.life.Lock()
 	defer s.life.Unlock()
 	s.mu.Lock()
@@ -52,6 +53,16 @@ func (s *Store) finish() error {
 	return nil
 }
 
+// finishMerges ends what is done in the background. What is still in tables is
+// written out first, since it may be the segment that makes a merge due.
+func (s *Store) finishMerges() {
+	if !s.opts.ReadOnly {
+		// If that fails, Close tries again, and says so.
+		_ = s.Flush(context.Background())
+	}
+	s.stopMerging()
+}
+
 // abandon closes all files and gives back all memory.
 func (s *Store) abandon() error {
 	s.mu.Lock()
@@ -63,6 +74,10 @@ func (s *Store) abandon() error {
 		<-done
 		s.mu.Lock()
 	}
+	s.releaseVersion(s.version)
+	s.mu.Unlock()
+	s.discards.Wait()
+	s.mu.Lock()
 	var errs []error
 	for _, f := range s.walFiles {
 		if f != nil {

@@ -254,7 +254,11 @@ func TestCrashes(t *testing.T) {
 	seed := first
 	for ; done < want; seed++ {
 		for kind := range numCrashKinds {
-			r := newCrashRun(kind, seed, crashHooks)
+			h := crashHooks
+			if seed%3 > 0 {
+				h.mergeLeast, h.mergeFull, h.mergeBytes = 3, 1<<20, 3<<10
+			}
+			r := newCrashRun(kind, seed, h)
 			if err := r.run(40); err != nil {
 				t.Fatalf("kind %d, seed %d, after %d crashes: %v", kind, seed, done, err)
 			}

@@ -71,6 +71,10 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 			s.unref(u)
 		}
 	}
+	if s.merging.running {
+		s.merging.cancel()
+	}
+	s.nextVersion(nil, nil)
 	old := s.files
 	s.files, s.segments = newFileSet(s.seed, s.hooks.noCRC), nil
 	s.segmentFile, s.blobFile = nil, nil

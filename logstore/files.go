@@ -143,17 +143,9 @@ func (s *Store) addDataFile(kind fileKind) (*dataFile, error) {
 	s.manMu.Lock()
 	defer s.manMu.Unlock()
 	m := s.man
-	f := &dataFile{kind: kind, end: dataHeaderLen, noCRC: s.hooks.noCRC}
-	for f.f == nil {
-		m.nextFile++
-		f.number, f.path = m.nextFile, kind.name(s.dir, m.nextFile)
-		var err error
-		// A file that has the name already may be somebody else's.
-		if f.f, err = s.fs.OpenFile(f.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666); err != nil && !errors.Is(err, os.ErrExist) {
-			return nil, err
-		} else if err != nil {
-			f.f = nil
-		}
+	f, err := s.createDataFile(kind, &m.nextFile)
+	if err != nil {
+		return nil, err
 	}
 	if err := s.startDataFile(f, m); err != nil {
 		err = errors.Join(err, f.f.Close())

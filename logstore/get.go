@@ -27,6 +27,7 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 		return nil, s.errorf("get", err)
 	}
 	values, _, err := v.get(ctx, keys, true)
+	s.considerGets()
 	if e := v.close(); err == nil {
 		err = e
 	}
@@ -79,6 +80,7 @@ func (v *view) get(ctx context.Context, keys []string, values bool) ([][]byte, [
 	slices.SortFunc(want, func(a, b *wanted) int { return cmp.Compare(a.hash, b.hash) })
 	bits := v.bits()
 	g := &getter{v: v, byKey: byKey, values: values, shift: 64 - bits}
+	groups := int64(0)
 	for len(want) > 0 {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, context.Cause(ctx)
@@ -91,6 +93,10 @@ func (v *view) get(ctx context.Context, keys []string, values bool) ([][]byte, [
 			return nil, nil, err
 		}
 		want = want[n:]
+		groups++
+	}
+	if len(v.segments) > 1 {
+		v.s.chargeGets(g.cost, groups*usefulRead(v.segments))
 	}
 	got, exists := make([][]byte, len(keys)), make([]bool, len(keys))
 	used := make(map[string]bool)
@@ -129,6 +135,7 @@ type getter struct {
 	values bool
 	shift  uint8
 	prefix uint64 // hash >> shift of the keys that are being read
+	cost   int64  // bytes that were read of segments, and as many as a read costs
 	run    runReader
 	er     entryReader
 }
@@ -144,6 +151,7 @@ func (g *getter) group(want []*wanted) error {
 				readRange = true
 				continue
 			}
+			g.cost += readCost
 			if err := g.read(src, w, nil); err != nil {
 				return g.v.runError(i, err)
 			}
@@ -151,6 +159,7 @@ func (g *getter) group(want []*wanted) error {
 		if !readRange {
 			continue
 		}
+		g.cost += g.v.rangeCost(i, want[0].hash)
 		src := g.v.rangeSource(i, want[0].hash, &g.run)
 		var one *wanted
 		if len(want) == 1 {
@@ -173,6 +182,19 @@ func (v *view) rangeSource(source int, hash uint64, r *runReader) blockSource {
 	i := g.rangeOf(hash)
 	r.reset(v.files, g.file, g.start+int64(g.off[i]), g.start+int64(g.off[i+1]))
 	return r
+}
+
+// rangeCost is what reading the range of a hash costs.
+func (v *view) rangeCost(source int, hash uint64) int64 {
+	if source >= len(v.segments) {
+		return 0
+	}
+	g := v.segments[source]
+	i := g.rangeOf(hash)
+	if g.off[i] == g.off[i+1] {
+		return 0
+	}
+	return readCost + int64(g.off[i+1]-g.off[i])
 }
 
 // read takes the entries of one key, or of all that are wanted.

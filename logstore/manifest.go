@@ -118,6 +118,19 @@ func parseManifest(b []byte) (manifest, error) {
 // writeManifest replaces the manifest. It is called with manMu held. If it
 // fails before the new one is in place, the old one is unharmed.
 func (s *Store) writeManifest(m manifest) error {
+	err := s.replaceManifest(m, s.durable.Load())
+	if errors.Is(err, errNotSynced) {
+		err = s.poison(err)
+	}
+	return err
+}
+
+// errNotSynced says that a file that is not yet in place could not be synced.
+var errNotSynced = errors.New("syncing failed")
+
+// replaceManifest replaces the manifest, and makes it survive a loss of power if
+// asked. manMu is held.
+func (s *Store) replaceManifest(m manifest, sync bool) error {
 	if err := s.checkLock(); err != nil {
 		return s.poison(err)
 	}
@@ -128,9 +141,9 @@ func (s *Store) writeManifest(m manifest) error {
 		return err
 	}
 	_, err = f.WriteAt(m.encode(), 0)
-	if err == nil && m.durable {
+	if err == nil && sync {
 		if err = s.syncFile(f); err != nil {
-			err = s.poison(err)
+			err = fmt.Errorf("%w: %w", errNotSynced, err)
 		}
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
@@ -140,7 +153,7 @@ func (s *Store) writeManifest(m manifest) error {
 		return s.poison(err)
 	}
 	s.man = m
-	if m.durable {
+	if sync {
 		if err := s.syncDir(); err != nil {
 			return s.poison(err)
 		}

@@ -31,7 +31,7 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 	if dir, err = filepath.Abs(dir); err != nil { // a change of directory must not move the store
 		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
 	}
-	s := &Store{dir: dir, opts: opts, hooks: h, fs: h.fs, log: opts.Logger, free: make(chan *table, 2)}
+	s := &Store{dir: dir, opts: opts, hooks: h, fs: h.fs, log: opts.Logger, free: make(chan *table, 2), version: &version{refs: 1}}
 	s.syncCond.L = &s.syncMu
 	if err := s.start(); err != nil {
 		return nil, s.errorf("open", errors.Join(err, s.abandon()))
@@ -94,9 +94,15 @@ func (s *Store) start() error {
 	if err := s.removeLeftovers(); err != nil {
 		return err
 	}
+	s.shortenFiles()
 	if s.opts.Sync {
-		return s.makeDurable()
+		if err := s.makeDurable(); err != nil {
+			return err
+		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.considerMerge()
 	return nil
 }
 
@@ -194,6 +200,7 @@ func (s *Store) makeMemory() error {
 	if s.hooks.readBytes > 0 {
 		s.readBytes = s.hooks.readBytes
 	}
+	s.tableBytes = tableBytes
 	s.partBits, _ = tableShape(tableBytes)
 	if s.opts.ReadOnly {
 		return nil

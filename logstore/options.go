@@ -108,6 +108,9 @@ type hooks struct {
 	readBytes  int64                   // what a Scan may load at once
 	batchBytes int                     // what a Scan hands over at once
 	walStep    int64                   // by which write-ahead files grow
+	mergeLeast int                     // so many small segments are merged; negative: never
+	mergeFull  int64                   // size of a segment that is not small
+	mergeBytes int64                   // of a merged segment, and loaded at once
 
 	// Each of these takes one protection out, to prove that the tests of
 	// crashes notice.

@@ -92,7 +92,7 @@ func TestScanMemoryOfLongKeys(t *testing.T) {
 // of a finer segment gets all of many such segments.
 func TestScanMemoryOfUnevenRanges(t *testing.T) {
 	ctx := t.Context()
-	s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, readBytes: 1 << 20})
+	s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, readBytes: 1 << 20, mergeLeast: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -96,12 +96,13 @@ func (w *segmentWriter) flush() error {
 // file. The manifest does not know of it yet.
 func (s *Store) writeSegment(t *table) (*segment, error) {
 	f := s.segmentFile
-	if f == nil || f.end >= s.opts.FileSize {
+	if f == nil || f.end >= s.opts.FileSize || s.rotate.Load() {
 		var err error
 		if f, err = s.addDataFile(segmentKind); err != nil {
 			return nil, err
 		}
 		s.segmentFile = f
+		s.rotate.Store(false)
 	}
 	// A table that is not full gives fewer ranges, of 4 KiB and more.
 	segBits := min(t.bits, uint8(max(bits.Len64(uint64(t.size)>>12), 1)-1))

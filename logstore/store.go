@@ -46,6 +46,8 @@ type Store struct {
 	seq      uint64 // of the next record
 	sessions sessionTable
 	segments []*segment // replaced, never changed
+	version  *version   // of segments
+	merging  merging
 	files    *fileSet
 	tables   []*table // of a store opened for reading: what the write-ahead files held
 	walFiles [3]vfs.File
@@ -82,6 +84,7 @@ type Store struct {
 	// Used by one goroutine at a time: the one that seals, or Drop, bulk and
 	// recovery, which exclude it.
 	segmentFile *dataFile
+	rotate      atomic.Bool // the next segment goes to a new file
 	compressor  *compressor
 	sealBuf     []byte
 	sealRaw     []byte
@@ -90,6 +93,11 @@ type Store struct {
 	allSynced bool        // all that was written before durable was set is synced; guarded by firstSync
 	broken    atomic.Pointer[error]
 	scanning  atomic.Bool // a Scan uses the memory set aside for reads
+
+	tableBytes int64
+	discards   sync.WaitGroup // of files that were merged
+	wasted     atomic.Int64   // bytes that Gets read in vain
+	wasteLimit atomic.Int64   // from which on it is to be looked whether to merge
 
 	recovery  Recovery
 	lastEpoch uint64 // the highest that recovery saw
@@ -222,7 +230,7 @@ func (s *Store) MemoryUsed() int64 {
 	for _, g := range s.segments {
 		n += g.memory()
 	}
-	return n + int64(cap(s.batches)*s.maxBatch/2)
+	return n + s.merging.memory + int64(cap(s.batches)*s.maxBatch/2)
 }
 
 // Flush writes all that was acknowledged out of the tables into segments.

@@ -10,6 +10,7 @@ import (
 type view struct {
 	s        *Store
 	files    *fileSet
+	version  *version
 	segments []*segment
 	tables   []tableView // newer than all segments, oldest first
 	slow     bool        // counted in Store.slowViews
@@ -30,7 +31,7 @@ func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
 	if s.closed {
 		return nil, partd.ErrClosed
 	}
-	v := &view{s: s, files: s.files, segments: s.segments}
+	v := &view{s: s, files: s.files, version: s.holdVersion(), segments: s.segments}
 	s.files.refs.Add(1)
 	for _, t := range s.tables {
 		v.addTable(t, lo, hi)
@@ -83,6 +84,7 @@ func (v *view) closeLocked() error {
 	}
 	v.tables = nil
 	v.holdNothing()
+	v.s.releaseVersion(v.version)
 	return v.files.release()
 }
 

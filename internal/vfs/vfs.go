@@ -74,6 +74,12 @@ type Lock interface {
 	Info() (Info, error)
 }
 
+// SpaceTeller is an FS that knows how much room there is.
+type SpaceTeller interface {
+	// Free returns the bytes that can still be written to the disk of a directory.
+	Free(dir string) (int64, error)
+}
+
 // LinkTeller is an FS that knows symbolic links. One without has none.
 type LinkTeller interface {
 	// IsLink tells whether a name is itself a symbolic link.

@@ -1,0 +1,196 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// merging is the state of the one goroutine that merges segments, while there
+// is work for it. Store.mu guards it.
+type merging struct {
+	running   bool
+	cancel    context.CancelFunc
+	done      chan struct{} // closed when the goroutine ends
+	bytes     int64         // of the segments that are being merged
+	memory    int64         // that the merge takes
+	stopped   bool          // the store is being closed: only what takes a moment is still done
+	notBefore int           // so many segments there must be, after a merge failed
+}
+
+// closeMerge is how many bytes Close still merges. Otherwise many sessions too
+// short for the background would leave ever more segments.
+const closeMerge = 64 << 20
+
+var errDropped = errors.New("the store was dropped or closed meanwhile")
+
+// considerMerge begins to merge segments if that is due. mu is held.
+func (s *Store) considerMerge() {
+	m := &s.merging
+	if m.running || m.stopped || s.writable() != nil {
+		return
+	}
+	if _, due := s.dueMerge(); !due {
+		return
+	}
+	var ctx context.Context
+	ctx, m.cancel = context.WithCancel(context.Background())
+	m.running, m.done = true, make(chan struct{})
+	go s.mergeAll(ctx, m.done)
+}
+
+// dueMerge tells from where on segments are to be merged. mu is held.
+func (s *Store) dueMerge() (from int, due bool) {
+	least := mergeLeast
+	if s.hooks.mergeLeast > 0 {
+		least = s.hooks.mergeLeast
+	}
+	if s.hooks.mergeLeast < 0 || len(s.segments) < s.merging.notBefore {
+		return 0, false
+	}
+	sizes := make([]int64, len(s.segments))
+	for i, g := range s.segments {
+		sizes[i] = g.end - g.start
+	}
+	if from, due := dueSmall(sizes, s.fullSegment(), least); due {
+		return from, true
+	}
+	from, cost := worthForGets(sizes)
+	if cost == 0 {
+		s.wasteLimit.Store(math.MaxInt64)
+		return 0, false
+	}
+	s.wasteLimit.Store(cost)
+	return from, s.wasted.Load() >= cost
+}
+
+// mergeAll merges as long as there is something due.
+func (s *Store) mergeAll(ctx context.Context, done chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := &s.merging
+	for ctx.Err() == nil {
+		j := s.nextMerge(ctx)
+		if j == nil {
+			break
+		}
+		s.mu.Unlock()
+		err := j.run()
+		s.mu.Lock()
+		m.bytes, m.memory = 0, 0
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, errDropped) {
+				break
+			}
+			s.log.Warn("logstore: segments could not be merged; they stay as they are", "dir", s.dir, "err", err)
+			m.notBefore = len(s.segments) + mergeLeast
+			s.wasted.Store(0)
+			break
+		}
+		m.notBefore = 0
+	}
+	m.running = false
+	m.cancel()
+	close(done)
+}
+
+// nextMerge returns what is to be merged. mu is held, and let go of meanwhile.
+func (s *Store) nextMerge(ctx context.Context) *mergeJob {
+	for s.sealing { // it may be writing behind the last segment that is merged
+		sealed := s.sealed
+		s.mu.Unlock()
+		<-sealed
+		s.mu.Lock()
+	}
+	if ctx.Err() != nil || s.writable() != nil {
+		return nil
+	}
+	from, due := s.dueMerge()
+	if !due {
+		return nil
+	}
+	run := s.segments[from:]
+	var bytes int64
+	for _, g := range run {
+		bytes += g.end - g.start
+	}
+	if s.merging.stopped && bytes > closeMerge {
+		return nil
+	}
+	if s.segmentFile != nil && slices.ContainsFunc(run, func(g *segment) bool { return g.file == s.segmentFile }) {
+		s.rotate.Store(true) // the next segment goes to another file
+	}
+	s.files.refs.Add(1)
+	j := &mergeJob{
+		s: s, ctx: ctx, from: from, inputBytes: bytes,
+		v: &view{s: s, files: s.files, version: s.holdVersion(), segments: run},
+	}
+	j.plan()
+	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+2*writeLen
+	return j
+}
+
+// stopMerging ends the background merge before the store is closed.
+func (s *Store) stopMerging() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := &s.merging
+	m.stopped = true
+	if !m.running {
+		return
+	}
+	if m.bytes > closeMerge {
+		m.cancel()
+	}
+	done := m.done
+	s.mu.Unlock()
+	<-done
+	s.mu.Lock()
+}
+
+// run merges and makes the result part of the store, or undoes what it did.
+func (j *mergeJob) run() error {
+	err := j.checkSpace()
+	if err == nil {
+		err = j.write()
+	}
+	if err == errSplitBlobs {
+		err = j.undo()
+		if err == nil {
+			j.exact = true
+			err = j.write()
+		}
+	}
+	if err == nil {
+		err = j.commit()
+	}
+	if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) { // else the manifest may name the new files
+		err = errors.Join(err, j.undo())
+	}
+	s := j.s
+	s.mu.Lock()
+	if err != nil && !s.sealing {
+		s.rotate.Store(false) // perhaps for the next merge
+	}
+	s.mu.Unlock()
+	return errors.Join(err, j.v.close())
+}
+
+// checkSpace keeps a merge from taking the last room of a disk, which appends
+// need.
+func (j *mergeJob) checkSpace() error {
+	t, ok := j.s.fs.(vfs.SpaceTeller)
+	if !ok {
+		return nil
+	}
+	free, err := t.Free(j.s.dir)
+	if need := j.inputBytes + j.inputBytes/8 + j.s.opts.Memory; err == nil && free < need {
+		return fmt.Errorf("that takes %d bytes of the disk for a while, of which %d are free", need, free)
+	}
+	return err
+}

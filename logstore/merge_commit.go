@@ -1,0 +1,143 @@
+package logstore
+
+import (
+	"errors"
+	"slices"
+)
+
+// commit makes the new segments part of the store, in the place of the merged
+// ones, by one replacement of the manifest.
+func (j *mergeJob) commit() error {
+	// The merged files go, and with them what the disk has of their data since
+	// long ago. So the new ones are synced first, also where nobody asked for
+	// it. That takes a while: it is done before the locks.
+	for _, g := range j.out {
+		if err := j.s.syncFile(g.file.f); err != nil {
+			return err
+		}
+		g.file.dirty.Store(false)
+	}
+	if err := errors.Join(j.s.syncDir(), j.ctx.Err()); err != nil {
+		return err
+	}
+	doomed, err := j.replace()
+	for _, f := range doomed {
+		if err := j.s.fs.Remove(f.path); err != nil {
+			j.s.log.Warn("logstore: a merged file could not be removed; the next opening will", "path", f.path, "err", err)
+		}
+	}
+	return err
+}
+
+// replace returns the files that are no longer part of the store.
+func (j *mergeJob) replace() ([]*dataFile, error) {
+	s := j.s
+	s.life.RLock()
+	defer s.life.RUnlock()
+	s.firstSync.Lock() // what the first Sync syncs must include the new files
+	defer s.firstSync.Unlock()
+	s.mu.Lock()
+	dropped := s.files != j.v.files || s.closed
+	s.mu.Unlock()
+	if dropped {
+		return nil, errDropped
+	}
+	first := j.v.segments[0]
+	var doomed []*dataFile
+	var cuts []fileCut
+	for _, g := range j.v.segments {
+		switch {
+		case g.file == first.file && first.start > dataHeaderLen:
+			if len(cuts) == 0 {
+				cuts = append(cuts, fileCut{g.file, first.start})
+			}
+		case !slices.Contains(doomed, g.file):
+			doomed = append(doomed, g.file)
+		}
+	}
+	if err := j.replaceManifest(doomed, cuts); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range cuts {
+		c.file.end = c.end
+	}
+	s.segments = slices.Concat(s.segments[:j.from], j.out, s.segments[j.from+len(j.v.segments):])
+	if s.rotate.Load() && !s.sealing { // no segment was written since
+		s.segmentFile = j.out[len(j.out)-1].file
+		s.rotate.Store(false)
+	}
+	s.nextVersion(doomed, cuts)
+	s.wasted.Store(0)
+	s.wasteLimit.Store(0)
+	return doomed, nil
+}
+
+// replaceManifest names the new files in the place of the merged ones.
+func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
+	s := j.s
+	s.manMu.Lock()
+	defer s.manMu.Unlock()
+	m := s.man
+	at := -1
+	m.files = nil
+	for _, ref := range s.man.files {
+		switch {
+		case ref.kind != segmentKind:
+		case len(cuts) > 0 && ref.number == cuts[0].file.number:
+			ref.end = cuts[0].end
+			at = len(m.files) + 1
+		case slices.ContainsFunc(doomed, func(f *dataFile) bool { return f.number == ref.number }):
+			if at < 0 {
+				at = len(m.files)
+			}
+			continue
+		}
+		m.files = append(m.files, ref)
+	}
+	var refs []fileRef
+	for _, g := range j.out {
+		refs = append(refs, fileRef{segmentKind, g.file.number, g.end})
+	}
+	m.files = slices.Insert(m.files, at, refs...)
+	if err := s.replaceManifest(m, true); err != nil {
+		// Where it may be in place after all, the store takes no more writes,
+		// and the files of both stay for the next opening to choose.
+		return err
+	}
+	s.files.replace(doomed, j.out)
+	return nil
+}
+
+// replace takes files out of the set, which readers may still have open, and
+// adds those of new segments. Store.manMu is held.
+func (fs *fileSet) replace(doomed []*dataFile, more []*segment) {
+	var list []*dataFile
+	for _, f := range fs.files() {
+		if !slices.Contains(doomed, f) {
+			list = append(list, f)
+		}
+	}
+	for _, g := range more {
+		list = append(list, g.file)
+	}
+	fs.list.Store(&list)
+}
+
+// shortenFiles cuts off what merged segments left behind the end of a file, of
+// which no more will be written.
+func (s *Store) shortenFiles() {
+	for _, f := range s.files.files() {
+		if f.kind != segmentKind || f == s.segmentFile {
+			continue
+		}
+		size, err := f.size()
+		if err == nil && size > f.end {
+			err = f.f.Truncate(f.end)
+		}
+		if err != nil {
+			s.log.Warn("logstore: a file could not be shortened; the next opening will", "path", f.path, "err", err)
+		}
+	}
+}

@@ -1,0 +1,293 @@
+package logstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Who reads sees what was there when he began, from files that are gone. When
+// he ends, they are closed.
+func TestMergeBesideReaders(t *testing.T) {
+	var open_ atomic.Int64
+	mem := vfs.NewMem()
+	count := vfs.Inject(mem, func(op vfs.Op, name string) error {
+		if strings.Contains(name, "seg-") && op == vfs.OpClose {
+			open_.Add(-1)
+		}
+		return nil
+	})
+	fs := countOpens{count, &open_}
+	want := manySessions(t, mem, 40)
+	h := mergeHooks
+	h.fs = fs
+	h.mergeLeast = -1
+	s, err := open("/s", nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.Open(t.Context(), "k1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for round := range 3 {
+		seen := 0
+		for c, err := range s.Scan(t.Context()) {
+			if err != nil || !bytes.Equal(c.Data, want[c.Key]) {
+				t.Fatalf("key %s: %d bytes instead of %d, %v", c.Key, len(c.Data), len(want[c.Key]), err)
+			}
+			if seen++; seen > 1 {
+				continue
+			}
+			s.mu.Lock()
+			s.hooks.mergeLeast = 2
+			s.considerMerge()
+			s.mu.Unlock()
+			waitMerged(t, s)
+			if s.Segments() > 1+round {
+				t.Fatalf("round %d: %d segments", round, s.Segments())
+			}
+		}
+		for k, v := range want {
+			want[k] = append(v, "more"...)
+			mustAppend(t, s, k, "more")
+		}
+		if err := s.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		waitMerged(t, s)
+	}
+	b, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil || string(b)+strings.Repeat("more", 3) != string(want["k1"]) {
+		t.Fatalf("%d bytes, %v", len(b), err)
+	}
+	s.discards.Wait()
+	if n := open_.Load(); n > 2 {
+		t.Errorf("%d segment files are open", n)
+	}
+	wantMerged(t, s, want)
+	if err := s.Close(); err != nil || open_.Load() != 0 {
+		t.Errorf("%v, %d files are open", err, open_.Load())
+	}
+}
+
+// countOpens counts the segment files that are open.
+type countOpens struct {
+	vfs.FS
+	n *atomic.Int64
+}
+
+func (c countOpens) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	f, err := c.FS.OpenFile(name, flag, perm)
+	if err == nil && strings.Contains(name, "seg-") {
+		c.n.Add(1)
+	}
+	return f, err
+}
+
+// Drop does not wait for a merge, and Close not for a long one.
+func TestMergeDropped(t *testing.T) {
+	mem := vfs.NewMem()
+	want := manySessions(t, mem, 10)
+	for _, end := range []string{"drop", "close"} {
+		hold, held := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		h := mergeHooks
+		h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+			if op == vfs.OpSync && strings.Contains(name, "seg-") {
+				once.Do(func() { close(held); <-hold })
+			}
+			return nil
+		})
+		s, err := open("/s", nil, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-held // the new segment is written, not yet part of the store
+		if end == "drop" {
+			if err := s.Drop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			clear(want)
+			want["k"] = []byte("v")
+			mustAppend(t, s, "k", "v")
+		} else {
+			s.mu.Lock()
+			s.merging.bytes = closeMerge + 1
+			s.mu.Unlock()
+		}
+		time.AfterFunc(20*time.Millisecond, func() { close(hold) })
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		before := 10
+		if end == "drop" {
+			before = 1
+		}
+		h.fs, h.mergeLeast = mem, -1
+		if s, err = open("/s", nil, h); err != nil {
+			t.Fatal(err)
+		}
+		if s.Segments() != before {
+			t.Errorf("after %s: %d segments", end, s.Segments())
+		}
+		wantMerged(t, s, want)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if end == "drop" {
+			return
+		}
+		want = manySessions(t, mem, 0)
+	}
+}
+
+// A merge that finds no room gives up with a word in the log, and is not tried
+// again at once. Nothing is lost, nothing left behind.
+func TestMergeFullDisk(t *testing.T) {
+	for at := int64(1); ; at++ {
+		mem := vfs.NewMem()
+		want := manySessions(t, mem, 12)
+		var log bytes.Buffer
+		fault := &vfs.Fault{At: at, Err: syscall.ENOSPC, Stays: true, Short: at%2 == 0}
+		var merging atomic.Bool
+		fault.Only = func(op vfs.Op, name string) bool {
+			return merging.Load() && (op == vfs.OpWrite || op == vfs.OpOpen || op == vfs.OpTruncate || op == vfs.OpSync) &&
+				!strings.Contains(name, "wal-")
+		}
+		h := mergeHooks
+		h.fs, h.mergeLeast = vfs.Inject(mem, fault.Check), -1
+		s, err := open("/s", &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		merging.Store(true)
+		s.mu.Lock()
+		s.hooks.mergeLeast = 4
+		s.considerMerge()
+		s.mu.Unlock()
+		waitMerged(t, s)
+		wantMerged(t, s, want)
+		mustAppend(t, s, "k0", "more")
+		want["k0"] = append(want["k0"], "more"...)
+		merging.Store(false)
+		if s.poisoned() != nil { // the manifest may or may not have been replaced
+			_ = s.Close()
+		} else if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if fault.Hit() && !strings.Contains(log.String(), "could not be merged") {
+			t.Errorf("fault %d: the log says %q", at, log.String())
+		}
+		h.fs, h.mergeLeast = mem, -1
+		if s, err = open("/s", nil, h); err != nil {
+			t.Fatal(err)
+		}
+		wantMerged(t, s, want)
+		names, err := s.ownFiles()
+		if err != nil || len(names) > len(s.files.files())+1 {
+			t.Errorf("fault %d: %q, %v", at, names, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !fault.Hit() {
+			if at < 5 {
+				t.Errorf("only %d faults", at)
+			}
+			return
+		}
+	}
+}
+
+// What a merge left behind the end of a file is cut off: at once, or, after a
+// crash, by the next opening.
+func TestMergeCutsFile(t *testing.T) {
+	mem := vfs.NewMem()
+	h := mergeHooks
+	h.fs, h.mergeLeast, h.mergeFull = mem, -1, 8<<10
+	s, err := open("/s", nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]byte{}
+	for range 60 {
+		mustAppend(t, s, "big", strings.Repeat("b", 500))
+		want["big"] = append(want["big"], strings.Repeat("b", 500)...)
+	}
+	for range 6 {
+		if err := s.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, s, "small", "small")
+		want["small"] = append(want["small"], "small"...)
+	}
+	first := s.segments[0].end
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.mergeLeast = 4
+	left := mem.KillClone()
+	for i, fs := range []vfs.FS{mem, vfs.Inject(left, func(op vfs.Op, name string) error {
+		if op == vfs.OpTruncate && strings.Contains(name, "seg-") {
+			return syscall.EIO
+		}
+		return nil
+	}), left} {
+		h.fs = fs
+		if s, err = open("/s", nil, h); err != nil {
+			t.Fatal(err)
+		}
+		waitMerged(t, s)
+		s.discards.Wait()
+		if s.Segments() != 2 {
+			t.Errorf("%d segments", s.Segments())
+		}
+		wantMerged(t, s, want)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		info, err := fs.Info("/s/seg-00000001")
+		if err != nil || (info.Size == first) != (i != 1) {
+			t.Errorf("%d: %d bytes instead of %d, %v", i, info.Size, first, err)
+		}
+	}
+}
+
+// Damage in a segment ends the merge, not the store.
+func TestMergeOfDamage(t *testing.T) {
+	mem := vfs.NewMem()
+	manySessions(t, mem, 12)
+	change(t, mem, "/s/seg-00000001", 60, func(b byte) byte { return b ^ 1 })
+	h := mergeHooks
+	h.fs = mem
+	var log bytes.Buffer
+	s, err := open("/s", &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitMerged(t, s)
+	if s.Segments() != 12 || !strings.Contains(log.String(), "checksum") {
+		t.Errorf("%d segments; %s", s.Segments(), log.String())
+	}
+	mustAppend(t, s, "k", "v")
+	var corrupt *partd.CorruptError
+	if _, err := s.Verify(context.Background()); !errors.As(err, &corrupt) {
+		t.Errorf("Verify: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

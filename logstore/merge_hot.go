@@ -1,0 +1,86 @@
+package logstore
+
+import (
+	"math"
+	"slices"
+)
+
+// chooseHot decides which keys get runs of their own: those that have, unless
+// they are small beside all the rest.
+func (j *mergeJob) chooseHot() {
+	sizes := map[string]int64{}
+	j.hot = j.hot[:0]
+	for _, g := range j.v.segments {
+		for i := range g.hot {
+			h := &g.hot[i]
+			n := sizes[string(h.key)]
+			if n >= 0 && n+int64(h.n) >= j.hotBytes() {
+				j.hot = append(j.hot, hotRun{hash: h.hash, key: h.key})
+				n = math.MinInt64
+			}
+			sizes[string(h.key)] = n + int64(h.n)
+		}
+	}
+	slices.SortFunc(j.hot, compareHot)
+}
+
+// hotBytes is the least that a hot key takes of what is merged.
+func (j *mergeJob) hotBytes() int64 { return max(j.inputBytes/2048, 4<<10) }
+
+func (j *mergeJob) isHot(hash uint64, key []byte) bool {
+	if len(j.hot) == 0 {
+		return false
+	}
+	_, found := slices.BinarySearchFunc(j.hot, hotRun{hash: hash, key: key}, compareHot)
+	return found
+}
+
+// findHeavy makes hot what takes a good part of an interval: many small
+// segments can have a hot key that is hot in none. It counts as Misra and Gries
+// did, in little memory whatever the number of keys.
+func (j *mergeJob) findHeavy(lo, hi uint64) error {
+	type count struct {
+		key   []byte
+		hash  uint64
+		bytes int64
+	}
+	const most = 16
+	var counts []count
+	var sum int64
+	err := j.eachIn(lo, hi, func(e *entry) error {
+		n := int64(len(e.raw))
+		sum += n
+		if len(e.key) > maxHotKey {
+			return nil
+		}
+		least := n
+		for i := range counts {
+			if string(counts[i].key) == string(e.key) {
+				counts[i].bytes += n
+				return nil
+			}
+			least = min(least, counts[i].bytes)
+		}
+		if len(counts) == most {
+			for i := range counts {
+				counts[i].bytes -= least
+			}
+			n -= least
+			counts = slices.DeleteFunc(counts, func(c count) bool { return c.bytes == 0 })
+		}
+		if n > 0 {
+			counts = append(counts, count{slices.Clone(e.key), j.s.hashOfBytes(e.key), n})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range counts {
+		if c.bytes >= max(j.hotBytes(), sum/32) {
+			j.hot = append(j.hot, hotRun{hash: c.hash, key: c.key})
+		}
+	}
+	slices.SortFunc(j.hot, compareHot)
+	return nil
+}

@@ -1,0 +1,55 @@
+package logstore
+
+import (
+	"cmp"
+	"context"
+	"slices"
+)
+
+// eachIn calls f for each entry in an interval of hashes that belongs to no hot
+// key, in order.
+func (j *mergeJob) eachIn(lo, hi uint64, f func(e *entry) error) error {
+	visit := func(i int, g *segment) error {
+		j.er.src, j.er.buf = &j.src, nil
+		for {
+			e, err := j.er.next()
+			if isEOF(err) {
+				return nil
+			}
+			if err != nil {
+				return j.v.runError(i, err)
+			}
+			h := j.s.hashOfBytes(e.key)
+			if h < lo || h > hi || j.isHot(h, e.key) {
+				continue
+			}
+			if err := f(&e); err != nil {
+				return err
+			}
+		}
+	}
+	for i, g := range j.v.segments {
+		if j.ctx.Err() != nil {
+			return context.Cause(j.ctx)
+		}
+		j.src.reset(j.v.files, g.file, g.start+int64(g.off[g.rangeOf(lo)]), g.start+int64(g.off[g.rangeOf(hi)+1]))
+		if err := visit(i, g); err != nil {
+			return err
+		}
+		// Keys that are hot no more.
+		at, _ := slices.BinarySearchFunc(g.hot, lo, func(h hotRun, lo uint64) int {
+			return cmp.Or(cmp.Compare(h.hash, lo), 1)
+		})
+		for ; at < len(g.hot) && g.hot[at].hash <= hi; at++ {
+			h := &g.hot[at]
+			if j.isHot(h.hash, h.key) {
+				continue
+			}
+			j.src.reset(j.v.files, g.file, g.start+int64(h.off), g.start+int64(h.off)+int64(h.n))
+			if err := visit(i, g); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,251 @@
+package logstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// mergeHooks make nearly every segment small, and few of them many.
+var mergeHooks = hooks{tableBytes: 64 << 10, blobBytes: 600, readBytes: 16 << 10, walStep: 4096, mergeLeast: 4, mergeFull: 1 << 20}
+
+// waitMerged waits until no merge is under way.
+func waitMerged(t *testing.T, s *Store) {
+	t.Helper()
+	for range 10_000 {
+		s.mu.Lock()
+		running := s.merging.running
+		s.mu.Unlock()
+		if !running {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatal("a merge does not end")
+}
+
+// Whatever is merged, the content stays the same: of hot keys, large values,
+// resets, in one segment and in several, compressed or not.
+func TestMergeContent(t *testing.T) {
+	for _, c := range []Compression{None, S2, Zstd} {
+		for _, bytesMost := range []int64{0, 4 << 10, 40 << 10} {
+			for seed := range uint64(1 + len(c.String())%2) {
+				mem := vfs.NewMem()
+				h := mergeHooks
+				h.fs, h.mergeBytes = mem, bytesMost
+				s, err := open("/s", &Options{Compression: c}, h)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := map[string][]byte{}
+				rnd := rand.New(rand.NewPCG(seed, 9))
+				for round := range 40 {
+					for range rnd.IntN(60) {
+						k := fmt.Sprint(rnd.IntN(400))
+						if rnd.IntN(3) == 0 {
+							k = "hot"
+						}
+						v := bytes.Repeat(fmt.Appendf(nil, "%d ", rnd.IntN(1000)), 1+rnd.IntN(60))
+						if rnd.IntN(60) == 0 {
+							v = bytes.Repeat(v, 8)
+						}
+						switch x := rnd.IntN(100); {
+						case x == 0:
+							delete(want, k)
+							err = s.Delete(t.Context(), k)
+						case x == 1:
+							want[k] = bytes.Clone(v)
+							err = s.Set(t.Context(), k, v)
+						default:
+							want[k] = append(want[k], v...)
+							err = s.Append(t.Context(), partd.Entry{Key: k, Value: v})
+						}
+						if err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := s.Flush(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					if round%20 == 19 {
+						if err := s.Close(); err != nil {
+							t.Fatal(err)
+						}
+						if s, err = open("/s", &Options{Compression: c}, h); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				waitMerged(t, s)
+				if n := s.Segments(); bytesMost == 0 && n > 3*3+1 {
+					t.Errorf("%d segments are left", n)
+				}
+				wantMerged(t, s, want)
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if s, err = open("/s", nil, h); err != nil {
+					t.Fatal(err)
+				}
+				wantMerged(t, s, want)
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// wantMerged reads a store in all ways.
+func wantMerged(t *testing.T, s *Store, want map[string][]byte) {
+	t.Helper()
+	got, err := contents(s)
+	if err != nil || len(got) != len(want) {
+		t.Fatalf("%d keys instead of %d, %v", len(got), len(want), err)
+	}
+	if _, err := s.Verify(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for k, info := range want {
+		if !bytes.Equal(got[k], info) {
+			t.Fatalf("key %s: %d bytes instead of %d", k, len(got[k]), len(info))
+		}
+		v, err := s.Get(t.Context(), k)
+		if err != nil || !bytes.Equal(v[0], info) {
+			t.Fatalf("Get of key %s: %d bytes instead of %d, %v", k, len(v[0]), len(info), err)
+		}
+	}
+	for k, err := range s.Keys(t.Context()) {
+		if err != nil || k.Size != int64(len(want[k.Key])) {
+			t.Fatalf("%+v, %v, want %d bytes", k, err, len(want[k.Key]))
+		}
+	}
+}
+
+// manySessions leaves a store of tiny segments, which nobody has merged.
+func manySessions(t *testing.T, fs vfs.FS, n int) map[string][]byte {
+	t.Helper()
+	want := map[string][]byte{}
+	h := mergeHooks
+	h.fs, h.mergeLeast = fs, -1
+	for i := range n {
+		s, err := open("/s", nil, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := range 3 {
+			key, v := fmt.Sprint("k", k), fmt.Appendf(nil, "%d,", i)
+			want[key] = append(want[key], v...)
+			if err := s.Append(t.Context(), partd.Entry{Key: key, Value: v}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return want
+}
+
+// Sessions too short for the background do not leave ever more segments, and
+// are not written again and again.
+func TestMergeShortSessions(t *testing.T) {
+	const sessions = 300
+	var written int64
+	var mu sync.Mutex
+	fs := vfs.Inject(vfs.NewMem(), func(op vfs.Op, name string) error {
+		if op == vfs.OpWrite && strings.Contains(name, "seg-") {
+			mu.Lock()
+			written++
+			mu.Unlock()
+		}
+		return nil
+	})
+	h := mergeHooks
+	h.fs, h.mergeLeast, h.mergeFull = fs, 0, 0
+	for i := range sessions {
+		s, err := open("/s", nil, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Appendf(nil, "%d,", i)}); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.Segments(); n > 2*mergeLeast {
+			t.Fatalf("%d segments after %d sessions", n, i)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if most := int64(sessions*3/2 + 20); written > most {
+		t.Errorf("%d writes to segment files, more than %d", written, most)
+	}
+}
+
+// An append-only store is never written twice, however it is filled, unless it
+// is flushed all the time.
+func TestNoMergeOfFullSegments(t *testing.T) {
+	mem := vfs.NewMem()
+	s, err := open("/s", nil, hooks{fs: mem, tableBytes: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 300 {
+		if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i % 10), Value: make([]byte, 20<<10)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := contents(s); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.Segments(); n < mergeLeast {
+		t.Errorf("only %d segments", n)
+	}
+	if _, err := mem.Info("/s/seg-00000002"); !errors.Is(err, os.ErrNotExist) || s.Close() != nil {
+		t.Errorf("a second file: %v", err)
+	}
+}
+
+// Gets of single keys have full segments merged, once they cost more.
+func TestMergeForGets(t *testing.T) {
+	h := mergeHooks
+	h.fs, h.mergeLeast, h.mergeFull = vfs.NewMem(), 0, 0
+	s, err := open("/s", nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	want := map[string][]byte{}
+	for i := range 20_000 {
+		k, v := fmt.Sprint(i%500), fmt.Appendf(nil, "%099d,", i)
+		want[k] = append(want[k], v...)
+		if err := s.Append(t.Context(), partd.Entry{Key: k, Value: v}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := s.Segments()
+	gets := 0
+	for ; gets < 5000 && s.Segments() >= 4; gets++ {
+		if _, err := s.Get(t.Context(), fmt.Sprint(gets%500)); err != nil {
+			t.Fatal(err)
+		}
+		waitMerged(t, s)
+	}
+	if before < 20 || s.Segments() >= 4 || gets < 2 {
+		t.Errorf("%d segments, and after %d Gets %d", before, gets, s.Segments())
+	}
+	wantMerged(t, s, want)
+}

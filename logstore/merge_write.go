@@ -1,0 +1,272 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+
+	"github.com/go-partd/partd"
+)
+
+// mergeJob merges segments that follow each other, range by range, into one, or
+// into several of which each has some of the ranges. Nothing is left out, so
+// that the ledger stays as it is.
+type mergeJob struct {
+	s          *Store
+	ctx        context.Context
+	v          *view // its segments are those to merge
+	from       int   // their place in Store.segments
+	inputBytes int64
+
+	bits  uint8
+	limit int64 // bytes that are loaded at once
+	most  int64 // bytes of a segment, about
+	exact bool  // large values are read, so that each of several segments has a ledger of its own
+
+	hot    []hotRun // keys that get runs of their own, sorted
+	comp   *compressor
+	w      *segmentWriter
+	g      *segment   // being written
+	out    []*segment // written
+	blobs  bool       // a large value was seen
+	total  Ledger     // of all that was written, but for large values unless exact
+	ranges bool       // all ranges of g are written
+	arenas [2][]byte
+	src    runReader
+	er     entryReader
+}
+
+const maxMerged = 2 << 30 // so that offsets in a segment fit 32 bits
+
+// errSplitBlobs says that what was to be one segment became too large, so that
+// its ledger must be divided, which takes reading large values.
+var errSplitBlobs = errors.New("several segments with large values")
+
+func (j *mergeJob) plan() {
+	j.bits = uint8(min(max(bits.Len64(uint64(j.inputBytes/mergedRange)), 1)-1, maxBits))
+	j.limit = min(max(j.s.opts.Memory/64, 128<<10), 8<<20)
+	j.most = j.s.mostMerged()
+	if n := j.s.hooks.mergeBytes; n > 0 {
+		j.limit = n
+	}
+}
+
+// write writes the new segments, of which the manifest does not know yet.
+func (j *mergeJob) write() (err error) {
+	if j.comp, err = newCompressor(j.s.opts.Compression); err != nil {
+		return err
+	}
+	for i := range j.arenas {
+		if j.arenas[i], err = allocate(int(j.limit)); err != nil {
+			return err
+		}
+		defer release(j.arenas[i])
+	}
+	j.total, j.blobs = Ledger{}, false
+	j.chooseHot()
+	if err := j.begin(0); err != nil {
+		return err
+	}
+	if err := j.writeRanges(); err != nil {
+		return err
+	}
+	for i := range j.hot {
+		if err := j.writeHot(&j.hot[i]); err != nil {
+			return err
+		}
+	}
+	if err := j.finish(); err != nil {
+		return err
+	}
+	return j.checkLedger()
+}
+
+// checkLedger compares what was written with what was to be.
+func (j *mergeJob) checkLedger() error {
+	want, got := j.v.ledger(), j.total
+	if j.blobs && !j.exact {
+		// The sum over large values was not computed. Their number and lengths were.
+		got.Sum = want.Sum
+	}
+	if err := want.diff(got); err != nil {
+		return &partd.CorruptError{Path: j.s.dir, Offset: -1, Err: fmt.Errorf("of the segments that were merged, %w", err)}
+	}
+	if len(j.out) == 1 {
+		return nil
+	}
+	var sum Ledger
+	for _, g := range j.out {
+		sum.Add(g.ledger)
+	}
+	return want.diff(sum)
+}
+
+// firstHash is the lowest hash of a range of the new segments.
+func (j *mergeJob) firstHash(unit int) uint64 { return uint64(unit) << 1 << (63 - j.bits) }
+
+func (j *mergeJob) lastHash(unit int) uint64 {
+	if unit+1 == 1<<j.bits {
+		return math.MaxUint64
+	}
+	return j.firstHash(unit+1) - 1
+}
+
+// unitSize returns about how many bytes go to a range.
+func (j *mergeJob) unitSize(unit int) int64 {
+	lo, hi := j.firstHash(unit), j.lastHash(unit)
+	var n int64
+	for _, g := range j.v.segments {
+		a, b := g.rangeOf(lo), g.rangeOf(hi)
+		size := int64(g.off[b+1] - g.off[a])
+		if g.raw != nil {
+			size = 0
+			for r := a; r <= b; r++ {
+				size += int64(g.raw[r])
+			}
+		}
+		if g.bits < j.bits {
+			size >>= j.bits - g.bits
+		}
+		n += size
+	}
+	return n
+}
+
+// writeRanges writes all ranges, as many at a time as can be loaded.
+func (j *mergeJob) writeRanges() error {
+	units := 1 << j.bits
+	for lo := 0; lo < units; {
+		hi, size := lo+1, j.unitSize(lo)
+		for hi < units {
+			more := j.unitSize(hi)
+			if size+more > j.limit*3/4 {
+				break
+			}
+			size += more
+			hi++
+		}
+		if err := j.writeUnits(lo, hi); err != nil {
+			return err
+		}
+		lo = hi
+	}
+	return nil
+}
+
+// writeUnits writes some ranges.
+func (j *mergeJob) writeUnits(lo, hi int) error {
+	loaded, err := j.load(lo, hi)
+	if err == errTooMuch {
+		if hi-lo == 1 {
+			return j.stream(lo)
+		}
+		mid := (lo + hi) / 2
+		if err := j.writeUnits(lo, mid); err != nil {
+			return err
+		}
+		return j.writeUnits(mid, hi)
+	}
+	if err != nil {
+		return err
+	}
+	pos := make([]int, hi-lo+1)
+	if err := j.eachLoaded(loaded, func(e *entry, hash uint64) { pos[j.unitOf(hash)-lo+1] += len(e.raw) }); err != nil {
+		return err
+	}
+	for i := 1; i < len(pos); i++ {
+		pos[i] += pos[i-1]
+	}
+	starts := slices.Clone(pos)
+	sorted := j.arenas[1]
+	if err := j.eachLoaded(loaded, func(e *entry, hash uint64) {
+		u := j.unitOf(hash) - lo
+		pos[u] += copy(sorted[pos[u]:], e.raw)
+	}); err != nil {
+		return err
+	}
+	for u := lo; u < hi; u++ {
+		b := sorted[starts[u-lo]:starts[u-lo+1]]
+		if len(b) == 0 {
+			continue
+		}
+		if err := j.beginUnit(u); err != nil {
+			return err
+		}
+		for len(b) > 0 {
+			e, err := parseEntry(b)
+			if err == nil {
+				err = j.account(&e)
+			}
+			if err == nil {
+				err = j.w.write(e.raw)
+			}
+			if err != nil {
+				return err
+			}
+			b = b[len(e.raw):]
+		}
+		j.endUnit(u)
+	}
+	return nil
+}
+
+func (j *mergeJob) unitOf(hash uint64) int { return int(hash >> 1 >> (63 - j.bits)) }
+
+func (j *mergeJob) eachLoaded(b []byte, use func(e *entry, hash uint64)) error {
+	for len(b) > 0 {
+		e, err := parseEntry(b)
+		if err != nil {
+			return err
+		}
+		use(&e, j.s.hashOfBytes(e.key))
+		b = b[len(e.raw):]
+	}
+	return nil
+}
+
+// load loads the entries of some ranges, in order.
+func (j *mergeJob) load(lo, hi int) ([]byte, error) {
+	loaded := j.arenas[0][:0]
+	err := j.eachIn(j.firstHash(lo), j.lastHash(hi-1), func(e *entry) error {
+		if len(loaded)+len(e.raw) > cap(loaded) {
+			return errTooMuch
+		}
+		loaded = append(loaded, e.raw...)
+		return nil
+	})
+	return loaded, err
+}
+
+// stream writes a range that is too large to be loaded, and finds out which
+// keys make it so.
+func (j *mergeJob) stream(unit int) error {
+	lo, hi := j.firstHash(unit), j.lastHash(unit)
+	if err := j.findHeavy(lo, hi); err != nil {
+		return err
+	}
+	if err := j.beginUnit(unit); err != nil {
+		return err
+	}
+	err := j.eachIn(lo, hi, func(e *entry) error {
+		if j.w.position()-j.g.start > j.most {
+			j.endUnit(unit)
+			if err := j.split(unit); err != nil {
+				return err
+			}
+			if err := j.beginUnit(unit); err != nil {
+				return err
+			}
+		}
+		if err := j.account(e); err != nil {
+			return err
+		}
+		return j.w.write(e.raw)
+	})
+	if err == nil {
+		j.endUnit(unit)
+	}
+	return err
+}

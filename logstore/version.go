@@ -1,0 +1,77 @@
+package logstore
+
+// version is the list of segments from one merge to the next. Readers hold the
+// one that they began with. All fields are guarded by Store.mu.
+type version struct {
+	refs int // readers, plus one for the store or for the version before
+
+	// Once this version and all before it are out of use, nobody reads the
+	// doomed files any more, nor what follows a cut.
+	doomed []*dataFile
+	cuts   []fileCut
+	next   *version
+}
+
+// fileCut is a file whose last segments were merged into another.
+type fileCut struct {
+	file *dataFile
+	end  int64
+}
+
+// holdVersion counts a reader of the segments. mu is held.
+func (s *Store) holdVersion() *version {
+	s.version.refs++
+	return s.version
+}
+
+// releaseVersion counts one reader less, and lets go of files that nobody reads
+// any more. mu is held.
+func (s *Store) releaseVersion(v *version) {
+	for v != nil {
+		if v.refs--; v.refs > 0 {
+			return
+		}
+		s.discard(v.doomed, v.cuts)
+		v = v.next // which the one before it held
+	}
+}
+
+// nextVersion begins a version. What the one before alone holds is given. mu is
+// held.
+func (s *Store) nextVersion(doomed []*dataFile, cuts []fileCut) {
+	old := s.version
+	s.version = &version{refs: 2}
+	old.doomed, old.cuts, old.next = doomed, cuts, s.version
+	s.releaseVersion(old)
+}
+
+// discard closes and shortens files. Freeing their blocks may take a while, so
+// a goroutine does it, for which Close waits. mu is held.
+func (s *Store) discard(doomed []*dataFile, cuts []fileCut) {
+	if len(doomed)+len(cuts) == 0 {
+		return
+	}
+	if s.closed {
+		cuts = nil // another process may have the store by now; it cuts them itself
+	}
+	free := func() {
+		// A sync of the files that were there when it began may be under way.
+		s.dataSync.Lock()
+		defer s.dataSync.Unlock()
+		for _, f := range doomed {
+			if err := f.f.Close(); err != nil {
+				s.log.Warn("logstore: closing a merged file failed", "path", f.path, "err", err)
+			}
+		}
+		for _, c := range cuts {
+			if err := c.file.f.Truncate(c.end); err != nil {
+				s.log.Warn("logstore: a file could not be shortened; the next opening will", "path", c.file.path, "err", err)
+			}
+		}
+	}
+	if s.closed {
+		free()
+		return
+	}
+	s.discards.Go(free)
+}
