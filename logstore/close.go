@@ -19,7 +19,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	var err error
-	if !s.opts.ReadOnly {
+	if !s.opts.ReadOnly && s.full() == nil {
 		err = s.finish()
 	}
 	s.closed = true

@@ -28,6 +28,9 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		<-done
 		s.mu.Lock()
 	}
+	if was, err := s.dropOnFullDisk(ctx, tag); was {
+		return err == nil, err
+	}
 	if err := s.writable(); err != nil {
 		return false, err
 	}
@@ -71,6 +74,13 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 			s.unref(u)
 		}
 	}
+	s.forgetFiles()
+	return true, nil
+}
+
+// forgetFiles removes the data files of a store that was dropped. Readers keep
+// them open. mu is held.
+func (s *Store) forgetFiles() {
 	if s.merging.running {
 		s.merging.cancel()
 	}
@@ -86,7 +96,6 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	if err := old.release(); err != nil {
 		s.log.Warn("logstore: closing a file of a dropped store failed", "dir", s.dir, "err", err)
 	}
-	return true, nil
 }
 
 // tableForDrop finds the table that is to be the active one: the one that is,

@@ -6,3 +6,7 @@ import (
 )
 
 func isReadOnlyFS(err error) bool { return errors.Is(err, syscall.EROFS) }
+
+func isNoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}

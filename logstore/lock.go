@@ -39,7 +39,7 @@ func (s *Store) takeLock() error {
 	if s.opts.ReadOnly {
 		return nil
 	}
-	if err := s.writeLockHolder(path); err != nil {
+	if err := s.writeLockHolder(path); err != nil && !isNoSpace(err) { // the note is for messages only
 		return errors.Join(err, l.Unlock())
 	}
 	return nil

@@ -136,17 +136,17 @@ func (s *Store) replaceManifest(m manifest, sync bool) error {
 	}
 	m.durable = s.durable.Load()
 	tmp := filepath.Join(s.dir, manifestTmpName)
-	f, err := s.fs.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(m.encode(), 0)
-	if err == nil && sync {
-		if err = s.syncFile(f); err != nil {
-			err = fmt.Errorf("%w: %w", errNotSynced, err)
+	err := s.writeWhole(tmp, os.O_TRUNC, m.encode(), sync)
+	if isNoSpace(err) && len(m.files) == 0 && s.useSpare() == nil {
+		// The empty store is what may give room back. The spare file has blocks
+		// already; where they are not written to in place, it gives up its own.
+		if err = s.writeWhole(tmp, 0, m.encode(), sync); isNoSpace(err) {
+			err = s.writeWhole(tmp, os.O_TRUNC, m.encode(), sync)
 		}
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err != nil {
+		// It takes room that others may need. Another opening removes it, too.
+		_ = s.fs.Remove(tmp)
 		return err
 	}
 	if err := s.fs.Rename(tmp, filepath.Join(s.dir, manifestName)); err != nil {
@@ -159,6 +159,24 @@ func (s *Store) replaceManifest(m manifest, sync bool) error {
 		}
 	}
 	return nil
+}
+
+// writeWhole makes a file hold these bytes alone.
+func (s *Store) writeWhole(path string, flag int, b []byte, sync bool) error {
+	f, err := s.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|flag, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(b, 0)
+	if err == nil && flag&os.O_TRUNC == 0 {
+		err = f.Truncate(int64(len(b)))
+	}
+	if err == nil && sync {
+		if err = s.syncFile(f); err != nil {
+			err = fmt.Errorf("%w: %w", errNotSynced, err)
+		}
+	}
+	return errors.Join(err, f.Close())
 }
 
 // readManifest reads the manifest; found is false where there is none.

@@ -15,7 +15,9 @@ import (
 )
 
 // Open opens the store in a directory, and makes one where there is none.
-// What a crash left unfinished is recovered: see [Store.Recovered].
+// What a crash left unfinished is recovered: see [Store.Recovered]. Where the
+// disk is too full for that, the store can be read and dropped, and every other
+// change is an error that wraps ENOSPC.
 func Open(dir string, opts *Options) (*Store, error) {
 	return open(dir, opts, hooks{fs: vfs.OS{}})
 }
@@ -31,9 +33,13 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 	if dir, err = filepath.Abs(dir); err != nil { // a change of directory must not move the store
 		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
 	}
-	s := &Store{dir: dir, opts: opts, hooks: h, fs: h.fs, log: opts.Logger, free: make(chan *table, 2), version: &version{refs: 1}}
-	s.syncCond.L = &s.syncMu
-	if err := s.start(); err != nil {
+	fresh := func() *Store {
+		s := &Store{dir: dir, opts: opts, hooks: h, fs: h.fs, log: opts.Logger, free: make(chan *table, 2), version: &version{refs: 1}}
+		s.syncCond.L = &s.syncMu
+		return s
+	}
+	s, err := fresh().startAnyhow(fresh)
+	if err != nil {
 		return nil, s.errorf("open", errors.Join(err, s.abandon()))
 	}
 	return s, nil
@@ -85,7 +91,7 @@ func (s *Store) start() error {
 	if err := s.makeMemory(); err != nil {
 		return err
 	}
-	if s.opts.ReadOnly {
+	if s.opts.ReadOnly || s.full() != nil {
 		return s.recoverReadOnly(found)
 	}
 	if err := s.recoverWrite(found); err != nil {
@@ -95,6 +101,7 @@ func (s *Store) start() error {
 		return err
 	}
 	s.shortenFiles()
+	s.keepSpare()
 	if s.opts.Sync {
 		if err := s.makeDurable(); err != nil {
 			return err
@@ -201,10 +208,15 @@ func (s *Store) makeMemory() error {
 		s.readBytes = s.hooks.readBytes
 	}
 	s.tableBytes = tableBytes
-	s.partBits, _ = tableShape(tableBytes)
-	if s.opts.ReadOnly {
+	if s.opts.ReadOnly || s.full() != nil {
 		return nil
 	}
+	return s.makeTables()
+}
+
+// makeTables makes what only changes need.
+func (s *Store) makeTables() error {
+	s.partBits, _ = tableShape(s.tableBytes)
 	s.batches = make(chan *batch, 4)
 	for range cap(s.batches) {
 		s.batches <- &batch{}
@@ -214,7 +226,7 @@ func (s *Store) makeMemory() error {
 		return err
 	}
 	for range cap(s.free) {
-		t, err := newTable(tableBytes)
+		t, err := newTable(s.tableBytes)
 		if err != nil {
 			return err
 		}

@@ -227,16 +227,25 @@ func (s *Store) recoverReadOnly(found bool) error {
 	size := max(s.opts.Memory/8, int64(s.maxBatch)*3)
 	s.partBits, _ = tableShape(size)
 	return s.replay(live, func(_ recordHeader, entries []byte) error {
+		if s.unread != nil {
+			return nil // only what it says of sessions counts: the store may still be dropped
+		}
 		if err := s.addRecord(b, entries); err != nil {
 			return err
 		}
 		if t == nil || !t.fits(b) {
 			if int64(len(s.tables)+1)*size > s.opts.Memory*7/8 {
-				return fmt.Errorf("the store was not closed, and what its write-ahead files hold takes more than %d bytes of memory: open it for writing once, or give it more", s.opts.Memory)
+				err := fmt.Errorf("the store was not closed, and what its write-ahead files hold takes more than %d bytes of memory: open it for writing once, or give it more", s.opts.Memory)
+				if s.full() != nil {
+					s.unread = err
+					return nil
+				}
+				return err
 			}
 			if t, err = newTable(size); err != nil {
 				return err
 			}
+			t.loose = true
 			t.refs.Store(1)
 			s.tables = append(s.tables, t)
 			if !t.fits(b) {

@@ -90,8 +90,18 @@ func TestRecoveryFailsAgainAndAgain(t *testing.T) {
 			h := crashHooks
 			h.fs = vfs.Inject(mem, segmentsFail(&full))
 			for i := range 8 {
-				if _, err := open(crashDir, nil, h); !errors.Is(err, syscall.ENOSPC) {
+				s, err := open(crashDir, nil, h)
+				if err != nil {
 					t.Fatalf("opening %d on a full disk: %v", i, err)
+				}
+				if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); !errors.Is(err, syscall.ENOSPC) {
+					t.Fatalf("Append %d on a full disk: %v", i, err)
+				}
+				if got, err := contents(s); err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
+					t.Fatalf("%d keys instead of %d, %v", len(got), len(want), err)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
 				}
 			}
 			wantContent(t, mem, want)

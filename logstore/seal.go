@@ -177,7 +177,7 @@ func (s *Store) unref(t *table) {
 	if t.refs.Add(-1) > 0 {
 		return
 	}
-	if s.closed || s.opts.ReadOnly {
+	if s.closed || t.loose {
 		release(t.arena)
 		return
 	}

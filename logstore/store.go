@@ -92,7 +92,9 @@ type Store struct {
 	durable   atomic.Bool // see manifest.durable
 	allSynced bool        // all that was written before durable was set is synced; guarded by firstSync
 	broken    atomic.Pointer[error]
-	scanning  atomic.Bool // a Scan uses the memory set aside for reads
+	fullErr   atomic.Pointer[error] // why the store was not opened for writing
+	unread    error                 // why the write-ahead files could not be read
+	scanning  atomic.Bool           // a Scan uses the memory set aside for reads
 
 	tableBytes int64
 	discards   sync.WaitGroup // of files that were merged
@@ -174,6 +176,8 @@ func (s *Store) writable() error {
 		return partd.ErrClosed
 	case s.opts.ReadOnly:
 		return ErrReadOnly
+	case s.full() != nil:
+		return s.full()
 	}
 	return s.poisoned()
 }

@@ -193,7 +193,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 }
 
 // canFlush tells whether tables can be written out at all.
-func (s *Store) canFlush() bool { return !s.opts.ReadOnly && s.poisoned() == nil }
+func (s *Store) canFlush() bool { return !s.opts.ReadOnly && s.poisoned() == nil && s.full() == nil }
 
 // flushedView returns a view of all that was appended before the call, without
 // a table where that is possible: whoever reads slowly must not hold one. Where

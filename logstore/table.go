@@ -23,6 +23,7 @@ type table struct {
 	ledger    Ledger
 	size      int64 // encoded bytes
 	maxBlobNo uint32
+	loose     bool // not one of those in turn: given back when nobody reads it
 
 	// refs counts the readers that copy from the arena, plus one for the store
 	// while the table is in use.

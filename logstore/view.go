@@ -31,6 +31,9 @@ func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
 	if s.closed {
 		return nil, partd.ErrClosed
 	}
+	if s.unread != nil {
+		return nil, s.unread
+	}
 	v := &view{s: s, files: s.files, version: s.holdVersion(), segments: s.segments}
 	s.files.refs.Add(1)
 	for _, t := range s.tables {

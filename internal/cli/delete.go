@@ -43,7 +43,8 @@ func newDrop(_ *app) *cobra.Command {
 directory that is not a store is left alone.
 
 The store itself stays, empty, and can be filled again: of log:DIR the directory
-with the files MANIFEST and LOCK, of file:DIR the directory with the file .lock.
+with the files MANIFEST, MANIFEST.spare (16 KiB, so that a store can be dropped
+when the disk is full) and LOCK, of file:DIR the directory with the file .lock.
 "rm -r DIR" removes these, too, once no program uses them.`,
 		Example: `  partd drop
   partd drop --store log:photos`,

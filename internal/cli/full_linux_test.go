@@ -74,14 +74,17 @@ func TestFullDisk(t *testing.T) {
 				t.Errorf("%s of %s: %d bytes that are not the first of its rows (%v)", k.Key, kind, len(value), err)
 			}
 		}
-		if scheme == "log" { // opening it for writing takes room
+		if scheme == "log" {
 			if out, err := program(t, "verify", "--store", store).CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}
-			if err := os.RemoveAll(filepath.Join(disk, scheme)); err != nil {
-				t.Fatal(err)
+			value := program(t, "append", "--store", store, "k")
+			value.Stdin = strings.NewReader("more")
+			if out, err := value.CombinedOutput(); err == nil || !strings.Contains(string(out), "full") {
+				t.Errorf("append: %v\n%s", err, out)
 			}
-		} else if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
+		}
+		if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		small := program(t, "shuffle", "--by=1", "--format=csv", "--no-header", "--store", layer+store, "-")

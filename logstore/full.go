@@ -1,0 +1,168 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/go-partd/partd"
+)
+
+// A disk may be so full that opening a store for writing, which begins a
+// write-ahead file and writes out what is in the old ones, has no room. The
+// store is then opened all the same: it is read, and can be dropped, which
+// gives the room back. For the manifest of the empty store there is a spare file.
+
+const (
+	spareName = "MANIFEST.spare"
+	spareMore = 16 << 10 // its length beyond that of the manifest
+)
+
+// isFull tells whether an error says that the disk, or what one may use of it,
+// is full.
+func isFull(err error) bool { return err != nil && (isNoSpace(err) || errors.Is(err, errNoRoom)) }
+
+var errNoRoom = errors.New("the disk is full, so the store can only be read and dropped until there is room and it is opened again")
+
+// full returns the error of a change to a store on a full disk, or nil.
+func (s *Store) full() error {
+	if p := s.fullErr.Load(); p != nil {
+		return fmt.Errorf("%w (%w)", errNoRoom, *p)
+	}
+	return nil
+}
+
+// startAnyhow opens the store. On a full disk it removes what an interrupted
+// operation left, tries once more, and then does without writing.
+func (s *Store) startAnyhow(fresh func() *Store) (*Store, error) {
+	err := s.start()
+	if !isFull(err) || s.opts.ReadOnly {
+		return s, err
+	}
+	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.files == nil {
+		return s, err // there is nothing to read or drop
+	}
+	if s.syncDir() == nil {
+		if e := s.removeLeftovers(); e != nil {
+			s.log.Warn("logstore: what an interrupted operation left behind could not be removed", "dir", s.dir, "err", e)
+		}
+	}
+	if e := s.abandon(); e != nil {
+		return fresh(), errors.Join(err, e)
+	}
+	s = fresh()
+	again := s.start()
+	if !isFull(again) {
+		return s, again
+	}
+	if e := s.abandon(); e != nil {
+		return fresh(), errors.Join(err, e)
+	}
+	s = fresh()
+	s.fullErr.Store(&err)
+	if e := s.start(); e != nil {
+		return s, errors.Join(err, e)
+	}
+	s.log.Warn("logstore: the disk is full: the store can only be read and dropped", "dir", s.dir, "err", err)
+	return s, nil
+}
+
+// keepSpare makes the spare file, unless there is no room for that either.
+func (s *Store) keepSpare() {
+	path := filepath.Join(s.dir, spareName)
+	need := int64(len(s.man.encode()) + spareMore)
+	if info, err := s.fs.Info(path); err == nil && info.Disk >= spareMore && info.Size >= need {
+		return
+	}
+	f, err := s.fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	if err == nil {
+		_, err = f.WriteAt(make([]byte, need), 0)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		s.log.Warn("logstore: no room could be set aside for a drop on a full disk", "path", path, "err", err)
+	}
+}
+
+// useSpare makes the spare file the one that the next manifest is written to.
+func (s *Store) useSpare() error {
+	return s.fs.Rename(filepath.Join(s.dir, spareName), filepath.Join(s.dir, manifestTmpName))
+}
+
+// dropFull drops a store on a full disk, and opens it for writing if there is
+// room then. life and mu are held.
+func (s *Store) dropFull(tag partd.Tag) error {
+	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}
+	if h.tagged {
+		if isNew, err := s.sessions.check(tag); err != nil || !isNew {
+			return err
+		}
+	}
+	sessions := s.sessions.clone()
+	sessions.apply(h, s.opts.MaxSessions)
+	s.manMu.Lock()
+	m := s.man
+	m.liveEpoch, m.nextSeq, m.sessions = max(m.liveEpoch, s.lastEpoch)+1, s.seq, sessions.clone()
+	m.files, m.ledger, m.clean = nil, Ledger{}, true
+	err := s.writeManifest(m)
+	s.manMu.Unlock()
+	if err != nil {
+		return err
+	}
+	s.sessions, s.unread = sessions, nil
+	for _, t := range s.tables {
+		s.unref(t)
+	}
+	s.tables = nil
+	for i, f := range s.walFiles {
+		if f == nil {
+			continue
+		}
+		s.walFiles[i] = nil
+		if err := errors.Join(f.Close(), s.fs.Remove(walName(s.dir, i))); err != nil {
+			s.log.Warn("logstore: a write-ahead file of a dropped store could not be removed; it will be used again", "dir", s.dir, "err", err)
+		}
+	}
+	s.forgetFiles()
+	if err := s.leaveFull(); err != nil {
+		// The store is dropped: that is all that was asked for.
+		s.log.Warn("logstore: the disk is still full after the drop", "dir", s.dir, "err", err)
+	}
+	return nil
+}
+
+// leaveFull makes the dropped store take changes again.
+func (s *Store) leaveFull() error {
+	err := s.makeTables()
+	if err != nil {
+		return err
+	}
+	t := <-s.free
+	wal, err := s.recoverInto(t, nil, s.man.liveEpoch+1)
+	if err != nil {
+		s.free <- t
+		return err
+	}
+	s.synced.Store(s.seq - 1)
+	s.activate(t, wal)
+	s.fullErr.Store(nil)
+	s.keepSpare()
+	return nil
+}
+
+// dropOnFullDisk is what Drop does where the disk was full when the store was
+// opened. It tells whether that was so.
+func (s *Store) dropOnFullDisk(ctx context.Context, tag partd.Tag) (was bool, err error) {
+	if s.full() == nil || s.closed {
+		return false, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return true, context.Cause(ctx)
+	}
+	if err := s.poisoned(); err != nil {
+		return true, err
+	}
+	return true, s.dropFull(tag)
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package logstore
+
+import "errors"
+
+func mountTmpfs(string, string) error { return errors.ErrUnsupported }
