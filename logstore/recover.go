@@ -98,7 +98,7 @@ func (s *Store) missingWAL(epoch uint64, odd []liveWAL) error {
 		return &partd.CorruptError{Path: odd[0].path, Offset: 0, Err: fmt.Errorf(
 			"the header is damaged, and the write-ahead file of epoch %d is missing", epoch)}
 	}
-	return &partd.CorruptError{Path: walName(s.dir, 0), Offset: -1, Err: fmt.Errorf(
+	return &partd.CorruptError{Path: walName(s.dir, s.missingSlot()), Offset: -1, Err: fmt.Errorf(
 		"the write-ahead file of epoch %d is missing", epoch)}
 }
 

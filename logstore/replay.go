@@ -67,6 +67,9 @@ func (s *Store) replayFile(w liveWAL, newest bool, until uint64, use func(h reco
 
 // endOfLog judges where the newest file ends.
 func (s *Store) endOfLog(r *walReader) error {
+	if err := s.checkNewest(r); err != nil {
+		return err
+	}
 	// A loss of power may leave any size.
 	if !s.man.durable && r.size%s.walStep != 0 {
 		return &partd.CorruptError{Path: r.path, Offset: r.size, Err: errors.New("the file is cut off")}

@@ -111,6 +111,7 @@ func (s *Store) freeze(t *table) error {
 	if err != nil {
 		return err
 	}
+	s.endWAL(s.active.wal, w)
 	s.frozen = s.active
 	s.frozenAt = frozenState{w.epoch, s.seq, s.sessions.clone()}
 	s.activate(t, w)

@@ -33,6 +33,7 @@ const (
 	recordBatch      recordType = iota // entries
 	recordSession                      // a session was issued
 	recordEndSession                   // a session was closed by its user
+	recordEndOfFile                    // the next record is in another file, whose place is in crc
 )
 
 const recordTagged = 1 // flag: a tag follows the header
@@ -112,7 +113,7 @@ func parseRecordHeader(b []byte, seed uint64, off int64, checkCRC bool) (recordH
 		h.tag = parseTag(b[recordHeaderLen:])
 	}
 	h.totalLen = int64(end) + int64(h.length)
-	if h.kind > recordEndSession || b[13] > recordTagged || b[14] != 0 || b[15] != 0 {
+	if h.kind > recordEndOfFile || b[13] > recordTagged || b[14] != 0 || b[15] != 0 {
 		return h, errNoRecord
 	}
 	return h, nil

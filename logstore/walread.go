@@ -23,6 +23,7 @@ type walReader struct {
 	off      int64  // of the next record
 	buf      []byte // the file's bytes from bufAt on
 	bufAt    int64
+	nextFile int  // one more than the place of the file that follows, if the last record said so
 	sawBytes bool // whatever stopped reading looks like the beginning of a record
 }
 
@@ -70,6 +71,10 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 		return h, nil, err
 	}
 	if !r.s.hooks.noEpoch && (h.epoch != r.epoch || h.seq != r.nextSeq) {
+		return h, nil, errNoRecord
+	}
+	if h.kind == recordEndOfFile {
+		r.nextFile, r.sawBytes = int(h.crc)+1, false
 		return h, nil, errNoRecord
 	}
 	if h.totalLen > r.size-r.off {
@@ -162,7 +167,7 @@ func (r *walReader) find(first int64) (best recordHeader, found bool, err error)
 			return best, found, err
 		}
 		h, err := parseRecordHeader(head, r.s.seed, at, true)
-		if err == nil && h.epoch == r.epoch && h.seq >= r.nextSeq && (!found || h.synced > best.synced) {
+		if err == nil && h.kind != recordEndOfFile && h.epoch == r.epoch && h.seq >= r.nextSeq && (!found || h.synced > best.synced) {
 			best, found = h, true
 		}
 	}

@@ -1,0 +1,67 @@
+package logstore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/go-partd/partd"
+)
+
+// A write-ahead file that another one follows ends with a record that says so,
+// or else nobody would miss the newest file if it were removed. The record is
+// written once the next file is there, so that it is never wrong. It has the
+// number of the first record of the next file, and no entries.
+
+// endWAL writes that record. Without it the store is as good as before, so
+// that an error is only noted. mu is held.
+func (s *Store) endWAL(old, next *walFile) {
+	slot := slices.Index(s.walFiles[:], next.f)
+	b := &batch{}
+	b.reset()
+	b.crc = uint32(slot)
+	h := recordHeader{kind: recordEndOfFile, epoch: old.epoch, seq: s.seq, synced: s.synced.Load()}
+	rec := h.put(b, s.seed, old.end)
+	err := s.growWAL(old, old.end+int64(len(rec)))
+	if err == nil {
+		_, err = old.f.WriteAt(rec, old.end)
+	}
+	if err != nil {
+		s.log.Warn("logstore: the end of a write-ahead file could not be marked", "path", old.path, "err", err)
+	}
+}
+
+// checkNewest refuses the newest write-ahead file that was found if it says that
+// another one follows. That one may be there without a header, as a crash
+// leaves it while it is begun anew.
+func (s *Store) checkNewest(r *walReader) error {
+	slot := r.nextFile - 1
+	if slot < 0 || slot >= len(s.walFiles) {
+		return nil
+	}
+	path := walName(s.dir, slot)
+	why := errors.New("it is missing")
+	if f := s.walFiles[slot]; f != nil {
+		h, err := s.readWALHeader(f)
+		if errors.Is(err, errNoRecord) {
+			return nil // liveWALs has looked for records in it
+		}
+		if err != nil {
+			return err
+		}
+		why = fmt.Errorf("it is of epoch %d", h.epoch)
+	}
+	return &partd.CorruptError{Path: path, Offset: -1, Err: fmt.Errorf(
+		"this should be the write-ahead file of epoch %d, with the records from %d on: %w", r.epoch+1, r.nextSeq, why)}
+}
+
+// missingSlot returns the place of a write-ahead file that is not there.
+func (s *Store) missingSlot() int {
+	for slot := range s.walFiles {
+		if _, err := s.fs.Info(walName(s.dir, slot)); errors.Is(err, os.ErrNotExist) {
+			return slot
+		}
+	}
+	return 0
+}

@@ -1,0 +1,96 @@
+package logstore
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// A store from which any one file was removed is refused with the name of the
+// file. Afterwards, with the file, it is whole.
+func TestRemovedFileIsMissed(t *testing.T) {
+	for _, frozen := range []bool{false, true} {
+		start, want := killedStore(t, frozen)
+		d, err := start.ReadDir(crashDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names, _ := d.Next(100)
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		removed := 0
+		for _, n := range names {
+			name := n.Name()
+			if name == lockName || name == spareName {
+				continue
+			}
+			mem := start.KillClone()
+			if err := mem.Remove(crashDir + "/" + name); err != nil {
+				t.Fatal(err)
+			}
+			for _, readOnly := range []bool{true, false} {
+				h := crashHooks
+				h.fs = mem
+				s, err := open(crashDir, &Options{Memory: MinMemory, ReadOnly: readOnly}, h)
+				if err == nil {
+					_ = s.Close()
+				}
+				if name == manifestName && readOnly {
+					continue // there is no store
+				}
+				var corrupt *partd.CorruptError
+				if !errors.As(err, &corrupt) || !strings.HasSuffix(corrupt.Path, name) {
+					t.Fatalf("frozen %t, without %s, read only %t: %v", frozen, name, readOnly, err)
+				}
+			}
+			removed++
+		}
+		if removed < 2 || frozen && removed < 3 {
+			t.Errorf("only %d files", removed)
+		}
+		wantContent(t, start, want)
+	}
+}
+
+// A newest file that was just being begun anew, without a header, is none.
+func TestNewestFileWithoutHeader(t *testing.T) {
+	start, _ := killedStore(t, true)
+	for _, size := range []int64{0, crashHooks.walStep} {
+		mem := start.KillClone()
+		var newest string
+		var last uint64
+		h := crashHooks
+		h.fs = mem
+		s, err := open(crashDir, &Options{Memory: MinMemory, ReadOnly: true}, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, f := range s.walFiles {
+			if f == nil {
+				continue
+			}
+			if w, err := s.readWALHeader(f); err == nil && w.epoch > last {
+				newest, last = walName(crashDir, i), w.epoch
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		f, err := mem.OpenFile(newest, 2, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(f.Truncate(0), f.Truncate(size), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = open(crashDir, nil, h); err != nil {
+			t.Fatalf("size %d: %v", size, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
