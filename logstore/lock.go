@@ -30,7 +30,7 @@ func (s *Store) takeLock() error {
 		return err
 	}
 	if !got {
-		return fmt.Errorf("the store is in use by %s: close it there, or share it through a server", s.lockHolder(path))
+		return s.lockedError(path)
 	}
 	s.lock = l
 	if err := s.checkLock(); err != nil {
@@ -78,6 +78,20 @@ func (s *Store) writeLockHolder(path string) error {
 		err = f.Truncate(int64(len(note)))
 	}
 	return errors.Join(err, f.Close())
+}
+
+// lockedError says who holds the lock, as far as that is known: the note names
+// a writer, while readers leave none.
+func (s *Store) lockedError(path string) error {
+	if !s.opts.ReadOnly {
+		l := s.fs.NewLock(path)
+		if shared, err := l.TryLock(false); err != nil {
+			return err
+		} else if shared {
+			return errors.Join(errors.New("the store is open for reading, here or elsewhere: close it there first"), l.Unlock())
+		}
+	}
+	return fmt.Errorf("the store is in use by %s: close it there, or share it through partd-server", s.lockHolder(path))
 }
 
 func (s *Store) lockHolder(path string) string {
