@@ -68,7 +68,9 @@ func (s *Store) start() error {
 	}
 	s.man, s.id, s.seed = m, m.id, m.seed
 	s.durable.Store(m.durable || s.opts.Sync && !found)
-	s.allSynced = m.durable && found
+	// A process that was killed may have said that the store is durable before
+	// all that was there had been synced.
+	s.allSynced = m.durable && found && m.clean
 	s.files = newFileSet(s.seed, s.hooks.noCRC)
 	for _, ref := range m.files {
 		f, err := s.openDataFile(ref)
@@ -102,7 +104,7 @@ func (s *Store) start() error {
 	}
 	s.shortenFiles()
 	s.keepSpare()
-	if s.opts.Sync {
+	if s.durable.Load() || s.opts.Sync {
 		if err := s.makeDurable(); err != nil {
 			return err
 		}
