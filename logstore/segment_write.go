@@ -96,7 +96,8 @@ func (w *segmentWriter) flush() error {
 // file. The manifest does not know of it yet.
 func (s *Store) writeSegment(t *table) (*segment, error) {
 	f := s.segmentFile
-	if f == nil || f.end >= s.opts.FileSize || s.rotate.Load() {
+	// Asked first: the file that a merge reads from, it may shorten meanwhile.
+	if f == nil || s.rotate.Load() || f.end >= s.opts.FileSize {
 		var err error
 		if f, err = s.addDataFile(segmentKind); err != nil {
 			return nil, err
