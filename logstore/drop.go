@@ -28,10 +28,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		<-done
 		s.mu.Lock()
 	}
-	if was, err := s.dropOnFullDisk(ctx, tag); was {
-		return err == nil, err
-	}
-	if err := s.writable(); err != nil {
+	if err := s.writable(); err != nil && (s.closed || s.full() == nil) {
 		return false, err
 	}
 	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}
@@ -39,6 +36,9 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		if isNew, err := s.sessions.check(tag); err != nil || !isNew {
 			return false, err
 		}
+	}
+	if was, err := s.dropOnFullDisk(ctx, h); was {
+		return err == nil, err
 	}
 	t, err := s.tableForDrop(ctx)
 	if err != nil {
@@ -57,6 +57,10 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		}
 	}
 	wal, err := s.nextWAL()
+	if isFull(err) && s.poisoned() == nil {
+		err = s.dropFull(h, t, err)
+		return err == nil, err
+	}
 	if err != nil {
 		return false, err
 	}
@@ -96,6 +100,7 @@ func (s *Store) forgetFiles() {
 	if err := old.release(); err != nil {
 		s.log.Warn("logstore: closing a file of a dropped store failed", "dir", s.dir, "err", err)
 	}
+	s.keepSpare() // in case that it was used
 }
 
 // tableForDrop finds the table that is to be the active one: the one that is,

@@ -175,7 +175,7 @@ func (s *Store) startDataFile(f *dataFile, m manifest) error {
 func (s *Store) openDataFile(ref fileRef) (*dataFile, error) {
 	f := &dataFile{kind: ref.kind, number: ref.number, path: ref.kind.name(s.dir, ref.number), end: ref.end, noCRC: s.hooks.noCRC}
 	flag := os.O_RDWR
-	if s.opts.ReadOnly {
+	if s.opts.ReadOnly || s.full() != nil {
 		flag = os.O_RDONLY
 	}
 	var err error

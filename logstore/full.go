@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"github.com/go-partd/partd"
 )
 
 // A disk may be so full that opening a store for writing, which begins a
@@ -44,7 +42,8 @@ func (s *Store) startAnyhow(fresh func() *Store) (*Store, error) {
 	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.files == nil {
 		return s, err // there is nothing to read or drop
 	}
-	if s.syncDir() == nil {
+	// Where the outcome of a write is unknown, nobody knows what is left over.
+	if s.poisoned() == nil && s.syncDir() == nil {
 		if e := s.removeLeftovers(); e != nil {
 			s.log.Warn("logstore: what an interrupted operation left behind could not be removed", "dir", s.dir, "err", e)
 		}
@@ -72,7 +71,9 @@ func (s *Store) startAnyhow(fresh func() *Store) (*Store, error) {
 // keepSpare makes the spare file, unless there is no room for that either.
 func (s *Store) keepSpare() {
 	path := filepath.Join(s.dir, spareName)
+	s.manMu.Lock()
 	need := int64(len(s.man.encode()) + spareMore)
+	s.manMu.Unlock()
 	if info, err := s.fs.Info(path); err == nil && info.Disk >= spareMore && info.Size >= need {
 		return
 	}
@@ -91,17 +92,15 @@ func (s *Store) useSpare() error {
 	return s.fs.Rename(filepath.Join(s.dir, spareName), filepath.Join(s.dir, manifestTmpName))
 }
 
-// dropFull drops a store on a full disk, and opens it for writing if there is
-// room then. life and mu are held.
-func (s *Store) dropFull(tag partd.Tag) error {
-	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}
-	if h.tagged {
-		if isNew, err := s.sessions.check(tag); err != nil || !isNew {
-			return err
-		}
-	}
+// dropFull drops a store without a new write-ahead file, because of a full disk,
+// and begins one if there is room then: for t if that is not nil. life and mu
+// are held.
+func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	sessions := s.sessions.clone()
 	sessions.apply(h, s.opts.MaxSessions)
+	if s.active != nil {
+		s.lastEpoch = max(s.lastEpoch, s.active.wal.epoch)
+	}
 	s.manMu.Lock()
 	m := s.man
 	m.liveEpoch, m.nextSeq, m.sessions = max(m.liveEpoch, s.lastEpoch)+1, s.seq, sessions.clone()
@@ -112,10 +111,14 @@ func (s *Store) dropFull(tag partd.Tag) error {
 		return err
 	}
 	s.sessions, s.unread = sessions, nil
-	for _, t := range s.tables {
-		s.unref(t)
+	s.fullErr.Store(&why)
+	used := append([]*table{s.active, s.frozen}, s.tables...)
+	s.active, s.frozen, s.sealErr, s.tables = nil, nil, nil, nil
+	for _, u := range used {
+		if u != nil && u != t {
+			s.unref(u)
+		}
 	}
-	s.tables = nil
 	for i, f := range s.walFiles {
 		if f == nil {
 			continue
@@ -126,36 +129,47 @@ func (s *Store) dropFull(tag partd.Tag) error {
 		}
 	}
 	s.forgetFiles()
-	if err := s.leaveFull(); err != nil {
+	if err := s.leaveFull(t); err != nil {
 		// The store is dropped: that is all that was asked for.
 		s.log.Warn("logstore: the disk is still full after the drop", "dir", s.dir, "err", err)
 	}
 	return nil
 }
 
-// leaveFull makes the dropped store take changes again.
-func (s *Store) leaveFull() error {
-	err := s.makeTables()
-	if err != nil {
-		return err
+// leaveFull makes the dropped store take changes again, with t as the active
+// table if that is not nil.
+func (s *Store) leaveFull(t *table) error {
+	if t == nil {
+		if err := s.makeTables(); err != nil {
+			return err
+		}
+		select {
+		case t = <-s.free:
+		default:
+			return errors.New("all tables are being read")
+		}
+		defer func() {
+			if t != s.active {
+				s.putTable(t)
+			}
+		}()
 	}
-	t := <-s.free
+	t.reset()
 	wal, err := s.recoverInto(t, nil, s.man.liveEpoch+1)
 	if err != nil {
-		s.free <- t
 		return err
 	}
 	s.synced.Store(s.seq - 1)
 	s.activate(t, wal)
 	s.fullErr.Store(nil)
-	s.keepSpare()
 	return nil
 }
 
 // dropOnFullDisk is what Drop does where the disk was full when the store was
-// opened. It tells whether that was so.
-func (s *Store) dropOnFullDisk(ctx context.Context, tag partd.Tag) (was bool, err error) {
-	if s.full() == nil || s.closed {
+// opened or dropped. It tells whether that was so.
+func (s *Store) dropOnFullDisk(ctx context.Context, h recordHeader) (was bool, err error) {
+	why := s.fullErr.Load()
+	if why == nil || s.closed {
 		return false, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -164,5 +178,5 @@ func (s *Store) dropOnFullDisk(ctx context.Context, tag partd.Tag) (was bool, er
 	if err := s.poisoned(); err != nil {
 		return true, err
 	}
-	return true, s.dropFull(tag)
+	return true, s.dropFull(h, nil, *why)
 }

@@ -103,7 +103,7 @@ func (s *Store) removeLeftovers() error {
 	}
 	for _, name := range names {
 		path := filepath.Join(s.dir, name)
-		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(s.files.files(), func(f *dataFile) bool { return f.path == path }) {
+		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(s.man.files, func(r fileRef) bool { return r.kind.name(s.dir, r.number) == path }) {
 			continue
 		}
 		ours, err := s.isOurs(path)

@@ -216,23 +216,25 @@ func (s *Store) makeMemory() error {
 	return s.makeTables()
 }
 
-// makeTables makes what only changes need.
+// makeTables makes what only changes need, and is not there yet.
 func (s *Store) makeTables() error {
-	s.partBits, _ = tableShape(s.tableBytes)
-	s.batches = make(chan *batch, 4)
-	for range cap(s.batches) {
-		s.batches <- &batch{}
-	}
 	var err error
 	if s.compressor, err = newCompressor(s.opts.Compression); err != nil {
 		return err
 	}
-	for range cap(s.free) {
+	for ; s.made < cap(s.free); s.made++ {
 		t, err := newTable(s.tableBytes)
 		if err != nil {
 			return err
 		}
 		s.free <- t
+	}
+	if s.batches == nil {
+		s.partBits, _ = tableShape(s.tableBytes)
+		s.batches = make(chan *batch, 4)
+		for range cap(s.batches) {
+			s.batches <- &batch{}
+		}
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func (s *Store) liveWALs() ([]liveWAL, error) {
 	var live []liveWAL
 	var odd []liveWAL
 	flag := os.O_RDWR
-	if s.opts.ReadOnly {
+	if s.opts.ReadOnly || s.full() != nil {
 		flag = os.O_RDONLY
 	}
 	for slot := range s.walFiles {

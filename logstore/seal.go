@@ -191,6 +191,9 @@ func (s *Store) unref(t *table) {
 func (s *Store) flushLocked(ctx context.Context) error {
 	target := s.seq
 	for {
+		if s.active == nil { // a Drop found the disk full
+			return s.writable()
+		}
 		if s.frozen == nil && s.active.firstSeq >= target {
 			return nil
 		}

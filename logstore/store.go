@@ -57,6 +57,7 @@ type Store struct {
 	frozenAt frozenState
 
 	free chan *table // the table that is not in use
+	made int         // how many tables there are, but for spare ones
 
 	// A reader that may be slow holds tables only where they could not be
 	// written out. So that nobody has to wait for it, others take their place
@@ -229,7 +230,7 @@ func (s *Store) MemoryUsed() int64 {
 		}
 	}
 	if s.spares > 0 { // as many are held by slow readers
-		n += int64(s.spares) * int64(len(s.active.arena))
+		n += int64(s.spares) * s.tableBytes
 	}
 	for _, g := range s.segments {
 		n += g.memory()

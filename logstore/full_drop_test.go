@@ -1,0 +1,166 @@
+package logstore
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Where a drop gives no room, because of readers or because others take it,
+// the store is dropped, and can be dropped again.
+func TestFullDiskDropTwice(t *testing.T) {
+	mem := vfs.NewMem()
+	var full atomic.Bool
+	h := crashHooks
+	h.fs = diskFull(mem, &full, true)
+	s, err := open(crashDir, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, "k", "v")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	full.Store(true)
+	if s, err = open(crashDir, nil, h); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // the spare file is used up, so that this fails, but ends
+		if err := s.Drop(t.Context()); err != nil && !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+	full.Store(false)
+	if err := s.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, "k", "new")
+	wantValue(t, s, "k", "new")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A disk that is so full that not even a data file can be opened for writing,
+// as where opening copies it, costs no data.
+func TestFullDiskOpeningFiles(t *testing.T) {
+	mem := vfs.NewMem()
+	h := crashHooks
+	h.fs = mem
+	s, err := open(crashDir, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 30 {
+		mustAppend(t, s, "k", strings.Repeat("v", 3000)) // segments and blobs
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.fs = copyOnOpen{mem}
+	if s, err = open(crashDir, nil, h); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, s, "k", strings.Repeat("v", 90_000))
+	if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.fs = mem
+	if s, err = open(crashDir, nil, h); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, s, "k", strings.Repeat("v", 90_000))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copyOnOpen is a full disk on which a data file is copied when it is opened for
+// writing.
+type copyOnOpen struct{ vfs.FS }
+
+func (c copyOnOpen) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	if flag&os.O_RDWR != 0 && (strings.Contains(name, "seg-") || strings.Contains(name, "blob-")) {
+		return nil, &os.PathError{Op: "open", Path: name, Err: syscall.ENOSPC}
+	}
+	return c.FS.OpenFile(name, flag, perm)
+}
+
+// The disk fills while the store is open: Drop needs no new write-ahead file.
+func TestDiskFillsBeforeDrop(t *testing.T) {
+	for _, sync := range []bool{false, true} {
+		for _, room := range []bool{false, true} {
+			mem := vfs.NewMem()
+			var full atomic.Bool
+			h := crashHooks
+			h.fs = diskFull(mem, &full, true)
+			if room { // there is, once a file was removed
+				h.fs = vfs.Inject(h.fs, func(op vfs.Op, name string) error {
+					if op == vfs.OpRemove && strings.Contains(name, "wal-") {
+						full.Store(false)
+					}
+					return nil
+				})
+			}
+			opts := &Options{Memory: MinMemory, Sync: sync}
+			s, err := open(crashDir, opts, h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			session, err := s.NewSession(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustAppend(t, s, "k", strings.Repeat("v", 300))
+			full.Store(true)
+			op := partd.Operation{Change: partd.ChangeDrop}
+			if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, op); err != nil || !applied {
+				t.Fatalf("sync %t, room %t: %v", sync, room, err)
+			}
+			wantValue(t, s, "k", "")
+			s.MemoryUsed()
+			err = s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")})
+			if room && err != nil || !room && !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("room %t: %v", room, err)
+			}
+			if err := errors.Join(s.Flush(t.Context())); room && err != nil || !room && !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("room %t: %v", room, err)
+			}
+			want := ""
+			if room {
+				want = "x"
+			}
+			wantValue(t, s, "k", want)
+			killed := mem.KillClone()
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			full.Store(false)
+			for _, fs := range []*vfs.Mem{mem, killed} {
+				h.fs = fs
+				if s, err = open(crashDir, opts, h); err != nil {
+					t.Fatal(err)
+				}
+				wantValue(t, s, "k", want)
+				if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, op); err != nil || applied {
+					t.Fatalf("dropped twice: %v", err)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
