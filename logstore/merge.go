@@ -55,10 +55,13 @@ func (s *Store) dueMerge() (from int, due bool) {
 	}
 	sizes := make([]int64, len(s.segments))
 	for i, g := range s.segments {
-		sizes[i] = g.end - g.start
+		sizes[i] = g.unpacked()
 	}
 	if from, due := dueSmall(sizes, s.fullSegment(), least); due {
 		return from, true
+	}
+	for i, g := range s.segments {
+		sizes[i] = g.end - g.start
 	}
 	from, cost := worthForGets(sizes)
 	if cost == 0 {

@@ -21,6 +21,8 @@ type segment struct {
 	raw    []uint32 // 2^bits lengths of the ranges without compression; nil if nothing is compressed
 	hot    []hotRun // sorted by hash
 	ledger Ledger
+
+	plainLen int64 // see unpacked; 0 where it was not computed
 }
 
 // hotRun is a run of entries of one key alone.
@@ -61,6 +63,29 @@ func (g *segment) memory() int64 {
 	for i := range g.hot {
 		n += 64 + int64(len(g.hot[i].key))
 	}
+	return n
+}
+
+// unpacked returns about how long the segment would be without compression.
+// Store.mu is held.
+func (g *segment) unpacked() int64 {
+	if g.plainLen > 0 {
+		return g.plainLen
+	}
+	n := g.end - g.start
+	if g.raw == nil {
+		return n
+	}
+	n -= int64(g.off[len(g.off)-1])
+	for _, r := range g.raw {
+		n += int64(r)
+	}
+	for i := range g.hot {
+		// Its length is not known. That of the value is, but may be of blobs.
+		const most = 64
+		n += max(min(g.hot[i].bytes, most*int64(g.hot[i].n))-int64(g.hot[i].n), 0)
+	}
+	g.plainLen = n
 	return n
 }
 
