@@ -25,11 +25,13 @@ var allowedImports = map[string][]string{
 	".":         {"internal/", "github.com/gofrs/flock"},
 	"frame":     {},
 	"logstore":  {".", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress", "golang.org/x/sys"},
+	"encode":    {".", "frame", "internal/", "github.com/ugorji/go/codec"},
 	"stores":    {".", "logstore", "internal/", "github.com/dustin/go-humanize"},
 	"partdtest": {".", "pgregory.net/rapid"},
 	"cmd/partd": {"internal/cli"},
 
 	"internal/vfs":      {"github.com/gofrs/flock"},
+	"internal/msgpack":  {"internal/", "github.com/tinylib/msgp"},
 	"internal/progress": {"internal/", "golang.org/x/term"},
 	"internal/records":  {".", "internal/"},
 	"internal/cli":      {".", "stores", "logstore", "internal/", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
