@@ -24,11 +24,14 @@ const module = "github.com/go-partd/partd"
 var allowedImports = map[string][]string{
 	".":         {"internal/", "github.com/gofrs/flock"},
 	"frame":     {},
+	"compress":  {".", "frame", "compress/blosc", "github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
 	"logstore":  {".", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress", "golang.org/x/sys"},
 	"encode":    {".", "frame", "internal/", "github.com/ugorji/go/codec"},
-	"stores":    {".", "logstore", "internal/", "github.com/dustin/go-humanize"},
+	"stores":    {".", "logstore", "compress", "compress/blosc", "internal/", "github.com/dustin/go-humanize"},
 	"partdtest": {".", "pgregory.net/rapid"},
 	"cmd/partd": {"internal/cli"},
+
+	"compress/blosc": {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
 
 	"internal/vfs":      {"github.com/gofrs/flock"},
 	"internal/msgpack":  {"internal/", "github.com/tinylib/msgp"},

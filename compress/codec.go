@@ -1,0 +1,133 @@
+package compress
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// codec compresses and decompresses pieces. It is safe for concurrent use.
+type codec interface {
+	// encode appends the compressed form of src, which is not empty, to dst.
+	encode(dst, src []byte) ([]byte, error)
+	// decode appends what a whole piece decompresses to. It takes no more memory
+	// than the piece could fill, nor much more than the codec's limit.
+	decode(dst, content []byte) ([]byte, error)
+	// measure returns what the piece says that it decompresses to, or unknown. It
+	// may read the piece's beginning, or all of it.
+	measure(p *piece) (int64, error)
+	// stream decompresses a piece as it is read, where the format allows that;
+	// else it is nil. Close gives its memory back.
+	stream(p *piece) (io.ReadCloser, error)
+	// maxEncoded returns the longest compressed form of n bytes that is accepted.
+	maxEncoded(n int64) int64
+}
+
+// unknown is the size of a piece that does not tell it.
+const unknown = -1
+
+var (
+	errTooLong  = errors.New("the piece decompresses to more than the limit")
+	errTrailing = errors.New("data follows the end of the compressed data")
+	errNothing  = errors.New("an empty piece")
+)
+
+// overLimit is the error for a piece that says that it has n bytes.
+func overLimit(n uint64, limit int64) error {
+	return fmt.Errorf("%w: it claims %d bytes, the limit is %d", errTooLong, n, limit)
+}
+
+// implausible is the error for a piece that cannot hold what it claims.
+func implausible(n uint64, compressed int64) error {
+	return fmt.Errorf("it claims %d bytes, which %d compressed ones cannot hold", n, compressed)
+}
+
+// claim checks a length that a header claims: whether it is within the limit,
+// and whether that many compressed bytes can hold it if each becomes ratio bytes
+// at most.
+func claim(n uint64, compressed, ratio, limit int64) (int64, error) {
+	if n > uint64(limit) {
+		return 0, overLimit(n, limit)
+	}
+	if n > uint64(compressed)*uint64(ratio)+uint64(ratio) {
+		return 0, implausible(n, compressed)
+	}
+	return int64(n), nil
+}
+
+func newCodec(format Format, o *Options, limit int64) (codec, error) {
+	if format != FormatBlosc && (o.TypeSize != 0 || o.Shuffle != 0 || o.Inner != 0) {
+		return nil, fmt.Errorf("a type size, a shuffle and an inner codec are for %s, not for %s", FormatBlosc, format)
+	}
+	switch format {
+	case FormatSnappy:
+		return snappyCodec{limit}, checkLevel(o.Level, 0)
+	case FormatS2:
+		return newS2(o.Level, limit), checkLevel(o.Level, 3)
+	case FormatZstd:
+		if err := checkLevel(o.Level, 22); err != nil {
+			return nil, err
+		}
+		return newZstd(o.Level, limit)
+	case FormatLZ4:
+		return newLZ4(o.Level, limit), checkLevel(o.Level, 10)
+	case FormatZlib, FormatGzip:
+		return newFlate(format, o.Level, limit), checkLevel(o.Level, 9)
+	case FormatBZ2:
+		return newBZ2(o.Level, limit), checkLevel(o.Level, 9)
+	case FormatBlosc:
+		return newBlosc(o, limit)
+	}
+	return nil, fmt.Errorf("no such format: there is %q", Formats())
+}
+
+// Formats returns all formats, those of Python first.
+func Formats() []Format {
+	return []Format{
+		FormatSnappy, FormatZlib, FormatBZ2, FormatBlosc,
+		FormatS2, FormatZstd, FormatLZ4, FormatGzip,
+	}
+}
+
+func checkLevel(level, most int) error {
+	switch {
+	case level == 0:
+		return nil
+	case most == 0:
+		return fmt.Errorf("level %d: the format has no levels", level)
+	case level < 0 || level > most:
+		return fmt.Errorf("level %d: it must be 1 to %d, or 0 for the default", level, most)
+	}
+	return nil
+}
+
+// appender is a writer to memory.
+type appender struct{ data []byte }
+
+func (a *appender) Write(p []byte) (int, error) {
+	a.data = append(a.data, p...)
+	return len(p), nil
+}
+
+// readPiece appends all that a stream delivers to dst, limit bytes at most.
+// Memory grows with what arrives.
+func readPiece(dst []byte, r io.Reader, limit int64) ([]byte, error) {
+	start := len(dst)
+	for {
+		if len(dst) == cap(dst) {
+			dst = append(dst, 0)[:len(dst)]
+		}
+		room := min(int64(cap(dst)-len(dst)), limit+1-int64(len(dst)-start))
+		n, err := r.Read(dst[len(dst) : len(dst)+int(room)])
+		dst = dst[:len(dst)+n]
+		if int64(len(dst)-start) > limit {
+			return dst, fmt.Errorf("%w of %d bytes", errTooLong, limit)
+		}
+		if err == io.EOF {
+			return dst, nil
+		}
+		if err != nil {
+			return dst, err
+		}
+	}
+}
