@@ -137,3 +137,21 @@ func tooLong(n int) error {
 	}
 	return nil
 }
+
+// AppendTexts appends a list of texts.
+func AppendTexts(dst []byte, texts []string) ([]byte, error) {
+	if err := tooLong(len(texts)); err != nil {
+		return dst, fmt.Errorf("msgpack: %w", err)
+	}
+	out := msgp.AppendArrayHeader(dst, uint32(len(texts)))
+	for i, s := range texts {
+		if !utf8.ValidString(s) {
+			return dst, fmt.Errorf("msgpack: element %d, %.40q, is not UTF-8, as Python's str has to be", i, s)
+		}
+		if err := tooLong(len(s)); err != nil {
+			return dst, fmt.Errorf("msgpack: element %d: %w", i, err)
+		}
+		out = msgp.AppendString(out, s)
+	}
+	return out, nil
+}
