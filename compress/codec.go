@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // codec compresses and decompresses pieces. It is safe for concurrent use.
@@ -110,12 +111,17 @@ func (a *appender) Write(p []byte) (int, error) {
 }
 
 // readPiece appends all that a stream delivers to dst, limit bytes at most.
-// Memory grows with what arrives.
+// Memory grows with what arrives, in few steps at first.
 func readPiece(dst []byte, r io.Reader, limit int64) ([]byte, error) {
 	start := len(dst)
 	for {
 		if len(dst) == cap(dst) {
-			dst = append(dst, 0)[:len(dst)]
+			have := int64(len(dst) - start)
+			more := 3 * have
+			if have >= 1<<20 {
+				more = have
+			}
+			dst = slices.Grow(dst, int(min(max(more, 1<<10), limit+1-have)))
 		}
 		room := min(int64(cap(dst)-len(dst)), limit+1-int64(len(dst)-start))
 		n, err := r.Read(dst[len(dst) : len(dst)+int(room)])

@@ -15,7 +15,9 @@
 //
 // What cannot be decompressed is an error that wraps a [partd.CorruptError] with
 // the offset of the piece in the stored value; Get and Pop then return nothing,
-// and a reader or a Scan ends with the error. Nothing is guessed: bytes that
+// and a reader or a Scan ends with the error. They deliver nothing of a damaged
+// piece of up to 256 KiB; of a longer one they may have delivered wrong bytes by
+// the time that they read the checksum at its end. Nothing is guessed: bytes that
 // another layer or none has written are errors. All formats but two keep a
 // checksum of the content. Snappy's raw blocks and Blosc's containers have none,
 // as Python has it: in these a changed bit may go unnoticed, so choose another

@@ -201,7 +201,7 @@ func (r *valueReader) openPiece() error {
 		return r.failed(err)
 	}
 	if r.stream = stream; stream != nil {
-		return nil
+		return r.readAhead()
 	}
 	content, err := r.piece.whole(r.length)
 	if err != nil {
@@ -211,6 +211,27 @@ func (r *valueReader) openPiece() error {
 		return r.failed(err)
 	}
 	r.use(int(r.length))
+	r.rest = r.whole
+	return nil
+}
+
+// aheadBytes is how much of a piece is decompressed before any of it is
+// delivered: of one that is no longer, the checksum was then compared.
+const aheadBytes = 256 << 10
+
+// readAhead reads the beginning of a piece.
+func (r *valueReader) readAhead() error {
+	r.whole = r.whole[:0]
+	for len(r.whole) < aheadBytes && r.stream != nil {
+		if len(r.whole) == cap(r.whole) {
+			r.whole = append(make([]byte, 0, min(max(4<<10, 8*len(r.whole)), aheadBytes)), r.whole...)
+		}
+		n := r.readStream(r.whole[len(r.whole):min(cap(r.whole), aheadBytes)])
+		r.whole = r.whole[:len(r.whole)+n]
+		if r.err != nil {
+			return r.err
+		}
+	}
 	r.rest = r.whole
 	return nil
 }

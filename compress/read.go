@@ -11,7 +11,7 @@ import (
 )
 
 // windowBytes is how much is read and decompressed at a time.
-const windowBytes = 128 << 10
+const windowBytes = 64 << 10
 
 // window returns a buffer of windowBytes; return it with s.windows.Put.
 func (s *Store) window() *[]byte { return s.windows.Get().(*[]byte) }
@@ -139,7 +139,8 @@ func unexpected(err error) error {
 	return err
 }
 
-// Scan decompresses what the store beneath scans. It takes two buffers of 128 KiB
+// Scan decompresses what the store beneath scans. It takes two buffers of 64 KiB,
+// one of 256 KiB,
 // and what one piece needs.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {

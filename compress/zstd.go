@@ -63,6 +63,15 @@ func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
+	if want == unknown {
+		src := source{buf: content, ended: true}
+		s, err := c.stream(&piece{source: &src, left: int64(len(content))})
+		if err != nil {
+			return dst, err
+		}
+		defer s.Close()
+		return readPiece(dst, s, c.limit)
+	}
 	decoder, err := c.decoder()
 	if err != nil {
 		return dst, err
@@ -72,10 +81,8 @@ func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
 	if err != nil {
 		return dst, zstdError(err)
 	}
-	if got := int64(len(out) - start); want != unknown && got != want {
+	if got := int64(len(out) - start); got != want {
 		return dst, fmt.Errorf("%w: %d bytes instead of %d", errTrailing, got, want)
-	} else if got > c.limit {
-		return dst, errTooLong
 	}
 	return out, nil
 }
@@ -99,6 +106,11 @@ func (c *zstdCodec) length(head []byte, total int64) (int64, error) {
 		return 0, errors.New("a frame to be skipped instead of data")
 	}
 	if !h.HasFCS {
+		// Not one of ours: reading it takes memory for its window, however little
+		// it holds.
+		if most := max(c.limit/4, 128<<10); h.WindowSize > uint64(most) {
+			return 0, fmt.Errorf("%w: it does not tell its size, and its window has %d bytes", errTooLong, h.WindowSize)
+		}
 		return unknown, nil
 	}
 	return claim(h.FrameContentSize, total, zstdRatio, c.limit)
