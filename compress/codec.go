@@ -121,7 +121,10 @@ func readPiece(dst []byte, r io.Reader, limit int64) ([]byte, error) {
 			if have >= 1<<20 {
 				more = have
 			}
-			dst = slices.Grow(dst, int(min(max(more, 1<<10), limit+1-have)))
+			if more = max(more, 1<<10); have+more >= limit {
+				more = limit + 1 - have // the one byte that is too much fits, too
+			}
+			dst = slices.Grow(dst, int(more))
 		}
 		room := min(int64(cap(dst)-len(dst)), limit+1-int64(len(dst)-start))
 		n, err := r.Read(dst[len(dst) : len(dst)+int(room)])
