@@ -37,7 +37,7 @@ var allowedImports = map[string][]string{
 	"internal/msgpack":  {"internal/", "github.com/tinylib/msgp"},
 	"internal/progress": {"internal/", "golang.org/x/term"},
 	"internal/records":  {".", "internal/"},
-	"internal/cli":      {".", "stores", "logstore", "internal/", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
+	"internal/cli":      {".", "stores", "logstore", "internal/", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 }
 
 // mayUseTesting are the packages that may import package testing outside of
