@@ -17,7 +17,7 @@
 //
 // No codec of this package executes what it reads, and none takes memory because
 // a length says so. How much a value may take is a multiple of the bytes that it
-// is read from: for [Pickle] 256 times, for [Python] 128 times or as Pickle; for
+// is read from: for [Pickle] 384 times, for [Python] 128 times or as Pickle; for
 // JSON, Gob and Msgpack it depends on the type, since a byte or two may stand for
 // a large struct. What does not decode is a [*DecodeError] that says which piece
 // it is.

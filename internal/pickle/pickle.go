@@ -23,7 +23,7 @@ import "fmt"
 const (
 	// MaxGrowth is how many times the length of a pickle its value may take in
 	// memory, beside some kilobytes.
-	MaxGrowth = 256
+	MaxGrowth = 384
 	// MaxElements is how many elements a value may have, those within elements
 	// counted each time that a walk through the value would come to them.
 	MaxElements = 1 << 26

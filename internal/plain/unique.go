@@ -11,12 +11,15 @@ var ErrTooMuchWork = errors.New("the keys of dicts and sets take too much work t
 
 // Unique drops keys that came before. Work bounds it: the length of the keys
 // that it may still look at, in bytes.
-type Unique struct{ Work int64 }
+type Unique struct {
+	Work int64
+	keys keyer
+}
 
 // NewUnique returns a Unique for a value that was read from n bytes. Keys that
 // are texts of their own are no longer than the bytes; those that one text
 // stands for may be.
-func NewUnique(n int) *Unique { return &Unique{1<<28 + 1<<10*int64(n)} }
+func NewUnique(n int) *Unique { return &Unique{Work: 1<<26 + 1<<8*int64(n)} }
 
 // few is how many keys are compared each with each, which takes less time than
 // a map.
@@ -72,8 +75,10 @@ func (u *Unique) simple(n int, key func(int) any) (bool, error) {
 		return false, nil
 	}
 	if n == 1 {
-		_, err := u.key(key(0))
-		return true, err
+		if _, ok := key(0).(string); ok {
+			return true, nil
+		}
+		return true, u.measure(key(0))
 	}
 	for i := range n {
 		k := key(i)
@@ -99,32 +104,43 @@ func (u *Unique) key(v any) (any, error) {
 	if err := u.measure(v); err != nil {
 		return nil, err
 	}
-	return Key(v)
+	return u.keys.key(v)
 }
 
-// measure takes the length of a key from the work that is left, before the key
-// is put together.
+// measure takes the length of a key from the work that is left, before any of it
+// is done. What cannot be a key is an error.
 func (u *Unique) measure(v any) error {
 	switch v := v.(type) {
 	case string:
 		return u.work(len(v))
 	case []byte:
-		return u.work(len(v))
+		return u.work(hashing * len(v))
 	case *big.Int:
-		return u.work(v.BitLen() / 8)
+		return u.work(hashing * v.BitLen() / 8)
 	case Tuple:
 		return u.measureAll(v)
 	case FrozenSet:
 		return u.measureAll(v)
+	case []any, Dict, Set, ByteArray:
+		return unhashable(v)
 	}
 	return u.work(8)
 }
+
+// hashing is how much more work it is to hash a byte than to compare it.
+const hashing = 8
 
 func (u *Unique) measureAll(elements []any) error {
 	if err := u.work(8); err != nil {
 		return err
 	}
 	for _, e := range elements {
+		if s, ok := e.(string); ok {
+			if err := u.work(hashing * len(s)); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := u.measure(e); err != nil {
 			return err
 		}
