@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/ugorji/go/codec"
+
+	"github.com/go-partd/partd/internal/msgpack"
 )
 
 // Bytes is the codec of byte slices as they are. Its values can be taken apart
@@ -58,6 +60,9 @@ func Gob[T any]() Codec[T] {
 			return w.bytes, nil
 		},
 		Decode: func(data []byte) (v T, err error) {
+			if err := checkGob(data); err != nil {
+				return v, fmt.Errorf("gob: %w", err)
+			}
 			r := bytes.NewReader(data)
 			if err := gob.NewDecoder(r).Decode(&v); err != nil {
 				if err == io.EOF {
@@ -65,7 +70,10 @@ func Gob[T any]() Codec[T] {
 				}
 				return v, fmt.Errorf("gob: %w", err)
 			}
-			return v, ended("gob", len(data), len(data)-r.Len())
+			if r.Len() > 0 {
+				return v, fmt.Errorf("gob: %d bytes follow the value", r.Len())
+			}
+			return v, nil
 		},
 		Join: joinOf[T](),
 	}
@@ -102,14 +110,17 @@ func Msgpack[T any]() Codec[T] {
 			return dst, nil
 		},
 		Decode: func(data []byte) (v T, err error) {
+			// The decoder takes memory for lengths before it comes to the data.
+			if err := msgpack.Check(data); err != nil {
+				return v, err
+			}
 			d := decoders.Get().(*codec.Decoder)
 			d.ResetBytes(data)
 			if err := d.Decode(&v); err != nil {
 				return v, fmt.Errorf("msgpack: %w", err)
 			}
-			read := d.NumBytesRead()
 			decoders.Put(d)
-			return v, ended("msgpack", len(data), read)
+			return v, nil
 		},
 		Join: joinOf[T](),
 	}
@@ -121,10 +132,29 @@ type msgpackEncoder struct {
 	out     []byte
 }
 
-// ended returns an error where a value does not fill its piece.
-func ended(format string, size, read int) error {
-	if read < size {
-		return fmt.Errorf("%s: %d bytes follow the value", format, size-read)
+// checkGob tells whether data is whole messages: for a message that is longer
+// than that, the decoder would take some megabytes before it found out. A message
+// is its length and as many bytes; a length below 128 is a byte, another the
+// negated count of its bytes and these.
+func checkGob(data []byte) error {
+	for len(data) > 0 {
+		n := uint64(data[0])
+		data = data[1:]
+		if n >= 128 {
+			size := 256 - int(n)
+			if size > 8 || size > len(data) {
+				return io.ErrUnexpectedEOF
+			}
+			n = 0
+			for _, c := range data[:size] {
+				n = n<<8 | uint64(c)
+			}
+			data = data[size:]
+		}
+		if n > uint64(len(data)) {
+			return fmt.Errorf("a message of %d bytes, and %d are left: %w", n, len(data), io.ErrUnexpectedEOF)
+		}
+		data = data[n:]
 	}
 	return nil
 }

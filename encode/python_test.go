@@ -1,7 +1,6 @@
 package encode
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -180,7 +179,7 @@ func TestPythonAndGoTakeTurns(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	runPython(t, "interop.py", "write", dir)
 	below := openFile(t, dir)
-	ctx := context.Background()
+
 	for key, s := range pythonStores(below) {
 		must(t, s.store.Append(ctx, Entry[[]any]{key, []any{"from Go"}}))
 		got, err := s.store.Get(ctx, key)

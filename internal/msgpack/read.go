@@ -38,6 +38,21 @@ func Decode(data []byte) (any, error) {
 	return v, nil
 }
 
+// Check tells whether data is one value, of any type that MessagePack has, with
+// as much data for every length in it as it says, and not nested too deep. It
+// takes no memory. A decoder that believes lengths is safe afterwards.
+func Check(data []byte) error {
+	r := reader{rest: data, owed: 1}
+	err := r.skip(plain.MaxDepth)
+	if err == nil && len(r.rest) > 0 {
+		err = fmt.Errorf("%d bytes follow the end", len(r.rest))
+	}
+	if err != nil {
+		return &Error{len(data) - len(r.rest), err}
+	}
+	return nil
+}
+
 type reader struct {
 	rest []byte
 	// owed is the number of values that headers announced and that were not read
@@ -140,4 +155,45 @@ func (r *reader) dict(depth int) (any, error) {
 		}
 	}
 	return r.unique.Dict(items)
+}
+
+// skip goes past a value.
+func (r *reader) skip(depth int) error {
+	if len(r.rest) == 0 {
+		return msgp.ErrShortBytes
+	}
+	if depth < 0 {
+		return fmt.Errorf("nested more than %d deep", plain.MaxDepth)
+	}
+	r.owed--
+	var n uint64
+	switch msgp.NextType(r.rest) {
+	case msgp.ArrayType:
+		size, rest, err := msgp.ReadArrayHeaderBytes(r.rest)
+		if err != nil {
+			return err
+		}
+		n, r.rest = uint64(size), rest
+	case msgp.MapType:
+		size, rest, err := msgp.ReadMapHeaderBytes(r.rest)
+		if err != nil {
+			return err
+		}
+		n, r.rest = 2*uint64(size), rest
+	default:
+		rest, err := msgp.Skip(r.rest)
+		if err == nil {
+			r.rest = rest
+		}
+		return err
+	}
+	if err := r.announce(n, r.rest); err != nil {
+		return err
+	}
+	for ; n > 0; n-- {
+		if err := r.skip(depth - 1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
