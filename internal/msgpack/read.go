@@ -27,7 +27,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Decode returns the plain value that data is. Nothing of data is kept. Its
 // error is an *Error.
 func Decode(data []byte) (any, error) {
-	r := reader{rest: data, owed: 1, unique: plain.NewUnique(len(data))}
+	r := reader{rest: data, owed: 1, unique: plain.NewUnique(len(data)), texts: plain.NewTexts(len(data))}
 	v, err := r.value(plain.MaxDepth)
 	if err == nil && len(r.rest) > 0 {
 		err = fmt.Errorf("%d bytes follow the end", len(r.rest))
@@ -60,6 +60,7 @@ type reader struct {
 	// is an error before memory is taken, also where arrays are nested.
 	owed   uint64
 	unique *plain.Unique
+	texts  plain.Texts
 }
 
 func (r *reader) value(depth int) (v any, err error) {
@@ -89,12 +90,14 @@ func (r *reader) value(depth int) (v any, err error) {
 	case msgp.Float64Type:
 		v, rest, err = msgp.ReadFloat64Bytes(rest)
 	case msgp.StrType:
-		var s string
-		s, rest, err = msgp.ReadStringBytes(rest)
-		if err == nil && !utf8.ValidString(s) {
-			err = fmt.Errorf("a str that is not UTF-8: %.40q", s)
+		var b []byte
+		if b, rest, err = msgp.ReadStringZC(rest); err != nil {
+			return nil, err
 		}
-		v = s
+		isNew := false
+		if v, isNew = r.texts.Of(b); isNew && !utf8.Valid(b) {
+			return nil, fmt.Errorf("a str that is not UTF-8: %.40q", b)
+		}
 	case msgp.BinType:
 		v, rest, err = msgp.ReadBytesBytes(rest, []byte{})
 	case msgp.ArrayType:

@@ -87,9 +87,9 @@ func (r *reader) text(n int) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := string(b)
-	if !plain.ValidText(s) {
-		return nil, fmt.Errorf("a str that is not UTF-8: %.40q", s)
+	s, isNew := r.texts.Of(b)
+	if isNew && !plain.ValidText(s.(string)) {
+		return nil, fmt.Errorf("a str that is not UTF-8: %.40q", b)
 	}
 	return s, nil
 }

@@ -17,7 +17,7 @@ var (
 // Decode returns the plain value of a pickle, which has to fill data. Nothing of
 // data is kept. Its error is an *Error.
 func Decode(data []byte) (any, error) {
-	r := reader{data: data}
+	r := reader{data: data, texts: plain.NewTexts(len(data)), stack: make([]any, 0, min(len(data)/2, 256))}
 	root, err := r.run()
 	if err != nil {
 		return nil, &Error{r.start, err}
@@ -43,6 +43,7 @@ type reader struct {
 	marks  []int // where in the stack the marks are
 	memo   []any // by number, as far as they come in order
 	others map[uint64]any
+	texts  plain.Texts
 	copied int // elements and bytes that calls copied
 }
 
