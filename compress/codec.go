@@ -110,33 +110,46 @@ func (a *appender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// partBytes is how much of a piece of unknown size is gathered at a time.
+const partBytes = 64 << 10
+
 // readPiece appends all that a stream delivers to dst, limit bytes at most.
-// Memory grows with what arrives, in few steps at first.
+// Memory is taken as bytes arrive, and dst grows once where they are many.
 func readPiece(dst []byte, r io.Reader, limit int64) ([]byte, error) {
-	start := len(dst)
+	start, total := len(dst), int64(0)
+	var parts [][]byte
+	part, first := dst, true // dst itself, up to partBytes of the piece
 	for {
-		if len(dst) == cap(dst) {
-			have := int64(len(dst) - start)
-			more := 3 * have
-			if have >= 1<<20 {
-				more = have
+		if len(part) == cap(part) {
+			if first && total < partBytes {
+				part = slices.Grow(part, int(max(1<<10, 3*total)))
+			} else {
+				if !first {
+					parts = append(parts, part)
+				} else {
+					dst, first = part, false
+				}
+				part = make([]byte, 0, min(partBytes, limit+1-total))
 			}
-			if more = max(more, 1<<10); have+more >= limit {
-				more = limit + 1 - have // the one byte that is too much fits, too
-			}
-			dst = slices.Grow(dst, int(more))
 		}
-		room := min(int64(cap(dst)-len(dst)), limit+1-int64(len(dst)-start))
-		n, err := r.Read(dst[len(dst) : len(dst)+int(room)])
-		dst = dst[:len(dst)+n]
-		if int64(len(dst)-start) > limit {
-			return dst, fmt.Errorf("%w of %d bytes", errTooLong, limit)
+		n, err := r.Read(part[len(part):min(int64(cap(part)), int64(len(part))+limit+1-total)])
+		part = part[:len(part)+n]
+		if total += int64(n); total > limit {
+			return dst[:start], fmt.Errorf("%w of %d bytes", errTooLong, limit)
 		}
-		if err == io.EOF {
-			return dst, nil
+		if err != nil && err != io.EOF {
+			return dst[:start], err
 		}
-		if err != nil {
-			return dst, err
+		if err == nil {
+			continue
 		}
+		if first {
+			return part, nil
+		}
+		dst = slices.Grow(dst, int(total)-(len(dst)-start))
+		for _, p := range append(parts, part) {
+			dst = append(dst, p...)
+		}
+		return dst, nil
 	}
 }

@@ -244,7 +244,7 @@ func bombs(t *testing.T) map[string][]byte {
 	}
 	// Without a size in the header, and with a window within the limit.
 	var out bytes.Buffer
-	for _, window := range []int{256 << 10, 1 << 20, 8 << 20} {
+	for _, window := range []int{128 << 10, 1 << 20, 8 << 20} {
 		out.Reset()
 		w, err := zstd.NewWriter(&out, zstd.WithWindowSize(window))
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -76,15 +77,22 @@ func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
+	// The library counts what is before in its memory against the limit, so it
+	// gets the room behind that alone.
 	start := len(dst)
-	out, err := decoder.DecodeAll(content, dst)
+	dst = slices.Grow(dst, int(want))
+	out, err := decoder.DecodeAll(content, dst[start:start:start+int(want)])
 	if err != nil {
 		return dst, zstdError(err)
 	}
-	if got := int64(len(out) - start); got != want {
-		return dst, fmt.Errorf("%w: %d bytes instead of %d", errTrailing, got, want)
+	if int64(len(out)) != want {
+		return dst, fmt.Errorf("%w: %d bytes instead of %d", errTrailing, len(out), want)
 	}
-	return out, nil
+	dst = dst[:start+len(out)]
+	if len(out) > 0 && &out[0] != &dst[start] {
+		copy(dst[start:], out) // it took other memory
+	}
+	return dst, nil
 }
 
 func (c *zstdCodec) measure(p *piece) (int64, error) {
@@ -108,7 +116,7 @@ func (c *zstdCodec) length(head []byte, total int64) (int64, error) {
 	if !h.HasFCS {
 		// Not one of ours: reading it takes memory for its window, however little
 		// it holds.
-		if most := max(c.limit/4, 128<<10); h.WindowSize > uint64(most) {
+		if most := max(c.limit/8, 128<<10); h.WindowSize > uint64(most) {
 			return 0, fmt.Errorf("%w: it does not tell its size, and its window has %d bytes", errTooLong, h.WindowSize)
 		}
 		return unknown, nil
