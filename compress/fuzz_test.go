@@ -13,7 +13,7 @@ import (
 )
 
 // fuzzLimit is the limit of pieces while fuzzing.
-const fuzzLimit = 1 << 20
+const fuzzLimit = 64 << 10
 
 func FuzzSnappy(f *testing.F) { fuzzDecode(f, FormatSnappy, nil) }
 func FuzzS2(f *testing.F)     { fuzzDecode(f, FormatS2, nil) }
@@ -99,28 +99,34 @@ func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, e
 	})
 }
 
-// FuzzRoundTrip writes and reads values of any bytes in every format, in pieces
-// of any limit.
+// FuzzRoundTrip writes and reads values of any bytes in every format.
 func FuzzRoundTrip(f *testing.F) {
-	f.Add([]byte("a"), uint16(1))
-	f.Add(text(1000), uint16(100))
-	f.Add(make([]byte, 5000), uint16(0))
-	f.Fuzz(func(t *testing.T, value []byte, limit uint16) {
-		if len(value)/int(max(limit, 1)) > 200 {
+	f.Add([]byte("a"))
+	f.Add(text(1000))
+	f.Add(make([]byte, 5000))
+	const limit = 777 // bytes of a piece, so that larger values are divided
+	var stores []*Store
+	for _, format := range Formats() {
+		stores = append(stores, newStore(f, partd.NewDict(), format, &Options{Limit: limit}))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if len(value) > 20*limit {
 			return
 		}
-		for _, format := range Formats() {
-			s := newStore(t, partd.NewDict(), format, &Options{Limit: int64(limit)})
+		want := append(bytes.Clone(value), value...)
+		for _, s := range stores {
 			for range 2 {
 				if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); err != nil {
 					t.Fatal(err)
 				}
 			}
 			for way, read := range readings(s) {
-				got, err := read()
-				if want := append(bytes.Clone(value), value...); err != nil || !bytes.Equal(got, want) {
-					t.Fatalf("%s, %s: %d bytes, %v, want %d", format, way, len(got), err, len(want))
+				if got, err := read(); err != nil || !bytes.Equal(got, want) {
+					t.Fatalf("%s, %s: %d bytes, %v, want %d", s.format, way, len(got), err, len(want))
 				}
+			}
+			if err := s.Drop(t.Context()); err != nil {
+				t.Fatal(err)
 			}
 		}
 	})
