@@ -178,7 +178,7 @@ func readSamples(data, contents string) ([]sample, error) {
 		if err != nil {
 			return nil, err
 		}
-		const most = 32 << 20
+		const most = 8 << 20
 		samples = append(samples, sample{"Debian's list of files, Contents-amd64", text[:min(len(text), most)]})
 	}
 	return samples, nil
