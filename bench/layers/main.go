@@ -31,6 +31,9 @@ var peerPython string
 // python is Debian's, which has python3-partd.
 const python = "/usr/bin/python3"
 
+// alike stands for a file that holds nothing but the letter v.
+const alike = "v"
+
 // row is one comparison: a layer, and values of one size.
 type row struct {
 	format compress.Format
@@ -39,6 +42,7 @@ type row struct {
 	batch  int    // values of an Append
 	total  int    // bytes of all values
 	target string
+	alike  bool // values are all the letter v, not text
 }
 
 func rows() []row {
@@ -55,6 +59,11 @@ func rows() []row {
 	} {
 		r.value, r.batch = 100, 1000
 		all = append(all, r)
+		if r.format == compress.FormatSnappy {
+			r.alike = true
+			all = append(all, r)
+			r.alike = false
+		}
 		r.value, r.batch = 16<<10, 64
 		all = append(all, r)
 	}
@@ -88,7 +97,7 @@ func main() {
 
 func compare(data, only string, rounds int) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "over Dict\tvalues of\tappend, MB/s\t(range)\tPython\tratio\tget, MB/s\tPython\tratio\ttarget")
+	fmt.Fprintln(w, "over Dict\tvalues of\tappend, MB/s\t(range)\tPython\tratio\tper CPU-s, MB\tPython\tget, MB/s\tPython\tratio\ttarget")
 	for _, r := range rows() {
 		if !strings.Contains(string(r.format), only) {
 			continue
@@ -114,14 +123,19 @@ func compare(data, only string, rounds int) error {
 			}
 			peers = append(peers, p)
 		}
-		a, g := column(ours, figures.append), column(ours, figures.get)
-		fmt.Fprintf(w, "%s\t%d B\t%.0f\t(%.0f-%.0f)", r.format, r.value, median(a), a[0], a[len(a)-1])
+		a, c, g := column(ours, figures.append), column(ours, figures.perCPU), column(ours, figures.get)
+		kind := ""
+		if r.alike {
+			kind = ", all alike"
+		}
+		fmt.Fprintf(w, "%s\t%d B%s\t%.0f\t(%.0f-%.0f)", r.format, r.value, kind, median(a), a[0], a[len(a)-1])
 		if len(peers) == 0 {
-			fmt.Fprintf(w, "\t-\t-\t%.0f\t-\t-\t%s\n", median(g), r.target)
+			fmt.Fprintf(w, "\t-\t-\t%.0f\t-\t%.0f\t-\t-\t%s\n", median(c), median(g), r.target)
 			continue
 		}
-		pa, pg := median(column(peers, figures.append)), median(column(peers, figures.get))
-		fmt.Fprintf(w, "\t%.0f\t%.1f\t%.0f\t%.0f\t%.1f\t%s\n", pa, median(a)/pa, median(g), pg, median(g)/pg, r.target)
+		pa, pc, pg := median(column(peers, figures.append)), median(column(peers, figures.perCPU)), median(column(peers, figures.get))
+		fmt.Fprintf(w, "\t%.0f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.1f\t%s\n",
+			pa, median(a)/pa, median(c), pc, median(g), pg, median(g)/pg, r.target)
 	}
 	return w.Flush()
 }
@@ -131,15 +145,20 @@ var errNoPython = errors.New("no python3-partd, python3-snappy or python3-blosc 
 // figures are of one run.
 type figures struct {
 	bytes, appendSeconds, getSeconds float64
-	sum                              string // CRC-32 of all values, key after key
+	appendCPU                        float64 // seconds of all processors
+	sum                              string  // CRC-32 of all values, key after key
 }
 
 func (f figures) append() float64 { return f.bytes / f.appendSeconds / 1e6 }
+func (f figures) perCPU() float64 { return f.bytes / f.appendCPU / 1e6 }
 func (f figures) get() float64    { return f.bytes / f.getSeconds / 1e6 }
 
 // measure makes one run in a process of its own.
 func measure(r row, data string, peer bool) (figures, error) {
 	args := []string{string(r.format), strconv.Itoa(r.value), strconv.Itoa(r.batch), strconv.Itoa(r.total)}
+	if r.alike {
+		data = alike
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return figures{}, err
@@ -158,8 +177,8 @@ func measure(r row, data string, peer bool) (figures, error) {
 		return figures{}, err
 	}
 	var f figures
-	if _, err := fmt.Sscan(string(out), &f.bytes, &f.appendSeconds, &f.getSeconds, &f.sum); err != nil {
-		return f, fmt.Errorf("it printed %q, want bytes, two times in seconds, and a checksum: %w", out, err)
+	if _, err := fmt.Sscan(string(out), &f.bytes, &f.appendSeconds, &f.appendCPU, &f.getSeconds, &f.sum); err != nil {
+		return f, fmt.Errorf("it printed %q, want bytes, three times in seconds, and a checksum: %w", out, err)
 	}
 	return f, nil
 }
