@@ -24,7 +24,8 @@ func power(base, exponent int64) *big.Int {
 func plainList() []any {
 	return []any{
 		nil, true, false, 0, -1, 200, 1 << 40, math.MinInt64, uint64(math.MaxUint64), 1.5, math.Inf(1),
-		"text \u00e9 \U0001f600", []byte("\x00\xff"), []any{1, []any{2, []any{}}},
+		"text \u00e9 \U0001f600", []byte("\x00\xff"),
+		[]any{1, []any{2, []any{}}},
 		Dict{{Key: "a", Value: 1}, {Key: "b", Value: []any{nil}}, {Key: []byte("c"), Value: Dict{}}},
 	}
 }

@@ -96,8 +96,14 @@ func TestNotPlain(t *testing.T) {
 	self := []any{nil}
 	self[0] = self
 	for _, v := range []any{
-		plain.Set{}, plain.FrozenSet{}, new(big.Int).Lsh(big.NewInt(1), 64), big.NewInt(0).Neg(new(big.Int).Lsh(big.NewInt(1), 63)).Sub(big.NewInt(0), new(big.Int).Lsh(big.NewInt(1), 65)),
-		plain.Dict{{Key: 1}}, plain.Dict{{Key: nil}}, "\xff", deep, self, []any{plain.Dict{{Key: plain.Tuple{}}}}, map[int]int{1: 1},
+		plain.Set{},
+		plain.FrozenSet{},
+		new(big.Int).Lsh(big.NewInt(1), 64), big.NewInt(0).Neg(new(big.Int).Lsh(big.NewInt(1), 63)).Sub(big.NewInt(0), new(big.Int).Lsh(big.NewInt(1), 65)),
+		plain.Dict{{Key: 1}},
+		plain.Dict{{Key: nil}},
+		"\xff", deep, self,
+		[]any{plain.Dict{{Key: plain.Tuple{}}}},
+		map[int]int{1: 1},
 	} {
 		if b, err := Append([]byte("before"), v); !errors.Is(err, ErrNotPlain) || string(b) != "before" {
 			t.Errorf("%T: %q, %v", v, b, err)

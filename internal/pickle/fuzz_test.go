@@ -11,8 +11,10 @@ import (
 // is read as a value that does not come back when it is written and read again.
 func FuzzDecode(f *testing.F) {
 	for _, v := range []any{
-		nil, []any{true, -1, 1 << 40, 1.5, "text", []byte("bytes")},
-		plain.Dict{{Key: plain.Tuple{1, 2, 3, 4}, Value: plain.Set{"x", nil}}}, plain.FrozenSet{plain.ByteArray(nil)},
+		nil,
+		[]any{true, -1, 1 << 40, 1.5, "text", []byte("bytes")},
+		plain.Dict{{Key: plain.Tuple{1, 2, 3, 4}, Value: plain.Set{"x", nil}}},
+		plain.FrozenSet{plain.ByteArray(nil)},
 		new(big.Int).Lsh(big.NewInt(-1), 100),
 	} {
 		if b, err := Append(nil, v); err == nil {
