@@ -1,6 +1,7 @@
 package encode
 
 import (
+	"flag"
 	"os"
 	"os/exec"
 	"strings"
@@ -79,4 +80,18 @@ func runPython(t *testing.T, script string, args ...string) string {
 		t.Fatalf("%s %v: %v\n%s", script, args, err, out)
 	}
 	return string(out)
+}
+
+// TestMain makes fewer rounds of each model than rapid would, since there are
+// many of them; -rapid.checks=1000 makes more.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if !given {
+		if err := flag.Set("rapid.checks", "30"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
 }
