@@ -116,7 +116,7 @@ func compare(data, only string, rounds int) error {
 			if errors.Is(err, errNoPython) {
 				continue
 			} else if err != nil {
-				return fmt.Errorf("Python's %s: %w", r.peer, err)
+				return fmt.Errorf("the peer %s: %w", r.peer, err)
 			}
 			if p.sum != o.sum {
 				return fmt.Errorf("%s read values with the checksum %s, and Python's %s %s", r.format, o.sum, r.peer, p.sum)

@@ -6,13 +6,34 @@ import "encoding/binary"
 // ones, all second ones, and so on. What is left over at the end stays there.
 func shuffle(dst, src []byte, size int) {
 	n := len(src) / size
+	i := 0
+	if size == 8 {
+		for ; i+8 <= n; i += 8 {
+			shuffle8(dst[i:], src[i*8:i*8+64], n)
+		}
+	}
 	for j := range size {
 		lane := dst[j*n : (j+1)*n]
-		for i := range lane {
-			lane[i] = src[i*size+j]
+		at := i*size + j
+		for k := i; k < n; k++ {
+			lane[k] = src[at]
+			at += size
 		}
 	}
 	copy(dst[n*size:], src[n*size:])
+}
+
+// shuffle8 puts eight numbers of eight bytes into lanes of dst that are n bytes
+// apart.
+func shuffle8(dst, src []byte, n int) {
+	var rows [8]uint64
+	for j := range rows {
+		rows[j] = binary.LittleEndian.Uint64(src[j*8:])
+	}
+	transpose(&rows)
+	for j, row := range rows {
+		binary.LittleEndian.PutUint64(dst[j*n:], row)
+	}
 }
 
 // unshuffle undoes shuffle.
