@@ -8,8 +8,17 @@ func shuffle(dst, src []byte, size int) {
 	n := len(src) / size
 	i := 0
 	if size == 8 {
-		for ; i+8 <= n; i += 8 {
-			shuffle8(dst[i:], src[i*8:i*8+64], n)
+		// Lanes are often a multiple of 4,096 bytes apart, where writes to all of
+		// them hinder each other: so 64 bytes of each are gathered first.
+		const tile = 64
+		var lanes [8 * tile]byte
+		for ; i+tile <= n; i += tile {
+			for k := 0; k < tile; k += 8 {
+				shuffle8(lanes[k:], src[(i+k)*8:(i+k)*8+64], tile)
+			}
+			for j := range 8 {
+				copy(dst[j*n+i:], lanes[j*tile:(j+1)*tile])
+			}
 		}
 	}
 	for j := range size {
@@ -69,18 +78,20 @@ func unshuffle8(dst, src []byte, n int) {
 
 // transpose exchanges rows and columns of an 8 × 8 matrix of bytes.
 func transpose(m *[8]uint64) {
-	for _, step := range [3]struct {
-		apart, shift uint
-		mask         uint64
-	}{{4, 32, 0x00000000ffffffff}, {2, 16, 0x0000ffff0000ffff}, {1, 8, 0x00ff00ff00ff00ff}} {
-		for i := uint(0); i < 8; i++ {
-			if i&step.apart != 0 {
-				continue
-			}
-			a, b := m[i], m[i+step.apart]
-			m[i] = a&step.mask | b&step.mask<<step.shift
-			m[i+step.apart] = a>>step.shift&step.mask | b&^step.mask
-		}
+	for i := range 4 { // quarters of 4 × 4
+		a, b := m[i], m[i+4]
+		m[i] = a&0x00000000ffffffff | b<<32
+		m[i+4] = a>>32 | b&0xffffffff00000000
+	}
+	for _, i := range [4]int{0, 1, 4, 5} { // of 2 × 2
+		a, b := m[i], m[i+2]
+		m[i] = a&0x0000ffff0000ffff | b&0x0000ffff0000ffff<<16
+		m[i+2] = a>>16&0x0000ffff0000ffff | b&0xffff0000ffff0000
+	}
+	for i := 0; i < 8; i += 2 { // single bytes
+		a, b := m[i], m[i+1]
+		m[i] = a&0x00ff00ff00ff00ff | b&0x00ff00ff00ff00ff<<8
+		m[i+1] = a>>8&0x00ff00ff00ff00ff | b&0xff00ff00ff00ff00
 	}
 }
 
