@@ -124,7 +124,7 @@ func measureCodec(data []byte, set setting, piece int) (codecFigures, error) {
 	for part := range slices.Chunk(data, piece) {
 		entries = append(entries, partd.Entry{Key: "k", Value: part})
 	}
-	const least = 0.3 // seconds
+	const least = 0.1 // seconds
 	var f codecFigures
 	var appending, getting float64
 	bytesDone := 0
