@@ -24,15 +24,20 @@ const module = "github.com/go-partd/partd"
 var allowedImports = map[string][]string{
 	".":         {"internal/", "github.com/gofrs/flock"},
 	"frame":     {},
+	"compress":  {".", "frame", "compress/blosc", "github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
 	"logstore":  {".", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress", "golang.org/x/sys"},
-	"stores":    {".", "logstore", "internal/", "github.com/dustin/go-humanize"},
+	"encode":    {".", "frame", "internal/", "github.com/ugorji/go/codec"},
+	"stores":    {".", "logstore", "compress", "compress/blosc", "internal/", "github.com/dustin/go-humanize"},
 	"partdtest": {".", "pgregory.net/rapid"},
 	"cmd/partd": {"internal/cli"},
 
+	"compress/blosc": {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
+
 	"internal/vfs":      {"github.com/gofrs/flock"},
+	"internal/msgpack":  {"internal/", "github.com/tinylib/msgp"},
 	"internal/progress": {"internal/", "golang.org/x/term"},
 	"internal/records":  {".", "internal/"},
-	"internal/cli":      {".", "stores", "logstore", "internal/", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
+	"internal/cli":      {".", "stores", "logstore", "internal/", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 }
 
 // mayUseTesting are the packages that may import package testing outside of

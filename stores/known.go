@@ -14,7 +14,8 @@ import (
 type store struct {
 	name     string
 	usage    string // the scheme with its location
-	location bool   // it has one
+	about    string
+	location bool // it has one
 	options  []option
 	open     func(location string, opts options) (partd.Partd, error)
 	exists   func(location string) (bool, error)
@@ -23,8 +24,10 @@ type store struct {
 // layer is a prefix, as "buffer" in "buffer+file:DIR".
 type layer struct {
 	name    string
+	about   string
 	options []option
 	wrap    func(inner partd.Partd, opts options) (partd.Partd, error)
+	check   func(opts options) error // whether options go together; nil if they always do
 }
 
 // stores and layers list what there is. They are functions, and not variables,
@@ -32,12 +35,12 @@ type layer struct {
 func stores() []store {
 	return []store{
 		{
-			name: "mem", usage: "mem:",
+			name: "mem", usage: "mem:", about: "in memory, gone with the process",
 			open:   func(string, options) (partd.Partd, error) { return partd.NewDict(), nil },
 			exists: func(string) (bool, error) { return false, nil },
 		},
 		{
-			name: "file", usage: "file:DIR", location: true,
+			name: "file", usage: "file:DIR", location: true, about: "a directory with a file per key",
 			options: []option{{"sync", truth()}, {"files", count()}},
 			open: func(dir string, o options) (partd.Partd, error) {
 				return partd.OpenFile(dir, &partd.FileOptions{Sync: o.truth("sync"), MaxOpenFiles: o.count("files")})
@@ -45,7 +48,7 @@ func stores() []store {
 			exists: func(dir string) (bool, error) { return holds(dir, ".lock") },
 		},
 		{
-			name: "log", usage: "log:DIR", location: true,
+			name: "log", usage: "log:DIR", location: true, about: "a directory of segments, fast with any number of keys",
 			options: []option{{"memory", size()}, {"sync", truth()}, {"compression", compression()}, {"readonly", truth()}},
 			open: func(dir string, o options) (partd.Partd, error) {
 				c, err := logstore.ParseCompression(o.text("compression", logstore.None.String()))
@@ -62,14 +65,14 @@ func stores() []store {
 }
 
 func layers() []layer {
-	return []layer{
+	return append([]layer{
 		{
-			name: "buffer", options: []option{{"memory", size()}},
+			name: "buffer", options: []option{{"memory", size()}}, about: "memory in front of a slower store",
 			wrap: func(inner partd.Partd, o options) (partd.Partd, error) {
 				return partd.NewBuffer(partd.NewDict(), inner, &partd.BufferOptions{Memory: o.size("memory")})
 			},
 		},
-	}
+	}, compressors()...)
 }
 
 // holds tells whether a directory has a file of this name.

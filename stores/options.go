@@ -129,7 +129,9 @@ func describeOptions(all []options) string {
 func qualify(takers []options, name string) string {
 	var names []string
 	for _, o := range takers {
-		names = append(names, o.owner+"."+name)
+		if full := o.owner + "." + name; !slices.Contains(names, full) {
+			names = append(names, full)
+		}
 	}
 	return strings.Join(names, " or ")
 }

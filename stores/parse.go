@@ -24,6 +24,9 @@ func parse(rawURL string, defaults map[string]string) (*parsed, error) {
 		return nil, fmt.Errorf("no scheme: write %s (with DIR a directory; layers go before, as in buffer+file:DIR)", known().stores)
 	}
 	names := strings.Split(prefix, "+")
+	if len(names)-1 > MaxLayers {
+		return nil, fmt.Errorf("%d layers, of %d at most", len(names)-1, MaxLayers)
+	}
 	u := &parsed{}
 	for _, name := range names[:len(names)-1] {
 		i := slices.IndexFunc(layers(), func(l layer) bool { return l.name == name })
@@ -121,7 +124,33 @@ func (u *parsed) setOptions(query string, defaults map[string]string) error {
 	for _, o := range all {
 		errs = append(errs, o.check())
 	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for i, l := range u.layers {
+		if l.check != nil {
+			errs = append(errs, l.check(u.layerOptions[i]))
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// Part is a layer or a scheme, as URLs have it.
+type Part struct {
+	Name  string // "zstd+" or "log:"
+	About string // what it is, in a few words
+}
+
+// Parts returns what URLs are made of: the schemes of stores, and the layers
+// that go before them.
+func Parts() (schemes, prefixes []Part) {
+	for _, s := range stores() {
+		schemes = append(schemes, Part{s.name + ":", s.about})
+	}
+	for _, l := range layers() {
+		prefixes = append(prefixes, Part{l.name + "+", l.about})
+	}
+	return schemes, prefixes
 }
 
 // list is what there is, for messages.

@@ -3,6 +3,7 @@
 //	mem:
 //	file:DIR?sync=true
 //	buffer+file:DIR?memory=256MiB
+//	zstd+buffer+log:DIR?zstd.level=3&buffer.memory=64MiB
 //
 // A URL is layers, outermost first, each followed by "+", then the scheme of a
 // store, a colon, its location, and options. An option is given to the layer or
@@ -18,6 +19,9 @@ import (
 
 	"github.com/go-partd/partd"
 )
+
+// MaxLayers is how many layers a URL may name.
+const MaxLayers = 16
 
 // URLError says what is wrong with a URL. Nothing was opened or made.
 type URLError struct {
@@ -48,14 +52,24 @@ func OpenDefaults(ctx context.Context, url string, defaults map[string]string) (
 	if err != nil {
 		return nil, &URLError{url, err}
 	}
-	store, err := u.store.open(u.location, u.storeOptions)
+	store, err := u.openAll(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("store %q: %w", url, err)
+	}
+	return store, nil
+}
+
+// openAll opens the store and makes the layers over it. What is open when one
+// fails is closed.
+func (u *parsed) openAll(ctx context.Context) (partd.Partd, error) {
+	store, err := u.store.open(u.location, u.storeOptions)
+	if err != nil {
+		return nil, err
 	}
 	for i := len(u.layers) - 1; i >= 0; i-- {
 		over, err := u.layers[i].wrap(store, u.layerOptions[i])
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("store %q: %w", url, err), partd.Close(ctx, store))
+			return nil, errors.Join(err, partd.Close(ctx, store))
 		}
 		store = over
 	}

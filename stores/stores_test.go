@@ -25,6 +25,11 @@ func TestOpen(t *testing.T) {
 		{"buffer+file:" + dir + "/d?buffer.memory=1GB&file.sync=1", "*partd.Buffer *partd.File"},
 		{"log:" + dir + "/e?memory=8MiB&sync=true&compression=zstd", "*logstore.Store"},
 		{"buffer+log:" + dir + "/f?buffer.memory=1MiB", "*partd.Buffer *logstore.Store"},
+		{"zstd+mem:?level=3", "*compress.Store *partd.Dict"},
+		{"snappy+buffer+file:" + dir + "/g?memory=1MiB&snappy.limit=1MiB", "*compress.Store *partd.Buffer *partd.File"},
+		{"s2+lz4+zlib+gzip+bz2+mem:?s2.level=3&lz4.level=10&zlib.level=9&gzip.level=1&bz2.level=1&s2.limit=1GB", strings.Repeat("*compress.Store ", 5) + "*partd.Dict"},
+		{"blosc+zstd+log:" + dir + "/h?typesize=4&shuffle=bit&codec=zstd&blosc.level=9&memory=8MiB", "*compress.Store *compress.Store *logstore.Store"},
+		{"zstd+zstd+mem:?zstd.level=3", "*compress.Store *compress.Store *partd.Dict"},
 		{"buffer+buffer+mem:?memory=1000000", "*partd.Buffer *partd.Buffer *partd.Dict"},
 	} {
 		if strings.Contains(c.url, "buffer+buffer") {
@@ -59,6 +64,18 @@ func TestErrors(t *testing.T) {
 		{"tape:x", `unknown scheme "tape": there is mem:, file:DIR`},
 		{"zip+mem:", `unknown layer "zip": there is buffer`},
 		{"mem+mem:", `unknown layer "mem": there is buffer`},
+		{"zstd+lz4+file:d?level=3", "write zstd.level or lz4.level"},
+		{"zstd+zstd+file:d?level=3", "write zstd.level"},
+		{"zstd+file:d?zstd.level=23", "zstd.level=23: write a number from 1 to 22"},
+		{"zstd+file:d?snappy.level=2", "there is file.sync=true|false, file.files=COUNT, zstd.level=1-22, zstd.limit=SIZE"},
+		{"snappy+file:d?level=1", "there is file.sync"},
+		{"gzip+file:d?limit=3GiB", "less than 2GiB"},
+		{"blosc+file:d?shuffle=both", "there is byte, bit, none"},
+		{"blosc+file:d?codec=blosclz", "there is lz4, zstd, copy"},
+		{"blosc+file:d?codec=copy&level=3", "data as it is has no levels"},
+		{"blosc+file:d?typesize=256", "from 1 to 255"},
+		{strings.Repeat("zstd+", MaxLayers+1) + "file:d", "17 layers, of 16 at most"},
+		{"lz5+file:d", "there is buffer, snappy, s2, zstd, lz4, zlib, gzip, bz2, blosc"},
 		{"file:", "no location: write file:DIR"},
 		{"mem:x", "mem: has none"},
 		{"file://host/dir", "names a host"},
@@ -101,6 +118,36 @@ func TestSeveralKnowAnOption(t *testing.T) {
 	}
 	if a, b := u.storeOptions.count("level"), u.layerOptions[0].count("level"); a != 1 || b != 3 {
 		t.Errorf("levels %d and %d, want the default 1 and 3", a, b)
+	}
+}
+
+// TestFailedLayerCloses opens a log store under a layer that cannot be made, and
+// then again: its lock was given back.
+func TestFailedLayerCloses(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Open(context.Background(), "buffer+log:"+dir+"?readonly=true"); err == nil {
+		t.Fatal("a log store that does not exist was opened for reading")
+	}
+	store, err := Open(context.Background(), "zstd+s2+log:"+dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := partd.Close(context.Background(), store); err != nil {
+		t.Fatal(err)
+	}
+	u, err := parse("zstd+log:"+dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.layers[0].wrap = func(partd.Partd, options) (partd.Partd, error) { return nil, errors.New("no such luck") }
+	if _, err := u.openAll(context.Background()); err == nil || !strings.Contains(err.Error(), "no such luck") {
+		t.Errorf("a layer that cannot be made: %v", err)
+	}
+	if store, err = Open(context.Background(), "log:"+dir); err != nil {
+		t.Fatalf("the store stayed open: %v", err)
+	}
+	if err := partd.Close(context.Background(), store); err != nil {
+		t.Fatal(err)
 	}
 }
 

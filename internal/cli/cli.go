@@ -86,7 +86,10 @@ together, and reads each key back whole.
 A store is named by a URL. log:DIR, the default, is a directory of large files,
 fast with any number of keys; one process at a time may write to it. file:DIR is a
 directory with a file per key, for many processes and for Python's partd;
-buffer+file:DIR?memory=256MiB puts memory in front of it.
+buffer+file:DIR?memory=256MiB puts memory in front of it. A layer that compresses
+goes before, too, as in zstd+log:DIR; there are snappy, s2, zstd, lz4, zlib, gzip,
+bz2 and blosc. The URL is part of the store: what was written through a layer is
+read through the same.
 
 Every flag can also be given as an environment variable, named in brackets
 beside it; a flag on the command line goes before the variable.
@@ -138,7 +141,7 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	add("files", newShuffle(a))
-	add("stores", newAppend(a), newGet(a), newKeys(a), newStat(a), newVerify(a), newDelete(a), newDrop(a))
+	add("stores", newAppend(a), newGet(a), newKeys(a), newStat(a), newVerify(a), newCopy(a), newDelete(a), newDrop(a))
 	add("other", newCompletion(a), newVersion(a))
 	root.SetHelpCommandGroupID("other")
 	return root

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/stores"
 )
 
 // What the shell completes has to be there at once.
@@ -31,17 +32,13 @@ func complete(cmd *cobra.Command, flag string, values ...string) {
 	}
 }
 
-// completeStore completes the URL of a store: first the scheme, then the
-// directory.
+// completeStore completes the URL of a store: first layers and the scheme, then
+// the directory.
 func completeStore(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 	const goOn = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 	scheme, path, ok := strings.Cut(begun, ":")
 	if !ok {
-		return []string{
-			"log:\ta directory of segments, fast with any number of keys",
-			"file:\ta directory with a file per key",
-			"buffer+file:\tmemory in front of a file per key",
-		}, goOn
+		return completeScheme(begun), goOn
 	}
 	parent := path[:strings.LastIndexByte(path, '/')+1]
 	entries, err := os.ReadDir("./" + parent)
@@ -58,6 +55,20 @@ func completeStore(_ *cobra.Command, _ []string, begun string) ([]string, cobra.
 		}
 	}
 	return urls, goOn
+}
+
+// completeScheme completes the layers and the scheme of a URL, those of memory
+// left out.
+func completeScheme(begun string) []string {
+	done := begun[:strings.LastIndexByte(begun, '+')+1]
+	schemes, prefixes := stores.Parts()
+	var all []string
+	for _, p := range append(schemes, prefixes...) {
+		if p.Name != "mem:" && strings.HasPrefix(done+p.Name, begun) {
+			all = append(all, done+p.Name+"\t"+p.About)
+		}
+	}
+	return all
 }
 
 // completeKeys completes the keys of a store that exists.

@@ -67,7 +67,7 @@ func (s size) share(rawURL string) int64 {
 	share := int64(s) / 4 * 3
 	prefix, _, _ := strings.Cut(rawURL, ":")
 	if scheme, _ := splitURL(rawURL); scheme == "log" {
-		share = min(share/int64(1+strings.Count(prefix, "+")), mostForLog)
+		share = min(share/int64(1+strings.Count(prefix, "buffer+")), mostForLog)
 	}
 	return share
 }

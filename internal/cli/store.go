@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -28,6 +29,15 @@ func storeFlag(cmd *cobra.Command) *string {
 	return flag
 }
 
+// urlFlag adds a flag for the URL of a store that has to be given.
+func urlFlag(cmd *cobra.Command, name, usage string) *string {
+	flag := cmd.Flags().String(name, "", usage)
+	if err := cmd.RegisterFlagCompletionFunc(name, completeStore); err != nil {
+		panic(err) // there is no such flag: the program is wrong
+	}
+	return flag
+}
+
 // splitURL returns what stores a URL's data, as "file", and the path that is
 // its location.
 func splitURL(rawURL string) (scheme, location string) {
@@ -42,14 +52,17 @@ func splitURL(rawURL string) (scheme, location string) {
 
 // storeExists tells whether a store exists. A URL that makes no sense is wrong
 // usage.
-func storeExists(rawURL string) (bool, error) {
+func storeExists(rawURL string) (bool, error) { return storeExistsBy("store", rawURL) }
+
+// storeExistsBy is storeExists for a URL that a flag of another name gave.
+func storeExistsBy(flag, rawURL string) (bool, error) {
 	exists, err := stores.Exists(rawURL)
 	if errors.As(err, new(*stores.URLError)) {
 		return false, usageError{err}
 	}
 	if scheme, _ := splitURL(rawURL); err == nil && scheme == "mem" {
-		return false, usagef("--store %s is memory that ends with the command, and what it holds with it: name a directory, as in %s",
-			rawURL, defaultStore)
+		return false, usagef("--%s %s is memory that ends with the command, and what it holds with it: name a directory, as in %s",
+			flag, rawURL, defaultStore)
 	}
 	if errors.Is(err, syscall.ENOTDIR) {
 		return false, nil // opening it says more
@@ -74,17 +87,24 @@ func openStore(ctx context.Context, rawURL string, options map[string]string) (p
 // openReading opens a store that must exist for reading. Several may read a log
 // store at once, and a directory that cannot be written will do.
 func openReading(ctx context.Context, rawURL string) (partd.Partd, error) {
+	return openReadingWith(ctx, rawURL, nil)
+}
+
+// openReadingWith is openReading with values for more options.
+func openReadingWith(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
 	if err := mustExist(rawURL); err != nil {
 		return nil, err
 	}
-	store, err := openStore(ctx, rawURL, map[string]string{"readonly": "true"})
+	readonly := map[string]string{"readonly": "true"}
+	maps.Copy(readonly, options)
+	store, err := openStore(ctx, rawURL, readonly)
 	if err == nil || errors.As(err, new(*partd.CorruptError)) {
 		return store, err
 	}
 	// What a killed process left behind may be more than reading alone can hold
 	// in memory. Opened for writing it becomes segments. A store that another
 	// process holds is refused once more.
-	if store, again := openStore(ctx, rawURL, nil); again == nil {
+	if store, again := openStore(ctx, rawURL, options); again == nil {
 		return store, nil
 	}
 	return nil, err

@@ -1,0 +1,175 @@
+// Command encode measures lists of Python's plain values, encoded, appended to a
+// Dict and got again, beside Python's partd.Python and partd.Pickle over its Dict.
+//
+//	go run ./bench/encode
+//
+// Every run is a process of its own. The two of a row take turns, and the ratio
+// is that of their medians. Time is CPU time, that of Go's collector on other
+// cores included, so that what else the machine does matters less.
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/encode"
+)
+
+//go:embed peer.py
+var peerPython string
+
+// python is Debian's, which has python3-partd.
+const python = "/usr/bin/python3"
+
+// The load: each batch has a list of so many elements for every key.
+const (
+	keys   = 100
+	length = 100
+	rounds = 100
+)
+
+func main() {
+	turns := flag.Int("rounds", 5, "runs of each, of which the median counts")
+	only := flag.String("only", "", "run the rows whose name contains this")
+	run := flag.String("run", "", "make one run, as \"codec shape\", and print its seconds (used by the program itself)")
+	flag.Parse()
+	var err error
+	if *run != "" {
+		codec, shape, _ := strings.Cut(*run, " ")
+		err = runOne(codec, shape)
+	} else {
+		err = compare(*turns, *only)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "encode:", err)
+		os.Exit(1)
+	}
+}
+
+func runOne(codec, shape string) error {
+	element, ok := map[string]func(int) any{
+		"numbers": func(i int) any { return i * 7919 },
+		"texts":   func(i int) any { return fmt.Sprintf("text number %08d", i) },
+		"rows": func(i int) any {
+			return encode.Dict{
+				{Key: "id", Value: i},
+				{Key: "name", Value: fmt.Sprint("name ", i)},
+				{Key: "score", Value: float64(i) / 8},
+				{Key: "tags", Value: []any{"a", "b"}},
+			}
+		},
+	}[shape]
+	c, known := map[string]encode.Codec[[]any]{"python": encode.Python(), "pickle": encode.Pickle()}[codec]
+	if !ok || !known {
+		return fmt.Errorf("run %q %q: there is python and pickle, numbers, texts and rows", codec, shape)
+	}
+	batches := make([][]encode.Entry[[]any], 4)
+	for r := range batches {
+		for k := range keys {
+			list := make([]any, length)
+			for i := range list {
+				list[i] = element(r*length + i)
+			}
+			batches[r] = append(batches[r], encode.Entry[[]any]{Key: fmt.Sprint("key", k), Value: list})
+		}
+	}
+	ctx := context.Background()
+	store := encode.New(partd.NewDict(), c)
+	start := cpuTime()
+	for r := range rounds {
+		if err := store.Append(ctx, batches[r%len(batches)]...); err != nil {
+			return err
+		}
+	}
+	appended := cpuTime()
+	got := 0
+	for k := range keys {
+		lists, err := store.Get(ctx, fmt.Sprint("key", k))
+		if err != nil {
+			return err
+		}
+		got += len(lists[0])
+	}
+	done := cpuTime()
+	if got != keys*length*rounds {
+		return fmt.Errorf("%d elements came back of %d", got, keys*length*rounds)
+	}
+	fmt.Println((appended - start).Seconds(), (done - appended).Seconds())
+	return nil
+}
+
+// cpuTime returns the CPU time that the process has taken.
+func cpuTime() time.Duration {
+	var use syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
+		return 0
+	}
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
+}
+
+func compare(turns int, only string) error {
+	if turns < 1 {
+		return fmt.Errorf("-rounds %d: it must be 1 or more", turns)
+	}
+	if exec.Command(python, "-c", "import partd, msgpack").Run() != nil {
+		return errors.New("no python3-partd and python3-msgpack are installed, to compare with")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "codec, elements\tappend, M/s\tPython\tratio\tget, M/s\tPython\tratio\tspread of runs")
+	for _, codec := range []string{"python", "pickle"} {
+		for _, shape := range []string{"numbers", "texts", "rows"} {
+			if !strings.Contains(codec+", "+shape, only) {
+				continue
+			}
+			var times [4][]float64 // append, get; ours, Python's
+			for range turns {
+				for peer, cmd := range []*exec.Cmd{exec.Command(self, "-run", codec+" "+shape), exec.Command(python, "-c", peerPython, codec, shape)} {
+					a, g, err := measure(cmd)
+					if err != nil {
+						return err
+					}
+					times[peer] = append(times[peer], a)
+					times[2+peer] = append(times[2+peer], g)
+				}
+			}
+			const million = keys * length * rounds / 1e6
+			var m [4]float64
+			spread := 0.0
+			for i, t := range times {
+				slices.Sort(t)
+				m[i] = million / t[len(t)/2]
+				spread = max(spread, t[len(t)-1]/t[0])
+			}
+			fmt.Fprintf(w, "%s, %s\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\tup to %.1f\n", codec, shape, m[0], m[1], m[0]/m[1], m[2], m[3], m[2]/m[3], spread)
+		}
+	}
+	return w.Flush()
+}
+
+// measure makes one run and returns its seconds.
+func measure(cmd *exec.Cmd) (appending, getting float64, err error) {
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, 0, fmt.Errorf("%s: %w", cmd.Path, err)
+	}
+	if _, err := fmt.Sscan(string(out), &appending, &getting); err != nil {
+		return 0, 0, fmt.Errorf("%s printed %q, want two numbers of seconds: %w", cmd.Path, out, err)
+	}
+	return appending, getting, nil
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"encoding/csv"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/compress/blosc"
+)
+
+// setting is a format with options.
+type setting struct {
+	format compress.Format
+	name   string // of the options
+	opts   compress.Options
+}
+
+func settings() []setting {
+	return []setting{
+		{compress.FormatSnappy, "", compress.Options{}},
+		{compress.FormatLZ4, "1", compress.Options{Level: 1}},
+		{compress.FormatLZ4, "9", compress.Options{Level: 9}},
+		{compress.FormatS2, "1", compress.Options{Level: 1}},
+		{compress.FormatS2, "3", compress.Options{Level: 3}},
+		{compress.FormatZstd, "1", compress.Options{Level: 1}},
+		{compress.FormatZstd, "3", compress.Options{Level: 3}},
+		{compress.FormatZstd, "10", compress.Options{Level: 10}},
+		{compress.FormatZlib, "1", compress.Options{Level: 1}},
+		{compress.FormatZlib, "6", compress.Options{Level: 6}},
+		{compress.FormatGzip, "6", compress.Options{Level: 6}},
+		{compress.FormatBZ2, "9", compress.Options{Level: 9}},
+		{compress.FormatBlosc, "lz4, byte", compress.Options{}},
+		{compress.FormatBlosc, "lz4, bit", compress.Options{Shuffle: blosc.BitShuffle}},
+		{compress.FormatBlosc, "zstd, byte", compress.Options{Inner: blosc.Zstd}},
+	}
+}
+
+// sample is real data, to be stored as values of one key.
+type sample struct {
+	name string
+	data []byte
+}
+
+// pieces are the lengths of the values that a sample is cut into.
+func pieces() []int { return []int{100, 4 << 10, 64 << 10} }
+
+// table writes the figures of all formats on real data, as Markdown. MB/s are for
+// one processor, by the time that it worked.
+func table(data, contents string, rounds int) error {
+	runtime.GOMAXPROCS(1)
+	samples, err := readSamples(data, contents)
+	if err != nil {
+		return err
+	}
+	for _, s := range samples {
+		fmt.Printf("### %s, %.1f MB\n\n", s.name, float64(len(s.data))/1e6)
+		w := tabwriter.NewWriter(os.Stdout, 0, 0, 1, ' ', 0)
+		fmt.Fprintln(w, "| format\t| level\t| ratio at 100 B\t| at 4 KiB\t| at 64 KiB\t| compress, MB/s\t| decompress, MB/s\t|")
+		fmt.Fprintln(w, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
+		for _, set := range settings() {
+			if err := tableRow(w, s, set, rounds); err != nil {
+				return fmt.Errorf("%s of %s: %w", set.format, s.name, err)
+			}
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		fmt.Println()
+	}
+	return nil
+}
+
+func tableRow(w *tabwriter.Writer, s sample, set setting, rounds int) error {
+	var ratios []float64
+	var appends, gets []float64
+	for _, n := range pieces() {
+		times := 1
+		if n == pieces()[len(pieces())-1] {
+			times = rounds
+		}
+		for i := range times {
+			r, err := measureCodec(s.data, set, n)
+			if err != nil {
+				return err
+			}
+			if i == 0 {
+				ratios = append(ratios, r.ratio)
+			}
+			if times > 1 || rounds == 1 {
+				appends, gets = append(appends, r.compress), append(gets, r.decompress)
+			}
+		}
+	}
+	slices.Sort(appends)
+	slices.Sort(gets)
+	fmt.Fprintf(w, "| %s\t| %s\t| %.2f\t| %.2f\t| %.2f\t| %.0f\t| %.0f\t|\n",
+		set.format, set.name, ratios[0], ratios[1], ratios[2], median(appends), median(gets))
+	return nil
+}
+
+// codecFigures are of one format on one sample in pieces of one length.
+type codecFigures struct{ ratio, compress, decompress float64 }
+
+// measureCodec stores a sample, several times if it is small, and reads it back.
+// What memory copies take is included.
+func measureCodec(data []byte, set setting, piece int) (codecFigures, error) {
+	ctx := context.Background()
+	dict := partd.NewDict()
+	store, err := compress.New(dict, set.format, &set.opts)
+	if err != nil {
+		return codecFigures{}, err
+	}
+	var entries []partd.Entry
+	for part := range slices.Chunk(data, piece) {
+		entries = append(entries, partd.Entry{Key: "k", Value: part})
+	}
+	const least = 0.1 // seconds
+	var f codecFigures
+	var appending, getting float64
+	bytesDone := 0
+	for appending < least {
+		if err := dict.Drop(ctx); err != nil {
+			return f, err
+		}
+		start := cpuSeconds()
+		if err := store.Append(ctx, entries...); err != nil {
+			return f, err
+		}
+		appending += cpuSeconds() - start
+		start = cpuSeconds()
+		v, err := store.Get(ctx, "k")
+		if err != nil {
+			return f, err
+		}
+		getting += cpuSeconds() - start
+		bytesDone += len(data)
+		if !bytes.Equal(v[0], data) {
+			return f, fmt.Errorf("%d bytes were read, which are not the %d that were appended", len(v[0]), len(data))
+		}
+	}
+	st, err := dict.Stat(ctx)
+	if err != nil {
+		return f, err
+	}
+	f.ratio = float64(len(data)) / float64(st.Bytes)
+	f.compress = float64(bytesDone) / appending / 1e6
+	f.decompress = float64(bytesDone) / max(getting, 1e-3) / 1e6
+	return f, store.Close()
+}
+
+func readSamples(data, contents string) ([]sample, error) {
+	f, err := os.Open(data)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", data, err)
+	}
+	samples := []sample{
+		{"Rows of birdstrikes.csv, grouped by state", byState(rows)},
+		{"Numbers of birdstrikes.csv, 8 bytes each, by column", numbers(rows)},
+	}
+	if contents != "" {
+		text, err := os.ReadFile(contents)
+		if err != nil {
+			return nil, err
+		}
+		const most = 8 << 20
+		samples = append(samples, sample{"Debian's list of files, Contents-amd64", text[:min(len(text), most)]})
+	}
+	return samples, nil
+}
+
+// byState returns the rows behind one another, those of a state together, as a
+// store holds them that was shuffled by state.
+func byState(rows [][]string) []byte {
+	const state = 5
+	rows = slices.Clone(rows[1:])
+	slices.SortStableFunc(rows, func(a, b []string) int { return cmp.Compare(a[state], b[state]) })
+	var out bytes.Buffer
+	w := csv.NewWriter(&out)
+	_ = w.WriteAll(rows) // to memory
+	return out.Bytes()
+}
+
+// numbers returns the columns of numbers, as arrays of integers.
+func numbers(rows [][]string) []byte {
+	var out []byte
+	for column := 10; column < 14; column++ {
+		for _, row := range rows[1:] {
+			n, _ := strconv.ParseInt(row[column], 10, 64) // an empty one is 0
+			out = binary.LittleEndian.AppendUint64(out, uint64(n))
+		}
+	}
+	return out
+}

@@ -1,0 +1,196 @@
+// Command layers measures the layers that compress: each over Dict beside the
+// same layer of Python's partd, in turns, and all formats on real data.
+//
+//	go run ./bench/layers                               # beside Python
+//	go run ./bench/layers -codecs                       # the table of docs/compression.md
+//	go run ./bench/layers -codecs -contents Contents-amd64
+//
+// Every run beside Python is a process of its own, which reads back what it
+// appended and prints a checksum of it; the two must be equal. The ratio is that
+// of the medians.
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/go-partd/partd/compress"
+)
+
+//go:embed peer.py
+var peerPython string
+
+// python is Debian's, which has python3-partd.
+const python = "/usr/bin/python3"
+
+// alike stands for a file that holds nothing but the letter v.
+const alike = "v"
+
+// row is one comparison: a layer, and values of one size.
+type row struct {
+	format compress.Format
+	peer   string // Python's class, "" for none
+	value  int    // bytes of a value
+	batch  int    // values of an Append
+	total  int    // bytes of all values
+	target string
+	alike  bool // values are all the letter v, not text
+}
+
+func rows() []row {
+	var all []row
+	for _, r := range []row{
+		{format: compress.FormatSnappy, peer: "Snappy", total: 200 << 20, target: ">= 500 MB/s, >= 2.5 x"},
+		{format: compress.FormatZlib, peer: "ZLib", total: 20 << 20},
+		{format: compress.FormatBZ2, peer: "BZ2", total: 4 << 20},
+		{format: compress.FormatBlosc, peer: "Blosc", total: 100 << 20},
+		{format: compress.FormatS2, total: 200 << 20},
+		{format: compress.FormatLZ4, total: 100 << 20},
+		{format: compress.FormatZstd, total: 100 << 20},
+		{format: compress.FormatGzip, total: 20 << 20},
+	} {
+		r.value, r.batch = 100, 1000
+		all = append(all, r)
+		if r.format == compress.FormatSnappy {
+			r.alike = true
+			all = append(all, r)
+			r.alike = false
+		}
+		r.value, r.batch = 16<<10, 64
+		all = append(all, r)
+	}
+	return all
+}
+
+func main() {
+	rounds := flag.Int("rounds", 5, "runs of each, of which the median counts")
+	only := flag.String("only", "", "run the formats whose name contains this")
+	data := flag.String("data", "testdata/birdstrikes.csv", "the text that values are cut from")
+	codecs := flag.Bool("codecs", false, "write the table of all formats on real data")
+	contents := flag.String("contents", "", "with -codecs: another text, such as Debian's list Contents-amd64, not compressed")
+	run := flag.String("run", "", "make one run and print its figures (used by the program itself)")
+	flag.Parse()
+	var err error
+	switch {
+	case *rounds < 1:
+		err = fmt.Errorf("-rounds %d: it must be 1 or more", *rounds)
+	case *run != "":
+		err = runOne(*run, *data)
+	case *codecs:
+		err = table(*data, *contents, *rounds)
+	default:
+		err = compare(*data, *only, *rounds)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "layers:", err)
+		os.Exit(1)
+	}
+}
+
+func compare(data, only string, rounds int) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "over Dict\tvalues of\tappend, MB/s\t(range)\tPython\tratio\tper CPU-s, MB\tPython\tget, MB/s\tPython\tratio\ttarget")
+	for _, r := range rows() {
+		if !strings.Contains(string(r.format), only) {
+			continue
+		}
+		var ours, peers []figures
+		for range rounds {
+			o, err := measure(r, data, false)
+			if err != nil {
+				return fmt.Errorf("%s: %w", r.format, err)
+			}
+			ours = append(ours, o)
+			if r.peer == "" {
+				continue
+			}
+			p, err := measure(r, data, true)
+			if errors.Is(err, errNoPython) {
+				continue
+			} else if err != nil {
+				return fmt.Errorf("the peer %s: %w", r.peer, err)
+			}
+			if p.sum != o.sum {
+				return fmt.Errorf("%s read values with the checksum %s, and Python's %s %s", r.format, o.sum, r.peer, p.sum)
+			}
+			peers = append(peers, p)
+		}
+		a, c, g := column(ours, figures.append), column(ours, figures.perCPU), column(ours, figures.get)
+		kind := ""
+		if r.alike {
+			kind = ", all alike"
+		}
+		fmt.Fprintf(w, "%s\t%d B%s\t%.0f\t(%.0f-%.0f)", r.format, r.value, kind, median(a), a[0], a[len(a)-1])
+		if len(peers) == 0 {
+			fmt.Fprintf(w, "\t-\t-\t%.0f\t-\t%.0f\t-\t-\t%s\n", median(c), median(g), r.target)
+			continue
+		}
+		pa, pc, pg := median(column(peers, figures.append)), median(column(peers, figures.perCPU)), median(column(peers, figures.get))
+		fmt.Fprintf(w, "\t%.0f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.1f\t%s\n",
+			pa, median(a)/pa, median(c), pc, median(g), pg, median(g)/pg, r.target)
+	}
+	return w.Flush()
+}
+
+var errNoPython = errors.New("no python3-partd, python3-snappy or python3-blosc is installed")
+
+// figures are of one run.
+type figures struct {
+	bytes, appendSeconds, getSeconds float64
+	appendCPU                        float64 // seconds of all processors
+	sum                              string  // CRC-32 of all values, key after key
+}
+
+func (f figures) append() float64 { return f.bytes / f.appendSeconds / 1e6 }
+func (f figures) perCPU() float64 { return f.bytes / f.appendCPU / 1e6 }
+func (f figures) get() float64    { return f.bytes / f.getSeconds / 1e6 }
+
+// measure makes one run in a process of its own.
+func measure(r row, data string, peer bool) (figures, error) {
+	args := []string{string(r.format), strconv.Itoa(r.value), strconv.Itoa(r.batch), strconv.Itoa(r.total)}
+	if r.alike {
+		data = alike
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return figures{}, err
+	}
+	cmd := exec.Command(self, "-data", data, "-run", strings.Join(args, " "))
+	if peer {
+		if exec.Command(python, "-c", "import partd, snappy, blosc").Run() != nil {
+			return figures{}, errNoPython
+		}
+		args[0] = r.peer
+		cmd = exec.Command(python, append([]string{"-c", peerPython, data}, args...)...)
+	}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return figures{}, err
+	}
+	var f figures
+	if _, err := fmt.Sscan(string(out), &f.bytes, &f.appendSeconds, &f.appendCPU, &f.getSeconds, &f.sum); err != nil {
+		return f, fmt.Errorf("it printed %q, want bytes, three times in seconds, and a checksum: %w", out, err)
+	}
+	return f, nil
+}
+
+// column returns a figure of all runs, sorted.
+func column(all []figures, of func(figures) float64) []float64 {
+	var v []float64
+	for _, f := range all {
+		v = append(v, of(f))
+	}
+	slices.Sort(v)
+	return v
+}
+
+func median(sorted []float64) float64 { return sorted[len(sorted)/2] }

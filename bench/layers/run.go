@@ -1,0 +1,101 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+)
+
+// keys is how many keys there are; value i goes to key i modulo keys.
+const keys = 1000
+
+// runOne makes the run that a text stands for: format, bytes of a value, values
+// of an Append, bytes of all. It prints bytes, seconds to append, the same of
+// processors, seconds to get all, and the checksum of what was read.
+func runOne(what, data string) error {
+	var format compress.Format
+	var value, batch, total int
+	if _, err := fmt.Sscan(what, &format, &value, &batch, &total); err != nil {
+		return fmt.Errorf("run %q: %w", what, err)
+	}
+	text := bytes.Repeat([]byte(alike), 1<<20)
+	if data != alike {
+		var err error
+		if text, err = os.ReadFile(data); err != nil {
+			return err
+		}
+	}
+	f, err := run(format, text, value, batch, total)
+	if err == nil {
+		fmt.Println(f.bytes, f.appendSeconds, f.appendCPU, f.getSeconds, f.sum)
+	}
+	return err
+}
+
+// run appends values that are cut from a text, one behind the other and again
+// from the beginning, and reads all keys.
+func run(format compress.Format, text []byte, value, batch, total int) (figures, error) {
+	ctx := context.Background()
+	store, err := compress.New(partd.NewDict(), format, nil)
+	if err != nil {
+		return figures{}, err
+	}
+	names := make([]string, keys)
+	for i := range names {
+		names[i] = fmt.Sprintf("key%08d", i)
+	}
+	var batches [][]partd.Entry
+	at, n := 0, 0
+	for n*value < total {
+		entries := make([]partd.Entry, batch)
+		for i := range entries {
+			if at+value > len(text) {
+				at = 0
+			}
+			entries[i] = partd.Entry{Key: names[n%keys], Value: text[at : at+value]}
+			at, n = at+value, n+1
+		}
+		batches = append(batches, entries)
+	}
+	f := figures{bytes: float64(n * value)}
+	start, cpu := time.Now(), cpuSeconds()
+	for _, b := range batches {
+		if err := store.Append(ctx, b...); err != nil {
+			return f, err
+		}
+	}
+	f.appendSeconds, f.appendCPU = time.Since(start).Seconds(), cpuSeconds()-cpu
+	sum, read := uint32(0), 0
+	for _, name := range names {
+		start = time.Now()
+		v, err := store.Get(ctx, name)
+		f.getSeconds += time.Since(start).Seconds()
+		if err != nil {
+			return f, err
+		}
+		read += len(v[0])
+		sum = crc32.Update(sum, crc32.IEEETable, v[0])
+	}
+	if read != n*value {
+		return f, fmt.Errorf("%d bytes were read of %d", read, n*value)
+	}
+	f.sum = fmt.Sprintf("%08x", sum)
+	return f, store.Close()
+}
+
+// cpuSeconds is the time that processors worked for this process. It tells less
+// than the clock of what others do at the same time.
+func cpuSeconds() float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+}

@@ -1,0 +1,175 @@
+// Package blosc reads and writes containers of Blosc 1, which compress arrays of
+// numbers: the bytes of the numbers are put into an order in which like comes
+// beside like (shuffled), and then compressed in blocks.
+//
+// A container, as c-blosc 1 writes it; numbers are little-endian:
+//
+//	+---------+---------+-------+-----------+--------+------------+--------+
+//	| version | version | flags | type size | length | block size | length |
+//	| 2       | of the  |       |           | of the | uint32     | of the |
+//	| 1 byte  | codec, 1| 1     | 1         | data   |            | whole  |
+//	+---------+---------+-------+-----------+--------+------------+--------+
+//	| where each block begins, uint32 each | blocks …                      |
+//	+--------------------------------------+-------------------------------+
+//
+// Flags: bit 0 bytes are shuffled, bit 1 the data follows the header as it is,
+// bit 2 bits are shuffled, bit 4 blocks are not split, bits 5 to 7 the codec: 0
+// BloscLZ, 1 LZ4, 2 Snappy, 3 zlib, 4 Zstandard. A block is one stream, or, where
+// it is split, one for each byte of the type; before each stream is its length,
+// uint32, and a stream that is as long as what it stands for is that, as it is.
+// The format is described in README_CHUNK_FORMAT.rst of c-blosc.
+//
+// All codecs are read; written are LZ4, Zstandard, and data as it is. A container
+// has no checksum: not all damage is noticed.
+package blosc
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+)
+
+// HeaderLen is the length of a container's header, in bytes.
+const HeaderLen = 16
+
+// MaxLen is the length of the longest data that a container takes, in bytes.
+const MaxLen = math.MaxInt32 - HeaderLen
+
+// Shuffle is the order into which bytes are put before they are compressed.
+type Shuffle uint8
+
+// The orders.
+const (
+	ByteShuffle Shuffle = iota // all first bytes of numbers, then all second ones, …
+	BitShuffle                 // the same with bits
+	NoShuffle                  // as they are
+)
+
+// Codec is what a container is compressed with.
+type Codec uint8
+
+// The codecs that are written.
+const (
+	LZ4  Codec = iota // LZ4
+	Zstd              // Zstandard
+	Copy              // none: the data as it is, behind a header
+)
+
+// ParseShuffle returns the shuffle of a name: byte, bit or none.
+func ParseShuffle(name string) (Shuffle, error) {
+	for i, n := range []string{"byte", "bit", "none"} {
+		if n == name {
+			return Shuffle(i), nil
+		}
+	}
+	return 0, fmt.Errorf("no such shuffle %q: there is byte, bit, none", name)
+}
+
+// ParseCodec returns the codec of a name: lz4, zstd or copy.
+func ParseCodec(name string) (Codec, error) {
+	for i, n := range []string{"lz4", "zstd", "copy"} {
+		if n == name {
+			return Codec(i), nil
+		}
+	}
+	return 0, fmt.Errorf("no such codec %q: there is lz4, zstd, copy", name)
+}
+
+var (
+	// ErrCorrupt is wrapped by the error for what is no container, or a damaged
+	// one.
+	ErrCorrupt = errors.New("no Blosc container, or a damaged one")
+	// ErrTooLong is wrapped by the error for a container over the limit. No
+	// memory was taken for it.
+	ErrTooLong = errors.New("the Blosc container holds more than the limit")
+)
+
+func corrupt(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrCorrupt}, args...)...)
+}
+
+const (
+	flagShuffle    = 1 << 0
+	flagCopy       = 1 << 1
+	flagBitShuffle = 1 << 2
+	flagReserved   = 1 << 3
+	flagNoSplit    = 1 << 4
+	codecShift     = 5
+
+	formatVersion = 2
+	codecVersion  = 1
+)
+
+// The codecs as flags have them.
+const (
+	wireBloscLZ = iota
+	wireLZ4
+	wireSnappy
+	wireZlib
+	wireZstd
+	wireCodecs
+)
+
+// header is the beginning of a container.
+type header struct {
+	flags     byte
+	typeSize  int
+	length    int64 // of the data
+	blockSize int64
+	total     int64 // length of the container
+}
+
+func (h *header) codec() int { return int(h.flags >> codecShift) }
+
+// blocks returns the number of blocks.
+func (h *header) blocks() int64 { return (h.length + h.blockSize - 1) / h.blockSize }
+
+// ratios are what a compressed byte can become at most, by codec.
+var ratios = [wireCodecs]int64{wireBloscLZ: 256, wireLZ4: 256, wireSnappy: 22, wireZlib: 1032, wireZstd: 128 << 10 / 4}
+
+// parse reads a header of a container of total bytes and checks that it makes
+// sense, and that so many bytes can hold what it claims.
+func parse(b []byte, total, limit int64) (header, error) {
+	if len(b) < HeaderLen {
+		return header{}, corrupt("%d bytes", len(b))
+	}
+	h := header{
+		flags: b[2], typeSize: int(b[3]),
+		length:    int64(binary.LittleEndian.Uint32(b[4:])),
+		blockSize: int64(binary.LittleEndian.Uint32(b[8:])),
+		total:     int64(binary.LittleEndian.Uint32(b[12:])),
+	}
+	switch {
+	case b[0] != formatVersion || b[1] != codecVersion:
+		return h, corrupt("version %d.%d, not %d.%d", b[0], b[1], formatVersion, codecVersion)
+	case h.flags&flagReserved != 0 || h.codec() >= wireCodecs || h.typeSize == 0:
+		return h, corrupt("flags %#x, numbers of %d bytes", h.flags, h.typeSize)
+	case h.total != total:
+		return h, corrupt("%d bytes long instead of %d", total, h.total)
+	case h.length > limit:
+		return h, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLong, h.length, limit)
+	case h.length == 0:
+		if total != HeaderLen {
+			return h, corrupt("%d bytes for no data", total)
+		}
+	case h.flags&flagCopy != 0:
+		if h.total != h.length+HeaderLen {
+			return h, corrupt("%d bytes for %d as they are", h.total, h.length)
+		}
+	case h.blockSize == 0 || h.blockSize > h.length:
+		return h, corrupt("blocks of %d bytes for %d", h.blockSize, h.length)
+	case h.length > total*ratios[h.codec()]:
+		return h, corrupt("it claims %d bytes, which %d compressed ones cannot hold", h.length, total)
+	case HeaderLen+4*h.blocks() > total:
+		return h, corrupt("%d blocks in %d bytes", h.blocks(), total)
+	}
+	return h, nil
+}
+
+// DecodedLen returns the length of the data in a container of total bytes, of
+// which the first HeaderLen are given, and checks it as a Decoder would.
+func DecodedLen(head []byte, total, limit int64) (int64, error) {
+	h, err := parse(head, total, limit)
+	return h.length, err
+}

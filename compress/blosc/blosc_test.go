@@ -1,0 +1,179 @@
+package blosc
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+)
+
+// numbers returns n bytes of slowly growing numbers of eight bytes.
+func numbers(n int) []byte {
+	var b []byte
+	for i := 0; len(b) < n; i++ {
+		b = append(b, byte(i), byte(i>>8), byte(i>>16), 0, 0, 0, 0, 0)
+	}
+	return b[:n]
+}
+
+func TestShuffles(t *testing.T) {
+	for _, size := range []int{1, 2, 3, 4, 7, 8, 16, 255} {
+		for _, n := range []int{0, 1, size - 1, size, 8 * size, 8*size + 1, 17 * size, 64 * size, 1000} {
+			src := make([]byte, n)
+			for i := range src {
+				src[i] = byte(i*i + i>>3)
+			}
+			mid, back := make([]byte, n), make([]byte, n)
+			shuffle(mid, src, size)
+			for i := range n / size * size { // by the definition
+				if want := src[i%(n/size)*size+i/(n/size)]; mid[i] != want {
+					t.Fatalf("size %d, %d bytes: byte %d is %d, want %d", size, n, i, mid[i], want)
+				}
+			}
+			if unshuffle(back, mid, size); !bytes.Equal(back, src) {
+				t.Errorf("size %d, %d bytes: unshuffle does not undo shuffle", size, n)
+			}
+			if n < size {
+				continue // nothing to be put into another order
+			}
+			bitShuffle(mid, src, size)
+			if unbitShuffle(back, mid, size); !bytes.Equal(back, src) {
+				t.Errorf("size %d, %d bytes: unbitShuffle does not undo bitShuffle", size, n)
+			}
+			if count := n / size; count%8 == 0 && count > 0 {
+				for bit := range size * 8 {
+					for i := range count {
+						want := src[i*size+bit/8] >> (bit % 8) & 1
+						at := bit*count + i
+						if got := mid[at/8] >> (at % 8) & 1; got != want {
+							t.Fatalf("size %d, %d bytes: bit %d of number %d is %d", size, n, bit, i, got)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestBlocks has data of one block, of several, and with a last one cut short.
+func TestBlocks(t *testing.T) {
+	d := NewDecoder(10 << 20)
+	for _, codec := range []Codec{LZ4, Zstd, Copy} {
+		for _, size := range []int{1, 3, 8} {
+			e, err := NewEncoder(&Options{Codec: codec, TypeSize: size})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range []int{1, 2, 3, 7, 8, 9, 127, 128, 129, blockBytes - 1, blockBytes, blockBytes + 1, 3*blockBytes + 1001} {
+				data := numbers(n)
+				c, err := e.Append(nil, data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := d.Append(nil, c)
+				if err != nil || !bytes.Equal(got, data) {
+					t.Errorf("codec %d, size %d: %d bytes, %v, want %d", codec, size, len(got), err, n)
+				}
+				if n > 1000 && codec != Copy && len(c) > n*2/3 {
+					t.Errorf("codec %d, size %d: %d bytes became %d", codec, size, n, len(c))
+				}
+			}
+		}
+	}
+}
+
+func TestBloscLZ(t *testing.T) {
+	for _, c := range []struct {
+		stream []byte
+		want   string // "" for an error
+		length int
+	}{
+		{[]byte{2, 'a', 'b', 'c'}, "abc", 3},
+		{[]byte{0xe2, 'a', 'b', 'c'}, "abc", 3}, // of the first byte five bits count
+		{[]byte{2, 'a', 'b', 'c', 0x20, 2}, "abcabc", 6},
+		{[]byte{0, 'a', 0xe0, 1, 0}, "aaaaaaaaaaa", 11},
+		{[]byte{0, 'a', 0x20, 1}, "", 4},                  // from before the beginning
+		{[]byte{0, 'a', 0x20, 0}, "", 3},                  // beyond the end
+		{[]byte{2, 'a', 'b'}, "", 3},                      // literals cut off
+		{[]byte{2, 'a', 'b', 'c'}, "", 4},                 // too little
+		{[]byte{0, 'a', 0x20}, "", 4},                     // a copy cut off
+		{[]byte{0, 'a', 0xe0, 255}, "", 300},              // in its length
+		{[]byte{0, 'a', 0x3f, 255}, "", 4},                // in its distance
+		{[]byte{0, 'a', 0x3f, 255, 0}, "", 4},             // in the second byte of it
+		{[]byte{0, 'a', 0x3f, 255, 0xff, 0xff}, "", 1000}, // a far one, from before the beginning
+		{nil, "", 1},
+	} {
+		dst := make([]byte, c.length)
+		err := decodeBloscLZ(dst, c.stream)
+		if c.want == "" && !errors.Is(err, ErrCorrupt) || c.want != "" && (err != nil || string(dst) != c.want) {
+			t.Errorf("% x: %q, %v, want %q", c.stream, dst, err, c.want)
+		}
+	}
+	// A far copy: 8,192 bytes and more back.
+	var stream []byte
+	data := numbers(10_000)
+	for part := range slices.Chunk(data, 32) {
+		stream = append(append(stream, byte(len(part)-1)), part...)
+	}
+	distance := 9_000
+	far := distance - 1 - 8191
+	stream = append(stream, 0x3f, 255, byte(far>>8), byte(far))
+	dst := make([]byte, len(data)+3)
+	if err := decodeBloscLZ(dst, stream); err != nil || !bytes.Equal(dst[len(data):], data[len(data)-distance:][:3]) {
+		t.Errorf("a far copy: % x, %v", dst[len(data):], err)
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	e, err := NewEncoder(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := e.Append(nil, numbers(5000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := NewDecoder(5000)
+	for i := range HeaderLen {
+		for _, b := range []byte{0, 1, 0x7f, 0x80, 0xff} {
+			c := bytes.Clone(good)
+			if c[i] == b {
+				continue
+			}
+			c[i] = b
+			data, err := d.Append(nil, c)
+			if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrTooLong) || err != nil && len(data) > 0 {
+				t.Errorf("byte %d is %#x: %d bytes, %v", i, b, len(data), err)
+			}
+			if err == nil && i != 2 && i != 3 { // other flags and sizes may make sense
+				t.Errorf("byte %d is %#x: not noticed", i, b)
+			}
+		}
+	}
+	if _, err := NewDecoder(4999).Append(nil, good); !errors.Is(err, ErrTooLong) {
+		t.Errorf("one byte over the limit: %v", err)
+	}
+	for _, opts := range []Options{{TypeSize: 256}, {TypeSize: -1}, {Level: 10}, {Level: -1}, {Codec: 9}, {Shuffle: 9}, {Codec: Copy, Level: 1}} {
+		if _, err := NewEncoder(&opts); err == nil {
+			t.Errorf("%+v are no error", opts)
+		}
+	}
+}
+
+func Example() {
+	encoder, err := NewEncoder(&Options{Codec: Zstd, TypeSize: 8})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	data := numbers(80_000) // 10,000 numbers of eight bytes
+	container, err := encoder.Append(nil, data)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	back, err := NewDecoder(1<<20).Append(nil, container)
+	fmt.Println(len(container) < len(data)/20, bytes.Equal(back, data), err)
+	// Output: true true <nil>
+}

@@ -1,0 +1,186 @@
+package blosc
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/golang/snappy"
+	"github.com/klauspost/compress/zlib"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+)
+
+// Decoder decompresses containers. It is safe for concurrent use.
+type Decoder struct {
+	limit   int64
+	zstd    func() (*zstd.Decoder, error) // makes it at the first call
+	zlibs   sync.Pool                     // of io.ReadCloser that are zlib.Resetter
+	scratch sync.Pool                     // of *[]byte
+}
+
+// NewDecoder returns a decoder of containers that hold limit bytes at most.
+func NewDecoder(limit int64) *Decoder {
+	d := &Decoder{limit: min(limit, MaxLen)}
+	d.zstd = sync.OnceValues(func() (*zstd.Decoder, error) {
+		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithDecoderLowmem(true),
+			zstd.WithDecodeAllCapLimit(true))
+	})
+	d.scratch.New = func() any { return new([]byte) }
+	return d
+}
+
+// Append appends the data of a container, which is all of src, to dst. It takes
+// no more memory than a container of this length could fill. Its error wraps
+// ErrCorrupt or ErrTooLong, and nothing was appended then.
+func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
+	h, err := parse(src, int64(len(src)), d.limit)
+	if err != nil || h.length == 0 {
+		return dst, err
+	}
+	start := len(dst)
+	dst = slices.Grow(dst, int(h.length))[:start+int(h.length)]
+	if h.flags&flagCopy != 0 {
+		copy(dst[start:], src[HeaderLen:])
+		return dst, nil
+	}
+	scratch := d.scratch.Get().(*[]byte)
+	defer func() {
+		const mostKept = 1 << 20
+		if cap(*scratch) <= mostKept {
+			d.scratch.Put(scratch)
+		}
+	}()
+	for i := range h.blocks() {
+		from := i * h.blockSize
+		block := dst[start+int(from) : start+int(min(from+h.blockSize, h.length))]
+		if err := d.block(block, src, h, i, scratch); err != nil {
+			return dst[:start], err
+		}
+	}
+	return dst, nil
+}
+
+// block decompresses one block into dst, which it fills.
+func (d *Decoder) block(dst, src []byte, h header, i int64, scratch *[]byte) error {
+	at := int64(binary.LittleEndian.Uint32(src[HeaderLen+4*i:]))
+	if at < HeaderLen+4*h.blocks() || at > int64(len(src)) {
+		return corrupt("block %d begins at %d of %d bytes", i, at, len(src))
+	}
+	bytewise := h.flags&flagShuffle != 0 && h.typeSize > 1
+	bitwise := !bytewise && h.flags&flagBitShuffle != 0 && len(dst) >= h.typeSize
+	out := dst
+	if bytewise || bitwise {
+		*scratch = slices.Grow((*scratch)[:0], len(dst))[:len(dst)]
+		out = *scratch
+	}
+	if err := d.streams(out, src[at:], h); err != nil {
+		return err
+	}
+	switch {
+	case bytewise:
+		unshuffle(dst, out, h.typeSize)
+	case bitwise:
+		unbitShuffle(dst, out, h.typeSize)
+	}
+	return nil
+}
+
+// streams decompresses the streams of a block.
+func (d *Decoder) streams(dst, src []byte, h header) error {
+	const (
+		mostStreams = 16  // of a block
+		leastStream = 128 // bytes that each stands for
+	)
+	n := 1
+	if h.flags&flagNoSplit == 0 && int64(len(dst)) == h.blockSize &&
+		h.typeSize <= mostStreams && len(dst)/h.typeSize >= leastStream {
+		n = h.typeSize
+	}
+	if len(dst)%n != 0 {
+		return corrupt("blocks of %d bytes for numbers of %d", len(dst), h.typeSize)
+	}
+	each := len(dst) / n
+	for j := range n {
+		if len(src) < 4 {
+			return corrupt("a block is cut off")
+		}
+		length := binary.LittleEndian.Uint32(src)
+		src = src[4:]
+		if uint64(length) > uint64(len(src)) {
+			return corrupt("a stream of %d bytes where %d are left", length, len(src))
+		}
+		if err := d.stream(dst[j*each:(j+1)*each:(j+1)*each], src[:length], h.codec()); err != nil {
+			return err
+		}
+		src = src[length:]
+	}
+	return nil
+}
+
+// stream decompresses one stream into dst, which it fills.
+func (d *Decoder) stream(dst, src []byte, codec int) error {
+	if len(src) == len(dst) {
+		copy(dst, src)
+		return nil
+	}
+	var n int
+	var err error
+	switch codec {
+	case wireBloscLZ:
+		return decodeBloscLZ(dst, src)
+	case wireLZ4:
+		n, err = lz4.UncompressBlock(src, dst)
+	case wireSnappy:
+		if n, err = snappy.DecodedLen(src); err == nil && n == len(dst) {
+			_, err = snappy.Decode(dst, src)
+		}
+	case wireZlib:
+		n, err = d.inflate(dst, src)
+	case wireZstd:
+		n, err = d.unzstd(dst, src)
+	}
+	switch {
+	case err != nil:
+		return corrupt("%w", err)
+	case n != len(dst):
+		return corrupt("a stream of %d bytes instead of %d", n, len(dst))
+	}
+	return nil
+}
+
+func (d *Decoder) unzstd(dst, src []byte) (int, error) {
+	z, err := d.zstd()
+	if err != nil {
+		return 0, err
+	}
+	out, err := z.DecodeAll(src, dst[:0])
+	return len(out), err
+}
+
+func (d *Decoder) inflate(dst, src []byte) (int, error) {
+	in := bytes.NewReader(src)
+	r, _ := d.zlibs.Get().(io.ReadCloser)
+	var err error
+	if r == nil {
+		r, err = zlib.NewReader(in)
+	} else if err = r.(zlib.Resetter).Reset(in, nil); err != nil {
+		d.zlibs.Put(r)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer d.zlibs.Put(r)
+	n, err := io.ReadFull(r, dst)
+	if err != nil {
+		return n, err
+	}
+	var more [1]byte
+	if extra, err := r.Read(more[:]); extra > 0 || err != io.EOF || in.Len() > 0 {
+		return n, corrupt("a stream goes on after %d bytes: %v", n, err)
+	}
+	return n, nil
+}

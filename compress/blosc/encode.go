@@ -1,0 +1,195 @@
+package blosc
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+)
+
+// Options are the options of NewEncoder.
+type Options struct {
+	Codec    Codec
+	Shuffle  Shuffle
+	TypeSize int // of the numbers in the data, in bytes, 1 to 255; 0 is 8
+	// Level is how hard to try, 1 to 9; 0 is 1 for LZ4, the fast one, and 2 for
+	// Zstd. Copy has none.
+	Level int
+}
+
+// Encoder compresses data into containers. It is safe for concurrent use.
+type Encoder struct {
+	codec    Codec
+	shuffle  Shuffle
+	typeSize int
+	zstd     func() (*zstd.Encoder, error) // makes it at the first call
+	lz4s     sync.Pool                     // of blockCompressor
+	scratch  sync.Pool                     // of *[]byte
+}
+
+// blockCompressor is what both compressors of LZ4 can do.
+type blockCompressor interface {
+	CompressBlock(src, dst []byte) (int, error)
+}
+
+// blockBytes is the length of a block that is written: as much as fits a
+// processor's second cache.
+const blockBytes = 256 << 10
+
+// NewEncoder returns an encoder.
+func NewEncoder(opts *Options) (*Encoder, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	e := &Encoder{codec: opts.Codec, shuffle: opts.Shuffle, typeSize: opts.TypeSize}
+	if e.typeSize == 0 {
+		e.typeSize = 8
+	}
+	switch {
+	case e.typeSize < 1 || e.typeSize > 255:
+		return nil, fmt.Errorf("numbers of %d bytes: it must be 1 to 255, or 0 for 8", opts.TypeSize)
+	case e.shuffle > NoShuffle:
+		return nil, fmt.Errorf("no such shuffle: %d", e.shuffle)
+	case e.codec > Copy:
+		return nil, fmt.Errorf("no such codec: %d", e.codec)
+	case e.codec == Copy && opts.Level != 0:
+		return nil, fmt.Errorf("level %d: data as it is has no levels", opts.Level)
+	case opts.Level < 0 || opts.Level > 9:
+		return nil, fmt.Errorf("level %d: it must be 1 to 9, or 0 for the default", opts.Level)
+	}
+	level := opts.Level
+	e.lz4s.New = func() any {
+		if level < 2 {
+			return new(lz4.Compressor)
+		}
+		return &lz4.CompressorHC{Level: lz4.Level1 << (level - 1)}
+	}
+	if level == 0 {
+		level = 2
+	}
+	e.zstd = sync.OnceValues(func() (*zstd.Encoder, error) {
+		// As c-blosc does, whose nine levels stand for every second one.
+		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(2*level-1)), zstd.WithEncoderCRC(false),
+			zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(blockBytes))
+	})
+	e.scratch.New = func() any { return new([]byte) }
+	return e, nil
+}
+
+// Append appends a container of src, which has 1 to MaxLen bytes, to dst.
+func (e *Encoder) Append(dst, src []byte) ([]byte, error) {
+	if len(src) == 0 || len(src) > MaxLen {
+		return dst, fmt.Errorf("a Blosc container of %d bytes: it holds 1 to %d", len(src), MaxLen)
+	}
+	start := len(dst)
+	if e.codec == Copy {
+		return e.copy(dst, src), nil
+	}
+	size := blockBytes / e.typeSize * e.typeSize
+	switch {
+	case len(src) < e.typeSize:
+		size = len(src)
+	case len(src) < size:
+		size = len(src) / e.typeSize * e.typeSize
+	}
+	blocks := (len(src) + size - 1) / size
+	flags := byte(flagNoSplit)
+	switch e.codec {
+	case LZ4:
+		flags |= wireLZ4 << codecShift
+	case Zstd:
+		flags |= wireZstd << codecShift
+	}
+	switch {
+	case e.shuffle == ByteShuffle && e.typeSize > 1:
+		flags |= flagShuffle
+	case e.shuffle == BitShuffle:
+		flags |= flagBitShuffle
+	}
+	dst = e.header(dst, flags, len(src), size)
+	starts := len(dst)
+	dst = append(dst, make([]byte, 4*blocks)...)
+	for i := range blocks {
+		binary.LittleEndian.PutUint32(dst[starts+4*i:], uint32(len(dst)-start))
+		block := src[i*size : min((i+1)*size, len(src))]
+		var err error
+		if dst, err = e.block(dst, block); err != nil {
+			return dst[:start], err
+		}
+		if len(dst)-start >= len(src)+HeaderLen {
+			return e.copy(dst[:start], src), nil
+		}
+	}
+	binary.LittleEndian.PutUint32(dst[start+12:], uint32(len(dst)-start))
+	return dst, nil
+}
+
+// header appends a header, whose total length is not known yet.
+func (e *Encoder) header(dst []byte, flags byte, length, block int) []byte {
+	dst = append(dst, formatVersion, codecVersion, flags, byte(e.typeSize))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(length))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(block))
+	return append(dst, 0, 0, 0, 0)
+}
+
+// copy appends a container that holds the data as it is.
+func (e *Encoder) copy(dst, src []byte) []byte {
+	start := len(dst)
+	dst = e.header(slices.Grow(dst, HeaderLen+len(src)), flagCopy, len(src), len(src))
+	binary.LittleEndian.PutUint32(dst[start+12:], uint32(HeaderLen+len(src)))
+	return append(dst, src...)
+}
+
+// block appends a block of one stream.
+func (e *Encoder) block(dst, src []byte) ([]byte, error) {
+	scratch := e.scratch.Get().(*[]byte)
+	defer e.scratch.Put(scratch) // of blockBytes at most
+	in := src
+	if e.shuffle != NoShuffle {
+		in = slices.Grow((*scratch)[:0], len(src))[:len(src)]
+		*scratch = in
+		switch {
+		case e.shuffle == ByteShuffle:
+			shuffle(in, src, e.typeSize)
+		case len(src) >= e.typeSize:
+			bitShuffle(in, src, e.typeSize)
+		default:
+			copy(in, src)
+		}
+	}
+	start := len(dst)
+	dst = append(dst, 0, 0, 0, 0)
+	dst, err := e.compress(dst, in)
+	if err != nil {
+		return dst, err
+	}
+	n := len(dst) - start - 4
+	if n == 0 || n >= len(src) {
+		dst = append(dst[:start+4], in...)
+		n = len(in)
+	}
+	binary.LittleEndian.PutUint32(dst[start:], uint32(n))
+	return dst, nil
+}
+
+// compress appends the compressed form of a block, or nothing where it is no
+// shorter.
+func (e *Encoder) compress(dst, src []byte) ([]byte, error) {
+	if e.codec == Zstd {
+		z, err := e.zstd()
+		if err != nil {
+			return dst, err
+		}
+		return z.EncodeAll(src, dst), nil
+	}
+	c := e.lz4s.Get().(blockCompressor)
+	defer e.lz4s.Put(c)
+	dst = slices.Grow(dst, len(src))
+	room := dst[len(dst) : len(dst)+len(src)]
+	n, err := c.CompressBlock(src, room)
+	return dst[:len(dst)+n], err
+}

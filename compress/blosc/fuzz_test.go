@@ -1,0 +1,94 @@
+package blosc
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+)
+
+const fuzzLimit = 1 << 20
+
+// FuzzDecode reads containers of any bytes: no more memory than the limit, and a
+// length as the header tells it.
+func FuzzDecode(f *testing.F) {
+	for _, codec := range []Codec{LZ4, Zstd, Copy} {
+		e, err := NewEncoder(&Options{Codec: codec, TypeSize: 4})
+		if err != nil {
+			f.Fatal(err)
+		}
+		c, err := e.Append(nil, bytes.Repeat([]byte("some numbers"), 100))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(c)
+		// The same streams taken for those of other codecs, split and shuffled.
+		for _, flags := range []byte{0x00, 0x01, 0x04, 0x20, 0x41, 0x61, 0x84} {
+			changed := bytes.Clone(c)
+			changed[2] = flags
+			f.Add(changed)
+		}
+	}
+	d := NewDecoder(fuzzLimit)
+	f.Fuzz(func(t *testing.T, container []byte) {
+		n, lenErr := DecodedLen(container, int64(len(container)), fuzzLimit)
+		data, err := d.Append([]byte("before"), container)
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrTooLong) || string(data) != "before" {
+				t.Fatalf("%q, %v", data, err)
+			}
+			return
+		}
+		if lenErr != nil || int64(len(data)) != n+6 {
+			t.Fatalf("%d bytes, the header tells %d, %v", len(data)-6, n, lenErr)
+		}
+		again, err := d.Append(nil, container)
+		if err != nil || !bytes.Equal(again, data[6:]) {
+			t.Fatalf("read again: %d bytes, %v", len(again), err)
+		}
+	})
+}
+
+// FuzzBloscLZ reads streams of any bytes into any length.
+func FuzzBloscLZ(f *testing.F) {
+	f.Add([]byte{2, 'a', 'b', 'c', 0x20, 2}, uint16(6))
+	f.Add([]byte{0, 'a', 0xe0, 10, 0}, uint16(20))
+	f.Add([]byte{0, 'a', 0xff, 0, 255, 0, 1}, uint16(20))
+	f.Fuzz(func(t *testing.T, stream []byte, length uint16) {
+		dst := make([]byte, length, int(length)+100)
+		guard := dst[length:cap(dst)]
+		if err := decodeBloscLZ(dst, stream); err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(guard, make([]byte, 100)) {
+			t.Fatal("it wrote beyond the end")
+		}
+	})
+}
+
+// FuzzRoundTrip writes and reads any data.
+func FuzzRoundTrip(f *testing.F) {
+	f.Add([]byte("a"), byte(8), byte(0), byte(0))
+	f.Add(bytes.Repeat([]byte{1, 0, 0, 0}, 300), byte(4), byte(1), byte(1))
+	f.Add(make([]byte, 1000), byte(17), byte(2), byte(2))
+	d := NewDecoder(fuzzLimit)
+	f.Fuzz(func(t *testing.T, data []byte, size, shuffle, codec byte) {
+		e, err := NewEncoder(&Options{TypeSize: int(size), Shuffle: Shuffle(shuffle % 3), Codec: Codec(codec % 3)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		container, err := e.Append([]byte("before"), data)
+		if len(data) == 0 {
+			if err == nil {
+				t.Fatal("no data were written")
+			}
+			return
+		}
+		if err != nil || len(container)-6 > len(data)+HeaderLen {
+			t.Fatalf("%d bytes of %d, %v", len(container), len(data), err)
+		}
+		got, err := d.Append(nil, container[6:])
+		if err != nil || !bytes.Equal(got, data) {
+			t.Fatalf("%d bytes, %v, want %d", len(got), err, len(data))
+		}
+	})
+}

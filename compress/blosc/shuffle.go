@@ -1,0 +1,153 @@
+package blosc
+
+import "encoding/binary"
+
+// shuffle puts the bytes of src, numbers of size bytes, into dst: all first
+// ones, all second ones, and so on. What is left over at the end stays there.
+func shuffle(dst, src []byte, size int) {
+	n := len(src) / size
+	i := 0
+	if size == 8 {
+		// Lanes are often a multiple of 4,096 bytes apart, where writes to all of
+		// them hinder each other: so 64 bytes of each are gathered first.
+		const tile = 64
+		var lanes [8 * tile]byte
+		for ; i+tile <= n; i += tile {
+			for k := 0; k < tile; k += 8 {
+				shuffle8(lanes[k:], src[(i+k)*8:(i+k)*8+64], tile)
+			}
+			for j := range 8 {
+				copy(dst[j*n+i:], lanes[j*tile:(j+1)*tile])
+			}
+		}
+	}
+	for j := range size {
+		lane := dst[j*n : (j+1)*n]
+		at := i*size + j
+		for k := i; k < n; k++ {
+			lane[k] = src[at]
+			at += size
+		}
+	}
+	copy(dst[n*size:], src[n*size:])
+}
+
+// shuffle8 puts eight numbers of eight bytes into lanes of dst that are n bytes
+// apart.
+func shuffle8(dst, src []byte, n int) {
+	var rows [8]uint64
+	for j := range rows {
+		rows[j] = binary.LittleEndian.Uint64(src[j*8:])
+	}
+	transpose(&rows)
+	for j, row := range rows {
+		binary.LittleEndian.PutUint64(dst[j*n:], row)
+	}
+}
+
+// unshuffle undoes shuffle.
+func unshuffle(dst, src []byte, size int) {
+	n := len(src) / size
+	i := 0
+	if size == 8 {
+		for ; i+8 <= n; i += 8 {
+			unshuffle8(dst[i*8:i*8+64], src[i:], n)
+		}
+	}
+	for j := range size {
+		lane := src[j*n : (j+1)*n]
+		for i := i; i < n; i++ {
+			dst[i*size+j] = lane[i]
+		}
+	}
+	copy(dst[n*size:], src[n*size:])
+}
+
+// unshuffle8 makes eight numbers of eight bytes, whose lanes in src are n bytes
+// apart.
+func unshuffle8(dst, src []byte, n int) {
+	var rows [8]uint64
+	for j := range rows {
+		rows[j] = binary.LittleEndian.Uint64(src[j*n:])
+	}
+	transpose(&rows)
+	for j, row := range rows {
+		binary.LittleEndian.PutUint64(dst[j*8:], row)
+	}
+}
+
+// transpose exchanges rows and columns of an 8 × 8 matrix of bytes.
+func transpose(m *[8]uint64) {
+	for i := range 4 { // quarters of 4 × 4
+		a, b := m[i], m[i+4]
+		m[i] = a&0x00000000ffffffff | b<<32
+		m[i+4] = a>>32 | b&0xffffffff00000000
+	}
+	for _, i := range [4]int{0, 1, 4, 5} { // of 2 × 2
+		a, b := m[i], m[i+2]
+		m[i] = a&0x0000ffff0000ffff | b&0x0000ffff0000ffff<<16
+		m[i+2] = a>>16&0x0000ffff0000ffff | b&0xffff0000ffff0000
+	}
+	for i := 0; i < 8; i += 2 { // single bytes
+		a, b := m[i], m[i+1]
+		m[i] = a&0x00ff00ff00ff00ff | b&0x00ff00ff00ff00ff<<8
+		m[i+1] = a>>8&0x00ff00ff00ff00ff | b&0xff00ff00ff00ff00
+	}
+}
+
+// bitShuffle puts the bits of src, numbers of size bytes, into dst: the lowest
+// bits of all numbers, then the next ones, and so on, eight to a byte, the first
+// number's lowest. Where the numbers do not come in eights, all stays as it is.
+func bitShuffle(dst, src []byte, size int) {
+	n := len(src) / size
+	if n%8 != 0 {
+		copy(dst, src)
+		return
+	}
+	for j := range size {
+		for g := range n / 8 {
+			var bits uint64
+			for i := range 8 {
+				bits |= uint64(src[(g*8+i)*size+j]) << (8 * i)
+			}
+			bits = transposeBits(bits)
+			for k := range 8 {
+				dst[(j*8+k)*n/8+g] = byte(bits >> (8 * k))
+			}
+		}
+	}
+	copy(dst[n*size:], src[n*size:])
+}
+
+// unbitShuffle undoes bitShuffle.
+func unbitShuffle(dst, src []byte, size int) {
+	n := len(src) / size
+	if n%8 != 0 {
+		copy(dst, src)
+		return
+	}
+	for j := range size {
+		for g := range n / 8 {
+			var bits uint64
+			for k := range 8 {
+				bits |= uint64(src[(j*8+k)*n/8+g]) << (8 * k)
+			}
+			bits = transposeBits(bits)
+			for i := range 8 {
+				dst[(g*8+i)*size+j] = byte(bits >> (8 * i))
+			}
+		}
+	}
+	copy(dst[n*size:], src[n*size:])
+}
+
+// transposeBits exchanges rows and columns of an 8 × 8 matrix of bits, a byte a
+// row (Hacker's Delight, 7-3).
+func transposeBits(x uint64) uint64 {
+	t := (x ^ x>>7) & 0x00aa00aa00aa00aa
+	x ^= t ^ t<<7
+	t = (x ^ x>>14) & 0x0000cccc0000cccc
+	x ^= t ^ t<<14
+	t = (x ^ x>>28) & 0x00000000f0f0f0f0
+	return x ^ t ^ t<<28
+}

@@ -1,0 +1,197 @@
+// Package compress makes stores smaller: each layer compresses what is appended
+// to the store beneath it, and decompresses what is read.
+//
+//	store := compress.Zstd(partd.NewDict())
+//
+// Every value of an append is compressed on its own, as one piece, and stored in
+// a frame (package frame), so that the pieces of a value can be taken apart again
+// and their contents joined. Four formats are those of Python's partd, which
+// reads and writes the same bytes: Snappy (raw blocks), Zlib (RFC 1950), BZ2, and
+// Blosc (containers of version 1). S2, Zstd, LZ4 and Gzip (RFC 1952) are stored
+// in frames likewise. Small pieces compress badly in any format: put a
+// [partd.Buffer] above the layer, which appends few large ones.
+//
+// # Damage
+//
+// What cannot be decompressed is an error that wraps a [partd.CorruptError] with
+// the offset of the piece in the stored value; Get and Pop then return nothing,
+// and a reader or a Scan ends with the error. They deliver nothing of a damaged
+// piece of up to 256 KiB; of a longer one they may have delivered wrong bytes by
+// the time that they read the checksum at its end. Nothing is guessed: bytes that
+// another layer or none has written are errors. All formats but two keep a
+// checksum of the content. Snappy's raw blocks and Blosc's containers have none,
+// as Python has it: in these a changed bit may go unnoticed, so choose another
+// format where the store beneath keeps no checksums.
+//
+// # Memory
+//
+// A piece may not decompress to more than [Options].Limit. No memory is taken for
+// a length because a header claims it: a claim over the limit, or over what the
+// bytes at hand could ever become, is an error at once. Open and Scan decompress
+// pieces as they are read, whatever their size; only a piece of Snappy or Blosc is
+// held whole.
+package compress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"sync"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress/blosc"
+)
+
+// Format is a compression format.
+type Format string
+
+// The formats.
+const (
+	FormatSnappy Format = "snappy" // raw Snappy blocks, as Python's partd.Snappy
+	FormatS2     Format = "s2"     // S2 streams
+	FormatZstd   Format = "zstd"   // Zstandard frames, RFC 8878, with checksum
+	FormatLZ4    Format = "lz4"    // LZ4 frames with checksum
+	FormatZlib   Format = "zlib"   // zlib streams, RFC 1950, as Python's partd.ZLib
+	FormatGzip   Format = "gzip"   // gzip files, RFC 1952
+	FormatBZ2    Format = "bz2"    // bzip2 files, as Python's partd.BZ2
+	FormatBlosc  Format = "blosc"  // Blosc 1 containers, as Python's partd.Blosc
+)
+
+// DefaultLimit is the decompressed size that a piece may have unless told
+// otherwise, in bytes.
+const DefaultLimit = 1 << 30
+
+// Options are the options of New. A field that the format has no use for must
+// have its zero value.
+type Options struct {
+	// Level is how hard to try; 0 is the format's default. S2 has levels 1 to 3,
+	// default 1; Zstd 1 to 22, of which 1, 3, 6 and 10 differ, default 3; LZ4 1
+	// (fast, the default) to 10; Zlib and Gzip 1 to 9, default 6; BZ2 1 to 9,
+	// default 9; Blosc 1 to 9, default 1 for LZ4 and 2 for Zstd. Snappy has none.
+	Level int
+	// Limit is the most that one piece may decompress to, in bytes; 0 is
+	// DefaultLimit. A longer value is stored as several pieces.
+	Limit int64
+	// TypeSize is the size of the numbers in a value, in bytes, 1 to 255, which
+	// Blosc shuffles by; 0 is 8, as in Python.
+	TypeSize int
+	// Shuffle is how Blosc reorders the bytes of numbers before it compresses.
+	Shuffle blosc.Shuffle
+	// Inner is what Blosc compresses with.
+	Inner blosc.Codec
+}
+
+// Store is a layer that compresses over another store. It has every ability that
+// the store beneath has.
+type Store struct {
+	inner   partd.Partd
+	format  Format
+	codec   codec
+	limit   int64
+	batches sync.Pool // of *batch
+	windows sync.Pool // of *[]byte, windowBytes each
+}
+
+var (
+	_ partd.Partd      = (*Store)(nil)
+	_ partd.Setter     = (*Store)(nil)
+	_ partd.Deleter    = (*Store)(nil)
+	_ partd.Lister     = (*Store)(nil)
+	_ partd.Opener     = (*Store)(nil)
+	_ partd.Scanner    = (*Store)(nil)
+	_ partd.Popper     = (*Store)(nil)
+	_ partd.Applier    = (*Store)(nil)
+	_ partd.Flusher    = (*Store)(nil)
+	_ partd.Syncer     = (*Store)(nil)
+	_ partd.Statter    = (*Store)(nil)
+	_ partd.MemoryUser = (*Store)(nil)
+	_ partd.Unwrapper  = (*Store)(nil)
+	_ io.Closer        = (*Store)(nil)
+)
+
+// New returns a layer over a store, which belongs to it from then on: Close
+// closes both.
+func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	fail := func(err error) (*Store, error) {
+		return nil, &partd.Error{Op: "new " + string(format) + " layer", Err: err}
+	}
+	if inner == nil {
+		return fail(errNoStore)
+	}
+	limit := opts.Limit
+	if limit == 0 {
+		limit = DefaultLimit
+	}
+	if limit < 1 || limit > math.MaxInt32 {
+		return fail(fmt.Errorf("a limit of %d bytes for a piece: it must be 1 to %d, or 0 for %d", limit, math.MaxInt32, DefaultLimit))
+	}
+	codec, err := newCodec(format, opts, limit)
+	if err != nil {
+		return fail(err)
+	}
+	s := &Store{inner: inner, format: format, codec: codec, limit: limit}
+	s.batches.New = func() any { return new(batch) }
+	s.windows.New = func() any { return new(make([]byte, 0, windowBytes)) }
+	return s, nil
+}
+
+// Snappy compresses into raw Snappy blocks, as Python's partd.Snappy.
+func Snappy(inner partd.Partd) *Store { return layer(inner, FormatSnappy) }
+
+// S2 compresses into S2 streams, which is about as fast as Snappy and smaller.
+func S2(inner partd.Partd) *Store { return layer(inner, FormatS2) }
+
+// Zstd compresses into Zstandard frames.
+func Zstd(inner partd.Partd) *Store { return layer(inner, FormatZstd) }
+
+// LZ4 compresses into LZ4 frames.
+func LZ4(inner partd.Partd) *Store { return layer(inner, FormatLZ4) }
+
+// Zlib compresses into zlib streams, as Python's partd.ZLib.
+func Zlib(inner partd.Partd) *Store { return layer(inner, FormatZlib) }
+
+// Gzip compresses into gzip files.
+func Gzip(inner partd.Partd) *Store { return layer(inner, FormatGzip) }
+
+// BZ2 compresses into bzip2 files, as Python's partd.BZ2.
+func BZ2(inner partd.Partd) *Store { return layer(inner, FormatBZ2) }
+
+// Blosc compresses into Blosc containers, as Python's partd.Blosc, with LZ4 and
+// byte shuffle of numbers of 8 bytes.
+func Blosc(inner partd.Partd) *Store { return layer(inner, FormatBlosc) }
+
+// layer is New with the default options. Those are right for every format, so
+// that only a nil store is wrong; it shows when the layer is used.
+func layer(inner partd.Partd, format Format) *Store {
+	if inner == nil {
+		inner = noStore{}
+	}
+	s, _ := New(inner, format, nil)
+	return s
+}
+
+// noStore stands where a store should be.
+type noStore struct{}
+
+var errNoStore = errors.New("the layer needs a store beneath, and got nil")
+
+func (noStore) Append(context.Context, ...partd.Entry) error {
+	return &partd.Error{Op: "append", Err: errNoStore}
+}
+
+func (noStore) Get(context.Context, ...string) ([][]byte, error) {
+	return nil, &partd.Error{Op: "get", Err: errNoStore}
+}
+
+func (noStore) Drop(context.Context) error { return &partd.Error{Op: "drop", Err: errNoStore} }
+
+// Format returns the layer's format.
+func (s *Store) Format() Format { return s.format }
+
+// Unwrap returns the store beneath, which holds compressed bytes.
+func (s *Store) Unwrap() partd.Partd { return s.inner }

@@ -1,0 +1,134 @@
+package compress_test
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/partdtest"
+)
+
+// allLayers makes the tests run the whole suite on every layer over every store,
+// instead of each layer over Dict and another in turn.
+const allLayers = "PARTD_ALL_LAYERS"
+
+// beneath is a kind of store that layers are tested over. dir is one that is
+// there already.
+type beneath struct {
+	name      string
+	open      func(t *testing.T, dir string) partd.Partd
+	outlives  bool
+	abilities []partdtest.Ability
+}
+
+// stores are the stores that layers are tested over.
+func stores() []beneath {
+	all := []partdtest.Ability{
+		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
+		partdtest.CanScan, partdtest.CanStat, partdtest.CanClose,
+	}
+	return []beneath{
+		{"dict", func(*testing.T, string) partd.Partd { return partd.NewDict() }, false, all},
+		{"log", openLog, true, slices.Concat(all, []partdtest.Ability{partdtest.CanFlush, partdtest.CanSync})},
+		{"file", openFile, true, slices.Concat(all, []partdtest.Ability{partdtest.CanSync})},
+	}
+}
+
+func openFile(t *testing.T, dir string) partd.Partd {
+	t.Helper()
+	return must(t)(partd.OpenFile(dir, nil))
+}
+
+func openLog(t *testing.T, dir string) partd.Partd {
+	t.Helper()
+	s, err := logstore.Open(dir, &logstore.Options{Memory: logstore.MinMemory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func must(t *testing.T) func(*partd.File, error) partd.Partd {
+	return func(s *partd.File, err error) partd.Partd {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+}
+
+// over returns layers, the outermost first, over a store. "buffer" is one, too.
+func over(t *testing.T, store partd.Partd, layers string) partd.Partd {
+	t.Helper()
+	names := strings.Split(layers, "+")
+	for _, name := range slices.Backward(names) {
+		var err error
+		if name == "buffer" {
+			store, err = partd.NewBuffer(partd.NewDict(), store, &partd.BufferOptions{Memory: 64 << 10})
+		} else {
+			store, err = compress.New(store, compress.Format(name), nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return store
+}
+
+// keepsPromises runs the suite on layers over a store.
+func keepsPromises(t *testing.T, b beneath, layers string) {
+	dirs := map[partd.Partd]string{}
+	opened := func(t *testing.T, dir string) partd.Partd {
+		store := over(t, b.open(t, dir), layers)
+		dirs[store] = dir
+		return store
+	}
+	opts := []partdtest.Option{
+		partdtest.Require(b.abilities...), partdtest.LargeValue(300 << 10), partdtest.Pieces(40), partdtest.MachineRuns(5),
+	}
+	if b.outlives {
+		opts = append(opts, partdtest.Reopen(func(t *testing.T, s partd.Partd) partd.Partd {
+			if err := partd.Close(t.Context(), s); err != nil && !errors.Is(err, partd.ErrClosed) {
+				t.Fatal(err)
+			}
+			return opened(t, dirs[s])
+		}))
+	}
+	run := partdtest.Run
+	if strings.Contains(layers, "bz2") && os.Getenv(allLayers) == "" {
+		run = partdtest.StateMachine // its writer makes 6 MB/s
+	}
+	run(t, func(t *testing.T) partd.Partd { return opened(t, t.TempDir()) }, opts...)
+}
+
+func TestKeepsPromises(t *testing.T) {
+	for i, format := range compress.Formats() {
+		for j, b := range stores() {
+			if os.Getenv(allLayers) == "" && j > 0 && (i+j)%4 != 0 {
+				continue
+			}
+			t.Run(string(format)+" over "+b.name, func(t *testing.T) { keepsPromises(t, b, string(format)) })
+		}
+	}
+}
+
+func TestNestedKeepsPromises(t *testing.T) {
+	for i, layers := range []string{
+		"zstd+buffer+snappy",
+		"s2+lz4+zlib+gzip+bz2+blosc+snappy+zstd",
+		"buffer+blosc+buffer+bz2",
+	} {
+		for j, b := range stores() {
+			if os.Getenv(allLayers) == "" && i != j {
+				continue
+			}
+			t.Run(layers+" over "+b.name, func(t *testing.T) { keepsPromises(t, b, layers) })
+		}
+	}
+}

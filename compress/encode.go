@@ -1,0 +1,146 @@
+package compress
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/frame"
+)
+
+const (
+	// shareBytes is the least that one goroutine compresses at a time.
+	shareBytes = 32 << 10
+	// maxPooled is the largest buffer that is kept for the next operation.
+	maxPooled = 4 << 20
+	// maxPooledEntries is the same for lists of entries.
+	maxPooledEntries = 16 << 10
+)
+
+// batch is the memory of one Append: compressed entries, and the buffers that
+// they lie in, one for each goroutine.
+type batch struct {
+	entries []partd.Entry
+	spans   []span
+	shares  []share
+	buffers []([]byte)
+}
+
+// share is a range of entries that one goroutine compresses.
+type share struct{ from, to int }
+
+// span is where the compressed form of an entry lies.
+type span struct{ buffer, from, to int }
+
+// release gives the batch back, unless it has grown large.
+func (s *Store) release(b *batch) {
+	if cap(b.entries) > maxPooledEntries {
+		return
+	}
+	clear(b.entries) // keys and values are the caller's
+	for i, buffer := range b.buffers {
+		if cap(buffer) > maxPooled {
+			b.buffers[i] = nil
+		}
+	}
+	s.batches.Put(b)
+}
+
+// compressed returns the entries with compressed values, which are good until
+// the batch is released.
+func (s *Store) compressed(ctx context.Context, op string, b *batch, entries []partd.Entry) ([]partd.Entry, error) {
+	if _, err := partd.CheckEntries(op, entries); err != nil {
+		return nil, err
+	}
+	b.divide(entries)
+	workers := min(len(b.shares), runtime.GOMAXPROCS(0))
+	for len(b.buffers) < workers {
+		b.buffers = append(b.buffers, nil)
+	}
+	var next atomic.Int64
+	errs := make([]error, max(workers, 1))
+	work := func(w int) {
+		for errs[w] == nil {
+			i := int(next.Add(1)) - 1
+			if i >= len(b.shares) {
+				return
+			}
+			if err := ctx.Err(); err != nil {
+				errs[w] = &partd.Error{Op: op, Err: err}
+				return
+			}
+			errs[w] = s.compressShare(op, b, w, b.shares[i], entries)
+		}
+	}
+	for w := range workers {
+		b.buffers[w] = b.buffers[w][:0]
+	}
+	var others sync.WaitGroup
+	for w := 1; w < workers; w++ {
+		others.Go(func() { work(w) })
+	}
+	work(0)
+	others.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	for i := range b.entries {
+		sp := b.spans[i]
+		b.entries[i] = partd.Entry{Key: entries[i].Key, Value: b.buffers[sp.buffer][sp.from:sp.to:sp.to]}
+	}
+	return b.entries, nil
+}
+
+// divide makes shares of about the same number of bytes.
+func (b *batch) divide(entries []partd.Entry) {
+	if cap(b.entries) < len(entries) {
+		b.entries, b.spans = make([]partd.Entry, len(entries)), make([]span, len(entries))
+	}
+	b.entries, b.spans = b.entries[:len(entries)], b.spans[:len(entries)]
+	b.shares = b.shares[:0]
+	from, bytes := 0, 0
+	for i := range entries {
+		if bytes += len(entries[i].Value); bytes >= shareBytes {
+			b.shares = append(b.shares, share{from, i + 1})
+			from, bytes = i+1, 0
+		}
+	}
+	if from < len(entries) {
+		b.shares = append(b.shares, share{from, len(entries)})
+	}
+}
+
+// compressShare compresses a range of entries into a goroutine's buffer.
+func (s *Store) compressShare(op string, b *batch, w int, part share, entries []partd.Entry) error {
+	buffer := b.buffers[w]
+	for i := part.from; i < part.to; i++ {
+		from := len(buffer)
+		var err error
+		if buffer, err = s.appendPieces(buffer, entries[i].Value); err != nil {
+			return &partd.Error{Op: op, Key: entries[i].Key, HasKey: true, Err: err}
+		}
+		b.spans[i] = span{w, from, len(buffer)}
+	}
+	b.buffers[w] = buffer
+	return nil
+}
+
+// appendPieces appends the frames of a value: none of an empty one, several of
+// one over the limit.
+func (s *Store) appendPieces(dst, value []byte) ([]byte, error) {
+	for len(value) > 0 {
+		part := value[:min(int64(len(value)), s.limit)]
+		value = value[len(part):]
+		start := len(dst)
+		var err error
+		if dst, err = s.codec.encode(frame.Begin(dst), part); err != nil {
+			return dst[:start], err
+		}
+		dst = frame.End(dst, start)
+	}
+	return dst, nil
+}

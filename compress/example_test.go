@@ -1,0 +1,67 @@
+package compress_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"strings"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+)
+
+// A layer goes over any store. What is appended is compressed, and what is read
+// is as it was.
+func Example() {
+	ctx := context.Background()
+	dict := partd.NewDict()
+	store := compress.Zstd(dict)
+	text := strings.Repeat("the same again, ", 1000)
+	if err := store.Append(ctx, partd.Entry{Key: "text", Value: []byte(text)}); err != nil {
+		log.Fatal(err)
+	}
+	values, err := store.Get(ctx, "text")
+	if err != nil {
+		log.Fatal(err)
+	}
+	stored, err := dict.Get(ctx, "text")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(values[0]) == text, len(text), len(stored[0]) < 100)
+	// Output: true 16000 true
+}
+
+// Many small appends compress badly one by one: a buffer above the layer gathers
+// them.
+func Example_buffer() {
+	ctx := context.Background()
+	dict := partd.NewDict()
+	store, err := partd.NewBuffer(partd.NewDict(), compress.Snappy(dict), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 1000 {
+		if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("a small one, ")}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := store.Flush(ctx); err != nil {
+		log.Fatal(err)
+	}
+	stored, err := dict.Get(ctx, "k")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(stored[0]) < 1000)
+	// Output: true
+}
+
+func ExampleNew() {
+	store, err := compress.New(partd.NewDict(), compress.FormatZstd, &compress.Options{
+		Level: 10,
+		Limit: 64 << 20, // no piece becomes more than 64 MiB
+	})
+	fmt.Println(store.Format(), err)
+	// Output: zstd <nil>
+}

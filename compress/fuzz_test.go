@@ -1,0 +1,133 @@
+package compress
+
+import (
+	"bytes"
+	stdbzip2 "compress/bzip2"
+	stdgzip "compress/gzip"
+	stdzlib "compress/zlib"
+	"io"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/frame"
+)
+
+// fuzzLimit is the limit of pieces while fuzzing.
+const fuzzLimit = 64 << 10
+
+func FuzzSnappy(f *testing.F) { fuzzDecode(f, FormatSnappy, nil) }
+func FuzzS2(f *testing.F)     { fuzzDecode(f, FormatS2, nil) }
+func FuzzZstd(f *testing.F)   { fuzzDecode(f, FormatZstd, nil) }
+func FuzzLZ4(f *testing.F)    { fuzzDecode(f, FormatLZ4, nil) }
+func FuzzBlosc(f *testing.F)  { fuzzDecode(f, FormatBlosc, nil) }
+
+// The standard library decompresses three of the formats, too, and must agree.
+func FuzzZlib(f *testing.F) {
+	fuzzDecode(f, FormatZlib, func(r io.Reader) (io.Reader, error) { return stdzlib.NewReader(r) })
+}
+
+func FuzzGzip(f *testing.F) {
+	fuzzDecode(f, FormatGzip, func(r io.Reader) (io.Reader, error) { return stdgzip.NewReader(r) })
+}
+
+func FuzzBZ2(f *testing.F) {
+	fuzzDecode(f, FormatBZ2, func(r io.Reader) (io.Reader, error) { return stdbzip2.NewReader(r), nil })
+}
+
+// fuzzDecode reads pieces of any bytes whole and as streams, after one another
+// with the same pooled decoders: both ways agree, keep to the limit, and leave
+// nothing for the next piece, which is a good one.
+func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, error)) {
+	s := newStore(f, partd.NewDict(), format, &Options{Limit: fuzzLimit})
+	good := text(500)
+	goodPiece, err := s.codec.encode(nil, good)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(goodPiece)
+	f.Add(goodPiece[:len(goodPiece)/2])
+	f.Add(packed(f, format, make([]byte, fuzzLimit+1)))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if len(content) > 64<<10 {
+			return
+		}
+		stored := frame.Append(frame.Append(frame.Append(nil, goodPiece), content), goodPiece)
+		if err := partd.Set(t.Context(), s.inner, "k", stored); err != nil {
+			t.Fatal(err)
+		}
+		values := map[string][]byte{}
+		errs := map[string]error{}
+		for way, read := range readings(s) {
+			values[way], errs[way] = read()
+			if len(values[way]) > fuzzLimit+2*len(good) {
+				t.Fatalf("%s: %d bytes, over the limit", way, len(values[way]))
+			}
+		}
+		whole, wholeErr := values["Get"], errs["Get"]
+		for way, err := range errs {
+			if (err == nil) != (wholeErr == nil) || err == nil && !bytes.Equal(values[way], whole) {
+				t.Fatalf("Get: %d bytes, %v; %s: %d bytes, %v", len(whole), wholeErr, way, len(values[way]), err)
+			}
+		}
+		size, keysErr := int64(0), error(nil)
+		for info, err := range s.Keys(t.Context()) {
+			size, keysErr = info.Size, err
+		}
+		if wholeErr == nil {
+			if keysErr != nil || size != int64(len(whole)) {
+				t.Fatalf("Keys: %d bytes, %v, want %d", size, keysErr, len(whole))
+			}
+			if !bytes.HasPrefix(whole, good) || !bytes.HasSuffix(whole, good) {
+				t.Fatal("a good piece beside is not what it was")
+			}
+		}
+		again, err := s.codec.decode(nil, goodPiece)
+		if err != nil || !bytes.Equal(again, good) {
+			t.Fatalf("a good piece, decompressed afterwards: %d bytes, %v", len(again), err)
+		}
+		if other == nil || wholeErr != nil {
+			return
+		}
+		r, err := other(bytes.NewReader(content))
+		var want []byte
+		if err == nil {
+			want, err = io.ReadAll(r)
+		}
+		if piece := whole[len(good) : len(whole)-len(good)]; err != nil || !bytes.Equal(piece, want) {
+			t.Fatalf("%d bytes, and the standard library has %d, %v", len(piece), len(want), err)
+		}
+	})
+}
+
+// FuzzRoundTrip writes and reads values of any bytes in every format.
+func FuzzRoundTrip(f *testing.F) {
+	f.Add([]byte("a"))
+	f.Add(text(1000))
+	f.Add(make([]byte, 5000))
+	const limit = 777 // bytes of a piece, so that larger values are divided
+	var stores []*Store
+	for _, format := range Formats() {
+		stores = append(stores, newStore(f, partd.NewDict(), format, &Options{Limit: limit}))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if len(value) > 20*limit {
+			return
+		}
+		want := append(bytes.Clone(value), value...)
+		for _, s := range stores {
+			for range 2 {
+				if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for way, read := range readings(s) {
+				if got, err := read(); err != nil || !bytes.Equal(got, want) {
+					t.Fatalf("%s, %s: %d bytes, %v, want %d", s.format, way, len(got), err, len(want))
+				}
+			}
+			if err := s.Drop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

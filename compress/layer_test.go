@@ -1,0 +1,397 @@
+package compress
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/frame"
+)
+
+// bare is a store that can do nothing but what it must.
+type bare struct{ d *partd.Dict }
+
+func (b bare) Append(ctx context.Context, entries ...partd.Entry) error {
+	return b.d.Append(ctx, entries...)
+}
+
+func (b bare) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	return b.d.Get(ctx, keys...)
+}
+func (b bare) Drop(ctx context.Context) error { return b.d.Drop(ctx) }
+
+// TestLacksWhatTheStoreLacks calls every ability over a store that has none.
+func TestLacksWhatTheStoreLacks(t *testing.T) {
+	ctx := t.Context()
+	s := Zstd(bare{partd.NewDict()})
+	if err := s.Append(ctx, partd.Entry{Key: "a", Value: []byte("1")}); err != nil {
+		t.Fatal(err)
+	}
+	first := func(keys bool) (err error) {
+		if keys {
+			for _, err = range partd.Keys(ctx, s) {
+				break
+			}
+			return err
+		}
+		for _, err = range partd.Scan(ctx, s) {
+			break
+		}
+		return err
+	}
+	for name, err := range map[string]error{
+		"Set":        partd.Set(ctx, s, "a", []byte("1")),
+		"SetOnce":    partd.SetOnce(ctx, s, "a", []byte("1")),
+		"Delete":     partd.Delete(ctx, s, "a"),
+		"Pop":        func() error { _, err := partd.Pop(ctx, s, "a"); return err }(),
+		"Flush":      partd.Flush(ctx, s),
+		"Sync":       partd.Sync(ctx, s),
+		"Stat":       func() error { _, err := partd.Stat(ctx, s); return err }(),
+		"Keys":       first(true),
+		"Scan":       first(false),
+		"Apply":      func() error { _, err := partd.Apply(ctx, s, partd.Tag{}, partd.Operation{}); return err }(),
+		"NewSession": func() error { _, err := s.NewSession(ctx); return err }(),
+		"EndSession": s.EndSession(ctx, 1),
+		"Close":      s.Close(),
+	} {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%s over a store that cannot: %v", name, err)
+		}
+	}
+	r, err := partd.Open(ctx, s, "a") // falls back to Get
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := io.ReadAll(r); string(v) != "1" || err != nil {
+		t.Errorf("%q, %v", v, err)
+	}
+	if s.MemoryUsed() != 0 || s.Unwrap() != (bare{s.Unwrap().(bare).d}) || s.Format() != FormatZstd {
+		t.Errorf("%d, %T, %s", s.MemoryUsed(), s.Unwrap(), s.Format())
+	}
+}
+
+// listing is a store that can list and open, but not scan.
+type listing struct{ bare }
+
+func (l listing) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] { return l.d.Keys(ctx) }
+
+// TestKeysWithoutScan lists keys by opening them.
+func TestKeysWithoutScan(t *testing.T) {
+	for _, format := range Formats() {
+		dict := partd.NewDict()
+		s := newStore(t, listing{bare{dict}}, format, nil)
+		for _, n := range []int{1, 1000, 70_000} {
+			if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(n), Value: text(n)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := dict.Set(t.Context(), "0", nil); err != nil {
+			t.Fatal(err)
+		}
+		seen := 0
+		for info, err := range s.Keys(t.Context()) {
+			if err != nil || fmt.Sprint(info.Size) != info.Key {
+				t.Errorf("%s: key %s has %d bytes, %v", format, info.Key, info.Size, err)
+			}
+			seen++
+		}
+		if seen != 4 {
+			t.Errorf("%s: %d keys", format, seen)
+		}
+	}
+}
+
+// recorder is a store that keeps the operations that it is told to apply.
+type recorder struct {
+	*partd.Dict
+	tag partd.Tag
+	op  partd.Operation
+}
+
+func (r *recorder) NewSession(context.Context) (uint64, error) { return 7, nil }
+func (r *recorder) EndSession(_ context.Context, session uint64) error {
+	return fmt.Errorf("end %d", session)
+}
+
+func (r *recorder) Apply(_ context.Context, tag partd.Tag, op partd.Operation) (bool, error) {
+	r.tag, r.op = tag, partd.Operation{Change: op.Change, Keys: op.Keys}
+	for _, e := range op.Entries {
+		r.op.Entries = append(r.op.Entries, partd.Entry{Key: e.Key, Value: bytes.Clone(e.Value)})
+	}
+	return true, nil
+}
+
+// TestApply sends tags through, and entries compressed.
+func TestApply(t *testing.T) {
+	r := &recorder{Dict: partd.NewDict()}
+	s := S2(r)
+	ctx := t.Context()
+	if session, err := s.NewSession(ctx); session != 7 || err != nil {
+		t.Errorf("session %d, %v", session, err)
+	}
+	if err := s.EndSession(ctx, 9); err == nil || err.Error() != "end 9" {
+		t.Errorf("ending a session: %v", err)
+	}
+	tag := partd.Tag{Session: 7, Number: 3, CRC: 0x12345678}
+	for _, op := range []partd.Operation{
+		{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: "a", Value: text(500)}, {Key: "b"}, {Key: "a", Value: []byte("x")}}},
+		{Change: partd.ChangeSet, Entries: []partd.Entry{{Key: "a"}}},
+		{Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: "a", Value: text(10)}}},
+		{Change: partd.ChangeDelete, Keys: []string{"a", "b"}},
+		{Change: partd.ChangeDrop},
+	} {
+		applied, err := s.Apply(ctx, tag, op)
+		if !applied || err != nil || r.tag != tag || r.op.Change != op.Change || len(r.op.Keys) != len(op.Keys) || len(r.op.Entries) != len(op.Entries) {
+			t.Errorf("%+v: %v, %v, became %+v with %+v", op, applied, err, r.op, r.tag)
+			continue
+		}
+		for i, e := range r.op.Entries {
+			value, err := s.value("test", e.Key, e.Value)
+			if err != nil || e.Key != op.Entries[i].Key || !bytes.Equal(value, op.Entries[i].Value) {
+				t.Errorf("%+v: entry %d: %q, %d bytes, %v", op, i, e.Key, len(value), err)
+			}
+			if len(op.Entries[i].Value) == 0 && len(e.Value) > 0 {
+				t.Errorf("%+v: an empty value became %d bytes", op, len(e.Value))
+			}
+		}
+	}
+}
+
+// TestPooledStateStaysApart compresses and decompresses values of many kinds and
+// damaged ones at the same time: none shows in another.
+func TestPooledStateStaysApart(t *testing.T) {
+	for _, format := range Formats() {
+		t.Run(string(format), func(t *testing.T) {
+			s := newStore(t, partd.NewDict(), format, nil)
+			values := [][]byte{[]byte("a"), text(300), make([]byte, 5000), bytes.Repeat([]byte("xyz"), 70_000), text(100_000)}
+			if format == FormatBZ2 {
+				values = values[:3]
+			}
+			damaged := frame.Append(nil, packed(t, format, text(5000)))
+			damaged = damaged[:len(damaged)-5]
+			if err := partd.Set(t.Context(), s.inner, "damaged", damaged); err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			for g := range 6 {
+				wg.Go(func() {
+					for i := range 8 {
+						v := values[(g+i)%len(values)]
+						key := fmt.Sprintf("%d.%d", g, i)
+						batch := []partd.Entry{{Key: key, Value: v}, {Key: key + "+", Value: values[g%2]}, {Key: key, Value: v}}
+						if err := s.Append(t.Context(), batch...); err != nil {
+							t.Error(err)
+						}
+						if _, err := s.Get(t.Context(), key, "damaged"); err == nil {
+							t.Error("damage was not noticed")
+						}
+						r, err := s.Open(t.Context(), key)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if i%3 == 0 { // left in the middle
+							_, _ = r.Read(make([]byte, 1))
+							_ = r.Close()
+						} else if data, err := io.ReadAll(r); err != nil || !bytes.Equal(data, append(bytes.Clone(v), v...)) {
+							t.Errorf("Open: %d bytes, %v, want twice %d", len(data), err, len(v))
+						}
+						got, err := s.Get(t.Context(), key+"+", key)
+						if err != nil || !bytes.Equal(got[0], values[g%2]) || !bytes.Equal(got[1], append(bytes.Clone(v), v...)) {
+							t.Errorf("Get: %v", err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// TestLimitDivides stores a value over the limit as several pieces.
+func TestLimitDivides(t *testing.T) {
+	for _, format := range Formats() {
+		dict := partd.NewDict()
+		s := newStore(t, dict, format, &Options{Limit: 1000})
+		value := text(4321)
+		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); err != nil {
+			t.Fatal(err)
+		}
+		stored, err := dict.Get(t.Context(), "k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pieces := 0
+		for _, err := range frame.Split(stored[0]) {
+			if pieces++; err != nil {
+				t.Fatal(err)
+			}
+		}
+		for way, read := range readings(s) {
+			if got, err := read(); pieces != 5 || err != nil || !bytes.Equal(got, value) {
+				t.Errorf("%s, %s: %d pieces, %d bytes, %v", format, way, pieces, len(got), err)
+			}
+		}
+		if _, err := newStore(t, dict, format, &Options{Limit: 999}).Get(t.Context(), "k"); !errors.As(err, new(*partd.CorruptError)) {
+			t.Errorf("%s: a piece over the limit by one byte: %v", format, err)
+		}
+	}
+}
+
+// TestStreamsInBoundedMemory reads a piece of 64 MiB as it is decompressed.
+func TestStreamsInBoundedMemory(t *testing.T) {
+	const size = 64 << 20
+	for _, format := range []Format{FormatS2, FormatZstd, FormatLZ4, FormatZlib, FormatGzip} {
+		file, err := partd.OpenFile(t.TempDir(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newStore(t, file, format, nil)
+		value := bytes.Repeat(text(1<<20), size>>20)
+		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); err != nil {
+			t.Fatal(err)
+		}
+		for way, read := range skims(t.Context(), s) {
+			if way == "Get" {
+				continue
+			}
+			used := allocated(func() {
+				if n, err := read(); n != size || err != nil {
+					t.Errorf("%s, %s: %d bytes, %v", format, way, n, err)
+				}
+			})
+			// zstd keeps a window of 8 MiB, and the store beneath its buffers.
+			if used > 16<<20 {
+				t.Errorf("%s, %s of %d MiB allocated %d bytes", format, way, size>>20, used)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestDamagedPop puts back what it cannot decompress.
+func TestDamagedPop(t *testing.T) {
+	dict := partd.NewDict()
+	s := Snappy(dict)
+	good := frame.Append(nil, packed(t, FormatSnappy, []byte("good")))
+	if err := errors.Join(dict.Set(t.Context(), "good", good), dict.Set(t.Context(), "bad", []byte("rubbish"))); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := s.Pop(t.Context(), "good", "bad", "good"); v != nil || !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("%q, %v", v, err)
+	}
+	v, err := dict.Get(t.Context(), "good", "bad")
+	if err != nil || !bytes.Equal(v[0], good) || string(v[1]) != "rubbish" {
+		t.Errorf("afterwards there is %q, %v", v, err)
+	}
+}
+
+// failing is a store whose readers and scans fail in the middle.
+type failing struct{ *partd.Dict }
+
+var errMiddle = errors.New("the disk is gone")
+
+func (f failing) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	v, err := f.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(io.MultiReader(bytes.NewReader(v[0][:len(v[0])/2]), failingReader{})), nil
+}
+
+type failingReader struct{}
+
+func (failingReader) Read([]byte) (int, error) { return 0, errMiddle }
+
+// TestErrorsOfTheStoreBeneath are not taken for damage.
+func TestErrorsOfTheStoreBeneath(t *testing.T) {
+	for _, format := range Formats() {
+		s := newStore(t, failing{partd.NewDict()}, format, nil)
+		n := 1 << 20
+		if format == FormatBZ2 {
+			n = 100_000
+		}
+		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: text(n)}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.Open(t.Context(), "k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadAll(r)
+		if !errors.Is(err, errMiddle) || errors.As(err, new(*partd.CorruptError)) {
+			t.Errorf("%s: %v", format, err)
+		}
+		if _, again := r.Read(make([]byte, 1)); again == nil || again == io.EOF {
+			t.Errorf("%s: after the error: %v", format, again)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, partd.ErrClosed) {
+			t.Errorf("%s: a closed reader: %v", format, err)
+		}
+	}
+}
+
+func TestOptions(t *testing.T) {
+	dict := partd.NewDict()
+	for _, c := range []struct {
+		inner  partd.Partd
+		format Format
+		opts   Options
+		want   string
+	}{
+		{nil, FormatZstd, Options{}, "got nil"},
+		{dict, "lzma", Options{}, "no such format"},
+		{dict, FormatSnappy, Options{Level: 1}, "no levels"},
+		{dict, FormatZstd, Options{Level: 23}, "1 to 22"},
+		{dict, FormatS2, Options{Level: -1}, "1 to 3"},
+		{dict, FormatLZ4, Options{Level: 11}, "1 to 10"},
+		{dict, FormatGzip, Options{Level: 10}, "1 to 9"},
+		{dict, FormatBZ2, Options{Level: 10}, "1 to 9"},
+		{dict, FormatZlib, Options{TypeSize: 4}, "for blosc, not for zlib"},
+		{dict, FormatBlosc, Options{TypeSize: 300}, "1 to 255"},
+		{dict, FormatS2, Options{Limit: -1}, "a limit of -1 bytes"},
+		{dict, FormatS2, Options{Limit: 1 << 31}, "a limit of 2147483648 bytes"},
+	} {
+		if _, err := New(c.inner, c.format, &c.opts); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s, %+v: %v, want …%s…", c.format, c.opts, err, c.want)
+		}
+	}
+	if err := Snappy(nil).Append(t.Context(), partd.Entry{Key: "a", Value: []byte("1")}); !errors.Is(err, errNoStore) {
+		t.Errorf("a layer over nil: %v", err)
+	}
+}
+
+// TestLevels round-trips every level, and the highest is smaller than the lowest.
+func TestLevels(t *testing.T) {
+	for format, most := range map[Format]int{FormatS2: 3, FormatZstd: 22, FormatLZ4: 10, FormatZlib: 9, FormatGzip: 9, FormatBZ2: 9, FormatBlosc: 9} {
+		value := text(40_000)
+		sizes := map[int]int{}
+		for level := 1; level <= most; level++ {
+			s := newStore(t, partd.NewDict(), format, &Options{Level: level})
+			piece, err := s.codec.encode(nil, value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.codec.decode(nil, piece)
+			if err != nil || !bytes.Equal(got, value) {
+				t.Errorf("%s level %d: %d bytes, %v", format, level, len(got), err)
+			}
+			sizes[level] = len(piece)
+		}
+		if sizes[most] >= sizes[1] && format != FormatBZ2 { // whose levels are of blocks larger than this
+			t.Errorf("%s: %d bytes at level 1, %d at %d", format, sizes[1], sizes[most], most)
+		}
+	}
+}

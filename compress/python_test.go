@@ -1,0 +1,252 @@
+package compress_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/compress/blosc"
+)
+
+// python is Debian's, which finds python3-partd, python3-snappy and
+// python3-blosc.
+const python = "/usr/bin/python3"
+
+func needsPython(t *testing.T) {
+	t.Helper()
+	out, err := exec.Command(python, "-c", "import partd, snappy, blosc").CombinedOutput()
+	if err == nil {
+		return
+	}
+	text := fmt.Sprintf("needs python3-partd, python3-snappy and python3-blosc under %s: %v %s", python, err, out)
+	if os.Getenv("PARTD_REQUIRE_ALL") == "1" {
+		t.Fatal(text)
+	}
+	t.Skip(text)
+}
+
+func runPython(t *testing.T, script string, args ...string) string {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd := exec.Command(python, append([]string{"-c", script}, args...)...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("python: %v\n%s", err, stderr.String())
+	}
+	return string(out)
+}
+
+// pieces are values that are appended one after the other, as expressions that
+// Python understands, and their bytes.
+func pieces() (expressions []string, values [][]byte) {
+	numbers := make([]byte, 0, 240_000)
+	for i := range 30_000 {
+		numbers = append(numbers, byte(i), byte(i>>8), byte(i>>16), byte(i>>24), 0, 0, 0, 0)
+	}
+	random := make([]byte, 0, 20_000)
+	for i, x := 0, uint32(1); i < 20_000; i++ {
+		x = x*1664525 + 1013904223
+		random = append(random, byte(x>>24))
+	}
+	return []string{
+		`b'a'`, `b'a' * 24`, `b'Hello, ' * 10001`, `bytes(range(256))`,
+		`b''.join(i.to_bytes(8, 'little') for i in range(30000))`, `noise(20000)`,
+	}, [][]byte{
+		[]byte("a"), bytes.Repeat([]byte("a"), 24), bytes.Repeat([]byte("Hello, "), 10001), allBytes(),
+		numbers, random,
+	}
+}
+
+const noise = `
+def noise(n):
+    x, out = 1, bytearray()
+    for i in range(n):
+        x = (x * 1664525 + 1013904223) % 2**32
+        out.append(x >> 24)
+    return bytes(out)
+`
+
+func allBytes() []byte {
+	b := make([]byte, 256)
+	for i := range b {
+		b[i] = byte(i)
+	}
+	return b
+}
+
+// pythonNames are Python's classes, by format.
+func pythonNames() map[compress.Format]string {
+	return map[compress.Format]string{
+		compress.FormatSnappy: "Snappy", compress.FormatZlib: "ZLib",
+		compress.FormatBZ2: "BZ2", compress.FormatBlosc: "Blosc",
+	}
+}
+
+// TestPython appends to one directory from both sides, in turns, and reads
+// everything on both.
+func TestPython(t *testing.T) {
+	needsPython(t)
+	expressions, values := pieces()
+	for format, class := range pythonNames() {
+		t.Run(class, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "store")
+			ctx := t.Context()
+			var store partd.Partd
+			reopen := func() {
+				if store != nil {
+					if err := partd.Close(ctx, store); err != nil {
+						t.Fatal(err)
+					}
+				}
+				var err error
+				if store, err = compress.New(openFile(t, dir), format, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			reopen()
+			var want []byte
+			for turn := 0; turn < len(values); turn += 3 {
+				for _, v := range values[turn : turn+3] {
+					if err := store.Append(ctx, partd.Entry{Key: "k", Value: v}, partd.Entry{Key: "only Go", Value: v}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				runPython(t, noise+`
+import sys, partd
+p = getattr(partd, sys.argv[2])(partd.File(sys.argv[1]))
+for piece in [`+strings.Join(expressions[turn:turn+3], ", ")+`]:
+    p.append({'k': piece})
+p.append({'k': b''})
+p.iset('once', b'first')
+p.iset('once', b'second')
+`, dir, class)
+				for range 2 {
+					want = append(want, bytes.Join(values[turn:turn+3], nil)...)
+				}
+			}
+			if err := errors.Join(partd.SetOnce(ctx, store, "once", []byte("third")), partd.Set(ctx, store, "set", values[2])); err != nil {
+				t.Fatal(err)
+			}
+			reopen()
+			got, err := store.Get(ctx, "k", "once", "nothing")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got[0], want) || string(got[1]) != "first" || len(got[2]) > 0 {
+				t.Errorf("Go read %d bytes, %q and %q", len(got[0]), got[1], got[2])
+			}
+			for chunk, err := range partd.Scan(ctx, store) {
+				if err != nil || chunk.Key == "k" && !bytes.Equal(chunk.Data, want[chunk.Offset:][:len(chunk.Data)]) {
+					t.Fatalf("Scan: key %q at %d: %v", chunk.Key, chunk.Offset, err)
+				}
+			}
+			for info, err := range partd.Keys(ctx, store) {
+				if err != nil || info.Key == "k" && info.Size != int64(len(want)) {
+					t.Errorf("Keys: %v: %v, want %d bytes", info, err, len(want))
+				}
+			}
+			runPython(t, noise+`
+import sys, partd
+p = getattr(partd, sys.argv[2])(partd.File(sys.argv[1]))
+pieces = [`+strings.Join(expressions, ", ")+`]
+assert p.get('k') == b''.join(pieces[:3] * 2 + pieces[3:] * 2)
+assert p.get('only Go') == b''.join(pieces)
+assert p.get('once') == b'first'
+assert p.get('set') == pieces[2]
+p.delete(['only Go'])
+`, dir, class)
+			if got, err := store.Get(ctx, "only Go"); err != nil || len(got[0]) > 0 {
+				t.Errorf("after Python deleted: %q, %v", got, err)
+			}
+			if err := partd.Close(ctx, store); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestPythonBlosc writes containers with every codec, shuffle and several type
+// sizes in Python, and reads them; then it writes those that it can, and Python
+// reads them.
+func TestPythonBlosc(t *testing.T) {
+	needsPython(t)
+	expressions, values := pieces()
+	dir := filepath.Join(t.TempDir(), "store")
+	if err := openFile(t, dir).(*partd.File).Close(); err != nil {
+		t.Fatal(err)
+	}
+	out := runPython(t, noise+`
+import sys, partd, blosc, itertools
+from partd.utils import frame
+p = partd.File(sys.argv[1])
+pieces = [`+strings.Join(expressions, ", ")+`]
+for n, (cname, shuffle, size, level, threads) in enumerate(itertools.product(
+        blosc.cnames, [blosc.NOSHUFFLE, blosc.SHUFFLE, blosc.BITSHUFFLE], [1, 2, 3, 4, 8, 16, 17, 255], [0, 1, 5, 9], [1, 2])):
+    if level in (0, 1, 9) and size != 8 or threads == 2 and (size != 4 or level != 5): continue
+    blosc.set_nthreads(threads)
+    key = '%s %d %d %d %d' % (cname, shuffle, size, level, threads)
+    p.append({key: b''.join(frame(blosc.compress(x, typesize=size, clevel=level, shuffle=shuffle, cname=cname)) for x in pieces)})
+    print(key)
+`, dir)
+	want := bytes.Join(values, nil)
+	store := compress.Blosc(openFile(t, dir))
+	keys := strings.Split(strings.TrimSpace(out), "\n")
+	if len(keys) < 6*3*12 {
+		t.Fatalf("Python wrote only %d keys", len(keys))
+	}
+	for _, key := range keys {
+		got, err := store.Get(t.Context(), key)
+		if err != nil || !bytes.Equal(got[0], want) {
+			t.Errorf("%s (codec, shuffle, type size, level, threads): %d bytes, want %d; %v", key, len(got[0]), len(want), err)
+		}
+	}
+	if err := store.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var written []string
+	for _, codec := range []blosc.Codec{blosc.LZ4, blosc.Zstd, blosc.Copy} {
+		for _, shuffle := range []blosc.Shuffle{blosc.ByteShuffle, blosc.BitShuffle, blosc.NoShuffle} {
+			for _, size := range []int{0, 1, 2, 3, 4, 8, 16, 17, 255} {
+				for _, level := range []int{0, 1, 2, 9} {
+					if codec == blosc.Copy && level > 0 || level > 0 && size > 0 && size != 8 {
+						continue
+					}
+					layer, err := compress.New(store.Unwrap(), compress.FormatBlosc, &compress.Options{
+						Inner: codec, Shuffle: shuffle, TypeSize: size, Level: level,
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					key := fmt.Sprint(codec, shuffle, size, level)
+					written = append(written, key)
+					for _, v := range values {
+						if err := layer.Append(t.Context(), partd.Entry{Key: key, Value: v}); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if got, err := layer.Get(t.Context(), key); err != nil || !bytes.Equal(got[0], want) {
+						t.Errorf("%s: Go reads %d bytes of what it wrote, want %d; %v", key, len(got), len(want), err)
+					}
+				}
+			}
+		}
+	}
+	runPython(t, noise+`
+import sys, partd
+p = partd.Blosc(partd.File(sys.argv[1]))
+want = b''.join([`+strings.Join(expressions, ", ")+`])
+for key in sys.argv[2:]:
+    assert p.get(key) == want, key
+`, append([]string{dir}, written...)...)
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

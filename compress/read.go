@@ -1,0 +1,303 @@
+package compress
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"sync"
+
+	"github.com/go-partd/partd"
+)
+
+// windowBytes is how much is read and decompressed at a time.
+const windowBytes = 64 << 10
+
+// window returns a buffer of windowBytes; return it with s.windows.Put.
+func (s *Store) window() *[]byte { return s.windows.Get().(*[]byte) }
+
+// Open returns a reader of the decompressed value.
+func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	inner, err := partd.Open(ctx, s.inner, key)
+	if err != nil {
+		return nil, err
+	}
+	return s.reader("open", key, inner), nil
+}
+
+// reader decompresses what a reader of the store beneath delivers.
+func (s *Store) reader(op, key string, inner io.ReadCloser) *opened {
+	o := &opened{inner: inner, in: s.window()}
+	o.value.store = s
+	in := (*o.in)[:windowBytes]
+	o.value.start(op, key, func() ([]byte, error) {
+		for {
+			n, err := inner.Read(in)
+			if n > 0 {
+				return in[:n], nil // an error comes again
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+	})
+	return o
+}
+
+// opened is what Open returns. Its methods may not be called at the same time,
+// but for Close.
+type opened struct {
+	mu    sync.Mutex
+	inner io.ReadCloser
+	value valueReader
+	in    *[]byte // nil once closed
+}
+
+func (o *opened) Read(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.in == nil {
+		return 0, &partd.Error{Op: "read", Key: o.value.key, HasKey: true, Err: partd.ErrClosed}
+	}
+	return o.value.Read(p)
+}
+
+func (o *opened) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.in == nil {
+		return nil
+	}
+	o.value.stop()
+	o.value.store.windows.Put(o.in)
+	o.in = nil
+	return o.inner.Close()
+}
+
+// scan walks over the keys of the store beneath with the stored bytes of each.
+type scan struct {
+	next   func() (partd.Chunk, error, bool)
+	chunk  partd.Chunk // the last one, which is good until next is called
+	used   bool        // it was delivered
+	last   bool        // it was the last one of its key
+	value  valueReader
+	failed error
+}
+
+func (s *Store) newScan(next func() (partd.Chunk, error, bool)) *scan {
+	c := &scan{next: next, last: true}
+	c.value.store = s
+	return c
+}
+
+// step gets the next chunk. It returns io.EOF after the last one.
+func (c *scan) step() error {
+	if c.failed == nil {
+		chunk, err, ok := c.next()
+		switch {
+		case !ok:
+			c.failed = io.EOF
+		case err != nil:
+			c.failed = err
+		}
+		c.chunk, c.used, c.last = chunk, false, chunk.Last
+	}
+	return c.failed
+}
+
+// key begins the next key: c.value then reads its value. It returns io.EOF after
+// the last one.
+func (c *scan) key(op string) error {
+	for !c.last { // the rest of a value that was not read to its end
+		if err := c.step(); err != nil {
+			return unexpected(err)
+		}
+	}
+	if err := c.step(); err != nil {
+		return err
+	}
+	c.value.start(op, c.chunk.Key, func() ([]byte, error) {
+		for c.used {
+			if c.last {
+				return nil, io.EOF
+			}
+			if err := c.step(); err != nil {
+				return nil, unexpected(err)
+			}
+		}
+		c.used = true
+		return c.chunk.Data, nil
+	})
+	return nil
+}
+
+// unexpected is the error of a scan that ends within a key.
+func unexpected(err error) error {
+	if err == io.EOF {
+		return &partd.Error{Op: "scan", Err: errors.New("the store beneath ended its scan within a key")}
+	}
+	return err
+}
+
+// Scan decompresses what the store beneath scans. It takes two buffers of 64 KiB,
+// one of 256 KiB,
+// and what one piece needs.
+func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+	return func(yield func(partd.Chunk, error) bool) {
+		next, stop := iter.Pull2(partd.Scan(ctx, s.inner))
+		defer stop()
+		c := s.newScan(next)
+		defer c.value.stop()
+		now, ahead := s.window(), s.window()
+		defer func() {
+			s.windows.Put(now)
+			s.windows.Put(ahead)
+		}()
+		for {
+			err := c.key("scan")
+			if err == io.EOF {
+				return
+			}
+			if err != nil {
+				yield(partd.Chunk{}, err)
+				return
+			}
+			if !c.yieldKey(now, ahead, yield) {
+				return
+			}
+		}
+	}
+}
+
+// yieldKey yields the value of a key in chunks. It reads one ahead, to know
+// which is the last. It returns false if nothing more may be yielded.
+func (c *scan) yieldKey(now, ahead *[]byte, yield func(partd.Chunk, error) bool) bool {
+	key, offset := c.chunk.Key, int64(0)
+	data, err := c.fill((*now)[:0])
+	for {
+		if err != nil && err != io.EOF {
+			yield(partd.Chunk{}, err)
+			return false
+		}
+		var more []byte
+		var moreErr error
+		if err == nil {
+			more, moreErr = c.fill((*ahead)[:0])
+		}
+		last := err == io.EOF || moreErr == io.EOF && len(more) == 0
+		if !yield(partd.Chunk{Key: key, Offset: offset, Data: data, Last: last}, nil) {
+			return false
+		}
+		if last {
+			return true
+		}
+		offset += int64(len(data))
+		data, err = more, moreErr
+		now, ahead = ahead, now
+	}
+}
+
+// fill decompresses until buf is full or the value ends, which is io.EOF.
+func (c *scan) fill(buf []byte) ([]byte, error) {
+	for len(buf) < cap(buf) {
+		n, err := c.value.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err != nil {
+			return buf, err
+		}
+	}
+	return buf, nil
+}
+
+// Keys yields each key with the size that its value decompresses to. For that it
+// reads everything: the store beneath knows stored sizes only. Pieces of Snappy,
+// S2, Zstd, LZ4 and Blosc tell their sizes; those of Zlib, Gzip and BZ2 are
+// decompressed.
+func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	return func(yield func(partd.KeyInfo, error) bool) {
+		first := true
+		for info, err := range s.keysByScan(ctx) {
+			if first && errors.Is(err, errors.ErrUnsupported) {
+				s.keysByOpen(ctx)(yield)
+				return
+			}
+			if first = false; !yield(info, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// keysByScan reads all values in the order in which they are stored.
+func (s *Store) keysByScan(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	return func(yield func(partd.KeyInfo, error) bool) {
+		next, stop := iter.Pull2(partd.Scan(ctx, s.inner))
+		defer stop()
+		c := s.newScan(next)
+		defer c.value.stop()
+		scratch := s.window()
+		defer s.windows.Put(scratch)
+		for {
+			err := c.key("keys")
+			if err == io.EOF {
+				return
+			}
+			info := partd.KeyInfo{Key: c.chunk.Key}
+			if err == nil {
+				info.Size, err = c.value.measure((*scratch)[:windowBytes])
+			}
+			if err != nil {
+				yield(partd.KeyInfo{}, err)
+				return
+			}
+			if !yield(info, nil) {
+				return
+			}
+		}
+	}
+}
+
+// keysByOpen opens every key, for a store that can list keys but not scan.
+func (s *Store) keysByOpen(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	return func(yield func(partd.KeyInfo, error) bool) {
+		scratch := s.window()
+		defer s.windows.Put(scratch)
+		for info, err := range partd.Keys(ctx, s.inner) {
+			if err == nil && info.Size > 0 {
+				info.Size, err = s.sizeOf(ctx, info.Key, (*scratch)[:windowBytes])
+			}
+			if !yield(info, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// sizeOf returns the size that the value of a key decompresses to.
+func (s *Store) sizeOf(ctx context.Context, key string, scratch []byte) (int64, error) {
+	inner, err := partd.Open(ctx, s.inner, key)
+	if err != nil {
+		return 0, err
+	}
+	r := s.reader("keys", key, inner)
+	size, err := r.value.measure(scratch)
+	return size, errors.Join(err, r.Close())
+}
+
+// Stat describes the store beneath, with the sizes that values decompress to. It
+// reads everything, as Keys does.
+func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
+	st, err := partd.Stat(ctx, s.inner)
+	if err != nil {
+		return partd.Stats{}, err
+	}
+	st.Keys, st.Bytes = 0, 0
+	for info, err := range s.Keys(ctx) {
+		if err != nil {
+			return partd.Stats{}, err
+		}
+		st.Keys++
+		st.Bytes += info.Size
+	}
+	return st, nil
+}

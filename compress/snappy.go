@@ -1,0 +1,63 @@
+package compress
+
+import (
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/golang/snappy"
+	"github.com/klauspost/compress/s2"
+)
+
+// snappyCodec is raw Snappy blocks: the decompressed length, then the block.
+// They have no checksum and cannot be decompressed in parts.
+type snappyCodec struct{ limit int64 }
+
+// snappyRatio is more than any element of a block can become: 64 bytes out of 3.
+const snappyRatio = 22
+
+func (c snappyCodec) maxEncoded(n int64) int64 { return 32 + n + n/6 }
+
+func (c snappyCodec) encode(dst, src []byte) ([]byte, error) {
+	most := s2.MaxEncodedLen(len(src))
+	if most < 0 {
+		return dst, fmt.Errorf("snappy takes no piece of %d bytes", len(src))
+	}
+	dst = slices.Grow(dst, most)
+	n := len(dst)
+	// It writes what any decoder of Snappy reads, small blocks in half the time.
+	return dst[:n+len(s2.EncodeSnappy(dst[n:n+most], src))], nil
+}
+
+func (c snappyCodec) decode(dst, content []byte) ([]byte, error) {
+	n, err := c.length(content, int64(len(content)))
+	if err != nil {
+		return dst, err
+	}
+	dst = slices.Grow(dst, int(n))
+	start := len(dst)
+	if _, err := snappy.Decode(dst[start:start+int(n)], content); err != nil {
+		return dst, err
+	}
+	return dst[:start+int(n)], nil
+}
+
+func (c snappyCodec) measure(p *piece) (int64, error) {
+	total := p.left
+	head, err := p.head(10) // the longest number
+	if err != nil {
+		return 0, err
+	}
+	return c.length(head, total)
+}
+
+// length returns what the first bytes of a block say.
+func (c snappyCodec) length(head []byte, total int64) (int64, error) {
+	n, err := snappy.DecodedLen(head)
+	if err != nil {
+		return 0, err
+	}
+	return claim(uint64(n), total, snappyRatio, c.limit)
+}
+
+func (snappyCodec) stream(*piece) (io.ReadCloser, error) { return nil, nil }

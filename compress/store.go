@@ -1,0 +1,143 @@
+package compress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/go-partd/partd"
+)
+
+// Append compresses each entry's value and appends it. It uses all processors
+// for a batch that is large enough.
+func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
+	b := s.batches.Get().(*batch)
+	defer s.release(b)
+	packed, err := s.compressed(ctx, "append", b, entries)
+	if err != nil {
+		return err
+	}
+	return s.inner.Append(ctx, packed...)
+}
+
+// Get returns the decompressed value of each key.
+func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	stored, err := s.inner.Get(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	return s.decompressed(ctx, "get", keys, stored)
+}
+
+// Drop removes every key.
+func (s *Store) Drop(ctx context.Context) error { return s.inner.Drop(ctx) }
+
+// Set replaces the value of a key. An empty value is stored as no bytes at all.
+func (s *Store) Set(ctx context.Context, key string, value []byte) error {
+	return s.set(ctx, "set", key, value, partd.Set)
+}
+
+// SetOnce sets a key that does not exist.
+func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
+	return s.set(ctx, "set once", key, value, partd.SetOnce)
+}
+
+func (s *Store) set(ctx context.Context, op, key string, value []byte,
+	do func(context.Context, partd.Partd, string, []byte) error,
+) error {
+	b := s.batches.Get().(*batch)
+	defer s.release(b)
+	packed, err := s.compressed(ctx, op, b, []partd.Entry{{Key: key, Value: value}})
+	if err != nil {
+		return err
+	}
+	return do(ctx, s.inner, key, packed[0].Value)
+}
+
+// Delete removes keys.
+func (s *Store) Delete(ctx context.Context, keys ...string) error {
+	return partd.Delete(ctx, s.inner, keys...)
+}
+
+// Pop returns the decompressed values of keys and removes them. Where a value is
+// damaged, the stored bytes of all keys are appended again, so that the damage
+// can still be looked at.
+func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	stored, err := partd.Pop(ctx, s.inner, keys...)
+	if err != nil {
+		return nil, err
+	}
+	// The keys are gone: from here on a context that ends must not lose them.
+	ctx = context.WithoutCancel(ctx)
+	values, err := s.decompressed(ctx, "pop", keys, stored)
+	if err == nil {
+		return values, nil
+	}
+	back := make([]partd.Entry, 0, len(keys))
+	seen := make(map[string]bool, len(keys))
+	for i, key := range keys {
+		if !seen[key] {
+			seen[key] = true
+			back = append(back, partd.Entry{Key: key, Value: stored[i]})
+		}
+	}
+	return nil, errors.Join(err, s.inner.Append(ctx, back...))
+}
+
+// NewSession issues a session; see [partd.Applier].
+func (s *Store) NewSession(ctx context.Context) (uint64, error) {
+	a, ok := s.inner.(partd.Applier)
+	if !ok {
+		return 0, s.unsupported("new session")
+	}
+	return a.NewSession(ctx)
+}
+
+// EndSession forgets a session.
+func (s *Store) EndSession(ctx context.Context, session uint64) error {
+	a, ok := s.inner.(partd.Applier)
+	if !ok {
+		return s.unsupported("end session")
+	}
+	return a.EndSession(ctx, session)
+}
+
+// Apply applies a numbered operation exactly once. The tag goes to the store
+// beneath as it is.
+func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
+	b := s.batches.Get().(*batch)
+	defer s.release(b)
+	if op.Entries, err = s.compressed(ctx, "apply", b, op.Entries); err != nil {
+		return false, err
+	}
+	return partd.Apply(ctx, s.inner, tag, op)
+}
+
+// Flush flushes the store beneath; the layer holds nothing back.
+func (s *Store) Flush(ctx context.Context) error { return partd.Flush(ctx, s.inner) }
+
+// Sync syncs the store beneath.
+func (s *Store) Sync(ctx context.Context) error { return partd.Sync(ctx, s.inner) }
+
+// MemoryUsed returns what the store beneath says, 0 if it does not count it.
+func (s *Store) MemoryUsed() int64 {
+	if m, ok := s.inner.(partd.MemoryUser); ok {
+		return m.MemoryUsed()
+	}
+	return 0
+}
+
+// Close closes the store beneath.
+func (s *Store) Close() error {
+	c, ok := s.inner.(io.Closer)
+	if !ok {
+		return s.unsupported("close")
+	}
+	return c.Close()
+}
+
+// unsupported is the error where the store beneath lacks an ability.
+func (s *Store) unsupported(op string) error {
+	return &partd.Error{Op: op, Err: fmt.Errorf("%T: %w", s.inner, errors.ErrUnsupported)}
+}

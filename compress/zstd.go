@@ -1,0 +1,181 @@
+package compress
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// zstdCodec is Zstandard frames, one a piece, with the content's size and
+// checksum.
+type zstdCodec struct {
+	limit   int64
+	encoder func() (*zstd.Encoder, error) // makes it at the first call
+	decoder func() (*zstd.Decoder, error)
+	options []zstd.DOption
+	pool    sync.Pool // of *zstdStream
+}
+
+const (
+	// zstdWindow is how far back frames reach that are written or taken: as far
+	// as RFC 8878 asks of every decoder.
+	zstdWindow = 8 << 20
+	// zstdRatio is what a byte can become: a block of 128 KiB takes 4 bytes.
+	zstdRatio  = 128 << 10 / 4
+	zstdHeader = 18 // bytes of the longest frame header
+)
+
+func newZstd(level int, limit int64) (*zstdCodec, error) {
+	if level == 0 {
+		level = 3
+	}
+	c := &zstdCodec{limit: limit, options: []zstd.DOption{
+		zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(uint64(min(zstdWindow, max(limit, zstd.MinWindowSize)))),
+		zstd.WithDecoderMaxMemory(uint64(max(limit, zstd.MinWindowSize))),
+	}}
+	c.encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
+		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithWindowSize(zstdWindow),
+			zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithLowerEncoderMem(true))
+	})
+	c.decoder = sync.OnceValues(func() (*zstd.Decoder, error) {
+		return zstd.NewReader(nil, append(c.options, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)))...)
+	})
+	return c, nil
+}
+
+func (c *zstdCodec) maxEncoded(n int64) int64 { return 64 + n + n/128 }
+
+func (c *zstdCodec) encode(dst, src []byte) ([]byte, error) {
+	encoder, err := c.encoder()
+	if err != nil {
+		return dst, err
+	}
+	return encoder.EncodeAll(src, dst), nil
+}
+
+func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
+	want, err := c.length(content, int64(len(content)))
+	if err != nil {
+		return dst, err
+	}
+	if want == unknown {
+		src := source{buf: content, ended: true}
+		s, err := c.stream(&piece{source: &src, left: int64(len(content))})
+		if err != nil {
+			return dst, err
+		}
+		defer s.Close()
+		return readPiece(dst, s, c.limit)
+	}
+	decoder, err := c.decoder()
+	if err != nil {
+		return dst, err
+	}
+	// The library counts what is before in its memory against the limit, so it
+	// gets the room behind that alone.
+	start := len(dst)
+	dst = slices.Grow(dst, int(want))
+	out, err := decoder.DecodeAll(content, dst[start:start:start+int(want)])
+	if err != nil {
+		return dst, zstdError(err)
+	}
+	if int64(len(out)) != want {
+		return dst, fmt.Errorf("%w: %d bytes instead of %d", errTrailing, len(out), want)
+	}
+	dst = dst[:start+len(out)]
+	if len(out) > 0 && &out[0] != &dst[start] {
+		copy(dst[start:], out) // it took other memory
+	}
+	return dst, nil
+}
+
+func (c *zstdCodec) measure(p *piece) (int64, error) {
+	total := p.left
+	head, err := p.head(zstdHeader)
+	if err != nil {
+		return 0, err
+	}
+	return c.length(head, total)
+}
+
+// length returns what the header of a frame says.
+func (c *zstdCodec) length(head []byte, total int64) (int64, error) {
+	var h zstd.Header
+	if err := h.Decode(head); err != nil {
+		return 0, err
+	}
+	if h.Skippable {
+		return 0, errors.New("a frame to be skipped instead of data")
+	}
+	if !h.HasFCS {
+		// Not one of ours: reading it takes memory for its window, however little
+		// it holds.
+		if most := max(c.limit/8, 128<<10); h.WindowSize > uint64(most) {
+			return 0, fmt.Errorf("%w: it does not tell its size, and its window has %d bytes", errTooLong, h.WindowSize)
+		}
+		return unknown, nil
+	}
+	return claim(h.FrameContentSize, total, zstdRatio, c.limit)
+}
+
+// zstdError says of the library's limits that they are ours.
+func zstdError(err error) error {
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return fmt.Errorf("%w (%w)", errTooLong, err)
+	}
+	return err
+}
+
+// zstdStream decompresses one frame as it is read.
+type zstdStream struct {
+	codec   *zstdCodec
+	decoder *zstd.Decoder
+	want    int64
+	got     int64
+}
+
+func (c *zstdCodec) stream(p *piece) (io.ReadCloser, error) {
+	want, err := c.measure(p)
+	if err != nil {
+		return nil, err
+	}
+	s, _ := c.pool.Get().(*zstdStream)
+	if s == nil {
+		s = &zstdStream{codec: c}
+		if s.decoder, err = zstd.NewReader(nil, append(c.options, zstd.WithDecoderConcurrency(1))...); err != nil {
+			return nil, err
+		}
+	}
+	s.want, s.got = want, 0
+	if err := s.decoder.Reset(p); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *zstdStream) Read(dst []byte) (int, error) {
+	n, err := s.decoder.Read(dst)
+	s.got += int64(n)
+	if s.want != unknown && (s.got > s.want || err == io.EOF && s.got < s.want) {
+		return n, fmt.Errorf("%w: %d bytes instead of %d", errTrailing, s.got, s.want)
+	}
+	if err != nil && err != io.EOF {
+		err = zstdError(err)
+	}
+	return n, err
+}
+
+// Close gives the decoder back.
+func (s *zstdStream) Close() error {
+	if err := s.decoder.Reset(nil); err != nil {
+		return err
+	}
+	s.codec.pool.Put(s)
+	return nil
+}

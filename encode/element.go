@@ -1,0 +1,160 @@
+package encode
+
+import (
+	"fmt"
+	"time"
+	"unsafe"
+
+	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/msgpack"
+	"github.com/go-partd/partd/internal/npy"
+	"github.com/go-partd/partd/internal/plain"
+)
+
+// Element are the types of a NumPy array's elements, with the dtype that they are
+// written as: bool |b1, int8 |i1, uint8 |u1, the other integers <i2 to <u8 (int
+// and uint by their size), Float16 <f2, float32 <f4, float64 <f8, complex64 <c8,
+// complex128 <c16, time.Time <M8[ns], time.Duration <m8[ns], and string |O, an
+// array of objects.
+type Element interface {
+	bool | int8 | int16 | int32 | int64 | int | uint8 | uint16 | uint32 | uint64 | uint |
+		Float16 | float32 | float64 | complex64 | complex128 | time.Time | time.Duration | string
+}
+
+// dtypeOf returns what elements are written as.
+func dtypeOf[T Element]() npy.DType {
+	element := *new(T)
+	d := npy.DType{Size: int(unsafe.Sizeof(element))}
+	switch any(element).(type) {
+	case bool:
+		d.Kind = 'b'
+	case int8, int16, int32, int64, int:
+		d.Kind = 'i'
+	case uint8, uint16, uint32, uint64, uint:
+		d.Kind = 'u'
+	case Float16, float32, float64:
+		d.Kind = 'f'
+	case complex64, complex128:
+		d.Kind = 'c'
+	case time.Time:
+		d = npy.DType{Kind: 'M', Size: 8, Unit: "ns"}
+	case time.Duration:
+		d = npy.DType{Kind: 'm', Size: 8, Unit: "ns"}
+	case string:
+		d = npy.DType{Kind: 'O'}
+	}
+	return d
+}
+
+// appendArray appends elements as they are stored.
+func appendArray[T Element](dst []byte, d npy.DType, elements []T) ([]byte, error) {
+	switch v := any(elements).(type) {
+	case []bool:
+		return npy.AppendBools(dst, v), nil
+	case []time.Time:
+		return npy.AppendTimes(dst, d, v)
+	case []string:
+		start := len(dst)
+		out, err := msgpack.AppendTexts(frame.Begin(dst), v)
+		if err != nil {
+			return dst, err
+		}
+		return frame.End(out, start), nil
+	case []int8:
+		return npy.AppendFixed(dst, d, v), nil
+	case []int16:
+		return npy.AppendFixed(dst, d, v), nil
+	case []int32:
+		return npy.AppendFixed(dst, d, v), nil
+	case []int64:
+		return npy.AppendFixed(dst, d, v), nil
+	case []int:
+		return npy.AppendFixed(dst, d, v), nil
+	case []uint8:
+		return npy.AppendFixed(dst, d, v), nil
+	case []uint16:
+		return npy.AppendFixed(dst, d, v), nil
+	case []uint32:
+		return npy.AppendFixed(dst, d, v), nil
+	case []uint64:
+		return npy.AppendFixed(dst, d, v), nil
+	case []uint:
+		return npy.AppendFixed(dst, d, v), nil
+	case []Float16:
+		return npy.AppendFixed(dst, d, v), nil
+	case []float32:
+		return npy.AppendFixed(dst, d, v), nil
+	case []float64:
+		return npy.AppendFixed(dst, d, v), nil
+	case []complex64:
+		return npy.AppendFixed(dst, d, v), nil
+	case []complex128:
+		return npy.AppendFixed(dst, d, v), nil
+	case []time.Duration:
+		return npy.AppendFixed(dst, d, v), nil
+	}
+	return dst, fmt.Errorf("no array of %T", elements)
+}
+
+// fixedArray returns the elements that data is, of a type whose elements all
+// have one size. Data is whole elements.
+func fixedArray[T Element](d npy.DType, data []byte) ([]T, error) {
+	var v any
+	var err error
+	switch any(*new(T)).(type) {
+	case bool:
+		v = npy.Bools(data)
+	case time.Time:
+		v, err = npy.Times(d, data)
+	case time.Duration:
+		v, err = npy.Durations(d, data)
+	case int8:
+		v = npy.Fixeds[int8](d, data)
+	case int16:
+		v = npy.Fixeds[int16](d, data)
+	case int32:
+		v = npy.Fixeds[int32](d, data)
+	case int64:
+		v = npy.Fixeds[int64](d, data)
+	case int:
+		v = npy.Fixeds[int](d, data)
+	case uint8:
+		v = npy.Fixeds[uint8](d, data)
+	case uint16:
+		v = npy.Fixeds[uint16](d, data)
+	case uint32:
+		v = npy.Fixeds[uint32](d, data)
+	case uint64:
+		v = npy.Fixeds[uint64](d, data)
+	case uint:
+		v = npy.Fixeds[uint](d, data)
+	case Float16:
+		v = npy.Fixeds[Float16](d, data)
+	case float32:
+		v = npy.Fixeds[float32](d, data)
+	case float64:
+		v = npy.Fixeds[float64](d, data)
+	case complex64:
+		v = npy.Fixeds[complex64](d, data)
+	case complex128:
+		v = npy.Fixeds[complex128](d, data)
+	}
+	elements, _ := v.([]T)
+	return elements, err
+}
+
+// objectArray returns the texts of one piece of an array of objects.
+func objectArray[T Element](data []byte) ([]T, error) {
+	objects, err := Python().Decode(data)
+	if err != nil {
+		return nil, err
+	}
+	elements := make([]T, len(objects))
+	for i, o := range objects {
+		var ok bool
+		if elements[i], ok = o.(T); !ok {
+			return nil, fmt.Errorf("element %d is a %s: arrays of objects are read as far as the objects are str", i, plain.Name(o))
+		}
+	}
+	return elements, nil
+}

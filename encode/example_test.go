@@ -1,0 +1,133 @@
+package encode_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/encode"
+)
+
+var ctx = context.Background()
+
+// check ends an example; a program would return the error.
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+type person struct {
+	Name string `json:"name"`
+	Age  int    `json:"age"`
+}
+
+func Example() {
+	people := encode.New(partd.NewDict(), encode.JSON[[]person]())
+	check(people.Append(ctx, encode.Entry[[]person]{Key: "FR", Value: []person{{"Ada", 36}, {"Blaise", 39}}}))
+	check(people.Append(ctx, encode.Entry[[]person]{Key: "FR", Value: []person{{"Sophie", 55}}}))
+	groups, err := people.Get(ctx, "FR", "DE")
+	check(err)
+	fmt.Println(groups[0], len(groups[1]))
+	// Output: [{Ada 36} {Blaise 39} {Sophie 55}] 0
+}
+
+// All yields what was appended, piece by piece: the key may be larger than
+// memory.
+func ExampleStore_All() {
+	people := encode.New(partd.NewDict(), encode.Msgpack[person]())
+	check(people.Append(ctx, encode.Entry[person]{Key: "FR", Value: person{"Ada", 36}}, encode.Entry[person]{Key: "FR", Value: person{"Sophie", 55}}))
+	for p, err := range people.All(ctx, "FR") {
+		check(err)
+		fmt.Println(p.Name)
+	}
+	// Output:
+	// Ada
+	// Sophie
+}
+
+func ExampleBytes() {
+	pages := encode.New(partd.NewDict(), encode.Bytes())
+	check(pages.Append(ctx, encode.Entry[[]byte]{Key: "k", Value: []byte("one")}, encode.Entry[[]byte]{Key: "k", Value: []byte("two")}))
+	for page, err := range pages.All(ctx, "k") {
+		check(err)
+		fmt.Printf("%s\n", page)
+	}
+	// Output:
+	// one
+	// two
+}
+
+func ExampleGob() {
+	times := encode.New(partd.NewDict(), encode.Gob[[]time.Duration]())
+	check(times.Append(ctx, encode.Entry[[]time.Duration]{Key: "k", Value: []time.Duration{time.Second, time.Minute}}))
+	got, err := times.Get(ctx, "k")
+	check(err)
+	fmt.Println(got[0])
+	// Output: [1s 1m0s]
+}
+
+// What Python reads as partd.Python(partd.Dict()).
+func ExamplePython() {
+	lists := encode.New(partd.NewDict(), encode.Python())
+	check(lists.Append(ctx, encode.Entry[[]any]{Key: "k", Value: []any{1, "text", map[string]any{"a": nil}}}))
+	got, err := lists.Get(ctx, "k")
+	check(err)
+	for _, v := range got[0] {
+		fmt.Printf("%T %v\n", v, v)
+	}
+	// Output:
+	// int64 1
+	// string text
+	// plain.Dict [{a <nil>}]
+}
+
+// What Python reads as partd.Pickle(partd.BZ2(partd.Dict())).
+func ExamplePickle() {
+	lists := encode.New(compress.BZ2(partd.NewDict()), encode.Pickle())
+	check(lists.Append(ctx, encode.Entry[[]any]{Key: "k", Value: []any{encode.Tuple{1, 2}, encode.Set{"x"}}}))
+	got, err := lists.Get(ctx, "k")
+	check(err)
+	for _, v := range got[0] {
+		fmt.Printf("%T %v\n", v, v)
+	}
+	// Output:
+	// plain.Tuple [1 2]
+	// plain.Set [x]
+}
+
+// What Python reads as partd.Numpy(partd.Dict()).
+func ExampleNumPy() {
+	below := partd.NewDict()
+	prices := encode.NewNumPy[float64](below)
+	check(prices.Append(ctx, encode.Entry[[]float64]{Key: "AAPL", Value: []float64{1.5, 2.25}}))
+	check(prices.Append(ctx, encode.Entry[[]float64]{Key: "AAPL", Value: []float64{3}}))
+	got, err := prices.Get(ctx, "AAPL")
+	check(err)
+	dtype, err := below.Get(ctx, "AAPL.dtype")
+	check(err)
+	fmt.Printf("%v %s\n", got[0], dtype[0])
+	// Output: [1.5 2.25 3] <f8
+}
+
+// A codec is three functions. This one keeps a count, and joins by adding.
+func ExampleCodec() {
+	counts := encode.Codec[int]{
+		Encode: func(dst []byte, n int) ([]byte, error) { return fmt.Append(dst, n), nil },
+		Decode: func(data []byte) (n int, err error) { _, err = fmt.Sscan(string(data), &n); return n, err },
+		Join: func(pieces []int) (total int, _ error) {
+			for _, n := range pieces {
+				total += n
+			}
+			return total, nil
+		},
+	}
+	words := encode.New(partd.NewDict(), counts)
+	check(words.Append(ctx, encode.Entry[int]{Key: "the", Value: 2}, encode.Entry[int]{Key: "the", Value: 3}))
+	got, err := words.Get(ctx, "the", "never")
+	check(err)
+	fmt.Println(got)
+	// Output: [5 0]
+}

@@ -1,0 +1,97 @@
+package encode
+
+import (
+	"flag"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/logstore"
+)
+
+// opener opens an empty store.
+type opener struct {
+	name string
+	open func(t testing.TB) partd.Partd
+}
+
+// stores are those that typed stores are tried over.
+var stores = []opener{
+	{"dict", func(testing.TB) partd.Partd { return partd.NewDict() }},
+	{"file", func(t testing.TB) partd.Partd { return openFile(t, t.TempDir()) }},
+	{"logstore", func(t testing.TB) partd.Partd {
+		s, err := logstore.Open(t.TempDir(), &logstore.Options{Memory: 4 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { must(t, s.Close()) })
+		return s
+	}},
+}
+
+// layered are the stores of the examples of Python's partd: compressed.
+var layered = []opener{
+	{"bz2+dict", func(testing.TB) partd.Partd { return compress.BZ2(partd.NewDict()) }},
+	{"snappy+file", func(t testing.TB) partd.Partd { return compress.Snappy(openFile(t, t.TempDir())) }},
+}
+
+func openFile(t testing.TB, dir string) *partd.File {
+	t.Helper()
+	f, err := partd.OpenFile(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { must(t, f.Close()) })
+	return f
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// python is Debian's, which finds Debian's packages.
+const python = "/usr/bin/python3"
+
+// needsPython skips a test where Python's modules are absent, or fails it where
+// PARTD_REQUIRE_ALL is set.
+func needsPython(t *testing.T, modules ...string) {
+	t.Helper()
+	out, err := exec.Command(python, "-c", "import "+strings.Join(modules, ", ")).CombinedOutput()
+	if err == nil {
+		return
+	}
+	if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+		t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %v of %s: %s", modules, python, out)
+	}
+	t.Skipf("this test needs %v of %s", modules, python)
+}
+
+// runPython runs a script of testdata and returns what it printed.
+func runPython(t *testing.T, script string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(python, append([]string{"testdata/" + script}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", script, args, err, out)
+	}
+	return string(out)
+}
+
+// TestMain makes fewer rounds of each model than rapid would, since there are
+// many of them; -rapid.checks=1000 makes more.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if !given {
+		if err := flag.Set("rapid.checks", "30"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}

@@ -1,0 +1,222 @@
+package encode
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/go-partd/partd"
+)
+
+// typed is what Store and NumPy have in common.
+type typed[T any] interface {
+	Append(context.Context, ...Entry[T]) error
+	Get(context.Context, ...string) ([]T, error)
+	All(context.Context, string) iter.Seq2[T, error]
+	Set(context.Context, string, T) error
+	Delete(context.Context, ...string) error
+	Pop(context.Context, ...string) ([]T, error)
+	Drop(context.Context) error
+	Keys(context.Context) iter.Seq2[partd.KeyInfo, error]
+}
+
+// model is what a store of slices has to do: a plain map of what was appended.
+type model[T ~[]E, E any] struct {
+	store  typed[T]
+	values *rapid.Generator[T]
+	text   func(T) string // the same for the same value
+	whole  bool           // All yields other pieces than were appended
+	pieces map[string][]T
+}
+
+var modelKeys = []string{"", "a", "key", "a b", "x.y", "ü/..", strings.Repeat("long", 100)}
+
+func (m *model[T, E]) run(t *rapid.T) {
+	ctx := context.Background()
+	key := rapid.SampledFrom(modelKeys)
+	check := func(what string, err error) {
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	t.Repeat(map[string]func(*rapid.T){
+		"append": func(t *rapid.T) {
+			var batch []Entry[T]
+			for range rapid.IntRange(0, 4).Draw(t, "entries") {
+				batch = append(batch, Entry[T]{key.Draw(t, "key"), m.values.Draw(t, "value")})
+			}
+			check("Append", m.store.Append(ctx, batch...))
+			for _, e := range batch {
+				m.pieces[e.Key] = append(m.pieces[e.Key], e.Value)
+			}
+		},
+		"set": func(t *rapid.T) {
+			k, v := key.Draw(t, "key"), m.values.Draw(t, "value")
+			check("Set", m.store.Set(ctx, k, v))
+			m.pieces[k] = []T{v}
+		},
+		"delete": func(t *rapid.T) {
+			k := key.Draw(t, "key")
+			check("Delete", m.store.Delete(ctx, k))
+			delete(m.pieces, k)
+		},
+		"pop": func(t *rapid.T) {
+			k := key.Draw(t, "key")
+			got, err := m.store.Pop(ctx, k)
+			check("Pop", err)
+			m.same(t, k, got[0])
+			delete(m.pieces, k)
+		},
+		"drop": func(t *rapid.T) {
+			if rapid.IntRange(0, 5).Draw(t, "seldom") == 0 {
+				check("Drop", m.store.Drop(ctx))
+				clear(m.pieces)
+			}
+		},
+		"get": func(t *rapid.T) {
+			keys := rapid.SliceOf(key).Draw(t, "keys")
+			got, err := m.store.Get(ctx, keys...)
+			check("Get", err)
+			if len(got) != len(keys) {
+				t.Fatalf("Get of %d keys returned %d values", len(keys), len(got))
+			}
+			for i, k := range keys {
+				m.same(t, k, got[i])
+			}
+		},
+		"all": func(t *rapid.T) { m.all(ctx, t, key.Draw(t, "key")) },
+		"keys": func(t *rapid.T) {
+			for info, err := range m.store.Keys(ctx) {
+				check("Keys", err)
+				if _, ok := m.pieces[info.Key]; !ok {
+					t.Fatalf("Keys yields %q, of %q", info.Key, slices.Collect(maps.Keys(m.pieces)))
+				}
+			}
+		},
+	})
+}
+
+func (m *model[T, E]) same(t *rapid.T, key string, got T) {
+	want := slices.Concat(m.pieces[key]...)
+	if m.text(got) != m.text(want) {
+		t.Fatalf("key %q: got %#v, want %#v", key, got, want)
+	}
+}
+
+func (m *model[T, E]) all(ctx context.Context, t *rapid.T, key string) {
+	var got []T
+	for piece, err := range m.store.All(ctx, key) {
+		if err != nil {
+			t.Fatalf("All: %v", err)
+		}
+		got = append(got, piece)
+	}
+	if m.whole {
+		m.same(t, key, slices.Concat(got...))
+		return
+	}
+	want := m.pieces[key]
+	if len(got) != len(want) {
+		t.Fatalf("key %q: All yields %d pieces of %d", key, len(got), len(want))
+	}
+	for i := range got {
+		if m.text(got[i]) != m.text(want[i]) {
+			t.Fatalf("key %q, piece %d: got %#v, want %#v", key, i, got[i], want[i])
+		}
+	}
+	for range m.store.All(ctx, key) {
+		break // leaves nothing open
+	}
+}
+
+// tryCodec runs the model over stores.
+func tryCodec[T ~[]E, E any](t *testing.T, stores []opener, codec func() Codec[T], values *rapid.Generator[T], text func(T) string) {
+	for _, below := range stores {
+		t.Run(below.name, func(t *testing.T) {
+			t.Parallel()
+			p := below.open(t)
+			rapid.Check(t, func(t *rapid.T) {
+				must2(t, p.Drop(context.Background()))
+				m := &model[T, E]{New(p, codec()), values, text, false, map[string][]T{}}
+				m.run(t)
+			})
+		})
+	}
+}
+
+// tryArrays runs the model over stores with NumPy.
+func tryArrays[E Element](t *testing.T, stores []opener, elements *rapid.Generator[E]) {
+	for _, below := range stores {
+		p := below.open(t)
+		t.Run(fmt.Sprintf("%T/%s", *new(E), below.name), func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) {
+				must2(t, p.Drop(context.Background()))
+				m := &model[[]E, E]{NewNumPy[E](p), rapid.SliceOf(elements), func(v []E) string { return fmt.Sprint(v) }, true, map[string][][]E{}}
+				m.run(t)
+			})
+		})
+	}
+}
+
+func must2(t *rapid.T, err error) {
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// recordText returns a text of records. Gob and JSON leave out a number that is
+// zero, be it negative.
+func recordText(v []record) string {
+	var b strings.Builder
+	for _, r := range v {
+		fmt.Fprintf(&b, "%q %d %v %x %q %v %v", r.Name, r.Count, r.Weight+0, r.Raw, r.Tags, r.Parts, r.When)
+		if r.Ignored != nil {
+			fmt.Fprint(&b, *r.Ignored)
+		}
+	}
+	return b.String()
+}
+
+func TestModelBytes(t *testing.T) {
+	tryCodec(t, stores, Bytes, rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) })
+}
+
+func TestModelJSON(t *testing.T) {
+	tryCodec(t, stores, JSON[[]record], rapid.SliceOf(records()), recordText)
+}
+
+func TestModelGob(t *testing.T) {
+	tryCodec(t, stores, Gob[[]record], rapid.SliceOf(records()), recordText)
+}
+
+func TestModelMsgpack(t *testing.T) {
+	tryCodec(t, stores, Msgpack[[]record], rapid.SliceOf(records()), recordText)
+}
+
+func TestModelPython(t *testing.T) {
+	tryCodec(t, slices.Concat(stores, layered), Python, rapid.SliceOf(plainValues(false, 2)), func(v []any) string { return plainText(v) })
+}
+
+func TestModelPickle(t *testing.T) {
+	tryCodec(t, slices.Concat(stores, layered), Pickle, rapid.SliceOf(plainValues(true, 3)), func(v []any) string { return plainText(v) })
+}
+
+func TestModelNumPy(t *testing.T) {
+	tryArrays(t, stores[:1], rapid.Bool())
+	tryArrays(t, stores[:1], rapid.Int8())
+	tryArrays(t, stores[:1], rapid.Uint16())
+	tryArrays(t, stores, rapid.Int())
+	tryArrays(t, stores[:1], rapid.Float32())
+	tryArrays(t, stores[:1], rapid.Custom(func(t *rapid.T) complex128 {
+		return complex(rapid.Float64().Draw(t, "re"), rapid.Float64().Draw(t, "im"))
+	}))
+	tryArrays(t, stores[:1], rapid.Map(rapid.Int64Range(-1<<62, 1<<62), func(n int64) time.Time { return time.Unix(0, n).UTC() }))
+	tryArrays(t, slices.Concat(stores, layered), drawText())
+}

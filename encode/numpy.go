@@ -1,0 +1,201 @@
+package encode
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strings"
+	"sync"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/npy"
+)
+
+// NumPy stores arrays of one dimension as partd.Numpy does: a key K has the bytes
+// of its elements, one append behind the other and without frames, and the key
+// K.dtype says what they are. Arrays of text are arrays of objects, in frames of
+// MessagePack lists.
+//
+// Keys that end in .dtype are refused, since they belong to others. An array of
+// another type than T is an error that wraps [ErrDtype]; either byte order is
+// read, and a key that is big-endian stays so when Go appends to it. Times and
+// durations are read in any unit from ns to W, and appended in ns only.
+//
+// Unlike Python, Delete removes both keys, nothing is appended to an array of
+// another dtype, and an append of no elements makes no key.
+//
+// A NumPy is safe for concurrent use. It notes the dtypes of keys that it
+// appended to: a key that it appends to must not be deleted through another
+// NumPy or process, as it must not be in Python.
+type NumPy[T Element] struct {
+	below partd.Partd
+	own   npy.DType
+
+	// mu lets many append and read, and one remove. While a key is removed
+	// nothing is appended to it, which would be without a dtype.
+	mu sync.RWMutex
+
+	knownMu sync.Mutex // after mu
+	known   map[string]npy.DType
+}
+
+// knownAtMost is how many dtypes are noted.
+const knownAtMost = 1 << 16
+
+// dtypeSuffix makes the key of a key's dtype.
+const dtypeSuffix = ".dtype"
+
+// NewNumPy returns a store of arrays over a store of bytes, which has to be able
+// to set keys. Stores for different types of elements may share one, if each key
+// has one type.
+func NewNumPy[T Element](p partd.Partd) *NumPy[T] {
+	return &NumPy[T]{below: p, own: dtypeOf[T](), known: make(map[string]npy.DType)}
+}
+
+// Append adds each entry's elements to the array of its key, in slice order; a
+// key may be given twice. It is all or nothing, but for the dtype of a new key:
+// that is set first, so that no elements are ever without one.
+func (n *NumPy[T]) Append(ctx context.Context, entries ...Entry[[]T]) error {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	batch, err := n.encode("append", entries)
+	if err != nil {
+		return err
+	}
+	if err := n.claim(ctx, "append", batch); err != nil {
+		return err
+	}
+	return n.below.Append(ctx, batch...)
+}
+
+// Set replaces the array of a key. One of another dtype has to be deleted first.
+func (n *NumPy[T]) Set(ctx context.Context, key string, elements []T) error {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	batch, err := n.encode("set", []Entry[[]T]{{key, elements}})
+	if err != nil {
+		return err
+	}
+	if len(batch) == 0 {
+		return partd.Set(ctx, n.below, key, nil)
+	}
+	if err := n.claim(ctx, "set", batch); err != nil {
+		return err
+	}
+	return partd.Set(ctx, n.below, key, batch[0].Value)
+}
+
+// encode returns entries with the bytes of elements, without those that have none.
+func (n *NumPy[T]) encode(op string, entries []Entry[[]T]) ([]partd.Entry, error) {
+	size := 0
+	for i := range entries {
+		size += len(entries[i].Value) * n.own.Size
+	}
+	bytes := make([]byte, 0, size)
+	batch := make([]partd.Entry, 0, len(entries))
+	for _, e := range entries {
+		if err := checkKey(op, e.Key); err != nil {
+			return nil, err
+		}
+		if len(e.Value) == 0 {
+			continue
+		}
+		start := len(bytes)
+		var err error
+		if bytes, err = appendArray(bytes, n.own, e.Value); err != nil {
+			return nil, keyError(op, e.Key, err)
+		}
+		batch = append(batch, partd.Entry{Key: e.Key, Value: bytes[start:len(bytes):len(bytes)]})
+	}
+	return batch, nil
+}
+
+// Delete removes keys with their dtypes; one that does not exist is no error.
+func (n *NumPy[T]) Delete(ctx context.Context, keys ...string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all, err := withDtypes("delete", keys)
+	if err != nil {
+		return err
+	}
+	n.forget(keys)
+	return partd.Delete(ctx, n.below, all...)
+}
+
+// Pop returns the arrays of keys as Get does, and removes the keys with their
+// dtypes, as one atomic step. Where they are removed and do not decode, the error
+// is a *PopError, whose values are the arrays' bytes and then the dtypes.
+func (n *NumPy[T]) Pop(ctx context.Context, keys ...string) ([][]T, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all, err := withDtypes("pop", keys)
+	if err != nil {
+		return nil, err
+	}
+	n.forget(keys)
+	raw, err := partd.Pop(ctx, n.below, all...)
+	if err != nil {
+		return nil, err
+	}
+	arrays, err := n.decodeAll("pop", keys, raw[:len(keys)], raw[len(keys):])
+	if err != nil {
+		return nil, &PopError{all, raw, err}
+	}
+	return arrays, nil
+}
+
+// Drop removes every key of the store beneath.
+func (n *NumPy[T]) Drop(ctx context.Context) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.knownMu.Lock()
+	clear(n.known)
+	n.knownMu.Unlock()
+	return n.below.Drop(ctx)
+}
+
+// Keys yields each array's key once, with its size in bytes.
+func (n *NumPy[T]) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	return func(yield func(partd.KeyInfo, error) bool) {
+		for info, err := range partd.Keys(ctx, n.below) {
+			if strings.HasSuffix(info.Key, dtypeSuffix) {
+				continue
+			}
+			if !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+// Flush moves what the store beneath holds back to the one beneath it.
+func (n *NumPy[T]) Flush(ctx context.Context) error { return partd.Flush(ctx, n.below) }
+
+// Sync returns once all that was acknowledged before survives a loss of power.
+func (n *NumPy[T]) Sync(ctx context.Context) error { return partd.Sync(ctx, n.below) }
+
+// Close closes the store beneath, as partd.Close does.
+func (n *NumPy[T]) Close(ctx context.Context) error { return partd.Close(ctx, n.below) }
+
+// Unwrap returns the store beneath, for looking only.
+func (n *NumPy[T]) Unwrap() partd.Partd { return n.below }
+
+// checkKey refuses a key that would be another's dtype.
+func checkKey(op, key string) error {
+	if strings.HasSuffix(key, dtypeSuffix) {
+		return keyError(op, key, fmt.Errorf("a key that ends in %s is the dtype of another", dtypeSuffix))
+	}
+	return nil
+}
+
+// withDtypes returns keys and then the keys of their dtypes.
+func withDtypes(op string, keys []string) ([]string, error) {
+	all := make([]string, 2*len(keys))
+	for i, key := range keys {
+		if err := checkKey(op, key); err != nil {
+			return nil, err
+		}
+		all[i], all[len(keys)+i] = key, key+dtypeSuffix
+	}
+	return all, nil
+}

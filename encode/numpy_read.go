@@ -1,0 +1,211 @@
+package encode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/npy"
+)
+
+// Get returns the array of each key, in the order asked. A key that was never
+// appended to has an empty one.
+func (n *NumPy[T]) Get(ctx context.Context, keys ...string) ([][]T, error) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	for _, key := range keys {
+		if err := checkKey("get", key); err != nil {
+			return nil, err
+		}
+	}
+	// Data first: where there is some, its dtype was set before.
+	raw, err := n.below.Get(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	dtypes, err := n.dtypeTexts(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	return n.decodeAll("get", keys, raw, dtypes)
+}
+
+func (n *NumPy[T]) decodeAll(op string, keys []string, raw, dtypes [][]byte) ([][]T, error) {
+	arrays := make([][]T, len(keys))
+	for i, key := range keys {
+		d, err := n.dtypeOf(raw[i], dtypes[i])
+		if err == nil && len(raw[i]) > 0 {
+			arrays[i], err = n.decode(d, raw[i])
+		}
+		if err != nil {
+			return nil, keyError(op, key, err)
+		}
+	}
+	return arrays, nil
+}
+
+// dtypeOf returns the dtype of data that was read. A key without data may have none.
+func (n *NumPy[T]) dtypeOf(data, text []byte) (npy.DType, error) {
+	if len(text) == 0 {
+		if len(data) > 0 {
+			return npy.DType{}, errNoDtype
+		}
+		return n.own, nil
+	}
+	return n.parse(text)
+}
+
+func (n *NumPy[T]) decode(d npy.DType, data []byte) ([]T, error) {
+	if d.Kind != 'O' {
+		if odd := len(data) % d.Size; odd != 0 {
+			return nil, notWhole(d, int64(len(data)), odd)
+		}
+		return fixedArray[T](d, data)
+	}
+	var array []T
+	offset := int64(0)
+	for content, err := range frame.Split(data) {
+		if err != nil {
+			return nil, frameError(err)
+		}
+		elements, err := objectArray[T](content)
+		if err != nil {
+			return nil, &DecodeError{offset, err}
+		}
+		array = append(array, elements...)
+		offset += frame.HeaderLen + int64(len(content))
+	}
+	return array, nil
+}
+
+func notWhole(d npy.DType, size int64, odd int) error {
+	return &DecodeError{size - int64(odd), fmt.Errorf("%d bytes are not a multiple of %d, the size of an element of %s", size, d.Size, d)}
+}
+
+// chunkLen is how many bytes of an array All reads at once, a multiple of every
+// element's size.
+const chunkLen = 64 << 10
+
+// All yields the array of a key in parts: of fixed size up to 64 KiB each, of
+// text as they were appended. It holds one at a time, so that a key may be larger
+// than memory. After an error it yields nothing more.
+func (n *NumPy[T]) All(ctx context.Context, key string) iter.Seq2[[]T, error] {
+	return func(yield func([]T, error) bool) {
+		r, d, err := n.open(ctx, key)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		stopped := false
+		emit := func(part []T) bool {
+			stopped = !yield(part, nil)
+			return !stopped
+		}
+		if d.Kind == 'O' {
+			err = eachObjects(r, emit)
+		} else {
+			err = eachFixed(r, d, emit)
+		}
+		if err = errors.Join(err, r.Close()); err != nil && !stopped {
+			yield(nil, keyError("all", key, err))
+		}
+	}
+}
+
+// open returns a reader of a key's data as it is now, and its dtype.
+func (n *NumPy[T]) open(ctx context.Context, key string) (io.ReadCloser, npy.DType, error) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if err := checkKey("all", key); err != nil {
+		return nil, npy.DType{}, err
+	}
+	r, err := partd.Open(ctx, n.below, key)
+	if err != nil {
+		return nil, npy.DType{}, err
+	}
+	texts, err := n.dtypeTexts(ctx, []string{key})
+	if err != nil {
+		return nil, npy.DType{}, errors.Join(err, r.Close())
+	}
+	first, err := firstByte(r)
+	if err != nil {
+		return nil, npy.DType{}, errors.Join(keyError("all", key, err), r.Close())
+	}
+	d, err := n.dtypeOf(first, texts[0])
+	if err != nil {
+		return nil, npy.DType{}, errors.Join(keyError("all", key, err), r.Close())
+	}
+	return &pushedBack{r, first}, d, nil
+}
+
+// firstByte returns the first byte, or nothing at the end.
+func firstByte(r io.Reader) ([]byte, error) {
+	b := make([]byte, 1)
+	if _, err := io.ReadFull(r, b); err == io.EOF {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// pushedBack delivers bytes that were read already, and then the others.
+type pushedBack struct {
+	io.ReadCloser
+	first []byte
+}
+
+func (p *pushedBack) Read(b []byte) (int, error) {
+	if len(p.first) > 0 {
+		n := copy(b, p.first)
+		p.first = p.first[n:]
+		return n, nil
+	}
+	return p.ReadCloser.Read(b)
+}
+
+func eachFixed[T Element](r io.Reader, d npy.DType, emit func([]T) bool) error {
+	buf := make([]byte, chunkLen)
+	for offset := int64(0); ; {
+		got, err := io.ReadFull(r, buf)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil && err != io.ErrUnexpectedEOF {
+			return err
+		}
+		if odd := got % d.Size; odd != 0 {
+			return notWhole(d, offset+int64(got), odd)
+		}
+		part, decodeErr := fixedArray[T](d, buf[:got])
+		if decodeErr != nil {
+			return &DecodeError{offset, decodeErr}
+		}
+		if !emit(part) || err != nil {
+			return nil
+		}
+		offset += int64(got)
+	}
+}
+
+func eachObjects[T Element](r io.Reader, emit func([]T) bool) error {
+	offset := int64(0)
+	for content, err := range frame.Read(r, partd.MaxValueLen) {
+		if err != nil {
+			return frameError(err)
+		}
+		part, err := objectArray[T](content)
+		if err != nil {
+			return &DecodeError{offset, err}
+		}
+		if !emit(part) {
+			return nil
+		}
+		offset += frame.HeaderLen + int64(len(content))
+	}
+	return nil
+}

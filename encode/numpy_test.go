@@ -1,0 +1,306 @@
+package encode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+func put(t *testing.T, below partd.Partd, key, value string) {
+	t.Helper()
+	must(t, partd.Set(ctx, below, key, []byte(value)))
+}
+
+// readBoth reads a key with Get and with All, which have to agree.
+func readBoth[T Element](t *testing.T, n *NumPy[T], key string) ([]T, error) {
+	t.Helper()
+	got, err := n.Get(ctx, key)
+	var all []T
+	var allErr error
+	for part, err := range n.All(ctx, key) {
+		all, allErr = append(all, part...), err
+	}
+	if (err == nil) != (allErr == nil) || err == nil && fmt.Sprint(got[0]) != fmt.Sprint(all) {
+		t.Fatalf("Get: %v, %v; All: %v, %v", got, err, all, allErr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return got[0], nil
+}
+
+func TestNumPyRefuses(t *testing.T) {
+	below := partd.NewDict()
+	ints, floats, texts := NewNumPy[int64](below), NewNumPy[float64](below), NewNumPy[string](below)
+	must(t, ints.Append(ctx, Entry[[]int64]{"ints", []int64{1}}))
+	put(t, below, "odd.dtype", "<i8")
+	put(t, below, "odd", "123456789012")
+	put(t, below, "none.dtype", "no dtype")
+	put(t, below, "none", "12345678")
+	put(t, below, "empty.dtype", "")
+	put(t, below, "empty", "12345678")
+	put(t, below, "records.dtype", "[('a', '<i8')]")
+	put(t, below, "records", "12345678")
+	put(t, below, "bare", "12345678")
+	put(t, below, "cut.dtype", "|O")
+	put(t, below, "cut", "\x02\x00\x00\x00\x00\x00\x00\x00\x91")
+	put(t, below, "pickled.dtype", "|O")
+	put(t, below, "pickled", "\x14\x00\x00\x00\x00\x00\x00\x00(cos\nsystem\n(VA\ntRl.")
+	for _, c := range []struct {
+		name, key, want string
+		read            func(key string) error
+		dtype           bool
+	}{
+		{"another kind", "ints", "holds <i8, and not float64, which is <f8", reader(t, floats), true},
+		{"objects", "ints", "holds <i8, and not string, which is |O", reader(t, texts), true},
+		{"not whole", "odd", "12 bytes are not a multiple of 8", reader(t, ints), false},
+		{"no dtype", "none", `"no dtype" is no dtype`, reader(t, ints), true},
+		{"an empty dtype", "empty", "no key .dtype that says", reader(t, ints), true},
+		{"records", "records", "records, which are not read", reader(t, ints), true},
+		{"none", "bare", "no key .dtype that says", reader(t, ints), true},
+		{"truncated", "cut", "truncated", reader(t, texts), false},
+		{"a call", "pickled", `"system" of the module "os"`, reader(t, texts), false},
+		{"a dtype", "ints.dtype", "is the dtype of another", reader(t, ints), false},
+	} {
+		err := c.read(c.key)
+		var e *partd.Error
+		if !errors.As(err, &e) || e.Key != c.key || !strings.Contains(err.Error(), c.want) || errors.Is(err, ErrDtype) != c.dtype {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+	before := contents(t, below)
+	for name, err := range map[string]error{
+		"holds <i8":     floats.Append(ctx, Entry[[]float64]{"new", []float64{1}}, Entry[[]float64]{"ints", []float64{1}}),
+		"holds <i8, an": floats.Set(ctx, "ints", []float64{1}),
+		"no key .dtype": ints.Append(ctx, Entry[[]int64]{"bare", []int64{1}}),
+		"dtype of anot": errors.Join(ints.Append(ctx, Entry[[]int64]{"a.dtype", []int64{1}}), ints.Set(ctx, "a.dtype", nil)),
+		"dtype of":      ints.Delete(ctx, "ints", ".dtype"),
+		"is not UTF-8":  texts.Append(ctx, Entry[[]string]{"texts", []string{"a", "\xff"}}),
+		"from 1677-":    NewNumPy[time.Time](below).Append(ctx, Entry[[]time.Time]{"times", []time.Time{time.Unix(1<<40, 0)}}),
+	} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("got %v, want %q", err, name)
+		}
+	}
+	// A dtype that was set for the first of two keys is all that may be left.
+	after := contents(t, below)
+	after = slices.DeleteFunc(after, func(s string) bool { return s == "new.dtype=<f8" })
+	if !slices.Equal(before, after) {
+		t.Errorf("refused, and changed:\n%q\n%q", before, after)
+	}
+	// What Python's delete leaves behind can be removed.
+	must(t, ints.Delete(ctx, "bare", "odd", "none"))
+	must(t, ints.Append(ctx, Entry[[]int64]{"bare", []int64{7}}))
+	if got, err := readBoth(t, ints, "bare"); err != nil || !slices.Equal(got, []int64{7}) {
+		t.Errorf("bare: %v, %v", got, err)
+	}
+}
+
+func reader[T Element](t *testing.T, n *NumPy[T]) func(string) error {
+	return func(key string) error {
+		_, err := readBoth(t, n, key)
+		return err
+	}
+}
+
+// contents returns all that a store holds, sorted.
+func contents(t *testing.T, p partd.Partd) (all []string) {
+	t.Helper()
+	for info, err := range partd.Keys(ctx, p) {
+		must(t, err)
+		value, err := p.Get(ctx, info.Key)
+		must(t, err)
+		all = append(all, info.Key+"="+string(value[0]))
+	}
+	slices.Sort(all)
+	return all
+}
+
+func TestNumPyRemovesBothKeys(t *testing.T) {
+	below := partd.NewDict()
+	n := NewNumPy[int16](below)
+	fill := func() { must(t, n.Append(ctx, Entry[[]int16]{"a", []int16{1, 2}}, Entry[[]int16]{"b", []int16{3}})) }
+	fill()
+	var keys []string
+	for info, err := range n.Keys(ctx) {
+		must(t, err)
+		keys = append(keys, fmt.Sprint(info.Key, info.Size))
+	}
+	if slices.Sort(keys); fmt.Sprint(keys) != "[a4 b2]" {
+		t.Errorf("keys: %v", keys)
+	}
+	for range n.Keys(ctx) {
+		break
+	}
+	must(t, n.Delete(ctx, "a", "nothing"))
+	if got := fmt.Sprint(contents(t, below)); got != "[b.dtype=<i2 b=\x03\x00]" {
+		t.Errorf("after Delete: %q", got)
+	}
+	fill()
+	got, err := n.Pop(ctx, "b", "a")
+	if err != nil || fmt.Sprint(got) != "[[3 3] [1 2]]" || len(contents(t, below)) > 0 {
+		t.Errorf("popped %v, %v, left %q", got, err, contents(t, below))
+	}
+	// A key that was removed may be one of another type.
+	must(t, NewNumPy[float32](below).Append(ctx, Entry[[]float32]{"a", []float32{1}}))
+	if err := n.Append(ctx, Entry[[]int16]{"a", []int16{1}}); !errors.Is(err, ErrDtype) {
+		t.Errorf("appended to another type: %v", err)
+	}
+	must(t, n.Drop(ctx))
+	must(t, n.Append(ctx, Entry[[]int16]{"none", nil}))
+	must(t, n.Set(ctx, "set", nil))
+	if got := contents(t, below); fmt.Sprint(got) != "[set=]" {
+		t.Errorf("empty arrays: %q", got)
+	}
+	put(t, below, "bad", "123")
+	put(t, below, "bad.dtype", "<i2")
+	_, err = n.Pop(ctx, "bad")
+	var pop *PopError
+	if !errors.As(err, &pop) || fmt.Sprintf("%q", pop.Values) != `["123" "<i2"]` {
+		t.Errorf("Pop of a bad array: %v", err)
+	}
+}
+
+// cut is a store that stops in the middle of what a NumPy does: after some writes
+// it fails, as if the process were killed there.
+type cut struct {
+	*partd.Dict
+	writes int
+}
+
+var errCut = errors.New("cut")
+
+func (c *cut) write() error {
+	if c.writes--; c.writes < 0 {
+		return errCut
+	}
+	return nil
+}
+
+func (c *cut) Append(ctx context.Context, entries ...partd.Entry) error {
+	if err := c.write(); err != nil {
+		return err
+	}
+	return c.Dict.Append(ctx, entries...)
+}
+
+func (c *cut) Set(ctx context.Context, key string, value []byte) error {
+	if err := c.write(); err != nil {
+		return err
+	}
+	return c.Dict.Set(ctx, key, value)
+}
+
+func (c *cut) SetOnce(ctx context.Context, key string, value []byte) error {
+	if err := c.write(); err != nil {
+		return err
+	}
+	return c.Dict.SetOnce(ctx, key, value)
+}
+
+func (c *cut) Delete(ctx context.Context, keys ...string) error {
+	if err := c.write(); err != nil {
+		return err
+	}
+	return c.Dict.Delete(ctx, keys...)
+}
+
+// Wherever it is cut, what is read afterwards is what was there before or after,
+// never other numbers.
+func TestNumPyCutAnywhere(t *testing.T) {
+	for name, op := range map[string]func(*NumPy[int32]) error{
+		"append": func(n *NumPy[int32]) error {
+			return n.Append(ctx, Entry[[]int32]{"new", []int32{1}}, Entry[[]int32]{"old", []int32{2}}, Entry[[]int32]{"also", []int32{3}})
+		},
+		"set":    func(n *NumPy[int32]) error { return n.Set(ctx, "new", []int32{1}) },
+		"delete": func(n *NumPy[int32]) error { return n.Delete(ctx, "old", "new") },
+	} {
+		for writes := 0; ; writes++ {
+			store := &cut{partd.NewDict(), 1 << 30}
+			must(t, NewNumPy[int32](store).Append(ctx, Entry[[]int32]{"old", []int32{9}}))
+			store.writes = writes
+			err := op(NewNumPy[int32](store))
+			store.writes = 1 << 30
+			after := fmt.Sprint(arraysOf(t, store, "new", "old", "also"))
+			done := map[string]string{"append": "[[1] [9 2] [3]]", "set": "[[1] [9] []]", "delete": "[[] [] []]"}[name]
+			if err != nil && after != "[[] [9] []]" || err == nil && after != done {
+				t.Errorf("%s cut after %d writes: %v, %s", name, writes, err, after)
+			}
+			// Whoever comes next can use the keys.
+			must(t, NewNumPy[int32](store).Append(ctx, Entry[[]int32]{"new", []int32{5}}))
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errCut) {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func arraysOf(t *testing.T, store partd.Partd, keys ...string) [][]int32 {
+	t.Helper()
+	got, err := NewNumPy[int32](store).Get(ctx, keys...)
+	must(t, err)
+	return got
+}
+
+// Appends, reads and removals at once: what is read is always whole appends, and
+// never without a dtype.
+func TestNumPyConcurrently(t *testing.T) {
+	n := NewNumPy[int64](partd.NewDict())
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range 300 {
+				key := fmt.Sprint(i % 3)
+				if err := n.Append(ctx, Entry[[]int64]{key, []int64{int64(w), int64(w)}}); err != nil {
+					t.Error(err)
+					return
+				}
+				if i%10 == w {
+					if err := n.Delete(ctx, key); err != nil {
+						t.Error(err)
+					}
+				}
+				if i%50 == w {
+					if _, err := n.Pop(ctx, key); err != nil {
+						t.Error(err)
+					}
+				}
+				got, err := n.Get(ctx, key)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for j := 0; j < len(got[0]); j += 2 {
+					if got[0][j] != got[0][j+1] {
+						t.Errorf("a torn append: %v", got[0])
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestNumPyForgetsDtypes(t *testing.T) {
+	n := NewNumPy[uint8](partd.NewDict())
+	batch := make([]Entry[[]uint8], 3000)
+	for round := range knownAtMost/len(batch) + 2 {
+		for i := range batch {
+			batch[i] = Entry[[]uint8]{fmt.Sprint(round, i), []uint8{1}}
+		}
+		must(t, n.Append(ctx, batch...))
+	}
+	if len(n.known) > knownAtMost {
+		t.Errorf("%d dtypes are noted", len(n.known))
+	}
+}

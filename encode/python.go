@@ -1,0 +1,101 @@
+package encode
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/go-partd/partd/internal/msgpack"
+	"github.com/go-partd/partd/internal/pickle"
+	"github.com/go-partd/partd/internal/plain"
+)
+
+// The types of Python that Go has none for. The others are, when they are read:
+// None nil, bool bool, int int64 or *big.Int where int64 is too small, float
+// float64, str string, bytes []byte, list []any.
+//
+// For writing, numbers of every size are taken, named types of all of these, and
+// slices, arrays and maps of them: a slice is a list, a map a dict sorted by key.
+// Structs are not. Values must not contain themselves and may be nested 1,000
+// deep.
+type (
+	// Tuple is Python's tuple.
+	Tuple = plain.Tuple
+	// Dict is Python's dict: its items in the order in which they were added.
+	Dict = plain.Dict
+	// Item is a key of a Dict with its value.
+	Item = plain.Item
+	// Set is Python's set.
+	Set = plain.Set
+	// FrozenSet is Python's frozenset.
+	FrozenSet = plain.FrozenSet
+	// ByteArray is Python's bytearray.
+	ByteArray = plain.ByteArray
+)
+
+// Pickle is the codec of partd.Pickle: lists of plain values, pickled. It writes
+// protocol 5 and reads protocols 0 to 5. Values come back with the types that
+// they had, tuples as Tuple.
+//
+// Nothing is executed: a pickle with a class, a function, or anything else that
+// is no plain value is an error that names it. A container that is used twice in
+// a list is one in Go, too: who changes it, changes both.
+func Pickle() Codec[[]any] {
+	return Codec[[]any]{
+		Encode: func(dst []byte, v []any) ([]byte, error) { return pickle.Append(dst, v) },
+		Decode: unpickle,
+		Join:   Concat[[]any],
+	}
+}
+
+// Python is the codec of partd.Python: lists of plain values in MessagePack,
+// which is faster and shorter than a pickle, and has no types for tuples and
+// bytearrays: they come back as lists and bytes. A list that holds what
+// MessagePack cannot (a set, an integer beyond 64 bits) or what Python would not
+// read from it (a dict with keys that are neither text nor bytes) is pickled
+// instead, and then everything in it keeps its type. Both are read.
+func Python() Codec[[]any] {
+	return Codec[[]any]{
+		Encode: func(dst []byte, v []any) ([]byte, error) {
+			out, err := msgpack.Append(dst, v)
+			if errors.Is(err, msgpack.ErrNotPlain) {
+				return pickle.Append(dst, v)
+			}
+			return out, err
+		},
+		Decode: func(data []byte) ([]any, error) {
+			// A list in MessagePack begins with a byte that no pickle begins with.
+			if len(data) > 0 && !isArray(data[0]) {
+				return unpickle(data)
+			}
+			return unpack(data)
+		},
+		Join: Concat[[]any],
+	}
+}
+
+// isArray tells whether MessagePack's arrays begin with a byte.
+func isArray(c byte) bool { return c&0xf0 == 0x90 || c == 0xdc || c == 0xdd }
+
+func unpickle(data []byte) ([]any, error) {
+	v, err := pickle.Decode(data)
+	if err != nil {
+		return nil, err
+	}
+	return asList("pickle", v)
+}
+
+func unpack(data []byte) ([]any, error) {
+	v, err := msgpack.Decode(data)
+	if err != nil {
+		return nil, err
+	}
+	return asList("msgpack", v)
+}
+
+func asList(format string, v any) ([]any, error) {
+	list, ok := v.([]any)
+	if !ok {
+		return nil, fmt.Errorf("%s: a %s, not a list", format, plain.Name(v))
+	}
+	return list, nil
+}

@@ -1,0 +1,225 @@
+package encode
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+)
+
+// The values of testdata/interop.py.
+
+func power(base, exponent int64) *big.Int {
+	return new(big.Int).Exp(big.NewInt(base), big.NewInt(exponent), nil)
+}
+
+func plainList() []any {
+	return []any{
+		nil, true, false, 0, -1, 200, 1 << 40, math.MinInt64, uint64(math.MaxUint64), 1.5, math.Inf(1),
+		"text \u00e9 \U0001f600", []byte("\x00\xff"),
+		[]any{1, []any{2, []any{}}},
+		Dict{{Key: "a", Value: 1}, {Key: "b", Value: []any{nil}}, {Key: []byte("c"), Value: Dict{}}},
+	}
+}
+
+func richList() []any {
+	shared := []any{"used", "twice"}
+	return append(
+		plainList(), Tuple{1, "t"}, Tuple{},
+		Dict{{Key: Tuple{1, 2}, Value: "x"}, {Key: 3, Value: []byte("y")}}, Set{7}, FrozenSet{"f"}, ByteArray("ba"),
+		power(2, 100), new(big.Int).Neg(power(2, 3000)), shared, shared,
+	)
+}
+
+func fallbackList() []any {
+	return []any{power(2, 100), Tuple{1, 2}, Set{7}, Dict{{Key: 1, Value: "int"}}}
+}
+
+// pythonStores are the stores of interop.py over one directory, with what is in
+// the key of the same name.
+func pythonStores(below partd.Partd) map[string]struct {
+	store  *Store[[]any]
+	values []any
+} {
+	type s = struct {
+		store  *Store[[]any]
+		values []any
+	}
+	return map[string]s{
+		"python":   {New(below, Python()), plainList()},
+		"fallback": {New(below, Python()), fallbackList()},
+		"pickle":   {New(below, Pickle()), richList()},
+		"bz2":      {New(compress.BZ2(below), Pickle()), richList()},
+		"snappy":   {New(compress.Snappy(below), Pickle()), richList()},
+		"layers":   {New(compress.BZ2(compress.Snappy(below)), Python()), plainList()},
+	}
+}
+
+// arrays does one side of the test of NumPy for a type.
+func arrays[T Element](name string, values ...T) func(t *testing.T, below partd.Partd, write bool) {
+	return func(t *testing.T, below partd.Partd, write bool) {
+		t.Helper()
+		store, key, ctx := NewNumPy[T](below), "np_"+name, t.Context()
+		if write {
+			must(t, store.Append(ctx, Entry[[]T]{key, values[:1]}))
+			must(t, store.Append(ctx, Entry[[]T]{key, nil}, Entry[[]T]{key, values[1:]}))
+		}
+		got, err := store.Get(ctx, key)
+		must(t, err)
+		if fmt.Sprint(got[0]) != fmt.Sprint(values) {
+			t.Errorf("%s: got %v, want %v", name, got[0], values)
+		}
+	}
+}
+
+func halves(values ...float32) (h []Float16) {
+	for _, f := range values {
+		h = append(h, NewFloat16(f))
+	}
+	return h
+}
+
+var nineteen = time.Date(1900, 2, 3, 4, 5, 6, 7e8, time.UTC)
+
+var allArrays = []func(*testing.T, partd.Partd, bool){
+	arrays[int8]("i1", -128, -1, 0, 127),
+	arrays[int16]("i2", math.MinInt16, -1, 0, math.MaxInt16),
+	arrays[int32]("i4", math.MinInt32, -1, 0, math.MaxInt32),
+	arrays[int64]("i8", math.MinInt64, -1, 0, math.MaxInt64),
+	arrays[uint8]("u1", 0, 1, 255),
+	arrays[uint16]("u2", 0, 1, math.MaxUint16),
+	arrays[uint32]("u4", 0, 1, math.MaxUint32),
+	arrays[uint64]("u8", 0, 1, math.MaxUint64),
+	arrays("f2", halves(0.5, -2, 65504, 6e-8)...),
+	arrays[float32]("f4", 0.5, -2.25, 1e38),
+	arrays("f8", 0.1, -2.25, 1e300),
+	arrays("c8", 1+2i, complex64(complex(math.Copysign(0, -1), -0.5))),
+	arrays("c16", 0.1+2i, complex(math.Copysign(0, -1), -1e300)),
+	arrays("b1", true, false, true),
+	arrays("M8(ns)", time.Unix(0, 1).UTC(), nineteen, time.Time{}),
+	arrays[time.Duration]("m8(ns)", 1, -1<<62),
+	arrays("O", "text", "", "\u00e9\U0001f600"),
+}
+
+// bigArrays are big-endian: Go reads and appends to them, and does not make them.
+var bigArrays = []func(*testing.T, partd.Partd, bool){
+	arrays[int64]("big_i8", math.MinInt64, -1, 0, math.MaxInt64),
+	arrays[uint16]("big_u2", 0, 1, math.MaxUint16),
+	arrays[float32]("big_f4", 0.5, -2.25, 1e38),
+	arrays("big_c16", 0.1+2i, complex(math.Copysign(0, -1), -1e300)),
+	arrays("big_M8(ns)", time.Unix(0, 1).UTC(), nineteen, time.Time{}),
+}
+
+func TestPythonReadsGo(t *testing.T) {
+	needsPython(t, "partd", "numpy", "msgpack", "snappy")
+	dir := filepath.Join(t.TempDir(), "store")
+	below := openFile(t, dir)
+	for key, s := range pythonStores(below) {
+		must(t, s.store.Append(t.Context(), Entry[[]any]{key, s.values[:3]}, Entry[[]any]{key, s.values[3:]}))
+	}
+	for _, a := range allArrays {
+		a(t, below, true)
+	}
+	for name, dtype := range map[string]string{"i8": ">i8", "u2": ">u2", "f4": ">f4", "c16": ">c16", "M8(ns)": ">M8[ns]"} {
+		must(t, below.SetOnce(t.Context(), "np_big_"+name+".dtype", []byte(dtype)))
+	}
+	for _, a := range bigArrays {
+		a(t, below, true)
+	}
+	if out := runPython(t, "interop.py", "check", dir); out != "done\n" {
+		t.Fatal(out)
+	}
+}
+
+func TestGoReadsPython(t *testing.T) {
+	needsPython(t, "partd", "numpy", "msgpack", "snappy")
+	dir := filepath.Join(t.TempDir(), "store")
+	runPython(t, "interop.py", "write", dir)
+	below := openFile(t, dir)
+	for key, s := range pythonStores(below) {
+		got, err := s.store.Get(t.Context(), key)
+		must(t, err)
+		if plainText(got[0]) != plainText(s.values) {
+			t.Errorf("%s: got %v, want %v", key, got[0], s.values)
+		}
+	}
+	for _, a := range append(allArrays, bigArrays...) {
+		a(t, below, false)
+	}
+	for unit, want := range map[string]string{
+		"us": "1600-02-03T04:05:06.789012Z", "ms": "1969-12-31T23:59:59.999Z", "s": "3000-01-01T00:00:01Z",
+		"m": "1900-01-01T00:59:00Z", "h": "1900-01-01T23:00:00Z", "D": "1900-02-03T00:00:00Z", "W": "2024-01-04T00:00:00Z",
+	} {
+		when, err := time.Parse(time.RFC3339Nano, want)
+		must(t, err)
+		arrays("M8("+unit+")", when, time.Time{})(t, below, false)
+	}
+	got, err := New(below, Python()).Get(t.Context(), "intkeys")
+	must(t, err)
+	if want := []any{Dict{{Key: 1, Value: "one"}, {Key: nil, Value: 2.5}}}; plainText(got[0]) != plainText(want) {
+		t.Errorf("a dict with keys that are integers: got %v", got[0])
+	}
+	_, err = NewNumPy[string](below).Get(t.Context(), "np_none")
+	var decode *DecodeError
+	if !errors.As(err, &decode) || !strings.Contains(err.Error(), "element 1 is a None") {
+		t.Errorf("an array of objects with None: %v", err)
+	}
+}
+
+// Processes of both kinds append to the same keys.
+func TestPythonAndGoTakeTurns(t *testing.T) {
+	needsPython(t, "partd", "numpy", "msgpack", "snappy")
+	dir := filepath.Join(t.TempDir(), "store")
+	runPython(t, "interop.py", "write", dir)
+	below := openFile(t, dir)
+
+	for key, s := range pythonStores(below) {
+		must(t, s.store.Append(ctx, Entry[[]any]{key, []any{"from Go"}}))
+		got, err := s.store.Get(ctx, key)
+		must(t, err)
+		if n := len(got[0]); n != len(s.values)+1 || got[0][n-1] != "from Go" {
+			t.Errorf("%s: %v", key, got[0])
+		}
+	}
+	n := NewNumPy[float32](below)
+	for _, key := range []string{"np_f4", "np_big_f4"} {
+		must(t, n.Append(ctx, Entry[[]float32]{key, []float32{7.5}}))
+		got, err := n.Get(ctx, key)
+		must(t, err)
+		if fmt.Sprint(got[0]) != "[0.5 -2.25 1e+38 7.5]" {
+			t.Errorf("%s: %v", key, got[0])
+		}
+	}
+}
+
+func TestFloat16AgainstNumPy(t *testing.T) {
+	needsPython(t, "partd", "numpy")
+	dir := filepath.Join(t.TempDir(), "store")
+	below := openFile(t, dir)
+	all, widened := make([]Float16, 1<<16), make([]float32, 1<<16)
+	for i := range all {
+		all[i] = Float16(i)
+		widened[i] = all[i].Float32()
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	singles := append([]float32{65519.996, 65520, 2.9802322e-08, 2.9802326e-08, 6.0975552e-05}, widened...)
+	for range 200_000 {
+		// All bits at random, and numbers close to those that 16 bits can be.
+		singles = append(singles, math.Float32frombits(rng.Uint32()),
+			math.Float32frombits(math.Float32bits(widened[rng.IntN(len(widened))])+rng.Uint32N(0x2000)))
+	}
+	ctx := t.Context()
+	must(t, NewNumPy[Float16](below).Append(ctx, Entry[[]Float16]{"all", all}, Entry[[]Float16]{"rounded", halves(singles...)}))
+	must(t, NewNumPy[float32](below).Append(ctx, Entry[[]float32]{"widened", widened}, Entry[[]float32]{"singles", singles}))
+	if out := runPython(t, "interop.py", "halves", dir); out != "done\n" {
+		t.Fatal(out)
+	}
+}

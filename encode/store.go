@@ -1,0 +1,160 @@
+package encode
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/frame"
+)
+
+// Get returns the value of each key, in the order asked: what was appended to
+// it, joined. A key that was never appended to has the codec's empty value.
+func (s *Store[T]) Get(ctx context.Context, keys ...string) ([]T, error) {
+	raw, err := s.below.Get(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	return s.decodeAll("get", keys, raw)
+}
+
+func (s *Store[T]) decodeAll(op string, keys []string, raw [][]byte) ([]T, error) {
+	values := make([]T, len(raw))
+	var pieces []T
+	for i, chunk := range raw {
+		var err error
+		if pieces, err = s.split(pieces[:0], chunk); err == nil {
+			values[i], err = s.codec.Join(pieces)
+		}
+		if err != nil {
+			return nil, keyError(op, keys[i], err)
+		}
+		clear(pieces)
+	}
+	return values, nil
+}
+
+// split appends the pieces of a key's value.
+func (s *Store[T]) split(pieces []T, chunk []byte) ([]T, error) {
+	offset := int64(0)
+	for content, err := range frame.Split(chunk) {
+		if err != nil {
+			return pieces, frameError(err)
+		}
+		v, err := s.codec.Decode(content)
+		if err != nil {
+			return pieces, &DecodeError{offset, err}
+		}
+		pieces = append(pieces, v)
+		offset += frame.HeaderLen + int64(len(content))
+	}
+	return pieces, nil
+}
+
+// frameError returns what is wrong with a frame as a DecodeError, as far as it
+// is the data and not the reading.
+func frameError(err error) error {
+	var e *frame.Error
+	if errors.As(err, &e) && (errors.Is(err, frame.ErrTruncated) || errors.Is(err, frame.ErrTooLong)) {
+		return &DecodeError{e.Offset, e.Err}
+	}
+	return err
+}
+
+// All yields the values that were appended to a key, one by one, without joining
+// them. It holds one at a time, so that a key may be larger than memory. After an
+// error it yields nothing more.
+func (s *Store[T]) All(ctx context.Context, key string) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		r, err := partd.Open(ctx, s.below, key)
+		if err != nil {
+			yield(*new(T), err)
+			return
+		}
+		more, err := s.each(r, yield)
+		if err = errors.Join(err, r.Close()); err != nil && more {
+			yield(*new(T), keyError("all", key, err))
+		}
+	}
+}
+
+// each yields the values that r delivers. It tells whether more are wanted.
+func (s *Store[T]) each(r io.Reader, yield func(T, error) bool) (more bool, err error) {
+	offset := int64(0)
+	for content, err := range frame.Read(r, partd.MaxValueLen) {
+		if err != nil {
+			return true, frameError(err)
+		}
+		v, err := s.codec.Decode(content)
+		if err != nil {
+			return true, &DecodeError{offset, err}
+		}
+		if !yield(v, nil) {
+			return false, nil
+		}
+		offset += frame.HeaderLen + int64(len(content))
+	}
+	return true, nil
+}
+
+// Set replaces all values of a key by one.
+func (s *Store[T]) Set(ctx context.Context, key string, v T) error {
+	return s.set(ctx, "set", key, v, partd.Set)
+}
+
+// SetOnce sets a key that does not exist, and leaves one that does as it is, as
+// one atomic step.
+func (s *Store[T]) SetOnce(ctx context.Context, key string, v T) error {
+	return s.set(ctx, "set once", key, v, partd.SetOnce)
+}
+
+func (s *Store[T]) set(ctx context.Context, op, key string, v T, do func(context.Context, partd.Partd, string, []byte) error) error {
+	b := s.buffer()
+	defer s.release(b)
+	if err := s.encode(b, op, key, v); err != nil {
+		return err
+	}
+	return do(ctx, s.below, key, b.bytes)
+}
+
+// Pop returns the values of keys as Get does, and removes the keys, as one atomic
+// step. Where they are removed and do not decode, the error is a *PopError, which
+// holds them.
+func (s *Store[T]) Pop(ctx context.Context, keys ...string) ([]T, error) {
+	raw, err := partd.Pop(ctx, s.below, keys...)
+	if err != nil {
+		return nil, err
+	}
+	values, err := s.decodeAll("pop", keys, raw)
+	if err != nil {
+		return nil, &PopError{keys, raw, err}
+	}
+	return values, nil
+}
+
+// Delete removes keys; one that does not exist is no error.
+func (s *Store[T]) Delete(ctx context.Context, keys ...string) error {
+	return partd.Delete(ctx, s.below, keys...)
+}
+
+// Drop removes every key of the store beneath.
+func (s *Store[T]) Drop(ctx context.Context) error { return s.below.Drop(ctx) }
+
+// Keys yields each key once, with the size of its encoded values in bytes.
+func (s *Store[T]) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	return partd.Keys(ctx, s.below)
+}
+
+// Flush moves what the store beneath holds back to the one beneath it.
+func (s *Store[T]) Flush(ctx context.Context) error { return partd.Flush(ctx, s.below) }
+
+// Sync returns once all that was acknowledged before survives a loss of power.
+func (s *Store[T]) Sync(ctx context.Context) error { return partd.Sync(ctx, s.below) }
+
+// Close closes the store beneath, as partd.Close does.
+func (s *Store[T]) Close(ctx context.Context) error { return partd.Close(ctx, s.below) }
+
+// Unwrap returns the store beneath, for looking only.
+func (s *Store[T]) Unwrap() partd.Partd { return s.below }

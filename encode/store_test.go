@@ -1,0 +1,335 @@
+package encode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/frame"
+)
+
+var ctx = context.Background()
+
+// The bytes that are stored are those of the original.
+func TestStoredBytes(t *testing.T) {
+	below := partd.NewDict()
+	must(t, New(below, Python()).Append(ctx, Entry[[]any]{"python", []any{1, "a"}}, Entry[[]any]{"python", []any{}}))
+	must(t, New(below, Python()).Append(ctx, Entry[[]any]{"pickled", []any{Set{}}}))
+	must(t, New(below, Bytes()).Append(ctx, Entry[[]byte]{"bytes", []byte("abc")}))
+	must(t, New(below, JSON[map[string]string]()).Append(ctx, Entry[map[string]string]{"json", map[string]string{"<": ">"}}))
+	must(t, NewNumPy[uint16](below).Append(ctx, Entry[[]uint16]{"numpy", []uint16{1, 256}}))
+	for key, want := range map[string]string{
+		"python":      "\x04\x00\x00\x00\x00\x00\x00\x00\x92\x01\xa1a" + "\x01\x00\x00\x00\x00\x00\x00\x00\x90",
+		"pickled":     "\x07\x00\x00\x00\x00\x00\x00\x00\x80\x05](\x8fe.",
+		"bytes":       "\x03\x00\x00\x00\x00\x00\x00\x00abc",
+		"json":        "\x09\x00\x00\x00\x00\x00\x00\x00" + `{"<":">"}`,
+		"numpy":       "\x01\x00\x00\x01",
+		"numpy.dtype": "<u2",
+	} {
+		got, err := below.Get(ctx, key)
+		must(t, err)
+		if string(got[0]) != want {
+			t.Errorf("%s: %q, want %q", key, got[0], want)
+		}
+	}
+}
+
+func TestDamageIsLocated(t *testing.T) {
+	good := frame.Append(nil, []byte("[1]"))
+	n := int64(len(good))
+	for name, c := range map[string]struct {
+		data   string
+		offset int64
+		want   string
+	}{
+		"garbage in a piece":    {string(frame.Append(good, []byte("[1] x"))), n, "after top-level value"},
+		"cut within a piece":    {string(frame.Append(good, []byte("[1]"))[:2*n-1]), n, "truncated"},
+		"cut within a header":   {string(good) + "\x03\x00", n, "truncated"},
+		"lying length":          {string(good) + "\xff\xff\xff\xff\xff\xff\xff\xff[1]", n, ""},
+		"empty piece":           {string(frame.Append(good, nil)), n, "unexpected end"},
+		"plain bytes, no layer": {"[1]", 0, "truncated"},
+	} {
+		below := partd.NewDict()
+		must(t, below.Append(ctx, partd.Entry{Key: "k", Value: []byte(c.data)}))
+		s := New(below, JSON[[]int]())
+		_, err := s.Get(ctx, "other", "k")
+		checkDamage(t, name+", Get", err, c.offset, c.want)
+		pieces := 0
+		for _, err = range s.All(ctx, "k") {
+			pieces++
+		}
+		checkDamage(t, name+", All", err, c.offset, c.want)
+		if want := 1 + int(c.offset/n); pieces != want {
+			t.Errorf("%s: All yields %d times, want %d", name, pieces, want)
+		}
+		_, err = s.Pop(ctx, "k")
+		checkDamage(t, name+", Pop", err, c.offset, c.want)
+		var pop *PopError
+		if !errors.As(err, &pop) || len(pop.Values) != 1 || string(pop.Values[0]) != c.data {
+			t.Errorf("%s: the popped value is lost: %v", name, err)
+		}
+	}
+}
+
+func checkDamage(t *testing.T, name string, err error, offset int64, want string) {
+	t.Helper()
+	var where *DecodeError
+	var what *partd.Error
+	if !errors.As(err, &where) || !errors.As(err, &what) || where.Offset != offset || what.Key != "k" || !strings.Contains(err.Error(), want) {
+		t.Errorf("%s: %v (%#v), want offset %d and %q", name, err, where, offset, want)
+	}
+}
+
+func TestEncodeFails(t *testing.T) {
+	below := partd.NewDict()
+	s := New(below, JSON[[]any]())
+	bad := []any{func() {}}
+	for op, err := range map[string]error{
+		"append":   s.Append(ctx, Entry[[]any]{"k", []any{1}}, Entry[[]any]{"bad", bad}),
+		"set":      s.Set(ctx, "bad", bad),
+		"set once": s.SetOnce(ctx, "bad", bad),
+	} {
+		var e *partd.Error
+		if !errors.As(err, &e) || e.Key != "bad" || e.Op != op || !strings.Contains(err.Error(), "func()") {
+			t.Errorf("%s: %v", op, err)
+		}
+	}
+	for info, err := range s.Keys(ctx) {
+		t.Errorf("there is %v, %v", info, err)
+	}
+}
+
+func TestJoin(t *testing.T) {
+	type point struct{ X, Y int }
+	below := partd.NewDict()
+	points := New(below, JSON[point]())
+	got, err := points.Get(ctx, "none")
+	must(t, err)
+	if got[0] != (point{}) {
+		t.Errorf("of none: %v", got)
+	}
+	must(t, points.Append(ctx, Entry[point]{"p", point{1, 2}}))
+	got, err = points.Get(ctx, "p")
+	must(t, err)
+	if got[0] != (point{1, 2}) {
+		t.Errorf("of one: %v", got)
+	}
+	must(t, points.Append(ctx, Entry[point]{"p", point{3, 4}}))
+	if _, err = points.Get(ctx, "p"); !errors.Is(err, ErrNoJoin) || !strings.Contains(err.Error(), "2 values of type encode.point") {
+		t.Errorf("of two: %v", err)
+	}
+	sum := JSON[point]()
+	sum.Join = func(pieces []point) (total point, _ error) {
+		for _, p := range pieces {
+			total.X += p.X
+			total.Y += p.Y
+		}
+		return total, nil
+	}
+	got, err = New(below, sum).Get(ctx, "p")
+	must(t, err)
+	if got[0] != (point{4, 6}) {
+		t.Errorf("summed: %v", got)
+	}
+	type name string
+	names := New(below, Gob[name]())
+	must(t, names.Append(ctx, Entry[name]{"n", "a"}, Entry[name]{"n", "b"}))
+	joined, err := names.Get(ctx, "n", "none")
+	must(t, err)
+	if joined[0] != "ab" || joined[1] != "" {
+		t.Errorf("names: %q", joined)
+	}
+}
+
+// What Decode is given is used again: nothing may be kept of it.
+func TestDecodeKeepsNothing(t *testing.T) {
+	type all struct {
+		S string
+		B []byte
+		M map[string]string
+	}
+	v := all{"text", []byte("bytes"), map[string]string{"key": "value"}}
+	keepsNothing(t, "JSON", JSON[all](), v)
+	keepsNothing(t, "Gob", Gob[all](), v)
+	keepsNothing(t, "Msgpack", Msgpack[all](), v)
+	keepsNothing(t, "Bytes", Bytes(), []byte("bytes"))
+	keepsNothing(t, "Python", Python(), []any{"text", []byte("bytes"), Dict{{Key: "key", Value: "value"}}})
+	keepsNothing(t, "Pickle", Pickle(), []any{"text", []byte("bytes"), ByteArray("array"), Tuple{[]byte("b")}})
+}
+
+func keepsNothing[T any](t *testing.T, name string, c Codec[T], v T) {
+	t.Helper()
+	data, err := c.Encode([]byte("before"), v)
+	must(t, err)
+	if string(data[:6]) != "before" {
+		t.Errorf("%s: Encode does not append", name)
+	}
+	data = data[6:]
+	got, err := c.Decode(data)
+	must(t, err)
+	for i := range data {
+		data[i] = 0xff
+	}
+	if fmt.Sprint(got) != fmt.Sprint(v) {
+		t.Errorf("%s: %v became %v", name, v, got)
+	}
+}
+
+// What follows a value in its piece is an error, and so is a part of it.
+func TestWholePieces(t *testing.T) {
+	v := []string{"one", "two"}
+	for name, c := range map[string]Codec[[]string]{"JSON": JSON[[]string](), "Gob": Gob[[]string](), "Msgpack": Msgpack[[]string]()} {
+		data, err := c.Encode(nil, v)
+		must(t, err)
+		if _, err := c.Decode(append(data, data...)); err == nil {
+			t.Errorf("%s: twice the value is no error", name)
+		}
+		for n := range data {
+			if got, err := c.Decode(data[:n]); err == nil {
+				t.Errorf("%s: %d of %d bytes are read as %q", name, n, len(data), got)
+			}
+		}
+	}
+}
+
+// Types that do not fit are errors, and never other numbers.
+func TestMsgpackRange(t *testing.T) {
+	data, err := Msgpack[[]int64]().Encode(nil, []int64{300})
+	must(t, err)
+	if got, err := Msgpack[[]int8]().Decode(data); err == nil {
+		t.Errorf("300 is read as %v", got)
+	}
+	if got, err := Msgpack[[]string]().Decode(data); err == nil {
+		t.Errorf("300 is read as %q", got)
+	}
+}
+
+func TestHostileLengths(t *testing.T) {
+	type row struct {
+		A []int64
+		B map[string][]string
+		C any
+	}
+	tryHostile(t, "Msgpack", Msgpack[row](), "\x81\xa1A\xdd\xff\xff\xff\xff", "\x81\xa1B\xdf\xff\xff\xff\xff", "\x81\xa1C\xc6\xff\xff\xff\xff",
+		"\x81\xa1C"+strings.Repeat("\xdc\xff\xff", 5000), "\x81\xa1C"+strings.Repeat("\x91", 100_000), "\x81\xa1Z"+strings.Repeat("\x91", 100_000))
+	tryHostile(t, "Msgpack", Msgpack[[]row](), "\xdd\xff\xff\xff\xff", "\xdd\xff\xff\xff\xff"+strings.Repeat("\xc0", 100))
+	tryHostile(t, "JSON", JSON[row](), `{"C":`+strings.Repeat("[", 100_000))
+	tryHostile(t, "Gob", Gob[[]int64](), "\xf8\x7f\xff\xff\xff\xff\xff\xff\xff", "\xfc\x3f\xff\xff\xff", "\x0c\xff\x81\x02\x01\x02\xff\x82\x00\x01\x04\x00\x00\x0e\xff\x82\x00\xfc\x3f\xff\xff\xff")
+}
+
+func tryHostile[T any](t *testing.T, name string, c Codec[T], inputs ...string) {
+	t.Helper()
+	_, err := c.Decode([]byte("\x00")) // what is set up once
+	if err == nil {
+		t.Errorf("%s: a zero byte is a value", name)
+	}
+	for _, data := range inputs {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		v, err := c.Decode([]byte(data))
+		runtime.ReadMemStats(&after)
+		if err == nil {
+			t.Errorf("%s: %.30q is read as %v", name, data, v)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > uint64(512*len(data)+2<<20) {
+			t.Errorf("%s: %.30q takes %d bytes", name, data, took)
+		}
+	}
+}
+
+// All holds one piece at a time.
+func TestAllInBoundedMemory(t *testing.T) {
+	const pieces, size = 48, 1 << 20
+	below := openFile(t, t.TempDir())
+	s, n := New(below, Bytes()), NewNumPy[int32](below)
+	piece, array := make([]byte, size), make([]int32, size/4+1)
+	for i := range pieces {
+		piece[0], array[0] = byte(i), int32(i)
+		must(t, s.Append(ctx, Entry[[]byte]{"k", piece}))
+		must(t, n.Append(ctx, Entry[[]int32]{"n", array}))
+	}
+	measure := func(name string, read func(note func())) {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		start, most := m.HeapAlloc, uint64(0)
+		read(func() {
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			most = max(most, m.HeapAlloc)
+		})
+		if most == 0 || most > start+8<<20 {
+			t.Errorf("%s: %d bytes more for values of %d", name, int64(most)-int64(start), pieces*size)
+		}
+	}
+	measure("Store", func(note func()) {
+		count := 0
+		for v, err := range s.All(ctx, "k") {
+			must(t, err)
+			if v[0] != byte(count) || len(v) != size {
+				t.Fatalf("piece %d: %d bytes, the first is %d", count, len(v), v[0])
+			}
+			count++
+			note()
+		}
+	})
+	measure("NumPy", func(note func()) {
+		at := 0
+		for part, err := range n.All(ctx, "n") {
+			must(t, err)
+			for i, v := range part {
+				if i, want := (at+i)%len(array), int32((at+i)/len(array)); i == 0 && v != want || i != 0 && v != 0 {
+					t.Fatalf("element %d is %d", at+i, v)
+				}
+			}
+			if at += len(part); at%(1<<20) < len(part) {
+				note()
+			}
+		}
+		if at != pieces*len(array) {
+			t.Fatalf("%d elements of %d", at, pieces*len(array))
+		}
+	})
+}
+
+// bare is a store with three methods.
+type bare struct{ partd.Partd }
+
+func TestAbilities(t *testing.T) {
+	s, n := New[[]byte](bare{partd.NewDict()}, Bytes()), NewNumPy[int8](bare{partd.NewDict()})
+	_, popped := s.Pop(ctx, "k")
+	for name, err := range map[string]error{
+		"Set": s.Set(ctx, "k", nil), "SetOnce": s.SetOnce(ctx, "k", nil), "Delete": s.Delete(ctx, "k"), "Pop": popped,
+		"Flush": s.Flush(ctx), "Sync": s.Sync(ctx), "Close": s.Close(ctx),
+		"NumPy Append": n.Append(ctx, Entry[[]int8]{"k", []int8{1}}), "NumPy Delete": n.Delete(ctx, "k"), "NumPy Flush": n.Flush(ctx),
+		"NumPy Sync": n.Sync(ctx), "NumPy Close": n.Close(ctx),
+	} {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	below := openFile(t, t.TempDir())
+	for _, s := range []interface {
+		Sync(context.Context) error
+		Unwrap() partd.Partd
+	}{New(below, Bytes()), NewNumPy[int8](below)} {
+		must(t, s.Sync(ctx))
+		if s.Unwrap() != partd.Partd(below) {
+			t.Error("Unwrap returns another store")
+		}
+	}
+	once := New(below, Bytes())
+	must(t, once.SetOnce(ctx, "once", []byte("first")))
+	must(t, once.SetOnce(ctx, "once", []byte("second")))
+	if got, err := once.Get(ctx, "once"); err != nil || string(got[0]) != "first" {
+		t.Errorf("set once: %q, %v", got, err)
+	}
+	must(t, once.Close(ctx))
+	if err := once.Append(ctx, Entry[[]byte]{"k", []byte("x")}); !errors.Is(err, partd.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}

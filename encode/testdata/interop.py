@@ -1,0 +1,112 @@
+"""The other side of python_test.go, with the real partd.
+
+interop.py write DIR: writes every value in two appends.
+interop.py check DIR: reads what Go wrote in the same way, and compares.
+interop.py halves DIR: checks what Go makes of numbers of 16 bits."""
+
+import sys
+
+import numpy as np
+from partd import BZ2, File, Numpy, Pickle, Python, Snappy
+
+PLAIN = [None, True, False, 0, -1, 200, 2**40, -(2**63), 2**64 - 1, 1.5, float("inf"),
+         "text \u00e9 \U0001f600", b"\x00\xff", [1, [2, []]], {"a": 1, "b": [None], b"c": {}}]
+SHARED = ["used", "twice"]
+RICH = PLAIN + [(1, "t"), (), {(1, 2): "x", 3: b"y"}, {7}, frozenset(["f"]), bytearray(b"ba"), 2**100, -(2**3000),
+                SHARED, SHARED]
+# What msgpack cannot take is pickled.
+FALLBACK = [2**100, (1, 2), {7}, {1: "int"}]
+
+ARRAYS = {
+    "i1": [-128, -1, 0, 127], "i2": [-(2**15), -1, 0, 2**15 - 1], "i4": [-(2**31), -1, 0, 2**31 - 1],
+    "i8": [-(2**63), -1, 0, 2**63 - 1], "u1": [0, 1, 255], "u2": [0, 1, 65535], "u4": [0, 1, 2**32 - 1],
+    "u8": [0, 1, 2**64 - 1], "f2": [0.5, -2, 65504, 6e-8], "f4": [0.5, -2.25, 1e38], "f8": [0.1, -2.25, 1e300],
+    "c8": [1 + 2j, -0.5j], "c16": [0.1 + 2j, -1e300j], "b1": [True, False, True],
+    "M8[ns]": ["1970-01-01T00:00:00.000000001", "1900-02-03T04:05:06.7", "NaT"], "m8[ns]": [1, -(2**62)],
+    "O": ["text", "", "\u00e9\U0001f600"],
+}
+FOREIGN = {">i8": "i8", ">u2": "u2", ">f4": "f4", ">c16": "c16", ">M8[ns]": "M8[ns]"}
+TIMES = {"M8[us]": "1600-02-03T04:05:06.789012", "M8[ms]": "1969-12-31T23:59:59.999", "M8[s]": "3000-01-01T00:00:01",
+         "M8[m]": "1900-01-01T00:59", "M8[h]": "1900-01-01T23", "M8[D]": "1900-02-03", "M8[W]": "2024-01-04"}
+
+
+def array(dtype, values):
+    return np.array(values, dtype=np.dtype(dtype))
+
+
+def name(dtype):
+    return "np_" + dtype.replace("[", "(").replace("]", ")").replace(">", "big_")
+
+
+def stores(path):
+    f = File(path)
+    return {
+        "python": (Python(f), PLAIN),
+        "fallback": (Python(f), FALLBACK),
+        "pickle": (Pickle(f), RICH),
+        "bz2": (Pickle(BZ2(f)), RICH),
+        "snappy": (Pickle(Snappy(f)), RICH),
+        "layers": (Python(BZ2(Snappy(f))), PLAIN),
+    }
+
+
+def write(path):
+    for key, (store, values) in stores(path).items():
+        store.append({key: values[:3]})
+        store.append({key: values[3:]})
+    arrays = Numpy(File(path))
+    for dtype, values in ARRAYS.items():
+        arrays.append({name(dtype): array(dtype, values[:1])})
+        arrays.append({name(dtype): array(dtype, values[1:])})
+    for dtype, same in FOREIGN.items():
+        arrays.append({name(dtype): array(dtype, ARRAYS[same])})
+    for dtype, value in TIMES.items():
+        arrays.append({name(dtype): array(dtype, [value, "NaT"])})
+    arrays.append({"np_none": array("O", ["text", None])})
+    # Python can write this, and not read it.
+    Python(File(path)).append({"intkeys": [{1: "one", None: 2.5}]})
+
+
+def same(a, b):
+    """Equal, and of equal types; nan is itself."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return len(a) == len(b) and all(same(k, j) and same(v, b[j]) for (k, v), j in zip(a.items(), b))
+    return a == b
+
+
+def check(path):
+    for key, (store, values) in stores(path).items():
+        got = store.get(key)
+        assert same(got, values), (key, got)
+    arrays = Numpy(File(path))
+    wanted = dict(ARRAYS)
+    wanted.update({big: ARRAYS[small] for big, small in FOREIGN.items()})
+    for dtype, values in wanted.items():
+        got, want = arrays.get(name(dtype)), array(dtype, values)
+        assert got.dtype == want.dtype, (dtype, got.dtype)
+        assert got.tolist() == want.tolist(), (dtype, got, want)
+        if dtype != "O":
+            assert got.tobytes() == want.tobytes(), (dtype, got, want)
+
+
+def halves(path):
+    """Conversions from and to 16 bits, against NumPy's."""
+    arrays = Numpy(File(path))
+    with np.errstate(all="ignore"):
+        for half, single, to in (("all", "widened", "<f4"), ("rounded", "singles", None)):
+            half, single = arrays.get(half), arrays.get(single)
+            nan = np.isnan(single)
+            assert (np.isnan(half) == nan).all()
+            if to:
+                assert (half.astype(to).view("u4")[~nan] == single.view("u4")[~nan]).all()
+            else:
+                wrong = (single.astype("<f2").view("u2") != half.view("u2")) & ~nan
+                assert not wrong.any(), (single[wrong][:5], half[wrong][:5])
+
+
+{"write": write, "check": check, "halves": halves}[sys.argv[1]](sys.argv[2])
+print("done")

@@ -1,0 +1,182 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/stores"
+)
+
+// copyInto runs partd copy of two keys, "a" and "b" with values of four bytes,
+// into a store.
+func copyInto(t *testing.T, ctx context.Context, target *fake, flags ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	dir := t.TempDir()
+	source := "s2+file:" + filepath.Join(dir, "source")
+	fillStore(t, source, partd.Entry{Key: "a", Value: []byte("1111")}, partd.Entry{Key: "b", Value: []byte("2222")})
+	var out, errs bytes.Buffer
+	a := &app{out: &out, err: &errs, open: func(context.Context, string, map[string]string) (partd.Partd, error) { return target, nil }}
+	code = run(ctx, append([]string{"copy", "--from", source, "--to", "file:T"}, flags...), a)
+	return code, out.String(), strings.ReplaceAll(errs.String(), source, "SOURCE")
+}
+
+func fillStore(t *testing.T, url string, entries ...partd.Entry) {
+	t.Helper()
+	store, err := stores.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(store.Append(t.Context(), entries...), partd.Close(t.Context(), store)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever goes wrong with the target is noticed, and the message says what it
+// holds and how to go on.
+func TestCopyOutcomes(t *testing.T) {
+	broken := errors.New("it broke")
+	change := func(do func(e []partd.Entry) []partd.Entry) func(*fake, func() error) {
+		return func(f *fake, _ func() error) {
+			f.append = func(e []partd.Entry) ([]partd.Entry, error) { return do(e), nil }
+		}
+	}
+	const lost = "either another program writes to it, or it lost something\nThe store file:T cannot be trusted. Run the command again with --replace\n"
+	for _, c := range []struct {
+		name  string
+		flags string // --replace and --append begin with a target that holds something
+		code  int
+		set   func(f *fake, interrupt func() error)
+		want  string
+	}{
+		{"a lost key", "", 1, change(func(e []partd.Entry) []partd.Entry { return e[1:] }), "holds 1 keys instead of 2: " + lost},
+		{"a doubled entry", "", 1, change(func(e []partd.Entry) []partd.Entry { return append(e, e[0]) }), "holds 12 bytes instead of 8: " + lost},
+		{"values of two keys exchanged", "", 1, change(func(e []partd.Entry) []partd.Entry {
+			return []partd.Entry{{Key: e[0].Key, Value: e[1].Value}, {Key: e[1].Key, Value: e[0].Value}}
+		}), "as many keys and bytes, but other ones: their checksum is "},
+		{"a changed bit", "", 1, change(func(e []partd.Entry) []partd.Entry {
+			value := bytes.Clone(e[0].Value)
+			value[2] ^= 4
+			return []partd.Entry{{Key: e[0].Key, Value: value}, e[1]}
+		}), lost},
+		{
+			"lost bytes", "--append", 1, change(func(e []partd.Entry) []partd.Entry { return e[1:] }),
+			"8 bytes were copied, but the store file:T holds 4 bytes more than before: either another program writes to it, " +
+				"or it lost something\nThe store file:T cannot be trusted. Running the command again would double what is there of the copy\n",
+		},
+		{"a failed append", "", 1, func(f *fake, _ func() error) {
+			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, broken }
+		}, "it broke\nThe store file:T is incomplete. Run the command again with --replace\n"},
+		{"a failed append", "--append", 1, func(f *fake, _ func() error) {
+			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, broken }
+		}, "it broke\nThe store file:T now holds some of the copy beside what it held before. Running the command again would double what is there of the copy\n"},
+		{
+			"a failed drop", "--replace", 1, func(f *fake, _ func() error) { f.drop = func() error { return broken } },
+			"it broke\nWhat file:T held may be gone, all of it or a part. Run the command again with --replace\n",
+		},
+		{"a failed flush", "", 1, func(f *fake, _ func() error) { f.flush = func() error { return broken } }, "it broke\nThe store file:T is incomplete. "},
+		{
+			"a failed close", "", 1, func(f *fake, _ func() error) { f.close = func() error { return broken } },
+			"it broke\nEverything is stored in file:T, and the comparison found no difference\n",
+		},
+		{"an interrupt", "", 130, func(f *fake, interrupt func() error) {
+			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, interrupt() }
+		}, "interrupted\nThe store file:T is incomplete. Run the command again with --replace\n"},
+		{"no wrong", "", 0, func(*fake, func() error) {}, ""},
+		{"no wrong", "--replace", 0, func(*fake, func() error) {}, ""},
+		{"no wrong", "--append", 0, func(*fake, func() error) {}, ""},
+	} {
+		t.Run(c.name+" "+c.flags, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			target := &fake{Dict: partd.NewDict()}
+			if c.flags != "" {
+				if err := target.Dict.Append(ctx, partd.Entry{Key: "b", Value: []byte("old")}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.set(target, func() error { cancel(); return ctx.Err() })
+			code, out, errs := copyInto(t, ctx, target, strings.Fields(c.flags)...)
+			if code != c.code || !strings.Contains(errs, c.want) || c.want == "" && errs != "" {
+				t.Errorf("exit code %d, %s, want %d, …%s…", code, errs, c.code, c.want)
+			}
+			if ok := strings.Contains(out, "result"); ok != (c.code == 0) {
+				t.Errorf("it says %q", out)
+			}
+		})
+	}
+}
+
+// A value larger than the memory is copied and compared in parts.
+func TestCopyMemory(t *testing.T) {
+	const size, memory = 96 << 20, 32 << 20
+	dir := t.TempDir()
+	from, to := "zlib+log:"+dir+"/from?zlib.level=1&memory=8MiB", "zstd+file:"+dir+"/to"
+	store, err := stores.Open(t.Context(), from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	piece := make([]byte, 8<<20)
+	random := rand.NewChaCha8([32]byte{})
+	for i := range size / len(piece) {
+		_, _ = random.Read(piece[:len(piece)/4])
+		copy(piece[len(piece)/4:], bytes.Repeat(fmt.Appendf(nil, "%d bottles of beer, ", i), len(piece))[:len(piece)/2])
+		if err := store.Append(t.Context(), partd.Entry{Key: "large", Value: piece}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := partd.Close(t.Context(), store); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	cmd := program(t, "copy", "--from", from, "--to", to, "--memory", fmt.Sprint(memory), "--json")
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	peak := peakMemory(cmd.Process.Pid, done)
+	if err := <-done; err != nil || !strings.Contains(out.String(), fmt.Sprintf(`"keys":1,"bytes":%d,`, size)) {
+		t.Fatalf("%v, %s", err, out.String())
+	}
+	if peak == 0 {
+		t.Log("the system does not tell how much memory a process takes")
+	}
+	if most := int64(memory/10*11 + 30<<20); peak > most && !withRace() {
+		t.Errorf("it took %d bytes of memory, of %d at most", peak, most)
+	}
+}
+
+// peakMemory returns the largest memory that a process takes until done has
+// something, as Linux tells it while the process lives; elsewhere 0.
+func peakMemory(pid int, done chan error) (peak int64) {
+	for len(done) == 0 {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if _, after, ok := bytes.Cut(status, []byte("VmHWM:")); ok && err == nil {
+			var kB int64
+			if _, err := fmt.Sscan(string(after[:min(len(after), 30)]), &kB); err == nil {
+				peak = max(peak, kB<<10)
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return peak
+}
+
+// withRace tells whether the test was built with the race detector, which takes
+// memory of its own.
+func withRace() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}

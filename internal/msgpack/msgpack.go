@@ -1,0 +1,157 @@
+// Package msgpack reads and writes the plain values of Python, which package
+// plain lists, in MessagePack, with the bytes that Python's msgpack writes
+// (use_bin_type): text as str, bytes as bin, tuples as arrays, which are read as
+// lists.
+//
+// What Python's msgpack cannot write, or could not read again, is an
+// ErrNotPlain: sets, integers beyond 64 bits, dicts with keys that are neither
+// text nor bytes. Pickle takes those.
+package msgpack
+
+import (
+	"errors"
+	"fmt"
+	"math/big"
+	"unicode/utf8"
+
+	"github.com/tinylib/msgp/msgp"
+
+	"github.com/go-partd/partd/internal/plain"
+)
+
+// ErrNotPlain is wrapped by the error for a value that MessagePack cannot hold,
+// or Python not read from it.
+var ErrNotPlain = errors.New("not for msgpack")
+
+// maxWriteDepth is how deep Python's msgpack nests what it writes.
+const maxWriteDepth = 511
+
+// Append appends a value. Besides plain values it takes what plain.Canon does.
+func Append(dst []byte, v any) ([]byte, error) {
+	out, err := write(dst, v, maxWriteDepth)
+	if err != nil {
+		return dst, fmt.Errorf("msgpack: %w", err)
+	}
+	return out, nil
+}
+
+func write(dst []byte, v any, depth int) ([]byte, error) {
+	if depth < 0 {
+		return dst, fmt.Errorf("%w: nested more than %d deep", ErrNotPlain, maxWriteDepth)
+	}
+	switch v := v.(type) {
+	case nil:
+		return msgp.AppendNil(dst), nil
+	case bool:
+		return msgp.AppendBool(dst, v), nil
+	case int64:
+		return integer(dst, v), nil
+	case int:
+		return integer(dst, int64(v)), nil
+	case *big.Int:
+		switch {
+		case v == nil:
+			return msgp.AppendNil(dst), nil
+		case v.IsInt64():
+			return integer(dst, v.Int64()), nil
+		case v.IsUint64():
+			return msgp.AppendUint64(dst, v.Uint64()), nil
+		}
+		return dst, fmt.Errorf("%w: an integer beyond 64 bits", ErrNotPlain)
+	case float64:
+		return msgp.AppendFloat64(dst, v), nil
+	case string:
+		if !utf8.ValidString(v) {
+			return dst, fmt.Errorf("%w: text that is not UTF-8", ErrNotPlain)
+		}
+		return msgp.AppendString(dst, v), tooLong(len(v))
+	case []byte:
+		return msgp.AppendBytes(dst, v), tooLong(len(v))
+	case plain.ByteArray:
+		return msgp.AppendBytes(dst, v), tooLong(len(v))
+	case []any:
+		return array(dst, v, depth)
+	case plain.Tuple:
+		return array(dst, v, depth)
+	case plain.Dict:
+		return dict(dst, v, depth)
+	case plain.Set, plain.FrozenSet:
+		return dst, fmt.Errorf("%w: a %s", ErrNotPlain, plain.Name(v))
+	}
+	c, err := plain.Canon(v)
+	if err != nil {
+		return dst, err
+	}
+	return write(dst, c, depth)
+}
+
+// integer writes the shortest form; like Python, that of an unsigned integer
+// where it can.
+func integer(dst []byte, n int64) []byte {
+	if n >= 0 {
+		return msgp.AppendUint64(dst, uint64(n))
+	}
+	return msgp.AppendInt64(dst, n)
+}
+
+func array(dst []byte, elements []any, depth int) ([]byte, error) {
+	if err := tooLong(len(elements)); err != nil {
+		return dst, err
+	}
+	dst = msgp.AppendArrayHeader(dst, uint32(len(elements)))
+	for _, e := range elements {
+		var err error
+		if dst, err = write(dst, e, depth-1); err != nil {
+			return dst, err
+		}
+	}
+	return dst, nil
+}
+
+func dict(dst []byte, d plain.Dict, depth int) ([]byte, error) {
+	if err := tooLong(len(d)); err != nil {
+		return dst, err
+	}
+	dst = msgp.AppendMapHeader(dst, uint32(len(d)))
+	for i := range d {
+		switch d[i].Key.(type) {
+		case string, []byte:
+		default:
+			return dst, fmt.Errorf("%w: a key that is a %s", ErrNotPlain, plain.Name(d[i].Key))
+		}
+		var err error
+		if dst, err = write(dst, d[i].Key, depth-1); err != nil {
+			return dst, err
+		}
+		if dst, err = write(dst, d[i].Value, depth-1); err != nil {
+			return dst, err
+		}
+	}
+	return dst, nil
+}
+
+// tooLong tells of what a length of 32 bits cannot count.
+func tooLong(n int) error {
+	if uint64(n) > 1<<32-1 {
+		return fmt.Errorf("%w: %d bytes or elements", ErrNotPlain, n)
+	}
+	return nil
+}
+
+// AppendTexts appends a list of texts.
+func AppendTexts(dst []byte, texts []string) ([]byte, error) {
+	if err := tooLong(len(texts)); err != nil {
+		return dst, fmt.Errorf("msgpack: %w", err)
+	}
+	out := msgp.AppendArrayHeader(dst, uint32(len(texts)))
+	for i, s := range texts {
+		if !utf8.ValidString(s) {
+			return dst, fmt.Errorf("msgpack: element %d, %.40q, is not UTF-8, as Python's str has to be", i, s)
+		}
+		if err := tooLong(len(s)); err != nil {
+			return dst, fmt.Errorf("msgpack: element %d: %w", i, err)
+		}
+		out = msgp.AppendString(out, s)
+	}
+	return out, nil
+}

@@ -1,0 +1,200 @@
+package msgpack
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/pickle"
+	"github.com/go-partd/partd/internal/plain"
+)
+
+// python is Debian's.
+const python = "/usr/bin/python3"
+
+// What Python writes is read, and written again with the same bytes.
+func TestSameBytesAsPython(t *testing.T) {
+	if err := exec.Command(python, "-c", "import msgpack").Run(); err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs python3-msgpack: %v", err)
+		}
+		t.Skipf("this test needs python3-msgpack: %v", err)
+	}
+	const count = 5000
+	out, err := exec.Command(python, "testdata/values.py", "1", fmt.Sprint(count)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range count {
+		size := binary.LittleEndian.Uint32(out)
+		data := out[4:][:size]
+		out = out[4+size:]
+		v, err := Decode(data)
+		if err != nil {
+			t.Fatalf("value %d, %.100q: %v", n, data, err)
+		}
+		again, err := Append([]byte("before"), v)
+		if err != nil || !bytes.Equal(again[6:], data) {
+			t.Fatalf("value %d: %.100q becomes %.100q, %v", n, data, again, err)
+		}
+	}
+	if len(out) > 0 {
+		t.Fatalf("%d bytes are left", len(out))
+	}
+}
+
+func TestRefused(t *testing.T) {
+	deep := strings.Repeat("\x91", 1100) + "\xc0"
+	for _, c := range []struct {
+		data, want string
+		checked    bool
+	}{
+		{"", "too few bytes", false},
+		{"\xc1", "is no plain value", false},
+		{"\xd4\x01\x00", "is no plain value", true},
+		{"\xd6\xff\x00\x00\x00\x00", "is no plain value", true},
+		{"\xc7\x08\x03\x00", "is no plain value", false},
+		{"\xc0\xc0", "1 bytes follow the end", false},
+		{"\x92\xc0", "2 values are announced, and 1 bytes are left", false},
+		{"\xdd\xff\xff\xff\xff", "4294967295 values are announced", false},
+		{"\xdf\xff\xff\xff\xff", "8589934590 values are announced", false},
+		{"\xdc\xff\xff" + strings.Repeat("\xdc\xff\xff", 1000), "values are announced", false},
+		{"\xc6\xff\xff\xff\xff", "too few bytes", false},
+		{"\xdb\xff\xff\xff\xff", "too few bytes", false},
+		{"\xcb\x00", "too few bytes", false},
+		{"\xdd\xff", "too few bytes", false},
+		{"\xa1\xff", "not UTF-8", true},
+		{"\xa3\xed\xa0\x80", "not UTF-8", true},
+		{"\x81\x90\xc0", "a list cannot be a key", true},
+		{"\x82\x80\xc0\x01\xc0", "a dict cannot be a key", true},
+		{deep, "nested more than 1000 deep", false},
+	} {
+		v, err := Decode([]byte(c.data))
+		var e *Error
+		if !errors.As(err, &e) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.40q: got %v, %v, want %q", c.data, v, err, c.want)
+		}
+		// Check takes what is no plain value, but for the byte that nothing begins with.
+		if err := Check([]byte(c.data)); c.checked != (err == nil) {
+			t.Errorf("%.40q: Check: %v", c.data, err)
+		}
+	}
+}
+
+func TestNotPlain(t *testing.T) {
+	deep := any(nil)
+	for range 512 {
+		deep = []any{deep}
+	}
+	self := []any{nil}
+	self[0] = self
+	for _, v := range []any{
+		plain.Set{},
+		plain.FrozenSet{},
+		new(big.Int).Lsh(big.NewInt(1), 64), big.NewInt(0).Neg(new(big.Int).Lsh(big.NewInt(1), 63)).Sub(big.NewInt(0), new(big.Int).Lsh(big.NewInt(1), 65)),
+		plain.Dict{{Key: 1}},
+		plain.Dict{{Key: nil}},
+		"\xff", deep, self,
+		[]any{plain.Dict{{Key: plain.Tuple{}}}},
+		map[int]int{1: 1},
+	} {
+		if b, err := Append([]byte("before"), v); !errors.Is(err, ErrNotPlain) || string(b) != "before" {
+			t.Errorf("%T: %q, %v", v, b, err)
+		}
+	}
+	if _, err := Append(nil, []any{struct{}{}}); err == nil || errors.Is(err, ErrNotPlain) {
+		t.Errorf("a struct: %v", err)
+	}
+	if b, err := AppendTexts([]byte("before"), []string{"a", "\xff"}); err == nil || string(b) != "before" {
+		t.Errorf("texts: %q, %v", b, err)
+	}
+}
+
+func TestLastOfEqualKeys(t *testing.T) {
+	v, err := Decode([]byte("\x83\xa1a\x01\xa1b\x02\xa1a\x03"))
+	if want := (plain.Dict{{Key: "a", Value: 3}, {Key: "b", Value: 2}}); err != nil || text(v) != text(want) {
+		t.Fatalf("%v, %v", v, err)
+	}
+}
+
+// text is the same for the same value.
+func text(v any) string {
+	b, err := pickle.Append(nil, v)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+func allocated(data []byte) (uint64, any, error) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	v, err := Decode(data)
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc, v, err
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	most := 0.0
+	for _, part := range []string{
+		"\xc0", "\x90", "\x80", "\x91\xc0", "\xa0", "\xa1a", "\xc4\x00", "\xc4\x01a", "\x81\xc0\xc0", "\x81\x01\xc0", "\x81\xa1a\xc0",
+		"\x82\xc0\xc0\x01\xc0", "\x83\x01\xc0\x02\xc0\x03\xc0", "\x82\xc4\x01a\xc0\xc4\x01b\xc0", "\x05", "\xcc\xff", "\xca1234", "\xcf\xff1234567", "\xdd\xff\xff\xff\xff", "\xdc\x20\x00",
+	} {
+		n := 60_000 / len(part)
+		for _, data := range []string{
+			"\xdd" + string(binary.BigEndian.AppendUint32(nil, uint32(n))) + strings.Repeat(part, n),
+			"\xdf" + string(binary.BigEndian.AppendUint32(nil, uint32(n/2))) + strings.Repeat(part, n/2*2),
+			strings.Repeat(part, n),
+		} {
+			bytes, _, _ := allocated([]byte(data))
+			factor := (float64(bytes) - 64<<10) / float64(len(data))
+			if factor > MaxGrowth {
+				t.Errorf("%.12q of %q: %.0f times its %d bytes", data, part, factor, len(data))
+			}
+			most = max(most, factor)
+		}
+	}
+	t.Logf("at most %.0f times", most)
+	if most < 10 {
+		t.Errorf("at most %.0f times: this measures nothing", most)
+	}
+}
+
+// FuzzDecode looks for input that crashes, takes more memory than is said, or is
+// read as a value that does not come back when it is written and read again.
+func FuzzDecode(f *testing.F) {
+	for _, s := range []string{"\x95\xc0\xc3\xe0\xcd\x01\x00\xa3abc", "\x82\xa1a\x90\xc4\x01b\x80", "\xcf\xff\xff\xff\xff\xff\xff\xff\xff", "\xca\x3f\x80\x00\x00", "\xdd\xff\xff\xff\xff", "\x81\x01\x02"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		bytes, v, err := allocated(data)
+		if bytes > MaxGrowth*uint64(len(data))+1<<20 {
+			t.Fatalf("%d bytes of memory for %d", bytes, len(data))
+		}
+		if err != nil {
+			_ = Check(data) // must not crash
+			return
+		}
+		if err := Check(data); err != nil {
+			t.Fatalf("Check: %v", err)
+		}
+		again, err := Append(nil, v)
+		if errors.Is(err, ErrNotPlain) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := Decode(again)
+		if err != nil || text(v) != text(w) {
+			t.Fatalf("%#v, %#v, %v", v, w, err)
+		}
+	})
+}

@@ -1,0 +1,109 @@
+package npy
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParse(t *testing.T) {
+	for text, want := range map[string]string{
+		"<i8": "<i8", ">i8": ">i8", "=i4": "<i4", "i2": "<i2", "|i1": "|i1", "<i1": "|i1", ">u1": "|u1", "|b1": "|b1",
+		"<f2": "<f2", "<f4": "<f4", ">f8": ">f8", "<c8": "<c8", ">c16": ">c16", "|O": "|O", "O": "|O", "|O8": "|O",
+		"<M8[ns]": "<M8[ns]", ">M8[us]": ">M8[us]", "<m8[D]": "<m8[D]", "M8[W]": "<M8[W]",
+	} {
+		d, err := Parse(text)
+		if err != nil || d.String() != want {
+			t.Errorf("%q: got %v, %v, want %s", text, d, err, want)
+		}
+	}
+	for _, text := range []string{
+		"", "<", "8", "i", "<i", "<i3", "<i16", "<i+8", "<i08", "<f16", "<f1", "<c4", "<c32", "|b2", "<i8x", "i8 ", " i8", "<<i8", "<>i8",
+		"<U5", "|S3", "|V4", "int64", "float", "?", "<i8[ns]", "<M8", "<M8[]", "<M8[ns", "<M8[ns]]", "<M8[Y]", "<M8[10us]", "<M4[ns]",
+		"|O16", "[('a', '<i4')]", "\x00", "<i8\n", strings.Repeat("<", 1<<20),
+	} {
+		if d, err := Parse(text); err == nil {
+			t.Errorf("%.40q: %v", text, d)
+		} else if len(err.Error()) > 300 {
+			t.Errorf("%.40q: an error of %d bytes", text, len(err.Error()))
+		}
+	}
+}
+
+func TestByteOrder(t *testing.T) {
+	little, big := DType{Kind: 'c', Size: 8}, DType{Kind: 'c', Size: 8, Big: true}
+	v := []complex64{complex(1, -2)}
+	l, b := AppendFixed(nil, little, v), AppendFixed(nil, big, v)
+	if want := "\x00\x00\x80\x3f\x00\x00\x00\xc0"; string(l) != want {
+		t.Errorf("little-endian: %q", l)
+	}
+	if want := "\x3f\x80\x00\x00\xc0\x00\x00\x00"; string(b) != want {
+		t.Errorf("big-endian: %q", b)
+	}
+	if got := Fixeds[complex64](big, b); got[0] != v[0] {
+		t.Errorf("big-endian is read as %v", got)
+	}
+	big.Swap(b)
+	if string(b) != string(l) {
+		t.Errorf("swapped: %q", b)
+	}
+}
+
+func TestTimes(t *testing.T) {
+	d := DType{Kind: 'M', Size: 8, Unit: "ns"}
+	good := []time.Time{time.Unix(0, math.MaxInt64), time.Unix(0, math.MinInt64+1), time.Unix(0, -1), {}}
+	b, err := AppendTimes(nil, d, good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Times(d, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range good {
+		if !got[i].Equal(good[i]) || got[i].Location() != time.UTC {
+			t.Errorf("%v became %v", good[i], got[i])
+		}
+	}
+	for _, when := range []time.Time{time.Unix(0, math.MaxInt64).Add(1), time.Unix(0, math.MinInt64), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		if _, err := AppendTimes(nil, d, []time.Time{when}); err == nil || !strings.Contains(err.Error(), "element 0") {
+			t.Errorf("%v: %v", when, err)
+		}
+	}
+}
+
+// Counts that no time or duration can be are errors; none wraps around.
+func TestExtremeCounts(t *testing.T) {
+	for unit := range nanoseconds {
+		for _, n := range []int64{math.MaxInt64, math.MinInt64 + 1, 1 << 54, -1 << 54, 0} {
+			d := DType{Kind: 'M', Size: 8, Unit: unit}
+			data := AppendFixed(nil, d, []int64{n})
+			times, err := Times(d, data)
+			if err == nil && n != 0 && (times[0].After(time.Unix(0, 0)) != (n > 0)) {
+				t.Errorf("%d%s became %v", n, unit, times[0])
+			}
+			durations, err := Durations(DType{Kind: 'm', Size: 8, Unit: unit}, data)
+			if err == nil && (durations[0] > 0) != (n > 0) {
+				t.Errorf("%d%s became %v", n, unit, durations[0])
+			}
+			if want := unit != "ns" && n > math.MaxInt64/1000; want && err == nil {
+				t.Errorf("%d%s is a duration of %v", n, unit, durations[0])
+			}
+		}
+	}
+	d := DType{Kind: 'm', Size: 8, Unit: "s"}
+	if _, err := Durations(d, AppendFixed(nil, d, []int64{math.MinInt64})); err == nil || !strings.Contains(err.Error(), "NaT") {
+		t.Errorf("NaT as a duration: %v", err)
+	}
+}
+
+func TestBools(t *testing.T) {
+	if got := fmt.Sprint(Bools([]byte{0, 1, 2, 255})); got != "[false true true true]" {
+		t.Error(got)
+	}
+	if got := string(AppendBools(nil, []bool{false, true})); got != "\x00\x01" {
+		t.Errorf("%q", got)
+	}
+}

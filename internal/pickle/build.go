@@ -1,0 +1,107 @@
+package pickle
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/go-partd/partd/internal/plain"
+)
+
+// States of a node while values are built of nodes.
+const (
+	fresh uint8 = iota
+	building
+	done
+)
+
+// builder turns nodes into the values that are returned. A node becomes one
+// value, however many places it is used in.
+type builder struct {
+	unique *plain.Unique
+	depth  int
+}
+
+func newBuilder(inputLen int) *builder { return &builder{unique: plain.NewUnique(inputLen)} }
+
+func (b *builder) build(v any) (any, error) {
+	switch v := v.(type) {
+	case *node:
+		if err := b.node(v); err != nil {
+			return nil, err
+		}
+		return v.built, nil
+	case function:
+		return nil, errors.New("a function is no plain value")
+	}
+	return v, nil
+}
+
+func (b *builder) node(n *node) error {
+	switch n.state {
+	case done:
+		return nil
+	case building:
+		return fmt.Errorf("a %s that contains itself", kindNames[n.kind])
+	}
+	if b.depth++; b.depth > plain.MaxDepth {
+		return tooDeep()
+	}
+	n.state = building
+	size, depth := int64(1), int32(0)
+	for i, item := range n.items {
+		child, ok := item.(*node)
+		if !ok {
+			if _, ok := item.(function); ok {
+				return errors.New("a function is no plain value")
+			}
+			size++
+			continue
+		}
+		if err := b.node(child); err != nil {
+			return err
+		}
+		n.items[i] = child.built
+		size += child.size
+		depth = max(depth, child.depth)
+	}
+	if size > MaxElements {
+		return fmt.Errorf("more than %d elements, those of a container that is used again counted again", MaxElements)
+	}
+	if depth++; depth > plain.MaxDepth {
+		return tooDeep()
+	}
+	b.depth--
+	n.state, n.size, n.depth = done, size, depth
+	return b.finish(n)
+}
+
+func tooDeep() error { return fmt.Errorf("nested more than %d deep", plain.MaxDepth) }
+
+// finish sets the value of a node whose elements are built.
+func (b *builder) finish(n *node) error {
+	items := n.items
+	if items == nil {
+		items = []any{}
+	}
+	n.items = nil
+	var err error
+	switch n.kind {
+	case list:
+		n.built = items
+	case tuple:
+		n.built = plain.Tuple(items)
+	case dict:
+		pairs := make([]plain.Item, len(items)/2)
+		for i := range pairs {
+			pairs[i] = plain.Item{Key: items[2*i], Value: items[2*i+1]}
+		}
+		n.built, err = b.unique.Dict(pairs)
+	case set:
+		items, err = b.unique.Set(items)
+		n.built = plain.Set(items)
+	case frozenSet:
+		items, err = b.unique.Set(items)
+		n.built = plain.FrozenSet(items)
+	}
+	return err
+}

@@ -1,0 +1,88 @@
+package pickle
+
+import (
+	"math/big"
+	"testing"
+
+	"github.com/go-partd/partd/internal/plain"
+)
+
+// FuzzDecode looks for a pickle that crashes, takes more memory than is said, or
+// is read as a value that does not come back when it is written and read again.
+func FuzzDecode(f *testing.F) {
+	for _, v := range []any{
+		nil,
+		[]any{true, -1, 1 << 40, 1.5, "text", []byte("bytes")},
+		plain.Dict{{Key: plain.Tuple{1, 2, 3, 4}, Value: plain.Set{"x", nil}}},
+		plain.FrozenSet{plain.ByteArray(nil)},
+		new(big.Int).Lsh(big.NewInt(-1), 100),
+	} {
+		if b, err := Append(nil, v); err == nil {
+			f.Add(b)
+		}
+	}
+	f.Add([]byte("(lp0\nL1L\naVa\\u20ac\np1\nag1\na(dp2\nI01\nF1.5\nssS'x'\na."))
+	f.Add([]byte("\x80\x02]q\x00(c_codecs\nencode\nq\x01X\x02\x00\x00\x00\xc3\xa9q\x02X\x06\x00\x00\x00latin1q\x03\x86q\x04Rq\x05h\x05e."))
+	f.Add([]byte("\x80\x04\x95\x1f\x00\x00\x00\x00\x00\x00\x00(\x8c\x08builtins\x94\x8c\x09bytearray\x94\x93\x94C\x01a\x85Rl."))
+	f.Add([]byte("c__builtin__\nfrozenset\n(](K\x01K\x02etR."))
+	f.Add(doubling(30))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		bytes, v, err := allocated(data)
+		if bytes > MaxGrowth*uint64(len(data))+1<<20 {
+			t.Fatalf("%d bytes of memory for %d", bytes, len(data))
+		}
+		left := 10_000
+		if err != nil || !small(v, &left) {
+			return
+		}
+		again, err := Append(nil, v)
+		if err != nil {
+			t.Fatalf("%#v is read and not written: %v", v, err)
+		}
+		w, err := Decode(again)
+		if err != nil {
+			t.Fatalf("%q is written and not read: %v", again, err)
+		}
+		if describe(v) != describe(w) {
+			t.Fatalf("%s\n%s", describe(v), describe(w))
+		}
+	})
+}
+
+// small tells whether a value has few elements, shared ones counted each time.
+func small(v any, left *int) bool {
+	each := func(elements []any) bool {
+		for _, e := range elements {
+			if !small(e, left) {
+				return false
+			}
+		}
+		return true
+	}
+	if *left--; *left < 0 {
+		return false
+	}
+	switch v := v.(type) {
+	case string:
+		*left -= len(v)
+	case []byte:
+		*left -= len(v)
+	case *big.Int:
+		*left -= v.BitLen()
+	case []any:
+		return each(v)
+	case plain.Tuple:
+		return each(v)
+	case plain.Set:
+		return each(v)
+	case plain.FrozenSet:
+		return each(v)
+	case plain.Dict:
+		for _, item := range v {
+			if !small(item.Key, left) || !small(item.Value, left) {
+				return false
+			}
+		}
+	}
+	return *left >= 0
+}

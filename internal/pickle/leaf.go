@@ -1,0 +1,185 @@
+package pickle
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"slices"
+	"strconv"
+
+	"github.com/go-partd/partd/internal/plain"
+)
+
+// maxDigits is the length of the longest integer that is read from digits, as
+// protocols 0 and 1 write them. Python itself writes no more than 4,300; more
+// would take more than a moment to convert.
+const maxDigits = 1 << 16
+
+// leaf reads what has no elements.
+func (r *reader) leaf(op byte) (any, error) {
+	switch op {
+	case opBinInt1:
+		n, err := r.number(1)
+		return int64(n), err
+	case opBinInt2:
+		n, err := r.number(2)
+		return int64(n), err
+	case opBinInt:
+		n, err := r.number(4)
+		return int64(int32(n)), err
+	case opLong1:
+		return r.long(1)
+	case opLong4:
+		return r.long(4)
+	case opBinFloat:
+		b, err := r.next(8)
+		if err != nil {
+			return nil, err
+		}
+		return math.Float64frombits(binary.BigEndian.Uint64(b)), nil
+	case opShortBinUnicode:
+		return r.text(1)
+	case opBinUnicode:
+		return r.text(4)
+	case opBinUnicode8:
+		return r.text(8)
+	case opShortBinBytes:
+		return r.bytes(1)
+	case opBinBytes:
+		return r.bytes(4)
+	case opBinBytes8:
+		return r.bytes(8)
+	case opByteArray8:
+		b, err := r.bytes(8)
+		return plain.ByteArray(b), err
+	case opShortBinString:
+		return r.oldText(1)
+	case opBinString:
+		return r.oldText(4)
+	case opInt, opLong, opFloat, opUnicode, opString:
+		line, err := r.line()
+		if err != nil {
+			return nil, err
+		}
+		return textLeaf(op, line)
+	}
+	return nil, refuse(op)
+}
+
+// sized reads a length of n bytes and as many bytes, which are part of the input.
+func (r *reader) sized(n int) ([]byte, error) {
+	size, err := r.number(n)
+	if err != nil {
+		return nil, err
+	}
+	return r.next(size)
+}
+
+func (r *reader) bytes(n int) ([]byte, error) {
+	b, err := r.sized(n)
+	return append(make([]byte, 0, len(b)), b...), err
+}
+
+func (r *reader) text(n int) (any, error) {
+	b, err := r.sized(n)
+	if err != nil {
+		return nil, err
+	}
+	s, isNew := r.texts.Of(b)
+	if isNew && !plain.ValidText(s.(string)) {
+		return nil, fmt.Errorf("a str that is not UTF-8: %.40q", b)
+	}
+	return s, nil
+}
+
+// oldText reads a str of Python 2, which has to be ASCII, as Python 3 wants it.
+func (r *reader) oldText(n int) (any, error) {
+	b, err := r.sized(n)
+	if err != nil {
+		return nil, err
+	}
+	return ascii(b)
+}
+
+func ascii(b []byte) (any, error) {
+	if slices.ContainsFunc(b, func(c byte) bool { return c >= 0x80 }) {
+		return nil, fmt.Errorf("a str of Python 2 that is not ASCII: %.40q", b)
+	}
+	return string(b), nil
+}
+
+// long reads an integer: little-endian, its sign in the highest bit.
+func (r *reader) long(n int) (any, error) {
+	b, err := r.sized(n)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) == 0 {
+		return int64(0), nil
+	}
+	negative := b[len(b)-1] >= 0x80
+	if len(b) <= 8 {
+		var v uint64
+		if negative {
+			v = math.MaxUint64
+		}
+		for i := len(b) - 1; i >= 0; i-- {
+			v = v<<8 | uint64(b[i])
+		}
+		return int64(v), nil
+	}
+	magnitude := slices.Clone(b)
+	slices.Reverse(magnitude)
+	if !negative {
+		return plain.Integer(new(big.Int).SetBytes(magnitude)), nil
+	}
+	for i := range magnitude {
+		magnitude[i] = ^magnitude[i]
+	}
+	v := new(big.Int).SetBytes(magnitude)
+	return plain.Integer(v.Not(v)), nil
+}
+
+// textLeaf reads a leaf that stands as text on a line of its own.
+func textLeaf(op byte, line []byte) (any, error) {
+	switch op {
+	case opUnicode:
+		return unescapeUnicode(line)
+	case opString:
+		return unescapeString(line)
+	case opFloat:
+		f, err := strconv.ParseFloat(string(line), 64)
+		if err != nil && !errors.Is(err, strconv.ErrRange) || slices.ContainsFunc(line, func(c byte) bool { return c == '_' || c|0x20 == 'x' || c|0x20 == 'p' }) {
+			return nil, fmt.Errorf("%.40q is no float", line)
+		}
+		return f, nil
+	case opInt:
+		switch string(line) {
+		case "00":
+			return false, nil
+		case "01":
+			return true, nil
+		}
+	case opLong:
+		if n := len(line); n > 0 && line[n-1] == 'L' {
+			line = line[:n-1]
+		}
+	}
+	return digits(line)
+}
+
+func digits(text []byte) (any, error) {
+	if len(text) > maxDigits {
+		return nil, fmt.Errorf("an integer of %d digits, the limit is %d", len(text), maxDigits)
+	}
+	if n, err := strconv.ParseInt(string(text), 10, 64); err == nil {
+		return n, nil
+	}
+	n, ok := new(big.Int).SetString(string(text), 10)
+	if !ok {
+		return nil, fmt.Errorf("%.40q is no integer", text)
+	}
+	return plain.Integer(n), nil
+}

@@ -1,0 +1,146 @@
+package pickle
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"math"
+	"math/big"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/plain"
+)
+
+// python is Debian's.
+const python = "/usr/bin/python3"
+
+// Python pickles random values with each protocol; all six are read here as the
+// same, and Python reads what is written here as what it was.
+func TestAgainstPython(t *testing.T) {
+	if err := exec.Command(python, "-c", "import pickle").Run(); err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s: %v", python, err)
+		}
+		t.Skipf("this test needs %s: %v", python, err)
+	}
+	count, seed := 4000, "1"
+	if n := os.Getenv("PARTD_PICKLES"); n != "" {
+		count, _ = strconv.Atoi(n)
+		seed = fmt.Sprint(os.Getpid())
+		t.Logf("seed %s", seed)
+	}
+	cmd := exec.Command(python, "testdata/values.py", seed, fmt.Sprint(count))
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	failed := compareAll(out, in, count)
+	if failed != nil {
+		_ = cmd.Process.Kill()
+	}
+	in.Close()
+	if err := cmd.Wait(); err != nil || failed != nil {
+		t.Fatalf("%v (python: %v %s)", failed, err, stderr.String())
+	}
+}
+
+func compareAll(out io.Reader, in io.Writer, count int) error {
+	for n := range count {
+		want, err := receive(out)
+		if err != nil {
+			return fmt.Errorf("value %d: %w", n, err)
+		}
+		var v any
+		for protocol := range 6 {
+			data, err := receive(out)
+			if err != nil {
+				return fmt.Errorf("value %d: %w", n, err)
+			}
+			if v, err = Decode(data); err != nil {
+				return fmt.Errorf("value %d, protocol %d: %w\n%.500q\n%.500s", n, protocol, err, data, want)
+			}
+			if got := describe(v); got != string(want) {
+				return fmt.Errorf("value %d, protocol %d:\n%.2000s\n%.2000s", n, protocol, got, want)
+			}
+		}
+		reply, err := Append(make([]byte, 4), v)
+		if err != nil {
+			return fmt.Errorf("value %d: %w", n, err)
+		}
+		le.PutUint32(reply, uint32(len(reply)-4))
+		if _, err := in.Write(reply); err != nil {
+			return fmt.Errorf("value %d: %w", n, err)
+		}
+	}
+	return nil
+}
+
+func receive(r io.Reader) ([]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	b := make([]byte, le.Uint32(head[:]))
+	_, err := io.ReadFull(r, b)
+	return b, err
+}
+
+// describe returns the text that testdata/values.py has for a value.
+func describe(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "N"
+	case bool:
+		return map[bool]string{true: "T", false: "F"}[v]
+	case int64:
+		return "i" + strconv.FormatInt(v, 16)
+	case *big.Int:
+		return "i" + v.Text(16)
+	case float64:
+		return fmt.Sprintf("f%016x", math.Float64bits(v))
+	case string:
+		return "s" + hex.EncodeToString([]byte(v))
+	case []byte:
+		return "b" + hex.EncodeToString(v)
+	case plain.ByteArray:
+		return "B" + hex.EncodeToString(v)
+	case []any:
+		return "[" + strings.Join(describeAll(v), ",") + "]"
+	case plain.Tuple:
+		return "(" + strings.Join(describeAll(v), ",") + ")"
+	case plain.Set:
+		return "S" + strings.Join(slices.Sorted(slices.Values(describeAll(v))), ",") + "s"
+	case plain.FrozenSet:
+		return "Z" + strings.Join(slices.Sorted(slices.Values(describeAll(v))), ",") + "z"
+	case plain.Dict:
+		texts := make([]string, len(v))
+		for i, item := range v {
+			texts[i] = describe(item.Key) + ":" + describe(item.Value)
+		}
+		return "{" + strings.Join(texts, ",") + "}"
+	}
+	panic(fmt.Sprintf("%T", v))
+}
+
+func describeAll(elements []any) []string {
+	texts := make([]string, len(elements))
+	for i, e := range elements {
+		texts[i] = describe(e)
+	}
+	return texts
+}

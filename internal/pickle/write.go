@@ -1,0 +1,222 @@
+package pickle
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/big"
+
+	"github.com/go-partd/partd/internal/plain"
+)
+
+var le = binary.LittleEndian
+
+// Append appends a pickle of a value, in protocol 5. Besides plain values it
+// takes what plain.Canon does.
+//
+// There are no frames and no memo: both are optional. What is used in two places
+// is written twice.
+func Append(dst []byte, v any) ([]byte, error) {
+	w := writer{append(dst, opProto, 5), 0}
+	if err := w.value(v, false); err != nil {
+		return dst, fmt.Errorf("pickle: %w", err)
+	}
+	return append(w.buf, opStop), nil
+}
+
+type writer struct {
+	buf   []byte
+	depth int
+}
+
+// value appends one value. As a key, or within one, it has to be hashable.
+func (w *writer) value(v any, asKey bool) error {
+	switch v := v.(type) {
+	case nil:
+		w.buf = append(w.buf, opNone)
+	case bool:
+		if v {
+			w.buf = append(w.buf, opNewTrue)
+		} else {
+			w.buf = append(w.buf, opNewFalse)
+		}
+	case int64:
+		w.integer(v)
+	case int:
+		w.integer(int64(v))
+	case *big.Int:
+		if v == nil {
+			w.buf = append(w.buf, opNone)
+		} else if v.IsInt64() {
+			w.integer(v.Int64())
+		} else {
+			return w.long(twosComplement(v))
+		}
+	case float64:
+		w.buf = binary.BigEndian.AppendUint64(append(w.buf, opBinFloat), math.Float64bits(v))
+	case string:
+		if !plain.ValidText(v) {
+			return fmt.Errorf("the string %.40q is not UTF-8, as Python's str has to be: use []byte", v)
+		}
+		w.head(opShortBinUnicode, opBinUnicode, opBinUnicode8, len(v))
+		w.buf = append(w.buf, v...)
+	case []byte:
+		w.head(opShortBinBytes, opBinBytes, opBinBytes8, len(v))
+		w.buf = append(w.buf, v...)
+	default:
+		return w.container(v, asKey)
+	}
+	return nil
+}
+
+func (w *writer) container(v any, asKey bool) error {
+	switch v.(type) {
+	case []any, plain.Tuple, plain.Dict, plain.Set, plain.FrozenSet, plain.ByteArray:
+	default:
+		c, err := plain.Canon(v)
+		if err != nil {
+			return err
+		}
+		return w.value(c, asKey)
+	}
+	if w.depth++; w.depth > plain.MaxDepth {
+		return fmt.Errorf("nested more than %d deep, or a value that contains itself", plain.MaxDepth)
+	}
+	defer func() { w.depth-- }()
+	if asKey {
+		switch v.(type) {
+		case []any, plain.Dict, plain.Set, plain.ByteArray:
+			return fmt.Errorf("a %s cannot be a key or an element of a set", plain.Name(v))
+		}
+	}
+	switch v := v.(type) {
+	case []any:
+		return w.collect(opEmptyList, opAppends, v, false)
+	case plain.Set:
+		return w.collect(opEmptySet, opAddItems, v, true)
+	case plain.FrozenSet:
+		return w.marked(opFrozenSet, v, true)
+	case plain.Tuple:
+		return w.tuple(v, asKey)
+	case plain.Dict:
+		return w.dict(v)
+	case plain.ByteArray:
+		w.buf = le.AppendUint64(append(w.buf, opByteArray8), uint64(len(v)))
+		w.buf = append(w.buf, v...)
+	}
+	return nil
+}
+
+// collect appends an empty container and its elements.
+func (w *writer) collect(empty, add byte, elements []any, asKeys bool) error {
+	w.buf = append(w.buf, empty)
+	if len(elements) == 0 {
+		return nil
+	}
+	return w.marked(add, elements, asKeys)
+}
+
+// marked appends elements from a mark on, and the instruction for them.
+func (w *writer) marked(op byte, elements []any, asKeys bool) error {
+	w.buf = append(w.buf, opMark)
+	for _, e := range elements {
+		if err := w.value(e, asKeys); err != nil {
+			return err
+		}
+	}
+	w.buf = append(w.buf, op)
+	return nil
+}
+
+func (w *writer) tuple(t plain.Tuple, asKey bool) error {
+	if len(t) == 0 {
+		w.buf = append(w.buf, opEmptyTuple)
+		return nil
+	}
+	if len(t) > 3 {
+		return w.marked(opTuple, t, asKey)
+	}
+	for _, e := range t {
+		if err := w.value(e, asKey); err != nil {
+			return err
+		}
+	}
+	w.buf = append(w.buf, opTuple1+byte(len(t)-1))
+	return nil
+}
+
+func (w *writer) dict(d plain.Dict) error {
+	w.buf = append(w.buf, opEmptyDict)
+	if len(d) == 0 {
+		return nil
+	}
+	w.buf = append(w.buf, opMark)
+	for i := range d {
+		if err := w.value(d[i].Key, true); err != nil {
+			return err
+		}
+		if err := w.value(d[i].Value, false); err != nil {
+			return err
+		}
+	}
+	w.buf = append(w.buf, opSetItems)
+	return nil
+}
+
+// head appends the instruction for a length of 1, 4 or 8 bytes, and the length.
+func (w *writer) head(short, middle, long byte, n int) {
+	switch {
+	case n <= math.MaxUint8:
+		w.buf = append(w.buf, short, byte(n))
+	case n <= math.MaxUint32:
+		w.buf = le.AppendUint32(append(w.buf, middle), uint32(n))
+	default:
+		w.buf = le.AppendUint64(append(w.buf, long), uint64(n))
+	}
+}
+
+func (w *writer) integer(n int64) {
+	switch {
+	case n >= 0 && n <= math.MaxUint8:
+		w.buf = append(w.buf, opBinInt1, byte(n))
+	case n >= 0 && n <= math.MaxUint16:
+		w.buf = le.AppendUint16(append(w.buf, opBinInt2), uint16(n))
+	case n >= math.MinInt32 && n <= math.MaxInt32:
+		w.buf = le.AppendUint32(append(w.buf, opBinInt), uint32(n))
+	default:
+		w.buf = le.AppendUint64(append(w.buf, opLong1, 8), uint64(n))
+	}
+}
+
+// long appends an integer that needs more than 8 bytes.
+func (w *writer) long(b []byte) error {
+	switch {
+	case len(b) <= math.MaxUint8:
+		w.buf = append(w.buf, opLong1, byte(len(b)))
+	case len(b) <= math.MaxInt32:
+		w.buf = le.AppendUint32(append(w.buf, opLong4), uint32(len(b)))
+	default:
+		return fmt.Errorf("an integer of %d bytes is longer than a pickle can hold", len(b))
+	}
+	w.buf = append(w.buf, b...)
+	return nil
+}
+
+// twosComplement returns an integer little-endian, its sign in the highest bit.
+func twosComplement(n *big.Int) []byte {
+	size := n.BitLen()/8 + 1
+	b := make([]byte, size)
+	if n.Sign() >= 0 {
+		n.FillBytes(b)
+	} else {
+		// The complement of |n|-1 is n.
+		new(big.Int).Not(n).FillBytes(b)
+		for i := range b {
+			b[i] = ^b[i]
+		}
+	}
+	for i, j := 0, size-1; i < j; i, j = i+1, j-1 {
+		b[i], b[j] = b[j], b[i]
+	}
+	return b
+}

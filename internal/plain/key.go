@@ -1,0 +1,181 @@
+package plain
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"math"
+	"math/big"
+	"slices"
+)
+
+// digest stands for a key that is not comparable in Go. However large the key
+// is, it takes no more memory; and nobody can make two that have the same.
+type digest [sha256.Size]byte
+
+// keyer makes keys, with one hash for all of them.
+type keyer struct {
+	h     hash.Hash
+	chunk [64]byte
+}
+
+// Key returns a comparable value that is the same for two values where Python
+// holds them for the same key of a dict. A value that Python cannot hash, such
+// as a list, is an error.
+func Key(v any) (any, error) { return new(keyer).key(v) }
+
+func (k *keyer) key(v any) (any, error) {
+	switch v := v.(type) {
+	case nil, string, int64:
+		return v, nil
+	case bool:
+		if v {
+			return int64(1), nil
+		}
+		return int64(0), nil
+	case float64:
+		if f := floatKey(v); f != nil {
+			return f, nil
+		}
+		n, _ := big.NewFloat(v).Int(nil)
+		return k.digest(n)
+	case *big.Int:
+		if v.IsInt64() {
+			return v.Int64(), nil
+		}
+		return k.digest(v)
+	case []byte, Tuple, FrozenSet:
+		return k.digest(v)
+	case []any, Dict, Set, ByteArray:
+		return nil, unhashable(v)
+	}
+	c, err := Canon(v)
+	if err != nil {
+		return nil, err
+	}
+	return k.key(c)
+}
+
+func unhashable(v any) error {
+	return fmt.Errorf("a %s cannot be a key or an element of a set", Name(v))
+}
+
+// floatKey returns the key of an integer where a number is one, and nil where
+// that takes a *big.Int.
+func floatKey(f float64) any {
+	switch {
+	case f != math.Trunc(f) || math.IsInf(f, 0):
+		return f
+	case f >= math.MinInt64 && f < math.MaxInt64:
+		return int64(f)
+	}
+	return nil
+}
+
+func (k *keyer) digest(v any) (any, error) {
+	if k.h == nil {
+		k.h = sha256.New()
+	}
+	k.h.Reset()
+	if err := k.write(k.h, v); err != nil {
+		return nil, err
+	}
+	var d digest
+	k.h.Sum(d[:0])
+	return d, nil
+}
+
+// write writes bytes that are the same for the same key, and no beginning of
+// another's.
+func (k *keyer) write(h hash.Hash, v any) error {
+	switch v := v.(type) {
+	case nil:
+		k.head(h, 'n', 0)
+	case string:
+		k.head(h, 's', len(v))
+		for len(v) > 0 {
+			n := copy(k.chunk[:], v)
+			h.Write(k.chunk[:n])
+			v = v[n:]
+		}
+	case []byte:
+		k.head(h, 'b', len(v))
+		h.Write(v)
+	case int64:
+		k.head(h, 'i', int(v))
+	case float64:
+		switch f := floatKey(v).(type) {
+		case int64:
+			k.head(h, 'i', int(f))
+		case float64:
+			k.head(h, 'f', int(math.Float64bits(f)))
+		default:
+			n, _ := big.NewFloat(v).Int(nil)
+			k.number(h, n)
+		}
+	case *big.Int:
+		k.number(h, v)
+	case Tuple:
+		k.head(h, 't', len(v))
+		for _, e := range v {
+			if err := k.write(h, e); err != nil {
+				return err
+			}
+		}
+	case FrozenSet:
+		return k.set(h, v)
+	case []any, Dict, Set, ByteArray:
+		return unhashable(v)
+	case bool:
+		n := 0
+		if v {
+			n = 1
+		}
+		k.head(h, 'i', n)
+	default:
+		c, err := Canon(v)
+		if err != nil {
+			return err
+		}
+		return k.write(h, c)
+	}
+	return nil
+}
+
+func (k *keyer) head(h hash.Hash, kind byte, n int) {
+	k.chunk[0] = kind
+	binary.LittleEndian.PutUint64(k.chunk[1:], uint64(n))
+	h.Write(k.chunk[:9])
+}
+
+func (k *keyer) number(h hash.Hash, n *big.Int) {
+	if n.IsInt64() {
+		k.head(h, 'i', int(n.Int64()))
+		return
+	}
+	k.head(h, 'l', n.Sign()*n.BitLen())
+	for _, word := range n.Bits() {
+		k.head(h, 'w', int(word))
+	}
+}
+
+// set sorts: the elements of a set have no order.
+func (k *keyer) set(h hash.Hash, set FrozenSet) error {
+	digests := make([]digest, len(set))
+	inner := sha256.New()
+	for i, e := range set {
+		inner.Reset()
+		if err := k.write(inner, e); err != nil {
+			return err
+		}
+		inner.Sum(digests[i][:0])
+	}
+	slices.SortFunc(digests, func(a, b digest) int { return bytes.Compare(a[:], b[:]) })
+	k.head(h, 'z', len(digests))
+	for i := range digests {
+		h.Write(digests[i][:])
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package plain
+
+import (
+	"errors"
+	"math"
+	"math/big"
+	"testing"
+)
+
+// Values of one group are one key in Python, those of two groups are two.
+func TestKey(t *testing.T) {
+	groups := [][]any{
+		{nil},
+		{int64(0), false, 0.0, math.Copysign(0, -1), new(big.Int), uint8(0)},
+		{int64(1), true, 1.0, int32(1)},
+		{0.5, float32(0.5)},
+		{"x"},
+		{[]byte("x")},
+		{"i\x00"},
+		{math.Ldexp(1, 70), new(big.Int).Lsh(big.NewInt(1), 70)},
+		{-math.Ldexp(1, 70), new(big.Int).Lsh(big.NewInt(-1), 70)},
+		{math.Inf(1)},
+		{Tuple{}},
+		{FrozenSet{}},
+		{Tuple{int64(1), "x"}, Tuple{true, "x"}, Tuple{1.0, "x"}},
+		{Tuple{"x", int64(1)}},
+		{Tuple{Tuple{int64(1)}, "x"}},
+		{Tuple{int64(1), Tuple{"x"}}},
+		{Tuple{math.Ldexp(1, 70)}, Tuple{new(big.Int).Lsh(big.NewInt(1), 70)}},
+		{FrozenSet{"x", []byte("x"), nil}, FrozenSet{nil, "x", []byte("x")}},
+		{FrozenSet{"x", nil}},
+		{Tuple{"ab", "c"}},
+		{Tuple{"a", "bc"}},
+	}
+	seen := map[any]int{}
+	for i, group := range groups {
+		for _, v := range group {
+			key, err := Key(v)
+			if err != nil {
+				t.Fatalf("%#v: %v", v, err)
+			}
+			if other, ok := seen[key]; ok && other != i {
+				t.Errorf("%#v and %#v are one key", v, groups[other])
+			}
+			seen[key] = i
+		}
+	}
+	if len(seen) != len(groups) {
+		t.Errorf("%d keys of %d groups", len(seen), len(groups))
+	}
+	for _, v := range []any{[]any{}, Dict{}, Set{}, ByteArray{}, Tuple{[]any{}}, FrozenSet{Set{}}, struct{}{}} {
+		if key, err := Key(v); err == nil {
+			t.Errorf("%#v has the key %v", v, key)
+		}
+	}
+}
+
+func TestDictGet(t *testing.T) {
+	d := Dict{{"a", 1}, {int64(2), "two"}, {Tuple{"x"}, "tuple"}, {"a", "last"}}
+	for _, c := range []struct{ key, want any }{{"a", "last"}, {2, "two"}, {2.0, "two"}, {Tuple{"x"}, "tuple"}} {
+		if got, ok := d.Get(c.key); !ok || got != c.want {
+			t.Errorf("%v: %v, %v", c.key, got, ok)
+		}
+	}
+	for _, key := range []any{"b", 3, nil, []any{}} {
+		if got, ok := d.Get(key); ok {
+			t.Errorf("%v: %v", key, got)
+		}
+	}
+}
+
+func TestUniqueStopsWorking(t *testing.T) {
+	u := &Unique{Work: 100}
+	if _, err := u.Set([]any{"a", "b", Tuple{"c"}}); err != nil {
+		t.Error(err)
+	}
+	if _, err := u.Set([]any{make([]byte, 100), "b"}); !errors.Is(err, ErrTooMuchWork) {
+		t.Error(err)
+	}
+}
+
+func TestValidText(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": true, "aé€😀": true, "\xed\xa0\x80": true, "a\xed\xbf\xbfb\xed\xa0\x80": true,
+		"\xff": false, "\xed\xa0": false, "\xed": false, "a\xed\x9f": false, "\xed\xa0\xc0": false, "\xed\xa0\x80\xff": false,
+	} {
+		if got := ValidText(text); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
