@@ -25,12 +25,14 @@ var allowedImports = map[string][]string{
 	".":         {"internal/", "github.com/gofrs/flock"},
 	"frame":     {},
 	"logstore":  {".", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress", "golang.org/x/sys"},
-	"stores":    {".", "logstore", "internal/", "github.com/dustin/go-humanize"},
+	"remote":    {".", "internal/zmtp"},
+	"stores":    {".", "logstore", "remote", "internal/", "github.com/dustin/go-humanize"},
 	"partdtest": {".", "pgregory.net/rapid"},
 	"cmd/partd": {"internal/cli"},
 
 	"internal/vfs":      {"github.com/gofrs/flock"},
 	"internal/progress": {"internal/", "golang.org/x/term"},
+	"internal/zmtp":     {"github.com/go-zeromq/zmq4"},
 	"internal/records":  {".", "internal/"},
 	"internal/cli":      {".", "stores", "logstore", "internal/", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 }
