@@ -22,19 +22,21 @@ const module = "github.com/go-partd/partd"
 // A package under internal/ that is not listed may import others there. Every
 // other package must be listed: a new one gets its place here, on purpose.
 var allowedImports = map[string][]string{
-	".":         {"internal/", "github.com/gofrs/flock"},
-	"frame":     {},
-	"logstore":  {".", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress", "golang.org/x/sys"},
-	"remote":    {".", "internal/zmtp"},
-	"stores":    {".", "logstore", "remote", "internal/", "github.com/dustin/go-humanize"},
-	"partdtest": {".", "pgregory.net/rapid"},
-	"cmd/partd": {"internal/cli"},
+	".":                {"internal/", "github.com/gofrs/flock"},
+	"frame":            {},
+	"logstore":         {".", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress", "golang.org/x/sys"},
+	"remote":           {".", "internal/zmtp"},
+	"stores":           {".", "logstore", "remote", "internal/", "github.com/dustin/go-humanize"},
+	"partdtest":        {".", "pgregory.net/rapid"},
+	"cmd/partd":        {"internal/cli"},
+	"cmd/partd-server": {"internal/servercli"},
 
-	"internal/vfs":      {"github.com/gofrs/flock"},
-	"internal/progress": {"internal/", "golang.org/x/term"},
-	"internal/zmtp":     {"github.com/go-zeromq/zmq4"},
-	"internal/records":  {".", "internal/"},
-	"internal/cli":      {".", "stores", "logstore", "internal/", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
+	"internal/vfs":       {"github.com/gofrs/flock"},
+	"internal/progress":  {"internal/", "golang.org/x/term"},
+	"internal/zmtp":      {"github.com/go-zeromq/zmq4"},
+	"internal/records":   {".", "internal/"},
+	"internal/servercli": {".", "stores", "remote", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+	"internal/cli":       {".", "stores", "logstore", "internal/", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 }
 
 // mayUseTesting are the packages that may import package testing outside of
