@@ -32,7 +32,7 @@ type conn struct {
 	running sync.WaitGroup
 	handles handles
 	upload  upload
-	used    []*session // those that operations on this connection belong to
+	used    map[uint64]*session // those that operations on this connection belong to
 	entries []partd.Entry
 	page    int // bytes of a reply, about
 }

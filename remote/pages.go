@@ -32,10 +32,12 @@ func (c *conn) get(a *answer, keys []string) error {
 			a.fill(count, uint32(i+1))
 			continue
 		}
-		a.buf = a.buf[:length]
 		if i > 0 { // it is the first of the next request
+			a.buf = a.buf[:length]
 			return closeRest(v)
 		}
+		a.builder = newBuilder() // the handle has the memory
+		count = a.hole()
 		id, err := c.handles.add(c.valuePages(v))
 		if err != nil {
 			return err

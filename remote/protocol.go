@@ -68,6 +68,7 @@ const (
 	flagStaged = 1 // request: the body was sent before, by parts
 	flagResent = 2 // request: a pop that may have arrived before
 	flagMore   = 1 // reply: more follows
+	flagKnown  = 2 // reply: the change had been applied before
 
 	statusOK    = 0
 	statusError = 1
@@ -136,6 +137,12 @@ type reply struct {
 	status uint8
 	flags  uint8
 	number uint64
+}
+
+func (r request) append(b []byte) []byte {
+	var h [requestLen]byte
+	r.put(h[:])
+	return append(b, h[:]...)
 }
 
 func (r reply) append(b []byte) []byte {

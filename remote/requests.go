@@ -33,12 +33,12 @@ func (c *conn) request(frames [][]byte) error {
 		return c.beginSession(r)
 	case r.op == opEndSession:
 		c.server.pops.end(r.session)
-		return c.result(r, c.server.sessions.end(c.server.base, r.session))
+		return c.result(r, c.server.sessions.end(c.server.base, r.session), 0)
 	case r.op == opPart:
-		return c.result(r, c.upload.add(c, body))
+		return c.result(r, c.upload.add(c, body), 0)
 	case r.op == opPopDone:
 		c.server.pops.done(r.session, r.seq)
-		return c.result(r, nil)
+		return c.result(r, nil, 0)
 	}
 	answerer, err := c.reading(r, body)
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *conn) request(frames [][]byte) error {
 }
 
 // result answers with nothing or an error.
-func (c *conn) result(r request, err error) error {
+func (c *conn) result(r request, err error, flags uint8) error {
 	if err != nil {
 		return c.fail(r, err)
 	}
@@ -57,7 +57,7 @@ func (c *conn) result(r request, err error) error {
 	}
 	var b [headRoom]byte
 	h := append(b[:0], 0, replyLen)
-	return c.write(reply{op: r.op, number: r.number}.append(h))
+	return c.write(reply{op: r.op, flags: flags, number: r.number}.append(h))
 }
 
 // fail answers with an error.
@@ -76,10 +76,10 @@ func (c *conn) fail(r request, err error) error {
 }
 
 // answerWith answers with what a function makes.
-func (c *conn) answerWith(r request, make func(a *answer) error) error {
+func (c *conn) answerWith(r request, fill func(a *answer) error) error {
 	a := c.newAnswer()
 	defer a.drop()
-	if err := make(a); err != nil {
+	if err := fill(a); err != nil {
 		return c.fail(r, err)
 	}
 	if r.number == 0 {
@@ -90,7 +90,7 @@ func (c *conn) answerWith(r request, make func(a *answer) error) error {
 
 // async answers beside the connection's goroutine, which waits where too many
 // requests are being answered.
-func (c *conn) async(r request, make func(a *answer) error) error {
+func (c *conn) async(r request, fill func(a *answer) error) error {
 	select {
 	case c.reads <- struct{}{}:
 	case <-c.ctx.Done():
@@ -100,7 +100,7 @@ func (c *conn) async(r request, make func(a *answer) error) error {
 	go func() {
 		defer c.running.Done()
 		defer func() { <-c.reads }()
-		if err := c.answerWith(r, make); err != nil {
+		if err := c.answerWith(r, fill); err != nil {
 			c.abort() // its goroutine ends
 		}
 	}()
@@ -193,10 +193,15 @@ func (c *conn) mutate(r request, body []byte) error {
 	}
 	defer c.clearEntries()
 	if r.session == 0 {
-		return c.result(r, change(c.server.base, c.server.store, op))
+		return c.result(r, change(c.server.base, c.server.store, op), 0)
 	}
 	tag := partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}
-	return c.result(r, c.server.sessions.apply(c.server.base, c, tag, op))
+	applied, err := c.server.sessions.apply(c.server.base, c, tag, op)
+	var flags uint8
+	if !applied {
+		flags = flagKnown
+	}
+	return c.result(r, err, flags)
 }
 
 func (c *conn) parseChange(what operation, body []byte) (partd.Operation, error) {

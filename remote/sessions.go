@@ -43,7 +43,7 @@ type session struct {
 // Bounds of what is remembered.
 const (
 	mostSessions     = 4096 // of the server's own
-	mostConnSessions = 64   // that one connection may use
+	mostConnSessions = 4096 // that one connection may use
 )
 
 func (s *sessions) init(store partd.Partd, incarnation uint32) {
@@ -126,10 +126,8 @@ func (s *sessions) end(ctx context.Context, id uint64) error {
 
 // join notes that a connection uses a session.
 func (s *sessions) join(c *conn, id uint64) (*session, error) {
-	for _, x := range c.used {
-		if x.id == id {
-			return x, nil
-		}
+	if x := c.used[id]; x != nil {
+		return x, nil
 	}
 	if len(c.used) >= mostConnSessions {
 		return nil, fmt.Errorf("%w: more than %d sessions on one connection", ErrBusy, mostConnSessions)
@@ -147,7 +145,10 @@ func (s *sessions) join(c *conn, id uint64) (*session, error) {
 	x.conns++
 	s.lastUse++
 	x.use = s.lastUse
-	c.used = append(c.used, x)
+	if c.used == nil {
+		c.used = map[uint64]*session{}
+	}
+	c.used[id] = x
 	return x, nil
 }
 
@@ -168,18 +169,18 @@ var errGivenUp = errors.New("the session goes on over a newer connection")
 
 // apply applies an operation of a session once. An error that wraps errGivenUp
 // must end the connection: nobody waits for its answer.
-func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.Operation) error {
+func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if tag.Number == 0 {
-		return fmt.Errorf("%w: operations of a session are numbered from 1", ErrBadRequest)
+		return false, fmt.Errorf("%w: operations of a session are numbered from 1", ErrBadRequest)
 	}
 	x, err := s.join(c, tag.Session)
 	if err != nil {
-		return err
+		return false, err
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.owner > c.id {
-		return errGivenUp
+		return false, errGivenUp
 	}
 	x.owner = c.id
 	if x.mine {
@@ -187,14 +188,13 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	}
 	a, ok := s.store.(partd.Applier)
 	if !ok {
-		return fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
+		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
 	}
-	_, err = a.Apply(ctx, tag, op)
-	return err
+	return a.Apply(ctx, tag, op)
 }
 
 // apply is for sessions that the server issued. mu is held.
-func (x *session) apply(ctx context.Context, s *sessions, tag partd.Tag, op partd.Operation) error {
+func (x *session) apply(ctx context.Context, s *sessions, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	s.mu.Lock()
 	forgotten := s.open[x.id] != x
 	s.lastUse++
@@ -202,21 +202,21 @@ func (x *session) apply(ctx context.Context, s *sessions, tag partd.Tag, op part
 	s.mu.Unlock()
 	switch {
 	case forgotten:
-		return fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
+		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
 	case tag.Number > x.high+1:
-		return fmt.Errorf("session %d: operation %d came after %d: %w", tag.Session, tag.Number, x.high, partd.ErrSessionGap)
+		return false, fmt.Errorf("session %d: operation %d came after %d: %w", tag.Session, tag.Number, x.high, partd.ErrSessionGap)
 	case tag.Number == x.high && tag.CRC != x.crc:
-		return fmt.Errorf("session %d, operation %d: %w", tag.Session, tag.Number, partd.ErrSessionReused)
+		return false, fmt.Errorf("session %d, operation %d: %w", tag.Session, tag.Number, partd.ErrSessionReused)
 	case tag.Number == x.high:
-		return x.unknown
+		return false, x.unknown
 	case tag.Number < x.high:
-		return nil
+		return false, nil
 	}
-	err := change(ctx, s.store, op)
+	err = change(ctx, s.store, op)
 	if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
 		x.high, x.crc, x.unknown = tag.Number, tag.CRC, err
 	}
-	return err
+	return err == nil, err
 }
 
 // change makes a change without a number.
