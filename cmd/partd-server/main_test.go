@@ -42,21 +42,21 @@ func TestMain(m *testing.M) {
 // children are what the test binary can be besides the server.
 var children = map[string]func(args []string) error{
 	"impatient": func([]string) error {
-		return serveStore(partd.NewDict(), &remote.ServerOptions{
+		return serveStore(partd.NewDict(), "tcp://127.0.0.1:0", &remote.ServerOptions{
 			MaxMessage: 1 << 20, HandshakeTimeout: time.Second, StallTimeout: time.Second,
 		})
 	},
 }
 
 // serveStore is a server without a command line.
-func serveStore(store partd.Partd, opts *remote.ServerOptions) error {
+func serveStore(store partd.Partd, url string, opts *remote.ServerOptions) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	s, err := remote.NewServer(store, opts)
 	if err != nil {
 		return err
 	}
-	l, err := remote.Listen("tcp://127.0.0.1:0")
+	l, err := remote.Listen(url)
 	if err != nil {
 		return err
 	}

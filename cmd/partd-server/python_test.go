@@ -61,15 +61,26 @@ func TestPythonClient(t *testing.T) {
 	}
 }
 
-// A peer by libzmq that pipelines, sends nonsense, and wants heartbeats
-// answered.
+// Peers by libzmq: one that pipelines, sends nonsense, and wants heartbeats
+// answered; and one that speaks the Go client's protocol.
 func TestLibzmqPeer(t *testing.T) {
 	py := python(t, "zmq")
-	p := start(t, "--store", "mem:")
-	if out := runPython(t, py, "testdata/peer.py", p.URL()); out != "done\n" {
-		t.Fatal(out)
+	for _, script := range []string{"testdata/peer.py", "testdata/go_peer.py"} {
+		for _, store := range []string{"mem:", "file:", "log:", "buffer+file:"} {
+			t.Run(script+"/"+store, func(t *testing.T) {
+				t.Parallel()
+				url := store
+				if store != "mem:" {
+					url += t.TempDir() + "/data"
+				}
+				p := start(t, "--store", url)
+				if out := runPython(t, py, script, p.URL()); out != "done\n" {
+					t.Fatal(out)
+				}
+				stop(t, p)
+			})
+		}
 	}
-	stop(t, p)
 }
 
 // A refused request makes partd's client raise at its next call, and nobody else.
