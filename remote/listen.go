@@ -39,6 +39,12 @@ func parseURL(raw string) (address, error) {
 	return address{}, fmt.Errorf("address %q: write tcp://HOST:PORT or ipc:///PATH", raw)
 }
 
+// CheckURL tells what is wrong with the URL of a server.
+func CheckURL(rawURL string) error {
+	_, err := parseURL(rawURL)
+	return err
+}
+
 // Listen makes a listener of a URL: tcp://HOST:PORT, where the port 0 is a free
 // one, or ipc:///PATH, a Unix socket that its user alone may use (mode 0600). A
 // socket that a killed server left behind is replaced; one that is in use, and a
@@ -65,7 +71,7 @@ func Listen(rawURL string) (net.Listener, error) {
 // URL returns the URL of a listener's address, as clients are given it.
 func URL(a net.Addr) string {
 	if a.Network() == "unix" {
-		return "ipc://" + strings.NewReplacer("%", "%25").Replace(a.String())
+		return "ipc://" + strings.NewReplacer("%", "%25", "?", "%3F").Replace(a.String())
 	}
 	return "tcp://" + a.String()
 }

@@ -1,6 +1,7 @@
 package stores
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/remote"
 )
 
 // store is a scheme, as "file" in "file:DIR".
@@ -15,8 +17,9 @@ type store struct {
 	name     string
 	usage    string // the scheme with its location
 	location bool   // it has one
+	remote   bool   // which begins with // and may name a host
 	options  []option
-	open     func(location string, opts options) (partd.Partd, error)
+	open     func(ctx context.Context, location string, opts options) (partd.Partd, error)
 	exists   func(location string) (bool, error)
 }
 
@@ -33,13 +36,13 @@ func stores() []store {
 	return []store{
 		{
 			name: "mem", usage: "mem:",
-			open:   func(string, options) (partd.Partd, error) { return partd.NewDict(), nil },
+			open:   func(context.Context, string, options) (partd.Partd, error) { return partd.NewDict(), nil },
 			exists: func(string) (bool, error) { return false, nil },
 		},
 		{
 			name: "file", usage: "file:DIR", location: true,
 			options: []option{{"sync", truth()}, {"files", count()}},
-			open: func(dir string, o options) (partd.Partd, error) {
+			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
 				return partd.OpenFile(dir, &partd.FileOptions{Sync: o.truth("sync"), MaxOpenFiles: o.count("files")})
 			},
 			exists: func(dir string) (bool, error) { return holds(dir, ".lock") },
@@ -47,7 +50,7 @@ func stores() []store {
 		{
 			name: "log", usage: "log:DIR", location: true,
 			options: []option{{"memory", size()}, {"sync", truth()}, {"compression", compression()}, {"readonly", truth()}},
-			open: func(dir string, o options) (partd.Partd, error) {
+			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
 				c, err := logstore.ParseCompression(o.text("compression", logstore.None.String()))
 				if err != nil {
 					return nil, err
@@ -58,6 +61,20 @@ func stores() []store {
 			},
 			exists: func(dir string) (bool, error) { return holds(dir, "MANIFEST") },
 		},
+		server("tcp", "tcp://HOST:PORT"),
+		server("ipc", "ipc:///PATH"),
+	}
+}
+
+// server is the store of a server. Opening it makes nothing, and says best what
+// there is.
+func server(scheme, usage string) store {
+	return store{
+		name: scheme, usage: usage, location: true, remote: true,
+		open: func(ctx context.Context, location string, _ options) (partd.Partd, error) {
+			return remote.Dial(ctx, scheme+":"+location, nil)
+		},
+		exists: func(string) (bool, error) { return true, nil },
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/go-partd/partd/remote"
 )
 
 // parsed is a URL taken apart.
@@ -46,6 +48,9 @@ func parse(rawURL string, defaults map[string]string) (*parsed, error) {
 }
 
 func (u *parsed) setLocation(path string) error {
+	if u.store.remote {
+		return u.setAddress(path)
+	}
 	location, err := url.PathUnescape(path)
 	if err != nil {
 		return fmt.Errorf("location %q: %w (a percent sign in a path is written %%25)", path, err)
@@ -65,6 +70,19 @@ func (u *parsed) setLocation(path string) error {
 		return errors.New("a NUL byte in the location")
 	}
 	u.location = location
+	return nil
+}
+
+// setAddress sets the location of a server, which remote takes apart.
+func (u *parsed) setAddress(path string) error {
+	rest, ok := strings.CutPrefix(path, "//")
+	if !ok || rest == "" {
+		return fmt.Errorf("address %q: write %s", path, u.store.usage)
+	}
+	if err := remote.CheckURL(u.store.name + ":" + path); err != nil {
+		return err
+	}
+	u.location = path
 	return nil
 }
 

@@ -3,6 +3,7 @@
 //	mem:
 //	file:DIR?sync=true
 //	buffer+file:DIR?memory=256MiB
+//	tcp://HOST:PORT
 //
 // A URL is layers, outermost first, each followed by "+", then the scheme of a
 // store, a colon, its location, and options. An option is given to the layer or
@@ -48,7 +49,7 @@ func OpenDefaults(ctx context.Context, url string, defaults map[string]string) (
 	if err != nil {
 		return nil, &URLError{url, err}
 	}
-	store, err := u.store.open(u.location, u.storeOptions)
+	store, err := u.store.open(ctx, u.location, u.storeOptions)
 	if err != nil {
 		return nil, fmt.Errorf("store %q: %w", url, err)
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/base64"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -41,7 +42,16 @@ func completeStore(_ *cobra.Command, _ []string, begun string) ([]string, cobra.
 			"log:\ta directory of segments, fast with any number of keys",
 			"file:\ta directory with a file per key",
 			"buffer+file:\tmemory in front of a file per key",
+			"tcp://\ta server's store, by host and port",
+			"ipc://\ta server's store, by the path of its socket",
 		}, goOn
+	}
+	if strings.HasSuffix(scheme, "tcp") {
+		return nil, goOn
+	}
+	slashes := ""
+	if strings.HasSuffix(scheme, "ipc") {
+		slashes, path = "//", strings.TrimPrefix(path, "//")
 	}
 	parent := path[:strings.LastIndexByte(path, '/')+1]
 	entries, err := os.ReadDir("./" + parent)
@@ -53,8 +63,9 @@ func completeStore(_ *cobra.Command, _ []string, begun string) ([]string, cobra.
 	}
 	var urls []string
 	for _, e := range entries {
-		if e.IsDir() && strings.HasPrefix(parent+e.Name(), path) && plain(e.Name()) && len(urls) < mostCompletions {
-			urls = append(urls, scheme+":"+parent+e.Name())
+		fits := e.IsDir() || slashes != "" && e.Type() == fs.ModeSocket
+		if fits && strings.HasPrefix(parent+e.Name(), path) && plain(e.Name()) && len(urls) < mostCompletions {
+			urls = append(urls, scheme+":"+slashes+parent+e.Name())
 		}
 	}
 	return urls, goOn
