@@ -32,7 +32,7 @@ func Cases() []Case {
 	readyBody := func(s string) []byte { return append(greeting(3, "NULL"), frame(flagCommand, "\x05READY"+s)...) }
 	truth := property("Socket-Type", "DEALER")
 	return []Case{
-		{26, "lying frame length", false, openedThen(message("append", "lied", "v"), lying(flagMore, 1<<40), make([]byte, 1000))},
+		{26, "lying frame length", false, openedThen(Message("append", "lied", "v"), lying(flagMore, 1<<40), make([]byte, 1000))},
 		{26, "lying frame length, over the limit", false, func(ctx context.Context, t *Target) error {
 			return raw(true, lying(0, uint64(t.MaxMessage)+4096), make([]byte, 1000))(ctx, t)
 		}},
@@ -51,7 +51,7 @@ func Cases() []Case {
 		{33, "oversized READY", false, closedAfter(greeting(3, "NULL"), frame(flagCommand, "\x05READY"+truth+property("X-Long", strings.Repeat("x", 1<<20))))},
 		{33, "command without a name", false, openedThen(frame(flagCommand, ""))},
 		{33, "command with a lying name", false, openedThen(frame(flagCommand, "\xffPING"))},
-		{34, "message before READY", false, closedAfter(greeting(3, "NULL"), message("append", "early", "v"))},
+		{34, "message before READY", false, closedAfter(greeting(3, "NULL"), Message("append", "early", "v"))},
 		{35, "bad signature", false, closedAfter(append([]byte{0}, greeting(3, "NULL")[1:]...))},
 		{35, "bad end of the signature", false, closedAfter(append([]byte("\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7e"), greeting(3, "NULL")[10:]...))},
 		{36, "ZMTP 1", false, closedAfter([]byte("\x01\x00\x04\x00syn"), make([]byte, 64))},

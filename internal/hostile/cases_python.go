@@ -121,7 +121,7 @@ func neverReads(ctx context.Context, t *Target) error {
 		return err
 	}
 	defer p.Close()
-	requests := []byte(strings.Repeat(string(message("get", "never read")), 1000))
+	requests := []byte(strings.Repeat(string(Message("get", "never read")), 1000))
 	closed := make(chan error, 1)
 	go func() {
 		for {

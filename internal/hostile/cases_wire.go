@@ -72,7 +72,7 @@ func nothingUnder(ctx context.Context, t *Target, keys ...string) error {
 }
 
 func truncated(ctx context.Context, t *Target) error {
-	whole := message("append", "truncated", "v", "truncated2", strings.Repeat("v", 300))
+	whole := Message("append", "truncated", "v", "truncated2", strings.Repeat("v", 300))
 	for cut := 1; cut < len(whole); cut += 7 {
 		err := within(ctx, t, func(p *Peer) error {
 			if err := p.Raw(whole[:cut]); err != nil {

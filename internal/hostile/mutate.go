@@ -48,7 +48,7 @@ func (c *conversation) value() string {
 // stops the server.
 func (c *conversation) python() []byte {
 	k, v := c.key, c.value
-	return message(pick(c.rnd,
+	return Message(pick(c.rnd,
 		[]string{"syn"},
 		[]string{"append", k(), v()},
 		[]string{"append", k(), v(), k(), v(), k(), v()},
@@ -98,7 +98,7 @@ func (c *conversation) goClient() []byte {
 	for range rnd.IntN(3) {
 		frames = append(frames, pick(rnd, string(body), c.key(), c.value()))
 	}
-	return message(frames...)
+	return Message(frames...)
 }
 
 // mutate makes an honest conversation hostile, in one way or several.

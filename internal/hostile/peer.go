@@ -92,7 +92,7 @@ func (p *Peer) Greeted() error {
 }
 
 // Send writes a message.
-func (p *Peer) Send(frames ...string) error { return p.Raw(message(frames...)) }
+func (p *Peer) Send(frames ...string) error { return p.Raw(Message(frames...)) }
 
 // Receive reads a message. Commands before it are left out, but for PONG, which
 // is an error.
@@ -235,7 +235,8 @@ func lying(flags byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{flags | flagLong}, n)
 }
 
-func message(frames ...string) []byte {
+// Message returns the bytes of a message.
+func Message(frames ...string) []byte {
 	var b []byte
 	for i, f := range frames {
 		flags := byte(flagMore)
