@@ -31,6 +31,9 @@ var allowedImports = map[string][]string{
 	"cmd/partd":        {"internal/cli"},
 	"cmd/partd-server": {"internal/servercli"},
 
+	"examples/wordcount": {".", "remote"},
+	"examples/dask":      {}, // the example is in Python
+
 	"internal/vfs":       {"github.com/gofrs/flock"},
 	"internal/progress":  {"internal/", "golang.org/x/term"},
 	"internal/zmtp":      {"github.com/go-zeromq/zmq4"},

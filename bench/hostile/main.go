@@ -90,8 +90,8 @@ func run(ctx context.Context, n int64, atOnce int, seed uint64, within time.Dura
 	memoryErr = errors.Join(memoryErr, e)
 	fmt.Printf("seed %d: %d conversations in %v, %.0f a second\n", seed, report.Conversations,
 		report.Took.Round(time.Second), float64(report.Conversations)/report.Took.Seconds())
-	fmt.Printf("honest peer: %d requests answered, three of them took %v at the most; %d values removed by others\n",
-		report.Honest, report.Slowest.Round(time.Millisecond), report.Missing)
+	fmt.Printf("honest peer: %d requests answered, three of them took %v at the most (the machine held a process up for %v); %d values removed by others\n",
+		report.Honest, report.Slowest.Round(time.Millisecond), report.Held.Round(time.Millisecond), report.Missing)
 	if memoryErr != nil {
 		fmt.Println("memory: not known:", memoryErr)
 	} else {

@@ -144,7 +144,7 @@ type tail struct {
 	buf []byte
 }
 
-const tailLen = 64 << 10
+const tailLen = 4 << 10
 
 func (t *tail) Write(b []byte) (int, error) {
 	t.mu.Lock()
