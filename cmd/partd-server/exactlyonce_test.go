@@ -53,6 +53,7 @@ func (f forgetful) Apply(ctx context.Context, _ partd.Tag, op partd.Operation) (
 	case partd.ChangeDrop:
 		err = f.Drop(ctx)
 	}
+	time.Sleep(time.Millisecond) // time to be killed in: applied, and not answered
 	return err == nil, err
 }
 
