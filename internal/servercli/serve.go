@@ -161,7 +161,7 @@ func openStore(ctx context.Context, c *config) (partd.Partd, error) {
 
 func newLog(format string, w io.Writer) *slog.Logger {
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
+		return slog.New(limitWarnings(slog.NewJSONHandler(w, nil)))
 	}
-	return slog.New(slog.NewTextHandler(w, nil))
+	return slog.New(limitWarnings(slog.NewTextHandler(w, nil)))
 }
