@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/zmtp"
@@ -297,6 +298,7 @@ func (c *Client) failAll(err error) {
 func (c *Client) answered(l *link, r reply, body []byte, owned bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	l.useful, c.stuck, c.backoff = true, time.Time{}, 0
 	k := c.calls[r.number]
 	if k == nil {
 		return nil // given up

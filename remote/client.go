@@ -50,15 +50,19 @@ type Client struct {
 	life context.Context // ends with Close
 	end  context.CancelFunc
 
-	mu      sync.Mutex
-	closed  bool
-	link    *link            // nil while there is no connection
-	attempt *attempt         // to connect, nil if there is none
-	calls   map[uint64]*call // sent and not answered, by number
-	last    uint64           // number of the last call
-	numbers numbers
-	pops    popNumbers
-	abandon []popID // pops whose results nobody waits for
+	mu       sync.Mutex
+	closed   bool
+	link     *link            // nil while there is no connection
+	attempt  *attempt         // to connect, nil if there is none
+	stuck    time.Time        // since when connections were of no use, zero if the last one was
+	backoff  time.Duration    // before connecting again
+	broken   error            // why the last connection was of no use
+	calls    map[uint64]*call // sent and not answered, by number
+	last     uint64           // number of the last call
+	instance uint64           // of the server connected to last
+	numbers  numbers
+	pops     popNumbers
+	abandon  []popID // pops whose results nobody waits for
 }
 
 var (
@@ -108,7 +112,7 @@ func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error)
 		c.end()
 		return nil, &partd.Error{Op: "dial", Path: url, Err: err}
 	}
-	c.link = l
+	c.link, c.instance = l, l.instance
 	<-l.token
 	return c, nil
 }

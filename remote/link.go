@@ -23,6 +23,8 @@ type link struct {
 	dead  atomic.Bool
 	ended chan struct{} // closed when its reader has ended
 
+	useful bool // it has brought an answer; guarded by the client's mu
+
 	instance   uint64 // of the server
 	maxMessage int64
 	page       int
@@ -260,27 +262,49 @@ func (c *Client) startAttempt() *attempt {
 }
 
 // reconnect connects, sends again what was not answered, and lets new calls go.
+// A connection that ends before it has brought an answer is as none: a request
+// that makes the server hang up must not be sent again for ever.
 func (c *Client) reconnect(at *attempt) {
-	ctx, cancel := context.WithTimeout(c.life, c.opts.RetryFor)
-	defer cancel()
-	wait := firstBackoff
 	for {
-		err := c.tryAgain(ctx, at)
-		if err == nil {
+		wait, err := c.patience()
+		if err != nil {
+			c.giveUp(at, err)
 			return
 		}
-		c.opts.Logger.Debug("cannot connect", "server", c.url, "error", err, "retry", wait)
-		if !errors.Is(err, errHello) {
-			select {
-			case <-time.After(wait):
-				wait = min(2*wait, lastBackoff)
-				continue
-			case <-ctx.Done():
-			}
+		select {
+		case <-time.After(wait):
+		case <-c.life.Done():
+			c.giveUp(at, partd.ErrClosed)
+			return
 		}
-		c.giveUp(at, err)
+		if err = c.tryAgain(c.life, at); err == nil {
+			return
+		}
+		c.opts.Logger.Debug("cannot connect", "server", c.url, "error", err)
+		c.mu.Lock()
+		c.useless(err)
+		c.mu.Unlock()
+	}
+}
+
+// patience tells how long to wait before connecting, or why not to.
+func (c *Client) patience() (wait time.Duration, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stuck.IsZero() && (time.Since(c.stuck) > c.opts.RetryFor || errors.Is(c.broken, errHello)) {
+		return 0, c.broken
+	}
+	return c.backoff, nil
+}
+
+// useless notes that a connection was of no use, or was not made. mu is held.
+func (c *Client) useless(err error) {
+	c.broken = err
+	if c.stuck.IsZero() { // the first time it may have been chance
+		c.stuck = time.Now()
 		return
 	}
+	c.backoff = min(max(firstBackoff, 2*c.backoff), lastBackoff)
 }
 
 // tryAgain connects once.
@@ -292,6 +316,7 @@ func (c *Client) tryAgain(ctx context.Context, at *attempt) error {
 	if err != nil {
 		return err
 	}
+	c.noteRestart(l)
 	for _, k := range c.unanswered() {
 		if err := c.sendAgain(l, k); err != nil {
 			<-l.ended
@@ -309,6 +334,21 @@ func (c *Client) tryAgain(ctx context.Context, at *attempt) error {
 	return nil
 }
 
+// noteRestart ends a session that died with the server that kept it.
+func (c *Client) noteRestart(l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l.instance != c.instance && !c.numbers.kept {
+		for _, k := range c.calls {
+			if k.numbered {
+				c.complete(k, fmt.Errorf("%w: the server was started again, and its store does not remember what it applied", partd.ErrUnknownOutcome))
+			}
+		}
+		c.numbers.renew()
+	}
+	c.instance = l.instance
+}
+
 func (c *Client) giveUp(at *attempt, err error) {
 	if c.life.Err() != nil {
 		err = partd.ErrClosed
@@ -319,6 +359,7 @@ func (c *Client) giveUp(at *attempt, err error) {
 	c.mu.Lock()
 	at.err = err
 	c.attempt = nil
+	c.stuck, c.backoff = time.Time{}, 0 // a later call begins anew
 	close(at.done)
 	c.mu.Unlock()
 	c.failAll(err)
@@ -332,6 +373,9 @@ func (c *Client) lost(l *link, err error) {
 		return // it never came into use
 	}
 	c.link = nil
+	if !l.useful {
+		c.useless(err)
+	}
 	for _, k := range c.calls {
 		if k.bound == l {
 			c.complete(k, fmt.Errorf("%w (the connection broke: %w)", ErrLost, err))

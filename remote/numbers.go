@@ -16,6 +16,7 @@ import (
 // way was answered; the refused ones are numbered anew, from the free number on.
 type numbers struct {
 	session uint64 // 0 if there is none
+	kept    bool   // by the store, so that it outlives the server
 	next    uint64 // the number of the next change
 	waiting int    // changes that were sent and not answered
 
@@ -36,7 +37,7 @@ func (n *numbers) assign(k *call) {
 
 // renew makes the next change begin a new session.
 func (n *numbers) renew() {
-	n.session, n.next, n.waiting, n.free, n.over = 0, 0, 0, 0, false
+	n.session, n.kept, n.next, n.waiting, n.free, n.over = 0, false, 0, 0, 0, false
 	if n.settled != nil {
 		close(n.settled)
 		n.settled = nil
@@ -124,14 +125,14 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 		return k.err
 	}
 	d := &decoder{b: k.reply}
-	session, _ := d.u64(), d.u8()
+	session, kept := d.u64(), d.u8()
 	if err := d.end(); err != nil || session == 0 {
 		return fmt.Errorf("the server answered with session %d: %w", session, errors.Join(ErrBadRequest, err))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.numbers.renew()
-	c.numbers.session, c.numbers.next = session, 1
+	c.numbers.session, c.numbers.kept, c.numbers.next = session, kept == 1, 1
 	c.pops = popNumbers{}
 	return nil
 }

@@ -44,6 +44,9 @@ func (c *conn) request(frames [][]byte) error {
 	if err != nil {
 		return c.fail(r, err)
 	}
+	if _, streams := c.server.store.(partd.Opener); r.op == opGet && !streams {
+		return c.answerWith(r, answerer) // its values are in memory: no waiting
+	}
 	return c.async(r, answerer)
 }
 

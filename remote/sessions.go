@@ -20,6 +20,8 @@ type sessions struct {
 	known   bool                // whether own is known
 	last    uint64              // the session that the server issued last
 	lastUse uint64              // counts uses, to find the oldest
+
+	unnumbered bool // take no notice of numbers: for a test that must then fail
 }
 
 // session is what the server knows of a session.
@@ -183,6 +185,9 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 		return false, errGivenUp
 	}
 	x.owner = c.id
+	if s.unnumbered {
+		return true, change(ctx, s.store, op)
+	}
 	if x.mine {
 		return x.apply(ctx, s, tag, op)
 	}
