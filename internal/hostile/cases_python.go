@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"strings"
 	"sync"
 	"time"
@@ -168,12 +166,12 @@ func tooMany(ctx context.Context, t *Target) error {
 			open = append(open, p)
 			continue
 		}
-		if !isReset(err) && !errors.Is(err, io.EOF) && !errors.As(err, new(*net.OpError)) {
-			return err
+		if !isReset(err) {
+			return fmt.Errorf("connection %d: %w", len(open)+refused+1, err)
 		}
 		refused++
 	}
-	if refused < 20 {
+	if refused < 20 || len(open) == 0 {
 		return fmt.Errorf("of %d connections %d were refused, the limit is %d", t.MaxConnections+20, refused, t.MaxConnections)
 	}
 	for i, p := range open {

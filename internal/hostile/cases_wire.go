@@ -30,8 +30,9 @@ func raw(opened bool, parts ...[]byte) func(context.Context, *Target) error {
 	}
 }
 
-// slowly sends bytes one by one.
-func slowly(b []byte, every time.Duration) func(context.Context, *Target) error {
+// slowly sends bytes one by one, for as long as the server may take to give the
+// peer up.
+func slowly(b []byte) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		p, err := Dial(ctx, t.Network, t.Address, t.Patience)
 		if err != nil {
@@ -45,9 +46,9 @@ func slowly(b []byte, every time.Duration) func(context.Context, *Target) error 
 				}
 				return err
 			}
-			time.Sleep(every)
+			time.Sleep(t.Patience / time.Duration(len(b)))
 		}
-		return fmt.Errorf("the server waited %v for a greeting of %d bytes", time.Duration(len(b))*every, len(b))
+		return fmt.Errorf("the server waited %v for a greeting of %d bytes", t.Patience, len(b))
 	}
 }
 

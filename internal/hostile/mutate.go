@@ -101,6 +101,13 @@ func (c *conversation) goClient() []byte {
 	return Message(frames...)
 }
 
+// made makes up the conversation with a number.
+func made(seed, i uint64) *conversation {
+	c := honest(rand.New(rand.NewPCG(seed, i)))
+	c.mutate()
+	return c
+}
+
 // mutate makes an honest conversation hostile, in one way or several.
 func (c *conversation) mutate() {
 	rnd := c.rnd

@@ -41,8 +41,7 @@ func Run(ctx context.Context, t *Target, n int64, atOnce int, seed uint64, answe
 				if i > n || ctx.Err() != nil {
 					return
 				}
-				rnd := rand.New(rand.NewPCG(seed, uint64(i)))
-				if err := one(ctx, t, cases, rnd); err != nil && ctx.Err() == nil {
+				if err := one(ctx, t, cases, seed, uint64(i)); err != nil && ctx.Err() == nil {
 					cancel(fmt.Errorf("conversation %d of seed %d: %w", i, seed, err))
 					return
 				}
@@ -75,7 +74,8 @@ func Run(ctx context.Context, t *Target, n int64, atOnce int, seed uint64, answe
 
 // one holds one conversation. That the server refuses it, or closes it, is as it
 // should be; that it cannot be reached is an error.
-func one(ctx context.Context, t *Target, cases []Case, rnd *rand.Rand) error {
+func one(ctx context.Context, t *Target, cases []Case, seed, i uint64) error {
+	rnd := rand.New(rand.NewPCG(seed, i+1<<40))
 	if rnd.IntN(200) == 0 {
 		c := cases[rnd.IntN(len(cases))]
 		if c.Slow || c.Number == 29 || c.Number == 30 || c.Number == 50 { // these take their time, or room from others
@@ -86,9 +86,7 @@ func one(ctx context.Context, t *Target, cases []Case, rnd *rand.Rand) error {
 		}
 		return nil
 	}
-	c := honest(rnd)
-	c.mutate()
-	return c.hold(ctx, t)
+	return made(seed, i).hold(ctx, t)
 }
 
 // beHonest stores and reads until stop is closed.
@@ -115,7 +113,7 @@ func (r *Report) beHonest(ctx context.Context, t *Target, seed uint64, answerIn 
 			}
 			p = nil
 		}
-		const patience = time.Minute
+		patience := 10 * answerIn
 		began, heldBefore := time.Now(), held.all()
 		if p == nil {
 			var err error
