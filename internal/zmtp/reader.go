@@ -98,6 +98,9 @@ func (r *Reader) Next() ([][]byte, error) {
 			if err := r.command(body); err != nil {
 				return nil, err
 			}
+			if len(r.spans) == 0 { // it came between messages
+				r.begin()
+			}
 			continue
 		}
 		if len(r.spans) == cap(r.spans) {
