@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -46,6 +47,8 @@ type Client struct {
 	url  string
 	addr address
 	opts ClientOptions
+
+	dial func(ctx context.Context) (net.Conn, error)
 
 	life context.Context // ends with Close
 	end  context.CancelFunc
@@ -106,15 +109,24 @@ func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error)
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{url: url, addr: addr, opts: o, calls: map[uint64]*call{}}
+	c.dial = c.dialNet
+	if err := c.begin(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// begin makes the first connection.
+func (c *Client) begin(ctx context.Context) error {
 	c.life, c.end = context.WithCancel(context.Background())
 	l, err := c.connect(ctx)
 	if err != nil {
 		c.end()
-		return nil, &partd.Error{Op: "dial", Path: url, Err: err}
+		return &partd.Error{Op: "dial", Path: c.url, Err: err}
 	}
 	c.link, c.instance = l, l.instance
 	<-l.token
-	return c, nil
+	return nil
 }
 
 // errorf makes the error of an operation.

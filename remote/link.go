@@ -38,8 +38,7 @@ const maxReply = defaultPage + 1<<20
 func (c *Client) connect(ctx context.Context) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.DialTimeout)
 	defer cancel()
-	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6}}
-	nc, err := dialer.DialContext(ctx, c.addr.network, c.addr.address)
+	nc, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +52,12 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	}
 	go l.read()
 	return l, nil
+}
+
+// dialNet connects, and has the system notice a peer that is gone.
+func (c *Client) dialNet(ctx context.Context) (net.Conn, error) {
+	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6}}
+	return dialer.DialContext(ctx, c.addr.network, c.addr.address)
 }
 
 func ignoreClosed(err error) error {
