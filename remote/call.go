@@ -32,7 +32,7 @@ type call struct {
 	done      chan struct{}
 	err       error
 	again     bool   // it was not applied, and is to be numbered anew
-	flags     uint8  // of the reply
+	got       uint8  // flags of the reply
 	reply     []byte // its body, the caller's own
 }
 
@@ -255,7 +255,7 @@ func (c *Client) sendAgain(l *link, k *call) error {
 	k.via = l
 	abandoned := k.abandoned
 	if k.popping {
-		k.request.flags |= flagResent
+		k.flags |= flagResent
 	}
 	c.mu.Unlock()
 	if !abandoned {
@@ -264,7 +264,7 @@ func (c *Client) sendAgain(l *link, k *call) error {
 	void := newCall(opAppend)
 	defer void.recycle()
 	void.request = k.request
-	void.request.op, void.request.flags = opAppend, 0
+	void.op, void.flags = opAppend, 0
 	void.u32(0)
 	void.crc = checksum(opAppend, void.body()...)
 	return l.send(c.life, void)
@@ -313,7 +313,7 @@ func (c *Client) answered(l *link, r reply, body []byte, owned bool) error {
 		if !owned {
 			body = slices.Clone(body)
 		}
-		k.reply, k.flags = body, r.flags
+		k.reply, k.got = body, r.flags
 	}
 	if k.numbered {
 		c.numbers.answered(c, k, err)

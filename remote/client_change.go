@@ -47,7 +47,7 @@ func (c *Client) doChange(ctx context.Context, k *call) (applied bool, err error
 	k.crc = checksum(k.op, k.body()...)
 	err = c.do(ctx, k)
 	if err == nil {
-		applied = k.flags&flagKnown == 0
+		applied = k.got&flagKnown == 0
 		k.recycle()
 	}
 	return applied, c.errorf(k.op.String(), err)
@@ -136,5 +136,5 @@ func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (
 	}
 	k.session, k.seq, k.crc = tag.Session, tag.Number, tag.CRC
 	err = c.do(ctx, k)
-	return err == nil && k.flags&flagKnown == 0, c.errorf("apply", err)
+	return err == nil && k.got&flagKnown == 0, c.errorf("apply", err)
 }

@@ -46,7 +46,7 @@ func list[V any](ctx context.Context, c *Client, op operation, least int, item f
 	}
 	d := &decoder{b: k.reply}
 	handle := d.u64()
-	page, more := d.b, k.flags&flagMore != 0
+	page, more := d.b, k.got&flagMore != 0
 	if d.err != nil || more != (handle != 0) {
 		yield(none, c.badReply(op.String(), d.err))
 		return

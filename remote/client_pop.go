@@ -23,7 +23,7 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := c.do(ctx, k); err != nil {
 		return nil, c.errorf("pop", err)
 	}
-	result, more := k.reply, k.flags&flagMore != 0
+	result, more := k.reply, k.got&flagMore != 0
 	for more {
 		p := newCall(opPopRead)
 		p.session, p.seq = k.session, k.seq
@@ -34,7 +34,7 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		if len(p.reply) == 0 {
 			return nil, c.badReply("pop", errShort)
 		}
-		result, more = append(result, p.reply...), p.flags&flagMore != 0
+		result, more = append(result, p.reply...), p.got&flagMore != 0
 	}
 	values, err := parsePopped(result, len(keys))
 	if err != nil {

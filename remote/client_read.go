@@ -110,7 +110,7 @@ func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	}
 	d := &decoder{b: k.reply}
 	handle := d.u64()
-	if d.err != nil || (handle != 0) != (k.flags&flagMore != 0) {
+	if d.err != nil || (handle != 0) != (k.got&flagMore != 0) {
 		return nil, c.badReply("open", d.err)
 	}
 	return &reader{c: c, ctx: ctx, key: key, via: k.via, handle: handle, data: d.b}, nil
@@ -185,7 +185,7 @@ func (c *Client) nextPage(ctx context.Context, op operation, via *link, handle, 
 		return nil, false, err
 	}
 	k.recycle()
-	return k.reply, k.flags&flagMore != 0, nil
+	return k.reply, k.got&flagMore != 0, nil
 }
 
 // closeHandle lets the server close a handle. It need not know how that ends: a
