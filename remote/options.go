@@ -21,7 +21,8 @@ type ServerOptions struct {
 	MaxConnections int
 	// Memory is what all connections together may take for messages being
 	// received and values being sent, in bytes; 512 MiB unless given. A quiet
-	// connection, and a message of a few KiB, take none of it.
+	// connection, and a message of a few KiB, take none of it. What was popped
+	// and not yet taken may have a quarter of it besides.
 	Memory int64
 
 	// AllowClose lets clients ask for the server's end (Python's close), which

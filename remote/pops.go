@@ -16,9 +16,10 @@ import (
 // has it, so that an answer lost with its connection is given again. They live
 // as long as the server.
 type pops struct {
-	budget *budget
+	limit int64 // of kept, in bytes
 
 	mu       sync.Mutex
+	kept     int64 // bytes of results that no client has said it has
 	sessions map[uint64]*popSession
 	uses     uint64
 }
@@ -34,7 +35,7 @@ type popResult struct {
 	done   chan struct{} // closed when the rest is there
 	err    error
 	pieces [][]byte // numbers and values in turn
-	held   allowance
+	bytes  int64
 	timer  *time.Timer
 }
 
@@ -44,8 +45,8 @@ const (
 	mostPoppers = 4096 // sessions that are known
 )
 
-func (p *pops) init(b *budget) {
-	p.budget = b
+func (p *pops) init(limit int64) {
+	p.limit = limit
 	p.sessions = map[uint64]*popSession{}
 }
 
@@ -86,16 +87,18 @@ func (p *pops) remove(id uint64) {
 	if s := p.sessions[id]; s != nil {
 		delete(p.sessions, id)
 		for _, r := range s.results {
-			r.drop()
+			p.drop(r)
 		}
 	}
 }
 
-func (r *popResult) drop() {
+// drop forgets a result. mu is held.
+func (p *pops) drop(r *popResult) {
 	select {
 	case <-r.done:
 		r.timer.Stop()
-		r.held.release()
+		p.kept -= r.bytes
+		r.bytes = 0
 	default: // under way: who pops notices
 	}
 }
@@ -112,7 +115,7 @@ func (p *pops) done(session, number uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s := p.sessions[session]; s != nil && s.results[number] != nil {
-		s.results[number].drop()
+		p.drop(s.results[number])
 		delete(s.results, number)
 	}
 }
@@ -142,11 +145,11 @@ func (p *pops) claim(session, number uint64, resent bool) (r *popResult, err err
 	if number <= s.high {
 		return nil, fmt.Errorf("session %d: pop %d: what it took is no longer kept: %w", session, number, partd.ErrUnknownOutcome)
 	}
-	if len(s.results) >= mostPops {
-		return nil, fmt.Errorf("%w: %d pops were not taken", ErrBusy, len(s.results))
+	if len(s.results) >= mostPops || p.kept > p.limit {
+		return nil, fmt.Errorf("%w: of this session %d pops were not taken, of all %d bytes", ErrBusy, len(s.results), p.kept)
 	}
 	s.high = number
-	r = &popResult{done: make(chan struct{}), held: allowance{budget: p.budget, ctx: context.Background()}}
+	r = &popResult{done: make(chan struct{})}
 	s.results[number] = r
 	return r, nil
 }
@@ -159,28 +162,27 @@ func (p *pops) finish(session, number uint64, r *popResult, values [][]byte, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.kept += r.bytes
 	r.timer = time.AfterFunc(keepPop, func() { p.done(session, number) })
 	close(r.done)
 	s := p.sessions[session]
 	if s == nil || s.results[number] != r {
-		r.drop()
+		p.drop(r)
 	}
 }
 
 func (r *popResult) keep(values [][]byte) {
 	le := binary.LittleEndian
-	total := 0
 	number := le.AppendUint32(nil, uint32(len(values)))
 	for _, v := range values {
 		number = le.AppendUint64(number, uint64(len(v)))
 		r.pieces = append(r.pieces, number, v)
 		number = nil
-		total += len(v) + 8
+		r.bytes += int64(len(v)) + 8
 	}
 	if len(values) == 0 {
 		r.pieces = append(r.pieces, number)
 	}
-	r.held.force(int64(total))
 }
 
 // answerFrom adds what the result has from an offset on, up to a page.
@@ -240,9 +242,9 @@ func (c *conn) pop(r request, instance uint64, keys []string) (func(a *answer) e
 		return func(a *answer) error {
 			values, err := s.popValues(keys)
 			if err == nil {
-				result := popResult{held: a.allowance}
+				var result popResult
 				result.keep(values)
-				a.allowance = result.held
+				a.force(result.bytes)
 				result.answerFrom(a, 0, int(maxPlainPop))
 			}
 			return err
@@ -272,15 +274,15 @@ const maxPlainPop = 1 << 30
 func (s *Server) popValues(keys []string) ([][]byte, error) {
 	ctx := s.base
 	if _, ok := s.store.(partd.Opener); ok {
-		room := s.opts.Memory / 2
+		room := s.pops.limit
 		for _, k := range keys {
 			n, err := s.valueSize(ctx, k, room)
 			if err != nil {
 				return nil, err
 			}
 			if room -= n; room < 0 {
-				return nil, fmt.Errorf("%w: the values of %d keys together have more than %d bytes, half of the server's memory: pop fewer keys, or read them with Open and delete them",
-					partd.ErrTooLarge, len(keys), s.opts.Memory/2)
+				return nil, fmt.Errorf("%w: the values of %d keys together have more than %d bytes, a quarter of the server's memory: pop fewer keys, or read them with Open and delete them",
+					partd.ErrTooLarge, len(keys), s.pops.limit)
 			}
 		}
 	}

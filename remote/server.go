@@ -65,7 +65,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	}
 	s.instance = binary.LittleEndian.Uint64(id[:])
 	s.sessions.init(store, uint32(s.instance>>32))
-	s.pops.init(&s.budget)
+	s.pops.init(o.Memory / 4)
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
