@@ -221,13 +221,6 @@ func (f *File) applySet(ctx context.Context, key string, value []byte, once bool
 	if err != nil {
 		return err
 	}
-	if f.sync { // a record of a file that a loss of power takes away is worth nothing
-		if err := f.fs.SyncDir(f.dir); err != nil {
-			f.refuse(err)
-			f.unstage()
-			return err
-		}
-	}
 	if !f.hooks.noUndo {
 		rec := appendName(newRecord(nil), name)
 		rec = binary.LittleEndian.AppendUint64(rec, staged.Ino)
@@ -258,7 +251,9 @@ func (f *File) applySet(ctx context.Context, key string, value []byte, once bool
 	return nil
 }
 
-// redoSet finishes a Set with a tag. It tells whether the new value is in place.
+// redoSet finishes a Set with a tag. It tells whether the new value is in place: a
+// loss of power may have taken the temporary file's name away, and then the Set
+// has not happened.
 func (f *File) redoSet(r *record, s *span) (bool, error) {
 	staged, err := f.fs.Info(f.path(names.Temp))
 	if err == nil && staged.Ino == s.ino {
