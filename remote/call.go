@@ -69,18 +69,23 @@ func (c *Client) do(ctx context.Context, k *call) error {
 		if err := c.start(ctx, k); err != nil {
 			return err
 		}
-		select {
-		case <-k.done:
-		case <-ctx.Done():
-			if err := c.leave(ctx, k); err != nil {
-				return err
-			}
-		}
-		if !k.again {
-			return k.err
+		if err := c.wait(ctx, k); err != nil || !k.again {
+			return err
 		}
 		k.again, k.finished, k.sends, k.done = false, false, 0, make(chan struct{})
 	}
+}
+
+// wait waits for the answer to a call that was started.
+func (c *Client) wait(ctx context.Context, k *call) error {
+	select {
+	case <-k.done:
+	case <-ctx.Done():
+		if err := c.leave(ctx, k); err != nil {
+			return err
+		}
+	}
+	return k.err
 }
 
 // start gives a call its numbers, in the order of sending, and sends it. An error

@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"errors"
 	"iter"
 
 	"github.com/go-partd/partd"
@@ -46,17 +45,15 @@ func list[V any](ctx context.Context, c *Client, op operation, least int, item f
 	}
 	d := &decoder{b: k.reply}
 	handle := d.u64()
-	page, more := d.b, k.got&flagMore != 0
-	if d.err != nil || more != (handle != 0) {
+	page := d.b
+	if d.err != nil || (k.got&flagMore != 0) != (handle != 0) {
 		yield(none, c.badReply(op.String(), d.err))
 		return
 	}
-	defer func() {
-		if more { // left before its end
-			c.closeHandle(k.via, handle)
-		}
-	}()
-	for step := uint64(1); ; step++ {
+	pages := pager{c: c, ctx: ctx, op: opNext, via: k.via, handle: handle}
+	pages.ask()
+	defer pages.close() // where it is left before its end
+	for {
 		d := &decoder{b: page}
 		for range d.count(least) {
 			v := item(d)
@@ -71,13 +68,11 @@ func list[V any](ctx context.Context, c *Client, op operation, least int, item f
 			yield(none, c.badReply(op.String(), err))
 			return
 		}
-		if !more {
+		if pages.ended() {
 			return
 		}
 		var err error
-		page, more, err = c.nextPage(ctx, opNext, k.via, handle, step)
-		if err != nil {
-			more = !errors.Is(err, ErrLost) && ctx.Err() != nil
+		if page, err = pages.next(); err != nil {
 			yield(none, c.errorf(op.String(), err))
 			return
 		}

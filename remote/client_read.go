@@ -78,8 +78,9 @@ func (c *Client) getSome(ctx context.Context, keys []string) ([][]byte, error) {
 			if err := d.end(); err != nil || len(values) > 0 {
 				return nil, c.badReply("get", err)
 			}
-			v, err := io.ReadAll(&reader{c: c, ctx: ctx, key: keys[0], via: k.via, handle: handle})
-			return [][]byte{v}, err
+			r := &reader{key: keys[0], pages: pager{c: c, ctx: ctx, op: opRead, via: k.via, handle: handle}}
+			v, err := r.all()
+			return [][]byte{v}, errors.Join(err, r.Close())
 		}
 		values = append(values, d.take(uint64(size)))
 	}
@@ -113,17 +114,15 @@ func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if d.err != nil || (handle != 0) != (k.got&flagMore != 0) {
 		return nil, c.badReply("open", d.err)
 	}
-	return &reader{c: c, ctx: ctx, key: key, via: k.via, handle: handle, data: d.b}, nil
+	r := &reader{key: key, data: d.b, pages: pager{c: c, ctx: ctx, op: opRead, via: k.via, handle: handle}}
+	r.pages.ask()
+	return r, nil
 }
 
 // reader reads a value page by page.
 type reader struct {
-	c      *Client
-	ctx    context.Context
 	key    string
-	via    *link
-	handle uint64 // 0 once nothing more is to come
-	step   uint64
+	pages  pager
 	data   []byte // read and not yet taken
 	closed bool
 	err    error
@@ -134,23 +133,17 @@ func (r *reader) Read(p []byte) (int, error) {
 		return 0, r.errorf(partd.ErrClosed)
 	}
 	for len(r.data) == 0 {
-		if r.err == nil && r.handle == 0 {
-			return 0, io.EOF
-		}
-		if r.err != nil {
+		switch {
+		case r.err != nil:
 			return 0, r.err
-		}
-		if len(p) == 0 {
+		case r.pages.ended():
+			return 0, io.EOF
+		case len(p) == 0:
 			return 0, nil
 		}
-		r.step++
-		var more bool
-		r.data, more, r.err = r.c.nextPage(r.ctx, opRead, r.via, r.handle, r.step)
-		if r.err != nil {
-			r.err = r.errorf(r.err)
-		}
-		if !more {
-			r.handle = 0
+		var err error
+		if r.data, err = r.pages.next(); err != nil {
+			r.err = r.errorf(err)
 		}
 	}
 	n := copy(p, r.data)
@@ -158,11 +151,24 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// all reads the rest, of which no page has been read.
+func (r *reader) all() ([]byte, error) {
+	var value []byte
+	for !r.pages.ended() {
+		page, err := r.pages.next()
+		if err != nil {
+			return nil, r.errorf(err)
+		}
+		value = append(value, page...)
+	}
+	return value, nil
+}
+
 func (r *reader) errorf(err error) error {
 	if errors.As(err, new(*partd.Error)) {
 		return err
 	}
-	return &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.c.url, Err: err}
+	return &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.pages.c.url, Err: err}
 }
 
 // Close lets the server close what it reads.
@@ -170,36 +176,9 @@ func (r *reader) Close() error {
 	if !r.closed {
 		r.closed = true
 		r.data = nil
-		r.c.closeHandle(r.via, r.handle)
+		r.pages.close()
 	}
 	return nil
-}
-
-// nextPage asks for the next page of a handle.
-func (c *Client) nextPage(ctx context.Context, op operation, via *link, handle, step uint64) (body []byte, more bool, err error) {
-	k := newCall(op)
-	k.bound = via
-	k.u64(handle)
-	k.u64(step)
-	if err := c.do(ctx, k); err != nil {
-		return nil, false, err
-	}
-	k.recycle()
-	return k.reply, k.got&flagMore != 0, nil
-}
-
-// closeHandle lets the server close a handle. It need not know how that ends: a
-// handle of a broken connection is closed.
-func (c *Client) closeHandle(via *link, handle uint64) {
-	if handle == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(c.life, closeTimeout)
-	defer cancel()
-	k := newCall(opCloseHandle)
-	k.bound = via
-	k.u64(handle)
-	_ = c.do(ctx, k)
 }
 
 // Flush makes the server's store move what it holds back to the store beneath.
