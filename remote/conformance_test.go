@@ -73,7 +73,7 @@ func TestClientKeepsPromises(t *testing.T) {
 			partdtest.Run(t, func(t *testing.T) partd.Partd {
 				_, url := serve(t, open(t), nil)
 				return dial(t, url, nil)
-			}, partdtest.Require(abilities...), partdtest.MachineRuns(20))
+			}, partdtest.Require(abilities...), partdtest.MachineRuns(5), partdtest.Pieces(60), partdtest.LargeValue(defaultPage+1<<20))
 		})
 	}
 }
