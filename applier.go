@@ -38,6 +38,11 @@ type Operation struct {
 // once it was forgotten, and a late retry would double. Sessions are forgotten
 // when they are ended or when there are too many, the oldest first; Drop keeps
 // them, so that a retry after it is still known.
+//
+// [Dict] has it for its life, [File] and logstore for that of their directories.
+// [Buffer] has not: what it acknowledged may still be in memory, and so be lost,
+// when the store beneath already knows of the number, or the other way round. A
+// server over a Buffer recognises retries as long as it lives.
 type Applier interface {
 	// NewSession issues a session. Its operations are numbered from 1.
 	NewSession(ctx context.Context) (session uint64, err error)

@@ -15,7 +15,7 @@ var dictAbilities = []partdtest.Ability{
 
 func TestDictKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(*testing.T) partd.Partd { return partd.NewDict() },
-		partdtest.Require(dictAbilities...))
+		partdtest.Require(append(dictAbilities, partdtest.CanApply)...))
 }
 
 // TestBufferKeepsPromises runs the suite with a budget so small that nearly

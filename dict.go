@@ -22,7 +22,8 @@ const (
 // wait for each other; a value is a list of chunks and is not moved as it
 // grows; and the memory of deleted keys is used again.
 //
-// Close gives the memory back. What was stored is lost with the process.
+// Close gives the memory back. What was stored is lost with the process, and so
+// are the sessions of Apply.
 type Dict struct {
 	seed maphash.Seed
 	data slab.Slab // the values and the long keys of all shards, so that what one frees another can use
@@ -33,6 +34,8 @@ type Dict struct {
 	closed  bool
 	shards  [dictShards]dictShard
 	batches sync.Pool // of *dictBatch
+
+	sessions dictSessions
 }
 
 // dictShard holds the keys with one value of the first bits of their hash.

@@ -77,12 +77,14 @@ type File struct {
 	heldUsed time.Time // when it was used last
 	keeper   *time.Timer
 
-	cache   fileCache
-	journal fileJournal
-	batch   fileBatch
-	replay  bool  // an operation was left half-done and must be finished or undone first
-	failed  error // why writes are refused, see ErrNeedsReopen
-	dirty   dirtySet
+	cache    fileCache
+	journal  fileJournal
+	sessions fileSessions
+	tag      *fileTag // of the operation under way, nil if it has none
+	batch    fileBatch
+	replay   bool  // an operation was left half-done and must be finished or undone first
+	failed   error // why writes are refused, see ErrNeedsReopen
+	dirty    dirtySet
 }
 
 var (
@@ -103,6 +105,8 @@ type fileHooks struct {
 	keepLock   time.Duration // how long the lock is kept; negative: not at all; 0: the usual time
 	boot       uint64        // another run of the system, if not 0
 	noUndo     bool          // write no undo record
+	noTag      bool          // apply an operation again where its tag says that it was applied
+	sessions   int           // how many are remembered, if not 0
 	afterWrite func()        // called after each write of data
 	lockWait   func()        // called before the lock is waited for
 }
@@ -204,7 +208,7 @@ func (f *File) Close() error {
 
 // letGo closes everything. It is called with the turn, maybe several times.
 func (f *File) letGo() error {
-	err := errors.Join(f.cache.closeAll(), f.journal.close(), f.dropLock())
+	err := errors.Join(f.cache.closeAll(), f.journal.close(), f.sessions.close(), f.dropLock())
 	if f.pin != nil {
 		err = errors.Join(err, f.pin.Close())
 		f.pin = nil

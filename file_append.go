@@ -96,6 +96,13 @@ func (f *File) append(ctx context.Context, entries []Entry) error {
 	} else if !intact {
 		return f.fail("append", unknown(errors.Join(errLockLost, f.lostLock())))
 	}
+	if err := f.commitTag(); err != nil {
+		err = f.takeBack(done, err)
+		if f.failed != nil { // a sync failed
+			err = unknown(err)
+		}
+		return f.fail("append", err)
+	}
 	if err := f.clearRecord(); err != nil {
 		if f.failed != nil { // a sync failed
 			return f.fail("append", unknown(err))

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 // Set replaces a key's file by a new one: who reads the old value goes on
@@ -57,9 +58,22 @@ func (f *File) set(ctx context.Context, op, key string, value []byte, once bool)
 // replaceFile gives a name to a new file with the given bytes, at once. An error
 // that does not wrap ErrUnknownOutcome has changed nothing.
 func (f *File) replaceFile(name string, value []byte) error {
+	if _, err := f.stage(value); err != nil {
+		return err
+	}
+	err := f.moveStaged(name)
+	if err == nil || errors.Is(err, errLockLost) || errors.Is(err, ErrUnknownOutcome) {
+		return err
+	}
+	f.unstage()
+	return err
+}
+
+// stage writes the temporary file, and closes it.
+func (f *File) stage(value []byte) (vfs.Info, error) {
 	tmp, err := f.newTemp(0o666)
 	if err != nil {
-		return err
+		return vfs.Info{}, err
 	}
 	if len(value) > 0 {
 		_, err = tmp.WriteAt(value, 0)
@@ -69,20 +83,34 @@ func (f *File) replaceFile(name string, value []byte) error {
 			f.refuse(err)
 		}
 	}
-	err = errors.Join(err, tmp.Close())
+	var info vfs.Info
 	if err == nil {
-		var intact bool
-		if intact, err = f.lockIntact(); err == nil && !intact {
-			return errors.Join(errLockLost, f.dropLock()) // another process may be making a file of that name
-		}
+		info, err = tmp.Info()
+	}
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		f.unstage()
+	}
+	return info, err
+}
+
+// unstage removes the temporary file. That this fails does no harm.
+func (f *File) unstage() {
+	if err := f.fs.Remove(f.path(names.Temp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.log.Warn("partd: removing a temporary file", "dir", f.dir, "err", err)
+	}
+}
+
+// moveStaged gives the temporary file its name. An error that wraps
+// ErrUnknownOutcome came after that, any other before.
+func (f *File) moveStaged(name string) error {
+	intact, err := f.lockIntact()
+	if err == nil && !intact {
+		return errors.Join(errLockLost, f.dropLock()) // another process may be making a file of that name
 	}
 	if err == nil {
 		err = f.fs.Rename(f.path(names.Temp), f.path(name))
 	}
 	if err != nil {
-		if rmErr := f.fs.Remove(f.path(names.Temp)); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
-			f.log.Warn("partd: removing a temporary file", "dir", f.dir, "err", rmErr)
-		}
 		return err
 	}
 	if !f.sync {

@@ -28,7 +28,7 @@ func TestFileKeepsPromises(t *testing.T) {
 			run := []partdtest.Option{
 				partdtest.Require(
 					partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
-					partdtest.CanScan, partdtest.CanStat, partdtest.CanSync, partdtest.CanClose,
+					partdtest.CanScan, partdtest.CanStat, partdtest.CanSync, partdtest.CanApply, partdtest.CanClose,
 				),
 				partdtest.Dir(func(store partd.Partd) string { return dirs[store] }),
 				partdtest.Reopen(func(t *testing.T, store partd.Partd) partd.Partd {
@@ -37,7 +37,7 @@ func TestFileKeepsPromises(t *testing.T) {
 					}
 					return openIn(t, dirs[store])
 				}),
-				partdtest.OwnNames(".lock", "%undo", "%tmp", "%2Elock", "%", "%h", "%k", "%25undo"),
+				partdtest.OwnNames(".lock", "%undo", "%sessions", "%tmp", "%2Elock", "%", "%h", "%k", "%25undo"),
 				partdtest.LargeValue(8 << 20),
 			}
 			if opts != nil && opts.Sync { // each operation waits for the disk

@@ -17,15 +17,17 @@ import (
 // Delete or a Drop. Little-endian:
 //
 //	offset 0  8  magic "partdun1"; anything else: no operation is under way
-//	       8  2  version, 1
-//	      10  1  kind: 1 append, to be undone; 2 delete and 3 drop, to be finished
-//	      11  1  1: the store was opened with Sync, and this record was synced before the data was written
+//	       8  2  version: 1, or 2 with a tag
+//	      10  1  kind: 1 append, to be undone; 2 delete, 3 drop and 4 set, to be finished
+//	      11  1  flags: 1 the store was opened with Sync, and this record was synced before the data
+//	             was written; 2 there is a tag
 //	      12  4  number of spans
 //	      16  8  number of the boot (hash of the system's boot id), 0 if unknown
-//	      24  8  length of the spans in bytes
-//	      32  4  CRC-32C of bytes 0 to 31 and of the spans
+//	      24  8  length of the spans and of the tag in bytes
+//	      32  4  CRC-32C of bytes 0 to 31, of the spans and of the tag
 //	      36  4  zero
 //	      40     the spans, one for each file
+//	      then   the tag, if there is one
 //	      then   8 bytes for each span: 0, or how far its undoing is: 1 for done, or the
 //	             inode of the file that is to replace it
 //
@@ -45,9 +47,18 @@ import (
 //	8  its inode
 //	8  its length
 //	8  when it was written last, nanoseconds since 1970
+//
+// That of a set, which only one with a tag needs, is the same, of the file
+// "%tmp" that is to get the name.
+//
+// The tag is of an operation that is applied once however often it is sent:
+//
+//	 8  number of a slot in the file "%sessions"
+//	64  the slot before the operation
+//	64  the slot after it
 const (
 	journalMagic   = "partdun1"
-	journalVersion = 1
+	journalVersion = 2
 	headerLen      = 40
 	pieceSize      = 512
 	pageSize       = 4096    // the death of a process cuts a write short at a multiple of it
@@ -59,6 +70,10 @@ const (
 	kindAppend = 1
 	kindDelete = 2
 	kindDrop   = 3
+	kindSet    = 4
+
+	flagSynced = 1
+	flagTag    = 2
 
 	spanCreated = 1
 	spanInline  = 2
@@ -163,11 +178,14 @@ func newRecord(buf []byte) []byte {
 // bytes that tell how far undoing is.
 func (f *File) seal(rec []byte, kind byte, spans int) []byte {
 	copy(rec, journalMagic)
-	binary.LittleEndian.PutUint16(rec[8:], journalVersion)
-	rec[10] = kind
-	rec[11] = 0
+	rec[8], rec[9], rec[10], rec[11] = 1, 0, kind, 0
 	if f.sync {
-		rec[11] = 1
+		rec[11] |= flagSynced
+	}
+	if f.tag != nil { // a program that does not know of tags must not finish this
+		rec[8] = journalVersion
+		rec[11] |= flagTag
+		rec = f.tag.append(rec)
 	}
 	binary.LittleEndian.PutUint32(rec[12:], uint32(spans))
 	binary.LittleEndian.PutUint64(rec[16:], f.boot)

@@ -38,7 +38,11 @@ func TestFileKillChild(t *testing.T) {
 	from, _ := strconv.Atoi(os.Getenv(fileChildFrom))
 	opts := os.Getenv(fileChildOpts)
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	hooks := fileHooks{noUndo: strings.Contains(opts, "no-undo")}
+	hooks := fileHooks{noUndo: strings.Contains(opts, "no-undo"), noTag: strings.Contains(opts, "no-tag")}
+	var session uint64
+	if _, after, ok := strings.Cut(opts, "session="); ok {
+		session, _ = strconv.ParseUint(after, 10, 64)
+	}
 	if strings.Contains(opts, "suicide") {
 		writes := rnd.IntN(10 * fileKillKeys)
 		hooks.afterWrite = func() {
@@ -54,8 +58,19 @@ func TestFileKillChild(t *testing.T) {
 	}
 	fmt.Println("ready")
 	for n := from; ; n++ {
-		if err := f.Append(context.Background(), fileKillBatch(n)...); err != nil {
+		var err error
+		if session == 0 {
+			err = f.Append(context.Background(), fileKillBatch(n)...)
+		} else {
+			tag := Tag{Session: session, Number: uint64(n) + 1, CRC: uint32(n)}
+			_, err = f.Apply(context.Background(), tag, Operation{Change: ChangeAppend, Entries: fileKillBatch(n)})
+		}
+		if err != nil {
 			t.Fatal(err)
+		}
+		if strings.Contains(opts, "late") && rnd.IntN(5) == 0 { // applied, and not acknowledged
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
 		}
 		fmt.Println("ack", n)
 	}
@@ -164,13 +179,7 @@ func fileKillRound(t *testing.T, dir, opts string, seed uint64, from int, after 
 // again and again on one directory: each append is whole or absent, and none is
 // lost that was acknowledged.
 func TestFileKill(t *testing.T) {
-	rounds := 30
-	if s := os.Getenv("PARTD_KILLS"); s != "" {
-		var err error
-		if rounds, err = strconv.Atoi(s); err != nil {
-			t.Fatal(err)
-		}
-	}
+	rounds := fileKills(t, 30)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 2))
@@ -223,4 +232,82 @@ func TestFileKillWithoutUndo(t *testing.T) {
 		}
 	}
 	t.Fatal("20 writers without an undo record were killed between two writes, and no append was found torn")
+}
+
+// fileKills is how often a writer is killed: so often, or as PARTD_KILLS says.
+func fileKills(t *testing.T, usual int) int {
+	t.Helper()
+	s := os.Getenv("PARTD_KILLS")
+	if s == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// A writer that is killed again and again sends what was not acknowledged once
+// more each time, with its number: nothing is applied twice.
+func TestFileKillTagged(t *testing.T) {
+	rounds := fileKills(t, 20)
+	again, err := fileKillTagged(t, rounds, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again < rounds/6 {
+		t.Errorf("of %d writers only %d were killed after an operation was applied, and before it was acknowledged", rounds, again)
+	}
+	t.Logf("%d kills, %d operations were sent again that had been applied", rounds, again)
+}
+
+// Without a look at the tags the same check must find doubles.
+func TestFileKillTaggedWithoutTags(t *testing.T) {
+	for range 20 {
+		if _, err := fileKillTagged(t, 20, "no-tag "); err != nil {
+			t.Log(err)
+			return
+		}
+	}
+	t.Fatal("400 writers that do not look at tags were killed, and nothing was doubled")
+}
+
+// fileKillTagged kills writers of one session, and tells how often what had been
+// applied was sent again, and what is wrong with the store.
+func fileKillTagged(t *testing.T, rounds int, opts string) (again int, err error) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 3))
+	dir, session, batches, acked := "", uint64(0), 0, 0
+	for round := range rounds {
+		if dir == "" || acked > 60 {
+			dir, acked = t.TempDir(), 0
+			f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+			if session, err = f.NewSession(t.Context()); err != nil {
+				return again, err
+			}
+			f.Close()
+		}
+		how, after := opts, time.Duration(rnd.Int64N(int64(15*time.Millisecond)))
+		switch round % 3 {
+		case 0:
+			how, after = opts+"suicide ", time.Minute
+		case 1:
+			how, after = opts+"late ", time.Minute
+		}
+		acked = fileKillRound(t, dir, how+"session="+strconv.FormatUint(session, 10), rnd.Uint64(), acked, after)
+		f, err := OpenFile(dir, nil)
+		if err != nil {
+			return again, err
+		}
+		if batches, err = fileKillCheck(f, acked); err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			return again, fmt.Errorf("round %d: %w", round, err)
+		}
+		again += batches - acked // the next round begins with it
+	}
+	return again, nil
 }

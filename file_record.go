@@ -16,7 +16,8 @@ type record struct {
 	synced   bool
 	boot     uint64
 	spans    []span
-	progress int64 // where in the journal the bytes are that tell how far undoing is
+	tag      *fileTag // nil: none
+	progress int64    // where in the journal the bytes are that tell how far undoing is
 }
 
 // span is what an operation does to one file.
@@ -55,7 +56,7 @@ func (f *File) readRecord() (*record, error) {
 		return nil, nil
 	}
 	r := &record{
-		kind: buf[10], synced: buf[11]&1 != 0, boot: binary.LittleEndian.Uint64(buf[16:]),
+		kind: buf[10], synced: buf[11]&flagSynced != 0, boot: binary.LittleEndian.Uint64(buf[16:]),
 		spans: make([]span, spans), progress: headerLen + int64(length),
 	}
 	rest := recordReader{buf: buf[headerLen:r.progress]}
@@ -70,7 +71,12 @@ func (f *File) readRecord() (*record, error) {
 			s.progress = binary.LittleEndian.Uint64(buf[at:])
 		}
 	}
-	if rest.bad || len(rest.buf) > 0 || r.kind < kindAppend || r.kind > kindDrop {
+	if buf[11]&flagTag != 0 {
+		if p := rest.next(tagLen); p != nil {
+			r.tag = parseFileTag(p)
+		}
+	}
+	if rest.bad || len(rest.buf) > 0 || r.kind < kindAppend || r.kind > kindSet || r.kind == kindSet && len(r.spans) != 1 {
 		return nil, &CorruptError{Path: f.path(names.Journal), Offset: -1, Err: errors.New(
 			"its checksum is right, but its content is not: move it away, and check the values that were being written")}
 	}

@@ -131,7 +131,7 @@ func (f *File) drop(ctx context.Context) error {
 func (f *File) removeOrphans() error {
 	var left []string
 	err := f.eachName(func(name string, kind names.Kind) error {
-		if kind == names.Own && name != names.Lock && name != names.Journal {
+		if kind == names.Own && name != names.Lock && name != names.Journal && name != names.Sessions {
 			left = append(left, name)
 		}
 		return nil
@@ -175,9 +175,9 @@ func (f *File) remove(ctx context.Context, kind byte, list *nameList) error {
 		rec = binary.LittleEndian.AppendUint64(rec, uint64(info.MTime))
 	}
 	if there.len() == 0 {
-		return nil
+		return f.commitNothing(ctx)
 	}
-	noted := !alone(there) && !f.hooks.noUndo
+	noted := (!alone(there) || f.tag != nil) && !f.hooks.noUndo
 	if noted {
 		if err := f.writeRecord(f.seal(rec, kind, there.len())); err != nil {
 			return fmt.Errorf("noting it in %s: %w", names.Journal, err)
@@ -225,6 +225,10 @@ func (f *File) removeAll(list *nameList, noted bool) error {
 		}
 		f.replay = true
 		return unknown(errors.Join(err, f.dropLock()))
+	}
+	if err := f.commitTag(); err != nil {
+		f.replay = true
+		return unknown(err)
 	}
 	if noted {
 		if err := f.clearRecord(); err != nil {

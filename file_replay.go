@@ -25,19 +25,26 @@ func (f *File) finish() error {
 	}
 	if r != nil {
 		f.log.Info("partd: finishing or undoing what was left half-done", "dir", f.dir, "undo", r.kind == kindAppend, "files", len(r.spans))
+		applied := r.kind != kindAppend
 		for i := range r.spans {
 			s := &r.spans[i]
 			if s.progress != 0 && s.progress == f.boot {
 				continue
 			}
-			if r.kind == kindAppend {
+			switch r.kind {
+			case kindAppend:
 				err = f.undo(r, s, i)
-			} else {
+			case kindSet:
+				applied, err = f.redoSet(r, s)
+			default:
 				err = f.redoRemove(r, s)
 			}
 			if err != nil {
 				return fmt.Errorf("finishing what is noted in %s: %w", f.path(names.Journal), err)
 			}
+		}
+		if err := f.finishTag(r, applied); err != nil {
+			return err
 		}
 		if f.sync || r.synced {
 			if err := f.syncFinished(r); err != nil {
@@ -62,6 +69,11 @@ func (f *File) syncFinished(r *record) error {
 				if err := f.syncPath(f.path(r.spans[i].name)); err != nil {
 					return err
 				}
+			}
+		}
+		if r.tag != nil && f.sessions.file != nil {
+			if err := f.sessions.file.Sync(); err != nil {
+				return err
 			}
 		}
 		return f.fs.SyncDir(f.dir)

@@ -225,10 +225,10 @@ func TestFileReplayTornRecord(t *testing.T) {
 		}
 	}
 	newer := bytes.Clone(whole)
-	newer[8] = 2
+	newer[8] = 3
 	fileWrite(t, journal, newer)
 	_, err := OpenFile(dir, nil)
-	fileSays(t, err, "version 2", names.Journal)
+	fileSays(t, err, "version 3", names.Journal)
 }
 
 // A reader that finds something half-done undoes it before it looks.

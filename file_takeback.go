@@ -14,6 +14,9 @@ func (f *File) takeBack(done int, cause error) error {
 			errs = append(errs, err)
 		}
 	}
+	if err := f.takeBackTag(); err != nil {
+		errs = append(errs, err)
+	}
 	if f.sync && len(errs) == 0 {
 		// The cut must be on the disk before the record is gone.
 		if err := f.syncBatchCut(done); err != nil {

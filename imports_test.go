@@ -22,22 +22,26 @@ const module = "github.com/go-partd/partd"
 // A package under internal/ that is not listed may import others there. Every
 // other package must be listed: a new one gets its place here, on purpose.
 var allowedImports = map[string][]string{
-	".":         {"internal/", "github.com/gofrs/flock"},
-	"frame":     {},
-	"compress":  {".", "frame", "compress/blosc", "github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
-	"logstore":  {".", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress", "golang.org/x/sys"},
-	"encode":    {".", "frame", "internal/", "github.com/ugorji/go/codec"},
-	"stores":    {".", "logstore", "compress", "compress/blosc", "internal/", "github.com/dustin/go-humanize"},
-	"partdtest": {".", "pgregory.net/rapid"},
-	"cmd/partd": {"internal/cli"},
-
-	"compress/blosc": {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
-
-	"internal/vfs":      {"github.com/gofrs/flock"},
-	"internal/msgpack":  {"internal/", "github.com/tinylib/msgp"},
-	"internal/progress": {"internal/", "golang.org/x/term"},
-	"internal/records":  {".", "internal/"},
-	"internal/cli":      {".", "stores", "logstore", "internal/", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
+	".":                  {"internal/", "github.com/gofrs/flock"},
+	"frame":              {},
+	"compress":           {".", "frame", "compress/blosc", "github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
+	"logstore":           {".", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress", "golang.org/x/sys"},
+	"encode":             {".", "frame", "internal/", "github.com/ugorji/go/codec"},
+	"stores":             {".", "logstore", "remote", "compress", "compress/blosc", "internal/", "github.com/dustin/go-humanize"},
+	"partdtest":          {".", "pgregory.net/rapid"},
+	"cmd/partd":          {"internal/cli"},
+	"compress/blosc":     {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
+	"internal/vfs":       {"github.com/gofrs/flock"},
+	"internal/msgpack":   {"internal/", "github.com/tinylib/msgp"},
+	"internal/progress":  {"internal/", "golang.org/x/term"},
+	"internal/records":   {".", "internal/"},
+	"internal/cli":       {".", "stores", "logstore", "internal/", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
+	"remote":             {".", "internal/zmtp"},
+	"cmd/partd-server":   {"internal/servercli"},
+	"examples/wordcount": {".", "remote"},
+	"examples/dask":      {}, // the example is in Python
+	"internal/zmtp":      {"github.com/go-zeromq/zmq4"},
+	"internal/servercli": {".", "stores", "remote", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 }
 
 // mayUseTesting are the packages that may import package testing outside of

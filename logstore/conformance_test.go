@@ -12,7 +12,7 @@ import (
 
 var abilities = []partdtest.Ability{
 	partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
-	partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose,
+	partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanApply, partdtest.CanClose,
 }
 
 // smallTables make a table full, and a scan divide its ranges, every few

@@ -22,6 +22,7 @@ var _ interface {
 	partd.Flusher
 	partd.Syncer
 	partd.Statter
+	partd.Applier
 } = (*reference)(nil)
 
 func openFaulty(fault string) func(t *testing.T) partd.Partd {
@@ -30,7 +31,7 @@ func openFaulty(fault string) func(t *testing.T) partd.Partd {
 
 func reopen(_ *testing.T, store partd.Partd) partd.Partd { return reopened(store) }
 
-var everything = Require(CanSet, CanDelete, CanPop, CanList, CanOpen, CanScan, CanFlush, CanSync, CanStat, CanClose)
+var everything = Require(CanSet, CanDelete, CanPop, CanList, CanOpen, CanScan, CanFlush, CanSync, CanStat, CanApply, CanClose)
 
 func TestReferencePasses(t *testing.T) {
 	Run(t, openFaulty(""), Reopen(reopen), everything)
@@ -120,6 +121,17 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"Scan swallows the end", "scan-chunks value-large", "want"},
 		{"Scan goes on after an error", "cancelled-context-reads-nothing-wrong", "goes on after its error"},
 		{"Scan leaks a goroutine", "leaks", "goroutines"},
+		{"applies again", "apply-once concurrent-apply concurrent-apply-of-one-number apply-drop-keeps-sessions apply-sessions-are-apart apply-reopen", "want false"},
+		{"accepts a gap", "apply-wrong-numbers apply-reopen", "earlier operation"},
+		{"accepts a reused number", "apply-wrong-numbers apply-reopen", "belongs to another"},
+		{"takes a forgotten session for a new one", "apply-expired-session apply-reopen", "session is over"},
+		{"takes the number of what it refuses", "apply-refused", "want an error"},
+		{"issues a session twice", "apply-sessions-are-apart apply-expired-session", "issued"},
+		{"EndSession does nothing", "apply-expired-session", "session is over"},
+		{"Drop forgets sessions", "apply-once apply-drop-keeps-sessions", "want false"},
+		{"Apply races", "concurrent-apply-of-one-number", "applied by them"},
+		{"forgets sessions on reopen", "apply-reopen", "returned false"},
+		{"forgets numbers on reopen", "apply-reopen", "want false"},
 		{"Scan breaks the store", "scan-break scan-body-uses-store", "deadlock"},
 	} {
 		t.Run(c.fault, func(t *testing.T) {

@@ -25,6 +25,7 @@ const (
 	CanFlush  Ability = "flush"  // partd.Flusher
 	CanSync   Ability = "sync"   // partd.Syncer
 	CanStat   Ability = "stat"   // partd.Statter
+	CanApply  Ability = "apply"  // partd.Applier
 	CanClose  Ability = "close"  // io.Closer
 )
 
@@ -114,6 +115,7 @@ func (s *suite) probe(t tester) {
 		{CanFlush, func() error { return partd.Flush(ctx, store) }},
 		{CanSync, func() error { return partd.Sync(ctx, store) }},
 		{CanSet, func() error { return s.probeSet(ctx, store) }},
+		{CanApply, func() error { return probeApply(ctx, store) }},
 		{CanClose, func() error { return partd.Close(ctx, store) }}, // the last
 	} {
 		err := p.try()
@@ -142,4 +144,16 @@ func (s *suite) probeSet(ctx context.Context, store partd.Partd) error {
 		}
 	}
 	return errors.Join(err1, err2)
+}
+
+func probeApply(ctx context.Context, store partd.Partd) error {
+	applier, ok := store.(partd.Applier)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	session, err := applier.NewSession(ctx)
+	if err == nil {
+		err = applier.EndSession(ctx, session)
+	}
+	return err
 }

@@ -92,7 +92,7 @@ func (s *suite) run(t tester) {
 	before := countLeakable()
 	for _, checks := range [][]check{
 		keyChecks(), valueChecks(), limitChecks(), promiseChecks(), setChecks(), popChecks(), listChecks(),
-		scanChecks(), openChecks(), lifeChecks(), concurrentChecks(), raceChecks(), reopenChecks(),
+		scanChecks(), openChecks(), lifeChecks(), concurrentChecks(), raceChecks(), applyChecks(), reopenChecks(),
 	} {
 		for _, c := range checks {
 			t.Run(c.name, func(t tester) { s.runCheck(t, c) })

@@ -25,6 +25,9 @@ type disk struct {
 	mu     sync.Mutex
 	values map[string][]byte
 	ops    int
+
+	applying sync.Mutex // taken before mu
+	sessions sessions
 }
 
 func newReference(fault string) *reference {
@@ -37,6 +40,7 @@ func reopened(store partd.Partd) partd.Partd {
 	if r.fault == "forgets on reopen" {
 		return newReference(r.fault)
 	}
+	r.disk.sessions = r.disk.sessions.reopened(r.fault)
 	return &reference{fault: r.fault, disk: r.disk}
 }
 

@@ -1,6 +1,7 @@
 package stores
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/remote"
 )
 
 // store is a scheme, as "file" in "file:DIR".
@@ -16,8 +18,9 @@ type store struct {
 	usage    string // the scheme with its location
 	about    string
 	location bool // it has one
+	remote   bool // which begins with // and may name a host
 	options  []option
-	open     func(location string, opts options) (partd.Partd, error)
+	open     func(ctx context.Context, location string, opts options) (partd.Partd, error)
 	exists   func(location string) (bool, error)
 }
 
@@ -36,13 +39,13 @@ func stores() []store {
 	return []store{
 		{
 			name: "mem", usage: "mem:", about: "in memory, gone with the process",
-			open:   func(string, options) (partd.Partd, error) { return partd.NewDict(), nil },
+			open:   func(context.Context, string, options) (partd.Partd, error) { return partd.NewDict(), nil },
 			exists: func(string) (bool, error) { return false, nil },
 		},
 		{
 			name: "file", usage: "file:DIR", location: true, about: "a directory with a file per key",
 			options: []option{{"sync", truth()}, {"files", count()}},
-			open: func(dir string, o options) (partd.Partd, error) {
+			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
 				return partd.OpenFile(dir, &partd.FileOptions{Sync: o.truth("sync"), MaxOpenFiles: o.count("files")})
 			},
 			exists: func(dir string) (bool, error) { return holds(dir, ".lock") },
@@ -50,7 +53,7 @@ func stores() []store {
 		{
 			name: "log", usage: "log:DIR", location: true, about: "a directory of segments, fast with any number of keys",
 			options: []option{{"memory", size()}, {"sync", truth()}, {"compression", compression()}, {"readonly", truth()}},
-			open: func(dir string, o options) (partd.Partd, error) {
+			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
 				c, err := logstore.ParseCompression(o.text("compression", logstore.None.String()))
 				if err != nil {
 					return nil, err
@@ -61,6 +64,20 @@ func stores() []store {
 			},
 			exists: func(dir string) (bool, error) { return holds(dir, "MANIFEST") },
 		},
+		server("tcp", "tcp://HOST:PORT", "a server's store, by host and port"),
+		server("ipc", "ipc:///PATH", "a server's store, by the path of its socket"),
+	}
+}
+
+// server is the store of a server. Opening it makes nothing, and says best what
+// there is.
+func server(scheme, usage, about string) store {
+	return store{
+		name: scheme, usage: usage, about: about, location: true, remote: true,
+		open: func(ctx context.Context, location string, _ options) (partd.Partd, error) {
+			return remote.Dial(ctx, scheme+":"+location, nil)
+		},
+		exists: func(string) (bool, error) { return true, nil },
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/go-partd/partd/remote"
 )
 
 // parsed is a URL taken apart.
@@ -49,6 +51,9 @@ func parse(rawURL string, defaults map[string]string) (*parsed, error) {
 }
 
 func (u *parsed) setLocation(path string) error {
+	if u.store.remote {
+		return u.setAddress(path)
+	}
 	location, err := url.PathUnescape(path)
 	if err != nil {
 		return fmt.Errorf("location %q: %w (a percent sign in a path is written %%25)", path, err)
@@ -68,6 +73,19 @@ func (u *parsed) setLocation(path string) error {
 		return errors.New("a NUL byte in the location")
 	}
 	u.location = location
+	return nil
+}
+
+// setAddress sets the location of a server, which remote takes apart.
+func (u *parsed) setAddress(path string) error {
+	rest, ok := strings.CutPrefix(path, "//")
+	if !ok || rest == "" {
+		return fmt.Errorf("address %q: write %s", path, u.store.usage)
+	}
+	if err := remote.CheckURL(u.store.name + ":" + path); err != nil {
+		return err
+	}
+	u.location = path
 	return nil
 }
 
@@ -137,7 +155,7 @@ func (u *parsed) setOptions(query string, defaults map[string]string) error {
 
 // Part is a layer or a scheme, as URLs have it.
 type Part struct {
-	Name  string // "zstd+" or "log:"
+	Name  string // "zstd+", "log:" or "tcp://"
 	About string // what it is, in a few words
 }
 
@@ -145,7 +163,11 @@ type Part struct {
 // that go before them.
 func Parts() (schemes, prefixes []Part) {
 	for _, s := range stores() {
-		schemes = append(schemes, Part{s.name + ":", s.about})
+		scheme := s.name + ":"
+		if s.remote {
+			scheme += "//"
+		}
+		schemes = append(schemes, Part{scheme, s.about})
 	}
 	for _, l := range layers() {
 		prefixes = append(prefixes, Part{l.name + "+", l.about})

@@ -4,6 +4,7 @@
 //	file:DIR?sync=true
 //	buffer+file:DIR?memory=256MiB
 //	zstd+buffer+log:DIR?zstd.level=3&buffer.memory=64MiB
+//	tcp://HOST:PORT
 //
 // A URL is layers, outermost first, each followed by "+", then the scheme of a
 // store, a colon, its location, and options. An option is given to the layer or
@@ -62,7 +63,7 @@ func OpenDefaults(ctx context.Context, url string, defaults map[string]string) (
 // openAll opens the store and makes the layers over it. What is open when one
 // fails is closed.
 func (u *parsed) openAll(ctx context.Context) (partd.Partd, error) {
-	store, err := u.store.open(u.location, u.storeOptions)
+	store, err := u.store.open(ctx, u.location, u.storeOptions)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/partdtest"
+	"github.com/go-partd/partd/remote"
 )
 
 // TestOpen opens each kind of URL and finds the layers that it names.
@@ -93,6 +94,11 @@ func TestErrors(t *testing.T) {
 		{"buffer+mem:?memory=lots", "as 256MiB"},
 		{"file:d?sync=perhaps", "write true or false"},
 		{"file:d?files=-3", "above 0"},
+		{"tcp:", "write tcp://HOST:PORT"},
+		{"tcp://somewhere", "write tcp://HOST:PORT"},
+		{"tcp:/x:1", "write tcp://HOST:PORT"},
+		{"ipc://", "write ipc:///PATH"},
+		{"tcp://h:1?memory=1GB", "none for this store"},
 	} {
 		t.Chdir(t.TempDir())
 		_, err := Open(context.Background(), c.url)
@@ -184,6 +190,40 @@ func TestExists(t *testing.T) {
 	}
 	if _, err := Exists("tape:"); err == nil {
 		t.Error("an unknown scheme exists")
+	}
+}
+
+// TestServer opens the store of a server.
+func TestServer(t *testing.T) {
+	ctx := context.Background()
+	socket := filepath.Join(t.TempDir(), "s?%")
+	for _, listen := range []string{"tcp://127.0.0.1:0", "ipc://" + strings.ReplaceAll(socket, "%", "%25")} {
+		server, err := remote.NewServer(partd.NewDict(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := remote.Listen(listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go server.Serve(ctx, l)
+		url := remote.URL(l.Addr())
+		if found, err := Exists(url); !found || err != nil {
+			t.Errorf("%s: %v, %v, want a store", url, found, err)
+		}
+		store, err := Open(ctx, "buffer+"+url)
+		if err != nil {
+			t.Fatalf("%s: %v", url, err)
+		}
+		if err := errors.Join(store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}), partd.Close(ctx, store)); err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
+		if err := server.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		if _, err := Open(ctx, url); err == nil || !strings.Contains(err.Error(), "connect") {
+			t.Errorf("%s without a server: %v", url, err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/base64"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -40,6 +41,13 @@ func completeStore(_ *cobra.Command, _ []string, begun string) ([]string, cobra.
 	if !ok {
 		return completeScheme(begun), goOn
 	}
+	if strings.HasSuffix(scheme, "tcp") {
+		return nil, goOn
+	}
+	slashes := ""
+	if strings.HasSuffix(scheme, "ipc") {
+		slashes, path = "//", strings.TrimPrefix(path, "//")
+	}
 	parent := path[:strings.LastIndexByte(path, '/')+1]
 	entries, err := os.ReadDir("./" + parent)
 	if strings.HasPrefix(parent, "/") {
@@ -50,8 +58,9 @@ func completeStore(_ *cobra.Command, _ []string, begun string) ([]string, cobra.
 	}
 	var urls []string
 	for _, e := range entries {
-		if e.IsDir() && strings.HasPrefix(parent+e.Name(), path) && plain(e.Name()) && len(urls) < mostCompletions {
-			urls = append(urls, scheme+":"+parent+e.Name())
+		fits := e.IsDir() || slashes != "" && e.Type() == fs.ModeSocket
+		if fits && strings.HasPrefix(parent+e.Name(), path) && plain(e.Name()) && len(urls) < mostCompletions {
+			urls = append(urls, scheme+":"+slashes+parent+e.Name())
 		}
 	}
 	return urls, goOn

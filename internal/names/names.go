@@ -18,15 +18,16 @@ import (
 
 // Names of the store's own files.
 const (
-	Lock    = ".lock" // flock is taken on it, by Python too
-	Journal = "%undo" // the record of the operation under way
-	Temp    = "%tmp"  // a file under construction; only the lock's holder makes it
-	long    = "%h"    // and the hash of a long key: its value
-	longKey = "%k"    // and the hash of a long key: the key
-	empty   = "%"     // the empty key
-	maxLen  = 255     // bytes in a file name, on every file system that matters
-	hexLen  = 2 * 32  // a SHA-256 in hexadecimal
-	upper   = "0123456789ABCDEF"
+	Lock     = ".lock"     // flock is taken on it, by Python too
+	Journal  = "%undo"     // the record of the operation under way
+	Sessions = "%sessions" // what is remembered of each session
+	Temp     = "%tmp"      // a file under construction; only the lock's holder makes it
+	long     = "%h"        // and the hash of a long key: its value
+	longKey  = "%k"        // and the hash of a long key: the key
+	empty    = "%"         // the empty key
+	maxLen   = 255         // bytes in a file name, on every file system that matters
+	hexLen   = 2 * 32      // a SHA-256 in hexadecimal
+	upper    = "0123456789ABCDEF"
 )
 
 // Kind tells what a file name stands for.
@@ -69,7 +70,7 @@ func (s Scheme) Parse(name string) (key string, kind Kind) {
 	switch {
 	case s.plain(name):
 		return name, Short
-	case name == Lock, name == Journal, strings.HasPrefix(name, Temp):
+	case name == Lock, name == Journal, name == Sessions, strings.HasPrefix(name, Temp):
 		return "", Own
 	case name == empty:
 		return "", Short

@@ -1,0 +1,107 @@
+// Command hostile holds conversations with partd-server that no honest peer
+// would have, by the million, while an honest one wants to be served.
+//
+//	go run ./bench/hostile --conversations 1000000
+//
+// It ends with 1 where the server crashed, took more than 64 MiB above what it
+// takes when idle, or kept the honest peer waiting for more than a second.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"time"
+
+	"github.com/go-partd/partd/internal/hostile"
+	"github.com/go-partd/partd/internal/servercli"
+	"github.com/go-partd/partd/internal/serverproc"
+)
+
+// asServer makes this program the server.
+const asServer = "PARTD_BENCH_SERVER"
+
+const (
+	mostAboveIdle = 64 << 20
+	maxMessage    = 1 << 20
+)
+
+func main() {
+	if os.Getenv(asServer) != "" {
+		os.Exit(servercli.Main(os.Args[1:]))
+	}
+	n := flag.Int64("conversations", 1_000_000, "how many conversations to hold")
+	atOnce := flag.Int("at-once", 16, "how many of them at a time")
+	seed := flag.Uint64("seed", 0, "of what is made up; 0: another one each time")
+	within := flag.Duration("within", time.Second, "how long the honest peer may wait")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if *seed == 0 {
+		*seed = rand.Uint64()
+	}
+	if *n < 1 || *atOnce < 1 || *within <= 0 || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "hostile: the numbers must be above 0, and there are no other arguments")
+		os.Exit(2)
+	}
+	if err := run(ctx, *n, *atOnce, *seed, *within); err != nil {
+		fmt.Fprintln(os.Stderr, "hostile:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, n int64, atOnce int, seed uint64, within time.Duration) (err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "partd-hostile-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	cmd := exec.Command(self, "--listen", "tcp://127.0.0.1:0", "--store", "log:"+dir+"/data?memory=16MiB", "--max-message", "1MiB")
+	cmd.Env = append(os.Environ(), asServer+"=1")
+	p, err := serverproc.Start(context.WithoutCancel(ctx), cmd, 1)
+	if err != nil {
+		return err
+	}
+	defer p.Kill()
+	idle, _, memoryErr := serverproc.Memory(p.Pid())
+	network, address := p.Address()
+	target := &hostile.Target{Network: network, Address: address, MaxMessage: maxMessage, Patience: 30 * time.Second}
+	start := time.Now()
+	report, err := hostile.Run(ctx, target, n, atOnce, seed, within, func(done int64) {
+		if done%100_000 == 0 {
+			now, most, _ := serverproc.Memory(p.Pid()) // told at the end
+			fmt.Printf("%d conversations, %.0f a second, memory %d MiB, at the most %d MiB\n",
+				done, float64(done)/time.Since(start).Seconds(), now>>20, most>>20)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("%w (seed %d, the server has ended: %v)\n%s", err, seed, p.Ended(), p.Stderr())
+	}
+	_, most, e := serverproc.Memory(p.Pid())
+	memoryErr = errors.Join(memoryErr, e)
+	fmt.Printf("seed %d: %d conversations in %v, %.0f a second\n", seed, report.Conversations,
+		report.Took.Round(time.Second), float64(report.Conversations)/report.Took.Seconds())
+	fmt.Printf("honest peer: %d requests answered, three of them took %v at the most (the machine held a process up for %v); %d values removed by others\n",
+		report.Honest, report.Slowest.Round(time.Millisecond), report.Held.Round(time.Millisecond), report.Missing)
+	if memoryErr != nil {
+		fmt.Println("memory: not known:", memoryErr)
+	} else {
+		fmt.Printf("memory: %d MiB idle, at the most %d MiB, %d MiB above\n", idle>>20, most>>20, (most-idle)>>20)
+	}
+	if err := p.Stop(time.Minute); err != nil {
+		return err
+	}
+	if memoryErr == nil && most > idle+mostAboveIdle {
+		return fmt.Errorf("the server took %d MiB above idle, %d MiB is the limit", (most-idle)>>20, mostAboveIdle>>20)
+	}
+	return nil
+}

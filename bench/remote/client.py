@@ -1,0 +1,18 @@
+"""Appends 1,000 keys of 100 bytes by partd's own client, and prints MB/s."""
+
+import sys
+import time
+
+import partd
+
+BATCHES, KEYS, LENGTH = 300, 1000, 100
+client = partd.Client(sys.argv[1])
+data = {"key%05d" % i: b"v" * LENGTH for i in range(KEYS)}
+client.get("key00000")
+start = time.perf_counter()
+for _ in range(BATCHES):
+    client.append(data)
+values = client.get(["key00000", "key%05d" % (KEYS - 1)])  # and all before it was answered
+took = time.perf_counter() - start
+assert [len(v) for v in values] == [BATCHES * LENGTH] * 2, values
+print(BATCHES * KEYS * LENGTH / 1e6 / took)

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/hostile"
+	"github.com/go-partd/partd/remote"
+)
+
+const (
+	keys       = 1000
+	valueBytes = 100
+	largeBytes = 1 << 20
+	mega       = 1e6
+)
+
+// together runs f n times at once, and returns the seconds that all took.
+func together(n int, f func(i int) error) (float64, error) {
+	errs := make([]error, n)
+	begun := time.Now()
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { errs[i] = f(i) })
+	}
+	wg.Wait()
+	return time.Since(begun).Seconds(), errors.Join(errs...)
+}
+
+// appendSmall appends batches of 1,000 entries, so many requests at a time on each
+// of so many connections. It checks what the server holds afterwards.
+func appendSmall(ctx context.Context, url string, connections, inFlight, batches int) (rate float64, err error) {
+	clients := make([]*remote.Client, connections)
+	for i := range clients {
+		c, err := remote.Dial(ctx, url, nil)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, c.Close()) }()
+		clients[i] = c
+	}
+	batch := make([]partd.Entry, keys)
+	for i := range batch {
+		batch[i] = partd.Entry{Key: fmt.Sprintf("key%05d", i), Value: bytes.Repeat([]byte("v"), valueBytes)}
+	}
+	each := batches / (connections * inFlight)
+	seconds, err := together(connections*inFlight, func(i int) error {
+		for range each {
+			if err := clients[i%connections].Append(ctx, batch...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	total := int64(each*connections*inFlight) * keys * valueBytes
+	stats, err := clients[0].Stat(ctx)
+	if err == nil && (stats.Bytes != total || stats.Keys != keys) {
+		err = fmt.Errorf("the server holds %d keys of %d bytes, want %d of %d", stats.Keys, stats.Bytes, keys, total)
+	}
+	return float64(total) / mega / seconds, err
+}
+
+// raw opens connections that speak Python's protocol.
+func raw(ctx context.Context, url string, n int) ([]*hostile.Peer, func(), error) {
+	peers := make([]*hostile.Peer, 0, n)
+	end := func() {
+		for _, p := range peers {
+			_ = p.Close() // all was answered
+		}
+	}
+	for range n {
+		p, err := hostile.Open(ctx, "tcp", strings.TrimPrefix(url, "tcp://"), time.Hour)
+		if err != nil {
+			end()
+			return nil, nil, err
+		}
+		peers = append(peers, p)
+	}
+	return peers, end, nil
+}
+
+// appendRaw does the same by Python's protocol, which knows one request at a time.
+func appendRaw(ctx context.Context, url string, connections, batches int) (float64, error) {
+	peers, end, err := raw(ctx, url, connections)
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	request := []string{"append"}
+	for i := range keys {
+		request = append(request, fmt.Sprintf("key%05d", i), strings.Repeat("v", valueBytes))
+	}
+	message := hostile.Message(request...)
+	each := batches / connections
+	seconds, err := together(connections, func(i int) error {
+		for range each {
+			if err := peers[i].Raw(message); err != nil {
+				return err
+			}
+			if ack, err := peers[i].Receive(); err != nil || ack[0] != "ack" {
+				return fmt.Errorf("the answer to append is %q, %w", ack, err)
+			}
+		}
+		return nil
+	})
+	return float64(each*connections*keys*valueBytes) / mega / seconds, err
+}
+
+const (
+	largeKeys, largeRounds = 256, 4 // 1 GiB
+	largeOfPython          = 128
+)
+
+func largeKey(i int) string { return fmt.Sprint("large", i) }
+
+// appendLarge appends values of 1 MiB, four requests at a time.
+func appendLarge(ctx context.Context, url string) (rate float64, err error) {
+	c, err := remote.Dial(ctx, url, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	const inFlight = 4
+	value := bytes.Repeat([]byte("1 MiB of "), largeBytes/9+1)[:largeBytes]
+	seconds, err := together(inFlight, func(i int) error {
+		for n := i; n < largeKeys*largeRounds; n += inFlight {
+			if err := c.Append(ctx, partd.Entry{Key: largeKey(n % largeKeys), Value: value}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return largeKeys * largeRounds * largeBytes / mega / seconds, err
+}
+
+func appendLargeRaw(ctx context.Context, url string) (float64, error) {
+	peers, end, err := raw(ctx, url, 1)
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	value := strings.Repeat("v", largeBytes)
+	seconds, err := together(1, func(int) error {
+		for n := range largeOfPython {
+			if err := peers[0].Ask([]string{"ack"}, "append", largeKey(n), value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return largeOfPython * largeBytes / mega / seconds, err
+}
+
+// getLarge reads values of 1 MiB, four requests at a time.
+func getLarge(ctx context.Context, url string) (rate float64, err error) {
+	c, err := remote.Dial(ctx, url, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	const inFlight = 4
+	value := bytes.Repeat([]byte("v"), largeBytes)
+	for n := range largeKeys {
+		if err := c.Append(ctx, partd.Entry{Key: largeKey(n), Value: value}); err != nil {
+			return 0, err
+		}
+	}
+	seconds, err := together(inFlight, func(i int) error {
+		for n := i; n < largeKeys*largeRounds; n += inFlight {
+			values, err := c.Get(ctx, largeKey(n%largeKeys))
+			if err != nil {
+				return err
+			}
+			if len(values[0]) != largeBytes {
+				return fmt.Errorf("%s has %d bytes", largeKey(n%largeKeys), len(values[0]))
+			}
+		}
+		return nil
+	})
+	return largeKeys * largeRounds * largeBytes / mega / seconds, err
+}
+
+func getLargeRaw(ctx context.Context, url string) (float64, error) {
+	if _, err := appendLargeRaw(ctx, url); err != nil {
+		return 0, err
+	}
+	peers, end, err := raw(ctx, url, 1)
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	seconds, err := together(1, func(int) error {
+		for n := range largeOfPython {
+			values, err := peers[0].Get(largeKey(n))
+			if err != nil {
+				return err
+			}
+			if len(values[0]) != largeBytes {
+				return fmt.Errorf("%s has %d bytes", largeKey(n), len(values[0]))
+			}
+		}
+		return nil
+	})
+	return largeOfPython * largeBytes / mega / seconds, err
+}
+
+//go:embed client.py
+var clientPython string
+
+// pythonClient appends by partd's own client.
+func pythonClient(ctx context.Context, url string) (float64, error) {
+	if exec.Command(python, "-c", "import partd, zmq").Run() != nil {
+		return 0, errNoPython
+	}
+	cmd := exec.CommandContext(ctx, python, "-c", clientPython, url)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
+}

@@ -1,0 +1,152 @@
+// Command remote measures partd-server beside partd's own server in Python, over
+// loopback, with every append acknowledged.
+//
+//	go run ./bench/remote
+//	go run ./bench/remote --json --only "1,000 keys"
+//
+// The two of a row take turns, each with a server of its own, and what counts is
+// the median. Without Python's partd its column is empty.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/go-partd/partd/internal/servercli"
+)
+
+// row is one comparison. Figures are MB/s.
+type row struct {
+	name   string
+	target string
+	store  string // of our server
+	ours   func(ctx context.Context, url string) (float64, error)
+	peer   func(ctx context.Context, url string) (float64, error) // of Python's server; nil: none
+}
+
+// figures are a row's, as --json writes them.
+type figures struct {
+	Row    string    `json:"row"`
+	Target string    `json:"target"`
+	Store  string    `json:"store"`
+	Ours   []float64 `json:"ours_mb_per_s"`
+	Peer   []float64 `json:"python_server_mb_per_s,omitempty"`
+	Median float64   `json:"median"`
+	Ratio  float64   `json:"ratio,omitempty"`
+}
+
+func rows() []row {
+	const batches, batchesOfPython = 4000, 400 // of 100 kB
+	small := func(connections, inFlight int) func(context.Context, string) (float64, error) {
+		return func(ctx context.Context, url string) (float64, error) {
+			return appendSmall(ctx, url, connections, inFlight, batches)
+		}
+	}
+	smallPeer := func(connections int) func(context.Context, string) (float64, error) {
+		return func(ctx context.Context, url string) (float64, error) {
+			return appendRaw(ctx, url, connections, batchesOfPython)
+		}
+	}
+	return []row{
+		{"append 1,000 keys of 100 B, Go client, 1 connection", ">= 500", "mem:", small(1, 4), smallPeer(1)},
+		{"append 1,000 keys of 100 B, Go client, 4 connections", ">= 800", "mem:", small(4, 4), smallPeer(4)},
+		{"the same, 1 connection, one request at a time", "-", "mem:", small(1, 1), smallPeer(1)},
+		{"append 1,000 keys of 100 B, Go client, 1 connection, log", "-", "log:", small(1, 4), nil},
+		{"append 1,000 keys of 100 B, Go client, 4 connections, log", "-", "log:", small(4, 4), nil},
+		{"append 1,000 keys of 100 B, Python's client", ">= 1.5 x", "mem:", pythonClient, pythonClient},
+		{"append values of 1 MiB, Go client", ">= 1500", "mem:", appendLarge, appendLargeRaw},
+		{"get values of 1 MiB, Go client", ">= 2000", "mem:", getLarge, getLargeRaw},
+	}
+}
+
+func main() {
+	if os.Getenv(asServer) != "" {
+		os.Exit(servercli.Main(os.Args[1:]))
+	}
+	rounds := flag.Int("rounds", 5, "runs of each, of which the median counts")
+	only := flag.String("only", "", "run the rows whose name contains this")
+	asJSON := flag.Bool("json", false, "write a JSON object for each row")
+	idle := flag.Int("idle", 1000, "idle connections to measure; 0: none")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if *rounds < 1 || *idle < 0 || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "remote: --rounds is 1 or more, --idle 0 or more, and there are no other arguments")
+		os.Exit(2)
+	}
+	err := compare(ctx, *rounds, *only, *asJSON)
+	if err == nil && *idle > 0 && strings.Contains("idle connections", *only) {
+		err = measureIdle(ctx, *idle, *asJSON)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "remote:", err)
+		os.Exit(1)
+	}
+}
+
+func compare(ctx context.Context, rounds int, only string, asJSON bool) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	if !asJSON {
+		fmt.Fprintln(w, "MB/s, median of", rounds, "(least to most)\tours\tPython's server\tratio\ttarget")
+	}
+	for _, r := range rows() {
+		if !strings.Contains(r.name, only) {
+			continue
+		}
+		f := figures{Row: r.name, Target: r.target, Store: r.store}
+		for range rounds {
+			o, err := withServer(ctx, r.store, r.ours)
+			if errors.Is(err, errNoPython) {
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", r.name, err)
+			}
+			f.Ours = append(f.Ours, o)
+			if r.peer == nil {
+				continue
+			}
+			p, err := withPythonServer(ctx, r.peer)
+			if errors.Is(err, errNoPython) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("%s, Python's server: %w", r.name, err)
+			}
+			f.Peer = append(f.Peer, p)
+		}
+		if len(f.Ours) == 0 { // it is Python's client that is absent
+			continue
+		}
+		slices.Sort(f.Ours)
+		slices.Sort(f.Peer)
+		f.Median = median(f.Ours)
+		peer, ratio := "-", "-"
+		if len(f.Peer) > 0 {
+			f.Ratio = f.Median / median(f.Peer)
+			peer, ratio = spread(f.Peer), fmt.Sprintf("%.1f", f.Ratio)
+		}
+		if asJSON {
+			if err := json.NewEncoder(os.Stdout).Encode(f); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.name, spread(f.Ours), peer, ratio, r.target)
+	}
+	return w.Flush()
+}
+
+func median(sorted []float64) float64 { return sorted[len(sorted)/2] }
+
+func spread(sorted []float64) string {
+	return fmt.Sprintf("%.0f (%.0f to %.0f)", median(sorted), sorted[0], sorted[len(sorted)-1])
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/go-partd/partd/internal/hostile"
+	"github.com/go-partd/partd/internal/serverproc"
+)
+
+// asServer makes this program the server.
+const asServer = "PARTD_BENCH_SERVER"
+
+// python is Debian's, which has python3-partd.
+const python = "/usr/bin/python3"
+
+//go:embed server.py
+var pythonServer string
+
+var errNoPython = errors.New("no python3-partd is installed")
+
+// startServer starts our server. End with stop.
+func startServer(ctx context.Context, store string) (p *serverproc.Process, stop func() error, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := os.MkdirTemp("", "partd-bench-*")
+	if err != nil {
+		return nil, nil, err
+	}
+	if store != "mem:" {
+		store += dir + "/data"
+	}
+	cmd := exec.Command(self, "--listen", "tcp://127.0.0.1:0", "--store", store, "--max-connections", "10000")
+	cmd.Env = append(os.Environ(), asServer+"=1")
+	p, err = serverproc.Start(ctx, cmd, 1)
+	if err != nil {
+		return nil, nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return p, func() error { return errors.Join(p.Stop(time.Minute), os.RemoveAll(dir)) }, nil
+}
+
+func withServer(ctx context.Context, store string, f func(context.Context, string) (float64, error)) (rate float64, err error) {
+	p, stop, err := startServer(ctx, store)
+	if err != nil {
+		return 0, err
+	}
+	rate, err = f(ctx, p.URL())
+	return rate, errors.Join(err, stop())
+}
+
+// withPythonServer does the same with partd's own server, which keeps everything
+// in memory.
+func withPythonServer(ctx context.Context, f func(context.Context, string) (float64, error)) (float64, error) {
+	if exec.Command(python, "-c", "import partd, zmq").Run() != nil {
+		return 0, errNoPython
+	}
+	p, err := serverproc.Start(ctx, exec.Command(python, "-c", pythonServer), 1)
+	if err != nil {
+		return 0, err
+	}
+	defer p.Kill()
+	return f(ctx, p.URL())
+}
+
+// idleFigures are what connections cost that do nothing.
+type idleFigures struct {
+	Row           string  `json:"row"`
+	Connections   int     `json:"connections"`
+	IdleBytes     int64   `json:"memory_without_bytes"`
+	Bytes         int64   `json:"memory_bytes"`
+	BytesEach     int64   `json:"memory_bytes_each"`
+	CPUPerMinute  float64 `json:"cpu_seconds_per_minute"`
+	SecondsToOpen float64 `json:"seconds_to_open"`
+}
+
+// measureIdle opens connections, each of which stores something once, and
+// measures what the server takes while they are quiet.
+func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
+	const watch = 10 * time.Second
+	p, stop, err := startServer(ctx, "mem:")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	f := idleFigures{Row: "idle connections", Connections: n}
+	if f.IdleBytes, _, err = serverproc.Memory(p.Pid()); err != nil {
+		return err
+	}
+	network, address := p.Address()
+	begun := time.Now()
+	peers := make([]*hostile.Peer, 0, n)
+	defer func() {
+		for _, peer := range peers {
+			err = errors.Join(err, peer.Close())
+		}
+	}()
+	for i := range n {
+		peer, err := hostile.Open(ctx, network, address, time.Hour)
+		if err != nil {
+			return err
+		}
+		peers = append(peers, peer)
+		if err := peer.Ask([]string{"ack"}, "append", fmt.Sprint("k", i), "v"); err != nil {
+			return err
+		}
+	}
+	f.SecondsToOpen = time.Since(begun).Seconds()
+	before, err := serverproc.CPU(p.Pid())
+	if err != nil {
+		return err
+	}
+	time.Sleep(watch)
+	after, err := serverproc.CPU(p.Pid())
+	if err != nil {
+		return err
+	}
+	if f.Bytes, _, err = serverproc.Memory(p.Pid()); err != nil {
+		return err
+	}
+	f.BytesEach = (f.Bytes - f.IdleBytes) / int64(n)
+	f.CPUPerMinute = (after - before).Seconds() * float64(time.Minute/watch)
+	if asJSON {
+		return json.NewEncoder(os.Stdout).Encode(f)
+	}
+	fmt.Printf("%d idle connections: opened in %.1f s; memory %.1f MiB, %.1f MiB without them, %.1f KiB each; %.2f s of CPU a minute\n",
+		n, f.SecondsToOpen, float64(f.Bytes)/(1<<20), float64(f.IdleBytes)/(1<<20), float64(f.BytesEach)/1024, f.CPUPerMinute)
+	return nil
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// says runs the command until it ends, and returns its exit code and what it
+// wrote.
+func says(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	cmd := command("server", args...)
+	cmd.Env = append(cmd.Env, env...)
+	cmd.Dir = t.TempDir()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stuck := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	defer stuck.Stop()
+	err := cmd.Wait()
+	if err != nil && !errors.As(err, new(*exec.ExitError)) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// Wrong usage ends with 2, before anything is made, and says what to do.
+func TestWrongUsage(t *testing.T) {
+	for _, c := range []struct {
+		args, env string
+		words     string
+	}{
+		{"--listen tcp://0.0.0.0:0", "", "--insecure"},
+		{"--listen tcp://*:0", "", "other machines"},
+		{"--listen tcp://:0", "", "ssh -L"},
+		{"--listen tcp://[::]:0", "", "authentication"},
+		{"--listen tcp://192.0.2.1:0", "", "--insecure"},
+		{"", "PARTD_SERVER_LISTEN=tcp://127.0.0.1:0 tcp://0.0.0.0:0", "--insecure"},
+		{"--listen udp://127.0.0.1:0", "", "tcp://HOST:PORT or ipc:///PATH"},
+		{"--listen tcp://127.0.0.1", "", "tcp://HOST:PORT"},
+		{"--listen tcp://127.0.0.1:nonsense", "", "no port"},
+		{"--store nonsense:x", "", "nonsense"},
+		{"--store log:x?nonsense=1", "", "nonsense"},
+		{"--max-message 1", "", "too little"},
+		{"--max-message -5", "", "--max-message"},
+		{"--max-message 1GiB --memory 1GiB", "", "--memory"},
+		{"--max-connections 0", "", "at least 1"},
+		{"--max-connections many", "", "no whole number"},
+		{"--memory 1KiB", "", "too little"},
+		{"", "PARTD_SERVER_MEMORY=nonsense", "PARTD_SERVER_MEMORY"},
+		{"--log-format xml", "", "text and json"},
+		{"", "PARTD_SERVER_ALLOW_CLOSE=perhaps", "neither true nor false"},
+		{"--nonsense", "", "no flag --nonsense"},
+		{"-x", "", "no flag -x"},
+		{"--store", "", "needs a value"},
+		{"nonsense", "", "nonsense"},
+		{"completion nonsense", "", "bash, zsh"},
+	} {
+		t.Run(c.args+c.env, func(t *testing.T) {
+			code, out, errs := says(t, []string{c.env}, strings.Fields(c.args)...)
+			if code != 2 || out != "" || !strings.Contains(errs, c.words) || !strings.Contains(errs, "--help") {
+				t.Errorf("exit code %d, output %q, and it says %q, want 2 and %q", code, out, errs, c.words)
+			}
+		})
+	}
+}
+
+func TestHelpVersionAndCompletion(t *testing.T) {
+	_, help, _ := says(t, nil, "--help")
+	for _, words := range []string{
+		"--listen", "--store", "--max-message", "--max-connections", "--memory", "--allow-close", "--log-format", "--insecure",
+		"PARTD_SERVER_LISTEN", "PARTD_SERVER_STORE", "PARTD_SERVER_MAX_MESSAGE", "PARTD_SERVER_MAX_CONNECTIONS", "PARTD_SERVER_MEMORY",
+		"PARTD_SERVER_ALLOW_CLOSE", "PARTD_SERVER_LOG_FORMAT", "PARTD_SERVER_INSECURE",
+		"tcp://127.0.0.1:7077", "log:partd-data", "256MiB", "Examples:", "Exit codes",
+	} {
+		if !strings.Contains(help, words) {
+			t.Errorf("the help does not say %q", words)
+		}
+	}
+	for _, args := range [][]string{{"version"}, {"--version"}} {
+		if code, out, _ := says(t, nil, args...); code != 0 || !strings.HasPrefix(out, "partd-server ") {
+			t.Errorf("%s: exit code %d, %q", args, code, out)
+		}
+	}
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if code, out, _ := says(t, nil, "completion", shell); code != 0 || !strings.Contains(out, "partd-server") {
+			t.Errorf("completion for %s: exit code %d, %d bytes", shell, code, len(out))
+		}
+	}
+	if _, out, _ := says(t, nil, "__complete", "--log-format", ""); !strings.HasPrefix(out, "text\njson\n") {
+		t.Errorf("--log-format is completed with %q", out)
+	}
+}
+
+// What is wrong with the machine ends with 1.
+func TestCannotStart(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	full := t.TempDir()
+	if err := os.WriteFile(filepath.Join(full, "somebody's"), []byte("file"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, args, words string }{
+		{"address in use", "--listen tcp://" + busy.Addr().String(), "in use"},
+		{"no directory for the socket", "--listen ipc:///nonexistent/partd.sock", "/nonexistent"},
+		{"socket is a file", "--listen ipc://" + full + "/somebody's", "no socket"},
+		{"store is no store", "--listen tcp://127.0.0.1:0 --store file:" + full, "no partd store"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			code, out, errs := says(t, nil, strings.Fields(c.args)...)
+			if code != 1 || out != "" || !strings.Contains(errs, c.words) {
+				t.Errorf("exit code %d, output %q, and it says %q, want 1 and %q", code, out, errs, c.words)
+			}
+		})
+	}
+	if text, err := os.ReadFile(filepath.Join(full, "somebody's")); err != nil || string(text) != "file" {
+		t.Errorf("the file is now %q, %v", text, err)
+	}
+}

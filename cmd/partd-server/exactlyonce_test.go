@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cutproxy"
+	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/stores"
+)
+
+func init() {
+	// A server whose store does not look at the numbers of operations.
+	children["numbering-off"] = func(args []string) error {
+		store, err := stores.Open(context.Background(), args[0])
+		if err != nil {
+			return err
+		}
+		return serveStore(forgetful{store}, args[1], nil)
+	}
+}
+
+// forgetful is a store that applies each operation as often as it is sent.
+type forgetful struct{ partd.Partd }
+
+func (f forgetful) NewSession(ctx context.Context) (uint64, error) {
+	return f.Partd.(partd.Applier).NewSession(ctx)
+}
+
+func (f forgetful) EndSession(ctx context.Context, session uint64) error {
+	return f.Partd.(partd.Applier).EndSession(ctx, session)
+}
+
+func (f forgetful) Apply(ctx context.Context, _ partd.Tag, op partd.Operation) (bool, error) {
+	var err error
+	switch op.Change {
+	case partd.ChangeAppend:
+		err = f.Append(ctx, op.Entries...)
+	case partd.ChangeSet:
+		err = partd.Set(ctx, f.Partd, op.Entries[0].Key, op.Entries[0].Value)
+	case partd.ChangeSetOnce:
+		err = partd.SetOnce(ctx, f.Partd, op.Entries[0].Key, op.Entries[0].Value)
+	case partd.ChangeDelete:
+		err = partd.Delete(ctx, f.Partd, op.Keys...)
+	case partd.ChangeDrop:
+		err = f.Drop(ctx)
+	}
+	time.Sleep(time.Millisecond) // time to be killed in: applied, and not answered
+	return err == nil, err
+}
+
+func (f forgetful) Set(ctx context.Context, key string, value []byte) error {
+	return partd.Set(ctx, f.Partd, key, value)
+}
+
+func (f forgetful) SetOnce(ctx context.Context, key string, value []byte) error {
+	return partd.SetOnce(ctx, f.Partd, key, value)
+}
+
+func (f forgetful) Delete(ctx context.Context, keys ...string) error {
+	return partd.Delete(ctx, f.Partd, keys...)
+}
+
+func (f forgetful) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+	return partd.Scan(ctx, f.Partd)
+}
+
+func (f forgetful) Close() error { return partd.Close(context.Background(), f.Partd) }
+
+// serverAt starts a child that serves a store at an address.
+func serverAt(ctx context.Context, child, store, address string) (*serverproc.Process, error) {
+	args := []string{store, "tcp://" + address}
+	if child == "server" {
+		args = []string{"--store", store, "--listen", "tcp://" + address}
+	}
+	return serverproc.Start(ctx, command(child, args...), 1)
+}
+
+// cut runs clients whose connections are cut so many times, and returns what is
+// wrong with the store then.
+func cut(t *testing.T, child, store string, clients, perClient, cuts int, pops bool) error {
+	ctx := patient(t, cuts)
+	seed := uint64(time.Now().UnixNano())
+	p, err := serverAt(ctx, child, store, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	network, address := p.Address()
+	proxy, err := cutproxy.New(network, address, seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := proxy.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	urls := make([]string, clients)
+	for i := range urls {
+		urls[i] = proxy.URL()
+	}
+	f, err := newFleet(ctx, urls, perClient, seed, pops)
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	stop := make(chan struct{})
+	go func() {
+		defer close(stop)
+		for int(proxy.Cuts()) < cuts && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		proxy.Steady()
+	}()
+	begun := time.Now()
+	if err := f.write(ctx, stop); err != nil {
+		return fmt.Errorf("seed %d, after %d cuts: %w", seed, proxy.Cuts(), err)
+	}
+	f.close(t)
+	t.Logf("seed %d: %d connections cut under %d clients and %d changes, in %v", seed, proxy.Cuts(), clients, f.changes(), time.Since(begun))
+	return check(ctx, t, f, p.URL())
+}
+
+// check looks at the store by a client of its own, straight.
+func check(ctx context.Context, t *testing.T, f *fleet, url string) error {
+	c, err := remote.Dial(ctx, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return errors.Join(f.check(ctx, c), c.Close())
+}
+
+// Connections are cut at random bytes, under clients that go on writing: each
+// change is applied once, in order.
+func TestCutConnections(t *testing.T) {
+	cuts := number(t, "PARTD_CUTS", 300)
+	for _, c := range []struct {
+		name, store        string
+		clients, perClient int
+		share              int // of the cuts, in percent
+	}{
+		{"log", "log:%s", 4, 3, 50},
+		{"file", "file:%s", 4, 2, 25},
+		{"buffer", "buffer+file:%s?memory=1MiB", 4, 2, 15},
+		{"memory, one writer that drops", "mem:", 1, 1, 10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := c.store
+			if strings.Contains(store, "%s") {
+				store = fmt.Sprintf(store, t.TempDir()+"/data")
+			}
+			if err := cut(t, "server", store, c.clients, c.perClient, max(1, cuts*c.share/100), true); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// With the numbering switched off the same run must find doubles.
+func TestCutConnectionsWithoutNumbers(t *testing.T) {
+	for range 10 {
+		if err := cut(t, "numbering-off", "log:"+t.TempDir()+"/data", 4, 3, 200, false); err != nil {
+			isDouble(t, err)
+			return
+		}
+	}
+	t.Fatal("2,000 connections were cut, nothing looks at the numbers, and nothing was doubled")
+}
+
+// isDouble logs what is wrong with a store's content, and fails for an error of
+// the store, which would be another thing.
+func isDouble(t *testing.T, err error) {
+	t.Helper()
+	if errors.As(err, new(*partd.Error)) {
+		t.Fatal(err)
+	}
+	t.Log(err)
+}
+
+// kill runs clients while the server is killed and started again so many times,
+// and returns what is wrong with the store then.
+func kill(t *testing.T, child, store string, kills int) error {
+	ctx := patient(t, 20*kills)
+	seed := uint64(time.Now().UnixNano())
+	rnd := rand.New(rand.NewPCG(seed, 1<<40))
+	p, err := serverAt(ctx, child, store, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, address := p.Address() // the same one for those that follow
+	defer func() { p.Kill() }()
+	f, err := newFleet(ctx, []string{p.URL(), p.URL(), p.URL(), p.URL()}, 2, seed, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, written := make(chan struct{}), make(chan error, 1)
+	go func() { written <- f.write(ctx, stop) }()
+	begun := time.Now()
+	for n := range kills {
+		select {
+		case err := <-written:
+			return fmt.Errorf("seed %d, after %d kills: %w", seed, n, err)
+		case <-time.After(time.Duration(rnd.Int64N(int64(150 * time.Millisecond)))):
+		}
+		p.Kill()
+		for try := 0; ; try++ {
+			if p, err = serverAt(ctx, child, store, address); err == nil {
+				break
+			}
+			if try > 10 {
+				t.Fatalf("seed %d: after kill %d: %v", seed, n+1, err)
+			}
+			time.Sleep(100 * time.Millisecond) // somebody else may have the port for a moment
+		}
+	}
+	time.Sleep(100 * time.Millisecond)
+	close(stop)
+	if err := <-written; err != nil {
+		return fmt.Errorf("seed %d, after %d kills: %w", seed, kills, err)
+	}
+	f.close(t)
+	t.Logf("seed %d: %d kills under 4 clients and %d changes, in %v", seed, kills, f.changes(), time.Since(begun))
+	return check(ctx, t, f, p.URL())
+}
+
+// The server is killed (SIGKILL) and started again under clients that go on
+// writing: each change is applied once, in order.
+func TestKillServer(t *testing.T) {
+	kills := number(t, "PARTD_KILLS", 10)
+	for _, store := range []string{"log:", "file:"} {
+		t.Run(store, func(t *testing.T) {
+			if err := kill(t, "server", store+t.TempDir()+"/data", max(1, kills/2)); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// With the numbering switched off the same run must find doubles.
+func TestKillServerWithoutNumbers(t *testing.T) {
+	for range 20 {
+		if err := kill(t, "numbering-off", "log:"+t.TempDir()+"/data", 10); err != nil {
+			isDouble(t, err)
+			return
+		}
+	}
+	t.Fatal("200 servers were killed, nothing looks at the numbers, and nothing was doubled")
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/hostile"
+	"github.com/go-partd/partd/remote"
+)
+
+// On a full disk appends fail and change nothing, clients of either language are
+// told, reading goes on; once there is room, so do appends, with the same server
+// and the same clients.
+func TestFullDisk(t *testing.T) {
+	for _, scheme := range []string{"file:", "log:"} {
+		t.Run(scheme, func(t *testing.T) {
+			disk := t.TempDir()
+			err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=40m")
+			needs(t, err == nil, fmt.Sprint("the right to mount a tmpfs: ", err))
+			t.Cleanup(func() {
+				if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+					t.Error(err)
+				}
+			})
+			ballast := disk + "/somebody's"
+			if err := os.WriteFile(ballast, make([]byte, 8<<20), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p := start(t, "--store", scheme+disk+"/data", "--memory", "32MiB")
+			ctx := patient(t, 0)
+			c, err := remote.Dial(ctx, p.URL(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			value := strings.Repeat("v", 100_000)
+			stored := 0
+			for ; err == nil && stored < 1000; stored++ {
+				if err = c.Append(ctx, partd.Entry{Key: "k", Value: []byte(value)}); err != nil {
+					break
+				}
+			}
+			if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
+				t.Fatalf("after %d appends: %v, want one that wraps ENOSPC", stored, err)
+			}
+			network, address := p.Address()
+			peer, err := hostile.Open(ctx, network, address, time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer peer.Close()
+			if err := peer.Send("append", "k", value); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := peer.Receive(); err != nil || len(got) != 1 || !strings.HasPrefix(got[0], "error: ") || !strings.Contains(got[0], "no space") {
+				t.Fatalf("Python's protocol is answered with %.200q, %v", got, err)
+			}
+			values, err := c.Get(ctx, "k")
+			if err != nil || string(values[0]) != strings.Repeat(value, stored) {
+				t.Fatalf("%d appends were acknowledged, %d bytes are there: %v", stored, len(values[0]), err)
+			}
+			if err := os.Remove(ballast); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Append(ctx, partd.Entry{Key: "k", Value: []byte(value)}); err != nil {
+				t.Fatalf("with room again: %v", err)
+			}
+			if values, err := c.Get(ctx, "k"); err != nil || string(values[0]) != strings.Repeat(value, stored+1) {
+				t.Fatalf("with room again, %d bytes are there after %d appends: %v", len(values[0]), stored+1, err)
+			}
+			if err := c.Drop(ctx); err != nil {
+				t.Fatal(err)
+			}
+			stop(t, p)
+		})
+	}
+}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cutproxy"
+	"github.com/go-partd/partd/internal/hostile"
+	"github.com/go-partd/partd/remote"
+)
+
+// call is an operation on one key, as a history has it.
+type call struct {
+	op    string // append, set, set once, delete, pop, get
+	key   string
+	value string
+}
+
+// keyState is what a key holds.
+type keyState struct {
+	exists bool
+	value  string
+}
+
+// model says what a key may answer. Keys are checked one by one: across keys a
+// store promises no order.
+var model = porcupine.Model{
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		byKey := map[string][]porcupine.Operation{}
+		for _, op := range history {
+			k := op.Input.(call).key
+			byKey[k] = append(byKey[k], op)
+		}
+		var parts [][]porcupine.Operation
+		for _, p := range byKey {
+			parts = append(parts, p)
+		}
+		return parts
+	},
+	Init: func() any { return keyState{} },
+	Step: func(state, input, output any) (bool, any) {
+		s, in := state.(keyState), input.(call)
+		switch in.op {
+		case "append":
+			return true, keyState{true, s.value + in.value}
+		case "set":
+			return true, keyState{true, in.value}
+		case "set once":
+			if s.exists {
+				return true, s
+			}
+			return true, keyState{true, in.value}
+		case "delete":
+			return true, keyState{}
+		case "pop":
+			return s.value == output.(string), keyState{}
+		}
+		return s.value == output.(string), s
+	},
+	DescribeOperation: func(input, output any) string {
+		in := input.(call)
+		return fmt.Sprintf("%s %s %q → %q", in.op, in.key, in.value, output)
+	},
+}
+
+// history runs clients for some operations each, on a few keys of their own
+// history, and returns what happened.
+func history(ctx context.Context, clients []partd.Partd, name string, seed uint64, operations int) ([]porcupine.Operation, error) {
+	var mu sync.Mutex
+	var all []porcupine.Operation
+	start := time.Now()
+	errs := make([]error, len(clients))
+	var wg sync.WaitGroup
+	for id, store := range clients {
+		rnd := rand.New(rand.NewPCG(seed, uint64(id)))
+		wg.Go(func() {
+			for n := range operations {
+				key := fmt.Sprintf("%s.%d", name, rnd.IntN(2))
+				in := call{key: key, value: fmt.Sprintf("<%d.%d>", id, n)}
+				var out string
+				var err error
+				var values [][]byte
+				begun := time.Since(start)
+				switch k := rnd.IntN(100); {
+				case k < 45:
+					in.op = "append"
+					err = store.Append(ctx, partd.Entry{Key: key, Value: []byte(in.value)})
+				case k < 50:
+					in.op = "set"
+					err = partd.Set(ctx, store, key, []byte(in.value))
+				case k < 55:
+					in.op = "set once"
+					err = partd.SetOnce(ctx, store, key, []byte(in.value))
+				case k < 60:
+					in.op = "delete"
+					err = partd.Delete(ctx, store, key)
+				case k < 65:
+					in.op = "pop"
+					values, err = partd.Pop(ctx, store, key)
+				default:
+					in.op = "get"
+					values, err = store.Get(ctx, key)
+				}
+				if err != nil {
+					errs[id] = err
+					return
+				}
+				if len(values) > 0 {
+					out = string(values[0])
+				}
+				mu.Lock()
+				all = append(all, porcupine.Operation{ClientId: id, Input: in, Call: int64(begun), Output: out, Return: int64(time.Since(start))})
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// linearizable runs so many histories, and returns what is wrong with one.
+func linearizable(ctx context.Context, t *testing.T, clients []partd.Partd, histories int) error {
+	seed := uint64(time.Now().UnixNano())
+	for i := range histories {
+		h, err := history(ctx, clients, fmt.Sprint("history ", i), seed+uint64(i), 8)
+		if err != nil {
+			t.Fatalf("seed %d, history %d: %v", seed, i, err)
+		}
+		if result := porcupine.CheckOperationsTimeout(model, h, time.Minute); result != porcupine.Ok {
+			var b strings.Builder
+			for _, op := range h {
+				fmt.Fprintf(&b, "\n%d: %d to %d: %s", op.ClientId, op.Call, op.Return, model.DescribeOperation(op.Input, op.Output))
+			}
+			return fmt.Errorf("seed %d, history %d is not linearizable (%s):%s", seed, i, result, b.String())
+		}
+	}
+	return nil
+}
+
+// pythonPeer is a client that appends, gets and deletes by Python's protocol, so
+// that histories mix both.
+type pythonPeer struct {
+	*remote.Client
+	peer *hostile.Peer
+}
+
+func (p pythonPeer) Append(_ context.Context, entries ...partd.Entry) error {
+	return p.peer.Ask([]string{"ack"}, "append", entries[0].Key, string(entries[0].Value))
+}
+
+func (p pythonPeer) Get(_ context.Context, keys ...string) ([][]byte, error) {
+	values, err := p.peer.Get(keys...)
+	if err != nil {
+		return nil, err
+	}
+	return [][]byte{[]byte(values[0])}, nil
+}
+
+func (p pythonPeer) Delete(_ context.Context, keys ...string) error {
+	return p.peer.Ask([]string{"ack"}, "delete", keys[0])
+}
+
+// What clients see of a server, together, could have come from one operation
+// after the other: over each store, with Python's protocol beside Go's, and with
+// connections that are cut.
+func TestLinearizable(t *testing.T) {
+	histories := number(t, "PARTD_HISTORIES", 400)
+	for _, c := range []struct {
+		store string
+		cuts  bool
+	}{{"mem:", false}, {"log:", false}, {"file:", false}, {"buffer+file:", false}, {"log:", true}, {"mem:", true}} {
+		t.Run(fmt.Sprintf("%s/cuts=%v", c.store, c.cuts), func(t *testing.T) {
+			url := c.store
+			if url != "mem:" {
+				url += t.TempDir() + "/data"
+			}
+			p := start(t, "--store", url)
+			network, address := p.Address()
+			target := p.URL()
+			if c.cuts {
+				proxy, err := cutproxy.New(network, address, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer proxy.Close()
+				target = proxy.URL()
+			}
+			ctx := patient(t, histories)
+			var clients []partd.Partd
+			for len(clients) < 4 {
+				client, err := remote.Dial(ctx, target, nil)
+				if err != nil {
+					if c.cuts && ctx.Err() == nil {
+						continue
+					}
+					t.Fatal(err)
+				}
+				defer client.Close()
+				clients = append(clients, client)
+			}
+			if !c.cuts {
+				for i := range 2 { // Python's protocol has no retries
+					peer, err := hostile.Open(ctx, network, address, 10*time.Minute)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer peer.Close()
+					clients[i] = pythonPeer{clients[i].(*remote.Client), peer}
+				}
+			}
+			if err := linearizable(ctx, t, clients, max(1, histories/6)); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// late is a store that acknowledges an append before it applies it.
+type late struct {
+	partd.Partd
+	wg *sync.WaitGroup
+}
+
+func (l late) Append(ctx context.Context, entries ...partd.Entry) error {
+	l.wg.Go(func() {
+		time.Sleep(50 * time.Microsecond)
+		_ = l.Partd.Append(ctx, entries...) // a Dict, whose appends do not fail
+	})
+	return nil
+}
+
+func (l late) Delete(ctx context.Context, keys ...string) error {
+	return partd.Delete(ctx, l.Partd, keys...)
+}
+
+func (l late) Set(ctx context.Context, key string, value []byte) error {
+	return partd.Set(ctx, l.Partd, key, value)
+}
+
+func (l late) SetOnce(ctx context.Context, key string, value []byte) error {
+	return partd.SetOnce(ctx, l.Partd, key, value)
+}
+
+func (l late) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	return partd.Pop(ctx, l.Partd, keys...)
+}
+
+// The same check must find fault with a store that is not linearizable.
+func TestLinearizableSeesFaults(t *testing.T) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	store := late{partd.NewDict(), &wg}
+	err := linearizable(t.Context(), t, []partd.Partd{store, store, store, store}, 100)
+	if err == nil {
+		t.Fatal("a store that acknowledges appends before it applies them passes")
+	}
+}

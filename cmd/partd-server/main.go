@@ -1,0 +1,13 @@
+// Command partd-server gives many processes the use of one store. See
+// "partd-server --help".
+package main
+
+import (
+	"os"
+
+	"github.com/go-partd/partd/internal/servercli"
+)
+
+func main() {
+	os.Exit(servercli.Main(os.Args[1:]))
+}

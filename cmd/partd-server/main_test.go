@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/remote"
+)
+
+// The test binary is the server, too, told by its environment.
+const childVariable = "PARTD_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	switch child := os.Getenv(childVariable); child {
+	case "":
+		os.Exit(m.Run())
+	case "server":
+		main()
+	default:
+		if f := children[child]; f != nil {
+			if err := f(os.Args[1:]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			os.Exit(0)
+		}
+		fmt.Fprintln(os.Stderr, "there is no child", child)
+		os.Exit(2)
+	}
+}
+
+// children are what the test binary can be besides the server.
+var children = map[string]func(args []string) error{
+	"impatient": func([]string) error {
+		return serveStore(partd.NewDict(), "tcp://127.0.0.1:0", &remote.ServerOptions{
+			MaxMessage: 1 << 20, HandshakeTimeout: time.Second, StallTimeout: time.Second,
+		})
+	},
+}
+
+// serveStore is a server without a command line.
+func serveStore(store partd.Partd, url string, opts *remote.ServerOptions) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	s, err := remote.NewServer(store, opts)
+	if err != nil {
+		return err
+	}
+	l, err := remote.Listen(url)
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready", remote.URL(l.Addr()))
+	err = s.Serve(ctx, l)
+	return errors.Join(err, s.Shutdown(context.Background()))
+}
+
+// command returns a child of the test binary that was not started yet.
+func command(child string, args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	for _, v := range os.Environ() { // what the person who runs the test has set is not meant
+		if !strings.HasPrefix(v, "PARTD_SERVER_") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Env = append(cmd.Env, childVariable+"="+child)
+	return cmd
+}
+
+// start starts a server on a free port. It is killed when the test ends.
+func start(t testing.TB, args ...string) *serverproc.Process {
+	t.Helper()
+	return startChild(t, "server", append([]string{"--listen", "tcp://127.0.0.1:0"}, args...)...)
+}
+
+// startChild starts a child that serves.
+func startChild(t testing.TB, child string, args ...string) *serverproc.Process {
+	t.Helper()
+	p, err := serverproc.Start(context.Background(), command(child, args...), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// stop ends a server in order.
+func stop(t testing.TB, p *serverproc.Process) {
+	t.Helper()
+	if err := p.Stop(30 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// needs skips a test, or fails it where PARTD_REQUIRE_ALL is set.
+func needs(t testing.TB, ok bool, what string) {
+	t.Helper()
+	switch {
+	case ok:
+	case os.Getenv("PARTD_REQUIRE_ALL") != "":
+		t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s", what)
+	default:
+		t.Skipf("needs %s", what)
+	}
+}
+
+// python returns a Python interpreter that has the modules.
+func python(t testing.TB, modules string) string {
+	t.Helper()
+	for _, name := range []string{"python3", "/usr/bin/python3"} {
+		path, err := exec.LookPath(name)
+		if err == nil && exec.Command(path, "-c", "import "+modules).Run() == nil {
+			return path
+		}
+	}
+	needs(t, false, "Python with the modules "+modules)
+	return ""
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/serverproc"
+)
+
+// runPython runs a script, and returns what it printed.
+func runPython(t testing.TB, interpreter, script string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, interpreter, append([]string{script}, args...)...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s%s", cmd, err, out, stderr.String())
+	}
+	return string(out)
+}
+
+// TestPythonClient runs partd's own client against this server, and the same
+// script against partd's own.
+func TestPythonClient(t *testing.T) {
+	py := python(t, "partd, zmq")
+	for name, server := range map[string]func(t *testing.T) *serverproc.Process{
+		"default": func(t *testing.T) *serverproc.Process { return start(t, "--store", "log:"+t.TempDir()+"/data") },
+		"buffer": func(t *testing.T) *serverproc.Process {
+			return start(t, "--store", "buffer+file:"+t.TempDir()+"/data?memory=64MiB")
+		},
+		"partd's own": func(t *testing.T) *serverproc.Process {
+			p, err := serverproc.Start(context.Background(), exec.Command(py, "testdata/server.py"), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(p.Kill)
+			return p
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := server(t)
+			out := runPython(t, py, "testdata/client.py", p.URL())
+			var seconds map[string]float64
+			if err := json.Unmarshal([]byte(out), &seconds); err != nil {
+				t.Fatalf("%v: %q", err, out)
+			}
+			t.Logf("seconds: %v", seconds)
+			if name != "partd's own" {
+				stop(t, p)
+			}
+		})
+	}
+}
+
+// Peers by libzmq: one that pipelines, sends nonsense, and wants heartbeats
+// answered; and one that speaks the Go client's protocol.
+func TestLibzmqPeer(t *testing.T) {
+	py := python(t, "zmq")
+	for _, script := range []string{"testdata/peer.py", "testdata/go_peer.py"} {
+		for _, store := range []string{"mem:", "file:", "log:", "buffer+file:"} {
+			if script == "testdata/peer.py" && store != "log:" { // it is about the wire, not about sessions
+				continue
+			}
+			t.Run(script+"/"+store, func(t *testing.T) {
+				t.Parallel()
+				url := store
+				if store != "mem:" {
+					url += t.TempDir() + "/data"
+				}
+				p := start(t, "--store", url)
+				if out := runPython(t, py, script, p.URL()); out != "done\n" {
+					t.Fatal(out)
+				}
+				stop(t, p)
+			})
+		}
+	}
+}
+
+// A refused request makes partd's client raise at its next call, and nobody else.
+func TestPythonClientIsRefused(t *testing.T) {
+	py := python(t, "partd, zmq")
+	p := start(t, "--store", "mem:")
+	if out := runPython(t, py, "testdata/refused.py", p.URL()); out != "the refusal was raised\nclose was refused\n" {
+		t.Fatalf("it printed %q", out)
+	}
+	stop(t, p)
+}
+
+// With --allow-close partd's client ends the server, which keeps what it has.
+func TestPythonClientClosesServer(t *testing.T) {
+	py := python(t, "partd, zmq")
+	dir := t.TempDir() + "/data"
+	const script = `
+import sys, partd
+c = partd.Client(sys.argv[1])
+c.append({"k": b"v"})
+c.get("k")
+c.close_server()
+c.close()
+`
+	p := start(t, "--store", "file:"+dir, "--allow-close")
+	cmd := exec.Command(py, "-c", script, p.URL())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := p.Wait(30 * time.Second); err != nil {
+		t.Fatalf("%v\n%s", err, p.Stderr())
+	}
+	// Python reads the store of a server that has ended.
+	out, err := exec.Command(py, "-c", `import sys, partd; print(partd.File(sys.argv[1]).get("k"))`, dir).CombinedOutput()
+	if err != nil || string(out) != "b'v'\n" {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/remote"
+)
+
+// A writer is one goroutine that changes a store through a client. It alone
+// writes its own keys, so it knows what they must hold; to the shared keys it
+// appends numbered pieces.
+type writer struct {
+	name   string
+	store  partd.Partd
+	rnd    *rand.Rand
+	own    map[string]string // as they must be
+	pieces int               // appended to each shared key
+	done   int               // changes acknowledged
+	pops   bool              // may pop
+	drops  bool              // is alone, and may drop
+}
+
+const sharedKeys = 4
+
+func sharedKey(i int) string { return fmt.Sprint("shared ", i) }
+
+func (w *writer) ownKey() string { return fmt.Sprint("own ", w.name, " ", w.rnd.IntN(5)) }
+
+func (w *writer) value() string {
+	n := []int{1, 30, 300, 5000}[w.rnd.IntN(4)]
+	if w.rnd.IntN(50) == 0 {
+		n = 300_000
+	}
+	w.done++
+	return strings.Repeat(fmt.Sprintf("%s:%d ", w.name, w.done), n/12+1)
+}
+
+// step makes one change, or reads what the last ones led to.
+func (w *writer) step(ctx context.Context) error {
+	k := w.ownKey()
+	v := w.value()
+	switch n := w.rnd.IntN(100); {
+	case n < 55: // to shared keys and one of its own, at once
+		entries := []partd.Entry{{Key: k, Value: []byte(v)}}
+		for i := range sharedKeys {
+			entries = append(entries, partd.Entry{Key: sharedKey(i), Value: fmt.Appendf(nil, "<%s:%d>", w.name, w.pieces)})
+		}
+		if err := w.store.Append(ctx, entries...); err != nil {
+			return err
+		}
+		w.own[k] += v
+		w.pieces++
+	case n < 65:
+		if err := partd.Set(ctx, w.store, k, []byte(v)); err != nil {
+			return err
+		}
+		w.own[k] = v
+	case n < 70:
+		if err := partd.SetOnce(ctx, w.store, k, []byte(v)); err != nil {
+			return err
+		}
+		if _, exists := w.own[k]; !exists {
+			w.own[k] = v
+		}
+	case n < 80:
+		k2 := w.ownKey()
+		if err := partd.Delete(ctx, w.store, k, k2); err != nil {
+			return err
+		}
+		delete(w.own, k)
+		delete(w.own, k2)
+	case n < 83 && w.pops:
+		values, err := partd.Pop(ctx, w.store, k)
+		if err != nil {
+			return err
+		}
+		if string(values[0]) != w.own[k] {
+			return fmt.Errorf("pop of %q: %d bytes, want %d", k, len(values[0]), len(w.own[k]))
+		}
+		delete(w.own, k)
+	case n < 85 && w.drops:
+		if err := w.store.Drop(ctx); err != nil {
+			return err
+		}
+		clear(w.own)
+		w.pieces = 0
+	default:
+		values, err := w.store.Get(ctx, k)
+		if err != nil {
+			return err
+		}
+		if string(values[0]) != w.own[k] {
+			return fmt.Errorf("%q holds %d bytes, want %d: %s", k, len(values[0]), len(w.own[k]), firstDifference(string(values[0]), w.own[k]))
+		}
+	}
+	return nil
+}
+
+func firstDifference(got, want string) string {
+	i := 0
+	for i < len(got) && i < len(want) && got[i] == want[i] {
+		i++
+	}
+	return fmt.Sprintf("from byte %d on it is %.40q, want %.40q", i, got[i:], want[i:])
+}
+
+// fleet is clients with several writers each.
+type fleet struct {
+	clients []*remote.Client
+	writers []*writer
+}
+
+func newFleet(ctx context.Context, urls []string, perClient int, seed uint64, pops bool) (*fleet, error) {
+	f := new(fleet)
+	for i, url := range urls {
+		c, err := remote.Dial(ctx, url, nil)
+		for try := 0; err != nil && try < 100; try++ { // the first connection may be cut, too
+			c, err = remote.Dial(ctx, url, nil)
+		}
+		if err != nil {
+			return f, err
+		}
+		f.clients = append(f.clients, c)
+		for j := range perClient {
+			f.writers = append(f.writers, &writer{
+				name: fmt.Sprintf("%d.%d", i, j), store: c, own: map[string]string{}, pops: pops,
+				drops: len(urls)*perClient == 1,
+				rnd:   rand.New(rand.NewPCG(seed, uint64(len(f.writers)))),
+			})
+		}
+	}
+	return f, nil
+}
+
+// write lets all writers work until stop is closed, and returns the first error.
+func (f *fleet) write(ctx context.Context, stop <-chan struct{}) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, w := range f.writers {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-ctx.Done():
+					return
+				default:
+				}
+				if err := w.step(ctx); err != nil && ctx.Err() == nil {
+					cancel(fmt.Errorf("writer %s: %w", w.name, err))
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// check compares everything in the store with what the writers know.
+func (f *fleet) check(ctx context.Context, store partd.Partd) error {
+	want := map[string]string{}
+	for _, w := range f.writers {
+		maps.Copy(want, w.own)
+	}
+	var shared [sharedKeys]string
+	for c, err := range partd.Scan(ctx, store) {
+		if err != nil {
+			return err
+		}
+		isShared := false
+		for i := range shared {
+			if c.Key == sharedKey(i) {
+				shared[i] += string(c.Data)
+				isShared = true
+			}
+		}
+		if isShared {
+			continue
+		}
+		rest, ok := want[c.Key]
+		if !ok {
+			return fmt.Errorf("there is a key %q, which nobody has written or which was deleted", c.Key)
+		}
+		if !strings.HasPrefix(rest, string(c.Data)) {
+			return fmt.Errorf("key %q at offset %d: %s", c.Key, c.Offset, firstDifference(string(c.Data), rest))
+		}
+		want[c.Key] = rest[len(c.Data):]
+		if c.Last {
+			if want[c.Key] != "" {
+				return fmt.Errorf("key %q lacks %d bytes at its end", c.Key, len(want[c.Key]))
+			}
+			delete(want, c.Key)
+		}
+	}
+	if len(want) > 0 {
+		return fmt.Errorf("keys are missing: %.200q", slices.Sorted(maps.Keys(want)))
+	}
+	for i, value := range shared {
+		next := map[string]int{}
+		for piece := range strings.SplitSeq(strings.TrimSuffix(value, ">"), ">") {
+			if value == "" {
+				break
+			}
+			var n int
+			name, number, ok := strings.Cut(strings.TrimPrefix(piece, "<"), ":")
+			if _, err := fmt.Sscan(number, &n); err != nil || !ok {
+				return fmt.Errorf("key %q holds %.40q, which is no piece", sharedKey(i), piece)
+			}
+			if n != next[name] {
+				return fmt.Errorf("key %q: after %d pieces of writer %s comes number %d", sharedKey(i), next[name], name, n)
+			}
+			next[name]++
+		}
+		for _, w := range f.writers {
+			if next[w.name] != w.pieces {
+				return fmt.Errorf("key %q has %d pieces of writer %s, want %d", sharedKey(i), next[w.name], w.name, w.pieces)
+			}
+		}
+	}
+	return nil
+}
+
+func (f *fleet) changes() (n int) {
+	for _, w := range f.writers {
+		n += w.done
+	}
+	return n
+}
+
+func (f *fleet) close(t testing.TB) {
+	for _, c := range f.clients {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// patient bounds a run that makes no progress.
+func patient(t testing.TB, events int) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+time.Duration(events)*200*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
+}

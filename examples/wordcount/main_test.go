@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/servercli"
+	"github.com/go-partd/partd/internal/serverproc"
+)
+
+// asChild makes the test binary the server, or the example itself.
+const asChild = "PARTD_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(asChild) {
+	case "":
+		os.Exit(m.Run())
+	case "server":
+		os.Exit(servercli.Main(os.Args[1:]))
+	default:
+		main()
+	}
+}
+
+func child(what string, args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asChild+"="+what)
+	return cmd
+}
+
+// Workers in Go, and in Python beside them, count files at the same time; the
+// sums are those of a count in one go.
+func TestExample(t *testing.T) {
+	const python = "/usr/bin/python3" // the system's, which has partd where it is installed
+	havePython := exec.Command(python, "-c", "import partd, zmq").Run() == nil
+	for _, withPython := range []bool{false, true} {
+		t.Run(fmt.Sprintf("python=%v", withPython), func(t *testing.T) {
+			if withPython && !havePython {
+				if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+					t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs Python with partd and zmq")
+				}
+				t.Skip("needs Python with partd and zmq")
+			}
+			p, err := serverproc.Start(t.Context(), child("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir()+"/data"), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(p.Kill)
+			files, want := writeTexts(t, 12)
+			var workers []*exec.Cmd
+			var output bytes.Buffer
+			for i := range 4 {
+				mine := files[3*i : 3*i+3]
+				cmd := child("example", append([]string{"map", "--server", p.URL()}, mine...)...)
+				if withPython && i%2 == 1 {
+					cmd = exec.Command(python, append([]string{"worker.py", p.URL()}, mine...)...)
+				}
+				cmd.Stderr = os.Stderr
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				workers = append(workers, cmd)
+			}
+			var errs error
+			for _, w := range workers {
+				errs = errors.Join(errs, w.Wait())
+			}
+			if errs != nil {
+				t.Fatal(errs)
+			}
+			reduce := child("example", "reduce", "--server", p.URL(), "--top", "1000000")
+			reduce.Stdout, reduce.Stderr = &output, os.Stderr
+			if err := reduce.Run(); err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]int{}
+			last := ""
+			for line := range strings.Lines(output.String()) {
+				var n int
+				var word string
+				if last = line; strings.Contains(line, " words, ") {
+					continue
+				}
+				if _, err := fmt.Sscanf(line, "%d %s\n", &n, &word); err != nil {
+					t.Fatalf("reduce printed %q", line)
+				}
+				got[word] = n
+			}
+			total := 0
+			for word, n := range want {
+				total += n
+				if got[word] != n {
+					t.Fatalf("%q: counted %d times, want %d", word, got[word], n)
+				}
+			}
+			if want := fmt.Sprintf("%d words, %d different\n", total, len(want)); last != want {
+				t.Errorf("reduce says %q, want %q", last, want)
+			}
+			if err := p.Stop(time.Minute); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// writeTexts writes files of made-up words, and counts them.
+func writeTexts(t *testing.T, n int) (files []string, counts map[string]int) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	counts = map[string]int{}
+	for i := range n {
+		var text strings.Builder
+		for j := range 20_000 {
+			word := fmt.Sprintf("Word%d", int(rnd.ExpFloat64()*300))
+			counts[strings.ToLower(word)]++
+			text.WriteString(word)
+			text.WriteString([]string{" ", ", ", "\n", " é— "}[(i+j)%4])
+		}
+		name := filepath.Join(t.TempDir(), fmt.Sprintf("text%d.txt", i))
+		if err := os.WriteFile(name, []byte(text.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, name)
+	}
+	return files, counts
+}

@@ -1,0 +1,253 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+var _ Applier = (*File)(nil)
+
+// fileTagged are operations on a store that has the content fileStart, each with
+// what it leads to.
+var fileTagged = []struct {
+	name string
+	op   Operation
+	want func(m map[string]string)
+}{
+	{"append", Operation{Change: ChangeAppend, Entries: fileEntries("a", "x", "c", fileLarge, "new", "n", fileLong, "l", fileLong+"2", "m")}, func(m map[string]string) {
+		m["a"] += "x"
+		m["c"] += fileLarge
+		m["new"] = "n"
+		m[fileLong] += "l"
+		m[fileLong+"2"] = "m"
+	}},
+	{"append nothing", Operation{Change: ChangeAppend, Entries: fileEntries("a", "")}, func(map[string]string) {}},
+	{"set", Operation{Change: ChangeSet, Entries: fileEntries("a", "set")}, func(m map[string]string) { m["a"] = "set" }},
+	{"set a new long key", Operation{Change: ChangeSet, Entries: fileEntries(fileLong+"2", "")}, func(m map[string]string) { m[fileLong+"2"] = "" }},
+	{"set once", Operation{Change: ChangeSetOnce, Entries: fileEntries("new", "set")}, func(m map[string]string) { m["new"] = "set" }},
+	{"set once, too late", Operation{Change: ChangeSetOnce, Entries: fileEntries("a", "set")}, func(map[string]string) {}},
+	{"delete one", Operation{Change: ChangeDelete, Keys: []string{"a"}}, func(m map[string]string) { delete(m, "a") }},
+	{"delete", Operation{Change: ChangeDelete, Keys: []string{"a", "none", fileLong, ""}}, func(m map[string]string) {
+		delete(m, "a")
+		delete(m, fileLong)
+		delete(m, "")
+	}},
+	{"drop", Operation{Change: ChangeDrop}, func(m map[string]string) { clear(m) }},
+}
+
+// fileFilledTagged is fileFilled with a session that has applied one operation.
+func fileFilledTagged(t *testing.T, opts *FileOptions) (mem *vfs.Mem, next Tag) {
+	t.Helper()
+	mem = fileFilled(t, opts)
+	f := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
+	session, err := f.NewSession(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if applied, err := f.Apply(t.Context(), Tag{session, 1, 11}, Operation{}); err != nil || !applied {
+		t.Fatal(applied, err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return mem, Tag{session, 2, 22}
+}
+
+// fileApplyAgain sends an operation again to a store in which it may have been
+// applied, and tells what is wrong if it did not happen exactly once. done says
+// what must be so: 1 it was applied, 0 it was not, -1 either.
+func fileApplyAgain(f *File, tag Tag, op Operation, before, after map[string]string, done int) error {
+	ctx := context.Background()
+	content, err := fileContent(f)
+	if err != nil {
+		return err
+	}
+	switch {
+	case done == 1 && !maps.Equal(content, after):
+		return fmt.Errorf("it was acknowledged: %s", fileDiff(content, after))
+	case done == 0 && !maps.Equal(content, before):
+		return fmt.Errorf("it was refused: %s", fileDiff(content, before))
+	case !maps.Equal(content, before) && !maps.Equal(content, after):
+		return fmt.Errorf("neither before nor after: %s", fileDiff(content, before))
+	}
+	applied, err := f.Apply(ctx, tag, op)
+	if err != nil {
+		return fmt.Errorf("sending it again: %w", err)
+	}
+	if !maps.Equal(before, after) && applied == maps.Equal(content, after) {
+		return fmt.Errorf("sent again, it says applied=%v, and before it was applied=%v", applied, !applied)
+	}
+	if content, err = fileContent(f); err != nil {
+		return err
+	}
+	if diff := fileDiff(content, after); diff != "" {
+		return fmt.Errorf("sent again: %s", diff)
+	}
+	if applied, err := f.Apply(ctx, tag, op); err != nil || applied {
+		return fmt.Errorf("sent a third time: applied=%v, %w", applied, err)
+	}
+	if applied, err := f.Apply(ctx, Tag{tag.Session, tag.Number + 1, 33}, Operation{}); err != nil || !applied {
+		return fmt.Errorf("the operation after it: applied=%v, %w", applied, err)
+	}
+	return nil
+}
+
+// An operation with a tag is cut by kill -9, or by a loss of power, before every
+// call to the file system. Whatever came of it, sent again it is applied once.
+func TestFileApplyEveryCut(t *testing.T) {
+	for optName, opts := range fileFaultOpts {
+		for _, step := range fileTagged {
+			after := fileAfter(step.want)
+			t.Run(optName+"/"+step.name, func(t *testing.T) {
+				start, tag := fileFilledTagged(t, opts)
+				rnd := rand.New(rand.NewPCG(7, 8))
+				cut := func(check func(mem *vfs.Mem, n int)) {
+					fileCutAt(t, start, opts, func(ctx context.Context, f *File) error {
+						applied, err := f.Apply(ctx, tag, step.op)
+						if err == nil && !applied {
+							err = errors.New("it says that it was applied before")
+						}
+						return err
+					}, check)
+				}
+				last := 0
+				cut(func(_ *vfs.Mem, n int) { last = n })
+				if last < 2 {
+					t.Fatalf("%d calls were tried", last)
+				}
+				try := func(mem *vfs.Mem, boot uint64, n int, what string) {
+					t.Helper()
+					done := -1
+					if n == last {
+						done = 1
+					}
+					f, err := openFile(mem, fileMemDir, opts, fileHooks{keepLock: -1, boot: boot})
+					if err == nil {
+						err = fileApplyAgain(f, tag, step.op, fileStart, after, done)
+						f.Close()
+					}
+					if err != nil {
+						t.Fatalf("%s before call %d: %v", what, n, err)
+					}
+				}
+				cut(func(mem *vfs.Mem, n int) {
+					try(mem.KillClone(), 0, n, "killed")
+					for range 5 {
+						if opts.Sync {
+							try(mem.Crash(rnd), 99, n, "power lost")
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// What finishes or undoes an operation with a tag is cut by kill -9 as well.
+func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
+	for _, step := range fileTagged {
+		t.Run(step.name, func(t *testing.T) {
+			start, tag := fileFilledTagged(t, nil)
+			after := fileAfter(step.want)
+			fileCutAt(t, start, nil, func(ctx context.Context, f *File) error {
+				_, err := f.Apply(ctx, tag, step.op)
+				return err
+			}, func(cut *vfs.Mem, n int) {
+				on := false
+				f, err := openFile(vfs.Inject(cut, func(op vfs.Op, _ string) error {
+					if !op.Changes() || on {
+						return nil
+					}
+					again, err := openFile(cut.KillClone(), fileMemDir, nil, fileAtOnce)
+					if err == nil {
+						err = fileApplyAgain(again, tag, step.op, fileStart, after, -1)
+						again.Close()
+					}
+					if err != nil {
+						t.Fatalf("killed before call %d, and while that was being finished: %v", n, err)
+					}
+					return nil
+				}), fileMemDir, nil, fileAtOnce)
+				if err != nil {
+					t.Fatal(err)
+				}
+				on = true
+				f.Close()
+			})
+		})
+	}
+}
+
+// Every call to the file system fails once, or from then on.
+func TestFileApplyEveryFault(t *testing.T) {
+	for optName, opts := range fileFaultOpts {
+		for _, step := range fileTagged {
+			for _, stays := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/stays=%v", optName, step.name, stays), func(t *testing.T) {
+					start, tag := fileFilledTagged(t, opts)
+					for n := int64(1); ; n++ {
+						fault := &vfs.Fault{At: n, Err: syscall.EIO, Stays: stays, Short: true}
+						if !fileApplyFault(t, start.KillClone(), opts, fault, tag, step.op, fileAfter(step.want)) {
+							if n < 3 {
+								t.Fatalf("only %d calls were tried", n)
+							}
+							return
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// fileApplyFault tries one fault, and tells whether it came.
+func fileApplyFault(t *testing.T, mem *vfs.Mem, opts *FileOptions, fault *vfs.Fault, tag Tag, op Operation, after map[string]string) bool {
+	t.Helper()
+	on := false
+	f, err := openFile(vfs.Inject(mem, func(op vfs.Op, name string) error {
+		if !on {
+			return nil
+		}
+		return fault.Check(op, name)
+	}), fileMemDir, opts, fileAtOnce)
+	if err != nil {
+		t.Fatal(err)
+	}
+	on = true
+	applied, opErr := f.Apply(t.Context(), tag, op)
+	hit := fault.Hit()
+	on = false
+	done := 1
+	switch {
+	case errors.Is(opErr, ErrUnknownOutcome):
+		done = -1
+	case opErr != nil:
+		done = 0
+	case !applied:
+		t.Fatalf("call %d: it says that it was applied before", fault.At)
+	}
+	if opErr != nil && !hit {
+		t.Fatal(opErr)
+	}
+	// The same store, unless it refuses to write, and another one.
+	other, err := openFile(mem.KillClone(), fileMemDir, opts, fileAtOnce)
+	if err == nil {
+		err = fileApplyAgain(other, tag, op, fileStart, after, done)
+		other.Close()
+	}
+	if err != nil {
+		t.Fatalf("call %d: the error was %v; another store: %v", fault.At, opErr, err)
+	}
+	if err := fileApplyAgain(f, tag, op, fileStart, after, done); err != nil && !errors.Is(err, ErrNeedsReopen) {
+		t.Fatalf("call %d: the error was %v; the same store: %v", fault.At, opErr, err)
+	}
+	f.Close()
+	return hit
+}

@@ -1,0 +1,269 @@
+package partd
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// The file "%sessions" holds what is remembered of each session, in slots of 64
+// bytes, so that none crosses a sector's end. Little-endian:
+//
+//	slot 0:     8 magic "partdses"
+//	            8 the last session that was issued: a random number in the upper
+//	              half, the same for all sessions of the file, and a counter
+//	            4 number of slots for sessions, N
+//	slots 1…N:  8 session, 0: none; its counter modulo N, plus 1, is the slot
+//	            8 number of the last operation applied, 0: none
+//	            4 CRC of that operation, as its tag gave it
+//	each slot:  at offset 44 a byte, 1: it was synced when it was written, and the data before it
+//	            at offset 48 8 bytes, number of the boot in which it was written, as in "%undo"
+//	            at offset 56 4 bytes, CRC-32C of bytes 0 to 55; then 4 bytes, zero
+//
+// A slot that was not synced counts as long as the system runs: after a loss of
+// power it may be older than the data, and an operation would be applied twice.
+// A slot that does not count, or whose checksum is wrong, is that of no session.
+// Where it is slot 0, the counter begins anew, with another random number.
+const (
+	sessionsMagic   = "partdses"
+	slotLen         = 64
+	slotSyncedAt    = 44
+	slotBootAt      = 48
+	slotSumAt       = 56
+	sessionReadSize = 32 << 10
+	mostSlots       = 1 << 20 // in a file that is believed
+)
+
+// slot is a slot as it is in the file.
+type slot [slotLen]byte
+
+func newSlot(session uint64, last lastOperation) *slot {
+	s := new(slot)
+	binary.LittleEndian.PutUint64(s[:], session)
+	binary.LittleEndian.PutUint64(s[8:], last.number)
+	binary.LittleEndian.PutUint32(s[16:], last.crc)
+	return s
+}
+
+func (s *slot) session() uint64 { return binary.LittleEndian.Uint64(s[:]) }
+
+func (s *slot) last() lastOperation {
+	return lastOperation{binary.LittleEndian.Uint64(s[8:]), binary.LittleEndian.Uint32(s[16:])}
+}
+
+func (s *slot) synced() bool { return s[slotSyncedAt] == 1 }
+
+// seal says when a slot counts.
+func (s *slot) seal(synced bool, boot uint64) *slot {
+	s[slotSyncedAt] = 0
+	if synced {
+		s[slotSyncedAt] = 1
+	}
+	binary.LittleEndian.PutUint64(s[slotBootAt:], boot)
+	binary.LittleEndian.PutUint32(s[slotSumAt:], crc32.Checksum(s[:slotSumAt], castagnoli))
+	return s
+}
+
+// counts tells whether what a slot says can be relied on.
+func (s *slot) counts(boot uint64) bool {
+	if crc32.Checksum(s[:slotSumAt], castagnoli) != binary.LittleEndian.Uint32(s[slotSumAt:]) {
+		return false
+	}
+	writtenIn := binary.LittleEndian.Uint64(s[slotBootAt:])
+	return s.synced() || writtenIn != 0 && writtenIn == boot
+}
+
+// fileSessions is the file "%sessions", open as long as the lock is kept.
+type fileSessions struct {
+	file  vfs.File
+	epoch uint64 // of the cache, when it was opened
+	slots uint64 // for sessions
+	head  *slot  // slot 0; nil: it does not count
+}
+
+func (t *fileSessions) close() error {
+	if t.file == nil {
+		return nil
+	}
+	file := t.file
+	t.file = nil
+	return file.Close()
+}
+
+// openSessions opens the file. Without create, one that does not exist is no
+// error, and leaves t.file nil.
+func (f *File) openSessions(create bool) error {
+	t := &f.sessions
+	if t.file != nil && t.epoch == f.cache.epoch {
+		return nil
+	}
+	if err := t.close(); err != nil {
+		return err
+	}
+	path := f.path(names.Sessions)
+	file, err := f.openRetry(path, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		if !create {
+			return nil
+		}
+		if file, err = f.openRetry(path, os.O_RDWR|os.O_CREATE); err == nil && f.sync {
+			if err = f.fs.SyncDir(f.dir); err != nil {
+				f.refuse(err)
+				return errors.Join(err, file.Close())
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := regularInfo(file); err != nil {
+		return err
+	}
+	t.file, t.epoch, t.head, t.slots = file, f.cache.epoch, nil, f.slotsOfNew()
+	head, err := f.readSlot(0)
+	if err != nil {
+		return errors.Join(err, t.close())
+	}
+	n := uint64(binary.LittleEndian.Uint32(head[16:]))
+	if head.counts(f.boot) && string(head[:8]) == sessionsMagic && n > 0 && n <= mostSlots {
+		t.head, t.slots = head, n
+	}
+	return nil
+}
+
+func (f *File) slotsOfNew() uint64 {
+	if f.hooks.sessions > 0 {
+		return uint64(f.hooks.sessions)
+	}
+	return maxSessions
+}
+
+// slotOf returns the number of a session's slot.
+func (t *fileSessions) slotOf(session uint64) uint64 { return 1 + session&(1<<32-1)%t.slots }
+
+// readSlot reads a slot. What is beyond the end of the file is zero.
+func (f *File) readSlot(i uint64) (*slot, error) {
+	s := new(slot)
+	if _, err := f.sessions.file.ReadAt(s[:], int64(i*slotLen)); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("reading %s: %w", f.path(names.Sessions), err)
+	}
+	return s, nil
+}
+
+// writeSlot writes a slot, and syncs it in a store that syncs. A sync that fails
+// ends all writing.
+func (f *File) writeSlot(i uint64, s *slot) error {
+	if _, err := f.sessions.file.WriteAt(s[:], int64(i*slotLen)); err != nil {
+		return fmt.Errorf("writing %s: %w", f.path(names.Sessions), err)
+	}
+	if f.sync {
+		return f.syncSessions()
+	}
+	return nil
+}
+
+func (f *File) syncSessions() error {
+	if err := f.sessions.file.Sync(); err != nil {
+		f.refuse(err)
+		return fmt.Errorf("syncing %s: %w", f.path(names.Sessions), err)
+	}
+	return nil
+}
+
+// findSession returns a session's slot and its number.
+func (f *File) findSession(session uint64) (s *slot, i uint64, err error) {
+	if err := f.openSessions(false); err != nil {
+		return nil, 0, err
+	}
+	if f.sessions.file == nil {
+		return nil, 0, expired(session)
+	}
+	i = f.sessions.slotOf(session)
+	if s, err = f.readSlot(i); err != nil {
+		return nil, 0, err
+	}
+	if s.session() != session || !s.counts(f.boot) {
+		return nil, 0, expired(session)
+	}
+	return s, i, nil
+}
+
+// issueSession issues a session: in the slot of the next counter that is free,
+// or, if none is, in that of the oldest session.
+func (f *File) issueSession() (uint64, error) {
+	if err := f.openSessions(true); err != nil {
+		return 0, err
+	}
+	t := &f.sessions
+	var issued uint64
+	if t.head != nil {
+		issued = binary.LittleEndian.Uint64(t.head[8:])
+	}
+	if t.head == nil || issued&(1<<32-1) > 1<<32-1-2*t.slots { // of an older random number none is known any more
+		issued = newIncarnation()
+	}
+	session, err := f.freeSession(issued)
+	if err != nil {
+		return 0, err
+	}
+	head := new(slot)
+	copy(head[:], sessionsMagic)
+	binary.LittleEndian.PutUint64(head[8:], session)
+	binary.LittleEndian.PutUint32(head[16:], uint32(t.slots))
+	if !f.sync && t.head != nil && t.head.synced() {
+		// A loss of power must not bring back a slot that counts and is too old.
+		unsynced := *t.head
+		if err := f.writeSlot(0, unsynced.seal(false, f.boot)); err != nil {
+			return 0, err
+		}
+		if err := f.syncSessions(); err != nil {
+			return 0, err
+		}
+	}
+	t.head = nil
+	if err := f.writeSlot(0, head.seal(f.sync, f.boot)); err != nil {
+		return 0, err
+	}
+	if err := f.writeSlot(t.slotOf(session), newSlot(session, lastOperation{}).seal(f.sync, f.boot)); err != nil {
+		return 0, err
+	}
+	t.head = head
+	return session, nil
+}
+
+// freeSession returns the number of the session to issue after the one that was
+// issued last.
+func (f *File) freeSession(issued uint64) (uint64, error) {
+	t := &f.sessions
+	oldest, freed := ^uint64(0), uint64(0)
+	buf := make([]byte, min(t.slots*slotLen, sessionReadSize))
+	buf = buf[:0]
+	at := uint64(0) // the slot that buf begins with
+	for n := range t.slots {
+		session := issued + 1 + n
+		i := t.slotOf(session)
+		if i < at || (i-at+1)*slotLen > uint64(len(buf)) {
+			at, buf = i, buf[:min(uint64(cap(buf)), (t.slots+1-i)*slotLen)]
+			clear(buf)
+			if _, err := t.file.ReadAt(buf, int64(i*slotLen)); err != nil && !errors.Is(err, io.EOF) {
+				return 0, fmt.Errorf("reading %s: %w", f.path(names.Sessions), err)
+			}
+		}
+		s := (*slot)(buf[(i-at)*slotLen:])
+		known := s.session()
+		if known>>32 != issued>>32 || !s.counts(f.boot) {
+			return session, nil
+		}
+		if known < oldest {
+			oldest, freed = known, session
+		}
+	}
+	return freed, nil
+}

@@ -1,0 +1,223 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Without Sync, a session is over when the system is started anew: what is known
+// of it may be older than the data.
+func TestFileSessionsOfAnotherBoot(t *testing.T) {
+	ctx := t.Context()
+	mem := vfs.NewMem()
+	open := func(sync bool, boot uint64) *File {
+		return fileOpen(t, mem, fileMemDir, &FileOptions{Sync: sync}, fileHooks{keepLock: -1, boot: boot})
+	}
+	apply := func(f *File, session, number uint64) error {
+		_, err := f.Apply(ctx, Tag{session, number, 0}, Operation{})
+		return err
+	}
+	session := func(f *File) uint64 {
+		s, err := f.NewSession(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	unsynced, synced := session(open(false, 5)), session(open(true, 5))
+	for _, s := range []uint64{unsynced, synced} {
+		if err := apply(open(false, 5), s, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := open(true, 6)
+	fileIs(t, apply(late, unsynced, 2), ErrSessionExpired)
+	fileIs(t, apply(late, synced, 2), ErrSessionExpired) // its last operation was not synced
+	again := session(late)
+	if again == unsynced || again == synced || apply(late, again, 1) != nil || apply(open(true, 7), again, 2) != nil {
+		t.Fatalf("session %d after %d and %d", again, unsynced, synced)
+	}
+	// A store without Sync must not leave what a loss of power brings back.
+	if err := apply(open(false, 7), again, 3); err != nil {
+		t.Fatal(err)
+	}
+	for seed := range uint64(50) {
+		f, err := openFile(mem.Crash(rand.New(rand.NewPCG(seed, 0))), fileMemDir, nil, fileHooks{keepLock: -1, boot: 8})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fileIs(t, apply(f, again, 3), ErrSessionExpired)
+		f.Close()
+	}
+}
+
+// Sessions are bounded: those that were ended make room first, then the oldest
+// goes.
+func TestFileSessionsAreBounded(t *testing.T) {
+	ctx := t.Context()
+	f := fileOpen(t, vfs.NewMem(), fileMemDir, nil, fileHooks{keepLock: -1, sessions: 4})
+	known := func(s uint64) bool {
+		t.Helper()
+		_, err := f.Apply(ctx, Tag{s, 1, 0}, Operation{})
+		if err != nil && !errors.Is(err, ErrSessionExpired) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	issue := func() uint64 {
+		t.Helper()
+		s, err := f.NewSession(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first := issue()
+	for range 50 { // short ones come and go, and the first lives on
+		s := issue()
+		if !known(s) || !known(first) {
+			t.Fatalf("session %d of %d: %v %v", s, first, known(s), known(first))
+		}
+		if err := f.EndSession(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+		if known(s) {
+			t.Fatal("a session that was ended is known")
+		}
+	}
+	seen := map[uint64]bool{first: true}
+	all := []uint64{first}
+	for range 20 {
+		s := issue()
+		if seen[s] {
+			t.Fatalf("session %d was issued twice", s)
+		}
+		seen[s] = true
+		all = append(all, s)
+		for i, s := range all {
+			if known(s) != (i >= len(all)-4) {
+				t.Fatalf("of sessions %v, number %d is known: %v", all, i, known(s))
+			}
+		}
+	}
+	if err := f.EndSession(ctx, 12345); err != nil {
+		t.Errorf("ending a session that is not known: %v", err)
+	}
+}
+
+// Several stores over one directory give each session once, and an operation
+// that is sent to all of them is applied by one.
+func TestFileSessionsOfManyProcesses(t *testing.T) {
+	dir := t.TempDir()
+	ctx := t.Context()
+	var mu sync.Mutex
+	seen := map[uint64]bool{}
+	var wg sync.WaitGroup
+	stores := make([]*File, 4)
+	for i := range stores {
+		stores[i] = fileOpen(t, fileOS, dir, nil, fileHooks{})
+		wg.Go(func() {
+			for range 30 {
+				s, err := stores[i].NewSession(ctx)
+				mu.Lock()
+				if err != nil || seen[s] {
+					t.Errorf("session %d, %v: issued before: %v", s, err, seen[s])
+				}
+				seen[s] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	session, err := stores[0].NewSession(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ""
+	for n := range uint64(20) {
+		for _, f := range stores {
+			wg.Go(func() {
+				op := Operation{Entries: fileEntries("k", fmt.Sprint(n, " "))}
+				if _, err := f.Apply(ctx, Tag{session, n + 1, uint32(n)}, op); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		want += fmt.Sprint(n, " ")
+	}
+	fileWant(t, stores[3], map[string]string{"k": want})
+}
+
+// A damaged or foreign file of sessions ends them, and nothing else.
+func TestFileSessionsDamaged(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, fileAtOnce)
+	path := filepath.Join(dir, names.Sessions)
+	for _, damage := range []func([]byte) []byte{
+		func(b []byte) []byte { return nil },
+		func(b []byte) []byte { return b[:len(b)-20] },
+		func(b []byte) []byte { b[len(b)-slotLen+8] ^= 1; return b },
+		func(b []byte) []byte { clear(b); return b },
+		func(b []byte) []byte {
+			return []byte("something else entirely, and longer than the head of the file is")
+		},
+	} {
+		s, err := f.NewSession(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := fileRead(t, path)
+		last := all[:f.sessions.slotOf(s)*slotLen+slotLen]
+		fileWrite(t, path, damage(last))
+		_, err = f.Apply(ctx, Tag{s, 1, 0}, Operation{Entries: fileEntries("k", "v")})
+		fileIs(t, err, ErrSessionExpired)
+		if again, err := f.NewSession(ctx); err != nil || again == s {
+			t.Fatalf("session %d, after %d: %v", again, s, err)
+		}
+	}
+	must(t, os.Remove(path))
+	if err := os.Symlink("/nonexistent/elsewhere", path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.NewSession(ctx); err == nil {
+		t.Fatal("a symbolic link was followed")
+	}
+	fileWant(t, f, map[string]string{})
+}
+
+// A program that knows no tags must not finish an operation that has one.
+func TestFileTaggedRecordIsNewer(t *testing.T) {
+	mem, tag := fileFilledTagged(t, nil)
+	seen := false
+	fileCutAt(t, mem, nil, func(ctx context.Context, f *File) error {
+		_, err := f.Apply(ctx, tag, fileTagged[0].op)
+		return err
+	}, func(mem *vfs.Mem, _ int) {
+		file, err := mem.OpenFile(fileMemDir+"/"+names.Journal, os.O_RDONLY, 0)
+		if err != nil {
+			return
+		}
+		defer file.Close()
+		var head [headerLen]byte
+		if _, err := file.ReadAt(head[:], 0); err == nil && string(head[:8]) == journalMagic {
+			seen = true
+			if head[8] != 2 || head[11]&flagTag == 0 {
+				t.Errorf("the record of an operation with a tag begins %x", head)
+			}
+		}
+	})
+	if !seen {
+		t.Fatal("no record was seen")
+	}
+}

@@ -1,0 +1,193 @@
+package hostile
+
+import (
+	"context"
+	"encoding/binary"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// conversation is what one peer sends, in parts.
+type conversation struct {
+	parts [][]byte
+	rnd   *rand.Rand
+}
+
+// honest makes up a conversation that a peer of either protocol might have.
+func honest(rnd *rand.Rand) *conversation {
+	c := &conversation{rnd: rnd}
+	c.add(greeting(3, "NULL"))
+	c.add(ready(pick(rnd, "DEALER", "DEALER", "DEALER", "REQ", "ROUTER"), pick(rnd, "", "", "someone")))
+	for range 1 + rnd.IntN(4) {
+		if rnd.IntN(2) == 0 {
+			c.add(c.python())
+		} else {
+			c.add(c.goClient())
+		}
+	}
+	return c
+}
+
+func (c *conversation) add(part []byte) { c.parts = append(c.parts, part) }
+
+func pick[T any](rnd *rand.Rand, of ...T) T { return of[rnd.IntN(len(of))] }
+
+func (c *conversation) key() string {
+	return pick(c.rnd, "", "k", "key 1", "key 2", "a-|-b", "\x00", "é")
+}
+
+func (c *conversation) value() string {
+	n := pick(c.rnd, 0, 1, 10, 254, 255, 256, 300, 5000)
+	return strings.Repeat("v", n)
+}
+
+// python returns a request of Python's protocol. None removes everything, or
+// stops the server.
+func (c *conversation) python() []byte {
+	k, v := c.key, c.value
+	return Message(pick(c.rnd,
+		[]string{"syn"},
+		[]string{"append", k(), v()},
+		[]string{"append", k(), v(), k(), v(), k(), v()},
+		[]string{"append", k()},
+		[]string{"iset", k(), v()},
+		[]string{"iset", k()},
+		[]string{"get", k(), k()},
+		[]string{"get"},
+		[]string{"delete", k()},
+		[]string{"nonsense", k(), v()},
+		[]string{""},
+	)...)
+}
+
+// Operations of the Go client's protocol, as docs/wire.md numbers them.
+const (
+	goHeader = 40
+	goDrop   = 9
+	goLast   = 30 // and some that there are not
+)
+
+// goClient returns a request of the Go client's protocol: a right header, and
+// what may be a body.
+func (c *conversation) goClient() []byte {
+	rnd := c.rnd
+	op := byte(rnd.IntN(goLast))
+	if op == goDrop { // the honest peer's data must stay
+		op = 1
+	}
+	body := make([]byte, pick(rnd, 0, 0, 2, 4, 8, 12, 16, 40, 300))
+	for i := range body {
+		body[i] = byte(pick(rnd, 0, 0, 0, 1, 2, 8, 255, rnd.IntN(256)))
+	}
+	if rnd.IntN(2) == 0 && len(body) >= 16 { // a claim of how much follows
+		binary.LittleEndian.PutUint64(body[rnd.IntN(len(body)-8):], pick[uint64](rnd, 0, 1, 3, 1<<20, 1<<31, 1<<32-1, 1<<63, 1<<64-1))
+	}
+	sum := crc32.Update(crc32.Checksum([]byte{op}, crc32.MakeTable(crc32.Castagnoli)), crc32.MakeTable(crc32.Castagnoli), body)
+	h := make([]byte, goHeader)
+	copy(h, "\x00PD1")
+	h[4], h[5] = op, byte(pick(rnd, 0, 0, 0, 1, 2, 255))
+	le := binary.LittleEndian
+	le.PutUint64(h[8:], pick(rnd, 1, 2, 3, rnd.Uint64()))
+	le.PutUint64(h[16:], pick(rnd, 0, 0, 1, rnd.Uint64()))
+	le.PutUint64(h[24:], pick(rnd, 0, 1, 2, rnd.Uint64()))
+	le.PutUint32(h[32:], pick(rnd, sum, sum, 0, rnd.Uint32()))
+	frames := []string{string(h) + string(body)}
+	for range rnd.IntN(3) {
+		frames = append(frames, pick(rnd, string(body), c.key(), c.value()))
+	}
+	return Message(frames...)
+}
+
+// made makes up the conversation with a number.
+func made(seed, i uint64) *conversation {
+	c := honest(rand.New(rand.NewPCG(seed, i)))
+	c.mutate()
+	return c
+}
+
+// mutate makes an honest conversation hostile, in one way or several.
+func (c *conversation) mutate() {
+	rnd := c.rnd
+	for range 1 + rnd.IntN(3) {
+		i := rnd.IntN(len(c.parts))
+		p := append([]byte(nil), c.parts[i]...)
+		at := func() int { return rnd.IntN(max(len(p), 1)) }
+		switch rnd.IntN(9) {
+		case 0: // a bit
+			if len(p) > 0 {
+				p[at()] ^= 1 << rnd.IntN(8)
+			}
+		case 1: // a byte that means something
+			if len(p) > 0 {
+				p[at()] = pick[byte](rnd, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x7f, 0x80, 0xff)
+			}
+		case 2: // its end
+			p = p[:at()]
+		case 3: // its beginning
+			p = p[at():]
+		case 4: // a length
+			if len(p) >= 9 {
+				binary.BigEndian.PutUint64(p[rnd.IntN(len(p)-8):], pick[uint64](rnd, 0, 255, 256, 1<<20, 1<<31, 1<<32, 1<<40, 1<<63, 1<<64-1))
+			}
+		case 5: // something in between
+			junk := make([]byte, rnd.IntN(64))
+			for j := range junk {
+				junk[j] = byte(rnd.Uint32())
+			}
+			n := at()
+			p = append(append(append([]byte(nil), p[:min(n, len(p))]...), junk...), p[min(n, len(p)):]...)
+		case 6: // twice
+			p = append(p, c.parts[i]...)
+		case 7: // in another's place
+			j := rnd.IntN(len(c.parts))
+			c.parts[j], p = p, c.parts[j]
+		case 8: // flags of the first frame
+			if len(p) > 0 {
+				p[0] = byte(rnd.IntN(256))
+			}
+		}
+		c.parts[i] = p
+	}
+}
+
+// hold sends a conversation, reads some of what the server says, and goes away,
+// in one of the ways in which peers do.
+func (c *conversation) hold(ctx context.Context, t *Target) error {
+	p, err := Dial(ctx, t.Network, t.Address, t.Patience)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	rnd := c.rnd
+	pieces := rnd.IntN(8) == 0
+	for _, part := range c.parts {
+		for len(part) > 0 {
+			n := len(part)
+			if pieces {
+				n = 1 + rnd.IntN(n)
+			}
+			if p.Raw(part[:n]) != nil {
+				return nil // the server has had enough
+			}
+			part = part[n:]
+		}
+	}
+	switch rnd.IntN(8) {
+	case 0: // goes without a word
+	case 1: // says that it has no more to say, and reads what there is
+		if c, ok := p.conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
+			_, _ = io.Copy(io.Discard, p.conn) // the server may do as it likes
+		}
+	case 2: // resets
+		if c, ok := p.conn.(interface{ SetLinger(int) error }); ok {
+			_ = c.SetLinger(0)
+		}
+	default: // reads what comes at once
+		_ = p.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+		_, _ = io.Copy(io.Discard, p.conn)
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package servercli
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Peers can make the server warn as often as they connect. So that they cannot
+// fill the disk with its log, warnings have a rate; what is beyond it is counted.
+const (
+	warningsAtOnce    = 100
+	warningsPerSecond = 10
+)
+
+// limited is a handler that leaves out warnings beyond the rate. Errors and what
+// is no warning always pass.
+type limited struct {
+	slog.Handler
+	bucket *bucket // shared by the handlers that WithAttrs and WithGroup make
+}
+
+// bucket holds the warnings that may be logged now.
+type bucket struct {
+	mu      sync.Mutex
+	tokens  float64
+	filled  time.Time
+	leftOut int
+}
+
+func limitWarnings(h slog.Handler) slog.Handler {
+	return limited{h, &bucket{tokens: warningsAtOnce, filled: time.Now()}}
+}
+
+// take tells whether a warning may be logged, and how many were left out before.
+func (b *bucket) take() (ok bool, leftOut int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	b.tokens = min(warningsAtOnce, b.tokens+now.Sub(b.filled).Seconds()*warningsPerSecond)
+	b.filled = now
+	if b.tokens < 1 {
+		b.leftOut++
+		return false, 0
+	}
+	b.tokens--
+	leftOut, b.leftOut = b.leftOut, 0
+	return true, leftOut
+}
+
+// Handle implements slog.Handler.
+func (l limited) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level < slog.LevelWarn || r.Level >= slog.LevelError {
+		return l.Handler.Handle(ctx, r)
+	}
+	ok, leftOut := l.bucket.take()
+	if !ok {
+		return nil
+	}
+	if leftOut > 0 {
+		r = r.Clone()
+		r.AddAttrs(slog.Int("warnings_left_out_before", leftOut))
+	}
+	return l.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (l limited) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return limited{l.Handler.WithAttrs(attrs), l.bucket}
+}
+
+// WithGroup implements slog.Handler.
+func (l limited) WithGroup(name string) slog.Handler {
+	return limited{l.Handler.WithGroup(name), l.bucket}
+}

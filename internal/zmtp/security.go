@@ -1,0 +1,121 @@
+package zmtp
+
+import (
+	"encoding/binary"
+	"io"
+	"strings"
+
+	"github.com/go-zeromq/zmq4"
+)
+
+// null is the mechanism NULL: no authentication, no encryption. Unlike the one
+// of zmq4 it reads READY itself, and trusts no length in it.
+type null struct {
+	role  Role
+	peers []string // socket types to speak with
+}
+
+var _ zmq4.Security = null{}
+
+// Type returns the mechanism's name in the greeting.
+func (null) Type() zmq4.SecurityType { return zmq4.NullSecurity }
+
+// Handshake exchanges READY.
+func (n null) Handshake(conn *zmq4.Conn, _ bool) error {
+	body := appendProperty(nil, "Socket-Type", string(n.role))
+	body = appendProperty(body, "Identity", "")
+	if _, err := conn.Write(AppendCommand(nil, "READY", body)); err != nil {
+		return err
+	}
+	frame, err := readCommand(conn)
+	if err != nil {
+		return err
+	}
+	name, body, err := ParseCommand(frame)
+	if err != nil {
+		return err
+	}
+	if name == "ERROR" {
+		return protocolErrorf("the peer refuses: %q", body)
+	}
+	if name != "READY" {
+		return protocolErrorf("command %q where READY should be", name)
+	}
+	kind, err := socketType(body)
+	if err != nil {
+		return err
+	}
+	for _, p := range n.peers {
+		if kind == p {
+			conn.Peer.Meta["Socket-Type"] = kind
+			return nil
+		}
+	}
+	return protocolErrorf("a socket of type %q, it should be one of %s", kind, strings.Join(n.peers, ", "))
+}
+
+// Encrypt writes data as it is.
+func (null) Encrypt(w io.Writer, data []byte) (int, error) { return w.Write(data) }
+
+// Decrypt writes data as it is.
+func (null) Decrypt(w io.Writer, data []byte) (int, error) { return w.Write(data) }
+
+// maxReadyLen is the length of the longest command of a handshake taken.
+const maxReadyLen = 4 << 10
+
+// readCommand reads the command frame that a handshake goes on with.
+func readCommand(r io.Reader) ([]byte, error) {
+	var header [maxHeaderLen]byte
+	if _, err := io.ReadFull(r, header[:2]); err != nil {
+		return nil, err
+	}
+	flags, n := header[0], uint64(header[1])
+	if flags&flagReserved != 0 || flags&flagCommand == 0 || flags&flagMore != 0 {
+		return nil, protocolErrorf("flags %#02x where a command should be", flags)
+	}
+	if flags&flagLong != 0 {
+		if _, err := io.ReadFull(r, header[2:]); err != nil {
+			return nil, err
+		}
+		n = binary.BigEndian.Uint64(header[1:])
+	}
+	if n > maxReadyLen {
+		return nil, protocolErrorf("a command of %d bytes in the handshake, the limit is %d", n, maxReadyLen)
+	}
+	body := make([]byte, n)
+	_, err := io.ReadFull(r, body)
+	return body, err
+}
+
+func appendProperty(b []byte, name, value string) []byte {
+	b = append(append(b, byte(len(name))), name...)
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(value))), value...)
+}
+
+// socketType returns the peer's socket type from the properties of READY.
+func socketType(properties []byte) (kind string, err error) {
+	found := false
+	for b := properties; len(b) > 0; {
+		n := int(b[0])
+		if n == 0 || len(b) < 1+n+4 {
+			return "", protocolErrorf("READY has a property that is cut off")
+		}
+		name := string(b[1 : 1+n])
+		size := binary.BigEndian.Uint32(b[1+n:])
+		b = b[1+n+4:]
+		if uint64(size) > uint64(len(b)) {
+			return "", protocolErrorf("READY has a property %q of %d bytes, of which there are %d", name, size, len(b))
+		}
+		if strings.EqualFold(name, "Socket-Type") {
+			if found {
+				return "", protocolErrorf("READY names two socket types")
+			}
+			kind, found = string(b[:size]), true
+		}
+		b = b[size:]
+	}
+	if !found {
+		return "", protocolErrorf("READY names no socket type")
+	}
+	return kind, nil
+}

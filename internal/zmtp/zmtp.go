@@ -1,0 +1,101 @@
+// Package zmtp speaks ZMTP 3 (rfc.zeromq.org/spec/23 and 37), the protocol of
+// ZeroMQ sockets, on one connection.
+//
+// The library zmq4 opens a connection: greeting, mechanism, READY. It does so
+// over a [Guard], which bounds bytes and time, and with a mechanism of ours,
+// which reads READY itself. After that frames are read by [Reader] from one
+// buffer, without an allocation per frame, and written with [AppendHeader] and
+// vectored writes.
+package zmtp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// Flags of a frame.
+const (
+	flagMore     = 1
+	flagLong     = 2
+	flagCommand  = 4
+	flagReserved = ^byte(flagMore | flagLong | flagCommand)
+)
+
+// maxHeaderLen is the length of the longest header of a frame.
+const maxHeaderLen = 9
+
+// MaxCommandLen is the length of the longest command taken, in bytes. The
+// commands after READY that there are have 24 at the most.
+const MaxCommandLen = 512
+
+// ErrProtocol is wrapped by the error for bytes that are no ZMTP, or that are
+// not allowed. The connection is of no use afterwards.
+var ErrProtocol = errors.New("the peer breaks the protocol ZMTP")
+
+// ErrTooLarge is wrapped by the error for a message over the limit.
+var ErrTooLarge = errors.New("the message is too large")
+
+func protocolErrorf(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrProtocol, fmt.Sprintf(format, args...))
+}
+
+// AppendHeader appends the header of a frame of n bytes to b. more says that
+// the message goes on with another frame.
+func AppendHeader(b []byte, n int, more bool) []byte {
+	var flags byte
+	if more {
+		flags = flagMore
+	}
+	return appendHeader(b, flags, n)
+}
+
+func appendHeader(b []byte, flags byte, n int) []byte {
+	if n < 256 {
+		return append(b, flags, byte(n))
+	}
+	return binary.BigEndian.AppendUint64(append(b, flags|flagLong), uint64(n))
+}
+
+// AppendFrame appends a frame, header and body, to b.
+func AppendFrame(b, body []byte, more bool) []byte {
+	return append(AppendHeader(b, len(body), more), body...)
+}
+
+// AppendCommand appends a command frame to b. Its name has 1 to 255 bytes.
+func AppendCommand(b []byte, name string, body []byte) []byte {
+	b = appendHeader(b, flagCommand, 1+len(name)+len(body))
+	b = append(b, byte(len(name)))
+	b = append(b, name...)
+	return append(b, body...)
+}
+
+// ParseCommand takes the body of a command frame apart.
+func ParseCommand(frame []byte) (name string, body []byte, err error) {
+	if len(frame) == 0 || frame[0] == 0 || len(frame) < 1+int(frame[0]) {
+		return "", nil, protocolErrorf("a command of %d bytes without a whole name", len(frame))
+	}
+	n := 1 + int(frame[0])
+	return string(frame[1:n]), frame[n:], nil
+}
+
+// Pong returns the answer to a command, nil if it needs none. A PING holds 2
+// bytes of time to live and up to 16 bytes of context, which PONG returns.
+func Pong(command []byte) ([]byte, error) {
+	name, body, err := ParseCommand(command)
+	if err != nil {
+		return nil, err
+	}
+	switch name {
+	case "PING":
+		if len(body) < 2 || len(body) > 2+16 {
+			return nil, protocolErrorf("a PING of %d bytes, it has 2 to 18", len(body))
+		}
+		return AppendCommand(nil, "PONG", body[2:]), nil
+	case "ERROR":
+		return nil, protocolErrorf("the peer sent ERROR %q", body)
+	case "READY":
+		return nil, protocolErrorf("a second READY")
+	}
+	return nil, nil // PONG, SUBSCRIBE and the like
+}

@@ -1,0 +1,292 @@
+package partdtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/go-partd/partd"
+)
+
+// applyChecks are of sessions and Apply.
+func applyChecks() []check {
+	needs := []Ability{CanApply}
+	return []check{
+		{name: "apply-once", needs: needs, run: applyOnce},
+		{name: "apply-wrong-numbers", needs: needs, run: applyWrongNumbers},
+		{name: "apply-refused", needs: needs, run: applyRefused},
+		{name: "apply-expired-session", needs: needs, run: applyExpired},
+		{name: "apply-drop-keeps-sessions", needs: needs, run: applyDrop},
+		{name: "apply-sessions-are-apart", needs: needs, run: applySessions},
+		{name: "concurrent-apply-of-one-number", needs: needs, run: concurrentApplyOfOne},
+		{name: "concurrent-apply", needs: needs, run: concurrentApply},
+		{name: "apply-reopen", needs: needs, run: applyReopen},
+	}
+}
+
+// newSession begins a session of the store that the check has now.
+func (e *env) newSession() uint64 {
+	e.Helper()
+	session, err := e.store.(partd.Applier).NewSession(e.ctx)
+	e.must("NewSession", err)
+	if session == 0 {
+		e.Fatalf("NewSession returned session 0")
+	}
+	return session
+}
+
+// applies sends an operation and checks whether it is applied.
+func (e *env) applies(tag partd.Tag, op partd.Operation, want bool) {
+	e.Helper()
+	applied, err := partd.Apply(e.ctx, e.store, tag, op)
+	if err != nil || applied != want {
+		e.Fatalf("Apply of operation %d returned %v, %v, want %v", tag.Number, applied, err, want)
+	}
+}
+
+// refused sends an operation that must not be applied.
+func (e *env) refused(tag partd.Tag, op partd.Operation, why error) {
+	e.Helper()
+	applied, err := partd.Apply(e.ctx, e.store, tag, op)
+	if applied || err == nil || why != nil && !errors.Is(err, why) {
+		e.Fatalf("Apply of operation %d returned %v, %v, want an error (%v)", tag.Number, applied, err, why)
+	}
+}
+
+func appendOp(key, value string) partd.Operation {
+	return partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{entry(key, value)}}
+}
+
+func setOp(change partd.Change, key, value string) partd.Operation {
+	return partd.Operation{Change: change, Entries: []partd.Entry{entry(key, value)}}
+}
+
+func applyOnce(e *env) {
+	session := e.newSession()
+	want := model{}
+	large := string(noise(100_000, 1))
+	for i, step := range []struct {
+		name   string
+		op     partd.Operation
+		change func()
+	}{
+		{"append", partd.Operation{Entries: []partd.Entry{entry("a", "1"), entry("b", large), entry("a", "2")}}, func() { want["a"], want["b"] = "12", large }},
+		{"append again", appendOp("a", "3"), func() { want["a"] += "3" }},
+		{"an append of nothing", partd.Operation{}, func() {}},
+		{"set", setOp(partd.ChangeSet, "a", "set"), func() { want["a"] = "set" }},
+		{"set to an empty value", setOp(partd.ChangeSet, "empty", ""), func() { want["empty"] = "" }},
+		{"set once", setOp(partd.ChangeSetOnce, "once", large), func() { want["once"] = large }},
+		{"set once of a key that exists", setOp(partd.ChangeSetOnce, "a", "no"), func() {}},
+		{"delete", partd.Operation{Change: partd.ChangeDelete, Keys: []string{"a", "missing", "b"}}, func() { delete(want, "a"); delete(want, "b") }},
+		{"delete of a missing key", partd.Operation{Change: partd.ChangeDelete, Keys: []string{"missing"}}, func() {}},
+		{"append to a deleted key", appendOp("a", "4"), func() { want["a"] = "4" }},
+		{"drop", partd.Operation{Change: partd.ChangeDrop}, func() { clear(want) }},
+		{"drop again", partd.Operation{Change: partd.ChangeDrop}, func() { clear(want) }},
+		{"append after drop", appendOp("a", "5"), func() { want["a"] = "5" }},
+	} {
+		tag := partd.Tag{Session: session, Number: uint64(i) + 1, CRC: uint32(i) * 7}
+		e.applies(tag, step.op, true)
+		step.change()
+		e.want(step.name, want)
+		// What others do in between must not go again, either.
+		other := fmt.Sprint("other ", i)
+		e.append(entry(other, "o"))
+		want[other] = "o"
+		e.applies(tag, step.op, false)
+		e.applies(tag, step.op, false)
+		e.want("the retry of "+step.name, want)
+	}
+}
+
+func applyWrongNumbers(e *env) {
+	session := e.newSession()
+	at := func(number uint64, crc uint32) partd.Tag {
+		return partd.Tag{Session: session, Number: number, CRC: crc}
+	}
+	op := appendOp("a", "x")
+	e.refused(at(2, 5), op, partd.ErrSessionGap)
+	e.refused(at(0, 5), op, nil)
+	e.refused(partd.Tag{Number: 1}, op, nil)
+	e.want("operations with wrong numbers", nil)
+	e.applies(at(1, 5), op, true)
+	e.refused(at(1, 6), op, partd.ErrSessionReused)
+	e.refused(at(3, 5), op, partd.ErrSessionGap)
+	e.refused(at(1<<63, 5), op, partd.ErrSessionGap)
+	e.applies(at(2, 5), op, true) // another operation with an equal sum
+	e.applies(at(1, 5), op, false)
+	e.want("two operations, and some with wrong numbers", model{"a": "xx"})
+}
+
+// applyRefused sends operations that cannot be applied: their numbers stay free.
+func applyRefused(e *env) {
+	session := e.newSession()
+	tag := partd.Tag{Session: session, Number: 1, CRC: 5}
+	tooLong := strings.Repeat("k", partd.MaxKeyLen+1)
+	e.refused(tag, partd.Operation{Entries: []partd.Entry{entry("a", "1"), entry(tooLong, "2")}}, partd.ErrTooLarge)
+	e.refused(tag, setOp(partd.ChangeSet, tooLong, ""), partd.ErrTooLarge)
+	e.refused(tag, partd.Operation{Change: partd.ChangeDelete, Keys: []string{"a", tooLong}}, partd.ErrTooLarge)
+	e.refused(tag, partd.Operation{Change: partd.ChangeSet}, nil)
+	e.refused(tag, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{entry("a", "1"), entry("b", "1")}}, nil)
+	e.refused(tag, partd.Operation{Change: 99}, nil)
+	ended, cancel := context.WithCancel(e.ctx)
+	cancel()
+	if applied, err := partd.Apply(ended, e.store, tag, appendOp("a", "1")); applied || !errors.Is(err, context.Canceled) {
+		e.Fatalf("Apply with a context that has ended returned %v, %v", applied, err)
+	}
+	e.want("operations that were refused", nil)
+	e.applies(tag, appendOp("a", "1"), true)
+	e.want("an operation after those that were refused", model{"a": "1"})
+}
+
+func applyExpired(e *env) {
+	applier := e.store.(partd.Applier)
+	session := e.newSession()
+	e.applies(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), true)
+	for _, never := range []uint64{1, 12345, session + 1000, session ^ 1<<63, 1<<64 - 1} {
+		e.refused(partd.Tag{Session: never, Number: 1}, appendOp("a", "x"), partd.ErrSessionExpired)
+	}
+	e.must("EndSession", applier.EndSession(e.ctx, session))
+	for number := range uint64(3) {
+		e.refused(partd.Tag{Session: session, Number: number + 1}, appendOp("a", "x"), partd.ErrSessionExpired)
+	}
+	e.must("EndSession of a session that is over", applier.EndSession(e.ctx, session))
+	if again := e.newSession(); again == session {
+		e.Fatalf("session %d was issued again", session)
+	}
+	e.want("operations of sessions that are over", model{"a": "1"})
+}
+
+func applyDrop(e *env) {
+	session := e.newSession()
+	e.applies(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), true)
+	e.must("Drop", e.store.Drop(e.ctx))
+	e.applies(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), false)
+	e.want("Drop keeps sessions, so a late retry is known", nil)
+	e.applies(partd.Tag{Session: session, Number: 2}, partd.Operation{Change: partd.ChangeDrop}, true)
+	e.append(entry("b", "1"))
+	e.applies(partd.Tag{Session: session, Number: 2}, partd.Operation{Change: partd.ChangeDrop}, false)
+	e.want("the retry of a Drop must not take newer data", model{"b": "1"})
+}
+
+// applySessions interleaves many sessions.
+func applySessions(e *env) {
+	sessions := make([]uint64, 100)
+	seen := map[uint64]bool{}
+	for i := range sessions {
+		sessions[i] = e.newSession()
+		if seen[sessions[i]] {
+			e.Fatalf("session %d was issued twice", sessions[i])
+		}
+		seen[sessions[i]] = true
+	}
+	want := ""
+	for number := range uint64(3) {
+		for i, s := range sessions {
+			piece := fmt.Sprintf("%d.%d ", i, number)
+			for again := range 2 {
+				e.applies(partd.Tag{Session: s, Number: number + 1, CRC: 1}, appendOp("a", piece), again == 0)
+			}
+			want += piece
+		}
+	}
+	e.want("sessions know nothing of each other", model{"a": want})
+}
+
+// concurrentApplyOfOne sends each operation several times at once.
+func concurrentApplyOfOne(e *env) {
+	session := e.newSession()
+	want := ""
+	for number := range uint64(20) {
+		piece := fmt.Sprint(number, " ")
+		var applied atomic.Int64
+		fs := make([]func() error, 4)
+		for i := range fs {
+			fs[i] = func() error {
+				was, err := partd.Apply(e.ctx, e.store, partd.Tag{Session: session, Number: number + 1}, appendOp("a", piece))
+				if was {
+					applied.Add(1)
+				}
+				return err
+			}
+		}
+		e.together(fs...)
+		want += piece
+		if n := applied.Load(); n != 1 {
+			e.Fatalf("of %d that sent operation %d at once, %d were told that it was applied by them", len(fs), number+1, n)
+		}
+	}
+	e.want("operations sent several times at once", model{"a": want})
+}
+
+// concurrentApply lets many sessions append to the same keys, each operation
+// sent twice by its own client.
+func concurrentApply(e *env) {
+	const clients, operations = 8, 30
+	applier := e.store.(partd.Applier)
+	fs := make([]func() error, clients)
+	for c := range fs {
+		fs[c] = func() error {
+			session, err := applier.NewSession(e.ctx)
+			if err != nil {
+				return err
+			}
+			for n := range uint64(operations) {
+				tag := partd.Tag{Session: session, Number: n + 1, CRC: uint32(n)}
+				piece := fmt.Sprintf("<%d.%d>", c, n)
+				op := partd.Operation{Entries: []partd.Entry{entry("shared", piece), entry(fmt.Sprint("own ", c), piece)}}
+				for again := range 2 {
+					if applied, err := partd.Apply(e.ctx, e.store, tag, op); err != nil || applied != (again == 0) {
+						return fmt.Errorf("operation %d, sent %d times: %v, %w", n+1, again+1, applied, err)
+					}
+				}
+			}
+			return applier.EndSession(e.ctx, session)
+		}
+	}
+	e.together(fs...)
+	shared := string(e.get("shared")[0])
+	for c := range clients {
+		var want strings.Builder
+		for n := range operations {
+			fmt.Fprintf(&want, "<%d.%d>", c, n)
+		}
+		if got := string(e.get(fmt.Sprint("own ", c))[0]); got != want.String() {
+			e.Errorf("client %d's own key holds %q, want %q", c, got, want.String())
+		}
+		var of strings.Builder // the client's pieces of the shared key
+		for _, piece := range strings.SplitAfter(shared, ">") {
+			if strings.HasPrefix(piece, fmt.Sprintf("<%d.", c)) {
+				of.WriteString(piece)
+			}
+		}
+		if of.String() != want.String() {
+			e.Errorf("of client %d the shared key holds %q, want %q", c, of.String(), want.String())
+		}
+	}
+}
+
+func applyReopen(e *env) {
+	session, ended := e.newSession(), e.newSession()
+	tag := partd.Tag{Session: session, Number: 1, CRC: 5}
+	e.applies(tag, appendOp("a", "1"), true)
+	e.applies(partd.Tag{Session: ended, Number: 1}, appendOp("a", "2"), true)
+	e.must("EndSession", e.store.(partd.Applier).EndSession(e.ctx, ended))
+	if !e.reopen() {
+		return
+	}
+	e.applies(tag, appendOp("a", "1"), false)
+	e.refused(partd.Tag{Session: session, Number: 1, CRC: 6}, appendOp("a", "x"), partd.ErrSessionReused)
+	e.refused(partd.Tag{Session: session, Number: 3}, appendOp("a", "x"), partd.ErrSessionGap)
+	e.refused(partd.Tag{Session: ended, Number: 2}, appendOp("a", "x"), partd.ErrSessionExpired)
+	if again := e.newSession(); again == session || again == ended {
+		e.Fatalf("session %d was issued again after opening again", again)
+	}
+	tag.Number++
+	e.applies(tag, partd.Operation{Change: partd.ChangeDrop}, true)
+	e.append(entry("b", "1"))
+	e.reopen()
+	e.applies(tag, partd.Operation{Change: partd.ChangeDrop}, false)
+	e.want("retries after opening again", model{"b": "1"})
+}

@@ -1,0 +1,122 @@
+package partdtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/go-partd/partd"
+)
+
+// sessions are what a disk remembers of them.
+type sessions struct {
+	issued uint64
+	last   map[uint64]partd.Tag
+}
+
+func (r *reference) NewSession(ctx context.Context) (uint64, error) {
+	if err := r.begin(ctx); err != nil {
+		return 0, err
+	}
+	defer r.disk.mu.Unlock()
+	s := &r.disk.sessions
+	if s.last == nil {
+		s.last = map[uint64]partd.Tag{}
+		s.issued = 1 << 40
+	}
+	if r.fault != "issues a session twice" || s.issued&1 == 0 {
+		s.issued++
+	}
+	s.last[s.issued] = partd.Tag{}
+	return s.issued, nil
+}
+
+func (r *reference) EndSession(ctx context.Context, session uint64) error {
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	defer r.disk.mu.Unlock()
+	if r.fault != "EndSession does nothing" {
+		delete(r.disk.sessions.last, session)
+	}
+	return nil
+}
+
+func (r *reference) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (bool, error) {
+	if tag.Session == 0 || tag.Number == 0 {
+		return false, errors.New("0 is no number")
+	}
+	r.disk.applying.Lock()
+	defer r.disk.applying.Unlock()
+	r.disk.mu.Lock()
+	last, known := r.disk.sessions.last[tag.Session]
+	r.disk.mu.Unlock()
+	switch {
+	case r.fault == "takes a forgotten session for a new one" && !known:
+	case !known:
+		return false, partd.ErrSessionExpired
+	case r.fault == "applies again":
+	case tag.Number > last.Number+1 && r.fault != "accepts a gap":
+		return false, partd.ErrSessionGap
+	case tag.Number == last.Number && tag.CRC != last.CRC && r.fault != "accepts a reused number":
+		return false, partd.ErrSessionReused
+	case tag.Number <= last.Number:
+		return false, nil
+	}
+	if r.fault == "Apply races" {
+		r.disk.applying.Unlock()
+		pause()
+		defer r.disk.applying.Lock()
+	}
+	note := func() {
+		r.disk.mu.Lock()
+		defer r.disk.mu.Unlock()
+		if r.disk.sessions.last != nil {
+			r.disk.sessions.last[tag.Session] = tag
+		}
+	}
+	if r.fault == "takes the number of what it refuses" {
+		note()
+	}
+	if err := r.apply(ctx, op); err != nil {
+		return false, err
+	}
+	if r.fault != "Drop forgets sessions" || op.Change != partd.ChangeDrop {
+		note()
+	}
+	return true, nil
+}
+
+func (r *reference) apply(ctx context.Context, op partd.Operation) error {
+	if one := op.Change == partd.ChangeSet || op.Change == partd.ChangeSetOnce; one && len(op.Entries) != 1 {
+		return fmt.Errorf("a set of %d entries", len(op.Entries))
+	}
+	switch op.Change {
+	case partd.ChangeAppend:
+		return r.Append(ctx, op.Entries...)
+	case partd.ChangeSet:
+		return r.Set(ctx, op.Entries[0].Key, op.Entries[0].Value)
+	case partd.ChangeSetOnce:
+		return r.SetOnce(ctx, op.Entries[0].Key, op.Entries[0].Value)
+	case partd.ChangeDelete:
+		return r.Delete(ctx, op.Keys...)
+	case partd.ChangeDrop:
+		return r.Drop(ctx)
+	}
+	return errors.New("an unknown change")
+}
+
+// reopened is what a disk remembers when it was opened again.
+func (s sessions) reopened(fault string) sessions {
+	switch fault {
+	case "forgets sessions on reopen":
+		return sessions{}
+	case "forgets numbers on reopen":
+		s.last = maps.Clone(s.last)
+		for id := range s.last {
+			s.last[id] = partd.Tag{}
+		}
+	}
+	return s
+}

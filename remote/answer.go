@@ -1,0 +1,27 @@
+package remote
+
+import "github.com/go-partd/partd/internal/zmtp"
+
+// answer is the body of a reply being made.
+type answer struct {
+	allowance
+	builder
+	flags uint8
+}
+
+func (c *conn) newAnswer() *answer {
+	return &answer{allowance: allowance{budget: &c.server.budget, ctx: c.ctx}, builder: newBuilder()}
+}
+
+// drop gives its memory back.
+func (a *answer) drop() {
+	a.recycle()
+	a.release()
+}
+
+// parts returns the reply as a frame, to be written.
+func (a *answer) parts(r reply) [][]byte {
+	r.flags |= a.flags
+	var head [headRoom]byte
+	return a.frame(r.append(zmtp.AppendHeader(head[:0], replyLen+a.size(), false)))
+}

@@ -1,0 +1,329 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/zmtp"
+)
+
+// call is a request with what becomes of it.
+type call struct {
+	request
+	builder
+
+	numbered bool  // gets a number of the session
+	popping  bool  // gets a number of the pops
+	instance int   // where in the body of a pop the server's instance stands
+	bound    *link // the connection that it is of, nil if any will do
+
+	// writing is held while the body is being written.
+	writing sync.Mutex
+
+	// The rest is guarded by the client's mu, until done.
+	sends     int   // connections that it was sent over
+	via       *link // the last of them
+	abandoned bool  // nobody waits any more
+	finished  bool
+	done      chan struct{}
+	err       error
+	again     bool   // it was not applied, and is to be numbered anew
+	got       uint8  // flags of the reply
+	reply     []byte // its body, the caller's own
+}
+
+func newCall(op operation) *call {
+	return &call{request: request{op: op}, builder: newBuilder(), done: make(chan struct{})}
+}
+
+// parts returns the call as a frame.
+func (k *call) parts() [][]byte {
+	var head [headRoom]byte
+	return k.frame(k.request.append(zmtp.AppendHeader(head[:0], requestLen+k.size(), false)))
+}
+
+// register numbers a call. mu is held.
+func (c *Client) register(k *call) {
+	c.last++
+	k.number = c.last
+	c.calls[k.number] = k
+}
+
+func (k *call) forget(c *Client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.calls, k.number)
+}
+
+// do sends a call and waits for its answer. What the call refers to is no longer
+// in use when it returns.
+func (c *Client) do(ctx context.Context, k *call) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	for {
+		if err := c.start(ctx, k); err != nil {
+			return err
+		}
+		if err := c.wait(ctx, k); err != nil || !k.again {
+			return err
+		}
+		k.again, k.finished, k.sends, k.done = false, false, 0, make(chan struct{})
+	}
+}
+
+// wait waits for the answer to a call that was started.
+func (c *Client) wait(ctx context.Context, k *call) error {
+	select {
+	case <-k.done:
+	case <-ctx.Done():
+		if err := c.leave(ctx, k); err != nil {
+			return err
+		}
+	}
+	return k.err
+}
+
+// start gives a call its numbers, in the order of sending, and sends it. An error
+// means that it was not sent. A connection that breaks while it is sent is not
+// one: it is sent again.
+func (c *Client) start(ctx context.Context, k *call) error {
+	for {
+		l, err := c.acquire(ctx)
+		if err != nil {
+			return err
+		}
+		wait, err := c.number(ctx, l, k)
+		if err != nil {
+			<-l.token
+			return err
+		}
+		if wait == nil {
+			c.dropPops(ctx, l)
+			k.writing.Lock()
+			_ = l.send(ctx, k) // its reader notices, and the call is sent again
+			k.writing.Unlock()
+			<-l.token
+			return nil
+		}
+		<-l.token
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// acquire waits for a connection and the right to write to it.
+func (c *Client) acquire(ctx context.Context) (*link, error) {
+	for {
+		c.mu.Lock()
+		if c.closed {
+			c.mu.Unlock()
+			return nil, partd.ErrClosed
+		}
+		l := c.link
+		var at *attempt
+		if l == nil {
+			at = c.startAttempt()
+		}
+		c.mu.Unlock()
+		if l == nil {
+			select {
+			case <-at.done:
+				if at.err != nil {
+					return nil, at.err
+				}
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+			continue
+		}
+		select {
+		case l.token <- struct{}{}:
+			if !l.dead.Load() {
+				return l, nil
+			}
+			<-l.token
+			<-l.ended
+		case <-l.ended:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// number registers a call to be sent now, by the holder of the token. Where it
+// has to wait first, it returns what for.
+func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan struct{}, err error) {
+	if k.numbered || k.popping {
+		if err := c.needSession(ctx, l); err != nil {
+			return nil, err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return nil, partd.ErrClosed
+	case k.bound != nil && k.bound != l:
+		return nil, fmt.Errorf("%w (the connection broke)", ErrLost)
+	case c.link != l:
+		return l.ended, nil
+	case (k.numbered || k.popping) && c.numbers.session == 0:
+		return closedChannel(), nil // lost in between
+	case k.numbered:
+		if c.numbers.settling() {
+			return c.numbers.settled, nil
+		}
+		c.numbers.assign(k)
+	case k.popping:
+		c.pops.assign(k, c.numbers.session, l.instance)
+	}
+	c.register(k)
+	k.sends, k.via = 1, l
+	return nil, nil
+}
+
+func closedChannel() <-chan struct{} {
+	ch := make(chan struct{})
+	close(ch)
+	return ch
+}
+
+// leave gives a call up, as its context has ended. A change that was sent keeps
+// its number: another with the next one may be on its way.
+func (c *Client) leave(ctx context.Context, k *call) error {
+	c.mu.Lock()
+	if k.finished {
+		c.mu.Unlock()
+		return nil
+	}
+	k.abandoned = true
+	err := context.Cause(ctx)
+	if k.numbered || k.popping || k.op.mutates() {
+		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+	}
+	if !k.numbered {
+		delete(c.calls, k.number)
+	}
+	if k.popping {
+		c.abandon = append(c.abandon, popID{k.session, k.seq})
+	}
+	l := k.via
+	c.mu.Unlock()
+	if len(k.refs) > 0 {
+		// The caller's memory may be on its way at this moment.
+		if !k.writing.TryLock() {
+			l.abort()
+			k.writing.Lock()
+		}
+		k.refs, k.bytes = nil, 0 // it is sent no more
+		k.writing.Unlock()
+	}
+	return err
+}
+
+// unanswered returns the calls to be sent again, in their order.
+func (c *Client) unanswered() []*call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	calls := make([]*call, 0, len(c.calls))
+	for _, k := range c.calls {
+		calls = append(calls, k)
+	}
+	slices.SortFunc(calls, func(a, b *call) int {
+		if a.number < b.number {
+			return -1
+		}
+		return 1
+	})
+	return calls
+}
+
+// sendAgain sends a call over a new connection. In place of a change that was
+// given up goes one that does nothing, with its number.
+func (c *Client) sendAgain(l *link, k *call) error {
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	c.mu.Lock()
+	if k.finished || c.calls[k.number] != k {
+		c.mu.Unlock()
+		return nil
+	}
+	k.sends++
+	k.via = l
+	abandoned := k.abandoned
+	if k.popping {
+		k.flags |= flagResent
+	}
+	c.mu.Unlock()
+	if !abandoned {
+		return l.send(c.life, k)
+	}
+	void := newCall(opAppend)
+	defer void.recycle()
+	void.request = k.request
+	void.op, void.flags = opAppend, 0
+	void.u32(0)
+	void.crc = checksum(opAppend, void.body()...)
+	return l.send(c.life, void)
+}
+
+// complete ends a call. mu is held.
+func (c *Client) complete(k *call, err error) {
+	if k.finished {
+		return
+	}
+	delete(c.calls, k.number)
+	k.finished, k.err = true, err
+	close(k.done)
+}
+
+// failAll ends all calls, as there is no connection and will be none.
+func (c *Client) failAll(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.calls {
+		if k.numbered || k.popping || k.op.mutates() {
+			c.complete(k, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
+		} else {
+			c.complete(k, err)
+		}
+	}
+	c.numbers.renew()
+}
+
+// answered takes a reply. Its error ends the connection.
+func (c *Client) answered(l *link, r reply, body []byte, owned bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l.useful, c.stuck, c.backoff = true, time.Time{}, 0
+	k := c.calls[r.number]
+	if k == nil {
+		return nil // given up
+	}
+	if k.op != r.op && !k.abandoned {
+		return fmt.Errorf("the server answered %s with %s", k.op, r.op)
+	}
+	var err error
+	if r.status != statusOK {
+		err = parseError(body, k.op.String(), c.url)
+	} else {
+		if !owned {
+			body = slices.Clone(body)
+		}
+		k.reply, k.got = body, r.flags
+	}
+	if k.numbered {
+		c.numbers.answered(c, k, err)
+		return nil
+	}
+	c.complete(k, err)
+	return nil
+}

@@ -1,0 +1,368 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/partdtest"
+)
+
+// cuts is how many connections are cut, at least: PARTD_CUTS for many.
+func cuts(t *testing.T, usual int64) int64 {
+	if s := os.Getenv("PARTD_CUTS"); s != "" {
+		n, err := strconv.ParseInt(s, 10, 64)
+		must(t, err)
+		return n
+	}
+	return usual
+}
+
+// kill ends a server as if its process had died, and leaves its store open.
+func (s *Server) kill() {
+	s.mu.Lock()
+	s.closing = true
+	close(s.done)
+	for l := range s.listeners {
+		_ = l.Close()
+	}
+	for c := range s.conns {
+		c.abort()
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+	s.cancel()
+	s.pops.close()
+}
+
+// restarting is a server that is killed and started again over one store, behind
+// a proxy.
+type restarting struct {
+	store  partd.Partd
+	opts   ServerOptions
+	server *Server
+	proxy  *proxy
+	hook   func(*Server)
+}
+
+func startRestarting(t *testing.T, store partd.Partd, limit func() int64, hook func(*Server)) *restarting {
+	r := &restarting{store: store, hook: hook}
+	url := r.start(t)
+	r.proxy = newProxy(t, url, limit)
+	t.Cleanup(func() { must(t, r.server.Shutdown(context.Background())) })
+	return r
+}
+
+func (r *restarting) start(t *testing.T) string {
+	s, err := NewServer(r.store, &r.opts)
+	must(t, err)
+	if r.hook != nil {
+		r.hook(s)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	r.server = s
+	go s.Serve(context.Background(), l) // ends with the server
+	return URL(l.Addr())
+}
+
+func (r *restarting) restart(t *testing.T) {
+	r.server.kill()
+	url := r.start(t)
+	r.proxy.target.Store(&url)
+}
+
+func never() int64 { return 1 << 60 }
+
+// afterBytes cuts each connection at a random byte.
+func afterBytes(least, most int64) func() int64 {
+	return func() int64 { return least + rand.Int64N(most-least) }
+}
+
+// writer appends numbered pieces to keys that all writers share, until it is
+// told to stop.
+type writer struct {
+	id      int
+	c       *Client
+	acked   []bool // whether append i was acknowledged
+	popped  []string
+	unknown int // outcomes
+	changes int // of which are appends
+}
+
+func (w *writer) run(stop func() bool) error {
+	ctx := context.Background()
+	for i := 0; !stop(); i++ {
+		piece := fmt.Sprintf("%d:%d,", w.id, i)
+		entries := []partd.Entry{{Key: "all", Value: []byte(piece)}, {Key: "writer" + strconv.Itoa(w.id), Value: []byte(piece)}}
+		if i%64 == 0 {
+			entries = append(entries, partd.Entry{Key: "fill", Value: make([]byte, 20_000)})
+		}
+		err := w.c.Append(ctx, entries...)
+		if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
+			return fmt.Errorf("append %s: %w", piece, err)
+		}
+		if err != nil {
+			w.unknown++
+			w.changes++
+		}
+		w.acked = append(w.acked, err == nil)
+		if i%64 == 63 {
+			if err := w.c.Delete(ctx, "fill"); err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
+				return err
+			}
+		}
+		if i%10 == 9 {
+			v, err := w.c.Pop(ctx, "writer"+strconv.Itoa(w.id))
+			if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
+				return fmt.Errorf("pop: %w", err)
+			}
+			if err != nil {
+				w.unknown++
+				w.popped = append(w.popped, "?")
+			} else {
+				w.popped = append(w.popped, string(v[0]))
+			}
+		}
+	}
+	return nil
+}
+
+// check compares what the store holds with what was acknowledged.
+func (w *writer) check(all, left string) error {
+	counts := map[string]int{}
+	last := -1
+	for _, p := range strings.Split(strings.TrimSuffix(all, ","), ",") {
+		rest, mine := strings.CutPrefix(p, strconv.Itoa(w.id)+":")
+		if !mine {
+			continue
+		}
+		n, err := strconv.Atoi(rest)
+		if err != nil {
+			return fmt.Errorf("a torn piece %q", p)
+		}
+		counts[rest]++
+		if n <= last {
+			return fmt.Errorf("writer %d: piece %d comes after %d", w.id, n, last)
+		}
+		last = n
+	}
+	var want strings.Builder
+	for i, acked := range w.acked {
+		switch n := counts[strconv.Itoa(i)]; {
+		case n > 1, acked && n != 1:
+			return fmt.Errorf("writer %d: append %d, acknowledged %v, is there %d times", w.id, i, acked, n)
+		case n == 1:
+			fmt.Fprintf(&want, "%d:%d,", w.id, i)
+		}
+	}
+	if w.unknown == 0 {
+		if got := strings.Join(w.popped, "") + left; got != want.String() {
+			return fmt.Errorf("writer %d: popped and left %d bytes, want %d", w.id, len(got), want.Len())
+		}
+	}
+	return nil
+}
+
+// writeThrough lets writers write through a proxy until it has cut so many
+// connections, restarting the server now and then, and returns what is wrong.
+func writeThrough(t *testing.T, r *restarting, cuts int64, restartEvery time.Duration) (unknown, changes int, err error) {
+	const writers = 4
+	deadline := time.Now().Add(time.Duration(cuts)*20*time.Millisecond + 20*time.Second)
+	stop := func() bool { return r.proxy.cuts.Load() >= cuts || time.Now().After(deadline) }
+	var all []*writer
+	errs := make([]error, writers)
+	var wg sync.WaitGroup
+	for i := range writers {
+		w := &writer{id: i, c: dialAnyhow(t, r.proxy.url())}
+		all = append(all, w)
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			errs[i] = w.run(stop)
+		}()
+	}
+	var running atomic.Bool
+	running.Store(true)
+	restarted := make(chan struct{})
+	go func() {
+		defer close(restarted)
+		for restartEvery > 0 && running.Load() {
+			time.Sleep(restartEvery)
+			r.restart(t)
+		}
+	}()
+	wg.Wait()
+	running.Store(false)
+	<-restarted
+	if err := errors.Join(errs...); err != nil {
+		return 0, 0, err
+	}
+	if n := r.proxy.cuts.Load(); n < cuts {
+		t.Errorf("only %d connections were cut", n)
+	}
+	for _, w := range all {
+		values, err := r.store.Get(context.Background(), "all", "writer"+strconv.Itoa(w.id))
+		must(t, err)
+		if err := w.check(string(values[0]), string(values[1])); err != nil {
+			return 0, 0, err
+		}
+		unknown += w.unknown
+		changes += w.changes
+	}
+	return unknown, changes, nil
+}
+
+// dialAnyhow dials through a proxy that may cut the first connections.
+func dialAnyhow(t testing.TB, url string) *Client {
+	t.Helper()
+	for range 100 {
+		c, err := Dial(context.Background(), url, nil)
+		if err == nil {
+			t.Cleanup(func() { must(t, c.Close()) })
+			return c
+		}
+	}
+	t.Fatal("cannot connect through the proxy")
+	return nil
+}
+
+// TestCutConnections cuts connections at random bytes under four writers: each
+// change is applied once, in order, whether the store or the server keeps the
+// numbers.
+func TestCutConnections(t *testing.T) {
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			r := startRestarting(t, open(t), afterBytes(200, 30_000), nil)
+			unknown, _, err := writeThrough(t, r, cuts(t, 100), 0)
+			must(t, err)
+			if unknown > 0 {
+				t.Errorf("%d outcomes are unknown, though the server was not restarted", unknown)
+			}
+		})
+	}
+}
+
+// TestNumbersAreNeeded sees that test fail where the server takes no notice of
+// numbers.
+func TestNumbersAreNeeded(t *testing.T) {
+	r := startRestarting(t, partd.NewDict(), afterBytes(200, 30_000), func(s *Server) { s.sessions.unnumbered = true })
+	if _, _, err := writeThrough(t, r, cuts(t, 150), 0); err == nil {
+		t.Error("without numbers nothing was doubled")
+	}
+}
+
+// TestRestartedServer kills the server in between, too. Where the store keeps
+// the numbers, no change has an unknown outcome.
+func TestRestartedServer(t *testing.T) {
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			r := startRestarting(t, open(t), afterBytes(500, 200_000), nil)
+			unknown, changes, err := writeThrough(t, r, cuts(t, 40), 30*time.Millisecond)
+			must(t, err)
+			if _, can := r.store.(partd.Applier); can && changes > 0 {
+				t.Errorf("the outcomes of %d appends are unknown, though the store knows them", changes)
+			}
+			t.Logf("%d outcomes unknown, %d of them of appends", unknown, changes)
+		})
+	}
+}
+
+// cutting is a client that loses its connection, or its server, before each
+// operation.
+type cutting struct {
+	*Client
+	r *restarting
+	t *testing.T
+	n int
+}
+
+func (c *cutting) cut() {
+	c.n++
+	if c.n%3 != 0 {
+		c.r.proxy.cut()
+		return
+	}
+	// What is sent to a server that is dead may have arrived, for all that the
+	// client knows. So let it see first that the connection is gone.
+	c.Client.mu.Lock()
+	l := c.link
+	c.Client.mu.Unlock()
+	c.r.restart(c.t)
+	c.r.proxy.cut()
+	if l != nil {
+		<-l.ended
+	}
+}
+
+func (c *cutting) Append(ctx context.Context, entries ...partd.Entry) error {
+	c.cut()
+	return c.Client.Append(ctx, entries...)
+}
+
+func (c *cutting) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	c.cut()
+	return c.Client.Get(ctx, keys...)
+}
+
+func (c *cutting) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	c.cut()
+	return c.Client.Pop(ctx, keys...)
+}
+
+func (c *cutting) Set(ctx context.Context, key string, value []byte) error {
+	c.cut()
+	return c.Client.Set(ctx, key, value)
+}
+
+func (c *cutting) SetOnce(ctx context.Context, key string, value []byte) error {
+	c.cut()
+	return c.Client.SetOnce(ctx, key, value)
+}
+
+func (c *cutting) Delete(ctx context.Context, keys ...string) error {
+	c.cut()
+	return c.Client.Delete(ctx, keys...)
+}
+
+func (c *cutting) Drop(ctx context.Context) error {
+	c.cut()
+	return c.Client.Drop(ctx)
+}
+
+func (c *cutting) Flush(ctx context.Context) error {
+	c.cut()
+	return c.Client.Flush(ctx)
+}
+
+// TestMachineWithCuts compares a client with a plain map, while its connection is
+// cut, or its server killed, at each step.
+func TestMachineWithCuts(t *testing.T) {
+	small := map[string]func(t *testing.T) partd.Partd{
+		"buffer": stores["buffer"], "dict": stores["dict"],
+		"log": func(t *testing.T) partd.Partd {
+			s, err := logstore.Open(t.TempDir(), &logstore.Options{Memory: logstore.MinMemory})
+			must(t, err)
+			return s
+		},
+	}
+	for name, open := range small {
+		t.Run(name, func(t *testing.T) {
+			partdtest.StateMachine(t, func(t *testing.T) partd.Partd {
+				r := startRestarting(t, open(t), never, nil)
+				return &cutting{Client: dialAnyhow(t, r.proxy.url()), r: r, t: t}
+			}, partdtest.MachineRuns(8))
+		})
+	}
+}

@@ -1,0 +1,202 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// ClientOptions are the options of [Dial]. Nil, and each zero value, is a
+// default.
+type ClientOptions struct {
+	// DialTimeout is how long connecting may take, once; 10 seconds unless
+	// given.
+	DialTimeout time.Duration
+	// RetryFor is how long a client goes on connecting again before the calls
+	// that wait for it fail; a minute unless given. A later call begins anew.
+	RetryFor time.Duration
+	// StallTimeout is how long a reply that has begun may take to arrive, beside
+	// a second for each 16 KiB; 30 seconds unless given.
+	StallTimeout time.Duration
+	// Logger is told of broken connections. Nothing is logged unless given.
+	Logger *slog.Logger
+}
+
+const (
+	defaultDial  = 10 * time.Second
+	defaultRetry = time.Minute
+
+	firstBackoff = 10 * time.Millisecond
+	lastBackoff  = time.Second
+	closeTimeout = 2 * time.Second // for telling the server that the client leaves
+)
+
+// Client is a store that works on the store of a [Server]. It is safe for
+// concurrent use: calls are sent as they come over one connection, which is made
+// again when it breaks. Each call is bounded by its context. A change whose
+// context ends after it was sent returns an error that wraps
+// [partd.ErrUnknownOutcome].
+type Client struct {
+	url  string
+	addr address
+	opts ClientOptions
+
+	dial func(ctx context.Context) (net.Conn, error)
+
+	life context.Context // ends with Close
+	end  context.CancelFunc
+
+	mu       sync.Mutex
+	closed   bool
+	link     *link            // nil while there is no connection
+	attempt  *attempt         // to connect, nil if there is none
+	stuck    time.Time        // since when connections were of no use, zero if the last one was
+	backoff  time.Duration    // before connecting again
+	broken   error            // why the last connection was of no use
+	calls    map[uint64]*call // sent and not answered, by number
+	last     uint64           // number of the last call
+	instance uint64           // of the server connected to last
+	numbers  numbers
+	pops     popNumbers
+	abandon  []popID // pops whose results nobody waits for
+}
+
+var (
+	_ partd.Partd   = (*Client)(nil)
+	_ partd.Setter  = (*Client)(nil)
+	_ partd.Deleter = (*Client)(nil)
+	_ partd.Lister  = (*Client)(nil)
+	_ partd.Opener  = (*Client)(nil)
+	_ partd.Scanner = (*Client)(nil)
+	_ partd.Popper  = (*Client)(nil)
+	_ partd.Flusher = (*Client)(nil)
+	_ partd.Syncer  = (*Client)(nil)
+	_ partd.Statter = (*Client)(nil)
+	_ partd.Applier = (*Client)(nil)
+	_ io.Closer     = (*Client)(nil)
+)
+
+// Dial connects to the server at a URL, tcp://HOST:PORT or ipc:///PATH.
+func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error) {
+	addr, err := parseURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("remote: %w", err)
+	}
+	var o ClientOptions
+	if opts != nil {
+		o = *opts
+	}
+	if o.DialTimeout < 0 || o.RetryFor < 0 || o.StallTimeout < 0 {
+		return nil, errors.New("remote: a time in ClientOptions is below 0")
+	}
+	if o.DialTimeout == 0 {
+		o.DialTimeout = defaultDial
+	}
+	if o.RetryFor == 0 {
+		o.RetryFor = defaultRetry
+	}
+	if o.StallTimeout == 0 {
+		o.StallTimeout = defaultStall
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Client{url: url, addr: addr, opts: o, calls: map[uint64]*call{}}
+	c.dial = c.dialNet
+	if err := c.begin(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// begin makes the first connection.
+func (c *Client) begin(ctx context.Context) error {
+	c.life, c.end = context.WithCancel(context.Background())
+	l, err := c.connect(ctx)
+	if err != nil {
+		c.end()
+		return &partd.Error{Op: "dial", Path: c.url, Err: err}
+	}
+	c.link, c.instance = l, l.instance
+	<-l.token
+	return nil
+}
+
+// errorf makes the error of an operation.
+func (c *Client) errorf(op string, err error) error {
+	if err == nil || errors.As(err, new(*partd.Error)) {
+		return err
+	}
+	return &partd.Error{Op: op, Path: c.url, Err: err}
+}
+
+// Close ends the client's session and its connection; the server's store stays
+// open. Calls under way fail.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	l, session := c.link, c.numbers.session
+	c.mu.Unlock()
+	if l != nil {
+		c.sayGoodbye(l, session)
+	}
+	c.end()
+	c.mu.Lock()
+	at := c.attempt
+	c.mu.Unlock()
+	if at != nil {
+		<-at.done
+	}
+	c.mu.Lock()
+	l = c.link
+	c.mu.Unlock()
+	if l != nil {
+		l.abort()
+		<-l.ended
+	}
+	c.failAll(partd.ErrClosed)
+	return nil
+}
+
+// sayGoodbye ends the session, as far as that is quickly done. One that is not
+// ended is forgotten some day.
+func (c *Client) sayGoodbye(l *link, session uint64) {
+	if session == 0 {
+		return
+	}
+	timeout := time.NewTimer(closeTimeout)
+	defer timeout.Stop()
+	select {
+	case l.token <- struct{}{}:
+	case <-l.ended:
+		return
+	case <-timeout.C:
+		return
+	}
+	defer func() { <-l.token }()
+	k := newCall(opEndSession)
+	k.session = session
+	defer k.forget(c)
+	c.mu.Lock()
+	c.register(k)
+	c.mu.Unlock()
+	if l.send(c.life, k) != nil {
+		return
+	}
+	select {
+	case <-k.done:
+	case <-l.ended:
+	case <-timeout.C:
+	}
+}

@@ -1,0 +1,140 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/go-partd/partd"
+)
+
+// Append adds each entry's value to the end of its key's value, in order, all
+// or nothing. A batch larger than the server takes in one message is sent in
+// parts, which the server has to hold together.
+func (c *Client) Append(ctx context.Context, entries ...partd.Entry) error {
+	return c.change(ctx, opAppend, entries, nil)
+}
+
+// Set replaces the value of a key.
+func (c *Client) Set(ctx context.Context, key string, value []byte) error {
+	return c.change(ctx, opSet, []partd.Entry{{Key: key, Value: value}}, nil)
+}
+
+// SetOnce sets a key that does not exist.
+func (c *Client) SetOnce(ctx context.Context, key string, value []byte) error {
+	return c.change(ctx, opSetOnce, []partd.Entry{{Key: key, Value: value}}, nil)
+}
+
+// Delete removes keys, all or none.
+func (c *Client) Delete(ctx context.Context, keys ...string) error {
+	return c.change(ctx, opDelete, nil, keys)
+}
+
+// Drop removes every key.
+func (c *Client) Drop(ctx context.Context) error { return c.change(ctx, opDrop, nil, nil) }
+
+// change makes a change once, however often it has to be sent.
+func (c *Client) change(ctx context.Context, op operation, entries []partd.Entry, keys []string) error {
+	k, err := newChange(op, entries, keys)
+	if err != nil {
+		return err
+	}
+	k.numbered = true
+	_, err = c.doChange(ctx, k)
+	return err
+}
+
+func (c *Client) doChange(ctx context.Context, k *call) (applied bool, err error) {
+	k.crc = checksum(k.op, k.body()...)
+	err = c.do(ctx, k)
+	if err == nil {
+		applied = k.got&flagKnown == 0
+		k.recycle()
+	}
+	return applied, c.errorf(k.op.String(), err)
+}
+
+func newChange(op operation, entries []partd.Entry, keys []string) (*call, error) {
+	k := newCall(op)
+	switch op {
+	case opAppend, opSet, opSetOnce:
+		if _, err := partd.CheckEntries(op.String(), entries); err != nil {
+			return nil, err
+		}
+		k.entries(entries)
+	case opDelete:
+		if err := partd.CheckKeys(op.String(), keys); err != nil {
+			return nil, err
+		}
+		k.buf = appendKeys(k.buf, keys)
+	}
+	return k, nil
+}
+
+// entries adds entries to a message.
+func (b *builder) entries(entries []partd.Entry) {
+	need := len(b.buf) + 4
+	for i := range entries {
+		need += entryHeaderLen + len(entries[i].Key)
+		if n := len(entries[i].Value); n < byRef {
+			need += n
+		}
+	}
+	if cap(b.buf) < need {
+		b.buf = append(make([]byte, 0, need), b.buf...)
+	}
+	b.u32(uint32(len(entries)))
+	buf := b.buf
+	for i := range entries {
+		key, value := entries[i].Key, entries[i].Value
+		n, v := len(key), len(value)
+		buf = append(buf, byte(n), byte(n>>8), byte(v), byte(v>>8), byte(v>>16), byte(v>>24))
+		buf = append(buf, key...)
+		if v < byRef {
+			buf = append(buf, value...)
+			continue
+		}
+		b.buf = buf
+		b.refer(value)
+		buf = b.buf
+	}
+	b.buf = buf
+}
+
+// NewSession issues a session of the server's store, for [Client.Apply].
+func (c *Client) NewSession(ctx context.Context) (uint64, error) {
+	k := newCall(opSession)
+	if err := c.do(ctx, k); err != nil {
+		return 0, c.errorf("new session", err)
+	}
+	d := &decoder{b: k.reply}
+	session, _ := d.u64(), d.u8()
+	return session, c.errorf("new session", d.end())
+}
+
+// EndSession forgets a session.
+func (c *Client) EndSession(ctx context.Context, session uint64) error {
+	k := newCall(opEndSession)
+	k.session = session
+	return c.errorf("end session", c.do(ctx, k))
+}
+
+// Apply applies a numbered operation once, for a caller who numbers its own. Two
+// of a session must not be under way at a time.
+func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
+	ops := map[partd.Change]operation{
+		partd.ChangeAppend: opAppend, partd.ChangeSet: opSet, partd.ChangeSetOnce: opSetOnce,
+		partd.ChangeDelete: opDelete, partd.ChangeDrop: opDrop,
+	}
+	what, ok := ops[op.Change]
+	if !ok || tag.Session == 0 || tag.Number == 0 {
+		return false, c.errorf("apply", fmt.Errorf("change %d, session %d, operation %d: sessions and operations are numbered from 1",
+			op.Change, tag.Session, tag.Number))
+	}
+	k, err := newChange(what, op.Entries, op.Keys)
+	if err != nil {
+		return false, err
+	}
+	k.session, k.seq, k.crc = tag.Session, tag.Number, tag.CRC
+	err = c.do(ctx, k)
+	return err == nil && k.got&flagKnown == 0, c.errorf("apply", err)
+}

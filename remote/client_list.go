@@ -1,0 +1,80 @@
+package remote
+
+import (
+	"context"
+	"iter"
+
+	"github.com/go-partd/partd"
+)
+
+// Keys yields each key once with its size, page by page. A broken connection ends
+// it with an error that wraps [ErrLost].
+func (c *Client) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	return func(yield func(partd.KeyInfo, error) bool) {
+		list(ctx, c, opKeys, 8+2, func(d *decoder) partd.KeyInfo {
+			size := d.u64()
+			return partd.KeyInfo{Key: d.key(), Size: int64(size)}
+		}, yield)
+	}
+}
+
+// Scan yields every key with its value as chunks, page by page. A broken
+// connection ends it with an error that wraps [ErrLost].
+func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+	return func(yield func(partd.Chunk, error) bool) {
+		key := ""
+		list(ctx, c, opScan, 1+8+4+2, func(d *decoder) partd.Chunk {
+			chunk := partd.Chunk{Last: d.u8() == 1, Offset: int64(d.u64())}
+			n := d.u32()
+			if k := d.take(uint64(d.u16())); string(k) != key {
+				key = string(k)
+			}
+			chunk.Key, chunk.Data = key, d.take(uint64(n))
+			return chunk
+		}, yield)
+	}
+}
+
+// list yields the items of a listing, which have so many bytes at least.
+func list[V any](ctx context.Context, c *Client, op operation, least int, item func(d *decoder) V, yield func(V, error) bool) {
+	var none V
+	k := newCall(op)
+	if err := c.do(ctx, k); err != nil {
+		yield(none, c.errorf(op.String(), err))
+		return
+	}
+	d := &decoder{b: k.reply}
+	handle := d.u64()
+	page := d.b
+	if d.err != nil || (k.got&flagMore != 0) != (handle != 0) {
+		yield(none, c.badReply(op.String(), d.err))
+		return
+	}
+	pages := pager{c: c, ctx: ctx, op: opNext, via: k.via, handle: handle}
+	pages.ask()
+	defer pages.close() // where it is left before its end
+	for {
+		d := &decoder{b: page}
+		for range d.count(least) {
+			v := item(d)
+			if d.err != nil {
+				break
+			}
+			if !yield(v, nil) {
+				return
+			}
+		}
+		if err := d.end(); err != nil {
+			yield(none, c.badReply(op.String(), err))
+			return
+		}
+		if pages.ended() {
+			return
+		}
+		var err error
+		if page, err = pages.next(); err != nil {
+			yield(none, c.errorf(op.String(), err))
+			return
+		}
+	}
+}

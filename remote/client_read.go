@@ -1,0 +1,215 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/go-partd/partd"
+)
+
+// maxKeysLen bounds the keys of one request to get, in bytes, and mostLost how
+// often a value is begun again.
+const (
+	maxKeysLen = 64 << 10
+	mostLost   = 100
+)
+
+// Get returns the value of each key, in the order asked.
+func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := partd.CheckKeys("get", keys); err != nil {
+		return nil, err
+	}
+	if err := c.usable(ctx); err != nil {
+		return nil, c.errorf("get", err)
+	}
+	values := make([][]byte, 0, len(keys))
+	lost := 0
+	for len(values) < len(keys) {
+		more, err := c.getSome(ctx, keys[len(values):])
+		if errors.Is(err, ErrLost) && lost < mostLost {
+			lost++
+			continue
+		}
+		if err != nil {
+			return nil, c.errorf("get", err)
+		}
+		values = append(values, more...)
+	}
+	return values, nil
+}
+
+// usable tells whether calls make sense.
+func (c *Client) usable(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return partd.ErrClosed
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// getSome gets the values of the first keys, of one at least.
+func (c *Client) getSome(ctx context.Context, keys []string) ([][]byte, error) {
+	n, size := 0, 0
+	for n < len(keys) && (n == 0 || size+len(keys[n]) <= maxKeysLen) {
+		size += 2 + len(keys[n])
+		n++
+	}
+	k := newCall(opGet)
+	k.buf = appendKeys(k.buf, keys[:n])
+	if err := c.do(ctx, k); err != nil {
+		return nil, err
+	}
+	d := &decoder{b: k.reply}
+	count := d.count(4)
+	if d.err == nil && (count == 0 || count > n) {
+		d.fail(fmt.Errorf("%d values for %d keys", count, n))
+	}
+	values := make([][]byte, 0, count)
+	for range count {
+		size := d.u32()
+		if size == largeValue {
+			handle := d.u64()
+			if err := d.end(); err != nil || len(values) > 0 {
+				return nil, c.badReply("get", err)
+			}
+			r := &reader{key: keys[0], pages: pager{c: c, ctx: ctx, op: opRead, via: k.via, handle: handle}}
+			v, err := r.all()
+			return [][]byte{v}, errors.Join(err, r.Close())
+		}
+		values = append(values, d.take(uint64(size)))
+	}
+	if err := d.end(); err != nil {
+		return nil, c.badReply("get", err)
+	}
+	return values, nil
+}
+
+// badReply is the error for a reply that cannot be read.
+func (c *Client) badReply(op string, err error) error {
+	if err == nil {
+		err = errors.New("it does not answer what was asked")
+	}
+	return &partd.Error{Op: op, Path: c.url, Err: fmt.Errorf("a reply of the server cannot be read: %w", err)}
+}
+
+// Open returns a reader of the value that the key has now. A broken connection
+// ends it with an error that wraps [ErrLost].
+func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	if err := partd.CheckKeys("open", []string{key}); err != nil {
+		return nil, err
+	}
+	k := newCall(opOpen)
+	k.buf = appendKey(k.buf, key)
+	if err := c.do(ctx, k); err != nil {
+		return nil, c.errorf("open", err)
+	}
+	d := &decoder{b: k.reply}
+	handle := d.u64()
+	if d.err != nil || (handle != 0) != (k.got&flagMore != 0) {
+		return nil, c.badReply("open", d.err)
+	}
+	r := &reader{key: key, data: d.b, pages: pager{c: c, ctx: ctx, op: opRead, via: k.via, handle: handle}}
+	r.pages.ask()
+	return r, nil
+}
+
+// reader reads a value page by page.
+type reader struct {
+	key    string
+	pages  pager
+	data   []byte // read and not yet taken
+	closed bool
+	err    error
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	if r.closed {
+		return 0, r.errorf(partd.ErrClosed)
+	}
+	for len(r.data) == 0 {
+		switch {
+		case r.err != nil:
+			return 0, r.err
+		case r.pages.ended():
+			return 0, io.EOF
+		case len(p) == 0:
+			return 0, nil
+		}
+		var err error
+		if r.data, err = r.pages.next(); err != nil {
+			r.err = r.errorf(err)
+		}
+	}
+	n := copy(p, r.data)
+	r.data = r.data[n:]
+	return n, nil
+}
+
+// all reads the rest, of which no page has been read.
+func (r *reader) all() ([]byte, error) {
+	var value []byte
+	for !r.pages.ended() {
+		page, err := r.pages.next()
+		if err != nil {
+			return nil, r.errorf(err)
+		}
+		value = append(value, page...)
+	}
+	return value, nil
+}
+
+func (r *reader) errorf(err error) error {
+	if errors.As(err, new(*partd.Error)) {
+		return err
+	}
+	return &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.pages.c.url, Err: err}
+}
+
+// Close lets the server close what it reads.
+func (r *reader) Close() error {
+	if !r.closed {
+		r.closed = true
+		r.data = nil
+		r.pages.close()
+	}
+	return nil
+}
+
+// Flush makes the server's store move what it holds back to the store beneath.
+func (c *Client) Flush(ctx context.Context) error { return c.plain(ctx, opFlush) }
+
+// Sync returns once all that was acknowledged before survives a loss of power of
+// the server's machine.
+func (c *Client) Sync(ctx context.Context) error { return c.plain(ctx, opSync) }
+
+// Ping returns once the server has answered.
+func (c *Client) Ping(ctx context.Context) error { return c.plain(ctx, opPing) }
+
+func (c *Client) plain(ctx context.Context, op operation) error {
+	k := newCall(op)
+	err := c.do(ctx, k)
+	if err == nil {
+		k.recycle()
+	}
+	return c.errorf(op.String(), err)
+}
+
+// Stat describes the server's store.
+func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
+	k := newCall(opStat)
+	if err := c.do(ctx, k); err != nil {
+		return partd.Stats{}, c.errorf("stat", err)
+	}
+	d := &decoder{b: k.reply}
+	st := partd.Stats{Keys: int64(d.u64()), Bytes: int64(d.u64()), Memory: int64(d.u64()), Disk: int64(d.u64())}
+	if err := d.end(); err != nil {
+		return partd.Stats{}, c.badReply("stat", err)
+	}
+	return st, nil
+}

@@ -1,0 +1,79 @@
+package remote
+
+import (
+	"context"
+	"net"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/partdtest"
+)
+
+// stores are what the suite runs over.
+var stores = map[string]func(t *testing.T) partd.Partd{
+	"dict": func(*testing.T) partd.Partd { return partd.NewDict() },
+	"file": func(t *testing.T) partd.Partd { return openFile(t) },
+	"log": func(t *testing.T) partd.Partd {
+		s, err := logstore.Open(t.TempDir(), &logstore.Options{Memory: logstore.MinMemory})
+		must(t, err)
+		return s
+	},
+	"buffer": func(t *testing.T) partd.Partd {
+		b, err := partd.NewBuffer(partd.NewDict(), openFile(t), &partd.BufferOptions{Memory: 64 << 10})
+		must(t, err)
+		return b
+	},
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openFile(t *testing.T) partd.Partd {
+	f, err := partd.OpenFile(t.TempDir(), nil)
+	must(t, err)
+	return f
+}
+
+// serve runs a server over a store until the test's end.
+func serve(t testing.TB, store partd.Partd, opts *ServerOptions) (*Server, string) {
+	t.Helper()
+	s, err := NewServer(store, opts)
+	must(t, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(context.Background(), l) }()
+	t.Cleanup(func() {
+		must(t, s.Shutdown(context.Background()))
+		must(t, <-done)
+	})
+	return s, URL(l.Addr())
+}
+
+func dial(t testing.TB, url string, opts *ClientOptions) *Client {
+	t.Helper()
+	c, err := Dial(context.Background(), url, opts)
+	must(t, err)
+	t.Cleanup(func() { must(t, c.Close()) })
+	return c
+}
+
+func TestClientKeepsPromises(t *testing.T) {
+	abilities := []partdtest.Ability{
+		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen, partdtest.CanScan,
+		partdtest.CanStat, partdtest.CanClose,
+	}
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			partdtest.Run(t, func(t *testing.T) partd.Partd {
+				_, url := serve(t, open(t), nil)
+				return dial(t, url, nil)
+			}, partdtest.Require(abilities...), partdtest.MachineRuns(5), partdtest.Pieces(60), partdtest.LargeValue(defaultPage+1<<20))
+		})
+	}
+}

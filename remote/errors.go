@@ -1,0 +1,184 @@
+package remote
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"github.com/go-partd/partd"
+)
+
+// code is an error that a reply can name. An error may be several.
+type code uint16
+
+const (
+	codeUnsupported code = 1 + iota
+	codeTooLarge
+	codeUnknownOutcome
+	codeNeedsReopen
+	codeClosed
+	codeNoSpace
+	codeCorrupt
+	codeSessionExpired
+	codeSessionGap
+	codeSessionReused
+	codePermission
+	codeReadOnly
+	codeIO
+	codeNotExist
+	codeQuota
+	codeTooManyFiles
+	codeBadRequest
+	codeBusy
+	codeLost
+)
+
+var (
+	// ErrBusy is wrapped by the error for a request that would take more of the
+	// server's memory, or of its open readers, than there is now. Nothing of it
+	// was applied.
+	ErrBusy = errors.New("the server has no room for it now: try again later")
+	// ErrLost is wrapped by the error for reading on where the connection was
+	// broken in between, or nothing was read for too long. Begin again.
+	ErrLost = errors.New("what was being read is no longer open on the server: begin again")
+	// ErrBadRequest is wrapped by the error for a request that the server does
+	// not understand.
+	ErrBadRequest = errors.New("the server does not understand the request")
+)
+
+// meanings are the codes with the errors that they stand for.
+func meanings() []struct {
+	code code
+	err  error
+} {
+	return []struct {
+		code code
+		err  error
+	}{
+		{codeUnsupported, errors.ErrUnsupported},
+		{codeTooLarge, partd.ErrTooLarge},
+		{codeUnknownOutcome, partd.ErrUnknownOutcome},
+		{codeNeedsReopen, partd.ErrNeedsReopen},
+		{codeClosed, partd.ErrClosed},
+		{codeNoSpace, syscall.ENOSPC},
+		{codeSessionExpired, partd.ErrSessionExpired},
+		{codeSessionGap, partd.ErrSessionGap},
+		{codeSessionReused, partd.ErrSessionReused},
+		{codePermission, fs.ErrPermission},
+		{codeReadOnly, syscall.EROFS},
+		{codeIO, syscall.EIO},
+		{codeNotExist, fs.ErrNotExist},
+		{codeQuota, syscall.EDQUOT},
+		{codeTooManyFiles, syscall.EMFILE},
+		{codeBadRequest, ErrBadRequest},
+		{codeBusy, ErrBusy},
+		{codeLost, ErrLost},
+	}
+}
+
+// maxErrorText bounds the text of an error on the wire, in bytes.
+const maxErrorText = 4 << 10
+
+func cut(s string) string {
+	if len(s) > maxErrorText {
+		return s[:maxErrorText] + "…"
+	}
+	return s
+}
+
+// appendError writes an error: its codes; then operation, key and path of a
+// [partd.Error]; its text; then path and offset of a [partd.CorruptError].
+func appendError(b []byte, err error) []byte {
+	le := binary.LittleEndian
+	at := len(b)
+	b = append(b, 0)
+	add := func(c code) {
+		b[at]++
+		b = le.AppendUint16(b, uint16(c))
+	}
+	for _, m := range meanings() {
+		if errors.Is(err, m.err) {
+			add(m.code)
+		}
+	}
+	var corrupt *partd.CorruptError
+	if errors.As(err, &corrupt) {
+		add(codeCorrupt)
+	} else {
+		corrupt = &partd.CorruptError{Offset: -1}
+	}
+	text := err.Error()
+	var inner *partd.Error
+	if errors.As(err, &inner) && text == inner.Error() {
+		text = inner.Err.Error()
+	} else {
+		inner = &partd.Error{}
+	}
+	b = appendText(b, cut(inner.Op))
+	hasKey := byte(0)
+	if inner.HasKey {
+		hasKey = 1
+	}
+	b = append(b, hasKey)
+	b = appendText(b, inner.Key)
+	b = appendText(b, cut(inner.Path))
+	b = appendText(b, cut(text))
+	b = appendText(b, cut(corrupt.Path))
+	return le.AppendUint64(b, uint64(corrupt.Offset))
+}
+
+// serverError is an error that the server answered: errors.Is and errors.As
+// find in it what the store's error wrapped.
+type serverError struct {
+	text   string
+	causes []error
+}
+
+func (e *serverError) Error() string { return e.text }
+
+// Unwrap returns the errors that the codes stand for.
+func (e *serverError) Unwrap() []error { return e.causes }
+
+// parseError makes an error of a reply's body. The operation and the address
+// are the client's.
+func parseError(body []byte, op, address string) error {
+	d := &decoder{b: body}
+	var codes []code
+	for range d.u8() {
+		codes = append(codes, code(d.u16()))
+	}
+	inner := partd.Error{Op: d.text(), HasKey: d.u8() == 1, Key: d.text(), Path: d.text()}
+	text := d.text()
+	corrupt := partd.CorruptError{Path: d.text(), Offset: int64(d.u64())}
+	if err := d.end(); err != nil {
+		return &partd.Error{Op: op, Path: address, Err: fmt.Errorf("the server answered with an error that cannot be read: %w", err)}
+	}
+	e := &serverError{text: text}
+	for _, c := range codes {
+		if c == codeCorrupt {
+			corrupt.Err = errors.New(text)
+			e.causes = append(e.causes, &corrupt)
+		}
+		for _, m := range meanings() {
+			if m.code == c {
+				e.causes = append(e.causes, m.err)
+			}
+		}
+	}
+	if inner.Op == "" {
+		inner.Op = op
+	}
+	if inner.Path != "" {
+		e.text = inner.Path + ": " + e.text
+	}
+	inner.Path, inner.Err = address, e
+	return &inner
+}
+
+// isCancelled tells whether an error is of a context that ended.
+func isCancelled(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}

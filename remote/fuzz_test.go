@@ -1,0 +1,181 @@
+package remote
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/zmtp"
+)
+
+// converse sends bytes to a server over an open connection, and waits until it
+// has closed it.
+func converse(t testing.TB, store partd.Partd, data []byte) {
+	s, err := NewServer(store, &ServerOptions{
+		Memory: 4 << 20, MaxMessage: 1 << 20, AllowClose: true,
+		HandshakeTimeout: 5 * time.Second, StallTimeout: 5 * time.Second,
+	})
+	must(t, err)
+	ours, theirs := net.Pipe()
+	c := newConn(s, theirs, s.lastID.Add(1), fullRights(true))
+	ended := make(chan struct{})
+	go func() { c.run(); close(ended) }()
+	drained := make(chan struct{})
+	go func() { _, _ = io.Copy(io.Discard, ours); close(drained) }()
+	// A pipe has no buffer: what was written has been read.
+	_, _ = ours.Write(join(greeting(), ready("DEALER"), data)) // the server may end it
+	_ = ours.Close()
+	<-ended
+	<-drained
+	must(t, s.Shutdown(context.Background()))
+	if s.budget.used != 0 || s.pops.kept != 0 {
+		t.Fatalf("%d and %d bytes of memory were not given back", s.budget.used, s.pops.kept)
+	}
+}
+
+func requestFrame(r request, body []byte) []byte {
+	return message(string(r.append(nil)) + string(body))
+}
+
+// FuzzConversation sends anything after READY.
+func FuzzConversation(f *testing.F) {
+	f.Add(join(message("append", "k", "v"), message("get", "k", "x"), message("drop")))
+	f.Add(join(message("iset", "k", "v"), message("delete", "k"), message("close")))
+	f.Add(join(requestFrame(request{op: opSession, number: 1}, nil), requestFrame(request{op: opScan, number: 2}, nil)))
+	f.Fuzz(func(t *testing.T, data []byte) { converse(t, partd.NewDict(), data) })
+}
+
+// FuzzRequest sends a request with any header and body, among others.
+func FuzzRequest(f *testing.F) {
+	entries := newBuilder()
+	entries.entries([]partd.Entry{{Key: "k", Value: []byte("v")}, {Key: "", Value: nil}})
+	for op := operation(0); op <= lastOperation+1; op++ {
+		f.Add(uint8(op), uint8(0), uint64(1), uint64(1), entries.body()[0])
+		f.Add(uint8(op), uint8(0), uint64(0), uint64(0), appendKeys(nil, []string{"k", "large"}))
+	}
+	f.Add(uint8(opPart), uint8(0), uint64(0), uint64(0), binary.LittleEndian.AppendUint64(make([]byte, 8), 1<<62))
+	f.Fuzz(func(t *testing.T, op, flags uint8, session, seq uint64, body []byte) {
+		store := partd.NewDict()
+		must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}, partd.Entry{Key: "large", Value: make([]byte, 300_000)}))
+		r := request{op: operation(op), flags: flags, number: 7, session: session, seq: seq}
+		converse(t, store, join(
+			requestFrame(request{op: opHello, number: 1}, []byte{1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}),
+			requestFrame(request{op: opSession, number: 2}, nil),
+			requestFrame(request{op: opScan, number: 3}, nil),
+			requestFrame(r, body),
+			requestFrame(request{op: opNext, number: 8}, append(binary.LittleEndian.AppendUint64(nil, 1), 1, 0, 0, 0, 0, 0, 0, 0)),
+			requestFrame(r, body),
+		))
+	})
+}
+
+// hostileServer answers every request with the same reply.
+func hostileServer(nc net.Conn, status, flags uint8, body []byte) {
+	defer nc.Close()
+	rest, err := zmtp.Open(nc, zmtp.Router, time.Second)
+	if err != nil {
+		return
+	}
+	r := zmtp.NewReader(nc, rest, zmtp.ReaderOptions{MaxMessage: 1 << 20, MaxFrames: 10})
+	for {
+		frames, err := r.Next()
+		if err != nil {
+			return
+		}
+		q, _, err := parseRequest(frames[0])
+		if err != nil {
+			return
+		}
+		answer := reply{op: q.op, number: q.number}
+		b := body
+		le := binary.LittleEndian
+		switch q.op {
+		case opHello:
+			b = le.AppendUint64(le.AppendUint32(le.AppendUint32(nil, protocolVersion), 0), 5)
+			b = le.AppendUint32(le.AppendUint32(le.AppendUint64(b, 1<<20), 64<<10), 4)
+		case opSession:
+			b = append(le.AppendUint64(nil, 9), 1)
+		default:
+			answer.status, answer.flags = status, flags
+		}
+		if _, err := nc.Write(message(string(answer.append(nil)) + string(b))); err != nil {
+			return
+		}
+	}
+}
+
+// socketPair is two ends of a connection with a buffer between them.
+func socketPair() (a, b net.Conn, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	var ends [2]net.Conn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "socket")
+		if ends[i], err = net.FileConn(f); err != nil {
+			return nil, nil, err
+		}
+		_ = f.Close() // FileConn has a copy
+	}
+	return ends[0], ends[1], nil
+}
+
+// FuzzReply lets a server answer anything. The client must come to an end, and
+// take no memory that the answers do not have.
+func FuzzReply(f *testing.F) {
+	f.Add(uint8(1), uint8(0), appendError(nil, &partd.CorruptError{Path: "p", Offset: 3, Err: errors.New("x")}))
+	f.Add(uint8(1), uint8(0), appendError(nil, fmt.Errorf("session: %w", partd.ErrSessionGap)))
+	f.Add(uint8(1), uint8(0), appendError(nil, partd.ErrSessionExpired))
+	f.Add(uint8(0), uint8(0), []byte{1, 0, 0, 0, 3, 0, 0, 0, 'a', 'b', 'c'})
+	f.Add(uint8(0), uint8(1), []byte{1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0, 0, 0, 0})
+	f.Add(uint8(0), uint8(1), make([]byte, 8))
+	f.Add(uint8(0), uint8(1), append([]byte{1}, make([]byte, 40)...))
+	f.Fuzz(func(t *testing.T, status, flags uint8, body []byte) {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		defer cancel()
+		c := &Client{
+			url: "test", calls: map[uint64]*call{},
+			opts: ClientOptions{DialTimeout: time.Second, RetryFor: time.Millisecond, StallTimeout: time.Second, Logger: slog.New(slog.DiscardHandler)},
+		}
+		c.dial = func(context.Context) (net.Conn, error) {
+			ours, theirs, err := socketPair()
+			if err == nil {
+				go hostileServer(theirs, status, flags, body)
+			}
+			return ours, err
+		}
+		must(t, c.begin(context.Background()))
+		defer c.Close()
+		if values, err := c.Get(ctx, "a"); err == nil && len(values) != 1 {
+			t.Fatal("values for a key: ", len(values))
+		}
+		_, _ = c.Pop(ctx, "a")
+		_ = c.Append(ctx, partd.Entry{Key: "a", Value: []byte("b")})
+		_, _ = c.Stat(ctx)
+		if r, err := c.Open(ctx, "a"); err == nil {
+			_, _ = io.CopyN(io.Discard, r, 1<<20)
+			_ = r.Close()
+		}
+		n := 0
+		for _, err := range c.Keys(ctx) {
+			if n++; err != nil || n > 1000 {
+				break
+			}
+		}
+		for _, err := range c.Scan(ctx) {
+			if n++; err != nil || n > 2000 {
+				break
+			}
+		}
+	})
+}

@@ -1,0 +1,129 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// address is a URL taken apart.
+type address struct{ network, address string }
+
+// parseURL takes tcp://HOST:PORT or ipc:///PATH apart.
+func parseURL(raw string) (address, error) {
+	if rest, ok := strings.CutPrefix(raw, "tcp://"); ok {
+		host, port, err := net.SplitHostPort(rest)
+		if err != nil || port == "" || strings.ContainsAny(rest, "/?#@") {
+			return address{}, fmt.Errorf("address %q: write tcp://HOST:PORT", raw)
+		}
+		if host == "*" { // as ZeroMQ has it
+			host = ""
+		}
+		return address{"tcp", net.JoinHostPort(host, port)}, nil
+	}
+	if rest, ok := strings.CutPrefix(raw, "ipc://"); ok {
+		path, err := url.PathUnescape(rest)
+		if err != nil || path == "" || strings.ContainsRune(path, 0) {
+			return address{}, fmt.Errorf("address %q: write ipc:///PATH", raw)
+		}
+		return address{"unix", path}, nil
+	}
+	return address{}, fmt.Errorf("address %q: write tcp://HOST:PORT or ipc:///PATH", raw)
+}
+
+// CheckURL tells what is wrong with the URL of a server.
+func CheckURL(rawURL string) error {
+	_, err := parseURL(rawURL)
+	return err
+}
+
+// Listen makes a listener of a URL: tcp://HOST:PORT, where the port 0 is a free
+// one, or ipc:///PATH, a Unix socket that its user alone may use (mode 0600). A
+// socket that a killed server left behind is replaced; one that is in use, and a
+// file that is no socket, is an error.
+func Listen(rawURL string) (net.Listener, error) {
+	a, err := parseURL(rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("remote: %w", err)
+	}
+	if a.network == "tcp" {
+		l, err := net.Listen("tcp", a.address)
+		if err != nil {
+			return nil, fmt.Errorf("remote: %w", err)
+		}
+		return l, nil
+	}
+	l, err := listenUnix(a.address)
+	if err != nil {
+		return nil, fmt.Errorf("remote: listen on %s: %w", rawURL, err)
+	}
+	return l, nil
+}
+
+// URL returns the URL of a listener's address, as clients are given it.
+func URL(a net.Addr) string {
+	if a.Network() == "unix" {
+		return "ipc://" + strings.NewReplacer("%", "%25", "?", "%3F").Replace(a.String())
+	}
+	return "tcp://" + a.String()
+}
+
+// listenUnix listens on a socket file. The directory is locked while it looks
+// whether a socket is in use, since two servers that start at the same time
+// could each remove the other's.
+func listenUnix(path string) (net.Listener, error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close() // which unlocks it
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, fmt.Errorf("lock the directory: %w", err)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	// On Linux the file has the mode that the socket has when it is bound, so
+	// there is no moment when another user could connect.
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) }) // not all systems can
+	}}
+	l, err := config.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// removeStale removes a socket that nobody listens on.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return errors.New("it is a file that is no socket")
+	}
+	c, err := net.DialTimeout("unix", path, 2*time.Second)
+	if err == nil {
+		return errors.Join(fmt.Errorf("another server uses it: %w", syscall.EADDRINUSE), c.Close())
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("whether another server uses it cannot be told: %w", err)
+	}
+	return os.Remove(path)
+}

@@ -1,0 +1,79 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+func TestURLs(t *testing.T) {
+	for _, bad := range []string{
+		"", "x", "tcp:", "tcp://", "tcp://host", "tcp://host:", "tcp://:80/x", "tcp://u@h:1", "ipc://", "ipc://%zz", "ipc://a%00b", "http://x:1", "TCP://x:1",
+	} {
+		if err := CheckURL(bad); err == nil || !strings.Contains(err.Error(), "write ") {
+			t.Errorf("%q: %v", bad, err)
+		}
+		if _, err := Listen(bad); err == nil {
+			t.Errorf("%q: listens", bad)
+		}
+		if _, err := Dial(context.Background(), bad, nil); err == nil {
+			t.Errorf("%q: connects", bad)
+		}
+	}
+	for url, want := range map[string]address{
+		"tcp://127.0.0.1:7077": {"tcp", "127.0.0.1:7077"}, "tcp://*:1": {"tcp", ":1"}, "tcp://[::1]:2": {"tcp", "[::1]:2"},
+		"ipc:///a/b%3F": {"unix", "/a/b?"}, "ipc://relative": {"unix", "relative"},
+	} {
+		if got, err := parseURL(url); got != want || err != nil {
+			t.Errorf("%q is %v, %v, want %v", url, got, err, want)
+		}
+	}
+}
+
+// TestSocketFiles are cases 79 and 80: a stale socket is replaced, a live one and
+// a file are not.
+func TestSocketFiles(t *testing.T) {
+	dir, err := os.MkdirTemp("", "partd") // short: a socket's path has little room
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	path := filepath.Join(dir, "s")
+	l, err := Listen("ipc://" + path)
+	must(t, err)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket has the mode %v, %v", info.Mode(), err)
+	}
+	if _, err := Listen("ipc://" + path); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a live socket: %v", err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // as after kill -9
+	must(t, l.Close())
+	if _, err := os.Stat(path); err != nil {
+		t.Fatal(err)
+	}
+	l, err = Listen("ipc://" + path)
+	must(t, err)
+	s, err := NewServer(partd.NewDict(), nil)
+	must(t, err)
+	go s.Serve(context.Background(), l)
+	c := dial(t, URL(l.Addr()), nil)
+	must(t, c.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}))
+	must(t, c.Close())
+	must(t, s.Shutdown(context.Background()))
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left behind: %v", err)
+	}
+	must(t, os.WriteFile(path, []byte("a file"), 0o600))
+	if _, err := Listen("ipc://" + path); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("a file: %v", err)
+	}
+	if b, err := os.ReadFile(path); string(b) != "a file" {
+		t.Errorf("the file is gone: %v", err)
+	}
+}

@@ -1,0 +1,151 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/go-partd/partd"
+)
+
+// numbers are the client's session and the numbers of its changes. All is
+// guarded by the client's mu.
+//
+// A change that was answered with an error leaves its number free, and those
+// sent behind it are refused. Then nothing more is sent until all that is on its
+// way was answered; the refused ones are numbered anew, from the free number on.
+type numbers struct {
+	session uint64 // 0 if there is none
+	kept    bool   // by the store, so that it outlives the server
+	next    uint64 // the number of the next change
+	waiting int    // changes that were sent and not answered
+
+	free    uint64        // the lowest number that is free, 0 for none
+	over    bool          // the session is of no more use
+	settled chan struct{} // closed when all is answered, nil if nobody has to wait
+}
+
+// settling tells whether changes have to wait.
+func (n *numbers) settling() bool { return n.settled != nil }
+
+// assign gives a change the next number.
+func (n *numbers) assign(k *call) {
+	k.session, k.seq = n.session, n.next
+	n.next++
+	n.waiting++
+}
+
+// renew makes the next change begin a new session.
+func (n *numbers) renew() {
+	n.session, n.kept, n.next, n.waiting, n.free, n.over = 0, false, 0, 0, 0, false
+	if n.settled != nil {
+		close(n.settled)
+		n.settled = nil
+	}
+}
+
+// answered takes the answer to a change.
+func (n *numbers) answered(c *Client, k *call, err error) {
+	if k.session != n.session { // of one before
+		c.complete(k, err)
+		return
+	}
+	n.waiting--
+	switch {
+	case err == nil:
+	case errors.Is(err, partd.ErrSessionGap):
+		// Not applied, as one before it was not. If no such one is known, the
+		// server's store has lost some, and the numbers are worth nothing.
+		n.over = n.over || n.free == 0
+		k.again, err = !k.abandoned, nil
+	case errors.Is(err, partd.ErrSessionExpired):
+		n.over = true
+		if k.sends == 1 {
+			k.again, err = !k.abandoned, nil
+		} else {
+			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+		}
+	case errors.Is(err, partd.ErrSessionReused):
+		// The number of a change given up was sent again with another: the
+		// change itself had been applied.
+		n.over = n.over || !k.abandoned
+	case errors.Is(err, partd.ErrUnknownOutcome):
+		n.over = true
+	default:
+		if n.free == 0 || k.seq < n.free {
+			n.free = k.seq
+		}
+	}
+	c.complete(k, err)
+	if n.free == 0 && !n.over {
+		return
+	}
+	if n.waiting > 0 {
+		if n.settled == nil {
+			n.settled = make(chan struct{})
+		}
+		return
+	}
+	if n.over {
+		n.renew()
+		return
+	}
+	n.next, n.free = n.free, 0
+	if n.settled != nil {
+		close(n.settled)
+		n.settled = nil
+	}
+}
+
+// needSession begins a session if there is none. The token is held, so nothing
+// else is sent meanwhile.
+func (c *Client) needSession(ctx context.Context, l *link) error {
+	c.mu.Lock()
+	if c.numbers.session != 0 || c.link != l {
+		c.mu.Unlock()
+		return nil
+	}
+	k := newCall(opSession)
+	k.bound = l
+	k.sends = 1
+	c.register(k)
+	c.mu.Unlock()
+	defer k.recycle()
+	defer k.forget(c)
+	_ = l.send(ctx, k) // its reader notices
+	select {
+	case <-k.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if k.err != nil {
+		if errors.Is(k.err, ErrLost) {
+			return nil // another connection will do
+		}
+		return k.err
+	}
+	d := &decoder{b: k.reply}
+	session, kept := d.u64(), d.u8()
+	if err := d.end(); err != nil || session == 0 {
+		return fmt.Errorf("the server answered with session %d: %w", session, errors.Join(ErrBadRequest, err))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.numbers.renew()
+	c.numbers.session, c.numbers.kept, c.numbers.next = session, kept == 1, 1
+	c.pops = popNumbers{}
+	return nil
+}
+
+// popNumbers number the pops of a session.
+type popNumbers struct{ last uint64 }
+
+// popID is a pop whose result is no longer needed.
+type popID struct{ session, number uint64 }
+
+// assign gives a pop its number, and notes which server it is sent to first.
+func (p *popNumbers) assign(k *call, session, instance uint64) {
+	p.last++
+	k.session, k.seq = session, p.last
+	putU64(k.buf[k.instance:], instance)
+}

@@ -1,0 +1,115 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-partd/partd/internal/zmtp"
+)
+
+// ServerOptions are the options of [NewServer]. Nil, and each zero value, is a
+// default.
+type ServerOptions struct {
+	// MaxMessage is the longest message taken, in bytes; 256 MiB unless given,
+	// or half of Memory where that is less. Go clients send what is longer in
+	// parts.
+	MaxMessage int64
+	// MaxConnections is how many connections there may be; 1,024 unless given.
+	// One more is closed at once.
+	MaxConnections int
+	// Memory is what all connections together may take for messages being
+	// received and values being sent, in bytes; 512 MiB unless given. A quiet
+	// connection, and a message of a few KiB, take none of it. What was popped
+	// and not yet taken may have a quarter of it besides.
+	Memory int64
+
+	// AllowClose lets clients ask for the server's end (Python's close), which
+	// [Server.CloseRequested] tells.
+	AllowClose bool
+
+	// HandshakeTimeout is how long a peer may take to open its connection; 10
+	// seconds unless given.
+	HandshakeTimeout time.Duration
+	// IdleTimeout is how long a connection may be without a message; for ever
+	// unless given.
+	IdleTimeout time.Duration
+	// StallTimeout is how long a message that has begun may take to arrive, or
+	// to be taken by the peer, beside a second for each 16 KiB; and how long a
+	// message may wait for memory. 30 seconds unless given.
+	StallTimeout time.Duration
+
+	// Logger is told what peers do wrong, and of errors of the store. Nothing
+	// is logged unless given.
+	Logger *slog.Logger
+}
+
+const (
+	defaultMaxMessage     = 256 << 20
+	defaultMemory         = 512 << 20
+	minMessage            = 128 << 10 // a key and its value, at least
+	defaultMaxConnections = 1024
+	defaultHandshake      = 10 * time.Second
+	defaultStall          = 30 * time.Second
+
+	// Of one connection.
+	mostReads   = 8  // being answered at a time
+	mostHandles = 64 // open readers and listings
+	handleIdle  = 2 * time.Minute
+	maxFrames   = 8 << 20
+	defaultPage = 4 << 20 // bytes of a reply, about
+	minPage     = 64 << 10
+)
+
+func (o *ServerOptions) withDefaults() (ServerOptions, error) {
+	var c ServerOptions
+	if o != nil {
+		c = *o
+	}
+	for _, v := range []struct {
+		name  string
+		value int64
+	}{
+		{"MaxMessage", c.MaxMessage},
+		{"MaxConnections", int64(c.MaxConnections)},
+		{"Memory", c.Memory},
+		{"HandshakeTimeout", int64(c.HandshakeTimeout)},
+		{"IdleTimeout", int64(c.IdleTimeout)},
+		{"StallTimeout", int64(c.StallTimeout)},
+	} {
+		if v.value < 0 {
+			return c, fmt.Errorf("remote: ServerOptions.%s is below 0", v.name)
+		}
+	}
+	if c.Memory == 0 {
+		c.Memory = max(defaultMemory, 2*c.MaxMessage)
+	}
+	if c.MaxMessage == 0 {
+		c.MaxMessage = min(defaultMaxMessage, c.Memory/2)
+	}
+	if c.MaxMessage < minMessage {
+		return c, fmt.Errorf("remote: MaxMessage and half of Memory must be %d bytes at least", minMessage)
+	}
+	if c.Memory/2 < c.MaxMessage {
+		return c, errors.New("remote: Memory must be twice MaxMessage at least")
+	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = defaultMaxConnections
+	}
+	if c.HandshakeTimeout == 0 {
+		c.HandshakeTimeout = defaultHandshake
+	}
+	if c.StallTimeout == 0 {
+		c.StallTimeout = defaultStall
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+// readerOptions are the bounds of what one connection may send.
+func (o *ServerOptions) readerOptions() zmtp.ReaderOptions {
+	return zmtp.ReaderOptions{MaxMessage: o.MaxMessage, MaxFrames: maxFrames, Idle: o.IdleTimeout, Stall: o.StallTimeout}
+}

@@ -1,0 +1,73 @@
+package remote
+
+import "context"
+
+// pager reads the pages of a handle. One page is asked for ahead, so that the
+// server makes it while the one before is used.
+type pager struct {
+	c      *Client
+	ctx    context.Context
+	op     operation // read or next
+	via    *link     // the connection that the handle is of
+	handle uint64    // 0 once there are no more pages
+	step   uint64
+	ahead  *call // asked for, and not yet taken
+	err    error // of asking
+}
+
+func (p *pager) ended() bool { return p.handle == 0 }
+
+// ask asks for the next page, if there is one.
+func (p *pager) ask() {
+	if p.ended() {
+		return
+	}
+	p.step++
+	p.ahead = newCall(p.op)
+	p.ahead.bound = p.via
+	p.ahead.u64(p.handle)
+	p.ahead.u64(p.step)
+	if p.err = p.c.start(p.ctx, p.ahead); p.err != nil {
+		p.ahead = nil
+	}
+}
+
+// next returns the next page, where there is one.
+func (p *pager) next() ([]byte, error) {
+	if p.ahead == nil && p.err == nil {
+		p.ask()
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	k := p.ahead
+	p.ahead = nil
+	if p.err = p.c.wait(p.ctx, k); p.err != nil {
+		return nil, p.err
+	}
+	k.recycle()
+	if k.got&flagMore == 0 {
+		p.handle = 0 // the server has closed it
+	}
+	p.ask()
+	return k.reply, nil
+}
+
+// close lets the server close the handle. It need not know how that ends: a
+// handle of a broken connection is closed.
+func (p *pager) close() {
+	if p.ended() {
+		return
+	}
+	if p.ahead != nil {
+		p.ahead.forget(p.c)
+		p.ahead = nil
+	}
+	ctx, cancel := context.WithTimeout(p.c.life, closeTimeout)
+	defer cancel()
+	k := newCall(opCloseHandle)
+	k.bound = p.via
+	k.u64(p.handle)
+	p.handle = 0
+	_ = p.c.do(ctx, k)
+}

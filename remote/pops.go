@@ -1,0 +1,300 @@
+package remote
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// pops keep what a Pop has taken out of the store until the client says that it
+// has it, so that an answer lost with its connection is given again. They live
+// as long as the server.
+type pops struct {
+	limit int64 // of kept, in bytes
+
+	mu       sync.Mutex
+	kept     int64 // bytes of results that no client has said it has
+	sessions map[uint64]*popSession
+	uses     uint64
+}
+
+type popSession struct {
+	high    uint64 // the highest number seen
+	use     uint64
+	results map[uint64]*popResult
+}
+
+type popResult struct {
+	once   sync.Once     // whoever comes first does it
+	done   chan struct{} // closed when the rest is there
+	err    error
+	pieces [][]byte // numbers and values in turn
+	bytes  int64
+	timer  *time.Timer
+}
+
+const (
+	keepPop     = 10 * time.Minute
+	mostPops    = 256  // kept for a session
+	mostPoppers = 4096 // sessions that are known
+)
+
+func (p *pops) init(limit int64) {
+	p.limit = limit
+	p.sessions = map[uint64]*popSession{}
+}
+
+// enter makes a session known.
+func (p *pops) enter(session uint64) {
+	if session == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.session(session)
+}
+
+// session returns a session, and forgets the one unused longest where there are
+// too many. mu is held.
+func (p *pops) session(id uint64) *popSession {
+	p.uses++
+	if s := p.sessions[id]; s != nil {
+		s.use = p.uses
+		return s
+	}
+	if len(p.sessions) >= mostPoppers {
+		oldest, use := uint64(0), p.uses
+		for k, s := range p.sessions {
+			if s.use < use {
+				oldest, use = k, s.use
+			}
+		}
+		p.remove(oldest)
+	}
+	s := &popSession{use: p.uses, results: map[uint64]*popResult{}}
+	p.sessions[id] = s
+	return s
+}
+
+// remove forgets a session. mu is held.
+func (p *pops) remove(id uint64) {
+	if s := p.sessions[id]; s != nil {
+		delete(p.sessions, id)
+		for _, r := range s.results {
+			p.drop(r)
+		}
+	}
+}
+
+// drop forgets a result. mu is held.
+func (p *pops) drop(r *popResult) {
+	select {
+	case <-r.done:
+		r.timer.Stop()
+		p.kept -= r.bytes
+		r.bytes = 0
+	default: // under way: who pops notices
+	}
+}
+
+// end forgets a session that is over.
+func (p *pops) end(session uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.remove(session)
+}
+
+// done forgets the result of a pop.
+func (p *pops) done(session, number uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.sessions[session]; s != nil && s.results[number] != nil {
+		p.drop(s.results[number])
+		delete(s.results, number)
+	}
+}
+
+func (p *pops) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id := range p.sessions {
+		p.remove(id)
+	}
+}
+
+// claim notes a pop before it is done, in the order in which they come.
+func (p *pops) claim(session, number uint64, resent bool) (r *popResult, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.sessions[session]
+	if s == nil {
+		if resent {
+			return nil, fmt.Errorf("session %d: pop %d: the server has forgotten: %w", session, number, partd.ErrUnknownOutcome)
+		}
+		s = p.session(session)
+	}
+	if r := s.results[number]; r != nil {
+		return r, nil
+	}
+	if number <= s.high {
+		return nil, fmt.Errorf("session %d: pop %d: what it took is no longer kept: %w", session, number, partd.ErrUnknownOutcome)
+	}
+	if len(s.results) >= mostPops || p.kept > p.limit {
+		return nil, fmt.Errorf("%w: of this session %d pops were not taken, of all %d bytes", ErrBusy, len(s.results), p.kept)
+	}
+	s.high = number
+	r = &popResult{done: make(chan struct{})}
+	s.results[number] = r
+	return r, nil
+}
+
+// finish keeps a result, or forgets a pop that took nothing.
+func (p *pops) finish(session, number uint64, r *popResult, values [][]byte, err error) {
+	r.err = err
+	if err == nil {
+		r.keep(values)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kept += r.bytes
+	r.timer = time.AfterFunc(keepPop, func() { p.done(session, number) })
+	close(r.done)
+	s := p.sessions[session]
+	if s == nil || s.results[number] != r {
+		p.drop(r)
+	}
+}
+
+func (r *popResult) keep(values [][]byte) {
+	le := binary.LittleEndian
+	number := le.AppendUint32(nil, uint32(len(values)))
+	for _, v := range values {
+		number = le.AppendUint64(number, uint64(len(v)))
+		r.pieces = append(r.pieces, number, v)
+		number = nil
+		r.bytes += int64(len(v)) + 8
+	}
+	if len(values) == 0 {
+		r.pieces = append(r.pieces, number)
+	}
+}
+
+// answerFrom adds what the result has from an offset on, up to a page.
+func (r *popResult) answerFrom(a *answer, offset uint64, page int) {
+	for _, p := range r.pieces {
+		if offset >= uint64(len(p)) {
+			offset -= uint64(len(p))
+			continue
+		}
+		p = p[offset:]
+		offset = 0
+		room := page - a.size()
+		if room <= 0 {
+			a.flags |= flagMore
+			return
+		}
+		if len(p) > room {
+			a.refer(p[:room])
+			a.flags |= flagMore
+			return
+		}
+		a.refer(p)
+	}
+}
+
+// read answers with a later page of a result.
+func (p *pops) read(a *answer, session, number, offset uint64, page int) error {
+	p.mu.Lock()
+	var r *popResult
+	if s := p.sessions[session]; s != nil {
+		r = s.results[number]
+	}
+	p.mu.Unlock()
+	if r == nil {
+		return fmt.Errorf("pop %d: what it took is no longer kept: %w", number, partd.ErrUnknownOutcome)
+	}
+	return r.wait(a, offset, page)
+}
+
+func (r *popResult) wait(a *answer, offset uint64, page int) error {
+	select {
+	case <-r.done:
+	case <-a.ctx.Done():
+		return a.ctx.Err()
+	}
+	if r.err != nil {
+		return r.err
+	}
+	r.answerFrom(a, offset, page)
+	return nil
+}
+
+// pop returns what answers a pop.
+func (c *conn) pop(r request, instance uint64, keys []string) (func(a *answer) error, error) {
+	s := c.server
+	if r.session == 0 {
+		return func(a *answer) error {
+			values, err := s.popValues(keys)
+			if err == nil {
+				var result popResult
+				result.keep(values)
+				a.force(result.bytes)
+				result.answerFrom(a, 0, int(maxPlainPop))
+			}
+			return err
+		}, nil
+	}
+	if instance != s.instance {
+		return nil, fmt.Errorf("pop %d: the server was started again since: %w", r.seq, partd.ErrUnknownOutcome)
+	}
+	result, err := s.pops.claim(r.session, r.seq, r.flags&flagResent != 0)
+	if err != nil {
+		return nil, err
+	}
+	return func(a *answer) error {
+		result.once.Do(func() {
+			values, err := s.popValues(keys)
+			s.pops.finish(r.session, r.seq, result, values, err)
+		})
+		return result.wait(a, 0, c.page)
+	}, nil
+}
+
+// maxPlainPop bounds the answer to a pop without a session, which has one page.
+const maxPlainPop = 1 << 30
+
+// popValues takes values out of the store. They have to fit the memory, so their
+// sizes are found first, where the store can stream them.
+func (s *Server) popValues(keys []string) ([][]byte, error) {
+	ctx := s.base
+	if _, ok := s.store.(partd.Opener); ok {
+		room := s.pops.limit
+		for _, k := range keys {
+			n, err := s.valueSize(ctx, k, room)
+			if err != nil {
+				return nil, err
+			}
+			if room -= n; room < 0 {
+				return nil, fmt.Errorf("%w: the values of %d keys together have more than %d bytes, a quarter of the server's memory: pop fewer keys, or read them with Open and delete them",
+					partd.ErrTooLarge, len(keys), s.pops.limit)
+			}
+		}
+	}
+	return partd.Pop(ctx, s.store, keys...)
+}
+
+// valueSize returns the length of a value, or one more than most.
+func (s *Server) valueSize(ctx context.Context, key string, most int64) (int64, error) {
+	r, err := partd.Open(ctx, s.store, key)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(io.Discard, io.LimitReader(r, most+1))
+	return n, errors.Join(err, r.Close())
+}

@@ -1,0 +1,96 @@
+package remote
+
+import (
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// proxy passes bytes on to a server, whose address may change, and cuts
+// connections.
+type proxy struct {
+	l      net.Listener
+	target atomic.Pointer[string]
+	// limit returns after how many bytes, of both directions, the next
+	// connection is cut.
+	limit func() int64
+	cuts  atomic.Int64
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	wg    sync.WaitGroup
+}
+
+func newProxy(t testing.TB, target string, limit func() int64) *proxy {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	p := &proxy{l: l, limit: limit, conns: map[net.Conn]struct{}{}}
+	p.target.Store(&target)
+	p.wg.Add(1)
+	go p.accept()
+	t.Cleanup(func() {
+		_ = l.Close()
+		p.cut()
+		p.wg.Wait()
+	})
+	return p
+}
+
+func (p *proxy) url() string { return URL(p.l.Addr()) }
+
+func (p *proxy) accept() {
+	defer p.wg.Done()
+	for {
+		a, err := p.l.Accept()
+		if err != nil {
+			return
+		}
+		b, err := net.Dial("tcp", (*p.target.Load())[len("tcp://"):])
+		if err != nil {
+			_ = a.Close()
+			continue
+		}
+		var left atomic.Int64
+		left.Store(p.limit())
+		p.mu.Lock()
+		p.conns[a], p.conns[b] = struct{}{}, struct{}{}
+		p.mu.Unlock()
+		p.wg.Add(2)
+		go p.pass(a, b, &left)
+		go p.pass(b, a, &left)
+	}
+}
+
+func (p *proxy) pass(from, to net.Conn, left *atomic.Int64) {
+	defer p.wg.Done()
+	buf := make([]byte, 4<<10)
+	for {
+		n, err := from.Read(buf)
+		if over := left.Add(-int64(n)); over < 0 {
+			n = max(0, n+int(over))
+			if over+int64(n) <= 0 {
+				p.cuts.Add(1)
+			}
+			err = io.EOF
+		}
+		if _, werr := to.Write(buf[:n]); werr != nil || err != nil {
+			break
+		}
+	}
+	_ = from.Close()
+	_ = to.Close()
+	p.mu.Lock()
+	delete(p.conns, from)
+	p.mu.Unlock()
+}
+
+// cut ends all connections.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		_ = c.Close()
+	}
+}

@@ -1,0 +1,197 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/zmtp"
+)
+
+// ack is Python's answer to whatever worked.
+var ack = [...]byte{0, 3, 'a', 'c', 'k'}
+
+// errCommand is the error for a message that is no command of Python's.
+var errCommand = errors.New("no command")
+
+// python answers a message of Python's protocol. Its error ends the connection.
+// A fault is answered with one frame "error: …" in place of ack, which makes
+// Python's client raise at its next call.
+func (c *conn) python(frames [][]byte) error {
+	command, args := string(frames[0][:min(len(frames[0]), 16)]), frames[1:]
+	var err error
+	switch command {
+	case "get":
+		if err := c.pythonGet(args); err != nil {
+			return fmt.Errorf("get of %d keys for Python: %w", len(args), err)
+		}
+	case "syn":
+	case "append", "iset", "delete", "drop":
+		err = c.pythonChange(command, args)
+	case "close":
+		if err = c.rights.check(mayClose); err == nil {
+			defer c.server.requestClose()
+		}
+	default:
+		err = fmt.Errorf("%w: %q; there is syn, append, iset, get, delete, drop, close", errCommand, command)
+	}
+	if err == nil {
+		return c.write(ack[:])
+	}
+	if c.server.base.Err() != nil {
+		return errClosing
+	}
+	c.server.opts.Logger.Warn("a request of a Python client failed", "peer", peerName(c.nc), "command", command, "error", err)
+	text := strings.ToValidUTF8("error: "+err.Error(), "?")
+	return c.write(zmtp.AppendFrame(nil, []byte(text[:min(len(text), 1<<10)]), false))
+}
+
+func (c *conn) pythonChange(command string, args [][]byte) error {
+	ctx, store := c.server.base, c.server.store
+	switch command {
+	case "append":
+		if len(args)%2 != 0 {
+			return fmt.Errorf("append: %d frames after the command, it takes a key and a value in turn", len(args))
+		}
+		if err := c.rights.check(mayAppend); err != nil {
+			return err
+		}
+		c.entries = c.entries[:0]
+		for i := 0; i < len(args); i += 2 {
+			c.entries = append(c.entries, partd.Entry{Key: textOf(args[i]), Value: args[i+1]})
+		}
+		defer c.clearEntries()
+		return store.Append(ctx, c.entries...)
+	case "iset":
+		if len(args) != 2 {
+			return fmt.Errorf("iset: %d frames after the command, it takes a key and a value", len(args))
+		}
+		if err := c.rights.check(mayDelete); err != nil {
+			return err
+		}
+		return partd.SetOnce(ctx, store, string(args[0]), args[1])
+	case "delete":
+		if err := c.rights.check(mayDelete); err != nil {
+			return err
+		}
+		return partd.Delete(ctx, store, texts(args)...)
+	}
+	if len(args) > 0 {
+		return fmt.Errorf("drop: %d frames after the command, it takes none", len(args))
+	}
+	if err := c.rights.check(mayDelete); err != nil {
+		return err
+	}
+	return store.Drop(ctx)
+}
+
+// clearEntries forgets where entries were, and what a large batch took.
+func (c *conn) clearEntries() {
+	if cap(c.entries) > 16<<10 {
+		c.entries = nil
+	}
+	clear(c.entries)
+}
+
+func texts(frames [][]byte) []string {
+	keys := make([]string, len(frames))
+	for i, f := range frames {
+		keys[i] = string(f)
+	}
+	return keys
+}
+
+// pythonGet writes the values as frames of one message. Of no keys there is
+// none, as ZeroMQ has no message without a frame.
+func (c *conn) pythonGet(keys [][]byte) error {
+	if err := c.rights.check(mayRead); err != nil {
+		return err
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	a := &allowance{budget: &c.server.budget, ctx: c.ctx}
+	defer a.release()
+	w := frameWriter{c: c}
+	for i, k := range keys {
+		if err := c.pythonValue(&w, a, string(k), i < len(keys)-1); err != nil {
+			return err
+		}
+	}
+	return w.flush()
+}
+
+// pythonValue writes one value as a frame. A frame begins with its length, so a
+// value too large to be held is read twice, first to learn its length.
+func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) error {
+	v, err := c.server.readValue(c.ctx, key, w.value[:0], defaultPage, a)
+	if err != nil {
+		return err
+	}
+	w.value = v.buf
+	if v.rest == nil {
+		return w.frame(v.data, more)
+	}
+	rest, err := io.Copy(io.Discard, v.rest)
+	if err := errors.Join(err, v.rest.Close()); err != nil {
+		return err
+	}
+	size := int64(len(v.data)) + rest
+	again, err := partd.Open(c.ctx, c.server.store, key)
+	if err != nil {
+		return err
+	}
+	return errors.Join(w.stream(again, size, more), again.Close())
+}
+
+// frameWriter gathers small frames and writes them together.
+type frameWriter struct {
+	c     *conn
+	buf   []byte
+	value []byte // memory for a value
+}
+
+const gather = 64 << 10
+
+func (w *frameWriter) frame(body []byte, more bool) error {
+	w.buf = zmtp.AppendHeader(w.buf, len(body), more)
+	if len(body) > gather {
+		err := w.c.writeLocked(w.buf, body)
+		w.buf = w.buf[:0]
+		return err
+	}
+	w.buf = append(w.buf, body...)
+	if len(w.buf) < gather {
+		return nil
+	}
+	return w.flush()
+}
+
+// stream writes a frame of a size from a reader.
+func (w *frameWriter) stream(r io.Reader, size int64, more bool) error {
+	w.buf = zmtp.AppendHeader(w.buf, int(size), more)
+	if err := w.flush(); err != nil {
+		return err
+	}
+	for size > 0 {
+		n, err := r.Read(w.value[:min(size, int64(len(w.value)))])
+		if err := w.c.writeLocked(w.value[:n]); err != nil {
+			return err
+		}
+		size -= int64(n)
+		if err != nil && size > 0 {
+			return fmt.Errorf("the value has become shorter while it was sent: %w", err)
+		}
+	}
+	return nil
+}
+
+func (w *frameWriter) flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	err := w.c.writeLocked(w.buf)
+	w.buf = w.buf[:0]
+	return err
+}

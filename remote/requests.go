@@ -1,0 +1,299 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-partd/partd"
+)
+
+// request answers a message of the Go client's protocol. Its error ends the
+// connection.
+func (c *conn) request(frames [][]byte) error {
+	if len(frames) != 1 {
+		return fmt.Errorf("a request of %d frames, it has one", len(frames))
+	}
+	r, body, err := parseRequest(frames[0])
+	if err != nil {
+		return err
+	}
+	if err := c.rights.check(r.op.need()); err != nil {
+		return c.fail(r, err)
+	}
+	switch {
+	case r.op.mutates():
+		return c.mutate(r, body)
+	case r.op == opHello:
+		return c.hello(r, body)
+	case r.op == opPing:
+		return c.answerWith(r, func(a *answer) error { a.buf = append(a.buf, body...); return nil })
+	case r.op == opSession:
+		return c.beginSession(r)
+	case r.op == opEndSession:
+		c.server.pops.end(r.session)
+		return c.result(r, c.server.sessions.end(c.server.base, r.session), 0)
+	case r.op == opPart:
+		return c.result(r, c.upload.add(c, body), 0)
+	case r.op == opPopDone:
+		c.server.pops.done(r.session, r.seq)
+		return c.result(r, nil, 0)
+	}
+	answerer, err := c.reading(r, body)
+	if err != nil {
+		return c.fail(r, err)
+	}
+	if _, streams := c.server.store.(partd.Opener); r.op == opGet && !streams {
+		return c.answerWith(r, answerer) // its values are in memory: no waiting
+	}
+	return c.async(r, answerer)
+}
+
+// result answers with nothing or an error.
+func (c *conn) result(r request, err error, flags uint8) error {
+	if err != nil {
+		return c.fail(r, err)
+	}
+	if r.number == 0 {
+		return nil
+	}
+	var b [headRoom]byte
+	h := append(b[:0], 0, replyLen)
+	return c.write(reply{op: r.op, flags: flags, number: r.number}.append(h))
+}
+
+// fail answers with an error.
+func (c *conn) fail(r request, err error) error {
+	if errors.Is(err, errGivenUp) || c.server.base.Err() != nil && isCancelled(err) {
+		return err // without an answer, so that the client asks again
+	}
+	c.server.opts.Logger.Debug("a request failed", "peer", peerName(c.nc), "operation", r.op.String(), "error", err)
+	if r.number == 0 {
+		return nil
+	}
+	a := c.newAnswer()
+	defer a.drop()
+	a.buf = appendError(a.buf, err)
+	return c.write(a.parts(reply{op: r.op, status: statusError, number: r.number})...)
+}
+
+// answerWith answers with what a function makes.
+func (c *conn) answerWith(r request, fill func(a *answer) error) error {
+	a := c.newAnswer()
+	defer a.drop()
+	if err := fill(a); err != nil {
+		return c.fail(r, err)
+	}
+	if r.number == 0 {
+		return nil
+	}
+	return c.write(a.parts(reply{op: r.op, number: r.number})...)
+}
+
+// async answers beside the connection's goroutine, which waits where too many
+// requests are being answered.
+func (c *conn) async(r request, fill func(a *answer) error) error {
+	select {
+	case c.reads <- struct{}{}:
+	case <-c.ctx.Done():
+		return c.ctx.Err()
+	}
+	c.running.Add(1)
+	go func() {
+		defer c.running.Done()
+		defer func() { <-c.reads }()
+		if err := c.answerWith(r, fill); err != nil {
+			c.abort() // its goroutine ends
+		}
+	}()
+	return nil
+}
+
+func (c *conn) hello(r request, body []byte) error {
+	d := &decoder{b: body}
+	lowest, highest, page, session := d.u16(), d.u16(), d.u32(), d.u64()
+	if err := d.end(); err != nil {
+		return c.fail(r, fmt.Errorf("%w: hello: %w", ErrBadRequest, err))
+	}
+	if lowest > protocolVersion || highest < protocolVersion {
+		return c.fail(r, fmt.Errorf("%w: the client speaks versions %d to %d, the server %d", ErrBadRequest, lowest, highest, protocolVersion))
+	}
+	c.page = int(min(max(page, minPage), defaultPage))
+	c.server.pops.enter(session)
+	return c.answerWith(r, func(a *answer) error {
+		a.u32(protocolVersion)
+		a.u32(abilities(c.server.store))
+		a.u64(c.server.instance)
+		a.u64(uint64(c.server.opts.MaxMessage))
+		a.u32(uint32(c.page))
+		a.u32(mostHandles)
+		return nil
+	})
+}
+
+// abilities tells what a store can do, by its methods: a layer has them all,
+// and its answers say what the store beneath cannot do.
+func abilities(store partd.Partd) (bits uint32) {
+	add := func(bit uint32, can bool) {
+		if can {
+			bits |= bit
+		}
+	}
+	_, can := store.(partd.Setter)
+	add(canSet, can)
+	_, can = store.(partd.Deleter)
+	add(canDelete, can)
+	_, can = store.(partd.Lister)
+	add(canList, can)
+	_, can = store.(partd.Opener)
+	add(canOpen, can)
+	_, can = store.(partd.Scanner)
+	add(canScan, can)
+	_, can = store.(partd.Popper)
+	add(canPop, can)
+	_, can = store.(partd.Flusher)
+	add(canFlush, can)
+	_, can = store.(partd.Syncer)
+	add(canSync, can)
+	_, can = store.(partd.Statter)
+	add(canStat, can)
+	_, can = store.(partd.Applier)
+	add(canApply, can)
+	return bits
+}
+
+func (c *conn) beginSession(r request) error {
+	return c.answerWith(r, func(a *answer) error {
+		id, kept, err := c.server.sessions.issue(c.server.base)
+		if err != nil {
+			return err
+		}
+		c.server.pops.enter(id)
+		a.u64(id)
+		if kept {
+			a.u8(1)
+		} else {
+			a.u8(0)
+		}
+		return nil
+	})
+}
+
+// mutate makes a change, at once: those of a session have to be in order.
+func (c *conn) mutate(r request, body []byte) error {
+	if r.flags&flagStaged != 0 {
+		staged, err := c.upload.take(body)
+		defer c.upload.drop(c)
+		if err != nil {
+			return c.fail(r, err)
+		}
+		body = staged
+	}
+	op, err := c.parseChange(r.op, body)
+	if err != nil {
+		return c.fail(r, err)
+	}
+	defer c.clearEntries()
+	if r.session == 0 {
+		return c.result(r, change(c.server.base, c.server.store, op), 0)
+	}
+	tag := partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}
+	applied, err := c.server.sessions.apply(c.server.base, c, tag, op)
+	var flags uint8
+	if !applied {
+		flags = flagKnown
+	}
+	return c.result(r, err, flags)
+}
+
+func (c *conn) parseChange(what operation, body []byte) (partd.Operation, error) {
+	d := &decoder{b: body}
+	var op partd.Operation
+	switch what {
+	case opAppend, opSet, opSetOnce:
+		op.Entries = d.entries(c.entries)
+		c.entries = op.Entries[:0]
+	case opDelete:
+		op.Keys = d.keys()
+	}
+	if err := d.end(); err != nil {
+		return op, fmt.Errorf("%w: %s: %w", ErrBadRequest, what, err)
+	}
+	switch what {
+	case opAppend:
+		op.Change = partd.ChangeAppend
+	case opSet, opSetOnce:
+		op.Change = partd.ChangeSet
+		if what == opSetOnce {
+			op.Change = partd.ChangeSetOnce
+		}
+		if len(op.Entries) != 1 {
+			return op, fmt.Errorf("%w: %s with %d entries, it has one", ErrBadRequest, what, len(op.Entries))
+		}
+		// Only of Append it is promised that the key is not kept.
+		op.Entries[0].Key = strings.Clone(op.Entries[0].Key)
+	case opDelete:
+		op.Change = partd.ChangeDelete
+	case opDrop:
+		op.Change = partd.ChangeDrop
+	}
+	return op, nil
+}
+
+// reading returns what answers a request that only reads, or pops. What it
+// needs of the message is copied.
+func (c *conn) reading(r request, body []byte) (func(a *answer) error, error) {
+	d := &decoder{b: body}
+	var f func(a *answer) error
+	ctx, store := c.ctx, c.server.store
+	switch r.op {
+	case opGet:
+		keys := d.keys()
+		f = func(a *answer) error { return c.get(a, keys) }
+	case opOpen:
+		key := d.key()
+		f = func(a *answer) error { return c.openReader(a, key) }
+	case opRead, opNext:
+		id, step := d.u64(), d.u64()
+		f = func(a *answer) error { return c.handles.next(a, id, step) }
+	case opKeys:
+		f = func(a *answer) error { return c.openKeys(a) }
+	case opScan:
+		f = func(a *answer) error { return c.openScan(a) }
+	case opCloseHandle:
+		id := d.u64()
+		f = func(*answer) error { c.handles.remove(id); return nil }
+	case opStat:
+		f = func(a *answer) error { return stat(ctx, store, a) }
+	case opFlush:
+		f = func(*answer) error { return partd.Flush(ctx, store) }
+	case opSync:
+		f = func(*answer) error { return partd.Sync(ctx, store) }
+	case opPop:
+		instance, keys := d.u64(), d.keys()
+		if d.end() == nil {
+			return c.pop(r, instance, keys)
+		}
+	case opPopRead:
+		offset := d.u64()
+		f = func(a *answer) error { return c.server.pops.read(a, r.session, r.seq, offset, c.page) }
+	default:
+		return nil, fmt.Errorf("%w: there is no %s", ErrBadRequest, r.op)
+	}
+	if err := d.end(); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrBadRequest, r.op, err)
+	}
+	return f, nil
+}
+
+func stat(ctx context.Context, store partd.Partd, a *answer) error {
+	st, err := partd.Stat(ctx, store)
+	if err != nil {
+		return err
+	}
+	for _, n := range []int64{st.Keys, st.Bytes, st.Memory, st.Disk} {
+		a.u64(uint64(n))
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package remote
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/go-partd/partd"
+)
+
+func putU64(b []byte, v uint64) { binary.LittleEndian.PutUint64(b, v) }
+
+// upload is the body of a change too large for one message, which comes in parts
+// before it. There is one at a time on a connection.
+type upload struct {
+	id   uint64
+	body []byte
+	held int64
+	err  error // what was wrong with a part
+}
+
+// add takes a part: the upload's number, the length of the whole body, where in
+// it the part begins, and the bytes.
+func (u *upload) add(c *conn, part []byte) error {
+	d := &decoder{b: part}
+	id, total, offset := d.u64(), d.u64(), d.u64()
+	data := d.b
+	if d.err != nil {
+		return fmt.Errorf("%w: part: %w", ErrBadRequest, d.err)
+	}
+	if offset == 0 {
+		u.drop(c)
+		u.id = id
+	}
+	if u.err == nil {
+		u.err = u.accept(c, id, total, offset, data)
+	}
+	if u.err != nil { // until another begins
+		u.release(c)
+	}
+	return u.err
+}
+
+func (u *upload) accept(c *conn, id, total, offset uint64, data []byte) error {
+	limit := uint64(c.server.budget.limit / 2)
+	switch {
+	case id != u.id || offset != uint64(len(u.body)) || total < offset+uint64(len(data)):
+		return fmt.Errorf("%w: part %d of upload %d does not follow %d bytes of upload %d", ErrBadRequest, offset, id, len(u.body), u.id)
+	case total > limit:
+		return fmt.Errorf("%w: %d bytes in one operation, the server's memory allows %d: append it in parts", partd.ErrTooLarge, total, limit)
+	}
+	need := len(u.body) + len(data)
+	if need > cap(u.body) {
+		size := int(min(total, uint64(2*need)))
+		if err := c.server.budget.take(c.ctx, int64(size)); err != nil {
+			return err
+		}
+		grown := make([]byte, len(u.body), size)
+		copy(grown, u.body)
+		u.body = grown
+		c.server.budget.give(u.held)
+		u.held = int64(size)
+	}
+	u.body = append(u.body, data...)
+	return nil
+}
+
+// take returns the whole body, which a request names.
+func (u *upload) take(request []byte) ([]byte, error) {
+	d := &decoder{b: request}
+	id, total := d.u64(), d.u64()
+	if err := d.end(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	if u.err != nil {
+		return nil, u.err
+	}
+	if id != u.id || total != uint64(len(u.body)) {
+		return nil, fmt.Errorf("%w: the operation needs %d bytes of upload %d, there are %d of %d", ErrBadRequest, total, id, len(u.body), u.id)
+	}
+	return u.body, nil
+}
+
+func (u *upload) release(c *conn) {
+	u.body = nil
+	if u.held > 0 {
+		c.server.budget.give(u.held)
+		u.held = 0
+	}
+}
+
+// drop forgets the upload.
+func (u *upload) drop(c *conn) {
+	u.release(c)
+	u.id, u.err = 0, nil
+}

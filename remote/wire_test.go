@@ -1,0 +1,362 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/zmtp"
+)
+
+// greeting is that of a peer with the mechanism NULL.
+func greeting() []byte {
+	g := make([]byte, 64)
+	g[0], g[9], g[10] = 0xff, 0x7f, 3
+	copy(g[12:], "NULL")
+	return g
+}
+
+func ready(kind string) []byte {
+	body := append([]byte{11}, "Socket-Type"...)
+	body = binary.BigEndian.AppendUint32(body, uint32(len(kind)))
+	return zmtp.AppendCommand(nil, "READY", append(body, kind...))
+}
+
+// message is frames as they are sent.
+func message(frames ...string) []byte {
+	var b []byte
+	for i, f := range frames {
+		b = zmtp.AppendFrame(b, []byte(f), i < len(frames)-1)
+	}
+	return b
+}
+
+func long(flags byte, n uint64) []byte { return binary.BigEndian.AppendUint64([]byte{flags | 2}, n) }
+
+func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+
+// peer is a connection that tests write bytes to.
+type peer struct {
+	net.Conn
+	t *testing.T
+}
+
+func rawPeer(t *testing.T, url string) *peer {
+	t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "tcp://"))
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	return &peer{c, t}
+}
+
+// openPeer is a peer whose connection is open.
+func openPeer(t *testing.T, url string) *peer {
+	t.Helper()
+	p := rawPeer(t, url)
+	p.send(greeting(), ready("DEALER"))
+	p.want(append(greeting(), readyOfServer()...))
+	return p
+}
+
+func readyOfServer() []byte {
+	body := append([]byte{11}, "Socket-Type"...)
+	body = append(binary.BigEndian.AppendUint32(body, 6), "ROUTER"...)
+	body = append(append(body, 8), "Identity"...)
+	return zmtp.AppendCommand(nil, "READY", append(body, 0, 0, 0, 0))
+}
+
+func (p *peer) send(parts ...[]byte) {
+	p.t.Helper()
+	_, err := p.Write(join(parts...))
+	must(p.t, err)
+}
+
+// want reads exactly these bytes.
+func (p *peer) want(b []byte) {
+	p.t.Helper()
+	got := make([]byte, len(b))
+	n, err := io.ReadFull(p, got)
+	if err != nil || !bytes.Equal(got, b) {
+		p.t.Fatalf("read %q, %v, want %q", got[:n], err, b)
+	}
+}
+
+// wantError reads a frame that begins with "error: ".
+func (p *peer) wantError() {
+	p.t.Helper()
+	var h [2]byte
+	_, err := io.ReadFull(p, h[:])
+	must(p.t, err)
+	text := make([]byte, h[1])
+	_, err = io.ReadFull(p, text)
+	must(p.t, err)
+	if h[0] != 0 || !bytes.HasPrefix(text, []byte("error: ")) {
+		p.t.Fatalf("read a frame with flags %d, %q, want an error", h[0], text)
+	}
+}
+
+// wantClosed reads until the server closes the connection.
+func (p *peer) wantClosed() {
+	p.t.Helper()
+	if _, err := io.Copy(io.Discard, p); errors.Is(err, os.ErrDeadlineExceeded) {
+		p.t.Fatal("the server does not close the connection")
+	}
+}
+
+var acked = message("ack")
+
+// TestWireCases are the cases of bad input by number. Nothing is applied, and
+// others are served.
+func TestWireCases(t *testing.T) {
+	hello := func(parts ...[]byte) []byte { return join(append([][]byte{greeting(), ready("DEALER")}, parts...)...) }
+	many := bytes.Repeat(zmtp.AppendFrame(nil, nil, true), 1<<20)
+	bad := func(change func(g []byte)) []byte {
+		g := greeting()
+		change(g)
+		return g
+	}
+	noise := make([]byte, 4096)
+	_, err := rand.Read(noise)
+	must(t, err)
+	for _, c := range []struct {
+		name string
+		send []byte
+	}{
+		{"26 frame length beyond the limit", hello(long(0, 1<<40))},
+		{"26 frame length within the limit", hello(message("append", "k")[:8], long(0, 100_000), []byte("short"))},
+		{"27 2^64-1", hello(long(0, 1<<64-1))},
+		{"27 2^63-1", hello(long(1, 1<<63-1))},
+		{"28 truncated frame", hello(message("append", "k", "value")[:15])},
+		{"28 truncated header", hello([]byte{2, 0, 0})},
+		{"29 endless MORE", hello(zmtp.AppendFrame(nil, []byte("append"), true), bytes.Repeat(zmtp.AppendFrame(nil, make([]byte, 200), true), 10_000))},
+		{"30 endless empty frames", hello(many)},
+		{"31 reserved flags", hello([]byte{8, 1, 'x'})},
+		{"31 reserved flags of a later frame", hello(zmtp.AppendFrame(nil, []byte("append"), true), []byte{0x80, 0})},
+		{"32 command with MORE", hello([]byte{5, 5, 4, 'P', 'I', 'N', 'G'})},
+		{"33 oversized command", hello(long(4, 100_000))},
+		{"33 oversized READY", join(greeting(), long(4, 1<<30))},
+		{"33 empty command", hello([]byte{4, 0})},
+		{"33 PING without time", hello(zmtp.AppendCommand(nil, "PING", nil))},
+		{"34 message before READY", join(greeting(), message("drop"))},
+		{"34 second READY", hello(ready("DEALER"))},
+		{"35 bad signature", bad(func(g []byte) { g[0] = 'x' })},
+		{"35 bad end of the signature", bad(func(g []byte) { g[9] = 0 })},
+		{"36 version 2", bad(func(g []byte) { g[10] = 2 })[:11]},
+		{"37 mechanism PLAIN", bad(func(g []byte) { copy(g[12:], "PLAIN") })},
+		{"37 mechanism of 20 letters", bad(func(g []byte) { copy(g[12:], "ABCDEFGHIJKLMNOPQRST") })},
+		{"38 lying READY, name", join(greeting(), zmtp.AppendCommand(nil, "READY", []byte{200, 'x'}))},
+		{"38 lying READY, value", join(greeting(), zmtp.AppendCommand(nil, "READY", append([]byte{1, 'x'}, 0xff, 0xff, 0xff, 0xff)))},
+		{"38 empty READY", join(greeting(), zmtp.AppendCommand(nil, "READY", nil))},
+		{"38 two socket types", join(greeting(), zmtp.AppendCommand(nil, "READY", append(ready("DEALER")[8:], ready("DEALER")[8:]...)))},
+		{"39 unknown socket type", join(greeting(), ready("EVIL"))},
+		{"39 socket type SUB", join(greeting(), ready("SUB"))},
+		{"39 socket type REQ", join(greeting(), ready("REQ"))},
+		{"47 slow greeting", greeting()[:20]},
+		{"47 nothing at all", nil},
+		{"48 message that stops", hello(message("append", "k", strings.Repeat("v", 5000))[:3000])},
+		{"52 HTTP", []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")},
+		{"52 TLS", []byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}},
+		{"52 random bytes", append([]byte{1}, noise...)},
+		{"52 random bytes once open", hello(append([]byte{0xf8}, noise...))},
+		{"request of two frames", hello(message("\x00PD1"+strings.Repeat("\x00", 36), "x"))},
+		{"request cut off", hello(message("\x00PD1\x05"))},
+		{"get that fails", hello(message("get", strings.Repeat("k", partd.MaxKeyLen+1)))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			store := partd.NewDict()
+			_, url := serve(t, store, &ServerOptions{
+				MaxMessage: 1 << 20, HandshakeTimeout: 200 * time.Millisecond, StallTimeout: 200 * time.Millisecond,
+			})
+			good := openPeer(t, url)
+			p := rawPeer(t, url)
+			go p.Write(c.send) // the server may close in between
+			p.wantClosed()
+			st, err := store.Stat(context.Background())
+			if must(t, err); st.Keys > 0 {
+				t.Errorf("something was applied: %+v", st)
+			}
+			good.send(message("append", "k", "v"), message("get", "k"))
+			good.want(join(acked, message("v"), acked))
+		})
+	}
+}
+
+// TestPythonFaults are those that are answered, and change nothing.
+func TestPythonFaults(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		frames []string
+	}{
+		{"42 append of a key alone", []string{"append", "k"}},
+		{"42 odd append", []string{"append", "k", "v", "k2"}},
+		{"43 iset with 1 frame", []string{"iset", "k"}},
+		{"43 iset with 3 frames", []string{"iset", "k", "v", "x"}},
+		{"44 unknown command", []string{"explode", "k"}},
+		{"44 almost a command", []string{"append ", "k", "v"}},
+		{"45 empty command", []string{"", "k", "v"}},
+		{"45 empty message", []string{""}},
+		{"51 close without the right", []string{"close"}},
+		{"drop with a key", []string{"drop", "k"}},
+		{"key too long", []string{"append", "k", "v", strings.Repeat("k", partd.MaxKeyLen+1), "v"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := partd.NewDict()
+			s, url := serve(t, store, nil)
+			p := openPeer(t, url)
+			p.send(message(c.frames...))
+			p.wantError()
+			st, err := store.Stat(context.Background())
+			if must(t, err); st.Keys > 0 {
+				t.Errorf("something was applied: %+v", st)
+			}
+			p.send(message("syn"))
+			p.want(acked)
+			select {
+			case <-s.CloseRequested():
+				t.Error("the server ends")
+			default:
+			}
+		})
+	}
+}
+
+// TestPythonCommands are all commands, byte by byte.
+func TestPythonCommands(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), &ServerOptions{AllowClose: true})
+	p := openPeer(t, url)
+	for _, c := range []struct {
+		send []string
+		want [][]byte
+	}{
+		{[]string{"syn"}, [][]byte{acked}},
+		{[]string{"append", "x", "1", "y", "", "x", "2"}, [][]byte{acked}},
+		{[]string{"append"}, [][]byte{acked}},
+		{[]string{"append", "a-|-b", "tuple"}, [][]byte{acked}},
+		{[]string{"iset", "i", "first"}, [][]byte{acked}},
+		{[]string{"iset", "i", "second"}, [][]byte{acked}},
+		{[]string{"get", "x", "none", "i", "a-|-b", "y"}, [][]byte{message("12", "", "first", "tuple", ""), acked}},
+		{[]string{"get"}, [][]byte{acked}},
+		{[]string{"delete", "x", "none"}, [][]byte{acked}},
+		{[]string{"delete"}, [][]byte{acked}},
+		{[]string{"get", "x"}, [][]byte{message(""), acked}},
+		{[]string{"append", "long", strings.Repeat("v", 300_000)}, [][]byte{acked}},
+		{[]string{"get", "i", "long", "i"}, [][]byte{message("first", strings.Repeat("v", 300_000), "first"), acked}},
+		{[]string{"drop"}, [][]byte{acked}},
+		{[]string{"get", "i"}, [][]byte{message(""), acked}},
+		{[]string{"close"}, [][]byte{acked}},
+	} {
+		p.send(message(c.send...))
+		p.want(join(c.want...))
+	}
+	<-s.CloseRequested()
+}
+
+// TestPing is case 41: PONG with the context, also between the frames of a
+// message, where libzmq may send it.
+func TestPing(t *testing.T) {
+	_, url := serve(t, partd.NewDict(), nil)
+	p := openPeer(t, url)
+	for _, context := range []string{"", "context", "sixteen bytes ok"} {
+		p.send(zmtp.AppendCommand(nil, "PING", append([]byte{0, 100}, context...)))
+		p.want(zmtp.AppendCommand(nil, "PONG", []byte(context)))
+	}
+	m := message("append", "k", "v")
+	ping := zmtp.AppendCommand(nil, "PING", []byte{0, 0, 'x'})
+	p.send(m[:8], ping, m[8:11], ping, m[11:], message("get", "k"))
+	pong := zmtp.AppendCommand(nil, "PONG", []byte("x"))
+	p.want(join(pong, pong, acked, message("v"), acked))
+}
+
+// TestOneIdentity is case 40: two peers with one identity get their own answers.
+func TestOneIdentity(t *testing.T) {
+	_, url := serve(t, partd.NewDict(), nil)
+	var peers [2]*peer
+	for i := range peers {
+		p := rawPeer(t, url)
+		body := append(ready("DEALER")[8:], append([]byte{8}, "Identity"...)...)
+		body = append(binary.BigEndian.AppendUint32(body, 4), "twin"...)
+		p.send(greeting(), zmtp.AppendCommand(nil, "READY", body))
+		p.want(append(greeting(), readyOfServer()...))
+		peers[i] = p
+	}
+	for i, p := range peers {
+		p.send(message("append", fmt.Sprint("k", i), fmt.Sprint("v", i)), message("get", fmt.Sprint("k", i)))
+	}
+	for i, p := range peers {
+		p.want(join(acked, message(fmt.Sprint("v", i)), acked))
+	}
+}
+
+// TestNeverReads is case 49: a peer that asks and never reads is closed in time,
+// and keeps nobody else waiting.
+func TestNeverReads(t *testing.T) {
+	store := partd.NewDict()
+	must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: make([]byte, 4<<20)}))
+	_, url := serve(t, store, &ServerOptions{StallTimeout: 300 * time.Millisecond})
+	p := openPeer(t, url)
+	for range 20 {
+		if _, err := p.Write(message("get", "k")); err != nil {
+			break
+		}
+	}
+	c := dial(t, url, nil)
+	for range 20 {
+		begin := time.Now()
+		must(t, c.Append(context.Background(), partd.Entry{Key: "x", Value: []byte("1")}))
+		if d := time.Since(begin); d > 5*time.Second {
+			t.Errorf("another client waited %v", d)
+		}
+	}
+	time.Sleep(600 * time.Millisecond)
+	p.wantClosed()
+}
+
+// TestTooManyConnections is case 50.
+func TestTooManyConnections(t *testing.T) {
+	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 3})
+	var peers []*peer
+	for range 3 {
+		peers = append(peers, openPeer(t, url))
+	}
+	for range 20 {
+		rawPeer(t, url).wantClosed()
+	}
+	peers[0].send(message("syn"))
+	peers[0].want(acked)
+	must(t, peers[1].Close())
+	for begin := time.Now(); ; {
+		c, err := Dial(context.Background(), url, nil)
+		if err == nil {
+			must(t, c.Close())
+			return
+		}
+		if time.Since(begin) > 10*time.Second {
+			t.Fatal("a place that became free is not given away")
+		}
+	}
+}
+
+// TestSlowGreetings keeps a place for those who are quick.
+func TestSlowGreetings(t *testing.T) {
+	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 40, HandshakeTimeout: time.Hour})
+	for range 200 {
+		rawPeer(t, url)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, err := Dial(ctx, url, nil)
+	must(t, err)
+	must(t, c.Close())
+}
