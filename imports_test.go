@@ -32,7 +32,7 @@ var allowedImports = map[string][]string{
 	"internal/vfs":      {"github.com/gofrs/flock"},
 	"internal/progress": {"internal/", "golang.org/x/term"},
 	"internal/records":  {".", "internal/"},
-	"internal/cli":      {".", "stores", "logstore", "internal/", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
+	"internal/cli":      {".", "stores", "logstore", "internal/", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term", "github.com/zeebo/xxh3"},
 }
 
 // mayUseTesting are the packages that may import package testing outside of

@@ -46,6 +46,9 @@ func (s *size) Set(text string) error {
 	return nil
 }
 
+// block is how much is read at once.
+func (s size) block() int { return int(min(max(s/256, 256<<10), 1<<20)) }
+
 // maxRecord is the longest record, or value, that fits the memory: a quarter.
 func (s size) maxRecord() int { return int(min(s/4, partd.MaxValueLen)) }
 

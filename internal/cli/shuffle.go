@@ -13,7 +13,10 @@ const shuffleHelp = `Read files, and append each record to the key that its fiel
 record is stored with its bytes as they are and in the order of the input; only
 the newline that the last line of a file may lack is added. FIELD is the exact
 name of a column, else its number from 1, or from the end (--by=-1 is the last).
-For jsonl it is the name of a member of the object on each line.
+For jsonl it is the name of a member of the object on each line. Several FIELDs
+stand between commas (--by A,B), a name with a comma in quotes; their key is the
+values as a line of CSV has them, as in Oslo,2024. --partitions N makes N keys, 0
+to N-1: all records with the same fields go to one of them.
 
 Formats: the name of a file tells (.csv; .tsv, .tab; .jsonl, .ndjson; else
 text), --format overrules it, and standard input (-) needs it.
@@ -52,6 +55,7 @@ type shuffleFlags struct {
 	noHeader, skipBad, add, replace *bool
 	asJSON, quiet                   *bool
 	memory                          *size
+	threads, partitions             *int
 }
 
 func newShuffle(a *app) *cobra.Command {
@@ -67,18 +71,20 @@ func newShuffle(a *app) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	f := shuffleFlags{
-		by:       fs.String("by", "", "the `FIELD` that holds the key: a name, or a number from 1 or from the end"),
-		format:   fs.String("format", "", "`FORMAT` of the files: "+records.Names),
-		noHeader: fs.Bool("no-header", false, "csv and tsv: the first record is data"),
-		sep:      fs.String("sep", "", "text: the `STRING` between fields; csv: the byte; \\t is a tab"),
-		skipBad:  fs.Bool("skip-bad", false, "leave out and count records whose key cannot be found"),
-		url:      storeFlag(cmd),
-		add:      fs.Bool("append", false, "add to what the store holds"),
-		replace:  fs.Bool("replace", false, "drop what the store holds first"),
-		memory:   memoryFlag(fs),
-		progress: progressFlag(cmd),
-		quiet:    fs.BoolP("quiet", "q", false, "show no progress and no summary"),
-		asJSON:   jsonFlag(cmd, "write the summary as one JSON object"),
+		by:         fs.String("by", "", "the `FIELD` that holds the key: a name, or a number from 1 or from the end"),
+		format:     fs.String("format", "", "`FORMAT` of the files: "+records.Names),
+		noHeader:   fs.Bool("no-header", false, "csv and tsv: the first record is data"),
+		sep:        fs.String("sep", "", "text: the `STRING` between fields; csv: the byte; \\t is a tab"),
+		skipBad:    fs.Bool("skip-bad", false, "leave out and count records whose key cannot be found"),
+		partitions: fs.Int("partitions", 0, "the key is one of `N` partitions, 0 to N-1, that the fields' hash picks"),
+		url:        storeFlag(cmd),
+		add:        fs.Bool("append", false, "add to what the store holds"),
+		replace:    fs.Bool("replace", false, "drop what the store holds first"),
+		memory:     memoryFlag(fs),
+		threads:    threadsFlag(fs),
+		progress:   progressFlag(cmd),
+		quiet:      fs.BoolP("quiet", "q", false, "show no progress and no summary"),
+		asJSON:     jsonFlag(cmd, "write the summary as one JSON object"),
 	}
 	complete(cmd, "format", "csv", "tsv", "jsonl", "text")
 	if err := cmd.RegisterFlagCompletionFunc("by", completeColumns(&f)); err != nil {
@@ -95,11 +101,13 @@ func newShuffle(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		j := &job{app: a, flags: f, layout: layout}
+		j := &job{app: a, flags: f, layout: layout, keys: keyer{*f.partitions}}
 		return j.run(cmd.Context(), args)
 	}
 	return cmd
 }
+
+const mostPartitions = 1 << 20
 
 // check finds what is wrong with the flags whatever the files hold.
 func (f *shuffleFlags) check() error {
@@ -108,6 +116,11 @@ func (f *shuffleFlags) check() error {
 		return usagef("--by is missing: which field holds the key?")
 	case *f.add && *f.replace:
 		return usagef("--append and --replace exclude each other")
+	case *f.partitions < 0 || *f.partitions > mostPartitions:
+		return usagef("--partitions is a number from 1 to %d, not %d; without it each value is a key", mostPartitions, *f.partitions)
+	}
+	if err := checkThreads(*f.threads); err != nil {
+		return err
 	}
 	return checkProgress(*f.progress)
 }
@@ -144,7 +157,10 @@ func (f *shuffleFlags) layout(files []string) (records.Layout, error) {
 	if l.NoHeader && (l.Format == records.JSONL || l.Format == records.Text) {
 		return l, usagef("--no-header is for csv and tsv; %s has no header", l.Format)
 	}
-	if err := l.CheckField(*f.by); err != nil {
+	if l.HasHeader() {
+		return l, nil // any text may be the name of a column
+	}
+	if _, err := resolveBy(*f.by, l, nil); err != nil {
 		return l, usagef("--by %q: %w", *f.by, err)
 	}
 	return l, nil

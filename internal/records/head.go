@@ -60,7 +60,7 @@ func Head(name string, f io.Reader, layout Layout, maxRecord int) (columns []str
 		if !layout.HasHeader() {
 			return nil, head, nil
 		}
-		s := NewSplitter(layout, Field{}, nil)
+		s := NewSplitter(layout, nil, nil)
 		if kind := s.findHeader(head, err != nil); kind == Header {
 			return s.Columns, head, nil
 		} else if kind == Broken || kind == Bad {
