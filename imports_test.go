@@ -30,6 +30,9 @@ var allowedImports = map[string][]string{
 	"cmd/partd": {"internal/cli"},
 
 	"internal/vfs":      {"github.com/gofrs/flock"},
+	"internal/offheap":  {"golang.org/x/sys"},
+	"internal/extsort":  {".", "internal/", "github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+	"internal/hashagg":  {".", "internal/", "github.com/zeebo/xxh3"},
 	"internal/progress": {"internal/", "golang.org/x/term"},
 	"internal/records":  {".", "internal/"},
 	"internal/cli":      {".", "stores", "logstore", "internal/", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term", "github.com/zeebo/xxh3"},
