@@ -29,13 +29,15 @@ var allowedImports = map[string][]string{
 	"partdtest": {".", "pgregory.net/rapid"},
 	"cmd/partd": {"internal/cli"},
 
-	"internal/vfs":      {"github.com/gofrs/flock"},
-	"internal/offheap":  {"golang.org/x/sys"},
-	"internal/extsort":  {".", "internal/", "github.com/zeebo/xxh3", "github.com/klauspost/compress"},
-	"internal/hashagg":  {".", "internal/", "github.com/zeebo/xxh3"},
-	"internal/progress": {"internal/", "golang.org/x/term"},
-	"internal/records":  {".", "internal/"},
-	"internal/cli":      {".", "stores", "logstore", "internal/", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term", "github.com/zeebo/xxh3"},
+	"internal/compressed": {"github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
+	"internal/output":     {"internal/"},
+	"internal/vfs":        {"github.com/gofrs/flock"},
+	"internal/offheap":    {"golang.org/x/sys"},
+	"internal/extsort":    {".", "internal/", "github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+	"internal/hashagg":    {".", "internal/", "github.com/zeebo/xxh3"},
+	"internal/progress":   {"internal/", "golang.org/x/term"},
+	"internal/records":    {".", "internal/"},
+	"internal/cli":        {".", "stores", "logstore", "internal/", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term", "github.com/zeebo/xxh3"},
 }
 
 // mayUseTesting are the packages that may import package testing outside of

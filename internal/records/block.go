@@ -10,13 +10,13 @@ type Block struct {
 	Record []byte   // the record that Next found, with its line ending
 	Fields [][]byte // its fields, in the order of [Config.Fields]; nil for an optional one that is not there
 	Worker int      // which worker has it, from 0
+	Seq    int64    // which block it is, from 0, in the order of the input
 	Size   int64    // bytes of all its records
 
 	split  *Splitter
 	data   []byte
 	buf    []byte
 	offset int64
-	seq    int64
 	count  int
 
 	name    string
@@ -113,7 +113,7 @@ func (b *Block) Offset() int64 {
 // Turn waits until use has returned for all blocks before this one.
 func (b *Block) Turn() error {
 	select {
-	case <-b.order.turn(b.seq):
+	case <-b.order.turn(b.Seq):
 		return nil
 	case <-b.ctx.Done():
 		return context.Cause(b.ctx)
@@ -131,7 +131,7 @@ func (e *BadError) Unwrap() error { return e.Err }
 // end returns what came of the block, and of use for it.
 func (b *Block) end(err error) *result {
 	r := &result{
-		seq: b.seq, name: b.name, fresh: b.fresh, skipped: b.skipped, lines: b.split.lines,
+		seq: b.Seq, name: b.name, fresh: b.fresh, skipped: b.skipped, lines: b.split.lines,
 		tally: b.tally, bad: b.bad, badLine: b.line, err: err,
 	}
 	switch {

@@ -73,7 +73,7 @@ func (r *reader) turn(end int) error {
 	}
 	r.countFields(data)
 	b := &Block{
-		Size: int64(len(data)), data: data, buf: old, offset: r.sent, seq: r.seq, order: r.order, ctx: r.ctx,
+		Size: int64(len(data)), data: data, buf: old, offset: r.sent, Seq: r.seq, order: r.order, ctx: r.ctx,
 		name: r.name, fresh: r.fresh, skipped: r.skipped, count: r.split.count, skipBad: r.cfg.SkipBad,
 	}
 	r.seq++

@@ -9,17 +9,14 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// ErrPacked is wrapped by the error for a file that is compressed, or in an
-// encoding that is not read.
+// ErrPacked is wrapped by the error for a file that is packed in a way, or in an
+// encoding, that is not read.
 var ErrPacked = errors.New("not plain text")
 
-// packed holds what files that are not text begin with.
+// packed holds what files begin with that are not text, nor compressed in a way
+// that is read.
 var packed = []struct{ magic, what, todo string }{
-	{"\x1f\x8b", "it looks gzip-compressed", "decompress it first: gzip -dc FILE"},
-	{"\x28\xb5\x2f\xfd", "it looks zstd-compressed", "decompress it first: zstd -dc FILE"},
-	{"BZh", "it looks bzip2-compressed", "decompress it first: bzip2 -dc FILE"},
 	{"\xfd7zXZ\x00", "it looks xz-compressed", "decompress it first: xz -dc FILE"},
-	{"\x04\x22\x4d\x18", "it looks lz4-compressed", "decompress it first: lz4 -dc FILE"},
 	{"\xff\x06\x00\x00sNaPpY", "it looks snappy-compressed", "decompress it first"},
 	{"PK\x03\x04", "it looks like a zip archive (.xlsx and .ods are such)", "unpack it, or save it as CSV, first"},
 	{"PAR1", "it looks like a Parquet file", "convert it to CSV first"},
@@ -30,13 +27,9 @@ var packed = []struct{ magic, what, todo string }{
 // checkPlain tells by its beginning whether a file is plain text.
 func checkPlain(head []byte) error {
 	for _, p := range packed {
-		if !bytes.HasPrefix(head, []byte(p.magic)) {
-			continue
+		if bytes.HasPrefix(head, []byte(p.magic)) {
+			return fmt.Errorf("%w: %s; %s", ErrPacked, p.what, p.todo)
 		}
-		if p.magic == "BZh" && !(len(head) >= 10 && string(head[4:10]) == "1AY&SY") {
-			continue // a line of text that happens to begin so
-		}
-		return fmt.Errorf("%w: %s; %s", ErrPacked, p.what, p.todo)
 	}
 	return nil
 }

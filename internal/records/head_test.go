@@ -32,8 +32,7 @@ func TestHead(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ data, want string }{
-		{"\x1f\x8b\x08", "f: not plain text: it looks gzip-compressed; decompress it first: gzip -dc FILE"},
-		{"BZh91AY&SY", "f: not plain text: it looks bzip2-compressed; decompress it first: bzip2 -dc FILE"},
+		{"\xfd7zXZ\x00\x00", "f: not plain text: it looks xz-compressed; decompress it first: xz -dc FILE"},
 		{"a,\"b\n", "f, line 1: " + errUnclosed.Error()},
 		{"\n\"a\"b\n", "f, line 2: " + errAfterQuote.Error()},
 		{strings.Repeat("x", 200_000), "f, line 1: too large: the header has more than 100000 bytes"},
