@@ -91,7 +91,7 @@ func (t *Table) fitsPart(all []*Table, number int) bool {
 		}
 	}
 	slots := len(t.slots)
-	for (t.n+entries+1)*4 > slots*3 {
+	for (t.n+entries+1)*2 > slots {
 		slots *= 2
 	}
 	if slots > len(t.slots) {
@@ -113,7 +113,7 @@ func (t *Table) takePart(all []*Table, used []int, number int) error {
 				if err != nil {
 					return err
 				}
-				t.words[own] += o.words[at]
+				t.addCount(own, o.count(at))
 				t.mergeWords(own, isNew, o.state(at))
 			}
 			at += o.size(len(key))
@@ -144,7 +144,7 @@ func (a *Aggregator) mergeStates() (bool, error) {
 			key := o.key(at)
 			var err error
 			if data, err = o.encode(data[:0], at); err == nil {
-				err = t.merge(key, o.words[at], data)
+				err = t.merge(key, o.count(at), data)
 			}
 			if err != nil {
 				return false, err

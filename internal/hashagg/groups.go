@@ -86,7 +86,7 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 		key := t.key(at)
 		hash := maphash.Bytes(t.seed, key)
 		if t.parts == 0 || part(hash, t.parts) == t.part {
-			count := t.words[at]
+			count := t.count(at)
 			p.add(proof{records: int64(count), keySum: count * hash, groups: 1})
 			if !yield(Group{key, count, t.state(at), t.states}, nil) {
 				return false

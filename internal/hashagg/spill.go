@@ -102,7 +102,7 @@ func (t *Table) writeEntry(at int, key []byte) error {
 		}
 	}
 	b = binary.AppendUvarint(b, uint64(len(key)))
-	b = binary.AppendUvarint(b, t.words[at])
+	b = binary.AppendUvarint(b, t.count(at))
 	b = binary.AppendUvarint(b, uint64(len(data)))
 	b = append(b, key...)
 	s.buffers[d] = append(b, data...)
@@ -179,7 +179,7 @@ func (t *Table) merge(key []byte, count uint64, data []byte) error {
 	if err != nil {
 		return err
 	}
-	t.words[at] += count
+	t.addCount(at, count)
 	if t.states != nil {
 		return t.states.Merge(t.state(at), isNew, data)
 	}

@@ -11,8 +11,8 @@ import (
 
 // Table is a hash table from keys to states. One goroutine uses it.
 //
-// An entry is, in words: how often its key was asked for, the length of the key
-// in bytes, the state's words, and the key.
+// An entry is, in words: how often its key was asked for with the length of the
+// key, in bytes, in the lowest bits; the state's words; and the key.
 type Table struct {
 	a      *Aggregator
 	seed   maphash.Seed
@@ -34,6 +34,7 @@ type Table struct {
 	level  int // of the divisions that it spills into
 	spill  *spill
 	other  []uint64 // a state to be merged
+	sink   uint64   // of what is read ahead, so that it is read
 	closed bool
 	err    error
 
@@ -43,7 +44,10 @@ type Table struct {
 }
 
 const (
-	headWords  = 2
+	headWords  = 1
+	lenBits    = 20
+	maxKey     = 1<<lenBits - 1
+	one        = 1 << lenBits // a record, in the head of an entry
 	firstSlots = 1 << 8
 	divBits    = 6 // a spill is divided by as many bits of the hash
 	divisions  = 1 << divBits
@@ -108,7 +112,7 @@ func (t *Table) Get(key []byte) (state []uint64, isNew bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	t.words[at]++
+	t.words[at] += one
 	t.in.records++
 	t.in.keySum += hash
 	return t.state(at), isNew, nil
@@ -129,6 +133,13 @@ func (t *Table) entry(hash uint64, key []byte) (at int, isNew bool, err error) {
 	}
 	return at, isNew, nil
 }
+
+// count returns how often the key of an entry was asked for.
+func (t *Table) count(at int) uint64 { return t.words[at] >> lenBits }
+
+// addCount adds to that. A sum that is too large shows in the comparison at the
+// end, which finds records missing.
+func (t *Table) addCount(at int, n uint64) { t.words[at] += n << lenBits }
 
 // state returns the words of the state of an entry.
 func (t *Table) state(at int) []uint64 {
@@ -157,7 +168,7 @@ func (t *Table) find(hash uint64, key []byte) int {
 
 // key returns the key of an entry.
 func (t *Table) key(at int) []byte {
-	n := int(t.words[at+1])
+	n := int(t.words[at] & maxKey)
 	from := (at + headWords + t.stateLen) * 8
 	return t.mem[from : from+n : from+n]
 }
@@ -172,10 +183,10 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 		return 0, t.err
 	}
 	size := t.size(len(key))
-	if int64(size)*8 > t.budget/16 {
+	if len(key) > maxKey || int64(size)*8 > t.budget/16 {
 		return 0, t.fail(fmt.Errorf("%w: a key of %d bytes", ErrTooLarge, len(key)))
 	}
-	grow := (t.n+1)*4 > len(t.slots)*3
+	grow := (t.n+1)*2 > len(t.slots)
 	if !t.fits(size, grow) {
 		if t.n == 0 {
 			return 0, t.fail(fmt.Errorf("%w: it does not even hold one", ErrTooLarge))
@@ -193,8 +204,7 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	at := t.used
 	t.used += size
 	t.n++
-	t.words[at] = 0
-	t.words[at+1] = uint64(len(key))
+	t.words[at] = uint64(len(key))
 	clear(t.words[at+headWords : at+headWords+t.stateLen])
 	copy(t.mem[(at+headWords+t.stateLen)*8:], key)
 	t.place(hash, at)
