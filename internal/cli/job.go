@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -23,7 +22,7 @@ type job struct {
 	layout records.Layout
 
 	keys     keyer
-	in       inputs
+	in       *inputs
 	store    partd.Partd
 	bar      *progress.Bar
 	stage    stage
@@ -44,7 +43,7 @@ func (j *job) run(ctx context.Context, names []string) (err error) {
 	maxRecord := j.flags.memory.maxRecord()
 	cfg := records.Config{
 		Layout: j.layout, SkipBad: *j.flags.skipBad, MaxRecord: maxRecord,
-		Block: j.flags.memory.block(), Workers: *j.flags.threads, Read: new(atomic.Int64),
+		Block: j.flags.memory.block(), Workers: *j.flags.threads,
 	}
 	options := j.flags.memory.keepTo(*j.flags.url)
 	if j.in, err = openInputs(ctx, j.app, names, j.layout, maxRecord); err != nil {
@@ -115,7 +114,7 @@ func (j *job) prepare(ctx context.Context) error {
 
 // move reads all records into the store.
 func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
-	j.bar.Count(j.in.size, cfg.Read.Load)
+	j.bar.Count(j.in.size, j.in.read.Load)
 	lists := make([]entryList, cfg.Workers)
 	j.tally, err = records.Read(ctx, j.in.files, cfg, func(b *records.Block) error {
 		list := &lists[b.Worker]

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/csv"
 	"fmt"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/records"
 )
 
@@ -111,33 +111,7 @@ func appendCSV(dst []byte, fields [][]byte, sep byte) []byte {
 		if i > 0 {
 			dst = append(dst, sep)
 		}
-		dst = appendCSVField(dst, f, sep)
+		dst = output.AppendCSV(dst, f, sep)
 	}
 	return dst
-}
-
-// appendCSVField appends a field, in quotes where it needs them.
-func appendCSVField(dst, field []byte, sep byte) []byte {
-	if !needsQuotes(field, sep) {
-		return append(dst, field...)
-	}
-	dst = append(dst, '"')
-	for {
-		q := bytes.IndexByte(field, '"')
-		if q < 0 {
-			break
-		}
-		dst = append(append(dst, field[:q+1]...), '"')
-		field = field[q+1:]
-	}
-	return append(append(dst, field...), '"')
-}
-
-func needsQuotes(field []byte, sep byte) bool {
-	for _, c := range field {
-		if c == sep || c == '"' || c == '\n' || c == '\r' {
-			return true
-		}
-	}
-	return false
 }

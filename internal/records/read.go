@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
 )
 
 // Input is a file to read.
@@ -18,14 +17,13 @@ type Input struct {
 // Config says how to read.
 type Config struct {
 	Layout    Layout
-	Fields    []Field       // those to find in each record
-	AllFields bool          // find all fields instead; JSON lines: none
-	Columns   []string      // the header that every input must have, nil for none
-	Block     int           // bytes read at once, at least 16
-	MaxRecord int           // the longest record, in bytes, at least Block
-	Workers   int           // goroutines that find fields and call use, at least one
-	SkipBad   bool          // leave out and count records that are bad, instead of failing
-	Read      *atomic.Int64 // bytes read so far, for others to look at; may be nil
+	Fields    []Field  // those to find in each record
+	AllFields bool     // find all fields instead; JSON lines: none
+	Columns   []string // the header that every input must have, nil for none
+	Block     int      // bytes read at once, at least 16
+	MaxRecord int      // the longest record, in bytes, at least Block
+	Workers   int      // goroutines that find fields and call use, at least one
+	SkipBad   bool     // leave out and count records that are bad, instead of failing
 }
 
 // workers returns the number of workers.
@@ -152,9 +150,6 @@ func newReader(ctx context.Context, cfg Config, o *order) *reader {
 		split: NewSplitter(cfg.Layout, nil, cfg.Columns),
 		empty: make(chan []byte, n), full: make(chan *Block, n),
 	}
-	if r.cfg.Read == nil {
-		r.cfg.Read = new(atomic.Int64)
-	}
 	for range n {
 		r.empty <- make([]byte, 0, cfg.Block)
 	}
@@ -241,7 +236,6 @@ func (r *reader) fill(f io.Reader) (n int, err error) {
 		m, err = f.Read(r.block[len(r.block):r.limit])
 		r.block = r.block[:len(r.block)+m]
 		n += m
-		r.cfg.Read.Add(int64(m))
 	}
 	r.tally.ReadBytes += int64(n)
 	return n, err
