@@ -26,6 +26,7 @@ var allowedImports = map[string][]string{
 	"frame":     {},
 	"logstore":  {".", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress", "golang.org/x/sys"},
 	"stores":    {".", "logstore", "internal/", "github.com/dustin/go-humanize"},
+	"shuffle":   {".", "logstore", "internal/", "github.com/zeebo/xxh3"},
 	"partdtest": {".", "pgregory.net/rapid"},
 	"cmd/partd": {"internal/cli"},
 
