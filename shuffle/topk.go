@@ -112,7 +112,7 @@ func (f *topFeed[T]) put(v T) (err error) {
 
 // cut leaves the first k candidates.
 func (f *topFeed[T]) cut() {
-	if int64(len(f.list)) < f.t.k {
+	if len(f.list) == 0 || int64(len(f.list)) < f.t.k {
 		return
 	}
 	slices.SortStableFunc(f.list, func(a, b candidate) int {

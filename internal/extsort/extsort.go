@@ -176,6 +176,15 @@ func (s *Sorter) failLocked(err error) {
 	s.cond.Broadcast()
 }
 
+// failure returns what ended everything, if something did. mu is held.
+func (s *Sorter) failure() error {
+	// What notes the end of the context may not have come to it yet.
+	if s.err == nil && s.ctx.Err() != nil {
+		s.failLocked(context.Cause(s.ctx))
+	}
+	return s.err
+}
+
 // Close ends everything that is under way, waits for it, and removes all
 // temporary data. A loop over Sorted must have ended.
 func (s *Sorter) Close() error {

@@ -14,7 +14,7 @@ func (s *Sorter) reduce() error {
 				s.cond.Wait()
 			}
 			sortRuns(s.runs)
-			err := s.err
+			err := s.failure()
 			s.mu.Unlock()
 			if err != nil {
 				return err

@@ -43,8 +43,8 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 func (s *Sorter) result(found count) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil {
-		return s.err
+	if err := s.failure(); err != nil {
+		return err
 	}
 	return count{s.stats.Records, s.stats.Bytes, s.stats.Sum}.compare(found)
 }
@@ -93,7 +93,7 @@ func (s *Sorter) finish() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.err != nil:
+	case s.failure() != nil:
 		return s.err
 	case s.merging:
 		return errors.New("sorted records can be read once only")
@@ -108,7 +108,7 @@ func (s *Sorter) finish() error {
 		s.cond.Wait()
 	}
 	sortRuns(s.runs)
-	return s.err
+	return s.failure()
 }
 
 func sortRuns(runs []*run) {

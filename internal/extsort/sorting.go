@@ -149,5 +149,5 @@ func (s *Sorter) writeSlot(m *slot) (*run, error) {
 func (s *Sorter) why() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.err
+	return s.failure()
 }

@@ -1,6 +1,7 @@
 package hashagg
 
 import (
+	"context"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -162,7 +163,7 @@ func (a *Aggregator) why() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.err == nil {
-		return a.ctx.Err()
+		return context.Cause(a.ctx)
 	}
 	return a.err
 }

@@ -1,6 +1,7 @@
 package hashagg
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -49,7 +50,7 @@ func (a *Aggregator) begin() error {
 	case a.err != nil:
 		return a.err
 	case a.ctx.Err() != nil:
-		return a.ctx.Err()
+		return context.Cause(a.ctx)
 	case a.reading:
 		return errors.New("groups can be read once only")
 	case a.open > 0:
@@ -65,6 +66,8 @@ func (a *Aggregator) verify() error {
 	defer a.mu.Unlock()
 	in := proof{records: a.stats.Records, keySum: a.stats.KeySum}
 	switch {
+	case a.err != nil:
+		return a.err
 	case in.records != a.out.records:
 		return fmt.Errorf("%w: they are of %d records, not %d", ErrNotVerified, a.out.records, in.records)
 	case in.keySum != a.out.keySum:
