@@ -106,3 +106,14 @@ func closing(text string) int {
 	}
 	return -1
 }
+
+// Kept tells whether the values themselves are needed, not numbers made of them.
+func (s Spec) Kept() bool {
+	switch s.Func {
+	case First, Last, List:
+		return true
+	case Min, Max:
+		return s.Bytes
+	}
+	return false
+}

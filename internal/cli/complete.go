@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/aggregate"
 	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/records"
 )
@@ -106,6 +107,28 @@ func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
 			names = append(names, before+c)
 		}
 		return names, namesOnly
+	})
+	if err != nil {
+		panic(err) // there is no such flag: the program is wrong
+	}
+}
+
+// completeAggregates makes the shell complete the last aggregate of --agg.
+func completeAggregates(cmd *cobra.Command, f *inputFlags) {
+	const goOn = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+	err := cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, begun string) ([]string, cobra.ShellCompDirective) {
+		before := begun[:strings.LastIndexByte(begun, ',')+1]
+		var all []string
+		if name, _, open := strings.Cut(begun[len(before):], "("); open {
+			for _, c := range columnsOf(cmd, files, f) {
+				all = append(all, before+name+"("+c+")")
+			}
+			return all, goOn
+		}
+		for a := range strings.SplitSeq(aggregate.Names, ", ") {
+			all = append(all, before+strings.TrimSuffix(a, "x)"))
+		}
+		return all, goOn
 	})
 	if err != nil {
 		panic(err) // there is no such flag: the program is wrong

@@ -44,6 +44,9 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	if err == nil {
 		return exitOK
 	}
+	if a.brokenPipe(err) {
+		return exitFailed
+	}
 	f := &failure{err: err}
 	errors.As(err, &f)
 	interrupted := ctx.Err() != nil && (errors.Is(f.err, ctx.Err()) || errors.Is(f.err, context.Cause(ctx)))

@@ -81,7 +81,7 @@ func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
 		if dst, err = r.AppendStart(dst, i); err != nil {
 			return dst, err
 		}
-		if dst, err = r.appendValue(dst, i, &row[i]); err != nil {
+		if dst, err = r.AppendField(dst, i, &row[i]); err != nil {
 			return dst, err
 		}
 	}
@@ -118,7 +118,32 @@ func (r *Rows) AppendEnd(dst []byte) []byte {
 	return append(dst, '\n')
 }
 
-func (r *Rows) appendValue(dst []byte, i int, v *Value) ([]byte, error) {
+// AppendPiece appends a piece of field i, of which there are several: for JSON
+// lines, of JSON itself; for CSV, of a field in quotes. [Rows.AppendQuote] goes
+// before the first and after the last.
+func (r *Rows) AppendPiece(dst []byte, i int, piece []byte) ([]byte, error) {
+	switch r.layout.Format {
+	case records.CSV:
+		return AppendDoubled(dst, piece), nil
+	case records.JSONL:
+		return append(dst, piece...), nil
+	}
+	if err := r.Holds(piece); err != nil {
+		return dst, r.cannot(i, err)
+	}
+	return append(dst, piece...), nil
+}
+
+// AppendQuote appends what is before and after the pieces of a field.
+func (r *Rows) AppendQuote(dst []byte) []byte {
+	if r.layout.Format == records.CSV {
+		return append(dst, '"')
+	}
+	return dst
+}
+
+// AppendField appends a field as it stands between what separates fields.
+func (r *Rows) AppendField(dst []byte, i int, v *Value) ([]byte, error) {
 	switch r.layout.Format {
 	case records.CSV:
 		return AppendCSV(dst, v.Text, r.sep[0]), nil
