@@ -158,11 +158,11 @@ func columnsOf(cmd *cobra.Command, files []string, f *inputFlags) []string {
 		return nil
 	}
 	defer func() { _ = r.Close() }() // nothing was written
-	columns, _, err := records.Head(files[0], r, layout, completionHead)
+	start, err := records.Head(files[0], r, layout, completionHead)
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(columns, func(c string) bool { return !plain(c) })
+	return slices.DeleteFunc(start.Columns, func(c string) bool { return !plain(c) })
 }
 
 // plain tells whether a shell can be given a text as one line.

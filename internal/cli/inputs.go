@@ -20,6 +20,8 @@ const stdin = "-"
 type inputs struct {
 	files   []records.Input
 	columns []string     // the header, nil for none
+	header  []byte       // as it is written
+	head    []byte       // how the first file that is not empty begins
 	size    int64        // of all, as they lie on the disk, -1 if not known
 	read    atomic.Int64 // how much of that was read
 }
@@ -40,25 +42,28 @@ func openInputs(ctx context.Context, a *app, names []string, layout records.Layo
 				}
 			}
 		}
-		columns, err := in.open(a, name, layout, maxRecord)
+		start, err := in.open(a, name, layout, maxRecord)
 		if err != nil {
 			return in, err
 		}
-		if columns == nil {
+		if len(in.head) == 0 {
+			in.head = start.Read
+		}
+		if start.Columns == nil {
 			continue
 		}
 		if first == "" {
-			first, in.columns = name, columns
-		} else if diff := records.DiffColumns(in.columns, columns); diff != "" {
+			first, in.columns, in.header = name, start.Columns, start.Header
+		} else if diff := records.DiffColumns(in.columns, start.Columns); diff != "" {
 			return in, fmt.Errorf("%s and %s have different headers: %s", first, name, diff)
 		}
 	}
 	return in, nil
 }
 
-// open checks a file, and returns its header. One that can be read only once
+// open checks a file, and returns its beginning. One that can be read only once
 // stays open.
-func (in *inputs) open(a *app, name string, layout records.Layout, maxRecord int) ([]string, error) {
+func (in *inputs) open(a *app, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
 	file := records.Input{Name: name, Size: -1}
 	f := a.in
 	if name != stdin {
@@ -89,16 +94,16 @@ func (in *inputs) open(a *app, name string, layout records.Layout, maxRecord int
 			file.Size = info.Size()
 		}
 		file.Open = func() (io.ReadCloser, error) { return in.reopen(name, info.Size()) }
-		columns, _, err := records.Head(file.Name, r, layout, maxRecord)
+		start, err := records.Head(file.Name, r, layout, maxRecord)
 		in.files = append(in.files, file)
-		return columns, errors.Join(err, r.Close(), f.Close())
+		return start, errors.Join(err, r.Close(), f.Close())
 	}
 	in.size = -1
 	r, err := decompress(file.Name, name, counted{f, &in.read})
 	if err != nil {
 		return nil, err
 	}
-	columns, head, err := records.Head(file.Name, r, layout, maxRecord)
+	start, err := records.Head(file.Name, r, layout, maxRecord)
 	if err != nil {
 		return nil, err
 	}
@@ -106,10 +111,10 @@ func (in *inputs) open(a *app, name string, layout records.Layout, maxRecord int
 		return struct {
 			io.Reader
 			io.Closer
-		}{io.MultiReader(bytes.NewReader(head), r), f}, nil
+		}{io.MultiReader(bytes.NewReader(start.Read), r), f}, nil
 	}
 	in.files = append(in.files, file)
-	return columns, nil
+	return start, nil
 }
 
 // reopen opens a file to read it whole, and looks at the end whether all of its

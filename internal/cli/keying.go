@@ -1,8 +1,8 @@
 package cli
 
 import (
-	"encoding/csv"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -18,23 +18,42 @@ import (
 // numbers between commas, with a name in quotes where it holds a comma, as in a
 // line of CSV. A text that is the name of a column as a whole is that column.
 func splitNames(list string, columns []string) ([]string, error) {
-	for _, c := range columns {
-		if c == list {
-			return []string{list}, nil
+	if slices.Contains(columns, list) {
+		return []string{list}, nil
+	}
+	var names []string
+	for rest, more := list, true; more; {
+		quoted := ""
+		if strings.HasPrefix(rest, `"`) {
+			end := closingQuote(rest)
+			if end < 0 {
+				return nil, fmt.Errorf("%q lists a field with a quote that is never closed", list)
+			}
+			quoted, rest = strings.ReplaceAll(rest[1:end], `""`, `"`), rest[end+1:]
 		}
-	}
-	r := csv.NewReader(strings.NewReader(list))
-	r.LazyQuotes = true
-	names, err := r.Read()
-	if err != nil {
-		return nil, fmt.Errorf("%q is no list of fields: %w", list, err)
-	}
-	for _, n := range names {
-		if n == "" && len(names) > 1 {
+		var plain string
+		plain, rest, more = strings.Cut(rest, ",")
+		if quoted+plain == "" && (more || len(names) > 0) {
 			return nil, fmt.Errorf("%q lists a field without a name", list)
 		}
+		names = append(names, quoted+plain)
 	}
 	return names, nil
+}
+
+// closingQuote finds the quote that ends a text that begins with one, -1 for
+// none. Quotes written twice are part of the text.
+func closingQuote(text string) int {
+	for i := 1; i < len(text); i++ {
+		switch {
+		case text[i] != '"':
+		case i+1 < len(text) && text[i+1] == '"':
+			i++
+		default:
+			return i
+		}
+	}
+	return -1
 }
 
 // resolveBy finds the fields that --by lists.

@@ -34,36 +34,43 @@ func checkPlain(head []byte) error {
 	return nil
 }
 
+// Start is the beginning of a file.
+type Start struct {
+	Columns []string // of the header, nil for none
+	Header  []byte   // as it is written, with a newline at its end
+	Read    []byte   // what was read
+}
+
 // Head reads the beginning of an input, as far as it takes to see that it is
-// plain text and to find the header, where the layout has one. It returns the
-// columns, nil for none, and what it has read.
-func Head(name string, f io.Reader, layout Layout, maxRecord int) (columns []string, head []byte, err error) {
+// plain text and to find the header, where the layout has one.
+func Head(name string, f io.Reader, layout Layout, maxRecord int) (*Start, error) {
 	const first = 64 << 10
+	var head []byte
 	for size := first; ; size = min(4*size, maxRecord+1) {
 		n := len(head)
 		head = append(make([]byte, 0, size+1), head...)[:size]
 		m, err := io.ReadFull(f, head[n:])
 		head = head[:n+m]
 		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-			return nil, nil, err
+			return nil, err
 		}
 		if err := checkPlain(head); err != nil {
-			return nil, nil, &Error{File: name, Err: err}
+			return nil, &Error{File: name, Err: err}
 		}
 		if !layout.HasHeader() {
-			return nil, head, nil
+			return &Start{Read: head}, nil
 		}
 		s := NewSplitter(layout, nil, nil)
 		if kind := s.findHeader(head, err != nil); kind == Header {
-			return s.Columns, head, nil
+			return &Start{s.Columns, s.Record, head}, nil
 		} else if kind == Broken || kind == Bad {
-			return nil, nil, &Error{name, s.Line, s.Err}
+			return nil, &Error{name, s.Line, s.Err}
 		}
 		if err != nil {
-			return nil, head, nil // nothing but empty lines, if anything
+			return &Start{Read: head}, nil // nothing but empty lines, if anything
 		}
 		if size > maxRecord {
-			return nil, nil, &Error{name, 1, fmt.Errorf("%w: the header has more than %d bytes", partd.ErrTooLarge, maxRecord)}
+			return nil, &Error{name, 1, fmt.Errorf("%w: the header has more than %d bytes", partd.ErrTooLarge, maxRecord)}
 		}
 	}
 }

@@ -51,14 +51,19 @@ func (s *Splitter) findMembers(object []byte) error {
 		if bytes.IndexByte(name, '\\') >= 0 {
 			name = decodeString(name)
 		}
+		found := false
 		for i := range s.fields {
 			if string(name) != s.fields[i].Name {
 				continue
 			}
+			found = true
 			if s.Values[i] != nil {
 				return fmt.Errorf("there are two members %q", name)
 			}
 			s.Values[i] = rest[:n]
+		}
+		if s.only && !found {
+			return fmt.Errorf("member %q is not one of the first record's, which are the columns", name)
 		}
 		rest = skipSpace(rest[n:])
 		if rest[0] == ',' {
@@ -66,6 +71,34 @@ func (s *Splitter) findMembers(object []byte) error {
 		}
 	}
 	return nil
+}
+
+// Members returns the names of the members of the first JSON object in data,
+// the beginning of a file: nil if there is none that is whole.
+func Members(data []byte) []string {
+	data = bytes.TrimPrefix(data, []byte(mark))
+	line := bytes.TrimSpace(data)
+	for len(data) > 0 {
+		line, data, _ = bytes.Cut(data, []byte{'\n'})
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			break
+		}
+	}
+	if len(line) == 0 || line[0] != '{' || !json.Valid(line) {
+		return nil
+	}
+	names := []string{}
+	rest := skipSpace(line[1:])
+	for rest[0] == '"' {
+		n := stringLen(rest)
+		names = append(names, string(decodeString(rest[1:n-1])))
+		rest = skipSpace(skipSpace(rest[n:])[1:])
+		rest = skipSpace(rest[valueLen(rest):])
+		if rest[0] == ',' {
+			rest = skipSpace(rest[1:])
+		}
+	}
+	return names
 }
 
 // textOf returns the text that the value of a member stands for: a string

@@ -31,6 +31,7 @@ type Splitter struct {
 	layout Layout
 	fields []Field
 	all    bool   // Values are all fields, of CSV, TSV and text
+	only   bool   // JSON lines: a member that was not asked for is an error
 	sep    []byte // between fields
 	count  int    // fields of each record of CSV and TSV, 0: as many as the first has
 	wants  []want // of CSV and TSV: the fields asked for, by their place in the record; nil until count is known
@@ -61,6 +62,14 @@ func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 func NewFieldSplitter(layout Layout, columns []string) *Splitter {
 	s := NewSplitter(layout, nil, columns)
 	s.all = true
+	return s
+}
+
+// NewMemberSplitter returns a splitter for JSON lines, of which no object may
+// have another member than the fields.
+func NewMemberSplitter(fields []Field) *Splitter {
+	s := NewSplitter(Layout{Format: JSONL}, fields, nil)
+	s.only = true
 	return s
 }
 
