@@ -136,8 +136,3 @@ func Collect[T any](seq iter.Seq2[T, error]) ([]T, error) {
 	}
 	return all, nil
 }
-
-// failing is an iterator that has an error only.
-func failing[T any](err error) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) { yield(*new(T), err) }
-}
