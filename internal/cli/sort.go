@@ -21,7 +21,7 @@ do: what does not fit the memory goes to temporary files.
 A field is a name or a number, and may be followed by
   :n     compare numbers, exactly, whatever the number of digits. A value that is
          no number is an error with file and line, or left out with --skip-bad
-  :desc  the last first
+  :desc  the last first (:asc is the first first, as without it)
 Without :n bytes are compared, as "LC_ALL=C sort" does. A missing value (an empty
 field; null or no member in jsonl) comes before all others, with :desc after them.
 
@@ -56,6 +56,7 @@ func newSort(a *app) *cobra.Command {
 // sorting is one run of partd sort.
 type sorting struct {
 	by     *string
+	down   bool // the last first, but for fields with :asc
 	fields []records.Field
 	orders []fieldOrder
 	sorter *extsort.Sorter
@@ -63,7 +64,7 @@ type sorting struct {
 }
 
 // fieldOrder is how a field is compared.
-type fieldOrder struct{ numeric, desc bool }
+type fieldOrder struct{ numeric, desc, asc bool }
 
 // orderedField takes the order off the text that names a field. A text that is
 // the name of a column as a whole has none.
@@ -73,7 +74,9 @@ func orderedField(text string, columns []string) (name string, o fieldOrder) {
 		case "n":
 			text, o.numeric = rest, true
 		case "desc":
-			text, o.desc = rest, true
+			text, o.desc, o.asc = rest, true, false
+		case "asc":
+			text, o.desc, o.asc = rest, false, true
 		default:
 			return text, o
 		}
@@ -101,6 +104,7 @@ func (s *sorting) plan(j *fileJob) error {
 			return fieldError("by", text, j, err)
 		}
 		f.Optional = true
+		order.desc = order.desc || s.down && !order.asc
 		s.fields, s.orders = append(s.fields, f), append(s.orders, order)
 	}
 	s.keys = make([][]byte, *j.in.threads)
@@ -165,7 +169,7 @@ func (s *sorting) use(b *records.Block) (err error) {
 	key := s.keys[b.Worker]
 	defer func() { s.keys[b.Worker] = key }()
 	for b.Next() {
-		if len(s.fields) == 1 && s.orders[0] == (fieldOrder{}) {
+		if len(s.fields) == 1 && !s.orders[0].numeric && !s.orders[0].desc {
 			if err := w.Add(b.Fields[0], b.Record); err != nil {
 				return err
 			}
@@ -173,7 +177,7 @@ func (s *sorting) use(b *records.Block) (err error) {
 		}
 		var bad int
 		if key, bad = s.appendKey(key[:0], b.Fields); bad >= 0 {
-			b.Bad(fmt.Errorf("field %d of --by is compared as a number, and %s is none", bad+1, quoteShort(b.Fields[bad])))
+			b.Bad(s.noNumber(bad, b.Fields))
 			continue
 		}
 		if err := w.Add(key, b.Record); err != nil {
@@ -181,6 +185,10 @@ func (s *sorting) use(b *records.Block) (err error) {
 		}
 	}
 	return nil
+}
+
+func (s *sorting) noNumber(i int, fields [][]byte) error {
+	return fmt.Errorf("field %d of --by is compared as a number, and %s is none", i+1, quoteShort(fields[i]))
 }
 
 // What the key of a number begins with, so that missing ones come first.
