@@ -114,27 +114,38 @@ func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 		return nil, aggregateError(err)
 	}
 	list, _ := t.States().(*accumulators[T, A])
-	var key []byte
+	p := newPending(t, func(v *T, state []uint64, isNew bool) {
+		if a.inline {
+			a.acc.Add(inWords[A](state), *v)
+			return
+		}
+		to := list.at(state, isNew)
+		a.acc.Add(to, *v)
+		list.resize(state, to)
+	})
+	encode := func(dst []byte, v T) ([]byte, error) { return a.codec.Encode(dst, a.key(v)) }
+	return tableFeed(t, p, encode), nil
+}
+
+// tableFeed is a feed whose records p puts into a table.
+func tableFeed[T any](t *hashagg.Table, p *pending[T], encode func(dst []byte, v T) ([]byte, error)) *Feed[T] {
+	failed := false
 	return &Feed[T]{
-		add: func(v T) (err error) {
-			if key, err = a.codec.Encode(key[:0], a.key(v)); err != nil {
-				return fmt.Errorf("encoding a key: %w", err)
-			}
-			state, isNew, err := t.Get(key)
-			if err != nil {
+		add: func(v T) error {
+			if err := p.add(v, encode); err != nil {
+				failed = true
 				return aggregateError(err)
 			}
-			if a.inline {
-				a.acc.Add(inWords[A](state), v)
-				return nil
-			}
-			to := list.at(state, isNew)
-			a.acc.Add(to, v)
-			list.resize(state, to)
 			return nil
 		},
-		finish: func() error { return aggregateError(t.Close()) },
-	}, nil
+		finish: func() error {
+			var err error
+			if !failed {
+				err = p.flush()
+			}
+			return aggregateError(errors.Join(err, t.Close()))
+		},
+	}
 }
 
 // Results yields the results, once. All feeds must be closed.

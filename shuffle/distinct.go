@@ -1,6 +1,7 @@
 package shuffle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,31 +88,25 @@ func (d *Distincts[T]) Feed() (*Feed[T], error) {
 	if err != nil {
 		return nil, aggregateError(err)
 	}
-	list, _ := t.States().(*firsts)
-	var key, record []byte
-	return &Feed[T]{
-		add: func(v T) (err error) {
-			encode := d.codec.Encode
-			if d.key != nil {
-				encode = d.key
-			}
-			if key, err = encode(key[:0], v); err != nil {
-				return fmt.Errorf("encoding a key: %w", err)
-			}
-			state, isNew, err := t.Get(key)
-			if err != nil {
-				return aggregateError(err)
-			}
-			if isNew && d.key != nil {
-				if record, err = d.codec.Encode(record[:0], v); err != nil {
-					return fmt.Errorf("encoding a record: %w", err)
-				}
-				list.put(state, record)
-			}
-			return nil
-		},
-		finish: func() error { return aggregateError(t.Close()) },
-	}, nil
+	if d.key == nil {
+		return tableFeed(t, newPending(t, func(*T, []uint64, bool) {}), d.codec.Encode), nil
+	}
+	var record []byte
+	var failed error // of a record that cannot be encoded
+	list := t.States().(*firsts)
+	p := newPending(t, func(v *T, state []uint64, isNew bool) {
+		if !isNew || failed != nil {
+			return
+		}
+		if record, failed = d.codec.Encode(record[:0], *v); failed == nil {
+			list.put(state, record)
+		}
+	})
+	f := tableFeed(t, p, d.key)
+	add, finish := f.add, f.finish
+	f.add = func(v T) error { return cmp.Or(add(v), failed) }
+	f.finish = func() error { return errors.Join(finish(), failed) }
+	return f, nil
 }
 
 // Records yields the records that are left, once. All feeds must be closed.
