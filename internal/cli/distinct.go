@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -76,18 +75,18 @@ func (d *distinct) run(parent context.Context, j *fileJob) (err error) {
 	for range *j.in.threads {
 		s := &seenKeys{ctx: ctx, temp: j.temp, memory: memory / 4 / int64(*j.in.threads)}
 		d.seen = append(d.seen, s)
-		defer func() { err = errors.Join(err, s.close()) }()
+		defer func() { err = alsoFailed(err, s.close()) }()
 	}
 	d.sorter, err = extsort.New(ctx, &extsort.Options{Memory: memory / 2, Threads: *j.in.threads, Temp: j.temp})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.sorter.Close()) }()
+	defer func() { err = alsoFailed(err, d.sorter.Close()) }()
 	inOrder, err := extsort.New(ctx, &extsort.Options{Memory: memory / 4, Threads: *j.in.threads, Temp: j.temp})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, inOrder.Close()) }()
+	defer func() { err = alsoFailed(err, inOrder.Close()) }()
 	if err := j.read(ctx, cancel, d.fields, false, d.use); err != nil {
 		return err
 	}
@@ -116,7 +115,7 @@ func (d *distinct) use(b *records.Block) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
+	defer func() { err = alsoFailed(err, w.Close()) }()
 	seen := d.seen[b.Worker]
 	buf := d.keys[b.Worker]
 	defer func() { d.keys[b.Worker] = buf }()
@@ -161,7 +160,7 @@ func (d *distinct) firsts(inOrder *extsort.Sorter) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
+	defer func() { err = alsoFailed(err, w.Close()) }()
 	for b, err := range d.sorter.Sorted() {
 		if err != nil {
 			return err

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,12 +66,12 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 		if j.sink, err = a.openSink(*out.output, *out.force, *in.threads); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, j.sink.abort()) }()
+		defer func() { err = alsoFailed(err, j.sink.abort()) }()
 	}
 	if j.temp, err = tempdir.New(places, nil); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, j.temp.Close()) }()
+	defer func() { err = alsoFailed(err, j.temp.Close()) }()
 	if err := j.timed(ctx, w); err != nil {
 		return skipHint(err)
 	}

@@ -115,7 +115,7 @@ func (g *grouping) run(parent context.Context, j *fileJob) (err error) {
 	if err := g.open(ctx, j); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, g.close()) }()
+	defer func() { err = alsoFailed(err, g.close()) }()
 	if err := j.read(ctx, cancel, g.fields, false, g.use); err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func (g *grouping) use(b *records.Block) (err error) {
 		if keep, err = g.sorter.Batch(uint64(b.Seq)); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, keep.Close()) }()
+		defer func() { err = alsoFailed(err, keep.Close()) }()
 	}
 	for b.Next() {
 		values := b.Fields[g.keys:]

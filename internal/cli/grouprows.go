@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -22,7 +21,7 @@ func (g *grouping) gather(ctx context.Context, j *fileJob) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
+	defer func() { err = alsoFailed(err, w.Close()) }()
 	var rec []byte
 	var total uint64
 	for group, err := range g.numbers.Groups() {
@@ -66,7 +65,7 @@ func (g *grouping) gatherDistinct(ctx context.Context, j *fileJob, w *extsort.Wr
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, counts.Close()) }()
+	defer func() { err = alsoFailed(err, counts.Close()) }()
 	table, err := counts.Table()
 	if err != nil {
 		return err
@@ -112,7 +111,7 @@ func (g *grouping) write(j *fileJob, counts []string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.close()) }()
+	defer func() { err = alsoFailed(err, r.close()) }()
 	var groups, records int64
 	for b, err := range g.sorter.Sorted() {
 		if err != nil {

@@ -99,3 +99,15 @@ func message(err error) string {
 	}
 	return text
 }
+
+// alsoFailed adds to an error that of closing something after it, unless that
+// says the same.
+func alsoFailed(err, closing error) error {
+	switch {
+	case err == nil:
+		return closing
+	case closing == nil || errors.Is(err, closing) || errors.Is(closing, err) || sameCause(err, closing):
+		return err
+	}
+	return errors.Join(err, closing)
+}

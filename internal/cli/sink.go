@@ -85,7 +85,9 @@ func (a *app) brokenPipe(err error) bool {
 	if !a.catchesPipe.Load() || !errors.Is(err, syscall.EPIPE) {
 		return false
 	}
+	// The runtime ends the process when a write to a broken standard output fails,
+	// if nobody asked for the signal.
 	signal.Reset(syscall.SIGPIPE)
-	_ = syscall.Kill(os.Getpid(), syscall.SIGPIPE)
+	_, _ = os.Stdout.Write([]byte{'\n'})
 	return true
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -118,7 +117,7 @@ func (s *sorting) run(parent context.Context, j *fileJob) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.sorter.Close()) }()
+	defer func() { err = alsoFailed(err, s.sorter.Close()) }()
 	if err := j.read(ctx, cancel, s.fields, false, s.use); err != nil {
 		return err
 	}
@@ -165,7 +164,7 @@ func (s *sorting) use(b *records.Block) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
+	defer func() { err = alsoFailed(err, w.Close()) }()
 	key := s.keys[b.Worker]
 	defer func() { s.keys[b.Worker] = key }()
 	for b.Next() {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"container/heap"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"sync/atomic"
@@ -58,7 +57,7 @@ func (t *top) run(parent context.Context, j *fileJob) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, t.sorter.Close()) }()
+	defer func() { err = alsoFailed(err, t.sorter.Close()) }()
 	for range *j.in.threads {
 		t.firsts = append(t.firsts, &firstKeys{n: *t.n, most: memory / 6 / int64(*j.in.threads)})
 	}
@@ -115,7 +114,7 @@ func (t *top) use(b *records.Block) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
+	defer func() { err = alsoFailed(err, w.Close()) }()
 	first, key := t.firsts[b.Worker], t.keys[b.Worker]
 	defer func() { t.keys[b.Worker] = key }()
 	dropped := int64(0)
@@ -142,7 +141,7 @@ func (t *top) runFrequent(ctx context.Context, cancel context.CancelCauseFunc, j
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, t.counts.Close()) }()
+	defer func() { err = alsoFailed(err, t.counts.Close()) }()
 	for range *j.in.threads {
 		table, err := t.counts.Table()
 		if err != nil {
@@ -183,7 +182,7 @@ func (t *top) sortCounts(j *fileJob) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
+	defer func() { err = alsoFailed(err, w.Close()) }()
 	var key []byte
 	total := int64(0)
 	for group, err := range t.counts.Groups() {
