@@ -139,7 +139,7 @@ func newRoot(a *app) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("files", newShuffle(a), newGroup(a), newSort(a), newDistinct(a), newTop(a))
+	add("files", newShuffle(a), newGroup(a), newSort(a), newSplit(a), newDistinct(a), newTop(a))
 	add("stores", newAppend(a), newGet(a), newKeys(a), newStat(a), newVerify(a), newDelete(a), newDrop(a))
 	add("other", newCompletion(a), newVersion(a))
 	root.SetHelpCommandGroupID("other")

@@ -201,6 +201,27 @@ func TestDistinctAndTopModel(t *testing.T) {
 	}
 }
 
+// The files that split writes, put together, are a stable sort by the key.
+func TestSplitModel(t *testing.T) {
+	file, rows := rowsFile(t, csvgen.Options{Rows: 150_000, Keys: 500, Dist: "zipf", Seed: 9, Quoted: true})
+	want := map[string][][]string{}
+	for _, r := range rows {
+		want[r[1]] = append(want[r[1]], r)
+	}
+	dir := filepath.Join(t.TempDir(), "out")
+	if text, err := program(t, "split", "--by", "key", "--memory", "16MiB", "--dir", dir, file).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if names := left(t, dir); len(names) != len(want) {
+		t.Fatalf("%d files, want %d", len(names), len(want))
+	}
+	for key, rows := range want {
+		if got := readCSV(t, filepath.Join(dir, key+".csv")); !slices.EqualFunc(got[1:], rows, slices.Equal) {
+			t.Errorf("%s: %d rows, want %d", key, len(got)-1, len(rows))
+		}
+	}
+}
+
 // Python's csv module, collections and math.fsum find the same groups in real
 // data.
 func TestGroupPython(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/compressed"
 	"github.com/go-partd/partd/internal/records"
@@ -21,13 +22,22 @@ func newOutputFlags(cmd *cobra.Command) outputFlags {
 	fs := cmd.Flags()
 	f := outputFlags{
 		output:   fs.StringP("output", "o", "", "the `FILE` to write, whole or not at all; without it, standard output"),
-		toFormat: fs.String("to-format", "", "`FORMAT` to write: "+records.Names+"; without it, as the name of FILE says, or that of the input"),
+		toFormat: toFormatFlag(cmd, "without it, as the name of FILE says, or that of the input"),
 		force:    fs.Bool("force", false, "replace what is there"),
-		stats:    fs.Bool("stats", false, "show what was done, and the proof that no record is missing"),
+		stats:    statsFlag(fs),
 		tmp:      tmpFlag(fs),
 	}
-	complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
 	return f
+}
+
+func toFormatFlag(cmd *cobra.Command, without string) *string {
+	flag := cmd.Flags().String("to-format", "", "`FORMAT` to write: "+records.Names+"; "+without)
+	complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
+	return flag
+}
+
+func statsFlag(fs *pflag.FlagSet) *bool {
+	return fs.Bool("stats", false, "show what was done, and the proof that no record is missing")
 }
 
 // toLayout returns how the output is written.
