@@ -49,12 +49,12 @@ type Aggregator[T, K, A any] struct {
 	acc    Accumulator[T, A]
 	codec  Codec[K]
 	engine *hashagg.Aggregator
+	tables *tables[T]
 	temp   *tempdir.Set
 	inline bool // accumulators are kept as words
 }
 
-// NewAggregator returns an aggregator, to be closed. As many feeds may be open
-// at once as there are threads in the options; each has its part of the memory.
+// NewAggregator returns an aggregator, to be closed.
 func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumulator[T, A], o *Options[T]) (*Aggregator[T, K, A], error) {
 	return newAggregator(ctx, key, acc, o, 0)
 }
@@ -83,8 +83,11 @@ func newAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	if err := a.plan(&engine); err != nil {
 		return nil, err
 	}
-	a.engine, err = hashagg.New(ctx, engine)
-	return a, err
+	if a.engine, err = hashagg.New(ctx, engine); err != nil {
+		return nil, err
+	}
+	a.tables = &tables[T]{engine: a.engine, threads: threads}
+	return a, nil
 }
 
 // plan decides where accumulators are kept: in the words of the engine, if
@@ -107,45 +110,25 @@ func (a *Aggregator[T, K, A]) plan(o *hashagg.Options) error {
 	return nil
 }
 
-// Feed returns a feed.
+// Feed returns a feed. Any number may be open at once; as many as there are
+// threads do not wait for each other.
 func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
-	t, err := a.engine.Table()
-	if err != nil {
-		return nil, aggregateError(err)
-	}
-	list, _ := t.States().(*accumulators[T, A])
-	p := newPending(t, func(v *T, state []uint64, isNew bool) {
-		if a.inline {
-			a.acc.Add(inWords[A](state), *v)
-			return
-		}
-		to := list.at(state, isNew)
-		a.acc.Add(to, *v)
-		list.resize(state, to)
-	})
 	encode := func(dst []byte, v T) ([]byte, error) { return a.codec.Encode(dst, a.key(v)) }
-	return tableFeed(t, p, encode), nil
-}
-
-// tableFeed is a feed whose records p puts into a table.
-func tableFeed[T any](t *hashagg.Table, p *pending[T], encode func(dst []byte, v T) ([]byte, error)) *Feed[T] {
-	failed := false
-	return &Feed[T]{
-		add: func(v T) error {
-			if err := p.add(v, encode); err != nil {
-				failed = true
-				return aggregateError(err)
+	return a.tables.feed(encode, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
+		if a.inline {
+			return func(v *T, state []uint64, _ bool) error {
+				a.acc.Add(inWords[A](state), *v)
+				return nil
 			}
+		}
+		list := t.States().(*accumulators[T, A])
+		return func(v *T, state []uint64, isNew bool) error {
+			to := list.at(state, isNew)
+			a.acc.Add(to, *v)
+			list.resize(state, to)
 			return nil
-		},
-		finish: func() error {
-			var err error
-			if !failed {
-				err = p.flush()
-			}
-			return aggregateError(errors.Join(err, t.Close()))
-		},
-	}
+		}
+	})
 }
 
 // Results yields the results, once. All feeds must be closed.

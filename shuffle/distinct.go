@@ -1,7 +1,6 @@
 package shuffle
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,11 +26,11 @@ type Distincts[T any] struct {
 	key    func(dst []byte, v T) ([]byte, error) // nil: the record itself
 	codec  Codec[T]
 	engine *hashagg.Aggregator
+	tables *tables[T]
 	temp   *tempdir.Set
 }
 
-// NewDistinct returns what [Distinct] is made of, to be closed. As many feeds
-// may be open at once as there are threads in the options.
+// NewDistinct returns what [Distinct] is made of, to be closed.
 func NewDistinct[T any](ctx context.Context, o *Options[T]) (*Distincts[T], error) {
 	return newDistinct(ctx, o, 0)
 }
@@ -53,7 +52,7 @@ func newDistinct[T any](ctx context.Context, o *Options[T], threads int) (*Disti
 		}
 	}
 	d := &Distincts[T]{codec: c.codec, temp: c.temp}
-	return d, d.start(ctx, c, hashagg.Options{Threads: threads})
+	return d.start(ctx, c, hashagg.Options{Threads: threads})
 }
 
 func newDistinctBy[T, K any](ctx context.Context, key func(T) K, o *Options[T], threads int) (*Distincts[T], error) {
@@ -70,43 +69,43 @@ func newDistinctBy[T, K any](ctx context.Context, key func(T) K, o *Options[T], 
 	}
 	d := &Distincts[T]{codec: c.codec, temp: c.temp}
 	d.key = func(dst []byte, v T) ([]byte, error) { return keys.Encode(dst, key(v)) }
-	return d, d.start(ctx, c, hashagg.Options{Threads: threads, Words: 2, NewStates: newFirsts})
+	return d.start(ctx, c, hashagg.Options{Threads: threads, Words: 2, NewStates: newFirsts})
 }
 
-func (d *Distincts[T]) start(ctx context.Context, c config[T], o hashagg.Options) (err error) {
+func (d *Distincts[T]) start(ctx context.Context, c config[T], o hashagg.Options) (_ *Distincts[T], err error) {
 	if o.Threads == 0 {
 		o.Threads = c.threads
 	}
 	o.Memory, o.Temp = c.memory, c.temp
-	d.engine, err = hashagg.New(ctx, o)
-	return err
+	if d.engine, err = hashagg.New(ctx, o); err != nil {
+		return nil, err
+	}
+	d.tables = &tables[T]{engine: d.engine, threads: o.Threads}
+	return d, nil
 }
 
-// Feed returns a feed.
+// Feed returns a feed. Any number may be open at once; as many as there are
+// threads do not wait for each other.
 func (d *Distincts[T]) Feed() (*Feed[T], error) {
-	t, err := d.engine.Table()
-	if err != nil {
-		return nil, aggregateError(err)
-	}
 	if d.key == nil {
-		return tableFeed(t, newPending(t, func(*T, []uint64, bool) {}), d.codec.Encode), nil
+		return d.tables.feed(d.codec.Encode, func(*hashagg.Table) func(*T, []uint64, bool) error {
+			return func(*T, []uint64, bool) error { return nil }
+		})
 	}
-	var record []byte
-	var failed error // of a record that cannot be encoded
-	list := t.States().(*firsts)
-	p := newPending(t, func(v *T, state []uint64, isNew bool) {
-		if !isNew || failed != nil {
-			return
-		}
-		if record, failed = d.codec.Encode(record[:0], *v); failed == nil {
+	return d.tables.feed(d.key, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
+		var record []byte
+		list := t.States().(*firsts)
+		return func(v *T, state []uint64, isNew bool) (err error) {
+			if !isNew {
+				return nil
+			}
+			if record, err = d.codec.Encode(record[:0], *v); err != nil {
+				return fmt.Errorf("encoding a record: %w", err)
+			}
 			list.put(state, record)
+			return nil
 		}
 	})
-	f := tableFeed(t, p, d.key)
-	add, finish := f.add, f.finish
-	f.add = func(v T) error { return cmp.Or(add(v), failed) }
-	f.finish = func() error { return errors.Join(finish(), failed) }
-	return f, nil
 }
 
 // Records yields the records that are left, once. All feeds must be closed.

@@ -10,7 +10,7 @@ import (
 // Feed takes records in. It is safe for concurrent use; a feed for each
 // goroutine is faster.
 type Feed[T any] struct {
-	mu     sync.Mutex
+	mu     *sync.Mutex // of what add and finish change
 	add    func(T) error
 	finish func() error
 	err    error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 )
 
@@ -46,6 +47,7 @@ func (k *keyed[T, K]) feed(encodeKey func(dst []byte, v T) ([]byte, error)) (*Fe
 	var key, record []byte
 	failed := false
 	return &Feed[T]{
+		mu: new(sync.Mutex),
 		add: func(v T) (err error) {
 			defer func() { failed = failed || err != nil }()
 			if key, err = encodeKey(key[:0], v); err != nil {

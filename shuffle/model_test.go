@@ -57,7 +57,7 @@ func mustBeEmpty(t *testing.T, dir string) {
 	}
 }
 
-// feedInParts feeds a third each by a goroutine, in order.
+// feedInParts feeds a part each by a goroutine, in order.
 func feedInParts[T any](t *testing.T, feed func() (*shuffle.Feed[T], error), all []T, parts int) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -259,7 +259,7 @@ func TestAggregate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	feedInParts(t, a.Feed, in, 2)
+	feedInParts(t, a.Feed, in, 5)
 	check(mustCollect(t, a.Results()))
 	if st := a.Stats(); st.Records != many || st.Groups != int64(len(want)) || st.Spilled == 0 {
 		t.Errorf("%+v: meant to spill", st)
@@ -331,7 +331,7 @@ func TestDistinct(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	feedInParts(t, d.Feed, in, 2)
+	feedInParts(t, d.Feed, in, 4)
 	if recs := mustCollect(t, d.Records()); len(recs) != len(firsts) || d.Stats().Spilled == 0 {
 		t.Errorf("from two feeds: %d, want %d; %+v", len(recs), len(firsts), d.Stats())
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"sync"
 
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/tempdir"
@@ -55,6 +56,7 @@ func (s *Sorter[T]) Feed() (*Feed[T], error) {
 	}
 	var key, record []byte
 	return &Feed[T]{
+		mu: new(sync.Mutex),
 		add: func(v T) (err error) {
 			key = appendKeys(key[:0], s.by, v)
 			if record, err = s.codec.Encode(record[:0], v); err != nil {

@@ -58,6 +58,7 @@ func (t *Top[T]) Feed() (*Feed[T], error) {
 	}
 	f := &topFeed[T]{t: t, add: out.Add}
 	return &Feed[T]{
+		mu:  new(sync.Mutex),
 		add: f.put,
 		finish: func() error {
 			err := f.flush()
