@@ -103,9 +103,6 @@ func (s *fileSize) Set(text string) error {
 	if err != nil {
 		return err
 	}
-	if n < 1 {
-		return usagef("%s is too little: at least one byte", text)
-	}
 	*s = fileSize(n)
 	return nil
 }
