@@ -115,6 +115,10 @@ func TestSort(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%d records are not sorted as they should be", n)
 		}
+		got = mustCollect(t, shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, leastMemory[rec](t)))
+		if !slices.Equal(got, want) {
+			t.Errorf("%d records are not sorted by the comparison", n)
+		}
 	}
 }
 
@@ -166,6 +170,40 @@ func TestGroupBy(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("%d groups are missing", len(want))
+	}
+}
+
+// Records so long that runs are merged in several passes.
+func TestSortFuncInPasses(t *testing.T) {
+	type long struct {
+		N    int
+		Text string
+	}
+	in := make([]long, 3000)
+	for i := range in {
+		in[i] = long{i, strings.Repeat("x", 20_000)}
+	}
+	s, err := shuffle.NewFuncSorter(t.Context(), func(a, b long) int { return cmp.Compare(a.N%100, b.N%100) }, leastMemory[long](t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	feedInParts(t, s.Feed, in, 1)
+	last := long{N: -100}
+	for v, err := range s.Sorted() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, b := last.N%100, v.N%100; a > b || a == b && last.N >= v.N || len(v.Text) != 20_000 {
+			t.Fatalf("%d comes after %d", v.N, last.N)
+		}
+		last = v
+	}
+	// More than once each: some were merged before the last merge.
+	if st := s.Stats(); st.Records != 3000 || st.Spilled < 3000*20_000*11/10 {
+		t.Errorf("%+v", st)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -103,6 +103,7 @@ type sizes struct {
 	slots     int // how many there are
 	block     int // bytes of a run's block, a longer record has one of its own
 	buffer    int // bytes of a writer's buffer
+	records   int // it holds at most, as many as have room for their entries
 	out       int // bytes of a block that is handed out
 	outs      int // how many of these there are
 	maxRecord int // bytes of a record with its key
@@ -114,6 +115,7 @@ func sizesFor(memory int64) sizes {
 	z.slot = int(memory*8/10/int64(z.slots)) &^ (1<<12 - 1)
 	z.block = max(min(z.slot/16, 256<<10), 1<<10)
 	z.buffer = max(min(z.slot/16, 512<<10), 1<<10)
+	z.records = z.slot / 4 / (2 * entrySize)
 	z.out = max(min(z.slot/16, 512<<10), 1<<10)
 	z.outs = 3
 	z.maxRecord = z.slot/4 - 64

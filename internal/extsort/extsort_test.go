@@ -172,6 +172,46 @@ func TestManyPasses(t *testing.T) {
 	}
 }
 
+// Many writers at once, which wait for each other's slots, and records of
+// nothing at all.
+func TestManyWriters(t *testing.T) {
+	for _, size := range []int{0, 700} {
+		s := newTest(t, &Options{Memory: MinMemory, Threads: 1})
+		var wg sync.WaitGroup
+		const writers, each = 8, 3000
+		for range writers {
+			wg.Go(func() {
+				w, err := s.Writer()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				rec := make([]byte, size)
+				for range each {
+					if err := w.Add(nil, rec); err != nil {
+						t.Error(err)
+						break
+					}
+				}
+				if err := w.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		n := 0
+		for b, err := range s.Sorted() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += b.Len()
+		}
+		if n != writers*each {
+			t.Errorf("%d records", n)
+		}
+	}
+}
+
 // Batches count as added in the order of their numbers, whoever is first.
 func TestBatches(t *testing.T) {
 	pairs := randomPairs(rand.New(rand.NewPCG(3, 4)), 50_000, "few")

@@ -11,19 +11,20 @@ func (s *Sorter) take(w *Writer) error {
 	for s.err == nil && w.ordered && s.turn != w.batch {
 		s.cond.Wait()
 	}
-	if s.err == nil && s.filling != nil && !s.filling.fits(len(w.buf), w.records) {
-		s.sortFilling()
-	}
-	for s.err == nil && s.filling == nil {
-		s.nextSlot()
+	for s.err == nil && (s.filling == nil || !s.filling.fits(len(w.buf), w.records)) {
+		switch {
+		case s.filling == nil:
+			s.nextSlot() // waiting, it may find that another writer was faster
+		case s.filling.records == 0:
+			return fmt.Errorf("%w: %d bytes do not fit into %d", ErrTooLarge, len(w.buf), len(s.filling.mem))
+		default:
+			s.sortFilling()
+		}
 	}
 	if s.err != nil {
 		return s.err
 	}
 	m := s.filling
-	if !m.fits(len(w.buf), w.records) {
-		return fmt.Errorf("%w: %d bytes do not fit into %d", ErrTooLarge, len(w.buf), len(m.mem))
-	}
 	copy(m.mem[m.used:], w.buf)
 	m.used += len(w.buf)
 	m.records += w.records

@@ -59,7 +59,7 @@ func (w *Writer) Add(key, record []byte) error {
 		return w.err
 	}
 	size := len(key) + len(record) + 2*binary.MaxVarintLen64
-	if len(w.buf)+size > cap(w.buf) {
+	if len(w.buf)+size > cap(w.buf) || w.records >= w.s.sizes.records {
 		if err := w.flush(); err != nil {
 			return err
 		}
