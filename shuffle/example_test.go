@@ -3,6 +3,7 @@ package shuffle_test
 import (
 	"context"
 	"fmt"
+	"iter"
 	"log"
 	"slices"
 	"sync"
@@ -18,6 +19,34 @@ type sale struct {
 
 var sales = []sale{
 	{"Oslo", "skis", 90}, {"Rome", "fan", 20}, {"Oslo", "hat", 10}, {"Rome", "hat", 15}, {"Bonn", "hat", 12}, {"Oslo", "hat", 11},
+}
+
+type Sale = sale
+
+func totals(ctx context.Context, sales iter.Seq2[Sale, error]) error {
+	city := func(s Sale) string { return s.City }
+	sum := shuffle.Accumulator[Sale, int]{
+		Add:   func(total *int, s Sale) { *total += s.Price },
+		Merge: func(total, other *int) { *total += *other },
+	}
+	for r, err := range shuffle.Aggregate(ctx, sales, city, sum, &shuffle.Options[Sale]{Memory: 1 << 30}) {
+		if err != nil {
+			return err
+		}
+		fmt.Println(r.Key, r.Value)
+	}
+	return nil
+}
+
+// A limit of memory is an option.
+func ExampleOptions() {
+	if err := totals(context.Background(), shuffle.Values(sales...)); err != nil {
+		log.Fatal(err)
+	}
+	// Unordered output:
+	// Oslo 111
+	// Rome 35
+	// Bonn 12
 }
 
 func ExampleSort() {

@@ -24,7 +24,7 @@ func operations(in iter.Seq2[rec, error], o *shuffle.Options[rec]) map[string]fu
 		},
 		"top": func(ctx context.Context) error { return drain(shuffle.TopK(ctx, in, 50_000, byTextAndSmall, o)) },
 		"aggregate": func(ctx context.Context) error {
-			return drain(shuffle.Aggregate(ctx, in, rareKey, totals, o))
+			return drain(shuffle.Aggregate(ctx, in, rareKey, recTotals, o))
 		},
 		"distinct": func(ctx context.Context) error { return drain(shuffle.DistinctBy(ctx, in, rareKey, o)) },
 		"group": func(ctx context.Context) error {
@@ -125,7 +125,7 @@ func TestStopReading(t *testing.T) {
 	for range shuffle.GroupBy(t.Context(), in, text, o) {
 		break
 	}
-	for range shuffle.Aggregate(t.Context(), in, rareKey, totals, o) {
+	for range shuffle.Aggregate(t.Context(), in, rareKey, recTotals, o) {
 		break
 	}
 	func() {

@@ -253,7 +253,7 @@ type total struct {
 	Common bool // so that it has a gap
 }
 
-var totals = shuffle.Accumulator[rec, total]{
+var recTotals = shuffle.Accumulator[rec, total]{
 	Add: func(t *total, r rec) {
 		if t.Count == 0 || r.N < t.Least {
 			t.Least = r.N
@@ -277,7 +277,7 @@ func TestAggregate(t *testing.T) {
 	want := make(map[[2]string]total)
 	for _, r := range in {
 		w := want[rareKey(r)]
-		totals.Add(&w, r)
+		recTotals.Add(&w, r)
 		want[rareKey(r)] = w
 	}
 	check := func(results []shuffle.Result[[2]string, total]) {
@@ -292,8 +292,8 @@ func TestAggregate(t *testing.T) {
 			}
 		}
 	}
-	check(mustCollect(t, shuffle.Aggregate(t.Context(), shuffle.Values(in...), rareKey, totals, leastMemory[rec](t))))
-	a, err := shuffle.NewAggregator(t.Context(), rareKey, totals, leastMemory[rec](t))
+	check(mustCollect(t, shuffle.Aggregate(t.Context(), shuffle.Values(in...), rareKey, recTotals, leastMemory[rec](t))))
+	a, err := shuffle.NewAggregator(t.Context(), rareKey, recTotals, leastMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
 	}

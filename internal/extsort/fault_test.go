@@ -187,8 +187,7 @@ func TestNotVerified(t *testing.T) {
 
 func TestMisuse(t *testing.T) {
 	s := newTest(t, &Options{Memory: MinMemory})
-	w, err := s.Writer()
-	if err != nil {
+	if _, err := s.Writer(); err != nil {
 		t.Fatal(err)
 	}
 	for _, err := range s.Sorted() {
@@ -197,7 +196,8 @@ func TestMisuse(t *testing.T) {
 		}
 	}
 	s = newTest(t, &Options{Memory: MinMemory})
-	if w, err = s.Writer(); err != nil {
+	w, err := s.Writer()
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Add(nil, make([]byte, MinMemory)); !errors.Is(err, ErrTooLarge) {
