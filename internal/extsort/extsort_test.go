@@ -68,13 +68,13 @@ func checkSorted(t *testing.T, s *Sorter, want []pair) {
 				t.Fatalf("more than %d records", len(want))
 			}
 			if !bytes.Equal(b.Record(j), want[i].rec) {
-				t.Fatalf("record %d is %q, want %q with key %q", i, b.Record(j), want[i].rec, want[i].key)
+				t.Fatalf("record %d is %.30q, want %.30q with key %.30q", i, b.Record(j), want[i].rec, want[i].key)
 			}
 			if s.opts.KeepKeys && !bytes.Equal(b.Key(j), want[i].key) {
-				t.Fatalf("key %d is %q, want %q", i, b.Key(j), want[i].key)
+				t.Fatalf("key %d is %.30q, want %.30q", i, b.Key(j), want[i].key)
 			}
 			if same := i > 0 && bytes.Equal(want[i].key, want[i-1].key); b.SameKey(j) != same {
-				t.Fatalf("record %d, key %q: SameKey is %v", i, want[i].key, !same)
+				t.Fatalf("record %d, key %.30q: SameKey is %v", i, want[i].key, !same)
 			}
 			i++
 		}
@@ -140,6 +140,32 @@ func TestSortIsStable(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Keys longer than an entry has bits for their length.
+func TestVeryLongKeys(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	s := newTest(t, &Options{Memory: 32 << 20})
+	w, err := s.Writer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pairs []pair
+	for i := range 100 {
+		k := bytes.Repeat([]byte("x"), maxRefLen-5+r.IntN(10))
+		if r.IntN(2) == 0 {
+			k = append(k, byte(r.IntN(2)))
+		}
+		p := pair{k, []byte{byte(i)}}
+		pairs = append(pairs, p)
+		if err := w.Add(p.key, p.rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkSorted(t, s, sortedPairs(pairs))
 }
 
 // Runs are merged in several passes where the memory does not hold buffers for

@@ -50,6 +50,11 @@ func TestFilesAndDirectories(t *testing.T) {
 		}
 		files = append(files, f)
 	}
+	for i, place := range places { // files have no names, and go with the process
+		if got := names(t, filepath.Join(place, names(t, place)[0])); len(got) > 0 {
+			t.Errorf("place %d has the files %q", i, got)
+		}
+	}
 	for range 2 {
 		d, err := s.Mkdir()
 		if err != nil {
