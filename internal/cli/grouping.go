@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -158,7 +156,7 @@ func (g *grouping) open(ctx context.Context, j *fileJob) error {
 		g.sorter, err = extsort.New(ctx, &extsort.Options{Memory: sorting * one, Threads: *j.in.threads, Temp: j.temp})
 	}
 	for range *j.in.threads {
-		w := &groupWorker{g: g, numbersOf: make([]aggregate.Number, g.values)}
+		w := newGroupWorker(g)
 		if err == nil {
 			err = w.open()
 		}
@@ -181,168 +179,4 @@ func (g *grouping) close() error {
 		errs = append(errs, g.sorter.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// groupWorker is what one goroutine aggregates with.
-type groupWorker struct {
-	g         *grouping
-	table     *hashagg.Table
-	pairs     []*hashagg.Table
-	numbersOf []aggregate.Number
-	key       []byte
-	pair      []byte
-	kept      []byte
-	records   int64
-}
-
-func (w *groupWorker) open() (err error) {
-	if w.table, err = w.g.numbers.Table(); err != nil {
-		return err
-	}
-	for _, a := range w.g.pairs {
-		t, err := a.Table()
-		if err != nil {
-			return err
-		}
-		w.pairs = append(w.pairs, t)
-	}
-	return nil
-}
-
-func (w *groupWorker) close() error {
-	errs := []error{w.table.Close()}
-	for _, t := range w.pairs {
-		errs = append(errs, t.Close())
-	}
-	return errors.Join(errs...)
-}
-
-// use aggregates a block.
-func (g *grouping) use(b *records.Block) (err error) {
-	w := g.workers[b.Worker]
-	var keep *extsort.Writer
-	if len(g.kept) > 0 {
-		for n := g.batches.Load(); n <= b.Seq && !g.batches.CompareAndSwap(n, b.Seq+1); {
-			n = g.batches.Load()
-		}
-		if keep, err = g.sorter.Batch(uint64(b.Seq)); err != nil {
-			return err
-		}
-		defer func() { err = alsoFailed(err, keep.Close()) }()
-	}
-	for b.Next() {
-		values := b.Fields[g.keys:]
-		if bad := g.program.Numbers(values, w.numbersOf); bad >= 0 {
-			b.Bad(g.noNumber(b.Fields[g.keys+bad], bad))
-			continue
-		}
-		key := b.Fields[0]
-		if g.keys > 1 {
-			w.key = appendKey(w.key[:0], b.Fields[:g.keys])
-			key = w.key
-		}
-		state, _, err := w.table.Get(key)
-		if err != nil {
-			return err
-		}
-		g.program.Add(state, values, w.numbersOf)
-		for i, col := range g.distinct {
-			if len(values[col]) == 0 {
-				continue
-			}
-			w.pair = append(binary.AppendUvarint(w.pair[:0], uint64(len(key))), key...)
-			w.pair = append(w.pair, values[col]...)
-			if _, _, err := w.pairs[i].Get(w.pair); err != nil {
-				return err
-			}
-		}
-		if keep != nil {
-			if err := keep.Add(key, w.keptOf(values)); err != nil {
-				return err
-			}
-		}
-	}
-	n, _ := b.Tally()
-	w.records += n
-	return nil
-}
-
-func (g *grouping) noNumber(value []byte, col int) error {
-	for i, s := range g.specs {
-		if g.places[i] == col && s.Numeric() {
-			return fmt.Errorf("%s needs a number, not %s", s.Text, quoteShort(value))
-		}
-	}
-	return fmt.Errorf("%s is no number", quoteShort(value))
-}
-
-// quoteShort quotes a value for a message.
-func quoteShort(value []byte) string {
-	const most = 40
-	if len(value) > most {
-		return fmt.Sprintf("%q…", value[:most])
-	}
-	return fmt.Sprintf("%q", value)
-}
-
-// What is sorted under the key of a group begins with what it is.
-const (
-	keptValues    = iota // of a record
-	aggregated           // the key, how many records, words
-	countDistinct        // for each column, how many values
-)
-
-// keptOf returns the values of a record that are kept: the length of each, plus
-// one, or 0 for one that is missing, and the value.
-func (w *groupWorker) keptOf(values [][]byte) []byte {
-	rec := append(w.kept[:0], keptValues)
-	for _, col := range w.g.kept {
-		v := values[col]
-		if v == nil {
-			rec = append(rec, 0)
-			continue
-		}
-		rec = append(binary.AppendUvarint(rec, uint64(len(v))+1), v...)
-	}
-	w.kept = rec
-	return rec
-}
-
-// appendKey appends the key of several fields, which sorts as they do one after
-// the other: a NUL in a field is followed by 255, and a field ends in NUL and 1.
-func appendKey(dst []byte, fields [][]byte) []byte {
-	for _, f := range fields {
-		for {
-			nul := bytes.IndexByte(f, 0)
-			if nul < 0 {
-				break
-			}
-			dst = append(append(dst, f[:nul+1]...), 255)
-			f = f[nul+1:]
-		}
-		dst = append(append(dst, f...), 0, 1)
-	}
-	return dst
-}
-
-// splitKey returns the fields of a key that appendKey made.
-func splitKey(fields [][]byte, key []byte) [][]byte {
-	for len(key) > 0 {
-		var f []byte
-		for {
-			nul := bytes.IndexByte(key, 0)
-			end := key[nul+1] == 1
-			if end {
-				f = append(f, key[:nul]...)
-			} else {
-				f = append(f, key[:nul+1]...)
-			}
-			key = key[nul+2:]
-			if end {
-				break
-			}
-		}
-		fields = append(fields, f)
-	}
-	return fields
 }
