@@ -22,26 +22,34 @@ const module = "github.com/go-partd/partd"
 // A package under internal/ that is not listed may import others there. Every
 // other package must be listed: a new one gets its place here, on purpose.
 var allowedImports = map[string][]string{
-	".":                  {"internal/", "github.com/gofrs/flock"},
-	"frame":              {},
-	"compress":           {".", "frame", "compress/blosc", "github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
-	"logstore":           {".", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress", "golang.org/x/sys"},
-	"encode":             {".", "frame", "internal/", "github.com/ugorji/go/codec"},
-	"stores":             {".", "logstore", "remote", "compress", "compress/blosc", "internal/", "github.com/dustin/go-humanize"},
-	"partdtest":          {".", "pgregory.net/rapid"},
+	".":              {"internal/", "github.com/gofrs/flock"},
+	"frame":          {},
+	"encode":         {".", "frame", "internal/", "github.com/ugorji/go/codec"},
+	"compress":       {".", "frame", "compress/blosc", "github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
+	"compress/blosc": {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
+	"logstore":       {".", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress", "golang.org/x/sys"},
+	"remote":         {".", "internal/zmtp"},
+	"stores":         {".", "logstore", "remote", "compress", "compress/blosc", "internal/", "github.com/dustin/go-humanize"},
+	"shuffle":        {".", "logstore", "internal/", "github.com/zeebo/xxh3"},
+	"partdtest":      {".", "pgregory.net/rapid"},
+
 	"cmd/partd":          {"internal/cli"},
-	"compress/blosc":     {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
-	"internal/vfs":       {"github.com/gofrs/flock"},
-	"internal/msgpack":   {"internal/", "github.com/tinylib/msgp"},
-	"internal/progress":  {"internal/", "golang.org/x/term"},
-	"internal/records":   {".", "internal/"},
-	"internal/cli":       {".", "stores", "logstore", "internal/", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
-	"remote":             {".", "internal/zmtp"},
 	"cmd/partd-server":   {"internal/servercli"},
 	"examples/wordcount": {".", "remote"},
 	"examples/dask":      {}, // the example is in Python
-	"internal/zmtp":      {"github.com/go-zeromq/zmq4"},
-	"internal/servercli": {".", "stores", "remote", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+
+	"internal/compressed": {"github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
+	"internal/output":     {"internal/"},
+	"internal/vfs":        {"github.com/gofrs/flock"},
+	"internal/offheap":    {"golang.org/x/sys"},
+	"internal/extsort":    {".", "internal/", "github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+	"internal/hashagg":    {".", "internal/", "github.com/zeebo/xxh3"},
+	"internal/msgpack":    {"internal/", "github.com/tinylib/msgp"},
+	"internal/progress":   {"internal/", "golang.org/x/term"},
+	"internal/records":    {".", "internal/"},
+	"internal/zmtp":       {"github.com/go-zeromq/zmq4"},
+	"internal/servercli":  {".", "stores", "remote", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+	"internal/cli":        {".", "stores", "logstore", "internal/", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 }
 
 // mayUseTesting are the packages that may import package testing outside of

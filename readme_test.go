@@ -83,8 +83,8 @@ func snippets(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	parts := strings.Split(string(readme), "```go\n")
-	if len(parts) != 3 {
-		t.Fatalf("%d snippets in the README, want a program and two functions", len(parts)-1)
+	if len(parts) != 4 {
+		t.Fatalf("%d snippets in the README, want a program and three functions", len(parts)-1)
 	}
 	for i, part := range parts {
 		parts[i], _, _ = strings.Cut(part, "```")
@@ -114,11 +114,16 @@ func TestReadmeProgram(t *testing.T) {
 	}
 }
 
-// The other Go code in the README is the code above, and all of it is formatted.
+// The other Go code in the README is the code above, and in the examples of
+// package shuffle, and all of it is formatted.
 func TestReadmeSnippets(t *testing.T) {
-	source, err := os.ReadFile("readme_test.go")
-	if err != nil {
-		t.Fatal(err)
+	var source []byte
+	for _, name := range []string{"readme_test.go", "shuffle/example_test.go"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source = append(source, text...)
 	}
 	for i, snippet := range snippets(t) {
 		if i > 0 && !strings.Contains(string(source), snippet) {

@@ -36,6 +36,8 @@ type app struct {
 	// abandoned says what is left behind if the command does not end at all. The
 	// command sets it, and run reads it.
 	abandoned atomic.Pointer[string]
+
+	catchesPipe atomic.Bool // a broken pipe is an error, not the end
 }
 
 // Main runs the command line with the process's streams and signals, and
@@ -140,7 +142,7 @@ func newRoot(a *app) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("files", newShuffle(a))
+	add("files", newShuffle(a), newGroup(a), newSort(a), newSplit(a), newDistinct(a), newTop(a))
 	add("stores", newAppend(a), newGet(a), newKeys(a), newStat(a), newVerify(a), newCopy(a), newDelete(a), newDrop(a))
 	add("other", newCompletion(a), newVersion(a))
 	root.SetHelpCommandGroupID("other")

@@ -125,7 +125,7 @@ func TestReadmeNamesDefaultStore(t *testing.T) {
 // Every flag takes its value from its variable, and the command line goes first.
 func TestEveryFlagHasAVariable(t *testing.T) {
 	values := map[string][2]string{
-		"int": {"3", "4"}, "bool": {"true", "false"}, "string": {"x", "y"}, "size": {"17825792", "18874368"},
+		"int": {"3", "4"}, "bool": {"true", "false"}, "string": {"x", "y"}, "size": {"17825792", "18874368"}, "dirs": {"x", "y"},
 	}
 	for _, c := range newRoot(&app{}).Commands() {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
@@ -154,7 +154,7 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 					return cmd.Flags()
 				}
 				want := *find().Lookup(f.Name)
-				plain := f.Value
+				plain := newRootFlag(c.Name(), f.Name)
 				if err := plain.Set(v[map[bool]int{false: 0, true: 1}[given]]); err != nil {
 					t.Fatal(err)
 				}
@@ -164,6 +164,12 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 			}
 		})
 	}
+}
+
+// newRootFlag returns the value of a flag that was never set.
+func newRootFlag(cmd, flag string) pflag.Value {
+	c, _, _ := newRoot(&app{}).Find([]string{cmd})
+	return c.Flags().Lookup(flag).Value
 }
 
 func TestShellQuote(t *testing.T) {

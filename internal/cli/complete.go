@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/aggregate"
+	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/stores"
 )
@@ -111,32 +113,76 @@ func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
 	}
 }
 
-// completeColumns completes the names of the columns of the first file given.
-func completeColumns(f *shuffleFlags) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, files []string, _ string) ([]string, cobra.ShellCompDirective) {
-		const namesOnly = cobra.ShellCompDirectiveNoFileComp
-		if setFromEnv(cmd) != nil || len(files) == 0 || files[0] == stdin {
-			return nil, namesOnly
+// completeFields makes the shell complete the names of the columns of the first
+// file given, for a flag that lists fields between commas.
+func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
+	const namesOnly = cobra.ShellCompDirectiveNoFileComp
+	err := cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, files []string, begun string) ([]string, cobra.ShellCompDirective) {
+		before := begun[:strings.LastIndexByte(begun, ',')+1]
+		var names []string
+		for _, c := range columnsOf(cmd, files, f) {
+			if strings.ContainsAny(c, ",\"") {
+				c = string(output.AppendCSV(nil, []byte(c), ','))
+			}
+			names = append(names, before+c)
 		}
-		layout, err := f.layout(files[:1])
-		if err != nil || !layout.HasHeader() {
-			return nil, namesOnly
-		}
-		// Opening a pipe would wait for who writes to it.
-		if info, err := os.Stat(files[0]); err != nil || !info.Mode().IsRegular() {
-			return nil, namesOnly
-		}
-		file, err := os.Open(files[0])
-		if err != nil {
-			return nil, namesOnly
-		}
-		defer file.Close()
-		columns, _, err := records.Head(files[0], file, layout, completionHead)
-		if err != nil {
-			return nil, namesOnly
-		}
-		return slices.DeleteFunc(columns, func(c string) bool { return !plain(c) }), namesOnly
+		return names, namesOnly
+	})
+	if err != nil {
+		panic(err) // there is no such flag: the program is wrong
 	}
+}
+
+// completeAggregates makes the shell complete the last aggregate of --agg.
+func completeAggregates(cmd *cobra.Command, f *inputFlags) {
+	const goOn = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+	err := cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, begun string) ([]string, cobra.ShellCompDirective) {
+		before := begun[:strings.LastIndexByte(begun, ',')+1]
+		var all []string
+		if name, _, open := strings.Cut(begun[len(before):], "("); open {
+			for _, c := range columnsOf(cmd, files, f) {
+				all = append(all, before+name+"("+c+")")
+			}
+			return all, goOn
+		}
+		for a := range strings.SplitSeq(aggregate.Names, ", ") {
+			all = append(all, before+strings.TrimSuffix(a, "x)"))
+		}
+		return all, goOn
+	})
+	if err != nil {
+		panic(err) // there is no such flag: the program is wrong
+	}
+}
+
+// columnsOf returns the names of the columns of the first file.
+func columnsOf(cmd *cobra.Command, files []string, f *inputFlags) []string {
+	if setFromEnv(cmd) != nil || len(files) == 0 || files[0] == stdin {
+		return nil
+	}
+	layout, err := f.layout(files[:1])
+	if err != nil || !layout.HasHeader() {
+		return nil
+	}
+	// Opening a pipe would wait for who writes to it.
+	if info, err := os.Stat(files[0]); err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	file, err := os.Open(files[0])
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	r, err := decompress(files[0], files[0], file)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = r.Close() }() // nothing was written
+	start, err := records.Head(files[0], r, layout, completionHead)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(start.Columns, func(c string) bool { return !plain(c) })
 }
 
 // plain tells whether a shell can be given a text as one line.

@@ -16,18 +16,7 @@ import (
 // A disk that becomes full ends a shuffle with code 1, says so, and leaves whole
 // records only, in a store that can be dropped and used again.
 func TestFullDisk(t *testing.T) {
-	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=4m"); err != nil {
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("needs the right to mount a tmpfs:", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	disk := smallDisk(t)
 	var large bytes.Buffer
 	if err := csvgen.Write(&large, csvgen.Options{Rows: 200_000, Keys: 10, Seed: 5}); err != nil {
 		t.Fatal(err)
@@ -98,6 +87,51 @@ func TestFullDisk(t *testing.T) {
 		}
 		if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+}
+
+// smallDisk returns a file system of 4 MiB.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=4m"); err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("needs the right to mount a tmpfs:", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return disk
+}
+
+// A disk that is full, of temporary data or of the output, ends the commands on
+// files with code 1; no output and nothing temporary is left.
+func TestFullDiskFiles(t *testing.T) {
+	disk, other := smallDisk(t), t.TempDir()
+	var rows bytes.Buffer
+	if err := csvgen.Write(&rows, csvgen.Options{Rows: 200_000, Keys: 1000, Seed: 5}); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range onFiles {
+		for what, places := range map[string][2]string{"temporary data": {disk, other}, "output": {other, disk}} {
+			if name == "top" && what == "output" {
+				args = append(args, "--number=1000000")
+			}
+			out := filepath.Join(places[1], "out.csv")
+			cmd := program(t, append(args, "--format", "csv", "--memory=16MiB", "--tmp", places[0], "-o", out, "-")...)
+			cmd.Stdin = bytes.NewReader(rows.Bytes())
+			text, err := cmd.CombinedOutput()
+			if exitCode(t, err) != exitFailed || !strings.HasPrefix(string(text), "partd: no space left on device: ") || strings.Count(string(text), "\n") != 1 {
+				t.Errorf("%s, %s: %v, %s", name, what, err, text)
+			}
+			if names := left(t, disk, other); names != nil {
+				t.Errorf("%s, %s: left %v", name, what, names)
+			}
 		}
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -12,13 +12,17 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
+// appendBatch is how many records are appended at once.
+const appendBatch = 32 << 10
+
 // job is one run of partd shuffle.
 type job struct {
 	app    *app
 	flags  shuffleFlags
 	layout records.Layout
 
-	in       inputs
+	keys     keyer
+	in       *inputs
 	store    partd.Partd
 	bar      *progress.Bar
 	stage    stage
@@ -39,14 +43,14 @@ func (j *job) run(ctx context.Context, names []string) (err error) {
 	maxRecord := j.flags.memory.maxRecord()
 	cfg := records.Config{
 		Layout: j.layout, SkipBad: *j.flags.skipBad, MaxRecord: maxRecord,
-		Block: int(min(max(*j.flags.memory/64, 256<<10), 4<<20)), Read: new(atomic.Int64),
+		Block: j.flags.memory.block(), Workers: *j.flags.threads,
 	}
 	options := j.flags.memory.keepTo(*j.flags.url)
 	if j.in, err = openInputs(ctx, j.app, names, j.layout, maxRecord); err != nil {
 		return err
 	}
 	cfg.Columns = j.in.columns
-	if cfg.Field, err = j.layout.Resolve(*j.flags.by, j.in.columns); errors.Is(err, records.ErrFieldZero) {
+	if cfg.Fields, err = resolveBy(*j.flags.by, j.layout, j.in.columns); errors.Is(err, records.ErrFieldZero) {
 		return usagef("--by: %w", err)
 	} else if err != nil {
 		return fmt.Errorf("--by %q of %s, read as %s: %w%s", *j.flags.by, names[0], j.layout.Format, err, j.otherSep())
@@ -110,14 +114,22 @@ func (j *job) prepare(ctx context.Context) error {
 
 // move reads all records into the store.
 func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
-	j.bar.Count(j.in.size, cfg.Read.Load)
-	j.tally, err = records.Read(ctx, j.in.files, cfg, func(entries []partd.Entry) error {
-		if err := j.store.Append(ctx, entries...); err != nil {
+	j.bar.Count(j.in.size, j.in.read.Load)
+	lists := make([]entryList, cfg.Workers)
+	j.tally, err = records.Read(ctx, j.in.files, cfg, func(b *records.Block) error {
+		list := &lists[b.Worker]
+		list.fill(b, j.keys)
+		if err := b.Turn(); err != nil { // the records of a key stay in order
 			return err
 		}
-		j.appended += int64(len(entries))
-		for i := range entries {
-			j.bytes += int64(len(entries[i].Value))
+		for entries := range slices.Chunk(list.entries, appendBatch) {
+			if err := j.store.Append(ctx, entries...); err != nil {
+				return err
+			}
+			j.appended += int64(len(entries))
+			for i := range entries {
+				j.bytes += int64(len(entries[i].Value))
+			}
 		}
 		return nil
 	})

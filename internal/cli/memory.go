@@ -46,20 +46,27 @@ func (s *size) Set(text string) error {
 	return nil
 }
 
+// block is how much is read at once.
+func (s size) block() int { return int(min(max(s/256, 256<<10), 1<<20)) }
+
 // maxRecord is the longest record, or value, that fits the memory: a quarter.
 func (s size) maxRecord() int { return int(min(s/4, partd.MaxValueLen)) }
 
-// keepTo makes the garbage collector keep the process near its memory, and
-// returns the options of a store and its layers. Together they get three quarters
+// keepTo limits the heap, and returns the options of a store and its layers. Together they get three quarters
 // of it: the rest is for the input, for a record as long as they may be, and for
 // what is freed but not collected yet, without which the collector would run all
 // the time.
 func (s size) keepTo(rawURL string) map[string]string {
+	s.limitHeap()
+	return map[string]string{"memory": fmt.Sprint(s.share(rawURL))}
+}
+
+// limitHeap makes the garbage collector keep the process near its memory.
+func (s size) limitHeap() {
 	const program = 8 << 20 // what the runtime takes anyway
 	if limit := int64(s + s/16 + program); limit < debug.SetMemoryLimit(-1) {
 		debug.SetMemoryLimit(limit)
 	}
-	return map[string]string{"memory": fmt.Sprint(s.share(rawURL))}
 }
 
 // share is what a store, and each of its layers that has an option memory, gets.

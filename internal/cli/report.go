@@ -44,6 +44,9 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	if err == nil {
 		return exitOK
 	}
+	if a.brokenPipe(err) {
+		return exitFailed
+	}
 	f := &failure{err: err}
 	errors.As(err, &f)
 	interrupted := ctx.Err() != nil && (errors.Is(f.err, ctx.Err()) || errors.Is(f.err, context.Cause(ctx)))
@@ -95,4 +98,16 @@ func message(err error) string {
 		}
 	}
 	return text
+}
+
+// alsoFailed adds to an error that of closing something after it, unless that
+// says the same.
+func alsoFailed(err, closing error) error {
+	switch {
+	case err == nil:
+		return closing
+	case closing == nil || errors.Is(err, closing) || errors.Is(closing, err) || sameCause(err, closing):
+		return err
+	}
+	return errors.Join(err, closing)
 }

@@ -1,19 +1,17 @@
 package cli
 
 import (
-	"fmt"
-	"strings"
-
 	"github.com/spf13/cobra"
-
-	"github.com/go-partd/partd/internal/records"
 )
 
 const shuffleHelp = `Read files, and append each record to the key that its field FIELD holds. A
 record is stored with its bytes as they are and in the order of the input; only
 the newline that the last line of a file may lack is added. FIELD is the exact
 name of a column, else its number from 1, or from the end (--by=-1 is the last).
-For jsonl it is the name of a member of the object on each line.
+For jsonl it is the name of a member of the object on each line. Several FIELDs
+stand between commas (--by A,B), a name with a comma in quotes; their key is the
+values as a line of CSV has them, as in Oslo,2024. --partitions N makes N keys, 0
+to N-1: all records with the same fields go to one of them.
 
 Formats: the name of a file tells (.csv; .tsv, .tab; .jsonl, .ndjson; else
 text), --format overrules it, and standard input (-) needs it.
@@ -24,6 +22,7 @@ text), --format overrules it, and standard input (-) needs it.
   jsonl  a JSON object per line; the key is a string, or a number, true or false
          as written
   text   fields between runs of white space, or between --sep; no header
+A file that is compressed with gzip, zstd, bzip2 or lz4 is known by its content.
 A byte order mark at the beginning of a file is left out. A line may end in CR LF.
 
 The header of csv and tsv is not stored: the store holds records only. All files
@@ -48,10 +47,10 @@ counted; a difference is an error.`
 
 // shuffleFlags are the flags of partd shuffle.
 type shuffleFlags struct {
-	by, format, sep, progress, url  *string
-	noHeader, skipBad, add, replace *bool
-	asJSON, quiet                   *bool
-	memory                          *size
+	inputFlags
+	by, url      *string
+	add, replace *bool
+	partitions   *int
 }
 
 func newShuffle(a *app) *cobra.Command {
@@ -67,95 +66,42 @@ func newShuffle(a *app) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	f := shuffleFlags{
-		by:       fs.String("by", "", "the `FIELD` that holds the key: a name, or a number from 1 or from the end"),
-		format:   fs.String("format", "", "`FORMAT` of the files: "+records.Names),
-		noHeader: fs.Bool("no-header", false, "csv and tsv: the first record is data"),
-		sep:      fs.String("sep", "", "text: the `STRING` between fields; csv: the byte; \\t is a tab"),
-		skipBad:  fs.Bool("skip-bad", false, "leave out and count records whose key cannot be found"),
-		url:      storeFlag(cmd),
-		add:      fs.Bool("append", false, "add to what the store holds"),
-		replace:  fs.Bool("replace", false, "drop what the store holds first"),
-		memory:   memoryFlag(fs),
-		progress: progressFlag(cmd),
-		quiet:    fs.BoolP("quiet", "q", false, "show no progress and no summary"),
-		asJSON:   jsonFlag(cmd, "write the summary as one JSON object"),
+		by:         fs.String("by", "", "the `FIELD` that holds the key: a name, or a number from 1 or from the end"),
+		partitions: fs.Int("partitions", 0, "the key is one of `N` partitions, 0 to N-1, that the fields' hash picks"),
+		url:        storeFlag(cmd),
+		add:        fs.Bool("append", false, "add to what the store holds"),
+		replace:    fs.Bool("replace", false, "drop what the store holds first"),
+		inputFlags: newInputFlags(cmd, "write the summary as one JSON object", ", or run them one after the other with --append"),
 	}
-	complete(cmd, "format", "csv", "tsv", "jsonl", "text")
-	if err := cmd.RegisterFlagCompletionFunc("by", completeColumns(&f)); err != nil {
-		panic(err) // there is no such flag: the program is wrong
-	}
+	completeFields(cmd, "by", &f.inputFlags)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := f.check(); err != nil {
+		if err := f.check(cmd); err != nil {
 			return err
-		}
-		if cmd.Flags().Changed("sep") && *f.sep == "" {
-			return usagef("--sep is empty: leave it out for commas in csv, and for runs of white space in text")
 		}
 		layout, err := f.layout(args)
 		if err != nil {
 			return err
 		}
-		j := &job{app: a, flags: f, layout: layout}
+		if err := checkFields("by", *f.by, layout); err != nil {
+			return err
+		}
+		j := &job{app: a, flags: f, layout: layout, keys: keyer{*f.partitions}}
 		return j.run(cmd.Context(), args)
 	}
 	return cmd
 }
 
+const mostPartitions = 1 << 20
+
 // check finds what is wrong with the flags whatever the files hold.
-func (f *shuffleFlags) check() error {
+func (f *shuffleFlags) check(cmd *cobra.Command) error {
 	switch {
 	case *f.by == "":
 		return usagef("--by is missing: which field holds the key?")
 	case *f.add && *f.replace:
 		return usagef("--append and --replace exclude each other")
+	case cmd.Flags().Changed("partitions") && (*f.partitions < 1 || *f.partitions > mostPartitions):
+		return usagef("--partitions is a number from 1 to %d, not %d", mostPartitions, *f.partitions)
 	}
-	return checkProgress(*f.progress)
-}
-
-// layout returns what the flags and the files' names tell of the files.
-func (f *shuffleFlags) layout(files []string) (records.Layout, error) {
-	sep, err := unescape(*f.sep)
-	l := records.Layout{NoHeader: *f.noHeader, Sep: sep}
-	if err != nil {
-		return l, usagef("--sep: %w", err)
-	}
-	if *f.format != "" {
-		if l.Format, err = records.ParseFormat(*f.format); err != nil {
-			return l, usagef("--format: %w", err)
-		}
-	}
-	for i, file := range files {
-		if *f.format != "" {
-			break
-		}
-		if file == stdin {
-			return l, usagef("standard input needs --format: %s", records.Names)
-		}
-		format := records.FormatOf(file)
-		if i > 0 && format != l.Format {
-			return l, usagef("%s looks like %s, and %s like %s: give --format, or run them one after the other with --append",
-				files[0], l.Format, file, format)
-		}
-		l.Format = format
-	}
-	if err := l.Check(); err != nil {
-		return l, usagef("--sep: %w", err)
-	}
-	if l.NoHeader && (l.Format == records.JSONL || l.Format == records.Text) {
-		return l, usagef("--no-header is for csv and tsv; %s has no header", l.Format)
-	}
-	if err := l.CheckField(*f.by); err != nil {
-		return l, usagef("--by %q: %w", *f.by, err)
-	}
-	return l, nil
-}
-
-// unescape reads a separator: \t is a tab, as it is hard to type, and \\ a
-// backslash.
-func unescape(text string) (string, error) {
-	rest := strings.NewReplacer(`\\`, "", `\t`, "").Replace(text)
-	if strings.Contains(rest, `\`) {
-		return "", fmt.Errorf(`%q holds a backslash: \t is a tab, \\ is a backslash`, text)
-	}
-	return strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(text), nil
+	return f.inputFlags.check(cmd)
 }

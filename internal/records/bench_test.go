@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"testing"
-
-	"github.com/go-partd/partd"
 )
 
 // Each benchmark splits 64 MiB and finds the keys.
@@ -43,7 +41,7 @@ func BenchmarkSplit(b *testing.B) {
 			b.SetBytes(int64(data.Len()))
 			b.ReportAllocs()
 			for b.Loop() {
-				s := NewSplitter(c.layout, c.by, nil)
+				s := NewSplitter(c.layout, []Field{c.by}, nil)
 				s.Begin()
 				for rest := data.Bytes(); len(rest) > 0; rest = rest[s.Pos():] {
 					s.Feed(rest[:min(len(rest), 4<<20)], len(rest) <= 4<<20)
@@ -60,12 +58,16 @@ func BenchmarkSplit(b *testing.B) {
 		b.Run("read/"+c.name, func(b *testing.B) {
 			b.SetBytes(int64(data.Len()))
 			b.ReportAllocs()
-			cfg := Config{Layout: c.layout, Field: c.by, Block: 4 << 20, MaxRecord: 64 << 20}
+			cfg := Config{Layout: c.layout, Fields: []Field{c.by}, Workers: 2, Block: 1 << 20, MaxRecord: 64 << 20}
 			in := []Input{{Name: "x", Size: int64(data.Len()), Open: func() (io.ReadCloser, error) {
 				return io.NopCloser(bytes.NewReader(data.Bytes())), nil
 			}}}
 			for b.Loop() {
-				t, err := Read(context.Background(), in, cfg, func([]partd.Entry) error { return nil })
+				t, err := Read(context.Background(), in, cfg, func(b *Block) error {
+					for b.Next() {
+					}
+					return nil
+				})
 				if err != nil || t.RecordBytes != int64(data.Len()) {
 					b.Fatal(t, err)
 				}

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -11,41 +12,77 @@ import (
 // All blocks have the configured size, but one: where a record is longer, one
 // block at a time is as large as it takes.
 
-// send hands a batch over.
-func (r *reader) send(b batch) error {
-	select {
-	case r.full <- b:
-		return nil
-	case <-r.ctx.Done():
-		return context.Cause(r.ctx)
+// wholeRecords returns how much of data, which begins with a record, is whole
+// records. Of a file's last data that is all: whoever splits it finds what is
+// wrong with it.
+func (r *reader) wholeRecords(data []byte, eof bool) int {
+	if eof {
+		return len(data)
+	}
+	if r.cfg.Layout.Format != CSV {
+		return bytes.LastIndexByte(data, '\n') + 1
+	}
+	return wholeCSV(data, r.split.sep[0])
+}
+
+// wholeCSV returns how much of data, which begins with a record, is whole
+// records of CSV. It goes from quote to quote.
+func wholeCSV(data []byte, sep byte) int {
+	end := 0    // after the last newline known to end a record
+	plain := 0  // what follows is not in quotes
+	search := 0 // where to look for the next quote
+	for {
+		q := bytes.IndexByte(data[search:], '"')
+		if q < 0 {
+			if k := bytes.LastIndexByte(data[plain:], '\n'); k >= 0 {
+				end = plain + k + 1
+			}
+			return end
+		}
+		q += search
+		if q > 0 && data[q-1] != sep && data[q-1] != '\n' {
+			search = q + 1 // data, as the field did not begin with it
+			continue
+		}
+		if stretch := data[plain:q]; bytes.IndexByte(stretch, '\n') >= 0 {
+			end = plain + bytes.LastIndexByte(stretch, '\n') + 1
+		}
+		to, _ := closingQuote(data, q+1)
+		if to < 0 {
+			return end
+		}
+		plain, search = to+1, to+1
 	}
 }
 
-// nextList waits for a list of entries to fill.
-func (r *reader) nextList() (err error) {
-	select {
-	case r.entries = <-r.lists:
-		return nil
-	case <-r.ctx.Done():
-		return context.Cause(r.ctx)
-	}
-}
-
-// turn hands the block over and takes another, at the beginning of which it
-// copies the record that was cut.
-func (r *reader) turn() error {
+// turn hands over the block up to end, and takes another, at the beginning of
+// which it copies what is left.
+func (r *reader) turn(end int) error {
 	old := r.block
-	tail := old[r.start:]
-	if err := r.send(batch{entries: r.entries, block: old}); err != nil {
-		return err
-	}
-	if err := r.nextList(); err != nil {
-		return err
-	}
-	// What lies in the old block stays there until it is taken again.
+	data, tail := old[r.start:end], old[end:]
+	// What lies in the old block stays there until it is taken again; but with
+	// no record in it, it is not handed over.
 	n := r.cfg.Block
 	if len(tail) >= n-1 {
 		n = cap(old)
+	}
+	if len(data) == 0 {
+		r.block = append(old[:0], tail...)
+		r.start, r.limit = 0, max(r.cfg.Block-1, min(cap(old)-1, 2*len(tail)))
+		return nil
+	}
+	r.countFields(data)
+	b := &Block{
+		Size: int64(len(data)), data: data, buf: old, offset: r.sent, Seq: r.seq, order: r.order, ctx: r.ctx,
+		name: r.name, fresh: r.fresh, skipped: r.skipped, count: r.split.count, skipBad: r.cfg.SkipBad,
+	}
+	r.seq++
+	r.sent += int64(len(data))
+	r.fresh = false
+	select {
+	case r.full <- b:
+	case <-r.ctx.Done():
+		return context.Cause(r.ctx)
 	}
 	block, err := r.takeBlock(n)
 	if err != nil {
@@ -79,15 +116,16 @@ func (r *reader) takeBlock(n int) ([]byte, error) {
 
 // grow makes room for a record that fills the block. It waits until all other
 // blocks are free; a block that is larger than they all replaces the largest.
-func (r *reader) grow(in *Input) error {
+func (r *reader) grow() error {
 	if r.limit >= r.cfg.MaxRecord {
-		return &Error{in.Name, r.split.Line, r.tooLong()}
+		return &located{1, r.tooLong()}
 	}
 	r.limit = min(4*r.limit, r.cfg.MaxRecord)
 	if cap(r.block) > r.limit {
 		return nil
 	}
-	all := [blocks][]byte{r.block}
+	all := make([][]byte, r.cfg.blocks())
+	all[0] = r.block
 	for i := range all[1:] {
 		select {
 		case all[i+1] = <-r.empty:
@@ -95,7 +133,7 @@ func (r *reader) grow(in *Input) error {
 			return context.Cause(r.ctx)
 		}
 	}
-	slices.SortFunc(all[:], func(a, b []byte) int { return cap(b) - cap(a) })
+	slices.SortFunc(all, func(a, b []byte) int { return cap(b) - cap(a) })
 	largest := all[0]
 	if cap(largest) <= r.limit {
 		largest = make([]byte, 0, r.limit+1)
@@ -109,7 +147,7 @@ func (r *reader) grow(in *Input) error {
 
 func (r *reader) tooLong() error {
 	err := fmt.Errorf("%w: the record that begins here has more than %d bytes", partd.ErrTooLarge, r.cfg.MaxRecord)
-	if r.cfg.Layout.Format == CSV && r.split.quoteBefore(len(r.block)) {
+	if r.cfg.Layout.Format == CSV && bytes.IndexByte(r.block[r.start:], '"') >= 0 {
 		return fmt.Errorf("%w (is a quote in it never closed?)", err)
 	}
 	return err

@@ -22,74 +22,75 @@ func (s *Splitter) quoteBefore(end int) bool {
 	return s.quote < end
 }
 
-// span is a field of a record: where it is, quotes left out, and whether it
-// holds quotes written twice.
-type span struct {
-	from, to int
-	twice    bool
-}
-
-func (f span) decode(record []byte) []byte {
-	if f.twice {
-		return bytes.ReplaceAll(record[f.from:f.to], []byte(`""`), []byte(`"`))
-	}
-	return record[f.from:f.to]
-}
-
 // nextQuoted finds a record of CSV that holds a quote, field by field. A quote
 // opens a quoted field at the field's beginning only; elsewhere it is data.
 func (s *Splitter) nextQuoted() Kind {
-	want := s.field.Index
-	if want < 0 {
-		want += s.count
-	}
 	var (
 		rest    = s.buf[s.pos:]
-		key     = span{to: -1}
+		sep     = s.sep[0]
+		wants   = s.wants
 		bad     error
 		columns []string
-		i, n    int // in rest; fields found
+		i, n    int  // in rest; fields found
+		line    = -1 // the next newline at or after i, if it is not before i
+		lines   = int64(1)
 	)
+	if wants == nil && s.count != 0 && s.findWants() {
+		wants = s.wants
+	}
 	for done := false; !done; n++ {
-		var f span
+		var field []byte
+		quoted, twice := false, false
 		if i < len(rest) && rest[i] == '"' {
-			opened := i
-			f.from = i + 1
-			if f.to, f.twice = closingQuote(rest, f.from); f.to < 0 {
-				return s.unclosed(rest[:opened])
+			from := i + 1
+			to := 0
+			if to, twice = closingQuote(rest, from); to < 0 {
+				return s.unclosed(rest[:i])
 			}
-			i = f.to + 1
-			switch end := indexEither(rest[i:], s.sep, '\n'); {
-			case end == 0 || end == 1 && rest[i] == '\r' && i+1 < len(rest) && rest[i+1] == '\n':
-				i += end
-			default:
-				bad = errAfterQuote
-				i += end
+			field, quoted, i = rest[from:to], true, to+1
+			lines += int64(bytes.Count(field, newline))
+		}
+		if line < i {
+			k := bytes.IndexByte(rest[i:], '\n')
+			if k < 0 {
+				return More
 			}
+			line = i + k
+		}
+		end := line
+		if k := bytes.IndexByte(rest[i:line], sep); k >= 0 {
+			end = i + k
 		} else {
-			f.from = i
-			i += indexEither(rest[i:], s.sep, '\n')
-			f.to = i
-			if i < len(rest) && rest[i] == '\n' && i > f.from && rest[i-1] == '\r' {
-				f.to--
+			done = true
+		}
+		switch after := rest[i:end]; {
+		case !quoted:
+			field = after
+			if k := len(field) - 1; done && k >= 0 && field[k] == '\r' {
+				field = field[:k]
 			}
+		case len(after) != 0 && !(done && len(after) == 1 && after[0] == '\r'):
+			bad = errAfterQuote
 		}
-		if i >= len(rest) {
-			return More
-		}
+		i = end + 1
 		if s.header {
-			columns = append(columns, string(f.decode(rest)))
+			if twice {
+				field = s.unquote(field)
+			}
+			columns = append(columns, string(field))
+			continue
 		}
-		if n == want {
-			key = f
+		for kept := field; len(wants) > 0 && wants[0].index == n; wants = wants[1:] {
+			if twice {
+				kept, twice = s.unquote(field), false
+			}
+			s.Values[wants[0].slot] = kept
 		}
-		done = rest[i] == '\n'
-		i++
 	}
 	start := s.pos
 	s.pos += i
 	s.Record = s.buf[start:s.pos:s.pos]
-	s.lines += int64(bytes.Count(s.Record, []byte{'\n'}))
+	s.lines += lines
 	if bad != nil {
 		s.Err = bad
 		if s.header {
@@ -101,22 +102,21 @@ func (s *Splitter) nextQuoted() Kind {
 		s.header, s.Columns = false, columns
 		return Header
 	}
-	if s.count == 0 && s.field.Index < 0 {
-		// Now that it is known how many fields there are: which one is the key?
+	if s.count == 0 {
+		// Now that it is known how many fields there are: which ones are asked for?
 		s.count, s.pos, s.lines = n, start, s.Line-1
 		return s.nextQuoted()
 	}
 	if n != s.count && !s.setCount(n) {
 		return Bad
 	}
-	if key.to < 0 {
+	if s.wants == nil {
 		return s.noField(n)
 	}
-	if key.twice {
-		return s.found(s.keep(key.decode(rest)))
-	}
-	return s.found(rest[key.from:key.to])
+	return Data
 }
+
+var newline = []byte{'\n'}
 
 // closingQuote returns where the quoted field that begins at i has its closing
 // quote, -1 if that is not in data, and whether quotes are written twice in it.
@@ -144,14 +144,4 @@ func (s *Splitter) unclosed(head []byte) Kind {
 	s.Line += int64(bytes.Count(head, []byte{'\n'}))
 	s.Err = errUnclosed
 	return Broken
-}
-
-// indexEither returns where a or b is first, len(data) where neither is.
-func indexEither(data []byte, a, b byte) int {
-	for i, c := range data {
-		if c == a || c == b {
-			return i
-		}
-	}
-	return len(data)
 }

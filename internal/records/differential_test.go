@@ -55,7 +55,7 @@ func compareCSV(t *testing.T, data string, block int) {
 		n = len(wantFields[0])
 	}
 	for i := -1; i < n; i++ {
-		cfg := Config{Layout: Layout{Format: CSV, NoHeader: true}, Field: Field{Index: i}, Block: block, MaxRecord: 1 << 20, SkipBad: true}
+		cfg := Config{Layout: Layout{Format: CSV, NoHeader: true}, Fields: []Field{{Index: i}}, Block: block, MaxRecord: 1 << 20, SkipBad: true}
 		got, tally, err := readAll(t, cfg, input("f", data))
 		if refErr != nil {
 			if err == nil && tally.BadRecords == 0 {
@@ -136,7 +136,7 @@ func FuzzJSONL(f *testing.F) {
 		if strings.ContainsAny(line, "\n") {
 			return
 		}
-		s := NewSplitter(Layout{Format: JSONL}, Field{Name: "k"}, nil)
+		s := NewSplitter(Layout{Format: JSONL}, []Field{{Name: "k"}}, nil)
 		s.Begin()
 		s.Feed([]byte(line+"\n"), true)
 		kind := s.Next()
@@ -149,13 +149,13 @@ func FuzzJSONL(f *testing.F) {
 			want, usable = string(raw), true
 		}
 		if kind == Data && !usable {
-			t.Fatalf("%q: key %q, encoding/json finds none (%v)", line, s.Key, err)
+			t.Fatalf("%q: key %q, encoding/json finds none (%v)", line, s.Values[0], err)
 		}
 		if kind == Bad && usable && !strings.Contains(s.Err.Error(), "two members") && !strings.Contains(s.Err.Error(), "no Unicode") {
 			t.Fatalf("%q: %v, encoding/json finds %q", line, s.Err, want)
 		}
-		if kind == Data && utf8.Valid(s.Key) && string(s.Key) != want {
-			t.Fatalf("%q: key %q, encoding/json finds %q", line, s.Key, want)
+		if kind == Data && utf8.Valid(s.Values[0]) && string(s.Values[0]) != want {
+			t.Fatalf("%q: key %q, encoding/json finds %q", line, s.Values[0], want)
 		}
 	})
 }
@@ -169,7 +169,7 @@ func FuzzText(f *testing.F) {
 		if strings.ContainsAny(line, "\n") || l.Check() != nil {
 			return
 		}
-		s := NewSplitter(l, Field{Index: int(index)}, nil)
+		s := NewSplitter(l, []Field{{Index: int(index)}}, nil)
 		s.Begin()
 		s.Feed([]byte(line+"\n"), true)
 		kind := s.Next()
@@ -191,7 +191,7 @@ func FuzzText(f *testing.F) {
 		}
 		got := fmt.Sprint(kind)
 		if kind == Data {
-			got = fmt.Sprint(kind, string(s.Key))
+			got = fmt.Sprint(kind, string(s.Values[0]))
 		}
 		if got != want {
 			t.Fatalf("%q, sep %q, field %d: got %s, want %s", line, sep, index, got, want)

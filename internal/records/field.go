@@ -8,10 +8,19 @@ import (
 	"strings"
 )
 
-// Field says which field of a record is its key.
+// Field says which field of a record is meant.
 type Field struct {
-	Name  string // JSONL: the name of a member of the object
-	Index int    // others: from 0, or from the end, -1 being the last
+	Name     string // JSONL: the name of a member of the object
+	Index    int    // others: from 0, or from the end, -1 being the last
+	Optional bool   // JSONL: a record may lack it, or have null in its place
+}
+
+// use says what a field is for, in messages.
+func (f Field) use() string {
+	if f.Optional {
+		return "single value"
+	}
+	return "key"
 }
 
 // ErrFieldZero is the error for the number 0.

@@ -9,17 +9,14 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// ErrPacked is wrapped by the error for a file that is compressed, or in an
-// encoding that is not read.
+// ErrPacked is wrapped by the error for a file that is packed in a way, or in an
+// encoding, that is not read.
 var ErrPacked = errors.New("not plain text")
 
-// packed holds what files that are not text begin with.
+// packed holds what files begin with that are not text, nor compressed in a way
+// that is read.
 var packed = []struct{ magic, what, todo string }{
-	{"\x1f\x8b", "it looks gzip-compressed", "decompress it first: gzip -dc FILE"},
-	{"\x28\xb5\x2f\xfd", "it looks zstd-compressed", "decompress it first: zstd -dc FILE"},
-	{"BZh", "it looks bzip2-compressed", "decompress it first: bzip2 -dc FILE"},
 	{"\xfd7zXZ\x00", "it looks xz-compressed", "decompress it first: xz -dc FILE"},
-	{"\x04\x22\x4d\x18", "it looks lz4-compressed", "decompress it first: lz4 -dc FILE"},
 	{"\xff\x06\x00\x00sNaPpY", "it looks snappy-compressed", "decompress it first"},
 	{"PK\x03\x04", "it looks like a zip archive (.xlsx and .ods are such)", "unpack it, or save it as CSV, first"},
 	{"PAR1", "it looks like a Parquet file", "convert it to CSV first"},
@@ -30,47 +27,50 @@ var packed = []struct{ magic, what, todo string }{
 // checkPlain tells by its beginning whether a file is plain text.
 func checkPlain(head []byte) error {
 	for _, p := range packed {
-		if !bytes.HasPrefix(head, []byte(p.magic)) {
-			continue
+		if bytes.HasPrefix(head, []byte(p.magic)) {
+			return fmt.Errorf("%w: %s; %s", ErrPacked, p.what, p.todo)
 		}
-		if p.magic == "BZh" && !(len(head) >= 10 && string(head[4:10]) == "1AY&SY") {
-			continue // a line of text that happens to begin so
-		}
-		return fmt.Errorf("%w: %s; %s", ErrPacked, p.what, p.todo)
 	}
 	return nil
 }
 
+// Start is the beginning of a file.
+type Start struct {
+	Columns []string // of the header, nil for none
+	Header  []byte   // as it is written, with a newline at its end
+	Read    []byte   // what was read
+}
+
 // Head reads the beginning of an input, as far as it takes to see that it is
-// plain text and to find the header, where the layout has one. It returns the
-// columns, nil for none, and what it has read.
-func Head(name string, f io.Reader, layout Layout, maxRecord int) (columns []string, head []byte, err error) {
+// plain text and to find the header, where the layout has one.
+func Head(name string, f io.Reader, layout Layout, maxRecord int) (*Start, error) {
 	const first = 64 << 10
+	var head []byte
 	for size := first; ; size = min(4*size, maxRecord+1) {
 		n := len(head)
 		head = append(make([]byte, 0, size+1), head...)[:size]
 		m, err := io.ReadFull(f, head[n:])
 		head = head[:n+m]
 		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-			return nil, nil, err
+			return nil, err
 		}
 		if err := checkPlain(head); err != nil {
-			return nil, nil, &Error{File: name, Err: err}
+			return nil, &Error{File: name, Err: err}
 		}
 		if !layout.HasHeader() {
-			return nil, head, nil
+			return &Start{Read: head}, nil
 		}
-		s := NewSplitter(layout, Field{}, nil)
+		s := NewSplitter(layout, nil, nil)
 		if kind := s.findHeader(head, err != nil); kind == Header {
-			return s.Columns, head, nil
+			return &Start{s.Columns, s.Record, head}, nil
 		} else if kind == Broken || kind == Bad {
-			return nil, nil, &Error{name, s.Line, s.Err}
+			return nil, &Error{name, s.Line, s.Err}
 		}
 		if err != nil {
-			return nil, head, nil // nothing but empty lines, if anything
+			return &Start{Read: head}, nil // nothing but empty lines, if anything
 		}
 		if size > maxRecord {
-			return nil, nil, &Error{name, 1, fmt.Errorf("%w: the header has more than %d bytes", partd.ErrTooLarge, maxRecord)}
+			return nil, &Error{name, 1, fmt.Errorf("%w: the header has more than %d bytes", partd.ErrTooLarge, maxRecord)}
 		}
 	}
 }

@@ -26,29 +26,29 @@ func TestHead(t *testing.T) {
 		{"empty", "", nil},
 		{"only empty lines", "\n\n", nil},
 	} {
-		columns, head, err := Head("f", iotest.OneByteReader(strings.NewReader(c.data)), Layout{Format: CSV}, 1<<20)
-		if err != nil || !slices.Equal(columns, c.want) || !strings.HasPrefix(c.data, string(head)) {
-			t.Errorf("%s: %.100q, %v", c.name, columns, err)
+		start, err := Head("f", iotest.OneByteReader(strings.NewReader(c.data)), Layout{Format: CSV}, 1<<20)
+		if err != nil || !slices.Equal(start.Columns, c.want) || !strings.HasPrefix(c.data, string(start.Read)) ||
+			!strings.Contains(c.data+"\n", string(start.Header)) || (len(start.Header) > 0) != (c.want != nil) {
+			t.Errorf("%s: %.100v, %v", c.name, start, err)
 		}
 	}
 	for _, c := range []struct{ data, want string }{
-		{"\x1f\x8b\x08", "f: not plain text: it looks gzip-compressed; decompress it first: gzip -dc FILE"},
-		{"BZh91AY&SY", "f: not plain text: it looks bzip2-compressed; decompress it first: bzip2 -dc FILE"},
+		{"\xfd7zXZ\x00\x00", "f: not plain text: it looks xz-compressed; decompress it first: xz -dc FILE"},
 		{"a,\"b\n", "f, line 1: " + errUnclosed.Error()},
 		{"\n\"a\"b\n", "f, line 2: " + errAfterQuote.Error()},
 		{strings.Repeat("x", 200_000), "f, line 1: too large: the header has more than 100000 bytes"},
 	} {
-		if _, _, err := Head("f", strings.NewReader(c.data), Layout{Format: CSV}, 100_000); err == nil || err.Error() != c.want {
+		if _, err := Head("f", strings.NewReader(c.data), Layout{Format: CSV}, 100_000); err == nil || err.Error() != c.want {
 			t.Errorf("%.20q: %v", c.data, err)
 		}
 	}
-	if _, _, err := Head("f", strings.NewReader("PK\x03\x04"), Layout{Format: Text}, 1000); !errors.Is(err, ErrPacked) {
+	if _, err := Head("f", strings.NewReader("PK\x03\x04"), Layout{Format: Text}, 1000); !errors.Is(err, ErrPacked) {
 		t.Errorf("a zip archive: %v", err)
 	}
-	if _, head, err := Head("f", strings.NewReader("BZh is no magic\n"), Layout{Format: Text}, 1000); err != nil || len(head) != 16 {
-		t.Errorf("text that begins like bzip2: %q, %v", head, err)
+	if start, err := Head("f", strings.NewReader("BZh is no magic\n"), Layout{Format: Text}, 1000); err != nil || len(start.Read) != 16 {
+		t.Errorf("text that begins like bzip2: %v, %v", start, err)
 	}
-	if _, _, err := Head("f", iotest.ErrReader(partd.ErrClosed), Layout{Format: CSV}, 1000); !errors.Is(err, partd.ErrClosed) {
+	if _, err := Head("f", iotest.ErrReader(partd.ErrClosed), Layout{Format: CSV}, 1000); !errors.Is(err, partd.ErrClosed) {
 		t.Errorf("a read that fails: %v", err)
 	}
 }

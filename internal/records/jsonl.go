@@ -9,10 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// keyOfJSON finds the value of a member of the JSON object on a line. The
-// object is checked as a whole, by encoding/json; the search that follows
-// relies on it.
-func (s *Splitter) keyOfJSON(line []byte) Kind {
+// membersOf finds the values of members of the JSON object on a line. The object
+// is checked as a whole; the search that follows relies on it.
+func (s *Splitter) membersOf(line []byte) Kind {
 	line = bytes.TrimSpace(line)
 	if len(line) == 0 {
 		return Blank
@@ -26,49 +25,91 @@ func (s *Splitter) keyOfJSON(line []byte) Kind {
 		s.Err = errors.New("not a JSON object")
 		return Bad
 	}
-	value, err := s.member(line)
-	if err == nil {
-		value, err = s.keyText(value)
+	if len(s.fields) == 0 {
+		return Data
 	}
-	if err != nil {
-		s.Err = err
+	if s.Err = s.findMembers(line); s.Err != nil {
 		return Bad
 	}
-	return s.found(value)
+	for i, f := range s.fields {
+		if s.Values[i], s.Err = s.textOf(f, s.Values[i]); s.Err != nil {
+			return Bad
+		}
+	}
+	return Data
 }
 
-// member returns the value of the wanted member as it is written.
-func (s *Splitter) member(object []byte) (value []byte, err error) {
+// findMembers finds the values of the members asked for, as they are written.
+func (s *Splitter) findMembers(object []byte) error {
+	clear(s.Values)
 	rest := skipSpace(object[1:])
 	for rest[0] == '"' {
 		n := stringLen(rest)
 		name := rest[1 : n-1]
 		rest = skipSpace(skipSpace(rest[n:])[1:])
 		n = valueLen(rest)
-		same := string(name) == s.field.Name
 		if bytes.IndexByte(name, '\\') >= 0 {
-			same = string(decodeString(name)) == s.field.Name
+			name = decodeString(name)
 		}
-		if same {
-			if value != nil {
-				return nil, fmt.Errorf("there are two members %q", s.field.Name)
+		found := false
+		for i := range s.fields {
+			if string(name) != s.fields[i].Name {
+				continue
 			}
-			value = rest[:n]
+			found = true
+			if s.Values[i] != nil {
+				return fmt.Errorf("there are two members %q", name)
+			}
+			s.Values[i] = rest[:n]
+		}
+		if s.only && !found {
+			return fmt.Errorf("member %q is not one of the first record's, which are the columns", name)
 		}
 		rest = skipSpace(rest[n:])
 		if rest[0] == ',' {
 			rest = skipSpace(rest[1:])
 		}
 	}
-	if value == nil {
-		return nil, fmt.Errorf("there is no member %q", s.field.Name)
-	}
-	return value, nil
+	return nil
 }
 
-// keyText returns the key that a value stands for: a string decoded, numbers,
-// true and false as they are written.
-func (s *Splitter) keyText(value []byte) ([]byte, error) {
+// Members returns the names of the members of the first JSON object in data,
+// the beginning of a file: nil if there is none that is whole.
+func Members(data []byte) []string {
+	data = bytes.TrimPrefix(data, []byte(mark))
+	line := bytes.TrimSpace(data)
+	for len(data) > 0 {
+		line, data, _ = bytes.Cut(data, []byte{'\n'})
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			break
+		}
+	}
+	if len(line) == 0 || line[0] != '{' || !json.Valid(line) {
+		return nil
+	}
+	names := []string{}
+	rest := skipSpace(line[1:])
+	for rest[0] == '"' {
+		n := stringLen(rest)
+		names = append(names, string(decodeString(rest[1:n-1])))
+		rest = skipSpace(skipSpace(rest[n:])[1:])
+		rest = skipSpace(rest[valueLen(rest):])
+		if rest[0] == ',' {
+			rest = skipSpace(rest[1:])
+		}
+	}
+	return names
+}
+
+// textOf returns the text that the value of a member stands for: a string
+// decoded, numbers, true and false as they are written.
+func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
+	if value == nil {
+		if f.Optional {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("there is no member %q", f.Name)
+	}
 	switch value[0] {
 	case '"':
 		text := value[1 : len(value)-1]
@@ -76,15 +117,19 @@ func (s *Splitter) keyText(value []byte) ([]byte, error) {
 			return text, nil
 		}
 		if !utf8.Valid(text) || halfSurrogate(text) {
-			return nil, fmt.Errorf("the string of member %q has escapes, and holds what is no Unicode text", s.field.Name)
+			return nil, fmt.Errorf("the string of member %q has escapes, and holds what is no Unicode text", f.Name)
 		}
-		return s.keep(decodeString(text)), nil
+		decoded := decodeString(text)
+		return s.keep(append(s.room(len(decoded)), decoded...)), nil
 	case 'n':
-		return nil, fmt.Errorf("member %q is null", s.field.Name)
+		if f.Optional {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("member %q is null", f.Name)
 	case '{':
-		return nil, fmt.Errorf("member %q is an object, which is no key", s.field.Name)
+		return nil, fmt.Errorf("member %q is an object, which is no %s", f.Name, f.use())
 	case '[':
-		return nil, fmt.Errorf("member %q is an array, which is no key", s.field.Name)
+		return nil, fmt.Errorf("member %q is an array, which is no %s", f.Name, f.use())
 	}
 	return value, nil
 }

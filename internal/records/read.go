@@ -4,42 +4,38 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"sync/atomic"
-
-	"github.com/go-partd/partd"
+	"sync"
 )
 
 // Input is a file to read.
 type Input struct {
 	Name string // for messages
 	Open func() (io.ReadCloser, error)
-	Size int64 // in bytes, -1 if it is not known before it was read
+	Size int64 // what reading it gives, in bytes, -1 if it is not known before
 }
 
 // Config says how to read.
 type Config struct {
 	Layout    Layout
-	Field     Field
-	Columns   []string      // the header that every input must have, nil for none
-	Block     int           // bytes read at once, at least 16
-	MaxRecord int           // the longest record, in bytes, at least Block
-	SkipBad   bool          // leave out and count records whose key cannot be found, instead of failing
-	Read      *atomic.Int64 // bytes read so far, for others to look at; may be nil
+	Fields    []Field  // those to find in each record
+	AllFields bool     // find all fields instead; JSON lines: none
+	Columns   []string // the header that every input must have, nil for none
+	Block     int      // bytes read at once, at least 16
+	MaxRecord int      // the longest record, in bytes, at least Block
+	Workers   int      // goroutines that find fields and call use, at least one
+	SkipBad   bool     // leave out and count records that are bad, instead of failing
 }
+
+// workers returns the number of workers.
+func (c *Config) workers() int { return max(c.Workers, 1) }
+
+// blocks returns how many blocks there are: one read into, one waiting, and one
+// for each worker.
+func (c *Config) blocks() int { return 2 + c.workers() }
 
 // Memory returns how many bytes Read takes as long as no record is longer than
 // a block. A longer one takes up to MaxRecord bytes and a third more.
-func (c *Config) Memory() int64 {
-	return blocks * (int64(c.Block) + int64(c.batch())*entrySize)
-}
-
-// batch returns how many entries are handed over at once at most.
-func (c *Config) batch() int { return max(c.Block/128, 1) }
-
-const (
-	blocks    = 3  // one read into, one waiting, one used
-	entrySize = 40 // bytes of a partd.Entry on 64-bit machines
-)
+func (c *Config) Memory() int64 { return int64(c.blocks()) * int64(c.Block) }
 
 // Tally counts what was read, in bytes and in records.
 type Tally struct {
@@ -60,36 +56,68 @@ func (t *Tally) Accounted() bool {
 	return t.ReadBytes+t.AddedNewlines == t.HeaderBytes+t.BlankBytes+t.BadBytes+t.RecordBytes
 }
 
-// Read reads inputs one after the other and hands their records over, in order,
-// as entries of key and record. Another goroutine reads ahead, by two blocks at
-// most. What use is given is valid until it returns, the keys too, as
-// [partd.Partd.Append] allows.
+// add adds what another tally counts.
+func (t *Tally) add(o *Tally) {
+	t.ReadBytes += o.ReadBytes
+	t.HeaderBytes += o.HeaderBytes
+	t.BlankLines += o.BlankLines
+	t.BlankBytes += o.BlankBytes
+	t.BadRecords += o.BadRecords
+	t.BadBytes += o.BadBytes
+	t.Records += o.Records
+	t.RecordBytes += o.RecordBytes
+	t.AddedNewlines += o.AddedNewlines
+}
+
+// Read reads inputs one after the other, in blocks of whole records. Several
+// workers find the records and fields of a block each, at the same time; use is
+// called by each of them, and takes all records of its block with [Block.Next].
+// What a block holds is valid until use returns. Where the order of the records
+// matters, use calls [Block.Turn].
 //
-// When ctx ends, Read returns without waiting for a read that hangs.
-func Read(ctx context.Context, inputs []Input, cfg Config, use func([]partd.Entry) error) (Tally, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	r := newReader(ctx, cfg)
+// Another goroutine reads ahead, by two blocks at most. The error that Read
+// returns is the first in the order of the records, whatever worker finds it.
+// When ctx ends, Read returns without waiting for a read that hangs, but not
+// before use has returned everywhere.
+func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) error) (Tally, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	o := &order{cancel: cancel, done: map[int64]*result{}, turns: map[int64]chan struct{}{}}
+	r := newReader(ctx, cfg, o)
 	go r.run(inputs)
+	var wg sync.WaitGroup
+	for w := range cfg.workers() {
+		wg.Go(func() { r.work(w, use) })
+	}
+	wg.Wait()
+	if err := o.failed(); err != nil {
+		return Tally{}, err
+	}
+	if ctx.Err() != nil {
+		return Tally{}, context.Cause(ctx)
+	}
+	// The reader has closed its channel: it is done.
+	o.tally.add(&r.tally)
+	return o.tally, nil
+}
+
+// work hands blocks over until there are no more.
+func (r *reader) work(worker int, use func(*Block) error) {
+	split := NewSplitter(r.cfg.Layout, r.cfg.Fields, r.cfg.Columns)
+	split.all = r.cfg.AllFields
 	for {
+		var b *Block
 		select {
-		case b := <-r.full:
-			if b.end {
-				return r.tally, r.err
-			}
-			if len(b.entries) > 0 {
-				if err := use(b.entries); err != nil {
-					return Tally{}, err
-				}
-			}
-			// Both have room for all there are: these never wait.
-			r.lists <- b.entries[:0]
-			if b.block != nil {
-				r.empty <- b.block
-			}
-		case <-ctx.Done():
-			return Tally{}, context.Cause(ctx)
+		case b = <-r.full:
+		case <-r.ctx.Done():
 		}
+		if b == nil {
+			return
+		}
+		b.begin(worker, split)
+		err := use(b)
+		r.order.finish(b.end(err))
+		r.empty <- b.buf // has room for all there are: this never waits
 	}
 }
 
@@ -97,58 +125,59 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func([]partd.Entr
 type reader struct {
 	ctx   context.Context
 	cfg   Config
-	split *Splitter
+	order *order
 	tally Tally
-	err   error
+	split *Splitter // finds headers, and the number of fields where there is none
 
-	empty chan []byte        // blocks to read into
-	lists chan []partd.Entry // lists of entries to fill
-	full  chan batch         // to use
+	empty chan []byte // blocks to read into
+	full  chan *Block // to use
 
-	block   []byte // read into, its length is how far it is filled
-	limit   int    // how far to fill it
-	start   int    // where in it the first record begins that was not found yet
-	entries []partd.Entry
+	block []byte // read into, its length is how far it is filled
+	limit int    // how far to fill it
+	start int    // where in it the first record begins that was not handed over yet
+
+	seq     int64 // of the next block
+	sent    int64 // bytes handed over
+	name    string
+	fresh   bool  // no block of this input was handed over yet
+	skipped int64 // lines of it that no block holds
 }
 
-// batch is what is handed over. The block goes with its last entries.
-type batch struct {
-	entries []partd.Entry
-	block   []byte
-	end     bool
-}
-
-func newReader(ctx context.Context, cfg Config) *reader {
+func newReader(ctx context.Context, cfg Config, o *order) *reader {
+	n := cfg.blocks()
 	r := &reader{
-		ctx: ctx, cfg: cfg, split: NewSplitter(cfg.Layout, cfg.Field, cfg.Columns),
-		empty: make(chan []byte, blocks),
-		lists: make(chan []partd.Entry, blocks),
-		full:  make(chan batch, blocks),
+		ctx: ctx, cfg: cfg, order: o,
+		split: NewSplitter(cfg.Layout, nil, cfg.Columns),
+		empty: make(chan []byte, n), full: make(chan *Block, n),
 	}
-	if r.cfg.Read == nil {
-		r.cfg.Read = new(atomic.Int64)
-	}
-	for range blocks {
+	for range n {
 		r.empty <- make([]byte, 0, cfg.Block)
-		r.lists <- make([]partd.Entry, 0, cfg.batch())
 	}
 	return r
 }
 
 func (r *reader) run(inputs []Input) {
-	r.err = r.readAll(inputs)
-	// The channel orders the writes of tally and err before their use.
-	_ = r.send(batch{end: true})
+	err := r.readAll(inputs)
+	if err == nil {
+		close(r.full)
+		return
+	}
+	// It comes after all blocks that were handed over.
+	res := &result{seq: r.seq, name: r.name, fresh: r.fresh, skipped: r.skipped, err: err}
+	if l := (*located)(nil); asLocated(err, &l) {
+		res.err, res.errLine = l.err, l.line
+	}
+	r.order.finish(res)
 }
 
 func (r *reader) readAll(inputs []Input) error {
-	r.block, r.limit, r.entries = <-r.empty, r.cfg.Block-1, <-r.lists
+	r.block, r.limit = <-r.empty, r.cfg.Block-1
 	for i := range inputs {
 		if err := r.readInput(&inputs[i]); err != nil {
 			return err
 		}
 	}
-	return r.send(batch{entries: r.entries, block: r.block})
+	return nil
 }
 
 func (r *reader) readInput(in *Input) (err error) {
@@ -161,9 +190,9 @@ func (r *reader) readInput(in *Input) (err error) {
 			err = cerr
 		}
 	}()
-	r.split.Begin()
+	r.name, r.fresh, r.skipped = in.Name, true, 0
 	var size int64
-	for first, eof := true, false; !eof; first = false {
+	for begun, eof := false, false; !eof; {
 		n, err := r.fill(f)
 		size += int64(n)
 		if err != nil && err != io.EOF {
@@ -172,19 +201,19 @@ func (r *reader) readInput(in *Input) (err error) {
 		if eof = err == io.EOF; eof {
 			r.endLine()
 		}
-		if first {
-			r.skipMark()
+		if !begun {
+			if begun, err = r.begin(eof); err != nil {
+				return err
+			}
 		}
-		if err := r.parse(in, eof); err != nil {
-			return err
+		end := r.start
+		if begun {
+			end += r.wholeRecords(r.block[r.start:], eof)
 		}
-		if eof && r.limit-len(r.block) > r.cfg.Block/2 {
-			break // the next input shares the block
-		}
-		if !eof && r.start == 0 {
-			err = r.grow(in)
+		if end == 0 && !eof {
+			err = r.grow()
 		} else {
-			err = r.turn()
+			err = r.turn(end)
 		}
 		if err != nil {
 			return err
@@ -207,7 +236,6 @@ func (r *reader) fill(f io.Reader) (n int, err error) {
 		m, err = f.Read(r.block[len(r.block):r.limit])
 		r.block = r.block[:len(r.block)+m]
 		n += m
-		r.cfg.Read.Add(int64(m))
 	}
 	r.tally.ReadBytes += int64(n)
 	return n, err
@@ -219,16 +247,5 @@ func (r *reader) endLine() {
 	if n := len(r.block); n > r.start && r.block[n-1] != '\n' {
 		r.block = append(r.block, '\n')
 		r.tally.AddedNewlines++
-	}
-}
-
-const mark = "\uFEFF"
-
-// skipMark skips the byte order mark that a file may begin with.
-func (r *reader) skipMark() {
-	rest := r.block[r.start:]
-	if len(rest) >= len(mark) && string(rest[:len(mark)]) == mark {
-		r.start += len(mark)
-		r.tally.HeaderBytes += int64(len(mark))
 	}
 }

@@ -25,17 +25,39 @@ func input(name, data string) Input {
 
 // small is a configuration of blocks so small that every record is cut.
 func small(l Layout, f Field, columns ...string) Config {
-	return Config{Layout: l, Field: f, Columns: columns, Block: 16, MaxRecord: 1 << 20}
+	return Config{Layout: l, Fields: []Field{f}, Columns: columns, Block: 16, MaxRecord: 1 << 20}
 }
 
-// readAll returns the records of inputs. It overwrites what it was given when
-// it returns, as a store that keeps nothing by reference allows.
+// readAll returns the records of inputs, by the first field asked for, and checks
+// that what is seen of them is in order.
 func readAll(t *testing.T, cfg Config, inputs ...Input) ([]record, Tally, error) {
 	t.Helper()
+	cfg.Workers = 3
 	var got []record
-	tally, err := Read(t.Context(), inputs, cfg, func(entries []partd.Entry) error {
-		for _, e := range entries {
-			got = append(got, record{strings.Clone(e.Key), string(e.Value)})
+	last := int64(-1)
+	tally, err := Read(t.Context(), inputs, cfg, func(b *Block) error {
+		var mine []record
+		var offsets []int64
+		for b.Next() {
+			if len(b.Fields[0]) > partd.MaxKeyLen {
+				b.Bad(errLongKey)
+				continue
+			}
+			mine = append(mine, record{string(b.Fields[0]), string(b.Record)})
+			offsets = append(offsets, b.Offset())
+		}
+		if n, _ := b.Tally(); n != int64(len(mine)) {
+			t.Errorf("a block counts %d records, and has %d", n, len(mine))
+		}
+		if err := b.Turn(); err != nil {
+			return err
+		}
+		got = append(got, mine...)
+		for _, o := range offsets {
+			if o <= last {
+				t.Errorf("offset %d after %d", o, last)
+			}
+			last = o
 		}
 		return nil
 	})
@@ -44,6 +66,8 @@ func readAll(t *testing.T, cfg Config, inputs ...Input) ([]record, Tally, error)
 	}
 	return got, tally, err
 }
+
+var errLongKey = errors.New("the key is too long")
 
 func TestReadFormats(t *testing.T) {
 	abc := []string{"a", "b", "c"}
@@ -136,7 +160,7 @@ func TestReadErrors(t *testing.T) {
 		{"a field that is not there", small(Layout{Format: Text}, Field{Index: 2}), "a b c\n\na b\n", "f, line 3: there is no field 3: the record has 2 fields", true},
 		{"none from the end", small(Layout{Format: Text}, Field{Index: -3}), "a b\n", "f, line 1: there is no field -3: the record has 2 fields", true},
 		{"separated", small(Layout{Format: Text, Sep: "|"}, Field{Index: -3}), "a|b\n", "f, line 1: there is no field -3: the record has 2 fields", true},
-		{"a long key", small(Layout{Format: Text}, Field{}), strings.Repeat("k", partd.MaxKeyLen+1), "f, line 1: too large: the key has 65536 bytes, the limit is 65535", true},
+		{"a long key", small(Layout{Format: Text}, Field{}), strings.Repeat("k", partd.MaxKeyLen+1), "f, line 1: the key is too long", true},
 		{"a long record", long, "a,b\n1," + strings.Repeat("x", 99), "f, line 2: too large: the record that begins here has more than 100 bytes", false},
 		{"a long record with a quote", long, "a,b\n1,2\n1,\"" + strings.Repeat("x\n", 99), "f, line 3: too large: the record that begins here has more than 100 bytes (is a quote in it never closed?)", false},
 		{"another header", csv, "a,c\n", `f, line 1: the header is not the one expected: column 2: "b" and "c"`, false},
@@ -207,7 +231,7 @@ func TestReadFailures(t *testing.T) {
 	if _, _, err := readAll(t, cfg, Input{Open: func() (io.ReadCloser, error) { return nil, boom }}); !errors.Is(err, boom) {
 		t.Errorf("an open that fails: %v", err)
 	}
-	if _, err := Read(t.Context(), []Input{input("f", strings.Repeat("a\n", 1000))}, cfg, func([]partd.Entry) error { return boom }); !errors.Is(err, boom) {
+	if _, err := Read(t.Context(), []Input{input("f", strings.Repeat("a\n", 1000))}, cfg, func(*Block) error { return boom }); !errors.Is(err, boom) {
 		t.Errorf("a use that fails: %v", err)
 	}
 	grown := input("f", "a\nb\n")
@@ -223,7 +247,11 @@ func TestReadFailures(t *testing.T) {
 		_, _ = pw.Write(bytes.Repeat([]byte("a\n"), 100))
 		cancel()
 	}()
-	_, err := Read(ctx, []Input{{Size: -1, Open: func() (io.ReadCloser, error) { return pr, nil }}}, cfg, func([]partd.Entry) error { return nil })
+	_, err := Read(ctx, []Input{{Size: -1, Open: func() (io.ReadCloser, error) { return pr, nil }}}, cfg, func(b *Block) error {
+		for b.Next() {
+		}
+		return nil
+	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}

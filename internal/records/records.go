@@ -87,15 +87,16 @@ func (l Layout) Check() error {
 	return nil
 }
 
-// sep returns the byte between the fields of CSV or TSV.
-func (l Layout) sep() byte {
+// sep returns what separates fields: one byte for CSV and TSV, nothing for text
+// with fields between white space.
+func (l Layout) sep() []byte {
 	switch {
 	case l.Format == TSV:
-		return '\t'
-	case l.Sep != "":
-		return l.Sep[0]
+		return []byte{'\t'}
+	case l.Sep != "" || l.Format == Text:
+		return []byte(l.Sep)
 	}
-	return ','
+	return []byte{','}
 }
 
 // Error is an error in a file.

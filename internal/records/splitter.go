@@ -3,8 +3,7 @@ package records
 import (
 	"bytes"
 	"fmt"
-
-	"github.com/go-partd/partd"
+	"slices"
 )
 
 // Kind says what Next found.
@@ -16,7 +15,7 @@ const (
 	Data               // a record with its key
 	Header             // the header: Columns are its fields
 	Blank              // an empty line
-	Bad                // a record whose key cannot be found: Err says why
+	Bad                // a record whose fields cannot be found: Err says why
 	Broken             // a file that cannot be split from here on: Err says why
 )
 
@@ -24,15 +23,18 @@ const (
 // fed to it, or is valid until the next Feed.
 type Splitter struct {
 	Record  []byte   // the record with its line ending, of Data, Header, Blank and Bad
-	Key     []byte   // of Data
+	Values  [][]byte // of Data: the fields asked for, in the order asked; nil for an optional one that is not there
 	Columns []string // of Header
 	Line    int64    // the line in which the record begins, from 1
 	Err     error    // of Bad and Broken
 
 	layout Layout
-	field  Field
-	sep    byte
-	count  int // fields of each record of CSV and TSV, 0: as many as the first has
+	fields []Field
+	all    bool   // Values are all fields, of CSV, TSV and text
+	only   bool   // JSON lines: a member that was not asked for is an error
+	sep    []byte // between fields
+	count  int    // fields of each record of CSV and TSV, 0: as many as the first has
+	wants  []want // of CSV and TSV: the fields asked for, by their place in the record; nil until count is known
 
 	buf    []byte
 	pos    int
@@ -43,11 +45,38 @@ type Splitter struct {
 	arena  []byte
 }
 
-// NewSplitter returns a splitter. Columns are those of the header, nil where
-// there is none or where it is not known yet.
-func NewSplitter(layout Layout, field Field, columns []string) *Splitter {
+// want is a field that is asked for: its place in the record, and in Values.
+type want struct{ index, slot int }
+
+// NewSplitter returns a splitter that looks for fields. Columns are those of
+// the header, nil where there is none or where it is not known yet.
+func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	return &Splitter{
-		layout: layout, field: field, sep: layout.sep(), count: len(columns),
+		layout: layout, fields: fields, sep: layout.sep(), count: len(columns),
+		Values: make([][]byte, len(fields)),
+	}
+}
+
+// NewFieldSplitter returns a splitter that finds all fields of a record. For
+// JSON lines it finds the lines alone, each an object.
+func NewFieldSplitter(layout Layout, columns []string) *Splitter {
+	s := NewSplitter(layout, nil, columns)
+	s.all = true
+	return s
+}
+
+// NewMemberSplitter returns a splitter for JSON lines, of which no object may
+// have another member than the fields.
+func NewMemberSplitter(fields []Field) *Splitter {
+	s := NewSplitter(Layout{Format: JSONL}, fields, nil)
+	s.only = true
+	return s
+}
+
+// setFields notes how many fields each record has, 0 if that is not known yet.
+func (s *Splitter) setFields(n int) {
+	if n != s.count {
+		s.count, s.wants = n, nil
 	}
 }
 
@@ -60,7 +89,7 @@ func (s *Splitter) Begin() {
 // Feed gives the splitter what follows. Data begins where the last record
 // ended; final says that the file ends with it, in a newline.
 func (s *Splitter) Feed(data []byte, final bool) {
-	s.buf, s.pos, s.final, s.quote, s.arena = data, 0, final, -1, nil
+	s.buf, s.pos, s.final, s.quote, s.arena = data, 0, final, -1, s.arena[:0]
 }
 
 // Pos returns how much of the data was consumed, in bytes.
@@ -86,11 +115,11 @@ func (s *Splitter) Next() Kind {
 	line := trimEnding(s.Record)
 	switch s.layout.Format {
 	case JSONL:
-		return s.keyOfJSON(line)
+		return s.membersOf(line)
 	case Text:
-		return s.keyOfText(line)
+		return s.fieldsOfText(line)
 	}
-	return s.keyOfPlain(line)
+	return s.fieldsOfPlain(line)
 }
 
 // trimEnding returns a line without its line ending.
@@ -102,48 +131,67 @@ func trimEnding(line []byte) []byte {
 	return line[:n]
 }
 
-// keyOfPlain finds the key in a line without quotes.
-func (s *Splitter) keyOfPlain(line []byte) Kind {
+// fieldsOfPlain finds the fields in a line without quotes.
+func (s *Splitter) fieldsOfPlain(line []byte) Kind {
 	if len(line) == 0 {
 		return Blank
 	}
 	if s.header {
 		s.header = false
 		s.Columns = nil
-		for f := range bytes.SplitSeq(line, []byte{s.sep}) {
+		for f := range bytes.SplitSeq(line, s.sep) {
 			s.Columns = append(s.Columns, string(f))
 		}
 		return Header
 	}
-	n := bytes.Count(line, []byte{s.sep}) + 1
+	n := bytes.Count(line, s.sep) + 1
 	if n != s.count && !s.setCount(n) {
 		return Bad
 	}
-	i := s.field.Index
-	if i < 0 {
-		i += n
-	}
-	if i < 0 || i >= n {
+	if s.wants == nil && !s.findWants() {
 		return s.noField(n)
 	}
-	return s.found(cut(line, s.sep, i, n))
+	sep, at, k := s.sep[0], 0, 0 // field k begins at at
+	for i := range s.wants {
+		w := s.wants[i]
+		for ; k < w.index; k++ {
+			at += bytes.IndexByte(line[at:], sep) + 1
+		}
+		f := line[at:]
+		if k < n-1 {
+			f = f[:bytes.IndexByte(f, sep)]
+		}
+		s.Values[w.slot] = f
+		if i+1 < len(s.wants) && s.wants[i+1].index > k {
+			at, k = at+len(f)+1, k+1
+		}
+	}
+	return Data
 }
 
-// cut returns field i of the n fields of a line, looking from the nearer end.
-func cut(line []byte, sep byte, i, n int) []byte {
-	if i <= n/2 {
-		for ; i > 0; i-- {
-			line = line[bytes.IndexByte(line, sep)+1:]
+// findWants finds out where in a record the fields asked for are, now that it is
+// known how many it has. It returns false where one is not there.
+func (s *Splitter) findWants() bool {
+	s.wants = make([]want, 0, len(s.fields))
+	for slot, f := range s.fields {
+		i := f.Index
+		if i < 0 {
+			i += s.count
 		}
-		if end := bytes.IndexByte(line, sep); end >= 0 {
-			line = line[:end]
+		if i < 0 || i >= s.count {
+			s.wants = nil
+			return false
 		}
-		return line
+		s.wants = append(s.wants, want{i, slot})
 	}
-	for ; i < n-1; i++ {
-		line = line[:bytes.LastIndexByte(line, sep)]
+	if s.all {
+		for i := range s.count {
+			s.wants = append(s.wants, want{i, i})
+		}
+		s.Values = make([][]byte, s.count)
 	}
-	return line[bytes.LastIndexByte(line, sep)+1:]
+	slices.SortFunc(s.wants, func(a, b want) int { return a.index - b.index })
+	return true
 }
 
 // setCount notes the number of fields of the first record, and tells whether n
@@ -163,34 +211,50 @@ func (s *Splitter) setCount(n int) bool {
 	return false
 }
 
+// noField is what to do with a record of n fields that lacks one asked for.
 func (s *Splitter) noField(n int) Kind {
-	want := s.field.Index + 1
-	if s.field.Index < 0 {
-		want = s.field.Index
+	missing := 0
+	for _, f := range s.fields {
+		if f.Index >= n {
+			missing = f.Index + 1
+		} else if f.Index < -n {
+			missing = f.Index
+		} else {
+			continue
+		}
+		break
 	}
-	s.Err = fmt.Errorf("there is no field %d: the record has %s", want, plural(n, "field"))
+	s.Err = fmt.Errorf("there is no field %d: the record has %s", missing, plural(n, "field"))
 	return Bad
 }
 
-func (s *Splitter) found(key []byte) Kind {
-	if len(key) > partd.MaxKeyLen {
-		s.Err = fmt.Errorf("%w: the key has %d bytes, the limit is %d", partd.ErrTooLarge, len(key), partd.MaxKeyLen)
-		return Bad
+// room makes room in the arena for a decoded value of n bytes at most. What is
+// in the arena lives until the next Feed.
+func (s *Splitter) room(n int) []byte {
+	const chunk = 16 << 10
+	if cap(s.arena)-len(s.arena) < n {
+		s.arena = make([]byte, 0, max(chunk, n))
 	}
-	s.Key = key
-	return Data
+	return s.arena[len(s.arena):]
 }
 
-// keep copies a decoded key to memory that lives until the next Feed and after
-// it: the arena is never written to twice.
-func (s *Splitter) keep(key []byte) []byte {
-	const chunk = 16 << 10
-	if cap(s.arena)-len(s.arena) < len(key) {
-		s.arena = make([]byte, 0, max(chunk, len(key)))
+// keep notes that a value was appended to what room returned.
+func (s *Splitter) keep(value []byte) []byte {
+	s.arena = s.arena[:len(s.arena)+len(value)]
+	return value[:len(value):len(value)]
+}
+
+// unquote returns what a field in quotes, with quotes written twice, stands for.
+func (s *Splitter) unquote(field []byte) []byte {
+	out := s.room(len(field))
+	for {
+		q := bytes.IndexByte(field, '"')
+		if q < 0 {
+			return s.keep(append(out, field...))
+		}
+		out = append(out, field[:q+1]...)
+		field = field[q+2:]
 	}
-	from := len(s.arena)
-	s.arena = append(s.arena, key...)
-	return s.arena[from:]
 }
 
 func plural(n int, what string) string {

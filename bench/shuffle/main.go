@@ -1,0 +1,204 @@
+// Command shuffle measures package shuffle: typed records beside the obvious Go
+// that has them all in memory, and how cost and memory behave where the records
+// are a quarter of the memory, as much, 4 and 16 times as much.
+//
+//	go run ./bench/shuffle                  # both tables
+//	go run ./bench/shuffle -file rows.csv   # the sorting engine alone, on a CSV file
+//
+// Every run is a process of its own. Those that are compared take turns, and the
+// ratio is that of their medians. VmHWM is the most memory that the process had.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// flags are those of one run.
+type flags struct {
+	op, impl string
+	records  int
+	memory   int64
+	file     string
+	temp     string
+}
+
+// result is what one run tells.
+type result struct {
+	Seconds float64 // from the first record in to the last out
+	CPU     float64 // seconds of processors, of the whole process
+	HWM     int64   // VmHWM, bytes
+}
+
+func main() {
+	var f flags
+	one := flag.Bool("one", false, "make one run and print its result (used by the program itself)")
+	rounds := flag.Int("rounds", 5, "runs of each, of which the median counts")
+	scale := flag.Bool("scale", true, "also the table of sizes")
+	flag.StringVar(&f.op, "op", "sort,group,aggregate,distinct", "what to do")
+	flag.StringVar(&f.impl, "impl", "partd", "partd, or memory: the obvious Go")
+	flag.IntVar(&f.records, "records", 10_000_000, "records of a uint64 key and a uint64 value")
+	flag.Int64Var(&f.memory, "memory", 1<<30, "bytes of memory")
+	flag.StringVar(&f.file, "file", "", "sort the lines of this CSV file by their second column")
+	flag.StringVar(&f.temp, "temp", "", "directory for temporary data")
+	flag.Parse()
+	var err error
+	switch {
+	case *one:
+		err = printOne(f)
+	case f.file != "":
+		err = sortFiles(f, *rounds)
+	default:
+		if err = compare(f, *rounds); err == nil && *scale {
+			err = scales(f, *rounds)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "shuffle:", err)
+		os.Exit(1)
+	}
+}
+
+func printOne(f flags) error {
+	var r result
+	start := time.Now()
+	err := runOne(f)
+	r.Seconds = time.Since(start).Seconds()
+	if err != nil {
+		return err
+	}
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return err
+	}
+	r.CPU = float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+	if r.HWM, err = hwm(); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// hwm is the VmHWM of this process. Getrusage's would count its parent's.
+func hwm() (int64, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, ok := strings.Cut(string(status), "VmHWM:")
+	var kib int64
+	if _, err := fmt.Sscan(rest, &kib); !ok || err != nil {
+		return 0, fmt.Errorf("no VmHWM in /proc/self/status: %w", err)
+	}
+	return kib << 10, nil
+}
+
+// child makes one run in a process of its own.
+func child(f flags) (r result, err error) {
+	cmd := exec.Command(os.Args[0], "-one", "-op", f.op, "-impl", f.impl, "-file", f.file, "-temp", f.temp,
+		"-records", fmt.Sprint(f.records), "-memory", fmt.Sprint(f.memory))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return r, fmt.Errorf("%v: %w", cmd.Args, err)
+	}
+	return r, json.Unmarshal(out, &r)
+}
+
+// turns makes runs of several kinds in turn, and returns the median of each by
+// seconds, with the largest VmHWM.
+func turns(rounds int, kinds ...flags) ([]result, error) {
+	all := make([][]result, len(kinds))
+	for range rounds {
+		for i, k := range kinds {
+			r, err := child(k)
+			if err != nil {
+				return nil, err
+			}
+			all[i] = append(all[i], r)
+		}
+	}
+	medians := make([]result, len(kinds))
+	for i, list := range all {
+		slices.SortFunc(list, func(a, b result) int { return int(1e6 * (a.Seconds - b.Seconds)) })
+		medians[i] = list[len(list)/2]
+		for _, r := range list {
+			medians[i].HWM = max(medians[i].HWM, r.HWM)
+		}
+	}
+	return medians, nil
+}
+
+// compare measures each operation beside the obvious Go.
+func compare(f flags, rounds int) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "%d records of 16 bytes\tin memory, M/s\tMiB\tpartd, %d MiB, M/s\tMiB\tratio\t\n", f.records, f.memory>>20)
+	for op := range strings.SplitSeq(f.op, ",") {
+		ours, theirs := f, f
+		ours.op, ours.impl = op, "partd"
+		theirs.op, theirs.impl = op, "memory"
+		m, err := turns(rounds, theirs, ours)
+		if err != nil {
+			return err
+		}
+		rate := func(r result) float64 { return float64(f.records) / 1e6 / r.Seconds }
+		fmt.Fprintf(w, "%s\t%.2f\t%d\t%.2f\t%d\t%.2f\t\n", op, rate(m[0]), m[0].HWM>>20, rate(m[1]), m[1].HWM>>20, m[0].Seconds/m[1].Seconds)
+	}
+	return w.Flush()
+}
+
+// recordBytes is what a record is counted as: a key and a value.
+const recordBytes = 16
+
+// scales measures each operation at inputs of several sizes.
+func scales(f flags, rounds int) error {
+	f.memory, f.impl = 64<<20, "partd"
+	limit := f.memory + f.memory/10 + 30<<20
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "\nns of processors a record, %d MiB\t1/4 x memory\t1 x\t4 x\t16 x\tmost VmHWM\tallowed\t\n", f.memory>>20)
+	for op := range strings.SplitSeq(f.op, ",") {
+		kinds := make([]flags, 4)
+		for i := range kinds {
+			kinds[i] = f
+			kinds[i].op = op
+			kinds[i].records = int(f.memory/recordBytes/4) << (2 * i)
+		}
+		m, err := turns(rounds, kinds...)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "%s\t", op)
+		most := int64(0)
+		for i, r := range m {
+			fmt.Fprintf(w, "%.0f (%.0f)\t", 1e9*r.CPU/float64(kinds[i].records), 1e9*r.Seconds/float64(kinds[i].records))
+			most = max(most, r.HWM)
+		}
+		fmt.Fprintf(w, "%d MiB\t%d MiB\t\n", most>>20, limit>>20)
+	}
+	fmt.Fprintln(w, "(in brackets: ns of time)\t\t\t\t\t\t\t")
+	return w.Flush()
+}
+
+// sortFiles measures the engine alone.
+func sortFiles(f flags, rounds int) error {
+	info, err := os.Stat(f.file)
+	if err != nil {
+		return err
+	}
+	f.op, f.impl, f.memory = "file", "partd", 256<<20
+	m, err := turns(rounds, f)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("engine alone, 256 MiB: %.0f MB/s, %.2f s, %.2f s of processors, VmHWM %d MiB\n",
+		float64(info.Size())/1e6/m[0].Seconds, m[0].Seconds, m[0].CPU, m[0].HWM>>20)
+	return nil
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+
+	"github.com/go-partd/partd/shuffle"
+)
+
+type record struct{ Key, Value uint64 }
+
+// keys is how many different ones there are for grouping and aggregating.
+const keys = 1_000_000
+
+// random makes records one after the other, the same each time. For sorting, all
+// keys differ.
+func random(f flags) iter.Seq2[record, error] {
+	return func(yield func(record, error) bool) {
+		x := uint64(88172645463325252)
+		for i := range f.records {
+			x ^= x << 13
+			x ^= x >> 7
+			x ^= x << 17
+			r := record{x, uint64(i)}
+			if f.op != "sort" {
+				r.Key = x % keys
+			}
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+func runOne(f flags) error {
+	if f.impl == "memory" {
+		return inMemory(f)
+	}
+	// What a program does that has a limit to keep to.
+	debug.SetMemoryLimit(f.memory/4 + 20<<20)
+	ctx := context.Background()
+	if f.op == "file" {
+		out := filepath.Join(cmp.Or(f.temp, os.TempDir()), "partd-bench-sorted")
+		_, err := sortFile(ctx, f.file, out, f.temp, f.memory, 2)
+		return errors.Join(err, os.Remove(out))
+	}
+	o := &shuffle.Options[record]{Memory: f.memory}
+	if f.temp != "" {
+		o.TempDirs = []string{f.temp}
+	}
+	n := 0
+	var last uint64
+	key := func(r record) uint64 { return r.Key }
+	switch f.op {
+	case "sort":
+		for r, err := range shuffle.Sort(ctx, random(f), shuffle.By(shuffle.Asc(key)), o) {
+			if err != nil {
+				return err
+			}
+			if r.Key < last {
+				return errors.New("not sorted")
+			}
+			last = r.Key
+			n++
+		}
+	case "group":
+		for g, err := range shuffle.GroupBy(ctx, random(f), key, o) {
+			if err != nil {
+				return err
+			}
+			for _, err := range g.Values {
+				if err != nil {
+					return err
+				}
+				n++
+			}
+		}
+	case "aggregate":
+		for r, err := range shuffle.Aggregate(ctx, random(f), key, sums, o) {
+			if err != nil {
+				return err
+			}
+			n += int(r.Value.Count)
+		}
+	case "distinct":
+		for _, err := range shuffle.DistinctBy(ctx, random(f), key, o) {
+			if err != nil {
+				return err
+			}
+			n++
+		}
+		f.records = n
+	default:
+		return fmt.Errorf("there is no operation %q", f.op)
+	}
+	return count(n, f.records)
+}
+
+type sum struct{ Count, Sum uint64 }
+
+var sums = shuffle.Accumulator[record, sum]{
+	Add:   func(s *sum, r record) { s.Count++; s.Sum += r.Value },
+	Merge: func(s, o *sum) { s.Count += o.Count; s.Sum += o.Sum },
+}
+
+func count(n, want int) error {
+	if n != want {
+		return fmt.Errorf("%d records, not %d", n, want)
+	}
+	return nil
+}
+
+// inMemory does the same as one would without the package.
+func inMemory(f flags) error {
+	n := 0
+	switch f.op {
+	case "sort":
+		var all []record
+		for r := range random(f) {
+			all = append(all, r)
+		}
+		slices.SortStableFunc(all, func(a, b record) int { return cmp.Compare(a.Key, b.Key) })
+		n = len(all)
+	case "group":
+		groups := make(map[uint64][]record)
+		for r := range random(f) {
+			groups[r.Key] = append(groups[r.Key], r)
+		}
+		for _, g := range groups {
+			n += len(g)
+		}
+	case "aggregate":
+		groups := make(map[uint64]sum)
+		for r := range random(f) {
+			s := groups[r.Key]
+			groups[r.Key] = sum{s.Count + 1, s.Sum + r.Value}
+		}
+		for _, s := range groups {
+			n += int(s.Count)
+		}
+	case "distinct":
+		first := make(map[uint64]record)
+		for r := range random(f) {
+			if _, ok := first[r.Key]; !ok {
+				first[r.Key] = r
+			}
+		}
+		n, f.records = len(first), len(first)
+	default:
+		return fmt.Errorf("there is no operation %q", f.op)
+	}
+	return count(n, f.records)
+}

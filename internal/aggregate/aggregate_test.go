@@ -1,0 +1,189 @@
+package aggregate
+
+import (
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func TestParse(t *testing.T) {
+	specs, err := Parse("count, sum(a), mean(b c),min(x:b),max(f(x)),list(a,b)")
+	want := []Spec{
+		{Count, "", false, "count"}, {Sum, "a", false, "sum(a)"}, {Mean, "b c", false, "mean(b c)"},
+		{Min, "x", true, "min(x:b)"}, {Max, "f(x)", false, "max(f(x))"}, {List, "a,b", false, "list(a,b)"},
+	}
+	if err != nil || !slices.Equal(specs, want) {
+		t.Errorf("%+v, %v", specs, err)
+	}
+	for list, want := range map[string]string{
+		"": "there is no aggregate", "sum": "needs a field", "sum()": "needs a field", "count()": "needs a field", "median(x)": "there are count, sum(x)",
+		"sum(x": "not closed", "sum(x)y": "not closed", "count,": "there is no aggregate",
+	} {
+		if _, err := Parse(list); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", list, err)
+		}
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for text, want := range map[string]string{
+		"0": "0", "-0": "0", "+7": "7", " 12 ": "12", "007": "7", "-9223372036854775808": "-9223372036854775808",
+		"18446744073709551616": "18446744073709551616", "-123456789012345678901234567": "-123456789012345678901234567",
+		"0000000000000000000000000000000000000000012": "12", "1234567890123456789012345678": "1.2345678901234569e+27",
+		"1.5": "1.5", "1.": "1", ".5": "0.5", "-.5e1": "-5", "1e3": "1000", "0.1": "0.1", "9007199254740993.5": "9007199254740994",
+		"0.0000001": "1e-07", "123456789.123456789": "123456789.12345679", "1e-400": "0",
+	} {
+		n, ok := ParseNumber([]byte(text))
+		if got := string(n.Append(nil)); !ok || got != want {
+			t.Errorf("%q: %s, %v, want %s", text, got, ok, want)
+		}
+	}
+	for _, text := range []string{"", " ", ".", "-", "+", "e", "1e", "1e400", "NaN", "inf", "0x1", "1_000", "1,5", "--1", "1 2", "1.2.3", "1\x00", "१"} {
+		if n, ok := ParseNumber([]byte(text)); ok {
+			t.Errorf("%q is %s", text, n.Append(nil))
+		}
+	}
+}
+
+// FuzzNumber compares numbers with what math/big and strconv make of them.
+func FuzzNumber(f *testing.F) {
+	for _, text := range []string{"1", "-12.50", "6e23", "99999999999999999999", "0.30000000000000004", "1e-7", "+.5"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		n, ok := ParseNumber([]byte(text))
+		trimmed := strings.Trim(text, " ")
+		want, err := strconv.ParseFloat(trimmed, 64)
+		usable := err == nil && !math.IsInf(want, 0) && !math.IsNaN(want) && !strings.ContainsAny(trimmed, "xXpP_")
+		if ok != usable {
+			t.Fatalf("%q: %v, strconv says %v", text, ok, err)
+		}
+		if !ok {
+			return
+		}
+		if whole, isWhole := new(big.Int).SetString(trimmed, 10); isWhole && len(whole.String()) <= mostDigits {
+			if got := string(n.Append(nil)); got != whole.String() {
+				t.Fatalf("%q: %s, math/big says %s", text, got, whole)
+			}
+		} else if n.Float64() != want {
+			t.Fatalf("%q: %v, strconv says %v", text, n.Float64(), want)
+		}
+	})
+}
+
+func num(t *testing.T, text string) Number {
+	t.Helper()
+	n, ok := ParseNumber([]byte(text))
+	if !ok {
+		t.Fatalf("%q is no number", text)
+	}
+	return n
+}
+
+func TestCompareIsExact(t *testing.T) {
+	ordered := []string{
+		"-1e30", "-99999999999999999999", "-9007199254740993", "-9007199254740992.0", "-1.5", "-1", "0", "0.1", "1", "9007199254740992.0",
+		"9007199254740993", "9223372036854775807", "9223372036854775808.0", "18446744073709551617", "1e30",
+	}
+	for i, a := range ordered {
+		for j, b := range ordered {
+			want := 0
+			if i < j {
+				want = -1
+			} else if i > j {
+				want = 1
+			}
+			if got := num(t, a).Compare(num(t, b)); got != want {
+				t.Errorf("%s and %s: %d, want %d", a, b, got, want)
+			}
+		}
+	}
+}
+
+// results computes all of it, in parts that are merged.
+func results(t *testing.T, values []string, parts int) map[string]string {
+	t.Helper()
+	specs, err := Parse("count,count(x),sum(x),mean(x),min(x),max(x),stddev(x)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := NewProgram(specs, []int{-1, 0, 0, 0, 0, 0, 0})
+	states := make([][]uint64, parts)
+	for i := range states {
+		states[i] = make([]uint64, p.Words)
+	}
+	numbers := make([]Number, 1)
+	for i, v := range values {
+		fields := [][]byte{[]byte(v)}
+		if bad := p.Numbers(fields, numbers); bad >= 0 {
+			t.Fatalf("%q is no number", v)
+		}
+		p.Add(states[i%parts], fields, numbers)
+	}
+	for _, s := range states[1:] {
+		p.Merge(states[0], s)
+	}
+	got := map[string]string{}
+	for i, s := range specs {
+		text, ok := p.Append(nil, i, states[0], uint64(len(values)))
+		if !ok {
+			text = []byte("none")
+		}
+		got[s.Text] = string(text)
+	}
+	return got
+}
+
+func TestResults(t *testing.T) {
+	for _, c := range []struct {
+		values string
+		want   string // count(x) sum mean min max stddev
+	}{
+		{"", "0 none none none none none"},
+		{"5", "1 5 5 5 5 none"},
+		{"1,,3", "2 4 2 1 3 1.4142135623730951"},
+		{"9223372036854775807,9223372036854775807,2", "3 18446744073709551616 6148914691236517000 2 9223372036854775807 5325116328314172000"},
+		{"1e16,1,-1e16,1", "4 2 0.5 -10000000000000000 10000000000000000 8164965809277260"},
+		{"0.1,0.1,0.1,0.1,0.1,0.1,0.1,0.1,0.1,0.1", "10 1 0.1 0.1 0.1 0"},
+		{"-1,-1.5", "2 -2.5 -1.25 -1.5 -1 0.3535533905932738"},
+	} {
+		for _, parts := range []int{1, 3} {
+			got := results(t, strings.Split(c.values, ","), parts)
+			text := strings.Join([]string{got["count(x)"], got["sum(x)"], got["mean(x)"], got["min(x)"], got["max(x)"]}, " ")
+			want, deviation, _ := cutLast(c.want)
+			if text != want || got["stddev(x)"] != deviation && !close(t, got["stddev(x)"], deviation) {
+				t.Errorf("%q in %d parts: %s %s, want %s", c.values, parts, text, got["stddev(x)"], c.want)
+			}
+		}
+	}
+}
+
+func cutLast(text string) (before, after string, ok bool) {
+	i := strings.LastIndexByte(text, ' ')
+	return text[:i], text[i+1:], true
+}
+
+func close(t *testing.T, a, b string) bool {
+	x, y := num(t, a).Float64(), num(t, b).Float64()
+	return math.Abs(x-y) <= 1e-15*math.Abs(y)
+}
+
+// Sums of a million numbers of very different sizes are the exact ones.
+func TestSumIsCompensated(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	exact := new(big.Float).SetPrec(2000)
+	s := make([]uint64, sumWords)
+	for range 200_000 {
+		x := (r.Float64() - 0.5) * math.Pow(10, float64(r.IntN(16)))
+		exact.Add(exact, big.NewFloat(x))
+		addToSum(s, Float(x))
+	}
+	want, _ := exact.Float64()
+	if n, _ := sumOf(s); math.Abs(n.Float64()-want) > math.Abs(want)*2e-16 {
+		t.Errorf("%v, want %v", n.Float64(), want)
+	}
+}

@@ -1,0 +1,203 @@
+package aggregate
+
+import (
+	"math"
+	"math/big"
+	"math/bits"
+	"strconv"
+	"unsafe"
+)
+
+// Number is a number as it was written: an integer of up to 27 digits, exact,
+// or a 64-bit floating-point number.
+type Number struct {
+	Float bool
+	Lo    uint64 // of an integer, two's complement; the bits of a float
+	Hi    uint64
+}
+
+// Integers of more digits are taken as floating-point numbers: so sums of 2^37 of
+// them fit 128 bits.
+const mostDigits = 27
+
+// exactPowers are the powers of ten that a float64 holds exactly.
+var exactPowers = [...]float64{
+	1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+}
+
+// ParseNumber reads a decimal number: digits, with a sign, a point and an
+// exponent where wanted, between spaces where there are any. What is infinite or
+// not a number is none.
+func ParseNumber(text []byte) (Number, bool) {
+	for len(text) > 0 && text[0] == ' ' {
+		text = text[1:]
+	}
+	for len(text) > 0 && text[len(text)-1] == ' ' {
+		text = text[:len(text)-1]
+	}
+	digits := text
+	negative := false
+	if len(digits) > 0 && (digits[0] == '-' || digits[0] == '+') {
+		negative = digits[0] == '-'
+		digits = digits[1:]
+	}
+	// Up to 18 digits, with a point or without, in one pass.
+	var m uint64
+	point := -1
+	for i, c := range digits {
+		if d := c - '0'; d <= 9 {
+			m = m*10 + uint64(d)
+			continue
+		}
+		if c != '.' || point >= 0 {
+			return parseSlow(text, digits, negative)
+		}
+		point = i
+	}
+	switch n := len(digits); {
+	case n == 0 || n > 19 || point < 0 && n > 18 || point >= 0 && n == 1:
+		return parseSlow(text, digits, negative)
+	case point < 0:
+		return Int(m, negative), true
+	case m < 1<<53:
+		// Both are exact, so that their quotient is the nearest float.
+		f := float64(m) / exactPowers[n-1-point]
+		if negative {
+			f = -f
+		}
+		return Float(f), true
+	}
+	return parseSlow(text, digits, negative)
+}
+
+func parseSlow(text, digits []byte, negative bool) (Number, bool) {
+	integer := len(digits) > 0
+	for _, c := range digits {
+		switch {
+		case c >= '0' && c <= '9':
+		case c == '.' || c == 'e' || c == 'E' || c == '-' || c == '+':
+			integer = false
+		default:
+			return Number{}, false // neither hexadecimal, nor infinity, nor underscores
+		}
+	}
+	for integer && len(digits) > 1 && digits[0] == '0' {
+		digits = digits[1:]
+	}
+	if integer && len(digits) <= mostDigits {
+		var hi, lo uint64
+		for _, c := range digits {
+			var carry uint64
+			high, low := bits.Mul64(lo, 10)
+			lo, carry = bits.Add64(low, uint64(c-'0'), 0)
+			hi = hi*10 + high + carry
+		}
+		n := Number{Lo: lo, Hi: hi}
+		if negative {
+			n.Lo, n.Hi = negate(n.Lo, n.Hi)
+		}
+		return n, true
+	}
+	f, err := strconv.ParseFloat(unsafe.String(unsafe.SliceData(text), len(text)), 64)
+	if err != nil || math.IsInf(f, 0) {
+		return Number{}, false
+	}
+	return Float(f), true
+}
+
+// Int returns an integer of a magnitude and a sign.
+func Int(m uint64, negative bool) Number {
+	if !negative {
+		return Number{Lo: m}
+	}
+	lo, hi := negate(m, 0)
+	return Number{Lo: lo, Hi: hi}
+}
+
+// Float returns a floating-point number.
+func Float(f float64) Number { return Number{Float: true, Lo: math.Float64bits(f)} }
+
+func negate(lo, hi uint64) (uint64, uint64) {
+	lo, borrow := bits.Sub64(0, lo, 0)
+	hi, _ = bits.Sub64(0, hi, borrow)
+	return lo, hi
+}
+
+// Float64 returns the nearest float64.
+func (n Number) Float64() float64 {
+	if n.Float {
+		return math.Float64frombits(n.Lo)
+	}
+	if n.Hi == uint64(int64(n.Lo)>>63) {
+		return float64(int64(n.Lo))
+	}
+	f, _ := new(big.Float).SetInt(n.big()).Float64()
+	return f
+}
+
+// big returns an integer.
+func (n Number) big() *big.Int {
+	lo, hi := n.Lo, n.Hi
+	negative := int64(hi) < 0
+	if negative {
+		lo, hi = negate(lo, hi)
+	}
+	b := new(big.Int).SetUint64(hi)
+	b.Lsh(b, 64).Or(b, new(big.Int).SetUint64(lo))
+	if negative {
+		b.Neg(b)
+	}
+	return b
+}
+
+// Compare returns -1, 0 or 1, comparing exactly.
+func (n Number) Compare(o Number) int {
+	switch {
+	case n.Float && o.Float:
+		a, b := math.Float64frombits(n.Lo), math.Float64frombits(o.Lo)
+		switch {
+		case a < b:
+			return -1
+		case a > b:
+			return 1
+		}
+		return 0
+	case n.Float:
+		return -o.Compare(n)
+	case o.Float:
+		return new(big.Float).SetInt(n.big()).Cmp(big.NewFloat(math.Float64frombits(o.Lo)))
+	case n.Hi != o.Hi:
+		if int64(n.Hi) < int64(o.Hi) {
+			return -1
+		}
+		return 1
+	case n.Lo != o.Lo:
+		if n.Lo < o.Lo {
+			return -1
+		}
+		return 1
+	}
+	return 0
+}
+
+// Append appends the number in decimal, a float with as many digits as tell it
+// from all others.
+func (n Number) Append(dst []byte) []byte {
+	switch {
+	case n.Float:
+		return appendFloat(dst, math.Float64frombits(n.Lo))
+	case n.Hi == uint64(int64(n.Lo)>>63):
+		return strconv.AppendInt(dst, int64(n.Lo), 10)
+	}
+	return n.big().Append(dst, 10)
+}
+
+// appendFloat writes a float as JSON does: with an exponent where it is very
+// small or large.
+func appendFloat(dst []byte, f float64) []byte {
+	format := byte('f')
+	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
+		format = 'e'
+	}
+	return strconv.AppendFloat(dst, f, format, -1, 64)
+}

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/go-partd/partd/internal/output"
+	"github.com/go-partd/partd/internal/records"
+)
+
+// converter writes records of the input as the output has them: with their bytes
+// as they are, where the format is the same.
+type converter struct {
+	rows  *output.Rows // nil: as they are
+	split *records.Splitter
+	json  bool // the input is JSON lines: a field may be missing
+	row   []output.Value
+	out   []byte
+}
+
+// newConverter returns a converter of the records of a job, after writing the
+// header.
+func newConverter(j *fileJob, w io.Writer) (*converter, error) {
+	if j.to == j.layout {
+		_, err := w.Write(j.files.header)
+		return &converter{}, err
+	}
+	columns := j.files.columns
+	c := &converter{json: j.layout.Format == records.JSONL}
+	if c.json {
+		if columns = records.Members(j.files.head); columns == nil && len(j.files.head) > 0 {
+			return nil, usagef("--to-format %s of jsonl needs a first record that is an object of less than 64 KiB: its members are the columns", j.to.Format)
+		}
+		fields := make([]records.Field, len(columns))
+		for i, name := range columns {
+			fields[i] = records.Field{Name: name, Optional: true}
+		}
+		c.split = records.NewMemberSplitter(fields)
+	} else {
+		c.split = records.NewFieldSplitter(j.layout, columns)
+	}
+	var err error
+	if columns == nil && j.to.Format == records.JSONL && len(j.files.head) == 0 {
+		columns = []string{} // nothing will be written
+	}
+	if c.rows, err = output.NewRows(j.to, columns); err != nil {
+		return nil, usagef("--to-format %s: %w", j.to.Format, err)
+	}
+	if c.out, err = c.rows.AppendHeader(nil); err != nil {
+		return nil, err
+	}
+	_, err = w.Write(c.out)
+	return c, err
+}
+
+// write writes whole records.
+func (c *converter) write(w io.Writer, data []byte) error {
+	if c.rows == nil {
+		_, err := w.Write(data)
+		return err
+	}
+	c.out = c.out[:0]
+	c.split.Feed(data, true)
+	for {
+		switch kind := c.split.Next(); kind {
+		case records.More:
+			_, err := w.Write(c.out)
+			return err
+		case records.Data:
+			c.row = c.row[:0]
+			for _, v := range c.split.Values {
+				c.row = append(c.row, output.Value{Text: v, Missing: c.json && v == nil})
+			}
+			var err error
+			if c.out, err = c.rows.Append(c.out, c.row); err != nil {
+				return fmt.Errorf("the record %s: %w", quoteShort(trimNewline(c.split.Record)), err)
+			}
+		case records.Bad, records.Broken:
+			return fmt.Errorf("the record %s: %w", quoteShort(trimNewline(c.split.Record)), c.split.Err)
+		default:
+			return errors.New("an empty line among the records")
+		}
+	}
+}
+
+func trimNewline(record []byte) []byte {
+	if n := len(record); n > 0 && record[n-1] == '\n' {
+		return record[:n-1]
+	}
+	return record
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/tempdir"
+)
+
+// fileJob is one run of a command that makes files of files. The flags, the
+// input, temporary directories and the output are ready for its work.
+type fileJob struct {
+	app    *app
+	in     *inputFlags
+	out    *outputFlags
+	layout records.Layout // of the input
+	to     records.Layout // of the output
+	files  *inputs
+	temp   *tempdir.Set
+	bar    *progress.Bar
+	tally  records.Tally
+	sink   *sink // nil for a command that writes elsewhere
+	report report
+}
+
+// work is what a command does. Plan looks at the header and the flags, before
+// anything is made; run does it.
+type work interface {
+	plan(j *fileJob) error
+	run(ctx context.Context, j *fileJob) error
+}
+
+// runFiles runs a command on files. Elsewhere says that it writes its output
+// itself.
+func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *outputFlags, w work, elsewhere bool) (err error) {
+	ctx := cmd.Context()
+	j := &fileJob{app: a, in: in, out: out}
+	if err := in.check(cmd); err != nil {
+		return err
+	}
+	if j.layout, err = in.layout(names); err != nil {
+		return err
+	}
+	if j.to, err = out.toLayout(j.layout); err != nil {
+		return err
+	}
+	places, err := out.tmp.places()
+	if err != nil {
+		return err
+	}
+	in.memory.limitHeap()
+	if j.files, err = openInputs(ctx, a, names, j.layout, in.memory.maxRecord()); err != nil {
+		return err
+	}
+	if j.layout.HasHeader() && j.files.columns == nil {
+		j.to.NoHeader = true // empty input, empty output
+	}
+	if err := w.plan(j); err != nil {
+		return err
+	}
+	if !elsewhere {
+		if j.sink, err = a.openSink(*out.output, *out.force, *in.threads); err != nil {
+			return err
+		}
+		defer func() { err = alsoFailed(err, j.sink.abort()) }()
+	}
+	if j.temp, err = tempdir.New(places, nil); err != nil {
+		return err
+	}
+	defer func() { err = alsoFailed(err, j.temp.Close()) }()
+	if err := j.timed(ctx, w); err != nil {
+		return skipHint(err)
+	}
+	return j.summary()
+}
+
+// timed does the work, with progress shown.
+func (j *fileJob) timed(ctx context.Context, w work) error {
+	j.bar = progress.Start(j.app.err, !*j.in.quiet && showsProgress(*j.in.progress, j.app.err))
+	defer j.bar.Stop()
+	j.bar.Count(j.files.size, j.files.read.Load)
+	j.report.start = time.Now()
+	if err := w.run(ctx, j); err != nil {
+		return err
+	}
+	if j.sink != nil {
+		j.bar.Wait("writing the rest", nil)
+		if err := j.sink.commit(); err != nil {
+			return err
+		}
+	}
+	j.report.seconds = time.Since(j.report.start).Seconds()
+	return nil
+}
+
+// read reads the input, and checks that each byte of it is accounted for. Use
+// is called by several goroutines. An error ends all that works with ctx, before
+// Read waits for them: cancel has to do that.
+func (j *fileJob) read(ctx context.Context, cancel context.CancelCauseFunc, fields []records.Field, all bool, use func(*records.Block) error) error {
+	cfg := records.Config{
+		Layout: j.layout, Fields: fields, AllFields: all, Columns: j.files.columns, SkipBad: *j.in.skipBad,
+		Block: j.in.memory.block(), MaxRecord: j.in.memory.maxRecord(), Workers: *j.in.threads,
+	}
+	var err error
+	j.tally, err = records.Read(ctx, j.files.files, cfg, func(b *records.Block) error {
+		err := use(b)
+		if err != nil {
+			cancel(err)
+		}
+		return err
+	})
+	if err == nil {
+		err = checkTally(&j.tally)
+	}
+	return err
+}
+
+// engineMemory is what the engines of a command may use: what the input, the
+// output and the program itself leave.
+func (j *fileJob) engineMemory() int64 {
+	m := int64(*j.in.memory)
+	reading := int64(2+*j.in.threads) * int64(j.in.memory.block())
+	return max(m-m/8-reading, m/2)
+}

@@ -1,0 +1,225 @@
+package cli
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd/internal/csvgen"
+)
+
+// onFiles are commands on files that write one, with flags that make them keep
+// much on the disk.
+var onFiles = map[string][]string{
+	"sort":     {"sort", "--by", "2,3:n"},
+	"group":    {"group", "--by", "2", "--agg", "count,list(5)"},
+	"distinct": {"distinct"},
+	"top":      {"top", "--by", "3:n", "-n", "100000"},
+}
+
+// feed starts a command on standard input, with 16 MiB of memory and a temporary
+// directory of its own, and returns where it writes.
+func feed(t *testing.T, args []string, more ...string) (cmd *exec.Cmd, in io.WriteCloser, dir string, stderr *bytes.Buffer) {
+	t.Helper()
+	dir = t.TempDir()
+	cmd = program(t, append(append(args, "--format", "csv", "--memory", "16MiB", "--tmp", dir, "-"), more...)...)
+	stderr = new(bytes.Buffer)
+	cmd.Stderr = stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cmd, in, dir, stderr
+}
+
+// left returns the names of all that is in directories and below.
+func left(t *testing.T, dirs ...string) (names []string) {
+	t.Helper()
+	for _, dir := range dirs {
+		err := filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
+			if path != dir {
+				names = append(names, path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return names
+}
+
+// Ctrl-C while the input hangs: code 130, one line, no output and nothing
+// temporary.
+func TestInterruptFiles(t *testing.T) {
+	for name, args := range onFiles {
+		out := t.TempDir()
+		cmd, in, tmp, stderr := feed(t, args, "-o", filepath.Join(out, "out.csv.gz"))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := csvgen.Write(in, csvgen.Options{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if len(left(t, out)) != 1 || len(left(t, tmp)) == 0 {
+			t.Errorf("%s: while it runs there is %v and %v", name, left(t, out), left(t, tmp))
+		}
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if code := exitCode(t, cmd.Wait()); code != exitInterrupted || stderr.String() != "partd: interrupted\n" {
+			t.Errorf("%s: exit code %d, %s", name, code, stderr)
+		}
+		if names := left(t, out, tmp); names != nil {
+			t.Errorf("%s left %v", name, names)
+		}
+	}
+}
+
+// After kill -9 there is no output, and the next run removes what was left.
+func TestKillFiles(t *testing.T) {
+	for name, args := range onFiles {
+		dir := t.TempDir()
+		out := filepath.Join(dir, "out[1]*.csv")
+		cmd, in, tmp, _ := feed(t, args, "-o", out)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := csvgen.Write(in, csvgen.Options{Rows: 150_000, Keys: 1000, Seed: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // killed
+		if _, err := os.Stat(out); err == nil {
+			t.Errorf("%s: there is an output", name)
+		}
+		leftovers := left(t, dir, tmp)
+		for _, f := range leftovers { // one that was made just now and is empty is left alone
+			if strings.HasSuffix(f, ".tmp") {
+				if err := os.WriteFile(f, []byte("begun"), 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if len(leftovers) < 2 {
+			t.Errorf("%s: killed too late, it left %v", name, leftovers)
+		}
+		again := program(t, append(args, "--format", "csv", "--tmp", tmp, "-o", out, "-")...)
+		again.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
+		if text, err := again.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		if names := left(t, dir, tmp); len(names) != 1 || names[0] != out {
+			t.Errorf("%s: after the next run there is %v", name, names)
+		}
+	}
+}
+
+// A reader that goes away ends a command quietly, and temporary data go too.
+func TestBrokenPipeFiles(t *testing.T) {
+	var rows bytes.Buffer
+	if err := csvgen.Write(&rows, csvgen.Options{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range onFiles {
+		cmd, _, tmp, stderr := feed(t, args)
+		cmd.Stdin = bytes.NewReader(rows.Bytes())
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(stdout, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		stdout.Close()
+		err = cmd.Wait()
+		status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if !ok || !status.Signaled() || status.Signal() != syscall.SIGPIPE || stderr.Len() > 0 {
+			t.Errorf("%s: %v, %s", name, err, stderr)
+		}
+		if names := left(t, tmp); names != nil {
+			t.Errorf("%s left %v", name, names)
+		}
+	}
+}
+
+// A line far larger than the memory is an error that says where, and takes no
+// more memory.
+func TestEndlessLine(t *testing.T) {
+	for name, args := range onFiles {
+		cmd, in, tmp, stderr := feed(t, args, "-o", filepath.Join(t.TempDir(), "out"))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(in, csvgen.Header+"1,a,2,3,x\n1,b,2,3,")
+		piece := bytes.Repeat([]byte("x"), 1<<20)
+		sent := 0
+		for ; sent < 1<<10; sent++ {
+			if _, err := in.Write(piece); err != nil {
+				break // it has ended
+			}
+		}
+		code := exitCode(t, cmd.Wait())
+		if code != exitFailed || sent == 1<<10 || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: too large: the record that begins here has more than 4194304 bytes") {
+			t.Errorf("%s: exit code %d after %d MiB, %s", name, code, sent, stderr)
+		}
+		const most = 64 << 10 // KiB
+		if used := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss; used > most {
+			t.Errorf("%s took %d KiB", name, used)
+		}
+		if names := left(t, tmp); names != nil {
+			t.Errorf("%s left %v", name, names)
+		}
+	}
+}
+
+// Damaged and cut compressed files are errors that say where, and leave nothing.
+func TestDamagedInput(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "rows.csv")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := csvgen.Write(f, csvgen.Options{Rows: 20_000, Keys: 10, Seed: 1}); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	for _, ext := range []string{"gz", "zst", "bz2", "lz4"} {
+		whole := filepath.Join(dir, "whole.csv."+ext)
+		if out, err := program(t, "sort", "--by", "key", "-o", whole, file).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		data, err := os.ReadFile(whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damaged := bytes.Clone(data)
+		damaged[len(data)*2/3] ^= 0x40
+		for what, content := range map[string][]byte{"cut": data[:len(data)*2/3], "damaged": damaged, "followed": append(bytes.Clone(data), "more"...)} {
+			bad := filepath.Join(dir, what+".csv."+ext)
+			if err := os.WriteFile(bad, content, 0o666); err != nil {
+				t.Fatal(err)
+			}
+			out := filepath.Join(dir, "out.csv")
+			text, err := program(t, "sort", "--by", "key", "-o", out, bad).CombinedOutput()
+			if exitCode(t, err) != exitFailed || !strings.HasPrefix(string(text), "partd: "+bad) ||
+				what != "damaged" && !strings.Contains(string(text), "byte ") { // the records may show damage before its checksum does
+				t.Errorf("%s: %v, %s", bad, err, text)
+			}
+			if _, err := os.Stat(out); err == nil {
+				t.Fatalf("%s: there is an output", bad)
+			}
+		}
+	}
+}

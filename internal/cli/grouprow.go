@@ -1,0 +1,257 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/go-partd/partd/internal/aggregate"
+	"github.com/go-partd/partd/internal/output"
+	"github.com/go-partd/partd/internal/records"
+)
+
+// groupRow puts together the row of one group after the other.
+type groupRow struct {
+	g    *grouping
+	rows *output.Rows
+	json bool
+
+	begun    bool
+	complete bool // the aggregated part is there
+	records  uint64
+	key      []byte
+	words    []uint64
+	distinct []uint64
+	texts    []keptText // of specs
+	lists    []*spool   // of specs, nil for those that are no list
+
+	values [][]byte // of a record, by place
+	row    []output.Value
+	keys   [][]byte
+	text   []byte
+	out    []byte
+}
+
+// keptText is the value of first, last, min or max of bytes.
+type keptText struct {
+	text     []byte
+	set, has bool // a record was seen; the value is not missing
+}
+
+func newGroupRow(g *grouping, j *fileJob) (*groupRow, error) {
+	rows, err := output.NewRows(j.to, g.names)
+	if err != nil {
+		return nil, fmt.Errorf("--to-format %s: %w", j.to.Format, err)
+	}
+	r := &groupRow{
+		g: g, rows: rows, json: j.to.Format == records.JSONL,
+		words: make([]uint64, g.program.Words), distinct: make([]uint64, len(g.distinct)),
+		texts: make([]keptText, len(g.specs)), lists: make([]*spool, len(g.specs)),
+		values: make([][]byte, g.values), row: make([]output.Value, g.keys+len(g.specs)),
+	}
+	n := 0
+	for _, s := range g.specs {
+		if s.Func == aggregate.List {
+			n++
+		}
+	}
+	for i, s := range g.specs {
+		if s.Func == aggregate.List {
+			r.lists[i] = &spool{temp: j.temp, limit: int(*j.in.memory) / 32 / n}
+		}
+	}
+	if r.out, err = rows.AppendHeader(nil); err != nil {
+		return nil, err
+	}
+	if _, err := j.sink.Write(r.out); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *groupRow) close() error {
+	var errs []error
+	for _, s := range r.lists {
+		if s != nil {
+			errs = append(errs, s.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var errPart = errors.New("a part of a group is not what was written: the temporary data are damaged")
+
+// add adds what was sorted under the key of the group.
+func (r *groupRow) add(rec []byte) error {
+	r.begun = true
+	kind, rec := rec[0], rec[1:]
+	switch kind {
+	case keptValues:
+		return r.addValues(rec)
+	case aggregated:
+		n, l := binary.Uvarint(rec)
+		if l <= 0 || n > uint64(len(rec)-l) || r.complete {
+			return errPart
+		}
+		r.key = append(r.key[:0], rec[l:l+int(n)]...)
+		rec = rec[l+int(n):]
+		if r.records, l = binary.Uvarint(rec); l <= 0 || len(rec)-l != 8*len(r.words) {
+			return errPart
+		}
+		for i := range r.words {
+			r.words[i] = binary.LittleEndian.Uint64(rec[l+8*i:])
+		}
+		r.complete = true
+		return nil
+	}
+	for i := range r.distinct {
+		n, l := binary.Uvarint(rec)
+		if l <= 0 {
+			return errPart
+		}
+		r.distinct[i], rec = n, rec[l:]
+	}
+	return nil
+}
+
+// addValues adds the kept values of a record.
+func (r *groupRow) addValues(rec []byte) error {
+	for _, col := range r.g.kept {
+		n, l := binary.Uvarint(rec)
+		if l <= 0 || n > uint64(len(rec)-l)+1 {
+			return errPart
+		}
+		r.values[col], rec = nil, rec[l:]
+		if n > 0 {
+			r.values[col], rec = rec[:n-1], rec[n-1:]
+		}
+	}
+	for i := range r.g.specs {
+		s := &r.g.specs[i]
+		if !s.Kept() {
+			continue
+		}
+		v, t := r.values[r.g.places[i]], &r.texts[i]
+		switch s.Func {
+		case aggregate.List:
+			if err := r.addToList(i, v, t.set); err != nil {
+				return err
+			}
+			t.set = true
+		case aggregate.First:
+			if !t.set {
+				t.keep(v)
+			}
+		case aggregate.Last:
+			t.keep(v)
+		case aggregate.Min:
+			if len(v) > 0 && (!t.set || bytes.Compare(v, t.text) < 0) {
+				t.keep(v)
+			}
+		case aggregate.Max:
+			if len(v) > 0 && (!t.set || bytes.Compare(v, t.text) > 0) {
+				t.keep(v)
+			}
+		}
+	}
+	return nil
+}
+
+func (t *keptText) keep(v []byte) {
+	t.text = append(t.text[:0], v...)
+	t.set, t.has = true, v != nil
+}
+
+// addToList adds a value to a list, which is kept as it is written, but for the
+// quotes around a field of CSV.
+func (r *groupRow) addToList(i int, v []byte, more bool) (err error) {
+	s := r.lists[i]
+	switch {
+	case !r.json:
+		if more {
+			s.buf = append(s.buf, ';')
+		}
+		s.buf = output.AppendCSV(s.buf, v, ';')
+	case !more:
+		s.buf = append(s.buf, '[')
+	default:
+		s.buf = append(s.buf, ',')
+	}
+	if r.json && v == nil {
+		s.buf = append(s.buf, "null"...)
+	} else if r.json {
+		if s.buf, err = output.AppendJSON(s.buf, v); err != nil {
+			return fmt.Errorf("%s: %s: %w", r.g.specs[i].Text, quoteShort(v), err)
+		}
+	}
+	return s.move()
+}
+
+// write writes the row, and begins the next.
+func (r *groupRow) write(w *sink) error {
+	if !r.complete {
+		return fmt.Errorf("%w: it lacks the counts", errPart)
+	}
+	r.fill()
+	var err error
+	if r.streams() {
+		err = r.stream(w)
+	} else if r.out, err = r.rows.Append(r.out[:0], r.row); err == nil {
+		_, err = w.Write(r.out)
+	}
+	if err != nil {
+		return fmt.Errorf("the row of group %s: %w", quoteShort(r.key), err)
+	}
+	r.begun, r.complete = false, false
+	clear(r.distinct)
+	for i := range r.texts {
+		r.texts[i].set, r.texts[i].has = false, false
+	}
+	for _, s := range r.lists {
+		if s != nil {
+			s.reset()
+		}
+	}
+	return nil
+}
+
+// fill makes the fields of the row, all but lists that are too long.
+func (r *groupRow) fill() {
+	g := r.g
+	r.keys = append(r.keys[:0], r.key)
+	if g.keys > 1 {
+		r.keys = splitKey(r.keys[:0], r.key)
+	}
+	for i, k := range r.keys {
+		r.row[i] = output.Value{Text: k}
+	}
+	r.text = r.text[:0]
+	for i := range g.specs {
+		s := &g.specs[i]
+		v := &r.row[g.keys+i]
+		switch {
+		case s.Func == aggregate.List:
+			if r.json && r.lists[i].size == 0 {
+				r.lists[i].buf = append(r.lists[i].buf, ']')
+			}
+			*v = output.Value{Text: r.lists[i].buf, JSON: true}
+		case s.Kept():
+			*v = output.Value{Text: r.texts[i].text, Missing: !r.texts[i].has}
+			if v.Missing {
+				v.Text = nil
+			}
+		default:
+			from := len(r.text)
+			has := true
+			if s.Func == aggregate.Distinct {
+				r.text = strconv.AppendUint(r.text, r.distinct[slices.Index(g.distinct, g.places[i])], 10)
+			} else {
+				r.text, has = g.program.Append(r.text, i, r.words, r.records)
+			}
+			*v = output.Value{Text: r.text[from:len(r.text):len(r.text)], Missing: !has, JSON: true}
+		}
+	}
+}

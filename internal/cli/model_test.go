@@ -1,0 +1,261 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/csvgen"
+)
+
+// rowsFile writes a generated file, and returns its
+// name and its rows as an independent reader finds them.
+func rowsFile(t *testing.T, o csvgen.Options) (file string, rows [][]string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "rows.csv")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(csvgen.Write(f, o), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return file, readCSV(t, file)[1:]
+}
+
+func readCSV(t *testing.T, file string) [][]string {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+// runs runs partd with 16 MiB of memory, and returns the rows of the file that
+// it writes.
+func runs(t *testing.T, args ...string) [][]string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "out.csv")
+	if text, err := program(t, append(args, "--memory", "16MiB", "-o", out)...).CombinedOutput(); err != nil {
+		t.Fatalf("partd %s: %v\n%s", args, err, text)
+	}
+	return readCSV(t, out)[1:]
+}
+
+var shapes = []csvgen.Options{
+	{Rows: 150_000, Keys: 100_000, Seed: 7, Quoted: true},
+	{Rows: 150_000, Keys: 50, Dist: "half", Seed: 8},
+}
+
+// Files larger than what sorting may take, sorted, are what a stable sort of a slice makes.
+func TestSortModel(t *testing.T) {
+	for _, shape := range shapes {
+		file, rows := rowsFile(t, shape)
+		for by, compare := range map[string]func(a, b []string) int{
+			"key": func(a, b []string) int { return cmp.Compare(a[1], b[1]) },
+			"v1:n:desc,key": func(a, b []string) int {
+				return cmp.Or(cmp.Compare(number(b[2]), number(a[2])), cmp.Compare(a[1], b[1]))
+			},
+			"key:desc,v2:n": func(a, b []string) int {
+				return cmp.Or(cmp.Compare(b[1], a[1]), cmp.Compare(number(a[3]), number(b[3])))
+			},
+		} {
+			want := slices.Clone(rows)
+			slices.SortStableFunc(want, compare)
+			got := runs(t, "sort", "--by", by, file)
+			if len(got) != len(want) {
+				t.Fatalf("%s: %d rows, want %d", by, len(got), len(want))
+			}
+			for i := range want {
+				if !slices.Equal(got[i], want[i]) {
+					t.Fatalf("--by %s of %d keys: row %d is %q, want %q", by, shape.Keys, i, got[i], want[i])
+				}
+			}
+		}
+	}
+}
+
+func number(text string) float64 {
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		panic(err)
+	}
+	return f
+}
+
+// naive is a naive aggregate of the rows of a key.
+func naive(rows [][]string) []string {
+	v1, v2, squares := new(big.Int), new(big.Float).SetPrec(300), new(big.Float).SetPrec(300)
+	least, most := int64(math.MaxInt64), int64(math.MinInt64)
+	different := map[string]bool{}
+	var list []string
+	for _, r := range rows {
+		n, _ := strconv.ParseInt(r[2], 10, 64)
+		v1.Add(v1, big.NewInt(n))
+		least, most = min(least, n), max(most, n)
+		f := big.NewFloat(number(r[3])).SetPrec(300)
+		v2.Add(v2, f)
+		squares.Add(squares, new(big.Float).Mul(f, f))
+		different[r[4]] = true
+		list = append(list, r[0])
+	}
+	n := new(big.Float).SetInt64(int64(len(rows)))
+	sum, _ := v2.Float64()
+	mean, _ := new(big.Float).Quo(v2, n).Float64()
+	deviation := ""
+	if len(rows) > 1 {
+		rest := new(big.Float).Sub(squares, new(big.Float).Quo(new(big.Float).Mul(v2, v2), n))
+		variance, _ := rest.Quo(rest, big.NewFloat(float64(len(rows)-1))).Float64()
+		deviation = fmt.Sprint(math.Sqrt(variance))
+	}
+	return []string{
+		rows[0][1], fmt.Sprint(len(rows)), v1.String(), fmt.Sprint(sum), fmt.Sprint(mean), fmt.Sprint(least), fmt.Sprint(most),
+		deviation, rows[0][0], rows[len(rows)-1][0], fmt.Sprint(len(different)), strings.Join(list, ";"),
+	}
+}
+
+const modelAggregates = "count,sum(v1),sum(v2),mean(v2),min(v1),max(v1),stddev(v2),first(id),last(id),distinct(text),list(id)"
+
+// Groups of files larger than the memory are what a map makes. Sums of floats
+// are exact to the last bit or the one before, deviations to 1e-9 of them.
+func TestGroupModel(t *testing.T) {
+	for _, shape := range shapes {
+		file, rows := rowsFile(t, shape)
+		groups := map[string][][]string{}
+		for _, r := range rows {
+			groups[r[1]] = append(groups[r[1]], r)
+		}
+		got := runs(t, "group", "--by", "key", "--agg", modelAggregates, file)
+		if len(got) != len(groups) || !slices.IsSortedFunc(got, func(a, b []string) int { return cmp.Compare(a[0], b[0]) }) {
+			t.Fatalf("%d groups, want %d, sorted", len(got), len(groups))
+		}
+		for _, row := range got {
+			want := naive(groups[row[0]])
+			for i := range want {
+				if row[i] != want[i] && !(i == 3 || i == 4 || i == 7) || row[i] != want[i] && !near(row[i], want[i], map[int]float64{3: 3e-16, 4: 5e-16, 7: 1e-9}[i]) {
+					t.Fatalf("group %s of %d keys: field %d is %.80s, want %.80s", row[0], shape.Keys, i, row[i], want[i])
+				}
+			}
+		}
+	}
+}
+
+// near tells whether two numbers differ by a small part of themselves at most.
+func near(a, b string, part float64) bool {
+	x, errX := strconv.ParseFloat(a, 64)
+	y, errY := strconv.ParseFloat(b, 64)
+	return errX == nil && errY == nil && math.Abs(x-y) <= part*math.Abs(y)
+}
+
+// Distinct and top of files larger than the memory, beside maps and slices.
+func TestDistinctAndTopModel(t *testing.T) {
+	for _, shape := range shapes {
+		file, rows := rowsFile(t, shape)
+		var want [][]string
+		counts := map[string]int{}
+		for _, r := range rows {
+			if counts[r[1]]++; counts[r[1]] == 1 {
+				want = append(want, r)
+			}
+		}
+		if got := runs(t, "distinct", "--by", "key", file); !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("distinct of %d keys: %d rows, want %d", shape.Keys, len(got), len(want))
+		}
+		if got := runs(t, "distinct", file, file); !slices.EqualFunc(got, rows, slices.Equal) {
+			t.Errorf("distinct of a file twice: %d rows, want %d", len(got), len(rows))
+		}
+		sorted := slices.Clone(rows)
+		slices.SortStableFunc(sorted, func(a, b []string) int { return cmp.Compare(number(b[2]), number(a[2])) })
+		for _, n := range []int{5, 60_000} {
+			if got := runs(t, "top", "--by", "v1:n", "-n", fmt.Sprint(n), file); !slices.EqualFunc(got, sorted[:n], slices.Equal) {
+				t.Errorf("top %d of %d keys differs", n, shape.Keys)
+			}
+		}
+		var frequent [][]string
+		for key, n := range counts {
+			frequent = append(frequent, []string{key, fmt.Sprint(n)})
+		}
+		slices.SortFunc(frequent, func(a, b []string) int {
+			return cmp.Or(cmp.Compare(number(b[1]), number(a[1])), cmp.Compare(a[0], b[0]))
+		})
+		if got := runs(t, "top", "--frequent", "key", "-n", "20", file); !slices.EqualFunc(got, frequent[:20], slices.Equal) {
+			t.Errorf("the most frequent of %d keys: %q, want %q", shape.Keys, got, frequent[:20])
+		}
+	}
+}
+
+// The files that split writes, put together, are a stable sort by the key.
+func TestSplitModel(t *testing.T) {
+	file, rows := rowsFile(t, csvgen.Options{Rows: 150_000, Keys: 500, Dist: "zipf", Seed: 9, Quoted: true})
+	want := map[string][][]string{}
+	for _, r := range rows {
+		want[r[1]] = append(want[r[1]], r)
+	}
+	dir := filepath.Join(t.TempDir(), "out")
+	if text, err := program(t, "split", "--by", "key", "--memory", "16MiB", "--dir", dir, file).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if names := left(t, dir); len(names) != len(want) {
+		t.Fatalf("%d files, want %d", len(names), len(want))
+	}
+	for key, rows := range want {
+		if got := readCSV(t, filepath.Join(dir, key+".csv")); !slices.EqualFunc(got[1:], rows, slices.Equal) {
+			t.Errorf("%s: %d rows, want %d", key, len(got)-1, len(rows))
+		}
+	}
+}
+
+// Python's csv module, collections and math.fsum find the same groups in real
+// data.
+func TestGroupPython(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs python3")
+		}
+		t.Skip("no python3")
+	}
+	file, err := filepath.Abs("../../testdata/birdstrikes.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const script = `
+import csv, math, sys
+groups = {}
+for row in csv.DictReader(open(sys.argv[1], newline="")):
+    groups.setdefault(row["Origin State"], []).append(row)
+out = csv.writer(sys.stdout, lineterminator="\n")
+for key in sorted(groups, key=str.encode):
+    rows = groups[key]
+    cost = [int(r["Cost Total $"]) for r in rows if r["Cost Total $"]]
+    out.writerow([key, len(rows), sum(cost), min(cost), max(cost), len({r["Wildlife Size"] for r in rows if r["Wildlife Size"]}),
+                  rows[0]["Airport Name"], ";".join(r["Flight Date"] for r in rows)])
+`
+	want, err := exec.Command(python, "-c", script, file).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := runs(t, "group", "--by", "Origin State", "--agg",
+		"count,sum(Cost Total $),min(Cost Total $),max(Cost Total $),distinct(Wildlife Size),first(Airport Name),list(Flight Date)", file)
+	wanted, err := csv.NewReader(bytes.NewReader(want)).ReadAll()
+	if err != nil || len(wanted) < 20 || !slices.EqualFunc(got, wanted, slices.Equal) {
+		t.Errorf("%d groups, Python finds %d (%v)", len(got), len(wanted), err)
+	}
+}

@@ -1,0 +1,165 @@
+package compressed
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+var kinds = []Kind{Gzip, Zstd, Bzip2, LZ4}
+
+// text is lines that compress, but not to nothing.
+func text(n int) []byte {
+	r := rand.New(rand.NewPCG(1, 2))
+	var b bytes.Buffer
+	for b.Len() < n {
+		b.WriteString(strings.Repeat("word ", r.IntN(4)))
+		b.WriteByte(byte('a' + r.IntN(26)))
+		b.WriteByte('\n')
+	}
+	return b.Bytes()[:n]
+}
+
+func pack(t *testing.T, kind Kind, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := NewWriter(kind, &b, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func unpack(kind Kind, packed []byte) ([]byte, error) {
+	r, err := NewReader("f", kind, bytes.NewReader(packed))
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(r)
+	return data, errors.Join(err, r.Close())
+}
+
+func TestRoundTrip(t *testing.T) {
+	for _, kind := range kinds {
+		for _, n := range []int{0, 1, 1000, 3 << 20} {
+			data := text(n)
+			packed := pack(t, kind, data)
+			if got := Detect(packed); got != kind {
+				t.Errorf("%s of %d bytes is taken for %s", kind, n, got)
+			}
+			if got, err := unpack(kind, packed); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%s: %d bytes of %d, %v", kind, len(got), n, err)
+			}
+			// Two files one after the other are one.
+			two := append(bytes.Clone(packed), pack(t, kind, []byte("more\n"))...)
+			if got, err := unpack(kind, two); err != nil || string(got) != string(data)+"more\n" {
+				t.Errorf("%s: two files are %d bytes, %v", kind, len(got), err)
+			}
+		}
+	}
+}
+
+// Wherever a file is cut, and whatever bit of it is flipped, what it holds is
+// never taken for whole and right.
+func TestDamage(t *testing.T) {
+	data := text(500)
+	for _, kind := range kinds {
+		packed := pack(t, kind, data)
+		for n := range len(packed) {
+			_, err := unpack(kind, packed[:n])
+			var e *Error
+			if !errors.As(err, &e) || e.Offset > int64(n) || !strings.HasPrefix(err.Error(), "f: ") {
+				t.Fatalf("%s cut to %d of %d bytes: %v", kind, n, len(packed), err)
+			}
+		}
+		for i := range 8 * len(packed) {
+			bad := bytes.Clone(packed)
+			bad[i/8] ^= 1 << (i % 8)
+			if got, err := unpack(kind, bad); err == nil && !bytes.Equal(got, data) {
+				t.Fatalf("%s with bit %d flipped: %d bytes and no error", kind, i, len(got))
+			}
+		}
+		for _, tail := range []string{"x", "garbage", "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"} {
+			if _, err := unpack(kind, append(bytes.Clone(packed), tail...)); err == nil {
+				t.Errorf("%s, and then %q: no error", kind, tail)
+			}
+		}
+	}
+	if _, err := unpack(None, nil); err == nil {
+		t.Error("a reader of nothing")
+	}
+}
+
+// A read that fails is not taken for damage.
+func TestReadFails(t *testing.T) {
+	boom := errors.New("boom")
+	for _, kind := range kinds {
+		packed := pack(t, kind, text(5000))
+		r, err := NewReader("f", kind, io.MultiReader(bytes.NewReader(packed[:100]), iotest.ErrReader(boom)))
+		if err == nil {
+			_, err = io.ReadAll(r)
+		}
+		if !errors.Is(err, boom) || errors.As(err, new(*Error)) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
+// What the usual programs write is read, and the other way round.
+func TestPrograms(t *testing.T) {
+	data := text(300_000)
+	for program, kind := range map[string]Kind{"gzip": Gzip, "zstd": Zstd, "bzip2": Bzip2, "lz4": LZ4} {
+		path, err := exec.LookPath(program)
+		if err != nil {
+			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+				t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s", program)
+			}
+			t.Logf("no %s", program)
+			continue
+		}
+		cmd := exec.Command(path, "-c")
+		cmd.Stdin = bytes.NewReader(data)
+		packed, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := unpack(kind, packed); err != nil || !bytes.Equal(got, data) || Detect(packed) != kind {
+			t.Errorf("%s: %d bytes, %v", program, len(got), err)
+		}
+		cmd = exec.Command(path, "-dc")
+		cmd.Stdin = bytes.NewReader(pack(t, kind, data))
+		if got, err := cmd.Output(); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s -d: %d bytes, %v", program, len(got), err)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for name, want := range map[string]struct {
+		kind Kind
+		rest string
+	}{
+		"a.csv.gz": {Gzip, "a.csv"}, "b.ZST": {Zstd, "b"}, "d/c.bz2": {Bzip2, "d/c"}, "e.lz4": {LZ4, "e"}, "f.csv": {None, "f.csv"}, "gz": {None, "gz"},
+	} {
+		if ByName(name) != want.kind || TrimName(name) != want.rest {
+			t.Errorf("%s: %s, %s", name, ByName(name), TrimName(name))
+		}
+	}
+	for _, head := range []string{"", "a,b", "BZh is text", "BZh91AY&SX", "\x1f"} {
+		if k := Detect([]byte(head)); k != None {
+			t.Errorf("%q: %s", head, k)
+		}
+	}
+}

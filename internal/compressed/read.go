@@ -1,0 +1,149 @@
+package compressed
+
+import (
+	"bufio"
+	"compress/bzip2"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+)
+
+// MaxWindow is the largest window of zstd that is read, in bytes: what
+// "zstd --long" makes.
+const MaxWindow = 128 << 20
+
+// Error says that a compressed file is damaged or ends too early.
+type Error struct {
+	Name   string // the file
+	Kind   Kind
+	Offset int64 // how much of the file was read, in bytes: the damage is before
+	Err    error
+}
+
+func (e *Error) Error() string {
+	if errors.Is(e.Err, io.ErrUnexpectedEOF) {
+		return fmt.Sprintf("%s: the %s data end too early, at byte %d of the file", e.Name, e.Kind, e.Offset)
+	}
+	return fmt.Sprintf("%s: damaged %s data before byte %d of the file: %v", e.Name, e.Kind, e.Offset, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Reader reads what a compressed file holds. Files that were compressed in
+// pieces and put together read as one.
+type Reader struct {
+	name  string
+	kind  Kind
+	src   *source
+	from  io.Reader
+	close func()
+	err   error
+}
+
+// NewReader returns a reader of a file of a kind other than None. Name is for
+// messages.
+func NewReader(name string, kind Kind, file io.Reader) (*Reader, error) {
+	count := &counter{r: file}
+	src := &source{Reader: bufio.NewReaderSize(count, 256<<10), count: count}
+	r := &Reader{name: name, kind: kind, src: src, close: func() {}}
+	if _, err := src.Peek(1); err != nil {
+		return nil, r.failed(err) // an empty file is no compressed file
+	}
+	var err error
+	switch kind {
+	case Gzip:
+		r.from, err = gzip.NewReader(src.Reader)
+	case Zstd:
+		var d *zstd.Decoder
+		d, err = zstd.NewReader(src.Reader, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(MaxWindow))
+		if err == nil {
+			r.from, r.close = d, d.Close
+		}
+	case Bzip2:
+		r.from = bzip2.NewReader(src.Reader)
+	case LZ4:
+		r.from = lz4.NewReader(src.Reader)
+	default:
+		return nil, fmt.Errorf("%s: no reader for %s data", name, kind)
+	}
+	if err != nil {
+		return nil, r.failed(err)
+	}
+	return r, nil
+}
+
+// Read reads what was compressed.
+func (r *Reader) Read(p []byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.from.Read(p)
+	if err == io.EOF {
+		err = r.end()
+	} else if err != nil {
+		err = r.failed(err)
+	}
+	r.err = err
+	return n, err
+}
+
+// end looks whether the file ends with its compressed data.
+func (r *Reader) end() error {
+	rest, err := r.src.Peek(4)
+	switch {
+	case len(rest) == 0 && err == io.EOF:
+		return io.EOF
+	case len(rest) == 0:
+		return r.failed(err)
+	case r.kind == LZ4 && Detect(rest) == LZ4:
+		// Frames one after the other.
+		r.from = lz4.NewReader(r.src.Reader)
+		return nil
+	}
+	return r.failed(errors.New("something else follows them"))
+}
+
+func (r *Reader) failed(err error) error {
+	if r.src.count.err != nil {
+		return r.src.count.err // reading failed, not the data
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return &Error{Name: r.name, Kind: r.kind, Offset: r.src.offset(), Err: err}
+}
+
+// Close gives back memory. It does not close the file.
+func (r *Reader) Close() error {
+	r.close()
+	return nil
+}
+
+// source is the file, and how much of it was used.
+type source struct {
+	*bufio.Reader
+	count *counter
+}
+
+func (s *source) offset() int64 { return s.count.n - int64(s.Buffered()) }
+
+// counter counts what is read.
+type counter struct {
+	r   io.Reader
+	n   int64
+	err error // of a read that failed
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	if err != nil && err != io.EOF {
+		c.err = err
+	}
+	return n, err
+}

@@ -1,0 +1,273 @@
+package extsort
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd/internal/tempdir"
+)
+
+type pair struct{ key, rec []byte }
+
+// randomPairs makes n records with keys of a kind, each with its number in it.
+func randomPairs(r *rand.Rand, n int, kind string) []pair {
+	pairs := make([]pair, n)
+	for i := range pairs {
+		var k []byte
+		switch kind {
+		case "few":
+			k = fmt.Appendf(nil, "k%d", r.IntN(10))
+		case "zeros": // of all lengths, that differ by zeros at the end alone
+			k = make([]byte, r.IntN(12))
+		case "long":
+			k = append(bytes.Repeat([]byte("long"), 4+r.IntN(3)), fmt.Sprint(r.IntN(50))...)
+		case "uint":
+			k = binary.BigEndian.AppendUint64(nil, r.Uint64())
+		case "half":
+			k = []byte("half")
+			if r.IntN(2) == 0 {
+				k = fmt.Appendf(nil, "%d", r.IntN(1000))
+			}
+		case "any":
+			k = make([]byte, r.IntN(20))
+			for j := range k {
+				k[j] = byte(r.IntN(3)) * 127
+			}
+		case "huge":
+			k = append(bytes.Repeat([]byte("x"), r.IntN(3)*3000), byte(r.IntN(3)))
+		}
+		rec := binary.LittleEndian.AppendUint32(nil, uint32(i))
+		pairs[i] = pair{k, append(rec, make([]byte, r.IntN(30))...)}
+	}
+	return pairs
+}
+
+var kinds = []string{"few", "zeros", "long", "uint", "half", "any", "huge"}
+
+func sortedPairs(pairs []pair) []pair {
+	want := slices.Clone(pairs)
+	slices.SortStableFunc(want, func(a, b pair) int { return bytes.Compare(a.key, b.key) })
+	return want
+}
+
+// checkSorted reads all of a sorter and compares it.
+func checkSorted(t *testing.T, s *Sorter, want []pair) {
+	t.Helper()
+	i := 0
+	for b, err := range s.Sorted() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for j := range b.Len() {
+			if i == len(want) {
+				t.Fatalf("more than %d records", len(want))
+			}
+			if !bytes.Equal(b.Record(j), want[i].rec) {
+				t.Fatalf("record %d is %.30q, want %.30q with key %.30q", i, b.Record(j), want[i].rec, want[i].key)
+			}
+			if s.opts.KeepKeys && !bytes.Equal(b.Key(j), want[i].key) {
+				t.Fatalf("key %d is %.30q, want %.30q", i, b.Key(j), want[i].key)
+			}
+			if same := i > 0 && bytes.Equal(want[i].key, want[i-1].key); b.SameKey(j) != same {
+				t.Fatalf("record %d, key %.30q: SameKey is %v", i, want[i].key, !same)
+			}
+			i++
+		}
+	}
+	if i != len(want) {
+		t.Fatalf("%d records, want %d", i, len(want))
+	}
+}
+
+func newTest(t *testing.T, o *Options) *Sorter {
+	t.Helper()
+	temp, err := tempdir.New([]string{t.TempDir()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Temp = temp
+	s, err := New(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := temp.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func TestSortIsStable(t *testing.T) {
+	for _, kind := range kinds {
+		for _, n := range []int{0, 1, 2, 30, 1000, 12_000} {
+			for _, o := range []Options{{Memory: MinMemory}, {Memory: MinMemory, Compress: true, KeepKeys: true}, {Memory: 64 << 20}} {
+				t.Run(fmt.Sprintf("%s/%d/%d", kind, n, o.Memory), func(t *testing.T) {
+					if kind == "huge" {
+						n = min(n, 1000)
+					}
+					pairs := randomPairs(rand.New(rand.NewPCG(uint64(n), 1)), n, kind)
+					s := newTest(t, &o)
+					w, err := s.Writer()
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, p := range pairs {
+						if err := w.Add(p.key, p.rec); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := w.Close(); err != nil {
+						t.Fatal(err)
+					}
+					checkSorted(t, s, sortedPairs(pairs))
+					stats := s.Stats()
+					if stats.Records != int64(n) {
+						t.Errorf("%+v", stats)
+					}
+					if spilled := stats.Runs > 0; o.Memory == MinMemory && n >= 12_000 && !spilled || o.Memory > MinMemory && spilled {
+						t.Errorf("%d runs", stats.Runs)
+					}
+				})
+			}
+		}
+	}
+}
+
+// Keys longer than an entry has bits for their length.
+func TestVeryLongKeys(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	s := newTest(t, &Options{Memory: 32 << 20})
+	w, err := s.Writer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pairs []pair
+	for i := range 100 {
+		k := bytes.Repeat([]byte("x"), maxRefLen-5+r.IntN(10))
+		if r.IntN(2) == 0 {
+			k = append(k, byte(r.IntN(2)))
+		}
+		p := pair{k, []byte{byte(i)}}
+		pairs = append(pairs, p)
+		if err := w.Add(p.key, p.rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkSorted(t, s, sortedPairs(pairs))
+}
+
+// Runs are merged in several passes where the memory does not hold buffers for
+// all.
+func TestManyPasses(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	s := newTest(t, &Options{Memory: MinMemory, KeepKeys: true})
+	var pairs []pair
+	w, err := s.Writer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 60_000 {
+		rec := binary.LittleEndian.AppendUint32(nil, uint32(i))
+		p := pair{fmt.Appendf(nil, "%d", r.IntN(500)), append(rec, make([]byte, r.IntN(80))...)}
+		if i%1000 == 0 {
+			p.rec = append(p.rec, make([]byte, s.sizes.maxRecord-200)...)
+		}
+		pairs = append(pairs, p)
+		if err := w.Add(p.key, p.rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkSorted(t, s, sortedPairs(pairs))
+	if stats := s.Stats(); stats.Passes < 3 {
+		t.Errorf("%+v: meant to take 3 passes at least", stats)
+	}
+}
+
+// Many writers at once, which wait for each other's slots, and records of
+// nothing at all.
+func TestManyWriters(t *testing.T) {
+	for _, size := range []int{0, 700} {
+		s := newTest(t, &Options{Memory: MinMemory, Threads: 1})
+		var wg sync.WaitGroup
+		const writers, each = 8, 3000
+		for range writers {
+			wg.Go(func() {
+				w, err := s.Writer()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				rec := make([]byte, size)
+				for range each {
+					if err := w.Add(nil, rec); err != nil {
+						t.Error(err)
+						break
+					}
+				}
+				if err := w.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		n := 0
+		for b, err := range s.Sorted() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += b.Len()
+		}
+		if n != writers*each {
+			t.Errorf("%d records", n)
+		}
+	}
+}
+
+// Batches count as added in the order of their numbers, whoever is first.
+func TestBatches(t *testing.T) {
+	pairs := randomPairs(rand.New(rand.NewPCG(3, 4)), 50_000, "few")
+	s := newTest(t, &Options{Memory: 1 << 20})
+	const each = 100
+	next := make(chan int, len(pairs)/each)
+	for i := range cap(next) {
+		next <- i
+	}
+	close(next)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for n := range next {
+				w, err := s.Batch(uint64(n))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, p := range pairs[n*each : (n+1)*each] {
+					if err := w.Add(p.key, p.rec); err != nil {
+						t.Error(err)
+					}
+				}
+				if err := w.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	checkSorted(t, s, sortedPairs(pairs))
+}

@@ -1,0 +1,224 @@
+package extsort
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// sortIn sorts pairs with temporary data on a file system, and counts what comes
+// out without an error.
+func sortIn(ctx context.Context, fsys vfs.FS, place string, o Options, pairs []pair) (n int, err error) {
+	temp, err := tempdir.New([]string{place}, &tempdir.Options{FS: fsys})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, temp.Close()) }()
+	o.Temp = temp
+	s, err := New(ctx, &o)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	w, err := s.Writer()
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range pairs {
+		if err := w.Add(p.key, p.rec); err != nil {
+			return 0, errors.Join(err, w.Close())
+		}
+	}
+	if err := w.Close(); err != nil {
+		return 0, err
+	}
+	for b, err := range s.Sorted() {
+		if err != nil {
+			return n, err
+		}
+		n += b.Len()
+	}
+	return n, nil
+}
+
+// long records make for large buffers, so that runs are merged in several passes.
+func longPairs(n int) []pair {
+	r := rand.New(rand.NewPCG(7, 7))
+	pairs := make([]pair, n)
+	for i := range pairs {
+		pairs[i] = pair{fmt.Appendf(nil, "%d", r.IntN(100)), make([]byte, r.IntN(6000))}
+	}
+	return pairs
+}
+
+// Each call of the file system fails once: that is an error, and nothing is left.
+func TestFaults(t *testing.T) {
+	pairs := longPairs(500)
+	broken := errors.New("broken")
+	o := Options{Memory: MinMemory, Threads: 2}
+	count := &vfs.Fault{}
+	if _, err := sortIn(t.Context(), vfs.Inject(vfs.OS{}, count.Check), t.TempDir(), o, pairs); err != nil {
+		t.Fatal(err)
+	}
+	step := max(count.Calls()/20, 1)
+	if os.Getenv("PARTD_FAULTS") != "" {
+		step = 1
+	}
+	for _, short := range []bool{false, true} {
+		for at := int64(1); at <= count.Calls(); at += step {
+			place := t.TempDir()
+			fault := &vfs.Fault{At: at, Err: broken, Short: short}
+			n, err := sortIn(t.Context(), vfs.Inject(vfs.OS{}, fault.Check), place, o, pairs)
+			if err == nil && n != len(pairs) {
+				t.Errorf("call %d: no error, but %d records", at, n)
+			}
+			// What cannot be swept or closed only for another's sake is no error.
+			if err == nil && fault.Hit() && at > 8 {
+				t.Errorf("call %d failed, and nobody noticed", at)
+			}
+			if err != nil && !errors.Is(err, broken) {
+				t.Errorf("call %d: %v", at, err)
+			}
+			if _, err := tempdir.New([]string{place}, nil); err != nil {
+				t.Fatal(err)
+			}
+			if left, err := os.ReadDir(place); err != nil || len(left) > 0 {
+				t.Errorf("call %d: left: %v, %v", at, left, err)
+			}
+		}
+	}
+}
+
+// flipFS flips a bit in what the n-th read returns.
+type flipFS struct {
+	vfs.OS
+	at, reads int
+}
+
+type flipFile struct {
+	vfs.File
+	fs *flipFS
+}
+
+func (f *flipFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	file, err := f.OS.OpenFile(name, flag, perm)
+	return flipFile{file, f}, err
+}
+
+func (f flipFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	if f.fs.reads++; f.fs.reads == f.fs.at && n > 0 {
+		p[n/2] ^= 4
+	}
+	return n, err
+}
+
+// A bit that comes back wrong from the disk is an error.
+func TestBitRot(t *testing.T) {
+	pairs := longPairs(300)
+	for _, compress := range []bool{false, true} {
+		fsys := &flipFS{}
+		o := Options{Memory: MinMemory, Threads: 1, Compress: compress}
+		if _, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs); err != nil {
+			t.Fatal(err)
+		}
+		reads := fsys.reads
+		if reads < 10 {
+			t.Fatalf("%d reads", reads)
+		}
+		for at := 1; at <= reads; at += max(reads/6, 1) {
+			fsys := &flipFS{at: at}
+			_, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs)
+			var corrupt *partd.CorruptError
+			if !errors.As(err, &corrupt) {
+				t.Errorf("read %d of %d: %v", at, reads, err)
+			}
+		}
+	}
+}
+
+// A record that comes out changed is noticed, whatever the files say.
+func TestNotVerified(t *testing.T) {
+	for name, spoil := range map[string]func(s *Sorter){
+		"lost":    func(s *Sorter) { s.sorted[0].entries = s.sorted[0].entries[1:] },
+		"doubled": func(s *Sorter) { e := s.sorted[0].entries; e[0] = e[1] },
+		"changed": func(s *Sorter) {
+			_, rec := record(s.sorted[0].mem, s.sorted[0].entries[5])
+			rec[1]++
+		},
+	} {
+		s := newTest(t, &Options{})
+		w, err := s.Writer()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range randomPairs(rand.New(rand.NewPCG(1, 1)), 1000, "few") {
+			if err := w.Add(p.key, p.rec); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		cursors, fetch, err := s.prepare()
+		if err != nil {
+			t.Fatal(err)
+		}
+		spoil(s)
+		out := s.produce(cursors, fetch)
+		var found count
+		for b := range out.full {
+			found.add(b.count())
+			out.empty <- &Block{}
+		}
+		if err := s.result(found); !errors.Is(err, ErrNotVerified) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestMisuse(t *testing.T) {
+	s := newTest(t, &Options{Memory: MinMemory})
+	if _, err := s.Writer(); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range s.Sorted() {
+		if err == nil {
+			t.Error("sorted while a writer is open")
+		}
+	}
+	s = newTest(t, &Options{Memory: MinMemory})
+	w, err := s.Writer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Add(nil, make([]byte, MinMemory)); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a record as large as the memory: %v", err)
+	}
+	if err := w.Add(nil, nil); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("the next one: %v", err)
+	}
+	if err := w.Close(); !errors.Is(err, ErrTooLarge) {
+		t.Error(err)
+	}
+	for _, o := range []Options{{Memory: 1}, {Threads: -1}} {
+		if _, err := New(t.Context(), &o); err == nil {
+			t.Errorf("%+v is taken", o)
+		}
+	}
+	s = newTest(t, &Options{})
+	checkSorted(t, s, nil)
+	for _, err := range s.Sorted() {
+		if err == nil {
+			t.Error("sorted twice")
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package extsort
+
+import "bytes"
+
+// sorter sorts entries of records in mem.
+type sorter struct{ mem []byte }
+
+// fewEntries are sorted by insertion.
+const fewEntries = 24
+
+// sort sorts entries stably by their keys from offset depth on; up to there
+// they are equal, and none ends before. At depth 0 the prefixes are filled in.
+// scratch has room for as many entries.
+func (s *sorter) sort(list, scratch []entry, depth int) {
+	if len(list) < 2 {
+		return
+	}
+	if depth > 0 {
+		if s.allEqual(list) {
+			return
+		}
+		for s.load(list, depth) {
+			depth += 8 // all go on with the same eight bytes
+		}
+	}
+	if len(list) <= fewEntries {
+		s.insert(list, depth)
+		return
+	}
+	radix(list, scratch[:len(list)])
+	for from := 0; from < len(list); {
+		first := list[from]
+		to := from + 1
+		var differ uint64
+		for to < len(list) && list[to].prefix == first.prefix {
+			differ |= list[to].ref ^ first.ref
+			to++
+		}
+		if to-from > 1 && (differ&maxRefLen != 0 || int(first.ref&maxRefLen) > min(depth+8, maxRefLen-1)) {
+			s.sortEqual(list[from:to], scratch, depth)
+		}
+		from = to
+	}
+}
+
+// load fills in the prefixes from offset depth on. It tells whether they are
+// all the same and every key is longer than that.
+func (s *sorter) load(list []entry, depth int) bool {
+	same := true
+	for i := range list {
+		rest := key(s.mem, list[i])[depth:]
+		list[i].prefix = prefixOf(rest)
+		same = same && len(rest) > 8 && list[i].prefix == list[0].prefix
+	}
+	return same
+}
+
+// allEqual tells whether all keys are the same. It mostly finds out at once
+// where they are not.
+func (s *sorter) allEqual(list []entry) bool {
+	first := key(s.mem, list[0])
+	for i := len(list) - 1; i > 0; i-- {
+		if !bytes.Equal(key(s.mem, list[i]), first) {
+			return false
+		}
+	}
+	return true
+}
+
+// insert sorts a few entries, whose prefixes from offset depth on are filled in.
+func (s *sorter) insert(list []entry, depth int) {
+	for i := 1; i < len(list); i++ {
+		e := list[i]
+		j := i
+		for ; j > 0 && s.less(e, list[j-1], depth); j-- {
+			list[j] = list[j-1]
+		}
+		list[j] = e
+	}
+}
+
+func (s *sorter) less(a, b entry, depth int) bool {
+	if a.prefix != b.prefix {
+		return a.prefix < b.prefix
+	}
+	// Short keys of one length with the same prefix are equal.
+	if n := a.ref & maxRefLen; n == b.ref&maxRefLen && int(n) <= min(depth+8, maxRefLen-1) {
+		return false
+	}
+	return bytes.Compare(key(s.mem, a)[depth:], key(s.mem, b)[depth:]) < 0
+}
+
+// sortEqual sorts entries with the same prefix: keys that end within it come
+// first, the shorter before the longer, then the others by the rest of them.
+func (s *sorter) sortEqual(list, scratch []entry, depth int) {
+	const longer = 9 // classes 0 to 8 are of keys with as many bytes left
+	var ends [longer + 1]int
+	for i := range list {
+		ends[s.class(list[i], depth)]++
+	}
+	short := len(list) - ends[longer]
+	if short > 0 {
+		sum := 0
+		for i, n := range ends {
+			ends[i] = sum
+			sum += n
+		}
+		tmp := scratch[:len(list)]
+		copy(tmp, list)
+		for _, e := range tmp {
+			c := s.class(e, depth)
+			list[ends[c]] = e
+			ends[c]++
+		}
+	}
+	s.sort(list[short:], scratch, depth+8)
+}
+
+// class returns how many bytes a key has from offset depth on, 9 if there are
+// more than 8.
+func (s *sorter) class(e entry, depth int) int {
+	n := int(e.ref & maxRefLen)
+	if n == maxRefLen {
+		n = len(key(s.mem, e))
+	}
+	return min(n-depth, 9)
+}
+
+// radix sorts entries stably by their prefixes: a pass for each byte that is not
+// the same in all of them, the last byte first.
+func radix(list, scratch []entry) {
+	var counts [8][256]uint32
+	all, any := ^uint64(0), uint64(0)
+	for i := range list {
+		all &= list[i].prefix
+		any |= list[i].prefix
+	}
+	differ := all ^ any
+	if differ == 0 {
+		return
+	}
+	var shifts [8]uint
+	passes := 0
+	for shift := uint(0); shift < 64; shift += 8 {
+		if differ>>shift&0xff != 0 {
+			shifts[passes] = shift
+			passes++
+		}
+	}
+	for i := range list {
+		p := list[i].prefix
+		for k := range passes {
+			counts[k][byte(p>>shifts[k])]++
+		}
+	}
+	from, to := list, scratch
+	for k := range passes {
+		c := &counts[k]
+		sum := uint32(0)
+		for i, n := range c {
+			c[i] = sum
+			sum += n
+		}
+		shift := shifts[k]
+		for _, e := range from {
+			b := byte(e.prefix >> shift)
+			to[c[b]] = e
+			c[b]++
+		}
+		from, to = to, from
+	}
+	if passes%2 == 1 {
+		copy(list, from)
+	}
+}

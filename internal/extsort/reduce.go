@@ -1,0 +1,152 @@
+package extsort
+
+import "fmt"
+
+// reduce sees to it that what is in files can be merged at once: it frees
+// memory for reading by writing slots out, and where all memory is not enough,
+// it merges some runs into one.
+func (s *Sorter) reduce() error {
+	for !s.mergeable() {
+		s.mu.Lock()
+		if len(s.sorted) > 0 {
+			s.spillOne()
+			for s.err == nil && s.spills > 0 {
+				s.cond.Wait()
+			}
+			sortRuns(s.runs)
+			err := s.failure()
+			s.mu.Unlock()
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		s.mu.Unlock()
+		if err := s.mergeSome(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mergeable tells whether there is memory for reading all runs.
+func (s *Sorter) mergeable() bool {
+	return len(s.runs) <= s.readersPerSlot(s.runs)*(s.sizes.slots-len(s.sorted))
+}
+
+// readersPerSlot is how many runs can be read with the memory of a slot, each
+// with two buffers. It is one at least, by the limit for the length of records.
+func (s *Sorter) readersPerSlot(runs []*run) int {
+	largest := 1
+	for _, r := range runs {
+		largest = max(largest, r.maxBlock)
+	}
+	return s.sizes.slot / (2 * largest)
+}
+
+// readBuffers divides slots that are not in use into buffers for reading runs.
+func (s *Sorter) readBuffers(runs []*run) ([][2][]byte, error) {
+	if len(runs) == 0 {
+		return nil, nil
+	}
+	perSlot := s.readersPerSlot(runs)
+	size := s.sizes.slot / (2 * perSlot)
+	bufs := make([][2][]byte, len(runs))
+	for i := range runs {
+		n := i / perSlot
+		if n == len(s.free) {
+			m, err := newSlot(s.sizes.slot)
+			if err != nil {
+				return nil, err
+			}
+			s.slots = append(s.slots, m)
+			s.free = append(s.free, m)
+		}
+		mem := s.free[n].mem[i%perSlot*2*size:]
+		bufs[i] = [2][]byte{mem[:size:size], mem[size : 2*size : 2*size]}
+	}
+	return bufs, nil
+}
+
+// mergeSome merges as few neighbouring runs as are needed so that one more merge
+// does it all, or as many as fit; the shortest ones.
+func (s *Sorter) mergeSome() error {
+	most := s.readersPerSlot(s.runs) * s.sizes.slots
+	n := min(most, len(s.runs)-most+1)
+	if n < 2 {
+		return fmt.Errorf("merging %d runs in memory for %d", len(s.runs), most)
+	}
+	best, bestSize := 0, int64(-1)
+	for i := 0; i+n <= len(s.runs); i++ {
+		size := int64(0)
+		for _, r := range s.runs[i : i+n] {
+			size += r.size
+		}
+		if bestSize < 0 || size < bestSize {
+			best, bestSize = i, size
+		}
+	}
+	some := s.runs[best : best+n]
+	merged, err := s.mergeRuns(some)
+	if merged == nil {
+		return err
+	}
+	if err != nil {
+		some = append([]*run{merged}, some...) // for Close
+		s.runs = append(s.runs[:best:best], append(some, s.runs[best+n:]...)...)
+		return err
+	}
+	rest := append([]*run{merged}, s.runs[best+n:]...)
+	s.runs = append(s.runs[:best:best], rest...)
+	s.mu.Lock()
+	s.stats.Runs++
+	s.stats.Written += merged.size
+	s.mu.Unlock()
+	for _, r := range some {
+		if cerr := r.close(); cerr != nil && err == nil {
+			err = fmt.Errorf("closing sorted records: %w", cerr)
+		}
+	}
+	return err
+}
+
+// mergeRuns merges runs into a new one. What it returns beside an error is to
+// be closed.
+func (s *Sorter) mergeRuns(runs []*run) (*run, error) {
+	w, err := s.newRun(runs[0].seq)
+	if err != nil {
+		return nil, err
+	}
+	bufs, err := s.readBuffers(runs)
+	if err != nil {
+		return w.run, err
+	}
+	fetch := s.startFetcher(len(runs))
+	defer fetch.stop()
+	var cursors []*cursor
+	for i, r := range runs {
+		cursors = append(cursors, &cursor{r: fetch.newReader(r, bufs[i])})
+		w.passes = max(w.passes, r.passes+1)
+	}
+	m, err := newMerger(cursors)
+	if err != nil {
+		return w.run, err
+	}
+	for blocks := 0; ; {
+		h, same, err := m.next()
+		if err != nil {
+			return w.run, err
+		}
+		if h == nil {
+			return w.run, w.flush()
+		}
+		if err := w.add(h, same); err != nil {
+			return w.run, err
+		}
+		if len(w.blocks) != blocks {
+			if blocks = len(w.blocks); s.ctx.Err() != nil {
+				return w.run, s.why()
+			}
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package extsort
+
+import (
+	"encoding/binary"
+	"math"
+	"unsafe"
+
+	"github.com/go-partd/partd/internal/offheap"
+)
+
+// slot is memory that records are collected in and sorted in. Records grow from
+// its beginning; two entries for each are reserved at its end.
+type slot struct {
+	mem     []byte
+	seq     int64
+	used    int // bytes of records
+	records int
+	entries []entry // sorted, once they are
+}
+
+// entry stands for a record while it is sorted: the first eight bytes of the
+// key as a big-endian number, and where the record is with the length of its
+// key, as far as it fits.
+type entry struct {
+	prefix uint64
+	ref    uint64
+}
+
+const (
+	entrySize = 16
+	refLen    = 16 // bits of ref for the length of the key
+	maxRefLen = 1<<refLen - 1
+)
+
+func newSlot(size int) (*slot, error) {
+	mem, err := offheap.Allocate(size)
+	if err != nil {
+		return nil, err
+	}
+	return &slot{mem: mem}, nil
+}
+
+func (m *slot) release() { offheap.Release(m.mem); m.mem = nil }
+
+// fits tells whether so many more bytes and records fit.
+func (m *slot) fits(bytes, records int) bool {
+	return m.used+bytes+2*entrySize*(m.records+records) <= len(m.mem)
+}
+
+func (m *slot) reset() { m.used, m.records, m.entries = 0, 0, nil }
+
+// sort makes the sorted list of entries.
+func (m *slot) sort() {
+	n := m.records
+	if n == 0 {
+		return
+	}
+	both := unsafe.Slice((*entry)(unsafe.Pointer(&m.mem[len(m.mem)-2*entrySize*n])), 2*n)
+	list := both[:n]
+	at := 0
+	for i := range list {
+		off := at
+		item, l := uvarint(m.mem[at:])
+		at += l
+		keyLen, k := uvarint(m.mem[at:])
+		list[i] = entry{prefixOf(m.mem[at+k : at+k+keyLen]), uint64(off)<<refLen | uint64(min(keyLen, maxRefLen))}
+		at += item
+	}
+	(&sorter{mem: m.mem}).sort(list, both[n:], 0)
+	m.entries = list
+}
+
+// key returns the key of the record of an entry.
+func key(mem []byte, e entry) []byte {
+	at := int(e.ref >> refLen)
+	_, l := uvarint(mem[at:])
+	at += l
+	keyLen, k := uvarint(mem[at:])
+	return mem[at+k : at+k+keyLen : at+k+keyLen]
+}
+
+// record returns the key and the record of an entry.
+func record(mem []byte, e entry) (key, rec []byte) {
+	at := int(e.ref >> refLen)
+	item, l := uvarint(mem[at:])
+	at += l
+	end := at + item
+	keyLen, k := uvarint(mem[at:])
+	at += k
+	return mem[at : at+keyLen : at+keyLen], mem[at+keyLen : end : end]
+}
+
+// uvarint reads a number that this package wrote, and its length.
+func uvarint(b []byte) (int, int) {
+	if c := b[0]; c < 0x80 {
+		return int(c), 1
+	}
+	if c := b[1]; c < 0x80 {
+		return int(b[0]&0x7f) | int(c)<<7, 2
+	}
+	x, n := binary.Uvarint(b)
+	if n <= 0 || x > math.MaxInt {
+		return 0, 0
+	}
+	return int(x), n
+}
+
+// prefixOf returns the first eight bytes of a key as a number, zeros for those
+// that it lacks.
+func prefixOf(key []byte) uint64 {
+	if len(key) >= 8 {
+		return binary.BigEndian.Uint64(key)
+	}
+	var x uint64
+	for i, c := range key {
+		x |= uint64(c) << (56 - 8*i)
+	}
+	return x
+}

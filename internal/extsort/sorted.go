@@ -1,0 +1,175 @@
+package extsort
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+)
+
+// Sorted yields all records in order, in blocks that are valid until the next
+// step. All writers must be closed. It can be ranged over once; after the last
+// block everything was compared with what went in, and a difference is an
+// error. Who stops before that has verified nothing.
+func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
+	return func(yield func(*Block, error) bool) {
+		cursors, fetch, err := s.prepare()
+		if err != nil {
+			s.fail(err)
+			yield(nil, err)
+			return
+		}
+		out := s.produce(cursors, fetch)
+		defer close(out.stop)
+		var found count
+		for b := range out.full {
+			found.add(b.count())
+			if !yield(b, nil) {
+				return
+			}
+			b.Data, b.ends = b.Data[:0], b.ends[:0]
+			if cap(b.Data) > s.sizes.out { // a long record had it grow
+				b.Data = nil
+			}
+			out.empty <- b // has room for all there are
+		}
+		if err := s.result(found); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// result compares what came out with what went in, once all is out.
+func (s *Sorter) result(found count) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.failure(); err != nil {
+		return err
+	}
+	return count{s.stats.Records, s.stats.Bytes, s.stats.Sum}.compare(found)
+}
+
+// prepare ends the taking in, and returns cursors over everything, in the order
+// in which it was taken in.
+func (s *Sorter) prepare() ([]*cursor, *fetcher, error) {
+	if err := s.finish(); err != nil {
+		return nil, nil, err
+	}
+	if err := s.reduce(); err != nil {
+		return nil, nil, err
+	}
+	fetch := s.startFetcher(len(s.runs))
+	type placed struct {
+		seq int64
+		c   *cursor
+	}
+	var all []placed
+	for _, m := range s.sorted {
+		all = append(all, placed{m.seq, &cursor{m: m}})
+	}
+	passes := 0
+	bufs, err := s.readBuffers(s.runs)
+	if err != nil {
+		fetch.stop()
+		return nil, nil, err
+	}
+	for i, r := range s.runs {
+		all = append(all, placed{r.seq, &cursor{r: fetch.newReader(r, bufs[i])}})
+		passes = max(passes, r.passes)
+	}
+	slices.SortFunc(all, func(a, b placed) int { return int(a.seq - b.seq) })
+	cursors := make([]*cursor, len(all))
+	for i := range all {
+		cursors[i] = all[i].c
+	}
+	s.mu.Lock()
+	s.stats.Passes = passes + 1
+	s.mu.Unlock()
+	return cursors, fetch, nil
+}
+
+// finish waits until everything that was taken in is sorted.
+func (s *Sorter) finish() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.failure() != nil:
+		return s.err
+	case s.merging:
+		return errors.New("sorted records can be read once only")
+	case s.writers > 0:
+		return fmt.Errorf("%d writers of records to sort are not closed yet", s.writers)
+	}
+	s.merging = true
+	if s.filling != nil {
+		s.sortFilling()
+	}
+	for s.err == nil && s.sorting+s.spills > 0 {
+		s.cond.Wait()
+	}
+	sortRuns(s.runs)
+	return s.failure()
+}
+
+func sortRuns(runs []*run) {
+	slices.SortFunc(runs, func(a, b *run) int { return int(a.seq - b.seq) })
+}
+
+// output passes blocks from the goroutine that merges to the one that uses them.
+type output struct {
+	empty, full chan *Block
+	stop        chan struct{} // closed when no more is wanted
+}
+
+// produce merges in the background. The channel full is closed at the end, also
+// after an error, which the sorter keeps.
+func (s *Sorter) produce(cursors []*cursor, fetch *fetcher) *output {
+	n := s.sizes.outs
+	out := &output{empty: make(chan *Block, n), full: make(chan *Block, n), stop: make(chan struct{})}
+	for range n {
+		out.empty <- &Block{keys: s.opts.KeepKeys}
+	}
+	s.tasks.Go(func() {
+		defer close(out.full)
+		defer fetch.stop()
+		if err := s.mergeInto(cursors, out); err != nil {
+			s.fail(err)
+		}
+	})
+	return out
+}
+
+// mergeInto merges cursors into blocks, until the end or until nobody wants more.
+func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
+	m, err := newMerger(cursors)
+	if err != nil {
+		return err
+	}
+	var b *Block
+	for {
+		h, same, err := m.next()
+		if err != nil {
+			return err
+		}
+		if b != nil && (h == nil || b.full(len(h.key)+len(h.rec)+10)) {
+			out.full <- b // has room for all there are
+			b = nil
+		}
+		if h == nil {
+			return nil
+		}
+		if b == nil {
+			select {
+			case b = <-out.empty:
+			case <-out.stop:
+				return nil
+			case <-s.ctx.Done():
+				return nil // the sorter keeps why
+			}
+			if b.Data == nil {
+				b.Data = make([]byte, 0, s.sizes.out)
+			}
+		}
+		b.add(h, same)
+	}
+}

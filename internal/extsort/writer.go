@@ -1,0 +1,163 @@
+package extsort
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// Writer takes records in, for one goroutine. It collects them in a buffer of
+// its own, and hands that over when it is full.
+type Writer struct {
+	s       *Sorter
+	buf     []byte
+	records int   // in buf
+	count   count // of buf
+	batch   uint64
+	ordered bool
+	closed  bool
+	err     error
+}
+
+// Writer returns a writer. Records with equal keys stay in the order in which
+// one writer took them; those of different writers may come in any order.
+func (s *Sorter) Writer() (*Writer, error) { return s.newWriter(0, false) }
+
+// Batch returns the writer of the batch with a number. The batches are numbered
+// from 0 without a gap, may be written at the same time, and their records
+// count as added in the order of their numbers. A writer that has more than its
+// buffer holds waits until all batches before it are closed: so they must not
+// wait for it. A sorter has writers or batches, not both.
+func (s *Sorter) Batch(number uint64) (*Writer, error) { return s.newWriter(number, true) }
+
+// BufferSize is how many bytes of records, their keys and about three bytes
+// more for each a batch can take before it waits for those before it.
+func (s *Sorter) BufferSize() int { return s.sizes.buffer }
+
+func (s *Sorter) newWriter(batch uint64, ordered bool) (*Writer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return nil, s.err
+	}
+	if s.merging {
+		return nil, fmt.Errorf("a writer after Sorted: %w", ErrClosed)
+	}
+	s.writers++
+	w := &Writer{s: s, batch: batch, ordered: ordered}
+	if n := len(s.buffers); n > 0 {
+		w.buf, s.buffers = s.buffers[n-1], s.buffers[:n-1]
+	} else {
+		w.buf = make([]byte, 0, s.sizes.buffer)
+	}
+	return w, nil
+}
+
+// Add adds a record. Both are copied. After an error the writer takes no more.
+func (w *Writer) Add(key, record []byte) error {
+	if w.err != nil {
+		return w.err
+	}
+	size := len(key) + len(record) + 2*binary.MaxVarintLen64
+	if len(w.buf)+size > cap(w.buf) || w.records >= w.s.sizes.records {
+		if err := w.flush(); err != nil {
+			return err
+		}
+		if size > cap(w.buf) {
+			return w.addLong(key, record)
+		}
+	}
+	w.append(key, record)
+	return nil
+}
+
+// append adds a record to buf, as slots hold it: the length of the rest, the
+// length of the key, the key, the record.
+func (w *Writer) append(key, record []byte) {
+	item := uvarintLen(uint64(len(key))) + len(key) + len(record)
+	w.buf = binary.AppendUvarint(w.buf, uint64(item))
+	start := len(w.buf)
+	w.buf = binary.AppendUvarint(w.buf, uint64(len(key)))
+	w.buf = append(w.buf, key...)
+	if !w.s.opts.KeepKeys {
+		start = len(w.buf)
+	}
+	w.buf = append(w.buf, record...)
+	w.records++
+	w.count.records++
+	w.count.bytes += int64(len(record))
+	w.count.sum.AddRecord(w.buf[start:])
+}
+
+// addLong adds a record that is longer than the buffer.
+func (w *Writer) addLong(key, record []byte) error {
+	if len(key)+len(record) > min(w.s.sizes.maxRecord, math.MaxUint32) {
+		return w.fail(fmt.Errorf("%w: it has %d bytes with its key, the limit for %d bytes of memory is %d",
+			ErrTooLarge, len(key)+len(record), w.s.opts.Memory, w.s.sizes.maxRecord))
+	}
+	usual := w.buf
+	w.buf = make([]byte, 0, len(key)+len(record)+2*binary.MaxVarintLen64)
+	w.append(key, record)
+	err := w.flush()
+	w.buf = usual[:0]
+	return err
+}
+
+func (w *Writer) fail(err error) error {
+	w.err = err
+	w.s.fail(err)
+	return err
+}
+
+// flush hands the buffer over.
+func (w *Writer) flush() error {
+	if w.records == 0 {
+		return nil
+	}
+	if err := w.s.take(w); err != nil {
+		w.err = err
+		return err
+	}
+	w.buf, w.records, w.count = w.buf[:0], 0, count{}
+	return nil
+}
+
+// Close hands over what is left. Records of a writer that was not closed may be
+// missing, and Sorted fails as long as there is one.
+func (w *Writer) Close() error {
+	if w.closed {
+		return w.err
+	}
+	w.closed = true
+	err := w.err
+	if err == nil {
+		err = w.flush()
+	}
+	s := w.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for err == nil && w.ordered && s.turn != w.batch {
+		if err = s.err; err == nil {
+			s.cond.Wait()
+		}
+	}
+	if w.ordered && err == nil {
+		s.turn++
+	}
+	s.writers--
+	s.buffers = append(s.buffers, w.buf[:0])
+	w.buf = nil
+	s.cond.Broadcast()
+	if w.err == nil {
+		w.err = fmt.Errorf("the writer is closed: %w", ErrClosed)
+	}
+	return err
+}
+
+func uvarintLen(x uint64) int {
+	n := 1
+	for ; x >= 0x80; x >>= 7 {
+		n++
+	}
+	return n
+}

@@ -1,0 +1,189 @@
+package hashagg
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"os"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+const faultKeys = 12_000
+
+// countIn counts records of many keys with temporary data on a file system, and
+// returns how many groups come out without an error.
+func countIn(ctx context.Context, fsys vfs.FS, place string) (n int, err error) {
+	temp, err := tempdir.New([]string{place}, &tempdir.Options{FS: fsys})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, temp.Close()) }()
+	a, err := New(ctx, Options{Memory: MinMemory, Threads: 1, Temp: temp, Words: 1, Merge: sumWords})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	table, err := a.Table()
+	if err != nil {
+		return 0, err
+	}
+	for i := range uint32(2 * faultKeys) {
+		state, _, err := table.Get(binary.LittleEndian.AppendUint32(nil, i%faultKeys))
+		if err != nil {
+			return 0, errors.Join(err, table.Close())
+		}
+		state[0]++
+	}
+	if err := table.Close(); err != nil {
+		return 0, err
+	}
+	for g, err := range a.Groups() {
+		if err != nil {
+			return n, err
+		}
+		if g.State[0] != 2 {
+			return n, errors.New("a count is wrong")
+		}
+		n++
+	}
+	return n, nil
+}
+
+// Each call of the file system fails once: that is an error, and nothing is left.
+func TestFaults(t *testing.T) {
+	broken := errors.New("broken")
+	count := &vfs.Fault{}
+	if n, err := countIn(t.Context(), vfs.Inject(vfs.OS{}, count.Check), t.TempDir()); err != nil || n != faultKeys {
+		t.Fatal(n, err)
+	}
+	step := max(count.Calls()/40, 1)
+	if os.Getenv("PARTD_FAULTS") != "" {
+		step = 1
+	}
+	for at := int64(1); at <= count.Calls(); at += step {
+		place := t.TempDir()
+		fault := &vfs.Fault{At: at, Err: broken, Short: at%2 == 0}
+		n, err := countIn(t.Context(), vfs.Inject(vfs.OS{}, fault.Check), place)
+		if err == nil && n != faultKeys {
+			t.Errorf("call %d: no error, but %d groups", at, n)
+		}
+		if err != nil && !errors.Is(err, broken) {
+			t.Errorf("call %d: %v", at, err)
+		}
+		if _, err := tempdir.New([]string{place}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := os.ReadDir(place); err != nil || len(left) > 0 {
+			t.Errorf("call %d: left: %v, %v", at, left, err)
+		}
+	}
+}
+
+// flipFS flips a bit in what the n-th read returns.
+type flipFS struct {
+	vfs.OS
+	at, reads int
+}
+
+type flipFile struct {
+	vfs.File
+	fs *flipFS
+}
+
+func (f *flipFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	file, err := f.OS.OpenFile(name, flag, perm)
+	return flipFile{file, f}, err
+}
+
+func (f flipFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	if f.fs.reads++; f.fs.reads == f.fs.at && n > 0 {
+		p[n/2] ^= 4
+	}
+	return n, err
+}
+
+// A bit that comes back wrong from the disk is an error.
+func TestBitRot(t *testing.T) {
+	fsys := &flipFS{}
+	if _, err := countIn(t.Context(), fsys, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	if fsys.reads < 100 {
+		t.Fatalf("%d reads", fsys.reads)
+	}
+	for at := 1; at <= fsys.reads; at += fsys.reads / 7 {
+		var corrupt *partd.CorruptError
+		if _, err := countIn(t.Context(), &flipFS{at: at}, t.TempDir()); !errors.As(err, &corrupt) {
+			t.Errorf("read %d of %d: %v", at, fsys.reads, err)
+		}
+	}
+}
+
+// Groups that do not stand for the records that were put in are noticed.
+func TestNotVerified(t *testing.T) {
+	for name, spoil := range map[string]func(table *Table){
+		"count":   func(table *Table) { table.addCount(0, 1) },
+		"key":     func(table *Table) { table.key(0)[0]++ },
+		"missing": func(table *Table) { table.used -= table.size(4) },
+	} {
+		a := newTest(t, Options{Memory: 1 << 20, Threads: 1, Words: 1, Merge: sumWords})
+		table, err := a.Table()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range uint32(1000) {
+			if _, _, err := table.Get(binary.LittleEndian.AppendUint32(nil, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := table.Close(); err != nil {
+			t.Fatal(err)
+		}
+		spoil(table)
+		var last error
+		for _, err := range a.Groups() {
+			last = err
+		}
+		if !errors.Is(last, ErrNotVerified) {
+			t.Errorf("%s: %v", name, last)
+		}
+	}
+}
+
+func TestMisuse(t *testing.T) {
+	for _, o := range []Options{{Memory: 1}, {Threads: -1}, {Words: -1}, {Words: 1 << 20, Merge: sumWords}, {Words: 1}} {
+		if _, err := New(t.Context(), o); err == nil {
+			t.Errorf("%+v is taken", o)
+		}
+	}
+	a := newTest(t, Options{Memory: MinMemory, Threads: 1})
+	table, err := a.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Table(); err == nil {
+		t.Error("more tables than threads")
+	}
+	for _, err := range a.Groups() {
+		if err == nil {
+			t.Error("groups while a table is open")
+		}
+	}
+	if _, _, err := table.Get(make([]byte, MinMemory)); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a key as large as the memory: %v", err)
+	}
+	if err := table.Close(); !errors.Is(err, ErrTooLarge) {
+		t.Error(err)
+	}
+	for _, err := range a.Groups() {
+		if !errors.Is(err, ErrTooLarge) {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,293 @@
+package hashagg
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math/bits"
+	"unsafe"
+
+	"github.com/go-partd/partd/internal/offheap"
+)
+
+// Table is a hash table from keys to states. One goroutine uses it.
+//
+// An entry is, in words: how often its key was asked for with the length of the
+// key, in bytes, in the lowest bits; the state's words; and the key.
+type Table struct {
+	a      *Aggregator
+	seed   maphash.Seed
+	states States // nil if words are all
+
+	// slots is an open-addressing table with linear probing. A slot is empty (0)
+	// or holds the lower half of the key's hash above the number of the entry's
+	// first word, plus one.
+	slots    []uint64
+	slotMem  []byte
+	words    []uint64 // entries
+	mem      []byte
+	used     int // words of entries
+	n        int // entries
+	stateLen int // words of a state
+	budget   int64
+
+	in     proof
+	level  int // of the divisions that it spills into
+	spill  *spill
+	other  []uint64 // a state to be merged
+	sink   uint64   // of what is read ahead, so that it is read
+	closed bool
+	err    error
+
+	// Where parts is not 0, keys were divided into as many parts, and the table
+	// has all there is of one; its other entries are not to be looked at.
+	parts, part int
+}
+
+const (
+	headWords  = 1
+	lenBits    = 20
+	maxKey     = 1<<lenBits - 1
+	one        = 1 << lenBits // a record, in the head of an entry
+	firstSlots = 1 << 8
+	divBits    = 6 // a spill is divided by as many bits of the hash
+	divisions  = 1 << divBits
+	maxLevel   = 5 // 32 bits of the hash are not those that slots use
+)
+
+// proof is what is compared between records and groups.
+type proof struct {
+	records int64
+	keySum  uint64
+	groups  int64
+}
+
+func (p *proof) add(o proof) {
+	p.records += o.records
+	p.keySum += o.keySum
+	p.groups += o.groups
+}
+
+func (a *Aggregator) newTable() (*Table, error) {
+	t := &Table{a: a, seed: a.seed, stateLen: a.opts.Words, other: make([]uint64, a.opts.Words)}
+	// A part is for the buffers of a spill.
+	t.budget = a.share - int64(spillBuffer(a.share)*divisions)
+	if a.opts.NewStates != nil {
+		t.states = a.opts.NewStates()
+	}
+	var err error
+	if t.mem, err = offheap.Allocate(int(t.budget &^ 4095)); err != nil {
+		return nil, err
+	}
+	t.words = unsafe.Slice((*uint64)(unsafe.Pointer(&t.mem[0])), len(t.mem)/8)
+	if err := t.makeSlots(firstSlots); err != nil {
+		offheap.Release(t.mem)
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *Table) makeSlots(n int) error {
+	mem, err := offheap.Allocate(8 * n)
+	if err != nil {
+		return err
+	}
+	t.slotMem = mem
+	t.slots = unsafe.Slice((*uint64)(unsafe.Pointer(&mem[0])), n)
+	return nil
+}
+
+func (t *Table) free() error {
+	offheap.Release(t.mem)
+	offheap.Release(t.slotMem)
+	t.mem, t.slotMem, t.words, t.slots = nil, nil, nil, nil
+	t.err = ErrClosed
+	return t.spill.close()
+}
+
+// Get counts a record of a key, and returns the state of the key to change: new
+// ones are 0. It is valid until the next call.
+func (t *Table) Get(key []byte) (state []uint64, isNew bool, err error) {
+	hash := maphash.Bytes(t.seed, key)
+	at, isNew, err := t.entry(hash, key)
+	if err != nil {
+		return nil, false, err
+	}
+	t.words[at] += one
+	t.in.records++
+	t.in.keySum += hash
+	return t.state(at), isNew, nil
+}
+
+// entry returns where the entry of a key begins. It makes one if there is none.
+func (t *Table) entry(hash uint64, key []byte) (at int, isNew bool, err error) {
+	if t.states != nil && t.n > 0 && !t.fits(0, false) { // states have grown
+		if err := t.writeOut(); err != nil {
+			return 0, false, t.fail(err)
+		}
+	}
+	if at = t.find(hash, key); at < 0 {
+		if at, err = t.insert(hash, key); err != nil {
+			return 0, false, err
+		}
+		isNew = true
+	}
+	return at, isNew, nil
+}
+
+// count returns how often the key of an entry was asked for.
+func (t *Table) count(at int) uint64 { return t.words[at] >> lenBits }
+
+// addCount adds to that. A sum that is too large shows in the comparison at the
+// end, which finds records missing.
+func (t *Table) addCount(at int, n uint64) { t.words[at] += n << lenBits }
+
+// state returns the words of the state of an entry.
+func (t *Table) state(at int) []uint64 {
+	at += headWords
+	return t.words[at : at+t.stateLen : at+t.stateLen]
+}
+
+// find returns where the entry of a key begins, or -1.
+func (t *Table) find(hash uint64, key []byte) int {
+	slots := t.slots
+	mask := uint32(len(slots) - 1)
+	for i := uint32(hash) & mask; int(i) < len(slots); i = (i + 1) & mask {
+		slot := slots[i]
+		if slot == 0 {
+			return -1
+		}
+		if uint32(slot>>32) == uint32(hash) {
+			at := int(uint32(slot)) - 1
+			if string(t.key(at)) == string(key) {
+				return at
+			}
+		}
+	}
+	return -1
+}
+
+// key returns the key of an entry.
+func (t *Table) key(at int) []byte {
+	n := int(t.words[at] & maxKey)
+	from := (at + headWords + t.stateLen) * 8
+	return t.mem[from : from+n : from+n]
+}
+
+// size returns how many words the entry of a key of n bytes takes.
+func (t *Table) size(n int) int { return headWords + t.stateLen + (n+7)/8 }
+
+// insert makes an entry for a key that find did not find. It writes all entries
+// out before, if there is no room.
+func (t *Table) insert(hash uint64, key []byte) (int, error) {
+	if t.err != nil {
+		return 0, t.err
+	}
+	size := t.size(len(key))
+	if len(key) > maxKey || int64(size)*8 > t.budget/16 {
+		return 0, t.fail(fmt.Errorf("%w: a key of %d bytes", ErrTooLarge, len(key)))
+	}
+	grow := (t.n+1)*2 > len(t.slots)
+	if !t.fits(size, grow) {
+		if t.n == 0 {
+			return 0, t.fail(fmt.Errorf("%w: it does not even hold one", ErrTooLarge))
+		}
+		if err := t.writeOut(); err != nil {
+			return 0, t.fail(err)
+		}
+		grow = false
+	}
+	if grow {
+		if err := t.growSlots(); err != nil {
+			return 0, t.fail(err)
+		}
+	}
+	at := t.used
+	t.used += size
+	t.n++
+	t.words[at] = uint64(len(key))
+	clear(t.words[at+headWords : at+headWords+t.stateLen])
+	copy(t.mem[(at+headWords+t.stateLen)*8:], key)
+	t.place(hash, at)
+	return at, nil
+}
+
+func (t *Table) fail(err error) error {
+	t.err = err
+	return t.a.fail(err)
+}
+
+// fits tells whether an entry of so many words fits, if the slots are doubled or
+// not. While they are, the old ones are there too.
+func (t *Table) fits(size int, grow bool) bool {
+	slots := len(t.slots)
+	if grow {
+		slots *= 3
+	}
+	total := int64(t.used+size+slots) * 8
+	if t.states != nil {
+		total += t.states.Memory()
+	}
+	return total <= t.budget && t.used+size <= min(len(t.words), 1<<32-2)
+}
+
+func (t *Table) place(hash uint64, at int) {
+	mask := uint32(len(t.slots) - 1)
+	i := uint32(hash) & mask
+	for t.slots[i] != 0 {
+		i = (i + 1) & mask
+	}
+	t.slots[i] = hash<<32 | uint64(at+1)
+}
+
+func (t *Table) growSlots() error {
+	old, oldMem := t.slots, t.slotMem
+	if err := t.makeSlots(2 * len(old)); err != nil {
+		return err
+	}
+	for _, slot := range old {
+		if slot != 0 {
+			t.place(slot>>32, int(uint32(slot))-1)
+		}
+	}
+	offheap.Release(oldMem)
+	return nil
+}
+
+// reset forgets all entries.
+func (t *Table) reset() {
+	clear(t.slots)
+	t.used, t.n = 0, 0
+	if t.states != nil {
+		t.states.Reset()
+	}
+}
+
+// division returns which division of a level a key with a hash falls into. It
+// takes bits that slots do not use.
+func division(hash uint64, level int) int {
+	return int(bits.RotateLeft64(hash, (level+1)*divBits) & (divisions - 1))
+}
+
+// Close ends the use of a table. What it holds stays.
+func (t *Table) Close() error {
+	if t.closed {
+		return nil
+	}
+	t.closed = true
+	a := t.a
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open--
+	a.idle = append(a.idle, t)
+	a.stats.Records += t.in.records
+	a.stats.KeySum += t.in.keySum
+	t.in = proof{}
+	err := t.err
+	if err == nil {
+		t.err = fmt.Errorf("the table is closed: %w", ErrClosed)
+	}
+	return err
+}
+
+// States returns what NewStates made for the table.
+func (t *Table) States() States { return t.states }

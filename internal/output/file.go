@@ -1,0 +1,177 @@
+// Package output writes files that are there whole or not at all: a temporary
+// file in the same directory takes the place of the name when all is written.
+package output
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ErrExists is wrapped by the error for a file that is already there.
+var ErrExists = errors.New("it exists already")
+
+// File is a file being written.
+type File struct {
+	path   string // where it will be
+	temp   string // where it is now; "" if it is written in place
+	force  bool
+	f      *os.File
+	closed bool
+}
+
+// Create begins a file. One that exists is an error that wraps [ErrExists],
+// unless it is to be replaced. What is no regular file, as a device or a pipe,
+// is written in place. Temporary files that killed processes left behind for the
+// same name are removed.
+func Create(path string, replace bool) (*File, error) {
+	mode := fs.FileMode(0o666)
+	exact := false
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return nil, fmt.Errorf("%s is a directory, not a file", path)
+	case err == nil && !info.Mode().IsRegular():
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return nil, err
+		}
+		return &File{path: path, f: f}, nil
+	case err == nil && !replace:
+		return nil, &fs.PathError{Op: "create", Path: path, Err: ErrExists}
+	case err == nil:
+		mode, exact = info.Mode().Perm(), true
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return nil, err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	dir, base := filepath.Split(path)
+	sweep(dir, base)
+	temp := filepath.Join(dir, prefix(base)+rand.Text()+suffix)
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return nil, err
+	}
+	o := &File{path: path, temp: temp, force: replace, f: f}
+	// Held as long as the file is open: so nobody takes it for one left behind.
+	if err := lock(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: locking it: %w", temp, err), o.Abort())
+	}
+	if exact {
+		if err := f.Chmod(mode); err != nil {
+			return nil, errors.Join(err, o.Abort())
+		}
+	}
+	return o, nil
+}
+
+const suffix = ".tmp"
+
+// prefix is what the names of the temporary files for a name begin with. File
+// names have 255 bytes at most.
+func prefix(base string) string {
+	const most = 200
+	return "." + strings.ToValidUTF8(base[:min(len(base), most)], "") + ".partd-"
+}
+
+func lock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
+
+// sweep removes temporary files for a name that no process holds. One that
+// cannot be looked at or removed is left to the next.
+func sweep(dir, base string) {
+	names, err := filepath.Glob(filepath.Join(escape(dir), escape(prefix(base))+"*"+suffix))
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && !justMade(info) && lock(f) == nil {
+			_ = os.Remove(name)
+		}
+		_ = f.Close()
+	}
+}
+
+// justMade tells whether a file's maker may be about to lock it.
+func justMade(info fs.FileInfo) bool {
+	return info.Size() == 0 && time.Since(info.ModTime()) < time.Minute
+}
+
+// escape makes a pattern that matches a name exactly.
+func escape(name string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
+}
+
+// Write writes on.
+func (o *File) Write(p []byte) (int, error) { return o.f.Write(p) }
+
+// Path returns where the file will be.
+func (o *File) Path() string { return o.path }
+
+// Commit ends the file and gives it its name. If that fails, there is no file,
+// or the one that was there before.
+func (o *File) Commit() error {
+	if o.closed {
+		return fs.ErrClosed
+	}
+	if o.temp == "" {
+		o.closed = true
+		return o.f.Close()
+	}
+	o.closed = true
+	err := o.f.Close()
+	if err == nil {
+		err = o.name()
+	}
+	if err != nil {
+		err = errors.Join(err, o.remove())
+	}
+	return err
+}
+
+// name gives the file its name. Without leave to replace, a file that was made
+// there meanwhile is an error, too.
+func (o *File) name() error {
+	if o.force {
+		return os.Rename(o.temp, o.path)
+	}
+	err := os.Link(o.temp, o.path)
+	switch {
+	case err == nil:
+		return o.remove()
+	case errors.Is(err, fs.ErrExist):
+		return &fs.PathError{Op: "create", Path: o.path, Err: ErrExists}
+	}
+	// A file system without links.
+	if _, serr := os.Lstat(o.path); serr == nil {
+		return &fs.PathError{Op: "create", Path: o.path, Err: ErrExists}
+	}
+	return os.Rename(o.temp, o.path)
+}
+
+// Abort gives the file up, unless it was committed.
+func (o *File) Abort() error {
+	if o.closed {
+		return nil
+	}
+	o.closed = true
+	return errors.Join(o.remove(), o.f.Close())
+}
+
+func (o *File) remove() error {
+	if err := os.Remove(o.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

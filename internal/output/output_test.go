@@ -1,0 +1,282 @@
+package output
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/records"
+)
+
+func write(t *testing.T, path string, replace bool, text string) error {
+	t.Helper()
+	f, err := Create(path, replace)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	return f.Commit()
+}
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func names(t *testing.T, dir string) (all []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return all
+}
+
+func TestFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out")
+	f, err := Create(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write([]byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("it is there before it is whole")
+	}
+	if err := f.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if content(t, path) != "one" || len(names(t, dir)) != 1 || f.Path() != path {
+		t.Errorf("%q, %v", content(t, path), names(t, dir))
+	}
+	if err := errors.Join(f.Abort(), write(t, path, true, "two")); err != nil || content(t, path) != "two" {
+		t.Errorf("replaced: %v", err)
+	}
+	if err := write(t, path, false, "three"); !errors.Is(err, ErrExists) {
+		t.Errorf("it exists: %v", err)
+	}
+	if f, err = Create(path, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Abort(); err != nil || content(t, path) != "two" || len(names(t, dir)) != 1 {
+		t.Errorf("given up: %v, %v", err, names(t, dir))
+	}
+	if err := f.Commit(); err == nil {
+		t.Error("committed after it was given up")
+	}
+	if _, err := Create(dir, true); err == nil {
+		t.Error("a directory")
+	}
+	if _, err := Create(filepath.Join(dir, "none", "x"), true); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no directory: %v", err)
+	}
+	if err := write(t, os.DevNull, false, "x"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A file that someone else made meanwhile is not replaced.
+func TestMadeMeanwhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out")
+	f, err := Create(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("theirs"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Commit(); !errors.Is(err, ErrExists) || content(t, path) != "theirs" || len(names(t, filepath.Dir(path))) != 1 {
+		t.Errorf("%v, %v", err, names(t, filepath.Dir(path)))
+	}
+}
+
+// A symbolic link stays one, and the file it names keeps its mode.
+func TestLinkAndMode(t *testing.T) {
+	dir := t.TempDir()
+	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")
+	if err := errors.Join(os.WriteFile(real, nil, 0o640), os.Chmod(real, 0o604), os.Symlink("real", link), write(t, link, true, "new")); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Lstat(real)
+	if to, _ := os.Readlink(link); err != nil || to != "real" || info.Mode().Perm() != 0o604 || content(t, real) != "new" {
+		t.Errorf("%v, %v, %q", err, info.Mode(), content(t, real))
+	}
+}
+
+// What dead processes left goes; what a living one has, and what is another's,
+// stays.
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out")
+	alive, err := Create(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	for name, text := range map[string]string{".out.partd-A.tmp": "begun", ".out.partd-B.tmp": "", ".out.partd-C.tmp": "", ".other.partd-D.tmp": "x", ".out.partd-E": "x"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(filepath.Join(dir, ".out.partd-B.tmp"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	next, err := Create(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := names(t, dir)
+	for _, name := range []string{".out.partd-C.tmp", ".other.partd-D.tmp", ".out.partd-E", filepath.Base(alive.temp), filepath.Base(next.temp)} {
+		if !slices.Contains(got, name) {
+			t.Errorf("%s is gone", name)
+		}
+	}
+	if len(got) != 5 {
+		t.Errorf("there is %v", got)
+	}
+	if err := errors.Join(alive.Abort(), next.Abort()); err != nil {
+		t.Error(err)
+	}
+}
+
+// failing fails at a write.
+type failing struct{ after int }
+
+func (f *failing) Write(p []byte) (int, error) {
+	if f.after--; f.after < 0 {
+		return 0, errors.New("boom")
+	}
+	return len(p), nil
+}
+
+func TestWriter(t *testing.T) {
+	var b, want bytes.Buffer
+	w := NewWriter(&b)
+	for i := range 3000 {
+		p := bytes.Repeat([]byte{byte(i)}, i)
+		want.Write(p)
+		if _, err := w.Write(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil || !bytes.Equal(b.Bytes(), want.Bytes()) || w.Bytes() != int64(want.Len()) {
+		t.Errorf("%v, %d bytes", err, b.Len())
+	}
+	for after := range 3 {
+		w := NewWriter(&failing{after})
+		var err error
+		for range 10 {
+			if _, err = w.Write(make([]byte, bufferSize)); err != nil {
+				break
+			}
+		}
+		if cerr := w.Close(); err == nil || cerr == nil {
+			t.Errorf("a write that fails: %v, %v", err, cerr)
+		}
+	}
+}
+
+var odd = []string{"", "a", "a b", "a,b", "a\tb", "\"q\"", "line\nend", "cr\r", "é<&>\\", "\x00\x1f\x7f", strings.Repeat("long, ", 10), strings.Repeat("plain", 10)}
+
+func TestRowsCSV(t *testing.T) {
+	r, err := NewRows(records.Layout{Format: records.CSV}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n < 4; n++ {
+		var out []byte
+		var want [][]string
+		for i := range odd {
+			var row []Value
+			var texts []string
+			for k := range n {
+				text := odd[(i+k)%len(odd)]
+				row, texts = append(row, Value{Text: []byte(text)}), append(texts, text)
+			}
+			if out, err = r.Append(out, row); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, texts)
+		}
+		got, err := csv.NewReader(bytes.NewReader(out)).ReadAll()
+		if err != nil || !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("%v\n got %q\nwant %q", err, got, want)
+		}
+	}
+}
+
+func TestRowsJSON(t *testing.T) {
+	r, err := NewRows(records.Layout{Format: records.JSONL}, []string{"a \"b\"", "n", "m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range odd {
+		out, err := r.Append(nil, []Value{{Text: []byte(text)}, {Text: []byte("1.5"), JSON: true}, {Missing: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]any
+		if err := json.Unmarshal(out, &got); err != nil || got["a \"b\""] != text || got["n"] != 1.5 || got["m"] != nil || len(got) != 3 {
+			t.Errorf("%q: %s, %v", text, out, err)
+		}
+	}
+	if _, err := r.Append(nil, []Value{{Text: []byte("\xff")}}); err == nil || !strings.Contains(err.Error(), "not UTF-8") {
+		t.Errorf("no text: %v", err)
+	}
+	if _, err := NewRows(records.Layout{Format: records.JSONL}, []string{"a", "a"}); err == nil {
+		t.Error("two columns of one name")
+	}
+	if _, err := NewRows(records.Layout{Format: records.JSONL}, nil); err == nil {
+		t.Error("no names")
+	}
+}
+
+// TSV and text refuse what they cannot hold.
+func TestRowsHold(t *testing.T) {
+	for _, c := range []struct {
+		layout records.Layout
+		bad    []string
+		good   []string
+		joined string
+	}{
+		{records.Layout{Format: records.TSV}, []string{"a\tb", "a\nb", "a\r"}, []string{"", "a b", "\"q\""}, "\ta b\t\"q\"\n"},
+		{records.Layout{Format: records.Text}, []string{"", "a b", "a\tb", "a\nb"}, []string{"x", "\"q\"", "é"}, "x \"q\" é\n"},
+		{records.Layout{Format: records.Text, Sep: "::"}, []string{"a::b", "\n"}, []string{"", "a b", ":"}, "::a b:::\n"},
+	} {
+		r, err := NewRows(c.layout, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, bad := range c.bad {
+			if _, err := r.Append(nil, []Value{{Text: []byte(bad)}}); err == nil || !strings.Contains(err.Error(), "field 1 cannot be written as "+c.layout.Format.String()) {
+				t.Errorf("%s, %q: %v", c.layout.Format, bad, err)
+			}
+		}
+		var row []Value
+		for _, good := range c.good {
+			row = append(row, Value{Text: []byte(good)})
+		}
+		if out, err := r.Append(nil, row); err != nil || string(out) != c.joined {
+			t.Errorf("%s: %q, %v", c.layout.Format, out, err)
+		}
+	}
+}

@@ -1,0 +1,259 @@
+package output
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/go-partd/partd/internal/records"
+)
+
+// Value is a field of a row.
+type Value struct {
+	Text    []byte
+	Missing bool // JSON lines: null
+	JSON    bool // JSON lines: Text is JSON itself, a number for example
+}
+
+// Rows encodes rows of fields as CSV, TSV, JSON lines or text.
+type Rows struct {
+	layout  records.Layout
+	columns []string
+	names   [][]byte // JSON lines: each with its quotes and a colon
+	sep     []byte
+}
+
+// NewRows returns an encoder. Columns are the names of the fields, which JSON
+// lines need.
+func NewRows(layout records.Layout, columns []string) (*Rows, error) {
+	r := &Rows{layout: layout, columns: columns}
+	switch layout.Format {
+	case records.CSV:
+		r.sep = []byte{','}
+	case records.TSV:
+		r.sep = []byte{'\t'}
+	case records.Text:
+		r.sep = []byte{' '}
+	case records.JSONL:
+		if columns == nil {
+			return nil, errors.New("jsonl needs names of columns, and there is no header")
+		}
+		seen := map[string]bool{}
+		for _, c := range columns {
+			if seen[c] {
+				return nil, fmt.Errorf("jsonl needs a name for each column, and two are named %q", c)
+			}
+			seen[c] = true
+			name, err := AppendJSON(nil, []byte(c))
+			if err != nil {
+				return nil, fmt.Errorf("the name of column %q: %w", c, err)
+			}
+			r.names = append(r.names, append(name, ':'))
+		}
+	default:
+		return nil, fmt.Errorf("unknown format %d", layout.Format)
+	}
+	if layout.Sep != "" {
+		r.sep = []byte(layout.Sep)
+	}
+	return r, nil
+}
+
+// AppendHeader appends the header, where the layout has one.
+func (r *Rows) AppendHeader(dst []byte) ([]byte, error) {
+	if !r.layout.HasHeader() || r.columns == nil {
+		return dst, nil
+	}
+	row := make([]Value, len(r.columns))
+	for i, c := range r.columns {
+		row[i].Text = []byte(c)
+	}
+	return r.Append(dst, row)
+}
+
+// Append appends a row. A field that the format cannot hold is an error that
+// names it.
+func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
+	var err error
+	for i := range row {
+		if dst, err = r.AppendStart(dst, i); err != nil {
+			return dst, err
+		}
+		if dst, err = r.AppendField(dst, i, &row[i]); err != nil {
+			return dst, err
+		}
+	}
+	if len(row) == 1 && len(row[0].Text) == 0 && r.layout.Format == records.CSV {
+		dst = append(dst, `""`...) // an empty line would be no record
+	}
+	return r.AppendEnd(dst), nil
+}
+
+// AppendStart appends what goes before field i.
+func (r *Rows) AppendStart(dst []byte, i int) ([]byte, error) {
+	if r.layout.Format != records.JSONL {
+		if i > 0 {
+			dst = append(dst, r.sep...)
+		}
+		return dst, nil
+	}
+	if i >= len(r.names) {
+		return dst, fmt.Errorf("a row has more than the %d columns", len(r.names))
+	}
+	if i == 0 {
+		dst = append(dst, '{')
+	} else {
+		dst = append(dst, ',')
+	}
+	return append(dst, r.names[i]...), nil
+}
+
+// AppendEnd appends what goes after the last field.
+func (r *Rows) AppendEnd(dst []byte) []byte {
+	if r.layout.Format == records.JSONL {
+		dst = append(dst, '}')
+	}
+	return append(dst, '\n')
+}
+
+// AppendPiece appends a piece of field i, of which there are several: for JSON
+// lines, of JSON itself; for CSV, of a field in quotes. [Rows.AppendQuote] goes
+// before the first and after the last.
+func (r *Rows) AppendPiece(dst []byte, i int, piece []byte) ([]byte, error) {
+	switch r.layout.Format {
+	case records.CSV:
+		return AppendDoubled(dst, piece), nil
+	case records.JSONL:
+		return append(dst, piece...), nil
+	}
+	if err := r.Holds(piece); err != nil {
+		return dst, r.cannot(i, err)
+	}
+	return append(dst, piece...), nil
+}
+
+// AppendQuote appends what is before and after the pieces of a field.
+func (r *Rows) AppendQuote(dst []byte) []byte {
+	if r.layout.Format == records.CSV {
+		return append(dst, '"')
+	}
+	return dst
+}
+
+// AppendField appends a field as it stands between what separates fields.
+func (r *Rows) AppendField(dst []byte, i int, v *Value) ([]byte, error) {
+	switch r.layout.Format {
+	case records.CSV:
+		return AppendCSV(dst, v.Text, r.sep[0]), nil
+	case records.JSONL:
+		switch {
+		case v.Missing:
+			return append(dst, "null"...), nil
+		case v.JSON:
+			return append(dst, v.Text...), nil
+		}
+		dst, err := AppendJSON(dst, v.Text)
+		if err != nil {
+			return dst, r.cannot(i, err)
+		}
+		return dst, nil
+	}
+	if err := r.Holds(v.Text); err != nil {
+		return dst, r.cannot(i, err)
+	}
+	return append(dst, v.Text...), nil
+}
+
+// Holds tells whether TSV or text can hold a field.
+func (r *Rows) Holds(field []byte) error {
+	switch {
+	case bytes.IndexByte(field, '\n') >= 0 || bytes.IndexByte(field, '\r') >= 0:
+		return fmt.Errorf("it holds a line ending, which %s cannot", r.layout.Format)
+	case r.layout.Format == records.TSV:
+		if bytes.IndexByte(field, '\t') >= 0 {
+			return errors.New("it holds a tab, which tsv cannot")
+		}
+	case r.layout.Sep != "":
+		if bytes.Contains(field, r.sep) {
+			return fmt.Errorf("it holds the separator %q", r.sep)
+		}
+	case len(field) == 0:
+		return errors.New("it is empty, which text between spaces cannot show")
+	case bytes.ContainsAny(field, " \t\v\f"):
+		return errors.New("it holds white space, which separates fields of text")
+	}
+	return nil
+}
+
+func (r *Rows) cannot(i int, err error) error {
+	if i < len(r.columns) {
+		return fmt.Errorf("field %d (%q) cannot be written as %s: %w (csv can hold any field)", i+1, r.columns[i], r.layout.Format, err)
+	}
+	return fmt.Errorf("field %d cannot be written as %s: %w (csv can hold any field)", i+1, r.layout.Format, err)
+}
+
+// AppendCSV appends a field of CSV, in quotes where it needs them.
+func AppendCSV(dst, field []byte, sep byte) []byte {
+	if !needsQuotes(field, sep) {
+		return append(dst, field...)
+	}
+	dst = append(dst, '"')
+	dst = AppendDoubled(dst, field)
+	return append(dst, '"')
+}
+
+// AppendDoubled appends the inside of a field in quotes: each quote twice.
+func AppendDoubled(dst, field []byte) []byte {
+	for {
+		q := bytes.IndexByte(field, '"')
+		if q < 0 {
+			return append(dst, field...)
+		}
+		dst = append(append(dst, field[:q+1]...), '"')
+		field = field[q+1:]
+	}
+}
+
+func needsQuotes(field []byte, sep byte) bool {
+	const short = 16
+	if len(field) > short {
+		return bytes.IndexByte(field, sep) >= 0 || bytes.IndexByte(field, '"') >= 0 ||
+			bytes.IndexByte(field, '\n') >= 0 || bytes.IndexByte(field, '\r') >= 0
+	}
+	for _, c := range field {
+		if c == sep || c == '"' || c == '\n' || c == '\r' {
+			return true
+		}
+	}
+	return false
+}
+
+var errNoText = errors.New("it is not UTF-8, which JSON needs")
+
+// AppendJSON appends a text as a string of JSON.
+func AppendJSON(dst, text []byte) ([]byte, error) {
+	plain := true
+	for _, c := range text {
+		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			plain = false
+			break
+		}
+	}
+	if plain {
+		dst = append(dst, '"')
+		dst = append(dst, text...)
+		return append(dst, '"'), nil
+	}
+	if !utf8.Valid(text) {
+		return dst, errNoText
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(string(text)); err != nil {
+		return dst, err
+	}
+	return append(dst, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...), nil
+}

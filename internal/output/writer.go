@@ -1,0 +1,85 @@
+package output
+
+import (
+	"io"
+	"sync"
+)
+
+const (
+	bufferSize = 512 << 10
+	buffers    = 3
+)
+
+// Writer writes in the background, so that whoever makes the data does not wait
+// for the file. It takes 1.5 MiB of memory.
+type Writer struct {
+	w     io.Writer
+	buf   []byte
+	empty chan []byte
+	full  chan []byte
+	done  chan struct{}
+	bytes int64
+
+	mu  sync.Mutex
+	err error
+}
+
+// NewWriter returns a writer onto w. It must be closed.
+func NewWriter(w io.Writer) *Writer {
+	b := &Writer{w: w, empty: make(chan []byte, buffers), full: make(chan []byte, buffers), done: make(chan struct{})}
+	for range buffers {
+		b.empty <- make([]byte, 0, bufferSize)
+	}
+	b.buf = <-b.empty
+	go b.run()
+	return b
+}
+
+func (b *Writer) run() {
+	defer close(b.done)
+	for p := range b.full {
+		if b.failed() == nil {
+			if _, err := b.w.Write(p); err != nil {
+				b.mu.Lock()
+				b.err = err
+				b.mu.Unlock()
+			}
+		}
+		b.empty <- p[:0]
+	}
+}
+
+func (b *Writer) failed() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+// Write takes a copy of p. The error of an earlier write may be returned.
+func (b *Writer) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		k := copy(b.buf[len(b.buf):cap(b.buf)], p)
+		b.buf, p = b.buf[:len(b.buf)+k], p[k:]
+		if len(b.buf) == cap(b.buf) {
+			b.full <- b.buf
+			b.buf = <-b.empty
+			if err := b.failed(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	b.bytes += int64(n)
+	return n, nil
+}
+
+// Bytes returns how many bytes were taken.
+func (b *Writer) Bytes() int64 { return b.bytes }
+
+// Close writes what is left, and returns the first error of all writes.
+func (b *Writer) Close() error {
+	b.full <- b.buf
+	close(b.full)
+	<-b.done
+	return b.failed()
+}

@@ -1,0 +1,209 @@
+// Package tempdir keeps temporary files in directories that their process owns
+// and that outlive it no longer than until the next run.
+//
+// A directory partd-tmp-<16 hex digits> belongs to the holder of the lock (flock)
+// on the file partd-tmp-<the same digits>.lock beside it. Close removes both. A
+// process that dies loses its lock, and the next [New] in the same place removes
+// what it left behind. Nothing else is ever removed: not a directory without
+// such a file, nor a file of that name that holds something else.
+package tempdir
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+const (
+	prefix     = "partd-tmp-"
+	lockSuffix = ".lock"
+	digits     = 16
+	mark       = "The directory of this name, without .lock, is a temporary one of partd.\n"
+)
+
+// Options of a [Set]. The zero value, and nil, are the defaults.
+type Options struct {
+	FS vfs.FS // nil: the real one
+}
+
+// Set is a set of temporary directories, one in each of the places that it was
+// made for. It is safe for concurrent use.
+type Set struct {
+	fs    vfs.FS
+	mu    sync.Mutex
+	dirs  []*dir
+	next  int // of dirs, for what is made next
+	files int // made so far, for their names
+	over  bool
+}
+
+// dir is the directory in one place. It is made when it is first needed.
+type dir struct {
+	parent string
+	path   string // "" while there is none
+	lock   vfs.Lock
+}
+
+// ErrClosed is the error of what is asked of a closed Set.
+var ErrClosed = errors.New("the temporary directories are removed already")
+
+// New returns temporary directories in the given places, none given means
+// [os.TempDir]. It removes what dead processes left there. Directories are made
+// only once they are needed.
+func New(places []string, o *Options) (*Set, error) {
+	s := &Set{fs: vfs.OS{}}
+	if o != nil && o.FS != nil {
+		s.fs = o.FS
+	}
+	if len(places) == 0 {
+		places = []string{os.TempDir()}
+	}
+	for _, place := range places {
+		// A change of directory must not move it.
+		abs, err := filepath.Abs(place)
+		if err != nil {
+			return nil, fmt.Errorf("temporary directory %s: %w", place, err)
+		}
+		info, err := s.fs.Info(abs)
+		if err == nil && !info.Mode.IsDir() {
+			err = errors.New("it is not a directory")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("temporary directory %s: %w", place, err)
+		}
+		s.dirs = append(s.dirs, &dir{parent: abs})
+		// What others left is their failure, and no reason to fail.
+		_ = sweep(s.fs, abs)
+	}
+	return s, nil
+}
+
+// Create returns a new file, in each of the places in turn. It has no name any
+// more, so that it is gone once it is closed, whatever becomes of the process.
+func (s *Set) Create() (vfs.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name, err := s.newName("run")
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.fs.Remove(name); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Mkdir returns the path of a new directory, in each of the places in turn.
+// Close removes it with all that it holds.
+func (s *Set) Mkdir() (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name, err := s.newName("dir")
+	if err != nil {
+		return "", err
+	}
+	return name, s.fs.Mkdir(name, 0o700)
+}
+
+// newName returns a name for a file or directory that does not exist yet. mu is
+// held.
+func (s *Set) newName(kind string) (string, error) {
+	if s.over {
+		return "", ErrClosed
+	}
+	d := s.dirs[s.next]
+	s.next = (s.next + 1) % len(s.dirs)
+	if err := s.make(d); err != nil {
+		return "", fmt.Errorf("a temporary directory in %s: %w", d.parent, err)
+	}
+	s.files++
+	return filepath.Join(d.path, kind+"-"+strconv.Itoa(s.files)), nil
+}
+
+// make makes the directory in a place if there is none yet.
+func (s *Set) make(d *dir) error {
+	for d.path == "" {
+		var random [digits / 2]byte
+		_, _ = rand.Read(random[:]) // it never fails
+		path := filepath.Join(d.parent, prefix+hex.EncodeToString(random[:]))
+		lock, err := s.own(path + lockSuffix)
+		if err != nil {
+			return err
+		}
+		if lock == nil {
+			continue // another process took it for a dead one's
+		}
+		if err := s.fs.Mkdir(path, 0o700); err != nil {
+			return errors.Join(err, s.fs.Remove(path+lockSuffix), lock.Unlock())
+		}
+		d.path, d.lock = path, lock
+	}
+	return nil
+}
+
+// own makes a lock file and locks it. It returns no lock if the file was swept
+// in between.
+func (s *Set) own(name string) (vfs.Lock, error) {
+	lock := s.fs.NewLock(name)
+	locked, err := lock.TryLock(true)
+	if err != nil {
+		return nil, errors.Join(err, s.fs.Remove(name))
+	}
+	if !locked {
+		return nil, nil
+	}
+	if !holds(s.fs, lock, name) {
+		return nil, lock.Unlock()
+	}
+	f, err := s.fs.OpenFile(name, os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = f.Write([]byte(mark))
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.fs.Remove(name), lock.Unlock())
+	}
+	return lock, nil
+}
+
+// holds tells whether the locked file is the one that has the name.
+func holds(fsys vfs.FS, lock vfs.Lock, name string) bool {
+	locked, err := lock.Info()
+	if err != nil {
+		return false
+	}
+	named, err := fsys.Info(name)
+	return err == nil && named.SameFile(locked)
+}
+
+// Close removes the directories and all that they hold. What could not be
+// removed, the next New removes.
+func (s *Set) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	var errs []error
+	for _, d := range s.dirs {
+		if d.path == "" {
+			continue
+		}
+		err := removeTree(s.fs, d.path)
+		if err == nil {
+			err = s.fs.Remove(d.path + lockSuffix)
+		}
+		errs = append(errs, err, d.lock.Unlock())
+		d.path = ""
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,169 @@
+package shuffle_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/go-partd/partd/shuffle"
+)
+
+type total struct {
+	Count  int
+	Sum    float64
+	Least  int
+	Common bool // so that it has a gap
+}
+
+var recTotals = shuffle.Accumulator[rec, total]{
+	Add: func(t *total, r rec) {
+		if t.Count == 0 || r.N < t.Least {
+			t.Least = r.N
+		}
+		t.Count++
+		t.Sum += float64(r.Small)
+	},
+	Merge: func(t, o *total) {
+		t.Least = min(t.Least, o.Least)
+		t.Count += o.Count
+		t.Sum += o.Sum
+		t.Common = true
+	},
+}
+
+// rareKey is a key that few records share.
+func rareKey(r rec) [2]string { return [2]string{r.Text, fmt.Sprint(r.N % 40_000)} }
+
+func TestAggregate(t *testing.T) {
+	in := randomRecs(5, many)
+	want := make(map[[2]string]total)
+	for _, r := range in {
+		w := want[rareKey(r)]
+		recTotals.Add(&w, r)
+		want[rareKey(r)] = w
+	}
+	check := func(results []shuffle.Result[[2]string, total]) {
+		t.Helper()
+		if len(results) != len(want) {
+			t.Errorf("%d results, want %d", len(results), len(want))
+		}
+		for _, r := range results {
+			r.Value.Common = false
+			if r.Value != want[r.Key] {
+				t.Fatalf("%v: %+v, want %+v", r.Key, r.Value, want[r.Key])
+			}
+		}
+	}
+	check(mustCollect(t, shuffle.Aggregate(t.Context(), shuffle.Values(in...), rareKey, recTotals, leastMemory[rec](t))))
+	a, err := shuffle.NewAggregator(t.Context(), rareKey, recTotals, leastMemory[rec](t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	feedInParts(t, a.Feed, in, 5)
+	check(mustCollect(t, a.Results()))
+	if st := a.Stats(); st.Records != many || st.Groups != int64(len(want)) || st.Spilled == 0 {
+		t.Errorf("%+v: meant to spill", st)
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Accumulators may have slices.
+func TestAggregateLists(t *testing.T) {
+	in := randomRecs(6, many)
+	lists := shuffle.Accumulator[rec, []int]{
+		Add:   func(l *[]int, r rec) { *l = append(*l, r.N) },
+		Merge: func(l, o *[]int) { *l = append(*l, *o...) },
+		Size:  func(l *[]int) int { return 8 * cap(*l) },
+	}
+	want := make(map[string]int)
+	for _, r := range in {
+		want[r.Text]++
+	}
+	// One goroutine feeds: what is merged is in order.
+	for r, err := range shuffle.Aggregate(t.Context(), shuffle.Values(in...), text, lists, leastMemory[rec](t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Value) != want[r.Key] || !slices.IsSorted(r.Value) || in[r.Value[0]].Text != r.Key {
+			t.Fatalf("%q: %d numbers, want %d, in order", r.Key, len(r.Value), want[r.Key])
+		}
+		delete(want, r.Key)
+	}
+	if len(want) > 0 {
+		t.Errorf("%d groups are missing", len(want))
+	}
+}
+
+func TestDistinct(t *testing.T) {
+	in := randomRecs(7, many)
+	var keys [][2]string
+	firsts := make(map[[2]string]rec)
+	for _, r := range in {
+		k := rareKey(r)
+		keys = append(keys, k)
+		if _, ok := firsts[k]; !ok {
+			firsts[k] = r
+		}
+	}
+	got := mustCollect(t, shuffle.Distinct(t.Context(), shuffle.Values(keys...), leastMemory[[2]string](t)))
+	seen := make(map[[2]string]bool)
+	for _, k := range got {
+		if _, ok := firsts[k]; !ok || seen[k] {
+			t.Fatalf("%q is there twice, or should not be", k)
+		}
+		seen[k] = true
+	}
+	if len(got) != len(firsts) {
+		t.Errorf("%d, want %d", len(got), len(firsts))
+	}
+	recs := mustCollect(t, shuffle.DistinctBy(t.Context(), shuffle.Values(in...), rareKey, leastMemory[rec](t)))
+	if len(recs) != len(firsts) {
+		t.Errorf("by key: %d, want %d", len(recs), len(firsts))
+	}
+	for _, r := range recs {
+		if firsts[rareKey(r)] != r {
+			t.Fatalf("%v is not the first of its key, that is %v", r, firsts[rareKey(r)])
+		}
+	}
+	d, err := shuffle.NewDistinctBy(t.Context(), rareKey, leastMemory[rec](t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	feedInParts(t, d.Feed, in, 4)
+	if recs := mustCollect(t, d.Records()); len(recs) != len(firsts) || d.Stats().Spilled == 0 {
+		t.Errorf("from two feeds: %d, want %d; %+v", len(recs), len(firsts), d.Stats())
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTopK(t *testing.T) {
+	in := randomRecs(8, many)
+	want := slices.Clone(in)
+	slices.SortStableFunc(want, compareRecs)
+	for _, k := range []int{0, 1, 10, 3000, many - 1, many, 2 * many} {
+		got := mustCollect(t, shuffle.TopK(t.Context(), shuffle.Values(in...), k, byTextAndSmall, leastMemory[rec](t)))
+		if !slices.Equal(got, want[:min(k, many)]) {
+			t.Errorf("%d: %d records, or others", k, len(got))
+		}
+	}
+	top, err := shuffle.NewTop(t.Context(), 100, shuffle.By(shuffle.Desc(func(r rec) int { return r.N })), leastMemory[rec](t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	feedInParts(t, top.Feed, in, 2)
+	for i, r := range mustCollect(t, top.Records()) {
+		if r.N != many-1-i {
+			t.Fatalf("record %d is number %d", i, r.N)
+		}
+	}
+	if st := top.Stats(); st.Records != many || st.Spilled != 0 {
+		t.Errorf("%+v", st)
+	}
+	if err := top.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,189 @@
+package shuffle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/go-partd/partd/internal/hashagg"
+	"github.com/go-partd/partd/internal/tempdir"
+)
+
+// Distinct yields each record once, in no particular order. Records are the same
+// if their encodings are.
+func Distinct[T any](ctx context.Context, in iter.Seq2[T, error], o *Options[T]) iter.Seq2[T, error] {
+	return through(in, func() (*Distincts[T], error) { return newDistinct(ctx, o, 1) }, (*Distincts[T]).Records)
+}
+
+// DistinctBy yields the first record of each key, keys in no particular order.
+func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[T, error] {
+	return through(in, func() (*Distincts[T], error) { return newDistinctBy(ctx, key, o, 1) }, (*Distincts[T]).Records)
+}
+
+// Distincts leaves one of equal records of what is fed to it.
+type Distincts[T any] struct {
+	key    func(dst []byte, v T) ([]byte, error) // nil: the record itself
+	codec  Codec[T]
+	engine *hashagg.Aggregator
+	tables *tables[T]
+	temp   *tempdir.Set
+}
+
+// NewDistinct returns what [Distinct] is made of, to be closed.
+func NewDistinct[T any](ctx context.Context, o *Options[T]) (*Distincts[T], error) {
+	return newDistinct(ctx, o, 0)
+}
+
+// NewDistinctBy returns what [DistinctBy] is made of, to be closed. Of the first
+// records of a key in several feeds, one is left.
+func NewDistinctBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Distincts[T], error) {
+	return newDistinctBy(ctx, key, o, 0)
+}
+
+func newDistinct[T any](ctx context.Context, o *Options[T], threads int) (*Distincts[T], error) {
+	c, err := o.resolve()
+	if err != nil {
+		return nil, err
+	}
+	if o == nil || o.Codec == nil { // of equal values the encodings are to be equal
+		if c.codec, err = newCodec[T](true); err != nil {
+			return nil, err
+		}
+	}
+	d := &Distincts[T]{codec: c.codec, temp: c.temp}
+	return d.start(ctx, c, hashagg.Options{Threads: threads})
+}
+
+func newDistinctBy[T, K any](ctx context.Context, key func(T) K, o *Options[T], threads int) (*Distincts[T], error) {
+	if key == nil {
+		return nil, errors.New("distinct by no key: give a function, or use Distinct")
+	}
+	keys, err := newCodec[K](true)
+	if err != nil {
+		return nil, err
+	}
+	c, err := o.resolve()
+	if err != nil {
+		return nil, err
+	}
+	d := &Distincts[T]{codec: c.codec, temp: c.temp}
+	d.key = func(dst []byte, v T) ([]byte, error) { return keys.Encode(dst, key(v)) }
+	return d.start(ctx, c, hashagg.Options{Threads: threads, Words: 2, NewStates: newFirsts})
+}
+
+func (d *Distincts[T]) start(ctx context.Context, c config[T], o hashagg.Options) (_ *Distincts[T], err error) {
+	if o.Threads == 0 {
+		o.Threads = c.threads
+	}
+	o.Memory, o.Temp = c.memory, c.temp
+	if d.engine, err = hashagg.New(ctx, o); err != nil {
+		return nil, err
+	}
+	d.tables = &tables[T]{engine: d.engine, threads: o.Threads}
+	return d, nil
+}
+
+// Feed returns a feed. Any number may be open at once; as many as there are
+// threads do not wait for each other.
+func (d *Distincts[T]) Feed() (*Feed[T], error) {
+	if d.key == nil {
+		return d.tables.feed(d.codec.Encode, func(*hashagg.Table) func(*T, []uint64, bool) error {
+			return func(*T, []uint64, bool) error { return nil }
+		})
+	}
+	return d.tables.feed(d.key, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
+		var record []byte
+		list := t.States().(*firsts)
+		return func(v *T, state []uint64, isNew bool) (err error) {
+			if !isNew {
+				return nil
+			}
+			if record, err = d.codec.Encode(record[:0], *v); err != nil {
+				return fmt.Errorf("encoding a record: %w", err)
+			}
+			list.put(state, record)
+			return nil
+		}
+	})
+}
+
+// Records yields the records that are left, once. All feeds must be closed.
+func (d *Distincts[T]) Records() iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		for g, err := range d.engine.Groups() {
+			if err != nil {
+				yield(none, aggregateError(err))
+				return
+			}
+			record := g.Key
+			if d.key != nil {
+				record = g.States.(*firsts).get(g.State)
+			}
+			v, err := d.codec.Decode(record)
+			if err != nil {
+				yield(none, fmt.Errorf("decoding a record: %w", err))
+				return
+			}
+			if !yield(v, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Stats tells what was done so far.
+func (d *Distincts[T]) Stats() Stats {
+	s := d.engine.Stats()
+	return Stats{Records: s.Records, Groups: s.Groups, Spilled: s.Written}
+}
+
+// Close ends everything and removes all temporary data. No feed and no loop over
+// Records may be in use.
+func (d *Distincts[T]) Close() error { return errors.Join(d.engine.Close(), d.temp.Close()) }
+
+// firsts keeps the first record of each key of one table. A key's words are
+// where it is, and how long.
+type firsts struct {
+	blocks [][]byte
+	long   int64 // bytes of blocks that are longer than usual
+}
+
+const firstsBlock = 64 << 10
+
+func newFirsts() hashagg.States { return new(firsts) }
+
+func (f *firsts) put(words []uint64, record []byte) {
+	last := len(f.blocks) - 1
+	if last < 0 || len(f.blocks[last])+len(record) > cap(f.blocks[last]) {
+		f.long += int64(max(len(record)-firstsBlock, 0))
+		f.blocks = append(f.blocks, make([]byte, 0, max(firstsBlock, len(record))))
+		last++
+	}
+	words[0] = uint64(last)<<32 | uint64(len(f.blocks[last]))
+	words[1] = uint64(len(record))
+	f.blocks[last] = append(f.blocks[last], record...)
+}
+
+func (f *firsts) get(words []uint64) []byte {
+	at, n := words[0]&(1<<32-1), words[1]
+	return f.blocks[words[0]>>32][at : at+n : at+n]
+}
+
+func (f *firsts) Append(dst []byte, words []uint64) ([]byte, error) {
+	return append(dst, f.get(words)...), nil
+}
+
+func (f *firsts) Merge(words []uint64, isNew bool, data []byte) error {
+	if isNew {
+		f.put(words, data)
+	}
+	return nil
+}
+
+// Memory counts twice what is there: the collector needs as much again before it
+// gives back what was dropped.
+func (f *firsts) Memory() int64 { return 2 * (int64(len(f.blocks))*firstsBlock + f.long) }
+
+func (f *firsts) Reset() { *f = firsts{} }

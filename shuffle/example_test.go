@@ -1,0 +1,214 @@
+package shuffle_test
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log"
+	"slices"
+	"sync"
+
+	"github.com/go-partd/partd/shuffle"
+)
+
+type sale struct {
+	City  string
+	Item  string
+	Price int
+}
+
+var sales = []sale{
+	{"Oslo", "skis", 90}, {"Rome", "fan", 20}, {"Oslo", "hat", 10}, {"Rome", "hat", 15}, {"Bonn", "hat", 12}, {"Oslo", "hat", 11},
+}
+
+type Sale = sale
+
+func totals(ctx context.Context, sales iter.Seq2[Sale, error]) error {
+	city := func(s Sale) string { return s.City }
+	sum := shuffle.Accumulator[Sale, int]{
+		Add:   func(total *int, s Sale) { *total += s.Price },
+		Merge: func(total, other *int) { *total += *other },
+	}
+	for r, err := range shuffle.Aggregate(ctx, sales, city, sum, &shuffle.Options[Sale]{Memory: 1 << 30}) {
+		if err != nil {
+			return err
+		}
+		fmt.Println(r.Key, r.Value)
+	}
+	return nil
+}
+
+// A limit of memory is an option.
+func ExampleOptions() {
+	if err := totals(context.Background(), shuffle.Values(sales...)); err != nil {
+		log.Fatal(err)
+	}
+	// Unordered output:
+	// Oslo 111
+	// Rome 35
+	// Bonn 12
+}
+
+func ExampleSort() {
+	by := shuffle.By(
+		shuffle.Asc(func(s sale) string { return s.City }),
+		shuffle.Desc(func(s sale) int { return s.Price }),
+	)
+	for s, err := range shuffle.Sort(context.Background(), shuffle.Values(sales...), by, nil) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(s.City, s.Item, s.Price)
+	}
+	// Output:
+	// Bonn hat 12
+	// Oslo skis 90
+	// Oslo hat 11
+	// Oslo hat 10
+	// Rome fan 20
+	// Rome hat 15
+}
+
+func ExampleGroupBy() {
+	city := func(s sale) string { return s.City }
+	for g, err := range shuffle.GroupBy(context.Background(), shuffle.Values(sales...), city, nil) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		line := g.Key + ":"
+		for s, err := range g.Values {
+			if err != nil {
+				log.Fatal(err)
+			}
+			line += " " + s.Item
+		}
+		fmt.Println(line)
+	}
+	// Unordered output:
+	// Oslo: skis hat hat
+	// Rome: fan hat
+	// Bonn: hat
+}
+
+func ExampleAggregate() {
+	type total struct{ Count, Sum int }
+	city := func(s sale) string { return s.City }
+	acc := shuffle.Accumulator[sale, total]{
+		Add:   func(t *total, s sale) { t.Count++; t.Sum += s.Price },
+		Merge: func(t, other *total) { t.Count += other.Count; t.Sum += other.Sum },
+	}
+	for r, err := range shuffle.Aggregate(context.Background(), shuffle.Values(sales...), city, acc, nil) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(r.Key, r.Value.Count, r.Value.Sum)
+	}
+	// Unordered output:
+	// Oslo 3 111
+	// Rome 2 35
+	// Bonn 1 12
+}
+
+func ExamplePartition() {
+	item := func(s sale) string { return s.Item }
+	parts, err := shuffle.Partition(context.Background(), shuffle.Values(sales...), 4, item, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer parts.Close()
+	records := 0
+	for n := range 4 {
+		list, err := shuffle.Collect(parts.Records(n))
+		if err != nil {
+			log.Fatal(err)
+		}
+		records += len(list)
+	}
+	fmt.Println(records, "records; verified:", parts.Verify() == nil)
+	// Output: 6 records; verified: true
+}
+
+func ExamplePartitionBy() {
+	city := func(s sale) string { return s.City }
+	parts, err := shuffle.PartitionBy(context.Background(), shuffle.Values(sales...), city, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer parts.Close()
+	rome, err := shuffle.Collect(parts.Records("Rome"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(rome)
+	// Output: [{Rome fan 20} {Rome hat 15}]
+}
+
+func ExampleDistinct() {
+	items := shuffle.Values("hat", "fan", "hat", "skis", "fan")
+	for item, err := range shuffle.Distinct(context.Background(), items, nil) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(item)
+	}
+	// Unordered output:
+	// hat
+	// fan
+	// skis
+}
+
+func ExampleDistinctBy() {
+	city := func(s sale) string { return s.City }
+	for s, err := range shuffle.DistinctBy(context.Background(), shuffle.Values(sales...), city, nil) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(s.City, s.Item)
+	}
+	// Unordered output:
+	// Oslo skis
+	// Rome fan
+	// Bonn hat
+}
+
+func ExampleTopK() {
+	dearest := shuffle.By(shuffle.Desc(func(s sale) int { return s.Price }))
+	for s, err := range shuffle.TopK(context.Background(), shuffle.Values(sales...), 2, dearest, nil) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(s.Item, s.Price)
+	}
+	// Output:
+	// skis 90
+	// fan 20
+}
+
+// Several goroutines feed one sorter.
+func ExampleNewSorter() {
+	s, err := shuffle.NewSorter(context.Background(), shuffle.By(shuffle.Asc(func(n int) int { return n })), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Close()
+	var wg sync.WaitGroup
+	for part := range slices.Chunk([]int{5, 3, 9, 1, 7, 2}, 2) {
+		wg.Go(func() {
+			feed, err := s.Feed()
+			if err != nil {
+				log.Fatal(err)
+			}
+			for _, n := range part {
+				if err := feed.Add(n); err != nil {
+					log.Fatal(err)
+				}
+			}
+			if err := feed.Close(); err != nil {
+				log.Fatal(err)
+			}
+		})
+	}
+	wg.Wait()
+	fmt.Println(shuffle.Collect(s.Sorted()))
+	// Output: [1 2 3 5 7 9] <nil>
+}

@@ -1,0 +1,283 @@
+package shuffle_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/shuffle"
+)
+
+// operations runs each kind of operation over records, and reads all it gives.
+func operations(in iter.Seq2[rec, error], o *shuffle.Options[rec]) map[string]func(ctx context.Context) error {
+	return map[string]func(ctx context.Context) error{
+		"sort": func(ctx context.Context) error { return drain(shuffle.Sort(ctx, in, byTextAndSmall, o)) },
+		"sort by function": func(ctx context.Context) error {
+			return drain(shuffle.SortFunc(ctx, in, compareRecs, o))
+		},
+		"top": func(ctx context.Context) error { return drain(shuffle.TopK(ctx, in, 50_000, byTextAndSmall, o)) },
+		"aggregate": func(ctx context.Context) error {
+			return drain(shuffle.Aggregate(ctx, in, rareKey, recTotals, o))
+		},
+		"distinct": func(ctx context.Context) error { return drain(shuffle.DistinctBy(ctx, in, rareKey, o)) },
+		"group": func(ctx context.Context) error {
+			for g, err := range shuffle.GroupBy(ctx, in, text, o) {
+				if err != nil {
+					return err
+				}
+				if err := drain(g.Values); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"partition": func(ctx context.Context) error {
+			p, err := shuffle.Partition(ctx, in, 3, text, o)
+			if err != nil {
+				return err
+			}
+			return errors.Join(drain(p.Records(0)), p.Verify(), p.Close())
+		},
+	}
+}
+
+func drain[T any](seq iter.Seq2[T, error]) error {
+	for _, err := range seq {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// An error of the input comes out, and nothing is left behind.
+func TestErrorOfTheInput(t *testing.T) {
+	broken := errors.New("broken")
+	in := func(yield func(rec, error) bool) {
+		for _, r := range randomRecs(1, many) {
+			if !yield(r, nil) {
+				return
+			}
+		}
+		yield(rec{}, broken)
+	}
+	o := leastMemory[rec](t)
+	for name, run := range operations(in, o) {
+		if err := run(t.Context()); !errors.Is(err, broken) {
+			t.Errorf("%s: %v", name, err)
+		}
+		mustBeEmpty(t, o.TempDirs[0])
+	}
+}
+
+// The end of the context ends everything at any moment: no goroutine and no
+// temporary data are left.
+func TestCancel(t *testing.T) {
+	in := shuffle.Values(randomRecs(1, 60_000)...)
+	o := leastMemory[rec](t)
+	goroutines := runtime.NumGoroutine()
+	stopped := errors.New("stopped")
+	ended := 0
+	for range 8 {
+		for name, run := range operations(in, o) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			timer := time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { cancel(stopped) })
+			err := run(ctx)
+			if err != nil {
+				ended++
+			}
+			if err != nil && !errors.Is(err, stopped) && !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: %v", name, err)
+			}
+			timer.Stop()
+			cancel(nil)
+			mustBeEmpty(t, o.TempDirs[0])
+		}
+	}
+	if ended == 0 {
+		t.Error("no operation was ended")
+	}
+	for range 100 {
+		if runtime.NumGoroutine() <= goroutines {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	buf := make([]byte, 64<<10)
+	t.Errorf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), goroutines, buf[:runtime.Stack(buf, true)])
+}
+
+// Who stops reading leaves nothing behind.
+func TestStopReading(t *testing.T) {
+	in := shuffle.Values(randomRecs(1, many)...)
+	o := leastMemory[rec](t)
+	goroutines := runtime.NumGoroutine()
+	for range shuffle.Sort(t.Context(), in, byTextAndSmall, o) {
+		break
+	}
+	for range shuffle.GroupBy(t.Context(), in, text, o) {
+		break
+	}
+	for range shuffle.Aggregate(t.Context(), in, rareKey, recTotals, o) {
+		break
+	}
+	func() {
+		defer func() { _ = recover() }()
+		for range shuffle.Sort(t.Context(), in, byTextAndSmall, o) {
+			panic("the loop's body panics")
+		}
+	}()
+	mustBeEmpty(t, o.TempDirs[0])
+	for range 100 {
+		if runtime.NumGoroutine() <= goroutines {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), goroutines)
+}
+
+// lying is a store that changes one batch on its way.
+type lying struct {
+	*partd.Dict
+	change func([]partd.Entry) []partd.Entry
+}
+
+func (l *lying) Append(ctx context.Context, entries ...partd.Entry) error {
+	if l.change != nil && len(entries) > 2 {
+		copied := make([]partd.Entry, len(entries))
+		copy(copied, entries)
+		entries, l.change = l.change(copied), nil
+	}
+	return l.Dict.Append(ctx, entries...)
+}
+
+// bare is a store that can do no more than it must, and list its keys.
+type bare struct {
+	partd.Partd
+	keys partd.Lister
+}
+
+func (b bare) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] { return b.keys.Keys(ctx) }
+
+func TestStoreOfTheCaller(t *testing.T) {
+	in := randomRecs(1, 20_000)
+	for name, change := range map[string]func([]partd.Entry) []partd.Entry{
+		"nothing": nil,
+		"lost":    func(e []partd.Entry) []partd.Entry { return e[1:] },
+		"doubled": func(e []partd.Entry) []partd.Entry { return append(e, e[0]) },
+		"swapped": func(e []partd.Entry) []partd.Entry {
+			for i := range e {
+				if e[i].Key != e[0].Key && len(e[i].Value) == len(e[0].Value) {
+					e[0].Value, e[i].Value = e[i].Value, e[0].Value
+					return e
+				}
+			}
+			return e[1:]
+		},
+	} {
+		o := &shuffle.Options[rec]{Store: &lying{Dict: partd.NewDict(), change: change}, TempDirs: []string{t.TempDir()}}
+		err := operations(shuffle.Values(in...), o)["group"](t.Context())
+		if lied := errors.Is(err, shuffle.ErrNotVerified); lied != (change != nil) || !lied && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := operations(shuffle.Values(in...), o)["group"](t.Context()); err == nil || !strings.Contains(err.Error(), "already holds keys") {
+			t.Errorf("a store that is not empty is taken: %v", err)
+		}
+	}
+	dict := partd.NewDict()
+	o := &shuffle.Options[rec]{Store: bare{struct{ partd.Partd }{dict}, dict}}
+	if err := operations(shuffle.Values(in...), o)["group"](t.Context()); err != nil {
+		t.Errorf("a store that cannot be scanned: %v", err)
+	}
+}
+
+// A damaged value is an error, and not a wrong record.
+func TestDamagedStore(t *testing.T) {
+	for name, damage := range map[string]func([]byte) []byte{
+		"cut":   func(v []byte) []byte { return v[:len(v)-1] },
+		"more":  func(v []byte) []byte { return append(v, 200) },
+		"claim": func(v []byte) []byte { return append([]byte{255, 255, 255, 255, 255, 255, 255, 255, 1}, v...) },
+	} {
+		dict := partd.NewDict()
+		p, err := shuffle.PartitionBy(t.Context(), shuffle.Values(randomRecs(1, 100)...), text, &shuffle.Options[rec]{Store: dict})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := "half"
+		values, err := dict.Get(t.Context(), key)
+		if err != nil || len(values[0]) == 0 {
+			t.Fatal(err)
+		}
+		if err := dict.Set(t.Context(), key, damage(values[0])); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := shuffle.Collect(p.Records(key)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if err := p.Verify(); err == nil {
+			t.Errorf("%s: verified", name)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestWrongOptions(t *testing.T) {
+	in := shuffle.Values(rec{})
+	for _, o := range []shuffle.Options[rec]{
+		{Memory: 1}, {Memory: -1}, {Threads: -1}, {TempDirs: []string{"/none/such"}}, {TempDirs: []string{"/dev/null"}},
+	} {
+		for name, run := range operations(in, &o) {
+			if err := run(t.Context()); err == nil {
+				t.Errorf("%s takes %+v", name, o)
+			}
+		}
+	}
+	if err := drain(shuffle.Sort(t.Context(), in, nil, nil)); err == nil {
+		t.Error("sorted by no key")
+	}
+	if err := drain(shuffle.Sort(t.Context(), in, make([]shuffle.Key[rec], 1), nil)); err == nil {
+		t.Error("sorted by an empty key")
+	}
+	if err := drain(shuffle.TopK(t.Context(), in, -1, byTextAndSmall, nil)); err == nil {
+		t.Error("the first -1 records")
+	}
+	if _, err := shuffle.Partition(t.Context(), in, 0, text, nil); err == nil {
+		t.Error("0 partitions")
+	}
+	if err := drain(shuffle.Distinct(t.Context(), shuffle.Values[any](1), nil)); err == nil {
+		t.Error("distinct values of any type")
+	}
+}
+
+// A codec that fails ends everything with its error.
+func TestFailingCodec(t *testing.T) {
+	o := leastMemory[rec](t)
+	o.Codec = failingCodec{}
+	for name, run := range operations(shuffle.Values(randomRecs(1, 10)...), o) {
+		if err := run(t.Context()); name != "aggregate" && !errors.Is(err, errCodec) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+type failingCodec struct{}
+
+var errCodec = fmt.Errorf("the codec fails")
+
+func (failingCodec) Encode(dst []byte, r rec) ([]byte, error) {
+	if r.N == 5 {
+		return dst, errCodec
+	}
+	return append(dst, 1), nil
+}
+func (failingCodec) Decode([]byte) (rec, error) { return rec{}, errCodec }

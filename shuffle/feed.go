@@ -1,0 +1,119 @@
+package shuffle
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+)
+
+// Feed takes records in. It is safe for concurrent use; a feed for each
+// goroutine is faster.
+type Feed[T any] struct {
+	mu     *sync.Mutex // of what add and finish change
+	add    func(T) error
+	finish func() error
+	err    error
+	closed bool
+}
+
+// Add takes a record in. After an error the feed takes no more.
+func (f *Feed[T]) Add(v T) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return f.err
+	}
+	if err := f.add(v); err != nil {
+		f.err = err
+		return err
+	}
+	return nil
+}
+
+// Close ends the feed. All feeds must be closed before results are read.
+func (f *Feed[T]) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	err := f.err
+	if err == nil {
+		f.err = fmt.Errorf("a feed of records: %w", ErrClosed)
+	}
+	return errors.Join(err, f.finish())
+}
+
+// source is what can be fed.
+type source[T any] interface {
+	Feed() (*Feed[T], error)
+	Close() error
+}
+
+// feedAll puts all of an iterator in.
+func feedAll[T any](s source[T], in iter.Seq2[T, error]) (err error) {
+	f, err := s.Feed()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	for v, err := range in {
+		if err != nil {
+			return err
+		}
+		// Nobody else has this feed.
+		if err := f.add(v); err != nil {
+			f.err = err
+			return err
+		}
+	}
+	return nil
+}
+
+// through makes one iterator of another: it makes s, puts in into it, and yields
+// what out then has.
+func through[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error), out func(S) iter.Seq2[R, error]) iter.Seq2[R, error] {
+	return func(yield func(R, error) bool) {
+		var none R
+		s, err := start()
+		if err != nil {
+			yield(none, err)
+			return
+		}
+		closed := false
+		defer func() {
+			if !closed { // somebody's code panics: leave nothing behind
+				_ = s.Close()
+			}
+		}()
+		end := func(err error) {
+			closed = true
+			if err = errors.Join(err, s.Close()); err != nil {
+				yield(none, err)
+			}
+		}
+		if err := feedAll(s, in); err != nil {
+			end(err)
+			return
+		}
+		for r, err := range out(s) {
+			if err != nil {
+				end(err)
+				return
+			}
+			if !yield(r, nil) {
+				closed = true
+				// Nobody is there to hear what fails.
+				_ = s.Close()
+				return
+			}
+		}
+		end(nil)
+	}
+}

@@ -1,0 +1,100 @@
+package shuffle
+
+import "context"
+
+// funcMerger merges cursors with a heap. Of equal records those of an earlier
+// cursor come first.
+type funcMerger[T any] struct {
+	s       *FuncSorter[T]
+	heap    []mergeItem[T]
+	v       T      // the current record
+	encoded []byte // its encoding
+	started bool
+	steps   int
+	err     error
+}
+
+type mergeItem[T any] struct {
+	c      *funcCursor[T]
+	number int
+}
+
+// merger merges runs, and what is held in memory if that is wanted.
+func (s *FuncSorter[T]) merger(runs []*funcRun, withHeld bool) (*funcMerger[T], error) {
+	m := &funcMerger[T]{s: s}
+	for i, r := range runs {
+		m.heap = append(m.heap, mergeItem[T]{&funcCursor[T]{codec: s.codec, run: r}, i})
+	}
+	if withHeld {
+		m.heap = append(m.heap, mergeItem[T]{&funcCursor[T]{codec: s.codec, held: s.held, data: s.encoded}, len(runs)})
+	}
+	n := 0
+	for _, it := range m.heap {
+		more, err := it.c.next()
+		if err != nil {
+			return nil, err
+		}
+		if more {
+			m.heap[n] = it
+			n++
+		}
+	}
+	m.heap = m.heap[:n]
+	for i := n/2 - 1; i >= 0; i-- {
+		m.down(i)
+	}
+	return m, nil
+}
+
+// next goes on to the next record. It returns false at the end or after an error.
+func (m *funcMerger[T]) next() bool {
+	if m.steps++; m.steps%1024 == 0 {
+		if m.err = context.Cause(m.s.ctx); m.err != nil {
+			return false
+		}
+	}
+	if m.started {
+		more, err := m.heap[0].c.next()
+		if err != nil {
+			m.err = err
+			return false
+		}
+		if !more {
+			last := len(m.heap) - 1
+			m.heap[0] = m.heap[last]
+			m.heap = m.heap[:last]
+		}
+		m.down(0)
+	}
+	m.started = true
+	if len(m.heap) == 0 {
+		return false
+	}
+	m.v, m.encoded = m.heap[0].c.v, m.heap[0].c.encoded
+	return true
+}
+
+func (m *funcMerger[T]) less(a, b mergeItem[T]) bool {
+	if d := m.s.compare(a.c.v, b.c.v); d != 0 {
+		return d < 0
+	}
+	return a.number < b.number
+}
+
+// down moves an item of the heap to its place.
+func (m *funcMerger[T]) down(i int) {
+	for {
+		child := 2*i + 1
+		if child >= len(m.heap) {
+			return
+		}
+		if child+1 < len(m.heap) && m.less(m.heap[child+1], m.heap[child]) {
+			child++
+		}
+		if !m.less(m.heap[child], m.heap[i]) {
+			return
+		}
+		m.heap[i], m.heap[child] = m.heap[child], m.heap[i]
+		i = child
+	}
+}

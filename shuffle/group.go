@@ -1,0 +1,159 @@
+package shuffle
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+)
+
+// Group is a key with its records.
+type Group[K, T any] struct {
+	Key K
+	// Values yields the group's records, those of one feed in the order in which
+	// they came. It can be ranged over once, and only until the next group is
+	// asked for.
+	Values iter.Seq2[T, error]
+}
+
+// GroupBy yields each key once with its records, keys in no particular order. A
+// group is read as it is ranged over, so that it may be larger than memory, and
+// need not be read to its end. Keys are the same if their default encodings are.
+func GroupBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[Group[K, T], error] {
+	return through(in, func() (*Grouper[T, K], error) { return NewGrouper(ctx, key, o) }, (*Grouper[T, K]).Groups)
+}
+
+// Grouper groups what is fed to it.
+type Grouper[T, K any] struct{ keyed[T, K] }
+
+// NewGrouper returns a grouper, to be closed.
+func NewGrouper[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Grouper[T, K], error) {
+	k, err := newKeyed(ctx, key, o)
+	if err != nil {
+		return nil, err
+	}
+	return &Grouper[T, K]{k}, nil
+}
+
+// Groups yields the groups, once. All feeds must be closed.
+func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
+	return func(yield func(Group[K, T], error) bool) {
+		if err := g.spool.startReading(); err != nil {
+			yield(Group[K, T]{}, err)
+			return
+		}
+		sc := g.spool.scan()
+		defer sc.end()
+		r := groupReader[T]{sc: sc, codec: g.codec}
+		for r.nextKey() {
+			key, err := g.keys.Decode(r.cur.key)
+			if err != nil {
+				yield(Group[K, T]{}, fmt.Errorf("decoding a key: %w", err))
+				return
+			}
+			g.groups.Add(1)
+			if !yield(Group[K, T]{key, r.values()}, nil) {
+				return
+			}
+		}
+		if r.err != nil {
+			yield(Group[K, T]{}, r.err)
+		}
+	}
+}
+
+// groupReader walks the parts that a scanner reads.
+type groupReader[T any] struct {
+	sc    *scanner
+	codec Codec[T]
+	b     *batch
+	i     int // of the next part of b
+	cur   part
+	group int64 // number of the group
+	err   error
+}
+
+// next goes on to the next part.
+func (r *groupReader[T]) next() bool {
+	for r.err == nil {
+		if r.b != nil && r.i < len(r.b.parts) {
+			r.cur = r.b.part(r.i)
+			r.i++
+			return true
+		}
+		if r.b != nil {
+			r.sc.empty <- r.b // has room for all there are
+		}
+		var ok bool
+		if r.b, ok = <-r.sc.full; !ok {
+			r.b = nil
+			r.err = r.sc.err
+			return false
+		}
+		r.i = 0
+	}
+	return false
+}
+
+// nextKey goes on to the first part of the next key.
+func (r *groupReader[T]) nextKey() bool {
+	for r.next() {
+		if r.cur.first {
+			r.group++
+			return true
+		}
+	}
+	return false
+}
+
+var errPassed = errors.New("the values of a group can be read only until the next group is")
+
+// values yields what is left of the current key.
+func (r *groupReader[T]) values() iter.Seq2[T, error] {
+	group := r.group
+	return func(yield func(T, error) bool) {
+		var none T
+		if group != r.group {
+			yield(none, errPassed)
+			return
+		}
+		for {
+			for len(r.cur.records) > 0 {
+				v, err := r.record()
+				if err != nil {
+					yield(none, err)
+					return
+				}
+				if !yield(v, nil) {
+					return
+				}
+				if group != r.group {
+					yield(none, errPassed)
+					return
+				}
+			}
+			if r.cur.last {
+				return
+			}
+			if !r.next() {
+				if r.err != nil {
+					yield(none, r.err)
+				}
+				return
+			}
+		}
+	}
+}
+
+// record takes a record off the current part.
+func (r *groupReader[T]) record() (v T, err error) {
+	n, l := binary.Uvarint(r.cur.records) // the scanner looked at it
+	end := l + int(n)
+	v, err = r.codec.Decode(r.cur.records[l:end])
+	r.cur.records = r.cur.records[end:]
+	if err != nil {
+		err = fmt.Errorf("decoding a record: %w", err)
+	}
+	return v, err
+}

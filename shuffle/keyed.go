@@ -1,0 +1,74 @@
+package shuffle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+// keyed puts records into a store under keys.
+type keyed[T, K any] struct {
+	key    func(T) K
+	codec  Codec[T]
+	keys   Codec[K]
+	spool  *spool
+	groups *atomic.Int64
+}
+
+func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k keyed[T, K], err error) {
+	if key == nil {
+		return k, errors.New("grouping by no key: give a function")
+	}
+	k = keyed[T, K]{key: key, groups: new(atomic.Int64)}
+	if k.keys, err = newCodec[K](true); err != nil {
+		return k, err
+	}
+	c, err := o.resolve()
+	if err != nil {
+		return k, err
+	}
+	k.codec = c.codec
+	k.spool, err = newSpool(ctx, c)
+	return k, err
+}
+
+// Feed returns a feed. Each takes half a MiB of memory beside.
+func (k *keyed[T, K]) Feed() (*Feed[T], error) {
+	return k.feed(func(dst []byte, v T) ([]byte, error) { return k.keys.Encode(dst, k.key(v)) })
+}
+
+func (k *keyed[T, K]) feed(encodeKey func(dst []byte, v T) ([]byte, error)) (*Feed[T], error) {
+	f, err := k.spool.feed()
+	if err != nil {
+		return nil, err
+	}
+	var key, record []byte
+	failed := false
+	return &Feed[T]{
+		mu: new(sync.Mutex),
+		add: func(v T) (err error) {
+			defer func() { failed = failed || err != nil }()
+			if key, err = encodeKey(key[:0], v); err != nil {
+				return fmt.Errorf("encoding a key: %w", err)
+			}
+			if record, err = k.codec.Encode(record[:0], v); err != nil {
+				return fmt.Errorf("encoding a record: %w", err)
+			}
+			return f.add(key, record)
+		},
+		finish: func() error { return f.close(failed) },
+	}, nil
+}
+
+// Stats tells what was put in by the feeds that are closed, and what came out so far.
+func (k *keyed[T, K]) Stats() Stats {
+	k.spool.mu.Lock()
+	defer k.spool.mu.Unlock()
+	return Stats{Records: k.spool.in.records, Groups: k.groups.Load()}
+}
+
+// Close ends everything and removes all temporary data. No feed and no loop over
+// results may be in use.
+func (k *keyed[T, K]) Close() error { return k.spool.close() }

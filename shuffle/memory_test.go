@@ -1,0 +1,121 @@
+package shuffle_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/shuffle"
+)
+
+const childEnv = "PARTD_TEST_SHUFFLE"
+
+// memoryOps are what a child process does with records that are 16 times the memory.
+var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error{
+	"sort": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
+		return drain(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc(func(w wide) uint64 { return w.Key })), o))
+	},
+	"group, one key has half": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
+		half := func(w wide) uint64 {
+			if w.Number%2 == 0 {
+				return 0
+			}
+			return w.Key
+		}
+		largest := 0
+		for g, err := range shuffle.GroupBy(ctx, in, half, o) {
+			if err != nil {
+				return err
+			}
+			n := 0
+			for _, err := range g.Values {
+				if err != nil {
+					return err
+				}
+				n++
+			}
+			largest = max(largest, n)
+		}
+		if largest < wideRecords/2 {
+			return errors.New("no key has half")
+		}
+		return nil
+	},
+	"aggregate, all keys differ": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
+		all := func(w wide) wide { return w }
+		acc := shuffle.Accumulator[wide, int]{Add: func(n *int, _ wide) { *n++ }, Merge: func(n, o *int) { *n += *o }}
+		return drain(shuffle.Aggregate(ctx, in, all, acc, o))
+	},
+	"distinct by key": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
+		return drain(shuffle.DistinctBy(ctx, in, func(w wide) uint64 { return w.Key }, o))
+	},
+}
+
+// wide is a record of 112 bytes.
+type wide struct {
+	Key, Number uint64
+	Filler      [12]uint64
+}
+
+const (
+	wideMemory  = 8 << 20
+	wideRecords = 16 * wideMemory / 112
+)
+
+func wides(yield func(wide, error) bool) {
+	x := uint64(88172645463325252)
+	for i := range uint64(wideRecords) {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		if !yield(wide{Key: x, Number: i}, nil) {
+			return
+		}
+	}
+}
+
+// TestMemory looks at the most memory that a process ever had.
+func TestMemory(t *testing.T) {
+	if name := os.Getenv(childEnv); name != "" {
+		debug.SetMemoryLimit(wideMemory/4 + 20<<20)
+		if err := memoryOps[name](t.Context(), wides, &shuffle.Options[wide]{Memory: wideMemory, Threads: 2, TempDirs: []string{t.TempDir()}}); err != nil {
+			t.Fatal(err)
+		}
+		status, err := os.ReadFile("/proc/self/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println(string(status))
+		return
+	}
+	if _, err := os.Stat("/proc/self/status"); err != nil {
+		t.Skip("there is no /proc, which tells VmHWM")
+	}
+	if raceEnabled {
+		t.Skip("the race detector takes memory of its own")
+	}
+	const allowed = wideMemory + wideMemory/10 + 30<<20
+	for name := range memoryOps {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestMemory$")
+		cmd.Env = append(os.Environ(), childEnv+"="+name)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+		_, rest, _ := strings.Cut(string(out), "VmHWM:")
+		var kib int64
+		if _, err := fmt.Sscan(rest, &kib); err != nil {
+			t.Fatalf("no VmHWM: %v\n%s", err, out)
+		}
+		t.Logf("%s: %d MiB", name, kib>>10)
+		if kib<<10 > allowed {
+			t.Errorf("%s: %d MiB, allowed are %d", name, kib>>10, allowed>>20)
+		}
+	}
+}

@@ -1,0 +1,246 @@
+package shuffle_test
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd/shuffle"
+)
+
+// rec is a record with its number in the input.
+type rec struct {
+	Small int16
+	Text  string
+	N     int
+}
+
+// randomRecs are more than fit into the least memory. Half of them have one key.
+func randomRecs(seed uint64, n int) []rec {
+	r := rand.New(rand.NewPCG(seed, 1))
+	recs := make([]rec, n)
+	for i := range recs {
+		recs[i] = rec{int16(r.IntN(200) - 100), fmt.Sprint("text ", r.IntN(5000)), i}
+		if i%2 == 0 {
+			recs[i].Text = "half"
+		}
+	}
+	return recs
+}
+
+const many = 150_000
+
+// leastMemory has temporary data in a directory of its own, which must be empty
+// at the end.
+func leastMemory[T any](t *testing.T) *shuffle.Options[T] {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() { mustBeEmpty(t, dir) })
+	return &shuffle.Options[T]{Memory: shuffle.MinMemory, Threads: 2, TempDirs: []string{dir}}
+}
+
+func mustBeEmpty(t *testing.T, dir string) {
+	t.Helper()
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range left {
+		t.Errorf("%s is left", e.Name())
+	}
+}
+
+// feedInParts feeds a part each by a goroutine, in order.
+func feedInParts[T any](t *testing.T, feed func() (*shuffle.Feed[T], error), all []T, parts int) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for part := range slices.Chunk(all, len(all)/parts+1) {
+		wg.Go(func() {
+			f, err := feed()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, v := range part {
+				if err := f.Add(v); err != nil {
+					t.Error(err)
+					break
+				}
+			}
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := f.Add(part[0]); err == nil {
+				t.Error("a closed feed takes a record")
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func mustCollect[T any](t *testing.T, seq iter.Seq2[T, error]) []T {
+	t.Helper()
+	all, err := shuffle.Collect(seq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+var (
+	byTextAndSmall = shuffle.By(
+		shuffle.Desc(func(r rec) string { return r.Text }),
+		shuffle.Asc(func(r rec) int16 { return r.Small }),
+	)
+	text = func(r rec) string { return r.Text }
+)
+
+func compareRecs(a, b rec) int {
+	return cmp.Or(strings.Compare(b.Text, a.Text), cmp.Compare(a.Small, b.Small))
+}
+
+func TestSort(t *testing.T) {
+	for _, n := range []int{0, 1, many} {
+		in := randomRecs(1, n)
+		want := slices.Clone(in)
+		slices.SortStableFunc(want, compareRecs)
+		got := mustCollect(t, shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, leastMemory[rec](t)))
+		if !slices.Equal(got, want) {
+			t.Errorf("%d records are not sorted as they should be", n)
+		}
+		got = mustCollect(t, shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, leastMemory[rec](t)))
+		if !slices.Equal(got, want) {
+			t.Errorf("%d records are not sorted by the comparison", n)
+		}
+	}
+}
+
+func TestSortFromSeveralFeeds(t *testing.T) {
+	in := randomRecs(2, many)
+	s, err := shuffle.NewSorter(t.Context(), byTextAndSmall, leastMemory[rec](t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	feedInParts(t, s.Feed, in, 3)
+	got := mustCollect(t, s.Sorted())
+	if !slices.IsSortedFunc(got, compareRecs) {
+		t.Error("not sorted")
+	}
+	// Within a feed the order of equal ones is kept.
+	part := len(in)/3 + 1
+	for i := 1; i < len(got); i++ {
+		a, b := got[i-1], got[i]
+		if compareRecs(a, b) == 0 && a.N/part == b.N/part && a.N > b.N {
+			t.Fatalf("%v comes before %v", a, b)
+		}
+	}
+	slices.SortFunc(got, func(a, b rec) int { return a.N - b.N })
+	if !slices.Equal(got, in) {
+		t.Error("records are missing or changed")
+	}
+	if st := s.Stats(); st.Records != many || st.Spilled == 0 {
+		t.Errorf("%+v: meant to spill", st)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGroupBy(t *testing.T) {
+	in := randomRecs(3, many)
+	want := make(map[string][]rec)
+	for _, r := range in {
+		want[r.Text] = append(want[r.Text], r)
+	}
+	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(in...), text, leastMemory[rec](t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := mustCollect(t, g.Values); !slices.Equal(got, want[g.Key]) {
+			t.Fatalf("group %q has %d records, want %d, or others", g.Key, len(got), len(want[g.Key]))
+		}
+		delete(want, g.Key)
+	}
+	if len(want) > 0 {
+		t.Errorf("%d groups are missing", len(want))
+	}
+}
+
+// Records so long that runs are merged in several passes.
+func TestSortFuncInPasses(t *testing.T) {
+	type long struct {
+		N    int
+		Text string
+	}
+	in := make([]long, 3000)
+	for i := range in {
+		in[i] = long{i, strings.Repeat("x", 20_000)}
+	}
+	s, err := shuffle.NewFuncSorter(t.Context(), func(a, b long) int { return cmp.Compare(a.N%100, b.N%100) }, leastMemory[long](t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	feedInParts(t, s.Feed, in, 1)
+	last := long{N: -100}
+	for v, err := range s.Sorted() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, b := last.N%100, v.N%100; a > b || a == b && last.N >= v.N || len(v.Text) != 20_000 {
+			t.Fatalf("%d comes after %d", v.N, last.N)
+		}
+		last = v
+	}
+	// More than once each: some were merged before the last merge.
+	if st := s.Stats(); st.Records != 3000 || st.Spilled < 3000*20_000*11/10 {
+		t.Errorf("%+v", st)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A group need not be read to its end, and cannot be read later.
+func TestGroupsReadInPart(t *testing.T) {
+	in := randomRecs(4, many)
+	g, err := shuffle.NewGrouper(t.Context(), text, leastMemory[rec](t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	feedInParts(t, g.Feed, in, 3)
+	var before iter.Seq2[rec, error]
+	groups := make(map[string]bool)
+	for group, err := range g.Groups() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before != nil {
+			if _, err := shuffle.Collect(before); err == nil {
+				t.Fatal("the values of a group that has passed can be read")
+			}
+		}
+		before = group.Values
+		groups[group.Key] = true
+		n := 0
+		for r, err := range group.Values {
+			if err != nil || r.Text != group.Key {
+				t.Fatal(r, err)
+			}
+			if n++; n == 3 {
+				break
+			}
+		}
+	}
+	if st := g.Stats(); st.Records != many || st.Groups != int64(len(groups)) {
+		t.Errorf("%+v", st)
+	}
+	if err := g.Close(); err != nil {
+		t.Error(err)
+	}
+}

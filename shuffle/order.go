@@ -1,0 +1,127 @@
+package shuffle
+
+import (
+	"cmp"
+	"fmt"
+	"reflect"
+	"unsafe"
+
+	"github.com/go-partd/partd/internal/extsort"
+)
+
+// Key is one of the keys that records are sorted by, made by [Asc], [Desc],
+// [AscBytes] or [DescBytes].
+type Key[T any] struct {
+	// appendTo appends what orders as the key. last tells that no more follows.
+	appendTo func(dst []byte, v T, last bool) []byte
+}
+
+// By puts keys into a list: the first decides, the next where it is equal, and so on.
+func By[T any](keys ...Key[T]) []Key[T] { return keys }
+
+// Asc is a key in ascending order. Floats are ordered as by [cmp.Compare]: NaN
+// first.
+func Asc[T any, K cmp.Ordered](key func(T) K) Key[T] {
+	encode := encoderFor[K]()
+	isText := reflect.TypeFor[K]().Kind() == reflect.String
+	return Key[T]{func(dst []byte, v T, last bool) []byte {
+		k := key(v)
+		if isText && last {
+			return append(dst, *(*string)(unsafe.Pointer(&k))...)
+		}
+		return encode(dst, k)
+	}}
+}
+
+// Desc is a key in descending order.
+func Desc[T any, K cmp.Ordered](key func(T) K) Key[T] {
+	encode := encoderFor[K]()
+	return Key[T]{func(dst []byte, v T, _ bool) []byte {
+		start := len(dst)
+		dst = encode(dst, key(v))
+		extsort.Invert(dst[start:])
+		return dst
+	}}
+}
+
+// AscBytes is a key of bytes in ascending order.
+func AscBytes[T any](key func(T) []byte) Key[T] {
+	return Key[T]{func(dst []byte, v T, last bool) []byte {
+		if last {
+			return append(dst, key(v)...)
+		}
+		return extsort.AppendText(dst, key(v))
+	}}
+}
+
+// DescBytes is a key of bytes in descending order.
+func DescBytes[T any](key func(T) []byte) Key[T] {
+	return Key[T]{func(dst []byte, v T, _ bool) []byte {
+		start := len(dst)
+		dst = extsort.AppendText(dst, key(v))
+		extsort.Invert(dst[start:])
+		return dst
+	}}
+}
+
+// encoderFor returns what encodes a key so that its bytes have its order.
+func encoderFor[K cmp.Ordered]() func(dst []byte, k K) []byte {
+	t := reflect.TypeFor[K]()
+	switch t.Kind() {
+	case reflect.String:
+		return func(dst []byte, k K) []byte { return extsort.AppendText(dst, *(*string)(unsafe.Pointer(&k))) }
+	case reflect.Float64:
+		return func(dst []byte, k K) []byte { return extsort.AppendFloat(dst, *(*float64)(unsafe.Pointer(&k))) }
+	case reflect.Float32:
+		return func(dst []byte, k K) []byte {
+			return extsort.AppendFloat(dst, float64(*(*float32)(unsafe.Pointer(&k))))
+		}
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return intEncoder[K](t.Size(), true)
+	default: // cmp.Ordered has no more than these
+		return intEncoder[K](t.Size(), false)
+	}
+}
+
+// intEncoder is for integers of a size in bytes.
+func intEncoder[K any](size uintptr, signed bool) func(dst []byte, k K) []byte {
+	flip := uint64(0)
+	if signed {
+		flip = 1 << 63
+	}
+	switch size {
+	case 8:
+		return func(dst []byte, k K) []byte { return extsort.AppendUint(dst, *(*uint64)(unsafe.Pointer(&k))^flip) }
+	case 4:
+		return func(dst []byte, k K) []byte {
+			x := *(*uint32)(unsafe.Pointer(&k)) ^ uint32(flip>>32)
+			return append(dst, byte(x>>24), byte(x>>16), byte(x>>8), byte(x))
+		}
+	case 2:
+		return func(dst []byte, k K) []byte {
+			x := *(*uint16)(unsafe.Pointer(&k)) ^ uint16(flip>>48)
+			return append(dst, byte(x>>8), byte(x))
+		}
+	}
+	return func(dst []byte, k K) []byte { return append(dst, *(*uint8)(unsafe.Pointer(&k))^uint8(flip>>56)) }
+}
+
+// appendKeys appends what orders as all keys of a record.
+func appendKeys[T any](dst []byte, by []Key[T], v T) []byte {
+	for i := range by {
+		dst = by[i].appendTo(dst, v, i == len(by)-1)
+	}
+	return dst
+}
+
+func checkKeys[T any](by []Key[T]) error {
+	if len(by) == 0 {
+		return fmt.Errorf("sorting by no key: give one at least, such as shuffle.By(shuffle.Asc(…))")
+	}
+	for i := range by {
+		if by[i].appendTo == nil {
+			return fmt.Errorf("key %d to sort by is empty: make it by Asc or Desc", i+1)
+		}
+	}
+	return nil
+}

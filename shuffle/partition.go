@@ -1,0 +1,209 @@
+package shuffle
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/go-partd/partd"
+)
+
+// MaxPartitions is how many partitions there can be by hash.
+const MaxPartitions = 1 << 20
+
+// Partition divides records into n partitions by a hash of a key: records with
+// the same key are in the same one, and in which is the same in every process.
+// The result is to be closed. Its keys are the numbers from 0 to n-1.
+func Partition[T, K any](ctx context.Context, in iter.Seq2[T, error], n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
+	p, err := NewPartitioner(ctx, n, key, o)
+	return fill(p, err, in)
+}
+
+// PartitionBy divides records into partitions, one for each key. The result is
+// to be closed.
+func PartitionBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
+	p, err := NewPartitionerBy(ctx, key, o)
+	return fill(p, err, in)
+}
+
+func fill[T, K any](p *Partitions[T, K], err error, in iter.Seq2[T, error]) (*Partitions[T, K], error) {
+	if err != nil {
+		return nil, err
+	}
+	if err := feedAll(p, in); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// Partitions are records divided by keys. Once all feeds are closed, they can be
+// read in any order, any number of times, by several goroutines.
+type Partitions[T, K any] struct {
+	keyed[T, K]
+	// newEncoder returns what encodes the key of a record, for one feed.
+	newEncoder func() func(dst []byte, v T) ([]byte, error)
+}
+
+// NewPartitioner returns partitions as [Partition] does, to be fed.
+func NewPartitioner[T, K any](ctx context.Context, n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
+	if n < 1 || n > MaxPartitions {
+		return nil, fmt.Errorf("%d partitions: from 1 to %d are possible", n, MaxPartitions)
+	}
+	if key == nil {
+		return nil, errors.New("partitioning by no key: give a function")
+	}
+	keys, err := newCodec[K](true)
+	if err != nil {
+		return nil, err
+	}
+	k, err := newKeyed(ctx, func(T) int { return 0 }, o)
+	if err != nil {
+		return nil, err
+	}
+	k.keys = numberCodec{n}
+	return &Partitions[T, int]{keyed: k, newEncoder: func() func(dst []byte, v T) ([]byte, error) {
+		var scratch []byte
+		return func(dst []byte, v T) (_ []byte, err error) {
+			scratch, err = keys.Encode(scratch[:0], key(v))
+			return binary.BigEndian.AppendUint32(dst, uint32(xxh3.Hash(scratch)%uint64(n))), err
+		}
+	}}, nil
+}
+
+// NewPartitionerBy returns partitions as [PartitionBy] does, to be fed.
+func NewPartitionerBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
+	k, err := newKeyed(ctx, key, o)
+	if err != nil {
+		return nil, err
+	}
+	encode := func(dst []byte, v T) ([]byte, error) { return k.keys.Encode(dst, key(v)) }
+	return &Partitions[T, K]{keyed: k, newEncoder: func() func(dst []byte, v T) ([]byte, error) { return encode }}, nil
+}
+
+// Feed returns a feed. Each takes half a MiB of memory beside.
+func (p *Partitions[T, K]) Feed() (*Feed[T], error) { return p.feed(p.newEncoder()) }
+
+// Keys yields the keys of all partitions that have records, in no particular order.
+func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
+	return func(yield func(K, error) bool) {
+		if err := p.spool.startReading(); err != nil {
+			yield(*new(K), err)
+			return
+		}
+		for info, err := range partd.Keys(p.spool.ctx, p.spool.store) {
+			var k K
+			if err == nil {
+				k, err = p.keys.Decode([]byte(info.Key))
+			}
+			if !yield(k, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Records yields the records of a partition, those of one feed in the order in
+// which they came; none for a key that there is not. See Verify for the proof
+// that they are all.
+func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		if err := p.spool.startReading(); err != nil {
+			yield(none, err)
+			return
+		}
+		k, err := p.keys.Encode(nil, key)
+		if err != nil {
+			yield(none, fmt.Errorf("encoding a key: %w", err))
+			return
+		}
+		more := true
+		if err := p.readKey(string(k), func(v T) bool { more = yield(v, nil); return more }); err != nil && more {
+			yield(none, err)
+		}
+	}
+}
+
+// readKey reads the records under a key until use returns false.
+func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
+	r, err := partd.Open(p.spool.ctx, p.spool.store, key)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	in := bufio.NewReaderSize(r, 64<<10)
+	var record []byte
+	for {
+		n, err := binary.ReadUvarint(in)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil && n > partd.MaxValueLen {
+			err = errEncoding
+		}
+		if err == nil {
+			record, err = readFull(in, record[:0], int(n))
+		}
+		if err != nil {
+			return &partd.Error{Op: "read records", Key: key, HasKey: true, Err: err}
+		}
+		v, err := p.codec.Decode(record)
+		if err != nil {
+			return fmt.Errorf("decoding a record: %w", err)
+		}
+		if !use(v) {
+			return nil
+		}
+	}
+}
+
+// readFull reads n bytes. It takes memory as they come, not as n claims.
+func readFull(r io.Reader, buf []byte, n int) ([]byte, error) {
+	const step = 1 << 20
+	for n > 0 {
+		have := len(buf)
+		buf = append(buf, make([]byte, min(n, step))...)
+		m, err := io.ReadFull(r, buf[have:])
+		if err != nil {
+			return buf[:have+m], fmt.Errorf("%w: %w", errEncoding, err)
+		}
+		n -= m
+	}
+	return buf, nil
+}
+
+// Verify reads all partitions and compares what they hold with what was put in.
+func (p *Partitions[T, K]) Verify() error {
+	if err := p.spool.startReading(); err != nil {
+		return err
+	}
+	sc := p.spool.scan()
+	defer sc.end()
+	for b := range sc.full {
+		sc.empty <- b // has room for all there are
+	}
+	return sc.err
+}
+
+// numberCodec encodes numbers of partitions.
+type numberCodec struct{ n int }
+
+func (c numberCodec) Encode(dst []byte, number int) ([]byte, error) {
+	if number < 0 || number >= c.n {
+		return dst, fmt.Errorf("there is no partition %d: they go from 0 to %d", number, c.n-1)
+	}
+	return binary.BigEndian.AppendUint32(dst, uint32(number)), nil
+}
+
+func (c numberCodec) Decode(data []byte) (int, error) {
+	if len(data) != 4 {
+		return 0, wrongLength(len(data), 4)
+	}
+	return int(binary.BigEndian.Uint32(data)), nil
+}

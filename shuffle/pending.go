@@ -1,0 +1,76 @@
+package shuffle
+
+import (
+	"reflect"
+
+	"github.com/go-partd/partd/internal/hashagg"
+)
+
+// pending collects records, so that the states of many keys are looked for at
+// once.
+type pending[T any] struct {
+	table *hashagg.Table
+	use   func(v *T, state []uint64, isNew bool)
+	most  int // records to collect
+	buf   []byte
+	ends  []int // of the keys in buf
+	keys  [][]byte
+	list  []T
+}
+
+const mostPending = 256
+
+// newPending returns what calls use for each record with the state of its key,
+// in order. Records that could change after they were added are not kept.
+func newPending[T any](table *hashagg.Table, use func(v *T, state []uint64, isNew bool)) *pending[T] {
+	p := &pending[T]{table: table, use: use, most: 1}
+	if mayBeKept(reflect.TypeFor[T]()) {
+		p.most = mostPending
+	}
+	return p
+}
+
+// mayBeKept tells whether values of a type stay what they are: they hold nothing
+// by reference but strings.
+func mayBeKept(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.String:
+		return true
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if !mayBeKept(t.Field(i).Type) {
+				return false
+			}
+		}
+		return true
+	case reflect.Array:
+		return t.Len() == 0 || mayBeKept(t.Elem())
+	}
+	return pointerFree(t)
+}
+
+// add adds a record whose key encode appends.
+func (p *pending[T]) add(v T, encode func(dst []byte, v T) ([]byte, error)) (err error) {
+	if p.buf, err = encode(p.buf, v); err != nil {
+		return err
+	}
+	p.ends = append(p.ends, len(p.buf))
+	p.list = append(p.list, v)
+	if len(p.list) < p.most {
+		return nil
+	}
+	return p.flush()
+}
+
+// flush uses what was collected.
+func (p *pending[T]) flush() error {
+	from := 0
+	for _, end := range p.ends {
+		p.keys = append(p.keys, p.buf[from:end:end])
+		from = end
+	}
+	err := p.table.GetMany(p.keys, func(i int, state []uint64, isNew bool) { p.use(&p.list[i], state, isNew) })
+	clear(p.list) // strings
+	p.buf, p.ends, p.keys, p.list = p.buf[:0], p.ends[:0], p.keys[:0], p.list[:0]
+	return err
+}

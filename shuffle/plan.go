@@ -1,0 +1,266 @@
+package shuffle
+
+import (
+	"encoding"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"unsafe"
+)
+
+// plan says how the values of a type are encoded. p points to a value.
+type plan struct {
+	flat   bool // the encoding is the memory: no pointers, no gaps
+	encode func(dst []byte, p unsafe.Pointer) ([]byte, error)
+	decode func(data []byte, p unsafe.Pointer) (rest []byte, err error)
+}
+
+// planner makes plans.
+type planner struct {
+	forKeys bool
+	within  map[reflect.Type]bool // the types that the one at hand is a part of
+}
+
+var (
+	marshaler   = reflect.TypeFor[encoding.BinaryMarshaler]()
+	unmarshaler = reflect.TypeFor[encoding.BinaryUnmarshaler]()
+)
+
+func (b *planner) plan(t reflect.Type) (*plan, error) {
+	if b.within[t] {
+		return nil, fmt.Errorf("%v contains itself", t)
+	}
+	b.within[t] = true
+	defer delete(b.within, t)
+	// Only encodings that are compared must not have gaps.
+	if !b.forKeys && pointerFree(t) {
+		return flatPlan(t.Size()), nil
+	}
+	if t.Implements(marshaler) && reflect.PointerTo(t).Implements(unmarshaler) {
+		return marshalPlan(t), nil
+	}
+	switch t.Kind() {
+	case reflect.Float32, reflect.Float64:
+		return floatKeyPlan(t), nil
+	case reflect.Complex64, reflect.Complex128:
+		return complexKeyPlan(t), nil
+	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint8,
+		reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		return flatPlan(t.Size()), nil
+	case reflect.String:
+		return stringPlan(), nil
+	case reflect.Struct:
+		return b.structPlan(t)
+	case reflect.Array:
+		return b.arrayPlan(t)
+	case reflect.Slice:
+		return b.slicePlan(t)
+	case reflect.Pointer:
+		return b.pointerPlan(t)
+	case reflect.Map:
+		return b.mapPlan(t)
+	}
+	return nil, fmt.Errorf("%v cannot be encoded", t)
+}
+
+// pointerFree tells whether a value is all in its own memory.
+func pointerFree(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if !pointerFree(t.Field(i).Type) {
+				return false
+			}
+		}
+		return true
+	case reflect.Array:
+		return t.Len() == 0 || pointerFree(t.Elem())
+	}
+	return t.Kind() >= reflect.Bool && t.Kind() <= reflect.Complex128
+}
+
+// flatPlan copies n bytes.
+func flatPlan(n uintptr) *plan {
+	return &plan{
+		flat: true,
+		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {
+			return append(dst, unsafe.Slice((*byte)(p), n)...), nil
+		},
+		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) {
+			if uintptr(len(data)) < n {
+				return nil, errEncoding
+			}
+			copy(unsafe.Slice((*byte)(p), n), data)
+			return data[n:], nil
+		},
+	}
+}
+
+// floatKeyPlan is for floats that compare by their encoding.
+func floatKeyPlan(t reflect.Type) *plan {
+	p := flatPlan(8)
+	encode, decode := p.encode, p.decode
+	get := func(p unsafe.Pointer) float64 { return *(*float64)(p) }
+	set := func(p unsafe.Pointer, x float64) { *(*float64)(p) = x }
+	if t.Kind() == reflect.Float32 {
+		get = func(p unsafe.Pointer) float64 { return float64(*(*float32)(p)) }
+		set = func(p unsafe.Pointer, x float64) { *(*float32)(p) = float32(x) }
+	}
+	return &plan{
+		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {
+			x := get(p)
+			if x == 0 {
+				x = 0 // also for -0
+			}
+			if math.IsNaN(x) {
+				x = math.NaN()
+			}
+			return encode(dst, unsafe.Pointer(&x))
+		},
+		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) {
+			var x float64
+			rest, err := decode(data, unsafe.Pointer(&x))
+			set(p, x)
+			return rest, err
+		},
+	}
+}
+
+// complexKeyPlan is for two floats.
+func complexKeyPlan(t reflect.Type) *plan {
+	part := reflect.TypeFor[float64]()
+	if t.Kind() == reflect.Complex64 {
+		part = reflect.TypeFor[float32]()
+	}
+	p := floatKeyPlan(part)
+	return &plan{
+		encode: func(dst []byte, at unsafe.Pointer) ([]byte, error) { return p.encodeMany(dst, at, 2, part.Size()) },
+		decode: func(data []byte, at unsafe.Pointer) ([]byte, error) { return p.decodeMany(data, at, 2, part.Size()) },
+	}
+}
+
+func stringPlan() *plan {
+	return &plan{
+		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {
+			s := *(*string)(p)
+			return append(binary.AppendUvarint(dst, uint64(len(s))), s...), nil
+		},
+		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) {
+			s, rest, err := cut(data)
+			*(*string)(p) = string(s)
+			return rest, err
+		},
+	}
+}
+
+// marshalPlan is for types that encode themselves.
+func marshalPlan(t reflect.Type) *plan {
+	return &plan{
+		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {
+			v := reflect.NewAt(t, p).Elem()
+			if t.Kind() == reflect.Pointer && v.IsNil() {
+				return dst, errors.New("a nil pointer cannot encode itself")
+			}
+			b, err := v.Interface().(encoding.BinaryMarshaler).MarshalBinary()
+			return append(binary.AppendUvarint(dst, uint64(len(b))), b...), err
+		},
+		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) {
+			b, rest, err := cut(data)
+			if err == nil {
+				err = reflect.NewAt(t, p).Interface().(encoding.BinaryUnmarshaler).UnmarshalBinary(b)
+			}
+			return rest, err
+		},
+	}
+}
+
+func (b *planner) structPlan(t reflect.Type) (*plan, error) {
+	type field struct {
+		offset uintptr
+		*plan
+	}
+	var fields []field
+	end, flat := uintptr(0), true
+	for i := range t.NumField() {
+		f := t.Field(i)
+		p, err := b.plan(f.Type)
+		if err != nil {
+			return nil, fmt.Errorf("field %s: %w", f.Name, err)
+		}
+		flat = flat && p.flat && f.Offset == end
+		end = f.Offset + f.Type.Size()
+		fields = append(fields, field{f.Offset, p})
+	}
+	if flat && end == t.Size() {
+		return flatPlan(end), nil
+	}
+	return &plan{
+		encode: func(dst []byte, p unsafe.Pointer) (_ []byte, err error) {
+			for i := range fields {
+				if dst, err = fields[i].encode(dst, unsafe.Add(p, fields[i].offset)); err != nil {
+					return dst, err
+				}
+			}
+			return dst, nil
+		},
+		decode: func(data []byte, p unsafe.Pointer) (_ []byte, err error) {
+			for i := range fields {
+				if data, err = fields[i].decode(data, unsafe.Add(p, fields[i].offset)); err != nil {
+					return nil, err
+				}
+			}
+			return data, nil
+		},
+	}, nil
+}
+
+func (b *planner) arrayPlan(t reflect.Type) (*plan, error) {
+	elem, err := b.plan(t.Elem())
+	if err != nil {
+		return nil, err
+	}
+	if elem.flat || t.Len() == 0 {
+		return flatPlan(t.Size()), nil
+	}
+	n, size := t.Len(), t.Elem().Size()
+	return &plan{
+		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) { return elem.encodeMany(dst, p, n, size) },
+		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) { return elem.decodeMany(data, p, n, size) },
+	}, nil
+}
+
+func (p *plan) encodeMany(dst []byte, at unsafe.Pointer, n int, size uintptr) (_ []byte, err error) {
+	if p.flat {
+		return append(dst, unsafe.Slice((*byte)(at), uintptr(n)*size)...), nil
+	}
+	for i := range n {
+		if dst, err = p.encode(dst, unsafe.Add(at, uintptr(i)*size)); err != nil {
+			return dst, err
+		}
+	}
+	return dst, nil
+}
+
+func (p *plan) decodeMany(data []byte, at unsafe.Pointer, n int, size uintptr) (_ []byte, err error) {
+	if p.flat {
+		copy(unsafe.Slice((*byte)(at), uintptr(n)*size), data)
+		return data[uintptr(n)*size:], nil
+	}
+	for i := range n {
+		if data, err = p.decode(data, unsafe.Add(at, uintptr(i)*size)); err != nil {
+			return nil, err
+		}
+	}
+	return data, nil
+}
+
+// cut takes a length and as many bytes from data.
+func cut(data []byte) (b, rest []byte, err error) {
+	n, l := binary.Uvarint(data)
+	if l <= 0 || n > uint64(len(data)-l) {
+		return nil, nil, errEncoding
+	}
+	return data[l : l+int(n)], data[l+int(n):], nil
+}

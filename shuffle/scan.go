@@ -1,0 +1,223 @@
+package shuffle
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/go-partd/partd"
+)
+
+// part is some records of a key: whole ones, one after the other, each as a
+// length and an encoding.
+type part struct {
+	key, records []byte
+	first, last  bool // of the key
+}
+
+// batch is parts on the way to the reader. It refers to nothing outside.
+type batch struct {
+	data  []byte
+	parts []partAt
+}
+
+// partAt is a part, as offsets into data.
+type partAt struct {
+	key, records, end int
+	first, last       bool
+}
+
+const maxParts = 16 << 10
+
+func (b *batch) part(i int) part {
+	p := b.parts[i]
+	return part{b.data[p.key:p.records:p.records], b.data[p.records:p.end:p.end], p.first, p.last}
+}
+
+// scanner reads a spool's store in the background: it cuts what chunks hold into
+// whole records, and counts them.
+type scanner struct {
+	s     *spool
+	full  chan *batch
+	empty chan *batch
+	stop  context.CancelFunc
+	ctx   context.Context
+	size  int
+
+	cur    *batch
+	carry  []byte // the beginning of a record
+	hashed []byte // length of the key, key, and a record
+	out    ledger
+	err    error // once full is closed
+}
+
+// batches is how many there are: one filled, one waiting, one read.
+const batches = 3
+
+func (s *spool) scan() *scanner {
+	sc := &scanner{s: s, full: make(chan *batch, batches), empty: make(chan *batch, batches), size: int(min(s.memory/(2*batches), 1<<20))}
+	for range batches {
+		sc.empty <- new(batch)
+	}
+	sc.ctx, sc.stop = context.WithCancel(s.ctx)
+	go sc.run()
+	return sc
+}
+
+// end ends the reading and waits for it.
+func (sc *scanner) end() {
+	sc.stop()
+	for range sc.full {
+	}
+}
+
+func (sc *scanner) run() {
+	defer close(sc.full)
+	sc.err = sc.read()
+}
+
+func (sc *scanner) read() error {
+	for c, err := range scanStore(sc.ctx, sc.s.store) {
+		if err != nil {
+			return err
+		}
+		if err := sc.chunk(c); err != nil {
+			return err
+		}
+	}
+	if err := sc.send(); err != nil {
+		return err
+	}
+	return sc.s.in.compare(sc.out)
+}
+
+// chunk takes a chunk over.
+func (sc *scanner) chunk(c partd.Chunk) error {
+	first := c.Offset == 0
+	if first {
+		sc.hashed = binary.AppendUvarint(sc.hashed[:0], uint64(len(c.Key)))
+		sc.hashed = append(sc.hashed, c.Key...)
+		sc.carry = sc.carry[:0]
+	}
+	head := len(sc.hashed)
+	defer func() { sc.hashed = sc.hashed[:head] }()
+	data := c.Data
+	if len(sc.carry) > 0 {
+		sc.carry = append(sc.carry, data...)
+		data = sc.carry
+	}
+	whole := 0
+	for whole < len(data) {
+		n, l := binary.Uvarint(data[whole:])
+		if l < 0 || n > partd.MaxValueLen {
+			return &partd.Error{Op: "read records", Key: c.Key, HasKey: true, Err: errEncoding}
+		}
+		if l == 0 || n > uint64(len(data)-whole-l) {
+			break // the rest is in the next chunk
+		}
+		end := whole + l + int(n)
+		sc.hashed = append(sc.hashed[:head], data[whole:end]...)
+		sc.out.addPiece(sc.hashed)
+		whole = end
+	}
+	if c.Last && whole < len(data) {
+		return &partd.Error{Op: "read records", Key: c.Key, HasKey: true, Err: errEncoding}
+	}
+	if err := sc.put(c.Key, data[:whole], first, c.Last); err != nil {
+		return err
+	}
+	sc.carry = append(sc.carry[:0], data[whole:]...)
+	return nil
+}
+
+// put adds a part to the batch.
+func (sc *scanner) put(key string, records []byte, first, last bool) error {
+	b := sc.cur
+	if b != nil && (len(b.data)+len(key)+len(records) > sc.size || len(b.parts) == maxParts) {
+		if err := sc.send(); err != nil {
+			return err
+		}
+		b = nil
+	}
+	if b == nil {
+		select {
+		case b = <-sc.empty:
+		case <-sc.ctx.Done():
+			return context.Cause(sc.ctx)
+		}
+		if cap(b.data) > 2*sc.size { // a long record had it grow
+			b.data = nil
+		}
+		b.data, b.parts = b.data[:0], b.parts[:0]
+		sc.cur = b
+	}
+	p := partAt{key: len(b.data), first: first, last: last}
+	b.data = append(b.data, key...)
+	p.records = len(b.data)
+	b.data = append(b.data, records...)
+	p.end = len(b.data)
+	b.parts = append(b.parts, p)
+	return nil
+}
+
+func (sc *scanner) send() error {
+	if sc.cur == nil {
+		return nil
+	}
+	select {
+	case sc.full <- sc.cur:
+		sc.cur = nil
+		return nil
+	case <-sc.ctx.Done():
+		return context.Cause(sc.ctx)
+	}
+}
+
+// scanStore yields all of a store, from its Scan, or else from Keys and Open.
+func scanStore(ctx context.Context, store partd.Partd) iter.Seq2[partd.Chunk, error] {
+	if _, ok := store.(partd.Scanner); ok {
+		return partd.Scan(ctx, store)
+	}
+	return func(yield func(partd.Chunk, error) bool) {
+		buf := make([]byte, 256<<10)
+		for k, err := range partd.Keys(ctx, store) {
+			if err != nil {
+				yield(partd.Chunk{}, fmt.Errorf("reading a store back that cannot be scanned: %w", err))
+				return
+			}
+			more, err := yieldKey(ctx, store, k.Key, buf, yield)
+			if err != nil {
+				yield(partd.Chunk{}, err)
+			}
+			if err != nil || !more {
+				return
+			}
+		}
+	}
+}
+
+// yieldKey yields the value of a key in chunks.
+func yieldKey(ctx context.Context, store partd.Partd, key string, buf []byte, yield func(partd.Chunk, error) bool) (more bool, err error) {
+	r, err := partd.Open(ctx, store, key)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	for offset := int64(0); ; {
+		n, err := io.ReadFull(r, buf)
+		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !last {
+			return false, err
+		}
+		if !yield(partd.Chunk{Key: key, Offset: offset, Data: buf[:n], Last: last}, nil) {
+			return false, nil
+		}
+		if last {
+			return true, nil
+		}
+		offset += int64(n)
+	}
+}

@@ -1,0 +1,120 @@
+package shuffle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"sync"
+
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/tempdir"
+)
+
+// Sort yields records in the order of keys, those with equal keys in the order
+// in which they came.
+func Sort[T any](ctx context.Context, in iter.Seq2[T, error], by []Key[T], o *Options[T]) iter.Seq2[T, error] {
+	return through(in, func() (*Sorter[T], error) { return NewSorter(ctx, by, o) }, (*Sorter[T]).Sorted)
+}
+
+// Sorter sorts what is fed to it.
+type Sorter[T any] struct {
+	by     []Key[T]
+	codec  Codec[T]
+	sorter *extsort.Sorter
+	temp   *tempdir.Set
+}
+
+// NewSorter returns a sorter by keys, to be closed. The order of records with
+// equal keys is kept within each feed.
+func NewSorter[T any](ctx context.Context, by []Key[T], o *Options[T]) (*Sorter[T], error) {
+	if err := checkKeys(by); err != nil {
+		return nil, err
+	}
+	c, err := o.resolve()
+	if err != nil {
+		return nil, err
+	}
+	return newSorter(ctx, by, c)
+}
+
+func newSorter[T any](ctx context.Context, by []Key[T], c config[T]) (*Sorter[T], error) {
+	s, err := extsort.New(ctx, &extsort.Options{Memory: c.memory, Threads: c.threads, Temp: c.temp})
+	if err != nil {
+		return nil, err
+	}
+	return &Sorter[T]{by: by, codec: c.codec, sorter: s, temp: c.temp}, nil
+}
+
+// Feed returns a feed. Any number may be open at once, each takes a small part
+// of the memory beside.
+func (s *Sorter[T]) Feed() (*Feed[T], error) {
+	w, err := s.sorter.Writer()
+	if err != nil {
+		return nil, sortError(err)
+	}
+	var key, record []byte
+	return &Feed[T]{
+		mu: new(sync.Mutex),
+		add: func(v T) (err error) {
+			key = appendKeys(key[:0], s.by, v)
+			if record, err = s.codec.Encode(record[:0], v); err != nil {
+				return fmt.Errorf("encoding a record: %w", err)
+			}
+			return sortError(w.Add(key, record))
+		},
+		finish: func() error { return sortError(w.Close()) },
+	}, nil
+}
+
+// Sorted yields the records in order, once. All feeds must be closed.
+func (s *Sorter[T]) Sorted() iter.Seq2[T, error] { return s.first(math.MaxInt64) }
+
+// first yields the first n records. It looks at all, so that all are verified.
+func (s *Sorter[T]) first(n int64) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		left := n
+		for b, err := range s.sorter.Sorted() {
+			if err != nil {
+				yield(none, sortError(err))
+				return
+			}
+			for i := range int(min(int64(b.Len()), left)) {
+				left--
+				v, err := s.codec.Decode(b.Record(i))
+				if err != nil {
+					yield(none, fmt.Errorf("decoding a record: %w", err))
+					return
+				}
+				if !yield(v, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Stats tells what was done so far.
+func (s *Sorter[T]) Stats() Stats {
+	t := s.sorter.Stats()
+	return Stats{Records: t.Records, Spilled: t.Written}
+}
+
+// Close ends everything and removes all temporary data. No loop over Sorted may
+// be under way.
+func (s *Sorter[T]) Close() error { return errors.Join(s.sorter.Close(), s.temp.Close()) }
+
+// sortError makes the errors of the engine those of this package.
+func sortError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, extsort.ErrNotVerified):
+		return fmt.Errorf("%w: %w", ErrNotVerified, err)
+	case errors.Is(err, extsort.ErrClosed):
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return err
+}

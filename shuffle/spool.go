@@ -1,0 +1,196 @@
+package shuffle
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"unsafe"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/logstore"
+)
+
+// spool puts records under keys into a store, and keeps account of them. What it
+// appends is the length of a record's encoding as a uvarint, and the encoding.
+type spool struct {
+	ctx    context.Context
+	stop   context.CancelCauseFunc
+	store  partd.Partd
+	own    *logstore.Store // where the store is a temporary one
+	temp   *tempdir.Set
+	memory int64 // for reading back
+
+	mu      sync.Mutex
+	feeds   int
+	reading bool
+	in      ledger
+}
+
+// ledger is the account of a set of records: how many, and the sum modulo 2^128
+// of xxh3-128 of (uvarint length of the key, key, length and encoding of the record).
+type ledger struct {
+	records int64
+	sum     extsort.Sum128
+}
+
+func (l *ledger) add(o ledger) {
+	l.records += o.records
+	l.sum.Add(o.sum)
+}
+
+// addPiece accounts for a record. hashed is all of it.
+func (l *ledger) addPiece(hashed []byte) {
+	h := xxh3.Hash128(hashed)
+	l.records++
+	l.sum.Add(extsort.Sum128{Hi: h.Hi, Lo: h.Lo})
+}
+
+func (l ledger) compare(out ledger) error {
+	switch {
+	case l.records != out.records:
+		return fmt.Errorf("%w: %d records went in, %d came out", ErrNotVerified, l.records, out.records)
+	case l.sum != out.sum:
+		return fmt.Errorf("%w: %d records with the sum %v went in, and came out with %v", ErrNotVerified, l.records, l.sum, out.sum)
+	}
+	return nil
+}
+
+// Bytes and records that a feed collects before it appends them.
+const (
+	batchBytes   = 256 << 10
+	batchRecords = 4096
+)
+
+func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
+	s := &spool{store: c.store, temp: c.temp, memory: c.memory / 8}
+	if s.store == nil {
+		dir, err := c.temp.Mkdir()
+		if err != nil {
+			return nil, errors.Join(err, c.temp.Close())
+		}
+		memory := min(max(c.memory*3/4, logstore.MinMemory), logstore.MaxMemory)
+		if s.own, err = logstore.Open(dir, &logstore.Options{Memory: memory}); err != nil {
+			return nil, errors.Join(err, c.temp.Close())
+		}
+		s.store = s.own
+	} else if err := mustBeEmpty(ctx, s.store); err != nil {
+		return nil, err
+	}
+	s.ctx, s.stop = context.WithCancelCause(ctx)
+	return s, nil
+}
+
+func mustBeEmpty(ctx context.Context, store partd.Partd) error {
+	for _, err := range partd.Keys(ctx, store) {
+		if errors.Is(err, errors.ErrUnsupported) {
+			return nil // what is there shows when the records are counted
+		}
+		if err != nil {
+			return err
+		}
+		return errors.New("option Store: it already holds keys: drop them first, or take another")
+	}
+	return nil
+}
+
+// spoolFeed collects what one feed appends.
+type spoolFeed struct {
+	s       *spool
+	buf     []byte
+	entries []partd.Entry
+	in      ledger
+}
+
+func (s *spool) feed() (*spoolFeed, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := context.Cause(s.ctx); err != nil {
+		return nil, err
+	}
+	if s.reading {
+		return nil, fmt.Errorf("a feed after reading began: %w", ErrClosed)
+	}
+	s.feeds++
+	return &spoolFeed{s: s, buf: make([]byte, 0, batchBytes), entries: make([]partd.Entry, 0, 256)}, nil
+}
+
+// add adds the encoding of a record under a key.
+func (f *spoolFeed) add(key, record []byte) error {
+	size := len(key) + len(record) + 2*binary.MaxVarintLen64
+	if len(f.buf)+size > cap(f.buf) || len(f.entries) == batchRecords {
+		if err := f.flush(); err != nil {
+			return err
+		}
+		if size > cap(f.buf) { // the entries refer to it, so it must not move
+			f.buf = make([]byte, 0, size)
+		}
+	}
+	start := len(f.buf)
+	f.buf = binary.AppendUvarint(f.buf, uint64(len(key)))
+	k := len(f.buf)
+	f.buf = append(f.buf, key...)
+	v := len(f.buf)
+	f.buf = binary.AppendUvarint(f.buf, uint64(len(record)))
+	f.buf = append(f.buf, record...)
+	f.in.addPiece(f.buf[start:])
+	f.entries = append(f.entries, partd.Entry{
+		Key:   unsafe.String(unsafe.SliceData(f.buf[k:v]), v-k),
+		Value: f.buf[v:len(f.buf):len(f.buf)],
+	})
+	return nil
+}
+
+func (f *spoolFeed) flush() error {
+	if len(f.entries) == 0 {
+		return nil
+	}
+	if err := f.s.store.Append(f.s.ctx, f.entries...); err != nil {
+		return err
+	}
+	clear(f.entries)
+	f.buf, f.entries = f.buf[:0], f.entries[:0]
+	if cap(f.buf) > batchBytes {
+		f.buf = make([]byte, 0, batchBytes)
+	}
+	return nil
+}
+
+func (f *spoolFeed) close(failed bool) error {
+	var err error
+	if !failed {
+		err = f.flush()
+	}
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	f.s.feeds--
+	f.s.in.add(f.in)
+	f.buf, f.entries = nil, nil
+	return err
+}
+
+// startReading ends the feeding.
+func (s *spool) startReading() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.feeds > 0 {
+		return fmt.Errorf("%d feeds are not closed yet", s.feeds)
+	}
+	s.reading = true
+	return context.Cause(s.ctx)
+}
+
+// close removes the store if it is a temporary one.
+func (s *spool) close() error {
+	s.stop(ErrClosed)
+	var err error
+	if s.own != nil {
+		err = s.own.Close()
+	}
+	return errors.Join(err, s.temp.Close())
+}

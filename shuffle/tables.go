@@ -1,0 +1,89 @@
+package shuffle
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/go-partd/partd/internal/hashagg"
+)
+
+// tables shares the tables of an engine among feeds: each gets one of its own as
+// long as there is memory for more, and then shares one.
+type tables[T any] struct {
+	engine  *hashagg.Aggregator
+	threads int
+	mu      sync.Mutex
+	open    []*sharedTable[T]
+}
+
+// sharedTable is a table that one feed uses, or several in turn.
+type sharedTable[T any] struct {
+	mu      sync.Mutex // of its feeds
+	feeds   int        // guarded by tables.mu
+	table   *hashagg.Table
+	pending *pending[T]
+	encode  func(dst []byte, v T) ([]byte, error)
+	err     error
+}
+
+// feed returns a feed. use makes what puts records into a new table; encode
+// appends the key of a record.
+func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(*hashagg.Table) func(v *T, state []uint64, isNew bool) error) (*Feed[T], error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := &sharedTable[T]{}
+	if len(s.open) < s.threads {
+		table, err := s.engine.Table()
+		if err != nil {
+			return nil, aggregateError(err)
+		}
+		put := use(table)
+		t.table, t.encode = table, encode
+		t.pending = newPending(table, func(v *T, state []uint64, isNew bool) {
+			if t.err == nil {
+				t.err = put(v, state, isNew)
+			}
+		})
+		s.open = append(s.open, t)
+	} else {
+		t = s.open[0]
+		for _, o := range s.open {
+			if o.feeds < t.feeds {
+				t = o
+			}
+		}
+	}
+	t.feeds++
+	return &Feed[T]{mu: &t.mu, add: t.add, finish: func() error { return s.finish(t) }}, nil
+}
+
+func (t *sharedTable[T]) add(v T) error {
+	if t.err == nil {
+		if err := t.pending.add(v, t.encode); err != nil && t.err == nil {
+			t.err = err
+		}
+	}
+	return aggregateError(t.err)
+}
+
+// finish ends a feed. The last of a table puts in what is left. The table's mu
+// is held.
+func (s *tables[T]) finish(t *sharedTable[T]) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.feeds--; t.feeds > 0 {
+		return aggregateError(t.err)
+	}
+	for i, o := range s.open {
+		if o == t {
+			s.open = append(s.open[:i], s.open[i+1:]...)
+			break
+		}
+	}
+	err := t.err
+	if err == nil {
+		err = t.pending.flush()
+		err = errors.Join(err, t.err)
+	}
+	return aggregateError(errors.Join(err, t.table.Close()))
+}

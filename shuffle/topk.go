@@ -1,0 +1,167 @@
+package shuffle
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+)
+
+// TopK yields the first k records in the order of keys, in that order; of
+// records with equal keys, those that came first. It sorts no more than it must:
+// records that cannot be among them are dropped at once.
+func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, by []Key[T], o *Options[T]) iter.Seq2[T, error] {
+	return through(in, func() (*Top[T], error) { return NewTop(ctx, k, by, o) }, (*Top[T]).Records)
+}
+
+// Top leaves the first k records of what is fed to it.
+type Top[T any] struct {
+	k      int64
+	codec  Codec[T]
+	sorter *Sorter[T]
+	limit  int // bytes of what a feed holds
+
+	mu      sync.Mutex
+	records int64 // put in
+}
+
+// NewTop returns what [TopK] is made of, to be closed.
+func NewTop[T any](ctx context.Context, k int, by []Key[T], o *Options[T]) (*Top[T], error) {
+	if k < 0 {
+		return nil, fmt.Errorf("the first %d records: it must be 0 at least", k)
+	}
+	if err := checkKeys(by); err != nil {
+		return nil, err
+	}
+	c, err := o.resolve()
+	if err != nil {
+		return nil, err
+	}
+	// A half is for what feeds hold, and the room that it grows into.
+	limit := int(c.memory / int64(6*(c.threads+1)))
+	c.memory /= 2
+	s, err := newSorter(ctx, by, c)
+	if err != nil {
+		return nil, err
+	}
+	return &Top[T]{k: int64(k), codec: c.codec, sorter: s, limit: limit}, nil
+}
+
+// Feed returns a feed. There is memory for as many as there are threads.
+func (t *Top[T]) Feed() (*Feed[T], error) {
+	out, err := t.sorter.sorter.Writer()
+	if err != nil {
+		return nil, sortError(err)
+	}
+	f := &topFeed[T]{t: t, add: out.Add}
+	return &Feed[T]{
+		mu:  new(sync.Mutex),
+		add: f.put,
+		finish: func() error {
+			err := f.flush()
+			t.mu.Lock()
+			t.records += f.records
+			t.mu.Unlock()
+			return sortError(errors.Join(err, out.Close()))
+		},
+	}, nil
+}
+
+// topFeed holds candidates: keys and records, one after the other.
+type topFeed[T any] struct {
+	t       *Top[T]
+	add     func(key, record []byte) error // what sorts in the end
+	data    []byte
+	list    []candidate
+	worst   []byte // of k records that are left; nil while there are fewer
+	key     []byte
+	records int64
+}
+
+type candidate struct{ key, record, end int }
+
+const candidateSize = 24
+
+func (f *topFeed[T]) put(v T) (err error) {
+	f.records++
+	f.key = appendKeys(f.key[:0], f.t.sorter.by, v)
+	// Of equal ones those that came before stay.
+	if f.t.k == 0 || f.worst != nil && bytes.Compare(f.key, f.worst) >= 0 {
+		return nil
+	}
+	c := candidate{key: len(f.data)}
+	f.data = append(f.data, f.key...)
+	c.record = len(f.data)
+	if f.data, err = f.t.codec.Encode(f.data, v); err != nil {
+		return fmt.Errorf("encoding a record: %w", err)
+	}
+	c.end = len(f.data)
+	f.list = append(f.list, c)
+	full := len(f.data)+candidateSize*len(f.list) > f.t.limit
+	if full || int64(len(f.list)) >= 2*f.t.k+1000 {
+		f.cut()
+		// Where k records are too many to hold, they are sorted on the disk.
+		if len(f.data)+candidateSize*len(f.list) > f.t.limit/2 {
+			return sortError(f.flush())
+		}
+	}
+	return nil
+}
+
+// cut leaves the first k candidates.
+func (f *topFeed[T]) cut() {
+	if len(f.list) == 0 || int64(len(f.list)) < f.t.k {
+		return
+	}
+	slices.SortStableFunc(f.list, func(a, b candidate) int {
+		return bytes.Compare(f.data[a.key:a.record], f.data[b.key:b.record])
+	})
+	f.list = f.list[:f.t.k]
+	last := f.list[len(f.list)-1]
+	f.worst = append(f.worst[:0], f.data[last.key:last.record]...)
+	if f.worst == nil {
+		f.worst = []byte{} // an empty key is one, too
+	}
+	// Move what is left together, in the order in which it lies there.
+	byPlace := slices.Clone(f.list)
+	slices.SortFunc(byPlace, func(a, b candidate) int { return a.key - b.key })
+	n := 0
+	for i, c := range byPlace {
+		shift := c.key - n
+		copy(f.data[n:], f.data[c.key:c.end])
+		byPlace[i] = candidate{n, c.record - shift, c.end - shift}
+		n += c.end - c.key
+	}
+	f.data, f.list = f.data[:n], byPlace
+}
+
+// flush hands all candidates to the sorter, in the order in which they came.
+func (f *topFeed[T]) flush() error {
+	f.cut()
+	for _, c := range f.list {
+		if err := f.add(f.data[c.key:c.record], f.data[c.record:c.end]); err != nil {
+			return err
+		}
+	}
+	f.data, f.list = f.data[:0], f.list[:0]
+	return nil
+}
+
+// Records yields the first k records, once. All feeds must be closed.
+func (t *Top[T]) Records() iter.Seq2[T, error] { return t.sorter.first(t.k) }
+
+// Stats tells what was done so far.
+func (t *Top[T]) Stats() Stats {
+	s := t.sorter.Stats()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.Records = t.records
+	return s
+}
+
+// Close ends everything and removes all temporary data. No loop over Records may
+// be under way.
+func (t *Top[T]) Close() error { return t.sorter.Close() }
