@@ -85,6 +85,7 @@ func (s *Store) abandon() error {
 		}
 	}
 	if s.files != nil {
+		s.lockForReaders()
 		errs = append(errs, s.files.release())
 	}
 	for {

@@ -100,6 +100,7 @@ type fileSet struct {
 	decomp decompressor
 	seed   uint64
 	noCRC  bool
+	locks  []vfs.Lock // see lockForReaders
 }
 
 func newFileSet(seed uint64, noCRC bool) *fileSet {
@@ -135,6 +136,7 @@ func (fs *fileSet) release() error {
 	for _, f := range fs.files() {
 		errs = append(errs, f.f.Close())
 	}
+	errs = append(errs, unlockAll(fs.locks))
 	return errors.Join(errs...)
 }
 

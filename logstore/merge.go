@@ -163,7 +163,7 @@ func (j *mergeJob) run() error {
 		err = j.write()
 	}
 	if err == errSplitBlobs {
-		err = j.undo()
+		err = j.undo(true)
 		if err == nil {
 			j.exact = true
 			err = j.write()
@@ -172,8 +172,9 @@ func (j *mergeJob) run() error {
 	if err == nil {
 		err = j.commit()
 	}
-	if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) { // else the manifest may name the new files
-		err = errors.Join(err, j.undo())
+	if err != nil {
+		// The manifest may name the new files, if nobody knows its outcome.
+		err = errors.Join(err, j.undo(!errors.Is(err, partd.ErrUnknownOutcome)))
 	}
 	s := j.s
 	s.mu.Lock()

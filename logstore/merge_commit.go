@@ -124,20 +124,3 @@ func (fs *fileSet) replace(doomed []*dataFile, more []*segment) {
 	}
 	fs.list.Store(&list)
 }
-
-// shortenFiles cuts off what merged segments left behind the end of a file, of
-// which no more will be written.
-func (s *Store) shortenFiles() {
-	for _, f := range s.files.files() {
-		if f.kind != segmentKind || f == s.segmentFile {
-			continue
-		}
-		size, err := f.size()
-		if err == nil && size > f.end {
-			err = f.f.Truncate(f.end)
-		}
-		if err != nil {
-			s.log.Warn("logstore: a file could not be shortened; the next opening will", "path", f.path, "err", err)
-		}
-	}
-}

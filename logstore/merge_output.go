@@ -196,14 +196,17 @@ func (j *mergeJob) finish() error {
 	return nil
 }
 
-// undo removes what was written.
-func (j *mergeJob) undo() error {
+// undo closes the files that were written, and removes them if asked.
+func (j *mergeJob) undo(remove bool) error {
 	var errs []error
 	if j.g != nil {
 		j.out = append(j.out, j.g)
 	}
 	for _, g := range j.out {
-		errs = append(errs, g.file.f.Close(), j.s.fs.Remove(g.file.path))
+		errs = append(errs, g.file.f.Close())
+		if remove {
+			errs = append(errs, j.s.fs.Remove(g.file.path))
+		}
 	}
 	j.out, j.g = nil, nil
 	return errors.Join(errs...)

@@ -151,6 +151,9 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (*walFile, e
 	}
 	if reuse {
 		epoch = live[len(live)-1].epoch
+		if err := s.takeBackEnd(live[len(live)-2], s.endBefore); err != nil {
+			return nil, err
+		}
 		// Of what was torn there, nothing may be taken for a record of the same
 		// epoch later.
 		if err := s.walFiles[slot].Truncate(0); err != nil {

@@ -62,6 +62,7 @@ func (s *Store) replayFile(w liveWAL, newest bool, until uint64, use func(h reco
 		s.sessions.apply(h, s.opts.MaxSessions)
 		s.recovery.Records++
 	}
+	s.endBefore = r.off
 	return nil
 }
 

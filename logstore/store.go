@@ -104,6 +104,7 @@ type Store struct {
 
 	recovery  Recovery
 	lastEpoch uint64 // the highest that recovery saw
+	endBefore int64  // where the records end of the write-ahead file before the newest
 }
 
 // frozenState is the state of the store right after the last record of the

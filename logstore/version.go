@@ -48,11 +48,9 @@ func (s *Store) nextVersion(doomed []*dataFile, cuts []fileCut) {
 // discard closes and shortens files. Freeing their blocks may take a while, so
 // a goroutine does it, for which Close waits. mu is held.
 func (s *Store) discard(doomed []*dataFile, cuts []fileCut) {
+	cuts = s.stillThere(cuts)
 	if len(doomed)+len(cuts) == 0 {
 		return
-	}
-	if s.closed {
-		cuts = nil // another process may have the store by now; it cuts them itself
 	}
 	free := func() {
 		// A sync of the files that were there when it began may be under way.
@@ -64,9 +62,7 @@ func (s *Store) discard(doomed []*dataFile, cuts []fileCut) {
 			}
 		}
 		for _, c := range cuts {
-			if err := c.file.f.Truncate(c.end); err != nil {
-				s.log.Warn("logstore: a file could not be shortened; the next opening will", "path", c.file.path, "err", err)
-			}
+			s.cutOff(c.file, c.end)
 		}
 	}
 	if s.closed {

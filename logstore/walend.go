@@ -32,9 +32,27 @@ func (s *Store) endWAL(old, next *walFile) {
 	}
 }
 
+// takeBackEnd overwrites the record that may be at the end of a file whose next
+// one is to be begun anew. A crash meanwhile would leave that one empty, as if
+// somebody had emptied it.
+func (s *Store) takeBackEnd(w liveWAL, end int64) error {
+	info, err := w.f.Info()
+	if err != nil || end >= info.Size {
+		return err
+	}
+	zeros := make([]byte, min(recordHeaderLen, info.Size-end))
+	if _, err := w.f.WriteAt(zeros, end); err != nil {
+		return err
+	}
+	if s.durable.Load() {
+		return s.syncFile(w.f)
+	}
+	return nil
+}
+
 // checkNewest refuses the newest write-ahead file that was found if it says that
-// another one follows. That one may be there without a header, as a crash
-// leaves it while it is begun anew.
+// another one follows. That one may be there without a header, as a loss of
+// power may leave it where nothing was ever synced, but not empty.
 func (s *Store) checkNewest(r *walReader) error {
 	slot := r.nextFile - 1
 	if slot < 0 || slot >= len(s.walFiles) {
@@ -45,12 +63,16 @@ func (s *Store) checkNewest(r *walReader) error {
 	if f := s.walFiles[slot]; f != nil {
 		h, err := s.readWALHeader(f)
 		if errors.Is(err, errNoRecord) {
-			return nil // liveWALs has looked for records in it
-		}
-		if err != nil {
+			info, err := f.Info()
+			if err != nil || info.Size > 0 {
+				return err // liveWALs has looked for records in it
+			}
+			why = errors.New("it is empty")
+		} else if err != nil {
 			return err
+		} else {
+			why = fmt.Errorf("it is of epoch %d", h.epoch)
 		}
-		why = fmt.Errorf("it is of epoch %d", h.epoch)
 	}
 	return &partd.CorruptError{Path: path, Offset: -1, Err: fmt.Errorf(
 		"this should be the write-ahead file of epoch %d, with the records from %d on: %w", r.epoch+1, r.nextSeq, why)}

@@ -1,0 +1,79 @@
+package logstore
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// What was merged may have followed other segments in a file, which is then
+// shortened. Readers of the same store are waited for, by version. Those that
+// outlive a store that was closed, here or in another process, hold a shared
+// lock of each file.
+
+var errStillRead = errors.New("it is still being read")
+
+// cutOff shortens a file.
+func (s *Store) cutOff(f *dataFile, end int64) {
+	l := s.fs.NewLock(f.path)
+	got, err := l.TryLock(true)
+	if err == nil && !got {
+		err = errStillRead
+	}
+	if got {
+		err = errors.Join(f.f.Truncate(end), l.Unlock())
+	}
+	if err != nil {
+		s.log.Warn("logstore: a file could not be shortened; the next opening will", "path", f.path, "err", err)
+	}
+}
+
+// shortenFiles cuts off what merged segments left behind the end of a file, of
+// which no more will be written.
+func (s *Store) shortenFiles() {
+	for _, f := range s.files.files() {
+		if f.kind != segmentKind || f == s.segmentFile {
+			continue
+		}
+		if size, err := f.size(); err != nil || size > f.end {
+			s.cutOff(f, f.end)
+		}
+	}
+}
+
+// stillThere leaves out the files of a store that was dropped. mu is held.
+func (s *Store) stillThere(cuts []fileCut) []fileCut {
+	if len(cuts) == 0 || s.closed { // then another process may have the store; it cuts them itself
+		return nil
+	}
+	files := s.files.files()
+	return slices.DeleteFunc(slices.Clone(cuts), func(c fileCut) bool { return !slices.Contains(files, c.file) })
+}
+
+// lockForReaders makes others leave the files of a closed store as they are
+// until its last reader ends. mu is held.
+func (s *Store) lockForReaders() {
+	if s.files.refs.Load() == 1 {
+		return // there is none
+	}
+	for _, f := range s.files.files() {
+		if f.kind != segmentKind {
+			continue
+		}
+		l := s.fs.NewLock(f.path)
+		if got, err := l.TryLock(false); err != nil || !got {
+			s.log.Warn("logstore: a file that is still being read could not be locked", "path", f.path, "err", err)
+			continue
+		}
+		s.files.locks = append(s.files.locks, l)
+	}
+}
+
+func unlockAll(locks []vfs.Lock) error {
+	var errs []error
+	for _, l := range locks {
+		errs = append(errs, l.Unlock())
+	}
+	return errors.Join(errs...)
+}

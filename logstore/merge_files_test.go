@@ -1,0 +1,116 @@
+package logstore
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Where nobody knows whether the manifest was replaced, the files of both stay,
+// and none stays open.
+func TestMergeOfUnknownOutcome(t *testing.T) {
+	var open_ atomic.Int64
+	var armed atomic.Bool
+	mem := vfs.NewMem()
+	want := manySessions(t, mem, 10)
+	h := mergeHooks
+	h.mergeLeast = -1
+	h.fs = countOpens{vfs.Inject(mem, func(op vfs.Op, name string) error {
+		if strings.Contains(name, "seg-") && op == vfs.OpClose {
+			open_.Add(-1)
+		}
+		if op == vfs.OpRename && armed.Load() {
+			return syscall.EIO
+		}
+		return nil
+	}), &open_}
+	s, err := open("/s", nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	armed.Store(true)
+	s.mu.Lock()
+	s.hooks.mergeLeast = 4
+	s.considerMerge()
+	s.mu.Unlock()
+	waitMerged(t, s)
+	wantMerged(t, s, want)
+	if err := s.Close(); !errors.Is(err, partd.ErrNeedsReopen) || open_.Load() != 0 {
+		t.Errorf("%v, %d files are open", err, open_.Load())
+	}
+	h.fs = mem
+	if s, err = open("/s", nil, h); err != nil {
+		t.Fatal(err)
+	}
+	wantMerged(t, s, want)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Who began to read before Close finishes after it, whatever others merge
+// meanwhile.
+func TestMergeBesideReaderOfClosedStore(t *testing.T) {
+	for _, readOnly := range []bool{false, true} {
+		mem := vfs.NewMem()
+		h := mergeHooks
+		h.fs, h.mergeLeast, h.mergeFull = mem, -1, 8<<10
+		s, err := open("/s", nil, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 60 {
+			mustAppend(t, s, "big", strings.Repeat("b", 500))
+		}
+		for range 6 {
+			if err := s.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			mustAppend(t, s, "small", "small")
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = open("/s", &Options{ReadOnly: readOnly}, h); err != nil {
+			t.Fatal(err)
+		}
+		end := s.segments[0].end
+		r, err := s.Open(t.Context(), "small")
+		if err := errors.Join(err, s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		h.mergeLeast = 4
+		for i := range 2 { // the second opening would shorten the file, too
+			if s, err = open("/s", nil, h); err != nil {
+				t.Fatal(err)
+			}
+			waitMerged(t, s)
+			s.discards.Wait()
+			if n := s.Segments(); n != 2 {
+				t.Fatalf("opening %d: %d segments", i, n)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b, err := io.ReadAll(r)
+		if err := errors.Join(err, r.Close()); err != nil || string(b) != strings.Repeat("small", 6) {
+			t.Fatalf("read only %t: %q, %v", readOnly, b, err)
+		}
+		if s, err = open("/s", nil, h); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := mem.Info("/s/seg-00000001"); err != nil || info.Size != end {
+			t.Errorf("without readers the file has %d bytes instead of %d, %v", info.Size, end, err)
+		}
+	}
+}
