@@ -69,9 +69,9 @@ func newAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	}
 	opts := Options[T]{Codec: noCodec[T]{}} // records are not stored
 	if o != nil {
-		opts.Memory, opts.Threads, opts.TempDirs = o.Memory, o.Threads, o.TempDirs
+		opts.Memory, opts.Threads, opts.TempDirs, opts.Store = o.Memory, o.Threads, o.TempDirs, o.Store
 	}
-	c, err := opts.resolve()
+	c, err := opts.withoutStore()
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func NewDistinctBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) 
 }
 
 func newDistinct[T any](ctx context.Context, o *Options[T], threads int) (*Distincts[T], error) {
-	c, err := o.resolve()
+	c, err := o.withoutStore()
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func newDistinctBy[T, K any](ctx context.Context, key func(T) K, o *Options[T], 
 	if err != nil {
 		return nil, err
 	}
-	c, err := o.resolve()
+	c, err := o.withoutStore()
 	if err != nil {
 		return nil, err
 	}

@@ -242,6 +242,13 @@ func TestWrongOptions(t *testing.T) {
 			}
 		}
 	}
+	o := &shuffle.Options[rec]{}
+	for name, run := range operations(in, o) {
+		o.Store = partd.NewDict()
+		if err := run(t.Context()); (err == nil) != (name == "group" || name == "partition") {
+			t.Errorf("%s with a store: %v", name, err)
+		}
+	}
 	if err := drain(shuffle.Sort(t.Context(), in, nil, nil)); err == nil {
 		t.Error("sorted by no key")
 	}

@@ -55,9 +55,11 @@ type Options[T any] struct {
 	TempDirs []string
 	// Store is where GroupBy and Partition put the records. It has to be empty,
 	// and what is in it afterwards is the caller's. nil means a temporary
-	// log-structured store. Others do not use it.
+	// log-structured store. Sorting, aggregating, Distinct and TopK keep what does
+	// not fit in files of their own kind, and refuse a store.
 	Store partd.Partd
-	// Codec encodes the records. nil means the [DefaultCodec].
+	// Codec encodes the records. nil means the [DefaultCodec]. Aggregate stores no
+	// records, and needs none.
 	Codec Codec[T]
 }
 
@@ -82,6 +84,14 @@ type config[T any] struct {
 	temp    *tempdir.Set
 	store   partd.Partd
 	codec   Codec[T]
+}
+
+// withoutStore is resolve for what does not use a store.
+func (o *Options[T]) withoutStore() (config[T], error) {
+	if o != nil && o.Store != nil {
+		return config[T]{}, errors.New("option Store: only GroupBy and Partition use a store")
+	}
+	return o.resolve()
 }
 
 func (o *Options[T]) resolve() (config[T], error) {

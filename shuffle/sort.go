@@ -32,7 +32,7 @@ func NewSorter[T any](ctx context.Context, by []Key[T], o *Options[T]) (*Sorter[
 	if err := checkKeys(by); err != nil {
 		return nil, err
 	}
-	c, err := o.resolve()
+	c, err := o.withoutStore()
 	if err != nil {
 		return nil, err
 	}

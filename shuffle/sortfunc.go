@@ -52,7 +52,7 @@ func NewFuncSorter[T any](ctx context.Context, compare func(a, b T) int, o *Opti
 	if compare == nil {
 		return nil, errors.New("sorting by no comparison: give a function")
 	}
-	c, err := o.resolve()
+	c, err := o.withoutStore()
 	if err != nil {
 		return nil, err
 	}

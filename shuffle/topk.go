@@ -36,7 +36,7 @@ func NewTop[T any](ctx context.Context, k int, by []Key[T], o *Options[T]) (*Top
 	if err := checkKeys(by); err != nil {
 		return nil, err
 	}
-	c, err := o.resolve()
+	c, err := o.withoutStore()
 	if err != nil {
 		return nil, err
 	}

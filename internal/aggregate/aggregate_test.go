@@ -13,8 +13,12 @@ import (
 func TestParse(t *testing.T) {
 	specs, err := Parse("count, sum(a), mean(b c),min(x:b),max(f(x)),list(a,b)")
 	want := []Spec{
-		{Count, "", false, "count"}, {Sum, "a", false, "sum(a)"}, {Mean, "b c", false, "mean(b c)"},
-		{Min, "x", true, "min(x:b)"}, {Max, "f(x)", false, "max(f(x))"}, {List, "a,b", false, "list(a,b)"},
+		{Count, "", false, "count"},
+		{Sum, "a", false, "sum(a)"},
+		{Mean, "b c", false, "mean(b c)"},
+		{Min, "x", true, "min(x:b)"},
+		{Max, "f(x)", false, "max(f(x))"},
+		{List, "a,b", false, "list(a,b)"},
 	}
 	if err != nil || !slices.Equal(specs, want) {
 		t.Errorf("%+v, %v", specs, err)

@@ -143,7 +143,7 @@ func (d *distinct) use(b *records.Block) (err error) {
 		buf = binary.BigEndian.AppendUint64(buf, uint64(b.Offset()))
 		buf = append(buf, b.Record...)
 		if err := w.Add(key, buf[from:]); err != nil {
-			return err
+			return tooLong(b, err)
 		}
 		buf = buf[:from]
 		if len(d.fields) < 2 {

@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/tempdir"
@@ -63,7 +65,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 		return err
 	}
 	if !elsewhere {
-		if j.sink, err = a.openSink(*out.output, *out.force, *in.threads); err != nil {
+		if j.sink, err = a.openSink(ctx, *out.output, *out.force, *in.threads); err != nil {
 			return err
 		}
 		defer func() { err = alsoFailed(err, j.sink.abort()) }()
@@ -115,6 +117,15 @@ func (j *fileJob) read(ctx context.Context, cancel context.CancelCauseFunc, fiel
 	})
 	if err == nil {
 		err = checkTally(&j.tally)
+	}
+	return err
+}
+
+// tooLong says in which line a record is that a sorter finds too long. Other errors
+// are returned as they are.
+func tooLong(b *records.Block, err error) error {
+	if errors.Is(err, extsort.ErrTooLarge) {
+		b.Fail(err)
 	}
 	return err
 }

@@ -86,7 +86,7 @@ func (g *grouping) use(b *records.Block) (err error) {
 		w.keys = append(w.keys, key)
 		if keep != nil {
 			if err := keep.Add(key, w.keptOf(values)); err != nil {
-				return err
+				return tooLong(b, err)
 			}
 		}
 		if len(w.keys) == groupBatch {

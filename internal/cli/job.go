@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/internal/records"
 )
@@ -32,6 +33,8 @@ type job struct {
 	tally    records.Tally
 	appended int64 // records that Append took
 	bytes    int64 // their bytes
+	sum      extsort.Sum128
+	proof    shuffleProof
 	seconds  float64
 	largest  []partd.KeyInfo
 }
@@ -108,14 +111,19 @@ func (j *job) prepare(ctx context.Context) error {
 	}
 	j.enter(filling)
 	var err error
-	j.before, err = partd.Stat(ctx, j.store)
-	return err
+	if j.before, err = partd.Stat(ctx, j.store); err != nil {
+		return err
+	}
+	return j.proof.begin(ctx, *j.flags.stats, j.store)
 }
 
 // move reads all records into the store.
 func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
 	j.bar.Count(j.in.size, j.in.read.Load)
 	lists := make([]entryList, cfg.Workers)
+	for i := range lists {
+		lists[i].proves = j.proof.store != nil
+	}
 	j.tally, err = records.Read(ctx, j.in.files, cfg, func(b *records.Block) error {
 		list := &lists[b.Worker]
 		list.fill(b, j.keys)
@@ -135,6 +143,9 @@ func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
 	})
 	if err != nil {
 		return skipHint(err)
+	}
+	for i := range lists {
+		j.sum.Add(lists[i].sum)
 	}
 	var left func() int64
 	if m, ok := j.store.(partd.MemoryUser); ok {
@@ -178,6 +189,9 @@ func (j *job) compare(ctx context.Context) (err error) {
 	case more != j.bytes:
 		return fmt.Errorf("%d records of %d bytes were appended, but the store %s holds %d bytes more than before: "+
 			"either another program writes to it, or it lost something", j.appended, j.bytes, *j.flags.url, more)
+	}
+	if err := j.proof.compare(ctx, j.appended, j.sum); err != nil {
+		return err
 	}
 	j.enter(compared)
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/records"
 )
@@ -83,6 +84,10 @@ type entryList struct {
 	entries []partd.Entry
 	arena   []byte   // keys that are no part of the input
 	numbers []string // of the partitions
+
+	proves bool // the sum is wanted
+	sum    extsort.Sum128
+	hashed []byte
 }
 
 // fill makes an entry of each record of a block, valid as long as the block.
@@ -91,6 +96,11 @@ func (l *entryList) fill(b *records.Block, k keyer) {
 	for i := len(l.numbers); i < k.partitions; i++ {
 		l.numbers = append(l.numbers, strconv.Itoa(i))
 	}
+	defer func() {
+		for i := 0; l.proves && i < len(l.entries); i++ {
+			l.addToSum(&l.entries[i])
+		}
+	}()
 	for b.Next() {
 		key := b.Fields[0]
 		if len(b.Fields) > 1 {

@@ -43,13 +43,15 @@ file: store makes a file for each: 0.2 ms or more, and 4 KiB of disk, per key. A
 column of ids is seldom what is meant.
 
 At the end the records read are compared with what the store holds, byte by byte
-counted; a difference is an error.`
+counted; a difference is an error. With --stats a log: store is also read back,
+and the sum of the hashes (xxh3-128) of all keys and records compared.`
 
 // shuffleFlags are the flags of partd shuffle.
 type shuffleFlags struct {
 	inputFlags
 	by, url      *string
 	add, replace *bool
+	stats        *bool
 	partitions   *int
 }
 
@@ -71,6 +73,7 @@ func newShuffle(a *app) *cobra.Command {
 		url:        storeFlag(cmd),
 		add:        fs.Bool("append", false, "add to what the store holds"),
 		replace:    fs.Bool("replace", false, "drop what the store holds first"),
+		stats:      fs.Bool("stats", false, "compare a checksum of all records, too, which reads back a log: store, and show it"),
 		inputFlags: newInputFlags(cmd, "write the summary as one JSON object", ", or run them one after the other with --append"),
 	}
 	completeFields(cmd, "by", &f.inputFlags)

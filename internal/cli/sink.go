@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,10 +23,10 @@ type sink struct {
 }
 
 // openSink begins an output. An empty path, or -, is standard output.
-func (a *app) openSink(path string, replace bool, threads int) (*sink, error) {
+func (a *app) openSink(ctx context.Context, path string, replace bool, threads int) (*sink, error) {
 	if path == "" || path == stdin {
 		a.catchBrokenPipe()
-		return &sink{Writer: output.NewWriter(a.out)}, nil
+		return &sink{Writer: output.NewWriter(ctx, a.out)}, nil
 	}
 	f, err := output.Create(path, replace)
 	if errors.Is(err, output.ErrExists) {
@@ -38,7 +39,7 @@ func (a *app) openSink(path string, replace bool, threads int) (*sink, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Abort())
 	}
-	return &sink{Writer: output.NewWriter(packer), file: f, packer: packer}, nil
+	return &sink{Writer: output.NewWriter(ctx, packer), file: f, packer: packer}, nil
 }
 
 // commit ends the output: a file gets its name.

@@ -170,7 +170,7 @@ func (s *sorting) use(b *records.Block) (err error) {
 	for b.Next() {
 		if len(s.fields) == 1 && !s.orders[0].numeric && !s.orders[0].desc {
 			if err := w.Add(b.Fields[0], b.Record); err != nil {
-				return err
+				return tooLong(b, err)
 			}
 			continue
 		}
@@ -180,7 +180,7 @@ func (s *sorting) use(b *records.Block) (err error) {
 			continue
 		}
 		if err := w.Add(key, b.Record); err != nil {
-			return err
+			return tooLong(b, err)
 		}
 	}
 	return nil

@@ -112,7 +112,7 @@ func (s *splitting) use(b *records.Block) (err error) {
 			key = buf
 		}
 		if err := w.Add(key, b.Record); err != nil {
-			return err
+			return tooLong(b, err)
 		}
 	}
 	return nil

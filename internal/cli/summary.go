@@ -25,6 +25,7 @@ type summaryRecord struct {
 	BadRecords    int64       `json:"bad_records"`
 	AddedNewlines int64       `json:"added_newlines"`
 	Seconds       float64     `json:"seconds"`
+	Proof         string      `json:"proof,omitempty"`
 	Largest       []keyRecord `json:"largest"`
 }
 
@@ -38,7 +39,7 @@ func (j *job) summary() error {
 		t := &j.tally
 		err := newEncoder(w).Encode(summaryRecord{
 			*j.flags.url, j.appended, j.bytes, j.after.Keys, len(j.in.files), t.ReadBytes, t.HeaderBytes,
-			t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, keysJSON(j.largest),
+			t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, j.proof.shown, keysJSON(j.largest),
 		})
 		if err != nil {
 			return err
@@ -76,6 +77,11 @@ func (j *job) writeSummary(w io.Writer) {
 		fmt.Fprintln(w, "added     1 missing last newline")
 	} else if n > 1 {
 		fmt.Fprintf(w, "added     %d missing last newlines\n", n)
+	}
+	if j.proof.shown != "" {
+		fmt.Fprintf(w, "proof     %s\n", j.proof.shown)
+	} else if *j.flags.stats {
+		fmt.Fprintf(w, "proof     %s bytes in, as many in the store, which keeps no checksum of records\n", commas(j.bytes))
 	}
 	for _, note := range j.notes() {
 		fmt.Fprintf(w, "note      %s\n", note)

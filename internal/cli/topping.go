@@ -127,7 +127,7 @@ func (t *top) use(b *records.Block) (err error) {
 			continue
 		}
 		if err := w.Add(key, b.Record); err != nil {
-			return err
+			return tooLong(b, err)
 		}
 	}
 	t.dropped.Add(dropped)

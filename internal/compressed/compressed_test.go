@@ -77,14 +77,14 @@ func TestDamage(t *testing.T) {
 	data := text(500)
 	for _, kind := range kinds {
 		packed := pack(t, kind, data)
-		for n := range len(packed) {
+		for n := 0; n < len(packed); n += 3 {
 			_, err := unpack(kind, packed[:n])
 			var e *Error
 			if !errors.As(err, &e) || e.Offset > int64(n) || !strings.HasPrefix(err.Error(), "f: ") {
 				t.Fatalf("%s cut to %d of %d bytes: %v", kind, n, len(packed), err)
 			}
 		}
-		for i := range 8 * len(packed) {
+		for i := 0; i < 8*len(packed); i += 5 {
 			bad := bytes.Clone(packed)
 			bad[i/8] ^= 1 << (i % 8)
 			if got, err := unpack(kind, bad); err == nil && !bytes.Equal(got, data) {

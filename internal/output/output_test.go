@@ -2,9 +2,11 @@ package output
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -170,7 +172,7 @@ func (f *failing) Write(p []byte) (int, error) {
 
 func TestWriter(t *testing.T) {
 	var b, want bytes.Buffer
-	w := NewWriter(&b)
+	w := NewWriter(t.Context(), &b)
 	for i := range 3000 {
 		p := bytes.Repeat([]byte{byte(i)}, i)
 		want.Write(p)
@@ -182,7 +184,7 @@ func TestWriter(t *testing.T) {
 		t.Errorf("%v, %d bytes", err, b.Len())
 	}
 	for after := range 3 {
-		w := NewWriter(&failing{after})
+		w := NewWriter(t.Context(), &failing{after})
 		var err error
 		for range 10 {
 			if _, err = w.Write(make([]byte, bufferSize)); err != nil {
@@ -192,6 +194,24 @@ func TestWriter(t *testing.T) {
 		if cerr := w.Close(); err == nil || cerr == nil {
 			t.Errorf("a write that fails: %v, %v", err, cerr)
 		}
+	}
+}
+
+// A write that hangs is not waited for once the context has ended.
+func TestWriterHangs(t *testing.T) {
+	r, w := io.Pipe()
+	defer r.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	b := NewWriter(ctx, w)
+	time.AfterFunc(50*time.Millisecond, cancel)
+	var err error
+	for range 10 {
+		if _, err = b.Write(make([]byte, bufferSize)); err != nil {
+			break
+		}
+	}
+	if _, again := b.Write([]byte("x")); err == nil || again == nil || !errors.Is(b.Close(), context.Canceled) {
+		t.Errorf("%v, %v", err, again)
 	}
 }
 

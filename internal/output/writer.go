@@ -1,6 +1,7 @@
 package output
 
 import (
+	"context"
 	"io"
 	"sync"
 )
@@ -13,6 +14,7 @@ const (
 // Writer writes in the background, so that whoever makes the data does not wait
 // for the file. It takes 1.5 MiB of memory.
 type Writer struct {
+	ctx   context.Context
 	w     io.Writer
 	buf   []byte
 	empty chan []byte
@@ -24,9 +26,10 @@ type Writer struct {
 	err error
 }
 
-// NewWriter returns a writer onto w. It must be closed.
-func NewWriter(w io.Writer) *Writer {
-	b := &Writer{w: w, empty: make(chan []byte, buffers), full: make(chan []byte, buffers), done: make(chan struct{})}
+// NewWriter returns a writer onto w. It must be closed. When ctx ends, it does not
+// wait any more for a write that hangs.
+func NewWriter(ctx context.Context, w io.Writer) *Writer {
+	b := &Writer{ctx: ctx, w: w, empty: make(chan []byte, buffers), full: make(chan []byte, buffers), done: make(chan struct{})}
 	for range buffers {
 		b.empty <- make([]byte, 0, bufferSize)
 	}
@@ -59,11 +62,19 @@ func (b *Writer) failed() error {
 func (b *Writer) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
+		if b.buf == nil {
+			return 0, context.Cause(b.ctx)
+		}
 		k := copy(b.buf[len(b.buf):cap(b.buf)], p)
 		b.buf, p = b.buf[:len(b.buf)+k], p[k:]
 		if len(b.buf) == cap(b.buf) {
-			b.full <- b.buf
-			b.buf = <-b.empty
+			b.full <- b.buf // has room for all there are
+			b.buf = nil
+			select {
+			case b.buf = <-b.empty:
+			case <-b.ctx.Done():
+				return 0, context.Cause(b.ctx)
+			}
 			if err := b.failed(); err != nil {
 				return 0, err
 			}
@@ -78,8 +89,14 @@ func (b *Writer) Bytes() int64 { return b.bytes }
 
 // Close writes what is left, and returns the first error of all writes.
 func (b *Writer) Close() error {
-	b.full <- b.buf
+	if b.buf != nil {
+		b.full <- b.buf
+	}
 	close(b.full)
-	<-b.done
-	return b.failed()
+	select {
+	case <-b.done:
+		return b.failed()
+	case <-b.ctx.Done():
+		return context.Cause(b.ctx)
+	}
 }

@@ -26,17 +26,6 @@ func (f Field) use() string {
 // ErrFieldZero is the error for the number 0.
 var ErrFieldZero = errors.New("fields are numbered from 1, or from the end (-1 is the last): there is no field 0")
 
-// CheckField tells whether by can mean a field of files that nobody has looked
-// at yet: where there is no header, only a number can. With one, any text may be
-// the name of a column, "0" too.
-func (l Layout) CheckField(by string) error {
-	if l.HasHeader() {
-		return nil
-	}
-	_, err := l.Resolve(by, nil)
-	return err
-}
-
 // Resolve finds the field that by means: the exact name of a column, else a
 // number from 1, or from the end (-1 is the last). Columns are those of the
 // header, nil where there is none.

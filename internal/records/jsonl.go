@@ -10,11 +10,15 @@ import (
 )
 
 // membersOf finds the values of members of the JSON object on a line. The object
-// is checked as a whole; the search that follows relies on it.
+// is checked as a whole, by encoding/json where it is not a simple one; the search
+// that follows relies on it.
 func (s *Splitter) membersOf(line []byte) Kind {
 	line = bytes.TrimSpace(line)
 	if len(line) == 0 {
 		return Blank
+	}
+	if s.findFlat(line) {
+		return s.texts()
 	}
 	if !json.Valid(line) {
 		var v any
@@ -31,6 +35,11 @@ func (s *Splitter) membersOf(line []byte) Kind {
 	if s.Err = s.findMembers(line); s.Err != nil {
 		return Bad
 	}
+	return s.texts()
+}
+
+// texts makes of the values found what they stand for.
+func (s *Splitter) texts() Kind {
 	for i, f := range s.fields {
 		if s.Values[i], s.Err = s.textOf(f, s.Values[i]); s.Err != nil {
 			return Bad

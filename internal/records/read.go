@@ -33,10 +33,6 @@ func (c *Config) workers() int { return max(c.Workers, 1) }
 // for each worker.
 func (c *Config) blocks() int { return 2 + c.workers() }
 
-// Memory returns how many bytes Read takes as long as no record is longer than
-// a block. A longer one takes up to MaxRecord bytes and a third more.
-func (c *Config) Memory() int64 { return int64(c.blocks()) * int64(c.Block) }
-
 // Tally counts what was read, in bytes and in records.
 type Tally struct {
 	ReadBytes     int64 // all that was read
@@ -75,7 +71,8 @@ func (t *Tally) add(o *Tally) {
 // What a block holds is valid until use returns. Where the order of the records
 // matters, use calls [Block.Turn].
 //
-// Another goroutine reads ahead, by two blocks at most. The error that Read
+// Another goroutine reads ahead, by two blocks at most. Blocks take (Workers + 2) ×
+// Block bytes; a record longer than one takes up to MaxRecord and a third more. The error that Read
 // returns is the first in the order of the records, whatever worker finds it.
 // When ctx ends, Read returns without waiting for a read that hangs, but not
 // before use has returned everywhere.

@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/logstore"
+)
+
+// A record that is missing, doubled, changed or under another key is seen, also
+// where the number of bytes is the same.
+func TestShuffleProofSees(t *testing.T) {
+	good := []partd.Entry{{Key: "a", Value: []byte("1\n")}, {Key: "b", Value: []byte("2\n")}, {Key: "b", Value: []byte("3\n")}}
+	for what, stored := range map[string][]partd.Entry{
+		"":         good,
+		"missing":  good[:2],
+		"doubled":  append(good[:2:2], good[1]),
+		"changed":  {good[0], good[1], {Key: "b", Value: []byte("4\n")}},
+		"swapped":  {{Key: "b", Value: []byte("1\n")}, {Key: "a", Value: []byte("2\n")}, good[2]},
+		"reversed": {good[2], good[1], good[0]}, // it is no proof of order
+	} {
+		store, err := logstore.Open(t.TempDir(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Append(t.Context(), partd.Entry{Key: "before", Value: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+		var p shuffleProof
+		if err := p.begin(t.Context(), true, store); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Append(t.Context(), stored...); err != nil {
+			t.Fatal(err)
+		}
+		var list entryList
+		for i := range good {
+			list.addToSum(&good[i])
+		}
+		err = p.compare(t.Context(), int64(len(good)), list.sum)
+		if sees := what != "" && what != "reversed"; sees != (err != nil) {
+			t.Errorf("%q: %v", what, err)
+		}
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Bytes that are in no count, and counts that do not add up, are errors.
+func TestProofsSee(t *testing.T) {
+	if err := checkTally(&records.Tally{ReadBytes: 10, RecordBytes: 9}); err == nil || !strings.Contains(err.Error(), "do not add up") {
+		t.Error(err)
+	}
+	j := &fileJob{}
+	top := &top{written: 2}
+	top.dropped.Store(3)
+	if top.prove(j, 6, "records") == nil || top.prove(j, 5, "records") != nil {
+		t.Error("top does not see a record that is missing")
+	}
+	j.report.addSorter(extsort.Stats{Records: 3})
+}

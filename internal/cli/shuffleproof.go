@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/logstore"
+)
+
+// shuffleProof compares a checksum of the records that were read with one of
+// what a log store holds, which takes reading all of it.
+type shuffleProof struct {
+	store  *logstore.Store // nil: no proof by checksum
+	before logstore.Ledger
+	shown  string // what it found
+}
+
+// begin notes what the store holds before.
+func (p *shuffleProof) begin(ctx context.Context, wanted bool, store partd.Partd) (err error) {
+	log, ok := store.(*logstore.Store)
+	if !wanted || !ok {
+		return nil
+	}
+	p.store = log
+	p.before, err = log.Verify(ctx)
+	return err
+}
+
+// compare compares what the store holds with the records appended.
+func (p *shuffleProof) compare(ctx context.Context, records int64, sum extsort.Sum128) error {
+	if p.store == nil {
+		return nil
+	}
+	found, err := p.store.Verify(ctx)
+	if err != nil {
+		return err
+	}
+	want := extsort.Sum128{Hi: p.before.Sum.Hi, Lo: p.before.Sum.Lo}
+	want.Add(sum)
+	if found.Pieces != p.before.Pieces+records || found.Sum.Hi != want.Hi || found.Sum.Lo != want.Lo {
+		return fmt.Errorf("the store holds %d records with the checksum %v, but %d with the checksum %v were to be in it",
+			found.Pieces, found.Sum, p.before.Pieces+records, want)
+	}
+	p.shown = fmt.Sprintf("%s records in, as many read back; the sum of the hashes of all keys and records is %v, in and out", commas(records), sum)
+	return nil
+}
+
+// addToSum adds the hash of a key and its record, as a log store's ledger has it.
+func (l *entryList) addToSum(e *partd.Entry) {
+	l.hashed = binary.AppendUvarint(l.hashed[:0], uint64(len(e.Key)))
+	l.hashed = append(l.hashed, e.Key...)
+	l.hashed = append(l.hashed, e.Value...)
+	l.sum.AddRecord(l.hashed)
+}

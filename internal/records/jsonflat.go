@@ -1,0 +1,156 @@
+package records
+
+import "bytes"
+
+// inString holds true for what a JSON string holds as it is: neither control
+// characters, nor quotes, nor backslashes.
+var inString = func() (table [256]bool) {
+	for c := ' '; c < 256; c++ {
+		table[c] = c != '"' && c != '\\'
+	}
+	return table
+}()
+
+// findFlat finds the members asked for, as they are written, in an object of
+// strings without escapes, numbers and words, as most are. Of all else it
+// returns false, be it no JSON at all: then Values mean nothing.
+func (s *Splitter) findFlat(line []byte) bool {
+	clear(s.Values)
+	if line[0] != '{' {
+		return false
+	}
+	rest := line[1:]
+	for {
+		rest = skipBlanks(rest)
+		n := plainString(rest)
+		if n == 0 {
+			return false
+		}
+		name := rest[1 : n-1]
+		rest = skipBlanks(rest[n:])
+		if len(rest) == 0 || rest[0] != ':' {
+			return false
+		}
+		rest = skipBlanks(rest[1:])
+		if n = plainValue(rest); n == 0 || !s.take(name, rest[:n]) {
+			return false
+		}
+		rest = skipBlanks(rest[n:])
+		switch {
+		case len(rest) == 1 && rest[0] == '}':
+			return true
+		case len(rest) == 0 || rest[0] != ',':
+			return false
+		}
+		rest = rest[1:]
+	}
+}
+
+// take keeps a value that is asked for. It returns false where something is
+// wrong with it.
+func (s *Splitter) take(name, value []byte) bool {
+	found := !s.only
+	for i := range s.fields {
+		if string(name) == s.fields[i].Name {
+			if s.Values[i] != nil {
+				return false
+			}
+			s.Values[i] = value
+			found = true
+		}
+	}
+	return found
+}
+
+func skipBlanks(data []byte) []byte {
+	for len(data) > 0 && (data[0] == ' ' || data[0] == '\t') {
+		data = data[1:]
+	}
+	return data
+}
+
+// plainString returns the length of the string that data begins with, its quotes
+// included, 0 if there is none or it has escapes.
+func plainString(data []byte) int {
+	if len(data) < 2 || data[0] != '"' {
+		return 0
+	}
+	n := bytes.IndexByte(data[1:], '"')
+	if n < 0 {
+		return 0
+	}
+	for _, c := range data[1 : n+1] {
+		if !inString[c] {
+			return 0
+		}
+	}
+	return n + 2
+}
+
+// plainValue returns the length of the string, number or word that data begins
+// with, 0 for anything else.
+func plainValue(data []byte) int {
+	if len(data) == 0 {
+		return 0
+	}
+	switch data[0] {
+	case '"':
+		return plainString(data)
+	case 't':
+		return word(data, "true")
+	case 'f':
+		return word(data, "false")
+	case 'n':
+		return word(data, "null")
+	}
+	return plainNumber(data)
+}
+
+func word(data []byte, w string) int {
+	if len(data) >= len(w) && string(data[:len(w)]) == w {
+		return len(w)
+	}
+	return 0
+}
+
+// plainNumber returns the length of the number that data begins with, as RFC
+// 8259 has it.
+func plainNumber(data []byte) int {
+	i := 0
+	if data[0] == '-' {
+		i++
+	}
+	whole := digits(data[i:])
+	if whole == 0 || whole > 1 && data[i] == '0' {
+		return 0
+	}
+	i += whole
+	if i < len(data) && data[i] == '.' {
+		n := digits(data[i+1:])
+		if n == 0 {
+			return 0
+		}
+		i += 1 + n
+	}
+	if i < len(data) && data[i]|0x20 == 'e' {
+		i++
+		if i < len(data) && (data[i] == '+' || data[i] == '-') {
+			i++
+		}
+		n := digits(data[i:])
+		if n == 0 {
+			return 0
+		}
+		i += n
+	}
+	return i
+}
+
+func digits(data []byte) int {
+	for i, c := range data {
+		if c-'0' > 9 {
+			return i
+		}
+	}
+	return len(data)
+}
