@@ -89,7 +89,7 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 		}
 		full := b.index.Len() > 0 && (b.used()+need > b.memory || b.crowded())
 		if !full && !b.dropping {
-			free, err := b.pinBatch(entries, batch, &w)
+			free, large, err := b.pinBatch(entries, batch, &w)
 			if err != nil {
 				return err
 			}
@@ -98,9 +98,11 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 				b.admitted += need
 				return nil
 			}
-			full = b.heavy
+			full = large
 		}
 		if full {
+			// What makes room may wait its turn at the same keys.
+			b.got(&w)
 			if b.failures != failures {
 				return clean("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", b.failure))
 			}
@@ -110,9 +112,10 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 	}
 }
 
-// pinBatch pins the keys of a batch and counts its bytes, or changes nothing
-// and returns false if a key cannot be had now.
-func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (free bool, err error) {
+// pinBatch pins the keys of a batch and counts its bytes. If it cannot have a
+// key now, it enters the operation for those that it cannot have; or, if a key is
+// too large to grow, has it flushed. Then nothing else changes.
+func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (free, large bool, err error) {
 	free = true
 	for i := range entries {
 		batch.ids[i] = 0
@@ -126,22 +129,29 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 		}
 		k := b.index.Val(id)
 		// It moves as a whole, so it must not grow without limit.
-		large := k.size > int64(b.step/2) && k.size+int64(len(entries[i].Value)) > int64(b.step)
-		if k.ticket == 0 && k.state&^pinsMask == 0 && !large {
+		tooLarge := k.size > int64(b.step/2) && k.size+int64(len(entries[i].Value)) > int64(b.step)
+		if k.ticket == 0 && k.state&^pinsMask == 0 && !tooLarge {
 			continue // the usual case
 		}
 		switch {
 		case k.doubt():
-			return false, inDoubt("append", entries[i].Key)
+			return false, false, inDoubt("append", entries[i].Key)
+		case tooLarge && !k.held(): // else it may be on its way
+			b.heavy, large = true, true
 		case !k.open(w.ticket, false):
-			b.want(w, id, entries[i].Key)
 			free = false
-		case large:
-			b.heavy, free = true, false
 		}
 	}
+	if large {
+		return false, true, nil
+	}
 	if !free {
-		return false, nil
+		for i, id := range batch.ids {
+			if id != 0 && !b.index.Val(id).open(w.ticket, false) {
+				b.want(w, id, entries[i].Key)
+			}
+		}
+		return false, false, nil
 	}
 	for i := range entries {
 		e := &entries[i]
@@ -159,7 +169,7 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 		k.size += int64(len(e.Value))
 		b.bytes += int64(len(e.Value))
 	}
-	return true, nil
+	return true, false, nil
 }
 
 // settle ends an Append that was admitted: it unpins its keys, and takes its

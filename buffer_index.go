@@ -68,7 +68,8 @@ func (b *Buffer) want(w *bufferWait, id keymap.ID, key string) {
 	}
 }
 
-// got ends the wait of an operation, whether it got its keys or gave up.
+// got takes an operation out of the wait for keys: it got them, gave up, or waits
+// for something else.
 func (b *Buffer) got(w *bufferWait) {
 	for _, key := range w.marked {
 		id := b.find(key)
@@ -81,6 +82,7 @@ func (b *Buffer) got(w *bufferWait) {
 		}
 	}
 	if len(w.marked) > 0 {
+		w.marked = w.marked[:0]
 		b.wake()
 	}
 }
