@@ -92,6 +92,14 @@ func (j *mergeJob) endRanges() {
 	j.ranges = true
 }
 
+// put writes an entry to the run that was begun.
+func (j *mergeJob) put(e *entry) error {
+	if err := j.account(e); err != nil {
+		return err
+	}
+	return j.w.write(e.raw)
+}
+
 // account counts an entry that is written.
 func (j *mergeJob) account(e *entry) error {
 	var l Ledger
@@ -156,10 +164,7 @@ func (j *mergeJob) writeHot(h *hotRun) error {
 			}
 			err = size.add(&e)
 			if err == nil {
-				err = j.account(&e)
-			}
-			if err == nil {
-				err = j.w.write(e.raw)
+				err = j.put(&e)
 			}
 			if err != nil {
 				return err

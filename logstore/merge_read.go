@@ -1,9 +1,7 @@
 package logstore
 
 import (
-	"cmp"
 	"context"
-	"slices"
 )
 
 // eachIn calls f for each entry in an interval of hashes that belongs to no hot
@@ -11,8 +9,10 @@ import (
 func (j *mergeJob) eachIn(lo, hi uint64, f func(e *entry) error) error {
 	visit := func(i int, g *segment) error {
 		j.er.src, j.er.buf = &j.src, nil
+		var e entry // outside of the loop, since f lets it escape
 		for {
-			e, err := j.er.next()
+			var err error
+			e, err = j.er.next()
 			if isEOF(err) {
 				return nil
 			}
@@ -37,11 +37,9 @@ func (j *mergeJob) eachIn(lo, hi uint64, f func(e *entry) error) error {
 			return err
 		}
 		// Keys that are hot no more.
-		at, _ := slices.BinarySearchFunc(g.hot, lo, func(h hotRun, lo uint64) int {
-			return cmp.Or(cmp.Compare(h.hash, lo), 1)
-		})
-		for ; at < len(g.hot) && g.hot[at].hash <= hi; at++ {
-			h := &g.hot[at]
+		hot := g.hotIn(lo, hi)
+		for at := range hot {
+			h := &hot[at]
 			if j.isHot(h.hash, h.key) {
 				continue
 			}

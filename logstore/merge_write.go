@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-	"slices"
 
 	"github.com/go-partd/partd"
 )
@@ -172,19 +171,9 @@ func (j *mergeJob) writeUnits(lo, hi int) error {
 	if err != nil {
 		return err
 	}
-	pos := make([]int, hi-lo+1)
-	if err := j.eachLoaded(loaded, func(e *entry, hash uint64) { pos[j.unitOf(hash)-lo+1] += len(e.raw) }); err != nil {
-		return err
-	}
-	for i := 1; i < len(pos); i++ {
-		pos[i] += pos[i-1]
-	}
-	starts := slices.Clone(pos)
 	sorted := j.arenas[1]
-	if err := j.eachLoaded(loaded, func(e *entry, hash uint64) {
-		u := j.unitOf(hash) - lo
-		pos[u] += copy(sorted[pos[u]:], e.raw)
-	}); err != nil {
+	starts, err := scatter(sorted, loaded, hi-lo, func(key []byte) int { return j.unitOf(j.s.hashOfBytes(key)) - lo })
+	if err != nil {
 		return err
 	}
 	for u := lo; u < hi; u++ {
@@ -198,10 +187,7 @@ func (j *mergeJob) writeUnits(lo, hi int) error {
 		for len(b) > 0 {
 			e, err := parseEntry(b)
 			if err == nil {
-				err = j.account(&e)
-			}
-			if err == nil {
-				err = j.w.write(e.raw)
+				err = j.put(&e)
 			}
 			if err != nil {
 				return err
@@ -214,18 +200,6 @@ func (j *mergeJob) writeUnits(lo, hi int) error {
 }
 
 func (j *mergeJob) unitOf(hash uint64) int { return int(hash >> 1 >> (63 - j.bits)) }
-
-func (j *mergeJob) eachLoaded(b []byte, use func(e *entry, hash uint64)) error {
-	for len(b) > 0 {
-		e, err := parseEntry(b)
-		if err != nil {
-			return err
-		}
-		use(&e, j.s.hashOfBytes(e.key))
-		b = b[len(e.raw):]
-	}
-	return nil
-}
 
 // load loads the entries of some ranges, in order.
 func (j *mergeJob) load(lo, hi int) ([]byte, error) {
@@ -260,10 +234,7 @@ func (j *mergeJob) stream(unit int) error {
 				return err
 			}
 		}
-		if err := j.account(e); err != nil {
-			return err
-		}
-		return j.w.write(e.raw)
+		return j.put(e)
 	})
 	if err == nil {
 		j.endUnit(unit)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"math"
-	"slices"
 )
 
 // intervals goes through all ranges, as many at a time as are grouped well in
@@ -86,17 +85,12 @@ func (sc *scanner) interval(lo, hi uint64, size int64) error {
 func (sc *scanner) findStreamed(lo, hi uint64) {
 	sc.streamed = nil
 	for _, g := range sc.v.segments {
-		i, _ := slices.BinarySearchFunc(g.hot, lo, func(h hotRun, lo uint64) int {
-			if h.hash < lo {
-				return -1
-			}
-			return 1
-		})
-		for ; i < len(g.hot) && g.hot[i].hash <= hi; i++ {
+		hot := g.hotIn(lo, hi)
+		for i := range hot {
 			if sc.streamed == nil {
 				sc.streamed = map[string]uint64{}
 			}
-			sc.streamed[string(g.hot[i].key)] = g.hot[i].hash
+			sc.streamed[string(hot[i].key)] = hot[i].hash
 		}
 	}
 }

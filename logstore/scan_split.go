@@ -41,30 +41,11 @@ func (sc *scanner) split() error {
 	}
 	spare := sc.arenas[1] // as large as the one that was loaded into
 	shift := 64 - bits.Len(uint(len(sc.raw)/sc.batchBytes))
-	pos := make([]int, 1<<(64-shift)+1)
-	place := func(e *entry) uint64 {
-		return sc.s.hashOfBytes(e.key) * 0xD6E8FEB86659FD93 >> shift
-	}
-	for at := 0; at < len(sc.raw); {
-		e, err := parseEntry(sc.raw[at:])
-		if err != nil {
-			return err
-		}
-		pos[place(&e)+1] += len(e.raw)
-		at += len(e.raw)
-	}
-	for i := 1; i < len(pos); i++ {
-		pos[i] += pos[i-1]
-	}
-	starts := slices.Clone(pos)
-	for at := 0; at < len(sc.raw); {
-		e, err := parseEntry(sc.raw[at:])
-		if err != nil {
-			return err
-		}
-		p := place(&e)
-		pos[p] += copy(spare[pos[p]:], e.raw)
-		at += len(e.raw)
+	starts, err := scatter(spare, sc.raw, 1<<(64-shift), func(key []byte) int {
+		return int(sc.s.hashOfBytes(key) * 0xD6E8FEB86659FD93 >> shift)
+	})
+	if err != nil {
+		return err
 	}
 	for i := 0; i+1 < len(starts); i++ {
 		if err := sc.emitGroups(spare[starts[i]:starts[i+1]]); err != nil {
@@ -72,6 +53,34 @@ func (sc *scanner) split() error {
 		}
 	}
 	return nil
+}
+
+// scatter copies entries to dst, by place, in order within each, and returns
+// where each place begins, and where the last ends.
+func scatter(dst, entries []byte, places int, place func(key []byte) int) (starts []int, err error) {
+	pos := make([]int, places+1)
+	for at := 0; at < len(entries); {
+		e, err := parseEntry(entries[at:])
+		if err != nil {
+			return nil, err
+		}
+		pos[place(e.key)+1] += len(e.raw)
+		at += len(e.raw)
+	}
+	for i := 1; i < len(pos); i++ {
+		pos[i] += pos[i-1]
+	}
+	starts = slices.Clone(pos)
+	for at := 0; at < len(entries); {
+		e, err := parseEntry(entries[at:])
+		if err != nil {
+			return nil, err
+		}
+		p := place(e.key)
+		pos[p] += copy(dst[pos[p]:], e.raw)
+		at += len(e.raw)
+	}
+	return starts, nil
 }
 
 // emitStreamed hands over the keys of the interval that have runs of their own.

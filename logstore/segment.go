@@ -105,6 +105,18 @@ func (g *segment) hotFor(hash uint64, key []byte) *hotRun {
 	return nil
 }
 
+// hotIn returns the runs of keys whose hashes are in an interval.
+func (g *segment) hotIn(lo, hi uint64) []hotRun {
+	first, _ := slices.BinarySearchFunc(g.hot, lo, func(h hotRun, lo uint64) int {
+		return cmp.Or(cmp.Compare(h.hash, lo), 1)
+	})
+	end := first
+	for end < len(g.hot) && g.hot[end].hash <= hi {
+		end++
+	}
+	return g.hot[first:end]
+}
+
 // encodeFooter returns the footer, which goes to an offset of the file.
 func (g *segment) encodeFooter(seed uint64, at int64) []byte {
 	le := binary.LittleEndian
