@@ -1,7 +1,9 @@
 package compress_test
 
 import (
+	"context"
 	"errors"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/partdtest"
+	"github.com/go-partd/partd/remote"
 )
 
 // allLayers makes the tests run the whole suite on every layer over every store,
@@ -36,7 +39,34 @@ func stores() []beneath {
 		{"dict", func(*testing.T, string) partd.Partd { return partd.NewDict() }, false, all},
 		{"log", openLog, true, slices.Concat(all, []partdtest.Ability{partdtest.CanFlush, partdtest.CanSync})},
 		{"file", openFile, true, slices.Concat(all, []partdtest.Ability{partdtest.CanSync})},
+		{"client", openClient, false, all},
 	}
+}
+
+// openClient returns a client of a server over Dict that lives until the test's
+// end.
+func openClient(t *testing.T, _ string) partd.Partd {
+	t.Helper()
+	server, err := remote.NewServer(partd.NewDict(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(context.Background(), listener) }()
+	client, err := remote.Dial(t.Context(), remote.URL(listener.Addr()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(client.Close(), server.Shutdown(context.Background()), <-done); err != nil {
+			t.Error(err)
+		}
+	})
+	return client
 }
 
 func openFile(t *testing.T, dir string) partd.Partd {
@@ -123,6 +153,7 @@ func TestNestedKeepsPromises(t *testing.T) {
 		"zstd+buffer+snappy",
 		"s2+lz4+zlib+gzip+bz2+blosc+snappy+zstd",
 		"buffer+blosc+buffer+bz2",
+		"gzip+buffer+zlib+lz4+s2",
 	} {
 		for j, b := range stores() {
 			if os.Getenv(allLayers) == "" && i != j {

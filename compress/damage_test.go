@@ -371,3 +371,31 @@ func TestLies(t *testing.T) {
 		})
 	}
 }
+
+// TestManyLies has many pieces of which each claims as much as its bytes could
+// become: together far more than there is memory.
+func TestManyLies(t *testing.T) {
+	const pieces = 50_000
+	for name, piece := range map[string][]byte{
+		// Of 512 KiB, and then a block that is none.
+		"zstd":   {0x28, 0xb5, 0x2f, 0xfd, 0xa4, 0, 0, 8, 0, 0xff, 0xff, 0xff, 0, 0, 0, 0},
+		"snappy": append(binary.AppendUvarint(nil, 150), 0xfe, 1, 0, 0xfe, 1, 0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dict := partd.NewDict()
+			s := newStore(t, dict, Format(name), nil)
+			stored := bytes.Repeat(frame.Append(nil, piece), pieces)
+			if err := dict.Set(t.Context(), "k", stored); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			used := allocated(func() { _, err = s.Get(t.Context(), "k") })
+			if !errors.As(err, new(*partd.CorruptError)) {
+				t.Error(err)
+			}
+			if most := 40 * int64(len(stored)); int64(used) > most {
+				t.Errorf("%d bytes were allocated for %d stored ones: %v", used, len(stored), err)
+			}
+		})
+	}
+}

@@ -65,7 +65,10 @@ func (s *Store) value(op, key string, stored []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	value := make([]byte, 0, size)
+	// Each claim can be true, and all of them be lies: what is taken at once is
+	// what bytes usually become, and more as pieces prove to hold it.
+	const usual = 32
+	value := make([]byte, 0, min(size, usual*int64(len(stored))))
 	offset := int64(0)
 	for content, err := range frame.Split(stored) {
 		if err != nil {

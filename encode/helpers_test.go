@@ -1,7 +1,10 @@
 package encode
 
 import (
+	"context"
+	"errors"
 	"flag"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -10,6 +13,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/remote"
 )
 
 // opener opens an empty store.
@@ -30,12 +34,38 @@ var stores = []opener{
 		t.Cleanup(func() { must(t, s.Close()) })
 		return s
 	}},
+	{"client", func(t testing.TB) partd.Partd { return dial(t, serve(t)) }},
+}
+
+// serve runs a server over a Dict until the test's end, and returns its URL.
+func serve(t testing.TB) (url string) {
+	t.Helper()
+	server, err := remote.NewServer(partd.NewDict(), nil)
+	must(t, err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(context.Background(), listener) }()
+	t.Cleanup(func() { must(t, errors.Join(server.Shutdown(context.Background()), <-done)) })
+	return remote.URL(listener.Addr())
+}
+
+func dial(t testing.TB, url string) *remote.Client {
+	t.Helper()
+	client, err := remote.Dial(context.Background(), url, nil)
+	must(t, err)
+	t.Cleanup(func() { must(t, client.Close()) })
+	return client
 }
 
 // layered are the stores of the examples of Python's partd: compressed.
 var layered = []opener{
 	{"bz2+dict", func(testing.TB) partd.Partd { return compress.BZ2(partd.NewDict()) }},
 	{"snappy+file", func(t testing.TB) partd.Partd { return compress.Snappy(openFile(t, t.TempDir())) }},
+	{"snappy+client", func(t testing.TB) partd.Partd { return compress.Snappy(dial(t, serve(t))) }},
+	{"zstd+zlib+blosc+client", func(t testing.TB) partd.Partd {
+		return compress.Zstd(compress.Zlib(compress.Blosc(dial(t, serve(t)))))
+	}},
 }
 
 func openFile(t testing.TB, dir string) *partd.File {

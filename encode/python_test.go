@@ -59,6 +59,8 @@ func pythonStores(below partd.Partd) map[string]struct {
 		"pickle":   {New(below, Pickle()), richList()},
 		"bz2":      {New(compress.BZ2(below), Pickle()), richList()},
 		"snappy":   {New(compress.Snappy(below), Pickle()), richList()},
+		"zlib":     {New(compress.Zlib(below), Pickle()), richList()},
+		"blosc":    {New(compress.Blosc(below), Pickle()), richList()},
 		"layers":   {New(compress.BZ2(compress.Snappy(below)), Python()), plainList()},
 	}
 }
@@ -118,10 +120,24 @@ var bigArrays = []func(*testing.T, partd.Partd, bool){
 	arrays("big_M8(ns)", time.Unix(0, 1).UTC(), nineteen, time.Time{}),
 }
 
-func TestPythonReadsGo(t *testing.T) {
-	needsPython(t, "partd", "numpy", "msgpack", "snappy")
-	dir := filepath.Join(t.TempDir(), "store")
-	below := openFile(t, dir)
+// shared runs a test over a directory, and over a server with a client of each
+// kind. where tells Python which.
+func shared(t *testing.T, test func(t *testing.T, below partd.Partd, where string)) {
+	t.Helper()
+	needsPython(t, "partd", "numpy", "msgpack", "snappy", "blosc", "zmq")
+	t.Run("File", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "store")
+		test(t, openFile(t, dir), dir)
+	})
+	t.Run("Client", func(t *testing.T) {
+		url := serve(t)
+		test(t, dial(t, url), url)
+	})
+}
+
+func TestPythonReadsGo(t *testing.T) { shared(t, pythonReadsGo) }
+
+func pythonReadsGo(t *testing.T, below partd.Partd, where string) {
 	for key, s := range pythonStores(below) {
 		must(t, s.store.Append(t.Context(), Entry[[]any]{key, s.values[:3]}, Entry[[]any]{key, s.values[3:]}))
 	}
@@ -129,21 +145,20 @@ func TestPythonReadsGo(t *testing.T) {
 		a(t, below, true)
 	}
 	for name, dtype := range map[string]string{"i8": ">i8", "u2": ">u2", "f4": ">f4", "c16": ">c16", "M8(ns)": ">M8[ns]"} {
-		must(t, below.SetOnce(t.Context(), "np_big_"+name+".dtype", []byte(dtype)))
+		must(t, partd.SetOnce(t.Context(), below, "np_big_"+name+".dtype", []byte(dtype)))
 	}
 	for _, a := range bigArrays {
 		a(t, below, true)
 	}
-	if out := runPython(t, "interop.py", "check", dir); out != "done\n" {
+	if out := runPython(t, "interop.py", "check", where); out != "done\n" {
 		t.Fatal(out)
 	}
 }
 
-func TestGoReadsPython(t *testing.T) {
-	needsPython(t, "partd", "numpy", "msgpack", "snappy")
-	dir := filepath.Join(t.TempDir(), "store")
-	runPython(t, "interop.py", "write", dir)
-	below := openFile(t, dir)
+func TestGoReadsPython(t *testing.T) { shared(t, goReadsPython) }
+
+func goReadsPython(t *testing.T, below partd.Partd, where string) {
+	runPython(t, "interop.py", "write", where)
 	for key, s := range pythonStores(below) {
 		got, err := s.store.Get(t.Context(), key)
 		must(t, err)
@@ -175,12 +190,10 @@ func TestGoReadsPython(t *testing.T) {
 }
 
 // Processes of both kinds append to the same keys.
-func TestPythonAndGoTakeTurns(t *testing.T) {
-	needsPython(t, "partd", "numpy", "msgpack", "snappy")
-	dir := filepath.Join(t.TempDir(), "store")
-	runPython(t, "interop.py", "write", dir)
-	below := openFile(t, dir)
+func TestPythonAndGoTakeTurns(t *testing.T) { shared(t, pythonAndGoTakeTurns) }
 
+func pythonAndGoTakeTurns(t *testing.T, below partd.Partd, where string) {
+	runPython(t, "interop.py", "write", where)
 	for key, s := range pythonStores(below) {
 		must(t, s.store.Append(ctx, Entry[[]any]{key, []any{"from Go"}}))
 		got, err := s.store.Get(ctx, key)

@@ -22,22 +22,20 @@ func (s *Store[T]) Get(ctx context.Context, keys ...string) ([]T, error) {
 
 func (s *Store[T]) decodeAll(op string, keys []string, raw [][]byte) ([]T, error) {
 	values := make([]T, len(raw))
-	var pieces []T
 	for i, chunk := range raw {
-		var err error
-		if pieces, err = s.split(pieces[:0], chunk); err == nil {
-			values[i], err = s.codec.Join(pieces)
+		pieces, err := s.split(chunk)
+		if err == nil {
+			values[i], err = s.codec.Join(pieces) // which may keep them
 		}
 		if err != nil {
 			return nil, keyError(op, keys[i], err)
 		}
-		clear(pieces)
 	}
 	return values, nil
 }
 
-// split appends the pieces of a key's value.
-func (s *Store[T]) split(pieces []T, chunk []byte) ([]T, error) {
+// split returns the pieces of a key's value.
+func (s *Store[T]) split(chunk []byte) (pieces []T, err error) {
 	offset := int64(0)
 	for content, err := range frame.Split(chunk) {
 		if err != nil {

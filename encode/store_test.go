@@ -333,3 +333,16 @@ func TestAbilities(t *testing.T) {
 		t.Errorf("after Close: %v", err)
 	}
 }
+
+// A Join may keep the pieces that it gets.
+func TestJoinKeepsPieces(t *testing.T) {
+	codec := JSON[any]()
+	codec.Join = func(pieces []any) (any, error) { return pieces, nil }
+	s := New(partd.NewDict(), codec)
+	must(t, s.Append(t.Context(), Entry[any]{"a", "first"}, Entry[any]{"b", "x"}, Entry[any]{"a", "second"}))
+	got, err := s.Get(t.Context(), "a", "b")
+	must(t, err)
+	if text := fmt.Sprint(got); text != "[[first second] [x]]" {
+		t.Errorf("got %s", text)
+	}
+}

@@ -7,7 +7,7 @@ import (
 	"unsafe"
 )
 
-// Codec turns values into bytes and back.
+// Codec turns values into bytes and back. [CodecOf] makes one of two functions.
 type Codec[T any] interface {
 	// Encode appends the encoding of v to dst.
 	Encode(dst []byte, v T) ([]byte, error)
@@ -15,6 +15,23 @@ type Codec[T any] interface {
 	// which is used again.
 	Decode(data []byte) (T, error)
 }
+
+// CodecOf makes a codec of two functions, such as those of a codec of package
+// encode:
+//
+//	json := encode.JSON[Event]()
+//	opts := &shuffle.Options[Event]{Codec: shuffle.CodecOf(json.Encode, json.Decode)}
+func CodecOf[T any](encode func(dst []byte, v T) ([]byte, error), decode func(data []byte) (T, error)) Codec[T] {
+	return funcCodec[T]{encode, decode}
+}
+
+type funcCodec[T any] struct {
+	encode func(dst []byte, v T) ([]byte, error)
+	decode func(data []byte) (T, error)
+}
+
+func (c funcCodec[T]) Encode(dst []byte, v T) ([]byte, error) { return c.encode(dst, v) }
+func (c funcCodec[T]) Decode(data []byte) (T, error)          { return c.decode(data) }
 
 // DefaultCodec returns the codec that is used where none is given. It takes
 // bytes and strings as they are, numbers in the machine's order, structs, arrays,

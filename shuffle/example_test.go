@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -47,6 +48,32 @@ func ExampleOptions() {
 	// Oslo 111
 	// Rome 35
 	// Bonn 12
+}
+
+// Records that the default codec does not take, or that others shall read from
+// the store, go through a codec of package encode.
+func ExampleCodecOf() {
+	ctx := context.Background()
+	type event struct {
+		User string
+		Data any
+	}
+	events := []event{{"ada", "login"}, {"bob", 3.5}, {"ada", []any{"a", "b"}}}
+	json := encode.JSON[event]()
+	opts := &shuffle.Options[event]{Codec: shuffle.CodecOf(json.Encode, json.Decode)}
+	for group, err := range shuffle.GroupBy(ctx, shuffle.Values(events...), func(e event) string { return e.User }, opts) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		list, err := shuffle.Collect(group.Values)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(group.Key, list)
+	}
+	// Unordered output:
+	// ada [{ada login} {ada [a b]}]
+	// bob [{bob 3.5}]
 }
 
 func ExampleSort() {

@@ -98,24 +98,12 @@ func (u *parsed) setOptions(query string, defaults map[string]string) error {
 		u.layerOptions = append(u.layerOptions, o)
 		all = append(all, o)
 	}
-	for name, value := range defaults {
-		for _, o := range all {
-			if o.knows(name) {
-				o.values[name] = value
-			}
-		}
-	}
-	given := map[string]bool{}
 	for _, pair := range strings.FieldsFunc(query, func(r rune) bool { return r == '&' }) {
 		name, value, ok := strings.Cut(pair, "=")
 		value, err := url.QueryUnescape(value)
 		if err != nil || !ok || value == "" {
 			return fmt.Errorf("option %q: write NAME=VALUE", pair)
 		}
-		if given[name] {
-			return fmt.Errorf("option %q is given twice", name)
-		}
-		given[name] = true
 		owner, short, qualified := strings.Cut(name, ".")
 		if !qualified {
 			owner, short = "", name
@@ -132,9 +120,19 @@ func (u *parsed) setOptions(query string, defaults map[string]string) error {
 		case len(takers) > 1 && owner == "":
 			return fmt.Errorf("option %q could be for several: write %s", name, qualify(takers, short))
 		}
-		// A layer given twice gets the same options.
+		// Of layers with one name each has values of its own, always the same.
+		if _, given := takers[0].values[short]; given {
+			return fmt.Errorf("option %q is given twice", name)
+		}
 		for _, o := range takers {
 			o.values[short] = value
+		}
+	}
+	for name, value := range defaults {
+		for _, o := range all {
+			if _, given := o.values[name]; !given && o.knows(name) {
+				o.values[name] = value
+			}
 		}
 	}
 	// Checked before anything is opened, so that a wrong value leaves nothing.

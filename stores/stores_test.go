@@ -88,6 +88,8 @@ func TestErrors(t *testing.T) {
 		{"buffer+file:d?memory=", "write NAME=VALUE"},
 		{"buffer+file:d?memory", "write NAME=VALUE"},
 		{"buffer+file:d?memory=1&memory=2", "given twice"},
+		{"buffer+file:d?memory=1MiB&buffer.memory=2MiB", "given twice"},
+		{"zstd+zstd+mem:?zstd.level=3&level=4", "write zstd.level"},
 		{"buffer+file:d?memory=-1", "as 256MiB"},
 		{"buffer+file:d?memory=0", "above 0"},
 		{"buffer+mem:?memory=9EiB", "below 8EiB"},

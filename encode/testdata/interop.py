@@ -1,13 +1,15 @@
 """The other side of python_test.go, with the real partd.
 
-interop.py write DIR: writes every value in two appends.
-interop.py check DIR: reads what Go wrote in the same way, and compares.
-interop.py halves DIR: checks what Go makes of numbers of 16 bits."""
+interop.py write WHERE: writes every value in two appends.
+interop.py check WHERE: reads what Go wrote in the same way, and compares.
+interop.py halves WHERE: checks what Go makes of numbers of 16 bits.
+
+WHERE is a directory, or the URL of a server."""
 
 import sys
 
 import numpy as np
-from partd import BZ2, File, Numpy, Pickle, Python, Snappy
+from partd import BZ2, Blosc, Client, File, Numpy, Pickle, Python, Snappy, ZLib
 
 PLAIN = [None, True, False, 0, -1, 200, 2**40, -(2**63), 2**64 - 1, 1.5, float("inf"),
          "text \u00e9 \U0001f600", b"\x00\xff", [1, [2, []]], {"a": 1, "b": [None], b"c": {}}]
@@ -38,23 +40,28 @@ def name(dtype):
     return "np_" + dtype.replace("[", "(").replace("]", ")").replace(">", "big_")
 
 
-def stores(path):
-    f = File(path)
+def store_at(where):
+    return Client(where) if where.startswith("tcp://") else File(where)
+
+
+def stores(f):
     return {
         "python": (Python(f), PLAIN),
         "fallback": (Python(f), FALLBACK),
         "pickle": (Pickle(f), RICH),
         "bz2": (Pickle(BZ2(f)), RICH),
         "snappy": (Pickle(Snappy(f)), RICH),
+        "zlib": (Pickle(ZLib(f)), RICH),
+        "blosc": (Pickle(Blosc(f)), RICH),
         "layers": (Python(BZ2(Snappy(f))), PLAIN),
     }
 
 
-def write(path):
-    for key, (store, values) in stores(path).items():
+def write(f):
+    for key, (store, values) in stores(f).items():
         store.append({key: values[:3]})
         store.append({key: values[3:]})
-    arrays = Numpy(File(path))
+    arrays = Numpy(f)
     for dtype, values in ARRAYS.items():
         arrays.append({name(dtype): array(dtype, values[:1])})
         arrays.append({name(dtype): array(dtype, values[1:])})
@@ -64,7 +71,8 @@ def write(path):
         arrays.append({name(dtype): array(dtype, [value, "NaT"])})
     arrays.append({"np_none": array("O", ["text", None])})
     # Python can write this, and not read it.
-    Python(File(path)).append({"intkeys": [{1: "one", None: 2.5}]})
+    Python(f).append({"intkeys": [{1: "one", None: 2.5}]})
+    f.get("nothing")  # a Client does not wait for its appends by itself
 
 
 def same(a, b):
@@ -78,11 +86,11 @@ def same(a, b):
     return a == b
 
 
-def check(path):
-    for key, (store, values) in stores(path).items():
+def check(f):
+    for key, (store, values) in stores(f).items():
         got = store.get(key)
         assert same(got, values), (key, got)
-    arrays = Numpy(File(path))
+    arrays = Numpy(f)
     wanted = dict(ARRAYS)
     wanted.update({big: ARRAYS[small] for big, small in FOREIGN.items()})
     for dtype, values in wanted.items():
@@ -93,9 +101,9 @@ def check(path):
             assert got.tobytes() == want.tobytes(), (dtype, got, want)
 
 
-def halves(path):
+def halves(f):
     """Conversions from and to 16 bits, against NumPy's."""
-    arrays = Numpy(File(path))
+    arrays = Numpy(f)
     with np.errstate(all="ignore"):
         for half, single, to in (("all", "widened", "<f4"), ("rounded", "singles", None)):
             half, single = arrays.get(half), arrays.get(single)
@@ -108,5 +116,5 @@ def halves(path):
                 assert not wrong.any(), (single[wrong][:5], half[wrong][:5])
 
 
-{"write": write, "check": check, "halves": halves}[sys.argv[1]](sys.argv[2])
+{"write": write, "check": check, "halves": halves}[sys.argv[1]](store_at(sys.argv[2]))
 print("done")

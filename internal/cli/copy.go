@@ -13,7 +13,9 @@ The source is opened for reading only, and nothing in it is changed.
 
 A target that holds keys already is an error without --append or --replace: so
 running a command twice doubles nothing. --replace drops what the target holds;
---append adds each value to the end of what its key holds.
+--append adds each value to the end of what its key holds. With a server on either
+side a key is put into the target and removed again first, to see that it is not
+the source under another name.
 
 At the end the whole target is read again. Its keys and bytes are counted, and a
 checksum over every key with its value (a sum of 128-bit hashes, in any order) is
@@ -83,7 +85,7 @@ func (f *copyFlags) check() error {
 	fromInfo, fromErr := os.Stat(from)
 	toInfo, toErr := os.Stat(to)
 	if from == to || fromErr == nil && toErr == nil && os.SameFile(fromInfo, toInfo) {
-		return usagef("--from and --to are the same directory, %s", from)
+		return usagef("--from and --to are the same store, %s", from)
 	}
 	return checkProgress(*f.progress)
 }

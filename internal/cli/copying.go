@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -70,22 +69,28 @@ func (c *copying) fill(ctx context.Context) error {
 
 // prepare makes sure that the target's content is what the flags say.
 func (c *copying) prepare(ctx context.Context) error {
-	for _, err := range partd.Keys(ctx, c.to) {
+	// What it holds may have been written through other layers.
+	for _, err := range partd.Keys(ctx, bottom(c.to)) {
 		if err != nil {
 			return err
 		}
 		c.held = true
 		break
 	}
-	switch {
-	case c.held && *c.flags.replace:
+	if c.held && !*c.flags.add && !*c.flags.replace {
+		return fmt.Errorf("the store %s already holds keys: add to them with --append, or drop them first with --replace", *c.flags.to)
+	}
+	if c.held {
+		if err := c.notItself(ctx); err != nil {
+			return err
+		}
+	}
+	if c.held && *c.flags.replace {
 		c.enter(dropping)
 		c.bar.Wait("dropping what the target holds", nil)
 		if err := c.to.Drop(ctx); err != nil {
 			return err
 		}
-	case c.held && !*c.flags.add:
-		return fmt.Errorf("the store %s already holds keys: add to them with --append, or drop them first with --replace", *c.flags.to)
 	}
 	c.enter(filling)
 	if *c.flags.add {
@@ -151,7 +156,7 @@ func (c *copying) move(ctx context.Context) error {
 		left = m.MemoryUsed
 	}
 	c.bar.Wait("writing the rest", left)
-	if err := partd.Flush(ctx, c.to); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	if err := flush(ctx, c.to); err != nil {
 		return err
 	}
 	c.enter(stored)
