@@ -85,6 +85,10 @@ func (c *Client) wait(ctx context.Context, k *call) error {
 			return err
 		}
 	}
+	// It may be that who sent it again has not returned from writing: what the
+	// call refers to is the caller's from here on.
+	k.writing.Lock()
+	defer k.writing.Unlock()
 	return k.err
 }
 
