@@ -269,7 +269,7 @@ func TestRestartedServer(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			r := startRestarting(t, open(t), afterBytes(500, 200_000), nil)
-			unknown, changes, err := writeThrough(t, r, cuts(t, 40), 30*time.Millisecond)
+			unknown, changes, err := writeThrough(t, r, cuts(t, 20), 30*time.Millisecond)
 			must(t, err)
 			if _, can := r.store.(partd.Applier); can && changes > 0 {
 				t.Errorf("the outcomes of %d appends are unknown, though the store knows them", changes)
