@@ -54,7 +54,7 @@ func list[V any](ctx context.Context, c *Client, op operation, least int, item f
 	defer pages.close() // where it is left before its end
 	for {
 		d := &decoder{b: page}
-		for range d.count(least) {
+		for range d.count(least, 0) {
 			v := item(d)
 			if d.err != nil {
 				break

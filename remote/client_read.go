@@ -66,7 +66,7 @@ func (c *Client) getSome(ctx context.Context, keys []string) ([][]byte, error) {
 		return nil, err
 	}
 	d := &decoder{b: k.reply}
-	count := d.count(4)
+	count := d.count(4, 0)
 	if d.err == nil && (count == 0 || count > n) {
 		d.fail(fmt.Errorf("%d values for %d keys", count, n))
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/zmtp"
 )
 
 // faulty is a store whose changes fail as they are told.
@@ -463,4 +464,43 @@ func TestGivenUpConnection(t *testing.T) {
 	if must(t, err); string(v[0]) != "123" {
 		t.Errorf("the store has %q", v[0])
 	}
+}
+
+// TestManySmallThings sends requests that would take many times the memory once
+// they are read. They are refused, and change nothing.
+func TestManySmallThings(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20})
+	c := dial(t, url, nil)
+	for op, least := range map[operation]int{opGet: 2, opDelete: 2, opAppend: entryHeaderLen} {
+		k := newCall(op)
+		n := 900_000 / least
+		k.u32(uint32(n))
+		k.refer(make([]byte, n*least))
+		if err := c.do(ctx, k); !errors.Is(err, ErrBusy) {
+			t.Errorf("%s of %d empty things: %v", op, n, err)
+		}
+	}
+	must(t, c.Append(ctx, one("k", "v")))
+	must(t, c.Close())
+	s.budget.mu.Lock()
+	defer s.budget.mu.Unlock()
+	if s.budget.used > 3<<20 {
+		t.Errorf("%d bytes of the budget are in use", s.budget.used)
+	}
+}
+
+// TestHeartbeats are no part of a message, however many there are.
+func TestHeartbeats(t *testing.T) {
+	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxMessage: minMessage, StallTimeout: time.Second})
+	p := openPeer(t, url)
+	ping := zmtp.AppendCommand(nil, "PING", []byte{0, 0})
+	pong := zmtp.AppendCommand(nil, "PONG", nil)
+	for range 100 {
+		p.send(bytes.Repeat(ping, 1000))
+		p.want(bytes.Repeat(pong, 1000))
+	}
+	p.send(message("syn"))
+	p.want(acked)
 }

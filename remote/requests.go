@@ -40,14 +40,17 @@ func (c *conn) request(frames [][]byte) error {
 		c.server.pops.done(r.session, r.seq)
 		return c.result(r, nil, 0)
 	}
-	answerer, err := c.reading(r, body)
+	room := c.newAllowance()
+	answerer, err := c.reading(r, body, room)
 	if err != nil {
+		room.release()
 		return c.fail(r, err)
 	}
 	if _, streams := c.server.store.(partd.Opener); r.op == opGet && !streams {
+		defer room.release()
 		return c.answerWith(r, answerer) // its values are in memory: no waiting
 	}
-	return c.async(r, answerer)
+	return c.async(r, room, answerer)
 }
 
 // result answers with nothing or an error.
@@ -92,16 +95,18 @@ func (c *conn) answerWith(r request, fill func(a *answer) error) error {
 }
 
 // async answers beside the connection's goroutine, which waits where too many
-// requests are being answered.
-func (c *conn) async(r request, fill func(a *answer) error) error {
+// requests are being answered. What the request takes is given back then.
+func (c *conn) async(r request, room *allowance, fill func(a *answer) error) error {
 	select {
 	case c.reads <- struct{}{}:
 	case <-c.ctx.Done():
+		room.release()
 		return c.ctx.Err()
 	}
 	c.running.Add(1)
 	go func() {
 		defer c.running.Done()
+		defer room.release()
 		defer func() { <-c.reads }()
 		if err := c.answerWith(r, fill); err != nil {
 			c.abort() // its goroutine ends
@@ -190,7 +195,9 @@ func (c *conn) mutate(r request, body []byte) error {
 		}
 		body = staged
 	}
-	op, err := c.parseChange(r.op, body)
+	room := c.newAllowance()
+	defer room.release()
+	op, err := c.parseChange(r.op, body, room)
 	if err != nil {
 		return c.fail(r, err)
 	}
@@ -207,8 +214,8 @@ func (c *conn) mutate(r request, body []byte) error {
 	return c.result(r, err, flags)
 }
 
-func (c *conn) parseChange(what operation, body []byte) (partd.Operation, error) {
-	d := &decoder{b: body}
+func (c *conn) parseChange(what operation, body []byte, room *allowance) (partd.Operation, error) {
+	d := &decoder{b: body, room: room}
 	var op partd.Operation
 	switch what {
 	case opAppend, opSet, opSetOnce:
@@ -243,8 +250,8 @@ func (c *conn) parseChange(what operation, body []byte) (partd.Operation, error)
 
 // reading returns what answers a request that only reads, or pops. What it
 // needs of the message is copied.
-func (c *conn) reading(r request, body []byte) (func(a *answer) error, error) {
-	d := &decoder{b: body}
+func (c *conn) reading(r request, body []byte, room *allowance) (func(a *answer) error, error) {
+	d := &decoder{b: body, room: room}
 	var f func(a *answer) error
 	ctx, store := c.ctx, c.server.store
 	switch r.op {
