@@ -478,7 +478,7 @@ func TestManySmallThings(t *testing.T) {
 		n := 900_000 / least
 		k.u32(uint32(n))
 		k.refer(make([]byte, n*least))
-		if err := c.do(ctx, k); !errors.Is(err, ErrBusy) {
+		if err := c.do(ctx, k); !errors.Is(err, partd.ErrTooLarge) {
 			t.Errorf("%s of %d empty things: %v", op, n, err)
 		}
 	}
