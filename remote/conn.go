@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -20,6 +21,7 @@ type conn struct {
 	nc     net.Conn
 	id     uint64 // counts connections: a later one has a higher id
 	rights rights
+	spoke  atomic.Bool // it has sent a message
 
 	ctx    context.Context // of requests that only read: ends with the connection
 	cancel context.CancelFunc
@@ -117,6 +119,7 @@ func (c *conn) serve() error {
 		if err != nil {
 			return err
 		}
+		c.spoke.Store(true)
 		if isRequest(frames[0]) {
 			err = c.request(frames)
 		} else {

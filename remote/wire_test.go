@@ -326,10 +326,15 @@ func TestNeverReads(t *testing.T) {
 // TestTooManyConnections is case 50.
 func TestTooManyConnections(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 3})
+	silent := openPeer(t, url)
 	var peers []*peer
 	for range 3 {
-		peers = append(peers, openPeer(t, url))
+		p := openPeer(t, url)
+		p.send(message("syn"))
+		p.want(acked)
+		peers = append(peers, p)
 	}
+	silent.wantClosed() // it made room
 	for range 20 {
 		rawPeer(t, url).wantClosed()
 	}
