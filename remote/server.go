@@ -139,9 +139,9 @@ func (s *Server) isClosing() bool {
 	}
 }
 
-// admit starts a connection. Peers who say nothing keep nobody out: where there
-// are too many connections, the oldest that has not sent a message makes room,
-// and only a quarter of all may be in their handshake.
+// admit starts a connection. Peers who say nothing keep nobody out for long: where
+// there are too many connections, the oldest that has not sent a message in the
+// time for a handshake makes room, and only a quarter of all may be in theirs.
 func (s *Server) admit(nc net.Conn) {
 	s.mu.Lock()
 	var silent *conn
@@ -178,12 +178,12 @@ func (s *Server) admit(nc net.Conn) {
 	}()
 }
 
-// oldestSilent returns the oldest connection that has not sent a message, nil if
-// there is none. mu is held.
+// oldestSilent returns the oldest connection that should have sent a message by
+// now and has not, nil if there is none. mu is held.
 func (s *Server) oldestSilent() *conn {
 	var oldest *conn
 	for c := range s.conns {
-		if !c.spoke.Load() && (oldest == nil || c.id < oldest.id) {
+		if !c.spoke.Load() && time.Since(c.since) > s.opts.HandshakeTimeout && (oldest == nil || c.id < oldest.id) {
 			oldest = c
 		}
 	}

@@ -153,8 +153,9 @@ func TestNeverReads(t *testing.T) {
 
 // TestTooManyConnections is case 50.
 func TestTooManyConnections(t *testing.T) {
-	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 3})
+	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 3, HandshakeTimeout: 500 * time.Millisecond})
 	silent := openPeer(t, url)
+	time.Sleep(600 * time.Millisecond)
 	var peers []*peer
 	for range 3 {
 		p := openPeer(t, url)
