@@ -83,7 +83,8 @@ var (
 	_ io.Closer     = (*Client)(nil)
 )
 
-// Dial connects to the server at a URL, tcp://HOST:PORT or ipc:///PATH.
+// Dial connects to the server at a URL, tcp://HOST:PORT or ipc:///PATH. It must be
+// a [Server]: Python's own server does not know this client's protocol.
 func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error) {
 	addr, err := parseURL(url)
 	if err != nil {
