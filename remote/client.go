@@ -121,12 +121,13 @@ func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error)
 func (c *Client) begin(ctx context.Context) error {
 	c.life, c.end = context.WithCancel(context.Background())
 	l, err := c.connect(ctx)
+	if err == nil {
+		err = c.use(l)
+	}
 	if err != nil {
 		c.end()
 		return &partd.Error{Op: "dial", Path: c.url, Err: err}
 	}
-	c.link, c.instance = l, l.instance
-	<-l.token
 	return nil
 }
 

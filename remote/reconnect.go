@@ -87,13 +87,21 @@ func (c *Client) tryAgain(ctx context.Context, at *attempt) error {
 			return err
 		}
 	}
+	if err := c.use(l); err != nil {
+		return err
+	}
+	close(at.done)
+	return nil
+}
+
+// use makes a connection the one that calls go over. Its token is given back.
+func (c *Client) use(l *link) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l.dead.Load() {
 		return errors.New("the connection was lost at once")
 	}
-	c.link, c.attempt = l, nil
-	close(at.done)
+	c.link, c.instance, c.attempt = l, l.instance, nil
 	<-l.token
 	return nil
 }
