@@ -10,7 +10,11 @@ type answer struct {
 }
 
 func (c *conn) newAnswer() *answer {
-	return &answer{allowance: allowance{budget: &c.server.budget, ctx: c.ctx}, builder: newBuilder()}
+	return &answer{allowance: *c.newAllowance(), builder: newBuilder()}
+}
+
+func (c *conn) newAllowance() *allowance {
+	return &allowance{budget: &c.server.budget, ctx: c.ctx}
 }
 
 // drop gives its memory back.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/go-partd/partd"
 )
 
 // budget is memory that all connections share. Who wants more than there is
@@ -24,7 +26,7 @@ func (b *budget) take(ctx context.Context, bytes int64) error {
 		return nil
 	}
 	if bytes > b.limit {
-		return fmt.Errorf("%w: %d bytes, the limit for all connections is %d", ErrBusy, bytes, b.limit)
+		return fmt.Errorf("%w: it takes %d bytes of the server's memory, which has %d", partd.ErrTooLarge, bytes, b.limit)
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.patient)
 	defer cancel()

@@ -3,9 +3,7 @@ package remote
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
-	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/zmtp"
@@ -85,6 +83,10 @@ func (c *Client) wait(ctx context.Context, k *call) error {
 			return err
 		}
 	}
+	// It may be that who sent it again has not returned from writing: what the
+	// call refers to is the caller's from here on.
+	k.writing.Lock()
+	defer k.writing.Unlock()
 	return k.err
 }
 
@@ -227,103 +229,4 @@ func (c *Client) leave(ctx context.Context, k *call) error {
 		k.writing.Unlock()
 	}
 	return err
-}
-
-// unanswered returns the calls to be sent again, in their order.
-func (c *Client) unanswered() []*call {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	calls := make([]*call, 0, len(c.calls))
-	for _, k := range c.calls {
-		calls = append(calls, k)
-	}
-	slices.SortFunc(calls, func(a, b *call) int {
-		if a.number < b.number {
-			return -1
-		}
-		return 1
-	})
-	return calls
-}
-
-// sendAgain sends a call over a new connection. In place of a change that was
-// given up goes one that does nothing, with its number.
-func (c *Client) sendAgain(l *link, k *call) error {
-	k.writing.Lock()
-	defer k.writing.Unlock()
-	c.mu.Lock()
-	if k.finished || c.calls[k.number] != k {
-		c.mu.Unlock()
-		return nil
-	}
-	k.sends++
-	k.via = l
-	abandoned := k.abandoned
-	if k.popping {
-		k.flags |= flagResent
-	}
-	c.mu.Unlock()
-	if !abandoned {
-		return l.send(c.life, k)
-	}
-	void := newCall(opAppend)
-	defer void.recycle()
-	void.request = k.request
-	void.op, void.flags = opAppend, 0
-	void.u32(0)
-	void.crc = checksum(opAppend, void.body()...)
-	return l.send(c.life, void)
-}
-
-// complete ends a call. mu is held.
-func (c *Client) complete(k *call, err error) {
-	if k.finished {
-		return
-	}
-	delete(c.calls, k.number)
-	k.finished, k.err = true, err
-	close(k.done)
-}
-
-// failAll ends all calls, as there is no connection and will be none.
-func (c *Client) failAll(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, k := range c.calls {
-		if k.numbered || k.popping || k.op.mutates() {
-			c.complete(k, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
-		} else {
-			c.complete(k, err)
-		}
-	}
-	c.numbers.renew()
-}
-
-// answered takes a reply. Its error ends the connection.
-func (c *Client) answered(l *link, r reply, body []byte, owned bool) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	l.useful, c.stuck, c.backoff = true, time.Time{}, 0
-	k := c.calls[r.number]
-	if k == nil {
-		return nil // given up
-	}
-	if k.op != r.op && !k.abandoned {
-		return fmt.Errorf("the server answered %s with %s", k.op, r.op)
-	}
-	var err error
-	if r.status != statusOK {
-		err = parseError(body, k.op.String(), c.url)
-	} else {
-		if !owned {
-			body = slices.Clone(body)
-		}
-		k.reply, k.got = body, r.flags
-	}
-	if k.numbered {
-		c.numbers.answered(c, k, err)
-		return nil
-	}
-	c.complete(k, err)
-	return nil
 }

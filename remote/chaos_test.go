@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/logstore"
-	"github.com/go-partd/partd/partdtest"
 )
 
 // cuts is how many connections are cut, at least: PARTD_CUTS for many.
@@ -269,100 +267,12 @@ func TestRestartedServer(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			r := startRestarting(t, open(t), afterBytes(500, 200_000), nil)
-			unknown, changes, err := writeThrough(t, r, cuts(t, 40), 30*time.Millisecond)
+			unknown, changes, err := writeThrough(t, r, cuts(t, 20), 30*time.Millisecond)
 			must(t, err)
 			if _, can := r.store.(partd.Applier); can && changes > 0 {
 				t.Errorf("the outcomes of %d appends are unknown, though the store knows them", changes)
 			}
 			t.Logf("%d outcomes unknown, %d of them of appends", unknown, changes)
-		})
-	}
-}
-
-// cutting is a client that loses its connection, or its server, before each
-// operation.
-type cutting struct {
-	*Client
-	r *restarting
-	t *testing.T
-	n int
-}
-
-func (c *cutting) cut() {
-	c.n++
-	if c.n%3 != 0 {
-		c.r.proxy.cut()
-		return
-	}
-	// What is sent to a server that is dead may have arrived, for all that the
-	// client knows. So let it see first that the connection is gone.
-	c.Client.mu.Lock()
-	l := c.link
-	c.Client.mu.Unlock()
-	c.r.restart(c.t)
-	c.r.proxy.cut()
-	if l != nil {
-		<-l.ended
-	}
-}
-
-func (c *cutting) Append(ctx context.Context, entries ...partd.Entry) error {
-	c.cut()
-	return c.Client.Append(ctx, entries...)
-}
-
-func (c *cutting) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	c.cut()
-	return c.Client.Get(ctx, keys...)
-}
-
-func (c *cutting) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
-	c.cut()
-	return c.Client.Pop(ctx, keys...)
-}
-
-func (c *cutting) Set(ctx context.Context, key string, value []byte) error {
-	c.cut()
-	return c.Client.Set(ctx, key, value)
-}
-
-func (c *cutting) SetOnce(ctx context.Context, key string, value []byte) error {
-	c.cut()
-	return c.Client.SetOnce(ctx, key, value)
-}
-
-func (c *cutting) Delete(ctx context.Context, keys ...string) error {
-	c.cut()
-	return c.Client.Delete(ctx, keys...)
-}
-
-func (c *cutting) Drop(ctx context.Context) error {
-	c.cut()
-	return c.Client.Drop(ctx)
-}
-
-func (c *cutting) Flush(ctx context.Context) error {
-	c.cut()
-	return c.Client.Flush(ctx)
-}
-
-// TestMachineWithCuts compares a client with a plain map, while its connection is
-// cut, or its server killed, at each step.
-func TestMachineWithCuts(t *testing.T) {
-	small := map[string]func(t *testing.T) partd.Partd{
-		"buffer": stores["buffer"], "dict": stores["dict"],
-		"log": func(t *testing.T) partd.Partd {
-			s, err := logstore.Open(t.TempDir(), &logstore.Options{Memory: logstore.MinMemory})
-			must(t, err)
-			return s
-		},
-	}
-	for name, open := range small {
-		t.Run(name, func(t *testing.T) {
-			partdtest.StateMachine(t, func(t *testing.T) partd.Partd {
-				r := startRestarting(t, open(t), never, nil)
-				return &cutting{Client: dialAnyhow(t, r.proxy.url()), r: r, t: t}
-			}, partdtest.MachineRuns(8))
 		})
 	}
 }

@@ -83,7 +83,8 @@ var (
 	_ io.Closer     = (*Client)(nil)
 )
 
-// Dial connects to the server at a URL, tcp://HOST:PORT or ipc:///PATH.
+// Dial connects to the server at a URL, tcp://HOST:PORT or ipc:///PATH. It must be
+// a [Server]: Python's own server does not know this client's protocol.
 func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error) {
 	addr, err := parseURL(url)
 	if err != nil {
@@ -120,12 +121,13 @@ func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error)
 func (c *Client) begin(ctx context.Context) error {
 	c.life, c.end = context.WithCancel(context.Background())
 	l, err := c.connect(ctx)
+	if err == nil {
+		err = c.use(l)
+	}
 	if err != nil {
 		c.end()
 		return &partd.Error{Op: "dial", Path: c.url, Err: err}
 	}
-	c.link, c.instance = l, l.instance
-	<-l.token
 	return nil
 }
 

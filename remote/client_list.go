@@ -51,11 +51,10 @@ func list[V any](ctx context.Context, c *Client, op operation, least int, item f
 		return
 	}
 	pages := pager{c: c, ctx: ctx, op: opNext, via: k.via, handle: handle}
-	pages.ask()
 	defer pages.close() // where it is left before its end
 	for {
 		d := &decoder{b: page}
-		for range d.count(least) {
+		for range d.count(least, 0) {
 			v := item(d)
 			if d.err != nil {
 				break
@@ -63,6 +62,7 @@ func list[V any](ctx context.Context, c *Client, op operation, least int, item f
 			if !yield(v, nil) {
 				return
 			}
+			pages.ask() // who wants another item will want another page
 		}
 		if err := d.end(); err != nil {
 			yield(none, c.badReply(op.String(), err))

@@ -58,7 +58,7 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 
 func parsePopped(result []byte, keys int) ([][]byte, error) {
 	d := &decoder{b: result}
-	n := d.count(8)
+	n := d.count(8, 0)
 	if d.err == nil && n != keys {
 		d.fail(fmt.Errorf("%d values for %d keys", n, keys))
 	}

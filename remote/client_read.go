@@ -66,7 +66,7 @@ func (c *Client) getSome(ctx context.Context, keys []string) ([][]byte, error) {
 		return nil, err
 	}
 	d := &decoder{b: k.reply}
-	count := d.count(4)
+	count := d.count(4, 0)
 	if d.err == nil && (count == 0 || count > n) {
 		d.fail(fmt.Errorf("%d values for %d keys", count, n))
 	}
@@ -114,9 +114,7 @@ func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if d.err != nil || (handle != 0) != (k.got&flagMore != 0) {
 		return nil, c.badReply("open", d.err)
 	}
-	r := &reader{key: key, data: d.b, pages: pager{c: c, ctx: ctx, op: opRead, via: k.via, handle: handle}}
-	r.pages.ask()
-	return r, nil
+	return &reader{key: key, data: d.b, pages: pager{c: c, ctx: ctx, op: opRead, via: k.via, handle: handle}}, nil
 }
 
 // reader reads a value page by page.
@@ -148,6 +146,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 	n := copy(p, r.data)
 	r.data = r.data[n:]
+	r.pages.ask()
 	return n, nil
 }
 

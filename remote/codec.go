@@ -17,8 +17,9 @@ var errShort = errors.New("the message is cut off")
 
 // decoder takes a message apart. After an error it returns nothing but zeros.
 type decoder struct {
-	b   []byte
-	err error
+	b    []byte
+	err  error
+	room *allowance // that slices are charged to, nil for none
 }
 
 func (d *decoder) take(n uint64) []byte {
@@ -74,22 +75,35 @@ func (d *decoder) end() error {
 	return d.err
 }
 
-// count reads a number of things, each of at least so many bytes, so that what
-// it says takes no more memory than the message has.
-func (d *decoder) count(least int) int {
+// count reads a number of things. Each has at least so many bytes in the message,
+// so that what it says takes no memory, and takes so many bytes once it is read,
+// which may be many times more.
+func (d *decoder) count(least, memory int) int {
 	n := d.u32()
 	if uint64(n)*uint64(least) > uint64(len(d.b)) {
 		d.fail(errShort)
 		return 0
 	}
+	if d.room != nil {
+		if err := d.room.hold(int64(n) * int64(memory)); err != nil {
+			d.fail(err)
+			return 0
+		}
+	}
 	return int(n)
 }
+
+// What things take once they are read, in bytes.
+const (
+	entryMemory = int(unsafe.Sizeof(partd.Entry{}))
+	keyMemory   = 64 // the string, and the least that a copy of it takes
+)
 
 const entryHeaderLen = 2 + 4
 
 // entries reads entries into a slice that it may use, and refers to the message.
 func (d *decoder) entries(into []partd.Entry) []partd.Entry {
-	n := d.count(entryHeaderLen)
+	n := d.count(entryHeaderLen, entryMemory)
 	b := d.b
 	into = into[:0]
 	for range n {
@@ -114,7 +128,7 @@ func (d *decoder) entries(into []partd.Entry) []partd.Entry {
 
 // keys reads keys, as copies.
 func (d *decoder) keys() []string {
-	n := d.count(2)
+	n := d.count(2, keyMemory)
 	if n == 0 {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -20,6 +21,8 @@ type conn struct {
 	nc     net.Conn
 	id     uint64 // counts connections: a later one has a higher id
 	rights rights
+	since  time.Time
+	spoke  atomic.Bool // it has sent a message
 
 	ctx    context.Context // of requests that only read: ends with the connection
 	cancel context.CancelFunc
@@ -38,7 +41,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn, id uint64, r rights) *conn {
-	c := &conn{server: s, nc: nc, id: id, rights: r, page: minPage, reads: make(chan struct{}, mostReads)}
+	c := &conn{server: s, nc: nc, id: id, since: time.Now(), rights: r, page: minPage, reads: make(chan struct{}, mostReads)}
 	c.ctx, c.cancel = context.WithCancel(s.base)
 	c.handles.init()
 	return c
@@ -117,6 +120,7 @@ func (c *conn) serve() error {
 		if err != nil {
 			return err
 		}
+		c.spoke.Store(true)
 		if isRequest(frames[0]) {
 			err = c.request(frames)
 		} else {

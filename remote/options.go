@@ -17,7 +17,8 @@ type ServerOptions struct {
 	// parts.
 	MaxMessage int64
 	// MaxConnections is how many connections there may be; 1,024 unless given.
-	// One more is closed at once.
+	// One more is closed at once, unless there is one that has not sent a message
+	// within HandshakeTimeout, whose place it takes.
 	MaxConnections int
 	// Memory is what all connections together may take for messages being
 	// received and values being sent, in bytes; 512 MiB unless given. A quiet

@@ -17,9 +17,9 @@ type pager struct {
 
 func (p *pager) ended() bool { return p.handle == 0 }
 
-// ask asks for the next page, if there is one.
+// ask asks for the next page, if there is one and it was not asked for.
 func (p *pager) ask() {
-	if p.ended() {
+	if p.ended() || p.ahead != nil || p.err != nil {
 		return
 	}
 	p.step++
@@ -34,9 +34,7 @@ func (p *pager) ask() {
 
 // next returns the next page, where there is one.
 func (p *pager) next() ([]byte, error) {
-	if p.ahead == nil && p.err == nil {
-		p.ask()
-	}
+	p.ask()
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -49,7 +47,7 @@ func (p *pager) next() ([]byte, error) {
 	if k.got&flagMore == 0 {
 		p.handle = 0 // the server has closed it
 	}
-	p.ask()
+	p.ask() // as this one was wanted
 	return k.reply, nil
 }
 

@@ -97,7 +97,7 @@ func (c *conn) openReader(a *answer, key string) error {
 // valuePages makes pages of what is left of a value.
 func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer func() error) {
 	// What is kept until it is asked for is charged until then.
-	kept := allowance{budget: &c.server.budget, ctx: c.ctx}
+	kept := c.newAllowance()
 	kept.force(int64(len(v.data)))
 	page = func(a *answer) (bool, error) {
 		if len(v.data) > 0 {

@@ -50,6 +50,11 @@ func (c *conn) python(frames [][]byte) error {
 
 func (c *conn) pythonChange(command string, args [][]byte) error {
 	ctx, store := c.server.base, c.server.store
+	room := c.newAllowance()
+	defer room.release()
+	if err := room.hold(int64(len(args)) * keyMemory); err != nil {
+		return err
+	}
 	switch command {
 	case "append":
 		if len(args)%2 != 0 {
@@ -111,7 +116,7 @@ func (c *conn) pythonGet(keys [][]byte) error {
 	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	a := &allowance{budget: &c.server.budget, ctx: c.ctx}
+	a := c.newAllowance()
 	defer a.release()
 	w := frameWriter{c: c}
 	for i, k := range keys {

@@ -40,14 +40,17 @@ func (c *conn) request(frames [][]byte) error {
 		c.server.pops.done(r.session, r.seq)
 		return c.result(r, nil, 0)
 	}
-	answerer, err := c.reading(r, body)
+	room := c.newAllowance()
+	answerer, err := c.reading(r, body, room)
 	if err != nil {
+		room.release()
 		return c.fail(r, err)
 	}
 	if _, streams := c.server.store.(partd.Opener); r.op == opGet && !streams {
+		defer room.release()
 		return c.answerWith(r, answerer) // its values are in memory: no waiting
 	}
-	return c.async(r, answerer)
+	return c.async(r, room, answerer)
 }
 
 // result answers with nothing or an error.
@@ -92,92 +95,24 @@ func (c *conn) answerWith(r request, fill func(a *answer) error) error {
 }
 
 // async answers beside the connection's goroutine, which waits where too many
-// requests are being answered.
-func (c *conn) async(r request, fill func(a *answer) error) error {
+// requests are being answered. What the request takes is given back then.
+func (c *conn) async(r request, room *allowance, fill func(a *answer) error) error {
 	select {
 	case c.reads <- struct{}{}:
 	case <-c.ctx.Done():
+		room.release()
 		return c.ctx.Err()
 	}
 	c.running.Add(1)
 	go func() {
 		defer c.running.Done()
+		defer room.release()
 		defer func() { <-c.reads }()
 		if err := c.answerWith(r, fill); err != nil {
 			c.abort() // its goroutine ends
 		}
 	}()
 	return nil
-}
-
-func (c *conn) hello(r request, body []byte) error {
-	d := &decoder{b: body}
-	lowest, highest, page, session := d.u16(), d.u16(), d.u32(), d.u64()
-	if err := d.end(); err != nil {
-		return c.fail(r, fmt.Errorf("%w: hello: %w", ErrBadRequest, err))
-	}
-	if lowest > protocolVersion || highest < protocolVersion {
-		return c.fail(r, fmt.Errorf("%w: the client speaks versions %d to %d, the server %d", ErrBadRequest, lowest, highest, protocolVersion))
-	}
-	c.page = int(min(max(page, minPage), defaultPage))
-	c.server.pops.enter(session)
-	return c.answerWith(r, func(a *answer) error {
-		a.u32(protocolVersion)
-		a.u32(abilities(c.server.store))
-		a.u64(c.server.instance)
-		a.u64(uint64(c.server.opts.MaxMessage))
-		a.u32(uint32(c.page))
-		a.u32(mostHandles)
-		return nil
-	})
-}
-
-// abilities tells what a store can do, by its methods: a layer has them all,
-// and its answers say what the store beneath cannot do.
-func abilities(store partd.Partd) (bits uint32) {
-	add := func(bit uint32, can bool) {
-		if can {
-			bits |= bit
-		}
-	}
-	_, can := store.(partd.Setter)
-	add(canSet, can)
-	_, can = store.(partd.Deleter)
-	add(canDelete, can)
-	_, can = store.(partd.Lister)
-	add(canList, can)
-	_, can = store.(partd.Opener)
-	add(canOpen, can)
-	_, can = store.(partd.Scanner)
-	add(canScan, can)
-	_, can = store.(partd.Popper)
-	add(canPop, can)
-	_, can = store.(partd.Flusher)
-	add(canFlush, can)
-	_, can = store.(partd.Syncer)
-	add(canSync, can)
-	_, can = store.(partd.Statter)
-	add(canStat, can)
-	_, can = store.(partd.Applier)
-	add(canApply, can)
-	return bits
-}
-
-func (c *conn) beginSession(r request) error {
-	return c.answerWith(r, func(a *answer) error {
-		id, kept, err := c.server.sessions.issue(c.server.base)
-		if err != nil {
-			return err
-		}
-		c.server.pops.enter(id)
-		a.u64(id)
-		if kept {
-			a.u8(1)
-		} else {
-			a.u8(0)
-		}
-		return nil
-	})
 }
 
 // mutate makes a change, at once: those of a session have to be in order.
@@ -190,7 +125,9 @@ func (c *conn) mutate(r request, body []byte) error {
 		}
 		body = staged
 	}
-	op, err := c.parseChange(r.op, body)
+	room := c.newAllowance()
+	defer room.release()
+	op, err := c.parseChange(r.op, body, room)
 	if err != nil {
 		return c.fail(r, err)
 	}
@@ -207,8 +144,8 @@ func (c *conn) mutate(r request, body []byte) error {
 	return c.result(r, err, flags)
 }
 
-func (c *conn) parseChange(what operation, body []byte) (partd.Operation, error) {
-	d := &decoder{b: body}
+func (c *conn) parseChange(what operation, body []byte, room *allowance) (partd.Operation, error) {
+	d := &decoder{b: body, room: room}
 	var op partd.Operation
 	switch what {
 	case opAppend, opSet, opSetOnce:
@@ -243,8 +180,8 @@ func (c *conn) parseChange(what operation, body []byte) (partd.Operation, error)
 
 // reading returns what answers a request that only reads, or pops. What it
 // needs of the message is copied.
-func (c *conn) reading(r request, body []byte) (func(a *answer) error, error) {
-	d := &decoder{b: body}
+func (c *conn) reading(r request, body []byte, room *allowance) (func(a *answer) error, error) {
+	d := &decoder{b: body, room: room}
 	var f func(a *answer) error
 	ctx, store := c.ctx, c.server.store
 	switch r.op {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,30 +139,38 @@ func (s *Server) isClosing() bool {
 	}
 }
 
-// admit starts a connection, or closes it where there are too many. A quarter
-// of the connections may be in their handshake; one more ends the oldest, so
-// that peers who never finish theirs keep nobody out.
+// admit starts a connection. Peers who say nothing keep nobody out for long: where
+// there are too many connections, the oldest that has not sent a message in the
+// time for a handshake makes room, and only a quarter of all may be in theirs.
 func (s *Server) admit(nc net.Conn) {
 	s.mu.Lock()
-	if s.closing || len(s.conns) >= s.opts.MaxConnections {
+	var silent *conn
+	full := len(s.conns) >= s.opts.MaxConnections
+	if full {
+		silent = s.oldestSilent()
+	}
+	if s.closing || full && silent == nil {
 		n := len(s.conns)
 		s.mu.Unlock()
 		s.opts.Logger.Warn("connection refused: there are too many", "peer", peerName(nc), "connections", n)
 		_ = nc.Close() // nothing was sent
 		return
 	}
+	if !full && len(s.greeting) >= max(4, s.opts.MaxConnections/4) {
+		silent = s.greeting[0]
+	}
+	if silent != nil {
+		delete(s.conns, silent)
+		s.removeGreeting(silent)
+	}
 	c := newConn(s, nc, s.lastID.Add(1), fullRights(s.opts.AllowClose))
 	s.conns[c] = struct{}{}
-	var oldest *conn
-	if len(s.greeting) >= max(4, s.opts.MaxConnections/4) {
-		oldest = s.greeting[0]
-		s.greeting = s.greeting[1:]
-	}
 	s.greeting = append(s.greeting, c)
 	s.running.Add(1)
 	s.mu.Unlock()
-	if oldest != nil {
-		oldest.abort()
+	if silent != nil {
+		s.opts.Logger.Warn("connection closed: others need its place, and it has said nothing", "peer", peerName(silent.nc))
+		silent.abort()
 	}
 	go func() {
 		defer s.running.Done()
@@ -169,16 +178,27 @@ func (s *Server) admit(nc net.Conn) {
 	}()
 }
 
+// oldestSilent returns the oldest connection that should have sent a message by
+// now and has not, nil if there is none. mu is held.
+func (s *Server) oldestSilent() *conn {
+	var oldest *conn
+	for c := range s.conns {
+		if !c.spoke.Load() && time.Since(c.since) > s.opts.HandshakeTimeout && (oldest == nil || c.id < oldest.id) {
+			oldest = c
+		}
+	}
+	return oldest
+}
+
 // greeted takes a connection from those in their handshake.
 func (s *Server) greeted(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, g := range s.greeting {
-		if g == c {
-			s.greeting = append(s.greeting[:i], s.greeting[i+1:]...)
-			return
-		}
-	}
+	s.removeGreeting(c)
+}
+
+func (s *Server) removeGreeting(c *conn) {
+	s.greeting = slices.DeleteFunc(s.greeting, func(g *conn) bool { return g == c })
 }
 
 func (s *Server) forget(c *conn) {

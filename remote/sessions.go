@@ -45,7 +45,7 @@ type session struct {
 // Bounds of what is remembered.
 const (
 	mostSessions     = 4096 // of the server's own
-	mostConnSessions = 4096 // that one connection may use
+	mostConnSessions = 1024 // that one connection may use
 )
 
 func (s *sessions) init(store partd.Partd, incarnation uint32) {
@@ -159,12 +159,25 @@ func (s *sessions) leave(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, x := range c.used {
-		x.conns--
-		if x.conns == 0 && !x.mine && s.open[x.id] == x {
-			delete(s.open, x.id)
-		}
+		s.drop(x)
 	}
 	c.used = nil
+}
+
+// forget notes that a connection does not use a session after all.
+func (s *sessions) forget(c *conn, x *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(c.used, x.id)
+	s.drop(x)
+}
+
+// drop notes that one connection less uses a session. mu is held.
+func (s *sessions) drop(x *session) {
+	x.conns--
+	if x.conns == 0 && !x.mine && s.open[x.id] == x {
+		delete(s.open, x.id)
+	}
 }
 
 var errGivenUp = errors.New("the session goes on over a newer connection")
@@ -195,7 +208,11 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	if !ok {
 		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
 	}
-	return a.Apply(ctx, tag, op)
+	applied, err = a.Apply(ctx, tag, op)
+	if errors.Is(err, partd.ErrSessionExpired) {
+		s.forget(c, x) // or made-up numbers would be remembered
+	}
+	return applied, err
 }
 
 // apply is for sessions that the server issued. mu is held.

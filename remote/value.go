@@ -51,13 +51,24 @@ func (s *Server) getValue(ctx context.Context, key string, buf []byte, a *allowa
 	return value{data: values[0], buf: buf}, nil
 }
 
+// nextSize is how large memory becomes that is full. The steps are far apart, as
+// each is a copy; a value of 1 MiB fits one of them.
+func nextSize(size int) int {
+	for _, step := range []int{4 << 10, 64 << 10, 256 << 10, 1<<20 + 4<<10} {
+		if size < step {
+			return step
+		}
+	}
+	return 4 * size
+}
+
 // readUpTo appends what a reader has to buf, up to a limit, and tells whether
 // there may be more.
 func readUpTo(r io.Reader, buf []byte, limit int, a *allowance) (out []byte, more bool, err error) {
 	end := len(buf) + limit
 	for len(buf) < end {
 		if len(buf) == cap(buf) {
-			size := min(max(2*cap(buf), 4<<10), end)
+			size := min(nextSize(cap(buf)), end)
 			// The old memory and the new are there while one is copied.
 			if err := a.hold(int64(cap(buf) + size)); err != nil {
 				return buf, false, err

@@ -5,11 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -17,104 +13,6 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/zmtp"
 )
-
-// greeting is that of a peer with the mechanism NULL.
-func greeting() []byte {
-	g := make([]byte, 64)
-	g[0], g[9], g[10] = 0xff, 0x7f, 3
-	copy(g[12:], "NULL")
-	return g
-}
-
-func ready(kind string) []byte {
-	body := append([]byte{11}, "Socket-Type"...)
-	body = binary.BigEndian.AppendUint32(body, uint32(len(kind)))
-	return zmtp.AppendCommand(nil, "READY", append(body, kind...))
-}
-
-// message is frames as they are sent.
-func message(frames ...string) []byte {
-	var b []byte
-	for i, f := range frames {
-		b = zmtp.AppendFrame(b, []byte(f), i < len(frames)-1)
-	}
-	return b
-}
-
-func long(flags byte, n uint64) []byte { return binary.BigEndian.AppendUint64([]byte{flags | 2}, n) }
-
-func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
-
-// peer is a connection that tests write bytes to.
-type peer struct {
-	net.Conn
-	t *testing.T
-}
-
-func rawPeer(t *testing.T, url string) *peer {
-	t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(url, "tcp://"))
-	must(t, err)
-	t.Cleanup(func() { _ = c.Close() })
-	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
-	return &peer{c, t}
-}
-
-// openPeer is a peer whose connection is open.
-func openPeer(t *testing.T, url string) *peer {
-	t.Helper()
-	p := rawPeer(t, url)
-	p.send(greeting(), ready("DEALER"))
-	p.want(append(greeting(), readyOfServer()...))
-	return p
-}
-
-func readyOfServer() []byte {
-	body := append([]byte{11}, "Socket-Type"...)
-	body = append(binary.BigEndian.AppendUint32(body, 6), "ROUTER"...)
-	body = append(append(body, 8), "Identity"...)
-	return zmtp.AppendCommand(nil, "READY", append(body, 0, 0, 0, 0))
-}
-
-func (p *peer) send(parts ...[]byte) {
-	p.t.Helper()
-	_, err := p.Write(join(parts...))
-	must(p.t, err)
-}
-
-// want reads exactly these bytes.
-func (p *peer) want(b []byte) {
-	p.t.Helper()
-	got := make([]byte, len(b))
-	n, err := io.ReadFull(p, got)
-	if err != nil || !bytes.Equal(got, b) {
-		p.t.Fatalf("read %q, %v, want %q", got[:n], err, b)
-	}
-}
-
-// wantError reads a frame that begins with "error: ".
-func (p *peer) wantError() {
-	p.t.Helper()
-	var h [2]byte
-	_, err := io.ReadFull(p, h[:])
-	must(p.t, err)
-	text := make([]byte, h[1])
-	_, err = io.ReadFull(p, text)
-	must(p.t, err)
-	if h[0] != 0 || !bytes.HasPrefix(text, []byte("error: ")) {
-		p.t.Fatalf("read a frame with flags %d, %q, want an error", h[0], text)
-	}
-}
-
-// wantClosed reads until the server closes the connection.
-func (p *peer) wantClosed() {
-	p.t.Helper()
-	if _, err := io.Copy(io.Discard, p); errors.Is(err, os.ErrDeadlineExceeded) {
-		p.t.Fatal("the server does not close the connection")
-	}
-}
-
-var acked = message("ack")
 
 // TestWireCases are the cases of bad input by number. Nothing is applied, and
 // others are served.
@@ -193,76 +91,6 @@ func TestWireCases(t *testing.T) {
 	}
 }
 
-// TestPythonFaults are those that are answered, and change nothing.
-func TestPythonFaults(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		frames []string
-	}{
-		{"42 append of a key alone", []string{"append", "k"}},
-		{"42 odd append", []string{"append", "k", "v", "k2"}},
-		{"43 iset with 1 frame", []string{"iset", "k"}},
-		{"43 iset with 3 frames", []string{"iset", "k", "v", "x"}},
-		{"44 unknown command", []string{"explode", "k"}},
-		{"44 almost a command", []string{"append ", "k", "v"}},
-		{"45 empty command", []string{"", "k", "v"}},
-		{"45 empty message", []string{""}},
-		{"51 close without the right", []string{"close"}},
-		{"drop with a key", []string{"drop", "k"}},
-		{"key too long", []string{"append", "k", "v", strings.Repeat("k", partd.MaxKeyLen+1), "v"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			store := partd.NewDict()
-			s, url := serve(t, store, nil)
-			p := openPeer(t, url)
-			p.send(message(c.frames...))
-			p.wantError()
-			st, err := store.Stat(context.Background())
-			if must(t, err); st.Keys > 0 {
-				t.Errorf("something was applied: %+v", st)
-			}
-			p.send(message("syn"))
-			p.want(acked)
-			select {
-			case <-s.CloseRequested():
-				t.Error("the server ends")
-			default:
-			}
-		})
-	}
-}
-
-// TestPythonCommands are all commands, byte by byte.
-func TestPythonCommands(t *testing.T) {
-	s, url := serve(t, partd.NewDict(), &ServerOptions{AllowClose: true})
-	p := openPeer(t, url)
-	for _, c := range []struct {
-		send []string
-		want [][]byte
-	}{
-		{[]string{"syn"}, [][]byte{acked}},
-		{[]string{"append", "x", "1", "y", "", "x", "2"}, [][]byte{acked}},
-		{[]string{"append"}, [][]byte{acked}},
-		{[]string{"append", "a-|-b", "tuple"}, [][]byte{acked}},
-		{[]string{"iset", "i", "first"}, [][]byte{acked}},
-		{[]string{"iset", "i", "second"}, [][]byte{acked}},
-		{[]string{"get", "x", "none", "i", "a-|-b", "y"}, [][]byte{message("12", "", "first", "tuple", ""), acked}},
-		{[]string{"get"}, [][]byte{acked}},
-		{[]string{"delete", "x", "none"}, [][]byte{acked}},
-		{[]string{"delete"}, [][]byte{acked}},
-		{[]string{"get", "x"}, [][]byte{message(""), acked}},
-		{[]string{"append", "long", strings.Repeat("v", 300_000)}, [][]byte{acked}},
-		{[]string{"get", "i", "long", "i"}, [][]byte{message("first", strings.Repeat("v", 300_000), "first"), acked}},
-		{[]string{"drop"}, [][]byte{acked}},
-		{[]string{"get", "i"}, [][]byte{message(""), acked}},
-		{[]string{"close"}, [][]byte{acked}},
-	} {
-		p.send(message(c.send...))
-		p.want(join(c.want...))
-	}
-	<-s.CloseRequested()
-}
-
 // TestPing is case 41: PONG with the context, also between the frames of a
 // message, where libzmq may send it.
 func TestPing(t *testing.T) {
@@ -325,11 +153,17 @@ func TestNeverReads(t *testing.T) {
 
 // TestTooManyConnections is case 50.
 func TestTooManyConnections(t *testing.T) {
-	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 3})
+	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 3, HandshakeTimeout: 500 * time.Millisecond})
+	silent := openPeer(t, url)
+	time.Sleep(600 * time.Millisecond)
 	var peers []*peer
 	for range 3 {
-		peers = append(peers, openPeer(t, url))
+		p := openPeer(t, url)
+		p.send(message("syn"))
+		p.want(acked)
+		peers = append(peers, p)
 	}
+	silent.wantClosed() // it made room
 	for range 20 {
 		rawPeer(t, url).wantClosed()
 	}

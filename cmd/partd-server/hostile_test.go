@@ -63,7 +63,7 @@ func TestHostileCases(t *testing.T) {
 			}
 		}
 	})
-	if _, most, err := serverproc.Memory(p.Pid()); err == nil && idle > 0 && most > idle+memoryAboveIdle {
+	if _, most, err := serverproc.Memory(p.Pid()); err == nil && idle > 0 && most > idle+memoryAboveIdle && !withRace {
 		t.Errorf("the server took up to %d MiB, %d MiB when it was idle", most>>20, idle>>20)
 	}
 	stop(t, p)
@@ -89,7 +89,7 @@ func TestHostileConversations(t *testing.T) {
 	_, most, err := serverproc.Memory(p.Pid())
 	t.Logf("seed %d: %d conversations in %v; %d honest requests, the slowest three %v (the machine: %v); memory %d MiB above %d MiB (%v)",
 		seed, r.Conversations, r.Took, r.Honest, r.Slowest, r.Held, (most-idle)>>20, idle>>20, err)
-	if err == nil && most > idle+memoryAboveIdle {
+	if err == nil && most > idle+memoryAboveIdle && !withRace {
 		t.Errorf("the server took up to %d MiB, %d MiB when it was idle", most>>20, idle>>20)
 	}
 	if r.Honest == 0 || r.Missing > r.Honest/100 {

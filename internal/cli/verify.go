@@ -67,7 +67,12 @@ func verifiable(rawURL string) error {
 	if _, err := storeExists(rawURL); errors.As(err, new(usageError)) {
 		return err
 	}
-	if scheme, location := splitURL(rawURL); scheme != "log" {
+	scheme, location := splitURL(rawURL)
+	switch scheme {
+	case "log":
+	case "tcp", "ipc":
+		return usagef("--store %s cannot be verified through its server: stop that, and verify its store where it is", rawURL)
+	default:
 		return usagef("--store %s cannot be verified: a %s: store keeps no checksums, a log: store does "+
 			"(as in --store log:%s)", rawURL, scheme, location)
 	}

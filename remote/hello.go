@@ -1,0 +1,79 @@
+package remote
+
+import (
+	"fmt"
+
+	"github.com/go-partd/partd"
+)
+
+// hello tells the client what there is, and learns how it wants its answers.
+func (c *conn) hello(r request, body []byte) error {
+	d := &decoder{b: body}
+	lowest, highest, page, session := d.u16(), d.u16(), d.u32(), d.u64()
+	if err := d.end(); err != nil {
+		return c.fail(r, fmt.Errorf("%w: hello: %w", ErrBadRequest, err))
+	}
+	if lowest > protocolVersion || highest < protocolVersion {
+		return c.fail(r, fmt.Errorf("%w: the client speaks versions %d to %d, the server %d", ErrBadRequest, lowest, highest, protocolVersion))
+	}
+	c.page = int(min(max(page, minPage), defaultPage))
+	c.server.pops.enter(session)
+	return c.answerWith(r, func(a *answer) error {
+		a.u32(protocolVersion)
+		a.u32(abilities(c.server.store))
+		a.u64(c.server.instance)
+		a.u64(uint64(c.server.opts.MaxMessage))
+		a.u32(uint32(c.page))
+		a.u32(mostHandles)
+		return nil
+	})
+}
+
+// abilities tells what a store can do, by its methods: a layer has them all,
+// and its answers say what the store beneath cannot do.
+func abilities(store partd.Partd) (bits uint32) {
+	add := func(bit uint32, can bool) {
+		if can {
+			bits |= bit
+		}
+	}
+	_, can := store.(partd.Setter)
+	add(canSet, can)
+	_, can = store.(partd.Deleter)
+	add(canDelete, can)
+	_, can = store.(partd.Lister)
+	add(canList, can)
+	_, can = store.(partd.Opener)
+	add(canOpen, can)
+	_, can = store.(partd.Scanner)
+	add(canScan, can)
+	_, can = store.(partd.Popper)
+	add(canPop, can)
+	_, can = store.(partd.Flusher)
+	add(canFlush, can)
+	_, can = store.(partd.Syncer)
+	add(canSync, can)
+	_, can = store.(partd.Statter)
+	add(canStat, can)
+	_, can = store.(partd.Applier)
+	add(canApply, can)
+	return bits
+}
+
+// beginSession issues a session.
+func (c *conn) beginSession(r request) error {
+	return c.answerWith(r, func(a *answer) error {
+		id, kept, err := c.server.sessions.issue(c.server.base)
+		if err != nil {
+			return err
+		}
+		c.server.pops.enter(id)
+		a.u64(id)
+		if kept {
+			a.u8(1)
+		} else {
+			a.u8(0)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,195 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// TestLargeChanges sends what is too large for a message in parts, all or
+// nothing, and what is too large for the server not at all.
+func TestLargeChanges(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	s, url := serve(t, store, &ServerOptions{Memory: 10 << 20, MaxMessage: 1 << 20})
+	c := dial(t, url, nil)
+	value := make([]byte, 3<<20)
+	for i := range value {
+		value[i] = byte(i * 7 >> 3)
+	}
+	var small []partd.Entry
+	for i := range 20_000 {
+		small = append(small, partd.Entry{Key: fmt.Sprint("k", i), Value: value[i : i+50]})
+	}
+	must(t, c.Append(ctx, append(small, partd.Entry{Key: "large", Value: value})...))
+	must(t, c.Set(ctx, "set", value))
+	for range 3 {
+		if err := c.Append(ctx, one("x", "1"), partd.Entry{Key: "large", Value: make([]byte, 6<<20)}); !errors.Is(err, partd.ErrTooLarge) {
+			t.Errorf("an append larger than the server's memory: %v", err)
+		}
+	}
+	must(t, c.Append(ctx, one("large", "end")))
+	v, err := c.Get(ctx, "k0", "large", "k19999", "set", "x")
+	must(t, err)
+	if !bytes.Equal(v[0], value[:50]) || !bytes.Equal(v[1], append(bytes.Clone(value), "end"...)) ||
+		!bytes.Equal(v[2], value[19999:20049]) || !bytes.Equal(v[3], value) || len(v[4]) > 0 {
+		t.Error("the values are not what was appended")
+	}
+	must(t, c.Close())
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+		s.budget.mu.Lock()
+		used := s.budget.used
+		s.budget.mu.Unlock()
+		if used == 0 {
+			break
+		}
+		if time.Since(begin) > 10*time.Second {
+			t.Fatalf("%d bytes of the budget were not given back", used)
+		}
+	}
+}
+
+// TestLargeValues reads values of many pages, from stores that stream and from
+// one that does not.
+func TestLargeValues(t *testing.T) {
+	ctx := context.Background()
+	value := make([]byte, 2*defaultPage+12345)
+	for i := range value {
+		value[i] = byte(i >> 4)
+	}
+	for _, name := range []string{"dict", "file"} {
+		t.Run(name, func(t *testing.T) {
+			_, url := serve(t, stores[name](t), nil)
+			c := dial(t, url, nil)
+			must(t, c.Append(ctx, partd.Entry{Key: "large", Value: value}, one("small", "s")))
+			v, err := c.Get(ctx, "small", "large", "none", "large", "small")
+			must(t, err)
+			if string(v[0]) != "s" || !bytes.Equal(v[1], value) || len(v[2]) > 0 || !bytes.Equal(v[3], value) || string(v[4]) != "s" {
+				t.Error("get: the values are not what was appended")
+			}
+			r, err := c.Open(ctx, "large")
+			must(t, err)
+			got, err := io.ReadAll(r)
+			if must(t, err); !bytes.Equal(got, value) {
+				t.Error("open: the value is not what was appended")
+			}
+			must(t, r.Close())
+			// Readers that are left open, and those that are closed early, end.
+			for i := range mostHandles + 6 {
+				r, err := c.Open(ctx, "large")
+				if err != nil {
+					t.Fatalf("reader %d: %v", i, err)
+				}
+				must(t, r.Close())
+			}
+			var open []io.Closer
+			for err = nil; err == nil && len(open) <= mostHandles; {
+				var r io.ReadCloser
+				if r, err = c.Open(ctx, "large"); err == nil {
+					open = append(open, r)
+				}
+			}
+			if !errors.Is(err, ErrBusy) {
+				t.Errorf("after %d readers: %v", len(open), err)
+			}
+			for _, r := range open {
+				must(t, r.Close())
+			}
+			v, err = c.Pop(ctx, "large", "none", "small")
+			if must(t, err); !bytes.Equal(v[0], value) || len(v[1]) > 0 || string(v[2]) != "s" {
+				t.Error("pop: the values are not what was appended")
+			}
+			if v, err = c.Get(ctx, "large"); err != nil || len(v[0]) > 0 {
+				t.Errorf("after pop: %d bytes, %v", len(v[0]), err)
+			}
+		})
+	}
+}
+
+// TestLongListings lists and scans in many pages, and leaves some early.
+func TestLongListings(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	want := map[string]int{}
+	long := strings.Repeat("k", 60_000)
+	for i := range 300 {
+		key := fmt.Sprint(i, long)
+		want[key] = i + 1
+		must(t, store.Append(ctx, partd.Entry{Key: key, Value: make([]byte, i+1)}))
+	}
+	_, url := serve(t, store, nil)
+	c := dial(t, url, nil)
+	keys := map[string]int{}
+	for k, err := range c.Keys(ctx) {
+		must(t, err)
+		keys[k.Key] = int(k.Size)
+	}
+	scanned := map[string]int{}
+	for k, err := range c.Scan(ctx) {
+		must(t, err)
+		scanned[k.Key] += len(k.Data)
+	}
+	for key, n := range want {
+		if keys[key] != n || scanned[key] != n {
+			t.Fatalf("key %s has %d bytes in Keys and %d in Scan, want %d", partd.QuoteKey(key), keys[key], scanned[key], n)
+		}
+	}
+	if len(keys) != len(want) || len(scanned) != len(want) {
+		t.Errorf("%d keys and %d scanned, want %d", len(keys), len(scanned), len(want))
+	}
+	for range mostHandles + 6 {
+		for _, err := range c.Keys(ctx) {
+			must(t, err)
+			break
+		}
+	}
+	// A connection that breaks ends a listing with an error, and nothing else.
+	p := newProxy(t, url, never)
+	broken := dial(t, p.url(), nil)
+	n := 0
+	var last error
+	for _, err := range broken.Keys(ctx) {
+		if n++; n == 1 {
+			p.cut()
+		}
+		last = err
+	}
+	if !errors.Is(last, ErrLost) || n == len(want) {
+		t.Errorf("a listing over a broken connection ended after %d keys with %v", n, last)
+	}
+	if _, err := broken.Stat(ctx); err != nil {
+		t.Errorf("after that: %v", err)
+	}
+}
+
+// TestManySmallThings sends requests that would take many times the memory once
+// they are read. They are refused, and change nothing.
+func TestManySmallThings(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20})
+	c := dial(t, url, nil)
+	for op, least := range map[operation]int{opGet: 2, opDelete: 2, opAppend: entryHeaderLen} {
+		k := newCall(op)
+		n := 900_000 / least
+		k.u32(uint32(n))
+		k.refer(make([]byte, n*least))
+		if err := c.do(ctx, k); !errors.Is(err, partd.ErrTooLarge) {
+			t.Errorf("%s of %d empty things: %v", op, n, err)
+		}
+	}
+	must(t, c.Append(ctx, one("k", "v")))
+	must(t, c.Close())
+	s.budget.mu.Lock()
+	defer s.budget.mu.Unlock()
+	if s.budget.used > 3<<20 {
+		t.Errorf("%d bytes of the budget are in use", s.budget.used)
+	}
+}

@@ -1,0 +1,113 @@
+package remote
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/zmtp"
+)
+
+// greeting is that of a peer with the mechanism NULL.
+func greeting() []byte {
+	g := make([]byte, 64)
+	g[0], g[9], g[10] = 0xff, 0x7f, 3
+	copy(g[12:], "NULL")
+	return g
+}
+
+func ready(kind string) []byte {
+	body := append([]byte{11}, "Socket-Type"...)
+	body = binary.BigEndian.AppendUint32(body, uint32(len(kind)))
+	return zmtp.AppendCommand(nil, "READY", append(body, kind...))
+}
+
+// message is frames as they are sent.
+func message(frames ...string) []byte {
+	var b []byte
+	for i, f := range frames {
+		b = zmtp.AppendFrame(b, []byte(f), i < len(frames)-1)
+	}
+	return b
+}
+
+func long(flags byte, n uint64) []byte { return binary.BigEndian.AppendUint64([]byte{flags | 2}, n) }
+
+func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+
+// peer is a connection that tests write bytes to.
+type peer struct {
+	net.Conn
+	t *testing.T
+}
+
+func rawPeer(t *testing.T, url string) *peer {
+	t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "tcp://"))
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	return &peer{c, t}
+}
+
+// openPeer is a peer whose connection is open.
+func openPeer(t *testing.T, url string) *peer {
+	t.Helper()
+	p := rawPeer(t, url)
+	p.send(greeting(), ready("DEALER"))
+	p.want(append(greeting(), readyOfServer()...))
+	return p
+}
+
+func readyOfServer() []byte {
+	body := append([]byte{11}, "Socket-Type"...)
+	body = append(binary.BigEndian.AppendUint32(body, 6), "ROUTER"...)
+	body = append(append(body, 8), "Identity"...)
+	return zmtp.AppendCommand(nil, "READY", append(body, 0, 0, 0, 0))
+}
+
+func (p *peer) send(parts ...[]byte) {
+	p.t.Helper()
+	_, err := p.Write(join(parts...))
+	must(p.t, err)
+}
+
+// want reads exactly these bytes.
+func (p *peer) want(b []byte) {
+	p.t.Helper()
+	got := make([]byte, len(b))
+	n, err := io.ReadFull(p, got)
+	if err != nil || !bytes.Equal(got, b) {
+		p.t.Fatalf("read %q, %v, want %q", got[:n], err, b)
+	}
+}
+
+// wantError reads a frame that begins with "error: ".
+func (p *peer) wantError() {
+	p.t.Helper()
+	var h [2]byte
+	_, err := io.ReadFull(p, h[:])
+	must(p.t, err)
+	text := make([]byte, h[1])
+	_, err = io.ReadFull(p, text)
+	must(p.t, err)
+	if h[0] != 0 || !bytes.HasPrefix(text, []byte("error: ")) {
+		p.t.Fatalf("read a frame with flags %d, %q, want an error", h[0], text)
+	}
+}
+
+// wantClosed reads until the server closes the connection.
+func (p *peer) wantClosed() {
+	p.t.Helper()
+	if _, err := io.Copy(io.Discard, p); errors.Is(err, os.ErrDeadlineExceeded) {
+		p.t.Fatal("the server does not close the connection")
+	}
+}
+
+var acked = message("ack")
