@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"errors"
 	"math"
 	"math/big"
 	"math/rand/v2"
@@ -133,8 +134,13 @@ func results(t *testing.T, values []string, parts int) map[string]string {
 	}
 	got := map[string]string{}
 	for i, s := range specs {
-		text, ok := p.Append(nil, i, states[0], uint64(len(values)))
-		if !ok {
+		text, err := p.Append(nil, i, states[0], uint64(len(values)))
+		switch {
+		case errors.Is(err, ErrRange):
+			text = []byte("range")
+		case err != nil:
+			t.Fatal(err)
+		case text == nil:
 			text = []byte("none")
 		}
 		got[s.Text] = string(text)
@@ -153,7 +159,11 @@ func TestResults(t *testing.T) {
 		{"9223372036854775807,9223372036854775807,2", "3 18446744073709551616 6148914691236517000 2 9223372036854775807 5325116328314172000"},
 		{"1e16,1,-1e16,1", "4 2 0.5 -10000000000000000 10000000000000000 8164965809277260"},
 		{"0.1,0.1,0.1,0.1,0.1,0.1,0.1,0.1,0.1,0.1", "10 1 0.1 0.1 0.1 0"},
+		{"1.0,1e100,1.0,-1e100", "4 2 0.5 -1e+100 1e+100 8.16496580927726e+99"},
 		{"-1,-1.5", "2 -2.5 -1.25 -1.5 -1 0.3535533905932738"},
+		{"1e308,1e308,-1e308", "3 range range -1e+308 1e+308 range"},
+		{"-1e308,-1.5e308", "2 range range -1.5e+308 -1e+308 range"},
+		{"1.5e308,999999999999999999999999999", "2 1.5e+308 7.5e+307 999999999999999999999999999 1.5e+308 range"},
 	} {
 		for _, parts := range []int{1, 3} {
 			got := results(t, strings.Split(c.values, ","), parts)

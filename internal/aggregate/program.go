@@ -1,7 +1,9 @@
 package aggregate
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 )
 
@@ -143,34 +145,42 @@ func (p *Program) Merge(dst, src []uint64) {
 	}
 }
 
-// Append appends the result of spec i for a group of records, and returns false
-// if it has none: of no values there is no sum.
-func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]byte, bool) {
+// ErrRange is wrapped by the error for a result that no float64 holds.
+var ErrRange = errors.New("the numbers are too large: beyond the range of a 64-bit float (1.8e308), if only on the way to the result")
+
+// Append appends the result of spec i for a group of records. It returns what it
+// got if there is none: of no values there is no sum.
+func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]byte, error) {
 	s, at := p.specs[i], p.places[i]
-	w := state[at.at:]
-	switch {
+	var n Number
+	ok := false
+	switch w := state[at.at:]; {
 	case s.Func == Count && s.Field == "":
-		return strconv.AppendUint(dst, records, 10), true
+		return strconv.AppendUint(dst, records, 10), nil
 	case s.Func == Count:
-		return strconv.AppendUint(dst, w[0], 10), true
+		return strconv.AppendUint(dst, w[0], 10), nil
 	case s.Func == Sum:
-		if n, ok := sumOf(w); ok {
-			return n.Append(dst), true
-		}
+		n, ok = sumOf(w)
 	case s.Func == Mean:
-		if n, ok := sumOf(w); ok {
-			return appendFloat(dst, n.Float64()/float64(state[at.count])), true
+		if n, ok = sumOf(w); ok {
+			n = Float(n.Float64() / float64(state[at.count]))
 		}
 	case s.Func == Min, s.Func == Max:
-		if w[0] != 0 {
-			return extremeOf(w).Append(dst), true
-		}
+		n, ok = extremeOf(w), w[0] != 0
 	case s.Func == Stddev:
-		if f, ok := deviationOf(w); ok {
-			return appendFloat(dst, f), true
-		}
+		var f float64
+		f, ok = deviationOf(w)
+		n = Float(f)
 	default:
 		panic(fmt.Sprintf("%s is no number", s.Text))
 	}
-	return dst, false
+	if !ok {
+		return dst, nil
+	}
+	if n.Float && !isFinite(math.Float64frombits(n.Lo)) {
+		return dst, fmt.Errorf("%s: %w", s.Text, ErrRange)
+	}
+	return n.Append(dst), nil
 }
+
+func isFinite(f float64) bool { return !math.IsInf(f, 0) && !math.IsNaN(f) }

@@ -64,11 +64,7 @@ func sumOf(s []uint64) (Number, bool) {
 	if s[0]&hasInts != 0 {
 		addFloat(f[:], whole.Float64())
 	}
-	sum, lost := math.Float64frombits(f[0]), math.Float64frombits(f[1])
-	if total := sum + lost; !math.IsNaN(total) {
-		return Float(total), true
-	}
-	return Float(sum), true // infinite
+	return Float(math.Float64frombits(f[0]) + math.Float64frombits(f[1])), true
 }
 
 // The least or greatest number: whether there is one and whether it is a float,

@@ -195,9 +195,10 @@ func (r *groupRow) write(w *sink) error {
 	if !r.complete {
 		return fmt.Errorf("%w: it lacks the counts", errPart)
 	}
-	r.fill()
-	var err error
-	if r.streams() {
+	err := r.fill()
+	if err != nil {
+		// It says which result.
+	} else if r.streams() {
 		err = r.stream(w)
 	} else if r.out, err = r.rows.Append(r.out[:0], r.row); err == nil {
 		_, err = w.Write(r.out)
@@ -219,7 +220,7 @@ func (r *groupRow) write(w *sink) error {
 }
 
 // fill makes the fields of the row, all but lists that are too long.
-func (r *groupRow) fill() {
+func (r *groupRow) fill() (err error) {
 	g := r.g
 	r.keys = append(r.keys[:0], r.key)
 	if g.keys > 1 {
@@ -245,13 +246,14 @@ func (r *groupRow) fill() {
 			}
 		default:
 			from := len(r.text)
-			has := true
 			if s.Func == aggregate.Distinct {
 				r.text = strconv.AppendUint(r.text, r.distinct[slices.Index(g.distinct, g.places[i])], 10)
-			} else {
-				r.text, has = g.program.Append(r.text, i, r.words, r.records)
+			} else if r.text, err = g.program.Append(r.text, i, r.words, r.records); err != nil {
+				return err
 			}
-			*v = output.Value{Text: r.text[from:len(r.text):len(r.text)], Missing: !has, JSON: true}
+			text := r.text[from:len(r.text):len(r.text)]
+			*v = output.Value{Text: text, Missing: len(text) == 0, JSON: true}
 		}
 	}
+	return nil
 }

@@ -29,7 +29,7 @@ const keyOverhead = 64
 
 // add tells whether a key is known, and adds it.
 func (s *seenKeys) add(key []byte) (known bool, err error) {
-	if s.off || len(key) > 1<<16 {
+	if s.off {
 		return false, nil
 	}
 	if s.table == nil {
@@ -40,6 +40,9 @@ func (s *seenKeys) add(key []byte) (known bool, err error) {
 		if s.table, err = s.keys.Table(); err != nil {
 			return false, err
 		}
+	}
+	if len(key) > s.table.MaxKey() {
+		return false, nil
 	}
 	_, isNew, err := s.table.Get(key)
 	if err != nil || !isNew {
