@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -30,9 +32,9 @@ var fileCuts = []fileCut{
 // system, be it while it is opened: what it holds is always what the operations
 // that returned lead to, with or without the one that did not.
 func TestFileManyLives(t *testing.T) {
-	lives := 1500
-	if testing.Short() {
-		lives = 200
+	lives, err := strconv.Atoi(os.Getenv("PARTD_LIVES"))
+	if err != nil {
+		lives = 250
 	}
 	for _, c := range fileCuts {
 		for _, zeros := range []bool{false, true} {

@@ -6,13 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/stores"
@@ -144,39 +140,11 @@ func TestCopyMemory(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	peak := peakMemory(cmd.Process.Pid, done)
-	if err := <-done; err != nil || !strings.Contains(out.String(), fmt.Sprintf(`"keys":1,"bytes":%d,`, size)) {
+	peak, err := waitMemory(cmd)()
+	if err != nil || !strings.Contains(out.String(), fmt.Sprintf(`"keys":1,"bytes":%d,`, size)) {
 		t.Fatalf("%v, %s", err, out.String())
 	}
-	if peak == 0 {
-		t.Log("the system does not tell how much memory a process takes")
-	}
-	if most := int64(memory/10*11 + 30<<20); peak > most && !withRace() {
+	if most := int64(memory/10*11 + 30<<20); peak > most && !raceDetector {
 		t.Errorf("it took %d bytes of memory, of %d at most", peak, most)
 	}
-}
-
-// peakMemory returns the largest memory that a process takes until done has
-// something, as Linux tells it while the process lives; elsewhere 0.
-func peakMemory(pid int, done chan error) (peak int64) {
-	for len(done) == 0 {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		if _, after, ok := bytes.Cut(status, []byte("VmHWM:")); ok && err == nil {
-			var kB int64
-			if _, err := fmt.Sscan(string(after[:min(len(after), 30)]), &kB); err == nil {
-				peak = max(peak, kB<<10)
-			}
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return peak
-}
-
-// withRace tells whether the test was built with the race detector, which takes
-// memory of its own.
-func withRace() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
