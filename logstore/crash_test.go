@@ -248,7 +248,7 @@ func firstSeed() uint64 {
 
 // No crash loses, tears or doubles an acknowledged operation.
 func TestCrashes(t *testing.T) {
-	want := crashes(t, 4000)
+	want := crashes(t, 2000)
 	done := 0
 	first := firstSeed()
 	seed := first
