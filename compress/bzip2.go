@@ -53,13 +53,7 @@ func (c *bz2Codec) encode(dst, src []byte) ([]byte, error) {
 }
 
 func (c *bz2Codec) decode(dst, content []byte) ([]byte, error) {
-	src := source{buf: content, ended: true}
-	s, err := c.stream(&piece{source: &src, left: int64(len(content))})
-	if err != nil {
-		return dst, err
-	}
-	defer s.Close()
-	return readPiece(dst, s, c.limit)
+	return decodeStream(c, dst, content, c.limit)
 }
 
 // measure knows nothing: the format has no length.

@@ -110,6 +110,29 @@ func (a *appender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// told compares what a stream delivers with what its header told of it.
+type told struct{ want, got int64 }
+
+// check counts n bytes that came with err, and returns what is wrong.
+func (t *told) check(n int, err error) error {
+	t.got += int64(n)
+	if t.want != unknown && (t.got > t.want || err == io.EOF && t.got < t.want) {
+		return fmt.Errorf("%w: %d bytes instead of %d", errTrailing, t.got, t.want)
+	}
+	return err
+}
+
+// decodeStream is decode for a piece that is decompressed as it is read.
+func decodeStream(c codec, dst, content []byte, limit int64) ([]byte, error) {
+	src := source{buf: content, ended: true}
+	s, err := c.stream(&piece{source: &src, left: int64(len(content))})
+	if err != nil {
+		return dst, err
+	}
+	defer s.Close()
+	return readPiece(dst, s, limit)
+}
+
 // partBytes is how much of a piece of unknown size is gathered at a time.
 const partBytes = 64 << 10
 

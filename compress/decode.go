@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"sync"
-	"sync/atomic"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
@@ -29,32 +27,13 @@ func (s *Store) decompressed(ctx context.Context, op string, keys []string, stor
 		total += len(v)
 	}
 	values := make([][]byte, len(stored))
-	workers := max(1, min(len(stored), total/shareBytes, runtime.GOMAXPROCS(0)))
-	errs := make([]error, workers)
-	var next atomic.Int64
-	work := func(w int) {
-		for errs[w] == nil {
-			i := int(next.Add(1)) - 1
-			if i >= len(stored) {
-				return
-			}
-			if err := ctx.Err(); err != nil {
-				errs[w] = &partd.Error{Op: op, Err: err}
-				return
-			}
-			values[i], errs[w] = s.value(op, keys[i], stored[i])
-		}
-	}
-	var others sync.WaitGroup
-	for w := 1; w < workers; w++ {
-		others.Go(func() { work(w) })
-	}
-	work(0)
-	others.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
+	workers := min(len(stored), total/shareBytes, runtime.GOMAXPROCS(0))
+	err := spread(ctx, op, workers, len(stored), func(_, i int) (err error) {
+		values[i], err = s.value(op, keys[i], stored[i])
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return values, nil
 }

@@ -3,8 +3,6 @@ package compress
 import (
 	"context"
 	"runtime"
-	"sync"
-	"sync/atomic"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
@@ -59,34 +57,14 @@ func (s *Store) compressed(ctx context.Context, op string, b *batch, entries []p
 	for len(b.buffers) < workers {
 		b.buffers = append(b.buffers, nil)
 	}
-	var next atomic.Int64
-	errs := make([]error, max(workers, 1))
-	work := func(w int) {
-		for errs[w] == nil {
-			i := int(next.Add(1)) - 1
-			if i >= len(b.shares) {
-				return
-			}
-			if err := ctx.Err(); err != nil {
-				errs[w] = &partd.Error{Op: op, Err: err}
-				return
-			}
-			errs[w] = s.compressShare(op, b, w, b.shares[i], entries)
-		}
-	}
 	for w := range workers {
 		b.buffers[w] = b.buffers[w][:0]
 	}
-	var others sync.WaitGroup
-	for w := 1; w < workers; w++ {
-		others.Go(func() { work(w) })
-	}
-	work(0)
-	others.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
+	err := spread(ctx, op, workers, len(b.shares), func(w, i int) error {
+		return s.compressShare(op, b, w, b.shares[i], entries)
+	})
+	if err != nil {
+		return nil, err
 	}
 	for i := range b.entries {
 		sp := b.spans[i]

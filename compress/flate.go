@@ -82,13 +82,7 @@ func (c *flateCodec) encode(dst, src []byte) ([]byte, error) {
 }
 
 func (c *flateCodec) decode(dst, content []byte) ([]byte, error) {
-	src := source{buf: content, ended: true}
-	s, err := c.stream(&piece{source: &src, left: int64(len(content))})
-	if err != nil {
-		return dst, err
-	}
-	defer s.Close()
-	return readPiece(dst, s, c.limit)
+	return decodeStream(c, dst, content, c.limit)
 }
 
 // measure knows nothing: zlib has no length, and gzip has it at the end and

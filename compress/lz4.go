@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 
@@ -60,13 +59,7 @@ func (c *lz4Codec) encode(dst, src []byte) ([]byte, error) {
 }
 
 func (c *lz4Codec) decode(dst, content []byte) ([]byte, error) {
-	src := source{buf: content, ended: true}
-	s, err := c.stream(&piece{source: &src, left: int64(len(content))})
-	if err != nil {
-		return dst, err
-	}
-	defer s.Close()
-	return readPiece(dst, s, c.limit)
+	return decodeStream(c, dst, content, c.limit)
 }
 
 // measure reads the header: magic number, flags, block size, content size if
@@ -95,8 +88,7 @@ type lz4Stream struct {
 	codec  *lz4Codec
 	reader *lz4.Reader
 	p      *piece
-	want   int64
-	got    int64
+	told
 }
 
 func (c *lz4Codec) stream(p *piece) (io.ReadCloser, error) {
@@ -105,7 +97,7 @@ func (c *lz4Codec) stream(p *piece) (io.ReadCloser, error) {
 		return nil, err
 	}
 	s := c.readers.Get().(*lz4Stream)
-	s.p, s.want, s.got = p, want, 0
+	s.p, s.told = p, told{want: want}
 	s.reader.Reset(p)
 	if err := s.reader.Apply(lz4.ConcurrencyOption(1)); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -115,11 +107,7 @@ func (c *lz4Codec) stream(p *piece) (io.ReadCloser, error) {
 
 func (s *lz4Stream) Read(dst []byte) (int, error) {
 	n, err := s.reader.Read(dst)
-	s.got += int64(n)
-	if s.want != unknown && (s.got > s.want || err == io.EOF && s.got < s.want) {
-		return n, fmt.Errorf("%w: %d bytes instead of %d", errTrailing, s.got, s.want)
-	}
-	return n, err
+	return n, s.check(n, err)
 }
 
 // Close gives the reader back.

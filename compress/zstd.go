@@ -65,13 +65,7 @@ func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
 		return dst, err
 	}
 	if want == unknown {
-		src := source{buf: content, ended: true}
-		s, err := c.stream(&piece{source: &src, left: int64(len(content))})
-		if err != nil {
-			return dst, err
-		}
-		defer s.Close()
-		return readPiece(dst, s, c.limit)
+		return decodeStream(c, dst, content, c.limit)
 	}
 	decoder, err := c.decoder()
 	if err != nil {
@@ -136,8 +130,7 @@ func zstdError(err error) error {
 type zstdStream struct {
 	codec   *zstdCodec
 	decoder *zstd.Decoder
-	want    int64
-	got     int64
+	told
 }
 
 func (c *zstdCodec) stream(p *piece) (io.ReadCloser, error) {
@@ -152,7 +145,7 @@ func (c *zstdCodec) stream(p *piece) (io.ReadCloser, error) {
 			return nil, err
 		}
 	}
-	s.want, s.got = want, 0
+	s.told = told{want: want}
 	if err := s.decoder.Reset(p); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -161,14 +154,7 @@ func (c *zstdCodec) stream(p *piece) (io.ReadCloser, error) {
 
 func (s *zstdStream) Read(dst []byte) (int, error) {
 	n, err := s.decoder.Read(dst)
-	s.got += int64(n)
-	if s.want != unknown && (s.got > s.want || err == io.EOF && s.got < s.want) {
-		return n, fmt.Errorf("%w: %d bytes instead of %d", errTrailing, s.got, s.want)
-	}
-	if err != nil && err != io.EOF {
-		err = zstdError(err)
-	}
-	return n, err
+	return n, s.check(n, zstdError(err))
 }
 
 // Close gives the decoder back.

@@ -1,0 +1,44 @@
+package compress
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-partd/partd"
+)
+
+// spread does tasks 0 to n-1 on several goroutines, at least this one, and
+// returns when all have ended. After an error, or the end of ctx, no task is begun.
+func spread(ctx context.Context, op string, workers, n int, do func(worker, task int) error) error {
+	workers = max(workers, 1)
+	errs := make([]error, workers)
+	var next atomic.Int64
+	work := func(w int) {
+		for errs[w] == nil {
+			i := int(next.Add(1)) - 1
+			if i >= n {
+				return
+			}
+			if err := ctx.Err(); err != nil {
+				errs[w] = &partd.Error{Op: op, Err: err}
+				return
+			}
+			if errs[w] = do(w, i); errs[w] != nil {
+				next.Store(int64(n))
+			}
+		}
+	}
+	var others sync.WaitGroup
+	for w := 1; w < workers; w++ {
+		others.Go(func() { work(w) })
+	}
+	work(0)
+	others.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

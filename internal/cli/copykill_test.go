@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// A copy that is killed leaves the source as it was, and a target that the next
+// run does not take for empty, unless it is: nothing is doubled or lost.
+func TestKilledCopy(t *testing.T) {
+	dir := t.TempDir()
+	from, to := "s2+file:"+dir+"/from", "zstd+log:"+dir+"/to"
+	random := rand.NewChaCha8([32]byte{1})
+	var entries []partd.Entry
+	for i := range 32 {
+		value := make([]byte, 512<<10)
+		_, _ = random.Read(value)
+		entries = append(entries, partd.Entry{Key: fmt.Sprint("key ", i), Value: value})
+	}
+	fillStore(t, from, entries...)
+	killed, refused := 0, 0
+	for i := range 6 {
+		cmd := program(t, "copy", "--from", from, "--to", to, "--quiet", "--memory", "16MiB")
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(time.Duration(20+15*i)*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		switch {
+		case !timer.Stop() && cmd.ProcessState.ExitCode() < 0:
+			killed++
+		case cmd.ProcessState.ExitCode() == 1 && strings.Contains(stderr.String(), "already holds keys"):
+			refused++
+		case cmd.ProcessState.ExitCode() != 0:
+			t.Fatalf("exit code %d, %s", cmd.ProcessState.ExitCode(), stderr.String())
+		}
+	}
+	t.Logf("%d were killed, %d refused", killed, refused)
+	code, out, errs := partdCopy(t, "--from", from, "--to", to, "--replace")
+	if code != 0 || !strings.Contains(out, "keys      32\n") {
+		t.Fatalf("exit code %d, %s%s", code, out, errs)
+	}
+	for _, e := range entries {
+		for _, url := range []string{from, to} {
+			if valueOf(t, url, e.Key) != string(e.Value) {
+				t.Errorf("%s: %s holds something else", url, e.Key)
+			}
+		}
+	}
+}
