@@ -43,6 +43,46 @@ func TestLongRecords(t *testing.T) {
 	}
 }
 
+// Values too long for a worker to remember are found to be the same all the same.
+func TestDistinctOfLongValues(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "long.txt")
+	var data, want bytes.Buffer
+	for _, n := range []int{1, 40_000, 70_000} {
+		line := strings.Repeat("x", n) + "\n"
+		data.WriteString(line + line)
+		want.WriteString(line)
+	}
+	if err := os.WriteFile(file, data.Bytes(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, threads := range []string{"1", "8"} {
+		out, err := program(t, "distinct", "--by", "1", "--memory", "16MiB", "--threads", threads, "-q", file).Output()
+		if err != nil || !bytes.Equal(out, want.Bytes()) {
+			t.Errorf("%s threads: %d bytes, want %d, %v", threads, len(out), want.Len(), err)
+		}
+	}
+}
+
+// A list that has just gone to a temporary file when it ends is written in every
+// format.
+func TestListAtTheLimit(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "list.txt")
+	const n = 16<<20/32/2 + 1 // of "x;": the last one goes over the limit
+	if err := os.WriteFile(file, bytes.Repeat([]byte("k x\n"), n), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	list := strings.Repeat(";x", n)[1:]
+	for format, want := range map[string]string{
+		"text": "k " + list + "\n", "tsv": "k\t" + list + "\n", "csv": `k,"` + list + "\"\n",
+		"jsonl": `{"1":"k","list(2)":["x"` + strings.Repeat(`,"x"`, n-1) + "]}\n",
+	} {
+		out, err := program(t, "group", "--by", "1", "--agg", "list(2)", "--memory", "16MiB", "-q", "--to-format", format, file).Output()
+		if err != nil || string(out) != want {
+			t.Errorf("%s: %d bytes, want %d, %v", format, len(out), len(want), err)
+		}
+	}
+}
+
 // A full disk is an error, also when only the output cannot be written.
 func TestFullOutput(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)

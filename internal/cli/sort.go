@@ -24,7 +24,8 @@ A field is a name or a number, and may be followed by
 Without :n bytes are compared, as "LC_ALL=C sort" does. A missing value (an empty
 field; null or no member in jsonl) comes before all others, with :desc after them.
 
-A record may be as long as a fiftieth of --memory.
+A record, with its fields of --by once more, may be as long as a hundredth of
+--memory.
 
 At the end the records written are compared with those read: their number, their
 bytes, and a checksum over all of them (the sum of xxh3-128 of each).`

@@ -40,7 +40,7 @@ func (s *spool) move() error {
 // reset forgets the text, and keeps the file for the next.
 func (s *spool) reset() { s.buf, s.size = s.buf[:0], 0 }
 
-// pieces calls use with the text, piece by piece.
+// pieces calls use with the text, piece by piece, none of them empty.
 func (s *spool) pieces(use func([]byte) error) error {
 	if s.size > 0 {
 		p := make([]byte, 256<<10)
@@ -58,6 +58,9 @@ func (s *spool) pieces(use func([]byte) error) error {
 				return err
 			}
 		}
+	}
+	if len(s.buf) == 0 {
+		return nil
 	}
 	return use(s.buf)
 }

@@ -173,6 +173,9 @@ func (t *Table) key(at int) []byte {
 	return t.mem[from : from+n : from+n]
 }
 
+// MaxKey returns the length of the longest key that fits, in bytes.
+func (t *Table) MaxKey() int { return int(min(maxKey, t.budget/16-8*int64(t.size(0)))) &^ 7 }
+
 // size returns how many words the entry of a key of n bytes takes.
 func (t *Table) size(n int) int { return headWords + t.stateLen + (n+7)/8 }
 
@@ -183,8 +186,8 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 		return 0, t.err
 	}
 	size := t.size(len(key))
-	if len(key) > maxKey || int64(size)*8 > t.budget/16 {
-		return 0, t.fail(fmt.Errorf("%w: a key of %d bytes", ErrTooLarge, len(key)))
+	if most := t.MaxKey(); len(key) > most {
+		return 0, t.fail(fmt.Errorf("%w: a key of %d bytes, and the most that fit are %d (more memory, or fewer threads, make that up to %d)", ErrTooLarge, len(key), most, maxKey&^7))
 	}
 	grow := (t.n+1)*2 > len(t.slots)
 	if !t.fits(size, grow) {

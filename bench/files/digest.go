@@ -1,0 +1,137 @@
+package main
+
+import (
+	"fmt"
+	"math/bits"
+	"strconv"
+
+	"github.com/zeebo/xxh3"
+)
+
+// digest is what two outputs must share to say the same: pairs of key and value,
+// where a value is a row, or a field, or a result. Sums over all pairs, so that
+// the order of keys does not matter, and nothing has to be kept.
+type digest struct {
+	Keys, Pairs uint64
+	Rows        uint64 // sum of the hashes of pairs: the same in any order
+	Ordered     uint64 // the same only if each key has its values in this order
+}
+
+// chain is the values of one key, in order.
+type chain struct{ pairs, rows, ordered uint64 }
+
+const chainPrime = 0x9E3779B185EBCA87
+
+func (c *chain) add(keyHash uint64, value []byte) {
+	h := xxh3.HashSeed(value, keyHash)
+	c.pairs++
+	c.rows += h
+	c.ordered = c.ordered*chainPrime + h
+}
+
+// key adds all of a key.
+func (d *digest) key(c chain) {
+	d.Keys++
+	d.Pairs += c.pairs
+	d.Rows += c.rows
+	d.Ordered += bits.RotateLeft64(c.ordered*chainPrime, 31) * chainPrime
+}
+
+// grouping takes pairs whose keys stand together. A key that comes again counts
+// again, and so the output is found to be wrong.
+type grouping struct {
+	d       digest
+	current []byte
+	hash    uint64
+	chain   chain
+	begun   bool
+}
+
+func (g *grouping) add(key, value []byte) {
+	if !g.begun || string(key) != string(g.current) {
+		g.finish()
+		g.current = append(g.current[:0], key...)
+		g.hash, g.begun = xxh3.Hash(key), true
+	}
+	g.chain.add(g.hash, value)
+}
+
+func (g *grouping) finish() {
+	if g.begun {
+		g.d.key(g.chain)
+	}
+	g.chain, g.begun = chain{}, false
+}
+
+func (g *grouping) end() digest {
+	g.finish()
+	return g.d
+}
+
+// expected is what outputs must hold.
+type expected struct {
+	rows   digest // shuffle, split, sort: key and row
+	sums   digest // key, and count and sum
+	values digest // key and value
+}
+
+// expecting makes it, from the rows in the order of the input.
+type expecting struct {
+	in   *input
+	keys map[string]*keyState
+}
+
+type keyState struct {
+	hash         uint64
+	rows, values chain
+	sum          float64
+}
+
+func newExpecting(in *input) *expecting {
+	return &expecting{in: in, keys: map[string]*keyState{}}
+}
+
+func (e *expecting) add(line []byte) error {
+	key, ok := e.in.field(line, e.in.key)
+	value, ok2 := e.in.field(line, e.in.value)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s: no field to group by, or of values, in %q", e.in.path, line)
+	}
+	k := e.keys[string(key)]
+	if k == nil {
+		k = &keyState{hash: xxh3.Hash(key)}
+		e.keys[string(key)] = k
+	}
+	k.rows.add(k.hash, line)
+	k.values.add(k.hash, value)
+	if e.in.sumColumn > 0 {
+		number, _ := e.in.field(line, e.in.sumColumn)
+		x, err := strconv.ParseFloat(string(number), 64)
+		if err != nil {
+			return fmt.Errorf("%s: %q to add up: %w", e.in.path, number, err)
+		}
+		k.sum += x
+	}
+	return nil
+}
+
+func (e *expecting) end() (x expected) {
+	for key, k := range e.keys {
+		x.rows.key(k.rows)
+		x.values.key(k.values)
+		var c chain
+		c.add(xxh3.HashString(key), sumOf(k.rows.pairs, k.sum))
+		x.sums.key(c)
+	}
+	return x
+}
+
+// sumOf writes a count and a sum as all are compared: to the hundredth, which
+// all values have at most.
+func sumOf(count uint64, sum float64) []byte {
+	b := append(strconv.AppendUint(nil, count, 10), ',')
+	if sum == 0 {
+		sum = 0 // not -0
+	}
+	return strconv.AppendFloat(b, sum, 'f', 2, 64)
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// duckdbRun runs a statement, of whose time node's start is no part. The
+// insertion order is not preserved, as DuckDB's manual advises for data that
+// are larger than memory.
+func (f *flags) duckdbRun(out, sql string) *exec.Cmd {
+	// A map of strings always becomes JSON.
+	b, _ := json.Marshal(map[string]any{"sql": sql, "settings": map[string]string{
+		"memory_limit": f.duckdbMemory, "threads": strconv.Itoa(f.threads),
+		"temp_directory": filepath.Join(out, "tmp"), "preserve_insertion_order": "false",
+	}})
+	return exec.Command("node", filepath.Join(f.duckdb, "run.mjs"), string(b))
+}
+
+func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
+
+func name(column string) string { return `"` + strings.ReplaceAll(column, `"`, `""`) + `"` }
+
+// duckdbRows is the input as a table. All columns are text but the one that is
+// added up: a type that is named costs less than one that is guessed.
+func duckdbRows(in *input) string {
+	if in.text {
+		// One column for the line: no line holds the separator.
+		return "(SELECT line, " + duckdbField(in.key) + " AS key, " + duckdbField(in.value) + " AS value FROM read_csv(" +
+			quoted(in.path) + ", header = false, delim = '\x01', quote = '', escape = '', auto_detect = false, columns = {'line': 'VARCHAR'}))"
+	}
+	var columns []string
+	for i, h := range strings.Split(in.header, ",") {
+		kind := "VARCHAR"
+		if i+1 == in.sumColumn {
+			kind = "BIGINT"
+			if h == "v2" {
+				kind = "DOUBLE"
+			}
+		}
+		columns = append(columns, quoted(h)+": '"+kind+"'")
+	}
+	return fmt.Sprintf(`read_csv(%s, header = true, delim = ',', quote = '"', auto_detect = false, columns = {%s})`,
+		quoted(in.path), strings.Join(columns, ", "))
+}
+
+// duckdbField is a field of a line of text.
+func duckdbField(column int) string {
+	if column < 0 {
+		return `regexp_extract(line, '(\S+)\s*$', 1)`
+	}
+	return fmt.Sprintf(`regexp_extract(line, '^\s*(?:\S+\s+){%d}(\S+)', 1)`, column-1)
+}
+
+// names returns the key's and the value's column.
+func (in *input) names() (key, value string) {
+	if in.text {
+		return "key", "value"
+	}
+	h := strings.Split(in.header, ",")
+	return name(h[in.key-1]), name(h[in.value-1])
+}
+
+func copyTo(query, file, options string) string {
+	return fmt.Sprintf("COPY (%s) TO %s (FORMAT csv%s)", query, quoted(file), options)
+}
+
+func duckdbPartition(f *flags, in *input, out string) *exec.Cmd {
+	key, _ := in.names()
+	return f.duckdbRun(out, copyTo("SELECT *, "+key+" AS part FROM "+duckdbRowsAsText(in), filepath.Join(out, "files"),
+		", HEADER, PARTITION_BY (part)"))
+}
+
+// duckdbRowsAsText leaves all fields as they are written.
+func duckdbRowsAsText(in *input) string {
+	plain := *in
+	plain.sumColumn = 0
+	return duckdbRows(&plain)
+}
+
+func duckdbSort(f *flags, in *input, out string) *exec.Cmd {
+	key, _ := in.names()
+	file := filepath.Join(out, "result"+in.extension())
+	if in.text {
+		return f.duckdbRun(out, copyTo("SELECT line FROM "+duckdbRows(in)+" ORDER BY key", file, ", HEADER false, QUOTE '', ESCAPE '', DELIMITER '\x01'"))
+	}
+	return f.duckdbRun(out, copyTo("SELECT * FROM "+duckdbRowsAsText(in)+" ORDER BY "+key, file, ", HEADER"))
+}
+
+func duckdbSum(f *flags, in *input, out string) *exec.Cmd {
+	key, _ := in.names()
+	sum := ""
+	if in.sumColumn > 0 {
+		sum = ", sum(" + name(strings.Split(in.header, ",")[in.sumColumn-1]) + ")"
+	}
+	return f.duckdbRun(out, copyTo("SELECT "+key+", count(*)"+sum+" FROM "+duckdbRows(in)+" GROUP BY "+key,
+		filepath.Join(out, "result.csv"), ", HEADER "+strconv.FormatBool(!in.text)))
+}
+
+func duckdbLists(f *flags, in *input, out string) *exec.Cmd {
+	key, value := in.names()
+	return f.duckdbRun(out, copyTo("SELECT "+key+", string_agg("+value+", ';') FROM "+duckdbRowsAsText(in)+" GROUP BY "+key,
+		filepath.Join(out, "result.csv"), ", HEADER "+strconv.FormatBool(!in.text)))
+}
+
+// duckdbValues is DuckDB's own best way: the rows of a key follow each other.
+func duckdbValues(f *flags, in *input, out string) *exec.Cmd {
+	key, value := in.names()
+	return f.duckdbRun(out, copyTo("SELECT "+key+", "+value+" FROM "+duckdbRowsAsText(in)+" ORDER BY "+key,
+		filepath.Join(out, "result.csv"), ", HEADER "+strconv.FormatBool(!in.text)))
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestField(t *testing.T) {
+	for _, c := range []struct {
+		text   bool
+		line   string
+		column int
+		want   string
+		ok     bool
+	}{
+		{false, "a,b,c", 1, "a", true},
+		{false, "a,b,c", 3, "c", true},
+		{false, "a,,c", 2, "", true},
+		{false, "a,b", 3, "", false},
+		{true, "  a  b\tc ", 1, "a", true},
+		{true, "  a  b\tc ", 3, "c", true},
+		{true, "  a  b\tc ", -1, "c", true},
+		{true, "a", 2, "", false},
+		{true, " ", -1, "", false},
+	} {
+		got, ok := (&input{text: c.text}).field([]byte(c.line), c.column)
+		if string(got) != c.want || ok != c.ok {
+			t.Errorf("field %d of %q: %q, %v", c.column, c.line, got, ok)
+		}
+	}
+}
+
+func TestSeparated(t *testing.T) {
+	for _, c := range []struct {
+		line, field, rest string
+		more              bool
+	}{
+		{`a;b;c`, "a", "b;c", true},
+		{`a`, "a", "", false},
+		{``, "", "", false},
+		{`"a;b";c`, "a;b", "c", true},
+		{`"say ""x""";c`, `say "x"`, "c", true},
+		{`"a"`, "a", "", false},
+	} {
+		field, rest, more := separated([]byte(c.line), ';')
+		if string(field) != c.field || string(rest) != c.rest || more != c.more {
+			t.Errorf("%q: %q, %q, %v", c.line, field, rest, more)
+		}
+	}
+}
+
+// A wrong output is found, whatever is wrong with it.
+func TestWrongOutputsAreFound(t *testing.T) {
+	dir := t.TempDir()
+	in := &input{path: filepath.Join(dir, "in.csv"), by: "key", values: "text", sum: "v"}
+	rows := "id,key,v,text\n1,b,10,x\n2,a,20,y\n3,b,-5,z\n"
+	write(t, in.path, rows)
+	if err := (&flags{}).prepare(in); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		job, name, content string
+		right              bool
+	}{
+		{"sort", "result.csv", "id,key,v,text\n2,a,20,y\n1,b,10,x\n3,b,-5,z\n", true},
+		{"sort", "result.csv", "2,a,20,y\n1,b,10,x\n3,b,-5,z\nid,key,v,text\n", true},
+		{"sort", "result.csv", "id,key,v,text\n2,a,20,y\n3,b,-5,z\n1,b,10,x\n", false},
+		{"sort", "result.csv", rows, false},
+		{"sort", "result.csv", "id,key,v,text\n2,a,20,y\n1,b,10,x\n", false},
+		{"sum", "result.csv", "key,count,sum\na,1,20\nb,2,5\n", true},
+		{"sum", "result.csv", "key,count,sum\nb,2,5.0\na,1,20\n", true},
+		{"sum", "result.csv", "key,count,sum\na,1,20\nb,2,6\n", false},
+		{"sum", "result.csv", "key,count,sum\nb,1,10\na,1,20\nb,1,-5\n", false},
+		{"values", "result.csv", "key,list\na,y\nb,x;z\n", true},
+		{"values", "result.csv", "key,list\na,y\nb,z;x\n", false},
+		{"values", "result.csv", "key,list\na,y\nb,x\n", false},
+		{"split", "files/b.csv", "id,key,v,text\n1,b,10,x\n3,b,-5,z\n", true},
+		{"split", "files/b.csv", "1,b,10,x\n3,b,-5,z\n", false},
+		{"split", "files/b.csv", "id,key,v,text\n1,b,10,x\n", false},
+	} {
+		out := t.TempDir()
+		if c.job == "split" {
+			if err := os.Mkdir(filepath.Join(out, "files"), 0o777); err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(out, "files", "a.csv"), "id,key,v,text\n2,a,20,y\n")
+		}
+		write(t, filepath.Join(out, c.name), c.content)
+		list, err := chosenJobs(c.job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := list[0].check(list[0].runs[0], in, out); (err == nil) != c.right {
+			t.Errorf("%s of %q: %v", c.job, c.content, err)
+		}
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLinesOfAnyLength(t *testing.T) {
+	long := strings.Repeat("x", 5<<20)
+	var got []string
+	err := eachLine(strings.NewReader("a\n\n"+long+"\nb"), func(line []byte) error {
+		got = append(got, string(line))
+		return nil
+	})
+	if err != nil || len(got) != 4 || got[0] != "a" || got[1] != "" || got[2] != long || got[3] != "b" {
+		t.Fatalf("%d lines, %v", len(got), err)
+	}
+}
+
+// The memory of all processes of a pipeline counts, and this one's does not.
+func TestMemoryOfATree(t *testing.T) {
+	mine := bytes.Repeat([]byte{1}, 300<<20)
+	u, err := start(context.Background(), time.Minute,
+		exec.Command("sh", "-c", `head -c 50000000 /dev/zero | sort -z -S90M | tail -c1 >/dev/null; sleep 0.3`))
+	if err != nil {
+		t.Skip("no sort -z here:", err)
+	}
+	if u.memory < 20<<20 || u.memory > 250<<20 {
+		t.Errorf("VmHWM %d of a sort of 50 MB", u.memory)
+	}
+	if mine[1] != 1 || u.cpu <= 0 {
+		t.Errorf("%v seconds of CPU", u.cpu)
+	}
+}
+
+func TestTimeout(t *testing.T) {
+	if _, err := start(context.Background(), 50*time.Millisecond, exec.Command("sh", "-c", "sleep 20 | cat")); !errors.Is(err, errSlow) {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/go-partd/partd/internal/csvgen"
+)
+
+// input is a file to work on.
+type input struct {
+	name   string // as people know it
+	path   string
+	text   bool // fields between runs of blanks, no header; else csv
+	header string
+	keys   int64 // of a generated one
+	dist   string
+
+	by, values, sum string // as partd is told
+	// Columns from 1, or -1 for the last; sumColumn is 0 if nothing is added up.
+	key, value, sumColumn int
+
+	bytes int64
+	// What every output must have, from reading the input here.
+	want expected
+}
+
+func (in *input) extension() string {
+	if in.text {
+		return ".txt"
+	}
+	return ".csv"
+}
+
+// inputs lists the inputs that the flags ask for.
+func (f *flags) inputs() (all []*input) {
+	if f.file != "" {
+		return []*input{{
+			name: filepath.Base(f.file), path: f.file, text: f.isText(),
+			by: f.by, values: f.values, sum: f.sum,
+		}}
+	}
+	for _, keys := range f.keys {
+		all = append(all, f.generated(int64(f.bytes), keys))
+	}
+	return all
+}
+
+func (f *flags) isText() bool {
+	return f.format == "text" || f.format == "" && filepath.Ext(f.file) != ".csv"
+}
+
+func (f *flags) generated(size, keys int64) *input {
+	in := &input{
+		keys: keys, dist: f.dist, bytes: size,
+		by: "key", values: "text", sum: f.sum,
+		path: filepath.Join(f.dir, fmt.Sprintf("rows-%d-%d-%s-%d.csv", size, keys, f.dist, f.seed)),
+	}
+	if in.sum == "" {
+		in.sum = "v1"
+	}
+	in.name = fmt.Sprintf("%s keys, %s", commas(keys), f.dist)
+	return in
+}
+
+// rowBytes is what a generated row has, on average.
+const rowBytes = 105
+
+// prepare makes the input unless it is there, and reads it once: so it is in
+// the page cache, and what outputs must hold is known.
+func (f *flags) prepare(in *input) error {
+	if f.format != "" && f.format != "text" && f.format != "csv" {
+		return fmt.Errorf("unknown --format %q: there are csv and text", f.format)
+	}
+	if in.keys > 0 {
+		if err := generate(in, f.seed); err != nil {
+			return err
+		}
+	} else if in.by == "" {
+		return errors.New("--file needs --by")
+	} else if in.text && in.sum != "" {
+		return errors.New("--sum is for csv: text is counted only")
+	}
+	path, err := filepath.Abs(in.path)
+	if err != nil {
+		return err
+	}
+	in.path = path
+	s, err := os.Open(in.path)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	r := bufio.NewReaderSize(s, 1<<20)
+	if !in.text {
+		if in.header, err = r.ReadString('\n'); err != nil {
+			return fmt.Errorf("%s: its first line: %w", in.path, err)
+		}
+		in.header = strings.TrimSuffix(in.header, "\n")
+	}
+	for _, c := range []struct {
+		name string
+		to   *int
+	}{{in.by, &in.key}, {in.values, &in.value}, {in.sum, &in.sumColumn}} {
+		if *c.to, err = in.column(c.name); err != nil {
+			return err
+		}
+	}
+	info, err := s.Stat()
+	if err != nil {
+		return err
+	}
+	in.bytes = info.Size()
+	in.want, err = in.expect(r)
+	return err
+}
+
+// column returns the number of a field.
+func (in *input) column(name string) (int, error) {
+	if name == "" {
+		return 0, nil
+	}
+	if !in.text {
+		for i, h := range strings.Split(in.header, ",") {
+			if h == name {
+				return i + 1, nil
+			}
+		}
+	}
+	n, err := strconv.Atoi(name)
+	if err != nil || n == 0 || n < 0 && !(in.text && n == -1) {
+		return 0, fmt.Errorf("%s has no field %q for a benchmark: a name or a number is wanted, in text also -1", in.path, name)
+	}
+	return n, nil
+}
+
+// generate makes the file if it is not there already.
+func generate(in *input, seed uint64) error {
+	if _, err := os.Stat(in.path); err == nil {
+		return nil
+	}
+	part := in.path + ".part"
+	w, err := os.Create(part)
+	if err != nil {
+		return err
+	}
+	err = csvgen.Write(w, csvgen.Options{Rows: in.bytes / rowBytes, Keys: in.keys, Dist: in.dist, Seed: seed})
+	if err = errors.Join(err, w.Close()); err != nil {
+		return errors.Join(err, os.Remove(part))
+	}
+	return os.Rename(part, in.path)
+}
+
+var errQuotes = errors.New("has quotes, which awk and sort do not know")
+
+// expect reads all rows and returns what every output must hold.
+func (in *input) expect(r io.Reader) (expected, error) {
+	e := newExpecting(in)
+	err := eachLine(r, func(line []byte) error {
+		if !in.text && bytes.IndexByte(line, '"') >= 0 {
+			return fmt.Errorf("%s %w", in.path, errQuotes)
+		}
+		return e.add(line)
+	})
+	return e.end(), err
+}
+
+// eachLine calls use with each line, without its newline, valid until use
+// returns. Lines may be of any length.
+func eachLine(r io.Reader, use func(line []byte) error) error {
+	b := bufio.NewReaderSize(r, 1<<20)
+	var long []byte
+	for {
+		line, err := b.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			long = append(long, line...)
+			continue
+		}
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if len(long) > 0 {
+			long = append(long, line...)
+			line = long
+			long = long[:0]
+		}
+		if len(line) > 0 {
+			if e := use(bytes.TrimSuffix(line, []byte{'\n'})); e != nil {
+				return e
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+	}
+}
+
+// field returns a column of a row, and whether there is one.
+func (in *input) field(line []byte, column int) ([]byte, bool) {
+	if !in.text {
+		for ; column > 1; column-- {
+			at := bytes.IndexByte(line, ',')
+			if at < 0 {
+				return nil, false
+			}
+			line = line[at+1:]
+		}
+		if at := bytes.IndexByte(line, ','); at >= 0 {
+			line = line[:at]
+		}
+		return line, true
+	}
+	const blanks = " \t\r\v\f"
+	if column < 0 {
+		line = bytes.TrimRight(line, blanks)
+		line = line[bytes.LastIndexAny(line, blanks)+1:]
+		return line, len(line) > 0
+	}
+	for ; ; column-- {
+		line = bytes.TrimLeft(line, blanks)
+		end := bytes.IndexAny(line, blanks)
+		if end < 0 {
+			end = len(line)
+		}
+		if column == 1 || end == 0 {
+			return line[:end], column == 1 && end > 0
+		}
+		line = line[end:]
+	}
+}

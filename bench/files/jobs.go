@@ -1,0 +1,204 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+)
+
+// job is something to do with a file.
+type job struct {
+	name  string
+	title string
+	runs  []contender
+	goal  goal
+}
+
+// contender does a job in its way.
+type contender struct {
+	peer string // partd, or one of the peers
+	how  string // as the table names it
+	// command makes the command that writes to the directory out.
+	command func(f *flags, in *input, out string) *exec.Cmd
+	// read returns what the output holds.
+	read func(in *input, out string) (digest, error)
+	// unordered tells that values of a key may come in any order.
+	unordered bool
+	// unfit tells why this cannot be done with an input, if so.
+	unfit func(in *input) string
+	// ownTime tells that the command prints how long it worked.
+	ownTime bool
+}
+
+var jobs = []job{
+	{
+		name: "shuffle", title: "shuffle into a store",
+		goal: goal{speed: 350},
+		runs: []contender{
+			{peer: "partd", how: "partd shuffle", command: partdShuffle, read: readLogstore},
+			{peer: "duckdb", how: "DuckDB PARTITION_BY", command: duckdbPartition, read: readFiles, unordered: true, ownTime: true, unfit: onlyCSV},
+			{peer: "python", how: "Python partd File", command: pythonShuffle, read: readPythonFiles, unfit: fewKeysInCSV},
+		},
+	},
+	{
+		name: "split", title: "one file per key",
+		goal: goal{peer: "sort + awk", ratio: 3},
+		runs: []contender{
+			{peer: "partd", how: "partd split", command: partdSplit, read: readFiles},
+			{peer: "sort", how: "sort + awk", command: sortAwk, read: readFiles},
+		},
+	},
+	{
+		name: "sort", title: "sort by key",
+		goal: goal{peer: "GNU sort", ratio: 2},
+		runs: []contender{
+			{peer: "partd", how: "partd sort", command: partdSort, read: readSorted},
+			{peer: "sort", how: "GNU sort", command: gnuSort, read: readSorted},
+			{peer: "duckdb", how: "DuckDB ORDER BY", command: duckdbSort, read: readSorted, unordered: true, ownTime: true},
+		},
+	},
+	{
+		name: "sum", title: "sum and count per key",
+		goal: goal{peer: "DuckDB GROUP BY", ratio: 1},
+		runs: []contender{
+			{peer: "partd", how: "partd group", command: partdSum, read: readSums},
+			{peer: "duckdb", how: "DuckDB GROUP BY", command: duckdbSum, read: readSums, ownTime: true},
+			{peer: "gawk", how: "gawk", command: gawkSum, read: readSums},
+			{peer: "miller", how: "Miller", command: millerSum, read: readSums, unfit: onlyCSV},
+		},
+	},
+	{
+		name: "values", title: "all values of each key, together",
+		goal: goal{speed: 250},
+		runs: []contender{
+			{peer: "partd", how: "partd group list()", command: partdValues, read: readLists},
+			{peer: "duckdb", how: "DuckDB string_agg", command: duckdbLists, read: readLists, unordered: true, ownTime: true},
+			{peer: "duckdb", how: "DuckDB ORDER BY, its own way", command: duckdbValues, read: readPairs, unordered: true, ownTime: true},
+		},
+	},
+}
+
+// want returns the digest of a job's output.
+func (j job) want(in *input) digest {
+	switch j.name {
+	case "sum":
+		return in.want.sums
+	case "values":
+		return in.want.values
+	}
+	return in.want.rows
+}
+
+// check compares an output with what it must hold.
+func (j job) check(c contender, in *input, out string) error {
+	got, err := c.read(in, out)
+	if err != nil {
+		return err
+	}
+	want := j.want(in)
+	if c.unordered {
+		got.Ordered = want.Ordered
+	}
+	if got != want {
+		return fmt.Errorf("wrong output: %d keys and %d values (of the input: %d and %d), hashes %x and %x (%x and %x)",
+			got.Keys, got.Pairs, want.Keys, want.Pairs, got.Rows, got.Ordered, want.Rows, want.Ordered)
+	}
+	return nil
+}
+
+func onlyCSV(in *input) string {
+	if in.text {
+		return "does not do this with text"
+	}
+	return ""
+}
+
+func fewKeysInCSV(in *input) string {
+	if in.keys > 10_000 {
+		return "takes a minute and more with a file for each of so many keys"
+	}
+	return onlyCSV(in)
+}
+
+func jobNames() (all []string) {
+	for _, j := range jobs {
+		all = append(all, j.name)
+	}
+	return all
+}
+
+func peerNames() (all []string) {
+	for _, j := range jobs {
+		for _, c := range j.runs {
+			if c.peer != "partd" && !slices.Contains(all, c.peer) {
+				all = append(all, c.peer)
+			}
+		}
+	}
+	return all
+}
+
+func chosenJobs(list string) (all []job, err error) {
+	for name := range strings.SplitSeq(list, ",") {
+		i := slices.IndexFunc(jobs, func(j job) bool { return j.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("unknown job %q: there are %s", name, strings.Join(jobNames(), ", "))
+		}
+		all = append(all, jobs[i])
+	}
+	return all, nil
+}
+
+// chosenPeers returns, of the peers asked for, why each cannot run: "" if it can.
+func (f *flags) chosenPeers() (map[string]string, error) {
+	peers := map[string]string{"partd": ""}
+	names := peerNames()
+	if f.peers != "all" {
+		names = strings.Split(f.peers, ",")
+	}
+	for _, name := range names {
+		if name == "none" {
+			continue
+		}
+		if !slices.Contains(peerNames(), name) {
+			return nil, fmt.Errorf("unknown peer %q: there are %s", name, strings.Join(peerNames(), ", "))
+		}
+		peers[name] = f.missing(name)
+		if peers[name] != "" && f.require {
+			return nil, fmt.Errorf("%s: %s", name, peers[name])
+		}
+	}
+	return peers, nil
+}
+
+// missing tells what a peer lacks to run here.
+func (f *flags) missing(peer string) string {
+	need := func(programs ...string) string {
+		for _, p := range programs {
+			if _, err := exec.LookPath(p); err != nil {
+				return p + " is not installed"
+			}
+		}
+		return ""
+	}
+	switch peer {
+	case "sort":
+		return need("sort", "awk", "gawk")
+	case "gawk":
+		return need("gawk")
+	case "miller":
+		return need("mlr")
+	case "python":
+		if exec.Command(f.python, "-c", "import partd").Run() != nil {
+			return f.python + " has no partd"
+		}
+	case "duckdb":
+		if _, err := os.Stat(f.duckdb + "/node_modules/@duckdb/node-api"); err != nil {
+			return f.duckdb + "/install.sh was not run"
+		}
+		return need("node")
+	}
+	return ""
+}

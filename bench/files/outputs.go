@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/go-partd/partd/logstore"
+)
+
+// readSorted reads rows sorted by key, as bytes. The header may be anywhere:
+// sort takes it for a row.
+func readSorted(in *input, out string) (digest, error) {
+	var g grouping
+	skip := !in.text
+	err := eachLineOf(filepath.Join(out, "result"+in.extension()), func(line []byte) error {
+		if skip && string(line) == in.header {
+			skip = false
+			return nil
+		}
+		key, ok := in.field(line, in.key)
+		if !ok || g.begun && bytes.Compare(key, g.current) < 0 {
+			return fmt.Errorf("not sorted, or no row of the input: %q", line)
+		}
+		g.add(key, line)
+		return nil
+	})
+	return g.end(), err
+}
+
+// readFiles reads a tree with one file, or several in one directory, per key.
+func readFiles(in *input, out string) (digest, error) {
+	var g grouping
+	err := eachFile(filepath.Join(out, "files"), func(path string, rows []byte) error {
+		if !in.text {
+			rest, ok := bytes.CutPrefix(rows, []byte(in.header+"\n"))
+			if !ok {
+				return fmt.Errorf("%s does not begin with the header", path)
+			}
+			rows = rest
+		}
+		return g.addRows(in, path, rows)
+	})
+	return g.end(), err
+}
+
+// readPythonFiles reads what Python's partd keeps.
+func readPythonFiles(in *input, out string) (digest, error) {
+	var g grouping
+	err := eachFile(filepath.Join(out, "store"), func(path string, rows []byte) error {
+		if filepath.Base(path) == ".lock" {
+			return nil
+		}
+		return g.addRows(in, path, rows)
+	})
+	return g.end(), err
+}
+
+// addRows adds the rows of a file, which all have one key.
+func (g *grouping) addRows(in *input, path string, rows []byte) error {
+	for first := true; len(rows) > 0; first = false {
+		line, rest, whole := bytes.Cut(rows, []byte{'\n'})
+		key, ok := in.field(line, in.key)
+		if !whole || !ok || !first && string(key) != string(g.current) {
+			return fmt.Errorf("%s: a row that does not belong there: %q", path, line)
+		}
+		g.add(key, line)
+		rows = rest
+	}
+	return nil
+}
+
+func eachFile(dir string, use func(path string, content []byte) error) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return use(path, content)
+	})
+}
+
+// readLogstore reads a store. A row must be under its own key.
+func readLogstore(in *input, out string) (d digest, err error) {
+	s, err := logstore.Open(filepath.Join(out, "store"), &logstore.Options{ReadOnly: true})
+	if err != nil {
+		return d, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	var g grouping
+	var part []byte
+	for c, err := range s.Scan(context.Background()) {
+		if err != nil {
+			return d, err
+		}
+		if c.Offset == 0 && len(part) > 0 {
+			return d, fmt.Errorf("a key ends within a row: %q", part)
+		}
+		part = append(part, c.Data...)
+		end := bytes.LastIndexByte(part, '\n') + 1
+		for rows := part[:end]; len(rows) > 0; {
+			line, rest, _ := bytes.Cut(rows, []byte{'\n'})
+			if key, ok := in.field(line, in.key); !ok || string(key) != c.Key {
+				return d, fmt.Errorf("key %q holds a row of another: %q", c.Key, line)
+			}
+			g.add([]byte(c.Key), line)
+			rows = rest
+		}
+		part = append(part[:0], part[end:]...)
+	}
+	if len(part) > 0 {
+		return d, fmt.Errorf("the store ends within a row: %q", part)
+	}
+	return g.end(), nil
+}
+
+func eachLineOf(path string, use func(line []byte) error) (err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return eachLine(f, use)
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+)
+
+// script is a pipeline of the shell. Its arguments are $1, $2 and so on: no
+// name of a file needs quoting.
+func script(text string, args ...string) *exec.Cmd {
+	cmd := exec.Command("sh", append([]string{"-c", text, "sh"}, args...)...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	return cmd
+}
+
+// sorting is "sort" with this memory, stable as partd is, by a key: -t and -k.
+// Its temporary files go to the directory $2.
+func (f *flags) sorting(key string) string {
+	return fmt.Sprintf("sort -s -S%dM --parallel=%d -T \"$2\" %s", int64(f.memory)>>20, f.threads, key)
+}
+
+// sorted is the pipeline that writes the rows of the file $1 sorted by key. The
+// header of csv is sorted as a row is. sort knows no last field, so that gawk
+// puts it in front, behind which a tab comes.
+func (f *flags) sorted(in *input) string {
+	switch {
+	case !in.text:
+		return f.sorting(fmt.Sprintf("-t, -k%d,%d", in.key, in.key)) + ` "$1"`
+	case in.key > 0:
+		return f.sorting(fmt.Sprintf("-k%db,%d", in.key, in.key)) + ` "$1"`
+	}
+	return `gawk -b '{ print $NF "\t" $0 }' "$1" | ` + f.sorting(`-t "$(printf '\t')" -k1,1`)
+}
+
+func gnuSort(f *flags, in *input, out string) *exec.Cmd {
+	text := f.sorted(in)
+	if in.key < 0 {
+		text += " | cut -f2-"
+	}
+	return script(text+` > "$2"/result`+in.extension(), in.path, out)
+}
+
+// sortAwk writes sorted rows to a file for each key. A name cannot hold a slash.
+func sortAwk(f *flags, in *input, out string) *exec.Cmd {
+	const program = `
+$(n) "" != k || NR == 1 {
+	if (file) close(file)
+	k = $(n) ""
+	name = k
+	gsub("/", "%2F", name)
+	file = dir "/" name extension
+	if (head && $0 != head) print head > file
+}
+$0 != head { print $(line) > file }`
+	line := "0"
+	options := "-v n=" + strconv.Itoa(in.key)
+	switch {
+	case !in.text:
+		options += " -F,"
+	case in.key < 0:
+		options = `-v n=1 -F "$(printf '\t')"`
+		line = "2"
+	}
+	return script(fmt.Sprintf(`mkdir "$2"/files && %s | %s %s -v line=%s -v dir="$2"/files -v head="$3" -v extension=%s "$4"`,
+		f.sorted(in), awk(), options, line, in.extension()), in.path, out, in.header, program)
+}
+
+// awk is the fastest of those that are there: mawk, where it is installed.
+func awk() string {
+	if _, err := exec.LookPath("mawk"); err == nil {
+		return "mawk"
+	}
+	return "awk"
+}
+
+func gawkSum(_ *flags, in *input, out string) *exec.Cmd {
+	key := "$" + strconv.Itoa(in.key)
+	if in.key < 0 {
+		key = "$NF"
+	}
+	separator, skip := "", ""
+	if !in.text {
+		separator, skip = "-F,", "NR > 1 "
+	}
+	add, show := "", ""
+	if in.sumColumn > 0 {
+		add, show = fmt.Sprintf("; sum[%s] += $%d", key, in.sumColumn), `, sum[k]`
+	}
+	program := ""
+	if !in.text {
+		program = `BEGIN { print "key,count,sum" } ` // as the others begin
+	}
+	program += fmt.Sprintf(`%s{ count[%s]++%s } END { for (k in count) print k, count[k]%s }`, skip, key, add, show)
+	return script(`gawk -b `+separator+` -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, in.path, out, program)
+}
+
+func millerSum(_ *flags, in *input, out string) *exec.Cmd {
+	aggregates := "-a count,sum -f \"$4\""
+	if in.sum == "" {
+		aggregates = "-a count -f \"$3\""
+	}
+	return script(`mlr --icsv --ocsv stats1 `+aggregates+` -g "$3" "$1" > "$2"/result.csv`, in.path, out, in.by, in.sum)
+}
+
+//go:embed peer.py
+var pythonProgram string
+
+func pythonShuffle(f *flags, in *input, out string) *exec.Cmd {
+	return exec.Command(f.python, "-c", pythonProgram, in.path, out+"/store", strconv.Itoa(in.key))
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// usage is what one run of a command took.
+type usage struct {
+	seconds float64
+	cpu     float64 // seconds of processors, of all its processes
+	memory  int64   // VmHWM, bytes, of all its processes together
+	out     string
+}
+
+// errSlow tells that a run took too long.
+var errSlow = errors.New("took too long")
+
+// start runs a command in a process group of its own, and watches it.
+func start(ctx context.Context, timeout time.Duration, cmd *exec.Cmd) (u usage, err error) {
+	var out, problem bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &problem
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	begin := time.Now()
+	// After Start the new program is in place: no memory of this one is counted.
+	if err := cmd.Start(); err != nil {
+		return u, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	done, peak := make(chan struct{}), make(chan int64)
+	go func() { peak <- watch(cmd.Process.Pid, done) }()
+	err = cmd.Wait()
+	u.seconds = time.Since(begin).Seconds()
+	stop()
+	close(done)
+	u.memory = <-peak
+	u.cpu = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+	u.out = out.String()
+	switch {
+	case err == nil:
+		return u, nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return u, fmt.Errorf("%w, more than %v", errSlow, timeout)
+	case ctx.Err() != nil:
+		return u, ctx.Err()
+	}
+	return u, fmt.Errorf("%w: %s", err, lastLine(problem.String()))
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	return s[strings.LastIndexByte(s, '\n')+1:]
+}
+
+const (
+	pollEvery = 10 * time.Millisecond
+	findEvery = 5 // polls between looks for new processes
+)
+
+// watch returns the sum of the peaks of a process and its descendants: those of
+// a pipeline are there at the same time. What getrusage tells of a child counts
+// its parent's memory at the fork, so /proc is asked instead.
+func watch(pid int, done <-chan struct{}) (sum int64) {
+	peaks := map[int]int64{pid: 0}
+	t := time.NewTicker(pollEvery)
+	defer t.Stop()
+	for n := 0; ; n++ {
+		if n%findEvery == 0 {
+			for p := range peaks {
+				addChildren(p, peaks)
+			}
+		}
+		for p, peak := range peaks {
+			peaks[p] = max(peak, vmHWM(p))
+		}
+		select {
+		case <-done:
+			for _, peak := range peaks {
+				sum += peak
+			}
+			return sum
+		case <-t.C:
+		}
+	}
+}
+
+func addChildren(pid int, peaks map[int]int64) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, t := range tasks {
+		b, _ := os.ReadFile(t)
+		for child := range strings.FieldsSeq(string(b)) {
+			p, err := strconv.Atoi(child)
+			if _, known := peaks[p]; err == nil && !known {
+				peaks[p] = 0
+				addChildren(p, peaks)
+			}
+		}
+	}
+}
+
+// vmHWM returns the peak of a process in bytes, 0 if it is gone.
+func vmHWM(pid int) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, ok := strings.Cut(string(b), "VmHWM:")
+	if !ok {
+		return 0
+	}
+	line, _, _ := strings.Cut(rest, "kB")
+	n, _ := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+	return n << 10
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// goal is what partd is to reach at a job.
+type goal struct {
+	speed float64 // MB/s, if that is it
+	ratio float64 // to the peer
+	peer  string
+}
+
+// summary is the medians of a contender's runs that worked.
+type summary struct {
+	Job     string  `json:"job"`
+	Input   string  `json:"input"`
+	How     string  `json:"how"`
+	Runs    int     `json:"runs"`
+	Speed   float64 `json:"mb_per_second"`
+	Ratio   float64 `json:"partd_speed_ratio"`
+	CPU     float64 `json:"cpu_seconds_per_gb"`
+	VmHWM   int64   `json:"vmhwm_bytes"` // the highest
+	Slowest float64 `json:"slowest_mb_per_second"`
+	Fastest float64 `json:"fastest_mb_per_second"`
+	Output  string  `json:"output"`
+}
+
+func summarize(in *input, j job, all []*runs) (list []summary) {
+	for _, rs := range all {
+		s := summary{Job: j.name, Input: in.name, How: rs.c.how, Output: "skipped: " + rs.skip}
+		var speeds, cpus, ratios []float64
+		for _, r := range rs.all {
+			s.Output = outcome(rs)
+			if r.Problem != "" {
+				s.Output = r.Problem
+				continue
+			}
+			s.VmHWM = max(s.VmHWM, r.VmHWM)
+			speeds = append(speeds, float64(r.Bytes)/1e6/r.Seconds)
+			cpus = append(cpus, r.CPU/float64(r.Bytes)*1e9)
+			if p := all[0]; p.c.peer == "partd" && r.Round <= len(p.all) && p.all[r.Round-1].Problem == "" {
+				ratios = append(ratios, r.Seconds/p.all[r.Round-1].Seconds)
+			}
+		}
+		s.Runs, s.Speed, s.CPU, s.Ratio = len(speeds), median(speeds), median(cpus), median(ratios)
+		if len(speeds) > 0 {
+			s.Slowest, s.Fastest = slices.Min(speeds), slices.Max(speeds)
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+func outcome(rs *runs) string {
+	if rs.c.unordered {
+		return "right, in any order within a key"
+	}
+	return "right"
+}
+
+// median is 0 of nothing.
+func median(x []float64) float64 {
+	if len(x) == 0 {
+		return 0
+	}
+	x = slices.Sorted(slices.Values(x))
+	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
+}
+
+func writeMedians(w io.Writer, in *input, j job, all []*runs) error {
+	for _, s := range summarize(in, j, all) {
+		if err := json.NewEncoder(w).Encode(map[string]summary{"median": s}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *flags) writeTable(w io.Writer, in *input, j job, all []*runs) error {
+	list := summarize(in, j, all)
+	fmt.Fprintf(w, "\n%s: %s, %d MB, %s keys, --memory %s\n", j.title, in.name, in.bytes/1e6, commas(int64(in.want.rows.Keys)), f.memory.String())
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(t, "\tMB/s\tfrom\tto\tpartd is faster\tCPU s/GB\tVmHWM MiB\truns\t  output\n")
+	for _, s := range list {
+		if s.Runs == 0 {
+			fmt.Fprintf(t, "%s\t-\t-\t-\t-\t-\t-\t0\t  %s\n", s.How, s.Output)
+			continue
+		}
+		ratio := "-"
+		if s.Ratio > 0 {
+			ratio = fmt.Sprintf("%.2f x", s.Ratio)
+		}
+		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%s\t%.2f\t%.0f\t%d\t  %s\n",
+			s.How, s.Speed, s.Slowest, s.Fastest, ratio, s.CPU, float64(s.VmHWM)/(1<<20), s.Runs, s.Output)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, f.verdict(j.goal, list))
+	return err
+}
+
+// verdict tells whether the goals are reached, and is empty without partd.
+func (f *flags) verdict(g goal, list []summary) string {
+	i := slices.IndexFunc(list, func(s summary) bool { return strings.HasPrefix(s.How, "partd ") })
+	if i < 0 || list[i].Runs == 0 {
+		return ""
+	}
+	s := list[i]
+	var b strings.Builder
+	word := func(ok bool) string {
+		if ok {
+			return "reached"
+		}
+		return "MISSED"
+	}
+	switch {
+	case g.speed > 0:
+		fmt.Fprintf(&b, "goal: %.0f MB/s: %s (%.0f)", g.speed, word(s.Speed >= g.speed), s.Speed)
+	case g.peer != "":
+		at := slices.IndexFunc(list, func(s summary) bool { return s.How == g.peer && s.Runs > 0 })
+		if at < 0 {
+			fmt.Fprintf(&b, "goal: %.0f x %s: not compared", g.ratio, g.peer)
+			break
+		}
+		fmt.Fprintf(&b, "goal: %.0f x %s: %s (%.2f x)", g.ratio, g.peer, word(list[at].Ratio >= g.ratio), list[at].Ratio)
+	}
+	most := int64(f.memory)*11/10 + 30<<20
+	fmt.Fprintf(&b, "; VmHWM at most %d MiB: %s (%d)\n", most>>20, word(s.VmHWM <= most), s.VmHWM>>20)
+	return b.String()
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"strconv"
+)
+
+// readSums reads rows of a key, a count and, if any, a sum.
+func readSums(in *input, out string) (digest, error) {
+	var g grouping
+	err := in.eachResult(out, func(line []byte) error {
+		var numbers [2]float64
+		n := 1
+		if in.sumColumn > 0 {
+			n = 2
+		}
+		// From the end, as gawk does not quote a key with commas.
+		for i := n - 1; i >= 0; i-- {
+			at := bytes.LastIndexByte(line, ',')
+			x, err := strconv.ParseFloat(string(line[at+1:]), 64)
+			if at < 0 || err != nil {
+				return fmt.Errorf("not a key and %d numbers: %q", n, line)
+			}
+			numbers[i], line = x, line[:at]
+		}
+		key, _ := csvField(line)
+		if n := len(line); n > 0 && line[0] != '"' {
+			key = line
+		}
+		g.add(key, sumOf(uint64(numbers[0]), numbers[1]))
+		return nil
+	})
+	return g.end(), err
+}
+
+// readLists reads rows of a key and all its values between semicolons.
+func readLists(in *input, out string) (digest, error) {
+	var g grouping
+	err := in.eachResult(out, func(line []byte) error {
+		key, rest := csvField(line)
+		list, _ := csvField(rest)
+		for more := true; more; {
+			var value []byte
+			value, list, more = listed(list)
+			g.add(key, value)
+		}
+		return nil
+	})
+	return g.end(), err
+}
+
+// readPairs reads rows of a key and a value.
+func readPairs(in *input, out string) (digest, error) {
+	var g grouping
+	err := in.eachResult(out, func(line []byte) error {
+		key, rest := csvField(line)
+		value, _ := csvField(rest)
+		g.add(key, value)
+		return nil
+	})
+	return g.end(), err
+}
+
+// eachResult reads the rows of result.csv, which has a header if the input has.
+func (in *input) eachResult(out string, use func(line []byte) error) error {
+	header := !in.text
+	return eachLineOf(filepath.Join(out, "result.csv"), func(line []byte) error {
+		if header {
+			header = false
+			return nil
+		}
+		return use(line)
+	})
+}
+
+// csvField returns the first field of a row and what comes after its comma.
+func csvField(line []byte) (field, rest []byte) {
+	field, rest, _ = separated(line, ',')
+	return field, rest
+}
+
+// listed returns the first value of a list, the rest, and whether there is one.
+func listed(list []byte) (value, rest []byte, more bool) { return separated(list, ';') }
+
+// separated cuts after a field, in quotes if need be, and its separator.
+func separated(line []byte, separator byte) (field, rest []byte, more bool) {
+	if len(line) == 0 || line[0] != '"' {
+		return bytes.Cut(line, []byte{separator})
+	}
+	line = line[1:]
+	for {
+		at := bytes.IndexByte(line, '"')
+		if at < 0 { // never closed: the comparison will tell
+			return append(field, line...), nil, false
+		}
+		field = append(field, line[:at]...)
+		line = line[at+1:]
+		if len(line) == 0 {
+			return field, nil, false
+		}
+		if line[0] == '"' {
+			field = append(field, '"')
+		}
+		if line[0] == separator {
+			return field, line[1:], true
+		}
+		line = line[1:]
+	}
+}
