@@ -122,6 +122,24 @@ func TestReadmeNamesDefaultStore(t *testing.T) {
 	}
 }
 
+// The README lists every command, and the variable of every flag beside it.
+func TestReadmeListsFlags(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range newRoot(&app{}).Commands() {
+		if c.Name() != "help" && c.Name() != "completion" && !strings.Contains(string(readme), "\n    partd "+c.Name()+" ") {
+			t.Errorf("no line of partd %s", c.Name())
+		}
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && (!strings.Contains(string(readme), "`"+variable(f.Name)+"`") || !strings.Contains(string(readme), "`--"+f.Name+"`")) {
+				t.Errorf("%s --%s: the table of variables lacks it", c.Name(), f.Name)
+			}
+		})
+	}
+}
+
 // Every flag takes its value from its variable, and the command line goes first.
 func TestEveryFlagHasAVariable(t *testing.T) {
 	values := map[string][2]string{
