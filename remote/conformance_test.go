@@ -64,8 +64,8 @@ func dial(t testing.TB, url string, opts *ClientOptions) *Client {
 	return c
 }
 
-// TestClientKeepsPromises runs the suite. Over files, which take long, it runs the
-// state machine alone unless everything is required.
+// TestClientKeepsPromises runs the suite. Over stores on the disk, which take long,
+// it runs the state machine alone unless everything is required.
 func TestClientKeepsPromises(t *testing.T) {
 	abilities := []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen, partdtest.CanScan,
@@ -80,7 +80,7 @@ func TestClientKeepsPromises(t *testing.T) {
 			opts := []partdtest.Option{
 				partdtest.Require(abilities...), partdtest.MachineRuns(5), partdtest.Pieces(60), partdtest.LargeValue(defaultPage + 1<<20),
 			}
-			if files := name == "file" || name == "buffer"; files && os.Getenv("PARTD_REQUIRE_ALL") == "" {
+			if name != "dict" && os.Getenv("PARTD_REQUIRE_ALL") == "" {
 				partdtest.StateMachine(t, client, opts...)
 				return
 			}
