@@ -111,7 +111,10 @@ func (r *crashRun) checkCrash() error {
 	if r.crash.IntN(4) == 0 { // crash once more, while recovering
 		n := r.crash.Int64N(40) + 1
 		var again *vfs.Mem
+		var mu sync.Mutex // files that a merge replaced are closed beside the rest
 		h.fs = vfs.Inject(left, func(op vfs.Op, _ string) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if n--; n == 0 {
 				if r.kind == processKill {
 					again = left.KillClone()
@@ -125,6 +128,8 @@ func (r *crashRun) checkCrash() error {
 		if err == nil {
 			err = s.Close()
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		if err != nil && again == nil {
 			return fmt.Errorf("first opening: %w", err)
 		}
