@@ -226,6 +226,9 @@ func (s *Server) shutDown(ctx context.Context) error {
 	for c := range s.conns {
 		c.wake()
 	}
+	for _, c := range s.greeting { // nothing of theirs has been answered
+		c.abort()
+	}
 	s.mu.Unlock()
 
 	finished := make(chan struct{})
