@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/zmtp"
 )
 
 func putU64(b []byte, v uint64) { binary.LittleEndian.PutUint64(b, v) }
@@ -29,7 +28,7 @@ const uploadStep = 512 << 10
 
 // watch sets the timer, when the upload begins and at each step.
 func (u *upload) watch(c *conn) {
-	patience := c.server.opts.StallTimeout + partLen/zmtp.MinRate*time.Second
+	patience := c.server.opts.StallTimeout + c.server.partTime
 	switch {
 	case u.timer == nil:
 		u.timer = time.AfterFunc(patience, func() {

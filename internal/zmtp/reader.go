@@ -58,9 +58,9 @@ type Reader struct {
 	opts ReaderOptions
 
 	buf        []byte
-	start      int // where the message begins in buf
-	pos        int // where its next frame begins
-	end        int // where what was read ends
+	start      int       // where the message begins in buf
+	pos        int       // where its next frame begins
+	end        int       // where what was read ends
 	begun      time.Time // when the step under way began
 	stepped    int       // bytes of the message before it
 	spans      []span
