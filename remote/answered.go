@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -102,6 +103,9 @@ func (c *Client) answered(l *link, r reply, body []byte, owned bool) error {
 	if k.numbered {
 		c.numbers.answered(c, k, err)
 		return nil
+	}
+	if k.op.mutates() && k.sends > 1 && errors.Is(err, partd.ErrSessionExpired) {
+		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err) // it may have been applied when it was sent first
 	}
 	c.complete(k, err)
 	return nil

@@ -21,8 +21,8 @@ type ref struct {
 
 const (
 	headRoom   = 9 + requestLen
-	byRef      = 16 << 10 // pieces from this length on are not copied
-	keepBuffer = 1 << 20  // larger memory is not kept for the next message
+	byRef      = 16 << 10      // pieces from this length on are not copied
+	keepBuffer = 1<<20 + 4<<10 // larger memory is not kept for the next message
 )
 
 // buffers has memory for messages, at most keepBuffer each.

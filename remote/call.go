@@ -214,9 +214,6 @@ func (c *Client) leave(ctx context.Context, k *call) error {
 	if !k.numbered {
 		delete(c.calls, k.number)
 	}
-	if k.popping {
-		c.abandon = append(c.abandon, popID{k.session, k.seq})
-	}
 	l := k.via
 	c.mu.Unlock()
 	if len(k.refs) > 0 {

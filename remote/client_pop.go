@@ -21,6 +21,7 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	k.u64(0)
 	k.buf = appendKeys(k.buf, keys)
 	if err := c.do(ctx, k); err != nil {
+		c.takePop(k)
 		return nil, c.errorf("pop", err)
 	}
 	result, more := k.reply, k.got&flagMore != 0
@@ -40,20 +41,26 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err != nil {
 		return nil, c.badReply("pop", fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
 	}
-	c.mu.Lock()
-	c.abandon = append(c.abandon, popID{k.session, k.seq})
-	l := c.link
-	c.mu.Unlock()
-	if l == nil {
-		return values, nil // told with the next call
-	}
-	select {
-	case l.token <- struct{}{}:
-		c.dropPops(ctx, l)
-		<-l.token
-	default: // who writes now may have looked already: with the next call
+	if l := c.takePop(k); l != nil {
+		select {
+		case l.token <- struct{}{}:
+			c.dropPops(ctx, l)
+			<-l.token
+		default: // who writes now may have looked already
+		}
 	}
 	return values, nil
+}
+
+// takePop notes that the server need not keep what a pop took, or its error,
+// to be told with the next call at the latest. It returns the connection.
+func (c *Client) takePop(k *call) *link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k.session != 0 { // it was sent
+		c.abandon = append(c.abandon, popID{k.session, k.seq})
+	}
+	return c.link
 }
 
 func parsePopped(result []byte, keys int) ([][]byte, error) {

@@ -67,7 +67,7 @@ func (c *conn) beginSession(r request) error {
 		if err != nil {
 			return err
 		}
-		c.server.pops.enter(id)
+		c.server.pops.begin(id)
 		a.u64(id)
 		if kept {
 			a.u8(1)

@@ -36,8 +36,8 @@ type ServerOptions struct {
 	// IdleTimeout is how long a connection may be without a message; for ever
 	// unless given.
 	IdleTimeout time.Duration
-	// StallTimeout is how long a message that has begun may take to arrive, or
-	// to be taken by the peer, beside a second for each 16 KiB; and how long a
+	// StallTimeout is how long each 512 KiB of a message that has begun may take
+	// to arrive, beside a second for each 16 KiB, or to be taken by the peer; and how long a
 	// message may wait for memory. 30 seconds unless given.
 	StallTimeout time.Duration
 

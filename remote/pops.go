@@ -19,12 +19,14 @@ type pops struct {
 	limit int64 // of kept, in bytes
 
 	mu       sync.Mutex
-	kept     int64 // bytes of results that no client has said it has
+	kept     int64 // bytes of results that no client has said it has, and of pops under way
 	sessions map[uint64]*popSession
 	uses     uint64
+	forgot   bool // a session that may still go on was forgotten
 }
 
 type popSession struct {
+	unsure  bool   // it may be one that was forgotten
 	high    uint64 // the highest number seen
 	use     uint64
 	results map[uint64]*popResult
@@ -50,7 +52,7 @@ func (p *pops) init(limit int64) {
 	p.sessions = map[uint64]*popSession{}
 }
 
-// enter makes a session known.
+// enter makes a session known, where a client goes on with it.
 func (p *pops) enter(session uint64) {
 	if session == 0 {
 		return
@@ -60,8 +62,15 @@ func (p *pops) enter(session uint64) {
 	p.session(session)
 }
 
+// begin makes a session known that was issued this moment.
+func (p *pops) begin(session uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.session(session).unsure = false
+}
+
 // session returns a session, and forgets the one unused longest where there are
-// too many. mu is held.
+// too many, of those without results if there is one. mu is held.
 func (p *pops) session(id uint64) *popSession {
 	p.uses++
 	if s := p.sessions[id]; s != nil {
@@ -69,15 +78,17 @@ func (p *pops) session(id uint64) *popSession {
 		return s
 	}
 	if len(p.sessions) >= mostPoppers {
-		oldest, use := uint64(0), p.uses
+		var oldest uint64
+		var o *popSession
 		for k, s := range p.sessions {
-			if s.use < use {
-				oldest, use = k, s.use
+			if held := len(s.results) > 0; o == nil || held == (len(o.results) > 0) && s.use < o.use || !held && len(o.results) > 0 {
+				oldest, o = k, s
 			}
 		}
 		p.remove(oldest)
+		p.forgot = true
 	}
-	s := &popSession{use: p.uses, results: map[uint64]*popResult{}}
+	s := &popSession{use: p.uses, unsure: p.forgot, results: map[uint64]*popResult{}}
 	p.sessions[id] = s
 	return s
 }
@@ -142,7 +153,7 @@ func (p *pops) claim(session, number uint64, resent bool) (r *popResult, err err
 	if r := s.results[number]; r != nil {
 		return r, nil
 	}
-	if number <= s.high {
+	if number <= s.high || resent && s.unsure {
 		return nil, fmt.Errorf("session %d: pop %d: what it took is no longer kept: %w", session, number, partd.ErrUnknownOutcome)
 	}
 	if len(s.results) >= mostPops || p.kept > p.limit {
@@ -236,19 +247,10 @@ func (r *popResult) wait(a *answer, offset uint64, page int) error {
 }
 
 // pop returns what answers a pop.
-func (c *conn) pop(r request, instance uint64, keys []string) (func(a *answer) error, error) {
+func (c *conn) pop(r request, instance uint64, keys []string, room *allowance) (func(a *answer) error, error) {
 	s := c.server
 	if r.session == 0 {
-		return func(a *answer) error {
-			values, err := s.popValues(keys)
-			if err == nil {
-				var result popResult
-				result.keep(values)
-				a.force(result.bytes)
-				result.answerFrom(a, 0, int(maxPlainPop))
-			}
-			return err
-		}, nil
+		return nil, fmt.Errorf("%w: a pop without a session", ErrBadRequest)
 	}
 	if instance != s.instance {
 		return nil, fmt.Errorf("pop %d: the server was started again since: %w", r.seq, partd.ErrUnknownOutcome)
@@ -259,31 +261,32 @@ func (c *conn) pop(r request, instance uint64, keys []string) (func(a *answer) e
 	}
 	return func(a *answer) error {
 		result.once.Do(func() {
-			values, err := s.popValues(keys)
+			values, err := s.popValues(room, keys)
 			s.pops.finish(r.session, r.seq, result, values, err)
 		})
 		return result.wait(a, 0, c.page)
 	}, nil
 }
 
-// maxPlainPop bounds the answer to a pop without a session, which has one page.
-const maxPlainPop = 1 << 30
-
 // popValues takes values out of the store. They have to fit the memory, so their
-// sizes are found first, where the store can stream them.
-func (s *Server) popValues(keys []string) ([][]byte, error) {
+// sizes are found first, where the store can stream them; room has them while
+// they are on their way.
+func (s *Server) popValues(room *allowance, keys []string) ([][]byte, error) {
 	ctx := s.base
 	if _, ok := s.store.(partd.Opener); ok {
-		room := s.pops.limit
+		left := s.pops.limit
 		for _, k := range keys {
-			n, err := s.valueSize(ctx, k, room)
+			n, err := s.valueSize(ctx, k, left)
 			if err != nil {
 				return nil, err
 			}
-			if room -= n; room < 0 {
+			if left -= n; left < 0 {
 				return nil, fmt.Errorf("%w: the values of %d keys together have more than %d bytes, a quarter of the server's memory: pop fewer keys, or read them with Open and delete them",
 					partd.ErrTooLarge, len(keys), s.pops.limit)
 			}
+		}
+		if err := room.hold(room.held + free + s.pops.limit - left); err != nil {
+			return nil, err
 		}
 	}
 	return partd.Pop(ctx, s.store, keys...)

@@ -22,13 +22,19 @@ func (c *conn) request(frames [][]byte) error {
 	if err := c.rights.check(r.op.need()); err != nil {
 		return c.fail(r, err)
 	}
+	if r.flags&flagStaged != 0 && (r.op.mutates() || r.op == opPop) {
+		defer c.upload.drop(c)
+		if body, err = c.upload.take(body); err != nil {
+			return c.fail(r, err)
+		}
+	}
 	switch {
 	case r.op.mutates():
 		return c.mutate(r, body)
 	case r.op == opHello:
 		return c.hello(r, body)
 	case r.op == opPing:
-		return c.answerWith(r, func(a *answer) error { a.buf = append(a.buf, body...); return nil })
+		return c.answerWith(r, func(a *answer) error { a.refer(body); return nil })
 	case r.op == opSession:
 		return c.beginSession(r)
 	case r.op == opEndSession:
@@ -117,14 +123,6 @@ func (c *conn) async(r request, room *allowance, fill func(a *answer) error) err
 
 // mutate makes a change, at once: those of a session have to be in order.
 func (c *conn) mutate(r request, body []byte) error {
-	if r.flags&flagStaged != 0 {
-		staged, err := c.upload.take(body)
-		defer c.upload.drop(c)
-		if err != nil {
-			return c.fail(r, err)
-		}
-		body = staged
-	}
 	room := c.newAllowance()
 	defer room.release()
 	op, err := c.parseChange(r.op, body, room)
@@ -210,7 +208,7 @@ func (c *conn) reading(r request, body []byte, room *allowance) (func(a *answer)
 	case opPop:
 		instance, keys := d.u64(), d.keys()
 		if d.end() == nil {
-			return c.pop(r, instance, keys)
+			return c.pop(r, instance, keys, room)
 		}
 	case opPopRead:
 		offset := d.u64()

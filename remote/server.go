@@ -13,13 +13,15 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/zmtp"
 )
 
 // Server gives many processes the use of one store. Make it with [NewServer].
 type Server struct {
 	store    partd.Partd
 	opts     ServerOptions
-	instance uint64 // of this server's life
+	instance uint64        // of this server's life
+	partTime time.Duration // that a part may take beside the time to stall
 	budget   budget
 	sessions sessions
 	pops     pops
@@ -55,7 +57,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		store: store, opts: o,
+		store: store, opts: o, partTime: partLen / zmtp.MinRate * time.Second,
 		budget:         budget{limit: o.Memory, patient: o.StallTimeout},
 		closeRequested: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
@@ -225,6 +227,9 @@ func (s *Server) shutDown(ctx context.Context) error {
 	}
 	for c := range s.conns {
 		c.wake()
+	}
+	for _, c := range s.greeting { // nothing of theirs has been answered
+		c.abort()
 	}
 	s.mu.Unlock()
 

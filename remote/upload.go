@@ -3,6 +3,7 @@ package remote
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/go-partd/partd"
 )
@@ -16,6 +17,30 @@ type upload struct {
 	body []byte
 	held int64
 	err  error // what was wrong with a part
+
+	timer *time.Timer // ends the connection, nil while nothing is held
+	timed int         // bytes of the body when it was set
+}
+
+// uploadStep is what has to come of an upload within the time to stall, and a
+// second for each 16 KiB of a part: who stops keeps memory from all others.
+const uploadStep = 512 << 10
+
+// watch sets the timer, when the upload begins and at each step.
+func (u *upload) watch(c *conn) {
+	patience := c.server.opts.StallTimeout + c.server.partTime
+	switch {
+	case u.timer == nil:
+		u.timer = time.AfterFunc(patience, func() {
+			c.server.opts.Logger.Warn("connection closed: an upload came to a halt", "peer", peerName(c.nc))
+			c.abort()
+		})
+	case len(u.body)-u.timed >= uploadStep:
+		u.timer.Reset(patience)
+	default:
+		return
+	}
+	u.timed = len(u.body)
 }
 
 // add takes a part: the upload's number, the length of the whole body, where in
@@ -61,7 +86,15 @@ func (u *upload) accept(c *conn, id, total, offset uint64, data []byte) error {
 		u.held = int64(size)
 	}
 	u.body = append(u.body, data...)
+	u.watch(c)
 	return nil
+}
+
+func (u *upload) stopWatch() {
+	if u.timer != nil {
+		u.timer.Stop()
+		u.timer, u.timed = nil, 0
+	}
 }
 
 // take returns the whole body, which a request names.
@@ -77,10 +110,12 @@ func (u *upload) take(request []byte) ([]byte, error) {
 	if id != u.id || total != uint64(len(u.body)) {
 		return nil, fmt.Errorf("%w: the operation needs %d bytes of upload %d, there are %d of %d", ErrBadRequest, total, id, len(u.body), u.id)
 	}
+	u.stopWatch() // applying it may take its time
 	return u.body, nil
 }
 
 func (u *upload) release(c *conn) {
+	u.stopWatch()
 	u.body = nil
 	if u.held > 0 {
 		c.server.budget.give(u.held)

@@ -42,7 +42,12 @@ func (s *Server) readValue(ctx context.Context, key string, buf []byte, limit in
 	return v, r.Close()
 }
 
+// getValue gets a value whole. How large it is shows when it is there: it is
+// charged then, and nobody gets another before the budget is in order again.
 func (s *Server) getValue(ctx context.Context, key string, buf []byte, a *allowance) (value, error) {
+	if err := a.hold(free + 1); err != nil {
+		return value{}, err
+	}
 	values, err := s.store.Get(ctx, key)
 	if err != nil {
 		return value{}, err
@@ -54,7 +59,7 @@ func (s *Server) getValue(ctx context.Context, key string, buf []byte, a *allowa
 // nextSize is how large memory becomes that is full. The steps are far apart, as
 // each is a copy; a value of 1 MiB fits one of them.
 func nextSize(size int) int {
-	for _, step := range []int{4 << 10, 64 << 10, 256 << 10, 1<<20 + 4<<10} {
+	for _, step := range []int{4 << 10, 64 << 10, 256 << 10, keepBuffer} {
 		if size < step {
 			return step
 		}

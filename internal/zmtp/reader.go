@@ -25,8 +25,8 @@ type ReaderOptions struct {
 	Budget     Budget // charged with memory as bytes arrive, nil for none
 
 	// Idle is how long to wait for a message to begin, 0 for ever. Stall is how
-	// long a message may take once it has begun, besides a second per
-	// MinRate bytes, 0 for ever.
+	// long each step of a message may take once it has begun, besides a second
+	// per MinRate bytes, 0 for ever.
 	Idle, Stall time.Duration
 
 	// Command is called with the body of each command, which may come between
@@ -41,6 +41,9 @@ const (
 	// MinRate is the lowest rate that a message must arrive with once Stall is
 	// over, in bytes per second.
 	MinRate = 16 << 10
+	// stepBytes are a step: what came fast before does not let a peer keep the
+	// memory that it takes for hours.
+	stepBytes = 512 << 10
 
 	smallBuffer = 4 << 10  // that a quiet connection keeps
 	firstGrowth = 64 << 10 // what it grows to first
@@ -55,10 +58,11 @@ type Reader struct {
 	opts ReaderOptions
 
 	buf        []byte
-	start      int // where the message begins in buf
-	pos        int // where its next frame begins
-	end        int // where what was read ends
-	begun      time.Time
+	start      int       // where the message begins in buf
+	pos        int       // where its next frame begins
+	end        int       // where what was read ends
+	begun      time.Time // when the step under way began
+	stepped    int       // bytes of the message before it
 	spans      []span
 	frames     [][]byte
 	charged    int64 // of the budget, for buf and spans
@@ -162,7 +166,7 @@ func (r *Reader) begin() {
 		r.start, r.pos, r.end = 0, 0, 0
 	}
 	r.hasFrames = 0
-	r.begun = time.Time{}
+	r.begun, r.stepped = time.Time{}, 0
 	if cap(r.spans) > 64<<10 {
 		r.spans, r.frames = nil, nil
 	}
@@ -306,10 +310,10 @@ func (r *Reader) setDeadline(partial int) (shrinking bool, err error) {
 	var at time.Time
 	switch {
 	case partial > 0 && r.opts.Stall > 0:
-		if r.begun.IsZero() {
-			r.begun = time.Now()
+		if r.begun.IsZero() || partial-r.stepped >= stepBytes {
+			r.begun, r.stepped = time.Now(), partial
 		}
-		at = r.begun.Add(r.opts.Stall + time.Duration(partial)*time.Second/MinRate)
+		at = r.begun.Add(r.opts.Stall + time.Duration(partial-r.stepped)*time.Second/MinRate)
 	case partial == 0 && len(r.buf) > smallBuffer:
 		at, shrinking = time.Now().Add(keepBusy), true
 	case partial == 0 && r.opts.Idle > 0:

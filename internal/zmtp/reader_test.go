@@ -355,3 +355,25 @@ func TestNoAllocationPerFrame(t *testing.T) {
 		t.Errorf("%v allocations for %d frames", n, len(frames))
 	}
 }
+
+// TestStopsWithin ends a message that stops within, however much of it came fast:
+// what it holds is wanted by others.
+func TestStopsWithin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		go func() {
+			_, _ = theirs.Write(binary.BigEndian.AppendUint64([]byte{flagLong}, 9<<20))
+			_, _ = theirs.Write(make([]byte, 8<<20)) // and no more
+		}()
+		begin := time.Now()
+		r := NewReader(ours, nil, ReaderOptions{MaxMessage: 16 << 20, MaxFrames: 10, Stall: 30 * time.Second})
+		_, err := r.Next()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a message that stops within: %v", err)
+		}
+		if d, most := time.Since(begin), 30*time.Second+stepBytes/MinRate*time.Second; d > most {
+			t.Errorf("it was waited for %v, %v at the most", d, most)
+		}
+		_ = ours.Close()
+	})
+}

@@ -1,0 +1,182 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// TestHaltedUpload takes back what an upload holds that comes to a halt, also
+// where its peer goes on with other requests, so that others have room.
+func TestHaltedUpload(t *testing.T) {
+	ctx := context.Background()
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20, StallTimeout: 300 * time.Millisecond})
+	s.partTime = 0
+	for range 2 {
+		p := openPeer(t, url)
+		part := newCall(opPart)
+		part.u64(1)
+		part.u64(2 << 20)
+		part.u64(0)
+		part.refer(make([]byte, 1<<20-200))
+		p.send(part.parts()...)
+		go func() {
+			ping := newCall(opPing)
+			ping.number = 1
+			for range 100 {
+				if _, err := p.Write(join(ping.parts()...)); err != nil {
+					return
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		}()
+		p.wantClosed()
+	}
+	c := dial(t, url, nil)
+	must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 15<<17)}))
+}
+
+// TestForgottenPops does no pop twice whose session was forgotten in between, and
+// forgets those first of which it keeps nothing.
+func TestForgottenPops(t *testing.T) {
+	var p pops
+	p.init(1 << 20)
+	for _, session := range []uint64{1, 2} {
+		p.begin(session)
+		r, err := p.claim(session, 1, false)
+		must(t, err)
+		p.finish(session, 1, r, [][]byte{[]byte("v")}, nil)
+	}
+	p.done(2, 1)
+	for session := range uint64(mostPoppers) {
+		p.enter(10 + session)
+	}
+	p.enter(1)
+	p.enter(2)
+	if r, err := p.claim(1, 1, true); err != nil || r.bytes != 9 {
+		t.Errorf("a result that is kept: %v", err)
+	}
+	if _, err := p.claim(2, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("a pop of a session that was forgotten: %v", err)
+	}
+	if _, err := p.claim(2, 2, false); err != nil {
+		t.Errorf("a new pop of a session that was forgotten: %v", err)
+	}
+	p.begin(3)
+	if _, err := p.claim(3, 1, true); err != nil {
+		t.Errorf("a pop of a new session: %v", err)
+	}
+	p.close()
+}
+
+// TestPopOfLongKeys pops keys that together are too long for a message, and that
+// of one without a session nothing is lost.
+func TestPopOfLongKeys(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	_, url := serve(t, store, &ServerOptions{MaxMessage: minMessage})
+	c := dial(t, url, nil)
+	var keys []string
+	for i := range 6 {
+		keys = append(keys, fmt.Sprint(i)+strings.Repeat("k", partd.MaxKeyLen-1))
+		must(t, c.Append(ctx, one(keys[i], fmt.Sprint("v", i))))
+	}
+	k := newCall(opPop)
+	k.u64(0)
+	k.buf = appendKeys(k.buf, keys[:1])
+	if err := c.do(ctx, k); !errors.Is(err, ErrBadRequest) {
+		t.Errorf("a pop without a session: %v", err)
+	}
+	values, err := c.Pop(ctx, keys...)
+	must(t, err)
+	for i, v := range values {
+		if string(v) != fmt.Sprint("v", i) {
+			t.Errorf("value %d is %q", i, v)
+		}
+	}
+	values, err = store.Get(ctx, keys...)
+	if must(t, err); len(bytes.Join(values, nil)) > 0 {
+		t.Error("what was popped is still there")
+	}
+}
+
+// TestFailingPops takes no room for good.
+func TestFailingPops(t *testing.T) {
+	ctx := context.Background()
+	s, url := serve(t, &faulty{Partd: partd.NewDict()}, nil)
+	c := dial(t, url, nil)
+	for i := range mostPops + 20 {
+		if _, err := c.Pop(ctx, "k"); !errors.Is(err, errors.ErrUnsupported) {
+			t.Fatalf("pop %d of a store that cannot: %v", i, err)
+		}
+	}
+	s.pops.mu.Lock()
+	defer s.pops.mu.Unlock()
+	for _, x := range s.pops.sessions {
+		if n := len(x.results); n > 2 {
+			t.Errorf("the errors of %d pops are kept", n)
+		}
+	}
+}
+
+// TestGetWaitsForMemory gets no value from a store in memory, of which it makes
+// a copy, while there is no room for one.
+func TestGetWaitsForMemory(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1<<20)}))
+	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, StallTimeout: 100 * time.Millisecond})
+	c := dial(t, url, nil)
+	must(t, s.budget.take(ctx, s.budget.limit))
+	if _, err := c.Get(ctx, "k"); !errors.Is(err, ErrBusy) {
+		t.Errorf("get without memory: %v", err)
+	}
+	s.budget.give(s.budget.limit)
+	_, err := c.Get(ctx, "k")
+	must(t, err)
+}
+
+// TestExpiredWhenSentAgain does not say of an operation that nothing of it was
+// applied where it was, and its session ended before the client heard of it.
+func TestExpiredWhenSentAgain(t *testing.T) {
+	ctx := context.Background()
+	store := &faulty{Partd: partd.NewDict(), wait: make(chan struct{})}
+	s, url := serve(t, store, nil)
+	p := newProxy(t, url, never)
+	c := dial(t, p.url(), nil)
+	session, err := c.NewSession(ctx)
+	must(t, err)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: []partd.Entry{one("k", "v")}})
+		done <- err
+	}()
+	time.Sleep(100 * time.Millisecond) // it is being applied
+	must(t, s.sessions.end(ctx, session))
+	p.cut()
+	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, partd.ErrSessionExpired) {
+		t.Errorf("an operation sent again in a session that is over: %v", err)
+	}
+	close(store.wait)
+}
+
+// TestShutdownOfSilentPeers does not wait for peers that have not opened their
+// connection.
+func TestShutdownOfSilentPeers(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), nil)
+	rawPeer(t, url)
+	half := rawPeer(t, url)
+	half.send(greeting())
+	dial(t, url, nil)
+	begin := time.Now()
+	must(t, s.Shutdown(context.Background()))
+	if d := time.Since(begin); d > 5*time.Second {
+		t.Errorf("it took %v", d)
+	}
+}
