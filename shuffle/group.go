@@ -46,6 +46,7 @@ func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 		sc := g.spool.scan()
 		defer sc.end()
 		r := groupReader[T]{sc: sc, codec: g.codec}
+		defer func() { r.group++ }() // the last one's values, too, are over
 		for r.nextKey() {
 			key, err := g.keys.Decode(r.cur.key)
 			if err != nil {

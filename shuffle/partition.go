@@ -36,7 +36,15 @@ func fill[T, K any](p *Partitions[T, K], err error, in iter.Seq2[T, error]) (*Pa
 	if err != nil {
 		return nil, err
 	}
-	if err := feedAll(p, in); err != nil {
+	fed := false
+	defer func() {
+		if !fed { // somebody's code panics: leave nothing behind
+			_ = p.Close()
+		}
+	}()
+	err = feedAll(p, in)
+	fed = true
+	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil

@@ -1,6 +1,7 @@
 package shuffle
 
 import (
+	"errors"
 	"reflect"
 
 	"github.com/go-partd/partd/internal/hashagg"
@@ -16,7 +17,11 @@ type pending[T any] struct {
 	ends  []int // of the keys in buf
 	keys  [][]byte
 	list  []T
+	busy  bool // use is being called, or has panicked
 }
+
+// errPanicked is for those who go on after that.
+var errPanicked = errors.New("a function of the caller has panicked: some of the records are lost")
 
 const mostPending = 256
 
@@ -51,6 +56,9 @@ func mayBeKept(t reflect.Type) bool {
 
 // add adds a record whose key encode appends.
 func (p *pending[T]) add(v T, encode func(dst []byte, v T) ([]byte, error)) (err error) {
+	if p.busy {
+		return errPanicked
+	}
 	if p.buf, err = encode(p.buf, v); err != nil {
 		return err
 	}
@@ -64,6 +72,10 @@ func (p *pending[T]) add(v T, encode func(dst []byte, v T) ([]byte, error)) (err
 
 // flush uses what was collected.
 func (p *pending[T]) flush() error {
+	if p.busy {
+		return errPanicked
+	}
+	p.busy = true
 	from := 0
 	for _, end := range p.ends {
 		p.keys = append(p.keys, p.buf[from:end:end])
@@ -71,6 +83,6 @@ func (p *pending[T]) flush() error {
 	}
 	err := p.table.GetMany(p.keys, func(i int, state []uint64, isNew bool) { p.use(&p.list[i], state, isNew) })
 	clear(p.list) // strings
-	p.buf, p.ends, p.keys, p.list = p.buf[:0], p.ends[:0], p.keys[:0], p.list[:0]
+	p.buf, p.ends, p.keys, p.list, p.busy = p.buf[:0], p.ends[:0], p.keys[:0], p.list[:0], false
 	return err
 }

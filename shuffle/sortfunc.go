@@ -75,19 +75,21 @@ func (s *FuncSorter[T]) Feed() (*Feed[T], error) {
 }
 
 // add holds a record. mu is held, or there is one feed.
-func (s *FuncSorter[T]) add(v T) (err error) {
+func (s *FuncSorter[T]) add(v T) error {
 	if s.closed {
 		return ErrClosed
 	}
 	from := len(s.encoded)
-	if s.encoded, err = s.codec.Encode(s.encoded, v); err != nil {
+	encoded, err := s.codec.Encode(s.encoded, v)
+	if err != nil {
 		return fmt.Errorf("encoding a record: %w", err)
 	}
-	h := held[T]{from: from, to: len(s.encoded)}
+	h := held[T]{from: from, to: len(encoded)}
 	// The caller's may change.
-	if h.v, err = s.codec.Decode(s.encoded[from:]); err != nil {
+	if h.v, err = s.codec.Decode(encoded[from:]); err != nil {
 		return fmt.Errorf("decoding a record: %w", err)
 	}
+	s.encoded = encoded
 	s.held = append(s.held, h)
 	s.in.addPiece(s.encoded[from:])
 	// A decoded record may take as much as its encoding beside its own struct.

@@ -85,7 +85,7 @@ type candidate struct{ key, record, end int }
 
 const candidateSize = 24
 
-func (f *topFeed[T]) put(v T) (err error) {
+func (f *topFeed[T]) put(v T) error {
 	f.records++
 	f.key = appendKeys(f.key[:0], f.t.sorter.by, v)
 	// Of equal ones those that came before stay.
@@ -95,9 +95,12 @@ func (f *topFeed[T]) put(v T) (err error) {
 	c := candidate{key: len(f.data)}
 	f.data = append(f.data, f.key...)
 	c.record = len(f.data)
-	if f.data, err = f.t.codec.Encode(f.data, v); err != nil {
+	data, err := f.t.codec.Encode(f.data, v)
+	if err != nil {
+		f.data = f.data[:c.key]
 		return fmt.Errorf("encoding a record: %w", err)
 	}
+	f.data = data
 	c.end = len(f.data)
 	f.list = append(f.list, c)
 	full := len(f.data)+candidateSize*len(f.list) > f.t.limit
