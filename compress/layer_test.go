@@ -247,7 +247,7 @@ func TestLimitDivides(t *testing.T) {
 
 // TestStreamsInBoundedMemory reads a piece of 64 MiB as it is decompressed.
 func TestStreamsInBoundedMemory(t *testing.T) {
-	const size = 64 << 20
+	const size = 32 << 20
 	for _, format := range []Format{FormatS2, FormatZstd, FormatLZ4, FormatZlib, FormatGzip} {
 		file, err := partd.OpenFile(t.TempDir(), nil)
 		if err != nil {
