@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -76,7 +77,7 @@ func main() {
 	flag.StringVar(&f.python, "python", "/usr/bin/python3", "a Python that has partd")
 	flag.StringVar(&f.duckdb, "duckdb", filepath.Join("bench", "files", "duckdb"), "`directory` with run.mjs, where install.sh was run")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := f.run(ctx); err != nil {
 		stop()

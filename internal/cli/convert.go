@@ -17,6 +17,7 @@ type converter struct {
 	json  bool // the input is JSON lines: a field may be missing
 	row   []output.Value
 	out   []byte
+	bytes int64 // of the records written, as they are in the input
 }
 
 // newConverter returns a converter of the records of a job, after writing the
@@ -57,6 +58,7 @@ func newConverter(j *fileJob, w io.Writer) (*converter, error) {
 // write writes whole records.
 func (c *converter) write(w io.Writer, data []byte) error {
 	if c.rows == nil {
+		c.bytes += int64(len(data))
 		_, err := w.Write(data)
 		return err
 	}
@@ -73,6 +75,7 @@ func (c *converter) write(w io.Writer, data []byte) error {
 				c.row = append(c.row, output.Value{Text: v, Missing: c.json && v == nil})
 			}
 			var err error
+			c.bytes += int64(len(c.split.Record))
 			if c.out, err = c.rows.Append(c.out, c.row); err != nil {
 				return fmt.Errorf("the record %s: %w", quoteShort(trimNewline(c.split.Record)), err)
 			}

@@ -156,6 +156,9 @@ func (j *fileJob) writeSorted(sorter *extsort.Sorter) error {
 			return err
 		}
 	}
+	if all := sorter.Stats().Bytes; c.bytes != all {
+		return fmt.Errorf("records of %d bytes were to be written, but %d were", all, c.bytes)
+	}
 	return nil
 }
 

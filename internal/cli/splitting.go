@@ -86,6 +86,9 @@ func (s *splitting) run(parent context.Context, j *fileJob) (err error) {
 	if w.records != j.tally.Records || w.bytes != j.tally.RecordBytes && j.to == j.layout {
 		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes written", j.tally.Records, j.tally.RecordBytes, w.records, w.bytes)
 	}
+	if w.wrote != w.full {
+		return fmt.Errorf("the files should have %d bytes, but %d were written", w.full, w.wrote)
+	}
 	if err := w.publish(*s.flags.dir, s.exists); err != nil {
 		return err
 	}

@@ -32,6 +32,8 @@ type splitWriter struct {
 	buf  []byte // not written yet
 	one  []byte // a record as it is written
 
+	full    int64 // bytes that the files should have
+	wrote   int64 // bytes that they have
 	names   []string
 	keys    int64
 	files   int64
@@ -108,6 +110,7 @@ func (w *splitWriter) open() error {
 	w.files++
 	w.buf = append(w.buf[:0], w.header...)
 	w.size = int64(len(w.header))
+	w.full += w.size
 	return nil
 }
 
@@ -126,6 +129,7 @@ func (w *splitWriter) add(record []byte) error {
 		}
 		out = w.one
 	}
+	w.full += int64(len(out))
 	if w.most > 0 && w.size+int64(len(out)) > w.most && w.size > int64(len(w.header)) {
 		if err := w.end(); err != nil {
 			return err
@@ -142,7 +146,8 @@ func (w *splitWriter) add(record []byte) error {
 	}
 	w.size += int64(len(out))
 	if len(out) > cap(w.buf) {
-		_, err := w.file.Write(out)
+		n, err := w.file.Write(out)
+		w.wrote += int64(n)
 		return err
 	}
 	w.buf = append(w.buf, out...)
@@ -150,7 +155,8 @@ func (w *splitWriter) add(record []byte) error {
 }
 
 func (w *splitWriter) flush() error {
-	_, err := w.file.Write(w.buf)
+	n, err := w.file.Write(w.buf)
+	w.wrote += int64(n)
 	w.buf = w.buf[:0]
 	return err
 }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // ErrExists is wrapped by the error for a file that is already there.
@@ -55,22 +54,48 @@ func Create(path string, replace bool) (*File, error) {
 	}
 	dir, base := filepath.Split(path)
 	sweep(dir, base)
-	temp := filepath.Join(dir, prefix(base)+rand.Text()+suffix)
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	temp, f, err := createTemp(dir, base, mode)
 	if err != nil {
 		return nil, err
 	}
 	o := &File{path: path, temp: temp, force: replace, f: f}
-	// Held as long as the file is open: so nobody takes it for one left behind.
-	if err := lock(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: locking it: %w", temp, err), o.Abort())
-	}
 	if exact {
 		if err := f.Chmod(mode); err != nil {
 			return nil, errors.Join(err, o.Abort())
 		}
 	}
 	return o, nil
+}
+
+// createTemp makes a temporary file and locks it, as long as it is open: so
+// nobody takes it for one left behind.
+func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, err error) {
+	const tries = 100
+	for range tries {
+		name = filepath.Join(dir, prefix(base)+rand.Text()+suffix)
+		if f, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode); err != nil {
+			return "", nil, err
+		}
+		if err = lock(f); err == nil && hasName(f, name) {
+			return name, f, nil
+		}
+		// Another process found it before it was locked, and sweeps it.
+		if err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
+			return "", nil, errors.Join(fmt.Errorf("%s: locking it: %w", name, err), os.Remove(name), f.Close())
+		}
+		_ = f.Close()
+	}
+	return "", nil, fmt.Errorf("%s: others remove temporary files there as fast as they are made", dir)
+}
+
+// hasName tells whether a file has a name still.
+func hasName(f *os.File, name string) bool {
+	open, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Lstat(name)
+	return err == nil && os.SameFile(open, named)
 }
 
 const suffix = ".tmp"
@@ -96,16 +121,11 @@ func sweep(dir, base string) {
 		if err != nil {
 			continue
 		}
-		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && !justMade(info) && lock(f) == nil {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && lock(f) == nil {
 			_ = os.Remove(name)
 		}
 		_ = f.Close()
 	}
-}
-
-// justMade tells whether a file's maker may be about to lock it.
-func justMade(info fs.FileInfo) bool {
-	return info.Size() == 0 && time.Since(info.ModTime()) < time.Minute
 }
 
 // escape makes a pattern that matches a name exactly.
@@ -130,13 +150,20 @@ func (o *File) Commit() error {
 		return o.f.Close()
 	}
 	o.closed = true
-	err := o.f.Close()
-	if err == nil {
+	// Closing may tell of a failed write, and ends the lock: a copy of the
+	// descriptor keeps that until the file has its name.
+	locked, err := syscall.Dup(int(o.f.Fd()))
+	if err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", o.temp, err), o.remove(), o.f.Close())
+	}
+	syscall.CloseOnExec(locked)
+	if err = o.f.Close(); err == nil {
 		err = o.name()
 	}
 	if err != nil {
 		err = errors.Join(err, o.remove())
 	}
+	_ = syscall.Close(locked) // nothing is written through it
 	return err
 }
 

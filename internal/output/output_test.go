@@ -124,45 +124,6 @@ func TestLinkAndMode(t *testing.T) {
 	}
 }
 
-// What dead processes left goes; what a living one has, and what is another's,
-// stays.
-func TestSweep(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "out")
-	alive, err := Create(path, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := alive.Write([]byte("begun")); err != nil {
-		t.Fatal(err)
-	}
-	old := time.Now().Add(-time.Hour)
-	for name, text := range map[string]string{".out.partd-A.tmp": "begun", ".out.partd-B.tmp": "", ".out.partd-C.tmp": "", ".other.partd-D.tmp": "x", ".out.partd-E": "x"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Chtimes(filepath.Join(dir, ".out.partd-B.tmp"), old, old); err != nil {
-		t.Fatal(err)
-	}
-	next, err := Create(path, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := names(t, dir)
-	for _, name := range []string{".out.partd-C.tmp", ".other.partd-D.tmp", ".out.partd-E", filepath.Base(alive.temp), filepath.Base(next.temp)} {
-		if !slices.Contains(got, name) {
-			t.Errorf("%s is gone", name)
-		}
-	}
-	if len(got) != 5 {
-		t.Errorf("there is %v", got)
-	}
-	if err := errors.Join(alive.Abort(), next.Abort()); err != nil {
-		t.Error(err)
-	}
-}
-
 // failing fails at a write.
 type failing struct{ after int }
 
@@ -301,5 +262,21 @@ func TestRowsHold(t *testing.T) {
 		if out, err := r.Append(nil, row); err != nil || string(out) != c.joined {
 			t.Errorf("%s: %q, %v", c.layout.Format, out, err)
 		}
+	}
+}
+
+// short writes less than all, and gives no error.
+type short struct{}
+
+func (short) Write(p []byte) (int, error) { return len(p) - 1, nil }
+
+// Bytes that were not written are an error, also where nothing says so.
+func TestShortWrite(t *testing.T) {
+	w := NewWriter(t.Context(), short{})
+	if _, err := w.Write([]byte("abc")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err == nil || err.Error() != "3 bytes were to be written, but 2 were" {
+		t.Error(err)
 	}
 }

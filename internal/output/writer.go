@@ -2,6 +2,7 @@ package output
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"sync"
 )
@@ -22,8 +23,9 @@ type Writer struct {
 	done  chan struct{}
 	bytes int64
 
-	mu  sync.Mutex
-	err error
+	mu      sync.Mutex
+	err     error
+	written int64
 }
 
 // NewWriter returns a writer onto w. It must be closed. When ctx ends, it does not
@@ -42,11 +44,11 @@ func (b *Writer) run() {
 	defer close(b.done)
 	for p := range b.full {
 		if b.failed() == nil {
-			if _, err := b.w.Write(p); err != nil {
-				b.mu.Lock()
-				b.err = err
-				b.mu.Unlock()
-			}
+			n, err := b.w.Write(p)
+			b.mu.Lock()
+			b.written += int64(n)
+			b.err = err
+			b.mu.Unlock()
 		}
 		b.empty <- p[:0]
 	}
@@ -95,7 +97,10 @@ func (b *Writer) Close() error {
 	close(b.full)
 	select {
 	case <-b.done:
-		return b.failed()
+		if err := b.failed(); err != nil || b.written == b.bytes {
+			return err
+		}
+		return fmt.Errorf("%d bytes were to be written, but %d were", b.bytes, b.written)
 	case <-b.ctx.Done():
 		return context.Cause(b.ctx)
 	}

@@ -1,0 +1,70 @@
+package output
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// What dead processes left goes; what a living one has, and what is another's,
+// stays.
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out")
+	alive, err := Create(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alive.Write([]byte("begun")); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{".out.partd-A.tmp": "begun", ".out.partd-B.tmp": "", ".other.partd-D.tmp": "x", ".out.partd-E": "x"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next, err := Create(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := names(t, dir)
+	for _, name := range []string{".other.partd-D.tmp", ".out.partd-E", filepath.Base(alive.temp), filepath.Base(next.temp)} {
+		if !slices.Contains(got, name) {
+			t.Errorf("%s is gone", name)
+		}
+	}
+	if len(got) != 4 {
+		t.Errorf("there is %v", got)
+	}
+	if err := errors.Join(alive.Abort(), next.Abort()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Nobody sweeps a file that another has just made.
+func TestSweepAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out")
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 100 {
+				f, err := Create(path, true)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := f.Commit(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := names(t, dir); len(got) != 1 {
+		t.Errorf("there is %v", got)
+	}
+}
