@@ -22,6 +22,12 @@ type call struct {
 	op    string // append, set, set once, delete, pop, get
 	key   string
 	value string
+
+	// Of an append, what some answer has right before its value, where there is
+	// such an answer. Each value is appended once, so the key held that then; the
+	// checker need not try orders that no answer shows.
+	before string
+	shown  bool
 }
 
 // keyState is what a key holds.
@@ -50,6 +56,9 @@ var model = porcupine.Model{
 		s, in := state.(keyState), input.(call)
 		switch in.op {
 		case "append":
+			if in.shown && (!strings.HasSuffix(s.value, in.before) || in.before == "" && s.value != "") {
+				return false, s
+			}
 			return true, keyState{true, s.value + in.value}
 		case "set":
 			return true, keyState{true, in.value}
@@ -128,7 +137,27 @@ func history(ctx context.Context, clients []partd.Partd, name string, seed uint6
 			return nil, err
 		}
 	}
+	noteOrder(all)
 	return all, nil
+}
+
+// noteOrder notes what answers show of the order of appends. Where two differ it
+// is what one of them shows, and the other is found to be wrong.
+func noteOrder(history []porcupine.Operation) {
+	before := map[string]string{} // by value; values look like <1.2>
+	for _, op := range history {
+		last := ""
+		for _, v := range strings.SplitAfter(op.Output.(string), ">") {
+			if v != "" {
+				before[v], last = last, v
+			}
+		}
+	}
+	for i := range history {
+		in := history[i].Input.(call)
+		in.before, in.shown = before[in.value]
+		history[i].Input = in
+	}
 }
 
 // linearizable runs so many histories, and returns what is wrong with one.

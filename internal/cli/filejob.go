@@ -55,6 +55,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 		return err
 	}
 	in.memory.limitHeap()
+	*in.threads = min(*in.threads, in.memory.threads())
 	if j.files, err = openInputs(ctx, a, names, j.layout, in.memory.maxRecord()); err != nil {
 		return err
 	}

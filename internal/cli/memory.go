@@ -49,6 +49,10 @@ func (s *size) Set(text string) error {
 // block is how much is read at once.
 func (s size) block() int { return int(min(max(s/256, 256<<10), 1<<20)) }
 
+// threads is how many threads there is memory for: what they read at once takes a
+// quarter of it.
+func (s size) threads() int { return int(s)/4/s.block() - 2 }
+
 // maxRecord is the longest record, or value, that fits the memory: a quarter.
 func (s size) maxRecord() int { return int(min(s/4, partd.MaxValueLen)) }
 
