@@ -28,6 +28,9 @@ func (a *app) openSink(ctx context.Context, path string, replace bool, threads i
 		a.catchBrokenPipe()
 		return &sink{Writer: output.NewWriter(ctx, a.out)}, nil
 	}
+	if err := compressed.CheckName(path); err != nil {
+		return nil, usageError{err}
+	}
 	f, err := output.Create(path, replace)
 	if errors.Is(err, output.ErrExists) {
 		return nil, fmt.Errorf("%w: --force replaces it", err)

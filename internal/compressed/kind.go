@@ -5,6 +5,7 @@ package compressed
 
 import (
 	"bytes"
+	"fmt"
 	"path/filepath"
 	"strings"
 )
@@ -60,6 +61,16 @@ func Detect(head []byte) Kind {
 // ByName tells from the extension of a file's name how it is, or will be,
 // compressed.
 func ByName(name string) Kind { return extensions[strings.ToLower(filepath.Ext(name))] }
+
+// CheckName returns an error for a name with the extension of a compression or
+// an archive that is not written here: the file would not be what it says.
+func CheckName(name string) error {
+	switch ext := strings.ToLower(filepath.Ext(name)); ext {
+	case ".xz", ".lzma", ".br", ".z", ".sz", ".7z", ".zip", ".rar", ".tar", ".parquet":
+		return fmt.Errorf("%s: files that end in %s are not written; those in %s are", name, ext, Extensions)
+	}
+	return nil
+}
 
 // TrimName returns a name without the extension that says how it is compressed.
 func TrimName(name string) string {
