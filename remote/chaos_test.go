@@ -207,7 +207,9 @@ func writeThrough(t *testing.T, r *restarting, cuts int64, restartEvery time.Dur
 	if err := errors.Join(errs...); err != nil {
 		return 0, 0, err
 	}
-	if n := r.proxy.cuts.Load(); n < cuts {
+	// A server that is restarted often ends connections before the proxy does, on
+	// a machine that is slow.
+	if n := r.proxy.cuts.Load(); n < cuts && restartEvery == 0 {
 		t.Errorf("only %d connections were cut", n)
 	}
 	for _, w := range all {
