@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -64,10 +65,14 @@ func (c *Client) do(ctx context.Context, k *call) error {
 		return context.Cause(ctx)
 	}
 	for {
-		if err := c.start(ctx, k); err != nil {
-			return err
+		err := c.start(ctx, k)
+		if err == nil {
+			err = c.wait(ctx, k)
 		}
-		if err := c.wait(ctx, k); err != nil || !k.again {
+		if errors.Is(err, ErrLost) && ctx.Err() != nil {
+			return context.Cause(ctx) // which may be why the connection broke
+		}
+		if err != nil || !k.again {
 			return err
 		}
 		k.again, k.finished, k.sends, k.done = false, false, 0, make(chan struct{})

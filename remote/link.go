@@ -158,12 +158,24 @@ func (l *link) write(parts [][]byte) error {
 	return err
 }
 
-// send writes a call, whose sender holds the token. The end of ctx while it
-// writes breaks the connection, as half a message cannot be taken back. So does
-// an error; what was sent before is then sent again.
+// sendGrace is how long a call whose context has ended may go on being written.
+const sendGrace = 100 * time.Millisecond
+
+// send writes a call, whose sender holds the token. If ctx ends and the call is
+// still not written after a short while, the connection is broken, as half a
+// message cannot be taken back; not at once, because others use it too. An error
+// breaks it as well; what was sent before is then sent again.
 func (l *link) send(ctx context.Context, k *call) error {
 	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, l.abort)
+		written := make(chan struct{})
+		defer close(written)
+		stop := context.AfterFunc(ctx, func() {
+			select {
+			case <-written:
+			case <-time.After(sendGrace):
+				l.abort()
+			}
+		})
 		defer stop()
 	}
 	err := l.sendParts(k)
