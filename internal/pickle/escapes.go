@@ -7,7 +7,7 @@ import (
 )
 
 // unescapeUnicode reads the str of protocol 0: a byte is a character of Latin-1,
-// \uXXXX and \UXXXXXXXX are others.
+// \u and \U, with digits, are others.
 func unescapeUnicode(line []byte) (any, error) {
 	out := make([]byte, 0, len(line))
 	for i := 0; i < len(line); i++ {
