@@ -3,20 +3,17 @@ package compress
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
-	"github.com/klauspost/compress/zstd"
 )
 
 // unchecked are the formats without a checksum, in which a changed bit may make
@@ -223,186 +220,5 @@ func TestLargeFlipped(t *testing.T) {
 				break // it is slow
 			}
 		}
-	}
-}
-
-// allocated returns the bytes that f allocates.
-func allocated(f func()) int64 {
-	runtime.GC()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return int64(after.TotalAlloc - before.TotalAlloc)
-}
-
-// bombs are pieces that decompress to 256 MiB of zeros, or 8 MiB.
-func bombs(t *testing.T) map[string][]byte {
-	const size = 256 << 20
-	zeros := make([]byte, size)
-	all := map[string][]byte{}
-	for _, format := range Formats() {
-		n := size
-		switch format {
-		case FormatBZ2, FormatSnappy, FormatLZ4, FormatBlosc:
-			n = 8 << 20 // its writer is slow, or it makes no small bombs
-		}
-		all[string(format)] = packed(t, format, zeros[:n])
-	}
-	// Without a size in the header, and with a window within the limit.
-	var out bytes.Buffer
-	for _, window := range []int{128 << 10, 1 << 20, 8 << 20} {
-		out.Reset()
-		w, err := zstd.NewWriter(&out, zstd.WithWindowSize(window))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range size >> 20 {
-			if _, err := w.Write(zeros[:1<<20]); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		all[fmt.Sprintf("zstd, window of %d KiB", window>>10)] = slices.Clone(out.Bytes())
-	}
-	// A bomb in a bomb, for two layers.
-	all["gzip twice"] = packed(t, FormatGzip, frame.Append(nil, all["gzip"]))
-	return all
-}
-
-// TestBombs has the case of a bomb: with a limit of 1 MiB it is an error, and
-// allocates less than 2 MiB.
-func TestBombs(t *testing.T) {
-	for name, bomb := range bombs(t) {
-		t.Run(name, func(t *testing.T) {
-			format := strings.Trim(strings.Fields(name)[0], ",")
-			dict := partd.NewDict()
-			var s partd.Partd = newStore(t, dict, Format(format), &Options{Limit: 1 << 20})
-			if name == "gzip twice" {
-				s = newStore(t, s, FormatGzip, &Options{Limit: 1 << 20})
-			}
-			if err := dict.Set(t.Context(), "k", frame.Append(nil, bomb)); err != nil {
-				t.Fatal(err)
-			}
-			t.Logf("%d bytes", len(bomb))
-			allowed := int64(2<<20) + 4*int64(len(bomb))
-			switch {
-			case strings.HasPrefix(name, "bz2"):
-				allowed += 8 << 20 // what every block of 900,000 bytes needs
-			case name == "gzip twice":
-				allowed *= 2 // the outer one is no bomb
-			}
-			for way, read := range skims(t.Context(), s.(*Store)) {
-				var got int64
-				var err error
-				used := allocated(func() { got, err = read() })
-				if !errors.As(err, new(*partd.CorruptError)) || got > 1<<20 {
-					t.Errorf("case 55, %s: %d bytes, %v", way, got, err)
-				}
-				if used > allowed {
-					t.Errorf("case 55, %s: it allocated %d bytes, for %d stored", way, used, len(bomb))
-				}
-			}
-		})
-	}
-}
-
-// skims are the ways to read the value of key "k", which forget it at once.
-func skims(ctx context.Context, s *Store) map[string]func() (int64, error) {
-	return map[string]func() (int64, error){
-		"Get": func() (int64, error) {
-			v, err := s.Get(ctx, "k")
-			return int64(len(v)), err
-		},
-		"Open": func() (int64, error) {
-			r, err := s.Open(ctx, "k")
-			if err != nil {
-				return 0, err
-			}
-			n, err := io.Copy(io.Discard, struct{ io.Reader }{r})
-			return n, errors.Join(err, r.Close())
-		},
-		"Scan": func() (n int64, err error) {
-			for c, err := range s.Scan(ctx) {
-				if err != nil {
-					return n, err
-				}
-				n += int64(len(c.Data))
-			}
-			return n, nil
-		},
-		"Keys": func() (n int64, err error) {
-			for info, err := range s.Keys(ctx) {
-				if err != nil {
-					return n, err
-				}
-				n += info.Size
-			}
-			return n, nil
-		},
-	}
-}
-
-// TestLies has the case of headers that claim 1 GiB. They are refused before
-// memory is taken.
-func TestLies(t *testing.T) {
-	const claimed = 1 << 30
-	lz4 := packed(t, FormatLZ4, text(5000))
-	for name, piece := range map[string][]byte{
-		"snappy": append(binary.AppendUvarint(nil, claimed), 0xfe, 1, 0, 0xfe, 1, 0),
-		"zstd":   {0x28, 0xb5, 0x2f, 0xfd, 0xa4, 0, 0, 0, 0x40, 0x01, 0, 0, 0, 0, 0, 0},
-		"lz4":    slices.Concat(lz4[:6], binary.LittleEndian.AppendUint64(nil, claimed), lz4[14:]),
-		"s2": slices.Concat([]byte(s2Identifier), []byte{s2Compressed, 8, 0, 0, 1, 2, 3, 4},
-			binary.AppendUvarint(nil, claimed)[:4]),
-		"blosc": slices.Concat([]byte{2, 1, 0x81, 8}, binary.LittleEndian.AppendUint32(nil, claimed),
-			binary.LittleEndian.AppendUint32(nil, 1<<20), binary.LittleEndian.AppendUint32(nil, 16+4*1024),
-			make([]byte, 4*1024)),
-	} {
-		t.Run(name, func(t *testing.T) {
-			dict := partd.NewDict()
-			s := newStore(t, dict, Format(name), &Options{Limit: 1<<30 + 1000})
-			if err := dict.Set(t.Context(), "k", frame.Append(nil, piece)); err != nil {
-				t.Fatal(err)
-			}
-			for way, read := range readings(s) {
-				var err error
-				if used := allocated(func() { _, err = read() }); used > 1<<20 {
-					t.Errorf("case 56, %s: allocated %d bytes for a claim: %v", way, used, err)
-				}
-				if !errors.As(err, new(*partd.CorruptError)) {
-					t.Errorf("case 56, %s: %v", way, err)
-				}
-			}
-		})
-	}
-}
-
-// TestManyLies has many pieces of which each claims as much as its bytes could
-// become: together far more than there is memory.
-func TestManyLies(t *testing.T) {
-	const pieces = 50_000
-	for name, piece := range map[string][]byte{
-		// Of 512 KiB, and then a block that is none.
-		"zstd":   {0x28, 0xb5, 0x2f, 0xfd, 0xa4, 0, 0, 8, 0, 0xff, 0xff, 0xff, 0, 0, 0, 0},
-		"snappy": append(binary.AppendUvarint(nil, 150), 0xfe, 1, 0, 0xfe, 1, 0),
-	} {
-		t.Run(name, func(t *testing.T) {
-			dict := partd.NewDict()
-			s := newStore(t, dict, Format(name), nil)
-			stored := bytes.Repeat(frame.Append(nil, piece), pieces)
-			if err := dict.Set(t.Context(), "k", stored); err != nil {
-				t.Fatal(err)
-			}
-			var err error
-			used := allocated(func() { _, err = s.Get(t.Context(), "k") })
-			if !errors.As(err, new(*partd.CorruptError)) {
-				t.Error(err)
-			}
-			if most := 40 * int64(len(stored)); int64(used) > most {
-				t.Errorf("%d bytes were allocated for %d stored ones: %v", used, len(stored), err)
-			}
-		})
 	}
 }
