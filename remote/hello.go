@@ -31,33 +31,25 @@ func (c *conn) hello(r request, body []byte) error {
 
 // abilities tells what a store can do, by its methods: a layer has them all,
 // and its answers say what the store beneath cannot do.
-func abilities(store partd.Partd) (bits uint32) {
-	add := func(bit uint32, can bool) {
-		if can {
-			bits |= bit
-		}
+func abilities(store partd.Partd) uint32 {
+	return bitIf[partd.Setter](store, canSet) |
+		bitIf[partd.Deleter](store, canDelete) |
+		bitIf[partd.Lister](store, canList) |
+		bitIf[partd.Opener](store, canOpen) |
+		bitIf[partd.Scanner](store, canScan) |
+		bitIf[partd.Popper](store, canPop) |
+		bitIf[partd.Flusher](store, canFlush) |
+		bitIf[partd.Syncer](store, canSync) |
+		bitIf[partd.Statter](store, canStat) |
+		bitIf[partd.Applier](store, canApply)
+}
+
+// bitIf returns the bit of an ability if the store has its methods.
+func bitIf[Ability any](store partd.Partd, bit uint32) uint32 {
+	if _, can := store.(Ability); can {
+		return bit
 	}
-	_, can := store.(partd.Setter)
-	add(canSet, can)
-	_, can = store.(partd.Deleter)
-	add(canDelete, can)
-	_, can = store.(partd.Lister)
-	add(canList, can)
-	_, can = store.(partd.Opener)
-	add(canOpen, can)
-	_, can = store.(partd.Scanner)
-	add(canScan, can)
-	_, can = store.(partd.Popper)
-	add(canPop, can)
-	_, can = store.(partd.Flusher)
-	add(canFlush, can)
-	_, can = store.(partd.Syncer)
-	add(canSync, can)
-	_, can = store.(partd.Statter)
-	add(canStat, can)
-	_, can = store.(partd.Applier)
-	add(canApply, can)
-	return bits
+	return 0
 }
 
 // beginSession issues a session.
