@@ -127,8 +127,11 @@ func TestMemoryOfATree(t *testing.T) {
 	mine := bytes.Repeat([]byte{1}, 300<<20)
 	u, err := start(context.Background(), time.Minute,
 		exec.Command("sh", "-c", `head -c 50000000 /dev/zero | sort -z -S90M | tail -c1 >/dev/null; sleep 0.3`))
-	if err != nil {
+	if err != nil && os.Getenv("PARTD_REQUIRE_ALL") == "" {
 		t.Skip("no sort -z here:", err)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	if u.memory < 20<<20 || u.memory > 250<<20 {
 		t.Errorf("VmHWM %d of a sort of 50 MB", u.memory)
