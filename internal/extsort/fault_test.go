@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"testing"
@@ -97,45 +96,21 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// flipFS flips a bit in what the n-th read returns.
-type flipFS struct {
-	vfs.OS
-	at, reads int
-}
-
-type flipFile struct {
-	vfs.File
-	fs *flipFS
-}
-
-func (f *flipFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	file, err := f.OS.OpenFile(name, flag, perm)
-	return flipFile{file, f}, err
-}
-
-func (f flipFile) ReadAt(p []byte, off int64) (int, error) {
-	n, err := f.File.ReadAt(p, off)
-	if f.fs.reads++; f.fs.reads == f.fs.at && n > 0 {
-		p[n/2] ^= 4
-	}
-	return n, err
-}
-
 // A bit that comes back wrong from the disk is an error.
 func TestBitRot(t *testing.T) {
 	pairs := longPairs(300)
 	for _, compress := range []bool{false, true} {
-		fsys := &flipFS{}
+		fsys := &vfs.Flip{}
 		o := Options{Memory: MinMemory, Threads: 1, Compress: compress}
 		if _, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs); err != nil {
 			t.Fatal(err)
 		}
-		reads := fsys.reads
+		reads := fsys.Reads
 		if reads < 10 {
 			t.Fatalf("%d reads", reads)
 		}
 		for at := 1; at <= reads; at += max(reads/6, 1) {
-			fsys := &flipFS{at: at}
+			fsys := &vfs.Flip{At: at}
 			_, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs)
 			var corrupt *partd.CorruptError
 			if !errors.As(err, &corrupt) {

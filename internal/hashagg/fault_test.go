@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io/fs"
 	"os"
 	"testing"
 
@@ -84,44 +83,20 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// flipFS flips a bit in what the n-th read returns.
-type flipFS struct {
-	vfs.OS
-	at, reads int
-}
-
-type flipFile struct {
-	vfs.File
-	fs *flipFS
-}
-
-func (f *flipFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	file, err := f.OS.OpenFile(name, flag, perm)
-	return flipFile{file, f}, err
-}
-
-func (f flipFile) ReadAt(p []byte, off int64) (int, error) {
-	n, err := f.File.ReadAt(p, off)
-	if f.fs.reads++; f.fs.reads == f.fs.at && n > 0 {
-		p[n/2] ^= 4
-	}
-	return n, err
-}
-
 // A bit that comes back wrong from the disk is an error.
 func TestBitRot(t *testing.T) {
-	fsys := &flipFS{}
+	fsys := &vfs.Flip{}
 	if _, err := countIn(t.Context(), fsys, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	if fsys.reads < 100 {
-		t.Fatalf("%d reads", fsys.reads)
+	if fsys.Reads < 100 {
+		t.Fatalf("%d reads", fsys.Reads)
 	}
 	// Hashes are others each time, so that there may be a few reads less.
-	for at := 1; at <= fsys.reads*9/10; at += fsys.reads / 7 {
+	for at := 1; at <= fsys.Reads*9/10; at += fsys.Reads / 7 {
 		var corrupt *partd.CorruptError
-		if _, err := countIn(t.Context(), &flipFS{at: at}, t.TempDir()); !errors.As(err, &corrupt) {
-			t.Errorf("read %d of %d: %v", at, fsys.reads, err)
+		if _, err := countIn(t.Context(), &vfs.Flip{At: at}, t.TempDir()); !errors.As(err, &corrupt) {
+			t.Errorf("read %d of %d: %v", at, fsys.Reads, err)
 		}
 	}
 }
