@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/go-partd/partd/internal/boot"
@@ -249,10 +248,6 @@ func unknown(err error) error { return fmt.Errorf("%w: %w", ErrUnknownOutcome, e
 
 // defaultOpenFiles leaves room for other stores, sockets, and spill files.
 func defaultOpenFiles() int {
-	const most, least, unlimited = 8192, 16, 1 << 20
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return least
-	}
-	return max(least, min(most, int(min(limit.Cur, unlimited)/4)))
+	const most, least = 8192, 16
+	return max(least, min(most, vfs.OpenFileLimit()/4))
 }

@@ -10,10 +10,6 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// fileFlags keep a key file that is a link from leading out of the store, and
-// one that is a pipe from blocking.
-const fileFlags = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
-
 // errNotRegular says that a key's name is taken by something else.
 var errNotRegular = errors.New("it is no regular file; the store leaves it alone")
 
@@ -142,12 +138,12 @@ func (f *File) evict(k *keyFile) error {
 // openRetry opens a file; when there are too many, it closes all that are kept
 // and tries once more.
 func (f *File) openRetry(path string, flags int) (vfs.File, error) {
-	file, err := f.fs.OpenFile(path, flags|fileFlags, 0o666)
+	file, err := f.fs.OpenFile(path, flags|vfs.NoFollow, 0o666)
 	if tooManyOpen(err) && len(f.cache.ring) > 0 {
 		if err := f.closeKept(); err != nil {
 			return nil, err
 		}
-		file, err = f.fs.OpenFile(path, flags|fileFlags, 0o666)
+		file, err = f.fs.OpenFile(path, flags|vfs.NoFollow, 0o666)
 	}
 	return file, err
 }

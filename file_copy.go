@@ -17,7 +17,7 @@ func (f *File) newTemp(perm fs.FileMode) (vfs.File, error) {
 	if err := f.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	flags := os.O_RDWR | os.O_CREATE | os.O_EXCL | fileFlags
+	flags := os.O_RDWR | os.O_CREATE | os.O_EXCL | vfs.NoFollow
 	file, err := f.fs.OpenFile(path, flags, perm)
 	if tooManyOpen(err) && len(f.cache.ring) > 0 {
 		if err := f.closeKept(); err != nil {

@@ -3,6 +3,8 @@ package logstore
 import (
 	"context"
 	"errors"
+
+	"github.com/go-partd/partd/internal/offheap"
 )
 
 // Close writes everything out and closes the store. Readers that are still at
@@ -91,7 +93,7 @@ func (s *Store) abandon() error {
 	for {
 		select {
 		case t := <-s.free:
-			release(t.arena)
+			offheap.Release(t.arena)
 			continue
 		default:
 		}

@@ -8,6 +8,7 @@ import (
 	"math/bits"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/offheap"
 )
 
 // mergeJob merges segments that follow each other, range by range, into one, or
@@ -59,10 +60,10 @@ func (j *mergeJob) write() (err error) {
 		return err
 	}
 	for i := range j.arenas {
-		if j.arenas[i], err = allocate(int(j.limit)); err != nil {
+		if j.arenas[i], err = offheap.Allocate(int(j.limit)); err != nil {
 			return err
 		}
-		defer release(j.arenas[i])
+		defer offheap.Release(j.arenas[i])
 	}
 	j.total, j.blobs = Ledger{}, false
 	j.chooseHot()

@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/offheap"
 )
 
 // Scan yields every key with its whole value. A scan that comes to the end has
@@ -202,7 +203,7 @@ func (s *Store) newScanner(ctx context.Context, v *view, keysOnly bool) *scanner
 
 func (sc *scanner) close() error {
 	for _, a := range sc.arenas {
-		release(a)
+		offheap.Release(a)
 	}
 	if sc.exclusive {
 		sc.s.scanning.Store(false)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"math"
+
+	"github.com/go-partd/partd/internal/offheap"
 )
 
 // intervals goes through all ranges, as many at a time as are grouped well in
@@ -129,7 +131,7 @@ var errTooMuch = errors.New("more than may be loaded")
 func (sc *scanner) loadAndGroup(lo, hi uint64, filter bool) error {
 	if sc.arenas[0] == nil {
 		var err error
-		if sc.arenas[0], err = allocate(int(sc.limit)); err != nil {
+		if sc.arenas[0], err = offheap.Allocate(int(sc.limit)); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"io"
 	"math/bits"
 	"slices"
+
+	"github.com/go-partd/partd/internal/offheap"
 )
 
 // fewKeys tells whether what is loaded begins with so few keys that dividing
@@ -35,7 +37,7 @@ func (sc *scanner) fewKeys() bool {
 func (sc *scanner) split() error {
 	if sc.arenas[1] == nil {
 		var err error
-		if sc.arenas[1], err = allocate(int(sc.limit)); err != nil {
+		if sc.arenas[1], err = offheap.Allocate(int(sc.limit)); err != nil {
 			return err
 		}
 	}

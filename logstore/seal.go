@@ -2,6 +2,8 @@ package logstore
 
 import (
 	"context"
+
+	"github.com/go-partd/partd/internal/offheap"
 )
 
 // turnOver brings the tables one step on: it freezes the active one, or waits
@@ -71,11 +73,10 @@ func (s *Store) tryFree() (*table, error) {
 		return nil, nil
 	}
 	like := s.active
-	arena, err := allocate(len(like.arena))
+	arena, err := offheap.Allocate(len(like.arena))
 	if err != nil {
 		return nil, err
 	}
-	useHugePages(arena)
 	s.spares++
 	return &table{
 		arena: arena, chunkSize: like.chunkSize, bits: like.bits,
@@ -93,7 +94,7 @@ func (s *Store) putTable(t *table) {
 	}
 	if s.spares > 0 && others >= 2 {
 		s.spares--
-		release(t.arena)
+		offheap.Release(t.arena)
 		return
 	}
 	s.free <- t
@@ -179,7 +180,7 @@ func (s *Store) unref(t *table) {
 		return
 	}
 	if s.closed || t.loose {
-		release(t.arena)
+		offheap.Release(t.arena)
 		return
 	}
 	t.reset()

@@ -3,6 +3,8 @@ package logstore
 import (
 	"math/bits"
 	"sync/atomic"
+
+	"github.com/go-partd/partd/internal/offheap"
 )
 
 // table holds what was appended since the last seal, split into hash ranges,
@@ -51,11 +53,10 @@ func tableShape(n int64) (partBits uint8, chunkSize int) {
 func newTable(n int64) (*table, error) {
 	partBits, chunkSize := tableShape(n)
 	n = n / int64(chunkSize) * int64(chunkSize)
-	arena, err := allocate(int(n))
+	arena, err := offheap.Allocate(int(n))
 	if err != nil {
 		return nil, err
 	}
-	useHugePages(arena)
 	return &table{
 		arena: arena, chunkSize: chunkSize, bits: partBits,
 		parts: make([]part, 1<<partBits), need: make([]int32, 1<<partBits),

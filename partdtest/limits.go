@@ -3,7 +3,6 @@ package partdtest
 import (
 	"errors"
 	"strconv"
-	"syscall"
 
 	"github.com/go-partd/partd"
 )
@@ -74,11 +73,11 @@ func (e *env) zeros(size int64) []byte {
 		e.Logf("not checked: no slice of %d bytes fits a 32-bit machine", size)
 		return nil
 	}
-	b, err := syscall.Mmap(-1, 0, int(size), syscall.PROT_READ, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	b, free, err := reserve(int(size))
 	if err != nil {
 		e.Logf("not checked: the machine has no address space of %d bytes to spare: %v", size, err)
 		return nil
 	}
-	e.real().Cleanup(func() { _ = syscall.Munmap(b) })
+	e.real().Cleanup(free)
 	return b
 }

@@ -1,31 +1,5 @@
-//go:build unix
-
 // Package offheap takes memory from the system without the Go heap: it neither
 // doubles when the collector lags behind nor makes it work more. Whoever takes
-// it gives it back, once, and touches it no more afterwards.
+// it gives it back, once, and touches it no more afterwards. Where the system
+// has no anonymous mmap(2), it is the heap's after all.
 package offheap
-
-import (
-	"fmt"
-
-	"golang.org/x/sys/unix"
-)
-
-// Allocate returns n zero bytes, beginning at a page. They take memory once
-// they are touched, and must be given back with Release.
-func Allocate(n int) ([]byte, error) {
-	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
-	if err != nil {
-		return nil, fmt.Errorf("taking %d bytes of memory: %w", n, err)
-	}
-	useHugePages(b)
-	return b, nil
-}
-
-// Release gives back what Allocate returned. nil is nothing.
-func Release(b []byte) {
-	if b != nil {
-		// It fails for nothing but an address that was never mapped.
-		_ = unix.Munmap(b)
-	}
-}

@@ -10,7 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 // ErrExists is wrapped by the error for a file that is already there.
@@ -80,7 +81,7 @@ func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, er
 			return name, f, nil
 		}
 		// Another process found it before it was locked, and sweeps it.
-		if err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
+		if err != nil && !errors.Is(err, errLocked) {
 			return "", nil, errors.Join(fmt.Errorf("%s: locking it: %w", name, err), os.Remove(name), f.Close())
 		}
 		_ = f.Close()
@@ -107,8 +108,6 @@ func prefix(base string) string {
 	return "." + strings.ToValidUTF8(base[:min(len(base), most)], "") + ".partd-"
 }
 
-func lock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
-
 // sweep removes temporary files for a name that no process holds. One that
 // cannot be looked at or removed is left to the next.
 func sweep(dir, base string) {
@@ -117,7 +116,7 @@ func sweep(dir, base string) {
 		return
 	}
 	for _, name := range names {
-		f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+		f, err := os.OpenFile(name, os.O_RDONLY|vfs.NoFollow, 0)
 		if err != nil {
 			continue
 		}
@@ -152,18 +151,17 @@ func (o *File) Commit() error {
 	o.closed = true
 	// Closing may tell of a failed write, and ends the lock: a copy of the
 	// descriptor keeps that until the file has its name.
-	locked, err := syscall.Dup(int(o.f.Fd()))
+	unlock, err := keepLock(o.f)
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", o.temp, err), o.remove(), o.f.Close())
 	}
-	syscall.CloseOnExec(locked)
 	if err = o.f.Close(); err == nil {
 		err = o.name()
 	}
 	if err != nil {
 		err = errors.Join(err, o.remove())
 	}
-	_ = syscall.Close(locked) // nothing is written through it
+	unlock()
 	return err
 }
 

@@ -1,0 +1,104 @@
+//go:build unix
+
+package vfs
+
+import (
+	"io/fs"
+	"syscall"
+
+	"github.com/gofrs/flock"
+)
+
+var _ SpaceTeller = OS{}
+
+// NoFollow keeps a name that is a link from leading elsewhere, and one that is a
+// pipe from blocking. It is a flag for OpenFile.
+const NoFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+
+// OpenFileLimit returns how many files the process may have open, and 0 where
+// the system does not tell.
+func OpenFileLimit() int {
+	const unlimited = 1 << 20
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	return int(min(limit.Cur, unlimited))
+}
+
+func (OS) NewLock(name string) Lock { return osLock{flock.New(name, flock.SetPermissions(0o666))} }
+
+func (OS) Info(name string) (Info, error) {
+	var st syscall.Stat_t
+	if err := retry(func() error { return syscall.Stat(name, &st) }); err != nil {
+		return Info{}, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	return infoOf(&st), nil
+}
+
+func (f osFile) Info() (Info, error) {
+	var st syscall.Stat_t
+	if err := retry(func() error { return syscall.Fstat(int(f.Fd()), &st) }); err != nil {
+		return Info{}, &fs.PathError{Op: "fstat", Path: f.Name(), Err: err}
+	}
+	return infoOf(&st), nil
+}
+
+// Free is for who has no special rights: a reserve of the system's is left out.
+func (OS) Free(dir string) (int64, error) {
+	var st syscall.Statfs_t
+	if err := retry(func() error { return syscall.Statfs(dir, &st) }); err != nil {
+		return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+type osLock struct{ l *flock.Flock }
+
+func (l osLock) TryLock(exclusive bool) (bool, error) {
+	if exclusive {
+		return l.l.TryLock()
+	}
+	return l.l.TryRLock()
+}
+
+func (l osLock) Lock(exclusive bool) error {
+	if exclusive {
+		return l.l.Lock()
+	}
+	return l.l.RLock()
+}
+
+func (l osLock) Unlock() error { return l.l.Unlock() }
+
+func (l osLock) Info() (Info, error) {
+	fi, err := l.l.Stat()
+	if err != nil {
+		return Info{}, err
+	}
+	return infoOf(fi.Sys().(*syscall.Stat_t)), nil
+}
+
+// retry calls f again while a signal interrupts it.
+func retry(f func() error) error {
+	for {
+		if err := f(); err != syscall.EINTR {
+			return err
+		}
+	}
+}
+
+// modeOf translates the type and the permission bits of a file.
+func modeOf(mode uint32) fs.FileMode {
+	m := fs.FileMode(mode & 0o777)
+	switch mode & syscall.S_IFMT {
+	case syscall.S_IFREG:
+	case syscall.S_IFDIR:
+		m |= fs.ModeDir
+	case syscall.S_IFLNK:
+		m |= fs.ModeSymlink
+	default:
+		m |= fs.ModeIrregular
+	}
+	return m
+}

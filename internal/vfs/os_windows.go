@@ -1,0 +1,42 @@
+package vfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// On Windows files can be read and written, but the stores' locks, flock(2)
+// that is shared with Python's partd, and the removal of open files do not
+// exist: what owns a directory asks for its lock first, and is refused.
+
+// NoFollow is no flag here.
+const NoFollow = 0
+
+// OpenFileLimit returns 0: the system does not tell.
+func OpenFileLimit() int { return 0 }
+
+func (OS) NewLock(name string) Lock { return noLock{name} }
+
+func (OS) Info(name string) (Info, error) { return infoOf(os.Stat(name)) }
+
+func (f osFile) Info() (Info, error) { return infoOf(f.Stat()) }
+
+func infoOf(fi fs.FileInfo, err error) (Info, error) {
+	if err != nil {
+		return Info{}, err
+	}
+	return Info{Size: fi.Size(), Disk: fi.Size(), Links: 1, Mode: fi.Mode(), MTime: fi.ModTime().UnixNano()}, nil
+}
+
+type noLock struct{ name string }
+
+func (l noLock) unsupported() error {
+	return fmt.Errorf("lock %s: stores in directories need flock, which Windows lacks: %w", l.name, errors.ErrUnsupported)
+}
+
+func (l noLock) TryLock(bool) (bool, error) { return false, l.unsupported() }
+func (l noLock) Lock(bool) error            { return l.unsupported() }
+func (l noLock) Unlock() error              { return l.unsupported() }
+func (l noLock) Info() (Info, error)        { return Info{}, l.unsupported() }
