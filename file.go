@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd/internal/boot"
 	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -65,6 +66,7 @@ type File struct {
 	hooks   fileHooks
 
 	closed atomic.Bool
+	temp   io.Closer     // removes the directory of a temporary store, nil if it is none
 	turn   chan struct{} // holds one token: whoever put it there has everything below, and is the only one to touch the lock
 	orphan chan struct{} // holds one token while a goroutine whose caller went away has the turn
 
@@ -119,6 +121,23 @@ type fileHooks struct {
 // value.
 func OpenFile(dir string, opts *FileOptions) (*File, error) {
 	return openFile(vfs.OS{}, dir, opts, fileHooks{})
+}
+
+// OpenTemp opens a store in a new directory of its own below dir, "" meaning
+// [os.TempDir], for what is not needed once this process ends. Close removes the
+// directory. One whose process died is removed by whoever makes the next
+// temporary store, sort or group in the same place.
+func OpenTemp(dir string) (*File, error) {
+	path, temp, err := tempdir.Own(dir)
+	if err != nil {
+		return nil, &Error{Op: "open", Path: dir, Err: err}
+	}
+	f, err := OpenFile(path, nil)
+	if err != nil {
+		return nil, errors.Join(err, temp.Close())
+	}
+	f.temp = temp
+	return f, nil
 }
 
 func openFile(fsys vfs.FS, dir string, opts *FileOptions, hooks fileHooks) (*File, error) {
@@ -193,14 +212,18 @@ func (f *File) Close() error {
 	if f.closed.Swap(true) {
 		return nil
 	}
+	var err error
 	select {
 	case f.turn <- struct{}{}:
-		err := f.letGo()
+		err = f.letGo()
 		<-f.turn
-		if err != nil {
-			return &Error{Op: "close", Path: f.dir, Err: err}
-		}
 	case <-f.orphan: // whoever waits for the lock there lets go of everything
+	}
+	if f.temp != nil {
+		err = errors.Join(err, f.temp.Close())
+	}
+	if err != nil {
+		return &Error{Op: "close", Path: f.dir, Err: err}
 	}
 	return nil
 }

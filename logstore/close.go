@@ -21,12 +21,16 @@ func (s *Store) Close() error {
 		return nil
 	}
 	var err error
-	if !s.opts.ReadOnly && s.full() == nil {
+	if !s.opts.ReadOnly && s.full() == nil && s.temp == nil {
 		err = s.finish()
 	}
 	s.closed = true
 	s.mu.Unlock()
-	return s.errorf("close", errors.Join(err, s.abandon()))
+	err = errors.Join(err, s.abandon())
+	if s.temp != nil {
+		err = errors.Join(err, s.temp.Close())
+	}
+	return s.errorf("close", err)
 }
 
 // finish brings the store into the state of one closed in order. mu is held.
@@ -58,7 +62,7 @@ func (s *Store) finish() error {
 // finishMerges ends what is done in the background. What is still in tables is
 // written out first, since it may be the segment that makes a merge due.
 func (s *Store) finishMerges() {
-	if !s.opts.ReadOnly {
+	if !s.opts.ReadOnly && s.temp == nil {
 		// If that fails, Close tries again, and says so.
 		_ = s.Flush(context.Background())
 	}

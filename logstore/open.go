@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -20,6 +21,23 @@ import (
 // change is an error that wraps ENOSPC.
 func Open(dir string, opts *Options) (*Store, error) {
 	return open(dir, opts, hooks{fs: vfs.OS{}})
+}
+
+// OpenTemp opens a store in a new directory of its own below dir, "" meaning
+// [os.TempDir], for what is not needed once this process ends. Close removes the
+// directory. One whose process died is removed by whoever makes the next
+// temporary store, sort or group in the same place.
+func OpenTemp(dir string, opts *Options) (*Store, error) {
+	path, temp, err := tempdir.Own(dir)
+	if err != nil {
+		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
+	}
+	s, err := Open(path, opts)
+	if err != nil {
+		return nil, errors.Join(err, temp.Close())
+	}
+	s.temp = temp
+	return s, nil
 }
 
 func open(dir string, o *Options, h hooks) (*Store, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -41,6 +42,7 @@ type Store struct {
 	// mu guards what follows. Whoever holds it decides the order of appends.
 	mu       sync.Mutex
 	closed   bool
+	temp     io.Closer // removes the directory of a temporary store, nil if it is none
 	active   *table
 	frozen   *table // being written out, nil if none is
 	seq      uint64 // of the next record

@@ -22,6 +22,7 @@ type store struct {
 	options  []option
 	open     func(ctx context.Context, location string, opts options) (partd.Partd, error)
 	exists   func(location string) (bool, error)
+	check    func(opts options) error // whether options go together; nil if they always do
 }
 
 // layer is a prefix, as "buffer" in "buffer+file:DIR".
@@ -44,23 +45,38 @@ func stores() []store {
 		},
 		{
 			name: "file", usage: "file:DIR", location: true, about: "a directory with a file per key",
-			options: []option{{"sync", truth()}, {"files", count()}},
+			options: []option{{"sync", truth()}, {"files", count()}, {"temp", directory()}},
 			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
+				if temp := o.text("temp", ""); temp != "" {
+					return partd.OpenTemp(temp)
+				}
 				return partd.OpenFile(dir, &partd.FileOptions{Sync: o.truth("sync"), MaxOpenFiles: o.count("files")})
 			},
 			exists: func(dir string) (bool, error) { return holds(dir, ".lock") },
+			check: func(o options) error {
+				if o.text("temp", "") != "" && (o.truth("sync") || o.count("files") > 0) {
+					return errors.New("a temporary store has neither the option sync nor files: leave them out")
+				}
+				return nil
+			},
 		},
 		{
 			name: "log", usage: "log:DIR", location: true, about: "a directory of segments, fast with any number of keys",
-			options: []option{{"memory", size()}, {"sync", truth()}, {"compression", compression()}, {"readonly", truth()}},
+			options: []option{
+				{"memory", size()}, {"sync", truth()}, {"compression", compression()}, {"readonly", truth()}, {"temp", directory()},
+			},
 			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
 				c, err := logstore.ParseCompression(o.text("compression", logstore.None.String()))
 				if err != nil {
 					return nil, err
 				}
-				return logstore.Open(dir, &logstore.Options{
+				opts := &logstore.Options{
 					Memory: o.size("memory"), Sync: o.truth("sync"), Compression: c, ReadOnly: o.truth("readonly"),
-				})
+				}
+				if temp := o.text("temp", ""); temp != "" {
+					return logstore.OpenTemp(temp, opts)
+				}
+				return logstore.Open(dir, opts)
 			},
 			exists: func(dir string) (bool, error) { return holds(dir, "MANIFEST") },
 		},

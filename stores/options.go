@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,6 +48,17 @@ func truth() kind {
 			return errors.New("write true or false")
 		}
 		return nil
+	}}
+}
+
+// directory is one that is there already.
+func directory() kind {
+	return kind{"DIR", func(value string) error {
+		info, err := os.Stat(value)
+		if err == nil && !info.IsDir() {
+			err = errors.New("it is no directory")
+		}
+		return err
 	}}
 }
 

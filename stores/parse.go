@@ -47,7 +47,23 @@ func parse(rawURL string, defaults map[string]string) (*parsed, error) {
 	if err := u.setLocation(path); err != nil {
 		return nil, err
 	}
-	return u, u.setOptions(query, defaults)
+	if err := u.setOptions(query, defaults); err != nil {
+		return nil, err
+	}
+	return u, u.checkPlace(path)
+}
+
+// checkPlace checks that a store has one place: a location, or a directory for
+// temporary ones.
+func (u *parsed) checkPlace(path string) error {
+	temp := u.storeOptions.text("temp", "")
+	switch {
+	case u.store.location && u.location == "" && temp == "":
+		return fmt.Errorf("no location: write %s", u.store.usage)
+	case temp != "" && u.location != "":
+		return fmt.Errorf("location %q beside temp=%s: write %s:?temp=DIR for a store that is gone when it is closed", path, temp, u.store.name)
+	}
+	return nil
 }
 
 func (u *parsed) setLocation(path string) error {
@@ -65,8 +81,6 @@ func (u *parsed) setLocation(path string) error {
 		location = after
 	}
 	switch {
-	case u.store.location && location == "":
-		return fmt.Errorf("no location: write %s", u.store.usage)
 	case !u.store.location && location != "":
 		return fmt.Errorf("location %q: %s has none", path, u.store.usage)
 	case strings.ContainsRune(location, 0):
@@ -142,6 +156,9 @@ func (u *parsed) setOptions(query string, defaults map[string]string) error {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
+	}
+	if u.store.check != nil {
+		errs = append(errs, u.store.check(u.storeOptions))
 	}
 	for i, l := range u.layers {
 		if l.check != nil {

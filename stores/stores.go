@@ -4,13 +4,16 @@
 //	file:DIR?sync=true
 //	buffer+file:DIR?memory=256MiB
 //	zstd+buffer+log:DIR?zstd.level=3&buffer.memory=64MiB
+//	log:?temp=/var/tmp
 //	tcp://HOST:PORT
 //
 // A URL is layers, outermost first, each followed by "+", then the scheme of a
 // store, a colon, its location, and options. An option is given to the layer or
 // the store that knows it; one that several know must name its own, as in
 // "buffer.memory=1GiB". A location is a path as it is: only "?" and "%" in it
-// must be written as %3F and %25. "file:///path" is "file:/path".
+// must be written as %3F and %25. "file:///path" is "file:/path". With the option
+// temp=DIR instead of a location, the store is in a new directory below DIR, which
+// is removed when the store is closed.
 package stores
 
 import (
@@ -83,6 +86,9 @@ func Exists(url string) (bool, error) {
 	u, err := parse(url, nil)
 	if err != nil {
 		return false, &URLError{url, err}
+	}
+	if u.storeOptions.text("temp", "") != "" {
+		return false, nil
 	}
 	found, err := u.store.exists(u.location)
 	if err != nil {

@@ -85,6 +85,22 @@ func New(places []string, o *Options) (*Set, error) {
 	return s, nil
 }
 
+// Own returns the path of one new directory in a place, "" meaning [os.TempDir],
+// and what removes it.
+func Own(place string) (path string, s *Set, err error) {
+	var places []string
+	if place != "" {
+		places = append(places, place)
+	}
+	if s, err = New(places, nil); err != nil {
+		return "", nil, err
+	}
+	if path, err = s.Mkdir(); err != nil {
+		return "", nil, errors.Join(err, s.Close())
+	}
+	return path, s, nil
+}
+
 // Create returns a new file, in each of the places in turn. It has no name any
 // more, so that it is gone once it is closed, whatever becomes of the process.
 func (s *Set) Create() (vfs.File, error) {

@@ -1,0 +1,88 @@
+package partd_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
+)
+
+// temporaryStores are those that own their directory.
+var temporaryStores = map[string]func(dir string) (partd.Partd, error){
+	"file": func(dir string) (partd.Partd, error) { return partd.OpenTemp(dir) },
+	"log": func(dir string) (partd.Partd, error) {
+		return logstore.OpenTemp(dir, &logstore.Options{Memory: logstore.MinMemory})
+	},
+}
+
+// TestTemporaryStore checks that Close removes the directory, and that one whose
+// process died goes with the next.
+func TestTemporaryStore(t *testing.T) {
+	if kind := os.Getenv("PARTD_TEST_TEMP"); kind != "" {
+		store, err := temporaryStores[kind](os.Getenv("PARTD_TEST_DIR"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
+			t.Fatal(err)
+		}
+		os.Exit(0) // without Close
+	}
+	for kind, open := range temporaryStores {
+		t.Run(kind, func(t *testing.T) {
+			ctx := context.Background()
+			dir := t.TempDir()
+			child := exec.Command(os.Args[0], "-test.run=^TestTemporaryStore$")
+			child.Env = append(os.Environ(), "PARTD_TEST_TEMP="+kind, "PARTD_TEST_DIR="+dir)
+			if out, err := child.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			left := entries(t, dir)
+			if len(left) != 2 {
+				t.Fatalf("a process that did not close its store left %q, want a directory and its lock", left)
+			}
+			store, err := open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range entries(t, dir) {
+				if strings.TrimSuffix(name, ".lock") == strings.TrimSuffix(left[0], ".lock") {
+					t.Errorf("%s, which a dead process left behind, is still there", name)
+				}
+			}
+			if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
+				t.Fatal(err)
+			}
+			if err := partd.Close(ctx, store); err != nil {
+				t.Fatal(err)
+			}
+			if left := entries(t, dir); len(left) > 0 {
+				t.Errorf("after Close there is %q", left)
+			}
+			if err := store.Append(ctx, partd.Entry{Key: "k"}); !errors.Is(err, partd.ErrClosed) {
+				t.Errorf("Append after Close: %v, want ErrClosed", err)
+			}
+			if _, err := open(filepath.Join(dir, "missing")); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("in a directory that is missing: %v", err)
+			}
+		})
+	}
+}
+
+func entries(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	return names
+}
