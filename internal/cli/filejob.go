@@ -3,11 +3,16 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/nearest"
+	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/tempdir"
@@ -116,10 +121,51 @@ func (j *fileJob) read(ctx context.Context, cancel context.CancelCauseFunc, fiel
 		}
 		return err
 	})
-	if err == nil {
-		err = checkTally(&j.tally)
+	if err != nil {
+		return err
 	}
-	return err
+	if len(j.tally.Absent) > 0 {
+		return j.absent(j.tally.Absent[0].Name)
+	}
+	return checkTally(&j.tally)
+}
+
+// typed tells whether the output shows of what type a value is in the input.
+func (j *fileJob) typed() bool {
+	return j.layout.Format == records.JSONL && j.to.Format == records.JSONL
+}
+
+// keyBy returns the key that tells the fields of a record from others, and the
+// buffer that it may be in.
+func (j *fileJob) keyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte) {
+	if !j.typed() {
+		if bare = nil; len(fields) == 1 {
+			return fields[0], buf
+		}
+	}
+	from := len(buf)
+	// Where this moves to new memory, earlier keys stay where they are.
+	buf = appendKey(buf, fields, bare)
+	return buf[from:], buf
+}
+
+// valuesOf returns the fields of a key that keyBy made of n of them.
+func (j *fileJob) valuesOf(dst []output.Value, key []byte, n int) []output.Value {
+	if n == 1 && !j.typed() {
+		return append(dst, output.Value{Text: key})
+	}
+	return splitKey(dst, key)
+}
+
+// absent is the error for a member that no record has: most likely, its name is
+// wrong.
+func (j *fileJob) absent(name string) error {
+	members := records.Members(j.tally.First)
+	hint := nearest.Hint(name, members)
+	if outer, _, ok := strings.Cut(name, "."); ok && slices.Contains(members, outer) {
+		hint = fmt.Sprintf(" (only the members of the outermost object are fields, not those of %q)", outer)
+	}
+	return fmt.Errorf("none of the %s read has a member %q%s", plural(j.tally.Records, "record"), name, hint)
 }
 
 // tooLong says in which line a record is that a sorter finds too long. Other errors

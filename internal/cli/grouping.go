@@ -18,6 +18,7 @@ import (
 // and so are the results, which brings all parts of a row together.
 type grouping struct {
 	by, agg *string
+	job     *fileJob
 
 	names    []string // of the columns of the output
 	specs    []aggregate.Spec
@@ -38,6 +39,7 @@ type grouping struct {
 
 // plan finds the fields.
 func (g *grouping) plan(j *fileJob) error {
+	g.job = j
 	var err error
 	if g.specs, err = aggregate.Parse(*g.agg); err != nil {
 		return usagef("--agg: %w", err)

@@ -78,6 +78,9 @@ func (s *splitting) run(parent context.Context, j *fileJob) (err error) {
 	if err := j.read(ctx, cancel, s.fields, false, s.use); err != nil {
 		return err
 	}
+	if w.conv, err = newConverter(j, (*appender)(&w.header)); err != nil {
+		return err
+	}
 	j.bar.Wait("writing the files", nil)
 	if err := s.write(ctx, w); err != nil {
 		return alsoFailed(err, w.abort())

@@ -149,11 +149,8 @@ func (t *top) runFrequent(ctx context.Context, cancel context.CancelCauseFunc, j
 	}
 	err = j.read(ctx, cancel, t.fields, false, func(b *records.Block) error {
 		for b.Next() {
-			key := b.Fields[0]
-			if len(t.fields) > 1 {
-				t.keys[b.Worker] = appendKey(t.keys[b.Worker][:0], b.Fields)
-				key = t.keys[b.Worker]
-			}
+			key, buf := j.keyBy(t.keys[b.Worker][:0], b.Fields, b.Bare)
+			t.keys[b.Worker] = buf
 			if _, _, err := t.tables[b.Worker].Get(key); err != nil {
 				return err
 			}
@@ -228,7 +225,7 @@ func (t *top) writeCounts(j *fileJob) error {
 				continue
 			}
 			t.written++
-			if out, err = rows.Append(out, t.countRow(b.Record(i))); err != nil {
+			if out, err = rows.Append(out, t.countRow(j, b.Record(i))); err != nil {
 				return err
 			}
 		}
@@ -245,18 +242,11 @@ func (t *top) writeCounts(j *fileJob) error {
 
 // countRow returns the row of a value, of which rec is the inverted count and
 // the key.
-func (t *top) countRow(rec []byte) []output.Value {
+func (t *top) countRow(j *fileJob, rec []byte) []output.Value {
 	var count uint64
 	for _, c := range rec[:8] {
 		count = count<<8 | uint64(^c)
 	}
-	values := [][]byte{rec[8:]}
-	if len(t.fields) > 1 {
-		values = splitKey(nil, rec[8:])
-	}
-	var row []output.Value
-	for _, v := range values {
-		row = append(row, output.Value{Text: v})
-	}
+	row := j.valuesOf(nil, rec[8:], len(t.fields))
 	return append(row, output.Value{Text: strconv.AppendUint(nil, count, 10), JSON: true})
 }
