@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/hashagg"
 	"github.com/go-partd/partd/internal/nearest"
 	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/progress"
@@ -172,15 +173,15 @@ func (j *fileJob) absent(name string) error {
 // are returned as they are.
 func tooLong(b *records.Block, err error) error {
 	if errors.Is(err, extsort.ErrTooLarge) {
-		b.Fail(err)
+		b.Fail(fmt.Errorf("%w; a larger --memory allows more", err))
 	}
 	return err
 }
 
-// engineMemory is what the engines of a command may use: what the input, the
-// output and the program itself leave.
-func (j *fileJob) engineMemory() int64 {
-	m := int64(*j.in.memory)
-	reading := int64(2+*j.in.threads) * int64(j.in.memory.block())
-	return max(m-m/8-reading, m/2)
+// longKey says in which line the fields that make a key are too long.
+func longKey(b *records.Block, n, most int) {
+	b.Fail(fmt.Errorf("%w: the fields that are aggregated by have %d bytes, and %d fit; a larger --memory allows more, up to 1 MiB",
+		hashagg.ErrTooLarge, n, most))
 }
+
+func (j *fileJob) engineMemory() int64 { return j.in.memory.engines(*j.in.threads) }

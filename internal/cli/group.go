@@ -30,6 +30,10 @@ values out, a sum of nothing is missing and not 0, and records that lack F are a
 group. A value that should be a number and is none is an error with file and line,
 or left out and counted with --skip-bad.
 
+The fields of F together may be as long as a thousandth of --memory, and 1 MiB at
+most. Aggregates that are too many for --memory are an error that says how much
+will do.
+
 At the end the records read are compared with those that the groups stand for.`
 
 func newGroup(a *app) *cobra.Command {

@@ -84,6 +84,16 @@ func (g *grouping) use(b *records.Block) (err error) {
 		}
 		var key []byte
 		key, w.joined = g.job.keyBy(w.joined, b.Fields[:g.keys], b.Bare)
+		if most := min(w.table.MaxKey(), g.longest); len(key) > most {
+			longKey(b, len(key), most)
+			continue
+		}
+		for k, col := range g.distinct {
+			n := len(key) + len(values[col])
+			if most := w.pairs[k].MaxKey() - binary.MaxVarintLen32; n > most {
+				longKey(b, n, most)
+			}
+		}
 		w.keys = append(w.keys, key)
 		if keep != nil {
 			if err := keep.Add(key, w.keptOf(values, b.Bare[g.keys:])); err != nil {

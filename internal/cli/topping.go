@@ -151,6 +151,11 @@ func (t *top) runFrequent(ctx context.Context, cancel context.CancelCauseFunc, j
 		for b.Next() {
 			key, buf := j.keyBy(t.keys[b.Worker][:0], b.Fields, b.Bare)
 			t.keys[b.Worker] = buf
+			// The sorter has it twice, with its count.
+			if most := min(t.tables[b.Worker].MaxKey(), int(j.engineMemory()/3/40/2)-8); len(key) > most {
+				longKey(b, len(key), most)
+				continue
+			}
 			if _, _, err := t.tables[b.Worker].Get(key); err != nil {
 				return err
 			}

@@ -91,7 +91,7 @@ func Head(name string, f io.Reader, layout Layout, maxRecord int) (*Start, error
 			return &Start{Read: head}, nil // nothing but empty lines, if anything
 		}
 		if size > maxRecord {
-			return nil, &Error{name, 1, fmt.Errorf("%w: the header has more than %d bytes", partd.ErrTooLarge, maxRecord)}
+			return nil, &Error{name, 1, fmt.Errorf("%w: the header has more than %d bytes, a quarter of --memory", partd.ErrTooLarge, maxRecord)}
 		}
 	}
 }
