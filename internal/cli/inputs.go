@@ -42,7 +42,7 @@ func openInputs(ctx context.Context, a *app, names []string, layout records.Layo
 				}
 			}
 		}
-		start, err := in.open(a, name, layout, maxRecord)
+		start, err := in.openOrEnd(ctx, a, name, layout, maxRecord)
 		if err != nil {
 			return in, err
 		}
@@ -59,6 +59,26 @@ func openInputs(ctx context.Context, a *app, names []string, layout records.Layo
 		}
 	}
 	return in, nil
+}
+
+// openOrEnd does what open does, but does not wait for it when ctx ends: a pipe may
+// have no first byte yet, or nobody who writes to it. Then in is not to be used.
+func (in *inputs) openOrEnd(ctx context.Context, a *app, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
+	type opened struct {
+		start *records.Start
+		err   error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		start, err := in.open(a, name, layout, maxRecord)
+		done <- opened{start, err}
+	}()
+	select {
+	case o := <-done:
+		return o.start, o.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // open checks a file, and returns its beginning. One that can be read only once

@@ -61,6 +61,15 @@ func (s *splitting) run(parent context.Context, j *fileJob) (err error) {
 	if !s.exists {
 		place = filepath.Dir(filepath.Clean(place))
 	}
+	undo, err := makeParents(place)
+	defer func() {
+		if err != nil {
+			undo()
+		}
+	}()
+	if err != nil {
+		return err
+	}
 	beside, err := tempdir.New([]string{place}, nil)
 	if err != nil {
 		return err
