@@ -72,17 +72,9 @@ func (t *Table) writeOut() error {
 	if cap(s.buf) == 0 {
 		s.buf = make([]byte, 0, bufferSize(t.a.share))
 	}
-	// The slots are not needed any more, and have room for the order.
-	order := t.slots[:0]
-	for _, slot := range t.slots {
-		if slot != 0 {
-			at := uint64(uint32(slot))
-			order = append(order, uint64(division(maphash.Bytes(t.seed, t.key(int(at)-1)), t.level))<<32|at)
-		}
-	}
-	slices.Sort(order)
+	order := t.byDivision()
 	for i, o := range order {
-		at, d := int(uint32(o))-1, int(o>>32)
+		at, d := int(uint32(o)), int(o>>32)
 		if err := t.writeEntry(at, t.key(at), d); err != nil {
 			return err
 		}
@@ -99,6 +91,30 @@ func (t *Table) writeOut() error {
 	t.a.mu.Unlock()
 	t.reset()
 	return nil
+}
+
+// byDivision returns where the entries begin, each with its division in the upper
+// half, in the order of these. It takes the place of the slots, which are twice as
+// many at least and not needed any more.
+func (t *Table) byDivision() []uint64 {
+	all, order := t.slots[:t.n], t.slots[t.n:2*t.n]
+	var ends [divisions + 1]int
+	for i, at := 0, 0; i < len(all); i++ {
+		key := t.key(at)
+		d := division(maphash.Bytes(t.seed, key), t.level)
+		all[i] = uint64(d)<<32 | uint64(at)
+		ends[d+1]++
+		at += t.size(len(key))
+	}
+	for d := range divisions {
+		ends[d+1] += ends[d]
+	}
+	for _, o := range all {
+		d := o >> 32
+		order[ends[d]] = o
+		ends[d]++
+	}
+	return order
 }
 
 func (t *Table) writeEntry(at int, key []byte, d int) error {
