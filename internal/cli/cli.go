@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/nearest"
 )
 
 // Exit codes.
@@ -111,7 +112,8 @@ func newRoot(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				a.started = false
-				return usagef("unknown command %q: there are %s", args[0], commandNames(cmd))
+				names := commandNames(cmd)
+				return usagef("unknown command %q%s: there are %s", args[0], nearest.Hint(args[0], names), strings.Join(names, ", "))
 			}
 			return cmd.Help()
 		},
@@ -149,10 +151,9 @@ func newRoot(a *app) *cobra.Command {
 	return root
 }
 
-func commandNames(root *cobra.Command) string {
-	var names []string
+func commandNames(root *cobra.Command) (names []string) {
 	for _, c := range root.Commands() {
 		names = append(names, c.Name())
 	}
-	return strings.Join(names, ", ")
+	return names
 }

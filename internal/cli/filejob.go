@@ -33,6 +33,7 @@ type fileJob struct {
 	tally  records.Tally
 	sink   *sink // nil for a command that writes elsewhere
 	report report
+	notes  func() []string // on what is seldom meant, after the work; nil for none
 }
 
 // work is what a command does. Plan looks at the header and the flags, before
@@ -82,7 +83,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 	}
 	defer func() { err = alsoFailed(err, j.temp.Close()) }()
 	if err := j.timed(ctx, w); err != nil {
-		return skipHint(err)
+		return skipHint(err, j.files.otherSep(j.layout))
 	}
 	return j.summary()
 }

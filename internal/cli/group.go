@@ -14,12 +14,12 @@ Aggregates, between commas; x is the name or number of a field:
   sum(x)       of numbers. Integers of up to 27 digits are exact, however many;
                other numbers are 64-bit floating point, and their sum is
                compensated (Neumaier)
-  mean(x)      of numbers
+  mean(x)      of numbers, also avg(x)
   min(x) max(x)      the least and greatest number, compared exactly; min(x:b) and
                max(x:b) compare any text as bytes
   stddev(x)    the sample standard deviation of numbers, none of fewer than two
   first(x) last(x)   the value in the first and the last record of the group
-  distinct(x)  how many different values, compared as bytes
+  distinct(x)  how many different values, as bytes; also count_distinct(x)
   list(x)      all values, in the order of the input: for jsonl an array, else
                joined with ; (a value that holds ; or quotes or a line ending is
                quoted as in csv). A list may be larger than memory

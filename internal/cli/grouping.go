@@ -121,7 +121,7 @@ func appendNew(list []int, n int) []int {
 
 // fieldError says which flag named a field that is not there.
 func fieldError(flag, value string, j *fileJob, err error) error {
-	err = fmt.Errorf("--%s %q of %s, read as %s: %w", flag, value, j.files.files[0].Name, j.layout.Format, err)
+	err = fmt.Errorf("--%s %q of %s, read as %s: %w%s", flag, value, j.files.files[0].Name, j.layout.Format, err, j.files.otherSep(j.layout))
 	if j.files.columns == nil {
 		return usageError{err}
 	}

@@ -117,6 +117,7 @@ func (t *top) use(b *records.Block) (err error) {
 	defer func() { t.keys[b.Worker] = key }()
 	dropped := int64(0)
 	for b.Next() {
+		t.sorting.look(b)
 		var bad int
 		if key, bad = t.sorting.appendKey(key[:0], b.Fields); bad >= 0 {
 			b.Bad(t.sorting.noNumber(bad, b.Fields))

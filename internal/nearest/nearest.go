@@ -7,9 +7,10 @@ import (
 )
 
 // To returns the name that is nearest to a word: the same but for capitals, or
-// with a third of its letters wrong, missing or too many at most. "" is none.
+// with about a quarter of its letters wrong, missing or too many at most. "" is
+// none. With more, it would be another word: median is not mean.
 func To(word string, names []string) string {
-	nearest, least := "", len([]rune(word))/3+1
+	nearest, least := "", (len([]rune(word))+1)/4+1
 	for _, name := range names {
 		if d := distance(strings.ToLower(word), strings.ToLower(name)); d < least {
 			nearest, least = name, d
