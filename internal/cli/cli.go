@@ -29,6 +29,7 @@ const (
 
 // app is what the commands work with.
 type app struct {
+	name     string // by which partd is called, "" for partd
 	in       *os.File
 	out, err io.Writer
 	open     func(ctx context.Context, url string, options map[string]string) (partd.Partd, error)
@@ -47,7 +48,7 @@ func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	return run(ctx, args, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
+	return run(ctx, args, &app{name: calledAs(os.Args[0]), in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
 }
 
 func run(ctx context.Context, args []string, a *app) int {

@@ -90,11 +90,8 @@ func (j *job) writeSummary(w io.Writer) {
 	}
 	fmt.Fprintln(w, "\nlargest keys")
 	chart(w, j.largest, width(j.app.out))
-	store := ""
-	if *j.flags.url != defaultStore {
-		store = " --store " + shellQuote(*j.flags.url)
-	}
-	fmt.Fprintf(w, "\nread them back\n  partd get%s\n  partd keys%s\n", store+keyArgument(j.largest[0]), store)
+	store := storeArgument(*j.flags.url)
+	fmt.Fprintf(w, "\nread them back\n  %s\n  %s\n", j.app.called("get"+store+keyArgument(j.largest[0])), j.app.called("keys"+store))
 }
 
 // notes tell of what is allowed and seldom meant.
