@@ -1,6 +1,7 @@
 // Command wordcount counts words by several processes that share one
 // partd-server. See README.md.
 //
+//	wordcount begin --server URL            fails where there are counts already
 //	wordcount map --server URL FILE...      counts the words of files into partitions
 //	wordcount reduce --server URL           sums the counts, and prints the most frequent words
 package main
@@ -39,7 +40,7 @@ func main() {
 
 func run(ctx context.Context, args []string) (err error) {
 	if len(args) == 0 {
-		return errors.New("write: wordcount map --server URL FILE..., or wordcount reduce --server URL")
+		return errors.New("write: wordcount begin --server URL, wordcount map --server URL FILE..., or wordcount reduce --server URL")
 	}
 	flags := flag.NewFlagSet(args[0], flag.ExitOnError)
 	server := flags.String("server", "tcp://127.0.0.1:7077", "`URL` of the server")
@@ -53,6 +54,14 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	switch args[0] {
+	case "begin":
+		for key, err := range partd.Keys(ctx, store) {
+			if err == nil {
+				err = fmt.Errorf("the server holds counts already, in %s: another run would add to them; \"partd drop --store %s\" removes them", key.Key, *server)
+			}
+			return err
+		}
+		return nil
 	case "map":
 		for _, name := range flags.Args() {
 			if err := mapFile(ctx, store, name); err != nil {
@@ -63,7 +72,7 @@ func run(ctx context.Context, args []string) (err error) {
 	case "reduce":
 		return reduce(ctx, store, *top)
 	}
-	return fmt.Errorf("there are map and reduce, not %q", args[0])
+	return fmt.Errorf("there are begin, map and reduce, not %q", args[0])
 }
 
 // mapFile counts the words of a file, and appends lines "word count" to the

@@ -5,7 +5,11 @@ package aggregate
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+
+	"github.com/go-partd/partd/internal/nearest"
 )
 
 // Func is what is computed.
@@ -31,6 +35,7 @@ const Names = "count, sum(x), mean(x), min(x), max(x), stddev(x), first(x), last
 var funcs = map[string]Func{
 	"count": Count, "sum": Sum, "mean": Mean, "min": Min, "max": Max, "stddev": Stddev,
 	"first": First, "last": Last, "distinct": Distinct, "list": List,
+	"avg": Mean, "count_distinct": Distinct, // as in SQL
 }
 
 // Numeric tells whether a function takes numbers.
@@ -65,7 +70,8 @@ func Parse(list string) ([]Spec, error) {
 		s := Spec{Text: strings.TrimRight(rest[:i], " ")}
 		f, ok := funcs[s.Text]
 		if !ok {
-			return nil, fmt.Errorf("there is no aggregate %q in %q: there are %s", s.Text, list, Names)
+			hint := nearest.Hint(s.Text, slices.Sorted(maps.Keys(funcs)))
+			return nil, fmt.Errorf("there is no aggregate %q in %q%s: there are %s", s.Text, list, hint, Names)
 		}
 		s.Func = f
 		if i < len(rest) && rest[i] == '(' {

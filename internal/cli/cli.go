@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/nearest"
 )
 
 // Exit codes.
@@ -28,6 +29,7 @@ const (
 
 // app is what the commands work with.
 type app struct {
+	name     string // by which partd is called, "" for partd
 	in       *os.File
 	out, err io.Writer
 	open     func(ctx context.Context, url string, options map[string]string) (partd.Partd, error)
@@ -46,7 +48,7 @@ func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	return run(ctx, args, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
+	return run(ctx, args, &app{name: calledAs(os.Args[0]), in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
 }
 
 func run(ctx context.Context, args []string, a *app) int {
@@ -111,7 +113,8 @@ func newRoot(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				a.started = false
-				return usagef("unknown command %q: there are %s", args[0], commandNames(cmd))
+				names := commandNames(cmd)
+				return usagef("unknown command %q%s: there are %s", args[0], nearest.Hint(args[0], names), strings.Join(names, ", "))
 			}
 			return cmd.Help()
 		},
@@ -149,10 +152,9 @@ func newRoot(a *app) *cobra.Command {
 	return root
 }
 
-func commandNames(root *cobra.Command) string {
-	var names []string
+func commandNames(root *cobra.Command) (names []string) {
 	for _, c := range root.Commands() {
 		names = append(names, c.Name())
 	}
-	return strings.Join(names, ", ")
+	return names
 }

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -48,12 +50,40 @@ func TestScripts(t *testing.T) {
 				}
 			}
 			env.Vars = append(kept, quickExit, "DEFAULT="+defaultStore)
+			if strings.Contains(env.WorkDir, "script-limits") {
+				return writeLimits(env.WorkDir)
+			}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits, "printf": printf,
 		},
 	})
+}
+
+// writeLimits writes what limits.txtar works on: lists of many aggregates, and
+// keys that are long.
+func writeLimits(dir string) error {
+	list := func(aggregate string, n int) string {
+		var all []string
+		for i := range n {
+			all = append(all, fmt.Sprintf("%s(c%d)", aggregate, i+1))
+		}
+		return strings.Join(all, ",")
+	}
+	record := `{"k":"a"`
+	for i := range 1000 {
+		record += fmt.Sprintf(`,"c%d":%d`, i+1, i)
+	}
+	long := func(n int) string { return "k,v\na,1\n" + strings.Repeat("x", n) + ",2\n" }
+	var errs []error
+	for name, text := range map[string]string{
+		"sums": list("sum", 1000), "distincts": list("distinct", 15), "many": list("distinct", 60),
+		"wide.jsonl": record + "}\n" + `{"k":"a","c1":7}` + "\n", "long.csv": long(250_000), "between.csv": long(45_000),
+	} {
+		errs = append(errs, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666))
+	}
+	return errors.Join(errs...)
 }
 
 // exits runs a command and checks its exit code: exits CODE COMMAND ARGS…

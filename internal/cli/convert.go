@@ -20,8 +20,9 @@ type converter struct {
 	bytes int64 // of the records written, as they are in the input
 }
 
-// newConverter returns a converter of the records of a job, after writing the
-// header.
+// newConverter returns a converter of the records of a job, after they were read
+// and after writing the header. The columns of JSON lines are the members of the
+// first record.
 func newConverter(j *fileJob, w io.Writer) (*converter, error) {
 	if j.to == j.layout {
 		_, err := w.Write(j.files.header)
@@ -30,9 +31,7 @@ func newConverter(j *fileJob, w io.Writer) (*converter, error) {
 	columns := j.files.columns
 	c := &converter{json: j.layout.Format == records.JSONL}
 	if c.json {
-		if columns = records.Members(j.files.head); columns == nil && len(j.files.head) > 0 {
-			return nil, usagef("--to-format %s of jsonl needs a first record that is an object of less than 64 KiB: its members are the columns", j.to.Format)
-		}
+		columns = records.Members(j.tally.First)
 		fields := make([]records.Field, len(columns))
 		for i, name := range columns {
 			fields[i] = records.Field{Name: name, Optional: true}
@@ -42,7 +41,7 @@ func newConverter(j *fileJob, w io.Writer) (*converter, error) {
 		c.split = records.NewFieldSplitter(j.layout, columns)
 	}
 	var err error
-	if columns == nil && j.to.Format == records.JSONL && len(j.files.head) == 0 {
+	if columns == nil && j.to.Format == records.JSONL && j.tally.Records == 0 {
 		columns = []string{} // nothing will be written
 	}
 	if c.rows, err = output.NewRows(j.to, columns); err != nil {

@@ -127,7 +127,7 @@ func (d *distinct) use(b *records.Block) (err error) {
 		case 1:
 			key = b.Fields[0]
 		default:
-			buf = appendKey(buf[:0], b.Fields)
+			buf = appendKey(buf[:0], b.Fields, nil)
 			key = buf
 		}
 		known, err := seen.add(key)

@@ -1,11 +1,35 @@
 package cli
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/go-partd/partd/internal/output"
+)
+
+// What ends a field of a key, after a NUL: where types matter, it tells them.
+const (
+	endField = iota + 1
+	endMissing
+	endText
+	endBare // a number, true or false of JSON
+)
 
 // appendKey appends the key of several fields, which sorts as they do one after
-// the other: a NUL in a field is followed by 255, and a field ends in NUL and 1.
-func appendKey(dst []byte, fields [][]byte) []byte {
-	for _, f := range fields {
+// the other: a NUL in a field is followed by 255, and a field ends in NUL and one
+// of the ends. Bare tells which are no strings in JSON; nil is that types do not
+// matter.
+func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
+	for i, f := range fields {
+		end := byte(endField)
+		switch {
+		case bare == nil:
+		case f == nil:
+			end = endMissing
+		case bare[i]:
+			end = endBare
+		default:
+			end = endText
+		}
 		for {
 			nul := bytes.IndexByte(f, 0)
 			if nul < 0 {
@@ -14,29 +38,27 @@ func appendKey(dst []byte, fields [][]byte) []byte {
 			dst = append(append(dst, f[:nul+1]...), 255)
 			f = f[nul+1:]
 		}
-		dst = append(append(dst, f...), 0, 1)
+		dst = append(append(dst, f...), 0, end)
 	}
 	return dst
 }
 
-// splitKey returns the fields of a key that appendKey made.
-func splitKey(fields [][]byte, key []byte) [][]byte {
+// splitKey appends the fields of a key that appendKey made.
+func splitKey(fields []output.Value, key []byte) []output.Value {
 	for len(key) > 0 {
 		var f []byte
 		for {
 			nul := bytes.IndexByte(key, 0)
-			end := key[nul+1] == 1
-			if end {
-				f = append(f, key[:nul]...)
-			} else {
-				f = append(f, key[:nul+1]...)
+			text, end := key[:nul], key[nul+1]
+			if end == 255 {
+				text = key[:nul+1]
 			}
-			key = key[nul+2:]
-			if end {
+			f, key = append(f, text...), key[nul+2:]
+			if end != 255 {
+				fields = append(fields, output.Value{Text: f, Missing: end == endMissing, JSON: end == endBare})
 				break
 			}
 		}
-		fields = append(fields, f)
 	}
 	return fields
 }

@@ -3,11 +3,17 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/hashagg"
+	"github.com/go-partd/partd/internal/nearest"
+	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/tempdir"
@@ -27,6 +33,7 @@ type fileJob struct {
 	tally  records.Tally
 	sink   *sink // nil for a command that writes elsewhere
 	report report
+	notes  func() []string // on what is seldom meant, after the work; nil for none
 }
 
 // work is what a command does. Plan looks at the header and the flags, before
@@ -76,7 +83,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 	}
 	defer func() { err = alsoFailed(err, j.temp.Close()) }()
 	if err := j.timed(ctx, w); err != nil {
-		return skipHint(err)
+		return skipHint(err, j.files.otherSep(j.layout))
 	}
 	return j.summary()
 }
@@ -116,25 +123,66 @@ func (j *fileJob) read(ctx context.Context, cancel context.CancelCauseFunc, fiel
 		}
 		return err
 	})
-	if err == nil {
-		err = checkTally(&j.tally)
+	if err != nil {
+		return err
 	}
-	return err
+	if len(j.tally.Absent) > 0 {
+		return j.absent(j.tally.Absent[0].Name)
+	}
+	return checkTally(&j.tally)
+}
+
+// typed tells whether the output shows of what type a value is in the input.
+func (j *fileJob) typed() bool {
+	return j.layout.Format == records.JSONL && j.to.Format == records.JSONL
+}
+
+// keyBy returns the key that tells the fields of a record from others, and the
+// buffer that it may be in.
+func (j *fileJob) keyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte) {
+	if !j.typed() {
+		if bare = nil; len(fields) == 1 {
+			return fields[0], buf
+		}
+	}
+	from := len(buf)
+	// Where this moves to new memory, earlier keys stay where they are.
+	buf = appendKey(buf, fields, bare)
+	return buf[from:], buf
+}
+
+// valuesOf returns the fields of a key that keyBy made of n of them.
+func (j *fileJob) valuesOf(dst []output.Value, key []byte, n int) []output.Value {
+	if n == 1 && !j.typed() {
+		return append(dst, output.Value{Text: key})
+	}
+	return splitKey(dst, key)
+}
+
+// absent is the error for a member that no record has: most likely, its name is
+// wrong.
+func (j *fileJob) absent(name string) error {
+	members := records.Members(j.tally.First)
+	hint := nearest.Hint(name, members)
+	if outer, _, ok := strings.Cut(name, "."); ok && slices.Contains(members, outer) {
+		hint = fmt.Sprintf(" (only the members of the outermost object are fields, not those of %q)", outer)
+	}
+	return fmt.Errorf("none of the %s read has a member %q%s", plural(j.tally.Records, "record"), name, hint)
 }
 
 // tooLong says in which line a record is that a sorter finds too long. Other errors
 // are returned as they are.
 func tooLong(b *records.Block, err error) error {
 	if errors.Is(err, extsort.ErrTooLarge) {
-		b.Fail(err)
+		b.Fail(fmt.Errorf("%w; a larger --memory allows more", err))
 	}
 	return err
 }
 
-// engineMemory is what the engines of a command may use: what the input, the
-// output and the program itself leave.
-func (j *fileJob) engineMemory() int64 {
-	m := int64(*j.in.memory)
-	reading := int64(2+*j.in.threads) * int64(j.in.memory.block())
-	return max(m-m/8-reading, m/2)
+// longKey says in which line the fields that make a key are too long.
+func longKey(b *records.Block, n, most int) {
+	b.Fail(fmt.Errorf("%w: the fields that are aggregated by have %d bytes, and %d fit; a larger --memory allows more, up to 1 MiB",
+		hashagg.ErrTooLarge, n, most))
 }
+
+func (j *fileJob) engineMemory() int64 { return j.in.memory.engines(*j.in.threads) }

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -181,6 +182,43 @@ func TestEndlessLine(t *testing.T) {
 		}
 		if names := left(t, tmp); names != nil {
 			t.Errorf("%s left %v", name, names)
+		}
+	}
+}
+
+// Ctrl-C before the first byte of standard input, and of a pipe that nobody
+// writes to, ends at once.
+func TestInterruptBeforeInput(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	commands := map[string][]string{"split": {"split", "--by", "2", "--dir", "out"}, "shuffle": {"shuffle", "--by", "2", "--store", "log:out"}}
+	maps.Copy(commands, onFiles)
+	for name, args := range commands {
+		for _, file := range []string{"-", pipe} {
+			dir := t.TempDir()
+			cmd := program(t, append(args[:len(args):len(args)], "--format", "csv", file)...)
+			cmd.Env = append(cmd.Env, "TMPDIR="+dir)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			if _, err := cmd.StdinPipe(); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(300 * time.Millisecond) // until it listens to signals
+			start := time.Now()
+			if err := cmd.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+			if code := exitCode(t, cmd.Wait()); code != exitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
+				t.Errorf("%s %s: exit code %d after %v, %s", name, file, code, time.Since(start), stderr.String())
+			}
+			if names := left(t, dir, cmd.Dir); names != nil {
+				t.Errorf("%s left %v", name, names)
+			}
 		}
 	}
 }

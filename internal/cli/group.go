@@ -14,12 +14,12 @@ Aggregates, between commas; x is the name or number of a field:
   sum(x)       of numbers. Integers of up to 27 digits are exact, however many;
                other numbers are 64-bit floating point, and their sum is
                compensated (Neumaier)
-  mean(x)      of numbers
+  mean(x)      of numbers, also avg(x)
   min(x) max(x)      the least and greatest number, compared exactly; min(x:b) and
                max(x:b) compare any text as bytes
   stddev(x)    the sample standard deviation of numbers, none of fewer than two
   first(x) last(x)   the value in the first and the last record of the group
-  distinct(x)  how many different values, compared as bytes
+  distinct(x)  how many different values, as bytes; also count_distinct(x)
   list(x)      all values, in the order of the input: for jsonl an array, else
                joined with ; (a value that holds ; or quotes or a line ending is
                quoted as in csv). A list may be larger than memory
@@ -29,6 +29,10 @@ rules are SQL's: all aggregates but count, first, last and list leave missing
 values out, a sum of nothing is missing and not 0, and records that lack F are a
 group. A value that should be a number and is none is an error with file and line,
 or left out and counted with --skip-bad.
+
+The fields of F together may be as long as a thousandth of --memory, and 1 MiB at
+most. Aggregates that are too many for --memory are an error that says how much
+will do.
 
 At the end the records read are compared with those that the groups stand for.`
 

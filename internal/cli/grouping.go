@@ -18,6 +18,7 @@ import (
 // and so are the results, which brings all parts of a row together.
 type grouping struct {
 	by, agg *string
+	job     *fileJob
 
 	names    []string // of the columns of the output
 	specs    []aggregate.Spec
@@ -29,6 +30,9 @@ type grouping struct {
 	distinct []int // columns whose different values are counted
 	kept     []int // columns whose values are kept
 
+	share, sorting int64 // of the memory
+	longest        int   // bytes of a key, for the sorter
+
 	numbers *hashagg.Aggregator
 	pairs   []*hashagg.Aggregator // of key and value, for each of distinct
 	sorter  *extsort.Sorter
@@ -38,6 +42,7 @@ type grouping struct {
 
 // plan finds the fields.
 func (g *grouping) plan(j *fileJob) error {
+	g.job = j
 	var err error
 	if g.specs, err = aggregate.Parse(*g.agg); err != nil {
 		return usagef("--agg: %w", err)
@@ -75,6 +80,35 @@ func (g *grouping) plan(j *fileJob) error {
 		g.fields[i].Optional = true
 	}
 	g.program = aggregate.NewProgram(g.specs, g.places)
+	return g.divide(*j.in.memory, j.in.threads)
+}
+
+// divide divides the memory between the engines: three shares for each table, one
+// for the sorter, and five more if that has values. Threads become no more than
+// there is memory for.
+func (g *grouping) divide(memory size, threads *int) error {
+	const leastKey = 1 << 10 // that has to fit
+	shares, sorting := int64(3+3*len(g.distinct)+1), int64(1)
+	if len(g.kept) > 0 {
+		shares, sorting = shares+5, 6
+	}
+	fits := func(m size, threads int) bool {
+		g.share = m.engines(threads) / shares
+		g.sorting = sorting * g.share
+		state := 8 * g.program.Words
+		g.longest = (int(g.sorting/40) - state) / 2 // the sorter has it twice, with the state
+		entries := 3 * g.share / int64(threads+1) / 18
+		return g.sorting >= extsort.MinMemory && 3*g.share >= hashagg.MinMemory*int64(threads) && entries >= int64(state+leastKey) && g.longest >= leastKey
+	}
+	for !fits(memory, *threads) {
+		if *threads--; *threads > 0 {
+			continue
+		}
+		for !fits(memory, 1) {
+			memory *= 2
+		}
+		return usagef("--agg: so many aggregates need more memory: --memory %v will do", &memory)
+	}
 	return nil
 }
 
@@ -87,7 +121,7 @@ func appendNew(list []int, n int) []int {
 
 // fieldError says which flag named a field that is not there.
 func fieldError(flag, value string, j *fileJob, err error) error {
-	err = fmt.Errorf("--%s %q of %s, read as %s: %w", flag, value, j.files.files[0].Name, j.layout.Format, err)
+	err = fmt.Errorf("--%s %q of %s, read as %s: %w%s", flag, value, j.files.files[0].Name, j.layout.Format, err, j.files.otherSep(j.layout))
 	if j.files.columns == nil {
 		return usageError{err}
 	}
@@ -131,21 +165,15 @@ func (g *grouping) run(parent context.Context, j *fileJob) (err error) {
 	return g.write(j, counts)
 }
 
-// open divides the memory between the engines.
+// open makes the engines.
 func (g *grouping) open(ctx context.Context, j *fileJob) error {
-	shares := int64(3 + 3*len(g.distinct) + 1)
-	sorting := int64(1)
-	if len(g.kept) > 0 {
-		shares, sorting = shares+5, 6
-	}
-	one := j.engineMemory() / shares
 	var err error
 	newTables := func(words int, merge func(dst, src []uint64)) *hashagg.Aggregator {
 		if err != nil {
 			return nil
 		}
 		var a *hashagg.Aggregator
-		a, err = hashagg.New(ctx, hashagg.Options{Memory: 3 * one, Threads: *j.in.threads, Temp: j.temp, Words: words, Merge: merge})
+		a, err = hashagg.New(ctx, hashagg.Options{Memory: 3 * g.share, Threads: *j.in.threads, Temp: j.temp, Words: words, Merge: merge})
 		return a
 	}
 	g.numbers = newTables(g.program.Words, g.program.Merge)
@@ -153,7 +181,7 @@ func (g *grouping) open(ctx context.Context, j *fileJob) error {
 		g.pairs = append(g.pairs, newTables(0, nil))
 	}
 	if err == nil {
-		g.sorter, err = extsort.New(ctx, &extsort.Options{Memory: sorting * one, Threads: *j.in.threads, Temp: j.temp})
+		g.sorter, err = extsort.New(ctx, &extsort.Options{Memory: g.sorting, Threads: *j.in.threads, Temp: j.temp})
 	}
 	for range *j.in.threads {
 		w := newGroupWorker(g)

@@ -28,17 +28,16 @@ type groupRow struct {
 	texts    []keptText // of specs
 	lists    []*spool   // of specs, nil for those that are no list
 
-	values [][]byte // of a record, by place
+	values []output.Value // of a record, by place
 	row    []output.Value
-	keys   [][]byte
 	text   []byte
 	out    []byte
 }
 
 // keptText is the value of first, last, min or max of bytes.
 type keptText struct {
-	text     []byte
-	set, has bool // a record was seen; the value is not missing
+	output.Value
+	set bool // a record was seen
 }
 
 func newGroupRow(g *grouping, j *fileJob) (*groupRow, error) {
@@ -50,10 +49,11 @@ func newGroupRow(g *grouping, j *fileJob) (*groupRow, error) {
 		g: g, rows: rows, json: j.to.Format == records.JSONL,
 		words: make([]uint64, g.program.Words), distinct: make([]uint64, len(g.distinct)),
 		texts: make([]keptText, len(g.specs)), lists: make([]*spool, len(g.specs)),
-		values: make([][]byte, g.values), row: make([]output.Value, g.keys+len(g.specs)),
+		values: make([]output.Value, g.values), row: make([]output.Value, g.keys+len(g.specs)),
 	}
 	n := 0
-	for _, s := range g.specs {
+	for i, s := range g.specs {
+		r.texts[i].Missing = true
 		if s.Func == aggregate.List {
 			n++
 		}
@@ -121,13 +121,13 @@ func (r *groupRow) add(rec []byte) error {
 func (r *groupRow) addValues(rec []byte) error {
 	for _, col := range r.g.kept {
 		n, l := binary.Uvarint(rec)
-		if l <= 0 || n > uint64(len(rec)-l)+1 {
+		size := (max(n, 1) - 1) / 2
+		if l <= 0 || size > uint64(len(rec)-l) {
 			return errPart
 		}
-		r.values[col], rec = nil, rec[l:]
-		if n > 0 {
-			r.values[col], rec = rec[:n-1], rec[n-1:]
-		}
+		rec = rec[l:]
+		r.values[col] = output.Value{Text: rec[:size], Missing: n == 0, JSON: n > 0 && n%2 == 0}
+		rec = rec[size:]
 	}
 	for i := range r.g.specs {
 		s := &r.g.specs[i]
@@ -148,11 +148,11 @@ func (r *groupRow) addValues(rec []byte) error {
 		case aggregate.Last:
 			t.keep(v)
 		case aggregate.Min:
-			if len(v) > 0 && (!t.set || bytes.Compare(v, t.text) < 0) {
+			if len(v.Text) > 0 && (!t.set || bytes.Compare(v.Text, t.Text) < 0) {
 				t.keep(v)
 			}
 		case aggregate.Max:
-			if len(v) > 0 && (!t.set || bytes.Compare(v, t.text) > 0) {
+			if len(v.Text) > 0 && (!t.set || bytes.Compare(v.Text, t.Text) > 0) {
 				t.keep(v)
 			}
 		}
@@ -160,31 +160,29 @@ func (r *groupRow) addValues(rec []byte) error {
 	return nil
 }
 
-func (t *keptText) keep(v []byte) {
-	t.text = append(t.text[:0], v...)
-	t.set, t.has = true, v != nil
+func (t *keptText) keep(v output.Value) {
+	v.Text = append(t.Text[:0], v.Text...)
+	t.Value, t.set = v, true
 }
 
 // addToList adds a value to a list, which is kept as it is written, but for the
 // quotes around a field of CSV.
-func (r *groupRow) addToList(i int, v []byte, more bool) (err error) {
+func (r *groupRow) addToList(i int, v output.Value, more bool) (err error) {
 	s := r.lists[i]
 	switch {
 	case !r.json:
 		if more {
 			s.buf = append(s.buf, ';')
 		}
-		s.buf = output.AppendCSV(s.buf, v, ';')
+		s.buf = output.AppendCSV(s.buf, v.Text, ';')
 	case !more:
 		s.buf = append(s.buf, '[')
 	default:
 		s.buf = append(s.buf, ',')
 	}
-	if r.json && v == nil {
-		s.buf = append(s.buf, "null"...)
-	} else if r.json {
-		if s.buf, err = output.AppendJSON(s.buf, v); err != nil {
-			return fmt.Errorf("%s: %s: %w", r.g.specs[i].Text, quoteShort(v), err)
+	if r.json {
+		if s.buf, err = output.AppendValue(s.buf, &v); err != nil {
+			return fmt.Errorf("%s: %s: %w", r.g.specs[i].Text, quoteShort(v.Text), err)
 		}
 	}
 	return s.move()
@@ -204,12 +202,12 @@ func (r *groupRow) write(w *sink) error {
 		_, err = w.Write(r.out)
 	}
 	if err != nil {
-		return fmt.Errorf("the row of group %s: %w", quoteShort(r.key), err)
+		return fmt.Errorf("the row of group %s: %w", quoteShort(r.row[0].Text), err)
 	}
 	r.begun, r.complete = false, false
 	clear(r.distinct)
 	for i := range r.texts {
-		r.texts[i].set, r.texts[i].has = false, false
+		r.texts[i].set, r.texts[i].Missing = false, true
 	}
 	for _, s := range r.lists {
 		if s != nil {
@@ -222,13 +220,7 @@ func (r *groupRow) write(w *sink) error {
 // fill makes the fields of the row, all but lists that are too long.
 func (r *groupRow) fill() (err error) {
 	g := r.g
-	r.keys = append(r.keys[:0], r.key)
-	if g.keys > 1 {
-		r.keys = splitKey(r.keys[:0], r.key)
-	}
-	for i, k := range r.keys {
-		r.row[i] = output.Value{Text: k}
-	}
+	g.job.valuesOf(r.row[:0], r.key, g.keys)
 	r.text = r.text[:0]
 	for i := range g.specs {
 		s := &g.specs[i]
@@ -240,8 +232,7 @@ func (r *groupRow) fill() (err error) {
 			}
 			*v = output.Value{Text: r.lists[i].buf, JSON: true}
 		case s.Kept():
-			*v = output.Value{Text: r.texts[i].text, Missing: !r.texts[i].has}
-			if v.Missing {
+			if *v = r.texts[i].Value; v.Missing {
 				v.Text = nil
 			}
 		default:

@@ -82,10 +82,21 @@ func (g *grouping) use(b *records.Block) (err error) {
 			b.Bad(g.noNumber(values[bad], bad))
 			continue
 		}
-		key := w.keyOf(b.Fields)
+		var key []byte
+		key, w.joined = g.job.keyBy(w.joined, b.Fields[:g.keys], b.Bare)
+		if most := min(w.table.MaxKey(), g.longest); len(key) > most {
+			longKey(b, len(key), most)
+			continue
+		}
+		for k, col := range g.distinct {
+			n := len(key) + len(values[col])
+			if most := w.pairs[k].MaxKey() - binary.MaxVarintLen32; n > most {
+				longKey(b, n, most)
+			}
+		}
 		w.keys = append(w.keys, key)
 		if keep != nil {
-			if err := keep.Add(key, w.keptOf(values)); err != nil {
+			if err := keep.Add(key, w.keptOf(values, b.Bare[g.keys:])); err != nil {
 				return tooLong(b, err)
 			}
 		}
@@ -98,17 +109,6 @@ func (g *grouping) use(b *records.Block) (err error) {
 	n, _ := b.Tally()
 	w.records += n
 	return w.aggregate() // before the block goes
-}
-
-// keyOf returns the key of a record, valid as long as the batch.
-func (w *groupWorker) keyOf(fields [][]byte) []byte {
-	if w.g.keys == 1 {
-		return fields[0]
-	}
-	from := len(w.joined)
-	// Where this moves to new memory, earlier keys stay where they are.
-	w.joined = appendKey(w.joined, fields[:w.g.keys])
-	return w.joined[from:]
 }
 
 // aggregate adds the records of the batch to the states of their groups.
@@ -157,9 +157,10 @@ const (
 	countDistinct        // for each column, how many values
 )
 
-// keptOf returns the values of a record that are kept: the length of each, plus
-// one, or 0 for one that is missing, and the value.
-func (w *groupWorker) keptOf(values [][]byte) []byte {
+// keptOf returns the values of a record that are kept: twice the length of each,
+// plus one, plus another for one that is bare, or 0 for one that is missing, and
+// the value.
+func (w *groupWorker) keptOf(values [][]byte, bare []bool) []byte {
 	rec := append(w.kept[:0], keptValues)
 	for _, col := range w.g.kept {
 		v := values[col]
@@ -167,7 +168,11 @@ func (w *groupWorker) keptOf(values [][]byte) []byte {
 			rec = append(rec, 0)
 			continue
 		}
-		rec = append(binary.AppendUvarint(rec, uint64(len(v))+1), v...)
+		head := 2*uint64(len(v)) + 1
+		if bare[col] {
+			head++
+		}
+		rec = append(binary.AppendUvarint(rec, head), v...)
 	}
 	w.kept = rec
 	return rec

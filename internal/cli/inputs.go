@@ -2,11 +2,13 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"github.com/go-partd/partd/internal/compressed"
@@ -42,7 +44,7 @@ func openInputs(ctx context.Context, a *app, names []string, layout records.Layo
 				}
 			}
 		}
-		start, err := in.open(a, name, layout, maxRecord)
+		start, err := in.openOrEnd(ctx, a, name, layout, maxRecord)
 		if err != nil {
 			return in, err
 		}
@@ -59,6 +61,52 @@ func openInputs(ctx context.Context, a *app, names []string, layout records.Layo
 		}
 	}
 	return in, nil
+}
+
+// otherSep says which separator the fields may have, if the first line shows one
+// field only.
+func (in *inputs) otherSep(l records.Layout) string {
+	line, _, _ := strings.Cut(string(in.head), "\n")
+	own, flags := l.Sep, "--sep "
+	switch l.Format {
+	case records.CSV:
+		own = cmp.Or(own, ",")
+	case records.TSV:
+		own, flags = "\t", "--format csv --sep "
+	case records.Text:
+		own = cmp.Or(own, " \t")
+	default:
+		return ""
+	}
+	if strings.ContainsAny(strings.TrimSpace(line), own) {
+		return ""
+	}
+	for _, sep := range []string{";", "\t", "|", ","} {
+		if strings.Contains(line, sep) {
+			return fmt.Sprintf(" (are fields separated by %s%s?)", flags, shellQuote(strings.ReplaceAll(sep, "\t", `\t`)))
+		}
+	}
+	return ""
+}
+
+// openOrEnd does what open does, but does not wait for it when ctx ends: a pipe may
+// have no first byte yet, or nobody who writes to it. Then in is not to be used.
+func (in *inputs) openOrEnd(ctx context.Context, a *app, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
+	type opened struct {
+		start *records.Start
+		err   error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		start, err := in.open(a, name, layout, maxRecord)
+		done <- opened{start, err}
+	}()
+	select {
+	case o := <-done:
+		return o.start, o.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // open checks a file, and returns its beginning. One that can be read only once

@@ -56,7 +56,7 @@ func (j *job) run(ctx context.Context, names []string) (err error) {
 	if cfg.Fields, err = resolveBy(*j.flags.by, j.layout, j.in.columns); errors.Is(err, records.ErrFieldZero) {
 		return usagef("--by: %w", err)
 	} else if err != nil {
-		return fmt.Errorf("--by %q of %s, read as %s: %w%s", *j.flags.by, names[0], j.layout.Format, err, j.otherSep())
+		return fmt.Errorf("--by %q of %s, read as %s: %w%s", *j.flags.by, names[0], j.layout.Format, err, j.in.otherSep(j.layout))
 	}
 	if j.store, err = j.app.open(ctx, *j.flags.url, options); err != nil {
 		return err
@@ -142,7 +142,7 @@ func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
 		return nil
 	})
 	if err != nil {
-		return skipHint(err)
+		return skipHint(err, j.in.otherSep(j.layout))
 	}
 	for i := range lists {
 		j.sum.Add(lists[i].sum)
@@ -163,11 +163,12 @@ func (j *job) showProgress() bool {
 	return !*j.flags.quiet && showsProgress(*j.flags.progress, j.app.err)
 }
 
-// skipHint tells of --skip-bad where it would have helped.
-func skipHint(err error) error {
+// skipHint tells of --skip-bad where it would have helped, and of another
+// separator.
+func skipHint(err error, otherSep string) error {
 	var bad *records.BadError
 	if errors.As(err, &bad) {
-		return fmt.Errorf("%w (--skip-bad leaves out and counts such records)", err)
+		return fmt.Errorf("%w%s (--skip-bad leaves out and counts such records)", err, otherSep)
 	}
 	return err
 }

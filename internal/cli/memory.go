@@ -53,6 +53,13 @@ func (s size) block() int { return int(min(max(s/256, 256<<10), 1<<20)) }
 // quarter of it.
 func (s size) threads() int { return int(s)/4/s.block() - 2 }
 
+// engines is what the engines of a command may use: what the input, the output
+// and the program itself leave.
+func (s size) engines(threads int) int64 {
+	reading := int64(2+threads) * int64(s.block())
+	return max(int64(s-s/8)-reading, int64(s/2))
+}
+
 // maxRecord is the longest record, or value, that fits the memory: a quarter.
 func (s size) maxRecord() int { return int(min(s/4, partd.MaxValueLen)) }
 

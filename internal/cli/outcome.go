@@ -61,8 +61,8 @@ func (j *job) leaves(safe int64, untouched bool) string {
 		return fmt.Sprintf("All records are stored in %s, but were not compared with what was read. %s", url, again)
 	case j.stage == stored:
 		return fmt.Sprintf("All records are stored in %s, but were not compared with what was read: "+
-			"compare %d bytes with those of \"partd stat --store %s\". Or run the command again with --replace",
-			url, j.bytes, shellQuote(url))
+			"compare %d bytes with those of \"%s\". Or run the command again with --replace",
+			url, j.bytes, j.app.called("stat"+storeArgument(url)))
 	case j.stage == checking || untouched && !j.dropped:
 		return ""
 	case untouched:

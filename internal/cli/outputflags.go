@@ -53,6 +53,9 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 			format = named
 		}
 	}
+	if strings.EqualFold(filepath.Ext(compressed.TrimName(*f.output)), ".json") && format != records.JSONL && *f.toFormat == "" {
+		return in, usagef("%s: %s would be written to a file named as JSON: name it .jsonl, or give --to-format", *f.output, format)
+	}
 	if format == in.Format {
 		return in, nil
 	}

@@ -132,6 +132,49 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 	}
 }
 
+// The commands that a shuffle prints work as printed: by a path, by go run, and with
+// PARTD_STORE for the shuffle alone.
+func TestPrintedCommands(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.csv")
+	if err := os.WriteFile(file, []byte("k,v\na b,1\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := "PATH=" + filepath.Dir(goTool) + ":/usr/bin:/bin" // without the partd that the scripts have
+	goRun := exec.Command("go", "run", "./cmd/partd", "shuffle", "--by", "k", "--store", "log:"+filepath.Join(dir, "store"), file)
+	goRun.Dir, goRun.Env = root, append(os.Environ(), "PARTD_QUIET=")
+	byVariable := program(t, "shuffle", "--by", "k", file)
+	byVariable.Env = append(byVariable.Env, "PARTD_STORE=log:mine")
+	missesVariable := program(t, "shuffle", "--by", "k", "--store", defaultStore, file)
+	missesVariable.Env = append(missesVariable.Env, "PARTD_STORE=log:another")
+	for what, cmd := range map[string]*exec.Cmd{"path": program(t, "shuffle", "--by", "k", file), "go run": goRun, "variable": byVariable, "other variable": missesVariable} {
+		cmd.Stderr = nil
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		_, printed, _ := strings.Cut(string(out), "read them back\n")
+		get, _, _ := strings.Cut(printed, "\n")
+		again := exec.Command("sh", "-c", get)
+		again.Dir, again.Env = cmd.Dir, cmd.Env
+		if what == "variable" {
+			again.Env = again.Env[:len(again.Env)-1]
+		}
+		again.Env = append(again.Env[:len(again.Env):len(again.Env)], path)
+		if got, err := again.CombinedOutput(); err != nil || string(got) != "a b,1\n" {
+			t.Errorf("%s: %s: %v\n%s", what, get, err, got)
+		}
+	}
+}
+
 // exitCode returns how a command ended; -1 is by a signal.
 func exitCode(t *testing.T, err error) int {
 	t.Helper()

@@ -68,7 +68,7 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	case interrupted:
 		return exitInterrupted
 	case !a.started || errors.As(err, new(usageError)):
-		fmt.Fprintf(a.err, "Try %q.\n", cmd.CommandPath()+" --help")
+		fmt.Fprintf(a.err, "Try %q.\n", strings.TrimSpace(a.called(strings.TrimPrefix(strings.TrimPrefix(cmd.CommandPath(), "partd"), " ")))+" --help")
 		return exitUsage
 	}
 	return exitFailed

@@ -27,7 +27,8 @@ A byte order mark at the beginning of a file is left out. A line may end in CR L
 
 The header of csv and tsv is not stored: the store holds records only. All files
 must have the same one. With --no-header the first record is data, and FIELD is a
-number. Empty lines are left out and counted.
+number. Empty lines are left out and counted; of tsv with one column they are
+records with an empty field.
 
 A record with more or fewer fields than the header, without the field, or with a
 key of more than 65,535 bytes is an error that names file and line; --skip-bad

@@ -61,6 +61,7 @@ type sorting struct {
 	orders []fieldOrder
 	sorter *extsort.Sorter
 	keys   [][]byte // of each worker
+	looks  [][]look // so, too, of each field
 }
 
 // fieldOrder is how a field is compared.
@@ -108,6 +109,11 @@ func (s *sorting) plan(j *fileJob) error {
 		s.fields, s.orders = append(s.fields, f), append(s.orders, order)
 	}
 	s.keys = make([][]byte, *j.in.threads)
+	s.looks = make([][]look, *j.in.threads)
+	for i := range s.looks {
+		s.looks[i] = make([]look, len(names))
+	}
+	j.notes = func() []string { return s.notes(names) }
 	return nil
 }
 
@@ -172,6 +178,7 @@ func (s *sorting) use(b *records.Block) (err error) {
 	key := s.keys[b.Worker]
 	defer func() { s.keys[b.Worker] = key }()
 	for b.Next() {
+		s.look(b)
 		if len(s.fields) == 1 && !s.orders[0].numeric && !s.orders[0].desc {
 			if err := w.Add(b.Fields[0], b.Record); err != nil {
 				return tooLong(b, err)

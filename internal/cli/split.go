@@ -2,9 +2,11 @@ package cli
 
 import (
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -22,8 +24,8 @@ its SHA-256. With --max-file-size a file that would be larger goes on in NAME~2,
 NAME~3 and so on, each with the header; one record alone may be larger.
 
 A DIR that is not empty is an error without --force, which replaces files of the
-same names and leaves others alone. DIR appears, or is filled, when all is
-written: a run that fails leaves it as it was.
+same names and leaves others alone. DIR appears, with the directories above it, or
+is filled, when all is written: a run that fails leaves it as it was.
 
 At the end the records written are compared with those read: their number, their
 bytes, and a checksum over all of them (the sum of xxh3-128 of each).`
@@ -118,5 +120,26 @@ func emptyOrNone(dir string) (exists, empty bool, err error) {
 	case !info.IsDir():
 		return true, false, usagef("--dir %s is a file, not a directory", dir)
 	}
+	// What a killed run left in it does not count, and New removes it.
+	if _, err := tempdir.New([]string{dir}, nil); err != nil {
+		return true, false, err
+	}
 	return true, emptyDir(dir), nil
+}
+
+// makeParents makes a directory with those above it, and returns what removes
+// those that were made, as far as they are empty.
+func makeParents(dir string) (undo func(), err error) {
+	var made []string
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !os.IsNotExist(err) {
+			break
+		}
+		made = append(made, d)
+	}
+	return func() {
+		for _, d := range made {
+			_ = os.Remove(d) // another may have put something into it
+		}
+	}, os.MkdirAll(dir, 0o777)
 }

@@ -61,6 +61,15 @@ func (s *splitting) run(parent context.Context, j *fileJob) (err error) {
 	if !s.exists {
 		place = filepath.Dir(filepath.Clean(place))
 	}
+	undo, err := makeParents(place)
+	defer func() {
+		if err != nil {
+			undo()
+		}
+	}()
+	if err != nil {
+		return err
+	}
 	beside, err := tempdir.New([]string{place}, nil)
 	if err != nil {
 		return err
@@ -76,6 +85,9 @@ func (s *splitting) run(parent context.Context, j *fileJob) (err error) {
 	}
 	defer func() { err = alsoFailed(err, s.sorter.Close()) }()
 	if err := j.read(ctx, cancel, s.fields, false, s.use); err != nil {
+		return err
+	}
+	if w.conv, err = newConverter(j, (*appender)(&w.header)); err != nil {
 		return err
 	}
 	j.bar.Wait("writing the files", nil)

@@ -52,11 +52,7 @@ func newSplitWriter(s *splitting, j *fileJob, beside *tempdir.Set) (*splitWriter
 		work: filepath.Join(dir, "files"), ext: s.extension(j), most: int64(*s.flags.most), job: j,
 		buf: make([]byte, 0, splitBuffer),
 	}
-	if err := os.Mkdir(w.work, 0o777); err != nil {
-		return nil, err
-	}
-	w.conv, err = newConverter(j, (*appender)(&w.header))
-	return w, err
+	return w, os.Mkdir(w.work, 0o777)
 }
 
 // appender collects what is written.

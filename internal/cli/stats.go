@@ -44,6 +44,18 @@ func checkTally(t *records.Tally) error {
 
 // summary writes what was done, where that is asked for.
 func (j *fileJob) summary() error {
+	var notes []string
+	if j.notes != nil {
+		notes = j.notes()
+	}
+	if hint := j.files.otherSep(j.layout); hint != "" && j.files.columns != nil {
+		notes = append(notes, "the records have one field"+hint)
+	}
+	for _, note := range notes {
+		if !*j.in.quiet {
+			fmt.Fprintln(j.app.err, "partd: note:", note)
+		}
+	}
 	if j.tally.FirstBad != nil && !*j.in.quiet && !*j.out.stats && !*j.in.asJSON {
 		_, err := fmt.Fprintf(j.app.err, "partd: %s left out; the first: %v\n", plural(j.tally.BadRecords, "bad record"), j.tally.FirstBad)
 		return err

@@ -9,7 +9,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/progress"
-	"github.com/go-partd/partd/internal/records"
 )
 
 // summaryRecord is the summary of partd shuffle in JSON.
@@ -91,11 +90,8 @@ func (j *job) writeSummary(w io.Writer) {
 	}
 	fmt.Fprintln(w, "\nlargest keys")
 	chart(w, j.largest, width(j.app.out))
-	store := ""
-	if *j.flags.url != defaultStore {
-		store = " --store " + shellQuote(*j.flags.url)
-	}
-	fmt.Fprintf(w, "\nread them back\n  partd get%s\n  partd keys%s\n", store+keyArgument(j.largest[0]), store)
+	store := storeArgument(*j.flags.url)
+	fmt.Fprintf(w, "\nread them back\n  %s\n  %s\n", j.app.called("get"+store+keyArgument(j.largest[0])), j.app.called("keys"+store))
 }
 
 // notes tell of what is allowed and seldom meant.
@@ -105,23 +101,10 @@ func (j *job) notes() []string {
 	if made := j.after.Keys - j.before.Keys; j.appended >= few && made >= j.appended/10*9 {
 		notes = append(notes, fmt.Sprintf("nearly every record has a key of its own: is --by %s the field that was meant?", shellQuote(*j.flags.by)))
 	}
-	if hint := j.otherSep(); hint != "" {
+	if hint := j.in.otherSep(j.layout); hint != "" && j.in.columns != nil {
 		notes = append(notes, "the records have one field"+hint)
 	}
 	return notes
-}
-
-// otherSep says which separator the one column of a header may be made of.
-func (j *job) otherSep() string {
-	if len(j.in.columns) != 1 || j.layout.Format != records.CSV {
-		return ""
-	}
-	for _, sep := range []string{";", "\t", "|", ","} {
-		if strings.Contains(j.in.columns[0], sep) && sep != j.layout.Sep {
-			return fmt.Sprintf(" (are fields separated by --sep %s?)", shellQuote(strings.ReplaceAll(sep, "\t", `\t`)))
-		}
-	}
-	return ""
 }
 
 // keyArgument returns a key as the argument of a command.

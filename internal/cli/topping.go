@@ -117,6 +117,7 @@ func (t *top) use(b *records.Block) (err error) {
 	defer func() { t.keys[b.Worker] = key }()
 	dropped := int64(0)
 	for b.Next() {
+		t.sorting.look(b)
 		var bad int
 		if key, bad = t.sorting.appendKey(key[:0], b.Fields); bad >= 0 {
 			b.Bad(t.sorting.noNumber(bad, b.Fields))
@@ -149,10 +150,12 @@ func (t *top) runFrequent(ctx context.Context, cancel context.CancelCauseFunc, j
 	}
 	err = j.read(ctx, cancel, t.fields, false, func(b *records.Block) error {
 		for b.Next() {
-			key := b.Fields[0]
-			if len(t.fields) > 1 {
-				t.keys[b.Worker] = appendKey(t.keys[b.Worker][:0], b.Fields)
-				key = t.keys[b.Worker]
+			key, buf := j.keyBy(t.keys[b.Worker][:0], b.Fields, b.Bare)
+			t.keys[b.Worker] = buf
+			// The sorter has it twice, with its count.
+			if most := min(t.tables[b.Worker].MaxKey(), int(j.engineMemory()/3/40/2)-8); len(key) > most {
+				longKey(b, len(key), most)
+				continue
 			}
 			if _, _, err := t.tables[b.Worker].Get(key); err != nil {
 				return err
@@ -228,7 +231,7 @@ func (t *top) writeCounts(j *fileJob) error {
 				continue
 			}
 			t.written++
-			if out, err = rows.Append(out, t.countRow(b.Record(i))); err != nil {
+			if out, err = rows.Append(out, t.countRow(j, b.Record(i))); err != nil {
 				return err
 			}
 		}
@@ -245,18 +248,11 @@ func (t *top) writeCounts(j *fileJob) error {
 
 // countRow returns the row of a value, of which rec is the inverted count and
 // the key.
-func (t *top) countRow(rec []byte) []output.Value {
+func (t *top) countRow(j *fileJob, rec []byte) []output.Value {
 	var count uint64
 	for _, c := range rec[:8] {
 		count = count<<8 | uint64(^c)
 	}
-	values := [][]byte{rec[8:]}
-	if len(t.fields) > 1 {
-		values = splitKey(nil, rec[8:])
-	}
-	var row []output.Value
-	for _, v := range values {
-		row = append(row, output.Value{Text: v})
-	}
+	row := j.valuesOf(nil, rec[8:], len(t.fields))
 	return append(row, output.Value{Text: strconv.AppendUint(nil, count, 10), JSON: true})
 }

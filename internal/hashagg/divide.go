@@ -1,12 +1,17 @@
 package hashagg
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // divider merges divisions of what tables have written out.
 type divider struct {
 	a       *Aggregator
 	sources []*spill
-	todo    chan int      // divisions
+	threads int           // that merge
+	grain   int           // divisions that are merged together
+	todo    chan int      // the first of these
 	empty   chan *Table   // to merge into
 	full    chan *Table   // to be used
 	stop    chan struct{} // closed when no more is wanted
@@ -16,15 +21,15 @@ type divider struct {
 // several, until use returns false.
 func (a *Aggregator) divide(use func(*Table) bool) error {
 	d := &divider{
-		a: a, todo: make(chan int, divisions), stop: make(chan struct{}),
+		a: a, threads: a.opts.Threads, grain: 1, todo: make(chan int, divisions), stop: make(chan struct{}),
 		empty: make(chan *Table, a.opts.Threads+1), full: make(chan *Table, a.opts.Threads+1),
 	}
 	defer d.end()
 	if err := d.prepare(); err != nil {
 		return a.fail(err)
 	}
-	left := make(chan struct{}, a.opts.Threads)
-	for range a.opts.Threads {
+	left := make(chan struct{}, d.threads)
+	for range d.threads {
 		a.tasks.Go(func() {
 			if err := d.work(); err != nil {
 				_ = a.fail(err)
@@ -32,7 +37,7 @@ func (a *Aggregator) divide(use func(*Table) bool) error {
 			left <- struct{}{}
 		})
 	}
-	running := a.opts.Threads
+	running := d.threads
 	defer func() {
 		close(d.stop)
 		for ; running > 0; running-- {
@@ -60,10 +65,6 @@ func (a *Aggregator) divide(use func(*Table) bool) error {
 // prepare writes all tables out and takes their files over.
 func (d *divider) prepare() error {
 	a := d.a
-	for i := range divisions {
-		d.todo <- i
-	}
-	close(d.todo)
 	for _, t := range a.tables {
 		if t.n > 0 {
 			if err := t.writeOut(); err != nil {
@@ -71,12 +72,19 @@ func (d *divider) prepare() error {
 			}
 		}
 		if t.spill != nil {
-			t.spill.buffers = [divisions][]byte{}
+			t.spill.buf = nil
 			d.sources = append(d.sources, t.spill)
 			t.spill = nil
 		}
 	}
-	for len(a.tables) < a.opts.Threads+1 {
+	if err := d.coarsen(); err != nil {
+		return err
+	}
+	for i := 0; i < divisions; i += d.grain {
+		d.todo <- i
+	}
+	close(d.todo)
+	for len(a.tables) < d.threads+1 {
 		t, err := a.newTable()
 		if err != nil {
 			return err
@@ -87,6 +95,34 @@ func (d *divider) prepare() error {
 		d.empty <- t
 	}
 	return nil
+}
+
+// coarsen merges several divisions together where little of one is in one place
+// of a file, as a disk takes as long for a small read as for a large one. The
+// tables are fewer and larger then.
+func (d *divider) coarsen() error {
+	const wanted = 128 << 10 // bytes of a read
+	const most = 8           // so that each level divides by 8 at least
+	a, size, runs := d.a, int64(0), int64(1)
+	for _, s := range d.sources {
+		size += s.size
+		runs += int64(s.runs)
+	}
+	for d.grain < most && int64(d.grain)*size/runs/divisions < wanted {
+		d.grain *= 2
+	}
+	threads := max((a.opts.Threads+1)/d.grain-1, 1)
+	if d.grain == 1 || threads >= a.opts.Threads {
+		return nil
+	}
+	d.threads = threads
+	var errs []error
+	for _, t := range a.tables {
+		errs = append(errs, t.free())
+	}
+	a.tables, a.idle = nil, nil
+	a.share = a.opts.Memory / int64(threads+1)
+	return errors.Join(errs...)
 }
 
 func (d *divider) end() {
@@ -104,7 +140,7 @@ func (d *divider) work() error {
 			return nil
 		}
 		var err error
-		if t, err = d.merge(t, d.sources, i, 1); err != nil {
+		if t, err = d.merge(t, d.sources, i, i+d.grain, 1); err != nil {
 			return err
 		}
 	}
@@ -122,15 +158,16 @@ func (d *divider) take() *Table {
 	return nil
 }
 
-// merge merges a division of a level less by one in a table, hands that over, and returns another one
+// merge merges divisions of a level less by one in a table, hands that over, and returns another one
 // like take.
-func (d *divider) merge(t *Table, sources []*spill, number, level int) (*Table, error) {
+func (d *divider) merge(t *Table, sources []*spill, from, to, level int) (*Table, error) {
 	t.level = level
 	var buf []byte
 	var err error
 	for _, s := range sources {
-		for _, c := range s.chunks[number] {
-			if buf, err = s.read(buf, c); err != nil {
+		n := 0
+		for chunks := s.chunksOf(from, to); len(chunks) > 0; chunks = chunks[n:] {
+			if buf, n, err = s.read(buf, chunks, bufferSize(d.a.share)); err != nil {
 				return nil, err
 			}
 			if err := t.mergeChunk(buf); err != nil {
@@ -169,12 +206,12 @@ func (d *divider) again(t *Table) (_ *Table, err error) {
 			err = fmt.Errorf("closing a file of states: %w", cerr)
 		}
 	}()
-	s.buffers = [divisions][]byte{}
+	s.buf = nil
 	for i := range divisions {
 		if t == nil {
 			return nil, nil
 		}
-		if t, err = d.merge(t, []*spill{s}, i, level+1); err != nil {
+		if t, err = d.merge(t, []*spill{s}, i, i+1, level+1); err != nil {
 			return nil, err
 		}
 	}

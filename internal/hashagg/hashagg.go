@@ -122,8 +122,8 @@ func New(ctx context.Context, o Options) (*Aggregator, error) {
 		return nil, fmt.Errorf("aggregating with %d threads: there is one at least", o.Threads)
 	case o.Memory < MinMemory*int64(o.Threads):
 		return nil, fmt.Errorf("aggregating in %d bytes of memory with %d threads: they take %d at least", o.Memory, o.Threads, MinMemory*o.Threads)
-	case o.Words < 0 || o.Words > 1<<10:
-		return nil, fmt.Errorf("a state of %d words: from 0 to %d are possible", o.Words, 1<<10)
+	case o.Words < 0:
+		return nil, fmt.Errorf("a state of %d words", o.Words)
 	case o.Merge == nil && o.NewStates == nil && o.Words > 0:
 		return nil, errors.New("aggregating without a function that merges states")
 	}

@@ -1,26 +1,32 @@
 package hashagg
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"hash/maphash"
+	"slices"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// spill is a file of states, divided by hash into chunks. Where these are, and
-// their checksums, is kept in memory: nobody else reads the file.
+// spill is a file of states, in runs: what a table held, ordered by division, in
+// chunks of one division each. So neighbouring divisions can be read at once.
+// Where the chunks are, and their checksums, is kept in memory: nobody else reads
+// the file.
 //
 // A state is stored as: length of the key, count, length of the data (uvarints),
 // the key, the data.
 type spill struct {
 	file    vfs.File
-	size    int64
+	size    int64 // bytes written
+	runs    int
 	chunks  [divisions][]chunkRef
-	buffers [divisions][]byte
+	buf     []byte // not written yet
+	begun   int    // where in buf the chunk begins that is not ended yet
 	scratch []byte
 }
 
@@ -35,10 +41,8 @@ var (
 	errChunk   = errors.New("a chunk of states does not hold what was written to it")
 )
 
-// spillBuffer is how many bytes are collected for each division.
-func spillBuffer(share int64) int {
-	return int(max(min(share/16/divisions, 64<<10), 128))
-}
+// bufferSize is how much is written at once, and read.
+func bufferSize(share int64) int { return int(max(min(share/16, 256<<10), 8<<10)) }
 
 func (s *spill) close() error {
 	if s == nil || s.file == nil {
@@ -62,50 +66,77 @@ func (t *Table) writeOut() error {
 		}
 		t.spill = &spill{file: f}
 	}
-	before := t.spill.size
-	for at := 0; at < t.used; {
-		key := t.key(at)
-		if err := t.writeEntry(at, key); err != nil {
-			return err
-		}
-		at += t.size(len(key))
+	s := t.spill
+	before := s.size
+	s.runs++
+	if cap(s.buf) == 0 {
+		s.buf = make([]byte, 0, bufferSize(t.a.share))
 	}
-	for d := range t.spill.buffers {
-		if err := t.spill.flush(d); err != nil {
+	order := t.byDivision()
+	for i, o := range order {
+		at, d := int(uint32(o)), int(o>>32)
+		if err := t.writeEntry(at, t.key(at), d); err != nil {
 			return err
 		}
+		if i+1 == len(order) || int(order[i+1]>>32) != d {
+			s.endChunk(d)
+		}
+	}
+	if err := s.flush(); err != nil {
+		return err
 	}
 	t.a.mu.Lock()
 	t.a.stats.Spills++
-	t.a.stats.Written += t.spill.size - before
+	t.a.stats.Written += s.size - before
 	t.a.mu.Unlock()
 	t.reset()
 	return nil
 }
 
-func (t *Table) writeEntry(at int, key []byte) error {
+// byDivision returns where the entries begin, each with its division in the upper
+// half, in the order of these. It takes the place of the slots, which are twice as
+// many at least and not needed any more.
+func (t *Table) byDivision() []uint64 {
+	all, order := t.slots[:t.n], t.slots[t.n:2*t.n]
+	var ends [divisions + 1]int
+	for i, at := 0, 0; i < len(all); i++ {
+		key := t.key(at)
+		d := division(maphash.Bytes(t.seed, key), t.level)
+		all[i] = uint64(d)<<32 | uint64(at)
+		ends[d+1]++
+		at += t.size(len(key))
+	}
+	for d := range divisions {
+		ends[d+1] += ends[d]
+	}
+	for _, o := range all {
+		d := o >> 32
+		order[ends[d]] = o
+		ends[d]++
+	}
+	return order
+}
+
+func (t *Table) writeEntry(at int, key []byte, d int) error {
 	s := t.spill
 	data, err := t.encode(s.scratch[:0], at)
 	if err != nil {
 		return err
 	}
 	s.scratch = data
-	d := division(maphash.Bytes(t.seed, key), t.level)
 	size := len(key) + len(data) + 3*binary.MaxVarintLen64
-	b := s.buffers[d]
-	if len(b)+size > cap(b) {
-		if err := s.flush(d); err != nil {
+	if len(s.buf)+size > cap(s.buf) {
+		s.endChunk(d)
+		if err := s.flush(); err != nil {
 			return err
 		}
-		if b = s.buffers[d]; size > cap(b) {
-			b = make([]byte, 0, max(size, spillBuffer(t.a.share)))
-		}
 	}
+	b := slices.Grow(s.buf, size)
 	b = binary.AppendUvarint(b, uint64(len(key)))
 	b = binary.AppendUvarint(b, t.count(at))
 	b = binary.AppendUvarint(b, uint64(len(data)))
 	b = append(b, key...)
-	s.buffers[d] = append(b, data...)
+	s.buf = append(b, data...)
 	return nil
 }
 
@@ -115,39 +146,55 @@ func (t *Table) encode(dst []byte, at int) ([]byte, error) {
 		return t.states.Append(dst, t.state(at))
 	}
 	for _, w := range t.state(at) {
-		dst = binary.LittleEndian.AppendUint64(dst, w)
+		dst = binary.AppendUvarint(dst, w) // most are small
 	}
 	return dst, nil
 }
 
-// flush writes the buffer of a division.
-func (s *spill) flush(d int) error {
-	b := s.buffers[d]
-	if len(b) == 0 {
-		return nil
+// endChunk notes what was buffered last, if anything, as a chunk of a division.
+func (s *spill) endChunk(d int) {
+	if b := s.buf[s.begun:]; len(b) > 0 {
+		s.chunks[d] = append(s.chunks[d], chunkRef{s.size + int64(s.begun), uint32(len(b)), crc32.Checksum(b, castagnoli)})
+		s.begun = len(s.buf)
 	}
-	if _, err := s.file.WriteAt(b, s.size); err != nil {
+}
+
+// flush writes what is buffered, and ended.
+func (s *spill) flush() error {
+	if _, err := s.file.WriteAt(s.buf, s.size); err != nil {
 		return fmt.Errorf("writing states: %w", err)
 	}
-	s.chunks[d] = append(s.chunks[d], chunkRef{s.size, uint32(len(b)), crc32.Checksum(b, castagnoli)})
-	s.size += int64(len(b))
-	s.buffers[d] = b[:0]
+	s.size += int64(len(s.buf))
+	s.buf, s.begun = s.buf[:0], 0
 	return nil
 }
 
-// read reads a chunk.
-func (s *spill) read(buf []byte, c chunkRef) ([]byte, error) {
-	if cap(buf) < int(c.length) {
-		buf = make([]byte, c.length)
+// chunksOf returns the chunks of some divisions, in the order of the file.
+func (s *spill) chunksOf(from, to int) []chunkRef {
+	all := slices.Concat(s.chunks[from:to]...)
+	slices.SortFunc(all, func(a, b chunkRef) int { return cmp.Compare(a.offset, b.offset) })
+	return all
+}
+
+// read reads the first of some chunks, with those that follow it in the file as far
+// as there is room for, and returns how many these are.
+func (s *spill) read(buf []byte, chunks []chunkRef, room int) ([]byte, int, error) {
+	n, size := 1, int(chunks[0].length)
+	for ; n < len(chunks) && chunks[n].offset == chunks[0].offset+int64(size) && size+int(chunks[n].length) <= room; n++ {
+		size += int(chunks[n].length)
 	}
-	buf = buf[:c.length]
-	if _, err := s.file.ReadAt(buf, c.offset); err != nil {
-		return buf, fmt.Errorf("reading states: %w", err)
+	buf = slices.Grow(buf[:0], size)[:size]
+	if _, err := s.file.ReadAt(buf, chunks[0].offset); err != nil {
+		return buf, n, fmt.Errorf("reading states: %w", err)
 	}
-	if crc := crc32.Checksum(buf, castagnoli); crc != c.crc {
-		return buf, &partd.CorruptError{Path: s.file.Name(), Offset: c.offset, Err: fmt.Errorf("%w: CRC-32C %08x, not %08x", errChunk, crc, c.crc)}
+	rest := buf
+	for _, c := range chunks[:n] {
+		if crc := crc32.Checksum(rest[:c.length], castagnoli); crc != c.crc {
+			return buf, n, &partd.CorruptError{Path: s.file.Name(), Offset: c.offset, Err: fmt.Errorf("%w: CRC-32C %08x, not %08x", errChunk, crc, c.crc)}
+		}
+		rest = rest[c.length:]
 	}
-	return buf, nil
+	return buf, n, nil
 }
 
 // mergeChunk adds the states of a chunk to the table.
@@ -183,11 +230,15 @@ func (t *Table) merge(key []byte, count uint64, data []byte) error {
 	if t.states != nil {
 		return t.states.Merge(t.state(at), isNew, data)
 	}
-	if len(data) != 8*len(t.other) {
-		return errChunk
-	}
 	for i := range t.other {
-		t.other[i] = binary.LittleEndian.Uint64(data[8*i:])
+		w, l := binary.Uvarint(data)
+		if l <= 0 {
+			return errChunk
+		}
+		t.other[i], data = w, data[l:]
+	}
+	if len(data) > 0 {
+		return errChunk
 	}
 	t.mergeWords(at, isNew, t.other)
 	return nil

@@ -69,8 +69,8 @@ func (p *proof) add(o proof) {
 
 func (a *Aggregator) newTable() (*Table, error) {
 	t := &Table{a: a, seed: a.seed, stateLen: a.opts.Words, other: make([]uint64, a.opts.Words)}
-	// A part is for the buffers of a spill.
-	t.budget = a.share - int64(spillBuffer(a.share)*divisions)
+	// A part is for the buffer of a spill.
+	t.budget = a.share - int64(bufferSize(a.share))
 	if a.opts.NewStates != nil {
 		t.states = a.opts.NewStates()
 	}

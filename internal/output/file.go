@@ -31,6 +31,10 @@ type File struct {
 // is written in place. Temporary files that killed processes left behind for the
 // same name are removed.
 func Create(path string, replace bool) (*File, error) {
+	path, err := target(path)
+	if err != nil {
+		return nil, err
+	}
 	mode := fs.FileMode(0o666)
 	exact := false
 	info, err := os.Stat(path)
@@ -47,9 +51,6 @@ func Create(path string, replace bool) (*File, error) {
 		return nil, &fs.PathError{Op: "create", Path: path, Err: ErrExists}
 	case err == nil:
 		mode, exact = info.Mode().Perm(), true
-		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return nil, err
-		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
@@ -66,6 +67,27 @@ func Create(path string, replace bool) (*File, error) {
 		}
 	}
 	return o, nil
+}
+
+// target follows symbolic links, also to where nothing is yet.
+func target(path string) (string, error) {
+	const most = 40 // as many as Linux follows
+	for range most {
+		info, err := os.Lstat(path)
+		if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+			return path, nil // Stat says what is wrong
+		}
+		link, err := os.Readlink(path)
+		if err != nil {
+			return "", err
+		}
+		if !filepath.IsAbs(link) {
+			// Not Join: what is before a .. may be a link.
+			link = filepath.Dir(path) + string(filepath.Separator) + link
+		}
+		path = link
+	}
+	return "", &fs.PathError{Op: "create", Path: path, Err: syscall.ELOOP}
 }
 
 // createTemp makes a temporary file and locks it, as long as it is open: so

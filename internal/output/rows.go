@@ -85,8 +85,13 @@ func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
 			return dst, err
 		}
 	}
-	if len(row) == 1 && len(row[0].Text) == 0 && r.layout.Format == records.CSV {
-		dst = append(dst, `""`...) // an empty line would be no record
+	if len(row) == 1 && len(row[0].Text) == 0 { // an empty line may be no record
+		switch {
+		case r.layout.Format == records.CSV:
+			dst = append(dst, `""`...)
+		case r.layout.Format == records.TSV && r.layout.NoHeader:
+			return dst, r.cannot(0, errors.New("it is empty, which tsv of one column without a header cannot show"))
+		}
 	}
 	return r.AppendEnd(dst), nil
 }
@@ -148,13 +153,7 @@ func (r *Rows) AppendField(dst []byte, i int, v *Value) ([]byte, error) {
 	case records.CSV:
 		return AppendCSV(dst, v.Text, r.sep[0]), nil
 	case records.JSONL:
-		switch {
-		case v.Missing:
-			return append(dst, "null"...), nil
-		case v.JSON:
-			return append(dst, v.Text...), nil
-		}
-		dst, err := AppendJSON(dst, v.Text)
+		dst, err := AppendValue(dst, v)
 		if err != nil {
 			return dst, r.cannot(i, err)
 		}
@@ -164,6 +163,17 @@ func (r *Rows) AppendField(dst []byte, i int, v *Value) ([]byte, error) {
 		return dst, r.cannot(i, err)
 	}
 	return append(dst, v.Text...), nil
+}
+
+// AppendValue appends a value as JSON.
+func AppendValue(dst []byte, v *Value) ([]byte, error) {
+	switch {
+	case v.Missing:
+		return append(dst, "null"...), nil
+	case v.JSON:
+		return append(dst, v.Text...), nil
+	}
+	return AppendJSON(dst, v.Text)
 }
 
 // Holds tells whether TSV or text can hold a field.

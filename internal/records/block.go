@@ -1,6 +1,7 @@
 package records
 
 import (
+	"bytes"
 	"context"
 	"errors"
 )
@@ -9,6 +10,7 @@ import (
 type Block struct {
 	Record []byte   // the record that Next found, with its line ending
 	Fields [][]byte // its fields, in the order of [Config.Fields]; nil for an optional one that is not there
+	Bare   []bool   // of JSON lines: which of them are no strings: numbers, true and false
 	Worker int      // which worker has it, from 0
 	Seq    int64    // which block it is, from 0, in the order of the input
 	Size   int64    // bytes of all its records
@@ -27,7 +29,8 @@ type Block struct {
 	order *order
 	ctx   context.Context
 	tally Tally
-	bad   error // the first bad record that was left out, and its line
+	first []byte // JSON lines: the first record, unless it is bad
+	bad   error  // the first bad record that was left out, and its line
 	line  int64
 	err   error // why Next stopped, and in which line
 	at    int64
@@ -54,7 +57,10 @@ func (b *Block) Next() bool {
 		case Data:
 			b.tally.Records++
 			b.tally.RecordBytes += n
-			b.Record, b.Fields = s.Record, s.Values
+			b.Record, b.Fields, b.Bare = s.Record, s.Values, s.Bare
+			if b.first == nil && s.layout.Format == JSONL {
+				b.first = s.Record
+			}
 			return true
 		case Blank:
 			b.tally.BlankLines++
@@ -94,6 +100,9 @@ func (b *Block) Bad(err error) {
 	n := int64(len(b.Record))
 	b.tally.Records--
 	b.tally.RecordBytes -= n
+	if b.tally.Records == 0 {
+		b.first = nil
+	}
 	b.leaveOut(err, n)
 }
 
@@ -133,6 +142,9 @@ func (b *Block) end(err error) *result {
 	r := &result{
 		seq: b.Seq, name: b.name, fresh: b.fresh, skipped: b.skipped, lines: b.split.lines,
 		tally: b.tally, bad: b.bad, badLine: b.line, err: err,
+	}
+	if b.Seq == 0 || b.order.lacksFirst() {
+		r.tally.First = bytes.Clone(b.first)
 	}
 	switch {
 	case b.err != nil:

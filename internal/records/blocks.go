@@ -146,7 +146,7 @@ func (r *reader) grow() error {
 }
 
 func (r *reader) tooLong() error {
-	err := fmt.Errorf("%w: the record that begins here has more than %d bytes", partd.ErrTooLarge, r.cfg.MaxRecord)
+	err := fmt.Errorf("%w: the record that begins here has more than %d bytes, a quarter of --memory", partd.ErrTooLarge, r.cfg.MaxRecord)
 	if r.cfg.Layout.Format == CSV && bytes.IndexByte(r.block[r.start:], '"') >= 0 {
 		return fmt.Errorf("%w (is a quote in it never closed?)", err)
 	}

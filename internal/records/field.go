@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/go-partd/partd/internal/nearest"
 )
 
 // Field says which field of a record is meant.
@@ -44,7 +46,7 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	n, err := strconv.Atoi(by)
 	switch {
 	case err != nil && columns != nil:
-		return Field{}, fmt.Errorf("no column is named %q; the columns are %s", by, listColumns(columns))
+		return Field{}, fmt.Errorf("no column is named %q%s; the columns are %s", by, nearest.Hint(by, columns), listColumns(columns))
 	case err != nil && l.HasHeader(): // no file has a header: all are empty
 		return Field{}, nil
 	case err != nil:

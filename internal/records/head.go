@@ -2,6 +2,7 @@ package records
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +35,26 @@ func checkPlain(head []byte) error {
 	return nil
 }
 
+// checkEndings tells by its beginning whether a file has lines that end in CR
+// alone, which would be one record. An editor may have added a newline at the end.
+func checkEndings(head []byte, l Layout) error {
+	line, _, found := bytes.Cut(head, newline)
+	line = bytes.TrimRight(line, "\r")
+	at, quoted := -1, false
+	for i, c := range line {
+		if c == '\r' && !quoted {
+			at = i
+			break
+		}
+		quoted = quoted != (c == '"' && l.Format == CSV)
+	}
+	// In JSON a CR is white space, and a line of text may hold some.
+	if at < 0 || l.Format == Text && found || l.Format == JSONL && !json.Valid(line[:at]) {
+		return nil
+	}
+	return fmt.Errorf("%w: its lines end in CR alone, as on an old Macintosh; convert it first: tr '\\r' '\\n' < FILE", ErrPacked)
+}
+
 // Start is the beginning of a file.
 type Start struct {
 	Columns []string // of the header, nil for none
@@ -54,7 +75,7 @@ func Head(name string, f io.Reader, layout Layout, maxRecord int) (*Start, error
 		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 			return nil, err
 		}
-		if err := checkPlain(head); err != nil {
+		if err := errors.Join(checkPlain(head), checkEndings(head, layout)); err != nil {
 			return nil, &Error{File: name, Err: err}
 		}
 		if !layout.HasHeader() {
@@ -70,7 +91,7 @@ func Head(name string, f io.Reader, layout Layout, maxRecord int) (*Start, error
 			return &Start{Read: head}, nil // nothing but empty lines, if anything
 		}
 		if size > maxRecord {
-			return nil, &Error{name, 1, fmt.Errorf("%w: the header has more than %d bytes", partd.ErrTooLarge, maxRecord)}
+			return nil, &Error{name, 1, fmt.Errorf("%w: the header has more than %d bytes, a quarter of --memory", partd.ErrTooLarge, maxRecord)}
 		}
 	}
 }

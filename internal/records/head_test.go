@@ -36,7 +36,7 @@ func TestHead(t *testing.T) {
 		{"\xfd7zXZ\x00\x00", "f: not plain text: it looks xz-compressed; decompress it first: xz -dc FILE"},
 		{"a,\"b\n", "f, line 1: " + errUnclosed.Error()},
 		{"\n\"a\"b\n", "f, line 2: " + errAfterQuote.Error()},
-		{strings.Repeat("x", 200_000), "f, line 1: too large: the header has more than 100000 bytes"},
+		{strings.Repeat("x", 200_000), "f, line 1: too large: the header has more than 100000 bytes, a quarter of --memory"},
 	} {
 		if _, err := Head("f", strings.NewReader(c.data), Layout{Format: CSV}, 100_000); err == nil || err.Error() != c.want {
 			t.Errorf("%.20q: %v", c.data, err)

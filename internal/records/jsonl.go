@@ -41,6 +41,9 @@ func (s *Splitter) membersOf(line []byte) Kind {
 // texts makes of the values found what they stand for.
 func (s *Splitter) texts() Kind {
 	for i, f := range s.fields {
+		if v := s.Values[i]; v != nil {
+			s.found[i], s.Bare[i] = true, v[0] != '"'
+		}
 		if s.Values[i], s.Err = s.textOf(f, s.Values[i]); s.Err != nil {
 			return Bad
 		}
@@ -82,18 +85,11 @@ func (s *Splitter) findMembers(object []byte) error {
 	return nil
 }
 
-// Members returns the names of the members of the first JSON object in data,
-// the beginning of a file: nil if there is none that is whole.
-func Members(data []byte) []string {
-	data = bytes.TrimPrefix(data, []byte(mark))
-	line := bytes.TrimSpace(data)
-	for len(data) > 0 {
-		line, data, _ = bytes.Cut(data, []byte{'\n'})
-		if line = bytes.TrimSpace(line); len(line) > 0 {
-			break
-		}
-	}
-	if len(line) == 0 || line[0] != '{' || !json.Valid(line) {
+// Members returns the names of the members of a record that was handed over, nil
+// for none.
+func Members(record []byte) []string {
+	line := bytes.TrimSpace(record)
+	if len(line) == 0 {
 		return nil
 	}
 	names := []string{}

@@ -67,8 +67,18 @@ func (o *order) merge(r *result) {
 		o.cancel(o.err)
 		return
 	}
+	if o.tally.First == nil {
+		o.tally.First = r.tally.First
+	}
 	o.tally.add(&r.tally)
 	o.lines += r.lines
+}
+
+// lacksFirst tells whether no block merged so far holds a record.
+func (o *order) lacksFirst() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.tally.First == nil
 }
 
 // turn returns a channel that is closed once all blocks before seq are merged.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -44,7 +45,9 @@ type Tally struct {
 	FirstBad      error // of the first bad record that was left out
 	Records       int64 // handed over
 	RecordBytes   int64
-	AddedNewlines int64 // at the ends of files that lack the last one
+	First         []byte  // JSON lines: the first of them
+	Absent        []Field // JSON lines: those asked for that no record had
+	AddedNewlines int64   // at the ends of files that lack the last one
 }
 
 // Accounted tells whether each byte read is in one of the counts.
@@ -83,8 +86,11 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	r := newReader(ctx, cfg, o)
 	go r.run(inputs)
 	var wg sync.WaitGroup
-	for w := range cfg.workers() {
-		wg.Go(func() { r.work(w, use) })
+	splitters := make([]*Splitter, cfg.workers())
+	for w := range splitters {
+		splitters[w] = NewSplitter(cfg.Layout, cfg.Fields, cfg.Columns)
+		splitters[w].all = cfg.AllFields
+		wg.Go(func() { r.work(w, splitters[w], use) })
 	}
 	wg.Wait()
 	if err := o.failed(); err != nil {
@@ -95,13 +101,17 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	}
 	// The reader has closed its channel: it is done.
 	o.tally.add(&r.tally)
+	for i, f := range cfg.Fields {
+		found := func(s *Splitter) bool { return s.found[i] }
+		if cfg.Layout.Format == JSONL && o.tally.Records > 0 && !slices.ContainsFunc(splitters, found) {
+			o.tally.Absent = append(o.tally.Absent, f)
+		}
+	}
 	return o.tally, nil
 }
 
 // work hands blocks over until there are no more.
-func (r *reader) work(worker int, use func(*Block) error) {
-	split := NewSplitter(r.cfg.Layout, r.cfg.Fields, r.cfg.Columns)
-	split.all = r.cfg.AllFields
+func (r *reader) work(worker int, split *Splitter, use func(*Block) error) {
 	for {
 		var b *Block
 		select {

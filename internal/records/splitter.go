@@ -24,12 +24,14 @@ const (
 type Splitter struct {
 	Record  []byte   // the record with its line ending, of Data, Header, Blank and Bad
 	Values  [][]byte // of Data: the fields asked for, in the order asked; nil for an optional one that is not there
+	Bare    []bool   // of Data, JSON lines: which of the values are no strings: numbers, true and false
 	Columns []string // of Header
 	Line    int64    // the line in which the record begins, from 1
 	Err     error    // of Bad and Broken
 
 	layout Layout
 	fields []Field
+	found  []bool // JSON lines: which of the fields some record had, null too
 	all    bool   // Values are all fields, of CSV, TSV and text
 	only   bool   // JSON lines: a member that was not asked for is an error
 	sep    []byte // between fields
@@ -53,7 +55,7 @@ type want struct{ index, slot int }
 func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	return &Splitter{
 		layout: layout, fields: fields, sep: layout.sep(), count: len(columns),
-		Values: make([][]byte, len(fields)),
+		Values: make([][]byte, len(fields)), Bare: make([]bool, len(fields)), found: make([]bool, len(fields)),
 	}
 }
 
@@ -133,8 +135,8 @@ func trimEnding(line []byte) []byte {
 
 // fieldsOfPlain finds the fields in a line without quotes.
 func (s *Splitter) fieldsOfPlain(line []byte) Kind {
-	if len(line) == 0 {
-		return Blank
+	if len(line) == 0 && (s.header || s.layout.Format != TSV || s.count != 1) {
+		return Blank // of one column, it is a record with a missing value
 	}
 	if s.header {
 		s.header = false

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	duration = flag.Duration("duration", 3*time.Second, "how long to try")
+	seed     = flag.Uint64("seed", 1, "of the first run; each that follows has the next")
+	faulty   = "PARTD_DIFFERENTIAL_FAULTY"
+)
+
+// TestMain makes the test binary a partd with a fault: it runs partd, and takes the
+// last line off the file of -o, if that is not compressed.
+func TestMain(m *testing.M) {
+	program := os.Getenv(faulty)
+	if program == "" {
+		os.Exit(m.Run())
+	}
+	out, err := exec.Command(program, os.Args[1:]...).Output()
+	if err == nil {
+		_, err = os.Stdout.Write(out)
+	}
+	if i := slices.Index(os.Args, "-o"); err == nil && i > 0 && packers[filepath.Ext(os.Args[i+1])] == "" {
+		var data []byte
+		if data, err = os.ReadFile(os.Args[i+1]); err == nil {
+			last := strings.LastIndexByte(strings.TrimSuffix(string(data), "\n"), '\n') + 1
+			err = os.WriteFile(os.Args[i+1], data[:last], 0o666)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func build(t *testing.T) string {
+	for _, packer := range packers {
+		if _, err := exec.LookPath(packer); err != nil {
+			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+				t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s", packer)
+			}
+			t.Skip("needs ", packer)
+		}
+	}
+	program := filepath.Join(t.TempDir(), "partd")
+	if out, err := exec.Command("go", "build", "-o", program, "github.com/go-partd/partd/cmd/partd").CombinedOutput(); err != nil {
+		t.Fatalf("building partd: %v\n%s", err, out)
+	}
+	return program
+}
+
+// Commands on random inputs write what the model does.
+func TestDifferential(t *testing.T) {
+	if err := differ(build(t), *seed, *duration); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A line that is missing is a difference.
+func TestFaultIsFound(t *testing.T) {
+	t.Setenv(faulty, build(t))
+	t.Setenv("TMPDIR", t.TempDir()) // what shows it is kept
+	if err := differ(os.Args[0], 1, time.Minute); err == nil || !strings.Contains(err.Error(), "rows, want") {
+		t.Errorf("the difference was not found: %v", err)
+	}
+}
+
+// differ runs until the time is over, once at least.
+func differ(program string, seed uint64, duration time.Duration) error {
+	dir, err := os.MkdirTemp("", "partd-differential-")
+	if err != nil {
+		return err
+	}
+	done := map[string]int{}
+	for end := time.Now().Add(duration); len(done) == 0 || time.Now().Before(end); seed++ {
+		work := filepath.Join(dir, fmt.Sprint(seed))
+		if err := os.Mkdir(work, 0o777); err != nil {
+			return err
+		}
+		r := &run{Rand: rand.New(rand.NewPCG(seed, 0)), dir: work, program: program}
+		command, err := r.try()
+		if err != nil {
+			return fmt.Errorf("--seed %d, in %s:\npartd %s\n%w", seed, work, strings.Join(r.args, " "), err)
+		}
+		done[command]++
+		if err := os.RemoveAll(work); err != nil {
+			return err
+		}
+	}
+	fmt.Println("no difference:", done)
+	return os.RemoveAll(dir)
+}
+
+// run is one command on one input.
+type run struct {
+	*rand.Rand
+	dir, program string
+	args         []string // of partd
+}
+
+func (r *run) maybe(part float64) bool { return r.Float64() < part }
+
+func pick[T any](r *run, list ...T) T { return list[r.IntN(len(list))] }
+
+// packers compress what they read; unpacked with -dc.
+var packers = map[string]string{".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".lz4": "lz4"}
+
+// pack compresses a file as its name says, or decompresses it.
+func pack(name, data string, flags string) (string, error) {
+	packer := packers[filepath.Ext(name)]
+	if packer == "" {
+		return data, nil
+	}
+	cmd := exec.Command(packer, flags)
+	cmd.Stdin = strings.NewReader(data)
+	out, err := cmd.Output()
+	return string(out), err
+}
+
+// partd runs it, and returns its standard output.
+func (r *run) partd(args ...string) (string, error) {
+	r.args = args
+	cmd := exec.Command(r.program, args...)
+	cmd.Dir = r.dir
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "PARTD_") || strings.HasPrefix(v, faulty) {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, stderr.String())
+	}
+	return string(out), nil
+}
+
+// try makes an input, runs a command, and compares.
+func (r *run) try() (command string, err error) {
+	in, err := r.input()
+	if err != nil {
+		return "", err
+	}
+	command = pick(r, "sort", "group", "group", "distinct", "top", "frequent", "split", "shuffle")
+	flags := []string{"--memory", pick(r, "16MiB", "64MiB"), "--threads", fmt.Sprint(1 + r.IntN(8))}
+	if in.bad {
+		flags = append(flags, "--skip-bad")
+	}
+	if in.noHeader && in.format != "text" {
+		flags = append(flags, "--no-header")
+	}
+	switch command {
+	case "shuffle":
+		return command, r.shuffle(in, flags)
+	case "split":
+		return command, r.split(in, flags)
+	}
+	j := r.plan(command, in)
+	to := in.format
+	if j.fits("tsv", in.noHeader) && r.maybe(0.3) {
+		to = "tsv"
+	} else if to == "text" && !j.fits("text", false) || r.maybe(0.3) {
+		to = "csv"
+	} else if !in.noHeader && r.maybe(0.3) {
+		to = "jsonl"
+	} else if to == "tsv" && !j.fits("tsv", in.noHeader) {
+		to = "csv"
+	}
+	rows := j.rows(in.format == "jsonl" && to == "jsonl")
+	output := "out." + to + pick(r, "", "", ".gz", ".zst", ".bz2", ".lz4")
+	args := append(append(append(j.args, flags...), "--to-format", to, "-o", output), in.files...)
+	if _, err := r.partd(args...); err != nil {
+		return command, err
+	}
+	got, err := r.read(output, to, j.names, !in.noHeader || in.format == "jsonl")
+	if err != nil {
+		return command, err
+	}
+	return command, same(got, rows, to == "jsonl")
+}
+
+// read reads an output file.
+func (r *run) read(name, format string, names []string, header bool) ([][]cell, error) {
+	data, err := os.ReadFile(filepath.Join(r.dir, name))
+	if err != nil {
+		return nil, err
+	}
+	text, err := pack(name, string(data), "-dc")
+	if err != nil {
+		return nil, fmt.Errorf("unpacking %s: %w", name, err)
+	}
+	rows, err := parse(text, format, names)
+	if err != nil || !header || format == "jsonl" || len(rows) == 0 {
+		return rows, err
+	}
+	for i, c := range rows[0] {
+		if c.text != names[i] {
+			return nil, fmt.Errorf("column %d of %s is named %q, not %q", i+1, name, c.text, names[i])
+		}
+	}
+	return rows[1:], nil
+}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// cell is a value: what it stands for, and how JSON has it.
+type cell struct {
+	text    string
+	bare    bool // a number, true or false in JSON
+	missing bool
+	number  bool // computed: compared as a number
+	list    []cell
+}
+
+// input is a table, and the files that have it.
+type input struct {
+	format   string
+	noHeader bool
+	bad      bool // some records are no records
+	names    []string
+	numeric  []bool
+	rows     [][]cell
+	raw      []string // of each record, without its newline
+	files    []string
+}
+
+// by returns how a column is named on the command line.
+func (in *input) by(col int) string {
+	if in.noHeader && in.format != "jsonl" {
+		return fmt.Sprint(col + 1)
+	}
+	if strings.ContainsAny(in.names[col], ",\"") {
+		return `"` + strings.ReplaceAll(in.names[col], `"`, `""`) + `"`
+	}
+	return in.names[col]
+}
+
+func (r *run) input() (*input, error) {
+	in := &input{format: pick(r, "csv", "csv", "tsv", "jsonl", "jsonl", "text"), bad: r.maybe(0.2)}
+	in.noHeader = in.format == "text" || in.format != "jsonl" && r.maybe(0.2)
+	all := []string{"a", "b c", "d,e", `f"g`, "ü", "h:i", "j.k"}
+	if in.format == "tsv" {
+		all = []string{"a", "b c", "d,e", "ü"}
+	}
+	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	in.names = all[:1+r.IntN(4)]
+	if len(in.names) == 1 && in.format == "tsv" {
+		in.noHeader = false // else an empty line may be no record
+	}
+	for i := range in.names {
+		in.numeric = append(in.numeric, r.maybe(0.5))
+		if in.noHeader {
+			in.names[i] = fmt.Sprint(i + 1)
+		}
+	}
+	different := pick(r, 3, 20, 1000) // values
+	lacks := pick(r, 0, 0.1)
+	for range pick(r, 0, 1, 5, 50, 300, 300, 1000, 1000, 60_000) { // the last in several blocks
+		row := make([]cell, len(in.names))
+		for i := range row {
+			row[i] = r.cell(in, in.numeric[i], different, lacks)
+		}
+		in.rows = append(in.rows, row)
+	}
+	return in, r.write(in)
+}
+
+// cell makes a value that the format can hold.
+func (r *run) cell(in *input, numeric bool, different int, lacks float64) cell {
+	n := r.IntN(different)
+	switch {
+	case in.format != "text" && r.maybe(lacks):
+		return cell{missing: in.format == "jsonl"}
+	case numeric:
+		text := pick(r, fmt.Sprint(n-different/2), fmt.Sprint(n), fmt.Sprintf("%d.%02d", n, r.IntN(100)), fmt.Sprintf("%de2", n))
+		return cell{text: text, bare: in.format == "jsonl" && r.maybe(0.8)}
+	case in.format == "jsonl" && r.maybe(0.2):
+		return cell{text: pick(r, "true", "false", fmt.Sprint(n)), bare: true}
+	}
+	text := fmt.Sprintf("%s%d", pick(r, "v", "Ä", "-", "x.y/z"), n)
+	if in.format != "text" {
+		text = pick(r, text, text+" b", " "+text, text+`"q`, text+",c;", `"`+text)
+	}
+	if (in.format == "csv" || in.format == "jsonl") && r.maybe(0.1) {
+		text += pick(r, "\n", "\t", "\\", "\x00", "\r.")
+	}
+	return cell{text: text}
+}
+
+// encode returns a record without its line ending.
+func (r *run) encode(in *input, row []cell) string {
+	texts := make([]string, len(row))
+	for i, c := range row {
+		texts[i] = c.text
+	}
+	switch in.format {
+	case "csv":
+		if len(row) == 1 && row[0].text == "" {
+			return `""`
+		}
+		var b strings.Builder
+		w := csv.NewWriter(&b)
+		_ = w.Write(texts) // into memory
+		w.Flush()
+		return strings.TrimSuffix(b.String(), "\n")
+	case "tsv":
+		return strings.Join(texts, "\t")
+	case "text":
+		return strings.Join(texts, pick(r, " ", "  ", "\t "))
+	}
+	var members []string
+	for i, c := range row {
+		name, _ := json.Marshal(in.names[i])
+		value, _ := json.Marshal(c.text)
+		switch {
+		case c.missing && len(in.raw) > 0 && r.maybe(0.5):
+			continue // the first record has all columns
+		case c.missing:
+			value = []byte("null")
+		case c.bare:
+			value = []byte(c.text)
+		}
+		members = append(members, string(name)+pick(r, ":", ": ")+string(value))
+	}
+	return "{" + strings.Join(members, pick(r, ",", ", ")) + "}"
+}
+
+// write writes the table to some files.
+func (r *run) write(in *input) error {
+	parts := 1 + r.IntN(3)
+	for part := range parts {
+		var b strings.Builder
+		ending := pick(r, "\n", "\n", "\r\n")
+		if r.maybe(0.1) {
+			b.WriteString("\uFEFF")
+		}
+		if !in.noHeader && in.format != "jsonl" {
+			header := make([]cell, len(in.names))
+			for i, name := range in.names {
+				header[i].text = name
+			}
+			b.WriteString(r.encode(in, header) + ending)
+		}
+		for _, row := range in.rows[len(in.rows)*part/parts : len(in.rows)*(part+1)/parts] {
+			if r.maybe(0.02) && (in.format != "tsv" || len(in.names) > 1) {
+				b.WriteString(ending)
+			}
+			if in.bad && r.maybe(0.05) && len(in.raw) > 0 && in.format != "text" {
+				b.WriteString(map[string]string{"csv": "1,2,3,4,5,6", "tsv": "1\t2\t3\t4\t5\t6", "jsonl": "oops"}[in.format] + ending)
+			}
+			raw := r.encode(in, row)
+			b.WriteString(raw + ending)
+			in.raw = append(in.raw, raw+strings.TrimSuffix(ending, "\n"))
+		}
+		text := b.String()
+		if ending == "\n" && r.maybe(0.2) {
+			text = strings.TrimSuffix(text, ending)
+		}
+		name := fmt.Sprintf("in%d.%s%s", part, strings.Replace(in.format, "text", "txt", 1), pick(r, "", "", ".gz", ".zst", ".bz2", ".lz4"))
+		data, err := pack(name, text, "-c")
+		if err != nil {
+			return fmt.Errorf("packing %s: %w", name, err)
+		}
+		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(data), 0o666); err != nil {
+			return err
+		}
+		in.files = append(in.files, name)
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/serverproc"
+)
+
+// restarted is a client of Python's while the server is killed and started again.
+const restarted = `
+import sys, partd, zmq
+c = partd.Client(sys.argv[1])
+def step(name):
+    print(name, flush=True)
+    sys.stdin.readline()
+c.append({"a": b"1"})
+c.get("a")
+step("before")
+c.append({"a": b"2"})
+step("down")
+c.append({"a": b"3"})
+step(c.get("a").decode())
+c.socket.setsockopt(zmq.RCVTIMEO, 4000)
+try:
+    print("answer", c.get("a"), flush=True)
+except zmq.Again:
+    print("no answer", flush=True)
+`
+
+// Python's client does after a restart of the server what the documents say: it
+// connects again, what it appended meanwhile arrives, and an answer under way does
+// not.
+func TestPythonAfterRestart(t *testing.T) {
+	const python = "/usr/bin/python3"
+	if exec.Command(python, "-c", "import partd, zmq").Run() != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs Python with partd and zmq")
+		}
+		t.Skip("needs Python with partd and zmq")
+	}
+	store, listen := "log:"+t.TempDir()+"/data", "tcp://127.0.0.1:0"
+	start := func() *serverproc.Process {
+		p, err := serverproc.Start(t.Context(), child("server", "--listen", listen, "--store", store), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Kill)
+		listen = p.URL()
+		return p
+	}
+	server := start()
+	client := exec.CommandContext(t.Context(), python, "-c", restarted, listen)
+	in, err := client.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := client.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.Stderr = os.Stderr
+	if err := client.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	says := func(want string) {
+		t.Helper()
+		if !lines.Scan() || lines.Text() != want {
+			t.Fatalf("%q, want %q", lines.Text(), want)
+		}
+	}
+	goOn := func() {
+		if _, err := in.Write([]byte("\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says("before")
+	server.Kill()
+	goOn()
+	says("down")
+	server = start()
+	goOn()
+	says("123")
+	if err := server.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", server.Pid()))
+		if err != nil || strings.Contains(string(stat), ") T ") {
+			break // it has stopped, or nothing says so here
+		}
+		if time.Now().After(end) {
+			t.Fatal("the server does not stop")
+		}
+	}
+	goOn()
+	time.Sleep(500 * time.Millisecond) // until it has asked
+	server.Kill()
+	start()
+	says("no answer")
+	if err := client.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// script returns the README's commands, with this test's programs and files.
+func script(t *testing.T, url string, files []string) string {
+	t.Helper()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(readme), "```sh\n")
+	text, _, _ = strings.Cut(text, "```")
+	pairs := []string{
+		"partd-server --store log:words-data", asChild + "=server " + os.Args[0] + " --listen " + url + " --store log:words-data",
+		"go run ./examples/wordcount reduce", asChild + "=example " + os.Args[0] + " reduce --server " + url,
+		"go run ./examples/wordcount begin", asChild + "=example " + os.Args[0] + " begin --server " + url,
+		"go run ./examples/wordcount map", asChild + "=example " + os.Args[0] + " map --server " + url,
+		"python3 examples/wordcount/worker.py tcp://127.0.0.1:7077", asChild + "=example " + os.Args[0] + " map --server " + url,
+	}
+	for i, file := range files {
+		pairs = append(pairs, " "+string(rune('a'+i))+".txt", " "+file)
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
+}
+
+// The README's commands notice a worker that died, and that they are run twice.
+func TestReadme(t *testing.T) {
+	files, _ := writeTexts(t, 5)
+	// A port that was free a moment ago.
+	p, err := serverproc.Start(t.Context(), child("server", "--listen", "tcp://127.0.0.1:0", "--store", "mem:"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := p.URL()
+	p.Kill()
+	run := func(dir string, files []string) (string, error) {
+		cmd := exec.Command("sh", "-c", script(t, url, files))
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	dir := t.TempDir()
+	if out, err := run(dir, files); err != nil || !strings.Contains(out, "100000 words, ") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := run(dir, files); err == nil || !strings.Contains(out, "the server holds counts already") || strings.Contains(out, " words, ") {
+		t.Errorf("run twice: %v\n%s", err, out)
+	}
+	for i := range files {
+		missing := append([]string(nil), files...)
+		missing[i] = "nofile"
+		if out, err := run(t.TempDir(), missing); err == nil || strings.Contains(out, " words, ") {
+			t.Errorf("a worker that failed: %v\n%s", err, out)
+		}
+	}
+}

@@ -1,0 +1,69 @@
+package hashagg
+
+import (
+	"encoding/binary"
+	"errors"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Many threads with little memory write out often, a little of each division. It
+// is read back in pieces that a disk is not slow with.
+func TestReadsAreLarge(t *testing.T) {
+	const threads, records = 8, 200_000
+	var reads atomic.Int64
+	fsys := vfs.Inject(vfs.OS{}, func(op vfs.Op, _ string) error {
+		if op == vfs.OpRead {
+			reads.Add(1)
+		}
+		return nil
+	})
+	temp, err := tempdir.New([]string{t.TempDir()}, &tempdir.Options{FS: fsys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer temp.Close()
+	a, err := New(t.Context(), Options{Memory: 40 << 20, Threads: threads, Temp: temp, Words: 5, Merge: sumWords})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	var tables []*Table
+	for range threads {
+		table, err := a.Table()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tables = append(tables, table)
+	}
+	for i := range uint64(threads * records) {
+		state, _, err := tables[i%threads].Get(binary.LittleEndian.AppendUint64(nil, i*0x9e3779b97f4a7c15))
+		if err != nil {
+			t.Fatal(err)
+		}
+		state[0]++
+	}
+	errs := make([]error, 0, threads)
+	for _, table := range tables {
+		errs = append(errs, table.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	groups := 0
+	for _, err := range a.Groups() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		groups++
+	}
+	if groups != threads*records {
+		t.Errorf("%d groups", groups)
+	}
+	if mean := a.Stats().Written / max(reads.Load(), 1); a.Stats().Spills == 0 || mean < 64<<10 {
+		t.Errorf("%d bytes were read back in %d pieces, %d bytes each", a.Stats().Written, reads.Load(), mean)
+	}
+}
