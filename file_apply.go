@@ -211,7 +211,6 @@ func (f *File) applySet(ctx context.Context, key string, value []byte, once bool
 		return err
 	}
 	if err := f.forgetKey(key); err != nil {
-		f.refuse(err)
 		return err
 	}
 	if err := f.writeKeyFile(key, name); err != nil {

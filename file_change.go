@@ -49,7 +49,6 @@ func (f *File) set(ctx context.Context, op, key string, value []byte, once bool)
 		return f.failKey(op, key, err)
 	}
 	if err := f.forgetKey(key); err != nil {
-		f.refuse(err)
 		return f.failKey(op, key, unknown(err))
 	}
 	return nil

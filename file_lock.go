@@ -274,8 +274,8 @@ func (f *File) enter() error {
 		if pinned.SameFile(f.lockInfo) {
 			return nil
 		}
-		// The directory was made anew.
-		err = errors.Join(f.pin.Close(), f.cache.closeAll(), f.journal.close())
+		// The directory was made anew, or .lock alone.
+		err = errors.Join(f.pin.Close(), f.closeKept(), f.journal.close())
 		f.pin = nil
 		if err != nil {
 			return err
