@@ -185,9 +185,6 @@ func (f *File) openLocked() error {
 	if err := f.fs.Remove(f.path(names.Temp)); err != nil && !errors.Is(err, fs.ErrNotExist) && !mayNotWrite(err) {
 		return err
 	}
-	if f.sync {
-		return f.syncDirs()
-	}
 	return nil
 }
 

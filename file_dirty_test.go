@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -162,4 +164,78 @@ func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A Set of a new long key that fails leaves no file that holds the key.
+func TestFileFailedSetLeavesNoKey(t *testing.T) {
+	setting := fileStep{"set a new long key to something", func(ctx context.Context, f *File) error {
+		return f.Set(ctx, fileLong+"3", []byte("x"))
+	}, nil}
+	for _, step := range append(fileEveryStep(), setting) {
+		if !strings.Contains(step.name, "set a new long key") {
+			continue
+		}
+		t.Run(step.name, func(t *testing.T) {
+			for n, hit := int64(1), true; hit; n++ {
+				mem := fileFilled(t, nil)
+				before := fileNames(t, mem)
+				fault := &vfs.Fault{At: n, Err: syscall.ENOSPC, Only: func(op vfs.Op, name string) bool {
+					return op == vfs.OpWrite && !strings.HasSuffix(name, "%sessions")
+				}}
+				f := fileOpen(t, vfs.Inject(mem, fault.Check), fileMemDir, nil, fileAtOnce)
+				err := step.do(t.Context(), f)
+				if hit = fault.Hit(); hit && err == nil {
+					t.Fatalf("write %d fails, and the operation does not", n)
+				}
+				if err != nil && !errors.Is(err, ErrUnknownOutcome) && !maps.Equal(before, fileNames(t, mem)) {
+					t.Fatalf("write %d: %v, files %v, before %v", n, err, fileNames(t, mem), before)
+				}
+			}
+		})
+	}
+}
+
+// fileNames returns the names in the directory but for those that stay.
+func fileNames(t *testing.T, mem *vfs.Mem) map[string]bool {
+	t.Helper()
+	d, err := mem.ReadDir(fileMemDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := d.Next(100)
+	if err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	for _, e := range entries {
+		if e.Name() != "%undo" && e.Name() != "%sessions" {
+			all[e.Name()] = true
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// A directory that another process removed, as Python's drop does, is made anew.
+// With Sync its name survives a loss of power like what is in it.
+func TestFileSyncOfADirectoryMadeAnew(t *testing.T) {
+	opts := &FileOptions{Sync: true}
+	mem := vfs.NewMem()
+	f := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
+	fileAppend(t, f, "a", "1")
+	for _, name := range []string{"a", "%undo", ".lock"} {
+		if err := mem.Remove(fileMemDir + "/" + name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := mem.Remove(fileMemDir); err != nil {
+		t.Fatal(err)
+	}
+	if err := mem.SyncDir("/"); err != nil {
+		t.Fatal(err)
+	}
+	fileAppend(t, f, "b", "2")
+	fileCheckCrash(t, mem.Crash(nil), opts, -1, map[string]string{"b": "2"})
 }
