@@ -96,6 +96,23 @@ func (f *full) append(key string, n int) error {
 	return err
 }
 
+// apply makes a change that is too large, with a tag.
+func (f *full) apply(change partd.Change, key string) error {
+	f.Helper()
+	a, ok := f.store.(partd.Applier)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	session, err := a.NewSession(f.ctx)
+	if err != nil {
+		return err
+	}
+	_, err = a.Apply(f.ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{
+		Change: change, Entries: []partd.Entry{{Key: key, Value: noise(18 << 20)}},
+	})
+	return err
+}
+
 func (f *full) definite(op string, err error) {
 	f.Helper()
 	if err != nil && (errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, syscall.ENOSPC)) {
@@ -195,9 +212,14 @@ func TestFailedChangeTakesNoRoom(t *testing.T) {
 			}},
 			{"set", func() error { return partd.Set(f.ctx, f.store, "key 1", noise(18<<20)) }},
 			{"set once", func() error { return partd.SetOnce(f.ctx, f.store, "new", noise(18<<20)) }},
+			{"apply an append", func() error { return f.apply(partd.ChangeAppend, "key 3") }},
+			{"apply a set", func() error { return f.apply(partd.ChangeSet, "new") }},
 		} {
 			before := disktest.Free(t, f.dir)
 			err := change.do()
+			if errors.Is(err, errors.ErrUnsupported) {
+				continue
+			}
 			f.definite(change.name, err)
 			if err == nil {
 				t.Fatalf("%s: no error", change.name)
