@@ -286,7 +286,7 @@ func (f *File) enter() error {
 		return err
 	}
 	f.pin = pin
-	if f.sync && len(f.dirty.parents) > 0 { // the directory is new, or this store is
+	if f.sync && f.failed == nil && len(f.dirty.parents) > 0 { // the directory is new, or this store is
 		if err := f.syncDirs(); err != nil {
 			f.refuse(err)
 			return err

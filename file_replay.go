@@ -50,7 +50,7 @@ func (f *File) finish() error {
 			if err := f.syncFinished(r); err != nil {
 				return err
 			}
-		} else {
+		} else if r.kind == kindAppend {
 			for i := range r.spans {
 				f.dirty.add(f.path(r.spans[i].name))
 			}
