@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -35,6 +36,7 @@ func eachFull(t *testing.T, test func(f *full)) {
 	for _, kind := range disktest.Kinds {
 		for scheme, options := range fullStores {
 			t.Run(fmt.Sprintf("%s/%s/%v", kind, scheme, strings.Contains(options, "sync")), func(t *testing.T) {
+				t.Parallel()
 				dir := disktest.Mount(t, kind, 16<<20)
 				url := strings.TrimSuffix(scheme, ":") + ":" + filepath.Join(dir, "store") + options
 				f := &full{T: t, ctx: t.Context(), dir: dir, want: map[string][]byte{}}
@@ -82,6 +84,9 @@ func noise(n int) []byte {
 	return b
 }
 
+// tooMuch is more than the disk has room for.
+var tooMuch = sync.OnceValue(func() []byte { return noise(18 << 20) })
+
 // append appends to a key, and to what it must hold if that is acknowledged. An
 // error has to say that there is no room, and to be a definite one.
 func (f *full) append(key string, n int) error {
@@ -108,7 +113,7 @@ func (f *full) apply(change partd.Change, key string) error {
 		return err
 	}
 	_, err = a.Apply(f.ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{
-		Change: change, Entries: []partd.Entry{{Key: key, Value: noise(18 << 20)}},
+		Change: change, Entries: []partd.Entry{{Key: key, Value: tooMuch()}},
 	})
 	return err
 }
@@ -210,8 +215,8 @@ func TestFailedChangeTakesNoRoom(t *testing.T) {
 				}
 				return f.store.Append(f.ctx, entries...)
 			}},
-			{"set", func() error { return partd.Set(f.ctx, f.store, "key 1", noise(18<<20)) }},
-			{"set once", func() error { return partd.SetOnce(f.ctx, f.store, "new", noise(18<<20)) }},
+			{"set", func() error { return partd.Set(f.ctx, f.store, "key 1", tooMuch()) }},
+			{"set once", func() error { return partd.SetOnce(f.ctx, f.store, "new", tooMuch()) }},
 			{"apply an append", func() error { return f.apply(partd.ChangeAppend, "key 3") }},
 			{"apply a set", func() error { return f.apply(partd.ChangeSet, "new") }},
 		} {
