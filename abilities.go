@@ -107,8 +107,11 @@ type Unwrapper interface {
 	Unwrap() Partd
 }
 
-// The helpers below work on any store. On one that lacks the ability they return
-// an error that wraps errors.ErrUnsupported, except Open, which falls back to Get.
+// The helpers below work on any store. Where a store lacks an ability, Open falls
+// back to Get, Scan to Keys and Open, and Stat to the sum of Keys; the others, and
+// these where that is lacking too, return an error that wraps
+// errors.ErrUnsupported. A layer has every ability, and passes it on by these
+// helpers, so that it can what the store beneath it can.
 
 // Set replaces the value of a key; see [Setter].
 func Set(ctx context.Context, store Partd, key string, value []byte) error {
@@ -155,12 +158,19 @@ func Open(ctx context.Context, store Partd, key string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(values[0])), nil
 }
 
-// Scan yields every key with its whole value; see [Scanner].
+// Scan yields every key with its whole value; see [Scanner]. On a store that cannot
+// scan it lists the keys and opens each, which is no snapshot.
 func Scan(ctx context.Context, store Partd) iter.Seq2[Chunk, error] {
 	if s, ok := store.(Scanner); ok {
 		return s.Scan(ctx)
 	}
-	return func(yield func(Chunk, error) bool) { yield(Chunk{}, unsupported("scan", store)) }
+	return func(yield func(Chunk, error) bool) {
+		if _, ok := store.(Lister); !ok {
+			yield(Chunk{}, unsupported("scan", store))
+			return
+		}
+		scanByOpen(ctx, store, yield)
+	}
 }
 
 // Pop returns the values of keys and removes them; see [Popper].
@@ -187,10 +197,14 @@ func Sync(ctx context.Context, store Partd) error {
 	return unsupported("sync", store)
 }
 
-// Stat counts keys and bytes; see [Statter].
+// Stat counts keys and bytes; see [Statter]. On a store that cannot describe itself
+// it lists the keys.
 func Stat(ctx context.Context, store Partd) (Stats, error) {
 	if s, ok := store.(Statter); ok {
 		return s.Stat(ctx)
+	}
+	if _, ok := store.(Lister); ok {
+		return statByKeys(ctx, store)
 	}
 	return Stats{}, unsupported("stat", store)
 }

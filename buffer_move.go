@@ -88,7 +88,7 @@ func (b *Buffer) read(ctx context.Context, entries []Entry, buf []byte, total in
 		buf = slices.Grow(buf, int(total))
 		for _, p := range parts {
 			start := len(buf)
-			buf = d.appendRange(buf, p.key, p.moved, p.size-p.moved)
+			buf, _ = d.appendRange(buf, p.key, p.moved, p.size-p.moved)
 			entries = append(entries, Entry{p.key, buf[start:]})
 		}
 		return entries, buf, nil

@@ -102,32 +102,27 @@ func (d *Dict) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	defer d.leave()
 	values := make([][]byte, len(keys))
 	for i, key := range keys {
-		values[i] = d.appendValue(nil, key)
+		values[i], _ = d.appendRange(nil, key, 0, math.MaxInt64)
 	}
 	return values, nil
 }
 
-// appendValue appends the value of a key to dst.
-func (d *Dict) appendValue(dst []byte, key string) []byte {
-	return d.appendRange(dst, key, 0, math.MaxInt64)
-}
-
 // appendRange appends up to n bytes of the value of a key, from offset on, to
-// dst.
-func (d *Dict) appendRange(dst []byte, key string, offset, n int64) []byte {
+// dst. It tells whether there is the key.
+func (d *Dict) appendRange(dst []byte, key string, offset, n int64) (_ []byte, exists bool) {
 	s, hash := d.shard(key)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	id := s.keys.Find(hash, key)
 	if id == 0 {
-		return dst
+		return dst, false
 	}
 	value := s.keys.Val(id)
 	n = max(0, min(n, value.Len-offset))
 	if dst == nil {
 		dst = make([]byte, 0, n)
 	}
-	return s.data.AppendRange(dst, value, offset, n)
+	return s.data.AppendRange(dst, value, offset, n), true
 }
 
 // Set replaces the value of a key.
@@ -358,9 +353,10 @@ func (d *Dict) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
 				yield(Chunk{}, err)
 				return
 			}
-			buf = d.appendValue(buf[:0], info.Key)
+			var exists bool
+			buf, exists = d.appendRange(buf[:0], info.Key, 0, math.MaxInt64)
 			d.leave()
-			if len(buf) == 0 && info.Size > 0 {
+			if !exists {
 				continue // deleted meanwhile
 			}
 			if !yield(Chunk{Key: info.Key, Data: buf, Last: true}, nil) {

@@ -1,6 +1,7 @@
 package partd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,6 +109,7 @@ type fileHooks struct {
 	noUndo     bool          // write no undo record
 	noTag      bool          // apply an operation again where its tag says that it was applied
 	sessions   int           // how many are remembered, if not 0
+	mostDirty  int           // how many unsynced files are, if not 0
 	afterWrite func()        // called after each write of data
 	lockWait   func()        // called before the lock is waited for
 }
@@ -170,6 +172,7 @@ func openFile(fsys vfs.FS, dir string, opts *FileOptions, hooks fileHooks) (*Fil
 		f.boot = hooks.boot
 	}
 	f.cache.init()
+	f.dirty.most = cmp.Or(hooks.mostDirty, mostDirty)
 	f.dirty.parents = []string{filepath.Dir(abs)} // whoever made the directory may not have synced it
 	f.keeper = time.AfterFunc(time.Hour, f.tick)
 	f.keeper.Stop()
@@ -199,9 +202,6 @@ func (f *File) openLocked() error {
 	}
 	if err := f.fs.Remove(f.path(names.Temp)); err != nil && !errors.Is(err, fs.ErrNotExist) && !mayNotWrite(err) {
 		return err
-	}
-	if f.sync {
-		return f.syncDirs()
 	}
 	return nil
 }

@@ -191,7 +191,7 @@ func (f *File) makeRoomInBatch() error {
 			return err
 		}
 	}
-	return f.cache.close(k)
+	return f.closeFile(k)
 }
 
 // writeChain writes the entries of a key, many small ones at once.

@@ -211,15 +211,15 @@ func (f *File) applySet(ctx context.Context, key string, value []byte, once bool
 		return err
 	}
 	if err := f.forgetKey(key); err != nil {
-		f.refuse(err)
 		return err
 	}
+	isNew := err != nil
 	if err := f.writeKeyFile(key, name); err != nil {
 		return err
 	}
 	staged, err := f.stage(value)
 	if err != nil {
-		return err
+		return f.notSet(name, isNew, err)
 	}
 	if !f.hooks.noUndo {
 		rec := appendName(newRecord(nil), name)
@@ -227,7 +227,7 @@ func (f *File) applySet(ctx context.Context, key string, value []byte, once bool
 		rec = binary.LittleEndian.AppendUint64(rec, uint64(staged.Size))
 		rec = binary.LittleEndian.AppendUint64(rec, uint64(staged.MTime))
 		if err := f.writeRecord(f.seal(rec, kindSet, 1)); err != nil {
-			return fmt.Errorf("noting it in %s: %w", names.Journal, err)
+			return f.notSet(name, isNew, fmt.Errorf("noting it in %s: %w", names.Journal, err))
 		}
 	}
 	if err := f.moveStaged(name); err != nil {
@@ -235,8 +235,7 @@ func (f *File) applySet(ctx context.Context, key string, value []byte, once bool
 			return err
 		}
 		if _, statErr := f.fs.Info(f.path(names.Temp)); statErr == nil && f.clearRecord() == nil {
-			f.unstage() // it was not renamed, and will not be
-			return err
+			return f.notSet(name, isNew, err) // it was not renamed, and will not be
 		}
 		f.replay = true
 		return unknown(err)

@@ -125,10 +125,17 @@ func (f *File) makeRoom() (bool, error) {
 
 // evict forgets a file that no batch needs now.
 func (f *File) evict(k *keyFile) error {
+	delete(f.cache.byKey, k.key)
+	return f.closeFile(k)
+}
+
+// closeFile closes a file and leaves its entry. What it has that was not synced
+// stays known by its name, whatever becomes of the operation that closes it.
+func (f *File) closeFile(k *keyFile) error {
 	if k.dirty {
 		f.dirty.add(k.path)
 	}
-	err := f.cache.forget(k)
+	err := f.cache.close(k)
 	if err != nil { // earlier appends may be lost
 		f.refuse(err)
 	}
@@ -208,7 +215,7 @@ func (f *File) lookAt(k *keyFile) error {
 			k.size, k.epoch = info.Size, f.cache.epoch
 			return nil
 		}
-		if err := f.cache.close(k); err != nil {
+		if err := f.closeFile(k); err != nil {
 			return err
 		}
 	}
@@ -236,9 +243,11 @@ func (f *File) lookAt(k *keyFile) error {
 // removeKeyFile removes the file of a key's value, and, after it, the one that
 // holds a long key.
 func (f *File) removeKeyFile(name string) error {
-	if err := f.fs.Remove(f.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	path := f.path(name)
+	if err := f.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	delete(f.dirty.paths, path)
 	return f.removeLongKey(name)
 }
 
@@ -255,10 +264,10 @@ func (f *File) removeLongKey(name string) error {
 	return nil
 }
 
-// forgetKey lets go of a key's file after it was removed or replaced.
+// forgetKey lets go of a key's file that is to be removed or replaced, or was.
 func (f *File) forgetKey(key string) error {
 	if k := f.cache.byKey[key]; k != nil {
-		return f.cache.forget(k)
+		return f.evict(k)
 	}
 	return nil
 }

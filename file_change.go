@@ -42,17 +42,32 @@ func (f *File) set(ctx context.Context, op, key string, value []byte, once bool)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return f.failKey(op, key, err)
 	}
+	isNew := err != nil
 	if err := f.writeKeyFile(key, name); err != nil {
 		return f.failKey(op, key, err)
 	}
 	if err := f.replaceFile(name, value); err != nil {
-		return f.failKey(op, key, err)
+		return f.failKey(op, key, f.notSet(name, isNew, err))
 	}
 	if err := f.forgetKey(key); err != nil {
-		f.refuse(err)
 		return f.failKey(op, key, unknown(err))
 	}
 	return nil
+}
+
+// notSet removes what a Set that failed left: the temporary file, and of a new key
+// the file that holds it. It returns why the Set failed.
+func (f *File) notSet(name string, isNew bool, cause error) error {
+	if errors.Is(cause, errLockLost) || errors.Is(cause, ErrUnknownOutcome) {
+		return cause // these may be another process's by now, or be needed
+	}
+	f.unstage()
+	if isNew {
+		if err := f.removeLongKey(name); err != nil {
+			f.log.Warn("partd: removing what a new key left", "dir", f.dir, "err", err)
+		}
+	}
+	return cause
 }
 
 // replaceFile gives a name to a new file with the given bytes, at once. An error

@@ -25,11 +25,13 @@ var (
 // what it leads to.
 var fileStart = map[string]string{"a": "1", "b!": "2", "c": fileLarge, fileLong: "4", "": "5"}
 
-var fileSteps = []struct {
+type fileStep struct {
 	name string
 	do   func(ctx context.Context, f *File) error
 	want func(m map[string]string)
-}{
+}
+
+var fileSteps = []fileStep{
 	{"append", func(ctx context.Context, f *File) error {
 		return f.Append(ctx, fileEntries("a", "x", "c", fileLarge, "new", "n", fileLong, "l", "a", "y", fileLong+"2", "m", "b!", "z")...)
 	}, func(m map[string]string) {

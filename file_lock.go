@@ -274,8 +274,8 @@ func (f *File) enter() error {
 		if pinned.SameFile(f.lockInfo) {
 			return nil
 		}
-		// The directory was made anew.
-		err = errors.Join(f.pin.Close(), f.cache.closeAll(), f.journal.close())
+		// The directory was made anew, or .lock alone.
+		err = errors.Join(f.pin.Close(), f.closeKept(), f.journal.close())
 		f.pin = nil
 		if err != nil {
 			return err
@@ -286,5 +286,11 @@ func (f *File) enter() error {
 		return err
 	}
 	f.pin = pin
+	if f.sync && f.failed == nil && len(f.dirty.parents) > 0 { // the directory is new, or this store is
+		if err := f.syncDirs(); err != nil {
+			f.refuse(err)
+			return err
+		}
+	}
 	return nil
 }

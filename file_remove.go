@@ -73,7 +73,6 @@ func (f *File) deleteKeys(ctx context.Context, keys []string) error {
 			return err
 		}
 		if err := f.forgetKey(key); err != nil {
-			f.refuse(err)
 			return err
 		}
 		list.add(f.scheme.Name(key))

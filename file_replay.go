@@ -50,6 +50,10 @@ func (f *File) finish() error {
 			if err := f.syncFinished(r); err != nil {
 				return err
 			}
+		} else if r.kind == kindAppend {
+			for i := range r.spans {
+				f.dirty.add(f.path(r.spans[i].name))
+			}
 		}
 	}
 	if f.failed != nil { // no more writes: the record stays for who opens the store next

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+
+	"github.com/go-partd/partd/internal/names"
 )
 
 // dirtySet remembers what was written and not synced, of files that are no
 // longer open.
 type dirtySet struct {
 	paths   map[string]struct{}
+	most    int      // how many are remembered
 	all     bool     // too many to remember
 	parents []string // directories in which directories may have been made
 }
@@ -21,7 +24,7 @@ func (d *dirtySet) add(path string) {
 	if d.all {
 		return
 	}
-	if len(d.paths) >= mostDirty {
+	if len(d.paths) >= d.most {
 		d.all, d.paths = true, nil
 		return
 	}
@@ -45,7 +48,7 @@ func (f *File) Sync(ctx context.Context) error {
 		return nil // each operation was synced
 	}
 	if err := f.syncAll(ctx); err != nil {
-		if ctx.Err() == nil {
+		if !errors.Is(err, context.Cause(ctx)) {
 			f.refuse(err)
 			err = unknown(err)
 		}
@@ -64,8 +67,14 @@ func (f *File) syncAll(ctx context.Context) error {
 			if err := checkNow(ctx, i); err != nil {
 				return err
 			}
-			if err := f.syncPath(f.path(list.name(i))); err != nil {
+			name := list.name(i)
+			if err := f.syncPath(f.path(name)); err != nil {
 				return err
+			}
+			if keyName, isLong := names.KeyFile(name); isLong {
+				if err := f.syncPath(f.path(keyName)); err != nil {
+					return err
+				}
 			}
 		}
 		for _, k := range f.cache.ring {
@@ -82,6 +91,15 @@ func (f *File) syncAll(ctx context.Context) error {
 		}
 		if err := k.file.Sync(); err != nil {
 			return err
+		}
+		// A process that undid what another had begun may have put a copy, which
+		// it did not sync, into its place.
+		info, err := f.fs.Info(k.path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err == nil && !info.SameFile(k.info) {
+			f.dirty.add(k.path)
 		}
 		k.dirty = false
 	}

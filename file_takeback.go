@@ -55,7 +55,11 @@ func (f *File) takeBackKey(k *keyFile) error {
 		}
 		k.size, k.epoch = size, 0
 	}
-	return k.file.Truncate(k.size)
+	if err := k.file.Truncate(k.size); err != nil {
+		return err
+	}
+	k.dirty = !f.sync // a loss of power could bring back what was cut off
+	return nil
 }
 
 func (f *File) syncBatchCut(done int) error {

@@ -6,9 +6,9 @@
 // [File] in a directory (one file per key, shared with Python's partd), and
 // [Buffer], memory in front of a slower store. Abilities beyond the three
 // methods of [Partd] are optional interfaces, each with a helper function that
-// takes any store, as in package io/fs; on a store that lacks the ability it
-// returns an error that wraps errors.ErrUnsupported. Package stores opens stores
-// from URLs.
+// takes any store, as in package io/fs; on a store that lacks the ability it falls
+// back to others, or returns an error that wraps errors.ErrUnsupported. Package
+// stores opens stores from URLs.
 //
 // # Promises
 //

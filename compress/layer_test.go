@@ -278,20 +278,68 @@ func TestStreamsInBoundedMemory(t *testing.T) {
 	}
 }
 
-// TestDamagedPop puts back what it cannot decompress.
+// changed is a Dict that counts what changes it.
+type changed struct {
+	*partd.Dict
+	changes int
+	damage  func() // done before the keys are popped, if not nil
+}
+
+func (c *changed) Append(ctx context.Context, entries ...partd.Entry) error {
+	c.changes++
+	return c.Dict.Append(ctx, entries...)
+}
+
+func (c *changed) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	c.changes++
+	if c.damage != nil {
+		c.damage()
+	}
+	return c.Dict.Pop(ctx, keys...)
+}
+
+// TestDamagedPop finds damage before anything is removed: a key with an empty
+// value would not come back, and what a kill or a full disk comes between would be
+// lost.
 func TestDamagedPop(t *testing.T) {
-	dict := partd.NewDict()
+	dict := &changed{Dict: partd.NewDict()}
 	s := Snappy(dict)
 	good := frame.Append(nil, packed(t, FormatSnappy, []byte("good")))
-	if err := errors.Join(dict.Set(t.Context(), "good", good), dict.Set(t.Context(), "bad", []byte("rubbish"))); err != nil {
-		t.Fatal(err)
+	set := func(key string, value []byte) {
+		t.Helper()
+		if err := dict.Set(t.Context(), key, value); err != nil {
+			t.Fatal(err)
+		}
 	}
+	set("good", good)
+	set("bad", []byte("rubbish"))
+	set("empty", nil)
+	check := func(bad string) {
+		t.Helper()
+		v, err := dict.Get(t.Context(), "good", "bad")
+		if err != nil || !bytes.Equal(v[0], good) || string(v[1]) != bad {
+			t.Errorf("afterwards there is %q, %v", v, err)
+		}
+	}
+	if v, err := s.Pop(t.Context(), "good", "empty", "bad", "good"); v != nil || !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("%q, %v", v, err)
+	}
+	check("rubbish")
+	if st, err := dict.Stat(t.Context()); err != nil || st.Keys != 3 || dict.changes > 0 {
+		t.Errorf("%+v, %v, %d changes", st, err, dict.changes)
+	}
+	// What is damaged only then is put back.
+	set("bad", good)
+	dict.damage = func() { set("bad", []byte("more rubbish")) }
 	if v, err := s.Pop(t.Context(), "good", "bad", "good"); v != nil || !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("%q, %v", v, err)
 	}
-	v, err := dict.Get(t.Context(), "good", "bad")
-	if err != nil || !bytes.Equal(v[0], good) || string(v[1]) != "rubbish" {
-		t.Errorf("afterwards there is %q, %v", v, err)
+	check("more rubbish")
+	// And what is appended then is popped, too.
+	set("bad", good)
+	dict.damage = func() { set("bad", append(good, good...)) }
+	if v, err := s.Pop(t.Context(), "good", "bad"); err != nil || string(v[0]) != "good" || string(v[1]) != "goodgood" {
+		t.Errorf("%q, %v", v, err)
 	}
 }
 

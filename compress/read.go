@@ -215,22 +215,6 @@ func (c *scan) fill(buf []byte) ([]byte, error) {
 // decompressed.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
-		first := true
-		for info, err := range s.keysByScan(ctx) {
-			if first && errors.Is(err, errors.ErrUnsupported) {
-				s.keysByOpen(ctx)(yield)
-				return
-			}
-			if first = false; !yield(info, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// keysByScan reads all values in the order in which they are stored.
-func (s *Store) keysByScan(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
-	return func(yield func(partd.KeyInfo, error) bool) {
 		next, stop := iter.Pull2(partd.Scan(ctx, s.inner))
 		defer stop()
 		c := s.newScan(next)
@@ -255,33 +239,6 @@ func (s *Store) keysByScan(ctx context.Context) iter.Seq2[partd.KeyInfo, error] 
 			}
 		}
 	}
-}
-
-// keysByOpen opens every key, for a store that can list keys but not scan.
-func (s *Store) keysByOpen(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
-	return func(yield func(partd.KeyInfo, error) bool) {
-		scratch := s.window()
-		defer s.windows.Put(scratch)
-		for info, err := range partd.Keys(ctx, s.inner) {
-			if err == nil && info.Size > 0 {
-				info.Size, err = s.sizeOf(ctx, info.Key, (*scratch)[:windowBytes])
-			}
-			if !yield(info, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// sizeOf returns the size that the value of a key decompresses to.
-func (s *Store) sizeOf(ctx context.Context, key string, scratch []byte) (int64, error) {
-	inner, err := partd.Open(ctx, s.inner, key)
-	if err != nil {
-		return 0, err
-	}
-	r := s.reader("keys", key, inner)
-	size, err := r.value.measure(scratch)
-	return size, errors.Join(err, r.Close())
 }
 
 // Stat describes the store beneath, with the sizes that values decompress to. It

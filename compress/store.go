@@ -1,10 +1,12 @@
 package compress
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/go-partd/partd"
 )
@@ -60,18 +62,29 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	return partd.Delete(ctx, s.inner, keys...)
 }
 
-// Pop returns the decompressed values of keys and removes them. Where a value is
-// damaged, the stored bytes of all keys are appended again, so that the damage
-// can still be looked at.
+// Pop returns the decompressed values of keys and removes them. It gets and
+// decompresses them before, so that damage is an error that has removed nothing.
+// Only where a value was damaged between these two steps, the stored bytes of all
+// keys are appended again, so that the damage can still be looked at.
 func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	before, err := s.inner.Get(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	values, err := s.decompressed(ctx, "pop", keys, before)
+	if err != nil {
+		return nil, err
+	}
 	stored, err := partd.Pop(ctx, s.inner, keys...)
 	if err != nil {
 		return nil, err
 	}
+	if slices.EqualFunc(before, stored, bytes.Equal) {
+		return values, nil
+	}
 	// The keys are gone: from here on a context that ends must not lose them.
 	ctx = context.WithoutCancel(ctx)
-	values, err := s.decompressed(ctx, "pop", keys, stored)
-	if err == nil {
+	if values, err = s.decompressed(ctx, "pop", keys, stored); err == nil {
 		return values, nil
 	}
 	back := make([]partd.Entry, 0, len(keys))

@@ -114,6 +114,7 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"Keys has wrong sizes", "stat", "has size"},
 		{"Keys duplicates", "case05-slash state-machine", "twice"},
 		{"Keys locks", "keys-body-uses-store", "deadlock"},
+		{"lists and claims Scan", "abilities", "falls back to Keys"},
 		{"Scan hides empty values", "scan-chunks set-empty-makes-a-key", "is one chunk, not 0"},
 		{"Scan misses Last", "scan-chunks case05-slash state-machine", "Last chunk"},
 		{"Scan has Last twice", "scan-chunks value-large", "again after its Last"},

@@ -13,8 +13,9 @@ import (
 // Ability is something that not every store can do.
 type Ability string
 
-// The abilities, by the interfaces of package partd. A layer has one if it
-// implements the interface and does not answer with errors.ErrUnsupported.
+// The abilities, by the interfaces of package partd. A store has one if the function
+// of package partd for it does not answer with errors.ErrUnsupported. So a store
+// that can list can scan and stat, too: these functions fall back to Keys.
 const (
 	CanSet    Ability = "set"    // partd.Setter
 	CanDelete Ability = "delete" // partd.Deleter
@@ -122,6 +123,11 @@ func (s *suite) probe(t tester) {
 		s.can[p.ability] = err == nil
 		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("%s on an empty store: %v", p.ability, err)
+		}
+	}
+	for _, a := range []Ability{CanScan, CanStat} {
+		if s.can[CanList] && !s.can[a] {
+			t.Errorf("the store can list its keys and says that it cannot %s: leave the method out, or in a layer call partd's function of that name, which falls back to Keys", a)
 		}
 	}
 	for _, a := range s.required {

@@ -2,6 +2,7 @@ package partdtest
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"time"
 
@@ -14,6 +15,10 @@ func pause() { time.Sleep(50 * time.Microsecond) }
 // Scan yields chunks of 4 KiB, in a buffer that each chunk uses again.
 func (r *reference) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
+		if r.fault == "lists and claims Scan" {
+			yield(partd.Chunk{}, errors.ErrUnsupported)
+			return
+		}
 		values, err := r.snapshot(ctx)
 		if err != nil {
 			yield(partd.Chunk{}, err)

@@ -3,10 +3,6 @@ package shuffle
 import (
 	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"io"
-	"iter"
 
 	"github.com/go-partd/partd"
 )
@@ -80,7 +76,7 @@ func (sc *scanner) run() {
 }
 
 func (sc *scanner) read() error {
-	for c, err := range scanStore(sc.ctx, sc.s.store) {
+	for c, err := range partd.Scan(sc.ctx, sc.s.store) {
 		if err != nil {
 			return err
 		}
@@ -173,51 +169,5 @@ func (sc *scanner) send() error {
 		return nil
 	case <-sc.ctx.Done():
 		return context.Cause(sc.ctx)
-	}
-}
-
-// scanStore yields all of a store, from its Scan, or else from Keys and Open.
-func scanStore(ctx context.Context, store partd.Partd) iter.Seq2[partd.Chunk, error] {
-	if _, ok := store.(partd.Scanner); ok {
-		return partd.Scan(ctx, store)
-	}
-	return func(yield func(partd.Chunk, error) bool) {
-		buf := make([]byte, 256<<10)
-		for k, err := range partd.Keys(ctx, store) {
-			if err != nil {
-				yield(partd.Chunk{}, fmt.Errorf("reading a store back that cannot be scanned: %w", err))
-				return
-			}
-			more, err := yieldKey(ctx, store, k.Key, buf, yield)
-			if err != nil {
-				yield(partd.Chunk{}, err)
-			}
-			if err != nil || !more {
-				return
-			}
-		}
-	}
-}
-
-// yieldKey yields the value of a key in chunks.
-func yieldKey(ctx context.Context, store partd.Partd, key string, buf []byte, yield func(partd.Chunk, error) bool) (more bool, err error) {
-	r, err := partd.Open(ctx, store, key)
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	for offset := int64(0); ; {
-		n, err := io.ReadFull(r, buf)
-		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		if err != nil && !last {
-			return false, err
-		}
-		if !yield(partd.Chunk{Key: key, Offset: offset, Data: buf[:n], Last: last}, nil) {
-			return false, nil
-		}
-		if last {
-			return true, nil
-		}
-		offset += int64(n)
 	}
 }

@@ -26,6 +26,8 @@ type spool struct {
 	temp   *tempdir.Set
 	memory int64 // for reading back
 
+	batchBytes, batchRecords int // that a feed appends at once
+
 	mu      sync.Mutex
 	feeds   int
 	reading bool
@@ -61,21 +63,26 @@ func (l ledger) compare(out ledger) error {
 	return nil
 }
 
-// Bytes and records that a feed collects before it appends them.
+// What a feed collects at most before it appends it. A log store notes entryCost
+// bytes of each record, and makes a segment of its own of what is more than a
+// 32nd of its memory, so feeds with little memory collect less.
 const (
-	batchBytes   = 256 << 10
-	batchRecords = 4096
+	mostBatchBytes   = 256 << 10
+	mostBatchRecords = 4096
+	entryCost        = 24
 )
 
 func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
+	storeMemory := min(max(c.memory*3/4, logstore.MinMemory), logstore.MaxMemory)
 	s := &spool{store: c.store, temp: c.temp, memory: c.memory / 8}
+	s.batchBytes = int(min(mostBatchBytes, storeMemory/128))
+	s.batchRecords = min(mostBatchRecords, s.batchBytes/entryCost)
 	if s.store == nil {
 		dir, err := c.temp.Mkdir()
 		if err != nil {
 			return nil, errors.Join(err, c.temp.Close())
 		}
-		memory := min(max(c.memory*3/4, logstore.MinMemory), logstore.MaxMemory)
-		if s.own, err = logstore.Open(dir, &logstore.Options{Memory: memory}); err != nil {
+		if s.own, err = logstore.Open(dir, &logstore.Options{Memory: storeMemory}); err != nil {
 			return nil, errors.Join(err, c.temp.Close())
 		}
 		s.store = s.own
@@ -117,13 +124,13 @@ func (s *spool) feed() (*spoolFeed, error) {
 		return nil, fmt.Errorf("a feed after reading began: %w", ErrClosed)
 	}
 	s.feeds++
-	return &spoolFeed{s: s, buf: make([]byte, 0, batchBytes), entries: make([]partd.Entry, 0, 256)}, nil
+	return &spoolFeed{s: s, buf: make([]byte, 0, s.batchBytes), entries: make([]partd.Entry, 0, 256)}, nil
 }
 
 // add adds the encoding of a record under a key.
 func (f *spoolFeed) add(key, record []byte) error {
 	size := len(key) + len(record) + 2*binary.MaxVarintLen64
-	if len(f.buf)+size > cap(f.buf) || len(f.entries) == batchRecords {
+	if len(f.buf)+size > cap(f.buf) || len(f.entries) == f.s.batchRecords {
 		if err := f.flush(); err != nil {
 			return err
 		}
@@ -155,8 +162,8 @@ func (f *spoolFeed) flush() error {
 	}
 	clear(f.entries)
 	f.buf, f.entries = f.buf[:0], f.entries[:0]
-	if cap(f.buf) > batchBytes {
-		f.buf = make([]byte, 0, batchBytes)
+	if cap(f.buf) > f.s.batchBytes {
+		f.buf = make([]byte, 0, f.s.batchBytes)
 	}
 	return nil
 }

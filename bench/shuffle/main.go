@@ -44,7 +44,7 @@ func main() {
 	one := flag.Bool("one", false, "make one run and print its result (used by the program itself)")
 	rounds := flag.Int("rounds", 5, "runs of each, of which the median counts")
 	scale := flag.Bool("scale", true, "also the table of sizes")
-	flag.StringVar(&f.op, "op", "sort,group,aggregate,distinct", "what to do")
+	flag.StringVar(&f.op, "op", "sort,group,aggregate,distinct", "what to do; also partition, which has no peer")
 	flag.StringVar(&f.impl, "impl", "partd", "partd, or memory: the obvious Go")
 	flag.IntVar(&f.records, "records", 10_000_000, "records of a uint64 key and a uint64 value")
 	flag.Int64Var(&f.memory, "memory", 1<<30, "bytes of memory")

@@ -97,6 +97,22 @@ func runOne(f flags) error {
 			n++
 		}
 		f.records = n
+	case "partition":
+		p, err := shuffle.Partition(ctx, random(f), 16, key, o)
+		if err != nil {
+			return err
+		}
+		for i := range 16 {
+			for _, err := range p.Records(i) {
+				if err != nil {
+					return errors.Join(err, p.Close())
+				}
+				n++
+			}
+		}
+		if err := errors.Join(p.Verify(), p.Close()); err != nil {
+			return err
+		}
 	default:
 		return fmt.Errorf("there is no operation %q", f.op)
 	}

@@ -118,7 +118,7 @@ func (c *copying) move(ctx context.Context) error {
 	var read atomic.Int64
 	total := c.size(ctx)
 	c.bar.Count(total, read.Load)
-	batch := newCopyBatch(int64(*c.flags.memory))
+	batch := newCopyBatch((*c.flags.memory / 2).share(*c.flags.to))
 	write := func() error {
 		if len(batch.entries) == 0 {
 			return nil

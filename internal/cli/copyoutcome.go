@@ -56,31 +56,35 @@ type copyBatch struct {
 	entries []partd.Entry
 	data    []byte
 	start   int // of the last entry in data
+	noted   int // what the entries take beside their values
 }
 
 const (
-	leastCopyBatch  = 256 << 10
 	mostCopyBatch   = 4 << 20
 	mostCopyEntries = 4096
 	mostCopyPiece   = 1 << 20
 )
 
+// newCopyBatch returns a batch for a store that has so much memory. What is noted
+// of the values may come to as much as they.
 func newCopyBatch(memory int64) *copyBatch {
-	return &copyBatch{data: make([]byte, 0, min(max(memory/64, leastCopyBatch), mostCopyBatch))}
+	return &copyBatch{data: make([]byte, 0, min(mostBatch(memory), mostCopyBatch))}
 }
 
 func (b *copyBatch) reset() {
 	clear(b.entries)
-	b.entries, b.data = b.entries[:0], b.data[:0]
+	b.entries, b.data, b.noted = b.entries[:0], b.data[:0], 0
 }
 
 // take copies as much of a chunk as there is room for, and returns the rest.
 func (b *copyBatch) take(key string, data []byte) (rest []byte) {
 	last := len(b.entries) - 1
 	if last < 0 || b.entries[last].Key != key || len(b.data)-b.start >= mostCopyPiece {
-		if len(b.entries) == mostCopyEntries || len(b.data) == cap(b.data) {
+		cost := len(key) + entryCost
+		if last >= 0 && (len(b.entries) == mostCopyEntries || len(b.data)+b.noted+cost >= cap(b.data)) {
 			return data
 		}
+		b.noted += cost
 		b.entries = append(b.entries, partd.Entry{Key: key})
 		last, b.start = last+1, len(b.data)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -12,9 +11,6 @@ import (
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/internal/records"
 )
-
-// appendBatch is how many records are appended at once.
-const appendBatch = 32 << 10
 
 // job is one run of partd shuffle.
 type job struct {
@@ -120,6 +116,7 @@ func (j *job) prepare(ctx context.Context) error {
 // move reads all records into the store.
 func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
 	j.bar.Count(j.in.size, j.in.read.Load)
+	most := mostBatch(j.flags.memory.share(*j.flags.url))
 	lists := make([]entryList, cfg.Workers)
 	for i := range lists {
 		lists[i].proves = j.proof.store != nil
@@ -130,7 +127,7 @@ func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
 		if err := b.Turn(); err != nil { // the records of a key stay in order
 			return err
 		}
-		for entries := range slices.Chunk(list.entries, appendBatch) {
+		for entries := range batches(list.entries, most) {
 			if err := j.store.Append(ctx, entries...); err != nil {
 				return err
 			}

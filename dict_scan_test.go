@@ -1,0 +1,47 @@
+package partd
+
+import (
+	"bytes"
+	"strconv"
+	"testing"
+)
+
+// A key that is deleted while Scan is at another one is not yielded, whatever its
+// value was; one that gets an empty value is.
+func TestDictScanWhileKeysChange(t *testing.T) {
+	d := NewDict()
+	const n = 2000
+	for i := range n {
+		value := bytes.Repeat([]byte("x"), i%2)
+		if err := d.Set(t.Context(), strconv.Itoa(i), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[string]bool{}
+	for c, err := range d.Scan(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(seen) == 0 {
+			for i := range n {
+				key := strconv.Itoa(i)
+				if i%4 < 2 {
+					err = d.Delete(t.Context(), key)
+				} else {
+					err = d.Set(t.Context(), key, nil)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		} else if i, err := strconv.Atoi(c.Key); err != nil || i%4 < 2 {
+			t.Fatalf("%q was deleted before it was yielded", c.Key)
+		}
+		seen[c.Key] = true
+	}
+	for i := range n {
+		if key := strconv.Itoa(i); i%4 >= 2 && !seen[key] {
+			t.Fatalf("%q, which has an empty value now, is missing", key)
+		}
+	}
+}

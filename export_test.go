@@ -1,0 +1,12 @@
+package partd
+
+import "github.com/go-partd/partd/internal/vfs"
+
+// OpenFileOn opens a File in a directory of a file system, after the start of the
+// machine with a number.
+func OpenFileOn(fsys vfs.FS, opts *FileOptions, boot uint64) (*File, error) {
+	return openFile(fsys, fileMemDir, opts, fileHooks{keepLock: -1, boot: boot})
+}
+
+// ErrInDoubt is why a Buffer does not use a key.
+var ErrInDoubt = errInDoubt

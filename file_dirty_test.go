@@ -1,0 +1,241 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// fileSyncKeeps syncs a store, and looks whether a loss of power leaves it.
+func fileSyncKeeps(t *testing.T, f *File, mem *vfs.Mem, want map[string]string) {
+	t.Helper()
+	if err := f.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fileCheckCrash(t, mem.Crash(nil), nil, -1, want)
+}
+
+// What is not synced stays known when somebody removes .lock and makes it anew.
+func TestFileSyncAfterLockWasReplaced(t *testing.T) {
+	mem := vfs.NewMem()
+	f := fileOpen(t, mem, fileMemDir, nil, fileAtOnce)
+	fileAppend(t, f, "a", "1", "b!", "2")
+	lock := fileMemDir + "/.lock"
+	if err := mem.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	l, err := mem.OpenFile(lock, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fileSyncKeeps(t, f, mem, map[string]string{"a": "1", "b!": "2"})
+}
+
+// Another process that undoes what a third one had begun puts a copy into the
+// place of a file, which it need not sync.
+func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
+	for _, look := range []bool{false, true} {
+		t.Run(fmt.Sprintf("look=%v", look), func(t *testing.T) {
+			mem := vfs.NewMem()
+			f := fileOpen(t, mem, fileMemDir, nil, fileAtOnce)
+			fileAppend(t, f, "a", "12345")
+			tmp, err := mem.OpenFile(fileMemDir+"/%tmp", os.O_RDWR|os.O_CREATE, 0o666)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tmp.WriteAt([]byte("12345"), 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(tmp.Close(), mem.Rename(fileMemDir+"/%tmp", fileMemDir+"/a")); err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]string{"a": "12345"}
+			if look {
+				fileAppend(t, f, "a", "6")
+				want["a"] += "6"
+			}
+			fileSyncKeeps(t, f, mem, want)
+		})
+	}
+}
+
+// Of more files than are remembered by name all are synced, those that hold long
+// keys with them.
+func TestFileSyncOfMoreThanAreRemembered(t *testing.T) {
+	mem := vfs.NewMem()
+	hooks := fileAtOnce
+	hooks.mostDirty = 3
+	f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 2}, hooks)
+	want := map[string]string{}
+	for i := range 10 {
+		key := fmt.Sprint(fileLong, i)
+		fileAppend(t, f, key, "1")
+		want[key] = "1"
+	}
+	fileSyncKeeps(t, f, mem, want)
+}
+
+// A sync that fails ends all writing, also when the context ends meanwhile: asked
+// again, the system would say that all is well.
+func TestFileSyncFailsWhileItIsCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	mem := vfs.NewMem()
+	f := fileOpen(t, vfs.Inject(mem, func(op vfs.Op, _ string) error {
+		if op != vfs.OpSync {
+			return nil
+		}
+		cancel()
+		return syscall.EIO
+	}), fileMemDir, nil, fileAtOnce)
+	fileAppend(t, f, "a", "1")
+	if err := f.Sync(ctx); !errors.Is(err, syscall.EIO) || !errors.Is(err, ErrUnknownOutcome) {
+		t.Fatal(err)
+	}
+	if err := f.Sync(t.Context()); !errors.Is(err, ErrNeedsReopen) {
+		t.Fatalf("Sync after one that failed: %v", err)
+	}
+}
+
+// Where several wait for a sync and it fails for one of them, the others do not
+// say that their data is safe. The system tells of a failure once.
+func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
+	for _, opts := range []*FileOptions{{}, {Sync: true}} {
+		t.Run(fmt.Sprintf("sync=%v", opts.Sync), func(t *testing.T) {
+			mem := vfs.NewMem()
+			waiting := make(chan struct{})
+			fault := &vfs.Fault{At: 1, Err: syscall.EIO, Only: func(op vfs.Op, name string) bool {
+				return op == vfs.OpSync && name == fileMemDir+"/a"
+			}}
+			on := false
+			f := fileOpen(t, vfs.Inject(mem, func(op vfs.Op, name string) error {
+				if !on {
+					return nil
+				}
+				err := fault.Check(op, name)
+				if err != nil {
+					<-waiting
+				}
+				return err
+			}), fileMemDir, opts, fileAtOnce)
+			fileAppend(t, f, "a", "0", "b", "0")
+			on = true
+			const n = 4
+			errs := make([]error, n)
+			var wg sync.WaitGroup
+			for i := range n {
+				wg.Go(func() {
+					if i == 0 {
+						close(waiting)
+					}
+					if opts.Sync {
+						errs[i] = f.Append(t.Context(), fileEntries("a", "1")...)
+					} else if errs[i] = f.Append(t.Context(), fileEntries("a", "1")...); errs[i] == nil {
+						errs[i] = f.Sync(t.Context())
+					}
+				})
+			}
+			wg.Wait()
+			if !fault.Hit() {
+				t.Fatal("no sync failed")
+			}
+			for i, err := range errs {
+				if err == nil {
+					t.Errorf("operation %d says that its data is safe", i)
+				}
+			}
+			got, err := fileContent(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := map[string]string{"a": "0", "b": "0"}; opts.Sync && !maps.Equal(got, want) {
+				t.Error(fileDiff(got, want))
+			}
+		})
+	}
+}
+
+// A Set of a new long key that fails leaves no file that holds the key.
+func TestFileFailedSetLeavesNoKey(t *testing.T) {
+	setting := fileStep{"set a new long key to something", func(ctx context.Context, f *File) error {
+		return f.Set(ctx, fileLong+"3", []byte("x"))
+	}, nil}
+	for _, step := range append(fileEveryStep(), setting) {
+		if !strings.Contains(step.name, "set a new long key") {
+			continue
+		}
+		t.Run(step.name, func(t *testing.T) {
+			for n, hit := int64(1), true; hit; n++ {
+				mem := fileFilled(t, nil)
+				before := fileNames(t, mem)
+				fault := &vfs.Fault{At: n, Err: syscall.ENOSPC, Only: func(op vfs.Op, name string) bool {
+					return op == vfs.OpWrite && !strings.HasSuffix(name, "%sessions")
+				}}
+				f := fileOpen(t, vfs.Inject(mem, fault.Check), fileMemDir, nil, fileAtOnce)
+				err := step.do(t.Context(), f)
+				if hit = fault.Hit(); hit && err == nil {
+					t.Fatalf("write %d fails, and the operation does not", n)
+				}
+				if err != nil && !errors.Is(err, ErrUnknownOutcome) && !maps.Equal(before, fileNames(t, mem)) {
+					t.Fatalf("write %d: %v, files %v, before %v", n, err, fileNames(t, mem), before)
+				}
+			}
+		})
+	}
+}
+
+// fileNames returns the names in the directory but for those that stay.
+func fileNames(t *testing.T, mem *vfs.Mem) map[string]bool {
+	t.Helper()
+	d, err := mem.ReadDir(fileMemDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := d.Next(100)
+	if err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	for _, e := range entries {
+		if e.Name() != "%undo" && e.Name() != "%sessions" {
+			all[e.Name()] = true
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// A directory that another process removed, as Python's drop does, is made anew.
+// With Sync its name survives a loss of power like what is in it.
+func TestFileSyncOfADirectoryMadeAnew(t *testing.T) {
+	opts := &FileOptions{Sync: true}
+	mem := vfs.NewMem()
+	f := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
+	fileAppend(t, f, "a", "1")
+	for _, name := range []string{"a", "%undo", ".lock"} {
+		if err := mem.Remove(fileMemDir + "/" + name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := mem.Remove(fileMemDir); err != nil {
+		t.Fatal(err)
+	}
+	if err := mem.SyncDir("/"); err != nil {
+		t.Fatal(err)
+	}
+	fileAppend(t, f, "b", "2")
+	fileCheckCrash(t, mem.Crash(nil), opts, -1, map[string]string{"b": "2"})
+}

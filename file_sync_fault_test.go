@@ -1,0 +1,142 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// fileEveryStep returns operations without a tag, and with one, which go other ways.
+func fileEveryStep() []fileStep {
+	steps := slices.Clone(fileSteps)
+	for _, s := range fileTagged {
+		steps = append(steps, fileStep{"tagged " + s.name, fileApplyNext(s.op), s.want})
+	}
+	return steps
+}
+
+func fileApplyNext(op Operation) func(ctx context.Context, f *File) error {
+	return func(ctx context.Context, f *File) error {
+		session, err := f.NewSession(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = f.Apply(ctx, Tag{Session: session, Number: 1}, op)
+		return err
+	}
+}
+
+// Every call to the file system fails, once or from then on, at every point of
+// every operation of a store without Sync. Where Sync returns nil afterwards, all
+// that the store holds then survives a loss of power, be it written before that
+// operation or by it; and it does not return nil where a sync failed.
+func TestFileSyncAfterEveryFault(t *testing.T) {
+	errnos := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}
+	all := os.Getenv("PARTD_FAULTS") != ""
+	for _, maxOpen := range []int{0, 2} {
+		for _, synced := range []bool{false, true} {
+			for _, step := range fileEveryStep() {
+				for i, stays := range []bool{false, true} {
+					t.Run(fmt.Sprintf("%s/open=%d/synced=%v/stays=%v", step.name, maxOpen, synced, stays), func(t *testing.T) {
+						t.Parallel()
+						for n, hit := int64(1), true; hit; n++ {
+							some := errnos
+							if !all {
+								some = errnos[(int(n)+i)%len(errnos):][:1]
+							}
+							for _, errno := range some {
+								fault := &vfs.Fault{At: n, Err: errno, Stays: stays, Short: true}
+								hit = fileSyncAfter(t, &FileOptions{MaxOpenFiles: maxOpen}, synced, fault, step)
+							}
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// fileSyncAfter tries one fault, and tells whether it came.
+func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfs.Fault, step fileStep) bool {
+	t.Helper()
+	mem := vfs.NewMem()
+	on, syncFailed := false, false
+	f := fileOpen(t, vfs.Inject(mem, func(op vfs.Op, name string) error {
+		if !on {
+			return nil
+		}
+		err := fault.Check(op, name)
+		syncFailed = syncFailed || err != nil && (op == vfs.OpSync || op == vfs.OpSyncDir)
+		return err
+	}), fileMemDir, opts, fileAtOnce)
+	for _, e := range fileMapEntries(fileStart) {
+		if err := f.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if synced {
+		if err := f.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	on = true
+	err := step.do(t.Context(), f)
+	on = false
+	complain := func(format string, args ...any) {
+		t.Helper()
+		t.Fatalf("call %d fails with %v: the operation's error was %v\n%s", fault.At, fault.Err, err, fmt.Sprintf(format, args...))
+	}
+	hit := fault.Hit()
+	syncErr := f.Sync(t.Context())
+	if syncErr == nil && syncFailed {
+		complain("Sync returns nil though a sync failed before")
+	}
+	if syncErr != nil && !errors.Is(syncErr, ErrNeedsReopen) {
+		complain("Sync: %v", syncErr)
+	}
+	want := []map[string]string{fileStart, fileAfter(step.want)}
+	switch {
+	case err == nil:
+		want = want[1:]
+	case !errors.Is(err, ErrUnknownOutcome):
+		want = want[:1]
+	}
+	got, readErr := fileContent(f)
+	if readErr != nil || !slices.ContainsFunc(want, func(m map[string]string) bool { return maps.Equal(m, got) }) {
+		complain("%v, %s", readErr, fileDiff(got, want[0]))
+	}
+	if err := f.Close(); err != nil {
+		complain("Close: %v", err)
+	}
+	if syncErr != nil {
+		return hit
+	}
+	rnd := rand.New(rand.NewPCG(uint64(fault.At), 1))
+	for i := range 6 {
+		if i == 0 {
+			mem.ZeroLostPages = fault.At%2 == 0
+		}
+		crashed := mem.Crash(rnd)
+		if i == 5 {
+			crashed = mem.Crash(nil)
+		}
+		g, openErr := openFile(crashed, fileMemDir, opts, fileHooks{keepLock: -1, boot: 99})
+		if openErr != nil {
+			complain("opening after a loss of power: %v", openErr)
+		}
+		left, readErr := fileContent(g)
+		if readErr != nil || !maps.Equal(left, got) {
+			complain("after a loss of power: %v\n%s", readErr, fileDiff(left, got))
+		}
+		g.Close()
+	}
+	return hit
+}

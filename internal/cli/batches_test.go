@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// With little memory, too, a log store gets batches that its tables gather, and
+// no segment for each: it would take twenty times the work to merge them.
+func TestFewSegmentsWithLittleMemory(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "numbers.csv")
+	var data bytes.Buffer
+	data.WriteString("id,k\n")
+	for i := range 300_000 {
+		fmt.Fprintf(&data, "%d,%d\n", i, i*7919%100_003)
+	}
+	if err := os.WriteFile(file, data.Bytes(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	check := func(store string) {
+		t.Helper()
+		names, err := filepath.Glob(filepath.Join(store, "seg-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		segments := 0
+		for _, name := range names {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			segments += bytes.Count(b, []byte("partdSEG"))
+		}
+		if segments == 0 || segments > 8 {
+			t.Errorf("%s has %d segments, of 12 MB of entries: 8 at most", filepath.Base(store), segments)
+		}
+	}
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	if out, err := program(t, "shuffle", "--by", "k", "--memory", "16MiB", "--store", "log:"+from, file).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	check(from)
+	if out, err := program(t, "copy", "--memory", "16MiB", "--from", "log:"+from, "--to", "log:"+to).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	check(to)
+}

@@ -1,0 +1,273 @@
+package partd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// faultyStacks are layers over a File.
+var faultyStacks = map[string]func(t *testing.T, below partd.Partd) partd.Partd{
+	"zstd":             func(_ *testing.T, p partd.Partd) partd.Partd { return compress.Zstd(p) },
+	"buffer":           smallBuffer,
+	"zstd over buffer": func(t *testing.T, p partd.Partd) partd.Partd { return compress.Zstd(smallBuffer(t, p)) },
+	"buffer over zstd": func(t *testing.T, p partd.Partd) partd.Partd { return smallBuffer(t, compress.Zstd(p)) },
+}
+
+func smallBuffer(t *testing.T, slow partd.Partd) partd.Partd {
+	b, err := partd.NewBuffer(partd.NewDict(), slow, &partd.BufferOptions{Memory: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// layerOp is an operation, and what it does to a model.
+type layerOp struct {
+	name string
+	do   func(ctx context.Context, s partd.Partd) error
+	to   func(m map[string]string)
+}
+
+// layerOps are tried in this order, with appends of different sizes among them.
+func layerOps() []layerOp {
+	rnd := rand.New(rand.NewPCG(1, 1))
+	var ops []layerOp
+	appends := func(keys, size int) {
+		entries := map[string]string{}
+		for range keys {
+			value := make([]byte, size)
+			for i := range value {
+				value[i] = byte(rnd.Uint32())
+			}
+			entries[fmt.Sprint("k", rnd.IntN(12))] = string(value)
+		}
+		ops = append(ops, layerOp{fmt.Sprint("append ", keys, " of ", size), func(ctx context.Context, s partd.Partd) error {
+			var list []partd.Entry
+			for k, v := range entries {
+				list = append(list, partd.Entry{Key: k, Value: []byte(v)})
+			}
+			return s.Append(ctx, list...)
+		}, func(m map[string]string) {
+			for k, v := range entries {
+				m[k] += v
+			}
+		}})
+	}
+	appends(5, 100)
+	appends(3, 900)
+	ops = append(ops, layerOp{"set", func(ctx context.Context, s partd.Partd) error {
+		return partd.Set(ctx, s, "k1", []byte("set"))
+	}, func(m map[string]string) { m["k1"] = "set" }})
+	appends(12, 2000) // more than a batch of the buffer
+	appends(1, 1500)
+	ops = append(ops, layerOp{"flush", func(ctx context.Context, s partd.Partd) error {
+		err := partd.Flush(ctx, s)
+		if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, partd.ErrInDoubt) {
+			return nil
+		}
+		return err
+	}, func(map[string]string) {}})
+	appends(4, 700)
+	ops = append(ops, layerOp{"pop", func(ctx context.Context, s partd.Partd) error {
+		_, err := partd.Pop(ctx, s, "k2", "k3")
+		return err
+	}, func(m map[string]string) { delete(m, "k2"); delete(m, "k3") }})
+	for range 20 {
+		appends(1, 1000)
+	}
+	ops = append(ops, layerOp{"delete", func(ctx context.Context, s partd.Partd) error {
+		return partd.Delete(ctx, s, "k4", "k5", "k6")
+	}, func(m map[string]string) { delete(m, "k4"); delete(m, "k5"); delete(m, "k6") }})
+	ops = append(ops, layerOp{"set once", func(ctx context.Context, s partd.Partd) error {
+		return partd.SetOnce(ctx, s, "once", []byte("1"))
+	}, func(m map[string]string) {
+		if _, ok := m["once"]; !ok {
+			m["once"] = "1"
+		}
+	}})
+	appends(8, 300)
+	return ops
+}
+
+// Each call of the file system fails, once or for a long time. What was
+// acknowledged is there afterwards, what failed has left nothing, and what Sync
+// returned nil for survives a loss of power.
+func TestLayersAfterEveryFault(t *testing.T) {
+	ops := layerOps()
+	for name, over := range faultyStacks {
+		for _, opts := range []*partd.FileOptions{{}, {Sync: true}} {
+			for i, long := range []int64{1, 60} {
+				t.Run(fmt.Sprintf("%s/sync=%v/calls=%d", name, opts.Sync, long), func(t *testing.T) {
+					t.Parallel()
+					step := int64(7)
+					if os.Getenv("PARTD_FAULTS") != "" {
+						step = 1
+					}
+					for n, hit := 1+int64(i), true; hit; n += step {
+						errno := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}[n%3]
+						hit = layersFault(t, over, opts, ops, n, long, errno)
+					}
+				})
+			}
+		}
+	}
+}
+
+// layerFault fails some calls from one on.
+type layerFault struct {
+	mu         sync.Mutex
+	on         bool
+	calls      int64
+	from, n    int64
+	err        error
+	syncFailed bool // or a call after which nobody knows what was done
+}
+
+func (f *layerFault) check(op vfs.Op, _ string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.on {
+		return nil
+	}
+	if f.calls++; f.calls < f.from || f.calls >= f.from+f.n {
+		return nil
+	}
+	switch op {
+	case vfs.OpSync, vfs.OpSyncDir, vfs.OpClose, vfs.OpRemove:
+		f.syncFailed = true
+	}
+	return vfs.Short(f.err)
+}
+
+func (f *layerFault) turn(on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.on = on
+}
+
+func layersFault(t *testing.T, over func(*testing.T, partd.Partd) partd.Partd, opts *partd.FileOptions, ops []layerOp, from, n int64, errno error) (hit bool) {
+	t.Helper()
+	ctx := t.Context()
+	mem := vfs.NewMem()
+	fault := &layerFault{from: from, n: n, err: errno}
+	file, err := partd.OpenFileOn(vfs.Inject(mem, fault.check), opts, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	store := over(t, file)
+	var trace []string
+	complain := func(format string, args ...any) {
+		t.Helper()
+		t.Fatalf("from call %d on, %d calls fail with %v: %s\n%s", from, n, errno, fmt.Sprintf(format, args...), strings.Join(trace, "\n"))
+	}
+	fault.turn(true)
+	could := []map[string]string{{}} // what the store may hold
+	for _, op := range ops {
+		err := op.do(ctx, store)
+		trace = append(trace, fmt.Sprintf("%s: %v", op.name, err))
+		switch {
+		case err == nil:
+			for _, m := range could {
+				op.to(m)
+			}
+		case errors.Is(err, partd.ErrUnknownOutcome):
+			for _, m := range slices.Clone(could) {
+				m = maps.Clone(m)
+				op.to(m)
+				could = append(could, m)
+			}
+		}
+	}
+	fault.turn(false)
+	unknown := fault.syncFailed
+	flushErr := partd.Flush(ctx, store)
+	if errors.Is(flushErr, errors.ErrUnsupported) {
+		flushErr = nil
+	}
+	if flushErr != nil && !unknown {
+		complain("Flush: %v", flushErr)
+	}
+	got := map[string]string{}
+	for key := range keysOf(could) {
+		v, err := store.Get(ctx, key)
+		if errors.Is(err, partd.ErrInDoubt) && unknown {
+			return true // which it says, rather than to be wrong
+		}
+		if err != nil {
+			complain("Get: %v", err)
+		}
+		if len(v[0]) > 0 {
+			got[key] = string(v[0])
+		}
+	}
+	if !slices.ContainsFunc(could, func(m map[string]string) bool { return maps.Equal(m, got) }) {
+		complain("%s", differs(got, could[0]))
+	}
+	if syncErr := partd.Sync(ctx, store); syncErr == nil {
+		for i := range 3 {
+			rnd := rand.New(rand.NewPCG(uint64(from), uint64(i)))
+			if i == 2 {
+				rnd = nil
+			}
+			f, err := partd.OpenFileOn(mem.Crash(rnd), opts, 2)
+			if err != nil {
+				complain("opened after a loss of power: %v", err)
+			}
+			left := map[string]string{}
+			for c, err := range partd.Scan(ctx, over(t, f)) {
+				if err != nil {
+					complain("scanned after a loss of power: %v", err)
+				}
+				left[c.Key] += string(c.Data)
+			}
+			if !maps.Equal(left, got) {
+				complain("after a loss of power, %s", differs(left, got))
+			}
+			if err := f.Close(); err != nil {
+				complain("closed after a loss of power: %v", err)
+			}
+		}
+	} else if !unknown {
+		complain("Sync: %v", syncErr)
+	}
+	if err := partd.Close(ctx, store); err != nil && !unknown {
+		complain("Close: %v", err)
+	}
+	return fault.calls >= from
+}
+
+func keysOf(models []map[string]string) map[string]bool {
+	keys := map[string]bool{}
+	for i := range 12 {
+		keys[fmt.Sprint("k", i)] = true
+	}
+	for _, m := range models {
+		for k := range m {
+			keys[k] = true
+		}
+	}
+	return keys
+}
+
+func differs(got, want map[string]string) string {
+	for k := range keysOf([]map[string]string{got, want}) {
+		if got[k] != want[k] {
+			return fmt.Sprintf("key %q has %d bytes, want %d", k, len(got[k]), len(want[k]))
+		}
+	}
+	return "there is no difference"
+}

@@ -1,0 +1,51 @@
+package shuffle_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/shuffle"
+)
+
+// costStore notes the largest batch, as a log store counts it.
+type costStore struct {
+	*partd.Dict
+	most, appends int
+}
+
+func (s *costStore) Append(ctx context.Context, entries ...partd.Entry) error {
+	cost := 0
+	for _, e := range entries {
+		cost += len(e.Key) + len(e.Value) + 24
+	}
+	s.most, s.appends = max(s.most, cost), s.appends+1
+	return s.Dict.Append(ctx, entries...)
+}
+
+// A log store takes a batch up to a 32nd of its memory as one record. Of a
+// larger one it makes a segment, and merging thousands of those took twenty
+// times the work of the grouping itself.
+func TestBatchesFitTheMemory(t *testing.T) {
+	s := &costStore{Dict: partd.NewDict()}
+	o := &shuffle.Options[[14]uint64]{Memory: shuffle.MinMemory, Store: s}
+	in := func(yield func([14]uint64, error) bool) {
+		for i := range uint64(20_000) {
+			if !yield([14]uint64{i % 100, i}, nil) {
+				return
+			}
+		}
+	}
+	for g, err := range shuffle.GroupBy(t.Context(), in, func(r [14]uint64) uint64 { return r[0] }, o) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := drain(g.Values); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const limit = shuffle.MinMemory * 3 / 4 / 32
+	if s.appends < 10 || s.most >= limit {
+		t.Errorf("%d batches, the largest takes %d bytes, which must be less than %d", s.appends, s.most, limit)
+	}
+}

@@ -1,0 +1,362 @@
+package stores_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/partdtest"
+	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/shuffle"
+)
+
+// bare has no ability but the three methods.
+type bare struct{ partd.Partd }
+
+// some are stores over a Dict that have a few abilities each.
+var some = map[string]func(d *partd.Dict) partd.Partd{
+	"none": func(d *partd.Dict) partd.Partd { return bare{d} },
+	"keys": func(d *partd.Dict) partd.Partd { return canList{bare{d}, d} },
+	"open": func(d *partd.Dict) partd.Partd { return canOpen{bare{d}, opening{d}} },
+	"scan": func(d *partd.Dict) partd.Partd { return canScan{bare{d}, d} },
+	"stat": func(d *partd.Dict) partd.Partd { return canStat{bare{d}, d} },
+	"set": func(d *partd.Dict) partd.Partd {
+		return struct {
+			bare
+			partd.Setter
+		}{bare{d}, d}
+	},
+	"delete": func(d *partd.Dict) partd.Partd {
+		return struct {
+			bare
+			partd.Deleter
+		}{bare{d}, d}
+	},
+	"pop": func(d *partd.Dict) partd.Partd {
+		return struct {
+			bare
+			partd.Popper
+		}{bare{d}, d}
+	},
+	"apply": func(d *partd.Dict) partd.Partd {
+		return struct {
+			bare
+			partd.Applier
+		}{bare{d}, d}
+	},
+	"flush and sync": func(d *partd.Dict) partd.Partd {
+		return struct {
+			bare
+			flushing
+		}{bare{d}, flushing{}}
+	},
+	"close": func(d *partd.Dict) partd.Partd {
+		return struct {
+			bare
+			io.Closer
+		}{bare{d}, d}
+	},
+	"keys and open": func(d *partd.Dict) partd.Partd {
+		return struct {
+			canList
+			partd.Opener
+		}{canList{bare{d}, d}, opening{d}}
+	},
+	"keys and scan": func(d *partd.Dict) partd.Partd {
+		return struct {
+			canList
+			partd.Scanner
+		}{canList{bare{d}, d}, d}
+	},
+	"keys and stat": func(d *partd.Dict) partd.Partd {
+		return struct {
+			canList
+			partd.Statter
+		}{canList{bare{d}, d}, d}
+	},
+	"scan and stat": func(d *partd.Dict) partd.Partd {
+		return struct {
+			canScan
+			partd.Statter
+		}{canScan{bare{d}, d}, d}
+	},
+	"all": func(d *partd.Dict) partd.Partd { return d },
+}
+
+type (
+	canList struct {
+		bare
+		partd.Lister
+	}
+	canOpen struct {
+		bare
+		partd.Opener
+	}
+	canScan struct {
+		bare
+		partd.Scanner
+	}
+	canStat struct {
+		bare
+		partd.Statter
+	}
+)
+
+// opening streams values of a Dict, which itself does not.
+type opening struct{ d *partd.Dict }
+
+func (o opening) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	return partd.Open(ctx, o.d, key)
+}
+
+type flushing struct{}
+
+func (flushing) Flush(context.Context) error { return nil }
+func (flushing) Sync(context.Context) error  { return nil }
+
+// layers are what is put over a store. can are the abilities that the layer
+// itself has, whatever is beneath, and lacks those that it never has.
+var layers = map[string]struct {
+	over       func(t *testing.T, below partd.Partd) partd.Partd
+	can, lacks string
+}{
+	"nothing":        {over: func(_ *testing.T, p partd.Partd) partd.Partd { return p }},
+	"zstd":           {over: func(_ *testing.T, p partd.Partd) partd.Partd { return compress.Zstd(p) }},
+	"zlib":           {over: func(_ *testing.T, p partd.Partd) partd.Partd { return compress.Zlib(p) }},
+	"zstd over zlib": {over: func(_ *testing.T, p partd.Partd) partd.Partd { return compress.Zstd(compress.Zlib(p)) }},
+	"buffer":         {over: buffered, can: "flush close", lacks: "apply"},
+	"zstd over a buffer": {
+		over: func(t *testing.T, p partd.Partd) partd.Partd { return compress.Zstd(buffered(t, p)) },
+		can:  "flush close", lacks: "apply",
+	},
+	"a server": {over: served, can: "apply close"},
+	"a server of zstd over a buffer": {
+		over: func(t *testing.T, p partd.Partd) partd.Partd { return served(t, compress.Zstd(buffered(t, p))) },
+		can:  "apply flush close",
+	},
+}
+
+func buffered(t *testing.T, slow partd.Partd) partd.Partd {
+	b, err := partd.NewBuffer(partd.NewDict(), slow, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// served returns a client of a server over a store.
+func served(t *testing.T, store partd.Partd) partd.Partd {
+	s, err := remote.NewServer(store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(context.Background(), l) }()
+	c, err := remote.Dial(t.Context(), remote.URL(l.Addr()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(c.Close(), s.Shutdown(context.Background()), <-done); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+var abilityValues = map[string]string{"a": "one", "b": strings.Repeat("two", 90_000), "": "no key"}
+
+func fillSome(t *testing.T, store partd.Partd) {
+	t.Helper()
+	for key, value := range abilityValues {
+		if err := store.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// tries does each operation, and returns its error, and in what its result
+// differs from what was appended.
+var tries = map[string]func(ctx context.Context, s partd.Partd) error{
+	"keys": func(ctx context.Context, s partd.Partd) error {
+		n := 0
+		for k, err := range partd.Keys(ctx, s) {
+			if err != nil {
+				return err
+			}
+			if n++; k.Size != int64(len(abilityValues[k.Key])) {
+				return fmt.Errorf("%+v", k)
+			}
+		}
+		return wantKeys(n)
+	},
+	"scan": func(ctx context.Context, s partd.Partd) error {
+		got := map[string]string{}
+		for c, err := range partd.Scan(ctx, s) {
+			if err != nil {
+				return err
+			}
+			got[c.Key] += string(c.Data)
+			if want := abilityValues[c.Key]; c.Last != (len(got[c.Key]) == len(want)) {
+				return fmt.Errorf("key %q, %d bytes, last: %v", c.Key, len(got[c.Key]), c.Last)
+			}
+		}
+		if !maps.Equal(got, abilityValues) {
+			return errors.New("the content is another")
+		}
+		return nil
+	},
+	"open": func(ctx context.Context, s partd.Partd) error {
+		r, err := partd.Open(ctx, s, "b")
+		if err != nil {
+			return err
+		}
+		b, err := io.ReadAll(r)
+		if string(b) != abilityValues["b"] {
+			return fmt.Errorf("%d bytes", len(b))
+		}
+		return errors.Join(err, r.Close())
+	},
+	"stat": func(ctx context.Context, s partd.Partd) error {
+		st, err := partd.Stat(ctx, s)
+		if err == nil && st.Bytes != int64(len(abilityValues["a"])+len(abilityValues["b"])+len(abilityValues[""])) {
+			return fmt.Errorf("%+v", st)
+		}
+		return errors.Join(err, wantKeys(int(st.Keys)))
+	},
+	"set":      func(ctx context.Context, s partd.Partd) error { return partd.Set(ctx, s, "c", []byte("x")) },
+	"set once": func(ctx context.Context, s partd.Partd) error { return partd.SetOnce(ctx, s, "c", []byte("x")) },
+	"delete":   func(ctx context.Context, s partd.Partd) error { return partd.Delete(ctx, s, "a") },
+	"pop": func(ctx context.Context, s partd.Partd) error {
+		v, err := partd.Pop(ctx, s, "a")
+		if err == nil && string(v[0]) != abilityValues["a"] {
+			return fmt.Errorf("%q", v)
+		}
+		return err
+	},
+	"flush": partd.Flush,
+	"sync":  partd.Sync,
+	"apply": func(ctx context.Context, s partd.Partd) error {
+		a, ok := s.(partd.Applier)
+		if !ok {
+			return errors.ErrUnsupported
+		}
+		session, err := a.NewSession(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = a.Apply(ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: []partd.Entry{{Key: "c", Value: []byte("x")}}})
+		return errors.Join(err, a.EndSession(ctx, session))
+	},
+	"close": partd.Close,
+}
+
+func wantKeys(n int) error {
+	if n != len(abilityValues) {
+		return fmt.Errorf("%d keys, want %d", n, len(abilityValues))
+	}
+	return nil
+}
+
+// A layer over a store can what the helpers can with the store itself, and what
+// it can't is an error that wraps errors.ErrUnsupported.
+func TestLayersCanWhatTheStoreBeneathCan(t *testing.T) {
+	for layer, l := range layers {
+		for which, make := range some {
+			t.Run(layer+" over "+which, func(t *testing.T) {
+				t.Parallel()
+				for name, try := range tries {
+					below := make(partd.NewDict())
+					fillSome(t, below)
+					want := try(t.Context(), below)
+					if want != nil && !errors.Is(want, errors.ErrUnsupported) {
+						t.Fatalf("%s without a layer: %v", name, want)
+					}
+					store := l.over(t, make(partd.NewDict()))
+					fillSome(t, store)
+					got := try(t.Context(), store)
+					supported := want == nil || strings.Contains(l.can, name)
+					switch {
+					case strings.Contains(l.lacks, name):
+						supported = false
+					case strings.Contains(layer, "z") && which == "stat" && name == "stat":
+						supported = false // sizes before they were compressed take a list
+					case strings.Contains(layer, "z") && strings.Contains(which, "scan") && (name == "keys" || name == "stat"):
+						supported = got == nil // values tell the keys
+					case layer == "a server" && which == "apply" && strings.Contains("set once delete", name):
+						supported = true // by an operation with a tag
+					}
+					if supported && got != nil || !supported && !errors.Is(got, errors.ErrUnsupported) {
+						t.Errorf("%s: %v, without the layer %v", name, got, want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// What has to list keys can be grouped, and typed, through any layer.
+func TestGroupOverLayers(t *testing.T) {
+	for layer, l := range layers {
+		for _, which := range []string{"keys", "keys and open", "all"} {
+			t.Run(layer+" over "+which, func(t *testing.T) {
+				t.Parallel()
+				store := l.over(t, some[which](partd.NewDict()))
+				words := shuffle.Values("one", "two", "two", "three", "three", "three")
+				n := 0
+				for g, err := range shuffle.GroupBy(t.Context(), words, func(s string) string { return s }, &shuffle.Options[string]{Store: store}) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					list, err := shuffle.Collect(g.Values)
+					if err != nil || len(list) != map[string]int{"one": 1, "two": 2, "three": 3}[g.Key] {
+						t.Fatalf("%s: %q, %v", g.Key, list, err)
+					}
+					n++
+				}
+				if n != 3 {
+					t.Fatalf("%d groups", n)
+				}
+				typed := encode.New(l.over(t, some[which](partd.NewDict())), encode.JSON[[]int]())
+				if err := typed.Append(t.Context(), encode.Entry[[]int]{Key: "k", Value: []int{1}}); err != nil {
+					t.Fatal(err)
+				}
+				for k, err := range typed.Keys(t.Context()) {
+					if err != nil || k.Key != "k" {
+						t.Fatal(k, err)
+					}
+				}
+				for v, err := range typed.All(t.Context(), "k") {
+					if err != nil || len(v) != 1 {
+						t.Fatal(v, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// What the helpers do for a store with few abilities passes the suite.
+func TestFallbacks(t *testing.T) {
+	for _, which := range []string{"keys", "keys and open"} {
+		for _, layer := range []string{"nothing", "zstd", "buffer"} {
+			t.Run(layer+" over "+which, func(t *testing.T) {
+				partdtest.Run(t, func(t *testing.T) partd.Partd {
+					return layers[layer].over(t, some[which](partd.NewDict()))
+				}, partdtest.Require(partdtest.CanList, partdtest.CanScan, partdtest.CanStat), partdtest.MachineRuns(5), partdtest.LargeValue(1<<20))
+			})
+		}
+	}
+}

@@ -1,0 +1,262 @@
+package stores_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs/disktest"
+	"github.com/go-partd/partd/stores"
+)
+
+// fullStores are schemes, and options behind the path.
+var fullStores = map[string]string{
+	"file": "", "file:": "?sync=true", "zstd+file": "", "buffer+file": "?buffer.memory=1MiB",
+	"buffer+file:": "?buffer.memory=1MiB&file.sync=true", "zstd+buffer+zlib+file": "?buffer.memory=1MiB",
+}
+
+// full is a store on a small disk, with what it must hold.
+type full struct {
+	*testing.T
+	ctx   context.Context
+	dir   string
+	store partd.Partd
+	want  map[string][]byte
+}
+
+// eachFull opens each of the stores on each kind of disk.
+func eachFull(t *testing.T, test func(f *full)) {
+	for _, kind := range disktest.Kinds {
+		for scheme, options := range fullStores {
+			t.Run(fmt.Sprintf("%s/%s/%v", kind, scheme, strings.Contains(options, "sync")), func(t *testing.T) {
+				t.Parallel()
+				dir := disktest.Mount(t, kind, 16<<20)
+				url := strings.TrimSuffix(scheme, ":") + ":" + filepath.Join(dir, "store") + options
+				f := &full{T: t, ctx: t.Context(), dir: dir, want: map[string][]byte{}}
+				f.open(url)
+				for i := range 20 {
+					if f.append(fmt.Sprint("key ", i), 1500) != nil {
+						t.Fatal("an append fails")
+					}
+				}
+				if err := partd.Sync(f.ctx, f.store); err != nil {
+					t.Fatal(err)
+				}
+				test(f)
+				if err := partd.Close(f.ctx, f.store); err != nil {
+					t.Fatal(err)
+				}
+				f.open(url)
+				f.check("opened again")
+				if err := partd.Close(f.ctx, f.store); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+}
+
+func (f *full) open(url string) {
+	f.Helper()
+	var err error
+	if f.store, err = stores.Open(f.ctx, url); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// noise does not compress.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	x := uint64(n) | 1
+	for i := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[i] = byte(x)
+	}
+	return b
+}
+
+// tooMuch is more than the disk has room for.
+var tooMuch = sync.OnceValue(func() []byte { return noise(18 << 20) })
+
+// append appends to a key, and to what it must hold if that is acknowledged. An
+// error has to say that there is no room, and to be a definite one.
+func (f *full) append(key string, n int) error {
+	f.Helper()
+	value := noise(n)
+	err := f.store.Append(f.ctx, partd.Entry{Key: key, Value: value}, partd.Entry{Key: key + "'", Value: value})
+	if err == nil {
+		f.want[key] = append(f.want[key], value...)
+		f.want[key+"'"] = append(f.want[key+"'"], value...)
+	}
+	f.definite("append", err)
+	return err
+}
+
+// apply makes a change that is too large, with a tag.
+func (f *full) apply(change partd.Change, key string) error {
+	f.Helper()
+	a, ok := f.store.(partd.Applier)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	session, err := a.NewSession(f.ctx)
+	if err != nil {
+		return err
+	}
+	_, err = a.Apply(f.ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{
+		Change: change, Entries: []partd.Entry{{Key: key, Value: tooMuch()}},
+	})
+	return err
+}
+
+func (f *full) definite(op string, err error) {
+	f.Helper()
+	if err != nil && (errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, syscall.ENOSPC)) {
+		f.Fatalf("%s: %v", op, err)
+	}
+}
+
+func (f *full) check(when string) {
+	f.Helper()
+	for key, want := range f.want {
+		got, err := f.store.Get(f.ctx, key)
+		if err != nil {
+			f.Fatalf("%s: %v", when, err)
+		}
+		if !bytes.Equal(got[0], want) {
+			f.Fatalf("%s: key %q has %d bytes, want %d", when, key, len(got[0]), len(want))
+		}
+	}
+}
+
+// On a full disk, where a file can be made and not written to, changes fail and
+// leave nothing, or are kept; once there is room again, the same store goes on,
+// and has lost nothing that it acknowledged.
+func TestFullDisk(t *testing.T) {
+	eachFull(t, func(f *full) {
+		giveBack := disktest.Fill(t, f.dir)
+		refused := 0
+		for round := range 8 {
+			for _, n := range []int{1, 700, 5000, 100_000} {
+				for _, key := range []string{fmt.Sprint("key ", round), fmt.Sprint("new ", round, n)} {
+					if f.append(key, n) != nil {
+						refused++
+					}
+				}
+			}
+			key := fmt.Sprint("key ", round)
+			if err := partd.Set(f.ctx, f.store, key, noise(9000)); err == nil {
+				f.want[key] = noise(9000)
+			} else {
+				f.definite("set", err)
+			}
+			key = fmt.Sprint("once ", round)
+			if err := partd.SetOnce(f.ctx, f.store, key, noise(9000)); err == nil {
+				f.want[key] = noise(9000)
+			} else {
+				f.definite("set once", err)
+			}
+			f.definite("flush", ignoreUnsupported(partd.Flush(f.ctx, f.store)))
+		}
+		if refused == 0 {
+			t.Fatal("nothing was refused: the disk was not full")
+		}
+		f.check("on the full disk")
+		for key := range f.want {
+			f.definite("delete", partd.Delete(f.ctx, f.store, key, key+"'"))
+			values, err := f.store.Get(f.ctx, key, key+"'")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(values[0])+len(values[1]) == 0 {
+				delete(f.want, key)
+				delete(f.want, key+"'")
+			}
+			break
+		}
+		giveBack()
+		f.check("once there is room")
+		for i := range 20 {
+			if err := f.append(fmt.Sprint("key ", i), 3000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := partd.Sync(f.ctx, f.store); err != nil {
+			t.Fatal(err)
+		}
+		f.check("at the end")
+	})
+}
+
+// A change that fails for want of room gives back what it took, so that smaller
+// ones find it.
+func TestFailedChangeTakesNoRoom(t *testing.T) {
+	eachFull(t, func(f *full) {
+		const journal = 1 << 20 // File keeps so much of its notes
+		for _, change := range []struct {
+			name string
+			do   func() error
+		}{
+			{"append to a key", func() error { return f.append("key 0", 9<<20) }},
+			{"append to a new one", func() error { return f.append("large", 9<<20) }},
+			{"append to many", func() error {
+				var entries []partd.Entry
+				for i := range 40 {
+					entries = append(entries, partd.Entry{Key: fmt.Sprint("many ", i), Value: noise(500_000)})
+				}
+				return f.store.Append(f.ctx, entries...)
+			}},
+			{"set", func() error { return partd.Set(f.ctx, f.store, "key 1", tooMuch()) }},
+			{"set once", func() error { return partd.SetOnce(f.ctx, f.store, "new", tooMuch()) }},
+			{"apply an append", func() error { return f.apply(partd.ChangeAppend, "key 3") }},
+			{"apply a set", func() error { return f.apply(partd.ChangeSet, "new") }},
+		} {
+			before := disktest.Free(t, f.dir)
+			err := change.do()
+			if errors.Is(err, errors.ErrUnsupported) {
+				continue
+			}
+			f.definite(change.name, err)
+			if err == nil {
+				t.Fatalf("%s: no error", change.name)
+			}
+			if after := disktest.Free(t, f.dir); after < before-journal {
+				t.Fatalf("%s: %d bytes were free before it failed, %d are afterwards", change.name, before, after)
+			}
+			if skipped := partd.SetOnce(f.ctx, f.store, "key 2", noise(1<<20)); skipped != nil {
+				t.Fatal(skipped)
+			}
+			f.check(change.name)
+		}
+		before := disktest.Free(t, f.dir)
+		for range 100 { // each is left out
+			if err := partd.SetOnce(f.ctx, f.store, "key 2", noise(200_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if after := disktest.Free(t, f.dir); after < before-journal {
+			t.Errorf("%d bytes were free before 100 changes that were left out, %d are afterwards", before, after)
+		}
+		for i := range 200 {
+			if err := f.append(fmt.Sprint("key ", i%20), 1500); err != nil {
+				t.Fatalf("small append %d: %v", i, err)
+			}
+		}
+	})
+}
+
+func ignoreUnsupported(err error) error {
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	return err
+}
