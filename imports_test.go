@@ -50,11 +50,13 @@ var allowedImports = map[string][]string{
 	"internal/zmtp":       {"github.com/go-zeromq/zmq4"},
 	"internal/servercli":  {".", "stores", "remote", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 	"internal/cli":        {".", "stores", "logstore", "internal/", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
+
+	"internal/vfs/disktest": {"internal/vfs", "golang.org/x/sys"},
 }
 
 // mayUseTesting are the packages that may import package testing outside of
 // tests, which adds flags to every program that has it.
-var mayUseTesting = []string{"partdtest"}
+var mayUseTesting = []string{"partdtest", "internal/vfs/disktest"}
 
 // goPackage is what go list tells of a package.
 type goPackage struct {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/disktest"
 )
 
 // diskFull fails whatever takes room: a write, unless it is to the spare file's
@@ -166,18 +167,7 @@ func TestFullDiskNew(t *testing.T) {
 
 // On a real full disk, too.
 func TestFullTmpfs(t *testing.T) {
-	disk := t.TempDir()
-	if err := mountTmpfs(disk, "size=4m"); err != nil {
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("needs the right to mount a tmpfs:", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(disk, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	disk := disktest.Mount(t, "tmpfs", 4<<20)
 	dir := disk + "/store"
 	for range 2 {
 		s, err := Open(dir, &Options{Memory: MinMemory})

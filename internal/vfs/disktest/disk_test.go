@@ -1,0 +1,42 @@
+package disktest
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// On a full disk a file can be made, and made longer, but not written to, until
+// the room is given back.
+func TestFill(t *testing.T) {
+	for _, kind := range Kinds {
+		t.Run(kind, func(t *testing.T) {
+			dir := Mount(t, kind, 8<<20)
+			free := Free(t, dir)
+			giveBack := Fill(t, dir)
+			name := filepath.Join(dir, "new")
+			f, err := os.Create(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Truncate(1 << 20); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt([]byte("x"), 0); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("a write on a full disk: %v", err)
+			}
+			giveBack()
+			if _, err := f.WriteAt([]byte("x"), 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(f.Close(), os.Remove(name)); err != nil {
+				t.Fatal(err)
+			}
+			if n := Free(t, dir); n != free {
+				t.Errorf("%d bytes are free, before it were %d", n, free)
+			}
+		})
+	}
+}
