@@ -136,6 +136,17 @@ func (f *injectFile) Truncate(size int64) error {
 	return f.f.Truncate(size)
 }
 
+// Punch is of the file beneath; see [Puncher]. Its kind is that of Truncate.
+func (f *injectFile) Punch(off, n int64) error {
+	if err := f.i.check(OpTruncate, f.f.Name()); err != nil {
+		return err
+	}
+	if p, ok := f.f.(Puncher); ok {
+		return p.Punch(off, n)
+	}
+	return pathError("fallocate", f.f.Name(), errors.ErrUnsupported)
+}
+
 func (f *injectFile) Info() (Info, error) {
 	if err := f.i.check(OpInfo, f.f.Name()); err != nil {
 		return Info{}, err

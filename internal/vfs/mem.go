@@ -100,7 +100,7 @@ func (m *Mem) newInode(mode fs.FileMode) *inode {
 func (n *inode) info() Info {
 	i := Info{Links: n.links, Dev: 1, Ino: n.ino, Mode: n.mode, MTime: n.mtime, CTime: n.ctime}
 	if !n.isDir() {
-		i.Size, i.Disk = n.cur.size, n.cur.size
+		i.Size, i.Disk = n.cur.size, n.cur.disk()
 	}
 	return i
 }

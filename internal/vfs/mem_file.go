@@ -130,6 +130,20 @@ func (f *memFile) Truncate(size int64) error {
 	return nil
 }
 
+// Punch gives back whole pages; see [Puncher].
+func (f *memFile) Punch(off, n int64) error {
+	f.mem.mu.Lock()
+	defer f.mem.mu.Unlock()
+	if err := f.check("fallocate", true, off); err != nil {
+		return err
+	}
+	if n = min(n, f.node.cur.size-off); n > 0 {
+		f.mem.write(f.node, make([]byte, n), off)
+		f.node.cur.punch(off, n)
+	}
+	return nil
+}
+
 func (f *memFile) Sync() error {
 	f.mem.mu.Lock()
 	defer f.mem.mu.Unlock()
