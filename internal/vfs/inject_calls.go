@@ -124,6 +124,9 @@ func (f *injectFile) write(p []byte, write func(p []byte) (int, error)) (int, er
 
 func (f *injectFile) Sync() error {
 	if err := f.i.check(OpSync, f.f.Name()); err != nil {
+		if m, ok := f.f.(*memFile); ok {
+			m.failSync()
+		}
 		return err
 	}
 	return f.f.Sync()

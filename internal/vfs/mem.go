@@ -72,6 +72,9 @@ type inode struct {
 	cur, durable *content
 	own          bool
 	log          []change
+	// What the disk will have once all is written, where that is not cur: a sync
+	// failed. log leads from durable to it.
+	kept *content
 
 	// A directory, in the same way. The changes are in Mem.pending, since one
 	// may concern two directories.

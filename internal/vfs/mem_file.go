@@ -154,8 +154,28 @@ func (f *memFile) Sync() error {
 		f.mem.syncNames(f.node)
 		return nil
 	}
-	f.node.durable, f.node.own, f.node.log = f.node.cur, false, nil
+	f.node.durable, f.node.own, f.node.log = f.node.onDisk(), false, nil
 	return nil
+}
+
+// failSync does what a failed fsync(2) does on Linux: what was not synced can be
+// read, and is never written to the disk, unless it is written again.
+func (f *memFile) failSync() {
+	f.mem.mu.Lock()
+	defer f.mem.mu.Unlock()
+	if n := f.node; !f.closed && !n.isDir() {
+		n.kept, n.log = n.durable.clone(), nil
+	}
+}
+
+// onDisk returns what the disk has once all is written.
+func (n *inode) onDisk() *content {
+	if n.kept == nil {
+		return n.cur
+	}
+	c := n.kept
+	n.kept = c.clone()
+	return c
 }
 
 func (f *memFile) Info() (Info, error) {
@@ -191,12 +211,22 @@ func (m *Mem) write(n *inode, p []byte, off int64) {
 	}
 	m.beforeChange(n)
 	n.cur.writeAt(p, off)
-	n.log = append(n.log, change{off: off, data: slices.Clone(p), sizeThen: n.cur.size})
+	size := n.cur.size
+	if n.kept != nil { // the disk gets whole pages
+		first := off / pageSize * pageSize
+		pages := make([]byte, (off+int64(len(p))-first+pageSize-1)/pageSize*pageSize)
+		n.kept.writeAt(pages[:n.cur.readAt(pages, first)], first)
+		size = n.kept.size
+	}
+	n.log = append(n.log, change{off: off, data: slices.Clone(p), sizeThen: size})
 }
 
 func (m *Mem) truncate(n *inode, size int64) {
 	m.beforeChange(n)
 	n.cur.truncate(size)
+	if n.kept != nil {
+		n.kept.truncate(size)
+	}
 	n.log = append(n.log, change{off: size, sizeThen: size})
 }
 
