@@ -42,8 +42,10 @@ func (s *Store) startAnyhow(fresh func() *Store) (*Store, error) {
 	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.files == nil {
 		return s, err // there is nothing to read or drop
 	}
-	// Where the outcome of a write is unknown, nobody knows what is left over.
-	if s.poisoned() == nil && s.syncDir() == nil {
+	// Where the outcome of a write is unknown, nobody knows what is left over; and
+	// a second sync would say nothing of what the first could not write.
+	sure := s.poisoned() == nil && s.syncAlone(s.syncDir) == nil
+	if sure {
 		if e := s.removeLeftovers(); e != nil {
 			s.log.Warn("logstore: what an interrupted operation left behind could not be removed", "dir", s.dir, "err", e)
 		}
@@ -52,14 +54,16 @@ func (s *Store) startAnyhow(fresh func() *Store) (*Store, error) {
 		return fresh(), errors.Join(err, e)
 	}
 	s = fresh()
-	again := s.start()
-	if !isFull(again) {
-		return s, again
+	if sure {
+		again := s.start()
+		if !isFull(again) {
+			return s, again
+		}
+		if e := s.abandon(); e != nil {
+			return fresh(), errors.Join(err, e)
+		}
+		s = fresh()
 	}
-	if e := s.abandon(); e != nil {
-		return fresh(), errors.Join(err, e)
-	}
-	s = fresh()
 	s.fullErr.Store(&err)
 	if e := s.start(); e != nil {
 		return s, errors.Join(err, e)
@@ -108,7 +112,7 @@ func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	err := s.writeManifest(m)
 	s.manMu.Unlock()
 	if err != nil {
-		return err
+		return outcome(err)
 	}
 	s.sessions, s.unread = sessions, nil
 	s.fullErr.Store(&why)

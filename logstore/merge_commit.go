@@ -17,7 +17,7 @@ func (j *mergeJob) commit() error {
 		}
 		g.file.dirty.Store(false)
 	}
-	if err := errors.Join(j.s.syncDir(), j.ctx.Err()); err != nil {
+	if err := errors.Join(j.s.syncAlone(j.s.syncDir), j.ctx.Err()); err != nil {
 		return err
 	}
 	doomed, err := j.replace()
