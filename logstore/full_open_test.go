@@ -19,7 +19,7 @@ func onSmallDisks(t *testing.T, f func(t *testing.T, disk string, opts *Options)
 	for _, kind := range disktest.Kinds {
 		for _, sync := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/sync=%t", kind, sync), func(t *testing.T) {
-				f(t, disktest.Mount(t, kind, 40<<20), &Options{Memory: MinMemory, Sync: sync})
+				f(t, disktest.Mount(t, kind, 24<<20), &Options{Memory: MinMemory, Sync: sync})
 			})
 		}
 	}
@@ -83,13 +83,13 @@ func TestDiskFullWhileOpen(t *testing.T) {
 			}
 			giveBack := disktest.Fill(t, disk)
 			mustHold(t, s, want) // which would write the table out
-			for i := range 300 {
+			for i := range 100 {
 				if err := add(fmt.Sprint(i%7), 3000); err != nil {
 					mustBeFull(t, "Append", err)
 				}
 			}
 			mustBeFull(t, "a large Append", add("large", 1<<20))
-			mustBeFull(t, "an Append in bulk", add("large", 100_000_000))
+			mustBeFull(t, "an Append in bulk", add("large", 40_000_000))
 			mustBeFull(t, "Flush", s.Flush(t.Context()))
 			mustHold(t, s, want)
 			giveBack()
