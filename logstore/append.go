@@ -85,7 +85,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	defer s.life.RUnlock()
 	s.mu.Lock()
 	seq, isNew := s.seq-1, true
-	if err = s.writable(); err == nil && tag != (partd.Tag{}) {
+	if err = s.writableAgain(); err == nil && tag != (partd.Tag{}) {
 		isNew, err = s.sessions.check(tag)
 	}
 	s.mu.Unlock()

@@ -35,7 +35,7 @@ func (s *Store) sessionRecord(ctx context.Context, opName string, header func() 
 	s.life.RLock()
 	defer s.life.RUnlock()
 	s.mu.Lock()
-	if err := s.writable(); err != nil {
+	if err := s.writableAgain(); err != nil {
 		s.mu.Unlock()
 		return s.errorf(opName, err)
 	}

@@ -198,7 +198,7 @@ func (s *Store) encodeEntry(b *batch, kind entryKind, key string, value []byte) 
 // addSegments makes segments visible. mu is held.
 func (s *Store) addSegments(more []*segment) {
 	old := s.segments
-	s.segments = append(old[:len(old):len(old)], more...)
+	s.segments = s.withinMemory(append(old[:len(old):len(old)], more...))
 	s.wasteLimit.Store(0)
 	s.considerMerge()
 }

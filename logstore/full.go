@@ -102,6 +102,7 @@ func (s *Store) useSpare() error {
 func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	sessions := s.sessions.clone()
 	sessions.apply(h, s.opts.MaxSessions)
+	s.emptied = false
 	if s.active != nil {
 		s.lastEpoch = max(s.lastEpoch, s.active.wal.epoch)
 	}
@@ -136,8 +137,18 @@ func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	if err := s.leaveFull(t); err != nil {
 		// The store is dropped: that is all that was asked for.
 		s.log.Warn("logstore: the disk is still full after the drop", "dir", s.dir, "err", err)
+		s.emptied = true
 	}
 	return nil
+}
+
+// writableAgain is writable, and makes a store take changes that was dropped on a
+// disk which had no room even then. mu is held.
+func (s *Store) writableAgain() error {
+	if s.emptied && !s.closed && s.poisoned() == nil && s.leaveFull(nil) == nil {
+		s.emptied = false
+	}
+	return s.writable()
 }
 
 // leaveFull makes the dropped store take changes again, with t as the active

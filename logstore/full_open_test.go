@@ -76,7 +76,7 @@ func TestDiskFullWhileOpen(t *testing.T) {
 			return err
 		}
 		for round := range 3 {
-			for i := range 100 {
+			for i := range 50 {
 				if err := errors.Join(add(fmt.Sprint(i%7), 1000), add("large", 20_000)); err != nil {
 					t.Fatalf("round %d: %v", round, err)
 				}

@@ -63,7 +63,7 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	for _, c := range cuts {
 		c.file.end = c.end
 	}
-	s.segments = slices.Concat(s.segments[:j.from], j.out, s.segments[j.from+len(j.v.segments):])
+	s.segments = s.withinMemory(slices.Concat(s.segments[:j.from], j.out, s.segments[j.from+len(j.v.segments):]))
 	if s.rotate.Load() && !s.sealing { // no segment was written since
 		s.segmentFile = j.out[len(j.out)-1].file
 		s.rotate.Store(false)

@@ -177,7 +177,7 @@ func TestRoomOfFullDisk(t *testing.T) {
 		}
 		mustBeFull(t, "an Append of 1,500,000 values", s.Append(t.Context(), small...))
 		same("after an Append of many small values")
-		for i := range 300 {
+		for i := range 100 {
 			if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 1000)}); err != nil {
 				t.Fatalf("small append %d: %v", i, err)
 			}

@@ -55,6 +55,7 @@ type Store struct {
 	sealErr  error         // why the last try failed
 	sealed   chan struct{} // closed when the try that is under way ends
 	frozenAt frozenState
+	emptied  bool // see writableAgain
 
 	free chan *table // the table that is not in use
 	made int         // how many tables there are, but for spare ones
@@ -95,6 +96,7 @@ type Store struct {
 	broken    atomic.Pointer[error]
 	fullErr   atomic.Pointer[error] // why the store was not opened for writing
 	unread    error                 // why the write-ahead files could not be read
+	manyHot   atomic.Bool           // hot runs take as much memory as they may
 	scanning  atomic.Bool           // a Scan uses the memory set aside for reads
 
 	tableBytes int64
