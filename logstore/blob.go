@@ -73,6 +73,8 @@ func (s *Store) giveBackBlobs(refs []blobRef) {
 	}
 }
 
+var errNoBlobFile = errors.New("which the store does not have")
+
 // blobReader reads a blob block by block.
 type blobReader struct {
 	f     *dataFile
@@ -90,7 +92,7 @@ func (fs *fileSet) openBlob(encoded []byte, buf []byte, r *blobReader) error {
 	}
 	f := fs.file(ref.file, blobKind)
 	if f == nil {
-		return fmt.Errorf("an entry refers to blob file %d, which the store does not have", ref.file)
+		return fmt.Errorf("an entry refers to blob file %d, %w", ref.file, errNoBlobFile)
 	}
 	size, err := f.size()
 	if err != nil {

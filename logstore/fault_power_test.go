@@ -168,3 +168,50 @@ func TestFullModeIsSure(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A large value that cannot be read while the store is opened is not one that a
+// loss of power took: the store is not opened without it.
+func TestUnreadableBlobIsNotLost(t *testing.T) {
+	for _, kind := range []vfs.Op{vfs.OpInfo, vfs.OpRead} {
+		for n := int64(1); ; n++ {
+			mem := vfs.NewMem()
+			h := crashHooks
+			h.fs = mem
+			s, err := open(crashDir, &Options{Sync: true}, h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustAppend(t, s, "a", string(largeValue))
+			killed := mem.KillClone()
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			fault := &vfs.Fault{At: n, Err: syscall.EIO, Only: func(op vfs.Op, name string) bool {
+				return op == kind && strings.Contains(name, "blob-")
+			}}
+			h.fs = vfs.Inject(killed, fault.Check)
+			if s, err = open(crashDir, nil, h); err != nil && !errors.Is(err, syscall.EIO) {
+				t.Fatal(err)
+			} else if err == nil {
+				v, err := s.Get(t.Context(), "a")
+				if err == nil && !bytes.Equal(v[0], largeValue) || err != nil && !errors.Is(err, syscall.EIO) {
+					t.Fatalf("%d bytes, %v", len(v[0]), err)
+				}
+				if err := s.Close(); err != nil && !errors.Is(err, syscall.EIO) {
+					t.Fatal(err)
+				}
+			}
+			h.fs = killed
+			if s, err = open(crashDir, nil, h); err != nil {
+				t.Fatal(err)
+			}
+			wantValue(t, s, "a", string(largeValue))
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if !fault.Hit() {
+				break
+			}
+		}
+	}
+}
