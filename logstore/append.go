@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/go-partd/partd"
@@ -83,10 +84,16 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	s.life.RLock()
 	defer s.life.RUnlock()
 	s.mu.Lock()
-	err = s.writable()
+	seq, isNew := s.seq-1, true
+	if err = s.writableAgain(); err == nil && tag != (partd.Tag{}) {
+		isNew, err = s.sessions.check(tag)
+	}
 	s.mu.Unlock()
 	if err != nil || op.empty() && tag == (partd.Tag{}) {
 		return err == nil, s.errorf(opName, err)
+	}
+	if !isNew { // large values need not be written to find that out
+		return false, s.errorf(opName, s.acknowledge(seq))
 	}
 	if op.size(s) > int64(s.maxBatch) {
 		applied, err = s.bulk(ctx, tag, op)
@@ -97,16 +104,26 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 		return false, s.errorf(opName, err)
 	}
 	defer s.putBatch(b)
-	if err := op.encode(s, b); err != nil {
-		return false, s.errorf(opName, err)
+	if err = op.encode(s, b); err == nil {
+		s.mu.Lock()
+		seq, applied, err = s.commit(ctx, b, tag, op)
+		s.mu.Unlock()
 	}
-	s.mu.Lock()
-	seq, applied, err := s.commit(ctx, b, tag, op)
-	s.mu.Unlock()
-	if err == nil && s.opts.Sync {
-		err = s.syncTo(seq)
+	if !applied || len(b.at) == 0 || err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
+		s.giveBackBlobs(b.blobs)
+	}
+	if err == nil {
+		err = s.acknowledge(seq)
 	}
 	return applied, s.errorf(opName, err)
+}
+
+// acknowledge returns once a record may be acknowledged.
+func (s *Store) acknowledge(seq uint64) error {
+	if !s.opts.Sync {
+		return nil
+	}
+	return outcome(s.syncTo(seq))
 }
 
 // commit writes a batch and enters it into the table. mu is held. It returns
@@ -129,7 +146,7 @@ func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operatio
 		return s.seq - 1, true, nil
 	}
 	seq = s.seq
-	return seq, true, s.writeBatch(b, h)
+	return seq, true, outcome(s.writeBatch(b, h))
 }
 
 // writeBatch writes a record that fits, and enters it into the table. mu is held.

@@ -35,7 +35,7 @@ func (s *Store) sessionRecord(ctx context.Context, opName string, header func() 
 	s.life.RLock()
 	defer s.life.RUnlock()
 	s.mu.Lock()
-	if err := s.writable(); err != nil {
+	if err := s.writableAgain(); err != nil {
 		s.mu.Unlock()
 		return s.errorf(opName, err)
 	}
@@ -50,11 +50,11 @@ func (s *Store) sessionRecord(ctx context.Context, opName string, header func() 
 	var seq uint64
 	if err = s.makeRoom(ctx, b); err == nil {
 		seq = s.seq
-		err = s.writeBatch(b, header())
+		err = outcome(s.writeBatch(b, header()))
 	}
 	s.mu.Unlock()
-	if err == nil && s.opts.Sync {
-		err = s.syncTo(seq)
+	if err == nil {
+		err = s.acknowledge(seq)
 	}
 	return s.errorf(opName, err)
 }

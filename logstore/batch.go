@@ -18,6 +18,7 @@ type batch struct {
 	at        []uint32
 	part      []uint32
 	hash      []uint64
+	blobs     []blobRef // that were written for it
 	ledger    Ledger
 	maxBlobNo uint32
 	crc       uint32 // of the entries
@@ -37,7 +38,7 @@ func (b *batch) reset() {
 		b.buf = make([]byte, 0, 16<<10)
 	}
 	b.buf = b.buf[:batchPrefix]
-	b.at, b.part, b.hash = b.at[:0], b.part[:0], b.hash[:0]
+	b.at, b.part, b.hash, b.blobs = b.at[:0], b.part[:0], b.hash[:0], b.blobs[:0]
 	b.ledger = Ledger{}
 	b.maxBlobNo = 0
 }
@@ -70,6 +71,7 @@ func (b *batch) addBlob(key string, ref blobRef, piece *pieceHasher, hash uint64
 	buf := appendEntryHead(b.buf, kindBlob, key, blobRefLen)
 	b.push(at, ref.append(buf), hash, partBits)
 	piece.addTo(&b.ledger)
+	b.blobs = append(b.blobs, ref)
 	b.maxBlobNo = max(b.maxBlobNo, ref.file)
 }
 

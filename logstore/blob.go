@@ -25,10 +25,11 @@ func (s *Store) writeBlob(value []byte) (blobRef, error) {
 	}
 	ref := blobRef{file: f.number, off: off, length: int64(len(value))}
 	ref.crc = crc32.Update(salt(s.seed, f.number, off), castagnoli, table)
-	if _, err := f.f.WriteAt(value, off); err != nil {
-		return blobRef{}, err
+	if _, err = f.f.WriteAt(value, off); err == nil {
+		_, err = f.f.WriteAt(table, off+int64(len(value)))
 	}
-	if _, err := f.f.WriteAt(table, off+int64(len(value))); err != nil {
+	if err != nil {
+		s.giveBackBlobs([]blobRef{ref})
 		return blobRef{}, err
 	}
 	f.dirty.Store(true) // after the write: a sync that ran meanwhile did not cover it
@@ -52,6 +53,28 @@ func (s *Store) reserveBlob(n int64) (*dataFile, int64, error) {
 	return f, off, nil
 }
 
+// tableLen is the length of the table of CRCs behind the value.
+func (r *blobRef) tableLen() int64 { return (r.length + blobBlock - 1) / blobBlock * 4 }
+
+// giveBackBlobs gives back the room of large values that no record refers to.
+// life is held.
+func (s *Store) giveBackBlobs(refs []blobRef) {
+	s.blobMu.Lock()
+	defer s.blobMu.Unlock()
+	for i := range refs {
+		r := &refs[len(refs)-1-i]
+		f, n := s.files.file(r.file, blobKind), r.length+r.tableLen()
+		if f.end != r.off+n { // another is being written behind it
+			s.punch(f.f, r.off, n)
+			continue
+		}
+		f.end = r.off
+		s.cutBack(f)
+	}
+}
+
+var errNoBlobFile = errors.New("which the store does not have")
+
 // blobReader reads a blob block by block.
 type blobReader struct {
 	f     *dataFile
@@ -69,13 +92,13 @@ func (fs *fileSet) openBlob(encoded []byte, buf []byte, r *blobReader) error {
 	}
 	f := fs.file(ref.file, blobKind)
 	if f == nil {
-		return fmt.Errorf("an entry refers to blob file %d, which the store does not have", ref.file)
+		return fmt.Errorf("an entry refers to blob file %d, %w", ref.file, errNoBlobFile)
 	}
 	size, err := f.size()
 	if err != nil {
 		return err
 	}
-	tableLen := (ref.length + blobBlock - 1) / blobBlock * 4
+	tableLen := ref.tableLen()
 	if ref.off > size || ref.length+tableLen > size-ref.off {
 		return f.corrupt(ref.off, fmt.Errorf(
 			"a value of %d bytes should be here, but the file ends at %d", ref.length, size))

@@ -14,11 +14,13 @@ type bulkWriter struct {
 	s        *Store
 	t        *table
 	segments []*segment
+	blobs    []blobRef
 	ledger   Ledger
 }
 
 // add enters a batch, and writes a segment first where it does not fit.
 func (w *bulkWriter) add(b *batch) error {
+	w.blobs, b.blobs = append(w.blobs, b.blobs...), b.blobs[:0]
 	if !w.t.fits(b) {
 		if err := w.flush(); err != nil {
 			return err
@@ -47,12 +49,18 @@ func (w *bulkWriter) flush() error {
 	return nil
 }
 
-// undo forgets segments that did not become part of the store.
+// undo gives back the room of what did not become part of the store.
 func (w *bulkWriter) undo() {
 	for i := len(w.segments) - 1; i >= 0; i-- {
-		w.segments[i].file.end = w.segments[i].start
+		g := w.segments[i]
+		g.file.end = g.start
+		if i == 0 || g.start == dataHeaderLen {
+			w.s.cutBack(g.file)
+		}
+		w.s.segmentFile = g.file
 	}
-	w.segments = nil
+	w.s.giveBackBlobs(w.blobs)
+	w.segments, w.blobs = nil, nil
 }
 
 // finish makes the segments part of the store. edit changes the manifest further.
@@ -70,8 +78,8 @@ func (w *bulkWriter) finish(edit func(m *manifest)) error {
 // commitSegments replaces the manifest by one that has new segments.
 func (s *Store) commitSegments(segments []*segment, ledger Ledger, edit func(m *manifest)) error {
 	if s.durable.Load() {
-		if err := s.syncData(s.files); err != nil {
-			return s.poison(err)
+		if err := s.syncAlone(func() error { return s.syncData(s.files) }); err != nil {
+			return err
 		}
 	}
 	s.manMu.Lock()
@@ -130,17 +138,21 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 	if err == nil {
 		err = w.add(b)
 	}
+	if err == nil && tag == (partd.Tag{}) && t.size == 0 && len(w.segments) == 0 {
+		return true, nil // there was nothing to do
+	}
+	if err == nil {
+		err = w.flush()
+	}
 	if err != nil {
+		w.blobs = append(w.blobs, b.blobs...)
 		w.undo()
 		return false, err
-	}
-	if tag == (partd.Tag{}) && t.size == 0 && len(w.segments) == 0 {
-		return true, nil // there was nothing to do
 	}
 	sessions := s.sessions.clone()
 	sessions.apply(recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}, s.opts.MaxSessions)
 	if err := w.finish(func(m *manifest) { m.sessions = sessions.clone() }); err != nil {
-		return false, err
+		return false, outcome(err)
 	}
 	s.sessions = sessions
 	s.addSegments(w.segments)
@@ -186,7 +198,7 @@ func (s *Store) encodeEntry(b *batch, kind entryKind, key string, value []byte) 
 // addSegments makes segments visible. mu is held.
 func (s *Store) addSegments(more []*segment) {
 	old := s.segments
-	s.segments = append(old[:len(old):len(old)], more...)
+	s.segments = s.withinMemory(append(old[:len(old):len(old)], more...))
 	s.wasteLimit.Store(0)
 	s.considerMerge()
 }

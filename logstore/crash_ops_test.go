@@ -58,6 +58,13 @@ func (r *crashRun) operation(m map[string][]byte, n *int) crashStep {
 			return false, err
 		}
 	}
+	if r.rnd.IntN(3) == 0 { // a change that may be skipped, and gives its room back
+		k, v := key(), value()
+		if _, exists := m[k]; !exists {
+			m[k] = v
+		}
+		return plain(func(ctx context.Context, s *Store) error { return s.SetOnce(ctx, k, v) })
+	}
 	k, v := key(), value()
 	m[k] = append(m[k][:len(m[k]):len(m[k])], v...)
 	return plain(func(ctx context.Context, s *Store) error { // an append that is sent twice

@@ -141,14 +141,14 @@ func (s *Store) dropManifest(wal *walFile, sessions sessionTable) error {
 	m.liveEpoch, m.nextSeq, m.sessions = wal.epoch, s.seq, sessions.clone()
 	m.files, m.ledger = nil, Ledger{}
 	err := s.writeManifest(m)
-	if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-		return err
+	if u := (unclear{}); err == nil || errors.As(err, &u) {
+		return outcome(err)
 	}
 	if _, undoErr := wal.f.WriteAt(make([]byte, walHeaderLen), 0); undoErr != nil {
 		return errors.Join(s.poison(err), undoErr)
 	}
 	if s.durable.Load() {
-		if undoErr := s.syncFile(wal.f); undoErr != nil {
+		if undoErr := s.syncAlone(func() error { return s.syncFile(wal.f) }); undoErr != nil {
 			return errors.Join(s.poison(err), undoErr)
 		}
 	}

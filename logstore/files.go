@@ -164,9 +164,11 @@ func (s *Store) startDataFile(f *dataFile, m manifest) error {
 	if _, err := f.f.WriteAt(encodeDataHeader(f.kind, f.number, m.id, m.seed), 0); err != nil {
 		return err
 	}
+	f.dirty.Store(true) // the first Sync may come before anything else is written to it
 	if s.durable.Load() {
-		if err := errors.Join(s.syncFile(f.f), s.syncDir()); err != nil {
-			return s.poison(err)
+		err := s.syncAlone(func() error { return errors.Join(s.syncFile(f.f), s.syncDir()) })
+		if err != nil {
+			return err
 		}
 	}
 	m.files = append(m.files[:len(m.files):len(m.files)], fileRef{kind: f.kind, number: f.number, end: dataHeaderLen})

@@ -42,8 +42,10 @@ func (s *Store) startAnyhow(fresh func() *Store) (*Store, error) {
 	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.files == nil {
 		return s, err // there is nothing to read or drop
 	}
-	// Where the outcome of a write is unknown, nobody knows what is left over.
-	if s.poisoned() == nil && s.syncDir() == nil {
+	// Where the outcome of a write is unknown, nobody knows what is left over; and
+	// a second sync would say nothing of what the first could not write.
+	sure := s.poisoned() == nil && s.syncAlone(s.syncDir) == nil
+	if sure {
 		if e := s.removeLeftovers(); e != nil {
 			s.log.Warn("logstore: what an interrupted operation left behind could not be removed", "dir", s.dir, "err", e)
 		}
@@ -52,14 +54,16 @@ func (s *Store) startAnyhow(fresh func() *Store) (*Store, error) {
 		return fresh(), errors.Join(err, e)
 	}
 	s = fresh()
-	again := s.start()
-	if !isFull(again) {
-		return s, again
+	if sure {
+		again := s.start()
+		if !isFull(again) {
+			return s, again
+		}
+		if e := s.abandon(); e != nil {
+			return fresh(), errors.Join(err, e)
+		}
+		s = fresh()
 	}
-	if e := s.abandon(); e != nil {
-		return fresh(), errors.Join(err, e)
-	}
-	s = fresh()
 	s.fullErr.Store(&err)
 	if e := s.start(); e != nil {
 		return s, errors.Join(err, e)
@@ -98,6 +102,7 @@ func (s *Store) useSpare() error {
 func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	sessions := s.sessions.clone()
 	sessions.apply(h, s.opts.MaxSessions)
+	s.emptied = false
 	if s.active != nil {
 		s.lastEpoch = max(s.lastEpoch, s.active.wal.epoch)
 	}
@@ -108,7 +113,7 @@ func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	err := s.writeManifest(m)
 	s.manMu.Unlock()
 	if err != nil {
-		return err
+		return outcome(err)
 	}
 	s.sessions, s.unread = sessions, nil
 	s.fullErr.Store(&why)
@@ -132,8 +137,18 @@ func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	if err := s.leaveFull(t); err != nil {
 		// The store is dropped: that is all that was asked for.
 		s.log.Warn("logstore: the disk is still full after the drop", "dir", s.dir, "err", err)
+		s.emptied = true
 	}
 	return nil
+}
+
+// writableAgain is writable, and makes a store take changes that was dropped on a
+// disk which had no room even then. mu is held.
+func (s *Store) writableAgain() error {
+	if s.emptied && !s.closed && s.poisoned() == nil && s.leaveFull(nil) == nil {
+		s.emptied = false
+	}
+	return s.writable()
 }
 
 // leaveFull makes the dropped store take changes again, with t as the active

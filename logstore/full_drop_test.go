@@ -50,6 +50,55 @@ func TestFullDiskDropTwice(t *testing.T) {
 	}
 }
 
+// A store that was dropped on a disk which stays full takes changes as soon as
+// there is room, without being opened again.
+func TestRoomAfterDrop(t *testing.T) {
+	for _, openedFull := range []bool{false, true} {
+		mem := vfs.NewMem()
+		var full atomic.Bool
+		h := crashHooks
+		h.fs = diskFull(mem, &full, true)
+		s, err := open(crashDir, nil, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, s, "k", "v")
+		if openedFull {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			full.Store(true)
+			if s, err = open(crashDir, nil, h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		full.Store(true)
+		if err := s.Drop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			mustBeFull(t, "Append", s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}))
+			if _, err := s.NewSession(t.Context()); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatal(err)
+			}
+		}
+		wantValue(t, s, "k", "")
+		full.Store(false)
+		mustAppend(t, s, "k", "new")
+		wantValue(t, s, "k", "new")
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = open(crashDir, nil, h); err != nil {
+			t.Fatal(err)
+		}
+		wantValue(t, s, "k", "new")
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A disk that is so full that not even a data file can be opened for writing,
 // as where opening copies it, costs no data.
 func TestFullDiskOpeningFiles(t *testing.T) {

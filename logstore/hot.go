@@ -28,7 +28,7 @@ func isHot(keys []hotRun, key []byte) bool {
 func (s *Store) hotKeys(t *table, p int) ([]hotRun, error) {
 	size := int64(t.parts[p].size)
 	least := s.hotBytes(t)
-	if size < least {
+	if size < least || s.manyHot.Load() {
 		return nil, nil
 	}
 	// A look at the beginning is enough for most: hardly any part of a store

@@ -116,7 +116,8 @@ func parseManifest(b []byte) (manifest, error) {
 }
 
 // writeManifest replaces the manifest. It is called with manMu held. If it
-// fails before the new one is in place, the old one is unharmed.
+// fails, the old one is unharmed, unless the error is unclear: then either may be
+// in place.
 func (s *Store) writeManifest(m manifest) error {
 	err := s.replaceManifest(m, s.durable.Load())
 	if errors.Is(err, errNotSynced) {
@@ -150,12 +151,12 @@ func (s *Store) replaceManifest(m manifest, sync bool) error {
 		return err
 	}
 	if err := s.fs.Rename(tmp, filepath.Join(s.dir, manifestName)); err != nil {
-		return s.poison(err)
+		return unclear{s.poison(err)}
 	}
 	s.man = m
 	if sync {
-		if err := s.syncDir(); err != nil {
-			return s.poison(err)
+		if err := s.syncAlone(s.syncDir); err != nil {
+			return unclear{err}
 		}
 	}
 	return nil

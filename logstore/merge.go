@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -174,7 +173,8 @@ func (j *mergeJob) run() error {
 	}
 	if err != nil {
 		// The manifest may name the new files, if nobody knows its outcome.
-		err = errors.Join(err, j.undo(!errors.Is(err, partd.ErrUnknownOutcome)))
+		u := unclear{}
+		err = errors.Join(err, j.undo(!errors.As(err, &u)))
 	}
 	s := j.s
 	s.mu.Lock()

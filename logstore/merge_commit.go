@@ -17,7 +17,7 @@ func (j *mergeJob) commit() error {
 		}
 		g.file.dirty.Store(false)
 	}
-	if err := errors.Join(j.s.syncDir(), j.ctx.Err()); err != nil {
+	if err := errors.Join(j.s.syncAlone(j.s.syncDir), j.ctx.Err()); err != nil {
 		return err
 	}
 	doomed, err := j.replace()
@@ -63,7 +63,7 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	for _, c := range cuts {
 		c.file.end = c.end
 	}
-	s.segments = slices.Concat(s.segments[:j.from], j.out, s.segments[j.from+len(j.v.segments):])
+	s.segments = s.withinMemory(slices.Concat(s.segments[:j.from], j.out, s.segments[j.from+len(j.v.segments):]))
 	if s.rotate.Load() && !s.sealing { // no segment was written since
 		s.segmentFile = j.out[len(j.out)-1].file
 		s.rotate.Store(false)

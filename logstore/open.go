@@ -202,7 +202,7 @@ func (s *Store) loadSegments(f *dataFile) error {
 		end = g.start
 	}
 	slices.Reverse(list)
-	s.segments = append(s.segments, list...)
+	s.segments = s.withinMemory(append(s.segments, list...))
 	return nil
 }
 

@@ -141,8 +141,11 @@ func (op *popOp) each(_ *Store, f func(entryKind, string, []byte) error) error {
 	return nil
 }
 
-// clear takes all entries out of the batch.
+// clear takes all entries out of the batch, which still knows of the large values
+// that were written for it.
 func (b *batch) clear() {
+	blobs := b.blobs
 	b.reset()
+	b.blobs = blobs
 	b.checksum()
 }

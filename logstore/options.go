@@ -62,7 +62,8 @@ const (
 // Options of a store. The zero value, and nil, are the defaults.
 type Options struct {
 	// Memory bounds what the store holds in memory, in bytes: tables being
-	// filled and written out, and buffers of reads. 0 means [DefaultMemory];
+	// filled and written out, buffers of reads, and what is known of segments.
+	// 0 means [DefaultMemory];
 	// at least [MinMemory], at most [MaxMemory]. Values returned by Get are the
 	// caller's and not counted, nor is what a second Scan at the same time
 	// takes, about 8 MiB. Where a Scan or an Open holds tables that a full disk

@@ -127,11 +127,16 @@ func (s *Store) recoverWrite(found bool) error {
 
 // recoverInto writes what the write-ahead files hold to segments, by way of a
 // table, and begins the file of an epoch.
-func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (*walFile, error) {
+func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile, err error) {
 	w := &bulkWriter{s: s, t: t}
+	defer func() {
+		if err != nil {
+			w.undo()
+		}
+	}()
 	s.openFileForAppend()
 	b := &batch{}
-	err := s.replay(live, func(_ recordHeader, entries []byte) error {
+	err = s.replay(live, func(_ recordHeader, entries []byte) error {
 		if err := s.addRecord(b, entries); err != nil {
 			return err
 		}
@@ -178,15 +183,17 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (*walFile, e
 // large values that they refer to, and the manifest that was found must survive
 // what it survives.
 func (s *Store) syncFound(live []liveWAL) error {
-	if err := s.syncData(s.files); err != nil {
-		return err
-	}
-	for _, l := range live {
-		if err := s.syncFile(l.f); err != nil {
+	return s.syncAlone(func() error {
+		if err := s.syncData(s.files); err != nil {
 			return err
 		}
-	}
-	return s.syncDir()
+		for _, l := range live {
+			if err := s.syncFile(l.f); err != nil {
+				return err
+			}
+		}
+		return s.syncDir()
+	})
 }
 
 // slotAfter chooses the place of the next write-ahead file, which must not be

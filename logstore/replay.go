@@ -39,9 +39,10 @@ func (s *Store) replayFile(w liveWAL, newest bool, until uint64, use func(h reco
 	for newest || s.seq < until {
 		at := r.off
 		h, entries, err := r.next()
-		if err == nil && newest && s.man.durable && h.seq > synced && s.lostBlob(entries) {
-			r.off, r.nextSeq = at, h.seq
-			err = errNoRecord
+		if err == nil && newest && s.man.durable && h.seq > synced {
+			if err = s.lostBlob(entries); err == errNoRecord {
+				r.off, r.nextSeq = at, h.seq
+			}
 		}
 		if errors.Is(err, errNoRecord) {
 			if !newest {
@@ -109,13 +110,14 @@ func (s *Store) syncedIn(w liveWAL) (uint64, error) {
 	}
 }
 
-// lostBlob tells whether an entry refers to a large value that is not there.
-// It may, where power was lost before either was synced.
-func (s *Store) lostBlob(entries []byte) bool {
+// lostBlob returns errNoRecord if an entry refers to a large value that is not
+// there. It may, where power was lost before either was synced. One that cannot
+// be read is not lost.
+func (s *Store) lostBlob(entries []byte) error {
 	for len(entries) > 0 {
 		e, err := parseEntry(entries)
 		if err != nil {
-			return false // for the caller to notice
+			return nil // for the caller to notice
 		}
 		entries = entries[len(e.raw):]
 		if e.kind != kindBlob {
@@ -126,11 +128,15 @@ func (s *Store) lostBlob(entries []byte) bool {
 		for err == nil {
 			_, err = r.next()
 		}
+		var lost *partd.CorruptError
+		if errors.As(err, &lost) || errors.Is(err, errNoBlobFile) {
+			return errNoRecord
+		}
 		if !isEOF(err) {
-			return true
+			return err
 		}
 	}
-	return false
+	return nil
 }
 
 // addRecord encodes a record's entries again, for a table.

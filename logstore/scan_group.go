@@ -7,7 +7,8 @@ import (
 // grouper groups the entries that lie in one slice of memory by key.
 type grouper struct {
 	groups  []group
-	entries []grouped
+	entries []grouped // the first ones; those from rest on are read again when they are needed
+	rest    int
 	slots   []uint32 // hash table of indexes into groups, plus one
 	blobs   int      // entries that are blobs
 }
@@ -31,43 +32,50 @@ type grouped struct {
 	blob  bool
 }
 
-// groupData finds the keys of data, the sizes of their values, and the order
-// of their entries.
-func (sc *scanner) groupData(data []byte) error {
+// groupData finds the keys of data, the sizes of their values, and the order of
+// their entries. If there are many entries, it does nothing but return
+// errTooMuch, unless all is true.
+func (sc *scanner) groupData(data []byte, all bool) error {
 	g := &sc.grouper
-	g.groups, g.entries, g.blobs = g.groups[:0], g.entries[:0], 0
+	g.groups, g.entries, g.rest, g.blobs = g.groups[:0], g.entries[:0], len(data), 0
 	if g.slots == nil {
 		g.slots = make([]uint32, 1<<10)
 	}
 	clear(g.slots)
-	for at := 0; at < len(data); {
-		e, ok := parseShort(data[at:])
-		if !ok {
-			var err error
-			if e, err = parseEntry(data[at:]); err != nil {
-				return err
+	before, most := sc.ledger, sc.mostGrouped()
+	for at, n := 0, 0; at < len(data); n++ {
+		if n == most {
+			if !all {
+				sc.ledger = before
+				return errTooMuch
 			}
+			g.rest = at
 		}
-		keyAt := at + len(e.raw) - len(e.value) - len(e.key)
+		e, keyAt, err := sc.parse(data, at)
+		if err != nil {
+			return err
+		}
 		i := g.find(data, e.key, uint32(keyAt), sc.s.hashOfBytes(e.key))
 		k := &g.groups[i]
-		n := int64(len(e.value))
+		size := int64(len(e.value))
 		if e.kind == kindBlob {
 			ref, err := parseBlobRef(e.value)
 			if err != nil {
 				return err
 			}
-			n, k.hasBlob = ref.length, true
+			size, k.hasBlob = ref.length, true
 			g.blobs++
 		} else if !sc.keysOnly {
 			e.account(&sc.ledger)
 		}
 		k.exists = e.kind != kindDelete
 		if e.kind == kindSet || e.kind == kindDelete {
-			k.size, k.from = 0, uint32(len(g.entries))
+			k.size, k.from = 0, uint32(n)
 		}
-		k.size += n
-		g.entries = append(g.entries, grouped{i, uint32(keyAt + len(e.key)), uint32(len(e.value)), e.kind == kindBlob})
+		k.size += size
+		if n < most {
+			g.entries = append(g.entries, e.grouped(i, keyAt))
+		}
 		at += len(e.raw)
 	}
 	if len(sc.streamed) > 0 {
@@ -106,9 +114,9 @@ func (g *grouper) find(data, key []byte, keyAt uint32, hash uint64) uint32 {
 	return uint32(len(g.groups) - 1)
 }
 
-// emitGroups groups data and hands the groups over.
-func (sc *scanner) emitGroups(data []byte) error {
-	if err := sc.groupData(data); err != nil {
+// emitGroups groups data and hands the groups over; see groupData.
+func (sc *scanner) emitGroups(data []byte, all bool) error {
+	if err := sc.groupData(data, all); err != nil {
 		return err
 	}
 	if sc.keysOnly {
@@ -186,18 +194,16 @@ func (sc *scanner) emitSmall(data []byte, first int) (next int, err error) {
 	}
 	b.data = b.data[:at]
 	all := first == 0 && next == len(sc.groups)
-	for i := range sc.entries {
-		e := &sc.entries[i]
+	return next, sc.each(data, func(i int, e *grouped) error {
 		if !all && (int(e.group) < first || int(e.group) >= next) {
-			continue
+			return nil
 		}
 		k := &sc.groups[e.group]
-		if k.skip || !k.exists || uint32(i) < k.from {
-			continue
+		if !k.skip && k.exists && uint32(i) >= k.from {
+			k.out += copy(b.data[k.out:], data[e.at:e.at+e.n])
 		}
-		k.out += copy(b.data[k.out:], data[e.at:e.at+e.n])
-	}
-	return next, nil
+		return nil
+	})
 }
 
 // emitLarge hands over one group in parts.
@@ -207,24 +213,20 @@ func (sc *scanner) emitLarge(data []byte, index int) error {
 	if err := sc.begin(key); err != nil {
 		return err
 	}
-	for i := int(k.from); i < len(sc.entries); i++ {
-		e := &sc.entries[i]
-		if int(e.group) != index {
-			continue
-		}
+	err := sc.each(data, func(i int, e *grouped) error {
 		value := data[e.at : e.at+e.n]
-		if !e.blob {
-			if err := sc.bytes(value); err != nil {
-				return err
-			}
-			continue
+		switch {
+		case int(e.group) != index || uint32(i) < k.from:
+			return nil
+		case e.blob:
+			return sc.emitBlob(key, value)
 		}
-		if err := sc.emitBlob(key, value); err != nil {
-			return err
-		}
+		return sc.bytes(value)
+	})
+	if err == nil {
+		sc.end()
 	}
-	sc.end()
-	return nil
+	return err
 }
 
 func (sc *scanner) emitBlob(key, encoded []byte) error {
@@ -256,19 +258,12 @@ func (sc *scanner) accountUnseen(data []byte) error {
 	if sc.blobs == 0 {
 		return nil
 	}
-	for i := range sc.entries {
-		e := &sc.entries[i]
-		if !e.blob {
-			continue
-		}
+	return sc.each(data, func(i int, e *grouped) error {
 		k := &sc.groups[e.group]
-		if k.exists && !k.skip && uint32(i) >= k.from {
-			continue
+		if !e.blob || k.exists && !k.skip && uint32(i) >= k.from {
+			return nil
 		}
 		blob := entry{kind: kindBlob, key: data[k.keyAt : k.keyAt+k.keyLen], value: data[e.at : e.at+e.n]}
-		if err := sc.s.accountBlob(sc.v.files, &sc.ledger, &blob); err != nil {
-			return err
-		}
-	}
-	return nil
+		return sc.s.accountBlob(sc.v.files, &sc.ledger, &blob)
+	})
 }

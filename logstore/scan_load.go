@@ -152,7 +152,9 @@ func (sc *scanner) loadAndGroup(lo, hi uint64, filter bool) error {
 		}
 	}
 	if len(sc.raw) <= 2*sc.batchBytes || sc.fewKeys() {
-		return sc.emitGroups(sc.raw)
+		if err := sc.emitGroups(sc.raw, false); err != errTooMuch {
+			return err
+		}
 	}
 	return sc.split()
 }

@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -125,5 +126,48 @@ func TestScanMemoryOfUnevenRanges(t *testing.T) {
 	st, err := s.Stat(ctx)
 	if err != nil || st.Keys != keys+1 || st.Bytes != keys*1000+segments*int64(len(value)) {
 		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+// What a Scan notes of very short entries takes more than they do. Neither few
+// keys with large values in front of them, nor how many they are, nor that all
+// have the same few keys, lets it take more memory.
+func TestScanMemoryOfShortEntries(t *testing.T) {
+	const segments, perSegment = 900, 1100
+	for keys, most := range map[int]int64{segments * perSegment: 64 << 20, 1000: 24 << 20} {
+		t.Run(fmt.Sprint(keys, "keys"), func(t *testing.T) {
+			ctx := t.Context()
+			s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, mergeLeast: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			large := make([]byte, 5<<10)
+			for i := range 16 {
+				if err := errors.Join(s.Append(ctx, partd.Entry{Key: fmt.Sprint("large", i), Value: large}), s.Flush(ctx)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			entries := make([]partd.Entry, perSegment)
+			for i := range segments {
+				for j := range entries {
+					n := (i*perSegment + j) % keys
+					entries[j] = partd.Entry{Key: string([]byte{byte(n >> 16), byte(n >> 8), byte(n)}), Value: []byte("v")}
+				}
+				if err := errors.Join(s.Append(ctx, entries...), s.Flush(ctx)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, g := range s.segments {
+				if g.bits > 0 {
+					t.Fatalf("%d bits", g.bits)
+				}
+			}
+			n := heapPeak(func() { readAll(t, s, keys+16, segments*perSegment+16*int64(len(large))) })
+			t.Logf("a scan took %d KiB", n>>10)
+			if n > most {
+				t.Errorf("a scan took %d MiB", n>>20)
+			}
+		})
 	}
 }

@@ -42,7 +42,16 @@ func (sc *scanner) split() error {
 		}
 	}
 	spare := sc.arenas[1] // as large as the one that was loaded into
-	shift := 64 - bits.Len(uint(len(sc.raw)/sc.batchBytes))
+	n := 0
+	for at := 0; at < len(sc.raw); n++ {
+		e, _, err := sc.parse(sc.raw, at)
+		if err != nil {
+			return err
+		}
+		at += len(e.raw)
+	}
+	// Keys that are the same cannot be divided, but are few: see groupData.
+	shift := 64 - bits.Len(uint(max(len(sc.raw)/sc.batchBytes, 2*n/sc.mostGrouped())))
 	starts, err := scatter(spare, sc.raw, 1<<(64-shift), func(key []byte) int {
 		return int(sc.s.hashOfBytes(key) * 0xD6E8FEB86659FD93 >> shift)
 	})
@@ -50,7 +59,7 @@ func (sc *scanner) split() error {
 		return err
 	}
 	for i := 0; i+1 < len(starts); i++ {
-		if err := sc.emitGroups(spare[starts[i]:starts[i+1]]); err != nil {
+		if err := sc.emitGroups(spare[starts[i]:starts[i+1]], true); err != nil {
 			return err
 		}
 	}

@@ -168,6 +168,9 @@ func (s *Store) seal(t *table, at frozenState, done chan struct{}) {
 		s.frozen = nil
 		s.unref(t)
 	} else {
+		for _, g := range segments {
+			s.cutBack(g.file)
+		}
 		s.log.Warn("logstore: a table could not be written out; its content is safe in its write-ahead file",
 			"dir", s.dir, "err", err)
 	}

@@ -59,7 +59,10 @@ func (g *segment) rangeOf(hash uint64) int { return int(hash >> 1 >> (63 - g.bit
 
 // memory returns what the segment takes in memory.
 func (g *segment) memory() int64 {
-	n := int64(cap(g.off)+cap(g.raw))*4 + 200
+	return int64(cap(g.off)+cap(g.raw))*4 + 200 + g.hotMemory()
+}
+
+func (g *segment) hotMemory() (n int64) {
 	for i := range g.hot {
 		n += 64 + int64(len(g.hot[i].key))
 	}

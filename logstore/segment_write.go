@@ -95,16 +95,43 @@ func (w *segmentWriter) flush() error {
 // writeSegment writes a table that no longer changes to the end of the segment
 // file. The manifest does not know of it yet.
 func (s *Store) writeSegment(t *table) (*segment, error) {
+	f, err := s.fileForSegment()
+	if err != nil {
+		return nil, err
+	}
+	g, err := s.appendSegment(f, t)
+	if err != nil {
+		s.cutBack(f)
+	}
+	return g, err
+}
+
+// fileForSegment returns the file that the next segment goes to.
+func (s *Store) fileForSegment() (*dataFile, error) {
 	f := s.segmentFile
 	// Asked first: the file that a merge reads from, it may shorten meanwhile.
-	if f == nil || s.rotate.Load() || f.end >= s.opts.FileSize {
+	if f != nil && !s.rotate.Load() && f.end < s.opts.FileSize {
+		return f, nil
+	}
+	// A bulk that failed may have left an empty one behind it.
+	files := s.files.files()
+	at := slices.Index(files, f)
+	after := files[at+1:]
+	next := slices.IndexFunc(after, func(g *dataFile) bool { return g.kind == segmentKind })
+	if at >= 0 && next >= 0 && after[next].end == dataHeaderLen {
+		f = after[next]
+	} else {
 		var err error
 		if f, err = s.addDataFile(segmentKind); err != nil {
 			return nil, err
 		}
-		s.segmentFile = f
-		s.rotate.Store(false)
 	}
+	s.segmentFile = f
+	s.rotate.Store(false)
+	return f, nil
+}
+
+func (s *Store) appendSegment(f *dataFile, t *table) (*segment, error) {
 	// A table that is not full gives fewer ranges, of 4 KiB and more.
 	segBits := min(t.bits, uint8(max(bits.Len64(uint64(t.size)>>12), 1)-1))
 	g := &segment{file: f, start: f.end, bits: segBits, ledger: t.ledger}

@@ -57,6 +57,7 @@ type Store struct {
 	sealErr  error         // why the last try failed
 	sealed   chan struct{} // closed when the try that is under way ends
 	frozenAt frozenState
+	emptied  bool // see writableAgain
 
 	free chan *table // the table that is not in use
 	made int         // how many tables there are, but for spare ones
@@ -74,7 +75,7 @@ type Store struct {
 	man   manifest
 
 	// syncMu guards syncing. synced is the last record that survives a loss of
-	// power.
+	// power. dataSync is held for each sync: see syncAlone.
 	syncMu   sync.Mutex
 	syncCond sync.Cond
 	syncing  bool
@@ -97,6 +98,7 @@ type Store struct {
 	broken    atomic.Pointer[error]
 	fullErr   atomic.Pointer[error] // why the store was not opened for writing
 	unread    error                 // why the write-ahead files could not be read
+	manyHot   atomic.Bool           // hot runs take as much memory as they may
 	scanning  atomic.Bool           // a Scan uses the memory set aside for reads
 
 	tableBytes int64
@@ -156,13 +158,28 @@ func (s *Store) hashOfBytes(key []byte) uint64 {
 	return xxh3.HashSeed(key, s.seed)
 }
 
-// poison refuses all writes from now on, because of err, and returns err as
-// the operation that met it returns it.
+// poison refuses all writes from now on, because of err, and returns err.
 func (s *Store) poison(err error) error {
 	if s.broken.CompareAndSwap(nil, &err) {
 		s.log.Error("logstore: writes are refused until the store is opened again", "dir", s.dir, "err", err)
 	}
-	return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)
+	return err
+}
+
+// unclear is the error of a write that may have taken effect. Whether that makes
+// the outcome of an operation unknown depends on what was written: see outcome.
+type unclear struct{ error }
+
+func (u unclear) Unwrap() error { return u.error }
+
+// outcome returns the error of an operation whose last step, which makes it
+// count, failed with err. Errors of steps before are returned as they are: the
+// operation did not take effect, whatever else is unclear.
+func outcome(err error) error {
+	if u := (unclear{}); errors.As(err, &u) {
+		return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)
+	}
+	return err
 }
 
 // poisoned returns the error of a write after poison.
@@ -184,41 +201,6 @@ func (s *Store) writable() error {
 		return s.full()
 	}
 	return s.poisoned()
-}
-
-// syncFile makes a file's content survive a loss of power.
-func (s *Store) syncFile(f vfs.File) error {
-	if s.hooks.noSync {
-		return nil
-	}
-	return f.Sync()
-}
-
-func (s *Store) syncDir() error {
-	if s.hooks.noSync {
-		return nil
-	}
-	return s.fs.SyncDir(s.dir)
-}
-
-// syncData syncs the data files written to since they were last synced. One
-// goroutine does so at a time: none may find a file clean that another is still
-// syncing.
-func (s *Store) syncData(files *fileSet) error {
-	if files == nil {
-		return nil
-	}
-	s.dataSync.Lock()
-	defer s.dataSync.Unlock()
-	for _, f := range files.files() {
-		if !f.dirty.Swap(false) {
-			continue
-		}
-		if err := s.syncFile(f.f); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // MemoryUsed returns the bytes in use for tables, buffers and what is known of

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 // Sync returns once all that was acknowledged before the call survives a loss
@@ -15,7 +17,7 @@ func (s *Store) Sync(ctx context.Context) error {
 	}
 	s.life.RLock()
 	defer s.life.RUnlock()
-	return s.errorf("sync", s.syncAll())
+	return s.errorf("sync", outcome(s.syncAll()))
 }
 
 func (s *Store) syncAll() error {
@@ -31,6 +33,54 @@ func (s *Store) syncAll() error {
 	return s.syncTo(seq)
 }
 
+// syncFile makes a file's content survive a loss of power.
+func (s *Store) syncFile(f vfs.File) error {
+	if s.hooks.noSync {
+		return nil
+	}
+	return f.Sync()
+}
+
+func (s *Store) syncDir() error {
+	if s.hooks.noSync {
+		return nil
+	}
+	return s.fs.SyncDir(s.dir)
+}
+
+// syncAlone runs syncs while nobody else does, and poisons the store if they
+// fail. The system tells one caller only that something could not be written;
+// whoever syncs next must not take for safe what is lost.
+func (s *Store) syncAlone(syncs func() error) error {
+	s.dataSync.Lock()
+	defer s.dataSync.Unlock()
+	if err := s.poisoned(); err != nil {
+		return err
+	}
+	if err := syncs(); err != nil {
+		return s.poison(err)
+	}
+	return nil
+}
+
+// syncData syncs the data files written to since they were last synced. It is
+// called by syncAlone, so that none is found clean that another goroutine is
+// still syncing.
+func (s *Store) syncData(files *fileSet) error {
+	if files == nil {
+		return nil
+	}
+	for _, f := range files.files() {
+		if !f.dirty.Swap(false) {
+			continue
+		}
+		if err := s.syncFile(f.f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // makeDurable syncs, the first time, all that was written while nobody had
 // asked for it.
 func (s *Store) makeDurable() error {
@@ -39,7 +89,11 @@ func (s *Store) makeDurable() error {
 	if s.allSynced {
 		return nil
 	}
+	// A file that is being made is among the store's before, or synced as it is
+	// made.
+	s.manMu.Lock()
 	s.durable.Store(true)
+	s.manMu.Unlock()
 	s.mu.Lock()
 	for s.sealing { // perhaps it began when nothing was to be synced
 		done := s.sealed
@@ -56,27 +110,28 @@ func (s *Store) makeDurable() error {
 	for _, f := range files.files() {
 		f.dirty.Store(true)
 	}
-	err := s.syncData(files)
-	for _, w := range logs {
-		err = errors.Join(err, s.syncFile(w.f))
-	}
-	if err == nil {
-		err = s.syncParents()
-	}
-	if err == nil {
-		s.manMu.Lock()
-		err = s.writeManifest(s.man)
-		s.manMu.Unlock()
-	}
+	err := s.syncAlone(func() error {
+		err := s.syncData(files)
+		for _, w := range logs {
+			err = errors.Join(err, s.syncFile(w.f))
+		}
+		return errors.Join(err, s.syncParents())
+	})
 	if err != nil {
-		return s.poison(err)
+		return err
+	}
+	s.manMu.Lock()
+	defer s.manMu.Unlock()
+	if err := s.writeManifest(s.man); err != nil {
+		return err
 	}
 	s.allSynced = true
 	return nil
 }
 
 // syncTo returns once a record, and all before it, survive a loss of power.
-// Callers at the same time share one sync.
+// Callers at the same time share one sync. Where it fails, nobody can tell what
+// is on the disk.
 func (s *Store) syncTo(seq uint64) error {
 	s.syncMu.Lock()
 	defer s.syncMu.Unlock()
@@ -86,7 +141,7 @@ func (s *Store) syncTo(seq uint64) error {
 			continue
 		}
 		if err := s.poisoned(); err != nil {
-			return s.poison(err)
+			return unclear{err}
 		}
 		s.syncing = true
 		s.syncMu.Unlock()
@@ -95,7 +150,7 @@ func (s *Store) syncTo(seq uint64) error {
 		s.syncing = false
 		s.syncCond.Broadcast()
 		if err != nil {
-			return err
+			return unclear{err}
 		}
 	}
 	return nil
@@ -113,13 +168,14 @@ func (s *Store) syncLog() error {
 func (s *Store) syncLogLocked() error { return s.syncFiles(s.active.wal, s.seq-1, s.files) }
 
 func (s *Store) syncFiles(w *walFile, seq uint64, files *fileSet) error {
-	err := s.syncData(files)
-	if err == nil {
-		err = s.syncFile(w.f)
-	}
+	err := s.syncAlone(func() error {
+		if err := s.syncData(files); err != nil {
+			return err
+		}
+		return s.syncFile(w.f)
+	})
 	if err != nil {
-		// What a failed sync leaves on the disk, nobody can tell.
-		return s.poison(err)
+		return err
 	}
 	for old := s.synced.Load(); old < seq && !s.synced.CompareAndSwap(old, seq); old = s.synced.Load() {
 	}

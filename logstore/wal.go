@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -210,24 +211,43 @@ func (s *Store) beginWAL(slot int, h walHeader) (*walFile, error) {
 	if err := s.growWAL(w, walHeaderLen); err != nil {
 		return nil, err
 	}
-	if _, err := f.WriteAt(h.encode(s.id, s.seed), 0); err != nil {
+	head := h.encode(s.id, s.seed)
+	if _, err := f.WriteAt(head, 0); err != nil {
 		// A header that is there after all would say that the file before ends
 		// here.
-		if _, undoErr := f.WriteAt(make([]byte, walHeaderLen), 0); undoErr != nil {
+		if undoErr := s.unwrite(f, head, 0); undoErr != nil {
 			return nil, errors.Join(s.poison(err), undoErr)
 		}
 		return nil, err
 	}
 	if s.durable.Load() {
-		if err := errors.Join(s.syncFile(f), s.syncDir()); err != nil {
-			return nil, s.poison(err)
+		err := s.syncAlone(func() error { return errors.Join(s.syncFile(f), s.syncDir()) })
+		if err != nil {
+			return nil, err
 		}
 	}
 	return w, nil
 }
 
-// writeRecord writes a batch as the next record. An error that wraps
-// errUnclear says that the record may be there after all.
+// unwrite makes sure that a header whose write failed is not there, and so what
+// follows it means nothing. One that is not there when it is read back needs no
+// zeros, for which a full disk may have no block either.
+func (s *Store) unwrite(f vfs.File, head []byte, off int64) error {
+	got := make([]byte, len(head))
+	n, err := f.ReadAt(got, off)
+	if (err == nil || isEOF(err)) && !bytes.Equal(got[:n], head) {
+		return nil
+	}
+	if _, err := f.WriteAt(make([]byte, len(head)), off); err != nil {
+		return err
+	}
+	if s.durable.Load() {
+		return s.syncAlone(func() error { return s.syncFile(f) })
+	}
+	return nil
+}
+
+// writeRecord writes a batch as the next record.
 func (s *Store) writeRecord(w *walFile, b *batch, h recordHeader) error {
 	h.epoch = w.epoch
 	rec := h.put(b, s.seed, w.end)
@@ -236,14 +256,11 @@ func (s *Store) writeRecord(w *walFile, b *batch, h recordHeader) error {
 	}
 	if _, err := w.f.WriteAt(rec, w.end); err != nil {
 		// What was written of it must never be replayed.
-		zeros := make([]byte, min(len(rec), recordHeaderLen))
-		_, undoErr := w.f.WriteAt(zeros, w.end)
-		if undoErr == nil && s.durable.Load() {
-			undoErr = s.syncFile(w.f)
+		head := rec[:len(rec)-len(b.entries())]
+		if undoErr := s.unwrite(w.f, head, w.end); undoErr != nil {
+			return unclear{errors.Join(s.poison(err), undoErr)}
 		}
-		if undoErr != nil {
-			return errors.Join(s.poison(err), undoErr)
-		}
+		s.punch(w.f, w.end, w.size-w.end)
 		return err
 	}
 	w.end += int64(len(rec))

@@ -45,7 +45,7 @@ func (s *Store) takeBackEnd(w liveWAL, end int64) error {
 		return err
 	}
 	if s.durable.Load() {
-		return s.syncFile(w.f)
+		return s.syncAlone(func() error { return s.syncFile(w.f) })
 	}
 	return nil
 }

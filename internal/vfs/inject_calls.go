@@ -124,6 +124,9 @@ func (f *injectFile) write(p []byte, write func(p []byte) (int, error)) (int, er
 
 func (f *injectFile) Sync() error {
 	if err := f.i.check(OpSync, f.f.Name()); err != nil {
+		if m, ok := f.f.(*memFile); ok {
+			m.failSync()
+		}
 		return err
 	}
 	return f.f.Sync()
@@ -134,6 +137,17 @@ func (f *injectFile) Truncate(size int64) error {
 		return err
 	}
 	return f.f.Truncate(size)
+}
+
+// Punch is of the file beneath; see [Puncher]. Its kind is that of Truncate.
+func (f *injectFile) Punch(off, n int64) error {
+	if err := f.i.check(OpTruncate, f.f.Name()); err != nil {
+		return err
+	}
+	if p, ok := f.f.(Puncher); ok {
+		return p.Punch(off, n)
+	}
+	return pathError("fallocate", f.f.Name(), errors.ErrUnsupported)
 }
 
 func (f *injectFile) Info() (Info, error) {

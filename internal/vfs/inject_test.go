@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -147,4 +148,51 @@ func TestOpNames(t *testing.T) {
 	if NumOps.String() != "Op(14)" {
 		t.Error(NumOps)
 	}
+}
+
+// After a sync that failed, what it was to sync is lost to the disk, though the
+// next one succeeds; what is written again is not.
+func TestFailedSyncLoses(t *testing.T) {
+	mem := NewMem()
+	var fail bool
+	fsys := Inject(mem, func(op Op, _ string) error {
+		if op == OpSync && fail {
+			return syscall.EIO
+		}
+		return nil
+	})
+	f := create(t, fsys, "/f", strings.Repeat("a", 3*pageSize), true)
+	must(t, fsys.SyncDir("/"))
+	write := func(page int64, c string) {
+		t.Helper()
+		_, err := f.WriteAt([]byte(strings.Repeat(c, pageSize)), page*pageSize)
+		must(t, err)
+	}
+	write(0, "b")
+	write(1, "b")
+	fail = true
+	if err := f.Sync(); !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	fail = false
+	want := func(m *Mem, text string) {
+		t.Helper()
+		got, _ := read(m, "/f")
+		if len(got) != 3*pageSize || string([]byte{got[0], got[pageSize], got[2*pageSize]}) != text {
+			t.Errorf("%d bytes, %.1q %.1q %.1q, want %q", len(got), got[0:], got[pageSize:], got[2*pageSize:], text)
+		}
+	}
+	write(1, "c")
+	want(mem, "bca")
+	want(mem.Crash(nil), "aaa")
+	killed := mem.KillClone()
+	must(t, f.Sync())
+	want(mem, "bca")
+	want(mem.Crash(nil), "aca")
+	write(2, "d")
+	must(t, f.Sync())
+	want(mem.Crash(nil), "acd")
+	want(killed, "bca")
+	want(killed.Crash(nil), "aaa")
+	must(t, f.Close())
 }

@@ -72,6 +72,9 @@ type inode struct {
 	cur, durable *content
 	own          bool
 	log          []change
+	// What the disk will have once all is written, where that is not cur: a sync
+	// failed. log leads from durable to it.
+	kept *content
 
 	// A directory, in the same way. The changes are in Mem.pending, since one
 	// may concern two directories.
@@ -100,7 +103,7 @@ func (m *Mem) newInode(mode fs.FileMode) *inode {
 func (n *inode) info() Info {
 	i := Info{Links: n.links, Dev: 1, Ino: n.ino, Mode: n.mode, MTime: n.mtime, CTime: n.ctime}
 	if !n.isDir() {
-		i.Size, i.Disk = n.cur.size, n.cur.size
+		i.Size, i.Disk = n.cur.size, n.cur.disk()
 	}
 	return i
 }

@@ -73,6 +73,22 @@ func (c *content) truncate(size int64) {
 	c.size = size
 }
 
+// punch makes the pages that lie within a part missing.
+func (c *content) punch(off, n int64) {
+	clear(c.pages[min((off+pageSize-1)/pageSize, (off+n)/pageSize) : (off+n)/pageSize])
+}
+
+// disk returns what the pages take.
+func (c *content) disk() int64 {
+	var n int64
+	for _, p := range c.pages {
+		if p != nil {
+			n += pageSize
+		}
+	}
+	return n
+}
+
 // writable returns page i, made or copied where it is missing or shared.
 func (c *content) writable(i int64) *page {
 	if need := i + 1 - int64(len(c.pages)); need > 0 {

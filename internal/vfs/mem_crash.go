@@ -194,6 +194,9 @@ func (m *Mem) KillClone() *Mem {
 			ino: n.ino, mode: n.mode, links: n.links, mtime: n.mtime, ctime: n.ctime,
 			cur: n.cur, durable: n.durable, log: n.log[:len(n.log):len(n.log)],
 		}
+		if n.kept != nil {
+			r.kept = n.onDisk().clone()
+		}
 		copies[n] = r
 		if n.isDir() {
 			r.names, r.durableNames, r.ownNames = map[string]*inode{}, map[string]*inode{}, true

@@ -130,6 +130,20 @@ func (f *memFile) Truncate(size int64) error {
 	return nil
 }
 
+// Punch gives back whole pages; see [Puncher].
+func (f *memFile) Punch(off, n int64) error {
+	f.mem.mu.Lock()
+	defer f.mem.mu.Unlock()
+	if err := f.check("fallocate", true, off); err != nil {
+		return err
+	}
+	if n = min(n, f.node.cur.size-off); n > 0 {
+		f.mem.write(f.node, make([]byte, n), off)
+		f.node.cur.punch(off, n)
+	}
+	return nil
+}
+
 func (f *memFile) Sync() error {
 	f.mem.mu.Lock()
 	defer f.mem.mu.Unlock()
@@ -140,7 +154,7 @@ func (f *memFile) Sync() error {
 		f.mem.syncNames(f.node)
 		return nil
 	}
-	f.node.durable, f.node.own, f.node.log = f.node.cur, false, nil
+	f.node.durable, f.node.own, f.node.log = f.node.onDisk(), false, nil
 	return nil
 }
 
@@ -177,12 +191,22 @@ func (m *Mem) write(n *inode, p []byte, off int64) {
 	}
 	m.beforeChange(n)
 	n.cur.writeAt(p, off)
-	n.log = append(n.log, change{off: off, data: slices.Clone(p), sizeThen: n.cur.size})
+	size := n.cur.size
+	if n.kept != nil { // the disk gets whole pages
+		first := off / pageSize * pageSize
+		pages := make([]byte, (off+int64(len(p))-first+pageSize-1)/pageSize*pageSize)
+		n.kept.writeAt(pages[:n.cur.readAt(pages, first)], first)
+		size = n.kept.size
+	}
+	n.log = append(n.log, change{off: off, data: slices.Clone(p), sizeThen: size})
 }
 
 func (m *Mem) truncate(n *inode, size int64) {
 	m.beforeChange(n)
 	n.cur.truncate(size)
+	if n.kept != nil {
+		n.kept.truncate(size)
+	}
 	n.log = append(n.log, change{off: size, sizeThen: size})
 }
 

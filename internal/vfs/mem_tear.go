@@ -16,7 +16,7 @@ func (n *inode) afterCrash(rnd *rand.Rand, zeros bool) *content {
 		return n.durable
 	case 1:
 		n.own = false // shared from now on
-		return n.cur
+		return n.onDisk()
 	case 2:
 		return n.tornPrefix(rnd, block)
 	default:

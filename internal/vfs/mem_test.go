@@ -276,3 +276,40 @@ func TestMemConcurrently(t *testing.T) {
 		t.Fatalf("%d bytes of 400", len(text))
 	}
 }
+
+// A punched part reads as zeros, takes no disk where whole pages are in it, and
+// can come back at a loss of power.
+func TestPunch(t *testing.T) {
+	for _, fsys := range []FS{OS{}, NewMem()} {
+		dir := t.TempDir()
+		must(t, fsys.MkdirAll(dir, 0o777))
+		for at := dir; at != "/"; at = filepath.Dir(at) {
+			must(t, fsys.SyncDir(filepath.Dir(at)))
+		}
+		f := create(t, fsys, dir+"/f", strings.Repeat("x", 40_000), true)
+		must(t, fsys.SyncDir(dir))
+		before, err := f.Info()
+		must(t, err)
+		p, ok := f.(Puncher)
+		if !ok {
+			continue // not every system has it
+		}
+		must(t, p.Punch(1000, 20_000))
+		must(t, p.Punch(39_000, 5000))
+		want := strings.Repeat("x", 1000) + strings.Repeat("\x00", 20_000) + strings.Repeat("x", 18_000) + strings.Repeat("\x00", 1000)
+		if got, ok := read(fsys, dir+"/f"); !ok || got != want {
+			t.Fatalf("%T: %d bytes of %d, or wrong ones", fsys, len(got), len(want))
+		}
+		after, err := f.Info()
+		must(t, err)
+		if after.Size != before.Size || after.Disk > before.Disk-4*pageSize {
+			t.Errorf("%T: %d bytes on the disk, before it were %d", fsys, after.Disk, before.Disk)
+		}
+		must(t, f.Close())
+		if m, ok := fsys.(*Mem); ok {
+			if got, _ := read(m.Crash(nil), dir+"/f"); got != strings.Repeat("x", 40_000) {
+				t.Errorf("what was not synced survives a loss of power: %d bytes", len(got))
+			}
+		}
+	}
+}

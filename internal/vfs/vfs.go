@@ -37,6 +37,13 @@ type File interface {
 	Name() string
 }
 
+// Puncher is a File of which parts can be given back to the disk.
+type Puncher interface {
+	// Punch makes a part read as zeros, and gives back what whole blocks it
+	// has. The size stays.
+	Punch(off, n int64) error
+}
+
 // Info is what the stores want to know of a file. It holds no pointers, so that
 // asking costs no allocation.
 type Info struct {

@@ -1,0 +1,217 @@
+package logstore
+
+import (
+	"bytes"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// After each fault, at any call of each operation: Sync, a loss of power, and
+// what is there is what it should be. And an outcome is said to be unknown only
+// where the operation may have taken effect.
+func TestFaultThenPowerLoss(t *testing.T) {
+	errnos := []error{syscall.ENOSPC, syscall.EIO}
+	all := os.Getenv("PARTD_FAULTS") != ""
+	synced := 0
+	for _, opts := range []*Options{{}, {Sync: true}} {
+		start, before := faultStart(t, opts)
+		for i, step := range faultSteps() {
+			if step.name == "close" {
+				continue // there is nothing that could call Sync
+			}
+			after := maps.Clone(before)
+			step.want(after)
+			for n, hit := int64(1), true; hit; n++ {
+				some := errnos
+				if !all {
+					some = errnos[(int(n)+i)%len(errnos):][:1]
+				}
+				for _, errno := range some {
+					mem := start.KillClone()
+					fault := &vfs.Fault{At: n, Err: errno, Short: n%3 == 0}
+					if powerLossAfterFault(t, mem, opts, fault, step, before, after) {
+						synced++
+					}
+					hit = fault.Hit()
+				}
+			}
+		}
+	}
+	if synced < 100 {
+		t.Errorf("Sync succeeded after %d faults only", synced)
+	}
+}
+
+// powerLossAfterFault tells whether the store could be synced after the fault.
+func powerLossAfterFault(t *testing.T, mem *vfs.Mem, opts *Options, fault *vfs.Fault, step faultStep, before, after map[string][]byte) bool {
+	t.Helper()
+	on := make(chan struct{}, 1)
+	fault.Only = func(vfs.Op, string) bool { return len(on) == 1 }
+	var what string
+	h := crashHooks
+	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+		err := fault.Check(op, name)
+		if err != nil {
+			what = op.String() + " " + name
+		}
+		return err
+	})
+	s, err := open(crashDir, opts, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	on <- struct{}{}
+	err = step.do(t.Context(), s)
+	<-on
+	may := []map[string][]byte{before}
+	switch {
+	case err == nil:
+		may[0] = after
+	case errors.Is(err, partd.ErrUnknownOutcome):
+		may = append(may, after)
+	}
+	if fault.Hit() && errors.Is(err, partd.ErrUnknownOutcome) && !maps.EqualFunc(before, after, bytes.Equal) {
+		h.fs = mem.KillClone()
+		killed, e := open(crashDir, opts, h)
+		if e != nil {
+			t.Fatal(e)
+		}
+		got, e := contents(killed)
+		if e = errors.Join(e, killed.Close()); e != nil {
+			t.Fatal(e)
+		}
+		// A rename that fails may have been done, as far as anybody knows.
+		if !maps.EqualFunc(got, after, bytes.Equal) && !strings.HasPrefix(what, "rename ") {
+			t.Errorf("%s, sync %t, %s failed: the outcome is said to be unknown, though nothing was written: %v", step.name, opts.Sync, what, err)
+		}
+	}
+	syncErr := s.Sync(t.Context())
+	if syncErr != nil && !opts.Sync {
+		return false // nothing was ever promised
+	}
+	for seed := range uint64(3) {
+		var rnd *rand.Rand
+		if seed > 0 {
+			rnd = rand.New(rand.NewPCG(uint64(fault.At), seed))
+		}
+		h.fs = mem.Crash(rnd)
+		left, e := open(crashDir, opts, h)
+		if e != nil {
+			t.Fatalf("%s, sync %t, %s failed (%v), Sync: %v: opening after a loss of power: %v", step.name, opts.Sync, what, err, syncErr, e)
+		}
+		got, e := contents(left)
+		if e = errors.Join(e, left.Close()); e != nil {
+			t.Fatal(e)
+		}
+		right := false
+		for _, m := range may {
+			right = right || maps.EqualFunc(got, m, bytes.Equal)
+		}
+		if !right {
+			t.Fatalf("%s, sync %t, %s failed (%v), Sync: %v: a wrong state of %d keys after a loss of power", step.name, opts.Sync, what, err, syncErr, len(got))
+		}
+	}
+	return syncErr == nil
+}
+
+// Where the disk is so full that not even zeros can be written, the store is
+// opened to be read and dropped, and refuses all else without doubt.
+func TestFullModeIsSure(t *testing.T) {
+	mem := vfs.NewMem()
+	h := crashHooks
+	h.fs = mem
+	s, err := open(crashDir, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, "k", "v")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	failed := map[string]bool{}
+	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+		switch {
+		case op == vfs.OpWrite && !strings.HasSuffix(name, lockName):
+			if _, before := failed[name]; !before {
+				failed[name] = true
+			}
+			return syscall.ENOSPC
+		case op == vfs.OpRead && failed[name]: // what was written cannot be read back
+			failed[name] = false
+			return syscall.EIO
+		}
+		return nil
+	})
+	if s, err = open(crashDir, nil, h); err != nil {
+		t.Fatal(err)
+	}
+	ops, _ := roomOps(partd.Tag{Session: 1, Number: 1}, 10)
+	for name, op := range ops {
+		mustBeFull(t, name, op(t.Context(), s))
+	}
+	for _, step := range faultSteps() {
+		switch err := step.do(t.Context(), s); step.name {
+		case "append", "append a large value", "append a large batch", "set", "set once", "delete", "pop", "flush", "sync":
+			mustBeFull(t, step.name, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A large value that cannot be read while the store is opened is not one that a
+// loss of power took: the store is not opened without it.
+func TestUnreadableBlobIsNotLost(t *testing.T) {
+	for _, kind := range []vfs.Op{vfs.OpInfo, vfs.OpRead} {
+		for n := int64(1); ; n++ {
+			mem := vfs.NewMem()
+			h := crashHooks
+			h.fs = mem
+			s, err := open(crashDir, &Options{Sync: true}, h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustAppend(t, s, "a", string(largeValue))
+			killed := mem.KillClone()
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			fault := &vfs.Fault{At: n, Err: syscall.EIO, Only: func(op vfs.Op, name string) bool {
+				return op == kind && strings.Contains(name, "blob-")
+			}}
+			h.fs = vfs.Inject(killed, fault.Check)
+			if s, err = open(crashDir, nil, h); err != nil && !errors.Is(err, syscall.EIO) {
+				t.Fatal(err)
+			} else if err == nil {
+				v, err := s.Get(t.Context(), "a")
+				if err == nil && !bytes.Equal(v[0], largeValue) || err != nil && !errors.Is(err, syscall.EIO) {
+					t.Fatalf("%d bytes, %v", len(v[0]), err)
+				}
+				if err := s.Close(); err != nil && !errors.Is(err, syscall.EIO) {
+					t.Fatal(err)
+				}
+			}
+			h.fs = killed
+			if s, err = open(crashDir, nil, h); err != nil {
+				t.Fatal(err)
+			}
+			wantValue(t, s, "a", string(largeValue))
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if !fault.Hit() {
+				break
+			}
+		}
+	}
+}

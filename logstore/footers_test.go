@@ -1,0 +1,71 @@
+package logstore
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// What a store of many segments knows of them keeps to its part of the memory,
+// with many keys and with hot ones, and everything is found as before.
+func TestFootersWithinMemory(t *testing.T) {
+	const total = 160 << 20
+	for _, size := range []int{1000, 9000} { // the latter makes each key hot
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			ctx := t.Context()
+			opts := &Options{Memory: MinMemory, Compression: S2}
+			dir, h := t.TempDir(), hooks{fs: vfs.OS{}, mergeLeast: -1}
+			s, err := open(dir, opts, h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			value := bytes.Repeat([]byte("v"), size)
+			keys, batch := 20*300, 40_000/size
+			if size > 4000 {
+				keys = 300
+			}
+			n := 0
+			for ; n*size < total; n += batch {
+				entries := make([]partd.Entry, batch)
+				for i := range entries {
+					entries[i] = partd.Entry{Key: fmt.Sprint((n + i) % keys), Value: value}
+				}
+				if err := s.Append(ctx, entries...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			check := func(s *Store) {
+				t.Helper()
+				var ranges, hot, largest int64
+				for _, g := range s.segments {
+					ranges += 4 * int64(len(g.off)+len(g.raw))
+					hot += g.hotMemory()
+					largest = max(largest, g.hotMemory())
+				}
+				t.Logf("%d segments: %d bytes of ranges, %d of hot runs", len(s.segments), ranges, hot)
+				if most := opts.Memory / 32; ranges > most || hot > most+largest {
+					t.Errorf("%d bytes of ranges, %d of hot runs: %d are the most of each", ranges, hot, most)
+				}
+				readAll(t, s, keys, int64(n)*int64(size))
+				wantValue(t, s, "7", string(bytes.Repeat(value, (n+keys-8)/keys)))
+			}
+			if err := s.Flush(ctx); err != nil {
+				t.Fatal(err)
+			}
+			check(s)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if s, err = open(dir, opts, h); err != nil {
+				t.Fatal(err)
+			}
+			check(s)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}

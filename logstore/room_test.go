@@ -1,0 +1,220 @@
+package logstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/disktest"
+)
+
+// taken returns what the files of a directory take on the disk.
+func taken(t *testing.T, fsys vfs.FS, dir string) int64 {
+	t.Helper()
+	d, err := fsys.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := d.Next(-1)
+	if err = errors.Join(err, d.Close()); err != nil && !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	var n int64
+	for _, e := range entries {
+		info, err := fsys.Info(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += info.Disk
+	}
+	return n
+}
+
+// roomOps are changes that may fail, and those from skipped on have nothing to do.
+// The store has the key "there", and has applied the operations of the tag.
+func roomOps(tag partd.Tag, n int) (ops map[string]func(context.Context, *Store) error, skipped []string) {
+	value := bytes.Repeat([]byte("v"), n)
+	bulk := make([]partd.Entry, 40)
+	for i := range bulk {
+		bulk[i] = partd.Entry{Key: fmt.Sprint(i), Value: value}
+	}
+	apply := func(change partd.Change) func(context.Context, *Store) error {
+		return func(ctx context.Context, s *Store) error {
+			applied, err := s.Apply(ctx, tag, partd.Operation{Change: change, Entries: []partd.Entry{{Key: "there", Value: value}}})
+			if applied {
+				return errors.New("it was applied twice")
+			}
+			return err
+		}
+	}
+	return map[string]func(context.Context, *Store) error{
+		"append":         func(ctx context.Context, s *Store) error { return s.Append(ctx, bulk[0]) },
+		"append two":     func(ctx context.Context, s *Store) error { return s.Append(ctx, bulk[:2]...) },
+		"append in bulk": func(ctx context.Context, s *Store) error { return s.Append(ctx, bulk...) },
+		"set":            func(ctx context.Context, s *Store) error { return s.Set(ctx, "there", value) },
+		"set once":       func(ctx context.Context, s *Store) error { return s.SetOnce(ctx, "new", value) },
+		"set again":      func(ctx context.Context, s *Store) error { return s.SetOnce(ctx, "there", value) },
+		"retry append":   apply(partd.ChangeAppend),
+		"retry set":      apply(partd.ChangeSet),
+	}, []string{"set again", "retry append", "retry set"}
+}
+
+// roomStore returns a store with data files of each kind, and empty tables.
+func roomStore(t *testing.T, dir string, opts *Options, h hooks) (*Store, partd.Tag) {
+	t.Helper()
+	h.mergeLeast = -1
+	s, err := open(dir, opts, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	session, err := s.NewSession(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tag := partd.Tag{Session: session, Number: 1}
+	if _, err := s.Apply(t.Context(), tag, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{{Key: "there", Value: make([]byte, 64<<10)}}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // each of the three write-ahead files is used
+		mustAppend(t, s, "there", "v")
+		if err := s.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s, tag
+}
+
+// A change that is skipped, or that fails at any call to the file system, takes
+// no room.
+func TestRoomIsGivenBack(t *testing.T) {
+	for _, sync := range []bool{false, true} {
+		for _, size := range []int{100, 300, 1000, 10_000} { // inline, and large
+			ops, skipped := roomOps(partd.Tag{}, size)
+			for name := range ops {
+				for n := int64(0); ; n++ {
+					mem := vfs.NewMem()
+					var last vfs.Op
+					on := make(chan struct{}, 1)
+					fault := &vfs.Fault{At: n, Err: syscall.ENOSPC, Short: n%2 == 0, Only: func(op vfs.Op, _ string) bool {
+						if len(on) == 1 {
+							last = op
+						}
+						return len(on) == 1
+					}}
+					var failed vfs.Op
+					h := crashHooks
+					h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+						err := fault.Check(op, name)
+						if err != nil {
+							failed = last
+						}
+						return err
+					})
+					s, tag := roomStore(t, crashDir, &Options{Sync: sync}, h)
+					ops, _ := roomOps(tag, size)
+					before := taken(t, mem, crashDir)
+					on <- struct{}{}
+					err := ops[name](t.Context(), s)
+					<-on
+					after := taken(t, mem, crashDir)
+					skip := slices.Contains(skipped, name)
+					if n == 0 && err != nil {
+						t.Fatalf("%s: %v", name, err)
+					}
+					// What cannot be cut off, or removed, stays.
+					if (err != nil && s.poisoned() == nil || skip) && failed != vfs.OpTruncate && failed != vfs.OpRemove && after != before {
+						t.Fatalf("sync %t, %d bytes, %s, call %d (%v), %v: %d bytes more are taken", sync, size, name, n, failed, err, after-before)
+					}
+					if n > 0 && !fault.Hit() {
+						break
+					}
+				}
+			}
+		}
+	}
+}
+
+// The same on disks that are really full: what large changes take they give
+// back, so that small ones still have it.
+func TestRoomOfFullDisk(t *testing.T) {
+	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
+		s, tag := roomStore(t, disk+"/store", opts, hooks{fs: vfs.OS{}})
+		ops, skipped := roomOps(tag, 1<<20)
+		free := disktest.Free(t, disk)
+		same := func(when string) {
+			t.Helper()
+			// ext4 takes some blocks of its own to list where a file's are.
+			if now := disktest.Free(t, disk); now < free-16<<10 || now != free && strings.Contains(t.Name(), "tmpfs") {
+				t.Errorf("%d bytes were free, %s %d are", free, when, now)
+			}
+		}
+		for _, name := range skipped {
+			for range 3 {
+				if err := ops[name](t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			same("after " + name)
+		}
+		mustBeFull(t, "an Append of 40 MB", ops["append in bulk"](t.Context(), s))
+		same("after a large Append")
+		mustBeFull(t, "an Append of one value of 40 MB", s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 40<<20)}))
+		same("after an Append of a large value")
+		small := make([]partd.Entry, 1_500_000)
+		for i := range small {
+			small[i] = partd.Entry{Key: fmt.Sprintf("%016d", i), Value: []byte("v")}
+		}
+		mustBeFull(t, "an Append of 1,500,000 values", s.Append(t.Context(), small...))
+		same("after an Append of many small values")
+		for i := range 100 {
+			if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 1000)}); err != nil {
+				t.Fatalf("small append %d: %v", i, err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A large value that fails while another is being written behind it gives its
+// room back, too, and leaves the other whole.
+func TestRoomInTheMiddle(t *testing.T) {
+	mem := vfs.NewMem()
+	var armed atomic.Bool
+	held, goOn := make(chan struct{}), make(chan struct{})
+	h := crashHooks
+	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+		if op == vfs.OpWrite && strings.Contains(name, "blob-") && armed.CompareAndSwap(true, false) {
+			close(held)
+			<-goOn
+			return vfs.Short(syscall.ENOSPC)
+		}
+		return nil
+	})
+	s, _ := roomStore(t, crashDir, nil, h)
+	before := taken(t, mem, crashDir)
+	armed.Store(true)
+	failed := make(chan error, 1)
+	go func() { failed <- s.Append(t.Context(), partd.Entry{Key: "a", Value: make([]byte, 1<<20)}) }()
+	<-held
+	value := string(bytes.Repeat([]byte("b"), 10_000))
+	mustAppend(t, s, "b", value)
+	close(goOn)
+	mustBeFull(t, "Append", <-failed)
+	if n := taken(t, mem, crashDir) - before; n > 32<<10 {
+		t.Errorf("%d bytes more are taken", n)
+	}
+	wantValue(t, s, "b", value)
+}

@@ -1,0 +1,217 @@
+package logstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// afterPowerLoss opens what a loss of power leaves of a file system.
+func afterPowerLoss(t *testing.T, mem *vfs.Mem, opts *Options) *Store {
+	t.Helper()
+	h := crashHooks
+	h.fs = mem.Crash(nil)
+	s, err := open(crashDir, opts, h)
+	if err != nil {
+		t.Fatalf("opening after a loss of power: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// A sync fails while others wait for it, or have their own under way: whoever
+// was not told so may not acknowledge.
+func TestSyncFailsWhileOthersWait(t *testing.T) {
+	for _, file := range []string{"blob-", "wal-"} {
+		var armed atomic.Bool
+		var first sync.Once
+		syncing, goOn := make(chan struct{}), make(chan struct{})
+		mem := vfs.NewMem()
+		h := crashHooks
+		h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+			if !armed.Load() || op != vfs.OpSync || !strings.Contains(name, file) {
+				return nil
+			}
+			var err error
+			first.Do(func() {
+				close(syncing)
+				<-goOn
+				err = syscall.EIO
+			})
+			if err == nil { // it began meanwhile, and ends after the one that fails
+				<-goOn
+				time.Sleep(20 * time.Millisecond)
+			}
+			return err
+		})
+		opts := &Options{Sync: true}
+		s, err := open(crashDir, opts, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, s, "before", string(largeValue))
+		before := s.nextRecord()
+		append_ := func(key string, value []byte) chan error {
+			done := make(chan error, 1)
+			go func() { done <- s.Append(t.Context(), partd.Entry{Key: key, Value: value}) }()
+			return done
+		}
+		armed.Store(true)
+		one := append_("one", largeValue)
+		<-syncing
+		two := append_("two", []byte("v"))
+		for s.nextRecord() < before+2 { // until it waits for the sync
+			time.Sleep(time.Millisecond)
+		}
+		flushed := make(chan error, 1)
+		go func() { flushed <- s.Flush(t.Context()) }()
+		time.Sleep(50 * time.Millisecond) // until it syncs, too
+		close(goOn)
+		if err := <-one; !errors.Is(err, syscall.EIO) || !errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Errorf("%s: the sync that failed: %v", file, err)
+		}
+		if err := <-two; !errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Errorf("%s: who waited for it: %v", file, err)
+		}
+		if err := <-flushed; err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Errorf("%s: who synced beside it: %v", file, err)
+		}
+		if err := s.Append(t.Context(), partd.Entry{Key: "three", Value: []byte("v")}); !errors.Is(err, partd.ErrNeedsReopen) || errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Errorf("%s: who comes later: %v", file, err)
+		}
+		wantValue(t, afterPowerLoss(t, mem, opts), "before", string(largeValue))
+		if err := s.Close(); !errors.Is(err, partd.ErrNeedsReopen) {
+			t.Error(err)
+		}
+	}
+}
+
+// nextRecord returns the number of the next record.
+func (s *Store) nextRecord() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seq
+}
+
+// Many append at once, with all that syncs beside them, and one sync fails: what
+// was acknowledged survives a loss of power.
+func TestAnySyncFailsUnderLoad(t *testing.T) {
+	for n := int64(1); n < 100; n++ {
+		var calls atomic.Int64
+		var failing atomic.Bool
+		failed := make(chan struct{})
+		mem := vfs.NewMem()
+		h := crashHooks
+		h.fs = vfs.Inject(mem, func(op vfs.Op, _ string) error {
+			if op != vfs.OpSync && op != vfs.OpSyncDir {
+				return nil
+			}
+			if calls.Add(1) == n {
+				failing.Store(true)
+				time.Sleep(2 * time.Millisecond) // others come meanwhile
+				close(failed)
+				return syscall.EIO
+			}
+			if failing.Load() { // those end after it
+				<-failed
+				time.Sleep(200 * time.Microsecond)
+			}
+			return nil
+		})
+		opts := &Options{Sync: true}
+		s, err := open(crashDir, opts, h)
+		if err != nil {
+			continue // it was a sync of opening
+		}
+		var acked [4][]byte
+		var wg sync.WaitGroup
+		for w := range acked {
+			wg.Go(func() {
+				for i := range 10 {
+					v := bytes.Repeat(fmt.Appendf(nil, "%d,", i), []int{1, 50, 500}[(i+w)%3])
+					if s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(w), Value: v}) != nil {
+						return
+					}
+					acked[w] = append(acked[w], v...)
+				}
+			})
+		}
+		wg.Go(func() {
+			for range 5 {
+				// What they return is of no interest: they sync.
+				_ = errors.Join(s.Flush(t.Context()), s.Sync(t.Context()))
+			}
+		})
+		wg.Wait()
+		after := afterPowerLoss(t, mem, opts)
+		for w, want := range acked {
+			got, err := after.Get(t.Context(), fmt.Sprint(w))
+			if err != nil || !bytes.HasPrefix(got[0], want) {
+				t.Fatalf("sync %d: %d bytes were acknowledged, %d are there, %v", n, len(want), len(got[0]), err)
+			}
+		}
+		if err := s.Close(); err != nil && !errors.Is(err, syscall.EIO) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A data file that is made while Sync is called first is named by a manifest
+// that survives a loss of power: so must its header.
+func TestFileMadeDuringFirstSync(t *testing.T) {
+	for _, hold := range []string{"blob-", manifestTmpName} { // before the header, and after
+		var armed atomic.Bool
+		var once sync.Once
+		held, goOn, written := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		mem := vfs.NewMem()
+		h := crashHooks
+		h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+			if !armed.Load() || op != vfs.OpWrite {
+				return nil
+			}
+			if strings.Contains(name, hold) {
+				once.Do(func() {
+					close(held)
+					<-goOn
+				})
+			}
+			if info, err := mem.Info(name); strings.Contains(name, "blob-") && err == nil && info.Size > 0 {
+				<-written // the value, which nobody waits for
+			}
+			return nil
+		})
+		s, err := open(crashDir, nil, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, s, "a", "v")
+		armed.Store(true)
+		appended, synced := make(chan error, 1), make(chan error, 1)
+		go func() { appended <- s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}) }()
+		<-held
+		go func() { synced <- s.Sync(t.Context()) }()
+		time.Sleep(50 * time.Millisecond) // until it syncs what there is
+		close(goOn)
+		if err := <-synced; err != nil {
+			t.Fatal(err)
+		}
+		wantValue(t, afterPowerLoss(t, mem, nil), "a", "v")
+		close(written)
+		if err := errors.Join(<-appended, s.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
