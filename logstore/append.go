@@ -82,6 +82,8 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	}
 	s.life.RLock()
 	defer s.life.RUnlock()
+	turn := s.changes.begin()
+	defer s.changes.end(turn)
 	s.mu.Lock()
 	err = s.writable()
 	s.mu.Unlock()
@@ -141,6 +143,9 @@ func (s *Store) writeBatch(b *batch, h recordHeader) error {
 	s.seq++
 	s.sessions.apply(h, s.opts.MaxSessions)
 	s.active.insert(b)
+	if s.noteBatch(b, s.active) && s.reclaimDue() {
+		s.considerMerge()
+	}
 	return nil
 }
 

@@ -40,7 +40,7 @@ func (s *Store) reserveBlob(n int64) (*dataFile, int64, error) {
 	s.blobMu.Lock()
 	defer s.blobMu.Unlock()
 	f := s.blobFile
-	if f == nil || f.end >= s.opts.FileSize {
+	if f == nil || f.end >= s.fileSize() {
 		var err error
 		if f, err = s.addDataFile(blobKind); err != nil {
 			return nil, 0, err
@@ -49,6 +49,7 @@ func (s *Store) reserveBlob(n int64) (*dataFile, int64, error) {
 	}
 	off := f.end
 	f.end += n
+	s.dataBytes.Add(n)
 	return f, off, nil
 }
 

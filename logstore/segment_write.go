@@ -97,7 +97,7 @@ func (w *segmentWriter) flush() error {
 func (s *Store) writeSegment(t *table) (*segment, error) {
 	f := s.segmentFile
 	// Asked first: the file that a merge reads from, it may shorten meanwhile.
-	if f == nil || s.rotate.Load() || f.end >= s.opts.FileSize {
+	if f == nil || s.rotate.Load() || f.end >= s.fileSize() {
 		var err error
 		if f, err = s.addDataFile(segmentKind); err != nil {
 			return nil, err

@@ -47,7 +47,10 @@ type Store struct {
 	sessions sessionTable
 	segments []*segment // replaced, never changed
 	version  *version   // of segments
+	// oldVersions is how many versions before it are still being read.
+	oldVersions int
 	merging  merging
+	reclaim  reclaiming
 	files    *fileSet
 	tables   []*table // of a store opened for reading: what the write-ahead files held
 	walFiles [3]vfs.File
@@ -98,6 +101,8 @@ type Store struct {
 	scanning  atomic.Bool           // a Scan uses the memory set aside for reads
 
 	tableBytes int64
+	dataBytes  atomic.Int64 // about what segments and blob files take
+	changes    changeCount
 	discards   sync.WaitGroup // of files that were merged
 	wasted     atomic.Int64   // bytes that Gets read in vain
 	wasteLimit atomic.Int64   // from which on it is to be looked whether to merge
