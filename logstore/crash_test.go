@@ -272,6 +272,9 @@ func TestCrashes(t *testing.T) {
 			if seed%4 > 0 {
 				h.reclaimSlack = 1 << 10
 			}
+			if seed%4 == 3 { // with hot keys
+				h.tableBytes, h.blobBytes, h.readBytes, h.mergeBytes = 16<<10, 2000, 16<<10, 12<<10
+			}
 			r := newCrashRun(kind, seed, h)
 			if err := r.run(40); err != nil {
 				t.Fatalf("kind %d, seed %d, after %d crashes: %v", kind, seed, done, err)

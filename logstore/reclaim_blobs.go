@@ -91,7 +91,7 @@ func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile,
 		for len(old) > 0 && (values < limit || len(victims) == 0) {
 			f := old[0]
 			old = old[1:]
-			if n := present[f.number]; n == 0 || f.onDisk()-n > max(n, blobBlock) {
+			if n := present[f.number]; n == 0 || f.onDisk()-n > max(n, s.reclaimSlack()/8) {
 				victims = append(victims, f)
 				values += n / int64(s.blobBytes)
 			}

@@ -49,15 +49,15 @@ type Store struct {
 	version  *version   // of segments
 	// oldVersions is how many versions before it are still being read.
 	oldVersions int
-	merging  merging
-	reclaim  reclaiming
-	files    *fileSet
-	tables   []*table // of a store opened for reading: what the write-ahead files held
-	walFiles [3]vfs.File
-	sealing  bool          // a goroutine is writing frozen out
-	sealErr  error         // why the last try failed
-	sealed   chan struct{} // closed when the try that is under way ends
-	frozenAt frozenState
+	merging     merging
+	reclaim     reclaiming
+	files       *fileSet
+	tables      []*table // of a store opened for reading: what the write-ahead files held
+	walFiles    [3]vfs.File
+	sealing     bool          // a goroutine is writing frozen out
+	sealErr     error         // why the last try failed
+	sealed      chan struct{} // closed when the try that is under way ends
+	frozenAt    frozenState
 
 	free chan *table // the table that is not in use
 	made int         // how many tables there are, but for spare ones
