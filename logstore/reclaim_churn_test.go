@@ -142,3 +142,43 @@ func TestChurn(t *testing.T) {
 		t.Errorf("closed, the store takes %d bytes, %d are live", used, c.sum)
 	}
 }
+
+// BenchmarkChurn appends and deletes, with and without giving space back. One
+// operation is a MiB. The longest Append is reported, too.
+func BenchmarkChurn(b *testing.B) {
+	value := bytes.Repeat([]byte("v"), 1000)
+	for name, slack := range map[string]int64{"kept": -1, "given back": 0} {
+		b.Run(name, func(b *testing.B) {
+			s, err := open(b.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, reclaimSlack: slack})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(1 << 20)
+			var longest time.Duration
+			for n := 0; b.Loop(); n++ {
+				var batch []partd.Entry
+				for i := range 1 << 10 {
+					batch = append(batch, partd.Entry{Key: fmt.Sprint("job ", n/8, ", key ", i%20), Value: value})
+				}
+				start := time.Now()
+				if err := s.Append(b.Context(), batch...); err != nil {
+					b.Fatal(err)
+				}
+				longest = max(longest, time.Since(start))
+				if n%8 == 7 {
+					var keys []string
+					for i := range 20 {
+						keys = append(keys, fmt.Sprint("job ", n/8-4, ", key ", i))
+					}
+					if err := s.Delete(b.Context(), keys...); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.ReportMetric(float64(longest.Milliseconds()), "ms-longest")
+			if err := s.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
