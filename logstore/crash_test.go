@@ -159,7 +159,8 @@ func (r *crashRun) checkCrash() error {
 		got[c.Key] = append(got[c.Key], c.Data...)
 	}
 	_, err = s.Verify(context.Background())
-	r.removed += s.man.removed.Pieces
+	_, removed := s.ledgers()
+	r.removed += removed.Pieces
 	if err := errors.Join(err, s.Close()); err != nil {
 		return err
 	}

@@ -167,7 +167,7 @@ func (s *Store) newMerge(ctx context.Context, from, to int, lookAtAll bool) *mer
 		j.v, j.end, j.pastKnown = s.segmentsView(run), len(run), from == 0
 	}
 	j.plan()
-	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+2*writeLen
+	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+j.limit/2+2*writeLen
 	return j
 }
 

@@ -49,9 +49,10 @@ func (s *Store) reclaimSlack() int64 {
 	return 16<<20 + s.opts.Memory/16
 }
 
-// mostDead is how much of all data may be dead: three quarters of what is live,
-// and the slack. So a byte that is freed costs 4/3 bytes of writing at most.
-func (s *Store) mostDead() int64 { return (3*s.dataBytes.Load() + 4*s.reclaimSlack()) / 7 }
+// mostDead is how much of so many bytes may be dead: three quarters of what is
+// live, and the slack. So a byte that is freed costs about 4/3 bytes of writing
+// at most.
+func (s *Store) mostDead(of int64) int64 { return (3*of + 4*s.reclaimSlack()) / 7 }
 
 // dead is how much is known to be dead. mu is held.
 func (r *reclaiming) dead() int64 { return r.wasted + r.garbage }
@@ -63,7 +64,7 @@ func (s *Store) reclaimDue() bool {
 		return false
 	}
 	more := r.suspect * r.share
-	return r.force || more > float64(s.reclaimSlack()/8) && float64(r.dead())+more > float64(s.mostDead())
+	return r.force || more > float64(s.reclaimSlack()/8) && float64(r.dead())+more > float64(s.mostDead(s.dataBytes.Load()))
 }
 
 // fail puts the next try off. mu is held.
@@ -249,7 +250,7 @@ func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 			best = i
 		}
 	}
-	must := s.reclaim.dead() > s.mostDead()
+	must := s.reclaim.wasted > s.mostDead(s.dataBytes.Load()-s.reclaim.garbage)
 	if best < 0 && must && tooLarge > 0 {
 		return nil, fmt.Errorf("giving space back takes %d bytes of the disk for a while, of which %d are free", tooLarge, room)
 	}

@@ -34,16 +34,17 @@ func opener(t *testing.T, dir string, o *Options, h hooks) func() *Store {
 	}
 }
 
-// in is the account of all that ever came to the store's segments.
-func (s *Store) in() Ledger {
+// ledgers is the account of all that ever came to the store's segments, and of
+// what of it was removed.
+func (s *Store) ledgers() (in, removed Ledger) {
 	s.manMu.Lock()
 	defer s.manMu.Unlock()
-	l := s.man.ledger
-	l.Add(s.man.removed)
-	return l
+	in, removed = s.man.ledger, s.man.removed
+	in.Add(removed)
+	return in, removed
 }
 
-// pieces is the account of what a test does.
+// note adds what a test does.
 func (l *Ledger) note(key string, value []byte, marks ...entryKind) {
 	b := &batch{}
 	for _, m := range marks {
@@ -134,10 +135,11 @@ func TestReclaimContent(t *testing.T) {
 		if err := s.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := in.diff(s.in()); err != nil {
+		all, removed := s.ledgers()
+		if err := in.diff(all); err != nil {
 			t.Errorf("seed %d: in is not live and removed: %v", seed, err)
 		}
-		if removed := s.man.removed; removed.Pieces < in.Pieces/2 || removed.Marks < in.Marks/2 {
+		if removed.Pieces < in.Pieces/2 || removed.Marks < in.Marks/2 {
 			t.Errorf("seed %d: of %+v only %+v was removed", seed, in, removed)
 		}
 		wantMerged(t, s, want)
@@ -244,6 +246,23 @@ func TestReclaimAll(t *testing.T) {
 					t.Fatal(err)
 				}
 			})
+		}
+	}
+}
+
+// A manifest has the ledger of what was removed, and the version that says so,
+// once there is any; one without is as it ever was.
+func TestManifestOfRemoved(t *testing.T) {
+	m := manifest{nextFile: 1, ledger: Ledger{Pieces: 3, Marks: 1}, files: []fileRef{{segmentKind, 1, 99}}}
+	for version := byte(1); version <= 2; version++ {
+		b := m.encode()
+		got, err := parseManifest(b)
+		if err != nil || b[8] != version || got.ledger != m.ledger || got.removed != m.removed || len(got.files) != 1 || got.files[0] != m.files[0] {
+			t.Errorf("version %d: %+v, %v", b[8], got, err)
+		}
+		m.removed = Ledger{Pieces: 2, Bytes: 7, Sum: Sum128{1, 2}, Marks: 5, MarkSum: Sum128{3, 4}}
+		if _, err := parseManifest(b[:len(b)-1]); err == nil {
+			t.Error("a manifest that is cut off was read")
 		}
 	}
 }
