@@ -171,14 +171,16 @@ func (s *Store) replaceBlobs(files *fileSet, f, other *dataFile, ready func() er
 	s.life.RLock() // nothing is dropped or closed meanwhile
 	defer s.life.RUnlock()
 	s.mu.Lock()
-	gone := s.files != files || s.closed
+	err := s.writable()
+	if s.files != files {
+		err = errDropped
+	}
 	s.mu.Unlock()
-	if gone {
-		return errDropped
+	if err != nil {
+		return err
 	}
 	s.manMu.Lock()
-	err := ready()
-	if err == nil {
+	if err = ready(); err == nil {
 		list := slices.Clone(files.files())
 		i := slices.Index(list, f)
 		if other != nil {
