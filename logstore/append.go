@@ -83,6 +83,8 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	}
 	s.life.RLock()
 	defer s.life.RUnlock()
+	turn := s.changes.begin()
+	defer s.changes.end(turn)
 	s.mu.Lock()
 	seq, isNew := s.seq-1, true
 	if err = s.writableAgain(); err == nil && tag != (partd.Tag{}) {
@@ -158,6 +160,9 @@ func (s *Store) writeBatch(b *batch, h recordHeader) error {
 	s.seq++
 	s.sessions.apply(h, s.opts.MaxSessions)
 	s.active.insert(b)
+	if s.noteBatch(b, s.active) && s.reclaimDue() {
+		s.considerMerge()
+	}
 	return nil
 }
 

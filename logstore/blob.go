@@ -41,7 +41,7 @@ func (s *Store) reserveBlob(n int64) (*dataFile, int64, error) {
 	s.blobMu.Lock()
 	defer s.blobMu.Unlock()
 	f := s.blobFile
-	if f == nil || f.end >= s.opts.FileSize {
+	if f == nil || f.end >= s.fileSize() {
 		var err error
 		if f, err = s.addDataFile(blobKind); err != nil {
 			return nil, 0, err
@@ -50,6 +50,7 @@ func (s *Store) reserveBlob(n int64) (*dataFile, int64, error) {
 	}
 	off := f.end
 	f.end += n
+	s.dataBytes.Add(n)
 	return f, off, nil
 }
 
@@ -63,7 +64,8 @@ func (s *Store) giveBackBlobs(refs []blobRef) {
 	defer s.blobMu.Unlock()
 	for i := range refs {
 		r := &refs[len(refs)-1-i]
-		f, n := s.files.file(r.file, blobKind), r.length+r.tableLen()
+		f, n := s.files.file(r.file, blobKind), r.stored()
+		s.dataBytes.Add(-n)
 		if f.end != r.off+n { // another is being written behind it
 			s.punch(f.f, r.off, n)
 			continue

@@ -3,7 +3,10 @@ package logstore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"iter"
+	"maps"
 
 	"github.com/go-partd/partd"
 )
@@ -32,6 +35,9 @@ func (r *crashRun) operation(m map[string][]byte, n *int) crashStep {
 		return plain(func(ctx context.Context, s *Store) error { return s.Append(ctx, entries...) })
 	case x < 65:
 		k, v := key(), value()
+		if _, there := m[k]; there && *n%3 == 0 {
+			return plain(func(ctx context.Context, s *Store) error { return s.SetOnce(ctx, k, v) })
+		}
 		m[k] = v
 		return plain(func(ctx context.Context, s *Store) error { return s.Set(ctx, k, v) })
 	case x < 70:
@@ -45,8 +51,11 @@ func (r *crashRun) operation(m map[string][]byte, n *int) crashStep {
 	case x < 76:
 		clear(m)
 		return plain(func(ctx context.Context, s *Store) error { return s.Drop(ctx) })
-	case x < 80:
+	case x < 79:
 		return plain(func(ctx context.Context, s *Store) error { return s.Flush(ctx) })
+	case x < 80:
+		want := maps.Clone(m)
+		return plain(func(ctx context.Context, s *Store) error { return r.scanSlowly(ctx, s, want) })
 	case x < 90:
 		return func(ctx context.Context, s **Store) (bool, error) { return true, (*s).Sync(ctx) }
 	case x < 94:
@@ -80,4 +89,36 @@ func (r *crashRun) operation(m map[string][]byte, n *int) crashStep {
 		}
 		return nil
 	})
+}
+
+// scanSlowly ends the Scan that was begun before, and begins another, which
+// must see what is there now whatever comes until the next call.
+func (r *crashRun) scanSlowly(ctx context.Context, s *Store, want map[string][]byte) error {
+	err := r.endScan()
+	next, stop := iter.Pull2(s.Scan(ctx))
+	got := map[string][]byte{}
+	c, e, more := next()
+	r.reading = func() error {
+		defer stop()
+		for ; more; c, e, more = next() {
+			if e != nil {
+				return e
+			}
+			got[c.Key] = append(got[c.Key], c.Data...)
+		}
+		if !maps.EqualFunc(got, want, bytes.Equal) {
+			return fmt.Errorf("a slow Scan: %d keys instead of %d, or others", len(got), len(want))
+		}
+		return nil
+	}
+	return errors.Join(err, e)
+}
+
+func (r *crashRun) endScan() error {
+	if r.reading == nil {
+		return nil
+	}
+	end := r.reading
+	r.reading = nil
+	return end()
 }

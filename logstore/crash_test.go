@@ -50,6 +50,9 @@ type crashRun struct {
 	begun   int                 // the last state that may be seen
 	checked int
 	err     error
+
+	reading func() error // ends a Scan
+	removed int64        // entries that were left out of merges, as seen after crashes
 }
 
 var errFailed = errors.New("the check of a crash failed")
@@ -155,7 +158,10 @@ func (r *crashRun) checkCrash() error {
 		}
 		got[c.Key] = append(got[c.Key], c.Data...)
 	}
-	if err := s.Close(); err != nil {
+	_, err = s.Verify(context.Background())
+	_, removed := s.ledgers()
+	r.removed += removed.Pieces
+	if err := errors.Join(err, s.Close()); err != nil {
 		return err
 	}
 	for i := r.begun; i >= r.survive; i-- {
@@ -228,7 +234,7 @@ func (r *crashRun) run(ops int) error {
 	r.mu.Lock()
 	r.armed = false
 	r.mu.Unlock()
-	return errors.Join(s.Close(), r.err)
+	return errors.Join(r.endScan(), s.Close(), r.err)
 }
 
 // crashes is how many crashes a test simulates: PARTD_CRASHES, or a number
@@ -257,20 +263,31 @@ func TestCrashes(t *testing.T) {
 	done := 0
 	first := firstSeed()
 	seed := first
+	removed := int64(0)
 	for ; done < want; seed++ {
 		for kind := range numCrashKinds {
 			h := crashHooks
 			if seed%3 > 0 {
 				h.mergeLeast, h.mergeFull, h.mergeBytes = 3, 1<<20, 3<<10
 			}
+			if seed%4 > 0 {
+				h.reclaimSlack = 1 << 10
+			}
+			if seed%4 == 3 { // with hot keys
+				h.tableBytes, h.blobBytes, h.readBytes, h.mergeBytes = 16<<10, 2000, 16<<10, 12<<10
+			}
 			r := newCrashRun(kind, seed, h)
 			if err := r.run(40); err != nil {
 				t.Fatalf("kind %d, seed %d, after %d crashes: %v", kind, seed, done, err)
 			}
 			done += r.checked
+			removed += r.removed
 		}
 	}
-	t.Logf("%d crashes, seeds %d to %d", done, first, seed-1)
+	if removed == 0 {
+		t.Error("no merge left anything out")
+	}
+	t.Logf("%d crashes, seeds %d to %d, %d entries left out", done, first, seed-1, removed)
 }
 
 // With a protection taken out, the same test notices. Otherwise it would prove

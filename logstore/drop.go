@@ -92,6 +92,7 @@ func (s *Store) forgetFiles() {
 	old := s.files
 	s.files, s.segments = newFileSet(s.seed, s.hooks.noCRC), nil
 	s.segmentFile, s.blobFile = nil, nil
+	s.startReclaiming()
 	for _, f := range old.files() {
 		if err := s.fs.Remove(f.path); err != nil {
 			s.log.Warn("logstore: a file of a dropped store could not be removed; the next opening will", "path", f.path, "err", err)
@@ -139,7 +140,7 @@ func (s *Store) dropManifest(wal *walFile, sessions sessionTable) error {
 	defer s.manMu.Unlock()
 	m := s.man
 	m.liveEpoch, m.nextSeq, m.sessions = wal.epoch, s.seq, sessions.clone()
-	m.files, m.ledger = nil, Ledger{}
+	m.files, m.ledger, m.removed = nil, Ledger{}, Ledger{}
 	err := s.writeManifest(m)
 	if u := (unclear{}); err == nil || errors.As(err, &u) {
 		return outcome(err)

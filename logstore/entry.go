@@ -135,6 +135,9 @@ func parseBlobRef(b []byte) (blobRef, error) {
 	return r, nil
 }
 
+// stored is what the value takes of its file.
+func (r *blobRef) stored() int64 { return r.length + r.tableLen() }
+
 // valueLen returns the length of the piece that the entry stands for.
 func (e *entry) valueLen() (int64, error) {
 	if e.kind != kindBlob {

@@ -63,7 +63,7 @@ func checkDataHeader(b []byte, kind fileKind, number uint32, id, seed uint64) er
 		return errors.New("it does not begin as a data file of a logstore")
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v > formatVersion {
-		return newerFormat(v)
+		return newerFormat(v, formatVersion)
 	}
 	if string(b) != string(encodeDataHeader(kind, number, id, seed)) {
 		return errors.New("its header is damaged or belongs to another file")

@@ -109,7 +109,7 @@ func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	s.manMu.Lock()
 	m := s.man
 	m.liveEpoch, m.nextSeq, m.sessions = max(m.liveEpoch, s.lastEpoch)+1, s.seq, sessions.clone()
-	m.files, m.ledger, m.clean = nil, Ledger{}, true
+	m.files, m.ledger, m.removed, m.clean = nil, Ledger{}, Ledger{}, true
 	err := s.writeManifest(m)
 	s.manMu.Unlock()
 	if err != nil {
@@ -176,6 +176,7 @@ func (s *Store) leaveFull(t *table) error {
 	}
 	s.synced.Store(s.seq - 1)
 	s.activate(t, wal)
+	s.startReclaiming()
 	s.fullErr.Store(nil)
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 // killEnv makes the test program a writer instead: see TestMain.
@@ -42,10 +43,18 @@ const killMostEnv = "PARTD_TEST_KILL_MOST"
 // killKeys is the number of keys that each batch is spread over.
 const killKeys = 5
 
-// killWriter appends numbered batches, for ever or as many as asked, each to all keys, and prints
-// the number of each that was acknowledged.
+// killJobs is how many batches later a key of a batch alone is deleted, whose
+// piece is one of the number killJob.
+const (
+	killJobs = 20
+	killJob  = 63
+)
+
+// killWriter appends numbered batches, for ever or as many as asked, each to all keys and one of
+// its own, and prints the number of each that was acknowledged.
 func killWriter(dir string) error {
-	s, err := Open(dir, &Options{Memory: MinMemory, FileSize: 4 << 20, Sync: os.Getenv(killSyncEnv) != ""})
+	s, err := open(dir, &Options{Memory: MinMemory, FileSize: 4 << 20, Sync: os.Getenv(killSyncEnv) != ""},
+		hooks{fs: vfs.OS{}, reclaimSlack: 256 << 10})
 	if err != nil {
 		return err
 	}
@@ -67,8 +76,14 @@ func killWriter(dir string) error {
 		for k := range killKeys {
 			batch = append(batch, partd.Entry{Key: fmt.Sprint("key", k), Value: killPiece(n, k)})
 		}
+		batch = append(batch, partd.Entry{Key: fmt.Sprint("job", n), Value: killPiece(n, killJob)})
 		if err := s.Append(context.Background(), batch...); err != nil {
 			return err
+		}
+		if n > killJobs { // and the one before, in case that the process was killed before that
+			if err := s.Delete(context.Background(), fmt.Sprint("job", n-killJobs), fmt.Sprint("job", n-killJobs-1)); err != nil {
+				return err
+			}
 		}
 		if _, err := fmt.Println(n); err != nil {
 			return err
@@ -195,6 +210,16 @@ func checkKilled(t *testing.T, dir string, acked int64, kill int) {
 			}
 			v = v[len(want):]
 		}
+	}
+	for n := range count {
+		name := fmt.Sprint("job", n)
+		v, there := got[name]
+		if there && !bytes.Equal(v, killPiece(uint64(n), killJob)) || !there && n >= count-killJobs || there && n < count-killJobs-1 {
+			t.Fatalf("kill %d: of %d batches, %s has %d bytes, there: %t", kill, count, name, len(v), there)
+		}
+	}
+	if _, err := s.Verify(t.Context()); err != nil {
+		t.Fatalf("kill %d: %v", kill, err)
 	}
 	if int64(count) < acked+1 {
 		t.Fatalf("kill %d: %d batches were acknowledged, %d are there", kill, acked+1, count)

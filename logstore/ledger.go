@@ -18,6 +18,12 @@ func (s *Sum128) add(o Sum128) {
 	s.Hi, _ = bits.Add64(s.Hi, o.Hi, carry)
 }
 
+func (s *Sum128) sub(o Sum128) {
+	var borrow uint64
+	s.Lo, borrow = bits.Sub64(s.Lo, o.Lo, 0)
+	s.Hi, _ = bits.Sub64(s.Hi, o.Hi, borrow)
+}
+
 func (s Sum128) String() string { return fmt.Sprintf("%016x%016x", s.Hi, s.Lo) }
 
 // Ledger is the account of a set of pieces, that is of the values of appends
@@ -40,6 +46,15 @@ func (l *Ledger) Add(o Ledger) {
 	l.Sum.add(o.Sum)
 	l.Marks += o.Marks
 	l.MarkSum.add(o.MarkSum)
+}
+
+// sub takes away the account of a part.
+func (l *Ledger) sub(o Ledger) {
+	l.Pieces -= o.Pieces
+	l.Bytes -= o.Bytes
+	l.Sum.sub(o.Sum)
+	l.Marks -= o.Marks
+	l.MarkSum.sub(o.MarkSum)
 }
 
 // diff describes how two ledgers differ.

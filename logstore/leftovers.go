@@ -119,9 +119,10 @@ func (s *Store) removeLeftovers() error {
 			return err
 		}
 	}
-	err = s.fs.Remove(filepath.Join(s.dir, manifestTmpName))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	for _, name := range []string{manifestTmpName, blobTmpName} {
+		if err := s.fs.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
-	return err
+	return nil
 }

@@ -26,6 +26,7 @@ type manifest struct {
 	nextFile  uint32 // the highest number given to a data file
 
 	ledger   Ledger // of all segments
+	removed  Ledger // of what merges left out: with ledger, of all that ever was in segments
 	files    []fileRef
 	sessions sessionTable // as of record nextSeq-1
 }
@@ -42,6 +43,7 @@ const (
 	manifestMagic   = "partdMAN"
 	manifestName    = "MANIFEST"
 	manifestTmpName = "MANIFEST.tmp"
+	manifestVersion = 2 // from which on it has the ledger of what was removed
 	lockName        = "LOCK"
 	fileRefLen      = 1 + 4 + 8
 	manifestFixed   = 8 + 4 + 4 + 8*4 + 4 + ledgerLen + 4
@@ -51,7 +53,11 @@ const (
 func (m *manifest) encode() []byte {
 	le := binary.LittleEndian
 	b := []byte(manifestMagic)
-	b = le.AppendUint32(b, formatVersion)
+	version := uint32(formatVersion)
+	if m.removed != (Ledger{}) {
+		version = manifestVersion
+	}
+	b = le.AppendUint32(b, version)
 	var flags uint32
 	if m.durable {
 		flags |= 1
@@ -65,6 +71,9 @@ func (m *manifest) encode() []byte {
 	}
 	b = le.AppendUint32(b, m.nextFile)
 	b = m.ledger.append(b)
+	if version == manifestVersion {
+		b = m.removed.append(b)
+	}
 	b = le.AppendUint32(b, uint32(len(m.files)))
 	for _, f := range m.files {
 		b = append(b, byte(f.kind))
@@ -81,11 +90,16 @@ func parseManifest(b []byte) (manifest, error) {
 	if len(b) < 12 || string(b[:8]) != manifestMagic {
 		return m, errors.New("it does not begin as the manifest of a logstore")
 	}
-	if v := le.Uint32(b[8:]); v > formatVersion {
-		return m, newerFormat(v)
+	version := le.Uint32(b[8:])
+	if version > manifestVersion {
+		return m, newerFormat(version, manifestVersion)
+	}
+	fixed := manifestFixed
+	if version == manifestVersion {
+		fixed += ledgerLen
 	}
 	end := len(b) - 4
-	if end < manifestFixed || crc32.Checksum(b[:end], castagnoli) != le.Uint32(b[end:]) {
+	if end < fixed || crc32.Checksum(b[:end], castagnoli) != le.Uint32(b[end:]) {
 		return m, errors.New("its checksum does not match")
 	}
 	b = b[:end]
@@ -97,6 +111,10 @@ func parseManifest(b []byte) (manifest, error) {
 	b = b[52:]
 	m.ledger.parse(b)
 	b = b[ledgerLen:]
+	if version == manifestVersion {
+		m.removed.parse(b)
+		b = b[ledgerLen:]
+	}
 	n := le.Uint32(b)
 	b = b[4:]
 	if uint64(n)*fileRefLen > uint64(len(b)) {

@@ -18,6 +18,7 @@ type merging struct {
 	done      chan struct{} // closed when the goroutine ends
 	bytes     int64         // of the segments that are being merged
 	memory    int64         // that the merge takes
+	reclaims  bool          // space is being given back, by several merges
 	stopped   bool          // the store is being closed: only what takes a moment is still done
 	notBefore int           // so many segments there must be, after a merge failed
 }
@@ -34,7 +35,7 @@ func (s *Store) considerMerge() {
 	if m.running || m.stopped || s.writable() != nil {
 		return
 	}
-	if _, due := s.dueMerge(); !due {
+	if _, due := s.dueMerge(); !due && !s.reclaimDue() {
 		return
 	}
 	var ctx context.Context
@@ -68,6 +69,9 @@ func (s *Store) dueMerge() (from int, due bool) {
 		return 0, false
 	}
 	s.wasteLimit.Store(cost)
+	if total := s.dataBytes.Load(); sizeOf(s.segments[from:])+2*s.reclaim.dead() > total+s.reclaimSlack() {
+		return 0, false // it would take too much of the disk while there is so much that is dead
+	}
 	return from, s.wasted.Load() >= cost
 }
 
@@ -77,6 +81,18 @@ func (s *Store) mergeAll(ctx context.Context, done chan struct{}) {
 	defer s.mu.Unlock()
 	m := &s.merging
 	for ctx.Err() == nil {
+		if s.reclaimDue() && s.writable() == nil {
+			m.reclaims = true
+			s.mu.Unlock()
+			err := s.reclaimSpace(ctx)
+			s.mu.Lock()
+			m.bytes, m.memory, m.reclaims = 0, 0, false
+			if err != nil && ctx.Err() == nil && !errors.Is(err, errDropped) {
+				s.log.Warn("logstore: space could not be given back", "dir", s.dir, "err", err)
+				s.reclaim.fail()
+			}
+			continue
+		}
 		j := s.nextMerge(ctx)
 		if j == nil {
 			break
@@ -103,12 +119,7 @@ func (s *Store) mergeAll(ctx context.Context, done chan struct{}) {
 
 // nextMerge returns what is to be merged. mu is held, and let go of meanwhile.
 func (s *Store) nextMerge(ctx context.Context) *mergeJob {
-	for s.sealing { // it may be writing behind the last segment that is merged
-		sealed := s.sealed
-		s.mu.Unlock()
-		<-sealed
-		s.mu.Lock()
-	}
+	s.waitSealed()
 	if ctx.Err() != nil || s.writable() != nil {
 		return nil
 	}
@@ -116,25 +127,55 @@ func (s *Store) nextMerge(ctx context.Context) *mergeJob {
 	if !due {
 		return nil
 	}
-	run := s.segments[from:]
-	var bytes int64
-	for _, g := range run {
-		bytes += g.end - g.start
+	return s.newMerge(ctx, from, len(s.segments), false)
+}
+
+// waitSealed waits for who may be writing behind the last segment. mu is held,
+// and let go of meanwhile.
+func (s *Store) waitSealed() {
+	for s.sealing {
+		sealed := s.sealed
+		s.mu.Unlock()
+		<-sealed
+		s.mu.Lock()
 	}
+}
+
+// segmentsView returns a view of segments alone. mu is held.
+func (s *Store) segmentsView(segments []*segment) *view {
+	s.files.refs.Add(1)
+	return &view{s: s, files: s.files, version: s.holdVersion(), segments: segments}
+}
+
+// newMerge prepares a merge of segments, which looks at all others to tell what
+// is dead if asked. It returns nil where the store is being closed, and it would
+// take long. mu is held.
+func (s *Store) newMerge(ctx context.Context, from, to int, lookAtAll bool) *mergeJob {
+	run := s.segments[from:to]
+	bytes := sizeOf(run)
 	if s.merging.stopped && bytes > closeMerge {
 		return nil
 	}
 	if s.segmentFile != nil && slices.ContainsFunc(run, func(g *segment) bool { return g.file == s.segmentFile }) {
 		s.rotate.Store(true) // the next segment goes to another file
 	}
-	s.files.refs.Add(1)
-	j := &mergeJob{
-		s: s, ctx: ctx, from: from, inputBytes: bytes,
-		v: &view{s: s, files: s.files, version: s.holdVersion(), segments: run},
+	j := &mergeJob{s: s, ctx: ctx, from: from, inputBytes: bytes, reclaims: lookAtAll}
+	if lookAtAll {
+		j.v, j.first, j.end, j.pastKnown = s.segmentsView(s.segments), from, to, true
+	} else {
+		j.v, j.end, j.pastKnown = s.segmentsView(run), len(run), from == 0
 	}
 	j.plan()
-	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+2*writeLen
+	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+j.limit/2+2*writeLen
 	return j
+}
+
+// sizeOf is how many bytes segments take.
+func sizeOf(segments []*segment) (n int64) {
+	for _, g := range segments {
+		n += g.end - g.start
+	}
+	return n
 }
 
 // stopMerging ends the background merge before the store is closed.
@@ -146,7 +187,7 @@ func (s *Store) stopMerging() {
 	if !m.running {
 		return
 	}
-	if m.bytes > closeMerge {
+	if m.bytes > closeMerge || m.reclaims && s.dataBytes.Load() > closeMerge {
 		m.cancel()
 	}
 	done := m.done
@@ -186,10 +227,10 @@ func (j *mergeJob) run() error {
 }
 
 // checkSpace keeps a merge from taking the last room of a disk, which appends
-// need.
+// need. One that gives room back was chosen for what there is.
 func (j *mergeJob) checkSpace() error {
 	t, ok := j.s.fs.(vfs.SpaceTeller)
-	if !ok {
+	if !ok || j.reclaims {
 		return nil
 	}
 	free, err := t.Free(j.s.dir)

@@ -42,10 +42,10 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	if dropped {
 		return nil, errDropped
 	}
-	first := j.v.segments[0]
+	first := j.inputs()[0]
 	var doomed []*dataFile
 	var cuts []fileCut
-	for _, g := range j.v.segments {
+	for _, g := range j.inputs() {
 		switch {
 		case g.file == first.file && first.start > dataHeaderLen:
 			if len(cuts) == 0 {
@@ -63,11 +63,16 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	for _, c := range cuts {
 		c.file.end = c.end
 	}
-	s.segments = s.withinMemory(slices.Concat(s.segments[:j.from], j.out, s.segments[j.from+len(j.v.segments):]))
-	if s.rotate.Load() && !s.sealing { // no segment was written since
-		s.segmentFile = j.out[len(j.out)-1].file
+	after := s.segments[j.from+len(j.inputs()):]
+	s.segments = s.withinMemory(slices.Concat(s.segments[:j.from], j.out, after))
+	if s.rotate.Load() && !s.sealing && len(after) == 0 { // no segment was written since
+		s.segmentFile = nil
+		if n := len(j.out); n > 0 {
+			s.segmentFile = j.out[n-1].file
+		}
 		s.rotate.Store(false)
 	}
+	j.forgetWaste()
 	s.nextVersion(doomed, cuts)
 	s.wasted.Store(0)
 	s.wasteLimit.Store(0)
@@ -80,6 +85,8 @@ func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 	s.manMu.Lock()
 	defer s.manMu.Unlock()
 	m := s.man
+	m.ledger.sub(j.removed)
+	m.removed.Add(j.removed)
 	at := -1
 	m.files = nil
 	for _, ref := range s.man.files {

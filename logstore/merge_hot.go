@@ -10,7 +10,7 @@ import (
 func (j *mergeJob) chooseHot() {
 	sizes := map[string]int64{}
 	j.hot = j.hot[:0]
-	for _, g := range j.v.segments {
+	for _, g := range j.inputs() {
 		for i := range g.hot {
 			h := &g.hot[i]
 			n := sizes[string(h.key)]
@@ -47,7 +47,7 @@ func (j *mergeJob) findHeavy(lo, hi uint64) error {
 	const most = 16
 	var counts []count
 	var sum int64
-	err := j.eachIn(lo, hi, func(e *entry) error {
+	err := j.eachIn(j.first, j.end, lo, hi, func(e *entry) error {
 		n := int64(len(e.raw))
 		sum += n
 		if len(e.key) > maxHotKey {

@@ -1,7 +1,6 @@
 package logstore
 
 import (
-	"context"
 	"errors"
 	"os"
 	"slices"
@@ -135,46 +134,29 @@ func (j *mergeJob) writeHot(h *hotRun) error {
 			bytes: size.bytes, reset: size.reset, gone: size.gone,
 		})
 	}
-	for i := range j.v.segments {
-		if j.ctx.Err() != nil {
-			return context.Cause(j.ctx)
-		}
-		src, _ := j.v.keySource(i, h.hash, h.key, &j.src)
-		j.er.src, j.er.buf = src, nil
-		for {
-			e, err := j.er.next()
-			if isEOF(err) {
-				break
+	if err := j.findResetsOf(h); err != nil {
+		return err
+	}
+	err := j.leaveOut(func(f func(e *entry) error) error { return j.eachOf(h, j.first, j.end, f) }, func(e *entry) error {
+		if j.w.position()-j.g.start > j.most {
+			if size.encoded > 0 {
+				end()
 			}
-			if err != nil {
-				return j.v.runError(i, err)
-			}
-			if string(e.key) != string(h.key) {
-				continue
-			}
-			if j.w.position()-j.g.start > j.most {
-				if size.encoded > 0 {
-					end()
-				}
-				if err := j.split(0); err != nil {
-					return err
-				}
-				j.endRanges()
-				at, size = j.w.position(), keySize{}
-			}
-			err = size.add(&e)
-			if err == nil {
-				err = j.put(&e)
-			}
-			if err != nil {
+			if err := j.split(0); err != nil {
 				return err
 			}
+			j.endRanges()
+			at, size = j.w.position(), keySize{}
 		}
-	}
-	if size.encoded > 0 {
+		if err := size.add(e); err != nil {
+			return err
+		}
+		return j.put(e)
+	})
+	if err == nil && size.encoded > 0 {
 		end()
 	}
-	return nil
+	return err
 }
 
 // finish ends the segment.
@@ -183,11 +165,18 @@ func (j *mergeJob) finish() error {
 		return errSplitBlobs
 	}
 	j.endRanges()
+	if j.g.ledger == (Ledger{}) { // all was left out
+		f := j.g.file
+		j.g = nil
+		return errors.Join(f.f.Close(), j.s.fs.Remove(f.path))
+	}
 	slices.SortFunc(j.g.hot, compareHot)
 	l := j.g.ledger
 	if len(j.out) == 0 && j.blobs && !j.exact {
 		// It is one segment, or the next will end with errSplitBlobs.
-		l.Sum = j.v.ledger().Sum
+		want := j.ledger()
+		want.sub(j.removed)
+		l.Sum = want.Sum
 		j.g.ledger = l
 	}
 	j.w.out = append(j.w.out, j.g.encodeFooter(j.s.seed, j.w.position())...)

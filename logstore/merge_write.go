@@ -12,14 +12,18 @@ import (
 )
 
 // mergeJob merges segments that follow each other, range by range, into one, or
-// into several of which each has some of the ranges. Nothing is left out, so
-// that the ledger stays as it is.
+// into several of which each has some of the ranges. What was replaced or
+// deleted is left out, and moved from the store's ledger to that of what was
+// removed.
 type mergeJob struct {
 	s          *Store
 	ctx        context.Context
-	v          *view // its segments are those to merge
-	from       int   // their place in Store.segments
+	v          *view
+	first, end int // which of the view's segments are merged; others tell what is dead
+	from       int // the place of the first in Store.segments
 	inputBytes int64
+	pastKnown  bool // no segments but those of the view are older
+	reclaims   bool // it is to give space back
 
 	bits  uint8
 	limit int64 // bytes that are loaded at once
@@ -37,6 +41,22 @@ type mergeJob struct {
 	arenas [2][]byte
 	src    runReader
 	er     entryReader
+
+	resets  map[string]*reset
+	removed Ledger           // of what was left out
+	freed   map[uint32]int64 // bytes of large values that were left out, by file
+}
+
+// inputs is the segments that are merged.
+func (j *mergeJob) inputs() []*segment { return j.v.segments[j.first:j.end] }
+
+// ledger is the account of the segments that are merged.
+func (j *mergeJob) ledger() Ledger {
+	var l Ledger
+	for _, g := range j.inputs() {
+		l.Add(g.ledger)
+	}
+	return l
 }
 
 const maxMerged = 2 << 30 // so that offsets in a segment fit 32 bits
@@ -46,9 +66,10 @@ const maxMerged = 2 << 30 // so that offsets in a segment fit 32 bits
 var errSplitBlobs = errors.New("several segments with large values")
 
 func (j *mergeJob) plan() {
-	j.bits = uint8(min(max(bits.Len64(uint64(j.inputBytes/mergedRange)), 1)-1, maxBits))
+	of := max(j.inputBytes, sizeOf(j.v.segments)>>6) // what others have of a range is looked at, too
+	j.bits = uint8(min(max(bits.Len64(uint64(of/mergedRange)), 1)-1, maxBits))
 	j.limit = min(max(j.s.opts.Memory/64, 128<<10), 8<<20)
-	j.most = j.s.mostMerged()
+	j.most = min(j.s.mostMerged(), max(leastFile, j.s.tableBytes, j.inputBytes/8))
 	if n := j.s.hooks.mergeBytes; n > 0 {
 		j.limit = n
 	}
@@ -66,6 +87,7 @@ func (j *mergeJob) write() (err error) {
 		defer offheap.Release(j.arenas[i])
 	}
 	j.total, j.blobs = Ledger{}, false
+	j.removed, j.freed = Ledger{}, map[uint32]int64{}
 	j.chooseHot()
 	if err := j.begin(0); err != nil {
 		return err
@@ -84,9 +106,10 @@ func (j *mergeJob) write() (err error) {
 	return j.checkLedger()
 }
 
-// checkLedger compares what was written with what was to be.
+// checkLedger compares what was written, and what was left out, with what was to be.
 func (j *mergeJob) checkLedger() error {
-	want, got := j.v.ledger(), j.total
+	want, got := j.ledger(), j.total
+	want.sub(j.removed)
 	if j.blobs && !j.exact {
 		// The sum over large values was not computed. Their number and lengths were.
 		got.Sum = want.Sum
@@ -118,7 +141,7 @@ func (j *mergeJob) lastHash(unit int) uint64 {
 func (j *mergeJob) unitSize(unit int) int64 {
 	lo, hi := j.firstHash(unit), j.lastHash(unit)
 	var n int64
-	for _, g := range j.v.segments {
+	for _, g := range j.inputs() {
 		a, b := g.rangeOf(lo), g.rangeOf(hi)
 		size := int64(g.off[b+1] - g.off[a])
 		if g.raw != nil {
@@ -158,7 +181,15 @@ func (j *mergeJob) writeRanges() error {
 
 // writeUnits writes some ranges.
 func (j *mergeJob) writeUnits(lo, hi int) error {
-	loaded, err := j.load(lo, hi)
+	most := j.limit / 2
+	if hi-lo == 1 {
+		most = math.MaxInt64
+	}
+	err := j.findResets(j.firstHash(lo), j.lastHash(hi-1), most)
+	var loaded []byte
+	if err == nil {
+		loaded, err = j.load(lo, hi)
+	}
 	if err == errTooMuch {
 		if hi-lo == 1 {
 			return j.stream(lo)
@@ -205,7 +236,7 @@ func (j *mergeJob) unitOf(hash uint64) int { return int(hash >> 1 >> (63 - j.bit
 // load loads the entries of some ranges, in order.
 func (j *mergeJob) load(lo, hi int) ([]byte, error) {
 	loaded := j.arenas[0][:0]
-	err := j.eachIn(j.firstHash(lo), j.lastHash(hi-1), func(e *entry) error {
+	err := j.eachLive(j.firstHash(lo), j.lastHash(hi-1), func(e *entry) error {
 		if len(loaded)+len(e.raw) > cap(loaded) {
 			return errTooMuch
 		}
@@ -225,7 +256,7 @@ func (j *mergeJob) stream(unit int) error {
 	if err := j.beginUnit(unit); err != nil {
 		return err
 	}
-	err := j.eachIn(lo, hi, func(e *entry) error {
+	err := j.eachLive(lo, hi, func(e *entry) error {
 		if j.w.position()-j.g.start > j.most {
 			j.endUnit(unit)
 			if err := j.split(unit); err != nil {

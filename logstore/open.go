@@ -129,6 +129,7 @@ func (s *Store) start() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.startReclaiming()
 	s.considerMerge()
 	return nil
 }

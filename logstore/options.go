@@ -56,6 +56,7 @@ const (
 	MaxMemory     = 8 << 30
 
 	defaultFileSize    = 1 << 30
+	leastFile          = 64 << 20
 	defaultMaxSessions = 10_000
 )
 
@@ -87,8 +88,9 @@ type Options struct {
 	// open for writing.
 	ReadOnly bool
 
-	// FileSize is the size in bytes above which a new data file is begun.
-	// 0 means 1 GiB.
+	// FileSize is the size in bytes above which a new data file is begun, at
+	// most: as long as the store is small, they are smaller, so that space can
+	// be given back. 0 means 1 GiB.
 	FileSize int64
 
 	// MaxSessions is how many sessions are remembered for [Store.Apply]. The
@@ -112,6 +114,10 @@ type hooks struct {
 	mergeLeast int                     // so many small segments are merged; negative: never
 	mergeFull  int64                   // size of a segment that is not small
 	mergeBytes int64                   // of a merged segment, and loaded at once
+
+	// Bytes of dead data that are not worth looking at; negative: space is
+	// never given back.
+	reclaimSlack int64
 
 	// Each of these takes one protection out, to prove that the tests of
 	// crashes notice.

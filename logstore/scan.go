@@ -81,11 +81,14 @@ func (s *Store) diskUsed() (int64, error) {
 	}
 	var n int64
 	for _, f := range s.files.files() {
-		size, err := f.size()
+		info, err := f.f.Info()
 		if err != nil {
 			return 0, err
 		}
-		n += size
+		if f.kind == blobKind {
+			info.Size = min(info.Size, info.Disk) // it may have holes
+		}
+		n += info.Size
 	}
 	for _, f := range s.walFiles {
 		if f == nil {

@@ -110,7 +110,7 @@ func (s *Store) writeSegment(t *table) (*segment, error) {
 func (s *Store) fileForSegment() (*dataFile, error) {
 	f := s.segmentFile
 	// Asked first: the file that a merge reads from, it may shorten meanwhile.
-	if f != nil && !s.rotate.Load() && f.end < s.opts.FileSize {
+	if f != nil && !s.rotate.Load() && f.end < s.fileSize() {
 		return f, nil
 	}
 	// A bulk that failed may have left an empty one behind it.

@@ -49,15 +49,18 @@ type Store struct {
 	sessions sessionTable
 	segments []*segment // replaced, never changed
 	version  *version   // of segments
-	merging  merging
-	files    *fileSet
-	tables   []*table // of a store opened for reading: what the write-ahead files held
-	walFiles [3]vfs.File
-	sealing  bool          // a goroutine is writing frozen out
-	sealErr  error         // why the last try failed
-	sealed   chan struct{} // closed when the try that is under way ends
-	frozenAt frozenState
-	emptied  bool // see writableAgain
+	// oldVersions is how many versions before it are still being read.
+	oldVersions int
+	merging     merging
+	reclaim     reclaiming
+	files       *fileSet
+	tables      []*table // of a store opened for reading: what the write-ahead files held
+	walFiles    [3]vfs.File
+	sealing     bool          // a goroutine is writing frozen out
+	sealErr     error         // why the last try failed
+	sealed      chan struct{} // closed when the try that is under way ends
+	frozenAt    frozenState
+	emptied     bool // see writableAgain
 
 	free chan *table // the table that is not in use
 	made int         // how many tables there are, but for spare ones
@@ -102,6 +105,8 @@ type Store struct {
 	scanning  atomic.Bool           // a Scan uses the memory set aside for reads
 
 	tableBytes int64
+	dataBytes  atomic.Int64 // about what segments and blob files take
+	changes    changeCount
 	discards   sync.WaitGroup // of files that were merged
 	wasted     atomic.Int64   // bytes that Gets read in vain
 	wasteLimit atomic.Int64   // from which on it is to be looked whether to merge

@@ -202,7 +202,7 @@ func TestNewerFormat(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b[8] = formatVersion + 1
+		b[8] = manifestVersion + 1
 		if err := os.WriteFile(path, b, 0o666); err != nil {
 			t.Fatal(err)
 		}

@@ -31,7 +31,11 @@ func (s *Store) releaseVersion(v *version) {
 		if v.refs--; v.refs > 0 {
 			return
 		}
-		s.discard(v.doomed, v.cuts)
+		if s.discard(v.doomed, v.cuts); v != s.version {
+			if s.oldVersions--; s.oldVersions == 0 && s.reclaim.force {
+				s.considerMerge()
+			}
+		}
 		v = v.next // which the one before it held
 	}
 }
@@ -41,6 +45,7 @@ func (s *Store) releaseVersion(v *version) {
 func (s *Store) nextVersion(doomed []*dataFile, cuts []fileCut) {
 	old := s.version
 	s.version = &version{refs: 2}
+	s.oldVersions++
 	old.doomed, old.cuts, old.next = doomed, cuts, s.version
 	s.releaseVersion(old)
 }

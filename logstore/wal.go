@@ -176,7 +176,7 @@ func parseWALHeader(b []byte, id, seed uint64) (h walHeader, err error) {
 		return h, errors.New("it does not begin as a write-ahead file")
 	}
 	if v := le.Uint32(b[8:]); v > formatVersion {
-		return h, fmt.Errorf("%w: %w", errForeign, newerFormat(v))
+		return h, fmt.Errorf("%w: %w", errForeign, newerFormat(v, formatVersion))
 	}
 	// A header that a crash tore on a new file ends in zeros.
 	if le.Uint64(b[16:]) != id && le.Uint32(b[walHeaderLen-4:]) != 0 {
@@ -188,8 +188,8 @@ func parseWALHeader(b []byte, id, seed uint64) (h walHeader, err error) {
 	return walHeader{le.Uint64(b[24:]), le.Uint64(b[32:])}, nil
 }
 
-func newerFormat(v uint32) error {
-	return fmt.Errorf("it has format version %d, this program knows up to %d: use a newer one", v, formatVersion)
+func newerFormat(v, known uint32) error {
+	return fmt.Errorf("it has format version %d, this program knows up to %d: use a newer one", v, known)
 }
 
 // beginWAL makes a write-ahead file that is not in use the next one.

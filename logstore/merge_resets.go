@@ -1,0 +1,126 @@
+package logstore
+
+import "context"
+
+// What a later Set or Delete of the same key made dead, a merge leaves out: of
+// a key, all before the last reset. The last reset itself is needed as long as
+// older segments have something of the key, and a Set always, since it says that
+// the key exists.
+
+// reset is what is known of a key that is set or deleted.
+type reset struct {
+	count int  // how often, in the segments that are merged and those after them
+	seen  int  // how many of them were passed
+	in    int  // one more than the first segment that has the key, as a measurement found
+	older bool // or may be: older segments have something of the key
+}
+
+// resetCost is about what a key takes in memory beside its bytes.
+const resetCost = 80
+
+// findResets notes the keys of an interval that are reset. It gives up with
+// errTooMuch where they take more than most bytes.
+func (j *mergeJob) findResets(lo, hi uint64, most int64) error {
+	return j.noteResets(most, func(first, end int, f func(e *entry) error) error {
+		return j.eachIn(first, end, lo, hi, f)
+	})
+}
+
+func (j *mergeJob) findResetsOf(h *hotRun) error {
+	return j.noteResets(resetCost+maxHotKey, func(first, end int, f func(e *entry) error) error {
+		return j.eachOf(h, first, end, f)
+	})
+}
+
+// noteResets notes the resets among the entries that each yields of segments.
+func (j *mergeJob) noteResets(most int64, each func(first, end int, f func(e *entry) error) error) error {
+	j.resets = map[string]*reset{}
+	var bytes int64
+	for i := j.first; i < len(j.v.segments); i++ {
+		if j.v.segments[i].ledger.Marks == 0 {
+			continue
+		}
+		err := each(i, i+1, func(e *entry) error {
+			if e.kind != kindSet && e.kind != kindDelete {
+				return nil
+			}
+			r := j.resets[string(e.key)]
+			if r == nil {
+				if bytes += resetCost + int64(len(e.key)); bytes > most {
+					return errTooMuch
+				}
+				r = &reset{older: !j.pastKnown}
+				j.resets[string(e.key)] = r
+			}
+			r.count++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if len(j.resets) == 0 || j.first == 0 {
+		return nil
+	}
+	return each(0, j.first, func(e *entry) error {
+		if r := j.resets[string(e.key)]; r != nil {
+			r.older = true
+		}
+		return nil
+	})
+}
+
+// isDead tells whether an entry makes no difference. It must be asked of the
+// entries of a key one after the other.
+func (j *mergeJob) isDead(e *entry) bool {
+	r := j.resets[string(e.key)]
+	if r == nil {
+		return false
+	}
+	if e.kind == kindSet || e.kind == kindDelete {
+		if r.seen++; r.seen == r.count {
+			return e.kind == kindDelete && !r.older
+		}
+	}
+	return r.seen < r.count
+}
+
+// eachLive calls f for each entry in an interval that is not dead, and accounts
+// for those that are.
+func (j *mergeJob) eachLive(lo, hi uint64, f func(e *entry) error) error {
+	return j.leaveOut(func(f func(e *entry) error) error { return j.eachIn(j.first, j.end, lo, hi, f) }, f)
+}
+
+func (j *mergeJob) leaveOut(each func(func(e *entry) error) error, f func(e *entry) error) error {
+	for _, r := range j.resets {
+		r.seen = 0
+	}
+	var removed Ledger
+	freed := map[uint32]int64{}
+	err := each(func(e *entry) error {
+		if !j.isDead(e) {
+			return f(e)
+		}
+		if e.kind != kindBlob {
+			e.account(&removed)
+			return nil
+		}
+		if j.ctx.Err() != nil {
+			return context.Cause(j.ctx)
+		}
+		ref, err := parseBlobRef(e.value)
+		if err != nil {
+			return err
+		}
+		freed[ref.file] += ref.stored()
+		return j.s.accountBlob(j.v.files, &removed, e)
+	})
+	if err != nil {
+		return err // errTooMuch: it is tried again in parts
+	}
+	j.removed.Add(removed)
+	for file, n := range freed {
+		j.freed[file] += n
+	}
+	return nil
+}

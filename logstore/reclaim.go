@@ -1,0 +1,286 @@
+package logstore
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Deleted and replaced values lie in segments until a merge leaves them out.
+// When that is worth it is found in two steps. A reset says which part of the
+// hashes its key is in: so many bytes may have become dead, which costs nothing
+// to know. Once that could be too much, the segments are read, and what is
+// really dead in each is known. Those with the most of it are rewritten, a few
+// files at a time, so that the room that it takes is bounded.
+
+// reclaiming is what is known of dead data. Store.mu guards it.
+type reclaiming struct {
+	suspect float64 // bytes that the resets since the last look can have made dead
+	share   float64 // how much of what is suspected mostly is dead
+	force   bool    // to be looked at again, once no reader has old segments
+	pause   int     // not before so many more segments, since that failed
+	failed  int     // how often, one after the other
+
+	waste   map[segmentAt]waste
+	wasted  int64 // the sum of waste
+	garbage int64 // bytes of blob files that no segment refers to
+
+	// Bytes by the part of the hashes that they belong to.
+	weights []int64 // of segments; nil where they changed since
+	blobs   []int64 // of large values
+}
+
+// segmentAt tells one segment from others: what is known of it in memory may be
+// replaced, where it is does not change.
+type segmentAt struct {
+	file  *dataFile
+	start int64
+}
+
+func (g *segment) at() segmentAt { return segmentAt{g.file, g.start} }
+
+// waste is what is dead in a segment.
+type waste struct {
+	bytes int64 // that a merge of the segment alone leaves out
+	marks int64 // of deletes that older segments keep alive
+	blobs int64 // of large values that only dead entries refer to
+}
+
+func (w waste) sum() int64 { return w.bytes + w.marks + w.blobs }
+
+// reclaimSlack is how much dead data is never worth looking at.
+func (s *Store) reclaimSlack() int64 {
+	if s.hooks.reclaimSlack > 0 {
+		return s.hooks.reclaimSlack
+	}
+	return 16<<20 + s.opts.Memory/16
+}
+
+// mostDead is how much of so many bytes may be dead: three quarters of what is
+// live, and the slack. So a byte that is freed costs about 4/3 bytes of writing
+// at most.
+func (s *Store) mostDead(of int64) int64 { return (3*of + 4*s.reclaimSlack()) / 7 }
+
+// dead is how much is known to be dead. mu is held.
+func (r *reclaiming) dead() int64 { return r.wasted + r.garbage }
+
+// reclaimDue tells whether it is to be looked how much is dead. mu is held.
+func (s *Store) reclaimDue() bool {
+	r := &s.reclaim
+	if s.hooks.reclaimSlack < 0 || r.pause > 0 || r.force && s.oldVersions > 0 {
+		return false
+	}
+	more := r.suspect * r.share
+	return r.force || more > float64(s.reclaimSlack()/8) && float64(r.dead())+more > float64(s.mostDead(s.dataBytes.Load()))
+}
+
+// fail puts the next try off. mu is held.
+func (r *reclaiming) fail() {
+	r.force, r.pause = true, 1<<r.failed
+	r.failed = min(r.failed+1, 6)
+}
+
+// fileSize is the size above which a new data file is begun. Space is given
+// back file by file, so they are a small part of the store.
+func (s *Store) fileSize() int64 {
+	return min(s.opts.FileSize, max(leastFile, s.dataBytes.Load()/16))
+}
+
+// startReclaiming notes what a store has when it is opened. Of resets from
+// before, nothing is known.
+func (s *Store) startReclaiming() {
+	r := &s.reclaim
+	*r = reclaiming{share: 1, waste: map[segmentAt]waste{}, blobs: make([]int64, 1<<s.partBits)}
+	var blobs int64
+	for _, f := range s.files.files() {
+		if f.kind == blobKind {
+			blobs += f.end - dataHeaderLen
+		}
+	}
+	for i := range r.blobs {
+		r.blobs[i] = blobs / int64(len(r.blobs))
+	}
+	s.dataBytes.Store(sizeOf(s.segments) + blobs)
+	for _, g := range s.segments {
+		if g.ledger.Marks > 0 {
+			r.suspect = float64(s.dataBytes.Load())
+		}
+	}
+}
+
+// noteBatch counts what the resets of a batch, which goes to a table, can have
+// made dead. It tells whether there are any. mu is held.
+func (s *Store) noteBatch(b *batch, t *table) (resets bool) {
+	r := &s.reclaim
+	if b.ledger.Marks == 0 && b.maxBlobNo == 0 || r.blobs == nil {
+		return false
+	}
+	for i, part := range b.part {
+		switch e := b.entryAt(i); entryKind(e[0] & 3) {
+		case kindBlob:
+			if ref, err := parseBlobRef(e[len(e)-blobRefLen:]); err == nil {
+				r.blobs[part] += ref.stored()
+			}
+		case kindSet, kindDelete:
+			if r.weights == nil {
+				r.weights = s.weigh()
+			}
+			r.suspect += float64(r.weights[part] + r.blobs[part] + int64(t.parts[part].size))
+		}
+	}
+	return b.ledger.Marks > 0
+}
+
+// weigh returns how many bytes segments hold of each part of the hashes. mu is held.
+func (s *Store) weigh() []int64 {
+	weights := make([]int64, 1<<s.partBits)
+	for _, g := range s.segments {
+		for p := range weights {
+			lo := uint64(p) << 1 << (63 - s.partBits)
+			first, last := g.rangeOf(lo), g.rangeOf(lo|math.MaxUint64>>s.partBits)
+			n := int64(g.off[last+1] - g.off[first])
+			if g.bits < s.partBits {
+				n >>= s.partBits - g.bits
+			}
+			weights[p] += n
+		}
+		for i := range g.hot {
+			weights[g.hot[i].hash>>1>>(63-s.partBits)] += int64(g.hot[i].n)
+		}
+	}
+	return weights
+}
+
+// forgetWaste forgets what is known of segments that were merged into others.
+// mu is held.
+func (j *mergeJob) forgetWaste() {
+	r := &j.s.reclaim
+	for _, g := range j.inputs() {
+		r.wasted -= r.waste[g.at()].sum()
+		delete(r.waste, g.at())
+	}
+	for _, n := range j.freed {
+		r.garbage += n
+	}
+	r.weights = nil
+	j.s.dataBytes.Add(sizeOf(j.out) - sizeOf(j.inputs()))
+}
+
+// reclaimSpace gives dead space back. No lock is held.
+func (s *Store) reclaimSpace(ctx context.Context) error {
+	old, err := s.oldBlobFiles(ctx)
+	if err != nil {
+		return err
+	}
+	s.life.RLock()
+	s.mu.Lock()
+	files, suspect := s.files, s.reclaim.suspect
+	err = s.flushLocked(ctx)
+	s.mu.Unlock()
+	s.life.RUnlock()
+	if isFull(err) {
+		old, err = nil, nil // what is in segments may still be given back
+	}
+	if err != nil {
+		return err
+	}
+	present, err := s.measureWaste(ctx, old, suspect)
+	for err == nil {
+		var j *mergeJob
+		if j, err = s.nextReclaim(ctx); j == nil {
+			break
+		}
+		if err = j.run(); err == nil {
+			for f, n := range j.freed {
+				present[f] -= n
+			}
+		}
+	}
+	if err == nil {
+		err = s.sweepBlobs(ctx, files, old, present)
+	}
+	if err == nil {
+		s.mu.Lock()
+		s.reclaim.failed = 0
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// unit is the segments of one file.
+type unit struct {
+	from, to   int
+	gain, live int64
+}
+
+// units lists the files of segments, in order. mu is held.
+func (s *Store) units() []unit {
+	var list []unit
+	for i, g := range s.segments {
+		if i == 0 || s.segments[i-1].file != g.file {
+			list = append(list, unit{from: i})
+		}
+		u, w := &list[len(list)-1], s.reclaim.waste[g.at()]
+		u.to = i + 1
+		u.gain += w.bytes + w.blobs
+		u.live += g.end - g.start - w.bytes
+	}
+	return list
+}
+
+// nextReclaim returns the next merge of files, or nil if none is worth it. Files
+// beside the best one join it as long as they cost less than they give, and all
+// of what is written is a small part of the store. mu is taken.
+func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
+	room := int64(math.MaxInt64)
+	if t, ok := s.fs.(vfs.SpaceTeller); ok {
+		free, err := t.Free(s.dir)
+		if err != nil {
+			return nil, err
+		}
+		room = free - free/8 - 1<<20
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waitSealed()
+	if ctx.Err() != nil || s.writable() != nil {
+		return nil, context.Cause(ctx)
+	}
+	units := s.units()
+	best, tooLarge := -1, int64(0)
+	for i, u := range units {
+		switch {
+		case u.gain == 0:
+		case u.live > room:
+			tooLarge = u.live
+		case best < 0 || float64(u.gain)*float64(units[best].live+1) > float64(units[best].gain)*float64(u.live+1):
+			best = i
+		}
+	}
+	must := s.reclaim.wasted > s.mostDead(s.dataBytes.Load()-s.reclaim.garbage)
+	if best < 0 && must && tooLarge > 0 {
+		return nil, fmt.Errorf("giving space back takes %d bytes of the disk for a while, of which %d are free", tooLarge, room)
+	}
+	if best < 0 || !must && units[best].gain < units[best].live {
+		return nil, nil
+	}
+	live := units[best].live
+	most := min(room, max(s.reclaimSlack(), (s.dataBytes.Load()-s.reclaim.dead())/8))
+	joins := func(i int) bool {
+		if i < 0 || i == len(units) || units[i].gain < units[i].live || live+units[i].live > most {
+			return false
+		}
+		live += units[i].live
+		return true
+	}
+	first, last := best, best
+	for joins(last + 1) {
+		last++
+	}
+	for joins(first - 1) {
+		first--
+	}
+	return s.newMerge(ctx, units[first].from, units[last].to, true), nil
+}

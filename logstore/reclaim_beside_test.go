@@ -1,0 +1,174 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Who reads keeps what he began with; once he is done, it is given back, without
+// any further change.
+func TestReclaimBesideReader(t *testing.T) {
+	for _, size := range []int{10_000, 100_000} { // in segments, in blob files
+		dir := t.TempDir()
+		s := opener(t, dir, &Options{Memory: MinMemory, FileSize: 1 << 20}, hooks{fs: vfs.OS{}, reclaimSlack: -1})()
+		value := strings.Repeat("v", size)
+		for i := range 20_000_000 / size {
+			mustAppend(t, s, fmt.Sprint(i%10), value)
+		}
+		r, err := s.Open(t.Context(), "3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 9 { // all but 9
+			if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reclaimNow(t, s, 1<<18)
+		held := disk(t, dir, "blob-")
+		b, err := io.ReadAll(r)
+		if err != nil || string(b) != strings.Repeat(value, 2_000_000/size)[10:] {
+			t.Fatalf("the reader got %d bytes, %v", len(b), err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, s)
+		if n := disk(t, dir, "seg-") + disk(t, dir, "blob-"); n > 7<<20 {
+			t.Errorf("values of %d bytes: beside the reader there were %d bytes of them, in the end %d", size, held, n)
+		}
+		wantValue(t, s, "9", strings.Repeat(value, 2_000_000/size))
+		if _, err := s.Verify(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A Drop and a Close may come at any moment while space is given back.
+func TestReclaimEnded(t *testing.T) {
+	h := reclaimHooks
+	h.tableBytes, h.mergeLeast = 16<<10, -1
+	start := vfs.NewMem()
+	want := wasteful(t, start, h)
+	for _, end := range []string{"drop", "close"} {
+		for at := int64(1); ; at += 2 {
+			mem := start.KillClone()
+			var calls atomic.Int64
+			var armed, ended atomic.Bool
+			ends := make(chan func() error, 1)
+			done := make(chan error, 1)
+			h.reclaimSlack = -1
+			h.fs = vfs.Inject(mem, func(vfs.Op, string) error {
+				if armed.Load() && calls.Add(1) == at {
+					ended.Store(true)
+					go func() { done <- (<-ends)() }()
+					select {
+					case err := <-done:
+						done <- err
+					case <-time.After(2 * time.Millisecond):
+					}
+				}
+				return nil
+			})
+			s := opener(t, "/s", reclaimOpts, h)()
+			if end == "drop" {
+				ends <- func() error { return s.Drop(context.Background()) }
+			} else {
+				ends <- s.Close
+			}
+			armed.Store(true)
+			reclaimNow(t, s, 1<<10)
+			armed.Store(false)
+			if !ended.Load() {
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				break
+			}
+			if err := <-done; err != nil {
+				t.Fatalf("call %d: %s: %v", at, end, err)
+			}
+			wanted := want
+			if end == "drop" {
+				wanted = map[string][]byte{"k": []byte("v")}
+				if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
+					t.Fatalf("call %d: %v", at, err)
+				}
+				waitMerged(t, s)
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := mem.OpenCount(); n != 0 {
+				t.Fatalf("call %d: %s: %d files are open", at, end, n)
+			}
+			h.fs = mem
+			s = opener(t, "/s", reclaimOpts, h)()
+			got, err := contents(s)
+			if err != nil || !equalContents(got, wanted) {
+				t.Fatalf("call %d: %s: %d keys instead of %d, %v", at, end, len(got), len(wanted), err)
+			}
+			_, err = s.Verify(t.Context())
+			if err := errors.Join(err, s.Close()); err != nil {
+				t.Fatalf("call %d: %s: %v", at, end, err)
+			}
+		}
+	}
+}
+
+// A large value that is written to a file while that is looked at stays, though
+// no segment refers to it yet.
+func TestReclaimBesideAppend(t *testing.T) {
+	hold, held := make(chan struct{}), make(chan struct{})
+	var armed atomic.Bool
+	h := reclaimHooks
+	h.fs = vfs.Inject(vfs.NewMem(), func(op vfs.Op, name string) error {
+		if op == vfs.OpWrite && strings.Contains(name, "blob-") && armed.CompareAndSwap(true, false) {
+			close(held)
+			<-hold
+		}
+		return nil
+	})
+	h.reclaimSlack = -1
+	s := opener(t, "/s", &Options{Memory: MinMemory}, h)()
+	for i := range 20 {
+		mustAppend(t, s, fmt.Sprint(i), strings.Repeat("dead", 5000))
+		if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	armed.Store(true)
+	done := make(chan error, 1)
+	value := strings.Repeat("slow", 5000)
+	go func() { done <- s.Append(context.Background(), partd.Entry{Key: "slow", Value: []byte(value)}) }()
+	<-held
+	time.AfterFunc(30*time.Millisecond, func() { close(hold) })
+	reclaimNow(t, s, 1<<10)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, s, "slow", value)
+	reclaimNow(t, s, 1<<10)
+	wantValue(t, s, "slow", value)
+	if _, err := s.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

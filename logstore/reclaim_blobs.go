@@ -1,0 +1,254 @@
+package logstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// A blob file that no segment refers to any more is removed. One of which half
+// is not referred to is replaced by a copy with holes: what is left of it is
+// where it was, so that no entry changes. Either is done once nobody reads
+// segments that had more entries.
+
+const blobTmpName = "blob.tmp"
+
+// changeCount counts the changes that are under way, those that began before
+// and after a moment apart.
+type changeCount struct {
+	turn atomic.Uint32
+	n    [2]atomic.Int64
+}
+
+func (c *changeCount) begin() uint32 {
+	for {
+		turn := c.turn.Load() & 1
+		c.n[turn].Add(1)
+		if c.turn.Load()&1 == turn {
+			return turn
+		}
+		c.n[turn].Add(-1)
+	}
+}
+
+func (c *changeCount) end(turn uint32) { c.n[turn].Add(-1) }
+
+// wait waits until all changes have ended that began before it was called. One
+// goroutine calls it at a time.
+func (c *changeCount) wait(ctx context.Context) error {
+	for range 2 { // an earlier call may not have waited for its end
+		turn := (c.turn.Add(1) - 1) & 1
+		for c.n[turn].Load() > 0 {
+			select {
+			case <-time.After(time.Millisecond):
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+	return nil
+}
+
+// oldBlobFiles returns the blob files that nobody writes to any more. All that
+// refers to what they hold is in tables and segments.
+func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
+	s.mu.Lock()
+	files := s.files
+	s.mu.Unlock()
+	s.blobMu.Lock()
+	if f := s.blobFile; f != nil && f.end > s.reclaimSlack()/4 {
+		s.blobFile = nil // the next large value goes to another
+	}
+	var old []*dataFile
+	for _, f := range files.files() {
+		if f.kind == blobKind && f != s.blobFile {
+			old = append(old, f)
+		}
+	}
+	s.blobMu.Unlock()
+	if len(old) == 0 {
+		return nil, nil
+	}
+	return old, s.changes.wait(ctx)
+}
+
+// sweepBlobs gives back what no segment refers to of old blob files. present is
+// how much of each is referred to. Those that need to be copied are taken a few
+// at a time, for what is noted of them.
+func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile, present map[uint32]int64) error {
+	limit := s.opts.Memory / 64 / extentMemory
+	for len(old) > 0 {
+		var victims []*dataFile
+		var values int64 // of those that are left, at most
+		for len(old) > 0 && (values < limit || len(victims) == 0) {
+			f := old[0]
+			old = old[1:]
+			if n := present[f.number]; n == 0 || f.onDisk()-n > max(n, s.reclaimSlack()/8) {
+				victims = append(victims, f)
+				values += n / int64(s.blobBytes)
+			}
+		}
+		if err := s.sweep(ctx, files, victims); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// extent is where a large value is.
+type extent struct{ off, n int64 }
+
+const extentMemory = 32 // bytes, about
+
+// sweep removes or copies blob files.
+func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) error {
+	if len(victims) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	if s.files != files || s.closed {
+		s.mu.Unlock()
+		return errDropped
+	}
+	if s.oldVersions > 0 {
+		s.reclaim.force = true
+		s.mu.Unlock()
+		return nil
+	}
+	j := &mergeJob{s: s, ctx: ctx, v: s.segmentsView(s.segments)}
+	s.mu.Unlock()
+	kept := map[uint32][]extent{}
+	for _, f := range victims {
+		kept[f.number] = nil
+	}
+	err := j.eachIn(0, len(j.v.segments), 0, math.MaxUint64, func(e *entry) error {
+		if e.kind != kindBlob {
+			return nil
+		}
+		ref, err := parseBlobRef(e.value)
+		if list, found := kept[ref.file]; err == nil && found {
+			kept[ref.file] = append(list, extent{ref.off, ref.stored()})
+		}
+		return err
+	})
+	if err = errors.Join(err, j.v.close()); err != nil {
+		return err
+	}
+	for _, f := range victims {
+		size := f.onDisk()
+		if list := kept[f.number]; len(list) == 0 {
+			err = s.removeBlobs(files, f)
+		} else {
+			err = s.copyBlobs(ctx, files, f, list)
+		}
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		if s.files == files {
+			if now := files.file(f.number, blobKind); now != nil {
+				size -= now.onDisk()
+			}
+			s.dataBytes.Add(-size)
+			s.reclaim.garbage = max(s.reclaim.garbage-size, 0)
+		}
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// replaceBlobs takes a blob file out of the store, and puts another one in its
+// place if that is not nil. ready makes the disk say so.
+func (s *Store) replaceBlobs(files *fileSet, f, other *dataFile, ready func() error) error {
+	s.life.RLock() // nothing is dropped or closed meanwhile
+	defer s.life.RUnlock()
+	s.mu.Lock()
+	err := s.writable()
+	if s.files != files {
+		err = errDropped
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	s.manMu.Lock()
+	if err = ready(); err == nil {
+		list := slices.Clone(files.files())
+		i := slices.Index(list, f)
+		if other != nil {
+			list[i] = other
+		} else {
+			list = slices.Delete(list, i, i+1)
+		}
+		files.list.Store(&list)
+	}
+	s.manMu.Unlock()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nextVersion([]*dataFile{f}, nil)
+	return nil
+}
+
+// removeBlobs removes a blob file.
+func (s *Store) removeBlobs(files *fileSet, f *dataFile) error {
+	err := s.replaceBlobs(files, f, nil, func() error {
+		m := s.man
+		m.files = slices.DeleteFunc(slices.Clone(m.files), func(r fileRef) bool { return r.kind == blobKind && r.number == f.number })
+		return s.replaceManifest(m, true)
+	})
+	if err != nil {
+		return err
+	}
+	return s.fs.Remove(f.path)
+}
+
+// copyBlobs replaces a blob file by a copy that has some of its values.
+func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list []extent) (err error) {
+	if t, ok := s.fs.(vfs.SpaceTeller); ok {
+		var left int64
+		for _, e := range list {
+			left += e.n
+		}
+		if free, err := t.Free(s.dir); err != nil || free-free/8 < left+1<<20 {
+			return err // it stays as it is
+		}
+	}
+	path := filepath.Join(s.dir, blobTmpName)
+	c := &dataFile{kind: f.kind, number: f.number, path: f.path, noCRC: f.noCRC}
+	if c.f, err = s.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666); err != nil {
+		return err
+	}
+	slices.SortFunc(list, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
+	buf := make([]byte, writeLen)
+	_, err = c.f.WriteAt(encodeDataHeader(f.kind, f.number, s.id, s.seed), 0)
+	for _, e := range list {
+		c.end = e.off + e.n
+		for off := e.off; off < c.end && err == nil; off += writeLen {
+			b := buf[:min(c.end-off, writeLen)]
+			if err = errors.Join(f.readFull(b, off), ctx.Err()); err == nil {
+				_, err = c.f.WriteAt(b, off)
+			}
+		}
+	}
+	if err == nil {
+		err = s.syncFile(c.f)
+	}
+	if err == nil {
+		err = s.replaceBlobs(files, f, c, func() error { return s.fs.Rename(path, f.path) })
+	}
+	if err != nil {
+		return errors.Join(err, c.f.Close(), s.fs.Remove(path))
+	}
+	return s.syncAlone(s.syncDir)
+}

@@ -1,0 +1,184 @@
+package logstore
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// churn is a store under many short jobs, of which each appends under keys of
+// its own, reads them, and removes them some jobs later, beside keys that stay.
+type churn struct {
+	t    *testing.T
+	s    *Store
+	dir  string
+	mem  int64
+	live map[string]int64
+	sum  int64
+	most float64 // of the bound
+	log  []string
+}
+
+func (c *churn) append(key string, pieces, size int) {
+	c.t.Helper()
+	v := bytes.Repeat([]byte{byte(len(key)), byte(pieces)}, size/2)
+	for pieces > 0 {
+		var batch []partd.Entry
+		for range min(pieces, 100) {
+			batch = append(batch, partd.Entry{Key: key, Value: v})
+		}
+		if err := c.s.Append(c.t.Context(), batch...); err != nil {
+			c.t.Fatal(err)
+		}
+		pieces -= len(batch)
+		c.live[key] += int64(len(batch) * len(v))
+		c.sum += int64(len(batch) * len(v))
+	}
+}
+
+func (c *churn) remove(key string) {
+	c.sum -= c.live[key]
+	delete(c.live, key)
+}
+
+// sample compares what the disk has with the bound.
+func (c *churn) sample() int64 {
+	c.t.Helper()
+	used := disk(c.t, c.dir, "")
+	bound := 2*c.sum + 2*c.mem + 256<<20
+	c.most = max(c.most, float64(used)/float64(bound))
+	if used > bound {
+		c.t.Errorf("%d bytes on the disk, of which %d are live: more than %d", used, c.sum, bound)
+	}
+	return used
+}
+
+// job appends 4 MB, and removes what an earlier job left.
+func (c *churn) job(n int) {
+	c.t.Helper()
+	name := func(job, i int) string { return fmt.Sprintf("job %d, key %d", job, i) }
+	for i := range 20 {
+		c.append(name(n, i), 150, 1000)
+	}
+	for i := range 4 {
+		c.append(name(n, 20+i), 1, 250_000)
+	}
+	if n%50 == 0 {
+		c.append(fmt.Sprint("stays ", n%5), 1000, 1000)
+		c.append(fmt.Sprint("stays ", n%5), 2, 200_000)
+	}
+	c.sample()
+	for i := range 24 {
+		v, err := c.s.Get(c.t.Context(), name(n, i))
+		if err != nil || int64(len(v[0])) != c.live[name(n, i)] {
+			c.t.Fatalf("%s: %d bytes instead of %d, %v", name(n, i), len(v[0]), c.live[name(n, i)], err)
+		}
+	}
+	const later = 3
+	if n < later {
+		return
+	}
+	var keys []string
+	for i := range 24 {
+		keys = append(keys, name(n-later, i))
+	}
+	var err error
+	if n%2 == 0 {
+		err = c.s.Delete(c.t.Context(), keys...)
+	} else {
+		_, err = c.s.Pop(c.t.Context(), keys...)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, k := range keys {
+		c.remove(k)
+	}
+	c.sample()
+}
+
+// Under the churn of many short jobs the disk stays in bounds at every moment.
+// PARTD_JOBS is how many jobs, 100 unless set.
+func TestChurn(t *testing.T) {
+	jobs, err := strconv.Atoi(os.Getenv("PARTD_JOBS"))
+	if err != nil {
+		jobs = 100
+	}
+	opts := &Options{Memory: 8 << 20}
+	c := &churn{t: t, dir: t.TempDir(), mem: opts.Memory, live: map[string]int64{}}
+	c.s = opener(t, c.dir, opts, hooks{fs: vfs.OS{}})()
+	start, appended := time.Now(), 0
+	for n := range jobs {
+		c.job(n)
+		appended += 4
+		if n%(jobs/10) == 0 {
+			c.log = append(c.log, fmt.Sprintf("%d+%d", c.sum>>20, c.sample()>>20))
+		}
+	}
+	took := time.Since(start)
+	settle(t, c.s)
+	t.Logf("%d jobs, %d MB, %.1f s; live+disk in MiB: %s, at the end %d; at most %.2f of the bound",
+		jobs, appended, took.Seconds(), strings.Join(c.log, " "), c.sample()>>20, c.most)
+	for k, want := range c.live {
+		v, err := c.s.Get(t.Context(), k)
+		if err != nil || int64(len(v[0])) != want {
+			t.Errorf("%s: %d bytes instead of %d, %v", k, len(v[0]), want, err)
+		}
+	}
+	if found, err := c.s.Verify(t.Context()); err != nil || found.Bytes < c.sum {
+		t.Errorf("%d bytes instead of %d, %v", found.Bytes, c.sum, err)
+	}
+	if err := c.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if used := disk(t, c.dir, ""); used > 2*c.sum+c.s.reclaimSlack()*2 {
+		t.Errorf("closed, the store takes %d bytes, %d are live", used, c.sum)
+	}
+}
+
+// BenchmarkChurn appends and deletes, with and without giving space back. One
+// operation is a MiB. The longest Append is reported, too.
+func BenchmarkChurn(b *testing.B) {
+	value := bytes.Repeat([]byte("v"), 1000)
+	for name, slack := range map[string]int64{"kept": -1, "given back": 0} {
+		b.Run(name, func(b *testing.B) {
+			s, err := open(b.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, reclaimSlack: slack})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(1 << 20)
+			var longest time.Duration
+			for n := 0; b.Loop(); n++ {
+				var batch []partd.Entry
+				for i := range 1 << 10 {
+					batch = append(batch, partd.Entry{Key: fmt.Sprint("job ", n/8, ", key ", i%20), Value: value})
+				}
+				start := time.Now()
+				if err := s.Append(b.Context(), batch...); err != nil {
+					b.Fatal(err)
+				}
+				longest = max(longest, time.Since(start))
+				if n%8 == 7 {
+					var keys []string
+					for i := range 20 {
+						keys = append(keys, fmt.Sprint("job ", n/8-4, ", key ", i))
+					}
+					if err := s.Delete(b.Context(), keys...); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.ReportMetric(float64(longest.Milliseconds()), "ms-longest")
+			if err := s.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}

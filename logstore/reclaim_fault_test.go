@@ -1,0 +1,232 @@
+package logstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// wasteful makes a closed store of which three quarters are dead: entries, large
+// values, runs of hot keys.
+func wasteful(t *testing.T, fs vfs.FS, h hooks) map[string][]byte {
+	t.Helper()
+	h.fs, h.reclaimSlack = fs, -1
+	s := opener(t, "/s", reclaimOpts, h)()
+	want := map[string][]byte{}
+	for i := range 200 {
+		k, v := fmt.Sprint("key", i%9), bytes.Repeat(fmt.Appendf(nil, "%d ", i), 30)
+		if i%5 == 0 {
+			v = bytes.Repeat(v, 8)
+		}
+		mustAppend(t, s, k, string(v))
+		if want[k] = append(want[k], v...); i%3 == 0 && i%9 != 0 {
+			if err := s.Delete(t.Context(), k); err != nil {
+				t.Fatal(err)
+			}
+			delete(want, k)
+		}
+		if i%50 == 49 {
+			for k := range want {
+				if k != "key0" && k != "key8" {
+					if _, err := s.Pop(t.Context(), k); err != nil {
+						t.Fatal(err)
+					}
+					delete(want, k)
+				}
+			}
+			if err := s.Set(t.Context(), "key8", v); err != nil {
+				t.Fatal(err)
+			}
+			want["key8"] = v
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return want
+}
+
+var reclaimOpts = &Options{Memory: MinMemory, FileSize: 16 << 10}
+
+// reclaimNow gives space back.
+func reclaimNow(t *testing.T, s *Store, slack int64) {
+	t.Helper()
+	s.mu.Lock()
+	s.hooks.reclaimSlack = slack
+	s.reclaim.force, s.reclaim.pause = true, 0
+	s.considerMerge()
+	s.mu.Unlock()
+	settle(t, s)
+}
+
+// dataBytesOf is what the data files of a store take.
+func dataBytesOf(t *testing.T, fs vfs.FS, s *Store) (n int64) {
+	t.Helper()
+	names, err := s.ownFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if info, err := fs.Info("/s/" + name); err == nil && !strings.HasPrefix(name, "wal-") {
+			n += info.Disk
+		}
+	}
+	return n
+}
+
+// Whatever fails while space is given back, nothing is lost, the files are
+// closed, and the next try gives it back.
+func TestReclaimFault(t *testing.T) {
+	const slack = 1 << 10
+	h := reclaimHooks
+	h.tableBytes, h.mergeLeast = 16<<10, -1
+	start := vfs.NewMem()
+	want := wasteful(t, start, h)
+	first, step := int64(0), int64(4) // each call fails in one of four ways, or in all
+	if os.Getenv("PARTD_FAULTS") != "" {
+		step = 1
+	}
+	for _, errno := range []error{syscall.EIO, syscall.ENOSPC} {
+		for _, stays := range []bool{false, true} {
+			first = first%step + 1
+			for at := first; ; at += step {
+				mem := start.KillClone()
+				fault := &vfs.Fault{At: at, Err: errno, Stays: stays, Short: at%2 == 0}
+				var armed atomic.Bool
+				fault.Only = func(vfs.Op, string) bool { return armed.Load() }
+				var kept atomic.Bool // a file could not be removed: the next opening will
+				h.fs, h.reclaimSlack = vfs.Inject(mem, func(op vfs.Op, name string) error {
+					err := fault.Check(op, name)
+					if err != nil && op == vfs.OpRemove {
+						kept.Store(true)
+					}
+					return err
+				}), -1
+				reopen := opener(t, "/s", reclaimOpts, h)
+				s := reopen()
+				before := dataBytesOf(t, mem, s)
+				armed.Store(true)
+				reclaimNow(t, s, slack)
+				armed.Store(false)
+				what := fmt.Sprintf("%v, stays %t, at call %d", errno, stays, at)
+				check := func() {
+					t.Helper()
+					if got, err := contents(s); err != nil || !equalContents(got, want) {
+						t.Fatalf("%s: %d keys instead of %d, or others: %v", what, len(got), len(want), err)
+					}
+					if _, err := s.Verify(t.Context()); err != nil {
+						t.Fatalf("%s: %v", what, err)
+					}
+				}
+				check()
+				if s.poisoned() != nil {
+					if err := s.Close(); !errors.Is(err, partd.ErrNeedsReopen) {
+						t.Fatal(err)
+					}
+					s = reopen()
+					check()
+				}
+				reclaimNow(t, s, slack)
+				after := dataBytesOf(t, mem, s)
+				check()
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if n := mem.OpenCount(); n != 0 {
+					t.Fatalf("%s: %d files are open", what, n)
+				}
+				s = reopen()
+				check()
+				if left := dataBytesOf(t, mem, s); left > before*2/3 || after > left+8<<10 && !kept.Load() {
+					t.Fatalf("%s: of %d bytes there are %d left, and after opening again %d", what, before, after, left)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if !fault.Hit() {
+					t.Logf("%v, stays %t: %d calls, %d bytes, then %d", errno, stays, at, before, after)
+					break
+				}
+			}
+		}
+	}
+}
+
+func equalContents(got, want map[string][]byte) bool {
+	for k, v := range want {
+		if !bytes.Equal(got[k], v) {
+			return false
+		}
+	}
+	return len(got) == len(want)
+}
+
+// littleRoom is a disk on which little is free, beyond what was there.
+type littleRoom struct {
+	vfs.FS
+	t    *testing.T
+	dir  string
+	size atomic.Int64
+	most atomic.Int64 // that was used
+}
+
+func (d *littleRoom) used() int64 {
+	n := disk(d.t, d.dir, "")
+	d.most.Store(max(d.most.Load(), n))
+	return n
+}
+
+func (d *littleRoom) Free(string) (int64, error) { return d.size.Load() - d.used(), nil }
+
+// Where there is far less room than the live data takes, space is given back in
+// pieces.
+func TestReclaimLittleRoom(t *testing.T) {
+	d := &littleRoom{t: t, dir: t.TempDir()}
+	d.size.Store(1 << 40)
+	d.FS = vfs.Inject(vfs.OS{}, func(op vfs.Op, name string) error {
+		if op == vfs.OpSync { // of a new file, with the old ones still there
+			d.used()
+		}
+		return nil
+	})
+	s := opener(t, d.dir, &Options{Memory: MinMemory, FileSize: 2 << 20}, hooks{fs: d, reclaimSlack: -1})()
+	live := 0
+	for n := range 400 {
+		mustAppend(t, s, fmt.Sprint("dead", n%5), strings.Repeat("d", 15_000))
+		mustAppend(t, s, fmt.Sprint("large", n%5), strings.Repeat("d", 60_000))
+		for _, size := range []int{15_000, 20_000} {
+			mustAppend(t, s, fmt.Sprint("live", n%5), strings.Repeat("l", size))
+			live += size
+		}
+	}
+	if err := s.Delete(t.Context(), "dead0", "dead1", "dead2", "dead3", "dead4", "large0", "large1", "large2", "large3", "large4"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const room = 4 << 20
+	d.most.Store(0)
+	before := d.used()
+	d.size.Store(before + room)
+	reclaimNow(t, s, 1<<20)
+	after := d.used()
+	t.Logf("%d live, disk %d, at most %d, then %d", live, before, d.most.Load(), after)
+	if d.most.Load() > before+room || after > int64(live)*3/2+8<<20 {
+		t.Errorf("with %d bytes live, and %d of room, the disk had %d, at most %d, then %d", live, room, before, d.most.Load(), after)
+	}
+	if _, err := s.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,150 @@
+package logstore
+
+import (
+	"context"
+	"math"
+	"math/bits"
+	"slices"
+)
+
+// measurement finds out what is dead in each segment.
+type measurement struct {
+	j       *mergeJob // it is never run
+	waste   []waste
+	large   bool             // there are large values
+	present map[uint32]int64 // bytes that entries refer to, by blob file
+	blobs   []int64          // of large values, by part
+}
+
+// measureWaste reads all segments and notes how much is dead in each. Of each of
+// some blob files, it returns how much of it entries refer to, dead or not. What
+// was suspected before is known then.
+func (s *Store) measureWaste(ctx context.Context, old []*dataFile, suspect float64) (map[uint32]int64, error) {
+	s.mu.Lock()
+	if err := s.writable(); err != nil {
+		s.mu.Unlock()
+		return nil, err
+	}
+	v := s.segmentsView(s.segments)
+	j := &mergeJob{s: s, ctx: ctx, v: v, end: len(v.segments), pastKnown: true, inputBytes: sizeOf(v.segments)}
+	j.plan()
+	s.merging.bytes, s.merging.memory = j.inputBytes, j.limit
+	scale := make([]float64, len(v.segments))
+	for i, g := range v.segments {
+		scale[i] = float64(g.end-g.start) / float64(g.unpacked())
+	}
+	s.mu.Unlock()
+
+	m := &measurement{j: j, waste: make([]waste, len(v.segments)), present: map[uint32]int64{}, blobs: make([]int64, 1<<s.partBits)}
+	m.large = slices.ContainsFunc(v.files.files(), func(f *dataFile) bool { return f.kind == blobKind })
+	k := bits.Len64(uint64(j.inputBytes / (16 * j.limit)))
+	var err error
+	for i := 0; i < 1<<k && err == nil; i++ {
+		lo := uint64(i) << 1 << (63 - k)
+		err = m.interval(lo, lo|math.MaxUint64>>k)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.merging.bytes, s.merging.memory = 0, 0
+	if e := v.closeLocked(); err == nil {
+		err = e
+	}
+	if err == nil && s.files != v.files {
+		err = errDropped
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &s.reclaim
+	before := r.dead()
+	r.waste, r.wasted, r.garbage = map[segmentAt]waste{}, 0, 0
+	for i, g := range v.segments {
+		w := m.waste[i]
+		w.bytes, w.marks = int64(float64(w.bytes)*scale[i]), int64(float64(w.marks)*scale[i])
+		r.waste[g.at()] = w
+		r.wasted += w.sum()
+	}
+	total := sizeOf(s.segments)
+	for _, f := range s.files.files() {
+		if f.kind == blobKind {
+			total += f.onDisk()
+		}
+	}
+	s.dataBytes.Store(total)
+	for _, f := range old {
+		r.garbage += max(f.onDisk()-m.present[f.number], 0)
+	}
+	if suspect > 0 {
+		r.share = min(max(2*float64(r.dead()-before)/suspect, 1.0/4096), 1)
+	}
+	r.suspect, r.blobs, r.force = r.suspect-suspect, m.blobs, false
+	return m.present, nil
+}
+
+// onDisk is what the file takes of the disk, or 0 if that can not be known.
+func (f *dataFile) onDisk() int64 {
+	info, err := f.f.Info()
+	if err != nil {
+		return 0
+	}
+	return min(info.Disk, info.Size)
+}
+
+// interval looks at an interval of hashes, in parts where that takes too much
+// memory.
+func (m *measurement) interval(lo, hi uint64) error {
+	j := m.j
+	most := j.limit / 2
+	if lo == hi {
+		most = math.MaxInt64
+	}
+	err := j.findResets(lo, hi, most)
+	if err == errTooMuch {
+		mid := lo + (hi-lo)/2
+		if err := m.interval(lo, mid); err != nil {
+			return err
+		}
+		return m.interval(mid+1, hi)
+	}
+	if err != nil || len(j.resets) == 0 && !m.large {
+		return err
+	}
+	for i := range m.waste {
+		if err := j.eachIn(i, i+1, lo, hi, func(e *entry) error { return m.entry(i, e) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry counts an entry of a segment.
+func (m *measurement) entry(i int, e *entry) error {
+	var large int64
+	if e.kind == kindBlob {
+		ref, err := parseBlobRef(e.value)
+		if err != nil {
+			return err
+		}
+		large = ref.stored()
+		m.present[ref.file] += large
+		m.blobs[m.j.s.hashOfBytes(e.key)>>1>>(63-m.j.s.partBits)] += large
+	}
+	r := m.j.resets[string(e.key)]
+	if r == nil {
+		return nil
+	}
+	if r.in == 0 {
+		r.in = i + 1
+	}
+	if !m.j.isDead(e) {
+		return nil
+	}
+	w := &m.waste[i]
+	if e.kind == kindDelete && r.seen == r.count && r.in != i+1 {
+		w.marks += int64(len(e.raw))
+		return nil
+	}
+	w.bytes += int64(len(e.raw))
+	w.blobs += large
+	return nil
+}

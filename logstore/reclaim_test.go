@@ -1,0 +1,268 @@
+package logstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// reclaimHooks make space be given back all the time.
+var reclaimHooks = hooks{
+	tableBytes: 64 << 10, blobBytes: 600, readBytes: 16 << 10, walStep: 4096,
+	mergeLeast: 6, mergeFull: 1 << 20, reclaimSlack: 16 << 10,
+}
+
+// opener opens a store in the same way again and again.
+func opener(t *testing.T, dir string, o *Options, h hooks) func() *Store {
+	return func() *Store {
+		t.Helper()
+		s, err := open(dir, o, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+}
+
+// ledgers is the account of all that ever came to the store's segments, and of
+// what of it was removed.
+func (s *Store) ledgers() (in, removed Ledger) {
+	s.manMu.Lock()
+	defer s.manMu.Unlock()
+	in, removed = s.man.ledger, s.man.removed
+	in.Add(removed)
+	return in, removed
+}
+
+// note adds what a test does.
+func (l *Ledger) note(key string, value []byte, marks ...entryKind) {
+	b := &batch{}
+	for _, m := range marks {
+		b.add(m, key, nil, 0, 0)
+	}
+	if len(value) > 0 {
+		b.add(kindAppend, key, value, 0, 0)
+	}
+	l.Add(b.ledger)
+}
+
+// Whatever is given back, and however often, the content stays right, and so
+// does the ledger: what came in is what is live and what was removed.
+func TestReclaimContent(t *testing.T) {
+	for seed, c := range []Compression{None, S2, None, Zstd, None, None} {
+		h := reclaimHooks
+		h.fs = vfs.OS{}
+		if seed%2 == 1 {
+			h.mergeBytes = 8 << 10
+		}
+		if seed == 4 {
+			h.hash = func(key string) uint64 { return uint64(len(key)%2) << 63 } // all in one range of two
+		}
+		reopen := opener(t, t.TempDir(), &Options{Compression: c, FileSize: 100 << 10}, h)
+		s := reopen()
+		want := map[string][]byte{}
+		var in Ledger
+		rnd := rand.New(rand.NewPCG(uint64(seed), 3))
+		var readers []func()
+		for round := range 3000 {
+			k := fmt.Sprint("key", rnd.IntN(80))
+			if rnd.IntN(3) == 0 {
+				k = "hot"
+			}
+			v := bytes.Repeat(fmt.Appendf(nil, "%d ", round), 1+rnd.IntN(60))
+			if rnd.IntN(20) == 0 {
+				v = bytes.Repeat(v, 12)
+			}
+			var err error
+			switch x := rnd.IntN(100); {
+			case x < 10:
+				delete(want, k)
+				in.note(k, nil, kindDelete)
+				err = s.Delete(t.Context(), k)
+			case x < 15:
+				want[k] = v
+				in.note(k, v, kindSet)
+				err = s.Set(t.Context(), k, v)
+			case x < 20:
+				if _, there := want[k]; !there {
+					want[k] = v
+					in.note(k, v, kindSet)
+				}
+				err = s.SetOnce(t.Context(), k, v)
+			case x < 35:
+				var got [][]byte
+				if got, err = s.Pop(t.Context(), k); err == nil && !bytes.Equal(got[0], want[k]) {
+					t.Fatalf("seed %d, round %d: Pop of %s returned %d bytes instead of %d", seed, round, k, len(got[0]), len(want[k]))
+				}
+				if _, there := want[k]; there {
+					in.note(k, nil, kindDelete)
+				}
+				delete(want, k)
+			case x == 35:
+				err = s.Flush(t.Context())
+			case x == 36:
+				readers = append(readers, readLater(t, s, want))
+			case x == 37 && len(readers) > 0:
+				readers[0]()
+				readers = readers[1:]
+			case x == 38 && round%5 == 0:
+				if err = s.Close(); err == nil {
+					s = reopen()
+				}
+			default:
+				want[k] = append(want[k][:len(want[k]):len(want[k])], v...)
+				in.note(k, v)
+				err = s.Append(t.Context(), partd.Entry{Key: k, Value: v})
+			}
+			if err != nil {
+				t.Fatalf("seed %d, round %d: %v", seed, round, err)
+			}
+		}
+		for _, end := range readers {
+			end()
+		}
+		waitMerged(t, s)
+		if err := s.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		all, removed := s.ledgers()
+		if err := in.diff(all); err != nil {
+			t.Errorf("seed %d: in is not live and removed: %v", seed, err)
+		}
+		if removed.Pieces < in.Pieces/2 || removed.Marks < in.Marks/2 {
+			t.Errorf("seed %d: of %+v only %+v was removed", seed, in, removed)
+		}
+		wantMerged(t, s, want)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = reopen()
+		wantMerged(t, s, want)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// readLater begins to read a key and returns what ends it, long after.
+func readLater(t *testing.T, s *Store, now map[string][]byte) func() {
+	t.Helper()
+	now = maps.Clone(now)
+	r, err := s.Open(t.Context(), "hot")
+	if errors.Is(err, os.ErrNotExist) || err == nil && r == nil {
+		return func() {}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		b, err := io.ReadAll(r)
+		if err := errors.Join(err, r.Close()); err != nil || !bytes.Equal(b, now["hot"]) {
+			t.Fatalf("a reader got %d bytes instead of %d, %v", len(b), len(now["hot"]), err)
+		}
+	}
+}
+
+// disk is what the files of a directory take.
+func disk(t *testing.T, dir, prefix string) (n int64) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if info, err := (vfs.OS{}).Info(name); err == nil { // it may just have been removed
+			n += info.Disk
+		}
+	}
+	return n
+}
+
+// settle waits until nothing is done in the background.
+func settle(t *testing.T, s *Store) {
+	t.Helper()
+	waitMerged(t, s)
+	s.discards.Wait()
+}
+
+// Who deletes all keys gets nearly everything back, while the store is open.
+func TestReclaimAll(t *testing.T) {
+	for name, value := range map[string]string{"small": strings.Repeat("v", 100), "large": strings.Repeat("large", 20_000)} {
+		for _, remove := range []string{"delete", "set", "pop"} {
+			t.Run(name+"/"+remove, func(t *testing.T) {
+				dir := t.TempDir()
+				s := opener(t, dir, &Options{Memory: MinMemory, FileSize: 4 << 20}, hooks{fs: vfs.OS{}, reclaimSlack: 2 << 20})()
+				for n := 0; n < 20<<20; {
+					var batch []partd.Entry
+					for i := range 256 {
+						batch = append(batch, partd.Entry{Key: fmt.Sprint(i), Value: []byte(value)})
+						n += len(value)
+					}
+					if err := s.Append(t.Context(), batch...); err != nil {
+						t.Fatal(err)
+					}
+				}
+				before := disk(t, dir, "")
+				for i := range 256 {
+					var err error
+					switch k := fmt.Sprint(i); remove {
+					case "delete":
+						err = s.Delete(t.Context(), k)
+					case "set":
+						err = s.Set(t.Context(), k, []byte("new"))
+					case "pop":
+						_, err = s.Pop(t.Context(), k)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				settle(t, s)
+				after := disk(t, dir, "seg-") + disk(t, dir, "blob-")
+				t.Logf("%d MB, then %d MB", before>>20, after>>20)
+				if after > 4<<20 {
+					t.Errorf("of %d bytes, %d are still there", before, after)
+				}
+				mustAppend(t, s, "after", "v")
+				if err := s.Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				wantValue(t, s, "after", "v")
+				if _, err := s.Verify(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+}
+
+// A manifest has the ledger of what was removed, and the version that says so,
+// once there is any; one without is as it ever was.
+func TestManifestOfRemoved(t *testing.T) {
+	m := manifest{nextFile: 1, ledger: Ledger{Pieces: 3, Marks: 1}, files: []fileRef{{segmentKind, 1, 99}}}
+	for version := byte(1); version <= 2; version++ {
+		b := m.encode()
+		got, err := parseManifest(b)
+		if err != nil || b[8] != version || got.ledger != m.ledger || got.removed != m.removed || len(got.files) != 1 || got.files[0] != m.files[0] {
+			t.Errorf("version %d: %+v, %v", b[8], got, err)
+		}
+		m.removed = Ledger{Pieces: 2, Bytes: 7, Sum: Sum128{1, 2}, Marks: 5, MarkSum: Sum128{3, 4}}
+		if _, err := parseManifest(b[:len(b)-1]); err == nil {
+			t.Error("a manifest that is cut off was read")
+		}
+	}
+}
