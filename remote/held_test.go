@@ -158,7 +158,7 @@ func TestExpiredWhenSentAgain(t *testing.T) {
 		done <- err
 	}()
 	time.Sleep(100 * time.Millisecond) // it is being applied
-	must(t, s.sessions.end(ctx, session))
+	must(t, s.sessions.end(ctx, &conn{}, session))
 	p.cut()
 	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, partd.ErrSessionExpired) {
 		t.Errorf("an operation sent again in a session that is over: %v", err)

@@ -53,6 +53,8 @@ func (n *numbers) answered(c *Client, k *call, err error) {
 	n.waiting--
 	switch {
 	case err == nil:
+	case errors.Is(err, partd.ErrUnknownOutcome): // whatever else it is, as it may be both where the server's store is another server
+		n.over = true
 	case errors.Is(err, partd.ErrSessionGap):
 		// Not applied, as one before it was not. If no such one is known, the
 		// server's store has lost some, and the numbers are worth nothing.
@@ -69,8 +71,6 @@ func (n *numbers) answered(c *Client, k *call, err error) {
 		// The number of a change given up was sent again with another: the
 		// change itself had been applied.
 		n.over = n.over || !k.abandoned
-	case errors.Is(err, partd.ErrUnknownOutcome):
-		n.over = true
 	default:
 		if n.free == 0 || k.seq < n.free {
 			n.free = k.seq

@@ -39,7 +39,7 @@ func (c *conn) request(frames [][]byte) error {
 		return c.beginSession(r)
 	case r.op == opEndSession:
 		c.server.pops.end(r.session)
-		return c.result(r, c.server.sessions.end(c.server.base, r.session), 0)
+		return c.result(r, c.server.sessions.end(c.server.base, c, r.session), 0)
 	case r.op == opPart:
 		return c.result(r, c.upload.add(c, body), 0)
 	case r.op == opPopDone:

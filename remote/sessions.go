@@ -113,8 +113,11 @@ func (s *sessions) makeRoom() {
 	}
 }
 
-// end forgets a session.
-func (s *sessions) end(ctx context.Context, id uint64) error {
+// end forgets a session, which the connection no longer uses.
+func (s *sessions) end(ctx context.Context, c *conn, id uint64) error {
+	if x := c.used[id]; x != nil {
+		s.forget(c, x)
+	}
 	if !s.isOwn() {
 		if a, ok := s.store.(partd.Applier); ok {
 			return a.EndSession(ctx, id)
@@ -225,6 +228,9 @@ func (x *session) apply(ctx context.Context, s *sessions, tag partd.Tag, op part
 	switch {
 	case forgotten:
 		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
+	case tag.Number > x.high && x.unknown != nil:
+		// Applied behind it, this would turn its unknown outcome into a known one.
+		return false, fmt.Errorf("session %d: operation %d came after %d, whose outcome is unknown: %w", tag.Session, tag.Number, x.high, partd.ErrSessionGap)
 	case tag.Number > x.high+1:
 		return false, fmt.Errorf("session %d: operation %d came after %d: %w", tag.Session, tag.Number, x.high, partd.ErrSessionGap)
 	case tag.Number == x.high && tag.CRC != x.crc:
