@@ -118,7 +118,10 @@ func (c *conn) serve() error {
 	for {
 		frames, err := c.reader.Next()
 		if err != nil {
-			return err
+			if err := c.refuse(err); err != nil {
+				return err
+			}
+			continue
 		}
 		c.spoke.Store(true)
 		if isRequest(frames[0]) {

@@ -88,15 +88,23 @@ func (p *peer) want(b []byte) {
 	}
 }
 
-// wantError reads a frame that begins with "error: ".
+// wantError reads a frame that begins with "error: ", and ack.
 func (p *peer) wantError() {
 	p.t.Helper()
 	var h [2]byte
 	_, err := io.ReadFull(p, h[:])
 	must(p.t, err)
 	text := make([]byte, h[1])
+	if h[0] == 2 { // a long frame
+		var size [8]byte
+		size[0] = h[1]
+		_, err = io.ReadFull(p, size[1:])
+		must(p.t, err)
+		h[0], text = 0, make([]byte, binary.BigEndian.Uint64(size[:]))
+	}
 	_, err = io.ReadFull(p, text)
 	must(p.t, err)
+	defer p.want(acked)
 	if h[0] != 0 || !bytes.HasPrefix(text, []byte("error: ")) {
 		p.t.Fatalf("read a frame with flags %d, %q, want an error", h[0], text)
 	}

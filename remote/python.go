@@ -17,8 +17,8 @@ var ack = [...]byte{0, 3, 'a', 'c', 'k'}
 var errCommand = errors.New("no command")
 
 // python answers a message of Python's protocol. Its error ends the connection.
-// A fault is answered with one frame "error: …" in place of ack, which makes
-// Python's client raise at its next call.
+// A fault is answered with one frame "error: …" before ack: Python's client, which
+// waits for ack before each request, raises once at its next call and goes on.
 func (c *conn) python(frames [][]byte) error {
 	command, args := string(frames[0][:min(len(frames[0]), 16)]), frames[1:]
 	var err error
@@ -40,12 +40,37 @@ func (c *conn) python(frames [][]byte) error {
 	if err == nil {
 		return c.write(ack[:])
 	}
+	return c.pythonError(command, err)
+}
+
+func (c *conn) pythonError(command string, err error) error {
 	if c.server.base.Err() != nil {
 		return errClosing
 	}
 	c.server.opts.Logger.Warn("a request of a Python client failed", "peer", peerName(c.nc), "command", command, "error", err)
 	text := strings.ToValidUTF8("error: "+err.Error(), "?")
-	return c.write(zmtp.AppendFrame(nil, []byte(text[:min(len(text), 1<<10)]), false))
+	return c.write(zmtp.AppendFrame(nil, []byte(text[:min(len(text), 1<<10)]), false), ack[:])
+}
+
+// mostSkipped is how many times the longest message may be skipped to answer it.
+const mostSkipped = 3
+
+// refuse answers a message that is too large, or that there is no memory for, if
+// it is a change by a Python client: that would wait for ever if the connection
+// were closed. Of any other it returns the error, which ends the connection.
+func (c *conn) refuse(cause error) error {
+	if !errors.Is(cause, zmtp.ErrTooLarge) && !errors.Is(cause, ErrBusy) && !errors.Is(cause, partd.ErrTooLarge) {
+		return cause
+	}
+	command := string(c.reader.First())
+	switch command {
+	case "append", "iset", "delete":
+		if err := c.reader.Skip(mostSkipped * c.server.opts.MaxMessage); err != nil {
+			return errors.Join(cause, err)
+		}
+		return c.pythonError(command, cause)
+	}
+	return cause
 }
 
 func (c *conn) pythonChange(command string, args [][]byte) error {

@@ -67,6 +67,7 @@ type Reader struct {
 	frames     [][]byte
 	charged    int64 // of the budget, for buf and spans
 	hasFrames  int   // frames of the message, with commands
+	whole      bool  // its last frame was read
 	deadlineOn bool
 }
 
@@ -107,13 +108,14 @@ func (r *Reader) Next() ([][]byte, error) {
 			}
 			continue
 		}
+		r.whole = flags&flagMore == 0
 		if len(r.spans) == cap(r.spans) {
 			if err := r.charge(int64(len(r.buf)) + int64(2*cap(r.spans))*spanBytes); err != nil {
 				return nil, err
 			}
 		}
 		r.spans = append(r.spans, body)
-		if flags&flagMore == 0 {
+		if r.whole {
 			break
 		}
 	}
@@ -165,7 +167,7 @@ func (r *Reader) begin() {
 	if r.pos == r.end {
 		r.start, r.pos, r.end = 0, 0, 0
 	}
-	r.hasFrames = 0
+	r.hasFrames, r.whole = 0, false
 	r.begun, r.stepped = time.Time{}, 0
 	if cap(r.spans) > 64<<10 {
 		r.spans, r.frames = nil, nil
