@@ -58,6 +58,12 @@ type Opener interface {
 	Open(ctx context.Context, key string) (io.ReadCloser, error)
 }
 
+// Rewinder is a reader that can begin anew. What [Opener] returns may be one: it
+// then reads the same value again, whatever was changed since.
+type Rewinder interface {
+	Rewind() error
+}
+
 // Scanner is a store that can stream everything that it holds.
 type Scanner interface {
 	// Scan yields every key with its whole value as chunks, a key's chunks

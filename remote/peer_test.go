@@ -84,7 +84,7 @@ func (p *peer) want(b []byte) {
 	got := make([]byte, len(b))
 	n, err := io.ReadFull(p, got)
 	if err != nil || !bytes.Equal(got, b) {
-		p.t.Fatalf("read %q, %v, want %q", got[:n], err, b)
+		p.t.Fatalf("read %d bytes, %.200q, %v, want %d, %.200q", n, got[:n], err, len(b), b)
 	}
 }
 

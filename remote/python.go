@@ -153,7 +153,8 @@ func (c *conn) pythonGet(keys [][]byte) error {
 }
 
 // pythonValue writes one value as a frame. A frame begins with its length, so a
-// value too large to be held is read twice, first to learn its length.
+// large value is read twice from one reader, first to learn its length. Where the
+// reader cannot begin anew, the value is held in memory.
 func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) error {
 	v, err := c.server.readValue(c.ctx, key, w.value[:0], defaultPage, a)
 	if err != nil {
@@ -163,16 +164,33 @@ func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) 
 	if v.rest == nil {
 		return w.frame(v.data, more)
 	}
-	rest, err := io.Copy(io.Discard, v.rest)
+	r, ok := v.rest.(partd.Rewinder)
+	if ok {
+		if err := r.Rewind(); err == nil {
+			return errors.Join(w.streamTwice(v.rest, r, more), v.rest.Close())
+		}
+	}
+	limit := int(c.server.budget.limit / 4)
+	whole, tooLong, err := readUpTo(v.rest, v.buf, limit, a)
+	if err == nil && tooLong {
+		err = fmt.Errorf("%w: it has more than %d bytes, a quarter of the server's memory, and its store cannot read it twice", partd.ErrTooLarge, limit)
+	}
 	if err := errors.Join(err, v.rest.Close()); err != nil {
 		return err
 	}
-	size := int64(len(v.data)) + rest
-	again, err := partd.Open(c.ctx, c.server.store, key)
+	return w.frame(whole, more)
+}
+
+// streamTwice writes a frame from a reader, which is at its begin.
+func (w *frameWriter) streamTwice(r io.Reader, again partd.Rewinder, more bool) error {
+	size, err := io.Copy(io.Discard, r)
+	if err == nil {
+		err = again.Rewind()
+	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(w.stream(again, size, more), again.Close())
+	return w.stream(r, size, more)
 }
 
 // frameWriter gathers small frames and writes them together.
