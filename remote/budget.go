@@ -3,101 +3,340 @@ package remote
 import (
 	"context"
 	"fmt"
-	"sync"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-partd/partd"
 )
 
-// budget is memory that all connections share. Who wants more than there is
-// waits for a time.
-type budget struct {
-	limit   int64
-	patient time.Duration
+// demand is what memory is wanted for, which decides how much of it there must be.
+type demand int
 
-	mu    sync.Mutex
-	used  int64
-	given chan struct{} // closed when some is given back and somebody waits
+const (
+	// admission is of a whole message: once it has its memory, it needs no more
+	// to arrive.
+	admission demand = iota
+	// growth is of a message whose frames announce their lengths one by one. It
+	// waits with memory in hand, so such messages together leave room for one
+	// of them, the elder, to come to its end.
+	growth
+	// finish is for answering what has arrived, or for a part of an upload,
+	// which ends in giving memory back. A reserve is kept for it.
+	finish
+)
+
+// queue is who waits for memory.
+type queue struct {
+	waiting []*waiter // in order of arrival
+	elder   *account  // of those that grow, nil if none does
+	grown   int64     // what the others that grow hold
+	longest int64     // what the elder may come to need
+	granted time.Time // when memory was given last
+
+	accounts map[*account]struct{}
+	reap     func() // closes readers that nobody reads
 }
 
-// take takes bytes, and waits for them as long as ctx and patience allow.
-func (b *budget) take(ctx context.Context, bytes int64) error {
-	if b.tryTake(bytes) {
+type waiter struct {
+	account *account
+	bytes   int64
+	demand  demand
+	granted chan struct{} // closed when it has them
+}
+
+// account is what a connection holds.
+type account struct {
+	ledger   *ledger
+	share    *share
+	patience time.Duration
+	evict    func()       // ends the connection
+	received func() int64 // bytes that have arrived, guarded by the ledger's mu
+	sent     atomic.Int64 // bytes that the peer has taken
+	working  atomic.Int32 // changes being applied, which cannot be hurried
+
+	// Guarded by the ledger's mu.
+	held    int64
+	since   time.Time // when it began to hold some
+	moved   int64     // bytes that had moved by then
+	upload  int64     // what of held is an upload's
+	growing bool
+	waiting int
+	evicted bool
+}
+
+const (
+	relieveAfter = 200 * time.Millisecond // of waiting, others make room
+	// slowBytes is the rate in bytes a second below which a connection that holds
+	// memory makes room for another of the same peer, after slowAfter.
+	slowBytes = 64 << 10
+	slowAfter = time.Second
+)
+
+// reserve is what only those get who finish.
+func (l *ledger) reserve() int64 { return l.limit[memory] / 8 }
+
+func (a *account) progress() int64 { return a.received() + a.sent.Load() }
+
+// open makes the account of a connection.
+func (l *ledger) open(s *share, patience time.Duration, evict func()) *account {
+	a := &account{ledger: l, share: s, patience: patience, evict: evict, received: func() int64 { return 0 }}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue.accounts[a] = struct{}{}
+	return a
+}
+
+// receive tells how much has arrived from now on.
+func (a *account) receive(bytes func() int64) {
+	a.ledger.mu.Lock()
+	defer a.ledger.mu.Unlock()
+	a.received = bytes
+}
+
+// close ends an account, which has given everything back.
+func (a *account) close() {
+	a.ledger.mu.Lock()
+	defer a.ledger.mu.Unlock()
+	delete(a.ledger.queue.accounts, a)
+}
+
+// take takes memory, and waits for it: in the order of arrival, but the peer that
+// has least goes first. It waits as long as others get theirs, and no longer than
+// patience when nobody does.
+func (a *account) take(ctx context.Context, bytes int64, d demand) error {
+	l := a.ledger
+	most := l.limit[memory]
+	if d != finish {
+		most -= l.reserve()
+	}
+	if bytes > most {
+		return fmt.Errorf("%w: it takes %d bytes of the server's memory, which has %d", partd.ErrTooLarge, bytes, most)
+	}
+	w := &waiter{account: a, bytes: bytes, demand: d, granted: make(chan struct{})}
+	l.mu.Lock()
+	l.queue.waiting = append(l.queue.waiting, w)
+	a.waiting++
+	l.grant()
+	l.mu.Unlock()
+	select {
+	case <-w.granted:
+		return nil
+	default:
+	}
+	return l.wait(ctx, w)
+}
+
+func (l *ledger) wait(ctx context.Context, w *waiter) error {
+	begin := time.Now()
+	tick := time.NewTicker(relieveAfter)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.granted:
+			return nil
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+		l.mu.Lock()
+		late := begin
+		if l.queue.granted.After(late) {
+			late = l.queue.granted
+		}
+		if ctx.Err() != nil || time.Since(late) > w.account.patience {
+			i := slices.Index(l.queue.waiting, w)
+			if i >= 0 {
+				l.queue.waiting = slices.Delete(l.queue.waiting, i, i+1)
+				w.account.waiting--
+				l.grant() // it may have stood before others
+			}
+			used := l.used[memory]
+			l.mu.Unlock()
+			if i < 0 {
+				return nil // at this moment
+			}
+			return fmt.Errorf("%w: %d bytes more, %d of %d are in use", ErrBusy, w.bytes, used, l.limit[memory])
+		}
+		victim := l.relieve(w)
+		l.mu.Unlock()
+		l.queue.reap()
+		if victim != nil {
+			victim.evict()
+		}
+	}
+}
+
+// grant gives memory to those who wait, as far as there is some. mu is held.
+func (l *ledger) grant() {
+	for {
+		var next *waiter
+		for _, w := range l.queue.waiting {
+			if w.demand == growth && !l.mayGrow(w) {
+				continue
+			}
+			if next == nil || w.demand == finish && next.demand != finish ||
+				(w.demand == finish) == (next.demand == finish) && w.account.share.used[memory] < next.account.share.used[memory] {
+				next = w
+			}
+		}
+		if next == nil || !l.fits(next) {
+			return
+		}
+		q := &l.queue
+		q.waiting = slices.DeleteFunc(q.waiting, func(w *waiter) bool { return w == next })
+		q.granted = time.Now()
+		a := next.account
+		a.waiting--
+		if next.demand == growth {
+			l.grow(a)
+		}
+		l.charge(a, next.bytes)
+		close(next.granted)
+	}
+}
+
+func (l *ledger) fits(w *waiter) bool {
+	most := l.limit[memory]
+	if w.demand != finish {
+		most -= l.reserve()
+	}
+	return l.used[memory]+w.bytes <= most
+}
+
+// mayGrow tells whether the elder can still come to its end. mu is held.
+func (l *ledger) mayGrow(w *waiter) bool {
+	q := &l.queue
+	if q.elder == nil || q.elder == w.account {
+		return true
+	}
+	grown := q.grown + w.bytes
+	if !w.account.growing {
+		grown += w.account.held
+	}
+	return grown <= l.limit[memory]-l.reserve()-q.longest
+}
+
+// grow notes that an account grows. mu is held.
+func (l *ledger) grow(a *account) {
+	switch {
+	case l.queue.elder == nil:
+		l.queue.elder = a
+		if a.growing {
+			l.queue.grown -= a.held
+		}
+	case !a.growing:
+		l.queue.grown += a.held
+	}
+	a.growing = true
+}
+
+// charge changes what an account holds. mu is held.
+func (l *ledger) charge(a *account, bytes int64) {
+	if a.held == 0 {
+		a.since, a.moved = time.Now(), a.progress()
+	}
+	a.held += bytes
+	if a.growing && l.queue.elder != a {
+		l.queue.grown += bytes
+	}
+	if a.growing && bytes < 0 && a.held <= keepBuffer+free {
+		a.growing = false
+		if l.queue.elder == a {
+			l.queue.elder = nil
+		} else {
+			l.queue.grown -= a.held
+		}
+	}
+	l.addLocked(a.share, memory, bytes)
+}
+
+// force takes memory that is in use already.
+func (a *account) force(bytes int64) {
+	a.ledger.mu.Lock()
+	defer a.ledger.mu.Unlock()
+	a.ledger.charge(a, bytes)
+}
+
+func (a *account) give(bytes int64) { a.force(-bytes) }
+
+// relieve finds who has to make room for one who waits: of the peer that has
+// most, the slowest. Among the connections of one peer only those make room that
+// hardly move; or, where all wait for one another, the last that came. mu is held.
+func (l *ledger) relieve(w *waiter) (victim *account) {
+	own := w.account.share
+	from := l.heaviestLocked(memory, own, w.bytes)
+	coming := int64(0)
+	allWait := true
+	slowest := float64(slowBytes)
+	if from != own {
+		slowest = 1 << 62
+	}
+	var last *account
+	for a := range l.queue.accounts {
+		if a.evicted {
+			coming += a.held
+			continue
+		}
+		if a.held == 0 || a == w.account {
+			continue
+		}
+		allWait = allWait && a.waiting > 0
+		held := time.Since(a.since)
+		if a.share != from || a.working.Load() > 0 || from == own && (held < slowAfter || a.waiting > 0) {
+			if a.share == own && a.waiting > 0 && (last == nil || a.since.After(last.since)) {
+				last = a
+			}
+			continue
+		}
+		if rate := float64(a.progress()-a.moved) / max(held, time.Millisecond).Seconds(); rate < slowest {
+			victim, slowest = a, rate
+		}
+	}
+	if victim == nil && allWait {
+		victim = last
+	}
+	if victim == nil || l.used[memory]+w.bytes-coming <= l.limit[memory]-l.reserve() {
 		return nil
 	}
-	if bytes > b.limit {
-		return fmt.Errorf("%w: it takes %d bytes of the server's memory, which has %d", partd.ErrTooLarge, bytes, b.limit)
-	}
-	ctx, cancel := context.WithTimeout(ctx, b.patient)
-	defer cancel()
-	for {
-		b.mu.Lock()
-		if b.used+bytes <= b.limit {
-			b.used += bytes
-			b.mu.Unlock()
-			return nil
-		}
-		if b.given == nil {
-			b.given = make(chan struct{})
-		}
-		given, used := b.given, b.used
-		b.mu.Unlock()
-		select {
-		case <-given:
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %d bytes more, %d of %d are in use", ErrBusy, bytes, used, b.limit)
-		}
-	}
-}
-
-func (b *budget) tryTake(bytes int64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.used+bytes > b.limit {
-		return false
-	}
-	b.used += bytes
-	return true
-}
-
-func (b *budget) give(bytes int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.used -= bytes
-	if b.given != nil {
-		close(b.given)
-		b.given = nil
-	}
-}
-
-// connBudget is the part of one connection.
-type connBudget struct {
-	*budget
-	ctx context.Context
+	victim.evicted = true
+	return victim
 }
 
 // Take takes bytes for what arrives.
-func (c connBudget) Take(bytes int64) error { return c.take(c.ctx, bytes) }
+func (c *conn) Take(bytes int64, whole bool) error {
+	d := growth
+	if whole || bytes <= firstTake {
+		d = admission
+	}
+	if c.upload.held > 0 {
+		d = finish
+	}
+	return c.account.take(c.ctx, bytes, d)
+}
 
 // Give gives them back.
-func (c connBudget) Give(bytes int64) { c.give(bytes) }
+func (c *conn) Give(bytes int64) { c.account.give(bytes) }
 
 // allowance is what an answer being made holds of the budget.
 type allowance struct {
-	budget *budget
-	ctx    context.Context
-	held   int64
+	account *account
+	ctx     context.Context
+	held    int64
+	most    int64 // taken at once, so that no answer waits with half of it
 }
 
-// free is what each answer has without asking.
-const free = 16 << 10
+const (
+	free      = 16 << 10 // what each answer has without asking
+	firstTake = 64 << 10 // what a message has when its length is not yet believed
+)
 
 // hold makes the allowance so many bytes.
 func (a *allowance) hold(bytes int64) error {
 	if bytes -= free; bytes <= a.held {
 		return nil
 	}
-	if err := a.budget.take(a.ctx, bytes-a.held); err != nil {
+	bytes = max(bytes, a.most)
+	if err := a.account.take(a.ctx, bytes-a.held, finish); err != nil {
 		return err
 	}
 	a.held = bytes
@@ -107,16 +346,17 @@ func (a *allowance) hold(bytes int64) error {
 // force makes it so many bytes, there or not: they are in use already.
 func (a *allowance) force(bytes int64) {
 	if bytes -= free; bytes > a.held {
-		a.budget.mu.Lock()
-		a.budget.used += bytes - a.held
-		a.budget.mu.Unlock()
+		a.account.force(bytes - a.held)
 		a.held = bytes
 	}
 }
 
-func (a *allowance) release() {
-	if a.held > 0 {
-		a.budget.give(a.held)
-		a.held = 0
+// trim gives back what is not in use.
+func (a *allowance) trim(bytes int64) {
+	if bytes = max(bytes-free, 0); bytes < a.held {
+		a.account.give(a.held - bytes)
+		a.held = bytes
 	}
 }
+
+func (a *allowance) release() { a.trim(0) }

@@ -22,7 +22,11 @@ type conn struct {
 	id     uint64 // counts connections: a later one has a higher id
 	rights rights
 	since  time.Time
-	spoke  atomic.Bool // it has sent a message
+
+	share    *share       // of its peer
+	account  *account     // of the memory it holds
+	lastUsed atomic.Int64 // when a message came, in nanoseconds
+	worked   atomic.Bool  // it has asked for more than a hello
 
 	ctx    context.Context // of requests that only read: ends with the connection
 	cancel context.CancelFunc
@@ -42,8 +46,11 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn, id uint64, r rights) *conn {
 	c := &conn{server: s, nc: nc, id: id, since: time.Now(), rights: r, page: minPage, reads: make(chan struct{}, mostReads)}
+	c.lastUsed.Store(c.since.UnixNano())
 	c.ctx, c.cancel = context.WithCancel(s.base)
-	c.handles.init()
+	c.share = s.ledger.enter(peerOf(nc))
+	c.account = s.ledger.open(c.share, s.opts.StallTimeout, c.evict)
+	c.handles.init(&s.handles, c.share)
 	return c
 }
 
@@ -59,6 +66,12 @@ func peerName(nc net.Conn) string {
 func (c *conn) abort() {
 	c.cancel()
 	_ = c.nc.Close() // its goroutine notices
+}
+
+// evict ends the connection, as others need what it holds.
+func (c *conn) evict() {
+	c.server.opts.Logger.Warn("connection closed: others need what it holds", "peer", peerName(c.nc))
+	c.abort()
 }
 
 // wake ends waiting for a message, so that the connection ends once what has
@@ -80,6 +93,8 @@ func (c *conn) run() {
 	c.handles.close()
 	c.upload.drop(c)
 	c.server.sessions.leave(c)
+	c.account.close()
+	c.server.ledger.leave(c.share)
 	c.log(err)
 }
 
@@ -99,7 +114,7 @@ func (c *conn) serve() error {
 		return err
 	}
 	o := c.server.opts.readerOptions()
-	o.Budget = connBudget{&c.server.budget, c.ctx}
+	o.Budget = c
 	o.Wait = func() error {
 		if c.server.isClosing() {
 			return errClosing
@@ -114,6 +129,7 @@ func (c *conn) serve() error {
 		return c.write(pong)
 	}
 	c.reader = zmtp.NewReader(c.nc, rest, o)
+	c.account.receive(c.reader.Received)
 	defer c.reader.Close()
 	for {
 		frames, err := c.reader.Next()
@@ -123,7 +139,7 @@ func (c *conn) serve() error {
 			}
 			continue
 		}
-		c.spoke.Store(true)
+		c.lastUsed.Store(time.Now().UnixNano())
 		if isRequest(frames[0]) {
 			err = c.request(frames)
 		} else {
@@ -184,6 +200,7 @@ func (c *conn) writeLocked(parts ...[]byte) error {
 			c.abort()
 			return err
 		}
+		c.account.sent.Add(int64(size))
 	}
 	return nil
 }

@@ -37,8 +37,8 @@ func converse(t testing.TB, store partd.Partd, data []byte) {
 	<-ended
 	<-drained
 	must(t, s.Shutdown(context.Background()))
-	if s.budget.used != 0 || s.pops.kept != 0 {
-		t.Fatalf("%d and %d bytes of memory were not given back", s.budget.used, s.pops.kept)
+	if used := s.memoryUsed(); used != 0 || s.pops.kept != 0 {
+		t.Fatalf("%d and %d bytes of memory were not given back", used, s.pops.kept)
 	}
 }
 

@@ -1,15 +1,35 @@
 package remote
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/go-partd/partd"
 )
 
+// handleTable has the readers and listings that are open on all connections, so
+// that they can be limited together, and closed for others.
+type handleTable struct {
+	ledger *ledger
+	cost   func(listing bool) int64 // bytes that an open reader of the store takes
+
+	patience time.Duration
+
+	mu   sync.Mutex
+	open map[*handle]struct{}
+}
+
+const handlePoll = 20 * time.Millisecond // while all are in use
+
 // handles are the readers and listings that a connection has open. Each ends
-// when it is read to its end, closed, not used for a time, or with the
-// connection.
+// when it is read to its end, closed, not used for a time, when others need its
+// place, or with the connection.
 type handles struct {
+	table  *handleTable
+	share  *share
 	mu     sync.Mutex
 	open   map[uint64]*handle
 	last   uint64
@@ -17,6 +37,12 @@ type handles struct {
 }
 
 type handle struct {
+	of     *handles
+	id     uint64
+	bytes  int64
+	opened time.Time
+	used   time.Time // guarded by the table's mu
+
 	mu    sync.Mutex
 	step  uint64 // the page answered last
 	page  func(a *answer) (more bool, err error)
@@ -25,22 +51,117 @@ type handle struct {
 	timer *time.Timer
 }
 
-func (h *handles) init() { h.open = map[uint64]*handle{} }
+func (h *handles) init(t *handleTable, s *share) {
+	h.table, h.share, h.open = t, s, map[uint64]*handle{}
+}
 
 // add opens a handle, of which the first page was answered.
-func (h *handles) add(page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
+func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
+	n := &handle{of: h, page: page, close: closer, opened: time.Now(), bytes: h.table.cost(listing)}
+	if h.full() {
+		err = fmt.Errorf("%w: %d readers and listings are open on this connection, which is the limit", ErrBusy, mostHandles)
+	} else {
+		err = h.table.admit(ctx, n)
+	}
+	if err != nil {
+		_ = closer() // nothing but reading
+		return 0, err
+	}
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return 0, errors.Join(ErrLost, n.end())
+	}
+	defer h.mu.Unlock()
+	h.last++
+	n.id = h.last
+	n.timer = time.AfterFunc(handleIdle, func() { h.remove(n.id) })
+	h.open[n.id] = n
+	return n.id, nil
+}
+
+func (h *handles) full() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || len(h.open) >= mostHandles {
-		_ = closer() // nothing but reading
-		return 0, fmt.Errorf("%w: %d readers and listings are open on this connection, which is the limit", ErrBusy, len(h.open))
+	return len(h.open) >= mostHandles
+}
+
+// admit makes room for a handle among those of all connections. Where all are in
+// use it waits for one that comes to its end.
+func (t *handleTable) admit(ctx context.Context, n *handle) error {
+	l, s := t.ledger, n.of.share
+	for begin := time.Now(); ; {
+		full, ok := l.tryHandle(s, n.bytes)
+		if ok {
+			break
+		}
+		if victim := t.leastUsed(l.heaviest(full, s, 1), s); victim != nil {
+			victim.of.remove(victim.id)
+			continue
+		}
+		if ctx.Err() != nil || time.Since(begin) > t.patience {
+			return fmt.Errorf("%w: all readers and listings that there may be are open and in use", ErrBusy)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(handlePoll):
+		}
 	}
-	h.last++
-	id = h.last
-	n := &handle{page: page, close: closer}
-	n.timer = time.AfterFunc(handleIdle, func() { h.remove(id) })
-	h.open[id] = n
-	return id, nil
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n.used = n.opened
+	t.open[n] = struct{}{}
+	return nil
+}
+
+// leastUsed returns the handle of a peer that was not used for longest, nil for
+// any peer. Of its own a peer loses none that it read from a moment ago.
+func (t *handleTable) leastUsed(from, own *share) *handle {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var least *handle
+	for n := range t.open {
+		if (from == nil || n.of.share == from) && (from != own || time.Since(n.used) > slowAfter) && (least == nil || n.used.Before(least.used)) {
+			least = n
+		}
+	}
+	return least
+}
+
+// reap closes the handle used least, where others need the memory and nobody
+// reads from it.
+func (t *handleTable) reap() {
+	if n := t.leastUsed(nil, nil); n != nil {
+		n.of.remove(n.id)
+	}
+}
+
+// dropped closes what was opened before the store was dropped: it keeps files
+// that the disk wants back. Who reads on has until then; where the disk is full,
+// nobody has.
+func (t *handleTable) dropped(before time.Time, idle time.Duration) {
+	var all []*handle
+	t.mu.Lock()
+	for n := range t.open {
+		if n.opened.Before(before) && time.Since(n.used) >= idle {
+			all = append(all, n)
+		}
+	}
+	t.mu.Unlock()
+	for _, n := range all {
+		n.of.remove(n.id)
+	}
+}
+
+// use notes that a handle was used, or is no longer open.
+func (t *handleTable) use(n *handle, open bool, until time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n.used = time.Now().Add(until); !open {
+		delete(t.open, n)
+	}
 }
 
 // next answers with the next page. A step asked for twice, or left out, is an
@@ -58,8 +179,10 @@ func (h *handles) next(a *answer, id, step uint64) error {
 		return ErrLost
 	}
 	n.timer.Reset(handleIdle)
+	h.table.use(n, true, handleIdle) // nobody may close it while it is read from
 	n.step = step
 	more, err := n.page(a)
+	h.table.use(n, true, 0)
 	if more && err == nil {
 		a.flags |= flagMore
 		return nil
@@ -79,7 +202,11 @@ func (n *handle) end() error {
 		return nil
 	}
 	n.ended = true
-	n.timer.Stop()
+	if n.timer != nil {
+		n.timer.Stop()
+	}
+	n.of.table.use(n, false, 0)
+	n.of.table.ledger.dropHandle(n.of.share, n.bytes)
 	return n.close()
 }
 
@@ -106,5 +233,31 @@ func (h *handles) close() {
 		n.mu.Lock()
 		_ = n.end() // nothing but reading
 		n.mu.Unlock()
+	}
+}
+
+// readerMemory is what a store knows that answers how much an open reader, and a
+// listing, takes.
+type readerMemory interface {
+	ReaderMemory() (reader, listing int64)
+}
+
+// What they take of a store that does not know.
+const (
+	usualReader  = 64 << 10
+	usualListing = 1 << 20
+)
+
+// handleCost returns what tells the memory of a handle.
+func handleCost(store partd.Partd) func(listing bool) int64 {
+	return func(listing bool) int64 {
+		reader, all := int64(usualReader), int64(usualListing)
+		if s, ok := store.(readerMemory); ok {
+			reader, all = s.ReaderMemory()
+		}
+		if listing {
+			return all
+		}
+		return reader
 	}
 }

@@ -133,11 +133,11 @@ func TestGetWaitsForMemory(t *testing.T) {
 	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1<<20)}))
 	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, StallTimeout: 100 * time.Millisecond})
 	c := dial(t, url, nil)
-	must(t, s.budget.take(ctx, s.budget.limit))
+	giveBack := takeAll(t, s)
 	if _, err := c.Get(ctx, "k"); !errors.Is(err, ErrBusy) {
 		t.Errorf("get without memory: %v", err)
 	}
-	s.budget.give(s.budget.limit)
+	giveBack()
 	_, err := c.Get(ctx, "k")
 	must(t, err)
 }

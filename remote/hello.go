@@ -16,7 +16,7 @@ func (c *conn) hello(r request, body []byte) error {
 	if lowest > protocolVersion || highest < protocolVersion {
 		return c.fail(r, fmt.Errorf("%w: the client speaks versions %d to %d, the server %d", ErrBadRequest, lowest, highest, protocolVersion))
 	}
-	c.page = int(min(max(page, minPage), defaultPage))
+	c.page = int(min(max(page, minPage), defaultPage, max(uint32(c.server.opts.Memory/16), minPage)))
 	c.server.pops.enter(session)
 	return c.answerWith(r, func(a *answer) error {
 		a.u32(protocolVersion)

@@ -17,9 +17,13 @@ type ServerOptions struct {
 	// parts.
 	MaxMessage int64
 	// MaxConnections is how many connections there may be; 1,024 unless given.
-	// One more is closed at once, unless there is one that has not sent a message
-	// within HandshakeTimeout, whose place it takes.
+	// One more takes the place of another: of a peer that has more of them than
+	// its own; or of one of its own that is idle. If all are in use it is closed.
 	MaxConnections int
+	// MaxHandles is how many readers and listings clients may have open together;
+	// 1,024 unless given. One more closes the one that was not used for longest,
+	// of the peer that has most, or waits.
+	MaxHandles int
 	// Memory is what all connections together may take for messages being
 	// received and values being sent, in bytes; 512 MiB unless given. A quiet
 	// connection, and a message of a few KiB, take none of it. What was popped
@@ -51,6 +55,7 @@ const (
 	defaultMemory         = 512 << 20
 	minMessage            = 128 << 10 // a key and its value, at least
 	defaultMaxConnections = 1024
+	defaultMaxHandles     = 1024
 	defaultHandshake      = 10 * time.Second
 	defaultStall          = 30 * time.Second
 
@@ -74,6 +79,7 @@ func (o *ServerOptions) withDefaults() (ServerOptions, error) {
 	}{
 		{"MaxMessage", c.MaxMessage},
 		{"MaxConnections", int64(c.MaxConnections)},
+		{"MaxHandles", int64(c.MaxHandles)},
 		{"Memory", c.Memory},
 		{"HandshakeTimeout", int64(c.HandshakeTimeout)},
 		{"IdleTimeout", int64(c.IdleTimeout)},
@@ -97,6 +103,9 @@ func (o *ServerOptions) withDefaults() (ServerOptions, error) {
 	}
 	if c.MaxConnections == 0 {
 		c.MaxConnections = defaultMaxConnections
+	}
+	if c.MaxHandles == 0 {
+		c.MaxHandles = defaultMaxHandles
 	}
 	if c.HandshakeTimeout == 0 {
 		c.HandshakeTimeout = defaultHandshake

@@ -38,7 +38,8 @@ func (c *conn) get(a *answer, keys []string) error {
 		}
 		a.builder = newBuilder() // the handle has the memory
 		count = a.hole()
-		id, err := c.handles.add(c.valuePages(v))
+		page, closer := c.valuePages(v)
+		id, err := c.handles.add(c.ctx, false, page, closer)
 		if err != nil {
 			return err
 		}
@@ -85,7 +86,8 @@ func (c *conn) openReader(a *answer, key string) error {
 	if !more {
 		return closeRest(v)
 	}
-	handle, err := c.handles.add(c.valuePages(v))
+	page, closer := c.valuePages(v)
+	handle, err := c.handles.add(c.ctx, false, page, closer)
 	if err != nil {
 		return err
 	}
@@ -159,7 +161,7 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 		stop()
 		return err
 	}
-	handle, err := c.handles.add(page, func() error { stop(); return nil })
+	handle, err := c.handles.add(c.ctx, true, page, func() error { stop(); return nil })
 	if err != nil {
 		return err
 	}

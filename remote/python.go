@@ -24,12 +24,16 @@ func (c *conn) python(frames [][]byte) error {
 	var err error
 	switch command {
 	case "get":
+		c.worked.Store(true)
 		if err := c.pythonGet(args); err != nil {
 			return fmt.Errorf("get of %d keys for Python: %w", len(args), err)
 		}
 	case "syn":
 	case "append", "iset", "delete", "drop":
+		c.worked.Store(true)
+		c.account.working.Add(1)
 		err = c.pythonChange(command, args)
+		c.account.working.Add(-1)
 	case "close":
 		if err = c.rights.check(mayClose); err == nil {
 			defer c.server.requestClose()
@@ -170,7 +174,7 @@ func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) 
 			return errors.Join(w.streamTwice(v.rest, r, more), v.rest.Close())
 		}
 	}
-	limit := int(c.server.budget.limit / 4)
+	limit := int(c.server.opts.Memory / 4)
 	whole, tooLong, err := readUpTo(v.rest, v.buf, limit, a)
 	if err == nil && tooLong {
 		err = fmt.Errorf("%w: it has more than %d bytes, a quarter of the server's memory, and its store cannot read it twice", partd.ErrTooLarge, limit)

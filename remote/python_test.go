@@ -109,10 +109,8 @@ func TestPythonMessageTooLarge(t *testing.T) {
 		}
 		p.send(message("get", "small"))
 		p.want(join(message("vvvvv"), acked))
-		s.budget.mu.Lock()
-		defer s.budget.mu.Unlock()
-		if s.budget.used > 256<<10 {
-			t.Errorf("%d bytes of memory are in use after it", s.budget.used)
+		if used := s.memoryUsed(); used > 256<<10 {
+			t.Errorf("%d bytes of memory are in use after it", used)
 		}
 	})
 	for name, large := range map[string][]byte{
@@ -136,11 +134,11 @@ func TestPythonMessageTooLarge(t *testing.T) {
 // TestPythonWithoutMemory answers a change that there is no memory for.
 func TestPythonWithoutMemory(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{StallTimeout: 500 * time.Millisecond})
-	must(t, s.budget.take(t.Context(), s.budget.limit))
+	giveBack := takeAll(t, s)
 	p := openPeer(t, url)
 	p.send(message("append", "k", strings.Repeat("v", 100_000)))
 	p.wantError()
-	s.budget.give(s.budget.limit)
+	giveBack()
 	p.send(message("append", "k", "v"), message("get", "k"))
 	p.want(join(acked, message("v"), acked))
 }

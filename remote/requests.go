@@ -46,6 +46,7 @@ func (c *conn) request(frames [][]byte) error {
 		c.server.pops.done(r.session, r.seq)
 		return c.result(r, nil, 0)
 	}
+	c.worked.Store(true)
 	room := c.newAllowance()
 	answerer, err := c.reading(r, body, room)
 	if err != nil {
@@ -130,6 +131,9 @@ func (c *conn) mutate(r request, body []byte) error {
 		return c.fail(r, err)
 	}
 	defer c.clearEntries()
+	c.worked.Store(true)
+	c.account.working.Add(1)
+	defer c.account.working.Add(-1)
 	if r.session == 0 {
 		return c.result(r, change(c.server.base, c.server.store, op), 0)
 	}

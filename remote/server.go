@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -22,7 +22,8 @@ type Server struct {
 	opts     ServerOptions
 	instance uint64        // of this server's life
 	partTime time.Duration // that a part may take beside the time to stall
-	budget   budget
+	ledger   ledger
+	handles  handleTable
 	sessions sessions
 	pops     pops
 
@@ -58,10 +59,12 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	}
 	s := &Server{
 		store: store, opts: o, partTime: partLen / zmtp.MinRate * time.Second,
-		budget:         budget{limit: o.Memory, patient: o.StallTimeout},
 		closeRequested: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
+	s.ledger.init(&o)
+	s.handles = handleTable{ledger: &s.ledger, cost: handleCost(store), patience: o.StallTimeout, open: map[*handle]struct{}{}}
+	s.ledger.queue.reap = s.handles.reap
 	var id [8]byte
 	if _, err := rand.Read(id[:]); err != nil {
 		return nil, fmt.Errorf("remote: %w", err)
@@ -104,7 +107,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		if errors.Is(err, net.ErrClosed) {
 			return &partd.Error{Op: "accept", Path: URL(l.Addr()), Err: err}
 		}
-		// Out of descriptors, most likely: those who are connected go on.
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			s.makeRoom()
+		}
 		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 		s.opts.Logger.Warn("cannot accept a connection", "address", URL(l.Addr()), "error", err, "retry", wait)
 		select {
@@ -139,74 +144,6 @@ func (s *Server) isClosing() bool {
 	default:
 		return false
 	}
-}
-
-// admit starts a connection. Peers who say nothing keep nobody out for long: where
-// there are too many connections, the oldest that has not sent a message in the
-// time for a handshake makes room, and only a quarter of all may be in theirs.
-func (s *Server) admit(nc net.Conn) {
-	s.mu.Lock()
-	var silent *conn
-	full := len(s.conns) >= s.opts.MaxConnections
-	if full {
-		silent = s.oldestSilent()
-	}
-	if s.closing || full && silent == nil {
-		n := len(s.conns)
-		s.mu.Unlock()
-		s.opts.Logger.Warn("connection refused: there are too many", "peer", peerName(nc), "connections", n)
-		_ = nc.Close() // nothing was sent
-		return
-	}
-	if !full && len(s.greeting) >= max(4, s.opts.MaxConnections/4) {
-		silent = s.greeting[0]
-	}
-	if silent != nil {
-		delete(s.conns, silent)
-		s.removeGreeting(silent)
-	}
-	c := newConn(s, nc, s.lastID.Add(1), fullRights(s.opts.AllowClose))
-	s.conns[c] = struct{}{}
-	s.greeting = append(s.greeting, c)
-	s.running.Add(1)
-	s.mu.Unlock()
-	if silent != nil {
-		s.opts.Logger.Warn("connection closed: others need its place, and it has said nothing", "peer", peerName(silent.nc))
-		silent.abort()
-	}
-	go func() {
-		defer s.running.Done()
-		c.run()
-	}()
-}
-
-// oldestSilent returns the oldest connection that should have sent a message by
-// now and has not, nil if there is none. mu is held.
-func (s *Server) oldestSilent() *conn {
-	var oldest *conn
-	for c := range s.conns {
-		if !c.spoke.Load() && time.Since(c.since) > s.opts.HandshakeTimeout && (oldest == nil || c.id < oldest.id) {
-			oldest = c
-		}
-	}
-	return oldest
-}
-
-// greeted takes a connection from those in their handshake.
-func (s *Server) greeted(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.removeGreeting(c)
-}
-
-func (s *Server) removeGreeting(c *conn) {
-	s.greeting = slices.DeleteFunc(s.greeting, func(g *conn) bool { return g == c })
-}
-
-func (s *Server) forget(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
 }
 
 // Shutdown stops accepting, finishes the requests that have arrived, closes the

@@ -8,10 +8,10 @@ import (
 // First returns the first frame of the message that Next refused, if that was
 // still read.
 func (r *Reader) First() []byte {
-	if len(r.spans) == 0 {
+	if len(r.frames) == 0 {
 		return nil
 	}
-	return r.buf[r.start+r.spans[0].from : r.start+r.spans[0].to]
+	return r.frames[0]
 }
 
 // Skip reads the rest of a message that Next refused for its size or for want of
@@ -20,9 +20,10 @@ func (r *Reader) First() []byte {
 func (r *Reader) Skip(most int64) error {
 	limits := r.opts
 	defer func() { r.opts.MaxMessage, r.opts.MaxFrames = limits.MaxMessage, limits.MaxFrames }()
-	r.spans, r.frames, r.opts.MaxFrames = nil, nil, math.MaxInt
+	r.frames, r.older, r.opts.MaxFrames = nil, 0, math.MaxInt
+	r.release(r.held())
 	for more := !r.whole; more; {
-		r.start, r.opts.MaxMessage = max(0, r.pos-1), most
+		r.before, r.opts.MaxMessage = 1, most // as begun, it may stall no longer than any other
 		flags, n, header, err := r.header()
 		if err != nil {
 			return r.cutOff(err)
@@ -46,14 +47,10 @@ func (r *Reader) discard(n int) error {
 		}
 		if len(r.buf) > firstGrowth {
 			r.buf = make([]byte, firstGrowth)
-			if err := r.charge(firstGrowth); err != nil {
-				return err
-			}
+			r.release(firstGrowth)
 		}
-		// One byte stays, so that the message counts as begun: it may stall no
-		// longer than a step of any other.
-		r.start, r.pos, r.end, r.begun, r.stepped = 0, 1, 1, time.Time{}, 0
-		if err := r.fill(1); err != nil {
+		r.pos, r.end, r.begun, r.stepped = 0, 0, time.Time{}, 0
+		if err := r.fill(1, false); err != nil {
 			return err
 		}
 	}
