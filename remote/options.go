@@ -44,6 +44,10 @@ type ServerOptions struct {
 	// to arrive, beside a second for each 16 KiB, or to be taken by the peer; and how long a
 	// message may wait for memory. 30 seconds unless given.
 	StallTimeout time.Duration
+	// DrainTimeout is how long Shutdown waits for requests under way, and for
+	// peers to take their answers, once it has flushed the store; 10 seconds
+	// unless given.
+	DrainTimeout time.Duration
 
 	// Logger is told what peers do wrong, and of errors of the store. Nothing
 	// is logged unless given.
@@ -58,6 +62,7 @@ const (
 	defaultMaxHandles     = 1024
 	defaultHandshake      = 10 * time.Second
 	defaultStall          = 30 * time.Second
+	defaultDrain          = 10 * time.Second
 
 	// Of one connection.
 	mostReads   = 8  // being answered at a time
@@ -84,6 +89,7 @@ func (o *ServerOptions) withDefaults() (ServerOptions, error) {
 		{"HandshakeTimeout", int64(c.HandshakeTimeout)},
 		{"IdleTimeout", int64(c.IdleTimeout)},
 		{"StallTimeout", int64(c.StallTimeout)},
+		{"DrainTimeout", int64(c.DrainTimeout)},
 	} {
 		if v.value < 0 {
 			return c, fmt.Errorf("remote: ServerOptions.%s is below 0", v.name)
@@ -112,6 +118,9 @@ func (o *ServerOptions) withDefaults() (ServerOptions, error) {
 	}
 	if c.StallTimeout == 0 {
 		c.StallTimeout = defaultStall
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = defaultDrain
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -146,10 +146,11 @@ func (s *Server) isClosing() bool {
 	}
 }
 
-// Shutdown stops accepting, finishes the requests that have arrived, closes the
-// connections, and flushes, syncs and closes the store. If ctx ends first,
-// requests are cut short; the store is closed all the same. Called again it
-// returns what it returned first.
+// Shutdown stops accepting, flushes the store, finishes the requests that have
+// arrived, closes the connections, and flushes, syncs and closes the store.
+// Peers that have not taken their answers within DrainTimeout are cut off. If ctx
+// ends first, requests are cut short, which is an error; the store is closed all
+// the same. Called again it returns what it returned first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.inShutdown.Do(func() { s.shutdown = s.shutDown(ctx) })
 	return s.shutdown
@@ -175,23 +176,36 @@ func (s *Server) shutDown(ctx context.Context) error {
 		s.running.Wait()
 		close(finished)
 	}()
+	// First of all what was acknowledged: whoever kills the process because peers
+	// hold it up must not lose that.
+	if err := partd.Flush(ctx, s.store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		s.opts.Logger.Warn("the store could not be flushed; it is tried once more before it is closed", "error", err)
+	}
 	var errs []error
 	select {
 	case <-finished:
+	case <-time.After(s.opts.DrainTimeout):
+		s.cutOff("connection cut off: its requests were not finished, and their answers not taken, in the time to drain")
 	case <-ctx.Done():
 		errs = append(errs, fmt.Errorf("remote: shutdown: requests were cut short: %w", context.Cause(ctx)))
-		s.cancel()
-		s.mu.Lock()
-		for c := range s.conns {
-			c.abort()
-		}
-		s.mu.Unlock()
-		<-finished
+		s.cutOff("connection cut off: the time to shut down is over")
 	}
+	<-finished
 	s.cancel()
 	s.pops.close()
 	errs = append(errs, closeStore(context.WithoutCancel(ctx), s.store))
 	return errors.Join(errs...)
+}
+
+// cutOff ends all connections and the requests under way.
+func (s *Server) cutOff(why string) {
+	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		s.opts.Logger.Warn(why, "peer", peerName(c.nc))
+		c.abort()
+	}
 }
 
 // closeStore flushes, syncs and closes a store, as far as it can.

@@ -37,7 +37,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	}
 	server, err := remote.NewServer(store, &remote.ServerOptions{
 		MaxMessage: c.maxMessage.bytes, MaxConnections: c.connections, Memory: c.memory.bytes / 2,
-		AllowClose: c.allowClose, Logger: log,
+		DrainTimeout: c.drain, AllowClose: c.allowClose, Logger: log,
 	})
 	if err != nil {
 		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
@@ -49,8 +49,8 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 		}
 	}
 	err = serveAll(ctx, server, listeners, s.out)
-	log.Info("ending: finishing the requests under way, then closing the store")
-	// What is under way has as long as it takes: a second signal ends the process.
+	log.Info("ending: flushing the store, finishing the requests under way, then closing the store", "drain_timeout", c.drain)
+	// Writing out has as long as it takes: a second signal ends the process.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
 	if err == nil {
 		log.Info("ended")
