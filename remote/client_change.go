@@ -29,7 +29,9 @@ func (c *Client) Delete(ctx context.Context, keys ...string) error {
 	return c.change(ctx, opDelete, nil, keys)
 }
 
-// Drop removes every key.
+// Drop removes every key. Where the store is on a full disk, and has no room for
+// the client's session either, it is sent without one, once: if the connection
+// breaks then, its error wraps [partd.ErrUnknownOutcome].
 func (c *Client) Drop(ctx context.Context) error { return c.change(ctx, opDrop, nil, nil) }
 
 // change makes a change once, however often it has to be sent.

@@ -149,7 +149,9 @@ func (c *Client) lost(l *link, err error) {
 		c.useless(err)
 	}
 	for _, k := range c.calls {
-		if k.bound == l {
+		if k.bound == l && k.op.mutates() {
+			c.complete(k, fmt.Errorf("%w: the connection broke: %w", partd.ErrUnknownOutcome, err))
+		} else if k.bound == l {
 			c.complete(k, fmt.Errorf("%w (the connection broke: %w)", ErrLost, err))
 		}
 	}
