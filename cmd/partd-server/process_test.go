@@ -159,6 +159,32 @@ func TestSignalDrains(t *testing.T) {
 	}
 }
 
+// SIGHUP ends nothing, and is logged.
+func TestHangup(t *testing.T) {
+	p := start(t, "--store", "mem:")
+	network, address := p.Address()
+	peer, err := hostile.Open(t.Context(), network, address, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	for range 3 {
+		if err := p.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := 0; !strings.Contains(p.Stderr(), "SIGHUP"); i++ {
+		if i == 1000 || p.Ended() {
+			t.Fatalf("it says nothing of it: %s", p.Stderr())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
+		t.Fatalf("%v\n%s", err, p.Stderr())
+	}
+	stop(t, p)
+}
+
 // A peer that takes no answers holds up the end by no more than --drain-timeout,
 // and what others were told is stored is in the directory long before.
 func TestSlowReaderHoldsUpNoSignal(t *testing.T) {

@@ -7,10 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
 	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/remote"
@@ -21,6 +24,7 @@ import (
 // fails.
 func serve(ctx context.Context, c *config, s streams) (err error) {
 	log := newLog(c.logFormat, s.err)
+	defer ignoreHangups(log)()
 	listeners, err := listen(c)
 	if err != nil {
 		return err
@@ -56,6 +60,22 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 		log.Info("ended")
 	}
 	return err
+}
+
+// ignoreHangups logs SIGHUP, which would end the process otherwise, with what a
+// buffer holds.
+func ignoreHangups(log *slog.Logger) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		for range hangups {
+			log.Info("SIGHUP: the server goes on; there is nothing that it reads again. SIGTERM ends it")
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+	}
 }
 
 // serveAll serves each listener, and says that it does.
