@@ -99,6 +99,19 @@ type Statter interface {
 	Stat(ctx context.Context) (Stats, error)
 }
 
+// Checker is a store that can compare what it holds with its checksums.
+type Checker interface {
+	// Check reads everything. It goes on after damage, and its error joins a
+	// [CorruptError] for each place.
+	Check(ctx context.Context) (Checked, error)
+}
+
+// Checked is the account of what could be read.
+type Checked struct {
+	Records  int64 // all that was ever appended or set
+	Segments int64 // parts of the store that are complete
+}
+
 // MemoryUser is a store that knows how much memory it takes, at any time and at
 // no cost. [Buffer] asks its fast store for it.
 type MemoryUser interface {

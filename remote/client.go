@@ -80,6 +80,7 @@ var (
 	_ partd.Syncer  = (*Client)(nil)
 	_ partd.Statter = (*Client)(nil)
 	_ partd.Applier = (*Client)(nil)
+	_ partd.Checker = (*Client)(nil)
 	_ io.Closer     = (*Client)(nil)
 )
 

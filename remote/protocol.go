@@ -46,13 +46,14 @@ const (
 	opFlush
 	opSync
 	opPart
-	lastOperation = opPart
+	opVerify
+	lastOperation = opVerify
 )
 
 func (op operation) String() string {
 	names := [...]string{
 		"hello", "ping", "session", "end session", "append", "set", "set once", "delete", "drop", "pop", "pop read", "pop done",
-		"get", "open", "read", "keys", "scan", "next", "close handle", "stat", "flush", "sync", "part",
+		"get", "open", "read", "keys", "scan", "next", "close handle", "stat", "flush", "sync", "part", "verify",
 	}
 	if op < opHello || op > lastOperation {
 		return fmt.Sprintf("operation %d", uint8(op))

@@ -209,6 +209,8 @@ func (c *conn) reading(r request, body []byte, room *allowance) (func(a *answer)
 		f = func(*answer) error { return partd.Flush(ctx, store) }
 	case opSync:
 		f = func(*answer) error { return partd.Sync(ctx, store) }
+	case opVerify:
+		f = func(a *answer) error { return c.server.verify(ctx, a) }
 	case opPop:
 		instance, keys := d.u64(), d.keys()
 		if d.end() == nil {

@@ -26,6 +26,7 @@ type Server struct {
 	handles  handleTable
 	sessions sessions
 	pops     pops
+	checking atomic.Bool // everything is being read, to compare checksums
 
 	// base is what changes run under: a client that leaves does not cut one
 	// short, only the end of Shutdown does.
