@@ -88,8 +88,8 @@ func (p *peer) want(b []byte) {
 	}
 }
 
-// wantError reads a frame that begins with "error: ", and ack.
-func (p *peer) wantError() {
+// wantError reads a frame that begins with "error: ", and ack. It returns the text.
+func (p *peer) wantError() string {
 	p.t.Helper()
 	var h [2]byte
 	_, err := io.ReadFull(p, h[:])
@@ -104,10 +104,11 @@ func (p *peer) wantError() {
 	}
 	_, err = io.ReadFull(p, text)
 	must(p.t, err)
-	defer p.want(acked)
+	p.want(acked)
 	if h[0] != 0 || !bytes.HasPrefix(text, []byte("error: ")) {
 		p.t.Fatalf("read a frame with flags %d, %q, want an error", h[0], text)
 	}
+	return string(text)
 }
 
 // wantClosed reads until the server closes the connection.

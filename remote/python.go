@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 
 	"github.com/go-partd/partd"
@@ -13,8 +14,10 @@ import (
 // ack is Python's answer to whatever worked.
 var ack = [...]byte{0, 3, 'a', 'c', 'k'}
 
-// errCommand is the error for a message that is no command of Python's.
-var errCommand = errors.New("no command")
+var (
+	errCommand = errors.New("no command") // of Python's
+	errFrames  = errors.New("a wrong number of frames")
+)
 
 // python answers a message of Python's protocol. Its error ends the connection.
 // A fault is answered with one frame "error: …" before ack: Python's client, which
@@ -26,6 +29,7 @@ func (c *conn) python(frames [][]byte) error {
 	case "get":
 		c.worked.Store(true)
 		if err := c.pythonGet(args); err != nil {
+			c.logFault(slog.LevelDebug, "a get of a Python client failed", err)
 			return fmt.Errorf("get of %d keys for Python: %w", len(args), err)
 		}
 	case "syn":
@@ -51,8 +55,8 @@ func (c *conn) pythonError(command string, err error) error {
 	if c.server.base.Err() != nil {
 		return errClosing
 	}
-	c.server.opts.Logger.Warn("a request of a Python client failed", "peer", peerName(c.nc), "command", command, "error", err)
-	text := strings.ToValidUTF8("error: "+err.Error(), "?")
+	c.logFault(slog.LevelWarn, "a request of a Python client failed", err, "command", command)
+	text := strings.ToValidUTF8("error: "+publicText(err.Error(), err), "?")
 	return c.write(zmtp.AppendFrame(nil, []byte(text[:min(len(text), 1<<10)]), false), ack[:])
 }
 
@@ -87,7 +91,7 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 	switch command {
 	case "append":
 		if len(args)%2 != 0 {
-			return fmt.Errorf("append: %d frames after the command, it takes a key and a value in turn", len(args))
+			return fmt.Errorf("append: %w: %d after the command, it takes a key and a value in turn", errFrames, len(args))
 		}
 		if err := c.rights.check(mayAppend); err != nil {
 			return err
@@ -100,7 +104,7 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 		return store.Append(ctx, c.entries...)
 	case "iset":
 		if len(args) != 2 {
-			return fmt.Errorf("iset: %d frames after the command, it takes a key and a value", len(args))
+			return fmt.Errorf("iset: %w: %d after the command, it takes a key and a value", errFrames, len(args))
 		}
 		if err := c.rights.check(mayDelete); err != nil {
 			return err
@@ -113,7 +117,7 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 		return partd.Delete(ctx, store, texts(args)...)
 	}
 	if len(args) > 0 {
-		return fmt.Errorf("drop: %d frames after the command, it takes none", len(args))
+		return fmt.Errorf("drop: %w: %d after the command, it takes none", errFrames, len(args))
 	}
 	if err := c.rights.check(mayDelete); err != nil {
 		return err

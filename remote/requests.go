@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/go-partd/partd"
@@ -78,7 +79,7 @@ func (c *conn) fail(r request, err error) error {
 	if errors.Is(err, errGivenUp) || c.server.base.Err() != nil && isCancelled(err) {
 		return err // without an answer, so that the client asks again
 	}
-	c.server.opts.Logger.Debug("a request failed", "peer", peerName(c.nc), "operation", r.op.String(), "error", err)
+	c.logFault(slog.LevelDebug, "a request failed", err, "operation", r.op.String())
 	if r.number == 0 {
 		return nil
 	}

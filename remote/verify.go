@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/go-partd/partd"
 )
@@ -34,9 +33,9 @@ func (s *Server) verify(ctx context.Context, a *answer) error {
 	a.u64(uint64(found.Segments))
 	count, n := a.hole(), uint32(0)
 	for _, d := range damages(err) {
-		a.buf = appendText(a.buf, cut(filepath.Base(d.Path)))
+		a.buf = appendText(a.buf, cut(publicPath(d.Path)))
 		a.u64(uint64(d.Offset))
-		a.buf = appendText(a.buf, cut(d.Err.Error()))
+		a.buf = appendText(a.buf, cut(publicText(d.Err.Error(), d)))
 		n++
 	}
 	a.fill(count, n)
