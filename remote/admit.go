@@ -92,6 +92,21 @@ func (s *Server) leastUseful(from *share, own bool) *conn {
 	return least
 }
 
+// endHolder ends the connection of a peer that has most sessions open.
+func (s *Server) endHolder(from *share) {
+	s.mu.Lock()
+	var most *conn
+	for c := range s.conns {
+		if c.share == from && (most == nil || c.sessions.Load() > most.sessions.Load()) {
+			most = c
+		}
+	}
+	s.mu.Unlock()
+	if most != nil {
+		most.evict()
+	}
+}
+
 // oldestGreeting returns the oldest connection in its handshake, of the peer that
 // has most of those. mu is held.
 func (s *Server) oldestGreeting() *conn {

@@ -65,7 +65,8 @@ type Client struct {
 	instance uint64           // of the server connected to last
 	numbers  numbers
 	pops     popNumbers
-	abandon  []popID // pops whose results nobody waits for
+	abandon  []popID           // pops whose results nobody waits for
+	proofs   map[uint64]*proof // of the sessions that the client was given
 }
 
 var (
@@ -82,6 +83,8 @@ var (
 	_ partd.Applier = (*Client)(nil)
 	_ partd.Checker = (*Client)(nil)
 	_ io.Closer     = (*Client)(nil)
+
+	_ partd.SessionGuard = (*Client)(nil)
 )
 
 // Dial connects to the server at a URL, tcp://HOST:PORT or ipc:///PATH. It must be
@@ -110,7 +113,7 @@ func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{url: url, addr: addr, opts: o, calls: map[uint64]*call{}}
+	c := &Client{url: url, addr: addr, opts: o, calls: map[uint64]*call{}, proofs: map[uint64]*proof{}}
 	c.dial = c.dialNet
 	if err := c.begin(ctx); err != nil {
 		return nil, err

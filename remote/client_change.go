@@ -102,24 +102,6 @@ func (b *builder) entries(entries []partd.Entry) {
 	b.buf = buf
 }
 
-// NewSession issues a session of the server's store, for [Client.Apply].
-func (c *Client) NewSession(ctx context.Context) (uint64, error) {
-	k := newCall(opSession)
-	if err := c.do(ctx, k); err != nil {
-		return 0, c.errorf("new session", err)
-	}
-	d := &decoder{b: k.reply}
-	session, _ := d.u64(), d.u8()
-	return session, c.errorf("new session", d.end())
-}
-
-// EndSession forgets a session.
-func (c *Client) EndSession(ctx context.Context, session uint64) error {
-	k := newCall(opEndSession)
-	k.session = session
-	return c.errorf("end session", c.do(ctx, k))
-}
-
 // Apply applies a numbered operation once, for a caller who numbers its own. Two
 // of a session must not be under way at a time.
 func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {

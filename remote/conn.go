@@ -35,13 +35,14 @@ type conn struct {
 	writing sync.Mutex
 	out     []byte // what is being written, kept for the next time
 
-	reads   chan struct{} // a place for each request answered at a time
-	running sync.WaitGroup
-	handles handles
-	upload  upload
-	used    map[uint64]*session // those that operations on this connection belong to
-	entries []partd.Entry
-	page    int // bytes of a reply, about
+	reads    chan struct{} // a place for each request answered at a time
+	running  sync.WaitGroup
+	handles  handles
+	upload   upload
+	used     map[uint64]*session // sessions that it has open, by its goroutine
+	sessions atomic.Int64        // how many
+	entries  []partd.Entry
+	page     int // bytes of a reply, about
 }
 
 func newConn(s *Server, nc net.Conn, id uint64, r rights) *conn {

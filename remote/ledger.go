@@ -25,6 +25,8 @@ type share struct {
 	name string
 	refs int // connections that may come to hold something
 	used [resources]int64
+
+	sessions forgettable // guarded by the mu of sessions
 }
 
 // ledger knows what each peer holds of what there is. Who wants something gets

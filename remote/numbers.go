@@ -20,6 +20,8 @@ type numbers struct {
 	next    uint64 // the number of the next change
 	waiting int    // changes that were sent and not answered
 
+	recent [2]uint64 // this session and the one before
+
 	free    uint64        // the lowest number that is free, 0 for none
 	over    bool          // the session is of no more use
 	settled chan struct{} // closed when all is answered, nil if nobody has to wait
@@ -105,8 +107,8 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 		c.mu.Unlock()
 		return nil
 	}
-	k := newCall(opSession)
-	k.bound = l
+	k := newEnter(0, partd.SessionToken{})
+	k.bound, k.via = l, l
 	k.sends = 1
 	c.register(k)
 	c.mu.Unlock()
@@ -124,15 +126,18 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 		}
 		return k.err
 	}
-	d := &decoder{b: k.reply}
-	session, kept := d.u64(), d.u8()
-	if err := d.end(); err != nil || session == 0 {
-		return fmt.Errorf("the server answered with session %d: %w", session, errors.Join(ErrBadRequest, err))
+	session, kept, err := c.begun(k)
+	if err != nil {
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.numbers.renew()
-	c.numbers.session, c.numbers.kept, c.numbers.next = session, kept == 1, 1
+	// What is still asked of the session before needs its token; of one before
+	// that nothing is.
+	delete(c.proofs, c.numbers.recent[1])
+	c.numbers.recent = [2]uint64{session, c.numbers.recent[0]}
+	c.numbers.session, c.numbers.kept, c.numbers.next = session, kept, 1
 	c.pops = popNumbers{}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 // answers. Numbers are little-endian.
 
 const (
-	protocolVersion = 1
+	protocolVersion = 2
 
 	requestLen = 40 // of a request's header
 	replyLen   = 16 // of a reply's header

@@ -30,16 +30,17 @@ func (c *conn) request(frames [][]byte) error {
 		}
 	}
 	switch {
-	case r.op.mutates():
-		return c.mutate(r, body)
 	case r.op == opHello:
 		return c.hello(r, body)
 	case r.op == opPing:
 		return c.answerWith(r, func(a *answer) error { a.refer(body); return nil })
 	case r.op == opSession:
-		return c.beginSession(r)
+		return c.beginSession(r, body)
+	case r.session != 0 && c.used[r.session] == nil && r.op != opEndSession:
+		return c.fail(r, r.notOpen())
+	case r.op.mutates():
+		return c.mutate(r, body)
 	case r.op == opEndSession:
-		c.server.pops.end(r.session)
 		return c.result(r, c.server.sessions.end(c.server.base, c, r.session), 0)
 	case r.op == opPart:
 		return c.result(r, c.upload.add(c, body), 0)
@@ -59,6 +60,15 @@ func (c *conn) request(frames [][]byte) error {
 		return c.answerWith(r, answerer) // its values are in memory: no waiting
 	}
 	return c.async(r, room, answerer)
+}
+
+// notOpen is the error for a request of a session that this connection has neither
+// begun nor shown the token of.
+func (r request) notOpen() error {
+	if r.op == opPopRead || r.op == opPop && r.flags&flagResent != 0 {
+		return fmt.Errorf("session %d: pop %d: the session is not open: %w", r.session, r.seq, partd.ErrUnknownOutcome)
+	}
+	return fmt.Errorf("session %d: it is not open: %w", r.session, partd.ErrSessionExpired)
 }
 
 // result answers with nothing or an error.
@@ -200,6 +210,10 @@ func (c *conn) reading(r request, body []byte, room *allowance) (func(a *answer)
 	case opKeys:
 		f = func(a *answer) error { return c.openKeys(a) }
 	case opScan:
+		// So that a share of the keys can be asked for when there are such.
+		if part, parts := d.u32(), d.u32(); d.err == nil && (part != 0 || parts != 1) {
+			return nil, fmt.Errorf("scan of part %d of %d: %w", part, parts, errors.ErrUnsupported)
+		}
 		f = func(a *answer) error { return c.openScan(a) }
 	case opCloseHandle:
 		id := d.u64()

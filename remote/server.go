@@ -71,8 +71,10 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("remote: %w", err)
 	}
 	s.instance = binary.LittleEndian.Uint64(id[:])
-	s.sessions.init(store, uint32(s.instance>>32))
-	s.pops.init(o.Memory / 4)
+	if err := s.sessions.init(store, &s.ledger, uint32(s.instance>>32), s.pops.end); err != nil {
+		return nil, fmt.Errorf("remote: %w", err)
+	}
+	s.pops.init(&s.ledger)
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
