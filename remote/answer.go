@@ -11,7 +11,8 @@ type answer struct {
 
 func (c *conn) newAnswer() *answer {
 	a := &answer{allowance: *c.newAllowance(), builder: newBuilder()}
-	a.most = int64(c.page + c.page/2)
+	// With what the store's reader takes, which is there before what it reads.
+	a.most = int64(c.page+c.page/2) + c.server.handles.cost(false)
 	return a
 }
 

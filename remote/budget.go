@@ -31,7 +31,6 @@ type queue struct {
 	waiting []*waiter // in order of arrival
 	elder   *account  // of those that grow, nil if none does
 	grown   int64     // what the others that grow hold
-	longest int64     // what the elder may come to need
 	granted time.Time // when memory was given last
 
 	accounts map[*account]struct{}
@@ -57,7 +56,7 @@ type account struct {
 
 	// Guarded by the ledger's mu.
 	held    int64
-	since   time.Time // when it began to hold some
+	since   time.Time // when it got some last
 	moved   int64     // bytes that had moved by then
 	upload  int64     // what of held is an upload's
 	growing bool
@@ -174,8 +173,7 @@ func (l *ledger) grant() {
 			if w.demand == growth && !l.mayGrow(w) {
 				continue
 			}
-			if next == nil || w.demand == finish && next.demand != finish ||
-				(w.demand == finish) == (next.demand == finish) && w.account.share.used[memory] < next.account.share.used[memory] {
+			if next == nil || l.before(w, next) {
 				next = w
 			}
 		}
@@ -195,6 +193,25 @@ func (l *ledger) grant() {
 	}
 }
 
+// before tells whether one that came later goes before another: to finish what is
+// there, then the elder, for whose end others may be waiting, then the peer that
+// has less. mu is held.
+func (l *ledger) before(w, other *waiter) bool {
+	urgency := func(w *waiter) int {
+		switch {
+		case w.demand == finish:
+			return 2
+		case w.demand == growth && w.account == l.queue.elder:
+			return 1
+		}
+		return 0
+	}
+	if a, b := urgency(w), urgency(other); a != b {
+		return a > b
+	}
+	return w.account.share.used[memory] < other.account.share.used[memory]
+}
+
 func (l *ledger) fits(w *waiter) bool {
 	most := l.limit[memory]
 	if w.demand != finish {
@@ -203,7 +220,9 @@ func (l *ledger) fits(w *waiter) bool {
 	return l.used[memory]+w.bytes <= most
 }
 
-// mayGrow tells whether the elder can still come to its end. mu is held.
+// mayGrow tells whether the elder can still come to its end: of the memory it may
+// need more than half, an eighth is the reserve, an eighth each may be kept for the
+// next messages and held by those that have just begun. mu is held.
 func (l *ledger) mayGrow(w *waiter) bool {
 	q := &l.queue
 	if q.elder == nil || q.elder == w.account {
@@ -213,7 +232,7 @@ func (l *ledger) mayGrow(w *waiter) bool {
 	if !w.account.growing {
 		grown += w.account.held
 	}
-	return grown <= l.limit[memory]-l.reserve()-q.longest
+	return grown <= l.limit[memory]/16
 }
 
 // grow notes that an account grows. mu is held.
@@ -232,7 +251,7 @@ func (l *ledger) grow(a *account) {
 
 // charge changes what an account holds. mu is held.
 func (l *ledger) charge(a *account, bytes int64) {
-	if a.held == 0 {
+	if bytes > 0 { // what it did before it got them, as waiting, does not count
 		a.since, a.moved = time.Now(), a.progress()
 	}
 	a.held += bytes
@@ -295,7 +314,16 @@ func (l *ledger) relieve(w *waiter) (victim *account) {
 	if victim == nil && allWait {
 		victim = last
 	}
-	if victim == nil || l.used[memory]+w.bytes-coming <= l.limit[memory]-l.reserve() {
+	if w.demand == growth && !l.mayGrow(w) {
+		// It waits for the elder, and for nobody else.
+		if victim != l.queue.elder && (from == own || l.queue.elder.share != from) || l.queue.elder.evicted {
+			return nil
+		}
+		victim = l.queue.elder
+	} else if l.used[memory]+w.bytes-coming <= l.limit[memory]-l.reserve() {
+		return nil
+	}
+	if victim == nil {
 		return nil
 	}
 	victim.evicted = true
@@ -316,6 +344,9 @@ func (c *conn) Take(bytes int64, whole bool) error {
 
 // Give gives them back.
 func (c *conn) Give(bytes int64) { c.account.give(bytes) }
+
+// Crowded tells whether what connections keep for their next message must be little.
+func (c *conn) Crowded() bool { return c.server.ledger.crowded.Load() }
 
 // allowance is what an answer being made holds of the budget.
 type allowance struct {

@@ -90,6 +90,17 @@ var (
 // Dial connects to the server at a URL, tcp://HOST:PORT or ipc:///PATH. It must be
 // a [Server]: Python's own server does not know this client's protocol.
 func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error) {
+	c, err := newClient(url, opts)
+	if err == nil {
+		err = c.begin(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func newClient(url string, opts *ClientOptions) (*Client, error) {
 	addr, err := parseURL(url)
 	if err != nil {
 		return nil, fmt.Errorf("remote: %w", err)
@@ -115,9 +126,6 @@ func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error)
 	}
 	c := &Client{url: url, addr: addr, opts: o, calls: map[uint64]*call{}, proofs: map[uint64]*proof{}}
 	c.dial = c.dialNet
-	if err := c.begin(ctx); err != nil {
-		return nil, err
-	}
 	return c, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -155,6 +156,21 @@ func (t *handleTable) dropped(before time.Time, idle time.Duration) {
 	}
 }
 
+// dropGrace is for how long after a drop who reads may pause.
+const dropGrace = 10 * time.Second
+
+// changed notes how a change of the store ended.
+func (s *Server) changed(what partd.Change, err error) {
+	switch {
+	case err == nil && what == partd.ChangeDrop:
+		now := time.Now()
+		s.dropped.Store(now.UnixNano())
+		time.AfterFunc(dropGrace, func() { s.handles.dropped(now, dropGrace/2) })
+	case errors.Is(err, syscall.ENOSPC):
+		s.handles.dropped(time.Unix(0, s.dropped.Load()), 0)
+	}
+}
+
 // use notes that a handle was used, or is no longer open.
 func (t *handleTable) use(n *handle, open bool, until time.Duration) {
 	t.mu.Lock()
@@ -248,12 +264,14 @@ const (
 	usualListing = 1 << 20
 )
 
-// handleCost returns what tells the memory of a handle.
-func handleCost(store partd.Partd) func(listing bool) int64 {
+// handleCost returns what tells the memory of a handle. One that takes more than
+// there is takes all of it.
+func handleCost(store partd.Partd, most int64) func(listing bool) int64 {
 	return func(listing bool) int64 {
 		reader, all := int64(usualReader), int64(usualListing)
 		if s, ok := store.(readerMemory); ok {
 			reader, all = s.ReaderMemory()
+			reader, all = min(reader, most), min(all, most)
 		}
 		if listing {
 			return all

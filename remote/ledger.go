@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 )
 
 // resource is what peers share.
@@ -39,6 +40,8 @@ type ledger struct {
 	used   [resources]int64
 	shares map[string]*share
 	queue  queue // for memory, the one thing that is waited for
+
+	crowded atomic.Bool // an eighth of the memory is in use
 }
 
 func (l *ledger) init(o *ServerOptions) {
@@ -47,8 +50,7 @@ func (l *ledger) init(o *ServerOptions) {
 		handleBytes: o.Memory / 4, known: mostSessions, popped: o.Memory / 4,
 	}
 	l.shares = map[string]*share{}
-	// Frames are charged with little more than their length.
-	l.queue = queue{longest: o.MaxMessage + o.MaxMessage/8, accounts: map[*account]struct{}{}}
+	l.queue = queue{accounts: map[*account]struct{}{}}
 }
 
 // enter notes a connection of a peer.
@@ -89,6 +91,11 @@ func (l *ledger) add(s *share, r resource, n int64) {
 func (l *ledger) addLocked(s *share, r resource, n int64) {
 	l.used[r] += n
 	s.used[r] += n
+	if r == memory {
+		if crowded := l.used[r] > l.limit[r]/8; crowded != l.crowded.Load() {
+			l.crowded.Store(crowded)
+		}
+	}
 	if n < 0 {
 		l.forget(s)
 		if r == memory {

@@ -130,6 +130,9 @@ func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer f
 func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *answer, v *V) (done bool)) error {
 	id := len(a.buf)
 	a.u64(0)
+	if err := a.hold(c.server.handles.cost(true) + free); err != nil {
+		return err
+	}
 	next, stop := iter.Pull2(seq)
 	var v V
 	have := false

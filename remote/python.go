@@ -122,7 +122,9 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 	if err := c.rights.check(mayDelete); err != nil {
 		return err
 	}
-	return store.Drop(ctx)
+	err := store.Drop(ctx)
+	c.server.changed(partd.ChangeDrop, err)
+	return err
 }
 
 // clearEntries forgets where entries were, and what a large batch took.

@@ -146,10 +146,13 @@ func (c *conn) mutate(r request, body []byte) error {
 	c.account.working.Add(1)
 	defer c.account.working.Add(-1)
 	if r.session == 0 {
-		return c.result(r, change(c.server.base, c.server.store, op), 0)
+		err := change(c.server.base, c.server.store, op)
+		c.server.changed(op.Change, err)
+		return c.result(r, err, 0)
 	}
 	tag := partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}
 	applied, err := c.server.sessions.apply(c.server.base, c, tag, op)
+	c.server.changed(op.Change, err)
 	var flags uint8
 	if !applied {
 		flags = flagKnown

@@ -24,6 +24,7 @@ type Server struct {
 	partTime time.Duration // that a part may take beside the time to stall
 	ledger   ledger
 	handles  handleTable
+	dropped  atomic.Int64 // when the store was dropped last, in nanoseconds
 	sessions sessions
 	pops     pops
 	checking atomic.Bool // everything is being read, to compare checksums
@@ -64,7 +65,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
 	s.ledger.init(&o)
-	s.handles = handleTable{ledger: &s.ledger, cost: handleCost(store), patience: o.StallTimeout, open: map[*handle]struct{}{}}
+	s.handles = handleTable{ledger: &s.ledger, cost: handleCost(store, o.Memory/4), patience: o.StallTimeout, open: map[*handle]struct{}{}}
 	s.ledger.queue.reap = s.handles.reap
 	var id [8]byte
 	if _, err := rand.Read(id[:]); err != nil {

@@ -41,6 +41,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	}
 	server, err := remote.NewServer(store, &remote.ServerOptions{
 		MaxMessage: c.maxMessage.bytes, MaxConnections: c.connections, Memory: c.memory.bytes / 2,
+		MaxHandles: c.handles, HandshakeTimeout: c.handshake, IdleTimeout: c.idle, StallTimeout: c.stall,
 		DrainTimeout: c.drain, AllowClose: c.allowClose, Logger: log,
 	})
 	if err != nil {

@@ -18,6 +18,8 @@ type Budget interface {
 	Take(bytes int64, whole bool) error
 	// Give gives bytes back.
 	Give(bytes int64)
+	// Crowded tells whether others may soon want what is kept for the next message.
+	Crowded() bool
 }
 
 // ReaderOptions bound what a peer can cost.
@@ -49,7 +51,7 @@ const (
 
 	smallBuffer = 4 << 10  // that a quiet connection keeps
 	firstGrowth = 64 << 10 // what it grows to first
-	keepBuffer  = 1 << 20  // a larger buffer is given back after its message
+	keepBuffer  = 1 << 20  // a larger buffer is given back after its message, or any where memory is short
 	keepBusy    = 100 * time.Millisecond
 	frameBytes  = 24 // memory per frame, besides its bytes
 )
@@ -166,7 +168,11 @@ func (r *Reader) begin() {
 	if r.frames = r.frames[:0]; cap(r.frames) > firstGrowth/frameBytes {
 		r.frames = nil
 	}
-	if left := r.end - r.pos; len(r.buf) > max(keepBuffer, 2*left) {
+	keep := keepBuffer
+	if r.opts.Budget != nil && len(r.buf) > firstGrowth && r.opts.Budget.Crowded() {
+		keep = firstGrowth
+	}
+	if left := r.end - r.pos; len(r.buf) > max(keep, 2*left) {
 		buf := make([]byte, max(smallBuffer, left))
 		r.pos, r.end = 0, copy(buf, r.buf[r.pos:r.end])
 		r.buf = buf

@@ -60,6 +60,8 @@ func (a *account) Give(n int64) {
 	a.used -= n
 }
 
+func (a *account) Crowded() bool { return false }
+
 func (a *account) now() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
