@@ -32,6 +32,7 @@ type queue struct {
 	elder   *account  // of those that grow, nil if none does
 	grown   int64     // what the others that grow hold
 	granted time.Time // when memory was given last
+	ticking bool      // a timer is set
 
 	accounts map[*account]struct{}
 	reap     func() // closes readers that nobody reads
@@ -41,7 +42,9 @@ type waiter struct {
 	account *account
 	bytes   int64
 	demand  demand
-	granted chan struct{} // closed when it has them
+	since   time.Time
+	done    chan struct{} // closed when it has them, or will not get them
+	err     error
 }
 
 // account is what a connection holds.
@@ -66,6 +69,7 @@ type account struct {
 
 const (
 	relieveAfter = 200 * time.Millisecond // of waiting, others make room
+	relieveEvery = 50 * time.Millisecond
 	// slowBytes is the rate in bytes a second below which a connection that holds
 	// memory makes room for another of the same peer, after slowAfter.
 	slowBytes = 64 << 10
@@ -112,56 +116,87 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	if bytes > most {
 		return fmt.Errorf("%w: it takes %d bytes of the server's memory, which has %d", partd.ErrTooLarge, bytes, most)
 	}
-	w := &waiter{account: a, bytes: bytes, demand: d, granted: make(chan struct{})}
+	w := &waiter{account: a, bytes: bytes, demand: d, since: time.Now(), done: make(chan struct{})}
 	l.mu.Lock()
 	l.queue.waiting = append(l.queue.waiting, w)
 	a.waiting++
 	l.grant()
+	if q := &l.queue; len(q.waiting) > 0 && !q.ticking {
+		q.ticking = true
+		time.AfterFunc(relieveEvery, l.tick)
+	}
 	l.mu.Unlock()
 	select {
-	case <-w.granted:
-		return nil
-	default:
+	case <-w.done:
+		return w.err
+	case <-ctx.Done():
 	}
-	return l.wait(ctx, w)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-w.done: // at this moment
+		return w.err
+	default:
+		l.giveUp(w)
+		l.grant() // it may have stood before others
+		return w.err
+	}
 }
 
-func (l *ledger) wait(ctx context.Context, w *waiter) error {
-	begin := time.Now()
-	tick := time.NewTicker(relieveAfter)
-	defer tick.Stop()
-	for {
-		select {
-		case <-w.granted:
-			return nil
-		case <-tick.C:
-		case <-ctx.Done():
+// giveUp ends waiting. mu is held.
+func (l *ledger) giveUp(w *waiter) {
+	w.err = fmt.Errorf("%w: %d bytes more, %d of %d are in use", ErrBusy, w.bytes, l.used[memory], l.limit[memory])
+	l.dequeue(w)
+}
+
+func (l *ledger) dequeue(w *waiter) {
+	l.queue.waiting = slices.DeleteFunc(l.queue.waiting, func(o *waiter) bool { return o == w })
+	w.account.waiting--
+	close(w.done)
+}
+
+// tick looks after those who wait: it ends waiting that is in vain, and lets
+// others make room. Of each peer it looks at the one whose turn is next.
+func (l *ledger) tick() {
+	var victims []*account
+	l.mu.Lock()
+	q := &l.queue
+	next := map[*share]*waiter{}
+	for _, w := range slices.Clone(q.waiting) {
+		late := w.since
+		if q.granted.After(late) {
+			late = q.granted
 		}
-		l.mu.Lock()
-		late := begin
-		if l.queue.granted.After(late) {
-			late = l.queue.granted
+		if time.Since(late) > w.account.patience {
+			l.giveUp(w)
+			continue
 		}
-		if ctx.Err() != nil || time.Since(late) > w.account.patience {
-			i := slices.Index(l.queue.waiting, w)
-			if i >= 0 {
-				l.queue.waiting = slices.Delete(l.queue.waiting, i, i+1)
-				w.account.waiting--
-				l.grant() // it may have stood before others
+		if w.demand == growth && !l.mayGrow(w) {
+			if e := l.relieveElder(w); e != nil {
+				victims = append(victims, e)
 			}
-			used := l.used[memory]
-			l.mu.Unlock()
-			if i < 0 {
-				return nil // at this moment
-			}
-			return fmt.Errorf("%w: %d bytes more, %d of %d are in use", ErrBusy, w.bytes, used, l.limit[memory])
+		} else if n := next[w.account.share]; n == nil || l.before(w, n) {
+			next[w.account.share] = w
 		}
-		victim := l.relieve(w)
-		l.mu.Unlock()
-		l.queue.reap()
-		if victim != nil {
-			victim.evict()
+	}
+	l.grant()
+	for _, w := range next {
+		if time.Since(w.since) < relieveAfter || !slices.Contains(q.waiting, w) {
+			continue
 		}
+		if victim := l.relieve(w); victim != nil {
+			victims = append(victims, victim)
+		}
+	}
+	if q.ticking = len(q.waiting) > 0; q.ticking {
+		time.AfterFunc(relieveEvery, l.tick)
+	}
+	l.mu.Unlock()
+	if len(next) > 0 {
+		q.reap()
+	}
+	for _, a := range victims {
+		a.evict()
 	}
 }
 
@@ -180,16 +215,12 @@ func (l *ledger) grant() {
 		if next == nil || !l.fits(next) {
 			return
 		}
-		q := &l.queue
-		q.waiting = slices.DeleteFunc(q.waiting, func(w *waiter) bool { return w == next })
-		q.granted = time.Now()
-		a := next.account
-		a.waiting--
+		l.queue.granted = time.Now()
+		l.dequeue(next)
 		if next.demand == growth {
-			l.grow(a)
+			l.grow(next.account)
 		}
-		l.charge(a, next.bytes)
-		close(next.granted)
+		l.charge(next.account, next.bytes)
 	}
 }
 
@@ -307,27 +338,39 @@ func (l *ledger) relieve(w *waiter) (victim *account) {
 			}
 			continue
 		}
-		if rate := float64(a.progress()-a.moved) / max(held, time.Millisecond).Seconds(); rate < slowest {
+		if rate := a.rate(); rate < slowest {
 			victim, slowest = a, rate
 		}
 	}
 	if victim == nil && allWait {
 		victim = last
 	}
-	if w.demand == growth && !l.mayGrow(w) {
-		// It waits for the elder, and for nobody else.
-		if victim != l.queue.elder && (from == own || l.queue.elder.share != from) || l.queue.elder.evicted {
-			return nil
-		}
-		victim = l.queue.elder
-	} else if l.used[memory]+w.bytes-coming <= l.limit[memory]-l.reserve() {
-		return nil
-	}
-	if victim == nil {
+	if victim == nil || l.used[memory]+w.bytes-coming <= l.limit[memory]-l.reserve() {
 		return nil
 	}
 	victim.evicted = true
 	return victim
+}
+
+// relieveElder finds out whether the elder has to make room for one who waits for
+// its end. mu is held.
+func (l *ledger) relieveElder(w *waiter) *account {
+	e := l.queue.elder
+	own := w.account.share
+	if e.evicted || e.waiting > 0 || e.working.Load() > 0 || time.Since(w.since) < relieveAfter {
+		return nil
+	}
+	slow := e.rate() < slowBytes && time.Since(e.since) > slowAfter
+	if !slow && (e.share == own || l.heaviestLocked(memory, own, w.bytes) != e.share) {
+		return nil
+	}
+	e.evicted = true
+	return e
+}
+
+// rate is what has moved in a second since the account got memory. mu is held.
+func (a *account) rate() float64 {
+	return float64(a.progress()-a.moved) / max(time.Since(a.since), time.Millisecond).Seconds()
 }
 
 // Take takes bytes for what arrives.

@@ -23,7 +23,7 @@ type handleTable struct {
 	open map[*handle]struct{}
 }
 
-const handlePoll = 20 * time.Millisecond // while all are in use
+const handlePoll = 50 * time.Millisecond // while all are in use
 
 // handles are the readers and listings that a connection has open. Each ends
 // when it is read to its end, closed, not used for a time, when others need its
