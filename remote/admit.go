@@ -10,12 +10,12 @@ import (
 // most of them makes room; only a quarter of all may be in their handshake.
 func (s *Server) admit(nc net.Conn) {
 	c := newConn(s, nc, s.lastID.Add(1), fullRights(s.opts.AllowClose))
+	from := s.ledger.heaviest(connections, c.share, 1)
 	s.mu.Lock()
 	var victim *conn
 	full := len(s.conns) >= s.opts.MaxConnections
 	switch {
 	case full:
-		from := s.ledger.heaviest(connections, c.share, 1)
 		victim = s.leastUseful(from, from == c.share)
 	case len(s.greeting) >= max(4, s.opts.MaxConnections/4):
 		victim = s.oldestGreeting()
@@ -55,8 +55,9 @@ func (c *conn) discard() {
 
 // makeRoom ends a connection where descriptors have run out.
 func (s *Server) makeRoom() {
+	from := s.ledger.heaviest(connections, new(share), 1)
 	s.mu.Lock()
-	victim := s.leastUseful(s.ledger.heaviest(connections, new(share), 1), false)
+	victim := s.leastUseful(from, false)
 	if victim != nil {
 		s.forgetLocked(victim)
 		s.removeGreeting(victim)

@@ -1,9 +1,9 @@
 package remote
 
 import (
+	"container/list"
 	"context"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,15 +24,18 @@ const (
 	// finish is for answering what has arrived, or for a part of an upload,
 	// which ends in giving memory back. A reserve is kept for it.
 	finish
+	demands
 )
 
 // queue is who waits for memory.
 type queue struct {
-	waiting []*waiter // in order of arrival
-	elder   *account  // of those that grow, nil if none does
-	grown   int64     // what the others that grow hold
-	granted time.Time // when memory was given last
-	ticking bool      // a timer is set
+	waiting int
+	arrived uint64              // counts those who came
+	shares  map[*share]struct{} // that wait
+	elder   *account            // of those that grow, nil if none does
+	grown   int64               // what the others that grow hold
+	granted time.Time           // when memory was given last
+	ticking bool                // a timer is set
 
 	accounts map[*account]struct{}
 	reap     func() // closes readers that nobody reads
@@ -40,6 +43,8 @@ type queue struct {
 
 type waiter struct {
 	account *account
+	arrival uint64
+	place   *list.Element // among those of its peer with the same demand
 	bytes   int64
 	demand  demand
 	since   time.Time
@@ -64,6 +69,7 @@ type account struct {
 	upload  int64     // what of held is an upload's
 	growing bool
 	waiting int
+	growth  *waiter // that waits to grow, nil if none does
 	evicted bool
 }
 
@@ -118,10 +124,9 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	}
 	w := &waiter{account: a, bytes: bytes, demand: d, since: time.Now(), done: make(chan struct{})}
 	l.mu.Lock()
-	l.queue.waiting = append(l.queue.waiting, w)
-	a.waiting++
+	l.enqueue(w)
 	l.grant()
-	if q := &l.queue; len(q.waiting) > 0 && !q.ticking {
+	if q := &l.queue; q.waiting > 0 && !q.ticking {
 		q.ticking = true
 		time.AfterFunc(relieveEvery, l.tick)
 	}
@@ -149,9 +154,31 @@ func (l *ledger) giveUp(w *waiter) {
 	l.dequeue(w)
 }
 
+func (l *ledger) enqueue(w *waiter) {
+	q, s := &l.queue, w.account.share
+	q.arrived++
+	w.arrival = q.arrived
+	w.place = s.waiting[w.demand].PushBack(w)
+	s.waits++
+	q.shares[s] = struct{}{}
+	q.waiting++
+	w.account.waiting++
+	if w.demand == growth {
+		w.account.growth = w
+	}
+}
+
 func (l *ledger) dequeue(w *waiter) {
-	l.queue.waiting = slices.DeleteFunc(l.queue.waiting, func(o *waiter) bool { return o == w })
+	q, s := &l.queue, w.account.share
+	s.waiting[w.demand].Remove(w.place)
+	if s.waits--; s.waits == 0 {
+		delete(q.shares, s)
+	}
+	q.waiting--
 	w.account.waiting--
+	if w.demand == growth {
+		w.account.growth = nil
+	}
 	close(w.done)
 }
 
@@ -161,42 +188,39 @@ func (l *ledger) tick() {
 	var victims []*account
 	l.mu.Lock()
 	q := &l.queue
-	next := map[*share]*waiter{}
-	for _, w := range slices.Clone(q.waiting) {
-		late := w.since
-		if q.granted.After(late) {
-			late = q.granted
-		}
-		if time.Since(late) > w.account.patience {
-			l.giveUp(w)
-			continue
-		}
-		if w.demand == growth && !l.mayGrow(w) {
-			if e := l.relieveElder(w); e != nil {
-				victims = append(victims, e)
+	for s := range q.shares {
+		for d := range demands {
+			for e := s.waiting[d].Front(); e != nil; {
+				w := e.Value.(*waiter)
+				e = e.Next()
+				if now := time.Now(); now.Sub(w.since) <= w.account.patience || now.Sub(q.granted) <= w.account.patience {
+					break // those behind it came later
+				}
+				l.giveUp(w)
 			}
-		} else if n := next[w.account.share]; n == nil || l.before(w, n) {
-			next[w.account.share] = w
 		}
 	}
 	l.grant()
-	for _, w := range next {
-		if time.Since(w.since) < relieveAfter || !slices.Contains(q.waiting, w) {
-			continue
+	waiting := q.waiting > 0
+	for s := range q.shares {
+		if w := l.next(s); w != nil && time.Since(w.since) > relieveAfter {
+			victims = append(victims, l.relieve(w))
 		}
-		if victim := l.relieve(w); victim != nil {
-			victims = append(victims, victim)
+		if e := s.waiting[growth].Front(); e != nil && !l.mayGrow(e.Value.(*waiter)) {
+			victims = append(victims, l.relieveElder(e.Value.(*waiter)))
 		}
 	}
-	if q.ticking = len(q.waiting) > 0; q.ticking {
+	if q.ticking = waiting; waiting {
 		time.AfterFunc(relieveEvery, l.tick)
 	}
 	l.mu.Unlock()
-	if len(next) > 0 {
+	if waiting {
 		q.reap()
 	}
 	for _, a := range victims {
-		a.evict()
+		if a != nil {
+			a.evict()
+		}
 	}
 }
 
@@ -204,11 +228,8 @@ func (l *ledger) tick() {
 func (l *ledger) grant() {
 	for {
 		var next *waiter
-		for _, w := range l.queue.waiting {
-			if w.demand == growth && !l.mayGrow(w) {
-				continue
-			}
-			if next == nil || l.before(w, next) {
+		for s := range l.queue.shares {
+			if w := l.next(s); w != nil && (next == nil || l.before(w, next)) {
 				next = w
 			}
 		}
@@ -224,9 +245,31 @@ func (l *ledger) grant() {
 	}
 }
 
-// before tells whether one that came later goes before another: to finish what is
-// there, then the elder, for whose end others may be waiting, then the peer that
-// has less. mu is held.
+// next returns who of a peer gets memory next: to finish what is there, then the
+// elder, for whose end others may be waiting, then in the order of arrival. mu is
+// held.
+func (l *ledger) next(s *share) *waiter {
+	first := func(d demand) *waiter {
+		if e := s.waiting[d].Front(); e != nil {
+			return e.Value.(*waiter)
+		}
+		return nil
+	}
+	if w := first(finish); w != nil {
+		return w
+	}
+	if e := l.queue.elder; e != nil && e.share == s && e.growth != nil {
+		return e.growth
+	}
+	w, g := first(admission), first(growth)
+	if g != nil && l.mayGrow(g) && (w == nil || g.arrival < w.arrival) {
+		return g
+	}
+	return w
+}
+
+// before tells which peer goes before another: the one that finishes, then the
+// elder's, then the one that has less. mu is held.
 func (l *ledger) before(w, other *waiter) bool {
 	urgency := func(w *waiter) int {
 		switch {
@@ -240,7 +283,10 @@ func (l *ledger) before(w, other *waiter) bool {
 	if a, b := urgency(w), urgency(other); a != b {
 		return a > b
 	}
-	return w.account.share.used[memory] < other.account.share.used[memory]
+	if a, b := w.account.share.used[memory], other.account.share.used[memory]; a != b {
+		return a < b
+	}
+	return w.arrival < other.arrival
 }
 
 func (l *ledger) fits(w *waiter) bool {

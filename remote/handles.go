@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ type handleTable struct {
 	patience time.Duration
 
 	mu   sync.Mutex
-	open map[*handle]struct{}
+	open list.List // of *handle, the one used last at the end
 }
 
 const handlePoll = 50 * time.Millisecond // while all are in use
@@ -42,7 +43,8 @@ type handle struct {
 	id     uint64
 	bytes  int64
 	opened time.Time
-	used   time.Time // guarded by the table's mu
+	used   time.Time     // guarded by the table's mu, as place
+	place  *list.Element // in the table
 
 	mu    sync.Mutex
 	step  uint64 // the page answered last
@@ -59,7 +61,7 @@ func (h *handles) init(t *handleTable, s *share) {
 // add opens a handle, of which the first page was answered.
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
 	n := &handle{of: h, page: page, close: closer, opened: time.Now(), bytes: h.table.cost(listing)}
-	if h.full() {
+	if n.id = h.next(); n.id == 0 {
 		err = fmt.Errorf("%w: %d readers and listings are open on this connection, which is the limit", ErrBusy, mostHandles)
 	} else {
 		err = h.table.admit(ctx, n)
@@ -76,17 +78,20 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 		return 0, errors.Join(ErrLost, n.end())
 	}
 	defer h.mu.Unlock()
-	h.last++
-	n.id = h.last
 	n.timer = time.AfterFunc(handleIdle, func() { h.remove(n.id) })
 	h.open[n.id] = n
 	return n.id, nil
 }
 
-func (h *handles) full() bool {
+// next returns the number of the next handle, 0 where there are too many.
+func (h *handles) next() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.open) >= mostHandles
+	if len(h.open) >= mostHandles {
+		return 0
+	}
+	h.last++
+	return h.last
 }
 
 // admit makes room for a handle among those of all connections. Where all are in
@@ -98,8 +103,7 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 		if ok {
 			break
 		}
-		if victim := t.leastUsed(l.heaviest(full, s, 1), s); victim != nil {
-			victim.of.remove(victim.id)
+		if victim := t.leastUsed(l.heaviest(full, s, 1), s); victim != nil && victim.of.remove(victim.id) {
 			continue
 		}
 		if ctx.Err() != nil || time.Since(begin) > t.patience {
@@ -113,7 +117,7 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n.used = n.opened
-	t.open[n] = struct{}{}
+	n.place = t.open.PushBack(n)
 	return nil
 }
 
@@ -122,13 +126,17 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 func (t *handleTable) leastUsed(from, own *share) *handle {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var least *handle
-	for n := range t.open {
-		if (from == nil || n.of.share == from) && (from != own || time.Since(n.used) > slowAfter) && (least == nil || n.used.Before(least.used)) {
-			least = n
+	for e := t.open.Front(); e != nil; e = e.Next() {
+		n := e.Value.(*handle)
+		idle := time.Since(n.used)
+		if from == own && idle < slowAfter && idle > 0 {
+			return nil // and those behind it were used later
+		}
+		if (from == nil || n.of.share == from) && idle > 0 {
+			return n
 		}
 	}
-	return least
+	return nil
 }
 
 // reap closes the handle used least, where others need the memory and nobody
@@ -145,8 +153,8 @@ func (t *handleTable) reap() {
 func (t *handleTable) dropped(before time.Time, idle time.Duration) {
 	var all []*handle
 	t.mu.Lock()
-	for n := range t.open {
-		if n.opened.Before(before) && time.Since(n.used) >= idle {
+	for e := t.open.Front(); e != nil; e = e.Next() {
+		if n := e.Value.(*handle); n.opened.Before(before) && time.Since(n.used) >= idle {
 			all = append(all, n)
 		}
 	}
@@ -175,14 +183,16 @@ func (s *Server) changed(what partd.Change, err error) {
 func (t *handleTable) use(n *handle, open bool, until time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n.used = time.Now().Add(until); !open {
-		delete(t.open, n)
+	if n.used = time.Now().Add(until); open {
+		t.open.MoveToBack(n.place)
+	} else {
+		t.open.Remove(n.place)
 	}
 }
 
-// next answers with the next page. A step asked for twice, or left out, is an
+// read answers with the next page. A step asked for twice, or left out, is an
 // error, as what was read is not kept.
-func (h *handles) next(a *answer, id, step uint64) error {
+func (h *handles) read(a *answer, id, step uint64) error {
 	h.mu.Lock()
 	n := h.open[id]
 	h.mu.Unlock()
@@ -226,7 +236,8 @@ func (n *handle) end() error {
 	return n.close()
 }
 
-func (h *handles) remove(id uint64) {
+// remove closes a handle, and tells whether there was one.
+func (h *handles) remove(id uint64) bool {
 	h.mu.Lock()
 	n := h.open[id]
 	delete(h.open, id)
@@ -236,6 +247,7 @@ func (h *handles) remove(id uint64) {
 		defer n.mu.Unlock()
 		_ = n.end() // nothing but reading
 	}
+	return n != nil
 }
 
 // close ends all of them.

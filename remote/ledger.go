@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"container/list"
 	"net"
 	"net/netip"
 	"sync"
@@ -27,6 +28,9 @@ type share struct {
 	refs int // connections that may come to hold something
 	used [resources]int64
 
+	waiting [demands]list.List // for memory
+	waits   int                // how many
+
 	sessions forgettable // guarded by the mu of sessions
 }
 
@@ -50,7 +54,7 @@ func (l *ledger) init(o *ServerOptions) {
 		handleBytes: o.Memory / 4, known: mostSessions, popped: o.Memory / 4,
 	}
 	l.shares = map[string]*share{}
-	l.queue = queue{accounts: map[*account]struct{}{}}
+	l.queue = queue{accounts: map[*account]struct{}{}, shares: map[*share]struct{}{}}
 }
 
 // enter notes a connection of a peer.

@@ -209,7 +209,7 @@ func (c *conn) reading(r request, body []byte, room *allowance) (func(a *answer)
 		f = func(a *answer) error { return c.openReader(a, key) }
 	case opRead, opNext:
 		id, step := d.u64(), d.u64()
-		f = func(a *answer) error { return c.handles.next(a, id, step) }
+		f = func(a *answer) error { return c.handles.read(a, id, step) }
 	case opKeys:
 		f = func(a *answer) error { return c.openKeys(a) }
 	case opScan:
