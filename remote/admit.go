@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// takeTurns is from how many connections on each gives way after a message.
+const takeTurns = 32
+
 // admit starts a connection. Where there are too many, one of the peer that has
 // most of them makes room; only a quarter of all may be in their handshake.
 func (s *Server) admit(nc net.Conn) {
@@ -33,6 +36,7 @@ func (s *Server) admit(nc net.Conn) {
 	}
 	s.conns[c] = struct{}{}
 	s.ledger.add(c.share, connections, 1)
+	s.many.Store(len(s.conns) > takeTurns)
 	s.greeting = append(s.greeting, c)
 	s.running.Add(1)
 	s.mu.Unlock()
@@ -142,5 +146,6 @@ func (s *Server) forgetLocked(c *conn) {
 	if _, is := s.conns[c]; is {
 		delete(s.conns, c)
 		s.ledger.add(c.share, connections, -1)
+		s.many.Store(len(s.conns) > takeTurns)
 	}
 }

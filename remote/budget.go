@@ -75,7 +75,8 @@ type account struct {
 
 const (
 	relieveAfter = 200 * time.Millisecond // of waiting, others make room
-	relieveEvery = 50 * time.Millisecond
+	relieveEvery = 100 * time.Millisecond
+	relieveMost  = 16 // who make room at a time
 	// slowBytes is the rate in bytes a second below which a connection that holds
 	// memory makes room for another of the same peer, after slowAfter.
 	slowBytes = 64 << 10
@@ -204,7 +205,12 @@ func (l *ledger) tick() {
 	waiting := q.waiting > 0
 	for s := range q.shares {
 		if w := l.next(s); w != nil && time.Since(w.since) > relieveAfter {
-			victims = append(victims, l.relieve(w))
+			need := w.bytes
+			for e, i := s.waiting[admission].Front(), 0; e != nil && i < relieveMost; e, i = e.Next(), i+1 {
+				need += e.Value.(*waiter).bytes // those behind it need not wait as long
+				victims = append(victims, l.relieve(w, need))
+			}
+			victims = append(victims, l.relieve(w, need))
 		}
 		if e := s.waiting[growth].Front(); e != nil && !l.mayGrow(e.Value.(*waiter)) {
 			victims = append(victims, l.relieveElder(e.Value.(*waiter)))
@@ -268,20 +274,11 @@ func (l *ledger) next(s *share) *waiter {
 	return w
 }
 
-// before tells which peer goes before another: the one that finishes, then the
-// elder's, then the one that has less. mu is held.
+// before tells which peer goes before another: the one that finishes, then the one
+// that has less. mu is held.
 func (l *ledger) before(w, other *waiter) bool {
-	urgency := func(w *waiter) int {
-		switch {
-		case w.demand == finish:
-			return 2
-		case w.demand == growth && w.account == l.queue.elder:
-			return 1
-		}
-		return 0
-	}
-	if a, b := urgency(w), urgency(other); a != b {
-		return a > b
+	if a, b := w.demand == finish, other.demand == finish; a != b {
+		return a
 	}
 	if a, b := w.account.share.used[memory], other.account.share.used[memory]; a != b {
 		return a < b
@@ -355,10 +352,11 @@ func (a *account) force(bytes int64) {
 
 func (a *account) give(bytes int64) { a.force(-bytes) }
 
-// relieve finds who has to make room for one who waits: of the peer that has
+// relieve finds who has to make room for one who waits, so that there is so much:
+// of the peer that has
 // most, the slowest. Among the connections of one peer only those make room that
 // hardly move; or, where all wait for one another, the last that came. mu is held.
-func (l *ledger) relieve(w *waiter) (victim *account) {
+func (l *ledger) relieve(w *waiter, need int64) (victim *account) {
 	own := w.account.share
 	from := l.heaviestLocked(memory, own, w.bytes)
 	coming := int64(0)
@@ -391,7 +389,7 @@ func (l *ledger) relieve(w *waiter) (victim *account) {
 	if victim == nil && allWait {
 		victim = last
 	}
-	if victim == nil || l.used[memory]+w.bytes-coming <= l.limit[memory]-l.reserve() {
+	if victim == nil || l.used[memory]+need-coming <= l.limit[memory]-l.reserve() {
 		return nil
 	}
 	victim.evicted = true
@@ -455,8 +453,12 @@ func (a *allowance) hold(bytes int64) error {
 	if bytes -= free; bytes <= a.held {
 		return nil
 	}
+	d := finish
+	if a.most > 0 && a.held == 0 { // it holds up nobody yet
+		d = admission
+	}
 	bytes = max(bytes, a.most)
-	if err := a.account.take(a.ctx, bytes-a.held, finish); err != nil {
+	if err := a.account.take(a.ctx, bytes-a.held, d); err != nil {
 		return err
 	}
 	a.held = bytes

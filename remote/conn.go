@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,6 +142,10 @@ func (c *conn) serve() error {
 			continue
 		}
 		c.lastUsed.Store(time.Now().UnixNano())
+		if c.server.many.Load() {
+			// Or each that has much to do would go on for 10 ms, a hundred of them for a second.
+			runtime.Gosched()
+		}
 		if isRequest(frames[0]) {
 			err = c.request(frames)
 		} else {

@@ -83,7 +83,12 @@ func (c *conn) beginSession(r request, body []byte) error {
 		return c.result(r, err, 0)
 	}
 	return c.answerWith(r, func(a *answer) error {
+		end, err := c.share.turn(c.ctx)
+		if err != nil {
+			return err
+		}
 		x, token, err := c.server.sessions.issue(c.server.base, c)
+		end()
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"container/list"
+	"context"
 	"net"
 	"net/netip"
 	"sync"
@@ -27,6 +28,8 @@ type share struct {
 	name string
 	refs int // connections that may come to hold something
 	used [resources]int64
+
+	turns chan struct{} // a place for each slow operation under way
 
 	waiting [demands]list.List // for memory
 	waits   int                // how many
@@ -63,7 +66,7 @@ func (l *ledger) enter(name string) *share {
 	defer l.mu.Unlock()
 	s := l.shares[name]
 	if s == nil {
-		s = &share{name: name}
+		s = &share{name: name, turns: make(chan struct{}, mostTurns)}
 		l.shares[name] = s
 	}
 	s.refs++
@@ -145,6 +148,20 @@ func (l *ledger) addHandle(s *share, n, bytes int64) {
 	l.addLocked(s, handleBytes, bytes)
 	l.addLocked(s, memory, bytes)
 	l.addLocked(s, openHandles, n)
+}
+
+// mostTurns is how many operations that make a store work hard, as a listing that
+// makes it flush, run at a time for one peer. Others get their turns beside them.
+const mostTurns = 2
+
+// turn waits for one; what it returns ends it.
+func (s *share) turn(ctx context.Context) (end func(), err error) {
+	select {
+	case s.turns <- struct{}{}:
+		return func() { <-s.turns }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // heaviest returns the peer that has to make room for another, which wants so

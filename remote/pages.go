@@ -133,6 +133,10 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 	if err := a.hold(c.server.handles.cost(true) + free); err != nil {
 		return err
 	}
+	end, err := c.share.turn(c.ctx)
+	if err != nil {
+		return err
+	}
 	next, stop := iter.Pull2(seq)
 	var v V
 	have := false
@@ -160,6 +164,7 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 		return true, nil
 	}
 	more, err := page(a)
+	end()
 	if !more || err != nil {
 		stop()
 		return err

@@ -152,6 +152,7 @@ func (c *conn) pythonGet(keys [][]byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	a := c.newAllowance()
+	a.most = min(defaultPage+defaultPage/2+c.server.handles.cost(false), c.server.opts.Memory/4)
 	defer a.release()
 	w := frameWriter{c: c}
 	for i, k := range keys {

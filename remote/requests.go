@@ -222,11 +222,11 @@ func (c *conn) reading(r request, body []byte, room *allowance) (func(a *answer)
 		id := d.u64()
 		f = func(*answer) error { c.handles.remove(id); return nil }
 	case opStat:
-		f = func(a *answer) error { return stat(ctx, store, a) }
+		f = c.inTurn(func(a *answer) error { return stat(ctx, store, a) })
 	case opFlush:
-		f = func(*answer) error { return partd.Flush(ctx, store) }
+		f = c.inTurn(func(*answer) error { return partd.Flush(ctx, store) })
 	case opSync:
-		f = func(*answer) error { return partd.Sync(ctx, store) }
+		f = c.inTurn(func(*answer) error { return partd.Sync(ctx, store) })
 	case opVerify:
 		f = func(a *answer) error { return c.server.verify(ctx, a) }
 	case opPop:
@@ -244,6 +244,18 @@ func (c *conn) reading(r request, body []byte, room *allowance) (func(a *answer)
 		return nil, fmt.Errorf("%w: %s: %w", ErrBadRequest, r.op, err)
 	}
 	return f, nil
+}
+
+// inTurn lets a request wait for its peer's turn.
+func (c *conn) inTurn(f func(a *answer) error) func(a *answer) error {
+	return func(a *answer) error {
+		end, err := c.share.turn(c.ctx)
+		if err != nil {
+			return err
+		}
+		defer end()
+		return f(a)
+	}
 }
 
 func stat(ctx context.Context, store partd.Partd, a *answer) error {

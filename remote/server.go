@@ -25,6 +25,7 @@ type Server struct {
 	ledger   ledger
 	handles  handleTable
 	dropped  atomic.Int64 // when the store was dropped last, in nanoseconds
+	many     atomic.Bool  // there are so many connections that they take turns
 	sessions sessions
 	pops     pops
 	checking atomic.Bool // everything is being read, to compare checksums
