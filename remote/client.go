@@ -152,7 +152,8 @@ func (c *Client) errorf(op string, err error) error {
 }
 
 // Close ends the client's session and its connection; the server's store stays
-// open. Calls under way fail.
+// open. Calls under way fail. A server that does not answer is waited for two
+// seconds at the most.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -189,13 +190,13 @@ func (c *Client) sayGoodbye(l *link, session uint64) {
 	if session == 0 {
 		return
 	}
-	timeout := time.NewTimer(closeTimeout)
-	defer timeout.Stop()
+	ctx, cancel := context.WithTimeout(c.life, closeTimeout)
+	defer cancel()
 	select {
 	case l.token <- struct{}{}:
 	case <-l.ended:
 		return
-	case <-timeout.C:
+	case <-ctx.Done():
 		return
 	}
 	defer func() { <-l.token }()
@@ -205,12 +206,12 @@ func (c *Client) sayGoodbye(l *link, session uint64) {
 	c.mu.Lock()
 	c.register(k)
 	c.mu.Unlock()
-	if l.send(c.life, k) != nil {
+	if l.send(ctx, k) != nil {
 		return
 	}
 	select {
 	case <-k.done:
 	case <-l.ended:
-	case <-timeout.C:
+	case <-ctx.Done():
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -160,8 +161,8 @@ func (c *conn) serve() error {
 // writeStep bounds what one deadline is for.
 const writeStep = 512 << 10
 
-// write writes to the peer, who must take 512 KiB within the time to stall. An
-// error ends the connection.
+// write writes to the peer, who must take 512 KiB within the time to stall, or in
+// that time 16 KiB for each second of it. An error ends the connection.
 func (c *conn) write(parts ...[]byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -194,19 +195,25 @@ func (c *conn) writeLocked(parts ...[]byte) error {
 			size += len(p)
 			step = append(step, p)
 		}
-		err := c.nc.SetWriteDeadline(time.Now().Add(c.server.opts.StallTimeout))
-		if err == nil {
-			if len(step) == 1 {
-				_, err = c.nc.Write(step[0])
-			} else {
-				_, err = step.WriteTo(c.nc)
-			}
-		}
-		if err != nil {
+		if err := c.writeStep(step); err != nil {
 			c.abort()
 			return err
 		}
-		c.account.sent.Add(int64(size))
 	}
 	return nil
+}
+
+func (c *conn) writeStep(step net.Buffers) error {
+	patience := c.server.opts.StallTimeout
+	for {
+		if err := c.nc.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+			return err
+		}
+		n, err := step.WriteTo(c.nc) // which takes from step what was written
+		c.account.sent.Add(n)
+		slow := errors.Is(err, os.ErrDeadlineExceeded) && float64(n) >= patience.Seconds()*zmtp.MinRate
+		if !slow {
+			return err
+		}
+	}
 }

@@ -41,8 +41,8 @@ type ServerOptions struct {
 	// unless given.
 	IdleTimeout time.Duration
 	// StallTimeout is how long each 512 KiB of a message that has begun may take
-	// to arrive, beside a second for each 16 KiB, or to be taken by the peer; and how long a
-	// message may wait for memory. 30 seconds unless given.
+	// to arrive, or to be taken by the peer, beside a second for each 16 KiB; and
+	// how long a message may wait for memory. 30 seconds unless given.
 	StallTimeout time.Duration
 	// DrainTimeout is how long Shutdown waits for requests under way, and for
 	// peers to take their answers, once it has flushed the store; 10 seconds
