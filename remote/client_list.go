@@ -54,7 +54,7 @@ func listPages[V any](ctx context.Context, c *Client, op operation, least int, i
 		yield(none, c.badReply(op.String(), d.err))
 		return
 	}
-	pages := pager{c: c, ctx: ctx, op: opNext, via: k.via, handle: handle}
+	pages := c.newPager(ctx, opNext, k.via, handle)
 	defer pages.close() // where it is left before its end
 	for {
 		d := &decoder{b: page}

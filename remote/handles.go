@@ -236,6 +236,18 @@ func (n *handle) end() error {
 	return n.close()
 }
 
+// keep lets a handle wait for its slow reader. Others who need its place may close
+// it all the same.
+func (h *handles) keep(request []byte) {
+	d := &decoder{b: request}
+	id := d.u64()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n := h.open[id]; n != nil && d.end() == nil {
+		n.timer.Reset(handleIdle)
+	}
+}
+
 // remove closes a handle, and tells whether there was one.
 func (h *handles) remove(id uint64) bool {
 	h.mu.Lock()

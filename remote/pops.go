@@ -303,6 +303,7 @@ func (s *Server) popValues(room *allowance, keys []string) ([][]byte, error) {
 			return nil, err
 		}
 	}
+	defer s.changes.Add(1)
 	return partd.Pop(ctx, s.store, keys...)
 }
 

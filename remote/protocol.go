@@ -47,13 +47,14 @@ const (
 	opSync
 	opPart
 	opVerify
-	lastOperation = opVerify
+	opKeepHandle
+	lastOperation = opKeepHandle
 )
 
 func (op operation) String() string {
 	names := [...]string{
 		"hello", "ping", "session", "end session", "append", "set", "set once", "delete", "drop", "pop", "pop read", "pop done",
-		"get", "open", "read", "keys", "scan", "next", "close handle", "stat", "flush", "sync", "part", "verify",
+		"get", "open", "read", "keys", "scan", "next", "close handle", "stat", "flush", "sync", "part", "verify", "keep handle",
 	}
 	if op < opHello || op > lastOperation {
 		return fmt.Sprintf("operation %d", uint8(op))

@@ -83,6 +83,7 @@ func (c *conn) refuse(cause error) error {
 
 func (c *conn) pythonChange(command string, args [][]byte) error {
 	ctx, store := c.server.base, c.server.store
+	defer c.server.changes.Add(1)
 	room := c.newAllowance()
 	defer room.release()
 	if err := room.hold(int64(len(args)) * keyMemory); err != nil {

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +33,9 @@ func (c *conn) request(frames [][]byte) error {
 		return c.hello(r, body)
 	case r.op == opPing:
 		return c.answerWith(r, func(a *answer) error { a.refer(body); return nil })
+	case r.op == opKeepHandle:
+		c.handles.keep(body)
+		return c.result(r, nil, 0)
 	case r.op == opSession:
 		return c.beginSession(r, body)
 	case r.session != 0 && c.used[r.session] == nil && r.op != opEndSession:
@@ -145,13 +147,14 @@ func (c *conn) mutate(r request, body []byte) error {
 	c.worked.Store(true)
 	c.account.working.Add(1)
 	defer c.account.working.Add(-1)
+	applied := true
 	if r.session == 0 {
-		err := change(c.server.base, c.server.store, op)
-		c.server.changed(op.Change, err)
-		return c.result(r, err, 0)
+		err = change(c.server.base, c.server.store, op)
+	} else {
+		tag := partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}
+		applied, err = c.server.sessions.apply(c.server.base, c, tag, op)
 	}
-	tag := partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}
-	applied, err := c.server.sessions.apply(c.server.base, c, tag, op)
+	c.server.changes.Add(1) // before the answer
 	c.server.changed(op.Change, err)
 	var flags uint8
 	if !applied {
@@ -222,7 +225,7 @@ func (c *conn) reading(r request, body []byte, room *allowance) (func(a *answer)
 		id := d.u64()
 		f = func(*answer) error { c.handles.remove(id); return nil }
 	case opStat:
-		f = c.inTurn(func(a *answer) error { return stat(ctx, store, a) })
+		f = c.inTurn(func(a *answer) error { return c.server.stat(ctx, a) })
 	case opFlush:
 		f = c.inTurn(func(*answer) error { return partd.Flush(ctx, store) })
 	case opSync:
@@ -256,15 +259,4 @@ func (c *conn) inTurn(f func(a *answer) error) func(a *answer) error {
 		defer end()
 		return f(a)
 	}
-}
-
-func stat(ctx context.Context, store partd.Partd, a *answer) error {
-	st, err := partd.Stat(ctx, store)
-	if err != nil {
-		return err
-	}
-	for _, n := range []int64{st.Keys, st.Bytes, st.Memory, st.Disk} {
-		a.u64(uint64(n))
-	}
-	return nil
 }

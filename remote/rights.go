@@ -55,7 +55,7 @@ func (op operation) need() rights {
 		return mayDelete
 	case opPop, opPopRead, opPopDone:
 		return mayRead | mayDelete
-	case opHello, opPing, opSession, opEndSession, opFlush, opSync, opCloseHandle:
+	case opHello, opPing, opSession, opEndSession, opFlush, opSync, opCloseHandle, opKeepHandle:
 		return 0
 	}
 	return mayRead

@@ -28,6 +28,7 @@ type Server struct {
 	many     atomic.Bool  // there are so many connections that they take turns
 	sessions sessions
 	pops     pops
+	statistics
 	checking atomic.Bool // everything is being read, to compare checksums
 
 	// base is what changes run under: a client that leaves does not cut one
@@ -62,7 +63,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	}
 	s := &Server{
 		store: store, opts: o, partTime: partLen / zmtp.MinRate * time.Second,
-		closeRequested: make(chan struct{}), done: make(chan struct{}),
+		statistics: statistics{one: make(chan struct{}, 1)}, closeRequested: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
 	s.ledger.init(&o)
