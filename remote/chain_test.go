@@ -80,17 +80,25 @@ func TestUnknownStaysUnknown(t *testing.T) {
 }
 
 // TestChainServesManyClients has a server whose store is another server take more
-// clients, one after the other, than one connection may use sessions.
+// clients, one after the other, than one connection may use sessions, also where
+// they leave without a word.
 func TestChainServesManyClients(t *testing.T) {
 	ctx := context.Background()
-	_, back := serve(t, partd.NewDict(), nil)
-	_, front := serve(t, dial(t, back, nil), nil)
-	for i := range mostConnSessions + 10 {
-		c, err := Dial(ctx, front, nil)
-		must(t, err)
-		if err := c.Append(ctx, one("k", "v")); err != nil {
-			t.Fatalf("client %d: %v", i, err)
+	for _, polite := range []bool{true, false} {
+		_, back := serve(t, partd.NewDict(), nil)
+		_, front := serve(t, dial(t, back, nil), nil)
+		for i := range mostConnSessions + 10 {
+			c, err := Dial(ctx, front, nil)
+			must(t, err)
+			if err := c.Append(ctx, one("k", "v")); err != nil {
+				t.Fatalf("client %d: %v", i, err)
+			}
+			if !polite {
+				l := c.link
+				l.abort()
+				<-l.ended
+			}
+			must(t, c.Close())
 		}
-		must(t, c.Close())
 	}
 }

@@ -91,6 +91,13 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	}()
 	if a, ok := s.store.(partd.Applier); ok && !s.isOwn() {
 		x.id, err = a.NewSession(ctx)
+		// The store may be another server, where all sessions are of one connection.
+		for errors.Is(err, ErrBusy) {
+			if ended, e := s.endOne(ctx, s.ledger.heaviest(known, c.share, 0)); !ended || e != nil {
+				break
+			}
+			x.id, err = a.NewSession(ctx)
+		}
 		if err == nil {
 			token, err = s.token(ctx, x.id)
 		}
@@ -163,13 +170,9 @@ func (s *sessions) makeRoom(ctx context.Context, c *conn) error {
 	}
 	for begin := time.Now(); !s.ledger.tryAdd(c.share, known, 1); {
 		from := s.ledger.heaviest(known, c.share, 1)
-		if x := s.forgetOne(from); x != nil {
-			s.forgot(x.id)
-			if a, ok := s.store.(partd.Applier); ok && !x.mine {
-				if err := a.EndSession(ctx, x.id); err != nil {
-					return err
-				}
-			}
+		if ended, err := s.endOne(ctx, from); err != nil {
+			return err
+		} else if ended {
 			continue
 		}
 		if from == c.share || time.Since(begin) > time.Second {
@@ -183,6 +186,19 @@ func (s *sessions) makeRoom(ctx context.Context, c *conn) error {
 		}
 	}
 	return nil
+}
+
+// endOne ends a session of a peer that nobody would miss, if there is one.
+func (s *sessions) endOne(ctx context.Context, from *share) (ended bool, err error) {
+	x := s.forgetOne(from)
+	if x == nil {
+		return false, nil
+	}
+	s.forgot(x.id)
+	if a, ok := s.store.(partd.Applier); ok && !x.mine {
+		err = a.EndSession(ctx, x.id)
+	}
+	return true, err
 }
 
 // forgetOne forgets a session of a peer: one that was never used, or the one that
