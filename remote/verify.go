@@ -21,10 +21,12 @@ func (s *Server) verify(ctx context.Context, a *answer) error {
 		store = layer.Unwrap()
 		checker, can = store.(partd.Checker)
 	}
-	if !s.checking.CompareAndSwap(false, true) {
-		return fmt.Errorf("%w: the store is being verified for another client", ErrBusy)
+	select {
+	case s.checking <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	defer s.checking.Store(false)
+	defer func() { <-s.checking }()
 	found, err := checker.Check(ctx)
 	if err != nil && !errors.As(err, new(*partd.CorruptError)) || ctx.Err() != nil {
 		return err

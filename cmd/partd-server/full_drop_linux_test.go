@@ -42,8 +42,18 @@ func TestFullDiskIsDropped(t *testing.T) {
 				for i := 0; err == nil; i++ {
 					err = c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", i%100), Value: []byte(noise(i, 50_000))})
 				}
-				if !errors.Is(err, syscall.ENOSPC) {
-					t.Fatal(err)
+				if !errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), disk) {
+					t.Fatalf("%v, want one that wraps ENOSPC and does not say where the store is", err)
+				}
+				logged := func() bool {
+					log := p.Stderr()
+					return strings.Contains(log, "level=ERROR") && strings.Contains(log, "no space left") && strings.Contains(log, disk+"/")
+				}
+				for i := 0; i < 1000 && !logged(); i++ {
+					time.Sleep(10 * time.Millisecond)
+				}
+				if !logged() {
+					t.Errorf("the log does not say what is full: %s", p.Stderr())
 				}
 				ballast, err := os.Create(disk + "/somebody's")
 				if err != nil {
