@@ -176,7 +176,7 @@ func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan stru
 		case k.op == opDrop && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)):
 			// The store has no room for a session, and this is what makes room. It
 			// goes without a number, once, over this connection.
-			k.numbered, k.bound = false, l
+			k.numbered, k.bound, k.session, k.seq = false, l, 0, 0
 		default:
 			return nil, err
 		}

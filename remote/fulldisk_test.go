@@ -12,14 +12,18 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// noRoom is a store that has no room for a session.
+// noRoom is a store that has no room for a session, or for one more.
 type noRoom struct {
 	*partd.Dict
-	drops atomic.Int32
-	wait  chan struct{}
+	sessions atomic.Int32 // that there is room for
+	drops    atomic.Int32
+	wait     chan struct{}
 }
 
-func (*noRoom) NewSession(context.Context) (uint64, error) {
+func (s *noRoom) NewSession(ctx context.Context) (uint64, error) {
+	if s.sessions.Add(-1) >= 0 {
+		return s.Dict.NewSession(ctx)
+	}
 	return 0, fmt.Errorf("the disk is full: %w", syscall.ENOSPC)
 }
 
@@ -56,5 +60,23 @@ func TestDropWithoutSession(t *testing.T) {
 	v, err := store.Get(ctx, "k")
 	if n := store.drops.Load(); err != nil || n != 2 || len(v[0]) > 0 {
 		t.Errorf("after %d drops the store has %q, %v", n, v, err)
+	}
+}
+
+// TestDropAfterExpiredSession drops a store that has forgotten the client's session
+// and has no room for another.
+func TestDropAfterExpiredSession(t *testing.T) {
+	ctx := t.Context()
+	store := &noRoom{Dict: partd.NewDict(), wait: make(chan struct{})}
+	close(store.wait)
+	store.sessions.Store(1)
+	_, url := serve(t, store, nil)
+	c := dial(t, url, nil)
+	must(t, c.Append(ctx, one("k", "v")))
+	must(t, store.EndSession(ctx, c.numbers.session))
+	must(t, c.Drop(ctx))
+	v, err := store.Get(ctx, "k")
+	if must(t, err); len(v[0]) > 0 {
+		t.Errorf("the store has %q", v)
 	}
 }
