@@ -120,7 +120,7 @@ type counted struct {
 
 func (c *counted) Stat(ctx context.Context) (partd.Stats, error) {
 	c.stats.Add(1)
-	time.Sleep(100 * time.Millisecond) // so that others come within ten times as long
+	time.Sleep(200 * time.Millisecond) // so that others come within ten times as long
 	return c.Dict.Stat(ctx)
 }
 
