@@ -66,7 +66,7 @@ type File struct {
 	hooks   fileHooks
 
 	closed atomic.Bool
-	listed atomic.Int64 // bytes that the names of the last listing took
+	listed atomic.Int64  // bytes that the names of the last listing took
 	turn   chan struct{} // holds one token: whoever put it there has everything below, and is the only one to touch the lock
 	orphan chan struct{} // holds one token while a goroutine whose caller went away has the turn
 

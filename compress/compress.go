@@ -194,7 +194,9 @@ func (noStore) Drop(context.Context) error { return &partd.Error{Op: "drop", Err
 // store beneath. Only pieces as long as a window take as much.
 func (s *Store) ReaderMemory() (reader, listing int64) {
 	reader, listing = 64<<10, 1<<20
-	if m, ok := s.inner.(interface{ ReaderMemory() (reader, listing int64) }); ok {
+	if m, ok := s.inner.(interface {
+		ReaderMemory() (reader, listing int64)
+	}); ok {
 		reader, listing = m.ReaderMemory()
 	}
 	own := int64(1 << 20)

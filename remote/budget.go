@@ -66,7 +66,6 @@ type account struct {
 	held    int64
 	since   time.Time // when it got some last
 	moved   int64     // bytes that had moved by then
-	upload  int64     // what of held is an upload's
 	growing bool
 	waiting int
 	growth  *waiter // that waits to grow, nil if none does
