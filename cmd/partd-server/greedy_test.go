@@ -246,7 +246,7 @@ func TestGreedyPeers(t *testing.T) {
 	for who, name := range []string{"another address", "the same address", "a server of its own"} {
 		w := waits[who]
 		slices.Sort(w)
-		if len(w) < 5 {
+		if least := []int{5, 1, 5}[who]; len(w) < least {
 			t.Errorf("the client of %s got %d answers", name, len(w))
 			continue
 		}
