@@ -58,6 +58,12 @@ type Opener interface {
 	Open(ctx context.Context, key string) (io.ReadCloser, error)
 }
 
+// Rewinder is a reader that can begin anew. What [Opener] returns may be one: it
+// then reads the same value again, whatever was changed since.
+type Rewinder interface {
+	Rewind() error
+}
+
 // Scanner is a store that can stream everything that it holds.
 type Scanner interface {
 	// Scan yields every key with its whole value as chunks, a key's chunks
@@ -91,6 +97,19 @@ type Syncer interface {
 type Statter interface {
 	// Stat counts keys and bytes.
 	Stat(ctx context.Context) (Stats, error)
+}
+
+// Checker is a store that can compare what it holds with its checksums.
+type Checker interface {
+	// Check reads everything. It goes on after damage, and its error joins a
+	// [CorruptError] for each place.
+	Check(ctx context.Context) (Checked, error)
+}
+
+// Checked is the account of what could be read.
+type Checked struct {
+	Records  int64 // all that was ever appended or set
+	Segments int64 // parts of the store that are complete
 }
 
 // MemoryUser is a store that knows how much memory it takes, at any time and at

@@ -2,6 +2,9 @@ package partd
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 )
 
@@ -53,6 +56,37 @@ type Applier interface {
 	// Its error wraps ErrSessionExpired, ErrSessionGap or ErrSessionReused where
 	// the tag is wrong; nothing was applied then.
 	Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error)
+}
+
+// SessionToken proves that who bears it was given a session: the numbers of
+// sessions can be guessed.
+type SessionToken [16]byte
+
+// SessionGuard is an [Applier] whose sessions cannot be guessed. The token of a
+// session is the same as long as the store lives: [Dict], [File] and logstore have
+// it. The sessions of a store without it are over when its server is started again.
+type SessionGuard interface {
+	// SessionToken returns the token of a session that the store issued.
+	SessionToken(ctx context.Context, session uint64) (SessionToken, error)
+	// CheckSession returns an error that wraps ErrSessionExpired unless the token
+	// is that of the session.
+	CheckSession(ctx context.Context, session uint64, token SessionToken) error
+}
+
+// NewSessionToken makes the token of a session from a secret of its store.
+func NewSessionToken(secret []byte, session uint64) SessionToken {
+	h := hmac.New(sha256.New, secret)
+	h.Write(binary.LittleEndian.AppendUint64(nil, session))
+	return SessionToken(h.Sum(nil)[:16])
+}
+
+// Check returns an error that wraps ErrSessionExpired unless another token is
+// the same. How long it takes tells nothing.
+func (t SessionToken) Check(session uint64, other SessionToken) error {
+	if !hmac.Equal(t[:], other[:]) {
+		return &Error{Op: "check session", Err: expired(session)}
+	}
+	return nil
 }
 
 var (

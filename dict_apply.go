@@ -1,32 +1,35 @@
 package partd
 
 import (
-	"container/list"
 	"context"
 	"sync"
+
+	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-var _ Applier = (*Dict)(nil)
+var (
+	_ Applier      = (*Dict)(nil)
+	_ SessionGuard = (*Dict)(nil)
+)
 
 // dictSessions are the sessions of a Dict. They live as long as it does.
 type dictSessions struct {
 	mu     sync.Mutex
 	issued uint64
-	known  map[uint64]*list.Element // of *dictSession
-	order  list.List                // the oldest first
+	secret []byte // of the tokens
+	known  sessiontab.Table[*dictSession]
 }
 
 // dictSession is one of them. Its lock is held while an operation of the session
 // is applied, so that the same one, sent again meanwhile, waits for its end.
 type dictSession struct {
-	id    uint64
 	mu    sync.Mutex // taken before the gate of the Dict, never with the lock of dictSessions
 	ended bool
 	last  lastOperation
 }
 
 // NewSession issues a session. It lasts as long as the store; of more than 8,192
-// the oldest is forgotten.
+// one that was not used is forgotten, or the one used longest ago.
 func (d *Dict) NewSession(ctx context.Context) (uint64, error) {
 	if err := d.enter(ctx, "new session"); err != nil {
 		return 0, err
@@ -35,32 +38,49 @@ func (d *Dict) NewSession(ctx context.Context) (uint64, error) {
 	t := &d.sessions
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.known == nil {
-		t.known = make(map[uint64]*list.Element)
-		t.issued = newIncarnation()
-	}
+	t.begin()
 	t.issued++
-	t.known[t.issued] = t.order.PushBack(&dictSession{id: t.issued})
-	if t.order.Len() > maxSessions {
-		t.forget(t.order.Front())
+	if t.known.Len() >= maxSessions {
+		t.known.Remove(t.known.Oldest(maxSessions))
 	}
+	t.known.Add(t.issued, new(dictSession))
 	return t.issued, nil
 }
 
-func (t *dictSessions) forget(e *list.Element) *dictSession {
-	s := t.order.Remove(e).(*dictSession)
-	delete(t.known, s.id)
+// begin makes the table, at the first session. mu is held.
+func (t *dictSessions) begin() {
+	if t.secret == nil {
+		t.issued, t.secret = newIncarnation(), newSessionSecret()
+	}
+}
+
+// use returns a session, or nil, and notes that it was used.
+func (t *dictSessions) use(session uint64) *dictSession {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s, ok := t.known.Get(session)
+	if ok {
+		t.known.Use(session, s)
+	}
 	return s
 }
 
-// find returns a session, or nil.
-func (t *dictSessions) find(session uint64) *dictSession {
+// SessionToken returns the token of a session.
+func (d *Dict) SessionToken(_ context.Context, session uint64) (SessionToken, error) {
+	t := &d.sessions
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.known[session]; e != nil {
-		return e.Value.(*dictSession)
+	t.begin()
+	return NewSessionToken(t.secret, session), nil
+}
+
+// CheckSession returns an error unless a token is that of the session.
+func (d *Dict) CheckSession(ctx context.Context, session uint64, token SessionToken) error {
+	want, err := d.SessionToken(ctx, session)
+	if err != nil {
+		return err
 	}
-	return nil
+	return want.Check(session, token)
 }
 
 // EndSession forgets a session; one that is not known is no error. An operation
@@ -72,13 +92,12 @@ func (d *Dict) EndSession(ctx context.Context, session uint64) error {
 	d.leave()
 	t := &d.sessions
 	t.mu.Lock()
-	e := t.known[session]
-	if e == nil {
-		t.mu.Unlock()
+	s, ok := t.known.Get(session)
+	t.known.Remove(session)
+	t.mu.Unlock()
+	if !ok {
 		return nil
 	}
-	s := t.forget(e)
-	t.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
@@ -94,7 +113,7 @@ func (d *Dict) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, 
 		return false, err
 	}
 	d.leave()
-	s := d.sessions.find(tag.Session)
+	s := d.sessions.use(tag.Session)
 	if s == nil {
 		return false, &Error{Op: "apply", Err: expired(tag.Session)}
 	}

@@ -68,6 +68,7 @@ type File struct {
 
 	closed atomic.Bool
 	temp   io.Closer     // removes the directory of a temporary store, nil if it is none
+	listed atomic.Int64  // bytes that the names of the last listing took
 	turn   chan struct{} // holds one token: whoever put it there has everything below, and is the only one to touch the lock
 	orphan chan struct{} // holds one token while a goroutine whose caller went away has the turn
 

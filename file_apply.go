@@ -10,12 +10,15 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-var _ Applier = (*File)(nil)
+var (
+	_ Applier      = (*File)(nil)
+	_ SessionGuard = (*File)(nil)
+)
 
 // NewSession issues a session, of which every process that has the directory
 // open knows. It survives kill -9, and with Sync a loss of power; without Sync
-// it is over when the system is started anew. Of more than 8,192 the oldest is
-// forgotten. Drop keeps sessions; Python's drop, which removes the whole
+// it is over when the system is started anew. Of more than 8,192
+// one is forgotten: that was not used, or longest ago. Drop keeps sessions; Python's drop, which removes the whole
 // directory, ends them.
 func (f *File) NewSession(ctx context.Context) (uint64, error) {
 	var session uint64
@@ -142,7 +145,11 @@ func (f *File) beginTag(tag Tag) (isNext bool, err error) {
 			return false, err
 		}
 	}
-	after := newSlot(tag.Session, lastOperation{tag.Number, tag.CRC}).seal(f.sync, f.boot)
+	after := newSlot(tag.Session, lastOperation{tag.Number, tag.CRC})
+	if f.sessions.head != nil {
+		copy(after[slotUsedAt:], f.sessions.head[8:12])
+	}
+	after.seal(f.sync, f.boot)
 	f.tag = &fileTag{slot: i, before: before, after: after}
 	return true, nil
 }

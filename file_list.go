@@ -92,7 +92,17 @@ func (f *File) snapshot(ctx context.Context) (*nameList, error) {
 		return nil, err
 	}
 	defer f.end()
-	return f.listFiles()
+	list, err := f.listFiles()
+	if err == nil {
+		f.listed.Store(int64(cap(list.bytes) + 8*cap(list.ends)))
+	}
+	return list, err
+}
+
+// ReaderMemory returns what an open reader takes, and a listing if there are as
+// many keys as at the last one.
+func (f *File) ReaderMemory() (reader, listing int64) {
+	return 4 << 10, f.listed.Load() + 2*writeSize
 }
 
 // keyOf returns the key of a file that holds a value.

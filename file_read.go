@@ -189,6 +189,12 @@ func (r *valueReader) Read(p []byte) (int, error) {
 	return 0, r.store.failKey("read", r.key, err)
 }
 
+// Rewind implements [Rewinder].
+func (r *valueReader) Rewind() error {
+	r.at = 0
+	return nil
+}
+
 func (r *valueReader) Close() error {
 	r.closed = true
 	if err := r.noted.close(); err != nil {

@@ -10,7 +10,7 @@ import (
 
 // Scan yields the keys that the store has when the iteration begins, in the
 // order of the directory, each with the value that it has when its file is
-// opened, 64 at a time under the lock; a key that is gone by then is left out.
+// opened, 8 at a time under the lock; a key that is gone by then is left out.
 // It holds the names in memory, packed, and a chunk of 256 KiB.
 func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
@@ -20,7 +20,7 @@ func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
 			return
 		}
 		s := scan{store: f, buf: make([]byte, writeSize), yield: yield}
-		for at, bunch := 0, f.bunch(); at < list.len(); {
+		for at, bunch := 0, min(scanBunch, f.bunch()); at < list.len(); {
 			n, more, err := s.bunch(ctx, list, at, min(at+bunch, list.len()))
 			if err != nil {
 				yield(Chunk{}, f.fail("scan", err))
@@ -33,6 +33,10 @@ func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
 		}
 	}
 }
+
+// scanBunch is how many files are opened under one lock. They stay open while the
+// caller thinks, and there may be hundreds of callers.
+const scanBunch = 8
 
 // scan is one iteration.
 type scan struct {

@@ -1,6 +1,7 @@
 package partd
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,9 +21,11 @@ import (
 //	            8 the last session that was issued: a random number in the upper
 //	              half, the same for all sessions of the file, and a counter
 //	            4 number of slots for sessions, N
+//	            16 secret that the sessions' tokens are made with; zero in a file of old
 //	slots 1…N:  8 session, 0: none; its counter modulo N, plus 1, is the slot
 //	            8 number of the last operation applied, 0: none
 //	            4 CRC of that operation, as its tag gave it
+//	            4 counter of the session issued last when it was applied
 //	each slot:  at offset 44 a byte, 1: it was synced when it was written, and the data before it
 //	            at offset 48 8 bytes, number of the boot in which it was written, as in "%undo"
 //	            at offset 56 4 bytes, CRC-32C of bytes 0 to 55; then 4 bytes, zero
@@ -34,11 +37,14 @@ import (
 const (
 	sessionsMagic   = "partdses"
 	slotLen         = 64
+	slotSecretAt    = 20
+	slotUsedAt      = 20
 	slotSyncedAt    = 44
 	slotBootAt      = 48
 	slotSumAt       = 56
 	sessionReadSize = 32 << 10
 	mostSlots       = 1 << 20 // in a file that is believed
+	mostLooked      = 1 << 10 // slots, for one to issue
 )
 
 // slot is a slot as it is in the file.
@@ -217,6 +223,10 @@ func (f *File) issueSession() (uint64, error) {
 	copy(head[:], sessionsMagic)
 	binary.LittleEndian.PutUint64(head[8:], session)
 	binary.LittleEndian.PutUint32(head[16:], uint32(t.slots))
+	copy(head[slotSecretAt:], t.secret())
+	if t.secret() == nil {
+		copy(head[slotSecretAt:], newSessionSecret())
+	}
 	if !f.sync && t.head != nil && t.head.synced() {
 		// A loss of power must not bring back a slot that counts and is too old.
 		unsynced := *t.head
@@ -239,14 +249,15 @@ func (f *File) issueSession() (uint64, error) {
 }
 
 // freeSession returns the number of the session to issue after the one that was
-// issued last.
+// issued last: of the next slot that is free, or whose session was never used.
+// Where many in a row were used, it is that of the session used longest ago, as
+// far as a session's slot tells. A full table makes nobody wait.
 func (f *File) freeSession(issued uint64) (uint64, error) {
 	t := &f.sessions
-	oldest, freed := ^uint64(0), uint64(0)
-	buf := make([]byte, min(t.slots*slotLen, sessionReadSize))
-	buf = buf[:0]
+	oldest, freed := int64(-1), issued+1
+	buf := make([]byte, 0, min(t.slots*slotLen, sessionReadSize))
 	at := uint64(0) // the slot that buf begins with
-	for n := range t.slots {
+	for n := range min(t.slots, mostLooked) {
 		session := issued + 1 + n
 		i := t.slotOf(session)
 		if i < at || (i-at+1)*slotLen > uint64(len(buf)) {
@@ -257,13 +268,65 @@ func (f *File) freeSession(issued uint64) (uint64, error) {
 			}
 		}
 		s := (*slot)(buf[(i-at)*slotLen:])
-		known := s.session()
-		if known>>32 != issued>>32 || !s.counts(f.boot) {
+		unknown := s.session()>>32 != issued>>32 || !s.counts(f.boot)
+		age := int64(uint32(issued) - s.lastUsed())
+		if unknown || s.last().number == 0 && age >= freshSessions(t.slots) {
 			return session, nil
 		}
-		if known < oldest {
-			oldest, freed = known, session
+		if age > oldest {
+			oldest, freed = age, session
 		}
 	}
 	return freed, nil
+}
+
+// freshSessions is for how many sessions issued after it one that was never used
+// is kept: who has just got it is about to use it.
+func freshSessions(slots uint64) int64 { return int64(min(64, slots/128)) }
+
+// lastUsed is the counter of the session that was issued last when the slot's was
+// used: its own, of one that was not used, or by an older version.
+func (s *slot) lastUsed() uint32 {
+	own := uint32(s.session())
+	if used := binary.LittleEndian.Uint32(s[slotUsedAt:]); s.last().number > 0 && used != 0 {
+		return used
+	}
+	return own
+}
+
+// secret returns what tokens are made with, nil if there is none.
+func (t *fileSessions) secret() []byte {
+	if t.head == nil {
+		return nil
+	}
+	if secret := t.head[slotSecretAt : slotSecretAt+secretLen]; [secretLen]byte(secret) != [secretLen]byte{} {
+		return secret
+	}
+	return nil
+}
+
+// SessionToken returns the token of a session, for every process that has the
+// directory open.
+func (f *File) SessionToken(ctx context.Context, session uint64) (token SessionToken, err error) {
+	err = f.withSessions(ctx, "session token", func() error {
+		if err := f.openSessions(false); err != nil {
+			return err
+		}
+		secret := f.sessions.secret()
+		if secret == nil {
+			return expired(session)
+		}
+		token = NewSessionToken(secret, session)
+		return nil
+	})
+	return token, err
+}
+
+// CheckSession returns an error unless a token is that of the session.
+func (f *File) CheckSession(ctx context.Context, session uint64, token SessionToken) error {
+	want, err := f.SessionToken(ctx, session)
+	if err != nil {
+		return err
+	}
+	return want.Check(session, token)
 }

@@ -27,7 +27,7 @@ var allowedImports = map[string][]string{
 	"encode":         {".", "frame", "internal/", "github.com/ugorji/go/codec"},
 	"compress":       {".", "frame", "compress/blosc", "github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
 	"compress/blosc": {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
-	"logstore":       {".", "internal/offheap", "internal/tempdir", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+	"logstore":       {".", "internal/offheap", "internal/sessiontab", "internal/tempdir", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress"},
 	"remote":         {".", "internal/zmtp"},
 	"stores":         {".", "logstore", "remote", "compress", "compress/blosc", "internal/", "github.com/dustin/go-humanize"},
 	"shuffle":        {".", "logstore", "internal/", "github.com/zeebo/xxh3"},

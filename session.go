@@ -1,13 +1,14 @@
 package partd
 
 import (
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 )
 
 // maxSessions is how many sessions a Dict or a File remembers. One more, and
-// the oldest is forgotten.
+// another is forgotten.
 const maxSessions = 1 << 13
 
 // lastOperation is what is remembered of a session: the last operation that was
@@ -38,6 +39,15 @@ func expired(session uint64) error { return fmt.Errorf("session %d: %w", session
 // tables hardly ever give the same number to a session, and so a session that
 // another one issued is not taken for one of this.
 func newIncarnation() uint64 { return (1 + uint64(rand.Uint32N(1<<32-1))) << 32 }
+
+// newSessionSecret returns what the tokens of a table's sessions are made with.
+func newSessionSecret() []byte {
+	secret := make([]byte, secretLen)
+	_, _ = crand.Read(secret) // it never fails: the program ends where there is no randomness
+	return secret
+}
+
+const secretLen = 16
 
 // checkOperation tells whether an operation, with its tag, is one that a store
 // can apply.

@@ -190,6 +190,29 @@ func (noStore) Get(context.Context, ...string) ([][]byte, error) {
 
 func (noStore) Drop(context.Context) error { return &partd.Error{Op: "drop", Err: errNoStore} }
 
+// ReaderMemory returns what an open reader takes, and a listing, with those of the
+// store beneath. Only pieces as long as a window take as much.
+func (s *Store) ReaderMemory() (reader, listing int64) {
+	reader, listing = 64<<10, 1<<20
+	if m, ok := s.inner.(interface {
+		ReaderMemory() (reader, listing int64)
+	}); ok {
+		reader, listing = m.ReaderMemory()
+	}
+	own := int64(1 << 20)
+	switch s.format {
+	case FormatZstd:
+		own = zstdWindow + 2<<20
+	case FormatBZ2:
+		own = 5 << 20
+	case FormatLZ4:
+		own = 9 << 20
+	case FormatSnappy, FormatBlosc:
+		own = 4 << 20
+	}
+	return reader + own, listing + own
+}
+
 // Format returns the layer's format.
 func (s *Store) Format() Format { return s.format }
 

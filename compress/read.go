@@ -30,7 +30,7 @@ func (s *Store) reader(op, key string, inner io.ReadCloser) *opened {
 	o := &opened{inner: inner, in: s.window()}
 	o.value.store = s
 	in := (*o.in)[:windowBytes]
-	o.value.start(op, key, func() ([]byte, error) {
+	o.next = func() ([]byte, error) {
 		for {
 			n, err := inner.Read(in)
 			if n > 0 {
@@ -40,7 +40,8 @@ func (s *Store) reader(op, key string, inner io.ReadCloser) *opened {
 				return nil, err
 			}
 		}
-	})
+	}
+	o.value.start(op, key, o.next)
 	return o
 }
 
@@ -51,6 +52,25 @@ type opened struct {
 	inner io.ReadCloser
 	value valueReader
 	in    *[]byte // nil once closed
+	next  func() ([]byte, error)
+}
+
+// Rewind implements [partd.Rewinder], where the reader of the store beneath does.
+func (o *opened) Rewind() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	inner, ok := o.inner.(partd.Rewinder)
+	switch {
+	case o.in == nil:
+		return &partd.Error{Op: "rewind", Key: o.value.key, HasKey: true, Err: partd.ErrClosed}
+	case !ok:
+		return &partd.Error{Op: "rewind", Key: o.value.key, HasKey: true, Err: errors.ErrUnsupported}
+	}
+	if err := inner.Rewind(); err != nil {
+		return err
+	}
+	o.value.start(o.value.op, o.value.key, o.next)
+	return nil
 }
 
 func (o *opened) Read(p []byte) (int, error) {

@@ -116,6 +116,22 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 	return a.EndSession(ctx, session)
 }
 
+// SessionToken returns the token of a session; see [partd.SessionGuard].
+func (s *Store) SessionToken(ctx context.Context, session uint64) (partd.SessionToken, error) {
+	if g, ok := s.inner.(partd.SessionGuard); ok {
+		return g.SessionToken(ctx, session)
+	}
+	return partd.SessionToken{}, s.unsupported("session token")
+}
+
+// CheckSession returns an error unless a token is that of the session.
+func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
+	if g, ok := s.inner.(partd.SessionGuard); ok {
+		return g.CheckSession(ctx, session, token)
+	}
+	return s.unsupported("check session")
+}
+
 // Apply applies a numbered operation exactly once. The tag goes to the store
 // beneath as it is.
 func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {

@@ -2,13 +2,17 @@ package logstore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/go-partd/partd"
 )
 
-var _ partd.Applier = (*Store)(nil)
+var (
+	_ partd.Applier      = (*Store)(nil)
+	_ partd.SessionGuard = (*Store)(nil)
+)
 
 // NewSession issues a session. It survives what an append survives.
 func (s *Store) NewSession(ctx context.Context) (uint64, error) {
@@ -25,6 +29,28 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 	return s.sessionRecord(ctx, "end session", func() recordHeader {
 		return recordHeader{kind: recordEndSession, tagged: true, tag: partd.Tag{Session: session}}
 	})
+}
+
+// SessionToken returns the token of a session. Its secret is in the manifest: the
+// random numbers that the store was made with, of which nobody is told.
+func (s *Store) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
+	secret := binary.LittleEndian.AppendUint64(nil, s.id)
+	return partd.NewSessionToken(binary.LittleEndian.AppendUint64(secret, s.seed), session), nil
+}
+
+// CheckSession returns an error unless a token is that of the session.
+func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
+	want, err := s.SessionToken(ctx, session)
+	if err != nil {
+		return err
+	}
+	return want.Check(session, token)
+}
+
+// ReaderMemory returns what an open reader takes, and a listing.
+func (s *Store) ReaderMemory() (reader, listing int64) {
+	// A scan that is not alone loads 1 MiB, groups it, and is two batches ahead.
+	return 256 << 10, 5 << 20
 }
 
 // sessionRecord writes a record without entries. header is called with mu held.

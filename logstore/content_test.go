@@ -54,11 +54,24 @@ func TestSessions(t *testing.T) {
 	if c, err := s.NewSession(ctx); err != nil || c != b+1 {
 		t.Fatal(c, err)
 	}
-	try(s, partd.Tag{Session: a, Number: 5, CRC: 5}, piece, false, partd.ErrSessionExpired) // forgotten: there were three
-	if err := s.EndSession(ctx, b); err != nil {
+	// There were three: the one that was never used is forgotten first.
+	try(s, partd.Tag{Session: b, Number: 1, CRC: 5}, piece, false, partd.ErrSessionExpired)
+	try(s, partd.Tag{Session: b + 1, Number: 1, CRC: 5}, piece, true, nil)
+	try(s, partd.Tag{Session: a, Number: 5, CRC: 5}, piece, true, nil)
+	// Now the one used longest ago, also after another opening.
+	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	try(s, partd.Tag{Session: b, Number: 1, CRC: 5}, piece, false, partd.ErrSessionExpired)
+	s = mustOpen(t, dir, &Options{MaxSessions: 2})
+	if _, err := s.NewSession(ctx); err != nil {
+		t.Fatal(err)
+	}
+	try(s, partd.Tag{Session: b + 1, Number: 2, CRC: 5}, piece, false, partd.ErrSessionExpired)
+	try(s, partd.Tag{Session: a, Number: 6, CRC: 5}, piece, true, nil)
+	if err := s.EndSession(ctx, a); err != nil {
+		t.Fatal(err)
+	}
+	try(s, partd.Tag{Session: a, Number: 7, CRC: 5}, piece, false, partd.ErrSessionExpired)
 }
 
 // A batch that is too large for the memory is still all or nothing, and a

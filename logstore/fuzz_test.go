@@ -90,7 +90,8 @@ func FuzzRecordHeader(f *testing.F) {
 
 func FuzzManifest(f *testing.F) {
 	m := manifest{id: 1, seed: 2, liveEpoch: 3, nextSeq: 4, nextFile: 2, files: []fileRef{{segmentKind, 1, 100}, {blobKind, 2, 32}}}
-	m.sessions = sessionTable{issued: 5, last: map[uint64]lastOp{5: {6, 7}}}
+	m.sessions = newSessionTable(5)
+	m.sessions.put(5, lastOp{6, 7})
 	f.Add(m.encode())
 	f.Add([]byte(manifestMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -91,7 +91,7 @@ func (s *Store) lockedError(path string) error {
 			return errors.Join(errors.New("the store is open for reading, here or elsewhere: close it there first"), l.Unlock())
 		}
 	}
-	return fmt.Errorf("the store is in use by %s: close it there, or share it through partd-server", s.lockHolder(path))
+	return fmt.Errorf("the store is in use by %s: close it there, or share it through partd-server; where that has it already, use the server's URL, as tcp://127.0.0.1:7077", s.lockHolder(path))
 }
 
 func (s *Store) lockHolder(path string) string {

@@ -162,7 +162,7 @@ func (s *Store) newManifest() (manifest, error) {
 	}
 	// Sessions are counted from a number that no other store begins with, so
 	// that one of a store that was here before is not taken for one of this.
-	m.sessions.issued = m.id &^ (1<<32 - 1)
+	m.sessions = newSessionTable(m.id &^ (1<<32 - 1))
 	// Data without a manifest is damage, but for an empty write-ahead file that
 	// a crash while the store was made left behind.
 	names, err := s.ownFiles()

@@ -4,10 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/sessiontab"
 )
 
 func putTag(b []byte, t partd.Tag) {
@@ -27,7 +26,7 @@ func parseTag(b []byte) partd.Tag {
 // forgotten, the last operation.
 type sessionTable struct {
 	issued uint64 // the last session: the store's incarnation in the upper half, a counter in the lower
-	last   map[uint64]lastOp
+	last   *sessiontab.Table[lastOp]
 }
 
 type lastOp struct {
@@ -35,11 +34,32 @@ type lastOp struct {
 	crc    uint32
 }
 
-func (t *sessionTable) clone() sessionTable { return sessionTable{t.issued, maps.Clone(t.last)} }
+func newSessionTable(issued uint64) sessionTable {
+	return sessionTable{issued, new(sessiontab.Table[lastOp])}
+}
+
+func (t *sessionTable) clone() sessionTable {
+	c := newSessionTable(t.issued)
+	if t.last != nil {
+		for s, last := range t.last.All() {
+			c.put(s, last)
+		}
+	}
+	return c
+}
+
+// put notes a session as it was. One of which nothing was applied is not used.
+func (t *sessionTable) put(session uint64, last lastOp) {
+	if last.number == 0 {
+		t.last.Add(session, last)
+	} else {
+		t.last.Use(session, last)
+	}
+}
 
 // check tells whether the tag's operation is new.
 func (t *sessionTable) check(tag partd.Tag) (isNew bool, err error) {
-	last, known := t.last[tag.Session]
+	last, known := t.last.Get(tag.Session)
 	switch {
 	case !known && (tag.Session == 0 || tag.Session > t.issued):
 		return false, fmt.Errorf("session %d was never issued by this store: %w", tag.Session, partd.ErrSessionExpired)
@@ -62,23 +82,16 @@ func (t *sessionTable) apply(h recordHeader, most int) {
 	}
 	switch h.kind {
 	case recordSession:
-		if t.last == nil {
-			t.last = map[uint64]lastOp{}
-		}
 		t.issued = max(t.issued, h.tag.Session)
-		t.last[h.tag.Session] = lastOp{}
-		for len(t.last) > most {
-			oldest := h.tag.Session
-			for s := range t.last {
-				oldest = min(oldest, s)
-			}
-			delete(t.last, oldest)
+		for t.last.Len() >= most {
+			t.last.Remove(t.last.Oldest(most))
 		}
+		t.last.Add(h.tag.Session, lastOp{})
 	case recordEndSession:
-		delete(t.last, h.tag.Session)
+		t.last.Remove(h.tag.Session)
 	case recordBatch:
-		if _, known := t.last[h.tag.Session]; known {
-			t.last[h.tag.Session] = lastOp{h.tag.Number, h.tag.CRC}
+		if _, known := t.last.Get(h.tag.Session); known {
+			t.last.Use(h.tag.Session, lastOp{h.tag.Number, h.tag.CRC})
 		}
 	}
 }
@@ -88,18 +101,18 @@ const sessionLen = 8 + 8 + 4
 func (t *sessionTable) append(b []byte) []byte {
 	le := binary.LittleEndian
 	b = le.AppendUint64(b, t.issued)
-	b = le.AppendUint32(b, uint32(len(t.last)))
-	for _, s := range slices.Sorted(maps.Keys(t.last)) {
+	b = le.AppendUint32(b, uint32(t.last.Len()))
+	for s, last := range t.last.All() {
 		b = le.AppendUint64(b, s)
-		b = le.AppendUint64(b, t.last[s].number)
-		b = le.AppendUint32(b, t.last[s].crc)
+		b = le.AppendUint64(b, last.number)
+		b = le.AppendUint32(b, last.crc)
 	}
 	return b
 }
 
 func parseSessions(b []byte) (sessionTable, error) {
 	le := binary.LittleEndian
-	var t sessionTable
+	t := newSessionTable(0)
 	if len(b) < 12 {
 		return t, errors.New("its table of sessions is cut off")
 	}
@@ -109,11 +122,8 @@ func parseSessions(b []byte) (sessionTable, error) {
 	if uint64(n)*sessionLen != uint64(len(b)) {
 		return t, fmt.Errorf("its table of sessions should have %d entries, but has %d bytes", n, len(b))
 	}
-	if n > 0 {
-		t.last = make(map[uint64]lastOp, n)
-	}
 	for range n {
-		t.last[le.Uint64(b)] = lastOp{le.Uint64(b[8:]), le.Uint32(b[16:])}
+		t.put(le.Uint64(b), lastOp{le.Uint64(b[8:]), le.Uint32(b[16:])})
 		b = b[sessionLen:]
 	}
 	return t, nil

@@ -287,6 +287,19 @@ func (r *keyReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Rewind implements [partd.Rewinder].
+func (r *keyReader) Rewind() error {
+	if r.closed {
+		return &partd.Error{Op: "rewind", Key: r.key, HasKey: true, Path: r.dir, Err: partd.ErrClosed}
+	}
+	k, err := r.k.v.newKeyStream(r.k.key, r.k.hash, nil)
+	if err != nil {
+		return &partd.Error{Op: "rewind", Key: r.key, HasKey: true, Path: r.dir, Err: err}
+	}
+	r.k, r.rest, r.err = k, nil, nil
+	return nil
+}
+
 func (r *keyReader) Close() error {
 	if r.closed {
 		return nil

@@ -46,6 +46,12 @@ func (s *Store) Verify(ctx context.Context) (found Ledger, err error) {
 	return found, s.errorf("verify", errors.Join(c.errs...))
 }
 
+// Check implements [partd.Checker] by Verify.
+func (s *Store) Check(ctx context.Context) (partd.Checked, error) {
+	found, err := s.Verify(ctx)
+	return partd.Checked{Records: found.Pieces, Segments: int64(s.Segments())}, err
+}
+
 // Segments returns how many segments the store has, each of which was a full
 // table or what a Flush or Close wrote out. Records since are in none.
 func (s *Store) Segments() int {

@@ -10,11 +10,14 @@ type answer struct {
 }
 
 func (c *conn) newAnswer() *answer {
-	return &answer{allowance: *c.newAllowance(), builder: newBuilder()}
+	a := &answer{allowance: *c.newAllowance(), builder: newBuilder()}
+	// With what the store's reader takes, which is there before what it reads.
+	a.most = int64(c.page+c.page/2) + c.server.handles.cost(false)
+	return a
 }
 
 func (c *conn) newAllowance() *allowance {
-	return &allowance{budget: &c.server.budget, ctx: c.ctx}
+	return &allowance{account: c.account, ctx: c.ctx}
 }
 
 // drop gives its memory back.
@@ -25,6 +28,7 @@ func (a *answer) drop() {
 
 // parts returns the reply as a frame, to be written.
 func (a *answer) parts(r reply) [][]byte {
+	a.trim(int64(cap(a.buf)))
 	r.flags |= a.flags
 	var head [headRoom]byte
 	return a.frame(r.append(zmtp.AppendHeader(head[:0], replyLen+a.size(), false)))

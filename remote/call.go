@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/zmtp"
@@ -169,7 +170,14 @@ func (c *Client) acquire(ctx context.Context) (*link, error) {
 // has to wait first, it returns what for.
 func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan struct{}, err error) {
 	if k.numbered || k.popping {
-		if err := c.needSession(ctx, l); err != nil {
+		err := c.needSession(ctx, l)
+		switch {
+		case err == nil:
+		case k.op == opDrop && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)):
+			// The store has no room for a session, and this is what makes room. It
+			// goes without a number, once, over this connection.
+			k.numbered, k.bound, k.session, k.seq = false, l, 0, 0
+		default:
 			return nil, err
 		}
 	}

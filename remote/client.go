@@ -65,7 +65,8 @@ type Client struct {
 	instance uint64           // of the server connected to last
 	numbers  numbers
 	pops     popNumbers
-	abandon  []popID // pops whose results nobody waits for
+	abandon  []popID           // pops whose results nobody waits for
+	proofs   map[uint64]*proof // of the sessions that the client was given
 }
 
 var (
@@ -80,12 +81,26 @@ var (
 	_ partd.Syncer  = (*Client)(nil)
 	_ partd.Statter = (*Client)(nil)
 	_ partd.Applier = (*Client)(nil)
+	_ partd.Checker = (*Client)(nil)
 	_ io.Closer     = (*Client)(nil)
+
+	_ partd.SessionGuard = (*Client)(nil)
 )
 
 // Dial connects to the server at a URL, tcp://HOST:PORT or ipc:///PATH. It must be
 // a [Server]: Python's own server does not know this client's protocol.
 func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error) {
+	c, err := newClient(url, opts)
+	if err == nil {
+		err = c.begin(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func newClient(url string, opts *ClientOptions) (*Client, error) {
 	addr, err := parseURL(url)
 	if err != nil {
 		return nil, fmt.Errorf("remote: %w", err)
@@ -109,11 +124,8 @@ func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{url: url, addr: addr, opts: o, calls: map[uint64]*call{}}
+	c := &Client{url: url, addr: addr, opts: o, calls: map[uint64]*call{}, proofs: map[uint64]*proof{}}
 	c.dial = c.dialNet
-	if err := c.begin(ctx); err != nil {
-		return nil, err
-	}
 	return c, nil
 }
 
@@ -140,7 +152,8 @@ func (c *Client) errorf(op string, err error) error {
 }
 
 // Close ends the client's session and its connection; the server's store stays
-// open. Calls under way fail.
+// open. Calls under way fail. A server that does not answer is waited for two
+// seconds at the most.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -177,13 +190,13 @@ func (c *Client) sayGoodbye(l *link, session uint64) {
 	if session == 0 {
 		return
 	}
-	timeout := time.NewTimer(closeTimeout)
-	defer timeout.Stop()
+	ctx, cancel := context.WithTimeout(c.life, closeTimeout)
+	defer cancel()
 	select {
 	case l.token <- struct{}{}:
 	case <-l.ended:
 		return
-	case <-timeout.C:
+	case <-ctx.Done():
 		return
 	}
 	defer func() { <-l.token }()
@@ -193,12 +206,12 @@ func (c *Client) sayGoodbye(l *link, session uint64) {
 	c.mu.Lock()
 	c.register(k)
 	c.mu.Unlock()
-	if l.send(c.life, k) != nil {
+	if l.send(ctx, k) != nil {
 		return
 	}
 	select {
 	case <-k.done:
 	case <-l.ended:
-	case <-timeout.C:
+	case <-ctx.Done():
 	}
 }

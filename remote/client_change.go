@@ -29,7 +29,9 @@ func (c *Client) Delete(ctx context.Context, keys ...string) error {
 	return c.change(ctx, opDelete, nil, keys)
 }
 
-// Drop removes every key.
+// Drop removes every key. Where the store is on a full disk, and has no room for
+// the client's session either, it is sent without one, once: if the connection
+// breaks then, its error wraps [partd.ErrUnknownOutcome].
 func (c *Client) Drop(ctx context.Context) error { return c.change(ctx, opDrop, nil, nil) }
 
 // change makes a change once, however often it has to be sent.
@@ -98,24 +100,6 @@ func (b *builder) entries(entries []partd.Entry) {
 		buf = b.buf
 	}
 	b.buf = buf
-}
-
-// NewSession issues a session of the server's store, for [Client.Apply].
-func (c *Client) NewSession(ctx context.Context) (uint64, error) {
-	k := newCall(opSession)
-	if err := c.do(ctx, k); err != nil {
-		return 0, c.errorf("new session", err)
-	}
-	d := &decoder{b: k.reply}
-	session, _ := d.u64(), d.u8()
-	return session, c.errorf("new session", d.end())
-}
-
-// EndSession forgets a session.
-func (c *Client) EndSession(ctx context.Context, session uint64) error {
-	k := newCall(opEndSession)
-	k.session = session
-	return c.errorf("end session", c.do(ctx, k))
 }
 
 // Apply applies a numbered operation once, for a caller who numbers its own. Two

@@ -11,7 +11,7 @@ import (
 // it with an error that wraps [ErrLost].
 func (c *Client) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
-		list(ctx, c, opKeys, 8+2, func(d *decoder) partd.KeyInfo {
+		listPages(ctx, c, opKeys, 8+2, func(d *decoder) partd.KeyInfo {
 			size := d.u64()
 			return partd.KeyInfo{Key: d.key(), Size: int64(size)}
 		}, yield)
@@ -23,7 +23,7 @@ func (c *Client) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		key := ""
-		list(ctx, c, opScan, 1+8+4+2, func(d *decoder) partd.Chunk {
+		listPages(ctx, c, opScan, 1+8+4+2, func(d *decoder) partd.Chunk {
 			chunk := partd.Chunk{Last: d.u8() == 1, Offset: int64(d.u64())}
 			n := d.u32()
 			if k := d.take(uint64(d.u16())); string(k) != key {
@@ -35,10 +35,14 @@ func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	}
 }
 
-// list yields the items of a listing, which have so many bytes at least.
-func list[V any](ctx context.Context, c *Client, op operation, least int, item func(d *decoder) V, yield func(V, error) bool) {
+// listPages yields the items of a listing, which have so many bytes at least.
+func listPages[V any](ctx context.Context, c *Client, op operation, least int, item func(d *decoder) V, yield func(V, error) bool) {
 	var none V
 	k := newCall(op)
+	if op == opScan { // part 0 of 1: all
+		k.u32(0)
+		k.u32(1)
+	}
 	if err := c.do(ctx, k); err != nil {
 		yield(none, c.errorf(op.String(), err))
 		return
@@ -50,7 +54,7 @@ func list[V any](ctx context.Context, c *Client, op operation, least int, item f
 		yield(none, c.badReply(op.String(), d.err))
 		return
 	}
-	pages := pager{c: c, ctx: ctx, op: opNext, via: k.via, handle: handle}
+	pages := c.newPager(ctx, opNext, k.via, handle)
 	defer pages.close() // where it is left before its end
 	for {
 		d := &decoder{b: page}

@@ -78,7 +78,7 @@ func (c *Client) getSome(ctx context.Context, keys []string) ([][]byte, error) {
 			if err := d.end(); err != nil || len(values) > 0 {
 				return nil, c.badReply("get", err)
 			}
-			r := &reader{key: keys[0], pages: pager{c: c, ctx: ctx, op: opRead, via: k.via, handle: handle}}
+			r := &reader{key: keys[0], pages: c.newPager(ctx, opRead, k.via, handle)}
 			v, err := r.all()
 			return [][]byte{v}, errors.Join(err, r.Close())
 		}
@@ -114,7 +114,7 @@ func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if d.err != nil || (handle != 0) != (k.got&flagMore != 0) {
 		return nil, c.badReply("open", d.err)
 	}
-	return &reader{key: key, data: d.b, pages: pager{c: c, ctx: ctx, op: opRead, via: k.via, handle: handle}}, nil
+	return &reader{key: key, data: d.b, pages: c.newPager(ctx, opRead, k.via, handle)}, nil
 }
 
 // reader reads a value page by page.

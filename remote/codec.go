@@ -67,6 +67,11 @@ func (d *decoder) u64() uint64 {
 	return 0
 }
 
+func (d *decoder) token() (t partd.SessionToken) {
+	copy(t[:], d.take(uint64(len(t))))
+	return t
+}
+
 // end is an error if bytes are left.
 func (d *decoder) end() error {
 	if d.err == nil && len(d.b) > 0 {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +24,11 @@ type conn struct {
 	id     uint64 // counts connections: a later one has a higher id
 	rights rights
 	since  time.Time
-	spoke  atomic.Bool // it has sent a message
+
+	share    *share       // of its peer
+	account  *account     // of the memory it holds
+	lastUsed atomic.Int64 // when a message came, in nanoseconds
+	worked   atomic.Bool  // it has asked for more than a hello
 
 	ctx    context.Context // of requests that only read: ends with the connection
 	cancel context.CancelFunc
@@ -31,19 +37,23 @@ type conn struct {
 	writing sync.Mutex
 	out     []byte // what is being written, kept for the next time
 
-	reads   chan struct{} // a place for each request answered at a time
-	running sync.WaitGroup
-	handles handles
-	upload  upload
-	used    map[uint64]*session // those that operations on this connection belong to
-	entries []partd.Entry
-	page    int // bytes of a reply, about
+	reads    chan struct{} // a place for each request answered at a time
+	running  sync.WaitGroup
+	handles  handles
+	upload   upload
+	used     map[uint64]*session // sessions that it has open, by its goroutine
+	sessions atomic.Int64        // how many
+	entries  []partd.Entry
+	page     int // bytes of a reply, about
 }
 
 func newConn(s *Server, nc net.Conn, id uint64, r rights) *conn {
 	c := &conn{server: s, nc: nc, id: id, since: time.Now(), rights: r, page: minPage, reads: make(chan struct{}, mostReads)}
+	c.lastUsed.Store(c.since.UnixNano())
 	c.ctx, c.cancel = context.WithCancel(s.base)
-	c.handles.init()
+	c.share = s.ledger.enter(peerOf(nc))
+	c.account = s.ledger.open(c.share, s.opts.StallTimeout, c.evict)
+	c.handles.init(&s.handles, c.share)
 	return c
 }
 
@@ -59,6 +69,12 @@ func peerName(nc net.Conn) string {
 func (c *conn) abort() {
 	c.cancel()
 	_ = c.nc.Close() // its goroutine notices
+}
+
+// evict ends the connection, as others need what it holds.
+func (c *conn) evict() {
+	c.server.opts.Logger.Warn("connection closed: others need what it holds", "peer", peerName(c.nc))
+	c.abort()
 }
 
 // wake ends waiting for a message, so that the connection ends once what has
@@ -80,6 +96,8 @@ func (c *conn) run() {
 	c.handles.close()
 	c.upload.drop(c)
 	c.server.sessions.leave(c)
+	c.account.close()
+	c.server.ledger.leave(c.share)
 	c.log(err)
 }
 
@@ -99,7 +117,7 @@ func (c *conn) serve() error {
 		return err
 	}
 	o := c.server.opts.readerOptions()
-	o.Budget = connBudget{&c.server.budget, c.ctx}
+	o.Budget = c
 	o.Wait = func() error {
 		if c.server.isClosing() {
 			return errClosing
@@ -114,13 +132,21 @@ func (c *conn) serve() error {
 		return c.write(pong)
 	}
 	c.reader = zmtp.NewReader(c.nc, rest, o)
+	c.account.receive(c.reader.Received)
 	defer c.reader.Close()
 	for {
 		frames, err := c.reader.Next()
 		if err != nil {
-			return err
+			if err := c.refuse(err); err != nil {
+				return err
+			}
+			continue
 		}
-		c.spoke.Store(true)
+		c.lastUsed.Store(time.Now().UnixNano())
+		if c.server.many.Load() {
+			// Or each that has much to do would go on for 10 ms, a hundred of them for a second.
+			runtime.Gosched()
+		}
 		if isRequest(frames[0]) {
 			err = c.request(frames)
 		} else {
@@ -135,8 +161,8 @@ func (c *conn) serve() error {
 // writeStep bounds what one deadline is for.
 const writeStep = 512 << 10
 
-// write writes to the peer, who must take 512 KiB within the time to stall. An
-// error ends the connection.
+// write writes to the peer, who must take 512 KiB within the time to stall, or in
+// that time 16 KiB for each second of it. An error ends the connection.
 func (c *conn) write(parts ...[]byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -169,18 +195,25 @@ func (c *conn) writeLocked(parts ...[]byte) error {
 			size += len(p)
 			step = append(step, p)
 		}
-		err := c.nc.SetWriteDeadline(time.Now().Add(c.server.opts.StallTimeout))
-		if err == nil {
-			if len(step) == 1 {
-				_, err = c.nc.Write(step[0])
-			} else {
-				_, err = step.WriteTo(c.nc)
-			}
-		}
-		if err != nil {
+		if err := c.writeStep(step); err != nil {
 			c.abort()
 			return err
 		}
 	}
 	return nil
+}
+
+func (c *conn) writeStep(step net.Buffers) error {
+	patience := c.server.opts.StallTimeout
+	for {
+		if err := c.nc.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+			return err
+		}
+		n, err := step.WriteTo(c.nc) // which takes from step what was written
+		c.account.sent.Add(n)
+		slow := errors.Is(err, os.ErrDeadlineExceeded) && float64(n) >= patience.Seconds()*zmtp.MinRate
+		if !slow {
+			return err
+		}
+	}
 }

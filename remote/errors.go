@@ -110,10 +110,10 @@ func appendError(b []byte, err error) []byte {
 	} else {
 		corrupt = &partd.CorruptError{Offset: -1}
 	}
-	text := err.Error()
+	what := err // of a partd.Error, which goes apart, its cause
 	var inner *partd.Error
-	if errors.As(err, &inner) && text == inner.Error() {
-		text = inner.Err.Error()
+	if errors.As(err, &inner) && err.Error() == inner.Error() {
+		what = inner.Err
 	} else {
 		inner = &partd.Error{}
 	}
@@ -124,9 +124,9 @@ func appendError(b []byte, err error) []byte {
 	}
 	b = append(b, hasKey)
 	b = appendText(b, inner.Key)
-	b = appendText(b, cut(inner.Path))
-	b = appendText(b, cut(text))
-	b = appendText(b, cut(corrupt.Path))
+	b = appendText(b, cut(publicPath(inner.Path)))
+	b = appendText(b, cut(publicText(what.Error(), err)))
+	b = appendText(b, cut(publicPath(corrupt.Path)))
 	return le.AppendUint64(b, uint64(corrupt.Offset))
 }
 

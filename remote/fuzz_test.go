@@ -37,8 +37,8 @@ func converse(t testing.TB, store partd.Partd, data []byte) {
 	<-ended
 	<-drained
 	must(t, s.Shutdown(context.Background()))
-	if s.budget.used != 0 || s.pops.kept != 0 {
-		t.Fatalf("%d and %d bytes of memory were not given back", s.budget.used, s.pops.kept)
+	if used := s.memoryUsed(); used != 0 || s.pops.kept != 0 {
+		t.Fatalf("%d and %d bytes of memory were not given back", used, s.pops.kept)
 	}
 }
 
@@ -50,7 +50,7 @@ func requestFrame(r request, body []byte) []byte {
 func FuzzConversation(f *testing.F) {
 	f.Add(join(message("append", "k", "v"), message("get", "k", "x"), message("drop")))
 	f.Add(join(message("iset", "k", "v"), message("delete", "k"), message("close")))
-	f.Add(join(requestFrame(request{op: opSession, number: 1}, nil), requestFrame(request{op: opScan, number: 2}, nil)))
+	f.Add(join(requestFrame(request{op: opSession, number: 1}, make([]byte, 24)), requestFrame(request{op: opScan, number: 2}, []byte{0, 0, 0, 0, 1, 0, 0, 0})))
 	f.Fuzz(func(t *testing.T, data []byte) { converse(t, partd.NewDict(), data) })
 }
 
@@ -68,9 +68,9 @@ func FuzzRequest(f *testing.F) {
 		must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}, partd.Entry{Key: "large", Value: make([]byte, 300_000)}))
 		r := request{op: operation(op), flags: flags, number: 7, session: session, seq: seq}
 		converse(t, store, join(
-			requestFrame(request{op: opHello, number: 1}, []byte{1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}),
-			requestFrame(request{op: opSession, number: 2}, nil),
-			requestFrame(request{op: opScan, number: 3}, nil),
+			requestFrame(request{op: opHello, number: 1}, append([]byte{2, 0, 2, 0, 0, 0, 1, 0}, make([]byte, 8+16+4+4)...)),
+			requestFrame(request{op: opSession, number: 2}, make([]byte, 24)),
+			requestFrame(request{op: opScan, number: 3}, []byte{0, 0, 0, 0, 1, 0, 0, 0}),
 			requestFrame(r, body),
 			requestFrame(request{op: opNext, number: 8}, append(binary.LittleEndian.AppendUint64(nil, 1), 1, 0, 0, 0, 0, 0, 0, 0)),
 			requestFrame(r, body),
@@ -103,7 +103,7 @@ func hostileServer(nc net.Conn, status, flags uint8, body []byte) {
 			b = le.AppendUint64(le.AppendUint32(le.AppendUint32(nil, protocolVersion), 0), 5)
 			b = le.AppendUint32(le.AppendUint32(le.AppendUint64(b, 1<<20), 64<<10), 4)
 		case opSession:
-			b = append(le.AppendUint64(nil, 9), 1)
+			b = append(le.AppendUint64(nil, 9), make([]byte, 1+16)...)
 		default:
 			answer.status, answer.flags = status, flags
 		}
@@ -144,7 +144,7 @@ func FuzzReply(f *testing.F) {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 		defer cancel()
 		c := &Client{
-			url: "test", calls: map[uint64]*call{},
+			url: "test", calls: map[uint64]*call{}, proofs: map[uint64]*proof{},
 			opts: ClientOptions{DialTimeout: time.Second, RetryFor: time.Millisecond, StallTimeout: time.Second, Logger: slog.New(slog.DiscardHandler)},
 		}
 		c.dial = func(context.Context) (net.Conn, error) {

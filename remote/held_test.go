@@ -42,37 +42,39 @@ func TestHaltedUpload(t *testing.T) {
 	must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 15<<17)}))
 }
 
-// TestForgottenPops does no pop twice whose session was forgotten in between, and
-// forgets those first of which it keeps nothing.
+// TestForgottenPops does no pop twice whose session was forgotten in between.
 func TestForgottenPops(t *testing.T) {
+	l := ledger{shares: map[string]*share{}, limit: [resources]int64{popped: 1 << 20}}
 	var p pops
-	p.init(1 << 20)
+	p.init(&l)
+	own := l.enter("peer")
 	for _, session := range []uint64{1, 2} {
 		p.begin(session)
-		r, err := p.claim(session, 1, false)
+		r, err := p.claim(own, session, 1, false)
 		must(t, err)
 		p.finish(session, 1, r, [][]byte{[]byte("v")}, nil)
 	}
 	p.done(2, 1)
-	for session := range uint64(mostPoppers) {
-		p.enter(10 + session)
-	}
+	p.end(2)
 	p.enter(1)
 	p.enter(2)
-	if r, err := p.claim(1, 1, true); err != nil || r.bytes != 9 {
+	if r, err := p.claim(own, 1, 1, true); err != nil || r.bytes != 9 {
 		t.Errorf("a result that is kept: %v", err)
 	}
-	if _, err := p.claim(2, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
+	if _, err := p.claim(own, 2, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("a pop of a session that was forgotten: %v", err)
 	}
-	if _, err := p.claim(2, 2, false); err != nil {
+	if _, err := p.claim(own, 2, 2, false); err != nil {
 		t.Errorf("a new pop of a session that was forgotten: %v", err)
 	}
 	p.begin(3)
-	if _, err := p.claim(3, 1, true); err != nil {
+	if _, err := p.claim(own, 3, 1, true); err != nil {
 		t.Errorf("a pop of a new session: %v", err)
 	}
 	p.close()
+	if p.kept != 0 || l.used[popped] != 0 {
+		t.Errorf("%d and %d bytes were not given back", p.kept, l.used[popped])
+	}
 }
 
 // TestPopOfLongKeys pops keys that together are too long for a message, and that
@@ -133,11 +135,11 @@ func TestGetWaitsForMemory(t *testing.T) {
 	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1<<20)}))
 	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, StallTimeout: 100 * time.Millisecond})
 	c := dial(t, url, nil)
-	must(t, s.budget.take(ctx, s.budget.limit))
+	giveBack := takeAll(t, s)
 	if _, err := c.Get(ctx, "k"); !errors.Is(err, ErrBusy) {
 		t.Errorf("get without memory: %v", err)
 	}
-	s.budget.give(s.budget.limit)
+	giveBack()
 	_, err := c.Get(ctx, "k")
 	must(t, err)
 }
@@ -158,7 +160,9 @@ func TestExpiredWhenSentAgain(t *testing.T) {
 		done <- err
 	}()
 	time.Sleep(100 * time.Millisecond) // it is being applied
-	must(t, s.sessions.end(ctx, session))
+	s.sessions.mu.Lock()
+	s.sessions.remove(s.sessions.table[session])
+	s.sessions.mu.Unlock()
 	p.cut()
 	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, partd.ErrSessionExpired) {
 		t.Errorf("an operation sent again in a session that is over: %v", err)

@@ -13,6 +13,20 @@ import (
 	"github.com/go-partd/partd"
 )
 
+// memoryUsed is what all connections hold.
+func (s *Server) memoryUsed() int64 {
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
+	return s.ledger.used[memory]
+}
+
+// takeAll takes all memory of a server, until what it returns is called.
+func takeAll(t *testing.T, s *Server) (giveBack func()) {
+	a := s.ledger.open(s.ledger.enter("another"), time.Minute, func() {})
+	must(t, a.take(t.Context(), s.opts.Memory, finish))
+	return func() { a.give(s.opts.Memory) }
+}
+
 // TestLargeChanges sends what is too large for a message in parts, all or
 // nothing, and what is too large for the server not at all.
 func TestLargeChanges(t *testing.T) {
@@ -44,9 +58,7 @@ func TestLargeChanges(t *testing.T) {
 	}
 	must(t, c.Close())
 	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
-		s.budget.mu.Lock()
-		used := s.budget.used
-		s.budget.mu.Unlock()
+		used := s.memoryUsed()
 		if used == 0 {
 			break
 		}
@@ -187,9 +199,7 @@ func TestManySmallThings(t *testing.T) {
 	}
 	must(t, c.Append(ctx, one("k", "v")))
 	must(t, c.Close())
-	s.budget.mu.Lock()
-	defer s.budget.mu.Unlock()
-	if s.budget.used > 3<<20 {
-		t.Errorf("%d bytes of the budget are in use", s.budget.used)
+	if used := s.memoryUsed(); used > 3<<20 {
+		t.Errorf("%d bytes of the budget are in use", used)
 	}
 }

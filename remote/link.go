@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
@@ -83,12 +84,19 @@ func (c *Client) open(nc net.Conn) (*link, error) {
 	})
 	c.mu.Lock()
 	session := c.numbers.session
+	var token partd.SessionToken
+	if p := c.proofs[session]; p != nil {
+		p.via, token = l, p.token
+	}
 	c.mu.Unlock()
 	k := newCall(opHello)
 	k.u16(protocolVersion)
 	k.u16(protocolVersion)
 	k.u32(defaultPage)
 	k.u64(session)
+	k.buf = append(k.buf, token[:]...)
+	k.u32(0) // no namespace
+	k.u32(0) // no credential
 	k.number = 1
 	if err := l.write(k.parts()); err != nil {
 		return nil, err
@@ -178,7 +186,10 @@ func (l *link) send(ctx context.Context, k *call) error {
 		})
 		defer stop()
 	}
-	err := l.sendParts(k)
+	err := l.show(k)
+	if err == nil {
+		err = l.sendParts(k)
+	}
 	if err != nil {
 		l.abort()
 	}

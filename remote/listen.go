@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -85,7 +86,7 @@ func listenUnix(path string) (net.Listener, error) {
 		return nil, err
 	}
 	defer dir.Close() // which unlocks it
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+	if err := lockSoon(dir); err != nil {
 		return nil, fmt.Errorf("lock the directory: %w", err)
 	}
 	if err := removeStale(path); err != nil {
@@ -100,10 +101,51 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(err, l.Close())
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	own := &ownSocket{Listener: l, path: path}
+	if own.made, err = os.Lstat(path); err == nil {
+		err = os.Chmod(path, 0o600)
 	}
-	return l, nil
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return own, nil
+}
+
+// lockPatience is how long a server that starts waits for another one that does.
+const lockPatience = 5 * time.Second
+
+// lockSoon locks a directory, which anybody who may read it can do, too: so it
+// does not wait for long.
+func lockSoon(dir *os.File) error {
+	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+		if time.Since(begin) > lockPatience {
+			return fmt.Errorf("another process has kept it locked for %v, so that nobody can tell whether the socket is in use: end it, or listen in a directory of the server's own: %w", lockPatience, err)
+		}
+	}
+}
+
+// ownSocket is a listener that removes its socket file when it is closed, unless
+// another file has taken its place.
+type ownSocket struct {
+	net.Listener
+	path string
+	made fs.FileInfo
+	once sync.Once
+}
+
+// Close implements net.Listener.
+func (o *ownSocket) Close() (err error) {
+	o.once.Do(func() { // while the socket is bound, no other file can have its number
+		if there, e := os.Lstat(o.path); e == nil && o.made != nil && os.SameFile(there, o.made) {
+			err = os.Remove(o.path)
+		}
+	})
+	return errors.Join(err, o.Listener.Close())
 }
 
 // removeStale removes a socket that nobody listens on.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd"
 )
@@ -52,8 +53,7 @@ func TestSocketFiles(t *testing.T) {
 	if _, err := Listen("ipc://" + path); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("a live socket: %v", err)
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // as after kill -9
-	must(t, l.Close())
+	must(t, l.(*ownSocket).Listener.Close()) // as after kill -9
 	if _, err := os.Stat(path); err != nil {
 		t.Fatal(err)
 	}
@@ -69,11 +69,48 @@ func TestSocketFiles(t *testing.T) {
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is left behind: %v", err)
 	}
+	l, err = Listen("ipc://" + path)
+	must(t, err)
+	must(t, os.Rename(path, path+"2"))
+	other, err := Listen("ipc://" + path)
+	must(t, err)
+	must(t, l.Close())
+	if _, err := net.Dial("unix", path); err != nil {
+		t.Errorf("closing a listener removed the socket of another: %v", err)
+	}
+	must(t, other.Close())
 	must(t, os.WriteFile(path, []byte("a file"), 0o600))
 	if _, err := Listen("ipc://" + path); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Errorf("a file: %v", err)
 	}
 	if b, err := os.ReadFile(path); string(b) != "a file" {
 		t.Errorf("the file is gone: %v", err)
+	}
+}
+
+// TestLockedDirectory does not wait for ever for a directory that another process
+// keeps locked.
+func TestLockedDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, err := os.Open(dir)
+	must(t, err)
+	defer f.Close()
+	must(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
+	done := make(chan error, 1)
+	go func() {
+		l, err := Listen("ipc://" + dir + "/s")
+		if err == nil {
+			err = l.Close()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			t.Errorf("a directory that is kept locked: %v", err)
+		}
+	case <-time.After(4 * lockPatience):
+		t.Error("it waits for ever")
 	}
 }

@@ -20,6 +20,8 @@ type numbers struct {
 	next    uint64 // the number of the next change
 	waiting int    // changes that were sent and not answered
 
+	recent [2]uint64 // this session and the one before
+
 	free    uint64        // the lowest number that is free, 0 for none
 	over    bool          // the session is of no more use
 	settled chan struct{} // closed when all is answered, nil if nobody has to wait
@@ -53,6 +55,8 @@ func (n *numbers) answered(c *Client, k *call, err error) {
 	n.waiting--
 	switch {
 	case err == nil:
+	case errors.Is(err, partd.ErrUnknownOutcome): // whatever else it is, as it may be both where the server's store is another server
+		n.over = true
 	case errors.Is(err, partd.ErrSessionGap):
 		// Not applied, as one before it was not. If no such one is known, the
 		// server's store has lost some, and the numbers are worth nothing.
@@ -69,8 +73,6 @@ func (n *numbers) answered(c *Client, k *call, err error) {
 		// The number of a change given up was sent again with another: the
 		// change itself had been applied.
 		n.over = n.over || !k.abandoned
-	case errors.Is(err, partd.ErrUnknownOutcome):
-		n.over = true
 	default:
 		if n.free == 0 || k.seq < n.free {
 			n.free = k.seq
@@ -105,8 +107,8 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 		c.mu.Unlock()
 		return nil
 	}
-	k := newCall(opSession)
-	k.bound = l
+	k := newEnter(0, partd.SessionToken{})
+	k.bound, k.via = l, l
 	k.sends = 1
 	c.register(k)
 	c.mu.Unlock()
@@ -124,15 +126,18 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 		}
 		return k.err
 	}
-	d := &decoder{b: k.reply}
-	session, kept := d.u64(), d.u8()
-	if err := d.end(); err != nil || session == 0 {
-		return fmt.Errorf("the server answered with session %d: %w", session, errors.Join(ErrBadRequest, err))
+	session, kept, err := c.begun(k)
+	if err != nil {
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.numbers.renew()
-	c.numbers.session, c.numbers.kept, c.numbers.next = session, kept == 1, 1
+	// What is still asked of the session before needs its token; of one before
+	// that nothing is.
+	delete(c.proofs, c.numbers.recent[1])
+	c.numbers.recent = [2]uint64{session, c.numbers.recent[0]}
+	c.numbers.session, c.numbers.kept, c.numbers.next = session, kept, 1
 	c.pops = popNumbers{}
 	return nil
 }

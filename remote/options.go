@@ -17,9 +17,13 @@ type ServerOptions struct {
 	// parts.
 	MaxMessage int64
 	// MaxConnections is how many connections there may be; 1,024 unless given.
-	// One more is closed at once, unless there is one that has not sent a message
-	// within HandshakeTimeout, whose place it takes.
+	// One more takes the place of another: of a peer that has more of them than
+	// its own; or of one of its own that is idle. If all are in use it is closed.
 	MaxConnections int
+	// MaxHandles is how many readers and listings clients may have open together;
+	// 1,024 unless given. One more closes the one that was not used for longest,
+	// of the peer that has most, or waits.
+	MaxHandles int
 	// Memory is what all connections together may take for messages being
 	// received and values being sent, in bytes; 512 MiB unless given. A quiet
 	// connection, and a message of a few KiB, take none of it. What was popped
@@ -37,9 +41,13 @@ type ServerOptions struct {
 	// unless given.
 	IdleTimeout time.Duration
 	// StallTimeout is how long each 512 KiB of a message that has begun may take
-	// to arrive, beside a second for each 16 KiB, or to be taken by the peer; and how long a
-	// message may wait for memory. 30 seconds unless given.
+	// to arrive, or to be taken by the peer, beside a second for each 16 KiB; and
+	// how long a message may wait for memory. 30 seconds unless given.
 	StallTimeout time.Duration
+	// DrainTimeout is how long Shutdown waits for requests under way, and for
+	// peers to take their answers, once it has flushed the store; 10 seconds
+	// unless given.
+	DrainTimeout time.Duration
 
 	// Logger is told what peers do wrong, and of errors of the store. Nothing
 	// is logged unless given.
@@ -51,8 +59,10 @@ const (
 	defaultMemory         = 512 << 20
 	minMessage            = 128 << 10 // a key and its value, at least
 	defaultMaxConnections = 1024
+	defaultMaxHandles     = 1024
 	defaultHandshake      = 10 * time.Second
 	defaultStall          = 30 * time.Second
+	defaultDrain          = 10 * time.Second
 
 	// Of one connection.
 	mostReads   = 8  // being answered at a time
@@ -74,10 +84,12 @@ func (o *ServerOptions) withDefaults() (ServerOptions, error) {
 	}{
 		{"MaxMessage", c.MaxMessage},
 		{"MaxConnections", int64(c.MaxConnections)},
+		{"MaxHandles", int64(c.MaxHandles)},
 		{"Memory", c.Memory},
 		{"HandshakeTimeout", int64(c.HandshakeTimeout)},
 		{"IdleTimeout", int64(c.IdleTimeout)},
 		{"StallTimeout", int64(c.StallTimeout)},
+		{"DrainTimeout", int64(c.DrainTimeout)},
 	} {
 		if v.value < 0 {
 			return c, fmt.Errorf("remote: ServerOptions.%s is below 0", v.name)
@@ -98,11 +110,17 @@ func (o *ServerOptions) withDefaults() (ServerOptions, error) {
 	if c.MaxConnections == 0 {
 		c.MaxConnections = defaultMaxConnections
 	}
+	if c.MaxHandles == 0 {
+		c.MaxHandles = defaultMaxHandles
+	}
 	if c.HandshakeTimeout == 0 {
 		c.HandshakeTimeout = defaultHandshake
 	}
 	if c.StallTimeout == 0 {
 		c.StallTimeout = defaultStall
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = defaultDrain
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

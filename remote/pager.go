@@ -1,6 +1,10 @@
 package remote
 
-import "context"
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
 
 // pager reads the pages of a handle. One page is asked for ahead, so that the
 // server makes it while the one before is used.
@@ -13,6 +17,41 @@ type pager struct {
 	step   uint64
 	ahead  *call // asked for, and not yet taken
 	err    error // of asking
+	over   *atomic.Bool
+}
+
+// keepEvery is how often a client says that it still wants a handle.
+const keepEvery = handleIdle / 4
+
+// newPager returns what reads the pages of a handle, and keeps the handle open
+// for as long as ctx goes on and it is neither closed nor at its end.
+func (c *Client) newPager(ctx context.Context, op operation, via *link, handle uint64) pager {
+	p := pager{c: c, ctx: ctx, op: op, via: via, handle: handle, over: new(atomic.Bool)}
+	if handle != 0 {
+		p.keepOpen()
+	}
+	return p
+}
+
+func (p pager) keepOpen() {
+	time.AfterFunc(keepEvery, func() {
+		if p.over.Load() || p.ctx.Err() != nil || p.via.dead.Load() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(p.c.life, keepEvery)
+		defer cancel()
+		select {
+		case p.via.token <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		k := newCall(opKeepHandle)
+		k.u64(p.handle)
+		_ = p.via.send(ctx, k) // its reader notices
+		<-p.via.token
+		k.recycle()
+		p.keepOpen()
+	})
 }
 
 func (p *pager) ended() bool { return p.handle == 0 }
@@ -46,6 +85,7 @@ func (p *pager) next() ([]byte, error) {
 	k.recycle()
 	if k.got&flagMore == 0 {
 		p.handle = 0 // the server has closed it
+		p.over.Store(true)
 	}
 	p.ask() // as this one was wanted
 	return k.reply, nil
@@ -67,5 +107,6 @@ func (p *pager) close() {
 	k.bound = p.via
 	k.u64(p.handle)
 	p.handle = 0
+	p.over.Store(true)
 	_ = p.c.do(ctx, k)
 }

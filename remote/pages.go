@@ -38,7 +38,8 @@ func (c *conn) get(a *answer, keys []string) error {
 		}
 		a.builder = newBuilder() // the handle has the memory
 		count = a.hole()
-		id, err := c.handles.add(c.valuePages(v))
+		page, closer := c.valuePages(v)
+		id, err := c.handles.add(c.ctx, false, page, closer)
 		if err != nil {
 			return err
 		}
@@ -85,7 +86,8 @@ func (c *conn) openReader(a *answer, key string) error {
 	if !more {
 		return closeRest(v)
 	}
-	handle, err := c.handles.add(c.valuePages(v))
+	page, closer := c.valuePages(v)
+	handle, err := c.handles.add(c.ctx, false, page, closer)
 	if err != nil {
 		return err
 	}
@@ -128,6 +130,13 @@ func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer f
 func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *answer, v *V) (done bool)) error {
 	id := len(a.buf)
 	a.u64(0)
+	if err := a.hold(c.server.handles.cost(true) + free); err != nil {
+		return err
+	}
+	end, err := c.share.turn(c.ctx)
+	if err != nil {
+		return err
+	}
 	next, stop := iter.Pull2(seq)
 	var v V
 	have := false
@@ -155,11 +164,12 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 		return true, nil
 	}
 	more, err := page(a)
+	end()
 	if !more || err != nil {
 		stop()
 		return err
 	}
-	handle, err := c.handles.add(page, func() error { stop(); return nil })
+	handle, err := c.handles.add(c.ctx, true, page, func() error { stop(); return nil })
 	if err != nil {
 		return err
 	}

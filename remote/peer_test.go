@@ -84,22 +84,31 @@ func (p *peer) want(b []byte) {
 	got := make([]byte, len(b))
 	n, err := io.ReadFull(p, got)
 	if err != nil || !bytes.Equal(got, b) {
-		p.t.Fatalf("read %q, %v, want %q", got[:n], err, b)
+		p.t.Fatalf("read %d bytes, %.200q, %v, want %d, %.200q", n, got[:n], err, len(b), b)
 	}
 }
 
-// wantError reads a frame that begins with "error: ".
-func (p *peer) wantError() {
+// wantError reads a frame that begins with "error: ", and ack. It returns the text.
+func (p *peer) wantError() string {
 	p.t.Helper()
 	var h [2]byte
 	_, err := io.ReadFull(p, h[:])
 	must(p.t, err)
 	text := make([]byte, h[1])
+	if h[0] == 2 { // a long frame
+		var size [8]byte
+		size[0] = h[1]
+		_, err = io.ReadFull(p, size[1:])
+		must(p.t, err)
+		h[0], text = 0, make([]byte, binary.BigEndian.Uint64(size[:]))
+	}
 	_, err = io.ReadFull(p, text)
 	must(p.t, err)
+	p.want(acked)
 	if h[0] != 0 || !bytes.HasPrefix(text, []byte("error: ")) {
 		p.t.Fatalf("read a frame with flags %d, %q, want an error", h[0], text)
 	}
+	return string(text)
 }
 
 // wantClosed reads until the server closes the connection.

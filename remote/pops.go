@@ -14,25 +14,27 @@ import (
 
 // pops keep what a Pop has taken out of the store until the client says that it
 // has it, so that an answer lost with its connection is given again. They live
-// as long as the server.
+// as long as the server, and those of a session as long as that is known.
 type pops struct {
-	limit int64 // of kept, in bytes
+	ledger *ledger
+	limit  int64 // of results kept, in bytes
 
 	mu       sync.Mutex
-	kept     int64 // bytes of results that no client has said it has, and of pops under way
+	kept     int64 // bytes of results that no client has said it has
 	sessions map[uint64]*popSession
-	uses     uint64
 	forgot   bool // a session that may still go on was forgotten
 }
 
 type popSession struct {
 	unsure  bool   // it may be one that was forgotten
 	high    uint64 // the highest number seen
-	use     uint64
+	bytes   int64  // of its results
 	results map[uint64]*popResult
 }
 
 type popResult struct {
+	of     *popSession
+	share  *share
 	once   sync.Once     // whoever comes first does it
 	done   chan struct{} // closed when the rest is there
 	err    error
@@ -42,13 +44,12 @@ type popResult struct {
 }
 
 const (
-	keepPop     = 10 * time.Minute
-	mostPops    = 256  // kept for a session
-	mostPoppers = 4096 // sessions that are known
+	keepPop  = 10 * time.Minute
+	mostPops = 256 // kept for a session
 )
 
-func (p *pops) init(limit int64) {
-	p.limit = limit
+func (p *pops) init(l *ledger) {
+	p.ledger, p.limit = l, l.limit[popped]
 	p.sessions = map[uint64]*popSession{}
 }
 
@@ -69,28 +70,22 @@ func (p *pops) begin(session uint64) {
 	p.session(session).unsure = false
 }
 
-// session returns a session, and forgets the one unused longest where there are
-// too many, of those without results if there is one. mu is held.
+// session returns a session. mu is held.
 func (p *pops) session(id uint64) *popSession {
-	p.uses++
-	if s := p.sessions[id]; s != nil {
-		s.use = p.uses
-		return s
+	s := p.sessions[id]
+	if s == nil {
+		s = &popSession{unsure: p.forgot, results: map[uint64]*popResult{}}
+		p.sessions[id] = s
 	}
-	if len(p.sessions) >= mostPoppers {
-		var oldest uint64
-		var o *popSession
-		for k, s := range p.sessions {
-			if held := len(s.results) > 0; o == nil || held == (len(o.results) > 0) && s.use < o.use || !held && len(o.results) > 0 {
-				oldest, o = k, s
-			}
-		}
-		p.remove(oldest)
-		p.forgot = true
-	}
-	s := &popSession{use: p.uses, unsure: p.forgot, results: map[uint64]*popResult{}}
-	p.sessions[id] = s
 	return s
+}
+
+// end forgets a session that is over, or that others needed the place of.
+func (p *pops) end(session uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.remove(session)
+	p.forgot = true
 }
 
 // remove forgets a session. mu is held.
@@ -108,17 +103,10 @@ func (p *pops) drop(r *popResult) {
 	select {
 	case <-r.done:
 		r.timer.Stop()
-		p.kept -= r.bytes
+		p.keep(r, -r.bytes)
 		r.bytes = 0
 	default: // under way: who pops notices
 	}
-}
-
-// end forgets a session that is over.
-func (p *pops) end(session uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.remove(session)
 }
 
 // done forgets the result of a pop.
@@ -131,6 +119,32 @@ func (p *pops) done(session, number uint64) {
 	}
 }
 
+// keep notes what a result takes. mu is held.
+func (p *pops) keep(r *popResult, bytes int64) {
+	p.kept += bytes
+	r.of.bytes += bytes
+	p.ledger.add(r.share, popped, bytes)
+}
+
+// crowded tells whether a session has to wait until results are taken. A peer may
+// keep as much as it leaves for others. One that keeps nothing, or a session that
+// keeps nothing, goes on beyond that: others cannot keep it out. mu is held.
+func (p *pops) crowded(s *popSession, own *share) bool {
+	p.ledger.mu.Lock()
+	mine := own.used[popped]
+	p.ledger.mu.Unlock()
+	most := p.limit
+	switch {
+	case mine == 0:
+		most = 2 * p.limit
+	case s.bytes == 0:
+		most = p.limit + p.limit/2
+	default:
+		most -= mine
+	}
+	return len(s.results) >= mostPops || p.kept > most
+}
+
 func (p *pops) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,7 +154,7 @@ func (p *pops) close() {
 }
 
 // claim notes a pop before it is done, in the order in which they come.
-func (p *pops) claim(session, number uint64, resent bool) (r *popResult, err error) {
+func (p *pops) claim(own *share, session, number uint64, resent bool) (r *popResult, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.sessions[session]
@@ -156,11 +170,11 @@ func (p *pops) claim(session, number uint64, resent bool) (r *popResult, err err
 	if number <= s.high || resent && s.unsure {
 		return nil, fmt.Errorf("session %d: pop %d: what it took is no longer kept: %w", session, number, partd.ErrUnknownOutcome)
 	}
-	if len(s.results) >= mostPops || p.kept > p.limit {
+	if p.crowded(s, own) {
 		return nil, fmt.Errorf("%w: of this session %d pops were not taken, of all %d bytes", ErrBusy, len(s.results), p.kept)
 	}
 	s.high = number
-	r = &popResult{done: make(chan struct{})}
+	r = &popResult{of: s, share: own, done: make(chan struct{})}
 	s.results[number] = r
 	return r, nil
 }
@@ -173,7 +187,7 @@ func (p *pops) finish(session, number uint64, r *popResult, values [][]byte, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.kept += r.bytes
+	p.keep(r, r.bytes)
 	r.timer = time.AfterFunc(keepPop, func() { p.done(session, number) })
 	close(r.done)
 	s := p.sessions[session]
@@ -255,7 +269,7 @@ func (c *conn) pop(r request, instance uint64, keys []string, room *allowance) (
 	if instance != s.instance {
 		return nil, fmt.Errorf("pop %d: the server was started again since: %w", r.seq, partd.ErrUnknownOutcome)
 	}
-	result, err := s.pops.claim(r.session, r.seq, r.flags&flagResent != 0)
+	result, err := s.pops.claim(c.share, r.session, r.seq, r.flags&flagResent != 0)
 	if err != nil {
 		return nil, err
 	}
@@ -289,6 +303,7 @@ func (s *Server) popValues(room *allowance, keys []string) ([][]byte, error) {
 			return nil, err
 		}
 	}
+	defer s.changes.Add(1)
 	return partd.Pop(ctx, s.store, keys...)
 }
 

@@ -10,7 +10,7 @@ import (
 // answers. Numbers are little-endian.
 
 const (
-	protocolVersion = 1
+	protocolVersion = 2
 
 	requestLen = 40 // of a request's header
 	replyLen   = 16 // of a reply's header
@@ -46,13 +46,15 @@ const (
 	opFlush
 	opSync
 	opPart
-	lastOperation = opPart
+	opVerify
+	opKeepHandle
+	lastOperation = opKeepHandle
 )
 
 func (op operation) String() string {
 	names := [...]string{
 		"hello", "ping", "session", "end session", "append", "set", "set once", "delete", "drop", "pop", "pop read", "pop done",
-		"get", "open", "read", "keys", "scan", "next", "close handle", "stat", "flush", "sync", "part",
+		"get", "open", "read", "keys", "scan", "next", "close handle", "stat", "flush", "sync", "part", "verify", "keep handle",
 	}
 	if op < opHello || op > lastOperation {
 		return fmt.Sprintf("operation %d", uint8(op))

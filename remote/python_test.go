@@ -4,8 +4,10 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/zmtp"
 )
 
 // TestPythonFaults are those that are answered, and change nothing.
@@ -76,4 +78,67 @@ func TestPythonCommands(t *testing.T) {
 		p.want(join(c.want...))
 	}
 	<-s.CloseRequested()
+}
+
+// TestPythonMessageTooLarge answers a change over the limit, which it reads to its
+// end and keeps nothing of, and serves the connection on. What has no end, and a
+// get, whose values an error would be taken for, end the connection.
+func TestPythonMessageTooLarge(t *testing.T) {
+	opts := &ServerOptions{MaxMessage: minMessage, StallTimeout: 2 * time.Second}
+	value := strings.Repeat("v", 100_000)
+	more := func(frame string) []byte { return zmtp.AppendFrame(nil, []byte(frame), true) }
+	t.Run("answered", func(t *testing.T) {
+		store := partd.NewDict()
+		s, url := serve(t, store, opts)
+		p := openPeer(t, url)
+		ping := zmtp.AppendCommand(nil, "PING", []byte{0, 0})
+		for _, large := range [][]byte{
+			message("append", "k", strings.Repeat("v", 3*minMessage-2000)),
+			message("append", "k", value, "k2", value, "k3", value),
+			join(more("append"), more("k"), more(value), more("k2"), more(value), ping, message("k3", "")),
+			message("iset", "k", strings.Repeat("v", minMessage)),
+			message("delete", value, value),
+		} {
+			p.send(large, message("append", "small", "v"))
+			p.wantError()
+			p.want(acked)
+		}
+		v, err := store.Get(t.Context(), "k", "k2", "small")
+		if must(t, err); strings.Join(texts(v), "") != "vvvvv" {
+			t.Errorf("the store has %.100q", v)
+		}
+		p.send(message("get", "small"))
+		p.want(join(message("vvvvv"), acked))
+		if used := s.memoryUsed(); used > 256<<10 {
+			t.Errorf("%d bytes of memory are in use after it", used)
+		}
+	})
+	for name, large := range map[string][]byte{
+		"get":              message("get", value, value),
+		"far over":         join(more("append"), long(0, 1<<62)),
+		"far over in all":  message("append", "k", value, "k", value, "k", value, "k", value, "k", value),
+		"stops":            message("append", "k", value, "k", value, "k", value)[:200_000],
+		"no command":       message("appendix", value, value),
+		"the first itself": message(strings.Repeat("append", 30_000), "k", value),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, url := serve(t, partd.NewDict(), opts)
+			p := openPeer(t, url)
+			go p.Write(large) // the server may close in between
+			p.wantClosed()
+		})
+	}
+}
+
+// TestPythonWithoutMemory answers a change that there is no memory for.
+func TestPythonWithoutMemory(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), &ServerOptions{StallTimeout: 500 * time.Millisecond})
+	giveBack := takeAll(t, s)
+	p := openPeer(t, url)
+	p.send(message("append", "k", strings.Repeat("v", 100_000)))
+	p.wantError()
+	giveBack()
+	p.send(message("append", "k", "v"), message("get", "k"))
+	p.want(join(acked, message("v"), acked))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -58,7 +59,8 @@ func (c *Client) patience() (wait time.Duration, err error) {
 	if !c.stuck.IsZero() && (time.Since(c.stuck) > c.opts.RetryFor || errors.Is(c.broken, errHello)) {
 		return 0, c.broken
 	}
-	return c.backoff, nil
+	// Not all at the same time, where a server has lost many clients at once.
+	return c.backoff/2 + rand.N(c.backoff/2+1), nil
 }
 
 // useless notes that a connection was of no use, or was not made. mu is held.
@@ -149,7 +151,9 @@ func (c *Client) lost(l *link, err error) {
 		c.useless(err)
 	}
 	for _, k := range c.calls {
-		if k.bound == l {
+		if k.bound == l && k.op.mutates() {
+			c.complete(k, fmt.Errorf("%w: the connection broke: %w", partd.ErrUnknownOutcome, err))
+		} else if k.bound == l {
 			c.complete(k, fmt.Errorf("%w (the connection broke: %w)", ErrLost, err))
 		}
 	}

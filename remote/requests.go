@@ -1,9 +1,9 @@
 package remote
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/go-partd/partd"
@@ -29,23 +29,28 @@ func (c *conn) request(frames [][]byte) error {
 		}
 	}
 	switch {
-	case r.op.mutates():
-		return c.mutate(r, body)
 	case r.op == opHello:
 		return c.hello(r, body)
 	case r.op == opPing:
 		return c.answerWith(r, func(a *answer) error { a.refer(body); return nil })
+	case r.op == opKeepHandle:
+		c.handles.keep(body)
+		return c.result(r, nil, 0)
 	case r.op == opSession:
-		return c.beginSession(r)
+		return c.beginSession(r, body)
+	case r.session != 0 && c.used[r.session] == nil && r.op != opEndSession:
+		return c.fail(r, r.notOpen())
+	case r.op.mutates():
+		return c.mutate(r, body)
 	case r.op == opEndSession:
-		c.server.pops.end(r.session)
-		return c.result(r, c.server.sessions.end(c.server.base, r.session), 0)
+		return c.result(r, c.server.sessions.end(c.server.base, c, r.session), 0)
 	case r.op == opPart:
 		return c.result(r, c.upload.add(c, body), 0)
 	case r.op == opPopDone:
 		c.server.pops.done(r.session, r.seq)
 		return c.result(r, nil, 0)
 	}
+	c.worked.Store(true)
 	room := c.newAllowance()
 	answerer, err := c.reading(r, body, room)
 	if err != nil {
@@ -57,6 +62,15 @@ func (c *conn) request(frames [][]byte) error {
 		return c.answerWith(r, answerer) // its values are in memory: no waiting
 	}
 	return c.async(r, room, answerer)
+}
+
+// notOpen is the error for a request of a session that this connection has neither
+// begun nor shown the token of.
+func (r request) notOpen() error {
+	if r.op == opPopRead || r.op == opPop && r.flags&flagResent != 0 {
+		return fmt.Errorf("session %d: pop %d: the session is not open: %w", r.session, r.seq, partd.ErrUnknownOutcome)
+	}
+	return fmt.Errorf("session %d: it is not open: %w", r.session, partd.ErrSessionExpired)
 }
 
 // result answers with nothing or an error.
@@ -77,7 +91,7 @@ func (c *conn) fail(r request, err error) error {
 	if errors.Is(err, errGivenUp) || c.server.base.Err() != nil && isCancelled(err) {
 		return err // without an answer, so that the client asks again
 	}
-	c.server.opts.Logger.Debug("a request failed", "peer", peerName(c.nc), "operation", r.op.String(), "error", err)
+	c.logFault(slog.LevelDebug, "a request failed", err, "operation", r.op.String())
 	if r.number == 0 {
 		return nil
 	}
@@ -130,11 +144,18 @@ func (c *conn) mutate(r request, body []byte) error {
 		return c.fail(r, err)
 	}
 	defer c.clearEntries()
+	c.worked.Store(true)
+	c.account.working.Add(1)
+	defer c.account.working.Add(-1)
+	applied := true
 	if r.session == 0 {
-		return c.result(r, change(c.server.base, c.server.store, op), 0)
+		err = change(c.server.base, c.server.store, op)
+	} else {
+		tag := partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}
+		applied, err = c.server.sessions.apply(c.server.base, c, tag, op)
 	}
-	tag := partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}
-	applied, err := c.server.sessions.apply(c.server.base, c, tag, op)
+	c.server.changes.Add(1) // before the answer
+	c.server.changed(op.Change, err)
 	var flags uint8
 	if !applied {
 		flags = flagKnown
@@ -191,20 +212,26 @@ func (c *conn) reading(r request, body []byte, room *allowance) (func(a *answer)
 		f = func(a *answer) error { return c.openReader(a, key) }
 	case opRead, opNext:
 		id, step := d.u64(), d.u64()
-		f = func(a *answer) error { return c.handles.next(a, id, step) }
+		f = func(a *answer) error { return c.handles.read(a, id, step) }
 	case opKeys:
 		f = func(a *answer) error { return c.openKeys(a) }
 	case opScan:
+		// So that a share of the keys can be asked for when there are such.
+		if part, parts := d.u32(), d.u32(); d.err == nil && (part != 0 || parts != 1) {
+			return nil, fmt.Errorf("scan of part %d of %d: %w", part, parts, errors.ErrUnsupported)
+		}
 		f = func(a *answer) error { return c.openScan(a) }
 	case opCloseHandle:
 		id := d.u64()
 		f = func(*answer) error { c.handles.remove(id); return nil }
 	case opStat:
-		f = func(a *answer) error { return stat(ctx, store, a) }
+		f = c.inTurn(func(a *answer) error { return c.server.stat(ctx, a) })
 	case opFlush:
-		f = func(*answer) error { return partd.Flush(ctx, store) }
+		f = c.inTurn(func(*answer) error { return partd.Flush(ctx, store) })
 	case opSync:
-		f = func(*answer) error { return partd.Sync(ctx, store) }
+		f = c.inTurn(func(*answer) error { return partd.Sync(ctx, store) })
+	case opVerify:
+		f = func(a *answer) error { return c.server.verify(ctx, a) }
 	case opPop:
 		instance, keys := d.u64(), d.keys()
 		if d.end() == nil {
@@ -222,13 +249,14 @@ func (c *conn) reading(r request, body []byte, room *allowance) (func(a *answer)
 	return f, nil
 }
 
-func stat(ctx context.Context, store partd.Partd, a *answer) error {
-	st, err := partd.Stat(ctx, store)
-	if err != nil {
-		return err
+// inTurn lets a request wait for its peer's turn.
+func (c *conn) inTurn(f func(a *answer) error) func(a *answer) error {
+	return func(a *answer) error {
+		end, err := c.share.turn(c.ctx)
+		if err != nil {
+			return err
+		}
+		defer end()
+		return f(a)
 	}
-	for _, n := range []int64{st.Keys, st.Bytes, st.Memory, st.Disk} {
-		a.u64(uint64(n))
-	}
-	return nil
 }

@@ -24,10 +24,12 @@ func fullRights(close bool) rights {
 	return r
 }
 
+var errNotAllowed = fmt.Errorf("it is not allowed (%w)", fs.ErrPermission)
+
 // check returns an error if something that is needed is missing.
 func (r rights) check(need rights) error {
 	if missing := need &^ r; missing != 0 {
-		return fmt.Errorf("it is not allowed to %s: %w", missing, fs.ErrPermission)
+		return fmt.Errorf("to %s: %w", missing, errNotAllowed)
 	}
 	return nil
 }
@@ -53,7 +55,7 @@ func (op operation) need() rights {
 		return mayDelete
 	case opPop, opPopRead, opPopDone:
 		return mayRead | mayDelete
-	case opHello, opPing, opSession, opEndSession, opFlush, opSync, opCloseHandle:
+	case opHello, opPing, opSession, opEndSession, opFlush, opSync, opCloseHandle, opKeepHandle:
 		return 0
 	}
 	return mayRead

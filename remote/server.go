@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -22,9 +22,14 @@ type Server struct {
 	opts     ServerOptions
 	instance uint64        // of this server's life
 	partTime time.Duration // that a part may take beside the time to stall
-	budget   budget
+	ledger   ledger
+	handles  handleTable
+	dropped  atomic.Int64 // when the store was dropped last, in nanoseconds
+	many     atomic.Bool  // there are so many connections that they take turns
 	sessions sessions
 	pops     pops
+	statistics
+	checking chan struct{} // held by who has everything read, to compare checksums
 
 	// base is what changes run under: a client that leaves does not cut one
 	// short, only the end of Shutdown does.
@@ -58,17 +63,21 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	}
 	s := &Server{
 		store: store, opts: o, partTime: partLen / zmtp.MinRate * time.Second,
-		budget:         budget{limit: o.Memory, patient: o.StallTimeout},
-		closeRequested: make(chan struct{}), done: make(chan struct{}),
+		statistics: statistics{one: make(chan struct{}, 1)}, checking: make(chan struct{}, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
+	s.ledger.init(&o)
+	s.handles = handleTable{ledger: &s.ledger, cost: handleCost(store, o.Memory/4), patience: o.StallTimeout}
+	s.ledger.queue.reap = s.handles.reap
 	var id [8]byte
 	if _, err := rand.Read(id[:]); err != nil {
 		return nil, fmt.Errorf("remote: %w", err)
 	}
 	s.instance = binary.LittleEndian.Uint64(id[:])
-	s.sessions.init(store, uint32(s.instance>>32))
-	s.pops.init(o.Memory / 4)
+	if err := s.sessions.init(store, &s.ledger, uint32(s.instance>>32), s.pops.end); err != nil {
+		return nil, fmt.Errorf("remote: %w", err)
+	}
+	s.pops.init(&s.ledger)
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -104,7 +113,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		if errors.Is(err, net.ErrClosed) {
 			return &partd.Error{Op: "accept", Path: URL(l.Addr()), Err: err}
 		}
-		// Out of descriptors, most likely: those who are connected go on.
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			s.makeRoom()
+		}
 		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 		s.opts.Logger.Warn("cannot accept a connection", "address", URL(l.Addr()), "error", err, "retry", wait)
 		select {
@@ -141,78 +152,11 @@ func (s *Server) isClosing() bool {
 	}
 }
 
-// admit starts a connection. Peers who say nothing keep nobody out for long: where
-// there are too many connections, the oldest that has not sent a message in the
-// time for a handshake makes room, and only a quarter of all may be in theirs.
-func (s *Server) admit(nc net.Conn) {
-	s.mu.Lock()
-	var silent *conn
-	full := len(s.conns) >= s.opts.MaxConnections
-	if full {
-		silent = s.oldestSilent()
-	}
-	if s.closing || full && silent == nil {
-		n := len(s.conns)
-		s.mu.Unlock()
-		s.opts.Logger.Warn("connection refused: there are too many", "peer", peerName(nc), "connections", n)
-		_ = nc.Close() // nothing was sent
-		return
-	}
-	if !full && len(s.greeting) >= max(4, s.opts.MaxConnections/4) {
-		silent = s.greeting[0]
-	}
-	if silent != nil {
-		delete(s.conns, silent)
-		s.removeGreeting(silent)
-	}
-	c := newConn(s, nc, s.lastID.Add(1), fullRights(s.opts.AllowClose))
-	s.conns[c] = struct{}{}
-	s.greeting = append(s.greeting, c)
-	s.running.Add(1)
-	s.mu.Unlock()
-	if silent != nil {
-		s.opts.Logger.Warn("connection closed: others need its place, and it has said nothing", "peer", peerName(silent.nc))
-		silent.abort()
-	}
-	go func() {
-		defer s.running.Done()
-		c.run()
-	}()
-}
-
-// oldestSilent returns the oldest connection that should have sent a message by
-// now and has not, nil if there is none. mu is held.
-func (s *Server) oldestSilent() *conn {
-	var oldest *conn
-	for c := range s.conns {
-		if !c.spoke.Load() && time.Since(c.since) > s.opts.HandshakeTimeout && (oldest == nil || c.id < oldest.id) {
-			oldest = c
-		}
-	}
-	return oldest
-}
-
-// greeted takes a connection from those in their handshake.
-func (s *Server) greeted(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.removeGreeting(c)
-}
-
-func (s *Server) removeGreeting(c *conn) {
-	s.greeting = slices.DeleteFunc(s.greeting, func(g *conn) bool { return g == c })
-}
-
-func (s *Server) forget(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-}
-
-// Shutdown stops accepting, finishes the requests that have arrived, closes the
-// connections, and flushes, syncs and closes the store. If ctx ends first,
-// requests are cut short; the store is closed all the same. Called again it
-// returns what it returned first.
+// Shutdown stops accepting, flushes the store, finishes the requests that have
+// arrived, closes the connections, and flushes, syncs and closes the store.
+// Peers that have not taken their answers within DrainTimeout are cut off. If ctx
+// ends first, requests are cut short, which is an error; the store is closed all
+// the same. Called again it returns what it returned first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.inShutdown.Do(func() { s.shutdown = s.shutDown(ctx) })
 	return s.shutdown
@@ -238,23 +182,36 @@ func (s *Server) shutDown(ctx context.Context) error {
 		s.running.Wait()
 		close(finished)
 	}()
+	// First of all what was acknowledged: whoever kills the process because peers
+	// hold it up must not lose that.
+	if err := partd.Flush(ctx, s.store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		s.opts.Logger.Warn("the store could not be flushed; it is tried once more before it is closed", "error", err)
+	}
 	var errs []error
 	select {
 	case <-finished:
+	case <-time.After(s.opts.DrainTimeout):
+		s.cutOff("connection cut off: its requests were not finished, and their answers not taken, in the time to drain")
 	case <-ctx.Done():
 		errs = append(errs, fmt.Errorf("remote: shutdown: requests were cut short: %w", context.Cause(ctx)))
-		s.cancel()
-		s.mu.Lock()
-		for c := range s.conns {
-			c.abort()
-		}
-		s.mu.Unlock()
-		<-finished
+		s.cutOff("connection cut off: the time to shut down is over")
 	}
+	<-finished
 	s.cancel()
 	s.pops.close()
 	errs = append(errs, closeStore(context.WithoutCancel(ctx), s.store))
 	return errors.Join(errs...)
+}
+
+// cutOff ends all connections and the requests under way.
+func (s *Server) cutOff(why string) {
+	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		s.opts.Logger.Warn(why, "peer", peerName(c.nc))
+		c.abort()
+	}
 }
 
 // closeStore flushes, syncs and closes a store, as far as it can.

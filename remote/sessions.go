@@ -1,25 +1,31 @@
 package remote
 
 import (
+	"container/list"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/go-partd/partd"
 )
 
 // sessions applies numbered operations. The store does so itself where it can;
-// for any other the server remembers what was applied, for its life.
+// for any other the server remembers what was applied, for its life. Only a
+// connection that has begun a session, or shown its token, can use it.
 type sessions struct {
-	store partd.Partd
+	store  partd.Partd
+	ledger *ledger
+	secret [16]byte             // of the tokens of the server's own
+	forgot func(session uint64) // called with each that is forgotten
 
-	mu      sync.Mutex
-	open    map[uint64]*session // in use on some connection, or the server's own
-	own     bool                // the store cannot, so the server's table counts
-	known   bool                // whether own is known
-	last    uint64              // the session that the server issued last
-	lastUse uint64              // counts uses, to find the oldest
+	mu    sync.Mutex
+	table map[uint64]*session // that may be used
+	own   bool                // the store cannot, so the server's table counts
+	known bool                // whether own is known
+	last  uint64              // the session that the server issued last
 
 	unnumbered bool // take no notice of numbers: for a test that must then fail
 }
@@ -27,9 +33,15 @@ type sessions struct {
 // session is what the server knows of a session.
 type session struct {
 	id    uint64
-	conns int    // connections that have used it
-	use   uint64 // when it was used last
-	mine  bool   // issued by the server
+	mine  bool // issued by the server
+	share *share
+
+	// Guarded by the mu of sessions.
+	conns int  // connections that have it open
+	used  bool // something was applied
+	begun time.Time
+	place *list.Element // in one of the peer's lists, nil if it may not be forgotten
+	in    *list.List
 
 	// mu is held while an operation is applied: those of a session are applied
 	// one after the other, and none of an older connection once a newer one has
@@ -42,37 +54,95 @@ type session struct {
 	unknown error // the outcome of high, if it is not known
 }
 
+// forgettable are the sessions of a peer that may be forgotten, each list the
+// oldest first, in the order of the lists.
+type forgettable struct {
+	unused list.List // never used, and of no open connection
+	begun  list.List // never used, but somebody may be about to
+	left   list.List // used, and of no open connection
+}
+
 // Bounds of what is remembered.
 const (
-	mostSessions     = 4096 // of the server's own
-	mostConnSessions = 1024 // that one connection may use
+	mostSessions     = 4096
+	mostConnSessions = 1024 // that one connection may have open
 )
 
-func (s *sessions) init(store partd.Partd, incarnation uint32) {
-	s.store = store
-	s.open = map[uint64]*session{}
+func (s *sessions) init(store partd.Partd, l *ledger, incarnation uint32, forgot func(uint64)) error {
+	s.store, s.ledger, s.forgot = store, l, forgot
+	s.table = map[uint64]*session{}
 	s.last = uint64(incarnation) << 32
 	_, can := store.(partd.Applier)
 	s.own, s.known = !can, !can
+	_, err := rand.Read(s.secret[:])
+	return err
 }
 
 // issue begins a session, and tells whether the store keeps it.
-func (s *sessions) issue(ctx context.Context) (id uint64, kept bool, err error) {
+func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.SessionToken, err error) {
+	if err := s.makeRoom(ctx, c); err != nil {
+		return nil, token, err
+	}
+	x = &session{share: c.share, begun: time.Now()}
+	defer func() {
+		if err != nil {
+			s.ledger.add(c.share, known, -1)
+		}
+	}()
 	if a, ok := s.store.(partd.Applier); ok && !s.isOwn() {
-		id, err := a.NewSession(ctx)
+		x.id, err = a.NewSession(ctx)
+		// The store may be another server, where all sessions are of one connection.
+		for errors.Is(err, ErrBusy) {
+			if ended, e := s.endOne(ctx, s.ledger.heaviest(known, c.share, 0)); !ended || e != nil {
+				break
+			}
+			x.id, err = a.NewSession(ctx)
+		}
+		if err == nil {
+			token, err = s.token(ctx, x.id)
+		}
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return nil, token, err
+		}
+		x.mine = err != nil
+	} else {
+		x.mine = true
+	}
+	s.decide(x.mine)
+	s.mu.Lock()
+	if x.mine {
+		s.last++
+		x.id = s.last
+	}
+	s.table[x.id] = x
+	s.open(c, x)
+	s.mu.Unlock()
+	if x.mine {
+		token = partd.NewSessionToken(s.secret[:], x.id)
+	}
+	return x, token, nil
+}
+
+// token returns the token of a session of the store. One that has none of its own
+// gets one for the server's life.
+func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, error) {
+	if g, ok := s.store.(partd.SessionGuard); ok {
+		t, err := g.SessionToken(ctx, id)
 		if !errors.Is(err, errors.ErrUnsupported) {
-			s.decide(false)
-			return id, true, err
+			return t, err
 		}
 	}
-	s.decide(true)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.last++
-	s.makeRoom()
-	s.lastUse++
-	s.open[s.last] = &session{id: s.last, mine: true, use: s.lastUse}
-	return s.last, false, nil
+	return partd.NewSessionToken(s.secret[:], id), nil
+}
+
+// check returns an error unless a token is that of a session.
+func (s *sessions) check(ctx context.Context, id uint64, token partd.SessionToken) error {
+	if g, ok := s.store.(partd.SessionGuard); ok && !s.isOwn() {
+		if err := g.CheckSession(ctx, id, token); !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
+	return partd.NewSessionToken(s.secret[:], id).Check(id, token)
 }
 
 func (s *sessions) isOwn() bool {
@@ -91,93 +161,175 @@ func (s *sessions) decide(own bool) {
 	}
 }
 
-// makeRoom forgets the oldest of the server's own sessions, those without a
-// connection first. mu is held.
-func (s *sessions) makeRoom() {
-	for {
-		n := 0
-		var oldest *session
-		for _, x := range s.open {
-			if !x.mine {
-				continue
-			}
-			n++
-			if oldest == nil || x.conns == 0 && oldest.conns > 0 || (x.conns == 0) == (oldest.conns == 0) && x.use < oldest.use {
-				oldest = x
-			}
-		}
-		if n < mostSessions {
-			return
-		}
-		delete(s.open, oldest.id)
+// makeRoom makes room for one session more, which it notes in the ledger. Where
+// there are too many, the peer that has most loses one that nobody would miss; if
+// there is none, one of its connections, unless it is the peer that wants more.
+func (s *sessions) makeRoom(ctx context.Context, c *conn) error {
+	if len(c.used) >= mostConnSessions {
+		return fmt.Errorf("%w: more than %d sessions on one connection", ErrBusy, mostConnSessions)
 	}
-}
-
-// end forgets a session.
-func (s *sessions) end(ctx context.Context, id uint64) error {
-	if !s.isOwn() {
-		if a, ok := s.store.(partd.Applier); ok {
-			return a.EndSession(ctx, id)
+	for begin := time.Now(); !s.ledger.tryAdd(c.share, known, 1); {
+		from := s.ledger.heaviest(known, c.share, 1)
+		if ended, err := s.endOne(ctx, from); err != nil {
+			return err
+		} else if ended {
+			continue
+		}
+		if from == c.share || time.Since(begin) > time.Second {
+			return fmt.Errorf("%w: all %d sessions belong to open connections", ErrBusy, mostSessions)
+		}
+		c.server.endHolder(from)
+		select {
+		case <-time.After(handlePoll):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.open, id)
 	return nil
 }
 
-// join notes that a connection uses a session.
-func (s *sessions) join(c *conn, id uint64) (*session, error) {
-	if x := c.used[id]; x != nil {
-		return x, nil
+// endOne ends a session of a peer that nobody would miss, if there is one.
+func (s *sessions) endOne(ctx context.Context, from *share) (ended bool, err error) {
+	x := s.forgetOne(from)
+	if x == nil {
+		return false, nil
 	}
-	if len(c.used) >= mostConnSessions {
-		return nil, fmt.Errorf("%w: more than %d sessions on one connection", ErrBusy, mostConnSessions)
+	s.forgot(x.id)
+	if a, ok := s.store.(partd.Applier); ok && !x.mine {
+		err = a.EndSession(ctx, x.id)
 	}
+	return true, err
+}
+
+// forgetOne forgets a session of a peer: one that was never used, or the one that
+// was left longest ago. It returns nil if there is none.
+func (s *sessions) forgetOne(from *share) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	x, ok := s.open[id]
-	if !ok {
-		if s.known && s.own {
-			return nil, fmt.Errorf("session %d: %w", id, partd.ErrSessionExpired)
+	f := &from.sessions
+	for _, l := range []*list.List{&f.unused, &f.begun, &f.left} {
+		if first := l.Front(); first != nil {
+			x := first.Value.(*session)
+			if l == &f.begun && time.Since(x.begun) < slowAfter {
+				continue
+			}
+			s.remove(x)
+			return x
 		}
-		x = &session{id: id}
-		s.open[id] = x
 	}
-	x.conns++
-	s.lastUse++
-	x.use = s.lastUse
+	return nil
+}
+
+// remove forgets a session. mu is held.
+func (s *sessions) remove(x *session) {
+	if s.table[x.id] == x {
+		delete(s.table, x.id)
+		s.move(x, nil)
+		s.ledger.add(x.share, known, -1)
+	}
+}
+
+// move puts a session at the end of a list, or in none. mu is held.
+func (s *sessions) move(x *session, to *list.List) {
+	if x.in != nil {
+		x.in.Remove(x.place)
+	}
+	if x.in = to; to != nil {
+		x.place = to.PushBack(x)
+	}
+}
+
+// open notes that a connection may use a session. mu is held.
+func (s *sessions) open(c *conn, x *session) {
 	if c.used == nil {
 		c.used = map[uint64]*session{}
 	}
-	c.used[id] = x
-	return x, nil
+	c.used[x.id] = x
+	c.sessions.Store(int64(len(c.used)))
+	x.conns++
+	s.place(x)
+}
+
+// place puts a session where it belongs. mu is held.
+func (s *sessions) place(x *session) {
+	f := &x.share.sessions
+	switch {
+	case s.table[x.id] != x:
+	case x.conns == 0 && x.used:
+		s.move(x, &f.left)
+	case x.conns == 0:
+		s.move(x, &f.unused)
+	case !x.used:
+		s.move(x, &f.begun)
+	default:
+		s.move(x, nil)
+	}
+}
+
+// enter lets a connection go on with a session whose token it shows.
+func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.SessionToken) error {
+	if id == 0 || c.used[id] != nil {
+		return nil
+	}
+	if err := s.check(ctx, id, token); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := s.table[id]
+	if x == nil {
+		if s.known && s.own {
+			return fmt.Errorf("session %d: %w", id, partd.ErrSessionExpired)
+		}
+		s.mu.Unlock()
+		err := s.makeRoom(ctx, c)
+		s.mu.Lock()
+		if err != nil {
+			return err
+		}
+		if x = s.table[id]; x != nil { // entered by another connection in between
+			s.ledger.add(c.share, known, -1)
+		} else {
+			x = &session{id: id, share: c.share, begun: time.Now(), used: true}
+			s.table[id] = x
+		}
+	}
+	s.open(c, x)
+	return nil
+}
+
+// end forgets a session that the connection has open.
+func (s *sessions) end(ctx context.Context, c *conn, id uint64) error {
+	x := c.used[id]
+	if x == nil {
+		return nil
+	}
+	s.forgot(id)
+	s.forget(c, x)
+	s.mu.Lock()
+	s.remove(x)
+	s.mu.Unlock()
+	if a, ok := s.store.(partd.Applier); ok && !x.mine {
+		return a.EndSession(ctx, id)
+	}
+	return nil
 }
 
 // leave notes that a connection has ended.
 func (s *sessions) leave(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, x := range c.used {
-		s.drop(x)
+		s.forget(c, x)
 	}
-	c.used = nil
 }
 
-// forget notes that a connection does not use a session after all.
+// forget notes that a connection does not use a session any more.
 func (s *sessions) forget(c *conn, x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(c.used, x.id)
-	s.drop(x)
-}
-
-// drop notes that one connection less uses a session. mu is held.
-func (s *sessions) drop(x *session) {
+	c.sessions.Store(int64(len(c.used)))
 	x.conns--
-	if x.conns == 0 && !x.mine && s.open[x.id] == x {
-		delete(s.open, x.id)
-	}
+	s.place(x)
 }
 
 var errGivenUp = errors.New("the session goes on over a newer connection")
@@ -188,10 +340,11 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	if tag.Number == 0 {
 		return false, fmt.Errorf("%w: operations of a session are numbered from 1", ErrBadRequest)
 	}
-	x, err := s.join(c, tag.Session)
-	if err != nil {
-		return false, err
+	x := c.used[tag.Session]
+	if x == nil {
+		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
 	}
+	s.use(x)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.owner > c.id {
@@ -210,21 +363,32 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	}
 	applied, err = a.Apply(ctx, tag, op)
 	if errors.Is(err, partd.ErrSessionExpired) {
-		s.forget(c, x) // or made-up numbers would be remembered
+		s.forget(c, x)
 	}
 	return applied, err
+}
+
+// use notes that something of a session is applied.
+func (s *sessions) use(x *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !x.used {
+		x.used = true
+		s.place(x)
+	}
 }
 
 // apply is for sessions that the server issued. mu is held.
 func (x *session) apply(ctx context.Context, s *sessions, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	s.mu.Lock()
-	forgotten := s.open[x.id] != x
-	s.lastUse++
-	x.use = s.lastUse
+	forgotten := s.table[x.id] != x
 	s.mu.Unlock()
 	switch {
 	case forgotten:
 		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
+	case tag.Number > x.high && x.unknown != nil:
+		// Applied behind it, this would turn its unknown outcome into a known one.
+		return false, fmt.Errorf("session %d: operation %d came after %d, whose outcome is unknown: %w", tag.Session, tag.Number, x.high, partd.ErrSessionGap)
 	case tag.Number > x.high+1:
 		return false, fmt.Errorf("session %d: operation %d came after %d: %w", tag.Session, tag.Number, x.high, partd.ErrSessionGap)
 	case tag.Number == x.high && tag.CRC != x.crc:

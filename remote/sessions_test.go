@@ -4,31 +4,154 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/go-partd/partd"
 )
 
-// TestTooManySessions forgets the oldest of the server's own sessions; its client
-// goes on with another.
+// TestTooManySessions floods a server with sessions, whether it or its store keeps
+// them: a session that is in use stays, also while its client is not connected,
+// and one connection has a bound. Where all are open, a newcomer hears busy.
 func TestTooManySessions(t *testing.T) {
 	ctx := context.Background()
-	b, err := partd.NewBuffer(partd.NewDict(), partd.NewDict(), nil)
-	must(t, err)
-	_, url := serve(t, b, nil)
-	c, other := dial(t, url, nil), dial(t, url, nil)
-	must(t, c.Append(ctx, one("k", "1")))
-	for range mostSessions {
-		_, err := other.NewSession(ctx)
-		must(t, err)
+	for name, open := range map[string]func() partd.Partd{
+		"buffer": func() partd.Partd {
+			b, err := partd.NewBuffer(partd.NewDict(), partd.NewDict(), nil)
+			must(t, err)
+			return b
+		},
+		"dict": func() partd.Partd { return partd.NewDict() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, url := serve(t, open(), nil)
+			c, idle := dial(t, url, nil), dial(t, url, nil)
+			must(t, c.Append(ctx, one("k", "1")))
+			must(t, idle.Append(ctx, one("k", "2")))
+			begun := c.numbers.session
+			l := idle.link
+			l.abort()
+			<-l.ended
+			for range 11 {
+				flooder := dial(t, url, nil)
+				for range mostConnSessions {
+					_, err := flooder.NewSession(ctx)
+					must(t, err)
+				}
+				if _, err := flooder.NewSession(ctx); !errors.Is(err, ErrBusy) {
+					t.Errorf("session %d of a connection: %v", mostConnSessions+1, err)
+				}
+				must(t, flooder.Close())
+			}
+			must(t, c.Append(ctx, one("k", "3")))
+			must(t, idle.Append(ctx, one("k", "4")))
+			if c.numbers.session != begun {
+				t.Error("the session in use was forgotten")
+			}
+			v, err := c.Get(ctx, "k")
+			if must(t, err); string(v[0]) != "1234" {
+				t.Errorf("the store has %q", v[0])
+			}
+			op := partd.Operation{Entries: []partd.Entry{one("flood", "v")}}
+			busy := false
+			for range 5 {
+				flooder := dial(t, url, nil)
+				for i := 0; i < mostConnSessions && !busy; i++ {
+					id, err := flooder.NewSession(ctx)
+					if busy = errors.Is(err, ErrBusy); !busy {
+						must(t, err)
+						_, err = flooder.Apply(ctx, partd.Tag{Session: id, Number: 1}, op)
+						must(t, err)
+					}
+				}
+			}
+			if !busy {
+				t.Errorf("more than %d sessions are open", mostSessions)
+			}
+			must(t, c.Append(ctx, one("k", "5")))
+			s.sessions.mu.Lock()
+			defer s.sessions.mu.Unlock()
+			if n := len(s.sessions.table); n > mostSessions {
+				t.Errorf("%d sessions are known", n)
+			}
+		})
 	}
-	must(t, c.Append(ctx, one("k", "2")))
-	if _, err := other.Apply(ctx, partd.Tag{Session: 1, Number: 1}, partd.Operation{}); !errors.Is(err, partd.ErrSessionExpired) {
-		t.Errorf("a session that the server did not issue: %v", err)
+}
+
+// TestGuessedSession changes nothing in a session whose token was not shown, and
+// takes nothing that was popped in it.
+func TestGuessedSession(t *testing.T) {
+	ctx := context.Background()
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			store := open(t)
+			_, url := serve(t, store, nil)
+			victim, attacker := dial(t, url, nil), dial(t, url, nil)
+			must(t, victim.Append(ctx, one("k", "1"), one("p", "popped")))
+			for n := uint64(2); n < 4; n++ {
+				_, err := attacker.Apply(ctx, partd.Tag{Session: victim.numbers.session, Number: n}, partd.Operation{Entries: []partd.Entry{one("x", "evil")}})
+				if !errors.Is(err, partd.ErrSessionExpired) {
+					t.Errorf("operation %d of another's session: %v", n, err)
+				}
+			}
+			if err := attacker.CheckSession(ctx, victim.numbers.session, partd.SessionToken{1}); !errors.Is(err, partd.ErrSessionExpired) {
+				t.Errorf("a wrong token: %v", err)
+			}
+			must(t, attacker.EndSession(ctx, victim.numbers.session)) // which ends nothing
+			must(t, victim.Append(ctx, one("k", "2")))
+			k := newCall(opPop)
+			k.session, k.seq = victim.numbers.session, 1
+			k.u64(attacker.instance)
+			k.buf = appendKeys(k.buf, []string{"p"})
+			if err := attacker.do(ctx, k); err == nil {
+				t.Error("a pop in another's session")
+			}
+			v, err := victim.Pop(ctx, "p")
+			if must(t, err); string(v[0]) != "popped" {
+				t.Errorf("the victim popped %q", v[0])
+			}
+			read := newCall(opPopRead)
+			read.session, read.seq = victim.numbers.session, 1
+			read.u64(0)
+			if err := attacker.do(ctx, read); err == nil {
+				t.Error("what another popped was read")
+			}
+			v, err = victim.Get(ctx, "k", "x")
+			if must(t, err); string(v[0]) != "12" || len(v[1]) > 0 {
+				t.Errorf("the store has %q", v)
+			}
+		})
 	}
-	v, err := c.Get(ctx, "k")
-	if must(t, err); string(v[0]) != "12" {
-		t.Errorf("the store has %q", v[0])
+}
+
+// TestHelloOfAnotherKind is refused with what is wrong: an old client's, one with a
+// namespace, one with a credential.
+func TestHelloOfAnotherKind(t *testing.T) {
+	_, url := serve(t, partd.NewDict(), nil)
+	tail := make([]byte, 4+8+16)
+	for _, c := range []struct {
+		body []byte
+		is   error
+		text string
+	}{
+		{append([]byte{1, 0, 1, 0}, make([]byte, 12)...), ErrBadRequest, "versions 1 to 1"},
+		{join([]byte{2, 0, 2, 0}, tail, appendText(nil, "job"), appendText(nil, "")), errors.ErrUnsupported, `"job"`},
+		{join([]byte{2, 0, 2, 0}, tail, appendText(nil, ""), appendText(nil, "secret")), errors.ErrUnsupported, "credential"},
+		{join([]byte{2, 0, 2, 0}, tail), ErrBadRequest, "cut off"},
+	} {
+		client := dial(t, url, nil)
+		k := newCall(opHello)
+		k.buf = append(k.buf, c.body...)
+		err := client.do(t.Context(), k)
+		if !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("hello %q: %v", c.body, err)
+		}
+	}
+	part := newCall(opScan)
+	part.u32(1)
+	part.u32(4)
+	if err := dial(t, url, nil).do(t.Context(), part); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a part of a scan: %v", err)
 	}
 }
 
@@ -45,6 +168,9 @@ func TestGivenUpConnection(t *testing.T) {
 		return err
 	}
 	must(t, apply(older, ctx, 1))
+	token, err := older.SessionToken(ctx, session)
+	must(t, err)
+	must(t, newer.CheckSession(ctx, session, token))
 	must(t, apply(newer, ctx, 2))
 	// The older connection is closed, and the client comes again over a newer one.
 	must(t, apply(older, ctx, 3))

@@ -35,7 +35,7 @@ func (u *upload) watch(c *conn) {
 			c.server.opts.Logger.Warn("connection closed: an upload came to a halt", "peer", peerName(c.nc))
 			c.abort()
 		})
-	case len(u.body)-u.timed >= uploadStep:
+	case len(u.body)-u.timed >= uploadStep || u.timed == 0:
 		u.timer.Reset(patience)
 	default:
 		return
@@ -66,24 +66,24 @@ func (u *upload) add(c *conn, part []byte) error {
 }
 
 func (u *upload) accept(c *conn, id, total, offset uint64, data []byte) error {
-	limit := uint64(c.server.budget.limit / 2)
+	limit := uint64(c.server.opts.Memory / 2)
 	switch {
 	case id != u.id || offset != uint64(len(u.body)) || total < offset+uint64(len(data)):
 		return fmt.Errorf("%w: part %d of upload %d does not follow %d bytes of upload %d", ErrBadRequest, offset, id, len(u.body), u.id)
 	case total > limit:
 		return fmt.Errorf("%w: %d bytes in one operation, the server's memory allows %d: append it in parts", partd.ErrTooLarge, total, limit)
 	}
-	need := len(u.body) + len(data)
-	if need > cap(u.body) {
-		size := int(min(total, uint64(2*need)))
-		if err := c.server.budget.take(c.ctx, int64(size)); err != nil {
+	if u.held == 0 {
+		// All of it at once, so that it can come to its end.
+		if err := c.account.take(c.ctx, int64(total), admission); err != nil {
 			return err
 		}
-		grown := make([]byte, len(u.body), size)
+		u.held = int64(total)
+	}
+	if need := len(u.body) + len(data); need > cap(u.body) {
+		grown := make([]byte, len(u.body), min(int(total), max(2*need, partLen)))
 		copy(grown, u.body)
 		u.body = grown
-		c.server.budget.give(u.held)
-		u.held = int64(size)
 	}
 	u.body = append(u.body, data...)
 	u.watch(c)
@@ -118,7 +118,7 @@ func (u *upload) release(c *conn) {
 	u.stopWatch()
 	u.body = nil
 	if u.held > 0 {
-		c.server.budget.give(u.held)
+		c.account.give(u.held)
 		u.held = 0
 	}
 }

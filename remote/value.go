@@ -22,6 +22,12 @@ func (s *Server) readValue(ctx context.Context, key string, buf []byte, limit in
 	if !ok {
 		return s.getValue(ctx, key, buf, a)
 	}
+	if a.account.ledger.crowded.Load() {
+		// Who waits for memory should not have a reader open meanwhile.
+		if err := a.hold(free + 1); err != nil {
+			return value{}, err
+		}
+	}
 	r, err := opener.Open(ctx, key)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return s.getValue(ctx, key, buf, a)

@@ -148,7 +148,7 @@ func TestNeverReads(t *testing.T) {
 			t.Errorf("another client waited %v", d)
 		}
 	}
-	time.Sleep(600 * time.Millisecond)
+	time.Sleep(2 * time.Second)
 	p.wantClosed()
 }
 

@@ -35,6 +35,14 @@ func (f forgetful) NewSession(ctx context.Context) (uint64, error) {
 	return f.Partd.(partd.Applier).NewSession(ctx)
 }
 
+func (f forgetful) SessionToken(ctx context.Context, session uint64) (partd.SessionToken, error) {
+	return f.Partd.(partd.SessionGuard).SessionToken(ctx, session)
+}
+
+func (f forgetful) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
+	return f.Partd.(partd.SessionGuard).CheckSession(ctx, session, token)
+}
+
 func (f forgetful) EndSession(ctx context.Context, session uint64) error {
 	return f.Partd.(partd.Applier).EndSession(ctx, session)
 }

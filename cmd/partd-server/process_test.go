@@ -159,6 +159,64 @@ func TestSignalDrains(t *testing.T) {
 	}
 }
 
+// SIGHUP ends nothing, and is logged.
+func TestHangup(t *testing.T) {
+	p := start(t, "--store", "mem:")
+	network, address := p.Address()
+	peer, err := hostile.Open(t.Context(), network, address, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	for range 3 {
+		if err := p.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := 0; !strings.Contains(p.Stderr(), "SIGHUP"); i++ {
+		if i == 1000 || p.Ended() {
+			t.Fatalf("it says nothing of it: %s", p.Stderr())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
+		t.Fatalf("%v\n%s", err, p.Stderr())
+	}
+	stop(t, p)
+}
+
+// A peer that takes no answers holds up the end by no more than --drain-timeout,
+// and what others were told is stored is in the directory long before.
+func TestSlowReaderHoldsUpNoSignal(t *testing.T) {
+	dir := t.TempDir() + "/data"
+	p := start(t, "--store", "buffer+file:"+dir+"?memory=64MiB", "--drain-timeout", "2s")
+	network, address := p.Address()
+	peer, err := hostile.Open(t.Context(), network, address, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	if err := peer.Ask([]string{"ack"}, "append", "large", string(make([]byte, 16<<20)), "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	if err := peer.Send("get", "large", "large", "large", "large"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond) // the answer has begun
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Wait(20 * time.Second); err != nil {
+		t.Fatalf("%v\n%s", err, p.Stderr())
+	}
+	if text, err := os.ReadFile(dir + "/k"); err != nil || string(text) != "v" {
+		t.Errorf("the store holds %q, %v", text, err)
+	}
+	if !strings.Contains(p.Stderr(), "cut off") {
+		t.Errorf("it does not say that a peer was cut off: %s", p.Stderr())
+	}
+}
+
 // A second signal ends the process at once, with the code that shells give it.
 // What holds the first up is an append that waits for another process's lock.
 func TestSecondSignal(t *testing.T) {

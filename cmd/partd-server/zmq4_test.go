@@ -53,6 +53,7 @@ func TestZmq4Peer(t *testing.T) {
 	if msg, err := s.Recv(); err != nil || len(msg.Frames) != 1 || string(msg.Frames[0][:7]) != "error: " {
 		t.Fatalf("an append of one frame is answered with %q, %v", msg.Frames, err)
 	}
+	receive("ack")
 	send("delete", "k", "large")
 	receive("ack")
 	send("get", "k")

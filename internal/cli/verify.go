@@ -12,7 +12,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/progress"
-	"github.com/go-partd/partd/logstore"
 )
 
 const verifyHelp = `Read all that a log: store ever took, also what was deleted or replaced since,
@@ -24,6 +23,9 @@ is; of a store that cannot be opened it says why. The exit code is then 1. A
 record at the very end of a write-ahead file that is not whole is no damage:
 that is what a process leaves that was killed while it wrote.
 
+A store that a server has open is verified by that server: --store
+tcp://HOST:PORT, or ipc:///PATH.
+
 A file: store keeps no checksums, and cannot be verified: that is exit code 2.`
 
 func newVerify(a *app) *cobra.Command {
@@ -33,6 +35,7 @@ func newVerify(a *app) *cobra.Command {
 		Long:  verifyHelp,
 		Example: `  partd verify
   partd verify --store log:users --json
+  partd verify --store tcp://127.0.0.1:7077
   partd verify --progress never || echo "restore it from a copy"`,
 		Args:              takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -69,9 +72,7 @@ func verifiable(rawURL string) error {
 	}
 	scheme, location := splitURL(rawURL)
 	switch scheme {
-	case "log":
-	case "tcp", "ipc":
-		return usagef("--store %s cannot be verified through its server: stop that, and verify its store where it is", rawURL)
+	case "log", "tcp", "ipc":
 	default:
 		return usagef("--store %s cannot be verified: a %s: store keeps no checksums, a log: store does "+
 			"(as in --store log:%s)", rawURL, scheme, location)
@@ -86,7 +87,7 @@ type verification struct {
 	Keys     int64    `json:"keys"`     // read up to the end, or the damage
 	Bytes    int64    `json:"bytes"`    // of their values
 	Records  int64    `json:"records"`  // all that was ever appended or set
-	Segments int      `json:"segments"` // parts of the store that are complete
+	Segments int64    `json:"segments"` // parts of the store that are complete
 	Seconds  float64  `json:"seconds"`
 	Damage   []damage `json:"damage,omitempty"`
 }
@@ -114,24 +115,24 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 		}
 		engine = layer.Unwrap() // a layer just opened holds nothing back
 	}
-	if log, ok := engine.(*logstore.Store); ok {
-		return v.checkLog(ctx, log, bar)
+	if checker, ok := engine.(partd.Checker); ok {
+		return v.check(ctx, checker, engine, bar)
 	}
 	return v.scan(ctx, engine, bar)
 }
 
-// checkLog reads all blocks, in the order in which they are stored, so that one
-// damaged place does not hide the next. Then it counts the keys.
-func (v *verification) checkLog(ctx context.Context, store *logstore.Store, bar *progress.Bar) error {
+// check has the store, or its server, read all blocks in the order in which they
+// are stored, so that one damaged place does not hide the next. Then it counts
+// the keys.
+func (v *verification) check(ctx context.Context, checker partd.Checker, store partd.Partd, bar *progress.Bar) error {
 	bar.Wait("comparing checksums", nil)
-	v.Segments = store.Segments()
-	found, err := store.Verify(ctx)
-	v.Records = found.Pieces
-	if ctx.Err() != nil {
+	found, err := checker.Check(ctx)
+	v.Records, v.Segments = found.Records, found.Segments
+	if ctx.Err() != nil || err != nil && damageIn(err) == nil {
 		return err
 	}
 	bar.Wait("counting keys", nil)
-	for info, keysErr := range store.Keys(ctx) {
+	for info, keysErr := range partd.Keys(ctx, store) {
 		if keysErr != nil {
 			if err == nil || ctx.Err() != nil {
 				err = keysErr

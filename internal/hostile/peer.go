@@ -247,3 +247,6 @@ func Message(frames ...string) []byte {
 	}
 	return b
 }
+
+// URL is where the peer is connected to.
+func (p *Peer) URL() string { return "tcp://" + p.conn.RemoteAddr().String() }

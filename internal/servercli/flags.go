@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -17,9 +18,13 @@ const (
 	defaultStore       = "log:partd-data"
 	defaultMaxMessage  = 256 << 20
 	defaultConnections = 1024
+	defaultHandles     = 1024
+	defaultHandshake   = 10 * time.Second
+	defaultStall       = 30 * time.Second
 	defaultMemory      = 1 << 30
 	minMemory          = 16 << 20
 	minMessage         = 128 << 10
+	defaultDrain       = 10 * time.Second
 )
 
 // config is what the command's flags say.
@@ -29,6 +34,11 @@ type config struct {
 	maxMessage  size
 	connections int
 	memory      size
+	drain       time.Duration
+	handshake   time.Duration
+	idle        time.Duration
+	stall       time.Duration
+	handles     int
 	allowClose  bool
 	insecure    bool
 	logFormat   string
@@ -43,12 +53,18 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message taken; Go clients send what is larger in parts")
 	fl.IntVar(&c.connections, "max-connections", defaultConnections, "`NUMBER` of connections at a time; one more is closed")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use: half for messages, half for the store (a store mem: takes what it holds)")
+	fl.IntVar(&c.handles, "max-handles", defaultHandles, "`NUMBER` of readers and listings open at a time, of all clients")
+	fl.DurationVar(&c.handshake, "handshake-timeout", defaultHandshake, "`TIME` that a peer has to open its connection")
+	fl.DurationVar(&c.idle, "idle-timeout", 0, "`TIME` that a connection may be without a message; 0 for ever")
+	fl.DurationVar(&c.stall, "stall-timeout", defaultStall, "`TIME` that 512 KiB of a message may take to arrive, or to be taken, and that one may wait for memory")
+	fl.DurationVar(&c.drain, "drain-timeout", defaultDrain, "`TIME` that requests under way have to be finished, and peers to take their answers, once the server is told to end")
 	fl.BoolVar(&c.allowClose, "allow-close", false, "let every client end the server (Python's close_server)")
 	fl.BoolVar(&c.insecure, "insecure", false, "listen beyond this machine, where everybody may read, change and remove everything")
 	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
 	for flag, values := range map[string][]string{
 		"listen": {defaultListen, "ipc:///"}, "store": {"log:", "file:", "buffer+file:", "mem:"},
-		"log-format": {"text", "json"}, "memory": nil, "max-message": nil, "max-connections": nil,
+		"log-format": {"text", "json"}, "memory": nil, "max-message": nil, "max-connections": nil, "max-handles": nil,
+		"drain-timeout": nil, "handshake-timeout": nil, "idle-timeout": nil, "stall-timeout": nil,
 	} {
 		directive := cobra.ShellCompDirectiveNoFileComp
 		if flag == "store" || flag == "listen" {
@@ -105,6 +121,16 @@ func (c *config) complete(cmd *cobra.Command) error {
 	switch {
 	case c.connections < 1:
 		return usagef("--max-connections %d: at least 1", c.connections)
+	case c.handles < 1:
+		return usagef("--max-handles %d: at least 1", c.handles)
+	case c.handshake <= 0:
+		return usagef("--handshake-timeout %v: more than 0, as in 10s", c.handshake)
+	case c.idle < 0:
+		return usagef("--idle-timeout %v: 0 or more, as in 1h", c.idle)
+	case c.stall <= 0:
+		return usagef("--stall-timeout %v: more than 0, as in 30s", c.stall)
+	case c.drain <= 0:
+		return usagef("--drain-timeout %v: more than 0, as in 10s", c.drain)
 	case c.logFormat != "text" && c.logFormat != "json":
 		return usagef("--log-format %q: there are text and json", c.logFormat)
 	}
@@ -179,6 +205,8 @@ func valueError(f *pflag.Flag, value string, err error) error {
 		return fmt.Errorf("%q is neither true nor false", value)
 	case "int":
 		return fmt.Errorf("%q is no whole number", value)
+	case "duration":
+		return fmt.Errorf("%q is no time, as 10s or 2m", value)
 	}
 	return err
 }

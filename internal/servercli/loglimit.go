@@ -7,21 +7,23 @@ import (
 	"time"
 )
 
-// Peers can make the server warn as often as they connect. So that they cannot
-// fill the disk with its log, warnings have a rate; what is beyond it is counted.
+// Peers can make the server warn as often as they connect, and ask for what its
+// store cannot do, as on a full disk. So that they cannot fill the disk with its
+// log, warnings and errors have a rate each; what is beyond it is counted.
 const (
 	warningsAtOnce    = 100
 	warningsPerSecond = 10
 )
 
-// limited is a handler that leaves out warnings beyond the rate. Errors and what
-// is no warning always pass.
+// limited is a handler that leaves out warnings and errors beyond the rate. What
+// is neither always passes. Its buckets are shared by the handlers that WithAttrs
+// and WithGroup make.
 type limited struct {
 	slog.Handler
-	bucket *bucket // shared by the handlers that WithAttrs and WithGroup make
+	warnings, errors *bucket
 }
 
-// bucket holds the warnings that may be logged now.
+// bucket holds the warnings, or errors, that may be logged now.
 type bucket struct {
 	mu      sync.Mutex
 	tokens  float64
@@ -30,7 +32,7 @@ type bucket struct {
 }
 
 func limitWarnings(h slog.Handler) slog.Handler {
-	return limited{h, &bucket{tokens: warningsAtOnce, filled: time.Now()}}
+	return limited{h, &bucket{tokens: warningsAtOnce, filled: time.Now()}, &bucket{tokens: warningsAtOnce, filled: time.Now()}}
 }
 
 // take tells whether a warning may be logged, and how many were left out before.
@@ -51,26 +53,30 @@ func (b *bucket) take() (ok bool, leftOut int) {
 
 // Handle implements slog.Handler.
 func (l limited) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level < slog.LevelWarn || r.Level >= slog.LevelError {
+	if r.Level < slog.LevelWarn {
 		return l.Handler.Handle(ctx, r)
 	}
-	ok, leftOut := l.bucket.take()
+	b, count := l.warnings, "warnings_left_out_before"
+	if r.Level >= slog.LevelError {
+		b, count = l.errors, "errors_left_out_before"
+	}
+	ok, leftOut := b.take()
 	if !ok {
 		return nil
 	}
 	if leftOut > 0 {
 		r = r.Clone()
-		r.AddAttrs(slog.Int("warnings_left_out_before", leftOut))
+		r.AddAttrs(slog.Int(count, leftOut))
 	}
 	return l.Handler.Handle(ctx, r)
 }
 
 // WithAttrs implements slog.Handler.
 func (l limited) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return limited{l.Handler.WithAttrs(attrs), l.bucket}
+	return limited{l.Handler.WithAttrs(attrs), l.warnings, l.errors}
 }
 
 // WithGroup implements slog.Handler.
 func (l limited) WithGroup(name string) slog.Handler {
-	return limited{l.Handler.WithGroup(name), l.bucket}
+	return limited{l.Handler.WithGroup(name), l.warnings, l.errors}
 }

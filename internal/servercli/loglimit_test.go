@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// A flood of warnings is thinned out and counted; other messages pass.
+// A flood of warnings is thinned out and counted, and so is one of errors; other
+// messages pass.
 func TestWarningsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
@@ -27,6 +28,12 @@ func TestWarningsAreLimited(t *testing.T) {
 			if !strings.Contains(out.String(), words) {
 				t.Errorf("%q was left out", words)
 			}
+		}
+		for range 5000 {
+			log.Error("no space")
+		}
+		if n := strings.Count(out.String(), "no space"); n != warningsAtOnce-1 {
+			t.Errorf("%d errors of 5,000 were logged at once, want %d", n, warningsAtOnce-1)
 		}
 		out.Reset()
 		time.Sleep(time.Second)

@@ -7,10 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
 	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/remote"
@@ -21,6 +24,7 @@ import (
 // fails.
 func serve(ctx context.Context, c *config, s streams) (err error) {
 	log := newLog(c.logFormat, s.err)
+	defer ignoreHangups(log)()
 	listeners, err := listen(c)
 	if err != nil {
 		return err
@@ -37,7 +41,8 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	}
 	server, err := remote.NewServer(store, &remote.ServerOptions{
 		MaxMessage: c.maxMessage.bytes, MaxConnections: c.connections, Memory: c.memory.bytes / 2,
-		AllowClose: c.allowClose, Logger: log,
+		MaxHandles: c.handles, HandshakeTimeout: c.handshake, IdleTimeout: c.idle, StallTimeout: c.stall,
+		DrainTimeout: c.drain, AllowClose: c.allowClose, Logger: log,
 	})
 	if err != nil {
 		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
@@ -49,13 +54,29 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 		}
 	}
 	err = serveAll(ctx, server, listeners, s.out)
-	log.Info("ending: finishing the requests under way, then closing the store")
-	// What is under way has as long as it takes: a second signal ends the process.
+	log.Info("ending: flushing the store, finishing the requests under way, then closing the store", "drain_timeout", c.drain)
+	// Writing out has as long as it takes: a second signal ends the process.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
 	if err == nil {
 		log.Info("ended")
 	}
 	return err
+}
+
+// ignoreHangups logs SIGHUP, which would end the process otherwise, with what a
+// buffer holds.
+func ignoreHangups(log *slog.Logger) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		for range hangups {
+			log.Info("SIGHUP: the server goes on; there is nothing that it reads again. SIGTERM ends it")
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+	}
 }
 
 // serveAll serves each listener, and says that it does.

@@ -77,8 +77,9 @@ const help = `partd-server gives many processes the use of one store, over TCP o
 Python's partd by partd.Client("tcp://HOST:PORT").
 
 For each address it prints "ready URL" once connections are accepted; with port 0
-the system chooses a port. SIGTERM and SIGINT let it finish the requests under way,
-write everything to the store and end; a second signal ends it at once.
+the system chooses a port. SIGTERM and SIGINT let it write everything to the store,
+finish the requests under way (within --drain-timeout) and end; a second signal
+ends it at once. SIGHUP is logged, and nothing else.
 
 Whoever can connect may read, change and remove everything. So it listens on
 addresses of this machine alone, unless --insecure is given.

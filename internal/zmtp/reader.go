@@ -7,22 +7,26 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
 // Budget is what memory is taken from.
 type Budget interface {
-	// Take takes bytes, or says why not.
-	Take(bytes int64) error
+	// Take takes bytes, or says why not. It may wait. With whole, the message
+	// needs no more than these, so that who waits for them holds up nobody.
+	Take(bytes int64, whole bool) error
 	// Give gives bytes back.
 	Give(bytes int64)
+	// Crowded tells whether others may soon want what is kept for the next message.
+	Crowded() bool
 }
 
 // ReaderOptions bound what a peer can cost.
 type ReaderOptions struct {
 	MaxMessage int64  // longest message, in bytes with its headers
 	MaxFrames  int    // most frames of a message
-	Budget     Budget // charged with memory as bytes arrive, nil for none
+	Budget     Budget // charged with memory before it is made, nil for none
 
 	// Idle is how long to wait for a message to begin, 0 for ever. Stall is how
 	// long each step of a message may take once it has begun, besides a second
@@ -47,31 +51,32 @@ const (
 
 	smallBuffer = 4 << 10  // that a quiet connection keeps
 	firstGrowth = 64 << 10 // what it grows to first
-	largeBuffer = 4 << 20  // beyond it, growing is by what is known to come
-	keepBusy    = time.Second
-	spanBytes   = 16 + 24 // memory per frame
+	keepBuffer  = 1 << 20  // a larger buffer is given back after its message, or any where memory is short
+	keepBusy    = 100 * time.Millisecond
+	frameBytes  = 24 // memory per frame, besides its bytes
 )
 
-// Reader reads frames from a connection into one buffer.
+// Reader reads frames from a connection into a buffer. Where a message needs
+// more, it gets another buffer: nothing is moved but the frame under way, so that
+// a message takes little more than its length.
 type Reader struct {
 	conn net.Conn
 	opts ReaderOptions
 
 	buf        []byte
-	start      int       // where the message begins in buf
-	pos        int       // where its next frame begins
+	pos        int       // where the next frame begins in buf
 	end        int       // where what was read ends
+	before     int       // bytes of the message before that frame
+	older      int       // bytes of its buffers before buf
 	begun      time.Time // when the step under way began
 	stepped    int       // bytes of the message before it
-	spans      []span
 	frames     [][]byte
-	charged    int64 // of the budget, for buf and spans
+	charged    int64 // of the budget, for buffers and frames
 	hasFrames  int   // frames of the message, with commands
+	whole      bool  // its last frame was read
 	deadlineOn bool
+	received   atomic.Int64
 }
-
-// span is where a frame's body is, from the message's begin.
-type span struct{ from, to int }
 
 // NewReader returns a reader. rest is what was read already.
 func NewReader(conn net.Conn, rest []byte, opts ReaderOptions) *Reader {
@@ -82,12 +87,12 @@ func NewReader(conn net.Conn, rest []byte, opts ReaderOptions) *Reader {
 
 // Close gives memory back. It does not close the connection.
 func (r *Reader) Close() {
-	r.buf, r.spans, r.frames = nil, nil, nil
-	r.charge(0)
+	r.buf, r.frames, r.older = nil, nil, 0
+	r.release(0)
 }
 
-// Buffered tells whether bytes beyond the current message were read.
-func (r *Reader) Buffered() bool { return r.end > r.pos }
+// Received returns how many bytes have arrived.
+func (r *Reader) Received() int64 { return r.received.Load() }
 
 // Next returns the frames of the next message. They are valid until the next
 // call. At the end of the connection, between messages, the error is io.EOF.
@@ -102,26 +107,22 @@ func (r *Reader) Next() ([][]byte, error) {
 			if err := r.command(body); err != nil {
 				return nil, err
 			}
-			if len(r.spans) == 0 { // it came between messages
+			if len(r.frames) == 0 { // it came between messages
 				r.begin()
 			}
 			continue
 		}
-		if len(r.spans) == cap(r.spans) {
-			if err := r.charge(int64(len(r.buf)) + int64(2*cap(r.spans))*spanBytes); err != nil {
+		r.whole = flags&flagMore == 0
+		if n := len(r.frames); n == cap(r.frames) && n >= smallBuffer/frameBytes {
+			if err := r.charge(int64(r.older+len(r.buf)+2*n*frameBytes), false); err != nil {
 				return nil, err
 			}
 		}
-		r.spans = append(r.spans, body)
-		if flags&flagMore == 0 {
-			break
+		r.frames = append(r.frames, body)
+		if r.whole {
+			return r.frames, nil
 		}
 	}
-	r.frames = r.frames[:0]
-	for _, s := range r.spans {
-		r.frames = append(r.frames, r.buf[r.start+s.from:r.start+s.to:r.start+s.to])
-	}
-	return r.frames, nil
 }
 
 // NextFrame returns the next message, which must be one frame. A large one is
@@ -142,50 +143,64 @@ func (r *Reader) NextFrame() (body []byte, owned bool, err error) {
 			body := make([]byte, n)
 			got := copy(body, r.buf[r.pos+header:r.end])
 			r.pos, r.end = 0, 0
-			r.start = 0
 			return body, true, r.cutOff(r.readInto(body, got))
 		}
-		s, flags, err := r.frame()
+		body, flags, err := r.frame()
 		if err != nil {
 			return nil, false, r.cutOff(err)
 		}
 		if flags&flagCommand != 0 {
-			if err := r.command(s); err != nil {
+			if err := r.command(body); err != nil {
 				return nil, false, err
 			}
 			continue
 		}
-		return r.buf[r.start+s.from : r.start+s.to : r.start+s.to], false, nil
+		return body, false, nil
 	}
 }
 
-// begin forgets the message before.
+// begin forgets the message before, and gives back what a large one took.
 func (r *Reader) begin() {
-	r.start = r.pos
 	if r.pos == r.end {
-		r.start, r.pos, r.end = 0, 0, 0
+		r.pos, r.end = 0, 0
 	}
-	r.hasFrames = 0
+	clear(r.frames) // they refer to older buffers
+	if r.frames = r.frames[:0]; cap(r.frames) > firstGrowth/frameBytes {
+		r.frames = nil
+	}
+	keep := keepBuffer
+	if r.opts.Budget != nil && len(r.buf) > firstGrowth && r.opts.Budget.Crowded() {
+		keep = firstGrowth
+	}
+	if left := r.end - r.pos; len(r.buf) > max(keep, 2*left) {
+		buf := make([]byte, max(smallBuffer, left))
+		r.pos, r.end = 0, copy(buf, r.buf[r.pos:r.end])
+		r.buf = buf
+	}
+	r.older, r.before, r.hasFrames, r.whole = 0, 0, 0, false
 	r.begun, r.stepped = time.Time{}, 0
-	if cap(r.spans) > 64<<10 {
-		r.spans, r.frames = nil, nil
-	}
-	r.spans = r.spans[:0]
+	r.release(r.held())
 }
+
+// held is what the buffers and frames take.
+func (r *Reader) held() int64 { return int64(r.older + len(r.buf) + cap(r.frames)*frameBytes) }
+
+// partial is how much of the message is there.
+func (r *Reader) partial() int { return r.before + r.end - r.pos }
 
 // cutOff tells an end between messages from one within.
 func (r *Reader) cutOff(err error) error {
-	if errors.Is(err, io.EOF) && (r.end > r.start || errors.Is(err, io.ErrUnexpectedEOF)) {
-		return fmt.Errorf("the connection ended within a message, after %d bytes of it: %w", r.end-r.start, io.ErrUnexpectedEOF)
+	if errors.Is(err, io.EOF) && (r.partial() > 0 || errors.Is(err, io.ErrUnexpectedEOF)) {
+		return fmt.Errorf("the connection ended within a message, after %d bytes of it: %w", r.partial(), io.ErrUnexpectedEOF)
 	}
 	return err
 }
 
-func (r *Reader) command(s span) error {
+func (r *Reader) command(body []byte) error {
 	if r.opts.Command == nil {
 		return nil
 	}
-	return r.opts.Command(r.buf[r.start+s.from : r.start+s.to])
+	return r.opts.Command(body)
 }
 
 // header returns what the next frame's header says, reading as far as that.
@@ -208,7 +223,7 @@ func (r *Reader) header() (flags byte, n, header int, err error) {
 			flags, n, header = b[0], int(size), maxHeaderLen
 			break
 		}
-		if err := r.fill(1); err != nil {
+		if err := r.fill(1, false); err != nil {
 			return 0, 0, 0, err
 		}
 	}
@@ -220,44 +235,46 @@ func (r *Reader) header() (flags byte, n, header int, err error) {
 			return 0, 0, 0, protocolErrorf("a command of %d bytes, the limit is %d", n, MaxCommandLen)
 		}
 	}
-	if total := int64(r.pos - r.start + header + n); total > r.opts.MaxMessage {
+	if total := int64(r.before + header + n); total > r.opts.MaxMessage {
 		return 0, 0, 0, fmt.Errorf("%w: it has at least %d bytes, the limit is %d", ErrTooLarge, total, r.opts.MaxMessage)
 	}
 	return flags, n, header, nil
 }
 
 // frame reads the next frame.
-func (r *Reader) frame() (span, byte, error) {
+func (r *Reader) frame() (body []byte, flags byte, err error) {
 	flags, n, header, err := r.header()
 	if err != nil {
-		return span{}, 0, err
+		return nil, 0, err
 	}
 	if r.hasFrames++; r.hasFrames > r.opts.MaxFrames {
-		return span{}, 0, fmt.Errorf("%w: it has more than %d frames", ErrTooLarge, r.opts.MaxFrames)
+		return nil, 0, fmt.Errorf("%w: it has more than %d frames", ErrTooLarge, r.opts.MaxFrames)
 	}
 	for {
 		missing := r.pos + header + n - r.end
 		if missing <= 0 {
 			break
 		}
-		if err := r.fill(missing); err != nil {
-			return span{}, 0, err
+		if err := r.fill(missing, flags&flagMore == 0); err != nil {
+			return nil, 0, err
 		}
 	}
-	from := r.pos + header - r.start
+	from := r.pos + header
 	r.pos += header + n
-	return span{from, from + n}, flags, nil
+	r.before += header + n
+	return r.buf[from:r.pos:r.pos], flags, nil
 }
 
-// fill reads more bytes, of which so many are known to be missing.
-func (r *Reader) fill(missing int) error {
+// fill reads more bytes, of which so many are known to be missing. With last,
+// they are the last of the message.
+func (r *Reader) fill(missing int, last bool) error {
 	if r.end == len(r.buf) {
-		if err := r.makeRoom(missing); err != nil {
+		if err := r.makeRoom(missing, last); err != nil {
 			return err
 		}
 	}
 	for {
-		shrinking, err := r.setDeadline(r.end - r.start)
+		shrinking, err := r.setDeadline(r.partial())
 		if err != nil {
 			return err
 		}
@@ -267,15 +284,13 @@ func (r *Reader) fill(missing int) error {
 				r.begun = time.Now()
 			}
 			r.end += n
+			r.received.Add(int64(n))
 			return nil
 		}
 		if shrinking && errors.Is(err, os.ErrDeadlineExceeded) {
 			// It is quiet now: another connection may need the memory more.
-			r.buf, r.start, r.pos, r.end = make([]byte, smallBuffer), 0, 0, 0
-			r.spans, r.frames = nil, nil
-			if err := r.charge(0); err != nil {
-				return err
-			}
+			r.buf, r.pos, r.end, r.frames = make([]byte, smallBuffer), 0, 0, nil
+			r.release(0)
 			continue
 		}
 		if err != nil {
@@ -331,34 +346,39 @@ func (r *Reader) setDeadline(partial int) (shrinking bool, err error) {
 	return shrinking, nil
 }
 
-// makeRoom moves the message to the begin of the buffer, or makes it larger.
-// What a frame says about its length makes it no larger than twice of what has
-// arrived.
-func (r *Reader) makeRoom(missing int) error {
-	have := r.end - r.start
-	if r.start > 0 && have <= len(r.buf)/2 {
-		copy(r.buf, r.buf[r.start:r.end])
-		r.pos, r.end, r.start = r.pos-r.start, have, 0
+// makeRoom makes room for the frame under way, of which so many bytes are known
+// to be missing. Once some of the message is there, what the header announces is
+// taken at once: nobody waits with half a frame for memory that others hold in
+// the same way. Before, a claim takes little.
+func (r *Reader) makeRoom(missing int, last bool) error {
+	part := r.end - r.pos
+	if r.pos > 0 && len(r.frames) == 0 && part+missing <= len(r.buf) && part <= len(r.buf)/2 {
+		r.end = copy(r.buf, r.buf[r.pos:r.end])
+		r.pos = 0
 		return nil
 	}
-	size := max(2*have, firstGrowth)
-	if exact := have + missing + smallBuffer; size > largeBuffer && missing > 1 {
-		size = min(size, max(exact, largeBuffer))
+	size := max(firstGrowth, min(2*len(r.buf), keepBuffer))
+	if r.partial() >= firstGrowth/2 {
+		size = max(size, part+missing+smallBuffer) // what follows is most often small
 	}
-	// Both are there while one is copied to the other.
-	if err := r.charge(int64(len(r.buf)) + int64(size) + int64(cap(r.spans))*spanBytes); err != nil {
+	older := r.older
+	if len(r.frames) > 0 {
+		older += len(r.buf)
+	}
+	whole := last && len(r.frames) == 0 && part+missing <= size
+	// What is held now has all arrived, and goes when it was copied.
+	if err := r.charge(int64(older+size+cap(r.frames)*frameBytes), whole); err != nil {
 		return err
 	}
 	buf := make([]byte, size)
-	copy(buf, r.buf[r.start:r.end])
-	r.buf = buf
-	r.pos, r.end, r.start = r.pos-r.start, have, 0
-	return r.charge(int64(size) + int64(cap(r.spans))*spanBytes)
+	r.end = copy(buf, r.buf[r.pos:r.end])
+	r.buf, r.pos, r.older = buf, 0, older
+	return nil
 }
 
 // charge makes what the budget was charged with so many bytes. What a quiet
-// connection has is free.
-func (r *Reader) charge(bytes int64) error {
+// connection has is free. Waiting for memory is no fault of the peer.
+func (r *Reader) charge(bytes int64, whole bool) error {
 	if r.opts.Budget == nil {
 		return nil
 	}
@@ -368,8 +388,11 @@ func (r *Reader) charge(bytes int64) error {
 	change := bytes - r.charged
 	switch {
 	case change > 0:
-		if err := r.opts.Budget.Take(change); err != nil {
+		if err := r.opts.Budget.Take(change, whole); err != nil {
 			return err
+		}
+		if !r.begun.IsZero() {
+			r.begun, r.stepped = time.Now(), r.partial()
 		}
 	case change < 0:
 		r.opts.Budget.Give(-change)
@@ -377,3 +400,6 @@ func (r *Reader) charge(bytes int64) error {
 	r.charged = bytes
 	return nil
 }
+
+// release charges less than before, which cannot fail.
+func (r *Reader) release(bytes int64) { _ = r.charge(min(bytes, r.charged), true) }

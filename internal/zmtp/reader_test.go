@@ -43,7 +43,7 @@ type account struct {
 
 var errBudget = errors.New("no memory left")
 
-func (a *account) Take(n int64) error {
+func (a *account) Take(n int64, _ bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.limit > 0 && a.used+n > a.limit {
@@ -59,6 +59,8 @@ func (a *account) Give(n int64) {
 	defer a.mu.Unlock()
 	a.used -= n
 }
+
+func (a *account) Crowded() bool { return false }
 
 func (a *account) now() int64 {
 	a.mu.Lock()
@@ -158,7 +160,7 @@ func FuzzReader(f *testing.F) {
 		if n != len(wantMessages) || ok != (err == io.EOF) || ok && len(commands) != len(wantCommands) {
 			t.Fatalf("%d messages, %d commands, %v, want %d, %d, whole %v", n, len(commands), err, len(wantMessages), len(wantCommands), ok)
 		}
-		if most := int64(3*len(data) + 4*firstGrowth + 200*spanBytes); budget.most > most {
+		if most := int64(3*len(data) + 4*firstGrowth + 200*frameBytes); budget.most > most {
 			t.Fatalf("%d bytes took %d of memory", len(data), budget.most)
 		}
 		if r.Close(); budget.used != 0 {
@@ -238,7 +240,7 @@ func TestBudgetIsKept(t *testing.T) {
 		"bytes":        message("k", string(make([]byte, 900_000))),
 		"empty frames": bytes.Repeat([]byte{1, 0}, 100_000),
 	} {
-		budget := &account{limit: 1 << 20}
+		budget := &account{limit: 512 << 10}
 		r := NewReader(&piecewise{data: data, size: 64 << 10}, nil, ReaderOptions{MaxMessage: 256 << 20, MaxFrames: 1 << 20, Budget: budget})
 		if _, err := r.Next(); !errors.Is(err, errBudget) {
 			t.Errorf("%s: %v", name, err)

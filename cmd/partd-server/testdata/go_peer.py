@@ -8,7 +8,7 @@ import zmq
 MAGIC = b"\0PD1"
 HELLO, PING, SESSION, END_SESSION, APPEND, SET, SET_ONCE, DELETE, DROP = 1, 2, 3, 4, 5, 6, 7, 8, 9
 GET, KEYS, STAT = 13, 16, 20
-SESSION_EXPIRED, SESSION_GAP, SESSION_REUSED, TOO_LARGE, BAD_REQUEST = 8, 9, 10, 2, 17
+SESSION_EXPIRED, SESSION_GAP, SESSION_REUSED, TOO_LARGE, BAD_REQUEST, UNSUPPORTED = 8, 9, 10, 2, 17, 1
 
 
 def crc32c(data):
@@ -40,13 +40,13 @@ class Failed(Exception):
 
 
 class Peer:
-    def __init__(self, context, address, session=0):
+    def __init__(self, context, address, session=0, token=bytes(16)):
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.RCVTIMEO, 20000)
         self.socket.connect(address)
         self.number = 0
-        hello = self.ask(HELLO, struct.pack("<HHIQ", 1, 1, 1 << 20, session))
+        hello = self.ask(HELLO, struct.pack("<HHIQ16sII", 2, 2, 1 << 20, session, token, 0, 0))
         self.version, self.abilities = struct.unpack_from("<II", hello)
 
     def ask(self, op, body=b"", session=0, seq=0, crc=None):
@@ -94,10 +94,12 @@ def main():
     address = sys.argv[1]
     context = zmq.Context()
     p = Peer(context, address)
-    check(p.version, 1)
+    check(p.version, 2)
+    fails(BAD_REQUEST, p.ask, HELLO, struct.pack("<HHIQ", 1, 1, 1 << 20, 0))  # the version before
+    fails(UNSUPPORTED, p.ask, HELLO, struct.pack("<HHIQ16sI3sI", 2, 2, 1 << 20, 0, bytes(16), 3, b"job", 0))
     check(p.abilities & 1023, 1023 & p.abilities)
     check(p.ask(PING, b"any\0thing"), b"any\0thing")
-    session, kept = struct.unpack("<QB", p.ask(SESSION))
+    session, kept, token = struct.unpack("<QB16s", p.ask(SESSION, struct.pack("<Q16s", 0, bytes(16))))
     one = entries((b"k", b"1"), (b"", b"empty key"), (b"k", b"2"))
     p.ask(APPEND, one, session, 1)
     p.ask(APPEND, one, session, 1)
@@ -113,7 +115,11 @@ def main():
     p.ask(SET_ONCE, entries((b"t", b"once")), session, 4)
     p.ask(DELETE, keys_of(b"", b"missing"), session, 5)
     # Another connection goes on with the session.
-    q = Peer(context, address, session)
+    thief = Peer(context, address, session, bytes(16))
+    fails(SESSION_EXPIRED, thief.ask, APPEND, one, session, 6)
+    fails(SESSION_EXPIRED, thief.ask, SESSION, struct.pack("<Q16s", session, token[::-1]))
+    thief.ask(END_SESSION, session=session)  # which ends nothing
+    q = Peer(context, address, session, token)
     q.ask(DELETE, keys_of(b"", b"missing"), session, 5)
     check(q.flags & 2, 2)
     q.ask(APPEND, one, session, 6)

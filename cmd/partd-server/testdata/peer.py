@@ -46,11 +46,12 @@ def main():
     check(s.recv_multipart(), [b"ack"])
     check(ask(s, b"get"), [b"ack"])
 
-    # Refusals are one frame, and change nothing.
+    # Refusals are one frame before ack, and change nothing.
     for request in ([b"append", b"odd"], [b"iset", b"odd"], [b"iset", b"odd", b"1", b"2"], [b"nonsense", b"odd"], [b""], [b"", b"syn"]):
         answer = ask(s, *request)
         if len(answer) != 1 or not answer[0].startswith(b"error: "):
             raise AssertionError("%r is answered with %r" % (request, answer))
+        check(s.recv_multipart(), [b"ack"])
     check(ask(s, b"get", b"odd"), [b""])
     check(s.recv_multipart(), [b"ack"])
 

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/hostile"
+	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/remote"
+)
+
+// A full disk behind a server is cleared through it: by a client that has changed
+// something before, by one that has not, of either language, and after a restart.
+// It is used again then, and a signal ends the server in order.
+func TestFullDiskIsDropped(t *testing.T) {
+	for _, scheme := range []string{"log:", "file:", "buffer+file:", "zstd+log:"} {
+		for _, who := range []string{"client with a session", "new client", "new client after a restart", "Python"} {
+			t.Run(scheme+"/"+who, func(t *testing.T) {
+				t.Parallel()
+				disk := t.TempDir()
+				err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=40m")
+				needs(t, err == nil, fmt.Sprint("the right to mount a tmpfs: ", err))
+				t.Cleanup(func() {
+					if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+						t.Error(err)
+					}
+				})
+				args := []string{"--store", scheme + disk + "/data", "--memory", "32MiB"}
+				p := start(t, args...)
+				ctx := patient(t, 0)
+				c := dialed(t, p)
+				for i := 0; err == nil; i++ {
+					err = c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", i%100), Value: []byte(noise(i, 50_000))})
+				}
+				if !errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), disk) {
+					t.Fatalf("%v, want one that wraps ENOSPC and does not say where the store is", err)
+				}
+				logged := func() bool {
+					log := p.Stderr()
+					return strings.Contains(log, "level=ERROR") && strings.Contains(log, "no space left") && strings.Contains(log, disk+"/")
+				}
+				for i := 0; i < 1000 && !logged(); i++ {
+					time.Sleep(10 * time.Millisecond)
+				}
+				if !logged() {
+					t.Errorf("the log does not say what is full: %s", p.Stderr())
+				}
+				ballast, err := os.Create(disk + "/somebody's")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer ballast.Close()
+				for err = nil; err == nil; { // to the last byte
+					_, err = ballast.WriteString("v")
+				}
+				switch who {
+				case "new client":
+					c = dialed(t, p)
+				case "new client after a restart":
+					p.Kill()
+					p = start(t, args...)
+					c = dialed(t, p)
+				}
+				if who == "Python" {
+					peer := opened(t, p)
+					if err := peer.Ask([]string{"ack"}, "drop"); err != nil {
+						t.Fatalf("drop: %v\n%s", err, p.Stderr())
+					}
+				} else if err := c.Drop(ctx); err != nil {
+					t.Fatalf("drop: %v\n%s", err, p.Stderr())
+				}
+				if err := c.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
+					t.Errorf("append after the drop: %v\n%s", err, p.Stderr())
+				}
+				if values, err := c.Get(ctx, "k", "k1"); err != nil || string(values[0]) != "v" || len(values[1]) > 0 {
+					t.Errorf("after the drop there are %.20q, %v", values, err)
+				}
+				stop(t, p)
+			})
+		}
+	}
+}
+
+func dialed(t *testing.T, p *serverproc.Process) *remote.Client {
+	t.Helper()
+	c, err := remote.Dial(t.Context(), p.URL(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func opened(t *testing.T, p *serverproc.Process) *hostile.Peer {
+	t.Helper()
+	network, address := p.Address()
+	peer, err := hostile.Open(t.Context(), network, address, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = peer.Close() })
+	return peer
+}
+
+// noise is what does not become shorter by compression.
+func noise(seed, n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
+	return b
+}

@@ -1,0 +1,338 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/hostile"
+	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/remote"
+)
+
+// greedyFor is for how long TestGreedyPeers runs, and with how many connections:
+// PARTD_GREEDY=10m for the whole.
+func greedyFor(t *testing.T) (d time.Duration, conns int) {
+	s := os.Getenv("PARTD_GREEDY")
+	if s == "" {
+		return 3 * time.Second, 150
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		t.Fatalf("PARTD_GREEDY=%q is no duration: %v", s, err)
+	}
+	return d, 1000
+}
+
+// forward lets clients connect from another address: each connection to the URL
+// that it returns goes on to the server from there.
+func forward(t *testing.T, from, to string) (url string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer in.Close()
+				out, err := dialer.Dial("tcp", to)
+				if err != nil {
+					return
+				}
+				defer out.Close()
+				go func() {
+					_, _ = io.Copy(out, in)
+					_ = out.Close()
+				}()
+				_, _ = io.Copy(in, out)
+			}()
+		}
+	}()
+	return "tcp://" + l.Addr().String()
+}
+
+// goRequest is a request of the Go client's protocol.
+func goRequest(op byte, number, session, seq uint64, body []byte) []byte {
+	h := make([]byte, 40, 40+len(body))
+	copy(h, "\x00PD1")
+	h[4] = op
+	le := binary.LittleEndian
+	le.PutUint64(h[8:], number)
+	le.PutUint64(h[16:], session)
+	le.PutUint64(h[24:], seq)
+	return hostile.Message(string(append(h, body...)))
+}
+
+func u64s(values ...uint64) (b []byte) {
+	for _, v := range values {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	return b
+}
+
+// announced is the beginning of a frame that says it is longer.
+func announced(size uint64, begin []byte) []byte {
+	return append(binary.BigEndian.AppendUint64([]byte{2}, size), begin...)
+}
+
+// greed is something that a peer can hold, until its connection is closed.
+type greed struct {
+	name string
+	do   func(ctx context.Context, p *hostile.Peer, i int) error
+}
+
+func greeds() []greed {
+	raw := func(b ...[]byte) func(context.Context, *hostile.Peer, int) error {
+		return func(_ context.Context, p *hostile.Peer, _ int) error {
+			for _, b := range b {
+				if err := p.Raw(b); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	many := func(n int, make func(i int) []byte) func(context.Context, *hostile.Peer, int) error {
+		return func(_ context.Context, p *hostile.Peer, _ int) error {
+			for i := range n {
+				if err := p.Raw(make(i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	session := func(int) []byte { return goRequest(3, 1, 0, 0, make([]byte, 24)) }
+	scan := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, 0), 1)
+	value := string(make([]byte, 1<<20))
+	return []greed{
+		{"syn, and nothing more", raw(hostile.Message("syn"))},
+		{"many syn", many(10_000, func(int) []byte { return hostile.Message("syn") })},
+		{"half a message", raw(announced(16<<20, make([]byte, 200<<10)))},
+		{"half a message of many frames", raw([]byte("\x01\x06append\x01\x01k"), announced(16<<20, make([]byte, 2<<20)))},
+		{"half an upload", raw(goRequest(23, 1, 0, 0, append(u64s(1, 32<<20, 0), make([]byte, 1<<20)...)))},
+		{"sessions", many(3000, session)},
+		{"guessed sessions", many(1000, func(i int) []byte { return goRequest(5, 1, rand.Uint64N(1<<40), uint64(i), make([]byte, 4)) })},
+		{"listings", many(64, func(i int) []byte {
+			if i%2 == 0 {
+				return goRequest(16, 1, 0, 0, nil)
+			}
+			return goRequest(17, 1, 0, 0, scan)
+		})},
+		{"a slow reader", many(200, func(int) []byte { return hostile.Message("get", "large") })},
+		{"a slow reader of Go's", many(200, func(int) []byte {
+			return goRequest(13, 1, 0, 0, []byte("\x01\x00\x00\x00\x05\x00large"))
+		})},
+		{"pops that are not taken", func(ctx context.Context, p *hostile.Peer, i int) error {
+			c, err := remote.Dial(ctx, p.URL(), nil)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			key := fmt.Sprint("popped", i)
+			for ctx.Err() == nil {
+				if err := c.Append(ctx, partd.Entry{Key: key, Value: []byte(value)}); err != nil {
+					return err
+				}
+				short, cancel := context.WithTimeout(ctx, time.Millisecond)
+				_, err = c.Pop(short, key) // given up, most often
+				cancel()
+				time.Sleep(time.Second)
+			}
+			return nil
+		}},
+		{"large honest messages", func(ctx context.Context, p *hostile.Peer, i int) error {
+			m := hostile.Message("append", fmt.Sprint("big", i), value, fmt.Sprint("big", i), value+value+value+value)
+			for ctx.Err() == nil {
+				if err := p.Raw(m); err != nil {
+					return err
+				}
+				time.Sleep(10 * time.Second)
+			}
+			return nil
+		}},
+	}
+}
+
+// TestGreedyPeers lets a thousand connections of one address hold what they can,
+// of each kind, and connect again when they are closed. One client of another
+// address appends and gets all the while, within a second (and what a client of an
+// idle server waits on this machine), and one of the same address makes progress. The server stays within its memory.
+func TestGreedyPeers(t *testing.T) {
+	needs(t, runtime.GOOS == "linux", "only Linux has many loopback addresses")
+	const memory = 512 << 20
+	duration, hostileConns := greedyFor(t)
+	p := start(t, "--store", "log:"+t.TempDir(), "--memory", fmt.Sprint(memory), "--log-format", "json")
+	network, address := p.Address()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	open := func(from string) *remote.Client {
+		c, err := remote.Dial(ctx, forward(t, from, address), &remote.ClientOptions{RetryFor: 10 * time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	other, same, janitor := open("127.0.0.2"), open("127.0.0.1"), open("127.0.0.3")
+	for i := range 200 {
+		if err := janitor.Append(ctx, partd.Entry{Key: fmt.Sprint("listed", i, string(make([]byte, 30_000))), Value: make([]byte, 30_000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := janitor.Append(ctx, partd.Entry{Key: "large", Value: make([]byte, 8<<20)}); err != nil {
+		t.Fatal(err)
+	}
+
+	var wg sync.WaitGroup
+	kinds := greeds()
+	conversations := make([]atomic.Int64, len(kinds)+2)
+	for i := range hostileConns {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				kind := (i + 1) % (len(kinds) + 2)
+				beGreedy(ctx, network, address, kinds, kind, i)
+				conversations[kind].Add(1)
+				time.Sleep(time.Duration(10+rand.IntN(200)) * time.Millisecond)
+			}
+		})
+	}
+	wg.Go(func() {
+		for ctx.Err() == nil { // so that the disk does not fill
+			keys := make([]string, 0, 2*hostileConns)
+			for i := range hostileConns {
+				keys = append(keys, fmt.Sprint("big", i), fmt.Sprint("popped", i))
+			}
+			if err := janitor.Delete(ctx, keys...); err != nil && ctx.Err() == nil {
+				t.Errorf("deleting: %v", err)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+	// The same on a server of its own tells what the machine can do meanwhile.
+	alone := start(t, "--store", "log:"+t.TempDir())
+	_, quiet := alone.Address()
+	elsewhere, err := remote.Dial(ctx, forward(t, "127.0.0.2", quiet), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var waits [3][]time.Duration
+	for who, c := range []*remote.Client{other, same, elsewhere} {
+		wg.Go(func() { waits[who] = beHonest(ctx, t, c, fmt.Sprint("honest", who)) })
+	}
+	time.Sleep(duration)
+	cancel()
+	wg.Wait()
+
+	slices.Sort(waits[2])
+	machine := waits[2][len(waits[2])*99/100] // what the machine alone makes clients wait
+	for who, name := range []string{"another address", "the same address", "a server of its own"} {
+		w := waits[who]
+		slices.Sort(w)
+		if least := []int{5, 1, 5}[who]; len(w) < least {
+			t.Errorf("the client of %s got %d answers", name, len(w))
+			continue
+		}
+		at := func(percent int) time.Duration { return w[len(w)*percent/100].Round(time.Microsecond) }
+		t.Logf("the client of %s: %d answers, p50 %v, p99 %v, the longest %v", name, len(w), at(50), at(99), w[len(w)-1].Round(time.Microsecond))
+		if who == 0 && at(99) > time.Second+machine && !withRace {
+			t.Errorf("the client of another address waits %v (p99)", at(99))
+		}
+	}
+	for i := range conversations {
+		name := []string{"silence", "half a greeting"}
+		for _, k := range kinds {
+			name = append(name, k.name)
+		}
+		t.Logf("%6d × %s", conversations[i].Load(), name[i])
+	}
+	if now, most, err := serverproc.Memory(p.Pid()); err == nil {
+		t.Logf("the server has %d MiB, %d at the most", now>>20, most>>20)
+		// The Go runtime's own, stacks, and what the store has mapped come to it.
+		if most > memory+memory/4 && !withRace {
+			t.Errorf("the server took %d MiB, its limit is %d", most>>20, memory>>20)
+		}
+	}
+	for _, c := range []*remote.Client{other, same, janitor, elsewhere} {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	stop(t, p)
+	stop(t, alone)
+}
+
+// beGreedy holds what it can until the server closes the connection.
+func beGreedy(ctx context.Context, network, address string, kinds []greed, kind, i int) {
+	p, err := hostile.Dial(ctx, network, address, time.Minute)
+	if err != nil {
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { _ = p.Close() })
+	defer stop()
+	defer p.Close()
+	if kind == 1 {
+		_ = p.Raw([]byte{0xff, 0, 0, 0})
+	}
+	if kind > 1 {
+		if p.Handshake() != nil || kinds[kind-2].do(ctx, p, i) != nil {
+			return
+		}
+	}
+	select { // without reading
+	case <-ctx.Done():
+	case <-time.After(time.Second + rand.N(10*time.Second)):
+	}
+}
+
+// beHonest appends and gets, and checks what it gets. It returns how long each took.
+func beHonest(ctx context.Context, t *testing.T, c *remote.Client, key string) (waits []time.Duration) {
+	size := 0
+	for i := 0; ctx.Err() == nil; i++ {
+		value := make([]byte, 1000)
+		if i%50 == 49 {
+			value = make([]byte, 300_000)
+		}
+		begin := time.Now()
+		err := c.Append(ctx, partd.Entry{Key: key, Value: value})
+		size += len(value)
+		waits = append(waits, time.Since(begin))
+		if err == nil && i%10 == 9 {
+			begin = time.Now()
+			var v [][]byte
+			if v, err = c.Get(ctx, key); err == nil && len(v[0]) != size {
+				t.Errorf("%s has %d bytes, %d were appended", key, len(v[0]), size)
+			}
+			waits = append(waits, time.Since(begin))
+		}
+		if err == nil && size > 1<<20 {
+			err = c.Delete(ctx, key)
+			size = 0
+		}
+		if err != nil {
+			if ctx.Err() == nil && !errors.Is(err, remote.ErrBusy) {
+				t.Errorf("%s: %v", key, err)
+			}
+			return waits
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return waits
+}

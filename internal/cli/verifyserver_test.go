@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/stores"
+)
+
+// A store that a server has open is verified through the server, which says of
+// damage in which file and where it is, and nothing of where the store is.
+func TestVerifyThroughServer(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	store, err := stores.Open(t.Context(), "zstd+log:"+dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Append(t.Context(), partd.Entry{Key: "a", Value: noise(100_000)}, partd.Entry{Key: "b", Value: noise(3000)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := partd.Flush(t.Context(), store); err != nil {
+		t.Fatal(err)
+	}
+	url, _ := serve(t, store)
+	through := func(url string) (v verification, code int, stderr string) {
+		var out, errs bytes.Buffer
+		code = run(t.Context(), []string{"verify", "--json", "--store", url}, &app{out: &out, err: &errs, open: stores.OpenDefaults})
+		if out.Len() > 0 {
+			if err := json.Unmarshal(out.Bytes(), &v); err != nil {
+				t.Fatalf("%v: %s", err, out.Bytes())
+			}
+		}
+		return v, code, errs.String()
+	}
+	v, code, stderr := through(url)
+	if code != exitOK || !v.OK || v.Keys != 2 || v.Records != 2 || v.Segments != 1 || v.Store != url {
+		t.Fatalf("exit code %d, %+v, %s", code, v, stderr)
+	}
+	if _, code, stderr := through("log:" + dir); code != exitFailed || !strings.Contains(stderr, "use the server's URL, as tcp://") {
+		t.Errorf("without its server: exit code %d, %s", code, stderr)
+	}
+	files, err := filepath.Glob(dir + "/blob-*")
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	data, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(files[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{^data[50_000]}, 50_000); err != nil {
+		t.Fatal(err)
+	}
+	v, code, stderr = through(url)
+	if code != exitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != filepath.Base(files[0]) || v.Damage[0].Offset == nil {
+		t.Errorf("of damage in %s: exit code %d, %+v, %s", files[0], code, v, stderr)
+	}
+	if strings.Contains(stderr, dir) {
+		t.Errorf("it discloses where the store is: %s", stderr)
+	}
+	plain, _ := serve(t, partd.NewDict())
+	if _, code, stderr := through(plain); code != exitFailed || !strings.Contains(stderr, "keeps no checksums") {
+		t.Errorf("of a store without checksums: exit code %d, %s", code, stderr)
+	}
+}
+
+// noise is what does not become shorter by compression.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{}).Read(b)
+	return b
+}

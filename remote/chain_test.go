@@ -1,0 +1,104 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// uncertain is a store that applies an operation and then says neither that it
+// did nor that it did not, as a client does whose operation was sent again in a
+// session that is over.
+type uncertain struct {
+	*partd.Dict
+	left int // how often it does so
+	err  error
+}
+
+func (u *uncertain) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (bool, error) {
+	applied, err := u.Dict.Apply(ctx, tag, op)
+	if err == nil && u.left > 0 {
+		u.left--
+		return false, u.err
+	}
+	return applied, err
+}
+
+// TestChainKeepsOutcomeUnknown numbers no change anew that may have been applied,
+// whatever else the answer says.
+func TestChainKeepsOutcomeUnknown(t *testing.T) {
+	ctx := context.Background()
+	for _, also := range []error{partd.ErrSessionExpired, partd.ErrSessionGap, partd.ErrSessionReused} {
+		store := &uncertain{partd.NewDict(), 1, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, also)}
+		_, url := serve(t, store, nil)
+		c := dial(t, url, nil)
+		if err := c.Append(ctx, one("k", "1")); !errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Errorf("an append whose outcome is unknown, %v: %v", also, err)
+		}
+		must(t, c.Append(ctx, one("k", "2")))
+		if v, err := store.Get(ctx, "k"); err != nil || string(v[0]) != "12" {
+			t.Errorf("%v: the store has %q, %v", also, v, err)
+		}
+	}
+}
+
+// unsure applies what it is given, and says once that it does not know.
+type unsure struct {
+	partd.Partd
+	left int
+}
+
+func (u *unsure) Append(ctx context.Context, entries ...partd.Entry) error {
+	err := u.Partd.Append(ctx, entries...)
+	if u.left > 0 {
+		u.left--
+		return errors.Join(err, partd.ErrUnknownOutcome)
+	}
+	return err
+}
+
+// TestUnknownStaysUnknown answers an operation that is sent again as it did first,
+// also where the next one of the session came in between.
+func TestUnknownStaysUnknown(t *testing.T) {
+	ctx := context.Background()
+	_, url := serve(t, &unsure{partd.NewDict(), 1}, nil)
+	c := dial(t, url, nil)
+	session, err := c.NewSession(ctx)
+	must(t, err)
+	for _, step := range []struct {
+		number uint64
+		want   error
+	}{{1, partd.ErrUnknownOutcome}, {2, partd.ErrSessionGap}, {1, partd.ErrUnknownOutcome}} {
+		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: step.number}, partd.Operation{Entries: []partd.Entry{one("k", "v")}})
+		if !errors.Is(err, step.want) {
+			t.Errorf("operation %d: %v, want %v", step.number, err, step.want)
+		}
+	}
+}
+
+// TestChainServesManyClients has a server whose store is another server take more
+// clients, one after the other, than one connection may use sessions, also where
+// they leave without a word.
+func TestChainServesManyClients(t *testing.T) {
+	ctx := context.Background()
+	for _, polite := range []bool{true, false} {
+		_, back := serve(t, partd.NewDict(), nil)
+		_, front := serve(t, dial(t, back, nil), nil)
+		for i := range mostConnSessions + 10 {
+			c, err := Dial(ctx, front, nil)
+			must(t, err)
+			if err := c.Append(ctx, one("k", "v")); err != nil {
+				t.Fatalf("client %d: %v", i, err)
+			}
+			if !polite {
+				l := c.link
+				l.abort()
+				<-l.ended
+			}
+			must(t, c.Close())
+		}
+	}
+}

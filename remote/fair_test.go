@@ -1,0 +1,331 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/zmtp"
+)
+
+// warnings counts the lines of a log that warn.
+type warnings struct {
+	slog.Handler
+	n atomic.Int64
+}
+
+func newWarnings() *warnings { return &warnings{Handler: slog.DiscardHandler} }
+
+func (w *warnings) Enabled(context.Context, slog.Level) bool { return true }
+func (w *warnings) Handle(_ context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelWarn {
+		w.n.Add(1)
+	}
+	return nil
+}
+
+// dialFrom dials from another address of this machine, as another peer.
+func dialFrom(t testing.TB, url, ip string) *Client {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal("only Linux has many loopback addresses")
+		}
+		t.Skip("only Linux has many loopback addresses")
+	}
+	target, err := parseURL(url)
+	must(t, err)
+	c, err := newClient(url, nil)
+	must(t, err)
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+	c.dial = func(ctx context.Context) (net.Conn, error) {
+		return dialer.DialContext(ctx, target.network, target.address)
+	}
+	must(t, c.begin(context.Background()))
+	t.Cleanup(func() { must(t, c.Close()) })
+	return c
+}
+
+// within fails a test whose function takes longer.
+func within(t testing.TB, d time.Duration, what string, f func() error) {
+	t.Helper()
+	begin := time.Now()
+	if err := f(); err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+	if took := time.Since(begin); took > d {
+		t.Errorf("%s took %v, %v at the most", what, took.Round(time.Millisecond), d)
+	}
+}
+
+// TestLargeMessagesTogether sends more large messages at once than there is memory
+// for, of one frame and of many. Each waits for its turn; none is cut off.
+func TestLargeMessagesTogether(t *testing.T) {
+	log := newWarnings()
+	store := partd.NewDict()
+	_, url := serve(t, store, &ServerOptions{Memory: 16 << 20, MaxMessage: 8 << 20, StallTimeout: 20 * time.Second, Logger: slog.New(log)})
+	value := make([]byte, 6<<20)
+	frames := []string{"append"}
+	for i := range 60 {
+		frames = append(frames, fmt.Sprint("p", i), string(value[:100<<10]))
+	}
+	many := message(frames...)
+	var wg sync.WaitGroup
+	within(t, 15*time.Second, "all messages", func() error {
+		for i := range 8 {
+			wg.Go(func() {
+				c := dial(t, url, nil)
+				for range 3 {
+					if err := c.Append(t.Context(), partd.Entry{Key: fmt.Sprint("k", i), Value: value}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			p := openPeer(t, url)
+			wg.Go(func() {
+				for range 3 {
+					_, err := p.Write(many)
+					must(t, err)
+					p.want(acked)
+				}
+			})
+		}
+		wg.Wait()
+		return nil
+	})
+	st, err := store.Stat(t.Context())
+	if must(t, err); st.Bytes != 8*3*(6<<20+60*100<<10) {
+		t.Errorf("the store has %d bytes", st.Bytes)
+	}
+	if n := log.n.Load(); n > 0 {
+		t.Errorf("%d warnings: connections were cut", n)
+	}
+}
+
+// TestLargeMessageLeavesNoBuffer takes nothing once a large message is applied,
+// however soon the next one comes.
+func TestLargeMessageLeavesNoBuffer(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), nil)
+	c := dial(t, url, nil)
+	must(t, c.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 32<<20)}))
+	must(t, c.Append(t.Context(), one("k", "v")))
+	if used := s.memoryUsed(); used > 2<<20 {
+		t.Errorf("%d bytes are held", used)
+	}
+}
+
+// halfMessages fills the memory of a server with messages that never end.
+func halfMessages(t *testing.T, s *Server, url string, size int) {
+	one := join(long(0, uint64(size)), make([]byte, 100<<10))
+	many := join(zmtp.AppendFrame(nil, []byte("append"), true), zmtp.AppendFrame(nil, []byte("k"), true), one)
+	for i := range 2 * s.opts.Memory / int64(size) {
+		p := openPeer(t, url)
+		go p.Write([][]byte{one, one, one, many}[i%4]) // the server may close it
+	}
+	for begin := time.Now(); s.memoryUsed() < s.opts.Memory/2; time.Sleep(time.Millisecond) {
+		if time.Since(begin) > 10*time.Second {
+			t.Fatalf("only %d bytes are held", s.memoryUsed())
+		}
+	}
+}
+
+// TestHalfMessages serves others while one peer holds all memory with messages
+// that it does not end: another peer within a second, and one from the same address in the end.
+func TestHalfMessages(t *testing.T) {
+	ctx := context.Background()
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 32 << 20, MaxMessage: 4 << 20})
+	honest, same := dialFrom(t, url, "127.0.0.2"), dial(t, url, nil)
+	large := partd.Entry{Key: "k", Value: make([]byte, 3<<20)}
+	for range 3 {
+		halfMessages(t, s, url, 3<<20)
+		within(t, 2*time.Second, "an append of another peer", func() error { return honest.Append(ctx, large) })
+		within(t, 2*time.Second, "its get", func() error { _, err := honest.Get(ctx, "k"); return err })
+		within(t, 10*time.Second, "an append from the same address", func() error { return same.Append(ctx, large) })
+	}
+}
+
+// TestConnectionShares lets another peer in where one has all connections, and one
+// from the same address once some of those have been idle.
+func TestConnectionShares(t *testing.T) {
+	ctx := context.Background()
+	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 20})
+	worker := dial(t, url, nil)
+	must(t, worker.Append(ctx, one("k", "1")))
+	first := worker.link
+	for range 25 {
+		p := rawPeer(t, url)
+		go p.Write(join(greeting(), ready("DEALER"), message("syn")))
+	}
+	time.Sleep(50 * time.Millisecond)
+	within(t, 5*time.Second, "another peer", func() error { return dialFrom(t, url, "127.0.0.2").Append(ctx, one("k", "2")) })
+	within(t, 10*time.Second, "a newcomer from the same address", func() error {
+		for {
+			c, err := Dial(ctx, url, nil)
+			if err != nil {
+				time.Sleep(50 * time.Millisecond)
+				continue
+			}
+			return errors.Join(c.Append(ctx, one("k", "3")), c.Close())
+		}
+	})
+	must(t, worker.Append(ctx, one("k", "4")))
+	if worker.link != first {
+		t.Error("a connection that worked was closed for one that had not")
+	}
+}
+
+// TestHandleShares opens more readers than there may be: those of the peer that has
+// most make room, and those idle for longest of its own.
+func TestHandleShares(t *testing.T) {
+	ctx := context.Background()
+	store, err := partd.OpenFile(t.TempDir(), nil)
+	must(t, err)
+	for i := range 200 {
+		must(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint("k", i), Value: make([]byte, 100<<10)}))
+	}
+	must(t, store.Append(ctx, partd.Entry{Key: "large", Value: make([]byte, 2*defaultPage)}))
+	s, url := serve(t, store, &ServerOptions{MaxHandles: 100})
+	before := descriptors(t)
+	greedy := dial(t, url, nil)
+	honest := dialFrom(t, url, "127.0.0.2")
+	for range mostHandles {
+		k := newCall(opScan)
+		k.u32(0)
+		k.u32(1)
+		must(t, greedy.do(ctx, k))
+	}
+	more := dial(t, url, nil)
+	for range mostHandles - 20 {
+		_, err := more.Open(ctx, "large")
+		must(t, err)
+	}
+	if n := descriptors(t) - before; n > 100*scanFiles+50 {
+		t.Errorf("%d descriptors for 100 handles", n)
+	}
+	within(t, 2*time.Second, "reading by another peer", func() error {
+		r, err := honest.Open(ctx, "large")
+		if err != nil {
+			return err
+		}
+		n, err := io.Copy(io.Discard, r)
+		if n != 2*defaultPage {
+			t.Errorf("read %d bytes", n)
+		}
+		return errors.Join(err, r.Close())
+	})
+	if used := s.ledger.used[openHandles]; used > 100 {
+		t.Errorf("%d handles are open", used)
+	}
+	must(t, errors.Join(greedy.Close(), more.Close()))
+}
+
+// scanFiles is how many files a Scan of a File has open at a time.
+const scanFiles = 8
+
+func descriptors(t *testing.T) int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil && os.Getenv("PARTD_REQUIRE_ALL") == "" {
+		t.Skip("only Linux tells the descriptors of a process")
+	}
+	must(t, err)
+	return len(entries)
+}
+
+// TestListingsAfterDrop keeps no file of a store that was dropped for a listing that
+// nobody reads.
+func TestListingsAfterDrop(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	for i := range 100 {
+		must(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint(i, strings.Repeat("k", 60_000)), Value: []byte("v")}))
+	}
+	s, url := serve(t, store, nil)
+	c := dial(t, url, nil)
+	must(t, c.do(ctx, newCall(opKeys)))
+	if used := s.ledger.used[openHandles]; used != 1 {
+		t.Fatalf("%d listings are open", used)
+	}
+	must(t, c.Drop(ctx))
+	s.handles.dropped(time.Unix(0, s.dropped.Load()), 0) // as after ten seconds, or where the disk is full
+	if used := s.ledger.used[openHandles]; used != 0 {
+		t.Errorf("%d listings are open", used)
+	}
+}
+
+// TestPopShares keeps what one peer has popped and not taken, while others pop.
+func TestPopShares(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	_, url := serve(t, store, &ServerOptions{Memory: 32 << 20})
+	greedy, honest := dial(t, url, nil), dialFrom(t, url, "127.0.0.2")
+	for i := range 20 {
+		must(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 1<<20)}))
+	}
+	must(t, store.Append(ctx, one("honest", "value")))
+	session, err := greedy.NewSession(ctx)
+	must(t, err)
+	var taken int
+	for i := range 20 {
+		k := newCall(opPop)
+		k.session, k.seq = session, uint64(i+1)
+		k.u64(greedy.instance)
+		k.buf = appendKeys(k.buf, []string{fmt.Sprint(i)})
+		if err = greedy.do(ctx, k); err != nil {
+			break
+		}
+		taken++
+	}
+	if !errors.Is(err, ErrBusy) {
+		t.Errorf("after %d pops that were not taken: %v", taken, err)
+	}
+	v, err := honest.Pop(ctx, "honest")
+	if must(t, err); string(v[0]) != "value" {
+		t.Errorf("popped %q", v[0])
+	}
+	// Empty pops of many sessions take nothing from those that keep something.
+	for range mostConnSessions - 1 {
+		id, err := greedy.NewSession(ctx)
+		must(t, err)
+		k := newCall(opPop)
+		k.session, k.seq = id, 1
+		k.u64(greedy.instance)
+		k.buf = appendKeys(k.buf, []string{"none"})
+		must(t, greedy.do(ctx, k))
+	}
+	k := newCall(opPopRead)
+	k.session, k.seq = session, 1
+	k.u64(0)
+	if err := greedy.do(ctx, k); err != nil || len(k.reply) < 1<<20 {
+		t.Errorf("what is kept: %d bytes, %v", len(k.reply), err)
+	}
+}
+
+// TestUsersAreSharers knows the user at the other end of a Unix socket.
+func TestUsersAreSharers(t *testing.T) {
+	s, err := NewServer(partd.NewDict(), nil)
+	must(t, err)
+	l, err := Listen("ipc://" + filepath.Join(t.TempDir(), "s"))
+	must(t, err)
+	go s.Serve(t.Context(), l)
+	c := dial(t, URL(l.Addr()), nil)
+	must(t, c.Ping(t.Context()))
+	s.ledger.mu.Lock()
+	user := fmt.Sprint("user ", os.Getuid())
+	if runtime.GOOS == "linux" && s.ledger.shares[user] == nil {
+		t.Errorf("there is no %s", user)
+	}
+	s.ledger.mu.Unlock()
+	must(t, errors.Join(c.Close(), s.Shutdown(t.Context())))
+}

@@ -1,0 +1,114 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// logged gathers what a server logs.
+type logged struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// failing is a store whose every operation fails.
+type failing struct{ err error }
+
+func (f failing) Append(context.Context, ...partd.Entry) error     { return f.err }
+func (f failing) Get(context.Context, ...string) ([][]byte, error) { return nil, f.err }
+func (f failing) Drop(context.Context) error                       { return f.err }
+func (f failing) Check(context.Context) (partd.Checked, error)     { return partd.Checked{}, f.err }
+func (f failing) Stat(context.Context) (partd.Stats, error)        { return partd.Stats{}, f.err }
+func (f failing) Set(context.Context, string, []byte) error        { return f.err }
+func (f failing) SetOnce(context.Context, string, []byte) error    { return f.err }
+func (f failing) Delete(context.Context, ...string) error          { return f.err }
+func (f failing) Pop(context.Context, ...string) ([][]byte, error) { return nil, f.err }
+
+// TestStoreErrorsAreLogged has each error of the store in the log, at ERROR and
+// whole, and no directory of the server in what the peers are told.
+func TestStoreErrorsAreLogged(t *testing.T) {
+	ctx := t.Context()
+	path := &fs.PathError{Op: "write", Path: "/secret/place/wal-0", Err: syscall.ENOSPC}
+	causes := map[string]error{
+		"an error of a path": path,
+		"of a store":         &partd.Error{Op: "append", Key: "k", HasKey: true, Path: "/secret/place", Err: path},
+		"within others":      fmt.Errorf("x: %w", errors.Join(errors.New("y"), &partd.Error{Op: "append", Path: "/secret/place", Err: fmt.Errorf("writing /secret/place/%%sessions: %w", syscall.EIO)})),
+		"of a link":          &os.LinkError{Op: "rename", Old: "/secret/place/a", New: "/secret/elsewhere/b", Err: syscall.EACCES},
+		"damage":             &partd.Error{Op: "get", Path: "/secret/place", Err: &partd.CorruptError{Path: "/secret/place/seg-1", Offset: 7, Err: errors.New("a bit")}},
+		"of a chain":         &partd.Error{Op: "get", Path: "ipc:///secret/place/s.sock", Err: syscall.ECONNREFUSED},
+	}
+	for name, cause := range causes {
+		t.Run(name, func(t *testing.T) {
+			var log logged
+			_, url := serve(t, failing{cause}, &ServerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			c := dial(t, url, nil)
+			_, getErr := c.Get(ctx, "k")
+			_, popErr := c.Pop(ctx, "k")
+			_, statErr := c.Stat(ctx)
+			_, checkErr := c.Check(ctx)
+			p := openPeer(t, url)
+			p.send(message("append", "k", "v"))
+			for what, err := range map[string]error{
+				"append": c.Append(ctx, one("k", "v")), "get": getErr, "pop": popErr, "stat": statErr, "verify": checkErr,
+				"Python's append": errors.New(p.wantError()),
+			} {
+				if err == nil || strings.Contains(err.Error(), "secret") {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			p.send(message("get", "k"))
+			p.wantClosed()
+			for _, what := range []string{"operation=append", "operation=get", "operation=pop", "operation=stat", "command=append", "get of a Python client"} {
+				found := false
+				for line := range strings.Lines(log.String()) {
+					found = found || strings.Contains(line, what) && strings.Contains(line, "level=ERROR") && strings.Contains(line, "/secret/place")
+				}
+				if !found {
+					t.Errorf("the log does not have %q, in %s", what, log.String())
+				}
+			}
+		})
+	}
+	t.Run("not what peers do wrong", func(t *testing.T) {
+		var log logged
+		_, url := serve(t, partd.NewDict(), &ServerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		c := dial(t, url, nil)
+		if _, err := c.Check(ctx); !errors.Is(err, errors.ErrUnsupported) {
+			t.Error(err)
+		}
+		if _, err := c.Apply(ctx, partd.Tag{Session: 1, Number: 1}, partd.Operation{}); !errors.Is(err, partd.ErrSessionExpired) {
+			t.Error(err)
+		}
+		p := openPeer(t, url)
+		for _, wrong := range [][]byte{message("append", "k"), message("close"), message("nonsense"), message("iset", strings.Repeat("k", 1<<17), "v")} {
+			p.send(wrong)
+			p.wantError()
+		}
+		if strings.Contains(log.String(), "ERROR") {
+			t.Errorf("it logs %s", log.String())
+		}
+	})
+}

@@ -1,0 +1,82 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// noRoom is a store that has no room for a session, or for one more.
+type noRoom struct {
+	*partd.Dict
+	sessions atomic.Int32 // that there is room for
+	drops    atomic.Int32
+	wait     chan struct{}
+}
+
+func (s *noRoom) NewSession(ctx context.Context) (uint64, error) {
+	if s.sessions.Add(-1) >= 0 {
+		return s.Dict.NewSession(ctx)
+	}
+	return 0, fmt.Errorf("the disk is full: %w", syscall.ENOSPC)
+}
+
+func (s *noRoom) Drop(ctx context.Context) error {
+	s.drops.Add(1)
+	<-s.wait
+	return s.Dict.Drop(ctx)
+}
+
+// TestDropWithoutSession drops a store that has no room for a session, once.
+func TestDropWithoutSession(t *testing.T) {
+	ctx := t.Context()
+	store := &noRoom{Dict: partd.NewDict(), wait: make(chan struct{})}
+	must(t, store.Append(ctx, one("k", "v")))
+	_, url := serve(t, store, nil)
+	p := newProxy(t, url, never)
+	c := dial(t, p.url(), nil)
+	if err := c.Append(ctx, one("k", "v")); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("append: %v", err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- c.Drop(ctx) }()
+	for store.drops.Load() == 0 {
+		if time.Sleep(time.Millisecond); len(done) > 0 {
+			t.Fatal(<-done)
+		}
+	}
+	p.cut()
+	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("a drop whose connection broke: %v", err)
+	}
+	close(store.wait)
+	must(t, c.Drop(ctx))
+	v, err := store.Get(ctx, "k")
+	if n := store.drops.Load(); err != nil || n != 2 || len(v[0]) > 0 {
+		t.Errorf("after %d drops the store has %q, %v", n, v, err)
+	}
+}
+
+// TestDropAfterExpiredSession drops a store that has forgotten the client's session
+// and has no room for another.
+func TestDropAfterExpiredSession(t *testing.T) {
+	ctx := t.Context()
+	store := &noRoom{Dict: partd.NewDict(), wait: make(chan struct{})}
+	close(store.wait)
+	store.sessions.Store(1)
+	_, url := serve(t, store, nil)
+	c := dial(t, url, nil)
+	must(t, c.Append(ctx, one("k", "v")))
+	must(t, store.EndSession(ctx, c.numbers.session))
+	must(t, c.Drop(ctx))
+	v, err := store.Get(ctx, "k")
+	if must(t, err); len(v[0]) > 0 {
+		t.Errorf("the store has %q", v)
+	}
+}

@@ -1,0 +1,179 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// queued is one end of a pipe with a buffer, as sockets have.
+type queued struct {
+	net.Conn
+	out  chan []byte
+	done chan struct{}
+	once sync.Once
+}
+
+func newQueued(nc net.Conn) *queued {
+	q := &queued{Conn: nc, out: make(chan []byte, 1000), done: make(chan struct{})}
+	go func() {
+		for {
+			select {
+			case b := <-q.out:
+				_, _ = nc.Write(b) // its reader notices
+			case <-q.done:
+				return
+			}
+		}
+	}()
+	return q
+}
+
+func (q *queued) Write(b []byte) (int, error) {
+	select {
+	case q.out <- append([]byte(nil), b...):
+		return len(b), nil
+	case <-q.done:
+		return 0, net.ErrClosed
+	}
+}
+
+func (q *queued) Close() error {
+	q.once.Do(func() { close(q.done) })
+	return q.Conn.Close()
+}
+
+// TestSlowConsumersKeepTheirListing lists, scans and reads with hours between the
+// pages.
+func TestSlowConsumersKeepTheirListing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		store := partd.NewDict()
+		var entries []partd.Entry
+		for i := range 10_000 {
+			entries = append(entries, partd.Entry{Key: fmt.Sprintf("%01000d", i), Value: []byte("v")})
+		}
+		entries = append(entries, partd.Entry{Key: "large", Value: make([]byte, 4*defaultPage)})
+		must(t, store.Append(ctx, entries...))
+		s, err := NewServer(store, nil)
+		must(t, err)
+		c := &Client{url: "tcp://pipe:1", calls: map[uint64]*call{}, opts: ClientOptions{DialTimeout: defaultDial, RetryFor: defaultRetry, StallTimeout: defaultStall}}
+		c.dial = func(context.Context) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			s.admit(newQueued(theirs))
+			return newQueued(ours), nil
+		}
+		must(t, c.begin(ctx))
+		reader, err := c.Open(ctx, "large")
+		must(t, err)
+		keys, chunks := 0, 0
+		for _, err := range c.Keys(ctx) {
+			must(t, err)
+			if keys++; keys%3000 == 0 {
+				time.Sleep(time.Hour)
+			}
+		}
+		for _, err := range c.Scan(ctx) {
+			must(t, err)
+			if chunks++; chunks%3000 == 0 {
+				time.Sleep(time.Hour)
+			}
+		}
+		n, err := io.Copy(io.Discard, reader)
+		if must(t, err); keys != len(entries) || chunks < len(entries) || n != 4*defaultPage {
+			t.Errorf("%d keys, %d chunks, %d bytes", keys, chunks, n)
+		}
+		must(t, reader.Close())
+		for range 3 { // who is done keeps nothing
+			for range c.Keys(ctx) {
+				break
+			}
+		}
+		time.Sleep(handleIdle)
+		s.mu.Lock()
+		for c := range s.conns {
+			c.handles.mu.Lock()
+			if len(c.handles.open) > 0 {
+				t.Errorf("%d handles are still open", len(c.handles.open))
+			}
+			c.handles.mu.Unlock()
+		}
+		s.mu.Unlock()
+		must(t, c.Close())
+		must(t, s.Shutdown(ctx))
+	})
+}
+
+// counted is a store that counts how often it is counted.
+type counted struct {
+	*partd.Dict
+	stats atomic.Int32
+}
+
+func (c *counted) Stat(ctx context.Context) (partd.Stats, error) {
+	c.stats.Add(1)
+	time.Sleep(200 * time.Millisecond) // so that others come within ten times as long
+	return c.Dict.Stat(ctx)
+}
+
+// TestStatIsKept counts the store once, however often it is asked, until something
+// is changed or some time has gone by.
+func TestStatIsKept(t *testing.T) {
+	ctx := t.Context()
+	store := &counted{Dict: partd.NewDict()}
+	s, url := serve(t, store, nil)
+	c, other := dial(t, url, nil), dial(t, url, nil)
+	p := openPeer(t, url)
+	keys := int64(0)
+	check := func(what string) {
+		before := store.stats.Load()
+		var wg sync.WaitGroup
+		for _, c := range []*Client{c, other, c, other} {
+			wg.Go(func() {
+				if st, err := c.Stat(ctx); err != nil || st.Keys != keys {
+					t.Errorf("%s: %d keys, %v, want %d", what, st.Keys, err, keys)
+				}
+			})
+		}
+		wg.Wait()
+		if n := store.stats.Load() - before; n != 1 {
+			t.Errorf("%s: the store was counted %d times, want once", what, n)
+		}
+	}
+	check("at first")
+	must(t, c.Append(ctx, one("a", "v")))
+	keys = 1
+	check("after an append")
+	p.send(message("append", "b", "v"))
+	p.want(acked)
+	keys = 2
+	check("after Python's append")
+	_, err := c.Apply(ctx, partd.Tag{Session: must2(c.NewSession(ctx)), Number: 1}, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{one("c", "v")}})
+	must(t, err)
+	keys = 3
+	check("after an operation of a session")
+	_, err = c.Pop(ctx, "a")
+	must(t, err)
+	keys = 2
+	check("after a pop")
+	s.one <- struct{}{}
+	took := s.took
+	<-s.one
+	time.Sleep(11 * took)
+	check("after a while")
+}
+
+func must2(session uint64, err error) uint64 {
+	if err != nil {
+		panic(err)
+	}
+	return session
+}

@@ -1,0 +1,137 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// TestSlowReaderIsServed cuts nobody off who takes an answer somewhat faster than
+// 16 KiB a second, which is what a message must keep, and does cut one off who is
+// slower.
+func TestSlowReaderIsServed(t *testing.T) {
+	for rate, served := range map[int]bool{17 << 10: true, 12 << 10: false} {
+		synctest.Test(t, func(t *testing.T) {
+			s, err := NewServer(partd.NewDict(), nil)
+			must(t, err)
+			ours, theirs := net.Pipe()
+			c := newConn(s, ours, 1, fullRights(false))
+			done := make(chan error, 1)
+			const size = 3 * writeStep
+			go func() { done <- c.write(make([]byte, size)) }()
+			got := 0
+			for got < size {
+				n, err := io.ReadFull(theirs, make([]byte, min(rate/4, size-got)))
+				if got += n; err != nil {
+					break
+				}
+				time.Sleep(time.Second / 4)
+			}
+			if err := <-done; served != (err == nil) {
+				t.Errorf("to a reader of %d bytes a second, who got %d of %d: %v", rate, got, size, err)
+			}
+			must(t, errors.Join(ours.Close(), theirs.Close(), s.Shutdown(context.Background())))
+		})
+	}
+}
+
+// stuck is a connection whose other side stops reading.
+type stuck struct {
+	net.Conn
+	full   atomic.Bool
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (s *stuck) Write(b []byte) (int, error) {
+	if s.full.Load() {
+		<-s.closed
+		return 0, net.ErrClosed
+	}
+	return s.Conn.Write(b)
+}
+
+func (s *stuck) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return s.Conn.Close()
+}
+
+// TestCloseIsBounded closes a client whose server no longer reads.
+func TestCloseIsBounded(t *testing.T) {
+	ctx := t.Context()
+	_, url := serve(t, partd.NewDict(), nil)
+	c := dial(t, url, nil)
+	must(t, c.Append(ctx, one("k", "v")))
+	c.mu.Lock()
+	s := &stuck{Conn: c.link.nc, closed: make(chan struct{})}
+	s.full.Store(true)
+	c.link.nc = s // nobody else writes now
+	c.mu.Unlock()
+	done := make(chan error, 1)
+	go func() { done <- c.Close() }()
+	select {
+	case err := <-done:
+		must(t, err)
+	case <-time.After(10 * closeTimeout):
+		t.Error("Close waits for ever for a server that does not read")
+		must(t, s.Close())
+		must(t, <-done)
+	}
+}
+
+// TestReconnectingHasJitter does not let all clients of a server come back at the
+// same time.
+func TestReconnectingHasJitter(t *testing.T) {
+	c := &Client{opts: ClientOptions{RetryFor: time.Hour}, backoff: lastBackoff}
+	waits := map[time.Duration]bool{}
+	for range 100 {
+		wait, err := c.patience()
+		must(t, err)
+		if waits[wait] = true; wait < lastBackoff/2 || wait > lastBackoff {
+			t.Errorf("it waits %v", wait)
+		}
+	}
+	if len(waits) < 50 {
+		t.Errorf("of 100 clients %d wait for different times", len(waits))
+	}
+}
+
+// TestListsWithLittleMemory lists and scans more than a page with the least memory
+// that partd-server takes, half of 16 MiB.
+func TestListsWithLittleMemory(t *testing.T) {
+	ctx := t.Context()
+	for _, name := range []string{"dict", "log"} { // files of 4,000 keys take long to make
+		t.Run(name, func(t *testing.T) {
+			store := stores[name](t)
+			value := make([]byte, 2500)
+			var entries []partd.Entry
+			for i := range 4000 {
+				entries = append(entries, partd.Entry{Key: fmt.Sprintf("%01000d", i), Value: value})
+			}
+			must(t, store.Append(ctx, entries...))
+			_, url := serve(t, store, &ServerOptions{Memory: 8 << 20})
+			c := dial(t, url, nil)
+			keys, bytes := 0, 0
+			for _, err := range c.Keys(ctx) {
+				must(t, err)
+				keys++
+			}
+			for chunk, err := range c.Scan(ctx) {
+				must(t, err)
+				bytes += len(chunk.Data)
+			}
+			if keys != len(entries) || bytes != len(entries)*len(value) {
+				t.Errorf("it lists %d keys and scans %d bytes", keys, bytes)
+			}
+		})
+	}
+}

@@ -1,0 +1,93 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"testing"
+)
+
+// TestSessionFlood issues more sessions than a store remembers. The one that is in
+// use is known all the same, and a fresh one is there when it is used.
+func TestSessionFlood(t *testing.T) {
+	file, err := OpenFile(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for name, store := range map[string]interface {
+		Applier
+		SessionGuard
+	}{"dict": NewDict(), "file": file} {
+		t.Run(name, func(t *testing.T) {
+			ctx := context.Background()
+			op := Operation{Entries: []Entry{{Key: "k", Value: []byte("v")}}}
+			session := func() uint64 {
+				id, err := store.NewSession(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return id
+			}
+			apply := func(id, n uint64) error {
+				_, err := store.Apply(ctx, Tag{Session: id, Number: n}, op)
+				return err
+			}
+			old := session()
+			if err := apply(old, 1); err != nil {
+				t.Fatal(err)
+			}
+			var ids []uint64
+			for range maxSessions + 100 {
+				ids = append(ids, session())
+			}
+			if err := apply(old, 2); err != nil {
+				t.Errorf("the session in use: %v", err)
+			}
+			if err := apply(ids[0], 1); !errors.Is(err, ErrSessionExpired) {
+				t.Errorf("a session that was never used: %v", err)
+			}
+			if err := apply(ids[len(ids)-1], 1); err != nil {
+				t.Errorf("the newest session: %v", err)
+			}
+		})
+	}
+}
+
+// TestSessionTokens knows a session's token for its own, and no other.
+func TestSessionTokens(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	file, err := OpenFile(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	again, err := OpenFile(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	dict := NewDict()
+	for name, stores := range map[string][2]SessionGuard{"dict": {dict, dict}, "file": {file, again}} {
+		id, err := stores[0].(Applier).NewSession(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := stores[0].SessionToken(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stores[1].CheckSession(ctx, id, token); err != nil {
+			t.Errorf("%s: its token: %v", name, err)
+		}
+		next, err := stores[0].SessionToken(ctx, id+1)
+		if err != nil || next == token {
+			t.Errorf("%s: another session's token is %x, too (%v)", name, next, err)
+		}
+		for _, wrong := range []SessionToken{{}, next} {
+			if err := stores[1].CheckSession(ctx, id, wrong); !errors.Is(err, ErrSessionExpired) {
+				t.Errorf("%s: a wrong token: %v", name, err)
+			}
+		}
+	}
+}
