@@ -225,10 +225,17 @@ func TestHandleShares(t *testing.T) {
 		}
 		return errors.Join(err, r.Close())
 	})
-	if used := s.ledger.used[openHandles]; used > 100 {
+	if used := s.openHandles(); used > 100 {
 		t.Errorf("%d handles are open", used)
 	}
 	must(t, errors.Join(greedy.Close(), more.Close()))
+}
+
+// openHandles is how many readers and listings are open.
+func (s *Server) openHandles() int64 {
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
+	return s.ledger.used[openHandles]
 }
 
 // scanFiles is how many files a Scan of a File has open at a time.
@@ -254,12 +261,12 @@ func TestListingsAfterDrop(t *testing.T) {
 	s, url := serve(t, store, nil)
 	c := dial(t, url, nil)
 	must(t, c.do(ctx, newCall(opKeys)))
-	if used := s.ledger.used[openHandles]; used != 1 {
+	if used := s.openHandles(); used != 1 {
 		t.Fatalf("%d listings are open", used)
 	}
 	must(t, c.Drop(ctx))
 	s.handles.dropped(time.Unix(0, s.dropped.Load()), 0) // as after ten seconds, or where the disk is full
-	if used := s.ledger.used[openHandles]; used != 0 {
+	if used := s.openHandles(); used != 0 {
 		t.Errorf("%d listings are open", used)
 	}
 }
