@@ -1,0 +1,122 @@
+// Package filter selects rows by an expression such as
+//
+//	price > 100 and sym in ('A', 'B')
+//
+// An expression is parsed, bound to the schema that it is for, and then applied
+// to record batches. For scans it is also put as an Iceberg expression that lets
+// through at least as many rows, by which files and row groups are left out; what
+// [Bound.Apply] says of a row is what counts.
+//
+// Logic has three values, as SQL's: a comparison with a null is neither true nor
+// false, and only rows for which the whole is true are kept. A NaN is unequal to
+// every number, and neither less nor greater. The grammar is in docs/filter.md.
+package filter
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/compute"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// SyntaxError says what is wrong with the text of an expression, and where.
+type SyntaxError struct {
+	Offset int // in bytes from the beginning of the text
+	Msg    string
+}
+
+func (e *SyntaxError) Error() string {
+	return fmt.Sprintf("filter: position %d: %s", e.Offset+1, e.Msg)
+}
+
+// Expr is an expression that is not yet bound to a schema.
+type Expr struct {
+	text string
+	root *node
+}
+
+// String returns the text that was parsed.
+func (e *Expr) String() string { return e.text }
+
+type operator int
+
+const (
+	opAnd operator = iota
+	opOr
+	opNot
+	opEq
+	opNe
+	opLt
+	opLe
+	opGt
+	opGe
+	opIn
+	opNotIn
+	opNull
+	opNotNull
+)
+
+// node is a part of an expression. And, or and not have parts of their own; all
+// else is about one column.
+type node struct {
+	op     operator
+	parts  []*node
+	column string
+	values []literal
+	offset int
+}
+
+// Bound is an expression bound to a schema. It may be used by many goroutines.
+type Bound struct {
+	root    *boundNode
+	columns []int
+}
+
+// Bind binds an expression to the schema of the batches that it is for. The
+// error for a column that is not there names those that are.
+func (e *Expr) Bind(schema *arrow.Schema) (*Bound, error) {
+	b := &Bound{}
+	root, err := b.bind(e.root, schema)
+	if err != nil {
+		return nil, err
+	}
+	b.root = root
+	return b, nil
+}
+
+// Columns returns the indices in the schema of the columns that are looked at,
+// each once.
+func (b *Bound) Columns() []int { return b.columns }
+
+// Apply returns the rows of a batch for which the expression is true. The caller
+// releases what it returns.
+func (b *Bound) Apply(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+	kept := b.root.eval(batch)
+	mask := array.NewBooleanBuilder(memory.DefaultAllocator)
+	defer mask.Release()
+	mask.Reserve(len(kept))
+	n := 0
+	for _, k := range kept {
+		mask.UnsafeAppend(k == isTrue)
+		if k == isTrue {
+			n++
+		}
+	}
+	switch n {
+	case len(kept):
+		batch.Retain()
+		return batch, nil
+	case 0:
+		return batch.NewSlice(0, 0), nil
+	}
+	selected := mask.NewBooleanArray()
+	defer selected.Release()
+	out, err := compute.FilterRecordBatch(ctx, batch, selected, compute.DefaultFilterOptions())
+	if err != nil {
+		return nil, fmt.Errorf("filter: %w", err)
+	}
+	return out, nil
+}
