@@ -9,7 +9,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
-	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/iceberg-go"
 )
 
@@ -25,10 +24,10 @@ type boundNode struct {
 // maxNamed bounds how many columns an error names.
 const maxNamed = 30
 
-func (b *Bound) bind(n *node, schema *arrow.Schema) (*boundNode, error) {
+func bind(n *node, schema *arrow.Schema) (*boundNode, error) {
 	out := &boundNode{op: n.op, name: n.column}
 	for _, part := range n.parts {
-		bound, err := b.bind(part, schema)
+		bound, err := bind(part, schema)
 		if err != nil {
 			return nil, err
 		}
@@ -50,9 +49,6 @@ func (b *Bound) bind(n *node, schema *arrow.Schema) (*boundNode, error) {
 			n.offset+1, len(found), n.column, strings.Join(names, ", "))
 	}
 	out.column = found[0]
-	if !slices.Contains(b.columns, out.column) {
-		b.columns = append(b.columns, out.column)
-	}
 	if n.op == opNull || n.op == opNotNull {
 		return out, nil
 	}
@@ -92,17 +88,11 @@ func bindTest(n *node, t arrow.DataType) (test, error) {
 	case *arrow.Float64Type:
 		return bindValues(n, literalNumber, t, &leaf[float64]{compare: compareFloats, read: readFloat, floats: true, literal: newLiteral[float64]},
 			func(l literal) (float64, error) { f, _ := l.number.Float64(); return f, nil })
-	case *arrow.Float32Type, *arrow.Float16Type:
+	case *arrow.Float32Type, *arrow.Float16Type: // Iceberg keeps both as the first
 		return bindValues(n, literalNumber, t, &leaf[float64]{
 			compare: compareFloats, read: readFloat, floats: true,
 			literal: func(v float64) iceberg.Literal { return iceberg.NewLiteral(float32(v)) },
-		}, func(l literal) (float64, error) {
-			f, _ := l.number.Float32()
-			if t.ID() == arrow.FLOAT16 {
-				f = float16.New(f).Float32()
-			}
-			return float64(f), nil
-		})
+		}, func(l literal) (float64, error) { f, _ := l.number.Float32(); return float64(f), nil })
 	case *arrow.Uint64Type:
 		return bindExact(n, literalNumber, t, &leaf[uint64]{compare: compareOrdered[uint64], read: readUint64, literal: func(v uint64) iceberg.Literal {
 			return iceberg.NewLiteral(iceberg.Decimal{Val: decimal128.FromU64(v)})
@@ -115,7 +105,7 @@ func bindTest(n *node, t arrow.DataType) (test, error) {
 		}}, func(l literal) (*big.Rat, error) { return scaled(l.number, int(scale)), nil }, fits, decimal128.FromBigInt)
 	}
 	whole := &leaf[int64]{compare: compareOrdered[int64], read: readInt, literal: newLiteral[int64]}
-	if arrow.IsInteger(t.ID()) {
+	if arrow.IsInteger(t.ID()) || t.ID() == arrow.DURATION {
 		return bindExact(n, literalNumber, t, whole, rational, (*big.Int).IsInt64, (*big.Int).Int64)
 	}
 	if value := timeValue(t); value != nil {
@@ -143,7 +133,7 @@ func wrongKind(n *node, l literal, t arrow.DataType) error {
 	switch {
 	case t.ID() == arrow.BOOL:
 		kind = literalBool
-	case arrow.IsInteger(t.ID()) || arrow.IsFloating(t.ID()) || arrow.IsDecimal(t.ID()):
+	case t.ID() == arrow.DURATION || arrow.IsInteger(t.ID()) || arrow.IsFloating(t.ID()) || arrow.IsDecimal(t.ID()):
 		kind = literalNumber
 	}
 	return fmt.Errorf("filter: position %d: column %q is %s: it is compared to %s, not to %.40s", l.offset+1, n.column, t, want[kind], l)

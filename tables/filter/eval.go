@@ -35,7 +35,7 @@ type leaf[T any] struct {
 	compare func(a, b T) int
 	read    func(arrow.Array) func(int) T
 	literal func(T) literalValue // nil if Iceberg has none
-	floats  bool // there may be NaNs
+	floats  bool                 // there may be NaNs
 }
 
 func (f *leaf[T]) holds(a arrow.Array) func(int) bool {
@@ -117,7 +117,7 @@ func nulls(a arrow.Array) func(int) bool {
 func compareOrdered[T cmp.Ordered](a, b T) int { return cmp.Compare(a, b) }
 
 // values reads what an array of numbers holds.
-func values[V int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | float32 | arrow.Date32 | arrow.Date64 | arrow.Timestamp | arrow.Time32 | arrow.Time64, T int64 | float64](a interface{ Value(int) V }) func(int) T {
+func values[V int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | float32 | arrow.Date32 | arrow.Date64 | arrow.Timestamp | arrow.Time32 | arrow.Time64 | arrow.Duration, T int64 | float64](a interface{ Value(int) V }) func(int) T {
 	return func(i int) T { return T(a.Value(i)) }
 }
 
@@ -162,6 +162,8 @@ func readInt(a arrow.Array) func(int) int64 {
 		return values[arrow.Date64, int64](a)
 	case *array.Timestamp:
 		return values[arrow.Timestamp, int64](a)
+	case *array.Duration:
+		return values[arrow.Duration, int64](a)
 	case *array.Time32:
 		return values[arrow.Time32, int64](a)
 	case *array.Time64:

@@ -15,11 +15,15 @@ package filter
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/compute"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
 )
 
 // SyntaxError says what is wrong with the text of an expression, and where.
@@ -32,10 +36,58 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("filter: position %d: %s", e.Offset+1, e.Msg)
 }
 
-// Expr is an expression that is not yet bound to a schema.
+// Expr is an expression that is not yet bound to a schema. It is a condition for
+// scans, and may be used by many goroutines.
 type Expr struct {
-	text string
-	root *node
+	text  string
+	root  *node
+	bound atomic.Pointer[boundTo] // by the last Filter
+}
+
+type boundTo struct {
+	schema *arrow.Schema
+	bound  *Bound
+}
+
+// Columns returns the names of the columns that are looked at, each once.
+func (e *Expr) Columns() []string { return e.root.columns(nil) }
+
+func (n *node) columns(to []string) []string {
+	for _, part := range n.parts {
+		to = part.columns(to)
+	}
+	if len(n.parts) > 0 || slices.Contains(to, n.column) {
+		return to
+	}
+	return append(to, n.column)
+}
+
+// Filter returns the rows of a batch for which the expression is true. The caller
+// releases what it returns.
+func (e *Expr) Filter(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+	last := e.bound.Load()
+	if last == nil || last.schema != batch.Schema() {
+		bound, err := e.Bind(batch.Schema())
+		if err != nil {
+			return nil, err
+		}
+		last = &boundTo{batch.Schema(), bound}
+		e.bound.Store(last)
+	}
+	return last.bound.Apply(ctx, batch)
+}
+
+// Iceberg returns the expression as one of Iceberg's; see [Bound.Iceberg].
+func (e *Expr) Iceberg(schema *iceberg.Schema) (iceberg.BooleanExpression, error) {
+	stored, err := table.SchemaToArrowSchema(schema, nil, false, false)
+	if err != nil {
+		return nil, fmt.Errorf("filter: the schema in Arrow's types: %w", err)
+	}
+	b, err := e.Bind(stored)
+	if err != nil {
+		return nil, err
+	}
+	return b.Iceberg(), nil
 }
 
 // String returns the text that was parsed.
@@ -70,26 +122,17 @@ type node struct {
 }
 
 // Bound is an expression bound to a schema. It may be used by many goroutines.
-type Bound struct {
-	root    *boundNode
-	columns []int
-}
+type Bound struct{ root *boundNode }
 
 // Bind binds an expression to the schema of the batches that it is for. The
 // error for a column that is not there names those that are.
 func (e *Expr) Bind(schema *arrow.Schema) (*Bound, error) {
-	b := &Bound{}
-	root, err := b.bind(e.root, schema)
+	root, err := bind(e.root, schema)
 	if err != nil {
 		return nil, err
 	}
-	b.root = root
-	return b, nil
+	return &Bound{root}, nil
 }
-
-// Columns returns the indices in the schema of the columns that are looked at,
-// each once.
-func (b *Bound) Columns() []int { return b.columns }
 
 // Apply returns the rows of a batch for which the expression is true. The caller
 // releases what it returns.
