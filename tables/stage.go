@@ -102,8 +102,12 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 	} else if meta.CurrentSchema().ID != p.schema {
 		return nil, errRestage
 	}
+	files, err := withRowIDs(cur, p.files)
+	if err != nil {
+		return nil, err
+	}
 	tx := cur.NewTransaction()
-	if err := tx.ReplaceDataFilesWithDataFiles(ctx, old, p.files, nil, table.WithoutAutoNameMapping()); err != nil {
+	if err := tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping()); err != nil {
 		return nil, err
 	}
 	return staged(tx)
@@ -116,6 +120,10 @@ func addFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 		if err := tx.SetProperties(props); err != nil {
 			return nil, err
 		}
+	}
+	files, err := withRowIDs(t, files)
+	if err != nil {
+		return nil, err
 	}
 	if err := tx.AddDataFiles(ctx, files, nil, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck()); err != nil {
 		return nil, err
