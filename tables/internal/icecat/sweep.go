@@ -204,46 +204,44 @@ func (c *Catalog) referencesOf(t *table.Table, add func(string) (bool, error)) e
 // noteOrphans makes files the orphans that are known, and returns since when
 // each is known.
 func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, now time.Time) (map[string]time.Time, error) {
-	tx, err := c.writes.BeginTx(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer tx.Rollback() //nolint:errcheck // after a Commit it says that there is nothing to do
-	rows, err := tx.QueryContext(ctx, `SELECT path, seen_ms FROM partd_orphans`)
-	if err != nil {
-		return nil, err
-	}
-	known := map[string]int64{}
-	for rows.Next() {
-		var path string
-		var at int64
-		if err := rows.Scan(&path, &at); err != nil {
-			return nil, errors.Join(err, rows.Close())
+	since := make(map[string]time.Time, len(files))
+	return since, c.inTx(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT path, seen_ms FROM partd_orphans`)
+		if err != nil {
+			return err
 		}
-		known[path] = at
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return nil, err
-	}
-	for path := range known {
-		if _, still := files[path]; !still {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path); err != nil {
-				return nil, err
+		var gone []string
+		for rows.Next() {
+			var path string
+			var at int64
+			if err := rows.Scan(&path, &at); err != nil {
+				return errors.Join(err, rows.Close())
+			}
+			if _, still := files[path]; still {
+				since[path] = time.UnixMilli(at)
+			} else {
+				gone = append(gone, path)
 			}
 		}
-	}
-	since := make(map[string]time.Time, len(files))
-	for path := range files {
-		at, ok := known[path]
-		since[path] = time.UnixMilli(at)
-		if !ok {
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		for _, path := range gone {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path); err != nil {
+				return err
+			}
+		}
+		for path := range files {
+			if _, known := since[path]; known {
+				continue
+			}
 			since[path] = now
 			if _, err := tx.ExecContext(ctx, `INSERT INTO partd_orphans VALUES (?,?)`, path, now.UnixMilli()); err != nil {
-				return nil, err
+				return err
 			}
 		}
-	}
-	return since, tx.Commit()
+		return nil
+	})
 }
 
 // forgetFile removes what is known of a file that was removed.
@@ -271,6 +269,8 @@ func (c *Catalog) ForgetPuts(ctx context.Context, before time.Time) error {
 }
 
 func (c *Catalog) inTx(ctx context.Context, f func(tx *sql.Tx) error) error {
+	c.around(false)
+	defer c.around(true)
 	tx, err := c.writes.BeginTx(ctx, nil)
 	if err != nil {
 		return err
