@@ -126,6 +126,9 @@ func (s *Store) attempt(ctx context.Context, changes []*change) (err error) {
 		}
 		of = append(of, c)
 	}
+	if len(staged) == 0 {
+		return nil
+	}
 	if err := s.cat.Commit(ctx, staged...); err != nil {
 		return err
 	}
