@@ -51,7 +51,8 @@ func TestTypesInStore(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := s.Bucket("types")
+		bucket := "types"
+		b := s.Bucket(bucket)
 		for _, c := range arrowtypes.Cases {
 			t.Run(fmt.Sprintf("%s/%v", c.Name, noTail), func(t *testing.T) {
 				a, _, err := array.FromJSON(memory.DefaultAllocator, c.Put, strings.NewReader(c.JSON))
@@ -84,6 +85,12 @@ func TestTypesInStore(t *testing.T) {
 				all := strings.Join(want, " ")
 				if got := read(t, b, c.Name, nil); got != all {
 					t.Errorf("%s, want %s", got, all)
+				}
+				if _, err := s.Fold(ctx, &tables.MaintainOptions{Bucket: &bucket, Tables: []string{c.Name}}); err != nil {
+					t.Fatal(err)
+				}
+				if got := read(t, b, c.Name, nil); got != all {
+					t.Errorf("folded: %s, want %s", got, all)
 				}
 				nulls, err := filter.Parse(`"a.b c" is null`)
 				if err != nil {

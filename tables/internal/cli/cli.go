@@ -114,7 +114,7 @@ func newRoot(a *app) *cobra.Command {
 	completion.Example = "  source <(partd-tables completion bash)"
 	for _, c := range []*cobra.Command{
 		newPut(a), newGet(a), newList(a), newBuckets(a), newDelete(a), newDescribe(a), newVersions(a),
-		newImport(a), newExport(a), completion,
+		newFold(a), newCompact(a), newExpire(a), newImport(a), newExport(a), completion,
 	} {
 		env.NameVariables(c)
 		root.AddCommand(c)

@@ -111,6 +111,9 @@ func TestPutAndGet(t *testing.T) {
 	if out := done(t, "", "list", "[j-p]*"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "jsonl") || !strings.Contains(out, "parquet") {
 		t.Error(out)
 	}
+	done(t, "", "fold")
+	done(t, "", "compact", "birdstrikes")
+	done(t, "", "expire", "--keep", "1", "--older-than", "1ns")
 	if out := done(t, "", "get", "parquet", "--limit", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
 		t.Error(out)
 	}
@@ -122,6 +125,7 @@ func TestJSONLines(t *testing.T) {
 	for _, name := range []string{"AAPL", "aapl", " <é> "} {
 		done(t, "{\"x\":1,\"t\":\"2026-01-31\"}\n", "put", name, "-", "--format", "jsonl", "--mode", "append", "--bucket", "b")
 	}
+	done(t, "", "fold", "--bucket", "b")
 	updated := func(line string) string {
 		var v map[string]any
 		if err := json.Unmarshal([]byte(line), &v); err != nil {
@@ -239,7 +243,7 @@ func TestHelpAndVariables(t *testing.T) {
 	for _, c := range root.Commands() {
 		names = append(names, c.Name())
 	}
-	for _, want := range strings.Fields("put get list buckets delete describe versions import export completion") {
+	for _, want := range strings.Fields("put get list buckets delete describe versions fold compact expire import export completion") {
 		if !slices.Contains(names, want) {
 			t.Errorf("there is no command %s", want)
 		}

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -84,7 +86,7 @@ func TestImportShoots(t *testing.T) {
 			t.Fatalf("%q, want %q", lines, want)
 		}
 	}
-	if out := done(t, "", "get", "sensors", "--where", "v is not null and v != 0"); !strings.Contains(out, "a,2026-01-01T00:00:00,1.5,x\n") {
+	if out := done(t, "", "get", "sensors", "--where", "v is not null and v != 0"); !strings.Contains(out, "a,2026-01-01T00:00:00,1.5\n") {
 		t.Error(out)
 	}
 }
@@ -149,6 +151,8 @@ func TestForeignReaders(t *testing.T) {
 		}
 		found[f.Name] = f
 	}
+	// Files come in any order.
+	slices.SortFunc(found["small"].Rows, func(a, b map[string]any) int { return cmp.Compare(a["n"].(float64), b["n"].(float64)) })
 	small, err := json.Marshal(found["small"].Rows)
 	if want := `[{"at":"2026-01-31 12:00:00","l":["x"],"n":1},{"at":null,"l":null,"n":2}]`; err != nil || string(small) != want {
 		t.Errorf("pyiceberg: %s, %v, want %s", small, err, want)
@@ -158,7 +162,7 @@ func TestForeignReaders(t *testing.T) {
 	if err != nil || len(birds.Rows) != 10_000 {
 		t.Errorf("pyiceberg: %d rows, %v", len(birds.Rows), err)
 	}
-	got := python(t, "duckdb", "duckdb_peer.py", string(files), `select count(*), sum("Cost Total $") from FILES where "Flight Date" >= '2000-01-01'`)
+	got := python(t, "duckdb", "duckdb_peer.py", string(files), `select count(*), sum("Cost Total $") from FILES where "Flight Date" >= '2000-01-01'`, `{"4": ["Flight Date", "DATE"], "13": ["Cost Total $", "BIGINT"]}`)
 	rows := done(t, "", "get", "birds", "--where", `"Flight Date" >= '2000-01-01'`, "--columns", `"Cost Total $"`)
 	var sum [2]int64
 	for line := range strings.Lines(rows) {

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -183,12 +185,12 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := in.parquetBatches(ctx, f)
+	r, schema, err := in.parquetBatches(ctx, f)
 	if err != nil {
 		end()
 		return nil, fmt.Errorf("%s: %w", in.Name, err)
 	}
-	return in.batches(ctx, r.Schema(), func(yield func(arrow.RecordBatch) bool) error {
+	return in.batches(ctx, schema, func(yield func(arrow.RecordBatch) bool) error {
 		defer end()
 		defer r.Release()
 		for r.Next() {
@@ -203,7 +205,7 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 	}), nil
 }
 
-func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.RecordReader, err error) {
+func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.RecordReader, schema *arrow.Schema, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the file is damaged: %v", p)
@@ -211,13 +213,30 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 	}()
 	parquetFile, err := file.NewParquetReader(f, file.WithReadProps(parquet.NewReaderProperties(memory.DefaultAllocator)))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	reader, err := pqarrow.NewFileReader(parquetFile, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return reader.GetRecordReader(ctx, nil, nil)
+	if schema, err = reader.Schema(); err != nil {
+		return nil, nil, err
+	}
+	r, err = reader.GetRecordReader(ctx, nil, nil)
+	return r, withoutParquetIDs(schema), err
+}
+
+// withoutParquetIDs leaves out what Parquet's reader notes beside the columns: the
+// ids of that file. What the file's writer noted, as pandas its index, is kept.
+func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
+	fields := slices.Clone(schema.Fields())
+	for i, f := range fields {
+		notes := f.Metadata.ToMap()
+		maps.DeleteFunc(notes, func(key, _ string) bool { return strings.HasPrefix(key, "PARQUET:") })
+		fields[i].Metadata = arrow.MetadataFrom(notes)
+	}
+	metadata := schema.Metadata()
+	return arrow.NewSchema(fields, &metadata)
 }
 
 func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {

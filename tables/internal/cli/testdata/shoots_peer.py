@@ -14,8 +14,8 @@ frame = pd.DataFrame({
     "Sensor": ["a", "b", None],
     "at": pd.date_range("2026-01-01", periods=3, freq="s"),
     "v": [1.5, np.nan, -2],
-    "kind": pd.Categorical(["x", "y", "x"]),
 })
 client.put("sensors", frame)
 client.put("sensors", frame, mode=PutMode.APPEND)
+frame["kind"] = pd.Categorical(["x", "y", "x"])  # which shoots cannot append
 client.put("AAPL 1", frame, bucket="trades", mode=PutMode.REPLACE)
