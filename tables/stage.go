@@ -103,11 +103,11 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 	} else if meta.CurrentSchema().ID != p.schema {
 		return nil, errRestage
 	}
-	tx := cur.NewTransaction()
-	files, err := numbered(meta, p.files)
+	files, err := withRowIDs(cur, p.files)
 	if err != nil {
 		return nil, err
 	}
+	tx := cur.NewTransaction()
 	if err := tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping()); err != nil {
 		return nil, err
 	}
@@ -116,45 +116,20 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 
 // addFiles stages files, and properties with them.
 func addFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
-	files, err := numbered(t.Metadata(), files)
-	if err != nil {
-		return nil, err
-	}
 	tx := t.NewTransaction()
 	if props != nil {
 		if err := tx.SetProperties(props); err != nil {
 			return nil, err
 		}
 	}
+	files, err := withRowIDs(t, files)
+	if err != nil {
+		return nil, err
+	}
 	if err := tx.AddDataFiles(ctx, files, nil, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck()); err != nil {
 		return nil, err
 	}
 	return staged(tx)
-}
-
-// numbered gives the rows of new files their ids, which Iceberg's third version
-// wants: those that the table gives out next.
-func numbered(meta table.Metadata, files []iceberg.DataFile) ([]iceberg.DataFile, error) {
-	if meta.Version() < 3 {
-		return files, nil
-	}
-	next := meta.NextRowID()
-	out := make([]iceberg.DataFile, len(files))
-	for i, f := range files {
-		b, err := iceberg.NewDataFileBuilder(meta.PartitionSpec(), f.ContentType(), f.FilePath(), f.FileFormat(),
-			f.Partition(), nil, nil, f.Count(), f.FileSizeBytes())
-		if err != nil {
-			return nil, err
-		}
-		b.ColumnSizes(f.ColumnSizes()).ValueCounts(f.ValueCounts()).NullValueCounts(f.NullValueCounts()).NaNValueCounts(f.NaNValueCounts())
-		b.LowerBoundValues(f.LowerBoundValues()).UpperBoundValues(f.UpperBoundValues()).SplitOffsets(f.SplitOffsets())
-		if id := f.SortOrderID(); id != nil {
-			b.SortOrderID(*id)
-		}
-		out[i] = b.FirstRowID(next).Build()
-		next += f.Count()
-	}
-	return out, nil
 }
 
 // inOrder sorts files by when their rows were put.

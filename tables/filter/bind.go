@@ -19,6 +19,9 @@ type boundNode struct {
 	column int
 	name   string
 	test   test
+	// Iceberg's library fails, or panics, where decimals and nested values are
+	// looked at for nulls.
+	nullsKept bool
 }
 
 // maxNamed bounds how many columns an error names.
@@ -49,11 +52,13 @@ func bind(n *node, schema *arrow.Schema) (*boundNode, error) {
 			n.offset+1, len(found), n.column, strings.Join(names, ", "))
 	}
 	out.column = found[0]
+	t := plainType(schema.Field(out.column).Type)
+	out.nullsKept = arrow.IsDecimal(t.ID()) || t.ID() == arrow.UINT64 || arrow.IsNested(t.ID())
 	if n.op == opNull || n.op == opNotNull {
 		return out, nil
 	}
 	var err error
-	out.test, err = bindTest(n, plainType(schema.Field(out.column).Type))
+	out.test, err = bindTest(n, t)
 	return out, err
 }
 

@@ -20,7 +20,7 @@ const (
 type test interface {
 	// holds returns what tells of a row that is not null.
 	holds(arrow.Array) func(row int) bool
-	iceberg(column string, negated bool) expression
+	iceberg(n *boundNode, negated bool) expression
 }
 
 // always is a test with one answer for all that is not null.

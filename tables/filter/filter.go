@@ -14,6 +14,7 @@ package filter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -157,9 +158,36 @@ func (b *Bound) Apply(ctx context.Context, batch arrow.RecordBatch) (arrow.Recor
 	}
 	selected := mask.NewBooleanArray()
 	defer selected.Release()
-	out, err := compute.FilterRecordBatch(ctx, batch, selected, compute.DefaultFilterOptions())
-	if err != nil {
-		return nil, fmt.Errorf("filter: %w", err)
+	columns := make([]arrow.Array, batch.NumCols())
+	for i, column := range batch.Columns() {
+		out, err := compute.FilterArray(ctx, column, selected, *compute.DefaultFilterOptions())
+		if errors.Is(err, arrow.ErrNotImplemented) {
+			out, err = selectRuns(column, kept)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("filter: column %q: %w", batch.ColumnName(i), err)
+		}
+		defer out.Release()
+		columns[i] = out
 	}
-	return out, nil
+	return array.NewRecordBatch(batch.Schema(), columns, int64(n)), nil
+}
+
+// selectRuns does for types that Arrow's library cannot filter what it does for
+// others.
+func selectRuns(column arrow.Array, kept []byte) (arrow.Array, error) {
+	var runs []arrow.Array
+	for i := 0; i < len(kept); i++ {
+		if kept[i] != isTrue {
+			continue
+		}
+		start := i
+		for i < len(kept) && kept[i] == isTrue {
+			i++
+		}
+		run := array.NewSlice(column, int64(start), int64(i))
+		defer run.Release()
+		runs = append(runs, run)
+	}
+	return array.Concatenate(runs, memory.DefaultAllocator)
 }

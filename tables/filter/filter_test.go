@@ -235,7 +235,7 @@ func TestIcebergIsSuperset(t *testing.T) {
 	}
 	batch := b.NewRecordBatch()
 	kept, possible := 0, 0
-	for range 3000 {
+	for range 1000 {
 		text := expression(3)
 		e, err := filter.Parse(text)
 		if err != nil {

@@ -26,12 +26,20 @@ func (n *boundNode) iceberg(negated bool) expression {
 		}
 		return joined((n.op == opAnd) != negated, all)
 	case opNull, opNotNull:
-		if (n.op == opNull) != negated {
-			return iceberg.IsNull(iceberg.Reference(n.name))
-		}
-		return iceberg.NotNull(iceberg.Reference(n.name))
+		return n.null((n.op == opNull) != negated)
 	}
-	return n.test.iceberg(n.name, negated)
+	return n.test.iceberg(n, negated)
+}
+
+// null is the condition that the column is null, or that it is not.
+func (n *boundNode) null(is bool) expression {
+	switch {
+	case n.nullsKept:
+		return iceberg.AlwaysTrue{}
+	case is:
+		return iceberg.IsNull(iceberg.Reference(n.name))
+	}
+	return iceberg.NotNull(iceberg.Reference(n.name))
 }
 
 // joined joins expressions as a balanced tree, which is not deep however many
@@ -47,11 +55,11 @@ func joined(and bool, all []expression) expression {
 	return iceberg.NewOr(left, right)
 }
 
-func (a always) iceberg(column string, negated bool) expression {
+func (a always) iceberg(n *boundNode, negated bool) expression {
 	if bool(a) == negated {
 		return iceberg.AlwaysFalse{}
 	}
-	return iceberg.NotNull(iceberg.Reference(column))
+	return n.null(false)
 }
 
 var opposites = map[operator]operator{opEq: opNe, opNe: opEq, opLt: opGe, opLe: opGt, opGt: opLe, opGe: opLt, opIn: opNotIn, opNotIn: opIn}
@@ -61,12 +69,12 @@ var operations = map[operator]iceberg.Operation{
 	opGt: iceberg.OpGT, opGe: iceberg.OpGTEQ, opIn: iceberg.OpIn, opNotIn: iceberg.OpNotIn,
 }
 
-func (f *leaf[T]) iceberg(column string, negated bool) expression {
-	reference := iceberg.Reference(column)
+func (f *leaf[T]) iceberg(n *boundNode, negated bool) expression {
+	reference := iceberg.Reference(n.name)
 	literals := make([]literalValue, len(f.values))
 	for i, v := range f.values {
 		if literals[i] = f.literal(v); literals[i] == nil {
-			return iceberg.NotNull(reference)
+			return n.null(false)
 		}
 	}
 	op := f.op

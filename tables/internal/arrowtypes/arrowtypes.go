@@ -82,7 +82,7 @@ func stored(t arrow.DataType) (arrow.DataType, error) {
 	case *arrow.Decimal32Type, *arrow.Decimal64Type, *arrow.Decimal128Type:
 		d := t.(arrow.DecimalType)
 		if d.GetScale() < 0 || d.GetScale() > d.GetPrecision() {
-			return nil, fmt.Errorf("Iceberg's decimals have a scale of 0 to the precision")
+			return nil, fmt.Errorf("decimals there have a scale of 0 to the precision")
 		}
 		return &arrow.Decimal128Type{Precision: d.GetPrecision(), Scale: d.GetScale()}, nil
 	case *arrow.Date64Type:
@@ -138,7 +138,7 @@ func stored(t arrow.DataType) (arrow.DataType, error) {
 		}
 		return arrow.StructOf(fields...), nil
 	}
-	return nil, fmt.Errorf("Iceberg has no type that keeps %s", t)
+	return nil, fmt.Errorf("there is no type of Iceberg that keeps %s", t)
 }
 
 // Returned returns the schema that readers of a table get: where a column is kept

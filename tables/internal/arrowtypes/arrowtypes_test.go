@@ -16,10 +16,10 @@ import (
 // cases are all kinds of types: what is kept, what comes back if not the same,
 // and values.
 var cases = []struct {
-	name       string
-	put        arrow.DataType
-	kept, back string // "" is the type that was put
-	json       string
+	Name       string
+	Put        arrow.DataType
+	Kept, Back string // "" is the type that was put
+	JSON       string
 }{
 	{"null", arrow.Null, "bool", "", `[null,null,null]`},
 	{"bool", arrow.FixedWidthTypes.Boolean, "", "", `[true,null,false]`},
@@ -80,18 +80,18 @@ func mustJSON() arrow.DataType {
 // type come back, also from the middle of a batch.
 func TestTypes(t *testing.T) {
 	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			a, _, err := array.FromJSON(memory.DefaultAllocator, c.put, strings.NewReader(c.json))
+		t.Run(c.Name, func(t *testing.T) {
+			a, _, err := array.FromJSON(memory.DefaultAllocator, c.Put, strings.NewReader(c.JSON))
 			if err != nil {
 				t.Fatal(err)
 			}
-			schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.put, Nullable: true}}, nil)
+			schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.Put, Nullable: true}}, nil)
 			kept, err := Stored(schema)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := kept.Field(0).Type.String(); got != or(c.kept, c.put.String()) {
-				t.Errorf("kept as %s, want %s", got, or(c.kept, c.put.String()))
+			if got := kept.Field(0).Type.String(); got != or(c.Kept, c.Put.String()) {
+				t.Errorf("kept as %s, want %s", got, or(c.Kept, c.Put.String()))
 			}
 			if _, err := table.ArrowSchemaToIcebergWithFreshIDs(kept, false); err != nil {
 				t.Error(err)
@@ -105,8 +105,8 @@ func TestTypes(t *testing.T) {
 				t.Fatal(err)
 			}
 			back := Returned(kept, put)
-			if got := back.Field(0).Type.String(); got != or(c.back, c.put.String()) {
-				t.Errorf("comes back as %s, want %s", got, or(c.back, c.put.String()))
+			if got := back.Field(0).Type.String(); got != or(c.Back, c.Put.String()) {
+				t.Errorf("comes back as %s, want %s", got, or(c.Back, c.Put.String()))
 			}
 			for from := range 3 {
 				slice := array.NewSlice(a, int64(from), 3)
@@ -120,13 +120,13 @@ func TestTypes(t *testing.T) {
 					t.Fatal(err)
 				}
 				for i := range slice.Len() {
-					if got, want := again.Column(0).ValueStr(i), slice.ValueStr(i); got != want && c.back == "" {
+					if got, want := again.Column(0).ValueStr(i), slice.ValueStr(i); got != want && c.Back == "" {
 						t.Errorf("row %d: %s, want %s", from+i, got, want)
 					}
 				}
-				if c.back == "" && !array.Equal(again.Column(0), slice) {
+				if c.Back == "" && !array.Equal(again.Column(0), slice) {
 					t.Errorf("%v, want %v", again.Column(0), slice)
-				} else if c.back != "" && fmt.Sprint(again.Column(0)) != map[string]string{"dictionary": `["a" "b" (null)]`, "run_end": "[1 1 2]"}[c.name] && from == 0 {
+				} else if c.Back != "" && fmt.Sprint(again.Column(0)) != map[string]string{"dictionary": `["a" "b" (null)]`, "run_end": "[1 1 2]"}[c.Name] && from == 0 {
 					t.Errorf("%v", again.Column(0))
 				}
 			}

@@ -153,7 +153,12 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 	case *arrow.LargeListType:
 		buffers[1] = memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(offsets[int64](from)))
 	default:
-		buffers[1] = memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(offsets[int32](from)))
+		var at []int32
+		if at, child, err = withoutNulls(from, child); err != nil {
+			return nil, err
+		}
+		defer child.Release()
+		buffers[1] = memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(at))
 	}
 	data := array.NewData(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0)
 	defer data.Release()
@@ -168,6 +173,34 @@ func offsets[T int32 | int64](a array.ListLike) []T {
 		out[i], out[i+1] = T(start), T(end)
 	}
 	return out
+}
+
+// withoutNulls returns a list without values under its nulls, which Parquet does
+// not take: lists of a fixed size have them always, others may.
+func withoutNulls(a array.ListLike, values arrow.Array) (at []int32, _ arrow.Array, err error) {
+	indices := array.NewInt64Builder(heap)
+	defer indices.Release()
+	hidden := false
+	at = make([]int32, a.Len()+1)
+	for i := range a.Len() {
+		start, end := a.ValueOffsets(i)
+		if a.IsNull(i) {
+			hidden = hidden || end > start
+			end = start
+		}
+		for ; start < end; start++ {
+			indices.Append(start)
+		}
+		at[i+1] = int32(indices.Len())
+	}
+	if !hidden {
+		values.Retain()
+		return offsets[int32](a), values, nil
+	}
+	all := indices.NewArray()
+	defer all.Release()
+	out, err := compute.TakeArray(context.Background(), values, all)
+	return at, out, err
 }
 
 // spaced puts lists that are as long as a list of a fixed size behind each other,
