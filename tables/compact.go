@@ -54,7 +54,7 @@ func (e *entry) compact(ctx context.Context, o *MaintainOptions) (r MaintainResu
 		return r, err
 	}
 	e.s.crash("compact: write")
-	writer := e.s.cat.Staged(e.namespace, e.name, t.Metadata(), t.MetadataLocation(), step.io)
+	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), step.io)
 	for _, g := range plan.Groups {
 		inOrder(g.Tasks)
 		group := table.CompactionTaskGroup{PartitionKey: g.PartitionKey, Tasks: g.Tasks, TotalSizeBytes: g.TotalSizeBytes}

@@ -492,3 +492,26 @@ func TestMemory(t *testing.T) {
 		wantRows(t, b, fmt.Sprint(i), from(0, each)...)
 	}
 }
+
+// TestAgeAfterReopen waits for rows that were found in the tail to be folded.
+func TestAgeAfterReopen(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	mustPut(t, s.Bucket(""), "a", Append, 1)
+	mustPut(t, s.Bucket(""), "a", Append, 2)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir, &Options{FoldAge: 20 * time.Millisecond})
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		l, err := s.cat.Get(t.Context(), defaultNamespace, "a")
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("%+v %v", l, err)
+		}
+		if l.Rows == 2 {
+			break
+		}
+	}
+	wantRows(t, s.Bucket(""), "a", 1, 2)
+}

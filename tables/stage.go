@@ -75,7 +75,7 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 		st.info.Metadata = p.meta
 	}
 	if cur == nil {
-		made := st.s.cat.Staged(st.e.namespace, st.e.name, p.made, "", st.io)
+		made := st.s.cat.Staged(st.e.Namespace, st.e.Name, p.made, "", st.io)
 		return addFiles(ctx, made, p.files, nil)
 	}
 	meta := cur.Metadata()
@@ -99,7 +99,7 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 		if meta, err = reshaped(meta, p.shape); err != nil {
 			return nil, err
 		}
-		cur = st.s.cat.Staged(st.e.namespace, st.e.name, meta, cur.MetadataLocation(), st.io)
+		cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, cur.MetadataLocation(), st.io)
 	} else if meta.CurrentSchema().ID != p.schema {
 		return nil, errRestage
 	}
