@@ -58,7 +58,7 @@ func (s *Store) foldBehind(ctx context.Context, e *entry) {
 	e.queued = false
 	e.mu.Unlock()
 	if _, err := e.fold(ctx); err != nil && ctx.Err() == nil {
-		s.opts.Logger.Error("a table could not be folded, its rows stay in the tail", "bucket", bucketOf(e.namespace), "table", e.name, "err", err)
+		s.opts.Logger.Error("a table could not be folded, its rows stay in the tail", "bucket", bucketOf(e.Namespace), "table", e.Name, "err", err)
 	}
 }
 

@@ -66,7 +66,12 @@ func (b *Bucket) Tables(ctx context.Context, f *Filter) iter.Seq2[TableInfo, err
 				return true
 			}
 			var info TableInfo
-			if info, failed = b.s.info(ctx, l); failed != nil {
+			info, failed = b.s.info(ctx, l)
+			if errors.Is(failed, icecat.ErrNotFound) { // deleted meanwhile
+				failed = nil
+				return true
+			}
+			if failed != nil {
 				return false
 			}
 			return yield(info, nil)

@@ -45,10 +45,10 @@ func (c *change) add(st step) {
 // commit makes all changes, each of another table, or none.
 func (s *Store) commit(ctx context.Context, changes ...*change) error {
 	slices.SortFunc(changes, func(a, b *change) int {
-		if n := strings.Compare(a.e.namespace, b.e.namespace); n != 0 {
+		if n := strings.Compare(a.e.Namespace, b.e.Namespace); n != 0 {
 			return n
 		}
-		return strings.Compare(a.e.name, b.e.name)
+		return strings.Compare(a.e.Name, b.e.Name)
 	})
 	for _, c := range changes {
 		c.e.commit.Lock()
@@ -57,7 +57,14 @@ func (s *Store) commit(ctx context.Context, changes ...*change) error {
 	for _, c := range changes {
 		// What was acknowledged before comes before, in the rows and in the versions.
 		if _, isDelete := c.steps[0].(deleteStep); !isDelete {
-			if _, err := c.e.foldLocked(ctx); err != nil {
+			_, err := c.e.foldLocked(ctx)
+			var unfit *SchemaError
+			if c.replaces && errors.As(err, &unfit) {
+				// Rows that do not fit what somebody else made of the table: a Replace is the way out.
+				s.opts.Logger.Warn("rows in the tail were replaced without a version of their own", "table", c.e.Name, "err", err)
+				err = nil
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -103,7 +110,7 @@ func (s *Store) attempt(ctx context.Context, changes []*change) (err error) {
 	}()
 	for _, c := range changes {
 		st := &staging{s: s, e: c.e, io: s.cat.NewIO(), now: time.Now()}
-		ch := &icecat.Change{Namespace: c.e.namespace, Name: c.e.name, IOs: []*icecat.FileIO{st.io}}
+		ch := &icecat.Change{Namespace: c.e.Namespace, Name: c.e.Name, IOs: []*icecat.FileIO{st.io}}
 		staged = append(staged, ch) // at once, so that what it wrote is removed
 		steps := c.steps
 		if c.replaces && c.e.log != nil {
@@ -136,7 +143,7 @@ func (s *Store) attempt(ctx context.Context, changes []*change) (err error) {
 		c.result = staged[i].Result
 		if err := c.committed(ctx, staged[i], epochs); err != nil {
 			// It is committed; the next one to use the table, or the next Open, tidies up.
-			s.opts.Logger.Warn("the tail could not be tidied up after a commit", "table", c.e.name, "err", err)
+			s.opts.Logger.Warn("the tail could not be tidied up after a commit", "table", c.e.Name, "err", err)
 		}
 	}
 	return nil
@@ -217,7 +224,7 @@ func (c *change) committed(ctx context.Context, ch *icecat.Change, epochs map[*c
 	if last, ok := epochs[c]; ok {
 		err = c.e.log.Forget(ctx, last)
 	}
-	return errors.Join(err, c.e.set(ctx, ch.Result))
+	return errors.Join(err, c.e.set(ch.Result))
 }
 
 // applied reports whether a put of an id was applied to a table. It wants mu

@@ -36,7 +36,8 @@ func (e *entry) compact(ctx context.Context, o *MaintainOptions) (r MaintainResu
 	if err != nil || t == nil || t.CurrentSnapshot() == nil {
 		return r, err
 	}
-	step := &compactStep{io: e.s.cat.NewIO(), uuid: t.Metadata().TableUUID().String(), base: t.CurrentSnapshot().SnapshotID}
+	snap := t.CurrentSnapshot()
+	step := &compactStep{io: e.s.cat.NewIO(), uuid: t.Metadata().TableUUID().String(), base: snap.SnapshotID, seq: snap.SequenceNumber}
 	defer func() {
 		if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
 			step.io.RemoveWritten()
@@ -53,8 +54,9 @@ func (e *entry) compact(ctx context.Context, o *MaintainOptions) (r MaintainResu
 		return r, err
 	}
 	e.s.crash("compact: write")
-	writer := e.s.cat.Staged(e.namespace, e.name, t.Metadata(), t.MetadataLocation(), step.io)
+	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), step.io)
 	for _, g := range plan.Groups {
+		inOrder(g.Tasks)
 		group := table.CompactionTaskGroup{PartitionKey: g.PartitionKey, Tasks: g.Tasks, TotalSizeBytes: g.TotalSizeBytes}
 		done, err := table.ExecuteCompactionGroup(ctx, writer, group, table.WithCompactionTargetFileSize(cfg.TargetFileSizeBytes),
 			table.WithCompactionScanConcurrency(1), table.WithCompactionRecordBatchBufferSize(2))
@@ -84,6 +86,7 @@ type compactStep struct {
 	io     *icecat.FileIO
 	uuid   string
 	base   int64 // the snapshot whose files were read
+	seq    int64 // its number
 	groups []table.CompactionGroupResult
 }
 
@@ -101,7 +104,8 @@ func (c *compactStep) stage(ctx context.Context, _ *staging, cur *table.Table) (
 		s = cur.SnapshotByID(*s.ParentSnapshotID)
 	}
 	tx := cur.NewTransaction()
-	rewrite := tx.NewRewrite(nil)
+	// The rows keep their place before those that were added since.
+	rewrite := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
 	for _, g := range c.groups {
 		rewrite.ApplyResult(g)
 	}

@@ -18,10 +18,10 @@ import (
 // conformer makes batches of one schema fit another: columns are found by name,
 // those that are missing are null, and numbers are widened as Iceberg allows.
 type conformer struct {
-	stored *arrow.Schema // of the batches, in the types that are kept
+	put    *arrow.Schema // of the batches
+	stored *arrow.Schema // the same in the types that are kept
 	kept   *arrow.Schema // of the table
 	from   []int         // for each column of kept, that of stored; -1: none
-	same   bool          // nothing is to be done but to convert to stored
 }
 
 // newConformer returns what makes batches of a schema fit a table. Its error is
@@ -31,7 +31,7 @@ func newConformer(put, kept *arrow.Schema) (*conformer, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conformer{stored: stored, kept: kept, from: make([]int, kept.NumFields()), same: stored.NumFields() == kept.NumFields()}
+	c := &conformer{put: put, stored: stored, kept: kept, from: make([]int, kept.NumFields())}
 	for _, f := range stored.Fields() {
 		if !kept.HasField(f.Name) {
 			return nil, &SchemaError{f.Name, fmt.Errorf("the table has no such column, only %q", names(kept))}
@@ -43,14 +43,13 @@ func newConformer(put, kept *arrow.Schema) (*conformer, error) {
 			if !f.Nullable {
 				return nil, &SchemaError{f.Name, errors.New("it is missing, and may not be null")}
 			}
-			c.from[i], c.same = -1, false
+			c.from[i] = -1
 			continue
 		}
 		c.from[i] = at[0]
 		if t := stored.Field(at[0]).Type; !arrowtypes.Alike(t, f.Type) && !widens(t, f.Type) {
 			return nil, &SchemaError{f.Name, fmt.Errorf("it has type %s, and the table has %s", put.Field(at[0]).Type, f.Type)}
 		}
-		c.same = c.same && at[0] == i && arrow.TypeEqual(stored.Field(i).Type, f.Type)
 	}
 	return c, nil
 }

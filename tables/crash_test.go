@@ -240,7 +240,7 @@ func (r *crashRun) run(crashes int) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = cmp.Or(r.err, errors.Join(err, s.Close())) }()
+	defer func() { err = cmp.Or(r.err, errors.Join(err, s.Close(), os.RemoveAll(r.dir))) }()
 	b := s.Bucket("")
 	r.armed = true
 	for next := int64(0); r.checked < crashes; {

@@ -27,8 +27,9 @@ type entry struct {
 
 	mu     sync.Mutex // guards what follows, and orders appends to the tail
 	state  state
-	log    *tail.Log // nil: nothing is in the tail
-	queued bool      // for a fold
+	log    *tail.Log  // nil: nothing is in the tail
+	queued bool       // for a fold
+	fits   *conformer // of the last append
 }
 
 // state is what appends need to know of a table, as of one location of its metadata.
@@ -68,13 +69,12 @@ func (e *entry) release() {
 	}
 }
 
-// refresh brings the state up to what the catalog says now. Where the table is
-// another one, or gone, so are its rows in the tail. It wants mu.
+// refresh brings the state up to what the catalog says now. It wants mu.
 func (e *entry) refresh(ctx context.Context) error {
-	loc, err := e.s.cat.Location(ctx, e.namespace, e.name)
+	loc, err := e.s.cat.Location(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
-		e.state = state{}
-		return e.forget(ctx)
+		e.lose()
+		return nil
 	}
 	if err != nil || loc == e.state.location {
 		return err
@@ -85,19 +85,19 @@ func (e *entry) refresh(ctx context.Context) error {
 
 // load returns the table as it is now, with the state brought up to it. It wants mu.
 func (e *entry) load(ctx context.Context) (*table.Table, error) {
-	t, err := e.s.cat.Load(ctx, e.namespace, e.name)
+	t, err := e.s.cat.Load(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
-		e.state = state{}
-		return nil, errors.Join(err, e.forget(ctx))
+		e.lose()
+		return nil, err
 	}
 	if err != nil || t.MetadataLocation() == e.state.location {
 		return t, err
 	}
-	return t, e.set(ctx, t)
+	return t, e.set(t)
 }
 
 // set makes a table the state. It wants mu.
-func (e *entry) set(ctx context.Context, t *table.Table) error {
+func (e *entry) set(t *table.Table) error {
 	meta := t.Metadata()
 	kept, err := keptSchema(meta.CurrentSchema())
 	if err != nil {
@@ -110,14 +110,24 @@ func (e *entry) set(ctx context.Context, t *table.Table) error {
 	if e.s.tail != nil {
 		n.folded = e.s.tail.Folded(meta.Properties())
 	}
-	e.state = n
 	if e.log != nil && e.log.UUID() != n.uuid {
-		return e.forget(ctx)
+		e.lose()
 	}
+	e.state = n
 	return nil
 }
 
-// forget drops the log of a table that is no more. It wants mu.
+// lose lets go of a table that somebody else deleted or renamed. What it has in
+// the tail stays there, for the next Open to find out which. It wants mu.
+func (e *entry) lose() {
+	e.state = state{}
+	if e.log != nil {
+		e.log.Release()
+		e.log = nil
+	}
+}
+
+// forget deletes the log of a table that was deleted. It wants mu.
 func (e *entry) forget(ctx context.Context) error {
 	if e.log == nil {
 		return nil

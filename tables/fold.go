@@ -64,7 +64,7 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	e.s.crash("fold: write")
-	writer := e.s.cat.Staged(e.namespace, e.name, t.Metadata(), t.MetadataLocation(), f.io)
+	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
 	if f.files, err = writeFiles(ctx, writer, f.io, r, same); err != nil {
 		return 0, err
 	}

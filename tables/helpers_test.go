@@ -110,3 +110,11 @@ func wantRows(t testing.TB, b *Bucket, name string, want ...int64) {
 		t.Fatalf("table %q has rows %v (there: %v, error: %v), want %v", name, got, ok, err, want)
 	}
 }
+
+func oneBatch(batch arrow.RecordBatch) array.RecordReader {
+	r, err := array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch})
+	if err != nil {
+		panic(err)
+	}
+	return r
+}

@@ -91,7 +91,7 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 			}
 			defer e.release()
 			if results[i], err = f(gctx, e, o); err != nil {
-				return &OpError{Op: op, Bucket: bucketOf(n.namespace), Table: n.name, Err: err}
+				return &OpError{Op: op, Bucket: bucketOf(n.Namespace), Table: n.Name, Err: err}
 			}
 			return nil
 		})
@@ -121,7 +121,7 @@ func (s *Store) selected(ctx context.Context, op string, o *MaintainOptions) (al
 	}
 	if op == "fold" {
 		for _, e := range s.tailed() {
-			if o.Bucket == nil || e.namespace == namespaceOf(*o.Bucket) {
+			if o.Bucket == nil || e.Namespace == namespaceOf(*o.Bucket) {
 				all = append(all, e.tableName)
 			}
 		}

@@ -56,7 +56,7 @@ func (m *model) rows(most int) []int64 {
 
 func (m *model) step(ctx context.Context) (string, error) {
 	n := modelNames[m.rnd.IntN(len(modelNames))]
-	b := m.s.Bucket(n.namespace) // the model's names are buckets
+	b := m.s.Bucket(n.Namespace) // the model's names are buckets
 	mt := m.tables[n]
 	switch k := m.rnd.IntN(24); {
 	case k < 11: // put
@@ -78,15 +78,15 @@ func (m *model) step(ctx context.Context) (string, error) {
 			o.Metadata = map[string]string{"k": fmt.Sprint(m.next)}
 		}
 		op := fmt.Sprintf("put %v mode %d, %d rows, id %q", n, mode, len(ns), o.ID)
-		_, err := b.Put(ctx, n.name, rowsOf(ns...), mode, o)
+		_, err := b.Put(ctx, n.Name, rowsOf(ns...), mode, o)
 		return op, m.put(mt, n, ns, mode, o, err)
 	case k == 11:
-		err := b.Delete(ctx, n.name)
+		err := b.Delete(ctx, n.Name)
 		delete(m.tables, n)
 		return fmt.Sprint("delete ", n), expect(err, mt == nil, ErrNotFound)
 	case k == 12:
 		meta := map[string]string{"m": fmt.Sprint(m.next)}
-		err := b.SetMetadata(ctx, n.name, meta)
+		err := b.SetMetadata(ctx, n.Name, meta)
 		if mt != nil {
 			mt.meta = meta
 		}
@@ -157,7 +157,7 @@ func (m *model) update(ctx context.Context) error {
 			n := modelNames[m.rnd.IntN(len(modelNames))]
 			mt := after[n]
 			if mt != nil && m.rnd.IntN(4) == 0 {
-				if err := t.Delete(n.namespace, n.name); err != nil {
+				if err := t.Delete(n.Namespace, n.Name); err != nil {
 					return err
 				}
 				delete(after, n)
@@ -167,7 +167,7 @@ func (m *model) update(ctx context.Context) error {
 			if m.rnd.IntN(3) == 0 {
 				mode = Replace
 			}
-			if err := t.Put(n.namespace, n.name, rowsOf(ns...), mode, nil); err != nil {
+			if err := t.Put(n.Namespace, n.Name, rowsOf(ns...), mode, nil); err != nil {
 				return err
 			}
 			next := &modelTable{ids: map[string]bool{}, versions: map[Version][]int64{}}
@@ -205,9 +205,9 @@ func (m *model) reopen(ctx context.Context) (err error) {
 // check compares all tables, and old versions.
 func (m *model) check(ctx context.Context) error {
 	for _, n := range modelNames {
-		b := m.s.Bucket(n.namespace)
+		b := m.s.Bucket(n.Namespace)
 		mt := m.tables[n]
-		got, ok, err := read(ctx, b, n.name)
+		got, ok, err := read(ctx, b, n.Name)
 		if err != nil {
 			return err
 		}
@@ -221,7 +221,7 @@ func (m *model) check(ctx context.Context) error {
 		if !slices.Equal(got, want) {
 			return fmt.Errorf("table %v has rows %v, want %v", n, got, want)
 		}
-		t, err := b.Table(ctx, n.name)
+		t, err := b.Table(ctx, n.Name)
 		if err != nil {
 			return err
 		}
@@ -240,7 +240,7 @@ func (m *model) check(ctx context.Context) error {
 			return fmt.Errorf("table %v has metadata %v, want %v", n, info.Metadata, mt.meta)
 		}
 		for v, rows := range mt.versions {
-			old, err := b.Table(ctx, n.name, AtVersion(v))
+			old, err := b.Table(ctx, n.Name, AtVersion(v))
 			if err != nil {
 				return err
 			}
@@ -261,7 +261,7 @@ func (m *model) check(ctx context.Context) error {
 }
 
 func (m *model) inTail(n tableName) bool {
-	e := m.s.entries[tableName{namespaceOf(n.namespace), n.name}]
+	e := m.s.entries[tableName{namespaceOf(n.Namespace), n.Name}]
 	return e != nil && e.log != nil && !e.log.Idle()
 }
 

@@ -121,9 +121,12 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 			return e.state.version, true, false, err
 		}
 	}
-	c, err := newConformer(src.schema, e.state.kept)
-	if err != nil {
-		return 0, true, false, err
+	c := e.fits
+	if c == nil || c.put != src.schema || c.kept != e.state.kept {
+		if c, err = newConformer(src.schema, e.state.kept); err != nil {
+			return 0, true, false, err
+		}
+		e.fits = c
 	}
 	rows := make([]arrow.RecordBatch, 0, len(src.read))
 	defer func() { release(rows) }()
@@ -243,7 +246,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 		return nil, err
 	}
 	e.s.crash("put: write")
-	writer := e.s.cat.Staged(e.namespace, e.name, meta, "", step.io)
+	writer := e.s.cat.Staged(e.Namespace, e.Name, meta, "", step.io)
 	step.files, err = writeFiles(ctx, writer, step.io, src, c)
 	return step, err
 }

@@ -170,6 +170,7 @@ func (r *reader) plan(ctx context.Context, v *view) error {
 	if err != nil {
 		return err
 	}
+	inOrder(tasks)
 	// Files that are read side by side are held decoded while they wait.
 	workers := runtime.GOMAXPROCS(0)
 	for _, task := range tasks {

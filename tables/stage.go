@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,7 +75,7 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 		st.info.Metadata = p.meta
 	}
 	if cur == nil {
-		made := st.s.cat.Staged(st.e.namespace, st.e.name, p.made, "", st.io)
+		made := st.s.cat.Staged(st.e.Namespace, st.e.Name, p.made, "", st.io)
 		return addFiles(ctx, made, p.files, nil)
 	}
 	meta := cur.Metadata()
@@ -98,7 +99,7 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 		if meta, err = reshaped(meta, p.shape); err != nil {
 			return nil, err
 		}
-		cur = st.s.cat.Staged(st.e.namespace, st.e.name, meta, cur.MetadataLocation(), st.io)
+		cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, cur.MetadataLocation(), st.io)
 	} else if meta.CurrentSchema().ID != p.schema {
 		return nil, errRestage
 	}
@@ -129,6 +130,16 @@ func addFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 		return nil, err
 	}
 	return staged(tx)
+}
+
+// inOrder sorts files by when their rows were put.
+func inOrder(tasks []table.FileScanTask) {
+	slices.SortStableFunc(tasks, func(a, b table.FileScanTask) int {
+		if a.DataSequenceNumber != nil && b.DataSequenceNumber != nil && *a.DataSequenceNumber != *b.DataSequenceNumber {
+			return cmp.Compare(*a.DataSequenceNumber, *b.DataSequenceNumber)
+		}
+		return cmp.Or(strings.Compare(a.File.FilePath(), b.File.FilePath()), cmp.Compare(a.Start, b.Start))
+	})
 }
 
 func staged(tx *table.Transaction) (table.Metadata, error) {

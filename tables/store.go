@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
@@ -42,7 +43,7 @@ type Store struct {
 }
 
 // tableName names a table in the catalog.
-type tableName struct{ namespace, name string }
+type tableName icecat.TableName
 
 // hooks are what tests change inside a store.
 type hooks struct {
@@ -110,6 +111,8 @@ func (s *Store) setOptions(o *Options) error {
 	if s.opts.Logger == nil {
 		s.opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	// A fold takes a few times as much as it folds, and a few are made side by side.
+	s.opts.FoldBytes = min(s.opts.FoldBytes, s.opts.Memory/32)
 	switch {
 	case s.opts.NoTail && s.opts.Tail != nil:
 		return errors.New("options Tail and NoTail exclude each other")
@@ -172,32 +175,49 @@ func (s *Store) lock(name string) error {
 
 // recoverTail finds the tables that have rows in the tail.
 func (s *Store) recoverTail(ctx context.Context) error {
-	names := map[string]tableName{}
+	found := map[string]*entry{}
+	var all map[string]icecat.TableName // by their metadata's UUID
 	logs, err := s.tail.Recover(ctx, func(uuid string) (folded int64, exists bool, err error) {
-		ns, name, err := s.cat.ByUUID(ctx, uuid)
-		if errors.Is(err, icecat.ErrNotFound) {
-			return 0, false, nil
-		}
-		if err != nil {
+		n, err := s.cat.ByUUID(ctx, uuid)
+		if err != nil && !errors.Is(err, icecat.ErrNotFound) {
 			return 0, false, err
 		}
-		t, err := s.cat.Load(ctx, ns, name)
-		if errors.Is(err, icecat.ErrNotFound) || err == nil && t.Metadata().TableUUID().String() != uuid {
-			return 0, false, nil
+		t, err := s.loadUUID(ctx, n, uuid)
+		if t == nil && err == nil {
+			// Made or renamed by somebody else, or deleted: its rows go only if no table has the UUID.
+			if all == nil {
+				if all, err = s.cat.UUIDs(ctx); err != nil {
+					return 0, false, err
+				}
+			}
+			n = all[uuid]
+			t, err = s.loadUUID(ctx, n, uuid)
 		}
-		if err != nil {
+		if t == nil || err != nil {
 			return 0, false, err
 		}
-		names[uuid] = tableName{ns, name}
-		return s.tail.Folded(t.Properties()), true, nil
+		folded = s.tail.Folded(t.Properties())
+		found[uuid] = &entry{s: s, tableName: tableName(n), state: state{uuid: uuid, folded: folded}}
+		return folded, true, nil
 	})
 	if err != nil {
 		return err
 	}
 	for uuid, l := range logs {
-		s.entries[names[uuid]] = &entry{s: s, tableName: names[uuid], log: l}
+		e := found[uuid]
+		e.log = l
+		s.entries[e.tableName] = e
 	}
 	return nil
+}
+
+// loadUUID returns a table if it has a UUID, nil if it has another or is not there.
+func (s *Store) loadUUID(ctx context.Context, n icecat.TableName, uuid string) (*table.Table, error) {
+	t, err := s.cat.Load(ctx, n.Namespace, n.Name)
+	if errors.Is(err, icecat.ErrNotFound) || err == nil && t.Metadata().TableUUID().String() != uuid {
+		return nil, nil
+	}
+	return t, err
 }
 
 // Close ends what runs in the background and closes the tail, unless it was

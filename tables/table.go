@@ -36,7 +36,7 @@ func (b *Bucket) table(ctx context.Context, name string, chosen []At) (*Table, e
 	if err != nil {
 		return nil, err
 	}
-	cur, err := b.s.cat.Load(ctx, n.namespace, n.name)
+	cur, err := b.s.cat.Load(ctx, n.Namespace, n.Name)
 	if err != nil {
 		return nil, notFound(err)
 	}
@@ -128,7 +128,7 @@ func (t *Table) view(ctx context.Context, withRows bool) (*view, error) {
 }
 
 func (t *Table) error(op string, err error) error {
-	return &OpError{Op: op, Bucket: t.b.name, Table: t.name.name, Err: err}
+	return &OpError{Op: op, Bucket: t.b.name, Table: t.name.Name, Err: err}
 }
 
 // Schema returns the columns in the types that readers get: those that were put,
@@ -144,7 +144,7 @@ func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
 // Info describes the table. Of an old version it has the figures of that
 // version, and the metadata as it is now.
 func (t *Table) Info(ctx context.Context) (TableInfo, error) {
-	l, err := t.b.s.cat.Get(ctx, t.name.namespace, t.name.name)
+	l, err := t.b.s.cat.Get(ctx, t.name.Namespace, t.name.Name)
 	if err != nil {
 		return TableInfo{}, t.error("describe", notFound(err))
 	}

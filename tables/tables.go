@@ -79,7 +79,7 @@ type Options struct {
 
 	// FoldBytes is how much of a table may be in the tail before it is folded,
 	// in bytes. An append of as much goes straight to Parquet. 0 means
-	// [DefaultFoldBytes].
+	// [DefaultFoldBytes]. It is at most a 32nd part of Memory.
 	FoldBytes int64
 
 	// FoldAge is how long rows stay in the tail before they are folded. 0 means

@@ -134,7 +134,7 @@ func (t *Txn) put(bucket, name string, r array.RecordReader, m PutMode, o *PutOp
 			return err
 		}
 	}
-	c.cur = t.s.cat.Staged(c.e.namespace, c.e.name, meta, "", step.io)
+	c.cur = t.s.cat.Staged(c.e.Namespace, c.e.Name, meta, "", step.io)
 	return nil
 }
 

@@ -134,13 +134,52 @@ func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]Listed
 	return page, nil
 }
 
-// ByUUID returns the namespace and name of a table that has an Info.
-func (c *Catalog) ByUUID(ctx context.Context, uuid string) (namespace, name string, err error) {
-	err = c.reads.QueryRowContext(ctx, `SELECT namespace, name FROM partd_tables WHERE uuid=?`, uuid).Scan(&namespace, &name)
+// TableName names a table.
+type TableName struct{ Namespace, Name string }
+
+// ByUUID returns the name that a table had when it was last committed to with an Info.
+func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err error) {
+	err = c.reads.QueryRowContext(ctx, `SELECT namespace, name FROM partd_tables WHERE uuid=?`, uuid).Scan(&n.Namespace, &n.Name)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
-	return namespace, name, err
+	return n, err
+}
+
+// UUIDs returns the names of all tables by the UUIDs in their metadata, which it reads.
+func (c *Catalog) UUIDs(ctx context.Context) (map[string]TableName, error) {
+	all := map[string]TableName{}
+	return all, c.each(ctx, func(n TableName, t *table.Table) error {
+		all[t.Metadata().TableUUID().String()] = n
+		return nil
+	})
+}
+
+// each calls f for every table.
+func (c *Catalog) each(ctx context.Context, f func(TableName, *table.Table) error) error {
+	all, err := c.Namespaces(ctx)
+	if err != nil {
+		return err
+	}
+	for _, ns := range all {
+		var failed error
+		err := c.List(ctx, ns, func(l Listed) bool {
+			var t *table.Table
+			t, failed = c.Load(ctx, l.Namespace, l.Name)
+			if errors.Is(failed, ErrNotFound) { // deleted meanwhile
+				failed = nil
+				return true
+			}
+			if failed == nil {
+				failed = f(TableName{l.Namespace, l.Name}, t)
+			}
+			return failed == nil
+		})
+		if err := errors.Join(err, failed); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // PutApplied reports whether a put with an id was committed to a table.

@@ -132,29 +132,7 @@ func (c *Catalog) references(ctx context.Context) (map[string]struct{}, error) {
 		used[path] = struct{}{}
 		return !known, nil
 	}
-	all, err := c.Namespaces(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, ns := range all {
-		var failed error
-		err := c.List(ctx, ns, func(l Listed) bool {
-			var t *table.Table
-			t, failed = c.Load(ctx, l.Namespace, l.Name)
-			if errors.Is(failed, ErrNotFound) {
-				failed = nil
-				return true
-			}
-			if failed == nil {
-				failed = c.referencesOf(t, add)
-			}
-			return failed == nil
-		})
-		if err := errors.Join(err, failed); err != nil {
-			return nil, err
-		}
-	}
-	return used, nil
+	return used, c.each(ctx, func(_ TableName, t *table.Table) error { return c.referencesOf(t, add) })
 }
 
 func (c *Catalog) referencesOf(t *table.Table, add func(string) (bool, error)) error {

@@ -137,12 +137,16 @@ func (l *Log) Append(ctx context.Context, schema *arrow.Schema, batches []arrow.
 		return err
 	}
 	var e *epoch
-	if n := len(l.epochs); n > 0 && l.epochs[n-1].n == l.next && l.epochs[n-1].schema.Equal(schema) {
-		e, schema = l.epochs[n-1], nil
-	} else if n > 0 && l.epochs[n-1].n == l.next {
-		l.next++ // the table's schema is another one now
+	first := schema
+	if n := len(l.epochs); n > 0 && l.epochs[n-1].n == l.next {
+		if e = l.epochs[n-1]; e.schema == schema || e.schema.Equal(schema) {
+			first = nil
+		} else {
+			e = nil
+			l.next++ // the table's schema is another one now
+		}
 	}
-	v, err := encode(schema, batches, id, at)
+	v, err := encode(first, batches, id, at)
 	if err != nil {
 		return err
 	}
@@ -151,7 +155,7 @@ func (l *Log) Append(ctx context.Context, schema *arrow.Schema, batches []arrow.
 	}
 	err = l.s.p.Append(ctx, partd.Entry{Key: l.key(e.n), Value: v})
 	if errors.Is(err, partd.ErrUnknownOutcome) {
-		if schema != nil {
+		if first != nil {
 			l.epochs = append(l.epochs, e)
 		}
 		e.stale, l.unsure = true, true
@@ -159,14 +163,19 @@ func (l *Log) Append(ctx context.Context, schema *arrow.Schema, batches []arrow.
 	if err != nil {
 		return err
 	}
-	if schema != nil {
+	if first != nil {
 		l.epochs = append(l.epochs, e)
 	}
 	f, _, err := next(v)
-	if err != nil {
-		return err
+	if err == nil {
+		err = l.add(e, f, int64(len(v)))
 	}
-	return l.add(e, f, int64(len(v)))
+	if err != nil { // it is in the store all the same
+		e.stale = true
+		return fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+	}
+	e.schema = schema
+	return nil
 }
 
 // refresh reads what the store has of epochs with an append of unknown outcome.
@@ -295,6 +304,14 @@ func (l *Log) Forget(ctx context.Context, upTo int64) error {
 		return nil
 	}
 	return partd.Delete(ctx, l.s.p, keys...)
+}
+
+// Release lets go of the memory of a log that is not used any more. The store
+// keeps what it has.
+func (l *Log) Release() {
+	for _, e := range l.epochs {
+		l.drop(e)
+	}
 }
 
 // Idle reports whether the log may be forgotten: a new one would be the same.
