@@ -39,7 +39,7 @@ with tempfile.TemporaryDirectory(dir=directory) as place:
         db = duckdb.connect(os.path.join(place, "t.db"))
         result = {
             "append": median(lambda i: db.execute("create or replace table t as select * from trades")),
-            "read": median(lambda i: db.execute(f"select price from read_parquet('{rows}') where sym = 'S7' and price > 50").fetch_arrow_table()),
+            "read": median(lambda i: db.execute(f"select price from read_parquet('{rows}') where sym = 'S7' and price > 50").to_arrow_table()),
         }
     else:
         import pyarrow as pa
