@@ -3,6 +3,7 @@ package arrowtypes
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -195,5 +196,20 @@ func TestNarrowing(t *testing.T) {
 	}
 	if _, err := Decode("AAAA"); err == nil {
 		t.Error("zeros are a schema")
+	}
+}
+
+// docs/types.md says what these tests see.
+func TestDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/types.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cases {
+		kept, back := or(c.Kept, c.Put.String()), or(c.Back, "the same")
+		row := fmt.Sprintf("| %s | %s | %s |\n", strings.ReplaceAll(c.Put.String(), "|", `\|`), kept, back)
+		if !strings.Contains(string(text), row) {
+			t.Errorf("docs/types.md lacks\n%s", row)
+		}
 	}
 }
