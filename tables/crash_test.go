@@ -296,7 +296,7 @@ func (r *crashRun) run(crashes int) (err error) {
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	const each = 100
-	n := rounds(t, "PARTD_CRASHES", 200)
+	n := rounds(t, "PARTD_CRASHES", 100)
 	for i := range uint64((n + each - 1) / each) {
 		r := newCrashRun(t, i, hooks{})
 		if err := r.run(min(n, each)); err != nil {

@@ -145,7 +145,7 @@ func (s *Store) openTail(ctx context.Context) error {
 		return fmt.Errorf("the tail, a %T, cannot delete keys: %w", p, errors.ErrUnsupported)
 	}
 	var err error
-	if s.tail, err = tail.Open(ctx, p, s.cat.ID(), s.opts.Sync, s.opts.Memory/4); err != nil {
+	if s.tail, err = tail.Open(ctx, p, s.cat.ID(), s.opts.Sync && s.opts.Tail != nil, s.opts.Memory/4); err != nil {
 		return err
 	}
 	if s.opts.Tail != nil {

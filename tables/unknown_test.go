@@ -71,3 +71,42 @@ func TestUnknownOutcome(t *testing.T) {
 	b = mustOpen(t, dir, o).Bucket("")
 	wantRows(t, b, "a", from(0, 30)...)
 }
+
+// syncedTail counts syncs, and fails the one that it is told to.
+type syncedTail struct {
+	*memTail
+	syncs, fail int
+}
+
+func (s *syncedTail) Sync(context.Context) error {
+	if s.syncs++; s.syncs == s.fail {
+		return errShaky
+	}
+	return nil
+}
+
+// TestSync syncs a tail that was given before it acknowledges an append.
+func TestSync(t *testing.T) {
+	t.Parallel()
+	tail := &syncedTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
+	b := mustOpen(t, t.TempDir(), &Options{Tail: tail, Sync: true, FoldAge: -1}).Bucket("")
+	mustPut(t, b, "a", Append, 0)
+	before := tail.syncs
+	mustPut(t, b, "a", Append, 1)
+	if tail.syncs != before+1 {
+		t.Fatalf("%d syncs for an append", tail.syncs-before)
+	}
+	for range 2 { // a put that is found by its id must be durable as well
+		tail.fail = tail.syncs + 1
+		if _, err := b.Put(t.Context(), "a", rowsOf(2), Append, &PutOptions{ID: "x"}); !errors.Is(err, errShaky) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.Put(t.Context(), "a", rowsOf(2), Append, &PutOptions{ID: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, b, "a", 0, 1, 2)
+	if _, err := Open(t.Context(), t.TempDir(), &Options{Tail: partd.NewDict(), Sync: true}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Fatal(err)
+	}
+}

@@ -154,6 +154,11 @@ func (l *Log) Append(ctx context.Context, schema *arrow.Schema, batches []arrow.
 		e = &epoch{n: l.next, held: true, ids: map[string]time.Time{}}
 	}
 	err = l.s.p.Append(ctx, partd.Entry{Key: l.key(e.n), Value: v})
+	if err == nil && l.s.sync {
+		if err = partd.Sync(ctx, l.s.p); err != nil {
+			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+		}
+	}
 	if errors.Is(err, partd.ErrUnknownOutcome) {
 		if first != nil {
 			l.epochs = append(l.epochs, e)
@@ -204,6 +209,9 @@ func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 	}
 	for _, e := range l.epochs {
 		if _, ok := e.ids[id]; ok {
+			if l.unsure { // it may be that its sync failed
+				return true, l.s.flush(ctx)
+			}
 			return true, nil
 		}
 	}
