@@ -57,7 +57,7 @@ func TestReadersDuringFolds(t *testing.T) {
 	var reads atomic.Int64
 	for range 4 {
 		readers.Go(func() {
-			for reads.Add(1) <= int64(rounds(t, "PARTD_READS", 200)) && !t.Failed() {
+			for reads.Add(1) <= int64(rounds(t, "PARTD_READS", 100)) && !t.Failed() {
 				least := done.Load()
 				ns, _, err := read(ctx, b, "a")
 				if err != nil {

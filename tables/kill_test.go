@@ -74,7 +74,7 @@ func TestKill(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	last := rowsByTable{}
 	next := int64(0)
-	for round := range rounds(t, "PARTD_KILLS", 5) {
+	for round := range rounds(t, "PARTD_KILLS", 3) {
 		flight, err := killRound(t, dir, rnd, last, &next)
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)

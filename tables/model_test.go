@@ -267,7 +267,7 @@ func (m *model) inTail(n tableName) bool {
 
 // TestModel compares a Store with maps in memory over random operations.
 func TestModel(t *testing.T) {
-	for seed := range uint64(rounds(t, "PARTD_MODELS", 6)) {
+	for seed := range uint64(rounds(t, "PARTD_MODELS", 3)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			m := &model{

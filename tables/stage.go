@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -132,39 +131,12 @@ func addFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 	return staged(tx)
 }
 
-// inOrder sorts files by when their rows were put.
-func inOrder(tasks []table.FileScanTask) {
-	slices.SortStableFunc(tasks, func(a, b table.FileScanTask) int {
-		if a.DataSequenceNumber != nil && b.DataSequenceNumber != nil && *a.DataSequenceNumber != *b.DataSequenceNumber {
-			return cmp.Compare(*a.DataSequenceNumber, *b.DataSequenceNumber)
-		}
-		return cmp.Or(strings.Compare(a.File.FilePath(), b.File.FilePath()), cmp.Compare(a.Start, b.Start))
-	})
-}
-
 func staged(tx *table.Transaction) (table.Metadata, error) {
 	t, err := tx.StagedTable()
 	if err != nil {
 		return nil, err
 	}
 	return t.Metadata(), nil
-}
-
-// dataFiles returns the data files of a table's current snapshot.
-func dataFiles(ctx context.Context, t *table.Table) ([]iceberg.DataFile, error) {
-	tasks, err := t.Scan().PlanFiles(ctx)
-	if err != nil {
-		return nil, err
-	}
-	seen := map[string]bool{}
-	var files []iceberg.DataFile
-	for _, task := range tasks {
-		if !seen[task.File.FilePath()] {
-			seen[task.File.FilePath()] = true
-			files = append(files, task.File)
-		}
-	}
-	return files, nil
 }
 
 // foldStep adds the rows of the tail's epochs up to one, whose files are written.

@@ -29,14 +29,20 @@ const identityKey = "partd-tables"
 type Store struct {
 	p      partd.Partd
 	id     string
+	sync   bool  // after each append
 	memory int64 // how much of what is in p is held in memory as well
 	used   atomic.Int64
 }
 
 // Open makes a tail of a store, which must be empty or the warehouse's tail
-// already. With sync it makes sure that the store can survive a loss of power.
-func Open(ctx context.Context, p partd.Partd, warehouse string, sync bool, memory int64) (*Store, error) {
-	s := &Store{p: p, memory: memory}
+// already. With sync, appends are synced before they are acknowledged.
+func Open(ctx context.Context, p partd.Partd, warehouse string, sync bool, memory int64) (_ *Store, err error) {
+	s := &Store{p: p, sync: sync, memory: memory}
+	defer func() {
+		if err == nil { // a log store that never was synced may not open again after a loss of power
+			err = s.flush(ctx)
+		}
+	}()
 	values, err := p.Get(ctx, identityKey)
 	if err != nil {
 		return nil, err
@@ -56,14 +62,16 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, sync bool, memor
 		return nil, err
 	}
 	s.id = uuid.NewString()
-	if err := p.Append(ctx, partd.Entry{Key: identityKey, Value: []byte(warehouse + " " + s.id)}); err != nil {
-		return nil, err
+	return s, p.Append(ctx, partd.Entry{Key: identityKey, Value: []byte(warehouse + " " + s.id)})
+}
+
+// flush makes what the store has survive a loss of power, if it can.
+func (s *Store) flush(ctx context.Context) error {
+	err := partd.Sync(ctx, s.p)
+	if !s.sync && errors.Is(err, errors.ErrUnsupported) {
+		return nil
 	}
-	// A log store that never was synced may not open again after a loss of power.
-	if err := partd.Sync(ctx, p); err != nil && (sync || !errors.Is(err, errors.ErrUnsupported)) {
-		return nil, err
-	}
-	return s, nil
+	return err
 }
 
 // ID is the tail's own, kept in its store.
