@@ -48,7 +48,8 @@ var allowedImports = map[string][]string{
 	"internal/progress":   {"internal/", "golang.org/x/term"},
 	"internal/records":    {".", "internal/"},
 	"internal/zmtp":       {"github.com/go-zeromq/zmq4"},
-	"internal/servercli":  {".", "stores", "remote", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+	"internal/cliutil":    {"internal/progress", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+	"internal/servercli":  {".", "stores", "remote", "internal/cliutil", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 	"internal/cli":        {".", "stores", "logstore", "internal/", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 
 	"internal/vfs/disktest": {"internal/vfs", "golang.org/x/sys"},
@@ -149,6 +150,20 @@ func covers(allowed, path string, ours bool) bool {
 	return path == allowed || !ours && strings.HasPrefix(path, allowed+"/")
 }
 
+// The module of tables is no part of the workspace, in which the versions of all
+// modules join: the root's programs are the same bytes with it and without.
+func TestTablesAreApart(t *testing.T) {
+	for name, want := range map[string]bool{"go.work": false, "go.mod": false, "bench/go.mod": false, "tables/go.mod": true} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "./tables") || strings.Contains(string(text), module+"/tables") != want {
+			t.Errorf("%s: named in it: %v, want %v", name, !want, want)
+		}
+	}
+}
+
 func TestWrongImportsAreFound(t *testing.T) {
 	for _, c := range []struct {
 		name, imports string
@@ -163,6 +178,7 @@ func TestWrongImportsAreFound(t *testing.T) {
 		{"/internal/vfs", "github.com/go-partd/partd", 1},
 		{"/internal/new", "testing/iotest github.com/go-partd/partd/internal/vfs golang.org/x/term", 2},
 		{"/new", "os", 1},
+		{"/internal/cli", module + "/tables/filter", 1},
 	} {
 		p := goPackage{ImportPath: module + c.name, Imports: strings.Fields(c.imports)}
 		if wrong := wrongImports(p); len(wrong) != c.wrong {

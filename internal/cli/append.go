@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -112,7 +113,7 @@ func keysOf(args []string, coded bool) ([]string, error) {
 		}
 	}
 	if err := partd.CheckKeys("read the command line", keys); errors.Is(err, partd.ErrTooLarge) {
-		return nil, usageError{err}
+		return nil, cliutil.UsageError{Err: err}
 	}
 	return keys, nil
 }

@@ -16,15 +16,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/nearest"
 )
 
 // Exit codes.
 const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = 130
+	exitOK          = cliutil.ExitOK
+	exitFailed      = cliutil.ExitFailed
+	exitUsage       = cliutil.ExitUsage
+	exitInterrupted = cliutil.ExitInterrupted
 )
 
 // app is what the commands work with.
@@ -131,7 +132,7 @@ func newRoot(a *app) *cobra.Command {
 		},
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.SetFlagErrorFunc(flagError)
+	root.SetFlagErrorFunc(cliutil.FlagError)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.AddGroup(
@@ -141,7 +142,7 @@ func newRoot(a *app) *cobra.Command {
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
 			c.GroupID = group
-			nameVariables(c)
+			env.NameVariables(c)
 			root.AddCommand(c)
 		}
 	}

@@ -8,13 +8,12 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/aggregate"
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/stores"
@@ -26,14 +25,6 @@ const (
 	completionTime  = time.Second
 	completionHead  = 1 << 20 // bytes of a file in which its header is looked for
 )
-
-// complete makes the shell complete the values of a flag.
-func complete(cmd *cobra.Command, flag string, values ...string) {
-	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
-	if err != nil {
-		panic(err) // there is no such flag: the program is wrong
-	}
-}
 
 // completeStore completes the URL of a store: first layers and the scheme, then
 // the directory.
@@ -61,7 +52,7 @@ func completeStore(_ *cobra.Command, _ []string, begun string) ([]string, cobra.
 	var urls []string
 	for _, e := range entries {
 		fits := e.IsDir() || slashes != "" && e.Type() == fs.ModeSocket
-		if fits && strings.HasPrefix(parent+e.Name(), path) && plain(e.Name()) && len(urls) < mostCompletions {
+		if fits && strings.HasPrefix(parent+e.Name(), path) && cliutil.Plain(e.Name()) && len(urls) < mostCompletions {
 			urls = append(urls, scheme+":"+slashes+parent+e.Name())
 		}
 	}
@@ -105,7 +96,7 @@ func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
 			if *coded {
 				key = base64.StdEncoding.EncodeToString([]byte(key))
 			}
-			if strings.HasPrefix(key, begun) && plain(key) && !slices.Contains(given, key) {
+			if strings.HasPrefix(key, begun) && cliutil.Plain(key) && !slices.Contains(given, key) {
 				keys = append(keys, key)
 			}
 		}
@@ -182,10 +173,5 @@ func columnsOf(cmd *cobra.Command, files []string, f *inputFlags) []string {
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(start.Columns, func(c string) bool { return !plain(c) })
-}
-
-// plain tells whether a shell can be given a text as one line.
-func plain(text string) bool {
-	return text != "" && utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
+	return slices.DeleteFunc(start.Columns, func(c string) bool { return !cliutil.Plain(c) })
 }

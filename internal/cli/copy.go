@@ -4,6 +4,8 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 const copyHelp = `Copy every key with its value from one store to another, through the layers that
@@ -51,7 +53,7 @@ func newCopy(a *app) *cobra.Command {
 		add:      fs.Bool("append", false, "add to what the target holds"),
 		replace:  fs.Bool("replace", false, "drop what the target holds first"),
 		memory:   memoryFlag(fs),
-		progress: progressFlag(cmd),
+		progress: cliutil.ProgressFlag(cmd),
 		quiet:    fs.BoolP("quiet", "q", false, "show no progress and no summary"),
 		asJSON:   jsonFlag(cmd, "write the summary as one JSON object"),
 	}
@@ -87,5 +89,5 @@ func (f *copyFlags) check() error {
 	if from == to || fromErr == nil && toErr == nil && os.SameFile(fromInfo, toInfo) {
 		return usagef("--from and --to are the same store, %s", from)
 	}
-	return checkProgress(*f.progress)
+	return cliutil.CheckProgress(*f.progress)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/progress"
 )
 
@@ -49,7 +50,7 @@ func (c *copying) run(ctx context.Context) (err error) {
 
 // fill copies and compares.
 func (c *copying) fill(ctx context.Context) error {
-	c.bar = progress.Start(c.app.err, !*c.flags.quiet && showsProgress(*c.flags.progress, c.app.err))
+	c.bar = progress.Start(c.app.err, !*c.flags.quiet && cliutil.ShowsProgress(*c.flags.progress, c.app.err))
 	defer c.bar.Stop()
 	start := time.Now()
 	c.bar.Wait("looking at both stores", nil)

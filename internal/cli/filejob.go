@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/hashagg"
 	"github.com/go-partd/partd/internal/nearest"
@@ -90,7 +91,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 
 // timed does the work, with progress shown.
 func (j *fileJob) timed(ctx context.Context, w work) error {
-	j.bar = progress.Start(j.app.err, !*j.in.quiet && showsProgress(*j.in.progress, j.app.err))
+	j.bar = progress.Start(j.app.err, !*j.in.quiet && cliutil.ShowsProgress(*j.in.progress, j.app.err))
 	defer j.bar.Stop()
 	j.bar.Count(j.files.size, j.files.read.Load)
 	j.report.start = time.Now()

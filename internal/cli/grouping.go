@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-partd/partd/internal/aggregate"
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/hashagg"
 	"github.com/go-partd/partd/internal/records"
@@ -123,7 +124,7 @@ func appendNew(list []int, n int) []int {
 func fieldError(flag, value string, j *fileJob, err error) error {
 	err = fmt.Errorf("--%s %q of %s, read as %s: %w%s", flag, value, j.files.files[0].Name, j.layout.Format, err, j.files.otherSep(j.layout))
 	if j.files.columns == nil {
-		return usageError{err}
+		return cliutil.UsageError{Err: err}
 	}
 	return err
 }

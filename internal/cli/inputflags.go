@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/compressed"
 	"github.com/go-partd/partd/internal/records"
 )
@@ -31,7 +32,7 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 		skipBad:     fs.Bool("skip-bad", false, "leave out and count records that cannot be used"),
 		memory:      memoryFlag(fs),
 		threads:     threadsFlag(fs),
-		progress:    progressFlag(cmd),
+		progress:    cliutil.ProgressFlag(cmd),
 		quiet:       fs.BoolP("quiet", "q", false, "show no progress and no summary"),
 		asJSON:      jsonFlag(cmd, jsonUsage),
 		manyFormats: manyFormats,
@@ -48,7 +49,7 @@ func (f *inputFlags) check(cmd *cobra.Command) error {
 	if err := checkThreads(*f.threads); err != nil {
 		return err
 	}
-	return checkProgress(*f.progress)
+	return cliutil.CheckProgress(*f.progress)
 }
 
 // layout returns what the flags and the files' names tell of the files. What a

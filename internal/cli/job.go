@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/internal/records"
@@ -157,7 +158,7 @@ func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
 }
 
 func (j *job) showProgress() bool {
-	return !*j.flags.quiet && showsProgress(*j.flags.progress, j.app.err)
+	return !*j.flags.quiet && cliutil.ShowsProgress(*j.flags.progress, j.app.err)
 }
 
 // skipHint tells of --skip-bad where it would have helped, and of another

@@ -6,36 +6,21 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 func newCompletion(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "completion bash|zsh|fish|powershell",
-		Short: "Write a script that completes commands and flags in a shell",
-		Long: `Write a script that completes partd's commands and flags, stores, keys and column
+	cmd := cliutil.NewCompletion(a.out)
+	cmd.Short = "Write a script that completes commands and flags in a shell"
+	cmd.Long = `Write a script that completes partd's commands and flags, stores, keys and column
 names when Tab is pressed in a shell. The examples switch it on in the shell that
-runs. bash needs the package bash-completion, and that it has been loaded.`,
-		Example: `  source <(partd completion bash)
+runs. bash needs the package bash-completion, and that it has been loaded.`
+	cmd.Example = `  source <(partd completion bash)
   source <(partd completion zsh)
   partd completion fish | source
-  partd completion powershell | Out-String | Invoke-Expression`,
-		Args:      takes(1, 1, "the name of the shell"),
-		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			root := cmd.Root()
-			switch args[0] {
-			case "bash":
-				return root.GenBashCompletionV2(a.out, true)
-			case "zsh":
-				return root.GenZshCompletion(a.out)
-			case "fish":
-				return root.GenFishCompletion(a.out, true)
-			case "powershell":
-				return root.GenPowerShellCompletionWithDesc(a.out)
-			}
-			return usagef("unknown shell %q: there are bash, zsh, fish, powershell", args[0])
-		},
-	}
+  partd completion powershell | Out-String | Invoke-Expression`
+	return cmd
 }
 
 func newVersion(a *app) *cobra.Command {

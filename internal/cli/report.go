@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 // failure is an error of a command together with what followed from it.
@@ -52,14 +52,14 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	interrupted := ctx.Err() != nil && (errors.Is(f.err, ctx.Err()) || errors.Is(f.err, context.Cause(ctx)))
 	switch {
 	case !interrupted:
-		fmt.Fprintln(a.err, "partd: "+message(f.err))
+		fmt.Fprintln(a.err, "partd: "+cliutil.Message(f.err))
 	case errors.Is(f.err, partd.ErrUnknownOutcome):
 		fmt.Fprintln(a.err, "partd: interrupted:", partd.ErrUnknownOutcome)
 	default: // where it was at that moment says nothing
 		fmt.Fprintln(a.err, "partd: interrupted")
 	}
 	if f.closing != nil && !sameCause(f.err, f.closing) {
-		fmt.Fprintln(a.err, "partd: "+message(f.closing))
+		fmt.Fprintln(a.err, "partd: "+cliutil.Message(f.closing))
 	}
 	if f.advice != "" {
 		fmt.Fprintln(a.err, f.advice)
@@ -67,7 +67,7 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	switch {
 	case interrupted:
 		return exitInterrupted
-	case !a.started || errors.As(err, new(usageError)):
+	case !a.started || cliutil.IsUsage(err):
 		fmt.Fprintf(a.err, "Try %q.\n", strings.TrimSpace(a.called(strings.TrimPrefix(strings.TrimPrefix(cmd.CommandPath(), "partd"), " ")))+" --help")
 		return exitUsage
 	}
@@ -78,26 +78,6 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 func sameCause(a, b error) bool {
 	var number syscall.Errno
 	return errors.As(a, &number) && errors.Is(b, number)
-}
-
-// ofTheDisk are reasons that have nothing to do with the key or the file at hand.
-var ofTheDisk = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO}
-
-// message returns the text of an error for people: the program's name only
-// once, each path once, and first the cause, where it is one of the whole disk.
-func message(err error) string {
-	text := strings.TrimPrefix(err.Error(), "partd: ")
-	text = strings.ReplaceAll(text, ": partd: ", ": ")
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		text = strings.Replace(text, p.Path+": "+p.Op+" "+p.Path+": ", p.Path+": ", 1)
-	}
-	for _, number := range ofTheDisk {
-		if rest, ok := strings.CutSuffix(text, ": "+number.Error()); ok && errors.Is(err, number) {
-			return number.Error() + ": " + rest
-		}
-	}
-	return text
 }
 
 // alsoFailed adds to an error that of closing something after it, unless that

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/compressed"
 	"github.com/go-partd/partd/internal/output"
 )
@@ -29,7 +30,7 @@ func (a *app) openSink(ctx context.Context, path string, replace bool, threads i
 		return &sink{Writer: output.NewWriter(ctx, a.out)}, nil
 	}
 	if err := compressed.CheckName(path); err != nil {
-		return nil, usageError{err}
+		return nil, cliutil.UsageError{Err: err}
 	}
 	f, err := output.Create(path, replace)
 	if errors.Is(err, output.ErrExists) {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -58,7 +59,7 @@ func storeExists(rawURL string) (bool, error) { return storeExistsBy("store", ra
 func storeExistsBy(flag, rawURL string) (bool, error) {
 	exists, err := stores.Exists(rawURL)
 	if errors.As(err, new(*stores.URLError)) {
-		return false, usageError{err}
+		return false, cliutil.UsageError{Err: err}
 	}
 	if scheme, _ := splitURL(rawURL); err == nil && scheme == "mem" {
 		return false, usagef("--%s %s is memory that ends with the command, and what it holds with it: name a directory, as in %s",

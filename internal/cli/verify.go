@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/progress"
 )
 
@@ -41,9 +42,9 @@ func newVerify(a *app) *cobra.Command {
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object, also of a damaged store")
-	when := progressFlag(cmd)
+	when := cliutil.ProgressFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := checkProgress(*when); err != nil {
+		if err := cliutil.CheckProgress(*when); err != nil {
 			return err
 		}
 		if err := verifiable(*url); err != nil {
@@ -51,7 +52,7 @@ func newVerify(a *app) *cobra.Command {
 		}
 		start := time.Now()
 		v := verification{Store: *url}
-		bar := progress.Start(a.err, showsProgress(*when, a.err))
+		bar := progress.Start(a.err, cliutil.ShowsProgress(*when, a.err))
 		err := v.run(cmd.Context(), *url, bar)
 		bar.Stop()
 		v.Seconds = time.Since(start).Seconds()
@@ -67,7 +68,7 @@ func newVerify(a *app) *cobra.Command {
 
 // verifiable returns an error for a store that keeps no checksums.
 func verifiable(rawURL string) error {
-	if _, err := storeExists(rawURL); errors.As(err, new(usageError)) {
+	if _, err := storeExists(rawURL); cliutil.IsUsage(err) {
 		return err
 	}
 	scheme, location := splitURL(rawURL)

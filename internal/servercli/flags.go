@@ -1,15 +1,13 @@
 package servercli
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -74,48 +72,17 @@ func (c *config) add(cmd *cobra.Command) {
 			panic(err) // there is no such flag: the program is wrong
 		}
 	}
-	fl.VisitAll(func(fl *pflag.Flag) { fl.Usage += " [$" + variable(fl.Name) + "]" })
+	env.NameVariables(cmd)
 }
 
-// variable returns the name of the environment variable of a flag. It is not
-// that of the command partd, whose PARTD_STORE may be the URL of this server.
-func variable(flag string) string {
-	return "PARTD_SERVER_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
-// setFromEnv sets the flags that the command line leaves out from their
-// variables. An empty variable counts as not set. Several addresses to listen on
-// are separated by blanks.
-func setFromEnv(cmd *cobra.Command) error {
-	given := map[string]bool{}
-	cmd.Flags().Visit(func(f *pflag.Flag) { given[f.Name] = true })
-	var err error
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		value := os.Getenv(variable(f.Name))
-		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || given[f.Name] {
-			return
-		}
-		values := []string{value}
-		if f.Name == "listen" {
-			values = strings.Fields(value)
-		}
-		for _, v := range values {
-			if e := cmd.Flags().Set(f.Name, v); e != nil {
-				if cause := errors.Unwrap(e); cause != nil {
-					e = cause // without the name of the flag, which nobody wrote
-				}
-				err = usagef("the environment variable %s=%q: %w", variable(f.Name), value, valueError(f, v, e))
-				return
-			}
-		}
-	})
-	return err
-}
+// env are not the variables of the command partd, whose PARTD_STORE may be the
+// URL of this server.
+var env = &cliutil.Env{Prefix: "PARTD_SERVER_", Lists: []string{"listen"}}
 
 // complete takes what the environment says, and checks what the flags are
 // together.
 func (c *config) complete(cmd *cobra.Command) error {
-	if err := setFromEnv(cmd); err != nil {
+	if err := env.Set(cmd); err != nil {
 		return err
 	}
 	switch {
@@ -168,45 +135,4 @@ func (s *size) Set(text string) error {
 	return nil
 }
 
-// usageError is an error that the command line alone shows.
-type usageError struct{ err error }
-
-func (e usageError) Error() string { return e.err.Error() }
-func (e usageError) Unwrap() error { return e.err }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-func isUsage(err error) bool { return errors.As(err, new(usageError)) }
-
-// flagError says in plain words what is wrong with a flag.
-func flagError(_ *cobra.Command, err error) error {
-	var unknown *pflag.NotExistError
-	var alone *pflag.ValueRequiredError
-	var wrong *pflag.InvalidValueError
-	switch {
-	case errors.As(err, &unknown):
-		if short := unknown.GetSpecifiedShortnames(); short != "" {
-			return usagef("there is no flag -%s", short)
-		}
-		return usagef("there is no flag --%s", unknown.GetSpecifiedName())
-	case errors.As(err, &alone):
-		name, _ := pflag.UnquoteUsage(alone.GetFlag())
-		return usagef("--%s needs a value: --%s %s", alone.GetFlag().Name, alone.GetFlag().Name, name)
-	case errors.As(err, &wrong):
-		return usagef("--%s: %w", wrong.GetFlag().Name, valueError(wrong.GetFlag(), wrong.GetValue(), wrong.Unwrap()))
-	}
-	return usageError{err}
-}
-
-// valueError says what the value of a flag should have been.
-func valueError(f *pflag.Flag, value string, err error) error {
-	switch f.Value.Type() {
-	case "bool":
-		return fmt.Errorf("%q is neither true nor false", value)
-	case "int":
-		return fmt.Errorf("%q is no whole number", value)
-	case "duration":
-		return fmt.Errorf("%q is no time, as 10s or 2m", value)
-	}
-	return err
-}
+func usagef(format string, args ...any) error { return cliutil.Usagef(format, args...) }

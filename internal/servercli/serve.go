@@ -175,7 +175,7 @@ func openStore(ctx context.Context, c *config) (partd.Partd, error) {
 	share = min(share/int64(1+strings.Count(scheme, "+")), mostForLog)
 	store, err := stores.OpenDefaults(ctx, c.store, map[string]string{"memory": strconv.FormatInt(share, 10)})
 	if errors.As(err, new(*stores.URLError)) {
-		return nil, usageError{fmt.Errorf("--store: %w", err)}
+		return nil, usagef("--store: %w", err)
 	}
 	return store, err
 }

@@ -13,13 +13,15 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 // Exit codes.
 const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
+	exitOK     = cliutil.ExitOK
+	exitFailed = cliutil.ExitFailed
+	exitUsage  = cliutil.ExitUsage
 	exitSignal = 128 // and the number of the signal
 )
 
@@ -65,7 +67,7 @@ func run(ctx context.Context, args []string, s streams) int {
 		return exitOK
 	}
 	fmt.Fprintf(s.err, "partd-server: %v\n", err)
-	if isUsage(err) {
+	if cliutil.IsUsage(err) {
 		fmt.Fprintln(s.err, `Try "partd-server --help".`)
 		return exitUsage
 	}
@@ -117,7 +119,7 @@ func newRoot(s streams) *cobra.Command {
 	}
 	c.add(root)
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.SetFlagErrorFunc(flagError)
+	root.SetFlagErrorFunc(cliutil.FlagError)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.AddCommand(newCompletion(s), newVersion(s))

@@ -1,0 +1,62 @@
+package cliutil
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Env are the environment variables of a program's flags.
+type Env struct {
+	Prefix string            // of the names, such as PARTD_
+	Rivals map[string]string // flags of which one excludes the other: one on the command line goes before the other's variable, too
+	Lists  []string          // flags that may be given several times: their variables hold values between blanks
+}
+
+// Variable returns the name of the environment variable of a flag.
+func (e *Env) Variable(flag string) string {
+	return e.Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// NameVariables writes the variable of each flag into the help.
+func (e *Env) NameVariables(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + e.Variable(f.Name) + "]" })
+}
+
+// Set sets the flags that the command line leaves out from their variables. An
+// empty variable counts as not set.
+func (e *Env) Set(cmd *cobra.Command) error {
+	given := map[string]bool{}
+	cmd.Flags().Visit(func(f *pflag.Flag) { given[f.Name] = true })
+	var err error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		value := os.Getenv(e.Variable(f.Name))
+		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || given[f.Name] || given[e.Rivals[f.Name]] {
+			return
+		}
+		for _, v := range e.values(f.Name, value) {
+			failed := cmd.Flags().Set(f.Name, v)
+			if failed == nil {
+				continue
+			}
+			if cause := errors.Unwrap(failed); cause != nil {
+				failed = cause // without the name of the flag, which nobody wrote
+			}
+			err = Usagef("the environment variable %s=%q: %w", e.Variable(f.Name), value, valueError(f, v, failed))
+			return
+		}
+	})
+	return err
+}
+
+func (e *Env) values(flag, value string) []string {
+	for _, list := range e.Lists {
+		if list == flag {
+			return strings.Fields(value)
+		}
+	}
+	return []string{value}
+}

@@ -1,0 +1,89 @@
+// Package cliutil is what the project's command lines share: exit codes, errors
+// of usage, environment variables for flags, completion and progress.
+package cliutil
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Exit codes.
+const (
+	ExitOK          = 0
+	ExitFailed      = 1
+	ExitUsage       = 2
+	ExitInterrupted = 130
+)
+
+// UsageError is an error that the command line alone shows.
+type UsageError struct{ Err error }
+
+func (e UsageError) Error() string { return e.Err.Error() }
+func (e UsageError) Unwrap() error { return e.Err }
+
+// Usagef returns a [UsageError].
+func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
+
+// IsUsage tells whether the command line alone shows that an error had to come.
+func IsUsage(err error) bool { return errors.As(err, new(UsageError)) }
+
+// Takes checks the number of a command's arguments. What names the first that
+// may be missing; most is -1 for any number.
+func Takes(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return Usagef("%s is missing: %s", what, cmd.UseLine())
+		case most == 0 && len(args) > 0:
+			return Usagef("%s takes no arguments, but was given %q", cmd.CommandPath(), args[0])
+		case most >= 0 && len(args) > most:
+			return Usagef("%q is too much: %s", args[most], cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// FlagError says in plain words what is wrong with a flag.
+func FlagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var alone *pflag.ValueRequiredError
+	var wrong *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown):
+		name := "--" + unknown.GetSpecifiedName()
+		if shorthands := unknown.GetSpecifiedShortnames(); shorthands != "" {
+			name = "-" + shorthands
+		}
+		what := ""
+		for _, argument := range []string{"KEY", "NAME", "FILE"} {
+			if strings.Contains(cmd.Use, "[--] "+argument) {
+				what = fmt.Sprintf(" (a %s that begins with a dash goes after --: %s -- %s)", argument, cmd.CommandPath(), name)
+			}
+		}
+		return Usagef("there is no flag %s%s", name, what)
+	case errors.As(err, &alone):
+		name, _ := pflag.UnquoteUsage(alone.GetFlag())
+		return Usagef("--%s needs a value: --%s %s", alone.GetFlag().Name, alone.GetFlag().Name, name)
+	case errors.As(err, &wrong):
+		return Usagef("--%s: %w", wrong.GetFlag().Name, valueError(wrong.GetFlag(), wrong.GetValue(), wrong.Unwrap()))
+	}
+	return UsageError{err}
+}
+
+// valueError says what the value of a flag should have been. Err is what the
+// flag itself says.
+func valueError(f *pflag.Flag, value string, err error) error {
+	switch f.Value.Type() {
+	case "bool":
+		return fmt.Errorf("%q is neither true nor false", value)
+	case "int":
+		return fmt.Errorf("%q is no whole number", value)
+	case "duration":
+		return fmt.Errorf("%q is no time, as 10s or 2m", value)
+	}
+	return err
+}

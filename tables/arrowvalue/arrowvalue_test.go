@@ -1,0 +1,254 @@
+package arrowvalue_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/tables/arrowvalue"
+)
+
+var schema = arrow.NewSchema([]arrow.Field{
+	{Name: "id", Type: arrow.PrimitiveTypes.Int64},
+	{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
+	{Name: "cat", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, Nullable: true},
+	{Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int16), Nullable: true},
+}, nil)
+
+func rows(t testing.TB, from, n int) arrow.RecordBatch {
+	t.Helper()
+	var b strings.Builder
+	for i := from; i < from+n; i++ {
+		fmt.Fprintf(&b, `{"id":%d,"s":"text %d","cat":"c%d","l":[%d,null]},`, i, i, i%7, i%100)
+	}
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader("["+strings.TrimSuffix(b.String(), ",")+"]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return batch
+}
+
+// all returns the rows of a key, each as it is printed.
+func all(ctx context.Context, store partd.Partd, key string, o *arrowvalue.ReadOptions) (lines []string, err error) {
+	r, err := arrowvalue.Read(ctx, store, key, o)
+	if err != nil {
+		return nil, err
+	}
+	for r.Next() {
+		batch := r.RecordBatch()
+		for i := range int(batch.NumRows()) {
+			var values []string
+			for _, c := range batch.Columns() {
+				values = append(values, c.ValueStr(i))
+			}
+			lines = append(lines, strings.Join(values, " "))
+		}
+	}
+	r.Release()
+	return lines, r.Err()
+}
+
+func TestAppendAndRead(t *testing.T) {
+	log, err := logstore.Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for name, store := range map[string]partd.Partd{"dict": partd.NewDict(), "log": log} {
+		ctx := t.Context()
+		if _, err := all(ctx, store, "k", nil); !errors.Is(err, fs.ErrNotExist) {
+			t.Error(name, err)
+		}
+		w := arrowvalue.NewWriter(store, "k", schema)
+		var want []string
+		for i := range 50 {
+			batch := rows(t, i*3, 3)
+			if i%10 == 9 { // others write, too, and say the schema again
+				err = arrowvalue.Append(ctx, store, "k", batch)
+			} else {
+				err = w.Append(ctx, batch)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k := i * 3; k < i*3+3; k++ {
+				want = append(want, fmt.Sprintf("%d text %d c%d [%d,null]", k, k, k%7, k%100))
+			}
+		}
+		got, err := all(ctx, store, "k", nil)
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s: %v\n%v\nwant\n%v", name, err, got, want)
+		}
+		// The schema costs its room once, not each time.
+		if err := arrowvalue.Append(ctx, store, "one", rows(t, 0, 1)); err != nil {
+			t.Fatal(err)
+		}
+		w = arrowvalue.NewWriter(store, "many", schema)
+		for range 10 {
+			if err := w.Append(ctx, rows(t, 0, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v, err := store.Get(ctx, "one", "many")
+		var message bytes.Buffer
+		p := ipc.GetSchemaPayload(schema, memory.DefaultAllocator)
+		if _, e := p.WritePayload(&message); e != nil || err != nil {
+			t.Fatal(e, err)
+		}
+		if len(v[1]) != 10*len(v[0])-9*message.Len() {
+			t.Errorf("10 appends take %d bytes, one %d, the schema %d", len(v[1]), len(v[0]), message.Len())
+		}
+		other := array.NewRecordBatch(arrow.NewSchema(schema.Fields()[:1], nil), rows(t, 0, 1).Columns()[:1], 1)
+		if err := w.Append(ctx, other); !errors.Is(err, arrowvalue.ErrSchema) {
+			t.Error(err)
+		}
+		if err := arrowvalue.Append(ctx, store, "many", other); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := all(ctx, store, "many", nil); !errors.Is(err, arrowvalue.ErrSchema) {
+			t.Error(err)
+		}
+		e, err := arrowvalue.Entry("none", schema)
+		if err == nil {
+			err = store.Append(ctx, e)
+		}
+		if got, e := all(ctx, store, "none", nil); err != nil || e != nil || len(got) != 0 {
+			t.Error(got, err, e)
+		}
+	}
+}
+
+func TestConcurrentAppends(t *testing.T) {
+	store := partd.NewDict()
+	w := arrowvalue.NewWriter(store, "k", schema)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for k := range 25 {
+				if err := w.Append(t.Context(), rows(t, i*25+k, 1)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got, err := all(t.Context(), store, "k", nil); err != nil || len(got) != 200 {
+		t.Error(len(got), err)
+	}
+}
+
+func value(t testing.TB) []byte {
+	t.Helper()
+	store := partd.NewDict()
+	w := arrowvalue.NewWriter(store, "k", schema)
+	for i := range 3 {
+		if err := w.Append(t.Context(), rows(t, i, 2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v, err := store.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v[0]
+}
+
+func readBytes(ctx context.Context, v []byte, limit int64) ([]string, error) {
+	store := partd.NewDict()
+	if err := store.Append(ctx, partd.Entry{Key: "k", Value: v}); err != nil {
+		return nil, err
+	}
+	return all(ctx, store, "k", &arrowvalue.ReadOptions{Limit: limit})
+}
+
+// A value that ends anywhere but behind a frame is an error, and so is an end of
+// the stream that hides what follows.
+func TestCutAndEndedEarly(t *testing.T) {
+	v := value(t)
+	ends := map[int]bool{len(v): true}
+	for at := 0; at < len(v); at += frame.HeaderLen + int(binary.LittleEndian.Uint64(v[at:])) {
+		ends[at] = true
+	}
+	for n := 1; n <= len(v); n++ {
+		if got, err := readBytes(t.Context(), v[:n], 0); (err == nil) != ends[n] {
+			t.Fatalf("%d of %d bytes: %d rows, %v", n, len(v), len(got), err)
+		}
+	}
+	end := frame.Append(nil, []byte{0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0})
+	if got, err := readBytes(t.Context(), append(append(bytes.Clone(v), end...), v...), 0); err == nil {
+		t.Errorf("%d rows of 12, and no error", len(got))
+	}
+	for _, bad := range [][]byte{frame.Append(nil, nil), frame.Append(nil, []byte{0}), frame.Append(nil, []byte{7}), frame.Append(nil, []byte{1}), frame.Append(nil, append([]byte{1}, 0, 0, 0, 0)), frame.Append(frame.Append(nil, v[9:]), []byte{1, 2})} {
+		if _, err := readBytes(t.Context(), bad, 0); err == nil {
+			t.Errorf("%v is taken", bad)
+		}
+	}
+	if _, err := readBytes(t.Context(), v, 1000); err == nil {
+		t.Error("more than the limit is taken")
+	}
+}
+
+// A batch that says it unpacks to very much is an error, not memory.
+func TestBomb(t *testing.T) {
+	var stream bytes.Buffer
+	zeros := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	b := array.NewInt64Builder(memory.DefaultAllocator)
+	b.AppendValues(make([]int64, 1<<20), nil)
+	w := ipc.NewWriter(&stream, ipc.WithSchema(zeros), ipc.WithZstd())
+	if err := w.Write(array.NewRecordBatch(zeros, []arrow.Array{b.NewArray()}, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	v := frame.Append(nil, append([]byte{1}, stream.Bytes()...))
+	if _, err := readBytes(t.Context(), v, 16<<20); err != nil {
+		t.Error(err)
+	}
+	if _, err := readBytes(t.Context(), v, 1<<20); err == nil || !strings.Contains(err.Error(), "over the limit") {
+		t.Error("8 MiB within 1 MiB:", err)
+	}
+}
+
+// Bytes that were changed give rows or an error, and nothing worse.
+func TestHostile(t *testing.T) {
+	v := value(t)
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 2))
+	for range 5000 {
+		bad := bytes.Clone(v)
+		for range 1 + random.IntN(3) {
+			bad[random.IntN(len(bad))] = []byte{0, 1, 0x7f, 0x80, 0xff, byte(random.Uint32())}[random.IntN(6)]
+		}
+		func() {
+			defer func() {
+				if p := recover(); p != nil {
+					t.Fatalf("seed %d: %v\n%s", seed, p, debug.Stack())
+				}
+			}()
+			_, _ = readBytes(t.Context(), bad, 1<<20)
+		}()
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(value(f))
+	f.Fuzz(func(t *testing.T, v []byte) { _, _ = readBytes(t.Context(), v, 1<<20) })
+}

@@ -1,0 +1,317 @@
+// Command bench measures tables beside pyiceberg, plain pyarrow and DuckDB, on the
+// same data in one run. Medians of --rounds; the ratios say more than the times.
+//
+//	cd tables && GOWORK=off go run ./bench
+//	cd tables && GOWORK=off go run ./bench --only stream --stream-rows 300000
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/peers"
+)
+
+type bench struct {
+	ctx        context.Context
+	dir        string
+	rounds     int
+	rows       int
+	streamRows int
+}
+
+func main() {
+	b := &bench{ctx: context.Background()}
+	only := flag.String("only", "one,many,growing,bulk,stream", "what to measure")
+	flag.IntVar(&b.rounds, "rounds", 5, "rounds, of which the median counts")
+	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append and the scan")
+	flag.IntVar(&b.streamRows, "stream-rows", 300_000, "rows of the streaming benchmark, in batches of 10")
+	flag.Parse()
+	if err := b.run(*only); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func (b *bench) run(only string) (err error) {
+	if b.dir, err = os.MkdirTemp("", "tables-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	parts := map[string]func() error{"one": b.one, "many": b.many, "growing": b.growing, "bulk": b.bulk, "stream": b.stream}
+	for name := range strings.SplitSeq(only, ",") {
+		part, ok := parts[name]
+		if !ok {
+			return fmt.Errorf("there is nothing named %q to measure", name)
+		}
+		if err := part(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// store runs f on a new store.
+func (b *bench) store(o *tables.Options, f func(*tables.Store) error) (err error) {
+	dir, err := os.MkdirTemp(b.dir, "store-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	s, err := tables.Open(b.ctx, dir, o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(s), s.Close())
+}
+
+// median runs f some times.
+func (b *bench) median(f func() (time.Duration, error)) (time.Duration, error) {
+	times := make([]time.Duration, b.rounds)
+	for i := range times {
+		var err error
+		if times[i], err = f(); err != nil {
+			return 0, err
+		}
+	}
+	slices.Sort(times)
+	return times[len(times)/2], nil
+}
+
+func (b *bench) put(s *tables.Store, name string, batch arrow.RecordBatch) error {
+	r, err := array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch})
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	_, err = s.Bucket("b").Put(b.ctx, name, r, tables.Append, nil)
+	return err
+}
+
+// peer runs peers.py in the environment of a peer, and returns its seconds by
+// name.
+func (b *bench) peer(name string, args ...string) (map[string]float64, error) {
+	python, err := peers.Path(name)
+	if err != nil {
+		return nil, err
+	}
+	script, err := filepath.Abs("bench/peers.py")
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(python, append([]string{script, name, b.dir, fmt.Sprint(b.rounds)}, args...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", cmd, err)
+	}
+	seconds := map[string]float64{}
+	return seconds, json.Unmarshal(out, &seconds)
+}
+
+// each is the time of one of n.
+func each(d time.Duration, n int) time.Duration { return d / time.Duration(n) }
+
+// one appends single rows to a table, each acknowledged, beside pyiceberg's
+// commits of one row.
+func (b *bench) one() error {
+	const n = 500
+	row := trades(0, 1)
+	var took [2]time.Duration
+	for i, sync := range []bool{false, true} {
+		var err error
+		if took[i], err = b.median(func() (d time.Duration, _ error) {
+			return d, b.store(&tables.Options{Sync: sync, FoldAge: -1}, func(s *tables.Store) error {
+				if err := b.put(s, "t", row); err != nil {
+					return err
+				}
+				start := time.Now()
+				defer func() { d = time.Since(start) }()
+				return b.times(n, func(int) error { return b.put(s, "t", row) })
+			})
+		}); err != nil {
+			return err
+		}
+	}
+	iceberg, err := b.peer("pyiceberg")
+	if err != nil {
+		return err
+	}
+	commit := time.Duration(iceberg["commit"] * float64(time.Second))
+	fmt.Printf("append one row, acknowledged: %v, with Sync %v; a commit of pyiceberg %v: %.0f × and %.0f ×\n",
+		each(took[0], n), each(took[1], n), commit, commit.Seconds()*n/took[0].Seconds(), commit.Seconds()*n/took[1].Seconds())
+	return nil
+}
+
+func (b *bench) times(n int, f func(i int) error) error {
+	for i := range n {
+		if err := f(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// many appends a row to each of many tables.
+func (b *bench) many() error {
+	for _, n := range []int{1, 1000, 10_000} {
+		if err := b.store(&tables.Options{FoldAge: -1}, func(s *tables.Store) error {
+			row := trades(0, 1)
+			start := time.Now()
+			if err := s.Update(b.ctx, func(t *tables.Txn) error { // in one commit
+				return b.times(n, func(i int) error {
+					r, err := array.NewRecordReader(row.Schema(), []arrow.RecordBatch{row})
+					if err != nil {
+						return err
+					}
+					defer r.Release()
+					return t.Put("b", fmt.Sprint("t", i), r, tables.Append, nil)
+				})
+			}); err != nil {
+				return err
+			}
+			made := time.Since(start)
+			start = time.Now()
+			if err := b.times(n, func(i int) error { return b.put(s, fmt.Sprint("t", i), row) }); err != nil {
+				return err
+			}
+			took := time.Since(start)
+			fmt.Printf("one row to each of %d tables: %v, %v a row (when they are made: %v a table)\n", n, took, each(took, n), each(made, n))
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// growing appends rows to one table, and looks whether they get slower.
+func (b *bench) growing() error {
+	return b.store(&tables.Options{}, func(s *tables.Store) error {
+		row := trades(0, 1)
+		done := 0
+		for _, upTo := range []int{1, 10, 100, 1000, 10_000} {
+			start, from := time.Now(), done
+			for ; done < upTo; done++ {
+				if err := b.put(s, "t", row); err != nil {
+					return err
+				}
+			}
+			fmt.Printf("appends %d to %d to one table: %v a row\n", from+1, upTo, each(time.Since(start), upTo-from))
+		}
+		return nil
+	})
+}
+
+// bulk appends many rows at once, and reads one column by a filter, beside
+// pyarrow and DuckDB with the same rows.
+func (b *bench) bulk() error {
+	batch := trades(0, b.rows)
+	if err := writeParquet(filepath.Join(b.dir, "rows.parquet"), batch); err != nil {
+		return err
+	}
+	var reading time.Duration
+	wrote, err := b.median(func() (d time.Duration, _ error) {
+		return d, b.store(nil, func(s *tables.Store) error {
+			start := time.Now()
+			if err := b.put(s, "t", batch); err != nil {
+				return err
+			}
+			d = time.Since(start)
+			var err error
+			reading, err = b.median(func() (time.Duration, error) { return b.scan(s) })
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("append %d rows: %v; read one column of them by a filter: %v\n", b.rows, wrote, reading)
+	for _, peer := range []string{"pyarrow", "duckdb", "pyiceberg"} {
+		took, err := b.peer(peer, "bulk")
+		if err != nil {
+			return err
+		}
+		fmt.Printf("  %s: %.3f s and %.3f s: ours is %.2f × and %.2f × as fast\n", peer, took["append"], took["read"], took["append"]/wrote.Seconds(), took["read"]/reading.Seconds())
+	}
+	return nil
+}
+
+func (b *bench) scan(s *tables.Store) (time.Duration, error) {
+	start := time.Now()
+	condition, err := filter.Parse("sym = 'S7' and price > 50")
+	if err != nil {
+		return 0, err
+	}
+	t, err := s.Bucket("b").Table(b.ctx, "t")
+	if err != nil {
+		return 0, err
+	}
+	r, err := t.Scan(b.ctx, &tables.ScanOptions{Columns: []string{"price"}, Filter: condition})
+	if err != nil {
+		return 0, err
+	}
+	defer r.Release()
+	for r.Next() {
+	}
+	return time.Since(start), r.Err()
+}
+
+func writeParquet(path string, batch arrow.RecordBatch) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	w, err := formats.NewWriter(formats.Parquet, f, batch.Schema(), false)
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return errors.Join(w.Write(batch), w.Close(), f.Close())
+}
+
+// stream is DuckLake's streaming benchmark in its form: rows of ClickBench's hits,
+// made up, in batches of 10, each acknowledged after a sync.
+func (b *bench) stream() error {
+	const size = 10
+	batch := hits(size)
+	var sql time.Duration
+	took, err := b.median(func() (d time.Duration, _ error) {
+		return d, b.store(&tables.Options{Sync: true}, func(s *tables.Store) error {
+			start := time.Now()
+			if err := b.times(b.streamRows/size, func(int) error { return b.put(s, "hits", batch) }); err != nil {
+				return err
+			}
+			d = time.Since(start)
+			start = time.Now()
+			t, err := s.Bucket("b").Table(b.ctx, "hits")
+			if err != nil {
+				return err
+			}
+			info, err := t.Info(b.ctx)
+			if sql = time.Since(start); err == nil && info.Rows != int64(b.streamRows/size*size) {
+				err = fmt.Errorf("%d rows are there of %d", info.Rows, b.streamRows)
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("stream of %d rows in batches of %d, %d columns, each synced: %.0f rows/s, counted in %v\n", b.streamRows, size, batch.NumCols(), float64(b.streamRows)/took.Seconds(), sql)
+	return nil
+}

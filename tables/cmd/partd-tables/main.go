@@ -1,0 +1,12 @@
+// Command partd-tables keeps rows under names. See "partd-tables --help".
+package main
+
+import (
+	"os"
+
+	"github.com/go-partd/partd/tables/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Main(os.Args[1:]))
+}

@@ -1,0 +1,240 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// mostAttempts is how often a commit that others came before is tried again.
+const mostAttempts = 100
+
+// change is a change of one table, as steps.
+type change struct {
+	e     *entry
+	steps []step
+
+	exclusive bool // no append to the tail may come in between
+	replaces  bool // what is in the tail is replaced
+
+	result *table.Table // as committed; nil if there was nothing to do, or it was deleted
+}
+
+// add adds a step. A put with an id must not come beside another one with it;
+// what is replaced or deleted must not be appended to.
+func (c *change) add(st step) {
+	c.steps = append(c.steps, st)
+	switch st := st.(type) {
+	case *putStep:
+		c.exclusive = c.exclusive || st.id != "" || st.mode == Replace
+		c.replaces = c.replaces || st.mode == Replace
+	case deleteStep:
+		c.exclusive = true
+	}
+}
+
+// commit makes all changes, each of another table, or none.
+func (s *Store) commit(ctx context.Context, changes ...*change) error {
+	slices.SortFunc(changes, func(a, b *change) int {
+		if n := strings.Compare(a.e.Namespace, b.e.Namespace); n != 0 {
+			return n
+		}
+		return strings.Compare(a.e.Name, b.e.Name)
+	})
+	for _, c := range changes {
+		c.e.commit.Lock()
+		defer c.e.commit.Unlock()
+	}
+	for _, c := range changes {
+		// What was acknowledged before comes before, in the rows and in the versions.
+		if _, isDelete := c.steps[0].(deleteStep); !isDelete {
+			_, err := c.e.foldLocked(ctx)
+			var unfit *SchemaError
+			if c.replaces && errors.As(err, &unfit) {
+				// Rows that do not fit what somebody else made of the table: a Replace is the way out.
+				s.opts.Logger.Warn("rows in the tail were replaced without a version of their own", "table", c.e.Name, "err", err)
+				err = nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return s.attempts(ctx, changes)
+}
+
+// attempts commits changes, again and again while others come before. It wants
+// the entries' commit.
+func (s *Store) attempts(ctx context.Context, changes []*change) error {
+	for n := 1; ; n++ {
+		err := s.attempt(ctx, changes)
+		if !errors.Is(err, table.ErrCommitFailed) {
+			return err
+		}
+		if n == mostAttempts {
+			return fmt.Errorf("%w: %w", ErrConflict, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(rand.Int64N(int64(min(n, 50)) * int64(2*time.Millisecond)))):
+		}
+	}
+}
+
+func (s *Store) attempt(ctx context.Context, changes []*change) (err error) {
+	for _, c := range changes {
+		if c.exclusive {
+			c.e.mu.Lock()
+			defer c.e.mu.Unlock()
+		}
+	}
+	var staged []*icecat.Change
+	var of []*change
+	epochs := map[*change]int64{} // of the tail, that are replaced
+	defer func() {
+		if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
+			for _, ch := range staged {
+				ch.IOs[len(ch.IOs)-1].RemoveWritten()
+			}
+		}
+	}()
+	for _, c := range changes {
+		st := &staging{s: s, e: c.e, io: s.cat.NewIO(), now: time.Now()}
+		ch := &icecat.Change{Namespace: c.e.Namespace, Name: c.e.Name, IOs: []*icecat.FileIO{st.io}}
+		staged = append(staged, ch) // at once, so that what it wrote is removed
+		steps := c.steps
+		if c.replaces && c.e.log != nil {
+			last, ok, err := c.e.log.Turn(ctx)
+			if err != nil {
+				return err
+			}
+			if ok {
+				epochs[c] = last
+				steps = append([]step{&epochStep{last, c.e.log.IDs(last)}}, steps...)
+			}
+		}
+		nothing, err := st.stage(ctx, ch, steps)
+		if err != nil {
+			return err
+		}
+		if nothing {
+			staged = staged[:len(staged)-1]
+			continue
+		}
+		of = append(of, c)
+	}
+	if len(staged) == 0 {
+		return nil
+	}
+	if err := s.cat.Commit(ctx, staged...); err != nil {
+		return err
+	}
+	for i, c := range of {
+		c.result = staged[i].Result
+		if err := c.committed(ctx, staged[i], epochs); err != nil {
+			// It is committed; the next one to use the table, or the next Open, tidies up.
+			s.opts.Logger.Warn("the tail could not be tidied up after a commit", "table", c.e.Name, "err", err)
+		}
+	}
+	return nil
+}
+
+// stage makes a Change of steps. It reports whether there is nothing to do.
+func (st *staging) stage(ctx context.Context, ch *icecat.Change, steps []step) (nothing bool, err error) {
+	var cur *table.Table
+	ch.Base, err = st.s.cat.Load(ctx, ch.Namespace, ch.Name)
+	switch {
+	case errors.Is(err, icecat.ErrNotFound):
+		ch.Base = nil
+	case err != nil:
+		return false, err
+	default:
+		cur = st.s.cat.Staged(ch.Namespace, ch.Name, ch.Base.Metadata(), ch.Base.MetadataLocation(), st.io)
+		l, err := st.s.cat.Get(ctx, ch.Namespace, ch.Name)
+		if err != nil {
+			return false, conflict(err)
+		}
+		st.info = l.Info
+	}
+	nothing = true
+	for _, step := range steps {
+		meta, err := step.stage(ctx, st, cur)
+		if errors.Is(err, errNothing) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		nothing = false
+		cur = nil
+		if meta != nil {
+			cur = st.s.cat.Staged(ch.Namespace, ch.Name, meta, "", st.io)
+		}
+		if f, ok := step.(filer); ok {
+			ch.IOs = append([]*icecat.FileIO{f.wrote()}, ch.IOs...)
+		}
+	}
+	if nothing || cur == nil && ch.Base == nil { // made and deleted
+		return true, nil
+	}
+	if cur != nil {
+		if ch.New, err = st.mirror(cur.Metadata()); err != nil {
+			return false, err
+		}
+	}
+	ch.Info, ch.PutIDs = &st.info, st.ids
+	return false, nil
+}
+
+// conflict makes of a table that is suddenly gone a reason to try again.
+func conflict(err error) error {
+	if errors.Is(err, icecat.ErrNotFound) {
+		return icecat.ErrConflict
+	}
+	return err
+}
+
+// filer is a step whose files were written before.
+type filer interface{ wrote() *icecat.FileIO }
+
+func (p *putStep) wrote() *icecat.FileIO  { return p.io }
+func (f *foldStep) wrote() *icecat.FileIO { return f.io }
+
+// committed brings the entry up to what was committed. It wants mu where the
+// change was exclusive, else nobody needs to know at once.
+func (c *change) committed(ctx context.Context, ch *icecat.Change, epochs map[*change]int64) error {
+	if !c.exclusive {
+		return nil
+	}
+	if ch.New == nil {
+		c.e.state = state{}
+		return c.e.forget(ctx)
+	}
+	var err error
+	if last, ok := epochs[c]; ok {
+		err = c.e.log.Forget(ctx, last)
+	}
+	return errors.Join(err, c.e.set(ch.Result))
+}
+
+// applied reports whether a put of an id was applied to a table. It wants mu
+// where the entry has a log.
+func (e *entry) applied(ctx context.Context, t *table.Table, id string) (bool, error) {
+	uuid := t.Metadata().TableUUID().String()
+	if e.log != nil && e.log.UUID() == uuid {
+		if ok, err := e.log.Applied(ctx, id); ok || err != nil {
+			return ok, err
+		}
+	}
+	return e.s.cat.PutApplied(ctx, uuid, id)
+}

@@ -1,0 +1,116 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/apache/iceberg-go/table"
+	"github.com/apache/iceberg-go/table/compaction"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// Compact makes few large files of many small ones. The rows stay the same; the
+// small files go with the versions that have them, by Expire.
+func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
+	return s.maintain(ctx, "compact", o, func(ctx context.Context, e *entry, o *MaintainOptions) (MaintainResult, error) {
+		for range 3 { // whoever changes the table meanwhile, other than by appends, comes first
+			r, err := e.compact(ctx, o)
+			if !errors.Is(err, errRestage) {
+				return r, err
+			}
+		}
+		return MaintainResult{}, ErrConflict
+	})
+}
+
+func (e *entry) compact(ctx context.Context, o *MaintainOptions) (r MaintainResult, err error) {
+	p, err := e.s.pin()
+	if err != nil {
+		return r, err
+	}
+	defer e.s.unpin(p)
+	t, err := e.current(ctx)
+	if err != nil || t == nil || t.CurrentSnapshot() == nil {
+		return r, err
+	}
+	snap := t.CurrentSnapshot()
+	step := &compactStep{io: e.s.cat.NewIO(), uuid: t.Metadata().TableUUID().String(), base: snap.SnapshotID, seq: snap.SequenceNumber}
+	defer func() {
+		if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
+			step.io.RemoveWritten()
+		}
+	}()
+	cfg := compaction.DefaultConfig()
+	cfg.TargetFileSizeBytes = o.TargetSize
+	if o.TargetSize == 0 {
+		cfg.TargetFileSizeBytes = 128 << 20
+	}
+	cfg.MinFileSizeBytes, cfg.MaxFileSizeBytes, cfg.MinInputFiles = cfg.TargetFileSizeBytes*3/4, cfg.TargetFileSizeBytes*9/5, 2
+	plan, err := compaction.Analyze(ctx, t, cfg)
+	if err != nil {
+		return r, err
+	}
+	e.s.crash("compact: write")
+	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), step.io)
+	for _, g := range plan.Groups {
+		inOrder(g.Tasks)
+		group := table.CompactionTaskGroup{PartitionKey: g.PartitionKey, Tasks: g.Tasks, TotalSizeBytes: g.TotalSizeBytes}
+		done, err := table.ExecuteCompactionGroup(ctx, writer, group, table.WithCompactionTargetFileSize(cfg.TargetFileSizeBytes),
+			table.WithCompactionScanConcurrency(1), table.WithCompactionRecordBatchBufferSize(2))
+		if err != nil {
+			return r, err
+		}
+		if len(done.OldDataFiles) > 0 {
+			step.groups = append(step.groups, done)
+			r.FilesBefore += len(done.OldDataFiles)
+			r.FilesAfter += len(done.NewDataFiles)
+		}
+	}
+	if len(step.groups) == 0 {
+		return r, nil
+	}
+	e.s.crash("compact: commit")
+	r.Tables = 1
+	c := &change{e: e}
+	c.add(step)
+	e.commit.Lock()
+	defer e.commit.Unlock()
+	return r, e.s.attempts(ctx, []*change{c})
+}
+
+// compactStep replaces files by others with the same rows.
+type compactStep struct {
+	io     *icecat.FileIO
+	uuid   string
+	base   int64 // the snapshot whose files were read
+	seq    int64 // its number
+	groups []table.CompactionGroupResult
+}
+
+func (c *compactStep) wrote() *icecat.FileIO { return c.io }
+
+func (c *compactStep) stage(ctx context.Context, _ *staging, cur *table.Table) (table.Metadata, error) {
+	if cur == nil || cur.Metadata().TableUUID().String() != c.uuid {
+		return nil, errRestage
+	}
+	// Rows may have been added since, but none deleted or replaced.
+	for s := cur.CurrentSnapshot(); s == nil || s.SnapshotID != c.base; {
+		if s == nil || s.Summary == nil || s.Summary.Operation != table.OpAppend || s.ParentSnapshotID == nil {
+			return nil, errRestage
+		}
+		s = cur.SnapshotByID(*s.ParentSnapshotID)
+	}
+	tx := cur.NewTransaction()
+	// The rows keep their place before those that were added since.
+	rewrite := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
+	for _, g := range c.groups {
+		rewrite.ApplyResult(g)
+	}
+	if err := rewrite.Commit(ctx); err != nil {
+		return nil, fmt.Errorf("stage the compacted files: %w", err)
+	}
+	return staged(tx)
+}

@@ -1,0 +1,248 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// TestReadersDuringFolds reads while rows are appended and folded: each read
+// must have every row that was acknowledged before it, once.
+func TestReadersDuringFolds(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: 10 * time.Millisecond})
+	b := s.Bucket("")
+	mustPut(t, b, "a", Append, 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	var done atomic.Int64 // the last row that was acknowledged
+	var writers, readers sync.WaitGroup
+	defer writers.Wait()
+	defer cancel()
+	writers.Go(func() {
+		for n := int64(1); ctx.Err() == nil; n++ {
+			if _, err := b.Put(ctx, "a", rowsOf(n), Append, nil); err != nil {
+				if ctx.Err() == nil {
+					t.Error(err)
+				}
+				return
+			}
+			done.Store(n)
+			time.Sleep(200 * time.Microsecond)
+		}
+	})
+	writers.Go(func() {
+		for ctx.Err() == nil {
+			time.Sleep(50 * time.Millisecond)
+			if _, err := s.Compact(ctx, nil); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			if _, err := s.Expire(ctx, &MaintainOptions{Grace: -1, Keep: 2}); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+		}
+	})
+	var reads atomic.Int64
+	for range 4 {
+		readers.Go(func() {
+			for reads.Add(1) <= int64(rounds(t, "PARTD_READS", 100)) && !t.Failed() {
+				least := done.Load()
+				ns, _, err := read(ctx, b, "a")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if int64(len(ns)) <= least || !slices.Equal(ns, from(0, int64(len(ns)))) {
+					t.Errorf("a read has %d rows, of which at least 0 to %d must be there once", len(ns), least)
+				}
+			}
+		})
+	}
+	readers.Wait()
+}
+
+// TestManyWriters lets many goroutines append to the same few tables that are
+// not there yet.
+func TestManyWriters(t *testing.T) {
+	t.Parallel()
+	for _, noTail := range []bool{false, true} {
+		s := mustOpen(t, t.TempDir(), &Options{NoTail: noTail, FoldBytes: 3000})
+		var g sync.WaitGroup
+		const writers, each = 20, 5
+		for w := range writers {
+			g.Go(func() {
+				for i := range each {
+					n := int64(w*each + i)
+					if _, err := s.Bucket("x").Put(t.Context(), fmt.Sprint(n%3), rowsOf(n), Append, nil); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		g.Wait()
+		var all []int64
+		for i := range 3 {
+			ns, _, err := read(t.Context(), s.Bucket("x"), fmt.Sprint(i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, ns...)
+		}
+		slices.Sort(all)
+		if !slices.Equal(all, from(0, writers*each)) {
+			t.Fatalf("no tail: %v: %v", noTail, all)
+		}
+	}
+}
+
+// TestForeignCommits lets Iceberg's library append through a catalog of its own
+// while rows are appended, folded and replaced.
+func TestForeignCommits(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	b := s.Bucket("")
+	mustPut(t, b, "a", Append, 0)
+	if _, err := s.cat.Load(t.Context(), defaultNamespace, "a"); err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := icecat.Open(t.Context(), dir, icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer foreign.Close() //nolint:errcheck // the test is over
+	const each = 10
+	var g sync.WaitGroup
+	g.Go(func() {
+		for n := range int64(each) {
+			if err := foreignAppend(t.Context(), foreign, rowsOf(100+n)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	g.Go(func() {
+		for n := range int64(each) {
+			if _, err := b.Put(t.Context(), "a", rowsOf(1+n), Append, nil); err != nil {
+				t.Error(err)
+			}
+			if _, err := s.Fold(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	g.Wait()
+	wantRows(t, b, "a", append(from(0, each+1), from(100, each)...)...)
+	for info, err := range b.Tables(t.Context(), nil) {
+		if err != nil || info.Rows != 2*each+1 {
+			t.Fatal(info, err)
+		}
+	}
+	// What somebody else deletes is gone, with its rows in the tail.
+	mustPut(t, b, "a", Append, 1000)
+	mustPut(t, s.Bucket("other"), "b", Append, 1)
+	cur, err := foreign.Load(t.Context(), defaultNamespace, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := foreign.Commit(t.Context(), &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: cur}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Table(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	mustPut(t, b, "a", Append, 7)
+	wantRows(t, b, "a", 7)
+}
+
+func foreignAppend(ctx context.Context, cat *icecat.Catalog, r array.RecordReader) error {
+	for {
+		t, err := cat.Load(ctx, defaultNamespace, "a")
+		if err != nil {
+			return err
+		}
+		batches := []arrow.RecordBatch{}
+		for r.Next() {
+			r.RecordBatch().Retain()
+			batches = append(batches, r.RecordBatch())
+		}
+		again, err := array.NewRecordReader(r.Schema(), batches)
+		if err != nil {
+			return err
+		}
+		io := cat.NewIO()
+		w := cat.Staged(defaultNamespace, "a", t.Metadata(), t.MetadataLocation(), io)
+		tx := w.NewTransaction()
+		if err := tx.SetProperties(iceberg.Properties{table.CommitNumRetriesKey: "50", table.CommitMinRetryWaitMsKey: "2", table.CommitMaxRetryWaitMsKey: "50"}); err != nil {
+			return err
+		}
+		if err := tx.Append(ctx, again, nil); err != nil {
+			return err
+		}
+		if _, err = tx.Commit(ctx); !errors.Is(err, table.ErrCommitFailed) {
+			return err
+		}
+		r = again
+		if r, err = array.NewRecordReader(r.Schema(), batches); err != nil {
+			return err
+		}
+	}
+}
+
+// TestTwoTails has two Stores with tails of their own on one directory.
+func TestTwoTails(t *testing.T) {
+	t.Parallel()
+	if err := twoTails(t, hooks{fs: vfs.OS{}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := twoTails(t, hooks{fs: vfs.OS{}, sameID: true}); err == nil {
+		t.Fatal("one id for both tails was not noticed")
+	}
+}
+
+func twoTails(t *testing.T, h hooks) error {
+	dir := t.TempDir()
+	var stores []*Store
+	for range 2 {
+		s, err := open(t.Context(), dir, &Options{Tail: &memTail{values: map[string][]byte{}, around: func() {}}, FoldAge: -1}, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close() //nolint:errcheck // the test is over
+		stores = append(stores, s)
+	}
+	mustPut(t, stores[0].Bucket(""), "a", Append, 0)
+	for n := int64(1); n < 20; n++ {
+		s := stores[n%2]
+		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), Append, nil); err != nil {
+			return err
+		}
+		if n%3 == 0 {
+			if _, err := stores[n/3%2].Fold(t.Context(), nil); err != nil {
+				return err
+			}
+		}
+	}
+	for _, s := range stores {
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			return err
+		}
+	}
+	for _, s := range stores {
+		if got, _, err := read(t.Context(), s.Bucket(""), "a"); err != nil || !slices.Equal(got, from(0, 20)) {
+			return fmt.Errorf("rows %v: %w", got, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,198 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/compute"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+)
+
+// conformer makes batches of one schema fit another: columns are found by name,
+// those that are missing are null, and numbers are widened as Iceberg allows.
+type conformer struct {
+	put    *arrow.Schema // of the batches
+	stored *arrow.Schema // the same in the types that are kept
+	kept   *arrow.Schema // of the table
+	from   []int         // for each column of kept, that of stored; -1: none
+}
+
+// newConformer returns what makes batches of a schema fit a table. Its error is
+// a SchemaError.
+func newConformer(put, kept *arrow.Schema) (*conformer, error) {
+	stored, err := storedSchema(put)
+	if err != nil {
+		return nil, err
+	}
+	c := &conformer{put: put, stored: stored, kept: kept, from: make([]int, kept.NumFields())}
+	for _, f := range stored.Fields() {
+		if !kept.HasField(f.Name) {
+			return nil, &SchemaError{f.Name, fmt.Errorf("the table has no such column, only %q", names(kept))}
+		}
+	}
+	for i, f := range kept.Fields() {
+		at := stored.FieldIndices(f.Name)
+		if len(at) == 0 {
+			if !f.Nullable {
+				return nil, &SchemaError{f.Name, errors.New("it is missing, and may not be null")}
+			}
+			c.from[i] = -1
+			continue
+		}
+		c.from[i] = at[0]
+		if t := stored.Field(at[0]).Type; !arrowtypes.Alike(t, f.Type) && !widens(t, f.Type) {
+			return nil, &SchemaError{f.Name, fmt.Errorf("it has type %s, and the table has %s", put.Field(at[0]).Type, f.Type)}
+		}
+	}
+	return c, nil
+}
+
+// storedSchema returns the schema that is kept of one that is put.
+func storedSchema(put *arrow.Schema) (*arrow.Schema, error) {
+	seen := map[string]bool{}
+	for _, f := range put.Fields() {
+		if seen[f.Name] {
+			return nil, &SchemaError{f.Name, errors.New("there are two columns of this name")}
+		}
+		seen[f.Name] = true
+	}
+	if put.NumFields() == 0 {
+		return nil, errors.New("there are no columns")
+	}
+	stored, err := arrowtypes.Stored(put)
+	var refused arrowtypes.Refused
+	if errors.As(err, &refused) {
+		return nil, &SchemaError{refused[0].Name, err}
+	}
+	return stored, err
+}
+
+func names(s *arrow.Schema) []string {
+	all := make([]string, s.NumFields())
+	for i, f := range s.Fields() {
+		all[i] = f.Name
+	}
+	return all
+}
+
+// widens reports whether a column of type from may become one of type to: what
+// Iceberg's schema evolution promotes.
+func widens(from, to arrow.DataType) bool {
+	switch from.ID() {
+	case arrow.INT32:
+		return to.ID() == arrow.INT64
+	case arrow.FLOAT32:
+		return to.ID() == arrow.FLOAT64
+	case arrow.DECIMAL128:
+		f := from.(*arrow.Decimal128Type)
+		t, ok := to.(*arrow.Decimal128Type)
+		return ok && f.Scale == t.Scale && f.Precision <= t.Precision
+	}
+	return false
+}
+
+// apply returns a batch in the kept schema. The caller releases it.
+func (c *conformer) apply(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+	stored, err := arrowtypes.Convert(batch, c.stored)
+	if err != nil {
+		return nil, err
+	}
+	defer stored.Release()
+	columns := make([]arrow.Array, len(c.from))
+	defer func() {
+		for _, a := range columns {
+			if a != nil {
+				a.Release()
+			}
+		}
+	}()
+	for i, f := range c.kept.Fields() {
+		if c.from[i] < 0 {
+			columns[i] = array.MakeArrayOfNull(memory.DefaultAllocator, f.Type, int(batch.NumRows()))
+			continue
+		}
+		a := stored.Column(c.from[i])
+		if !f.Nullable && a.NullN() > 0 {
+			return nil, &SchemaError{f.Name, errors.New("it has a null, and the table's column may have none")}
+		}
+		if arrowtypes.Alike(a.DataType(), f.Type) {
+			if columns[i], err = renamed(a, f.Type); err != nil {
+				return nil, &SchemaError{f.Name, err}
+			}
+		} else if columns[i], err = compute.CastArray(ctx, a, compute.SafeCastOptions(f.Type)); err != nil {
+			return nil, &SchemaError{f.Name, err}
+		}
+	}
+	return array.NewRecordBatch(c.kept, columns, batch.NumRows()), nil
+}
+
+// renamed returns an array whose type is another that is alike.
+func renamed(a arrow.Array, t arrow.DataType) (arrow.Array, error) {
+	if arrow.TypeEqual(a.DataType(), t) {
+		a.Retain()
+		return a, nil
+	}
+	data, err := renamedData(a.Data(), t)
+	if err != nil {
+		return nil, err
+	}
+	defer data.Release()
+	return array.MakeFromData(data), nil
+}
+
+func renamedData(d arrow.ArrayData, t arrow.DataType) (arrow.ArrayData, error) {
+	var parts []arrow.DataType
+	switch t := t.(type) {
+	case arrow.ListLikeType: // a map's element is the struct of its keys and items
+		parts = []arrow.DataType{t.Elem()}
+	case *arrow.StructType:
+		for _, f := range t.Fields() {
+			parts = append(parts, f.Type)
+		}
+	}
+	if len(parts) != len(d.Children()) {
+		return nil, fmt.Errorf("it has %d parts, and the table's column %d", len(d.Children()), len(parts))
+	}
+	children := make([]arrow.ArrayData, len(parts))
+	for i, c := range d.Children() {
+		var err error
+		if children[i], err = renamedData(c, parts[i]); err != nil {
+			return nil, err
+		}
+		defer children[i].Release()
+	}
+	return array.NewData(t, d.Len(), d.Buffers(), children, d.NullN(), d.Offset()), nil
+}
+
+// keptSchema returns the types in which a table's columns are kept.
+func keptSchema(s *iceberg.Schema) (*arrow.Schema, error) {
+	return table.SchemaToArrowSchema(s, nil, false, false)
+}
+
+// arrowProperty is the property with the Arrow schema that was put, of a schema
+// by its id.
+func arrowProperty(schemaID int) string { return fmt.Sprintf("partd.arrow-schema.%d", schemaID) }
+
+// returnedSchema returns the types in which readers get a table's columns.
+func returnedSchema(s *iceberg.Schema, properties iceberg.Properties) (*arrow.Schema, error) {
+	kept, err := keptSchema(s)
+	if err != nil {
+		return nil, err
+	}
+	text, ok := properties[arrowProperty(s.ID)]
+	if !ok { // a schema that somebody else made
+		return kept, nil
+	}
+	put, err := arrowtypes.Decode(text)
+	if err != nil {
+		return nil, fmt.Errorf("property %s: %w", arrowProperty(s.ID), err)
+	}
+	return arrowtypes.Returned(kept, put), nil
+}

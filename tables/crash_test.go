@@ -1,0 +1,255 @@
+package tables
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// rowsByTable is what a store should hold.
+type rowsByTable map[string][]int64
+
+// crashRun drives a Store, and at random calls to its file system, its tail and
+// its database looks at what a loss of power, or a kill, would leave there: the
+// tables must be as they were after some operation that was acknowledged last,
+// or after the one in flight.
+//
+// The database is SQLite's own, with a sync at every commit: what is copied of it
+// is as of the last commit, for nothing crashes within one.
+type crashRun struct {
+	t     testing.TB
+	rnd   *rand.Rand
+	crash *rand.Rand
+	every int
+	dir   string // of the database
+	mem   *vfs.Mem
+	tail  *memTail
+	hooks hooks
+
+	db      sync.Mutex // held while the database changes
+	mu      sync.Mutex // guards what follows
+	armed   bool
+	last    rowsByTable
+	flight  rowsByTable
+	checked int
+	err     error
+}
+
+func newCrashRun(t testing.TB, seed uint64, h hooks) *crashRun {
+	r := &crashRun{
+		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), crash: rand.New(rand.NewPCG(seed, 2)), every: 12,
+		dir: t.TempDir(), mem: vfs.NewMem(), last: rowsByTable{}, flight: rowsByTable{},
+	}
+	if err := makeDurable(r.mem, r.dir); err != nil {
+		t.Fatal(err)
+	}
+	r.tail = &memTail{values: map[string][]byte{}, around: r.point}
+	h.fs = vfs.Inject(r.mem, func(op vfs.Op, _ string) error {
+		if op.Changes() {
+			r.point()
+		}
+		return nil
+	})
+	h.committing = func(done bool) {
+		if !done {
+			r.point()
+			r.db.Lock()
+			return
+		}
+		r.db.Unlock()
+		r.point()
+	}
+	r.hooks = h
+	return r
+}
+
+func makeDurable(m *vfs.Mem, dir string) error {
+	if err := m.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	for d := dir; d != "/"; d = filepath.Dir(d) {
+		if err := m.SyncDir(filepath.Dir(d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// point is a place where the machine may stop.
+func (r *crashRun) point() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.armed && r.err == nil && r.crash.IntN(r.every) == 0 {
+		r.checked++
+		r.err = r.check(context.Background())
+	}
+}
+
+// check looks at what is left if the machine stops now.
+func (r *crashRun) check(ctx context.Context) (err error) {
+	left := r.mem.Crash(r.crash)
+	kind := "power loss"
+	if r.crash.IntN(3) == 0 {
+		left, kind = r.mem.KillClone(), "kill"
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(r.dir), "left")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // t.TempDir does
+	r.db.Lock()
+	for _, name := range []string{"catalog.db", "catalog.db-wal"} {
+		b, err := os.ReadFile(filepath.Join(r.dir, name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			r.db.Unlock()
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o666); err != nil {
+			r.db.Unlock()
+			return err
+		}
+	}
+	r.db.Unlock()
+	// The warehouse is found at another place, which it must bear as well.
+	if err := left.Rename(r.dir, dir); err != nil {
+		return err
+	}
+	h := hooks{fs: left, noEpoch: r.hooks.noEpoch, sameID: r.hooks.sameID, crash: func(string) {}}
+	s, err := open(ctx, dir, &Options{Tail: r.tail.clone(), FoldAge: -1, Memory: 1 << 20}, h)
+	if err != nil {
+		return fmt.Errorf("after a %s: %w", kind, err)
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	for _, then := range []string{"", "fold", "expire"} {
+		switch then {
+		case "fold":
+			_, err = s.Fold(ctx, nil)
+		case "expire":
+			if r.crash.IntN(4) != 0 {
+				return nil
+			}
+			_, err = s.Expire(ctx, &MaintainOptions{Grace: -1})
+		}
+		if err != nil {
+			return fmt.Errorf("after a %s: %s: %w", kind, then, err)
+		}
+		got := rowsByTable{}
+		for info, err := range s.Bucket("").Tables(ctx, nil) {
+			if err != nil {
+				return fmt.Errorf("after a %s and %q: %w", kind, then, err)
+			}
+			if got[info.Name], _, err = read(ctx, s.Bucket(""), info.Name); err != nil {
+				return fmt.Errorf("after a %s and %q: %w", kind, then, err)
+			}
+		}
+		if !got.equal(r.last) && !got.equal(r.flight) {
+			return fmt.Errorf("after a %s and %q there is %v, want %v or %v", kind, then, got, r.last, r.flight)
+		}
+	}
+	return nil
+}
+
+func (a rowsByTable) equal(b rowsByTable) bool {
+	return maps.EqualFunc(a, b, func(a, b []int64) bool { return slices.Equal(a, b) })
+}
+
+// run makes operations until enough crashes were checked.
+func (r *crashRun) run(crashes int) (err error) {
+	ctx := context.Background()
+	o := &Options{Tail: r.tail, FoldBytes: 1500, FoldAge: -1, Memory: 1 << 20, Sync: true}
+	s, err := open(ctx, r.dir, o, r.hooks)
+	if err != nil {
+		return err
+	}
+	defer func() { err = cmp.Or(r.err, errors.Join(err, s.Close(), os.RemoveAll(r.dir))) }()
+	b := s.Bucket("")
+	r.armed = true
+	for next := int64(0); r.checked < crashes; {
+		name := []string{"a", "b", "c"}[r.rnd.IntN(3)]
+		after := maps.Clone(r.last)
+		var op func() error
+		switch k := r.rnd.IntN(12); k {
+		default:
+			count := int64(1 + r.rnd.IntN(4))
+			mode := Append
+			switch {
+			case k == 0:
+				mode = Replace
+				after[name] = nil
+			case k == 1:
+				count = 100 // goes to files
+			}
+			ns := from(next, count)
+			next += count
+			after[name] = append(slices.Clone(after[name]), ns...)
+			op = func() error { _, err := b.Put(ctx, name, rowsOf(ns...), mode, nil); return err }
+		case 5, 6:
+			op = func() error { _, err := s.Fold(ctx, nil); return err }
+		case 7:
+			op = func() error { _, err := s.Compact(ctx, nil); return err }
+		case 8:
+			op = func() error { _, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); return err }
+		case 9:
+			if _, ok := after[name]; !ok {
+				continue
+			}
+			delete(after, name)
+			op = func() error { return b.Delete(ctx, name) }
+		}
+		r.mu.Lock()
+		r.flight = after
+		r.mu.Unlock()
+		if err := op(); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		r.last = after
+		stop := r.err != nil
+		r.mu.Unlock()
+		if stop {
+			return nil
+		}
+	}
+	return nil
+}
+
+// TestCrash simulates losses of power and kills; PARTD_CRASHES says how many.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	const each = 100
+	n := rounds(t, "PARTD_CRASHES", 100)
+	for i := range uint64((n + each - 1) / each) {
+		r := newCrashRun(t, i, hooks{})
+		if err := r.run(min(n, each)); err != nil {
+			t.Fatalf("seed %d, crash %d: %v", i, r.checked, err)
+		}
+	}
+}
+
+// TestCrashNotices takes the protections out, one after the other.
+func TestCrashNotices(t *testing.T) {
+	t.Parallel()
+	for name, h := range map[string]hooks{"no sync of files": {noSync: true}, "no epoch in the commit": {noEpoch: true}} {
+		for seed := uint64(0); ; seed++ {
+			r := newCrashRun(t, seed, h)
+			err := r.run(100)
+			if err != nil {
+				t.Logf("%s: noticed at crash %d: %v", name, r.checked, err)
+				break
+			}
+			if seed == 10 {
+				t.Fatalf("%s: not noticed", name)
+			}
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/tail"
+)
+
+// mostEntries is how many tables are remembered that nobody uses and that have
+// nothing in the tail.
+const mostEntries = 1 << 14
+
+// entry is what a Store keeps of a table while it is in use, or has rows in the tail.
+type entry struct {
+	s *Store
+	tableName
+	refs int // guarded by Store.mu
+
+	// commit is held by whoever commits to the table, in this process.
+	commit sync.Mutex
+
+	mu     sync.Mutex // guards what follows, and orders appends to the tail
+	state  state
+	log    *tail.Log  // nil: nothing is in the tail
+	queued bool       // for a fold
+	fits   *conformer // of the last append
+}
+
+// state is what appends need to know of a table, as of one location of its metadata.
+type state struct {
+	location string
+	uuid     string
+	version  Version
+	folded   int64         // the last epoch that is in the files
+	kept     *arrow.Schema // nil if the table does not exist
+}
+
+// acquire returns the entry of a table, which the caller releases.
+func (s *Store) acquire(n tableName) (*entry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	e := s.entries[n]
+	if e == nil {
+		e = &entry{s: s, tableName: n}
+		s.entries[n] = e
+	}
+	e.refs++
+	return e, nil
+}
+
+func (e *entry) release() {
+	// Who has the last reference is alone with the entry, but for those who
+	// come meanwhile.
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.s.mu.Lock()
+	defer e.s.mu.Unlock()
+	if e.refs--; e.refs == 0 && len(e.s.entries) > mostEntries && (e.log == nil || e.log.Idle()) {
+		delete(e.s.entries, e.tableName)
+	}
+}
+
+// refresh brings the state up to what the catalog says now. It wants mu.
+func (e *entry) refresh(ctx context.Context) error {
+	loc, err := e.s.cat.Location(ctx, e.Namespace, e.Name)
+	if errors.Is(err, icecat.ErrNotFound) {
+		e.lose()
+		return nil
+	}
+	if err != nil || loc == e.state.location {
+		return err
+	}
+	_, err = e.load(ctx)
+	return err
+}
+
+// load returns the table as it is now, with the state brought up to it. It wants mu.
+func (e *entry) load(ctx context.Context) (*table.Table, error) {
+	t, err := e.s.cat.Load(ctx, e.Namespace, e.Name)
+	if errors.Is(err, icecat.ErrNotFound) {
+		e.lose()
+		return nil, err
+	}
+	if err != nil || t.MetadataLocation() == e.state.location {
+		return t, err
+	}
+	return t, e.set(t)
+}
+
+// set makes a table the state. It wants mu.
+func (e *entry) set(t *table.Table) error {
+	meta := t.Metadata()
+	kept, err := keptSchema(meta.CurrentSchema())
+	if err != nil {
+		return err
+	}
+	if e.state.kept != nil && e.state.kept.Equal(kept) {
+		kept = e.state.kept
+	}
+	n := state{location: t.MetadataLocation(), uuid: meta.TableUUID().String(), version: versionOf(meta), kept: kept, folded: -1}
+	if e.s.tail != nil {
+		n.folded = e.s.tail.Folded(meta.Properties())
+	}
+	if e.log != nil && e.log.UUID() != n.uuid {
+		e.lose()
+	}
+	e.state = n
+	return nil
+}
+
+// lose lets go of a table that somebody else deleted or renamed. What it has in
+// the tail stays there, for the next Open to find out which. It wants mu.
+func (e *entry) lose() {
+	e.state = state{}
+	if e.log != nil {
+		e.log.Release()
+		e.log = nil
+	}
+}
+
+// forget deletes the log of a table that was deleted. It wants mu.
+func (e *entry) forget(ctx context.Context) error {
+	if e.log == nil {
+		return nil
+	}
+	last, ok, err := e.log.Turn(ctx)
+	if err != nil {
+		return err
+	}
+	if ok {
+		if err := e.log.Forget(ctx, last); err != nil {
+			return err
+		}
+	}
+	e.log = nil
+	return nil
+}
+
+// tail returns the log, made where there is none. It wants mu and a table.
+func (e *entry) tail() *tail.Log {
+	if e.log == nil {
+		e.log = e.s.tail.NewLog(e.state.uuid, e.state.folded)
+	}
+	return e.log
+}
+
+// versionOf returns the number of a table's current snapshot.
+func versionOf(meta table.Metadata) Version {
+	if s := meta.CurrentSnapshot(); s != nil {
+		return Version(s.SequenceNumber)
+	}
+	return 0
+}

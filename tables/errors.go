@@ -1,0 +1,69 @@
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/go-partd/partd"
+)
+
+var (
+	// ErrNotFound is wrapped by the error for a table or version that is not there.
+	ErrNotFound = fmt.Errorf("not found (%w)", fs.ErrNotExist)
+
+	// ErrExists is wrapped by the error of a put in mode Error to a table that is there.
+	ErrExists = fmt.Errorf("exists (%w)", fs.ErrExist)
+
+	// ErrInUse is wrapped by the error of Open where another Store has the
+	// directory's tail.
+	ErrInUse = errors.New("in use")
+
+	// ErrClosed is wrapped by every operation on a closed Store.
+	ErrClosed = partd.ErrClosed
+
+	// ErrConflict is wrapped by the error of a commit that lost to others'
+	// commits again and again. Nothing of it was applied.
+	ErrConflict = errors.New("others commit to the table at the same time; try again")
+)
+
+// SchemaError says which column of a put or a scan does not fit.
+type SchemaError struct {
+	Column string
+	Err    error // what was found, and what would fit
+}
+
+func (e *SchemaError) Error() string {
+	return "column " + strconv.Quote(e.Column) + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *SchemaError) Unwrap() error { return e.Err }
+
+// OpError is the error of an operation on a store of tables.
+type OpError struct {
+	Op            string // the operation: "put", "scan", "fold", …
+	Dir           string // the directory, where it is about the store as a whole
+	Bucket, Table string // Table is "" where it is about a bucket or the store
+	Err           error  // the cause
+}
+
+func (e *OpError) Error() string {
+	var b strings.Builder
+	b.WriteString("tables: " + e.Op)
+	if e.Dir != "" {
+		b.WriteString(" " + e.Dir)
+	}
+	if e.Table != "" {
+		b.WriteString(" " + partd.QuoteKey(e.Table))
+	}
+	if e.Bucket != "" {
+		b.WriteString(" in bucket " + partd.QuoteKey(e.Bucket))
+	}
+	return b.String() + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *OpError) Unwrap() error { return e.Err }

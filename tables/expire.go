@@ -1,0 +1,77 @@
+package tables
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+)
+
+// Expire forgets old versions, and removes files that no version of any table
+// needs, those of failed commits and deleted tables among them, once they have
+// been of no use for the time of grace.
+func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
+	if o == nil {
+		o = &MaintainOptions{}
+	}
+	if o.OlderThan < 0 || o.Keep < 0 {
+		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("options OlderThan %v and Keep %d must not be negative", o.OlderThan, o.Keep)}
+	}
+	r, err := s.maintain(ctx, "expire", o, func(ctx context.Context, e *entry, o *MaintainOptions) (r MaintainResult, err error) {
+		e.commit.Lock()
+		defer e.commit.Unlock()
+		e.s.crash("expire: commit")
+		step := &expireStep{olderThan: o.OlderThan, keep: max(1, o.Keep)}
+		c := &change{e: e}
+		c.add(step)
+		err = e.s.attempts(ctx, []*change{c})
+		if c.result != nil {
+			r.Tables, r.Versions = 1, step.expired
+		}
+		return r, err
+	})
+	if err != nil {
+		return r, err
+	}
+	grace := o.Grace
+	if grace == 0 {
+		grace = 24 * time.Hour
+	}
+	s.crash("expire: sweep")
+	swept, err := s.cat.Sweep(ctx, grace, s.pinnedSince)
+	if err == nil {
+		err = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
+	}
+	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
+	if err != nil {
+		err = &OpError{Op: "expire", Dir: s.dir, Err: err}
+	}
+	return r, err
+}
+
+// expireStep takes old snapshots out of a table's metadata.
+type expireStep struct {
+	olderThan time.Duration
+	keep      int
+	expired   int
+}
+
+func (x *expireStep) stage(_ context.Context, _ *staging, cur *table.Table) (table.Metadata, error) {
+	if cur == nil {
+		return nil, errNothing // deleted meanwhile
+	}
+	tx := cur.NewTransaction()
+	err := tx.ExpireSnapshots(table.WithOlderThan(x.olderThan), table.WithRetainLast(x.keep), table.WithPostCommit(false))
+	if err != nil {
+		return nil, err
+	}
+	meta, err := staged(tx)
+	if err != nil {
+		return nil, err
+	}
+	if x.expired = len(cur.Metadata().Snapshots()) - len(meta.Snapshots()); x.expired == 0 {
+		return nil, errNothing
+	}
+	return meta, nil
+}

@@ -1,0 +1,287 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+)
+
+func TestHostileNames(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "ware house%20")
+	s := mustOpen(t, dir, nil)
+	hostile := []string{
+		"../../../etc/x", "/etc/x", "..", ".", "a/b", `a\b`, "AAPL", "aapl", "BRK.B", " ", "a'b\"; DROP TABLE iceberg_tables;--",
+		"default", "default_", strings.Repeat("é", 127), "%2e%2e", "\n\t", "*", "名",
+	}
+	for i, bucket := range append([]string{""}, hostile...) {
+		for j, name := range hostile {
+			if (i+j)%5 == 0 {
+				mustPut(t, s.Bucket(bucket), name, Append, int64(i*100+j))
+				mustPut(t, s.Bucket(bucket), name, Append, int64(i*100+j)+1_000_000)
+			}
+		}
+	}
+	var buckets int
+	for bucket, err := range s.Buckets(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		buckets++
+		i := slices.Index(append([]string{""}, hostile...), bucket)
+		var got []string
+		for info, err := range s.Bucket(bucket).Tables(t.Context(), nil) {
+			if err != nil || info.Bucket != bucket {
+				t.Fatal(info, err)
+			}
+			got = append(got, info.Name)
+			n := int64(i*100 + slices.Index(hostile, info.Name))
+			wantRows(t, s.Bucket(bucket), info.Name, n, n+1_000_000)
+		}
+		if len(got) == 0 || !slices.IsSorted(got) {
+			t.Fatalf("bucket %q: %q", bucket, got)
+		}
+	}
+	if buckets != len(hostile)+1 {
+		t.Fatal(buckets)
+	}
+	for _, name := range []string{"", strings.Repeat("x", 256), "a\x00b", "\xff"} {
+		if _, err := s.Bucket("").Put(t.Context(), name, rowsOf(1), Append, nil); err == nil {
+			t.Fatalf("the name %q was taken", name)
+		}
+	}
+	if all, err := os.ReadDir(parent); err != nil || len(all) != 1 {
+		t.Fatal(all, err)
+	}
+}
+
+// failing is a reader that fails after its first batch.
+type failing struct {
+	array.RecordReader
+	err error
+}
+
+func (f *failing) Err() error { return f.err }
+
+func TestCutPutLeavesNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustOpen(t, dir, &Options{FoldBytes: 500})
+	b := s.Bucket("")
+	errCut := errors.New("cut")
+	many := func() array.RecordReader {
+		r := rowsOf(from(0, 100)...)
+		r.Next()
+		batch := r.RecordBatch()
+		r, _ = array.NewRecordReader(numbers, []arrow.RecordBatch{batch, batch, batch})
+		return &failing{r, errCut}
+	}
+	for _, mode := range []PutMode{Append, Replace, Error} {
+		if _, err := b.Put(t.Context(), "a", many(), mode, nil); !errors.Is(err, errCut) {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.Put(ctx, "a", rowsOf(from(0, 100)...), Append, nil); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	err := filepath.WalkDir(filepath.Join(dir, "data"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			t.Errorf("%s is left", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSchemaErrorsNameTheColumn(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), nil)
+	b := s.Bucket("x")
+	mustPut(t, b, "a", Append, 1)
+	for _, c := range []struct {
+		column string
+		fields []arrow.Field
+	}{
+		{"n", []arrow.Field{{Name: "n", Type: arrow.BinaryTypes.String, Nullable: true}}},
+		{"z", []arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "z", Type: arrow.PrimitiveTypes.Int64}}},
+		{"n", []arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "n", Type: arrow.PrimitiveTypes.Int64}}},
+		{"m", []arrow.Field{{Name: "m", Type: arrow.FixedWidthTypes.MonthInterval}}},
+	} {
+		r, err := array.NewRecordReader(arrow.NewSchema(c.fields, nil), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.Put(t.Context(), "a", r, Append, nil)
+		var se *SchemaError
+		if !errors.As(err, &se) || se.Column != c.column || !strings.Contains(err.Error(), `"a" in bucket "x"`) {
+			t.Errorf("column %q: %v", c.column, err)
+		}
+	}
+	// Less and narrower fits.
+	narrow := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int32}}, nil)
+	rb := array.NewRecordBuilder(memory.DefaultAllocator, narrow)
+	rb.Field(0).(*array.Int32Builder).Append(2)
+	r, err := array.NewRecordReader(narrow, []arrow.RecordBatch{rb.NewRecordBatch()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Put(t.Context(), "a", r, Append, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		tab, err := b.Table(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := readAll(t.Context(), tab, &ScanOptions{Columns: []string{"n"}}); err != nil || !slices.Equal(got, []int64{1, 2}) {
+			t.Fatal(got, err)
+		}
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestIDs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	b := s.Bucket("")
+	put := func(m PutMode, id string, ns ...int64) {
+		t.Helper()
+		if _, err := b.Put(t.Context(), "a", rowsOf(ns...), m, &PutOptions{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(Error, "make", 1)
+	put(Error, "make", 1)
+	put(Append, "x", 2)
+	put(Append, "x", 2)
+	put(Append, "make", 1)
+	wantRows(t, b, "a", 1, 2)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	put(Append, "x", 2)
+	put(Append, "y", 3)
+	put(Replace, "z", 4) // with y in the tail
+	put(Append, "y", 3)
+	put(Append, "w", 5)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir, nil)
+	b = s.Bucket("")
+	for _, id := range []string{"make", "w", "x", "y", "z"} {
+		put(Append, id, 9)
+	}
+	put(Replace, "z", 9)
+	wantRows(t, b, "a", 4, 5)
+	// Of puts with one id at the same time, one is applied.
+	var g sync.WaitGroup
+	for i := range 20 {
+		g.Go(func() { put([]PutMode{Append, Replace}[i/19], "same", 4, 5, 6) })
+	}
+	g.Wait()
+	ns, _, err := read(t.Context(), b, "a")
+	if err != nil || len(ns) != 5 && len(ns) != 3 {
+		t.Fatal(ns, err)
+	}
+}
+
+func TestInUse(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustOpen(t, dir, nil)
+	_, err := Open(t.Context(), dir, nil)
+	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), dir) {
+		t.Fatal(err)
+	}
+	tail := partd.NewDict()
+	mustOpen(t, dir, &Options{Tail: tail})
+	if _, err := Open(t.Context(), dir, &Options{Tail: tail}); !errors.Is(err, ErrInUse) {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), t.TempDir(), &Options{Tail: tail}); err == nil {
+		t.Fatal("another directory's tail was taken")
+	}
+	full := partd.NewDict()
+	if err := full.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), dir, &Options{Tail: full}); err == nil {
+		t.Fatal("a store that is not empty was taken")
+	}
+	direct := mustOpen(t, dir, &Options{NoTail: true})
+	mustPut(t, direct.Bucket(""), "a", Append, 1)
+	wantRows(t, s.Bucket(""), "a", 1)
+	if _, err := s.Query(t.Context(), "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
+		t.Fatal(err)
+	}
+}
+
+func TestExpireKeepsWhatIsRead(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{FoldBytes: 400})
+	b := s.Bucket("")
+	for range 3 {
+		mustPut(t, b, "a", Replace, from(0, 100)...)
+	}
+	tab, err := b.Table(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := tab.Scan(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, b, "a", Replace, 7)
+	res, err := s.Expire(t.Context(), &MaintainOptions{Grace: -1})
+	if err != nil || res.Versions != 3 || res.FilesRemoved != 0 || res.FilesWaiting == 0 {
+		t.Fatalf("%+v %v", res, err)
+	}
+	var rows int64
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+	}
+	if r.Err() != nil || rows != 100 {
+		t.Fatal(rows, r.Err())
+	}
+	r.Release()
+	if res, err = s.Expire(t.Context(), nil); err != nil || res.FilesRemoved != 0 || res.FilesWaiting == 0 {
+		t.Fatalf("%+v %v", res, err) // the time of grace
+	}
+	if res, err = s.Expire(t.Context(), &MaintainOptions{Grace: -1}); err != nil || res.FilesRemoved == 0 || res.FilesWaiting != 0 {
+		t.Fatalf("%+v %v", res, err)
+	}
+	wantRows(t, b, "a", 7)
+	if err := b.Delete(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = s.Expire(t.Context(), &MaintainOptions{Grace: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(s.Dir(), "data")); err != nil || len(left) != 0 {
+		t.Fatal(left, err)
+	}
+}

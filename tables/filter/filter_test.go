@@ -1,0 +1,326 @@
+package filter_test
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+func batchOf(t testing.TB, schema *arrow.Schema, json string) arrow.RecordBatch {
+	t.Helper()
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(json))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+var oneOfEach = arrow.NewSchema([]arrow.Field{
+	{Name: "id", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+	{Name: "n", Type: arrow.PrimitiveTypes.Uint8, Nullable: true},
+	{Name: "big", Type: arrow.PrimitiveTypes.Uint64, Nullable: true},
+	{Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+	{Name: "f", Type: arrow.PrimitiveTypes.Float32, Nullable: true},
+	{Name: "sym", Type: arrow.BinaryTypes.String, Nullable: true},
+	{Name: "ok", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
+	{Name: "day", Type: arrow.FixedWidthTypes.Date32, Nullable: true},
+	{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Millisecond}, Nullable: true},
+	{Name: "utc", Type: &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "UTC"}, Nullable: true},
+	{Name: "clock", Type: arrow.FixedWidthTypes.Time64us, Nullable: true},
+	{Name: "dec", Type: &arrow.Decimal128Type{Precision: 10, Scale: 2}, Nullable: true},
+	{Name: "BRK.B \"x\"", Type: arrow.PrimitiveTypes.Int32, Nullable: true},
+	{Name: "cat", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, Nullable: true},
+	{Name: "list", Type: arrow.ListOf(arrow.PrimitiveTypes.Int8), Nullable: true},
+}, nil)
+
+const rows = `[
+{"id":0,"n":1,"big":18446744073709551615,"x":1.5,"f":0.1,"sym":"A","ok":true,"day":"2026-01-31","at":"2026-01-31 12:00:00.5","utc":"2026-01-31 12:00:00Z","clock":"12:00:00","dec":"1.25","BRK.B \"x\"":7,"cat":"u","list":[1]},
+{"id":1,"n":255,"big":0,"x":-2,"f":2,"sym":"it's","ok":false,"day":"1969-12-31","at":"1960-01-01 00:00:00","utc":"2026-02-01 00:00:00Z","clock":"00:00:00","dec":"-1.25","BRK.B \"x\"":-7,"cat":"v","list":[]},
+{"id":2}]`
+
+// ids are the rows for which an expression is true.
+func ids(t testing.TB, text string, batch arrow.RecordBatch) string {
+	t.Helper()
+	e, err := filter.Parse(text)
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	out, err := e.Filter(t.Context(), batch)
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	defer out.Release()
+	return fmt.Sprint(out.Column(0).(*array.Int64).Int64Values())
+}
+
+func TestFilter(t *testing.T) {
+	batch := batchOf(t, oneOfEach, rows)
+	for text, want := range map[string]string{
+		"id = 0": "[0]", "id == 0": "[0]", "id != 0": "[1 2]", "id <> 1": "[0 2]", "1 < id": "[2]", "id<=1": "[0 1]", "ID": "",
+		"x > 1": "[0]", "x >= 1.5 and sym in ('A','B')": "[0]", "x is null": "[2]", "x is not null": "[0 1]",
+		"not x > 1": "[1]", "not (x > 1 or x is null)": "[1]", "x > 1 or x is null": "[0 2]", "x > 1 or sym = 'nope'": "[0]",
+		"x > 1 or id >= 0": "[0 1 2]", "x > 1 and id < 0": "[]", "not (x > 1 and id < 0)": "[0 1 2]", "not (x > 1 and id >= 0)": "[1]",
+		"n < 300": "[0 1]", "n > 300": "[]", "n != 300": "[0 1]", "n = 300": "[]", "n > -1": "[0 1]", "n <= -1": "[]", "not n > 300": "[0 1]",
+		"n > 0.5": "[0 1]", "n >= 1.5": "[1]", "n < 1.5": "[0]", "n = 1.5": "[]", "n != 1.5": "[0 1]", "n in (1.5, 1e0)": "[0]", "n not in (1.5)": "[0 1]", "n in (1.5)": "[]",
+		"big = 18446744073709551615": "[0]", "big > 18446744073709551614": "[0]", "big < 1e30": "[0 1]", "big > 1e30": "[]",
+		"f = 0.1": "[0]", "f > 0.1": "[1]",
+		"sym = 'it''s'": "[1]", "sym not in ('A')": "[1]", "sym > 'A'": "[1]", "sym = ''": "[]",
+		"ok = true": "[0]", "ok != TRUE": "[1]", "ok in (true, false)": "[0 1]", "ok < true": "[1]",
+		"day = '2026-01-31'": "[0]", "day < '1970-01-01'": "[1]", "day > '2026-01-30 23:00'": "[0]", "day = '2026-01-31 00:00:01'": "[]",
+		"at > '2026-01-31 12:00:00.4999'": "[0]", "at = '2026-01-31T12:00:00.5'": "[0]", "at < '1960-01-02'": "[1]", "at = '2026-01-31 12:00:00.5001'": "[]",
+		"utc = '2026-01-31 13:00:00+01:00'": "[0]", "utc >= '2026-02-01'": "[1]", "utc < '9999-01-01'": "[0 1]",
+		"clock = '12:00'": "[0]", "clock < '00:00:00.000001'": "[1]",
+		"dec = 1.25": "[0]", "dec > 1.2499": "[0]", "dec in (1.251, -1.25)": "[1]", "dec < 1e50": "[0 1]", "dec >= -1.255": "[0 1]",
+		`"BRK.B ""x""" = 7`: "[0]", "cat = 'u'": "[0]", "cat is null": "[2]", "cat not in ('u')": "[1]", "list is null": "[2]",
+		"NOT NOT id = 0 AND NOT (id IN (1,2))": "[0]", "((((id = 1))))": "[1]", "id = -0": "[0]", "id = +1": "[1]", "x = -.2e1": "[1]",
+		"id = 0 or id = 1 and id = 2": "[0]", "(id = 0 or id = 1) and id = 2": "[]",
+	} {
+		if want == "" {
+			if _, err := filter.Parse(text); err == nil {
+				t.Errorf("%q is taken", text)
+			}
+			continue
+		}
+		if got := ids(t, text, batch); got != want {
+			t.Errorf("%s: rows %s, want %s", text, got, want)
+		}
+	}
+}
+
+// A NaN is unlike every number, and a dictionary may have a null among its values.
+func TestNaNAndDictionaryNull(t *testing.T) {
+	mem := memory.DefaultAllocator
+	id, x := array.NewInt64Builder(mem), array.NewFloat64Builder(mem)
+	id.AppendValues([]int64{0, 1}, nil)
+	x.AppendValues([]float64{math.NaN(), 3}, nil)
+	words := array.NewStringBuilder(mem)
+	words.Append("u")
+	words.AppendNull()
+	index := array.NewInt8Builder(mem)
+	index.AppendValues([]int8{0, 1}, nil)
+	kind := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}
+	schema := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "x", Type: arrow.PrimitiveTypes.Float64}, {Name: "cat", Type: kind, Nullable: true}}, nil)
+	batch := array.NewRecordBatch(schema, []arrow.Array{id.NewArray(), x.NewArray(), array.NewDictionaryArray(kind, index.NewArray(), words.NewArray())}, 2)
+	for text, want := range map[string]string{
+		"x > 1": "[1]", "x < 9": "[1]", "x <= 3": "[1]", "not x > 1": "[0]", "x = 3": "[1]", "x != 3": "[0]", "x in (3)": "[1]", "x not in (3)": "[0]",
+		"cat = 'u'": "[0]", "cat != 'u'": "[]", "cat is null": "[1]",
+	} {
+		if got := ids(t, text, batch); got != want {
+			t.Errorf("%s: rows %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestSyntaxErrors(t *testing.T) {
+	deep := strings.Repeat("(", 101) + "a = 1" + strings.Repeat(")", 101)
+	for text, want := range map[string]string{
+		"": "position 1: expected the name of a column", "a": "position 2: expected a comparison", "a =": "position 4: expected a number",
+		"a = 'x": "position 5: the quote ' is never closed", "a = null": "position 5: nothing equals null", "a = 1 b": `position 7: expected and, or, or the end, found "b"`,
+		"a in 1": `position 6: expected "("`, "a in (1": `expected ","`, "a in ()": "position 7: expected a number", "a not 1": "position 7: expected in",
+		"a is 1": "position 6: expected null", "(a = 1": `position 7: expected ")"`, "a = b": "position 5: expected a number", "a ; b": `';' means nothing here`,
+		"a = 1_0": "no number", "a = 1e999999": "no number", "a = 1e1000": "no number", "a = --1": "no number", "and = 1": "expected the name", "1 = 1": "expected the name",
+		deep: "more than 100 parentheses", strings.Repeat("not ", 200) + "a = 1": "more than 100", strings.Repeat("x", 1<<20+1): "the limit is 1048576",
+		"a = " + strings.Repeat("9", 500): "no number", "a = \xff": `means nothing here`,
+	} {
+		_, err := filter.Parse(text)
+		var syntax *filter.SyntaxError
+		if !errors.As(err, &syntax) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.50q: %v, want %s", text, err, want)
+		}
+	}
+	long := strings.Repeat("id = 1 or ", 50_000) + "id = 2"
+	if got := ids(t, long, batchOf(t, oneOfEach, rows)); got != "[1 2]" {
+		t.Error("a long chain:", got)
+	}
+}
+
+func TestBindErrors(t *testing.T) {
+	for text, want := range map[string]string{
+		"pric > 1": `position 1: there are 0 columns "pric"; the columns are "id", "n", `, "Id = 1": `0 columns "Id"`,
+		"sym = 1": `position 7: column "sym" is utf8: it is compared to a text in single quotes, not to 1`, "id = '1'": `column "id" is int64: it is compared to a number, not to '1'`,
+		"ok = 1": "compared to true or false", "x = true": "to a number, not to true", "day = 5": "single quotes", "day = 'soon'": "is no date or time",
+		"at = '2026-01-31 12:00Z'": "has an offset from UTC", "clock = '25:00'": "is no time of day", "list = 1": "only be compared by is null", "id in (1, 'a')": "position 11",
+	} {
+		e, err := filter.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Bind(oneOfEach); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+}
+
+// structLike is a row as Iceberg's evaluator sees it.
+type structLike []any
+
+func (s structLike) Size() int        { return len(s) }
+func (s structLike) Get(i int) any    { return s[i] }
+func (s structLike) Set(i int, v any) { s[i] = v }
+
+// What Iceberg lets through is all that the filter keeps, for random expressions.
+func TestIcebergIsSuperset(t *testing.T) {
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 1))
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "id", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "i", Type: arrow.PrimitiveTypes.Int32, Nullable: true},
+		{Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+		{Name: "f", Type: arrow.PrimitiveTypes.Float32, Nullable: true},
+		{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "d", Type: arrow.FixedWidthTypes.Date32, Nullable: true},
+		{Name: "t", Type: &arrow.TimestampType{Unit: arrow.Microsecond}, Nullable: true},
+		{Name: "b", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
+		{Name: "dec", Type: &arrow.Decimal128Type{Precision: 9, Scale: 1}, Nullable: true},
+	}, nil)
+	ice, err := table.ArrowSchemaToIcebergWithFreshIDs(schema, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	literals := map[string][]string{
+		"i": {"1", "2", "1.5", "-3e20", "7e9"}, "x": {"1", "1.5", "-2"}, "f": {"0.1", "1e300", "2"}, "s": {"'a'", "'b'", "''"}, "d": {"'1970-01-02'", "'1970-01-02 12:00'", "'1969-12-31'"},
+		"t": {"'1970-01-01 00:00:01'", "'1970-01-01 00:00:00.0000015'", "'0001-01-01'"}, "b": {"true", "false"}, "dec": {"0.1", "0.15", "-1e40"},
+	}
+	columns := slices.Sorted(func(yield func(string) bool) {
+		for c := range literals {
+			if !yield(c) {
+				return
+			}
+		}
+	})
+	pick := func(from []string) string { return from[random.IntN(len(from))] }
+	var expression func(depth int) string
+	expression = func(depth int) string {
+		switch k := random.IntN(6); {
+		case depth > 0 && k < 2:
+			return "(" + expression(depth-1) + pick([]string{" and ", " or "}) + expression(depth-1) + ")"
+		case depth > 0 && k == 2:
+			return "not " + expression(depth-1)
+		}
+		c := pick(columns)
+		switch random.IntN(5) {
+		case 0:
+			return c + pick([]string{" is null", " is not null"})
+		case 1:
+			return c + pick([]string{" in (", " not in ("}) + pick(literals[c]) + "," + pick(literals[c]) + ")"
+		}
+		return c + pick([]string{" = ", " != ", " < ", " <= ", " > ", " >= "}) + pick(literals[c])
+	}
+	values := map[string][]any{
+		"i": {nil, 1, 2, -5}, "x": {nil, 1, 1.5, -2, 9, "NaN"}, "f": {nil, 0.1, 2}, "s": {nil, "a", "b", "c", ""}, "d": {nil, "1970-01-01", "1970-01-02", "1970-01-03"},
+		"t": {nil, "1970-01-01 00:00:01", "1970-01-01 00:00:00.000001", "1970-01-01 00:00:00.000002"}, "b": {nil, true, false}, "dec": {nil, "0.1", "0.2", "-5.0"},
+	}
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	for i := range 400 {
+		b.Field(0).(*array.Int64Builder).Append(int64(i))
+		for k, f := range schema.Fields()[1:] {
+			if v := values[f.Name][random.IntN(len(values[f.Name]))]; v == nil {
+				b.Field(k + 1).AppendNull()
+			} else if err := b.Field(k + 1).AppendValueFromString(fmt.Sprint(v)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	batch := b.NewRecordBatch()
+	kept, possible := 0, 0
+	for range 1000 {
+		text := expression(3)
+		e, err := filter.Parse(text)
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		translated, err := e.Iceberg(ice)
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		evaluate, err := iceberg.ExpressionEvaluator(ice, translated, true)
+		if err != nil {
+			t.Fatalf("%s → %s: %v", text, translated, err)
+		}
+		out, err := e.Filter(t.Context(), batch)
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		got := out.Column(0).(*array.Int64).Int64Values()
+		kept += len(got)
+		for i := range int(batch.NumRows()) {
+			may, err := evaluate(icebergRow(batch, i))
+			if err != nil {
+				t.Fatal(text, err)
+			}
+			if may {
+				possible++
+			} else if slices.Contains(got, int64(i)) {
+				t.Fatalf("seed %d: %s keeps row %v, which %s does not let through", seed, text, icebergRow(batch, i), translated)
+			}
+		}
+	}
+	if possible > kept*3/2 {
+		t.Errorf("Iceberg lets %d rows through, of which %d are wanted", possible, kept)
+	}
+}
+
+func icebergRow(batch arrow.RecordBatch, i int) structLike {
+	row := make(structLike, batch.NumCols())
+	for k, c := range batch.Columns() {
+		if c.IsNull(i) {
+			continue
+		}
+		switch c := c.(type) {
+		case *array.Int64:
+			row[k] = c.Value(i)
+		case *array.Int32:
+			row[k] = c.Value(i)
+		case *array.Float64:
+			row[k] = c.Value(i)
+		case *array.Float32:
+			row[k] = c.Value(i)
+		case *array.String:
+			row[k] = c.Value(i)
+		case *array.Date32:
+			row[k] = iceberg.Date(c.Value(i))
+		case *array.Timestamp:
+			row[k] = iceberg.Timestamp(c.Value(i))
+		case *array.Boolean:
+			row[k] = c.Value(i)
+		case *array.Decimal128:
+			row[k] = iceberg.Decimal{Val: c.Value(i), Scale: 1}
+		}
+	}
+	return row
+}
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{"price > 100 and sym in ('A','B')", `not ("BRK.B" is not null or 1e-3 <= x)`, "day >= '2026-01-31' or ok != true", "a in (1,2.5,-3)", "clock<'12:00'", "((", "'", "dec=1e400", "x=.", "n not in (1e-400)"} {
+		f.Add(seed)
+	}
+	batch := batchOf(f, oneOfEach, rows)
+	f.Fuzz(func(t *testing.T, text string) {
+		e, err := filter.Parse(text)
+		if err != nil {
+			return
+		}
+		bound, err := e.Bind(oneOfEach)
+		if err != nil {
+			return
+		}
+		out, err := bound.Apply(t.Context(), batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Release()
+		_ = bound.Iceberg().String()
+	})
+}

@@ -1,0 +1,137 @@
+package filter
+
+import (
+	"fmt"
+	"math/big"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+type tokenKind int
+
+const (
+	tokenEnd tokenKind = iota
+	tokenName
+	tokenQuoted // a column's name in double quotes
+	tokenLiteral
+	tokenSign // an operator, a parenthesis or a comma
+)
+
+type token struct {
+	kind   tokenKind
+	text   string
+	value  literal
+	offset int
+}
+
+type literalKind int
+
+const (
+	literalText literalKind = iota
+	literalNumber
+	literalBool
+)
+
+// literal is a value in an expression, as exact as it was written.
+type literal struct {
+	kind   literalKind
+	text   string
+	number *big.Rat
+	truth  bool
+	offset int
+}
+
+func (l literal) String() string {
+	if l.kind == literalText {
+		return "'" + strings.ReplaceAll(l.text, "'", "''") + "'"
+	}
+	return l.text
+}
+
+// maxDigits bounds a number's digits and its exponent: with more, the exact value
+// takes memory out of proportion to the text.
+const maxDigits = 400
+
+// next reads a token at an offset, and returns the offset behind it.
+func next(text string, at int) (token, int, error) {
+	at += len(text[at:]) - len(strings.TrimLeftFunc(text[at:], unicode.IsSpace))
+	if at == len(text) {
+		return token{offset: at}, at, nil
+	}
+	t := token{offset: at}
+	c, size := utf8.DecodeRuneInString(text[at:])
+	switch {
+	case c == '\'' || c == '"':
+		content, end, ok := quoted(text, at)
+		if !ok {
+			return t, 0, &SyntaxError{at, fmt.Sprintf("the quote %c is never closed", c)}
+		}
+		t.kind, t.text = tokenQuoted, content
+		if c == '\'' {
+			t.kind, t.value = tokenLiteral, literal{kind: literalText, text: content, offset: at}
+		}
+		return t, end, nil
+	case c == '_' || unicode.IsLetter(c):
+		end := at + size
+		for end < len(text) {
+			c, size := utf8.DecodeRuneInString(text[end:])
+			if c != '_' && !unicode.IsLetter(c) && !unicode.IsDigit(c) {
+				break
+			}
+			end += size
+		}
+		t.kind, t.text = tokenName, text[at:end]
+		if word := strings.ToLower(t.text); word == "true" || word == "false" {
+			t.kind, t.value = tokenLiteral, literal{kind: literalBool, text: word, truth: word == "true", offset: at}
+		}
+		return t, end, nil
+	case c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.':
+		return number(text, at)
+	}
+	for _, sign := range []string{"!=", "<>", "<=", ">=", "==", "=", "<", ">", "(", ")", ","} {
+		if strings.HasPrefix(text[at:], sign) {
+			t.kind, t.text = tokenSign, sign
+			return t, at + len(sign), nil
+		}
+	}
+	return t, 0, &SyntaxError{at, fmt.Sprintf("%q means nothing here", c)}
+}
+
+// quoted reads what is between quotes; two in a row stand for one.
+func quoted(text string, at int) (string, int, bool) {
+	var content strings.Builder
+	quote := text[at]
+	for i := at + 1; i < len(text); i++ {
+		if text[i] != quote {
+			content.WriteByte(text[i])
+			continue
+		}
+		if i+1 == len(text) || text[i+1] != quote {
+			return content.String(), i + 1, true
+		}
+		content.WriteByte(quote)
+		i++
+	}
+	return "", 0, false
+}
+
+func number(text string, at int) (token, int, error) {
+	end := at + 1
+	for end < len(text) && (strings.IndexByte("0123456789.eE_", text[end]) >= 0 ||
+		(text[end] == '+' || text[end] == '-') && (text[end-1] == 'e' || text[end-1] == 'E')) {
+		end++
+	}
+	t := token{kind: tokenLiteral, text: text[at:end], offset: at}
+	wrong := &SyntaxError{at, fmt.Sprintf("%.40q is no number", t.text)}
+	mantissa, exponent, _ := strings.Cut(strings.ToLower(t.text), "e")
+	if len(mantissa) > maxDigits || len(strings.TrimLeft(exponent, "+-")) > 3 || strings.Contains(t.text, "_") {
+		return t, 0, wrong
+	}
+	value, ok := new(big.Rat).SetString(t.text)
+	if !ok {
+		return t, 0, wrong
+	}
+	t.value = literal{kind: literalNumber, text: t.text, number: value, offset: at}
+	return t, end, nil
+}

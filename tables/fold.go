@@ -1,0 +1,159 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/tail"
+)
+
+// fold moves a table's rows from the tail into its files, and returns how many.
+func (e *entry) fold(ctx context.Context) (int64, error) {
+	e.commit.Lock()
+	defer e.commit.Unlock()
+	return e.foldLocked(ctx)
+}
+
+// foldLocked is fold for who has commit. Where somebody else changes the table's
+// schema meanwhile, the rows are written again.
+func (e *entry) foldLocked(ctx context.Context) (int64, error) {
+	if e.s.tail == nil {
+		return 0, nil
+	}
+	for range mostAttempts {
+		n, err := e.foldOnce(ctx)
+		if !errors.Is(err, errRestage) {
+			return n, err
+		}
+	}
+	return 0, ErrConflict
+}
+
+func (e *entry) foldOnce(ctx context.Context) (int64, error) {
+	p, err := e.s.pin()
+	if err != nil {
+		return 0, err
+	}
+	defer e.s.unpin(p)
+	t, f, rows, err := e.foldable(ctx)
+	if err != nil || f == nil {
+		return 0, err
+	}
+	defer release(rows)
+	one, err := conformAll(ctx, rows, f.kept)
+	if err != nil {
+		return 0, err
+	}
+	defer one.Release()
+	f.io = e.s.cat.NewIO()
+	r, err := array.NewRecordReader(f.kept, []arrow.RecordBatch{one})
+	if err != nil {
+		return 0, err
+	}
+	defer r.Release()
+	same, err := newConformer(f.kept, f.kept)
+	if err != nil {
+		return 0, err
+	}
+	e.s.crash("fold: write")
+	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
+	if f.files, err = writeFiles(ctx, writer, f.io, r, same); err != nil {
+		return 0, err
+	}
+	e.s.crash("fold: commit")
+	c := &change{e: e}
+	c.add(f)
+	if err := e.s.attempts(ctx, []*change{c}); err != nil {
+		if !errors.Is(err, partd.ErrUnknownOutcome) {
+			f.io.RemoveWritten()
+		}
+		return 0, err
+	}
+	e.s.crash("fold: forget")
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := e.load(ctx); err != nil {
+		return 0, err
+	}
+	if e.log == nil {
+		return one.NumRows(), nil
+	}
+	return one.NumRows(), e.log.Forget(ctx, f.epoch)
+}
+
+// foldable ends the tail's epoch, and returns the table and the rows to fold, or
+// a nil step if there are none.
+func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.RecordBatch, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t, err := e.load(ctx)
+	if errors.Is(err, icecat.ErrNotFound) || err == nil && e.log == nil {
+		return nil, nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	last, ok, err := e.log.Turn(ctx)
+	if err != nil || !ok {
+		return nil, nil, nil, err
+	}
+	if last <= e.state.folded { // by a fold whose outcome was unknown, or that could not tidy up
+		return nil, nil, nil, e.log.Forget(ctx, last)
+	}
+	rows, err := e.log.Rows(ctx, e.state.folded, last)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	_, _, _, updated := e.log.Size(e.state.folded)
+	return t, &foldStep{
+		uuid: e.state.uuid, schema: t.Schema().ID, kept: e.state.kept,
+		epoch: last, ids: e.log.IDs(last), update: updated,
+	}, rows, nil
+}
+
+// conformAll returns one batch in a schema of batches in several.
+func conformAll(ctx context.Context, rows []arrow.RecordBatch, kept *arrow.Schema) (arrow.RecordBatch, error) {
+	fit := make([]arrow.RecordBatch, 0, len(rows))
+	defer func() { release(fit) }()
+	var c *conformer
+	var of *arrow.Schema
+	for _, batch := range rows {
+		if c == nil || batch.Schema() != of {
+			var err error
+			if c, err = newConformer(batch.Schema(), kept); err != nil {
+				return nil, fmt.Errorf("rows in the tail do not fit the table any more: %w", err)
+			}
+			of = batch.Schema()
+		}
+		b, err := c.apply(ctx, batch)
+		if err != nil {
+			return nil, err
+		}
+		fit = append(fit, b)
+	}
+	return tail.Concat(fit)
+}
+
+func release(batches []arrow.RecordBatch) {
+	for _, b := range batches {
+		b.Release()
+	}
+}
+
+// crash is where a test lets the process die.
+func (s *Store) crash(point string) {
+	if s.hooks.crash != nil {
+		s.hooks.crash(point)
+	}
+}
+
+// lastEpoch is later than all.
+const lastEpoch = math.MaxInt64

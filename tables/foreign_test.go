@@ -1,0 +1,63 @@
+package tables
+
+import (
+	"database/sql"
+	"path/filepath"
+	"testing"
+
+	"github.com/apache/iceberg-go"
+
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// TestForeignTable appends to a table that somebody else made, and renames: its
+// rows in the tail must be found again.
+func TestForeignTable(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := &Options{Tail: partd.NewDict(), FoldAge: -1}
+	s := mustOpen(t, dir, o)
+	sc := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}, iceberg.NestedField{ID: 2, Name: "s", Type: iceberg.PrimitiveTypes.String})
+	meta, err := table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, s.cat.NewLocation(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cat.Commit(t.Context(), &icecat.Change{Namespace: "x", Name: "a", New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, s.Bucket("x"), "a", Append, 1)
+	mustPut(t, s.Bucket("x"), "kept", Append, 5)
+	reopen := func() {
+		t.Helper()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = mustOpen(t, dir, o)
+	}
+	reopen()
+	wantRows(t, s.Bucket("x"), "a", 1)
+	mustPut(t, s.Bucket("x"), "a", Append, 2)
+	db, err := sql.Open("sqlite", filepath.Join(dir, "catalog.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close() //nolint:errcheck // the test is over
+	if _, err := db.Exec(`UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := read(t.Context(), s.Bucket("x"), "a"); ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	mustPut(t, s.Bucket("x"), "a", Append, 9)
+	reopen()
+	wantRows(t, s.Bucket("x"), "b", 1, 2)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	reopen()
+	wantRows(t, s.Bucket("x"), "b", 1, 2)
+	wantRows(t, s.Bucket("x"), "a", 9)
+}

@@ -1,0 +1,260 @@
+// Package arrowtypes maps Arrow's types to those that Iceberg keeps, and back.
+//
+// Iceberg has fewer types. A column of a type that it lacks is kept as a wider
+// one ([Stored]), the schema as it was put is kept beside the table ([Encode]),
+// and readers get the columns back as they were ([Returned], [Convert]). What
+// cannot be kept without loss is refused by name. docs/types.md has the table.
+package arrowtypes
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+)
+
+// Refused is the error of a schema with columns that Iceberg cannot keep.
+type Refused []Column
+
+// Column is a column that is refused.
+type Column struct {
+	Name string
+	Type arrow.DataType
+	Why  string
+}
+
+func (r Refused) Error() string {
+	all := make([]string, len(r))
+	for i, c := range r {
+		all[i] = fmt.Sprintf("column %q has type %s: %s", c.Name, c.Type, c.Why)
+	}
+	return strings.Join(all, "; ")
+}
+
+// Stored returns the schema that a table gets for columns of these types. Its
+// error is a [Refused].
+func Stored(schema *arrow.Schema) (*arrow.Schema, error) {
+	var refused Refused
+	fields := make([]arrow.Field, schema.NumFields())
+	for i, f := range schema.Fields() {
+		t, err := stored(f.Type)
+		if err != nil {
+			refused = append(refused, Column{f.Name, f.Type, err.Error()})
+		}
+		fields[i] = arrow.Field{Name: f.Name, Type: t, Nullable: f.Nullable}
+	}
+	if refused != nil {
+		return nil, refused
+	}
+	return arrow.NewSchema(fields, nil), nil
+}
+
+var (
+	micros    = arrow.FixedWidthTypes.Time64us
+	decimal20 = &arrow.Decimal128Type{Precision: 20}
+)
+
+func stored(t arrow.DataType) (arrow.DataType, error) {
+	switch t := t.(type) {
+	case *arrow.BooleanType, *arrow.Int32Type, *arrow.Int64Type, *arrow.Float32Type, *arrow.Float64Type, *arrow.StringType, *arrow.BinaryType, *arrow.Date32Type:
+		return t, nil
+	case *arrow.Int8Type, *arrow.Int16Type, *arrow.Uint8Type, *arrow.Uint16Type:
+		return arrow.PrimitiveTypes.Int32, nil
+	case *arrow.Uint32Type, *arrow.DurationType:
+		return arrow.PrimitiveTypes.Int64, nil
+	case *arrow.Uint64Type:
+		return decimal20, nil
+	case *arrow.Float16Type:
+		return arrow.PrimitiveTypes.Float32, nil
+	case *arrow.LargeStringType, *arrow.StringViewType:
+		return arrow.BinaryTypes.String, nil
+	case *arrow.LargeBinaryType, *arrow.BinaryViewType:
+		return arrow.BinaryTypes.Binary, nil
+	case *arrow.FixedSizeBinaryType:
+		if t.ByteWidth > 0 {
+			return t, nil
+		}
+	case *arrow.Decimal32Type, *arrow.Decimal64Type, *arrow.Decimal128Type:
+		d := t.(arrow.DecimalType)
+		if d.GetScale() < 0 || d.GetScale() > d.GetPrecision() {
+			return nil, fmt.Errorf("decimals there have a scale of 0 to the precision")
+		}
+		return &arrow.Decimal128Type{Precision: d.GetPrecision(), Scale: d.GetScale()}, nil
+	case *arrow.Date64Type:
+		return &arrow.TimestampType{Unit: arrow.Microsecond}, nil
+	case *arrow.Time32Type:
+		return micros, nil
+	case *arrow.Time64Type:
+		if t.Unit == arrow.Nanosecond {
+			return arrow.PrimitiveTypes.Int64, nil
+		}
+		return t, nil
+	case *arrow.TimestampType:
+		kept := &arrow.TimestampType{Unit: max(t.Unit, arrow.Microsecond)}
+		if t.TimeZone != "" {
+			kept.TimeZone = "UTC"
+		}
+		return kept, nil
+	case *arrow.NullType:
+		return arrow.FixedWidthTypes.Boolean, nil
+	case *arrow.DictionaryType:
+		return stored(t.ValueType)
+	case *arrow.RunEndEncodedType:
+		return stored(t.Encoded())
+	case arrow.ExtensionType:
+		return stored(t.StorageType())
+	case *arrow.MapType:
+		key, err := stored(t.KeyType())
+		if err != nil {
+			return nil, err
+		}
+		item, err := stored(t.ItemType())
+		if err != nil {
+			return nil, err
+		}
+		kept := arrow.MapOf(key, item)
+		kept.SetItemNullable(t.ItemField().Nullable)
+		return kept, nil
+	case *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
+		of := t.(arrow.ListLikeType).ElemField()
+		kept, err := stored(of.Type)
+		if err != nil {
+			return nil, err
+		}
+		return arrow.ListOfField(arrow.Field{Name: "element", Type: kept, Nullable: of.Nullable}), nil
+	case *arrow.StructType:
+		fields := slices.Clone(t.Fields())
+		for i, f := range fields {
+			kept, err := stored(f.Type)
+			if err != nil {
+				return nil, fmt.Errorf("in field %q: %w", f.Name, err)
+			}
+			fields[i] = arrow.Field{Name: f.Name, Type: kept, Nullable: f.Nullable}
+		}
+		return arrow.StructOf(fields...), nil
+	}
+	return nil, fmt.Errorf("there is no type of Iceberg that keeps %s", t)
+}
+
+// Returned returns the schema that readers of a table get: where a column is kept
+// as [Stored] has it, the type that was put, without dictionaries and run-end
+// encoding. A column that another writer added or changed is as it is kept.
+func Returned(kept, put *arrow.Schema) *arrow.Schema {
+	fields := make([]arrow.Field, kept.NumFields())
+	for i, f := range kept.Fields() {
+		fields[i] = arrow.Field{Name: f.Name, Type: f.Type, Nullable: f.Nullable}
+		if at := put.FieldIndices(f.Name); len(at) == 1 {
+			was := put.Field(at[0])
+			if t, err := stored(was.Type); err == nil && alike(t, f.Type) {
+				fields[i].Type, fields[i].Metadata = returned(was.Type), was.Metadata
+			}
+		}
+	}
+	metadata := put.Metadata()
+	return arrow.NewSchema(fields, &metadata)
+}
+
+// returned takes the encodings out of a type that was put.
+func returned(t arrow.DataType) arrow.DataType {
+	switch t := t.(type) {
+	case *arrow.DictionaryType:
+		return returned(t.ValueType)
+	case *arrow.RunEndEncodedType:
+		return returned(t.Encoded())
+	case *arrow.MapType:
+		out := arrow.MapOf(returned(t.KeyType()), returned(t.ItemType()))
+		out.SetItemNullable(t.ItemField().Nullable)
+		out.KeysSorted = t.KeysSorted
+		return out
+	case *arrow.ListType:
+		return arrow.ListOfField(returnedField(t.ElemField()))
+	case *arrow.LargeListType:
+		return arrow.LargeListOfField(returnedField(t.ElemField()))
+	case *arrow.FixedSizeListType:
+		return arrow.FixedSizeListOfField(t.Len(), returnedField(t.ElemField()))
+	case *arrow.StructType:
+		fields := slices.Clone(t.Fields())
+		for i := range fields {
+			fields[i] = returnedField(fields[i])
+		}
+		return arrow.StructOf(fields...)
+	}
+	return t
+}
+
+func returnedField(f arrow.Field) arrow.Field {
+	f.Type = returned(f.Type)
+	return f
+}
+
+// alike tells whether two types are the same but for what Iceberg and Parquet
+// name in their own ways: the parts of lists and maps, metadata, what may be null.
+func alike(a, b arrow.DataType) bool {
+	if a.ID() != b.ID() {
+		return false
+	}
+	switch a := a.(type) {
+	case *arrow.MapType:
+		b := b.(*arrow.MapType)
+		return alike(a.KeyType(), b.KeyType()) && alike(a.ItemType(), b.ItemType())
+	case arrow.ListLikeType:
+		return alike(a.Elem(), b.(arrow.ListLikeType).Elem())
+	case *arrow.StructType:
+		return slices.EqualFunc(a.Fields(), b.(*arrow.StructType).Fields(), func(a, b arrow.Field) bool {
+			return a.Name == b.Name && alike(a.Type, b.Type)
+		})
+	}
+	return arrow.TypeEqual(a, b)
+}
+
+// Encode writes a schema as a text, for a property of the table.
+func Encode(schema *arrow.Schema) (string, error) {
+	var b bytes.Buffer
+	if err := ipc.NewWriter(&b, ipc.WithSchema(schema)).Close(); err != nil {
+		return "", fmt.Errorf("encode the schema: %w", err)
+	}
+	return base64.StdEncoding.EncodeToString(b.Bytes()), nil
+}
+
+// Decode reads what Encode wrote.
+func Decode(text string) (*arrow.Schema, error) {
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, fmt.Errorf("decode the schema: %w", err)
+	}
+	r, err := ipc.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, fmt.Errorf("decode the schema: %w", err)
+	}
+	defer r.Release()
+	return r.Schema(), nil
+}
+
+// Convert converts a batch to a schema: to what [Stored] says before it is
+// written, to what [Returned] says when it was read. Columns are taken by their
+// place. The caller releases what it returns.
+func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
+	if int(batch.NumCols()) != to.NumFields() {
+		return nil, fmt.Errorf("a batch of %d columns for a schema of %d", batch.NumCols(), to.NumFields())
+	}
+	columns := make([]arrow.Array, to.NumFields())
+	defer func() {
+		for _, c := range columns {
+			if c != nil {
+				c.Release()
+			}
+		}
+	}()
+	for i, f := range to.Fields() {
+		var err error
+		if columns[i], err = convert(batch.Column(i), f.Type); err != nil {
+			return nil, fmt.Errorf("column %q: %w", f.Name, err)
+		}
+	}
+	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
+}

@@ -1,0 +1,296 @@
+package arrowtypes
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
+	"github.com/apache/arrow-go/v18/arrow/compute"
+	"github.com/apache/arrow-go/v18/arrow/decimal"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/float16"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+var heap = memory.DefaultAllocator
+
+// convert converts an array to a type of which it holds a wider or a narrower
+// form. Buffers are shared where that is possible.
+func convert(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
+	if arrow.TypeEqual(a.DataType(), to) {
+		a.Retain()
+		return a, nil
+	}
+	switch from := a.(type) {
+	case *array.Null:
+		return array.MakeArrayOfNull(heap, to, a.Len()), nil
+	case *array.Dictionary:
+		return expand(from.Dictionary(), from.Indices(), to)
+	case *array.RunEndEncoded:
+		indices := array.NewInt64Builder(heap)
+		defer indices.Release()
+		for i := range a.Len() {
+			indices.Append(int64(from.GetPhysicalIndex(i)))
+		}
+		physical := indices.NewArray()
+		defer physical.Release()
+		return expand(from.Values(), physical, to)
+	case array.ExtensionArray:
+		return convert(from.Storage(), to)
+	}
+	switch to := to.(type) {
+	case *arrow.NullType:
+		return array.NewNull(a.Len()), nil
+	case arrow.ExtensionType:
+		storage, err := convert(a, to.StorageType())
+		if err != nil {
+			return nil, err
+		}
+		defer storage.Release()
+		return array.NewExtensionArrayWithStorage(to, storage), nil
+	case *arrow.StructType:
+		if from, ok := a.(*array.Struct); ok {
+			return convertStruct(from, to)
+		}
+	case *arrow.ListType, *arrow.LargeListType, *arrow.MapType, *arrow.FixedSizeListType:
+		if from, ok := a.(array.ListLike); ok {
+			return convertList(from, to.(arrow.ListLikeType))
+		}
+	case *arrow.StringType, *arrow.LargeStringType, *arrow.StringViewType, *arrow.BinaryType, *arrow.LargeBinaryType, *arrow.BinaryViewType:
+		return convertTexts(a, to)
+	}
+	if sameBits(a.DataType(), to) {
+		d := a.Data()
+		data := array.NewData(to, d.Len(), d.Buffers(), nil, d.NullN(), d.Offset())
+		defer data.Release()
+		return array.MakeFromData(data), nil
+	}
+	if out := convertEach(a, to); out != nil {
+		return out, nil
+	}
+	out, err := compute.CastArray(context.Background(), a, compute.SafeCastOptions(to))
+	if err != nil {
+		return nil, fmt.Errorf("as %s: %w", to, err)
+	}
+	return out, nil
+}
+
+// expand takes values by their indices.
+func expand(values, indices arrow.Array, to arrow.DataType) (arrow.Array, error) {
+	all, err := compute.TakeArray(context.Background(), values, indices)
+	if err != nil {
+		return nil, err
+	}
+	defer all.Release()
+	return convert(all, to)
+}
+
+// sameBits tells whether one type's values are the other's under another name.
+func sameBits(a, b arrow.DataType) bool {
+	for range 2 {
+		switch from := a.(type) {
+		case *arrow.DurationType:
+			return b.ID() == arrow.INT64
+		case *arrow.Time64Type:
+			return b.ID() == arrow.INT64 && from.Unit == arrow.Nanosecond
+		case *arrow.TimestampType:
+			to, ok := b.(*arrow.TimestampType)
+			return ok && from.Unit == to.Unit
+		}
+		a, b = b, a
+	}
+	return false
+}
+
+// validity returns a new bitmap of what is not null, nil if all is.
+func validity(a arrow.Array) *memory.Buffer {
+	if a.NullN() == 0 {
+		return nil
+	}
+	bits := make([]byte, bitutil.BytesForBits(int64(a.Len())))
+	for i := range a.Len() {
+		bitutil.SetBitTo(bits, i, a.IsValid(i))
+	}
+	return memory.NewBufferBytes(bits)
+}
+
+func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error) {
+	if from.NumField() != to.NumFields() {
+		return nil, fmt.Errorf("%s is no %s", from.DataType(), to)
+	}
+	children := make([]arrow.ArrayData, to.NumFields())
+	for i, f := range to.Fields() {
+		child, err := convert(from.Field(i), f.Type)
+		if err != nil {
+			return nil, fmt.Errorf("field %q: %w", f.Name, err)
+		}
+		defer child.Release()
+		children[i] = child.Data()
+	}
+	data := array.NewData(to, from.Len(), []*memory.Buffer{validity(from)}, children, from.NullN(), 0)
+	defer data.Release()
+	return array.MakeFromData(data), nil
+}
+
+// convertList converts between the kinds of lists, and maps.
+func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error) {
+	child, err := convert(from.ListValues(), to.Elem())
+	if err != nil {
+		return nil, err
+	}
+	defer child.Release()
+	buffers := []*memory.Buffer{validity(from), nil}
+	switch to := to.(type) {
+	case *arrow.FixedSizeListType:
+		buffers = buffers[:1]
+		if child, err = spaced(from, child, int(to.Len())); err != nil {
+			return nil, err
+		}
+		defer child.Release()
+	case *arrow.LargeListType:
+		buffers[1] = memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(offsets[int64](from)))
+	default:
+		var at []int32
+		if at, child, err = withoutNulls(from, child); err != nil {
+			return nil, err
+		}
+		defer child.Release()
+		buffers[1] = memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(at))
+	}
+	data := array.NewData(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0)
+	defer data.Release()
+	return array.MakeFromData(data), nil
+}
+
+// offsets are where lists begin, and behind the last one where it ends.
+func offsets[T int32 | int64](a array.ListLike) []T {
+	out := make([]T, a.Len()+1)
+	for i := range a.Len() {
+		start, end := a.ValueOffsets(i)
+		out[i], out[i+1] = T(start), T(end)
+	}
+	return out
+}
+
+// withoutNulls returns a list without values under its nulls, which Parquet does
+// not take: lists of a fixed size have them always, others may.
+func withoutNulls(a array.ListLike, values arrow.Array) (at []int32, _ arrow.Array, err error) {
+	indices := array.NewInt64Builder(heap)
+	defer indices.Release()
+	hidden := false
+	at = make([]int32, a.Len()+1)
+	for i := range a.Len() {
+		start, end := a.ValueOffsets(i)
+		if a.IsNull(i) {
+			hidden = hidden || end > start
+			end = start
+		}
+		for ; start < end; start++ {
+			indices.Append(start)
+		}
+		at[i+1] = int32(indices.Len())
+	}
+	if !hidden {
+		values.Retain()
+		return offsets[int32](a), values, nil
+	}
+	all := indices.NewArray()
+	defer all.Release()
+	out, err := compute.TakeArray(context.Background(), values, all)
+	return at, out, err
+}
+
+// spaced puts lists that are as long as a list of a fixed size behind each other,
+// and as much room where one is null.
+func spaced(from array.ListLike, values arrow.Array, size int) (arrow.Array, error) {
+	indices := array.NewInt64Builder(heap)
+	defer indices.Release()
+	for i := range from.Len() {
+		start, end := from.ValueOffsets(i)
+		switch {
+		case from.IsNull(i):
+			indices.AppendNulls(size)
+			continue
+		case int(end-start) != size:
+			return nil, fmt.Errorf("row %d is a list of %d, and the type has lists of %d", i, end-start, size)
+		}
+		for at := start; at < end; at++ {
+			indices.Append(at)
+		}
+	}
+	all := indices.NewArray()
+	defer all.Release()
+	return compute.TakeArray(context.Background(), values, all)
+}
+
+// each builds an array by a function of the values of another.
+func each[V any](a interface {
+	arrow.Array
+	Value(int) V
+}, b array.Builder, add func(V),
+) arrow.Array {
+	defer b.Release()
+	b.Reserve(a.Len())
+	for i := range a.Len() {
+		if a.IsNull(i) {
+			b.AppendNull()
+		} else {
+			add(a.Value(i))
+		}
+	}
+	return b.NewArray()
+}
+
+// convertEach makes the conversions that Arrow's library lacks; nil for others.
+func convertEach(a arrow.Array, to arrow.DataType) arrow.Array {
+	builder := array.NewBuilder(heap, to)
+	switch b := builder.(type) {
+	case *array.Float16Builder:
+		if from, ok := a.(*array.Float32); ok {
+			return each(from, b, func(v float32) { b.Append(float16.New(v)) })
+		}
+	case *array.Decimal32Builder:
+		if from, ok := a.(*array.Decimal128); ok {
+			return each(from, b, func(v decimal128.Num) { b.Append(decimal.Decimal32(v.LowBits())) })
+		}
+	case *array.Decimal64Builder:
+		if from, ok := a.(*array.Decimal128); ok {
+			return each(from, b, func(v decimal128.Num) { b.Append(decimal.Decimal64(v.LowBits())) })
+		}
+	case *array.Decimal128Builder:
+		switch from := a.(type) {
+		case *array.Decimal32:
+			return each(from, b, func(v decimal.Decimal32) { b.Append(decimal128.FromI64(int64(v))) })
+		case *array.Decimal64:
+			return each(from, b, func(v decimal.Decimal64) { b.Append(decimal128.FromI64(int64(v))) })
+		}
+	}
+	builder.Release()
+	return nil
+}
+
+// convertTexts converts between texts and bytes of all layouts, by copying.
+func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
+	if size := int64(a.Data().SizeInBytes()); size > math.MaxInt32 {
+		return nil, fmt.Errorf("a batch with %d bytes of texts, the limit is 2 GiB: put it in smaller batches", size)
+	}
+	builder := array.NewBuilder(heap, to)
+	switch b := builder.(type) {
+	case array.StringLikeBuilder:
+		if from, ok := a.(array.StringLike); ok {
+			return each(from, b, b.Append), nil
+		}
+	case interface{ Append([]byte) }:
+		if from, ok := a.(interface {
+			arrow.Array
+			Value(int) []byte
+		}); ok {
+			return each(from, builder, b.Append), nil
+		}
+	}
+	builder.Release()
+	return nil, fmt.Errorf("%s is no %s", a.DataType(), to)
+}

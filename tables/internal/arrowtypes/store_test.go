@@ -1,0 +1,116 @@
+package arrowtypes_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+)
+
+// read returns a table's type and values.
+func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) string {
+	t.Helper()
+	table, err := b.Table(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := table.Scan(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	out := []string{r.Schema().Field(0).Type.String()}
+	for r.Next() {
+		c := r.RecordBatch().Column(0)
+		for i := range c.Len() {
+			if c.IsNull(i) {
+				out = append(out, "(null)")
+			} else {
+				out = append(out, c.ValueStr(i))
+			}
+		}
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	return strings.Join(out, " ")
+}
+
+// Every type goes through a store: in a commit, in the tail, and folded.
+func TestTypesInStore(t *testing.T) {
+	ctx := t.Context()
+	for _, noTail := range []bool{true, false} {
+		s, err := tables.Open(ctx, t.TempDir(), &tables.Options{NoTail: noTail, FoldAge: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bucket := "types"
+		b := s.Bucket(bucket)
+		for _, c := range arrowtypes.Cases {
+			t.Run(fmt.Sprintf("%s/%v", c.Name, noTail), func(t *testing.T) {
+				a, _, err := array.FromJSON(memory.DefaultAllocator, c.Put, strings.NewReader(c.JSON))
+				if err != nil {
+					t.Fatal(err)
+				}
+				note := arrow.NewMetadata([]string{"unit"}, []string{"m"})
+				schema := arrow.NewSchema([]arrow.Field{{Name: "a.b c", Type: c.Put, Nullable: true, Metadata: note}}, &note)
+				batch := array.NewRecordBatch(schema, []arrow.Array{a}, 3)
+				want := []string{c.Put.String()}
+				if c.Back != "" {
+					want[0] = c.Back
+				}
+				for range 2 {
+					r, err := array.NewRecordReader(schema, []arrow.RecordBatch{batch})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := b.Put(ctx, c.Name, r, tables.Append, nil); err != nil {
+						t.Fatal(err)
+					}
+					for i := range 3 {
+						if a.IsNull(i) {
+							want = append(want, "(null)")
+						} else {
+							want = append(want, a.ValueStr(i))
+						}
+					}
+				}
+				all := strings.Join(want, " ")
+				if got := read(t, b, c.Name, nil); got != all {
+					t.Errorf("%s, want %s", got, all)
+				}
+				if _, err := s.Fold(ctx, &tables.MaintainOptions{Bucket: &bucket, Tables: []string{c.Name}}); err != nil {
+					t.Fatal(err)
+				}
+				if got := read(t, b, c.Name, nil); got != all {
+					t.Errorf("folded: %s, want %s", got, all)
+				}
+				nulls, err := filter.Parse(`"a.b c" is null`)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := read(t, b, c.Name, &tables.ScanOptions{Filter: nulls}); strings.Count(got, "(null)") != 2*a.NullN() && c.Name != "null" {
+					t.Errorf("those that are null: %s", got)
+				}
+				table, err := b.Table(ctx, c.Name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				back, err := table.Schema(ctx)
+				if err != nil || !back.Field(0).Metadata.Equal(note) || !back.Metadata().Equal(note) {
+					t.Errorf("%v, %v", back, err)
+				}
+			})
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,230 @@
+// Package cli is the command line of partd-tables. What the commands share is
+// here: running, exit codes, the store, names that the shell completes.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables"
+)
+
+// app is what the commands work with.
+type app struct {
+	in       *os.File
+	out, err io.Writer
+	started  bool // a command's own work has begun: what went wrong before it is wrong usage
+}
+
+// env does without PARTD_ alone, whose PARTD_STORE and others are of the command
+// partd.
+var env = &cliutil.Env{Prefix: "PARTD_TABLES_"}
+
+// Main runs the command line with the process's streams and signals, and returns
+// the exit code.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	return run(ctx, args, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+}
+
+func run(ctx context.Context, args []string, a *app) int {
+	root := newRoot(a)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	switch {
+	case err == nil:
+		return cliutil.ExitOK
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		fmt.Fprintln(a.err, "partd-tables: interrupted")
+		return cliutil.ExitInterrupted
+	}
+	fmt.Fprintln(a.err, "partd-tables: "+strings.TrimPrefix(cliutil.Message(err), "tables: "))
+	if !a.started || cliutil.IsUsage(err) {
+		fmt.Fprintf(a.err, "Try %q.\n", cmd.CommandPath()+" --help")
+		return cliutil.ExitUsage
+	}
+	return cliutil.ExitFailed
+}
+
+const rootHelp = `partd-tables keeps rows under names, in a directory: tables in buckets, with
+versions. Its files are Apache Iceberg's, so that other programs read them.
+
+A put is visible whole or not at all, and once the command has ended the rows
+survive a loss of power. Small appends are kept together and written as Parquet
+later, by fold, or by a program that has the directory open; until then only
+partd-tables and Go programs see them. One process at a time has the directory.
+
+Every flag can also be given as an environment variable, named in brackets
+beside it; a flag on the command line goes before the variable.
+
+Exit codes: 0 done, 1 failed (data, files, a mismatch), 2 wrong usage,
+130 interrupted.`
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "partd-tables",
+		Short: "Keep rows under names, with versions",
+		Long:  rootHelp,
+		Example: `  partd-tables put birdstrikes birdstrikes.csv
+  partd-tables get birdstrikes --where "\"Cost Total $\" > 100000" --limit 10
+  partd-tables list`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				a.started = false
+				return cliutil.Usagef("unknown command %q: see partd-tables --help", args[0])
+			}
+			return cmd.Help()
+		},
+		Version:           version(),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := env.Set(cmd); err != nil {
+				return err
+			}
+			a.started = true
+			return nil
+		},
+	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(cliutil.FlagError)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	completion := cliutil.NewCompletion(a.out)
+	completion.Short = "Write a script that completes commands, flags and tables in a shell"
+	completion.Example = "  source <(partd-tables completion bash)"
+	for _, c := range []*cobra.Command{
+		newPut(a), newGet(a), newList(a), newBuckets(a), newDelete(a), newDescribe(a), newVersions(a),
+		newFold(a), newCompact(a), newExpire(a), newImport(a), newExport(a), completion,
+	} {
+		env.NameVariables(c)
+		root.AddCommand(c)
+	}
+	return root
+}
+
+func version() string {
+	version := "(devel)"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		version = info.Main.Version
+	}
+	return fmt.Sprintf("partd-tables %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// place is where a command works.
+type place struct{ dir, bucket *string }
+
+func placeFlags(cmd *cobra.Command, bucket string) place {
+	p := place{
+		dir:    cmd.Flags().String("dir", "partd-tables", "the `DIR` of the tables"),
+		bucket: cmd.Flags().String("bucket", "", bucket),
+	}
+	if err := cmd.MarkFlagDirname("dir"); err != nil {
+		panic(err) // there is no such flag: the program is wrong
+	}
+	return p
+}
+
+const (
+	theBucket = "the `BUCKET` of the table; without it, the default one"
+	anyBucket = "only this `BUCKET`; without it, all (--bucket \"\" is the default one)"
+)
+
+// chosen is the bucket that was asked for, nil for all.
+func (p place) chosen(cmd *cobra.Command) *string {
+	if cmd.Flags().Changed("bucket") {
+		return p.bucket
+	}
+	return nil
+}
+
+// with runs f on the store. Only what writes rows makes the directory.
+func (p place) with(ctx context.Context, create bool, f func(*tables.Store) error) (err error) {
+	if _, missing := os.Stat(filepath.Join(*p.dir, "catalog.db")); !create && missing != nil {
+		if errors.Is(missing, fs.ErrNotExist) {
+			return fmt.Errorf("%s: there are no tables (--dir names another directory)", *p.dir)
+		}
+		return missing
+	}
+	store, err := tables.Open(ctx, *p.dir, &tables.Options{Sync: true, FoldAge: -1})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return f(store)
+}
+
+// each calls f with each table of the buckets asked for.
+func each(ctx context.Context, s *tables.Store, bucket *string, filter *tables.Filter, f func(tables.TableInfo) error) error {
+	for name, err := range s.Buckets(ctx) {
+		if err != nil {
+			return err
+		}
+		if bucket != nil && *bucket != name {
+			continue
+		}
+		for info, err := range s.Bucket(name).Tables(ctx, filter) {
+			if err == nil {
+				err = f(info)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// completeTables completes the names of tables.
+func (p place) completeTables(cmd *cobra.Command, _ []string, begun string) (names []string, _ cobra.ShellCompDirective) {
+	const (
+		atMost = 1000
+		within = time.Second
+	)
+	enough := errors.New("enough")
+	ctx, cancel := context.WithTimeout(cmd.Context(), within)
+	defer cancel()
+	if env.Set(cmd) == nil {
+		_ = p.with(ctx, false, func(s *tables.Store) error { // what fails completes nothing
+			return each(ctx, s, p.bucket, nil, func(info tables.TableInfo) error {
+				if strings.HasPrefix(info.Name, begun) && cliutil.Plain(info.Name) {
+					names = append(names, info.Name)
+				}
+				if len(names) == atMost {
+					return enough
+				}
+				return nil
+			})
+		})
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// encoder writes lines of JSON.
+func encoder(w io.Writer) *json.Encoder {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e
+}
+
+// times are written in UTC.
+func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

@@ -1,0 +1,291 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables"
+)
+
+const birdstrikes = "../../../testdata/birdstrikes.csv"
+
+// command runs the command line, with a file as standard input.
+func command(t testing.TB, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	in, err := os.Open(os.DevNull)
+	if stdin != "" {
+		path := filepath.Join(t.TempDir(), "stdin")
+		if err := os.WriteFile(path, []byte(stdin), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		in, err = os.Open(path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	var out, e bytes.Buffer
+	code = run(t.Context(), args, &app{in: in, out: &out, err: &e})
+	return out.String(), e.String(), code
+}
+
+// done is command for what has to end well.
+func done(t testing.TB, stdin string, args ...string) string {
+	t.Helper()
+	out, stderr, code := command(t, stdin, args...)
+	if code != cliutil.ExitOK {
+		t.Fatalf("%q: exit code %d: %s", args, code, stderr)
+	}
+	return out
+}
+
+func write(t testing.TB, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestPutAndGet(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tables")
+	t.Setenv("PARTD_TABLES_DIR", dir)
+	done(t, "", "put", "birdstrikes", birdstrikes)
+	out := done(t, "", "get", "birdstrikes", "--where", `"Cost Total $" > 3000000 and "Flight Date" < '2001-01-01'`, "--columns", `"Flight Date","Cost Total $"`)
+	if want := "Flight Date,Cost Total $\n1995-09-19,3811576\n1998-02-24,7043545\n2000-02-22,3367644\n"; out != want {
+		t.Errorf("%s, want\n%s", out, want)
+	}
+	rows := write(t, "rows.csv", "sym,price,at\nA,1.5,2026-01-31 12:00:00\nB,2,2026-01-31 12:00:01\n")
+	for _, mode := range []string{"error", "append"} {
+		done(t, "", "put", "BRK.B", rows, "--mode", mode, "--bucket", "NYSE")
+	}
+	// Text that looks like a number is the text that the table has.
+	done(t, "sym,price\n007,3\n", "put", "BRK.B", "-", "--format", "csv", "--mode", "append", "--bucket", "NYSE", "--id", "x")
+	done(t, "sym,price\n007,3\n", "put", "BRK.B", "-", "--format", "csv", "--mode", "append", "--bucket", "NYSE", "--id", "x")
+	if out, want := done(t, "", "get", "BRK.B", "--bucket", "NYSE", "--format", "jsonl", "--where", "price>=2"), `{"sym":"B","price":2,"at":"2026-01-31T12:00:01"}
+{"sym":"B","price":2,"at":"2026-01-31T12:00:01"}
+{"sym":"007","price":3,"at":null}
+`; out != want {
+		t.Errorf("%s, want\n%s", out, want)
+	}
+	if out := done(t, "", "get", "BRK.B", "--bucket", "NYSE", "--limit", "1", "--format", "table"); out != "sym  price  at\n───  ─────  ───────────────────\nA      1.5  2026-01-31T12:00:00\n" {
+		t.Error(out)
+	}
+	for _, format := range []string{"csv", "jsonl", "parquet", "arrow"} {
+		file := filepath.Join(t.TempDir(), "rows."+format)
+		done(t, "", "get", "BRK.B", "--bucket", "NYSE", "-o", file)
+		done(t, "", "put", format, file)
+		if a, b := done(t, "", "get", "BRK.B", "--bucket", "NYSE"), done(t, "", "get", format); a != b {
+			t.Errorf("through %s:\n%s, want\n%s", format, b, a)
+		}
+		if _, stderr, code := command(t, "", "get", format, "-o", file); code != cliutil.ExitFailed || !strings.Contains(stderr, "--force replaces it") {
+			t.Error(code, stderr)
+		}
+		done(t, "", "get", format, "-o", file, "--force")
+	}
+	done(t, "sym\nonly\n", "put", "BRK.B", "-", "--format", "csv", "--mode", "replace", "--bucket", "NYSE")
+	if out := done(t, "", "get", "BRK.B", "--bucket", "NYSE"); out != "sym\nonly\n" {
+		t.Error(out)
+	}
+	if out := done(t, "", "get", "BRK.B", "--bucket", "NYSE", "--version", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
+		t.Error("version 1:", out)
+	}
+	if out := done(t, "", "buckets"); !slices.Contains([]string{"\"\"\nNYSE\n", "NYSE\n\"\"\n"}, out) {
+		t.Error(out)
+	}
+	done(t, "", "delete", "csv", "arrow")
+	if _, stderr, code := command(t, "", "delete", "jsonl", "csv"); code != cliutil.ExitFailed || !strings.Contains(stderr, "csv") {
+		t.Error(code, stderr)
+	}
+	if out := done(t, "", "list", "[j-p]*"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "jsonl") || !strings.Contains(out, "parquet") {
+		t.Error(out)
+	}
+	done(t, "", "fold")
+	done(t, "", "compact", "birdstrikes")
+	done(t, "", "expire", "--keep", "1", "--older-than", "1ns")
+	if out := done(t, "", "get", "parquet", "--limit", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
+		t.Error(out)
+	}
+}
+
+// The lines that programs read have the fields that were promised, in order.
+func TestJSONLines(t *testing.T) {
+	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
+	for _, name := range []string{"AAPL", "aapl", " <é> "} {
+		done(t, "{\"x\":1,\"t\":\"2026-01-31\"}\n", "put", name, "-", "--format", "jsonl", "--mode", "append", "--bucket", "b")
+	}
+	done(t, "", "fold", "--bucket", "b")
+	updated := func(line string) string {
+		var v map[string]any
+		if err := json.Unmarshal([]byte(line), &v); err != nil {
+			t.Fatal(err)
+		}
+		at, _ := v["updated"].(string)
+		if at == "" {
+			at, _ = v["time"].(string)
+		}
+		if !strings.HasSuffix(at, "Z") {
+			t.Errorf("%q is no time in UTC: %s", at, line)
+		}
+		return strings.ReplaceAll(line, at, "T")
+	}
+	size := func(line string) string {
+		var v struct{ Bytes int64 }
+		if err := json.Unmarshal([]byte(line), &v); err != nil || v.Bytes <= 0 {
+			t.Error(line, err)
+		}
+		return strings.Replace(line, fmt.Sprintf(`"bytes":%d`, v.Bytes), `"bytes":N`, 1)
+	}
+	lines := strings.Split(strings.TrimSpace(done(t, "", "list", "--json")), "\n")
+	for i, name := range []string{" <é> ", "AAPL", "aapl"} {
+		if want := fmt.Sprintf(`{"bucket":"b","name":%q,"rows":1,"bytes":N,"files":1,"version":1,"updated":"T"}`, name); size(updated(lines[i])) != want {
+			t.Errorf("%s, want %s", lines[i], want)
+		}
+	}
+	described := size(updated(strings.TrimSpace(done(t, "", "describe", "AAPL", "--bucket", "b", "--json"))))
+	if want := `"updated":"T","schema":[{"name":"x","type":"int64","nullable":true},{"name":"t","type":"date32","nullable":true}],"metadata":{"_updated":"T"},"partitions":[]}`; !strings.HasSuffix(described, want) {
+		t.Errorf("%s, want …%s", described, want)
+	}
+	if got := updated(strings.TrimSpace(done(t, "", "versions", "AAPL", "--bucket", "b", "--json"))); got != `{"version":1,"time":"T","operation":"append","rows":1}` {
+		t.Error(got)
+	}
+	if got := done(t, "", "buckets", "--json"); got != "{\"bucket\":\"b\"}\n" {
+		t.Error(got)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tables")
+	t.Setenv("PARTD_TABLES_DIR", dir)
+	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir+": there are no tables") {
+		t.Error(code, stderr)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("reading made a directory")
+	}
+	rows := write(t, "rows.csv", "a\n1\n")
+	done(t, "", "put", "x", rows)
+	for args, want := range map[string]string{
+		"put x " + rows:                   `1 put "x": exists`,
+		"put y " + rows + " --mode maybe": "2 --mode is error, append or replace",
+		"put y rows.txt":                  "2 rows.txt: its name does not say what format it has",
+		"put y missing.csv":               "1 open missing.csv: no such file",
+		"put y -":                         "2 what format standard input has",
+		"put y - --format table":          `2 --format "table": there are csv`,
+		"put y":                           "2 NAME and FILE is missing",
+		"put x " + rows + " --progress sometimes": "2 --progress is auto, always or never",
+		"get nope":                       `1 `,
+		"get x --where a>":               "2 --where: filter: position 3: expected",
+		"get x --where b>1":              "1 ",
+		"get x --where a='1'":            "1 ",
+		"get x --limit -1":               "2 --limit is -1",
+		"get x --limit one":              `2 --limit: `,
+		"get x --version 99":             "1 ",
+		"get x --columns b":              "1 ",
+		"get x --format xml":             `2 --format "xml": there are csv, jsonl, parquet, arrow, table`,
+		"get x -o x.txt":                 "2 x.txt: its name",
+		"get x -o " + filepath.Dir(rows): "2 ",
+		"get x --nope":                   "2 there is no flag --nope",
+		"get -x":                         "2 there is no flag -x (a NAME that begins with a dash goes after --",
+		"frobnicate":                     `2 unknown command "frobnicate"`,
+		"import --from excel .":          `2 --from is shoots or pystore`,
+		"import --from shoots missing":   "1 open missing: no such file",
+		"delete nope":                    "1 ",
+		"export":                         "2 TARGET is missing",
+		"list [":                         "1 ",
+	} {
+		_, stderr, code := command(t, "", strings.Fields(args)...)
+		if got := fmt.Sprintf("%d %s", code, strings.TrimPrefix(stderr, "partd-tables: ")); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want %s", args, got, want)
+		}
+	}
+	store, err := tables.Open(t.Context(), dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir) || !strings.Contains(stderr, "in use") {
+		t.Error("another has it open:", code, stderr)
+	}
+	if err := store.Close(); err != nil {
+		t.Error(err)
+	}
+	if out := done(t, "", "list"); strings.Count(out, "\n") != 2 {
+		t.Error("a failed put left something:", out)
+	}
+}
+
+// Every flag can be given as a variable, and the help names it; every command has
+// an example.
+func TestHelpAndVariables(t *testing.T) {
+	root := newRoot(&app{})
+	for _, cmd := range root.Commands() {
+		if cmd.Short == "" || cmd.Example == "" {
+			t.Errorf("%s has no example", cmd.Name())
+		}
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && !strings.Contains(f.Usage, "[$"+env.Variable(f.Name)+"]") {
+				t.Errorf("%s --%s: %s", cmd.Name(), f.Name, f.Usage)
+			}
+		})
+	}
+	var names []string
+	for _, c := range root.Commands() {
+		names = append(names, c.Name())
+	}
+	for _, want := range strings.Fields("put get list buckets delete describe versions fold compact expire import export completion") {
+		if !slices.Contains(names, want) {
+			t.Errorf("there is no command %s", want)
+		}
+	}
+	t.Setenv("PARTD_TABLES_LIMIT", "many")
+	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitUsage || !strings.Contains(stderr, `the environment variable PARTD_TABLES_LIMIT="many"`) {
+		t.Error(code, stderr)
+	}
+	if out := done(t, "", "completion", "bash"); !strings.Contains(out, "partd-tables") {
+		t.Error("no completion")
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tables")
+	rows := write(t, "rows.csv", "a\n1\n")
+	for _, name := range []string{"AAPL", "AMZN", "B"} {
+		done(t, "", "put", name, rows, "--dir", dir)
+	}
+	out := done(t, "", cobra.ShellCompRequestCmd, "get", "--dir", dir, "A")
+	if !strings.HasPrefix(out, "AAPL\nAMZN\n:") {
+		t.Error(out)
+	}
+	if out := done(t, "", cobra.ShellCompRequestCmd, "put", "x", "--mode", ""); !strings.HasPrefix(out, "error\nappend\nreplace\n") {
+		t.Error(out)
+	}
+}
+
+// A command that is interrupted says so, and leaves nothing half done.
+func TestInterrupted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tables")
+	t.Setenv("PARTD_TABLES_DIR", dir)
+	rows := write(t, "rows.csv", "a\n1\n")
+	done(t, "", "put", "x", rows)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, stderr bytes.Buffer
+	if code := run(ctx, []string{"put", "y", birdstrikes}, &app{in: os.Stdin, out: &out, err: &stderr}); code != cliutil.ExitInterrupted || stderr.String() != "partd-tables: interrupted\n" {
+		t.Error(code, stderr.String())
+	}
+	if out := done(t, "", "list"); strings.Count(out, "\n") != 2 {
+		t.Error(out)
+	}
+}

@@ -1,0 +1,145 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/output"
+	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/formats"
+)
+
+func newGet(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "get [flags] [--] NAME",
+		Short: "Write the rows of a table",
+		Long: `Write the rows of a table: to a terminal as lines below each other, into a pipe as
+CSV, into a file as its name says, or as --format says. A file is there whole or
+not at all.
+
+--where takes comparisons (= != < <= > >= in, not in, is null, is not null) under
+and, or, not and parentheses. Texts, dates and times are in single quotes; the
+name of a column that is no plain word is in double quotes.`,
+		Example: `  partd-tables get trades --where "price > 100 and sym in ('A','B')" --columns time,price
+  partd-tables get trades --version 3 --limit 1000 -o trades.parquet
+  partd-tables get birdstrikes --where "\"Flight Date\" >= '2002-01-01'" --format jsonl`,
+		Args: cliutil.Takes(1, 1, "NAME"),
+	}
+	p := placeFlags(cmd, theBucket)
+	fs := cmd.Flags()
+	where := fs.String("where", "", "only rows for which this `EXPRESSION` is true")
+	columns := fs.String("columns", "", "the `COLUMNS` to write, with commas between them")
+	limit := fs.Int64("limit", 0, "at most `N` rows; 0 is all")
+	at := fs.Int64("version", -1, "the table as it was in a `VERSION`")
+	format := fs.String("format", "", "`FORMAT` to write: table, csv, jsonl, parquet or arrow")
+	file := fs.StringP("output", "o", "", "the `FILE` to write")
+	force := fs.Bool("force", false, "replace a file that is there")
+	cliutil.Complete(cmd, "format", append([]string{"table"}, formats.Names...)...)
+	cmd.ValidArgsFunction = p.completeTables
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		o := &tables.ScanOptions{Limit: *limit}
+		if *limit < 0 {
+			return cliutil.Usagef("--limit is %d, and cannot be negative", *limit)
+		}
+		if *where != "" {
+			e, err := filter.Parse(*where)
+			if err != nil {
+				return cliutil.Usagef("--where: %w", err)
+			}
+			o.Filter = e
+		}
+		if *columns != "" {
+			names, err := csv.NewReader(strings.NewReader(*columns)).Read()
+			if err != nil {
+				return cliutil.Usagef("--columns: %w", err)
+			}
+			o.Columns = names
+		}
+		as, err := a.outputFormat(*format, *file)
+		if err != nil {
+			return err
+		}
+		var when []tables.At
+		if fs.Changed("version") {
+			when = append(when, tables.AtVersion(tables.Version(*at)))
+		}
+		ctx := cmd.Context()
+		return p.with(ctx, false, func(s *tables.Store) error {
+			table, err := s.Bucket(*p.bucket).Table(ctx, args[0], when...)
+			if err != nil {
+				return err
+			}
+			r, err := table.Scan(ctx, o)
+			if err != nil {
+				return err
+			}
+			defer r.Release()
+			if *file != "" {
+				return writeFile(*file, *force, as, r)
+			}
+			// Some formats are written in many small pieces.
+			w := bufio.NewWriterSize(a.out, 1<<16)
+			return errors.Join(writeRows(w, as, r, true), w.Flush())
+		})
+	}
+	return cmd
+}
+
+// outputFormat returns the format to write.
+func (a *app) outputFormat(format, file string) (formats.Format, error) {
+	switch {
+	case format != "":
+		return formats.Format(format), checkFormat(formats.Format(format), true)
+	case file != "":
+		f, err := formats.ByName(file)
+		if err != nil {
+			return "", cliutil.UsageError{Err: err}
+		}
+		return f, nil
+	case progress.IsTerminal(a.out):
+		return formats.Table, nil
+	}
+	return formats.CSV, nil
+}
+
+// writeFile writes a file that is there whole or not at all.
+func writeFile(path string, replace bool, as formats.Format, r array.RecordReader) error {
+	f, err := output.Create(path, replace)
+	if err != nil {
+		if errors.Is(err, output.ErrExists) {
+			return fmt.Errorf("%w: --force replaces it", err)
+		}
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err := errors.Join(writeRows(w, as, r, false), w.Flush()); err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", path, err), f.Abort())
+	}
+	return f.Commit()
+}
+
+func writeRows(out io.Writer, as formats.Format, r array.RecordReader, stream bool) error {
+	w, err := formats.NewWriter(as, out, r.Schema(), stream)
+	if err != nil {
+		return err
+	}
+	for r.Next() {
+		if err := w.Write(r.RecordBatch()); err != nil {
+			return err
+		}
+	}
+	if err := r.Err(); err != nil {
+		return err
+	}
+	return w.Close()
+}

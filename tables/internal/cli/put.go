@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync/atomic"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/formats"
+)
+
+var modes = map[string]tables.PutMode{"error": tables.Error, "append": tables.Append, "replace": tables.Replace}
+
+func newPut(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "put [flags] [--] NAME FILE",
+		Short: "Put the rows of a file into a table",
+		Long: `Put the rows of a file into a table, all of them or, with an error, none. FILE is
+CSV, JSON lines, Parquet or Arrow, as its name or --format says; - is standard
+input. The columns of CSV and JSON lines get the types that fit all of their
+values, or those of the table that is appended to.
+
+With --mode append a missing table is made; replace puts the rows in the place of
+the table's, and their columns of its columns. A put whose --id was applied to
+the table before changes nothing: so it can be tried again.`,
+		Example: `  partd-tables put birdstrikes birdstrikes.csv
+  partd-tables put AAPL trades.parquet --bucket NASDAQ --mode append --id 2026-01-31
+  zcat rows.jsonl.gz | partd-tables put rows - --format jsonl --mode replace`,
+		Args: cliutil.Takes(2, 2, "NAME and FILE"),
+	}
+	p := placeFlags(cmd, theBucket)
+	mode := cmd.Flags().String("mode", "error", "where the table is there: `MODE` is error, append or replace")
+	id := cmd.Flags().String("id", "", "an `ID` of this put: a second one with it changes nothing")
+	format := cmd.Flags().String("format", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
+	when := cliutil.ProgressFlag(cmd)
+	cliutil.Complete(cmd, "mode", "error", "append", "replace")
+	cliutil.Complete(cmd, "format", formats.Names...)
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		return p.completeTables(cmd, args, begun)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		how, ok := modes[*mode]
+		if !ok {
+			return cliutil.Usagef("--mode is error, append or replace, not %q", *mode)
+		}
+		if err := cliutil.CheckProgress(*when); err != nil {
+			return err
+		}
+		in, total, err := a.input(args[1], formats.Format(*format))
+		if err != nil {
+			return err
+		}
+		defer in.File.Close() //nolint:errcheck // it was only read
+		var read atomic.Int64
+		in.Count = func(n int) { read.Add(int64(n)) }
+		bar := progress.Start(a.err, cliutil.ShowsProgress(*when, a.err))
+		defer bar.Stop()
+		bar.Count(total, read.Load)
+		ctx := cmd.Context()
+		return p.with(ctx, true, func(s *tables.Store) error {
+			bucket := s.Bucket(*p.bucket)
+			if how == tables.Append {
+				table, err := bucket.Table(ctx, args[0])
+				if err == nil {
+					in.Known, err = table.Schema(ctx)
+				}
+				if err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return err
+				}
+			}
+			r, err := in.Read(ctx)
+			if err != nil {
+				return err
+			}
+			defer r.Release()
+			counted := &countingReader{RecordReader: r}
+			v, err := bucket.Put(ctx, args[0], counted, how, &tables.PutOptions{ID: *id})
+			if err != nil {
+				return err
+			}
+			bar.Stop()
+			_, err = fmt.Fprintf(a.err, "%s: %d rows put, version %d\n", args[0], counted.rows, v)
+			return err
+		})
+	}
+	return cmd
+}
+
+// input opens a file, or standard input.
+func (a *app) input(name string, format formats.Format) (in *formats.Input, total int64, err error) {
+	in = &formats.Input{Name: name, File: a.in, Format: format}
+	if name == "-" {
+		in.Name = "standard input"
+		if format == "" {
+			return nil, 0, cliutil.Usagef("what format standard input has, --format must say: csv, jsonl, parquet or arrow")
+		}
+	} else if format == "" {
+		if in.Format, err = formats.ByName(name); err != nil {
+			return nil, 0, cliutil.UsageError{Err: err}
+		}
+	}
+	if err := checkFormat(in.Format, false); err != nil {
+		return nil, 0, err
+	}
+	if name != "-" {
+		if in.File, err = os.Open(name); err != nil {
+			return nil, 0, err
+		}
+	}
+	total = -1
+	if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
+		total = info.Size()
+	}
+	return in, total, nil
+}
+
+func checkFormat(f formats.Format, writes bool) error {
+	for _, name := range formats.Names {
+		if name == string(f) {
+			return nil
+		}
+	}
+	if writes && f == formats.Table {
+		return nil
+	}
+	return cliutil.Usagef("--format %q: there are csv, jsonl, parquet, arrow%s", f, map[bool]string{true: ", table"}[writes])
+}
+
+// countingReader counts the rows that are read.
+type countingReader struct {
+	array.RecordReader
+	rows int64
+	look func(arrow.RecordBatch) // at each batch; nil: not
+}
+
+func (c *countingReader) Next() bool {
+	if !c.RecordReader.Next() {
+		return false
+	}
+	c.rows += c.RecordBatch().NumRows()
+	if c.look != nil {
+		c.look(c.RecordBatch())
+	}
+	return true
+}

@@ -1,0 +1,284 @@
+// Package formats reads and writes tables as files: CSV, JSON lines, Parquet and
+// Arrow, and lines for a terminal. Everything is streamed in batches. The types
+// that CSV and JSON lines are given are described in docs/import.md.
+package formats
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+)
+
+// Format is the name of a format.
+type Format string
+
+// The formats. Table can only be written.
+const (
+	CSV     Format = "csv"
+	JSONL   Format = "jsonl"
+	Parquet Format = "parquet"
+	Arrow   Format = "arrow"
+	Table   Format = "table"
+)
+
+// Names are the formats that can be read.
+var Names = []string{"csv", "jsonl", "parquet", "arrow"}
+
+var extensions = map[string]Format{
+	".csv": CSV, ".jsonl": JSONL, ".ndjson": JSONL, ".parquet": Parquet, ".pq": Parquet,
+	".arrow": Arrow, ".feather": Arrow, ".arrows": Arrow, ".ipc": Arrow,
+}
+
+// ByName returns the format that a file's name stands for.
+func ByName(name string) (Format, error) {
+	if f, ok := extensions[strings.ToLower(filepath.Ext(name))]; ok {
+		return f, nil
+	}
+	return "", fmt.Errorf("%s: its name does not say what format it has: give --format, one of %s", name, strings.Join(Names, ", "))
+}
+
+const (
+	batchRows  = 16 << 10
+	batchBytes = 8 << 20  // of text, at which a batch ends early
+	maxRecord  = 64 << 20 // bytes of one record of text
+	sample     = 8 << 20  // bytes of a pipe in which types are looked for
+)
+
+// Input is a file to read.
+type Input struct {
+	Name   string // in errors
+	File   *os.File
+	Format Format
+
+	// Known are columns whose types are known already, as those of the table
+	// that rows are appended to. Nil means none. Only text formats need it.
+	Known *arrow.Schema
+	// Count is called with the bytes read of the file. It may be nil.
+	Count func(n int)
+}
+
+// Read returns a reader of the batches of a file. The caller releases it; the
+// file stays the caller's.
+func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
+	switch in.Format {
+	case CSV:
+		return in.readCSV(ctx)
+	case JSONL:
+		return in.readJSON(ctx)
+	case Parquet:
+		return in.readParquet(ctx)
+	case Arrow:
+		return in.readArrow(ctx)
+	}
+	return nil, fmt.Errorf("%s: format %q cannot be read: there are %s", in.Name, in.Format, strings.Join(Names, ", "))
+}
+
+// batches makes a reader of a function that yields batches, each of which it
+// releases. A panic in a library that was given a damaged file is an error.
+func (in *Input) batches(ctx context.Context, schema *arrow.Schema, each func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
+	return array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
+		stopped, yielding := false, false
+		err := func() (err error) {
+			defer func() {
+				if p := recover(); p != nil && !yielding {
+					err = fmt.Errorf("%s: the file is damaged: %v", in.Name, p)
+				} else if p != nil {
+					panic(p)
+				}
+			}()
+			return each(func(b arrow.RecordBatch) bool {
+				if in.Format == Arrow { // whose reader checks little
+					if bad := array.ValidateRecordFull(b); bad != nil {
+						panic(bad)
+					}
+				}
+				b.Retain() // for the reader, which releases it
+				yielding = true
+				stopped = stopped || ctx.Err() != nil || !yield(b, nil)
+				yielding = false
+				return !stopped
+			})
+		}()
+		if err = errors.Join(err, ctx.Err()); err != nil && (!stopped || ctx.Err() != nil) {
+			yield(nil, err)
+		}
+	})
+}
+
+// regular tells whether a file can be read twice.
+func (in *Input) regular() bool {
+	info, err := in.File.Stat()
+	return err == nil && info.Mode().IsRegular()
+}
+
+// counted counts what is read.
+func (in *Input) counted(r io.Reader) io.Reader {
+	if in.Count == nil {
+		return r
+	}
+	return counter{r, in.Count}
+}
+
+type counter struct {
+	io.Reader
+	count func(int)
+}
+
+func (c counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.count(n)
+	return n, err
+}
+
+// twice returns a reader in which types are looked for, and one of everything.
+// The first is a part only of what is no regular file; cut tells whether there is
+// more.
+func (in *Input) twice() (first, all io.Reader, cut bool, err error) {
+	if in.regular() {
+		return io.NewSectionReader(in.File, 0, 1<<62), in.counted(in.File), false, nil
+	}
+	buffered := bufio.NewReaderSize(in.counted(in.File), sample)
+	head, err := buffered.Peek(sample)
+	if err != nil && err != io.EOF {
+		return nil, nil, false, fmt.Errorf("%s: %w", in.Name, err)
+	}
+	return strings.NewReader(string(head)), buffered, err == nil, nil
+}
+
+// seekable returns the file, or a copy without a name if it is a pipe.
+func (in *Input) seekable() (*os.File, func(), error) {
+	if in.regular() {
+		return in.File, func() {}, nil
+	}
+	temp, err := os.CreateTemp("", "partd-tables-")
+	if err != nil {
+		return nil, nil, err
+	}
+	end := func() { _ = temp.Close() } // it is only read from here on
+	if _, err = io.Copy(temp, in.counted(in.File)); err == nil {
+		_, err = temp.Seek(0, io.SeekStart)
+	}
+	if err = errors.Join(err, os.Remove(temp.Name())); err != nil {
+		end()
+		return nil, nil, fmt.Errorf("%s: a copy, to read it out of order: %w", in.Name, err)
+	}
+	return temp, end, nil
+}
+
+func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
+	f, end, err := in.seekable()
+	if err != nil {
+		return nil, err
+	}
+	r, schema, err := in.parquetBatches(ctx, f)
+	if err != nil {
+		end()
+		return nil, fmt.Errorf("%s: %w", in.Name, err)
+	}
+	return in.batches(ctx, schema, func(yield func(arrow.RecordBatch) bool) error {
+		defer end()
+		defer r.Release()
+		for r.Next() {
+			if !yield(r.RecordBatch()) {
+				return nil
+			}
+		}
+		if err := r.Err(); err != nil && err != io.EOF {
+			return fmt.Errorf("%s: %w", in.Name, err)
+		}
+		return nil
+	}), nil
+}
+
+func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.RecordReader, schema *arrow.Schema, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the file is damaged: %v", p)
+		}
+	}()
+	parquetFile, err := file.NewParquetReader(f, file.WithReadProps(parquet.NewReaderProperties(memory.DefaultAllocator)))
+	if err != nil {
+		return nil, nil, err
+	}
+	reader, err := pqarrow.NewFileReader(parquetFile, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
+	if err != nil {
+		return nil, nil, err
+	}
+	if schema, err = reader.Schema(); err != nil {
+		return nil, nil, err
+	}
+	r, err = reader.GetRecordReader(ctx, nil, nil)
+	return r, withoutParquetIDs(schema), err
+}
+
+// withoutParquetIDs leaves out what Parquet's reader notes beside the columns: the
+// ids of that file. What the file's writer noted, as pandas its index, is kept.
+func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
+	fields := slices.Clone(schema.Fields())
+	for i, f := range fields {
+		notes := f.Metadata.ToMap()
+		maps.DeleteFunc(notes, func(key, _ string) bool { return strings.HasPrefix(key, "PARQUET:") })
+		fields[i].Metadata = arrow.MetadataFrom(notes)
+	}
+	metadata := schema.Metadata()
+	return arrow.NewSchema(fields, &metadata)
+}
+
+func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
+	const magic = "ARROW1"
+	buffered := bufio.NewReaderSize(in.counted(in.File), 1<<20)
+	if head, err := buffered.Peek(len(magic)); err != nil || string(head) != magic {
+		r, err := ipc.NewReader(buffered)
+		if err != nil {
+			return nil, fmt.Errorf("%s: no Arrow file or stream: %w", in.Name, err)
+		}
+		return in.batches(ctx, r.Schema(), func(yield func(arrow.RecordBatch) bool) error {
+			defer r.Release()
+			for r.Next() {
+				if !yield(r.RecordBatch()) {
+					return nil
+				}
+			}
+			if err := r.Err(); err != nil {
+				return fmt.Errorf("%s: %w", in.Name, err)
+			}
+			return nil
+		}), nil
+	}
+	if !in.regular() {
+		return nil, fmt.Errorf("%s: an Arrow file cannot be read from a pipe: pipe a stream, or name the file", in.Name)
+	}
+	r, err := ipc.NewFileReader(in.File)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", in.Name, err)
+	}
+	return in.batches(ctx, r.Schema(), func(yield func(arrow.RecordBatch) bool) error {
+		for i := range r.NumRecords() {
+			b, err := r.RecordBatchAt(i)
+			if err != nil {
+				return errors.Join(fmt.Errorf("%s: %w", in.Name, err), r.Close())
+			}
+			more := yield(b)
+			b.Release()
+			if !more {
+				break
+			}
+		}
+		return r.Close()
+	}), nil
+}

@@ -1,0 +1,320 @@
+package formats
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+func fileOf(t testing.TB, name, text string) *Input {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	format, err := ByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Input{Name: name, File: f, Format: format}
+}
+
+// pipe is the same input as what is no regular file.
+func pipeOf(t testing.TB, name, text string) *Input {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	go func() {
+		_, _ = io.WriteString(w, text)
+		_ = w.Close()
+	}()
+	format, err := ByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Input{Name: name, File: r, Format: format}
+}
+
+// content is a table as JSON lines below its types.
+func content(t testing.TB, in *Input) (string, error) {
+	t.Helper()
+	r, err := in.Read(t.Context())
+	if err != nil {
+		return "", err
+	}
+	defer r.Release()
+	var b bytes.Buffer
+	for _, f := range r.Schema().Fields() {
+		fmt.Fprintf(&b, "%s %s, ", f.Name, f.Type)
+	}
+	b.WriteString("\n")
+	w, err := NewWriter(JSONL, &b, r.Schema(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r.Next() {
+		if err := w.Write(r.RecordBatch()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.String(), r.Err()
+}
+
+func TestTypesOfText(t *testing.T) {
+	for csv, want := range map[string]string{
+		"a\n1\n-2\n":                                  `a int64`,
+		"a\n1\n2.5\n":                                 `a float64`,
+		"a\n1e3\nNaN\n-Inf\n":                         `a float64`,
+		"a\n00501\n10001\n":                           `a utf8`, // leading zeros are not numbers
+		"a\n12345678901234567890\n":                   `a utf8`, // no float64 has these digits
+		"a\n9007199254740993\n1.5\n":                  `a utf8`,
+		"a\n9223372036854775807\n":                    `a int64`,
+		"a\n-0\n1\n":                                  `a float64`,
+		"a\n1_000\n":                                  `a utf8`,
+		"a\n0x10\n":                                   `a utf8`,
+		"a\ntrue\nFALSE\n":                            `a bool`,
+		"a\ntrue\n1\n":                                `a utf8`,
+		"a\n2026-01-31\n":                             `a date32`,
+		"a\n2026-01-31\n2026-01-31 12:00:00\n":        `a timestamp[us]`,
+		"a\n2026-01-31T12:00:00.123456789\n":          `a timestamp[ns]`,
+		"a\n2026-01-31 12:00:00Z\n":                   `a timestamp[us, tz=UTC]`,
+		"a\n2026-01-31 12:00:00\n2026-02-30\n":        `a utf8`,
+		"a,b\n1,\n,x\n":                               `a int64, b utf8`,
+		"a,b\n,\n,\n":                                 `a utf8, b utf8`,
+		"\ufeffa;b,\"c\"\"d\"\n1,\"x\ny\"\n":          `a;b int64, c"d utf8`,
+		"a\r\n1\r\n":                                  `a int64`,
+		"a\n":                                         `a utf8`,
+		"a,b\n" + strings.Repeat("1,2\n", 20_000):     `a int64, b int64`,
+		"a\n" + strings.Repeat("1\n", 20_000) + "x\n": `a utf8`, // all of a file is looked at
+	} {
+		for _, in := range []*Input{fileOf(t, "x.csv", csv), pipeOf(t, "x.csv", csv)} {
+			got, err := content(t, in)
+			types, rows, _ := strings.Cut(got, ", \n")
+			if err != nil || types != want {
+				t.Errorf("%.60q: %s, %v, want %s", csv, types, err, want)
+			}
+			if n := strings.Count(rows, "\n"); strings.Count(csv, "\n") > 20_000 && n != strings.Count(csv, "\n")-1 {
+				t.Errorf("%.60q: %d rows", csv, n)
+			}
+		}
+	}
+}
+
+func TestTypesOfJSON(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"a":1,"b":"x"}` + "\n\n" + `{"b":null,"c":true}`: "a int64, b utf8, c bool, \n" + `{"a":1,"b":"x","c":null}` + "\n" + `{"a":null,"b":null,"c":true}` + "\n",
+		`{"a":9223372036854775807}`:                        "a int64, \n" + `{"a":9223372036854775807}` + "\n",
+		`{"a":1}` + "\n" + `{"a":1.5}`:                     "a float64, \n" + `{"a":1}` + "\n" + `{"a":1.5}` + "\n",
+		`{"a":[1,null],"o":{"x":"2026-01-31","y":[]}}`:     "a list<item: int64, nullable>, o struct<x: date32 nullable, y: list<item: utf8, nullable> nullable>, \n" + `{"a":[1,null],"o":{"x":"2026-01-31","y":[]}}` + "\n",
+		`{"a":"2026-01-31T12:00:00Z"}`:                     "a timestamp[us, tz=UTC], \n" + `{"a":"2026-01-31T12:00:00Z"}` + "\n",
+		`{"a":"007","a b":"é\u0000"}`:                      "a utf8, a b utf8, \n" + `{"a":"007","a b":"é\u0000"}` + "\n",
+	} {
+		for _, in := range []*Input{fileOf(t, "x.jsonl", text), pipeOf(t, "x.ndjson", text)} {
+			if got, err := content(t, in); err != nil || got != want {
+				t.Errorf("%s:\n%s%v, want\n%s", text, got, err, want)
+			}
+		}
+	}
+}
+
+func TestErrorsSayWhere(t *testing.T) {
+	big := "a\n" + strings.Repeat("1234567\n", sample/8+1)
+	known := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int8}}, nil)
+	for _, c := range []struct {
+		in   *Input
+		want string
+	}{
+		{fileOf(t, "x.csv", ""), "x.csv: it is empty"},
+		{fileOf(t, "x.csv", "a,a\n"), `x.csv, line 1: column 2 has the name "a"`},
+		{fileOf(t, "x.csv", "a,\n"), `x.csv, line 1: column 2 has the name ""`},
+		{fileOf(t, "x.csv", "a,b\n1,2\n3\n"), "x.csv, line 3: 1 fields, and the first line has 2"},
+		{fileOf(t, "x.csv", "a\n1\n\"x\n"), "x.csv, line 3: extraneous or missing"},
+		{fileOf(t, "x.csv", "a\n\""+strings.Repeat("x", maxRecord+1<<20)), "the record has more than 64 MiB"},
+		{pipeOf(t, "x.csv", big+"x\n"), fmt.Sprintf(`x.csv, line %d: column "a": "x" is no int64 (which the first 8 MiB are)`, sample/8+3)},
+		{&Input{Name: "k.csv", File: fileOf(t, "k.csv", "a\n1\n300\n").File, Format: CSV, Known: known}, `k.csv, line 3: column "a": "300" is no int8`},
+		{fileOf(t, "x.jsonl", "{\"a\":1}\n[1]\n"), "x.jsonl, line 2: a line must be a JSON object"},
+		{fileOf(t, "x.jsonl", "{\"a\":1}\n\n{\"a\":\n"), "x.jsonl, line 3: unexpected EOF"},
+		{fileOf(t, "x.jsonl", "{\"a\":1} {}\n"), "x.jsonl, line 1: something follows"},
+		{fileOf(t, "x.jsonl", "{\"a\":1}\n{\"a\":\"x\"}\n"), `x.jsonl: column "a": it holds values of several types`},
+		{fileOf(t, "x.jsonl", "\n"), "x.jsonl: there is no object"},
+		{fileOf(t, "x.jsonl", `{"a":`+strings.Repeat("[", 200)), "more than 100 deep"},
+		{fileOf(t, "x.jsonl", `{"a":"`+strings.Repeat("x", maxRecord)), "x.jsonl, line 1: bufio.Scanner: token too long"},
+		{pipeOf(t, "x.jsonl", strings.Repeat("{\"a\":1}\n", sample/8+1)+"{\"b\":1}\n"), fmt.Sprintf(`x.jsonl, line %d: column "b" is not among`, sample/8+2)},
+		{fileOf(t, "x.parquet", "PAR1, but no more"), "x.parquet: "},
+		{fileOf(t, "x.arrow", "ARROW1, but no more"), "x.arrow: "},
+		{fileOf(t, "x.arrow", "no arrow"), "x.arrow: no Arrow file or stream"},
+		{pipeOf(t, "x.arrow", "ARROW1 in a pipe"), "cannot be read from a pipe"},
+		{&Input{Name: "x", Format: Table}, "cannot be read"},
+	} {
+		if _, err := content(t, c.in); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %s", err, c.want)
+		}
+	}
+	if _, err := ByName("rows.txt"); err == nil || !strings.Contains(err.Error(), "give --format, one of csv, jsonl, parquet, arrow") {
+		t.Error(err)
+	}
+}
+
+var mixed = arrow.NewSchema([]arrow.Field{
+	{Name: "i", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+	{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+	{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
+	{Name: "b", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
+	{Name: "d", Type: arrow.FixedWidthTypes.Date32, Nullable: true},
+	{Name: "t", Type: &arrow.TimestampType{Unit: arrow.Microsecond}, Nullable: true},
+	{Name: "z", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}, Nullable: true},
+}, nil)
+
+func mixedRows(t testing.TB, rows int) arrow.RecordBatch {
+	t.Helper()
+	var b strings.Builder
+	for i := range rows {
+		fmt.Fprintf(&b, `{"i":%d,"f":%d.25,"s":"a \"b\", %d\nc","b":true,"d":"2026-01-31","t":"2026-01-31 12:00:00.%06d","z":"2026-01-31 12:00:00.5Z"},{},`, i, i, i, i+1)
+	}
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, mixed, strings.NewReader("["+strings.TrimSuffix(b.String(), ",")+"]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return batch
+}
+
+// What is written in a format is read again as it was, types and all.
+func TestRoundTrip(t *testing.T) {
+	batch := mixedRows(t, 100)
+	for _, c := range []struct {
+		name   string
+		format Format
+		stream bool
+	}{{"x.csv", CSV, false}, {"x.jsonl", JSONL, false}, {"x.parquet", Parquet, false}, {"x.arrow", Arrow, false}, {"x.arrows", Arrow, true}} {
+		var b bytes.Buffer
+		w, err := NewWriter(c.format, &b, mixed, c.stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := w.Write(batch); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		inputs := []*Input{fileOf(t, c.name, b.String())}
+		if c.name != "x.arrow" {
+			inputs = append(inputs, pipeOf(t, c.name, b.String()))
+		}
+		for i, in := range inputs {
+			counted := 0
+			in.Count = func(n int) { counted += n }
+			r, err := in.Read(t.Context())
+			if err != nil {
+				t.Fatal(c.name, err)
+			}
+			rows := 0
+			for r.Next() {
+				for k := range mixed.NumFields() {
+					if got := r.Schema().Field(k); got.Name != mixed.Field(k).Name || !arrow.TypeEqual(got.Type, mixed.Field(k).Type) {
+						t.Errorf("%s: %v", c.name, got)
+					}
+					for j := range int(r.RecordBatch().NumRows()) {
+						if got, want := r.RecordBatch().Column(k).ValueStr(j), batch.Column(k).ValueStr((rows+j)%200); got != want {
+							t.Fatalf("%s: row %d: %s, want %s", c.name, rows+j, got, want)
+						}
+					}
+				}
+				rows += int(r.RecordBatch().NumRows())
+			}
+			r.Release()
+			if r.Err() != nil || rows != 400 || counted == 0 && (i == 1 || c.format == CSV || c.format == JSONL) {
+				t.Errorf("%s: %d rows, %d bytes, %v", c.name, rows, counted, r.Err())
+			}
+		}
+	}
+}
+
+// A file that was changed gives rows or an error, and nothing worse.
+func TestHostile(t *testing.T) {
+	batch := mixedRows(t, 20)
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 3))
+	for name, format := range map[string]Format{"x.parquet": Parquet, "x.csv": CSV, "x.jsonl": JSONL} {
+		var b bytes.Buffer
+		w, err := NewWriter(format, &b, mixed, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Write(batch); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), name)
+		for range 200 {
+			bad := bytes.Clone(b.Bytes())
+			bad = bad[:len(bad)-random.IntN(2)*random.IntN(len(bad))]
+			for range random.IntN(4) {
+				bad[random.IntN(len(bad))] = byte(random.Uint32())
+			}
+			if err := os.WriteFile(path, bad, 0o666); err != nil {
+				t.Fatal(err)
+			}
+			f, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			func() {
+				defer func() {
+					if p := recover(); p != nil {
+						t.Errorf("seed %d: %s: %v", seed, name, p)
+					}
+				}()
+				_, _ = content(t, &Input{Name: name, File: f, Format: format})
+			}()
+			_ = f.Close()
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	var b bytes.Buffer
+	schema := arrow.NewSchema([]arrow.Field{{Name: "name", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"name":"ab\u001b[31m\n","n":5},{"name":null,"n":-123},{"name":"`+strings.Repeat("é", 50)+`"}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rows := range []arrow.RecordBatch{batch, nil} {
+		w, err := NewWriter(Table, &b, schema, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rows != nil {
+			err = w.Write(rows)
+		}
+		if err != nil || w.Close() != nil {
+			t.Fatal(err)
+		}
+	}
+	wide := strings.Repeat("é", 39) + "…"
+	want := "name" + strings.Repeat(" ", 36) + "     n\n" + strings.Repeat("─", 40) + "  ────\nab·[31m·" + strings.Repeat(" ", 32) + "     5\n∅" + strings.Repeat(" ", 39) + "  -123\n" + wide + "     ∅\nname  n\n────  ─\n"
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}

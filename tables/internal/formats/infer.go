@@ -1,0 +1,194 @@
+package formats
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// kinds are the types that all values of a column so far can have.
+type kinds uint16
+
+// In the order in which they are preferred.
+const (
+	kindBool kinds = 1 << iota
+	kindInt
+	kindFloat
+	kindDate
+	kindTime
+	kindZoned // a time with an offset
+	kindText
+	kindList
+	kindObject
+	kindAll = kindObject<<1 - 1
+)
+
+// column gathers what a column's values are.
+type column struct {
+	name   string
+	kinds  kinds
+	seen   bool // a value that is no null
+	nanos  bool // a time has more than six digits behind the second
+	elem   *column
+	fields []*column
+}
+
+func newColumn(name string) *column { return &column{name: name, kinds: kindAll} }
+
+func (c *column) see(k kinds) { c.kinds, c.seen = c.kinds&k, true }
+
+// exactFloat is the number up to which a float64 holds every integer.
+const exactFloat = 1 << 53
+
+// kindsOfText returns what a text can be: nothing that would lose digits, or
+// leading zeros.
+func kindsOfText(s string) (k kinds, nanos bool) {
+	k = kindText
+	switch c := s[0]; {
+	case s == "true" || s == "false" || s == "True" || s == "False" || s == "TRUE" || s == "FALSE":
+		k |= kindBool
+	case s == "NaN" || strings.TrimLeft(s, "+-") == "Inf" || strings.TrimLeft(s, "+-") == "inf":
+		k |= kindFloat
+	case c == '-' || c == '.' || c >= '0' && c <= '9':
+		if more, ok := kindsOfTime(s); ok {
+			return k | more, strings.IndexByte(s, '.') >= 0 && fractionDigits(s) > 6
+		}
+		k |= kindsOfNumber(s)
+	}
+	return k, false
+}
+
+func fractionDigits(s string) int {
+	_, fraction, _ := strings.Cut(s, ".")
+	if end := strings.IndexFunc(fraction, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+		return end
+	}
+	return len(fraction)
+}
+
+func kindsOfNumber(s string) kinds {
+	digits := strings.TrimPrefix(s, "-")
+	if len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9' || strings.ContainsAny(s, "_xXpP") {
+		return 0
+	}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		switch {
+		case s == "-0":
+			return kindFloat
+		case n >= -exactFloat && n <= exactFloat:
+			return kindInt | kindFloat
+		}
+		return kindInt
+	}
+	if _, err := strconv.ParseFloat(s, 64); err != nil || !strings.ContainsAny(s, ".eE") {
+		return 0
+	}
+	return kindFloat
+}
+
+func kindsOfTime(s string) (kinds, bool) {
+	if len(s) < len(time.DateOnly) || s[4] != '-' || s[7] != '-' {
+		return 0, false
+	}
+	if _, err := time.Parse(time.DateOnly, s); err == nil {
+		return kindDate | kindTime, true
+	}
+	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
+		if _, err := time.Parse(layout, s); err == nil {
+			return kindTime, true
+		}
+		if _, err := time.Parse(layout+"Z07:00", s); err == nil {
+			return kindZoned, true
+		}
+	}
+	return 0, false
+}
+
+var errMixed = errors.New("it holds values of several types, which no type of column can hold")
+
+// dataType returns the type for what was seen.
+func (c *column) dataType() (arrow.DataType, error) {
+	unit := arrow.Microsecond
+	if c.nanos {
+		unit = arrow.Nanosecond
+	}
+	switch {
+	case !c.seen:
+		return arrow.BinaryTypes.String, nil
+	case c.kinds == 0:
+		return nil, fmt.Errorf("%q: %w", c.name, errMixed)
+	case c.kinds&kindBool != 0:
+		return arrow.FixedWidthTypes.Boolean, nil
+	case c.kinds&kindInt != 0:
+		return arrow.PrimitiveTypes.Int64, nil
+	case c.kinds&kindFloat != 0:
+		return arrow.PrimitiveTypes.Float64, nil
+	case c.kinds&kindDate != 0:
+		return arrow.FixedWidthTypes.Date32, nil
+	case c.kinds&kindTime != 0:
+		return &arrow.TimestampType{Unit: unit}, nil
+	case c.kinds&kindZoned != 0:
+		return &arrow.TimestampType{Unit: unit, TimeZone: "UTC"}, nil
+	case c.kinds&kindText != 0:
+		return arrow.BinaryTypes.String, nil
+	case c.kinds&kindList != 0:
+		elem, err := c.elem.dataType()
+		if err != nil {
+			return nil, err
+		}
+		return arrow.ListOf(elem), nil
+	}
+	fields, err := fieldsOf(c.fields)
+	if err != nil {
+		return nil, err
+	}
+	return arrow.StructOf(fields...), nil
+}
+
+func fieldsOf(columns []*column) ([]arrow.Field, error) {
+	fields := make([]arrow.Field, len(columns))
+	for i, c := range columns {
+		t, err := c.dataType()
+		if err != nil {
+			return nil, fmt.Errorf("column %w", err)
+		}
+		fields[i] = arrow.Field{Name: c.name, Type: t, Nullable: true}
+	}
+	return fields, nil
+}
+
+// schemaOf returns the schema of columns, with the types that are known.
+func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
+	for _, c := range columns {
+		if known != nil && known.HasField(c.name) {
+			*c = column{name: c.name} // whatever it looks like
+		}
+	}
+	fields, err := fieldsOf(columns)
+	if err != nil {
+		return nil, err
+	}
+	for i, f := range fields {
+		if known != nil && known.HasField(f.Name) {
+			fields[i].Type = known.Field(known.FieldIndices(f.Name)[0]).Type
+		}
+	}
+	return arrow.NewSchema(fields, nil), nil
+}
+
+// field returns the column of a name, and makes it where it is missing.
+func field(columns *[]*column, name string, at int) *column {
+	if at < len(*columns) && (*columns)[at].name == name { // as in the line before
+		return (*columns)[at]
+	}
+	if i := slices.IndexFunc(*columns, func(c *column) bool { return c.name == name }); i >= 0 {
+		return (*columns)[i]
+	}
+	*columns = append(*columns, newColumn(name))
+	return (*columns)[len(*columns)-1]
+}

@@ -1,0 +1,191 @@
+package formats
+
+import (
+	"bufio"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+)
+
+// Writer writes batches. Close completes what was written; it does not close
+// what is written to.
+type Writer interface {
+	Write(arrow.RecordBatch) error
+	Close() error
+}
+
+// NewWriter returns a writer of a format. Arrow is a file, which is read out of
+// order, or, with stream, a stream.
+func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer, error) {
+	switch f {
+	case CSV:
+		return newCSVWriter(w, schema)
+	case JSONL:
+		return &jsonWriter{w: bufio.NewWriterSize(w, 1<<16)}, nil
+	case Parquet:
+		properties := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd))
+		return pqarrow.NewFileWriter(schema, keepOpen{w}, properties, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
+	case Arrow:
+		if stream {
+			return ipc.NewWriter(w, ipc.WithSchema(schema)), nil
+		}
+		return ipc.NewFileWriter(keepOpen{w}, ipc.WithSchema(schema))
+	case Table:
+		return &tableWriter{w: bufio.NewWriter(w), schema: schema}, nil
+	}
+	return nil, fmt.Errorf("format %q cannot be written: there are table, %s", f, strings.Join(Names, ", "))
+}
+
+// keepOpen hides the method Close, which libraries would call.
+type keepOpen struct{ io.Writer }
+
+type csvWriter struct {
+	w      *csv.Writer
+	record []string
+}
+
+func newCSVWriter(w io.Writer, schema *arrow.Schema) (*csvWriter, error) {
+	c := &csvWriter{csv.NewWriter(w), make([]string, schema.NumFields())}
+	for i, f := range schema.Fields() {
+		c.record[i] = f.Name
+	}
+	return c, c.w.Write(c.record)
+}
+
+func (c *csvWriter) Write(b arrow.RecordBatch) error {
+	for i := range int(b.NumRows()) {
+		for k, column := range b.Columns() {
+			if c.record[k] = ""; column.IsValid(i) {
+				c.record[k] = column.ValueStr(i)
+			}
+		}
+		if err := c.w.Write(c.record); err != nil {
+			return err
+		}
+	}
+	c.w.Flush()
+	return c.w.Error()
+}
+
+func (c *csvWriter) Close() error {
+	c.w.Flush()
+	return c.w.Error()
+}
+
+type jsonWriter struct{ w *bufio.Writer }
+
+// Write writes a line for each row, with the columns in their order.
+func (j *jsonWriter) Write(b arrow.RecordBatch) error {
+	names := make([]string, b.NumCols())
+	for k, f := range b.Schema().Fields() {
+		name, err := json.Marshal(f.Name)
+		if err != nil {
+			return err
+		}
+		names[k] = "," + string(name) + ":"
+	}
+	if len(names) > 0 {
+		names[0] = "{" + names[0][1:]
+	}
+	for i := range int(b.NumRows()) {
+		for k, column := range b.Columns() {
+			value, err := json.Marshal(column.GetOneForMarshal(i))
+			if err != nil {
+				return fmt.Errorf("column %q: %w", b.ColumnName(k), err)
+			}
+			// A bufio.Writer keeps its first error until Flush.
+			_, _ = j.w.WriteString(names[k])
+			_, _ = j.w.Write(value)
+		}
+		_, _ = j.w.WriteString("}\n")
+	}
+	return j.w.Flush()
+}
+
+func (j *jsonWriter) Close() error { return j.w.Flush() }
+
+// tableWriter writes columns below each other. How wide they are is settled by
+// the first batch.
+type tableWriter struct {
+	w      *bufio.Writer
+	schema *arrow.Schema
+	widths []int
+}
+
+const (
+	maxWidth    = 40
+	widthSample = 1000 // rows
+)
+
+// cell is what is shown of a value: on one line, and not very long.
+func cell(column arrow.Array, i int) string {
+	if column.IsNull(i) {
+		return "∅"
+	}
+	text := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '·'
+		}
+		return r
+	}, strings.ToValidUTF8(column.ValueStr(i), "·"))
+	if utf8.RuneCountInString(text) > maxWidth {
+		text = string([]rune(text)[:maxWidth-1]) + "…"
+	}
+	return text
+}
+
+// numeric tells whether a column is written at the right.
+func numeric(t arrow.DataType) bool {
+	return arrow.IsInteger(t.ID()) || arrow.IsFloating(t.ID()) || arrow.IsDecimal(t.ID())
+}
+
+func (t *tableWriter) line(cells func(k int) string) {
+	var b strings.Builder
+	for k, f := range t.schema.Fields() {
+		text := cells(k)
+		pad := strings.Repeat(" ", max(0, t.widths[k]-utf8.RuneCountInString(text)))
+		if numeric(f.Type) {
+			text, pad = pad, text
+		}
+		b.WriteString(text + pad + "  ")
+	}
+	_, _ = t.w.WriteString(strings.TrimRight(b.String(), " ") + "\n") // a bufio.Writer keeps its first error until Flush
+}
+
+func (t *tableWriter) header(b arrow.RecordBatch) {
+	t.widths = make([]int, t.schema.NumFields())
+	for k, f := range t.schema.Fields() {
+		t.widths[k] = utf8.RuneCountInString(f.Name)
+		for i := 0; b != nil && i < min(int(b.NumRows()), widthSample); i++ {
+			t.widths[k] = max(t.widths[k], utf8.RuneCountInString(cell(b.Column(k), i)))
+		}
+	}
+	t.line(func(k int) string { return t.schema.Field(k).Name })
+	t.line(func(k int) string { return strings.Repeat("─", t.widths[k]) })
+}
+
+func (t *tableWriter) Write(b arrow.RecordBatch) error {
+	if t.widths == nil {
+		t.header(b)
+	}
+	for i := range int(b.NumRows()) {
+		t.line(func(k int) string { return cell(b.Column(k), i) })
+	}
+	return t.w.Flush()
+}
+
+func (t *tableWriter) Close() error {
+	if t.widths == nil {
+		t.header(nil)
+	}
+	return t.w.Flush()
+}

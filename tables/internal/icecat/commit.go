@@ -1,0 +1,210 @@
+package icecat
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd"
+)
+
+// Change is a change of one table, staged on a state of it.
+type Change struct {
+	Namespace, Name string
+	Base            *table.Table   // nil: there must be no such table
+	New             table.Metadata // nil: the table is deleted
+	// IOs are what the files of the change were written through. The new
+	// metadata goes through the last.
+	IOs []*FileIO
+	// Info is what listings show. Nil, for changes that others make, leaves the
+	// listing to what the metadata says.
+	Info   *Info
+	PutIDs []PutID // of the puts that the change holds
+
+	Result *table.Table // the table as committed
+}
+
+// Info is what listings show of a table apart from what its metadata says.
+type Info struct {
+	Updated  time.Time
+	Metadata map[string]string
+}
+
+// PutID is the id of a put, and when the put was acknowledged.
+type PutID struct {
+	ID string
+	At time.Time
+}
+
+// Commit makes all the changes or, with an error, none, unless the error wraps
+// partd.ErrUnknownOutcome.
+func (c *Catalog) Commit(ctx context.Context, changes ...*Change) error {
+	for _, ch := range changes {
+		if err := c.writeMetadata(ch); err != nil {
+			return err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// From here on it is done or not, whoever still waits for it.
+	ctx = context.WithoutCancel(ctx)
+	c.around(false)
+	defer c.around(true)
+	tx, err := c.writes.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	for _, ch := range changes {
+		if err := ch.apply(ctx, tx); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("catalog.db: %w: %w", partd.ErrUnknownOutcome, err)
+	}
+	for _, ch := range changes {
+		replaces := ""
+		if ch.Base != nil {
+			replaces = ch.Base.MetadataLocation()
+		}
+		if ch.Result != nil {
+			// Read through the catalog's own view: the one that wrote remembers its files.
+			loc, io := ch.Result.MetadataLocation(), ch.IOs[len(ch.IOs)-1]
+			ch.Result = c.Staged(ch.Namespace, ch.Name, ch.New, loc, c.reader)
+			written := io.Written()
+			c.cache.put(loc, ch.Result, written[len(written)-1].Size, replaces)
+		}
+	}
+	return nil
+}
+
+// writeMetadata writes the metadata of a change, and makes all its files last.
+func (c *Catalog) writeMetadata(ch *Change) error {
+	if ch.New != nil {
+		version := 0
+		if ch.Base != nil {
+			version = metadataVersion(ch.Base.MetadataLocation()) + 1
+		}
+		provider, err := table.LoadLocationProvider(ch.New.Location(), ch.New.Properties())
+		if err != nil {
+			return err
+		}
+		loc, err := provider.NewTableMetadataFileLocation(version)
+		if err != nil {
+			return err
+		}
+		b, err := json.Marshal(ch.New)
+		if err != nil {
+			return err
+		}
+		io := ch.IOs[len(ch.IOs)-1]
+		if err := io.WriteFile(loc, b); err != nil {
+			return err
+		}
+		ch.Result = c.Staged(ch.Namespace, ch.Name, ch.New, loc, io)
+	}
+	for _, io := range ch.IOs {
+		if err := io.Sync(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// metadataVersion is the number that a metadata file's name begins with, 0 for
+// the names of others that have none.
+func metadataVersion(loc string) int {
+	number, _, _ := strings.Cut(path.Base(loc), "-")
+	v, err := strconv.Atoi(number)
+	if err != nil {
+		return 0
+	}
+	return v
+}
+
+// apply makes the change in the database.
+func (ch *Change) apply(ctx context.Context, tx *sql.Tx) error {
+	var res sql.Result
+	var err error
+	switch {
+	case ch.Base == nil:
+		if _, err := tx.ExecContext(ctx, insertNamespace, ch.Namespace); err != nil {
+			return err
+		}
+		res, err = tx.ExecContext(ctx, insertTable, ch.Namespace, ch.Name, ch.Result.MetadataLocation())
+	case ch.New == nil:
+		res, err = tx.ExecContext(ctx, deleteTable, ch.Namespace, ch.Name, ch.Base.MetadataLocation())
+	default:
+		old := ch.Base.MetadataLocation()
+		res, err = tx.ExecContext(ctx, updateTable, ch.Result.MetadataLocation(), old, ch.Namespace, ch.Name, old)
+	}
+	if err != nil {
+		return err
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return ErrConflict
+	}
+	if ch.New == nil {
+		return ch.forget(ctx, tx)
+	}
+	return ch.record(ctx, tx)
+}
+
+// forget removes what is known of a table that was deleted. Its files are
+// orphans now.
+func (ch *Change) forget(ctx context.Context, tx *sql.Tx) error {
+	uuid := ch.Base.Metadata().TableUUID().String()
+	for _, q := range []string{`DELETE FROM partd_tables WHERE uuid=?`, `DELETE FROM partd_puts WHERE uuid=?`} {
+		if _, err := tx.ExecContext(ctx, q, uuid); err != nil {
+			return err
+		}
+	}
+	_, err := tx.ExecContext(ctx, deleteNamespace, ch.Namespace)
+	return err
+}
+
+// record keeps what there is to know of the change beside the metadata.
+func (ch *Change) record(ctx context.Context, tx *sql.Tx) error {
+	uuid := ch.New.TableUUID().String()
+	if ch.Info != nil {
+		l := listed(ch.New)
+		meta, err := json.Marshal(ch.Info.Metadata)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, upsertInfo, uuid, ch.Namespace, ch.Name, ch.Result.MetadataLocation(),
+			l.Rows, l.Bytes, l.Files, l.Version, ch.Info.Updated.UnixMilli(), string(meta))
+		if err != nil {
+			return err
+		}
+	}
+	for _, io := range ch.IOs {
+		for _, w := range io.Written() {
+			hash := w.Hash.Bytes()
+			_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO partd_files VALUES (?,?,?,?)`, w.Path, uuid, w.Size, hash[:])
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range ch.PutIDs {
+		_, err := tx.ExecContext(ctx, `INSERT INTO partd_puts VALUES (?,?,?)`, uuid, p.ID, p.At.UnixMilli())
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,254 @@
+// Package icecat is an Iceberg catalog on SQLite, with the files beside it in
+// one directory: catalog.db, and data/<table>/{data,metadata}/. Its tables are
+// those of pyiceberg's SqlCatalog, and a few of its own that are kept by the
+// same transactions. Several processes may use it at once: SQLite decides who
+// comes first, and whoever staged a change on metadata that is no longer the
+// newest gets [ErrConflict].
+package icecat
+
+import (
+	"container/list"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
+	_ "modernc.org/sqlite" // the database's driver
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+var (
+	// ErrConflict says that a table changed after the change of it was staged.
+	// Nothing was committed.
+	ErrConflict = fmt.Errorf("the table was changed meanwhile: %w", table.ErrCommitFailed)
+
+	// ErrNotFound says that there is no such table.
+	ErrNotFound = fmt.Errorf("no such table (%w)", fs.ErrNotExist)
+)
+
+// Options of a catalog.
+type Options struct {
+	FS         vfs.FS // where the files are, the database apart
+	CacheBytes int64  // for metadata
+	NoSync     bool   // for tests only: nothing is synced
+
+	// Committing is called before and after each transaction that changes the
+	// database; tests lose power there.
+	Committing func(done bool)
+}
+
+// Catalog is an open catalog. It is safe for concurrent use.
+type Catalog struct {
+	dir    string
+	madeIn string // the directory that the locations in it begin with
+	id     string // of the warehouse
+	fs     vfs.FS
+	noSync bool
+	around func(done bool)
+
+	writes *sql.DB // one connection
+	reads  *sql.DB
+	lookup *sql.Stmt
+	cache  cache
+	reader *FileIO
+}
+
+// Open opens the catalog in a directory, and makes it where it is missing.
+func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	c := &Catalog{
+		dir: dir, fs: o.FS, noSync: o.NoSync, around: o.Committing,
+		cache: cache{budget: o.CacheBytes, byLoc: map[string]*list.Element{}},
+	}
+	if c.around == nil {
+		c.around = func(bool) {}
+	}
+	c.reader = c.NewIO()
+	for _, d := range []string{dir, filepath.Join(dir, "data")} {
+		if err := c.fs.MkdirAll(d, 0o777); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil { // SQLite is on the real file system always
+		return nil, err
+	}
+	synchronous := "FULL"
+	if c.noSync {
+		synchronous = "OFF"
+	}
+	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
+	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(" + synchronous + ")"
+	if c.writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate"); err != nil {
+		return nil, err
+	}
+	c.writes.SetMaxOpenConns(1)
+	if c.reads, err = sql.Open("sqlite", dsn); err != nil {
+		return nil, errors.Join(err, c.writes.Close())
+	}
+	c.reads.SetMaxOpenConns(4)
+	c.reads.SetMaxIdleConns(4)
+	if err := c.prepare(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("catalog.db: %w", err), c.Close())
+	}
+	return c, c.fs.SyncDir(dir)
+}
+
+// prepare makes the database's tables. Two processes may do so at once.
+func (c *Catalog) prepare(ctx context.Context) error {
+	tx, err := c.writes.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a Commit it says that there is nothing to do
+	for _, q := range schema {
+		if _, err := tx.ExecContext(ctx, q); err != nil {
+			return err
+		}
+	}
+	for key, value := range map[string]string{"format": "1", "made-in": c.dir, "id": uuid.NewString()} {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO partd_info VALUES (?,?) ON CONFLICT DO NOTHING`, key, value); err != nil {
+			return err
+		}
+	}
+	var format string
+	for key, to := range map[string]*string{"format": &format, "made-in": &c.madeIn, "id": &c.id} {
+		if err := tx.QueryRowContext(ctx, `SELECT value FROM partd_info WHERE key=?`, key).Scan(to); err != nil {
+			return err
+		}
+	}
+	if format != "1" {
+		return fmt.Errorf("it has format %q, this version knows 1: use a newer one", format)
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	c.lookup, err = c.reads.PrepareContext(ctx, selectLocation)
+	return err
+}
+
+// Close closes the database.
+func (c *Catalog) Close() error {
+	if c.lookup != nil {
+		if err := c.lookup.Close(); err != nil {
+			return errors.Join(err, c.reads.Close(), c.writes.Close())
+		}
+	}
+	return errors.Join(c.reads.Close(), c.writes.Close())
+}
+
+// ID is the warehouse's own, made with it.
+func (c *Catalog) ID() string { return c.id }
+
+// NewIO returns a view of the files that remembers what is written through it.
+func (c *Catalog) NewIO() *FileIO { return &FileIO{cat: c, dirs: map[string]bool{}} }
+
+// Location returns where the metadata of a table is: it is another one after
+// each change of the table.
+func (c *Catalog) Location(ctx context.Context, namespace, name string) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	var loc string
+	// The driver starts a goroutine to watch a context that may end, and this takes microseconds.
+	err := c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name).Scan(&loc)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", ErrNotFound
+	}
+	return loc, err
+}
+
+// Load returns a table as it is now.
+func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Table, error) {
+	for {
+		loc, err := c.Location(ctx, namespace, name)
+		if err != nil {
+			return nil, err
+		}
+		t, err := c.LoadAt(ctx, namespace, name, loc)
+		if errors.Is(err, fs.ErrNotExist) {
+			// Somebody changed the table and removed its old metadata in between?
+			if now, again := c.Location(ctx, namespace, name); again != nil || now != loc {
+				continue
+			}
+		}
+		return t, err
+	}
+}
+
+// LoadAt returns a table as the metadata at a location has it.
+func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*table.Table, error) {
+	if t := c.cache.get(loc); t != nil {
+		return t, nil
+	}
+	p, err := c.local(loc)
+	if err != nil {
+		return nil, err
+	}
+	info, err := c.fs.Info(p)
+	if err != nil {
+		return nil, err
+	}
+	t, err := table.NewFromLocation(ctx, table.Identifier{namespace, name}, loc, c.fsF(c.reader), c)
+	if err != nil {
+		return nil, fmt.Errorf("metadata %s: %w", p, err)
+	}
+	c.cache.put(loc, t, info.Size, "")
+	return t, nil
+}
+
+// Staged returns a table of the metadata given whose files are written through io.
+func (c *Catalog) Staged(namespace, name string, meta table.Metadata, loc string, io *FileIO) *table.Table {
+	return table.New(table.Identifier{namespace, name}, meta, loc, c.fsF(io), c)
+}
+
+// NewLocation returns where a new table goes: a path that no name is part of.
+func (c *Catalog) NewLocation() string {
+	u := url.URL{Scheme: "file", Path: c.madeIn + "/data/" + uuid.NewString()}
+	return u.String()
+}
+
+func (c *Catalog) fsF(io *FileIO) table.FSysF {
+	return func(context.Context) (iceio.IO, error) { return io, nil }
+}
+
+// LoadTable and CommitTable make it a catalog for the library's own
+// transactions, those that others would make.
+var _ table.CatalogIO = (*Catalog)(nil)
+
+// LoadTable returns a table as it is now.
+func (c *Catalog) LoadTable(ctx context.Context, id table.Identifier) (*table.Table, error) {
+	return c.Load(ctx, id[0], id[1])
+}
+
+// CommitTable commits what a transaction of the library made.
+func (c *Catalog) CommitTable(ctx context.Context, id table.Identifier, reqs []table.Requirement, ups []table.Update) (table.Metadata, string, error) {
+	base, err := c.LoadTable(ctx, id)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, r := range reqs {
+		if err := r.Validate(base.Metadata()); err != nil {
+			return nil, "", fmt.Errorf("%w: %w", ErrConflict, err)
+		}
+	}
+	meta, err := table.UpdateTableMetadata(base.Metadata(), ups, base.MetadataLocation())
+	if err != nil {
+		return nil, "", err
+	}
+	ch := &Change{Namespace: id[0], Name: id[1], Base: base, New: meta, IOs: []*FileIO{c.NewIO()}}
+	if err := c.Commit(ctx, ch); err != nil {
+		return nil, "", err
+	}
+	return meta, ch.Result.MetadataLocation(), nil
+}

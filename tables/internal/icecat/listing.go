@@ -1,0 +1,190 @@
+package icecat
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+)
+
+// Listed is a table in a listing.
+type Listed struct {
+	Namespace, Name, UUID string
+	Rows, Bytes, Files    int64
+	Version               int64
+	Info
+}
+
+// listed returns the figures that metadata has of the current snapshot.
+func listed(meta table.Metadata) Listed {
+	l := Listed{UUID: meta.TableUUID().String(), Info: Info{Updated: time.UnixMilli(meta.LastUpdatedMillis()).UTC()}}
+	if s := meta.CurrentSnapshot(); s != nil {
+		l.Version = s.SequenceNumber
+		if s.Summary != nil {
+			p := s.Summary.Properties
+			l.Rows, l.Bytes, l.Files = int64(p.GetInt("total-records", 0)), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
+		}
+	}
+	return l
+}
+
+// Namespaces returns the namespaces that have tables, sorted.
+func (c *Catalog) Namespaces(ctx context.Context) ([]string, error) {
+	rows, err := c.reads.QueryContext(ctx, `SELECT DISTINCT table_namespace FROM iceberg_tables WHERE catalog_name=? ORDER BY 1`, Name)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // Err below says what went wrong
+	var all []string
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, rows.Err()
+}
+
+// listPage is how many tables are read from the database at once, so that a
+// slow reader of a listing does not hold a connection.
+const listPage = 1000
+
+// List calls f for each table of a namespace in the order of names. Where
+// somebody else committed to a table, the figures come from its metadata.
+func (c *Catalog) List(ctx context.Context, namespace string, f func(Listed) bool) error {
+	for after := ""; ; {
+		page, err := c.list(ctx, ` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace, after, listPage)
+		if err != nil {
+			return err
+		}
+		for _, l := range page {
+			if !f(l) {
+				return nil
+			}
+		}
+		if len(page) < listPage {
+			return nil
+		}
+		after = page[len(page)-1].Name
+	}
+}
+
+// Get returns what a listing shows of one table.
+func (c *Catalog) Get(ctx context.Context, namespace, name string) (Listed, error) {
+	page, err := c.list(ctx, ` AND t.table_namespace=? AND t.table_name=?`, namespace, name)
+	if err == nil && len(page) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Listed{}, err
+	}
+	return page[0], nil
+}
+
+func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]Listed, error) {
+	rows, err := c.reads.QueryContext(ctx, selectTables+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // Err below says what went wrong
+	type stale struct {
+		at  int
+		loc string
+	}
+	var page []Listed
+	var others []stale
+	for rows.Next() {
+		var l Listed
+		var loc string
+		var uuid, known, meta sql.NullString
+		var n [5]sql.NullInt64
+		if err := rows.Scan(&l.Namespace, &l.Name, &loc, &uuid, &known, &n[0], &n[1], &n[2], &n[3], &n[4], &meta); err != nil {
+			return nil, err
+		}
+		l.UUID, l.Rows, l.Bytes, l.Files, l.Version = uuid.String, n[0].Int64, n[1].Int64, n[2].Int64, n[3].Int64
+		l.Updated = time.UnixMilli(n[4].Int64).UTC()
+		if meta.Valid {
+			if err := json.Unmarshal([]byte(meta.String), &l.Metadata); err != nil {
+				return nil, fmt.Errorf("catalog.db: metadata of %q: %w", l.Name, err)
+			}
+		}
+		if known.String != loc {
+			others = append(others, stale{len(page), loc})
+		}
+		page = append(page, l)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	for _, s := range others {
+		l := &page[s.at]
+		t, err := c.LoadAt(ctx, l.Namespace, l.Name, s.loc)
+		if err != nil {
+			return nil, err
+		}
+		now := listed(t.Metadata())
+		now.Namespace, now.Name, now.Metadata = l.Namespace, l.Name, l.Metadata
+		*l = now
+	}
+	return page, nil
+}
+
+// TableName names a table.
+type TableName struct{ Namespace, Name string }
+
+// ByUUID returns the name that a table had when it was last committed to with an Info.
+func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err error) {
+	err = c.reads.QueryRowContext(ctx, `SELECT namespace, name FROM partd_tables WHERE uuid=?`, uuid).Scan(&n.Namespace, &n.Name)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNotFound
+	}
+	return n, err
+}
+
+// UUIDs returns the names of all tables by the UUIDs in their metadata, which it reads.
+func (c *Catalog) UUIDs(ctx context.Context) (map[string]TableName, error) {
+	all := map[string]TableName{}
+	return all, c.each(ctx, func(n TableName, t *table.Table) error {
+		all[t.Metadata().TableUUID().String()] = n
+		return nil
+	})
+}
+
+// each calls f for every table.
+func (c *Catalog) each(ctx context.Context, f func(TableName, *table.Table) error) error {
+	all, err := c.Namespaces(ctx)
+	if err != nil {
+		return err
+	}
+	for _, ns := range all {
+		var failed error
+		err := c.List(ctx, ns, func(l Listed) bool {
+			var t *table.Table
+			t, failed = c.Load(ctx, l.Namespace, l.Name)
+			if errors.Is(failed, ErrNotFound) { // deleted meanwhile
+				failed = nil
+				return true
+			}
+			if failed == nil {
+				failed = f(TableName{l.Namespace, l.Name}, t)
+			}
+			return failed == nil
+		})
+		if err := errors.Join(err, failed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PutApplied reports whether a put with an id was committed to a table.
+func (c *Catalog) PutApplied(ctx context.Context, uuid, id string) (bool, error) {
+	var n int
+	err := c.reads.QueryRowContext(ctx, `SELECT count(*) FROM partd_puts WHERE uuid=? AND id=?`, uuid, id).Scan(&n)
+	return n > 0, err
+}

@@ -1,0 +1,260 @@
+package icecat
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"io"
+	"io/fs"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+)
+
+// Swept says what Sweep did.
+type Swept struct {
+	Files   int
+	Bytes   int64
+	Waiting int // found to be of no use, and not removed yet
+}
+
+// Sweep removes files of the warehouse that no table refers to: those of failed
+// commits, of versions that expired and of tables that were deleted. A file is
+// removed once it was of no use for the time of grace, to whoever reads an older
+// state or has yet to commit it: it is noted by the first Sweep that finds it, and
+// removed by one that finds it again. Busy returns when the oldest reader or
+// writer in this process began, or now.
+func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, busy func() time.Time) (Swept, error) {
+	// Files are listed before the references are read: one that is made
+	// meanwhile is not in the list, and one that is committed is referred to.
+	files, err := c.listFiles()
+	if err != nil {
+		return Swept{}, err
+	}
+	used, err := c.references(ctx)
+	if err != nil {
+		return Swept{}, err
+	}
+	seen, oldest := time.Now(), busy()
+	for path := range used {
+		delete(files, path)
+	}
+	since, err := c.noteOrphans(ctx, files, seen)
+	if err != nil {
+		return Swept{}, err
+	}
+	var s Swept
+	dirs := map[string]bool{}
+	for path, at := range since {
+		if at.Add(max(grace, 0)).After(seen) || oldest.Before(at) {
+			s.Waiting++
+			continue
+		}
+		size := files[path]
+		if err := c.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return s, err
+		}
+		if err := c.forgetFile(ctx, path); err != nil {
+			return s, err
+		}
+		s.Files++
+		s.Bytes += size
+		dirs[filepath.Dir(path)] = true
+	}
+	for dir := range dirs {
+		// Only directories that are empty now can be removed.
+		if c.fs.Remove(dir) == nil {
+			_ = c.fs.Remove(filepath.Dir(dir))
+		}
+	}
+	return s, nil
+}
+
+// listFiles returns the files below data/ with their sizes.
+func (c *Catalog) listFiles() (map[string]int64, error) {
+	files := map[string]int64{}
+	var walk func(dir string) error
+	walk = func(dir string) error {
+		d, err := c.fs.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		var below []string
+		for {
+			entries, err := d.Next(1024)
+			for _, e := range entries {
+				path := filepath.Join(dir, e.Name())
+				if e.IsDir() {
+					below = append(below, path)
+					continue
+				}
+				info, err := c.fs.Info(path)
+				if err == nil {
+					files[path] = info.Size
+				} else if !errors.Is(err, fs.ErrNotExist) {
+					return errors.Join(err, d.Close())
+				}
+			}
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return errors.Join(err, d.Close())
+			}
+		}
+		if err := d.Close(); err != nil {
+			return err
+		}
+		for _, b := range below {
+			if err := walk(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return files, walk(filepath.Join(c.dir, "data"))
+}
+
+// references returns every file that a table's metadata refers to.
+func (c *Catalog) references(ctx context.Context) (map[string]struct{}, error) {
+	used := map[string]struct{}{}
+	add := func(location string) (fresh bool, err error) {
+		path, err := c.local(location)
+		if err != nil {
+			return false, nil //nolint:nilerr // not a local file, so none of ours
+		}
+		_, known := used[path]
+		used[path] = struct{}{}
+		return !known, nil
+	}
+	return used, c.each(ctx, func(_ TableName, t *table.Table) error { return c.referencesOf(t, add) })
+}
+
+func (c *Catalog) referencesOf(t *table.Table, add func(string) (bool, error)) error {
+	if _, err := add(t.MetadataLocation()); err != nil {
+		return err
+	}
+	meta := t.Metadata()
+	for s := range meta.Statistics() {
+		if _, err := add(s.StatisticsPath); err != nil {
+			return err
+		}
+	}
+	for s := range meta.PartitionStatistics() {
+		if _, err := add(s.StatisticsPath); err != nil {
+			return err
+		}
+	}
+	for _, s := range meta.Snapshots() {
+		if _, err := add(s.ManifestList); err != nil {
+			return err
+		}
+		manifests, err := s.Manifests(c.reader)
+		if err != nil {
+			return err
+		}
+		for _, m := range manifests {
+			fresh, err := add(m.FilePath())
+			if err != nil {
+				return err
+			}
+			if !fresh {
+				continue
+			}
+			for entry, err := range m.Entries(c.reader, true) {
+				if err == nil {
+					_, err = add(entry.DataFile().FilePath())
+				}
+				if err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// noteOrphans makes files the orphans that are known, and returns since when
+// each is known.
+func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, now time.Time) (map[string]time.Time, error) {
+	since := make(map[string]time.Time, len(files))
+	return since, c.inTx(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT path, seen_ms FROM partd_orphans`)
+		if err != nil {
+			return err
+		}
+		var gone []string
+		for rows.Next() {
+			var path string
+			var at int64
+			if err := rows.Scan(&path, &at); err != nil {
+				return errors.Join(err, rows.Close())
+			}
+			if _, still := files[path]; still {
+				since[path] = time.UnixMilli(at)
+			} else {
+				gone = append(gone, path)
+			}
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		for _, path := range gone {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path); err != nil {
+				return err
+			}
+		}
+		for path := range files {
+			if _, known := since[path]; known {
+				continue
+			}
+			since[path] = now
+			if _, err := tx.ExecContext(ctx, `INSERT INTO partd_orphans VALUES (?,?)`, path, now.UnixMilli()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// forgetFile removes what is known of a file that was removed.
+func (c *Catalog) forgetFile(ctx context.Context, path string) error {
+	location := path
+	if rest, err := filepath.Rel(c.dir, path); err == nil {
+		u := url.URL{Scheme: "file", Path: filepath.Join(c.madeIn, rest)}
+		location = u.String()
+	}
+	return c.inTx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path)
+		if err == nil {
+			_, err = tx.ExecContext(ctx, `DELETE FROM partd_files WHERE path=?`, location)
+		}
+		return err
+	})
+}
+
+// ForgetPuts forgets the ids of puts from before a time.
+func (c *Catalog) ForgetPuts(ctx context.Context, before time.Time) error {
+	return c.inTx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM partd_puts WHERE at_ms<?`, before.UnixMilli())
+		return err
+	})
+}
+
+func (c *Catalog) inTx(ctx context.Context, f func(tx *sql.Tx) error) error {
+	c.around(false)
+	defer c.around(true)
+	tx, err := c.writes.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := f(tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}

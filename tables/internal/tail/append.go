@@ -1,0 +1,125 @@
+package tail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd"
+)
+
+// Append adds rows, under an id if it is not "". It returns once the store has
+// acknowledged them. Where the outcome is unknown, the store is asked for it
+// before the log is used again.
+func (l *Log) Append(ctx context.Context, schema *arrow.Schema, batches []arrow.RecordBatch, id string, at time.Time) error {
+	if err := l.refresh(ctx); err != nil {
+		return err
+	}
+	var e *epoch
+	first := schema
+	if n := len(l.epochs); n > 0 && l.epochs[n-1].n == l.next {
+		if e = l.epochs[n-1]; e.schema == schema || e.schema.Equal(schema) {
+			first = nil
+		} else {
+			e = nil
+			l.next++ // the table's schema is another one now
+		}
+	}
+	v, err := encode(first, batches, id, at)
+	if err != nil {
+		return err
+	}
+	if e == nil {
+		e = &epoch{n: l.next, held: true, ids: map[string]time.Time{}}
+	}
+	err = l.s.p.Append(ctx, partd.Entry{Key: l.key(e.n), Value: v})
+	if err == nil && l.s.sync {
+		if err = partd.Sync(ctx, l.s.p); err != nil {
+			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+		}
+	}
+	if errors.Is(err, partd.ErrUnknownOutcome) {
+		if first != nil {
+			l.epochs = append(l.epochs, e)
+		}
+		e.stale, l.unsure = true, true
+	}
+	if err != nil {
+		return err
+	}
+	if first != nil {
+		l.epochs = append(l.epochs, e)
+	}
+	f, _, err := next(v)
+	if err == nil {
+		err = l.add(e, f, int64(len(v)))
+	}
+	if err != nil { // it is in the store all the same
+		e.stale = true
+		return fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+	}
+	e.schema = schema
+	return nil
+}
+
+// refresh reads what the store has of epochs with an append of unknown outcome.
+func (l *Log) refresh(ctx context.Context) error {
+	for i := 0; i < len(l.epochs); i++ {
+		e := l.epochs[i]
+		if !e.stale {
+			continue
+		}
+		if err := l.load(ctx, e); err != nil {
+			return err
+		}
+		l.next = max(l.next, e.n+1) // what may still arrive must not fall among new rows
+		if e.bytes == 0 {
+			l.epochs = slices.Delete(l.epochs, i, i+1)
+			i--
+		}
+	}
+	return nil
+}
+
+// Applied reports whether the log has an append of an id.
+func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
+	if err := l.refresh(ctx); err != nil {
+		return false, err
+	}
+	for _, e := range l.epochs {
+		if _, ok := e.ids[id]; ok {
+			if l.unsure { // it may be that its sync failed
+				return true, l.s.flush(ctx)
+			}
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// IDs returns the ids of the appends of epochs up to one, with their times.
+func (l *Log) IDs(upTo int64) map[string]time.Time {
+	ids := map[string]time.Time{}
+	for _, e := range l.epochs {
+		if e.n <= upTo {
+			maps.Copy(ids, e.ids)
+		}
+	}
+	return ids
+}
+
+// Turn ends the epoch that appends go to, and returns the last one that has
+// rows; ok is false if there are none.
+func (l *Log) Turn(ctx context.Context) (last int64, ok bool, err error) {
+	if err := l.refresh(ctx); err != nil || len(l.epochs) == 0 {
+		return 0, false, err
+	}
+	last = l.epochs[len(l.epochs)-1].n
+	l.next = last + 1
+	return last, true, nil
+}

@@ -1,0 +1,182 @@
+package tail
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// A key's value is a row of frames, one an append:
+//
+//	 0        4        5            13       17        18
+//	+--------+--------+------------+--------+---------+----+--------------+
+//	| length | flags  | unix milli | rows   | id len  | id | IPC messages |
+//	+--------+--------+------------+--------+---------+----+--------------+
+//
+// Integers are little-endian; length counts what follows it. The messages of all
+// frames one after the other are a stream of Arrow's IPC format without its end:
+// the schema, in the first frame (flag 1), then record batches.
+const (
+	frameHead   = 18
+	flagSchema  = 1
+	maxIDLen    = 255
+	maxFrameLen = 1<<31 - 1
+)
+
+var errFrame = errors.New("it is no frame of an append")
+
+// frame is an append.
+type frame struct {
+	schema   bool // its messages begin with the schema
+	at       time.Time
+	rows     int64
+	id       string
+	messages []byte
+}
+
+// encode returns the frame of an append.
+func encode(schema *arrow.Schema, batches []arrow.RecordBatch, id string, at time.Time) ([]byte, error) {
+	var b bytes.Buffer
+	head := make([]byte, frameHead, frameHead+len(id))
+	var rows int64
+	b.Write(append(head, id...))
+	if schema != nil {
+		m, err := schemaMessage(schema)
+		if err != nil {
+			return nil, err
+		}
+		b.Write(m)
+	}
+	for _, batch := range batches {
+		p, err := ipc.GetRecordBatchPayload(batch)
+		if err != nil {
+			return nil, err
+		}
+		_, err = p.WritePayload(&b)
+		p.Release()
+		if err != nil {
+			return nil, err
+		}
+		rows += batch.NumRows()
+	}
+	v := b.Bytes()
+	if len(v) > maxFrameLen || rows > 1<<32-1 || len(id) > maxIDLen {
+		return nil, fmt.Errorf("an append of %d rows and %d bytes is too large for the tail", rows, len(v))
+	}
+	binary.LittleEndian.PutUint32(v, uint32(len(v)-4))
+	if schema != nil {
+		v[4] = flagSchema
+	}
+	binary.LittleEndian.PutUint64(v[5:], uint64(at.UnixMilli()))
+	binary.LittleEndian.PutUint32(v[13:], uint32(rows))
+	v[17] = byte(len(id))
+	return v, nil
+}
+
+// next takes the first frame off a value.
+func next(v []byte) (f frame, rest []byte, err error) {
+	if len(v) < frameHead {
+		return f, nil, errFrame
+	}
+	n := int(binary.LittleEndian.Uint32(v)) + 4
+	idEnd := frameHead + int(v[17])
+	if n > len(v) || n < idEnd {
+		return f, nil, errFrame
+	}
+	return frame{
+		schema: v[4]&flagSchema != 0, at: time.UnixMilli(int64(binary.LittleEndian.Uint64(v[5:]))).UTC(),
+		rows: int64(binary.LittleEndian.Uint32(v[13:])), id: string(v[frameHead:idEnd]), messages: v[idEnd:n],
+	}, v[n:], nil
+}
+
+// schemaMessage returns the message of a schema.
+func schemaMessage(schema *arrow.Schema) ([]byte, error) {
+	p := ipc.GetSchemaPayload(schema, memory.DefaultAllocator)
+	defer p.Release()
+	var b bytes.Buffer
+	_, err := p.WritePayload(&b)
+	return b.Bytes(), err
+}
+
+// decode returns the record batches of messages that begin with the schema.
+func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBatch, err error) {
+	parts := make([]io.Reader, len(messages))
+	for i, m := range messages {
+		parts[i] = bytes.NewReader(m)
+	}
+	r, err := ipc.NewReader(io.MultiReader(parts...))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer r.Release()
+	for r.Next() {
+		batch := r.RecordBatch()
+		batch.Retain()
+		batches = append(batches, batch)
+	}
+	if err := r.Err(); err != nil {
+		release(batches)
+		return nil, nil, err
+	}
+	return r.Schema(), batches, nil
+}
+
+func release(batches []arrow.RecordBatch) {
+	for _, b := range batches {
+		b.Release()
+	}
+}
+
+// merge makes fewer batches of many small ones at the end, which it lets go of:
+// each is at least twice as long as the next, so that a row is copied only as
+// often as the rows can be doubled.
+func merge(batches []arrow.RecordBatch) ([]arrow.RecordBatch, error) {
+	from := len(batches) - 1
+	for sum := int64(0); from >= 0; from-- {
+		if n := batches[from].NumRows(); sum > 0 && n >= 2*sum {
+			break
+		}
+		sum += batches[from].NumRows()
+	}
+	from++
+	if len(batches)-from < 2 {
+		return batches, nil
+	}
+	one, err := Concat(batches[from:])
+	if err != nil {
+		return nil, err
+	}
+	release(batches[from:])
+	return append(batches[:from:from], one), nil
+}
+
+// Concat returns one record batch of several with the same schema.
+func Concat(batches []arrow.RecordBatch) (arrow.RecordBatch, error) {
+	var rows int64
+	for _, b := range batches {
+		rows += b.NumRows()
+	}
+	schema := batches[0].Schema()
+	columns := make([]arrow.Array, schema.NumFields())
+	for i := range columns {
+		parts := make([]arrow.Array, len(batches))
+		for j, b := range batches {
+			parts[j] = b.Column(i)
+		}
+		column, err := array.Concatenate(parts, memory.DefaultAllocator)
+		if err != nil {
+			return nil, fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
+		}
+		defer column.Release()
+		columns[i] = column
+	}
+	return array.NewRecordBatch(schema, columns, rows), nil
+}

@@ -1,0 +1,230 @@
+package tail
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd"
+)
+
+// Log is the tail of one table. Its user lets one goroutine at it at a time.
+type Log struct {
+	s       *Store
+	uuid    string
+	next    int64 // the epoch that appends go to
+	epochs  []*epoch
+	updated time.Time
+	unsure  bool // an append of unknown outcome may still arrive
+}
+
+// epoch is the value of one key.
+type epoch struct {
+	n      int64
+	schema *arrow.Schema // of its rows
+	bytes  int64         // length of the value
+	rows   int64
+	since  time.Time // of the oldest append
+	ids    map[string]time.Time
+	stale  bool // the store may hold more than is known here: it must be read
+
+	// What is also in memory, if held: batches that were decoded, and messages
+	// that were not yet. mem is what they count for.
+	held    bool
+	mem     int64
+	head    []byte // the message of the schema
+	batches []arrow.RecordBatch
+	pending [][]byte
+}
+
+// NewLog returns the log of a table that has no rows in the tail.
+func (s *Store) NewLog(uuid string, folded int64) *Log {
+	return &Log{s: s, uuid: uuid, next: folded + 1}
+}
+
+func (l *Log) key(n int64) string { return l.uuid + "/" + strconv.FormatInt(n, 10) }
+
+// UUID is the table's.
+func (l *Log) UUID() string { return l.uuid }
+
+// recover reads what was found in the store.
+func (l *Log) recover(ctx context.Context) error {
+	slices.SortFunc(l.epochs, func(a, b *epoch) int { return cmp.Compare(a.n, b.n) })
+	for _, e := range l.epochs {
+		if err := l.load(ctx, e); err != nil {
+			return err
+		}
+		l.next = e.n + 1
+	}
+	return nil
+}
+
+// load reads an epoch from the store, whatever is known of it.
+func (l *Log) load(ctx context.Context, e *epoch) error {
+	values, err := l.s.p.Get(ctx, l.key(e.n))
+	if err != nil {
+		return err
+	}
+	l.drop(e)
+	n := &epoch{n: e.n, held: true, ids: map[string]time.Time{}}
+	for v := values[0]; len(v) > 0; {
+		f, rest, err := next(v)
+		if err != nil {
+			return fmt.Errorf("tail key %s at offset %d: %w", l.key(e.n), len(values[0])-len(v), err)
+		}
+		if err := l.add(n, f, int64(len(v)-len(rest))); err != nil {
+			return fmt.Errorf("tail key %s: %w", l.key(e.n), err)
+		}
+		v = rest
+	}
+	*e = *n
+	return nil
+}
+
+// add counts a frame that the store has.
+func (l *Log) add(e *epoch, f frame, length int64) error {
+	if e.schema == nil {
+		if !f.schema {
+			return errors.New("it does not begin with a schema")
+		}
+		schema, batches, err := decode(f.messages)
+		if err != nil {
+			return err
+		}
+		release(batches)
+		if e.head, err = schemaMessage(schema); err != nil {
+			return err
+		}
+		e.schema, e.since = schema, f.at
+	}
+	e.bytes += length
+	e.rows += f.rows
+	if f.id != "" {
+		e.ids[f.id] = f.at
+	}
+	if f.at.After(l.updated) {
+		l.updated = f.at
+	}
+	if e.held {
+		e.pending = append(e.pending, f.messages)
+		e.mem += length
+		if l.s.used.Add(length) > l.s.memory {
+			l.drop(e) // it is read again when it is needed
+		}
+	}
+	return nil
+}
+
+// drop lets go of what an epoch holds in memory.
+func (l *Log) drop(e *epoch) {
+	release(e.batches)
+	l.s.used.Add(-e.mem)
+	e.held, e.mem, e.head, e.batches, e.pending = false, 0, nil, nil, nil
+}
+
+// Rows returns the record batches of the epochs after one, up to another, in
+// order; the caller releases them. Each has the schema that it was appended with.
+func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordBatch, err error) {
+	if err := l.refresh(ctx); err != nil {
+		return nil, err
+	}
+	for _, e := range l.epochs {
+		if e.n <= after || e.n > upTo {
+			continue
+		}
+		batches, err := l.read(ctx, e)
+		if err != nil {
+			release(rows)
+			return nil, fmt.Errorf("tail key %s: %w", l.key(e.n), err)
+		}
+		rows = append(rows, batches...)
+	}
+	return rows, nil
+}
+
+// read returns an epoch's rows.
+func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
+	if !e.held {
+		values, err := l.s.p.Get(ctx, l.key(e.n))
+		if err != nil {
+			return nil, err
+		}
+		var messages [][]byte
+		for v := values[0]; len(v) > 0; {
+			f, rest, err := next(v)
+			if err != nil {
+				return nil, err
+			}
+			messages, v = append(messages, f.messages), rest
+		}
+		_, batches, err := decode(messages...)
+		return batches, err
+	}
+	if len(e.pending) > 0 {
+		messages := e.pending
+		if len(e.batches) > 0 { // the schema came with what is decoded already
+			messages = append([][]byte{e.head}, messages...)
+		}
+		_, batches, err := decode(messages...)
+		if err != nil {
+			return nil, err
+		}
+		if batches, err = merge(append(slices.Clip(e.batches), batches...)); err != nil {
+			return nil, err
+		}
+		e.batches, e.pending = batches, nil
+	}
+	for _, b := range e.batches {
+		b.Retain()
+	}
+	return slices.Clone(e.batches), nil
+}
+
+// Forget removes the epochs up to one, which are folded or of no use any more.
+// What cannot be deleted from the store is deleted by a later Recover.
+func (l *Log) Forget(ctx context.Context, upTo int64) error {
+	var keys []string
+	for len(l.epochs) > 0 && l.epochs[0].n <= upTo {
+		keys = append(keys, l.key(l.epochs[0].n))
+		l.drop(l.epochs[0])
+		l.epochs = slices.Delete(l.epochs, 0, 1)
+	}
+	l.next = max(l.next, upTo+1)
+	if len(keys) == 0 {
+		return nil
+	}
+	return partd.Delete(ctx, l.s.p, keys...)
+}
+
+// Release lets go of the memory of a log that is not used any more. The store
+// keeps what it has.
+func (l *Log) Release() {
+	for _, e := range l.epochs {
+		l.drop(e)
+	}
+}
+
+// Idle reports whether the log may be forgotten: a new one would be the same.
+func (l *Log) Idle() bool { return len(l.epochs) == 0 && !l.unsure }
+
+// Size says how much the epochs after one hold, since when, and when rows were
+// last appended.
+func (l *Log) Size(after int64) (rows, bytes int64, since, updated time.Time) {
+	for _, e := range l.epochs {
+		if e.n <= after {
+			continue
+		}
+		rows += e.rows
+		bytes += e.bytes
+		if since.IsZero() || e.since.Before(since) {
+			since = e.since
+		}
+	}
+	return rows, bytes, since, l.updated
+}

@@ -1,0 +1,148 @@
+// Package tail keeps small appends to tables in a partd store until they are
+// folded into the tables' files.
+//
+// The key of a table's rows is "<table uuid>/<epoch>". A fold ends the epoch,
+// so that later appends go to the next one; it commits the rows together with
+// the epoch's number as a property of the table, and then deletes the key. What
+// a table holds is thus decided by one commit: epochs up to the number are in
+// its files, later ones in the tail. The property's name has the tail's id in it,
+// for epochs of different tails have nothing to do with each other.
+package tail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+
+	"github.com/go-partd/partd"
+)
+
+// identityKey holds the ids of the warehouse and the tail.
+const identityKey = "partd-tables"
+
+// Store is the tails of all tables of a warehouse.
+type Store struct {
+	p      partd.Partd
+	id     string
+	sync   bool  // after each append
+	memory int64 // how much of what is in p is held in memory as well
+	used   atomic.Int64
+}
+
+// Open makes a tail of a store, which must be empty or the warehouse's tail
+// already. With sync, appends are synced before they are acknowledged.
+func Open(ctx context.Context, p partd.Partd, warehouse string, sync bool, memory int64) (_ *Store, err error) {
+	s := &Store{p: p, sync: sync, memory: memory}
+	defer func() {
+		if err == nil { // a log store that never was synced may not open again after a loss of power
+			err = s.flush(ctx)
+		}
+	}()
+	values, err := p.Get(ctx, identityKey)
+	if err != nil {
+		return nil, err
+	}
+	if len(values[0]) > 0 {
+		w, id, ok := strings.Cut(string(values[0]), " ")
+		if !ok || w != warehouse {
+			return nil, fmt.Errorf("the tail is that of another directory: give each its own")
+		}
+		s.id = id
+		return s, nil
+	}
+	for k, err := range partd.Keys(ctx, p) {
+		if err == nil {
+			err = fmt.Errorf("the store for the tail is not empty, it has a key %s: give it a store of its own", partd.QuoteKey(k.Key))
+		}
+		return nil, err
+	}
+	s.id = uuid.NewString()
+	return s, p.Append(ctx, partd.Entry{Key: identityKey, Value: []byte(warehouse + " " + s.id)})
+}
+
+// flush makes what the store has survive a loss of power, if it can.
+func (s *Store) flush(ctx context.Context) error {
+	err := partd.Sync(ctx, s.p)
+	if !s.sync && errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	return err
+}
+
+// ID is the tail's own, kept in its store.
+func (s *Store) ID() string { return s.id }
+
+// SetID gives the tail another id, for tests that prove that it matters.
+func (s *Store) SetID(id string) { s.id = id }
+
+// Property is the name of the tables' property that says which epochs of this
+// tail are folded.
+func (s *Store) Property() string { return "partd.tail-epoch." + s.id }
+
+// Folded returns the last epoch that is folded, by the table's properties; -1 if
+// none is.
+func (s *Store) Folded(properties map[string]string) int64 {
+	n, err := strconv.ParseInt(properties[s.Property()], 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// Recover finds the logs that the store has. Owner says whether a table still
+// exists, and up to which epoch it is folded; what is of no use any more is deleted.
+func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int64, exists bool, err error)) (map[string]*Log, error) {
+	logs := map[string]*Log{}
+	var useless []string
+	for k, err := range partd.Keys(ctx, s.p) {
+		if err != nil {
+			return nil, err
+		}
+		if k.Key == identityKey {
+			continue
+		}
+		table, number, _ := strings.Cut(k.Key, "/")
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("the tail has a key %s that is none of its own", partd.QuoteKey(k.Key))
+		}
+		l := logs[table]
+		if l == nil {
+			folded, exists, err := owner(table)
+			if err != nil {
+				return nil, err
+			}
+			if !exists {
+				useless = append(useless, k.Key)
+				continue
+			}
+			l = s.NewLog(table, folded)
+			logs[table] = l
+		}
+		if n < l.next {
+			useless = append(useless, k.Key)
+			continue
+		}
+		l.epochs = append(l.epochs, &epoch{n: n, stale: true})
+	}
+	for _, l := range logs {
+		if err := l.recover(ctx); err != nil {
+			return nil, err
+		}
+		if len(l.epochs) == 0 {
+			delete(logs, l.uuid)
+		}
+	}
+	if len(useless) == 0 {
+		return logs, nil
+	}
+	return logs, partd.Delete(ctx, s.p, useless...)
+}
+
+// Used returns how much memory the tail's rows take.
+func (s *Store) Used() int64 { return s.used.Load() }

@@ -1,0 +1,161 @@
+package tables
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const killEnv = "PARTD_TABLES_KILL_DIR"
+
+// killChild does random operations on a directory until it is killed. It says
+// what it is about to do, and what is done.
+func killChild(dir string) error {
+	ctx := context.Background()
+	s, err := Open(ctx, dir, &Options{FoldBytes: 2000, FoldAge: 5 * time.Millisecond, Sync: rand.IntN(2) == 0})
+	if err != nil {
+		return err
+	}
+	b := s.Bucket("")
+	fmt.Println("ready")
+	in := bufio.NewReader(os.Stdin)
+	for {
+		var op, name string
+		var first, count int64
+		if _, err := fmt.Fscanln(in, &op, &name, &first, &count); err != nil {
+			return err
+		}
+		switch op {
+		case "append", "replace":
+			mode := Append
+			if op == "replace" {
+				mode = Replace
+			}
+			_, err = b.Put(ctx, name, rowsOf(from(first, count)...), mode, nil)
+		case "fold":
+			_, err = s.Fold(ctx, nil)
+		case "compact":
+			_, err = s.Compact(ctx, nil)
+		case "expire":
+			_, err = s.Expire(ctx, &MaintainOptions{Grace: -1})
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Println("done")
+	}
+}
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(killEnv); dir != "" {
+		if err := killChild(dir); err != nil && !errors.Is(err, io.EOF) {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// TestKill kills a process with kill -9 at random times, again and again on one
+// directory; PARTD_KILLS says how often.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	rnd := rand.New(rand.NewPCG(1, 1))
+	last := rowsByTable{}
+	next := int64(0)
+	for round := range rounds(t, "PARTD_KILLS", 3) {
+		flight, err := killRound(t, dir, rnd, last, &next)
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		s, err := Open(t.Context(), dir, &Options{FoldAge: -1})
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		got := rowsByTable{}
+		for _, name := range []string{"a", "b"} {
+			rows, ok, err := read(t.Context(), s.Bucket(""), name)
+			if err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+			if ok {
+				got[name] = rows
+			}
+		}
+		if !got.equal(last) && !got.equal(flight) {
+			t.Fatalf("round %d: there is %v, want %v or %v", round, got, last, flight)
+		}
+		last = got
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// killRound starts a process, lets it work a while and kills it. It keeps last
+// at what was acknowledged, and returns what would be there with what was in flight.
+func killRound(t *testing.T, dir string, rnd *rand.Rand, last rowsByTable, next *int64) (flight rowsByTable, err error) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), killEnv+"="+dir)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() {
+		return nil, fmt.Errorf("it did not start: %w: %s", cmd.Wait(), stderr.String())
+	}
+	timer := time.AfterFunc(time.Duration(rnd.IntN(200))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	for {
+		name := []string{"a", "b"}[rnd.IntN(2)]
+		op := []string{"append", "append", "append", "append", "append", "replace", "fold", "compact", "expire"}[rnd.IntN(9)]
+		count := int64(1 + rnd.IntN(3))
+		if rnd.IntN(6) == 0 {
+			count = 150 // goes to files
+		}
+		flight = rowsByTable{}
+		for k, v := range last {
+			flight[k] = v
+		}
+		switch op {
+		case "append":
+			flight[name] = append(slices.Clone(last[name]), from(*next, count)...)
+		case "replace":
+			flight[name] = from(*next, count)
+		}
+		first := *next
+		*next += count
+		if _, err := fmt.Fprintln(in, op, name, first, count); err != nil || !lines.Scan() {
+			break
+		}
+		for k, v := range flight {
+			last[k] = v
+		}
+	}
+	_ = cmd.Wait() // it was killed
+	if stderr.Len() > 0 {
+		return nil, errors.New(stderr.String())
+	}
+	return flight, nil
+}

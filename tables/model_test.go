@@ -1,0 +1,300 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// rounds returns how often to do something, by default n times.
+func rounds(t testing.TB, env string, n int) int {
+	if v := os.Getenv(env); v != "" {
+		var err error
+		if n, err = strconv.Atoi(v); err != nil {
+			t.Fatalf("%s: %v", env, err)
+		}
+	}
+	return n
+}
+
+// modelTable is what a table should hold.
+type modelTable struct {
+	rows     []int64
+	ids      map[string]bool
+	meta     map[string]string
+	versions map[Version][]int64
+}
+
+// model drives a Store by random operations beside maps in memory.
+type model struct {
+	t      testing.TB
+	rnd    *rand.Rand
+	dir    string
+	opts   Options
+	s      *Store
+	next   int64
+	tables map[tableName]*modelTable
+	old    []string // ids that were used
+}
+
+var modelNames = []tableName{
+	{"", "a"}, {"", "A"}, {"default", "a"}, {"b", "../../x"}, {"b", "BRK.B"}, {"x/y", " "},
+}
+
+func (m *model) rows(most int) []int64 {
+	ns := from(m.next, int64(m.rnd.IntN(most)))
+	m.next += int64(len(ns))
+	return ns
+}
+
+func (m *model) step(ctx context.Context) (string, error) {
+	n := modelNames[m.rnd.IntN(len(modelNames))]
+	b := m.s.Bucket(n.Namespace) // the model's names are buckets
+	mt := m.tables[n]
+	switch k := m.rnd.IntN(24); {
+	case k < 11: // put
+		mode := []PutMode{Append, Append, Append, Append, Replace, Error}[m.rnd.IntN(6)]
+		most := 5
+		if m.rnd.IntN(5) == 0 {
+			most = 400 // not for the tail
+		}
+		o := &PutOptions{}
+		ns := m.rows(most)
+		if m.rnd.IntN(3) == 0 {
+			o.ID = fmt.Sprint("id", m.next, m.rnd.Int())
+			if len(m.old) > 0 && m.rnd.IntN(2) == 0 {
+				o.ID = m.old[m.rnd.IntN(len(m.old))]
+			}
+			m.old = append(m.old, o.ID)
+		}
+		if m.rnd.IntN(3) == 0 {
+			o.Metadata = map[string]string{"k": fmt.Sprint(m.next)}
+		}
+		op := fmt.Sprintf("put %v mode %d, %d rows, id %q", n, mode, len(ns), o.ID)
+		_, err := b.Put(ctx, n.Name, rowsOf(ns...), mode, o)
+		return op, m.put(mt, n, ns, mode, o, err)
+	case k == 11:
+		err := b.Delete(ctx, n.Name)
+		delete(m.tables, n)
+		return fmt.Sprint("delete ", n), expect(err, mt == nil, ErrNotFound)
+	case k == 12:
+		meta := map[string]string{"m": fmt.Sprint(m.next)}
+		err := b.SetMetadata(ctx, n.Name, meta)
+		if mt != nil {
+			mt.meta = meta
+		}
+		return fmt.Sprint("set metadata ", n), expect(err, mt == nil, ErrNotFound)
+	case k < 15:
+		_, err := m.s.Fold(ctx, nil)
+		return "fold", err
+	case k == 15:
+		_, err := m.s.Compact(ctx, nil)
+		return "compact", err
+	case k == 16:
+		_, err := m.s.Expire(ctx, &MaintainOptions{Grace: -1, Keep: 1 + m.rnd.IntN(3)})
+		for _, mt := range m.tables {
+			clear(mt.versions) // which are left is for another test
+		}
+		return "expire", err
+	case k == 17:
+		return "reopen", m.reopen(ctx)
+	case k < 20:
+		return "update", m.update(ctx)
+	default:
+		return "check", m.check(ctx)
+	}
+}
+
+func expect(err error, fails bool, want error) error {
+	if fails {
+		if !errors.Is(err, want) {
+			return fmt.Errorf("want the error %v, got %v", want, err)
+		}
+		return nil
+	}
+	return err
+}
+
+func (m *model) put(mt *modelTable, n tableName, ns []int64, mode PutMode, o *PutOptions, err error) error {
+	if mt != nil && o.ID != "" && mt.ids[o.ID] {
+		return err // nothing changes
+	}
+	if mt != nil && mode == Error {
+		return expect(err, true, ErrExists)
+	}
+	if err != nil {
+		return err
+	}
+	if mt == nil {
+		mt = &modelTable{ids: map[string]bool{}, versions: map[Version][]int64{}, meta: o.Metadata}
+		m.tables[n] = mt
+	}
+	if mode == Replace {
+		mt.rows, mt.meta = nil, o.Metadata
+	}
+	mt.rows = append(slices.Clone(mt.rows), ns...)
+	// An empty append does nothing, and so keeps no id.
+	if o.ID != "" && (len(ns) > 0 || mode != Append) {
+		mt.ids[o.ID] = true
+	}
+	return nil
+}
+
+// update changes a few tables in one commit, or fails and changes none.
+func (m *model) update(ctx context.Context) error {
+	fail := m.rnd.IntN(4) == 0
+	errFail := errors.New("fail")
+	after := maps.Clone(m.tables)
+	err := m.s.Update(ctx, func(t *Txn) error {
+		for range 1 + m.rnd.IntN(4) {
+			n := modelNames[m.rnd.IntN(len(modelNames))]
+			mt := after[n]
+			if mt != nil && m.rnd.IntN(4) == 0 {
+				if err := t.Delete(n.Namespace, n.Name); err != nil {
+					return err
+				}
+				delete(after, n)
+				continue
+			}
+			ns, mode := m.rows(5), Append
+			if m.rnd.IntN(3) == 0 {
+				mode = Replace
+			}
+			if err := t.Put(n.Namespace, n.Name, rowsOf(ns...), mode, nil); err != nil {
+				return err
+			}
+			next := &modelTable{ids: map[string]bool{}, versions: map[Version][]int64{}}
+			if mt != nil {
+				next.ids, next.versions = mt.ids, mt.versions
+				if mode != Replace {
+					next.rows, next.meta = mt.rows, mt.meta
+				}
+			}
+			next.rows = append(slices.Clone(next.rows), ns...)
+			after[n] = next
+		}
+		if fail {
+			return errFail
+		}
+		return nil
+	})
+	if fail {
+		return expect(err, true, errFail)
+	}
+	if err == nil {
+		m.tables = after
+	}
+	return err
+}
+
+func (m *model) reopen(ctx context.Context) (err error) {
+	if err := m.s.Close(); err != nil {
+		return err
+	}
+	m.s, err = Open(ctx, m.dir, &m.opts)
+	return err
+}
+
+// check compares all tables, and old versions.
+func (m *model) check(ctx context.Context) error {
+	for _, n := range modelNames {
+		b := m.s.Bucket(n.Namespace)
+		mt := m.tables[n]
+		got, ok, err := read(ctx, b, n.Name)
+		if err != nil {
+			return err
+		}
+		if ok != (mt != nil) {
+			return fmt.Errorf("table %v is there: %v", n, ok)
+		}
+		if mt == nil {
+			continue
+		}
+		want := slices.Sorted(slices.Values(mt.rows))
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("table %v has rows %v, want %v", n, got, want)
+		}
+		t, err := b.Table(ctx, n.Name)
+		if err != nil {
+			return err
+		}
+		info, err := t.Info(ctx)
+		if err != nil {
+			return err
+		}
+		if info.Rows != int64(len(want)) || info.Updated.Location() != time.UTC {
+			return fmt.Errorf("table %v: %+v, want %d rows", n, info, len(want))
+		}
+		if updated := info.Metadata[UpdatedKey]; updated != updatedText(info.Updated) {
+			return fmt.Errorf("table %v: _updated is %q", n, updated)
+		}
+		delete(info.Metadata, UpdatedKey)
+		if !maps.Equal(info.Metadata, mt.meta) {
+			return fmt.Errorf("table %v has metadata %v, want %v", n, info.Metadata, mt.meta)
+		}
+		for v, rows := range mt.versions {
+			old, err := b.Table(ctx, n.Name, AtVersion(v))
+			if err != nil {
+				return err
+			}
+			got, err := readAll(ctx, old, nil)
+			slices.Sort(got)
+			if err != nil || !slices.Equal(got, rows) {
+				return fmt.Errorf("table %v at version %d has rows %v, want %v: %v", n, v, got, rows, err)
+			}
+		}
+		// A version of now is remembered where nothing is in the tail.
+		if vs, err := t.Versions(ctx); err != nil {
+			return err
+		} else if len(vs) > 0 && vs[len(vs)-1].Rows == info.Rows && vs[len(vs)-1].Current && !m.inTail(n) {
+			mt.versions[vs[len(vs)-1].Version] = want
+		}
+	}
+	return nil
+}
+
+func (m *model) inTail(n tableName) bool {
+	e := m.s.entries[tableName{namespaceOf(n.Namespace), n.Name}]
+	return e != nil && e.log != nil && !e.log.Idle()
+}
+
+// TestModel compares a Store with maps in memory over random operations.
+func TestModel(t *testing.T) {
+	for seed := range uint64(rounds(t, "PARTD_MODELS", 3)) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			m := &model{
+				t: t, rnd: rand.New(rand.NewPCG(seed, 0)), dir: t.TempDir(), tables: map[tableName]*modelTable{},
+				opts: Options{FoldBytes: 4000, FoldAge: -1, Memory: 1 << 20},
+			}
+			m.opts.NoTail = seed%3 == 2
+			var err error
+			if m.s, err = Open(t.Context(), m.dir, &m.opts); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := m.s.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			var log []string
+			for range 120 {
+				op, err := m.step(t.Context())
+				log = append(log, op)
+				if err != nil {
+					t.Fatalf("%v\nafter %q", err, log[max(0, len(log)-15):])
+				}
+			}
+			if err := m.check(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}

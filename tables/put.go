@@ -1,0 +1,252 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// Put writes the rows of r to a table, and returns its newest version then.
+// Rows that went to the tail are in a later one, once they are folded. Put reads
+// r to its end and does not release it.
+//
+// An append needs columns that the table has, by their names, in types that fit;
+// columns that are missing are null. A table that the put makes gets the schema
+// of r, and so does one that it replaces.
+func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (Version, error) {
+	v, err := b.put(ctx, name, r, m, o)
+	if err != nil {
+		return 0, &OpError{Op: "put", Bucket: b.name, Table: name, Err: err}
+	}
+	return v, nil
+}
+
+func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (Version, error) {
+	n, err := b.check(name)
+	if err != nil {
+		return 0, err
+	}
+	opts, err := o.check(m)
+	if err != nil {
+		return 0, err
+	}
+	e, err := b.s.acquire(n)
+	if err != nil {
+		return 0, err
+	}
+	defer e.release()
+	p, err := b.s.pin()
+	if err != nil {
+		return 0, err
+	}
+	defer b.s.unpin(p)
+	src, err := gather(r, b.s.opts.FoldBytes)
+	if err != nil {
+		return 0, err
+	}
+	defer src.release()
+	for range mostAttempts {
+		if m == Append && src.whole() && b.s.tail != nil {
+			if v, exists, err := e.append(ctx, src, opts.ID); exists || err != nil {
+				return v, err
+			}
+		}
+		v, err := e.putFiles(ctx, src, m, opts)
+		if !errors.Is(err, errRestage) {
+			return v, err
+		}
+		if !src.whole() {
+			break
+		}
+		src.rewind()
+	}
+	return 0, fmt.Errorf("%w: %w", ErrConflict, errRestage)
+}
+
+// check returns what is put as it is kept, or says why it cannot be.
+func (o *PutOptions) check(m PutMode) (PutOptions, error) {
+	var opts PutOptions
+	if o != nil {
+		opts = *o
+	}
+	switch {
+	case m > Replace:
+		return opts, fmt.Errorf("there is no put mode %d: there are Error, Append and Replace", m)
+	case len(opts.ID) > MaxName:
+		return opts, fmt.Errorf("the id has %d bytes, the limit is %d", len(opts.ID), MaxName)
+	}
+	return opts, checkMetadata(opts.Metadata)
+}
+
+// append adds rows to the tail. It reports whether the table exists: if not,
+// nothing was done.
+func (e *entry) append(ctx context.Context, src *source, id string) (v Version, exists bool, err error) {
+	for {
+		v, exists, full, err := e.tryAppend(ctx, src, id)
+		if !full || err != nil {
+			return v, exists, err
+		}
+		// Folds do not keep up with appends: who appends helps.
+		if _, err := e.fold(ctx); err != nil {
+			return 0, false, err
+		}
+	}
+}
+
+func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Version, exists, full bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.refresh(ctx); err != nil || e.state.kept == nil {
+		return 0, false, false, err
+	}
+	log := e.tail()
+	_, size, _, _ := log.Size(e.state.folded)
+	if size >= 4*e.s.opts.FoldBytes {
+		return 0, true, true, nil
+	}
+	if id != "" {
+		applied, err := log.Applied(ctx, id)
+		if err == nil && !applied {
+			applied, err = e.s.cat.PutApplied(ctx, e.state.uuid, id)
+		}
+		if applied || err != nil {
+			return e.state.version, true, false, err
+		}
+	}
+	c := e.fits
+	if c == nil || c.put != src.schema || c.kept != e.state.kept {
+		if c, err = newConformer(src.schema, e.state.kept); err != nil {
+			return 0, true, false, err
+		}
+		e.fits = c
+	}
+	rows := make([]arrow.RecordBatch, 0, len(src.read))
+	defer func() { release(rows) }()
+	for _, batch := range src.read {
+		fit, err := c.apply(ctx, batch)
+		if err != nil {
+			return 0, true, false, err
+		}
+		rows = append(rows, fit)
+	}
+	if len(rows) == 0 {
+		return e.state.version, true, false, nil
+	}
+	if err := log.Append(ctx, e.state.kept, rows, id, time.Now()); err != nil {
+		return 0, true, false, err
+	}
+	if _, size, _, _ := log.Size(e.state.folded); size >= e.s.opts.FoldBytes {
+		e.queue()
+	}
+	return e.state.version, true, false, nil
+}
+
+// putFiles writes rows to files and commits them.
+func (e *entry) putFiles(ctx context.Context, src batchSource, m PutMode, o PutOptions) (Version, error) {
+	t, err := e.current(ctx)
+	if err != nil {
+		return 0, err
+	}
+	step, err := e.prepare(ctx, t, src, src.(*source).schema, m, o)
+	if errors.Is(err, errNothing) {
+		return versionOf(t.Metadata()), nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	e.s.crash("put: commit")
+	c := &change{e: e}
+	c.add(step)
+	if err := e.s.commit(ctx, c); err != nil {
+		if !errors.Is(err, partd.ErrUnknownOutcome) {
+			step.io.RemoveWritten()
+		}
+		return 0, err
+	}
+	if c.result == nil { // its id was applied meanwhile
+		step.io.RemoveWritten()
+		return versionOf(t.Metadata()), nil
+	}
+	return versionOf(c.result.Metadata()), nil
+}
+
+// current returns the table as it is now, nil if there is none.
+func (e *entry) current(ctx context.Context) (*table.Table, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t, err := e.load(ctx)
+	if errors.Is(err, icecat.ErrNotFound) {
+		return nil, nil
+	}
+	return t, err
+}
+
+// prepare writes the files of a put to a table, which is nil where the put makes it.
+func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, schema *arrow.Schema, m PutMode, o PutOptions) (*putStep, error) {
+	step := &putStep{mode: m, id: o.ID, meta: o.Metadata, io: e.s.cat.NewIO()}
+	if t != nil && o.ID != "" {
+		e.mu.Lock()
+		applied, err := e.applied(ctx, t, o.ID)
+		e.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		if applied {
+			return nil, errNothing
+		}
+	}
+	var meta table.Metadata
+	switch {
+	case t == nil:
+		sh, err := newShape(schema, 0)
+		if err != nil {
+			return nil, err
+		}
+		if step.made, err = e.s.newTable(sh); err != nil {
+			return nil, err
+		}
+		meta = step.made
+	case m == Error:
+		return nil, ErrExists
+	default:
+		meta = t.Metadata()
+		step.uuid, step.schema = meta.TableUUID().String(), meta.CurrentSchema().ID
+		if m != Replace {
+			break
+		}
+		sh, err := newShape(schema, meta.LastColumnID())
+		if err != nil {
+			return nil, err
+		}
+		kept, err := keptSchema(meta.CurrentSchema())
+		if err != nil {
+			return nil, err
+		}
+		if !kept.Equal(sh.kept) || meta.Properties()[arrowProperty(step.schema)] != sh.put {
+			step.shape = sh
+			if meta, err = reshaped(meta, sh); err != nil {
+				return nil, err
+			}
+		}
+	}
+	kept, err := keptSchema(meta.CurrentSchema())
+	if err != nil {
+		return nil, err
+	}
+	c, err := newConformer(schema, kept)
+	if err != nil {
+		return nil, err
+	}
+	e.s.crash("put: write")
+	writer := e.s.cat.Staged(e.Namespace, e.Name, meta, "", step.io)
+	step.files, err = writeFiles(ctx, writer, step.io, src, c)
+	return step, err
+}

@@ -1,0 +1,32 @@
+package tables
+
+import (
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+)
+
+// withRowIDs gives files that are to be added the row ids that the third version
+// of Iceberg asks for: those that follow the table's last. Iceberg's library
+// takes no files without, and older versions have none.
+func withRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, error) {
+	meta := t.Metadata()
+	if meta.Version() < 3 {
+		return files, nil
+	}
+	numbered := make([]iceberg.DataFile, len(files))
+	next := meta.NextRowID()
+	for i, f := range files {
+		b, err := iceberg.NewDataFileBuilder(meta.PartitionSpec(), f.ContentType(), f.FilePath(), f.FileFormat(), f.Partition(), nil, nil, f.Count(), f.FileSizeBytes())
+		if err != nil {
+			return nil, err
+		}
+		b.ColumnSizes(f.ColumnSizes()).ValueCounts(f.ValueCounts()).NullValueCounts(f.NullValueCounts()).NaNValueCounts(f.NaNValueCounts()).
+			LowerBoundValues(f.LowerBoundValues()).UpperBoundValues(f.UpperBoundValues()).SplitOffsets(f.SplitOffsets()).FirstRowID(next)
+		if id := f.SortOrderID(); id != nil {
+			b.SortOrderID(*id)
+		}
+		numbered[i] = b.Build()
+		next += f.Count()
+	}
+	return numbered, nil
+}

@@ -1,0 +1,243 @@
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+func TestScanOptions(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("")
+	day := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	sc := arrow.NewSchema([]arrow.Field{
+		{Name: "s", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, Nullable: true},
+		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "Europe/Berlin"}},
+		{Name: "n", Type: arrow.PrimitiveTypes.Uint32, Nullable: true},
+	}, nil)
+	for d := range 10 {
+		rb := array.NewRecordBuilder(memory.DefaultAllocator, sc)
+		for h := range 24 {
+			if err := rb.Field(0).(*array.BinaryDictionaryBuilder).AppendString(fmt.Sprint(h % 2)); err != nil {
+				t.Fatal(err)
+			}
+			rb.Field(1).(*array.TimestampBuilder).AppendTime(day.AddDate(0, 0, d).Add(time.Duration(h) * time.Hour))
+			rb.Field(2).(*array.Uint32Builder).Append(uint32(d*24 + h))
+		}
+		r, err := array.NewRecordReader(sc, []arrow.RecordBatch{rb.NewRecordBatch()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Put(t.Context(), "a", r, Append, nil); err != nil {
+			t.Fatal(err)
+		}
+		if d%4 == 3 {
+			if _, err := s.Fold(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	where, err := filter.Parse(`s = '1' and n >= 100`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tab, err := b.Table(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Compact(t.Context(), nil); err != nil { // of a table of Iceberg's third version
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		o    ScanOptions
+		rows int
+	}{
+		{ScanOptions{}, 240},
+		{ScanOptions{Limit: 7}, 7},
+		{ScanOptions{Filter: where}, 70},
+		{ScanOptions{Filter: where, Limit: 60, Columns: []string{"at"}}, 60},
+		{ScanOptions{From: day.AddDate(0, 0, 3), To: day.AddDate(0, 0, 9)}, 144},
+		{ScanOptions{From: day.AddDate(0, 0, 3), TimeColumn: "at", Filter: where, Columns: []string{"n", "s"}}, 70},
+		{ScanOptions{To: day}, 0},
+	} {
+		r, err := tab.Scan(t.Context(), &c.o)
+		if err != nil {
+			t.Fatalf("%+v: %v", c.o, err)
+		}
+		rows := 0
+		for r.Next() {
+			rows += int(r.RecordBatch().NumRows())
+		}
+		if r.Err() != nil || rows != c.rows {
+			t.Errorf("%+v: %d rows, want %d: %v", c.o, rows, c.rows, r.Err())
+		}
+		if c.o.Columns != nil && !slices.Equal(names(r.Schema()), c.o.Columns) {
+			t.Error(r.Schema())
+		}
+		if c.o.Columns == nil && (!arrow.TypeEqual(r.Schema().Field(1).Type, sc.Field(1).Type) || !arrow.TypeEqual(r.Schema().Field(2).Type, sc.Field(2).Type)) {
+			t.Error(r.Schema())
+		}
+		r.Release()
+	}
+	var se *SchemaError
+	if _, err := tab.Scan(t.Context(), &ScanOptions{Columns: []string{"nope"}}); !errors.As(err, &se) || se.Column != "nope" {
+		t.Error(err)
+	}
+	if _, err := tab.Scan(t.Context(), &ScanOptions{From: day, TimeColumn: "n"}); !errors.As(err, &se) || se.Column != "n" {
+		t.Error(err)
+	}
+}
+
+func TestListAndTime(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), nil)
+	b := s.Bucket("")
+	for i, name := range []string{"a1", "a2", "b1", "a/3"} {
+		if _, err := b.Put(t.Context(), name, rowsOf(1), Error, &PutOptions{Metadata: map[string]string{"i": fmt.Sprint(i % 2)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func(f *Filter) (all []string) {
+		for info, err := range b.Tables(t.Context(), f) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, info.Name)
+		}
+		return all
+	}
+	if got := list(&Filter{Pattern: "a*"}); !slices.Equal(got, []string{"a/3", "a1", "a2"}) {
+		t.Error(got)
+	}
+	if got := list(&Filter{Pattern: "?[12]", Metadata: map[string]string{"i": "0"}}); !slices.Equal(got, []string{"a1", "b1"}) {
+		t.Error(got)
+	}
+	before := time.Now()
+	time.Sleep(2 * time.Millisecond)
+	mustPut(t, b, "a1", Replace, 2)
+	old, err := b.Table(t.Context(), "a1", AtTime(before))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{1}) {
+		t.Error(got, err)
+	}
+	if _, err := b.Table(t.Context(), "a1", AtTime(before.AddDate(-1, 0, 0))); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	if err := b.Delete(t.Context(), "a1", "nope"); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	wantRows(t, b, "a1", 2)
+	if err := b.Delete(t.Context(), "a1", "a2"); err != nil {
+		t.Error(err)
+	}
+	if got := list(nil); !slices.Equal(got, []string{"a/3", "b1"}) {
+		t.Error(got)
+	}
+}
+
+// TestOrder reads rows in the order in which they were put, wherever they are.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{FoldBytes: 2000, FoldAge: -1})
+	b := s.Bucket("")
+	for i := range int64(30) {
+		if i%7 == 3 {
+			mustPut(t, b, "a", Append, from(i*100, 100)...) // straight to files
+		} else {
+			mustPut(t, b, "a", Append, i*100)
+		}
+		var err error
+		switch i {
+		case 5, 15, 16, 25:
+			_, err = s.Fold(t.Context(), nil)
+		case 20:
+			var r MaintainResult
+			if r, err = s.Compact(t.Context(), nil); r.FilesAfter != 1 || r.FilesBefore < 5 {
+				t.Fatalf("%+v", r)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		tab, err := b.Table(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := readAll(t.Context(), tab, nil); err != nil || !slices.IsSorted(got) {
+			t.Fatalf("after put %d: %v: %v", i, got, err)
+		}
+	}
+}
+
+// TestMemory appends to many tables from many goroutines, with less memory for
+// the tail than the rows take: they are read from the tail's store then.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, Memory: 1 << 20})
+	b := s.Bucket("")
+	tables, each := rounds(t, "PARTD_TABLES", 20), int64(100)
+	var g sync.WaitGroup
+	for w := range 10 {
+		g.Go(func() {
+			for i := w; i < tables; i += 10 {
+				for n := range each {
+					if _, err := b.Put(t.Context(), fmt.Sprint(i), rowsOf(n), Append, nil); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	g.Wait()
+	if used := s.tail.Used(); used > 1<<18 {
+		t.Errorf("the tail's rows take %d bytes", used)
+	}
+	for i := range tables {
+		wantRows(t, b, fmt.Sprint(i), from(0, each)...)
+	}
+	if r, err := s.Fold(t.Context(), nil); err != nil || r.Tables != tables || r.Rows != int64(tables)*(each-1) {
+		t.Fatalf("%+v %v", r, err)
+	}
+	if used := s.tail.Used(); used != 0 {
+		t.Errorf("the tail's rows take %d bytes after they are folded", used)
+	}
+	for i := range tables {
+		wantRows(t, b, fmt.Sprint(i), from(0, each)...)
+	}
+}
+
+// TestAgeAfterReopen waits for rows that were found in the tail to be folded.
+func TestAgeAfterReopen(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	mustPut(t, s.Bucket(""), "a", Append, 1)
+	mustPut(t, s.Bucket(""), "a", Append, 2)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir, &Options{FoldAge: 20 * time.Millisecond})
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		l, err := s.cat.Get(t.Context(), defaultNamespace, "a")
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("%+v %v", l, err)
+		}
+		if l.Rows == 2 {
+			break
+		}
+	}
+	wantRows(t, s.Bucket(""), "a", 1, 2)
+}

@@ -1,0 +1,119 @@
+package tables
+
+import (
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+)
+
+// batchSource is what is needed of an array.RecordReader.
+type batchSource interface {
+	Next() bool
+	RecordBatch() arrow.RecordBatch
+	Err() error
+}
+
+// source is the rows of a put: those read so far, and where there may be more.
+type source struct {
+	schema *arrow.Schema
+	read   []arrow.RecordBatch
+	rest   array.RecordReader // nil: that was all
+	at     int
+	cur    arrow.RecordBatch
+}
+
+// gather reads up to about most bytes of r, so that little is known to be little,
+// and can be read again.
+func gather(r array.RecordReader, most int64) (*source, error) {
+	src := &source{schema: r.Schema()}
+	for size := int64(0); ; {
+		if !r.Next() {
+			if err := r.Err(); err != nil {
+				src.release()
+				return nil, err
+			}
+			return src, nil
+		}
+		batch := r.RecordBatch()
+		if batch.NumRows() == 0 {
+			continue
+		}
+		batch.Retain()
+		src.read = append(src.read, batch)
+		if size += sizeOf(batch); size >= most {
+			src.rest = r
+			return src, nil
+		}
+	}
+}
+
+// whole reports whether all rows were read, so that the source can be rewound.
+func (s *source) whole() bool { return s.rest == nil }
+
+func (s *source) rewind() { s.at = 0 }
+
+func (s *source) release() { release(s.read) }
+
+func (s *source) Next() bool {
+	if s.at < len(s.read) {
+		s.cur = s.read[s.at]
+		s.at++
+		return true
+	}
+	if s.rest == nil || !s.rest.Next() {
+		return false
+	}
+	s.cur = s.rest.RecordBatch()
+	return true
+}
+
+func (s *source) RecordBatch() arrow.RecordBatch { return s.cur }
+
+func (s *source) Err() error {
+	if s.rest == nil {
+		return nil
+	}
+	return s.rest.Err()
+}
+
+// sizeOf returns about how many bytes a batch takes. A slice of a larger batch
+// counts as what it holds.
+func sizeOf(batch arrow.RecordBatch) int64 {
+	var n int64
+	for _, c := range batch.Columns() {
+		n += buffers(c.Data())
+	}
+	if n < 64*batch.NumRows()*batch.NumCols() {
+		return n
+	}
+	p, err := ipc.GetRecordBatchPayload(batch)
+	if err != nil {
+		return n // a type that IPC does not know, which is refused later
+	}
+	defer p.Release()
+	var c counter
+	if err := p.SerializeBody(&c); err != nil {
+		return n
+	}
+	return int64(c)
+}
+
+// buffers adds up what an array's buffers hold.
+func buffers(d arrow.ArrayData) (n int64) {
+	for _, b := range d.Buffers() {
+		if b != nil {
+			n += int64(b.Len())
+		}
+	}
+	for _, c := range d.Children() {
+		n += buffers(c)
+	}
+	return n
+}
+
+type counter int64
+
+func (c *counter) Write(b []byte) (int, error) {
+	*c += counter(len(b))
+	return len(b), nil
+}

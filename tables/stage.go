@@ -1,0 +1,275 @@
+package tables
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// step is a part of a change of one table. What it needs of files is written
+// before; stage puts it on top of a state of the table, once for each attempt to
+// commit.
+type step interface {
+	// stage returns the table after the step; nil if it is deleted. Cur is nil
+	// if the table does not exist.
+	stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error)
+}
+
+// staging is an attempt to commit a change of one table.
+type staging struct {
+	s    *Store
+	e    *entry
+	io   *icecat.FileIO // of the attempt: manifests and metadata
+	info icecat.Info    // of the listing
+	ids  []icecat.PutID
+	now  time.Time
+}
+
+var (
+	// errRestage says that a put must be looked at anew, since the table is not
+	// what it was when its files were written.
+	errRestage = errors.New("the table was made, replaced or deleted meanwhile")
+	// errNothing says that a change has nothing to do.
+	errNothing = errors.New("there is nothing to do")
+)
+
+// putStep adds or replaces rows. Its files are written.
+type putStep struct {
+	mode   PutMode
+	files  []iceberg.DataFile
+	io     *icecat.FileIO
+	id     string
+	meta   map[string]string
+	made   table.Metadata // the table, if the put makes it
+	shape  *shape         // the new schema, if the put replaces it
+	uuid   string         // the table and its schema that the files were written for, else
+	schema int
+}
+
+func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+	if p.id != "" {
+		if cur != nil {
+			if applied, err := st.e.applied(ctx, cur, p.id); applied || err != nil {
+				return nil, cmp.Or(err, errNothing)
+			}
+		}
+		st.ids = append(st.ids, icecat.PutID{ID: p.id, At: st.now})
+	}
+	if (cur == nil) != (p.made != nil) {
+		return nil, errRestage
+	}
+	st.info.Updated = st.now
+	if cur == nil || p.mode == Replace {
+		st.info.Metadata = p.meta
+	}
+	if cur == nil {
+		made := st.s.cat.Staged(st.e.Namespace, st.e.Name, p.made, "", st.io)
+		return addFiles(ctx, made, p.files, nil)
+	}
+	meta := cur.Metadata()
+	if meta.TableUUID().String() != p.uuid {
+		return nil, errRestage
+	}
+	if p.mode != Replace {
+		if meta.CurrentSchema().ID != p.schema {
+			return nil, errRestage
+		}
+		return addFiles(ctx, cur, p.files, nil)
+	}
+	old, err := dataFiles(ctx, cur)
+	if err != nil {
+		return nil, err
+	}
+	if p.shape != nil {
+		if p.shape.lastID != meta.LastColumnID() {
+			return nil, errRestage
+		}
+		if meta, err = reshaped(meta, p.shape); err != nil {
+			return nil, err
+		}
+		cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, cur.MetadataLocation(), st.io)
+	} else if meta.CurrentSchema().ID != p.schema {
+		return nil, errRestage
+	}
+	files, err := withRowIDs(cur, p.files)
+	if err != nil {
+		return nil, err
+	}
+	tx := cur.NewTransaction()
+	if err := tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping()); err != nil {
+		return nil, err
+	}
+	return staged(tx)
+}
+
+// addFiles stages files, and properties with them.
+func addFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
+	tx := t.NewTransaction()
+	if props != nil {
+		if err := tx.SetProperties(props); err != nil {
+			return nil, err
+		}
+	}
+	files, err := withRowIDs(t, files)
+	if err != nil {
+		return nil, err
+	}
+	if err := tx.AddDataFiles(ctx, files, nil, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck()); err != nil {
+		return nil, err
+	}
+	return staged(tx)
+}
+
+func staged(tx *table.Transaction) (table.Metadata, error) {
+	t, err := tx.StagedTable()
+	if err != nil {
+		return nil, err
+	}
+	return t.Metadata(), nil
+}
+
+// foldStep adds the rows of the tail's epochs up to one, whose files are written.
+type foldStep struct {
+	io     *icecat.FileIO
+	files  []iceberg.DataFile
+	uuid   string
+	schema int
+	kept   *arrow.Schema
+	epoch  int64
+	ids    map[string]time.Time
+	update time.Time
+}
+
+func (f *foldStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+	if cur == nil || cur.Metadata().TableUUID().String() != f.uuid || cur.Metadata().CurrentSchema().ID != f.schema {
+		return nil, errRestage
+	}
+	if st.s.tail.Folded(cur.Properties()) >= f.epoch {
+		return nil, errNothing // an earlier fold, whose outcome was unknown, took effect
+	}
+	st.discard(f.ids)
+	if f.update.After(st.info.Updated) {
+		st.info.Updated = f.update
+	}
+	return addFiles(ctx, cur, f.files, st.s.epochProperty(f.epoch))
+}
+
+// epochProperty says in a table's properties which epochs of the tail are in its files.
+func (s *Store) epochProperty(epoch int64) iceberg.Properties {
+	if s.hooks.noEpoch {
+		return nil
+	}
+	return iceberg.Properties{s.tail.Property(): strconv.FormatInt(epoch, 10)}
+}
+
+// discard keeps the ids of puts whose rows leave the tail.
+func (st *staging) discard(ids map[string]time.Time) {
+	for id, at := range ids {
+		st.ids = append(st.ids, icecat.PutID{ID: id, At: at})
+	}
+}
+
+// epochStep says that the tail's epochs up to one count no more: their rows were
+// replaced.
+type epochStep struct {
+	epoch int64
+	ids   map[string]time.Time
+}
+
+func (e *epochStep) stage(_ context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+	st.discard(e.ids)
+	return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(st.s.epochProperty(e.epoch))}, "")
+}
+
+// deleteStep deletes the table.
+type deleteStep struct{}
+
+func (deleteStep) stage(_ context.Context, _ *staging, cur *table.Table) (table.Metadata, error) {
+	if cur == nil {
+		return nil, ErrNotFound
+	}
+	return nil, nil
+}
+
+// metaStep sets the metadata.
+type metaStep struct{ meta map[string]string }
+
+func (m metaStep) stage(_ context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+	if cur == nil {
+		return nil, ErrNotFound
+	}
+	st.info.Updated, st.info.Metadata = st.now, m.meta
+	return cur.Metadata(), nil
+}
+
+const (
+	// metaPrefix is before each key of a table's own metadata where it is
+	// mirrored to the properties.
+	metaPrefix = "partd.meta."
+	// UpdatedKey is the key of the metadata with the time of the last change.
+	UpdatedKey = "_updated"
+)
+
+// mirror returns metadata with what the listing shows as properties.
+func (st *staging) mirror(meta table.Metadata) (table.Metadata, error) {
+	want := iceberg.Properties{metaPrefix + UpdatedKey: updatedText(st.info.Updated)}
+	for k, v := range st.info.Metadata {
+		if k != UpdatedKey {
+			want[metaPrefix+k] = v
+		}
+	}
+	var gone []string
+	for k, v := range meta.Properties() {
+		if !strings.HasPrefix(k, metaPrefix) {
+			continue
+		}
+		if w, ok := want[k]; !ok {
+			gone = append(gone, k)
+		} else if w == v {
+			delete(want, k)
+		}
+	}
+	ups := []table.Update{table.NewSetPropertiesUpdate(want)}
+	if len(want) == 0 {
+		ups = nil
+	}
+	if len(gone) > 0 {
+		ups = append(ups, table.NewRemovePropertiesUpdate(gone))
+	}
+	if len(ups) == 0 {
+		return meta, nil
+	}
+	return table.UpdateTableMetadata(meta, ups, "")
+}
+
+func updatedText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// withUpdated returns metadata as listings show it.
+func withUpdated(m map[string]string, at time.Time) map[string]string {
+	m = maps.Clone(m)
+	if m == nil {
+		m = map[string]string{}
+	}
+	m[UpdatedKey] = updatedText(at)
+	return m
+}
+
+// checkMetadata refuses metadata that could not be kept.
+func checkMetadata(m map[string]string) error {
+	b, err := json.Marshal(m)
+	if err == nil && len(b) > 1<<20 {
+		err = errors.New("the metadata has more than 1 MiB")
+	}
+	return err
+}

@@ -1,0 +1,211 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/tail"
+)
+
+// Store is a directory of tables. It is safe for concurrent use.
+//
+// Locks are taken in this order: entry.commit of the tables concerned, in the
+// order of their names; entry.mu in the same order; Store.mu.
+type Store struct {
+	dir    string
+	opts   Options
+	hooks  hooks
+	cat    *icecat.Catalog
+	tail   *tail.Store // nil: none
+	closes []func() error
+
+	mu      sync.Mutex
+	entries map[tableName]*entry
+	pins    map[*pin]struct{}
+	closed  bool
+
+	folds  chan *entry // tables whose tail is long
+	done   chan struct{}
+	worker sync.WaitGroup
+}
+
+// tableName names a table in the catalog.
+type tableName icecat.TableName
+
+// hooks are what tests change inside a store.
+type hooks struct {
+	fs         vfs.FS
+	committing func(done bool)
+	crash      func(point string) // a place where a process may die
+
+	// Each of these takes one protection out, to prove that the tests notice.
+	noSync  bool // files are not synced
+	noEpoch bool // a fold does not commit its epoch with the rows
+	sameID  bool // all tails have one id
+}
+
+// Open opens a directory, and makes it where it is missing.
+func Open(ctx context.Context, dir string, o *Options) (*Store, error) {
+	return open(ctx, dir, o, hooks{fs: vfs.OS{}})
+}
+
+func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err error) {
+	s := &Store{
+		hooks: h, entries: map[tableName]*entry{}, pins: map[*pin]struct{}{},
+		folds: make(chan *entry, 1024), done: make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			for i := len(s.closes) - 1; i >= 0; i-- {
+				err = errors.Join(err, s.closes[i]())
+			}
+			err = &OpError{Op: "open", Dir: dir, Err: err}
+		}
+	}()
+	if s.dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	if err := s.setOptions(o); err != nil {
+		return nil, err
+	}
+	s.cat, err = icecat.Open(ctx, s.dir, icecat.Options{FS: h.fs, CacheBytes: s.opts.Memory / 4, NoSync: h.noSync, Committing: h.committing})
+	if err != nil {
+		return nil, err
+	}
+	s.closes = append(s.closes, s.cat.Close)
+	if !s.opts.NoTail {
+		if err := s.openTail(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s.worker.Go(s.background)
+	return s, nil
+}
+
+func (s *Store) setOptions(o *Options) error {
+	if o != nil {
+		s.opts = *o
+	}
+	if s.opts.FoldBytes == 0 {
+		s.opts.FoldBytes = DefaultFoldBytes
+	}
+	if s.opts.FoldAge == 0 {
+		s.opts.FoldAge = DefaultFoldAge
+	}
+	if s.opts.Memory == 0 {
+		s.opts.Memory = DefaultMemory
+	}
+	if s.opts.Logger == nil {
+		s.opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	// A fold takes a few times as much as it folds, and a few are made side by side.
+	s.opts.FoldBytes = min(s.opts.FoldBytes, s.opts.Memory/32)
+	switch {
+	case s.opts.NoTail && s.opts.Tail != nil:
+		return errors.New("options Tail and NoTail exclude each other")
+	case s.opts.FoldBytes < 0:
+		return fmt.Errorf("option FoldBytes is %d: it must be positive", s.opts.FoldBytes)
+	case s.opts.Memory < 1<<20:
+		return fmt.Errorf("option Memory is %d bytes: it must be at least 1 MiB", s.opts.Memory)
+	}
+	return nil
+}
+
+// Close ends what runs in the background and closes the tail, unless it was
+// given. It does not fold: the next Open finds what is in the tail.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	close(s.done)
+	s.worker.Wait()
+	var err error
+	for i := len(s.closes) - 1; i >= 0; i-- {
+		err = errors.Join(err, s.closes[i]())
+	}
+	if err != nil {
+		return &OpError{Op: "close", Dir: s.dir, Err: err}
+	}
+	return nil
+}
+
+// Dir returns the directory, as an absolute path.
+func (s *Store) Dir() string { return s.dir }
+
+// Bucket returns the bucket of a name. It exists while it has tables; the
+// default bucket is "".
+func (s *Store) Bucket(name string) *Bucket { return &Bucket{s, name} }
+
+// Buckets yields the names of the buckets that have tables, sorted by their
+// namespaces.
+func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		all, err := s.cat.Namespaces(ctx)
+		if err != nil {
+			yield("", &OpError{Op: "list buckets", Dir: s.dir, Err: err})
+			return
+		}
+		for _, ns := range all {
+			if !yield(bucketOf(ns), nil) {
+				return
+			}
+		}
+	}
+}
+
+// Query answers SQL by Options.Engine. Its error wraps errors.ErrUnsupported
+// where there is none.
+func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
+	if s.opts.Engine == nil {
+		return nil, &OpError{Op: "query", Dir: s.dir, Err: fmt.Errorf("the store has no engine for SQL: %w", errors.ErrUnsupported)}
+	}
+	return s.opts.Engine.Query(ctx, s, sql, o)
+}
+
+// pin keeps files from being removed that were of use when it was set: those of
+// a reader's view, and those being written for a commit to come.
+type pin struct{ since time.Time }
+
+func (s *Store) pin() (*pin, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	p := &pin{time.Now()}
+	s.pins[p] = struct{}{}
+	return p, nil
+}
+
+func (s *Store) unpin(p *pin) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pins, p)
+}
+
+// pinnedSince returns when the oldest pin was set, or now.
+func (s *Store) pinnedSince() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	oldest := time.Now()
+	for p := range s.pins {
+		if p.since.Before(oldest) {
+			oldest = p.since
+		}
+	}
+	return oldest
+}

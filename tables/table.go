@@ -1,0 +1,191 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// Table is a table, or an old version of it. Where no version was chosen, each
+// call sees what is there when it starts.
+type Table struct {
+	b    *Bucket
+	name tableName
+	old  *Version // nil: as it is now
+	uuid string   // of the table with the old version
+}
+
+// Table returns a table as it is, or as it was.
+func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (*Table, error) {
+	t, err := b.table(ctx, name, chosen)
+	if err != nil {
+		return nil, &OpError{Op: "open table", Bucket: b.name, Table: name, Err: err}
+	}
+	return t, nil
+}
+
+func (b *Bucket) table(ctx context.Context, name string, chosen []At) (*Table, error) {
+	n, err := b.check(name)
+	if err != nil {
+		return nil, err
+	}
+	cur, err := b.s.cat.Load(ctx, n.Namespace, n.Name)
+	if err != nil {
+		return nil, notFound(err)
+	}
+	t := &Table{b: b, name: n}
+	if len(chosen) == 0 {
+		return t, nil
+	}
+	var a at
+	for _, c := range chosen {
+		c(&a)
+	}
+	meta := cur.Metadata()
+	t.uuid, t.old = meta.TableUUID().String(), a.version
+	if !a.time.IsZero() {
+		if a.version != nil {
+			return nil, errors.New("a version and a time exclude each other")
+		}
+		snap := cur.SnapshotAsOf(a.time.UnixMilli(), true)
+		if snap == nil {
+			return nil, fmt.Errorf("there is no version as old as %s: %w", a.time.UTC().Format(time.RFC3339), ErrNotFound)
+		}
+		v := Version(snap.SequenceNumber)
+		t.old = &v
+	}
+	_, err = snapshotOf(meta, *t.old)
+	return t, err
+}
+
+// notFound is the error for a table that the catalog does not have.
+func notFound(err error) error {
+	if errors.Is(err, icecat.ErrNotFound) {
+		return ErrNotFound
+	}
+	return err
+}
+
+// snapshotOf returns the snapshot of a version.
+func snapshotOf(meta table.Metadata, v Version) (*table.Snapshot, error) {
+	for _, s := range meta.Snapshots() {
+		if Version(s.SequenceNumber) == v {
+			return &s, nil
+		}
+	}
+	return nil, fmt.Errorf("version %d, which may have expired: %w", v, ErrNotFound)
+}
+
+// view is one state of a table.
+type view struct {
+	t        *table.Table
+	snapshot *table.Snapshot // of an old version, else nil
+	schema   *iceberg.Schema
+	returned *arrow.Schema
+	rows     []arrow.RecordBatch // in the tail; released by whoever asked for the view
+}
+
+// view returns the table's state, with rows if wanted.
+func (t *Table) view(ctx context.Context, withRows bool) (*view, error) {
+	e, err := t.b.s.acquire(t.name)
+	if err != nil {
+		return nil, err
+	}
+	defer e.release()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	v := &view{}
+	if v.t, err = e.load(ctx); err != nil {
+		return nil, notFound(err)
+	}
+	meta := v.t.Metadata()
+	v.schema = meta.CurrentSchema()
+	if t.old != nil {
+		if meta.TableUUID().String() != t.uuid {
+			return nil, fmt.Errorf("the table was deleted and made anew: %w", ErrNotFound)
+		}
+		if v.snapshot, err = snapshotOf(meta, *t.old); err != nil {
+			return nil, err
+		}
+		if id := v.snapshot.SchemaID; id != nil {
+			v.schema = v.t.Schemas()[*id]
+		}
+	}
+	if v.returned, err = returnedSchema(v.schema, meta.Properties()); err != nil {
+		return nil, err
+	}
+	if t.old == nil && withRows && e.log != nil {
+		v.rows, err = e.log.Rows(ctx, e.state.folded, lastEpoch)
+	}
+	return v, err
+}
+
+func (t *Table) error(op string, err error) error {
+	return &OpError{Op: op, Bucket: t.b.name, Table: t.name.Name, Err: err}
+}
+
+// Schema returns the columns in the types that readers get: those that were put,
+// but for encodings such as dictionaries.
+func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
+	v, err := t.view(ctx, false)
+	if err != nil {
+		return nil, t.error("read the schema of", err)
+	}
+	return v.returned, nil
+}
+
+// Info describes the table. Of an old version it has the figures of that
+// version, and the metadata as it is now.
+func (t *Table) Info(ctx context.Context) (TableInfo, error) {
+	l, err := t.b.s.cat.Get(ctx, t.name.Namespace, t.name.Name)
+	if err != nil {
+		return TableInfo{}, t.error("describe", notFound(err))
+	}
+	i, err := t.b.s.info(ctx, l)
+	if err == nil && t.old != nil {
+		var v *view
+		if v, err = t.view(ctx, false); err == nil {
+			i.Version, i.Updated = *t.old, time.UnixMilli(v.snapshot.TimestampMs).UTC()
+			i.Rows, i.Bytes, i.Files = totals(v.snapshot)
+		}
+	}
+	if err != nil {
+		return TableInfo{}, t.error("describe", notFound(err))
+	}
+	return i, nil
+}
+
+func totals(s *table.Snapshot) (rows, bytes, files int64) {
+	if s.Summary == nil {
+		return 0, 0, 0
+	}
+	p := s.Summary.Properties
+	return int64(p.GetInt("total-records", 0)), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
+}
+
+// Versions returns the versions that there are, oldest first.
+func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
+	v, err := t.view(ctx, false)
+	if err != nil {
+		return nil, t.error("list the versions of", err)
+	}
+	meta := v.t.Metadata()
+	var all []VersionInfo
+	for _, s := range meta.Snapshots() {
+		i := VersionInfo{Version: Version(s.SequenceNumber), Time: time.UnixMilli(s.TimestampMs).UTC()}
+		if s.Summary != nil {
+			i.Operation = string(s.Summary.Operation)
+		}
+		i.Rows, _, _ = totals(&s)
+		i.Current = i.Version == versionOf(meta)
+		all = append(all, i)
+	}
+	return all, nil
+}

@@ -1,0 +1,60 @@
+package tables
+
+import (
+	"errors"
+	"slices"
+	"testing"
+)
+
+func TestPutAndScan(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir, nil)
+	b := s.Bucket("")
+	if v := mustPut(t, b, "a", Append, 1, 2); v != 1 {
+		t.Fatalf("version %d", v)
+	}
+	mustPut(t, b, "a", Append, 3)
+	mustPut(t, b, "a", Append, 4)
+	wantRows(t, b, "a", 1, 2, 3, 4)
+	if _, err := b.Put(t.Context(), "a", rowsOf(9), Error, nil); !errors.Is(err, ErrExists) {
+		t.Fatal(err)
+	}
+	mustPut(t, b, "a", Replace, 7, 8)
+	wantRows(t, b, "a", 7, 8)
+	mustPut(t, b, "a", Append, 9)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir, nil)
+	b = s.Bucket("")
+	wantRows(t, b, "a", 7, 8, 9)
+	tab, err := b.Table(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	vs, err := tab.Versions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []int64
+	for _, v := range vs {
+		rows = append(rows, v.Rows)
+		old, err := b.Table(t.Context(), "a", AtVersion(v.Version))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := readAll(t.Context(), old, nil)
+		if err != nil || int64(len(got)) != v.Rows {
+			t.Fatal(got, err)
+		}
+	}
+	if !slices.Equal(rows, []int64{2, 4, 2}) {
+		t.Fatal(vs)
+	}
+	if err := b.Delete(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Table(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,171 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd"
+)
+
+// Txn is a commit of several tables in the making. It is for one goroutine.
+type Txn struct {
+	s       *Store
+	ctx     context.Context // of Update, which the Txn ends with
+	changes map[tableName]*txnChange
+	order   []*txnChange
+}
+
+// txnChange is what a Txn does to one table.
+type txnChange struct {
+	change
+	cur *table.Table // after the steps so far; nil: there is none
+}
+
+// Update runs f, and commits what f did to the Txn as one: all of it, or nothing
+// if f fails or the commit does. Other readers see nothing of it before.
+func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
+	defer func() {
+		var op *OpError
+		if err != nil && !errors.As(err, &op) {
+			err = &OpError{Op: "update", Dir: s.dir, Err: err}
+		}
+	}()
+	p, err := s.pin()
+	if err != nil {
+		return err
+	}
+	defer s.unpin(p)
+	err = s.update(ctx, f)
+	if errors.Is(err, errRestage) { // readers that f puts cannot be read twice
+		err = fmt.Errorf("%w: %w", ErrConflict, err)
+	}
+	return err
+}
+
+func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
+	t := &Txn{s: s, ctx: ctx, changes: map[tableName]*txnChange{}}
+	defer func() {
+		for _, c := range t.order {
+			if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
+				c.removeFiles()
+			}
+			c.e.release()
+		}
+	}()
+	if err := f(t); err != nil {
+		return err
+	}
+	var changes []*change
+	for _, c := range t.order {
+		if len(c.steps) > 0 {
+			changes = append(changes, &c.change)
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return s.commit(ctx, changes...)
+}
+
+func (c *change) removeFiles() {
+	for _, st := range c.steps {
+		if f, ok := st.(filer); ok {
+			f.wrote().RemoveWritten()
+		}
+	}
+}
+
+// of returns what the Txn does to a table.
+func (t *Txn) of(bucket, name string) (*txnChange, error) {
+	n, err := t.s.Bucket(bucket).check(name)
+	if err != nil {
+		return nil, err
+	}
+	if c := t.changes[n]; c != nil {
+		return c, nil
+	}
+	e, err := t.s.acquire(n)
+	if err != nil {
+		return nil, err
+	}
+	c := &txnChange{change: change{e: e}}
+	t.changes[n] = c
+	t.order = append(t.order, c)
+	c.cur, err = e.current(t.ctx)
+	return c, err
+}
+
+// Put writes rows; see Bucket.Put. They are read at once, and do not go to the tail.
+func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) error {
+	err := t.put(bucket, name, r, m, o)
+	if err != nil {
+		return &OpError{Op: "put", Bucket: bucket, Table: name, Err: err}
+	}
+	return nil
+}
+
+func (t *Txn) put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) error {
+	opts, err := o.check(m)
+	if err != nil {
+		return err
+	}
+	c, err := t.of(bucket, name)
+	if err != nil {
+		return err
+	}
+	step, err := c.e.prepare(t.ctx, c.cur, r, r.Schema(), m, opts)
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.add(step)
+	meta := step.made
+	if meta == nil {
+		meta = c.cur.Metadata()
+	}
+	if step.shape != nil {
+		if meta, err = reshaped(meta, step.shape); err != nil {
+			return err
+		}
+	}
+	c.cur = t.s.cat.Staged(c.e.Namespace, c.e.Name, meta, "", step.io)
+	return nil
+}
+
+// Delete deletes a table with all its versions.
+func (t *Txn) Delete(bucket, name string) error {
+	c, err := t.existing(bucket, name)
+	if err != nil {
+		return &OpError{Op: "delete", Bucket: bucket, Table: name, Err: err}
+	}
+	c.add(deleteStep{})
+	c.cur = nil
+	return nil
+}
+
+// SetMetadata sets a table's own metadata as a whole.
+func (t *Txn) SetMetadata(bucket, name string, m map[string]string) error {
+	c, err := t.existing(bucket, name)
+	if err == nil {
+		err = checkMetadata(m)
+	}
+	if err != nil {
+		return &OpError{Op: "set metadata", Bucket: bucket, Table: name, Err: err}
+	}
+	c.add(metaStep{m})
+	return nil
+}
+
+func (t *Txn) existing(bucket, name string) (*txnChange, error) {
+	c, err := t.of(bucket, name)
+	if err == nil && c.cur == nil {
+		err = ErrNotFound
+	}
+	return c, err
+}

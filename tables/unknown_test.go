@@ -1,0 +1,112 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// shakyTail loses answers, applied or not, and appends.
+type shakyTail struct {
+	*memTail
+	n int
+}
+
+var errShaky = errors.New("shaky")
+
+func (s *shakyTail) Append(ctx context.Context, entries ...partd.Entry) error {
+	s.n++
+	switch s.n % 4 {
+	case 1:
+		return errors.Join(s.memTail.Append(ctx, entries...), fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, errShaky))
+	case 2:
+		return fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, errShaky)
+	case 3:
+		return errShaky
+	}
+	return s.memTail.Append(ctx, entries...)
+}
+
+// TestUnknownOutcome tries puts with ids again until they are acknowledged: each
+// must be there once, before and after folds and a reopen.
+func TestUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	tail := &shakyTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}, n: 3}
+	dir, o := t.TempDir(), &Options{Tail: tail, FoldAge: -1}
+	s := mustOpen(t, dir, o)
+	b := s.Bucket("")
+	mustPut(t, b, "a", Append, 0)
+	tries := 0
+	for n := int64(1); n < 30; n++ {
+		for tail.n += int(n) % 3; ; tries++ {
+			_, err := b.Put(t.Context(), "a", rowsOf(n), Append, &PutOptions{ID: fmt.Sprint(n)})
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errShaky) {
+				t.Fatal(err)
+			}
+			got, _, err := read(t.Context(), b, "a")
+			if err != nil || !slices.Equal(got, from(0, n)) && !slices.Equal(got, from(0, n+1)) {
+				t.Fatal(got, err)
+			}
+		}
+		wantRows(t, b, "a", from(0, n+1)...)
+		if n%5 == 0 {
+			if _, err := s.Fold(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if tries < 20 {
+		t.Fatal(tries)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b = mustOpen(t, dir, o).Bucket("")
+	wantRows(t, b, "a", from(0, 30)...)
+}
+
+// syncedTail counts syncs, and fails the one that it is told to.
+type syncedTail struct {
+	*memTail
+	syncs, fail int
+}
+
+func (s *syncedTail) Sync(context.Context) error {
+	if s.syncs++; s.syncs == s.fail {
+		return errShaky
+	}
+	return nil
+}
+
+// TestSync syncs a tail that was given before it acknowledges an append.
+func TestSync(t *testing.T) {
+	t.Parallel()
+	tail := &syncedTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
+	b := mustOpen(t, t.TempDir(), &Options{Tail: tail, Sync: true, FoldAge: -1}).Bucket("")
+	mustPut(t, b, "a", Append, 0)
+	before := tail.syncs
+	mustPut(t, b, "a", Append, 1)
+	if tail.syncs != before+1 {
+		t.Fatalf("%d syncs for an append", tail.syncs-before)
+	}
+	for range 2 { // a put that is found by its id must be durable as well
+		tail.fail = tail.syncs + 1
+		if _, err := b.Put(t.Context(), "a", rowsOf(2), Append, &PutOptions{ID: "x"}); !errors.Is(err, errShaky) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.Put(t.Context(), "a", rowsOf(2), Append, &PutOptions{ID: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, b, "a", 0, 1, 2)
+	if _, err := Open(t.Context(), t.TempDir(), &Options{Tail: partd.NewDict(), Sync: true}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Fatal(err)
+	}
+}
