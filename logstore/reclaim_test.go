@@ -253,7 +253,7 @@ func TestReclaimAll(t *testing.T) {
 // A manifest has the ledger of what was removed, and the version that says so,
 // once there is any; one without is as it ever was.
 func TestManifestOfRemoved(t *testing.T) {
-	m := manifest{nextFile: 1, ledger: Ledger{Pieces: 3, Marks: 1}, files: []fileRef{{segmentKind, 1, 99}}}
+	m := manifest{nextFile: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segmentKind, 1, 99}}}
 	for version := byte(1); version <= 2; version++ {
 		b := m.encode()
 		got, err := parseManifest(b)
