@@ -173,7 +173,16 @@ func (b *bench) many() error {
 		if err := b.store(&tables.Options{FoldAge: -1}, func(s *tables.Store) error {
 			row := trades(0, 1)
 			start := time.Now()
-			if err := b.times(n, func(i int) error { return b.put(s, fmt.Sprint("t", i), row) }); err != nil {
+			if err := s.Update(b.ctx, func(t *tables.Txn) error { // in one commit
+				return b.times(n, func(i int) error {
+					r, err := array.NewRecordReader(row.Schema(), []arrow.RecordBatch{row})
+					if err != nil {
+						return err
+					}
+					defer r.Release()
+					return t.Put("b", fmt.Sprint("t", i), r, tables.Append, nil)
+				})
+			}); err != nil {
 				return err
 			}
 			made := time.Since(start)

@@ -35,11 +35,11 @@ with tempfile.TemporaryDirectory(dir=directory) as place:
         import duckdb
         import pyarrow.parquet as pq
 
-        table = pq.read_table(rows)
+        trades = pq.read_table(rows)
         db = duckdb.connect(os.path.join(place, "t.db"))
         result = {
-            "append": median(lambda i: db.execute("create or replace table t as select * from table")),
-            "read": median(lambda i: db.execute(f"select price from read_parquet('{rows}') where sym = 'S7' and price > 50").fetch_arrow_table()),
+            "append": median(lambda i: db.execute("create or replace table t as select * from trades")),
+            "read": median(lambda i: db.execute(f"select price from read_parquet('{rows}') where sym = 'S7' and price > 50").to_arrow_table()),
         }
     else:
         import pyarrow as pa

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -268,6 +269,23 @@ func TestCompletion(t *testing.T) {
 		t.Error(out)
 	}
 	if out := done(t, "", cobra.ShellCompRequestCmd, "put", "x", "--mode", ""); !strings.HasPrefix(out, "error\nappend\nreplace\n") {
+		t.Error(out)
+	}
+}
+
+// A command that is interrupted says so, and leaves nothing half done.
+func TestInterrupted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tables")
+	t.Setenv("PARTD_TABLES_DIR", dir)
+	rows := write(t, "rows.csv", "a\n1\n")
+	done(t, "", "put", "x", rows)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, stderr bytes.Buffer
+	if code := run(ctx, []string{"put", "y", birdstrikes}, &app{in: os.Stdin, out: &out, err: &stderr}); code != cliutil.ExitInterrupted || stderr.String() != "partd-tables: interrupted\n" {
+		t.Error(code, stderr.String())
+	}
+	if out := done(t, "", "list"); strings.Count(out, "\n") != 2 {
 		t.Error(out)
 	}
 }

@@ -1,0 +1,75 @@
+// Command airports puts a CSV file into a store of tables within this process,
+// and reads it by a filter.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/csv"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+)
+
+func main() {
+	if err := run(context.Background(), "../testdata/airports.csv"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, path string) (err error) {
+	dir, err := os.MkdirTemp("", "tables")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	store, err := tables.Open(ctx, dir, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	text, number := arrow.BinaryTypes.String, arrow.PrimitiveTypes.Float64
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "iata", Type: text}, {Name: "name", Type: text, Nullable: true}, {Name: "city", Type: text, Nullable: true},
+		{Name: "state", Type: text, Nullable: true}, {Name: "country", Type: text, Nullable: true},
+		{Name: "latitude", Type: number, Nullable: true}, {Name: "longitude", Type: number, Nullable: true},
+	}, nil)
+	rows := csv.NewReader(file, schema, csv.WithHeader(true), csv.WithChunk(1024))
+	defer rows.Release()
+	bucket := store.Bucket("FAA")
+	if _, err := bucket.Put(ctx, "airports", rows, tables.Error, nil); err != nil {
+		return err
+	}
+
+	far, err := filter.Parse("latitude > 70 or state = 'HI' and longitude < -159.5")
+	if err != nil {
+		return err
+	}
+	table, err := bucket.Table(ctx, "airports")
+	if err != nil {
+		return err
+	}
+	found, err := table.Scan(ctx, &tables.ScanOptions{Filter: far, Columns: []string{"iata", "name", "state"}})
+	if err != nil {
+		return err
+	}
+	defer found.Release()
+	for found.Next() {
+		b := found.RecordBatch()
+		for i := range int(b.NumRows()) {
+			fmt.Println(b.Column(0).ValueStr(i), b.Column(1).ValueStr(i), b.Column(2).ValueStr(i))
+		}
+	}
+	return found.Err()
+}
