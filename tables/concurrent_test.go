@@ -156,7 +156,7 @@ func TestForeignCommits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := foreign.Commit(t.Context(), &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: cur}); err != nil {
+	if err := foreign.Commit(t.Context(), &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: cur, IOs: []*icecat.FileIO{foreign.NewIO()}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Table(t.Context(), "a"); !errors.Is(err, ErrNotFound) {

@@ -18,6 +18,10 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 	if o.OlderThan < 0 || o.Keep < 0 {
 		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("options OlderThan %v and Keep %d must not be negative", o.OlderThan, o.Keep)}
 	}
+	used, err := s.cat.References(ctx)
+	if err != nil {
+		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: err}
+	}
 	r, err := s.maintain(ctx, "expire", o, func(ctx context.Context, e *entry, o *MaintainOptions) (r MaintainResult, err error) {
 		e.commit.Lock()
 		defer e.commit.Unlock()
@@ -39,7 +43,7 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 		grace = 24 * time.Hour
 	}
 	s.crash("expire: sweep")
-	swept, err := s.cat.Sweep(ctx, grace, s.pinnedSince)
+	swept, err := s.cat.Sweep(ctx, grace, used, s.pinnedSince)
 	if err == nil {
 		err = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
 	}

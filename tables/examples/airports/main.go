@@ -41,9 +41,13 @@ func run(ctx context.Context, path string) (err error) {
 	defer func() { err = errors.Join(err, file.Close()) }()
 	text, number := arrow.BinaryTypes.String, arrow.PrimitiveTypes.Float64
 	schema := arrow.NewSchema([]arrow.Field{
-		{Name: "iata", Type: text}, {Name: "name", Type: text, Nullable: true}, {Name: "city", Type: text, Nullable: true},
-		{Name: "state", Type: text, Nullable: true}, {Name: "country", Type: text, Nullable: true},
-		{Name: "latitude", Type: number, Nullable: true}, {Name: "longitude", Type: number, Nullable: true},
+		{Name: "iata", Type: text},
+		{Name: "name", Type: text, Nullable: true},
+		{Name: "city", Type: text, Nullable: true},
+		{Name: "state", Type: text, Nullable: true},
+		{Name: "country", Type: text, Nullable: true},
+		{Name: "latitude", Type: number, Nullable: true},
+		{Name: "longitude", Type: number, Nullable: true},
 	}, nil)
 	rows := csv.NewReader(file, schema, csv.WithHeader(true), csv.WithChunk(1024))
 	defer rows.Release()

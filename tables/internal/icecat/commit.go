@@ -172,6 +172,12 @@ func (ch *Change) forget(ctx context.Context, tx *sql.Tx) error {
 			return err
 		}
 	}
+	if dir, err := ch.IOs[0].cat.own(ch.Base.Location()); err == nil { // else none of its files are ours
+		// They were of use until now, whatever a Sweep found before they were committed.
+		if _, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0"); err != nil {
+			return err
+		}
+	}
 	_, err := tx.ExecContext(ctx, deleteNamespace, ch.Namespace)
 	return err
 }
@@ -196,6 +202,14 @@ func (ch *Change) record(ctx context.Context, tx *sql.Tx) error {
 			hash := w.Hash.Bytes()
 			_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO partd_files VALUES (?,?,?,?)`, w.Path, uuid, w.Size, hash[:])
 			if err != nil {
+				return err
+			}
+			// A Sweep may have found it of no use while it waited to be committed.
+			path, err := io.cat.own(w.Path)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path); err != nil {
 				return err
 			}
 		}

@@ -24,24 +24,25 @@ type Swept struct {
 // commits, of versions that expired and of tables that were deleted. A file is
 // removed once it was of no use for the time of grace, to whoever reads an older
 // state or has yet to commit it: it is noted by the first Sweep that finds it, and
-// removed by one that finds it again. Busy returns when the oldest reader or
-// writer in this process began, or now.
-func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, busy func() time.Time) (Swept, error) {
+// removed by one that finds it again. The time begins anew for files that were of
+// use just before, as used says. Busy returns when the oldest reader or writer in
+// this process began, or now.
+func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[string]struct{}, busy func() time.Time) (Swept, error) {
 	// Files are listed before the references are read: one that is made
 	// meanwhile is not in the list, and one that is committed is referred to.
 	files, err := c.listFiles()
 	if err != nil {
 		return Swept{}, err
 	}
-	used, err := c.references(ctx)
+	still, err := c.References(ctx)
 	if err != nil {
 		return Swept{}, err
 	}
 	seen, oldest := time.Now(), busy()
-	for path := range used {
+	for path := range still {
 		delete(files, path)
 	}
-	since, err := c.noteOrphans(ctx, files, seen)
+	since, err := c.noteOrphans(ctx, files, used, seen)
 	if err != nil {
 		return Swept{}, err
 	}
@@ -120,8 +121,8 @@ func (c *Catalog) listFiles() (map[string]int64, error) {
 	return files, walk(filepath.Join(c.dir, "data"))
 }
 
-// references returns every file that a table's metadata refers to.
-func (c *Catalog) references(ctx context.Context) (map[string]struct{}, error) {
+// References returns every file that a table's metadata refers to.
+func (c *Catalog) References(ctx context.Context) (map[string]struct{}, error) {
 	used := map[string]struct{}{}
 	add := func(location string) (fresh bool, err error) {
 		path, err := c.local(location)
@@ -181,7 +182,7 @@ func (c *Catalog) referencesOf(t *table.Table, add func(string) (bool, error)) e
 
 // noteOrphans makes files the orphans that are known, and returns since when
 // each is known.
-func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, now time.Time) (map[string]time.Time, error) {
+func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, used map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	since := make(map[string]time.Time, len(files))
 	return since, c.inTx(ctx, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT path, seen_ms FROM partd_orphans`)
@@ -195,7 +196,8 @@ func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, now t
 			if err := rows.Scan(&path, &at); err != nil {
 				return errors.Join(err, rows.Close())
 			}
-			if _, still := files[path]; still {
+			_, was := used[path]
+			if _, still := files[path]; still && !was {
 				since[path] = time.UnixMilli(at)
 			} else {
 				gone = append(gone, path)

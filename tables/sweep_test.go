@@ -1,0 +1,58 @@
+package tables
+
+import (
+	"testing"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// TestSweepStartsAnew has a file noted as of no use while it waits for its
+// commit. Once it was of use, the time of grace begins anew: whoever reads it
+// when its version expires must be able to go on.
+func TestSweepStartsAnew(t *testing.T) {
+	t.Parallel()
+	var s *Store
+	noted := 0
+	h := hooks{fs: vfs.OS{}, crash: func(point string) {
+		if point == "put: commit" && noted == 0 {
+			r, err := s.Expire(t.Context(), &MaintainOptions{Keep: 100})
+			if err != nil {
+				t.Error(err)
+			}
+			noted += r.FilesWaiting
+		}
+	}}
+	s, err := open(t.Context(), t.TempDir(), &Options{NoTail: true}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // the test is over
+	b := s.Bucket("")
+	mustPut(t, b, "a", Append, 1)
+	if noted == 0 {
+		t.Fatal("nothing was noted")
+	}
+	for _, drop := range []func() error{
+		func() error { _, err := b.Put(t.Context(), "a", rowsOf(2), Replace, nil); return err },
+		func() error { return b.Delete(t.Context(), "a") },
+	} {
+		tab, err := b.Table(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := tab.Scan(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := drop(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Expire(t.Context(), &MaintainOptions{Grace: -1}); err != nil {
+			t.Fatal(err)
+		}
+		if !r.Next() || r.RecordBatch().NumRows() != 1 {
+			t.Fatal(r.Err())
+		}
+		r.Release()
+	}
+}
