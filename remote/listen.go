@@ -95,7 +95,7 @@ func listenUnix(path string) (net.Listener, error) {
 	// On Linux the file has the mode that the socket has when it is bound, so
 	// there is no moment when another user could connect.
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) }) // not all systems can
+		return c.Control(func(fd uintptr) { makePrivate(fd) })
 	}}
 	l, err := config.Listen(context.Background(), "unix", path)
 	if err != nil {
@@ -119,7 +119,7 @@ const lockPatience = 5 * time.Second
 // does not wait for long.
 func lockSoon(dir *os.File) error {
 	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err := tryLock(dir)
 		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			return err
 		}

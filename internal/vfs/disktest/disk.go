@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package disktest gives tests small disks of their own, to fill.
 package disktest
 

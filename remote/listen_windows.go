@@ -1,0 +1,13 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"os"
+)
+
+func makePrivate(uintptr) {}
+
+func tryLock(*os.File) error {
+	return fmt.Errorf("a socket file is made under flock, which Windows lacks: listen on tcp://: %w", errors.ErrUnsupported)
+}
