@@ -113,9 +113,7 @@ func newRoot(a *app) *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				a.started = false
-				names := commandNames(cmd)
-				return usagef("unknown command %q%s: there are %s", args[0], nearest.Hint(args[0], names), strings.Join(names, ", "))
+				return unknownCommand(cmd, args[0])
 			}
 			return cmd.Help()
 		},
@@ -132,7 +130,12 @@ func newRoot(a *app) *cobra.Command {
 		},
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.SetFlagErrorFunc(cliutil.FlagError)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if cmd == root && cmd.Flags().NArg() > 0 { // the flags were meant for what it calls a command
+			return unknownCommand(cmd, cmd.Flags().Arg(0))
+		}
+		return cliutil.FlagError(cmd, err)
+	})
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.AddGroup(
@@ -153,9 +156,10 @@ func newRoot(a *app) *cobra.Command {
 	return root
 }
 
-func commandNames(root *cobra.Command) (names []string) {
+func unknownCommand(root *cobra.Command, name string) error {
+	var names []string
 	for _, c := range root.Commands() {
 		names = append(names, c.Name())
 	}
-	return names
+	return usagef("unknown command %q%s: there are %s", name, nearest.Hint(name, names), strings.Join(names, ", "))
 }

@@ -17,8 +17,8 @@ without --by, of records that are the same byte for byte. The records written st
 in the order of the input, and the header in front. Any number of them will do:
 what does not fit the memory goes to temporary files.
 
-Fields are compared as bytes. A missing value (an empty field; null or no member
-in jsonl) is a value like others.
+Fields are compared as bytes, and from jsonl to jsonl by their type, too. A missing
+value (an empty field; null or no member in jsonl) is a value like others.
 
 At the end the records written and those left out are compared with those read.`
 
@@ -47,6 +47,7 @@ func newDistinct(a *app) *cobra.Command {
 // worker leaves out what it has seen itself, as far as its memory goes: blocks
 // come to it in the order of the input.
 type distinct struct {
+	job     *fileJob
 	by      *string
 	fields  []records.Field
 	seen    []*seenKeys // of each worker
@@ -56,6 +57,7 @@ type distinct struct {
 }
 
 func (d *distinct) plan(j *fileJob) (err error) {
+	d.job = j
 	if *d.by != "" {
 		if d.fields, err = resolveBy(*d.by, j.layout, j.files.columns); err != nil {
 			return fieldError("by", *d.by, j, err)
@@ -87,7 +89,7 @@ func (d *distinct) run(parent context.Context, j *fileJob) (err error) {
 		return err
 	}
 	defer func() { err = alsoFailed(err, inOrder.Close()) }()
-	if err := j.read(ctx, cancel, d.fields, false, d.use); err != nil {
+	if err := j.read(ctx, cancel, d.fields, d.use); err != nil {
 		return err
 	}
 	j.bar.Wait("finding the first of each", nil)
@@ -122,13 +124,8 @@ func (d *distinct) use(b *records.Block) (err error) {
 	dropped := int64(0)
 	for b.Next() {
 		key := trimNewline(b.Record)
-		switch len(d.fields) {
-		case 0:
-		case 1:
-			key = b.Fields[0]
-		default:
-			buf = appendKey(buf[:0], b.Fields, nil)
-			key = buf
+		if buf = buf[:0]; len(d.fields) > 0 {
+			key, buf = d.job.keyBy(buf, b.Fields, b.Bare)
 		}
 		known, err := seen.add(key)
 		if err != nil {
@@ -144,10 +141,6 @@ func (d *distinct) use(b *records.Block) (err error) {
 		buf = append(buf, b.Record...)
 		if err := w.Add(key, buf[from:]); err != nil {
 			return tooLong(b, err)
-		}
-		buf = buf[:from]
-		if len(d.fields) < 2 {
-			buf = buf[:0]
 		}
 	}
 	d.dropped.Add(dropped)

@@ -111,9 +111,9 @@ func (j *fileJob) timed(ctx context.Context, w work) error {
 // read reads the input, and checks that each byte of it is accounted for. Use
 // is called by several goroutines. An error ends all that works with ctx, before
 // Read waits for them: cancel has to do that.
-func (j *fileJob) read(ctx context.Context, cancel context.CancelCauseFunc, fields []records.Field, all bool, use func(*records.Block) error) error {
+func (j *fileJob) read(ctx context.Context, cancel context.CancelCauseFunc, fields []records.Field, use func(*records.Block) error) error {
 	cfg := records.Config{
-		Layout: j.layout, Fields: fields, AllFields: all, Columns: j.files.columns, SkipBad: *j.in.skipBad,
+		Layout: j.layout, Fields: fields, Columns: j.files.columns, SkipBad: *j.in.skipBad,
 		Block: j.in.memory.block(), MaxRecord: j.in.memory.maxRecord(), Workers: *j.in.threads,
 	}
 	var err error
@@ -127,8 +127,8 @@ func (j *fileJob) read(ctx context.Context, cancel context.CancelCauseFunc, fiel
 	if err != nil {
 		return err
 	}
-	if len(j.tally.Absent) > 0 {
-		return j.absent(j.tally.Absent[0].Name)
+	if err := absent(&j.tally); err != nil {
+		return err
 	}
 	return checkTally(&j.tally)
 }
@@ -162,13 +162,19 @@ func (j *fileJob) valuesOf(dst []output.Value, key []byte, n int) []output.Value
 
 // absent is the error for a member that no record has: most likely, its name is
 // wrong.
-func (j *fileJob) absent(name string) error {
-	members := records.Members(j.tally.First)
+func absent(t *records.Tally) error {
+	if len(t.Absent) == 0 {
+		return nil
+	}
+	name, members := t.Absent[0].Name, records.Members(t.First)
 	hint := nearest.Hint(name, members)
 	if outer, _, ok := strings.Cut(name, "."); ok && slices.Contains(members, outer) {
 		hint = fmt.Sprintf(" (only the members of the outermost object are fields, not those of %q)", outer)
 	}
-	return fmt.Errorf("none of the %s read has a member %q%s", plural(j.tally.Records, "record"), name, hint)
+	if t.Records == 0 {
+		hint = fmt.Sprintf("; the first left out: %v", t.FirstBad)
+	}
+	return fmt.Errorf("none of the %s read has a member %q%s", plural(t.Records+t.BadRecords, "record"), name, hint)
 }
 
 // tooLong says in which line a record is that a sorter finds too long. Other errors

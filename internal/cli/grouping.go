@@ -149,7 +149,7 @@ func (g *grouping) run(parent context.Context, j *fileJob) (err error) {
 		return err
 	}
 	defer func() { err = alsoFailed(err, g.close()) }()
-	if err := j.read(ctx, cancel, g.fields, false, g.use); err != nil {
+	if err := j.read(ctx, cancel, g.fields, g.use); err != nil {
 		return err
 	}
 	j.bar.Wait("putting groups together", nil)

@@ -142,6 +142,9 @@ func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
 	if err != nil {
 		return skipHint(err, j.in.otherSep(j.layout))
 	}
+	if err := absent(&j.tally); err != nil {
+		return err
+	}
 	for i := range lists {
 		j.sum.Add(lists[i].sum)
 	}

@@ -102,6 +102,9 @@ func (s *sorting) plan(j *fileJob) error {
 		name, order := orderedField(text, j.files.columns)
 		f, err := j.layout.Resolve(name, j.files.columns)
 		if err != nil {
+			if strings.Contains(name, ":") {
+				err = fmt.Errorf("%w (after the name of a field there are :n, :asc and :desc)", err)
+			}
 			return fieldError("by", text, j, err)
 		}
 		f.Optional = true
@@ -125,7 +128,7 @@ func (s *sorting) run(parent context.Context, j *fileJob) (err error) {
 		return err
 	}
 	defer func() { err = alsoFailed(err, s.sorter.Close()) }()
-	if err := j.read(ctx, cancel, s.fields, false, s.use); err != nil {
+	if err := j.read(ctx, cancel, s.fields, s.use); err != nil {
 		return err
 	}
 	j.bar.Wait("merging", nil)

@@ -84,7 +84,7 @@ func (s *splitting) run(parent context.Context, j *fileJob) (err error) {
 		return err
 	}
 	defer func() { err = alsoFailed(err, s.sorter.Close()) }()
-	if err := j.read(ctx, cancel, s.fields, false, s.use); err != nil {
+	if err := j.read(ctx, cancel, s.fields, s.use); err != nil {
 		return err
 	}
 	if w.conv, err = newConverter(j, (*appender)(&w.header)); err != nil {

@@ -72,7 +72,7 @@ func (t *top) run(parent context.Context, j *fileJob) (err error) {
 }
 
 func (t *top) runRecords(ctx context.Context, cancel context.CancelCauseFunc, j *fileJob) error {
-	if err := j.read(ctx, cancel, t.sorting.fields, false, t.use); err != nil {
+	if err := j.read(ctx, cancel, t.sorting.fields, t.use); err != nil {
 		return err
 	}
 	c, err := newConverter(j, j.sink)
@@ -148,7 +148,7 @@ func (t *top) runFrequent(ctx context.Context, cancel context.CancelCauseFunc, j
 		}
 		t.tables = append(t.tables, table)
 	}
-	err = j.read(ctx, cancel, t.fields, false, func(b *records.Block) error {
+	err = j.read(ctx, cancel, t.fields, func(b *records.Block) error {
 		for b.Next() {
 			key, buf := j.keyBy(t.keys[b.Worker][:0], b.Fields, b.Bare)
 			t.keys[b.Worker] = buf

@@ -3,6 +3,7 @@
 package output
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, er
 	for range tries {
 		name = filepath.Join(dir, prefix(base)+rand.Text()+suffix)
 		if f, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode); err != nil {
-			return "", nil, err
+			return "", nil, &fs.PathError{Op: "create a file in", Path: cmp.Or(dir, "."), Err: errors.Unwrap(err)}
 		}
 		if err = lock(f); err == nil && hasName(f, name) {
 			return name, f, nil

@@ -38,7 +38,7 @@ func checkPlain(head []byte) error {
 // checkEndings tells by its beginning whether a file has lines that end in CR
 // alone, which would be one record. An editor may have added a newline at the end.
 func checkEndings(head []byte, l Layout) error {
-	line, _, found := bytes.Cut(head, newline)
+	line, rest, found := bytes.Cut(bytes.TrimPrefix(head, []byte(mark)), newline)
 	line = bytes.TrimRight(line, "\r")
 	at, quoted := -1, false
 	for i, c := range line {
@@ -48,8 +48,14 @@ func checkEndings(head []byte, l Layout) error {
 		}
 		quoted = quoted != (c == '"' && l.Format == CSV)
 	}
-	// In JSON a CR is white space, and a line of text may hold some.
-	if at < 0 || l.Format == Text && found || l.Format == JSONL && !json.Valid(line[:at]) {
+	switch {
+	case at < 0:
+		return nil
+	case l.Format == JSONL: // where a CR is white space
+		if !json.Valid(line[:at]) {
+			return nil
+		}
+	case len(rest) > 0 || l.Format == Text && found: // a field holds one
 		return nil
 	}
 	return fmt.Errorf("%w: its lines end in CR alone, as on an old Macintosh; convert it first: tr '\\r' '\\n' < FILE", ErrPacked)

@@ -40,10 +40,12 @@ func (s *Splitter) membersOf(line []byte) Kind {
 
 // texts makes of the values found what they stand for.
 func (s *Splitter) texts() Kind {
-	for i, f := range s.fields {
-		if v := s.Values[i]; v != nil {
+	for i, v := range s.Values {
+		if v != nil {
 			s.found[i], s.Bare[i] = true, v[0] != '"'
 		}
+	}
+	for i, f := range s.fields {
 		if s.Values[i], s.Err = s.textOf(f, s.Values[i]); s.Err != nil {
 			return Bad
 		}

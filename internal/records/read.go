@@ -19,7 +19,6 @@ type Input struct {
 type Config struct {
 	Layout    Layout
 	Fields    []Field  // those to find in each record
-	AllFields bool     // find all fields instead; JSON lines: none
 	Columns   []string // the header that every input must have, nil for none
 	Block     int      // bytes read at once, at least 16
 	MaxRecord int      // the longest record, in bytes, at least Block
@@ -89,7 +88,6 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	splitters := make([]*Splitter, cfg.workers())
 	for w := range splitters {
 		splitters[w] = NewSplitter(cfg.Layout, cfg.Fields, cfg.Columns)
-		splitters[w].all = cfg.AllFields
 		wg.Go(func() { r.work(w, splitters[w], use) })
 	}
 	wg.Wait()
@@ -103,7 +101,7 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	o.tally.add(&r.tally)
 	for i, f := range cfg.Fields {
 		found := func(s *Splitter) bool { return s.found[i] }
-		if cfg.Layout.Format == JSONL && o.tally.Records > 0 && !slices.ContainsFunc(splitters, found) {
+		if cfg.Layout.Format == JSONL && o.tally.Records+o.tally.BadRecords > 0 && !slices.ContainsFunc(splitters, found) {
 			o.tally.Absent = append(o.tally.Absent, f)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -174,7 +175,10 @@ func (s *Set) own(name string) (vfs.Lock, error) {
 	lock := s.fs.NewLock(name)
 	locked, err := lock.TryLock(true)
 	if err != nil {
-		return nil, errors.Join(err, s.fs.Remove(name))
+		if rerr := s.fs.Remove(name); !errors.Is(rerr, fs.ErrNotExist) { // it may not have been made
+			err = errors.Join(err, rerr)
+		}
+		return nil, err
 	}
 	if !locked {
 		return nil, nil

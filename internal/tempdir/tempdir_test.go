@@ -180,6 +180,17 @@ func TestWrongPlaces(t *testing.T) {
 			t.Errorf("%s: %v", place, err)
 		}
 	}
+	gone := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(gone, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := mustNew(t, gone)
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Create(); err == nil || strings.Contains(err.Error(), "remove") {
+		t.Errorf("%v: it removes what was never made", err)
+	}
 }
 
 // Each call of the file system fails once. What is left then goes with the next New.
