@@ -163,9 +163,18 @@ func (r *run) write(in *input) error {
 			text = strings.TrimSuffix(text, ending)
 		}
 		name := fmt.Sprintf("in%d.%s%s", part, strings.Replace(in.format, "text", "txt", 1), pick(r, "", "", ".gz", ".zst", ".bz2", ".lz4"))
-		data, err := pack(name, text, "-c")
-		if err != nil {
-			return fmt.Errorf("packing %s: %w", name, err)
+		data, cut := "", r.IntN(len(text)+1)
+		if r.maybe(0.7) {
+			cut = 0
+		}
+		for _, piece := range []string{text[:cut], text[cut:]} { // mostly one, else put together of two
+			packed, err := pack(name, piece, "-c")
+			if err != nil {
+				return fmt.Errorf("packing %s: %w", name, err)
+			}
+			if piece != "" || text == "" && data == "" {
+				data += packed
+			}
 		}
 		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(data), 0o666); err != nil {
 			return err

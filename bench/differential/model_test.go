@@ -49,19 +49,20 @@ func (r *run) plan(command string, in *input) *job {
 		if whole {
 			j.args = j.args[:1]
 		}
-		var rows [][]cell
-		seen := map[string]bool{}
-		for i, row := range in.rows {
-			key := in.raw[i]
-			if !whole {
-				key = keyOf(row, cols, false)
+		j.rows = func(typed bool) (rows [][]cell) {
+			seen := map[string]bool{}
+			for i, row := range in.rows {
+				key := in.raw[i]
+				if !whole {
+					key = keyOf(row, cols, typed)
+				}
+				if !seen[key] {
+					rows = append(rows, row)
+				}
+				seen[key] = true
 			}
-			if !seen[key] {
-				rows = append(rows, row)
-			}
-			seen[key] = true
+			return rows
 		}
-		j.rows = func(bool) [][]cell { return rows }
 	case "frequent":
 		j.args = []string{"top", "--frequent", j.args[2], "-n", fmt.Sprint(n)}
 		j.names = append(pickAll(in.names, cols), "count")

@@ -108,7 +108,7 @@ func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
 // file given, for a flag that lists fields between commas.
 func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
 	const namesOnly = cobra.ShellCompDirectiveNoFileComp
-	err := cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, files []string, begun string) ([]string, cobra.ShellCompDirective) {
+	must(cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, files []string, begun string) ([]string, cobra.ShellCompDirective) {
 		before := begun[:strings.LastIndexByte(begun, ',')+1]
 		var names []string
 		for _, c := range columnsOf(cmd, files, f) {
@@ -118,16 +118,13 @@ func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
 			names = append(names, before+c)
 		}
 		return names, namesOnly
-	})
-	if err != nil {
-		panic(err) // there is no such flag: the program is wrong
-	}
+	}))
 }
 
 // completeAggregates makes the shell complete the last aggregate of --agg.
 func completeAggregates(cmd *cobra.Command, f *inputFlags) {
 	const goOn = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
-	err := cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, begun string) ([]string, cobra.ShellCompDirective) {
+	must(cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, begun string) ([]string, cobra.ShellCompDirective) {
 		before := begun[:strings.LastIndexByte(begun, ',')+1]
 		var all []string
 		if name, _, open := strings.Cut(begun[len(before):], "("); open {
@@ -140,10 +137,7 @@ func completeAggregates(cmd *cobra.Command, f *inputFlags) {
 			all = append(all, before+strings.TrimSuffix(a, "x)"))
 		}
 		return all, goOn
-	})
-	if err != nil {
-		panic(err) // there is no such flag: the program is wrong
-	}
+	}))
 }
 
 // columnsOf returns the names of the columns of the first file.

@@ -48,8 +48,8 @@ func newCopy(a *app) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	f := copyFlags{
-		from:     urlFlag(cmd, "from", "`URL` of the store to read"),
-		to:       urlFlag(cmd, "to", "`URL` of the store to write"),
+		from:     urlFlag(cmd, "from", "", "`URL` of the store to read"),
+		to:       urlFlag(cmd, "to", "", "`URL` of the store to write"),
 		add:      fs.Bool("append", false, "add to what the target holds"),
 		replace:  fs.Bool("replace", false, "drop what the target holds first"),
 		memory:   memoryFlag(fs),

@@ -17,8 +17,8 @@ without --by, of records that are the same byte for byte. The records written st
 in the order of the input, and the header in front. Any number of them will do:
 what does not fit the memory goes to temporary files.
 
-Fields are compared as bytes, and from jsonl to jsonl by their type, too. A missing
-value (an empty field; null or no member in jsonl) is a value like others.
+Fields are compared as bytes, and from jsonl to jsonl by their type, too. A
+missing value (an empty field; null or no member in jsonl) is a value like others.
 
 At the end the records written and those left out are compared with those read.`
 

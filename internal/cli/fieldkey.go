@@ -6,10 +6,9 @@ import (
 	"github.com/go-partd/partd/internal/output"
 )
 
-// What ends a field of a key, after a NUL: where types matter, it tells them.
+// What ends a field of a key, after a NUL. Where types do not matter, all are text.
 const (
-	endField = iota + 1
-	endMissing
+	endMissing = iota + 1
 	endText
 	endBare // a number, true or false of JSON
 )
@@ -20,15 +19,13 @@ const (
 // matter.
 func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	for i, f := range fields {
-		end := byte(endField)
+		end := byte(endText)
 		switch {
 		case bare == nil:
 		case f == nil:
 			end = endMissing
 		case bare[i]:
 			end = endBare
-		default:
-			end = endText
 		}
 		for {
 			nul := bytes.IndexByte(f, 0)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -37,12 +38,8 @@ func openInputs(ctx context.Context, a *app, names []string, layout records.Layo
 		if err := ctx.Err(); err != nil {
 			return in, err
 		}
-		if name == stdin {
-			for _, earlier := range names[:i] {
-				if earlier == stdin {
-					return in, usagef("standard input is given twice")
-				}
-			}
+		if name == stdin && slices.Contains(names[:i], stdin) {
+			return in, usagef("standard input is given twice")
 		}
 		start, err := in.openOrEnd(ctx, a, name, layout, maxRecord)
 		if err != nil {

@@ -56,9 +56,7 @@ func newSplit(a *app) *cobra.Command {
 	out := splitOutputFlags(cmd)
 	in := newInputFlags(cmd, "write what --stats shows as one JSON object", "")
 	completeFields(cmd, "by", &in)
-	if err := cmd.MarkFlagDirname("dir"); err != nil {
-		panic(err) // there is no such flag: the program is wrong
-	}
+	must(cmd.MarkFlagDirname("dir"))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
 		case *f.by == "":

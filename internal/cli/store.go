@@ -23,20 +23,21 @@ const defaultStore = "log:partd-out"
 
 // storeFlag adds --store.
 func storeFlag(cmd *cobra.Command) *string {
-	flag := cmd.Flags().String("store", defaultStore, "`URL` of the store")
-	if err := cmd.RegisterFlagCompletionFunc("store", completeStore); err != nil {
-		panic(err) // there is no such flag: the program is wrong
-	}
+	return urlFlag(cmd, "store", defaultStore, "`URL` of the store")
+}
+
+// urlFlag adds a flag for the URL of a store.
+func urlFlag(cmd *cobra.Command, name, value, usage string) *string {
+	flag := cmd.Flags().String(name, value, usage)
+	must(cmd.RegisterFlagCompletionFunc(name, completeStore))
 	return flag
 }
 
-// urlFlag adds a flag for the URL of a store that has to be given.
-func urlFlag(cmd *cobra.Command, name, usage string) *string {
-	flag := cmd.Flags().String(name, "", usage)
-	if err := cmd.RegisterFlagCompletionFunc(name, completeStore); err != nil {
-		panic(err) // there is no such flag: the program is wrong
+// must takes the error of what is done with a flag that is there.
+func must(err error) {
+	if err != nil {
+		panic(err) // the program is wrong
 	}
-	return flag
 }
 
 // splitURL returns what stores a URL's data, as "file", and the path that is

@@ -48,14 +48,11 @@ func checkEndings(head []byte, l Layout) error {
 		}
 		quoted = quoted != (c == '"' && l.Format == CSV)
 	}
-	switch {
-	case at < 0:
-		return nil
-	case l.Format == JSONL: // where a CR is white space
-		if !json.Valid(line[:at]) {
-			return nil
-		}
-	case len(rest) > 0 || l.Format == Text && found: // a field holds one
+	fits := at < 0 || len(rest) > 0 || l.Format == Text && found // a field holds one
+	if l.Format == JSONL {                                       // where a CR is white space
+		fits = at < 0 || !json.Valid(line[:at])
+	}
+	if fits {
 		return nil
 	}
 	return fmt.Errorf("%w: its lines end in CR alone, as on an old Macintosh; convert it first: tr '\\r' '\\n' < FILE", ErrPacked)

@@ -40,6 +40,7 @@ func (s *Splitter) membersOf(line []byte) Kind {
 
 // texts makes of the values found what they stand for.
 func (s *Splitter) texts() Kind {
+	s.looked = true
 	for i, v := range s.Values {
 		if v != nil {
 			s.found[i], s.Bare[i] = true, v[0] != '"'

@@ -99,9 +99,10 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	}
 	// The reader has closed its channel: it is done.
 	o.tally.add(&r.tally)
+	looked := func(s *Splitter) bool { return s.looked }
 	for i, f := range cfg.Fields {
 		found := func(s *Splitter) bool { return s.found[i] }
-		if cfg.Layout.Format == JSONL && o.tally.Records+o.tally.BadRecords > 0 && !slices.ContainsFunc(splitters, found) {
+		if slices.ContainsFunc(splitters, looked) && !slices.ContainsFunc(splitters, found) {
 			o.tally.Absent = append(o.tally.Absent, f)
 		}
 	}

@@ -32,6 +32,7 @@ type Splitter struct {
 	layout Layout
 	fields []Field
 	found  []bool // JSON lines: which of the fields some record had, null too
+	looked bool   // JSON lines: there was a record that could have them
 	all    bool   // Values are all fields, of CSV, TSV and text
 	only   bool   // JSON lines: a member that was not asked for is an error
 	sep    []byte // between fields
