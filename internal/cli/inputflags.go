@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -148,7 +149,7 @@ func (d *dirs) places() ([]string, error) {
 	}
 	for _, dir := range d.list {
 		if info, err := os.Stat(dir); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("--tmp: %w", err)
 		} else if !info.IsDir() {
 			return nil, usagef("--tmp %s is no directory", dir)
 		}
