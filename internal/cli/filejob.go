@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -127,10 +128,7 @@ func (j *fileJob) read(ctx context.Context, cancel context.CancelCauseFunc, fiel
 	if err != nil {
 		return err
 	}
-	if err := absent(&j.tally); err != nil {
-		return err
-	}
-	return checkTally(&j.tally)
+	return cmp.Or(absent(&j.tally), checkTally(&j.tally))
 }
 
 // typed tells whether the output shows of what type a value is in the input.

@@ -89,18 +89,16 @@ func (in *inputs) otherSep(l records.Layout) string {
 // openOrEnd does what open does, but does not wait for it when ctx ends: a pipe may
 // have no first byte yet, or nobody who writes to it. Then in is not to be used.
 func (in *inputs) openOrEnd(ctx context.Context, a *app, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
-	type opened struct {
-		start *records.Start
-		err   error
-	}
-	done := make(chan opened, 1)
+	var start *records.Start
+	done := make(chan error, 1)
 	go func() {
-		start, err := in.open(a, name, layout, maxRecord)
-		done <- opened{start, err}
+		var err error
+		start, err = in.open(a, name, layout, maxRecord)
+		done <- err
 	}()
 	select {
-	case o := <-done:
-		return o.start, o.err
+	case err := <-done:
+		return start, err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,11 +140,8 @@ func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
 		}
 		return nil
 	})
-	if err != nil {
+	if err = cmp.Or(err, absent(&j.tally)); err != nil {
 		return skipHint(err, j.in.otherSep(j.layout))
-	}
-	if err := absent(&j.tally); err != nil {
-		return err
 	}
 	for i := range lists {
 		j.sum.Add(lists[i].sum)

@@ -48,11 +48,9 @@ func checkEndings(head []byte, l Layout) error {
 		}
 		quoted = quoted != (c == '"' && l.Format == CSV)
 	}
-	fits := at < 0 || len(rest) > 0 || l.Format == Text && found // a field holds one
-	if l.Format == JSONL {                                       // where a CR is white space
-		fits = at < 0 || !json.Valid(line[:at])
-	}
-	if fits {
+	// In JSON a CR is white space, and fields may hold some.
+	if at < 0 || l.Format == JSONL && !json.Valid(line[:at]) || l.Format == Text && found ||
+		l.Format != JSONL && len(rest) > 0 {
 		return nil
 	}
 	return fmt.Errorf("%w: its lines end in CR alone, as on an old Macintosh; convert it first: tr '\\r' '\\n' < FILE", ErrPacked)
