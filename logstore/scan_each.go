@@ -21,23 +21,27 @@ func (e *entry) grouped(group uint32, keyAt int) grouped {
 // its key, may be a dozen times as long as the entry.
 func (sc *scanner) mostGrouped() int { return int(sc.limit / 128) }
 
-// each calls f for each entry in order.
-func (sc *scanner) each(data []byte, f func(i int, e *grouped) error) error {
-	for i := range sc.entries {
-		if err := f(i, &sc.entries[i]); err != nil {
-			return err
-		}
+// each calls f for all entries, many at a time, in order; from is the place of
+// the first of them.
+func (sc *scanner) each(data []byte, f func(from int, list []grouped) error) error {
+	if err := f(0, sc.entries); err != nil {
+		return err
 	}
-	for at, i := sc.rest, len(sc.entries); at < len(data); i++ {
-		e, keyAt, err := sc.parse(data, at)
-		if err != nil {
+	var buf [128]grouped
+	for at, from := sc.rest, len(sc.entries); at < len(data); {
+		list := buf[:0]
+		for at < len(data) && len(list) < len(buf) {
+			e, keyAt, err := sc.parse(data, at)
+			if err != nil {
+				return err
+			}
+			list = append(list, e.grouped(sc.find(data, e.key, uint32(keyAt), sc.s.hashOfBytes(e.key)), keyAt))
+			at += len(e.raw)
+		}
+		if err := f(from, list); err != nil {
 			return err
 		}
-		noted := e.grouped(sc.find(data, e.key, uint32(keyAt), sc.s.hashOfBytes(e.key)), keyAt)
-		if err := f(i, &noted); err != nil {
-			return err
-		}
-		at += len(e.raw)
+		from += len(list)
 	}
 	return nil
 }

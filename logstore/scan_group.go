@@ -51,10 +51,14 @@ func (sc *scanner) groupData(data []byte, all bool) error {
 			}
 			g.rest = at
 		}
-		e, keyAt, err := sc.parse(data, at)
-		if err != nil {
-			return err
+		e, ok := parseShort(data[at:]) // not by parse: this is where a Scan spends its time
+		if !ok {
+			var err error
+			if e, err = parseEntry(data[at:]); err != nil {
+				return err
+			}
 		}
+		keyAt := at + len(e.raw) - len(e.value) - len(e.key)
 		i := g.find(data, e.key, uint32(keyAt), sc.s.hashOfBytes(e.key))
 		k := &g.groups[i]
 		size := int64(len(e.value))
@@ -193,14 +197,18 @@ func (sc *scanner) emitSmall(data []byte, first int) (next int, err error) {
 		b.data = append(make([]byte, 0, max(at, size)), b.data...)
 	}
 	b.data = b.data[:at]
-	all := first == 0 && next == len(sc.groups)
-	return next, sc.each(data, func(i int, e *grouped) error {
-		if !all && (int(e.group) < first || int(e.group) >= next) {
-			return nil
-		}
-		k := &sc.groups[e.group]
-		if !k.skip && k.exists && uint32(i) >= k.from {
-			k.out += copy(b.data[k.out:], data[e.at:e.at+e.n])
+	end := uint32(next)
+	return next, sc.each(data, func(from int, list []grouped) error {
+		out, groups := b.data, sc.groups[:end]
+		for i := range list {
+			e := &list[i]
+			if e.group < uint32(first) || e.group >= end {
+				continue
+			}
+			k := &groups[e.group]
+			if !k.skip && k.exists && uint32(from+i) >= k.from {
+				k.out += copy(out[k.out:], data[e.at:e.at+e.n])
+			}
 		}
 		return nil
 	})
@@ -213,15 +221,22 @@ func (sc *scanner) emitLarge(data []byte, index int) error {
 	if err := sc.begin(key); err != nil {
 		return err
 	}
-	err := sc.each(data, func(i int, e *grouped) error {
-		value := data[e.at : e.at+e.n]
-		switch {
-		case int(e.group) != index || uint32(i) < k.from:
-			return nil
-		case e.blob:
-			return sc.emitBlob(key, value)
+	err := sc.each(data, func(from int, list []grouped) error {
+		for i := range list {
+			e := &list[i]
+			if int(e.group) != index || uint32(from+i) < k.from {
+				continue
+			}
+			value := data[e.at : e.at+e.n]
+			if e.blob {
+				if err := sc.emitBlob(key, value); err != nil {
+					return err
+				}
+			} else if err := sc.bytes(value); err != nil {
+				return err
+			}
 		}
-		return sc.bytes(value)
+		return nil
 	})
 	if err == nil {
 		sc.end()
@@ -258,12 +273,18 @@ func (sc *scanner) accountUnseen(data []byte) error {
 	if sc.blobs == 0 {
 		return nil
 	}
-	return sc.each(data, func(i int, e *grouped) error {
-		k := &sc.groups[e.group]
-		if !e.blob || k.exists && !k.skip && uint32(i) >= k.from {
-			return nil
+	return sc.each(data, func(from int, list []grouped) error {
+		for i := range list {
+			e := &list[i]
+			k := &sc.groups[e.group]
+			if !e.blob || k.exists && !k.skip && uint32(from+i) >= k.from {
+				continue
+			}
+			blob := entry{kind: kindBlob, key: data[k.keyAt : k.keyAt+k.keyLen], value: data[e.at : e.at+e.n]}
+			if err := sc.s.accountBlob(sc.v.files, &sc.ledger, &blob); err != nil {
+				return err
+			}
 		}
-		blob := entry{kind: kindBlob, key: data[k.keyAt : k.keyAt+k.keyLen], value: data[e.at : e.at+e.n]}
-		return sc.s.accountBlob(sc.v.files, &sc.ledger, &blob)
+		return nil
 	})
 }
