@@ -201,7 +201,7 @@ func (s *Store) addSegments(more []*segment) {
 	old := s.segments
 	s.segments = s.withinMemory(append(old[:len(old):len(old)], more...))
 	s.wasteLimit.Store(0)
-	s.reclaim.weights, s.reclaim.pause = nil, max(s.reclaim.pause-len(more), 0)
+	s.reclaim.weights = nil
 	s.dataBytes.Add(sizeOf(more))
 	s.considerMerge()
 }

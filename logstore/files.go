@@ -44,6 +44,7 @@ type dataFile struct {
 	end    int64       // where the next segment or blob goes; guarded by sealMu or blobMu
 	dirty  atomic.Bool // written to since the last sync
 	noCRC  bool
+	kept   int64 // of a copy of large values: their bytes. Holes need not have given room back
 }
 
 func encodeDataHeader(kind fileKind, number uint32, id, seed uint64) []byte {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -11,17 +12,21 @@ import (
 // Deleted and replaced values lie in segments until a merge leaves them out.
 // When that is worth it is found in two steps. A reset says which part of the
 // hashes its key is in: so many bytes may have become dead, which costs nothing
-// to know. Once that could be too much, the segments are read, and what is
-// really dead in each is known. Those with the most of it are rewritten, a few
-// files at a time, so that the room that it takes is bounded.
+// to know. Mostly a share of them has. Once that could be too much, the segments
+// are read, and what is really dead in each is known. What a share was says
+// nothing of keys of another kind: now and then, they are also read where only
+// all of those bytes would be too much. The segments with the most that is dead
+// are rewritten, a few files at a time, so that the room that it takes is bounded.
 
 // reclaiming is what is known of dead data. Store.mu guards it.
 type reclaiming struct {
-	suspect float64 // bytes that the resets since the last look can have made dead
-	share   float64 // how much of what is suspected mostly is dead
-	force   bool    // to be looked at again, once no reader has old segments
-	pause   int     // not before so many more segments, since that failed
-	failed  int     // how often, one after the other
+	suspect suspicion
+	parts   []suspicion // by part of the hashes
+	share   float64     // how much of what a reset can have made dead mostly is
+	force   bool        // to be looked at again, once no reader has old segments
+	failed  int         // how often, one after the other
+	next    time.Time   // when that is tried again, and looked where little is likely
+	waiting bool        // for next
 
 	waste   map[segmentAt]waste
 	wasted  int64 // the sum of waste
@@ -31,6 +36,9 @@ type reclaiming struct {
 	weights []int64 // of segments; nil where they changed since
 	blobs   []int64 // of large values
 }
+
+// suspicion is how many bytes the resets since the last look have made dead.
+type suspicion struct{ likely, most float64 }
 
 // segmentAt tells one segment from others: what is known of it in memory may be
 // replaced, where it is does not change.
@@ -66,20 +74,47 @@ func (s *Store) mostDead(of int64) int64 { return (3*of + 4*s.reclaimSlack()) / 
 // dead is how much is known to be dead. mu is held.
 func (r *reclaiming) dead() int64 { return r.wasted + r.garbage }
 
-// reclaimDue tells whether it is to be looked how much is dead. mu is held.
+// reclaimDue tells whether it is to be looked how much is dead. If it will be
+// after a while, that is seen to. mu is held.
 func (s *Store) reclaimDue() bool {
 	r := &s.reclaim
-	if s.hooks.reclaimSlack < 0 || r.pause > 0 || r.force && s.oldVersions > 0 {
+	if s.hooks.reclaimSlack < 0 || r.force && s.oldVersions > 0 {
 		return false
 	}
-	more := r.suspect * r.share
-	return r.force || more > float64(s.reclaimSlack()/8) && float64(r.dead())+more > float64(s.mostDead(s.dataBytes.Load()))
+	due := func(more float64) bool {
+		return r.force || more > float64(s.reclaimSlack()/8) && float64(r.dead())+more > float64(s.mostDead(s.dataBytes.Load()))
+	}
+	switch wait := time.Until(r.next); {
+	case r.failed == 0 && due(r.suspect.likely):
+		return true
+	case !due(r.suspect.most):
+		return false
+	case wait <= 0:
+		return true
+	case !r.waiting:
+		r.waiting = true
+		time.AfterFunc(wait, s.reclaimLater)
+	}
+	return false
+}
+
+func (s *Store) reclaimLater() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reclaim.waiting = false
+	s.considerMerge()
 }
 
 // fail puts the next try off. mu is held.
 func (r *reclaiming) fail() {
-	r.force, r.pause = true, 1<<r.failed
-	r.failed = min(r.failed+1, 6)
+	r.force, r.failed = true, min(r.failed+1, 6)
+	r.rest(time.Second << r.failed)
+}
+
+func (r *reclaiming) rest(least time.Duration) {
+	if next := time.Now().Add(least); next.After(r.next) {
+		r.next = next
+	}
 }
 
 // fileSize is the size above which a new data file is begun. Space is given
@@ -92,7 +127,7 @@ func (s *Store) fileSize() int64 {
 // before, nothing is known.
 func (s *Store) startReclaiming() {
 	r := &s.reclaim
-	*r = reclaiming{share: 1, waste: map[segmentAt]waste{}, blobs: make([]int64, 1<<s.partBits)}
+	*r = reclaiming{share: 1, waste: map[segmentAt]waste{}, blobs: make([]int64, 1<<s.partBits), parts: make([]suspicion, 1<<s.partBits)}
 	var blobs int64
 	for _, f := range s.files.files() {
 		if f.kind == blobKind {
@@ -105,7 +140,7 @@ func (s *Store) startReclaiming() {
 	s.dataBytes.Store(sizeOf(s.segments) + blobs)
 	for _, g := range s.segments {
 		if g.ledger.Marks > 0 {
-			r.suspect = float64(s.dataBytes.Load())
+			r.suspect.most = float64(s.dataBytes.Load())
 		}
 	}
 }
@@ -127,10 +162,18 @@ func (s *Store) noteBatch(b *batch, t *table) (resets bool) {
 			if r.weights == nil {
 				r.weights = s.weigh()
 			}
-			r.suspect += float64(r.weights[part] + r.blobs[part] + int64(t.parts[part].size))
+			r.parts[part].note(float64(r.weights[part]+r.blobs[part]+int64(t.parts[part].size)), r)
 		}
 	}
 	return b.ledger.Marks > 0
+}
+
+// note counts a reset in a part that has n bytes, of which no more can be dead.
+func (p *suspicion) note(n float64, r *reclaiming) {
+	before := *p
+	*p = suspicion{min(p.likely+n*r.share, n), n}
+	r.suspect.likely += p.likely - before.likely
+	r.suspect.most += p.most - before.most
 }
 
 // weigh returns how many bytes segments hold of each part of the hashes. mu is held.
@@ -177,6 +220,8 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	s.life.RLock()
 	s.mu.Lock()
 	files, suspect := s.files, s.reclaim.suspect
+	s.reclaim.suspect = suspicion{}
+	clear(s.reclaim.parts)
 	err = s.flushLocked(ctx)
 	s.mu.Unlock()
 	s.life.RUnlock()
@@ -186,7 +231,7 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	present, err := s.measureWaste(ctx, old, suspect)
+	present, err := s.measureWaste(ctx, old, suspect.likely)
 	for err == nil {
 		var j *mergeJob
 		if j, err = s.nextReclaim(ctx); j == nil {

@@ -64,7 +64,7 @@ func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	files := s.files
 	s.mu.Unlock()
 	s.blobMu.Lock()
-	if f := s.blobFile; f != nil && f.end > s.reclaimSlack()/4 {
+	if f := s.blobFile; f != nil && f.end > max(s.reclaimSlack()/4, s.fileSize()/8) {
 		s.blobFile = nil // the next large value goes to another
 	}
 	var old []*dataFile
@@ -91,7 +91,7 @@ func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile,
 		for len(old) > 0 && (values < limit || len(victims) == 0) {
 			f := old[0]
 			old = old[1:]
-			if n := present[f.number]; n == 0 || f.onDisk()-n > max(n, s.reclaimSlack()/8) {
+			if n := present[f.number]; n == 0 || f.onDisk()-n > max(n, s.reclaimSlack()/8) && (f.kept == 0 || n < f.kept/2) {
 				victims = append(victims, f)
 				values += n / int64(s.blobBytes)
 			}
@@ -215,17 +215,16 @@ func (s *Store) removeBlobs(files *fileSet, f *dataFile) error {
 
 // copyBlobs replaces a blob file by a copy that has some of its values.
 func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list []extent) (err error) {
+	c := &dataFile{kind: f.kind, number: f.number, path: f.path, noCRC: f.noCRC}
+	for _, e := range list {
+		c.kept += e.n
+	}
 	if t, ok := s.fs.(vfs.SpaceTeller); ok {
-		var left int64
-		for _, e := range list {
-			left += e.n
-		}
-		if free, err := t.Free(s.dir); err != nil || free-free/8 < left+1<<20 {
+		if free, err := t.Free(s.dir); err != nil || free-free/8 < c.kept+1<<20 {
 			return err // it stays as it is
 		}
 	}
 	path := filepath.Join(s.dir, blobTmpName)
-	c := &dataFile{kind: f.kind, number: f.number, path: f.path, noCRC: f.noCRC}
 	if c.f, err = s.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666); err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func reclaimNow(t *testing.T, s *Store, slack int64) {
 	t.Helper()
 	s.mu.Lock()
 	s.hooks.reclaimSlack = slack
-	s.reclaim.force, s.reclaim.pause = true, 0
+	s.reclaim.force, s.reclaim.failed = true, 0
 	s.considerMerge()
 	s.mu.Unlock()
 	settle(t, s)

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"time"
 )
 
 // measurement finds out what is dead in each segment.
@@ -17,14 +18,15 @@ type measurement struct {
 }
 
 // measureWaste reads all segments and notes how much is dead in each. Of each of
-// some blob files, it returns how much of it entries refer to, dead or not. What
-// was suspected before is known then.
-func (s *Store) measureWaste(ctx context.Context, old []*dataFile, suspect float64) (map[uint32]int64, error) {
+// some blob files, it returns how much of it entries refer to, dead or not. likely
+// is how much was suspected.
+func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float64) (map[uint32]int64, error) {
 	s.mu.Lock()
 	if err := s.writable(); err != nil {
 		s.mu.Unlock()
 		return nil, err
 	}
+	began := time.Now()
 	v := s.segmentsView(s.segments)
 	j := &mergeJob{s: s, ctx: ctx, v: v, end: len(v.segments), pastKnown: true, inputBytes: sizeOf(v.segments)}
 	j.plan()
@@ -49,8 +51,8 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, suspect float
 	if e := v.closeLocked(); err == nil {
 		err = e
 	}
-	if err == nil && s.files != v.files {
-		err = errDropped
+	if err == nil && ctx.Err() != nil {
+		err = errDropped // or closed, perhaps before the view
 	}
 	if err != nil {
 		return nil, err
@@ -74,10 +76,12 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, suspect float
 	for _, f := range old {
 		r.garbage += max(f.onDisk()-m.present[f.number], 0)
 	}
-	if suspect > 0 {
-		r.share = min(max(2*float64(r.dead()-before)/suspect, 1.0/4096), 1)
+	if likely > float64(s.reclaimSlack()/8) {
+		r.share *= min(max(2*float64(r.dead()-before)/likely, 1.0/8), 8)
+		r.share = min(max(r.share, 1.0/(1<<20)), 1)
 	}
-	r.suspect, r.blobs, r.force = r.suspect-suspect, m.blobs, false
+	r.blobs, r.force = m.blobs, false
+	r.rest(max(32*time.Since(began), 10*time.Second)) // to read takes little of the time
 	return m.present, nil
 }
 

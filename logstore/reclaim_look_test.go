@@ -1,0 +1,122 @@
+package logstore
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Keys that are set again and again free little. That must not hide that others
+// which are deleted later free much: neither where it was one key, nor where
+// they were so many that it was looked in vain.
+func TestReclaimAfterSets(t *testing.T) {
+	for _, keys := range []int{1, 5000} {
+		t.Run(fmt.Sprint(keys), func(t *testing.T) {
+			dir := t.TempDir()
+			s := opener(t, dir, &Options{Memory: MinMemory, FileSize: 4 << 20}, hooks{fs: vfs.OS{}, reclaimSlack: 2 << 20})()
+			for i := range 20 << 10 {
+				mustAppend(t, s, fmt.Sprint(i%256), strings.Repeat("v", 1000))
+			}
+			if err := s.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 20_000 {
+				if err := s.Set(t.Context(), fmt.Sprint("key ", i%keys), fmt.Append(nil, i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			settle(t, s)
+			s.mu.Lock()
+			if keys > 1 {
+				if s.reclaim.share > 1.0/4 {
+					t.Errorf("after %d keys were set, a share of %f is taken for dead", keys, s.reclaim.share)
+				}
+				s.reclaim.next = time.Now().Add(time.Hour) // to see that nothing else gives it back
+			} else if s.reclaim.share < 1 {
+				t.Errorf("after one key was set, a share of %f is taken for dead", s.reclaim.share)
+			}
+			s.mu.Unlock()
+			for i := range 256 {
+				if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			settle(t, s)
+			if keys > 1 { // as if some time had passed
+				s.mu.Lock()
+				s.reclaim.next, s.reclaim.waiting = time.Now().Add(10*time.Millisecond), false
+				s.considerMerge()
+				s.mu.Unlock()
+			}
+			for i := 0; disk(t, dir, "seg-") > 5<<20; i++ {
+				if time.Sleep(10 * time.Millisecond); i == 1000 {
+					t.Fatalf("%d bytes are still there", disk(t, dir, "seg-"))
+				}
+			}
+			settle(t, s)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// denseFS is a file system without holes.
+type denseFS struct{ vfs.FS }
+
+type denseFile struct{ vfs.File }
+
+func (d denseFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := d.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return denseFile{f}, nil
+}
+
+func (f denseFile) Info() (vfs.Info, error) {
+	info, err := f.File.Info()
+	info.Disk = info.Size
+	return info, err
+}
+
+// Where a copy with holes takes as much as the file, it is made once, not at every look.
+func TestReclaimWithoutHoles(t *testing.T) {
+	copies := 0
+	mem := vfs.Inject(vfs.NewMem(), func(op vfs.Op, name string) error {
+		if op == vfs.OpRename && strings.Contains(name, blobTmpName) {
+			copies++
+		}
+		return nil
+	})
+	h := reclaimHooks
+	h.fs, h.reclaimSlack = denseFS{mem}, -1
+	s := opener(t, "/s", &Options{Memory: MinMemory, FileSize: 64 << 10}, h)()
+	value := strings.Repeat("v", 20_000)
+	for i := range 21 {
+		mustAppend(t, s, fmt.Sprint(i), value)
+	}
+	for i := range 20 {
+		if i%4 < 3 { // the last of each file stays
+			if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	reclaimNow(t, s, 1<<10)
+	first := copies
+	for range 3 {
+		reclaimNow(t, s, 1<<10)
+	}
+	wantValue(t, s, "3", value)
+	if first == 0 || copies > first {
+		t.Errorf("%d copies, and then %d", first, copies-first)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
