@@ -145,7 +145,7 @@ func TestReclaimBesideAppend(t *testing.T) {
 		return nil
 	})
 	h.reclaimSlack = -1
-	s := opener(t, "/s", reclaimOpts, h)()
+	s := opener(t, "/s", &Options{Memory: MinMemory, FileSize: 1 << 20}, h)()
 	for i := range 20 {
 		mustAppend(t, s, fmt.Sprint(i), strings.Repeat("dead", 5000))
 		if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {

@@ -1,0 +1,148 @@
+package logstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// lackOfRoom is a disk on which a part of the writes find no room, and which says
+// that little is free now and then.
+type lackOfRoom struct {
+	vfs.FS
+	calls atomic.Uint64
+}
+
+func (d *lackOfRoom) Free(string) (int64, error) {
+	return []int64{1 << 40, 1<<20 + 40<<10, 0, 1 << 21}[d.calls.Add(1)%4], nil
+}
+
+// Beside large values that are given back, since their changes fail or have
+// nothing to do, space is given back without loss, whatever room there is.
+func TestReclaimBesideFailures(t *testing.T) {
+	for seed := range uint64(6) {
+		mem := vfs.NewMem()
+		var full atomic.Uint64
+		disk := &lackOfRoom{FS: vfs.Inject(mem, func(op vfs.Op, name string) error {
+			// A manifest and a segment of the store's own fail, too, but rarely.
+			n := full.Add(0x9E3779B97F4A7C15) >> 54
+			if op == vfs.OpWrite && n%4 == 0 {
+				time.Sleep(500 * time.Microsecond) // what is between two writes takes a while
+			}
+			if op == vfs.OpWrite && (strings.Contains(name, "blob") && n < 150 || n < 5) {
+				return syscall.ENOSPC
+			}
+			return nil
+		})}
+		h := reclaimHooks
+		h.fs, h.reclaimSlack = disk, 4<<10
+		reopen := opener(t, "/s", reclaimOpts, h)
+		s := reopen()
+		want := make([]map[string][]byte, 4)
+		var wait sync.WaitGroup
+		for w := range want {
+			want[w] = map[string][]byte{}
+			wait.Go(func() { failing(t, s, rand.New(rand.NewPCG(seed, uint64(w))), fmt.Sprint("writer", w), want[w]) })
+		}
+		done := make(chan struct{})
+		var looker sync.WaitGroup
+		looker.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					s.mu.Lock()
+					s.reclaim.force, s.reclaim.failed = true, 0
+					s.considerMerge()
+					s.mu.Unlock()
+					waitMerged(t, s)
+				}
+			}
+		})
+		wait.Wait()
+		close(done)
+		looker.Wait()
+		all := map[string][]byte{}
+		for _, m := range want {
+			for k, v := range m {
+				all[k] = v
+			}
+		}
+		check := func() {
+			t.Helper()
+			if got, err := contents(s); err != nil || !equalContents(got, all) {
+				t.Fatalf("seed %d: %d keys instead of %d, or others: %v", seed, len(got), len(all), err)
+			}
+			if _, err := s.Verify(t.Context()); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+		check()
+		_ = s.Close() // there may be no room for the last table
+		disk.FS = mem
+		s = reopen()
+		check()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if n := mem.OpenCount(); n != 0 {
+			t.Errorf("%d files are open", n)
+		}
+	}
+}
+
+// failing changes keys of its own at random, and notes what did not fail.
+func failing(t *testing.T, s *Store, rnd *rand.Rand, name string, want map[string][]byte) {
+	ctx := context.Background()
+	for n := range 400 {
+		k := fmt.Sprint(name, "/", rnd.IntN(4))
+		v := bytes.Repeat(fmt.Appendf(nil, "%d,", n), 1+rnd.IntN(800))
+		var err error
+		var next []byte
+		switch x := rnd.IntN(10); {
+		case x < 2:
+			err = s.Delete(ctx, k)
+		case x == 2:
+			_, err = s.Pop(ctx, k)
+		case x == 3:
+			next = v
+			if old, there := want[k]; there {
+				next = old
+			}
+			err = s.SetOnce(ctx, k, v)
+		case x == 4:
+			next = v
+			err = s.Set(ctx, k, v)
+		default:
+			next = append(want[k][:len(want[k]):len(want[k])], v...)
+			err = s.Append(ctx, partd.Entry{Key: k, Value: v})
+		}
+		switch {
+		case err == nil && next == nil:
+			delete(want, k)
+		case err == nil:
+			want[k] = next
+		case !isFull(err) || errors.Is(err, partd.ErrUnknownOutcome) || s.poisoned() != nil:
+			t.Errorf("%s: %v", k, err)
+			return
+		}
+		if n%8 == 0 {
+			if got, err := s.Get(ctx, k); err != nil || !bytes.Equal(got[0], want[k]) {
+				t.Errorf("%s: not the %d bytes that it has, or %v", k, len(want[k]), err)
+				return
+			}
+		}
+	}
+}
