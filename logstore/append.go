@@ -83,9 +83,10 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	}
 	s.life.RLock()
 	defer s.life.RUnlock()
-	turn := s.changes.begin()
-	defer s.changes.end(turn)
 	s.mu.Lock()
+	changes := s.changes
+	changes.Add(1)
+	defer changes.Done()
 	seq, isNew := s.seq-1, true
 	if err = s.writableAgain(); err == nil && tag != (partd.Tag{}) {
 		isNew, err = s.sessions.check(tag)

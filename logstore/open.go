@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/tempdir"
@@ -52,7 +53,7 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
 	}
 	fresh := func() *Store {
-		s := &Store{dir: dir, opts: opts, hooks: h, fs: h.fs, log: opts.Logger, free: make(chan *table, 2), version: &version{refs: 1}}
+		s := &Store{dir: dir, opts: opts, hooks: h, fs: h.fs, log: opts.Logger, free: make(chan *table, 2), version: &version{refs: 1}, changes: &sync.WaitGroup{}}
 		s.syncCond.L = &s.syncMu
 		return s
 	}

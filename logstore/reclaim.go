@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -225,6 +226,7 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	err = s.flushLocked(ctx)
 	s.mu.Unlock()
 	s.life.RUnlock()
+	full := err
 	if isFull(err) {
 		old, err = nil, nil // what is in segments may still be given back
 	}
@@ -246,7 +248,7 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	if err == nil {
 		err = s.sweepBlobs(ctx, files, old, present)
 	}
-	if err == nil {
+	if err = cmp.Or(err, full); err == nil { // else the tables are looked at later
 		s.mu.Lock()
 		s.reclaim.failed = 0
 		s.mu.Unlock()

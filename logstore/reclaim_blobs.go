@@ -8,8 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync/atomic"
-	"time"
+	"sync"
 
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -21,40 +20,23 @@ import (
 
 const blobTmpName = "blob.tmp"
 
-// changeCount counts the changes that are under way, those that began before
-// and after a moment apart.
-type changeCount struct {
-	turn atomic.Uint32
-	n    [2]atomic.Int64
-}
-
-func (c *changeCount) begin() uint32 {
-	for {
-		turn := c.turn.Load() & 1
-		c.n[turn].Add(1)
-		if c.turn.Load()&1 == turn {
-			return turn
-		}
-		c.n[turn].Add(-1)
+// waitChanges waits until all changes have ended that began before.
+func (s *Store) waitChanges(ctx context.Context) error {
+	s.mu.Lock()
+	before := s.changes
+	s.changes = &sync.WaitGroup{}
+	s.mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		before.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done(): // a Drop or Close, which waits for all changes
+		return context.Cause(ctx)
 	}
-}
-
-func (c *changeCount) end(turn uint32) { c.n[turn].Add(-1) }
-
-// wait waits until all changes have ended that began before it was called. One
-// goroutine calls it at a time.
-func (c *changeCount) wait(ctx context.Context) error {
-	for range 2 { // an earlier call may not have waited for its end
-		turn := (c.turn.Add(1) - 1) & 1
-		for c.n[turn].Load() > 0 {
-			select {
-			case <-time.After(time.Millisecond):
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-		}
-	}
-	return nil
 }
 
 // oldBlobFiles returns the blob files that nobody writes to any more. All that
@@ -77,7 +59,7 @@ func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	if len(old) == 0 {
 		return nil, nil
 	}
-	return old, s.changes.wait(ctx)
+	return old, s.waitChanges(ctx)
 }
 
 // sweepBlobs gives back what no segment refers to of old blob files. present is

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,6 +117,46 @@ func TestReclaimWithoutHoles(t *testing.T) {
 	wantValue(t, s, "3", value)
 	if first == 0 || copies > first {
 		t.Errorf("%d copies, and then %d", first, copies-first)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Deletes that the disk had no room to write out are looked at once it has.
+func TestReclaimAfterFullDisk(t *testing.T) {
+	var full atomic.Bool
+	mem := vfs.NewMem()
+	h := reclaimHooks
+	h.reclaimSlack = -1
+	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+		if full.Load() && op == vfs.OpWrite && strings.Contains(name, "seg-") {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	s := opener(t, "/s", reclaimOpts, h)()
+	for i := range 100 {
+		mustAppend(t, s, fmt.Sprint(i%10), strings.Repeat("v", 500))
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	full.Store(true)
+	for i := range 10 {
+		if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reclaimNow(t, s, 1<<10)
+	full.Store(false)
+	s.mu.Lock()
+	s.reclaim.next = time.Time{} // as if some time had passed
+	s.considerMerge()
+	s.mu.Unlock()
+	settle(t, s)
+	if n := dataBytesOf(t, mem, s); n > 8<<10 {
+		t.Errorf("%d bytes are still there", n)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

@@ -53,6 +53,7 @@ type Store struct {
 	oldVersions int
 	merging     merging
 	reclaim     reclaiming
+	changes     *sync.WaitGroup // those that began since waitChanges was called
 	files       *fileSet
 	tables      []*table // of a store opened for reading: what the write-ahead files held
 	walFiles    [3]vfs.File
@@ -105,8 +106,7 @@ type Store struct {
 	scanning  atomic.Bool           // a Scan uses the memory set aside for reads
 
 	tableBytes int64
-	dataBytes  atomic.Int64 // about what segments and blob files take
-	changes    changeCount
+	dataBytes  atomic.Int64   // about what segments and blob files take
 	discards   sync.WaitGroup // of files that were merged
 	wasted     atomic.Int64   // bytes that Gets read in vain
 	wasteLimit atomic.Int64   // from which on it is to be looked whether to merge
