@@ -278,7 +278,7 @@ func (s *Store) units() []unit {
 }
 
 // nextReclaim returns the next merge of files, or nil if none is worth it. Files
-// beside the best one join it as long as they cost less than they give, and all
+// behind the best one join it as long as they cost less than they give, and all
 // of what is written is a small part of the store. mu is taken.
 func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	room := int64(math.MaxInt64)
@@ -316,18 +316,15 @@ func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	live := units[best].live
 	most := min(room, max(s.reclaimSlack(), (s.dataBytes.Load()-s.reclaim.dead())/8))
 	joins := func(i int) bool {
-		if i < 0 || i == len(units) || units[i].gain < units[i].live || live+units[i].live > most {
+		if i == len(units) || units[i].gain < units[i].live || live+units[i].live > most {
 			return false
 		}
 		live += units[i].live
 		return true
 	}
-	first, last := best, best
+	last := best
 	for joins(last + 1) {
 		last++
 	}
-	for joins(first - 1) {
-		first--
-	}
-	return s.newMerge(ctx, units[first].from, units[last].to, true), nil
+	return s.newMerge(ctx, units[best].from, units[last].to, true), nil
 }

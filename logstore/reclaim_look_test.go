@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -160,5 +161,17 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A Drop right before the segments are looked at leaves none that would say so;
+// what is known of the files before must not be taken for what is known now.
+func TestMeasureAfterDrop(t *testing.T) {
+	s := opener(t, "/s", nil, hooks{fs: vfs.NewMem()})()
+	defer s.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // as Drop does
+	if _, err := s.measureWaste(ctx, nil, 1<<40); err == nil || s.reclaim.share < 1 {
+		t.Errorf("%v, and a share of %g is dead", err, s.reclaim.share)
 	}
 }
