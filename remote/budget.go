@@ -62,6 +62,8 @@ type account struct {
 	sent     atomic.Int64 // bytes that the peer has taken
 	working  atomic.Int32 // changes being applied, which cannot be hurried
 
+	asking chan struct{} // held by the answer that waits for its memory: one at a time in the queue
+
 	// Guarded by the ledger's mu.
 	held    int64
 	since   time.Time // when it got some last
@@ -89,7 +91,7 @@ func (a *account) progress() int64 { return a.received() + a.sent.Load() }
 
 // open makes the account of a connection.
 func (l *ledger) open(s *share, patience time.Duration, evict func()) *account {
-	a := &account{ledger: l, share: s, patience: patience, evict: evict, received: func() int64 { return 0 }}
+	a := &account{ledger: l, share: s, patience: patience, evict: evict, received: func() int64 { return 0 }, asking: make(chan struct{}, 1)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.queue.accounts[a] = struct{}{}
@@ -285,13 +287,21 @@ func (l *ledger) before(w, other *waiter) bool {
 	return w.arrival < other.arrival
 }
 
-func (l *ledger) fits(w *waiter) bool {
-	most := l.limit[memory]
+// most is how much may be in use with what one who waits gets. A peer of which other
+// connections have much leaves some for those who have less, so that they need not
+// wait until it makes room. mu is held.
+func (l *ledger) most(w *waiter) int64 {
+	a, most := w.account, l.limit[memory]
 	if w.demand != finish {
 		most -= l.reserve()
 	}
-	return l.used[memory]+w.bytes <= most
+	if w.demand == admission && a.share.used[memory]-a.held > l.limit[memory]/8 {
+		most -= l.limit[memory] / 8
+	}
+	return most
 }
+
+func (l *ledger) fits(w *waiter) bool { return l.used[memory]+w.bytes <= l.most(w) }
 
 // mayGrow tells whether the elder can still come to its end: of the memory it may
 // need more than half, an eighth is the reserve, an eighth each may be kept for the
@@ -352,8 +362,7 @@ func (a *account) force(bytes int64) {
 func (a *account) give(bytes int64) { a.force(-bytes) }
 
 // relieve finds who has to make room for one who waits, so that there is so much:
-// of the peer that has
-// most, the slowest. Among the connections of one peer only those make room that
+// of the peer that has most, the slowest. Among the connections of one peer only those make room that
 // hardly move; or, where all wait for one another, the last that came. mu is held.
 func (l *ledger) relieve(w *waiter, need int64) (victim *account) {
 	own := w.account.share
@@ -388,7 +397,7 @@ func (l *ledger) relieve(w *waiter, need int64) (victim *account) {
 	if victim == nil && allWait {
 		victim = last
 	}
-	if victim == nil || l.used[memory]+need-coming <= l.limit[memory]-l.reserve() {
+	if victim == nil || l.used[memory]+need-coming <= min(l.most(w), l.limit[memory]-l.reserve()) {
 		return nil
 	}
 	victim.evicted = true
@@ -455,6 +464,12 @@ func (a *allowance) hold(bytes int64) error {
 	d := finish
 	if a.most > 0 && a.held == 0 { // it holds up nobody yet
 		d = admission
+		select {
+		case a.account.asking <- struct{}{}:
+			defer func() { <-a.account.asking }()
+		case <-a.ctx.Done():
+			return a.ctx.Err()
+		}
 	}
 	bytes = max(bytes, a.most)
 	if err := a.account.take(a.ctx, bytes-a.held, d); err != nil {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -144,8 +143,7 @@ func (c *conn) serve() error {
 		}
 		c.lastUsed.Store(time.Now().UnixNano())
 		if c.server.many.Load() {
-			// Or each that has much to do would go on for 10 ms, a hundred of them for a second.
-			runtime.Gosched()
+			c.share.queueUp()
 		}
 		if isRequest(frames[0]) {
 			err = c.request(frames)

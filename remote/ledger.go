@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -29,6 +30,8 @@ type share struct {
 	refs int // connections that may come to hold something
 	used [resources]int64
 
+	queue sync.Mutex    // held by the connection whose message begins next
+	begun uint          // messages that have begun so, guarded by queue
 	turns chan struct{} // a place for each slow operation under way
 
 	waiting [demands]list.List // for memory
@@ -148,6 +151,21 @@ func (l *ledger) addHandle(s *share, n, bytes int64) {
 	l.addLocked(s, handleBytes, bytes)
 	l.addLocked(s, memory, bytes)
 	l.addLocked(s, openHandles, n)
+}
+
+// peerMessages is how many messages of a peer may begin in a turn of the
+// scheduler.
+const peerMessages = 8
+
+// queueUp waits until a message of a peer's connection may begin. Only so many of a
+// peer stand in the scheduler's queue at a time, and not each of its connections:
+// with hundreds of them, others would wait for all of those, each time.
+func (s *share) queueUp() {
+	s.queue.Lock()
+	defer s.queue.Unlock()
+	if s.begun++; s.begun%peerMessages == 0 {
+		runtime.Gosched()
+	}
 }
 
 // mostTurns is how many operations that make a store work hard, as a listing that
