@@ -11,6 +11,14 @@ type answer struct {
 
 func (c *conn) newAnswer() *answer {
 	a := &answer{allowance: *c.newAllowance(), builder: newBuilder()}
+	if cap(a.buf) > free {
+		// It may wait long before it needs as much.
+		if c.Crowded() {
+			a.builder = builder{buf: make([]byte, headRoom, 4<<10)}
+		} else {
+			a.force(int64(cap(a.buf)))
+		}
+	}
 	// With what the store's reader takes, which is there before what it reads.
 	a.most = int64(c.page+c.page/2) + c.server.handles.cost(false)
 	return a

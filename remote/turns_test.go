@@ -2,11 +2,14 @@ package remote
 
 import (
 	"context"
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd"
 )
 
 func newLedger(limit int64) *ledger {
@@ -120,5 +123,35 @@ func TestAnswersOfOneConnectionQueueOnce(t *testing.T) {
 	case <-one:
 	case <-many:
 		t.Error("a connection that has got its memory gets more, and another of its peer waits")
+	}
+}
+
+// TestAnswerBuffersAreCharged lets no answer have a large buffer that the last one
+// has left without its memory, also while it waits for that.
+func TestAnswerBuffersAreCharged(t *testing.T) {
+	s, _ := serve(t, partd.NewDict(), nil)
+	nc, peer := net.Pipe()
+	defer peer.Close()
+	c := newConn(s, nc, 1, 0)
+	defer c.discard()
+	large := 0
+	for i := range 200 {
+		s.ledger.crowded.Store(i%2 == 0)
+		left := builder{buf: make([]byte, 0, 1<<20)}
+		left.recycle()
+		a := c.newAnswer()
+		if cap(a.buf) > free {
+			large++
+			if s.memoryUsed() < int64(cap(a.buf)-free) {
+				t.Fatalf("an answer has %d bytes, and %d of the budget", cap(a.buf), s.memoryUsed())
+			}
+		}
+		if i%2 == 0 && cap(a.buf) > free {
+			t.Fatalf("where memory is short an answer that needs nothing yet has %d bytes", cap(a.buf))
+		}
+		a.drop()
+	}
+	if large == 0 {
+		t.Error("no answer had a large buffer")
 	}
 }

@@ -174,8 +174,9 @@ func greeds() []greed {
 
 // TestGreedyPeers lets a thousand connections of one address hold what they can,
 // of each kind, and connect again when they are closed. One client of another
-// address appends and gets all the while, within a second (and what a client of an
-// idle server waits on this machine), and one of the same address makes progress. The server stays within its memory.
+// address appends and gets all the while, within a second (or four times what a
+// client of an idle server waits, where the machine has much else to do), and one
+// of the same address makes progress. The server stays within its memory.
 func TestGreedyPeers(t *testing.T) {
 	needs(t, runtime.GOOS == "linux", "only Linux has many loopback addresses")
 	const memory = 512 << 20
@@ -252,7 +253,7 @@ func TestGreedyPeers(t *testing.T) {
 		}
 		at := func(percent int) time.Duration { return w[len(w)*percent/100].Round(time.Microsecond) }
 		t.Logf("the client of %s: %d answers, p50 %v, p99 %v, the longest %v", name, len(w), at(50), at(99), w[len(w)-1].Round(time.Microsecond))
-		if who == 0 && at(99) > time.Second+machine && !withRace {
+		if who == 0 && at(99) > max(time.Second, 4*machine) && !withRace {
 			t.Errorf("the client of another address waits %v (p99)", at(99))
 		}
 	}
@@ -265,8 +266,7 @@ func TestGreedyPeers(t *testing.T) {
 	}
 	if now, most, err := serverproc.Memory(p.Pid()); err == nil {
 		t.Logf("the server has %d MiB, %d at the most", now>>20, most>>20)
-		// The Go runtime's own, stacks, and what the store has mapped come to it.
-		if most > memory+memory/4 && !withRace {
+		if most > memory+memory/10+30<<20 && !withRace {
 			t.Errorf("the server took %d MiB, its limit is %d", most>>20, memory>>20)
 		}
 	}

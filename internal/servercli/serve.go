@@ -165,14 +165,18 @@ func exposed(url string) error {
 
 // openStore opens the store. Options in its URL go before those of the command.
 func openStore(ctx context.Context, c *config) (partd.Partd, error) {
-	share := c.memory.bytes / 2
 	scheme, _, _ := strings.Cut(c.store, ":")
-	if scheme != "mem" {
-		// The heap holds the messages, and what the store does not keep apart.
-		debug.SetMemoryLimit(c.memory.bytes + c.memory.bytes/16)
-	}
 	const mostForLog = 8 << 30
-	share = min(share/int64(1+strings.Count(scheme, "+")), mostForLog)
+	share := min(c.memory.bytes/2/int64(1+strings.Count(scheme, "+")), mostForLog)
+	if scheme != "mem" {
+		// The heap holds the messages, and what the store does not keep apart: a
+		// log has three quarters of its memory outside, which are there in the end.
+		heap := c.memory.bytes + c.memory.bytes/16
+		if strings.HasSuffix(scheme, "log") {
+			heap = c.memory.bytes - share/4*3
+		}
+		debug.SetMemoryLimit(heap)
+	}
 	store, err := stores.OpenDefaults(ctx, c.store, map[string]string{"memory": strconv.FormatInt(share, 10)})
 	if errors.As(err, new(*stores.URLError)) {
 		return nil, usagef("--store: %w", err)

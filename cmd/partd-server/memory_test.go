@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/remote"
+)
+
+// TestMemoryOfStoreAndMessages fills what the store keeps and what messages may
+// take at the same time: the process stays near --memory: a fifth and 30 MiB
+// are for the program, and what the collector has not seen yet.
+func TestMemoryOfStoreAndMessages(t *testing.T) {
+	needs(t, runtime.GOOS == "linux" && !withRace, "Linux's /proc, without the race detector")
+	const memory = 128 << 20
+	p := start(t, "--store", "log:"+t.TempDir(), "--memory", fmt.Sprint(memory))
+	c, err := remote.Dial(t.Context(), p.URLs[0], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	entries := make([]partd.Entry, 1000)
+	for i := range entries {
+		entries[i] = partd.Entry{Key: fmt.Sprint("small", i), Value: make([]byte, 1000)}
+	}
+	for range 150 {
+		if err := c.Append(t.Context(), entries...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			c, err := remote.Dial(t.Context(), p.URLs[0], nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			key, large := fmt.Sprint("large", i), make([]byte, 7<<20)
+			for range 6 {
+				if err := c.Append(t.Context(), partd.Entry{Key: key, Value: large}); err != nil {
+					t.Error(err)
+				}
+				if _, err := c.Get(t.Context(), key); err != nil {
+					t.Error(err)
+				}
+				if err := c.Delete(t.Context(), key); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	now, most, err := serverproc.Memory(p.Pid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d MiB, %d at the most", now>>20, most>>20)
+	if limit := int64(memory + memory/5 + 30<<20); most > limit {
+		t.Errorf("the server took %d MiB, %d at the most", most>>20, limit>>20)
+	}
+	stop(t, p)
+}
