@@ -153,7 +153,7 @@ func greeds() []greed {
 					return err
 				}
 				short, cancel := context.WithTimeout(ctx, time.Millisecond)
-				_, err = c.Pop(short, key) // given up, most often
+				_, _ = c.Pop(short, key) // given up, most often
 				cancel()
 				time.Sleep(time.Second)
 			}

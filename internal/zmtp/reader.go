@@ -49,9 +49,9 @@ const (
 	// memory that it takes for hours.
 	stepBytes = 512 << 10
 
-	smallBuffer = 4 << 10  // that a quiet connection keeps
-	firstGrowth = 64 << 10 // what it grows to first
-	keepBuffer  = 1 << 20  // a larger buffer is given back after its message, or any where memory is short
+	smallBuffer = 4 << 10       // that a quiet connection keeps
+	firstGrowth = 64 << 10      // what it grows to first
+	keepBuffer  = 1<<20 + 8<<10 // a larger buffer is given back after its message, or any where memory is short
 	keepBusy    = 100 * time.Millisecond
 	frameBytes  = 24 // memory per frame, besides its bytes
 )
