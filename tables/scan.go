@@ -152,7 +152,7 @@ func (r *reader) plan(ctx context.Context, v *view) error {
 	}
 	all := iceberg.BooleanExpression(iceberg.AlwaysTrue{})
 	for _, f := range r.filters {
-		cond, err := f.Iceberg(v.schema)
+		cond, err := f.Iceberg(v.returned)
 		if err != nil {
 			return err
 		}

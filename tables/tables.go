@@ -149,9 +149,9 @@ type Predicate interface {
 	// Columns returns the names of the columns that the condition looks at.
 	Columns() []string
 	// Iceberg returns a condition that holds for every row for which this one
-	// does, perhaps for more, or an error if this one does not fit the schema.
-	// Files and row groups are skipped by it.
-	Iceberg(schema *iceberg.Schema) (iceberg.BooleanExpression, error)
+	// does, perhaps for more, or an error if this one does not fit the schema,
+	// which is that of the rows. Files and row groups are skipped by it.
+	Iceberg(schema *arrow.Schema) (iceberg.BooleanExpression, error)
 	// Filter returns the rows of a batch for which the condition holds. The
 	// batch stays the caller's, the result is released by the caller.
 	Filter(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error)

@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/arrow/scalar"
 	"github.com/apache/iceberg-go"
+
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
 )
 
 // boundNode is a node whose column is known, and whose values have its type.
@@ -18,10 +21,14 @@ type boundNode struct {
 	parts  []*boundNode
 	column int
 	name   string
-	test   test
-	// Iceberg's library fails, or panics, where decimals and nested values are
-	// looked at for nulls.
-	nullsKept bool
+	as     arrow.DataType // as which the column is compared; nil if it cannot be
+	values []value
+}
+
+// value is a value of a column's type, for rows and for Iceberg.
+type value struct {
+	row     scalar.Scalar
+	iceberg iceberg.Literal // nil if the rows have to be looked at
 }
 
 // maxNamed bounds how many columns an error names.
@@ -53,13 +60,16 @@ func bind(n *node, schema *arrow.Schema) (*boundNode, error) {
 	}
 	out.column = found[0]
 	t := plainType(schema.Field(out.column).Type)
-	out.nullsKept = arrow.IsDecimal(t.ID()) || t.ID() == arrow.UINT64 || arrow.IsNested(t.ID())
-	if n.op == opNull || n.op == opNotNull {
+	if kept, err := arrowtypes.Kept(t); err == nil && !arrow.IsNested(kept.ID()) {
+		out.as = kept
+		if kept.ID() == arrow.BOOL { // which Arrow's library does not order
+			out.as = arrow.PrimitiveTypes.Int32
+		}
+	}
+	if n.op == opNull {
 		return out, nil
 	}
-	var err error
-	out.test, err = bindTest(n, t)
-	return out, err
+	return out, out.bindValues(n, t)
 }
 
 // plainType is the type of a column's values, however they are packed.
@@ -68,6 +78,8 @@ func plainType(t arrow.DataType) arrow.DataType {
 		switch of := t.(type) {
 		case *arrow.DictionaryType:
 			t = of.ValueType
+		case *arrow.RunEndEncodedType:
+			t = of.Encoded()
 		case arrow.ExtensionType:
 			t = of.StorageType()
 		default:
@@ -76,190 +88,138 @@ func plainType(t arrow.DataType) arrow.DataType {
 	}
 }
 
-// bindTest makes the test of a column's values.
-func bindTest(n *node, t arrow.DataType) (test, error) {
-	switch t := t.(type) {
-	case *arrow.BooleanType:
-		return bindValues(n, literalBool, t, &leaf[int64]{compare: compareOrdered[int64], read: readInt, literal: func(v int64) iceberg.Literal { return iceberg.NewLiteral(v == 1) }},
-			func(l literal) (int64, error) {
-				if l.truth {
-					return 1, nil
-				}
-				return 0, nil
-			})
-	case *arrow.StringType, *arrow.LargeStringType, *arrow.StringViewType, *arrow.BinaryType, *arrow.LargeBinaryType, *arrow.BinaryViewType:
-		literal := func(l literal) (string, error) { return l.text, nil }
-		return bindValues(n, literalText, t, &leaf[string]{compare: strings.Compare, read: readText, literal: textLiteral(t)}, literal)
+// kindOf returns what the values of a column are compared to, and its name.
+func kindOf(t arrow.DataType) (kind literalKind, name string) {
+	switch id := t.ID(); {
+	case id == arrow.BOOL:
+		return literalBool, "true or false"
+	case arrow.IsInteger(id), arrow.IsFloating(id), arrow.IsDecimal(id), id == arrow.DURATION:
+		return literalNumber, "a number"
+	case arrow.IsBaseBinary(id), id == arrow.STRING_VIEW, id == arrow.BINARY_VIEW, isTime(t):
+		return literalText, "a text in single quotes"
+	}
+	return 0, ""
+}
+
+func (b *boundNode) bindValues(n *node, t arrow.DataType) error {
+	want, name := kindOf(t)
+	if b.as == nil || name == "" {
+		return fmt.Errorf("filter: position %d: column %q is %s, which can only be compared by is null and is not null", n.offset+1, n.column, t)
+	}
+	for _, l := range n.values {
+		if l.kind != want {
+			return fmt.Errorf("filter: position %d: column %q is %s: it is compared to %s, not to %.40s", l.offset+1, n.column, t, name, l)
+		}
+		if err := b.bindValue(l, t); err != nil {
+			return fmt.Errorf("filter: position %d: column %q is %s: %w", l.offset+1, n.column, t, err)
+		}
+	}
+	if b.op == opIn && len(b.values) == 0 {
+		b.op = opNone
+	}
+	return nil
+}
+
+func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
+	var v value
+	switch b.as.(type) {
+	case *arrow.StringType:
+		v = value{scalar.NewStringScalar(l.text), iceberg.NewLiteral(l.text)}
+	case *arrow.BinaryType:
+		v.row = scalar.NewBinaryScalar(memory.NewBufferBytes([]byte(l.text)), b.as)
+	case *arrow.Float32Type:
+		f, _ := l.number.Float32()
+		v = value{scalar.NewFloat32Scalar(f), iceberg.NewLiteral(f)}
+		if f == 0 && b.op == opIn { // of which there are two
+			b.values = append(b.values, value{scalar.NewFloat32Scalar(float32(math.Copysign(0, -1))), v.iceberg})
+		}
 	case *arrow.Float64Type:
-		return bindValues(n, literalNumber, t, &leaf[float64]{compare: compareFloats, read: readFloat, floats: true, literal: newLiteral[float64]},
-			func(l literal) (float64, error) { f, _ := l.number.Float64(); return f, nil })
-	case *arrow.Float32Type, *arrow.Float16Type: // Iceberg keeps both as the first
-		return bindValues(n, literalNumber, t, &leaf[float64]{
-			compare: compareFloats, read: readFloat, floats: true,
-			literal: func(v float64) iceberg.Literal { return iceberg.NewLiteral(float32(v)) },
-		}, func(l literal) (float64, error) { f, _ := l.number.Float32(); return float64(f), nil })
-	case *arrow.Uint64Type:
-		return bindExact(n, literalNumber, t, &leaf[uint64]{compare: compareOrdered[uint64], read: readUint64, literal: func(v uint64) iceberg.Literal {
-			return iceberg.NewLiteral(iceberg.Decimal{Val: decimal128.FromU64(v)})
-		}}, rational, (*big.Int).IsUint64, (*big.Int).Uint64)
-	case *arrow.Decimal32Type, *arrow.Decimal64Type, *arrow.Decimal128Type:
-		scale := t.(arrow.DecimalType).GetScale()
-		fits := func(v *big.Int) bool { return v.BitLen() < 127 }
-		return bindExact(n, literalNumber, t, &leaf[decimal128.Num]{compare: decimal128.Num.Cmp, read: readDecimal, literal: func(v decimal128.Num) iceberg.Literal {
-			return iceberg.NewLiteral(iceberg.Decimal{Val: v, Scale: int(scale)})
-		}}, func(l literal) (*big.Rat, error) { return scaled(l.number, int(scale)), nil }, fits, decimal128.FromBigInt)
-	}
-	whole := &leaf[int64]{compare: compareOrdered[int64], read: readInt, literal: newLiteral[int64]}
-	if arrow.IsInteger(t.ID()) || t.ID() == arrow.DURATION {
-		return bindExact(n, literalNumber, t, whole, rational, (*big.Int).IsInt64, (*big.Int).Int64)
-	}
-	if value := timeValue(t); value != nil {
-		whole.literal = timeLiteral(t)
-		return bindExact(n, literalText, t, whole, value, (*big.Int).IsInt64, (*big.Int).Int64)
-	}
-	return nil, fmt.Errorf("filter: position %d: column %q is %s, which can only be compared by is null and is not null", n.offset+1, n.column, t)
-}
-
-func rational(l literal) (*big.Rat, error) { return l.number, nil }
-
-// scaled multiplies by a power of ten.
-func scaled(r *big.Rat, scale int) *big.Rat {
-	factor := new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(max(scale, -scale))), nil))
-	if scale < 0 {
-		factor.Inv(factor)
-	}
-	return factor.Mul(factor, r)
-}
-
-// wrongKind is the error for a value of another kind than the column's.
-func wrongKind(n *node, l literal, t arrow.DataType) error {
-	want := map[literalKind]string{literalText: "a text in single quotes", literalNumber: "a number", literalBool: "true or false"}
-	kind := literalText
-	switch {
-	case t.ID() == arrow.BOOL:
-		kind = literalBool
-	case t.ID() == arrow.DURATION || arrow.IsInteger(t.ID()) || arrow.IsFloating(t.ID()) || arrow.IsDecimal(t.ID()):
-		kind = literalNumber
-	}
-	return fmt.Errorf("filter: position %d: column %q is %s: it is compared to %s, not to %.40s", l.offset+1, n.column, t, want[kind], l)
-}
-
-// bindValues converts values of which each stands for one of the column's type.
-func bindValues[T any](n *node, kind literalKind, t arrow.DataType, f *leaf[T], convert func(literal) (T, error)) (test, error) {
-	f.op = n.op
-	for _, l := range n.values {
-		if l.kind != kind {
-			return nil, wrongKind(n, l, t)
+		f, _ := l.number.Float64()
+		v = value{scalar.NewFloat64Scalar(f), iceberg.NewLiteral(f)}
+		if f == 0 && b.op == opIn {
+			b.values = append(b.values, value{scalar.NewFloat64Scalar(math.Copysign(0, -1)), v.iceberg})
 		}
-		v, err := convert(l)
+	default:
+		exact, err := rational(l, t, b.as)
 		if err != nil {
-			return nil, fmt.Errorf("filter: position %d: column %q is %s: %w", l.offset+1, n.column, t, err)
+			return err
 		}
-		f.values = append(f.values, v)
+		b.bindExact(exact, t)
+		return nil
 	}
-	slices.SortFunc(f.values, f.compare)
-	return f, nil
+	b.values = append(b.values, v)
+	return nil
 }
 
-// bindExact converts values to a type that has no fractions and is not without
-// end. A value between two of the type, or beyond all, is no value of it, but the
-// comparison still means something: x > 1.5 is x > 1, and x < 300 always holds
-// for a byte.
-func bindExact[T any](n *node, kind literalKind, t arrow.DataType, f *leaf[T], rat func(literal) (*big.Rat, error), fits func(*big.Int) bool, convert func(*big.Int) T) (test, error) {
-	f.op = n.op
-	for _, l := range n.values {
-		if l.kind != kind {
-			return nil, wrongKind(n, l, t)
-		}
-		r, err := rat(l)
-		if err != nil {
-			return nil, fmt.Errorf("filter: position %d: column %q is %s: %w", l.offset+1, n.column, t, err)
-		}
-		floor := new(big.Int).Div(r.Num(), r.Denom()) // rounds down, as the denominator is positive
-		if n.op == opIn || n.op == opNotIn {
-			if r.IsInt() && fits(floor) {
-				f.values = append(f.values, convert(floor))
-			}
-			continue
-		}
-		if !fits(floor) {
-			return always(n.op == opNe || (floor.Sign() > 0) == (n.op == opLt || n.op == opLe) && n.op != opEq), nil
-		}
-		if !r.IsInt() {
-			switch n.op {
-			case opEq, opNe:
-				return always(n.op == opNe), nil
-			case opLt:
-				f.op = opLe
-			case opGe:
-				f.op = opGt
-			}
-		}
-		f.values = append(f.values, convert(floor))
-	}
-	if len(f.values) == 0 {
-		return always(n.op == opNotIn), nil
-	}
-	slices.SortFunc(f.values, f.compare)
-	return f, nil
-}
-
-// compareFloats returns 2 if one is not a number.
-func compareFloats(a, b float64) int {
+// rational returns a value in the units of a column, not rounded.
+func rational(l literal, t, as arrow.DataType) (*big.Rat, error) {
 	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	case a == b:
-		return 0
+	case l.kind == literalText:
+		return timeValue(l, t, as)
+	case l.truth:
+		return big.NewRat(1, 1), nil
+	case l.kind == literalBool:
+		return new(big.Rat), nil
 	}
-	return 2
+	if d, ok := as.(*arrow.Decimal128Type); ok {
+		scale := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(d.Scale)), nil)
+		return new(big.Rat).Mul(l.number, new(big.Rat).SetInt(scale)), nil
+	}
+	return l.number, nil
 }
 
-func newLiteral[T int64 | float64](v T) iceberg.Literal { return iceberg.NewLiteral(v) }
-
-// textLiteral puts texts as Iceberg's. Bytes are left to the rows.
-func textLiteral(t arrow.DataType) func(string) iceberg.Literal {
-	if arrow.IsBaseBinary(t.ID()) && !strings.Contains(t.Name(), "utf8") && t.ID() != arrow.STRING_VIEW {
-		return func(string) iceberg.Literal { return nil }
+// bindExact adds a value to compare with a type that has no fractions and is not
+// without end. A value between two of the type, or beyond all, is no value of it,
+// but the comparison still means something: x > 1.5 is x > 1, and x < 300 always
+// holds for a byte.
+func (b *boundNode) bindExact(r *big.Rat, t arrow.DataType) {
+	floor := new(big.Int).Div(r.Num(), r.Denom()) // rounds down, as the denominator is positive
+	v, fits := wholeValue(floor, t, b.as)
+	switch {
+	case fits && r.IsInt():
+	case b.op == opIn:
+		return
+	case b.op == opEq:
+		b.op = opNone
+	case b.op == opNe:
+		b.op = opAll
+	case !fits && (floor.Sign() > 0) == (b.op == opLt || b.op == opLe):
+		b.op = opAll
+	case !fits:
+		b.op = opNone
+	case b.op == opLt:
+		b.op = opLe
+	case b.op == opGe:
+		b.op = opGt
 	}
-	return func(v string) iceberg.Literal { return iceberg.NewLiteral(v) }
+	b.values = append(b.values, v)
 }
 
-// timeLiteral puts whole units of a time as Iceberg's.
-func timeLiteral(t arrow.DataType) func(int64) iceberg.Literal {
-	return func(v int64) iceberg.Literal {
-		var unit arrow.TimeUnit
-		switch t := t.(type) {
-		case *arrow.Date32Type:
-			if v != int64(int32(v)) {
-				return nil
-			}
-			return iceberg.NewLiteral(iceberg.Date(v))
-		case *arrow.TimestampType:
-			unit = t.Unit
-		case *arrow.Time32Type:
-			unit = t.Unit
-		case *arrow.Time64Type:
-			unit = t.Unit
-		default:
-			return nil
+// wholeValue returns a number as a value of a type, and false if it is beyond it.
+func wholeValue(v *big.Int, t, as arrow.DataType) (value, bool) {
+	i := v.Int64()
+	switch as := as.(type) {
+	case *arrow.Decimal128Type:
+		if v.BitLen() >= 127 {
+			return value{}, false
 		}
-		_, timestamp := t.(*arrow.TimestampType)
-		if unit == arrow.Nanosecond {
-			if timestamp {
-				return iceberg.NewLiteral(iceberg.TimestampNano(v))
-			}
-			return nil
+		d := decimal128.FromBigInt(v)
+		return value{scalar.NewDecimal128Scalar(d, as), iceberg.NewLiteral(iceberg.Decimal{Val: d, Scale: int(as.Scale)})}, true
+	case *arrow.Int32Type:
+		if t.ID() == arrow.BOOL {
+			return value{scalar.NewInt32Scalar(int32(i)), iceberg.NewLiteral(i == 1)}, true
 		}
-		factor := int64(unit.Multiplier() / arrow.Microsecond.Multiplier())
-		if v > math.MaxInt64/factor || v < math.MinInt64/factor {
-			return nil
+		return value{scalar.NewInt32Scalar(int32(i)), iceberg.NewLiteral(i)}, v.IsInt64() && i == int64(int32(i))
+	case *arrow.Date32Type:
+		return value{scalar.NewDate32Scalar(arrow.Date32(i)), iceberg.NewLiteral(iceberg.Date(i))}, v.IsInt64() && i == int64(int32(i))
+	case *arrow.Time64Type:
+		return value{scalar.NewTime64Scalar(arrow.Time64(i), as), iceberg.NewLiteral(iceberg.Time(i))}, v.IsInt64()
+	case *arrow.TimestampType:
+		row := scalar.NewTimestampScalar(arrow.Timestamp(i), as)
+		if as.Unit == arrow.Nanosecond {
+			return value{row, iceberg.NewLiteral(iceberg.TimestampNano(i))}, v.IsInt64()
 		}
-		if timestamp {
-			return iceberg.NewLiteral(iceberg.Timestamp(v * factor))
-		}
-		return iceberg.NewLiteral(iceberg.Time(v * factor))
+		return value{row, iceberg.NewLiteral(iceberg.Timestamp(i))}, v.IsInt64()
 	}
+	return value{scalar.NewInt64Scalar(i), iceberg.NewLiteral(i)}, v.IsInt64()
 }

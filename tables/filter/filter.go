@@ -21,10 +21,10 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
 	"github.com/apache/arrow-go/v18/arrow/compute"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
-	"github.com/apache/iceberg-go/table"
 )
 
 // SyntaxError says what is wrong with the text of an expression, and where.
@@ -78,17 +78,15 @@ func (e *Expr) Filter(ctx context.Context, batch arrow.RecordBatch) (arrow.Recor
 	return last.bound.Apply(ctx, batch)
 }
 
-// Iceberg returns the expression as one of Iceberg's; see [Bound.Iceberg].
-func (e *Expr) Iceberg(schema *iceberg.Schema) (iceberg.BooleanExpression, error) {
-	stored, err := table.SchemaToArrowSchema(schema, nil, false, false)
-	if err != nil {
-		return nil, fmt.Errorf("filter: the schema in Arrow's types: %w", err)
-	}
-	b, err := e.Bind(stored)
+// Iceberg returns the expression as one of Iceberg's, of the columns' names, for
+// leaving out files and row groups of a table that gives its readers this schema.
+// What it lets through is all that Filter keeps, and perhaps more.
+func (e *Expr) Iceberg(schema *arrow.Schema) (iceberg.BooleanExpression, error) {
+	b, err := e.Bind(schema)
 	if err != nil {
 		return nil, err
 	}
-	return b.Iceberg(), nil
+	return b.root.iceberg(false), nil
 }
 
 // String returns the text that was parsed.
@@ -107,9 +105,9 @@ const (
 	opGt
 	opGe
 	opIn
-	opNotIn
 	opNull
-	opNotNull
+	opAll  // true where the column is not null
+	opNone // false where the column is not null
 )
 
 // node is a part of an expression. And, or and not have parts of their own; all
@@ -138,29 +136,28 @@ func (e *Expr) Bind(schema *arrow.Schema) (*Bound, error) {
 // Apply returns the rows of a batch for which the expression is true. The caller
 // releases what it returns.
 func (b *Bound) Apply(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
-	kept := b.root.eval(batch)
-	mask := array.NewBooleanBuilder(memory.DefaultAllocator)
-	defer mask.Release()
-	mask.Reserve(len(kept))
-	n := 0
-	for _, k := range kept {
-		mask.UnsafeAppend(k == isTrue)
-		if k == isTrue {
-			n++
+	looked := map[int]arrow.Array{}
+	defer func() {
+		for _, column := range looked {
+			column.Release()
 		}
+	}()
+	if err := b.root.columns(batch, looked); err != nil {
+		return nil, err
 	}
-	switch n {
-	case len(kept):
+	mask, err := b.root.eval(ctx, looked)
+	if err != nil {
+		return nil, err
+	}
+	defer mask.Release()
+	kept := mask.(*array.Boolean)
+	if kept.NullN() == 0 && bitutil.CountSetBits(kept.Data().Buffers()[1].Bytes(), kept.Data().Offset(), kept.Len()) == kept.Len() {
 		batch.Retain()
 		return batch, nil
-	case 0:
-		return batch.NewSlice(0, 0), nil
 	}
-	selected := mask.NewBooleanArray()
-	defer selected.Release()
 	columns := make([]arrow.Array, batch.NumCols())
 	for i, column := range batch.Columns() {
-		out, err := compute.FilterArray(ctx, column, selected, *compute.DefaultFilterOptions())
+		out, err := compute.FilterArray(ctx, column, kept, *compute.DefaultFilterOptions())
 		if errors.Is(err, arrow.ErrNotImplemented) {
 			out, err = selectRuns(column, kept)
 		}
@@ -170,24 +167,27 @@ func (b *Bound) Apply(ctx context.Context, batch arrow.RecordBatch) (arrow.Recor
 		defer out.Release()
 		columns[i] = out
 	}
-	return array.NewRecordBatch(batch.Schema(), columns, int64(n)), nil
+	return array.NewRecordBatch(batch.Schema(), columns, int64(columns[0].Len())), nil
 }
 
 // selectRuns does for types that Arrow's library cannot filter what it does for
 // others.
-func selectRuns(column arrow.Array, kept []byte) (arrow.Array, error) {
-	var runs []arrow.Array
-	for i := 0; i < len(kept); i++ {
-		if kept[i] != isTrue {
-			continue
-		}
+func selectRuns(column arrow.Array, kept *array.Boolean) (arrow.Array, error) {
+	runs := []arrow.Array{array.NewSlice(column, 0, 0)}
+	keeps := func(i int) bool { return kept.IsValid(i) && kept.Value(i) }
+	for i := 0; i < kept.Len(); i++ {
 		start := i
-		for i < len(kept) && kept[i] == isTrue {
+		for i < kept.Len() && keeps(i) {
 			i++
 		}
-		run := array.NewSlice(column, int64(start), int64(i))
-		defer run.Release()
-		runs = append(runs, run)
+		if i > start {
+			runs = append(runs, array.NewSlice(column, int64(start), int64(i)))
+		}
 	}
+	defer func() {
+		for _, run := range runs {
+			run.Release()
+		}
+	}()
 	return array.Concatenate(runs, memory.DefaultAllocator)
 }

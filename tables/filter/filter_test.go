@@ -241,7 +241,7 @@ func TestIcebergIsSuperset(t *testing.T) {
 		if err != nil {
 			t.Fatal(text, err)
 		}
-		translated, err := e.Iceberg(ice)
+		translated, err := e.Iceberg(schema)
 		if err != nil {
 			t.Fatal(text, err)
 		}
@@ -321,6 +321,8 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(err)
 		}
 		out.Release()
-		_ = bound.Iceberg().String()
+		if _, err := e.Iceberg(oneOfEach); err != nil {
+			t.Fatal(err)
+		}
 	})
 }

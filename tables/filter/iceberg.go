@@ -1,50 +1,51 @@
 package filter
 
-import "github.com/apache/iceberg-go"
-
-type (
-	expression   = iceberg.BooleanExpression
-	literalValue = iceberg.Literal
+import (
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
 )
 
-// Iceberg returns the expression as one of Iceberg's, of the columns' names, for
-// leaving out files and row groups. What it lets through is all that Apply keeps,
-// and perhaps more.
-func (b *Bound) Iceberg() iceberg.BooleanExpression { return b.root.iceberg(false) }
-
-// iceberg translates a node, or its opposite. Nots are moved down to the columns:
-// what cannot be translated is there replaced by what is always true, whose
-// opposite would let nothing through.
-func (n *boundNode) iceberg(negated bool) expression {
-	switch n.op {
+// iceberg translates a node, or its opposite, to an expression of the columns'
+// names that lets through all that the node keeps, and perhaps more. Nots are
+// moved down to the columns: what cannot be translated is there replaced by what
+// is always true, whose opposite would let nothing through.
+func (b *boundNode) iceberg(negated bool) iceberg.BooleanExpression {
+	switch b.op {
 	case opNot:
-		return n.parts[0].iceberg(!negated)
+		return b.parts[0].iceberg(!negated)
 	case opAnd, opOr:
-		all := make([]expression, len(n.parts))
-		for i, part := range n.parts {
+		all := make([]iceberg.BooleanExpression, len(b.parts))
+		for i, part := range b.parts {
 			all[i] = part.iceberg(negated)
 		}
-		return joined((n.op == opAnd) != negated, all)
-	case opNull, opNotNull:
-		return n.null((n.op == opNull) != negated)
+		return joined((b.op == opAnd) != negated, all)
+	case opNull:
+		return b.null(!negated)
+	case opAll, opNone:
+		if (b.op == opNone) != negated {
+			return iceberg.AlwaysFalse{}
+		}
+		return b.null(false)
 	}
-	return n.test.iceberg(n, negated)
+	return b.comparison(negated)
 }
 
-// null is the condition that the column is null, or that it is not.
-func (n *boundNode) null(is bool) expression {
+// null is the condition that the column is null, or that it is not. Iceberg's
+// library fails, or panics, where decimals and nested values are looked at for
+// nulls.
+func (b *boundNode) null(is bool) iceberg.BooleanExpression {
 	switch {
-	case n.nullsKept:
+	case b.as == nil || arrow.IsDecimal(b.as.ID()):
 		return iceberg.AlwaysTrue{}
 	case is:
-		return iceberg.IsNull(iceberg.Reference(n.name))
+		return iceberg.IsNull(iceberg.Reference(b.name))
 	}
-	return iceberg.NotNull(iceberg.Reference(n.name))
+	return iceberg.NotNull(iceberg.Reference(b.name))
 }
 
 // joined joins expressions as a balanced tree, which is not deep however many
 // they are.
-func joined(and bool, all []expression) expression {
+func joined(and bool, all []iceberg.BooleanExpression) iceberg.BooleanExpression {
 	if len(all) == 1 {
 		return all[0]
 	}
@@ -55,37 +56,30 @@ func joined(and bool, all []expression) expression {
 	return iceberg.NewOr(left, right)
 }
 
-func (a always) iceberg(n *boundNode, negated bool) expression {
-	if bool(a) == negated {
-		return iceberg.AlwaysFalse{}
-	}
-	return n.null(false)
+// operations are Iceberg's for a comparison, and for its opposite.
+var operations = map[operator][2]iceberg.Operation{
+	opEq: {iceberg.OpEQ, iceberg.OpNEQ}, opNe: {iceberg.OpNEQ, iceberg.OpEQ}, opIn: {iceberg.OpIn, iceberg.OpNotIn},
+	opLt: {iceberg.OpLT, iceberg.OpGTEQ}, opGe: {iceberg.OpGTEQ, iceberg.OpLT},
+	opGt: {iceberg.OpGT, iceberg.OpLTEQ}, opLe: {iceberg.OpLTEQ, iceberg.OpGT},
 }
 
-var opposites = map[operator]operator{opEq: opNe, opNe: opEq, opLt: opGe, opLe: opGt, opGt: opLe, opGe: opLt, opIn: opNotIn, opNotIn: opIn}
-
-var operations = map[operator]iceberg.Operation{
-	opEq: iceberg.OpEQ, opNe: iceberg.OpNEQ, opLt: iceberg.OpLT, opLe: iceberg.OpLTEQ,
-	opGt: iceberg.OpGT, opGe: iceberg.OpGTEQ, opIn: iceberg.OpIn, opNotIn: iceberg.OpNotIn,
-}
-
-func (f *leaf[T]) iceberg(n *boundNode, negated bool) expression {
-	reference := iceberg.Reference(n.name)
-	literals := make([]literalValue, len(f.values))
-	for i, v := range f.values {
-		if literals[i] = f.literal(v); literals[i] == nil {
-			return n.null(false)
+func (b *boundNode) comparison(negated bool) iceberg.BooleanExpression {
+	reference := iceberg.Reference(b.name)
+	literals := make([]iceberg.Literal, len(b.values))
+	for i, v := range b.values {
+		if literals[i] = v.iceberg; v.iceberg == nil {
+			return b.null(false)
 		}
 	}
-	op := f.op
+	op := operations[b.op][0]
 	if negated {
-		op = opposites[op]
+		op = operations[b.op][1]
 	}
-	if op == opIn || op == opNotIn {
-		return iceberg.SetPredicate(operations[op], reference, literals)
+	if b.op == opIn {
+		return iceberg.SetPredicate(op, reference, literals)
 	}
-	var out expression = iceberg.LiteralPredicate(operations[op], reference, literals[0])
-	if f.floats && negated && op != opEq && op != opNe {
+	var out iceberg.BooleanExpression = iceberg.LiteralPredicate(op, reference, literals[0])
+	if negated && arrow.IsFloating(b.as.ID()) && b.op != opEq && b.op != opNe {
 		// Not x > 1 holds for a NaN, and x <= 1 does not.
 		out = iceberg.NewOr(out, iceberg.IsNaN(reference))
 	}

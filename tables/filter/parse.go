@@ -157,10 +157,7 @@ func (p *parser) comparison() (*node, error) {
 		return nil, err
 	case in:
 		n.op = opIn
-		if not {
-			n.op = opNotIn
-		}
-		return p.list(n)
+		return negated(not, n), p.list(n)
 	case not:
 		return nil, p.wanted("in")
 	}
@@ -206,31 +203,36 @@ func (p *parser) null(n *node) (*node, error) {
 		return nil, err
 	}
 	n.op = opNull
-	if not {
-		n.op = opNotNull
-	}
 	if null, err := p.word("null"); err != nil || null {
-		return n, err
+		return negated(not, n), err
 	}
 	return nil, p.wanted("null")
 }
 
+// negated returns a node, or its opposite.
+func negated(not bool, n *node) *node {
+	if not {
+		return &node{op: opNot, parts: []*node{n}, offset: n.offset}
+	}
+	return n
+}
+
 // list reads what follows in.
-func (p *parser) list(n *node) (*node, error) {
+func (p *parser) list(n *node) error {
 	sep := "("
 	for {
 		ok, err := p.sign(sep)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !ok {
-			return nil, p.wanted(fmt.Sprintf("%q", sep))
+			return p.wanted(fmt.Sprintf("%q", sep))
 		}
 		if n.values, err = p.literal(n.values); err != nil {
-			return nil, err
+			return err
 		}
 		if closed, err := p.sign(")"); err != nil || closed {
-			return n, err
+			return err
 		}
 		sep = ","
 	}

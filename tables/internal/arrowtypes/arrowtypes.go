@@ -42,7 +42,7 @@ func Stored(schema *arrow.Schema) (*arrow.Schema, error) {
 	var refused Refused
 	fields := make([]arrow.Field, schema.NumFields())
 	for i, f := range schema.Fields() {
-		t, err := stored(f.Type)
+		t, err := Kept(f.Type)
 		if err != nil {
 			refused = append(refused, Column{f.Name, f.Type, err.Error()})
 		}
@@ -59,7 +59,8 @@ var (
 	decimal20 = &arrow.Decimal128Type{Precision: 20}
 )
 
-func stored(t arrow.DataType) (arrow.DataType, error) {
+// Kept returns the type as which a table keeps another.
+func Kept(t arrow.DataType) (arrow.DataType, error) {
 	switch t := t.(type) {
 	case *arrow.BooleanType, *arrow.Int32Type, *arrow.Int64Type, *arrow.Float32Type, *arrow.Float64Type, *arrow.StringType, *arrow.BinaryType, *arrow.Date32Type:
 		return t, nil
@@ -103,17 +104,17 @@ func stored(t arrow.DataType) (arrow.DataType, error) {
 	case *arrow.NullType:
 		return arrow.FixedWidthTypes.Boolean, nil
 	case *arrow.DictionaryType:
-		return stored(t.ValueType)
+		return Kept(t.ValueType)
 	case *arrow.RunEndEncodedType:
-		return stored(t.Encoded())
+		return Kept(t.Encoded())
 	case arrow.ExtensionType:
-		return stored(t.StorageType())
+		return Kept(t.StorageType())
 	case *arrow.MapType:
-		key, err := stored(t.KeyType())
+		key, err := Kept(t.KeyType())
 		if err != nil {
 			return nil, err
 		}
-		item, err := stored(t.ItemType())
+		item, err := Kept(t.ItemType())
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +123,7 @@ func stored(t arrow.DataType) (arrow.DataType, error) {
 		return kept, nil
 	case *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
 		of := t.(arrow.ListLikeType).ElemField()
-		kept, err := stored(of.Type)
+		kept, err := Kept(of.Type)
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +131,7 @@ func stored(t arrow.DataType) (arrow.DataType, error) {
 	case *arrow.StructType:
 		fields := slices.Clone(t.Fields())
 		for i, f := range fields {
-			kept, err := stored(f.Type)
+			kept, err := Kept(f.Type)
 			if err != nil {
 				return nil, fmt.Errorf("in field %q: %w", f.Name, err)
 			}
@@ -150,7 +151,7 @@ func Returned(kept, put *arrow.Schema) *arrow.Schema {
 		fields[i] = arrow.Field{Name: f.Name, Type: f.Type, Nullable: f.Nullable}
 		if at := put.FieldIndices(f.Name); len(at) == 1 {
 			was := put.Field(at[0])
-			if t, err := stored(was.Type); err == nil && alike(t, f.Type) {
+			if t, err := Kept(was.Type); err == nil && Alike(t, f.Type) {
 				fields[i].Type, fields[i].Metadata = returned(was.Type), was.Metadata
 			}
 		}
@@ -192,21 +193,21 @@ func returnedField(f arrow.Field) arrow.Field {
 	return f
 }
 
-// alike tells whether two types are the same but for what Iceberg and Parquet
+// Alike tells whether two types are the same but for what Iceberg and Parquet
 // name in their own ways: the parts of lists and maps, metadata, what may be null.
-func alike(a, b arrow.DataType) bool {
+func Alike(a, b arrow.DataType) bool {
 	if a.ID() != b.ID() {
 		return false
 	}
 	switch a := a.(type) {
 	case *arrow.MapType:
 		b := b.(*arrow.MapType)
-		return alike(a.KeyType(), b.KeyType()) && alike(a.ItemType(), b.ItemType())
+		return Alike(a.KeyType(), b.KeyType()) && Alike(a.ItemType(), b.ItemType())
 	case arrow.ListLikeType:
-		return alike(a.Elem(), b.(arrow.ListLikeType).Elem())
+		return Alike(a.Elem(), b.(arrow.ListLikeType).Elem())
 	case *arrow.StructType:
 		return slices.EqualFunc(a.Fields(), b.(*arrow.StructType).Fields(), func(a, b arrow.Field) bool {
-			return a.Name == b.Name && alike(a.Type, b.Type)
+			return a.Name == b.Name && Alike(a.Type, b.Type)
 		})
 	}
 	return arrow.TypeEqual(a, b)
@@ -252,7 +253,7 @@ func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, erro
 	}()
 	for i, f := range to.Fields() {
 		var err error
-		if columns[i], err = convert(batch.Column(i), f.Type); err != nil {
+		if columns[i], err = ConvertArray(batch.Column(i), f.Type); err != nil {
 			return nil, fmt.Errorf("column %q: %w", f.Name, err)
 		}
 	}

@@ -187,7 +187,7 @@ func TestNarrowing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := convert(a, to); err == nil {
+		if got, err := ConvertArray(a, to); err == nil {
 			t.Errorf("%s as %s is %v", json, to, got)
 		}
 	}

@@ -17,9 +17,9 @@ import (
 
 var heap = memory.DefaultAllocator
 
-// convert converts an array to a type of which it holds a wider or a narrower
+// ConvertArray converts an array to a type of which it holds a wider or a narrower
 // form. Buffers are shared where that is possible.
-func convert(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
+func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	if arrow.TypeEqual(a.DataType(), to) {
 		a.Retain()
 		return a, nil
@@ -39,13 +39,13 @@ func convert(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		defer physical.Release()
 		return expand(from.Values(), physical, to)
 	case array.ExtensionArray:
-		return convert(from.Storage(), to)
+		return ConvertArray(from.Storage(), to)
 	}
 	switch to := to.(type) {
 	case *arrow.NullType:
 		return array.NewNull(a.Len()), nil
 	case arrow.ExtensionType:
-		storage, err := convert(a, to.StorageType())
+		storage, err := ConvertArray(a, to.StorageType())
 		if err != nil {
 			return nil, err
 		}
@@ -85,7 +85,7 @@ func expand(values, indices arrow.Array, to arrow.DataType) (arrow.Array, error)
 		return nil, err
 	}
 	defer all.Release()
-	return convert(all, to)
+	return ConvertArray(all, to)
 }
 
 // sameBits tells whether one type's values are the other's under another name.
@@ -123,7 +123,7 @@ func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error
 	}
 	children := make([]arrow.ArrayData, to.NumFields())
 	for i, f := range to.Fields() {
-		child, err := convert(from.Field(i), f.Type)
+		child, err := ConvertArray(from.Field(i), f.Type)
 		if err != nil {
 			return nil, fmt.Errorf("field %q: %w", f.Name, err)
 		}
@@ -137,7 +137,7 @@ func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error
 
 // convertList converts between the kinds of lists, and maps.
 func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error) {
-	child, err := convert(from.ListValues(), to.Elem())
+	child, err := ConvertArray(from.ListValues(), to.Elem())
 	if err != nil {
 		return nil, err
 	}
