@@ -29,6 +29,7 @@ var schema = arrow.NewSchema([]arrow.Field{
 	{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
 	{Name: "cat", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, Nullable: true},
 	{Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int16), Nullable: true},
+	{Name: "none", Type: arrow.Null, Nullable: true},
 }, nil)
 
 func rows(t testing.TB, from, n int) arrow.RecordBatch {
@@ -92,7 +93,7 @@ func TestAppendAndRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			for k := i * 3; k < i*3+3; k++ {
-				want = append(want, fmt.Sprintf("%d text %d c%d [%d,null]", k, k, k%7, k%100))
+				want = append(want, fmt.Sprintf("%d text %d c%d [%d,null] (null)", k, k, k%7, k%100))
 			}
 		}
 		got, err := all(ctx, store, "k", nil)

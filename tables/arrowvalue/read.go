@@ -13,10 +13,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
 // DefaultLimit is the memory, in bytes, that reading takes at most unless told
@@ -68,10 +68,7 @@ func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (*
 		r.Release()
 		return nil, r.failed(err)
 	}
-	options := []ipc.Option{ipc.WithAllocator(&bounded{limit: limit}), ipc.WithMetadataSizeLimit(limit), ipc.WithBodySizeLimit(limit)}
-	// ipc.NewReader would leave the limits aside.
-	r.ipc, err = ipc.NewReaderFromMessageReader(ipc.NewMessageReader(s, options...), options...)
-	if err != nil {
+	if r.ipc, err = arrowsafe.NewReader(s, limit, limit); err != nil {
 		r.Release()
 		return nil, r.failed(err)
 	}
@@ -97,7 +94,7 @@ func (r *Reader) Next() bool {
 	case r.stream.ended && errors.Is(err, io.EOF): // perhaps before the dictionaries of the first batch
 		return false
 	case err == nil:
-		err = check(batch)
+		err = arrowsafe.Check(batch)
 	}
 	if err == nil && batch.NumRows() > r.limit { // of nulls, which take no room
 		err = fmt.Errorf("%d rows in a batch: %w", batch.NumRows(), partd.ErrTooLarge)
@@ -137,17 +134,6 @@ func (r *Reader) Release() {
 	if err := r.value.Close(); err != nil {
 		r.err = errors.Join(r.err, r.failed(err))
 	}
-}
-
-// check looks at all that a batch refers to. Arrow's own check panics at some of
-// what it should find.
-func check(batch arrow.RecordBatch) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("a batch refers to what it does not hold: %v", p)
-		}
-	}()
-	return array.ValidateRecordFull(batch)
 }
 
 // stream is the messages of all frames, the schema's only once.
@@ -196,7 +182,7 @@ func (s *stream) withoutSchema(messages []byte) ([]byte, error) {
 	if s.schema != nil && bytes.HasPrefix(messages, s.schema) {
 		return messages[len(s.schema):], nil
 	}
-	message, err := schemaMessage(messages)
+	message, err := arrowsafe.SchemaMessage(messages)
 	if err != nil {
 		return nil, err
 	}
@@ -205,33 +191,4 @@ func (s *stream) withoutSchema(messages []byte) ([]byte, error) {
 		return messages, nil
 	}
 	return nil, fmt.Errorf("an append has %w", ErrSchema)
-}
-
-// bounded is an allocator that panics over a limit: Arrow's reader returns that
-// as an error.
-type bounded struct {
-	limit int64
-	used  atomic.Int64
-}
-
-func (b *bounded) take(n int) {
-	if b.used.Add(int64(n)) > b.limit {
-		b.used.Add(-int64(n))
-		panic(fmt.Errorf("%d bytes more, over the limit of %d: %w", n, b.limit, partd.ErrTooLarge))
-	}
-}
-
-func (b *bounded) Allocate(n int) []byte {
-	b.take(n)
-	return memory.DefaultAllocator.Allocate(n)
-}
-
-func (b *bounded) Reallocate(n int, was []byte) []byte {
-	b.take(n - len(was))
-	return memory.DefaultAllocator.Reallocate(n, was)
-}
-
-func (b *bounded) Free(was []byte) {
-	b.used.Add(-int64(len(was)))
-	memory.DefaultAllocator.Free(was)
 }

@@ -2,6 +2,9 @@ package arrowtypes_test
 
 import (
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/formats"
 )
 
 // read returns a table's type and values.
@@ -41,6 +45,53 @@ func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) st
 		t.Fatal(r.Err())
 	}
 	return strings.Join(out, " ")
+}
+
+// written writes a table in a format; what Parquet and Arrow hold can be put again.
+func written(t *testing.T, b *tables.Bucket, name string, format formats.Format) {
+	t.Helper()
+	table, err := b.Table(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := table.Scan(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	f, err := os.Create(filepath.Join(t.TempDir(), "x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w, err := formats.NewWriter(format, f, r.Schema(), true)
+	for err == nil && r.Next() {
+		err = w.Write(r.RecordBatch())
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil || r.Err() != nil {
+		t.Fatal(format, err, r.Err())
+	}
+	if format != formats.Parquet && format != formats.Arrow {
+		return
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	again, err := (&formats.Input{Name: string(format), File: f, Format: format}).Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Release()
+	if _, err := b.Put(t.Context(), name+" again", again, tables.Replace, nil); err != nil {
+		t.Fatal(format, err)
+	}
+	want, got := read(t, b, name, nil), read(t, b, name+" again", nil)
+	if strings.Count(got, "(null)") != strings.Count(want, "(null)") || format == formats.Arrow && got != want {
+		t.Errorf("%s: %s, want %s", format, got, want)
+	}
 }
 
 // Every type goes through a store: in a commit, in the tail, and folded.
@@ -99,6 +150,9 @@ func TestTypesInStore(t *testing.T) {
 				if got := read(t, b, c.Name, &tables.ScanOptions{Filter: nulls}); strings.Count(got, "(null)") != 2*a.NullN() {
 					t.Errorf("those that are null: %s", got)
 				}
+				for _, format := range []formats.Format{formats.CSV, formats.JSONL, formats.Parquet, formats.Arrow, formats.Table} {
+					written(t, b, c.Name, format)
+				}
 				table, err := b.Table(ctx, c.Name)
 				if err != nil {
 					t.Fatal(err)
@@ -111,6 +165,33 @@ func TestTypesInStore(t *testing.T) {
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// Times of day in nanoseconds, which are kept as numbers, are compared to times.
+func TestFilterOfNanoseconds(t *testing.T) {
+	s, err := tables.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.FixedWidthTypes.Time64ns, Nullable: true}}, nil)
+	r := array.NewJSONReader(strings.NewReader(`{"x":"00:00:00.000000001"} {"x":"02:00:00"} {"x":null}`), schema)
+	if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.Error, nil); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{"x > '01:00'": " 02:00:00.000000000", "x = '00:00:00.000000001'": " 00:00:00.000000001", "x is null": " (null)"} {
+		e, err := filter.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, s.Bucket(""), "x", &tables.ScanOptions{Filter: e}); got != "time64[ns]"+want {
+			t.Errorf("%s: %s, want%s", text, got, want)
 		}
 	}
 }

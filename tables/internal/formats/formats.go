@@ -22,6 +22,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
 // Format is the name of a format.
@@ -57,6 +59,7 @@ const (
 	batchBytes = 8 << 20  // of text, at which a batch ends early
 	maxRecord  = 64 << 20 // bytes of one record of text
 	sample     = 8 << 20  // bytes of a pipe in which types are looked for
+	maxArrow   = 1 << 30  // bytes of memory for a batch of Arrow
 )
 
 // Input is a file to read.
@@ -102,11 +105,6 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, each func(yi
 				}
 			}()
 			return each(func(b arrow.RecordBatch) bool {
-				if in.Format == Arrow { // whose reader checks little
-					if bad := array.ValidateRecordFull(b); bad != nil {
-						panic(bad)
-					}
-				}
 				b.Retain() // for the reader, which releases it
 				yielding = true
 				stopped = stopped || ctx.Err() != nil || !yield(b, nil)
@@ -239,46 +237,57 @@ func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
+// readArrow reads a stream, or a file: that is a stream, too, with a word before
+// it and a table of contents behind.
 func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
-	const magic = "ARROW1"
-	buffered := bufio.NewReaderSize(in.counted(in.File), 1<<20)
-	if head, err := buffered.Peek(len(magic)); err != nil || string(head) != magic {
-		r, err := ipc.NewReader(buffered)
-		if err != nil {
-			return nil, fmt.Errorf("%s: no Arrow file or stream: %w", in.Name, err)
+	const magic = "ARROW1\x00\x00"
+	buffered := &endNoted{Reader: bufio.NewReaderSize(in.counted(in.File), 1<<20)}
+	head, err := buffered.Peek(len(magic))
+	isFile := err == nil && string(head) == magic
+	if isFile {
+		_, err = buffered.Discard(len(magic))
+	} else if err == io.EOF { // which is the reader's to judge
+		err = nil
+	}
+	var r *ipc.Reader
+	if err == nil {
+		size := int64(maxArrow)
+		if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
+			size = info.Size()
 		}
-		return in.batches(ctx, r.Schema(), func(yield func(arrow.RecordBatch) bool) error {
-			defer r.Release()
-			for r.Next() {
-				if !yield(r.RecordBatch()) {
-					return nil
-				}
-			}
-			if err := r.Err(); err != nil {
-				return fmt.Errorf("%s: %w", in.Name, err)
-			}
-			return nil
-		}), nil
+		r, err = arrowsafe.NewReader(buffered, size, maxArrow)
 	}
-	if !in.regular() {
-		return nil, fmt.Errorf("%s: an Arrow file cannot be read from a pipe: pipe a stream, or name the file", in.Name)
-	}
-	r, err := ipc.NewFileReader(in.File)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", in.Name, err)
+		return nil, fmt.Errorf("%s: no Arrow file or stream: %w", in.Name, err)
 	}
 	return in.batches(ctx, r.Schema(), func(yield func(arrow.RecordBatch) bool) error {
-		for i := range r.NumRecords() {
-			b, err := r.RecordBatchAt(i)
-			if err != nil {
-				return errors.Join(fmt.Errorf("%s: %w", in.Name, err), r.Close())
+		defer r.Release()
+		for r.Next() {
+			if err := arrowsafe.Check(r.RecordBatch()); err != nil {
+				return fmt.Errorf("%s: %w", in.Name, err)
 			}
-			more := yield(b)
-			b.Release()
-			if !more {
-				break
+			if !yield(r.RecordBatch()) {
+				return nil
 			}
 		}
-		return r.Close()
+		if err := r.Err(); err != nil {
+			return fmt.Errorf("%s: %w", in.Name, err)
+		}
+		if isFile && buffered.ended {
+			return fmt.Errorf("%s: it is cut: %w", in.Name, io.ErrUnexpectedEOF)
+		}
+		return nil
 	}), nil
+}
+
+// endNoted notes that everything was read. A stream may end there, a file goes on.
+type endNoted struct {
+	*bufio.Reader
+	ended bool
+}
+
+func (e *endNoted) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	e.ended = e.ended || err == io.EOF
+	return n, err
 }

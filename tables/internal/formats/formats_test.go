@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -119,12 +120,13 @@ func TestTypesOfText(t *testing.T) {
 
 func TestTypesOfJSON(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"a":1,"b":"x"}` + "\n\n" + `{"b":null,"c":true}`: "a int64, b utf8, c bool, \n" + `{"a":1,"b":"x","c":null}` + "\n" + `{"a":null,"b":null,"c":true}` + "\n",
-		`{"a":9223372036854775807}`:                        "a int64, \n" + `{"a":9223372036854775807}` + "\n",
-		`{"a":1}` + "\n" + `{"a":1.5}`:                     "a float64, \n" + `{"a":1}` + "\n" + `{"a":1.5}` + "\n",
-		`{"a":[1,null],"o":{"x":"2026-01-31","y":[]}}`:     "a list<item: int64, nullable>, o struct<x: date32 nullable, y: list<item: utf8, nullable> nullable>, \n" + `{"a":[1,null],"o":{"x":"2026-01-31","y":[]}}` + "\n",
-		`{"a":"2026-01-31T12:00:00Z"}`:                     "a timestamp[us, tz=UTC], \n" + `{"a":"2026-01-31T12:00:00Z"}` + "\n",
-		`{"a":"007","a b":"é\u0000"}`:                      "a utf8, a b utf8, \n" + `{"a":"007","a b":"é\u0000"}` + "\n",
+		`{"a":1,"b":"x"}` + "\n\n" + `{"b":null,"c":true}`:    "a int64, b utf8, c bool, \n" + `{"a":1,"b":"x","c":null}` + "\n" + `{"a":null,"b":null,"c":true}` + "\n",
+		`{"a":9223372036854775807}`:                           "a int64, \n" + `{"a":9223372036854775807}` + "\n",
+		`{"a":1}` + "\n" + `{"a":1.5}`:                        "a float64, \n" + `{"a":1}` + "\n" + `{"a":1.5}` + "\n",
+		`{"a":[1,null],"o":{"x":"2026-01-31","y":[]}}`:        "a list<item: int64, nullable>, o struct<x: date32 nullable, y: list<item: utf8, nullable> nullable>, \n" + `{"a":[1,null],"o":{"x":"2026-01-31","y":[]}}` + "\n",
+		`{"a":"2026-01-31T12:00:00Z"}`:                        "a timestamp[us, tz=UTC], \n" + `{"a":"2026-01-31T12:00:00Z"}` + "\n",
+		`{"a":"NaN","b":"-Inf"}` + "\n" + `{"a":1.5,"b":"x"}`: "a float64, b utf8, \n" + `{"a":"NaN","b":"-Inf"}` + "\n" + `{"a":1.5,"b":"x"}` + "\n",
+		`{"a":"007","a b":"é\u0000"}`:                         "a utf8, a b utf8, \n" + `{"a":"007","a b":"é\u0000"}` + "\n",
 	} {
 		for _, in := range []*Input{fileOf(t, "x.jsonl", text), pipeOf(t, "x.ndjson", text)} {
 			if got, err := content(t, in); err != nil || got != want {
@@ -160,7 +162,7 @@ func TestErrorsSayWhere(t *testing.T) {
 		{fileOf(t, "x.parquet", "PAR1, but no more"), "x.parquet: "},
 		{fileOf(t, "x.arrow", "ARROW1, but no more"), "x.arrow: "},
 		{fileOf(t, "x.arrow", "no arrow"), "x.arrow: no Arrow file or stream"},
-		{pipeOf(t, "x.arrow", "ARROW1 in a pipe"), "cannot be read from a pipe"},
+		{pipeOf(t, "x.arrow", "ARROW1\x00\x00 in a pipe"), "x.arrow: no Arrow file or stream"},
 		{&Input{Name: "x", Format: Table}, "cannot be read"},
 	} {
 		if _, err := content(t, c.in); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -216,10 +218,7 @@ func TestRoundTrip(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		inputs := []*Input{fileOf(t, c.name, b.String())}
-		if c.name != "x.arrow" {
-			inputs = append(inputs, pipeOf(t, c.name, b.String()))
-		}
+		inputs := []*Input{fileOf(t, c.name, b.String()), pipeOf(t, c.name, b.String())}
 		for i, in := range inputs {
 			counted := 0
 			in.Count = func(n int) { counted += n }
@@ -254,9 +253,9 @@ func TestHostile(t *testing.T) {
 	batch := mixedRows(t, 20)
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 3))
-	for name, format := range map[string]Format{"x.parquet": Parquet, "x.csv": CSV, "x.jsonl": JSONL} {
+	for name, format := range map[string]Format{"x.parquet": Parquet, "x.csv": CSV, "x.jsonl": JSONL, "x.arrow": Arrow} {
 		var b bytes.Buffer
-		w, err := NewWriter(format, &b, mixed, true)
+		w, err := NewWriter(format, &b, mixed, random.IntN(2) == 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -316,5 +315,40 @@ func TestTable(t *testing.T) {
 	want := "name" + strings.Repeat(" ", 36) + "     n\n" + strings.Repeat("─", 40) + "  ────\nab·[31m·" + strings.Repeat(" ", 32) + "     5\n∅" + strings.Repeat(" ", 39) + "  -123\n" + wide + "     ∅\nname  n\n────  ─\n"
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+// A file that lost its end, even between two batches, is an error, and so are
+// lengths that lie, before memory is taken for them.
+func TestArrowCutAndLying(t *testing.T) {
+	batch := mixedRows(t, 20)
+	var b bytes.Buffer
+	w, err := NewWriter(Arrow, &b, mixed, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := []int{}
+	for range 2 {
+		if err := w.Write(batch); err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, b.Len())
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range ends {
+		if _, err := content(t, fileOf(t, "x.arrow", b.String()[:end])); err == nil {
+			t.Errorf("%d of %d bytes are taken", end, b.Len())
+		}
+	}
+	lying := append([]byte{0xff, 0xff, 0xff, 0xff, 0xf8, 0xff, 0xff, 0x7f}, make([]byte, 100)...)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := content(t, fileOf(t, "x.arrows", string(lying))); err == nil {
+		t.Error("a schema of 2 GiB in 100 bytes is taken")
+	}
+	if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > 100<<20 {
+		t.Errorf("%d bytes were taken", after.TotalAlloc-before.TotalAlloc)
 	}
 }

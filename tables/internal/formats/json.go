@@ -143,7 +143,9 @@ func (c *column) seeJSON(d *json.Decoder, depth int) error {
 		}
 	case string:
 		k := kindText
-		if v != "" {
+		if strings.TrimLeft(v, "+-") == "Inf" || v == "NaN" { // as JSON has no such numbers
+			k |= kindFloat
+		} else if v != "" {
 			of, nanos := kindsOfText(v)
 			k |= of & (kindDate | kindTime | kindZoned)
 			c.nanos = c.nanos || nanos

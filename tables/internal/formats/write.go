@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -14,6 +15,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
 )
 
 // Writer writes batches. Close completes what was written; it does not close
@@ -32,8 +35,7 @@ func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer
 	case JSONL:
 		return &jsonWriter{w: bufio.NewWriterSize(w, 1<<16)}, nil
 	case Parquet:
-		properties := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd))
-		return pqarrow.NewFileWriter(schema, keepOpen{w}, properties, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
+		return newParquetWriter(w, schema)
 	case Arrow:
 		if stream {
 			return ipc.NewWriter(w, ipc.WithSchema(schema)), nil
@@ -47,6 +49,50 @@ func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer
 
 // keepOpen hides the method Close, which libraries would call.
 type keepOpen struct{ io.Writer }
+
+// parquetWriter writes columns that the library cannot write as those that a table
+// keeps for them.
+type parquetWriter struct {
+	*pqarrow.FileWriter
+	schema *arrow.Schema
+}
+
+func newParquetWriter(w io.Writer, schema *arrow.Schema) (*parquetWriter, error) {
+	fields := slices.Clone(schema.Fields())
+	for i, f := range fields {
+		if kept, err := arrowtypes.Kept(f.Type); err == nil && !writable(f.Type) {
+			fields[i].Type = kept
+		}
+	}
+	metadata := schema.Metadata()
+	p := &parquetWriter{schema: arrow.NewSchema(fields, &metadata)}
+	properties := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd))
+	var err error
+	p.FileWriter, err = pqarrow.NewFileWriter(p.schema, keepOpen{w}, properties, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
+	return p, err
+}
+
+// writable tells whether the library writes, and reads again, a type and those in
+// it, with any nulls.
+func writable(t arrow.DataType) bool {
+	switch t.ID() {
+	case arrow.DURATION, arrow.STRING_VIEW, arrow.BINARY_VIEW, arrow.DECIMAL32, arrow.DECIMAL64, arrow.FIXED_SIZE_LIST:
+		return false
+	case arrow.EXTENSION:
+		return t.(arrow.ExtensionType).ExtensionName() != "arrow.json"
+	}
+	nested, ok := t.(arrow.NestedType)
+	return !ok || !slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return !writable(f.Type) })
+}
+
+func (p *parquetWriter) Write(b arrow.RecordBatch) error {
+	kept, err := arrowtypes.Convert(b, p.schema)
+	if err != nil {
+		return err
+	}
+	defer kept.Release()
+	return p.FileWriter.Write(kept)
+}
 
 type csvWriter struct {
 	w      *csv.Writer

@@ -1,4 +1,4 @@
-package arrowvalue
+package arrowsafe
 
 import (
 	"encoding/binary"
@@ -19,6 +19,7 @@ var errSchemaMessage = errors.New("the description of the schema is damaged")
 
 // Slots of the tables in Arrow's format/Message.fbs and format/Schema.fbs.
 const (
+	messageHead    = 8 // bytes: the marker and the length
 	messageType    = 6
 	messageHeader  = 8
 	schemaFields   = 6
@@ -29,20 +30,19 @@ const (
 	typeSchema = 1
 )
 
-// schemaMessage returns the message of a schema from the beginning of a stream. It
+// SchemaMessage returns the message of a schema from the beginning of a stream. It
 // holds as many fields as it says.
-func schemaMessage(stream []byte) (message []byte, err error) {
+func SchemaMessage(stream []byte) (message []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil { // an offset leads out of the message
 			err = fmt.Errorf("%w: %v", errSchemaMessage, p)
 		}
 	}()
-	const head = 8 // the marker and the length
-	if len(stream) < head || string(stream[:4]) != "\xff\xff\xff\xff" {
+	if len(stream) < messageHead || string(stream[:4]) != "\xff\xff\xff\xff" {
 		return nil, errSchemaMessage
 	}
-	message = stream[:head+int(binary.LittleEndian.Uint32(stream[4:]))]
-	description := message[head:]
+	message = stream[:messageHead+int(binary.LittleEndian.Uint32(stream[4:]))]
+	description := message[messageHead:]
 	root := flatbuffers.Table{Bytes: description, Pos: flatbuffers.GetUOffsetT(description)}
 	at := flatbuffers.UOffsetT(root.Offset(messageHeader))
 	if at == 0 || root.GetByteSlot(messageType, 0) != typeSchema {
