@@ -130,14 +130,16 @@ func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 	case *arrow.Float32Type:
 		f, _ := l.number.Float32()
 		v = value{scalar.NewFloat32Scalar(f), iceberg.NewLiteral(f)}
-		if f == 0 && b.op == opIn { // of which there are two
-			b.values = append(b.values, value{scalar.NewFloat32Scalar(float32(math.Copysign(0, -1))), v.iceberg})
+		if f == 0 && b.op == opIn { // sets take the two zeros for different
+			v.iceberg = nil
+			b.values = append(b.values, value{row: scalar.NewFloat32Scalar(float32(math.Copysign(0, -1)))})
 		}
 	case *arrow.Float64Type:
 		f, _ := l.number.Float64()
 		v = value{scalar.NewFloat64Scalar(f), iceberg.NewLiteral(f)}
 		if f == 0 && b.op == opIn {
-			b.values = append(b.values, value{scalar.NewFloat64Scalar(math.Copysign(0, -1)), v.iceberg})
+			v.iceberg = nil
+			b.values = append(b.values, value{row: scalar.NewFloat64Scalar(math.Copysign(0, -1))})
 		}
 	default:
 		exact, err := rational(l, t, b.as)
@@ -176,6 +178,8 @@ func (b *boundNode) bindExact(r *big.Rat, t arrow.DataType) {
 	floor := new(big.Int).Div(r.Num(), r.Denom()) // rounds down, as the denominator is positive
 	v, fits := wholeValue(floor, t, b.as)
 	switch {
+	case t.ID() == arrow.BOOL && (b.op == opEq || b.op == opNe || b.op == opIn):
+		v.iceberg = iceberg.NewLiteral(floor.Sign() > 0)
 	case fits && r.IsInt():
 	case b.op == opIn:
 		return
@@ -206,8 +210,8 @@ func wholeValue(v *big.Int, t, as arrow.DataType) (value, bool) {
 		d := decimal128.FromBigInt(v)
 		return value{scalar.NewDecimal128Scalar(d, as), iceberg.NewLiteral(iceberg.Decimal{Val: d, Scale: int(as.Scale)})}, true
 	case *arrow.Int32Type:
-		if t.ID() == arrow.BOOL {
-			return value{scalar.NewInt32Scalar(int32(i)), iceberg.NewLiteral(i == 1)}, true
+		if t.ID() == arrow.BOOL { // whose order Iceberg's library does not know
+			return value{row: scalar.NewInt32Scalar(int32(i))}, true
 		}
 		return value{scalar.NewInt32Scalar(int32(i)), iceberg.NewLiteral(i)}, v.IsInt64() && i == int64(int32(i))
 	case *arrow.Date32Type:

@@ -195,3 +195,38 @@ func TestFilterOfNanoseconds(t *testing.T) {
 		}
 	}
 }
+
+// Bools have an order, and the two zeros are one number, in files, too.
+func TestFilterOfBoolsAndZeros(t *testing.T) {
+	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{NoTail: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "id", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "b", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
+		{Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+		{Name: "f", Type: arrow.PrimitiveTypes.Float32, Nullable: true},
+	}, nil)
+	r := array.NewJSONReader(strings.NewReader(`{"id":0,"b":false,"x":-0.0,"f":-0.0} {"id":1,"b":true,"x":0,"f":0} {"id":2,"x":1,"f":1}`), schema)
+	if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.Error, nil); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"b > false": " 1", "b >= false": " 0 1", "b < true": " 0", "not b <= false": " 1", "b in (true)": " 1", "b not in (true)": " 0", "b != true": " 0",
+		"x in (0, 5)": " 0 1", "x not in (0)": " 2", "f in (0)": " 0 1", "f not in (-0.0, 7)": " 2", "x = 0": " 0 1", "x < 0": "",
+	} {
+		e, err := filter.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, s.Bucket(""), "x", &tables.ScanOptions{Filter: e}); got != "int64"+want {
+			t.Errorf("%s: %s, want%s", text, got, want)
+		}
+	}
+}
