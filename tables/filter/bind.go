@@ -178,7 +178,7 @@ func (b *boundNode) bindExact(r *big.Rat, t arrow.DataType) {
 	floor := new(big.Int).Div(r.Num(), r.Denom()) // rounds down, as the denominator is positive
 	v, fits := wholeValue(floor, t, b.as)
 	switch {
-	case t.ID() == arrow.BOOL && (b.op == opEq || b.op == opNe || b.op == opIn):
+	case t.ID() == arrow.BOOL && (b.op == opEq || b.op == opNe):
 		v.iceberg = iceberg.NewLiteral(floor.Sign() > 0)
 	case fits && r.IsInt():
 	case b.op == opIn:
@@ -210,7 +210,7 @@ func wholeValue(v *big.Int, t, as arrow.DataType) (value, bool) {
 		d := decimal128.FromBigInt(v)
 		return value{scalar.NewDecimal128Scalar(d, as), iceberg.NewLiteral(iceberg.Decimal{Val: d, Scale: int(as.Scale)})}, true
 	case *arrow.Int32Type:
-		if t.ID() == arrow.BOOL { // whose order Iceberg's library does not know
+		if t.ID() == arrow.BOOL { // whose order and sets Iceberg's library does not know
 			return value{row: scalar.NewInt32Scalar(int32(i))}, true
 		}
 		return value{scalar.NewInt32Scalar(int32(i)), iceberg.NewLiteral(i)}, v.IsInt64() && i == int64(int32(i))

@@ -218,7 +218,7 @@ func TestFilterOfBoolsAndZeros(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]string{
-		"b > false": " 1", "b >= false": " 0 1", "b < true": " 0", "not b <= false": " 1", "b in (true)": " 1", "b not in (true)": " 0", "b != true": " 0",
+		"b > false": " 1", "b >= false": " 0 1", "b < true": " 0", "not b <= false": " 1", "b in (true)": " 1", "b in (true, false)": " 0 1", "b not in (true)": " 0", "b != true": " 0",
 		"x in (0, 5)": " 0 1", "x not in (0)": " 2", "f in (0)": " 0 1", "f not in (-0.0, 7)": " 2", "x = 0": " 0 1", "x < 0": "",
 	} {
 		e, err := filter.Parse(text)

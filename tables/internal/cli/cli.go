@@ -173,6 +173,17 @@ func (p place) with(ctx context.Context, create bool, f func(*tables.Store) erro
 	return f(store)
 }
 
+// withTable runs f on a table.
+func (p place) withTable(ctx context.Context, name string, f func(*tables.Table) error, when ...tables.At) error {
+	return p.with(ctx, false, func(s *tables.Store) error {
+		table, err := s.Bucket(*p.bucket).Table(ctx, name, when...)
+		if err != nil {
+			return err
+		}
+		return f(table)
+	})
+}
+
 // each calls f with each table of the buckets asked for.
 func each(ctx context.Context, s *tables.Store, bucket *string, filter *tables.Filter, f func(tables.TableInfo) error) error {
 	for name, err := range s.Buckets(ctx) {

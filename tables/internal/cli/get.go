@@ -74,11 +74,7 @@ name of a column that is no plain word is in double quotes.`,
 			when = append(when, tables.AtVersion(tables.Version(*at)))
 		}
 		ctx := cmd.Context()
-		return p.with(ctx, false, func(s *tables.Store) error {
-			table, err := s.Bucket(*p.bucket).Table(ctx, args[0], when...)
-			if err != nil {
-				return err
-			}
+		return p.withTable(ctx, args[0], func(table *tables.Table) error {
 			r, err := table.Scan(ctx, o)
 			if err != nil {
 				return err
@@ -90,7 +86,7 @@ name of a column that is no plain word is in double quotes.`,
 			// Some formats are written in many small pieces.
 			w := bufio.NewWriterSize(a.out, 1<<16)
 			return errors.Join(writeRows(w, as, r, true), w.Flush())
-		})
+		}, when...)
 	}
 	return cmd
 }

@@ -35,7 +35,6 @@ command can be run again; what is there and differs is an error.`,
 	}
 	p := placeFlags(cmd, anyBucket)
 	from := cmd.Flags().String("from", "", "what wrote SOURCE: `PROGRAM` is shoots or pystore")
-	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")
 	when := cliutil.ProgressFlag(cmd)
 	cliutil.Complete(cmd, "from", "shoots", "pystore")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -57,7 +56,6 @@ command can be run again; what is there and differs is an error.`,
 		ctx := cmd.Context()
 		return p.with(ctx, true, func(s *tables.Store) error {
 			var differ error
-			e := encoder(a.out)
 			for _, src := range all {
 				if b := p.chosen(cmd); b != nil && *b != src.bucket {
 					continue
@@ -69,11 +67,7 @@ command can be run again; what is there and differs is an error.`,
 				} else if err != nil {
 					return fmt.Errorf("%s in bucket %s: %w", shown(src.name), shown(src.bucket), err)
 				}
-				if *asJSON {
-					err = e.Encode(map[string]any{"bucket": src.bucket, "name": src.name, "rows": sum.rows, "checksum": sum.String(), "state": state})
-				} else {
-					_, err = fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, shown(src.bucket), shown(src.name), sum.rows, sum)
-				}
+				_, err = fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, shown(src.bucket), shown(src.name), sum.rows, sum)
 				if err != nil {
 					return err
 				}

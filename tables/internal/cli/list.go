@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
@@ -39,11 +41,30 @@ func shown(name string) string {
 	return strconv.Quote(name)
 }
 
-// columns writes lines with their fields below each other.
-func columns(out io.Writer, write func(*tabwriter.Writer) error) error {
+// records writes records of one kind, which write passes on: as lines of JSON, or
+// as columns below the names that JSON has for them.
+func records[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
+	if asJSON {
+		e := encoder(buffered)
+		return errors.Join(write(func(record T) error { return e.Encode(record) }), buffered.Flush())
+	}
 	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
-	return errors.Join(write(w), w.Flush(), buffered.Flush())
+	var names []string
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
+		names = append(names, strings.ToUpper(f.Tag.Get("json")))
+	}
+	line := func(fields []string) error {
+		_, err := fmt.Fprintln(w, strings.Join(fields, "\t"))
+		return err
+	}
+	return errors.Join(line(names), write(func(record T) error {
+		fields := make([]string, len(names))
+		for i := range fields {
+			fields[i] = shown(fmt.Sprint(reflect.ValueOf(record).Field(i)))
+		}
+		return line(fields)
+	}), w.Flush(), buffered.Flush())
 }
 
 func newList(a *app) *cobra.Command {
@@ -67,18 +88,8 @@ for one of a range.`,
 		}
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s *tables.Store) error {
-			return columns(a.out, func(w *tabwriter.Writer) error {
-				e := encoder(w)
-				if !*asJSON {
-					fmt.Fprintln(w, "BUCKET\tNAME\tROWS\tBYTES\tFILES\tVERSION\tUPDATED")
-				}
-				return each(ctx, s, p.chosen(cmd), filter, func(i tables.TableInfo) error {
-					if *asJSON {
-						return e.Encode(lineOf(i))
-					}
-					_, err := fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", shown(i.Bucket), shown(i.Name), i.Rows, i.Bytes, i.Files, i.Version, timeText(i.Updated))
-					return err
-				})
+			return records(a.out, *asJSON, func(record func(tableLine) error) error {
+				return each(ctx, s, p.chosen(cmd), filter, func(i tables.TableInfo) error { return record(lineOf(i)) })
 			})
 		})
 	}
@@ -139,6 +150,13 @@ type columnLine struct {
 	Nullable bool   `json:"nullable"`
 }
 
+type describeLine struct {
+	tableLine
+	Schema     []columnLine      `json:"schema"`
+	Metadata   map[string]string `json:"metadata"`
+	Partitions []string          `json:"partitions"`
+}
+
 func newDescribe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "describe [flags] [--] NAME",
@@ -152,11 +170,7 @@ func newDescribe(a *app) *cobra.Command {
 	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		return p.with(ctx, false, func(s *tables.Store) error {
-			table, err := s.Bucket(*p.bucket).Table(ctx, args[0])
-			if err != nil {
-				return err
-			}
+		return p.withTable(ctx, args[0], func(table *tables.Table) error {
 			info, err := table.Info(ctx)
 			if err != nil {
 				return err
@@ -165,48 +179,54 @@ func newDescribe(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if *asJSON {
-				return describeJSON(a.out, info, schema)
+			line := describeLine{lineOf(info), []columnLine{}, info.Metadata, []string{}}
+			if line.Metadata == nil {
+				line.Metadata = map[string]string{}
 			}
-			return describeText(a.out, info, schema)
+			for _, f := range schema.Fields() {
+				line.Schema = append(line.Schema, columnLine{f.Name, f.Type.String(), f.Nullable})
+			}
+			if *asJSON {
+				return encoder(a.out).Encode(line)
+			}
+			return describe(a.out, line)
 		})
 	}
 	return cmd
 }
 
-func describeJSON(out io.Writer, info tables.TableInfo, schema *arrow.Schema) error {
-	line := struct {
-		tableLine
-		Schema     []columnLine      `json:"schema"`
-		Metadata   map[string]string `json:"metadata"`
-		Partitions []string          `json:"partitions"`
-	}{lineOf(info), []columnLine{}, info.Metadata, []string{}}
-	if line.Metadata == nil {
-		line.Metadata = map[string]string{}
+// describe writes what is known of a table below each other.
+func describe(out io.Writer, line describeLine) error {
+	type fact struct {
+		Field string `json:"field"`
+		Value string `json:"value"`
 	}
-	for _, f := range schema.Fields() {
-		line.Schema = append(line.Schema, columnLine{f.Name, f.Type.String(), f.Nullable})
-	}
-	return encoder(out).Encode(line)
+	return records(out, false, func(record func(fact) error) error {
+		t := reflect.ValueOf(line.tableLine)
+		for i := range t.NumField() {
+			if err := record(fact{t.Type().Field(i).Tag.Get("json"), fmt.Sprint(t.Field(i))}); err != nil {
+				return err
+			}
+		}
+		for _, k := range slices.Sorted(maps.Keys(line.Metadata)) {
+			if err := record(fact{"metadata " + k, line.Metadata[k]}); err != nil {
+				return err
+			}
+		}
+		for _, c := range line.Schema {
+			if err := record(fact{"column " + c.Name, c.Type}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
-func describeText(out io.Writer, info tables.TableInfo, schema *arrow.Schema) error {
-	return columns(out, func(w *tabwriter.Writer) error {
-		fmt.Fprintf(w, "bucket\t%s\nname\t%s\nrows\t%d\nbytes\t%d\nfiles\t%d\nversion\t%d\nupdated\t%s\n",
-			shown(info.Bucket), shown(info.Name), info.Rows, info.Bytes, info.Files, info.Version, timeText(info.Updated))
-		keys := make([]string, 0, len(info.Metadata))
-		for k := range info.Metadata {
-			keys = append(keys, k)
-		}
-		slices.Sort(keys)
-		for _, k := range keys {
-			fmt.Fprintf(w, "metadata %s\t%s\n", shown(k), shown(info.Metadata[k]))
-		}
-		for _, f := range schema.Fields() {
-			fmt.Fprintf(w, "column %s\t%s\n", shown(f.Name), f.Type)
-		}
-		return nil // the errors are those of Flush
-	})
+type versionLine struct {
+	Version   tables.Version `json:"version"`
+	Time      string         `json:"time"`
+	Operation string         `json:"operation"`
+	Rows      int64          `json:"rows"`
 }
 
 func newVersions(a *app) *cobra.Command {
@@ -222,32 +242,14 @@ func newVersions(a *app) *cobra.Command {
 	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		return p.with(ctx, false, func(s *tables.Store) error {
-			table, err := s.Bucket(*p.bucket).Table(ctx, args[0])
-			if err != nil {
-				return err
-			}
+		return p.withTable(ctx, args[0], func(table *tables.Table) error {
 			all, err := table.Versions(ctx)
 			if err != nil {
 				return err
 			}
-			return columns(a.out, func(w *tabwriter.Writer) error {
-				e := encoder(w)
-				if !*asJSON {
-					fmt.Fprintln(w, "VERSION\tTIME\tOPERATION\tROWS")
-				}
+			return records(a.out, *asJSON, func(record func(versionLine) error) error {
 				for _, v := range all {
-					if *asJSON {
-						err = e.Encode(struct {
-							Version   tables.Version `json:"version"`
-							Time      string         `json:"time"`
-							Operation string         `json:"operation"`
-							Rows      int64          `json:"rows"`
-						}{v.Version, timeText(v.Time), v.Operation, v.Rows})
-					} else {
-						_, err = fmt.Fprintf(w, "%d\t%s\t%s\t%d\n", v.Version, timeText(v.Time), v.Operation, v.Rows)
-					}
-					if err != nil {
+					if err := record(versionLine{v.Version, timeText(v.Time), v.Operation, v.Rows}); err != nil {
 						return err
 					}
 				}
