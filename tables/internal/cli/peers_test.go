@@ -3,6 +3,8 @@ package cli
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +12,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow/array"
+
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
@@ -181,5 +187,52 @@ func TestForeignReaders(t *testing.T) {
 	}
 	if n, _ := duck[1].Int64(); n != sum[1] {
 		t.Errorf("DuckDB sums %s, want %d", got, sum[1])
+	}
+}
+
+// Random conditions keep the rows that DuckDB keeps of the same table.
+func TestFilterAsDuckDB(t *testing.T) {
+	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
+	file, seed := filepath.Join(t.TempDir(), "x.parquet"), rand.Int32()
+	lines := strings.Split(strings.TrimSpace(python(t, "duckdb", "filter_peer.py", file, fmt.Sprint(seed), "300")), "\n")
+	done(t, "", "put", "x", file)
+	store, err := tables.Open(t.Context(), os.Getenv("PARTD_TABLES_DIR"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	table, err := store.Bucket("").Table(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range lines {
+		var want struct {
+			Where string
+			IDs   []int64
+		}
+		if err := json.Unmarshal([]byte(line), &want); err != nil {
+			t.Fatal(err)
+		}
+		e, err := filter.Parse(want.Where)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{"id"}, Filter: e})
+		if err != nil {
+			t.Fatalf("seed %d: %s: %v", seed, want.Where, err)
+		}
+		var got []int64
+		for r.Next() {
+			got = append(got, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
+		}
+		r.Release()
+		slices.Sort(got)
+		if r.Err() != nil || !slices.Equal(got, want.IDs) {
+			t.Errorf("seed %d: %s: rows %v, want %v (%v)", seed, want.Where, got, want.IDs, r.Err())
+		}
 	}
 }
