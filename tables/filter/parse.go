@@ -15,6 +15,7 @@ type parser struct {
 	token token // the next one
 	after int   // offset behind it
 	depth int
+	err   error // the first one, behind which there is only the end
 }
 
 // Parse reads an expression. Its error is a [*SyntaxError].
@@ -23,96 +24,94 @@ func Parse(text string) (*Expr, error) {
 		return nil, &SyntaxError{maxText, fmt.Sprintf("the expression has %d bytes, the limit is %d", len(text), maxText)}
 	}
 	p := &parser{text: text}
-	if err := p.advance(); err != nil {
-		return nil, err
-	}
-	root, err := p.chain("or", opOr, func() (*node, error) { return p.chain("and", opAnd, p.factor) })
-	if err != nil {
-		return nil, err
-	}
+	p.advance()
+	root := p.expression()
 	if p.token.kind != tokenEnd {
-		return nil, p.wanted("and, or, or the end")
+		p.wanted("and, or, or the end")
+	}
+	if p.err != nil {
+		return nil, p.err
 	}
 	return &Expr{text: text, root: root}, nil
 }
 
-func (p *parser) advance() (err error) {
-	p.token, p.after, err = next(p.text, p.after)
-	return err
+func (p *parser) fail(err error) {
+	if p.err == nil {
+		p.err = err
+	}
+	p.token = token{offset: len(p.text)}
+}
+
+func (p *parser) advance() {
+	if p.err != nil {
+		return
+	}
+	var err error
+	if p.token, p.after, err = next(p.text, p.after); err != nil {
+		p.fail(err)
+	}
 }
 
 // wanted is the error of a token that should have been another one.
-func (p *parser) wanted(what string) error {
+func (p *parser) wanted(what string) {
 	found := "the end"
 	if p.token.kind != tokenEnd {
 		found = fmt.Sprintf("%.40q", p.text[p.token.offset:p.after])
 	}
-	return &SyntaxError{p.token.offset, "expected " + what + ", found " + found}
+	p.fail(&SyntaxError{p.token.offset, "expected " + what + ", found " + found})
 }
 
 // word tells whether the next token is a keyword, and skips it if so.
-func (p *parser) word(w string) (bool, error) {
-	if p.token.kind != tokenName || !strings.EqualFold(p.token.text, w) {
-		return false, nil
+func (p *parser) word(w string) bool {
+	found := p.token.kind == tokenName && strings.EqualFold(p.token.text, w)
+	if found {
+		p.advance()
 	}
-	return true, p.advance()
+	return found
 }
 
 // sign is word for an operator, a parenthesis or a comma.
-func (p *parser) sign(s string) (bool, error) {
-	if p.token.kind != tokenSign || p.token.text != s {
-		return false, nil
+func (p *parser) sign(s string) bool {
+	found := p.token.kind == tokenSign && p.token.text == s
+	if found {
+		p.advance()
 	}
-	return true, p.advance()
+	return found
+}
+
+func (p *parser) expression() *node {
+	return p.chain("or", opOr, func() *node { return p.chain("and", opAnd, p.factor) })
 }
 
 // chain reads parts with a keyword between them, however many, as one node.
-func (p *parser) chain(keyword string, op operator, part func() (*node, error)) (*node, error) {
-	n := &node{op: op, offset: p.token.offset}
-	for {
-		one, err := part()
-		if err != nil {
-			return nil, err
-		}
-		n.parts = append(n.parts, one)
-		more, err := p.word(keyword)
-		if err != nil {
-			return nil, err
-		}
-		if !more {
-			break
-		}
+func (p *parser) chain(keyword string, op operator, part func() *node) *node {
+	n := &node{op: op, offset: p.token.offset, parts: []*node{part()}}
+	for p.word(keyword) {
+		n.parts = append(n.parts, part())
 	}
 	if len(n.parts) == 1 {
-		return n.parts[0], nil
+		return n.parts[0]
 	}
-	return n, nil
+	return n
 }
 
 // factor reads what is in parentheses, behind a not, or a comparison.
-func (p *parser) factor() (*node, error) {
-	offset := p.token.offset
+func (p *parser) factor() *node {
+	n := &node{op: opNot, offset: p.token.offset}
 	if p.depth++; p.depth > maxDepth {
-		return nil, &SyntaxError{offset, fmt.Sprintf("more than %d parentheses and nots within each other", maxDepth)}
+		p.fail(&SyntaxError{p.token.offset, fmt.Sprintf("more than %d parentheses and nots within each other", maxDepth)})
 	}
 	defer func() { p.depth-- }()
-	if not, err := p.word("not"); err != nil {
-		return nil, err
-	} else if not {
-		part, err := p.factor()
-		return &node{op: opNot, parts: []*node{part}, offset: offset}, err
-	}
-	if open, err := p.sign("("); err != nil {
-		return nil, err
-	} else if open {
-		n, err := p.chain("or", opOr, func() (*node, error) { return p.chain("and", opAnd, p.factor) })
-		if err != nil {
-			return nil, err
+	switch {
+	case p.word("not"):
+		n.parts = []*node{p.factor()}
+		return n
+	case p.sign("("):
+		n := p.expression()
+		if !p.sign(")") {
+			p.wanted(`")"`)
 		}
-		if closed, err := p.sign(")"); err != nil || closed {
-			return n, err
-		}
-		return nil, p.wanted(`")"`)
+		return n
 	}
 	return p.comparison()
 }
@@ -123,90 +122,66 @@ var (
 	reserved    = map[string]bool{"and": true, "or": true, "not": true, "in": true, "is": true, "null": true}
 )
 
-func (p *parser) comparison() (*node, error) {
+func (p *parser) comparison() *node {
 	n := &node{offset: p.token.offset}
 	if p.token.kind == tokenLiteral { // as in 100 < price
-		value := p.token.value
-		if err := p.advance(); err != nil {
-			return nil, err
+		n.values = []literal{p.literal()}
+		n.op = mirrored[p.comparing()]
+		n.column = p.column()
+		return n
+	}
+	n.column = p.column()
+	if p.word("is") {
+		n.op = opNull
+		not := p.word("not")
+		if !p.word("null") {
+			p.wanted("null")
 		}
-		op, err := p.comparing()
-		if err != nil {
-			return nil, err
-		}
-		n.op, n.values = mirrored[op], []literal{value}
-		n.column, err = p.column()
-		return n, err
+		return negated(not, n)
 	}
-	var err error
-	if n.column, err = p.column(); err != nil {
-		return nil, err
-	}
-	if is, err := p.word("is"); err != nil {
-		return nil, err
-	} else if is {
-		return p.null(n)
-	}
-	not, err := p.word("not")
-	if err != nil {
-		return nil, err
-	}
-	in, err := p.word("in")
+	not := p.word("not")
 	switch {
-	case err != nil:
-		return nil, err
-	case in:
+	case p.word("in"):
 		n.op = opIn
-		return negated(not, n), p.list(n)
+		p.list(n)
 	case not:
-		return nil, p.wanted("in")
+		p.wanted("in")
+	default:
+		n.op = p.comparing()
+		n.values = []literal{p.literal()}
 	}
-	if n.op, err = p.comparing(); err != nil {
-		return nil, err
-	}
-	n.values, err = p.literal(nil)
-	return n, err
+	return negated(not, n)
 }
 
-func (p *parser) comparing() (operator, error) {
+func (p *parser) comparing() operator {
 	op, ok := comparisons[p.token.text]
 	if p.token.kind != tokenSign || !ok {
-		return 0, p.wanted("a comparison: =, !=, <, <=, >, >=, in, not in, is null or is not null")
+		p.wanted("a comparison: =, !=, <, <=, >, >=, in, not in, is null or is not null")
 	}
-	return op, p.advance()
+	p.advance()
+	return op
 }
 
-func (p *parser) column() (string, error) {
+func (p *parser) column() string {
 	name := p.token.text
 	if p.token.kind != tokenQuoted && (p.token.kind != tokenName || reserved[strings.ToLower(name)]) {
-		return "", p.wanted("the name of a column (in double quotes if it is no plain word)")
+		p.wanted("the name of a column (in double quotes if it is no plain word)")
 	}
-	return name, p.advance()
+	p.advance()
+	return name
 }
 
-// literal adds the next value.
-func (p *parser) literal(to []literal) ([]literal, error) {
-	if p.token.kind != tokenLiteral {
-		if p.token.kind == tokenName && strings.EqualFold(p.token.text, "null") {
-			return nil, &SyntaxError{p.token.offset, "nothing equals null: write is null, or is not null"}
-		}
-		return nil, p.wanted("a number, true, false, or a text in single quotes")
+func (p *parser) literal() literal {
+	value := p.token.value
+	switch {
+	case p.token.kind == tokenLiteral:
+	case p.token.kind == tokenName && strings.EqualFold(p.token.text, "null"):
+		p.fail(&SyntaxError{p.token.offset, "nothing equals null: write is null, or is not null"})
+	default:
+		p.wanted("a number, true, false, or a text in single quotes")
 	}
-	to = append(to, p.token.value)
-	return to, p.advance()
-}
-
-// null reads what follows is.
-func (p *parser) null(n *node) (*node, error) {
-	not, err := p.word("not")
-	if err != nil {
-		return nil, err
-	}
-	n.op = opNull
-	if null, err := p.word("null"); err != nil || null {
-		return negated(not, n), err
-	}
-	return nil, p.wanted("null")
+	p.advance()
+	return value
 }
 
 // negated returns a node, or its opposite.
@@ -218,22 +193,15 @@ func negated(not bool, n *node) *node {
 }
 
 // list reads what follows in.
-func (p *parser) list(n *node) error {
-	sep := "("
-	for {
-		ok, err := p.sign(sep)
-		if err != nil {
-			return err
+func (p *parser) list(n *node) {
+	for sep := "("; p.err == nil; sep = "," {
+		if !p.sign(sep) {
+			p.wanted(fmt.Sprintf("%q", sep))
+			return
 		}
-		if !ok {
-			return p.wanted(fmt.Sprintf("%q", sep))
+		n.values = append(n.values, p.literal())
+		if p.sign(")") {
+			return
 		}
-		if n.values, err = p.literal(n.values); err != nil {
-			return err
-		}
-		if closed, err := p.sign(")"); err != nil || closed {
-			return err
-		}
-		sep = ","
 	}
 }

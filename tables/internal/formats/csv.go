@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -185,24 +184,14 @@ func (in *Input) csvSchema(ctx context.Context, r io.Reader, cut bool) (*arrow.S
 }
 
 // appendText adds a text to a column of any type. An empty one is a null.
-func appendText(b array.Builder, text string) (err error) {
+func appendText(b array.Builder, text string) error {
 	if text == "" {
 		b.AppendNull()
 		return nil
 	}
-	switch b := b.(type) {
-	case array.StringLikeBuilder:
+	if b, ok := b.(array.StringLikeBuilder); ok { // which would take "(null)" for a null
 		b.Append(text)
-	case *array.Int64Builder:
-		var v int64
-		v, err = strconv.ParseInt(text, 10, 64)
-		b.Append(v)
-	case *array.Float64Builder:
-		var v float64
-		v, err = strconv.ParseFloat(text, 64)
-		b.Append(v)
-	default:
-		return b.AppendValueFromString(text)
+		return nil
 	}
-	return err
+	return b.AppendValueFromString(text)
 }
