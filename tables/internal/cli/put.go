@@ -90,7 +90,7 @@ the table before changes nothing: so it can be tried again.`,
 				return err
 			}
 			bar.Stop()
-			_, err = fmt.Fprintf(a.err, "%s: %d rows put, version %d\n", args[0], counted.rows, v)
+			_, err = fmt.Fprintf(a.err, "%s: %d rows put, version %d\n", shown(args[0]), counted.rows, v)
 			return err
 		})
 	}

@@ -50,6 +50,9 @@ func (in *Input) newCSV(r io.Reader) (*csvReader, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if len(header) > maxColumns {
+		return nil, nil, fmt.Errorf("%s, line 1: %w: %d columns, the limit is %d", in.Name, partd.ErrTooLarge, len(header), maxColumns)
+	}
 	names := make([]string, len(header))
 	seen := map[string]bool{}
 	for i, name := range header {

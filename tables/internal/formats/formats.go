@@ -58,8 +58,9 @@ const (
 	batchRows  = 16 << 10
 	batchBytes = 8 << 20  // of text, at which a batch ends early
 	maxRecord  = 64 << 20 // bytes of one record of text
-	sample     = 8 << 20  // bytes of a pipe in which types are looked for
-	maxArrow   = 1 << 30  // bytes of memory for a batch of Arrow
+	maxColumns = 1 << 16
+	sample     = 8 << 20 // bytes of a pipe in which types are looked for
+	maxArrow   = 1 << 30 // bytes of memory for a batch of Arrow
 )
 
 // Input is a file to read.

@@ -138,12 +138,19 @@ func TestTypesOfJSON(t *testing.T) {
 
 func TestErrorsSayWhere(t *testing.T) {
 	big := "a\n" + strings.Repeat("1234567\n", sample/8+1)
+	var many strings.Builder
+	for i := range maxColumns + 1 {
+		fmt.Fprintf(&many, ",\"c%d\":1", i)
+	}
+	wide := "{" + many.String()[1:] + "}\n"
 	known := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int8}}, nil)
 	for _, c := range []struct {
 		in   *Input
 		want string
 	}{
 		{fileOf(t, "x.csv", ""), "x.csv: it is empty"},
+		{fileOf(t, "x.csv", strings.ReplaceAll(wide, "\"", "")), "65537 columns, the limit is 65536"},
+		{fileOf(t, "x.jsonl", wide), "x.jsonl, line 1: too large: more than 65536 columns"},
 		{fileOf(t, "x.csv", "a,a\n"), `x.csv, line 1: column 2 has the name "a"`},
 		{fileOf(t, "x.csv", "a,\n"), `x.csv, line 1: column 2 has the name ""`},
 		{fileOf(t, "x.csv", "a,b\n1,2\n3\n"), "x.csv, line 3: 1 fields, and the first line has 2"},

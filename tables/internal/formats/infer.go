@@ -3,12 +3,13 @@ package formats
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd"
 )
 
 // kinds are the types that all values of a column so far can have.
@@ -36,6 +37,7 @@ type column struct {
 	nanos  bool // a time has more than six digits behind the second
 	elem   *column
 	fields []*column
+	byName map[string]*column // the fields
 }
 
 func newColumn(name string) *column { return &column{name: name, kinds: kindAll} }
@@ -182,13 +184,20 @@ func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 }
 
 // field returns the column of a name, and makes it where it is missing.
-func field(columns *[]*column, name string, at int) *column {
-	if at < len(*columns) && (*columns)[at].name == name { // as in the line before
-		return (*columns)[at]
+func (c *column) field(name string, at int) (*column, error) {
+	if at < len(c.fields) && c.fields[at].name == name { // as in the line before
+		return c.fields[at], nil
 	}
-	if i := slices.IndexFunc(*columns, func(c *column) bool { return c.name == name }); i >= 0 {
-		return (*columns)[i]
+	if found := c.byName[name]; found != nil {
+		return found, nil
 	}
-	*columns = append(*columns, newColumn(name))
-	return (*columns)[len(*columns)-1]
+	if len(c.fields) == maxColumns {
+		return nil, fmt.Errorf("%w: more than %d columns", partd.ErrTooLarge, maxColumns)
+	}
+	if c.byName == nil {
+		c.byName = map[string]*column{}
+	}
+	c.byName[name] = newColumn(name)
+	c.fields = append(c.fields, c.byName[name])
+	return c.byName[name], nil
 }

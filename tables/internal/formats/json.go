@@ -184,7 +184,11 @@ func (c *column) seeObject(d *json.Decoder, depth int) error {
 		if !ok || strings.TrimSpace(name) == "" && depth == 0 {
 			return fmt.Errorf("%v is no name of a column", key)
 		}
-		if err := field(&c.fields, name, at).seeJSON(d, depth+1); err != nil {
+		f, err := c.field(name, at)
+		if err == nil {
+			err = f.seeJSON(d, depth+1)
+		}
+		if err != nil {
 			return err
 		}
 	}
