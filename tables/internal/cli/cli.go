@@ -237,5 +237,5 @@ func encoder(w io.Writer) *json.Encoder {
 	return e
 }
 
-// times are written in UTC.
-func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+// Times are written in UTC, all as long: a table keeps milliseconds.
+func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
