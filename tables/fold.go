@@ -48,6 +48,14 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	defer release(rows)
+	if len(rows) == 0 { // others applied all the puts
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.log == nil {
+			return 0, nil
+		}
+		return 0, e.log.Forget(ctx, f.epoch)
+	}
 	one, err := conformAll(ctx, rows, f.kept)
 	if err != nil {
 		return 0, err
@@ -115,7 +123,7 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 	_, _, _, updated := e.log.Size(e.state.folded)
 	return t, &foldStep{
 		uuid: e.state.uuid, schema: t.Schema().ID, kept: e.state.kept,
-		epoch: last, ids: e.log.IDs(last), update: updated,
+		epoch: last, ids: e.log.IDs(e.state.folded, last), update: updated,
 	}, rows, nil
 }
 

@@ -113,11 +113,7 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 		return 0, true, true, nil
 	}
 	if id != "" {
-		applied, err := log.Applied(ctx, id)
-		if err == nil && !applied {
-			applied, err = e.s.cat.PutApplied(ctx, e.state.uuid, id)
-		}
-		if applied || err != nil {
+		if applied, err := e.applied(ctx, e.state.uuid, id); applied || err != nil {
 			return e.state.version, true, false, err
 		}
 	}
@@ -194,7 +190,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 	step := &putStep{mode: m, id: o.ID, meta: o.Metadata, io: e.s.cat.NewIO()}
 	if t != nil && o.ID != "" {
 		e.mu.Lock()
-		applied, err := e.applied(ctx, t, o.ID)
+		applied, err := e.applied(ctx, t.Metadata().TableUUID().String(), o.ID)
 		e.mu.Unlock()
 		if err != nil {
 			return nil, err

@@ -113,14 +113,15 @@ func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 		return nil, err
 	}
 	dir := filepath.Dir(p)
-	if _, err := f.cat.fs.Info(dir); err != nil {
+	file, err := f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 10; tries++ { // a Sweep may remove it again while it is empty
 		if err := f.cat.fs.MkdirAll(dir, 0o777); err != nil {
 			return nil, err
 		}
 		f.touched(filepath.Dir(dir))
 		f.touched(filepath.Dir(filepath.Dir(dir)))
+		file, err = f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	}
-	file, err := f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -14,14 +15,17 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Log is the tail of one table. Its user lets one goroutine at it at a time.
+// Log is the tail of one table. It is safe for concurrent use.
 type Log struct {
-	s       *Store
-	uuid    string
+	s    *Store
+	uuid string
+
+	mu      sync.Mutex
 	next    int64 // the epoch that appends go to
 	epochs  []*epoch
 	updated time.Time
-	unsure  bool // an append of unknown outcome may still arrive
+	unsure  bool                // an append of unknown outcome may still arrive
+	void    map[string]struct{} // ids whose rows count elsewhere
 }
 
 // epoch is the value of one key.
@@ -43,9 +47,36 @@ type epoch struct {
 	pending [][]byte
 }
 
-// NewLog returns the log of a table that has no rows in the tail.
-func (s *Store) NewLog(uuid string, folded int64) *Log {
-	return &Log{s: s, uuid: uuid, next: folded + 1}
+// Log returns the log of a table, made where there is none.
+func (s *Store) Log(uuid string, folded int64) *Log {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.logs[uuid]
+	if l == nil {
+		l = &Log{s: s, uuid: uuid, next: folded + 1, void: map[string]struct{}{}}
+		s.logs[uuid] = l
+	}
+	return l
+}
+
+// Find returns the log of a table, nil if there is none.
+func (s *Store) Find(uuid string) *Log {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.logs[uuid]
+}
+
+// Retire forgets a log if a new one would be the same, and reports whether it did.
+func (s *Store) Retire(l *Log) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.epochs) > 0 || l.unsure {
+		return false
+	}
+	delete(s.logs, l.uuid)
+	return true
 }
 
 func (l *Log) key(n int64) string { return l.uuid + "/" + strconv.FormatInt(n, 10) }
@@ -72,6 +103,7 @@ func (l *Log) load(ctx context.Context, e *epoch) error {
 		return err
 	}
 	l.drop(e)
+	e.ids = nil // none of its frames was counted yet
 	n := &epoch{n: e.n, held: true, ids: map[string]time.Time{}}
 	for v := values[0]; len(v) > 0; {
 		f, rest, err := next(v)
@@ -104,6 +136,13 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 		e.schema, e.since = schema, f.at
 	}
 	e.bytes += length
+	if l.has(f.id) || e.has(f.id) {
+		// An append of unknown outcome arrived after it was tried again.
+		if e.held && f.schema {
+			e.pending = append(e.pending, e.head)
+		}
+		return nil
+	}
 	e.rows += f.rows
 	if f.id != "" {
 		e.ids[f.id] = f.at
@@ -131,6 +170,8 @@ func (l *Log) drop(e *epoch) {
 // Rows returns the record batches of the epochs after one, up to another, in
 // order; the caller releases them. Each has the schema that it was appended with.
 func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordBatch, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := l.refresh(ctx); err != nil {
 		return nil, err
 	}
@@ -155,13 +196,26 @@ func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
 		if err != nil {
 			return nil, err
 		}
+		head, err := schemaMessage(e.schema)
+		if err != nil {
+			return nil, err
+		}
 		var messages [][]byte
+		seen := map[string]bool{}
 		for v := values[0]; len(v) > 0; {
 			f, rest, err := next(v)
 			if err != nil {
 				return nil, err
 			}
-			messages, v = append(messages, f.messages), rest
+			v = rest
+			if f.id != "" && (seen[f.id] || !e.has(f.id)) { // it does not count, as in add
+				f.messages = nil
+				if f.schema {
+					f.messages = head
+				}
+			}
+			seen[f.id] = true
+			messages = append(messages, f.messages)
 		}
 		_, batches, err := decode(messages...)
 		return batches, err
@@ -189,6 +243,8 @@ func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
 // Forget removes the epochs up to one, which are folded or of no use any more.
 // What cannot be deleted from the store is deleted by a later Recover.
 func (l *Log) Forget(ctx context.Context, upTo int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var keys []string
 	for len(l.epochs) > 0 && l.epochs[0].n <= upTo {
 		keys = append(keys, l.key(l.epochs[0].n))
@@ -196,26 +252,30 @@ func (l *Log) Forget(ctx context.Context, upTo int64) error {
 		l.epochs = slices.Delete(l.epochs, 0, 1)
 	}
 	l.next = max(l.next, upTo+1)
+	if len(l.epochs) == 0 {
+		clear(l.void)
+	}
 	if len(keys) == 0 {
 		return nil
 	}
 	return partd.Delete(ctx, l.s.p, keys...)
 }
 
-// Release lets go of the memory of a log that is not used any more. The store
+// Release lets go of the memory of a log that is not used for now. The store
 // keeps what it has.
 func (l *Log) Release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, e := range l.epochs {
 		l.drop(e)
 	}
 }
 
-// Idle reports whether the log may be forgotten: a new one would be the same.
-func (l *Log) Idle() bool { return len(l.epochs) == 0 && !l.unsure }
-
 // Size says how much the epochs after one hold, since when, and when rows were
 // last appended.
 func (l *Log) Size(after int64) (rows, bytes int64, since, updated time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, e := range l.epochs {
 		if e.n <= after {
 			continue

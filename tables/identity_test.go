@@ -1,0 +1,216 @@
+package tables
+
+import (
+	"context"
+	"database/sql"
+	"path/filepath"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// TestSameIDTwoTails puts one id through two Stores before either folds: the rows
+// count once when both have, and no fold fails for it.
+func TestSameIDTwoTails(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	open := func() *Store { return mustOpen(t, dir, &Options{Tail: partd.NewDict(), FoldAge: -1}) }
+	one, two, direct := open(), open(), mustOpen(t, dir, &Options{NoTail: true})
+	mustPut(t, one.Bucket(""), "a", Append, 0)
+	put := func(s *Store, n int64, id string) {
+		t.Helper()
+		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), Append, &PutOptions{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fold := func(s *Store) {
+		t.Helper()
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(one, 1, "x")
+	put(two, 1, "x") // the first frame of its epoch, with the schema
+	put(two, 2, "")
+	fold(one)
+	fold(two)
+	for _, s := range []*Store{one, two} {
+		wantRows(t, s.Bucket(""), "a", 0, 1, 2)
+	}
+	put(one, 3, "y")
+	put(direct, 3, "y")
+	fold(one)
+	wantRows(t, direct.Bucket(""), "a", 0, 1, 2, 3)
+}
+
+// TestSameIDTwiceInTxn puts one id twice in one commit.
+func TestSameIDTwiceInTxn(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), nil)
+	mustPut(t, s.Bucket(""), "a", Append, 0)
+	err := s.Update(t.Context(), func(x *Txn) error {
+		for range 2 {
+			if err := x.Put("", "a", rowsOf(1), Append, &PutOptions{ID: "x"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, s.Bucket(""), "a", 0, 1)
+}
+
+// TestLateAppend has an append of unknown outcome arrive after it was tried again
+// under its id: it counts once.
+func TestLateAppend(t *testing.T) {
+	t.Parallel()
+	tail := &lateTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
+	dir, o := t.TempDir(), &Options{Tail: tail, FoldAge: -1}
+	s := mustOpen(t, dir, o)
+	mustPut(t, s.Bucket(""), "a", Append, 0)
+	tail.late = true
+	put := func() error {
+		_, err := s.Bucket("").Put(t.Context(), "a", rowsOf(1), Append, &PutOptions{ID: "x"})
+		return err
+	}
+	if err := put(); err == nil {
+		t.Fatal("it was acknowledged")
+	}
+	if err := put(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tail.memTail.Append(t.Context(), tail.waits...); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir, o)
+	wantRows(t, s.Bucket(""), "a", 0, 1)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, s.Bucket(""), "a", 0, 1)
+}
+
+// lateTail keeps one append back.
+type lateTail struct {
+	*memTail
+	late  bool
+	waits []partd.Entry
+}
+
+func (l *lateTail) Append(ctx context.Context, entries ...partd.Entry) error {
+	if l.late {
+		l.late, l.waits = false, entries
+		return partd.ErrUnknownOutcome
+	}
+	return l.memTail.Append(ctx, entries...)
+}
+
+// TestForeignRename renames a table that has rows in the tail, and goes on under
+// its new name in the same Store: no row is lost, nor is its metadata.
+func TestForeignRename(t *testing.T) {
+	t.Parallel()
+	for _, seen := range []bool{false, true} { // that the old name is gone
+		dir := t.TempDir()
+		s := mustOpen(t, dir, &Options{FoldAge: -1})
+		b := s.Bucket("")
+		if _, err := b.Put(t.Context(), "a", rowsOf(0), Append, &PutOptions{Metadata: map[string]string{"k": "v"}}); err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, b, "a", Append, 1)
+		foreign(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
+		if seen {
+			if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
+				t.Fatal(ok, err)
+			}
+		}
+		wantRows(t, b, "b", 0, 1)
+		mustPut(t, b, "a", Append, 9)
+		mustPut(t, b, "b", Append, 2)
+		wantRows(t, b, "b", 0, 1, 2)
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		wantRows(t, b, "b", 0, 1, 2)
+		wantRows(t, b, "a", 9)
+		tab, err := b.Table(t.Context(), "b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i, err := tab.Info(t.Context()); err != nil || i.Metadata["k"] != "v" {
+			t.Fatal(i, err)
+		}
+	}
+}
+
+// foreign runs a statement on the catalog, as others do.
+func foreign(t *testing.T, dir, q string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(dir, "catalog.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close() //nolint:errcheck // only the statement matters
+	if _, err := db.Exec(q); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDeleteAndPutInTxn makes a table anew in the commit that deletes it: its
+// rows in the tail must not stay there.
+func TestDeleteAndPutInTxn(t *testing.T) {
+	t.Parallel()
+	tail := &memTail{values: map[string][]byte{}, around: func() {}}
+	s := mustOpen(t, t.TempDir(), &Options{Tail: tail, FoldAge: -1})
+	mustPut(t, s.Bucket(""), "a", Append, 0)
+	mustPut(t, s.Bucket(""), "a", Append, 1)
+	err := s.Update(t.Context(), func(x *Txn) error {
+		if err := x.Delete("", "a"); err != nil {
+			return err
+		}
+		return x.Put("", "a", rowsOf(2), Error, nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, s.Bucket(""), "a", 2)
+	if len(tail.values) != 1 { // who it belongs to
+		t.Fatalf("the tail has %d keys", len(tail.values))
+	}
+}
+
+// TestExpireDuringExpire sweeps while another Expire is about to commit: what that
+// one wrote must stay.
+func TestExpireDuringExpire(t *testing.T) {
+	t.Parallel()
+	var s *Store
+	armed := false
+	h := hooks{fs: vfs.OS{}, committing: func(done bool) {
+		if armed && !done {
+			armed = false
+			if _, err := s.Expire(t.Context(), &MaintainOptions{Bucket: new(string), Tables: []string{}, Grace: -1}); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	s, err := open(t.Context(), t.TempDir(), &Options{NoTail: true}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := s.Bucket("")
+	mustPut(t, b, "a", Append, 1)
+	mustPut(t, b, "a", Append, 2)
+	armed = true
+	if _, err := s.Expire(t.Context(), &MaintainOptions{Grace: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, mustOpen(t, s.Dir(), nil).Bucket(""), "a", 1, 2)
+}
