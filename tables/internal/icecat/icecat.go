@@ -151,7 +151,14 @@ func (c *Catalog) Close() error {
 func (c *Catalog) ID() string { return c.id }
 
 // NewIO returns a view of the files that remembers what is written through it.
-func (c *Catalog) NewIO() *FileIO { return &FileIO{cat: c, dirs: map[string]bool{}} }
+func (c *Catalog) NewIO() *FileIO {
+	f := &FileIO{cat: c, dirs: map[string]bool{}}
+	f.syncs.SetLimit(mostSyncs)
+	return f
+}
+
+// mostSyncs is how many files and directories of a commit are synced side by side.
+const mostSyncs = 8
 
 // Location returns where the metadata of a table is: it is another one after
 // each change of the table.
