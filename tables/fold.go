@@ -116,7 +116,7 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 	if last <= e.state.folded { // by a fold whose outcome was unknown, or that could not tidy up
 		return nil, nil, nil, e.log.Forget(ctx, last)
 	}
-	rows, err := e.log.Rows(ctx, e.state.folded, last)
+	rows, err := e.rows(ctx, t.Metadata(), last)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -6,8 +6,15 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 // TestSameIDTwoTails puts one id through two Stores before either folds: the rows
@@ -213,4 +220,50 @@ func TestExpireDuringExpire(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRows(t, mustOpen(t, s.Dir(), nil).Bucket(""), "a", 1, 2)
+}
+
+// TestForeignSchema has somebody else rename a column and drop another while rows
+// are in the tail: they follow the columns' ids, as rows in files do.
+func TestForeignSchema(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	b := s.Bucket("")
+	other := arrow.NewSchema([]arrow.Field{{Name: "old", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "gone", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+	put := func() {
+		t.Helper()
+		r := array.NewRecordBuilder(memory.DefaultAllocator, other)
+		r.Field(0).(*array.Int64Builder).Append(1)
+		r.Field(1).(*array.Int64Builder).Append(2)
+		if _, err := b.Put(t.Context(), "a", oneBatch(r.NewRecordBatch()), Append, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put()
+	put()
+	base, err := s.cat.Load(t.Context(), defaultNamespace, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	field := base.Schema().Field(0)
+	field.Name = "n"
+	meta, err := table.UpdateTableMetadata(base.Metadata(), []table.Update{
+		table.NewAddSchemaUpdate(iceberg.NewSchema(1, field)), table.NewSetCurrentSchemaUpdate(-1),
+	}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cat.Commit(t.Context(), &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, b, "a", 1, 1)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir, &Options{FoldAge: -1})
+	wantRows(t, s.Bucket(""), "a", 1, 1)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, s.Bucket(""), "a", 1, 1)
 }
