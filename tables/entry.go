@@ -29,9 +29,8 @@ type entry struct {
 
 	mu     sync.Mutex // guards what follows, and orders appends to the tail
 	state  state
-	log    *tail.Log  // nil: nothing is in the tail
-	queued bool       // for a fold
-	fits   *conformer // of the last append
+	log    *tail.Log // nil: nothing is in the tail
+	queued bool      // for a fold
 }
 
 // state is what appends need to know of a table, as of one location of its metadata.
@@ -105,9 +104,7 @@ func (e *entry) set(ctx context.Context, t *table.Table) error {
 	if err != nil {
 		return err
 	}
-	if e.state.kept != nil && e.state.kept.Equal(kept) {
-		kept = e.state.kept
-	}
+	kept = e.s.shared.schema(kept)
 	n := state{location: t.MetadataLocation(), uuid: meta.TableUUID().String(), version: versionOf(meta), kept: kept, folded: -1}
 	if e.s.tail != nil {
 		n.folded = e.s.tail.Folded(meta.Properties())

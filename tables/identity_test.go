@@ -267,3 +267,19 @@ func TestForeignSchema(t *testing.T) {
 	}
 	wantRows(t, s.Bucket(""), "a", 1, 1)
 }
+
+// TestSharedSchema has two tables with the same columns: what is kept in memory of
+// a wide schema must not be kept for each of ten thousand tables.
+func TestSharedSchema(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), nil)
+	var kept []*arrow.Schema
+	for _, name := range []string{"a", "b"} {
+		mustPut(t, s.Bucket(""), name, Append, 1)
+		mustPut(t, s.Bucket(""), name, Append, 2)
+		kept = append(kept, s.entries[tableName{defaultNamespace, name}].state.kept)
+	}
+	if kept[0] != kept[1] {
+		t.Fatal("each table has a schema of its own")
+	}
+}

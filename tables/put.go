@@ -117,12 +117,9 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 			return e.state.version, true, false, err
 		}
 	}
-	c := e.fits
-	if c == nil || c.put != src.schema || c.kept != e.state.kept {
-		if c, err = newConformer(src.schema, e.state.kept); err != nil {
-			return 0, true, false, err
-		}
-		e.fits = c
+	c, err := e.s.shared.conformer(src.schema, e.state.kept)
+	if err != nil {
+		return 0, true, false, err
 	}
 	rows := make([]arrow.RecordBatch, 0, len(src.read))
 	defer func() { release(rows) }()

@@ -29,6 +29,8 @@ type Store struct {
 	tail   *tail.Store // nil: none
 	closes []func() error
 
+	shared shared
+
 	mu      sync.Mutex
 	entries map[tableName]*entry
 	pins    map[*pin]struct{}

@@ -42,7 +42,6 @@ type epoch struct {
 	// that were not yet. mem is what they count for.
 	held    bool
 	mem     int64
-	head    []byte // the message of the schema
 	batches []arrow.RecordBatch
 	pending [][]byte
 }
@@ -130,18 +129,17 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 			return err
 		}
 		release(batches)
-		if e.head, err = schemaMessage(schema); err != nil {
-			return err
-		}
 		e.schema, e.since = schema, f.at
 	}
 	e.bytes += length
 	if l.has(f.id) || e.has(f.id) {
 		// An append of unknown outcome arrived after it was tried again.
-		if e.held && f.schema {
-			e.pending = append(e.pending, e.head)
+		if !e.held || !f.schema {
+			return nil
 		}
-		return nil
+		head, err := schemaMessage(e.schema)
+		e.pending = append(e.pending, head)
+		return err
 	}
 	e.rows += f.rows
 	if f.id != "" {
@@ -164,7 +162,7 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 func (l *Log) drop(e *epoch) {
 	release(e.batches)
 	l.s.used.Add(-e.mem)
-	e.held, e.mem, e.head, e.batches, e.pending = false, 0, nil, nil, nil
+	e.held, e.mem, e.batches, e.pending = false, 0, nil, nil
 }
 
 // Rows returns the record batches of the epochs after one, up to another, in
@@ -191,12 +189,15 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 
 // read returns an epoch's rows.
 func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
+	if e.held && len(e.pending) == 0 {
+		return retained(e.batches), nil
+	}
+	head, err := schemaMessage(e.schema)
+	if err != nil {
+		return nil, err
+	}
 	if !e.held {
 		values, err := l.s.p.Get(ctx, l.key(e.n))
-		if err != nil {
-			return nil, err
-		}
-		head, err := schemaMessage(e.schema)
 		if err != nil {
 			return nil, err
 		}
@@ -220,24 +221,26 @@ func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
 		_, batches, err := decode(messages...)
 		return batches, err
 	}
-	if len(e.pending) > 0 {
-		messages := e.pending
-		if len(e.batches) > 0 { // the schema came with what is decoded already
-			messages = append([][]byte{e.head}, messages...)
-		}
-		_, batches, err := decode(messages...)
-		if err != nil {
-			return nil, err
-		}
-		if batches, err = merge(append(slices.Clip(e.batches), batches...)); err != nil {
-			return nil, err
-		}
-		e.batches, e.pending = batches, nil
+	messages := e.pending
+	if len(e.batches) > 0 { // the schema came with what is decoded already
+		messages = append([][]byte{head}, messages...)
 	}
-	for _, b := range e.batches {
+	_, batches, err := decode(messages...)
+	if err != nil {
+		return nil, err
+	}
+	if batches, err = merge(append(slices.Clip(e.batches), batches...)); err != nil {
+		return nil, err
+	}
+	e.batches, e.pending = batches, nil
+	return retained(batches), nil
+}
+
+func retained(batches []arrow.RecordBatch) []arrow.RecordBatch {
+	for _, b := range batches {
 		b.Retain()
 	}
-	return slices.Clone(e.batches), nil
+	return slices.Clone(batches)
 }
 
 // Forget removes the epochs up to one, which are folded or of no use any more.
