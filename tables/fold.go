@@ -7,7 +7,6 @@ import (
 	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
@@ -62,18 +61,13 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 	}
 	defer one.Release()
 	f.io = e.s.cat.NewIO()
-	r, err := array.NewRecordReader(f.kept, []arrow.RecordBatch{one})
-	if err != nil {
-		return 0, err
-	}
-	defer r.Release()
 	same, err := newConformer(f.kept, f.kept)
 	if err != nil {
 		return 0, err
 	}
 	e.s.crash("fold: write")
 	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
-	if f.files, err = writeFiles(ctx, writer, f.io, r, same); err != nil {
+	if f.files, err = writeFiles(ctx, writer, f.io, &source{read: []arrow.RecordBatch{one}}, same); err != nil {
 		return 0, err
 	}
 	e.s.crash("fold: commit")

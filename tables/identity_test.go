@@ -3,7 +3,10 @@ package tables
 import (
 	"context"
 	"database/sql"
+	"iter"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -11,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
@@ -282,4 +286,56 @@ func TestSharedSchema(t *testing.T) {
 	if kept[0] != kept[1] {
 		t.Fatal("each table has a schema of its own")
 	}
+}
+
+// racedTail has another process make the tail its own at the same time.
+type racedTail struct {
+	*memTail
+	other string
+}
+
+func (r *racedTail) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	all := r.memTail.Keys(ctx)
+	r.values["partd-tables"] = []byte(r.other)
+	return all
+}
+
+// TestTailIdentity opens a new tail in two processes at once: they agree on its id,
+// by which a lock keeps one of them out, and later on what is folded.
+func TestTailIdentity(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustOpen(t, dir, &Options{NoTail: true})
+	first := uuid.NewString()
+	tail := &racedTail{&memTail{values: map[string][]byte{}, around: func() {}}, s.cat.ID() + " " + first}
+	for range 2 { // and when opened again
+		s := mustOpen(t, dir, &Options{Tail: tail})
+		if s.tail.ID() != first {
+			t.Fatalf("the tail has the id %q, want %q", s.tail.ID(), first)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestDirectoryRemoved has a Sweep of another process remove an empty directory
+// just when a put is about to make a file in it.
+func TestDirectoryRemoved(t *testing.T) {
+	t.Parallel()
+	left := 2
+	h := hooks{fs: vfs.Inject(vfs.OS{}, func(op vfs.Op, name string) error {
+		if op == vfs.OpOpen && left > 0 && strings.HasSuffix(name, ".parquet") {
+			left--
+			os.Remove(filepath.Dir(name)) //nolint:errcheck // the first time there is none
+		}
+		return nil
+	})}
+	s, err := open(t.Context(), t.TempDir(), nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // the test is over
+	mustPut(t, s.Bucket(""), "a", Append, 1)
+	wantRows(t, s.Bucket(""), "a", 1)
 }
