@@ -37,7 +37,7 @@ func (l *Log) Append(ctx context.Context, schema *arrow.Schema, batches []arrow.
 		return err
 	}
 	if e == nil {
-		e = &epoch{n: l.next, held: true, ids: map[string]time.Time{}}
+		e = &epoch{n: l.next, held: true, ids: map[string]time.Time{}, schema: schema, since: at}
 	}
 	err = l.s.p.Append(ctx, partd.Entry{Key: l.key(e.n), Value: v})
 	if err == nil && l.s.sync {
@@ -45,17 +45,16 @@ func (l *Log) Append(ctx context.Context, schema *arrow.Schema, batches []arrow.
 			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 		}
 	}
-	if errors.Is(err, partd.ErrUnknownOutcome) {
-		if first != nil {
-			l.epochs = append(l.epochs, e)
-		}
-		e.stale, l.unsure = true, true
-	}
-	if err != nil {
+	unknown := errors.Is(err, partd.ErrUnknownOutcome)
+	if err != nil && !unknown {
 		return err
 	}
 	if first != nil {
 		l.epochs = append(l.epochs, e)
+	}
+	if unknown {
+		e.stale, l.unsure = true, true
+		return err
 	}
 	f, _, err := next(v)
 	if err == nil {
