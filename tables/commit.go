@@ -75,6 +75,11 @@ func (s *Store) commit(ctx context.Context, changes ...*change) error {
 // attempts commits changes, again and again while others come before. It wants
 // the entries' commit.
 func (s *Store) attempts(ctx context.Context, changes []*change) error {
+	p, err := s.pin() // what is written for the commit, and not yet of use
+	if err != nil {
+		return err
+	}
+	defer s.unpin(p)
 	for n := 1; ; n++ {
 		err := s.attempt(ctx, changes)
 		if !errors.Is(err, table.ErrCommitFailed) {
@@ -120,7 +125,7 @@ func (s *Store) attempt(ctx context.Context, changes []*change) (err error) {
 			}
 			if ok {
 				epochs[c] = last
-				steps = append([]step{&epochStep{last, c.e.log.IDs(last)}}, steps...)
+				steps = append([]step{&epochStep{last, c.e.log.IDs(c.e.state.folded, last)}}, steps...)
 			}
 		}
 		nothing, err := st.stage(ctx, ch, steps)
@@ -217,24 +222,25 @@ func (c *change) committed(ctx context.Context, ch *icecat.Change, epochs map[*c
 		return nil
 	}
 	if ch.New == nil {
-		c.e.state = state{}
 		return c.e.forget(ctx)
 	}
 	var err error
-	if last, ok := epochs[c]; ok {
+	if ch.Base != nil && ch.Base.Metadata().TableUUID() != ch.New.TableUUID() { // deleted, and made anew
+		err = c.e.forget(ctx)
+	} else if last, ok := epochs[c]; ok {
 		err = c.e.log.Forget(ctx, last)
 	}
-	return errors.Join(err, c.e.set(ch.Result))
+	return errors.Join(err, c.e.set(ctx, ch.Result))
 }
 
 // applied reports whether a put of an id was applied to a table. It wants mu
 // where the entry has a log.
-func (e *entry) applied(ctx context.Context, t *table.Table, id string) (bool, error) {
-	uuid := t.Metadata().TableUUID().String()
+func (e *entry) applied(ctx context.Context, uuid, id string) (bool, error) {
 	if e.log != nil && e.log.UUID() == uuid {
 		if ok, err := e.log.Applied(ctx, id); ok || err != nil {
 			return ok, err
 		}
 	}
-	return e.s.cat.PutApplied(ctx, uuid, id)
+	found, err := e.s.cat.PutsApplied(ctx, uuid, id)
+	return len(found) > 0, err
 }

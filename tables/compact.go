@@ -12,12 +12,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
+// targetSize is that of a data file, in bytes.
+const targetSize = 128 << 20
+
 // Compact makes few large files of many small ones. The rows stay the same; the
 // small files go with the versions that have them, by Expire.
 func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
-	return s.maintain(ctx, "compact", o, func(ctx context.Context, e *entry, o *MaintainOptions) (MaintainResult, error) {
+	return s.maintain(ctx, "compact", o, func(ctx context.Context, e *entry, _ *MaintainOptions) (MaintainResult, error) {
 		for range 3 { // whoever changes the table meanwhile, other than by appends, comes first
-			r, err := e.compact(ctx, o)
+			r, err := e.compact(ctx)
 			if !errors.Is(err, errRestage) {
 				return r, err
 			}
@@ -26,7 +29,7 @@ func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult
 	})
 }
 
-func (e *entry) compact(ctx context.Context, o *MaintainOptions) (r MaintainResult, err error) {
+func (e *entry) compact(ctx context.Context) (r MaintainResult, err error) {
 	p, err := e.s.pin()
 	if err != nil {
 		return r, err
@@ -44,10 +47,7 @@ func (e *entry) compact(ctx context.Context, o *MaintainOptions) (r MaintainResu
 		}
 	}()
 	cfg := compaction.DefaultConfig()
-	cfg.TargetFileSizeBytes = o.TargetSize
-	if o.TargetSize == 0 {
-		cfg.TargetFileSizeBytes = 128 << 20
-	}
+	cfg.TargetFileSizeBytes = targetSize
 	cfg.MinFileSizeBytes, cfg.MaxFileSizeBytes, cfg.MinInputFiles = cfg.TargetFileSizeBytes*3/4, cfg.TargetFileSizeBytes*9/5, 2
 	plan, err := compaction.Analyze(ctx, t, cfg)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/vfs"
@@ -182,7 +183,7 @@ func foreignAppend(ctx context.Context, cat *icecat.Catalog, r array.RecordReade
 			return err
 		}
 		io := cat.NewIO()
-		w := cat.Staged(defaultNamespace, "a", t.Metadata(), t.MetadataLocation(), io)
+		w := table.New(t.Identifier(), t.Metadata(), t.MetadataLocation(), func(context.Context) (iceio.IO, error) { return io, nil }, library{cat})
 		tx := w.NewTransaction()
 		if err := tx.SetProperties(iceberg.Properties{table.CommitNumRetriesKey: "50", table.CommitMinRetryWaitMsKey: "2", table.CommitMaxRetryWaitMsKey: "50"}); err != nil {
 			return err
@@ -245,4 +246,36 @@ func twoTails(t *testing.T, h hooks) error {
 		}
 	}
 	return nil
+}
+
+// library is a catalog for transactions of Iceberg's library, as others make them.
+type library struct{ *icecat.Catalog }
+
+func (l library) LoadTable(ctx context.Context, id table.Identifier) (*table.Table, error) {
+	t, err := l.Load(ctx, id[0], id[1])
+	if err != nil {
+		return nil, err
+	}
+	return table.New(id, t.Metadata(), t.MetadataLocation(), func(context.Context) (iceio.IO, error) { return l.NewIO(), nil }, l), nil
+}
+
+func (l library) CommitTable(ctx context.Context, id table.Identifier, reqs []table.Requirement, ups []table.Update) (table.Metadata, string, error) {
+	base, err := l.LoadTable(ctx, id)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, r := range reqs {
+		if err := r.Validate(base.Metadata()); err != nil {
+			return nil, "", fmt.Errorf("%w: %w", icecat.ErrConflict, err)
+		}
+	}
+	meta, err := table.UpdateTableMetadata(base.Metadata(), ups, base.MetadataLocation())
+	if err != nil {
+		return nil, "", err
+	}
+	ch := &icecat.Change{Namespace: id[0], Name: id[1], Base: base, New: meta, IOs: []*icecat.FileIO{l.NewIO()}}
+	if err := l.Commit(ctx, ch); err != nil {
+		return nil, "", err
+	}
+	return meta, ch.Result.MetadataLocation(), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -169,6 +170,52 @@ func renamedData(d arrow.ArrayData, t arrow.DataType) (arrow.ArrayData, error) {
 		defer children[i].Release()
 	}
 	return array.NewData(t, d.Len(), d.Buffers(), children, d.NullN(), d.Offset()), nil
+}
+
+// rows returns the rows that are in the tail alone, up to an epoch. The caller
+// releases them. It wants mu.
+func (e *entry) rows(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
+	rows, err := e.log.Rows(ctx, e.state.folded, upTo)
+	for i := 0; i < len(rows) && err == nil; i++ {
+		if rows[i].Schema() != e.state.kept && !rows[i].Schema().Equal(e.state.kept) {
+			rows[i], err = carried(meta, rows[i])
+		}
+	}
+	if err != nil {
+		release(rows)
+		return nil, err
+	}
+	return rows, nil
+}
+
+// carried returns a batch, which it takes over, of an older schema of the table
+// under the names that its columns have now, without those that were dropped. A
+// batch of no such schema stays as it is.
+func carried(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+	for _, sc := range slices.Backward(meta.Schemas()) {
+		kept, err := keptSchema(sc)
+		if err != nil {
+			return batch, err
+		}
+		if !kept.Equal(batch.Schema()) {
+			continue
+		}
+		var fields []arrow.Field
+		var columns []arrow.Array
+		for i, f := range sc.Fields() {
+			if now, ok := meta.CurrentSchema().FindFieldByID(f.ID); ok {
+				field := kept.Field(i)
+				field.Name = now.Name
+				fields, columns = append(fields, field), append(columns, batch.Column(i))
+			}
+		}
+		if len(fields) == 0 { // all columns were replaced: only the names say what is what
+			return batch, nil
+		}
+		defer batch.Release()
+		return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, batch.NumRows()), nil
+	}
+	return batch, nil
 }
 
 // keptSchema returns the types in which a table's columns are kept.

@@ -3,6 +3,8 @@ package tables
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -27,9 +29,8 @@ type entry struct {
 
 	mu     sync.Mutex // guards what follows, and orders appends to the tail
 	state  state
-	log    *tail.Log  // nil: nothing is in the tail
-	queued bool       // for a fold
-	fits   *conformer // of the last append
+	log    *tail.Log // nil: nothing is in the tail
+	queued bool      // for a fold
 }
 
 // state is what appends need to know of a table, as of one location of its metadata.
@@ -64,7 +65,7 @@ func (e *entry) release() {
 	defer e.mu.Unlock()
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
-	if e.refs--; e.refs == 0 && len(e.s.entries) > mostEntries && (e.log == nil || e.log.Idle()) {
+	if e.refs--; e.refs == 0 && len(e.s.entries) > mostEntries && (e.log == nil || e.s.tail.Retire(e.log)) {
 		delete(e.s.entries, e.tableName)
 	}
 }
@@ -93,19 +94,17 @@ func (e *entry) load(ctx context.Context) (*table.Table, error) {
 	if err != nil || t.MetadataLocation() == e.state.location {
 		return t, err
 	}
-	return t, e.set(t)
+	return t, e.set(ctx, t)
 }
 
 // set makes a table the state. It wants mu.
-func (e *entry) set(t *table.Table) error {
+func (e *entry) set(ctx context.Context, t *table.Table) error {
 	meta := t.Metadata()
 	kept, err := keptSchema(meta.CurrentSchema())
 	if err != nil {
 		return err
 	}
-	if e.state.kept != nil && e.state.kept.Equal(kept) {
-		kept = e.state.kept
-	}
+	kept = e.s.shared.schema(kept)
 	n := state{location: t.MetadataLocation(), uuid: meta.TableUUID().String(), version: versionOf(meta), kept: kept, folded: -1}
 	if e.s.tail != nil {
 		n.folded = e.s.tail.Folded(meta.Properties())
@@ -113,12 +112,24 @@ func (e *entry) set(t *table.Table) error {
 	if e.log != nil && e.log.UUID() != n.uuid {
 		e.lose()
 	}
+	if e.log == nil && e.s.tail != nil {
+		e.log = e.s.tail.Find(n.uuid) // it may have had another name
+	}
+	if e.log != nil {
+		// Another Store may have applied puts with the same ids.
+		applied, err := e.s.cat.PutsApplied(ctx, n.uuid, slices.Collect(maps.Keys(e.log.IDs(n.folded, lastEpoch)))...)
+		if err != nil {
+			return err
+		}
+		e.log.Void(applied)
+	}
 	e.state = n
 	return nil
 }
 
 // lose lets go of a table that somebody else deleted or renamed. What it has in
-// the tail stays there, for the next Open to find out which. It wants mu.
+// the tail stays there, for an entry with its new name, or the next Open, to find
+// out which. It wants mu.
 func (e *entry) lose() {
 	e.state = state{}
 	if e.log != nil {
@@ -129,6 +140,7 @@ func (e *entry) lose() {
 
 // forget deletes the log of a table that was deleted. It wants mu.
 func (e *entry) forget(ctx context.Context) error {
+	e.state = state{}
 	if e.log == nil {
 		return nil
 	}
@@ -141,6 +153,7 @@ func (e *entry) forget(ctx context.Context) error {
 			return err
 		}
 	}
+	e.s.tail.Retire(e.log)
 	e.log = nil
 	return nil
 }
@@ -148,7 +161,7 @@ func (e *entry) forget(ctx context.Context) error {
 // tail returns the log, made where there is none. It wants mu and a table.
 func (e *entry) tail() *tail.Log {
 	if e.log == nil {
-		e.log = e.s.tail.NewLog(e.state.uuid, e.state.folded)
+		e.log = e.s.tail.Log(e.state.uuid, e.state.folded)
 	}
 	return e.log
 }

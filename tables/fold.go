@@ -7,7 +7,6 @@ import (
 	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
@@ -48,24 +47,27 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	defer release(rows)
+	if len(rows) == 0 { // others applied all the puts
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.log == nil {
+			return 0, nil
+		}
+		return 0, e.log.Forget(ctx, f.epoch)
+	}
 	one, err := conformAll(ctx, rows, f.kept)
 	if err != nil {
 		return 0, err
 	}
 	defer one.Release()
 	f.io = e.s.cat.NewIO()
-	r, err := array.NewRecordReader(f.kept, []arrow.RecordBatch{one})
-	if err != nil {
-		return 0, err
-	}
-	defer r.Release()
 	same, err := newConformer(f.kept, f.kept)
 	if err != nil {
 		return 0, err
 	}
 	e.s.crash("fold: write")
 	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
-	if f.files, err = writeFiles(ctx, writer, f.io, r, same); err != nil {
+	if f.files, err = writeFiles(ctx, writer, f.io, &source{read: []arrow.RecordBatch{one}}, same); err != nil {
 		return 0, err
 	}
 	e.s.crash("fold: commit")
@@ -108,14 +110,14 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 	if last <= e.state.folded { // by a fold whose outcome was unknown, or that could not tidy up
 		return nil, nil, nil, e.log.Forget(ctx, last)
 	}
-	rows, err := e.log.Rows(ctx, e.state.folded, last)
+	rows, err := e.rows(ctx, t.Metadata(), last)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	_, _, _, updated := e.log.Size(e.state.folded)
 	return t, &foldStep{
 		uuid: e.state.uuid, schema: t.Schema().ID, kept: e.state.kept,
-		epoch: last, ids: e.log.IDs(last), update: updated,
+		epoch: last, ids: e.log.IDs(e.state.folded, last), update: updated,
 	}, rows, nil
 }
 

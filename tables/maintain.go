@@ -21,9 +21,6 @@ type MaintainOptions struct {
 	Bucket *string  // nil: all buckets
 	Tables []string // nil: all tables
 
-	// TargetSize of a compacted file, in bytes. 0 means 128 MiB.
-	TargetSize int64
-
 	// OlderThan is the age from which versions expire; 0: any. The newest
 	// version never does.
 	OlderThan time.Duration

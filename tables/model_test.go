@@ -262,7 +262,11 @@ func (m *model) check(ctx context.Context) error {
 
 func (m *model) inTail(n tableName) bool {
 	e := m.s.entries[tableName{namespaceOf(n.Namespace), n.Name}]
-	return e != nil && e.log != nil && !e.log.Idle()
+	if e == nil || e.log == nil {
+		return false
+	}
+	rows, _, _, _ := e.log.Size(e.state.folded)
+	return rows > 0
 }
 
 // TestModel compares a Store with maps in memory over random operations.

@@ -113,20 +113,13 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 		return 0, true, true, nil
 	}
 	if id != "" {
-		applied, err := log.Applied(ctx, id)
-		if err == nil && !applied {
-			applied, err = e.s.cat.PutApplied(ctx, e.state.uuid, id)
-		}
-		if applied || err != nil {
+		if applied, err := e.applied(ctx, e.state.uuid, id); applied || err != nil {
 			return e.state.version, true, false, err
 		}
 	}
-	c := e.fits
-	if c == nil || c.put != src.schema || c.kept != e.state.kept {
-		if c, err = newConformer(src.schema, e.state.kept); err != nil {
-			return 0, true, false, err
-		}
-		e.fits = c
+	c, err := e.s.shared.conformer(src.schema, e.state.kept)
+	if err != nil {
+		return 0, true, false, err
 	}
 	rows := make([]arrow.RecordBatch, 0, len(src.read))
 	defer func() { release(rows) }()
@@ -194,7 +187,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 	step := &putStep{mode: m, id: o.ID, meta: o.Metadata, io: e.s.cat.NewIO()}
 	if t != nil && o.ID != "" {
 		e.mu.Lock()
-		applied, err := e.applied(ctx, t, o.ID)
+		applied, err := e.applied(ctx, t.Metadata().TableUUID().String(), o.ID)
 		e.mu.Unlock()
 		if err != nil {
 			return nil, err

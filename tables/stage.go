@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,8 +60,11 @@ type putStep struct {
 
 func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
 	if p.id != "" {
+		if slices.ContainsFunc(st.ids, func(before icecat.PutID) bool { return before.ID == p.id }) {
+			return nil, errNothing
+		}
 		if cur != nil {
-			if applied, err := st.e.applied(ctx, cur, p.id); applied || err != nil {
+			if applied, err := st.e.applied(ctx, cur.Metadata().TableUUID().String(), p.id); applied || err != nil {
 				return nil, cmp.Or(err, errNothing)
 			}
 		}
@@ -158,6 +162,11 @@ func (f *foldStep) stage(ctx context.Context, st *staging, cur *table.Table) (ta
 	if st.s.tail.Folded(cur.Properties()) >= f.epoch {
 		return nil, errNothing // an earlier fold, whose outcome was unknown, took effect
 	}
+	// A put that another Store applied meanwhile must not count twice.
+	applied, err := st.s.cat.PutsApplied(ctx, f.uuid, slices.Collect(maps.Keys(f.ids))...)
+	if err != nil || len(applied) > 0 {
+		return nil, cmp.Or(err, errRestage)
+	}
 	st.discard(f.ids)
 	if f.update.After(st.info.Updated) {
 		st.info.Updated = f.update
@@ -213,25 +222,20 @@ func (m metaStep) stage(_ context.Context, st *staging, cur *table.Table) (table
 	return cur.Metadata(), nil
 }
 
-const (
-	// metaPrefix is before each key of a table's own metadata where it is
-	// mirrored to the properties.
-	metaPrefix = "partd.meta."
-	// UpdatedKey is the key of the metadata with the time of the last change.
-	UpdatedKey = "_updated"
-)
+// UpdatedKey is the key of the metadata with the time of the last change.
+const UpdatedKey = icecat.UpdatedKey
 
 // mirror returns metadata with what the listing shows as properties.
 func (st *staging) mirror(meta table.Metadata) (table.Metadata, error) {
-	want := iceberg.Properties{metaPrefix + UpdatedKey: updatedText(st.info.Updated)}
+	want := iceberg.Properties{icecat.MetaPrefix + UpdatedKey: updatedText(st.info.Updated)}
 	for k, v := range st.info.Metadata {
 		if k != UpdatedKey {
-			want[metaPrefix+k] = v
+			want[icecat.MetaPrefix+k] = v
 		}
 	}
 	var gone []string
 	for k, v := range meta.Properties() {
-		if !strings.HasPrefix(k, metaPrefix) {
+		if !strings.HasPrefix(k, icecat.MetaPrefix) {
 			continue
 		}
 		if w, ok := want[k]; !ok {

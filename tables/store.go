@@ -29,6 +29,8 @@ type Store struct {
 	tail   *tail.Store // nil: none
 	closes []func() error
 
+	shared shared
+
 	mu      sync.Mutex
 	entries map[tableName]*entry
 	pins    map[*pin]struct{}
@@ -109,7 +111,7 @@ func (s *Store) setOptions(o *Options) error {
 		s.opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	// A fold takes a few times as much as it folds, and a few are made side by side.
-	s.opts.FoldBytes = min(s.opts.FoldBytes, s.opts.Memory/32)
+	s.opts.FoldBytes = min(s.opts.FoldBytes, s.opts.Memory/32, 1<<30)
 	switch {
 	case s.opts.NoTail && s.opts.Tail != nil:
 		return errors.New("options Tail and NoTail exclude each other")

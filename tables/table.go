@@ -122,7 +122,7 @@ func (t *Table) view(ctx context.Context, withRows bool) (*view, error) {
 		return nil, err
 	}
 	if t.old == nil && withRows && e.log != nil {
-		v.rows, err = e.log.Rows(ctx, e.state.folded, lastEpoch)
+		v.rows, err = e.rows(ctx, meta, lastEpoch)
 	}
 	return v, err
 }

@@ -79,7 +79,7 @@ type Options struct {
 
 	// FoldBytes is how much of a table may be in the tail before it is folded,
 	// in bytes. An append of as much goes straight to Parquet. 0 means
-	// [DefaultFoldBytes]. It is at most a 32nd part of Memory.
+	// [DefaultFoldBytes]. It is at most a 32nd part of Memory, and 1 GiB.
 	FoldBytes int64
 
 	// FoldAge is how long rows stay in the tail before they are folded. 0 means
@@ -136,7 +136,8 @@ type PutOptions struct {
 	// ID makes the put idempotent: where a put with this id was applied to the
 	// table, this one changes nothing. At most 255 bytes; "" means none. Ids
 	// are remembered as long as the table exists, but not longer than
-	// [IDAge] past an Expire.
+	// [IDAge] past an Expire. What a Store with another tail put under the id is
+	// known once it is folded; from then on the rows count once.
 	ID string
 
 	// Metadata is what the table's own metadata is set to when the put makes or

@@ -3,6 +3,7 @@ package tables
 import (
 	"context"
 	"iter"
+	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
@@ -23,7 +24,7 @@ func newProperties(sc *arrow.Schema) iceberg.Properties {
 		table.ManifestMergeEnabledKey:             "true",
 		table.ParquetCompressionKey:               "zstd",
 		"write.parquet.row-group-size-bytes":      "33554432",
-		table.WriteTargetFileSizeBytesKey:         "134217728",
+		table.WriteTargetFileSizeBytesKey:         strconv.Itoa(targetSize),
 		table.MetadataDeleteAfterCommitEnabledKey: "false",
 	}
 }

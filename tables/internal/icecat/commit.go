@@ -215,7 +215,7 @@ func (ch *Change) record(ctx context.Context, tx *sql.Tx) error {
 		}
 	}
 	for _, p := range ch.PutIDs {
-		_, err := tx.ExecContext(ctx, `INSERT INTO partd_puts VALUES (?,?,?)`, uuid, p.ID, p.At.UnixMilli())
+		_, err := tx.ExecContext(ctx, `INSERT INTO partd_puts VALUES (?,?,?) ON CONFLICT DO NOTHING`, uuid, p.ID, p.At.UnixMilli())
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/zeebo/xxh3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -28,11 +29,13 @@ type WrittenFile struct {
 }
 
 // FileIO is Iceberg's view of the file system. Each file that it writes is
-// synced when it is closed; the directories are synced by Sync, once for all
-// files of a commit. It remembers what it wrote, so that a commit can record
-// its files, and one that failed can remove them.
+// synced from when it is closed, and the directories by Sync, side by side, since
+// the disk can make one journal entry of them; Sync waits for all. It remembers
+// what it wrote, so that a commit can record its files, and one that failed can
+// remove them.
 type FileIO struct {
-	cat *Catalog
+	cat   *Catalog
+	syncs errgroup.Group
 
 	mu      sync.Mutex
 	written []WrittenFile
@@ -113,14 +116,15 @@ func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 		return nil, err
 	}
 	dir := filepath.Dir(p)
-	if _, err := f.cat.fs.Info(dir); err != nil {
+	file, err := f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 10; tries++ { // a Sweep may remove it again while it is empty
 		if err := f.cat.fs.MkdirAll(dir, 0o777); err != nil {
 			return nil, err
 		}
 		f.touched(filepath.Dir(dir))
 		f.touched(filepath.Dir(filepath.Dir(dir)))
+		file, err = f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	}
-	file, err := f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return nil, err
 	}
@@ -146,19 +150,17 @@ func (f *FileIO) touched(dir string) {
 	f.dirs[dir] = true
 }
 
-// Sync makes the names of the files written survive a loss of power.
+// Sync returns when the files written, and their names, survive a loss of power.
 func (f *FileIO) Sync() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for dir := range f.dirs {
 		if !f.cat.noSync {
-			if err := f.cat.fs.SyncDir(dir); err != nil {
-				return err
-			}
+			f.syncs.Go(func() error { return f.cat.fs.SyncDir(dir) })
 		}
-		delete(f.dirs, dir)
 	}
-	return nil
+	clear(f.dirs)
+	return f.syncs.Wait()
 }
 
 // Written returns the files written so far.
@@ -171,6 +173,7 @@ func (f *FileIO) Written() []WrittenFile {
 // RemoveWritten removes all that was written, after a commit that surely failed.
 // What it cannot remove is an orphan, for Expire to find.
 func (f *FileIO) RemoveWritten() {
+	_ = f.syncs.Wait()
 	for _, w := range f.Written() {
 		_ = f.Remove(w.Path)
 	}
@@ -201,18 +204,19 @@ func (w *newFile) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// Close syncs and closes the file. A file that could not be written whole is an
+// Close begins to sync the file, and closes it then. A file that could not be written whole is an
 // error here, too, for not every caller looks at what Write said.
 func (w *newFile) Close() error {
 	if w.file == nil {
 		return nil
 	}
-	err := errors.Join(w.err, w.buf.Flush())
-	if err == nil && !w.io.cat.noSync {
-		err = w.file.Sync()
-	}
-	err = errors.Join(err, w.file.Close())
+	file, err := w.file, errors.Join(w.err, w.buf.Flush())
 	w.file = nil
+	if err != nil || w.io.cat.noSync {
+		err = errors.Join(err, file.Close())
+	} else {
+		w.io.syncs.Go(func() error { return errors.Join(file.Sync(), file.Close()) })
+	}
 	w.io.mu.Lock()
 	defer w.io.mu.Unlock()
 	w.io.written = append(w.io.written, WrittenFile{w.name, w.size, w.hash.Sum128()})

@@ -139,19 +139,21 @@ func (c *Catalog) prepare(ctx context.Context) error {
 
 // Close closes the database.
 func (c *Catalog) Close() error {
-	if c.lookup != nil {
-		if err := c.lookup.Close(); err != nil {
-			return errors.Join(err, c.reads.Close(), c.writes.Close())
-		}
-	}
-	return errors.Join(c.reads.Close(), c.writes.Close())
+	return errors.Join(c.reads.Close(), c.writes.Close()) // the statement goes with its connections
 }
 
 // ID is the warehouse's own, made with it.
 func (c *Catalog) ID() string { return c.id }
 
 // NewIO returns a view of the files that remembers what is written through it.
-func (c *Catalog) NewIO() *FileIO { return &FileIO{cat: c, dirs: map[string]bool{}} }
+func (c *Catalog) NewIO() *FileIO {
+	f := &FileIO{cat: c, dirs: map[string]bool{}}
+	f.syncs.SetLimit(mostSyncs)
+	return f
+}
+
+// mostSyncs is how many files and directories of a commit are synced side by side.
+const mostSyncs = 8
 
 // Location returns where the metadata of a table is: it is another one after
 // each change of the table.
@@ -199,7 +201,7 @@ func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*tab
 	if err != nil {
 		return nil, err
 	}
-	t, err := table.NewFromLocation(ctx, table.Identifier{namespace, name}, loc, c.fsF(c.reader), c)
+	t, err := table.NewFromLocation(ctx, table.Identifier{namespace, name}, loc, c.fsF(c.reader), nil)
 	if err != nil {
 		return nil, fmt.Errorf("metadata %s: %w", p, err)
 	}
@@ -208,8 +210,9 @@ func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*tab
 }
 
 // Staged returns a table of the metadata given whose files are written through io.
+// Its transactions are staged, and committed by Commit alone.
 func (c *Catalog) Staged(namespace, name string, meta table.Metadata, loc string, io *FileIO) *table.Table {
-	return table.New(table.Identifier{namespace, name}, meta, loc, c.fsF(io), c)
+	return table.New(table.Identifier{namespace, name}, meta, loc, c.fsF(io), nil)
 }
 
 // NewLocation returns where a new table goes: a path that no name is part of.
@@ -220,35 +223,4 @@ func (c *Catalog) NewLocation() string {
 
 func (c *Catalog) fsF(io *FileIO) table.FSysF {
 	return func(context.Context) (iceio.IO, error) { return io, nil }
-}
-
-// LoadTable and CommitTable make it a catalog for the library's own
-// transactions, those that others would make.
-var _ table.CatalogIO = (*Catalog)(nil)
-
-// LoadTable returns a table as it is now.
-func (c *Catalog) LoadTable(ctx context.Context, id table.Identifier) (*table.Table, error) {
-	return c.Load(ctx, id[0], id[1])
-}
-
-// CommitTable commits what a transaction of the library made.
-func (c *Catalog) CommitTable(ctx context.Context, id table.Identifier, reqs []table.Requirement, ups []table.Update) (table.Metadata, string, error) {
-	base, err := c.LoadTable(ctx, id)
-	if err != nil {
-		return nil, "", err
-	}
-	for _, r := range reqs {
-		if err := r.Validate(base.Metadata()); err != nil {
-			return nil, "", fmt.Errorf("%w: %w", ErrConflict, err)
-		}
-	}
-	meta, err := table.UpdateTableMetadata(base.Metadata(), ups, base.MetadataLocation())
-	if err != nil {
-		return nil, "", err
-	}
-	ch := &Change{Namespace: id[0], Name: id[1], Base: base, New: meta, IOs: []*FileIO{c.NewIO()}}
-	if err := c.Commit(ctx, ch); err != nil {
-		return nil, "", err
-	}
-	return meta, ch.Result.MetadataLocation(), nil
 }

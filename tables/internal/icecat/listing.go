@@ -6,9 +6,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
+)
+
+const (
+	// MetaPrefix is before each key of a table's own metadata where it is
+	// mirrored to the properties.
+	MetaPrefix = "partd.meta."
+	// UpdatedKey is the key of the metadata with the time of the last change.
+	UpdatedKey = "_updated"
 )
 
 // Listed is a table in a listing.
@@ -22,6 +32,14 @@ type Listed struct {
 // listed returns the figures that metadata has of the current snapshot.
 func listed(meta table.Metadata) Listed {
 	l := Listed{UUID: meta.TableUUID().String(), Info: Info{Updated: time.UnixMilli(meta.LastUpdatedMillis()).UTC()}}
+	for k, v := range meta.Properties() {
+		if key, ok := strings.CutPrefix(k, MetaPrefix); ok && key != UpdatedKey {
+			if l.Metadata == nil {
+				l.Metadata = map[string]string{}
+			}
+			l.Metadata[key] = v
+		}
+	}
 	if s := meta.CurrentSnapshot(); s != nil {
 		l.Version = s.SequenceNumber
 		if s.Summary != nil {
@@ -34,20 +52,7 @@ func listed(meta table.Metadata) Listed {
 
 // Namespaces returns the namespaces that have tables, sorted.
 func (c *Catalog) Namespaces(ctx context.Context) ([]string, error) {
-	rows, err := c.reads.QueryContext(ctx, `SELECT DISTINCT table_namespace FROM iceberg_tables WHERE catalog_name=? ORDER BY 1`, Name)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // Err below says what went wrong
-	var all []string
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
-			return nil, err
-		}
-		all = append(all, s)
-	}
-	return all, rows.Err()
+	return c.strings(ctx, `SELECT DISTINCT table_namespace FROM iceberg_tables WHERE catalog_name=? ORDER BY 1`, Name)
 }
 
 // listPage is how many tables are read from the database at once, so that a
@@ -128,7 +133,10 @@ func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]Listed
 			return nil, err
 		}
 		now := listed(t.Metadata())
-		now.Namespace, now.Name, now.Metadata = l.Namespace, l.Name, l.Metadata
+		now.Namespace, now.Name = l.Namespace, l.Name
+		if l.UUID == now.UUID {
+			now.Metadata = l.Metadata
+		}
 		*l = now
 	}
 	return page, nil
@@ -182,9 +190,36 @@ func (c *Catalog) each(ctx context.Context, f func(TableName, *table.Table) erro
 	return nil
 }
 
-// PutApplied reports whether a put with an id was committed to a table.
-func (c *Catalog) PutApplied(ctx context.Context, uuid, id string) (bool, error) {
-	var n int
-	err := c.reads.QueryRowContext(ctx, `SELECT count(*) FROM partd_puts WHERE uuid=? AND id=?`, uuid, id).Scan(&n)
-	return n > 0, err
+// PutsApplied returns those of some ids whose puts were committed to a table.
+func (c *Catalog) PutsApplied(ctx context.Context, uuid string, ids ...string) (applied []string, err error) {
+	for some := range slices.Chunk(ids, 500) {
+		args := []any{uuid}
+		for _, id := range some {
+			args = append(args, id)
+		}
+		q := `SELECT id FROM partd_puts WHERE uuid=? AND id IN (?` + strings.Repeat(",?", len(some)-1) + `)`
+		found, err := c.strings(ctx, q, args...)
+		if err != nil {
+			return nil, err
+		}
+		applied = append(applied, found...)
+	}
+	return applied, nil
+}
+
+// strings returns the one column of a query.
+func (c *Catalog) strings(ctx context.Context, q string, args ...any) (all []string, err error) {
+	rows, err := c.reads.QueryContext(ctx, q, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // Err below says what went wrong
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, rows.Err()
 }

@@ -49,7 +49,9 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[strin
 	var s Swept
 	dirs := map[string]bool{}
 	for path, at := range since {
-		if at.Add(max(grace, 0)).After(seen) || oldest.Before(at) {
+		// Since the wall clock may have been set, it counts as well how long the
+		// oldest reader is there by the other clock.
+		if at.Add(max(grace, 0)).After(seen) || oldest.Before(at) || seen.Sub(at) < seen.Sub(oldest) {
 			s.Waiting++
 			continue
 		}
@@ -216,7 +218,7 @@ func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, used 
 				continue
 			}
 			since[path] = now
-			if _, err := tx.ExecContext(ctx, `INSERT INTO partd_orphans VALUES (?,?)`, path, now.UnixMilli()); err != nil {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO partd_orphans VALUES (?,?)`, path, now.UnixMilli()+1); err != nil {
 				return err
 			}
 		}

@@ -17,6 +17,8 @@ import (
 // acknowledged them. Where the outcome is unknown, the store is asked for it
 // before the log is used again.
 func (l *Log) Append(ctx context.Context, schema *arrow.Schema, batches []arrow.RecordBatch, id string, at time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := l.refresh(ctx); err != nil {
 		return err
 	}
@@ -35,7 +37,7 @@ func (l *Log) Append(ctx context.Context, schema *arrow.Schema, batches []arrow.
 		return err
 	}
 	if e == nil {
-		e = &epoch{n: l.next, held: true, ids: map[string]time.Time{}}
+		e = &epoch{n: l.next, held: true, ids: map[string]time.Time{}, schema: schema, since: at}
 	}
 	err = l.s.p.Append(ctx, partd.Entry{Key: l.key(e.n), Value: v})
 	if err == nil && l.s.sync {
@@ -43,17 +45,16 @@ func (l *Log) Append(ctx context.Context, schema *arrow.Schema, batches []arrow.
 			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 		}
 	}
-	if errors.Is(err, partd.ErrUnknownOutcome) {
-		if first != nil {
-			l.epochs = append(l.epochs, e)
-		}
-		e.stale, l.unsure = true, true
-	}
-	if err != nil {
+	unknown := errors.Is(err, partd.ErrUnknownOutcome)
+	if err != nil && !unknown {
 		return err
 	}
 	if first != nil {
 		l.epochs = append(l.epochs, e)
+	}
+	if unknown {
+		e.stale, l.unsure = true, true
+		return err
 	}
 	f, _, err := next(v)
 	if err == nil {
@@ -88,25 +89,50 @@ func (l *Log) refresh(ctx context.Context) error {
 
 // Applied reports whether the log has an append of an id.
 func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := l.refresh(ctx); err != nil {
 		return false, err
 	}
-	for _, e := range l.epochs {
-		if _, ok := e.ids[id]; ok {
-			if l.unsure { // it may be that its sync failed
-				return true, l.s.flush(ctx)
-			}
-			return true, nil
-		}
+	if !l.has(id) {
+		return false, nil
 	}
-	return false, nil
+	if l.unsure { // it may be that its sync failed
+		return true, l.s.flush(ctx)
+	}
+	return true, nil
 }
 
-// IDs returns the ids of the appends of epochs up to one, with their times.
-func (l *Log) IDs(upTo int64) map[string]time.Time {
+func (l *Log) has(id string) bool {
+	_, void := l.void[id]
+	return void || slices.ContainsFunc(l.epochs, func(e *epoch) bool { return e.has(id) })
+}
+
+func (e *epoch) has(id string) bool {
+	_, ok := e.ids[id]
+	return ok
+}
+
+// Void takes out the rows of puts that somebody else applied to the table.
+func (l *Log) Void(ids []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range ids {
+		for _, e := range l.epochs {
+			e.stale = e.stale || e.has(id)
+		}
+		l.void[id] = struct{}{}
+	}
+}
+
+// IDs returns the ids of the appends of the epochs after one, up to another,
+// with their times.
+func (l *Log) IDs(after, upTo int64) map[string]time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	ids := map[string]time.Time{}
 	for _, e := range l.epochs {
-		if e.n <= upTo {
+		if e.n > after && e.n <= upTo {
 			maps.Copy(ids, e.ids)
 		}
 	}
@@ -116,6 +142,8 @@ func (l *Log) IDs(upTo int64) map[string]time.Time {
 // Turn ends the epoch that appends go to, and returns the last one that has
 // rows; ok is false if there are none.
 func (l *Log) Turn(ctx context.Context) (last int64, ok bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := l.refresh(ctx); err != nil || len(l.epochs) == 0 {
 		return 0, false, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -14,14 +15,17 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Log is the tail of one table. Its user lets one goroutine at it at a time.
+// Log is the tail of one table. It is safe for concurrent use.
 type Log struct {
-	s       *Store
-	uuid    string
+	s    *Store
+	uuid string
+
+	mu      sync.Mutex
 	next    int64 // the epoch that appends go to
 	epochs  []*epoch
 	updated time.Time
-	unsure  bool // an append of unknown outcome may still arrive
+	unsure  bool                // an append of unknown outcome may still arrive
+	void    map[string]struct{} // ids whose rows count elsewhere
 }
 
 // epoch is the value of one key.
@@ -38,14 +42,40 @@ type epoch struct {
 	// that were not yet. mem is what they count for.
 	held    bool
 	mem     int64
-	head    []byte // the message of the schema
 	batches []arrow.RecordBatch
 	pending [][]byte
 }
 
-// NewLog returns the log of a table that has no rows in the tail.
-func (s *Store) NewLog(uuid string, folded int64) *Log {
-	return &Log{s: s, uuid: uuid, next: folded + 1}
+// Log returns the log of a table, made where there is none.
+func (s *Store) Log(uuid string, folded int64) *Log {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.logs[uuid]
+	if l == nil {
+		l = &Log{s: s, uuid: uuid, next: folded + 1, void: map[string]struct{}{}}
+		s.logs[uuid] = l
+	}
+	return l
+}
+
+// Find returns the log of a table, nil if there is none.
+func (s *Store) Find(uuid string) *Log {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.logs[uuid]
+}
+
+// Retire forgets a log if a new one would be the same, and reports whether it did.
+func (s *Store) Retire(l *Log) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.epochs) > 0 || l.unsure {
+		return false
+	}
+	delete(s.logs, l.uuid)
+	return true
 }
 
 func (l *Log) key(n int64) string { return l.uuid + "/" + strconv.FormatInt(n, 10) }
@@ -72,6 +102,7 @@ func (l *Log) load(ctx context.Context, e *epoch) error {
 		return err
 	}
 	l.drop(e)
+	e.ids = nil // none of its frames was counted yet
 	n := &epoch{n: e.n, held: true, ids: map[string]time.Time{}}
 	for v := values[0]; len(v) > 0; {
 		f, rest, err := next(v)
@@ -98,12 +129,18 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 			return err
 		}
 		release(batches)
-		if e.head, err = schemaMessage(schema); err != nil {
-			return err
-		}
 		e.schema, e.since = schema, f.at
 	}
 	e.bytes += length
+	if l.has(f.id) || e.has(f.id) {
+		// An append of unknown outcome arrived after it was tried again.
+		if !e.held || !f.schema {
+			return nil
+		}
+		head, err := schemaMessage(e.schema)
+		e.pending = append(e.pending, head)
+		return err
+	}
 	e.rows += f.rows
 	if f.id != "" {
 		e.ids[f.id] = f.at
@@ -125,12 +162,14 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 func (l *Log) drop(e *epoch) {
 	release(e.batches)
 	l.s.used.Add(-e.mem)
-	e.held, e.mem, e.head, e.batches, e.pending = false, 0, nil, nil, nil
+	e.held, e.mem, e.batches, e.pending = false, 0, nil, nil
 }
 
 // Rows returns the record batches of the epochs after one, up to another, in
 // order; the caller releases them. Each has the schema that it was appended with.
 func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordBatch, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := l.refresh(ctx); err != nil {
 		return nil, err
 	}
@@ -150,45 +189,65 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 
 // read returns an epoch's rows.
 func (l *Log) read(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
+	if e.held && len(e.pending) == 0 {
+		return retained(e.batches), nil
+	}
+	head, err := schemaMessage(e.schema)
+	if err != nil {
+		return nil, err
+	}
 	if !e.held {
 		values, err := l.s.p.Get(ctx, l.key(e.n))
 		if err != nil {
 			return nil, err
 		}
 		var messages [][]byte
+		seen := map[string]bool{}
 		for v := values[0]; len(v) > 0; {
 			f, rest, err := next(v)
 			if err != nil {
 				return nil, err
 			}
-			messages, v = append(messages, f.messages), rest
+			v = rest
+			if f.id != "" && (seen[f.id] || !e.has(f.id)) { // it does not count, as in add
+				f.messages = nil
+				if f.schema {
+					f.messages = head
+				}
+			}
+			seen[f.id] = true
+			messages = append(messages, f.messages)
 		}
 		_, batches, err := decode(messages...)
 		return batches, err
 	}
-	if len(e.pending) > 0 {
-		messages := e.pending
-		if len(e.batches) > 0 { // the schema came with what is decoded already
-			messages = append([][]byte{e.head}, messages...)
-		}
-		_, batches, err := decode(messages...)
-		if err != nil {
-			return nil, err
-		}
-		if batches, err = merge(append(slices.Clip(e.batches), batches...)); err != nil {
-			return nil, err
-		}
-		e.batches, e.pending = batches, nil
+	messages := e.pending
+	if len(e.batches) > 0 { // the schema came with what is decoded already
+		messages = append([][]byte{head}, messages...)
 	}
-	for _, b := range e.batches {
+	_, batches, err := decode(messages...)
+	if err != nil {
+		return nil, err
+	}
+	if batches, err = merge(append(slices.Clip(e.batches), batches...)); err != nil {
+		return nil, err
+	}
+	e.batches, e.pending = batches, nil
+	return retained(batches), nil
+}
+
+func retained(batches []arrow.RecordBatch) []arrow.RecordBatch {
+	for _, b := range batches {
 		b.Retain()
 	}
-	return slices.Clone(e.batches), nil
+	return slices.Clone(batches)
 }
 
 // Forget removes the epochs up to one, which are folded or of no use any more.
 // What cannot be deleted from the store is deleted by a later Recover.
 func (l *Log) Forget(ctx context.Context, upTo int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var keys []string
 	for len(l.epochs) > 0 && l.epochs[0].n <= upTo {
 		keys = append(keys, l.key(l.epochs[0].n))
@@ -196,26 +255,30 @@ func (l *Log) Forget(ctx context.Context, upTo int64) error {
 		l.epochs = slices.Delete(l.epochs, 0, 1)
 	}
 	l.next = max(l.next, upTo+1)
+	if len(l.epochs) == 0 {
+		clear(l.void)
+	}
 	if len(keys) == 0 {
 		return nil
 	}
 	return partd.Delete(ctx, l.s.p, keys...)
 }
 
-// Release lets go of the memory of a log that is not used any more. The store
+// Release lets go of the memory of a log that is not used for now. The store
 // keeps what it has.
 func (l *Log) Release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, e := range l.epochs {
 		l.drop(e)
 	}
 }
 
-// Idle reports whether the log may be forgotten: a new one would be the same.
-func (l *Log) Idle() bool { return len(l.epochs) == 0 && !l.unsure }
-
 // Size says how much the epochs after one hold, since when, and when rows were
 // last appended.
 func (l *Log) Size(after int64) (rows, bytes int64, since, updated time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, e := range l.epochs {
 		if e.n <= after {
 			continue

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -32,12 +33,18 @@ type Store struct {
 	sync   bool  // after each append
 	memory int64 // how much of what is in p is held in memory as well
 	used   atomic.Int64
+
+	mu   sync.Mutex
+	logs map[string]*Log // by the tables' UUIDs, for a table may get another name
 }
+
+// idLen is the length of a UUID as text.
+const idLen = 36
 
 // Open makes a tail of a store, which must be empty or the warehouse's tail
 // already. With sync, appends are synced before they are acknowledged.
-func Open(ctx context.Context, p partd.Partd, warehouse string, sync bool, memory int64) (_ *Store, err error) {
-	s := &Store{p: p, sync: sync, memory: memory}
+func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memory int64) (_ *Store, err error) {
+	s := &Store{p: p, sync: syncs, memory: memory, logs: map[string]*Log{}}
 	defer func() {
 		if err == nil { // a log store that never was synced may not open again after a loss of power
 			err = s.flush(ctx)
@@ -47,22 +54,30 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, sync bool, memor
 	if err != nil {
 		return nil, err
 	}
-	if len(values[0]) > 0 {
-		w, id, ok := strings.Cut(string(values[0]), " ")
-		if !ok || w != warehouse {
-			return nil, fmt.Errorf("the tail is that of another directory: give each its own")
+	if len(values[0]) == 0 {
+		for k, err := range partd.Keys(ctx, p) {
+			if err == nil && k.Key == identityKey {
+				continue
+			}
+			if err == nil {
+				err = fmt.Errorf("the store for the tail is not empty, it has a key %s: give it a store of its own", partd.QuoteKey(k.Key))
+			}
+			return nil, err
 		}
-		s.id = id
-		return s, nil
-	}
-	for k, err := range partd.Keys(ctx, p) {
-		if err == nil {
-			err = fmt.Errorf("the store for the tail is not empty, it has a key %s: give it a store of its own", partd.QuoteKey(k.Key))
+		if err := p.Append(ctx, partd.Entry{Key: identityKey, Value: []byte(warehouse + " " + uuid.NewString())}); err != nil {
+			return nil, err
 		}
-		return nil, err
+		// Another process may have come first: its id, which is before ours, holds.
+		if values, err = p.Get(ctx, identityKey); err != nil {
+			return nil, err
+		}
 	}
-	s.id = uuid.NewString()
-	return s, p.Append(ctx, partd.Entry{Key: identityKey, Value: []byte(warehouse + " " + s.id)})
+	w, id, ok := strings.Cut(string(values[0]), " ")
+	if !ok || w != warehouse || len(id) < idLen {
+		return nil, fmt.Errorf("the tail is that of another directory: give each its own")
+	}
+	s.id = id[:idLen]
+	return s, nil
 }
 
 // flush makes what the store has survive a loss of power, if it can.
@@ -121,7 +136,7 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 				useless = append(useless, k.Key)
 				continue
 			}
-			l = s.NewLog(table, folded)
+			l = s.Log(table, folded)
 			logs[table] = l
 		}
 		if n < l.next {
@@ -136,6 +151,7 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 		}
 		if len(l.epochs) == 0 {
 			delete(logs, l.uuid)
+			s.Retire(l)
 		}
 	}
 	if len(useless) == 0 {

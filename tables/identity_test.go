@@ -1,0 +1,341 @@
+package tables
+
+import (
+	"context"
+	"database/sql"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// TestSameIDTwoTails puts one id through two Stores before either folds: the rows
+// count once when both have, and no fold fails for it.
+func TestSameIDTwoTails(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	open := func() *Store { return mustOpen(t, dir, &Options{Tail: partd.NewDict(), FoldAge: -1}) }
+	one, two, direct := open(), open(), mustOpen(t, dir, &Options{NoTail: true})
+	mustPut(t, one.Bucket(""), "a", Append, 0)
+	put := func(s *Store, n int64, id string) {
+		t.Helper()
+		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), Append, &PutOptions{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fold := func(s *Store) {
+		t.Helper()
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(one, 1, "x")
+	put(two, 1, "x") // the first frame of its epoch, with the schema
+	put(two, 2, "")
+	fold(one)
+	fold(two)
+	for _, s := range []*Store{one, two} {
+		wantRows(t, s.Bucket(""), "a", 0, 1, 2)
+	}
+	put(one, 3, "y")
+	put(direct, 3, "y")
+	fold(one)
+	wantRows(t, direct.Bucket(""), "a", 0, 1, 2, 3)
+}
+
+// TestSameIDTwiceInTxn puts one id twice in one commit.
+func TestSameIDTwiceInTxn(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), nil)
+	mustPut(t, s.Bucket(""), "a", Append, 0)
+	err := s.Update(t.Context(), func(x *Txn) error {
+		for range 2 {
+			if err := x.Put("", "a", rowsOf(1), Append, &PutOptions{ID: "x"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, s.Bucket(""), "a", 0, 1)
+}
+
+// TestLateAppend has an append of unknown outcome arrive after it was tried again
+// under its id: it counts once.
+func TestLateAppend(t *testing.T) {
+	t.Parallel()
+	tail := &lateTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
+	dir, o := t.TempDir(), &Options{Tail: tail, FoldAge: -1}
+	s := mustOpen(t, dir, o)
+	mustPut(t, s.Bucket(""), "a", Append, 0)
+	tail.late = true
+	put := func() error {
+		_, err := s.Bucket("").Put(t.Context(), "a", rowsOf(1), Append, &PutOptions{ID: "x"})
+		return err
+	}
+	if err := put(); err == nil {
+		t.Fatal("it was acknowledged")
+	}
+	if err := put(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tail.memTail.Append(t.Context(), tail.waits...); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir, o)
+	wantRows(t, s.Bucket(""), "a", 0, 1)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, s.Bucket(""), "a", 0, 1)
+}
+
+// lateTail keeps one append back.
+type lateTail struct {
+	*memTail
+	late  bool
+	waits []partd.Entry
+}
+
+func (l *lateTail) Append(ctx context.Context, entries ...partd.Entry) error {
+	if l.late {
+		l.late, l.waits = false, entries
+		return partd.ErrUnknownOutcome
+	}
+	return l.memTail.Append(ctx, entries...)
+}
+
+// TestForeignRename renames a table that has rows in the tail, and goes on under
+// its new name in the same Store: no row is lost, nor is its metadata.
+func TestForeignRename(t *testing.T) {
+	t.Parallel()
+	for _, seen := range []bool{false, true} { // that the old name is gone
+		dir := t.TempDir()
+		s := mustOpen(t, dir, &Options{FoldAge: -1})
+		b := s.Bucket("")
+		if _, err := b.Put(t.Context(), "a", rowsOf(0), Append, &PutOptions{Metadata: map[string]string{"k": "v"}}); err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, b, "a", Append, 1)
+		foreign(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
+		if seen {
+			if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
+				t.Fatal(ok, err)
+			}
+		}
+		wantRows(t, b, "b", 0, 1)
+		mustPut(t, b, "a", Append, 9)
+		mustPut(t, b, "b", Append, 2)
+		wantRows(t, b, "b", 0, 1, 2)
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		wantRows(t, b, "b", 0, 1, 2)
+		wantRows(t, b, "a", 9)
+		tab, err := b.Table(t.Context(), "b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i, err := tab.Info(t.Context()); err != nil || i.Metadata["k"] != "v" {
+			t.Fatal(i, err)
+		}
+	}
+}
+
+// foreign runs a statement on the catalog, as others do.
+func foreign(t *testing.T, dir, q string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(dir, "catalog.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close() //nolint:errcheck // only the statement matters
+	if _, err := db.Exec(q); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDeleteAndPutInTxn makes a table anew in the commit that deletes it: its
+// rows in the tail must not stay there.
+func TestDeleteAndPutInTxn(t *testing.T) {
+	t.Parallel()
+	tail := &memTail{values: map[string][]byte{}, around: func() {}}
+	s := mustOpen(t, t.TempDir(), &Options{Tail: tail, FoldAge: -1})
+	mustPut(t, s.Bucket(""), "a", Append, 0)
+	mustPut(t, s.Bucket(""), "a", Append, 1)
+	err := s.Update(t.Context(), func(x *Txn) error {
+		if err := x.Delete("", "a"); err != nil {
+			return err
+		}
+		return x.Put("", "a", rowsOf(2), Error, nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, s.Bucket(""), "a", 2)
+	if len(tail.values) != 1 { // who it belongs to
+		t.Fatalf("the tail has %d keys", len(tail.values))
+	}
+}
+
+// TestExpireDuringExpire sweeps while another Expire is about to commit: what that
+// one wrote must stay.
+func TestExpireDuringExpire(t *testing.T) {
+	t.Parallel()
+	var s *Store
+	armed := false
+	h := hooks{fs: vfs.OS{}, committing: func(done bool) {
+		if armed && !done {
+			armed = false
+			if _, err := s.Expire(t.Context(), &MaintainOptions{Bucket: new(string), Tables: []string{}, Grace: -1}); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	s, err := open(t.Context(), t.TempDir(), &Options{NoTail: true}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := s.Bucket("")
+	mustPut(t, b, "a", Append, 1)
+	mustPut(t, b, "a", Append, 2)
+	armed = true
+	if _, err := s.Expire(t.Context(), &MaintainOptions{Grace: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, mustOpen(t, s.Dir(), nil).Bucket(""), "a", 1, 2)
+}
+
+// TestForeignSchema has somebody else rename a column and drop another while rows
+// are in the tail: they follow the columns' ids, as rows in files do.
+func TestForeignSchema(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	b := s.Bucket("")
+	other := arrow.NewSchema([]arrow.Field{{Name: "old", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "gone", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+	put := func() {
+		t.Helper()
+		r := array.NewRecordBuilder(memory.DefaultAllocator, other)
+		r.Field(0).(*array.Int64Builder).Append(1)
+		r.Field(1).(*array.Int64Builder).Append(2)
+		if _, err := b.Put(t.Context(), "a", oneBatch(r.NewRecordBatch()), Append, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put()
+	put()
+	base, err := s.cat.Load(t.Context(), defaultNamespace, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	field := base.Schema().Field(0)
+	field.Name = "n"
+	meta, err := table.UpdateTableMetadata(base.Metadata(), []table.Update{
+		table.NewAddSchemaUpdate(iceberg.NewSchema(1, field)), table.NewSetCurrentSchemaUpdate(-1),
+	}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cat.Commit(t.Context(), &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, b, "a", 1, 1)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir, &Options{FoldAge: -1})
+	wantRows(t, s.Bucket(""), "a", 1, 1)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, s.Bucket(""), "a", 1, 1)
+}
+
+// TestSharedSchema has two tables with the same columns: what is kept in memory of
+// a wide schema must not be kept for each of ten thousand tables.
+func TestSharedSchema(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), nil)
+	var kept []*arrow.Schema
+	for _, name := range []string{"a", "b"} {
+		mustPut(t, s.Bucket(""), name, Append, 1)
+		mustPut(t, s.Bucket(""), name, Append, 2)
+		kept = append(kept, s.entries[tableName{defaultNamespace, name}].state.kept)
+	}
+	if kept[0] != kept[1] {
+		t.Fatal("each table has a schema of its own")
+	}
+}
+
+// racedTail has another process make the tail its own at the same time.
+type racedTail struct {
+	*memTail
+	other string
+}
+
+func (r *racedTail) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	all := r.memTail.Keys(ctx)
+	r.values["partd-tables"] = []byte(r.other)
+	return all
+}
+
+// TestTailIdentity opens a new tail in two processes at once: they agree on its id,
+// by which a lock keeps one of them out, and later on what is folded.
+func TestTailIdentity(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustOpen(t, dir, &Options{NoTail: true})
+	first := uuid.NewString()
+	tail := &racedTail{&memTail{values: map[string][]byte{}, around: func() {}}, s.cat.ID() + " " + first}
+	for range 2 { // and when opened again
+		s := mustOpen(t, dir, &Options{Tail: tail})
+		if s.tail.ID() != first {
+			t.Fatalf("the tail has the id %q, want %q", s.tail.ID(), first)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestDirectoryRemoved has a Sweep of another process remove an empty directory
+// just when a put is about to make a file in it.
+func TestDirectoryRemoved(t *testing.T) {
+	t.Parallel()
+	left := 2
+	h := hooks{fs: vfs.Inject(vfs.OS{}, func(op vfs.Op, name string) error {
+		if op == vfs.OpOpen && left > 0 && strings.HasSuffix(name, ".parquet") {
+			left--
+			os.Remove(filepath.Dir(name)) //nolint:errcheck // the first time there is none
+		}
+		return nil
+	})}
+	s, err := open(t.Context(), t.TempDir(), nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // the test is over
+	mustPut(t, s.Bucket(""), "a", Append, 1)
+	wantRows(t, s.Bucket(""), "a", 1)
+}
