@@ -41,6 +41,7 @@ require (
 	github.com/ugorji/go/codec v1.3.2 // indirect
 	golang.org/x/exp v0.0.0-20230626212559-97b1e661b5df // indirect
 	golang.org/x/sync v0.8.0 // indirect
+	golang.org/x/term v0.47.0 // indirect
 	golang.org/x/text v0.15.0 // indirect
 	google.golang.org/protobuf v1.33.0 // indirect
 )
