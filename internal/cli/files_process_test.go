@@ -2,7 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -44,6 +46,9 @@ func left(t *testing.T, dirs ...string) (names []string) {
 	t.Helper()
 	for _, dir := range dirs {
 		err := filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // a process at work took its name away
+			}
 			if path != dir {
 				names = append(names, path)
 			}
