@@ -91,7 +91,10 @@ func (s *Store) forgetFiles() {
 	s.nextVersion(nil, nil)
 	old := s.files
 	s.files, s.segments = newFileSet(s.seed, s.hooks.noCRC), nil
-	s.segmentFile, s.blobFile = nil, nil
+	s.segmentFile = nil
+	s.blobMu.Lock() // space may be being given back
+	s.blobFile = nil
+	s.blobMu.Unlock()
 	s.startReclaiming()
 	for _, f := range old.files() {
 		if err := s.fs.Remove(f.path); err != nil {
