@@ -80,7 +80,7 @@ func killWriter(dir string) error {
 		if err := s.Append(context.Background(), batch...); err != nil {
 			return err
 		}
-		if n > killJobs { // and the one before, in case that the process was killed before that
+		if n >= killJobs { // and the one before, in case that the process was killed before that
 			if err := s.Delete(context.Background(), fmt.Sprint("job", n-killJobs), fmt.Sprint("job", n-killJobs-1)); err != nil {
 				return err
 			}
