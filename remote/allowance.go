@@ -1,0 +1,57 @@
+package remote
+
+import "context"
+
+// allowance is what an answer being made holds of the budget.
+type allowance struct {
+	account *account
+	ctx     context.Context
+	held    int64
+	most    int64 // taken at once, so that no answer waits with half of it
+}
+
+const (
+	free      = 16 << 10 // what each answer has without asking
+	firstTake = 64 << 10 // what a message has when its length is not yet believed
+)
+
+// hold makes the allowance so many bytes.
+func (a *allowance) hold(bytes int64) error {
+	if bytes -= free; bytes <= a.held {
+		return nil
+	}
+	d := finish
+	if a.most > 0 && a.held == 0 { // it holds up nobody yet
+		d = admission
+		select {
+		case a.account.asking <- struct{}{}:
+			defer func() { <-a.account.asking }()
+		case <-a.ctx.Done():
+			return a.ctx.Err()
+		}
+	}
+	bytes = max(bytes, a.most)
+	if err := a.account.take(a.ctx, bytes-a.held, d); err != nil {
+		return err
+	}
+	a.held = bytes
+	return nil
+}
+
+// force makes it so many bytes, there or not: they are in use already.
+func (a *allowance) force(bytes int64) {
+	if bytes -= free; bytes > a.held {
+		a.account.force(bytes - a.held)
+		a.held = bytes
+	}
+}
+
+// trim gives back what is not in use.
+func (a *allowance) trim(bytes int64) {
+	if bytes = max(bytes-free, 0); bytes < a.held {
+		a.account.give(a.held - bytes)
+		a.held = bytes
+	}
+}
+
+func (a *allowance) release() { a.trim(0) }
