@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"runtime/metrics"
 	"sync"
@@ -173,12 +174,18 @@ func TestBufferDeadlineOfReader(t *testing.T) {
 func TestBufferRealMemory(t *testing.T) {
 	ctx := context.Background()
 	const memory = 32 << 20
+	// live returns the least of three counts of what was found alive: what a
+	// flush makes while the collector marks is counted as alive, though it may be
+	// garbage by then.
 	live := func() int64 {
-		runtime.GC()
-		// What was found alive, without the garbage of a flush since then.
-		sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-		metrics.Read(sample)
-		return int64(sample[0].Value.Uint64())
+		least := int64(math.MaxInt64)
+		for range 3 {
+			runtime.GC()
+			sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+			metrics.Read(sample)
+			least = min(least, int64(sample[0].Value.Uint64()))
+		}
+		return least
 	}
 	before := live() // of other tests
 	b, err := NewBuffer(NewDict(), discarding{}, &BufferOptions{Memory: memory})
