@@ -1,4 +1,4 @@
-package partd
+package filedir
 
 import (
 	"errors"
@@ -18,15 +18,15 @@ type keyFile struct {
 	key   string
 	path  string
 	file  vfs.File // nil: not open now
-	info  vfs.Info // as it was when it was opened; tells whether the name is still that of this file
+	info  vfs.Info // as it was when it was opened; reports whether the name is still that of this file
 	size  int64    // its length, right while epoch is the cache's
-	epoch uint64   // when it was looked at: a number of fileCache.epoch
+	epoch uint64   // when it was looked at: a number of cache.epoch
 	used  bool     // since the hand of the clock came by
 	slot  int      // where it is in the ring, if it is open
 	dirty bool     // has data that was not synced
 
 	// What the batch under way does to it.
-	batch       uint64 // the batch that this is about: a number of fileBatch.number
+	batch       uint64 // the batch that this is about: a number of batch.number
 	first, last int    // its first and its last entry
 	add         int64  // bytes to add
 	inline      int    // where in the record they are; -1 if they are not
@@ -34,26 +34,24 @@ type keyFile struct {
 	made        bool   // it was made by this batch
 }
 
-// fileCache holds the open files. Which to close is chosen by a clock: each use
+// cache holds the open files. Which to close is chosen by a clock: each use
 // sets a bit, a hand goes round and clears it, and closes the first file found
 // without it.
-type fileCache struct {
+type cache struct {
 	byKey map[string]*keyFile
 	ring  []*keyFile // the open ones
 	hand  int
 	epoch uint64
 }
 
-func (c *fileCache) init() { c.byKey = make(map[string]*keyFile) }
-
 // remember puts an open file in the ring.
-func (c *fileCache) remember(k *keyFile) {
+func (c *cache) remember(k *keyFile) {
 	k.slot, k.used = len(c.ring), true
 	c.ring = append(c.ring, k)
 }
 
 // close closes a file and leaves its entry.
-func (c *fileCache) close(k *keyFile) error {
+func (c *cache) close(k *keyFile) error {
 	if k.file == nil {
 		return nil
 	}
@@ -62,20 +60,28 @@ func (c *fileCache) close(k *keyFile) error {
 	c.ring[k.slot].slot = k.slot
 	c.ring[last] = nil
 	c.ring = c.ring[:last]
-	file := k.file
-	k.file = nil
-	return file.Close()
+	return closeOnce(&k.file)
+}
+
+// closeOnce closes a file unless it was closed.
+func closeOnce(file *vfs.File) error {
+	f := *file
+	if f == nil {
+		return nil
+	}
+	*file = nil
+	return f.Close()
 }
 
 // forget closes a file and removes its entry.
-func (c *fileCache) forget(k *keyFile) error {
+func (c *cache) forget(k *keyFile) error {
 	delete(c.byKey, k.key)
 	return c.close(k)
 }
 
 // closeAll closes every file. Entries of the batch under way stay usable: they
 // are opened again.
-func (c *fileCache) closeAll() error {
+func (c *cache) closeAll() error {
 	var errs []error
 	for len(c.ring) > 0 {
 		errs = append(errs, c.close(c.ring[len(c.ring)-1]))
@@ -86,7 +92,7 @@ func (c *fileCache) closeAll() error {
 }
 
 // victim returns the file to close next, or nil if all are of the batch.
-func (c *fileCache) victim(batch uint64) *keyFile {
+func (c *cache) victim(batch uint64) *keyFile {
 	for range 2 * len(c.ring) {
 		c.hand++
 		if c.hand >= len(c.ring) {
@@ -104,19 +110,19 @@ func (c *fileCache) victim(batch uint64) *keyFile {
 	return nil
 }
 
-// makeRoom closes files until one more may be opened. It tells whether there is
+// makeRoom closes files until one more may be opened. It reports whether there is
 // room without closing files that the batch needs.
-func (f *File) makeRoom() (bool, error) {
-	for len(f.cache.ring) >= f.maxOpen {
-		if f.batch.full == f.batch.number {
+func (d *Dir) makeRoom() (bool, error) {
+	for len(d.cache.ring) >= d.maxOpen {
+		if d.batch.full == d.batch.number {
 			return false, nil
 		}
-		k := f.cache.victim(f.batch.number)
+		k := d.cache.victim(d.batch.number)
 		if k == nil {
-			f.batch.full = f.batch.number // looking again would find none
+			d.batch.full = d.batch.number // looking again would find none
 			return false, nil
 		}
-		if err := f.evict(k); err != nil {
+		if err := d.evict(k); err != nil {
 			return false, err
 		}
 	}
@@ -124,48 +130,79 @@ func (f *File) makeRoom() (bool, error) {
 }
 
 // evict forgets a file that no batch needs now.
-func (f *File) evict(k *keyFile) error {
-	delete(f.cache.byKey, k.key)
-	return f.closeFile(k)
+func (d *Dir) evict(k *keyFile) error {
+	delete(d.cache.byKey, k.key)
+	return d.closeFile(k)
 }
 
 // closeFile closes a file and leaves its entry. What it has that was not synced
 // stays known by its name, whatever becomes of the operation that closes it.
-func (f *File) closeFile(k *keyFile) error {
+func (d *Dir) closeFile(k *keyFile) error {
 	if k.dirty {
-		f.dirty.add(k.path)
+		d.dirty.add(k.path)
 	}
-	err := f.cache.close(k)
+	err := d.cache.close(k)
 	if err != nil { // earlier appends may be lost
-		f.refuse(err)
+		d.refuse(err)
 	}
 	return err
 }
 
-// openRetry opens a file; when there are too many, it closes all that are kept
-// and tries once more.
-func (f *File) openRetry(path string, flags int) (vfs.File, error) {
-	file, err := f.fs.OpenFile(path, flags|vfs.NoFollow, 0o666)
-	if tooManyOpen(err) && len(f.cache.ring) > 0 {
-		if err := f.closeKept(); err != nil {
-			return nil, err
+// retry opens something; when too many files are open, it closes all that are
+// kept and tries once more.
+func retry[T any](d *Dir, open func() (T, error)) (T, error) {
+	file, err := open()
+	if tooManyOpen(err) && len(d.cache.ring) > 0 {
+		if err := d.closeKept(); err != nil {
+			return file, err
 		}
-		file, err = f.fs.OpenFile(path, flags|vfs.NoFollow, 0o666)
+		return open()
 	}
 	return file, err
 }
 
+// open opens a file of the directory.
+func (d *Dir) open(path string, flags int) (vfs.File, error) {
+	return d.openPerm(path, flags, 0o666)
+}
+
+func (d *Dir) openPerm(path string, flags int, perm fs.FileMode) (vfs.File, error) {
+	return retry(d, func() (vfs.File, error) { return d.fs.OpenFile(path, flags|vfs.NoFollow, perm) })
+}
+
+// openOwn opens one of the store's own files. One that does not exist is made if
+// create is set; else it is nil.
+func (d *Dir) openOwn(path string, create bool) (vfs.File, error) {
+	file, err := d.open(path, os.O_RDWR)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return file, err
+	}
+	if !create {
+		return nil, nil
+	}
+	file, err = d.open(path, os.O_RDWR|os.O_CREATE)
+	if err != nil || !d.sync {
+		return file, err
+	}
+	// What is written to a file that a loss of power takes away is lost.
+	if err := d.fs.SyncDir(d.dir); err != nil {
+		d.refuse(err)
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
 // closeKept closes every kept file. The batch under way finds its entries as
 // they were, but closed.
-func (f *File) closeKept() error {
-	for _, k := range f.cache.ring {
+func (d *Dir) closeKept() error {
+	for _, k := range d.cache.ring {
 		if k.dirty {
-			f.dirty.add(k.path)
+			d.dirty.add(k.path)
 		}
 	}
-	err := f.cache.closeAll()
+	err := d.cache.closeAll()
 	if err != nil {
-		f.refuse(err)
+		d.refuse(err)
 	}
 	return err
 }
@@ -185,8 +222,8 @@ func regularInfo(file vfs.File) (vfs.Info, error) {
 
 // openKey opens a key's file for the batch, with the flags O_CREATE and O_EXCL
 // if it must be made.
-func (f *File) openKey(k *keyFile, flags int) error {
-	file, err := f.openRetry(k.path, os.O_RDWR|flags)
+func (d *Dir) openKey(k *keyFile, flags int) error {
+	file, err := d.open(k.path, os.O_RDWR|flags)
 	if err != nil {
 		return err
 	}
@@ -194,44 +231,44 @@ func (f *File) openKey(k *keyFile, flags int) error {
 	if err != nil {
 		return err
 	}
-	k.file, k.info, k.size, k.epoch = file, info, info.Size, f.cache.epoch
-	f.cache.remember(k)
-	f.cache.byKey[k.key] = k
+	k.file, k.info, k.size, k.epoch = file, info, info.Size, d.cache.epoch
+	d.cache.remember(k)
+	d.cache.byKey[k.key] = k
 	return nil
 }
 
 // lookAt finds out how long a key's file is, under the lock, and opens it if
 // there is room.
-func (f *File) lookAt(k *keyFile) error {
+func (d *Dir) lookAt(k *keyFile) error {
 	k.created = false
 	if k.file != nil {
 		// Asking by name is dearer than asking the open file, but that can't tell:
 		// it has a name left if somebody made a hard link before it was removed.
-		info, err := f.fs.Info(k.path)
+		info, err := d.fs.Info(k.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		if err == nil && info.SameFile(k.info) {
-			k.size, k.epoch = info.Size, f.cache.epoch
+			k.size, k.epoch = info.Size, d.cache.epoch
 			return nil
 		}
-		if err := f.closeFile(k); err != nil {
+		if err := d.closeFile(k); err != nil {
 			return err
 		}
 	}
-	room, err := f.makeRoom()
+	room, err := d.makeRoom()
 	if err != nil {
 		return err
 	}
 	if room {
-		err = f.openKey(k, 0)
+		err = d.openKey(k, 0)
 	} else {
 		var info vfs.Info
-		info, err = f.fs.Info(k.path)
+		info, err = d.fs.Info(k.path)
 		if err == nil && !info.Mode.IsRegular() {
 			err = errNotRegular
 		}
-		k.size, k.epoch = info.Size, f.cache.epoch
+		k.size, k.epoch = info.Size, d.cache.epoch
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		k.created, k.size = true, 0
@@ -242,37 +279,41 @@ func (f *File) lookAt(k *keyFile) error {
 
 // removeKeyFile removes the file of a key's value, and, after it, the one that
 // holds a long key.
-func (f *File) removeKeyFile(name string) error {
-	path := f.path(name)
-	if err := f.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (d *Dir) removeKeyFile(name string) error {
+	if err := d.removeFile(name); err != nil {
 		return err
 	}
-	delete(f.dirty.paths, path)
-	return f.removeLongKey(name)
+	delete(d.dirty.paths, d.path(name))
+	return d.removeLongKey(name)
+}
+
+// removeFile removes a file of the directory, if it exists.
+func (d *Dir) removeFile(name string) error {
+	if err := d.fs.Remove(d.path(name)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // removeLongKey removes the file that holds a long key, given the name of the
 // file of its value.
-func (f *File) removeLongKey(name string) error {
+func (d *Dir) removeLongKey(name string) error {
 	keyName, ok := names.KeyFile(name)
 	if !ok {
 		return nil
 	}
-	if err := f.fs.Remove(f.path(keyName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return d.removeFile(keyName)
 }
 
 // forgetKey lets go of a key's file that is to be removed or replaced, or was.
-func (f *File) forgetKey(key string) error {
-	if k := f.cache.byKey[key]; k != nil {
-		return f.evict(k)
+func (d *Dir) forgetKey(key string) error {
+	if k := d.cache.byKey[key]; k != nil {
+		return d.evict(k)
 	}
 	return nil
 }
 
-// tooManyOpen tells whether the process or the system is out of descriptors.
+// tooManyOpen reports whether the process or the system is out of descriptors.
 func tooManyOpen(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
