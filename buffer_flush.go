@@ -49,9 +49,9 @@ func (b *Buffer) flush(ctx context.Context, op string) error {
 	return doubt
 }
 
-// mostKeys is how many keys one step moves at most: of small ones, what keeps
+// maxMoveKeys is how many keys one step moves at most: of small ones, what keeps
 // account of them is larger than they are.
-const mostKeys = 4096
+const maxMoveKeys = 4096
 
 // bunch returns how many of the keys one step moves, at least one.
 func (b *Buffer) bunch(keys []string) int {
@@ -62,27 +62,20 @@ func (b *Buffer) bunch(keys []string) int {
 		if id := b.find(key); id != 0 {
 			total += b.index.Val(id).size + int64(len(key))
 		}
-		if i == mostKeys || i > 0 && total > int64(b.step) {
+		if i == maxMoveKeys || i > 0 && total > int64(b.step) {
 			return i
 		}
 	}
 	return len(keys)
 }
 
-// moveKeys holds keys and moves them.
+// moveKeys moves keys to the slow store.
 func (b *Buffer) moveKeys(ctx context.Context, op string, keys []string) error {
-	held, err := b.hold(ctx, op, keys, true)
-	if err != nil {
-		return err
-	}
-	abandoned, err := b.move(ctx, held)
-	if !abandoned {
+	held, err := b.holdMoved(ctx, op, keys, true)
+	if err == nil {
 		b.release(held)
 	}
-	if err != nil {
-		return clean(op, err)
-	}
-	return nil
+	return err
 }
 
 // startFlush begins to flush in the background unless that is under way. The
@@ -154,11 +147,11 @@ func (b *Buffer) background() {
 
 // keysOver returns some of the keys with more bytes than that.
 func (b *Buffer) keysOver(size int64) []string {
-	const most = 64
+	const maxKeys = 64
 	var keys []string
 	for id := range b.index.IDs {
 		if k := b.index.Val(id); k.size > size && !k.doubt() {
-			if keys = append(keys, string(b.index.Key(id))); len(keys) == most {
+			if keys = append(keys, string(b.index.Key(id))); len(keys) == maxKeys {
 				break
 			}
 		}
@@ -166,7 +159,7 @@ func (b *Buffer) keysOver(size int64) []string {
 	return keys
 }
 
-// anyDoubt tells whether a key is in doubt. The caller holds mu.
+// anyDoubt reports whether a key is in doubt. The caller holds mu.
 func (b *Buffer) anyDoubt() bool {
 	for id := range b.index.IDs {
 		if b.index.Val(id).doubt() {
@@ -176,7 +169,7 @@ func (b *Buffer) anyDoubt() bool {
 	return false
 }
 
-// idle tells whether a key can be flushed without waiting for anybody.
+// idle reports whether a key can be flushed without waiting for anybody.
 func (k *bufferKey) idle() bool { return k.size > 0 && k.state == 0 && k.ticket == 0 }
 
 // largest returns idle keys that hold at least so many bytes together, such
@@ -237,7 +230,7 @@ func (b *Buffer) flushFree(ids []keymap.ID) error {
 			return nil
 		}
 		total := int64(0)
-		for len(ids) > 0 && len(held) < mostKeys && (len(held) == 0 || total < int64(b.step)) {
+		for len(ids) > 0 && len(held) < maxMoveKeys && (len(held) == 0 || total < int64(b.step)) {
 			id := ids[0]
 			if b.index.Exists(id) {
 				if k := b.index.Val(id); k.idle() {

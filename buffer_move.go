@@ -9,6 +9,22 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
+// holdMoved holds keys and moves what the fast store holds of them.
+func (b *Buffer) holdMoved(ctx context.Context, op string, keys []string, allowDoubt bool) ([]bufferPart, error) {
+	held, err := b.hold(ctx, op, keys, allowDoubt)
+	if err != nil {
+		return nil, err
+	}
+	abandoned, err := b.move(ctx, held)
+	if err == nil {
+		return held, nil
+	}
+	if !abandoned {
+		b.release(held)
+	}
+	return nil, clean(op, fmt.Errorf("moving what the buffer holds to the slow store: %w", err))
+}
+
 // move appends to the slow store what the fast one holds of keys that the caller
 // holds, and deletes it from the fast one. All of a key goes in one append: so
 // neither a reader of the slow store nor whoever finds it after a crash sees a

@@ -7,14 +7,9 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-var (
-	_ Applier      = (*Dict)(nil)
-	_ SessionGuard = (*Dict)(nil)
-)
-
 // dictSessions are the sessions of a Dict. They live as long as it does.
 type dictSessions struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // no other lock is taken under it
 	issued uint64
 	secret []byte // of the tokens
 	known  sessiontab.Table[*dictSession]
