@@ -14,7 +14,6 @@ import (
 // the index, one in the fast store, and their places in the tables.
 const perKey = 200
 
-// bufferBatch is the working memory of one Append.
 type bufferBatch struct {
 	hashes []uint64
 	ids    []keymap.ID // 0: an entry without bytes

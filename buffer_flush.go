@@ -39,12 +39,8 @@ func (b *Buffer) flush(ctx context.Context, op string) error {
 		}
 	}
 	b.mu.Unlock()
-	for len(keys) > 0 {
-		n := b.bunch(keys)
-		if err := b.moveKeys(ctx, op, keys[:n]); err != nil {
-			return err
-		}
-		keys = keys[n:]
+	if err := b.moveKeys(ctx, op, keys); err != nil {
+		return err
 	}
 	return doubt
 }
@@ -69,13 +65,17 @@ func (b *Buffer) bunch(keys []string) int {
 	return len(keys)
 }
 
-// moveKeys moves keys to the slow store.
 func (b *Buffer) moveKeys(ctx context.Context, op string, keys []string) error {
-	held, err := b.holdMoved(ctx, op, keys, true)
-	if err == nil {
+	for len(keys) > 0 {
+		n := b.bunch(keys)
+		held, err := b.holdMoved(ctx, op, keys[:n], true)
+		if err != nil {
+			return err
+		}
 		b.release(held)
+		keys = keys[n:]
 	}
-	return err
+	return nil
 }
 
 // startFlush begins to flush in the background unless that is under way. The
@@ -125,10 +125,8 @@ func (b *Buffer) background() {
 			}
 		}
 		b.mu.Unlock()
-		for len(keys) > 0 && err == nil {
-			n := b.bunch(keys)
-			err = b.moveKeys(context.Background(), "flush", keys[:n])
-			keys = keys[n:]
+		if err == nil {
+			err = b.moveKeys(context.Background(), "flush", keys)
 		}
 		if err == nil {
 			err = b.flushFree(ids)

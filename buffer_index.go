@@ -7,7 +7,6 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
-// bufferKey is what a Buffer knows of a key.
 type bufferKey struct {
 	size  int64 // bytes in the fast store
 	moved int64 // of these, from the start, bytes that count no more: the slow store has them, or replaced them
@@ -89,7 +88,6 @@ func (b *Buffer) dequeue(w *bufferWait) {
 
 func (b *Buffer) find(key string) keymap.ID { return b.index.Find(keymap.Hash(b.seed, key), key) }
 
-// check returns the error of an operation that cannot begin.
 func (b *Buffer) check(ctx context.Context, op string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -218,7 +216,6 @@ func (b *Buffer) acquire(ctx context.Context, op string, keys []string, alone, a
 	return parts, nil
 }
 
-// release lets go of keys that are pinned or held.
 func (b *Buffer) release(parts []bufferPart) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -237,7 +234,6 @@ func (b *Buffer) release(parts []bufferPart) {
 	b.end()
 }
 
-// errInDoubt is why a key cannot be used.
 var errInDoubt = errors.New("the slow store could not tell whether it took a part of this key when the buffer was flushed: set, delete or drop it")
 
 func inDoubt(op, key string) error { return &Error{Op: op, Key: key, HasKey: true, Err: errInDoubt} }

@@ -209,7 +209,6 @@ func (d *Dict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// remove deletes a record, if there is one.
 func (s *dictShard) remove(id keymap.ID) {
 	if id == 0 {
 		return
@@ -313,7 +312,6 @@ func (d *Dict) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	}
 }
 
-// infos appends the shard's keys to a list.
 func (s *dictShard) infos(infos []KeyInfo) []KeyInfo {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

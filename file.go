@@ -113,6 +113,11 @@ func (f *File) fail(op string, err error) error {
 	return &Error{Op: op, Path: f.dir.Path(), Err: err}
 }
 
+// write does what changes the store.
+func (f *File) write(ctx context.Context, op string, do func(filedir.Tx) error) error {
+	return f.fail(op, f.dir.Write(ctx, do))
+}
+
 // Close lets go of the directory and of every open file. Every later operation
 // fails with an error that wraps [ErrClosed]; readers that Open returned go on.
 func (f *File) Close() error {
@@ -137,7 +142,7 @@ func (f *File) Append(ctx context.Context, entries ...Entry) error {
 	if total == 0 {
 		return f.fail("append", f.dir.Check())
 	}
-	return f.fail("append", f.dir.Append(ctx, dirEntries(entries)))
+	return f.write(ctx, "append", func(tx filedir.Tx) error { return tx.Append(ctx, dirEntries(entries)) })
 }
 
 // dirEntries copies nothing.
@@ -173,7 +178,8 @@ func (f *File) set(ctx context.Context, op, key string, value []byte, once bool)
 	if _, err := CheckEntries(op, []Entry{{key, value}}); err != nil {
 		return err
 	}
-	return f.fail(op, f.dir.Set(ctx, key, value, once))
+	err := f.dir.Write(ctx, func(tx filedir.Tx) error { return tx.Set(ctx, key, value, once) })
+	return f.fail(op, f.dir.KeyError(key, err))
 }
 
 // Delete removes the files of keys, all or none, also when the process is
@@ -183,7 +189,7 @@ func (f *File) Delete(ctx context.Context, keys ...string) error {
 	if err := CheckKeys("delete", keys); err != nil {
 		return err
 	}
-	return f.fail("delete", f.dir.Delete(ctx, keys))
+	return f.write(ctx, "delete", func(tx filedir.Tx) error { return tx.Delete(ctx, keys) })
 }
 
 // Pop is Get and Delete under one lock.
@@ -191,8 +197,12 @@ func (f *File) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := CheckKeys("pop", keys); err != nil {
 		return nil, err
 	}
-	values, err := f.dir.Pop(ctx, keys)
-	return values, f.fail("pop", err)
+	var values [][]byte
+	err := f.write(ctx, "pop", func(tx filedir.Tx) (err error) {
+		values, err = tx.Pop(ctx, keys)
+		return err
+	})
+	return values, err
 }
 
 // Drop removes every key: every file that the store itself can have written,
@@ -202,11 +212,15 @@ func (f *File) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 //
 // Its error wraps [ErrUnknownOutcome] where some were removed and the next
 // operation will remove the others, or fail.
-func (f *File) Drop(ctx context.Context) error { return f.fail("drop", f.dir.Drop(ctx)) }
+func (f *File) Drop(ctx context.Context) error {
+	return f.write(ctx, "drop", func(tx filedir.Tx) error { return tx.Drop(ctx) })
+}
 
 // Sync returns once all that was acknowledged to this store before the call
 // survives a loss of power. What other processes wrote is theirs to sync.
-func (f *File) Sync(ctx context.Context) error { return f.fail("sync", f.dir.Sync(ctx)) }
+func (f *File) Sync(ctx context.Context) error {
+	return f.write(ctx, "sync", func(tx filedir.Tx) error { return tx.Sync(ctx) })
+}
 
 // Stat counts keys and bytes. Disk is what all files of the store take on the
 // disk, those that hold no values included.
@@ -256,27 +270,12 @@ func (f *File) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := CheckKeys("open", []string{key}); err != nil {
 		return nil, err
 	}
-	r, err := f.dir.Open(ctx, key)
+	r, err := f.dir.Open(ctx, key, f.fail)
 	if err != nil {
 		return nil, f.fail("open", err)
 	}
-	return &fileReader{f, r}, nil
+	return r, nil
 }
-
-type fileReader struct {
-	file *File
-	*filedir.Reader
-}
-
-func (r *fileReader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	if errors.Is(err, io.EOF) {
-		return n, io.EOF
-	}
-	return n, r.file.fail("read", err)
-}
-
-func (r *fileReader) Close() error { return r.file.fail("close", r.Reader.Close()) }
 
 // NewSession issues a session, of which every process that has the directory
 // open knows. It survives kill -9, and with Sync a loss of power; without Sync
@@ -284,23 +283,31 @@ func (r *fileReader) Close() error { return r.file.fail("close", r.Reader.Close(
 // forgotten: that was not used, or longest ago. Drop keeps sessions; Python's
 // drop, which removes the whole directory, ends them.
 func (f *File) NewSession(ctx context.Context) (uint64, error) {
-	session, err := f.dir.NewSession(ctx)
-	return session, f.fail("new session", err)
+	var session uint64
+	err := f.write(ctx, "new session", func(tx filedir.Tx) (err error) {
+		session, err = tx.NewSession()
+		return err
+	})
+	return session, err
 }
 
 // EndSession forgets a session; one that is not known is no error.
 func (f *File) EndSession(ctx context.Context, session uint64) error {
-	return f.fail("end session", f.dir.EndSession(ctx, session))
+	return f.write(ctx, "end session", func(tx filedir.Tx) error { return tx.EndSession(session) })
 }
 
 // SessionToken returns the token of a session, for every process that has the
 // directory open.
 func (f *File) SessionToken(ctx context.Context, session uint64) (SessionToken, error) {
-	secret, err := f.dir.SessionSecret(ctx, session)
-	if err != nil {
-		return SessionToken{}, f.fail("session token", err)
-	}
-	return NewSessionToken(secret, session), nil
+	var token SessionToken
+	err := f.write(ctx, "session token", func(tx filedir.Tx) error {
+		secret, err := tx.SessionSecret(session)
+		if err == nil {
+			token = NewSessionToken(secret, session)
+		}
+		return err
+	})
+	return token, err
 }
 
 // CheckSession returns an error unless a token is that of the session.
@@ -319,18 +326,24 @@ func (f *File) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, 
 	if err := CheckOperation(tag, op); err != nil {
 		return false, err
 	}
-	applied, err = f.dir.Apply(ctx, tag.Session, sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}, func(t filedir.Tagged) error {
-		switch op.Change {
-		case ChangeAppend:
-			return f.fail("append", t.Append(ctx, dirEntries(op.Entries)))
-		case ChangeSet, ChangeSetOnce:
-			e := op.Entries[0]
-			return f.fail("set", t.Set(ctx, e.Key, e.Value, op.Change == ChangeSetOnce))
-		case ChangeDelete:
-			return f.fail("delete", t.Delete(ctx, op.Keys))
-		default:
-			return f.fail("drop", t.Drop(ctx))
-		}
+	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
+	err = f.write(ctx, "apply", func(tx filedir.Tx) error {
+		applied, err = tx.Apply(tag.Session, next, func() error { return f.change(ctx, tx, op) })
+		return err
 	})
-	return applied, f.fail("apply", err)
+	return applied, err
+}
+
+func (f *File) change(ctx context.Context, tx filedir.Tx, op Operation) error {
+	switch op.Change {
+	case ChangeAppend:
+		return f.fail("append", tx.Append(ctx, dirEntries(op.Entries)))
+	case ChangeSet, ChangeSetOnce:
+		e := op.Entries[0]
+		return f.fail("set", f.dir.KeyError(e.Key, tx.Set(ctx, e.Key, e.Value, op.Change == ChangeSetOnce)))
+	case ChangeDelete:
+		return f.fail("delete", tx.Delete(ctx, op.Keys))
+	default:
+		return f.fail("drop", tx.Drop(ctx))
+	}
 }

@@ -98,58 +98,53 @@ func Scan(ctx context.Context, store Partd) iter.Seq2[Chunk, error] {
 // scanByOpen is Scan for a store that lists keys and cannot scan. Each value is
 // the one that the key has when its turn comes.
 func scanByOpen(ctx context.Context, store Partd, yield func(Chunk, error) bool) {
-	const chunk = 256 << 10
-	b := bufio.NewReaderSize(nil, chunk+1) // one more, to know which chunk is the last
-	stopped := false
-	emit := func(c Chunk) bool {
-		stopped = !yield(c, nil)
-		return !stopped
-	}
+	b := bufio.NewReaderSize(nil, scanChunk+1) // one more, to know which chunk is the last
 	for info, err := range Keys(ctx, store) {
+		more := true
 		if err == nil {
-			err = emitValue(ctx, store, info, b, chunk, emit)
+			more, err = yieldValue(ctx, store, info, b, yield)
 		}
-		if stopped {
-			return
-		}
-		if err != nil {
+		if err != nil && more {
 			yield(Chunk{}, err)
+		}
+		if err != nil || !more {
 			return
 		}
 	}
 }
 
-// emitValue hands out the value of a key in chunks, until emit returns false.
-func emitValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader, chunk int, emit func(Chunk) bool) (err error) {
+const scanChunk = 256 << 10
+
+// yieldValue yields the value of a key in chunks, and reports whether to go on.
+func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader, yield func(Chunk, error) bool) (more bool, err error) {
 	r, err := Open(ctx, store, info.Key)
 	if err != nil {
-		return err
+		return true, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	b.Reset(r)
-	for offset := int64(0); ; {
+	for offset, last := int64(0), false; !last; {
 		if ctx.Err() != nil { // what Get returned does not look
-			return &Error{Op: "scan", Key: info.Key, HasKey: true, Err: context.Cause(ctx)}
+			return true, &Error{Op: "scan", Key: info.Key, HasKey: true, Err: context.Cause(ctx)}
 		}
-		data, err := b.Peek(chunk + 1)
-		last := errors.Is(err, io.EOF)
+		data, err := b.Peek(scanChunk + 1)
+		last = errors.Is(err, io.EOF)
 		if err != nil && !last {
-			return err
+			return true, err
 		}
 		if last && offset == 0 && len(data) == 0 && info.Size > 0 {
-			return nil // deleted meanwhile
+			return true, nil // deleted meanwhile
 		}
-		if !last {
-			data = data[:chunk]
-		}
-		if !emit(Chunk{Key: info.Key, Offset: offset, Data: data, Last: last}) || last {
-			return nil
+		data = data[:min(len(data), scanChunk)]
+		if !yield(Chunk{Key: info.Key, Offset: offset, Data: data, Last: last}, nil) {
+			return false, nil
 		}
 		offset += int64(len(data))
 		if _, err := b.Discard(len(data)); err != nil {
-			return err
+			return true, err
 		}
 	}
+	return true, nil
 }
 
 // Stats describes a store as a whole.
@@ -178,7 +173,6 @@ func Stat(ctx context.Context, store Partd) (Stats, error) {
 	return Stats{}, unsupported("stat", store)
 }
 
-// statByKeys is Stat for a store that lists keys and cannot describe itself.
 func statByKeys(ctx context.Context, store Partd) (Stats, error) {
 	var st Stats
 	for info, err := range Keys(ctx, store) {

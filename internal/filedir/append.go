@@ -34,30 +34,23 @@ func (e *Entries) value(i int) []byte {
 
 // Append adds the values to the files of their keys, all or none, also when the
 // process is killed.
-func (d *Dir) Append(ctx context.Context, entries Entries) error {
-	return d.write(ctx, func() error { return d.append(ctx, entries) })
-}
-
-// append is Append with the lock.
-func (d *Dir) append(ctx context.Context, entries Entries) error {
+func (d Tx) Append(ctx context.Context, entries Entries) error {
 	b := &d.batch
-	b.group(d, entries)
-	defer b.release(d)
+	b.group(d.Dir, entries)
+	defer b.release(d.Dir)
 	for i, k := range b.touched {
 		if err := checkNow(ctx, i); err != nil {
 			return err
 		}
 		if k.file == nil || k.epoch != d.cache.epoch {
 			if err := d.lookAt(k); err != nil {
-				return d.keyError(k.key, err)
+				return d.KeyError(k.key, err)
 			}
 		}
 	}
-	if !d.Hooks.NoUndo {
-		d.describe(entries)
-		if err := d.writeRecord(b.record); err != nil {
-			return fmt.Errorf("noting it in %s: %w", names.Journal, err)
-		}
+	d.describe(entries)
+	if err := d.writeRecord(b.record); err != nil {
+		return err
 	}
 	done := 0 // files that may have been changed
 	for i, k := range b.touched {
@@ -67,7 +60,7 @@ func (d *Dir) append(ctx context.Context, entries Entries) error {
 			err = d.writeKey(k, entries)
 		}
 		if err != nil {
-			return d.keyError(k.key, d.rollback(done, err))
+			return d.KeyError(k.key, d.rollback(done, err))
 		}
 	}
 	if d.sync {
@@ -115,7 +108,6 @@ func (d *Dir) lostLock() error {
 	return d.dropLock()
 }
 
-// writeKey writes what the batch adds to a key.
 func (d *Dir) writeKey(k *keyFile, entries Entries) error {
 	if k.file == nil {
 		if err := d.openForWrite(k); err != nil {
@@ -123,7 +115,7 @@ func (d *Dir) writeKey(k *keyFile, entries Entries) error {
 		}
 	}
 	b := &d.batch
-	if !d.Hooks.NoUndo && k.inline >= 0 { // the record holds the bytes, one after the other
+	if k.inline >= 0 { // the record holds the bytes, one after the other
 		return d.writeAt(k, b.record[k.inline:k.inline+int(k.add)], k.size)
 	}
 	return d.writeChain(k, entries)
@@ -212,7 +204,6 @@ func (d *Dir) writeAt(k *keyFile, p []byte, at int64) error {
 	return err
 }
 
-// syncBatch makes the batch survive a loss of power.
 func (d *Dir) syncBatch() error {
 	created := false
 	for _, k := range d.batch.touched {

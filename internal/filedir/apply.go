@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io/fs"
 
 	"github.com/go-partd/partd/internal/names"
@@ -35,37 +34,16 @@ func parseSessionTag(b []byte) *sessionTag {
 	return t
 }
 
-// Tagged changes the store as one step with the tag of an operation.
-type Tagged struct{ d *Dir }
-
-// Append is [Dir.Append].
-func (t Tagged) Append(ctx context.Context, entries Entries) error { return t.d.append(ctx, entries) }
-
-// Set is [Dir.Set].
-func (t Tagged) Set(ctx context.Context, key string, value []byte, once bool) error {
-	return t.d.keyError(key, t.d.set(ctx, key, value, once))
-}
-
-// Delete is [Dir.Delete].
-func (t Tagged) Delete(ctx context.Context, keys []string) error { return t.d.deleteKeys(ctx, keys) }
-
-// Drop is [Dir.Drop].
-func (t Tagged) Drop(ctx context.Context) error { return t.d.drop(ctx) }
-
-// Apply makes one change, by change, together with its tag, as one step, also when
-// the process is killed, or with Sync when the power fails.
-func (d *Dir) Apply(ctx context.Context, session uint64, op sessiontab.Operation, change func(Tagged) error) (applied bool, err error) {
-	err = d.write(ctx, func() error {
-		isNext, err := d.beginTag(session, op)
-		if err != nil || !isNext {
-			return err
-		}
-		defer func() { d.tag = nil }()
-		err = change(Tagged{d})
-		applied = err == nil
-		return err
-	})
-	return applied, err
+// Apply makes one change, if it is the next of a session, together with its tag,
+// as one step, also when the process is killed, or with Sync when the power fails.
+func (d Tx) Apply(session uint64, op sessiontab.Operation, change func() error) (applied bool, err error) {
+	isNext, err := d.beginTag(session, op)
+	if err != nil || !isNext {
+		return false, err
+	}
+	defer func() { d.tag = nil }()
+	err = change()
+	return err == nil, err
 }
 
 // beginTag looks the session up, and prepares d.tag for an operation that is the
@@ -104,16 +82,30 @@ func (d *Dir) commitTag() error {
 	return d.writeSlot(d.tag.slot, d.tag.after)
 }
 
+// commit notes that an operation was carried out, which is not to be undone.
+func (d *Dir) commit(noted bool) error {
+	if err := d.commitTag(); err != nil {
+		d.replay = true
+		return unknown(err)
+	}
+	if !noted {
+		return nil
+	}
+	if err := d.clearRecord(); err != nil {
+		return unknown(err)
+	}
+	return nil
+}
+
 // commitNothing notes that an operation which changes no file was applied. With
 // a record, as for any other: a slot that is written in part is no session's.
-func (d *Dir) commitNothing(ctx context.Context) error {
+func (d Tx) commitNothing(ctx context.Context) error {
 	if d.tag == nil {
 		return nil
 	}
-	return d.append(ctx, Entries{})
+	return d.Append(ctx, Entries{})
 }
 
-// rollbackTag undoes commitTag.
 func (d *Dir) rollbackTag() error {
 	if d.tag == nil || !d.tag.written {
 		return nil
@@ -147,11 +139,9 @@ func (d *Dir) setTagged(name string, value []byte, isNew bool) error {
 	if err != nil {
 		return d.notSet(name, isNew, err)
 	}
-	if !d.Hooks.NoUndo {
-		rec := appendFile(newRecord(nil), name, staged)
-		if err := d.writeRecord(d.seal(rec, kindSet, 1)); err != nil {
-			return d.notSet(name, isNew, fmt.Errorf("noting it in %s: %w", names.Journal, err))
-		}
+	rec := appendFile(newRecord(nil), name, staged)
+	if err := d.writeRecord(d.seal(rec, kindSet, 1)); err != nil {
+		return d.notSet(name, isNew, err)
 	}
 	if err := d.moveStaged(name); err != nil {
 		if errors.Is(err, errLockLost) { // nothing more may be written
@@ -163,14 +153,7 @@ func (d *Dir) setTagged(name string, value []byte, isNew bool) error {
 		d.replay = true
 		return unknown(err)
 	}
-	if err := d.commitTag(); err != nil {
-		d.replay = true
-		return unknown(err)
-	}
-	if err := d.clearRecord(); err != nil {
-		return unknown(err)
-	}
-	return nil
+	return d.commit(true)
 }
 
 // redoSet finishes a Set with a tag. It reports whether the new value is in place: a

@@ -10,7 +10,6 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// errNotRegular says that a key's name is taken by something else.
 var errNotRegular = errors.New("it is no regular file; the store leaves it alone")
 
 // keyFile is a key's file, kept open between appends.
@@ -44,23 +43,17 @@ type cache struct {
 	epoch uint64
 }
 
-// remember puts an open file in the ring.
-func (c *cache) remember(k *keyFile) {
+func (c *cache) add(k *keyFile) {
 	k.slot, k.used = len(c.ring), true
 	c.ring = append(c.ring, k)
 }
 
-// close closes a file and leaves its entry.
-func (c *cache) close(k *keyFile) error {
-	if k.file == nil {
-		return nil
-	}
+func (c *cache) remove(k *keyFile) {
 	last := len(c.ring) - 1
 	c.ring[k.slot] = c.ring[last]
 	c.ring[k.slot].slot = k.slot
 	c.ring[last] = nil
 	c.ring = c.ring[:last]
-	return closeOnce(&k.file)
 }
 
 // closeOnce closes a file unless it was closed.
@@ -71,24 +64,6 @@ func closeOnce(file *vfs.File) error {
 	}
 	*file = nil
 	return f.Close()
-}
-
-// forget closes a file and removes its entry.
-func (c *cache) forget(k *keyFile) error {
-	delete(c.byKey, k.key)
-	return c.close(k)
-}
-
-// closeAll closes every file. Entries of the batch under way stay usable: they
-// are opened again.
-func (c *cache) closeAll() error {
-	var errs []error
-	for len(c.ring) > 0 {
-		errs = append(errs, c.close(c.ring[len(c.ring)-1]))
-	}
-	clear(c.byKey)
-	c.hand = 0
-	return errors.Join(errs...)
 }
 
 // victim returns the file to close next, or nil if all are of the batch.
@@ -110,8 +85,8 @@ func (c *cache) victim(batch uint64) *keyFile {
 	return nil
 }
 
-// makeRoom closes files until one more may be opened. It reports whether there is
-// room without closing files that the batch needs.
+// makeRoom closes files until one more may be opened, unless the batch needs all
+// that are open.
 func (d *Dir) makeRoom() (bool, error) {
 	for len(d.cache.ring) >= d.maxOpen {
 		if d.batch.full == d.batch.number {
@@ -141,7 +116,11 @@ func (d *Dir) closeFile(k *keyFile) error {
 	if k.dirty {
 		d.dirty.add(k.path)
 	}
-	err := d.cache.close(k)
+	if k.file == nil {
+		return nil
+	}
+	d.cache.remove(k)
+	err := closeOnce(&k.file)
 	if err != nil { // earlier appends may be lost
 		d.refuse(err)
 	}
@@ -161,7 +140,6 @@ func retry[T any](d *Dir, open func() (T, error)) (T, error) {
 	return file, err
 }
 
-// open opens a file of the directory.
 func (d *Dir) open(path string, flags int) (vfs.File, error) {
 	return d.openPerm(path, flags, 0o666)
 }
@@ -195,15 +173,12 @@ func (d *Dir) openOwn(path string, create bool) (vfs.File, error) {
 // closeKept closes every kept file. The batch under way finds its entries as
 // they were, but closed.
 func (d *Dir) closeKept() error {
-	for _, k := range d.cache.ring {
-		if k.dirty {
-			d.dirty.add(k.path)
-		}
+	var err error
+	for n := len(d.cache.ring); n > 0; n-- {
+		err = errors.Join(err, d.closeFile(d.cache.ring[n-1]))
 	}
-	err := d.cache.closeAll()
-	if err != nil {
-		d.refuse(err)
-	}
+	clear(d.cache.byKey)
+	d.cache.hand = 0
 	return err
 }
 
@@ -232,7 +207,7 @@ func (d *Dir) openKey(k *keyFile, flags int) error {
 		return err
 	}
 	k.file, k.info, k.size, k.epoch = file, info, info.Size, d.cache.epoch
-	d.cache.remember(k)
+	d.cache.add(k)
 	d.cache.byKey[k.key] = k
 	return nil
 }

@@ -170,7 +170,7 @@ func (d *Dir) Close() error {
 // closeAll is called with the turn, maybe several times.
 func (d *Dir) closeAll() error {
 	d.keeper.Stop()
-	return errors.Join(d.cache.closeAll(), closeOnce(&d.journal.file), closeOnce(&d.sessions.file),
+	return errors.Join(d.closeKept(), closeOnce(&d.journal.file), closeOnce(&d.sessions.file),
 		d.dropLock(), closeOnce(&d.pin))
 }
 
@@ -185,19 +185,21 @@ func (d *Dir) Check() error {
 // Path returns the absolute path of the directory.
 func (d *Dir) Path() string { return d.dir }
 
-// path returns the path of a file in the directory.
 func (d *Dir) path(name string) string { return d.dir + string(filepath.Separator) + name }
 
-// keyError says which key an error is about; nil stays nil.
-func (d *Dir) keyError(key string, err error) error {
+// KeyError says which key an error is about; nil stays nil.
+func (d *Dir) KeyError(key string, err error) error {
 	if err == nil {
 		return nil
 	}
 	return &KeyError{Key: key, Path: d.path(d.scheme.Name(key)), Err: err}
 }
 
-// write does what changes files, with the lock and unless writes are refused.
-func (d *Dir) write(ctx context.Context, do func() error) error {
+// Tx is an operation that changes the store, see [Dir.Write].
+type Tx struct{ *Dir }
+
+// Write does what changes files, with the lock and unless writes are refused.
+func (d *Dir) Write(ctx context.Context, do func(Tx) error) error {
 	if err := d.begin(ctx, true); err != nil {
 		return err
 	}
@@ -205,7 +207,7 @@ func (d *Dir) write(ctx context.Context, do func() error) error {
 	if d.failed != nil {
 		return fmt.Errorf("%w: %w", storeerror.ErrNeedsReopen, d.failed)
 	}
-	return do()
+	return do(Tx{d})
 }
 
 // refuse makes all later writes fail.
@@ -223,7 +225,6 @@ func (d *Dir) warn(what string, err error) {
 	}
 }
 
-// unknown wraps ErrUnknownOutcome and the cause.
 func unknown(err error) error { return fmt.Errorf("%w: %w", storeerror.ErrUnknownOutcome, err) }
 
 // defaultOpenFiles leaves room for other stores, sockets, and spill files.

@@ -24,7 +24,9 @@ func openDir(t *testing.T, fsys vfs.FS, dir string, opts Options) *Dir {
 
 func appendAll(t *testing.T, d *Dir, keys []string, values [][]byte) {
 	t.Helper()
-	err := d.Append(t.Context(), Entries{Len: len(keys), At: func(i int) (string, []byte) { return keys[i], values[i] }})
+	err := d.Write(t.Context(), func(tx Tx) error {
+		return tx.Append(t.Context(), Entries{Len: len(keys), At: func(i int) (string, []byte) { return keys[i], values[i] }})
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +93,7 @@ func TestLargeBatch(t *testing.T) {
 	if cap(d.batch.next) > keepEntries || cap(d.batch.record) > keepBuffer {
 		t.Fatalf("room for %d entries and %d bytes is kept", cap(d.batch.next), cap(d.batch.record))
 	}
-	if err := d.Drop(t.Context()); err != nil {
+	if err := d.Write(t.Context(), func(tx Tx) error { return tx.Drop(t.Context()) }); err != nil {
 		t.Fatal(err)
 	}
 	wantAll(t, d, map[string]string{})

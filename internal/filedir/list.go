@@ -67,7 +67,6 @@ func (d *Dir) eachName(visit func(name string, kind names.Kind) error) (err erro
 	}
 }
 
-// listFiles returns the names of the files that hold values.
 func (d *Dir) listFiles() (*nameList, error) {
 	list := new(nameList)
 	err := d.eachName(func(name string, kind names.Kind) error {
@@ -132,7 +131,6 @@ func (d *Dir) keyOf(name string) (string, error) {
 // maxKeyLen is partd.MaxKeyLen.
 const maxKeyLen = 1<<16 - 1
 
-// keySize is a key and the length of its value.
 type keySize struct {
 	key  string
 	size int64

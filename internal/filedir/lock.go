@@ -34,7 +34,6 @@ const (
 	exclusive
 )
 
-// errLockLost says that another process may have the lock as well.
 var errLockLost = errors.New("the file .lock was removed or replaced while it was locked, so another process may have written at the same time")
 
 // begin waits for the turn and for the directory's lock, and finishes or undoes
@@ -111,7 +110,6 @@ func (d *Dir) tick() {
 	d.passTurn()
 }
 
-// dropLock lets go of the directory's lock.
 func (d *Dir) dropLock() error {
 	d.heldTill = time.Time{}
 	if d.held == unlocked {
@@ -190,17 +188,16 @@ func (d *Dir) tryLock(ctx context.Context, want lockState) (abandoned bool, err 
 		return abandoned, err
 	}
 	d.held = want
-	if d.lockInfo, err = d.lock.Info(); err != nil {
-		return false, errors.Join(err, d.dropLock())
+	intact := false
+	if d.lockInfo, err = d.lock.Info(); err == nil {
+		intact, err = d.lockIntact()
 	}
-	intact, err := d.lockIntact()
-	if err != nil || !intact {
-		return false, errors.Join(err, d.dropLock())
+	if !intact {
+		err = errors.Join(err, d.dropLock())
 	}
-	return false, nil
+	return false, err
 }
 
-// waitLock waits for the lock, or until the context ends.
 func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err error) {
 	if ctx.Done() == nil {
 		return false, d.lock.Lock(write)
@@ -258,7 +255,6 @@ func (d *Dir) enter() (half bool, err error) {
 	return d.halfDone()
 }
 
-// pinLock keeps the lock file open.
 func (d *Dir) pinLock() error {
 	if d.pin != nil {
 		pinned, err := d.pin.Info()

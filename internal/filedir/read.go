@@ -85,12 +85,12 @@ func (d *Dir) Get(ctx context.Context, keys []string) ([][]byte, error) {
 func (d *Dir) getBunch(ctx context.Context, keys []string, values [][]byte) (n int, err error) {
 	files, err := d.noteBunch(ctx, len(keys), func(i int) (noted, error) {
 		n, err := d.note(d.scheme.Name(keys[i]))
-		return n, d.keyError(keys[i], err)
+		return n, d.KeyError(keys[i], err)
 	})
 	defer func() {
 		for i := range files {
 			if closeErr := files[i].close(); err == nil {
-				err = d.keyError(keys[i], closeErr)
+				err = d.KeyError(keys[i], closeErr)
 			}
 		}
 	}()
@@ -106,7 +106,7 @@ func (d *Dir) getBunch(ctx context.Context, keys []string, values [][]byte) (n i
 			value, err = d.readAgain(ctx, keys[i])
 		}
 		if err := errors.Join(err, files[i].close()); err != nil {
-			return 0, d.keyError(keys[i], err)
+			return 0, d.KeyError(keys[i], err)
 		}
 		values[i] = value
 	}
@@ -141,23 +141,24 @@ func (d *Dir) readLocked(key string) ([]byte, error) {
 	return value, errors.Join(err, n.close())
 }
 
-// Open returns a reader of the value that the key has now. It keeps one file
-// open, and goes on after the key was deleted or the store closed.
-func (d *Dir) Open(ctx context.Context, key string) (*Reader, error) {
+// Open returns a reader of the value that the key has now. Its errors are what
+// fail makes of them.
+func (d *Dir) Open(ctx context.Context, key string, fail func(op string, err error) error) (*Reader, error) {
 	if err := d.begin(ctx, false); err != nil {
-		return nil, d.keyError(key, err)
+		return nil, d.KeyError(key, err)
 	}
 	n, err := d.note(d.scheme.Name(key))
 	d.end()
 	if err != nil {
-		return nil, d.keyError(key, err)
+		return nil, d.KeyError(key, err)
 	}
-	return &Reader{dir: d, key: key, noted: n}, nil
+	return &Reader{dir: d, fail: fail, key: key, noted: n}, nil
 }
 
 // Reader reads a value as it was when it was opened.
 type Reader struct {
 	dir    *Dir
+	fail   func(op string, err error) error
 	key    string
 	noted  noted
 	at     int64
@@ -166,7 +167,7 @@ type Reader struct {
 
 func (r *Reader) Read(p []byte) (int, error) {
 	if r.closed {
-		return 0, r.dir.keyError(r.key, storeerror.ErrClosed)
+		return 0, r.fail("read", r.dir.KeyError(r.key, storeerror.ErrClosed))
 	}
 	left := r.noted.size - r.at
 	if left == 0 {
@@ -183,7 +184,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if errors.Is(err, io.EOF) {
 		err = errCutWhileRead(r.at, r.noted.size)
 	}
-	return 0, r.dir.keyError(r.key, err)
+	return 0, r.fail("read", r.dir.KeyError(r.key, err))
 }
 
 // Rewind lets the value be read again from its start.
@@ -195,7 +196,7 @@ func (r *Reader) Rewind() error {
 // Close closes the file.
 func (r *Reader) Close() error {
 	r.closed = true
-	return r.dir.keyError(r.key, r.noted.close())
+	return r.fail("close", r.dir.KeyError(r.key, r.noted.close()))
 }
 
 func errCutWhileRead(at, size int64) error {

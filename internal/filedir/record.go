@@ -11,7 +11,6 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// record is a record as read from the journal.
 type record struct {
 	kind     byte
 	synced   bool
@@ -84,7 +83,6 @@ func (d *Dir) readRecord() (*record, error) {
 	return r, nil
 }
 
-// recordReader takes a record apart.
 type recordReader struct {
 	buf []byte
 	bad bool
@@ -131,7 +129,6 @@ func (r *recordReader) removeSpan(s *span) {
 	s.ino, s.size, s.mtime = r.number(8), int64(r.number(8)), int64(r.number(8))
 }
 
-// appendName begins a span.
 func appendName(rec []byte, name string) []byte {
 	rec = binary.LittleEndian.AppendUint16(rec, uint16(len(name)))
 	return append(rec, name...)

@@ -11,47 +11,7 @@ import (
 )
 
 // Delete removes the files of keys, all or none, also when the process is killed.
-func (d *Dir) Delete(ctx context.Context, keys []string) error {
-	return d.write(ctx, func() error { return d.deleteKeys(ctx, keys) })
-}
-
-// Pop is Get and Delete under one lock.
-func (d *Dir) Pop(ctx context.Context, keys []string) (values [][]byte, err error) {
-	err = d.write(ctx, func() error {
-		if values, err = d.readKeys(ctx, keys); err != nil {
-			return err
-		}
-		return d.deleteKeys(ctx, keys)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return values, nil
-}
-
-// readKeys is Get with the lock.
-func (d *Dir) readKeys(ctx context.Context, keys []string) ([][]byte, error) {
-	values := make([][]byte, len(keys))
-	first := make(map[string]int, len(keys))
-	for i, key := range keys {
-		if err := checkNow(ctx, i); err != nil {
-			return nil, err
-		}
-		if j, ok := first[key]; ok { // each value is the caller's own
-			values[i] = slices.Clone(values[j])
-			continue
-		}
-		first[key] = i
-		value, err := d.readLocked(key)
-		if err != nil {
-			return nil, d.keyError(key, err)
-		}
-		values[i] = value
-	}
-	return values, nil
-}
-
-func (d *Dir) deleteKeys(ctx context.Context, keys []string) error {
+func (d Tx) Delete(ctx context.Context, keys []string) error {
 	list := new(nameList)
 	for i, key := range keys {
 		if err := checkNow(ctx, i); err != nil {
@@ -65,14 +25,35 @@ func (d *Dir) deleteKeys(ctx context.Context, keys []string) error {
 	return d.remove(ctx, kindDelete, list)
 }
 
+// Pop is Get and Delete.
+func (d Tx) Pop(ctx context.Context, keys []string) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	first := make(map[string]int, len(keys))
+	for i, key := range keys {
+		if err := checkNow(ctx, i); err != nil {
+			return nil, err
+		}
+		if j, ok := first[key]; ok { // each value is the caller's own
+			values[i] = slices.Clone(values[j])
+			continue
+		}
+		first[key] = i
+		value, err := d.readLocked(key)
+		if err != nil {
+			return nil, d.KeyError(key, err)
+		}
+		values[i] = value
+	}
+	if err := d.Delete(ctx, keys); err != nil {
+		return nil, err
+	}
+	return values, nil
+}
+
 // Drop removes every key: every file that the store itself can have written,
 // and those of Python with names that it would give, too. Other files,
 // subdirectories and ".lock" stay.
-func (d *Dir) Drop(ctx context.Context) error {
-	return d.write(ctx, func() error { return d.drop(ctx) })
-}
-
-func (d *Dir) drop(ctx context.Context) error {
+func (d Tx) Drop(ctx context.Context) error {
 	if err := d.closeKept(); err != nil {
 		return err
 	}
@@ -110,8 +91,7 @@ func (d *Dir) removeOrphans() error {
 	return err
 }
 
-// remove removes files, all or none.
-func (d *Dir) remove(ctx context.Context, kind byte, list *nameList) error {
+func (d Tx) remove(ctx context.Context, kind byte, list *nameList) error {
 	rec := newRecord(nil)
 	there := new(nameList)
 	seen := make(map[string]struct{})
@@ -142,10 +122,10 @@ func (d *Dir) remove(ctx context.Context, kind byte, list *nameList) error {
 	if there.len() == 0 {
 		return d.commitNothing(ctx)
 	}
-	noted := (!alone(there) || d.tag != nil) && !d.Hooks.NoUndo
+	noted := !alone(there) || d.tag != nil
 	if noted {
 		if err := d.writeRecord(d.seal(rec, kind, there.len())); err != nil {
-			return fmt.Errorf("noting it in %s: %w", names.Journal, err)
+			return err
 		}
 	}
 	return d.removeAll(there, noted)
@@ -191,14 +171,5 @@ func (d *Dir) removeAll(list *nameList, noted bool) error {
 		d.replay = true
 		return unknown(errors.Join(err, d.dropLock()))
 	}
-	if err := d.commitTag(); err != nil {
-		d.replay = true
-		return unknown(err)
-	}
-	if noted {
-		if err := d.clearRecord(); err != nil {
-			return unknown(err)
-		}
-	}
-	return nil
+	return d.commit(noted)
 }

@@ -270,7 +270,6 @@ func (d *Dir) cutOut(r *record, s *span, i int, file vfs.File, mode fs.FileMode,
 	return d.fs.Rename(d.path(names.Temp), d.path(s.name))
 }
 
-// noteProgress notes in the journal how far undoing a span is.
 func (d *Dir) noteProgress(r *record, i int, progress uint64) error {
 	var p [8]byte
 	binary.LittleEndian.PutUint64(p[:], progress)

@@ -35,7 +35,7 @@ func (d *Dir) rollbackKey(k *keyFile) error {
 	if k.created {
 		name := k.path[len(d.dir)+1:]
 		if k.made {
-			return errors.Join(d.cache.forget(k), d.removeKeyFile(name))
+			return errors.Join(d.evict(k), d.removeKeyFile(name))
 		}
 		return d.removeLongKey(name)
 	}

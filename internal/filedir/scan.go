@@ -76,7 +76,6 @@ func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf [
 	return len(files), nil
 }
 
-// scanFile visits one value.
 func (d *Dir) scanFile(ctx context.Context, key string, n *noted, buf []byte, visit Visit) error {
 	for at, last := int64(0), false; !last; {
 		if ctx.Err() != nil {
@@ -86,7 +85,7 @@ func (d *Dir) scanFile(ctx context.Context, key string, n *noted, buf []byte, vi
 		err := readFull(n.file, p, at)
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			if at > 0 {
-				return d.keyError(key, errCutWhileRead(at, n.size))
+				return d.KeyError(key, errCutWhileRead(at, n.size))
 			}
 			// A Python process replaced it in place; nothing was visited yet.
 			if p, err = d.readAgain(ctx, key); err == nil {

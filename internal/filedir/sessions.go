@@ -2,7 +2,6 @@ package filedir
 
 import (
 	"cmp"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -48,7 +47,6 @@ const (
 	maxLooked       = 1 << 10 // slots, for one to issue
 )
 
-// slot is a slot as it is in the file.
 type slot [slotLen]byte
 
 func newSlot(session uint64, last sessiontab.Operation) *slot {
@@ -124,7 +122,6 @@ func (d *Dir) openSessions(create bool) error {
 	return nil
 }
 
-// slotOf returns the number of a session's slot.
 func (t *sessionFile) slotOf(session uint64) uint64 { return 1 + session&(1<<32-1)%t.slots }
 
 // readSlot reads a slot. What is beyond the end of the file is zero.
@@ -183,32 +180,21 @@ func (d *Dir) findSession(session uint64) (s *slot, i uint64, err error) {
 	return s, i, nil
 }
 
-// NewSession issues a session.
-func (d *Dir) NewSession(ctx context.Context) (session uint64, err error) {
-	err = d.write(ctx, func() (err error) {
-		session, err = d.issueSession()
-		return err
-	})
-	return session, err
-}
-
 // EndSession forgets a session; one that is not known is no error.
-func (d *Dir) EndSession(ctx context.Context, session uint64) error {
-	return d.write(ctx, func() error {
-		_, i, err := d.findSession(session)
-		if errors.Is(err, storeerror.ErrSessionExpired) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		return d.writeSlot(i, newSlot(0, sessiontab.Operation{}).seal(d.sync, d.boot))
-	})
+func (d Tx) EndSession(session uint64) error {
+	_, i, err := d.findSession(session)
+	if errors.Is(err, storeerror.ErrSessionExpired) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return d.writeSlot(i, newSlot(0, sessiontab.Operation{}).seal(d.sync, d.boot))
 }
 
-// issueSession issues a session: in the slot of the next counter that is free,
+// NewSession issues a session: in the slot of the next counter that is free,
 // or, if none is, in that of the oldest session.
-func (d *Dir) issueSession() (uint64, error) {
+func (d Tx) NewSession() (uint64, error) {
 	if err := d.openSessions(true); err != nil {
 		return 0, err
 	}
@@ -311,15 +297,13 @@ func (t *sessionFile) secret() []byte {
 // SessionSecret returns what the tokens of sessions are made with, for every
 // process that has the directory open. The session's error is returned if there is
 // none.
-func (d *Dir) SessionSecret(ctx context.Context, session uint64) (secret []byte, err error) {
-	err = d.write(ctx, func() error {
-		if err := d.openSessions(false); err != nil {
-			return err
-		}
-		if secret = d.sessions.secret(); secret == nil {
-			return sessiontab.Expired(session)
-		}
-		return nil
-	})
-	return secret, err
+func (d Tx) SessionSecret(session uint64) ([]byte, error) {
+	if err := d.openSessions(false); err != nil {
+		return nil, err
+	}
+	secret := d.sessions.secret()
+	if secret == nil {
+		return nil, sessiontab.Expired(session)
+	}
+	return secret, nil
 }

@@ -12,11 +12,7 @@ import (
 
 // Set replaces a key's file by a new one: who reads the old value goes on reading
 // it. With once, a key that has a file is left as it is.
-func (d *Dir) Set(ctx context.Context, key string, value []byte, once bool) error {
-	return d.keyError(key, d.write(ctx, func() error { return d.set(ctx, key, value, once) }))
-}
-
-func (d *Dir) set(ctx context.Context, key string, value []byte, once bool) error {
+func (d Tx) Set(ctx context.Context, key string, value []byte, once bool) error {
 	name := d.scheme.Name(key)
 	info, err := d.fs.Info(d.path(name))
 	switch {

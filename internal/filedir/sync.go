@@ -36,18 +36,16 @@ func (s *dirtySet) add(path string) {
 
 // Sync returns once all that was acknowledged to this store before the call
 // survives a loss of power. What other processes wrote is theirs to sync.
-func (d *Dir) Sync(ctx context.Context) error {
-	return d.write(ctx, func() error {
-		if d.sync {
-			return nil // each operation was synced
-		}
-		err := d.syncAll(ctx)
-		if err == nil || errors.Is(err, context.Cause(ctx)) {
-			return err
-		}
-		d.refuse(err)
-		return unknown(err)
-	})
+func (d Tx) Sync(ctx context.Context) error {
+	if d.sync {
+		return nil // each operation was synced
+	}
+	err := d.syncAll(ctx)
+	if err == nil || errors.Is(err, context.Cause(ctx)) {
+		return err
+	}
+	d.refuse(err)
+	return unknown(err)
 }
 
 func (d *Dir) syncAll(ctx context.Context) error {
