@@ -180,21 +180,23 @@ func recordSum(rec []byte) uint32 {
 
 // writeRecord makes a record valid. It is called with the lock, and before
 // anything that the record is about is changed.
-func (d *Dir) writeRecord(rec []byte) (err error) {
+func (d *Dir) writeRecord(rec []byte) error {
 	if d.Hooks.NoUndo {
 		return nil
 	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("noting it in %s: %w", names.Journal, err)
-		}
-	}()
+	if err := d.tryRecord(rec); err != nil {
+		return fmt.Errorf("noting it in %s: %w", names.Journal, err)
+	}
+	return nil
+}
+
+func (d *Dir) tryRecord(rec []byte) error {
 	if d.journal.file == nil || d.journal.readOnly {
 		if err := d.openJournal(true); err != nil {
 			return err
 		}
 	}
-	_, err = d.journal.file.WriteAt(rec, 0)
+	_, err := d.journal.file.WriteAt(rec, 0)
 	d.journal.size = max(d.journal.size, int64(len(rec)))
 	if err == nil && d.sync {
 		if err = d.journal.file.Sync(); err != nil {
