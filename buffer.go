@@ -1,6 +1,7 @@
 package partd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,8 @@ type Buffer struct {
 	batches    sync.Pool   // of *bufferBatch
 	scratch    chan []byte // memory for what moves, when nothing does
 
-	// mu guards all below. It is never held while a store is called.
+	// mu guards all below. It is never held while a store is called, but for the
+	// memory that it says it takes; no other lock of the Buffer is taken with it.
 	mu       sync.Mutex
 	index    keymap.Map[bufferKey] // every key in the fast store, and every key that is held
 	bytes    int64                 // sum of the sizes in index
@@ -70,22 +72,6 @@ type Buffer struct {
 	closing  bool  // nothing but Close may begin
 	closed   bool
 }
-
-var (
-	_ Partd      = (*Buffer)(nil)
-	_ Setter     = (*Buffer)(nil)
-	_ Deleter    = (*Buffer)(nil)
-	_ Lister     = (*Buffer)(nil)
-	_ Opener     = (*Buffer)(nil)
-	_ Scanner    = (*Buffer)(nil)
-	_ Popper     = (*Buffer)(nil)
-	_ Flusher    = (*Buffer)(nil)
-	_ Syncer     = (*Buffer)(nil)
-	_ Statter    = (*Buffer)(nil)
-	_ MemoryUser = (*Buffer)(nil)
-	_ Unwrapper  = (*Buffer)(nil)
-	_ io.Closer  = (*Buffer)(nil)
-)
 
 // NewBuffer returns a Buffer of two stores, which belong to it from then on:
 // Close closes both. fast must be a [Deleter]. What fast already holds counts as
@@ -105,10 +91,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	if opts.Memory < 0 {
 		return fail(fmt.Errorf("a memory budget of %d bytes: it must be positive, or 0 for %d", opts.Memory, DefaultBufferMemory))
 	}
-	memory := opts.Memory
-	if memory == 0 {
-		memory = DefaultBufferMemory
-	}
+	memory := cmp.Or(opts.Memory, DefaultBufferMemory)
 	b := &Buffer{
 		fast: fast, slow: slow, log: opts.Logger, seed: maphash.MakeSeed(),
 		step:    int(min(max(memory/32, 4<<10), 16<<20)),
@@ -194,17 +177,11 @@ func (b *Buffer) appendThrough(ctx context.Context, entries []Entry) error {
 			keys = append(keys, entries[i].Key)
 		}
 	}
-	held, err := b.hold(ctx, "append", keys, false)
+	held, err := b.holdMoved(ctx, "append", keys, false)
 	if err != nil {
 		return err
 	}
-	abandoned, err := b.move(ctx, held)
-	if !abandoned {
-		defer b.release(held)
-	}
-	if err != nil {
-		return clean("append", fmt.Errorf("moving what the buffer holds of these keys: %w", err))
-	}
+	defer b.release(held)
 	return b.slow.Append(ctx, entries...)
 }
 
@@ -218,7 +195,7 @@ func (b *Buffer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer b.unpin(pinned)
+	defer b.release(pinned)
 	return b.join(ctx, keys, pinned, b.slow.Get)
 }
 
@@ -295,16 +272,16 @@ func (b *Buffer) replace(ctx context.Context, op string, keys []string, do func(
 		b.doubtIfUnknown(held, err)
 		return err
 	}
-	return b.discarded(ctx, held)
+	b.discardReplaced(ctx, held)
+	return nil
 }
 
-// discarded discards what counts no more. That the operation took effect does
-// not depend on it, so a failure is only logged.
-func (b *Buffer) discarded(ctx context.Context, held []bufferPart) error {
+// discardReplaced discards what counts no more. That the operation took effect
+// does not depend on it, so a failure is only logged.
+func (b *Buffer) discardReplaced(ctx context.Context, held []bufferPart) {
 	if err := b.discard(ctx, held); err != nil {
 		b.log.Warn("partd: buffer: memory stays in use for now", "error", err)
 	}
-	return nil
 }
 
 // Pop returns the values of keys and removes them from both stores.
@@ -324,28 +301,28 @@ func (b *Buffer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		b.doubtIfUnknown(held, err)
 		return nil, err
 	}
-	return values, b.discarded(ctx, held)
+	b.discardReplaced(ctx, held)
+	return values, nil
 }
 
 // Keys moves everything to the slow store and lists that.
 func (b *Buffer) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
-	return func(yield func(KeyInfo, error) bool) {
-		if err := b.flush(ctx, "keys"); err != nil {
-			yield(KeyInfo{}, err)
-			return
-		}
-		Keys(ctx, b.slow)(yield)
-	}
+	return flushed(ctx, b, "keys", Keys)
 }
 
 // Scan moves everything to the slow store and scans that.
 func (b *Buffer) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
-	return func(yield func(Chunk, error) bool) {
-		if err := b.flush(ctx, "scan"); err != nil {
-			yield(Chunk{}, err)
+	return flushed(ctx, b, "scan", Scan)
+}
+
+func flushed[T any](ctx context.Context, b *Buffer, op string, all func(context.Context, Partd) iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		if err := b.flush(ctx, op); err != nil {
+			var none T
+			yield(none, err)
 			return
 		}
-		Scan(ctx, b.slow)(yield)
+		all(ctx, b.slow)(yield)
 	}
 }
 
@@ -354,17 +331,11 @@ func (b *Buffer) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := CheckKeys("open", []string{key}); err != nil {
 		return nil, err
 	}
-	held, err := b.hold(ctx, "open", []string{key}, false)
+	held, err := b.holdMoved(ctx, "open", []string{key}, false)
 	if err != nil {
 		return nil, err
 	}
-	abandoned, err := b.move(ctx, held)
-	if !abandoned {
-		defer b.release(held)
-	}
-	if err != nil {
-		return nil, clean("open", err)
-	}
+	defer b.release(held)
 	return Open(ctx, b.slow, key)
 }
 

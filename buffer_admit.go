@@ -14,7 +14,6 @@ import (
 // the index, one in the fast store, and their places in the tables.
 const perKey = 200
 
-// bufferBatch is the working memory of one Append.
 type bufferBatch struct {
 	hashes []uint64
 	ids    []keymap.ID // 0: an entry without bytes
@@ -52,23 +51,23 @@ func (b *Buffer) used() int64 {
 	return fast + b.index.Footprint() + b.strings.Used() + b.admitted
 }
 
-// crowded tells whether the process has taken much more memory than is used, as
+// overcommitted reports whether the process has taken much more memory than is used, as
 // after many small keys when few large ones follow. Only an empty fast store
 // gives it back.
-func (b *Buffer) crowded() bool {
+func (b *Buffer) overcommitted() bool {
 	d, ok := b.fast.(*Dict)
-	return ok && d.footprint()+b.index.Footprint()+b.strings.Footprint() > b.memory/8*9+leastCrowd
+	return ok && d.footprint()+b.index.Footprint()+b.strings.Footprint() > b.memory/8*9+minOvercommit
 }
 
-// leastCrowd is what even an empty Dict may have taken.
-const leastCrowd = 2 << 20
+// minOvercommit is what even an empty Dict may have taken.
+const minOvercommit = 2 << 20
 
 // excess returns how many bytes should be flushed.
 func (b *Buffer) excess() int64 {
 	if b.index.Len() == 0 {
 		return 0
 	}
-	if b.crowded() {
+	if b.overcommitted() {
 		return math.MaxInt64
 	}
 	return b.used() - b.memory/2
@@ -81,13 +80,13 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 	var w bufferWait
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	defer func() { b.got(&w) }()
+	defer func() { b.dequeue(&w) }()
 	failures := b.failures
 	for {
 		if err := b.checkLocked(ctx, "append"); err != nil {
 			return err
 		}
-		full := b.index.Len() > 0 && (b.used()+need > b.memory || b.crowded())
+		full := b.index.Len() > 0 && (b.used()+need > b.memory || b.overcommitted())
 		if !full && !b.dropping {
 			free, large, err := b.pinBatch(entries, batch, &w)
 			if err != nil {
@@ -102,7 +101,7 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 		}
 		if full {
 			// What makes room may wait its turn at the same keys.
-			b.got(&w)
+			b.dequeue(&w)
 			if b.failures != failures {
 				return clean("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", b.failure))
 			}
@@ -148,7 +147,7 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 	if !free {
 		for i, id := range batch.ids {
 			if id != 0 && !b.index.Val(id).open(w.ticket, false) {
-				b.want(w, id, entries[i].Key)
+				b.enqueue(w, id, entries[i].Key)
 			}
 		}
 		return false, false, nil

@@ -48,7 +48,7 @@ func TestBufferDropExcludes(t *testing.T) {
 		later := make(chan error, 1)
 		go func() { later <- b.Append(ctx, Entry{"x", []byte("after")}) }()
 		synctest.Wait()
-		b.unpin(pinned)
+		b.release(pinned)
 		synctest.Wait() // the drop is in the slow store now
 		cancel()
 		wg.Wait()
@@ -76,7 +76,7 @@ func TestBufferDropGivesUp(t *testing.T) {
 	if err := b.Drop(short); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
-	b.unpin(pinned)
+	b.release(pinned)
 	must(t, b.Append(ctx, Entry{"x", []byte("2")}))
 	wantValue(t, b, "x", "12")
 }

@@ -39,19 +39,15 @@ func (b *Buffer) flush(ctx context.Context, op string) error {
 		}
 	}
 	b.mu.Unlock()
-	for len(keys) > 0 {
-		n := b.bunch(keys)
-		if err := b.moveKeys(ctx, op, keys[:n]); err != nil {
-			return err
-		}
-		keys = keys[n:]
+	if err := b.moveKeys(ctx, op, keys); err != nil {
+		return err
 	}
 	return doubt
 }
 
-// mostKeys is how many keys one step moves at most: of small ones, what keeps
+// maxMoveKeys is how many keys one step moves at most: of small ones, what keeps
 // account of them is larger than they are.
-const mostKeys = 4096
+const maxMoveKeys = 4096
 
 // bunch returns how many of the keys one step moves, at least one.
 func (b *Buffer) bunch(keys []string) int {
@@ -62,25 +58,22 @@ func (b *Buffer) bunch(keys []string) int {
 		if id := b.find(key); id != 0 {
 			total += b.index.Val(id).size + int64(len(key))
 		}
-		if i == mostKeys || i > 0 && total > int64(b.step) {
+		if i == maxMoveKeys || i > 0 && total > int64(b.step) {
 			return i
 		}
 	}
 	return len(keys)
 }
 
-// moveKeys holds keys and moves them.
 func (b *Buffer) moveKeys(ctx context.Context, op string, keys []string) error {
-	held, err := b.hold(ctx, op, keys, true)
-	if err != nil {
-		return err
-	}
-	abandoned, err := b.move(ctx, held)
-	if !abandoned {
+	for len(keys) > 0 {
+		n := b.bunch(keys)
+		held, err := b.holdMoved(ctx, op, keys[:n], true)
+		if err != nil {
+			return err
+		}
 		b.release(held)
-	}
-	if err != nil {
-		return clean(op, err)
+		keys = keys[n:]
 	}
 	return nil
 }
@@ -132,10 +125,8 @@ func (b *Buffer) background() {
 			}
 		}
 		b.mu.Unlock()
-		for len(keys) > 0 && err == nil {
-			n := b.bunch(keys)
-			err = b.moveKeys(context.Background(), "flush", keys[:n])
-			keys = keys[n:]
+		if err == nil {
+			err = b.moveKeys(context.Background(), "flush", keys)
 		}
 		if err == nil {
 			err = b.flushFree(ids)
@@ -154,11 +145,11 @@ func (b *Buffer) background() {
 
 // keysOver returns some of the keys with more bytes than that.
 func (b *Buffer) keysOver(size int64) []string {
-	const most = 64
+	const maxKeys = 64
 	var keys []string
 	for id := range b.index.IDs {
 		if k := b.index.Val(id); k.size > size && !k.doubt() {
-			if keys = append(keys, string(b.index.Key(id))); len(keys) == most {
+			if keys = append(keys, string(b.index.Key(id))); len(keys) == maxKeys {
 				break
 			}
 		}
@@ -166,7 +157,7 @@ func (b *Buffer) keysOver(size int64) []string {
 	return keys
 }
 
-// anyDoubt tells whether a key is in doubt. The caller holds mu.
+// anyDoubt reports whether a key is in doubt. The caller holds mu.
 func (b *Buffer) anyDoubt() bool {
 	for id := range b.index.IDs {
 		if b.index.Val(id).doubt() {
@@ -176,7 +167,7 @@ func (b *Buffer) anyDoubt() bool {
 	return false
 }
 
-// idle tells whether a key can be flushed without waiting for anybody.
+// idle reports whether a key can be flushed without waiting for anybody.
 func (k *bufferKey) idle() bool { return k.size > 0 && k.state == 0 && k.ticket == 0 }
 
 // largest returns idle keys that hold at least so many bytes together, such
@@ -237,7 +228,7 @@ func (b *Buffer) flushFree(ids []keymap.ID) error {
 			return nil
 		}
 		total := int64(0)
-		for len(ids) > 0 && len(held) < mostKeys && (len(held) == 0 || total < int64(b.step)) {
+		for len(ids) > 0 && len(held) < maxMoveKeys && (len(held) == 0 || total < int64(b.step)) {
 			id := ids[0]
 			if b.index.Exists(id) {
 				if k := b.index.Val(id); k.idle() {

@@ -7,7 +7,6 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
-// bufferKey is what a Buffer knows of a key.
 type bufferKey struct {
 	size  int64 // bytes in the fast store
 	moved int64 // of these, from the start, bytes that count no more: the slow store has them, or replaced them
@@ -28,7 +27,7 @@ func (k *bufferKey) held() bool  { return k.state&heldBit != 0 }
 func (k *bufferKey) doubt() bool { return k.state&doubtBit != 0 }
 func (k *bufferKey) busy() bool  { return k.state&(heldBit|pinsMask) != 0 }
 
-// open tells whether an operation with this ticket (0: it has not waited yet)
+// open reports whether an operation with this ticket (0: it has not waited yet)
 // may have the key, alone or with others.
 func (k *bufferKey) open(ticket uint32, alone bool) bool {
 	if k.held() || alone && k.busy() {
@@ -54,8 +53,8 @@ type bufferWait struct {
 	marked []string // the keys that may have this ticket
 }
 
-// want enters the operation for a key that it cannot have yet.
-func (b *Buffer) want(w *bufferWait, id keymap.ID, key string) {
+// enqueue enters the operation for a key that it cannot have yet.
+func (b *Buffer) enqueue(w *bufferWait, id keymap.ID, key string) {
 	if w.ticket == 0 {
 		if b.tickets++; b.tickets == 0 { // 0 is none
 			b.tickets = 1
@@ -68,9 +67,9 @@ func (b *Buffer) want(w *bufferWait, id keymap.ID, key string) {
 	}
 }
 
-// got takes an operation out of the wait for keys: it got them, gave up, or waits
-// for something else.
-func (b *Buffer) got(w *bufferWait) {
+// dequeue takes an operation out of the wait for keys: it has them, gave up, or
+// waits for something else.
+func (b *Buffer) dequeue(w *bufferWait) {
 	for _, key := range w.marked {
 		id := b.find(key)
 		if id == 0 {
@@ -89,7 +88,6 @@ func (b *Buffer) got(w *bufferWait) {
 
 func (b *Buffer) find(key string) keymap.ID { return b.index.Find(keymap.Hash(b.seed, key), key) }
 
-// check returns the error of an operation that cannot begin.
 func (b *Buffer) check(ctx context.Context, op string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -151,70 +149,26 @@ func (b *Buffer) forget(id keymap.ID, k *bufferKey) {
 	}
 }
 
-// pin keeps keys where they are until unpin. A key that is not in the fast store
+// pin keeps keys where they are until release. A key that is not in the fast store
 // needs no pin: what comes later moves as a whole.
 func (b *Buffer) pin(ctx context.Context, op string, keys []string) ([]bufferPart, error) {
+	return b.acquire(ctx, op, keys, false, false)
+}
+
+// hold waits until nobody needs the keys and takes them for the caller alone, until
+// release. A key in doubt is an error unless allowDoubt.
+func (b *Buffer) hold(ctx context.Context, op string, keys []string, allowDoubt bool) ([]bufferPart, error) {
+	return b.acquire(ctx, op, keys, true, allowDoubt)
+}
+
+// acquire pins keys, or holds them if alone is set: all at once, so that two that
+// hold keys never wait for each other.
+func (b *Buffer) acquire(ctx context.Context, op string, keys []string, alone, allowDoubt bool) ([]bufferPart, error) {
 	parts := make([]bufferPart, len(keys))
 	var w bufferWait
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	defer func() { b.got(&w) }()
-	for {
-		if err := b.checkLocked(ctx, op); err != nil {
-			return nil, err
-		}
-		free := !b.dropping
-		for i, key := range keys {
-			id := b.find(key)
-			parts[i] = bufferPart{id: id, key: key}
-			if id == 0 || b.dropping {
-				continue
-			}
-			k := b.index.Val(id)
-			if k.doubt() {
-				return nil, inDoubt(op, key)
-			}
-			if !k.open(w.ticket, false) {
-				b.want(&w, id, key)
-				free = false
-			}
-			parts[i].size, parts[i].moved = k.size, k.moved
-		}
-		if free {
-			break
-		}
-		b.wait(ctx)
-	}
-	for _, p := range parts {
-		if p.id != 0 {
-			b.index.Val(p.id).state++
-		}
-	}
-	b.begin()
-	return parts, nil
-}
-
-func (b *Buffer) unpin(parts []bufferPart) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, p := range parts {
-		if p.id != 0 {
-			k := b.index.Val(p.id)
-			k.state--
-			b.forget(p.id, k)
-		}
-	}
-	b.end()
-}
-
-// hold waits until nobody needs the keys and takes them for the caller alone,
-// all at once, so that two holders never wait for each other. A key in doubt is
-// an error unless allowDoubt.
-func (b *Buffer) hold(ctx context.Context, op string, keys []string, allowDoubt bool) ([]bufferPart, error) {
-	var w bufferWait
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	defer func() { b.got(&w) }()
+	defer func() { b.dequeue(&w) }()
 	for free := false; !free; {
 		if err := b.checkLocked(ctx, op); err != nil {
 			return nil, err
@@ -222,6 +176,7 @@ func (b *Buffer) hold(ctx context.Context, op string, keys []string, allowDoubt 
 		free = !b.dropping
 		for i := 0; i < len(keys) && !b.dropping; i++ {
 			id := b.find(keys[i])
+			parts[i] = bufferPart{id: id, key: keys[i]}
 			if id == 0 {
 				continue
 			}
@@ -229,8 +184,8 @@ func (b *Buffer) hold(ctx context.Context, op string, keys []string, allowDoubt 
 			if k.doubt() && !allowDoubt {
 				return nil, inDoubt(op, keys[i])
 			}
-			if !k.open(w.ticket, true) {
-				b.want(&w, id, keys[i])
+			if !k.open(w.ticket, alone) {
+				b.enqueue(&w, id, keys[i])
 				free = false
 			}
 		}
@@ -238,16 +193,24 @@ func (b *Buffer) hold(ctx context.Context, op string, keys []string, allowDoubt 
 			b.wait(ctx)
 		}
 	}
-	parts := make([]bufferPart, len(keys))
-	for i, key := range keys {
-		hash := keymap.Hash(b.seed, key)
-		id := b.index.Find(hash, key)
-		if id == 0 {
-			id = b.index.Insert(hash, key)
+	for i := range parts {
+		p := &parts[i]
+		if alone && p.id == 0 {
+			hash := keymap.Hash(b.seed, p.key)
+			if p.id = b.index.Find(hash, p.key); p.id == 0 { // it may be given twice
+				p.id = b.index.Insert(hash, p.key)
+			}
 		}
-		k := b.index.Val(id)
-		parts[i] = bufferPart{id: id, key: key, size: k.size, moved: k.moved, again: k.held()}
-		k.state |= heldBit
+		if p.id == 0 {
+			continue
+		}
+		k := b.index.Val(p.id)
+		p.size, p.moved, p.again = k.size, k.moved, k.held()
+		if alone {
+			k.state |= heldBit
+		} else {
+			k.state++
+		}
 	}
 	b.begin()
 	return parts, nil
@@ -257,16 +220,20 @@ func (b *Buffer) release(parts []bufferPart) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, p := range parts {
-		if !p.again {
-			k := b.index.Val(p.id)
-			k.state &^= heldBit
-			b.forget(p.id, k)
+		if p.id == 0 || p.again {
+			continue
 		}
+		k := b.index.Val(p.id)
+		if k.held() {
+			k.state &^= heldBit
+		} else {
+			k.state--
+		}
+		b.forget(p.id, k)
 	}
 	b.end()
 }
 
-// errInDoubt is why a key cannot be used.
 var errInDoubt = errors.New("the slow store could not tell whether it took a part of this key when the buffer was flushed: set, delete or drop it")
 
 func inDoubt(op, key string) error { return &Error{Op: op, Key: key, HasKey: true, Err: errInDoubt} }

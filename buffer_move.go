@@ -9,6 +9,21 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
+func (b *Buffer) holdMoved(ctx context.Context, op string, keys []string, allowDoubt bool) ([]bufferPart, error) {
+	held, err := b.hold(ctx, op, keys, allowDoubt)
+	if err != nil {
+		return nil, err
+	}
+	abandoned, err := b.move(ctx, held)
+	if err == nil {
+		return held, nil
+	}
+	if !abandoned {
+		b.release(held)
+	}
+	return nil, clean(op, fmt.Errorf("moving what the buffer holds to the slow store: %w", err))
+}
+
 // move appends to the slow store what the fast one holds of keys that the caller
 // holds, and deletes it from the fast one. All of a key goes in one append: so
 // neither a reader of the slow store nor whoever finds it after a crash sees a
@@ -36,8 +51,19 @@ func (b *Buffer) move(ctx context.Context, held []bufferPart) (abandoned bool, e
 }
 
 func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
-	buf := b.takeScratch()
-	defer func() { b.giveScratch(buf) }()
+	// The memory is kept between moves, as garbage would let the heap grow to twice
+	// the budget before it is collected.
+	var buf []byte
+	select {
+	case buf = <-b.scratch:
+	default:
+	}
+	defer func() {
+		select {
+		case b.scratch <- buf:
+		default:
+		}
+	}()
 	var entries []Entry
 	held = slices.DeleteFunc(slices.Clone(held), func(p bufferPart) bool { return p.again || p.size == 0 })
 	for start := 0; start < len(held); {
@@ -60,25 +86,6 @@ func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
 		start = end
 	}
 	return nil
-}
-
-// takeScratch returns memory for what is on its way from one store to the
-// other. It is kept between moves, as garbage would let the heap grow to twice
-// the budget before it is collected.
-func (b *Buffer) takeScratch() []byte {
-	select {
-	case buf := <-b.scratch:
-		return buf
-	default:
-		return nil
-	}
-}
-
-func (b *Buffer) giveScratch(buf []byte) {
-	select {
-	case b.scratch <- buf:
-	default:
-	}
 }
 
 // read appends an entry for each key with what is to be moved of it, in buf

@@ -282,6 +282,6 @@ func TestBufferGivingUpLetsOthersGo(t *testing.T) {
 			t.Error(err)
 		}
 		must(t, <-get)
-		b.unpin(first)
+		b.release(first)
 	})
 }

@@ -28,8 +28,8 @@ type Dict struct {
 	seed maphash.Seed
 	data slab.Slab // the values and the long keys of all shards, so that what one frees another can use
 	// gate is held shared by every operation, and exclusively by Drop and Close,
-	// so that a batch is dropped whole or not at all. It is taken before a
-	// shard's lock.
+	// so that a batch is dropped whole or not at all. Locks are taken in this
+	// order: a session's, gate, that of dictSessions or of one shard, the slab's.
 	gate    sync.RWMutex
 	closed  bool
 	shards  [dictShards]dictShard
@@ -40,7 +40,7 @@ type Dict struct {
 
 // dictShard holds the keys with one value of the first bits of their hash.
 type dictShard struct {
-	mu    sync.RWMutex
+	mu    sync.RWMutex // taken under the gate, never with another shard's
 	keys  keymap.Map[slab.Chain]
 	data  *slab.Slab
 	bytes int64 // sum of the lengths of the values
@@ -48,17 +48,6 @@ type dictShard struct {
 	index atomic.Int64
 	_     [64]byte // keeps the shards' locks on different cache lines
 }
-
-var (
-	_ Partd      = (*Dict)(nil)
-	_ Setter     = (*Dict)(nil)
-	_ Deleter    = (*Dict)(nil)
-	_ Lister     = (*Dict)(nil)
-	_ Scanner    = (*Dict)(nil)
-	_ Popper     = (*Dict)(nil)
-	_ Statter    = (*Dict)(nil)
-	_ MemoryUser = (*Dict)(nil)
-)
 
 // NewDict returns an empty store in memory.
 func NewDict() *Dict {
@@ -72,7 +61,10 @@ func NewDict() *Dict {
 }
 
 // enter begins an operation on keys; leave ends it if enter returned nil.
-func (d *Dict) enter(ctx context.Context, op string) error {
+func (d *Dict) enter(ctx context.Context, op string, keys ...string) error {
+	if err := CheckKeys(op, keys); err != nil {
+		return err
+	}
 	if err := ctx.Err(); err != nil {
 		return &Error{Op: op, Err: err}
 	}
@@ -93,10 +85,7 @@ func (d *Dict) shard(key string) (*dictShard, uint64) {
 
 // Get returns copies of the values.
 func (d *Dict) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := CheckKeys("get", keys); err != nil {
-		return nil, err
-	}
-	if err := d.enter(ctx, "get"); err != nil {
+	if err := d.enter(ctx, "get", keys...); err != nil {
 		return nil, err
 	}
 	defer d.leave()
@@ -108,7 +97,7 @@ func (d *Dict) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 }
 
 // appendRange appends up to n bytes of the value of a key, from offset on, to
-// dst. It tells whether there is the key.
+// dst. It reports whether there is the key.
 func (d *Dict) appendRange(dst []byte, key string, offset, n int64) (_ []byte, exists bool) {
 	s, hash := d.shard(key)
 	s.mu.RLock()
@@ -163,10 +152,7 @@ func (d *Dict) set(ctx context.Context, op, key string, value []byte, replace bo
 
 // Delete removes keys.
 func (d *Dict) Delete(ctx context.Context, keys ...string) error {
-	if err := CheckKeys("delete", keys); err != nil {
-		return err
-	}
-	if err := d.enter(ctx, "delete"); err != nil {
+	if err := d.enter(ctx, "delete", keys...); err != nil {
 		return err
 	}
 	for _, key := range keys {
@@ -198,10 +184,7 @@ func (d *Dict) trim() {
 
 // Pop returns the values of keys and removes the keys.
 func (d *Dict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := CheckKeys("pop", keys); err != nil {
-		return nil, err
-	}
-	if err := d.enter(ctx, "pop"); err != nil {
+	if err := d.enter(ctx, "pop", keys...); err != nil {
 		return nil, err
 	}
 	values := make([][]byte, len(keys))
@@ -226,7 +209,6 @@ func (d *Dict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// remove deletes a record, if there is one.
 func (s *dictShard) remove(id keymap.ID) {
 	if id == 0 {
 		return
@@ -330,7 +312,6 @@ func (d *Dict) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	}
 }
 
-// infos appends the shard's keys to a list.
 func (s *dictShard) infos(infos []KeyInfo) []KeyInfo {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -6,7 +6,6 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
-// dictBatch is the working memory of one Append.
 type dictBatch struct {
 	hashes []uint64
 	order  []uint32 // the entries' numbers, sorted by shard, in batch order within one

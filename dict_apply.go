@@ -7,14 +7,9 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-var (
-	_ Applier      = (*Dict)(nil)
-	_ SessionGuard = (*Dict)(nil)
-)
-
 // dictSessions are the sessions of a Dict. They live as long as it does.
 type dictSessions struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // no other lock is taken under it
 	issued uint64
 	secret []byte // of the tokens
 	known  sessiontab.Table[*dictSession]
@@ -25,7 +20,7 @@ type dictSessions struct {
 type dictSession struct {
 	mu    sync.Mutex // taken before the gate of the Dict, never with the lock of dictSessions
 	ended bool
-	last  lastOperation
+	last  sessiontab.Operation
 }
 
 // NewSession issues a session. It lasts as long as the store; of more than 8,192
@@ -40,8 +35,8 @@ func (d *Dict) NewSession(ctx context.Context) (uint64, error) {
 	defer t.mu.Unlock()
 	t.begin()
 	t.issued++
-	if t.known.Len() >= maxSessions {
-		t.known.Remove(t.known.Oldest(maxSessions))
+	if t.known.Len() >= sessiontab.MaxSessions {
+		t.known.Remove(t.known.Oldest(sessiontab.MaxSessions))
 	}
 	t.known.Add(t.issued, new(dictSession))
 	return t.issued, nil
@@ -50,7 +45,7 @@ func (d *Dict) NewSession(ctx context.Context) (uint64, error) {
 // begin makes the table, at the first session. mu is held.
 func (t *dictSessions) begin() {
 	if t.secret == nil {
-		t.issued, t.secret = newIncarnation(), newSessionSecret()
+		t.issued, t.secret = sessiontab.NewIncarnation(), sessiontab.NewSecret()
 	}
 }
 
@@ -106,7 +101,7 @@ func (d *Dict) EndSession(ctx context.Context, session uint64) error {
 
 // Apply applies an operation together with its tag, as one step.
 func (d *Dict) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error) {
-	if err := checkOperation(tag, op); err != nil {
+	if err := CheckOperation(tag, op); err != nil {
 		return false, err
 	}
 	if err := d.enter(ctx, "apply"); err != nil {
@@ -115,37 +110,22 @@ func (d *Dict) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, 
 	d.leave()
 	s := d.sessions.use(tag.Session)
 	if s == nil {
-		return false, &Error{Op: "apply", Err: expired(tag.Session)}
+		return false, &Error{Op: "apply", Err: sessiontab.Expired(tag.Session)}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
-		return false, &Error{Op: "apply", Err: expired(tag.Session)}
+		return false, &Error{Op: "apply", Err: sessiontab.Expired(tag.Session)}
 	}
-	if isNext, err := s.last.isNext(tag); err != nil {
+	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
+	if isNext, err := s.last.IsNext(tag.Session, next); err != nil {
 		return false, &Error{Op: "apply", Err: err}
 	} else if !isNext {
 		return false, nil
 	}
-	if err := d.apply(ctx, op); err != nil {
+	if err := op.Do(ctx, d); err != nil {
 		return false, err
 	}
-	s.last = lastOperation{tag.Number, tag.CRC}
+	s.last = next
 	return true, nil
-}
-
-// apply applies an operation that was checked.
-func (d *Dict) apply(ctx context.Context, op Operation) error {
-	switch op.Change {
-	case ChangeAppend:
-		return d.Append(ctx, op.Entries...)
-	case ChangeSet:
-		return d.Set(ctx, op.Entries[0].Key, op.Entries[0].Value)
-	case ChangeSetOnce:
-		return d.SetOnce(ctx, op.Entries[0].Key, op.Entries[0].Value)
-	case ChangeDelete:
-		return d.Delete(ctx, op.Keys...)
-	default:
-		return d.Drop(ctx)
-	}
 }

@@ -3,16 +3,17 @@ package partd
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"strconv"
 	"strings"
+
+	"github.com/go-partd/partd/internal/storeerror"
 )
 
 var (
 	// ErrUnknownOutcome is wrapped by the error of an operation of which nobody
 	// can tell whether it took effect: a connection lost or a context ended
 	// after sending, a sync that failed. Only then may a retry double.
-	ErrUnknownOutcome = errors.New("the outcome is unknown: it may have taken effect, and a retry may double it")
+	ErrUnknownOutcome = storeerror.ErrUnknownOutcome
 
 	// ErrTooLarge is wrapped by the error for a key, a value, a batch or a
 	// message over its limit. Nothing of it was applied.
@@ -21,10 +22,23 @@ var (
 	// ErrNeedsReopen is wrapped by every write to a store whose true state is
 	// unknown, after a failed sync for example. Reads go on; opening the store
 	// again finds out.
-	ErrNeedsReopen = errors.New("writes are refused until the store is opened again, since an earlier write failed and its state is unknown")
+	ErrNeedsReopen = storeerror.ErrNeedsReopen
 
 	// ErrClosed is wrapped by every operation on a closed store.
-	ErrClosed = fmt.Errorf("the store is closed (%w)", fs.ErrClosed)
+	ErrClosed = storeerror.ErrClosed // wraps [io/fs.ErrClosed]
+
+	// ErrSessionExpired is wrapped by the error for a session that was ended,
+	// that was forgotten because there were too many, or that another store
+	// issued.
+	ErrSessionExpired = storeerror.ErrSessionExpired
+
+	// ErrSessionGap is wrapped by the error for an operation whose number is not
+	// the next one: an earlier one never arrived.
+	ErrSessionGap = storeerror.ErrSessionGap
+
+	// ErrSessionReused is wrapped by the error for an operation that bears the
+	// number of another one.
+	ErrSessionReused = storeerror.ErrSessionReused
 )
 
 // Error is the error of an operation on a store. It says what was tried, on
@@ -77,11 +91,11 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 // QuoteKey returns a key as a Go string literal for a message, shortened in
 // the middle where it is long.
 func QuoteKey(key string) string {
-	const most = 80
-	if len(key) <= most {
+	const maxLen = 80
+	if len(key) <= maxLen {
 		return strconv.Quote(key)
 	}
-	return fmt.Sprintf("%q…%q (%d bytes)", key[:most/2], key[len(key)-most/4:], len(key))
+	return fmt.Sprintf("%q…%q (%d bytes)", key[:maxLen/2], key[len(key)-maxLen/4:], len(key))
 }
 
 // unsupported returns the error of a helper on a store that lacks an ability.

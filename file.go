@@ -1,19 +1,14 @@
 package partd
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
+	"iter"
 	"log/slog"
-	"path/filepath"
-	"sync/atomic"
-	"time"
 
-	"github.com/go-partd/partd/internal/boot"
-	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/filedir"
+	"github.com/go-partd/partd/internal/sessiontab"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -57,62 +52,8 @@ type FileOptions struct {
 // Readers lock only while they note how long the values are. A value that
 // Python replaces (iset) while it is read may be seen in part.
 type File struct {
-	dir     string
-	fs      vfs.FS
-	scheme  names.Scheme
-	sync    bool
-	log     *slog.Logger
-	maxOpen int
-	boot    uint64 // tells this run of the system from another
-	hooks   fileHooks
-
-	closed atomic.Bool
-	temp   io.Closer     // removes the directory of a temporary store, nil if it is none
-	listed atomic.Int64  // bytes that the names of the last listing took
-	turn   chan struct{} // holds one token: whoever put it there has everything below, and is the only one to touch the lock
-	orphan chan struct{} // holds one token while a goroutine whose caller went away has the turn
-
-	lock     vfs.Lock
-	lockInfo vfs.Info // of the locked file
-	pin      vfs.File // keeps the lock file's inode from being used again
-	held     lockState
-	heldTill time.Time // until when the lock is kept between operations
-	heldUsed time.Time // when it was used last
-	keeper   *time.Timer
-
-	cache    fileCache
-	journal  fileJournal
-	sessions fileSessions
-	tag      *fileTag // of the operation under way, nil if it has none
-	batch    fileBatch
-	replay   bool  // an operation was left half-done and must be finished or undone first
-	failed   error // why writes are refused, see ErrNeedsReopen
-	dirty    dirtySet
-}
-
-var (
-	_ Partd     = (*File)(nil)
-	_ Setter    = (*File)(nil)
-	_ Deleter   = (*File)(nil)
-	_ Lister    = (*File)(nil)
-	_ Opener    = (*File)(nil)
-	_ Scanner   = (*File)(nil)
-	_ Popper    = (*File)(nil)
-	_ Syncer    = (*File)(nil)
-	_ Statter   = (*File)(nil)
-	_ io.Closer = (*File)(nil)
-)
-
-// fileHooks are what tests want otherwise than it is.
-type fileHooks struct {
-	keepLock   time.Duration // how long the lock is kept; negative: not at all; 0: the usual time
-	boot       uint64        // another run of the system, if not 0
-	noUndo     bool          // write no undo record
-	noTag      bool          // apply an operation again where its tag says that it was applied
-	sessions   int           // how many are remembered, if not 0
-	mostDirty  int           // how many unsynced files are, if not 0
-	afterWrite func()        // called after each write of data
-	lockWait   func()        // called before the lock is waited for
+	dir  *filedir.Dir
+	temp io.Closer // removes the directory of a temporary store, nil if it is none
 }
 
 // OpenFile opens the store in a directory, and makes the directory where it is
@@ -123,7 +64,7 @@ type fileHooks struct {
 // can be, unless something is to be finished or undone. A nil opts is the zero
 // value.
 func OpenFile(dir string, opts *FileOptions) (*File, error) {
-	return openFile(vfs.OS{}, dir, opts, fileHooks{})
+	return openFile(vfs.OS{}, dir, opts, filedir.Hooks{})
 }
 
 // OpenTemp opens a store in a new directory of its own below dir, "" meaning
@@ -143,135 +84,266 @@ func OpenTemp(dir string) (*File, error) {
 	return f, nil
 }
 
-func openFile(fsys vfs.FS, dir string, opts *FileOptions, hooks fileHooks) (*File, error) {
-	fail := func(err error) (*File, error) { return nil, &Error{Op: "open", Path: dir, Err: err} }
+func openFile(fsys vfs.FS, dir string, opts *FileOptions, hooks filedir.Hooks) (*File, error) {
 	if opts == nil {
 		opts = &FileOptions{}
 	}
-	if opts.MaxOpenFiles < 0 {
-		return fail(fmt.Errorf("MaxOpenFiles is %d: give a number above 0, or 0 for the usual one", opts.MaxOpenFiles))
-	}
-	if dir == "" {
-		return fail(errors.New("the name of the directory is empty"))
-	}
-	abs, err := filepath.Abs(dir) // a later chdir does no harm
+	d, err := filedir.Open(fsys, dir, filedir.Options{
+		Sync: opts.Sync, MaxOpenFiles: opts.MaxOpenFiles, Logger: opts.Logger, Hooks: hooks,
+		Corrupt: func(path string, offset int64, err error) error {
+			return &CorruptError{Path: path, Offset: offset, Err: err}
+		},
+	})
 	if err != nil {
-		return fail(err)
+		return nil, &Error{Op: "open", Path: dir, Err: err}
 	}
-	f := &File{
-		dir: abs, fs: fsys, sync: opts.Sync, log: opts.Logger, maxOpen: opts.MaxOpenFiles,
-		boot: boot.ID(), hooks: hooks,
-		turn: make(chan struct{}, 1), orphan: make(chan struct{}, 1),
-	}
-	if f.log == nil {
-		f.log = slog.New(slog.DiscardHandler)
-	}
-	if f.maxOpen == 0 {
-		f.maxOpen = defaultOpenFiles()
-	}
-	if hooks.boot != 0 {
-		f.boot = hooks.boot
-	}
-	f.cache.init()
-	f.dirty.most = cmp.Or(hooks.mostDirty, mostDirty)
-	f.dirty.parents = []string{filepath.Dir(abs)} // whoever made the directory may not have synced it
-	f.keeper = time.AfterFunc(time.Hour, f.tick)
-	f.keeper.Stop()
-	f.lock = fsys.NewLock(f.path(names.Lock))
-	if err := f.prepareDir(); err != nil {
-		return fail(err)
-	}
-	if err := f.begin(context.Background(), true); err != nil {
-		return fail(err)
-	}
-	err = f.openLocked()
-	f.end()
-	if err != nil {
-		return fail(errors.Join(err, f.Close()))
-	}
-	return f, nil
+	return &File{dir: d}, nil
 }
 
-// openLocked is the part of opening that wants the lock.
-func (f *File) openLocked() error {
-	folded, err := f.fs.Info(f.path(".LOCK"))
-	switch {
-	case err == nil:
-		f.scheme.FoldsCase = folded.SameFile(f.lockInfo)
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
+// fail returns the error of an operation; nil stays nil.
+func (f *File) fail(op string, err error) error {
+	switch e := err.(type) { // not wrapped: what is around it would be lost
+	case nil:
+		return nil
+	case *Error:
+		return e
+	case *filedir.KeyError:
+		return &Error{Op: op, Key: e.Key, HasKey: true, Path: e.Path, Err: e.Err}
 	}
-	if err := f.fs.Remove(f.path(names.Temp)); err != nil && !errors.Is(err, fs.ErrNotExist) && !mayNotWrite(err) {
-		return err
-	}
-	return nil
+	return &Error{Op: op, Path: f.dir.Path(), Err: err}
+}
+
+// write does what changes the store.
+func (f *File) write(ctx context.Context, op string, do func(filedir.Tx) error) error {
+	return f.fail(op, f.dir.Write(ctx, do))
 }
 
 // Close lets go of the directory and of every open file. Every later operation
 // fails with an error that wraps [ErrClosed]; readers that Open returned go on.
 func (f *File) Close() error {
-	if f.closed.Swap(true) {
-		return nil
-	}
-	var err error
-	select {
-	case f.turn <- struct{}{}:
-		err = f.letGo()
-		<-f.turn
-	case <-f.orphan: // whoever waits for the lock there lets go of everything
-	}
+	err := f.dir.Close()
 	if f.temp != nil {
 		err = errors.Join(err, f.temp.Close())
 	}
+	return f.fail("close", err)
+}
+
+// Append adds the values to the files of their keys. It is all or nothing, in
+// every file, also when the process is killed.
+//
+// The error wraps [ErrUnknownOutcome] if a sync failed or if the lock was lost
+// meanwhile, [ErrNeedsReopen] if writes are refused, [ErrTooLarge] for what is
+// over a limit.
+func (f *File) Append(ctx context.Context, entries ...Entry) error {
+	total, err := CheckEntries("append", entries)
 	if err != nil {
-		return &Error{Op: "close", Path: f.dir, Err: err}
+		return err
 	}
-	return nil
-}
-
-// letGo closes everything. It is called with the turn, maybe several times.
-func (f *File) letGo() error {
-	err := errors.Join(f.cache.closeAll(), f.journal.close(), f.sessions.close(), f.dropLock())
-	if f.pin != nil {
-		err = errors.Join(err, f.pin.Close())
-		f.pin = nil
+	if total == 0 {
+		return f.fail("append", f.dir.Check())
 	}
-	f.keeper.Stop()
-	return err
+	return f.write(ctx, "append", func(tx filedir.Tx) error { return tx.Append(ctx, dirEntries(entries)) })
 }
 
-// path returns the path of a file in the directory.
-func (f *File) path(name string) string { return f.dir + string(filepath.Separator) + name }
-
-// fail returns the error of an operation on no key in particular.
-func (f *File) fail(op string, err error) error { return &Error{Op: op, Path: f.dir, Err: err} }
-
-// failKey returns the error of an operation on a key.
-func (f *File) failKey(op, key string, err error) error {
-	return &Error{Op: op, Key: key, HasKey: true, Path: f.path(f.scheme.Name(key)), Err: err}
+// dirEntries copies nothing.
+func dirEntries(entries []Entry) filedir.Entries {
+	return filedir.Entries{Len: len(entries), At: func(i int) (string, []byte) {
+		return entries[i].Key, entries[i].Value
+	}}
 }
 
-// refuse makes all later writes fail.
-func (f *File) refuse(err error) {
-	if f.failed == nil {
-		f.failed = err
-		f.log.Error("partd: writes are refused until the store is opened again", "dir", f.dir, "err", err)
+// Get returns the values of keys. The lock is shared while files are opened, 64
+// at a time, and let go of while they are read.
+func (f *File) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := CheckKeys("get", keys); err != nil {
+		return nil, err
+	}
+	values, err := f.dir.Get(ctx, keys)
+	return values, f.fail("get", err)
+}
+
+// Set replaces a key's file by a new one: who reads the old value goes on
+// reading it.
+func (f *File) Set(ctx context.Context, key string, value []byte) error {
+	return f.set(ctx, "set", key, value, false)
+}
+
+// SetOnce sets a key that has no file. (Python's iset replaces the value if
+// another process set it: its check is its own memory.)
+func (f *File) SetOnce(ctx context.Context, key string, value []byte) error {
+	return f.set(ctx, "set once", key, value, true)
+}
+
+func (f *File) set(ctx context.Context, op, key string, value []byte, once bool) error {
+	if _, err := CheckEntries(op, []Entry{{key, value}}); err != nil {
+		return err
+	}
+	err := f.dir.Write(ctx, func(tx filedir.Tx) error { return tx.Set(ctx, key, value, once) })
+	return f.fail(op, f.dir.KeyError(key, err))
+}
+
+// Delete removes the files of keys, all or none, also when the process is
+// killed. Its error wraps [ErrUnknownOutcome] where some were removed and the
+// next operation will remove the others, or fail.
+func (f *File) Delete(ctx context.Context, keys ...string) error {
+	if err := CheckKeys("delete", keys); err != nil {
+		return err
+	}
+	return f.write(ctx, "delete", func(tx filedir.Tx) error { return tx.Delete(ctx, keys) })
+}
+
+// Pop is Get and Delete under one lock.
+func (f *File) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := CheckKeys("pop", keys); err != nil {
+		return nil, err
+	}
+	var values [][]byte
+	err := f.write(ctx, "pop", func(tx filedir.Tx) (err error) {
+		values, err = tx.Pop(ctx, keys)
+		return err
+	})
+	return values, err
+}
+
+// Drop removes every key: every file that the store itself can have written,
+// and those of Python with names that it would give, too. Other files,
+// subdirectories and ".lock" stay. It is all or nothing, also when the process
+// is killed, and holds the names of all keys in memory meanwhile.
+//
+// Its error wraps [ErrUnknownOutcome] where some were removed and the next
+// operation will remove the others, or fail.
+func (f *File) Drop(ctx context.Context) error {
+	return f.write(ctx, "drop", func(tx filedir.Tx) error { return tx.Drop(ctx) })
+}
+
+// Sync returns once all that was acknowledged to this store before the call
+// survives a loss of power. What other processes wrote is theirs to sync.
+func (f *File) Sync(ctx context.Context) error {
+	return f.write(ctx, "sync", func(tx filedir.Tx) error { return tx.Sync(ctx) })
+}
+
+// Stat counts keys and bytes. Disk is what all files of the store take on the
+// disk, those that hold no values included.
+func (f *File) Stat(ctx context.Context) (Stats, error) {
+	keys, bytes, disk, err := f.dir.Stat(ctx)
+	if err != nil {
+		return Stats{}, f.fail("stat", err)
+	}
+	return Stats{Keys: keys, Bytes: bytes, Disk: disk}, nil
+}
+
+// Keys yields the keys that the store has when the iteration begins, in the
+// order of the directory, with the sizes that they have when 1,024 of them are
+// looked at under the lock (fewer where keys are very long); a key that is gone
+// by then is left out. It holds the names in memory, packed.
+func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
+	return func(yield func(KeyInfo, error) bool) {
+		err := f.dir.Keys(ctx, func(key string, size int64) bool { return yield(KeyInfo{key, size}, nil) })
+		if err != nil {
+			yield(KeyInfo{}, f.fail("keys", err))
+		}
 	}
 }
 
-// writable tells whether writes are refused.
-func (f *File) writable() error {
-	if f.failed != nil {
-		return fmt.Errorf("%w: %w", ErrNeedsReopen, f.failed)
+// Scan yields the keys that the store has when the iteration begins, in the
+// order of the directory, each with the value that it has when its file is
+// opened, 8 at a time under the lock; a key that is gone by then is left out.
+// It holds the names in memory, packed, and a chunk of 256 KiB.
+func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
+	return func(yield func(Chunk, error) bool) {
+		err := f.dir.Scan(ctx, func(key string, offset int64, data []byte, last bool) bool {
+			return yield(Chunk{key, offset, data, last}, nil)
+		})
+		if err != nil {
+			yield(Chunk{}, f.fail("scan", err))
+		}
 	}
-	return nil
 }
 
-// unknown wraps ErrUnknownOutcome and the cause.
-func unknown(err error) error { return fmt.Errorf("%w: %w", ErrUnknownOutcome, err) }
+// ReaderMemory returns what an open reader takes, and a listing if there are as
+// many keys as at the last one.
+func (f *File) ReaderMemory() (reader, listing int64) { return f.dir.ReaderMemory() }
 
-// defaultOpenFiles leaves room for other stores, sockets, and spill files.
-func defaultOpenFiles() int {
-	const most, least = 8192, 16
-	return max(least, min(most, vfs.OpenFileLimit()/4))
+// Open returns a reader of the value that the key has now. It keeps one file
+// open, and goes on after the key was deleted or the store closed.
+func (f *File) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	if err := CheckKeys("open", []string{key}); err != nil {
+		return nil, err
+	}
+	r, err := f.dir.Open(ctx, key, f.fail)
+	if err != nil {
+		return nil, f.fail("open", err)
+	}
+	return r, nil
+}
+
+// NewSession issues a session, of which every process that has the directory
+// open knows. It survives kill -9, and with Sync a loss of power; without Sync
+// it is over when the system is started anew. Of more than 8,192 one is
+// forgotten: that was not used, or longest ago. Drop keeps sessions; Python's
+// drop, which removes the whole directory, ends them.
+func (f *File) NewSession(ctx context.Context) (uint64, error) {
+	var session uint64
+	err := f.write(ctx, "new session", func(tx filedir.Tx) (err error) {
+		session, err = tx.NewSession()
+		return err
+	})
+	return session, err
+}
+
+// EndSession forgets a session; one that is not known is no error.
+func (f *File) EndSession(ctx context.Context, session uint64) error {
+	return f.write(ctx, "end session", func(tx filedir.Tx) error { return tx.EndSession(session) })
+}
+
+// SessionToken returns the token of a session, for every process that has the
+// directory open.
+func (f *File) SessionToken(ctx context.Context, session uint64) (SessionToken, error) {
+	var token SessionToken
+	err := f.write(ctx, "session token", func(tx filedir.Tx) error {
+		secret, err := tx.SessionSecret(session)
+		if err == nil {
+			token = NewSessionToken(secret, session)
+		}
+		return err
+	})
+	return token, err
+}
+
+// CheckSession returns an error unless a token is that of the session.
+func (f *File) CheckSession(ctx context.Context, session uint64, token SessionToken) error {
+	want, err := f.SessionToken(ctx, session)
+	if err != nil {
+		return err
+	}
+	return want.Check(session, token)
+}
+
+// Apply applies an operation together with its tag, as one step, also when the
+// process is killed, or with Sync when the power fails. Its errors are those of
+// the operation.
+func (f *File) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error) {
+	if err := CheckOperation(tag, op); err != nil {
+		return false, err
+	}
+	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
+	err = f.write(ctx, "apply", func(tx filedir.Tx) error {
+		applied, err = tx.Apply(tag.Session, next, func() error { return f.change(ctx, tx, op) })
+		return err
+	})
+	return applied, err
+}
+
+func (f *File) change(ctx context.Context, tx filedir.Tx, op Operation) error {
+	switch op.Change {
+	case ChangeAppend:
+		return f.fail("append", tx.Append(ctx, dirEntries(op.Entries)))
+	case ChangeSet, ChangeSetOnce:
+		e := op.Entries[0]
+		return f.fail("set", f.dir.KeyError(e.Key, tx.Set(ctx, e.Key, e.Value, op.Change == ChangeSetOnce)))
+	case ChangeDelete:
+		return f.fail("delete", tx.Delete(ctx, op.Keys))
+	default:
+		return f.fail("drop", tx.Drop(ctx))
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd/internal/filedir"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -128,7 +129,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 					if n == last {
 						done = 1
 					}
-					f, err := openFile(mem, fileMemDir, opts, fileHooks{keepLock: -1, boot: boot})
+					f, err := openFile(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: boot})
 					if err == nil {
 						err = fileApplyAgain(f, tag, step.op, fileStart, after, done)
 						f.Close()

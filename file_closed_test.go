@@ -7,12 +7,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/filedir"
 )
 
 func TestFileClosed(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	fileAppend(t, f, "a", "value")
 	r, err := f.Open(ctx, "a")
 	if err != nil {
@@ -70,7 +72,7 @@ func TestFileClosed(t *testing.T) {
 
 // Set leaves readers of the old value alone.
 func TestFileSetKeepsReaders(t *testing.T) {
-	f := fileOpen(t, fileOS, t.TempDir(), nil, fileHooks{})
+	f := fileOpen(t, fileOS, t.TempDir(), nil, filedir.Hooks{})
 	fileAppend(t, f, "a", strings.Repeat("old", 1000))
 	r, err := f.Open(t.Context(), "a")
 	if err != nil {
@@ -90,7 +92,7 @@ func TestFileSetKeepsReaders(t *testing.T) {
 // A value that is cut while it is read is an error, never a short value.
 func TestFileCutWhileRead(t *testing.T) {
 	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	fileAppend(t, f, "a", strings.Repeat("x", 1_000_000), "b", strings.Repeat("y", 1_000_000))
 	r, err := f.Open(t.Context(), "a")
 	if err != nil {
@@ -142,7 +144,7 @@ func TestFileHardLink(t *testing.T) {
 // The key files of long keys are checked.
 func TestFileLongKeyDamaged(t *testing.T) {
 	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	fileAppend(t, f, fileLong, "1")
 	names, err := filepath.Glob(filepath.Join(dir, "%k*"))
 	if err != nil || len(names) != 1 {

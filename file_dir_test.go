@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/filedir"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -52,7 +53,7 @@ func TestFileRefusesForeignDirectories(t *testing.T) {
 
 func TestFileMakesDirectories(t *testing.T) {
 	t.Chdir(t.TempDir())
-	f := fileOpen(t, fileOS, "a/b/c", nil, fileHooks{})
+	f := fileOpen(t, fileOS, "a/b/c", nil, filedir.Hooks{})
 	fileAppend(t, f, "k", "1")
 	t.Chdir(t.TempDir()) // the store stays where it was
 	fileAppend(t, f, "k", "2", "other", "3")
@@ -65,7 +66,7 @@ func TestFileMakesDirectories(t *testing.T) {
 // Files that the store would not make are not listed, and outlive Drop.
 func TestFileLeavesForeignFilesAlone(t *testing.T) {
 	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	fileAppend(t, f, "mine", "1", strings.Repeat("long", 100), "2")
 	foreign := []string{"%41", "note~", "é", "%h12", "%zz", "%undo2"}
 	for _, name := range foreign {
@@ -126,7 +127,7 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 	for name, replace := range map[string]bool{"deleted": false, "replaced": true} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+			f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 			fileAppend(t, f, "a", "1")
 			lock := filepath.Join(dir, ".lock")
 			once := sync.OnceFunc(func() {
@@ -137,7 +138,7 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 					fileWrite(t, lock, nil)
 				}
 			})
-			f.hooks.afterWrite = once
+			f.dir.Hooks.AfterWrite = once
 			err := f.Append(t.Context(), fileEntries("a", "2", "b", "2")...)
 			fileIs(t, err, ErrUnknownOutcome)
 			fileSays(t, err, ".lock", dir)
@@ -163,7 +164,7 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 // work.
 func TestFileKeptLockIsLetGo(t *testing.T) {
 	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	other := vfs.OS{}.NewLock(filepath.Join(dir, ".lock"))
 	for range 5 {
 		fileAppend(t, f, "a", "1")
@@ -262,7 +263,7 @@ func TestFileContextEndsWait(t *testing.T) {
 
 // A context that ends in the middle of a large append undoes it.
 func TestFileContextEndsAppend(t *testing.T) {
-	f := fileOpen(t, fileOS, t.TempDir(), nil, fileHooks{})
+	f := fileOpen(t, fileOS, t.TempDir(), nil, filedir.Hooks{})
 	fileAppend(t, f, "k100", "1")
 	var entries []Entry
 	for i := range 1000 {
@@ -270,7 +271,7 @@ func TestFileContextEndsAppend(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	writes := 0
-	f.hooks.afterWrite = func() {
+	f.dir.Hooks.AfterWrite = func() {
 		if writes++; writes == 500 {
 			cancel()
 		}

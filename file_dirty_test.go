@@ -76,7 +76,7 @@ func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 func TestFileSyncOfMoreThanAreRemembered(t *testing.T) {
 	mem := vfs.NewMem()
 	hooks := fileAtOnce
-	hooks.mostDirty = 3
+	hooks.MaxDirty = 3
 	f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 2}, hooks)
 	want := map[string]string{}
 	for i := range 10 {

@@ -10,14 +10,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/filedir"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
 // fileAtOnce is what most tests want: nobody waits for a kept lock, and each
 // call to the file system comes at its place.
-var fileAtOnce = fileHooks{keepLock: -1}
+var fileAtOnce = filedir.Hooks{KeepLock: -1}
 
-func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *FileOptions, hooks fileHooks) *File {
+func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *FileOptions, hooks filedir.Hooks) *File {
 	t.Helper()
 	f, err := openFile(fsys, dir, opts, hooks)
 	if err != nil {
@@ -165,3 +166,14 @@ func fileWithin(t testing.TB, d time.Duration, what string, done <-chan error) e
 }
 
 var fileOS vfs.FS = vfs.OS{}
+
+// The formats of "%undo" and "%sessions", as package filedir writes them.
+const (
+	journalMagic = "partdun1"
+	headerLen    = 40
+	flagTag      = 2
+	inlineMax    = 4096
+	pieceSize    = 512
+	minProof     = 16 // bytes of a torn piece that prove it to be of the append
+	slotLen      = 64
+)

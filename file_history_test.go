@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/filedir"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -67,9 +68,9 @@ func fileLife(t *testing.T, c fileCut, mem *vfs.Mem, rnd *rand.Rand, life int, a
 		return nil
 	})
 	// Without a loss of power, the system goes on and its number stays.
-	hooks := fileHooks{keepLock: -1, boot: 1}
+	hooks := filedir.Hooks{KeepLock: -1, Boot: 1}
 	if c.opts.Sync {
-		hooks.boot = uint64(life + 1)
+		hooks.Boot = uint64(life + 1)
 	}
 	f, err := openFile(fsys, fileMemDir, c.opts, hooks)
 	if err != nil {

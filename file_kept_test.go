@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/filedir"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -44,7 +45,7 @@ func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfs.Fault) bool {
 		}
 		return fault.Check(op, name)
 	})
-	f := fileOpen(t, fsys, fileMemDir, opts, fileHooks{keepLock: time.Hour})
+	f := fileOpen(t, fsys, fileMemDir, opts, filedir.Hooks{KeepLock: time.Hour})
 	on.Store(true)
 	models := []map[string]string{{}} // what the store may hold
 	check := func(who string, f *File) {

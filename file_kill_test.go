@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/filedir"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -38,14 +39,14 @@ func TestFileKillChild(t *testing.T) {
 	from, _ := strconv.Atoi(os.Getenv(fileChildFrom))
 	opts := os.Getenv(fileChildOpts)
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	hooks := fileHooks{noUndo: strings.Contains(opts, "no-undo"), noTag: strings.Contains(opts, "no-tag")}
+	hooks := filedir.Hooks{NoUndo: strings.Contains(opts, "no-undo"), NoTag: strings.Contains(opts, "no-tag")}
 	var session uint64
 	if _, after, ok := strings.Cut(opts, "session="); ok {
 		session, _ = strconv.ParseUint(after, 10, 64)
 	}
 	if strings.Contains(opts, "suicide") {
 		writes := rnd.IntN(10 * fileKillKeys)
-		hooks.afterWrite = func() {
+		hooks.AfterWrite = func() {
 			if writes--; writes < 0 {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {}
@@ -283,7 +284,7 @@ func fileKillTagged(t *testing.T, rounds int, opts string) (again int, err error
 	for round := range rounds {
 		if dir == "" || acked > 60 {
 			dir, acked = t.TempDir(), 0
-			f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+			f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 			if session, err = f.NewSession(t.Context()); err != nil {
 				return again, err
 			}

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd/internal/filedir"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -16,7 +17,7 @@ import (
 // room, writes go on.
 func TestFileDiskFull(t *testing.T) {
 	dir := fileTmpfs(t, "1m")
-	f := fileOpen(t, fileOS, filepath.Join(dir, "store"), nil, fileHooks{})
+	f := fileOpen(t, fileOS, filepath.Join(dir, "store"), nil, filedir.Hooks{})
 	want := map[string]string{}
 	piece := strings.Repeat("x", 3000)
 	full := false
@@ -55,7 +56,7 @@ func TestFileDiskFull(t *testing.T) {
 		}
 	}
 	fileWant(t, f, want)
-	fileWant(t, fileOpen(t, fileOS, filepath.Join(dir, "store"), nil, fileHooks{}), want)
+	fileWant(t, fileOpen(t, fileOS, filepath.Join(dir, "store"), nil, filedir.Hooks{}), want)
 	for k := range 25 {
 		key := fmt.Sprint("key", k)
 		if err := f.Delete(t.Context(), key); err != nil {
@@ -158,61 +159,9 @@ func TestFileOutOfDescriptors(t *testing.T) {
 	}
 }
 
-// No more files are kept open than was asked for.
-func TestFileMaxOpenFiles(t *testing.T) {
-	mem := vfs.NewMem()
-	f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 5}, fileAtOnce)
-	for n := range 10 {
-		var entries []Entry
-		for k := range 100 {
-			entries = append(entries, Entry{Key: fmt.Sprint("k", k*(n+1)), Value: []byte("x")})
-		}
-		if err := f.Append(t.Context(), entries...); err != nil {
-			t.Fatal(err)
-		}
-		if open := mem.OpenCount(); open > 5+2 { // and the journal and the pinned lock file
-			t.Fatalf("%d files are open, %d were asked for", open, 5)
-		}
-		if n := len(f.cache.byKey); n > 5 {
-			t.Fatalf("%d files are remembered, %d were asked for", n, 5)
-		}
-	}
-}
-
-// A long journal is not kept, and neither are large buffers.
-func TestFileLargeBatch(t *testing.T) {
-	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
-	want := map[string]string{}
-	for range 2 {
-		var entries []Entry
-		for k := range 70_000 {
-			entries = append(entries, Entry{Key: fmt.Sprint("k", k%500), Value: []byte(strings.Repeat(fmt.Sprint(k), 40))})
-			want[entries[k].Key] += string(entries[k].Value)
-		}
-		if err := f.Append(t.Context(), entries...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	fileWant(t, f, want)
-	if info, err := os.Stat(filepath.Join(dir, "%undo")); err != nil || info.Size() > keepJournal {
-		t.Fatalf("the journal has %d bytes, %v", info.Size(), err)
-	}
-	if cap(f.batch.next) > keepEntries || cap(f.batch.record) > keepBuffer {
-		t.Fatalf("room for %d entries and %d bytes is kept", cap(f.batch.next), cap(f.batch.record))
-	}
-	if err := f.Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	fileWant(t, f, map[string]string{})
-	if info, err := os.Stat(filepath.Join(dir, "%undo")); err != nil || info.Size() != 0 {
-		t.Fatalf("the journal holds %d bytes of what was dropped, %v", info.Size(), err)
-	}
-}
-
 // Once its files are open, an append allocates nothing for an entry.
 func TestFileAppendAllocates(t *testing.T) {
-	f := fileOpen(t, fileOS, t.TempDir(), &FileOptions{MaxOpenFiles: 1000}, fileHooks{keepLock: 1 << 40})
+	f := fileOpen(t, fileOS, t.TempDir(), &FileOptions{MaxOpenFiles: 1000}, filedir.Hooks{KeepLock: 1 << 40})
 	var entries []Entry
 	for k := range 500 {
 		entries = append(entries, Entry{Key: fmt.Sprint("k", k), Value: make([]byte, 100)})

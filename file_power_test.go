@@ -7,6 +7,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/go-partd/partd/internal/filedir"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -41,7 +42,7 @@ func filePowered(t *testing.T, opts *FileOptions, zeros bool) *vfs.Mem {
 
 func fileCheckCrash(t *testing.T, mem *vfs.Mem, opts *FileOptions, n int, allowed ...map[string]string) {
 	t.Helper()
-	f, err := openFile(mem, fileMemDir, opts, fileHooks{keepLock: -1, boot: 99})
+	f, err := openFile(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
 	if err != nil {
 		t.Fatalf("power lost before call %d: %v", n, err)
 	}
@@ -98,7 +99,7 @@ func TestFilePowerLossTestSeesLoss(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 20 {
-			g, err := openFile(mem.Crash(rnd), fileMemDir, nil, fileHooks{keepLock: -1, boot: 99})
+			g, err := openFile(mem.Crash(rnd), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Boot: 99})
 			if err != nil {
 				lost++
 				continue

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/filedir"
 )
 
 // filePython is Debian's: it finds the packages python3-partd and python3-locket.
@@ -37,7 +39,7 @@ var filePlainKeys = []string{"a", "Key", "key", "x.y", "with space", "(1)", "a-b
 func TestFilePythonReadsGo(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	var want strings.Builder
 	for i, key := range filePlainKeys {
 		fileAppend(t, f, key, fmt.Sprint("one", i), "not for python!", "x", key, fmt.Sprint("two", i))
@@ -71,7 +73,7 @@ p.append({'empty': b''})
 p.iset('once', b'1')
 p.iset('once', b'2')
 `, append([]string{dir}, filePlainKeys...)...)
-	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	want := map[string]string{"empty": "", "once": "1"}
 	for _, key := range filePlainKeys {
 		want[key] = "one\x00two"
@@ -91,7 +93,7 @@ func TestFilePythonAndGoTogether(t *testing.T) {
 	fileNeedsPython(t)
 	const writers, batches, keys = 3, 40, 12
 	dir := t.TempDir()
-	fileOpen(t, fileOS, dir, nil, fileHooks{})
+	fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	var wg sync.WaitGroup
 	for w := range writers {
 		wg.Go(func() {
@@ -130,7 +132,7 @@ for n in range(batches):
 		})
 	}
 	wg.Wait()
-	content, err := fileContent(fileOpen(t, fileOS, dir, nil, fileHooks{}))
+	content, err := fileContent(fileOpen(t, fileOS, dir, nil, filedir.Hooks{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +171,7 @@ for n in range(batches):
 func TestFilePythonDrops(t *testing.T) {
 	fileNeedsPython(t)
 	dir := filepath.Join(t.TempDir(), "store")
-	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	for round := range 3 {
 		fileAppend(t, f, "a", "1", "b!", "2")
 		fileWant(t, f, map[string]string{"a": "1", "b!": "2"})
@@ -204,7 +206,7 @@ if sys.argv[2] == '1': p.append({'a': b'0'})
 func TestFilePythonChangesOpenFiles(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, fileHooks{})
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	fileAppend(t, f, "deleted", "1", "set", "1", "longer", "1", "again", "1")
 	filePythonRun(t, `
 import sys, partd

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/filedir"
 	"github.com/go-partd/partd/internal/names"
 )
 
@@ -19,7 +20,7 @@ import (
 func fileTorn(t *testing.T, opts *FileOptions, boot uint64, old, added string, tail []byte) (dir, path string) {
 	t.Helper()
 	dir = t.TempDir()
-	hooks := fileHooks{keepLock: -1, boot: boot}
+	hooks := filedir.Hooks{KeepLock: -1, Boot: boot}
 	f := fileOpen(t, fileOS, dir, opts, hooks)
 	if old != "" {
 		fileAppend(t, f, "torn", old, "other", "kept")
@@ -27,7 +28,7 @@ func fileTorn(t *testing.T, opts *FileOptions, boot uint64, old, added string, t
 		fileAppend(t, f, "other", "kept")
 	}
 	var journal []byte
-	f.hooks.afterWrite = func() { // the record is valid now
+	f.dir.Hooks.AfterWrite = func() { // the record is valid now
 		if journal == nil {
 			journal = fileRead(t, filepath.Join(dir, names.Journal))
 		}
@@ -90,7 +91,7 @@ func TestFileReplayTornTail(t *testing.T) {
 				if old != "" {
 					want["torn"] = old
 				}
-				f := fileOpen(t, fileOS, dir, nil, fileHooks{boot: 1})
+				f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{Boot: 1})
 				fileWant(t, f, want)
 				fileAppend(t, f, "torn", "next")
 				want["torn"] += "next"
@@ -122,7 +123,7 @@ func TestFileReplayAfterPowerLoss(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, _ := fileTorn(t, &FileOptions{Sync: c.sync}, 1, old, added, c.tail)
-			f := fileOpen(t, fileOS, dir, nil, fileHooks{boot: 2})
+			f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{Boot: 2})
 			fileWant(t, f, map[string]string{"torn": old, "other": "kept"})
 		})
 	}
@@ -134,12 +135,12 @@ func TestFileReplayKeepsForeignBytes(t *testing.T) {
 		old, added := fileBytes(l.old), "+"+fileBytes(l.added)[:l.added-1]
 		for _, foreign := range []string{"F", "Foreign", strings.Repeat("Foreign", 5000)} {
 			for _, n := range []int{0, 4096 - l.old%4096, 8192 - l.old%4096, l.added} {
-				if n < 0 || n > l.added || n > 0 && n < leastProof {
+				if n < 0 || n > l.added || n > 0 && n < minProof {
 					continue
 				}
 				t.Run(fmt.Sprintf("old=%d,added=%d,written=%d,foreign=%d", l.old, l.added, n, len(foreign)), func(t *testing.T) {
 					dir, _ := fileTorn(t, nil, 1, old, added, []byte(added[:n]+foreign))
-					f := fileOpen(t, fileOS, dir, nil, fileHooks{boot: 1})
+					f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{Boot: 1})
 					want := map[string]string{"torn": old + foreign, "other": "kept"}
 					fileWant(t, f, want)
 					fileAppend(t, f, "torn", "next")
@@ -163,7 +164,7 @@ func TestFileReplayMismatch(t *testing.T) {
 			t.Run(fmt.Sprintf("old=%d,added=%d,tail=%d", l.old, l.added, len(tail)), func(t *testing.T) {
 				dir, path := fileTorn(t, nil, 1, old, added, []byte(tail))
 				journal := fileRead(t, filepath.Join(dir, names.Journal))
-				_, err := openFile(fileOS, dir, nil, fileHooks{boot: 2})
+				_, err := openFile(fileOS, dir, nil, filedir.Hooks{Boot: 2})
 				var corrupt *CorruptError
 				if !errors.As(err, &corrupt) || corrupt.Path != path || corrupt.Offset < int64(l.old) || corrupt.Offset > int64(l.old+l.added) {
 					t.Fatalf("the error is %v", err)
@@ -179,7 +180,7 @@ func TestFileReplayMismatch(t *testing.T) {
 				if err := os.Truncate(path, int64(l.old)); err != nil {
 					t.Fatal(err)
 				}
-				fileWant(t, fileOpen(t, fileOS, dir, nil, fileHooks{boot: 2}), fileTornWant(old))
+				fileWant(t, fileOpen(t, fileOS, dir, nil, filedir.Hooks{Boot: 2}), fileTornWant(old))
 			})
 		}
 	}
@@ -208,7 +209,7 @@ func TestFileReplayTornRecord(t *testing.T) {
 				continue
 			}
 			fileWrite(t, journal, record)
-			f, err := openFile(fileOS, dir, nil, fileHooks{boot: 1})
+			f, err := openFile(fileOS, dir, nil, filedir.Hooks{Boot: 1})
 			if err != nil {
 				t.Fatalf("%s at %d: %v", damage, n, err)
 			}
@@ -238,7 +239,7 @@ func TestFileReplayByReader(t *testing.T) {
 	reader := fileOpen(t, fileOS, dir, nil, fileAtOnce)
 	fileAppend(t, writer, "a", "1", "b", "1")
 	var journal []byte
-	writer.hooks.afterWrite = func() {
+	writer.dir.Hooks.AfterWrite = func() {
 		if journal == nil {
 			journal = fileRead(t, filepath.Join(dir, names.Journal))
 		}

@@ -10,7 +10,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-partd/partd/internal/filedir"
 	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/sessiontab"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -20,7 +22,7 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 	ctx := t.Context()
 	mem := vfs.NewMem()
 	open := func(sync bool, boot uint64) *File {
-		return fileOpen(t, mem, fileMemDir, &FileOptions{Sync: sync}, fileHooks{keepLock: -1, boot: boot})
+		return fileOpen(t, mem, fileMemDir, &FileOptions{Sync: sync}, filedir.Hooks{KeepLock: -1, Boot: boot})
 	}
 	apply := func(f *File, session, number uint64) error {
 		_, err := f.Apply(ctx, Tag{session, number, 0}, Operation{})
@@ -51,7 +53,7 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	for seed := range uint64(50) {
-		f, err := openFile(mem.Crash(rand.New(rand.NewPCG(seed, 0))), fileMemDir, nil, fileHooks{keepLock: -1, boot: 8})
+		f, err := openFile(mem.Crash(rand.New(rand.NewPCG(seed, 0))), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Boot: 8})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +66,7 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 // goes.
 func TestFileSessionsAreBounded(t *testing.T) {
 	ctx := t.Context()
-	f := fileOpen(t, vfs.NewMem(), fileMemDir, nil, fileHooks{keepLock: -1, sessions: 4})
+	f := fileOpen(t, vfs.NewMem(), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Sessions: 4})
 	known := func(s uint64) bool {
 		t.Helper()
 		_, err := f.Apply(ctx, Tag{s, 1, 0}, Operation{})
@@ -124,7 +126,7 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 	var wg sync.WaitGroup
 	stores := make([]*File, 4)
 	for i := range stores {
-		stores[i] = fileOpen(t, fileOS, dir, nil, fileHooks{})
+		stores[i] = fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 		wg.Go(func() {
 			for range 30 {
 				s, err := stores[i].NewSession(ctx)
@@ -178,7 +180,8 @@ func TestFileSessionsDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 		all := fileRead(t, path)
-		last := all[:f.sessions.slotOf(s)*slotLen+slotLen]
+		slot := 1 + s&(1<<32-1)%sessiontab.MaxSessions
+		last := all[:slot*slotLen+slotLen]
 		fileWrite(t, path, damage(last))
 		_, err = f.Apply(ctx, Tag{s, 1, 0}, Operation{Entries: fileEntries("k", "v")})
 		fileIs(t, err, ErrSessionExpired)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd/internal/filedir"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -128,7 +129,7 @@ func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfs.Faul
 		if i == 5 {
 			crashed = mem.Crash(nil)
 		}
-		g, openErr := openFile(crashed, fileMemDir, opts, fileHooks{keepLock: -1, boot: 99})
+		g, openErr := openFile(crashed, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
 		if openErr != nil {
 			complain("opening after a loss of power: %v", openErr)
 		}

@@ -28,7 +28,7 @@ var allowedImports = map[string][]string{
 	"compress":       {".", "frame", "compress/blosc", "github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
 	"compress/blosc": {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
 	"logstore":       {".", "internal/offheap", "internal/sessiontab", "internal/tempdir", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress"},
-	"remote":         {".", "internal/zmtp"},
+	"remote":         {".", "internal/sessiontab", "internal/zmtp"},
 	"stores":         {".", "logstore", "remote", "compress", "compress/blosc", "internal/", "github.com/dustin/go-humanize"},
 	"shuffle":        {".", "logstore", "internal/", "github.com/zeebo/xxh3"},
 	"partdtest":      {".", "pgregory.net/rapid"},

@@ -80,7 +80,7 @@ func Entries(m map[string][]byte) []Entry {
 	return entries
 }
 
-// CheckEntries is for those who write stores: it tells whether a batch keeps to
+// CheckEntries is for those who write stores: it reports whether a batch keeps to
 // [MaxKeyLen], [MaxValueLen] and [MaxBatchLen], and returns the sum of the
 // lengths of its values in bytes. Its error wraps [ErrTooLarge].
 func CheckEntries(op string, entries []Entry) (valueBytes int64, err error) {
@@ -101,7 +101,7 @@ func CheckEntries(op string, entries []Entry) (valueBytes int64, err error) {
 	return valueBytes, nil
 }
 
-// CheckKeys is for those who write stores: it tells whether each key keeps to
+// CheckKeys is for those who write stores: it reports whether each key keeps to
 // [MaxKeyLen]. Its error wraps [ErrTooLarge].
 func CheckKeys(op string, keys []string) error {
 	for _, k := range keys {
@@ -110,6 +110,30 @@ func CheckKeys(op string, keys []string) error {
 		}
 	}
 	return nil
+}
+
+// CheckOperation is for those who write stores that are an [Applier]: it reports
+// whether an operation, with its tag, is one that a store can apply.
+func CheckOperation(tag Tag, op Operation) error {
+	if tag.Session == 0 || tag.Number == 0 {
+		return &Error{Op: "apply", Err: fmt.Errorf("session %d, operation %d: both are numbered from 1", tag.Session, tag.Number)}
+	}
+	switch op.Change {
+	case ChangeAppend:
+		_, err := CheckEntries("append", op.Entries)
+		return err
+	case ChangeSet, ChangeSetOnce:
+		if len(op.Entries) != 1 {
+			return &Error{Op: "apply", Err: fmt.Errorf("a set has one entry, not %d", len(op.Entries))}
+		}
+		_, err := CheckEntries("set", op.Entries)
+		return err
+	case ChangeDelete:
+		return CheckKeys("delete", op.Keys)
+	case ChangeDrop:
+		return nil
+	}
+	return errUnknownChange
 }
 
 func tooLarge(op, key string, valueLen int) error {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	"github.com/go-partd/partd/internal/sessiontab"
 )
 
 // TestSessionFlood issues more sessions than a store remembers. The one that is in
@@ -37,7 +39,7 @@ func TestSessionFlood(t *testing.T) {
 				t.Fatal(err)
 			}
 			var ids []uint64
-			for range maxSessions + 100 {
+			for range sessiontab.MaxSessions + 100 {
 				ids = append(ids, session())
 			}
 			if err := apply(old, 2); err != nil {

@@ -3,8 +3,6 @@ package logstore
 import (
 	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
 
 	"github.com/go-partd/partd"
 )
@@ -87,33 +85,19 @@ func (s *Store) sessionRecord(ctx context.Context, opName string, header func() 
 
 // Apply applies an operation together with its tag, as one step.
 func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
-	if tag.Session == 0 || tag.Number == 0 {
-		return false, s.errorf("apply", fmt.Errorf("session %d, operation %d: both are numbered from 1", tag.Session, tag.Number))
-	}
-	switch op.Change {
-	case partd.ChangeAppend, partd.ChangeSet, partd.ChangeSetOnce:
-		if _, err := partd.CheckEntries("apply", op.Entries); err != nil {
-			return false, err
-		}
-	case partd.ChangeDelete:
-		if err := partd.CheckKeys("apply", op.Keys); err != nil {
-			return false, err
-		}
+	if err := partd.CheckOperation(tag, op); err != nil {
+		return false, err
 	}
 	switch op.Change {
 	case partd.ChangeAppend:
 		return s.change(ctx, "append", tag, appendOp(op.Entries))
 	case partd.ChangeSet, partd.ChangeSetOnce:
-		if len(op.Entries) != 1 {
-			return false, s.errorf("apply", fmt.Errorf("a set has one entry, not %d", len(op.Entries)))
-		}
 		e := op.Entries[0]
 		return s.change(ctx, "set", tag, &setOp{key: e.Key, value: e.Value, once: op.Change == partd.ChangeSetOnce})
 	case partd.ChangeDelete:
 		return s.change(ctx, "delete", tag, deleteOp(op.Keys))
-	case partd.ChangeDrop:
+	default:
 		applied, err := s.drop(ctx, tag)
 		return applied, s.errorf("drop", err)
 	}
-	return false, s.errorf("apply", errors.New("an unknown change"))
 }

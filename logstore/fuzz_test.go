@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/go-partd/partd/internal/sessiontab"
 	"github.com/go-partd/partd/internal/vfs"
 
 	"github.com/go-partd/partd"
@@ -91,7 +92,7 @@ func FuzzRecordHeader(f *testing.F) {
 func FuzzManifest(f *testing.F) {
 	m := manifest{id: 1, seed: 2, liveEpoch: 3, nextSeq: 4, nextFile: 2, files: []fileRef{{segmentKind, 1, 100}, {blobKind, 2, 32}}}
 	m.sessions = newSessionTable(5)
-	m.sessions.put(5, lastOp{6, 7})
+	m.sessions.put(5, sessiontab.Operation{Number: 6, CRC: 7})
 	f.Add(m.encode())
 	f.Add([]byte(manifestMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {

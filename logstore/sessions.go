@@ -26,16 +26,11 @@ func parseTag(b []byte) partd.Tag {
 // forgotten, the last operation.
 type sessionTable struct {
 	issued uint64 // the last session: the store's incarnation in the upper half, a counter in the lower
-	last   *sessiontab.Table[lastOp]
-}
-
-type lastOp struct {
-	number uint64
-	crc    uint32
+	last   *sessiontab.Table[sessiontab.Operation]
 }
 
 func newSessionTable(issued uint64) sessionTable {
-	return sessionTable{issued, new(sessiontab.Table[lastOp])}
+	return sessionTable{issued, new(sessiontab.Table[sessiontab.Operation])}
 }
 
 func (t *sessionTable) clone() sessionTable {
@@ -49,30 +44,28 @@ func (t *sessionTable) clone() sessionTable {
 }
 
 // put notes a session as it was. One of which nothing was applied is not used.
-func (t *sessionTable) put(session uint64, last lastOp) {
-	if last.number == 0 {
+func (t *sessionTable) put(session uint64, last sessiontab.Operation) {
+	if last.Number == 0 {
 		t.last.Add(session, last)
 	} else {
 		t.last.Use(session, last)
 	}
 }
 
-// check tells whether the tag's operation is new.
+// check reports whether the tag's operation is new.
 func (t *sessionTable) check(tag partd.Tag) (isNew bool, err error) {
 	last, known := t.last.Get(tag.Session)
 	switch {
 	case !known && (tag.Session == 0 || tag.Session > t.issued):
 		return false, fmt.Errorf("session %d was never issued by this store: %w", tag.Session, partd.ErrSessionExpired)
 	case !known:
-		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
-	case tag.Number == last.number+1:
-		return true, nil
-	case tag.Number > last.number:
-		return false, fmt.Errorf("session %d: operation %d came after %d: %w", tag.Session, tag.Number, last.number, partd.ErrSessionGap)
-	case tag.Number == last.number && tag.CRC != last.crc:
-		return false, fmt.Errorf("session %d, operation %d: %w", tag.Session, tag.Number, partd.ErrSessionReused)
+		return false, sessiontab.Expired(tag.Session)
 	}
-	return false, nil
+	return last.IsNext(tag.Session, operationOf(tag))
+}
+
+func operationOf(tag partd.Tag) sessiontab.Operation {
+	return sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
 }
 
 // apply takes over what a record says about sessions.
@@ -86,12 +79,12 @@ func (t *sessionTable) apply(h recordHeader, most int) {
 		for t.last.Len() >= most {
 			t.last.Remove(t.last.Oldest(most))
 		}
-		t.last.Add(h.tag.Session, lastOp{})
+		t.last.Add(h.tag.Session, sessiontab.Operation{})
 	case recordEndSession:
 		t.last.Remove(h.tag.Session)
 	case recordBatch:
 		if _, known := t.last.Get(h.tag.Session); known {
-			t.last.Use(h.tag.Session, lastOp{h.tag.Number, h.tag.CRC})
+			t.last.Use(h.tag.Session, operationOf(h.tag))
 		}
 	}
 }
@@ -104,8 +97,8 @@ func (t *sessionTable) append(b []byte) []byte {
 	b = le.AppendUint32(b, uint32(t.last.Len()))
 	for s, last := range t.last.All() {
 		b = le.AppendUint64(b, s)
-		b = le.AppendUint64(b, last.number)
-		b = le.AppendUint32(b, last.crc)
+		b = le.AppendUint64(b, last.Number)
+		b = le.AppendUint32(b, last.CRC)
 	}
 	return b
 }
@@ -123,7 +116,7 @@ func parseSessions(b []byte) (sessionTable, error) {
 		return t, fmt.Errorf("its table of sessions should have %d entries, but has %d bytes", n, len(b))
 	}
 	for range n {
-		t.put(le.Uint64(b), lastOp{le.Uint64(b[8:]), le.Uint32(b[16:])})
+		t.put(le.Uint64(b), sessiontab.Operation{Number: le.Uint64(b[8:]), CRC: le.Uint32(b[16:])})
 		b = b[sessionLen:]
 	}
 	return t, nil

@@ -149,7 +149,7 @@ func (c *conn) mutate(r request, body []byte) error {
 	defer c.account.working.Add(-1)
 	applied := true
 	if r.session == 0 {
-		err = change(c.server.base, c.server.store, op)
+		err = op.Do(c.server.base, c.server.store)
 	} else {
 		tag := partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}
 		applied, err = c.server.sessions.apply(c.server.base, c, tag, op)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/sessiontab"
 )
 
 // apply applies an operation of a session once. An error that wraps errGivenUp
@@ -26,7 +27,7 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	}
 	x.owner = c.id
 	if s.unnumbered {
-		return true, change(ctx, s.store, op)
+		return true, op.Do(ctx, s.store)
 	}
 	if x.mine {
 		return x.apply(ctx, s, tag, op)
@@ -60,38 +61,21 @@ func (x *session) apply(ctx context.Context, s *sessions, tag partd.Tag, op part
 	switch {
 	case forgotten:
 		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
-	case tag.Number > x.high && x.unknown != nil:
+	case tag.Number > x.last.Number && x.unknown != nil:
 		// Applied behind it, this would turn its unknown outcome into a known one.
-		return false, fmt.Errorf("session %d: operation %d came after %d, whose outcome is unknown: %w", tag.Session, tag.Number, x.high, partd.ErrSessionGap)
-	case tag.Number > x.high+1:
-		return false, fmt.Errorf("session %d: operation %d came after %d: %w", tag.Session, tag.Number, x.high, partd.ErrSessionGap)
-	case tag.Number == x.high && tag.CRC != x.crc:
-		return false, fmt.Errorf("session %d, operation %d: %w", tag.Session, tag.Number, partd.ErrSessionReused)
-	case tag.Number == x.high:
+		return false, fmt.Errorf("session %d: operation %d came after %d, whose outcome is unknown: %w", tag.Session, tag.Number, x.last.Number, partd.ErrSessionGap)
+	}
+	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
+	if isNext, err := x.last.IsNext(tag.Session, next); err != nil {
+		return false, err
+	} else if !isNext && next == x.last {
 		return false, x.unknown
-	case tag.Number < x.high:
+	} else if !isNext {
 		return false, nil
 	}
-	err = change(ctx, s.store, op)
+	err = op.Do(ctx, s.store)
 	if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-		x.high, x.crc, x.unknown = tag.Number, tag.CRC, err
+		x.last, x.unknown = next, err
 	}
 	return err == nil, err
-}
-
-// change makes a change without a number.
-func change(ctx context.Context, store partd.Partd, op partd.Operation) error {
-	switch op.Change {
-	case partd.ChangeAppend:
-		return store.Append(ctx, op.Entries...)
-	case partd.ChangeSet:
-		return partd.Set(ctx, store, op.Entries[0].Key, op.Entries[0].Value)
-	case partd.ChangeSetOnce:
-		return partd.SetOnce(ctx, store, op.Entries[0].Key, op.Entries[0].Value)
-	case partd.ChangeDelete:
-		return partd.Delete(ctx, store, op.Keys...)
-	case partd.ChangeDrop:
-		return store.Drop(ctx)
-	}
-	return fmt.Errorf("%w: change %d", ErrBadRequest, op.Change)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/sessiontab"
 )
 
 // sessions applies numbered operations. The store does so itself where it can;
@@ -49,9 +50,8 @@ type session struct {
 	mu    sync.Mutex
 	owner uint64 // the connection used last
 
-	high    uint64 // the operation applied last, of the server's own
-	crc     uint32
-	unknown error // the outcome of high, if it is not known
+	last    sessiontab.Operation // applied last, of the server's own
+	unknown error                // the outcome of last, if it is not known
 }
 
 // forgettable are the sessions of a peer that may be forgotten, each list the

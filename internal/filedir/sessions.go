@@ -1,16 +1,16 @@
-package partd
+package filedir
 
 import (
-	"context"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
-	"io/fs"
-	"os"
 
 	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/sessiontab"
+	"github.com/go-partd/partd/internal/storeerror"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -43,25 +43,24 @@ const (
 	slotBootAt      = 48
 	slotSumAt       = 56
 	sessionReadSize = 32 << 10
-	mostSlots       = 1 << 20 // in a file that is believed
-	mostLooked      = 1 << 10 // slots, for one to issue
+	maxSlots        = 1 << 20 // in a file that is believed
+	maxLooked       = 1 << 10 // slots, for one to issue
 )
 
-// slot is a slot as it is in the file.
 type slot [slotLen]byte
 
-func newSlot(session uint64, last lastOperation) *slot {
+func newSlot(session uint64, last sessiontab.Operation) *slot {
 	s := new(slot)
 	binary.LittleEndian.PutUint64(s[:], session)
-	binary.LittleEndian.PutUint64(s[8:], last.number)
-	binary.LittleEndian.PutUint32(s[16:], last.crc)
+	binary.LittleEndian.PutUint64(s[8:], last.Number)
+	binary.LittleEndian.PutUint32(s[16:], last.CRC)
 	return s
 }
 
 func (s *slot) session() uint64 { return binary.LittleEndian.Uint64(s[:]) }
 
-func (s *slot) last() lastOperation {
-	return lastOperation{binary.LittleEndian.Uint64(s[8:]), binary.LittleEndian.Uint32(s[16:])}
+func (s *slot) last() sessiontab.Operation {
+	return sessiontab.Operation{Number: binary.LittleEndian.Uint64(s[8:]), CRC: binary.LittleEndian.Uint32(s[16:])}
 }
 
 func (s *slot) synced() bool { return s[slotSyncedAt] == 1 }
@@ -77,7 +76,7 @@ func (s *slot) seal(synced bool, boot uint64) *slot {
 	return s
 }
 
-// counts tells whether what a slot says can be relied on.
+// counts reports whether what a slot says can be relied on.
 func (s *slot) counts(boot uint64) bool {
 	if crc32.Checksum(s[:slotSumAt], castagnoli) != binary.LittleEndian.Uint32(s[slotSumAt:]) {
 		return false
@@ -86,136 +85,128 @@ func (s *slot) counts(boot uint64) bool {
 	return s.synced() || writtenIn != 0 && writtenIn == boot
 }
 
-// fileSessions is the file "%sessions", open as long as the lock is kept.
-type fileSessions struct {
+// sessionFile is the file "%sessions", open as long as the lock is kept.
+type sessionFile struct {
 	file  vfs.File
 	epoch uint64 // of the cache, when it was opened
 	slots uint64 // for sessions
 	head  *slot  // slot 0; nil: it does not count
 }
 
-func (t *fileSessions) close() error {
-	if t.file == nil {
-		return nil
-	}
-	file := t.file
-	t.file = nil
-	return file.Close()
-}
-
 // openSessions opens the file. Without create, one that does not exist is no
 // error, and leaves t.file nil.
-func (f *File) openSessions(create bool) error {
-	t := &f.sessions
-	if t.file != nil && t.epoch == f.cache.epoch {
+func (d *Dir) openSessions(create bool) error {
+	t := &d.sessions
+	if t.file != nil && t.epoch == d.cache.epoch {
 		return nil
 	}
-	if err := t.close(); err != nil {
+	if err := closeOnce(&t.file); err != nil {
 		return err
 	}
-	path := f.path(names.Sessions)
-	file, err := f.openRetry(path, os.O_RDWR)
-	if errors.Is(err, fs.ErrNotExist) {
-		if !create {
-			return nil
-		}
-		if file, err = f.openRetry(path, os.O_RDWR|os.O_CREATE); err == nil && f.sync {
-			if err = f.fs.SyncDir(f.dir); err != nil {
-				f.refuse(err)
-				return errors.Join(err, file.Close())
-			}
-		}
-	}
-	if err != nil {
+	file, err := d.openOwn(d.path(names.Sessions), create)
+	if err != nil || file == nil {
 		return err
 	}
 	if _, err := regularInfo(file); err != nil {
 		return err
 	}
-	t.file, t.epoch, t.head, t.slots = file, f.cache.epoch, nil, f.slotsOfNew()
-	head, err := f.readSlot(0)
+	t.file, t.epoch, t.head, t.slots = file, d.cache.epoch, nil, uint64(cmp.Or(d.Hooks.Sessions, sessiontab.MaxSessions))
+	head, err := d.readSlot(0)
 	if err != nil {
-		return errors.Join(err, t.close())
+		return errors.Join(err, closeOnce(&t.file))
 	}
 	n := uint64(binary.LittleEndian.Uint32(head[16:]))
-	if head.counts(f.boot) && string(head[:8]) == sessionsMagic && n > 0 && n <= mostSlots {
+	if head.counts(d.boot) && string(head[:8]) == sessionsMagic && n > 0 && n <= maxSlots {
 		t.head, t.slots = head, n
 	}
 	return nil
 }
 
-func (f *File) slotsOfNew() uint64 {
-	if f.hooks.sessions > 0 {
-		return uint64(f.hooks.sessions)
-	}
-	return maxSessions
-}
-
-// slotOf returns the number of a session's slot.
-func (t *fileSessions) slotOf(session uint64) uint64 { return 1 + session&(1<<32-1)%t.slots }
+func (t *sessionFile) slotOf(session uint64) uint64 { return 1 + session&(1<<32-1)%t.slots }
 
 // readSlot reads a slot. What is beyond the end of the file is zero.
-func (f *File) readSlot(i uint64) (*slot, error) {
+func (d *Dir) readSlot(i uint64) (*slot, error) {
 	s := new(slot)
-	if _, err := f.sessions.file.ReadAt(s[:], int64(i*slotLen)); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("reading %s: %w", f.path(names.Sessions), err)
+	if _, err := d.sessions.file.ReadAt(s[:], int64(i*slotLen)); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("reading %s: %w", d.path(names.Sessions), err)
 	}
 	return s, nil
 }
 
 // writeSlot writes a slot, and syncs it in a store that syncs. A sync that fails
 // ends all writing.
-func (f *File) writeSlot(i uint64, s *slot) error {
-	if _, err := f.sessions.file.WriteAt(s[:], int64(i*slotLen)); err != nil {
-		return fmt.Errorf("writing %s: %w", f.path(names.Sessions), err)
+func (d *Dir) writeSlot(i uint64, s *slot) error {
+	if _, err := d.sessions.file.WriteAt(s[:], int64(i*slotLen)); err != nil {
+		return fmt.Errorf("writing %s: %w", d.path(names.Sessions), err)
 	}
-	if f.sync {
-		return f.syncSessions()
+	if d.sync {
+		return d.syncSessions()
 	}
 	return nil
 }
 
-func (f *File) syncSessions() error {
-	if err := f.sessions.file.Sync(); err != nil {
-		f.refuse(err)
-		return fmt.Errorf("syncing %s: %w", f.path(names.Sessions), err)
+// unseal writes a slot that was synced as one that was not, and syncs that: of what
+// follows it, a loss of power may take a part.
+func (d *Dir) unseal(i uint64, s *slot) error {
+	if err := d.writeSlot(i, s.seal(false, d.boot)); err != nil {
+		return err
+	}
+	return d.syncSessions()
+}
+
+func (d *Dir) syncSessions() error {
+	if err := d.sessions.file.Sync(); err != nil {
+		d.refuse(err)
+		return fmt.Errorf("syncing %s: %w", d.path(names.Sessions), err)
 	}
 	return nil
 }
 
 // findSession returns a session's slot and its number.
-func (f *File) findSession(session uint64) (s *slot, i uint64, err error) {
-	if err := f.openSessions(false); err != nil {
+func (d *Dir) findSession(session uint64) (s *slot, i uint64, err error) {
+	if err := d.openSessions(false); err != nil {
 		return nil, 0, err
 	}
-	if f.sessions.file == nil {
-		return nil, 0, expired(session)
+	if d.sessions.file == nil {
+		return nil, 0, sessiontab.Expired(session)
 	}
-	i = f.sessions.slotOf(session)
-	if s, err = f.readSlot(i); err != nil {
+	i = d.sessions.slotOf(session)
+	if s, err = d.readSlot(i); err != nil {
 		return nil, 0, err
 	}
-	if s.session() != session || !s.counts(f.boot) {
-		return nil, 0, expired(session)
+	if s.session() != session || !s.counts(d.boot) {
+		return nil, 0, sessiontab.Expired(session)
 	}
 	return s, i, nil
 }
 
-// issueSession issues a session: in the slot of the next counter that is free,
+// EndSession forgets a session; one that is not known is no error.
+func (d Tx) EndSession(session uint64) error {
+	_, i, err := d.findSession(session)
+	if errors.Is(err, storeerror.ErrSessionExpired) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return d.writeSlot(i, newSlot(0, sessiontab.Operation{}).seal(d.sync, d.boot))
+}
+
+// NewSession issues a session: in the slot of the next counter that is free,
 // or, if none is, in that of the oldest session.
-func (f *File) issueSession() (uint64, error) {
-	if err := f.openSessions(true); err != nil {
+func (d Tx) NewSession() (uint64, error) {
+	if err := d.openSessions(true); err != nil {
 		return 0, err
 	}
-	t := &f.sessions
+	t := &d.sessions
 	var issued uint64
 	if t.head != nil {
 		issued = binary.LittleEndian.Uint64(t.head[8:])
 	}
 	if t.head == nil || issued&(1<<32-1) > 1<<32-1-2*t.slots { // of an older random number none is known any more
-		issued = newIncarnation()
+		issued = sessiontab.NewIncarnation()
 	}
-	session, err := f.freeSession(issued)
+	session, err := d.freeSession(issued)
 	if err != nil {
 		return 0, err
 	}
@@ -223,25 +214,23 @@ func (f *File) issueSession() (uint64, error) {
 	copy(head[:], sessionsMagic)
 	binary.LittleEndian.PutUint64(head[8:], session)
 	binary.LittleEndian.PutUint32(head[16:], uint32(t.slots))
-	copy(head[slotSecretAt:], t.secret())
-	if t.secret() == nil {
-		copy(head[slotSecretAt:], newSessionSecret())
+	secret := t.secret()
+	if secret == nil {
+		secret = sessiontab.NewSecret()
 	}
-	if !f.sync && t.head != nil && t.head.synced() {
+	copy(head[slotSecretAt:], secret)
+	if !d.sync && t.head != nil && t.head.synced() {
 		// A loss of power must not bring back a slot that counts and is too old.
 		unsynced := *t.head
-		if err := f.writeSlot(0, unsynced.seal(false, f.boot)); err != nil {
-			return 0, err
-		}
-		if err := f.syncSessions(); err != nil {
+		if err := d.unseal(0, &unsynced); err != nil {
 			return 0, err
 		}
 	}
 	t.head = nil
-	if err := f.writeSlot(0, head.seal(f.sync, f.boot)); err != nil {
+	if err := d.writeSlot(0, head.seal(d.sync, d.boot)); err != nil {
 		return 0, err
 	}
-	if err := f.writeSlot(t.slotOf(session), newSlot(session, lastOperation{}).seal(f.sync, f.boot)); err != nil {
+	if err := d.writeSlot(t.slotOf(session), newSlot(session, sessiontab.Operation{}).seal(d.sync, d.boot)); err != nil {
 		return 0, err
 	}
 	t.head = head
@@ -252,25 +241,25 @@ func (f *File) issueSession() (uint64, error) {
 // issued last: of the next slot that is free, or whose session was never used.
 // Where many in a row were used, it is that of the session used longest ago, as
 // far as a session's slot tells. A full table makes nobody wait.
-func (f *File) freeSession(issued uint64) (uint64, error) {
-	t := &f.sessions
+func (d *Dir) freeSession(issued uint64) (uint64, error) {
+	t := &d.sessions
 	oldest, freed := int64(-1), issued+1
 	buf := make([]byte, 0, min(t.slots*slotLen, sessionReadSize))
 	at := uint64(0) // the slot that buf begins with
-	for n := range min(t.slots, mostLooked) {
+	for n := range min(t.slots, maxLooked) {
 		session := issued + 1 + n
 		i := t.slotOf(session)
 		if i < at || (i-at+1)*slotLen > uint64(len(buf)) {
 			at, buf = i, buf[:min(uint64(cap(buf)), (t.slots+1-i)*slotLen)]
 			clear(buf)
 			if _, err := t.file.ReadAt(buf, int64(i*slotLen)); err != nil && !errors.Is(err, io.EOF) {
-				return 0, fmt.Errorf("reading %s: %w", f.path(names.Sessions), err)
+				return 0, fmt.Errorf("reading %s: %w", d.path(names.Sessions), err)
 			}
 		}
 		s := (*slot)(buf[(i-at)*slotLen:])
-		unknown := s.session()>>32 != issued>>32 || !s.counts(f.boot)
+		unknown := s.session()>>32 != issued>>32 || !s.counts(d.boot)
 		age := int64(uint32(issued) - s.lastUsed())
-		if unknown || s.last().number == 0 && age >= freshSessions(t.slots) {
+		if unknown || s.last().Number == 0 && age >= freshSessions(t.slots) {
 			return session, nil
 		}
 		if age > oldest {
@@ -288,45 +277,33 @@ func freshSessions(slots uint64) int64 { return int64(min(64, slots/128)) }
 // used: its own, of one that was not used, or by an older version.
 func (s *slot) lastUsed() uint32 {
 	own := uint32(s.session())
-	if used := binary.LittleEndian.Uint32(s[slotUsedAt:]); s.last().number > 0 && used != 0 {
+	if used := binary.LittleEndian.Uint32(s[slotUsedAt:]); s.last().Number > 0 && used != 0 {
 		return used
 	}
 	return own
 }
 
 // secret returns what tokens are made with, nil if there is none.
-func (t *fileSessions) secret() []byte {
+func (t *sessionFile) secret() []byte {
 	if t.head == nil {
 		return nil
 	}
-	if secret := t.head[slotSecretAt : slotSecretAt+secretLen]; [secretLen]byte(secret) != [secretLen]byte{} {
-		return secret
+	if secret := [sessiontab.SecretLen]byte(t.head[slotSecretAt:]); secret != [sessiontab.SecretLen]byte{} {
+		return secret[:]
 	}
 	return nil
 }
 
-// SessionToken returns the token of a session, for every process that has the
-// directory open.
-func (f *File) SessionToken(ctx context.Context, session uint64) (token SessionToken, err error) {
-	err = f.withSessions(ctx, "session token", func() error {
-		if err := f.openSessions(false); err != nil {
-			return err
-		}
-		secret := f.sessions.secret()
-		if secret == nil {
-			return expired(session)
-		}
-		token = NewSessionToken(secret, session)
-		return nil
-	})
-	return token, err
-}
-
-// CheckSession returns an error unless a token is that of the session.
-func (f *File) CheckSession(ctx context.Context, session uint64, token SessionToken) error {
-	want, err := f.SessionToken(ctx, session)
-	if err != nil {
-		return err
+// SessionSecret returns what the tokens of sessions are made with, for every
+// process that has the directory open. The session's error is returned if there is
+// none.
+func (d Tx) SessionSecret(session uint64) ([]byte, error) {
+	if err := d.openSessions(false); err != nil {
+		return nil, err
 	}
-	return want.Check(session, token)
+	secret := d.sessions.secret()
+	if secret == nil {
+		return nil, sessiontab.Expired(session)
+	}
+	return secret, nil
 }

@@ -1,4 +1,4 @@
-package partd
+package filedir
 
 import (
 	"encoding/binary"
@@ -8,16 +8,16 @@ import (
 	"io"
 
 	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/vfs"
 )
 
-// record is a record as read from the journal.
 type record struct {
 	kind     byte
 	synced   bool
 	boot     uint64
 	spans    []span
-	tag      *fileTag // nil: none
-	progress int64    // where in the journal the bytes are that tell how far undoing is
+	tag      *sessionTag // nil: none
+	progress int64       // where in the journal the bytes are that tell how far undoing is
 }
 
 // span is what an operation does to one file.
@@ -37,8 +37,8 @@ type span struct {
 
 // readRecord reads the journal. A record that was not completely written is
 // none: what it was about had not begun.
-func (f *File) readRecord() (*record, error) {
-	j := &f.journal
+func (d *Dir) readRecord() (*record, error) {
+	j := &d.journal
 	buf := make([]byte, j.size)
 	if n, err := j.file.ReadAt(buf, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -48,8 +48,8 @@ func (f *File) readRecord() (*record, error) {
 	length := binary.LittleEndian.Uint64(buf[24:])
 	spans := uint64(binary.LittleEndian.Uint32(buf[12:]))
 	if version := binary.LittleEndian.Uint16(buf[8:]); version > journalVersion {
-		return nil, &CorruptError{Path: f.path(names.Journal), Offset: 8, Err: fmt.Errorf(
-			"the record has version %d, this program knows version %d: open the store with a newer one", version, journalVersion)}
+		return nil, d.corrupt(d.path(names.Journal), 8, fmt.Errorf(
+			"the record has version %d, this program knows version %d: open the store with a newer one", version, journalVersion))
 	}
 	if length > uint64(len(buf)-headerLen) || spans > length/3 ||
 		recordSum(buf[:headerLen+length]) != binary.LittleEndian.Uint32(buf[32:]) {
@@ -73,17 +73,16 @@ func (f *File) readRecord() (*record, error) {
 	}
 	if buf[11]&flagTag != 0 {
 		if p := rest.next(tagLen); p != nil {
-			r.tag = parseFileTag(p)
+			r.tag = parseSessionTag(p)
 		}
 	}
 	if rest.bad || len(rest.buf) > 0 || r.kind < kindAppend || r.kind > kindSet || r.kind == kindSet && len(r.spans) != 1 {
-		return nil, &CorruptError{Path: f.path(names.Journal), Offset: -1, Err: errors.New(
-			"its checksum is right, but its content is not: move it away, and check the values that were being written")}
+		return nil, d.corrupt(d.path(names.Journal), -1, errors.New(
+			"its checksum is right, but its content is not: move it away, and check the values that were being written"))
 	}
 	return r, nil
 }
 
-// recordReader takes a record apart.
 type recordReader struct {
 	buf []byte
 	bad bool
@@ -130,10 +129,17 @@ func (r *recordReader) removeSpan(s *span) {
 	s.ino, s.size, s.mtime = r.number(8), int64(r.number(8)), int64(r.number(8))
 }
 
-// appendName begins a span.
 func appendName(rec []byte, name string) []byte {
 	rec = binary.LittleEndian.AppendUint16(rec, uint16(len(name)))
 	return append(rec, name...)
+}
+
+// appendFile appends a span about a file as a whole.
+func appendFile(rec []byte, name string, info vfs.Info) []byte {
+	rec = appendName(rec, name)
+	rec = binary.LittleEndian.AppendUint64(rec, info.Ino)
+	rec = binary.LittleEndian.AppendUint64(rec, uint64(info.Size))
+	return binary.LittleEndian.AppendUint64(rec, uint64(info.MTime))
 }
 
 // pieceEnd returns where the piece ends that the byte at an offset is in.

@@ -1,11 +1,12 @@
-package partd
+package filedir
 
 import (
 	"encoding/binary"
+	"strings"
 )
 
-// fileBatch is what an append needs, kept for the next one.
-type fileBatch struct {
+// batch is what an append needs, kept for the next one.
+type batch struct {
 	number  uint64
 	full    uint64     // the last batch of which all open files were
 	touched []*keyFile // the files of the batch, in the order of its keys
@@ -16,34 +17,33 @@ type fileBatch struct {
 
 // group finds the files of a batch, and chains the entries of each. A mark in
 // each file says whether it was met before: cheaper than a map for each batch.
-func (b *fileBatch) group(f *File, entries []Entry) {
+func (b *batch) group(d *Dir, entries Entries) {
 	b.number++
 	b.touched = b.touched[:0]
-	if cap(b.next) < len(entries) {
-		b.next = make([]int, len(entries))
+	if cap(b.next) < entries.Len {
+		b.next = make([]int, entries.Len)
 	}
-	b.next = b.next[:len(entries)]
-	for i := range entries {
-		e := &entries[i]
-		if len(e.Value) == 0 {
+	b.next = b.next[:entries.Len]
+	for i := range entries.Len {
+		key, value := entries.At(i)
+		if len(value) == 0 {
 			continue
 		}
 		b.next[i] = -1
-		k := f.cache.byKey[e.Key]
+		k := d.cache.byKey[key]
 		if k == nil {
-			// A copy of the key, which may be a part of something large.
-			key := string(append([]byte(nil), e.Key...))
-			k = &keyFile{key: key, path: f.path(f.scheme.Name(key))}
-			f.cache.byKey[key] = k
+			key = strings.Clone(key) // it may be a part of something large
+			k = &keyFile{key: key, path: d.path(d.scheme.Name(key))}
+			d.cache.byKey[key] = k
 		}
 		if k.batch == b.number {
 			b.next[k.last] = i
 			k.last = i
-			k.add += int64(len(e.Value))
+			k.add += int64(len(value))
 			continue
 		}
 		k.batch, k.used = b.number, true
-		k.first, k.last, k.add = i, i, int64(len(e.Value))
+		k.first, k.last, k.add = i, i, int64(len(value))
 		k.created, k.made = false, false
 		b.touched = append(b.touched, k)
 	}
@@ -54,18 +54,18 @@ func (b *fileBatch) group(f *File, entries []Entry) {
 //
 // A file whose key is very long is closed, too: the keys of thousands of open
 // files must not take half a gigabyte.
-func (b *fileBatch) release(f *File) {
+func (b *batch) release(d *Dir) {
 	for i, k := range b.touched {
 		if k.file == nil {
-			if f.cache.byKey[k.key] == k {
-				delete(f.cache.byKey, k.key)
+			if d.cache.byKey[k.key] == k {
+				delete(d.cache.byKey, k.key)
 			}
 			if k.dirty {
-				f.dirty.add(k.path)
+				d.dirty.add(k.path)
 			}
 		} else if len(k.key) > keepKey {
-			if err := f.evict(k); err != nil {
-				f.log.Error("partd: closing a file", "file", k.path, "err", err)
+			if err := d.evict(k); err != nil {
+				d.log.Error("partd: closing a file", "file", k.path, "err", err)
 			}
 		}
 		b.touched[i] = nil
@@ -80,11 +80,11 @@ func (b *fileBatch) release(f *File) {
 }
 
 // describe makes the undo record of the batch.
-func (f *File) describe(entries []Entry) {
-	b := &f.batch
+func (d *Dir) describe(entries Entries) {
+	b := &d.batch
 	rec := newRecord(b.record)
 	for _, k := range b.touched {
-		rec = appendName(rec, k.path[len(f.dir)+1:])
+		rec = appendName(rec, k.path[len(d.dir)+1:])
 		flags := byte(0)
 		if k.created {
 			flags |= spanCreated
@@ -100,22 +100,22 @@ func (f *File) describe(entries []Entry) {
 		if inline {
 			k.inline = len(rec)
 			for i := k.first; i >= 0; i = b.next[i] {
-				rec = append(rec, entries[i].Value...)
+				rec = append(rec, entries.value(i)...)
 			}
 			continue
 		}
 		head := min(k.add, pieceEnd(k.size)-k.size)
 		for i := k.first; head > 0; i = b.next[i] {
-			value := entries[i].Value
+			value := entries.value(i)
 			value = value[:min(int64(len(value)), head)]
 			rec = append(rec, value...)
 			head -= int64(len(value))
 		}
 		sums := pieceSums{off: k.size}
 		for i := k.first; i >= 0; i = b.next[i] {
-			rec = sums.add(rec, entries[i].Value)
+			rec = sums.add(rec, entries.value(i))
 		}
 		rec = sums.finish(rec)
 	}
-	b.record = f.seal(rec, kindAppend, len(b.touched))
+	b.record = d.seal(rec, kindAppend, len(b.touched))
 }

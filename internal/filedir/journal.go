@@ -1,8 +1,9 @@
-package partd
+package filedir
 
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io/fs"
 	"os"
@@ -81,29 +82,20 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// fileJournal is the file "%undo", kept open.
-type fileJournal struct {
+// journal is the file "%undo", kept open.
+type journal struct {
 	file     vfs.File
 	links    uint64
 	size     int64
 	readOnly bool // it can only be read, which is enough while it holds no record
 }
 
-func (j *fileJournal) close() error {
-	if j.file == nil {
-		return nil
-	}
-	file := j.file
-	j.file = nil
-	return file.Close()
-}
-
 // openJournal opens the journal anew if it is not the one that is kept open. A
 // journal that does not exist is no error without create.
-func (f *File) openJournal(create bool) error {
-	j := &f.journal
+func (d *Dir) openJournal(create bool) error {
+	j := &d.journal
 	if create && j.readOnly {
-		if err := j.close(); err != nil {
+		if err := closeOnce(&j.file); err != nil {
 			return err
 		}
 	}
@@ -116,30 +108,18 @@ func (f *File) openJournal(create bool) error {
 			j.size = info.Size
 			return nil
 		}
-		if err := j.close(); err != nil {
+		if err := closeOnce(&j.file); err != nil {
 			return err
 		}
 	}
-	path := f.path(names.Journal)
+	path := d.path(names.Journal)
 	j.readOnly = false
-	file, err := f.openRetry(path, os.O_RDWR)
+	file, err := d.openOwn(path, create)
 	if !create && mayNotWrite(err) {
 		j.readOnly = true
-		file, err = f.openRetry(path, os.O_RDONLY)
+		file, err = d.open(path, os.O_RDONLY)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		if !create {
-			return nil
-		}
-		if file, err = f.openRetry(path, os.O_RDWR|os.O_CREATE); err == nil && f.sync {
-			// A record in a file that a loss of power takes away is none.
-			if err = f.fs.SyncDir(f.dir); err != nil {
-				f.refuse(err)
-				return errors.Join(err, file.Close())
-			}
-		}
-	}
-	if err != nil {
+	if err != nil || file == nil {
 		return err
 	}
 	info, err := regularInfo(file)
@@ -150,20 +130,20 @@ func (f *File) openJournal(create bool) error {
 	return nil
 }
 
-// mayNotWrite tells whether a file, or its file system, may only be read.
+// mayNotWrite reports whether a file, or its file system, may only be read.
 func mayNotWrite(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)
 }
 
-// halfDone tells whether the journal holds a record, so that something must be
+// halfDone reports whether the journal holds a record, so that something must be
 // finished or undone.
-func (f *File) halfDone() (bool, error) {
-	f.replay = false
-	if err := f.openJournal(false); err != nil || f.journal.file == nil || f.journal.size < headerLen {
+func (d *Dir) halfDone() (bool, error) {
+	d.replay = false
+	if err := d.openJournal(false); err != nil || d.journal.file == nil || d.journal.size < headerLen {
 		return false, err
 	}
 	var magic [len(journalMagic)]byte
-	if _, err := f.journal.file.ReadAt(magic[:], 0); err != nil {
+	if _, err := d.journal.file.ReadAt(magic[:], 0); err != nil {
 		return false, err
 	}
 	return string(magic[:]) == journalMagic, nil
@@ -176,19 +156,19 @@ func newRecord(buf []byte) []byte {
 
 // seal fills in the header of a record whose spans are complete, and adds the
 // bytes that tell how far undoing is.
-func (f *File) seal(rec []byte, kind byte, spans int) []byte {
+func (d *Dir) seal(rec []byte, kind byte, spans int) []byte {
 	copy(rec, journalMagic)
 	rec[8], rec[9], rec[10], rec[11] = 1, 0, kind, 0
-	if f.sync {
+	if d.sync {
 		rec[11] |= flagSynced
 	}
-	if f.tag != nil { // a program that does not know of tags must not finish this
+	if d.tag != nil { // a program that does not know of tags must not finish this
 		rec[8] = journalVersion
 		rec[11] |= flagTag
-		rec = f.tag.append(rec)
+		rec = d.tag.append(rec)
 	}
 	binary.LittleEndian.PutUint32(rec[12:], uint32(spans))
-	binary.LittleEndian.PutUint64(rec[16:], f.boot)
+	binary.LittleEndian.PutUint64(rec[16:], d.boot)
 	binary.LittleEndian.PutUint64(rec[24:], uint64(len(rec)-headerLen))
 	binary.LittleEndian.PutUint32(rec[32:], recordSum(rec))
 	return append(rec, make([]byte, 8*spans)...)
@@ -200,23 +180,33 @@ func recordSum(rec []byte) uint32 {
 
 // writeRecord makes a record valid. It is called with the lock, and before
 // anything that the record is about is changed.
-func (f *File) writeRecord(rec []byte) error {
-	if f.journal.file == nil || f.journal.readOnly {
-		if err := f.openJournal(true); err != nil {
+func (d *Dir) writeRecord(rec []byte) error {
+	if d.Hooks.NoUndo {
+		return nil
+	}
+	if err := d.tryRecord(rec); err != nil {
+		return fmt.Errorf("noting it in %s: %w", names.Journal, err)
+	}
+	return nil
+}
+
+func (d *Dir) tryRecord(rec []byte) error {
+	if d.journal.file == nil || d.journal.readOnly {
+		if err := d.openJournal(true); err != nil {
 			return err
 		}
 	}
-	_, err := f.journal.file.WriteAt(rec, 0)
-	f.journal.size = max(f.journal.size, int64(len(rec)))
-	if err == nil && f.sync {
-		if err = f.journal.file.Sync(); err != nil {
-			f.refuse(err)
+	_, err := d.journal.file.WriteAt(rec, 0)
+	d.journal.size = max(d.journal.size, int64(len(rec)))
+	if err == nil && d.sync {
+		if err = d.journal.file.Sync(); err != nil {
+			d.refuse(err)
 		}
 	}
 	if err == nil {
 		return nil
 	}
-	clearErr := f.clearRecord()
+	clearErr := d.clearRecord()
 	if clearErr != nil && rec[10] != kindAppend { // whoever takes the lock next may carry it out
 		return unknown(errors.Join(err, clearErr))
 	}
@@ -228,25 +218,25 @@ func (f *File) writeRecord(rec []byte) error {
 var noRecord = []byte{0}
 
 // clearRecord makes the record invalid: the operation is complete, or undone.
-func (f *File) clearRecord() error {
-	if f.journal.file == nil {
+func (d *Dir) clearRecord() error {
+	if d.journal.file == nil {
 		return nil
 	}
 	var err error
-	if f.journal.size > keepJournal {
-		if err = f.journal.file.Truncate(0); err == nil {
-			f.journal.size = 0
+	if d.journal.size > keepJournal {
+		if err = d.journal.file.Truncate(0); err == nil {
+			d.journal.size = 0
 		}
 	} else {
-		_, err = f.journal.file.WriteAt(noRecord, 0)
+		_, err = d.journal.file.WriteAt(noRecord, 0)
 	}
 	if err != nil {
-		f.replay = true
+		d.replay = true
 		return err
 	}
-	if f.sync {
-		if err := f.journal.file.Sync(); err != nil {
-			f.refuse(err)
+	if d.sync {
+		if err := d.journal.file.Sync(); err != nil {
+			d.refuse(err)
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-package partd
+package filedir
 
 import (
 	"encoding/binary"
@@ -15,90 +15,90 @@ import (
 // finish finishes or undoes what a process left half-done, as the journal says.
 // It is called with the lock held exclusively. It may be cut short at any point,
 // and done again.
-func (f *File) finish() error {
-	if err := f.closeKept(); err != nil { // what is known of the files no longer holds
+func (d *Dir) finish() error {
+	if err := d.closeKept(); err != nil { // what is known of the files no longer holds
 		return err
 	}
-	r, err := f.readRecord()
+	r, err := d.readRecord()
 	if err != nil {
 		return err
 	}
 	if r != nil {
-		f.log.Info("partd: finishing or undoing what was left half-done", "dir", f.dir, "undo", r.kind == kindAppend, "files", len(r.spans))
+		d.log.Info("partd: finishing or undoing what was left half-done", "dir", d.dir, "undo", r.kind == kindAppend, "files", len(r.spans))
 		applied := r.kind != kindAppend
 		for i := range r.spans {
 			s := &r.spans[i]
-			if s.progress != 0 && s.progress == f.boot {
+			if s.progress != 0 && s.progress == d.boot {
 				continue
 			}
 			switch r.kind {
 			case kindAppend:
-				err = f.undo(r, s, i)
+				err = d.undo(r, s, i)
 			case kindSet:
-				applied, err = f.redoSet(r, s)
+				applied, err = d.redoSet(r, s)
 			default:
-				err = f.redoRemove(r, s)
+				err = d.redoRemove(r, s)
 			}
 			if err != nil {
-				return fmt.Errorf("finishing what is noted in %s: %w", f.path(names.Journal), err)
+				return fmt.Errorf("finishing what is noted in %s: %w", d.path(names.Journal), err)
 			}
 		}
-		if err := f.finishTag(r, applied); err != nil {
+		if err := d.finishTag(r, applied); err != nil {
 			return err
 		}
-		if f.sync || r.synced {
-			if err := f.syncFinished(r); err != nil {
+		if d.sync || r.synced {
+			if err := d.syncFinished(r); err != nil {
 				return err
 			}
 		} else if r.kind == kindAppend {
 			for i := range r.spans {
-				f.dirty.add(f.path(r.spans[i].name))
+				d.dirty.add(d.path(r.spans[i].name))
 			}
 		}
 	}
-	if f.failed != nil { // no more writes: the record stays for who opens the store next
+	if d.failed != nil { // no more writes: the record stays for who opens the store next
 		return nil
 	}
-	return f.clearRecord()
+	return d.clearRecord()
 }
 
 // syncFinished makes what finish did survive before the record is gone.
-func (f *File) syncFinished(r *record) error {
-	if f.failed != nil {
+func (d *Dir) syncFinished(r *record) error {
+	if d.failed != nil {
 		return nil
 	}
 	err := func() error {
 		for i := range r.spans {
 			if r.kind == kindAppend {
-				if err := f.syncPath(f.path(r.spans[i].name)); err != nil {
+				if err := d.syncPath(d.path(r.spans[i].name)); err != nil {
 					return err
 				}
 			}
 		}
-		if r.tag != nil && f.sessions.file != nil {
-			if err := f.sessions.file.Sync(); err != nil {
+		if r.tag != nil && d.sessions.file != nil {
+			if err := d.sessions.file.Sync(); err != nil {
 				return err
 			}
 		}
-		return f.fs.SyncDir(f.dir)
+		return d.fs.SyncDir(d.dir)
 	}()
 	if err != nil {
-		f.refuse(err)
+		d.refuse(err)
 	}
 	return err
 }
 
-// otherBoot tells whether the system was started anew since the record was
+// otherBoot reports whether the system was started anew since the record was
 // written, or may have been.
-func (f *File) otherBoot(r *record) bool { return r.boot == 0 || r.boot != f.boot }
+func (d *Dir) otherBoot(r *record) bool { return r.boot == 0 || r.boot != d.boot }
 
 // undo cuts out of a file what an append added to it, and nothing else.
-func (f *File) undo(r *record, s *span, i int) (err error) {
-	path := f.path(s.name)
-	file, err := f.openRetry(path, os.O_RDWR)
+func (d *Dir) undo(r *record, s *span, i int) (err error) {
+	path := d.path(s.name)
+	file, err := d.open(path, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
 		if s.created {
-			return f.removeLongKey(s.name)
+			return d.removeLongKey(s.name)
 		}
 		return nil
 	}
@@ -115,12 +115,12 @@ func (f *File) undo(r *record, s *span, i int) (err error) {
 		return nil
 	}
 	if size > s.old {
-		cut, err := f.oursUpTo(r, s, file, path, size)
+		cut, err := d.oursUpTo(r, s, file, path, size)
 		if err != nil {
 			return err
 		}
 		if cut < size && cut > s.old {
-			return f.cutOut(r, s, i, file, info.Mode, cut, size)
+			return d.cutOut(r, s, i, file, info.Mode, cut, size)
 		}
 		if cut == size {
 			if err := file.Truncate(s.old); err != nil {
@@ -130,23 +130,23 @@ func (f *File) undo(r *record, s *span, i int) (err error) {
 		}
 	}
 	if s.created && size == 0 {
-		if err := f.removeKeyFile(s.name); err != nil {
+		if err := d.removeKeyFile(s.name); err != nil {
 			return err
 		}
 	}
-	if f.boot == 0 {
+	if d.boot == 0 {
 		return nil
 	}
-	return f.noteProgress(r, i, f.boot)
+	return d.noteProgress(r, i, d.boot)
 }
 
-// leastProof is the number of bytes that must match for a torn piece with
+// minProof is the number of bytes that must match for a torn piece with
 // something else behind it to be taken for a piece of the append.
-const leastProof = 16
+const minProof = 16
 
 // oursUpTo returns the offset up to which a file holds what the append added;
 // what is behind that, another process appended.
-func (f *File) oursUpTo(r *record, s *span, file vfs.File, path string, size int64) (int64, error) {
+func (d *Dir) oursUpTo(r *record, s *span, file vfs.File, path string, size int64) (int64, error) {
 	end := s.old + s.add
 	ours, err := s.match(file, size)
 	if err != nil {
@@ -156,19 +156,19 @@ func (f *File) oursUpTo(r *record, s *span, file vfs.File, path string, size int
 		return ours, nil
 	}
 	corrupt := func(off int64) error {
-		return &CorruptError{Path: path, Offset: off, Err: fmt.Errorf(
+		return d.corrupt(path, off, fmt.Errorf(
 			"the bytes from %d on are not those of the append that was cut off there, nor can another process have appended them for sure: "+
 				"look at them, cut the file (truncate --size=%d) or keep it as it is, then remove %s",
-			off, s.old, f.path(names.Journal))}
+			off, s.old, d.path(names.Journal)))
 	}
-	if !f.otherBoot(r) {
+	if !d.otherBoot(r) {
 		// The process died, the system did not: its write ended at a multiple of
 		// the page size then, and what follows is another process's. Or the
 		// write failed, and so did undoing it: then it may have ended anywhere.
 		if ours > s.old && ours%pageSize != 0 && size < min(end, pieceEnd(ours)) {
 			return size, nil
 		}
-		if ours > s.old && ours-s.old < leastProof {
+		if ours > s.old && ours-s.old < minProof {
 			return 0, corrupt(ours)
 		}
 		return ours, nil
@@ -235,10 +235,10 @@ func commonPrefix(a, b []byte) int {
 
 // cutOut takes the bytes from s.old to cut out of a file and keeps those behind
 // them. The file is replaced as a whole.
-func (f *File) cutOut(r *record, s *span, i int, file vfs.File, mode fs.FileMode, cut, size int64) error {
-	f.log.Warn("partd: keeping what another process appended behind an append that was cut off",
+func (d *Dir) cutOut(r *record, s *span, i int, file vfs.File, mode fs.FileMode, cut, size int64) error {
+	d.log.Warn("partd: keeping what another process appended behind an append that was cut off",
 		"file", file.Name(), "from", cut, "to", size)
-	tmp, err := f.newTemp(mode.Perm())
+	tmp, err := d.newTemp(mode.Perm())
 	if err != nil {
 		return err
 	}
@@ -246,7 +246,7 @@ func (f *File) cutOut(r *record, s *span, i int, file vfs.File, mode fs.FileMode
 	if err == nil {
 		err = copyRange(tmp, s.old, file, cut, size)
 	}
-	if err == nil && (f.sync || r.synced) {
+	if err == nil && (d.sync || r.synced) {
 		err = tmp.Sync()
 	}
 	var info vfs.Info
@@ -258,40 +258,39 @@ func (f *File) cutOut(r *record, s *span, i int, file vfs.File, mode fs.FileMode
 	}
 	// Were it only renamed, whoever does this again would find the bytes that
 	// were kept where those to cut out were, and they may be equal.
-	if err := f.noteProgress(r, i, info.Ino); err != nil {
+	if err := d.noteProgress(r, i, info.Ino); err != nil {
 		return err
 	}
-	if (f.sync || r.synced) && f.failed == nil {
-		if err := f.journal.file.Sync(); err != nil {
-			f.refuse(err)
+	if (d.sync || r.synced) && d.failed == nil {
+		if err := d.journal.file.Sync(); err != nil {
+			d.refuse(err)
 			return err
 		}
 	}
-	return f.fs.Rename(f.path(names.Temp), f.path(s.name))
+	return d.fs.Rename(d.path(names.Temp), d.path(s.name))
 }
 
-// noteProgress notes in the journal how far undoing a span is.
-func (f *File) noteProgress(r *record, i int, progress uint64) error {
+func (d *Dir) noteProgress(r *record, i int, progress uint64) error {
 	var p [8]byte
 	binary.LittleEndian.PutUint64(p[:], progress)
-	_, err := f.journal.file.WriteAt(p[:], r.progress+8*int64(i))
+	_, err := d.journal.file.WriteAt(p[:], r.progress+8*int64(i))
 	return err
 }
 
 // redoRemove removes a file that a Delete or a Drop was to remove, unless
 // another process changed it since.
-func (f *File) redoRemove(r *record, s *span) error {
-	info, err := f.fs.Info(f.path(s.name))
+func (d *Dir) redoRemove(r *record, s *span) error {
+	info, err := d.fs.Info(d.path(s.name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return f.removeLongKey(s.name)
+		return d.removeLongKey(s.name)
 	}
 	if err != nil {
 		return err
 	}
 	// A loss of power may take a file's time with it.
-	if info.Ino != s.ino || info.Size != s.size || info.MTime != s.mtime && !f.otherBoot(r) {
-		f.log.Warn("partd: keeping a file that was to be removed, since another process changed it", "file", f.path(s.name))
+	if info.Ino != s.ino || info.Size != s.size || info.MTime != s.mtime && !d.otherBoot(r) {
+		d.log.Warn("partd: keeping a file that was to be removed, since another process changed it", "file", d.path(s.name))
 		return nil
 	}
-	return f.removeKeyFile(s.name)
+	return d.removeKeyFile(s.name)
 }

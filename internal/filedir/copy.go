@@ -1,4 +1,4 @@
-package partd
+package filedir
 
 import (
 	"bytes"
@@ -12,20 +12,11 @@ import (
 )
 
 // newTemp makes the temporary file. Only who has the lock does.
-func (f *File) newTemp(perm fs.FileMode) (vfs.File, error) {
-	path := f.path(names.Temp)
-	if err := f.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (d *Dir) newTemp(perm fs.FileMode) (vfs.File, error) {
+	if err := d.removeFile(names.Temp); err != nil {
 		return nil, err
 	}
-	flags := os.O_RDWR | os.O_CREATE | os.O_EXCL | vfs.NoFollow
-	file, err := f.fs.OpenFile(path, flags, perm)
-	if tooManyOpen(err) && len(f.cache.ring) > 0 {
-		if err := f.closeKept(); err != nil {
-			return nil, err
-		}
-		file, err = f.fs.OpenFile(path, flags, perm)
-	}
-	return file, err
+	return d.openPerm(d.path(names.Temp), os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 }
 
 // readFull reads bytes that must be there.

@@ -1,4 +1,4 @@
-package partd
+package filedir
 
 import (
 	"errors"
@@ -15,61 +15,61 @@ import (
 
 // prepareDir makes the directory if it is missing, and sees to it that a lock
 // file is made only in an empty one.
-func (f *File) prepareDir() error {
-	_, err := f.fs.Info(f.path(names.Lock))
-	if err == nil && f.pin != nil {
+func (d *Dir) prepareDir() error {
+	_, err := d.fs.Info(d.path(names.Lock))
+	if err == nil && d.pin != nil {
 		return nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		return err
 	}
-	if l, ok := f.fs.(vfs.LinkTeller); ok {
-		if isLink, err := l.IsLink(f.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if l, ok := d.fs.(vfs.LinkTeller); ok {
+		if isLink, err := l.IsLink(d.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		} else if isLink {
 			return errors.New("it is a symbolic link: give the directory that it leads to")
 		}
 	}
-	info, err := f.fs.Info(f.dir)
+	info, err := d.fs.Info(d.dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return f.makeDir()
+		return d.makeDir()
 	case err != nil:
 		return err
 	case !info.Mode.IsDir():
 		return fmt.Errorf("it is a file: %w", syscall.ENOTDIR)
 	}
-	return f.checkOurs()
+	return d.checkOurs()
 }
 
-func (f *File) makeDir() error {
-	made := []string{f.dir}
-	for dir := filepath.Dir(f.dir); ; dir = filepath.Dir(dir) {
-		if _, err := f.fs.Info(dir); err == nil || dir == filepath.Dir(dir) {
+func (d *Dir) makeDir() error {
+	made := []string{d.dir}
+	for dir := filepath.Dir(d.dir); ; dir = filepath.Dir(dir) {
+		if _, err := d.fs.Info(dir); err == nil || dir == filepath.Dir(dir) {
 			break
 		}
 		made = append(made, dir)
 	}
-	if err := f.fs.MkdirAll(f.dir, 0o777); err != nil {
+	if err := d.fs.MkdirAll(d.dir, 0o777); err != nil {
 		return err
 	}
 	for _, dir := range made {
-		if parent := filepath.Dir(dir); !slices.Contains(f.dirty.parents, parent) {
-			f.dirty.parents = append(f.dirty.parents, parent)
+		if parent := filepath.Dir(dir); !slices.Contains(d.dirty.parents, parent) {
+			d.dirty.parents = append(d.dirty.parents, parent)
 		}
 	}
 	return nil
 }
 
 // checkOurs refuses a directory that holds files and no lock.
-func (f *File) checkOurs() (err error) {
+func (d *Dir) checkOurs() (err error) {
 	// Another process may be making the store at this moment: it makes the lock
 	// file first, so looking again tells.
 	for range 2 {
-		if _, err = f.fs.Info(f.path(names.Lock)); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		if _, err = d.fs.Info(d.path(names.Lock)); err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		empty, err := f.dirEmpty()
+		empty, err := d.dirEmpty()
 		if err != nil || empty {
 			return err
 		}
@@ -78,13 +78,13 @@ func (f *File) checkOurs() (err error) {
 		"give an empty or a new directory (or, if it is a store whose .lock was removed, make an empty file .lock in it)")
 }
 
-func (f *File) dirEmpty() (empty bool, err error) {
-	d, err := f.fs.ReadDir(f.dir)
+func (d *Dir) dirEmpty() (empty bool, err error) {
+	list, err := d.fs.ReadDir(d.dir)
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	entries, err := d.Next(1)
+	defer func() { err = errors.Join(err, list.Close()) }()
+	entries, err := list.Next(1)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}

@@ -1,0 +1,238 @@
+package filedir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/go-partd/partd/internal/names"
+)
+
+const (
+	// writeSize is how many bytes of small entries of one key are written at once.
+	writeSize = 256 << 10
+	// checkEvery is after how many files the context is looked at.
+	checkEvery = 64
+	// keepKey is the longest key whose file is kept open.
+	keepKey = 1 << 10
+	// keepEntries is the largest batch whose bookkeeping is kept.
+	keepEntries = 1 << 16
+)
+
+// Entries are what to append. At returns the key and the value of an entry.
+type Entries struct {
+	Len int
+	At  func(i int) (key string, value []byte)
+}
+
+func (e *Entries) value(i int) []byte {
+	_, value := e.At(i)
+	return value
+}
+
+// Append adds the values to the files of their keys, all or none, also when the
+// process is killed.
+func (d Tx) Append(ctx context.Context, entries Entries) error {
+	b := &d.batch
+	b.group(d.Dir, entries)
+	defer b.release(d.Dir)
+	for i, k := range b.touched {
+		if err := checkNow(ctx, i); err != nil {
+			return err
+		}
+		if k.file == nil || k.epoch != d.cache.epoch {
+			if err := d.lookAt(k); err != nil {
+				return d.KeyError(k.key, err)
+			}
+		}
+	}
+	d.describe(entries)
+	if err := d.writeRecord(b.record); err != nil {
+		return err
+	}
+	done := 0 // files that may have been changed
+	for i, k := range b.touched {
+		err := checkNow(ctx, i)
+		done = i + 1
+		if err == nil {
+			err = d.writeKey(k, entries)
+		}
+		if err != nil {
+			return d.KeyError(k.key, d.rollback(done, err))
+		}
+	}
+	if d.sync {
+		if err := d.syncBatch(); err != nil {
+			// What the disk holds is unknown, and asking again would not tell.
+			d.refuse(err)
+			return d.rollback(done, err)
+		}
+	}
+	if intact, err := d.lockIntact(); err != nil {
+		return d.rollback(done, err)
+	} else if !intact {
+		return unknown(errors.Join(errLockLost, d.lostLock()))
+	}
+	if err := d.commitTag(); err != nil {
+		return d.rollback(done, err)
+	}
+	if err := d.clearRecord(); err != nil {
+		if d.failed != nil { // a sync failed
+			return unknown(err)
+		}
+		return d.rollback(done, err)
+	}
+	for _, k := range b.touched {
+		k.size += k.add
+		k.dirty = k.dirty || !d.sync
+	}
+	return nil
+}
+
+// checkNow looks at the context every now and then.
+func checkNow(ctx context.Context, i int) error {
+	if i%checkEvery == 0 && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// lostLock is called when another process may have the lock as well: nothing
+// that is known of the files holds, and nothing more may be written.
+func (d *Dir) lostLock() error {
+	for _, k := range d.batch.touched {
+		k.epoch = 0
+	}
+	return d.dropLock()
+}
+
+func (d *Dir) writeKey(k *keyFile, entries Entries) error {
+	if k.file == nil {
+		if err := d.openForWrite(k); err != nil {
+			return err
+		}
+	}
+	b := &d.batch
+	if k.inline >= 0 { // the record holds the bytes, one after the other
+		return d.writeAt(k, b.record[k.inline:k.inline+int(k.add)], k.size)
+	}
+	return d.writeChain(k, entries)
+}
+
+// openForWrite opens or makes a key's file that was not open when the record
+// was made.
+func (d *Dir) openForWrite(k *keyFile) error {
+	flags := 0
+	if k.created && !k.made {
+		flags = os.O_CREATE | os.O_EXCL
+		if err := d.writeKeyFile(k.key, k.path[len(d.dir)+1:]); err != nil {
+			return err
+		}
+	}
+	if err := d.makeRoomInBatch(); err != nil {
+		return err
+	}
+	size := k.size
+	err := d.openKey(k, flags)
+	if k.created && !errors.Is(err, fs.ErrExist) {
+		k.made = true
+	}
+	if err == nil && k.size != size {
+		err = fmt.Errorf("its length changed from %d to %d bytes while it was locked", size, k.size)
+	}
+	k.size = size
+	return err
+}
+
+// makeRoomInBatch is makeRoom that closes a file of the batch under way if need
+// be; it is opened again where it is needed.
+func (d *Dir) makeRoomInBatch() error {
+	room, err := d.makeRoom()
+	if err != nil || room {
+		return err
+	}
+	k := d.cache.ring[0]
+	if d.sync { // a failure to write it back might be reported to this descriptor alone
+		if err := k.file.Sync(); err != nil {
+			d.refuse(err)
+			return err
+		}
+	}
+	return d.closeFile(k)
+}
+
+// writeChain writes the entries of a key, many small ones at once.
+func (d *Dir) writeChain(k *keyFile, entries Entries) error {
+	b := &d.batch
+	at := k.size
+	buf := b.scratch[:0]
+	for i := k.first; i >= 0; i = b.next[i] {
+		value := entries.value(i)
+		if len(buf)+len(value) > writeSize && len(buf) > 0 {
+			if err := d.writeAt(k, buf, at); err != nil {
+				return err
+			}
+			at += int64(len(buf))
+			buf = buf[:0]
+		}
+		if len(value) > writeSize || b.next[i] < 0 && len(buf) == 0 {
+			if err := d.writeAt(k, value, at); err != nil {
+				return err
+			}
+			at += int64(len(value))
+			continue
+		}
+		if b.scratch == nil {
+			b.scratch = make([]byte, 0, writeSize)
+			buf = b.scratch
+		}
+		buf = append(buf, value...)
+	}
+	if len(buf) == 0 {
+		return nil
+	}
+	return d.writeAt(k, buf, at)
+}
+
+func (d *Dir) writeAt(k *keyFile, p []byte, at int64) error {
+	_, err := k.file.WriteAt(p, at)
+	if d.Hooks.AfterWrite != nil {
+		d.Hooks.AfterWrite()
+	}
+	return err
+}
+
+func (d *Dir) syncBatch() error {
+	created := false
+	for _, k := range d.batch.touched {
+		created = created || k.created
+		if k.file == nil {
+			// It was closed for others, after it was synced, unless that came
+			// before it was written.
+			if err := d.syncPath(k.path); err != nil {
+				return err
+			}
+		} else if err := k.file.Sync(); err != nil {
+			return err
+		}
+	}
+	if created {
+		return d.fs.SyncDir(d.dir)
+	}
+	return nil
+}
+
+// writeKeyFile writes the file that holds a long key, before that of its value
+// is made.
+func (d *Dir) writeKeyFile(key, name string) error {
+	keyName, ok := names.KeyFile(name)
+	if !ok {
+		return nil
+	}
+	if _, err := d.fs.Info(d.path(keyName)); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return d.replaceFile(keyName, []byte(key))
+}

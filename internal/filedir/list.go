@@ -1,0 +1,219 @@
+package filedir
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// nameList holds many names in little memory.
+type nameList struct {
+	bytes []byte
+	ends  []int
+}
+
+func (l *nameList) len() int { return len(l.ends) }
+
+func (l *nameList) add(name string) {
+	l.bytes = append(l.bytes, name...)
+	l.ends = append(l.ends, len(l.bytes))
+}
+
+func (l *nameList) name(i int) string {
+	start := 0
+	if i > 0 {
+		start = l.ends[i-1]
+	}
+	return string(l.bytes[start:l.ends[i]])
+}
+
+// dirBunch is how many names are read from the directory at once, and how many
+// files are looked at under one lock.
+const dirBunch = 1024
+
+// eachName calls visit with the name of each file in the directory, and what it
+// is, foreign ones left out.
+func (d *Dir) eachName(visit func(name string, kind names.Kind) error) (err error) {
+	dir, err := retry(d, func() (vfs.Dir, error) { return d.fs.ReadDir(d.dir) })
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	for {
+		entries, err := dir.Next(dirBunch)
+		for _, e := range entries {
+			if !e.Type().IsRegular() {
+				continue
+			}
+			if _, kind := d.scheme.Parse(e.Name()); kind != names.Foreign {
+				if err := visit(e.Name(), kind); err != nil {
+					return err
+				}
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (d *Dir) listFiles() (*nameList, error) {
+	list := new(nameList)
+	err := d.eachName(func(name string, kind names.Kind) error {
+		if kind == names.Short || kind == names.Long {
+			list.add(name)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// snapshot returns the names of the files that hold values, with the lock of
+// its own.
+func (d *Dir) snapshot(ctx context.Context) (*nameList, error) {
+	if err := d.begin(ctx, false); err != nil {
+		return nil, err
+	}
+	defer d.end()
+	list, err := d.listFiles()
+	if err == nil {
+		d.listed.Store(int64(cap(list.bytes) + 8*cap(list.ends)))
+	}
+	return list, err
+}
+
+// ReaderMemory returns what an open reader takes, and a listing if there are as
+// many keys as at the last one.
+func (d *Dir) ReaderMemory() (reader, listing int64) {
+	return 4 << 10, d.listed.Load() + 2*writeSize
+}
+
+// keyOf returns the key of a file that holds a value.
+func (d *Dir) keyOf(name string) (string, error) {
+	key, kind := d.scheme.Parse(name)
+	if kind == names.Short {
+		return key, nil
+	}
+	keyName, _ := names.KeyFile(name)
+	path := d.path(keyName)
+	n, err := d.note(keyName)
+	if err != nil {
+		return "", err
+	}
+	if n.file == nil {
+		return "", d.corrupt(path, -1, fmt.Errorf("%w: it holds the key whose value is in %s", fs.ErrNotExist, name))
+	}
+	if n.size > maxKeyLen {
+		err = d.corrupt(path, maxKeyLen, fmt.Errorf("it holds %d bytes, a key has %d at most", n.size, maxKeyLen))
+		return "", errors.Join(err, n.close())
+	}
+	text, err := readNoted(n)
+	if err := errors.Join(err, n.close()); err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	if hex.EncodeToString(sum[:]) != keyName[len(keyName)-2*len(sum):] {
+		return "", d.corrupt(path, -1, errors.New("it does not hold the key that its name is the hash of"))
+	}
+	return string(text), nil
+}
+
+// maxKeyLen is partd.MaxKeyLen.
+const maxKeyLen = 1<<16 - 1
+
+type keySize struct {
+	key  string
+	size int64
+}
+
+// Keys visits the keys that the store has when it begins, in the order of the
+// directory, with the sizes that they have when 1,024 of them are looked at under
+// the lock (fewer where keys are very long); a key that is gone by then is left
+// out. It ends when visit returns false. It holds the names in memory, packed.
+func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool) error {
+	list, err := d.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	keys := make([]keySize, 0, min(dirBunch, list.len()))
+	for at := 0; at < list.len(); {
+		keys, at, err = d.keyBunch(ctx, list, at, keys[:0])
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if !visit(k.key, k.size) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// keyBunch appends the keys of some files of a list, from one on, and returns the
+// number of the next: of many, unless their keys are very long.
+func (d *Dir) keyBunch(ctx context.Context, list *nameList, from int, keys []keySize) ([]keySize, int, error) {
+	if err := d.begin(ctx, false); err != nil {
+		return nil, from, err
+	}
+	defer d.end()
+	const maxBytes = 1 << 20
+	i, bytes := from, 0
+	for ; i < list.len() && i < from+dirBunch && bytes < maxBytes; i++ {
+		name := list.name(i)
+		info, err := d.fs.Info(d.path(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, i, err
+		}
+		key, err := d.keyOf(name)
+		if err != nil {
+			return nil, i, err
+		}
+		bytes += len(key)
+		keys = append(keys, keySize{key, info.Size})
+	}
+	return keys, i, nil
+}
+
+// Stat counts keys, the bytes of their values, and those that all files of the
+// store take on the disk.
+func (d *Dir) Stat(ctx context.Context) (keys, bytes, disk int64, err error) {
+	if err := d.begin(ctx, false); err != nil {
+		return 0, 0, 0, err
+	}
+	defer d.end()
+	i := 0
+	err = d.eachName(func(name string, kind names.Kind) error {
+		i++
+		if err := checkNow(ctx, i); err != nil {
+			return err
+		}
+		info, err := d.fs.Info(d.path(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		disk += info.Disk
+		if kind != names.Own {
+			keys++
+			bytes += info.Size
+		}
+		return nil
+	})
+	return keys, bytes, disk, err
+}

@@ -1,0 +1,205 @@
+package filedir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// readBunch is how many files are opened under one lock.
+const readBunch = 64
+
+// noted is a file as it was when the lock was held.
+type noted struct {
+	file vfs.File // nil: the key does not exist
+	size int64
+}
+
+func (n *noted) close() error { return closeOnce(&n.file) }
+
+// note opens a file to read what it holds now. It is called with the lock.
+func (d *Dir) note(name string) (noted, error) {
+	file, err := d.open(d.path(name), os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return noted{}, nil
+	}
+	if err != nil {
+		return noted{}, err
+	}
+	info, err := regularInfo(file)
+	if err != nil {
+		return noted{}, err
+	}
+	return noted{file, info.Size}, nil
+}
+
+// bunch returns how many files to open at once.
+func (d *Dir) bunch() int { return max(1, min(readBunch, d.maxOpen)) }
+
+// noteBunch opens files under the lock, up to n, as many as descriptors allow.
+// Those that it returns are to be closed, also after an error.
+func (d *Dir) noteBunch(ctx context.Context, n int, open func(i int) (noted, error)) ([]noted, error) {
+	if err := d.begin(ctx, false); err != nil {
+		return nil, err
+	}
+	defer d.end()
+	files := make([]noted, 0, n)
+	for i := range n {
+		file, err := open(i)
+		if tooManyOpen(err) && i > 0 {
+			break // the others in their turn
+		}
+		if err != nil {
+			return files, err
+		}
+		files = append(files, file)
+	}
+	return files, nil
+}
+
+// Get returns the values of keys. The lock is shared while files are opened, 64
+// at a time, and let go of while they are read.
+func (d *Dir) Get(ctx context.Context, keys []string) ([][]byte, error) {
+	if err := d.Check(); err != nil {
+		return nil, err
+	}
+	values := make([][]byte, len(keys))
+	for at := 0; at < len(keys); {
+		end := min(at+d.bunch(), len(keys))
+		n, err := d.getBunch(ctx, keys[at:end], values[at:end])
+		if err != nil {
+			return nil, err
+		}
+		at += n
+	}
+	return values, nil
+}
+
+// getBunch returns how many values it read.
+func (d *Dir) getBunch(ctx context.Context, keys []string, values [][]byte) (n int, err error) {
+	files, err := d.noteBunch(ctx, len(keys), func(i int) (noted, error) {
+		n, err := d.note(d.scheme.Name(keys[i]))
+		return n, d.KeyError(keys[i], err)
+	})
+	defer func() {
+		for i := range files {
+			if closeErr := files[i].close(); err == nil {
+				err = d.KeyError(keys[i], closeErr)
+			}
+		}
+	}()
+	if err != nil {
+		return 0, err
+	}
+	for i := range files {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		value, err := readNoted(files[i])
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			value, err = d.readAgain(ctx, keys[i])
+		}
+		if err := errors.Join(err, files[i].close()); err != nil {
+			return 0, d.KeyError(keys[i], err)
+		}
+		values[i] = value
+	}
+	return len(files), nil
+}
+
+func readNoted(n noted) ([]byte, error) {
+	if n.file == nil || n.size == 0 {
+		return nil, nil
+	}
+	value := make([]byte, n.size)
+	return value, readFull(n.file, value, 0)
+}
+
+// readAgain reads a value of which a part went away while it was read: a Python
+// process replaced it in place.
+func (d *Dir) readAgain(ctx context.Context, key string) ([]byte, error) {
+	if err := d.begin(ctx, false); err != nil {
+		return nil, err
+	}
+	defer d.end()
+	return d.readLocked(key)
+}
+
+// readLocked reads a value with the lock held.
+func (d *Dir) readLocked(key string) ([]byte, error) {
+	n, err := d.note(d.scheme.Name(key))
+	if err != nil {
+		return nil, err
+	}
+	value, err := readNoted(n)
+	return value, errors.Join(err, n.close())
+}
+
+// Open returns a reader of the value that the key has now. Its errors are what
+// fail makes of them.
+func (d *Dir) Open(ctx context.Context, key string, fail func(op string, err error) error) (*Reader, error) {
+	if err := d.begin(ctx, false); err != nil {
+		return nil, d.KeyError(key, err)
+	}
+	n, err := d.note(d.scheme.Name(key))
+	d.end()
+	if err != nil {
+		return nil, d.KeyError(key, err)
+	}
+	return &Reader{dir: d, fail: fail, key: key, noted: n}, nil
+}
+
+// Reader reads a value as it was when it was opened.
+type Reader struct {
+	dir    *Dir
+	fail   func(op string, err error) error
+	key    string
+	noted  noted
+	at     int64
+	closed bool
+}
+
+func (r *Reader) Read(p []byte) (int, error) {
+	if r.closed {
+		return 0, r.fail("read", r.dir.KeyError(r.key, storeerror.ErrClosed))
+	}
+	left := r.noted.size - r.at
+	if left == 0 {
+		return 0, io.EOF
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := r.noted.file.ReadAt(p[:min(left, int64(len(p)))], r.at)
+	r.at += int64(n)
+	if n > 0 {
+		return n, nil // an error comes again
+	}
+	if errors.Is(err, io.EOF) {
+		err = errCutWhileRead(r.at, r.noted.size)
+	}
+	return 0, r.fail("read", r.dir.KeyError(r.key, err))
+}
+
+// Rewind lets the value be read again from its start.
+func (r *Reader) Rewind() error {
+	r.at = 0
+	return nil
+}
+
+// Close closes the file.
+func (r *Reader) Close() error {
+	r.closed = true
+	return r.fail("close", r.dir.KeyError(r.key, r.noted.close()))
+}
+
+func errCutWhileRead(at, size int64) error {
+	return fmt.Errorf("%w: another process cut the file to %d bytes or fewer while it was read, it had %d: read it again",
+		io.ErrUnexpectedEOF, at, size)
+}

@@ -1,0 +1,120 @@
+package filedir
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/storeerror"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Set replaces a key's file by a new one: who reads the old value goes on reading
+// it. With once, a key that has a file is left as it is.
+func (d Tx) Set(ctx context.Context, key string, value []byte, once bool) error {
+	name := d.scheme.Name(key)
+	info, err := d.fs.Info(d.path(name))
+	switch {
+	case err == nil && !info.Mode.IsRegular():
+		return errNotRegular
+	case err == nil && once:
+		return d.commitNothing(ctx)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	isNew := err != nil
+	if err := d.forgetKey(key); err != nil {
+		return err
+	}
+	if err := d.writeKeyFile(key, name); err != nil {
+		return err
+	}
+	if d.tag != nil {
+		return d.setTagged(name, value, isNew)
+	}
+	if err := d.replaceFile(name, value); err != nil {
+		return d.notSet(name, isNew, err)
+	}
+	return nil
+}
+
+// notSet removes what a Set that failed left: the temporary file, and of a new key
+// the file that holds it. It returns why the Set failed.
+func (d *Dir) notSet(name string, isNew bool, cause error) error {
+	if errors.Is(cause, errLockLost) || errors.Is(cause, storeerror.ErrUnknownOutcome) {
+		return cause // these may be another process's by now, or be needed
+	}
+	d.unstage()
+	if isNew {
+		d.warn("removing what a new key left", d.removeLongKey(name))
+	}
+	return cause
+}
+
+// replaceFile gives a name to a new file with the given bytes, at once. An error
+// that does not wrap ErrUnknownOutcome has changed nothing.
+func (d *Dir) replaceFile(name string, value []byte) error {
+	if _, err := d.stage(value); err != nil {
+		return err
+	}
+	err := d.moveStaged(name)
+	if err == nil || errors.Is(err, errLockLost) || errors.Is(err, storeerror.ErrUnknownOutcome) {
+		return err
+	}
+	d.unstage()
+	return err
+}
+
+// stage writes the temporary file, and closes it.
+func (d *Dir) stage(value []byte) (vfs.Info, error) {
+	tmp, err := d.newTemp(0o666)
+	if err != nil {
+		return vfs.Info{}, err
+	}
+	if len(value) > 0 {
+		_, err = tmp.WriteAt(value, 0)
+	}
+	if err == nil && d.sync {
+		if err = tmp.Sync(); err != nil {
+			d.refuse(err)
+		}
+	}
+	var info vfs.Info
+	if err == nil {
+		info, err = tmp.Info()
+	}
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		d.unstage()
+	}
+	return info, err
+}
+
+// unstage removes the temporary file. That this fails does no harm.
+func (d *Dir) unstage() {
+	d.warn("removing a temporary file", d.removeFile(names.Temp))
+}
+
+// moveStaged gives the temporary file its name. An error that wraps
+// ErrUnknownOutcome came after that, any other before.
+func (d *Dir) moveStaged(name string) error {
+	intact, err := d.lockIntact()
+	if err == nil && !intact {
+		return errors.Join(errLockLost, d.dropLock()) // another process may be making a file of that name
+	}
+	if err == nil {
+		err = d.fs.Rename(d.path(names.Temp), d.path(name))
+	}
+	if err != nil {
+		return err
+	}
+	if !d.sync {
+		d.dirty.add(d.path(name))
+		return nil
+	}
+	if err := d.fs.SyncDir(d.dir); err != nil {
+		d.refuse(err)
+		return unknown(err)
+	}
+	return nil
+}

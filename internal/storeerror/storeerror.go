@@ -1,0 +1,19 @@
+// Package storeerror defines the errors of package partd that its internal
+// packages return, too.
+package storeerror
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// Package partd documents them, under the same names.
+var (
+	ErrUnknownOutcome = errors.New("the outcome is unknown: it may have taken effect, and a retry may double it")
+	ErrNeedsReopen    = errors.New("writes are refused until the store is opened again, since an earlier write failed and its state is unknown")
+	ErrClosed         = fmt.Errorf("the store is closed (%w)", fs.ErrClosed)
+	ErrSessionExpired = errors.New("the session is over, or was forgotten because there were too many: begin a new one")
+	ErrSessionGap     = errors.New("an earlier operation of the session is missing")
+	ErrSessionReused  = errors.New("the number belongs to another operation of the session")
+)

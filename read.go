@@ -1,0 +1,216 @@
+package partd
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"iter"
+)
+
+// Abilities beyond the methods of [Partd] are interfaces that a store may have, each
+// followed by a function that works on any store. Where a store lacks an ability,
+// Open falls back to Get, Scan to Keys and Open, and Stat to the sum of Keys; the
+// others, and these where that is lacking too, return an error that wraps
+// errors.ErrUnsupported. A layer has every ability, and passes it on by these
+// functions, so that it can what the store beneath it can.
+
+// KeyInfo describes a key.
+type KeyInfo struct {
+	Key  string
+	Size int64 // length of the key's value in bytes
+}
+
+// Lister is a store that can list its keys.
+type Lister interface {
+	// Keys yields each key once, in the store's own order. After an error it
+	// yields nothing more.
+	Keys(ctx context.Context) iter.Seq2[KeyInfo, error]
+}
+
+// Keys yields each key once with its size; see [Lister].
+func Keys(ctx context.Context, store Partd) iter.Seq2[KeyInfo, error] {
+	if s, ok := store.(Lister); ok {
+		return s.Keys(ctx)
+	}
+	return func(yield func(KeyInfo, error) bool) { yield(KeyInfo{}, unsupported("keys", store)) }
+}
+
+// Opener is a store that can stream a value.
+type Opener interface {
+	// Open returns a reader of the value that the key has now. The caller
+	// closes it.
+	Open(ctx context.Context, key string) (io.ReadCloser, error)
+}
+
+// Open returns a reader of a key's value; see [Opener]. On a store that cannot
+// stream it reads the value with Get, whole.
+func Open(ctx context.Context, store Partd, key string) (io.ReadCloser, error) {
+	if s, ok := store.(Opener); ok {
+		return s.Open(ctx, key)
+	}
+	values, err := store.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(values[0])), nil
+}
+
+// Rewinder is a reader that can begin anew. What [Opener] returns may be one: it
+// then reads the same value again, whatever was changed since.
+type Rewinder interface {
+	Rewind() error
+}
+
+// Chunk is a piece of a key's value, as yielded by Scan.
+type Chunk struct {
+	Key    string
+	Offset int64  // where in the value Data begins, in bytes
+	Data   []byte // valid until the next step of the iteration, not to be changed
+	Last   bool   // no more of this key follows
+}
+
+// Scanner is a store that can stream everything that it holds.
+type Scanner interface {
+	// Scan yields every key with its whole value as chunks, a key's chunks
+	// together and in order, keys in the store's own order, in bounded memory,
+	// from a snapshot taken at the start where the store can. A key with an
+	// empty value yields one empty chunk. After an error it yields nothing more.
+	Scan(ctx context.Context) iter.Seq2[Chunk, error]
+}
+
+// Scan yields every key with its whole value; see [Scanner]. On a store that cannot
+// scan it lists the keys and opens each, which is no snapshot.
+func Scan(ctx context.Context, store Partd) iter.Seq2[Chunk, error] {
+	if s, ok := store.(Scanner); ok {
+		return s.Scan(ctx)
+	}
+	return func(yield func(Chunk, error) bool) {
+		if _, ok := store.(Lister); !ok {
+			yield(Chunk{}, unsupported("scan", store))
+			return
+		}
+		scanByOpen(ctx, store, yield)
+	}
+}
+
+// scanByOpen is Scan for a store that lists keys and cannot scan. Each value is
+// the one that the key has when its turn comes.
+func scanByOpen(ctx context.Context, store Partd, yield func(Chunk, error) bool) {
+	b := bufio.NewReaderSize(nil, scanChunk+1) // one more, to know which chunk is the last
+	for info, err := range Keys(ctx, store) {
+		more := true
+		if err == nil {
+			more, err = yieldValue(ctx, store, info, b, yield)
+		}
+		if err != nil && more {
+			yield(Chunk{}, err)
+		}
+		if err != nil || !more {
+			return
+		}
+	}
+}
+
+const scanChunk = 256 << 10
+
+// yieldValue yields the value of a key in chunks, and reports whether to go on.
+func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader, yield func(Chunk, error) bool) (more bool, err error) {
+	r, err := Open(ctx, store, info.Key)
+	if err != nil {
+		return true, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	b.Reset(r)
+	for offset, last := int64(0), false; !last; {
+		if ctx.Err() != nil { // what Get returned does not look
+			return true, &Error{Op: "scan", Key: info.Key, HasKey: true, Err: context.Cause(ctx)}
+		}
+		data, err := b.Peek(scanChunk + 1)
+		last = errors.Is(err, io.EOF)
+		if err != nil && !last {
+			return true, err
+		}
+		if last && offset == 0 && len(data) == 0 && info.Size > 0 {
+			return true, nil // deleted meanwhile
+		}
+		data = data[:min(len(data), scanChunk)]
+		if !yield(Chunk{Key: info.Key, Offset: offset, Data: data, Last: last}, nil) {
+			return false, nil
+		}
+		offset += int64(len(data))
+		if _, err := b.Discard(len(data)); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// Stats describes a store as a whole.
+type Stats struct {
+	Keys   int64 // number of keys
+	Bytes  int64 // sum of the lengths of their values, as the caller of this layer sees them
+	Memory int64 // bytes of memory that the store holds for its data, 0 if it does not count them
+	Disk   int64 // bytes of its files, 0 if it has none
+}
+
+// Statter is a store that can describe itself.
+type Statter interface {
+	// Stat counts keys and bytes.
+	Stat(ctx context.Context) (Stats, error)
+}
+
+// Stat counts keys and bytes; see [Statter]. On a store that cannot describe itself
+// it lists the keys.
+func Stat(ctx context.Context, store Partd) (Stats, error) {
+	if s, ok := store.(Statter); ok {
+		return s.Stat(ctx)
+	}
+	if _, ok := store.(Lister); ok {
+		return statByKeys(ctx, store)
+	}
+	return Stats{}, unsupported("stat", store)
+}
+
+func statByKeys(ctx context.Context, store Partd) (Stats, error) {
+	var st Stats
+	for info, err := range Keys(ctx, store) {
+		if err != nil {
+			return Stats{}, err
+		}
+		st.Keys++
+		st.Bytes += info.Size
+	}
+	if m, ok := store.(MemoryUser); ok {
+		st.Memory = m.MemoryUsed()
+	}
+	return st, nil
+}
+
+// Checked is the account of what could be read.
+type Checked struct {
+	Records  int64 // all that was ever appended or set
+	Segments int64 // parts of the store that are complete
+}
+
+// Checker is a store that can compare what it holds with its checksums.
+type Checker interface {
+	// Check reads everything. It goes on after damage, and its error joins a
+	// [CorruptError] for each place.
+	Check(ctx context.Context) (Checked, error)
+}
+
+// MemoryUser is a store that knows how much memory it takes, at any time and at
+// no cost. [Buffer] asks its fast store for it.
+type MemoryUser interface {
+	// MemoryUsed returns the bytes held for data and for what keeps it in order.
+	MemoryUsed() int64
+}
+
+// Unwrapper is a layer over another store. Unwrap is for looking only: an
+// operation on what it returns skips the layer, and finds compressed or stale
+// bytes.
+type Unwrapper interface {
+	Unwrap() Partd
+}
