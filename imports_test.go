@@ -48,6 +48,7 @@ var allowedImports = map[string][]string{
 	"internal/progress":   {"internal/", "golang.org/x/term"},
 	"internal/records":    {".", "internal/"},
 	"internal/zmtp":       {"github.com/go-zeromq/zmq4"},
+	"internal/ledger":     {"github.com/zeebo/xxh3"},
 	"internal/cliutil":    {"internal/progress", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 	"internal/servercli":  {".", "stores", "remote", "internal/cliutil", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 	"internal/cli":        {".", "stores", "logstore", "internal/", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
