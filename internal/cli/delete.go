@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 func newDelete(_ *app) *cobra.Command {
@@ -16,7 +17,7 @@ func newDelete(_ *app) *cobra.Command {
 error. Nothing is asked.`,
 		Example: `  partd delete Texas
   partd delete --store log:photos cat dog`,
-		Args: takes(1, -1, "KEY"),
+		Args: cliutil.Takes(1, -1, "KEY"),
 	}
 	url, coded := storeFlag(cmd), base64Flag(cmd.Flags())
 	cmd.ValidArgsFunction = completeKeys(url, coded)
@@ -48,7 +49,7 @@ when the disk is full) and LOCK, of file:DIR the directory with the file .lock.
 "rm -r DIR" removes these, too, once no program uses them.`,
 		Example: `  partd drop
   partd drop --store log:photos`,
-		Args:              takes(0, 0, ""),
+		Args:              cliutil.Takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url := storeFlag(cmd)

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 func newGet(a *app) *cobra.Command {
@@ -20,7 +21,7 @@ value: that is no error.`,
 		Example: `  partd get California
   partd get --store log:photos cat > cat.jpg
   partd get -- -starts-with-a-dash`,
-		Args: takes(1, -1, "KEY"),
+		Args: cliutil.Takes(1, -1, "KEY"),
 	}
 	url, coded := storeFlag(cmd), base64Flag(cmd.Flags())
 	cmd.ValidArgsFunction = completeKeys(url, coded)
@@ -29,7 +30,7 @@ value: that is no error.`,
 		if err != nil {
 			return err
 		}
-		store, err := openReading(cmd.Context(), *url)
+		store, err := openReading(cmd.Context(), *url, nil)
 		if err != nil {
 			return err
 		}

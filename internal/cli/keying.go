@@ -2,77 +2,17 @@ package cli
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 	"unsafe"
 
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/extsort"
-	"github.com/go-partd/partd/internal/output"
+	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/textfmt"
 )
-
-// splitNames returns the fields that a flag such as --by lists: the names or
-// numbers between commas, with a name in quotes where it holds a comma, as in a
-// line of CSV. A text that is the name of a column as a whole is that column.
-func splitNames(list string, columns []string) ([]string, error) {
-	if slices.Contains(columns, list) {
-		return []string{list}, nil
-	}
-	var names []string
-	for rest, more := list, true; more; {
-		quoted := ""
-		if strings.HasPrefix(rest, `"`) {
-			end := closingQuote(rest)
-			if end < 0 {
-				return nil, fmt.Errorf("%q lists a field with a quote that is never closed", list)
-			}
-			quoted, rest = strings.ReplaceAll(rest[1:end], `""`, `"`), rest[end+1:]
-		}
-		var plain string
-		plain, rest, more = strings.Cut(rest, ",")
-		if quoted+plain == "" && (more || len(names) > 0) {
-			return nil, fmt.Errorf("%q lists a field without a name", list)
-		}
-		names = append(names, quoted+plain)
-	}
-	return names, nil
-}
-
-// closingQuote finds the quote that ends a text that begins with one, -1 for
-// none. Quotes written twice are part of the text.
-func closingQuote(text string) int {
-	for i := 1; i < len(text); i++ {
-		switch {
-		case text[i] != '"':
-		case i+1 < len(text) && text[i+1] == '"':
-			i++
-		default:
-			return i
-		}
-	}
-	return -1
-}
-
-// resolveBy finds the fields that --by lists.
-func resolveBy(by string, layout records.Layout, columns []string) ([]records.Field, error) {
-	names, err := splitNames(by, columns)
-	if err != nil {
-		return nil, err
-	}
-	var fields []records.Field
-	for _, name := range names {
-		f, err := layout.Resolve(name, columns)
-		if err != nil {
-			return nil, err
-		}
-		fields = append(fields, f)
-	}
-	return fields, nil
-}
 
 // keyer makes the key in a store of the fields of a record.
 type keyer struct {
@@ -130,17 +70,9 @@ func (l *entryList) join(fields [][]byte) []byte {
 		l.arena = make([]byte, 0, max(2*cap(l.arena), most, 64<<10))
 	}
 	from := len(l.arena)
-	l.arena = appendCSV(l.arena, fields, ',')
+	l.arena = filejobs.AppendCSV(l.arena, fields, ',')
 	return l.arena[from:]
 }
 
-// appendCSV appends fields as a record of CSV has them, without a line ending.
-func appendCSV(dst []byte, fields [][]byte, sep byte) []byte {
-	for i, f := range fields {
-		if i > 0 {
-			dst = append(dst, sep)
-		}
-		dst = output.AppendCSV(dst, f, sep)
-	}
-	return dst
-}
+// commas writes a number of records or bytes.
+func commas(n int64) string { return textfmt.Commas(n) }

@@ -7,12 +7,15 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/compressed"
+	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/records"
 )
 
 // outputFlags are the flags of all commands that make files of files.
 type outputFlags struct {
+	directory        bool // files are written to one, and there is no output
 	output, toFormat *string
 	force, stats     *bool
 	tmp              *dirs
@@ -32,7 +35,7 @@ func newOutputFlags(cmd *cobra.Command) outputFlags {
 
 func toFormatFlag(cmd *cobra.Command, without string) *string {
 	flag := cmd.Flags().String("to-format", "", "`FORMAT` to write: "+records.Names+"; "+without)
-	complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
+	cliutil.Complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
 	return flag
 }
 
@@ -46,7 +49,7 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 	if *f.toFormat != "" {
 		var err error
 		if format, err = records.ParseFormat(*f.toFormat); err != nil {
-			return in, usagef("--to-format: %w", err)
+			return in, cliutil.Usagef("--to-format: %w", err)
 		}
 	} else if name := compressed.TrimName(*f.output); filepath.Ext(name) != "" {
 		if named := records.FormatOf(name); named != records.Text {
@@ -54,7 +57,7 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 		}
 	}
 	if strings.EqualFold(filepath.Ext(compressed.TrimName(*f.output)), ".json") && format != records.JSONL && *f.toFormat == "" {
-		return in, usagef("%s: %s would be written to a file named as JSON: name it .jsonl, or give --to-format", *f.output, format)
+		return in, cliutil.Usagef("%s: %s would be written to a file named as JSON: name it .jsonl, or give --to-format", *f.output, format)
 	}
 	if format == in.Format {
 		return in, nil
@@ -62,9 +65,14 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 	return records.Layout{Format: format, NoHeader: !in.HasHeader() && in.Format != records.JSONL}, nil
 }
 
+// toStdout reports whether the data go to the standard output.
+func (f *outputFlags) toStdout() bool {
+	return !f.directory && (*f.output == "" || *f.output == filejobs.Stdin)
+}
+
 // shownOutput is how the output is named in messages.
 func (f *outputFlags) shownOutput() string {
-	if *f.output == "" || strings.TrimSpace(*f.output) == stdin {
+	if f.toStdout() {
 		return "standard output"
 	}
 	return *f.output

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 func newStat(a *app) *cobra.Command {
@@ -22,16 +23,16 @@ disk, and its largest keys.`,
 		Example: `  partd stat
   partd stat --top 50 --store log:photos
   partd stat --json`,
-		Args:              takes(0, 0, ""),
+		Args:              cliutil.Takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object")
 	top := cmd.Flags().Int("top", 10, "show the `N` largest keys")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if *top < 0 {
-			return usagef("--top is %d, and cannot be negative", *top)
+			return cliutil.Usagef("--top is %d, and cannot be negative", *top)
 		}
-		store, err := openReading(cmd.Context(), *url)
+		store, err := openReading(cmd.Context(), *url, nil)
 		if err != nil {
 			return err
 		}

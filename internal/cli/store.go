@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/textfmt"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -52,7 +53,7 @@ func splitURL(rawURL string) (scheme, location string) {
 	return scheme, strings.TrimPrefix(location, "//")
 }
 
-// storeExists tells whether a store exists. A URL that makes no sense is wrong
+// storeExists reports whether a store exists. A URL that makes no sense is wrong
 // usage.
 func storeExists(rawURL string) (bool, error) { return storeExistsBy("store", rawURL) }
 
@@ -63,7 +64,7 @@ func storeExistsBy(flag, rawURL string) (bool, error) {
 		return false, cliutil.UsageError{Err: err}
 	}
 	if scheme, _ := splitURL(rawURL); err == nil && scheme == "mem" {
-		return false, usagef("--%s %s is memory that ends with the command, and what it holds with it: name a directory, as in %s",
+		return false, cliutil.Usagef("--%s %s is memory that ends with the command, and what it holds with it: name a directory, as in %s",
 			flag, rawURL, defaultStore)
 	}
 	if errors.Is(err, syscall.ENOTDIR) {
@@ -88,12 +89,7 @@ func openStore(ctx context.Context, rawURL string, options map[string]string) (p
 
 // openReading opens a store that must exist for reading. Several may read a log
 // store at once, and a directory that cannot be written will do.
-func openReading(ctx context.Context, rawURL string) (partd.Partd, error) {
-	return openReadingWith(ctx, rawURL, nil)
-}
-
-// openReadingWith is openReading with values for more options.
-func openReadingWith(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
+func openReading(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
 	if err := mustExist(rawURL); err != nil {
 		return nil, err
 	}
@@ -138,7 +134,7 @@ func otherKind(rawURL string) error {
 	for _, other := range []string{"log", "file"} {
 		url := other + ":" + pathInURL.Replace(location)
 		if exists, err := stores.Exists(url); other != scheme && err == nil && exists {
-			return fmt.Errorf("%s holds a store of another kind: --store %s", location, shellQuote(url))
+			return fmt.Errorf("%s holds a store of another kind: --store %s", location, textfmt.ShellQuote(url))
 		}
 	}
 	return nil
@@ -184,15 +180,10 @@ func dataFiles(dir string) []string {
 	return names
 }
 
-// emptyDir tells whether a directory is known to hold nothing.
+// emptyDir reports whether a directory is known to hold nothing.
 func emptyDir(dir string) bool {
-	f, err := os.Open(dir)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	names, _ := f.Readdirnames(1)
-	return len(names) == 0
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 0
 }
 
 // closeStore closes a store at the end of a command, whose error goes first.
@@ -207,4 +198,21 @@ func closeStore(ctx context.Context, store partd.Partd, err *error) {
 	default:
 		*err = &failure{err: *err, closing: closing}
 	}
+}
+
+// flush flushes a store, if it holds anything back.
+func flush(ctx context.Context, store partd.Partd) error {
+	if err := partd.Flush(ctx, store); !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil
+}
+
+// memoryUsed returns what tells the memory that a store holds, nil if it does not
+// know.
+func memoryUsed(store partd.Partd) func() int64 {
+	if m, ok := store.(partd.MemoryUser); ok {
+		return m.MemoryUsed
+	}
+	return nil
 }

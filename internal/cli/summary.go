@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/internal/textfmt"
 )
 
 // summaryRecord is the summary of partd shuffle in JSON.
@@ -37,7 +38,7 @@ func (j *job) summary() error {
 	if *j.flags.asJSON {
 		t := &j.tally
 		err := newEncoder(w).Encode(summaryRecord{
-			*j.flags.url, j.appended, j.bytes, j.after.Keys, len(j.in.files), t.ReadBytes, t.HeaderBytes,
+			j.url, j.appended, j.bytes, j.after.Keys, len(j.in.Files), t.ReadBytes, t.HeaderBytes,
 			t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, j.proof.shown, keysJSON(j.largest),
 		})
 		if err != nil {
@@ -52,7 +53,7 @@ func (j *job) summary() error {
 func (j *job) writeSummary(w io.Writer) {
 	t := &j.tally
 	fmt.Fprintf(w, "records   %d\nkeys      %d\nbytes     %s\n", j.appended, j.after.Keys, withUnit(j.bytes))
-	fmt.Fprintf(w, "time      %.2f s, %s\n", j.seconds, progress.Rate(float64(t.ReadBytes)/max(j.seconds, 1e-6)))
+	writeTime(w, t.ReadBytes, j.seconds)
 	var left []string
 	add := func(n int64, one, many string) {
 		if n == 1 {
@@ -61,7 +62,7 @@ func (j *job) writeSummary(w io.Writer) {
 			left = append(left, fmt.Sprintf("%d %s", n, many))
 		}
 	}
-	if j.in.columns != nil {
+	if j.in.Columns != nil {
 		left = append(left, "the header")
 	}
 	add(t.BlankLines, "1 empty line", "empty lines")
@@ -80,7 +81,7 @@ func (j *job) writeSummary(w io.Writer) {
 	if j.proof.shown != "" {
 		fmt.Fprintf(w, "proof     %s\n", j.proof.shown)
 	} else if *j.flags.stats {
-		fmt.Fprintf(w, "proof     %s bytes in, as many in the store, which keeps no checksum of records\n", commas(j.bytes))
+		fmt.Fprintf(w, "proof     %s bytes in, as many in the store, which keeps no checksum of records\n", textfmt.Commas(j.bytes))
 	}
 	for _, note := range j.notes() {
 		fmt.Fprintf(w, "note      %s\n", note)
@@ -90,7 +91,7 @@ func (j *job) writeSummary(w io.Writer) {
 	}
 	fmt.Fprintln(w, "\nlargest keys")
 	chart(w, j.largest, width(j.app.out))
-	store := storeArgument(*j.flags.url)
+	store := storeArgument(j.url)
 	fmt.Fprintf(w, "\nread them back\n  %s\n  %s\n", j.app.called("get"+store+keyArgument(j.largest[0])), j.app.called("keys"+store))
 }
 
@@ -99,12 +100,9 @@ func (j *job) notes() []string {
 	var notes []string
 	const few = 1000 // records of which it says nothing that each has a key of its own
 	if made := j.after.Keys - j.before.Keys; j.appended >= few && made >= j.appended/10*9 {
-		notes = append(notes, fmt.Sprintf("nearly every record has a key of its own: is --by %s the field that was meant?", shellQuote(*j.flags.by)))
+		notes = append(notes, fmt.Sprintf("nearly every record has a key of its own: is --by %s the field that was meant?", textfmt.ShellQuote(*j.flags.by)))
 	}
-	if hint := j.in.otherSep(j.layout); hint != "" && j.in.columns != nil {
-		notes = append(notes, "the records have one field"+hint)
-	}
-	return notes
+	return append(notes, j.in.Note(j.layout)...)
 }
 
 // keyArgument returns a key as the argument of a command.
@@ -113,7 +111,12 @@ func keyArgument(k partd.KeyInfo) string {
 	case strings.Contains(k.Key, "\x00"): // no argument can hold it
 		return " --base64 " + base64.StdEncoding.EncodeToString([]byte(k.Key))
 	case strings.HasPrefix(k.Key, "-"):
-		return " -- " + shellQuote(k.Key)
+		return " -- " + textfmt.ShellQuote(k.Key)
 	}
-	return " " + shellQuote(k.Key)
+	return " " + textfmt.ShellQuote(k.Key)
+}
+
+// writeTime writes how long it took to read so many bytes, and how fast that is.
+func writeTime(w io.Writer, bytes int64, seconds float64) {
+	fmt.Fprintf(w, "time      %.2f s, %s\n", seconds, progress.Rate(float64(bytes)/max(seconds, 1e-6)))
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,7 +37,7 @@ func newVerify(a *app) *cobra.Command {
   partd verify --store log:users --json
   partd verify --store tcp://127.0.0.1:7077
   partd verify --progress never || echo "restore it from a copy"`,
-		Args:              takes(0, 0, ""),
+		Args:              cliutil.Takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object, also of a damaged store")
@@ -75,7 +74,7 @@ func verifiable(rawURL string) error {
 	switch scheme {
 	case "log", "tcp", "ipc":
 	default:
-		return usagef("--store %s cannot be verified: a %s: store keeps no checksums, a log: store does "+
+		return cliutil.Usagef("--store %s cannot be verified: a %s: store keeps no checksums, a log: store does "+
 			"(as in --store log:%s)", rawURL, scheme, location)
 	}
 	return nil
@@ -103,23 +102,17 @@ type damage struct {
 // run reads everything.
 func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (err error) {
 	bar.Wait("opening the store", nil)
-	store, err := openReading(ctx, url)
+	store, err := openReading(ctx, url, nil)
 	if err != nil {
 		return err
 	}
 	defer closeStore(ctx, store, &err)
-	engine := store
-	for {
-		layer, ok := engine.(partd.Unwrapper)
-		if !ok {
-			break
-		}
-		engine = layer.Unwrap() // a layer just opened holds nothing back
+	engine := bottom(store) // a layer just opened holds nothing back
+	checker, ok := engine.(partd.Checker)
+	if !ok {
+		return fmt.Errorf("%T cannot be verified: %w", engine, errors.ErrUnsupported)
 	}
-	if checker, ok := engine.(partd.Checker); ok {
-		return v.check(ctx, checker, engine, bar)
-	}
-	return v.scan(ctx, engine, bar)
+	return v.check(ctx, checker, engine, bar)
 }
 
 // check has the store, or its server, read all blocks in the order in which they
@@ -144,22 +137,6 @@ func (v *verification) check(ctx context.Context, checker partd.Checker, store p
 		v.Bytes += info.Size
 	}
 	return err
-}
-
-// scan reads a store of a kind that only a complete scan verifies.
-func (v *verification) scan(ctx context.Context, store partd.Partd, bar *progress.Bar) error {
-	var read atomic.Int64
-	bar.Count(-1, read.Load)
-	for chunk, err := range partd.Scan(ctx, store) {
-		if err != nil {
-			return err
-		}
-		v.Bytes = read.Add(int64(len(chunk.Data)))
-		if chunk.Last {
-			v.Keys++
-		}
-	}
-	return nil
 }
 
 func (v *verification) write(a *app, asJSON bool) error {

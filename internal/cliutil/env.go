@@ -21,8 +21,8 @@ func (e *Env) Variable(flag string) string {
 	return e.Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// NameVariables writes the variable of each flag into the help.
-func (e *Env) NameVariables(cmd *cobra.Command) {
+// nameVariables writes the variable of each flag into the help.
+func (e *Env) nameVariables(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + e.Variable(f.Name) + "]" })
 }
 

@@ -23,7 +23,7 @@ func CheckProgress(when string) error {
 	return nil
 }
 
-// ShowsProgress tells whether progress is shown where errors go.
+// ShowsProgress reports whether progress is shown where errors go.
 func ShowsProgress(when string, w io.Writer) bool {
 	return when == "always" || when == "auto" && progress.IsTerminal(w)
 }

@@ -1,13 +1,12 @@
 package servercli
 
 import (
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/cliutil/sizeflag"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -29,9 +28,9 @@ const (
 type config struct {
 	listen      []string
 	store       string
-	maxMessage  size
+	maxMessage  sizeflag.Size
 	connections int
-	memory      size
+	memory      sizeflag.Size
 	drain       time.Duration
 	handshake   time.Duration
 	idle        time.Duration
@@ -44,8 +43,8 @@ type config struct {
 
 func (c *config) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	c.maxMessage = size{defaultMaxMessage, minMessage}
-	c.memory = size{defaultMemory, minMemory}
+	c.maxMessage = sizeflag.Size{Bytes: defaultMaxMessage, Min: minMessage}
+	c.memory = sizeflag.Size{Bytes: defaultMemory, Min: minMemory}
 	fl.StringArrayVar(&c.listen, "listen", []string{defaultListen}, "`URL` to listen on, tcp://HOST:PORT or ipc:///PATH; may be given several times")
 	fl.StringVar(&c.store, "store", defaultStore, "`URL` of the store")
 	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message taken; Go clients send what is larger in parts")
@@ -72,67 +71,33 @@ func (c *config) add(cmd *cobra.Command) {
 			panic(err) // there is no such flag: the program is wrong
 		}
 	}
-	env.NameVariables(cmd)
 }
 
-// env are not the variables of the command partd, whose PARTD_STORE may be the
-// URL of this server.
-var env = &cliutil.Env{Prefix: "PARTD_SERVER_", Lists: []string{"listen"}}
-
-// complete takes what the environment says, and checks what the flags are
-// together.
-func (c *config) complete(cmd *cobra.Command) error {
-	if err := env.Set(cmd); err != nil {
-		return err
-	}
+// check checks what the flags are together.
+func (c *config) check(cmd *cobra.Command) error {
 	switch {
 	case c.connections < 1:
-		return usagef("--max-connections %d: at least 1", c.connections)
+		return cliutil.Usagef("--max-connections %d: at least 1", c.connections)
 	case c.handles < 1:
-		return usagef("--max-handles %d: at least 1", c.handles)
+		return cliutil.Usagef("--max-handles %d: at least 1", c.handles)
 	case c.handshake <= 0:
-		return usagef("--handshake-timeout %v: more than 0, as in 10s", c.handshake)
+		return cliutil.Usagef("--handshake-timeout %v: more than 0, as in 10s", c.handshake)
 	case c.idle < 0:
-		return usagef("--idle-timeout %v: 0 or more, as in 1h", c.idle)
+		return cliutil.Usagef("--idle-timeout %v: 0 or more, as in 1h", c.idle)
 	case c.stall <= 0:
-		return usagef("--stall-timeout %v: more than 0, as in 30s", c.stall)
+		return cliutil.Usagef("--stall-timeout %v: more than 0, as in 30s", c.stall)
 	case c.drain <= 0:
-		return usagef("--drain-timeout %v: more than 0, as in 10s", c.drain)
+		return cliutil.Usagef("--drain-timeout %v: more than 0, as in 10s", c.drain)
 	case c.logFormat != "text" && c.logFormat != "json":
-		return usagef("--log-format %q: there are text and json", c.logFormat)
+		return cliutil.Usagef("--log-format %q: there are text and json", c.logFormat)
 	}
 	// Half of the memory is for messages, of which two at least must fit.
-	if most := c.memory.bytes / 4; c.maxMessage.bytes > most {
+	if limit := c.memory.Bytes / 4; c.maxMessage.Bytes > limit {
 		if cmd.Flags().Changed("max-message") {
-			return usagef("--max-message %s wants --memory %s at least, four times as much",
-				stores.FormatSize(c.maxMessage.bytes), stores.FormatSize(4*c.maxMessage.bytes))
+			return cliutil.Usagef("--max-message %s wants --memory %s at least, four times as much",
+				stores.FormatSize(c.maxMessage.Bytes), stores.FormatSize(4*c.maxMessage.Bytes))
 		}
-		c.maxMessage.bytes = most
+		c.maxMessage.Bytes = limit
 	}
 	return nil
 }
-
-// size is a flag for a number of bytes.
-type size struct{ bytes, least int64 }
-
-func (s *size) String() string {
-	return strings.ReplaceAll(stores.FormatSize(s.bytes), " ", "") // as it can be typed
-}
-
-// Type is what pflag calls the kind of value.
-func (s *size) Type() string { return "size" }
-
-// Set reads a size such as 256MiB.
-func (s *size) Set(text string) error {
-	n, err := stores.ParseSize(text)
-	if err != nil {
-		return err
-	}
-	if n < s.least {
-		return fmt.Errorf("%s is too little: at least %s", text, stores.FormatSize(s.least))
-	}
-	s.bytes = n
-	return nil
-}
-
-func usagef(format string, args ...any) error { return cliutil.Usagef(format, args...) }

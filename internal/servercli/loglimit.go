@@ -35,7 +35,7 @@ func limitWarnings(h slog.Handler) slog.Handler {
 	return limited{h, &bucket{tokens: warningsAtOnce, filled: time.Now()}, &bucket{tokens: warningsAtOnce, filled: time.Now()}}
 }
 
-// take tells whether a warning may be logged, and how many were left out before.
+// take reports whether a warning may be logged, and how many were left out before.
 func (b *bucket) take() (ok bool, leftOut int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
