@@ -82,7 +82,7 @@ func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
 		defer cancel()
-		store, err := openReading(ctx, *url, nil)
+		store, err := openReading(ctx, *url)
 		if err != nil {
 			return nil, keysOnly
 		}

@@ -37,7 +37,7 @@ func (c *copying) run(ctx context.Context) (err error) {
 	half := func(url string) map[string]string {
 		return map[string]string{"memory": fmt.Sprint(share(c.flags.memory.Bytes/2, url))}
 	}
-	from, err := openReading(ctx, *c.flags.from, half(*c.flags.from))
+	from, err := openReadingWith(ctx, *c.flags.from, half(*c.flags.from))
 	if err != nil {
 		return err
 	}

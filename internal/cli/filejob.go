@@ -51,7 +51,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 	if err != nil {
 		return err
 	}
-	temp, err := out.tmp.places()
+	temp, err := tempDirs(*out.tmp)
 	if err != nil {
 		return err
 	}

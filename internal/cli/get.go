@@ -21,27 +21,32 @@ value: that is no error.`,
 		Example: `  partd get California
   partd get --store log:photos cat > cat.jpg
   partd get -- -starts-with-a-dash`,
-		Args: cliutil.Takes(1, -1, "KEY"),
 	}
-	url, coded := storeFlag(cmd), base64Flag(cmd.Flags())
-	cmd.ValidArgsFunction = completeKeys(url, coded)
-	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		keys, err := keysOf(args, *coded)
-		if err != nil {
-			return err
-		}
-		store, err := openReading(cmd.Context(), *url, nil)
-		if err != nil {
-			return err
-		}
-		defer closeStore(cmd.Context(), store, &err)
+	return keysCommand(cmd, openReading, func(ctx context.Context, store partd.Partd, keys []string) error {
 		buf := make([]byte, 1<<20)
 		for _, key := range keys {
-			if err := copyValue(cmd.Context(), a.out, store, key, buf); err != nil {
+			if err := copyValue(ctx, a.out, store, key, buf); err != nil {
 				return err
 			}
 		}
 		return nil
+	})
+}
+
+// keysCommand makes a command one that opens a store, and uses the keys that it is
+// given.
+func keysCommand(cmd *cobra.Command, open func(context.Context, string) (partd.Partd, error),
+	use func(context.Context, partd.Partd, []string) error,
+) *cobra.Command {
+	url, coded := storeFlag(cmd), base64Flag(cmd.Flags())
+	cmd.Args = cliutil.Takes(1, -1, "KEY")
+	cmd.ValidArgsFunction = completeKeys(url, coded)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		keys, err := keysOf(args, *coded)
+		if err != nil {
+			return err
+		}
+		return withStore(cmd.Context(), *url, open, func(store partd.Partd) error { return use(cmd.Context(), store, keys) })
 	}
 	return cmd
 }

@@ -120,48 +120,28 @@ func unescape(text string) (string, error) {
 	return strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(text), nil
 }
 
-// dirs is a flag for directories, which may be repeated. The environment
-// variable has colons between them.
-type dirs struct {
-	list  []string
-	given bool
+// tmpFlag adds --tmp. Each value may list several directories between colons.
+func tmpFlag(fs *pflag.FlagSet) *[]string {
+	return fs.StringArray("tmp", nil, "`DIR` for temporary data, $TMPDIR without it; may be repeated, or list several between colons")
 }
 
-func (d *dirs) String() string { return strings.Join(d.list, string(filepath.ListSeparator)) }
-
-// Type is what pflag calls the kind of value.
-func (d *dirs) Type() string { return "dirs" }
-
-// Set adds directories.
-func (d *dirs) Set(text string) error {
-	for _, dir := range filepath.SplitList(text) {
-		if dir == "" {
-			return cliutil.Usagef("%q lists a directory without a name", text)
-		}
-		d.list = append(d.list, dir)
-	}
-	d.given = true
-	return nil
-}
-
-// tmpFlag adds --tmp.
-func tmpFlag(fs *pflag.FlagSet) *dirs {
-	d := &dirs{}
-	fs.Var(d, "tmp", "`DIR` for temporary data, $TMPDIR without it; may be repeated, or list several between colons")
-	return d
-}
-
-// places returns where temporary data go.
-func (d *dirs) places() ([]string, error) {
-	if len(d.list) == 0 {
-		return []string{os.TempDir()}, nil
-	}
-	for _, dir := range d.list {
-		if info, err := os.Stat(dir); err != nil {
-			return nil, fmt.Errorf("--tmp: %w", err)
-		} else if !info.IsDir() {
-			return nil, cliutil.Usagef("--tmp %s is no directory", dir)
+// tempDirs returns where temporary data go.
+func tempDirs(given []string) (dirs []string, err error) {
+	for _, list := range given {
+		for _, dir := range filepath.SplitList(list) {
+			if dir == "" {
+				return nil, cliutil.Usagef("--tmp: %q lists a directory without a name", list)
+			}
+			if info, err := os.Stat(dir); err != nil {
+				return nil, fmt.Errorf("--tmp: %w", err)
+			} else if !info.IsDir() {
+				return nil, cliutil.Usagef("--tmp %s is no directory", dir)
+			}
+			dirs = append(dirs, dir)
 		}
 	}
-	return d.list, nil
+	if dirs == nil {
+		dirs = []string{os.TempDir()}
+	}
+	return dirs, nil
 }

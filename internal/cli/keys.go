@@ -33,7 +33,7 @@ With --json the output is JSON lines, not one array: each line is an object
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write JSON lines, an object per key")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		store, err := openReading(cmd.Context(), *url, nil)
+		store, err := openReading(cmd.Context(), *url)
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ type outputFlags struct {
 	directory        bool // files are written to one, and there is no output
 	output, toFormat *string
 	force, stats     *bool
-	tmp              *dirs
+	tmp              *[]string
 }
 
 func newOutputFlags(cmd *cobra.Command) outputFlags {

@@ -32,7 +32,7 @@ disk, and its largest keys.`,
 		if *top < 0 {
 			return cliutil.Usagef("--top is %d, and cannot be negative", *top)
 		}
-		store, err := openReading(cmd.Context(), *url, nil)
+		store, err := openReading(cmd.Context(), *url)
 		if err != nil {
 			return err
 		}

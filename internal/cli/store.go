@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/url"
 	"os"
@@ -89,7 +90,12 @@ func openStore(ctx context.Context, rawURL string, options map[string]string) (p
 
 // openReading opens a store that must exist for reading. Several may read a log
 // store at once, and a directory that cannot be written will do.
-func openReading(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
+func openReading(ctx context.Context, rawURL string) (partd.Partd, error) {
+	return openReadingWith(ctx, rawURL, nil)
+}
+
+// openReadingWith is openReading with values for more options.
+func openReadingWith(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
 	if err := mustExist(rawURL); err != nil {
 		return nil, err
 	}
@@ -149,12 +155,14 @@ func noStore(rawURL string) error {
 		return err
 	}
 	scheme, location := splitURL(rawURL)
+	blobs, _ := fs.Glob(os.DirFS(location), "blob-[0-9]*") // no error: the patterns are right
+	segments, _ := fs.Glob(os.DirFS(location), "seg-[0-9]*")
+	data := append(blobs, segments...)
 	info, err := os.Stat(location)
 	switch {
-	case scheme == "log" && len(dataFiles(location)) > 0:
+	case scheme == "log" && len(data) > 0:
 		return &partd.CorruptError{
-			Path: filepath.Join(location, "MANIFEST"), Offset: -1,
-			Err: fmt.Errorf("it is missing, though there is %s", dataFiles(location)[0]),
+			Path: filepath.Join(location, "MANIFEST"), Offset: -1, Err: fmt.Errorf("it is missing, though there is %s", data[0]),
 		}
 	case err == nil && !info.IsDir():
 		return fmt.Errorf("%s is a file, and no partd store", location)
@@ -164,26 +172,20 @@ func noStore(rawURL string) error {
 	return fmt.Errorf(`there is no store %s ("partd shuffle" or "partd append" makes one)`, rawURL)
 }
 
-// dataFiles returns the files of a log store's data in a directory.
-func dataFiles(dir string) []string {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, e := range entries {
-		kind, number, ok := strings.Cut(e.Name(), "-")
-		if ok && (kind == "seg" || kind == "blob") && number != "" && strings.Trim(number, "0123456789") == "" {
-			names = append(names, e.Name())
-		}
-	}
-	return names
-}
-
 // emptyDir reports whether a directory is known to hold nothing.
 func emptyDir(dir string) bool {
 	entries, err := os.ReadDir(dir)
 	return err == nil && len(entries) == 0
+}
+
+// withStore opens a store for what use does with it.
+func withStore(ctx context.Context, rawURL string, open func(context.Context, string) (partd.Partd, error), use func(partd.Partd) error) (err error) {
+	store, err := open(ctx, rawURL)
+	if err != nil {
+		return err
+	}
+	defer closeStore(ctx, store, &err)
+	return use(store)
 }
 
 // closeStore closes a store at the end of a command, whose error goes first.

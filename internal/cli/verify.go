@@ -102,7 +102,7 @@ type damage struct {
 // run reads everything.
 func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (err error) {
 	bar.Wait("opening the store", nil)
-	store, err := openReading(ctx, url, nil)
+	store, err := openReading(ctx, url)
 	if err != nil {
 		return err
 	}

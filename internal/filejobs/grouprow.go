@@ -194,12 +194,8 @@ func (r *groupRow) write(w *sink) error {
 		return fmt.Errorf("%w: it lacks the counts", errPart)
 	}
 	err := r.fill()
-	if err != nil {
-		// It says which result.
-	} else if r.streams() {
-		err = r.stream(w)
-	} else if r.out, err = r.rows.Append(r.out[:0], r.row); err == nil {
-		_, err = w.Write(r.out)
+	if err == nil {
+		err = r.writeFields(w)
 	}
 	if err != nil {
 		return fmt.Errorf("the row of group %s: %w", quoteShort(r.row[0].Text), err)

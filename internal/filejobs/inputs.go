@@ -177,7 +177,7 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 		return start, errors.Join(err, r.Close(), f.Close())
 	}
 	in.Size = -1
-	r, err := decompress(file.Name, name, counted{f, &in.Read})
+	r, err := decompress(file.Name, name, &rawFile{file: f, all: &in.Read})
 	if err != nil {
 		return nil, err
 	}
@@ -186,10 +186,7 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 		return nil, err
 	}
 	file.Open = func() (io.ReadCloser, error) {
-		return struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(bytes.NewReader(start.Read), r), f}, nil
+		return content{Reader: io.MultiReader(bytes.NewReader(start.Read), r), close: f.Close}, nil
 	}
 	in.Files = append(in.Files, file)
 	return start, nil
@@ -202,54 +199,34 @@ func (in *Inputs) reopen(name string, size int64) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	whole := &wholeFile{file: f, name: name, size: size}
-	whole.raw = &counted{f, &in.Read}
-	whole.content, err = decompress(name, name, whole)
+	raw := &rawFile{file: f, all: &in.Read}
+	r, err := decompress(name, name, raw)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{whole.content, whole}, nil
+	return content{Reader: r, close: func() error {
+		err := errors.Join(r.Close(), f.Close())
+		if err == nil && raw.ended && raw.n != size {
+			return &records.Error{File: name, Err: fmt.Errorf(
+				"the file changed while it was read: it had %d bytes, and %d were read", size, raw.n)}
+		}
+		return err
+	}}, nil
 }
 
-// wholeFile reads a file, and counts its bytes.
-type wholeFile struct {
-	file    *os.File
-	raw     *counted
-	content content
-	name    string
-	size, n int64
-	ended   bool
+// rawFile counts what is read of a file as it lies on the disk.
+type rawFile struct {
+	file  *os.File
+	all   *atomic.Int64 // bytes of all files
+	n     int64
+	ended bool
 }
 
-func (w *wholeFile) Read(p []byte) (int, error) {
-	n, err := w.raw.Read(p)
-	w.n += int64(n)
-	w.ended = w.ended || err == io.EOF
-	return n, err
-}
-
-// Close reports whether the file was as long as it was before.
-func (w *wholeFile) Close() error {
-	err := errors.Join(w.content.Close(), w.file.Close())
-	if err == nil && w.ended && w.n != w.size {
-		return &records.Error{File: w.name, Err: fmt.Errorf(
-			"the file changed while it was read: it had %d bytes, and %d were read", w.size, w.n)}
-	}
-	return err
-}
-
-// counted counts what is read.
-type counted struct {
-	r io.Reader
-	n *atomic.Int64
-}
-
-func (c counted) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n.Add(int64(n))
+func (r *rawFile) Read(p []byte) (int, error) {
+	n, err := r.file.Read(p)
+	r.n += int64(n)
+	r.all.Add(int64(n))
+	r.ended = r.ended || err == io.EOF
 	return n, err
 }
 

@@ -94,7 +94,7 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	}
 	j.Bar.Wait("writing the files", nil)
 	if err := w.writeAll(ctx, sorter); err != nil {
-		return joinErrors(err, w.abort())
+		return joinErrors(err, w.end())
 	}
 	stats := sorter.Stats()
 	if w.records != j.Tally.Records || w.bytes != j.Tally.RecordBytes && j.To == j.From {
@@ -106,7 +106,7 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	if err := w.publish(s.Dir, s.exists); err != nil {
 		return err
 	}
-	j.report("files_written", "files", w.files)
+	j.report("files_written", "files", int64(len(w.names)))
 	j.report("keys", "keys", w.keys)
 	j.report("directory", "directory", s.Dir)
 	j.report("proof", "proof", fmt.Sprintf("%s records in, as many in the files; the sum of the hashes of all keys and records is %v, in and out", textfmt.Commas(w.records), stats.Sum))

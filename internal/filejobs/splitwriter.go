@@ -36,7 +36,6 @@ type splitWriter struct {
 	wrote   int64 // bytes that they have
 	names   []string
 	keys    int64
-	files   int64
 	records int64
 	bytes   int64
 }
@@ -103,7 +102,6 @@ func (w *splitWriter) open() error {
 	}
 	w.file = f
 	w.names = append(w.names, name)
-	w.files++
 	w.buf = append(w.buf[:0], w.header...)
 	w.size = int64(len(w.header))
 	w.full += w.size
@@ -165,16 +163,6 @@ func (w *splitWriter) end() error {
 	err := joinErrors(w.flush(), w.file.Close())
 	w.file = nil
 	return err
-}
-
-// abort gives up the file that is open.
-func (w *splitWriter) abort() error {
-	if w.file == nil {
-		return nil
-	}
-	f := w.file
-	w.file = nil
-	return f.Close()
 }
 
 // publish makes the temporary directory the one that is wanted, or moves its

@@ -40,11 +40,8 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := remote.NewServer(store, &remote.ServerOptions{
-		MaxMessage: c.maxMessage.Bytes, MaxConnections: c.connections, Memory: c.memory.Bytes / 2,
-		MaxHandles: c.handles, HandshakeTimeout: c.handshake, IdleTimeout: c.idle, StallTimeout: c.stall,
-		DrainTimeout: c.drain, AllowClose: c.allowClose, Logger: log,
-	})
+	c.MaxMessage, c.Memory, c.Logger = c.maxMessage.Bytes, c.memory.Bytes/2, log
+	server, err := remote.NewServer(store, &c.ServerOptions)
 	if err != nil {
 		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
 	}
@@ -55,7 +52,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 		}
 	}
 	err = serveAll(ctx, server, listeners, s.out)
-	log.Info("ending: flushing the store, finishing the requests under way, then closing the store", "drain_timeout", c.drain)
+	log.Info("ending: flushing the store, finishing the requests under way, then closing the store", "drain_timeout", c.DrainTimeout)
 	// Writing out has as long as it takes: a second signal ends the process.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
 	if err == nil {
