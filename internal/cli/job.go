@@ -22,7 +22,6 @@ type job struct {
 	flags  shuffleFlags
 	layout records.Layout
 
-	keys     keyer
 	in       *filejobs.Inputs
 	store    partd.Partd
 	bar      *progress.Bar
@@ -115,7 +114,7 @@ func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
 	}
 	j.tally, err = records.Read(ctx, j.in.Files, cfg, func(b *records.Block) error {
 		list := &lists[b.Worker]
-		list.fill(b, j.keys)
+		list.fill(b, *j.flags.partitions)
 		if err := b.Turn(); err != nil { // the records of a key stay in order
 			return err
 		}

@@ -14,11 +14,6 @@ import (
 	"github.com/go-partd/partd/internal/textfmt"
 )
 
-// keyer makes the key in a store of the fields of a record.
-type keyer struct {
-	partitions int // > 0: the key is the number of one of so many partitions
-}
-
 // entryList is the records of a block as entries of a store.
 type entryList struct {
 	entries []partd.Entry
@@ -30,10 +25,11 @@ type entryList struct {
 	hashed []byte
 }
 
-// fill makes an entry of each record of a block, valid as long as the block.
-func (l *entryList) fill(b *records.Block, k keyer) {
+// fill makes an entry of each record of a block, valid as long as the block. With
+// partitions its key is the number of one of so many.
+func (l *entryList) fill(b *records.Block, partitions int) {
 	l.entries, l.arena = l.entries[:0], l.arena[:0]
-	for i := len(l.numbers); i < k.partitions; i++ {
+	for i := len(l.numbers); i < partitions; i++ {
 		l.numbers = append(l.numbers, strconv.Itoa(i))
 	}
 	defer func() {
@@ -46,8 +42,8 @@ func (l *entryList) fill(b *records.Block, k keyer) {
 		if len(b.Fields) > 1 {
 			key = l.join(b.Fields)
 		}
-		if k.partitions > 0 {
-			n := xxh3.Hash(key) % uint64(k.partitions)
+		if partitions > 0 {
+			n := xxh3.Hash(key) % uint64(partitions)
 			l.entries = append(l.entries, partd.Entry{Key: l.numbers[n], Value: b.Record})
 			continue
 		}

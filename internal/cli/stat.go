@@ -47,7 +47,7 @@ disk, and its largest keys.`,
 		}
 		w := bufio.NewWriter(a.out)
 		if *asJSON {
-			err = newEncoder(w).Encode(statJSON(stats, keys))
+			err = newEncoder(w).Encode(statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys)})
 		} else {
 			fmt.Fprintf(w, "store  %s\nkeys   %d\nbytes  %s\n", *url, stats.Keys, withUnit(stats.Bytes))
 			if stats.Disk > 0 {
@@ -71,10 +71,6 @@ type statRecord struct {
 	Bytes   int64       `json:"bytes"`
 	Disk    int64       `json:"disk"`
 	Largest []keyRecord `json:"largest"`
-}
-
-func statJSON(s partd.Stats, keys []partd.KeyInfo) statRecord {
-	return statRecord{s.Keys, s.Bytes, s.Disk, keysJSON(keys)}
 }
 
 func keysJSON(keys []partd.KeyInfo) []keyRecord {

@@ -55,28 +55,23 @@ func (j *job) writeSummary(w io.Writer) {
 	fmt.Fprintf(w, "records   %d\nkeys      %d\nbytes     %s\n", j.appended, j.after.Keys, withUnit(j.bytes))
 	writeTime(w, t.ReadBytes, j.seconds)
 	var left []string
-	add := func(n int64, one, many string) {
-		if n == 1 {
-			left = append(left, one)
-		} else if n > 1 {
-			left = append(left, fmt.Sprintf("%d %s", n, many))
-		}
-	}
 	if j.in.Columns != nil {
 		left = append(left, "the header")
 	}
-	add(t.BlankLines, "1 empty line", "empty lines")
-	add(t.BadRecords, "1 bad record", "bad records")
+	if t.BlankLines > 0 {
+		left = append(left, textfmt.Plural(t.BlankLines, "empty line"))
+	}
+	if t.BadRecords > 0 {
+		left = append(left, textfmt.Plural(t.BadRecords, "bad record"))
+	}
 	if len(left) > 0 {
 		fmt.Fprintf(w, "left out  %s\n", strings.Join(left, ", "))
 	}
 	if t.FirstBad != nil {
 		fmt.Fprintf(w, "          the first: %v\n", t.FirstBad)
 	}
-	if n := t.AddedNewlines; n == 1 {
-		fmt.Fprintln(w, "added     1 missing last newline")
-	} else if n > 1 {
-		fmt.Fprintf(w, "added     %d missing last newlines\n", n)
+	if t.AddedNewlines > 0 {
+		fmt.Fprintf(w, "added     %s\n", textfmt.Plural(t.AddedNewlines, "missing last newline"))
 	}
 	if j.proof.shown != "" {
 		fmt.Fprintf(w, "proof     %s\n", j.proof.shown)

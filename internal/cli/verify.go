@@ -99,7 +99,8 @@ type damage struct {
 	Error  string `json:"error"`
 }
 
-// run reads everything.
+// run has the store, or its server, read all blocks in the order in which they are
+// stored, so that one damaged place does not hide the next. Then it counts the keys.
 func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (err error) {
 	bar.Wait("opening the store", nil)
 	store, err := openReading(ctx, url)
@@ -112,13 +113,6 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 	if !ok {
 		return fmt.Errorf("%T cannot be verified: %w", engine, errors.ErrUnsupported)
 	}
-	return v.check(ctx, checker, engine, bar)
-}
-
-// check has the store, or its server, read all blocks in the order in which they
-// are stored, so that one damaged place does not hide the next. Then it counts
-// the keys.
-func (v *verification) check(ctx context.Context, checker partd.Checker, store partd.Partd, bar *progress.Bar) error {
 	bar.Wait("comparing checksums", nil)
 	found, err := checker.Check(ctx)
 	v.Records, v.Segments = found.Records, found.Segments
@@ -126,7 +120,7 @@ func (v *verification) check(ctx context.Context, checker partd.Checker, store p
 		return err
 	}
 	bar.Wait("counting keys", nil)
-	for info, keysErr := range partd.Keys(ctx, store) {
+	for info, keysErr := range partd.Keys(ctx, engine) {
 		if keysErr != nil {
 			if err == nil || ctx.Err() != nil {
 				err = keysErr

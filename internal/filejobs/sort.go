@@ -31,26 +31,20 @@ type fieldOrder struct{ numeric, desc, asc bool }
 // the name of a column as a whole has none.
 func orderedField(text string, columns []string) (name string, o fieldOrder) {
 	for !slices.Contains(columns, text) {
-		switch rest, option := cutLast(text, ":"); option {
-		case "n":
-			text, o.numeric = rest, true
-		case "desc":
-			text, o.desc, o.asc = rest, true, false
-		case "asc":
-			text, o.desc, o.asc = rest, false, true
+		colon := max(strings.LastIndexByte(text, ':'), 0)
+		switch text[colon:] {
+		case ":n":
+			o.numeric = true
+		case ":desc":
+			o.desc, o.asc = true, false
+		case ":asc":
+			o.desc, o.asc = false, true
 		default:
 			return text, o
 		}
+		text = text[:colon]
 	}
 	return text, o
-}
-
-// cutLast cuts a text at the last separator.
-func cutLast(text, sep string) (before, after string) {
-	if i := strings.LastIndex(text, sep); i >= 0 {
-		return text[:i], text[i+len(sep):]
-	}
-	return text, ""
 }
 
 func (s *sortEngine) plan(j *job) error {

@@ -89,7 +89,7 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	if err := j.read(ctx, s.fields, j.sortBy(sorter, placeByCSV)); err != nil {
 		return err
 	}
-	if w.conv, err = newConverter(j, (*appender)(&w.header)); err != nil {
+	if w.conv, err = newConverter(j, &w.header); err != nil {
 		return err
 	}
 	j.Bar.Wait("writing the files", nil)

@@ -1,6 +1,8 @@
 package filejobs
 
 import (
+	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -20,17 +22,16 @@ import (
 type splitWriter struct {
 	work   string // the temporary directory
 	ext    string
-	header []byte
+	header bytes.Buffer
 	limit  int64 // bytes of a file, 0 for no limit
-	job    *job
 	conv   *converter
 
 	file *os.File
 	name string // of the file, without its part and extension
 	part int
-	size int64  // of the file, what is in buf too
-	buf  []byte // not written yet
-	one  []byte // a record as it is written
+	size int64 // of the file, what is in buf too
+	buf  *bufio.Writer
+	one  bytes.Buffer // a record as it is written
 
 	full    int64 // bytes that the files should have
 	wrote   int64 // bytes that they have
@@ -40,26 +41,14 @@ type splitWriter struct {
 	bytes   int64
 }
 
-const splitBuffer = 1 << 20
-
 func newSplitWriter(s *splitEngine, j *job, beside *tempdir.Set) (*splitWriter, error) {
 	dir, err := beside.Mkdir()
 	if err != nil {
 		return nil, err
 	}
-	w := &splitWriter{
-		work: filepath.Join(dir, "files"), ext: s.extension(j), limit: s.MaxSize, job: j,
-		buf: make([]byte, 0, splitBuffer),
-	}
+	w := &splitWriter{work: filepath.Join(dir, "files"), ext: s.extension(j), limit: s.MaxSize}
+	w.buf = bufio.NewWriterSize(w, 1<<20)
 	return w, os.Mkdir(w.work, 0o777)
-}
-
-// appender collects what is written.
-type appender []byte
-
-func (a *appender) Write(p []byte) (int, error) {
-	*a = append(*a, p...)
-	return len(p), nil
 }
 
 // nameOfKey returns the name of the file of a key, without its extension.
@@ -102,10 +91,11 @@ func (w *splitWriter) open() error {
 	}
 	w.file = f
 	w.names = append(w.names, name)
-	w.buf = append(w.buf[:0], w.header...)
-	w.size = int64(len(w.header))
+	w.size = int64(w.header.Len())
 	w.full += w.size
-	return nil
+	w.buf.Reset(w)
+	_, err = w.buf.Write(w.header.Bytes())
+	return err
 }
 
 // add adds a record to the file.
@@ -117,14 +107,14 @@ func (w *splitWriter) add(record []byte) error {
 	w.bytes += int64(len(record))
 	out := record
 	if w.conv.rows != nil {
-		w.one = w.one[:0]
-		if err := w.conv.write((*appender)(&w.one), record); err != nil {
+		w.one.Reset()
+		if err := w.conv.write(&w.one, record); err != nil {
 			return err
 		}
-		out = w.one
+		out = w.one.Bytes()
 	}
 	w.full += int64(len(out))
-	if w.limit > 0 && w.size+int64(len(out)) > w.limit && w.size > int64(len(w.header)) {
+	if w.limit > 0 && w.size+int64(len(out)) > w.limit && w.size > int64(w.header.Len()) {
 		if err := w.end(); err != nil {
 			return err
 		}
@@ -133,26 +123,16 @@ func (w *splitWriter) add(record []byte) error {
 			return err
 		}
 	}
-	if len(w.buf)+len(out) > cap(w.buf) {
-		if err := w.flush(); err != nil {
-			return err
-		}
-	}
 	w.size += int64(len(out))
-	if len(out) > cap(w.buf) {
-		n, err := w.file.Write(out)
-		w.wrote += int64(n)
-		return err
-	}
-	w.buf = append(w.buf, out...)
-	return nil
+	_, err := w.buf.Write(out)
+	return err
 }
 
-func (w *splitWriter) flush() error {
-	n, err := w.file.Write(w.buf)
+// Write writes to the file.
+func (w *splitWriter) Write(p []byte) (int, error) {
+	n, err := w.file.Write(p)
 	w.wrote += int64(n)
-	w.buf = w.buf[:0]
-	return err
+	return n, err
 }
 
 // end ends the file that is open.
@@ -160,7 +140,7 @@ func (w *splitWriter) end() error {
 	if w.file == nil {
 		return nil
 	}
-	err := joinErrors(w.flush(), w.file.Close())
+	err := joinErrors(w.buf.Flush(), w.file.Close())
 	w.file = nil
 	return err
 }
