@@ -43,7 +43,7 @@ exists once something was appended to it.`,
 		if err != nil {
 			return err
 		}
-		if _, err := storeExists(*url); err != nil {
+		if _, err := storeExists("store", *url); err != nil {
 			return err
 		}
 		file := a.in
@@ -95,7 +95,6 @@ func readWhole(ctx context.Context, file *os.File, limit int) ([]byte, error) {
 	}
 }
 
-// base64Flag adds --base64.
 func base64Flag(flags *pflag.FlagSet) *bool {
 	return flags.Bool("base64", false, "keys are given in base64, as \"keys --json\" gives those that are not text")
 }

@@ -29,7 +29,6 @@ of the source.
 Values are cut into pieces anew, of 1 MiB or less as --memory allows: larger
 pieces compress better than many small appends did.`
 
-// copyFlags are the flags of partd copy.
 type copyFlags struct {
 	from, to, progress          *string
 	add, replace, asJSON, quiet *bool
@@ -78,7 +77,7 @@ func (f *copyFlags) check() error {
 		return cliutil.Usagef("--append and --replace exclude each other")
 	}
 	for flag, url := range map[string]string{"from": *f.from, "to": *f.to} {
-		if _, err := storeExistsBy(flag, url); err != nil {
+		if _, err := storeExists(flag, url); err != nil {
 			return err
 		}
 	}

@@ -1,10 +1,10 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -13,7 +13,6 @@ import (
 	"github.com/go-partd/partd/internal/progress"
 )
 
-// copying is one run of partd copy.
 type copying struct {
 	target
 	flags   copyFlags
@@ -134,20 +133,14 @@ func (c *copying) summary() error {
 	if *c.flags.quiet && !*c.flags.asJSON {
 		return nil
 	}
-	w := bufio.NewWriter(c.app.out)
 	r := copyRecord{*c.flags.from, c.url, c.result.Keys, c.result.Bytes, c.result.Checksum, "checksum", c.seconds}
 	result := "both stores hold the same keys and values"
 	if c.add {
 		r.Compared, result = "bytes", "the target holds as many bytes more as the source has"
 	}
-	if *c.flags.asJSON {
-		if err := newEncoder(w).Encode(r); err != nil {
-			return err
-		}
-		return w.Flush()
-	}
-	fmt.Fprintf(w, "from      %s\nto        %s\nkeys      %d\nbytes     %s\n", r.From, r.To, r.Keys, withUnit(r.Bytes))
-	writeTime(w, r.Bytes, r.Seconds)
-	fmt.Fprintf(w, "checksum  %s\nresult    %s\n", r.Checksum, result)
-	return w.Flush()
+	return show(c.app.out, *c.flags.asJSON, r, func(w io.Writer) {
+		fmt.Fprintf(w, "from      %s\nto        %s\nkeys      %d\nbytes     %s\n", r.From, r.To, r.Keys, withUnit(r.Bytes))
+		writeTime(w, r.Bytes, r.Seconds)
+		fmt.Fprintf(w, "checksum  %s\nresult    %s\n", r.Checksum, result)
+	})
 }

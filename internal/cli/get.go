@@ -51,26 +51,24 @@ func keysCommand(cmd *cobra.Command, open func(context.Context, string) (partd.P
 	return cmd
 }
 
-// copyValue writes the value of a key.
-func copyValue(ctx context.Context, w io.Writer, store partd.Partd, key string, buf []byte) error {
+func copyValue(ctx context.Context, w io.Writer, store partd.Partd, key string, buf []byte) (err error) {
 	r, err := partd.Open(ctx, store, key)
 	if err != nil {
 		return err
 	}
-	// Without the wrappers io.CopyBuffer would leave buf aside.
-	_, err = io.CopyBuffer(struct{ io.Writer }{w}, untilDone{ctx, r}, buf)
-	return errors.Join(err, r.Close())
-}
-
-// untilDone reads until a context ends.
-type untilDone struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u untilDone) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
+	defer func() { err = errors.Join(err, r.Close()) }()
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, readErr := r.Read(buf)
+		if _, err := w.Write(buf[:n]); err != nil {
+			return err
+		}
+		if readErr == io.EOF {
+			return nil
+		} else if readErr != nil {
+			return readErr
+		}
 	}
-	return u.r.Read(p)
 }

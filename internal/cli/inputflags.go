@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/cliutil/sizeflag"
@@ -120,12 +119,8 @@ func unescape(text string) (string, error) {
 	return strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(text), nil
 }
 
-// tmpFlag adds --tmp. Each value may list several directories between colons.
-func tmpFlag(fs *pflag.FlagSet) *[]string {
-	return fs.StringArray("tmp", nil, "`DIR` for temporary data, $TMPDIR without it; may be repeated, or list several between colons")
-}
-
-// tempDirs returns where temporary data go.
+// tempDirs returns where temporary data go. Each value of --tmp may list several
+// directories between colons.
 func tempDirs(given []string) (dirs []string, err error) {
 	for _, list := range given {
 		for _, dir := range filepath.SplitList(list) {

@@ -16,7 +16,6 @@ import (
 	"github.com/go-partd/partd/internal/textfmt"
 )
 
-// job is one run of partd shuffle.
 type job struct {
 	target
 	flags  shuffleFlags
@@ -37,7 +36,7 @@ type job struct {
 }
 
 func (j *job) run(ctx context.Context, names []string) (err error) {
-	if _, err := storeExists(j.url); err != nil {
+	if _, err := storeExists("store", j.url); err != nil {
 		return err
 	}
 	memory := filejobs.Memory(j.flags.memory.Bytes)

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/compressed"
@@ -22,25 +21,25 @@ type outputFlags struct {
 }
 
 func newOutputFlags(cmd *cobra.Command) outputFlags {
-	fs := cmd.Flags()
-	f := outputFlags{
-		output:   fs.StringP("output", "o", "", "the `FILE` to write, whole or not at all; without it, standard output"),
-		toFormat: toFormatFlag(cmd, "without it, as the name of FILE says, or that of the input"),
-		force:    fs.Bool("force", false, "replace what is there"),
-		stats:    statsFlag(fs),
-		tmp:      tmpFlag(fs),
-	}
+	f := directoryFlags(cmd, "without it, as the name of FILE says, or that of the input", "replace what is there")
+	f.directory = false
+	cmd.Flags().StringVarP(f.output, "output", "o", "", "the `FILE` to write, whole or not at all; without it, standard output")
 	return f
 }
 
-func toFormatFlag(cmd *cobra.Command, without string) *string {
-	flag := cmd.Flags().String("to-format", "", "`FORMAT` to write: "+records.Names+"; "+without)
+// directoryFlags are those of a command that writes files to a directory.
+func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
+	fs := cmd.Flags()
+	f := outputFlags{
+		directory: true,
+		output:    new(string),
+		toFormat:  fs.String("to-format", "", "`FORMAT` to write: "+records.Names+"; "+toFormat),
+		force:     fs.Bool("force", false, force),
+		stats:     fs.Bool("stats", false, "show what was done, and the proof that no record is missing"),
+		tmp:       fs.StringArray("tmp", nil, "`DIR` for temporary data, $TMPDIR without it; may be repeated, or list several between colons"),
+	}
 	cliutil.Complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
-	return flag
-}
-
-func statsFlag(fs *pflag.FlagSet) *bool {
-	return fs.Bool("stats", false, "show what was done, and the proof that no record is missing")
+	return f
 }
 
 // toLayout returns how the output is written.

@@ -31,7 +31,6 @@ func (f *failure) Error() string {
 	return text
 }
 
-// Unwrap returns the causes.
 func (f *failure) Unwrap() []error {
 	if f.closing == nil {
 		return []error{f.err}
@@ -67,7 +66,7 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	switch {
 	case interrupted:
 		return cliutil.ExitInterrupted
-	case !a.program.Started || cliutil.IsUsage(err), errors.As(err, new(*filejobs.OptionError)):
+	case !a.program.Started || cliutil.IsUsage(err) || errors.As(err, new(*filejobs.OptionError)):
 		fmt.Fprintf(a.err, "Try %q.\n", strings.TrimSpace(a.called(strings.TrimPrefix(strings.TrimPrefix(cmd.CommandPath(), "partd"), " ")))+" --help")
 		return cliutil.ExitUsage
 	}

@@ -51,7 +51,6 @@ At the end the records read are compared with what the store holds, byte by byte
 counted; a difference is an error. With --stats a log: store is also read back,
 and the sum of the hashes (xxh3-128) of all keys and records compared.`
 
-// shuffleFlags are the flags of partd shuffle.
 type shuffleFlags struct {
 	inputFlags
 	by, url      *string

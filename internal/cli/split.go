@@ -43,15 +43,7 @@ func newSplit(a *app) *cobra.Command {
 	fs.StringVar(&o.By, "by", "", "the fields `F,…` whose values make the files")
 	fs.StringVar(&o.Dir, "dir", "", "the directory `DIR` to write to")
 	fs.Var(&maxSize, "max-file-size", "the `SIZE` of a file at which it goes on in another")
-	fs.BoolVar(&o.Force, "force", false, "write to a directory that is not empty, and replace files of the same names")
-	out := outputFlags{
-		directory: true,
-		output:    new(string),
-		force:     &o.Force,
-		toFormat:  toFormatFlag(cmd, "without it, that of the input"),
-		stats:     statsFlag(fs),
-		tmp:       tmpFlag(fs),
-	}
+	out := directoryFlags(cmd, "without it, that of the input", "write to a directory that is not empty, and replace files of the same names")
 	in := fileCommand(a, cmd, out, func() (filejobs.Engine, error) {
 		switch o.MaxSize = maxSize.Bytes; {
 		case o.By == "":

@@ -1,10 +1,10 @@
 package cli
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -45,10 +45,7 @@ disk, and its largest keys.`,
 		if err != nil {
 			return err
 		}
-		w := bufio.NewWriter(a.out)
-		if *asJSON {
-			err = newEncoder(w).Encode(statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys)})
-		} else {
+		return show(a.out, *asJSON, statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys)}, func(w io.Writer) {
 			fmt.Fprintf(w, "store  %s\nkeys   %d\nbytes  %s\n", *url, stats.Keys, withUnit(stats.Bytes))
 			if stats.Disk > 0 {
 				fmt.Fprintf(w, "disk   %s\n", withUnit(stats.Disk))
@@ -57,11 +54,7 @@ disk, and its largest keys.`,
 				fmt.Fprintln(w, "\nlargest keys")
 				chart(w, keys, width(a.out))
 			}
-		}
-		if err != nil {
-			return err
-		}
-		return w.Flush()
+		})
 	}
 	return cmd
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 
@@ -35,18 +34,14 @@ func (s *fileSummary) write() error {
 	if s.out.toStdout() { // where the data are
 		where = s.app.err
 	}
-	w := bufio.NewWriter(where)
-	if *s.in.asJSON {
-		if err := s.writeJSON(w); err != nil {
-			return err
-		}
-	} else if !*s.in.quiet {
-		s.writeText(w)
+	if *s.in.quiet && !*s.in.asJSON {
+		return nil
 	}
-	return w.Flush()
+	return show(where, *s.in.asJSON, s.record(), s.writeText)
 }
 
-func (s *fileSummary) writeJSON(w *bufio.Writer) error {
+// record is the summary in JSON.
+func (s *fileSummary) record() map[string]any {
 	t := &s.Tally
 	all := map[string]any{
 		"records": t.Records, "record_bytes": t.RecordBytes, "files": len(s.Inputs.Files),
@@ -60,7 +55,7 @@ func (s *fileSummary) writeJSON(w *bufio.Writer) error {
 	for _, l := range s.Lines {
 		all[l.Name] = l.Value
 	}
-	return newEncoder(w).Encode(all)
+	return all
 }
 
 func (s *fileSummary) writeText(w io.Writer) {

@@ -23,12 +23,10 @@ import (
 // defaultStore is the store of every command without --store.
 const defaultStore = "log:partd-out"
 
-// storeFlag adds --store.
 func storeFlag(cmd *cobra.Command) *string {
 	return urlFlag(cmd, "store", defaultStore, "`URL` of the store")
 }
 
-// urlFlag adds a flag for the URL of a store.
 func urlFlag(cmd *cobra.Command, name, value, usage string) *string {
 	flag := cmd.Flags().String(name, value, usage)
 	must(cmd.RegisterFlagCompletionFunc(name, completeStore))
@@ -54,12 +52,9 @@ func splitURL(rawURL string) (scheme, location string) {
 	return scheme, strings.TrimPrefix(location, "//")
 }
 
-// storeExists reports whether a store exists. A URL that makes no sense is wrong
-// usage.
-func storeExists(rawURL string) (bool, error) { return storeExistsBy("store", rawURL) }
-
-// storeExistsBy is storeExists for a URL that a flag of another name gave.
-func storeExistsBy(flag, rawURL string) (bool, error) {
+// storeExists reports whether a store exists, whose URL a flag gave. A URL that makes
+// no sense is wrong usage.
+func storeExists(flag, rawURL string) (bool, error) {
 	exists, err := stores.Exists(rawURL)
 	if errors.As(err, new(*stores.URLError)) {
 		return false, cliutil.UsageError{Err: err}
@@ -114,7 +109,6 @@ func openReadingWith(ctx context.Context, rawURL string, options map[string]stri
 	return nil, err
 }
 
-// openExisting opens a store that must exist.
 func openExisting(ctx context.Context, rawURL string) (partd.Partd, error) {
 	if err := mustExist(rawURL); err != nil {
 		return nil, err
@@ -123,7 +117,7 @@ func openExisting(ctx context.Context, rawURL string) (partd.Partd, error) {
 }
 
 func mustExist(rawURL string) error {
-	exists, err := storeExists(rawURL)
+	exists, err := storeExists("store", rawURL)
 	if err == nil && !exists {
 		return noStore(rawURL)
 	}

@@ -34,20 +34,11 @@ func (j *job) summary() error {
 	if *j.flags.quiet && !*j.flags.asJSON {
 		return nil
 	}
-	w := bufio.NewWriter(j.app.out)
-	if *j.flags.asJSON {
-		t := &j.tally
-		err := newEncoder(w).Encode(summaryRecord{
-			j.url, j.appended, j.bytes, j.after.Keys, len(j.in.Files), t.ReadBytes, t.HeaderBytes,
-			t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, j.proof.shown, keysJSON(j.largest),
-		})
-		if err != nil {
-			return err
-		}
-		return w.Flush()
-	}
-	j.writeSummary(w)
-	return w.Flush()
+	t := &j.tally
+	return show(j.app.out, *j.flags.asJSON, summaryRecord{
+		j.url, j.appended, j.bytes, j.after.Keys, len(j.in.Files), t.ReadBytes, t.HeaderBytes,
+		t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, j.proof.shown, keysJSON(j.largest),
+	}, j.writeSummary)
 }
 
 func (j *job) writeSummary(w io.Writer) {
@@ -109,6 +100,17 @@ func keyArgument(k partd.KeyInfo) string {
 		return " -- " + textfmt.ShellQuote(k.Key)
 	}
 	return " " + textfmt.ShellQuote(k.Key)
+}
+
+// show writes what a command found, in JSON or as text.
+func show(out io.Writer, asJSON bool, record any, text func(w io.Writer)) error {
+	w := bufio.NewWriter(out)
+	if !asJSON {
+		text(w)
+	} else if err := newEncoder(w).Encode(record); err != nil {
+		return err
+	}
+	return w.Flush()
 }
 
 // writeTime writes how long it took to read so many bytes, and how fast that is.

@@ -1,10 +1,10 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,14 +60,14 @@ func newVerify(a *app) *cobra.Command {
 		if err != nil && (!*asJSON || v.Damage == nil) {
 			return err
 		}
-		return errors.Join(err, v.write(a, *asJSON))
+		return errors.Join(err, show(a.out, *asJSON, v, v.writeText))
 	}
 	return cmd
 }
 
 // verifiable returns an error for a store that keeps no checksums.
 func verifiable(rawURL string) error {
-	if _, err := storeExists(rawURL); cliutil.IsUsage(err) {
+	if _, err := storeExists("store", rawURL); cliutil.IsUsage(err) {
 		return err
 	}
 	scheme, location := splitURL(rawURL)
@@ -80,7 +80,6 @@ func verifiable(rawURL string) error {
 	return nil
 }
 
-// verification is what partd verify found.
 type verification struct {
 	Store    string   `json:"store"`
 	OK       bool     `json:"ok"`
@@ -133,21 +132,13 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 	return err
 }
 
-func (v *verification) write(a *app, asJSON bool) error {
-	w := bufio.NewWriter(a.out)
-	if asJSON {
-		if err := newEncoder(w).Encode(v); err != nil {
-			return err
-		}
-		return w.Flush()
-	}
+func (v *verification) writeText(w io.Writer) {
 	fmt.Fprintf(w, "store   %s\nkeys    %d\nbytes   %s\n", v.Store, v.Keys, withUnit(v.Bytes))
 	if v.Segments > 0 || v.Records > 0 {
 		fmt.Fprintf(w, "records %d\nsegments %d\n", v.Records, v.Segments)
 	}
 	fmt.Fprintf(w, "time    %.2f s, %s\n", v.Seconds, progress.Rate(float64(v.Bytes)/max(v.Seconds, 1e-6)))
 	fmt.Fprintln(w, "result  every checksum and the ledger are as they should be")
-	return w.Flush()
 }
 
 // damageIn returns all damage that an error tells of.

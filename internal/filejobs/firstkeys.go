@@ -42,7 +42,6 @@ func (f *firstKeys) Len() int           { return len(f.keys) }
 func (f *firstKeys) Less(i, j int) bool { return bytes.Compare(f.keys[i], f.keys[j]) > 0 }
 func (f *firstKeys) Swap(i, j int)      { f.keys[i], f.keys[j] = f.keys[j], f.keys[i] }
 
-// Push and Pop are for package heap.
 func (f *firstKeys) Push(key any) { f.keys = append(f.keys, key.([]byte)) }
 
 func (f *firstKeys) Pop() any {

@@ -23,7 +23,7 @@ import (
 type Options struct {
 	Files    []string // [Stdin] is the standard input
 	Output   string   // the file to write; "" or [Stdin] is the standard output
-	Force    bool     // replaces a file that exists
+	Force    bool     // replaces files that exist
 	In       *os.File // the standard input
 	Out      io.Writer
 	From, To records.Layout // of the input, and of the output

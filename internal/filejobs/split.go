@@ -17,8 +17,7 @@ import (
 // SplitOptions are those of [Split].
 type SplitOptions struct {
 	By      string // the fields whose values make the files
-	Dir     string // for the files
-	Force   bool   // writes to a directory that is not empty
+	Dir     string // for the files; Force writes to one that is not empty
 	MaxSize int64  // of a file, in bytes; 0 is any
 }
 
@@ -42,7 +41,7 @@ func (s *splitEngine) plan(j *job) (err error) {
 	if err != nil {
 		return err
 	}
-	if !empty && !s.Force {
+	if !empty && !j.Force {
 		return fmt.Errorf("the directory %s is not empty: --force writes to it all the same, and replaces files of the same names", s.Dir)
 	}
 	s.exists = exists
@@ -123,7 +122,6 @@ func placeByCSV(b *records.Block, r *sortRecord) (bool, error) {
 	return true, nil
 }
 
-// writeAll writes the files.
 func (w *splitWriter) writeAll(ctx context.Context, sorter *extsort.Sorter) error {
 	for b, err := range sorter.Sorted() {
 		if err != nil {

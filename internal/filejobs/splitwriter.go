@@ -128,7 +128,6 @@ func (w *splitWriter) add(record []byte) error {
 	return err
 }
 
-// Write writes to the file.
 func (w *splitWriter) Write(p []byte) (int, error) {
 	n, err := w.file.Write(p)
 	w.wrote += int64(n)
