@@ -48,9 +48,13 @@ var allowedImports = map[string][]string{
 	"internal/progress":   {"internal/", "golang.org/x/term"},
 	"internal/records":    {".", "internal/"},
 	"internal/zmtp":       {"github.com/go-zeromq/zmq4"},
-	"internal/cliutil":    {"internal/progress", "github.com/spf13/cobra", "github.com/spf13/pflag"},
-	"internal/servercli":  {".", "stores", "remote", "internal/cliutil", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+	"internal/cliutil":    {"internal/nearest", "internal/progress", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+	"internal/servercli":  {".", "stores", "remote", "internal/cliutil", "internal/cliutil/sizeflag", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+	"internal/filejobs":   {".", "internal/aggregate", "internal/compressed", "internal/extsort", "internal/hashagg", "internal/names", "internal/nearest", "internal/output", "internal/progress", "internal/records", "internal/tempdir", "internal/textfmt", "internal/vfs"},
+	"internal/ledger":     {"github.com/zeebo/xxh3"},
 	"internal/cli":        {".", "stores", "logstore", "internal/", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
+
+	"internal/cliutil/sizeflag": {"stores", "github.com/spf13/pflag"},
 
 	"internal/vfs/disktest": {"internal/vfs", "golang.org/x/sys"},
 }

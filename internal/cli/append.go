@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -27,7 +28,7 @@ The store is made where it does not exist. An empty value makes no key: a key
 exists once something was appended to it.`,
 		Example: `  echo hello | partd append greetings
   partd append --store log:photos cat cat.jpg`,
-		Args: takes(1, 2, "KEY"),
+		Args: cliutil.Takes(1, 2, "KEY"),
 	}
 	url, memory, coded := storeFlag(cmd), memoryFlag(cmd.Flags()), base64Flag(cmd.Flags())
 	keys := completeKeys(url, coded)
@@ -42,7 +43,7 @@ exists once something was appended to it.`,
 		if err != nil {
 			return err
 		}
-		if _, err := storeExists(*url); err != nil {
+		if _, err := storeExists("store", *url); err != nil {
 			return err
 		}
 		file := a.in
@@ -52,8 +53,8 @@ exists once something was appended to it.`,
 			}
 			defer file.Close()
 		}
-		options := memory.keepTo(*url)
-		value, err := readWhole(cmd.Context(), file, memory.maxRecord())
+		options := keepTo(memory.Bytes, *url)
+		value, err := readWhole(cmd.Context(), file, filejobs.Memory(memory.Bytes).MaxRecord())
 		if err != nil {
 			return err
 		}
@@ -67,8 +68,8 @@ exists once something was appended to it.`,
 	return cmd
 }
 
-// readWhole reads a file that has most bytes at most.
-func readWhole(ctx context.Context, file *os.File, most int) ([]byte, error) {
+// readWhole reads a file that has limit bytes at most.
+func readWhole(ctx context.Context, file *os.File, limit int) ([]byte, error) {
 	type result struct {
 		data []byte
 		err  error
@@ -76,17 +77,17 @@ func readWhole(ctx context.Context, file *os.File, most int) ([]byte, error) {
 	done := make(chan result, 1)
 	go func() { // a read from a terminal does not see ctx
 		var data bytes.Buffer
-		if fi, err := file.Stat(); err == nil && fi.Mode().IsRegular() && fi.Size() <= int64(most) {
+		if fi, err := file.Stat(); err == nil && fi.Mode().IsRegular() && fi.Size() <= int64(limit) {
 			data.Grow(int(fi.Size()) + bytes.MinRead)
 		}
-		_, err := io.Copy(&data, io.LimitReader(file, int64(most)+1))
+		_, err := io.Copy(&data, io.LimitReader(file, int64(limit)+1))
 		done <- result{data.Bytes(), err}
 	}()
 	select {
 	case r := <-done:
-		if r.err == nil && len(r.data) > most {
+		if r.err == nil && len(r.data) > limit {
 			return nil, fmt.Errorf("%s has more than %s, a quarter of --memory, and could not be appended as one: "+
-				"give more memory, or append it in parts", file.Name(), stores.FormatSize(int64(most)))
+				"give more memory, or append it in parts", file.Name(), stores.FormatSize(int64(limit)))
 		}
 		return r.data, r.err
 	case <-ctx.Done():
@@ -94,7 +95,6 @@ func readWhole(ctx context.Context, file *os.File, most int) ([]byte, error) {
 	}
 }
 
-// base64Flag adds --base64.
 func base64Flag(flags *pflag.FlagSet) *bool {
 	return flags.Bool("base64", false, "keys are given in base64, as \"keys --json\" gives those that are not text")
 }
@@ -107,7 +107,7 @@ func keysOf(args []string, coded bool) ([]string, error) {
 		if coded {
 			key, err := base64.StdEncoding.DecodeString(arg)
 			if err != nil {
-				return nil, usagef("the key %q is not base64: %w", arg, err)
+				return nil, cliutil.Usagef("the key %q is not base64: %w", arg, err)
 			}
 			keys[i] = string(key)
 		}

@@ -7,23 +7,23 @@ import (
 )
 
 const (
-	mostEntries = 32 << 10 // that are appended at once
-	entryCost   = 24       // bytes that a store notes of an entry, beside its key and value
+	maxEntries = 32 << 10 // that are appended at once
+	entryCost  = 24       // bytes that a store notes of an entry, beside its key and value
 )
 
-// mostBatch is how many bytes are appended at once to a store that has so much
+// maxBatch is how many bytes are appended at once to a store that has so much
 // memory. A log store makes segments of its own of what is more than a 32nd of
 // its memory, with a head; thousands of small ones take many times the work.
-func mostBatch(memory int64) int { return int(memory / 64) }
+func maxBatch(memory int64) int { return int(memory / 64) }
 
 // batches divides entries into those to append at once. An entry larger than
-// most is alone.
-func batches(entries []partd.Entry, most int) iter.Seq[[]partd.Entry] {
+// limit is alone.
+func batches(entries []partd.Entry, limit int) iter.Seq[[]partd.Entry] {
 	return func(yield func([]partd.Entry) bool) {
 		first, size := 0, 0
 		for i := range entries {
 			cost := len(entries[i].Key) + len(entries[i].Value) + entryCost
-			if i > first && (size+cost > most || i-first == mostEntries) {
+			if i > first && (size+cost > limit || i-first == maxEntries) {
 				if !yield(entries[first:i]) {
 					return
 				}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+
+	"github.com/go-partd/partd/internal/textfmt"
 )
 
 // called returns the command that a message tells to run.
@@ -22,7 +24,7 @@ func calledAs(arg0 string) string {
 		return "go run " + info.Path
 	}
 	if strings.ContainsRune(arg0, filepath.Separator) {
-		return shellQuote(arg0)
+		return textfmt.ShellQuote(arg0)
 	}
 	return "partd"
 }
@@ -30,8 +32,8 @@ func calledAs(arg0 string) string {
 // storeArgument returns the flag that names a store, "" where it is that of all who
 // give none.
 func storeArgument(url string) string {
-	if url == defaultStore && os.Getenv(variable("store")) == "" {
+	if url == defaultStore && os.Getenv(env.Variable("store")) == "" {
 		return ""
 	}
-	return " --store " + shellQuote(url)
+	return " --store " + textfmt.ShellQuote(url)
 }

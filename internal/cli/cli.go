@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -17,15 +16,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/nearest"
-)
-
-// Exit codes.
-const (
-	exitOK          = cliutil.ExitOK
-	exitFailed      = cliutil.ExitFailed
-	exitUsage       = cliutil.ExitUsage
-	exitInterrupted = cliutil.ExitInterrupted
 )
 
 // app is what the commands work with.
@@ -34,7 +24,7 @@ type app struct {
 	in       *os.File
 	out, err io.Writer
 	open     func(ctx context.Context, url string, options map[string]string) (partd.Partd, error)
-	started  bool // a command's own work has begun: what went wrong before it is wrong usage
+	program  cliutil.Program
 
 	// abandoned says what is left behind if the command does not end at all. The
 	// command sets it, and run reads it.
@@ -80,7 +70,7 @@ func run(ctx context.Context, args []string, a *app) int {
 		if advice := a.abandoned.Load(); advice != nil && *advice != "" {
 			fmt.Fprintln(a.err, *advice)
 		}
-		return exitInterrupted
+		return cliutil.ExitInterrupted
 	}
 }
 
@@ -94,13 +84,10 @@ directory with a file per key, for many processes and for Python's partd;
 buffer+file:DIR?memory=256MiB puts memory in front of it. A layer that compresses
 goes before, too, as in zstd+log:DIR; there are snappy, s2, zstd, lz4, zlib, gzip,
 bz2 and blosc. The URL is part of the store: what was written through a layer is
-read through the same.
+read through the same.`
 
-Every flag can also be given as an environment variable, named in brackets
-beside it; a flag on the command line goes before the variable.
-
-Exit codes: 0 done, 1 failed (data, files, a mismatch), 2 wrong usage,
-130 interrupted.`
+// env are the variables of the flags.
+var env = &cliutil.Env{Prefix: "PARTD_", Rivals: map[string]string{"append": "replace", "replace": "append"}}
 
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
@@ -110,56 +97,31 @@ func newRoot(a *app) *cobra.Command {
 		Example: `  partd shuffle --by "Origin State" birdstrikes.csv
   partd keys
   partd get California`,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownCommand(cmd, args[0])
-			}
-			return cmd.Help()
-		},
-		Version:           version(),
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := setFromEnv(cmd); err != nil {
-				return err
-			}
-			a.started = true
-			return nil
-		},
 	}
-	root.SetVersionTemplate("{{.Version}}\n")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		if cmd == root && cmd.Flags().NArg() > 0 { // the flags were meant for what it calls a command
-			return unknownCommand(cmd, cmd.Flags().Arg(0))
-		}
-		return cliutil.FlagError(cmd, err)
-	})
-	root.SetOut(a.out)
-	root.SetErr(a.err)
-	root.AddGroup(
-		&cobra.Group{ID: "files", Title: "Work on files:"},
-		&cobra.Group{ID: "stores", Title: "Work on stores:"},
-		&cobra.Group{ID: "other", Title: "Other:"})
-	add := func(group string, cmds ...*cobra.Command) {
+	add := func(id, title string, cmds ...*cobra.Command) {
+		root.AddGroup(&cobra.Group{ID: id, Title: title})
 		for _, c := range cmds {
-			c.GroupID = group
-			env.NameVariables(c)
+			c.GroupID = id
 			root.AddCommand(c)
 		}
 	}
-	add("files", newShuffle(a), newGroup(a), newSort(a), newSplit(a), newDistinct(a), newTop(a))
-	add("stores", newAppend(a), newGet(a), newKeys(a), newStat(a), newVerify(a), newCopy(a), newDelete(a), newDrop(a))
-	add("other", newCompletion(a), newVersion(a))
+	add("files", "Work on files:", newShuffle(a), newGroup(a), newSort(a), newSplit(a), newDistinct(a), newTop(a))
+	add("stores", "Work on stores:",
+		newAppend(a), newGet(a), newKeys(a), newStat(a), newVerify(a), newCopy(a), newDelete(a), newDrop(a))
+	add("other", "Other:", newCompletion(a), cliutil.NewVersion(a.out, "partd"))
 	root.SetHelpCommandGroupID("other")
-	return root
+	a.program = cliutil.Program{Env: env, ExitCodes: cliutil.ExitCodes, Out: a.out, Err: a.err}
+	return a.program.Root(root)
 }
 
-func unknownCommand(root *cobra.Command, name string) error {
-	var names []string
-	for _, c := range root.Commands() {
-		names = append(names, c.Name())
-	}
-	return usagef("unknown command %q%s: there are %s", name, nearest.Hint(name, names), strings.Join(names, ", "))
+func newCompletion(a *app) *cobra.Command {
+	cmd := cliutil.NewCompletion(a.out, "commands and flags")
+	cmd.Long = `Write a script that completes partd's commands and flags, stores, keys and column
+names when Tab is pressed in a shell. The examples switch it on in the shell that
+runs. bash needs the package bash-completion, and that it has been loaded.`
+	cmd.Example = `  source <(partd completion bash)
+  source <(partd completion zsh)
+  partd completion fish | source
+  partd completion powershell | Out-String | Invoke-Expression`
+	return cmd
 }

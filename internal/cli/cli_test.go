@@ -137,7 +137,7 @@ func TestHelpIsComplete(t *testing.T) {
 			}
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
-			if f.Name != "help" && !strings.Contains(f.Usage, "[$"+variable(f.Name)+"]") {
+			if f.Name != "help" && !strings.Contains(f.Usage, "[$"+env.Variable(f.Name)+"]") {
 				t.Errorf("%s --%s: no variable in %q", c.CommandPath(), f.Name, f.Usage)
 			}
 		})
@@ -163,7 +163,7 @@ func TestReadmeListsFlags(t *testing.T) {
 			t.Errorf("no line of partd %s", c.Name())
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
-			if f.Name != "help" && (!strings.Contains(string(readme), "`"+variable(f.Name)+"`") || !strings.Contains(string(readme), "`--"+f.Name+"`")) {
+			if f.Name != "help" && (!strings.Contains(string(readme), "`"+env.Variable(f.Name)+"`") || !strings.Contains(string(readme), "`--"+f.Name+"`")) {
 				t.Errorf("%s --%s: the table of variables lacks it", c.Name(), f.Name)
 			}
 		})
@@ -184,8 +184,8 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 			if !ok {
 				t.Fatalf("%s --%s: no value for type %s", c.Name(), f.Name, f.Value.Type())
 			}
-			t.Setenv(variable(f.Name), v[0])
-			defer os.Unsetenv(variable(f.Name))
+			t.Setenv(env.Variable(f.Name), v[0])
+			defer os.Unsetenv(env.Variable(f.Name))
 			for _, given := range []bool{false, true} {
 				find := func() *pflag.FlagSet {
 					cmd, _, _ := newRoot(&app{}).Find([]string{c.Name()})
@@ -196,7 +196,7 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 					if err := cmd.ParseFlags(args); err != nil {
 						t.Fatal(err)
 					}
-					if err := setFromEnv(cmd); err != nil {
+					if err := env.Set(cmd); err != nil {
 						t.Fatal(err)
 					}
 					return cmd.Flags()
@@ -218,25 +218,6 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 func newRootFlag(cmd, flag string) pflag.Value {
 	c, _, _ := newRoot(&app{}).Find([]string{cmd})
 	return c.Flags().Lookup(flag).Value
-}
-
-func TestShellQuote(t *testing.T) {
-	sh, err := exec.LookPath("bash")
-	if err != nil {
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs bash")
-		}
-		t.Skip("no bash")
-	}
-	for _, arg := range []string{
-		"", "plain", "a b", "it's", `back\slash`, "new\nline", "tab\t'", "\xff\xfe", "é", "$HOME", "`x`", "a*", "~", "=x", "#", "!x",
-		"file:a?memory=1&b", "\x7f", "-x", "\\\n'", "1\x012",
-	} {
-		out, err := exec.Command(sh, "-c", "printf '%s.' "+shellQuote(arg)).Output()
-		if err != nil || string(out) != arg+"." {
-			t.Errorf("%q is quoted as %s, which bash reads as %q (%v)", arg, shellQuote(arg), out, err)
-		}
-	}
 }
 
 func TestKeyText(t *testing.T) {

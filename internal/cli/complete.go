@@ -14,16 +14,16 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/aggregate"
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/output"
-	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/stores"
 )
 
 // What the shell completes has to be there at once.
 const (
-	mostCompletions = 1000
-	completionTime  = time.Second
-	completionHead  = 1 << 20 // bytes of a file in which its header is looked for
+	maxCompletions = 1000
+	completionTime = time.Second
+	completionHead = 1 << 20 // bytes of a file in which its header is looked for
 )
 
 // completeStore completes the URL of a store: first layers and the scheme, then
@@ -52,7 +52,7 @@ func completeStore(_ *cobra.Command, _ []string, begun string) ([]string, cobra.
 	var urls []string
 	for _, e := range entries {
 		fits := e.IsDir() || slashes != "" && e.Type() == fs.ModeSocket
-		if fits && strings.HasPrefix(parent+e.Name(), path) && cliutil.Plain(e.Name()) && len(urls) < mostCompletions {
+		if fits && strings.HasPrefix(parent+e.Name(), path) && cliutil.Plain(e.Name()) && len(urls) < maxCompletions {
 			urls = append(urls, scheme+":"+slashes+parent+e.Name())
 		}
 	}
@@ -77,7 +77,7 @@ func completeScheme(begun string) []string {
 func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, given []string, begun string) ([]string, cobra.ShellCompDirective) {
 		const keysOnly = cobra.ShellCompDirectiveNoFileComp
-		if setFromEnv(cmd) != nil {
+		if env.Set(cmd) != nil {
 			return nil, keysOnly
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
@@ -89,7 +89,7 @@ func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
 		defer func() { _ = partd.Close(ctx, store) }() // nothing was written
 		var keys []string
 		for info, err := range partd.Keys(ctx, store) {
-			if err != nil || len(keys) == mostCompletions {
+			if err != nil || len(keys) == maxCompletions {
 				break
 			}
 			key := info.Key
@@ -142,30 +142,16 @@ func completeAggregates(cmd *cobra.Command, f *inputFlags) {
 
 // columnsOf returns the names of the columns of the first file.
 func columnsOf(cmd *cobra.Command, files []string, f *inputFlags) []string {
-	if setFromEnv(cmd) != nil || len(files) == 0 || files[0] == stdin {
+	if env.Set(cmd) != nil || len(files) == 0 || files[0] == filejobs.Stdin {
 		return nil
 	}
 	layout, err := f.layout(files[:1])
 	if err != nil || !layout.HasHeader() {
 		return nil
 	}
-	// Opening a pipe would wait for who writes to it.
-	if info, err := os.Stat(files[0]); err != nil || !info.Mode().IsRegular() {
-		return nil
-	}
-	file, err := os.Open(files[0])
+	columns, err := filejobs.Columns(files[0], layout, completionHead)
 	if err != nil {
 		return nil
 	}
-	defer file.Close()
-	r, err := decompress(files[0], files[0], file)
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = r.Close() }() // nothing was written
-	start, err := records.Head(files[0], r, layout, completionHead)
-	if err != nil {
-		return nil
-	}
-	return slices.DeleteFunc(start.Columns, func(c string) bool { return !cliutil.Plain(c) })
+	return slices.DeleteFunc(columns, func(c string) bool { return !cliutil.Plain(c) })
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/cliutil/sizeflag"
 )
 
 const copyHelp = `Copy every key with its value from one store to another, through the layers that
@@ -28,11 +29,10 @@ of the source.
 Values are cut into pieces anew, of 1 MiB or less as --memory allows: larger
 pieces compress better than many small appends did.`
 
-// copyFlags are the flags of partd copy.
 type copyFlags struct {
 	from, to, progress          *string
 	add, replace, asJSON, quiet *bool
-	memory                      *size
+	memory                      *sizeflag.Size
 }
 
 func newCopy(a *app) *cobra.Command {
@@ -43,7 +43,7 @@ func newCopy(a *app) *cobra.Command {
 		Example: `  partd copy --from zlib+file:old --to zstd+log:new
   partd copy --from log:partd-out --to 'zstd+log:small?zstd.level=10' --replace
   partd copy --from bz2+file:a --to snappy+file:b --json --progress never`,
-		Args:              takes(0, 0, ""),
+		Args:              cliutil.Takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	fs := cmd.Flags()
@@ -61,8 +61,7 @@ func newCopy(a *app) *cobra.Command {
 		if err := f.check(); err != nil {
 			return err
 		}
-		c := &copying{app: a, flags: f}
-		return c.run(cmd.Context())
+		return newCopying(a, f).run(cmd.Context())
 	}
 	return cmd
 }
@@ -71,14 +70,14 @@ func newCopy(a *app) *cobra.Command {
 func (f *copyFlags) check() error {
 	switch {
 	case *f.from == "":
-		return usagef("--from is missing: which store is to be copied?")
+		return cliutil.Usagef("--from is missing: which store is to be copied?")
 	case *f.to == "":
-		return usagef("--to is missing: where is the copy to be?")
+		return cliutil.Usagef("--to is missing: where is the copy to be?")
 	case *f.add && *f.replace:
-		return usagef("--append and --replace exclude each other")
+		return cliutil.Usagef("--append and --replace exclude each other")
 	}
 	for flag, url := range map[string]string{"from": *f.from, "to": *f.to} {
-		if _, err := storeExistsBy(flag, url); err != nil {
+		if _, err := storeExists(flag, url); err != nil {
 			return err
 		}
 	}
@@ -87,7 +86,7 @@ func (f *copyFlags) check() error {
 	fromInfo, fromErr := os.Stat(from)
 	toInfo, toErr := os.Stat(to)
 	if from == to || fromErr == nil && toErr == nil && os.SameFile(fromInfo, toInfo) {
-		return usagef("--from and --to are the same store, %s", from)
+		return cliutil.Usagef("--from and --to are the same store, %s", from)
 	}
 	return cliutil.CheckProgress(*f.progress)
 }

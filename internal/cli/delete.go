@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 func newDelete(_ *app) *cobra.Command {
@@ -16,23 +18,10 @@ func newDelete(_ *app) *cobra.Command {
 error. Nothing is asked.`,
 		Example: `  partd delete Texas
   partd delete --store log:photos cat dog`,
-		Args: takes(1, -1, "KEY"),
 	}
-	url, coded := storeFlag(cmd), base64Flag(cmd.Flags())
-	cmd.ValidArgsFunction = completeKeys(url, coded)
-	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		keys, err := keysOf(args, *coded)
-		if err != nil {
-			return err
-		}
-		store, err := openExisting(cmd.Context(), *url)
-		if err != nil {
-			return err
-		}
-		defer closeStore(cmd.Context(), store, &err)
-		return partd.Delete(cmd.Context(), store, keys...)
-	}
-	return cmd
+	return keysCommand(cmd, openExisting, func(ctx context.Context, store partd.Partd, keys []string) error {
+		return partd.Delete(ctx, store, keys...)
+	})
 }
 
 func newDrop(_ *app) *cobra.Command {
@@ -48,20 +37,17 @@ when the disk is full) and LOCK, of file:DIR the directory with the file .lock.
 "rm -r DIR" removes these, too, once no program uses them.`,
 		Example: `  partd drop
   partd drop --store log:photos`,
-		Args:              takes(0, 0, ""),
+		Args:              cliutil.Takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url := storeFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		store, err := openExisting(cmd.Context(), *url)
-		if err != nil {
-			return err
-		}
-		defer closeStore(cmd.Context(), store, &err)
-		if err := store.Drop(cmd.Context()); err != nil {
-			return fmt.Errorf("drop %s: %w", *url, err)
-		}
-		return nil
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return withStore(cmd.Context(), *url, openExisting, func(store partd.Partd) error {
+			if err := store.Drop(cmd.Context()); err != nil {
+				return fmt.Errorf("drop %s: %w", *url, err)
+			}
+			return nil
+		})
 	}
 	return cmd
 }

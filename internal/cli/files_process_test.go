@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
@@ -79,7 +80,7 @@ func TestInterruptFiles(t *testing.T) {
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
-		if code := exitCode(t, cmd.Wait()); code != exitInterrupted || stderr.String() != "partd: interrupted\n" {
+		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" {
 			t.Errorf("%s: exit code %d, %s", name, code, stderr)
 		}
 		if names := left(t, out, tmp); names != nil {
@@ -179,7 +180,7 @@ func TestEndlessLine(t *testing.T) {
 		}
 		peak, err := wait()
 		code := exitCode(t, err)
-		if code != exitFailed || sent == 1<<10 || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: too large: the record that begins here has more than 4194304 bytes") {
+		if code != cliutil.ExitFailed || sent == 1<<10 || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: too large: the record that begins here has more than 4194304 bytes") {
 			t.Errorf("%s: exit code %d after %d MiB, %s", name, code, sent, stderr)
 		}
 		if peak > 64<<20 && !raceDetector {
@@ -218,7 +219,7 @@ func TestInterruptBeforeInput(t *testing.T) {
 			if err := cmd.Process.Signal(os.Interrupt); err != nil {
 				t.Fatal(err)
 			}
-			if code := exitCode(t, cmd.Wait()); code != exitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
+			if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
 				t.Errorf("%s %s: exit code %d after %v, %s", name, file, code, time.Since(start), stderr.String())
 			}
 			if names := left(t, dir, cmd.Dir); names != nil {
@@ -251,7 +252,7 @@ func TestInterruptOutput(t *testing.T) {
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
-		if code := exitCode(t, cmd.Wait()); code != exitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
+		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
 			t.Errorf("%s: exit code %d after %v, %s", name, code, time.Since(start), stderr)
 		}
 		if names := left(t, tmp); names != nil {
@@ -278,7 +279,7 @@ func TestEndOfSplit(t *testing.T) {
 			t.Fatal(err)
 		}
 		code := exitCode(t, cmd.Wait())
-		if signal == os.Interrupt && (code != exitInterrupted || left(t, dir, tmp) != nil) {
+		if signal == os.Interrupt && (code != cliutil.ExitInterrupted || left(t, dir, tmp) != nil) {
 			t.Errorf("exit code %d, left %v", code, left(t, dir, tmp))
 		}
 		again := program(t, "split", "--by", "2", "--format", "csv", "--tmp", tmp, "--dir", filepath.Join(dir, "out"), "-")
@@ -299,7 +300,7 @@ func TestLongToSort(t *testing.T) {
 		cmd, _, tmp, stderr := feed(t, args)
 		cmd.Stdin = strings.NewReader(text)
 		code := exitCode(t, cmd.Run())
-		if code != exitFailed || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: the record is too large for the memory to sort in") {
+		if code != cliutil.ExitFailed || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: the record is too large for the memory to sort in") {
 			t.Errorf("%s: exit code %d, %s", name, code, stderr)
 		}
 		if names := left(t, tmp); names != nil {
@@ -338,7 +339,7 @@ func TestDamagedInput(t *testing.T) {
 			}
 			out := filepath.Join(dir, "out.csv")
 			text, err := program(t, "sort", "--by", "key", "-o", out, bad).CombinedOutput()
-			if exitCode(t, err) != exitFailed || !strings.HasPrefix(string(text), "partd: "+bad) ||
+			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: "+bad) ||
 				what != "damaged" && !strings.Contains(string(text), "byte ") { // the records may show damage before its checksum does
 				t.Errorf("%s: %v, %s", bad, err, text)
 			}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
@@ -44,7 +45,7 @@ func TestFullDisk(t *testing.T) {
 		cmd.Stdin = bytes.NewReader(large.Bytes())
 		out, err := cmd.CombinedOutput()
 		first, _, _ := strings.Cut(string(out), "\n")
-		if exitCode(t, err) != exitFailed || !strings.HasPrefix(first, "partd: no space left on device: ") ||
+		if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(first, "partd: no space left on device: ") ||
 			strings.Count(first, disk) != paths || !strings.Contains(string(out), "\nThe store "+layer+store+" is incomplete") ||
 			!strings.HasSuffix(string(out), ". Run the command again with --replace\n") {
 			t.Errorf("%s: %v, %s", kind, err, out)
@@ -126,7 +127,7 @@ func TestFullDiskFiles(t *testing.T) {
 			cmd := program(t, append(args, "--format", "csv", "--memory=16MiB", "--tmp", places[0], "-o", out, "-")...)
 			cmd.Stdin = bytes.NewReader(rows.Bytes())
 			text, err := cmd.CombinedOutput()
-			if exitCode(t, err) != exitFailed || !strings.HasPrefix(string(text), "partd: no space left on device: ") || strings.Count(string(text), "\n") != 1 {
+			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: no space left on device: ") || strings.Count(string(text), "\n") != 1 {
 				t.Errorf("%s, %s: %v, %s", name, what, err, text)
 			}
 			if names := left(t, disk, other); names != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 func newGet(a *app) *cobra.Command {
@@ -20,51 +21,54 @@ value: that is no error.`,
 		Example: `  partd get California
   partd get --store log:photos cat > cat.jpg
   partd get -- -starts-with-a-dash`,
-		Args: takes(1, -1, "KEY"),
 	}
-	url, coded := storeFlag(cmd), base64Flag(cmd.Flags())
-	cmd.ValidArgsFunction = completeKeys(url, coded)
-	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		keys, err := keysOf(args, *coded)
-		if err != nil {
-			return err
-		}
-		store, err := openReading(cmd.Context(), *url)
-		if err != nil {
-			return err
-		}
-		defer closeStore(cmd.Context(), store, &err)
+	return keysCommand(cmd, openReading, func(ctx context.Context, store partd.Partd, keys []string) error {
 		buf := make([]byte, 1<<20)
 		for _, key := range keys {
-			if err := copyValue(cmd.Context(), a.out, store, key, buf); err != nil {
+			if err := copyValue(ctx, a.out, store, key, buf); err != nil {
 				return err
 			}
 		}
 		return nil
+	})
+}
+
+// keysCommand makes a command one that opens a store, and uses the keys that it is
+// given.
+func keysCommand(cmd *cobra.Command, open func(context.Context, string) (partd.Partd, error),
+	use func(context.Context, partd.Partd, []string) error,
+) *cobra.Command {
+	url, coded := storeFlag(cmd), base64Flag(cmd.Flags())
+	cmd.Args = cliutil.Takes(1, -1, "KEY")
+	cmd.ValidArgsFunction = completeKeys(url, coded)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		keys, err := keysOf(args, *coded)
+		if err != nil {
+			return err
+		}
+		return withStore(cmd.Context(), *url, open, func(store partd.Partd) error { return use(cmd.Context(), store, keys) })
 	}
 	return cmd
 }
 
-// copyValue writes the value of a key.
-func copyValue(ctx context.Context, w io.Writer, store partd.Partd, key string, buf []byte) error {
+func copyValue(ctx context.Context, w io.Writer, store partd.Partd, key string, buf []byte) (err error) {
 	r, err := partd.Open(ctx, store, key)
 	if err != nil {
 		return err
 	}
-	// Without the wrappers io.CopyBuffer would leave buf aside.
-	_, err = io.CopyBuffer(struct{ io.Writer }{w}, untilDone{ctx, r}, buf)
-	return errors.Join(err, r.Close())
-}
-
-// untilDone reads until a context ends.
-type untilDone struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u untilDone) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
+	defer func() { err = errors.Join(err, r.Close()) }()
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, readErr := r.Read(buf)
+		if _, err := w.Write(buf[:n]); err != nil {
+			return err
+		}
+		if readErr == io.EOF {
+			return nil
+		} else if readErr != nil {
+			return readErr
+		}
 	}
-	return u.r.Read(p)
 }

@@ -2,6 +2,9 @@ package cli
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/filejobs"
 )
 
 const groupHelp = `Read files, and write one row for each value of the field F, or of several fields
@@ -40,37 +43,20 @@ func newGroup(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "group --by F[,F…] [--agg LIST] [flags] [--] FILE…",
 		Short: "Aggregate the records of each value of a field",
-		Long:  groupHelp + "\n\n" + formatsHelp,
+		Long:  groupHelp + formatsHelp,
 		Example: `  partd group --by "Origin State" birdstrikes.csv
   partd group --by user,day --agg "count,sum(bytes)" -o out.csv log-*.csv.gz
   partd group --by 2 --no-header --agg "mean(4),list(1)" --to-format jsonl a.csv`,
-		Args: takes(1, -1, "FILE (- is standard input)"),
 	}
-	fs := cmd.Flags()
-	g := grouping{
-		by:  fs.String("by", "", "the fields `F,…` to group by: names, or numbers from 1 or from the end"),
-		agg: fs.String("agg", "count", "`LIST` of aggregates, as in count,sum(x)"),
-	}
-	out := newOutputFlags(cmd)
-	in := newInputFlags(cmd, "write what --stats shows as one JSON object", "")
-	completeFields(cmd, "by", &in)
-	completeAggregates(cmd, &in)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if *g.by == "" {
-			return usagef("--by is missing: which fields make a group?")
+	by := cmd.Flags().String("by", "", "the fields `F,…` to group by: names, or numbers from 1 or from the end")
+	aggregates := cmd.Flags().String("agg", "count", "`LIST` of aggregates, as in count,sum(x)")
+	in := fileCommand(a, cmd, newOutputFlags(cmd), func() (filejobs.Engine, error) {
+		if *by == "" {
+			return nil, cliutil.Usagef("--by is missing: which fields make a group?")
 		}
-		return runFiles(cmd, a, args, &in, &out, &g, false)
-	}
+		return filejobs.Group(*by, *aggregates), nil
+	})
+	completeFields(cmd, "by", in)
+	completeAggregates(cmd, in)
 	return cmd
 }
-
-// formatsHelp is what the commands on files say of their input and output.
-const formatsHelp = `Input: the name of a file tells its format (.csv; .tsv, .tab; .jsonl, .ndjson;
-else text), --format overrules it, and standard input (-) needs it. A file that is
-compressed with gzip, zstd, bzip2 or lz4 is known by its content. "partd shuffle
---help" has more about formats, fields and what is an error.
-
-Output: standard output, or the file of -o, which is there whole or not at all;
-one that exists is an error without --force. It is compressed if its name ends in
-.gz, .zst, .bz2 or .lz4. --to-format says the format, else the name, else it is
-that of the input.`

@@ -10,22 +10,20 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/textfmt"
 )
 
-// job is one run of partd shuffle.
 type job struct {
-	app    *app
+	target
 	flags  shuffleFlags
 	layout records.Layout
 
-	keys     keyer
-	in       *inputs
+	in       *filejobs.Inputs
 	store    partd.Partd
 	bar      *progress.Bar
-	stage    stage
-	dropped  bool        // what the store held
 	before   partd.Stats // what the store held, once it was dropped if it was
 	after    partd.Stats
 	tally    records.Tally
@@ -38,25 +36,25 @@ type job struct {
 }
 
 func (j *job) run(ctx context.Context, names []string) (err error) {
-	if _, err := storeExists(*j.flags.url); err != nil {
+	if _, err := storeExists("store", j.url); err != nil {
 		return err
 	}
-	maxRecord := j.flags.memory.maxRecord()
+	memory := filejobs.Memory(j.flags.memory.Bytes)
 	cfg := records.Config{
-		Layout: j.layout, SkipBad: *j.flags.skipBad, MaxRecord: maxRecord,
-		Block: j.flags.memory.block(), Workers: *j.flags.threads,
+		Layout: j.layout, SkipBad: *j.flags.skipBad, MaxRecord: memory.MaxRecord(),
+		Block: memory.Block(), Workers: *j.flags.threads,
 	}
-	options := j.flags.memory.keepTo(*j.flags.url)
-	if j.in, err = openInputs(ctx, j.app, names, j.layout, maxRecord); err != nil {
+	options := keepTo(j.flags.memory.Bytes, j.url)
+	if j.in, err = filejobs.OpenInputs(ctx, j.app.in, names, j.layout, memory.MaxRecord()); err != nil {
 		return err
 	}
-	cfg.Columns = j.in.columns
-	if cfg.Fields, err = resolveBy(*j.flags.by, j.layout, j.in.columns); errors.Is(err, records.ErrFieldZero) {
-		return usagef("--by: %w", err)
+	cfg.Columns = j.in.Columns
+	if cfg.Fields, err = filejobs.ResolveFields(*j.flags.by, j.layout, j.in.Columns); errors.Is(err, records.ErrFieldZero) {
+		return cliutil.Usagef("--by: %w", err)
 	} else if err != nil {
-		return fmt.Errorf("--by %q of %s, read as %s: %w%s", *j.flags.by, names[0], j.layout.Format, err, j.in.otherSep(j.layout))
+		return fmt.Errorf("--by %q of %s, read as %s: %w%s", *j.flags.by, names[0], j.layout.Format, err, j.in.OtherSep(j.layout))
 	}
-	if j.store, err = j.app.open(ctx, *j.flags.url, options); err != nil {
+	if j.store, err = j.app.open(ctx, j.url, options); err != nil {
 		return err
 	}
 	err = j.fill(ctx, cfg)
@@ -67,12 +65,30 @@ func (j *job) run(ctx context.Context, names []string) (err error) {
 	return j.summary()
 }
 
+// failed adds to an error what the store holds now, and how to go on.
+func (j *job) failed(err error) error {
+	// Records that a layer held back are in the store beneath once it is closed.
+	count := ""
+	if f := new(failure); j.appended > 0 && !(errors.As(err, &f) && f.closing != nil) {
+		count = fmt.Sprintf(" (at least %s records)", textfmt.Commas(j.appended))
+	}
+	// An append that failed may be there all the same.
+	touched := j.appended > 0 || errors.Is(err, partd.ErrUnknownOutcome)
+	return j.target.failed(err, touched, count)
+}
+
 // fill puts the records into the store and looks whether they are there.
 func (j *job) fill(ctx context.Context, cfg records.Config) (err error) {
-	j.bar = progress.Start(j.app.err, j.showProgress())
+	j.bar = progress.Start(j.app.err, j.flags.showsProgress(j.app))
 	defer j.bar.Stop()
 	start := time.Now()
-	if err := j.prepare(ctx); err != nil {
+	if err := j.prepare(ctx, j.bar, j.store, j.store, func() error { return nil }); err != nil {
+		return err
+	}
+	if j.before, err = partd.Stat(ctx, j.store); err != nil {
+		return err
+	}
+	if err := j.proof.begin(ctx, *j.flags.stats, j.store); err != nil {
 		return err
 	}
 	if err := j.move(ctx, cfg); err != nil {
@@ -87,49 +103,21 @@ func (j *job) fill(ctx context.Context, cfg records.Config) (err error) {
 	return err
 }
 
-// prepare makes sure that the store's content is what the flags say.
-func (j *job) prepare(ctx context.Context) error {
-	for _, err := range partd.Keys(ctx, j.store) {
-		if err != nil {
-			return err
-		}
-		switch {
-		case *j.flags.replace:
-			j.bar.Wait("dropping what the store holds", nil)
-			j.enter(dropping)
-			if err := j.store.Drop(ctx); err != nil {
-				return err
-			}
-			j.dropped = true
-		case !*j.flags.add:
-			return fmt.Errorf("the store %s already holds keys: add to them with --append, or drop them first with --replace",
-				*j.flags.url)
-		}
-		break
-	}
-	j.enter(filling)
-	var err error
-	if j.before, err = partd.Stat(ctx, j.store); err != nil {
-		return err
-	}
-	return j.proof.begin(ctx, *j.flags.stats, j.store)
-}
-
 // move reads all records into the store.
 func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
-	j.bar.Count(j.in.size, j.in.read.Load)
-	most := mostBatch(j.flags.memory.share(*j.flags.url))
+	j.bar.Count(j.in.Size, j.in.Read.Load)
+	limit := maxBatch(share(j.flags.memory.Bytes, j.url))
 	lists := make([]entryList, cfg.Workers)
 	for i := range lists {
 		lists[i].proves = j.proof.store != nil
 	}
-	j.tally, err = records.Read(ctx, j.in.files, cfg, func(b *records.Block) error {
+	j.tally, err = records.Read(ctx, j.in.Files, cfg, func(b *records.Block) error {
 		list := &lists[b.Worker]
-		list.fill(b, j.keys)
+		list.fill(b, *j.flags.partitions)
 		if err := b.Turn(); err != nil { // the records of a key stay in order
 			return err
 		}
-		for entries := range batches(list.entries, most) {
+		for entries := range batches(list.entries, limit) {
 			if err := j.store.Append(ctx, entries...); err != nil {
 				return err
 			}
@@ -140,36 +128,18 @@ func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
 		}
 		return nil
 	})
-	if err = cmp.Or(err, absent(&j.tally)); err != nil {
-		return skipHint(err, j.in.otherSep(j.layout))
+	if err = cmp.Or(err, filejobs.Absent(&j.tally)); err != nil {
+		return j.in.SkipHint(err, j.layout)
 	}
 	for i := range lists {
 		j.sum.Add(lists[i].sum)
 	}
-	var left func() int64
-	if m, ok := j.store.(partd.MemoryUser); ok {
-		left = m.MemoryUsed
-	}
-	j.bar.Wait("writing the rest", left)
-	if err := partd.Flush(ctx, j.store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	j.bar.Wait("writing the rest", memoryUsed(j.store))
+	if err := flush(ctx, j.store); err != nil {
 		return err
 	}
 	j.enter(stored)
 	return nil
-}
-
-func (j *job) showProgress() bool {
-	return !*j.flags.quiet && cliutil.ShowsProgress(*j.flags.progress, j.app.err)
-}
-
-// skipHint tells of --skip-bad where it would have helped, and of another
-// separator.
-func skipHint(err error, otherSep string) error {
-	var bad *records.BadError
-	if errors.As(err, &bad) {
-		return fmt.Errorf("%w%s (--skip-bad leaves out and counts such records)", err, otherSep)
-	}
-	return err
 }
 
 // compare compares what was read with what the store holds.
@@ -181,14 +151,13 @@ func (j *job) compare(ctx context.Context) (err error) {
 	j.stage = differs
 	switch more := j.after.Bytes - j.before.Bytes; {
 	case !t.Accounted():
-		return fmt.Errorf("of %d bytes read, %d became records, and %d were left out: these do not add up",
-			t.ReadBytes, t.RecordBytes, t.HeaderBytes+t.BlankBytes+t.BadBytes)
+		return filejobs.CheckTally(t)
 	case t.Records != j.appended || t.RecordBytes != j.bytes:
 		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes appended",
 			t.Records, t.RecordBytes, j.appended, j.bytes)
 	case more != j.bytes:
 		return fmt.Errorf("%d records of %d bytes were appended, but the store %s holds %d bytes more than before: "+
-			"either another program writes to it, or it lost something", j.appended, j.bytes, *j.flags.url, more)
+			"either another program writes to it, or it lost something", j.appended, j.bytes, j.url, more)
 	}
 	if err := j.proof.compare(ctx, j.appended, j.sum); err != nil {
 		return err

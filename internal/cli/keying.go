@@ -2,82 +2,17 @@ package cli
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 	"unsafe"
 
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/extsort"
-	"github.com/go-partd/partd/internal/output"
+	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/textfmt"
 )
-
-// splitNames returns the fields that a flag such as --by lists: the names or
-// numbers between commas, with a name in quotes where it holds a comma, as in a
-// line of CSV. A text that is the name of a column as a whole is that column.
-func splitNames(list string, columns []string) ([]string, error) {
-	if slices.Contains(columns, list) {
-		return []string{list}, nil
-	}
-	var names []string
-	for rest, more := list, true; more; {
-		quoted := ""
-		if strings.HasPrefix(rest, `"`) {
-			end := closingQuote(rest)
-			if end < 0 {
-				return nil, fmt.Errorf("%q lists a field with a quote that is never closed", list)
-			}
-			quoted, rest = strings.ReplaceAll(rest[1:end], `""`, `"`), rest[end+1:]
-		}
-		var plain string
-		plain, rest, more = strings.Cut(rest, ",")
-		if quoted+plain == "" && (more || len(names) > 0) {
-			return nil, fmt.Errorf("%q lists a field without a name", list)
-		}
-		names = append(names, quoted+plain)
-	}
-	return names, nil
-}
-
-// closingQuote finds the quote that ends a text that begins with one, -1 for
-// none. Quotes written twice are part of the text.
-func closingQuote(text string) int {
-	for i := 1; i < len(text); i++ {
-		switch {
-		case text[i] != '"':
-		case i+1 < len(text) && text[i+1] == '"':
-			i++
-		default:
-			return i
-		}
-	}
-	return -1
-}
-
-// resolveBy finds the fields that --by lists.
-func resolveBy(by string, layout records.Layout, columns []string) ([]records.Field, error) {
-	names, err := splitNames(by, columns)
-	if err != nil {
-		return nil, err
-	}
-	var fields []records.Field
-	for _, name := range names {
-		f, err := layout.Resolve(name, columns)
-		if err != nil {
-			return nil, err
-		}
-		fields = append(fields, f)
-	}
-	return fields, nil
-}
-
-// keyer makes the key in a store of the fields of a record.
-type keyer struct {
-	partitions int // > 0: the key is the number of one of so many partitions
-}
 
 // entryList is the records of a block as entries of a store.
 type entryList struct {
@@ -90,10 +25,11 @@ type entryList struct {
 	hashed []byte
 }
 
-// fill makes an entry of each record of a block, valid as long as the block.
-func (l *entryList) fill(b *records.Block, k keyer) {
+// fill makes an entry of each record of a block, valid as long as the block. With
+// partitions its key is the number of one of so many.
+func (l *entryList) fill(b *records.Block, partitions int) {
 	l.entries, l.arena = l.entries[:0], l.arena[:0]
-	for i := len(l.numbers); i < k.partitions; i++ {
+	for i := len(l.numbers); i < partitions; i++ {
 		l.numbers = append(l.numbers, strconv.Itoa(i))
 	}
 	defer func() {
@@ -106,8 +42,8 @@ func (l *entryList) fill(b *records.Block, k keyer) {
 		if len(b.Fields) > 1 {
 			key = l.join(b.Fields)
 		}
-		if k.partitions > 0 {
-			n := xxh3.Hash(key) % uint64(k.partitions)
+		if partitions > 0 {
+			n := xxh3.Hash(key) % uint64(partitions)
 			l.entries = append(l.entries, partd.Entry{Key: l.numbers[n], Value: b.Record})
 			continue
 		}
@@ -130,17 +66,9 @@ func (l *entryList) join(fields [][]byte) []byte {
 		l.arena = make([]byte, 0, max(2*cap(l.arena), most, 64<<10))
 	}
 	from := len(l.arena)
-	l.arena = appendCSV(l.arena, fields, ',')
+	l.arena = filejobs.AppendCSV(l.arena, fields, ',')
 	return l.arena[from:]
 }
 
-// appendCSV appends fields as a record of CSV has them, without a line ending.
-func appendCSV(dst []byte, fields [][]byte, sep byte) []byte {
-	for i, f := range fields {
-		if i > 0 {
-			dst = append(dst, sep)
-		}
-		dst = output.AppendCSV(dst, f, sep)
-	}
-	return dst
-}
+// commas writes a number of records or bytes.
+func commas(n int64) string { return textfmt.Commas(n) }

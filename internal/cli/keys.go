@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 func newKeys(a *app) *cobra.Command {
@@ -27,7 +28,7 @@ With --json the output is JSON lines, not one array: each line is an object
 		Example: `  partd keys
   partd keys | sort -t "$(printf '\t')" -k2,2nr | head
   partd keys --store log:photos --json`,
-		Args:              takes(0, 0, ""),
+		Args:              cliutil.Takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write JSON lines, an object per key")

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 // Records longer than the blocks they are read in, up to the limit, which is a
@@ -33,12 +35,12 @@ func TestLongRecords(t *testing.T) {
 	write(limit + 1)
 	text, err := program(t, "shuffle", "--by", "k", "--memory", "16MiB", "--replace", "--store", url, file).CombinedOutput()
 	want := fmt.Sprintf("long.csv, line 3: too large: the record that begins here has more than %d bytes", limit)
-	if exitCode(t, err) != exitFailed || !strings.Contains(string(text), want) {
+	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), want) {
 		t.Errorf("%v, %s", err, text)
 	}
 	// A value for append has the same limit.
 	text, err = program(t, "append", "--memory", "16MiB", "--store", url, "b", file).CombinedOutput()
-	if exitCode(t, err) != exitFailed || !strings.Contains(string(text), "has more than 4.0 MiB, a quarter of --memory") {
+	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), "has more than 4.0 MiB, a quarter of --memory") {
 		t.Errorf("%v, %s", err, text)
 	}
 }
@@ -104,7 +106,7 @@ func TestFullOutput(t *testing.T) {
 		cmd := program(t, args...)
 		var stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = full, &stderr
-		if code := exitCode(t, cmd.Run()); code != exitFailed || !strings.Contains(stderr.String(), "no space left") {
+		if code := exitCode(t, cmd.Run()); code != cliutil.ExitFailed || !strings.Contains(stderr.String(), "no space left") {
 			t.Errorf("%s: exit code %d, %s", args, code, stderr.String())
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/textfmt"
 )
 
 // fake is a store in memory with one operation that does something else.
@@ -197,7 +199,7 @@ func TestOutcomeOfHanging(t *testing.T) {
 		code, _, stderr := shuffleInto(t, ctx, store, "--replace", "--progress=never")
 		want := "partd: interrupted, without waiting for the work under way: what it was writing may be incomplete\n" +
 			"What file:S held was dropped; what is there now is incomplete. Run the command again with --replace\n"
-		if code != exitInterrupted || stderr != want {
+		if code != cliutil.ExitInterrupted || stderr != want {
 			t.Errorf("exit code %d\n got %q\nwant %q", code, stderr, want)
 		}
 		close(goOn)
@@ -210,7 +212,7 @@ func TestManyKeysAreNoted(t *testing.T) {
 	for modulo, want := range map[int]bool{1: true, 2: false} {
 		var file bytes.Buffer
 		for i := range 1000 {
-			file.WriteString(commas(int64(100_000+i/modulo)) + "\n")
+			file.WriteString(textfmt.Commas(int64(100_000+i/modulo)) + "\n")
 		}
 		in := program(t, "shuffle", "--by=-1", "--format=text", "-")
 		in.Stdin = &file
@@ -218,14 +220,6 @@ func TestManyKeysAreNoted(t *testing.T) {
 		note := "note      nearly every record has a key of its own: is --by -1 the field that was meant?\n"
 		if err != nil || strings.Contains(string(out), note) != want {
 			t.Errorf("each key in %d records: %v\n%s", modulo, err, out)
-		}
-	}
-}
-
-func TestCommas(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 32768: "32,768", 1234567: "1,234,567", 123456789: "123,456,789"} {
-		if got := commas(n); got != want {
-			t.Errorf("%d: %s, want %s", n, got, want)
 		}
 	}
 }

@@ -5,39 +5,41 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/compressed"
+	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/records"
 )
 
 // outputFlags are the flags of all commands that make files of files.
 type outputFlags struct {
+	directory        bool // files are written to one, and there is no output
 	output, toFormat *string
 	force, stats     *bool
-	tmp              *dirs
+	tmp              *[]string
 }
 
 func newOutputFlags(cmd *cobra.Command) outputFlags {
-	fs := cmd.Flags()
-	f := outputFlags{
-		output:   fs.StringP("output", "o", "", "the `FILE` to write, whole or not at all; without it, standard output"),
-		toFormat: toFormatFlag(cmd, "without it, as the name of FILE says, or that of the input"),
-		force:    fs.Bool("force", false, "replace what is there"),
-		stats:    statsFlag(fs),
-		tmp:      tmpFlag(fs),
-	}
+	f := directoryFlags(cmd, "without it, as the name of FILE says, or that of the input", "replace what is there")
+	f.directory = false
+	cmd.Flags().StringVarP(f.output, "output", "o", "", "the `FILE` to write, whole or not at all; without it, standard output")
 	return f
 }
 
-func toFormatFlag(cmd *cobra.Command, without string) *string {
-	flag := cmd.Flags().String("to-format", "", "`FORMAT` to write: "+records.Names+"; "+without)
-	complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
-	return flag
-}
-
-func statsFlag(fs *pflag.FlagSet) *bool {
-	return fs.Bool("stats", false, "show what was done, and the proof that no record is missing")
+// directoryFlags are those of a command that writes files to a directory.
+func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
+	fs := cmd.Flags()
+	f := outputFlags{
+		directory: true,
+		output:    new(string),
+		toFormat:  fs.String("to-format", "", "`FORMAT` to write: "+records.Names+"; "+toFormat),
+		force:     fs.Bool("force", false, force),
+		stats:     fs.Bool("stats", false, "show what was done, and the proof that no record is missing"),
+		tmp:       fs.StringArray("tmp", nil, "`DIR` for temporary data, $TMPDIR without it; may be repeated, or list several between colons"),
+	}
+	cliutil.Complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
+	return f
 }
 
 // toLayout returns how the output is written.
@@ -46,7 +48,7 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 	if *f.toFormat != "" {
 		var err error
 		if format, err = records.ParseFormat(*f.toFormat); err != nil {
-			return in, usagef("--to-format: %w", err)
+			return in, cliutil.Usagef("--to-format: %w", err)
 		}
 	} else if name := compressed.TrimName(*f.output); filepath.Ext(name) != "" {
 		if named := records.FormatOf(name); named != records.Text {
@@ -54,7 +56,7 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 		}
 	}
 	if strings.EqualFold(filepath.Ext(compressed.TrimName(*f.output)), ".json") && format != records.JSONL && *f.toFormat == "" {
-		return in, usagef("%s: %s would be written to a file named as JSON: name it .jsonl, or give --to-format", *f.output, format)
+		return in, cliutil.Usagef("%s: %s would be written to a file named as JSON: name it .jsonl, or give --to-format", *f.output, format)
 	}
 	if format == in.Format {
 		return in, nil
@@ -62,9 +64,14 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 	return records.Layout{Format: format, NoHeader: !in.HasHeader() && in.Format != records.JSONL}, nil
 }
 
+// toStdout reports whether the data go to the standard output.
+func (f *outputFlags) toStdout() bool {
+	return !f.directory && (*f.output == "" || *f.output == filejobs.Stdin)
+}
+
 // shownOutput is how the output is named in messages.
 func (f *outputFlags) shownOutput() string {
-	if *f.output == "" || strings.TrimSpace(*f.output) == stdin {
+	if f.toStdout() {
 		return "standard output"
 	}
 	return *f.output

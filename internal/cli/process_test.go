@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
@@ -214,7 +215,7 @@ func TestInterrupt(t *testing.T) {
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
-		if code := exitCode(t, cmd.Wait()); code != exitInterrupted {
+		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted {
 			t.Errorf("exit code %d", code)
 		}
 		want := "partd: interrupted\nThe store file:partd-out is incomplete (at least "
@@ -268,7 +269,7 @@ func TestInterruptAppend(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if code := exitCode(t, cmd.Wait()); code != exitInterrupted {
+	if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted {
 		t.Errorf("exit code %d", code)
 	}
 	if _, err := os.Stat(filepath.Join(cmd.Dir, "partd-out")); err == nil {

@@ -1,12 +1,9 @@
 package cli
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/extsort"
-	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -48,18 +45,4 @@ func TestShuffleProofSees(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// Bytes that are in no count, and counts that do not add up, are errors.
-func TestProofsSee(t *testing.T) {
-	if err := checkTally(&records.Tally{ReadBytes: 10, RecordBytes: 9}); err == nil || !strings.Contains(err.Error(), "do not add up") {
-		t.Error(err)
-	}
-	j := &fileJob{}
-	top := &top{written: 2}
-	top.dropped.Store(3)
-	if top.prove(j, 6, "records") == nil || top.prove(j, 5, "records") != nil {
-		t.Error("top does not see a record that is missing")
-	}
-	j.report.addSorter(extsort.Stats{Records: 3})
 }

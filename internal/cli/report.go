@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/filejobs"
 )
 
 // failure is an error of a command together with what followed from it.
@@ -31,7 +31,6 @@ func (f *failure) Error() string {
 	return text
 }
 
-// Unwrap returns the causes.
 func (f *failure) Unwrap() []error {
 	if f.closing == nil {
 		return []error{f.err}
@@ -42,10 +41,10 @@ func (f *failure) Unwrap() []error {
 // report prints an error and returns the exit code for it.
 func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	if err == nil {
-		return exitOK
+		return cliutil.ExitOK
 	}
 	if a.brokenPipe(err) {
-		return exitFailed
+		return cliutil.ExitFailed
 	}
 	f := &failure{err: err}
 	errors.As(err, &f)
@@ -58,7 +57,7 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	default: // where it was at that moment says nothing
 		fmt.Fprintln(a.err, "partd: interrupted")
 	}
-	if f.closing != nil && !sameCause(f.err, f.closing) {
+	if f.closing != nil && !filejobs.SameCause(f.err, f.closing) {
 		fmt.Fprintln(a.err, "partd: "+cliutil.Message(f.closing))
 	}
 	if f.advice != "" {
@@ -66,28 +65,10 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	}
 	switch {
 	case interrupted:
-		return exitInterrupted
-	case !a.started || cliutil.IsUsage(err):
+		return cliutil.ExitInterrupted
+	case !a.program.Started || cliutil.IsUsage(err) || errors.As(err, new(*filejobs.OptionError)):
 		fmt.Fprintf(a.err, "Try %q.\n", strings.TrimSpace(a.called(strings.TrimPrefix(strings.TrimPrefix(cmd.CommandPath(), "partd"), " ")))+" --help")
-		return exitUsage
+		return cliutil.ExitUsage
 	}
-	return exitFailed
-}
-
-// sameCause tells whether the system gave two errors the same reason.
-func sameCause(a, b error) bool {
-	var number syscall.Errno
-	return errors.As(a, &number) && errors.Is(b, number)
-}
-
-// alsoFailed adds to an error that of closing something after it, unless that
-// says the same.
-func alsoFailed(err, closing error) error {
-	switch {
-	case err == nil:
-		return closing
-	case closing == nil || errors.Is(err, closing) || errors.Is(closing, err) || sameCause(err, closing):
-		return err
-	}
-	return errors.Join(err, closing)
+	return cliutil.ExitFailed
 }

@@ -1,7 +1,11 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 const shuffleHelp = `Read files, and append each record to the key that its field FIELD holds. A
@@ -47,7 +51,6 @@ At the end the records read are compared with what the store holds, byte by byte
 counted; a difference is an error. With --stats a log: store is also read back,
 and the sum of the hashes (xxh3-128) of all keys and records compared.`
 
-// shuffleFlags are the flags of partd shuffle.
 type shuffleFlags struct {
 	inputFlags
 	by, url      *string
@@ -65,7 +68,7 @@ func newShuffle(a *app) *cobra.Command {
   partd shuffle --by user --replace --store log:users events-*.jsonl
   partd shuffle --by=-1 --format text --store 'log:out?compression=zstd' list.txt
   zcat log.csv.gz | partd shuffle --by 3 --no-header --format csv -`,
-		Args: takes(1, -1, "FILE (- is standard input)"),
+		Args: cliutil.Takes(1, -1, "FILE (- is standard input)"),
 	}
 	fs := cmd.Flags()
 	f := shuffleFlags{
@@ -89,23 +92,31 @@ func newShuffle(a *app) *cobra.Command {
 		if err := checkFields("by", *f.by, layout); err != nil {
 			return err
 		}
-		j := &job{app: a, flags: f, layout: layout, keys: keyer{*f.partitions}}
+		words := targetWords{
+			store: "store", double: "them", all: "All records are", uncompared: "were not compared with what was read", some: "these records",
+			afterDropped: "What %s held was dropped; what is there now is",
+		}
+		t := target{app: a, url: *f.url, add: *f.add, replace: *f.replace, words: words}
+		j := &job{target: t, flags: f, layout: layout}
+		j.compareBy = func() string {
+			return fmt.Sprintf("compare %d bytes with those of \"%s\"", j.bytes, a.called("stat"+storeArgument(t.url)))
+		}
 		return j.run(cmd.Context(), args)
 	}
 	return cmd
 }
 
-const mostPartitions = 1 << 20
+const maxPartitions = 1 << 20
 
 // check finds what is wrong with the flags whatever the files hold.
 func (f *shuffleFlags) check(cmd *cobra.Command) error {
 	switch {
 	case *f.by == "":
-		return usagef("--by is missing: which field holds the key?")
+		return cliutil.Usagef("--by is missing: which field holds the key?")
 	case *f.add && *f.replace:
-		return usagef("--append and --replace exclude each other")
-	case cmd.Flags().Changed("partitions") && (*f.partitions < 1 || *f.partitions > mostPartitions):
-		return usagef("--partitions is a number from 1 to %d, not %d", mostPartitions, *f.partitions)
+		return cliutil.Usagef("--append and --replace exclude each other")
+	case cmd.Flags().Changed("partitions") && (*f.partitions < 1 || *f.partitions > maxPartitions):
+		return cliutil.Usagef("--partitions is a number from 1 to %d, not %d", maxPartitions, *f.partitions)
 	}
 	return f.inputFlags.check(cmd)
 }

@@ -1,16 +1,17 @@
 package cli
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 )
 
 func newStat(a *app) *cobra.Command {
@@ -22,14 +23,14 @@ disk, and its largest keys.`,
 		Example: `  partd stat
   partd stat --top 50 --store log:photos
   partd stat --json`,
-		Args:              takes(0, 0, ""),
+		Args:              cliutil.Takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object")
 	top := cmd.Flags().Int("top", 10, "show the `N` largest keys")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if *top < 0 {
-			return usagef("--top is %d, and cannot be negative", *top)
+			return cliutil.Usagef("--top is %d, and cannot be negative", *top)
 		}
 		store, err := openReading(cmd.Context(), *url)
 		if err != nil {
@@ -44,10 +45,7 @@ disk, and its largest keys.`,
 		if err != nil {
 			return err
 		}
-		w := bufio.NewWriter(a.out)
-		if *asJSON {
-			err = newEncoder(w).Encode(statJSON(stats, keys))
-		} else {
+		return show(a.out, *asJSON, statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys)}, func(w io.Writer) {
 			fmt.Fprintf(w, "store  %s\nkeys   %d\nbytes  %s\n", *url, stats.Keys, withUnit(stats.Bytes))
 			if stats.Disk > 0 {
 				fmt.Fprintf(w, "disk   %s\n", withUnit(stats.Disk))
@@ -56,11 +54,7 @@ disk, and its largest keys.`,
 				fmt.Fprintln(w, "\nlargest keys")
 				chart(w, keys, width(a.out))
 			}
-		}
-		if err != nil {
-			return err
-		}
-		return w.Flush()
+		})
 	}
 	return cmd
 }
@@ -70,10 +64,6 @@ type statRecord struct {
 	Bytes   int64       `json:"bytes"`
 	Disk    int64       `json:"disk"`
 	Largest []keyRecord `json:"largest"`
-}
-
-func statJSON(s partd.Stats, keys []partd.KeyInfo) statRecord {
-	return statRecord{s.Keys, s.Bytes, s.Disk, keysJSON(keys)}
 }
 
 func keysJSON(keys []partd.KeyInfo) []keyRecord {

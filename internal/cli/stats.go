@@ -1,132 +1,87 @@
 package cli
 
 import (
-	"bufio"
 	"fmt"
 	"io"
-	"time"
 
-	"github.com/go-partd/partd/internal/progress"
-	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/filejobs"
+	"github.com/go-partd/partd/internal/textfmt"
 )
 
-// report is what a command on files tells of its run.
-type report struct {
-	start   time.Time
-	seconds float64
-	lines   []reportLine
+// fileSummary says what a command on files did.
+type fileSummary struct {
+	*filejobs.Result
+	app *app
+	in  *inputFlags
+	out *outputFlags
 }
 
-type reportLine struct {
-	name string // in JSON
-	show string // the line's label; "" if it is for JSON alone
-	text string // as people read it
-	json any
-}
-
-// add adds a line. A number stands for itself.
-func (r *report) add(name, show string, value any) {
-	text := fmt.Sprint(value)
-	if n, ok := value.(int64); ok {
-		text = commas(n)
-	}
-	r.lines = append(r.lines, reportLine{name, show, text, value})
-}
-
-// checkTally tells whether each byte of the input is accounted for.
-func checkTally(t *records.Tally) error {
-	if !t.Accounted() {
-		return fmt.Errorf("of %d bytes read, %d became records, and %d were left out: these do not add up",
-			t.ReadBytes, t.RecordBytes, t.HeaderBytes+t.BlankBytes+t.BadBytes)
-	}
-	return nil
-}
-
-// summary writes what was done, where that is asked for.
-func (j *fileJob) summary() error {
-	var notes []string
-	if j.notes != nil {
-		notes = j.notes()
-	}
-	if hint := j.files.otherSep(j.layout); hint != "" && j.files.columns != nil {
-		notes = append(notes, "the records have one field"+hint)
-	}
-	for _, note := range notes {
-		if !*j.in.quiet {
-			fmt.Fprintln(j.app.err, "partd: note:", note)
+// write writes what was asked for.
+func (s *fileSummary) write() error {
+	if !*s.in.quiet {
+		for _, note := range s.Notes {
+			fmt.Fprintln(s.app.err, "partd: note:", note)
 		}
 	}
-	if j.tally.FirstBad != nil && !*j.in.quiet && !*j.out.stats && !*j.in.asJSON {
-		_, err := fmt.Fprintf(j.app.err, "partd: %s left out; the first: %v\n", plural(j.tally.BadRecords, "bad record"), j.tally.FirstBad)
+	if !*s.out.stats && !*s.in.asJSON {
+		if s.Tally.FirstBad == nil || *s.in.quiet {
+			return nil
+		}
+		_, err := fmt.Fprintf(s.app.err, "partd: %s left out; the first: %v\n", textfmt.Plural(s.Tally.BadRecords, "bad record"), s.Tally.FirstBad)
 		return err
 	}
-	if !*j.out.stats && !*j.in.asJSON {
+	where := s.app.out
+	if s.out.toStdout() { // where the data are
+		where = s.app.err
+	}
+	if *s.in.quiet && !*s.in.asJSON {
 		return nil
 	}
-	where := j.app.err
-	if j.sink == nil || j.sink.file != nil {
-		where = j.app.out // which has no data
-	}
-	w := bufio.NewWriter(where)
-	if *j.in.asJSON {
-		if err := j.writeJSON(w); err != nil {
-			return err
-		}
-	} else if !*j.in.quiet {
-		j.writeText(w)
-	}
-	return w.Flush()
+	return show(where, *s.in.asJSON, s.record(), s.writeText)
 }
 
-func (j *fileJob) writeJSON(w *bufio.Writer) error {
-	t := &j.tally
+// record is the summary in JSON.
+func (s *fileSummary) record() map[string]any {
+	t := &s.Tally
 	all := map[string]any{
-		"records": t.Records, "record_bytes": t.RecordBytes, "files": len(j.files.files),
-		"input_bytes": j.files.read.Load(), "read_bytes": t.ReadBytes, "header_bytes": t.HeaderBytes,
+		"records": t.Records, "record_bytes": t.RecordBytes, "files": len(s.Inputs.Files),
+		"input_bytes": s.Inputs.Read.Load(), "read_bytes": t.ReadBytes, "header_bytes": t.HeaderBytes,
 		"blank_lines": t.BlankLines, "bad_records": t.BadRecords, "added_newlines": t.AddedNewlines,
-		"seconds": j.report.seconds, "verified": true,
+		"seconds": s.Seconds, "verified": true,
 	}
-	if j.sink != nil {
-		all["output"], all["output_bytes"] = j.out.shownOutput(), j.sink.Bytes()
+	if !s.out.directory {
+		all["output"], all["output_bytes"] = s.out.shownOutput(), s.Written
 	}
-	for _, l := range j.report.lines {
-		all[l.name] = l.json
+	for _, l := range s.Lines {
+		all[l.Name] = l.Value
 	}
-	return newEncoder(w).Encode(all)
+	return all
 }
 
-func (j *fileJob) writeText(w io.Writer) {
-	t := &j.tally
-	fmt.Fprintf(w, "records   %s, %s\n", commas(t.Records), withUnit(t.RecordBytes))
-	for _, l := range j.report.lines {
-		if l.show != "" {
-			fmt.Fprintf(w, "%-9s %s\n", l.show, l.text)
+func (s *fileSummary) writeText(w io.Writer) {
+	t := &s.Tally
+	fmt.Fprintf(w, "records   %s, %s\n", textfmt.Commas(t.Records), withUnit(t.RecordBytes))
+	for _, l := range s.Lines {
+		if l.Label != "" {
+			fmt.Fprintf(w, "%-9s %s\n", l.Label, l.Text)
 		}
 	}
 	if t.BlankLines > 0 || t.BadRecords > 0 {
-		fmt.Fprintf(w, "left out  %s, %s\n", plural(t.BlankLines, "empty line"), plural(t.BadRecords, "bad record"))
+		fmt.Fprintf(w, "left out  %s, %s\n", textfmt.Plural(t.BlankLines, "empty line"), textfmt.Plural(t.BadRecords, "bad record"))
 	}
 	if t.FirstBad != nil {
 		fmt.Fprintf(w, "          the first: %v\n", t.FirstBad)
 	}
 	if t.AddedNewlines > 0 {
-		fmt.Fprintf(w, "added     %s\n", plural(t.AddedNewlines, "missing last newline"))
+		fmt.Fprintf(w, "added     %s\n", textfmt.Plural(t.AddedNewlines, "missing last newline"))
 	}
-	if j.sink != nil {
-		fmt.Fprintf(w, "output    %s, %s\n", j.out.shownOutput(), withUnit(j.sink.Bytes()))
+	if !s.out.directory {
+		fmt.Fprintf(w, "output    %s, %s\n", s.out.shownOutput(), withUnit(s.Written))
 	}
 	size := "which is their size"
-	if j.files.size < 0 {
+	if s.Inputs.Size < 0 {
 		size = "of unknown size"
 	}
-	fmt.Fprintf(w, "input     %s, %s bytes, %s\n", plural(int64(len(j.files.files)), "file"), commas(j.files.read.Load()), size)
-	fmt.Fprintf(w, "time      %.2f s, %s\n", j.report.seconds, progress.Rate(float64(t.ReadBytes)/max(j.report.seconds, 1e-6)))
-}
-
-// plural returns a number and what it is of.
-func plural(n int64, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return commas(n) + " " + what + "s"
+	fmt.Fprintf(w, "input     %s, %s bytes, %s\n", textfmt.Plural(int64(len(s.Inputs.Files)), "file"), textfmt.Commas(s.Inputs.Read.Load()), size)
+	writeTime(w, t.ReadBytes, s.Seconds)
 }

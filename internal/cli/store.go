@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/url"
 	"os"
@@ -15,18 +16,17 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/textfmt"
 	"github.com/go-partd/partd/stores"
 )
 
 // defaultStore is the store of every command without --store.
 const defaultStore = "log:partd-out"
 
-// storeFlag adds --store.
 func storeFlag(cmd *cobra.Command) *string {
 	return urlFlag(cmd, "store", defaultStore, "`URL` of the store")
 }
 
-// urlFlag adds a flag for the URL of a store.
 func urlFlag(cmd *cobra.Command, name, value, usage string) *string {
 	flag := cmd.Flags().String(name, value, usage)
 	must(cmd.RegisterFlagCompletionFunc(name, completeStore))
@@ -52,18 +52,15 @@ func splitURL(rawURL string) (scheme, location string) {
 	return scheme, strings.TrimPrefix(location, "//")
 }
 
-// storeExists tells whether a store exists. A URL that makes no sense is wrong
-// usage.
-func storeExists(rawURL string) (bool, error) { return storeExistsBy("store", rawURL) }
-
-// storeExistsBy is storeExists for a URL that a flag of another name gave.
-func storeExistsBy(flag, rawURL string) (bool, error) {
+// storeExists reports whether a store exists, whose URL a flag gave. A URL that makes
+// no sense is wrong usage.
+func storeExists(flag, rawURL string) (bool, error) {
 	exists, err := stores.Exists(rawURL)
 	if errors.As(err, new(*stores.URLError)) {
 		return false, cliutil.UsageError{Err: err}
 	}
 	if scheme, _ := splitURL(rawURL); err == nil && scheme == "mem" {
-		return false, usagef("--%s %s is memory that ends with the command, and what it holds with it: name a directory, as in %s",
+		return false, cliutil.Usagef("--%s %s is memory that ends with the command, and what it holds with it: name a directory, as in %s",
 			flag, rawURL, defaultStore)
 	}
 	if errors.Is(err, syscall.ENOTDIR) {
@@ -112,7 +109,6 @@ func openReadingWith(ctx context.Context, rawURL string, options map[string]stri
 	return nil, err
 }
 
-// openExisting opens a store that must exist.
 func openExisting(ctx context.Context, rawURL string) (partd.Partd, error) {
 	if err := mustExist(rawURL); err != nil {
 		return nil, err
@@ -121,7 +117,7 @@ func openExisting(ctx context.Context, rawURL string) (partd.Partd, error) {
 }
 
 func mustExist(rawURL string) error {
-	exists, err := storeExists(rawURL)
+	exists, err := storeExists("store", rawURL)
 	if err == nil && !exists {
 		return noStore(rawURL)
 	}
@@ -138,7 +134,7 @@ func otherKind(rawURL string) error {
 	for _, other := range []string{"log", "file"} {
 		url := other + ":" + pathInURL.Replace(location)
 		if exists, err := stores.Exists(url); other != scheme && err == nil && exists {
-			return fmt.Errorf("%s holds a store of another kind: --store %s", location, shellQuote(url))
+			return fmt.Errorf("%s holds a store of another kind: --store %s", location, textfmt.ShellQuote(url))
 		}
 	}
 	return nil
@@ -153,12 +149,14 @@ func noStore(rawURL string) error {
 		return err
 	}
 	scheme, location := splitURL(rawURL)
+	blobs, _ := fs.Glob(os.DirFS(location), "blob-[0-9]*") // no error: the patterns are right
+	segments, _ := fs.Glob(os.DirFS(location), "seg-[0-9]*")
+	data := append(blobs, segments...)
 	info, err := os.Stat(location)
 	switch {
-	case scheme == "log" && len(dataFiles(location)) > 0:
+	case scheme == "log" && len(data) > 0:
 		return &partd.CorruptError{
-			Path: filepath.Join(location, "MANIFEST"), Offset: -1,
-			Err: fmt.Errorf("it is missing, though there is %s", dataFiles(location)[0]),
+			Path: filepath.Join(location, "MANIFEST"), Offset: -1, Err: fmt.Errorf("it is missing, though there is %s", data[0]),
 		}
 	case err == nil && !info.IsDir():
 		return fmt.Errorf("%s is a file, and no partd store", location)
@@ -168,31 +166,20 @@ func noStore(rawURL string) error {
 	return fmt.Errorf(`there is no store %s ("partd shuffle" or "partd append" makes one)`, rawURL)
 }
 
-// dataFiles returns the files of a log store's data in a directory.
-func dataFiles(dir string) []string {
+// emptyDir reports whether a directory is known to hold nothing.
+func emptyDir(dir string) bool {
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, e := range entries {
-		kind, number, ok := strings.Cut(e.Name(), "-")
-		if ok && (kind == "seg" || kind == "blob") && number != "" && strings.Trim(number, "0123456789") == "" {
-			names = append(names, e.Name())
-		}
-	}
-	return names
+	return err == nil && len(entries) == 0
 }
 
-// emptyDir tells whether a directory is known to hold nothing.
-func emptyDir(dir string) bool {
-	f, err := os.Open(dir)
+// withStore opens a store for what use does with it.
+func withStore(ctx context.Context, rawURL string, open func(context.Context, string) (partd.Partd, error), use func(partd.Partd) error) (err error) {
+	store, err := open(ctx, rawURL)
 	if err != nil {
-		return false
+		return err
 	}
-	defer f.Close()
-	names, _ := f.Readdirnames(1)
-	return len(names) == 0
+	defer closeStore(ctx, store, &err)
+	return use(store)
 }
 
 // closeStore closes a store at the end of a command, whose error goes first.
@@ -207,4 +194,21 @@ func closeStore(ctx context.Context, store partd.Partd, err *error) {
 	default:
 		*err = &failure{err: *err, closing: closing}
 	}
+}
+
+// flush flushes a store, if it holds anything back.
+func flush(ctx context.Context, store partd.Partd) error {
+	if err := partd.Flush(ctx, store); !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil
+}
+
+// memoryUsed returns what tells the memory that a store holds, nil if it does not
+// know.
+func memoryUsed(store partd.Partd) func() int64 {
+	if m, ok := store.(partd.MemoryUser); ok {
+		return m.MemoryUsed
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/internal/textfmt"
 )
 
 // summaryRecord is the summary of partd shuffle in JSON.
@@ -33,54 +34,40 @@ func (j *job) summary() error {
 	if *j.flags.quiet && !*j.flags.asJSON {
 		return nil
 	}
-	w := bufio.NewWriter(j.app.out)
-	if *j.flags.asJSON {
-		t := &j.tally
-		err := newEncoder(w).Encode(summaryRecord{
-			*j.flags.url, j.appended, j.bytes, j.after.Keys, len(j.in.files), t.ReadBytes, t.HeaderBytes,
-			t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, j.proof.shown, keysJSON(j.largest),
-		})
-		if err != nil {
-			return err
-		}
-		return w.Flush()
-	}
-	j.writeSummary(w)
-	return w.Flush()
+	t := &j.tally
+	return show(j.app.out, *j.flags.asJSON, summaryRecord{
+		j.url, j.appended, j.bytes, j.after.Keys, len(j.in.Files), t.ReadBytes, t.HeaderBytes,
+		t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, j.proof.shown, keysJSON(j.largest),
+	}, j.writeSummary)
 }
 
 func (j *job) writeSummary(w io.Writer) {
 	t := &j.tally
 	fmt.Fprintf(w, "records   %d\nkeys      %d\nbytes     %s\n", j.appended, j.after.Keys, withUnit(j.bytes))
-	fmt.Fprintf(w, "time      %.2f s, %s\n", j.seconds, progress.Rate(float64(t.ReadBytes)/max(j.seconds, 1e-6)))
+	writeTime(w, t.ReadBytes, j.seconds)
 	var left []string
-	add := func(n int64, one, many string) {
-		if n == 1 {
-			left = append(left, one)
-		} else if n > 1 {
-			left = append(left, fmt.Sprintf("%d %s", n, many))
-		}
-	}
-	if j.in.columns != nil {
+	if j.in.Columns != nil {
 		left = append(left, "the header")
 	}
-	add(t.BlankLines, "1 empty line", "empty lines")
-	add(t.BadRecords, "1 bad record", "bad records")
+	if t.BlankLines > 0 {
+		left = append(left, textfmt.Plural(t.BlankLines, "empty line"))
+	}
+	if t.BadRecords > 0 {
+		left = append(left, textfmt.Plural(t.BadRecords, "bad record"))
+	}
 	if len(left) > 0 {
 		fmt.Fprintf(w, "left out  %s\n", strings.Join(left, ", "))
 	}
 	if t.FirstBad != nil {
 		fmt.Fprintf(w, "          the first: %v\n", t.FirstBad)
 	}
-	if n := t.AddedNewlines; n == 1 {
-		fmt.Fprintln(w, "added     1 missing last newline")
-	} else if n > 1 {
-		fmt.Fprintf(w, "added     %d missing last newlines\n", n)
+	if t.AddedNewlines > 0 {
+		fmt.Fprintf(w, "added     %s\n", textfmt.Plural(t.AddedNewlines, "missing last newline"))
 	}
 	if j.proof.shown != "" {
 		fmt.Fprintf(w, "proof     %s\n", j.proof.shown)
 	} else if *j.flags.stats {
-		fmt.Fprintf(w, "proof     %s bytes in, as many in the store, which keeps no checksum of records\n", commas(j.bytes))
+		fmt.Fprintf(w, "proof     %s bytes in, as many in the store, which keeps no checksum of records\n", textfmt.Commas(j.bytes))
 	}
 	for _, note := range j.notes() {
 		fmt.Fprintf(w, "note      %s\n", note)
@@ -90,7 +77,7 @@ func (j *job) writeSummary(w io.Writer) {
 	}
 	fmt.Fprintln(w, "\nlargest keys")
 	chart(w, j.largest, width(j.app.out))
-	store := storeArgument(*j.flags.url)
+	store := storeArgument(j.url)
 	fmt.Fprintf(w, "\nread them back\n  %s\n  %s\n", j.app.called("get"+store+keyArgument(j.largest[0])), j.app.called("keys"+store))
 }
 
@@ -99,12 +86,9 @@ func (j *job) notes() []string {
 	var notes []string
 	const few = 1000 // records of which it says nothing that each has a key of its own
 	if made := j.after.Keys - j.before.Keys; j.appended >= few && made >= j.appended/10*9 {
-		notes = append(notes, fmt.Sprintf("nearly every record has a key of its own: is --by %s the field that was meant?", shellQuote(*j.flags.by)))
+		notes = append(notes, fmt.Sprintf("nearly every record has a key of its own: is --by %s the field that was meant?", textfmt.ShellQuote(*j.flags.by)))
 	}
-	if hint := j.in.otherSep(j.layout); hint != "" && j.in.columns != nil {
-		notes = append(notes, "the records have one field"+hint)
-	}
-	return notes
+	return append(notes, j.in.Note(j.layout)...)
 }
 
 // keyArgument returns a key as the argument of a command.
@@ -113,7 +97,23 @@ func keyArgument(k partd.KeyInfo) string {
 	case strings.Contains(k.Key, "\x00"): // no argument can hold it
 		return " --base64 " + base64.StdEncoding.EncodeToString([]byte(k.Key))
 	case strings.HasPrefix(k.Key, "-"):
-		return " -- " + shellQuote(k.Key)
+		return " -- " + textfmt.ShellQuote(k.Key)
 	}
-	return " " + shellQuote(k.Key)
+	return " " + textfmt.ShellQuote(k.Key)
+}
+
+// show writes what a command found, in JSON or as text.
+func show(out io.Writer, asJSON bool, record any, text func(w io.Writer)) error {
+	w := bufio.NewWriter(out)
+	if !asJSON {
+		text(w)
+	} else if err := newEncoder(w).Encode(record); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// writeTime writes how long it took to read so many bytes, and how fast that is.
+func writeTime(w io.Writer, bytes int64, seconds float64) {
+	fmt.Fprintf(w, "time      %.2f s, %s\n", seconds, progress.Rate(float64(bytes)/max(seconds, 1e-6)))
 }

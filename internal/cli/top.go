@@ -2,6 +2,9 @@ package cli
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/filejobs"
 )
 
 const topHelp = `Read files, and write the first N records that "partd sort --by F:desc" would
@@ -23,30 +26,26 @@ func newTop(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top --by F[:n][:asc][,F…] | --frequent F[,F…] [flags] [--] FILE…",
 		Short: "Write the records with the greatest values, or the most frequent values",
-		Long:  topHelp + "\n\n" + formatsHelp,
+		Long:  topHelp + formatsHelp,
 		Example: `  partd top --by "size:n" files.csv
   partd top -n 100 --frequent "Origin State" birdstrikes.csv
   partd top -n 3 --by 2:n:asc --no-header --format csv -`,
-		Args: takes(1, -1, "FILE (- is standard input)"),
 	}
-	fs := cmd.Flags()
-	t := top{
-		by:       fs.String("by", "", "the fields `F,…` whose greatest values are wanted, each with :n, :asc or both"),
-		frequent: fs.String("frequent", "", "the fields `F,…` whose most frequent values are wanted"),
-		n:        fs.IntP("number", "n", 10, "how many, `N`"),
-	}
-	out := newOutputFlags(cmd)
-	in := newInputFlags(cmd, "write what --stats shows as one JSON object", "")
-	completeFields(cmd, "by", &in)
-	completeFields(cmd, "frequent", &in)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	by := cmd.Flags().String("by", "", "the fields `F,…` whose greatest values are wanted, each with :n, :asc or both")
+	frequent := cmd.Flags().String("frequent", "", "the fields `F,…` whose most frequent values are wanted")
+	n := cmd.Flags().IntP("number", "n", 10, "how many, `N`")
+	in := fileCommand(a, cmd, newOutputFlags(cmd), func() (filejobs.Engine, error) {
 		switch {
-		case (*t.by == "") == (*t.frequent == ""):
-			return usagef("give --by or --frequent, one of them: which fields are the top of what?")
-		case *t.n < 1 || *t.n > mostTop:
-			return usagef("--number is from 1 to %d, not %d; partd sort and partd group write all", mostTop, *t.n)
+		case (*by == "") == (*frequent == ""):
+			return nil, cliutil.Usagef("give --by or --frequent, one of them: which fields are the top of what?")
+		case *n < 1 || *n > filejobs.MaxTop:
+			return nil, cliutil.Usagef("--number is from 1 to %d, not %d; partd sort and partd group write all", filejobs.MaxTop, *n)
+		case *by != "":
+			return filejobs.Top(*by, *n), nil
 		}
-		return runFiles(cmd, a, args, &in, &out, &t, false)
-	}
+		return filejobs.Frequent(*frequent, *n), nil
+	})
+	completeFields(cmd, "by", in)
+	completeFields(cmd, "frequent", in)
 	return cmd
 }

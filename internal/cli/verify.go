@@ -1,11 +1,10 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,7 +37,7 @@ func newVerify(a *app) *cobra.Command {
   partd verify --store log:users --json
   partd verify --store tcp://127.0.0.1:7077
   partd verify --progress never || echo "restore it from a copy"`,
-		Args:              takes(0, 0, ""),
+		Args:              cliutil.Takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object, also of a damaged store")
@@ -61,27 +60,26 @@ func newVerify(a *app) *cobra.Command {
 		if err != nil && (!*asJSON || v.Damage == nil) {
 			return err
 		}
-		return errors.Join(err, v.write(a, *asJSON))
+		return errors.Join(err, show(a.out, *asJSON, v, v.writeText))
 	}
 	return cmd
 }
 
 // verifiable returns an error for a store that keeps no checksums.
 func verifiable(rawURL string) error {
-	if _, err := storeExists(rawURL); cliutil.IsUsage(err) {
+	if _, err := storeExists("store", rawURL); cliutil.IsUsage(err) {
 		return err
 	}
 	scheme, location := splitURL(rawURL)
 	switch scheme {
 	case "log", "tcp", "ipc":
 	default:
-		return usagef("--store %s cannot be verified: a %s: store keeps no checksums, a log: store does "+
+		return cliutil.Usagef("--store %s cannot be verified: a %s: store keeps no checksums, a log: store does "+
 			"(as in --store log:%s)", rawURL, scheme, location)
 	}
 	return nil
 }
 
-// verification is what partd verify found.
 type verification struct {
 	Store    string   `json:"store"`
 	OK       bool     `json:"ok"`
@@ -100,7 +98,8 @@ type damage struct {
 	Error  string `json:"error"`
 }
 
-// run reads everything.
+// run has the store, or its server, read all blocks in the order in which they are
+// stored, so that one damaged place does not hide the next. Then it counts the keys.
 func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (err error) {
 	bar.Wait("opening the store", nil)
 	store, err := openReading(ctx, url)
@@ -108,24 +107,11 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 		return err
 	}
 	defer closeStore(ctx, store, &err)
-	engine := store
-	for {
-		layer, ok := engine.(partd.Unwrapper)
-		if !ok {
-			break
-		}
-		engine = layer.Unwrap() // a layer just opened holds nothing back
+	engine := bottom(store) // a layer just opened holds nothing back
+	checker, ok := engine.(partd.Checker)
+	if !ok {
+		return fmt.Errorf("%T cannot be verified: %w", engine, errors.ErrUnsupported)
 	}
-	if checker, ok := engine.(partd.Checker); ok {
-		return v.check(ctx, checker, engine, bar)
-	}
-	return v.scan(ctx, engine, bar)
-}
-
-// check has the store, or its server, read all blocks in the order in which they
-// are stored, so that one damaged place does not hide the next. Then it counts
-// the keys.
-func (v *verification) check(ctx context.Context, checker partd.Checker, store partd.Partd, bar *progress.Bar) error {
 	bar.Wait("comparing checksums", nil)
 	found, err := checker.Check(ctx)
 	v.Records, v.Segments = found.Records, found.Segments
@@ -133,7 +119,7 @@ func (v *verification) check(ctx context.Context, checker partd.Checker, store p
 		return err
 	}
 	bar.Wait("counting keys", nil)
-	for info, keysErr := range partd.Keys(ctx, store) {
+	for info, keysErr := range partd.Keys(ctx, engine) {
 		if keysErr != nil {
 			if err == nil || ctx.Err() != nil {
 				err = keysErr
@@ -146,37 +132,13 @@ func (v *verification) check(ctx context.Context, checker partd.Checker, store p
 	return err
 }
 
-// scan reads a store of a kind that only a complete scan verifies.
-func (v *verification) scan(ctx context.Context, store partd.Partd, bar *progress.Bar) error {
-	var read atomic.Int64
-	bar.Count(-1, read.Load)
-	for chunk, err := range partd.Scan(ctx, store) {
-		if err != nil {
-			return err
-		}
-		v.Bytes = read.Add(int64(len(chunk.Data)))
-		if chunk.Last {
-			v.Keys++
-		}
-	}
-	return nil
-}
-
-func (v *verification) write(a *app, asJSON bool) error {
-	w := bufio.NewWriter(a.out)
-	if asJSON {
-		if err := newEncoder(w).Encode(v); err != nil {
-			return err
-		}
-		return w.Flush()
-	}
+func (v *verification) writeText(w io.Writer) {
 	fmt.Fprintf(w, "store   %s\nkeys    %d\nbytes   %s\n", v.Store, v.Keys, withUnit(v.Bytes))
 	if v.Segments > 0 || v.Records > 0 {
 		fmt.Fprintf(w, "records %d\nsegments %d\n", v.Records, v.Segments)
 	}
 	fmt.Fprintf(w, "time    %.2f s, %s\n", v.Seconds, progress.Rate(float64(v.Bytes)/max(v.Seconds, 1e-6)))
 	fmt.Fprintln(w, "result  every checksum and the ledger are as they should be")
-	return w.Flush()
 }
 
 // damageIn returns all damage that an error tells of.

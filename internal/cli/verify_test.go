@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -71,7 +72,7 @@ func flip(t *testing.T, path string, at int) (undo func()) {
 // where it is.
 func TestVerifyFindsEveryBit(t *testing.T) {
 	dir, _ := small(t)
-	if v, code, text := verify(t, dir); code != exitOK || !v.OK || v.Keys != 3 || v.Bytes != 2*(120_000+9) {
+	if v, code, text := verify(t, dir); code != cliutil.ExitOK || !v.OK || v.Keys != 3 || v.Bytes != 2*(120_000+9) {
 		t.Fatalf("%+v, %d, %s", v, code, text)
 	}
 	for pattern, step := range map[string]int{"MANIFEST": 11, "seg-*": 131, "blob-*": 9973} {
@@ -87,7 +88,7 @@ func TestVerifyFindsEveryBit(t *testing.T) {
 			undo := flip(t, paths[0], at)
 			v, code, text := verify(t, dir)
 			undo()
-			if code != exitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != paths[0] || !strings.Contains(text, paths[0]) {
+			if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != paths[0] || !strings.Contains(text, paths[0]) {
 				t.Errorf("a bit of byte %d of %s: %+v, %d, %s", at, pattern, v, code, text)
 			}
 			if pattern != "MANIFEST" && at > 32 && (v.Damage[0].Offset == nil || *v.Damage[0].Offset > int64(at)) {
@@ -95,7 +96,7 @@ func TestVerifyFindsEveryBit(t *testing.T) {
 			}
 		}
 	}
-	if v, code, text := verify(t, dir); code != exitOK {
+	if v, code, text := verify(t, dir); code != cliutil.ExitOK {
 		t.Errorf("after all that: %+v, %s", v, text)
 	}
 }
@@ -116,7 +117,7 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if v, code, text := verify(t, dir); code != exitOK || v.Segments != sessions || v.Records != sessions || v.Keys != 1 || v.Bytes != sessions*8 {
+	if v, code, text := verify(t, dir); code != cliutil.ExitOK || v.Segments != sessions || v.Records != sessions || v.Keys != 1 || v.Bytes != sessions*8 {
 		t.Fatalf("%+v, %d, %s", v, code, text)
 	}
 	path := filepath.Join(dir, "seg-00000001")
@@ -134,7 +135,7 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 			found[*d.Offset] = true
 		}
 	}
-	if code != exitFailed || v.OK || v.Segments != sessions || v.Records != 1 || len(found) != 2 {
+	if code != cliutil.ExitFailed || v.OK || v.Segments != sessions || v.Records != 1 || len(found) != 2 {
 		t.Errorf("%+v, %d, %s", v, code, text)
 	}
 }
@@ -144,7 +145,7 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 func TestVerifyWriteAhead(t *testing.T) {
 	_, dir := small(t)
 	v, code, text := verify(t, dir)
-	if code != exitOK || v.Keys != 3 {
+	if code != cliutil.ExitOK || v.Keys != 3 {
 		t.Fatalf("%+v, %d, %s", v, code, text)
 	}
 	wal := filepath.Join(dir, "wal-0")
@@ -158,16 +159,16 @@ func TestVerifyWriteAhead(t *testing.T) {
 	}
 	undo := flip(t, wal, first)
 	v, code, text = verify(t, dir)
-	if code != exitFailed || len(v.Damage) != 1 || v.Damage[0].File != wal || v.Damage[0].Offset == nil || *v.Damage[0].Offset != 64 {
+	if code != cliutil.ExitFailed || len(v.Damage) != 1 || v.Damage[0].File != wal || v.Damage[0].Offset == nil || *v.Damage[0].Offset != 64 {
 		t.Errorf("%+v, %d, %s", v, code, text)
 	}
 	undo()
 	undo = flip(t, wal, last)
-	if v, code, text = verify(t, dir); code != exitOK || v.Bytes != 2*(120_000+5) {
+	if v, code, text = verify(t, dir); code != cliutil.ExitOK || v.Bytes != 2*(120_000+5) {
 		t.Errorf("%+v, %d, %s", v, code, text)
 	}
 	undo()
-	if v, code, text = verify(t, dir); code != exitOK || v.Bytes != 2*(120_000+9) {
+	if v, code, text = verify(t, dir); code != cliutil.ExitOK || v.Bytes != 2*(120_000+9) {
 		t.Errorf("it changed something: %+v, %d, %s", v, code, text)
 	}
 }
@@ -196,7 +197,7 @@ func TestReadersOfLog(t *testing.T) {
 	want := fmt.Sprintf("partd: open %s: the store is in use by process %d on ", dir, os.Getpid())
 	for _, args := range append(reading, []string{"delete", "key"}, []string{"drop"}, []string{"append", "key", os.Args[0], "--memory=1GiB"}) {
 		out, err := program(t, append(args, "--store", "log:"+dir)...).CombinedOutput()
-		if exitCode(t, err) != exitFailed || !strings.HasPrefix(string(out), want) {
+		if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(out), want) {
 			t.Errorf("%s beside a writer: %v, %s", args[0], err, out)
 		}
 	}
@@ -241,12 +242,11 @@ func TestShareOfLog(t *testing.T) {
 	for url, want := range map[string]int64{
 		"log:x": 192 << 20, "buffer+log:x": 96 << 20, "file:x": 192 << 20, "buffer+file:x": 192 << 20,
 	} {
-		s := size(256 << 20)
-		if got := s.share(url); got != want {
+		if got := share(256<<20, url); got != want {
 			t.Errorf("%s: %d, want %d", url, got, want)
 		}
 	}
-	if s := size(64 << 30); s.share("log:x") != 8<<30 {
-		t.Errorf("a log store was given %d", s.share("log:x"))
+	if got := share(64<<30, "log:x"); got != 8<<30 {
+		t.Errorf("a log store was given %d", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -39,10 +40,10 @@ func TestVerifyThroughServer(t *testing.T) {
 		return v, code, errs.String()
 	}
 	v, code, stderr := through(url)
-	if code != exitOK || !v.OK || v.Keys != 2 || v.Records != 2 || v.Segments != 1 || v.Store != url {
+	if code != cliutil.ExitOK || !v.OK || v.Keys != 2 || v.Records != 2 || v.Segments != 1 || v.Store != url {
 		t.Fatalf("exit code %d, %+v, %s", code, v, stderr)
 	}
-	if _, code, stderr := through("log:" + dir); code != exitFailed || !strings.Contains(stderr, "use the server's URL, as tcp://") {
+	if _, code, stderr := through("log:" + dir); code != cliutil.ExitFailed || !strings.Contains(stderr, "use the server's URL, as tcp://") {
 		t.Errorf("without its server: exit code %d, %s", code, stderr)
 	}
 	files, err := filepath.Glob(dir + "/blob-*")
@@ -62,14 +63,14 @@ func TestVerifyThroughServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	v, code, stderr = through(url)
-	if code != exitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != filepath.Base(files[0]) || v.Damage[0].Offset == nil {
+	if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != filepath.Base(files[0]) || v.Damage[0].Offset == nil {
 		t.Errorf("of damage in %s: exit code %d, %+v, %s", files[0], code, v, stderr)
 	}
 	if strings.Contains(stderr, dir) {
 		t.Errorf("it discloses where the store is: %s", stderr)
 	}
 	plain, _ := serve(t, partd.NewDict())
-	if _, code, stderr := through(plain); code != exitFailed || !strings.Contains(stderr, "keeps no checksums") {
+	if _, code, stderr := through(plain); code != cliutil.ExitFailed || !strings.Contains(stderr, "keeps no checksums") {
 		t.Errorf("of a store without checksums: exit code %d, %s", code, stderr)
 	}
 }

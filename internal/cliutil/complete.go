@@ -8,8 +8,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-var shells = []string{"bash", "zsh", "fish", "powershell"}
-
 // Complete makes the shell complete the values of a flag.
 func Complete(cmd *cobra.Command, flag string, values ...string) {
 	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
@@ -18,7 +16,7 @@ func Complete(cmd *cobra.Command, flag string, values ...string) {
 	}
 }
 
-// Plain tells whether a shell can be given a text as one line.
+// Plain reports whether a shell can be given a text as one line.
 func Plain(text string) bool {
 	for _, r := range text {
 		if !unicode.IsPrint(r) {
@@ -28,13 +26,14 @@ func Plain(text string) bool {
 	return text != "" && utf8.ValidString(text)
 }
 
-// NewCompletion is the command that writes a script for a shell. The caller adds
-// its long help and its examples.
-func NewCompletion(out io.Writer) *cobra.Command {
+// NewCompletion is the command that writes a script for a shell, which completes
+// what the caller says.
+func NewCompletion(out io.Writer, what string) *cobra.Command {
 	return &cobra.Command{
 		Use:       "completion bash|zsh|fish|powershell",
+		Short:     "Write a script that completes " + what + " in a shell",
 		Args:      Takes(1, 1, "the name of the shell"),
-		ValidArgs: shells,
+		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
 			switch args[0] {

@@ -3,6 +3,7 @@ package cliutil
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,8 +22,8 @@ func (e *Env) Variable(flag string) string {
 	return e.Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// NameVariables writes the variable of each flag into the help.
-func (e *Env) NameVariables(cmd *cobra.Command) {
+// nameVariables writes the variable of each flag into the help.
+func (e *Env) nameVariables(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + e.Variable(f.Name) + "]" })
 }
 
@@ -37,7 +38,11 @@ func (e *Env) Set(cmd *cobra.Command) error {
 		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || given[f.Name] || given[e.Rivals[f.Name]] {
 			return
 		}
-		for _, v := range e.values(f.Name, value) {
+		values := []string{value}
+		if slices.Contains(e.Lists, f.Name) {
+			values = strings.Fields(value)
+		}
+		for _, v := range values {
 			failed := cmd.Flags().Set(f.Name, v)
 			if failed == nil {
 				continue
@@ -50,13 +55,4 @@ func (e *Env) Set(cmd *cobra.Command) error {
 		}
 	})
 	return err
-}
-
-func (e *Env) values(flag, value string) []string {
-	for _, list := range e.Lists {
-		if list == flag {
-			return strings.Fields(value)
-		}
-	}
-	return []string{value}
 }

@@ -8,14 +8,12 @@ import (
 	"github.com/go-partd/partd/internal/progress"
 )
 
-// ProgressFlag adds --progress.
 func ProgressFlag(cmd *cobra.Command) *string {
 	when := cmd.Flags().String("progress", "auto", "show progress: `WHEN` is auto (on a terminal), always or never")
 	Complete(cmd, "progress", "auto", "always", "never")
 	return when
 }
 
-// CheckProgress checks the value of --progress.
 func CheckProgress(when string) error {
 	if when != "auto" && when != "always" && when != "never" {
 		return Usagef("--progress is auto, always or never, not %q", when)
@@ -23,7 +21,7 @@ func CheckProgress(when string) error {
 	return nil
 }
 
-// ShowsProgress tells whether progress is shown where errors go.
+// ShowsProgress reports whether progress is shown where errors go.
 func ShowsProgress(when string, w io.Writer) bool {
 	return when == "always" || when == "auto" && progress.IsTerminal(w)
 }

@@ -19,6 +19,10 @@ const (
 	ExitInterrupted = 130
 )
 
+// ExitCodes tells of them in the help.
+const ExitCodes = `0 done, 1 failed (data, files, a mismatch), 2 wrong usage,
+130 interrupted.`
+
 // UsageError is an error that the command line alone shows.
 type UsageError struct{ Err error }
 
@@ -28,20 +32,20 @@ func (e UsageError) Unwrap() error { return e.Err }
 // Usagef returns a [UsageError].
 func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
 
-// IsUsage tells whether the command line alone shows that an error had to come.
+// IsUsage reports whether the command line alone shows that an error had to come.
 func IsUsage(err error) bool { return errors.As(err, new(UsageError)) }
 
 // Takes checks the number of a command's arguments. What names the first that
-// may be missing; most is -1 for any number.
-func Takes(least, most int, what string) cobra.PositionalArgs {
+// may be missing; maximum is -1 for any number.
+func Takes(minimum, maximum int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
-		case len(args) < least:
+		case len(args) < minimum:
 			return Usagef("%s is missing: %s", what, cmd.UseLine())
-		case most == 0 && len(args) > 0:
+		case maximum == 0 && len(args) > 0:
 			return Usagef("%s takes no arguments, but was given %q", cmd.CommandPath(), args[0])
-		case most >= 0 && len(args) > most:
-			return Usagef("%q is too much: %s", args[most], cmd.UseLine())
+		case maximum >= 0 && len(args) > maximum:
+			return Usagef("%q is too much: %s", args[maximum], cmd.UseLine())
 		}
 		return nil
 	}

@@ -113,7 +113,7 @@ func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, er
 	return "", nil, fmt.Errorf("%s: others remove temporary files there as fast as they are made", dir)
 }
 
-// hasName tells whether a file has a name still.
+// hasName reports whether a file has a name still.
 func hasName(f *os.File, name string) bool {
 	open, err := f.Stat()
 	if err != nil {
@@ -156,11 +156,7 @@ func escape(name string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
 }
 
-// Write writes on.
 func (o *File) Write(p []byte) (int, error) { return o.f.Write(p) }
-
-// Path returns where the file will be.
-func (o *File) Path() string { return o.path }
 
 // Commit ends the file and gives it its name. If that fails, there is no file,
 // or the one that was there before.

@@ -176,7 +176,7 @@ func AppendValue(dst []byte, v *Value) ([]byte, error) {
 	return AppendJSON(dst, v.Text)
 }
 
-// Holds tells whether TSV or text can hold a field.
+// Holds returns an error unless TSV or text can hold a field.
 func (r *Rows) Holds(field []byte) error {
 	switch {
 	case bytes.IndexByte(field, '\n') >= 0 || bytes.IndexByte(field, '\r') >= 0:

@@ -35,7 +35,7 @@ func limitWarnings(h slog.Handler) slog.Handler {
 	return limited{h, &bucket{tokens: warningsAtOnce, filled: time.Now()}, &bucket{tokens: warningsAtOnce, filled: time.Now()}}
 }
 
-// take tells whether a warning may be logged, and how many were left out before.
+// take reports whether a warning may be logged, and how many were left out before.
 func (b *bucket) take() (ok bool, leftOut int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -51,7 +51,6 @@ func (b *bucket) take() (ok bool, leftOut int) {
 	return true, leftOut
 }
 
-// Handle implements slog.Handler.
 func (l limited) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level < slog.LevelWarn {
 		return l.Handler.Handle(ctx, r)
@@ -71,12 +70,10 @@ func (l limited) Handle(ctx context.Context, r slog.Record) error {
 	return l.Handler.Handle(ctx, r)
 }
 
-// WithAttrs implements slog.Handler.
 func (l limited) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return limited{l.Handler.WithAttrs(attrs), l.warnings, l.errors}
 }
 
-// WithGroup implements slog.Handler.
 func (l limited) WithGroup(name string) slog.Handler {
 	return limited{l.Handler.WithGroup(name), l.warnings, l.errors}
 }

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/stores"
 )
@@ -39,11 +40,8 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := remote.NewServer(store, &remote.ServerOptions{
-		MaxMessage: c.maxMessage.bytes, MaxConnections: c.connections, Memory: c.memory.bytes / 2,
-		MaxHandles: c.handles, HandshakeTimeout: c.handshake, IdleTimeout: c.idle, StallTimeout: c.stall,
-		DrainTimeout: c.drain, AllowClose: c.allowClose, Logger: log,
-	})
+	c.MaxMessage, c.Memory, c.Logger = c.maxMessage.Bytes, c.memory.Bytes/2, log
+	server, err := remote.NewServer(store, &c.ServerOptions)
 	if err != nil {
 		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
 	}
@@ -54,7 +52,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 		}
 	}
 	err = serveAll(ctx, server, listeners, s.out)
-	log.Info("ending: flushing the store, finishing the requests under way, then closing the store", "drain_timeout", c.drain)
+	log.Info("ending: flushing the store, finishing the requests under way, then closing the store", "drain_timeout", c.DrainTimeout)
 	// Writing out has as long as it takes: a second signal ends the process.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
 	if err == nil {
@@ -138,17 +136,17 @@ func listen(c *config) ([]net.Listener, error) {
 func allowed(c *config, url string) error {
 	rest, isTCP := strings.CutPrefix(url, "tcp://")
 	if !isTCP && !strings.HasPrefix(url, "ipc://") {
-		return usagef("--listen %q: write tcp://HOST:PORT or ipc:///PATH", url)
+		return cliutil.Usagef("--listen %q: write tcp://HOST:PORT or ipc:///PATH", url)
 	}
 	if !isTCP {
 		return nil
 	}
 	host, port, err := net.SplitHostPort(rest)
 	if err != nil || port == "" {
-		return usagef("--listen %q: write tcp://HOST:PORT, with port 0 for a free one", url)
+		return cliutil.Usagef("--listen %q: write tcp://HOST:PORT, with port 0 for a free one", url)
 	}
 	if _, err := net.LookupPort("tcp", port); err != nil {
-		return usagef("--listen %q: %q is no port", url, port)
+		return cliutil.Usagef("--listen %q: %q is no port", url, port)
 	}
 	ip := net.ParseIP(host)
 	if everywhere := host == "" || host == "*"; !c.insecure && (everywhere || ip != nil && !ip.IsLoopback()) {
@@ -158,7 +156,7 @@ func allowed(c *config, url string) error {
 }
 
 func exposed(url string) error {
-	return usagef("--listen %s can be reached from other machines, and there is no authentication: whoever connects could read, "+
+	return cliutil.Usagef("--listen %s can be reached from other machines, and there is no authentication: whoever connects could read, "+
 		"change and remove everything. Listen on tcp://127.0.0.1:PORT or ipc:///PATH, and let others in by a tunnel (ssh -L), "+
 		"or give --insecure if the network lets in only those who may", url)
 }
@@ -166,20 +164,20 @@ func exposed(url string) error {
 // openStore opens the store. Options in its URL go before those of the command.
 func openStore(ctx context.Context, c *config) (partd.Partd, error) {
 	scheme, _, _ := strings.Cut(c.store, ":")
-	const mostForLog = 8 << 30
-	share := min(c.memory.bytes/2/int64(1+strings.Count(scheme, "+")), mostForLog)
+	const maxForLog = 8 << 30
+	share := min(c.memory.Bytes/2/int64(1+strings.Count(scheme, "+")), maxForLog)
 	if scheme != "mem" {
 		// The heap holds the messages, and what the store does not keep apart: a
 		// log has three quarters of its memory outside, which are there in the end.
-		heap := c.memory.bytes + c.memory.bytes/16
+		heap := c.memory.Bytes + c.memory.Bytes/16
 		if strings.HasSuffix(scheme, "log") {
-			heap = c.memory.bytes - share/4*3
+			heap = c.memory.Bytes - share/4*3
 		}
 		debug.SetMemoryLimit(heap)
 	}
 	store, err := stores.OpenDefaults(ctx, c.store, map[string]string{"memory": strconv.FormatInt(share, 10)})
 	if errors.As(err, new(*stores.URLError)) {
-		return nil, usagef("--store: %w", err)
+		return nil, cliutil.Usagef("--store: %w", err)
 	}
 	return store, err
 }

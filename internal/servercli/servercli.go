@@ -8,21 +8,11 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
-)
-
-// Exit codes.
-const (
-	exitOK     = cliutil.ExitOK
-	exitFailed = cliutil.ExitFailed
-	exitUsage  = cliutil.ExitUsage
-	exitSignal = 128 // and the number of the signal
 )
 
 // streams are where the command writes: what it has to say to programs, and to
@@ -53,9 +43,9 @@ func Main(args []string) int {
 	case sig := <-signals:
 		fmt.Fprintln(s.err, "partd-server: a second signal: ending at once, without waiting for what is under way")
 		if number, ok := sig.(syscall.Signal); ok {
-			return exitSignal + int(number)
+			return 128 + int(number) // as shells do
 		}
-		return exitFailed
+		return cliutil.ExitFailed
 	}
 }
 
@@ -64,14 +54,14 @@ func run(ctx context.Context, args []string, s streams) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
-		return exitOK
+		return cliutil.ExitOK
 	}
 	fmt.Fprintf(s.err, "partd-server: %v\n", err)
 	if cliutil.IsUsage(err) {
 		fmt.Fprintln(s.err, `Try "partd-server --help".`)
-		return exitUsage
+		return cliutil.ExitUsage
 	}
-	return exitFailed
+	return cliutil.ExitFailed
 }
 
 const help = `partd-server gives many processes the use of one store, over TCP or Unix sockets
@@ -84,13 +74,7 @@ finish the requests under way (within --drain-timeout) and end; a second signal
 ends it at once. SIGHUP is logged, and nothing else.
 
 Whoever can connect may read, change and remove everything. So it listens on
-addresses of this machine alone, unless --insecure is given.
-
-Every flag can also be given as an environment variable, named in brackets
-beside it; a flag on the command line goes before the variable.
-
-Exit codes: 0 ended as asked, 1 failed, 2 wrong usage, 130 and 143 ended at once
-by a second signal.`
+addresses of this machine alone, unless --insecure is given.`
 
 const examples = `  partd-server
   partd-server --store file:/data/shared --listen ipc:///run/partd/partd.sock
@@ -100,91 +84,43 @@ const examples = `  partd-server
 func newRoot(s streams) *cobra.Command {
 	c := new(config)
 	root := &cobra.Command{
-		Use:           "partd-server",
-		Short:         "Share one store among many processes, Go and Python",
-		Long:          help,
-		Example:       examples,
-		Args:          noArguments,
-		Version:       version(),
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		// The only commands are those that complete and tell the version.
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Use:     "partd-server",
+		Short:   "Share one store among many processes, Go and Python",
+		Long:    help,
+		Example: examples,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := c.complete(cmd); err != nil {
+			if err := c.check(cmd); err != nil {
 				return err
 			}
 			return serve(cmd.Context(), c, s)
 		},
 	}
 	c.add(root)
-	root.SetVersionTemplate("{{.Version}}\n")
-	root.SetFlagErrorFunc(cliutil.FlagError)
-	root.SetOut(s.out)
-	root.SetErr(s.err)
-	root.AddCommand(newCompletion(s), newVersion(s))
+	completion := cliutil.NewCompletion(s.out, "flags")
+	completion.Example = `  source <(partd-server completion bash)
+  partd-server completion fish | source`
+	root.AddCommand(completion, cliutil.NewVersion(s.out, "partd-server"))
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
-	return root
+	p := &cliutil.Program{
+		// Not the variables of the command partd, whose PARTD_STORE may be the URL of
+		// this server.
+		Env: &cliutil.Env{Prefix: "PARTD_SERVER_", Lists: []string{"listen"}},
+		Out: s.out, Err: s.err,
+		ExitCodes: `0 ended as asked, 1 failed, 2 wrong usage, 130 and 143 ended at once
+by a second signal.`,
+	}
+	return p.Root(root)
 }
 
 func noArguments(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usagef("partd-server takes flags, completion SHELL or version, but was given %q", args[0])
+		return cliutil.Usagef("partd-server takes flags, completion SHELL or version, but was given %q", args[0])
 	}
 	return nil
 }
 
-func newCompletion(s streams) *cobra.Command {
-	return &cobra.Command{
-		Use:   "completion bash|zsh|fish|powershell",
-		Short: "Write a script that completes flags in a shell",
-		Example: `  source <(partd-server completion bash)
-  partd-server completion fish | source`,
-		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usagef("completion takes the name of a shell: bash, zsh, fish or powershell")
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			switch root := cmd.Root(); args[0] {
-			case "bash":
-				return root.GenBashCompletionV2(s.out, true)
-			case "zsh":
-				return root.GenZshCompletion(s.out)
-			case "fish":
-				return root.GenFishCompletion(s.out, true)
-			case "powershell":
-				return root.GenPowerShellCompletionWithDesc(s.out)
-			}
-			return usagef("unknown shell %q: there are bash, zsh, fish, powershell", args[0])
-		},
-	}
-}
-
-func newVersion(s streams) *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Show the version",
-		Args:  noArguments,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(s.out, version())
-			return err
-		},
-	}
-}
-
-// version returns what server and Go it is.
-func version() string {
-	version := "(devel)"
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		version = info.Main.Version
-	}
-	return fmt.Sprintf("partd-server %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}
-
-// beyondLoopback tells whether an address can be reached from another machine.
+// beyondLoopback reports whether an address can be reached from another machine.
 func beyondLoopback(a net.Addr) bool {
 	tcp, ok := a.(*net.TCPAddr)
 	return ok && !tcp.IP.IsLoopback()

@@ -12,8 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -28,7 +26,7 @@ import (
 type app struct {
 	in       *os.File
 	out, err io.Writer
-	started  bool // a command's own work has begun: what went wrong before it is wrong usage
+	program  cliutil.Program
 }
 
 // env does without PARTD_ alone, whose PARTD_STORE and others are of the command
@@ -56,7 +54,7 @@ func run(ctx context.Context, args []string, a *app) int {
 		return cliutil.ExitInterrupted
 	}
 	fmt.Fprintln(a.err, "partd-tables: "+strings.TrimPrefix(cliutil.Message(err), "tables: "))
-	if !a.started || cliutil.IsUsage(err) {
+	if !a.program.Started || cliutil.IsUsage(err) {
 		fmt.Fprintf(a.err, "Try %q.\n", cmd.CommandPath()+" --help")
 		return cliutil.ExitUsage
 	}
@@ -69,13 +67,7 @@ versions. Its files are Apache Iceberg's, so that other programs read them.
 A put is visible whole or not at all, and once the command has ended the rows
 survive a loss of power. Small appends are kept together and written as Parquet
 later, by fold, or by a program that has the directory open; until then only
-partd-tables and Go programs see them. One process at a time has the directory.
-
-Every flag can also be given as an environment variable, named in brackets
-beside it; a flag on the command line goes before the variable.
-
-Exit codes: 0 done, 1 failed (data, files, a mismatch), 2 wrong usage,
-130 interrupted.`
+partd-tables and Go programs see them. One process at a time has the directory.`
 
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
@@ -85,49 +77,14 @@ func newRoot(a *app) *cobra.Command {
 		Example: `  partd-tables put birdstrikes birdstrikes.csv
   partd-tables get birdstrikes --where "\"Cost Total $\" > 100000" --limit 10
   partd-tables list`,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				a.started = false
-				return cliutil.Usagef("unknown command %q: see partd-tables --help", args[0])
-			}
-			return cmd.Help()
-		},
-		Version:           version(),
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := env.Set(cmd); err != nil {
-				return err
-			}
-			a.started = true
-			return nil
-		},
 	}
-	root.SetVersionTemplate("{{.Version}}\n")
-	root.SetFlagErrorFunc(cliutil.FlagError)
-	root.SetOut(a.out)
-	root.SetErr(a.err)
-	completion := cliutil.NewCompletion(a.out)
-	completion.Short = "Write a script that completes commands, flags and tables in a shell"
+	completion := cliutil.NewCompletion(a.out, "commands, flags and tables")
 	completion.Example = "  source <(partd-tables completion bash)"
-	for _, c := range []*cobra.Command{
+	root.AddCommand(
 		newPut(a), newGet(a), newList(a), newBuckets(a), newDelete(a), newDescribe(a), newVersions(a),
-		newFold(a), newCompact(a), newExpire(a), newImport(a), newExport(a), completion,
-	} {
-		env.NameVariables(c)
-		root.AddCommand(c)
-	}
-	return root
-}
-
-func version() string {
-	version := "(devel)"
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		version = info.Main.Version
-	}
-	return fmt.Sprintf("partd-tables %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		newFold(a), newCompact(a), newExpire(a), newImport(a), newExport(a), completion, cliutil.NewVersion(a.out, "partd-tables"))
+	a.program = cliutil.Program{Env: env, ExitCodes: cliutil.ExitCodes, Out: a.out, Err: a.err}
+	return a.program.Root(root)
 }
 
 // place is where a command works.

@@ -1,0 +1,161 @@
+package partd_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// tampered is a target that does not store what it is given.
+type tampered struct {
+	*partd.Dict
+	entries func([]partd.Entry) []partd.Entry
+	fails   error
+	largest int
+}
+
+func (s *tampered) Append(ctx context.Context, entries ...partd.Entry) error {
+	size := 0
+	for _, e := range entries {
+		size += len(e.Value)
+	}
+	s.largest = max(s.largest, size)
+	if s.fails != nil {
+		return s.fails
+	}
+	if s.entries != nil {
+		entries = s.entries(entries)
+	}
+	return s.Dict.Append(ctx, entries...)
+}
+
+// twoKeys is a source with two keys of four bytes.
+func twoKeys(t *testing.T) partd.Partd {
+	t.Helper()
+	d := partd.NewDict()
+	if err := d.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("1111")}, partd.Entry{Key: "b", Value: []byte("2222")}); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// All keys arrive, in appends no larger than asked: empty ones, some larger than an
+// append, and many in one.
+func TestCopy(t *testing.T) {
+	from, to := partd.NewDict(), &tampered{Dict: partd.NewDict()}
+	want := map[string][]byte{"": []byte("x"), "empty": {}, "large": bytes.Repeat([]byte("0123456789"), 30_000), strings.Repeat("k", partd.MaxKeyLen): []byte("y")}
+	r := rand.New(rand.NewPCG(1, 2))
+	total := int64(0)
+	for i := range 20_000 {
+		want[fmt.Sprint(i)] = bytes.Repeat([]byte{byte(i)}, r.IntN(40))
+	}
+	for key, value := range want {
+		total += int64(len(value))
+		if err := errors.Join(from.SetOnce(t.Context(), key, nil), from.Append(t.Context(), partd.Entry{Key: key, Value: value})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var stages []partd.CopyStage
+	last := int64(-1)
+	result, err := partd.Copy(t.Context(), to, from, &partd.CopyOptions{BatchBytes: 64 << 10, Progress: func(s partd.CopyStage, bytes int64) {
+		if last = bytes; len(stages) == 0 || stages[len(stages)-1] != s {
+			stages = append(stages, s)
+		}
+	}})
+	if err != nil || result.Keys != int64(len(want)) || result.Bytes != total || !result.Changed || len(result.Checksum) != 32 {
+		t.Fatal(result, err)
+	}
+	if last != total || !slices.Equal(stages, []partd.CopyStage{partd.CopyFilling, partd.CopyFlushing, partd.CopyComparing}) {
+		t.Error(stages, last)
+	}
+	if to.largest > 64<<10 {
+		t.Errorf("an append of %d bytes", to.largest)
+	}
+	n := 0
+	for chunk, err := range partd.Scan(t.Context(), to) {
+		if n++; err != nil || !bytes.Equal(chunk.Data, want[chunk.Key]) {
+			t.Fatalf("%.20q: %d bytes, %v", chunk.Key, len(chunk.Data), err)
+		}
+	}
+	if n != len(want) {
+		t.Errorf("%d keys, want %d", n, len(want))
+	}
+}
+
+// A target that loses, doubles, exchanges or changes something is found, and so is
+// another writer.
+func TestCopyFindsDamage(t *testing.T) {
+	for name, c := range map[string]struct {
+		entries func([]partd.Entry) []partd.Entry
+		want    string
+	}{
+		"lost":    {func(e []partd.Entry) []partd.Entry { return e[1:] }, "holds 1 keys instead of 2"},
+		"doubled": {func(e []partd.Entry) []partd.Entry { return append(e, e[0]) }, "holds 12 bytes instead of 8"},
+		"exchanged": {func(e []partd.Entry) []partd.Entry {
+			return []partd.Entry{{Key: e[0].Key, Value: e[1].Value}, {Key: e[1].Key, Value: e[0].Value}}
+		}, "as many keys and bytes, but other ones"},
+		"changed": {func(e []partd.Entry) []partd.Entry {
+			value := bytes.Clone(e[0].Value)
+			value[2] ^= 4
+			return []partd.Entry{{Key: e[0].Key, Value: value}, e[1]}
+		}, "as many keys and bytes, but other ones"},
+		"another writer": {func(e []partd.Entry) []partd.Entry { return append(e, partd.Entry{Key: "c", Value: []byte("3")}) }, "holds 3 keys instead of 2"},
+	} {
+		to := &tampered{Dict: partd.NewDict(), entries: c.entries}
+		result, err := partd.Copy(t.Context(), to, twoKeys(t), nil)
+		if !errors.Is(err, partd.ErrCopyDiffers) || !strings.Contains(err.Error(), "the target ") || !strings.Contains(err.Error(), c.want) || !result.Changed {
+			t.Errorf("%s: %v, %v", name, result, err)
+		}
+	}
+}
+
+// Copying to a store that holds keys has to be asked for, and compares bytes.
+func TestCopyAppend(t *testing.T) {
+	to := &tampered{Dict: partd.NewDict()}
+	if err := to.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("old")}); err != nil {
+		t.Fatal(err)
+	}
+	if result, err := partd.Copy(t.Context(), to, twoKeys(t), nil); err == nil || result.Changed || errors.Is(err, partd.ErrCopyDiffers) {
+		t.Errorf("it holds keys: %v, %v", result, err)
+	}
+	o := &partd.CopyOptions{Append: true, To: "T"}
+	if result, err := partd.Copy(t.Context(), to, twoKeys(t), o); err != nil || result.Keys != 2 {
+		t.Error(result, err)
+	}
+	if values, err := to.Get(t.Context(), "a", "b"); err != nil || string(values[0]) != "1111" || string(values[1]) != "old2222" {
+		t.Errorf("%q, %v", values, err)
+	}
+	to.entries = func(e []partd.Entry) []partd.Entry { return e[1:] }
+	_, err := partd.Copy(t.Context(), to, twoKeys(t), o)
+	if !errors.Is(err, partd.ErrCopyDiffers) || !strings.HasPrefix(err.Error(), "8 bytes were copied, but the store T holds 4 bytes more than before") {
+		t.Error(err)
+	}
+}
+
+// An error says on which side it was, and whether the target may have changed.
+func TestCopyFails(t *testing.T) {
+	broken := errors.New("it broke")
+	if result, err := partd.Copy(t.Context(), &tampered{Dict: partd.NewDict(), fails: broken}, twoKeys(t), nil); !errors.Is(err, broken) || !result.Changed {
+		t.Error(result, err)
+	}
+	closed := partd.NewDict()
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	result, err := partd.Copy(t.Context(), partd.NewDict(), closed, &partd.CopyOptions{From: "S"})
+	if !errors.Is(err, partd.ErrClosed) || !strings.HasPrefix(err.Error(), "reading S: ") || result.Changed {
+		t.Error(result, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := partd.Copy(ctx, partd.NewDict(), twoKeys(t), nil); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,54 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/go-partd/partd"
+)
+
+// bottom returns the store beneath all layers, to look at.
+func bottom(store partd.Partd) partd.Partd {
+	for {
+		layer, ok := store.(partd.Unwrapper)
+		if !ok {
+			return store
+		}
+		store = layer.Unwrap()
+	}
+}
+
+// otherStore makes sure that the target, which holds keys, is not the source under
+// another name: a server has several addresses, and a directory behind it. Where
+// there is a server it puts a key into the target, looks for it in the source,
+// and removes it.
+func otherStore(ctx context.Context, to, from partd.Partd, toURL, fromURL string) (err error) {
+	if !isServer(fromURL) && !isServer(toURL) {
+		return nil // the directories were compared
+	}
+	// Nobody has a key that ends like this.
+	key := "partd copy looks whether two stores are one " + rand.Text()
+	if err := to.Append(ctx, partd.Entry{Key: key, Value: []byte("x")}); err != nil {
+		return err
+	}
+	defer func() {
+		if e := partd.Delete(context.WithoutCancel(ctx), to, key); e != nil {
+			err = errors.Join(err, fmt.Errorf("the key %q stays in %s: %w", key, toURL, e))
+		}
+	}()
+	if err := flush(ctx, to); err != nil {
+		return err
+	}
+	found, err := bottom(from).Get(ctx, key)
+	if err == nil && len(found[0]) > 0 {
+		err = fmt.Errorf("%s and %s are the same store: there is nothing to copy", fromURL, toURL)
+	}
+	return err
+}
+
+func isServer(rawURL string) bool {
+	scheme, _ := splitURL(rawURL)
+	return scheme == "tcp" || scheme == "ipc"
+}

@@ -1,0 +1,116 @@
+package cliutil
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/nearest"
+)
+
+// Program is a command line as a whole.
+type Program struct {
+	Env       *Env
+	ExitCodes string // for the help
+	Out, Err  io.Writer
+	Started   bool // a command's own work has begun: what went wrong before it is wrong usage
+}
+
+// Root makes a command, once it has its flags and subcommands, the root of the
+// program. One that does nothing by itself shows its help.
+func (p *Program) Root(root *cobra.Command) *cobra.Command {
+	root.Long += `
+
+Every flag can also be given as an environment variable, named in brackets
+beside it; a flag on the command line goes before the variable.
+
+Exit codes: ` + p.ExitCodes
+	root.Version = version(root.Name())
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetOut(p.Out)
+	root.SetErr(p.Err)
+	for _, cmd := range append(root.Commands(), root) {
+		p.Env.nameVariables(cmd)
+	}
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		err := p.Env.Set(cmd)
+		p.Started = err == nil
+		return err
+	}
+	root.SetFlagErrorFunc(FlagError)
+	if root.RunE != nil {
+		return root
+	}
+	root.Args = cobra.ArbitraryArgs
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknownCommand(cmd, args[0])
+		}
+		return cmd.Help()
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if cmd == root && cmd.Flags().NArg() > 0 { // the flags were meant for what it calls a command
+			return unknownCommand(cmd, cmd.Flags().Arg(0))
+		}
+		return FlagError(cmd, err)
+	})
+	return root
+}
+
+func unknownCommand(root *cobra.Command, name string) error {
+	var names []string
+	for _, c := range root.Commands() {
+		names = append(names, c.Name())
+	}
+	return Usagef("unknown command %q%s: there are %s", name, nearest.Hint(name, names), strings.Join(names, ", "))
+}
+
+// NewVersion is the command that shows the version of a program.
+func NewVersion(out io.Writer, program string) *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Show the version",
+		Long:    "Show the version of " + program + ", and of Go that it was built with.",
+		Example: "  " + program + " version",
+		Args:    Takes(0, 0, ""),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(out, version(program))
+			return err
+		},
+	}
+}
+
+func version(program string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = new(debug.BuildInfo)
+	}
+	return describe(program, info)
+}
+
+// describe names the version of a program, the commit it was built of where that
+// is known, Go's version and the system.
+func describe(program string, info *debug.BuildInfo) string {
+	words := []string{program, info.Main.Version}
+	if words[1] == "" {
+		words[1] = "(devel)"
+	}
+	settings := map[string]string{}
+	for _, s := range info.Settings {
+		settings[s.Key] = s.Value
+	}
+	if commit := settings["vcs.revision"]; commit != "" {
+		commit = commit[:min(12, len(commit))]
+		if settings["vcs.modified"] == "true" {
+			commit += "+dirty"
+		}
+		words = append(words, commit)
+	}
+	return strings.Join(append(words, runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH), " ")
+}

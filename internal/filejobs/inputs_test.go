@@ -1,0 +1,55 @@
+package filejobs
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/compressed"
+	"github.com/go-partd/partd/internal/records"
+)
+
+// A compressed file that grows between looking at it and reading it is seen,
+// though what it holds is sound.
+func TestCompressedFileGrows(t *testing.T) {
+	var packed bytes.Buffer
+	w, err := compressed.NewWriter(compressed.Gzip, &packed, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w, "k,v\na,1\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, grows := range []bool{false, true} {
+		name := filepath.Join(t.TempDir(), "rows.csv.gz")
+		if err := os.WriteFile(name, packed.Bytes(), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		in, err := OpenInputs(t.Context(), nil, []string{name}, records.Layout{Format: records.CSV}, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if grows {
+			if err := os.WriteFile(name, append(bytes.Clone(packed.Bytes()), packed.Bytes()...), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, err := in.Files[0].Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(r); err != nil {
+			t.Fatal(err)
+		}
+		err = r.Close()
+		if grows != (err != nil) || grows && !strings.Contains(err.Error(), "the file changed while it was read") {
+			t.Errorf("grows %v: %v", grows, err)
+		}
+	}
+}

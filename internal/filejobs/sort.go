@@ -1,0 +1,162 @@
+package filejobs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/records"
+)
+
+// sortEngine is one run of [Sort].
+type sortEngine struct {
+	by     string
+	names  []string // that it lists
+	down   bool     // the last first, but for fields with :asc
+	fields []records.Field
+	orders []fieldOrder
+	looks  [][]look // of each worker, of each field
+}
+
+// Sort returns what sorts records by the fields of by.
+func Sort(by string) Engine { return &sortEngine{by: by} }
+
+// fieldOrder is how a field is compared.
+type fieldOrder struct{ numeric, desc, asc bool }
+
+// orderedField takes the order off the text that names a field. A text that is
+// the name of a column as a whole has none.
+func orderedField(text string, columns []string) (name string, o fieldOrder) {
+	for !slices.Contains(columns, text) {
+		colon := max(strings.LastIndexByte(text, ':'), 0)
+		switch text[colon:] {
+		case ":n":
+			o.numeric = true
+		case ":desc":
+			o.desc, o.asc = true, false
+		case ":asc":
+			o.desc, o.asc = false, true
+		default:
+			return text, o
+		}
+		text = text[:colon]
+	}
+	return text, o
+}
+
+func (s *sortEngine) plan(j *job) error {
+	names, err := splitNames(s.by, j.Inputs.Columns)
+	if err != nil {
+		return optionErrorf("--by: %w", err)
+	}
+	for _, text := range names {
+		name, order := orderedField(text, j.Inputs.Columns)
+		f, err := j.From.Resolve(name, j.Inputs.Columns)
+		if err != nil {
+			if strings.Contains(name, ":") {
+				err = fmt.Errorf("%w (after the name of a field there are :n, :asc and :desc)", err)
+			}
+			return j.fieldError("by", text, err)
+		}
+		f.Optional = true
+		order.desc = order.desc || s.down && !order.asc
+		s.fields, s.orders = append(s.fields, f), append(s.orders, order)
+	}
+	s.looks = make([][]look, j.Threads)
+	for i := range s.looks {
+		s.looks[i] = make([]look, len(names))
+	}
+	s.names = names
+	return nil
+}
+
+func (s *sortEngine) run(ctx context.Context, j *job) error {
+	sorter, err := j.newSorter(ctx, j.engineMemory(), false)
+	if err != nil {
+		return err
+	}
+	if err := j.read(ctx, s.fields, j.sortBy(sorter, s.place)); err != nil {
+		return err
+	}
+	j.Bar.Wait("merging", nil)
+	if err := j.writeSorted(sorter); err != nil {
+		return err
+	}
+	stats := sorter.Stats()
+	if stats.Records != j.Tally.Records || stats.Bytes != j.Tally.RecordBytes {
+		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes sorted", j.Tally.Records, j.Tally.RecordBytes, stats.Records, stats.Bytes)
+	}
+	j.reportSorter(stats)
+	j.Notes = s.notes()
+	return nil
+}
+
+// writeSorted writes what a sorter has sorted.
+func (j *job) writeSorted(sorter *extsort.Sorter) error {
+	c, err := newConverter(j, j.sink)
+	if err != nil {
+		return err
+	}
+	for b, err := range sorter.Sorted() {
+		if err != nil {
+			return err
+		}
+		if err := c.write(j.sink, b.Data); err != nil {
+			return err
+		}
+	}
+	if all := sorter.Stats().Bytes; c.bytes != all {
+		return fmt.Errorf("records of %d bytes were to be written, but %d were", all, c.bytes)
+	}
+	return nil
+}
+
+// place makes the key of a record.
+func (s *sortEngine) place(b *records.Block, r *sortRecord) (bool, error) {
+	s.look(b)
+	if len(s.fields) == 1 && !s.orders[0].numeric && !s.orders[0].desc {
+		r.key = b.Fields[0]
+		return true, nil
+	}
+	key, bad := s.appendKey(r.buf, b.Fields)
+	r.key, r.buf = key, key
+	if bad >= 0 {
+		b.Bad(fmt.Errorf("field %d of --by is compared as a number, and %s is none", bad+1, quoteShort(b.Fields[bad])))
+	}
+	return bad < 0, nil
+}
+
+// What the key of a number begins with, so that missing ones come first.
+const (
+	missing = 0
+	present = 1
+)
+
+// appendKey appends the key of a record: bytes that order as the fields do. It
+// returns the first field that should be a number and is none, or -1.
+func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
+	for i, f := range fields {
+		from := len(key)
+		o := s.orders[i]
+		switch {
+		case o.numeric && len(f) == 0:
+			key = append(key, missing)
+		case o.numeric:
+			var ok bool
+			if key, ok = extsort.AppendDecimal(append(key, present), bytes.Trim(f, " ")); !ok {
+				return key, i
+			}
+		case i == len(fields)-1 && !o.desc:
+			key = append(key, f...)
+		default:
+			key = extsort.AppendText(key, f)
+		}
+		if o.desc {
+			extsort.Invert(key[from:])
+		}
+	}
+	return key, -1
+}

@@ -1,0 +1,159 @@
+package filejobs
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/go-partd/partd/internal/names"
+	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/textfmt"
+)
+
+// splitWriter writes one file after the other, in a temporary directory that
+// becomes the one that is wanted, or whose files move there.
+type splitWriter struct {
+	work   string // the temporary directory
+	ext    string
+	header bytes.Buffer
+	limit  int64 // bytes of a file, 0 for no limit
+	conv   *converter
+
+	file *os.File
+	name string // of the file, without its part and extension
+	part int
+	size int64 // of the file, what is in buf too
+	buf  *bufio.Writer
+	one  bytes.Buffer // a record as it is written
+
+	full    int64 // bytes that the files should have
+	wrote   int64 // bytes that they have
+	names   []string
+	keys    int64
+	records int64
+	bytes   int64
+}
+
+func newSplitWriter(s *splitEngine, j *job, beside *tempdir.Set) (*splitWriter, error) {
+	dir, err := beside.Mkdir()
+	if err != nil {
+		return nil, err
+	}
+	w := &splitWriter{work: filepath.Join(dir, "files"), ext: s.extension(j), limit: s.MaxSize}
+	w.buf = bufio.NewWriterSize(w, 1<<20)
+	return w, os.Mkdir(w.work, 0o777)
+}
+
+// nameOfKey returns the name of the file of a key, without its extension.
+func nameOfKey(scheme names.Scheme, key, ext string) string {
+	const maxName, part = 255, len("~1000000000")
+	name := scheme.Name(key)
+	if len(name)+part+len(ext) > maxName {
+		sum := sha256.Sum256([]byte(key))
+		name = "%h" + hex.EncodeToString(sum[:])
+	}
+	return name
+}
+
+// next begins the file of another key.
+func (w *splitWriter) next(key []byte) error {
+	if err := w.end(); err != nil {
+		return err
+	}
+	w.keys++
+	w.name, w.part = nameOfKey(names.Scheme{}, string(key), w.ext), 1
+	err := w.open()
+	if errors.Is(err, fs.ErrExist) {
+		// A file system that takes capitals and small letters for the same.
+		w.name = nameOfKey(names.Scheme{FoldsCase: true}, string(key), w.ext)
+		err = w.open()
+	}
+	return err
+}
+
+// open begins the file of a part.
+func (w *splitWriter) open() error {
+	name := w.name
+	if w.part > 1 {
+		name += "~" + strconv.Itoa(w.part)
+	}
+	name += w.ext
+	f, err := os.OpenFile(filepath.Join(w.work, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	w.file = f
+	w.names = append(w.names, name)
+	w.size = int64(w.header.Len())
+	w.full += w.size
+	w.buf.Reset(w)
+	_, err = w.buf.Write(w.header.Bytes())
+	return err
+}
+
+// add adds a record to the file.
+func (w *splitWriter) add(record []byte) error {
+	if w.file == nil {
+		return errNoKey
+	}
+	w.records++
+	w.bytes += int64(len(record))
+	out := record
+	if w.conv.rows != nil {
+		w.one.Reset()
+		if err := w.conv.write(&w.one, record); err != nil {
+			return err
+		}
+		out = w.one.Bytes()
+	}
+	w.full += int64(len(out))
+	if w.limit > 0 && w.size+int64(len(out)) > w.limit && w.size > int64(w.header.Len()) {
+		if err := w.end(); err != nil {
+			return err
+		}
+		w.part++
+		if err := w.open(); err != nil {
+			return err
+		}
+	}
+	w.size += int64(len(out))
+	_, err := w.buf.Write(out)
+	return err
+}
+
+func (w *splitWriter) Write(p []byte) (int, error) {
+	n, err := w.file.Write(p)
+	w.wrote += int64(n)
+	return n, err
+}
+
+// end ends the file that is open.
+func (w *splitWriter) end() error {
+	if w.file == nil {
+		return nil
+	}
+	err := joinErrors(w.buf.Flush(), w.file.Close())
+	w.file = nil
+	return err
+}
+
+// publish makes the temporary directory the one that is wanted, or moves its
+// files there.
+func (w *splitWriter) publish(dir string, exists bool) error {
+	if !exists {
+		return os.Rename(w.work, dir)
+	}
+	for i, name := range w.names {
+		if err := os.Rename(filepath.Join(w.work, name), filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("%w (%s of %d are in place)", err, textfmt.Plural(int64(i), "file"), len(w.names))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+package filejobs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// spoolTwice puts two texts through a spool, one after the other, and tells
+// whether they come out as they went in.
+func spoolTwice(t *testing.T, fsys vfs.FS) (same bool, err error) {
+	t.Helper()
+	temp, err := tempdir.New([]string{t.TempDir()}, &tempdir.Options{FS: fsys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &spool{temp: temp, limit: 1000}
+	defer func() {
+		if err := errors.Join(s.close(), temp.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	same = true
+	for _, n := range []int{5000, 300} {
+		var want, got []byte
+		for i := range n {
+			word := fmt.Appendf(nil, "%d;", i*i)
+			want = append(want, word...)
+			s.buf = append(s.buf, word...)
+			if err := s.move(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := s.pieces(func(p []byte) error {
+			if len(p) == 0 {
+				t.Error("an empty piece")
+			}
+			got = append(got, p...)
+			return nil
+		})
+		if err != nil {
+			return false, err
+		}
+		same = same && bytes.Equal(got, want)
+		s.reset()
+	}
+	return same, nil
+}
+
+// A bit of a spilled list that comes back wrong from the disk is an error.
+func TestSpoolBitRot(t *testing.T) {
+	fsys := &vfs.Flip{}
+	if same, err := spoolTwice(t, fsys); err != nil || !same {
+		t.Fatal(same, err)
+	}
+	if fsys.Reads < 30 {
+		t.Fatalf("%d reads", fsys.Reads)
+	}
+	for at := 1; at <= fsys.Reads; at++ {
+		var corrupt *partd.CorruptError
+		if same, err := spoolTwice(t, &vfs.Flip{At: at}); !errors.As(err, &corrupt) {
+			t.Errorf("read %d of %d: %v, and the list is the same: %v", at, fsys.Reads, err, same)
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package filejobs
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/hashagg"
+	"github.com/go-partd/partd/internal/output"
+	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/textfmt"
+)
+
+// MaxTop is how many of the first may be asked for.
+const MaxTop = 1 << 20
+
+// topEngine is one run of [Top] or [Frequent]. Each worker knows the keys of the
+// first n records that it has seen, and leaves out what is not among them; the
+// others are sorted.
+type topEngine struct {
+	n       int
+	sorting sortEngine   // of Top
+	firsts  []*firstKeys // of each worker
+	sorter  *extsort.Sorter
+	written int64
+	dropped int64
+
+	frequent string // of Frequent
+	fields   []records.Field
+	counts   *hashagg.Aggregator
+	tables   []*hashagg.Table
+	keys     [][]byte
+}
+
+// Top returns what writes the n records with the greatest values of the fields of
+// by.
+func Top(by string, n int) Engine { return &topEngine{n: n, sorting: sortEngine{by: by, down: true}} }
+
+// Frequent returns what writes the n most frequent values of the fields of by.
+func Frequent(by string, n int) Engine { return &topEngine{n: n, frequent: by} }
+
+func (t *topEngine) plan(j *job) (err error) {
+	if t.frequent == "" {
+		return t.sorting.plan(j)
+	}
+	t.keys = make([][]byte, j.Threads)
+	t.fields, err = j.fields("frequent", t.frequent)
+	return err
+}
+
+func (t *topEngine) run(ctx context.Context, j *job) (err error) {
+	memory := j.engineMemory()
+	if t.sorter, err = j.newSorter(ctx, memory/3, false); err != nil {
+		return err
+	}
+	for range j.Threads {
+		t.firsts = append(t.firsts, &firstKeys{n: t.n, limit: memory / 6 / int64(j.Threads)})
+	}
+	if t.frequent != "" {
+		err = t.runFrequent(ctx, j, memory/2)
+	} else {
+		err = t.runRecords(ctx, j)
+	}
+	if err != nil {
+		return err
+	}
+	j.report("written", "written", t.written)
+	return nil
+}
+
+func (t *topEngine) runRecords(ctx context.Context, j *job) error {
+	if err := j.read(ctx, t.sorting.fields, j.sortBy(t.sorter, t.place)); err != nil {
+		return err
+	}
+	j.Notes = t.sorting.notes()
+	c, err := newConverter(j, j.sink)
+	if err != nil {
+		return err
+	}
+	return t.writeFirst(j, j.Tally.Records, "records", func(rec []byte) error { return c.write(j.sink, rec) })
+}
+
+// writeFirst calls write with the first n of all that was sorted, and compares
+// what was written and left out with what there was.
+func (t *topEngine) writeFirst(j *job, all int64, what string, write func(rec []byte) error) error {
+	for b, err := range t.sorter.Sorted() {
+		if err != nil {
+			return err
+		}
+		for i := range b.Len() {
+			if t.written == int64(t.n) {
+				t.dropped++
+				continue
+			}
+			t.written++
+			if err := write(b.Record(i)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, f := range t.firsts {
+		t.dropped += f.dropped
+	}
+	return t.prove(j, all, what)
+}
+
+// prove compares what was written and left out with what there was.
+func (t *topEngine) prove(j *job, all int64, what string) error {
+	if all != t.written+t.dropped {
+		return fmt.Errorf("there were %d %s, but %d were written and %d left out", all, what, t.written, t.dropped)
+	}
+	j.report("proof", "proof", fmt.Sprintf("%s %s are %s written and %s left out", textfmt.Commas(all), what, textfmt.Commas(t.written), textfmt.Commas(t.dropped)))
+	return nil
+}
+
+// place sorts a record that may be among the first.
+func (t *topEngine) place(b *records.Block, r *sortRecord) (bool, error) {
+	sorts, err := t.sorting.place(b, r)
+	return sorts && t.firsts[b.Worker].add(r.key), err
+}
+
+func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err error) {
+	if t.counts, err = j.newTables(ctx, hashagg.Options{Memory: memory, Threads: j.Threads}); err != nil {
+		return err
+	}
+	for range j.Threads {
+		table, err := t.counts.Table()
+		if err != nil {
+			return err
+		}
+		t.tables = append(t.tables, table)
+	}
+	err = j.read(ctx, t.fields, func(b *records.Block) error {
+		for b.Next() {
+			key, buf := j.keyBy(t.keys[b.Worker][:0], b.Fields, b.Bare)
+			t.keys[b.Worker] = buf
+			// The sorter has it twice, with its count.
+			if limit := min(t.tables[b.Worker].MaxKey(), int(j.engineMemory()/3/40/2)-8); len(key) > limit {
+				longKey(b, len(key), limit)
+				continue
+			}
+			if _, _, err := t.tables[b.Worker].Get(key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, table := range t.tables {
+		if err := table.Close(); err != nil {
+			return err
+		}
+	}
+	if err := t.sortCounts(j); err != nil {
+		return err
+	}
+	return t.writeCounts(j)
+}
+
+// sortCounts sorts the values by how frequent they are.
+func (t *topEngine) sortCounts(j *job) (err error) {
+	w, err := t.sorter.Writer()
+	if err != nil {
+		return err
+	}
+	defer func() { err = joinErrors(err, w.Close()) }()
+	var key []byte
+	total := int64(0)
+	for group, err := range t.counts.Groups() {
+		if err != nil {
+			return err
+		}
+		total += int64(group.Records)
+		key = extsort.AppendUint(key[:0], ^group.Records)
+		key = append(key, group.Key...)
+		if !t.firsts[0].add(key) {
+			continue
+		}
+		if err := w.Add(key, key); err != nil {
+			return err
+		}
+	}
+	if total != j.Tally.Records {
+		return fmt.Errorf("%d records were read, but %d counted", j.Tally.Records, total)
+	}
+	return nil
+}
+
+// writeCounts writes the most frequent values.
+func (t *topEngine) writeCounts(j *job) error {
+	var names []string
+	for _, f := range t.fields {
+		names = append(names, j.nameOf(f))
+	}
+	rows, err := output.NewRows(j.To, append(names, "count"))
+	if err != nil {
+		return fmt.Errorf("--to-format %s: %w", j.To.Format, err)
+	}
+	out, err := rows.AppendHeader(nil)
+	if err != nil {
+		return err
+	}
+	if _, err := j.sink.Write(out); err != nil {
+		return err
+	}
+	return t.writeFirst(j, t.counts.Stats().Groups, "different values", func(rec []byte) error {
+		if out, err = rows.Append(out[:0], t.countRow(j, rec)); err == nil {
+			_, err = j.sink.Write(out)
+		}
+		return err
+	})
+}
+
+// countRow returns the row of a value, of which rec is the inverted count and
+// the key.
+func (t *topEngine) countRow(j *job, rec []byte) []output.Value {
+	count := ^binary.BigEndian.Uint64(rec)
+	row := j.valuesOf(nil, rec[8:], len(t.fields))
+	return append(row, output.Value{Text: strconv.AppendUint(nil, count, 10), JSON: true})
+}

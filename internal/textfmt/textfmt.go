@@ -1,0 +1,55 @@
+// Package textfmt writes numbers for people, and arguments for shells.
+package textfmt
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// ShellQuote returns an argument as a shell reads it: plain where nothing in it
+// is special, else in single quotes; where it holds control characters or is not
+// UTF-8, as $'…', which bash, zsh and ksh know.
+func ShellQuote(arg string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-+=:,./@%", r)
+	}
+	if arg != "" && strings.TrimFunc(arg, plain) == "" && arg[0] != '=' {
+		return arg
+	}
+	if utf8.ValidString(arg) && !strings.ContainsFunc(arg, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+	}
+	var b strings.Builder
+	b.WriteString("$'")
+	for i := range len(arg) {
+		switch c := arg[i]; {
+		case c == '\'' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c < ' ' || c >= 0x7f:
+			fmt.Fprintf(&b, `\%03o`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	b.WriteString("'")
+	return b.String()
+}
+
+// Commas writes a number of records or bytes with commas, as 32,768.
+func Commas(n int64) string {
+	digits := fmt.Sprint(n)
+	for at := len(digits) - 3; at > 0; at -= 3 {
+		digits = digits[:at] + "," + digits[at:]
+	}
+	return digits
+}
+
+// Plural returns a number and what it is of.
+func Plural(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return Commas(n) + " " + what + "s"
+}

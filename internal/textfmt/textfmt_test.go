@@ -1,0 +1,34 @@
+package textfmt
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+func TestCommas(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 32768: "32,768", 1234567: "1,234,567", 123456789: "123,456,789"} {
+		if got := Commas(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestShellQuote(t *testing.T) {
+	sh, err := exec.LookPath("bash")
+	if err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs bash")
+		}
+		t.Skip("no bash")
+	}
+	for _, arg := range []string{
+		"", "plain", "a b", "it's", `back\slash`, "new\nline", "tab\t'", "\xff\xfe", "é", "$HOME", "`x`", "a*", "~", "=x", "#", "!x",
+		"file:a?memory=1&b", "\x7f", "-x", "\\\n'", "1\x012",
+	} {
+		out, err := exec.Command(sh, "-c", "printf '%s.' "+ShellQuote(arg)).Output()
+		if err != nil || string(out) != arg+"." {
+			t.Errorf("%q is quoted as %s, which bash reads as %q (%v)", arg, ShellQuote(arg), out, err)
+		}
+	}
+}
