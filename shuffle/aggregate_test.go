@@ -127,7 +127,7 @@ func TestDistinct(t *testing.T) {
 			t.Fatalf("%v is not the first of its key, that is %v", r, firsts[rareKey(r)])
 		}
 	}
-	d, err := shuffle.NewDistinctBy(t.Context(), rareKey, leastMemory[rec](t))
+	d, err := shuffle.NewDeduplicatorBy(t.Context(), rareKey, leastMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
 	}

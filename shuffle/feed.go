@@ -17,7 +17,8 @@ type Feed[T any] struct {
 	closed bool
 }
 
-// Add takes a record in. After an error the feed takes no more.
+// Add takes a record in: when it returns, all that the record refers to is the
+// caller's again. After an error the feed takes no more.
 func (f *Feed[T]) Add(v T) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -76,9 +77,9 @@ func feedAll[T any](s source[T], in iter.Seq2[T, error]) (err error) {
 	return nil
 }
 
-// through makes one iterator of another: it makes s, puts in into it, and yields
+// pipe makes one iterator of another: it makes s, puts in into it, and yields
 // what out then has.
-func through[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error), out func(S) iter.Seq2[R, error]) iter.Seq2[R, error] {
+func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error), out func(S) iter.Seq2[R, error]) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		var none R
 		s, err := start()

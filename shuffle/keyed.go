@@ -66,7 +66,7 @@ func (k *keyed[T, K]) feed(encodeKey func(dst []byte, v T) ([]byte, error)) (*Fe
 func (k *keyed[T, K]) Stats() Stats {
 	k.spool.mu.Lock()
 	defer k.spool.mu.Unlock()
-	return Stats{Records: k.spool.in.records, Groups: k.groups.Load()}
+	return Stats{Records: k.spool.in.Records, Groups: k.groups.Load()}
 }
 
 // Close ends everything and removes all temporary data. No feed and no loop over

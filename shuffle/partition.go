@@ -21,14 +21,14 @@ const MaxPartitions = 1 << 20
 // the same key are in the same one, and in which is the same in every process.
 // The result is to be closed. Its keys are the numbers from 0 to n-1.
 func Partition[T, K any](ctx context.Context, in iter.Seq2[T, error], n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
-	p, err := NewPartitioner(ctx, n, key, o)
+	p, err := NewPartitions(ctx, n, key, o)
 	return fill(p, err, in)
 }
 
 // PartitionBy divides records into partitions, one for each key. The result is
 // to be closed.
 func PartitionBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
-	p, err := NewPartitionerBy(ctx, key, o)
+	p, err := NewPartitionsBy(ctx, key, o)
 	return fill(p, err, in)
 }
 
@@ -58,8 +58,8 @@ type Partitions[T, K any] struct {
 	newEncoder func() func(dst []byte, v T) ([]byte, error)
 }
 
-// NewPartitioner returns partitions as [Partition] does, to be fed.
-func NewPartitioner[T, K any](ctx context.Context, n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
+// NewPartitions returns partitions as [Partition] does, to be fed.
+func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
 	if n < 1 || n > MaxPartitions {
 		return nil, fmt.Errorf("%d partitions: from 1 to %d are possible", n, MaxPartitions)
 	}
@@ -84,8 +84,8 @@ func NewPartitioner[T, K any](ctx context.Context, n int, key func(T) K, o *Opti
 	}}, nil
 }
 
-// NewPartitionerBy returns partitions as [PartitionBy] does, to be fed.
-func NewPartitionerBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
+// NewPartitionsBy returns partitions as [PartitionBy] does, to be fed.
+func NewPartitionsBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
 	k, err := newKeyed(ctx, key, o)
 	if err != nil {
 		return nil, err

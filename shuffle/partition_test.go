@@ -45,7 +45,7 @@ func TestPartition(t *testing.T) {
 
 func TestPartitionBy(t *testing.T) {
 	in := randomRecs(10, 5000)
-	p, err := shuffle.NewPartitionerBy(t.Context(), text, leastMemory[rec](t))
+	p, err := shuffle.NewPartitionsBy(t.Context(), text, leastMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
 	}

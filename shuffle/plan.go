@@ -65,7 +65,7 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 	return nil, fmt.Errorf("%v cannot be encoded", t)
 }
 
-// pointerFree tells whether a value is all in its own memory.
+// pointerFree reports whether a value is all in its own memory.
 func pointerFree(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Struct:

@@ -12,7 +12,7 @@
 // Each takes an iterator of records with errors and gives one. An error of the
 // input ends everything and comes out again. Where several goroutines have
 // records, each of these has a second form: [NewSorter], [NewGrouper],
-// [NewAggregator], [NewPartitioner], [NewDistinct] and [NewTop] return something that is
+// [NewAggregator], [NewPartitions], [NewDeduplicator] and [NewTop] return something that is
 // fed through any number of [Feed]s at once.
 //
 // What does not fit in memory goes to temporary directories that the process
@@ -32,12 +32,14 @@ import (
 	"runtime"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
 // Limits of the options.
 const (
-	DefaultMemory = 256 << 20
+	DefaultMemory = spill.DefaultMemory
 	MinMemory     = 8 << 20
 )
 
@@ -72,12 +74,13 @@ type Stats struct {
 
 var (
 	// ErrNotVerified is wrapped by the error where what came out is not what went in.
-	ErrNotVerified = errors.New("what came out is not what went in")
-	// ErrClosed is wrapped by the error of what is asked of something closed.
-	ErrClosed = errors.New("it is closed")
+	ErrNotVerified = ledger.ErrNotVerified
+	// ErrClosed is wrapped by the error of what is asked of something closed, and
+	// wraps [partd.ErrClosed]. Keys and records that are too large for the memory or
+	// for a store are errors that wrap [partd.ErrTooLarge].
+	ErrClosed = spill.ErrClosed
 )
 
-// config is what options come to.
 type config[T any] struct {
 	memory  int64
 	threads int

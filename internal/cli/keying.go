@@ -10,9 +10,9 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/logstore"
 )
 
 // splitNames returns the fields that a flag such as --by lists: the names or
@@ -86,7 +86,7 @@ type entryList struct {
 	numbers []string // of the partitions
 
 	proves bool // the sum is wanted
-	sum    extsort.Sum128
+	sum    logstore.Sum128
 	hashed []byte
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -149,12 +150,12 @@ func TestNotVerified(t *testing.T) {
 		}
 		spoil(s)
 		out := s.produce(cursors, fetch)
-		var found count
+		var found ledger.Count
 		for b := range out.full {
-			found.add(b.count())
+			found.Add(b.count())
 			out.empty <- &Block{}
 		}
-		if err := s.result(found); !errors.Is(err, ErrNotVerified) {
+		if err := s.result(found); !errors.Is(err, ledger.ErrNotVerified) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

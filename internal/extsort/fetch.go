@@ -1,13 +1,6 @@
 package extsort
 
-import (
-	"fmt"
-	"hash/crc32"
-
-	"github.com/klauspost/compress/s2"
-
-	"github.com/go-partd/partd"
-)
+import "github.com/go-partd/partd/internal/spill"
 
 // runReader reads the blocks of a run one after the other, with one read ahead
 // by the fetcher.
@@ -33,7 +26,7 @@ func (f *fetcher) newReader(r *run, bufs [2][]byte) *runReader {
 
 // ask has the next block read, if there is one.
 func (r *runReader) ask() {
-	if r.asked < len(r.run.blocks) {
+	if r.asked < r.run.Blocks() {
 		r.asked++
 		r.fetcher.requests <- r // has room for all readers
 	}
@@ -42,7 +35,7 @@ func (r *runReader) ask() {
 // nextBlock returns the next block, nil after the last. It is valid until the
 // next call.
 func (r *runReader) nextBlock() ([]byte, error) {
-	if r.got == len(r.run.blocks) {
+	if r.got == r.run.Blocks() {
 		return nil, nil
 	}
 	f := <-r.ready
@@ -56,13 +49,13 @@ func (r *runReader) nextBlock() ([]byte, error) {
 // fetcher reads blocks for the readers of a merge, in the background.
 type fetcher struct {
 	requests chan *runReader
-	stored   []byte
+	reader   spill.Reader
 }
 
 // startFetcher starts a fetcher for a number of readers.
 func (s *Sorter) startFetcher(readers int) *fetcher {
 	f := &fetcher{requests: make(chan *runReader, readers)}
-	s.tasks.Go(f.run)
+	s.Tasks.Go(f.run)
 	return f
 }
 
@@ -73,37 +66,7 @@ func (f *fetcher) stop() { close(f.requests) }
 func (f *fetcher) run() {
 	for r := range f.requests {
 		i := r.asked - 1
-		block, err := f.read(r.run, r.run.blocks[i], r.bufs[i%2])
+		block, err := f.reader.Read(r.run.File, r.bufs[i%2], i, 1)
 		r.ready <- fetched{block, err} // one at most is under way
 	}
-}
-
-func (f *fetcher) read(r *run, ref blockRef, buf []byte) ([]byte, error) {
-	block := buf[:ref.raw]
-	stored := block
-	if ref.stored < ref.raw {
-		if cap(f.stored) < int(ref.stored) {
-			f.stored = make([]byte, ref.stored)
-		}
-		stored = f.stored[:ref.stored]
-	}
-	if _, err := r.file.ReadAt(stored, ref.offset); err != nil {
-		return nil, fmt.Errorf("reading sorted records: %w", err)
-	}
-	if crc := crc32.Checksum(stored, castagnoli); crc != ref.crc {
-		return nil, &partd.CorruptError{Path: r.file.Name(), Offset: ref.offset, Err: fmt.Errorf("%w: CRC-32C %08x, not %08x", errBlock, crc, ref.crc)}
-	}
-	if ref.stored < ref.raw {
-		n, err := s2.DecodedLen(stored)
-		if err == nil && n != int(ref.raw) {
-			err = errBlock
-		}
-		if err == nil {
-			_, err = s2.Decode(block, stored)
-		}
-		if err != nil {
-			return nil, &partd.CorruptError{Path: r.file.Name(), Offset: ref.offset, Err: err}
-		}
-	}
-	return block, nil
 }

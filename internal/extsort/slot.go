@@ -42,7 +42,7 @@ func newSlot(size int) (*slot, error) {
 
 func (m *slot) release() { offheap.Release(m.mem); m.mem = nil }
 
-// fits tells whether so many more bytes and records fit.
+// fits reports whether so many more bytes and records fit.
 func (m *slot) fits(bytes, records int) bool {
 	return m.used+bytes+2*entrySize*(m.records+records) <= len(m.mem)
 }

@@ -1,10 +1,10 @@
 package extsort
 
 import (
-	"errors"
-	"fmt"
 	"iter"
 	"slices"
+
+	"github.com/go-partd/partd/internal/ledger"
 )
 
 // Sorted yields all records in order, in blocks that are valid until the next
@@ -15,15 +15,15 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
 		cursors, fetch, err := s.prepare()
 		if err != nil {
-			s.fail(err)
+			_ = s.Fail(err)
 			yield(nil, err)
 			return
 		}
 		out := s.produce(cursors, fetch)
 		defer close(out.stop)
-		var found count
+		var found ledger.Count
 		for b := range out.full {
-			found.add(b.count())
+			found.Add(b.count())
 			if !yield(b, nil) {
 				return
 			}
@@ -40,13 +40,13 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 }
 
 // result compares what came out with what went in, once all is out.
-func (s *Sorter) result(found count) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.failure(); err != nil {
+func (s *Sorter) result(found ledger.Count) error {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if err := s.Failure(); err != nil {
 		return err
 	}
-	return count{s.stats.Records, s.stats.Bytes, s.stats.Sum}.compare(found)
+	return ledger.Count{Records: s.stats.Records, Bytes: s.stats.Bytes, Sum: s.stats.Sum}.Compare(found)
 }
 
 // prepare ends the taking in, and returns cursors over everything, in the order
@@ -82,33 +82,27 @@ func (s *Sorter) prepare() ([]*cursor, *fetcher, error) {
 	for i := range all {
 		cursors[i] = all[i].c
 	}
-	s.mu.Lock()
+	s.Mu.Lock()
 	s.stats.Passes = passes + 1
-	s.mu.Unlock()
+	s.Mu.Unlock()
 	return cursors, fetch, nil
 }
 
 // finish waits until everything that was taken in is sorted.
 func (s *Sorter) finish() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.failure() != nil:
-		return s.err
-	case s.merging:
-		return errors.New("sorted records can be read once only")
-	case s.writers > 0:
-		return fmt.Errorf("%d writers of records to sort are not closed yet", s.writers)
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if err := s.StartReading(); err != nil {
+		return err
 	}
-	s.merging = true
 	if s.filling != nil {
 		s.sortFilling()
 	}
-	for s.err == nil && s.sorting+s.spills > 0 {
-		s.cond.Wait()
+	for s.Failure() == nil && s.sorting+s.spills > 0 {
+		s.Cond.Wait()
 	}
 	sortRuns(s.runs)
-	return s.failure()
+	return s.Failure()
 }
 
 func sortRuns(runs []*run) {
@@ -129,11 +123,11 @@ func (s *Sorter) produce(cursors []*cursor, fetch *fetcher) *output {
 	for range n {
 		out.empty <- &Block{keys: s.opts.KeepKeys}
 	}
-	s.tasks.Go(func() {
+	s.Tasks.Go(func() {
 		defer close(out.full)
 		defer fetch.stop()
 		if err := s.mergeInto(cursors, out); err != nil {
-			s.fail(err)
+			_ = s.Fail(err)
 		}
 	})
 	return out
@@ -163,7 +157,7 @@ func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 			case b = <-out.empty:
 			case <-out.stop:
 				return nil
-			case <-s.ctx.Done():
+			case <-s.Ctx.Done():
 				return nil // the sorter keeps why
 			}
 			if b.Data == nil {
