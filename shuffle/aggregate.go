@@ -36,10 +36,7 @@ type Result[K, A any] struct {
 // in no particular order. Keys are the same if their default encodings are: for
 // all types but those with pointers to floats as == says, and all NaNs are one key.
 func Aggregate[T, K, A any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, acc Accumulator[T, A], o *Options[T]) iter.Seq2[Result[K, A], error] {
-	return pipe(in, func() (*Aggregator[T, K, A], error) {
-		// One goroutine feeds, so that it may have the memory of all.
-		return newAggregator(ctx, key, acc, o, 1)
-	}, (*Aggregator[T, K, A]).Results)
+	return pipe(in, func() (*Aggregator[T, K, A], error) { return NewAggregator(ctx, key, acc, o.single()) }, (*Aggregator[T, K, A]).Results)
 }
 
 // Aggregator aggregates what is fed to it.
@@ -53,10 +50,6 @@ type Aggregator[T, K, A any] struct {
 
 // NewAggregator returns an aggregator, to be closed.
 func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumulator[T, A], o *Options[T]) (*Aggregator[T, K, A], error) {
-	return newAggregator(ctx, key, acc, o, 0)
-}
-
-func newAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumulator[T, A], o *Options[T], threads int) (*Aggregator[T, K, A], error) {
 	if key == nil || acc.Add == nil || acc.Merge == nil {
 		return nil, errors.New("aggregating needs a key, and an accumulator with Add and Merge")
 	}
@@ -73,7 +66,7 @@ func newAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 		return nil, err
 	}
 	a := &Aggregator[T, K, A]{key: key, acc: acc, codec: codec}
-	engine := hashagg.Options{Threads: threads}
+	engine := hashagg.Options{}
 	if err := a.plan(&engine); err != nil {
 		return nil, err
 	}

@@ -12,12 +12,12 @@ import (
 // Distinct yields each record once, in no particular order. Records are the same
 // if their encodings are.
 func Distinct[T any](ctx context.Context, in iter.Seq2[T, error], o *Options[T]) iter.Seq2[T, error] {
-	return pipe(in, func() (*Deduplicator[T], error) { return newDeduplicator(ctx, o, 1) }, (*Deduplicator[T]).Records)
+	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicator(ctx, o.single()) }, (*Deduplicator[T]).Records)
 }
 
 // DistinctBy yields the first record of each key, keys in no particular order.
 func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[T, error] {
-	return pipe(in, func() (*Deduplicator[T], error) { return newDeduplicatorBy(ctx, key, o, 1) }, (*Deduplicator[T]).Records)
+	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicatorBy(ctx, key, o.single()) }, (*Deduplicator[T]).Records)
 }
 
 // Deduplicator leaves one of equal records of what is fed to it.
@@ -29,16 +29,6 @@ type Deduplicator[T any] struct {
 
 // NewDeduplicator returns what [Distinct] is made of, to be closed.
 func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T], error) {
-	return newDeduplicator(ctx, o, 0)
-}
-
-// NewDeduplicatorBy returns what [DistinctBy] is made of, to be closed. Of the
-// first records of a key in several feeds, one is left.
-func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Deduplicator[T], error) {
-	return newDeduplicatorBy(ctx, key, o, 0)
-}
-
-func newDeduplicator[T any](ctx context.Context, o *Options[T], threads int) (*Deduplicator[T], error) {
 	c, err := o.withoutStore()
 	if err != nil {
 		return nil, err
@@ -48,14 +38,16 @@ func newDeduplicator[T any](ctx context.Context, o *Options[T], threads int) (*D
 			return nil, err
 		}
 	}
-	t, err := newTables(ctx, c, hashagg.Options{Threads: threads})
+	t, err := newTables(ctx, c, hashagg.Options{})
 	if err != nil {
 		return nil, err
 	}
 	return &Deduplicator[T]{tables: t, codec: c.codec}, nil
 }
 
-func newDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[T], threads int) (*Deduplicator[T], error) {
+// NewDeduplicatorBy returns what [DistinctBy] is made of, to be closed. Of the
+// first records of a key in several feeds, one is left.
+func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Deduplicator[T], error) {
 	if key == nil {
 		return nil, errors.New("distinct by no key: give a function, or use Distinct")
 	}
@@ -67,7 +59,7 @@ func newDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[
 	if err != nil {
 		return nil, err
 	}
-	t, err := newTables(ctx, c, hashagg.Options{Threads: threads, Words: 2, NewStates: newFirsts})
+	t, err := newTables(ctx, c, hashagg.Options{Words: 2, NewStates: newFirsts})
 	if err != nil {
 		return nil, err
 	}

@@ -65,12 +65,11 @@ func feedAll[T any](s source[T], in iter.Seq2[T, error]) (err error) {
 		}
 	}()
 	for v, err := range in {
-		if err != nil {
-			return err
-		}
-		// Nobody else has this feed.
-		if err := f.add(v); err != nil {
+		if err == nil {
+			err = f.add(v) // nobody else has this feed
 			f.err = err
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -87,34 +86,22 @@ func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error)
 			yield(none, err)
 			return
 		}
-		closed := false
+		heard := false // nor does anybody hear what fails where the caller's code panics
 		defer func() {
-			if !closed { // somebody's code panics: leave nothing behind
-				_ = s.Close()
-			}
-		}()
-		end := func(err error) {
-			closed = true
-			if err = errors.Join(err, s.Close()); err != nil {
+			if err = errors.Join(err, s.Close()); err != nil && heard {
 				yield(none, err)
 			}
-		}
-		if err := feedAll(s, in); err != nil {
-			end(err)
-			return
-		}
-		for r, err := range out(s) {
-			if err != nil {
-				end(err)
-				return
-			}
-			if !yield(r, nil) {
-				closed = true
-				// Nobody is there to hear what fails.
-				_ = s.Close()
-				return
+		}()
+		if err = feedAll(s, in); err == nil {
+			for r, failed := range out(s) {
+				if err = failed; err != nil {
+					break
+				}
+				if !yield(r, nil) {
+					return
+				}
 			}
 		}
-		end(nil)
+		heard = true
 	}
 }

@@ -30,7 +30,6 @@ type funcCursor[T any] struct {
 	passed int // blocks
 	block  []byte
 	rest   []byte // of it
-	reader spill.Reader
 
 	held []held[T]
 	data []byte // what their encodings are in
@@ -50,7 +49,7 @@ func (c *funcCursor[T]) next() (more bool, err error) {
 		if c.passed == c.run.Blocks() {
 			return false, nil
 		}
-		if c.block, err = c.reader.Read(c.run, c.block, c.passed, 1); err != nil {
+		if c.block, err = c.run.Read(c.block, c.passed, 1); err != nil {
 			return false, err
 		}
 		c.rest = c.block

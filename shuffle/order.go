@@ -22,30 +22,40 @@ func By[T any](keys ...Key[T]) []Key[T] { return keys }
 // Asc is a key in ascending order. Floats are ordered as by [cmp.Compare]: NaN
 // first.
 func Asc[T any, K cmp.Ordered](key func(T) K) Key[T] {
-	encode := encoderFor[K]()
-	isText := reflect.TypeFor[K]().Kind() == reflect.String
-	return Key[T]{func(dst []byte, v T, last bool) []byte {
-		k := key(v)
-		if isText && last {
-			return append(dst, *(*string)(unsafe.Pointer(&k))...)
+	t := reflect.TypeFor[K]()
+	switch t.Kind() {
+	case reflect.String:
+		if key, ok := any(key).(func(T) string); ok {
+			return textKey(key)
 		}
-		return encode(dst, k)
-	}}
+		return textKey(func(v T) string { k := key(v); return *(*string)(unsafe.Pointer(&k)) })
+	case reflect.Float64:
+		return newKey(key, func(dst []byte, k K) []byte { return extsort.AppendFloat(dst, *(*float64)(unsafe.Pointer(&k))) })
+	case reflect.Float32:
+		return newKey(key, func(dst []byte, k K) []byte {
+			return extsort.AppendFloat(dst, float64(*(*float32)(unsafe.Pointer(&k))))
+		})
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return newKey(key, intEncoder[K](t.Size(), true))
+	default: // cmp.Ordered has no more than these
+		return newKey(key, intEncoder[K](t.Size(), false))
+	}
 }
 
 // Desc is a key in descending order.
-func Desc[T any, K cmp.Ordered](key func(T) K) Key[T] {
-	encode := encoderFor[K]()
-	return Key[T]{func(dst []byte, v T, _ bool) []byte {
-		start := len(dst)
-		dst = encode(dst, key(v))
-		extsort.Invert(dst[start:])
-		return dst
-	}}
-}
+func Desc[T any, K cmp.Ordered](key func(T) K) Key[T] { return inverted(Asc(key)) }
 
 // AscBytes is a key of bytes in ascending order.
-func AscBytes[T any](key func(T) []byte) Key[T] {
+func AscBytes[T any](key func(T) []byte) Key[T] { return textKey(key) }
+
+// DescBytes is a key of bytes in descending order.
+func DescBytes[T any](key func(T) []byte) Key[T] { return inverted(AscBytes(key)) }
+
+func newKey[T, K any](key func(T) K, encode func(dst []byte, k K) []byte) Key[T] {
+	return Key[T]{func(dst []byte, v T, _ bool) []byte { return encode(dst, key(v)) }}
+}
+
+func textKey[T any, S ~string | ~[]byte](key func(T) S) Key[T] {
 	return Key[T]{func(dst []byte, v T, last bool) []byte {
 		if last {
 			return append(dst, key(v)...)
@@ -54,33 +64,13 @@ func AscBytes[T any](key func(T) []byte) Key[T] {
 	}}
 }
 
-// DescBytes is a key of bytes in descending order.
-func DescBytes[T any](key func(T) []byte) Key[T] {
+func inverted[T any](k Key[T]) Key[T] {
 	return Key[T]{func(dst []byte, v T, _ bool) []byte {
 		start := len(dst)
-		dst = extsort.AppendText(dst, key(v))
+		dst = k.appendTo(dst, v, false)
 		extsort.Invert(dst[start:])
 		return dst
 	}}
-}
-
-// encoderFor returns what encodes a key so that its bytes have its order.
-func encoderFor[K cmp.Ordered]() func(dst []byte, k K) []byte {
-	t := reflect.TypeFor[K]()
-	switch t.Kind() {
-	case reflect.String:
-		return func(dst []byte, k K) []byte { return extsort.AppendText(dst, *(*string)(unsafe.Pointer(&k))) }
-	case reflect.Float64:
-		return func(dst []byte, k K) []byte { return extsort.AppendFloat(dst, *(*float64)(unsafe.Pointer(&k))) }
-	case reflect.Float32:
-		return func(dst []byte, k K) []byte {
-			return extsort.AppendFloat(dst, float64(*(*float32)(unsafe.Pointer(&k))))
-		}
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return intEncoder[K](t.Size(), true)
-	default: // cmp.Ordered has no more than these
-		return intEncoder[K](t.Size(), false)
-	}
 }
 
 // intEncoder is for integers of a size in bytes.

@@ -32,31 +32,26 @@ func PartitionBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func
 	return fill(p, err, in)
 }
 
-func fill[T, K any](p *Partitions[T, K], err error, in iter.Seq2[T, error]) (*Partitions[T, K], error) {
-	if err != nil {
-		return nil, err
+func fill[T, K any](p *Partitions[T, K], failed error, in iter.Seq2[T, error]) (_ *Partitions[T, K], err error) {
+	if failed != nil {
+		return nil, failed
 	}
 	fed := false
 	defer func() {
-		if !fed { // somebody's code panics: leave nothing behind
-			_ = p.Close()
+		if !fed { // also where somebody's code panics: leave nothing behind
+			err = errors.Join(err, p.Close())
 		}
 	}()
-	err = feedAll(p, in)
-	fed = true
-	if err != nil {
-		return nil, errors.Join(err, p.Close())
+	if err = feedAll(p, in); err != nil {
+		return nil, err
 	}
+	fed = true
 	return p, nil
 }
 
 // Partitions are records divided by keys. Once all feeds are closed, they can be
 // read in any order, any number of times, by several goroutines.
-type Partitions[T, K any] struct {
-	keyed[T, K]
-	// newEncoder returns what encodes the key of a record, for one feed.
-	newEncoder func() func(dst []byte, v T) ([]byte, error)
-}
+type Partitions[T, K any] struct{ keyed[T, K] }
 
 // NewPartitions returns partitions as [Partition] does, to be fed.
 func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
@@ -75,13 +70,11 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 		return nil, err
 	}
 	k.keys = numberCodec{n}
-	return &Partitions[T, int]{keyed: k, newEncoder: func() func(dst []byte, v T) ([]byte, error) {
-		var scratch []byte
-		return func(dst []byte, v T) (_ []byte, err error) {
-			scratch, err = keys.Encode(scratch[:0], key(v))
-			return binary.BigEndian.AppendUint32(dst, uint32(xxh3.Hash(scratch)%uint64(n))), err
-		}
-	}}, nil
+	k.appendKey = func(dst []byte, v T) ([]byte, error) {
+		b, err := keys.Encode(dst, key(v))
+		return binary.BigEndian.AppendUint32(dst, uint32(xxh3.Hash(b[len(dst):])%uint64(n))), err
+	}
+	return &Partitions[T, int]{k}, nil
 }
 
 // NewPartitionsBy returns partitions as [PartitionBy] does, to be fed.
@@ -90,12 +83,8 @@ func NewPartitionsBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]
 	if err != nil {
 		return nil, err
 	}
-	encode := func(dst []byte, v T) ([]byte, error) { return k.keys.Encode(dst, key(v)) }
-	return &Partitions[T, K]{keyed: k, newEncoder: func() func(dst []byte, v T) ([]byte, error) { return encode }}, nil
+	return &Partitions[T, K]{k}, nil
 }
-
-// Feed returns a feed. Each takes half a MiB of memory beside.
-func (p *Partitions[T, K]) Feed() (*Feed[T], error) { return p.feed(p.newEncoder()) }
 
 // Keys yields the keys of all partitions that have records, in no particular order.
 func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {

@@ -89,6 +89,18 @@ type config[T any] struct {
 	codec   Codec[T]
 }
 
+// single is for one goroutine that feeds, which so may have the memory of all.
+func (o *Options[T]) single() *Options[T] {
+	var one Options[T]
+	if o != nil {
+		one = *o
+	}
+	if one.Threads >= 0 {
+		one.Threads = 1
+	}
+	return &one
+}
+
 // withoutStore is resolve for what does not use a store.
 func (o *Options[T]) withoutStore() (config[T], error) {
 	if o != nil && o.Store != nil {

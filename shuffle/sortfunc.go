@@ -69,7 +69,7 @@ func (s *FuncSorter[T]) Feed() (*Feed[T], error) {
 	if err := s.engine.OpenWriter(); err != nil {
 		return nil, err
 	}
-	return &Feed[T]{mu: &s.engine.Mu, add: s.add, finish: func() error { s.engine.CloseWriter(); return nil }}, nil
+	return &Feed[T]{mu: &s.engine.Mu, add: s.add, finish: func() error { s.engine.Writers--; return nil }}, nil
 }
 
 // add holds a record. engine.Mu is held, or there is one feed.
@@ -175,16 +175,7 @@ func (s *FuncSorter[T]) start() error {
 // mergeSome merges n neighbouring runs into one, the shortest ones. Neighbours,
 // so that the order of equal records is kept.
 func (s *FuncSorter[T]) mergeSome(n int) error {
-	best, size := 0, int64(-1)
-	for i := 0; i+n <= len(s.runs); i++ {
-		sum := int64(0)
-		for _, r := range s.runs[i : i+n] {
-			sum += r.Size()
-		}
-		if size < 0 || sum < size {
-			best, size = i, sum
-		}
-	}
+	best := spill.Shortest(s.runs, n)
 	some := s.runs[best : best+n]
 	m, err := s.merger(some, false)
 	if err != nil {

@@ -19,17 +19,14 @@ type tables[T any] struct {
 	open    []*sharedTable[T]
 }
 
-// newTables makes an engine. Of the options Threads may be 0.
+// newTables makes an engine.
 func newTables[T any](ctx context.Context, c config[T], o hashagg.Options) (*tables[T], error) {
-	if o.Threads == 0 {
-		o.Threads = c.threads
-	}
-	o.Memory, o.Temp = c.memory, c.temp
+	o.Memory, o.Threads, o.Temp = c.memory, c.threads, c.temp
 	engine, err := hashagg.New(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	return &tables[T]{engine: engine, temp: c.temp, threads: o.Threads}, nil
+	return &tables[T]{engine: engine, temp: c.temp, threads: c.threads}, nil
 }
 
 // Stats tells what was done so far.

@@ -54,10 +54,9 @@ func (s *spool) reset() {
 // pieces calls use with the text, piece by piece, none of them empty.
 func (s *spool) pieces(use func([]byte) error) (err error) {
 	if s.size > 0 {
-		var r spill.Reader
 		var p []byte
 		for i := range s.file.Blocks() {
-			if p, err = r.Read(s.file, p, i, 1); err != nil {
+			if p, err = s.file.Read(p, i, 1); err != nil {
 				return err
 			}
 			if err := use(p); err != nil {

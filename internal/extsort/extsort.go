@@ -36,8 +36,6 @@ type Options struct {
 	Threads int
 	// Temp is where runs go. nil: directories of its own in os.TempDir.
 	Temp *tempdir.Set
-	// Compress compresses runs with S2: less is written for more computing.
-	Compress bool
 	// KeepKeys hands keys out beside records.
 	KeepKeys bool
 }

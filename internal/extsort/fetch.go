@@ -1,7 +1,5 @@
 package extsort
 
-import "github.com/go-partd/partd/internal/spill"
-
 // runReader reads the blocks of a run one after the other, with one read ahead
 // by the fetcher.
 type runReader struct {
@@ -47,10 +45,7 @@ func (r *runReader) nextBlock() ([]byte, error) {
 }
 
 // fetcher reads blocks for the readers of a merge, in the background.
-type fetcher struct {
-	requests chan *runReader
-	reader   spill.Reader
-}
+type fetcher struct{ requests chan *runReader }
 
 // startFetcher starts a fetcher for a number of readers.
 func (s *Sorter) startFetcher(readers int) *fetcher {
@@ -66,7 +61,7 @@ func (f *fetcher) stop() { close(f.requests) }
 func (f *fetcher) run() {
 	for r := range f.requests {
 		i := r.asked - 1
-		block, err := f.reader.Read(r.run.File, r.bufs[i%2], i, 1)
+		block, err := r.run.Read(r.bufs[i%2], i, 1)
 		r.ready <- fetched{block, err} // one at most is under way
 	}
 }

@@ -3,6 +3,9 @@ package extsort
 import (
 	"errors"
 	"fmt"
+	"slices"
+
+	"github.com/go-partd/partd/internal/spill"
 )
 
 // reduce sees to it that what is in files can be merged at once: it frees
@@ -79,28 +82,17 @@ func (s *Sorter) mergeSome() error {
 	if n < 2 {
 		return fmt.Errorf("merging %d runs in memory for %d", len(s.runs), maxRuns)
 	}
-	best, bestSize := 0, int64(-1)
-	for i := 0; i+n <= len(s.runs); i++ {
-		size := int64(0)
-		for _, r := range s.runs[i : i+n] {
-			size += r.Size()
-		}
-		if bestSize < 0 || size < bestSize {
-			best, bestSize = i, size
-		}
-	}
-	some := s.runs[best : best+n]
+	best := spill.Shortest(s.runs, n)
+	some := slices.Clone(s.runs[best : best+n])
 	merged, err := s.mergeRuns(some)
 	if merged == nil {
 		return err
 	}
 	if err != nil {
-		some = append([]*run{merged}, some...) // for Close
-		s.runs = append(s.runs[:best:best], append(some, s.runs[best+n:]...)...)
+		s.runs = append(s.runs, merged) // for Close
 		return err
 	}
-	rest := append([]*run{merged}, s.runs[best+n:]...)
-	s.runs = append(s.runs[:best:best], rest...)
+	s.runs = slices.Replace(s.runs, best, best+n, merged)
 	s.Mu.Lock()
 	s.stats.Runs++
 	s.stats.Written += merged.Size()

@@ -18,7 +18,6 @@ func (s *Sorter) newRun(seq int64) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.Compress = s.opts.Compress
 	return &run{File: f, seq: seq}, nil
 }
 

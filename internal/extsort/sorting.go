@@ -81,7 +81,7 @@ const aheadSlots = 2
 
 // spillAhead writes slots out so that the next ones find memory. Mu is held.
 func (s *Sorter) spillAhead() {
-	for !s.Reading() && s.Failure() == nil && len(s.sorted) > 0 &&
+	for !s.Reading && s.Failure() == nil && len(s.sorted) > 0 &&
 		s.sizes.slots-len(s.slots)+len(s.free)+s.spills < aheadSlots {
 		s.spillOne()
 	}

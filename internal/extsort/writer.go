@@ -143,7 +143,7 @@ func (w *Writer) Close() error {
 	if w.ordered && err == nil {
 		s.turn++
 	}
-	s.CloseWriter()
+	s.Writers--
 	s.buffers = append(s.buffers, w.buf[:0])
 	w.buf = nil
 	s.Cond.Broadcast()

@@ -118,8 +118,8 @@ func (a *Aggregator) Table() (*Table, error) {
 	if err := a.OpenWriter(); err != nil {
 		return nil, err
 	}
-	if a.Writers() > a.Threads {
-		a.CloseWriter()
+	if a.Writers > a.Threads {
+		a.Writers--
 		return nil, fmt.Errorf("%d tables are open, as many as there are threads", a.Threads)
 	}
 	if n := len(a.idle); n > 0 {
@@ -130,7 +130,7 @@ func (a *Aggregator) Table() (*Table, error) {
 	}
 	t, err := a.newTable()
 	if err != nil {
-		a.CloseWriter()
+		a.Writers--
 		return nil, err
 	}
 	a.tables = append(a.tables, t)

@@ -1,10 +1,6 @@
 package hashagg
 
-import (
-	"errors"
-
-	"github.com/go-partd/partd/internal/spill"
-)
+import "errors"
 
 // merger merges partitions of what tables have written out.
 type merger struct {
@@ -166,12 +162,11 @@ func (m *merger) take() *Table {
 func (m *merger) merge(t *Table, sources []*spilled, from, to, level int) (*Table, error) {
 	t.level = level
 	var buf []byte
-	var reader spill.Reader
 	for _, s := range sources {
 		for blocks := s.blocksOf(from, to); len(blocks) > 0; {
 			n := s.neighbours(blocks, bufferSize(m.a.share))
 			var err error
-			if buf, err = reader.Read(s.file, buf, blocks[0], n); err != nil {
+			if buf, err = s.file.Read(buf, blocks[0], n); err != nil {
 				return nil, err
 			}
 			blocks = blocks[n:]

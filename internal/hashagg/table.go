@@ -282,7 +282,7 @@ func (t *Table) Close() error {
 	a := t.a
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
-	a.CloseWriter()
+	a.Writers--
 	a.idle = append(a.idle, t)
 	a.stats.Records += t.in.records
 	a.stats.KeySum += t.in.keySum

@@ -43,8 +43,8 @@ type Engine struct {
 	// is for all changes of it.
 	Mu      sync.Mutex
 	Cond    sync.Cond
-	writers int // open ones
-	reading bool
+	Writers int  // open ones
+	Reading bool // has begun
 	err     error
 	closed  bool
 	own     bool // Temp is to be closed
@@ -52,8 +52,8 @@ type Engine struct {
 }
 
 // Start sets the defaults of what is 0, checks the rest, and says what the engine
-// is for in errors, as in "sorting". It takes [MinMemory] for each of a number of
-// parts that the memory is divided into, 0 meaning the number of threads. ctx ends
+// is for in errors, as in "sorting". It takes [MinMemory] for each of some
+// parts that the memory is divided into, 0 meaning as many as there are threads. ctx ends
 // all that the engine does.
 func (e *Engine) Start(ctx context.Context, doing string, parts int) error {
 	if e.Memory == 0 {
@@ -123,33 +123,24 @@ func (e *Engine) OpenWriter() error {
 	if err := e.Failure(); err != nil {
 		return err
 	}
-	if e.reading {
+	if e.Reading {
 		return fmt.Errorf("writing after reading began: %w", ErrClosed)
 	}
-	e.writers++
+	e.Writers++
 	return nil
 }
-
-// CloseWriter notes a writer that is closed. Mu is held.
-func (e *Engine) CloseWriter() { e.writers-- }
-
-// Reading reports whether reading has begun. Mu is held.
-func (e *Engine) Reading() bool { return e.reading }
-
-// Writers returns how many writers are open. Mu is held.
-func (e *Engine) Writers() int { return e.writers }
 
 // StartReading notes that reading begins. Mu is held.
 func (e *Engine) StartReading() error {
 	switch err := e.Failure(); {
 	case err != nil:
 		return err
-	case e.reading:
+	case e.Reading:
 		return errors.New("what went in can be read once only")
-	case e.writers > 0:
-		return fmt.Errorf("%d of those that write are not closed yet", e.writers)
+	case e.Writers > 0:
+		return fmt.Errorf("%d of those that write are not closed yet", e.Writers)
 	}
-	e.reading = true
+	e.Reading = true
 	return nil
 }
 

@@ -6,8 +6,6 @@ import (
 	"hash/crc32"
 	"slices"
 
-	"github.com/klauspost/compress/s2"
-
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
@@ -19,8 +17,6 @@ type File struct {
 	// Buf is what is not written yet. What belongs to the file is appended to it,
 	// after a call of Room.
 	Buf []byte
-	// Compress compresses blocks with S2 where that makes them shorter.
-	Compress bool
 
 	file    vfs.File
 	what    string // it holds, for messages
@@ -29,15 +25,12 @@ type File struct {
 	blocks  []block
 	size    int64 // bytes written
 	longest int   // block
-
-	compressed []byte
 }
 
 // block is where a block begins; it ends where the next one begins, or the file.
 type block struct {
 	offset int64
-	length uint32 // before it was compressed
-	crc    uint32 // CRC-32C of what is stored
+	crc    uint32 // CRC-32C
 }
 
 var (
@@ -78,22 +71,11 @@ func (f *File) makeRoom(n int) error {
 
 // End ends the block, if there is anything in it.
 func (f *File) End() {
-	b := f.Buf[f.begun:]
-	n := len(b)
-	if n == 0 {
-		return
+	if b := f.Buf[f.begun:]; len(b) > 0 {
+		f.blocks = append(f.blocks, block{f.size + int64(f.begun), crc32.Checksum(b, castagnoli)})
+		f.begun = len(f.Buf)
+		f.longest = max(f.longest, len(b))
 	}
-	if f.Compress {
-		most := s2.MaxEncodedLen(n)
-		f.compressed = slices.Grow(f.compressed[:0], most)[:most]
-		if c := s2.Encode(f.compressed, b); len(c) < n {
-			b = b[:copy(b, c)]
-			f.Buf = f.Buf[:f.begun+len(b)]
-		}
-	}
-	f.blocks = append(f.blocks, block{f.size + int64(f.begun), uint32(n), crc32.Checksum(b, castagnoli)})
-	f.begun = len(f.Buf)
-	f.longest = max(f.longest, n)
 }
 
 // Flush ends the block and writes all that is buffered.
@@ -113,7 +95,7 @@ func (f *File) Flush() error {
 // Finish writes what is left, and gives the buffer back.
 func (f *File) Finish() error {
 	err := f.Flush()
-	f.Buf, f.compressed = nil, nil
+	f.Buf = nil
 	return err
 }
 
@@ -134,6 +116,22 @@ func (f *File) Close() error {
 // Size returns how many bytes were written.
 func (f *File) Size() int64 { return f.size }
 
+// Shortest returns where the n neighbouring files begin that have the fewest bytes.
+// Neighbours, so that merging them keeps the order of equal records.
+func Shortest[F interface{ Size() int64 }](files []F, n int) (first int) {
+	var size, minSize int64
+	for i, f := range files {
+		size += f.Size()
+		if i >= n {
+			size -= files[i-n].Size()
+		}
+		if i == n-1 || i >= n && size < minSize {
+			first, minSize = i-n+1, size
+		}
+	}
+	return first
+}
+
 // Blocks returns how many blocks were ended. They are numbered from 0.
 func (f *File) Blocks() int { return len(f.blocks) }
 
@@ -147,4 +145,23 @@ func (f *File) Span(i, n int) int {
 		end = f.blocks[i+n].offset
 	}
 	return int(end - f.blocks[i].offset)
+}
+
+// Read reads n blocks from number i on into buf, which grows where it is too
+// small. Several goroutines may read.
+func (f *File) Read(buf []byte, i, n int) ([]byte, error) {
+	size := f.Span(i, n)
+	buf = slices.Grow(buf[:0], size)[:size]
+	if _, err := f.file.ReadAt(buf, f.blocks[i].offset); err != nil {
+		return nil, fmt.Errorf("reading %s from a temporary file: %w", f.what, err)
+	}
+	for rest := buf; n > 0; i, n = i+1, n-1 {
+		b := f.blocks[i]
+		size := f.Span(i, 1)
+		if crc := crc32.Checksum(rest[:size], castagnoli); crc != b.crc {
+			return nil, &partd.CorruptError{Path: f.file.Name(), Offset: b.offset, Err: fmt.Errorf("%w: CRC-32C %08x, not %08x", ErrDamaged, crc, b.crc)}
+		}
+		rest = rest[size:]
+	}
+	return buf, nil
 }
