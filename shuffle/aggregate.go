@@ -21,8 +21,8 @@ type Accumulator[T, A any] struct {
 	// its slices, maps and strings, about. nil where there are none. It is asked
 	// after each Add and Merge.
 	Size func(*A) int
-	// Codec encodes accumulators that do not fit in memory. nil means the
-	// [DefaultCodec].
+	// Codec encodes accumulators that do not fit in memory. The zero value means
+	// the [DefaultCodec].
 	Codec Codec[A]
 }
 
@@ -57,10 +57,9 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	if err != nil {
 		return nil, err
 	}
-	opts := Options[T]{Codec: noCodec[T]{}} // records are not stored
-	if o != nil {
-		opts.Memory, opts.Threads, opts.TempDirs, opts.Store = o.Memory, o.Threads, o.TempDirs, o.Store
-	}
+	opts := o.orDefault()
+	// Records are not stored: there may be no codec for them.
+	opts.Codec = Codec[T]{Encode: func(dst []byte, _ T) ([]byte, error) { return dst, nil }, Decode: func([]byte) (v T, _ error) { return v, nil }}
 	c, err := opts.withoutStore()
 	if err != nil {
 		return nil, err
@@ -79,12 +78,12 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 // plan decides where accumulators are kept: in the words of the engine, if
 // they are plain memory, or else in lists of their own.
 func (a *Aggregator[T, K, A]) plan(o *hashagg.Options) error {
-	if a.acc.Codec == nil {
+	if a.acc.Codec.Encode == nil {
 		var err error
 		if a.acc.Codec, err = DefaultCodec[A](); err != nil {
 			return fmt.Errorf("the accumulator: %w", err)
 		}
-		if _, flat := a.acc.Codec.(flatCodec[A]); flat && a.acc.Size == nil && wordsOf[A]() <= maxInline {
+		if a.acc.Codec.flat && a.acc.Size == nil && wordsOf[A]() <= maxInline {
 			a.inline = true
 			o.Words = wordsOf[A]()
 			o.Merge = func(dst, src []uint64) { a.acc.Merge(inWords[A](dst), inWords[A](src)) }

@@ -138,6 +138,24 @@ func TestDistinct(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
+	whole, err := shuffle.NewDeduplicator(t.Context(), leastMemory[[2]string](t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	feedInParts(t, whole.Feed, keys, 4)
+	seen = make(map[[2]string]bool)
+	for _, k := range mustCollect(t, whole.Records()) {
+		if _, ok := firsts[k]; !ok || seen[k] {
+			t.Fatalf("%q is there twice, or should not be", k)
+		}
+		seen[k] = true
+	}
+	if len(seen) != len(firsts) {
+		t.Errorf("whole records from two feeds: %d, want %d", len(seen), len(firsts))
+	}
+	if err := whole.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTopK(t *testing.T) {

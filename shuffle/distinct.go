@@ -33,7 +33,7 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 	if err != nil {
 		return nil, err
 	}
-	if o == nil || o.Codec == nil { // of equal values the encodings are to be equal
+	if o.orDefault().Codec.Encode == nil { // of equal values the encodings are to be equal
 		if c.codec, err = newCodec[T](true); err != nil {
 			return nil, err
 		}

@@ -258,6 +258,10 @@ func TestWrongOptions(t *testing.T) {
 	if err := drain(shuffle.TopK(t.Context(), in, -1, byTextAndSmall, nil)); err == nil {
 		t.Error("the first -1 records")
 	}
+	half := &shuffle.Options[rec]{Codec: shuffle.Codec[rec]{Encode: failingCodec.Encode}}
+	if err := drain(shuffle.Sort(t.Context(), in, byTextAndSmall, half)); err == nil {
+		t.Error("a codec that does not decode")
+	}
 	if _, err := shuffle.Partition(t.Context(), in, 0, text, nil); err == nil {
 		t.Error("0 partitions")
 	}
@@ -269,7 +273,7 @@ func TestWrongOptions(t *testing.T) {
 // A codec that fails ends everything with its error.
 func TestFailingCodec(t *testing.T) {
 	o := leastMemory[rec](t)
-	o.Codec = failingCodec{}
+	o.Codec = failingCodec
 	for name, run := range operations(shuffle.Values(randomRecs(1, 10)...), o) {
 		if err := run(t.Context()); name != "aggregate" && !errors.Is(err, errCodec) {
 			t.Errorf("%s: %v", name, err)
@@ -277,14 +281,14 @@ func TestFailingCodec(t *testing.T) {
 	}
 }
 
-type failingCodec struct{}
-
 var errCodec = fmt.Errorf("the codec fails")
 
-func (failingCodec) Encode(dst []byte, r rec) ([]byte, error) {
-	if r.N == 5 {
-		return dst, errCodec
-	}
-	return append(dst, 1), nil
+var failingCodec = shuffle.Codec[rec]{
+	Encode: func(dst []byte, r rec) ([]byte, error) {
+		if r.N == 5 {
+			return dst, errCodec
+		}
+		return append(dst, 1), nil
+	},
+	Decode: func([]byte) (rec, error) { return rec{}, errCodec },
 }
-func (failingCodec) Decode([]byte) (rec, error) { return rec{}, errCodec }

@@ -100,16 +100,15 @@ func TestGoOnAfterPanic(t *testing.T) {
 }
 
 // breaking is a codec that fails at a record, with nothing to return.
-type breaking struct {
-	shuffle.Codec[rec]
-	left int
-}
-
-func (c *breaking) Encode(dst []byte, r rec) ([]byte, error) {
-	if c.left--; c.left == 0 {
-		return nil, errCodec
+func breaking(c shuffle.Codec[rec], left int) shuffle.Codec[rec] {
+	encode := c.Encode
+	c.Encode = func(dst []byte, r rec) ([]byte, error) {
+		if left--; left == 0 {
+			return nil, errCodec
+		}
+		return encode(dst, r)
 	}
-	return c.Codec.Encode(dst, r)
+	return c
 }
 
 // A record that cannot be encoded does no harm to those before it.
@@ -138,7 +137,7 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 		},
 	} {
 		o := leastMemory[rec](t)
-		o.Codec = &breaking{codec, good + 1}
+		o.Codec = breaking(codec, good+1)
 		s, out, err := start(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)

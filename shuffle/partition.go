@@ -69,7 +69,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 	if err != nil {
 		return nil, err
 	}
-	k.keys = numberCodec{n}
+	k.keys = numberCodec(n)
 	k.appendKey = func(dst []byte, v T) ([]byte, error) {
 		b, err := keys.Encode(dst, key(v))
 		return binary.BigEndian.AppendUint32(dst, uint32(xxh3.Hash(b[len(dst):])%uint64(n))), err
@@ -188,19 +188,20 @@ func (p *Partitions[T, K]) Verify() error {
 	return sc.err
 }
 
-// numberCodec encodes numbers of partitions.
-type numberCodec struct{ n int }
-
-func (c numberCodec) Encode(dst []byte, number int) ([]byte, error) {
-	if number < 0 || number >= c.n {
-		return dst, fmt.Errorf("there is no partition %d: they go from 0 to %d", number, c.n-1)
+// numberCodec encodes numbers of n partitions.
+func numberCodec(n int) Codec[int] {
+	return Codec[int]{
+		Encode: func(dst []byte, number int) ([]byte, error) {
+			if number < 0 || number >= n {
+				return dst, fmt.Errorf("there is no partition %d: they go from 0 to %d", number, n-1)
+			}
+			return binary.BigEndian.AppendUint32(dst, uint32(number)), nil
+		},
+		Decode: func(data []byte) (int, error) {
+			if len(data) != 4 {
+				return 0, wrongLength(len(data), 4)
+			}
+			return int(binary.BigEndian.Uint32(data)), nil
+		},
 	}
-	return binary.BigEndian.AppendUint32(dst, uint32(number)), nil
-}
-
-func (c numberCodec) Decode(data []byte) (int, error) {
-	if len(data) != 4 {
-		return 0, wrongLength(len(data), 4)
-	}
-	return int(binary.BigEndian.Uint32(data)), nil
 }

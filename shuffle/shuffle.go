@@ -60,8 +60,8 @@ type Options[T any] struct {
 	// log-structured store. Sorting, aggregating, Distinct and TopK keep what does
 	// not fit in files of their own kind, and refuse a store.
 	Store partd.Partd
-	// Codec encodes the records. nil means the [DefaultCodec]. Aggregate stores no
-	// records, and needs none.
+	// Codec encodes the records. The zero value means the [DefaultCodec]. Aggregate
+	// stores no records, and needs none.
 	Codec Codec[T]
 }
 
@@ -89,12 +89,16 @@ type config[T any] struct {
 	codec   Codec[T]
 }
 
+func (o *Options[T]) orDefault() (opts Options[T]) {
+	if o != nil {
+		opts = *o
+	}
+	return opts
+}
+
 // single is for one goroutine that feeds, which so may have the memory of all.
 func (o *Options[T]) single() *Options[T] {
-	var one Options[T]
-	if o != nil {
-		one = *o
-	}
+	one := o.orDefault()
 	if one.Threads >= 0 {
 		one.Threads = 1
 	}
@@ -109,12 +113,9 @@ func (o *Options[T]) withoutStore() (config[T], error) {
 	return o.resolve()
 }
 
-func (o *Options[T]) resolve() (config[T], error) {
-	var opts Options[T]
-	if o != nil {
-		opts = *o
-	}
-	c := config[T]{memory: opts.Memory, threads: opts.Threads, store: opts.Store, codec: opts.Codec}
+func (o *Options[T]) resolve() (c config[T], err error) {
+	opts := o.orDefault()
+	c = config[T]{memory: opts.Memory, threads: opts.Threads, store: opts.Store, codec: opts.Codec}
 	if c.memory == 0 {
 		c.memory = DefaultMemory
 	}
@@ -124,17 +125,17 @@ func (o *Options[T]) resolve() (config[T], error) {
 	switch {
 	case c.memory < MinMemory:
 		return c, fmt.Errorf("option Memory is %d bytes: it must be %d at least", c.memory, MinMemory)
+	case (c.codec.Encode == nil) != (c.codec.Decode == nil):
+		return c, errors.New("option Codec has one function: it needs two, Encode and Decode")
 	case c.threads < 0:
 		return c, fmt.Errorf("option Threads is %d: it must be positive", c.threads)
 	}
 	c.memory = max(c.memory, int64(c.threads+1)<<20)
-	if c.codec == nil {
-		var err error
+	if c.codec.Encode == nil {
 		if c.codec, err = DefaultCodec[T](); err != nil {
 			return c, err
 		}
 	}
-	var err error
 	c.temp, err = tempdir.New(opts.TempDirs, nil)
 	return c, err
 }
