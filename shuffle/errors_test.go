@@ -17,7 +17,7 @@ import (
 func TestTooLarge(t *testing.T) {
 	long := shuffle.Values(strings.Repeat("x", 4<<20))
 	itself := func(s string) string { return s }
-	o := leastMemory[string](t)
+	o := minMemory[string](t)
 	for name, run := range map[string]func(ctx context.Context) error{
 		"sort": func(ctx context.Context) error {
 			return drain(shuffle.Sort(ctx, long, shuffle.By(shuffle.Asc(itself)), o))
@@ -54,7 +54,7 @@ func TestClosed(t *testing.T) {
 		Feed() (*shuffle.Feed[string], error)
 		Close() error
 	}
-	ctx, o := t.Context(), leastMemory[string](t)
+	ctx, o := t.Context(), minMemory[string](t)
 	itself := func(s string) string { return s }
 	by := shuffle.By(shuffle.Asc(itself))
 	sorter, err1 := shuffle.NewSorter(ctx, by, o)

@@ -68,7 +68,7 @@ func TestErrorOfTheInput(t *testing.T) {
 		}
 		yield(rec{}, broken)
 	}
-	o := leastMemory[rec](t)
+	o := minMemory[rec](t)
 	for name, run := range operations(in, o) {
 		if err := run(t.Context()); !errors.Is(err, broken) {
 			t.Errorf("%s: %v", name, err)
@@ -81,7 +81,7 @@ func TestErrorOfTheInput(t *testing.T) {
 // temporary data are left.
 func TestCancel(t *testing.T) {
 	in := shuffle.Values(randomRecs(1, 60_000)...)
-	o := leastMemory[rec](t)
+	o := minMemory[rec](t)
 	goroutines := runtime.NumGoroutine()
 	stopped := errors.New("stopped")
 	ended := 0
@@ -117,7 +117,7 @@ func TestCancel(t *testing.T) {
 // Who stops reading leaves nothing behind.
 func TestStopReading(t *testing.T) {
 	in := shuffle.Values(randomRecs(1, many)...)
-	o := leastMemory[rec](t)
+	o := minMemory[rec](t)
 	goroutines := runtime.NumGoroutine()
 	for range shuffle.Sort(t.Context(), in, byTextAndSmall, o) {
 		break
@@ -272,7 +272,7 @@ func TestWrongOptions(t *testing.T) {
 
 // A codec that fails ends everything with its error.
 func TestFailingCodec(t *testing.T) {
-	o := leastMemory[rec](t)
+	o := minMemory[rec](t)
 	o.Codec = failingCodec
 	for name, run := range operations(shuffle.Values(randomRecs(1, 10)...), o) {
 		if err := run(t.Context()); name != "aggregate" && !errors.Is(err, errCodec) {

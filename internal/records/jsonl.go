@@ -142,7 +142,7 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 	return value, nil
 }
 
-// halfSurrogate tells whether the inside of a JSON string has an escape that is
+// halfSurrogate reports whether the inside of a JSON string has an escape that is
 // half of a pair. Decoding would make a replacement character of each, and so
 // one key of two.
 func halfSurrogate(text []byte) bool {

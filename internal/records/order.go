@@ -74,7 +74,7 @@ func (o *order) merge(r *result) {
 	o.lines += r.lines
 }
 
-// lacksFirst tells whether no block merged so far holds a record.
+// lacksFirst reports whether no block merged so far holds a record.
 func (o *order) lacksFirst() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -49,7 +49,7 @@ type Tally struct {
 	AddedNewlines int64   // at the ends of files that lack the last one
 }
 
-// Accounted tells whether each byte read is in one of the counts.
+// Accounted reports whether each byte read is in one of the counts.
 func (t *Tally) Accounted() bool {
 	return t.ReadBytes+t.AddedNewlines == t.HeaderBytes+t.BlankBytes+t.BadBytes+t.RecordBytes
 }
