@@ -34,7 +34,7 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 		return nil, err
 	}
 	if o.orDefault().Codec.Encode == nil { // of equal values the encodings are to be equal
-		if c.codec, err = newCodec[T](true); err != nil {
+		if c.Codec, err = newCodec[T](true); err != nil {
 			return nil, err
 		}
 	}
@@ -42,7 +42,7 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 	if err != nil {
 		return nil, err
 	}
-	return &Deduplicator[T]{tables: t, codec: c.codec}, nil
+	return &Deduplicator[T]{tables: t, codec: c.Codec}, nil
 }
 
 // NewDeduplicatorBy returns what [DistinctBy] is made of, to be closed. Of the
@@ -64,7 +64,7 @@ func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[
 		return nil, err
 	}
 	encode := func(dst []byte, v T) ([]byte, error) { return keys.Encode(dst, key(v)) }
-	return &Deduplicator[T]{tables: t, key: encode, codec: c.codec}, nil
+	return &Deduplicator[T]{tables: t, key: encode, codec: c.Codec}, nil
 }
 
 // Feed returns a feed. Any number may be open at once; as many as there are

@@ -31,7 +31,7 @@ func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k ke
 	if err != nil {
 		return k, err
 	}
-	k.codec = c.codec
+	k.codec = c.Codec
 	k.spool, err = newSpool(ctx, c)
 	return k, err
 }

@@ -2,6 +2,7 @@ package shuffle
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"reflect"
 	"unsafe"
@@ -75,25 +76,27 @@ func inverted[T any](k Key[T]) Key[T] {
 
 // intEncoder is for integers of a size in bytes.
 func intEncoder[K any](size uintptr, signed bool) func(dst []byte, k K) []byte {
-	flip := uint64(0)
+	var flip uint64 // the sign, as the highest bit
 	if signed {
 		flip = 1 << 63
 	}
-	switch size {
-	case 8:
-		return func(dst []byte, k K) []byte { return extsort.AppendUint(dst, *(*uint64)(unsafe.Pointer(&k))^flip) }
-	case 4:
-		return func(dst []byte, k K) []byte {
-			x := *(*uint32)(unsafe.Pointer(&k)) ^ uint32(flip>>32)
-			return append(dst, byte(x>>24), byte(x>>16), byte(x>>8), byte(x))
+	shift := 64 - 8*size
+	return func(dst []byte, k K) []byte {
+		var x uint64
+		switch p := unsafe.Pointer(&k); size {
+		case 8:
+			return extsort.AppendUint(dst, *(*uint64)(p)^flip)
+		case 4:
+			x = uint64(*(*uint32)(p))
+		case 2:
+			x = uint64(*(*uint16)(p))
+		default:
+			x = uint64(*(*uint8)(p))
 		}
-	case 2:
-		return func(dst []byte, k K) []byte {
-			x := *(*uint16)(unsafe.Pointer(&k)) ^ uint16(flip>>48)
-			return append(dst, byte(x>>8), byte(x))
-		}
+		var b [8]byte
+		binary.BigEndian.PutUint64(b[:], x<<shift^flip)
+		return append(dst, b[:size]...)
 	}
-	return func(dst []byte, k K) []byte { return append(dst, *(*uint8)(unsafe.Pointer(&k))^uint8(flip>>56)) }
 }
 
 // appendKeys appends what orders as all keys of a record.

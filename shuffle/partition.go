@@ -2,6 +2,7 @@ package shuffle
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -135,20 +136,26 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	in := bufio.NewReaderSize(r, 64<<10)
-	var record []byte
+	var long bytes.Buffer
 	for {
 		n, err := binary.ReadUvarint(in)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if err == nil && n > partd.MaxValueLen {
+		var record []byte
+		switch {
+		case err != nil:
+		case n > partd.MaxValueLen:
 			err = errEncoding
-		}
-		if err == nil {
-			record, err = readFull(in, record[:0], int(n))
+		case n <= uint64(in.Size()):
+			record, err = in.Peek(int(n))
+		default: // it takes memory as bytes come, not as n claims
+			long.Reset()
+			_, err = io.CopyN(&long, in, int64(n))
+			record = long.Bytes()
 		}
 		if err != nil {
-			return &partd.Error{Op: "read records", Key: key, HasKey: true, Err: err}
+			return &partd.Error{Op: "read records", Key: key, HasKey: true, Err: fmt.Errorf("%w: %w", errEncoding, err)}
 		}
 		v, err := p.codec.Decode(record)
 		if err != nil {
@@ -157,22 +164,10 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 		if !use(v) {
 			return nil
 		}
-	}
-}
-
-// readFull reads n bytes. It takes memory as they come, not as n claims.
-func readFull(r io.Reader, buf []byte, n int) ([]byte, error) {
-	const step = 1 << 20
-	for n > 0 {
-		have := len(buf)
-		buf = append(buf, make([]byte, min(n, step))...)
-		m, err := io.ReadFull(r, buf[have:])
-		if err != nil {
-			return buf[:have+m], fmt.Errorf("%w: %w", errEncoding, err)
+		if n <= uint64(in.Size()) {
+			_, _ = in.Discard(int(n)) // of what is buffered
 		}
-		n -= m
 	}
-	return buf, nil
 }
 
 // Verify reads all partitions and compares what they hold with what was put in.

@@ -82,11 +82,8 @@ var (
 )
 
 type config[T any] struct {
-	memory  int64
-	threads int
-	temp    *tempdir.Set
-	store   partd.Partd
-	codec   Codec[T]
+	Options[T] // with all defaults, but for Store
+	temp       *tempdir.Set
 }
 
 func (o *Options[T]) orDefault() (opts Options[T]) {
@@ -114,29 +111,28 @@ func (o *Options[T]) withoutStore() (config[T], error) {
 }
 
 func (o *Options[T]) resolve() (c config[T], err error) {
-	opts := o.orDefault()
-	c = config[T]{memory: opts.Memory, threads: opts.Threads, store: opts.Store, codec: opts.Codec}
-	if c.memory == 0 {
-		c.memory = DefaultMemory
+	c.Options = o.orDefault()
+	if c.Memory == 0 {
+		c.Memory = DefaultMemory
 	}
-	if c.threads == 0 {
-		c.threads = runtime.GOMAXPROCS(0)
+	if c.Threads == 0 {
+		c.Threads = runtime.GOMAXPROCS(0)
 	}
 	switch {
-	case c.memory < MinMemory:
-		return c, fmt.Errorf("option Memory is %d bytes: it must be %d at least", c.memory, MinMemory)
-	case (c.codec.Encode == nil) != (c.codec.Decode == nil):
+	case c.Memory < MinMemory:
+		return c, fmt.Errorf("option Memory is %d bytes: it must be %d at least", c.Memory, MinMemory)
+	case (c.Codec.Encode == nil) != (c.Codec.Decode == nil):
 		return c, errors.New("option Codec has one function: it needs two, Encode and Decode")
-	case c.threads < 0:
-		return c, fmt.Errorf("option Threads is %d: it must be positive", c.threads)
+	case c.Threads < 0:
+		return c, fmt.Errorf("option Threads is %d: it must be positive", c.Threads)
 	}
-	c.memory = max(c.memory, int64(c.threads+1)<<20)
-	if c.codec.Encode == nil {
-		if c.codec, err = DefaultCodec[T](); err != nil {
+	c.Memory = max(c.Memory, int64(c.Threads+1)<<20)
+	if c.Codec.Encode == nil {
+		if c.Codec, err = DefaultCodec[T](); err != nil {
 			return c, err
 		}
 	}
-	c.temp, err = tempdir.New(opts.TempDirs, nil)
+	c.temp, err = tempdir.New(c.TempDirs, nil)
 	return c, err
 }
 

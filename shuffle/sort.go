@@ -40,11 +40,11 @@ func NewSorter[T any](ctx context.Context, by []Key[T], o *Options[T]) (*Sorter[
 }
 
 func newSorter[T any](ctx context.Context, by []Key[T], c config[T]) (*Sorter[T], error) {
-	s, err := extsort.New(ctx, &extsort.Options{Memory: c.memory, Threads: c.threads, Temp: c.temp})
+	s, err := extsort.New(ctx, &extsort.Options{Memory: c.Memory, Threads: c.Threads, Temp: c.temp})
 	if err != nil {
 		return nil, err
 	}
-	return &Sorter[T]{by: by, codec: c.codec, sorter: s, temp: c.temp}, nil
+	return &Sorter[T]{by: by, codec: c.Codec, sorter: s, temp: c.temp}, nil
 }
 
 // Feed returns a feed. Any number may be open at once, each takes a small part

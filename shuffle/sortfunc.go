@@ -53,8 +53,8 @@ func NewFuncSorter[T any](ctx context.Context, compare func(a, b T) int, o *Opti
 	}
 	// What is held grows by doubling, and the collector lags behind.
 	s := &FuncSorter[T]{
-		engine: spill.Engine{Memory: c.memory, Threads: c.threads, Temp: c.temp}, compare: compare, codec: c.codec,
-		limit: int(c.memory / 4), fanIn: max(int(c.memory/4/(2*funcBlock)), 2),
+		engine: spill.Engine{Memory: c.Memory, Threads: c.Threads, Temp: c.temp}, compare: compare, codec: c.Codec,
+		limit: int(c.Memory / 4), fanIn: max(int(c.Memory/4/(2*funcBlock)), 2),
 	}
 	if err := s.engine.Start(ctx, "sorting", 1); err != nil {
 		return nil, err

@@ -42,8 +42,8 @@ const (
 )
 
 func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
-	storeMemory := min(max(c.memory*3/4, logstore.MinMemory), logstore.MaxMemory)
-	s := &spool{store: c.store, temp: c.temp, memory: c.memory / 8}
+	storeMemory := min(max(c.Memory*3/4, logstore.MinMemory), logstore.MaxMemory)
+	s := &spool{store: c.Store, temp: c.temp, memory: c.Memory / 8}
 	s.batchBytes = int(min(maxBatchBytes, storeMemory/128))
 	s.batchRecords = min(maxBatchRecords, s.batchBytes/entryCost)
 	if s.store == nil {

@@ -3,6 +3,7 @@ package shuffle
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/go-partd/partd/internal/hashagg"
@@ -21,12 +22,12 @@ type tables[T any] struct {
 
 // newTables makes an engine.
 func newTables[T any](ctx context.Context, c config[T], o hashagg.Options) (*tables[T], error) {
-	o.Memory, o.Threads, o.Temp = c.memory, c.threads, c.temp
+	o.Memory, o.Threads, o.Temp = c.Memory, c.Threads, c.temp
 	engine, err := hashagg.New(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	return &tables[T]{engine: engine, temp: c.temp, threads: c.threads}, nil
+	return &tables[T]{engine: engine, temp: c.temp, threads: c.Threads}, nil
 }
 
 // Stats tells what was done so far.
@@ -69,12 +70,7 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(
 		})
 		s.open = append(s.open, t)
 	} else {
-		t = s.open[0]
-		for _, o := range s.open {
-			if o.feeds < t.feeds {
-				t = o
-			}
-		}
+		t = slices.MinFunc(s.open, func(a, b *sharedTable[T]) int { return a.feeds - b.feeds })
 	}
 	t.feeds++
 	return &Feed[T]{mu: &t.mu, add: t.add, finish: func() error { return s.finish(t) }}, nil
@@ -97,12 +93,7 @@ func (s *tables[T]) finish(t *sharedTable[T]) error {
 	if t.feeds--; t.feeds > 0 {
 		return t.err
 	}
-	for i, o := range s.open {
-		if o == t {
-			s.open = append(s.open[:i], s.open[i+1:]...)
-			break
-		}
-	}
+	s.open = slices.DeleteFunc(s.open, func(o *sharedTable[T]) bool { return o == t })
 	err := t.err
 	if err == nil {
 		err = t.pending.flush()

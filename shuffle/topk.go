@@ -41,13 +41,13 @@ func NewTop[T any](ctx context.Context, k int, by []Key[T], o *Options[T]) (*Top
 		return nil, err
 	}
 	// A half is for what feeds hold, and the room that it grows into.
-	limit := int(c.memory / int64(6*(c.threads+1)))
-	c.memory /= 2
+	limit := int(c.Memory / int64(6*(c.Threads+1)))
+	c.Memory /= 2
 	s, err := newSorter(ctx, by, c)
 	if err != nil {
 		return nil, err
 	}
-	return &Top[T]{k: int64(k), codec: c.codec, sorter: s, limit: limit}, nil
+	return &Top[T]{k: int64(k), codec: c.Codec, sorter: s, limit: limit}, nil
 }
 
 // Feed returns a feed. There is memory for as many as there are threads.

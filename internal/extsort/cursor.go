@@ -19,6 +19,7 @@ type head struct {
 type cursor struct {
 	head
 	done bool
+	seq  int64 // of its first slot
 
 	m    *slot // nil if it is of a run
 	i    int   // entries passed

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/ledger"
@@ -73,32 +74,28 @@ type Sorter struct {
 	stats   Stats
 	buffers [][]byte
 
-	cpu chan struct{} // as many as may sort at once
+	cpu  chan struct{} // as many as may sort at once
+	disk sync.Mutex    // of who reads ahead, one at a time
 }
 
 // sizes is how the memory is divided.
 type sizes struct {
 	slot      int // bytes of a slot
-	slots     int // how many there are
 	block     int // bytes of a run's block, a longer record has one of its own
-	buffer    int // bytes of a writer's buffer
-	records   int // it holds at most, as many as have room for their entries
-	out       int // bytes of a block that is handed out
-	outs      int // how many of these there are
+	buffer    int // bytes of a writer's buffer, and of a block that is handed out
+	records   int // a writer's buffer holds at most, as many as have room for their entries
 	maxRecord int // bytes of a record with its key
 }
 
+const (
+	maxSlots  = 8
+	outBlocks = 3 // that are handed out, in turn
+)
+
 func sizesFor(memory int64) sizes {
-	var z sizes
-	z.slots = 8
-	z.slot = int(memory*8/10/int64(z.slots)) &^ (1<<12 - 1)
-	z.block = max(min(z.slot/16, 256<<10), 1<<10)
-	z.buffer = max(min(z.slot/16, 512<<10), 1<<10)
-	z.records = z.slot / 4 / (2 * entrySize)
-	z.out = max(min(z.slot/16, 512<<10), 1<<10)
-	z.outs = 3
-	z.maxRecord = z.slot/4 - 64
-	return z
+	slot := int(memory*8/10/maxSlots) &^ (1<<12 - 1)
+	buffer := max(min(slot/16, 512<<10), 1<<10)
+	return sizes{slot: slot, block: min(buffer, 256<<10), buffer: buffer, records: slot / 4 / (2 * entrySize), maxRecord: slot/4 - 64}
 }
 
 // New returns a sorter. ctx ends all that it does.

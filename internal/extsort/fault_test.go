@@ -142,12 +142,12 @@ func TestNotVerified(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		cursors, fetch, err := s.prepare()
+		cursors, err := s.prepare()
 		if err != nil {
 			t.Fatal(err)
 		}
 		spoil(s)
-		out := s.produce(cursors, fetch)
+		out := s.produce(cursors)
 		var found ledger.Count
 		for b := range out.full {
 			found.Add(b.count())

@@ -37,7 +37,7 @@ func (s *Sorter) reduce() error {
 
 // mergeable reports whether there is memory for reading all runs.
 func (s *Sorter) mergeable() bool {
-	return len(s.runs) <= s.readersPerSlot(s.runs)*(s.sizes.slots-len(s.sorted))
+	return len(s.runs) <= s.readersPerSlot(s.runs)*(maxSlots-len(s.sorted))
 }
 
 // readersPerSlot is how many runs can be read with the memory of a slot, each
@@ -61,12 +61,9 @@ func (s *Sorter) readBuffers(runs []*run) ([][2][]byte, error) {
 	for i := range runs {
 		n := i / perSlot
 		if n == len(s.free) {
-			m, err := newSlot(s.sizes.slot)
-			if err != nil {
+			if err := s.addSlot(); err != nil {
 				return nil, err
 			}
-			s.slots = append(s.slots, m)
-			s.free = append(s.free, m)
 		}
 		mem := s.free[n].mem[i%perSlot*2*size:]
 		bufs[i] = [2][]byte{mem[:size:size], mem[size : 2*size : 2*size]}
@@ -77,7 +74,7 @@ func (s *Sorter) readBuffers(runs []*run) ([][2][]byte, error) {
 // mergeSome merges as few neighbouring runs as are needed so that one more merge
 // does it all, or as many as fit; the shortest ones.
 func (s *Sorter) mergeSome() error {
-	maxRuns := s.readersPerSlot(s.runs) * s.sizes.slots
+	maxRuns := s.readersPerSlot(s.runs) * maxSlots
 	n := min(maxRuns, len(s.runs)-maxRuns+1)
 	if n < 2 {
 		return fmt.Errorf("merging %d runs in memory for %d", len(s.runs), maxRuns)
@@ -114,11 +111,9 @@ func (s *Sorter) mergeRuns(runs []*run) (*run, error) {
 	if err != nil {
 		return merged, err
 	}
-	fetch := s.startFetcher(len(runs))
-	defer fetch.stop()
 	var cursors []*cursor
 	for i, r := range runs {
-		cursors = append(cursors, &cursor{r: fetch.newReader(r, bufs[i])})
+		cursors = append(cursors, &cursor{r: s.newReader(r, bufs[i])})
 		merged.passes = max(merged.passes, r.passes+1)
 	}
 	m, err := newMerger(cursors)

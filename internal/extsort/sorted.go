@@ -13,13 +13,13 @@ import (
 // error. Who stops before that has verified nothing.
 func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
-		cursors, fetch, err := s.prepare()
+		cursors, err := s.prepare()
 		if err != nil {
 			_ = s.Fail(err)
 			yield(nil, err)
 			return
 		}
-		out := s.produce(cursors, fetch)
+		out := s.produce(cursors)
 		defer close(out.stop)
 		var found ledger.Count
 		for b := range out.full {
@@ -28,7 +28,7 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 				return
 			}
 			b.Data, b.ends = b.Data[:0], b.ends[:0]
-			if cap(b.Data) > s.sizes.out { // a long record had it grow
+			if cap(b.Data) > s.sizes.buffer { // a long record had it grow
 				b.Data = nil
 			}
 			out.empty <- b // has room for all there are
@@ -51,41 +51,31 @@ func (s *Sorter) result(found ledger.Count) error {
 
 // prepare ends the taking in, and returns cursors over everything, in the order
 // in which it was taken in.
-func (s *Sorter) prepare() ([]*cursor, *fetcher, error) {
+func (s *Sorter) prepare() ([]*cursor, error) {
 	if err := s.finish(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := s.reduce(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	fetch := s.startFetcher(len(s.runs))
-	type placed struct {
-		seq int64
-		c   *cursor
-	}
-	var all []placed
-	for _, m := range s.sorted {
-		all = append(all, placed{m.seq, &cursor{m: m}})
-	}
-	passes := 0
 	bufs, err := s.readBuffers(s.runs)
 	if err != nil {
-		fetch.stop()
-		return nil, nil, err
+		return nil, err
 	}
+	var cursors []*cursor
+	for _, m := range s.sorted {
+		cursors = append(cursors, &cursor{m: m, seq: m.seq})
+	}
+	passes := 0
 	for i, r := range s.runs {
-		all = append(all, placed{r.seq, &cursor{r: fetch.newReader(r, bufs[i])}})
+		cursors = append(cursors, &cursor{r: s.newReader(r, bufs[i]), seq: r.seq})
 		passes = max(passes, r.passes)
 	}
-	slices.SortFunc(all, func(a, b placed) int { return int(a.seq - b.seq) })
-	cursors := make([]*cursor, len(all))
-	for i := range all {
-		cursors[i] = all[i].c
-	}
+	slices.SortFunc(cursors, func(a, b *cursor) int { return int(a.seq - b.seq) })
 	s.Mu.Lock()
 	s.stats.Passes = passes + 1
 	s.Mu.Unlock()
-	return cursors, fetch, nil
+	return cursors, nil
 }
 
 // finish waits until everything that was taken in is sorted.
@@ -117,15 +107,13 @@ type output struct {
 
 // produce merges in the background. The channel full is closed at the end, also
 // after an error, which the sorter keeps.
-func (s *Sorter) produce(cursors []*cursor, fetch *fetcher) *output {
-	n := s.sizes.outs
-	out := &output{empty: make(chan *Block, n), full: make(chan *Block, n), stop: make(chan struct{})}
-	for range n {
+func (s *Sorter) produce(cursors []*cursor) *output {
+	out := &output{empty: make(chan *Block, outBlocks), full: make(chan *Block, outBlocks), stop: make(chan struct{})}
+	for range outBlocks {
 		out.empty <- &Block{keys: s.opts.KeepKeys}
 	}
 	s.Tasks.Go(func() {
 		defer close(out.full)
-		defer fetch.stop()
 		if err := s.mergeInto(cursors, out); err != nil {
 			_ = s.Fail(err)
 		}
@@ -161,7 +149,7 @@ func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 				return nil // the sorter keeps why
 			}
 			if b.Data == nil {
-				b.Data = make([]byte, 0, s.sizes.out)
+				b.Data = make([]byte, 0, s.sizes.buffer)
 			}
 		}
 		b.add(h, same)

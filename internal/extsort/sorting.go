@@ -1,6 +1,9 @@
 package extsort
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // take copies a writer's buffer into the slot that is being filled.
 func (s *Sorter) take(w *Writer) error {
@@ -36,20 +39,17 @@ func (s *Sorter) take(w *Writer) error {
 func (s *Sorter) nextSlot() {
 	switch {
 	case len(s.free) > 0:
-		s.filling = s.free[len(s.free)-1]
-		s.free = s.free[:len(s.free)-1]
-	case len(s.slots) < s.sizes.slots:
-		m, err := newSlot(s.sizes.slot)
-		if err != nil {
+	case len(s.slots) < maxSlots:
+		if err := s.addSlot(); err != nil {
 			s.FailLocked(err)
 			return
 		}
-		s.slots = append(s.slots, m)
-		s.filling = m
 	default:
 		s.Cond.Wait()
 		return
 	}
+	s.filling = s.free[len(s.free)-1]
+	s.free = s.free[:len(s.free)-1]
 	s.filling.seq = s.seq
 	s.seq++
 	s.spillAhead()
@@ -82,7 +82,7 @@ const aheadSlots = 2
 // spillAhead writes slots out so that the next ones find memory. Mu is held.
 func (s *Sorter) spillAhead() {
 	for !s.Reading && s.Failure() == nil && len(s.sorted) > 0 &&
-		s.sizes.slots-len(s.slots)+len(s.free)+s.spills < aheadSlots {
+		maxSlots-len(s.slots)+len(s.free)+s.spills < aheadSlots {
 		s.spillOne()
 	}
 }
@@ -90,14 +90,8 @@ func (s *Sorter) spillAhead() {
 // spillOne writes the sorted slot that was filled first, in the background. Mu
 // is held.
 func (s *Sorter) spillOne() {
-	first := 0
-	for i, m := range s.sorted {
-		if m.seq < s.sorted[first].seq {
-			first = i
-		}
-	}
-	m := s.sorted[first]
-	s.sorted = append(s.sorted[:first], s.sorted[first+1:]...)
+	m := slices.MinFunc(s.sorted, func(a, b *slot) int { return int(a.seq - b.seq) })
+	s.sorted = slices.DeleteFunc(s.sorted, func(o *slot) bool { return o == m })
 	s.spills++
 	s.Tasks.Go(func() {
 		r, err := s.writeSlot(m)
