@@ -168,7 +168,7 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 		part = append(part, uint32(hashes[i]>>(64-partBits)))
 	}
 	b.buf, b.at, b.part = buf, at, part
-	b.ledger.Add(Ledger{Pieces: int64(n), Bytes: bytes, Sum: Sum128{sumHi, sumLo}})
+	b.ledger.Add(Ledger{Pieces: int64(n), Bytes: bytes, Sum: Sum128{Hi: sumHi, Lo: sumLo}})
 	return n
 }
 

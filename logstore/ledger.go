@@ -3,28 +3,15 @@ package logstore
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
-	"math/bits"
 
 	"github.com/zeebo/xxh3"
+
+	"github.com/go-partd/partd/internal/ledger"
 )
 
-// Sum128 is a sum modulo 2^128 of 128-bit hashes.
-type Sum128 struct{ Hi, Lo uint64 }
-
-func (s *Sum128) add(o Sum128) {
-	var carry uint64
-	s.Lo, carry = bits.Add64(s.Lo, o.Lo, 0)
-	s.Hi, _ = bits.Add64(s.Hi, o.Hi, carry)
-}
-
-func (s *Sum128) sub(o Sum128) {
-	var borrow uint64
-	s.Lo, borrow = bits.Sub64(s.Lo, o.Lo, 0)
-	s.Hi, _ = bits.Sub64(s.Hi, o.Hi, borrow)
-}
-
-func (s Sum128) String() string { return fmt.Sprintf("%016x%016x", s.Hi, s.Lo) }
+// Sum128 is a sum modulo 2^128 of 128-bit hashes, which does not depend on their
+// order. Its fields Hi and Lo are its halves; String gives it in hexadecimal.
+type Sum128 = ledger.Sum128
 
 // Ledger is the account of a set of pieces, that is of the values of appends
 // and sets, whether a later Set or Delete took them back or not. It does not
@@ -43,18 +30,18 @@ type Ledger struct {
 func (l *Ledger) Add(o Ledger) {
 	l.Pieces += o.Pieces
 	l.Bytes += o.Bytes
-	l.Sum.add(o.Sum)
+	l.Sum.Add(o.Sum)
 	l.Marks += o.Marks
-	l.MarkSum.add(o.MarkSum)
+	l.MarkSum.Add(o.MarkSum)
 }
 
 // sub takes away the account of a part.
 func (l *Ledger) sub(o Ledger) {
 	l.Pieces -= o.Pieces
 	l.Bytes -= o.Bytes
-	l.Sum.sub(o.Sum)
+	l.Sum.Sub(o.Sum)
 	l.Marks -= o.Marks
-	l.MarkSum.sub(o.MarkSum)
+	l.MarkSum.Sub(o.MarkSum)
 }
 
 // diff describes how two ledgers differ.
@@ -77,15 +64,13 @@ func (l Ledger) diff(found Ledger) error {
 // the length of its key on.
 func (l *Ledger) addEntry(kind entryKind, hashed []byte, valueLen int) {
 	if kind == kindAppend || valueLen > 0 {
-		h := xxh3.Hash128(hashed)
 		l.Pieces++
 		l.Bytes += int64(valueLen)
-		l.Sum.add(Sum128{h.Hi, h.Lo})
+		l.Sum.AddRecord(hashed)
 	}
 	if kind == kindSet || kind == kindDelete {
-		h := xxh3.Hash128Seed(hashed[:len(hashed)-valueLen], uint64(kind))
 		l.Marks++
-		l.MarkSum.add(Sum128{h.Hi, h.Lo})
+		l.MarkSum.Add(Sum128(xxh3.Hash128Seed(hashed[:len(hashed)-valueLen], uint64(kind))))
 	}
 }
 
@@ -109,13 +94,10 @@ func (p *pieceHasher) write(b []byte) {
 }
 
 func (p *pieceHasher) addTo(l *Ledger) {
-	h := p.h.Sum128()
 	l.Pieces++
 	l.Bytes += p.n
-	l.Sum.add(Sum128{h.Hi, h.Lo})
+	l.Sum.Add(Sum128(p.h.Sum128()))
 }
-
-var _ io.Writer = (*xxh3.Hasher)(nil)
 
 const ledgerLen = 8 + 8 + 16 + 8 + 16
 

@@ -260,7 +260,7 @@ func TestManifestOfRemoved(t *testing.T) {
 		if err != nil || b[8] != version || got.ledger != m.ledger || got.removed != m.removed || len(got.files) != 1 || got.files[0] != m.files[0] {
 			t.Errorf("version %d: %+v, %v", b[8], got, err)
 		}
-		m.removed = Ledger{Pieces: 2, Bytes: 7, Sum: Sum128{1, 2}, Marks: 5, MarkSum: Sum128{3, 4}}
+		m.removed = Ledger{Pieces: 2, Bytes: 7, Sum: Sum128{Hi: 1, Lo: 2}, Marks: 5, MarkSum: Sum128{Hi: 3, Lo: 4}}
 		if _, err := parseManifest(b[:len(b)-1]); err == nil {
 			t.Error("a manifest that is cut off was read")
 		}

@@ -1,9 +1,6 @@
 package shuffle
 
-import (
-	"errors"
-	"unsafe"
-)
+import "unsafe"
 
 // maxInline is how many words an accumulator may have to be kept as words.
 const maxInline = 64
@@ -83,11 +80,3 @@ func (l *accumulators[T, A]) Memory() int64 {
 
 // Reset drops them.
 func (l *accumulators[T, A]) Reset() { l.pages, l.n, l.sizes = nil, 0, 0 }
-
-// noCodec is for records that are never stored.
-type noCodec[T any] struct{}
-
-var errNoCodec = errors.New("records are not stored here")
-
-func (noCodec[T]) Encode(dst []byte, _ T) ([]byte, error) { return dst, errNoCodec }
-func (noCodec[T]) Decode([]byte) (v T, err error)         { return v, errNoCodec }

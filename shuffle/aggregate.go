@@ -7,7 +7,6 @@ import (
 	"iter"
 
 	"github.com/go-partd/partd/internal/hashagg"
-	"github.com/go-partd/partd/internal/tempdir"
 )
 
 // Accumulator says how records become one value of type A for each key. It
@@ -22,8 +21,8 @@ type Accumulator[T, A any] struct {
 	// its slices, maps and strings, about. nil where there are none. It is asked
 	// after each Add and Merge.
 	Size func(*A) int
-	// Codec encodes accumulators that do not fit in memory. nil means the
-	// [DefaultCodec].
+	// Codec encodes accumulators that do not fit in memory. The zero value means
+	// the [DefaultCodec].
 	Codec Codec[A]
 }
 
@@ -37,29 +36,20 @@ type Result[K, A any] struct {
 // in no particular order. Keys are the same if their default encodings are: for
 // all types but those with pointers to floats as == says, and all NaNs are one key.
 func Aggregate[T, K, A any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, acc Accumulator[T, A], o *Options[T]) iter.Seq2[Result[K, A], error] {
-	return through(in, func() (*Aggregator[T, K, A], error) {
-		// One goroutine feeds, so that it may have the memory of all.
-		return newAggregator(ctx, key, acc, o, 1)
-	}, (*Aggregator[T, K, A]).Results)
+	return pipe(in, func() (*Aggregator[T, K, A], error) { return NewAggregator(ctx, key, acc, o.single()) }, (*Aggregator[T, K, A]).Results)
 }
 
 // Aggregator aggregates what is fed to it.
 type Aggregator[T, K, A any] struct {
+	*tables[T]
 	key    func(T) K
 	acc    Accumulator[T, A]
 	codec  Codec[K]
-	engine *hashagg.Aggregator
-	tables *tables[T]
-	temp   *tempdir.Set
 	inline bool // accumulators are kept as words
 }
 
 // NewAggregator returns an aggregator, to be closed.
 func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumulator[T, A], o *Options[T]) (*Aggregator[T, K, A], error) {
-	return newAggregator(ctx, key, acc, o, 0)
-}
-
-func newAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumulator[T, A], o *Options[T], threads int) (*Aggregator[T, K, A], error) {
 	if key == nil || acc.Add == nil || acc.Merge == nil {
 		return nil, errors.New("aggregating needs a key, and an accumulator with Add and Merge")
 	}
@@ -67,38 +57,33 @@ func newAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	if err != nil {
 		return nil, err
 	}
-	opts := Options[T]{Codec: noCodec[T]{}} // records are not stored
-	if o != nil {
-		opts.Memory, opts.Threads, opts.TempDirs, opts.Store = o.Memory, o.Threads, o.TempDirs, o.Store
-	}
+	opts := o.orDefault()
+	// Records are not stored: there may be no codec for them.
+	opts.Codec = Codec[T]{Encode: func(dst []byte, _ T) ([]byte, error) { return dst, nil }, Decode: func([]byte) (v T, _ error) { return v, nil }}
 	c, err := opts.withoutStore()
 	if err != nil {
 		return nil, err
 	}
-	if threads == 0 {
-		threads = c.threads
-	}
-	a := &Aggregator[T, K, A]{key: key, acc: acc, codec: codec, temp: c.temp}
-	engine := hashagg.Options{Memory: c.memory, Threads: threads, Temp: c.temp}
+	a := &Aggregator[T, K, A]{key: key, acc: acc, codec: codec}
+	engine := hashagg.Options{}
 	if err := a.plan(&engine); err != nil {
 		return nil, err
 	}
-	if a.engine, err = hashagg.New(ctx, engine); err != nil {
+	if a.tables, err = newTables(ctx, c, engine); err != nil {
 		return nil, err
 	}
-	a.tables = &tables[T]{engine: a.engine, threads: threads}
 	return a, nil
 }
 
 // plan decides where accumulators are kept: in the words of the engine, if
 // they are plain memory, or else in lists of their own.
 func (a *Aggregator[T, K, A]) plan(o *hashagg.Options) error {
-	if a.acc.Codec == nil {
+	if a.acc.Codec.Encode == nil {
 		var err error
 		if a.acc.Codec, err = DefaultCodec[A](); err != nil {
 			return fmt.Errorf("the accumulator: %w", err)
 		}
-		if _, flat := a.acc.Codec.(flatCodec[A]); flat && a.acc.Size == nil && wordsOf[A]() <= maxInline {
+		if a.acc.Codec.flat && a.acc.Size == nil && wordsOf[A]() <= maxInline {
 			a.inline = true
 			o.Words = wordsOf[A]()
 			o.Merge = func(dst, src []uint64) { a.acc.Merge(inWords[A](dst), inWords[A](src)) }
@@ -114,7 +99,7 @@ func (a *Aggregator[T, K, A]) plan(o *hashagg.Options) error {
 // threads do not wait for each other.
 func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 	encode := func(dst []byte, v T) ([]byte, error) { return a.codec.Encode(dst, a.key(v)) }
-	return a.tables.feed(encode, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
+	return a.feed(encode, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
 		if a.inline {
 			return func(v *T, state []uint64, _ bool) error {
 				a.acc.Add(inWords[A](state), *v)
@@ -136,7 +121,7 @@ func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
 	return func(yield func(Result[K, A], error) bool) {
 		for g, err := range a.engine.Groups() {
 			if err != nil {
-				yield(Result[K, A]{}, aggregateError(err))
+				yield(Result[K, A]{}, err)
 				return
 			}
 			key, err := a.codec.Decode(g.Key)
@@ -155,27 +140,4 @@ func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
 			}
 		}
 	}
-}
-
-// Stats tells what was done so far.
-func (a *Aggregator[T, K, A]) Stats() Stats {
-	s := a.engine.Stats()
-	return Stats{Records: s.Records, Groups: s.Groups, Spilled: s.Written}
-}
-
-// Close ends everything and removes all temporary data. No feed and no loop over
-// Results may be in use.
-func (a *Aggregator[T, K, A]) Close() error { return errors.Join(a.engine.Close(), a.temp.Close()) }
-
-// aggregateError makes the errors of the engine those of this package.
-func aggregateError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, hashagg.ErrNotVerified):
-		return fmt.Errorf("%w: %w", ErrNotVerified, err)
-	case errors.Is(err, hashagg.ErrClosed):
-		return fmt.Errorf("%w: %w", ErrClosed, err)
-	}
-	return err
 }

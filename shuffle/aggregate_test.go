@@ -54,8 +54,8 @@ func TestAggregate(t *testing.T) {
 			}
 		}
 	}
-	check(mustCollect(t, shuffle.Aggregate(t.Context(), shuffle.Values(in...), rareKey, recTotals, leastMemory[rec](t))))
-	a, err := shuffle.NewAggregator(t.Context(), rareKey, recTotals, leastMemory[rec](t))
+	check(mustCollect(t, shuffle.Aggregate(t.Context(), shuffle.Values(in...), rareKey, recTotals, minMemory[rec](t))))
+	a, err := shuffle.NewAggregator(t.Context(), rareKey, recTotals, minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestAggregateLists(t *testing.T) {
 		want[r.Text]++
 	}
 	// One goroutine feeds: what is merged is in order.
-	for r, err := range shuffle.Aggregate(t.Context(), shuffle.Values(in...), text, lists, leastMemory[rec](t)) {
+	for r, err := range shuffle.Aggregate(t.Context(), shuffle.Values(in...), text, lists, minMemory[rec](t)) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func TestDistinct(t *testing.T) {
 			firsts[k] = r
 		}
 	}
-	got := mustCollect(t, shuffle.Distinct(t.Context(), shuffle.Values(keys...), leastMemory[[2]string](t)))
+	got := mustCollect(t, shuffle.Distinct(t.Context(), shuffle.Values(keys...), minMemory[[2]string](t)))
 	seen := make(map[[2]string]bool)
 	for _, k := range got {
 		if _, ok := firsts[k]; !ok || seen[k] {
@@ -118,7 +118,7 @@ func TestDistinct(t *testing.T) {
 	if len(got) != len(firsts) {
 		t.Errorf("%d, want %d", len(got), len(firsts))
 	}
-	recs := mustCollect(t, shuffle.DistinctBy(t.Context(), shuffle.Values(in...), rareKey, leastMemory[rec](t)))
+	recs := mustCollect(t, shuffle.DistinctBy(t.Context(), shuffle.Values(in...), rareKey, minMemory[rec](t)))
 	if len(recs) != len(firsts) {
 		t.Errorf("by key: %d, want %d", len(recs), len(firsts))
 	}
@@ -127,7 +127,7 @@ func TestDistinct(t *testing.T) {
 			t.Fatalf("%v is not the first of its key, that is %v", r, firsts[rareKey(r)])
 		}
 	}
-	d, err := shuffle.NewDistinctBy(t.Context(), rareKey, leastMemory[rec](t))
+	d, err := shuffle.NewDeduplicatorBy(t.Context(), rareKey, minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,6 +138,24 @@ func TestDistinct(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
+	whole, err := shuffle.NewDeduplicator(t.Context(), minMemory[[2]string](t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	feedInParts(t, whole.Feed, keys, 4)
+	seen = make(map[[2]string]bool)
+	for _, k := range mustCollect(t, whole.Records()) {
+		if _, ok := firsts[k]; !ok || seen[k] {
+			t.Fatalf("%q is there twice, or should not be", k)
+		}
+		seen[k] = true
+	}
+	if len(seen) != len(firsts) {
+		t.Errorf("whole records from two feeds: %d, want %d", len(seen), len(firsts))
+	}
+	if err := whole.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTopK(t *testing.T) {
@@ -145,12 +163,12 @@ func TestTopK(t *testing.T) {
 	want := slices.Clone(in)
 	slices.SortStableFunc(want, compareRecs)
 	for _, k := range []int{0, 1, 10, 3000, many - 1, many, 2 * many} {
-		got := mustCollect(t, shuffle.TopK(t.Context(), shuffle.Values(in...), k, byTextAndSmall, leastMemory[rec](t)))
+		got := mustCollect(t, shuffle.TopK(t.Context(), shuffle.Values(in...), k, byTextAndSmall, minMemory[rec](t)))
 		if !slices.Equal(got, want[:min(k, many)]) {
 			t.Errorf("%d: %d records, or others", k, len(got))
 		}
 	}
-	top, err := shuffle.NewTop(t.Context(), 100, shuffle.By(shuffle.Desc(func(r rec) int { return r.N })), leastMemory[rec](t))
+	top, err := shuffle.NewTop(t.Context(), 100, shuffle.By(shuffle.Desc(func(r rec) int { return r.N })), minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,31 +7,22 @@ import (
 	"unsafe"
 )
 
-// Codec turns values into bytes and back. [CodecOf] makes one of two functions.
-type Codec[T any] interface {
-	// Encode appends the encoding of v to dst.
-	Encode(dst []byte, v T) ([]byte, error)
-	// Decode returns the value of one whole encoding. It keeps nothing of data,
-	// which is used again.
-	Decode(data []byte) (T, error)
-}
-
-// CodecOf makes a codec of two functions, such as those of a codec of package
-// encode:
+// Codec turns values into bytes and back. The functions may be called by several
+// goroutines at once. They may be those of a codec of package encode, which also
+// joins the values that are stored under one key; here each value stands alone:
 //
 //	json := encode.JSON[Event]()
-//	opts := &shuffle.Options[Event]{Codec: shuffle.CodecOf(json.Encode, json.Decode)}
-func CodecOf[T any](encode func(dst []byte, v T) ([]byte, error), decode func(data []byte) (T, error)) Codec[T] {
-	return funcCodec[T]{encode, decode}
-}
+//	opts := &shuffle.Options[Event]{Codec: shuffle.Codec[Event]{Encode: json.Encode, Decode: json.Decode}}
+type Codec[T any] struct {
+	// Encode appends the encoding of v to dst. It changes nothing of v, and what
+	// it returns refers to nothing of it.
+	Encode func(dst []byte, v T) ([]byte, error)
+	// Decode returns the value of one whole encoding. It keeps nothing of data,
+	// which is used again: the value is the caller's.
+	Decode func(data []byte) (T, error)
 
-type funcCodec[T any] struct {
-	encode func(dst []byte, v T) ([]byte, error)
-	decode func(data []byte) (T, error)
+	flat bool // the encoding is the memory of the value
 }
-
-func (c funcCodec[T]) Encode(dst []byte, v T) ([]byte, error) { return c.encode(dst, v) }
-func (c funcCodec[T]) Decode(data []byte) (T, error)          { return c.decode(data) }
 
 // DefaultCodec returns the codec that is used where none is given. It takes
 // bytes and strings as they are, numbers in the machine's order, structs, arrays,
@@ -44,65 +35,48 @@ func DefaultCodec[T any]() (Codec[T], error) { return newCodec[T](false) }
 
 // newCodec returns the default codec. One for keys gives equal values equal
 // encodings: -0 that of 0, and all NaNs the same.
-func newCodec[T any](forKeys bool) (Codec[T], error) {
-	var codec any
-	switch any(*new(T)).(type) {
-	case []byte:
-		codec = bytesCodec{}
-	case string:
-		codec = stringCodec{}
-	default:
-		t := reflect.TypeFor[T]()
-		p, err := (&planner{forKeys: forKeys, within: make(map[reflect.Type]bool)}).plan(t)
-		if err != nil {
-			return nil, fmt.Errorf("no codec for %v: %w: give one", t, err)
-		}
-		if p.flat && t.Size() > 0 {
-			return flatCodec[T]{}, nil
-		}
-		return planCodec[T]{p}, nil
+func newCodec[T any](forKeys bool) (c Codec[T], err error) {
+	switch c := any(&c).(type) {
+	case *Codec[[]byte]:
+		c.Encode = func(dst, v []byte) ([]byte, error) { return append(dst, v...), nil }
+		c.Decode = func(data []byte) ([]byte, error) { return append([]byte{}, data...), nil }
+	case *Codec[string]:
+		c.Encode = func(dst []byte, v string) ([]byte, error) { return append(dst, v...), nil }
+		c.Decode = func(data []byte) (string, error) { return string(data), nil }
 	}
-	return codec.(Codec[T]), nil
+	if c.Encode != nil {
+		return c, nil
+	}
+	t := reflect.TypeFor[T]()
+	p, err := (&planner{forKeys: forKeys, within: make(map[reflect.Type]bool)}).plan(t)
+	if err != nil {
+		return c, fmt.Errorf("no codec for %v: %w: give one", t, err)
+	}
+	if p.flat && t.Size() > 0 {
+		return Codec[T]{encodeFlat[T], decodeFlat[T], true}, nil
+	}
+	c.Encode = func(dst []byte, v T) ([]byte, error) { return p.encode(dst, unsafe.Pointer(&v)) }
+	c.Decode = func(data []byte) (v T, err error) {
+		rest, err := p.decode(data, unsafe.Pointer(&v))
+		if err == nil && len(rest) > 0 {
+			err = wrongLength(len(data), len(data)-len(rest))
+		}
+		return v, err
+	}
+	return c, nil
 }
 
-type bytesCodec struct{}
-
-func (bytesCodec) Encode(dst []byte, v []byte) ([]byte, error) { return append(dst, v...), nil }
-func (bytesCodec) Decode(data []byte) ([]byte, error)          { return append([]byte{}, data...), nil }
-
-type stringCodec struct{}
-
-func (stringCodec) Encode(dst []byte, v string) ([]byte, error) { return append(dst, v...), nil }
-func (stringCodec) Decode(data []byte) (string, error)          { return string(data), nil }
-
-// flatCodec copies the memory of types without pointers and without gaps.
-type flatCodec[T any] struct{}
-
-func (flatCodec[T]) Encode(dst []byte, v T) ([]byte, error) {
+// encodeFlat copies the memory of a type without pointers and without gaps.
+func encodeFlat[T any](dst []byte, v T) ([]byte, error) {
 	return append(dst, unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v))...), nil
 }
 
-func (flatCodec[T]) Decode(data []byte) (v T, err error) {
+func decodeFlat[T any](data []byte) (v T, err error) {
 	if uintptr(len(data)) != unsafe.Sizeof(v) {
 		return v, wrongLength(len(data), int(unsafe.Sizeof(v)))
 	}
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v)), data)
 	return v, nil
-}
-
-// planCodec follows a plan.
-type planCodec[T any] struct{ *plan }
-
-func (c planCodec[T]) Encode(dst []byte, v T) ([]byte, error) {
-	return c.encode(dst, unsafe.Pointer(&v))
-}
-
-func (c planCodec[T]) Decode(data []byte) (v T, err error) {
-	rest, err := c.decode(data, unsafe.Pointer(&v))
-	if err == nil && len(rest) > 0 {
-		err = wrongLength(len(data), len(data)-len(rest))
-	}
-	return v, err
 }
 
 var errEncoding = errors.New("the encoding of a value is not whole")

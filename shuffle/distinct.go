@@ -7,55 +7,47 @@ import (
 	"iter"
 
 	"github.com/go-partd/partd/internal/hashagg"
-	"github.com/go-partd/partd/internal/tempdir"
 )
 
 // Distinct yields each record once, in no particular order. Records are the same
 // if their encodings are.
 func Distinct[T any](ctx context.Context, in iter.Seq2[T, error], o *Options[T]) iter.Seq2[T, error] {
-	return through(in, func() (*Distincts[T], error) { return newDistinct(ctx, o, 1) }, (*Distincts[T]).Records)
+	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicator(ctx, o.single()) }, (*Deduplicator[T]).Records)
 }
 
 // DistinctBy yields the first record of each key, keys in no particular order.
 func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[T, error] {
-	return through(in, func() (*Distincts[T], error) { return newDistinctBy(ctx, key, o, 1) }, (*Distincts[T]).Records)
+	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicatorBy(ctx, key, o.single()) }, (*Deduplicator[T]).Records)
 }
 
-// Distincts leaves one of equal records of what is fed to it.
-type Distincts[T any] struct {
-	key    func(dst []byte, v T) ([]byte, error) // nil: the record itself
-	codec  Codec[T]
-	engine *hashagg.Aggregator
-	tables *tables[T]
-	temp   *tempdir.Set
+// Deduplicator leaves one of equal records of what is fed to it.
+type Deduplicator[T any] struct {
+	*tables[T]
+	key   func(dst []byte, v T) ([]byte, error) // nil: the record itself
+	codec Codec[T]
 }
 
-// NewDistinct returns what [Distinct] is made of, to be closed.
-func NewDistinct[T any](ctx context.Context, o *Options[T]) (*Distincts[T], error) {
-	return newDistinct(ctx, o, 0)
-}
-
-// NewDistinctBy returns what [DistinctBy] is made of, to be closed. Of the first
-// records of a key in several feeds, one is left.
-func NewDistinctBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Distincts[T], error) {
-	return newDistinctBy(ctx, key, o, 0)
-}
-
-func newDistinct[T any](ctx context.Context, o *Options[T], threads int) (*Distincts[T], error) {
+// NewDeduplicator returns what [Distinct] is made of, to be closed.
+func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T], error) {
 	c, err := o.withoutStore()
 	if err != nil {
 		return nil, err
 	}
-	if o == nil || o.Codec == nil { // of equal values the encodings are to be equal
-		if c.codec, err = newCodec[T](true); err != nil {
+	if o.orDefault().Codec.Encode == nil { // of equal values the encodings are to be equal
+		if c.Codec, err = newCodec[T](true); err != nil {
 			return nil, err
 		}
 	}
-	d := &Distincts[T]{codec: c.codec, temp: c.temp}
-	return d.start(ctx, c, hashagg.Options{Threads: threads})
+	t, err := newTables(ctx, c, hashagg.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return &Deduplicator[T]{tables: t, codec: c.Codec}, nil
 }
 
-func newDistinctBy[T, K any](ctx context.Context, key func(T) K, o *Options[T], threads int) (*Distincts[T], error) {
+// NewDeduplicatorBy returns what [DistinctBy] is made of, to be closed. Of the
+// first records of a key in several feeds, one is left.
+func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Deduplicator[T], error) {
 	if key == nil {
 		return nil, errors.New("distinct by no key: give a function, or use Distinct")
 	}
@@ -67,32 +59,23 @@ func newDistinctBy[T, K any](ctx context.Context, key func(T) K, o *Options[T], 
 	if err != nil {
 		return nil, err
 	}
-	d := &Distincts[T]{codec: c.codec, temp: c.temp}
-	d.key = func(dst []byte, v T) ([]byte, error) { return keys.Encode(dst, key(v)) }
-	return d.start(ctx, c, hashagg.Options{Threads: threads, Words: 2, NewStates: newFirsts})
-}
-
-func (d *Distincts[T]) start(ctx context.Context, c config[T], o hashagg.Options) (_ *Distincts[T], err error) {
-	if o.Threads == 0 {
-		o.Threads = c.threads
-	}
-	o.Memory, o.Temp = c.memory, c.temp
-	if d.engine, err = hashagg.New(ctx, o); err != nil {
+	t, err := newTables(ctx, c, hashagg.Options{Words: 2, NewStates: newFirsts})
+	if err != nil {
 		return nil, err
 	}
-	d.tables = &tables[T]{engine: d.engine, threads: o.Threads}
-	return d, nil
+	encode := func(dst []byte, v T) ([]byte, error) { return keys.Encode(dst, key(v)) }
+	return &Deduplicator[T]{tables: t, key: encode, codec: c.Codec}, nil
 }
 
 // Feed returns a feed. Any number may be open at once; as many as there are
 // threads do not wait for each other.
-func (d *Distincts[T]) Feed() (*Feed[T], error) {
+func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 	if d.key == nil {
-		return d.tables.feed(d.codec.Encode, func(*hashagg.Table) func(*T, []uint64, bool) error {
+		return d.feed(d.codec.Encode, func(*hashagg.Table) func(*T, []uint64, bool) error {
 			return func(*T, []uint64, bool) error { return nil }
 		})
 	}
-	return d.tables.feed(d.key, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
+	return d.feed(d.key, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
 		var record []byte
 		list := t.States().(*firsts)
 		return func(v *T, state []uint64, isNew bool) (err error) {
@@ -109,12 +92,12 @@ func (d *Distincts[T]) Feed() (*Feed[T], error) {
 }
 
 // Records yields the records that are left, once. All feeds must be closed.
-func (d *Distincts[T]) Records() iter.Seq2[T, error] {
+func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
 		for g, err := range d.engine.Groups() {
 			if err != nil {
-				yield(none, aggregateError(err))
+				yield(none, err)
 				return
 			}
 			record := g.Key
@@ -132,16 +115,6 @@ func (d *Distincts[T]) Records() iter.Seq2[T, error] {
 		}
 	}
 }
-
-// Stats tells what was done so far.
-func (d *Distincts[T]) Stats() Stats {
-	s := d.engine.Stats()
-	return Stats{Records: s.Records, Groups: s.Groups, Spilled: s.Written}
-}
-
-// Close ends everything and removes all temporary data. No feed and no loop over
-// Records may be in use.
-func (d *Distincts[T]) Close() error { return errors.Join(d.engine.Close(), d.temp.Close()) }
 
 // firsts keeps the first record of each key of one table. A key's words are
 // where it is, and how long.

@@ -68,7 +68,7 @@ func TestErrorOfTheInput(t *testing.T) {
 		}
 		yield(rec{}, broken)
 	}
-	o := leastMemory[rec](t)
+	o := minMemory[rec](t)
 	for name, run := range operations(in, o) {
 		if err := run(t.Context()); !errors.Is(err, broken) {
 			t.Errorf("%s: %v", name, err)
@@ -81,7 +81,7 @@ func TestErrorOfTheInput(t *testing.T) {
 // temporary data are left.
 func TestCancel(t *testing.T) {
 	in := shuffle.Values(randomRecs(1, 60_000)...)
-	o := leastMemory[rec](t)
+	o := minMemory[rec](t)
 	goroutines := runtime.NumGoroutine()
 	stopped := errors.New("stopped")
 	ended := 0
@@ -117,7 +117,7 @@ func TestCancel(t *testing.T) {
 // Who stops reading leaves nothing behind.
 func TestStopReading(t *testing.T) {
 	in := shuffle.Values(randomRecs(1, many)...)
-	o := leastMemory[rec](t)
+	o := minMemory[rec](t)
 	goroutines := runtime.NumGoroutine()
 	for range shuffle.Sort(t.Context(), in, byTextAndSmall, o) {
 		break
@@ -258,6 +258,10 @@ func TestWrongOptions(t *testing.T) {
 	if err := drain(shuffle.TopK(t.Context(), in, -1, byTextAndSmall, nil)); err == nil {
 		t.Error("the first -1 records")
 	}
+	half := &shuffle.Options[rec]{Codec: shuffle.Codec[rec]{Encode: failingCodec.Encode}}
+	if err := drain(shuffle.Sort(t.Context(), in, byTextAndSmall, half)); err == nil {
+		t.Error("a codec that does not decode")
+	}
 	if _, err := shuffle.Partition(t.Context(), in, 0, text, nil); err == nil {
 		t.Error("0 partitions")
 	}
@@ -268,8 +272,8 @@ func TestWrongOptions(t *testing.T) {
 
 // A codec that fails ends everything with its error.
 func TestFailingCodec(t *testing.T) {
-	o := leastMemory[rec](t)
-	o.Codec = failingCodec{}
+	o := minMemory[rec](t)
+	o.Codec = failingCodec
 	for name, run := range operations(shuffle.Values(randomRecs(1, 10)...), o) {
 		if err := run(t.Context()); name != "aggregate" && !errors.Is(err, errCodec) {
 			t.Errorf("%s: %v", name, err)
@@ -277,14 +281,14 @@ func TestFailingCodec(t *testing.T) {
 	}
 }
 
-type failingCodec struct{}
-
 var errCodec = fmt.Errorf("the codec fails")
 
-func (failingCodec) Encode(dst []byte, r rec) ([]byte, error) {
-	if r.N == 5 {
-		return dst, errCodec
-	}
-	return append(dst, 1), nil
+var failingCodec = shuffle.Codec[rec]{
+	Encode: func(dst []byte, r rec) ([]byte, error) {
+		if r.N == 5 {
+			return dst, errCodec
+		}
+		return append(dst, 1), nil
+	},
+	Decode: func([]byte) (rec, error) { return rec{}, errCodec },
 }
-func (failingCodec) Decode([]byte) (rec, error) { return rec{}, errCodec }

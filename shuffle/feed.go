@@ -17,7 +17,8 @@ type Feed[T any] struct {
 	closed bool
 }
 
-// Add takes a record in. After an error the feed takes no more.
+// Add takes a record in: when it returns, all that the record refers to is the
+// caller's again. After an error the feed takes no more.
 func (f *Feed[T]) Add(v T) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -64,21 +65,20 @@ func feedAll[T any](s source[T], in iter.Seq2[T, error]) (err error) {
 		}
 	}()
 	for v, err := range in {
-		if err != nil {
-			return err
-		}
-		// Nobody else has this feed.
-		if err := f.add(v); err != nil {
+		if err == nil {
+			err = f.add(v) // nobody else has this feed
 			f.err = err
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// through makes one iterator of another: it makes s, puts in into it, and yields
+// pipe makes one iterator of another: it makes s, puts in into it, and yields
 // what out then has.
-func through[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error), out func(S) iter.Seq2[R, error]) iter.Seq2[R, error] {
+func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error), out func(S) iter.Seq2[R, error]) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		var none R
 		s, err := start()
@@ -86,34 +86,22 @@ func through[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, err
 			yield(none, err)
 			return
 		}
-		closed := false
+		heard := false // nor does anybody hear what fails where the caller's code panics
 		defer func() {
-			if !closed { // somebody's code panics: leave nothing behind
-				_ = s.Close()
-			}
-		}()
-		end := func(err error) {
-			closed = true
-			if err = errors.Join(err, s.Close()); err != nil {
+			if err = errors.Join(err, s.Close()); err != nil && heard {
 				yield(none, err)
 			}
-		}
-		if err := feedAll(s, in); err != nil {
-			end(err)
-			return
-		}
-		for r, err := range out(s) {
-			if err != nil {
-				end(err)
-				return
-			}
-			if !yield(r, nil) {
-				closed = true
-				// Nobody is there to hear what fails.
-				_ = s.Close()
-				return
+		}()
+		if err = feedAll(s, in); err == nil {
+			for r, failed := range out(s) {
+				if err = failed; err != nil {
+					break
+				}
+				if !yield(r, nil) {
+					return
+				}
 			}
 		}
-		end(nil)
+		heard = true
 	}
 }

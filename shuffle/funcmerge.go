@@ -1,6 +1,10 @@
 package shuffle
 
-import "context"
+import (
+	"context"
+
+	"github.com/go-partd/partd/internal/spill"
+)
 
 // funcMerger merges cursors with a heap. Of equal records those of an earlier
 // cursor come first.
@@ -20,7 +24,7 @@ type mergeItem[T any] struct {
 }
 
 // merger merges runs, and what is held in memory if that is wanted.
-func (s *FuncSorter[T]) merger(runs []*funcRun, withHeld bool) (*funcMerger[T], error) {
+func (s *FuncSorter[T]) merger(runs []*spill.File, withHeld bool) (*funcMerger[T], error) {
 	m := &funcMerger[T]{s: s}
 	for i, r := range runs {
 		m.heap = append(m.heap, mergeItem[T]{&funcCursor[T]{codec: s.codec, run: r}, i})
@@ -49,7 +53,7 @@ func (s *FuncSorter[T]) merger(runs []*funcRun, withHeld bool) (*funcMerger[T], 
 // next goes on to the next record. It returns false at the end or after an error.
 func (m *funcMerger[T]) next() bool {
 	if m.steps++; m.steps%1024 == 0 {
-		if m.err = context.Cause(m.s.ctx); m.err != nil {
+		if m.err = context.Cause(m.s.engine.Ctx); m.err != nil {
 			return false
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -17,12 +18,12 @@ func readRun(t *testing.T, fsys vfs.FS) (n int, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := newFuncRun(temp)
+	r, err := spill.Create(temp, "records", funcBlock)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := errors.Join(r.close(), temp.Close()); err != nil {
+		if err := errors.Join(r.Close(), temp.Close()); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -36,11 +37,11 @@ func readRun(t *testing.T, fsys vfs.FS) (n int, err error) {
 		t.Fatal(err)
 	}
 	for range 10 {
-		if err := r.add(encoded); err != nil {
+		if err := addToRun(r, encoded); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := r.flush(); err != nil {
+	if err := r.Finish(); err != nil {
 		t.Fatal(err)
 	}
 	for c := (&funcCursor[[]byte]{codec: codec, run: r}); ; n++ {

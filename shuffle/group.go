@@ -21,7 +21,7 @@ type Group[K, T any] struct {
 // group is read as it is ranged over, so that it may be larger than memory, and
 // need not be read to its end. Keys are the same if their default encodings are.
 func GroupBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[Group[K, T], error] {
-	return through(in, func() (*Grouper[T, K], error) { return NewGrouper(ctx, key, o) }, (*Grouper[T, K]).Groups)
+	return pipe(in, func() (*Grouper[T, K], error) { return NewGrouper(ctx, key, o) }, (*Grouper[T, K]).Groups)
 }
 
 // Grouper groups what is fed to it.

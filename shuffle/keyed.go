@@ -10,36 +10,34 @@ import (
 
 // keyed puts records into a store under keys.
 type keyed[T, K any] struct {
-	key    func(T) K
-	codec  Codec[T]
-	keys   Codec[K]
-	spool  *spool
-	groups *atomic.Int64
+	appendKey func(dst []byte, v T) ([]byte, error)
+	codec     Codec[T]
+	keys      Codec[K]
+	spool     *spool
+	groups    *atomic.Int64
 }
 
 func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k keyed[T, K], err error) {
 	if key == nil {
 		return k, errors.New("grouping by no key: give a function")
 	}
-	k = keyed[T, K]{key: key, groups: new(atomic.Int64)}
-	if k.keys, err = newCodec[K](true); err != nil {
+	keys, err := newCodec[K](true)
+	if err != nil {
 		return k, err
 	}
+	encode := func(dst []byte, v T) ([]byte, error) { return keys.Encode(dst, key(v)) }
+	k = keyed[T, K]{appendKey: encode, keys: keys, groups: new(atomic.Int64)}
 	c, err := o.resolve()
 	if err != nil {
 		return k, err
 	}
-	k.codec = c.codec
+	k.codec = c.Codec
 	k.spool, err = newSpool(ctx, c)
 	return k, err
 }
 
 // Feed returns a feed. Each takes half a MiB of memory beside.
 func (k *keyed[T, K]) Feed() (*Feed[T], error) {
-	return k.feed(func(dst []byte, v T) ([]byte, error) { return k.keys.Encode(dst, k.key(v)) })
-}
-
-func (k *keyed[T, K]) feed(encodeKey func(dst []byte, v T) ([]byte, error)) (*Feed[T], error) {
 	f, err := k.spool.feed()
 	if err != nil {
 		return nil, err
@@ -50,7 +48,7 @@ func (k *keyed[T, K]) feed(encodeKey func(dst []byte, v T) ([]byte, error)) (*Fe
 		mu: new(sync.Mutex),
 		add: func(v T) (err error) {
 			defer func() { failed = failed || err != nil }()
-			if key, err = encodeKey(key[:0], v); err != nil {
+			if key, err = k.appendKey(key[:0], v); err != nil {
 				return fmt.Errorf("encoding a key: %w", err)
 			}
 			if record, err = k.codec.Encode(record[:0], v); err != nil {
@@ -66,7 +64,7 @@ func (k *keyed[T, K]) feed(encodeKey func(dst []byte, v T) ([]byte, error)) (*Fe
 func (k *keyed[T, K]) Stats() Stats {
 	k.spool.mu.Lock()
 	defer k.spool.mu.Unlock()
-	return Stats{Records: k.spool.in.records, Groups: k.groups.Load()}
+	return Stats{Records: k.spool.in.Records, Groups: k.groups.Load()}
 }
 
 // Close ends everything and removes all temporary data. No feed and no loop over

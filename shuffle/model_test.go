@@ -36,9 +36,9 @@ func randomRecs(seed uint64, n int) []rec {
 
 const many = 150_000
 
-// leastMemory has temporary data in a directory of its own, which must be empty
+// minMemory has temporary data in a directory of its own, which must be empty
 // at the end.
-func leastMemory[T any](t *testing.T) *shuffle.Options[T] {
+func minMemory[T any](t *testing.T) *shuffle.Options[T] {
 	t.Helper()
 	dir := t.TempDir()
 	t.Cleanup(func() { mustBeEmpty(t, dir) })
@@ -110,11 +110,11 @@ func TestSort(t *testing.T) {
 		in := randomRecs(1, n)
 		want := slices.Clone(in)
 		slices.SortStableFunc(want, compareRecs)
-		got := mustCollect(t, shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, leastMemory[rec](t)))
+		got := mustCollect(t, shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, minMemory[rec](t)))
 		if !slices.Equal(got, want) {
 			t.Errorf("%d records are not sorted as they should be", n)
 		}
-		got = mustCollect(t, shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, leastMemory[rec](t)))
+		got = mustCollect(t, shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, minMemory[rec](t)))
 		if !slices.Equal(got, want) {
 			t.Errorf("%d records are not sorted by the comparison", n)
 		}
@@ -123,7 +123,7 @@ func TestSort(t *testing.T) {
 
 func TestSortFromSeveralFeeds(t *testing.T) {
 	in := randomRecs(2, many)
-	s, err := shuffle.NewSorter(t.Context(), byTextAndSmall, leastMemory[rec](t))
+	s, err := shuffle.NewSorter(t.Context(), byTextAndSmall, minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestGroupBy(t *testing.T) {
 	for _, r := range in {
 		want[r.Text] = append(want[r.Text], r)
 	}
-	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(in...), text, leastMemory[rec](t)) {
+	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(in...), text, minMemory[rec](t)) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,7 +182,7 @@ func TestSortFuncInPasses(t *testing.T) {
 	for i := range in {
 		in[i] = long{i, strings.Repeat("x", 20_000)}
 	}
-	s, err := shuffle.NewFuncSorter(t.Context(), func(a, b long) int { return cmp.Compare(a.N%100, b.N%100) }, leastMemory[long](t))
+	s, err := shuffle.NewFuncSorter(t.Context(), func(a, b long) int { return cmp.Compare(a.N%100, b.N%100) }, minMemory[long](t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestSortFuncInPasses(t *testing.T) {
 // A group need not be read to its end, and cannot be read later.
 func TestGroupsReadInPart(t *testing.T) {
 	in := randomRecs(4, many)
-	g, err := shuffle.NewGrouper(t.Context(), text, leastMemory[rec](t))
+	g, err := shuffle.NewGrouper(t.Context(), text, minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
 	}

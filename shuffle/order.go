@@ -2,6 +2,7 @@ package shuffle
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"reflect"
 	"unsafe"
@@ -22,30 +23,40 @@ func By[T any](keys ...Key[T]) []Key[T] { return keys }
 // Asc is a key in ascending order. Floats are ordered as by [cmp.Compare]: NaN
 // first.
 func Asc[T any, K cmp.Ordered](key func(T) K) Key[T] {
-	encode := encoderFor[K]()
-	isText := reflect.TypeFor[K]().Kind() == reflect.String
-	return Key[T]{func(dst []byte, v T, last bool) []byte {
-		k := key(v)
-		if isText && last {
-			return append(dst, *(*string)(unsafe.Pointer(&k))...)
+	t := reflect.TypeFor[K]()
+	switch t.Kind() {
+	case reflect.String:
+		if key, ok := any(key).(func(T) string); ok {
+			return textKey(key)
 		}
-		return encode(dst, k)
-	}}
+		return textKey(func(v T) string { k := key(v); return *(*string)(unsafe.Pointer(&k)) })
+	case reflect.Float64:
+		return newKey(key, func(dst []byte, k K) []byte { return extsort.AppendFloat(dst, *(*float64)(unsafe.Pointer(&k))) })
+	case reflect.Float32:
+		return newKey(key, func(dst []byte, k K) []byte {
+			return extsort.AppendFloat(dst, float64(*(*float32)(unsafe.Pointer(&k))))
+		})
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return newKey(key, intEncoder[K](t.Size(), true))
+	default: // cmp.Ordered has no more than these
+		return newKey(key, intEncoder[K](t.Size(), false))
+	}
 }
 
 // Desc is a key in descending order.
-func Desc[T any, K cmp.Ordered](key func(T) K) Key[T] {
-	encode := encoderFor[K]()
-	return Key[T]{func(dst []byte, v T, _ bool) []byte {
-		start := len(dst)
-		dst = encode(dst, key(v))
-		extsort.Invert(dst[start:])
-		return dst
-	}}
-}
+func Desc[T any, K cmp.Ordered](key func(T) K) Key[T] { return inverted(Asc(key)) }
 
 // AscBytes is a key of bytes in ascending order.
-func AscBytes[T any](key func(T) []byte) Key[T] {
+func AscBytes[T any](key func(T) []byte) Key[T] { return textKey(key) }
+
+// DescBytes is a key of bytes in descending order.
+func DescBytes[T any](key func(T) []byte) Key[T] { return inverted(AscBytes(key)) }
+
+func newKey[T, K any](key func(T) K, encode func(dst []byte, k K) []byte) Key[T] {
+	return Key[T]{func(dst []byte, v T, _ bool) []byte { return encode(dst, key(v)) }}
+}
+
+func textKey[T any, S ~string | ~[]byte](key func(T) S) Key[T] {
 	return Key[T]{func(dst []byte, v T, last bool) []byte {
 		if last {
 			return append(dst, key(v)...)
@@ -54,56 +65,38 @@ func AscBytes[T any](key func(T) []byte) Key[T] {
 	}}
 }
 
-// DescBytes is a key of bytes in descending order.
-func DescBytes[T any](key func(T) []byte) Key[T] {
+func inverted[T any](k Key[T]) Key[T] {
 	return Key[T]{func(dst []byte, v T, _ bool) []byte {
 		start := len(dst)
-		dst = extsort.AppendText(dst, key(v))
+		dst = k.appendTo(dst, v, false)
 		extsort.Invert(dst[start:])
 		return dst
 	}}
 }
 
-// encoderFor returns what encodes a key so that its bytes have its order.
-func encoderFor[K cmp.Ordered]() func(dst []byte, k K) []byte {
-	t := reflect.TypeFor[K]()
-	switch t.Kind() {
-	case reflect.String:
-		return func(dst []byte, k K) []byte { return extsort.AppendText(dst, *(*string)(unsafe.Pointer(&k))) }
-	case reflect.Float64:
-		return func(dst []byte, k K) []byte { return extsort.AppendFloat(dst, *(*float64)(unsafe.Pointer(&k))) }
-	case reflect.Float32:
-		return func(dst []byte, k K) []byte {
-			return extsort.AppendFloat(dst, float64(*(*float32)(unsafe.Pointer(&k))))
-		}
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return intEncoder[K](t.Size(), true)
-	default: // cmp.Ordered has no more than these
-		return intEncoder[K](t.Size(), false)
-	}
-}
-
 // intEncoder is for integers of a size in bytes.
 func intEncoder[K any](size uintptr, signed bool) func(dst []byte, k K) []byte {
-	flip := uint64(0)
+	var flip uint64 // the sign, as the highest bit
 	if signed {
 		flip = 1 << 63
 	}
-	switch size {
-	case 8:
-		return func(dst []byte, k K) []byte { return extsort.AppendUint(dst, *(*uint64)(unsafe.Pointer(&k))^flip) }
-	case 4:
-		return func(dst []byte, k K) []byte {
-			x := *(*uint32)(unsafe.Pointer(&k)) ^ uint32(flip>>32)
-			return append(dst, byte(x>>24), byte(x>>16), byte(x>>8), byte(x))
+	shift := 64 - 8*size
+	return func(dst []byte, k K) []byte {
+		var x uint64
+		switch p := unsafe.Pointer(&k); size {
+		case 8:
+			return extsort.AppendUint(dst, *(*uint64)(p)^flip)
+		case 4:
+			x = uint64(*(*uint32)(p))
+		case 2:
+			x = uint64(*(*uint16)(p))
+		default:
+			x = uint64(*(*uint8)(p))
 		}
-	case 2:
-		return func(dst []byte, k K) []byte {
-			x := *(*uint16)(unsafe.Pointer(&k)) ^ uint16(flip>>48)
-			return append(dst, byte(x>>8), byte(x))
-		}
+		var b [8]byte
+		binary.BigEndian.PutUint64(b[:], x<<shift^flip)
+		return append(dst, b[:size]...)
 	}
-	return func(dst []byte, k K) []byte { return append(dst, *(*uint8)(unsafe.Pointer(&k))^uint8(flip>>56)) }
 }
 
 // appendKeys appends what orders as all keys of a record.

@@ -12,7 +12,7 @@ import (
 // A function of the caller that panics ends the operation with its panic, and
 // nothing is left behind.
 func TestPanicOfTheCaller(t *testing.T) {
-	o := leastMemory[rec](t)
+	o := minMemory[rec](t)
 	ctx := t.Context()
 	in := shuffle.Values(randomRecs(1, many)...)
 	for name, run := range map[string]func(fail func()){
@@ -76,7 +76,7 @@ func TestGoOnAfterPanic(t *testing.T) {
 			*to++
 		},
 		Merge: func(to, other *int) { *to += *other },
-	}, leastMemory[rec](t))
+	}, minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,16 +100,15 @@ func TestGoOnAfterPanic(t *testing.T) {
 }
 
 // breaking is a codec that fails at a record, with nothing to return.
-type breaking struct {
-	shuffle.Codec[rec]
-	left int
-}
-
-func (c *breaking) Encode(dst []byte, r rec) ([]byte, error) {
-	if c.left--; c.left == 0 {
-		return nil, errCodec
+func breaking(c shuffle.Codec[rec], left int) shuffle.Codec[rec] {
+	encode := c.Encode
+	c.Encode = func(dst []byte, r rec) ([]byte, error) {
+		if left--; left == 0 {
+			return nil, errCodec
+		}
+		return encode(dst, r)
 	}
-	return c.Codec.Encode(dst, r)
+	return c
 }
 
 // A record that cannot be encoded does no harm to those before it.
@@ -137,8 +136,8 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 			return s, s.Records(), err
 		},
 	} {
-		o := leastMemory[rec](t)
-		o.Codec = &breaking{codec, good + 1}
+		o := minMemory[rec](t)
+		o.Codec = breaking(codec, good+1)
 		s, out, err := start(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
@@ -167,7 +166,7 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 // The values of every group, the last one too, are over when the loop is.
 func TestGroupsAfterTheLoop(t *testing.T) {
 	var groups []shuffle.Group[string, rec]
-	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(randomRecs(1, 1000)...), text, leastMemory[rec](t)) {
+	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(randomRecs(1, 1000)...), text, minMemory[rec](t)) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package shuffle
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -21,45 +22,40 @@ const MaxPartitions = 1 << 20
 // the same key are in the same one, and in which is the same in every process.
 // The result is to be closed. Its keys are the numbers from 0 to n-1.
 func Partition[T, K any](ctx context.Context, in iter.Seq2[T, error], n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
-	p, err := NewPartitioner(ctx, n, key, o)
+	p, err := NewPartitions(ctx, n, key, o)
 	return fill(p, err, in)
 }
 
 // PartitionBy divides records into partitions, one for each key. The result is
 // to be closed.
 func PartitionBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
-	p, err := NewPartitionerBy(ctx, key, o)
+	p, err := NewPartitionsBy(ctx, key, o)
 	return fill(p, err, in)
 }
 
-func fill[T, K any](p *Partitions[T, K], err error, in iter.Seq2[T, error]) (*Partitions[T, K], error) {
-	if err != nil {
-		return nil, err
+func fill[T, K any](p *Partitions[T, K], failed error, in iter.Seq2[T, error]) (_ *Partitions[T, K], err error) {
+	if failed != nil {
+		return nil, failed
 	}
 	fed := false
 	defer func() {
-		if !fed { // somebody's code panics: leave nothing behind
-			_ = p.Close()
+		if !fed { // also where somebody's code panics: leave nothing behind
+			err = errors.Join(err, p.Close())
 		}
 	}()
-	err = feedAll(p, in)
-	fed = true
-	if err != nil {
-		return nil, errors.Join(err, p.Close())
+	if err = feedAll(p, in); err != nil {
+		return nil, err
 	}
+	fed = true
 	return p, nil
 }
 
 // Partitions are records divided by keys. Once all feeds are closed, they can be
 // read in any order, any number of times, by several goroutines.
-type Partitions[T, K any] struct {
-	keyed[T, K]
-	// newEncoder returns what encodes the key of a record, for one feed.
-	newEncoder func() func(dst []byte, v T) ([]byte, error)
-}
+type Partitions[T, K any] struct{ keyed[T, K] }
 
-// NewPartitioner returns partitions as [Partition] does, to be fed.
-func NewPartitioner[T, K any](ctx context.Context, n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
+// NewPartitions returns partitions as [Partition] does, to be fed.
+func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
 	if n < 1 || n > MaxPartitions {
 		return nil, fmt.Errorf("%d partitions: from 1 to %d are possible", n, MaxPartitions)
 	}
@@ -74,28 +70,22 @@ func NewPartitioner[T, K any](ctx context.Context, n int, key func(T) K, o *Opti
 	if err != nil {
 		return nil, err
 	}
-	k.keys = numberCodec{n}
-	return &Partitions[T, int]{keyed: k, newEncoder: func() func(dst []byte, v T) ([]byte, error) {
-		var scratch []byte
-		return func(dst []byte, v T) (_ []byte, err error) {
-			scratch, err = keys.Encode(scratch[:0], key(v))
-			return binary.BigEndian.AppendUint32(dst, uint32(xxh3.Hash(scratch)%uint64(n))), err
-		}
-	}}, nil
+	k.keys = numberCodec(n)
+	k.appendKey = func(dst []byte, v T) ([]byte, error) {
+		b, err := keys.Encode(dst, key(v))
+		return binary.BigEndian.AppendUint32(dst, uint32(xxh3.Hash(b[len(dst):])%uint64(n))), err
+	}
+	return &Partitions[T, int]{k}, nil
 }
 
-// NewPartitionerBy returns partitions as [PartitionBy] does, to be fed.
-func NewPartitionerBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
+// NewPartitionsBy returns partitions as [PartitionBy] does, to be fed.
+func NewPartitionsBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
 	k, err := newKeyed(ctx, key, o)
 	if err != nil {
 		return nil, err
 	}
-	encode := func(dst []byte, v T) ([]byte, error) { return k.keys.Encode(dst, key(v)) }
-	return &Partitions[T, K]{keyed: k, newEncoder: func() func(dst []byte, v T) ([]byte, error) { return encode }}, nil
+	return &Partitions[T, K]{k}, nil
 }
-
-// Feed returns a feed. Each takes half a MiB of memory beside.
-func (p *Partitions[T, K]) Feed() (*Feed[T], error) { return p.feed(p.newEncoder()) }
 
 // Keys yields the keys of all partitions that have records, in no particular order.
 func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
@@ -146,20 +136,26 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	in := bufio.NewReaderSize(r, 64<<10)
-	var record []byte
+	var long bytes.Buffer
 	for {
 		n, err := binary.ReadUvarint(in)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if err == nil && n > partd.MaxValueLen {
+		var record []byte
+		switch {
+		case err != nil:
+		case n > partd.MaxValueLen:
 			err = errEncoding
-		}
-		if err == nil {
-			record, err = readFull(in, record[:0], int(n))
+		case n <= uint64(in.Size()):
+			record, err = in.Peek(int(n))
+		default: // it takes memory as bytes come, not as n claims
+			long.Reset()
+			_, err = io.CopyN(&long, in, int64(n))
+			record = long.Bytes()
 		}
 		if err != nil {
-			return &partd.Error{Op: "read records", Key: key, HasKey: true, Err: err}
+			return &partd.Error{Op: "read records", Key: key, HasKey: true, Err: fmt.Errorf("%w: %w", errEncoding, err)}
 		}
 		v, err := p.codec.Decode(record)
 		if err != nil {
@@ -168,22 +164,10 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 		if !use(v) {
 			return nil
 		}
-	}
-}
-
-// readFull reads n bytes. It takes memory as they come, not as n claims.
-func readFull(r io.Reader, buf []byte, n int) ([]byte, error) {
-	const step = 1 << 20
-	for n > 0 {
-		have := len(buf)
-		buf = append(buf, make([]byte, min(n, step))...)
-		m, err := io.ReadFull(r, buf[have:])
-		if err != nil {
-			return buf[:have+m], fmt.Errorf("%w: %w", errEncoding, err)
+		if n <= uint64(in.Size()) {
+			_, _ = in.Discard(int(n)) // of what is buffered
 		}
-		n -= m
 	}
-	return buf, nil
 }
 
 // Verify reads all partitions and compares what they hold with what was put in.
@@ -199,19 +183,20 @@ func (p *Partitions[T, K]) Verify() error {
 	return sc.err
 }
 
-// numberCodec encodes numbers of partitions.
-type numberCodec struct{ n int }
-
-func (c numberCodec) Encode(dst []byte, number int) ([]byte, error) {
-	if number < 0 || number >= c.n {
-		return dst, fmt.Errorf("there is no partition %d: they go from 0 to %d", number, c.n-1)
+// numberCodec encodes numbers of n partitions.
+func numberCodec(n int) Codec[int] {
+	return Codec[int]{
+		Encode: func(dst []byte, number int) ([]byte, error) {
+			if number < 0 || number >= n {
+				return dst, fmt.Errorf("there is no partition %d: they go from 0 to %d", number, n-1)
+			}
+			return binary.BigEndian.AppendUint32(dst, uint32(number)), nil
+		},
+		Decode: func(data []byte) (int, error) {
+			if len(data) != 4 {
+				return 0, wrongLength(len(data), 4)
+			}
+			return int(binary.BigEndian.Uint32(data)), nil
+		},
 	}
-	return binary.BigEndian.AppendUint32(dst, uint32(number)), nil
-}
-
-func (c numberCodec) Decode(data []byte) (int, error) {
-	if len(data) != 4 {
-		return 0, wrongLength(len(data), 4)
-	}
-	return int(binary.BigEndian.Uint32(data)), nil
 }

@@ -9,7 +9,7 @@ import (
 
 func TestPartition(t *testing.T) {
 	in := randomRecs(9, many)
-	p, err := shuffle.Partition(t.Context(), shuffle.Values(in...), 7, text, leastMemory[rec](t))
+	p, err := shuffle.Partition(t.Context(), shuffle.Values(in...), 7, text, minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestPartition(t *testing.T) {
 
 func TestPartitionBy(t *testing.T) {
 	in := randomRecs(10, 5000)
-	p, err := shuffle.NewPartitionerBy(t.Context(), text, leastMemory[rec](t))
+	p, err := shuffle.NewPartitionsBy(t.Context(), text, minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
 	}

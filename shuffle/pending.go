@@ -12,7 +12,7 @@ import (
 type pending[T any] struct {
 	table *hashagg.Table
 	use   func(v *T, state []uint64, isNew bool)
-	most  int // records to collect
+	limit int // records to collect
 	buf   []byte
 	ends  []int // of the keys in buf
 	keys  [][]byte
@@ -23,19 +23,19 @@ type pending[T any] struct {
 // errPanicked is for those who go on after that.
 var errPanicked = errors.New("a function of the caller has panicked: some of the records are lost")
 
-const mostPending = 256
+const maxPending = 256
 
 // newPending returns what calls use for each record with the state of its key,
 // in order. Records that could change after they were added are not kept.
 func newPending[T any](table *hashagg.Table, use func(v *T, state []uint64, isNew bool)) *pending[T] {
-	p := &pending[T]{table: table, use: use, most: 1}
+	p := &pending[T]{table: table, use: use, limit: 1}
 	if mayBeKept(reflect.TypeFor[T]()) {
-		p.most = mostPending
+		p.limit = maxPending
 	}
 	return p
 }
 
-// mayBeKept tells whether values of a type stay what they are: they hold nothing
+// mayBeKept reports whether values of a type stay what they are: they hold nothing
 // by reference but strings.
 func mayBeKept(t reflect.Type) bool {
 	switch t.Kind() {
@@ -64,7 +64,7 @@ func (p *pending[T]) add(v T, encode func(dst []byte, v T) ([]byte, error)) (err
 	}
 	p.ends = append(p.ends, len(p.buf))
 	p.list = append(p.list, v)
-	if len(p.list) < p.most {
+	if len(p.list) < p.limit {
 		return nil
 	}
 	return p.flush()

@@ -65,7 +65,7 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 	return nil, fmt.Errorf("%v cannot be encoded", t)
 }
 
-// pointerFree tells whether a value is all in its own memory.
+// pointerFree reports whether a value is all in its own memory.
 func pointerFree(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Struct:
@@ -100,8 +100,6 @@ func flatPlan(n uintptr) *plan {
 
 // floatKeyPlan is for floats that compare by their encoding.
 func floatKeyPlan(t reflect.Type) *plan {
-	p := flatPlan(8)
-	encode, decode := p.encode, p.decode
 	get := func(p unsafe.Pointer) float64 { return *(*float64)(p) }
 	set := func(p unsafe.Pointer, x float64) { *(*float64)(p) = x }
 	if t.Kind() == reflect.Float32 {
@@ -117,27 +115,32 @@ func floatKeyPlan(t reflect.Type) *plan {
 			if math.IsNaN(x) {
 				x = math.NaN()
 			}
-			return encode(dst, unsafe.Pointer(&x))
+			return binary.NativeEndian.AppendUint64(dst, math.Float64bits(x)), nil
 		},
 		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) {
-			var x float64
-			rest, err := decode(data, unsafe.Pointer(&x))
-			set(p, x)
-			return rest, err
+			if len(data) < 8 {
+				return nil, errEncoding
+			}
+			set(p, math.Float64frombits(binary.NativeEndian.Uint64(data)))
+			return data[8:], nil
 		},
 	}
 }
 
 // complexKeyPlan is for two floats.
 func complexKeyPlan(t reflect.Type) *plan {
-	part := reflect.TypeFor[float64]()
+	half := reflect.TypeFor[float64]()
 	if t.Kind() == reflect.Complex64 {
-		part = reflect.TypeFor[float32]()
+		half = reflect.TypeFor[float32]()
 	}
-	p := floatKeyPlan(part)
+	return floatKeyPlan(half).times(2, half.Size())
+}
+
+// times is the plan for n values, each of a size in bytes.
+func (p *plan) times(n int, size uintptr) *plan {
 	return &plan{
-		encode: func(dst []byte, at unsafe.Pointer) ([]byte, error) { return p.encodeMany(dst, at, 2, part.Size()) },
-		decode: func(data []byte, at unsafe.Pointer) ([]byte, error) { return p.decodeMany(data, at, 2, part.Size()) },
+		encode: func(dst []byte, at unsafe.Pointer) ([]byte, error) { return p.encodeMany(dst, at, n, size) },
+		decode: func(data []byte, at unsafe.Pointer) ([]byte, error) { return p.decodeMany(data, at, n, size) },
 	}
 }
 
@@ -224,11 +227,7 @@ func (b *planner) arrayPlan(t reflect.Type) (*plan, error) {
 	if elem.flat || t.Len() == 0 {
 		return flatPlan(t.Size()), nil
 	}
-	n, size := t.Len(), t.Elem().Size()
-	return &plan{
-		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) { return elem.encodeMany(dst, p, n, size) },
-		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) { return elem.decodeMany(data, p, n, size) },
-	}, nil
+	return elem.times(t.Len(), t.Elem().Size()), nil
 }
 
 func (p *plan) encodeMany(dst []byte, at unsafe.Pointer, n int, size uintptr) (_ []byte, err error) {

@@ -43,12 +43,12 @@ func (p *plan) length(data []byte, size uintptr) (int, []byte, error) {
 	if l <= 0 {
 		return 0, nil, errEncoding
 	}
-	least := uint64(1) // bytes of an element
+	minSize := uint64(1) // bytes of an element
 	if p.flat {
-		least = uint64(size)
+		minSize = uint64(size)
 	}
 	rest := data[l:]
-	if n > 1 && least > 0 && n-1 > uint64(len(rest))/least {
+	if n > 1 && minSize > 0 && n-1 > uint64(len(rest))/minSize {
 		return 0, nil, errEncoding
 	}
 	if n > 1<<40 { // of elements without size

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/ledger"
 )
 
 // part is some records of a key: whole ones, one after the other, each as a
@@ -46,7 +47,7 @@ type scanner struct {
 	cur    *batch
 	carry  []byte // the beginning of a record
 	hashed []byte // length of the key, key, and a record
-	out    ledger
+	out    ledger.Count
 	err    error // once full is closed
 }
 
@@ -87,7 +88,7 @@ func (sc *scanner) read() error {
 	if err := sc.send(); err != nil {
 		return err
 	}
-	return sc.s.in.compare(sc.out)
+	return sc.s.in.Compare(sc.out)
 }
 
 // chunk takes a chunk over.
@@ -116,7 +117,7 @@ func (sc *scanner) chunk(c partd.Chunk) error {
 		}
 		end := whole + l + int(n)
 		sc.hashed = append(sc.hashed[:head], data[whole:end]...)
-		sc.out.addPiece(sc.hashed)
+		sc.out.AddRecord(sc.hashed)
 		whole = end
 	}
 	if c.Last && whole < len(data) {

@@ -12,7 +12,7 @@
 // Each takes an iterator of records with errors and gives one. An error of the
 // input ends everything and comes out again. Where several goroutines have
 // records, each of these has a second form: [NewSorter], [NewGrouper],
-// [NewAggregator], [NewPartitioner], [NewDistinct] and [NewTop] return something that is
+// [NewAggregator], [NewPartitions], [NewDeduplicator] and [NewTop] return something that is
 // fed through any number of [Feed]s at once.
 //
 // What does not fit in memory goes to temporary directories that the process
@@ -32,12 +32,14 @@ import (
 	"runtime"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
 // Limits of the options.
 const (
-	DefaultMemory = 256 << 20
+	DefaultMemory = spill.DefaultMemory
 	MinMemory     = 8 << 20
 )
 
@@ -58,8 +60,8 @@ type Options[T any] struct {
 	// log-structured store. Sorting, aggregating, Distinct and TopK keep what does
 	// not fit in files of their own kind, and refuse a store.
 	Store partd.Partd
-	// Codec encodes the records. nil means the [DefaultCodec]. Aggregate stores no
-	// records, and needs none.
+	// Codec encodes the records. The zero value means the [DefaultCodec]. Aggregate
+	// stores no records, and needs none.
 	Codec Codec[T]
 }
 
@@ -72,18 +74,32 @@ type Stats struct {
 
 var (
 	// ErrNotVerified is wrapped by the error where what came out is not what went in.
-	ErrNotVerified = errors.New("what came out is not what went in")
-	// ErrClosed is wrapped by the error of what is asked of something closed.
-	ErrClosed = errors.New("it is closed")
+	ErrNotVerified = ledger.ErrNotVerified
+	// ErrClosed is wrapped by the error of what is asked of something closed, and
+	// wraps [partd.ErrClosed]. Keys and records that are too large for the memory or
+	// for a store are errors that wrap [partd.ErrTooLarge].
+	ErrClosed = spill.ErrClosed
 )
 
-// config is what options come to.
 type config[T any] struct {
-	memory  int64
-	threads int
-	temp    *tempdir.Set
-	store   partd.Partd
-	codec   Codec[T]
+	Options[T] // with all defaults, but for Store
+	temp       *tempdir.Set
+}
+
+func (o *Options[T]) orDefault() (opts Options[T]) {
+	if o != nil {
+		opts = *o
+	}
+	return opts
+}
+
+// single is for one goroutine that feeds, which so may have the memory of all.
+func (o *Options[T]) single() *Options[T] {
+	one := o.orDefault()
+	if one.Threads >= 0 {
+		one.Threads = 1
+	}
+	return &one
 }
 
 // withoutStore is resolve for what does not use a store.
@@ -94,33 +110,29 @@ func (o *Options[T]) withoutStore() (config[T], error) {
 	return o.resolve()
 }
 
-func (o *Options[T]) resolve() (config[T], error) {
-	var opts Options[T]
-	if o != nil {
-		opts = *o
+func (o *Options[T]) resolve() (c config[T], err error) {
+	c.Options = o.orDefault()
+	if c.Memory == 0 {
+		c.Memory = DefaultMemory
 	}
-	c := config[T]{memory: opts.Memory, threads: opts.Threads, store: opts.Store, codec: opts.Codec}
-	if c.memory == 0 {
-		c.memory = DefaultMemory
-	}
-	if c.threads == 0 {
-		c.threads = runtime.GOMAXPROCS(0)
+	if c.Threads == 0 {
+		c.Threads = runtime.GOMAXPROCS(0)
 	}
 	switch {
-	case c.memory < MinMemory:
-		return c, fmt.Errorf("option Memory is %d bytes: it must be %d at least", c.memory, MinMemory)
-	case c.threads < 0:
-		return c, fmt.Errorf("option Threads is %d: it must be positive", c.threads)
+	case c.Memory < MinMemory:
+		return c, fmt.Errorf("option Memory is %d bytes: it must be %d at least", c.Memory, MinMemory)
+	case (c.Codec.Encode == nil) != (c.Codec.Decode == nil):
+		return c, errors.New("option Codec has one function: it needs two, Encode and Decode")
+	case c.Threads < 0:
+		return c, fmt.Errorf("option Threads is %d: it must be positive", c.Threads)
 	}
-	c.memory = max(c.memory, int64(c.threads+1)<<20)
-	if c.codec == nil {
-		var err error
-		if c.codec, err = DefaultCodec[T](); err != nil {
+	c.Memory = max(c.Memory, int64(c.Threads+1)<<20)
+	if c.Codec.Encode == nil {
+		if c.Codec, err = DefaultCodec[T](); err != nil {
 			return c, err
 		}
 	}
-	var err error
-	c.temp, err = tempdir.New(opts.TempDirs, nil)
+	c.temp, err = tempdir.New(c.TempDirs, nil)
 	return c, err
 }
 

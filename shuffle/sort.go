@@ -15,7 +15,7 @@ import (
 // Sort yields records in the order of keys, those with equal keys in the order
 // in which they came.
 func Sort[T any](ctx context.Context, in iter.Seq2[T, error], by []Key[T], o *Options[T]) iter.Seq2[T, error] {
-	return through(in, func() (*Sorter[T], error) { return NewSorter(ctx, by, o) }, (*Sorter[T]).Sorted)
+	return pipe(in, func() (*Sorter[T], error) { return NewSorter(ctx, by, o) }, (*Sorter[T]).Sorted)
 }
 
 // Sorter sorts what is fed to it.
@@ -40,11 +40,11 @@ func NewSorter[T any](ctx context.Context, by []Key[T], o *Options[T]) (*Sorter[
 }
 
 func newSorter[T any](ctx context.Context, by []Key[T], c config[T]) (*Sorter[T], error) {
-	s, err := extsort.New(ctx, &extsort.Options{Memory: c.memory, Threads: c.threads, Temp: c.temp})
+	s, err := extsort.New(ctx, &extsort.Options{Memory: c.Memory, Threads: c.Threads, Temp: c.temp})
 	if err != nil {
 		return nil, err
 	}
-	return &Sorter[T]{by: by, codec: c.codec, sorter: s, temp: c.temp}, nil
+	return &Sorter[T]{by: by, codec: c.Codec, sorter: s, temp: c.temp}, nil
 }
 
 // Feed returns a feed. Any number may be open at once, each takes a small part
@@ -52,7 +52,7 @@ func newSorter[T any](ctx context.Context, by []Key[T], c config[T]) (*Sorter[T]
 func (s *Sorter[T]) Feed() (*Feed[T], error) {
 	w, err := s.sorter.Writer()
 	if err != nil {
-		return nil, sortError(err)
+		return nil, err
 	}
 	var key, record []byte
 	return &Feed[T]{
@@ -62,9 +62,9 @@ func (s *Sorter[T]) Feed() (*Feed[T], error) {
 			if record, err = s.codec.Encode(record[:0], v); err != nil {
 				return fmt.Errorf("encoding a record: %w", err)
 			}
-			return sortError(w.Add(key, record))
+			return w.Add(key, record)
 		},
-		finish: func() error { return sortError(w.Close()) },
+		finish: func() error { return w.Close() },
 	}, nil
 }
 
@@ -78,7 +78,7 @@ func (s *Sorter[T]) first(n int64) iter.Seq2[T, error] {
 		left := n
 		for b, err := range s.sorter.Sorted() {
 			if err != nil {
-				yield(none, sortError(err))
+				yield(none, err)
 				return
 			}
 			for i := range int(min(int64(b.Len()), left)) {
@@ -105,16 +105,3 @@ func (s *Sorter[T]) Stats() Stats {
 // Close ends everything and removes all temporary data. No loop over Sorted may
 // be under way.
 func (s *Sorter[T]) Close() error { return errors.Join(s.sorter.Close(), s.temp.Close()) }
-
-// sortError makes the errors of the engine those of this package.
-func sortError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, extsort.ErrNotVerified):
-		return fmt.Errorf("%w: %w", ErrNotVerified, err)
-	case errors.Is(err, extsort.ErrClosed):
-		return fmt.Errorf("%w: %w", ErrClosed, err)
-	}
-	return err
-}

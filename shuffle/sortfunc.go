@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"sync"
 	"unsafe"
 
-	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/spill"
 )
 
 // SortFunc yields records in the order of a comparison, as slices.SortStableFunc
@@ -17,26 +17,21 @@ import (
 // can be said by keys, [Sort] is several times faster: it compares bytes and need
 // not decode what it merges.
 func SortFunc[T any](ctx context.Context, in iter.Seq2[T, error], compare func(a, b T) int, o *Options[T]) iter.Seq2[T, error] {
-	return through(in, func() (*FuncSorter[T], error) { return NewFuncSorter(ctx, compare, o) }, (*FuncSorter[T]).Sorted)
+	return pipe(in, func() (*FuncSorter[T], error) { return NewFuncSorter(ctx, compare, o) }, (*FuncSorter[T]).Sorted)
 }
 
 // FuncSorter sorts what is fed to it by a comparison.
 type FuncSorter[T any] struct {
-	ctx     context.Context
+	engine  spill.Engine // its Mu guards what changes
 	compare func(a, b T) int
 	codec   Codec[T]
-	temp    *tempdir.Set
 	limit   int // bytes of what is held
 	fanIn   int // runs that can be read at once
 
-	mu      sync.Mutex
-	feeds   int
-	reading bool
-	closed  bool
 	held    []held[T]
 	encoded []byte // of those held
-	in      ledger
-	runs    []*funcRun
+	in      ledger.Count
+	runs    []*spill.File
 	spilled int64
 }
 
@@ -57,28 +52,28 @@ func NewFuncSorter[T any](ctx context.Context, compare func(a, b T) int, o *Opti
 		return nil, err
 	}
 	// What is held grows by doubling, and the collector lags behind.
-	return &FuncSorter[T]{
-		ctx: ctx, compare: compare, codec: c.codec, temp: c.temp,
-		limit: int(c.memory / 4), fanIn: max(int(c.memory/4/(2*funcBlock)), 2),
-	}, nil
+	s := &FuncSorter[T]{
+		engine: spill.Engine{Memory: c.Memory, Threads: c.Threads, Temp: c.temp}, compare: compare, codec: c.Codec,
+		limit: int(c.Memory / 4), fanIn: max(int(c.Memory/4/(2*funcBlock)), 2),
+	}
+	if err := s.engine.Start(ctx, "sorting", 1); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Feed returns a feed. Feeds take turns.
 func (s *FuncSorter[T]) Feed() (*Feed[T], error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.reading || s.closed {
-		return nil, fmt.Errorf("a feed of records: %w", ErrClosed)
+	s.engine.Mu.Lock()
+	defer s.engine.Mu.Unlock()
+	if err := s.engine.OpenWriter(); err != nil {
+		return nil, err
 	}
-	s.feeds++
-	return &Feed[T]{mu: &s.mu, add: s.add, finish: func() error { s.feeds--; return nil }}, nil
+	return &Feed[T]{mu: &s.engine.Mu, add: s.add, finish: func() error { s.engine.Writers--; return nil }}, nil
 }
 
-// add holds a record. mu is held, or there is one feed.
+// add holds a record. engine.Mu is held, or there is one feed.
 func (s *FuncSorter[T]) add(v T) error {
-	if s.closed {
-		return ErrClosed
-	}
 	from := len(s.encoded)
 	encoded, err := s.codec.Encode(s.encoded, v)
 	if err != nil {
@@ -91,7 +86,7 @@ func (s *FuncSorter[T]) add(v T) error {
 	}
 	s.encoded = encoded
 	s.held = append(s.held, h)
-	s.in.addPiece(s.encoded[from:])
+	s.in.AddRecord(s.encoded[from:])
 	// A decoded record may take as much as its encoding beside its own struct.
 	if 2*len(s.encoded)+len(s.held)*int(unsafe.Sizeof(h)) > s.limit {
 		return s.spill()
@@ -105,40 +100,46 @@ func (s *FuncSorter[T]) sortHeld() {
 
 // spill writes what is held as a run.
 func (s *FuncSorter[T]) spill() error {
-	if err := context.Cause(s.ctx); err != nil {
-		return err
-	}
 	s.sortHeld()
-	w, err := newFuncRun(s.temp)
+	r, err := s.newRun()
 	if err != nil {
 		return err
 	}
-	s.runs = append(s.runs, w)
+	s.runs = append(s.runs, r)
 	for _, h := range s.held {
-		if err := w.add(s.encoded[h.from:h.to]); err != nil {
+		if err := addToRun(r, s.encoded[h.from:h.to]); err != nil {
 			return err
 		}
 	}
 	clear(s.held)
 	s.held, s.encoded = s.held[:0], s.encoded[:0]
-	if err := w.flush(); err != nil {
-		return err
+	return s.endRun(r)
+}
+
+func (s *FuncSorter[T]) newRun() (*spill.File, error) {
+	if err := context.Cause(s.engine.Ctx); err != nil {
+		return nil, err
 	}
-	s.spilled += w.size
-	return nil
+	return spill.Create(s.engine.Temp, "sorted records", funcBlock)
+}
+
+func (s *FuncSorter[T]) endRun(r *spill.File) error {
+	err := r.Finish()
+	s.spilled += r.Size()
+	return err
 }
 
 // Sorted yields the records in order, once. All feeds must be closed.
 func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
-		out := ledger{}
+		out := ledger.Count{}
 		err := s.start()
 		if err == nil {
 			var m *funcMerger[T]
 			if m, err = s.merger(s.runs, true); err == nil {
 				for m.next() {
-					out.addPiece(m.encoded)
+					out.AddRecord(m.encoded)
 					if !yield(m.v, nil) {
 						return
 					}
@@ -147,7 +148,7 @@ func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 			}
 		}
 		if err == nil {
-			err = s.in.compare(out)
+			err = s.in.Compare(out)
 		}
 		if err != nil {
 			yield(none, err)
@@ -157,82 +158,64 @@ func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 
 // start ends the feeding, and merges runs until the rest can be merged at once.
 func (s *FuncSorter[T]) start() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.closed:
-		return fmt.Errorf("a sorter: %w", ErrClosed)
-	case s.reading:
-		return errors.New("sorted records can be read once only")
-	case s.feeds > 0:
-		return fmt.Errorf("%d feeds are not closed yet", s.feeds)
+	s.engine.Mu.Lock()
+	defer s.engine.Mu.Unlock()
+	if err := s.engine.StartReading(); err != nil {
+		return err
 	}
-	s.reading = true
 	s.sortHeld()
 	for len(s.runs) > s.fanIn {
 		if err := s.mergeSome(min(s.fanIn, len(s.runs)-s.fanIn+1)); err != nil {
 			return err
 		}
 	}
-	return context.Cause(s.ctx)
+	return context.Cause(s.engine.Ctx)
 }
 
 // mergeSome merges n neighbouring runs into one, the shortest ones. Neighbours,
 // so that the order of equal records is kept.
 func (s *FuncSorter[T]) mergeSome(n int) error {
-	best, size := 0, int64(-1)
-	for i := 0; i+n <= len(s.runs); i++ {
-		sum := int64(0)
-		for _, r := range s.runs[i : i+n] {
-			sum += r.size
-		}
-		if size < 0 || sum < size {
-			best, size = i, sum
-		}
-	}
+	best := spill.Shortest(s.runs, n)
 	some := s.runs[best : best+n]
 	m, err := s.merger(some, false)
 	if err != nil {
 		return err
 	}
-	w, err := newFuncRun(s.temp)
+	merged, err := s.newRun()
 	if err != nil {
 		return err
 	}
 	for m.next() {
-		if err := w.add(m.encoded); err != nil {
-			return errors.Join(err, w.close())
+		if err := addToRun(merged, m.encoded); err != nil {
+			return errors.Join(err, merged.Close())
 		}
 	}
-	if err := errors.Join(m.err, w.flush()); err != nil {
-		return errors.Join(err, w.close())
+	if err := errors.Join(m.err, s.endRun(merged)); err != nil {
+		return errors.Join(err, merged.Close())
 	}
-	s.spilled += w.size
-	var errs []error
 	for _, r := range some {
-		errs = append(errs, r.close())
+		err = errors.Join(err, r.Close())
 	}
-	s.runs = slices.Replace(s.runs, best, best+n, w)
-	return errors.Join(errs...)
+	s.runs = slices.Replace(s.runs, best, best+n, merged)
+	return err
 }
 
 // Stats tells what was done so far.
 func (s *FuncSorter[T]) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return Stats{Records: s.in.records, Spilled: s.spilled}
+	s.engine.Mu.Lock()
+	defer s.engine.Mu.Unlock()
+	return Stats{Records: s.in.Records, Spilled: s.spilled}
 }
 
 // Close ends everything and removes all temporary data. No loop over Sorted may
 // be under way.
 func (s *FuncSorter[T]) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	var errs []error
-	for _, r := range s.runs {
-		errs = append(errs, r.close())
-	}
-	s.runs, s.held, s.encoded = nil, nil, nil
-	return errors.Join(append(errs, s.temp.Close())...)
+	err := s.engine.Close(func() (err error) {
+		for _, r := range s.runs {
+			err = errors.Join(err, r.Close())
+		}
+		s.runs, s.held, s.encoded = nil, nil, nil
+		return err
+	})
+	return errors.Join(err, s.engine.Temp.Close())
 }

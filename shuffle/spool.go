@@ -8,10 +8,8 @@ import (
 	"sync"
 	"unsafe"
 
-	"github.com/zeebo/xxh3"
-
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/logstore"
 )
@@ -31,52 +29,23 @@ type spool struct {
 	mu      sync.Mutex
 	feeds   int
 	reading bool
-	in      ledger
-}
-
-// ledger is the account of a set of records: how many, and the sum modulo 2^128
-// of xxh3-128 of (uvarint length of the key, key, length and encoding of the record).
-type ledger struct {
-	records int64
-	sum     extsort.Sum128
-}
-
-func (l *ledger) add(o ledger) {
-	l.records += o.records
-	l.sum.Add(o.sum)
-}
-
-// addPiece accounts for a record. hashed is all of it.
-func (l *ledger) addPiece(hashed []byte) {
-	h := xxh3.Hash128(hashed)
-	l.records++
-	l.sum.Add(extsort.Sum128{Hi: h.Hi, Lo: h.Lo})
-}
-
-func (l ledger) compare(out ledger) error {
-	switch {
-	case l.records != out.records:
-		return fmt.Errorf("%w: %d records went in, %d came out", ErrNotVerified, l.records, out.records)
-	case l.sum != out.sum:
-		return fmt.Errorf("%w: %d records with the sum %v went in, and came out with %v", ErrNotVerified, l.records, l.sum, out.sum)
-	}
-	return nil
+	in      ledger.Count // of (uvarint length of the key, key, length and encoding) of each record
 }
 
 // What a feed collects at most before it appends it. A log store notes entryCost
 // bytes of each record, and makes a segment of its own of what is more than a
 // 32nd of its memory, so feeds with little memory collect less.
 const (
-	mostBatchBytes   = 256 << 10
-	mostBatchRecords = 4096
-	entryCost        = 24
+	maxBatchBytes   = 256 << 10
+	maxBatchRecords = 4096
+	entryCost       = 24
 )
 
 func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
-	storeMemory := min(max(c.memory*3/4, logstore.MinMemory), logstore.MaxMemory)
-	s := &spool{store: c.store, temp: c.temp, memory: c.memory / 8}
-	s.batchBytes = int(min(mostBatchBytes, storeMemory/128))
-	s.batchRecords = min(mostBatchRecords, s.batchBytes/entryCost)
+	storeMemory := min(max(c.Memory*3/4, logstore.MinMemory), logstore.MaxMemory)
+	s := &spool{store: c.Store, temp: c.temp, memory: c.Memory / 8}
+	s.batchBytes = int(min(maxBatchBytes, storeMemory/128))
+	s.batchRecords = min(maxBatchRecords, s.batchBytes/entryCost)
 	if s.store == nil {
 		dir, err := c.temp.Mkdir()
 		if err != nil {
@@ -111,7 +80,7 @@ type spoolFeed struct {
 	s       *spool
 	buf     []byte
 	entries []partd.Entry
-	in      ledger
+	in      ledger.Count
 }
 
 func (s *spool) feed() (*spoolFeed, error) {
@@ -145,7 +114,7 @@ func (f *spoolFeed) add(key, record []byte) error {
 	v := len(f.buf)
 	f.buf = binary.AppendUvarint(f.buf, uint64(len(record)))
 	f.buf = append(f.buf, record...)
-	f.in.addPiece(f.buf[start:])
+	f.in.AddRecord(f.buf[start:])
 	f.entries = append(f.entries, partd.Entry{
 		Key:   unsafe.String(unsafe.SliceData(f.buf[k:v]), v-k),
 		Value: f.buf[v:len(f.buf):len(f.buf)],
@@ -176,7 +145,7 @@ func (f *spoolFeed) close(failed bool) error {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
 	f.s.feeds--
-	f.s.in.add(f.in)
+	f.s.in.Add(f.in)
 	f.buf, f.entries = nil, nil
 	return err
 }

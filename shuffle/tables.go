@@ -1,20 +1,44 @@
 package shuffle
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/go-partd/partd/internal/hashagg"
+	"github.com/go-partd/partd/internal/tempdir"
 )
 
 // tables shares the tables of an engine among feeds: each gets one of its own as
 // long as there is memory for more, and then shares one.
 type tables[T any] struct {
 	engine  *hashagg.Aggregator
+	temp    *tempdir.Set
 	threads int
 	mu      sync.Mutex
 	open    []*sharedTable[T]
 }
+
+// newTables makes an engine.
+func newTables[T any](ctx context.Context, c config[T], o hashagg.Options) (*tables[T], error) {
+	o.Memory, o.Threads, o.Temp = c.Memory, c.Threads, c.temp
+	engine, err := hashagg.New(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return &tables[T]{engine: engine, temp: c.temp, threads: c.Threads}, nil
+}
+
+// Stats tells what was done so far.
+func (s *tables[T]) Stats() Stats {
+	t := s.engine.Stats()
+	return Stats{Records: t.Records, Groups: t.Groups, Spilled: t.Written}
+}
+
+// Close ends everything and removes all temporary data. No feed and no loop over
+// results may be in use.
+func (s *tables[T]) Close() error { return errors.Join(s.engine.Close(), s.temp.Close()) }
 
 // sharedTable is a table that one feed uses, or several in turn.
 type sharedTable[T any] struct {
@@ -35,7 +59,7 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(
 	if len(s.open) < s.threads {
 		table, err := s.engine.Table()
 		if err != nil {
-			return nil, aggregateError(err)
+			return nil, err
 		}
 		put := use(table)
 		t.table, t.encode = table, encode
@@ -46,12 +70,7 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(
 		})
 		s.open = append(s.open, t)
 	} else {
-		t = s.open[0]
-		for _, o := range s.open {
-			if o.feeds < t.feeds {
-				t = o
-			}
-		}
+		t = slices.MinFunc(s.open, func(a, b *sharedTable[T]) int { return a.feeds - b.feeds })
 	}
 	t.feeds++
 	return &Feed[T]{mu: &t.mu, add: t.add, finish: func() error { return s.finish(t) }}, nil
@@ -63,7 +82,7 @@ func (t *sharedTable[T]) add(v T) error {
 			t.err = err
 		}
 	}
-	return aggregateError(t.err)
+	return t.err
 }
 
 // finish ends a feed. The last of a table puts in what is left. The table's mu
@@ -72,18 +91,13 @@ func (s *tables[T]) finish(t *sharedTable[T]) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t.feeds--; t.feeds > 0 {
-		return aggregateError(t.err)
+		return t.err
 	}
-	for i, o := range s.open {
-		if o == t {
-			s.open = append(s.open[:i], s.open[i+1:]...)
-			break
-		}
-	}
+	s.open = slices.DeleteFunc(s.open, func(o *sharedTable[T]) bool { return o == t })
 	err := t.err
 	if err == nil {
 		err = t.pending.flush()
 		err = errors.Join(err, t.err)
 	}
-	return aggregateError(errors.Join(err, t.table.Close()))
+	return errors.Join(err, t.table.Close())
 }

@@ -14,7 +14,7 @@ import (
 // records with equal keys, those that came first. It sorts no more than it must:
 // records that cannot be among them are dropped at once.
 func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, by []Key[T], o *Options[T]) iter.Seq2[T, error] {
-	return through(in, func() (*Top[T], error) { return NewTop(ctx, k, by, o) }, (*Top[T]).Records)
+	return pipe(in, func() (*Top[T], error) { return NewTop(ctx, k, by, o) }, (*Top[T]).Records)
 }
 
 // Top leaves the first k records of what is fed to it.
@@ -41,20 +41,20 @@ func NewTop[T any](ctx context.Context, k int, by []Key[T], o *Options[T]) (*Top
 		return nil, err
 	}
 	// A half is for what feeds hold, and the room that it grows into.
-	limit := int(c.memory / int64(6*(c.threads+1)))
-	c.memory /= 2
+	limit := int(c.Memory / int64(6*(c.Threads+1)))
+	c.Memory /= 2
 	s, err := newSorter(ctx, by, c)
 	if err != nil {
 		return nil, err
 	}
-	return &Top[T]{k: int64(k), codec: c.codec, sorter: s, limit: limit}, nil
+	return &Top[T]{k: int64(k), codec: c.Codec, sorter: s, limit: limit}, nil
 }
 
 // Feed returns a feed. There is memory for as many as there are threads.
 func (t *Top[T]) Feed() (*Feed[T], error) {
 	out, err := t.sorter.sorter.Writer()
 	if err != nil {
-		return nil, sortError(err)
+		return nil, err
 	}
 	f := &topFeed[T]{t: t, add: out.Add}
 	return &Feed[T]{
@@ -65,7 +65,7 @@ func (t *Top[T]) Feed() (*Feed[T], error) {
 			t.mu.Lock()
 			t.records += f.records
 			t.mu.Unlock()
-			return sortError(errors.Join(err, out.Close()))
+			return errors.Join(err, out.Close())
 		},
 	}, nil
 }
@@ -108,7 +108,7 @@ func (f *topFeed[T]) put(v T) error {
 		f.cut()
 		// Where k records are too many to hold, they are sorted on the disk.
 		if len(f.data)+candidateSize*len(f.list) > f.t.limit/2 {
-			return sortError(f.flush())
+			return f.flush()
 		}
 	}
 	return nil

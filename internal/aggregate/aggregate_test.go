@@ -70,7 +70,7 @@ func FuzzNumber(f *testing.F) {
 		if !ok {
 			return
 		}
-		if whole, isWhole := new(big.Int).SetString(trimmed, 10); isWhole && len(whole.String()) <= mostDigits {
+		if whole, isWhole := new(big.Int).SetString(trimmed, 10); isWhole && len(whole.String()) <= maxDigits {
 			if got := string(n.Append(nil)); got != whole.String() {
 				t.Fatalf("%q: %s, math/big says %s", text, got, whole)
 			}

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"cmp"
 	"math"
 	"math/big"
 	"math/bits"
@@ -18,7 +19,7 @@ type Number struct {
 
 // Integers of more digits are taken as floating-point numbers: so sums of 2^37 of
 // them fit 128 bits.
-const mostDigits = 27
+const maxDigits = 27
 
 // exactPowers are the powers of ten that a float64 holds exactly.
 var exactPowers = [...]float64{
@@ -84,7 +85,7 @@ func parseSlow(text, digits []byte, negative bool) (Number, bool) {
 	for integer && len(digits) > 1 && digits[0] == '0' {
 		digits = digits[1:]
 	}
-	if integer && len(digits) <= mostDigits {
+	if integer && len(digits) <= maxDigits {
 		var hi, lo uint64
 		for _, c := range digits {
 			var carry uint64
@@ -154,30 +155,15 @@ func (n Number) big() *big.Int {
 func (n Number) Compare(o Number) int {
 	switch {
 	case n.Float && o.Float:
-		a, b := math.Float64frombits(n.Lo), math.Float64frombits(o.Lo)
-		switch {
-		case a < b:
-			return -1
-		case a > b:
-			return 1
-		}
-		return 0
+		return cmp.Compare(math.Float64frombits(n.Lo), math.Float64frombits(o.Lo))
 	case n.Float:
 		return -o.Compare(n)
 	case o.Float:
 		return new(big.Float).SetInt(n.big()).Cmp(big.NewFloat(math.Float64frombits(o.Lo)))
 	case n.Hi != o.Hi:
-		if int64(n.Hi) < int64(o.Hi) {
-			return -1
-		}
-		return 1
-	case n.Lo != o.Lo:
-		if n.Lo < o.Lo {
-			return -1
-		}
-		return 1
+		return cmp.Compare(int64(n.Hi), int64(o.Hi))
 	}
-	return 0
+	return cmp.Compare(n.Lo, o.Lo)
 }
 
 // Append appends the number in decimal, a float with as many digits as tell it

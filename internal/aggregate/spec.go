@@ -38,7 +38,7 @@ var funcs = map[string]Func{
 	"avg": Mean, "count_distinct": Distinct, // as in SQL
 }
 
-// Numeric tells whether a function takes numbers.
+// Numeric reports whether a function takes numbers.
 func (s Spec) Numeric() bool {
 	switch s.Func {
 	case Sum, Mean, Stddev:
@@ -113,7 +113,7 @@ func closing(text string) int {
 	return -1
 }
 
-// Kept tells whether the values themselves are needed, not numbers made of them.
+// Kept reports whether the values themselves are needed, not numbers made of them.
 func (s Spec) Kept() bool {
 	switch s.Func {
 	case First, Last, List:

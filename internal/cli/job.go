@@ -9,11 +9,11 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/textfmt"
+	"github.com/go-partd/partd/logstore"
 )
 
 type job struct {
@@ -29,7 +29,7 @@ type job struct {
 	tally    records.Tally
 	appended int64 // records that Append took
 	bytes    int64 // their bytes
-	sum      extsort.Sum128
+	sum      logstore.Sum128
 	proof    shuffleProof
 	seconds  float64
 	largest  []partd.KeyInfo

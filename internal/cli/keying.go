@@ -8,10 +8,10 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/textfmt"
+	"github.com/go-partd/partd/logstore"
 )
 
 // entryList is the records of a block as entries of a store.
@@ -21,7 +21,7 @@ type entryList struct {
 	numbers []string // of the partitions
 
 	proves bool // the sum is wanted
-	sum    extsort.Sum128
+	sum    logstore.Sum128
 	hashed []byte
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -30,7 +29,7 @@ func (p *shuffleProof) begin(ctx context.Context, wanted bool, store partd.Partd
 }
 
 // compare compares what the store holds with the records appended.
-func (p *shuffleProof) compare(ctx context.Context, records int64, sum extsort.Sum128) error {
+func (p *shuffleProof) compare(ctx context.Context, records int64, sum logstore.Sum128) error {
 	if p.store == nil {
 		return nil
 	}
@@ -38,9 +37,9 @@ func (p *shuffleProof) compare(ctx context.Context, records int64, sum extsort.S
 	if err != nil {
 		return err
 	}
-	want := extsort.Sum128{Hi: p.before.Sum.Hi, Lo: p.before.Sum.Lo}
+	want := p.before.Sum
 	want.Add(sum)
-	if found.Pieces != p.before.Pieces+records || found.Sum.Hi != want.Hi || found.Sum.Lo != want.Lo {
+	if found.Pieces != p.before.Pieces+records || found.Sum != want {
 		return fmt.Errorf("the store holds %d records with the checksum %v, but %d with the checksum %v were to be in it",
 			found.Pieces, found.Sum, p.before.Pieces+records, want)
 	}

@@ -1,6 +1,10 @@
 package extsort
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/go-partd/partd/internal/ledger"
+)
 
 // Block is a sequence of sorted records.
 type Block struct {
@@ -37,7 +41,7 @@ func (b *Block) Key(i int) []byte {
 	return item[l : l+n]
 }
 
-// SameKey tells whether a record has the key of the record before it, be that
+// SameKey reports whether a record has the key of the record before it, be that
 // in the block before. It is false for the first of all.
 func (b *Block) SameKey(i int) bool { return b.ends[i]&1 != 0 }
 
@@ -50,7 +54,7 @@ func (b *Block) item(i int) []byte {
 	return b.Data[from:to:to]
 }
 
-// full tells whether a record with its key has no room.
+// full reports whether a record with its key has no room.
 func (b *Block) full(bytes int) bool {
 	return len(b.ends) == maxBlockRecords || len(b.ends) > 0 && len(b.Data)+bytes > cap(b.Data)
 }
@@ -70,15 +74,15 @@ func (b *Block) add(h *head, same bool) {
 }
 
 // count counts the records.
-func (b *Block) count() count {
-	c := count{records: int64(len(b.ends))}
+func (b *Block) count() ledger.Count {
+	c := ledger.Count{Records: int64(len(b.ends))}
 	for i := range b.ends {
 		item := b.item(i)
-		c.sum.AddRecord(item)
-		c.bytes += int64(len(item))
+		c.Sum.AddRecord(item)
+		c.Bytes += int64(len(item))
 		if b.keys {
 			n, l := uvarint(item)
-			c.bytes -= int64(l + n)
+			c.Bytes -= int64(l + n)
 		}
 	}
 	return c

@@ -2,7 +2,8 @@ package extsort
 
 import (
 	"bytes"
-	"errors"
+
+	"github.com/go-partd/partd/internal/spill"
 )
 
 // head is the record at which a cursor is.
@@ -18,6 +19,7 @@ type head struct {
 type cursor struct {
 	head
 	done bool
+	seq  int64 // of its first slot
 
 	m    *slot // nil if it is of a run
 	i    int   // entries passed
@@ -61,9 +63,7 @@ func touch(mem []byte, entries []entry) (sum byte) {
 	return sum
 }
 
-var errBlock = errors.New("a block of sorted records does not hold what was written to it")
-
-// nextOfRun reads the next record of a block as runWriter wrote it: twice the
+// nextOfRun reads the next record of a block as run.add wrote it: twice the
 // length of the record, plus one if the key is the same as before; otherwise the
 // length of the key and the key; the record.
 func (c *cursor) nextOfRun() error {
@@ -81,7 +81,7 @@ func (c *cursor) nextOfRun() error {
 	if !c.same {
 		keyLen, l := uvarint(b)
 		if l+keyLen > len(b) {
-			return errBlock
+			return spill.ErrDamaged
 		}
 		c.key = b[l : l+keyLen : l+keyLen]
 		c.prefix = prefixOf(c.key)
@@ -89,7 +89,7 @@ func (c *cursor) nextOfRun() error {
 	}
 	n >>= 1
 	if n > len(b) {
-		return errBlock
+		return spill.ErrDamaged
 	}
 	c.rec, c.block = b[:n:n], b[n:]
 	return nil

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -99,23 +100,21 @@ func TestFaults(t *testing.T) {
 // A bit that comes back wrong from the disk is an error.
 func TestBitRot(t *testing.T) {
 	pairs := longPairs(300)
-	for _, compress := range []bool{false, true} {
-		fsys := &vfs.Flip{}
-		o := Options{Memory: MinMemory, Threads: 1, Compress: compress}
-		if _, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs); err != nil {
-			t.Fatal(err)
-		}
-		reads := fsys.Reads
-		if reads < 10 {
-			t.Fatalf("%d reads", reads)
-		}
-		for at := 1; at <= reads; at += max(reads/6, 1) {
-			fsys := &vfs.Flip{At: at}
-			_, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs)
-			var corrupt *partd.CorruptError
-			if !errors.As(err, &corrupt) {
-				t.Errorf("read %d of %d: %v", at, reads, err)
-			}
+	fsys := &vfs.Flip{}
+	o := Options{Memory: MinMemory, Threads: 1}
+	if _, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs); err != nil {
+		t.Fatal(err)
+	}
+	reads := fsys.Reads
+	if reads < 10 {
+		t.Fatalf("%d reads", reads)
+	}
+	for at := 1; at <= reads; at += max(reads/6, 1) {
+		fsys := &vfs.Flip{At: at}
+		_, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs)
+		var corrupt *partd.CorruptError
+		if !errors.As(err, &corrupt) {
+			t.Errorf("read %d of %d: %v", at, reads, err)
 		}
 	}
 }
@@ -143,18 +142,18 @@ func TestNotVerified(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		cursors, fetch, err := s.prepare()
+		cursors, err := s.prepare()
 		if err != nil {
 			t.Fatal(err)
 		}
 		spoil(s)
-		out := s.produce(cursors, fetch)
-		var found count
+		out := s.produce(cursors)
+		var found ledger.Count
 		for b := range out.full {
-			found.add(b.count())
+			found.Add(b.count())
 			out.empty <- &Block{}
 		}
-		if err := s.result(found); !errors.Is(err, ErrNotVerified) {
+		if err := s.result(found); !errors.Is(err, ledger.ErrNotVerified) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

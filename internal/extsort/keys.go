@@ -14,9 +14,6 @@ import (
 // AppendUint encodes an unsigned integer in 8 bytes.
 func AppendUint(dst []byte, x uint64) []byte { return binary.BigEndian.AppendUint64(dst, x) }
 
-// AppendInt encodes a signed integer in 8 bytes.
-func AppendInt(dst []byte, x int64) []byte { return AppendUint(dst, uint64(x)^1<<63) }
-
 // AppendFloat encodes a floating-point number in 8 bytes. -0 is 0, and NaN comes
 // before all others, as in cmp.Compare.
 func AppendFloat(dst []byte, x float64) []byte {

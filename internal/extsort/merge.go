@@ -56,7 +56,7 @@ func (m *merger) prefix(i int32) uint64 {
 	return math.MaxUint64
 }
 
-// beats tells whether the record of cursor a comes before that of b.
+// beats reports whether the record of cursor a comes before that of b.
 func (m *merger) beats(a, b int32) bool {
 	ca, cb := m.cursors[a], m.cursors[b]
 	if ca.done || cb.done {

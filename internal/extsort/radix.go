@@ -43,7 +43,7 @@ func (s *sorter) sort(list, scratch []entry, depth int) {
 	}
 }
 
-// load fills in the prefixes from offset depth on. It tells whether they are
+// load fills in the prefixes from offset depth on. It reports whether they are
 // all the same and every key is longer than that.
 func (s *sorter) load(list []entry, depth int) bool {
 	same := true
@@ -55,7 +55,7 @@ func (s *sorter) load(list []entry, depth int) bool {
 	return same
 }
 
-// allEqual tells whether all keys are the same. It mostly finds out at once
+// allEqual reports whether all keys are the same. It mostly finds out at once
 // where they are not.
 func (s *sorter) allEqual(list []entry) bool {
 	first := key(s.mem, list[0])

@@ -1,27 +1,33 @@
 package extsort
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/go-partd/partd/internal/spill"
+)
 
 // reduce sees to it that what is in files can be merged at once: it frees
 // memory for reading by writing slots out, and where all memory is not enough,
 // it merges some runs into one.
 func (s *Sorter) reduce() error {
 	for !s.mergeable() {
-		s.mu.Lock()
+		s.Mu.Lock()
 		if len(s.sorted) > 0 {
 			s.spillOne()
-			for s.err == nil && s.spills > 0 {
-				s.cond.Wait()
+			for s.Failure() == nil && s.spills > 0 {
+				s.Cond.Wait()
 			}
 			sortRuns(s.runs)
-			err := s.failure()
-			s.mu.Unlock()
+			err := s.Failure()
+			s.Mu.Unlock()
 			if err != nil {
 				return err
 			}
 			continue
 		}
-		s.mu.Unlock()
+		s.Mu.Unlock()
 		if err := s.mergeSome(); err != nil {
 			return err
 		}
@@ -29,9 +35,9 @@ func (s *Sorter) reduce() error {
 	return nil
 }
 
-// mergeable tells whether there is memory for reading all runs.
+// mergeable reports whether there is memory for reading all runs.
 func (s *Sorter) mergeable() bool {
-	return len(s.runs) <= s.readersPerSlot(s.runs)*(s.sizes.slots-len(s.sorted))
+	return len(s.runs) <= s.readersPerSlot(s.runs)*(maxSlots-len(s.sorted))
 }
 
 // readersPerSlot is how many runs can be read with the memory of a slot, each
@@ -39,7 +45,7 @@ func (s *Sorter) mergeable() bool {
 func (s *Sorter) readersPerSlot(runs []*run) int {
 	largest := 1
 	for _, r := range runs {
-		largest = max(largest, r.maxBlock)
+		largest = max(largest, r.Longest())
 	}
 	return s.sizes.slot / (2 * largest)
 }
@@ -55,12 +61,9 @@ func (s *Sorter) readBuffers(runs []*run) ([][2][]byte, error) {
 	for i := range runs {
 		n := i / perSlot
 		if n == len(s.free) {
-			m, err := newSlot(s.sizes.slot)
-			if err != nil {
+			if err := s.addSlot(); err != nil {
 				return nil, err
 			}
-			s.slots = append(s.slots, m)
-			s.free = append(s.free, m)
 		}
 		mem := s.free[n].mem[i%perSlot*2*size:]
 		bufs[i] = [2][]byte{mem[:size:size], mem[size : 2*size : 2*size]}
@@ -71,41 +74,28 @@ func (s *Sorter) readBuffers(runs []*run) ([][2][]byte, error) {
 // mergeSome merges as few neighbouring runs as are needed so that one more merge
 // does it all, or as many as fit; the shortest ones.
 func (s *Sorter) mergeSome() error {
-	most := s.readersPerSlot(s.runs) * s.sizes.slots
-	n := min(most, len(s.runs)-most+1)
+	maxRuns := s.readersPerSlot(s.runs) * maxSlots
+	n := min(maxRuns, len(s.runs)-maxRuns+1)
 	if n < 2 {
-		return fmt.Errorf("merging %d runs in memory for %d", len(s.runs), most)
+		return fmt.Errorf("merging %d runs in memory for %d", len(s.runs), maxRuns)
 	}
-	best, bestSize := 0, int64(-1)
-	for i := 0; i+n <= len(s.runs); i++ {
-		size := int64(0)
-		for _, r := range s.runs[i : i+n] {
-			size += r.size
-		}
-		if bestSize < 0 || size < bestSize {
-			best, bestSize = i, size
-		}
-	}
-	some := s.runs[best : best+n]
+	best := spill.Shortest(s.runs, n)
+	some := slices.Clone(s.runs[best : best+n])
 	merged, err := s.mergeRuns(some)
 	if merged == nil {
 		return err
 	}
 	if err != nil {
-		some = append([]*run{merged}, some...) // for Close
-		s.runs = append(s.runs[:best:best], append(some, s.runs[best+n:]...)...)
+		s.runs = append(s.runs, merged) // for Close
 		return err
 	}
-	rest := append([]*run{merged}, s.runs[best+n:]...)
-	s.runs = append(s.runs[:best:best], rest...)
-	s.mu.Lock()
+	s.runs = slices.Replace(s.runs, best, best+n, merged)
+	s.Mu.Lock()
 	s.stats.Runs++
-	s.stats.Written += merged.size
-	s.mu.Unlock()
+	s.stats.Written += merged.Size()
+	s.Mu.Unlock()
 	for _, r := range some {
-		if cerr := r.close(); cerr != nil && err == nil {
-			err = fmt.Errorf("closing sorted records: %w", cerr)
-		}
+		err = errors.Join(err, r.Close())
 	}
 	return err
 }
@@ -113,40 +103,22 @@ func (s *Sorter) mergeSome() error {
 // mergeRuns merges runs into a new one. What it returns beside an error is to
 // be closed.
 func (s *Sorter) mergeRuns(runs []*run) (*run, error) {
-	w, err := s.newRun(runs[0].seq)
+	merged, err := s.newRun(runs[0].seq)
 	if err != nil {
 		return nil, err
 	}
 	bufs, err := s.readBuffers(runs)
 	if err != nil {
-		return w.run, err
+		return merged, err
 	}
-	fetch := s.startFetcher(len(runs))
-	defer fetch.stop()
 	var cursors []*cursor
 	for i, r := range runs {
-		cursors = append(cursors, &cursor{r: fetch.newReader(r, bufs[i])})
-		w.passes = max(w.passes, r.passes+1)
+		cursors = append(cursors, &cursor{r: s.newReader(r, bufs[i])})
+		merged.passes = max(merged.passes, r.passes+1)
 	}
 	m, err := newMerger(cursors)
 	if err != nil {
-		return w.run, err
+		return merged, err
 	}
-	for blocks := 0; ; {
-		h, same, err := m.next()
-		if err != nil {
-			return w.run, err
-		}
-		if h == nil {
-			return w.run, w.flush()
-		}
-		if err := w.add(h, same); err != nil {
-			return w.run, err
-		}
-		if len(w.blocks) != blocks {
-			if blocks = len(w.blocks); s.ctx.Err() != nil {
-				return w.run, s.why()
-			}
-		}
-	}
+	return merged, s.fill(merged, m.next)
 }

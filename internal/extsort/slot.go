@@ -32,17 +32,19 @@ const (
 	maxRefLen = 1<<refLen - 1
 )
 
-func newSlot(size int) (*slot, error) {
-	mem, err := offheap.Allocate(size)
-	if err != nil {
-		return nil, err
+// addSlot makes a slot that is free.
+func (s *Sorter) addSlot() error {
+	mem, err := offheap.Allocate(s.sizes.slot)
+	if err == nil {
+		m := &slot{mem: mem}
+		s.slots, s.free = append(s.slots, m), append(s.free, m)
 	}
-	return &slot{mem: mem}, nil
+	return err
 }
 
 func (m *slot) release() { offheap.Release(m.mem); m.mem = nil }
 
-// fits tells whether so many more bytes and records fit.
+// fits reports whether so many more bytes and records fit.
 func (m *slot) fits(bytes, records int) bool {
 	return m.used+bytes+2*entrySize*(m.records+records) <= len(m.mem)
 }

@@ -1,10 +1,10 @@
 package extsort
 
 import (
-	"errors"
-	"fmt"
 	"iter"
 	"slices"
+
+	"github.com/go-partd/partd/internal/ledger"
 )
 
 // Sorted yields all records in order, in blocks that are valid until the next
@@ -13,22 +13,22 @@ import (
 // error. Who stops before that has verified nothing.
 func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
-		cursors, fetch, err := s.prepare()
+		cursors, err := s.prepare()
 		if err != nil {
-			s.fail(err)
+			_ = s.Fail(err)
 			yield(nil, err)
 			return
 		}
-		out := s.produce(cursors, fetch)
+		out := s.produce(cursors)
 		defer close(out.stop)
-		var found count
+		var found ledger.Count
 		for b := range out.full {
-			found.add(b.count())
+			found.Add(b.count())
 			if !yield(b, nil) {
 				return
 			}
 			b.Data, b.ends = b.Data[:0], b.ends[:0]
-			if cap(b.Data) > s.sizes.out { // a long record had it grow
+			if cap(b.Data) > s.sizes.buffer { // a long record had it grow
 				b.Data = nil
 			}
 			out.empty <- b // has room for all there are
@@ -40,75 +40,59 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 }
 
 // result compares what came out with what went in, once all is out.
-func (s *Sorter) result(found count) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.failure(); err != nil {
+func (s *Sorter) result(found ledger.Count) error {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if err := s.Failure(); err != nil {
 		return err
 	}
-	return count{s.stats.Records, s.stats.Bytes, s.stats.Sum}.compare(found)
+	return ledger.Count{Records: s.stats.Records, Bytes: s.stats.Bytes, Sum: s.stats.Sum}.Compare(found)
 }
 
 // prepare ends the taking in, and returns cursors over everything, in the order
 // in which it was taken in.
-func (s *Sorter) prepare() ([]*cursor, *fetcher, error) {
+func (s *Sorter) prepare() ([]*cursor, error) {
 	if err := s.finish(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := s.reduce(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	fetch := s.startFetcher(len(s.runs))
-	type placed struct {
-		seq int64
-		c   *cursor
-	}
-	var all []placed
-	for _, m := range s.sorted {
-		all = append(all, placed{m.seq, &cursor{m: m}})
-	}
-	passes := 0
 	bufs, err := s.readBuffers(s.runs)
 	if err != nil {
-		fetch.stop()
-		return nil, nil, err
+		return nil, err
 	}
+	var cursors []*cursor
+	for _, m := range s.sorted {
+		cursors = append(cursors, &cursor{m: m, seq: m.seq})
+	}
+	passes := 0
 	for i, r := range s.runs {
-		all = append(all, placed{r.seq, &cursor{r: fetch.newReader(r, bufs[i])}})
+		cursors = append(cursors, &cursor{r: s.newReader(r, bufs[i]), seq: r.seq})
 		passes = max(passes, r.passes)
 	}
-	slices.SortFunc(all, func(a, b placed) int { return int(a.seq - b.seq) })
-	cursors := make([]*cursor, len(all))
-	for i := range all {
-		cursors[i] = all[i].c
-	}
-	s.mu.Lock()
+	slices.SortFunc(cursors, func(a, b *cursor) int { return int(a.seq - b.seq) })
+	s.Mu.Lock()
 	s.stats.Passes = passes + 1
-	s.mu.Unlock()
-	return cursors, fetch, nil
+	s.Mu.Unlock()
+	return cursors, nil
 }
 
 // finish waits until everything that was taken in is sorted.
 func (s *Sorter) finish() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.failure() != nil:
-		return s.err
-	case s.merging:
-		return errors.New("sorted records can be read once only")
-	case s.writers > 0:
-		return fmt.Errorf("%d writers of records to sort are not closed yet", s.writers)
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if err := s.StartReading(); err != nil {
+		return err
 	}
-	s.merging = true
 	if s.filling != nil {
 		s.sortFilling()
 	}
-	for s.err == nil && s.sorting+s.spills > 0 {
-		s.cond.Wait()
+	for s.Failure() == nil && s.sorting+s.spills > 0 {
+		s.Cond.Wait()
 	}
 	sortRuns(s.runs)
-	return s.failure()
+	return s.Failure()
 }
 
 func sortRuns(runs []*run) {
@@ -123,17 +107,15 @@ type output struct {
 
 // produce merges in the background. The channel full is closed at the end, also
 // after an error, which the sorter keeps.
-func (s *Sorter) produce(cursors []*cursor, fetch *fetcher) *output {
-	n := s.sizes.outs
-	out := &output{empty: make(chan *Block, n), full: make(chan *Block, n), stop: make(chan struct{})}
-	for range n {
+func (s *Sorter) produce(cursors []*cursor) *output {
+	out := &output{empty: make(chan *Block, outBlocks), full: make(chan *Block, outBlocks), stop: make(chan struct{})}
+	for range outBlocks {
 		out.empty <- &Block{keys: s.opts.KeepKeys}
 	}
-	s.tasks.Go(func() {
+	s.Tasks.Go(func() {
 		defer close(out.full)
-		defer fetch.stop()
 		if err := s.mergeInto(cursors, out); err != nil {
-			s.fail(err)
+			_ = s.Fail(err)
 		}
 	})
 	return out
@@ -163,11 +145,11 @@ func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 			case b = <-out.empty:
 			case <-out.stop:
 				return nil
-			case <-s.ctx.Done():
+			case <-s.Ctx.Done():
 				return nil // the sorter keeps why
 			}
 			if b.Data == nil {
-				b.Data = make([]byte, 0, s.sizes.out)
+				b.Data = make([]byte, 0, s.sizes.buffer)
 			}
 		}
 		b.add(h, same)

@@ -2,16 +2,17 @@ package extsort
 
 import (
 	"fmt"
+	"slices"
 )
 
 // take copies a writer's buffer into the slot that is being filled.
 func (s *Sorter) take(w *Writer) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.err == nil && w.ordered && s.turn != w.batch {
-		s.cond.Wait()
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	for s.Failure() == nil && w.ordered && s.turn != w.batch {
+		s.Cond.Wait()
 	}
-	for s.err == nil && (s.filling == nil || !s.filling.fits(len(w.buf), w.records)) {
+	for s.Failure() == nil && (s.filling == nil || !s.filling.fits(len(w.buf), w.records)) {
 		switch {
 		case s.filling == nil:
 			s.nextSlot() // waiting, it may find that another writer was faster
@@ -21,59 +22,56 @@ func (s *Sorter) take(w *Writer) error {
 			s.sortFilling()
 		}
 	}
-	if s.err != nil {
-		return s.err
+	if err := s.Failure(); err != nil {
+		return err
 	}
 	m := s.filling
 	copy(m.mem[m.used:], w.buf)
 	m.used += len(w.buf)
 	m.records += w.records
-	s.stats.Records += w.count.records
-	s.stats.Bytes += w.count.bytes
-	s.stats.Sum.Add(w.count.sum)
+	s.stats.Records += w.count.Records
+	s.stats.Bytes += w.count.Bytes
+	s.stats.Sum.Add(w.count.Sum)
 	return nil
 }
 
-// nextSlot gets a slot to fill, or waits for a change. mu is held.
+// nextSlot gets a slot to fill, or waits for a change. Mu is held.
 func (s *Sorter) nextSlot() {
 	switch {
 	case len(s.free) > 0:
-		s.filling = s.free[len(s.free)-1]
-		s.free = s.free[:len(s.free)-1]
-	case len(s.slots) < s.sizes.slots:
-		m, err := newSlot(s.sizes.slot)
-		if err != nil {
-			s.failLocked(err)
+	case len(s.slots) < maxSlots:
+		if err := s.addSlot(); err != nil {
+			s.FailLocked(err)
 			return
 		}
-		s.slots = append(s.slots, m)
-		s.filling = m
 	default:
-		s.cond.Wait()
+		s.Cond.Wait()
 		return
 	}
+	s.filling = s.free[len(s.free)-1]
+	s.free = s.free[:len(s.free)-1]
 	s.filling.seq = s.seq
 	s.seq++
 	s.spillAhead()
 }
 
-// sortFilling has the full slot sorted in the background. mu is held.
+// sortFilling has the full slot sorted in the background. Mu is held.
 func (s *Sorter) sortFilling() {
 	m := s.filling
 	s.filling = nil
 	s.sorting++
-	s.tasks.Go(func() {
+	s.Tasks.Go(func() {
 		s.cpu <- struct{}{}
-		if s.ctx.Err() == nil {
+		if s.Ctx.Err() == nil {
 			m.sort()
 		}
 		<-s.cpu
-		s.mu.Lock()
-		defer s.mu.Unlock()
+		s.Mu.Lock()
+		defer s.Mu.Unlock()
 		s.sorting--
 		s.sorted = append(s.sorted, m)
 		s.spillAhead()
-		s.cond.Broadcast()
+		s.Cond.Broadcast()
 	})
 }
 
@@ -81,74 +79,51 @@ func (s *Sorter) sortFilling() {
 // may be more to take in.
 const aheadSlots = 2
 
-// spillAhead writes slots out so that the next ones find memory. mu is held.
+// spillAhead writes slots out so that the next ones find memory. Mu is held.
 func (s *Sorter) spillAhead() {
-	for !s.merging && s.err == nil && len(s.sorted) > 0 &&
-		s.sizes.slots-len(s.slots)+len(s.free)+s.spills < aheadSlots {
+	for !s.Reading && s.Failure() == nil && len(s.sorted) > 0 &&
+		maxSlots-len(s.slots)+len(s.free)+s.spills < aheadSlots {
 		s.spillOne()
 	}
 }
 
-// spillOne writes the sorted slot that was filled first, in the background. mu
+// spillOne writes the sorted slot that was filled first, in the background. Mu
 // is held.
 func (s *Sorter) spillOne() {
-	first := 0
-	for i, m := range s.sorted {
-		if m.seq < s.sorted[first].seq {
-			first = i
-		}
-	}
-	m := s.sorted[first]
-	s.sorted = append(s.sorted[:first], s.sorted[first+1:]...)
+	m := slices.MinFunc(s.sorted, func(a, b *slot) int { return int(a.seq - b.seq) })
+	s.sorted = slices.DeleteFunc(s.sorted, func(o *slot) bool { return o == m })
 	s.spills++
-	s.tasks.Go(func() {
+	s.Tasks.Go(func() {
 		r, err := s.writeSlot(m)
-		s.mu.Lock()
-		defer s.mu.Unlock()
+		s.Mu.Lock()
+		defer s.Mu.Unlock()
 		s.spills--
 		if r != nil { // Close closes it
 			s.runs = append(s.runs, r)
 			s.stats.Runs++
-			s.stats.Written += r.size
+			s.stats.Written += r.Size()
 		}
 		if err != nil {
-			s.failLocked(err)
+			s.FailLocked(err)
 		}
 		m.reset()
 		s.free = append(s.free, m)
-		s.cond.Broadcast()
+		s.Cond.Broadcast()
 	})
 }
 
 // writeSlot writes a sorted slot to a file. What it returns beside an error is
 // to be closed.
 func (s *Sorter) writeSlot(m *slot) (*run, error) {
-	w, err := s.newRun(m.seq)
+	r, err := s.newRun(m.seq)
 	if err != nil {
 		return nil, err
 	}
 	c := cursor{m: m}
-	for blocks := 0; ; {
-		if err := c.next(); err != nil {
-			return w.run, err
+	return r, s.fill(r, func() (*head, bool, error) {
+		if err := c.next(); err != nil || c.done {
+			return nil, false, err
 		}
-		if c.done {
-			return w.run, w.flush()
-		}
-		if err := w.add(&c.head, c.same); err != nil {
-			return w.run, err
-		}
-		if len(w.blocks) != blocks {
-			if blocks = len(w.blocks); s.ctx.Err() != nil {
-				return w.run, s.why()
-			}
-		}
-	}
-}
-
-// why returns the error that ended everything.
-func (s *Sorter) why() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.failure()
+		return &c.head, c.same, nil
+	})
 }

@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+
+	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/spill"
 )
 
 // Writer takes records in, for one goroutine. It collects them in a buffer of
@@ -11,8 +14,8 @@ import (
 type Writer struct {
 	s       *Sorter
 	buf     []byte
-	records int   // in buf
-	count   count // of buf
+	records int          // in buf
+	count   ledger.Count // of buf
 	batch   uint64
 	ordered bool
 	closed  bool
@@ -35,15 +38,11 @@ func (s *Sorter) Batch(number uint64) (*Writer, error) { return s.newWriter(numb
 func (s *Sorter) BufferSize() int { return s.sizes.buffer }
 
 func (s *Sorter) newWriter(batch uint64, ordered bool) (*Writer, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil {
-		return nil, s.err
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if err := s.OpenWriter(); err != nil {
+		return nil, err
 	}
-	if s.merging {
-		return nil, fmt.Errorf("a writer after Sorted: %w", ErrClosed)
-	}
-	s.writers++
 	w := &Writer{s: s, batch: batch, ordered: ordered}
 	if n := len(s.buffers); n > 0 {
 		w.buf, s.buffers = s.buffers[n-1], s.buffers[:n-1]
@@ -84,16 +83,16 @@ func (w *Writer) append(key, record []byte) {
 	}
 	w.buf = append(w.buf, record...)
 	w.records++
-	w.count.records++
-	w.count.bytes += int64(len(record))
-	w.count.sum.AddRecord(w.buf[start:])
+	w.count.Records++
+	w.count.Bytes += int64(len(record))
+	w.count.Sum.AddRecord(w.buf[start:])
 }
 
 // addLong adds a record that is longer than the buffer.
 func (w *Writer) addLong(key, record []byte) error {
 	if len(key)+len(record) > min(w.s.sizes.maxRecord, math.MaxUint32) {
 		return w.fail(fmt.Errorf("%w: it has %d bytes with its key, the limit for %d bytes of memory is %d",
-			ErrTooLarge, len(key)+len(record), w.s.opts.Memory, w.s.sizes.maxRecord))
+			ErrTooLarge, len(key)+len(record), w.s.Memory, w.s.sizes.maxRecord))
 	}
 	usual := w.buf
 	w.buf = make([]byte, 0, len(key)+len(record)+2*binary.MaxVarintLen64)
@@ -105,7 +104,7 @@ func (w *Writer) addLong(key, record []byte) error {
 
 func (w *Writer) fail(err error) error {
 	w.err = err
-	w.s.fail(err)
+	_ = w.s.Fail(err)
 	return err
 }
 
@@ -118,7 +117,7 @@ func (w *Writer) flush() error {
 		w.err = err
 		return err
 	}
-	w.buf, w.records, w.count = w.buf[:0], 0, count{}
+	w.buf, w.records, w.count = w.buf[:0], 0, ledger.Count{}
 	return nil
 }
 
@@ -134,22 +133,22 @@ func (w *Writer) Close() error {
 		err = w.flush()
 	}
 	s := w.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
 	for err == nil && w.ordered && s.turn != w.batch {
-		if err = s.err; err == nil {
-			s.cond.Wait()
+		if err = s.Failure(); err == nil {
+			s.Cond.Wait()
 		}
 	}
 	if w.ordered && err == nil {
 		s.turn++
 	}
-	s.writers--
+	s.Writers--
 	s.buffers = append(s.buffers, w.buf[:0])
 	w.buf = nil
-	s.cond.Broadcast()
+	s.Cond.Broadcast()
 	if w.err == nil {
-		w.err = fmt.Errorf("the writer is closed: %w", ErrClosed)
+		w.err = fmt.Errorf("the writer: %w", spill.ErrClosed)
 	}
 	return err
 }

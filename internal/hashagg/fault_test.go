@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -126,7 +127,7 @@ func TestNotVerified(t *testing.T) {
 		for _, err := range a.Groups() {
 			last = err
 		}
-		if !errors.Is(last, ErrNotVerified) {
+		if !errors.Is(last, ledger.ErrNotVerified) {
 			t.Errorf("%s: %v", name, last)
 		}
 	}

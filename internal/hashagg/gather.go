@@ -1,7 +1,6 @@
 package hashagg
 
 import (
-	"context"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -17,12 +16,12 @@ func (a *Aggregator) eachTable(use func(*Table) bool) error {
 	if !spilled && len(a.tables) > 1 {
 		merged, err := a.exchange()
 		if err != nil {
-			return a.fail(err)
+			return a.Fail(err)
 		}
 		spilled = !merged
 	}
 	if spilled {
-		return a.divide(use)
+		return a.mergePartitions(use)
 	}
 	for _, t := range a.tables {
 		if !use(t) {
@@ -32,8 +31,8 @@ func (a *Aggregator) eachTable(use func(*Table) bool) error {
 	return nil
 }
 
-// exchange makes each table the place of a part of the keys, and gives it what
-// the others know of them. It returns false, and changes nothing, if there is
+// exchange makes each table the owner of some of the keys, and gives it what the
+// others know of them. It returns false, and changes nothing, if there is
 // not the memory for it.
 func (a *Aggregator) exchange() (bool, error) {
 	if a.opts.NewStates != nil {
@@ -41,28 +40,28 @@ func (a *Aggregator) exchange() (bool, error) {
 	}
 	n := len(a.tables)
 	fits := make([]bool, n)
-	a.inParallel(n, func(i int) { fits[i] = a.tables[i].fitsPart(a.tables, i) })
+	parallelDo(n, func(i int) { fits[i] = a.tables[i].fitsOwned(a.tables, i) })
 	if slices.Contains(fits, false) {
 		return false, nil
 	}
-	// Each reads entries that the others had before, of its own part, which they
-	// do not change.
+	// Each reads entries that the others had before, of keys of its own, which
+	// they do not change.
 	used := make([]int, n)
 	for i, t := range a.tables {
 		used[i] = t.used
 	}
 	errs := make([]error, n)
-	a.inParallel(n, func(i int) { errs[i] = a.tables[i].takePart(a.tables, used, i) })
+	parallelDo(n, func(i int) { errs[i] = a.tables[i].takeOwned(a.tables, used, i) })
 	for i, t := range a.tables {
 		if errs[i] != nil {
 			return false, errs[i]
 		}
-		t.parts, t.part = n, i
+		t.owners, t.number = n, i
 	}
 	return true, nil
 }
 
-func (a *Aggregator) inParallel(n int, do func(i int)) {
+func parallelDo(n int, do func(i int)) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() { do(i) })
@@ -70,12 +69,12 @@ func (a *Aggregator) inParallel(n int, do func(i int)) {
 	wg.Wait()
 }
 
-// part returns which of n parts a key with a hash is in.
-func part(hash uint64, n int) int { return int(hash >> 32 % uint64(n)) }
+// owner returns the number of the table, of n, that owns a key with a hash.
+func owner(hash uint64, n int) int { return int(hash >> 32 % uint64(n)) }
 
-// fitsPart tells whether a table has room for the entries of the others that are
-// in a part.
-func (t *Table) fitsPart(all []*Table, number int) bool {
+// fitsOwned reports whether a table has room for the entries of the others whose
+// keys it is to own.
+func (t *Table) fitsOwned(all []*Table, number int) bool {
 	words, entries := 0, 0
 	for _, o := range all {
 		if o == t {
@@ -84,7 +83,7 @@ func (t *Table) fitsPart(all []*Table, number int) bool {
 		for at := 0; at < o.used; {
 			key := o.key(at)
 			size := o.size(len(key))
-			if part(maphash.Bytes(o.seed, key), len(all)) == number {
+			if owner(maphash.Bytes(o.seed, key), len(all)) == number {
 				words += size
 				entries++
 			}
@@ -101,15 +100,15 @@ func (t *Table) fitsPart(all []*Table, number int) bool {
 	return int64(t.used+words+slots)*8 <= t.budget && t.used+words <= len(t.words)
 }
 
-// takePart adds the entries of the others that are in a part.
-func (t *Table) takePart(all []*Table, used []int, number int) error {
+// takeOwned adds the entries of the others whose keys the table is to own.
+func (t *Table) takeOwned(all []*Table, used []int, number int) error {
 	for i, o := range all {
 		if o == t {
 			continue
 		}
 		for at := 0; at < used[i]; {
 			key := o.key(at)
-			if hash := maphash.Bytes(o.seed, key); part(hash, len(all)) == number {
+			if hash := maphash.Bytes(o.seed, key); owner(hash, len(all)) == number {
 				own, isNew, err := t.entry(hash, key)
 				if err != nil {
 					return err
@@ -119,8 +118,8 @@ func (t *Table) takePart(all []*Table, used []int, number int) error {
 			}
 			at += o.size(len(key))
 		}
-		if err := t.a.ctx.Err(); err != nil {
-			return t.a.why()
+		if err := t.a.Ctx.Err(); err != nil {
+			return t.a.Why()
 		}
 	}
 	return nil
@@ -156,14 +155,4 @@ func (a *Aggregator) mergeStates() (bool, error) {
 	}
 	// A merge may have needed more memory than expected.
 	return t.spill == nil, nil
-}
-
-// why returns the error that ended everything.
-func (a *Aggregator) why() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.err == nil {
-		return context.Cause(a.ctx)
-	}
-	return a.err
 }

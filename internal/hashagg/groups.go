@@ -1,11 +1,11 @@
 package hashagg
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"iter"
+
+	"github.com/go-partd/partd/internal/ledger"
 )
 
 // Group is a key with its state, valid until the next step of the iteration.
@@ -22,12 +22,15 @@ type Group struct {
 // that has verified nothing.
 func (a *Aggregator) Groups() iter.Seq2[Group, error] {
 	return func(yield func(Group, error) bool) {
-		if err := a.begin(); err != nil {
+		a.Mu.Lock()
+		err := a.StartReading()
+		a.Mu.Unlock()
+		if err != nil {
 			yield(Group{}, err)
 			return
 		}
 		more := true
-		err := a.eachTable(func(t *Table) bool {
+		err = a.eachTable(func(t *Table) bool {
 			more = t.yieldAll(yield)
 			return more
 		})
@@ -43,52 +46,35 @@ func (a *Aggregator) Groups() iter.Seq2[Group, error] {
 	}
 }
 
-func (a *Aggregator) begin() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch {
-	case a.err != nil:
-		return a.err
-	case a.ctx.Err() != nil:
-		return context.Cause(a.ctx)
-	case a.reading:
-		return errors.New("groups can be read once only")
-	case a.open > 0:
-		return fmt.Errorf("%d tables are not closed yet", a.open)
-	}
-	a.reading = true
-	return nil
-}
-
 // verify compares what came out with what went in.
 func (a *Aggregator) verify() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
 	in := proof{records: a.stats.Records, keySum: a.stats.KeySum}
-	switch {
-	case a.err != nil:
-		return a.err
+	switch err := a.Failure(); {
+	case err != nil:
+		return err
 	case in.records != a.out.records:
-		return fmt.Errorf("%w: they are of %d records, not %d", ErrNotVerified, a.out.records, in.records)
+		return fmt.Errorf("%w: the groups are of %d records, not %d", ledger.ErrNotVerified, a.out.records, in.records)
 	case in.keySum != a.out.keySum:
-		return fmt.Errorf("%w: the keys of %d records have the sum %016x, not %016x", ErrNotVerified, in.records, a.out.keySum, in.keySum)
+		return fmt.Errorf("%w: the keys of %d records have the sum %016x, not %016x", ledger.ErrNotVerified, in.records, a.out.keySum, in.keySum)
 	}
 	return nil
 }
 
-// yieldAll yields the groups of a table, or those of its part where a part is
-// all that it has in full.
+// yieldAll yields the groups of a table, or those that it owns where each table
+// owns a part of the keys.
 func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 	var p proof
 	defer func() {
-		t.a.mu.Lock()
+		t.a.Mu.Lock()
 		t.a.out.add(p)
-		t.a.mu.Unlock()
+		t.a.Mu.Unlock()
 	}()
 	for at := 0; at < t.used; {
 		key := t.key(at)
 		hash := maphash.Bytes(t.seed, key)
-		if t.parts == 0 || part(hash, t.parts) == t.part {
+		if t.owners == 0 || owner(hash, t.owners) == t.number {
 			count := t.count(at)
 			p.add(proof{records: int64(count), keySum: count * hash, groups: 1})
 			if !yield(Group{key, count, t.state(at), t.states}, nil) {

@@ -1,9 +1,9 @@
 // Package hashagg keeps a state for each of very many keys: sums, counts,
 // whatever combines. Each goroutine that feeds has a [Table] of its own. A table
 // that has filled its share of the memory writes its states to a temporary file,
-// divided by hash, and goes on empty; at the end the states of a key, from all
-// tables and files, are merged, a division at a time. A division that is still
-// too large is divided again.
+// partitioned by hash, and goes on empty; at the end the states of a key, from all
+// tables and files, are merged, a partition at a time. A partition that is
+// still too large is partitioned again.
 //
 // Use: each goroutine calls [Aggregator.Table], then [Table.Get] for each record
 // and changes the state that it gets, then [Table.Close]; when all have closed,
@@ -18,25 +18,22 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"runtime"
-	"sync"
 
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// Limits of the options.
-const (
-	DefaultMemory = 256 << 20
-	MinMemory     = 256 << 10
-)
+// MinMemory is how much memory each thread takes at least, in bytes.
+const MinMemory = spill.MinMemory
 
 // Options of an [Aggregator].
 type Options struct {
 	// Memory bounds all that the aggregator takes, in bytes: 0 means
-	// [DefaultMemory], at least [MinMemory] for each thread. A key with its state
+	// [spill.DefaultMemory], at least [MinMemory] for each thread. A key with its state
 	// must be smaller than a sixteenth of a thread's share.
 	Memory int64
-	// Threads is how many tables may be open at once, and how many divisions are
+	// Threads is how many tables may be open at once, and how many partitions are
 	// merged at once at the end. 0 means GOMAXPROCS.
 	Threads int
 	// Temp is where states go that do not fit. nil: directories of its own in
@@ -76,85 +73,55 @@ type Stats struct {
 	Written int64  // bytes of that
 }
 
-var (
-	// ErrTooLarge is wrapped by the error for a key with a state that the memory
-	// is too small for.
-	ErrTooLarge = errors.New("the group is too large for the memory to aggregate in")
-	// ErrClosed is the error of what is asked of a closed aggregator or table.
-	ErrClosed = errors.New("the aggregator is closed")
-	// ErrNotVerified is the error where the groups do not stand for the records
-	// that were put in.
-	ErrNotVerified = errors.New("the groups do not stand for the records that were aggregated")
-)
+// ErrTooLarge is wrapped by the error for a key with a state that the memory is
+// too small for, and wraps [partd.ErrTooLarge].
+var ErrTooLarge = fmt.Errorf("the group is %w for the memory to aggregate in", partd.ErrTooLarge)
 
 // Aggregator aggregates. Its tables may be used at the same time.
 type Aggregator struct {
+	spill.Engine
 	opts  Options
 	share int64 // bytes of a table
 	seed  maphash.Seed
-	temp  *tempdir.Set
-	own   bool // temp is to be closed
-	ctx   context.Context
-	stop  context.CancelCauseFunc
 
-	mu      sync.Mutex
-	err     error
-	closed  bool
-	reading bool
-	open    int // tables in use
-	tables  []*Table
-	idle    []*Table // closed, and may be used again
-	stats   Stats
-	out     proof
-	tasks   sync.WaitGroup
+	// Mu guards what follows.
+	tables []*Table
+	idle   []*Table // closed, and may be used again
+	stats  Stats
+	out    proof
 }
 
 // New returns an aggregator. ctx ends all that it does.
 func New(ctx context.Context, o Options) (*Aggregator, error) {
-	if o.Memory == 0 {
-		o.Memory = DefaultMemory
-	}
-	if o.Threads == 0 {
-		o.Threads = runtime.GOMAXPROCS(0)
-	}
 	switch {
-	case o.Threads < 0:
-		return nil, fmt.Errorf("aggregating with %d threads: there is one at least", o.Threads)
-	case o.Memory < MinMemory*int64(o.Threads):
-		return nil, fmt.Errorf("aggregating in %d bytes of memory with %d threads: they take %d at least", o.Memory, o.Threads, MinMemory*o.Threads)
 	case o.Words < 0:
 		return nil, fmt.Errorf("a state of %d words", o.Words)
 	case o.Merge == nil && o.NewStates == nil && o.Words > 0:
 		return nil, errors.New("aggregating without a function that merges states")
 	}
+	a := &Aggregator{opts: o, seed: maphash.MakeSeed()}
+	a.Memory, a.Threads, a.Temp = o.Memory, o.Threads, o.Temp
+	if err := a.Start(ctx, "aggregating", o.Threads); err != nil {
+		return nil, err
+	}
 	// One more than the threads is needed at the end, for the groups that are
 	// being used.
-	a := &Aggregator{opts: o, share: o.Memory / int64(o.Threads+1), seed: maphash.MakeSeed(), temp: o.Temp}
-	if a.temp == nil {
-		var err error
-		if a.temp, err = tempdir.New(nil, nil); err != nil {
-			return nil, err
-		}
-		a.own = true
-	}
-	a.ctx, a.stop = context.WithCancelCause(ctx)
+	a.share = a.Memory / int64(a.Threads+1)
 	return a, nil
 }
 
 // Table returns a table for one goroutine. There can be as many at once as there
 // are threads.
 func (a *Aggregator) Table() (*Table, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch {
-	case a.err != nil:
-		return nil, a.err
-	case a.reading:
-		return nil, fmt.Errorf("a table after Groups: %w", ErrClosed)
-	case a.open == a.opts.Threads:
-		return nil, fmt.Errorf("%d tables are open, as many as there are threads", a.open)
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	if err := a.OpenWriter(); err != nil {
+		return nil, err
 	}
-	a.open++
+	if a.Writers > a.Threads {
+		a.Writers--
+		return nil, fmt.Errorf("%d tables are open, as many as there are threads", a.Threads)
+	}
 	if n := len(a.idle); n > 0 {
 		t := a.idle[n-1]
 		a.idle = a.idle[:n-1]
@@ -163,7 +130,7 @@ func (a *Aggregator) Table() (*Table, error) {
 	}
 	t, err := a.newTable()
 	if err != nil {
-		a.open--
+		a.Writers--
 		return nil, err
 	}
 	a.tables = append(a.tables, t)
@@ -172,44 +139,22 @@ func (a *Aggregator) Table() (*Table, error) {
 
 // Stats returns what was done by the tables that are closed.
 func (a *Aggregator) Stats() Stats {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
 	s := a.stats
 	s.Groups = a.out.groups
 	return s
 }
 
-// fail ends everything because of err, unless something failed before, and
-// returns why.
-func (a *Aggregator) fail(err error) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.err == nil {
-		a.err = err
-		a.stop(err)
-	}
-	return a.err
-}
-
 // Close ends everything that is under way and removes all temporary data. No
 // table may be in use, and a loop over Groups must have ended.
 func (a *Aggregator) Close() error {
-	a.mu.Lock()
-	if a.closed {
-		a.mu.Unlock()
-		return nil
-	}
-	a.closed = true
-	a.mu.Unlock()
-	_ = a.fail(ErrClosed)
-	a.tasks.Wait()
-	var errs []error
-	for _, t := range a.tables {
-		errs = append(errs, t.free())
-	}
-	a.tables, a.idle = nil, nil
-	if a.own {
-		errs = append(errs, a.temp.Close())
-	}
-	return errors.Join(errs...)
+	return a.Engine.Close(func() error {
+		var errs []error
+		for _, t := range a.tables {
+			errs = append(errs, t.free())
+		}
+		a.tables, a.idle = nil, nil
+		return errors.Join(errs...)
+	})
 }

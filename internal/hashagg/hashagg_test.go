@@ -48,7 +48,7 @@ func TestSums(t *testing.T) {
 		{"exchanged", 8 << 20, 3, 30_000, 1000, false},
 		{"one spills", 512 << 10, 1, 50_000, 20_000, true},
 		{"spilled", 3 * MinMemory, 3, 60_000, 30_000, true},
-		{"divided again", MinMemory, 1, 160_000, 400_000, true},
+		{"partitioned again", MinMemory, 1, 160_000, 400_000, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := newTest(t, Options{Memory: c.memory, Threads: c.threads, Words: 2, Merge: sumWords})

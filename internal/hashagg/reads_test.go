@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Many threads with little memory write out often, a little of each division. It
+// Many threads with little memory write out often, a little of each partition. It
 // is read back in pieces that a disk is not slow with.
 func TestReadsAreLarge(t *testing.T) {
 	const threads, records = 8, 200_000

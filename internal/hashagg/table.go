@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/spill"
 )
 
 // Table is a hash table from keys to states. One goroutine uses it.
@@ -31,16 +32,17 @@ type Table struct {
 	budget   int64
 
 	in     proof
-	level  int // of the divisions that it spills into
-	spill  *spill
+	level  int // of the partitions that it spills into
+	spill  *spilled
 	other  []uint64 // a state to be merged
 	sink   uint64   // of what is read ahead, so that it is read
 	closed bool
 	err    error
 
-	// Where parts is not 0, keys were divided into as many parts, and the table
-	// has all there is of one; its other entries are not to be looked at.
-	parts, part int
+	// Where owners is not 0, as many tables own a part of the keys each, and this
+	// one, with a number among them, has all there is of its own; its other entries
+	// are not to be looked at.
+	owners, number int
 }
 
 const (
@@ -49,8 +51,8 @@ const (
 	maxKey     = 1<<lenBits - 1
 	one        = 1 << lenBits // a record, in the head of an entry
 	firstSlots = 1 << 8
-	divBits    = 6 // a spill is divided by as many bits of the hash
-	divisions  = 1 << divBits
+	levelBits  = 6 // a spill is partitioned by as many bits of the hash
+	partitions = 1 << levelBits
 	maxLevel   = 5 // 32 bits of the hash are not those that slots use
 )
 
@@ -100,7 +102,7 @@ func (t *Table) free() error {
 	offheap.Release(t.mem)
 	offheap.Release(t.slotMem)
 	t.mem, t.slotMem, t.words, t.slots = nil, nil, nil, nil
-	t.err = ErrClosed
+	t.err = spill.ErrClosed
 	return t.spill.close()
 }
 
@@ -186,8 +188,8 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 		return 0, t.err
 	}
 	size := t.size(len(key))
-	if most := t.MaxKey(); len(key) > most {
-		return 0, t.fail(fmt.Errorf("%w: a key of %d bytes, and the most that fit are %d (more memory, or fewer threads, make that up to %d)", ErrTooLarge, len(key), most, maxKey&^7))
+	if maxLen := t.MaxKey(); len(key) > maxLen {
+		return 0, t.fail(fmt.Errorf("%w: a key of %d bytes, and the most that fit are %d (more memory, or fewer threads, make that up to %d)", ErrTooLarge, len(key), maxLen, maxKey&^7))
 	}
 	grow := (t.n+1)*2 > len(t.slots)
 	if !t.fits(size, grow) {
@@ -216,10 +218,10 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 
 func (t *Table) fail(err error) error {
 	t.err = err
-	return t.a.fail(err)
+	return t.a.Fail(err)
 }
 
-// fits tells whether an entry of so many words fits, if the slots are doubled or
+// fits reports whether an entry of so many words fits, if the slots are doubled or
 // not. While they are, the old ones are there too.
 func (t *Table) fits(size int, grow bool) bool {
 	slots := len(t.slots)
@@ -265,10 +267,10 @@ func (t *Table) reset() {
 	}
 }
 
-// division returns which division of a level a key with a hash falls into. It
+// partition returns which partition of a level a key with a hash falls into. It
 // takes bits that slots do not use.
-func division(hash uint64, level int) int {
-	return int(bits.RotateLeft64(hash, (level+1)*divBits) & (divisions - 1))
+func partition(hash uint64, level int) int {
+	return int(bits.RotateLeft64(hash, (level+1)*levelBits) & (partitions - 1))
 }
 
 // Close ends the use of a table. What it holds stays.
@@ -278,16 +280,16 @@ func (t *Table) Close() error {
 	}
 	t.closed = true
 	a := t.a
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.open--
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	a.Writers--
 	a.idle = append(a.idle, t)
 	a.stats.Records += t.in.records
 	a.stats.KeySum += t.in.keySum
 	t.in = proof{}
 	err := t.err
 	if err == nil {
-		t.err = fmt.Errorf("the table is closed: %w", ErrClosed)
+		t.err = fmt.Errorf("the table: %w", spill.ErrClosed)
 	}
 	return err
 }

@@ -130,7 +130,7 @@ func (m *Map[V]) add(hash uint64) ID {
 	return id
 }
 
-// Exists tells whether an ID that a key had is still, or again, a key's.
+// Exists reports whether an ID that a key had is still, or again, a key's.
 func (m *Map[V]) Exists(id ID) bool { return id < m.next && m.at(id).live }
 
 // Val returns the record's value. The pointer is good until the key is deleted.
@@ -202,7 +202,7 @@ func (m *Map[V]) Compact() {
 
 func (m *Map[V]) at(id ID) *record[V] { return &m.pages[id>>pageShift][id&(pageLen-1)] }
 
-// holds tells whether a record is the key's. Equal hashes are never enough.
+// holds reports whether a record is the key's. Equal hashes are never enough.
 func (m *Map[V]) holds(id ID, hash uint64, key string) bool {
 	r := m.at(id)
 	if r.hash != hash || int(r.keyLen) != len(key) {

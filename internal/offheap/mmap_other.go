@@ -6,7 +6,7 @@ import "fmt"
 
 // Allocate returns n zero bytes, which must be given back with Release.
 func Allocate(n int) ([]byte, error) {
-	if most := int64(1) << 40; n < 0 || int64(n) > most {
+	if maxLen := int64(1) << 40; n < 0 || int64(n) > maxLen {
 		return nil, fmt.Errorf("taking %d bytes of memory: more than any machine has", n)
 	}
 	return make([]byte, n), nil

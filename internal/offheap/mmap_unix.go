@@ -4,9 +4,12 @@ package offheap
 
 import (
 	"fmt"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
+
+const hugePages = 14 // unix.MADV_HUGEPAGE, which only Linux has
 
 // Allocate returns n zero bytes, beginning at a page. They take memory once
 // they are touched, and must be given back with Release.
@@ -15,7 +18,11 @@ func Allocate(n int) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("taking %d bytes of memory: %w", n, err)
 	}
-	useHugePages(b)
+	// Large pages, since what is sorted or hashed is touched all over. It is a
+	// wish, so a refusal is no error.
+	if runtime.GOOS == "linux" && n >= 2<<20 {
+		_ = unix.Madvise(b, hugePages)
+	}
 	return b, nil
 }
 

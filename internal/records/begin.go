@@ -1,21 +1,8 @@
 package records
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 const mark = "\uFEFF"
-
-// located is an error at a line counted from the first that no block holds.
-type located struct {
-	line int64
-	err  error
-}
-
-func (l *located) Error() string { return l.err.Error() }
-
-func asLocated(err error, l **located) bool { return errors.As(err, l) }
 
 // begin takes the byte order mark and the header that a file may begin with. It
 // returns false if what was read so far does not hold the whole header, and not
@@ -50,7 +37,8 @@ func (r *reader) begin(eof bool) (bool, error) {
 			continue
 		case Header:
 			if diff := DiffColumns(r.cfg.Columns, s.Columns); diff != "" {
-				return false, &located{s.Line, fmt.Errorf("the header is not the one expected: %s", diff)}
+				r.errLine = s.Line
+				return false, fmt.Errorf("the header is not the one expected: %s", diff)
 			}
 			t.BlankLines += lines
 			t.BlankBytes += blank
@@ -59,7 +47,8 @@ func (r *reader) begin(eof bool) (bool, error) {
 			r.skipped = s.lines
 			return true, nil
 		default:
-			return false, &located{s.Line, s.Err}
+			r.errLine = s.Line
+			return false, s.Err
 		}
 	}
 }

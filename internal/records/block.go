@@ -21,9 +21,7 @@ type Block struct {
 	offset int64
 	count  int
 
-	name    string
-	fresh   bool
-	skipped int64
+	place
 	skipBad bool
 
 	order *order
@@ -140,7 +138,7 @@ func (e *BadError) Unwrap() error { return e.Err }
 // end returns what came of the block, and of use for it.
 func (b *Block) end(err error) *result {
 	r := &result{
-		seq: b.Seq, name: b.name, fresh: b.fresh, skipped: b.skipped, lines: b.split.lines,
+		seq: b.Seq, place: b.place, lines: b.split.lines,
 		tally: b.tally, bad: b.bad, badLine: b.line, err: err,
 	}
 	if b.Seq == 0 || b.order.lacksFirst() {

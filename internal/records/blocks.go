@@ -74,7 +74,7 @@ func (r *reader) turn(end int) error {
 	r.countFields(data)
 	b := &Block{
 		Size: int64(len(data)), data: data, buf: old, offset: r.sent, Seq: r.seq, order: r.order, ctx: r.ctx,
-		name: r.name, fresh: r.fresh, skipped: r.skipped, count: r.split.count, skipBad: r.cfg.SkipBad,
+		place: r.place, count: r.split.count, skipBad: r.cfg.SkipBad,
 	}
 	r.seq++
 	r.sent += int64(len(data))
@@ -118,7 +118,8 @@ func (r *reader) takeBlock(n int) ([]byte, error) {
 // blocks are free; a block that is larger than they all replaces the largest.
 func (r *reader) grow() error {
 	if r.limit >= r.cfg.MaxRecord {
-		return &located{1, r.tooLong()}
+		r.errLine = 1
+		return r.tooLong()
 	}
 	r.limit = min(4*r.limit, r.cfg.MaxRecord)
 	if cap(r.block) > r.limit {

@@ -10,7 +10,7 @@ var (
 	errUnclosed   = errors.New("a quoted field opens here and is never closed")
 )
 
-// quoteBefore tells whether there is a quote from pos to end. It searches each
+// quoteBefore reports whether there is a quote from pos to end. It searches each
 // stretch of the data once.
 func (s *Splitter) quoteBefore(end int) bool {
 	if s.quote < s.pos {

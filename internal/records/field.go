@@ -65,10 +65,10 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 
 // listColumns returns the columns for a message, with their numbers.
 func listColumns(columns []string) string {
-	const most = 60
+	const maxListed = 60
 	var b strings.Builder
 	for i, c := range columns {
-		if i == most {
+		if i == maxListed {
 			fmt.Fprintf(&b, " … (%d columns)", len(columns))
 			break
 		}
@@ -93,9 +93,9 @@ func DiffColumns(a, b []string) string {
 			diffs = append(diffs, fmt.Sprintf("column %d: %q and %q", i+1, a[i], b[i]))
 		}
 	}
-	const most = 5
-	if len(diffs) > most {
-		diffs = append(diffs[:most], fmt.Sprintf("and %d more", len(diffs)-most))
+	const maxDiffs = 5
+	if len(diffs) > maxDiffs {
+		diffs = append(diffs[:maxDiffs], fmt.Sprintf("and %d more", len(diffs)-maxDiffs))
 	}
 	return strings.Join(diffs, "; ")
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"unicode/utf8"
 )
@@ -57,15 +58,7 @@ func (s *Splitter) texts() Kind {
 // findMembers finds the values of the members asked for, as they are written.
 func (s *Splitter) findMembers(object []byte) error {
 	clear(s.Values)
-	rest := skipSpace(object[1:])
-	for rest[0] == '"' {
-		n := stringLen(rest)
-		name := rest[1 : n-1]
-		rest = skipSpace(skipSpace(rest[n:])[1:])
-		n = valueLen(rest)
-		if bytes.IndexByte(name, '\\') >= 0 {
-			name = decodeString(name)
-		}
+	for name, value := range members(object) {
 		found := false
 		for i := range s.fields {
 			if string(name) != s.fields[i].Name {
@@ -75,17 +68,36 @@ func (s *Splitter) findMembers(object []byte) error {
 			if s.Values[i] != nil {
 				return fmt.Errorf("there are two members %q", name)
 			}
-			s.Values[i] = rest[:n]
+			s.Values[i] = value
 		}
 		if s.only && !found {
 			return fmt.Errorf("member %q is not one of the first record's, which are the columns", name)
 		}
-		rest = skipSpace(rest[n:])
-		if rest[0] == ',' {
-			rest = skipSpace(rest[1:])
-		}
 	}
 	return nil
+}
+
+// members yields the names and values of an object that is known to be valid.
+func members(object []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, value []byte) bool) {
+		rest := skipSpace(object[1:])
+		for rest[0] == '"' {
+			n := stringLen(rest)
+			name := rest[1 : n-1]
+			if bytes.IndexByte(name, '\\') >= 0 {
+				name = decodeString(name)
+			}
+			rest = skipSpace(skipSpace(rest[n:])[1:])
+			n = valueLen(rest)
+			if !yield(name, rest[:n]) {
+				return
+			}
+			rest = skipSpace(rest[n:])
+			if rest[0] == ',' {
+				rest = skipSpace(rest[1:])
+			}
+		}
+	}
 }
 
 // Members returns the names of the members of a record that was handed over, nil
@@ -96,15 +108,8 @@ func Members(record []byte) []string {
 		return nil
 	}
 	names := []string{}
-	rest := skipSpace(line[1:])
-	for rest[0] == '"' {
-		n := stringLen(rest)
-		names = append(names, string(decodeString(rest[1:n-1])))
-		rest = skipSpace(skipSpace(rest[n:])[1:])
-		rest = skipSpace(rest[valueLen(rest):])
-		if rest[0] == ',' {
-			rest = skipSpace(rest[1:])
-		}
+	for name := range members(line) {
+		names = append(names, string(name))
 	}
 	return names
 }
@@ -142,7 +147,7 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 	return value, nil
 }
 
-// halfSurrogate tells whether the inside of a JSON string has an escape that is
+// halfSurrogate reports whether the inside of a JSON string has an escape that is
 // half of a pair. Decoding would make a replacement character of each, and so
 // one key of two.
 func halfSurrogate(text []byte) bool {

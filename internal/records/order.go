@@ -19,12 +19,17 @@ type order struct {
 	err   error
 }
 
+// place is the input that a block is of.
+type place struct {
+	name    string
+	fresh   bool  // the block is the input's first
+	skipped int64 // lines of the input that no block holds
+}
+
 // result is what came of a block. Lines count from the block's first as 1.
 type result struct {
-	seq     int64
-	name    string
-	fresh   bool  // the input's first block
-	skipped int64 // lines of the input before that
+	seq int64
+	place
 	lines   int64 // of the block
 	tally   Tally
 	bad     error // the first bad record left out
@@ -74,7 +79,7 @@ func (o *order) merge(r *result) {
 	o.lines += r.lines
 }
 
-// lacksFirst tells whether no block merged so far holds a record.
+// lacksFirst reports whether no block merged so far holds a record.
 func (o *order) lacksFirst() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -49,7 +49,7 @@ type Tally struct {
 	AddedNewlines int64   // at the ends of files that lack the last one
 }
 
-// Accounted tells whether each byte read is in one of the counts.
+// Accounted reports whether each byte read is in one of the counts.
 func (t *Tally) Accounted() bool {
 	return t.ReadBytes+t.AddedNewlines == t.HeaderBytes+t.BlankBytes+t.BadBytes+t.RecordBytes
 }
@@ -144,9 +144,8 @@ type reader struct {
 
 	seq     int64 // of the next block
 	sent    int64 // bytes handed over
-	name    string
-	fresh   bool  // no block of this input was handed over yet
-	skipped int64 // lines of it that no block holds
+	place         // of the next block
+	errLine int64 // of an error: the line, counted from the first that no block holds; 0 if it says itself where
 }
 
 func newReader(ctx context.Context, cfg Config, o *order) *reader {
@@ -169,11 +168,7 @@ func (r *reader) run(inputs []Input) {
 		return
 	}
 	// It comes after all blocks that were handed over.
-	res := &result{seq: r.seq, name: r.name, fresh: r.fresh, skipped: r.skipped, err: err}
-	if l := (*located)(nil); asLocated(err, &l) {
-		res.err, res.errLine = l.err, l.line
-	}
-	r.order.finish(res)
+	r.order.finish(&result{seq: r.seq, place: r.place, err: err, errLine: r.errLine})
 }
 
 func (r *reader) readAll(inputs []Input) error {
@@ -196,7 +191,7 @@ func (r *reader) readInput(in *Input) (err error) {
 			err = cerr
 		}
 	}()
-	r.name, r.fresh, r.skipped = in.Name, true, 0
+	r.place = place{name: in.Name, fresh: true}
 	var size int64
 	for begun, eof := false, false; !eof; {
 		n, err := r.fill(f)

@@ -67,12 +67,12 @@ type Layout struct {
 	Sep      string // Text: what separates fields, "" for runs of white space; CSV: one byte, "" for a comma
 }
 
-// HasHeader tells whether the first record of a file names the columns.
+// HasHeader reports whether the first record of a file names the columns.
 func (l Layout) HasHeader() bool {
 	return (l.Format == CSV || l.Format == TSV) && !l.NoHeader
 }
 
-// Check tells whether the layout makes sense.
+// Check reports whether the layout makes sense.
 func (l Layout) Check() error {
 	switch {
 	case l.Sep == "" || l.Format == Text && !strings.ContainsAny(l.Sep, "\n"):

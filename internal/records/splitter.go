@@ -197,7 +197,7 @@ func (s *Splitter) findWants() bool {
 	return true
 }
 
-// setCount notes the number of fields of the first record, and tells whether n
+// setCount notes the number of fields of the first record, and reports whether n
 // is what a record should have.
 func (s *Splitter) setCount(n int) bool {
 	if s.count == 0 {

@@ -25,7 +25,7 @@ func sweep(fsys vfs.FS, place string) error {
 	return errors.Join(errs...)
 }
 
-// isLockName tells whether a name is one that own gives.
+// isLockName reports whether a name is one that own gives.
 func isLockName(name string) bool {
 	middle, ok := strings.CutPrefix(name, prefix)
 	middle, hasSuffix := strings.CutSuffix(middle, lockSuffix)
@@ -54,7 +54,7 @@ func sweepOne(fsys vfs.FS, lockName string) error {
 	return errors.Join(err, lock.Unlock())
 }
 
-// isOurs tells whether a lock file holds what own writes, or the beginning of
+// isOurs reports whether a lock file holds what own writes, or the beginning of
 // that: its writer may have died there.
 func isOurs(fsys vfs.FS, name string) (bool, error) {
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)

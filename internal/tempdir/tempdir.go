@@ -197,7 +197,7 @@ func (s *Set) own(name string) (vfs.Lock, error) {
 	return lock, nil
 }
 
-// holds tells whether the locked file is the one that has the name.
+// holds reports whether the locked file is the one that has the name.
 func holds(fsys vfs.FS, lock vfs.Lock, name string) bool {
 	locked, err := lock.Info()
 	if err != nil {

@@ -1,0 +1,217 @@
+package hashagg
+
+import "errors"
+
+// merger merges partitions of what tables have written out.
+type merger struct {
+	a       *Aggregator
+	sources []*spilled
+	threads int           // that merge
+	grain   int           // partitions that are merged together
+	todo    chan int      // the first of these
+	empty   chan *Table   // to merge into
+	full    chan *Table   // to be used
+	stop    chan struct{} // closed when no more is wanted
+}
+
+// mergePartitions writes all tables out, and calls use with a table for each
+// partition, or several, until use returns false.
+func (a *Aggregator) mergePartitions(use func(*Table) bool) error {
+	m := &merger{
+		a: a, threads: a.Threads, grain: 1, todo: make(chan int, partitions), stop: make(chan struct{}),
+		empty: make(chan *Table, a.Threads+1), full: make(chan *Table, a.Threads+1),
+	}
+	defer m.end()
+	if err := m.prepare(); err != nil {
+		return a.Fail(err)
+	}
+	left := make(chan struct{}, m.threads)
+	for range m.threads {
+		a.Tasks.Go(func() {
+			if err := m.work(); err != nil {
+				_ = a.Fail(err)
+			}
+			left <- struct{}{}
+		})
+	}
+	running := m.threads
+	defer func() {
+		close(m.stop)
+		for ; running > 0; running-- {
+			<-left
+		}
+	}()
+	for running > 0 || len(m.full) > 0 {
+		select {
+		case t := <-m.full:
+			if !use(t) {
+				return nil
+			}
+			t.reset()
+			m.empty <- t // has room for all there are
+		case <-left:
+			running--
+		}
+	}
+	if a.Ctx.Err() != nil {
+		return a.Why()
+	}
+	return nil
+}
+
+// prepare writes all tables out and takes their files over.
+func (m *merger) prepare() error {
+	a := m.a
+	for _, t := range a.tables {
+		if t.n > 0 {
+			if err := t.writeOut(); err != nil {
+				return err
+			}
+		}
+		if t.spill != nil {
+			if err := t.spill.file.Finish(); err != nil {
+				return err
+			}
+			m.sources = append(m.sources, t.spill)
+			t.spill = nil
+		}
+	}
+	if err := m.coarsen(); err != nil {
+		return err
+	}
+	for i := 0; i < partitions; i += m.grain {
+		m.todo <- i
+	}
+	close(m.todo)
+	for len(a.tables) < m.threads+1 {
+		t, err := a.newTable()
+		if err != nil {
+			return err
+		}
+		a.tables = append(a.tables, t)
+	}
+	for _, t := range a.tables {
+		m.empty <- t
+	}
+	return nil
+}
+
+// coarsen merges several partitions together where little of one is in one place
+// of a file, as a disk takes as long for a small read as for a large one. The
+// tables are fewer and larger then.
+func (m *merger) coarsen() error {
+	const wanted = 128 << 10 // bytes of a read
+	const maxGrain = 8       // so that each level has 8 partitions at least
+	a, size, runs := m.a, int64(0), int64(1)
+	for _, s := range m.sources {
+		size += s.file.Size()
+		runs += int64(s.runs)
+	}
+	for m.grain < maxGrain && int64(m.grain)*size/runs/partitions < wanted {
+		m.grain *= 2
+	}
+	threads := max((a.Threads+1)/m.grain-1, 1)
+	if m.grain == 1 || threads >= a.Threads {
+		return nil
+	}
+	m.threads = threads
+	var errs []error
+	for _, t := range a.tables {
+		errs = append(errs, t.free())
+	}
+	a.tables, a.idle = nil, nil
+	a.share = a.Memory / int64(threads+1)
+	return errors.Join(errs...)
+}
+
+func (m *merger) end() {
+	for _, s := range m.sources {
+		// What was read from it was checked, and it has no name.
+		_ = s.close()
+	}
+}
+
+// work merges partitions until none is left.
+func (m *merger) work() error {
+	t := m.take()
+	for i := range m.todo {
+		if t == nil {
+			return nil
+		}
+		var err error
+		if t, err = m.merge(t, m.sources, i, i+m.grain, 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take returns an empty table, or nil when no more is wanted.
+func (m *merger) take() *Table {
+	select {
+	case t := <-m.empty:
+		return t
+	case <-m.stop:
+	case <-m.a.Ctx.Done():
+	}
+	return nil
+}
+
+// merge merges partitions of a level less by one in a table, hands that over, and returns another one
+// like take.
+func (m *merger) merge(t *Table, sources []*spilled, from, to, level int) (*Table, error) {
+	t.level = level
+	var buf []byte
+	for _, s := range sources {
+		for blocks := s.blocksOf(from, to); len(blocks) > 0; {
+			n := s.neighbours(blocks, bufferSize(m.a.share))
+			var err error
+			if buf, err = s.file.Read(buf, blocks[0], n); err != nil {
+				return nil, err
+			}
+			blocks = blocks[n:]
+			if err := t.mergeBlock(buf); err != nil {
+				return nil, err
+			}
+			select {
+			case <-m.stop:
+				return nil, nil
+			case <-m.a.Ctx.Done():
+				return nil, m.a.Why()
+			default:
+			}
+		}
+	}
+	if t.spill == nil {
+		if t.n == 0 {
+			return t, nil
+		}
+		m.full <- t // has room for all there are
+		return m.take(), nil
+	}
+	return m.again(t)
+}
+
+// again partitions a partition further that did not fit into a table.
+func (m *merger) again(t *Table) (_ *Table, err error) {
+	if t.n > 0 {
+		if err := t.writeOut(); err != nil {
+			return nil, err
+		}
+	}
+	s, level := t.spill, t.level
+	t.spill = nil
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.file.Finish(); err != nil {
+		return nil, err
+	}
+	for i := range partitions {
+		if t == nil {
+			return nil, nil
+		}
+		if t, err = m.merge(t, []*spilled{s}, i, i+1, level+1); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}

@@ -1,0 +1,138 @@
+package spill
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+func newTemp(t *testing.T, fsys vfs.FS) *tempdir.Set {
+	t.Helper()
+	temp, err := tempdir.New([]string{t.TempDir()}, &tempdir.Options{FS: fsys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := temp.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return temp
+}
+
+// write writes records of lengths, and returns them together.
+func write(t *testing.T, f *File, lengths ...int) (all []byte) {
+	t.Helper()
+	for i, n := range lengths {
+		if err := f.Room(n); err != nil {
+			t.Fatal(err)
+		}
+		record := bytes.Repeat([]byte{byte('a' + i)}, n)
+		f.Buf = append(f.Buf, record...)
+		all = append(all, record...)
+	}
+	if err := f.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// A long record has a block of its own, and those after it are as usual; blocks
+// can be read one by one, or many at once.
+func TestBlocks(t *testing.T) {
+	f, err := Create(newTemp(t, nil), "records", 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lengths := range [][]int{{60, 30, 60, 1000, 60, 30, 60}, {10}, {}} {
+		all := write(t, f, lengths...)
+		want := map[int][]int{7: {90, 60, 1000, 90, 60}, 1: {10}, 0: nil}[len(lengths)]
+		if f.Blocks() != len(want) || f.Size() != int64(len(all)) {
+			t.Fatalf("%d blocks, %d bytes", f.Blocks(), f.Size())
+		}
+		at := 0
+		for i, n := range want {
+			if b, err := f.Read(nil, i, 1); err != nil || !bytes.Equal(b, all[at:at+n]) {
+				t.Errorf("block %d: %q, %v", i, b, err)
+			}
+			if b, err := f.Read(nil, i, len(want)-i); err != nil || !bytes.Equal(b, all[at:]) {
+				t.Errorf("from block %d: %q, %v", i, b, err)
+			}
+			at += n
+		}
+		f.Reset()
+	}
+	if f.Longest() != 1000 {
+		t.Errorf("the longest has %d bytes", f.Longest())
+	}
+	if err := f.Room(partd.MaxValueLen + 1); !errors.Is(err, partd.ErrTooLarge) {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A bit that comes back wrong is an error that says in which file and where.
+func TestDamaged(t *testing.T) {
+	f, err := Create(newTemp(t, &vfs.Flip{At: 2}), "records", 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	write(t, f, 80, 80, 80)
+	if _, err := f.Read(nil, 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	var corrupt *partd.CorruptError
+	_, err = f.Read(nil, 1, 2)
+	if !errors.As(err, &corrupt) || !errors.Is(err, ErrDamaged) || corrupt.Path == "" || corrupt.Offset != 80 && corrupt.Offset != 160 {
+		t.Error(err)
+	}
+}
+
+// The files that are merged are neighbours, and the shortest.
+func TestShortest(t *testing.T) {
+	files := []*File{{size: 5}, {size: 1}, {size: 9}, {size: 2}, {size: 3}, {size: 4}}
+	for n, want := range []int{1: 1, 2: 3, 3: 3, 4: 1, 5: 1, 6: 0} {
+		if got := Shortest(files, n); n > 0 && got != want {
+			t.Errorf("%d of them: from %d on, want %d", n, got, want)
+		}
+	}
+}
+
+func TestEngine(t *testing.T) {
+	for _, e := range []*Engine{{Memory: MinMemory - 1}, {Threads: -1}, {Memory: 2 * MinMemory, Threads: 3}} {
+		if err := e.Start(t.Context(), "testing", 0); err == nil {
+			t.Errorf("%d bytes and %d threads are taken", e.Memory, e.Threads)
+		}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stopped := errors.New("stopped")
+	e := &Engine{Temp: newTemp(t, nil)}
+	if err := e.Start(ctx, "testing", 0); err != nil || e.Memory != DefaultMemory || e.Threads < 1 {
+		t.Fatal(e.Memory, e.Threads, err)
+	}
+	e.Tasks.Go(func() { <-e.Ctx.Done() })
+	cancel(stopped)
+	if err := e.Why(); !errors.Is(err, stopped) {
+		t.Error(err)
+	}
+	if err := e.Fail(errors.New("another")); !errors.Is(err, stopped) {
+		t.Error(err)
+	}
+	released := 0
+	for range 2 {
+		if err := e.Close(func() error { released++; return nil }); err != nil {
+			t.Error(err)
+		}
+	}
+	if released != 1 {
+		t.Errorf("released %d times", released)
+	}
+}

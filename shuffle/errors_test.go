@@ -1,0 +1,110 @@
+package shuffle_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/shuffle"
+)
+
+// What is too large for the memory, or for a store, is an error that wraps
+// partd's.
+func TestTooLarge(t *testing.T) {
+	long := shuffle.Values(strings.Repeat("x", 4<<20))
+	itself := func(s string) string { return s }
+	o := minMemory[string](t)
+	for name, run := range map[string]func(ctx context.Context) error{
+		"sort": func(ctx context.Context) error {
+			return drain(shuffle.Sort(ctx, long, shuffle.By(shuffle.Asc(itself)), o))
+		},
+		"top": func(ctx context.Context) error {
+			return drain(shuffle.TopK(ctx, long, 1, shuffle.By(shuffle.Asc(itself)), o))
+		},
+		"distinct":  func(ctx context.Context) error { return drain(shuffle.Distinct(ctx, long, o)) },
+		"group":     func(ctx context.Context) error { return drain(shuffle.GroupBy(ctx, long, itself, o)) },
+		"aggregate": func(ctx context.Context) error { return drain(shuffle.Aggregate(ctx, long, itself, counts, o)) },
+		"partition": func(ctx context.Context) error {
+			p, err := shuffle.PartitionBy(ctx, long, itself, o)
+			if err == nil {
+				err = p.Close()
+			}
+			return err
+		},
+	} {
+		if err := run(t.Context()); !errors.Is(err, partd.ErrTooLarge) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+var counts = shuffle.Accumulator[string, int]{
+	Add:   func(to *int, _ string) { *to++ },
+	Merge: func(to, other *int) { *to += *other },
+}
+
+// What is asked of something closed is an error that wraps this package's and
+// partd's.
+func TestClosed(t *testing.T) {
+	type fed interface {
+		Feed() (*shuffle.Feed[string], error)
+		Close() error
+	}
+	ctx, o := t.Context(), minMemory[string](t)
+	itself := func(s string) string { return s }
+	by := shuffle.By(shuffle.Asc(itself))
+	sorter, err1 := shuffle.NewSorter(ctx, by, o)
+	byFunc, err2 := shuffle.NewFuncSorter(ctx, strings.Compare, o)
+	top, err3 := shuffle.NewTop(ctx, 5, by, o)
+	distinct, err4 := shuffle.NewDeduplicator(ctx, o)
+	groups, err5 := shuffle.NewGrouper(ctx, itself, o)
+	sums, err6 := shuffle.NewAggregator(ctx, itself, counts, o)
+	parts, err7 := shuffle.NewPartitionsBy(ctx, itself, o)
+	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
+		t.Fatal(err)
+	}
+	check := func(name string, err error) {
+		t.Helper()
+		for _, want := range []error{shuffle.ErrClosed, partd.ErrClosed, fs.ErrClosed} {
+			if !errors.Is(err, want) {
+				t.Errorf("%s: %v is not %v", name, err, want)
+			}
+		}
+	}
+	for name, s := range map[string]fed{
+		"sort": sorter, "sort by function": byFunc, "top": top, "distinct": distinct,
+		"group": groups, "aggregate": sums, "partition": parts,
+	} {
+		f, err := s.Feed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		check(name+", a closed feed", f.Add("x"))
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Feed()
+		check(name+", a feed", err)
+	}
+	results := func(name string, err error) { t.Helper(); check(name+", results", err) }
+	results("sort", last(sorter.Sorted()))
+	results("sort by function", last(byFunc.Sorted()))
+	results("top", last(top.Records()))
+	results("distinct", last(distinct.Records()))
+	results("group", last(groups.Groups()))
+	results("aggregate", last(sums.Results()))
+	results("partition", last(parts.Records("x")))
+}
+
+func last[T any](seq iter.Seq2[T, error]) (err error) {
+	for _, err = range seq {
+	}
+	return err
+}
