@@ -47,7 +47,6 @@ var allowedImports = map[string][]string{
 	"internal/msgpack":    {"internal/", "github.com/tinylib/msgp"},
 	"internal/progress":   {"internal/", "golang.org/x/term"},
 	"internal/records":    {".", "internal/"},
-	"internal/zmtp":       {"github.com/go-zeromq/zmq4"},
 	"internal/cliutil":    {"internal/progress", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 	"internal/servercli":  {".", "stores", "remote", "internal/cliutil", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 	"internal/cli":        {".", "stores", "logstore", "internal/", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},

@@ -4,30 +4,25 @@ import (
 	"encoding/binary"
 	"io"
 	"strings"
-
-	"github.com/go-zeromq/zmq4"
 )
 
-// null is the mechanism NULL: no authentication, no encryption. Unlike the one
-// of zmq4 it reads READY itself, and trusts no length in it.
-type null struct {
-	role  Role
-	peers []string // socket types to speak with
+// maxReadyLen is the length of the longest command of a handshake taken. A READY
+// of libzmq has about 40 bytes.
+const maxReadyLen = 4 << 10
+
+func appendReady(b []byte, role Role) []byte {
+	body := appendProperty(nil, "Socket-Type", string(role))
+	return AppendCommand(b, "READY", appendProperty(body, "Identity", ""))
 }
 
-var _ zmq4.Security = null{}
+func appendProperty(b []byte, name, value string) []byte {
+	b = append(append(b, byte(len(name))), name...)
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(value))), value...)
+}
 
-// Type returns the mechanism's name in the greeting.
-func (null) Type() zmq4.SecurityType { return zmq4.NullSecurity }
-
-// Handshake exchanges READY.
-func (n null) Handshake(conn *zmq4.Conn, _ bool) error {
-	body := appendProperty(nil, "Socket-Type", string(n.role))
-	body = appendProperty(body, "Identity", "")
-	if _, err := conn.Write(AppendCommand(nil, "READY", body)); err != nil {
-		return err
-	}
-	frame, err := readCommand(conn)
+// readReady reads the peer's READY, and trusts no length in it.
+func readReady(in io.Reader) error {
+	frame, err := readCommand(in)
 	if err != nil {
 		return err
 	}
@@ -45,23 +40,12 @@ func (n null) Handshake(conn *zmq4.Conn, _ bool) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range n.peers {
-		if kind == p {
-			conn.Peer.Meta["Socket-Type"] = kind
-			return nil
-		}
+	// A REQ or a REP would put an empty frame before each message.
+	if kind != string(Dealer) && kind != string(Router) {
+		return protocolErrorf("a socket of type %q, it should be DEALER or ROUTER", kind)
 	}
-	return protocolErrorf("a socket of type %q, it should be one of %s", kind, strings.Join(n.peers, ", "))
+	return nil
 }
-
-// Encrypt writes data as it is.
-func (null) Encrypt(w io.Writer, data []byte) (int, error) { return w.Write(data) }
-
-// Decrypt writes data as it is.
-func (null) Decrypt(w io.Writer, data []byte) (int, error) { return w.Write(data) }
-
-// maxReadyLen is the length of the longest command of a handshake taken.
-const maxReadyLen = 4 << 10
 
 // readCommand reads the command frame that a handshake goes on with.
 func readCommand(r io.Reader) ([]byte, error) {
@@ -85,11 +69,6 @@ func readCommand(r io.Reader) ([]byte, error) {
 	body := make([]byte, n)
 	_, err := io.ReadFull(r, body)
 	return body, err
-}
-
-func appendProperty(b []byte, name, value string) []byte {
-	b = append(append(b, byte(len(name))), name...)
-	return append(binary.BigEndian.AppendUint32(b, uint32(len(value))), value...)
 }
 
 // socketType returns the peer's socket type from the properties of READY.
