@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // A full disk: the append that does not fit changes nothing, and once there is
@@ -98,8 +98,8 @@ func TestFileNoPermission(t *testing.T) {
 	if os.Getuid() == 0 {
 		// The same errors, made by the file system of the tests.
 		start := fileFilled(t, nil)
-		fault := &vfs.Fault{At: 1, Err: syscall.EACCES, Stays: true}
-		_, err := openFile(vfs.Inject(start, fault.Check), fileMemDir, nil, fileAtOnce)
+		fault := &vfstest.Fault{At: 1, Err: syscall.EACCES, Stays: true}
+		_, err := openFile(vfstest.Inject(start, fault.Check), fileMemDir, nil, fileAtOnce)
 		fileIs(t, err, os.ErrPermission)
 		fileSays(t, err, fileMemDir)
 		return
@@ -128,7 +128,7 @@ func TestFileNoPermission(t *testing.T) {
 
 // Out of descriptors: the store closes those that it keeps, and goes on.
 func TestFileOutOfDescriptors(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	mem.MaxOpen = 12
 	f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 1000}, fileAtOnce)
 	g := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 2}, fileAtOnce)
@@ -160,7 +160,7 @@ func TestFileOutOfDescriptors(t *testing.T) {
 
 // No more files are kept open than was asked for.
 func TestFileMaxOpenFiles(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 5}, fileAtOnce)
 	for n := range 10 {
 		var entries []Entry

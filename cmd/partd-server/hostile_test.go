@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/hostile"
-	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
 // number returns the number that an environment variable has, or another.

@@ -1,10 +1,12 @@
-package vfs
+package vfstest
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
 	"sync/atomic"
+
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 // Op is a kind of call to a file system.
@@ -96,12 +98,12 @@ func (f *Fault) Hit() bool { return f.At > 0 && f.calls.Load() >= f.At }
 // of the call and the name of the file (of a rename, the old name). An error
 // that fault returns is that of the call, which is then not made; only Close
 // and Unlock still let go of what they hold.
-func Inject(fsys FS, fault func(op Op, name string) error) FS {
+func Inject(fsys vfs.FS, fault func(op Op, name string) error) vfs.FS {
 	return &injectFS{fsys, fault}
 }
 
 type injectFS struct {
-	fs    FS
+	fs    vfs.FS
 	fault func(op Op, name string) error
 }
 

@@ -1,16 +1,18 @@
-package vfs
+package vfstest
 
 import (
 	"errors"
 	"io/fs"
+
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 var _ interface {
-	FS
-	LinkTeller
+	vfs.FS
+	vfs.LinkTeller
 } = (*injectFS)(nil)
 
-func (i *injectFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+func (i *injectFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
 	if err := i.check(OpOpen, name); err != nil {
 		return nil, err
 	}
@@ -49,9 +51,9 @@ func (i *injectFS) Rename(oldName, newName string) error {
 	return i.fs.Rename(oldName, newName)
 }
 
-func (i *injectFS) Info(name string) (Info, error) {
+func (i *injectFS) Info(name string) (vfs.Info, error) {
 	if err := i.check(OpInfo, name); err != nil {
-		return Info{}, err
+		return vfs.Info{}, err
 	}
 	return i.fs.Info(name)
 }
@@ -61,13 +63,13 @@ func (i *injectFS) IsLink(name string) (bool, error) {
 	if err := i.check(OpInfo, name); err != nil {
 		return false, err
 	}
-	if l, ok := i.fs.(LinkTeller); ok {
+	if l, ok := i.fs.(vfs.LinkTeller); ok {
 		return l.IsLink(name)
 	}
 	return false, nil
 }
 
-func (i *injectFS) ReadDir(name string) (Dir, error) {
+func (i *injectFS) ReadDir(name string) (vfs.Dir, error) {
 	if err := i.check(OpReadDir, name); err != nil {
 		return nil, err
 	}
@@ -85,10 +87,10 @@ func (i *injectFS) SyncDir(name string) error {
 	return i.fs.SyncDir(name)
 }
 
-func (i *injectFS) NewLock(name string) Lock { return &injectLock{i.fs.NewLock(name), i, name} }
+func (i *injectFS) NewLock(name string) vfs.Lock { return &injectLock{i.fs.NewLock(name), i, name} }
 
 type injectFile struct {
-	f File
+	f vfs.File
 	i *injectFS
 }
 
@@ -144,15 +146,15 @@ func (f *injectFile) Punch(off, n int64) error {
 	if err := f.i.check(OpTruncate, f.f.Name()); err != nil {
 		return err
 	}
-	if p, ok := f.f.(Puncher); ok {
+	if p, ok := f.f.(vfs.Puncher); ok {
 		return p.Punch(off, n)
 	}
 	return pathError("fallocate", f.f.Name(), errors.ErrUnsupported)
 }
 
-func (f *injectFile) Info() (Info, error) {
+func (f *injectFile) Info() (vfs.Info, error) {
 	if err := f.i.check(OpInfo, f.f.Name()); err != nil {
-		return Info{}, err
+		return vfs.Info{}, err
 	}
 	return f.f.Info()
 }
@@ -162,7 +164,7 @@ func (f *injectFile) Close() error {
 }
 
 type injectDir struct {
-	d    Dir
+	d    vfs.Dir
 	i    *injectFS
 	name string
 }
@@ -179,7 +181,7 @@ func (d *injectDir) Close() error {
 }
 
 type injectLock struct {
-	l    Lock
+	l    vfs.Lock
 	i    *injectFS
 	name string
 }
@@ -202,9 +204,9 @@ func (l *injectLock) Unlock() error {
 	return errors.Join(l.i.check(OpUnlock, l.name), l.l.Unlock())
 }
 
-func (l *injectLock) Info() (Info, error) {
+func (l *injectLock) Info() (vfs.Info, error) {
 	if err := l.i.check(OpInfo, l.name); err != nil {
-		return Info{}, err
+		return vfs.Info{}, err
 	}
 	return l.l.Info()
 }

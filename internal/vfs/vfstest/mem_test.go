@@ -1,4 +1,4 @@
-package vfs
+package vfstest
 
 import (
 	"bytes"
@@ -15,9 +15,11 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+
+	"github.com/go-partd/partd/internal/vfs"
 )
 
-func create(t *testing.T, fsys FS, name, text string, sync bool) File {
+func create(t *testing.T, fsys vfs.FS, name, text string, sync bool) vfs.File {
 	t.Helper()
 	f, err := fsys.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
@@ -42,7 +44,7 @@ func must(t *testing.T, err error) {
 }
 
 // read returns a file's content, and whether there is one.
-func read(fsys FS, name string) (string, bool) {
+func read(fsys vfs.FS, name string) (string, bool) {
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return "", false
@@ -56,7 +58,7 @@ func read(fsys FS, name string) (string, bool) {
 }
 
 // list returns everything that a file system holds beneath dir.
-func list(t *testing.T, fsys FS, dir string) []string {
+func list(t *testing.T, fsys vfs.FS, dir string) []string {
 	t.Helper()
 	d, err := fsys.ReadDir(dir)
 	must(t, err)
@@ -88,12 +90,12 @@ func list(t *testing.T, fsys FS, dir string) []string {
 func TestMemIsLikeOS(t *testing.T) {
 	for seed := range uint64(60) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		real, mem := FS(OS{}), NewMem()
+		real, mem := vfs.FS(vfs.OS{}), NewMem()
 		dir := t.TempDir()
 		must(t, mem.MkdirAll(dir, 0o777))
 		names := []string{"a", "b", "d", "d/x", "d/y", "e/x", "a/b", "none/x", strings.Repeat("n", 300)}
 		name := func() string { return filepath.Join(dir, names[rnd.IntN(len(names))]) }
-		var open [2][]File
+		var open [2][]vfs.File
 		for range 120 {
 			n, n2, num, buf := name(), name(), rnd.IntN(6000), bytes.Repeat([]byte{byte(rnd.IntN(256))}, rnd.IntN(5000))
 			off := int64(rnd.IntN(20000))
@@ -106,8 +108,8 @@ func TestMemIsLikeOS(t *testing.T) {
 				what = 4 // which of two wrong names an error is about is nobody's promise
 			}
 			var got [2]string
-			for i, fsys := range []FS{real, mem} {
-				call := func(f func(File) error) error {
+			for i, fsys := range []vfs.FS{real, mem} {
+				call := func(f func(vfs.File) error) error {
 					if len(open[i]) == 0 {
 						return nil
 					}
@@ -117,7 +119,7 @@ func TestMemIsLikeOS(t *testing.T) {
 				var result string
 				switch what {
 				case 0, 1, 2:
-					var f File
+					var f vfs.File
 					if f, err = fsys.OpenFile(n, flag, 0o600); err == nil {
 						open[i] = append(open[i], f)
 					}
@@ -128,15 +130,15 @@ func TestMemIsLikeOS(t *testing.T) {
 				case 5:
 					err = fsys.Rename(n, n2)
 				case 6:
-					var info Info
+					var info vfs.Info
 					info, err = fsys.Info(n)
 					if !info.Mode.IsDir() {
 						result = fmt.Sprint(info.Size, info.Links, info.Mode)
 					}
 				case 7:
-					err = call(func(f File) error { _, err := f.Write(buf); return err })
+					err = call(func(f vfs.File) error { _, err := f.Write(buf); return err })
 				case 8:
-					err = call(func(f File) error {
+					err = call(func(f vfs.File) error {
 						if num%2 == 0 {
 							return f.Truncate(off)
 						}
@@ -147,14 +149,14 @@ func TestMemIsLikeOS(t *testing.T) {
 						return err
 					})
 				case 9:
-					err = call(func(f File) error {
+					err = call(func(f vfs.File) error {
 						b := make([]byte, 3000)
 						n, err := f.ReadAt(b, off)
 						result = string(b[:n])
 						return err
 					})
 				case 10:
-					err = call(func(f File) error {
+					err = call(func(f vfs.File) error {
 						info, err := f.Info()
 						if !info.Mode.IsDir() {
 							result = fmt.Sprint(info.Size, info.Links)
@@ -280,7 +282,7 @@ func TestMemConcurrently(t *testing.T) {
 // A punched part reads as zeros, takes no disk where whole pages are in it, and
 // can come back at a loss of power.
 func TestPunch(t *testing.T) {
-	for _, fsys := range []FS{OS{}, NewMem()} {
+	for _, fsys := range []vfs.FS{vfs.OS{}, NewMem()} {
 		dir := t.TempDir()
 		must(t, fsys.MkdirAll(dir, 0o777))
 		for at := dir; at != "/"; at = filepath.Dir(at) {
@@ -290,7 +292,7 @@ func TestPunch(t *testing.T) {
 		must(t, fsys.SyncDir(dir))
 		before, err := f.Info()
 		must(t, err)
-		p, ok := f.(Puncher)
+		p, ok := f.(vfs.Puncher)
 		if !ok {
 			continue // not every system has it
 		}

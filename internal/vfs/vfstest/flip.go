@@ -1,22 +1,26 @@
-package vfs
+package vfstest
 
-import "io/fs"
+import (
+	"io/fs"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
 
 // Flip is the file system of the machine, on which a bit of what the At-th read
 // at an offset returns is wrong. It is for one goroutine.
 type Flip struct {
-	OS
+	vfs.OS
 	At    int // 0: none
 	Reads int // so far
 }
 
 type flipFile struct {
-	File
+	vfs.File
 	fs *Flip
 }
 
 // OpenFile opens a file whose reads are counted.
-func (f *Flip) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+func (f *Flip) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
 	file, err := f.OS.OpenFile(name, flag, perm)
 	return flipFile{file, f}, err
 }

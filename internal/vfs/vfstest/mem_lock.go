@@ -1,9 +1,11 @@
-package vfs
+package vfstest
 
 import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 // lockState is who holds a file's lock.
@@ -19,7 +21,7 @@ func (s *lockState) free(exclusive bool) bool {
 // NewLock returns a lock of a file. As with flock(2), it is the file that is
 // locked, not its name: once the name is removed, another file can have it, and
 // be locked as well.
-func (m *Mem) NewLock(name string) Lock { return &memLock{mem: m, name: name} }
+func (m *Mem) NewLock(name string) vfs.Lock { return &memLock{mem: m, name: name} }
 
 // memLock's fields are guarded by Mem.mu.
 type memLock struct {
@@ -91,11 +93,11 @@ func (l *memLock) Unlock() error {
 	return nil
 }
 
-func (l *memLock) Info() (Info, error) {
+func (l *memLock) Info() (vfs.Info, error) {
 	l.mem.mu.RLock()
 	defer l.mem.mu.RUnlock()
 	if l.node == nil {
-		return Info{}, &fs.PathError{Op: "stat", Path: l.name, Err: syscall.EBADF}
+		return vfs.Info{}, &fs.PathError{Op: "stat", Path: l.name, Err: syscall.EBADF}
 	}
 	return l.node.info(), nil
 }

@@ -1,4 +1,4 @@
-package vfs
+package vfstest
 
 import (
 	"errors"
@@ -9,10 +9,12 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 // OpenFile opens a file. The flags are those of package os.
-func (m *Mem) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+func (m *Mem) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n, err := m.openInode(name, flag, perm)
@@ -158,11 +160,11 @@ func (f *memFile) Sync() error {
 	return nil
 }
 
-func (f *memFile) Info() (Info, error) {
+func (f *memFile) Info() (vfs.Info, error) {
 	f.mem.mu.RLock()
 	defer f.mem.mu.RUnlock()
 	if f.closed {
-		return Info{}, f.fail("fstat", fs.ErrClosed)
+		return vfs.Info{}, f.fail("fstat", fs.ErrClosed)
 	}
 	return f.node.info(), nil
 }
@@ -219,7 +221,7 @@ func (m *Mem) beforeChange(n *inode) {
 }
 
 // ReadDir returns a reader of the names that a directory has now.
-func (m *Mem) ReadDir(name string) (Dir, error) {
+func (m *Mem) ReadDir(name string) (vfs.Dir, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n, err := m.find(name)
@@ -246,7 +248,7 @@ func (m *Mem) ReadDir(name string) (Dir, error) {
 
 func inoOf(e fs.DirEntry) int64 {
 	info, _ := e.Info() // of a memInfo: cannot fail
-	return int64(info.Sys().(Info).Ino)
+	return int64(info.Sys().(vfs.Info).Ino)
 }
 
 type memDir struct {
@@ -286,7 +288,7 @@ func (d *memDir) Close() error {
 // memInfo is an entry of a directory as package io/fs wants it.
 type memInfo struct {
 	name string
-	info Info
+	info vfs.Info
 }
 
 func (i memInfo) Name() string       { return i.name }

@@ -1,4 +1,4 @@
-package vfs
+package vfstest
 
 // failSync does what a failed fsync(2) does on Linux: what was not synced can be
 // read, and is never written to the disk, unless it is written again.

@@ -1,4 +1,4 @@
-package vfs
+package vfstest
 
 import (
 	"errors"
@@ -8,10 +8,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 // everyCall makes a call of each kind and returns the first error.
-func everyCall(fsys FS) (err error) {
+func everyCall(fsys vfs.FS) (err error) {
 	step := func(f func() error) {
 		if err == nil {
 			err = f()
@@ -26,7 +28,7 @@ func everyCall(fsys FS) (err error) {
 	step(lock.Unlock)
 	step(func() error { _, err := lock.TryLock(false); return err })
 	step(lock.Unlock)
-	var f File
+	var f vfs.File
 	step(func() error { f, err = fsys.OpenFile("/d/file", os.O_CREATE|os.O_RDWR, 0o666); return err })
 	if f != nil {
 		step(func() error { _, err := f.Write([]byte("12345678")); return err })
@@ -41,7 +43,7 @@ func everyCall(fsys FS) (err error) {
 	}
 	step(func() error { _, err := fsys.Info("/d/file"); return err })
 	step(func() error { return fsys.Rename("/d/file", "/d/file2") })
-	var d Dir
+	var d vfs.Dir
 	step(func() error { d, err = fsys.ReadDir("/d"); return err })
 	if d != nil {
 		step(func() error { _, err := d.Next(10); return err })
@@ -85,14 +87,14 @@ func TestInjectTellsLinks(t *testing.T) {
 	link := filepath.Join(t.TempDir(), "link")
 	must(t, os.Symlink("nowhere", link))
 	fault := &Fault{At: 2, Err: syscall.EIO}
-	fsys := Inject(OS{}, fault.Check).(LinkTeller)
+	fsys := Inject(vfs.OS{}, fault.Check).(vfs.LinkTeller)
 	if is, err := fsys.IsLink(link); !is || err != nil {
 		t.Fatalf("a link: %v, %v", is, err)
 	}
 	if _, err := fsys.IsLink(link); !errors.Is(err, syscall.EIO) {
 		t.Fatal(err)
 	}
-	if is, err := Inject(NewMem(), fault.Check).(LinkTeller).IsLink("/"); is || err != nil {
+	if is, err := Inject(NewMem(), fault.Check).(vfs.LinkTeller).IsLink("/"); is || err != nil {
 		t.Fatalf("there are no links in memory: %v, %v", is, err)
 	}
 }

@@ -1,4 +1,6 @@
-package vfs
+// Package vfstest has file systems for tests: [Mem] forgets what was not synced,
+// [Inject] fails a chosen call, and [Flip] reads a wrong bit.
+package vfstest
 
 import (
 	"io/fs"
@@ -8,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/go-partd/partd/internal/vfs"
 )
 
 // Mem is a file system in memory for tests, which forgets at a simulated loss
@@ -35,7 +39,7 @@ type Mem struct {
 	open     int
 }
 
-var _ FS = (*Mem)(nil)
+var _ vfs.FS = (*Mem)(nil)
 
 // NewMem returns an empty file system. It has the root directory alone; a
 // relative name is relative to that.
@@ -100,8 +104,8 @@ func (m *Mem) newInode(mode fs.FileMode) *inode {
 	return n
 }
 
-func (n *inode) info() Info {
-	i := Info{Links: n.links, Dev: 1, Ino: n.ino, Mode: n.mode, MTime: n.mtime, CTime: n.ctime}
+func (n *inode) info() vfs.Info {
+	i := vfs.Info{Links: n.links, Dev: 1, Ino: n.ino, Mode: n.mode, MTime: n.mtime, CTime: n.ctime}
 	if !n.isDir() {
 		i.Size, i.Disk = n.cur.size, n.cur.disk()
 	}
@@ -148,12 +152,12 @@ func (m *Mem) find(name string) (*inode, error) {
 }
 
 // Info returns what is known of a file.
-func (m *Mem) Info(name string) (Info, error) {
+func (m *Mem) Info(name string) (vfs.Info, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	n, err := m.find(name)
 	if err != nil {
-		return Info{}, &fs.PathError{Op: "stat", Path: name, Err: err}
+		return vfs.Info{}, &fs.PathError{Op: "stat", Path: name, Err: err}
 	}
 	return n.info(), nil
 }
