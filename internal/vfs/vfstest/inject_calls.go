@@ -12,79 +12,74 @@ var _ interface {
 	vfs.LinkTeller
 } = (*injectFS)(nil)
 
+// call makes a call unless it is to fail.
+func (i *injectFS) call(op Op, name string, call func() error) error {
+	if err := i.check(op, name); err != nil {
+		return err
+	}
+	return call()
+}
+
+// ask is call for what returns a value.
+func ask[V any](i *injectFS, op Op, name string, call func() (V, error)) (v V, err error) {
+	if err := i.check(op, name); err != nil {
+		return v, err
+	}
+	return call()
+}
+
 func (i *injectFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	if err := i.check(OpOpen, name); err != nil {
-		return nil, err
-	}
-	f, err := i.fs.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return &injectFile{f, i}, nil
+	return ask(i, OpOpen, name, func() (vfs.File, error) {
+		f, err := i.fs.OpenFile(name, flag, perm)
+		if err != nil {
+			return nil, err
+		}
+		return &injectFile{f, i}, nil
+	})
 }
 
 func (i *injectFS) Mkdir(name string, perm fs.FileMode) error {
-	if err := i.check(OpMkdir, name); err != nil {
-		return err
-	}
-	return i.fs.Mkdir(name, perm)
+	return i.call(OpMkdir, name, func() error { return i.fs.Mkdir(name, perm) })
 }
 
 func (i *injectFS) MkdirAll(name string, perm fs.FileMode) error {
-	if err := i.check(OpMkdir, name); err != nil {
-		return err
-	}
-	return i.fs.MkdirAll(name, perm)
+	return i.call(OpMkdir, name, func() error { return i.fs.MkdirAll(name, perm) })
 }
 
 func (i *injectFS) Remove(name string) error {
-	if err := i.check(OpRemove, name); err != nil {
-		return err
-	}
-	return i.fs.Remove(name)
+	return i.call(OpRemove, name, func() error { return i.fs.Remove(name) })
 }
 
 func (i *injectFS) Rename(oldName, newName string) error {
-	if err := i.check(OpRename, oldName); err != nil {
-		return err
-	}
-	return i.fs.Rename(oldName, newName)
+	return i.call(OpRename, oldName, func() error { return i.fs.Rename(oldName, newName) })
 }
 
 func (i *injectFS) Info(name string) (vfs.Info, error) {
-	if err := i.check(OpInfo, name); err != nil {
-		return vfs.Info{}, err
-	}
-	return i.fs.Info(name)
+	return ask(i, OpInfo, name, func() (vfs.Info, error) { return i.fs.Info(name) })
 }
 
-// IsLink is of the file system beneath; see [LinkTeller].
+// IsLink is of the file system beneath; see [vfs.LinkTeller].
 func (i *injectFS) IsLink(name string) (bool, error) {
-	if err := i.check(OpInfo, name); err != nil {
-		return false, err
-	}
-	if l, ok := i.fs.(vfs.LinkTeller); ok {
-		return l.IsLink(name)
-	}
-	return false, nil
+	return ask(i, OpInfo, name, func() (bool, error) {
+		if l, ok := i.fs.(vfs.LinkTeller); ok {
+			return l.IsLink(name)
+		}
+		return false, nil
+	})
 }
 
 func (i *injectFS) ReadDir(name string) (vfs.Dir, error) {
-	if err := i.check(OpReadDir, name); err != nil {
-		return nil, err
-	}
-	d, err := i.fs.ReadDir(name)
-	if err != nil {
-		return nil, err
-	}
-	return &injectDir{d, i, name}, nil
+	return ask(i, OpReadDir, name, func() (vfs.Dir, error) {
+		d, err := i.fs.ReadDir(name)
+		if err != nil {
+			return nil, err
+		}
+		return &injectDir{d, i, name}, nil
+	})
 }
 
 func (i *injectFS) SyncDir(name string) error {
-	if err := i.check(OpSyncDir, name); err != nil {
-		return err
-	}
-	return i.fs.SyncDir(name)
+	return i.call(OpSyncDir, name, func() error { return i.fs.SyncDir(name) })
 }
 
 func (i *injectFS) NewLock(name string) vfs.Lock { return &injectLock{i.fs.NewLock(name), i, name} }
@@ -97,10 +92,7 @@ type injectFile struct {
 func (f *injectFile) Name() string { return f.f.Name() }
 
 func (f *injectFile) ReadAt(p []byte, off int64) (int, error) {
-	if err := f.i.check(OpRead, f.f.Name()); err != nil {
-		return 0, err
-	}
-	return f.f.ReadAt(p, off)
+	return ask(f.i, OpRead, f.f.Name(), func() (int, error) { return f.f.ReadAt(p, off) })
 }
 
 func (f *injectFile) Write(p []byte) (int, error) {
@@ -135,28 +127,21 @@ func (f *injectFile) Sync() error {
 }
 
 func (f *injectFile) Truncate(size int64) error {
-	if err := f.i.check(OpTruncate, f.f.Name()); err != nil {
-		return err
-	}
-	return f.f.Truncate(size)
+	return f.i.call(OpTruncate, f.f.Name(), func() error { return f.f.Truncate(size) })
 }
 
-// Punch is of the file beneath; see [Puncher]. Its kind is that of Truncate.
+// Punch is of the file beneath; see [vfs.Puncher]. Its kind is that of Truncate.
 func (f *injectFile) Punch(off, n int64) error {
-	if err := f.i.check(OpTruncate, f.f.Name()); err != nil {
-		return err
-	}
-	if p, ok := f.f.(vfs.Puncher); ok {
-		return p.Punch(off, n)
-	}
-	return pathError("fallocate", f.f.Name(), errors.ErrUnsupported)
+	return f.i.call(OpTruncate, f.f.Name(), func() error {
+		if p, ok := f.f.(vfs.Puncher); ok {
+			return p.Punch(off, n)
+		}
+		return pathError("fallocate", f.f.Name(), errors.ErrUnsupported)
+	})
 }
 
 func (f *injectFile) Info() (vfs.Info, error) {
-	if err := f.i.check(OpInfo, f.f.Name()); err != nil {
-		return vfs.Info{}, err
-	}
-	return f.f.Info()
+	return ask(f.i, OpInfo, f.f.Name(), f.f.Info)
 }
 
 func (f *injectFile) Close() error {
@@ -170,10 +155,7 @@ type injectDir struct {
 }
 
 func (d *injectDir) Next(n int) ([]fs.DirEntry, error) {
-	if err := d.i.check(OpReadDir, d.name); err != nil {
-		return nil, err
-	}
-	return d.d.Next(n)
+	return ask(d.i, OpReadDir, d.name, func() ([]fs.DirEntry, error) { return d.d.Next(n) })
 }
 
 func (d *injectDir) Close() error {
@@ -187,17 +169,11 @@ type injectLock struct {
 }
 
 func (l *injectLock) TryLock(exclusive bool) (bool, error) {
-	if err := l.i.check(OpLock, l.name); err != nil {
-		return false, err
-	}
-	return l.l.TryLock(exclusive)
+	return ask(l.i, OpLock, l.name, func() (bool, error) { return l.l.TryLock(exclusive) })
 }
 
 func (l *injectLock) Lock(exclusive bool) error {
-	if err := l.i.check(OpLock, l.name); err != nil {
-		return err
-	}
-	return l.l.Lock(exclusive)
+	return l.i.call(OpLock, l.name, func() error { return l.l.Lock(exclusive) })
 }
 
 func (l *injectLock) Unlock() error {
@@ -205,8 +181,5 @@ func (l *injectLock) Unlock() error {
 }
 
 func (l *injectLock) Info() (vfs.Info, error) {
-	if err := l.i.check(OpInfo, l.name); err != nil {
-		return vfs.Info{}, err
-	}
-	return l.l.Info()
+	return ask(l.i, OpInfo, l.name, l.l.Info)
 }

@@ -9,6 +9,7 @@ import (
 )
 
 // Memory returns the resident memory of a process in bytes: now, and at the most.
+// Only Linux tells it, and CPU; elsewhere there is no /proc to read.
 func Memory(pid int) (now, most int64, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
