@@ -105,16 +105,11 @@ func (b *builder) entries(entries []partd.Entry) {
 // Apply applies a numbered operation once, for a caller who numbers its own. Two
 // of a session must not be under way at a time.
 func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
-	ops := map[partd.Change]operation{
-		partd.ChangeAppend: opAppend, partd.ChangeSet: opSet, partd.ChangeSetOnce: opSetOnce,
-		partd.ChangeDelete: opDelete, partd.ChangeDrop: opDrop,
-	}
-	what, ok := ops[op.Change]
-	if !ok || tag.Session == 0 || tag.Number == 0 {
+	if op.Change > partd.ChangeDrop || tag.Session == 0 || tag.Number == 0 {
 		return false, c.errorf("apply", fmt.Errorf("change %d, session %d, operation %d: sessions and operations are numbered from 1",
 			op.Change, tag.Session, tag.Number))
 	}
-	k, err := newChange(what, op.Entries, op.Keys)
+	k, err := newChange(mutation(op.Change), op.Entries, op.Keys)
 	if err != nil {
 		return false, err
 	}

@@ -24,7 +24,7 @@ func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		key := ""
 		listPages(ctx, c, opScan, 1+8+4+2, func(d *decoder) partd.Chunk {
-			chunk := partd.Chunk{Last: d.u8() == 1, Offset: int64(d.u64())}
+			chunk := partd.Chunk{Last: d.bool(), Offset: int64(d.u64())}
 			n := d.u32()
 			if k := d.take(uint64(d.u16())); string(k) != key {
 				key = string(k)

@@ -187,9 +187,6 @@ func (c *Client) Flush(ctx context.Context) error { return c.plain(ctx, opFlush)
 // the server's machine.
 func (c *Client) Sync(ctx context.Context) error { return c.plain(ctx, opSync) }
 
-// Ping returns once the server has answered.
-func (c *Client) Ping(ctx context.Context) error { return c.plain(ctx, opPing) }
-
 func (c *Client) plain(ctx context.Context, op operation) error {
 	k := newCall(op)
 	err := c.do(ctx, k)
@@ -211,4 +208,25 @@ func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 		return partd.Stats{}, c.badReply("stat", err)
 	}
 	return st, nil
+}
+
+// Check has the server compare all checksums of its store. It goes on after
+// damage, and its error joins a [partd.CorruptError] for each place, in files of
+// the server.
+func (c *Client) Check(ctx context.Context) (partd.Checked, error) {
+	k := newCall(opVerify)
+	if err := c.do(ctx, k); err != nil {
+		return partd.Checked{}, c.errorf("verify", err)
+	}
+	d := &decoder{b: k.reply}
+	found := partd.Checked{Records: int64(d.u64()), Segments: int64(d.u64())}
+	var errs []error
+	for range d.count(4+8+4, 0) {
+		file, offset, what := d.text(), int64(d.u64()), d.text()
+		errs = append(errs, &partd.CorruptError{Path: file, Offset: offset, Err: errors.New(what)})
+	}
+	if err := d.end(); err != nil {
+		return partd.Checked{}, c.badReply("verify", err)
+	}
+	return found, c.errorf("verify", errors.Join(errs...))
 }

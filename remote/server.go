@@ -29,7 +29,7 @@ type Server struct {
 	sessions sessions
 	pops     pops
 	statistics
-	checking chan struct{} // held by who has everything read, to compare checksums
+	checking places // of who has everything read, to compare checksums
 
 	// base is what changes run under: a client that leaves does not cut one
 	// short, only the end of Shutdown does.
@@ -63,7 +63,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	}
 	s := &Server{
 		store: store, opts: o, partTime: partLen / zmtp.MinRate * time.Second,
-		statistics: statistics{one: make(chan struct{}, 1)}, checking: make(chan struct{}, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
+		statistics: statistics{one: make(places, 1)}, checking: make(places, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
 	s.ledger.init(&o)

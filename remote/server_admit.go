@@ -12,7 +12,7 @@ const takeTurns = 32
 // admit starts a connection. Where there are too many, one of the peer that has
 // most of them makes room; only a quarter of all may be in their handshake.
 func (s *Server) admit(nc net.Conn) {
-	c := newConn(s, nc, s.lastID.Add(1), fullRights(s.opts.AllowClose))
+	c := newConn(s, nc, s.lastID.Add(1))
 	from := s.ledger.heaviest(connections, c.share, 1)
 	s.mu.Lock()
 	var victim *conn

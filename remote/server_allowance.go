@@ -23,12 +23,10 @@ func (a *allowance) hold(bytes int64) error {
 	d := finish
 	if a.most > 0 && a.held == 0 { // it holds up nobody yet
 		d = admission
-		select {
-		case a.account.asking <- struct{}{}:
-			defer func() { <-a.account.asking }()
-		case <-a.ctx.Done():
-			return a.ctx.Err()
+		if err := a.account.asking.enter(a.ctx); err != nil {
+			return err
 		}
+		defer a.account.asking.leave()
 	}
 	bytes = max(bytes, a.most)
 	if err := a.account.take(a.ctx, bytes-a.held, d); err != nil {

@@ -36,7 +36,7 @@ type account struct {
 	sent     atomic.Int64 // bytes that the peer has taken
 	working  atomic.Int32 // changes being applied, which cannot be hurried
 
-	asking chan struct{} // held by the answer that waits for its memory: one at a time in the queue
+	asking places // of the answer that waits for its memory: one at a time in the queue
 
 	// Guarded by the ledger's mu.
 	held    int64
@@ -65,7 +65,7 @@ func (a *account) progress() int64 { return a.received() + a.sent.Load() }
 
 // open makes the account of a connection.
 func (l *ledger) open(s *share, patience time.Duration, evict func()) *account {
-	a := &account{ledger: l, share: s, patience: patience, evict: evict, received: func() int64 { return 0 }, asking: make(chan struct{}, 1)}
+	a := &account{ledger: l, share: s, patience: patience, evict: evict, received: func() int64 { return 0 }, asking: make(places, 1)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.queue.accounts[a] = struct{}{}

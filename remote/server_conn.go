@@ -21,7 +21,6 @@ type conn struct {
 	server *Server
 	nc     net.Conn
 	id     uint64 // counts connections: a later one has a higher id
-	rights rights
 	since  time.Time
 
 	share    *share       // of its peer
@@ -36,7 +35,7 @@ type conn struct {
 	writing sync.Mutex
 	out     []byte // what is being written, kept for the next time
 
-	reads    chan struct{} // a place for each request answered at a time
+	reads    places // of the requests answered beside it
 	running  sync.WaitGroup
 	handles  handles
 	upload   upload
@@ -46,8 +45,8 @@ type conn struct {
 	page     int // bytes of a reply, about
 }
 
-func newConn(s *Server, nc net.Conn, id uint64, r rights) *conn {
-	c := &conn{server: s, nc: nc, id: id, since: time.Now(), rights: r, page: minPage, reads: make(chan struct{}, mostReads)}
+func newConn(s *Server, nc net.Conn, id uint64) *conn {
+	c := &conn{server: s, nc: nc, id: id, since: time.Now(), page: minPage, reads: make(places, maxReads)}
 	c.lastUsed.Store(c.since.UnixNano())
 	c.ctx, c.cancel = context.WithCancel(s.base)
 	c.share = s.ledger.enter(peerOf(nc))

@@ -32,7 +32,7 @@ func ofPeer(err error) bool {
 		return true // of a result that is no longer kept, of the connection
 	}
 	for _, e := range []error{
-		ErrBadRequest, ErrBusy, ErrLost, partd.ErrTooLarge, zmtp.ErrTooLarge, errors.ErrUnsupported, errCommand, errFrames, errNotAllowed,
+		ErrBadRequest, ErrBusy, ErrLost, partd.ErrTooLarge, zmtp.ErrTooLarge, errors.ErrUnsupported, errCommand, errFrames, errClose,
 		partd.ErrSessionExpired, partd.ErrSessionGap, partd.ErrSessionReused,
 	} {
 		if errors.Is(err, e) {

@@ -62,7 +62,7 @@ func (h *handles) init(t *handleTable, s *share) {
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
 	n := &handle{of: h, page: page, close: closer, opened: time.Now(), bytes: h.table.cost(listing)}
 	if n.id = h.next(); n.id == 0 {
-		err = fmt.Errorf("%w: %d readers and listings are open on this connection, which is the limit", ErrBusy, mostHandles)
+		err = fmt.Errorf("%w: %d readers and listings are open on this connection, which is the limit", ErrBusy, maxHandles)
 	} else {
 		err = h.table.admit(ctx, n)
 	}
@@ -87,7 +87,7 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 func (h *handles) next() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.open) >= mostHandles {
+	if len(h.open) >= maxHandles {
 		return 0
 	}
 	h.last++
@@ -238,12 +238,10 @@ func (n *handle) end() error {
 
 // keep lets a handle wait for its slow reader. Others who need its place may close
 // it all the same.
-func (h *handles) keep(request []byte) {
-	d := &decoder{b: request}
-	id := d.u64()
+func (h *handles) keep(id uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if n := h.open[id]; n != nil && d.end() == nil {
+	if n := h.open[id]; n != nil {
 		n.timer.Reset(handleIdle)
 	}
 }

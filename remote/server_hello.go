@@ -10,42 +10,46 @@ import (
 // hello tells the client what there is, and learns how it wants its answers, and
 // with which session it goes on. A session whose token is wrong is one that there
 // is not: what is asked of it is answered so.
-func (c *conn) hello(r request, body []byte) error {
-	d := &decoder{b: body}
+func (c *conn) hello(_ request, d *decoder) (fill, error) {
 	// What follows the versions is another thing in each.
 	if lowest, highest := d.u16(), d.u16(); d.err == nil && (lowest > protocolVersion || highest < protocolVersion) {
-		return c.fail(r, fmt.Errorf("%w: the client speaks versions %d to %d of the protocol, the server %d: both sides need the same partd",
-			ErrBadRequest, lowest, highest, protocolVersion))
+		return nil, fmt.Errorf("%w: the client speaks versions %d to %d of the protocol, the server %d: both sides need the same partd",
+			ErrBadRequest, lowest, highest, protocolVersion)
 	}
 	page, session, token := d.u32(), d.u64(), d.token()
 	namespace, credential := d.text(), d.text()
-	if err := d.end(); err != nil {
-		return c.fail(r, fmt.Errorf("%w: hello: %w", ErrBadRequest, err))
-	}
-	if namespace != "" {
-		return c.fail(r, fmt.Errorf("this server has no namespaces, and was asked for %q: %w", cut(namespace), errors.ErrUnsupported))
-	}
-	if credential != "" {
-		return c.fail(r, fmt.Errorf("this server knows no users, and was sent a credential: %w", errors.ErrUnsupported))
-	}
-	c.page = int(min(max(page, minPage), defaultPage, max(uint32(c.server.opts.Memory/16), minPage)))
-	if err := c.server.sessions.enter(c.ctx, c, session, token); err == nil {
-		c.server.pops.enter(session)
-	} else if !errors.Is(err, partd.ErrSessionExpired) {
-		return c.fail(r, err)
-	}
-	return c.answerWith(r, func(a *answer) error {
+	return func(a *answer) error {
+		if namespace != "" {
+			return fmt.Errorf("this server has no namespaces, and was asked for %q: %w", cut(namespace), errors.ErrUnsupported)
+		}
+		if credential != "" {
+			return fmt.Errorf("this server knows no users, and was sent a credential: %w", errors.ErrUnsupported)
+		}
+		s := c.server
+		c.page = int(min(max(page, minPage), defaultPage, max(uint32(s.opts.Memory/16), minPage)))
+		if err := c.enter(session, token); err != nil && !errors.Is(err, partd.ErrSessionExpired) {
+			return err
+		}
 		a.u32(protocolVersion)
-		a.u32(abilities(c.server.store))
-		a.u64(c.server.instance)
-		a.u64(uint64(c.server.opts.MaxMessage))
+		a.u32(abilities(s.store))
+		a.u64(s.instance)
+		a.u64(uint64(s.opts.MaxMessage))
 		a.u32(uint32(c.page))
-		a.u32(mostHandles)
+		a.u32(maxHandles)
 		return nil
-	})
+	}, nil
 }
 
-// abilities tells what a store can do, by its methods: a layer has them all,
+// enter goes on with a session whose token is shown.
+func (c *conn) enter(session uint64, token partd.SessionToken) error {
+	err := c.server.sessions.enter(c.ctx, c, session, token)
+	if err == nil {
+		c.server.pops.enter(session)
+	}
+	return err
+}
+
+// abilities returns what a store can do, by its methods: a layer has them all,
 // and its answers say what the store beneath cannot do.
 func abilities(store partd.Partd) uint32 {
 	return bitIf[partd.Setter](store, canSet) |
@@ -69,37 +73,28 @@ func bitIf[Ability any](store partd.Partd, bit uint32) uint32 {
 }
 
 // beginSession issues a session, or goes on with one whose token is shown.
-func (c *conn) beginSession(r request, body []byte) error {
-	d := &decoder{b: body}
+func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 	id, token := d.u64(), d.token()
-	if err := d.end(); err != nil {
-		return c.fail(r, fmt.Errorf("%w: session: %w", ErrBadRequest, err))
-	}
-	if id != 0 {
-		err := c.server.sessions.enter(c.ctx, c, id, token)
-		if err == nil {
-			c.server.pops.enter(id)
+	return func(a *answer) error {
+		if id != 0 {
+			return c.enter(id, token)
 		}
-		return c.result(r, err, 0)
-	}
-	return c.answerWith(r, func(a *answer) error {
-		end, err := c.share.turn(c.ctx)
-		if err != nil {
+		if err := c.share.turns.enter(c.ctx); err != nil {
 			return err
 		}
 		x, token, err := c.server.sessions.issue(c.server.base, c)
-		end()
+		c.share.turns.leave()
 		if err != nil {
 			return err
 		}
 		c.server.pops.begin(x.id)
 		a.u64(x.id)
-		if x.mine {
-			a.u8(0)
-		} else {
-			a.u8(1)
-		}
+		a.bool(!x.mine)
 		a.buf = append(a.buf, token[:]...)
 		return nil
-	})
+	}, nil
+}
+
+func (c *conn) endSession(r request, _ *decoder) (fill, error) {
+	return func(*answer) error { return c.server.sessions.end(c.server.base, c, r.session) }, nil
 }

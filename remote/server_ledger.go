@@ -30,9 +30,9 @@ type share struct {
 	refs int // connections that may come to hold something
 	used [resources]int64
 
-	queue sync.Mutex    // held by the connection whose message begins next
-	begun uint          // messages that have begun so, guarded by queue
-	turns chan struct{} // a place for each slow operation under way
+	queue sync.Mutex // held by the connection whose message begins next
+	begun uint       // messages that have begun so, guarded by queue
+	turns places     // of its slow operations under way
 
 	waiting [demands]list.List // for memory
 	waits   int                // how many
@@ -69,7 +69,7 @@ func (l *ledger) enter(name string) *share {
 	defer l.mu.Unlock()
 	s := l.shares[name]
 	if s == nil {
-		s = &share{name: name, turns: make(chan struct{}, mostTurns)}
+		s = &share{name: name, turns: make(places, maxTurns)}
 		l.shares[name] = s
 	}
 	s.refs++
@@ -168,19 +168,23 @@ func (s *share) queueUp() {
 	}
 }
 
-// mostTurns is how many operations that make a store work hard, as a listing that
+// maxTurns is how many operations that make a store work hard, as a listing that
 // makes it flush, run at a time for one peer. Others get their turns beside them.
-const mostTurns = 2
+const maxTurns = 2
 
-// turn waits for one; what it returns ends it.
-func (s *share) turn(ctx context.Context) (end func(), err error) {
+// places are so many as the channel holds. Who wants one waits for it.
+type places chan struct{}
+
+func (p places) enter(ctx context.Context) error {
 	select {
-	case s.turns <- struct{}{}:
-		return func() { <-s.turns }, nil
+	case p <- struct{}{}:
+		return nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 }
+
+func (p places) leave() { <-p }
 
 // heaviest returns the peer that has to make room for another, which wants so
 // much more: the one that has most, where the other would not have more than it.

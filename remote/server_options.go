@@ -65,8 +65,8 @@ const (
 	defaultDrain          = 10 * time.Second
 
 	// Of one connection.
-	mostReads   = 8  // being answered at a time
-	mostHandles = 64 // open readers and listings
+	maxReads    = 8  // being answered at a time
+	maxHandles  = 64 // open readers and listings
 	handleIdle  = 2 * time.Minute
 	maxFrames   = 8 << 20
 	defaultPage = 4 << 20 // bytes of a reply, about

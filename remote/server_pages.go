@@ -11,9 +11,9 @@ import (
 // read by a handle.
 const largeValue = math.MaxUint32
 
-// get answers with as many values as fit a page, at least one. A value that
+// getValues answers with as many values as fit a page, at least one. A value that
 // does not fit any page is left to a handle.
-func (c *conn) get(a *answer, keys []string) error {
+func (c *conn) getValues(a *answer, keys []string) error {
 	count := a.hole()
 	for i, key := range keys {
 		room := c.page - a.size()
@@ -133,8 +133,7 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 	if err := a.hold(c.server.handles.cost(true) + free); err != nil {
 		return err
 	}
-	end, err := c.share.turn(c.ctx)
-	if err != nil {
+	if err := c.share.turns.enter(c.ctx); err != nil {
 		return err
 	}
 	next, stop := iter.Pull2(seq)
@@ -164,7 +163,7 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 		return true, nil
 	}
 	more, err := page(a)
-	end()
+	c.share.turns.leave()
 	if !more || err != nil {
 		stop()
 		return err
@@ -191,11 +190,7 @@ func (c *conn) openScan(a *answer) error {
 	return listing(c, a, partd.Scan(c.ctx, c.server.store), func(a *answer, k *partd.Chunk) bool {
 		n := min(len(k.Data), max(c.page-a.size(), 1))
 		last := n == len(k.Data)
-		if last && k.Last {
-			a.u8(1)
-		} else {
-			a.u8(0)
-		}
+		a.bool(last && k.Last)
 		a.u64(uint64(k.Offset))
 		a.u32(uint32(n))
 		a.buf = appendKey(a.buf, k.Key)

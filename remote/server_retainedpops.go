@@ -260,13 +260,16 @@ func (r *popResult) wait(a *answer, offset uint64, page int) error {
 	return nil
 }
 
-// pop returns what answers a pop.
-func (c *conn) pop(r request, instance uint64, keys []string, room *allowance) (func(a *answer) error, error) {
+// pop claims a pop in the order in which they come.
+func (c *conn) pop(r request, d *decoder) (fill, error) {
 	s := c.server
-	if r.session == 0 {
+	instance, keys, room := d.u64(), d.keys(), d.room
+	switch {
+	case d.end() != nil:
+		return nil, nil
+	case r.session == 0:
 		return nil, fmt.Errorf("%w: a pop without a session", ErrBadRequest)
-	}
-	if instance != s.instance {
+	case instance != s.instance:
 		return nil, fmt.Errorf("pop %d: the server was started again since: %w", r.seq, partd.ErrUnknownOutcome)
 	}
 	result, err := s.pops.claim(c.share, r.session, r.seq, r.flags&flagResent != 0)
@@ -280,6 +283,15 @@ func (c *conn) pop(r request, instance uint64, keys []string, room *allowance) (
 		})
 		return result.wait(a, 0, c.page)
 	}, nil
+}
+
+func (c *conn) popRead(r request, d *decoder) (fill, error) {
+	offset := d.u64()
+	return func(a *answer) error { return c.server.pops.read(a, r.session, r.seq, offset, c.page) }, nil
+}
+
+func (c *conn) popDone(r request, _ *decoder) (fill, error) {
+	return func(*answer) error { c.server.pops.done(r.session, r.seq); return nil }, nil
 }
 
 // popValues takes values out of the store. They have to fit the memory, so their

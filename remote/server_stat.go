@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 // as it took to count: other processes may change the store, too.
 type statistics struct {
 	changes atomic.Uint64 // that were finished
-	one     chan struct{} // held by who counts, one at a time
+	one     places        // of who counts
 
 	last  partd.Stats
 	after uint64 // of the changes
@@ -21,17 +20,15 @@ type statistics struct {
 	took  time.Duration
 }
 
-func (s *Server) stat(ctx context.Context, a *answer) error {
-	m := &s.statistics
-	select {
-	case m.one <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+func (c *conn) stat(a *answer) error {
+	m := &c.server.statistics
+	if err := m.one.enter(c.ctx); err != nil {
+		return err
 	}
-	defer func() { <-m.one }()
+	defer m.one.leave()
 	changes, begin := m.changes.Load(), time.Now()
 	if changes != m.after || begin.Sub(m.at) > 10*m.took {
-		st, err := partd.Stat(ctx, s.store)
+		st, err := partd.Stat(c.ctx, c.server.store)
 		if err != nil {
 			return err
 		}

@@ -45,13 +45,7 @@ func (u *upload) watch(c *conn) {
 
 // add takes a part: the upload's number, the length of the whole body, where in
 // it the part begins, and the bytes.
-func (u *upload) add(c *conn, part []byte) error {
-	d := &decoder{b: part}
-	id, total, offset := d.u64(), d.u64(), d.u64()
-	data := d.b
-	if d.err != nil {
-		return fmt.Errorf("%w: part: %w", ErrBadRequest, d.err)
-	}
+func (u *upload) add(c *conn, id, total, offset uint64, data []byte) error {
 	if offset == 0 {
 		u.drop(c)
 		u.id = id

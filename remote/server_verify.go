@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -10,8 +9,8 @@ import (
 
 // verify answers with what a check of the store found. Looking beneath layers is
 // what Unwrap is for. There is one at a time, as it reads everything.
-func (s *Server) verify(ctx context.Context, a *answer) error {
-	store := s.store
+func (c *conn) verify(a *answer) error {
+	store := c.server.store
 	checker, can := store.(partd.Checker)
 	for !can {
 		layer, ok := store.(partd.Unwrapper)
@@ -21,14 +20,12 @@ func (s *Server) verify(ctx context.Context, a *answer) error {
 		store = layer.Unwrap()
 		checker, can = store.(partd.Checker)
 	}
-	select {
-	case s.checking <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := c.server.checking.enter(c.ctx); err != nil {
+		return err
 	}
-	defer func() { <-s.checking }()
-	found, err := checker.Check(ctx)
-	if err != nil && !errors.As(err, new(*partd.CorruptError)) || ctx.Err() != nil {
+	defer c.server.checking.leave()
+	found, err := checker.Check(c.ctx)
+	if err != nil && !errors.As(err, new(*partd.CorruptError)) || c.ctx.Err() != nil {
 		return err
 	}
 	a.u64(uint64(found.Records))
@@ -63,25 +60,4 @@ func damages(err error) []*partd.CorruptError {
 		return damages(errors.Unwrap(err))
 	}
 	return []*partd.CorruptError{{Path: "?", Offset: -1, Err: err}}
-}
-
-// Check has the server compare all checksums of its store. It goes on after
-// damage, and its error joins a [partd.CorruptError] for each place, in files of
-// the server.
-func (c *Client) Check(ctx context.Context) (partd.Checked, error) {
-	k := newCall(opVerify)
-	if err := c.do(ctx, k); err != nil {
-		return partd.Checked{}, c.errorf("verify", err)
-	}
-	d := &decoder{b: k.reply}
-	found := partd.Checked{Records: int64(d.u64()), Segments: int64(d.u64())}
-	var errs []error
-	for range d.count(4+8+4, 0) {
-		file, offset, what := d.text(), int64(d.u64()), d.text()
-		errs = append(errs, &partd.CorruptError{Path: file, Offset: offset, Err: errors.New(what)})
-	}
-	if err := d.end(); err != nil {
-		return partd.Checked{}, c.badReply("verify", err)
-	}
-	return found, c.errorf("verify", errors.Join(errs...))
 }

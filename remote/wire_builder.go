@@ -55,7 +55,7 @@ func (b *builder) refer(data []byte) {
 	b.bytes += len(data)
 }
 
-func (b *builder) u8(v uint8)   { b.buf = append(b.buf, v) }
+func (b *builder) bool(v bool)  { b.buf = appendBool(b.buf, v) }
 func (b *builder) u16(v uint16) { b.buf = binary.LittleEndian.AppendUint16(b.buf, v) }
 func (b *builder) u32(v uint32) { b.buf = binary.LittleEndian.AppendUint32(b.buf, v) }
 func (b *builder) u64(v uint64) { b.buf = binary.LittleEndian.AppendUint64(b.buf, v) }

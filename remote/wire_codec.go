@@ -46,6 +46,8 @@ func (d *decoder) u8() uint8 {
 	return 0
 }
 
+func (d *decoder) bool() bool { return d.u8() == 1 }
+
 func (d *decoder) u16() uint16 {
 	if v := d.take(2); v != nil {
 		return binary.LittleEndian.Uint16(v)
@@ -71,6 +73,9 @@ func (d *decoder) token() (t partd.SessionToken) {
 	copy(t[:], d.take(uint64(len(t))))
 	return t
 }
+
+// rest reads what is left.
+func (d *decoder) rest() []byte { return d.take(uint64(len(d.b))) }
 
 // end is an error if bytes are left.
 func (d *decoder) end() error {
@@ -149,6 +154,13 @@ func (d *decoder) key() string { return string(d.take(uint64(d.u16()))) }
 
 // text reads a string of any length, as a copy.
 func (d *decoder) text() string { return string(d.take(uint64(d.u32()))) }
+
+func appendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
 
 func appendKey(b []byte, key string) []byte {
 	return append(binary.LittleEndian.AppendUint16(b, uint16(len(key))), key...)

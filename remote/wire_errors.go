@@ -118,11 +118,7 @@ func appendError(b []byte, err error) []byte {
 		inner = &partd.Error{}
 	}
 	b = appendText(b, cut(inner.Op))
-	hasKey := byte(0)
-	if inner.HasKey {
-		hasKey = 1
-	}
-	b = append(b, hasKey)
+	b = appendBool(b, inner.HasKey)
 	b = appendText(b, inner.Key)
 	b = appendText(b, cut(publicPath(inner.Path)))
 	b = appendText(b, cut(publicText(what.Error(), err)))
@@ -150,7 +146,7 @@ func parseError(body []byte, op, address string) error {
 	for range d.u8() {
 		codes = append(codes, code(d.u16()))
 	}
-	inner := partd.Error{Op: d.text(), HasKey: d.u8() == 1, Key: d.text(), Path: d.text()}
+	inner := partd.Error{Op: d.text(), HasKey: d.bool(), Key: d.text(), Path: d.text()}
 	text := d.text()
 	corrupt := partd.CorruptError{Path: d.text(), Offset: int64(d.u64())}
 	if err := d.end(); err != nil {

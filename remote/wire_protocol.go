@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+
+	"github.com/go-partd/partd"
 )
 
 // The Go client's protocol; docs/wire.md says what each operation takes and
@@ -62,8 +64,14 @@ func (op operation) String() string {
 	return names[op-1]
 }
 
-// mutates tells whether an operation may be numbered in a session.
+// mutates reports whether an operation may be numbered in a session.
 func (op operation) mutates() bool { return op >= opAppend && op <= opDrop }
+
+// change is what an operation that mutates does: they stand in the order of
+// [partd.Change], as [mutation] takes for granted, too.
+func (op operation) change() partd.Change { return partd.Change(op - opAppend) }
+
+func mutation(c partd.Change) operation { return opAppend + operation(c) }
 
 // Flags of requests and replies.
 const (
@@ -112,7 +120,7 @@ func (r request) put(b []byte) {
 	le.PutUint32(b[36:], 0)
 }
 
-// isRequest tells whether a message's first frame is of the Go client's
+// isRequest reports whether a message's first frame is of the Go client's
 // protocol.
 func isRequest(frame []byte) bool {
 	return len(frame) >= len(magic) && [4]byte(frame[:4]) == magic
