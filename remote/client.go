@@ -63,8 +63,7 @@ type Client struct {
 	calls    map[uint64]*call // sent and not answered, by number
 	last     uint64           // number of the last call
 	instance uint64           // of the server connected to last
-	numbers  numbers
-	pops     popNumbers
+	ops      opSequence
 	abandon  []popID           // pops whose results nobody waits for
 	proofs   map[uint64]*proof // of the sessions that the client was given
 }
@@ -161,7 +160,7 @@ func (c *Client) Close() error {
 		return nil
 	}
 	c.closed = true
-	l, session := c.link, c.numbers.session
+	l, session := c.link, c.ops.session
 	c.mu.Unlock()
 	if l != nil {
 		c.sayGoodbye(l, session)

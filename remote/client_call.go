@@ -190,15 +190,15 @@ func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan stru
 		return nil, fmt.Errorf("%w (the connection broke)", ErrLost)
 	case c.link != l:
 		return l.ended, nil
-	case (k.numbered || k.popping) && c.numbers.session == 0:
+	case (k.numbered || k.popping) && c.ops.session == 0:
 		return closedChannel(), nil // lost in between
 	case k.numbered:
-		if c.numbers.settling() {
-			return c.numbers.settled, nil
+		if c.ops.settled != nil {
+			return c.ops.settled, nil
 		}
-		c.numbers.assign(k)
+		c.ops.assign(k)
 	case k.popping:
-		c.pops.assign(k, c.numbers.session, l.instance)
+		c.ops.assignPop(k, l.instance)
 	}
 	c.register(k)
 	k.sends, k.via = 1, l

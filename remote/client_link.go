@@ -83,7 +83,7 @@ func (c *Client) open(nc net.Conn) (*link, error) {
 		Command: l.command,
 	})
 	c.mu.Lock()
-	session := c.numbers.session
+	session := c.ops.session
 	var token partd.SessionToken
 	if p := c.proofs[session]; p != nil {
 		p.via, token = l, p.token
@@ -266,7 +266,7 @@ func (l *link) readReplies() error {
 		if err != nil {
 			return fmt.Errorf("a message from the server: %w", err)
 		}
-		if err := l.client.answered(l, r, body, owned); err != nil {
+		if err := l.client.handleReply(l, r, body, owned); err != nil {
 			return err
 		}
 	}

@@ -8,17 +8,18 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// numbers are the client's session and the numbers of its changes. All is
+// opSequence is the client's session and the numbers of its changes. All is
 // guarded by the client's mu.
 //
 // A change that was answered with an error leaves its number free, and those
 // sent behind it are refused. Then nothing more is sent until all that is on its
 // way was answered; the refused ones are numbered anew, from the free number on.
-type numbers struct {
+type opSequence struct {
 	session uint64 // 0 if there is none
 	kept    bool   // by the store, so that it outlives the server
 	next    uint64 // the number of the next change
 	waiting int    // changes that were sent and not answered
+	lastPop uint64 // pops have numbers of their own
 
 	recent [2]uint64 // this session and the one before
 
@@ -27,27 +28,23 @@ type numbers struct {
 	settled chan struct{} // closed when all is answered, nil if nobody has to wait
 }
 
-// settling tells whether changes have to wait.
-func (n *numbers) settling() bool { return n.settled != nil }
-
 // assign gives a change the next number.
-func (n *numbers) assign(k *call) {
+func (n *opSequence) assign(k *call) {
 	k.session, k.seq = n.session, n.next
 	n.next++
 	n.waiting++
 }
 
 // renew makes the next change begin a new session.
-func (n *numbers) renew() {
-	n.session, n.kept, n.next, n.waiting, n.free, n.over = 0, false, 0, 0, 0, false
+func (n *opSequence) renew() {
 	if n.settled != nil {
 		close(n.settled)
-		n.settled = nil
 	}
+	*n = opSequence{recent: n.recent}
 }
 
-// answered takes the answer to a change.
-func (n *numbers) answered(c *Client, k *call, err error) {
+// handleReply takes the answer to a change.
+func (n *opSequence) handleReply(c *Client, k *call, err error) {
 	if k.session != n.session { // of one before
 		c.complete(k, err)
 		return
@@ -103,7 +100,7 @@ func (n *numbers) answered(c *Client, k *call, err error) {
 // else is sent meanwhile.
 func (c *Client) needSession(ctx context.Context, l *link) error {
 	c.mu.Lock()
-	if c.numbers.session != 0 || c.link != l {
+	if c.ops.session != 0 || c.link != l {
 		c.mu.Unlock()
 		return nil
 	}
@@ -132,25 +129,21 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.numbers.renew()
+	c.ops.renew()
 	// What is still asked of the session before needs its token; of one before
 	// that nothing is.
-	delete(c.proofs, c.numbers.recent[1])
-	c.numbers.recent = [2]uint64{session, c.numbers.recent[0]}
-	c.numbers.session, c.numbers.kept, c.numbers.next = session, kept, 1
-	c.pops = popNumbers{}
+	delete(c.proofs, c.ops.recent[1])
+	c.ops.recent = [2]uint64{session, c.ops.recent[0]}
+	c.ops.session, c.ops.kept, c.ops.next = session, kept, 1
 	return nil
 }
-
-// popNumbers number the pops of a session.
-type popNumbers struct{ last uint64 }
 
 // popID is a pop whose result is no longer needed.
 type popID struct{ session, number uint64 }
 
-// assign gives a pop its number, and notes which server it is sent to first.
-func (p *popNumbers) assign(k *call, session, instance uint64) {
-	p.last++
-	k.session, k.seq = session, p.last
+// assignPop gives a pop its number, and notes which server it is sent to first.
+func (n *opSequence) assignPop(k *call, instance uint64) {
+	n.lastPop++
+	k.session, k.seq = n.session, n.lastPop
 	putU64(k.buf[k.instance:], instance)
 }

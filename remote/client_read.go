@@ -9,11 +9,11 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// maxKeysLen bounds the keys of one request to get, in bytes, and mostLost how
+// maxKeysLen bounds the keys of one request to get, in bytes, and maxLost how
 // often a value is begun again.
 const (
 	maxKeysLen = 64 << 10
-	mostLost   = 100
+	maxLost    = 100
 )
 
 // Get returns the value of each key, in the order asked.
@@ -28,7 +28,7 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	lost := 0
 	for len(values) < len(keys) {
 		more, err := c.getSome(ctx, keys[len(values):])
-		if errors.Is(err, ErrLost) && lost < mostLost {
+		if errors.Is(err, ErrLost) && lost < maxLost {
 			lost++
 			continue
 		}
@@ -40,7 +40,7 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// usable tells whether calls make sense.
+// usable reports whether calls make sense.
 func (c *Client) usable(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -52,7 +52,7 @@ func (c *Client) reconnect(at *attempt) {
 	}
 }
 
-// patience tells how long to wait before connecting, or why not to.
+// patience returns how long to wait before connecting, or why not to.
 func (c *Client) patience() (wait time.Duration, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,13 +112,13 @@ func (c *Client) use(l *link) error {
 func (c *Client) noteRestart(l *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l.instance != c.instance && !c.numbers.kept {
+	if l.instance != c.instance && !c.ops.kept {
 		for _, k := range c.calls {
 			if k.numbered {
 				c.complete(k, fmt.Errorf("%w: the server was started again, and its store does not remember what it applied", partd.ErrUnknownOutcome))
 			}
 		}
-		c.numbers.renew()
+		c.ops.renew()
 	}
 	c.instance = l.instance
 }

@@ -76,11 +76,11 @@ func (c *Client) failAll(err error) {
 			c.complete(k, err)
 		}
 	}
-	c.numbers.renew()
+	c.ops.renew()
 }
 
-// answered takes a reply. Its error ends the connection.
-func (c *Client) answered(l *link, r reply, body []byte, owned bool) error {
+// handleReply takes a reply. Its error ends the connection.
+func (c *Client) handleReply(l *link, r reply, body []byte, owned bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	l.useful, c.stuck, c.backoff = true, time.Time{}, 0
@@ -101,7 +101,7 @@ func (c *Client) answered(l *link, r reply, body []byte, owned bool) error {
 		k.reply, k.got = body, r.flags
 	}
 	if k.numbered {
-		c.numbers.answered(c, k, err)
+		c.ops.handleReply(c, k, err)
 		return nil
 	}
 	if k.op.mutates() && k.sends > 1 && errors.Is(err, partd.ErrSessionExpired) {

@@ -302,7 +302,7 @@ func TestPopShares(t *testing.T) {
 		t.Errorf("popped %q", v[0])
 	}
 	// Empty pops of many sessions take nothing from those that keep something.
-	for range mostConnSessions - 1 {
+	for range maxConnSessions - 1 {
 		id, err := greedy.NewSession(ctx)
 		must(t, err)
 		k := newCall(opPop)

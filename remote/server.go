@@ -27,7 +27,7 @@ type Server struct {
 	dropped  atomic.Int64 // when the store was dropped last, in nanoseconds
 	many     atomic.Bool  // there are so many connections that they take turns
 	sessions sessions
-	pops     pops
+	pops     retainedPops
 	statistics
 	checking places // of who has everything read, to compare checksums
 

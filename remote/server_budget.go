@@ -187,5 +187,5 @@ func (c *conn) Take(bytes int64, whole bool) error {
 // Give gives them back.
 func (c *conn) Give(bytes int64) { c.account.give(bytes) }
 
-// Crowded tells whether what connections keep for their next message must be little.
+// Crowded reports whether what connections keep for their next message must be little.
 func (c *conn) Crowded() bool { return c.server.ledger.crowded.Load() }

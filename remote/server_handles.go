@@ -246,7 +246,7 @@ func (h *handles) keep(id uint64) {
 	}
 }
 
-// remove closes a handle, and tells whether there was one.
+// remove closes a handle, and reports whether there was one.
 func (h *handles) remove(id uint64) bool {
 	h.mu.Lock()
 	n := h.open[id]

@@ -57,7 +57,7 @@ type ledger struct {
 func (l *ledger) init(o *ServerOptions) {
 	l.limit = [resources]int64{
 		memory: o.Memory, connections: int64(o.MaxConnections), openHandles: int64(o.MaxHandles),
-		handleBytes: o.Memory / 4, known: mostSessions, popped: o.Memory / 4,
+		handleBytes: o.Memory / 4, known: maxSessions, popped: o.Memory / 4,
 	}
 	l.shares = map[string]*share{}
 	l.queue = queue{accounts: map[*account]struct{}{}, shares: map[*share]struct{}{}}

@@ -6,45 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
-
-// address is a URL taken apart.
-type address struct{ network, address string }
-
-// parseURL takes tcp://HOST:PORT or ipc:///PATH apart.
-func parseURL(raw string) (address, error) {
-	if rest, ok := strings.CutPrefix(raw, "tcp://"); ok {
-		host, port, err := net.SplitHostPort(rest)
-		if err != nil || port == "" || strings.ContainsAny(rest, "/?#@") {
-			return address{}, fmt.Errorf("address %q: write tcp://HOST:PORT", raw)
-		}
-		if host == "*" { // as ZeroMQ has it
-			host = ""
-		}
-		return address{"tcp", net.JoinHostPort(host, port)}, nil
-	}
-	if rest, ok := strings.CutPrefix(raw, "ipc://"); ok {
-		path, err := url.PathUnescape(rest)
-		if err != nil || path == "" || strings.ContainsRune(path, 0) {
-			return address{}, fmt.Errorf("address %q: write ipc:///PATH", raw)
-		}
-		return address{"unix", path}, nil
-	}
-	return address{}, fmt.Errorf("address %q: write tcp://HOST:PORT or ipc:///PATH", raw)
-}
-
-// CheckURL tells what is wrong with the URL of a server.
-func CheckURL(rawURL string) error {
-	_, err := parseURL(rawURL)
-	return err
-}
 
 // Listen makes a listener of a URL: tcp://HOST:PORT, where the port 0 is a free
 // one, or ipc:///PATH, a Unix socket that its user alone may use (mode 0600). A
@@ -67,14 +34,6 @@ func Listen(rawURL string) (net.Listener, error) {
 		return nil, fmt.Errorf("remote: listen on %s: %w", rawURL, err)
 	}
 	return l, nil
-}
-
-// URL returns the URL of a listener's address, as clients are given it.
-func URL(a net.Addr) string {
-	if a.Network() == "unix" {
-		return "ipc://" + strings.NewReplacer("%", "%25", "?", "%3F").Replace(a.String())
-	}
-	return "tcp://" + a.String()
 }
 
 // listenUnix listens on a socket file. The directory is locked while it looks

@@ -184,7 +184,7 @@ func (l *ledger) most(w *waiter) int64 {
 
 func (l *ledger) fits(w *waiter) bool { return l.used[memory]+w.bytes <= l.most(w) }
 
-// mayGrow tells whether the elder can still come to its end: of the memory it may
+// mayGrow reports whether the elder can still come to its end: of the memory it may
 // need more than half, an eighth is the reserve, an eighth each may be kept for the
 // next messages and held by those that have just begun. mu is held.
 func (l *ledger) mayGrow(w *waiter) bool {

@@ -126,7 +126,7 @@ func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer f
 }
 
 // listing answers with the first page of a listing, and a handle if there is
-// more. item adds one, or a part of it, and tells whether it is done with it.
+// more. item adds one, or a part of it, and reports whether it is done with it.
 func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *answer, v *V) (done bool)) error {
 	id := len(a.buf)
 	a.u64(0)

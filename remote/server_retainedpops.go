@@ -12,10 +12,10 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// pops keep what a Pop has taken out of the store until the client says that it
+// retainedPops keep what a Pop has taken out of the store until the client says that it
 // has it, so that an answer lost with its connection is given again. They live
 // as long as the server, and those of a session as long as that is known.
-type pops struct {
+type retainedPops struct {
 	ledger *ledger
 	limit  int64 // of results kept, in bytes
 
@@ -44,17 +44,17 @@ type popResult struct {
 }
 
 const (
-	keepPop  = 10 * time.Minute
-	mostPops = 256 // kept for a session
+	keepPop = 10 * time.Minute
+	maxPops = 256 // kept for a session
 )
 
-func (p *pops) init(l *ledger) {
+func (p *retainedPops) init(l *ledger) {
 	p.ledger, p.limit = l, l.limit[popped]
 	p.sessions = map[uint64]*popSession{}
 }
 
 // enter makes a session known, where a client goes on with it.
-func (p *pops) enter(session uint64) {
+func (p *retainedPops) enter(session uint64) {
 	if session == 0 {
 		return
 	}
@@ -64,14 +64,14 @@ func (p *pops) enter(session uint64) {
 }
 
 // begin makes a session known that was issued this moment.
-func (p *pops) begin(session uint64) {
+func (p *retainedPops) begin(session uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.session(session).unsure = false
 }
 
 // session returns a session. mu is held.
-func (p *pops) session(id uint64) *popSession {
+func (p *retainedPops) session(id uint64) *popSession {
 	s := p.sessions[id]
 	if s == nil {
 		s = &popSession{unsure: p.forgot, results: map[uint64]*popResult{}}
@@ -81,7 +81,7 @@ func (p *pops) session(id uint64) *popSession {
 }
 
 // end forgets a session that is over, or that others needed the place of.
-func (p *pops) end(session uint64) {
+func (p *retainedPops) end(session uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.remove(session)
@@ -89,7 +89,7 @@ func (p *pops) end(session uint64) {
 }
 
 // remove forgets a session. mu is held.
-func (p *pops) remove(id uint64) {
+func (p *retainedPops) remove(id uint64) {
 	if s := p.sessions[id]; s != nil {
 		delete(p.sessions, id)
 		for _, r := range s.results {
@@ -99,7 +99,7 @@ func (p *pops) remove(id uint64) {
 }
 
 // drop forgets a result. mu is held.
-func (p *pops) drop(r *popResult) {
+func (p *retainedPops) drop(r *popResult) {
 	select {
 	case <-r.done:
 		r.timer.Stop()
@@ -110,7 +110,7 @@ func (p *pops) drop(r *popResult) {
 }
 
 // done forgets the result of a pop.
-func (p *pops) done(session, number uint64) {
+func (p *retainedPops) done(session, number uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s := p.sessions[session]; s != nil && s.results[number] != nil {
@@ -120,16 +120,16 @@ func (p *pops) done(session, number uint64) {
 }
 
 // keep notes what a result takes. mu is held.
-func (p *pops) keep(r *popResult, bytes int64) {
+func (p *retainedPops) keep(r *popResult, bytes int64) {
 	p.kept += bytes
 	r.of.bytes += bytes
 	p.ledger.add(r.share, popped, bytes)
 }
 
-// crowded tells whether a session has to wait until results are taken. A peer may
+// mustWait reports whether a session has to wait until results are taken. A peer may
 // keep as much as it leaves for others. One that keeps nothing, or a session that
 // keeps nothing, goes on beyond that: others cannot keep it out. mu is held.
-func (p *pops) crowded(s *popSession, own *share) bool {
+func (p *retainedPops) mustWait(s *popSession, own *share) bool {
 	p.ledger.mu.Lock()
 	mine := own.used[popped]
 	p.ledger.mu.Unlock()
@@ -142,10 +142,10 @@ func (p *pops) crowded(s *popSession, own *share) bool {
 	default:
 		most -= mine
 	}
-	return len(s.results) >= mostPops || p.kept > most
+	return len(s.results) >= maxPops || p.kept > most
 }
 
-func (p *pops) close() {
+func (p *retainedPops) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id := range p.sessions {
@@ -154,7 +154,7 @@ func (p *pops) close() {
 }
 
 // claim notes a pop before it is done, in the order in which they come.
-func (p *pops) claim(own *share, session, number uint64, resent bool) (r *popResult, err error) {
+func (p *retainedPops) claim(own *share, session, number uint64, resent bool) (r *popResult, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.sessions[session]
@@ -170,7 +170,7 @@ func (p *pops) claim(own *share, session, number uint64, resent bool) (r *popRes
 	if number <= s.high || resent && s.unsure {
 		return nil, fmt.Errorf("session %d: pop %d: what it took is no longer kept: %w", session, number, partd.ErrUnknownOutcome)
 	}
-	if p.crowded(s, own) {
+	if p.mustWait(s, own) {
 		return nil, fmt.Errorf("%w: of this session %d pops were not taken, of all %d bytes", ErrBusy, len(s.results), p.kept)
 	}
 	s.high = number
@@ -180,7 +180,7 @@ func (p *pops) claim(own *share, session, number uint64, resent bool) (r *popRes
 }
 
 // finish keeps a result, or forgets a pop that took nothing.
-func (p *pops) finish(session, number uint64, r *popResult, values [][]byte, err error) {
+func (p *retainedPops) finish(session, number uint64, r *popResult, values [][]byte, err error) {
 	r.err = err
 	if err == nil {
 		r.keep(values)
@@ -234,7 +234,7 @@ func (r *popResult) answerFrom(a *answer, offset uint64, page int) {
 }
 
 // read answers with a later page of a result.
-func (p *pops) read(a *answer, session, number, offset uint64, page int) error {
+func (p *retainedPops) read(a *answer, session, number, offset uint64, page int) error {
 	p.mu.Lock()
 	var r *popResult
 	if s := p.sessions[session]; s != nil {

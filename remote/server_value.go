@@ -73,7 +73,7 @@ func nextSize(size int) int {
 	return 4 * size
 }
 
-// readUpTo appends what a reader has to buf, up to a limit, and tells whether
+// readUpTo appends what a reader has to buf, up to a limit, and reports whether
 // there may be more.
 func readUpTo(r io.Reader, buf []byte, limit int, a *allowance) (out []byte, more bool, err error) {
 	end := len(buf) + limit

@@ -174,7 +174,7 @@ func parseError(body []byte, op, address string) error {
 	return &inner
 }
 
-// isCancelled tells whether an error is of a context that ended.
+// isCancelled reports whether an error is of a context that ended.
 func isCancelled(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -38,7 +38,7 @@ func Decode(data []byte) (any, error) {
 	return v, nil
 }
 
-// Check tells whether data is one value, of any type that MessagePack has, with
+// Check reports whether data is one value, of any type that MessagePack has, with
 // as much data for every length in it as it says, and not nested too deep. It
 // takes no memory. A decoder that believes lengths is safe afterwards.
 func Check(data []byte) error {

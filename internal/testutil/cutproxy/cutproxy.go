@@ -128,7 +128,7 @@ func (p *Proxy) pass(client net.Conn) {
 	p.mu.Unlock()
 }
 
-// copy passes bytes on, and tells whether it stopped where the connection is to
+// copy passes bytes on, and reports whether it stopped where the connection is to
 // be cut.
 func (p *Proxy) copy(to, from net.Conn, after int64, cuts bool) bool {
 	buf := make([]byte, 32<<10)

@@ -116,8 +116,8 @@ func (p *Peer) Receive() ([]string, error) {
 	}
 }
 
-// mostReply bounds what a server may send as one frame.
-const mostReply = 1 << 30
+// maxReply bounds what a server may send as one frame.
+const maxReply = 1 << 30
 
 func (p *Peer) frame() (flags byte, body []byte, err error) {
 	if flags, err = p.in.ReadByte(); err != nil {
@@ -137,7 +137,7 @@ func (p *Peer) frame() (flags byte, body []byte, err error) {
 		}
 		n = uint64(b)
 	}
-	if flags&^(flagMore|flagLong|flagCommand) != 0 || n > mostReply {
+	if flags&^(flagMore|flagLong|flagCommand) != 0 || n > maxReply {
 		return 0, nil, fmt.Errorf("the server sent a frame with flags %#x of %d bytes", flags, n)
 	}
 	body = make([]byte, n)
@@ -192,7 +192,7 @@ func (p *Peer) Closed() error {
 	return err
 }
 
-// isReset tells whether the other side has closed the connection. It may do so
+// isReset reports whether the other side has closed the connection. It may do so
 // with bytes unread, which resets it.
 func isReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) ||

@@ -112,7 +112,7 @@ func (p *Process) Wait(within time.Duration) error {
 	}
 }
 
-// Ended tells whether the process has ended.
+// Ended reports whether the process has ended.
 func (p *Process) Ended() bool {
 	select {
 	case <-p.done:

@@ -44,7 +44,7 @@ func (o Op) String() string {
 	return fmt.Sprintf("Op(%d)", uint8(o))
 }
 
-// Changes tells whether a call of this kind can change what is on the disk.
+// Changes reports whether a call of this kind can change what is on the disk.
 func (o Op) Changes() bool {
 	switch o {
 	case OpOpen, OpMkdir, OpRemove, OpRename, OpSyncDir, OpWrite, OpSync, OpTruncate:
@@ -91,7 +91,7 @@ func (f *Fault) Check(op Op, name string) error {
 // Calls returns the number of calls counted so far.
 func (f *Fault) Calls() int64 { return f.calls.Load() }
 
-// Hit tells whether the call to fail came.
+// Hit reports whether the call to fail came.
 func (f *Fault) Hit() bool { return f.At > 0 && f.calls.Load() >= f.At }
 
 // Inject returns a file system that asks fault before each call, with the kind
@@ -120,7 +120,7 @@ func pathError(op, name string, err error) error {
 	return &fs.PathError{Op: op, Path: name, Err: err}
 }
 
-// isShort tells whether half of a write is to be done.
+// isShort reports whether half of a write is to be done.
 func isShort(err error) bool {
 	var s *shortError
 	return errors.As(err, &s)

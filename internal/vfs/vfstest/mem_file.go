@@ -64,7 +64,7 @@ func (f *memFile) fail(op string, err error) error {
 	return &fs.PathError{Op: op, Path: f.name, Err: err}
 }
 
-// check tells why an operation that reads or writes is not possible.
+// check returns why an operation that reads or writes is not possible.
 func (f *memFile) check(op string, write bool, off int64) error {
 	mode := f.flag & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
 	switch {
