@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ type Client struct {
 	life context.Context // ends with Close
 	end  context.CancelFunc
 
-	mu       sync.Mutex
+	mu       sync.Mutex // taken last, after a link's token and a call's writing
 	closed   bool
 	link     *link            // nil while there is no connection
 	attempt  *attempt         // to connect, nil if there is none
@@ -111,18 +112,10 @@ func newClient(url string, opts *ClientOptions) (*Client, error) {
 	if o.DialTimeout < 0 || o.RetryFor < 0 || o.StallTimeout < 0 {
 		return nil, errors.New("remote: a time in ClientOptions is below 0")
 	}
-	if o.DialTimeout == 0 {
-		o.DialTimeout = defaultDial
-	}
-	if o.RetryFor == 0 {
-		o.RetryFor = defaultRetry
-	}
-	if o.StallTimeout == 0 {
-		o.StallTimeout = defaultStall
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.DialTimeout = cmp.Or(o.DialTimeout, defaultDial)
+	o.RetryFor = cmp.Or(o.RetryFor, defaultRetry)
+	o.StallTimeout = cmp.Or(o.StallTimeout, defaultStall)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	c := &Client{url: url, addr: addr, opts: o, calls: map[uint64]*call{}, proofs: map[uint64]*proof{}}
 	c.dial = c.dialNet
 	return c, nil

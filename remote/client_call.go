@@ -21,7 +21,8 @@ type call struct {
 	instance int   // where in the body of a pop the server's instance stands
 	bound    *link // the connection that it is of, nil if any will do
 
-	// writing is held while the body is being written.
+	// writing is held while the body is being written. It is taken before the
+	// client's mu.
 	writing sync.Mutex
 
 	// The rest is guarded by the client's mu, until done.

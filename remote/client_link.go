@@ -18,7 +18,7 @@ type link struct {
 	nc     net.Conn
 	reader *zmtp.Reader
 
-	// token is held by who writes.
+	// token is held by who writes. It is taken before a call's writing.
 	token chan struct{}
 	dead  atomic.Bool
 	ended chan struct{} // closed when its reader has ended

@@ -39,7 +39,7 @@ type Server struct {
 	closeOnce      sync.Once
 	closeRequested chan struct{}
 
-	mu         sync.Mutex
+	mu         sync.Mutex // taken before the ledger's
 	closing    bool
 	done       chan struct{} // closed when Shutdown begins
 	listeners  map[net.Listener]struct{}

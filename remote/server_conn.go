@@ -32,8 +32,8 @@ type conn struct {
 	cancel context.CancelFunc
 	reader *zmtp.Reader
 
-	writing sync.Mutex
-	out     []byte // what is being written, kept for the next time
+	writing sync.Mutex // taken before the ledger's mu
+	out     []byte     // what is being written, kept for the next time
 
 	reads    places // of the requests answered beside it
 	running  sync.WaitGroup

@@ -20,8 +20,8 @@ type handleTable struct {
 
 	patience time.Duration
 
-	mu   sync.Mutex
-	open list.List // of *handle, the one used last at the end
+	mu   sync.Mutex // taken after that of a handle
+	open list.List  // of *handle, the one used last at the end
 }
 
 const handlePoll = 50 * time.Millisecond // while all are in use
@@ -32,7 +32,7 @@ const handlePoll = 50 * time.Millisecond // while all are in use
 type handles struct {
 	table  *handleTable
 	share  *share
-	mu     sync.Mutex
+	mu     sync.Mutex // taken after that of a handle
 	open   map[uint64]*handle
 	last   uint64
 	closed bool
@@ -46,8 +46,8 @@ type handle struct {
 	used   time.Time     // guarded by the table's mu, as place
 	place  *list.Element // in the table
 
-	mu    sync.Mutex
-	step  uint64 // the page answered last
+	mu    sync.Mutex // held while a page is read; taken before the others
+	step  uint64     // the page answered last
 	page  func(a *answer) (more bool, err error)
 	close func() error
 	ended bool

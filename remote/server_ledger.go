@@ -46,7 +46,7 @@ type share struct {
 type ledger struct {
 	limit [resources]int64
 
-	mu     sync.Mutex
+	mu     sync.Mutex // taken last, after any other of the server
 	used   [resources]int64
 	shares map[string]*share
 	queue  queue // for memory, the one thing that is waited for

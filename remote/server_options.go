@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -95,36 +96,20 @@ func (o *ServerOptions) withDefaults() (ServerOptions, error) {
 			return c, fmt.Errorf("remote: ServerOptions.%s is below 0", v.name)
 		}
 	}
-	if c.Memory == 0 {
-		c.Memory = max(defaultMemory, 2*c.MaxMessage)
-	}
-	if c.MaxMessage == 0 {
-		c.MaxMessage = min(defaultMaxMessage, c.Memory/2)
-	}
+	c.Memory = cmp.Or(c.Memory, max(defaultMemory, 2*c.MaxMessage))
+	c.MaxMessage = cmp.Or(c.MaxMessage, min(defaultMaxMessage, c.Memory/2))
 	if c.MaxMessage < minMessage {
 		return c, fmt.Errorf("remote: MaxMessage and half of Memory must be %d bytes at least", minMessage)
 	}
 	if c.Memory/2 < c.MaxMessage {
 		return c, errors.New("remote: Memory must be twice MaxMessage at least")
 	}
-	if c.MaxConnections == 0 {
-		c.MaxConnections = defaultMaxConnections
-	}
-	if c.MaxHandles == 0 {
-		c.MaxHandles = defaultMaxHandles
-	}
-	if c.HandshakeTimeout == 0 {
-		c.HandshakeTimeout = defaultHandshake
-	}
-	if c.StallTimeout == 0 {
-		c.StallTimeout = defaultStall
-	}
-	if c.DrainTimeout == 0 {
-		c.DrainTimeout = defaultDrain
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.MaxConnections = cmp.Or(c.MaxConnections, defaultMaxConnections)
+	c.MaxHandles = cmp.Or(c.MaxHandles, defaultMaxHandles)
+	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, defaultHandshake)
+	c.StallTimeout = cmp.Or(c.StallTimeout, defaultStall)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, defaultDrain)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return c, nil
 }
 

@@ -19,8 +19,8 @@ type retainedPops struct {
 	ledger *ledger
 	limit  int64 // of results kept, in bytes
 
-	mu       sync.Mutex
-	kept     int64 // bytes of results that no client has said it has
+	mu       sync.Mutex // taken before the ledger's
+	kept     int64      // bytes of results that no client has said it has
 	sessions map[uint64]*popSession
 	forgot   bool // a session that may still go on was forgotten
 }

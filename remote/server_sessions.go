@@ -21,7 +21,7 @@ type sessions struct {
 	secret [16]byte             // of the tokens of the server's own
 	forgot func(session uint64) // called with each that is forgotten
 
-	mu    sync.Mutex
+	mu    sync.Mutex          // taken after that of a session
 	table map[uint64]*session // that may be used
 	own   bool                // the store cannot, so the server's table counts
 	known bool                // whether own is known
@@ -43,9 +43,10 @@ type session struct {
 	place *list.Element // in one of the peer's lists, nil if it may not be forgotten
 	in    *list.List
 
-	// mu is held while an operation is applied: those of a session are applied
-	// one after the other, and none of an older connection once a newer one has
-	// come, where the client has given the older one up.
+	// mu is held while an operation is applied, and taken before that of sessions:
+	// those of a session are applied one after the other, and none of an older
+	// connection once a newer one has come, where the client has given the older one
+	// up.
 	mu    sync.Mutex
 	owner uint64 // the connection used last
 
