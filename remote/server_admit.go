@@ -32,7 +32,6 @@ func (s *Server) admit(nc net.Conn) {
 	}
 	if victim != nil {
 		s.forgetLocked(victim)
-		s.removeGreeting(victim)
 	}
 	s.conns[c] = struct{}{}
 	s.ledger.add(c.share, connections, 1)
@@ -64,7 +63,6 @@ func (s *Server) makeRoom() {
 	victim := s.leastUseful(from, false)
 	if victim != nil {
 		s.forgetLocked(victim)
-		s.removeGreeting(victim)
 	}
 	s.mu.Unlock()
 	if victim != nil {
@@ -143,6 +141,7 @@ func (s *Server) forget(c *conn) {
 }
 
 func (s *Server) forgetLocked(c *conn) {
+	s.removeGreeting(c)
 	if _, is := s.conns[c]; is {
 		delete(s.conns, c)
 		s.ledger.add(c.share, connections, -1)

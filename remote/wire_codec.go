@@ -39,35 +39,21 @@ func (d *decoder) fail(err error) {
 	d.b = nil
 }
 
-func (d *decoder) u8() uint8 {
-	if v := d.take(1); v != nil {
-		return v[0]
+// number reads a number's bytes.
+func (d *decoder) number(n uint64) []byte {
+	if v := d.take(n); v != nil {
+		return v
 	}
-	return 0
+	return zeros[:n]
 }
 
-func (d *decoder) bool() bool { return d.u8() == 1 }
+var zeros [8]byte
 
-func (d *decoder) u16() uint16 {
-	if v := d.take(2); v != nil {
-		return binary.LittleEndian.Uint16(v)
-	}
-	return 0
-}
-
-func (d *decoder) u32() uint32 {
-	if v := d.take(4); v != nil {
-		return binary.LittleEndian.Uint32(v)
-	}
-	return 0
-}
-
-func (d *decoder) u64() uint64 {
-	if v := d.take(8); v != nil {
-		return binary.LittleEndian.Uint64(v)
-	}
-	return 0
-}
+func (d *decoder) u8() uint8   { return d.number(1)[0] }
+func (d *decoder) u16() uint16 { return binary.LittleEndian.Uint16(d.number(2)) }
+func (d *decoder) u32() uint32 { return binary.LittleEndian.Uint32(d.number(4)) }
+func (d *decoder) u64() uint64 { return binary.LittleEndian.Uint64(d.number(8)) }
+func (d *decoder) bool() bool  { return d.u8() == 1 }
 
 func (d *decoder) token() (t partd.SessionToken) {
 	copy(t[:], d.take(uint64(len(t))))
@@ -88,9 +74,9 @@ func (d *decoder) end() error {
 // count reads a number of things. Each has at least so many bytes in the message,
 // so that what it says takes no memory, and takes so many bytes once it is read,
 // which may be many times more.
-func (d *decoder) count(least, memory int) int {
+func (d *decoder) count(minSize, memory int) int {
 	n := d.u32()
-	if uint64(n)*uint64(least) > uint64(len(d.b)) {
+	if uint64(n)*uint64(minSize) > uint64(len(d.b)) {
 		d.fail(errShort)
 		return 0
 	}

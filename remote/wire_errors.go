@@ -50,33 +50,28 @@ var (
 )
 
 // meanings are the codes with the errors that they stand for.
-func meanings() []struct {
+var meanings = [...]struct {
 	code code
 	err  error
-} {
-	return []struct {
-		code code
-		err  error
-	}{
-		{codeUnsupported, errors.ErrUnsupported},
-		{codeTooLarge, partd.ErrTooLarge},
-		{codeUnknownOutcome, partd.ErrUnknownOutcome},
-		{codeNeedsReopen, partd.ErrNeedsReopen},
-		{codeClosed, partd.ErrClosed},
-		{codeNoSpace, syscall.ENOSPC},
-		{codeSessionExpired, partd.ErrSessionExpired},
-		{codeSessionGap, partd.ErrSessionGap},
-		{codeSessionReused, partd.ErrSessionReused},
-		{codePermission, fs.ErrPermission},
-		{codeReadOnly, syscall.EROFS},
-		{codeIO, syscall.EIO},
-		{codeNotExist, fs.ErrNotExist},
-		{codeQuota, syscall.EDQUOT},
-		{codeTooManyFiles, syscall.EMFILE},
-		{codeBadRequest, ErrBadRequest},
-		{codeBusy, ErrBusy},
-		{codeLost, ErrLost},
-	}
+}{
+	{codeUnsupported, errors.ErrUnsupported},
+	{codeTooLarge, partd.ErrTooLarge},
+	{codeUnknownOutcome, partd.ErrUnknownOutcome},
+	{codeNeedsReopen, partd.ErrNeedsReopen},
+	{codeClosed, partd.ErrClosed},
+	{codeNoSpace, syscall.ENOSPC},
+	{codeSessionExpired, partd.ErrSessionExpired},
+	{codeSessionGap, partd.ErrSessionGap},
+	{codeSessionReused, partd.ErrSessionReused},
+	{codePermission, fs.ErrPermission},
+	{codeReadOnly, syscall.EROFS},
+	{codeIO, syscall.EIO},
+	{codeNotExist, fs.ErrNotExist},
+	{codeQuota, syscall.EDQUOT},
+	{codeTooManyFiles, syscall.EMFILE},
+	{codeBadRequest, ErrBadRequest},
+	{codeBusy, ErrBusy},
+	{codeLost, ErrLost},
 }
 
 // maxErrorText bounds the text of an error on the wire, in bytes.
@@ -99,7 +94,7 @@ func appendError(b []byte, err error) []byte {
 		b[at]++
 		b = le.AppendUint16(b, uint16(c))
 	}
-	for _, m := range meanings() {
+	for _, m := range meanings {
 		if errors.Is(err, m.err) {
 			add(m.code)
 		}
@@ -158,7 +153,7 @@ func parseError(body []byte, op, address string) error {
 			corrupt.Err = errors.New(text)
 			e.causes = append(e.causes, &corrupt)
 		}
-		for _, m := range meanings() {
+		for _, m := range meanings {
 			if m.code == c {
 				e.causes = append(e.causes, m.err)
 			}

@@ -108,16 +108,15 @@ type request struct {
 	crc     uint32 // of operation and body
 }
 
-func (r request) put(b []byte) {
-	_ = b[requestLen-1]
-	copy(b, magic[:])
-	b[4], b[5], b[6], b[7] = uint8(r.op), r.flags, 0, 0
+func (r request) append(b []byte) []byte {
 	le := binary.LittleEndian
-	le.PutUint64(b[8:], r.number)
-	le.PutUint64(b[16:], r.session)
-	le.PutUint64(b[24:], r.seq)
-	le.PutUint32(b[32:], r.crc)
-	le.PutUint32(b[36:], 0)
+	b = append(b, magic[:]...)
+	b = append(b, uint8(r.op), r.flags, 0, 0)
+	b = le.AppendUint64(b, r.number)
+	b = le.AppendUint64(b, r.session)
+	b = le.AppendUint64(b, r.seq)
+	b = le.AppendUint32(b, r.crc)
+	return append(b, 0, 0, 0, 0)
 }
 
 // isRequest reports whether a message's first frame is of the Go client's
@@ -147,12 +146,6 @@ type reply struct {
 	status uint8
 	flags  uint8
 	number uint64
-}
-
-func (r request) append(b []byte) []byte {
-	var h [requestLen]byte
-	r.put(h[:])
-	return append(b, h[:]...)
 }
 
 func (r reply) append(b []byte) []byte {

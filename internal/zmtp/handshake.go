@@ -1,7 +1,6 @@
 package zmtp
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -32,45 +31,40 @@ func Open(c net.Conn, role Role, timeout time.Duration) (rest []byte, err error)
 			return nil, err
 		}
 	}
-	// What a peer sends in steps takes few calls. Nothing is read beyond READY
-	// but what is in this buffer then.
-	in := bufio.NewReaderSize(c, 1<<10)
-	if err := open(c, in, role); err != nil {
+	r := NewReader(c, nil, ReaderOptions{MaxMessage: maxHeaderLen + maxReadyLen, MaxFrames: 1})
+	r.maxCommand = maxReadyLen
+	if err := handshake(c, r, role); err != nil {
 		return nil, fmt.Errorf("no ZMTP connection: %w", err)
 	}
-	if err := c.SetDeadline(time.Time{}); err != nil {
-		return nil, err
-	}
-	return in.Peek(in.Buffered())
+	return r.buf[r.pos:r.end], c.SetDeadline(time.Time{})
 }
 
-func open(out io.Writer, in *bufio.Reader, role Role) error {
+func handshake(out io.Writer, in *Reader, role Role) error {
 	// Of version 3.0: 0xff and 0x7f enclose the signature, the rest is 0.
 	greeting := [greetingLen]byte{0: 0xff, 9: 0x7f, 10: 3}
 	copy(greeting[12:], mechanism)
 	if _, err := out.Write(greeting[:]); err != nil {
 		return err
 	}
-	if err := readGreeting(in); err != nil {
+	if err := in.greeting(); err != nil {
 		return err
 	}
 	if _, err := out.Write(appendReady(nil, role)); err != nil {
 		return err
 	}
-	return readReady(in)
+	return in.ready()
 }
 
-// readGreeting looks at the peer's greeting as it arrives, so that a peer of
-// another protocol is known by its first byte.
-func readGreeting(in *bufio.Reader) error {
-	var greeting [greetingLen]byte
+// greeting looks at the peer's greeting as it arrives, so that a peer of another
+// protocol is known by its first byte.
+func (r *Reader) greeting() error {
 	for at := range greetingLen {
-		c, err := in.ReadByte()
-		switch {
-		case err == io.EOF && at > 0:
-			return io.ErrUnexpectedEOF
-		case err != nil:
-			return err
+		if at == r.end {
+			if err := r.fill(1, false); err != nil {
+				return r.cutOff(err)
+			}
+		}
+		switch c := r.buf[at]; {
 		case at == 0 && c != 0xff:
 			return protocolErrorf("its first byte is %#02x, a greeting begins with 0xff", c)
 		case at == 9 && c&1 == 0:
@@ -80,9 +74,9 @@ func readGreeting(in *bufio.Reader) error {
 		case at == 32 && c > 1:
 			return protocolErrorf("byte 32 of its greeting is %#02x, not 0 or 1", c)
 		}
-		greeting[at] = c
 	}
-	if theirs, _, _ := bytes.Cut(greeting[12:32], []byte{0}); string(theirs) != mechanism {
+	r.pos = greetingLen
+	if theirs, _, _ := bytes.Cut(r.buf[12:32], []byte{0}); string(theirs) != mechanism {
 		return protocolErrorf("its mechanism is %q, it should be %s", theirs, mechanism)
 	}
 	return nil

@@ -50,6 +50,8 @@ type Reader struct {
 	conn net.Conn
 	opts ReaderOptions
 
+	maxCommand int // longest command
+
 	buf        []byte
 	pos        int       // where the next frame begins in buf
 	end        int       // where what was read ends
@@ -67,7 +69,7 @@ type Reader struct {
 
 // NewReader returns a reader. rest is what was read already.
 func NewReader(conn net.Conn, rest []byte, opts ReaderOptions) *Reader {
-	r := &Reader{conn: conn, opts: opts, buf: make([]byte, max(smallBuffer, len(rest)))}
+	r := &Reader{conn: conn, opts: opts, maxCommand: maxCommandLen, buf: make([]byte, max(smallBuffer, len(rest)))}
 	r.end = copy(r.buf, rest)
 	return r
 }

@@ -33,8 +33,8 @@ func (r *Reader) header() (flags byte, n, header int, err error) {
 		if flags&flagMore != 0 {
 			return 0, 0, 0, protocolErrorf("a command that goes on in another frame")
 		}
-		if n > MaxCommandLen {
-			return 0, 0, 0, protocolErrorf("a command of %d bytes, the limit is %d", n, MaxCommandLen)
+		if n > r.maxCommand {
+			return 0, 0, 0, protocolErrorf("a command of %d bytes, the limit is %d", n, r.maxCommand)
 		}
 	}
 	if total := int64(r.before + header + n); total > r.opts.MaxMessage {

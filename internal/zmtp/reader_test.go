@@ -88,7 +88,7 @@ func parse(b []byte, maxMessage, maxFrames int) (messages [][][]byte, commands [
 				}
 				n, header = binary.BigEndian.Uint64(b[1:]), 9
 			}
-			if n > uint64(maxMessage) || flags&4 != 0 && (n > MaxCommandLen || flags&1 != 0) {
+			if n > uint64(maxMessage) || flags&4 != 0 && (n > maxCommandLen || flags&1 != 0) {
 				return messages, commands, false
 			}
 			size, count = size+header+int(n), count+1

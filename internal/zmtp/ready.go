@@ -2,7 +2,6 @@ package zmtp
 
 import (
 	"encoding/binary"
-	"io"
 	"strings"
 )
 
@@ -20,11 +19,18 @@ func appendProperty(b []byte, name, value string) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(value))), value...)
 }
 
-// readReady reads the peer's READY, and trusts no length in it.
-func readReady(in io.Reader) error {
-	frame, err := readCommand(in)
+// ready reads the peer's READY, and trusts no length in it.
+func (r *Reader) ready() error {
+	flags, _, _, err := r.header()
+	if err == nil && flags&flagCommand == 0 {
+		err = protocolErrorf("flags %#02x where a command should be", flags)
+	}
 	if err != nil {
-		return err
+		return r.cutOff(err)
+	}
+	frame, _, err := r.frame()
+	if err != nil {
+		return r.cutOff(err)
 	}
 	name, body, err := ParseCommand(frame)
 	if err != nil {
@@ -45,30 +51,6 @@ func readReady(in io.Reader) error {
 		return protocolErrorf("a socket of type %q, it should be DEALER or ROUTER", kind)
 	}
 	return nil
-}
-
-// readCommand reads the command frame that a handshake goes on with.
-func readCommand(r io.Reader) ([]byte, error) {
-	var header [maxHeaderLen]byte
-	if _, err := io.ReadFull(r, header[:2]); err != nil {
-		return nil, err
-	}
-	flags, n := header[0], uint64(header[1])
-	if flags&flagReserved != 0 || flags&flagCommand == 0 || flags&flagMore != 0 {
-		return nil, protocolErrorf("flags %#02x where a command should be", flags)
-	}
-	if flags&flagLong != 0 {
-		if _, err := io.ReadFull(r, header[2:]); err != nil {
-			return nil, err
-		}
-		n = binary.BigEndian.Uint64(header[1:])
-	}
-	if n > maxReadyLen {
-		return nil, protocolErrorf("a command of %d bytes in the handshake, the limit is %d", n, maxReadyLen)
-	}
-	body := make([]byte, n)
-	_, err := io.ReadFull(r, body)
-	return body, err
 }
 
 // socketType returns the peer's socket type from the properties of READY.

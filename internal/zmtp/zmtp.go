@@ -23,9 +23,9 @@ const (
 // maxHeaderLen is the length of the longest header of a frame.
 const maxHeaderLen = 9
 
-// MaxCommandLen is the length of the longest command taken, in bytes. The
+// maxCommandLen is the length of the longest command taken, in bytes. The
 // commands after READY that there are have 24 at the most.
-const MaxCommandLen = 512
+const maxCommandLen = 512
 
 // ErrProtocol is wrapped by the error for bytes that are no ZMTP, or that are
 // not allowed. The connection is of no use afterwards.
