@@ -135,7 +135,6 @@ func (c *Client) begin(ctx context.Context) error {
 	return nil
 }
 
-// errorf makes the error of an operation.
 func (c *Client) errorf(op string, err error) error {
 	if err == nil || errors.As(err, new(*partd.Error)) {
 		return err
@@ -184,23 +183,13 @@ func (c *Client) sayGoodbye(l *link, session uint64) {
 	}
 	ctx, cancel := context.WithTimeout(c.life, closeTimeout)
 	defer cancel()
-	select {
-	case l.token <- struct{}{}:
-	case <-l.ended:
-		return
-	case <-ctx.Done():
-		return
-	}
-	defer func() { <-l.token }()
 	k := newCall(opEndSession)
 	k.session = session
 	defer k.forget(c)
 	c.mu.Lock()
 	c.register(k)
 	c.mu.Unlock()
-	if l.send(ctx, k) != nil {
-		return
-	}
+	l.tell(ctx, k)
 	select {
 	case <-k.done:
 	case <-l.ended:

@@ -41,7 +41,6 @@ func newCall(op operation) *call {
 	return &call{request: request{op: op}, builder: newBuilder(), done: make(chan struct{})}
 }
 
-// parts returns the call as a frame.
 func (k *call) parts() [][]byte {
 	var head [headRoom]byte
 	return k.frame(k.request.append(zmtp.AppendHeader(head[:0], requestLen+k.size(), false)))
@@ -81,7 +80,6 @@ func (c *Client) do(ctx context.Context, k *call) error {
 	}
 }
 
-// wait waits for the answer to a call that was started.
 func (c *Client) wait(ctx context.Context, k *call) error {
 	select {
 	case <-k.done:

@@ -41,18 +41,11 @@ func (c *Client) change(ctx context.Context, op operation, entries []partd.Entry
 		return err
 	}
 	k.numbered = true
-	_, err = c.doChange(ctx, k)
-	return err
-}
-
-func (c *Client) doChange(ctx context.Context, k *call) (applied bool, err error) {
 	k.crc = checksum(k.op, k.body()...)
-	err = c.do(ctx, k)
-	if err == nil {
-		applied = k.got&flagKnown == 0
+	if err = c.do(ctx, k); err == nil {
 		k.recycle()
 	}
-	return applied, c.errorf(k.op.String(), err)
+	return c.errorf(k.op.String(), err)
 }
 
 func newChange(op operation, entries []partd.Entry, keys []string) (*call, error) {
@@ -72,7 +65,6 @@ func newChange(op operation, entries []partd.Entry, keys []string) (*call, error
 	return k, nil
 }
 
-// entries adds entries to a message.
 func (b *builder) entries(entries []partd.Entry) {
 	need := len(b.buf) + 4
 	for i := range entries {

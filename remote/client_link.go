@@ -48,7 +48,8 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(err, ctx.Err(), ignoreClosed(nc.Close()))
+		_ = nc.Close() // err says more
+		return nil, errors.Join(err, ctx.Err())
 	}
 	go l.read()
 	return l, nil
@@ -58,13 +59,6 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 func (c *Client) dialNet(ctx context.Context) (net.Conn, error) {
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6}}
 	return dialer.DialContext(ctx, c.addr.network, c.addr.address)
-}
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
 }
 
 // open does the handshake and says hello.
@@ -196,6 +190,18 @@ func (l *link) send(ctx context.Context, k *call) error {
 	return err
 }
 
+// tell sends a request whose answer nobody needs, unless others write for as long
+// as ctx goes on. Its error is noticed by the link's reader.
+func (l *link) tell(ctx context.Context, k *call) {
+	select {
+	case l.token <- struct{}{}:
+		_ = l.send(ctx, k)
+		<-l.token
+	case <-l.ended:
+	case <-ctx.Done():
+	}
+}
+
 // partLen is the length of a part of a message that is too large for one.
 const partLen = 4 << 20
 
@@ -247,7 +253,6 @@ func (b *builder) referFrom(pieces [][]byte, n int) [][]byte {
 	return pieces
 }
 
-// read reads replies until the connection ends.
 func (l *link) read() {
 	err := l.readReplies()
 	l.abort()

@@ -40,15 +40,9 @@ func (p pager) keepOpen() {
 		}
 		ctx, cancel := context.WithTimeout(p.c.life, keepEvery)
 		defer cancel()
-		select {
-		case p.via.token <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
 		k := newCall(opKeepHandle)
 		k.u64(p.handle)
-		_ = p.via.send(ctx, k) // its reader notices
-		<-p.via.token
+		p.via.tell(ctx, k)
 		k.recycle()
 		p.keepOpen()
 	})

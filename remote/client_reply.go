@@ -1,8 +1,10 @@
 package remote
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,17 +15,7 @@ import (
 func (c *Client) unanswered() []*call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	calls := make([]*call, 0, len(c.calls))
-	for _, k := range c.calls {
-		calls = append(calls, k)
-	}
-	slices.SortFunc(calls, func(a, b *call) int {
-		if a.number < b.number {
-			return -1
-		}
-		return 1
-	})
-	return calls
+	return slices.SortedFunc(maps.Values(c.calls), func(a, b *call) int { return cmp.Compare(a.number, b.number) })
 }
 
 // sendAgain sends a call over a new connection. In place of a change that was

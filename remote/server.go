@@ -217,12 +217,8 @@ func (s *Server) cutOff(why string) {
 // closeStore flushes, syncs and closes a store, as far as it can.
 func closeStore(ctx context.Context, store partd.Partd) error {
 	var errs []error
-	for _, step := range []func() error{
-		func() error { return partd.Flush(ctx, store) },
-		func() error { return partd.Sync(ctx, store) },
-		func() error { return partd.Close(ctx, store) },
-	} {
-		if err := step(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	for _, step := range []func(context.Context, partd.Partd) error{partd.Flush, partd.Sync, partd.Close} {
+		if err := step(ctx, store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 			errs = append(errs, err)
 		}
 	}

@@ -73,9 +73,7 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		return 0, errors.Join(ErrLost, n.end())
+		return 0, errors.Join(ErrLost, n.shut())
 	}
 	defer h.mu.Unlock()
 	n.timer = time.AfterFunc(handleIdle, func() { h.remove(n.id) })
@@ -222,6 +220,12 @@ func (h *handles) read(a *answer, id, step uint64) error {
 	return err
 }
 
+func (n *handle) shut() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.end()
+}
+
 // end closes what the handle reads. mu is held.
 func (n *handle) end() error {
 	if n.ended {
@@ -253,14 +257,11 @@ func (h *handles) remove(id uint64) bool {
 	delete(h.open, id)
 	h.mu.Unlock()
 	if n != nil {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		_ = n.end() // nothing but reading
+		_ = n.shut() // nothing but reading
 	}
 	return n != nil
 }
 
-// close ends all of them.
 func (h *handles) close() {
 	h.mu.Lock()
 	h.closed = true
@@ -268,9 +269,7 @@ func (h *handles) close() {
 	h.open = nil
 	h.mu.Unlock()
 	for _, n := range open {
-		n.mu.Lock()
-		_ = n.end() // nothing but reading
-		n.mu.Unlock()
+		_ = n.shut() // nothing but reading
 	}
 }
 

@@ -63,7 +63,6 @@ func (l *ledger) init(o *ServerOptions) {
 	l.queue = queue{accounts: map[*account]struct{}{}, shares: map[*share]struct{}{}}
 }
 
-// enter notes a connection of a peer.
 func (l *ledger) enter(name string) *share {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,7 +75,6 @@ func (l *ledger) enter(name string) *share {
 	return s
 }
 
-// leave notes the end of a connection.
 func (l *ledger) leave(s *share) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -140,7 +138,6 @@ func (l *ledger) tryHandle(s *share, bytes int64) (full resource, ok bool) {
 	return 0, true
 }
 
-// dropHandle gives back what one took.
 func (l *ledger) dropHandle(s *share, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -87,7 +87,6 @@ func (c *conn) result(r request, err error, flags uint8) error {
 	return c.write(reply{op: r.op, flags: flags, number: r.number}.append(h))
 }
 
-// fail answers with an error.
 func (c *conn) fail(r request, err error) error {
 	if errors.Is(err, errGivenUp) || c.server.base.Err() != nil && isCancelled(err) {
 		return err // without an answer, so that the client asks again
@@ -102,7 +101,6 @@ func (c *conn) fail(r request, err error) error {
 	return c.write(a.parts(reply{op: r.op, status: statusError, number: r.number})...)
 }
 
-// answerWith answers with what a function makes.
 func (c *conn) answerWith(r request, f fill) error {
 	a := c.newAnswer()
 	defer a.drop()

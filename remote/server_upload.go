@@ -117,7 +117,6 @@ func (u *upload) release(c *conn) {
 	}
 }
 
-// drop forgets the upload.
 func (u *upload) drop(c *conn) {
 	u.release(c)
 	u.id, u.err = 0, nil

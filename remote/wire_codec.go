@@ -60,7 +60,6 @@ func (d *decoder) token() (t partd.SessionToken) {
 	return t
 }
 
-// rest reads what is left.
 func (d *decoder) rest() []byte { return d.take(uint64(len(d.b))) }
 
 // end is an error if bytes are left.

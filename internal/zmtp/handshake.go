@@ -11,7 +11,6 @@ import (
 // Role is the type of our socket.
 type Role string
 
-// The roles.
 const (
 	Router Role = "ROUTER" // of a server
 	Dealer Role = "DEALER" // of a client

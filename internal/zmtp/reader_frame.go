@@ -43,7 +43,6 @@ func (r *Reader) header() (flags byte, n, header int, err error) {
 	return flags, n, header, nil
 }
 
-// frame reads the next frame.
 func (r *Reader) frame() (body []byte, flags byte, err error) {
 	flags, n, header, err := r.header()
 	if err != nil {

@@ -37,7 +37,6 @@ func (r *Reader) Skip(most int64) error {
 	return nil
 }
 
-// discard reads bytes and forgets them.
 func (r *Reader) discard(n int) error {
 	for {
 		have := min(n, r.end-r.pos)

@@ -41,10 +41,7 @@ func slowly(b []byte) func(context.Context, *Target) error {
 		defer p.Close()
 		for i := range b {
 			if err := p.Raw(b[i : i+1]); err != nil {
-				if isReset(err) {
-					return nil
-				}
-				return err
+				return unlessReset(err)
 			}
 			time.Sleep(t.Patience / time.Duration(len(b)))
 		}
@@ -103,10 +100,7 @@ func endless(body string) func(context.Context, *Target) error {
 			batch := []byte(strings.Repeat(string(frame(flagMore, body)), 10_000))
 			for sent := 0; sent < 4*t.MaxMessage+16<<20; sent += len(batch) {
 				if err := p.Raw(batch); err != nil {
-					if isReset(err) {
-						return nil
-					}
-					return err
+					return unlessReset(err)
 				}
 			}
 			return p.Closed()
@@ -120,16 +114,10 @@ func emptyMessages(ctx context.Context, t *Target) error {
 	return within(ctx, t, func(p *Peer) error {
 		for range 1000 {
 			if err := p.Send(""); err != nil {
-				if isReset(err) {
-					return nil
-				}
-				return err
+				return unlessReset(err)
 			}
 			if _, err := p.Receive(); err != nil {
-				if isReset(err) {
-					return nil
-				}
-				return err
+				return unlessReset(err)
 			}
 		}
 		return nil

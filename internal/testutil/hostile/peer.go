@@ -199,7 +199,13 @@ func isReset(err error) bool {
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNABORTED)
 }
 
-// greeting returns ZMTP's 64 bytes.
+func unlessReset(err error) error {
+	if isReset(err) {
+		return nil
+	}
+	return err
+}
+
 func greeting(major byte, mechanism string) []byte {
 	b := make([]byte, 64)
 	b[0], b[9], b[10] = 0xff, 0x7f, major
@@ -207,7 +213,6 @@ func greeting(major byte, mechanism string) []byte {
 	return b
 }
 
-// ready returns the command READY.
 func ready(socketType, identity string) []byte {
 	body := "\x05READY" + property("Socket-Type", socketType)
 	if identity != "" {

@@ -51,25 +51,18 @@ func Run(ctx context.Context, t *Target, n int64, atOnce int, seed uint64, answe
 			}
 		})
 	}
-	served := make(chan error, 1)
-	stop := make(chan struct{})
-	go func() { served <- r.beHonest(ctx, t, seed, answerIn, stop) }()
-	finished := make(chan struct{})
-	go func() { wg.Wait(); close(finished) }()
-	select {
-	case <-finished:
-	case err := <-served:
-		cancel(err)
-		<-finished
-		served <- err
-	}
+	stop, served := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(served)
+		if err := r.beHonest(ctx, t, seed, answerIn, stop); err != nil {
+			cancel(err)
+		}
+	}()
+	wg.Wait()
 	close(stop)
-	err := <-served
+	<-served
 	r.Conversations, r.Took = min(done.Load(), n), time.Since(start)
-	if cause := context.Cause(ctx); cause != nil && err == nil {
-		err = cause
-	}
-	return r, err
+	return r, context.Cause(ctx)
 }
 
 // one holds one conversation. That the server refuses it, or closes it, is as it

@@ -42,41 +42,32 @@ func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) 
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	type result struct {
-		urls []string
-		err  error
+	kill := func() { _ = cmd.Process.Kill() } // it may have ended
+	stop := context.AfterFunc(ctx, kill)
+	late := time.AfterFunc(startIn, kill)
+	lines := bufio.NewScanner(out)
+	for len(p.URLs) < addresses && lines.Scan() {
+		if url, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
+			p.URLs = append(p.URLs, url)
+		}
 	}
-	ready := make(chan result, 1)
+	inTime := late.Stop()
 	go func() {
-		var r result
-		lines := bufio.NewScanner(out)
-		for len(r.urls) < addresses && lines.Scan() {
-			if url, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
-				r.urls = append(r.urls, url)
-			}
-		}
-		if r.err = lines.Err(); r.err == nil && len(r.urls) < addresses {
-			r.err = errors.New("it ended before it was ready")
-		}
-		ready <- r
 		_, _ = io.Copy(io.Discard, out) // what else it says is nobody's
 		p.err = cmd.Wait()
+		stop()
 		close(p.done)
 	}()
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() }) // it may have ended
-	go func() { <-p.done; stop() }()
-	select {
-	case r := <-ready:
-		if r.err != nil {
-			p.Kill()
-			return nil, fmt.Errorf("%s: %w: %s", cmd, r.err, p.Stderr())
-		}
-		p.URLs = r.urls
+	switch {
+	case len(p.URLs) == addresses:
 		return p, nil
-	case <-time.After(startIn):
-		p.Kill()
-		return nil, fmt.Errorf("%s: not ready within %v: %s", cmd, startIn, p.Stderr())
+	case inTime:
+		err = errors.Join(errors.New("it ended before it was ready"), lines.Err())
+	default:
+		err = fmt.Errorf("not ready within %v", startIn)
 	}
+	p.Kill()
+	return nil, fmt.Errorf("%s: %w: %s", cmd, err, p.Stderr())
 }
 
 // URL returns the first of the server's URLs.

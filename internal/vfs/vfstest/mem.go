@@ -44,15 +44,9 @@ var _ vfs.FS = (*Mem)(nil)
 // NewMem returns an empty file system. It has the root directory alone; a
 // relative name is relative to that.
 func NewMem() *Mem {
-	m := newMem()
+	m := new(Mem).emptyClone()
 	m.root = m.newInode(fs.ModeDir | 0o777)
 	m.root.links = 1
-	return m
-}
-
-func newMem() *Mem {
-	m := &Mem{}
-	m.unlocked.L = &m.mu
 	return m
 }
 

@@ -29,6 +29,15 @@ func (c *nameChange) applyTo(names func(dir *inode) map[string]*inode) {
 	}
 }
 
+// mark notes the names that it changes.
+func (c *nameChange) mark(places map[place]bool) {
+	for _, p := range []place{c.from, c.to} {
+		if p.dir != nil {
+			places[p] = true
+		}
+	}
+}
+
 // SyncDir makes the names in a directory survive a loss of power.
 func (m *Mem) SyncDir(name string) error {
 	m.mu.Lock()
@@ -53,11 +62,7 @@ func (m *Mem) syncNames(dir *inode) {
 		c := m.pending[i]
 		if c.from.dir == dir || c.to.dir == dir || touched[c.from] || touched[c.to] {
 			taken[i] = true
-			for _, p := range []place{c.from, c.to} {
-				if p.dir != nil {
-					touched[p] = true
-				}
-			}
+			c.mark(touched)
 		}
 	}
 	written := map[*inode]bool{}
@@ -115,8 +120,8 @@ func (m *Mem) Crash(rnd *rand.Rand) *Mem {
 
 // emptyClone returns a file system with m's settings and no files.
 func (m *Mem) emptyClone() *Mem {
-	c := newMem()
-	c.ZeroLostPages, c.MaxOpen, c.lastIno, c.clock = m.ZeroLostPages, m.MaxOpen, m.lastIno, m.clock
+	c := &Mem{ZeroLostPages: m.ZeroLostPages, MaxOpen: m.MaxOpen, lastIno: m.lastIno, clock: m.clock}
+	c.unlocked.L = &c.mu
 	return c
 }
 
@@ -166,11 +171,7 @@ func survivors(rnd *rand.Rand, pending []nameChange) func(i int) bool {
 		if rnd.IntN(2) == 0 && !lost[c.from] && !lost[c.to] {
 			return true
 		}
-		for _, p := range []place{c.from, c.to} {
-			if p.dir != nil {
-				lost[p] = true
-			}
-		}
+		c.mark(lost)
 		return false
 	}
 }
