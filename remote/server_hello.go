@@ -49,27 +49,23 @@ func (c *conn) enter(session uint64, token partd.SessionToken) error {
 	return err
 }
 
-// abilities returns what a store can do, by its methods: a layer has them all,
-// and its answers say what the store beneath cannot do.
-func abilities(store partd.Partd) uint32 {
-	return bitIf[partd.Setter](store, canSet) |
-		bitIf[partd.Deleter](store, canDelete) |
-		bitIf[partd.Lister](store, canList) |
-		bitIf[partd.Opener](store, canOpen) |
-		bitIf[partd.Scanner](store, canScan) |
-		bitIf[partd.Popper](store, canPop) |
-		bitIf[partd.Flusher](store, canFlush) |
-		bitIf[partd.Syncer](store, canSync) |
-		bitIf[partd.Statter](store, canStat) |
-		bitIf[partd.Applier](store, canApply)
+// abilities returns a bit for each that a store has, from the lowest on: a layer has
+// all the methods, and its answers say what the store beneath cannot do.
+func abilities(store partd.Partd) (bits uint32) {
+	for i, has := range []bool{
+		implements[partd.Setter](store), implements[partd.Deleter](store), implements[partd.Lister](store), implements[partd.Opener](store), implements[partd.Scanner](store),
+		implements[partd.Popper](store), implements[partd.Flusher](store), implements[partd.Syncer](store), implements[partd.Statter](store), implements[partd.Applier](store),
+	} {
+		if has {
+			bits |= 1 << i
+		}
+	}
+	return bits
 }
 
-// bitIf returns the bit of an ability if the store has its methods.
-func bitIf[Ability any](store partd.Partd, bit uint32) uint32 {
-	if _, can := store.(Ability); can {
-		return bit
-	}
-	return 0
+func implements[Ability any](store partd.Partd) bool {
+	_, has := store.(Ability)
+	return has
 }
 
 // beginSession issues a session, or goes on with one whose token is shown.

@@ -41,7 +41,7 @@ func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) 
 	r, ok := v.rest.(partd.Rewinder)
 	if ok {
 		if err := r.Rewind(); err == nil {
-			return errors.Join(w.streamTwice(v.rest, r, more), v.rest.Close())
+			return errors.Join(w.stream(v.rest, r, more), v.rest.Close())
 		}
 	}
 	limit := int(c.server.opts.Memory / 4)
@@ -53,18 +53,6 @@ func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) 
 		return err
 	}
 	return w.frame(whole, more)
-}
-
-// streamTwice writes a frame from a reader, which is at its begin.
-func (w *frameWriter) streamTwice(r io.Reader, again partd.Rewinder, more bool) error {
-	size, err := io.Copy(io.Discard, r)
-	if err == nil {
-		err = again.Rewind()
-	}
-	if err != nil {
-		return err
-	}
-	return w.stream(r, size, more)
 }
 
 // frameWriter gathers small frames and writes them together.
@@ -90,8 +78,15 @@ func (w *frameWriter) frame(body []byte, more bool) error {
 	return w.flush()
 }
 
-// stream writes a frame of a size from a reader.
-func (w *frameWriter) stream(r io.Reader, size int64, more bool) error {
+// stream writes a frame from a reader, which is at its begin, and is read twice.
+func (w *frameWriter) stream(r io.Reader, again partd.Rewinder, more bool) error {
+	size, err := io.Copy(io.Discard, r)
+	if err == nil {
+		err = again.Rewind()
+	}
+	if err != nil {
+		return err
+	}
 	w.buf = zmtp.AppendHeader(w.buf, int(size), more)
 	if err := w.flush(); err != nil {
 		return err

@@ -11,31 +11,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// code is an error that a reply can name. An error may be several.
-type code uint16
-
-const (
-	codeUnsupported code = 1 + iota
-	codeTooLarge
-	codeUnknownOutcome
-	codeNeedsReopen
-	codeClosed
-	codeNoSpace
-	codeCorrupt
-	codeSessionExpired
-	codeSessionGap
-	codeSessionReused
-	codePermission
-	codeReadOnly
-	codeIO
-	codeNotExist
-	codeQuota
-	codeTooManyFiles
-	codeBadRequest
-	codeBusy
-	codeLost
-)
-
 var (
 	// ErrBusy is wrapped by the error for a request that would take more of the
 	// server's memory, or of its open readers, than there is now. Nothing of it
@@ -49,30 +24,31 @@ var (
 	ErrBadRequest = errors.New("the server does not understand the request")
 )
 
-// meanings are the codes with the errors that they stand for.
-var meanings = [...]struct {
-	code code
-	err  error
-}{
-	{codeUnsupported, errors.ErrUnsupported},
-	{codeTooLarge, partd.ErrTooLarge},
-	{codeUnknownOutcome, partd.ErrUnknownOutcome},
-	{codeNeedsReopen, partd.ErrNeedsReopen},
-	{codeClosed, partd.ErrClosed},
-	{codeNoSpace, syscall.ENOSPC},
-	{codeSessionExpired, partd.ErrSessionExpired},
-	{codeSessionGap, partd.ErrSessionGap},
-	{codeSessionReused, partd.ErrSessionReused},
-	{codePermission, fs.ErrPermission},
-	{codeReadOnly, syscall.EROFS},
-	{codeIO, syscall.EIO},
-	{codeNotExist, fs.ErrNotExist},
-	{codeQuota, syscall.EDQUOT},
-	{codeTooManyFiles, syscall.EMFILE},
-	{codeBadRequest, ErrBadRequest},
-	{codeBusy, ErrBusy},
-	{codeLost, ErrLost},
+// meanings are the errors that the codes in a reply stand for. An error may be
+// several.
+var meanings = [...]error{
+	1:           errors.ErrUnsupported,
+	2:           partd.ErrTooLarge,
+	3:           partd.ErrUnknownOutcome,
+	4:           partd.ErrNeedsReopen,
+	5:           partd.ErrClosed,
+	6:           syscall.ENOSPC,
+	codeCorrupt: nil, // a partd.CorruptError, which is sent apart
+	8:           partd.ErrSessionExpired,
+	9:           partd.ErrSessionGap,
+	10:          partd.ErrSessionReused,
+	11:          fs.ErrPermission,
+	12:          syscall.EROFS,
+	13:          syscall.EIO,
+	14:          fs.ErrNotExist,
+	15:          syscall.EDQUOT,
+	16:          syscall.EMFILE,
+	17:          ErrBadRequest,
+	18:          ErrBusy,
+	19:          ErrLost,
 }
+
+const codeCorrupt = 7
 
 // maxErrorText bounds the text of an error on the wire, in bytes.
 const maxErrorText = 4 << 10
@@ -90,13 +66,13 @@ func appendError(b []byte, err error) []byte {
 	le := binary.LittleEndian
 	at := len(b)
 	b = append(b, 0)
-	add := func(c code) {
+	add := func(code int) {
 		b[at]++
-		b = le.AppendUint16(b, uint16(c))
+		b = le.AppendUint16(b, uint16(code))
 	}
-	for _, m := range meanings {
-		if errors.Is(err, m.err) {
-			add(m.code)
+	for code, meaning := range meanings {
+		if meaning != nil && errors.Is(err, meaning) {
+			add(code)
 		}
 	}
 	var corrupt *partd.CorruptError
@@ -137,9 +113,9 @@ func (e *serverError) Unwrap() []error { return e.causes }
 // are the client's.
 func parseError(body []byte, op, address string) error {
 	d := &decoder{b: body}
-	var codes []code
+	var codes []uint16
 	for range d.u8() {
-		codes = append(codes, code(d.u16()))
+		codes = append(codes, d.u16())
 	}
 	inner := partd.Error{Op: d.text(), HasKey: d.bool(), Key: d.text(), Path: d.text()}
 	text := d.text()
@@ -153,10 +129,8 @@ func parseError(body []byte, op, address string) error {
 			corrupt.Err = errors.New(text)
 			e.causes = append(e.causes, &corrupt)
 		}
-		for _, m := range meanings {
-			if m.code == c {
-				e.causes = append(e.causes, m.err)
-			}
+		if int(c) < len(meanings) && meanings[c] != nil {
+			e.causes = append(e.causes, meanings[c])
 		}
 	}
 	if inner.Op == "" {

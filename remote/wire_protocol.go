@@ -84,20 +84,6 @@ const (
 	statusError = 1
 )
 
-// Abilities of the server's store, in the answer to hello.
-const (
-	canSet = 1 << iota
-	canDelete
-	canList
-	canOpen
-	canScan
-	canPop
-	canFlush
-	canSync
-	canStat
-	canApply
-)
-
 // request is the header of a request.
 type request struct {
 	op      operation
