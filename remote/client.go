@@ -65,7 +65,7 @@ type Client struct {
 	last     uint64           // number of the last call
 	instance uint64           // of the server connected to last
 	ops      opSequence
-	abandon  []popID           // pops whose results nobody waits for
+	abandon  []partd.Tag       // pops whose results nobody waits for
 	proofs   map[uint64]*proof // of the sessions that the client was given
 }
 

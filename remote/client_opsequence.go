@@ -28,7 +28,6 @@ type opSequence struct {
 	settled chan struct{} // closed when all is answered, nil if nobody has to wait
 }
 
-// assign gives a change the next number.
 func (n *opSequence) assign(k *call) {
 	k.session, k.seq = n.session, n.next
 	n.next++
@@ -43,7 +42,6 @@ func (n *opSequence) renew() {
 	*n = opSequence{recent: n.recent}
 }
 
-// handleReply takes the answer to a change.
 func (n *opSequence) handleReply(c *Client, k *call, err error) {
 	if k.session != n.session { // of one before
 		c.complete(k, err)
@@ -137,9 +135,6 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 	c.ops.session, c.ops.kept, c.ops.next = session, kept, 1
 	return nil
 }
-
-// popID is a pop whose result is no longer needed.
-type popID struct{ session, number uint64 }
 
 // assignPop gives a pop its number, and notes which server it is sent to first.
 func (n *opSequence) assignPop(k *call, instance uint64) {

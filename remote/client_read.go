@@ -40,7 +40,6 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// usable reports whether calls make sense.
 func (c *Client) usable(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -170,7 +169,6 @@ func (r *reader) errorf(err error) error {
 	return &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.pages.c.url, Err: err}
 }
 
-// Close lets the server close what it reads.
 func (r *reader) Close() error {
 	if !r.closed {
 		r.closed = true

@@ -73,7 +73,6 @@ func (c *Client) useless(err error) {
 	c.backoff = min(max(firstBackoff, 2*c.backoff), lastBackoff)
 }
 
-// tryAgain connects once.
 func (c *Client) tryAgain(ctx context.Context, at *attempt) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -15,7 +15,6 @@ type proof struct {
 	via   *link
 }
 
-// remember keeps the token of a session.
 func (c *Client) remember(session uint64, token partd.SessionToken, via *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -67,7 +67,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
 	s.ledger.init(&o)
-	s.handles = handleTable{ledger: &s.ledger, cost: handleCost(store, o.Memory/4), patience: o.StallTimeout}
+	s.handles = handleTable{ledger: &s.ledger, store: store, patience: o.StallTimeout}
 	s.ledger.queue.reap = s.handles.reap
 	var id [8]byte
 	if _, err := rand.Read(id[:]); err != nil {

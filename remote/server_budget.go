@@ -63,7 +63,6 @@ func (l *ledger) reserve() int64 { return l.limit[memory] / 8 }
 
 func (a *account) progress() int64 { return a.received() + a.sent.Load() }
 
-// open makes the account of a connection.
 func (l *ledger) open(s *share, patience time.Duration, evict func()) *account {
 	a := &account{ledger: l, share: s, patience: patience, evict: evict, received: func() int64 { return 0 }, asking: make(places, 1)}
 	l.mu.Lock()
@@ -184,7 +183,6 @@ func (c *conn) Take(bytes int64, whole bool) error {
 	return c.account.take(c.ctx, bytes, d)
 }
 
-// Give gives them back.
 func (c *conn) Give(bytes int64) { c.account.give(bytes) }
 
 // Crowded reports whether what connections keep for their next message must be little.

@@ -55,7 +55,6 @@ func newConn(s *Server, nc net.Conn, id uint64) *conn {
 	return c
 }
 
-// peerName names a peer for the log.
 func peerName(nc net.Conn) string {
 	if a := nc.RemoteAddr(); a != nil && a.String() != "" && a.String() != "@" {
 		return a.String()
@@ -63,7 +62,6 @@ func peerName(nc net.Conn) string {
 	return "local"
 }
 
-// abort ends the connection at once.
 func (c *conn) abort() {
 	c.cancel()
 	_ = c.nc.Close() // its goroutine notices
@@ -114,22 +112,23 @@ func (c *conn) serve() error {
 	if err != nil {
 		return err
 	}
-	o := c.server.opts.readerOptions()
-	o.Budget = c
-	o.Wait = func() error {
-		if c.server.isClosing() {
-			return errClosing
-		}
-		return nil
-	}
-	o.Command = func(body []byte) error {
-		pong, err := zmtp.Pong(body)
-		if err != nil || pong == nil {
-			return err
-		}
-		return c.write(pong)
-	}
-	c.reader = zmtp.NewReader(c.nc, rest, o)
+	o := &c.server.opts
+	c.reader = zmtp.NewReader(c.nc, rest, zmtp.ReaderOptions{
+		MaxMessage: o.MaxMessage, MaxFrames: maxFrames, Idle: o.IdleTimeout, Stall: o.StallTimeout, Budget: c,
+		Wait: func() error {
+			if c.server.isClosing() {
+				return errClosing
+			}
+			return nil
+		},
+		Command: func(body []byte) error {
+			pong, err := zmtp.Pong(body)
+			if err != nil || pong == nil {
+				return err
+			}
+			return c.write(pong)
+		},
+	})
 	c.account.receive(c.reader.Received)
 	defer c.reader.Close()
 	for {

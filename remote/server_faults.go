@@ -56,7 +56,6 @@ func publicText(text string, err error) string {
 	return text
 }
 
-// publicPath is the last element of a path.
 func publicPath(path string) string {
 	if path == "" {
 		return ""

@@ -16,7 +16,7 @@ import (
 // that they can be limited together, and closed for others.
 type handleTable struct {
 	ledger *ledger
-	cost   func(listing bool) int64 // bytes that an open reader of the store takes
+	store  partd.Partd
 
 	patience time.Duration
 
@@ -61,7 +61,12 @@ func (h *handles) init(t *handleTable, s *share) {
 // add opens a handle, of which the first page was answered.
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
 	n := &handle{of: h, page: page, close: closer, opened: time.Now(), bytes: h.table.cost(listing)}
-	if n.id = h.next(); n.id == 0 {
+	h.mu.Lock()
+	h.last++
+	n.id = h.last
+	full := len(h.open) >= maxHandles
+	h.mu.Unlock()
+	if full {
 		err = fmt.Errorf("%w: %d readers and listings are open on this connection, which is the limit", ErrBusy, maxHandles)
 	} else {
 		err = h.table.admit(ctx, n)
@@ -79,17 +84,6 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 	n.timer = time.AfterFunc(handleIdle, func() { h.remove(n.id) })
 	h.open[n.id] = n
 	return n.id, nil
-}
-
-// next returns the number of the next handle, 0 where there are too many.
-func (h *handles) next() uint64 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.open) >= maxHandles {
-		return 0
-	}
-	h.last++
-	return h.last
 }
 
 // admit makes room for a handle among those of all connections. Where all are in
@@ -165,7 +159,6 @@ func (t *handleTable) dropped(before time.Time, idle time.Duration) {
 // dropGrace is for how long after a drop who reads may pause.
 const dropGrace = 10 * time.Second
 
-// changed notes how a change of the store ended.
 func (s *Server) changed(what partd.Change, err error) {
 	switch {
 	case err == nil && what == partd.ChangeDrop:
@@ -285,18 +278,15 @@ const (
 	usualListing = 1 << 20
 )
 
-// handleCost returns what tells the memory of a handle. One that takes more than
-// there is takes all of it.
-func handleCost(store partd.Partd, most int64) func(listing bool) int64 {
-	return func(listing bool) int64 {
-		reader, all := int64(usualReader), int64(usualListing)
-		if s, ok := store.(readerMemory); ok {
-			reader, all = s.ReaderMemory()
-			reader, all = min(reader, most), min(all, most)
-		}
-		if listing {
-			return all
-		}
-		return reader
+// cost is the memory of an open reader or listing, in bytes. One that takes more
+// than there is takes all of it.
+func (t *handleTable) cost(listing bool) int64 {
+	reader, all := int64(usualReader), int64(usualListing)
+	if s, ok := t.store.(readerMemory); ok {
+		reader, all = s.ReaderMemory()
 	}
+	if listing {
+		reader = all
+	}
+	return min(reader, t.ledger.limit[handleBytes])
 }

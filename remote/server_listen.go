@@ -97,7 +97,6 @@ type ownSocket struct {
 	once sync.Once
 }
 
-// Close implements net.Listener.
 func (o *ownSocket) Close() (err error) {
 	o.once.Do(func() { // while the socket is bound, no other file can have its number
 		if there, e := os.Lstat(o.path); e == nil && o.made != nil && os.SameFile(there, o.made) {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
-
-	"github.com/go-partd/partd/internal/zmtp"
 )
 
 // ServerOptions are the options of [NewServer]. Nil, and each zero value, is a
@@ -111,9 +109,4 @@ func (o *ServerOptions) withDefaults() (ServerOptions, error) {
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, defaultDrain)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return c, nil
-}
-
-// readerOptions are the bounds of what one connection may send.
-func (o *ServerOptions) readerOptions() zmtp.ReaderOptions {
-	return zmtp.ReaderOptions{MaxMessage: o.MaxMessage, MaxFrames: maxFrames, Idle: o.IdleTimeout, Stall: o.StallTimeout}
 }

@@ -71,14 +71,13 @@ func (c *conn) refuse(cause error) error {
 		return cause
 	}
 	command := string(c.reader.First())
-	switch command {
-	case "append", "iset", "delete":
-		if err := c.reader.Skip(maxSkipped * c.server.opts.MaxMessage); err != nil {
-			return errors.Join(cause, err)
-		}
-		return c.pythonError(command, cause)
+	if command != "append" && command != "iset" && command != "delete" {
+		return cause
 	}
-	return cause
+	if err := c.reader.Skip(maxSkipped * c.server.opts.MaxMessage); err != nil {
+		return errors.Join(cause, err)
+	}
+	return c.pythonError(command, cause)
 }
 
 func (c *conn) pythonChange(command string, args [][]byte) error {

@@ -17,7 +17,6 @@ import (
 // as long as the server, and those of a session as long as that is known.
 type retainedPops struct {
 	ledger *ledger
-	limit  int64 // of results kept, in bytes
 
 	mu       sync.Mutex // taken before the ledger's
 	kept     int64      // bytes of results that no client has said it has
@@ -49,9 +48,11 @@ const (
 )
 
 func (p *retainedPops) init(l *ledger) {
-	p.ledger, p.limit = l, l.limit[popped]
-	p.sessions = map[uint64]*popSession{}
+	p.ledger, p.sessions = l, map[uint64]*popSession{}
 }
+
+// limit is of the results that are kept, in bytes.
+func (p *retainedPops) limit() int64 { return p.ledger.limit[popped] }
 
 // enter makes a session known, where a client goes on with it.
 func (p *retainedPops) enter(session uint64) {
@@ -133,12 +134,12 @@ func (p *retainedPops) mustWait(s *popSession, own *share) bool {
 	p.ledger.mu.Lock()
 	mine := own.used[popped]
 	p.ledger.mu.Unlock()
-	most := p.limit
+	most := p.limit()
 	switch {
 	case mine == 0:
-		most = 2 * p.limit
+		most = 2 * p.limit()
 	case s.bytes == 0:
-		most = p.limit + p.limit/2
+		most = p.limit() + p.limit()/2
 	default:
 		most -= mine
 	}
@@ -300,7 +301,7 @@ func (c *conn) popDone(r request, _ *decoder) (fill, error) {
 func (s *Server) popValues(room *allowance, keys []string) ([][]byte, error) {
 	ctx := s.base
 	if _, ok := s.store.(partd.Opener); ok {
-		left := s.pops.limit
+		left := s.pops.limit()
 		for _, k := range keys {
 			n, err := s.valueSize(ctx, k, left)
 			if err != nil {
@@ -308,10 +309,10 @@ func (s *Server) popValues(room *allowance, keys []string) ([][]byte, error) {
 			}
 			if left -= n; left < 0 {
 				return nil, fmt.Errorf("%w: the values of %d keys together have more than %d bytes, a quarter of the server's memory: pop fewer keys, or read them with Open and delete them",
-					partd.ErrTooLarge, len(keys), s.pops.limit)
+					partd.ErrTooLarge, len(keys), s.pops.limit())
 			}
 		}
-		if err := room.hold(room.held + free + s.pops.limit - left); err != nil {
+		if err := room.hold(room.held + free + s.pops.limit() - left); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,8 @@
 package remote
 
 import (
+	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -38,4 +40,59 @@ func (c *conn) stat(a *answer) error {
 		a.u64(uint64(n))
 	}
 	return nil
+}
+
+// verify answers with what a check of the store found. Looking beneath layers is
+// what Unwrap is for. There is one at a time, as it reads everything.
+func (c *conn) verify(a *answer) error {
+	store := c.server.store
+	checker, can := store.(partd.Checker)
+	for !can {
+		layer, ok := store.(partd.Unwrapper)
+		if !ok {
+			return fmt.Errorf("the server's store keeps no checksums: %w", errors.ErrUnsupported)
+		}
+		store = layer.Unwrap()
+		checker, can = store.(partd.Checker)
+	}
+	if err := c.server.checking.enter(c.ctx); err != nil {
+		return err
+	}
+	defer c.server.checking.leave()
+	found, err := checker.Check(c.ctx)
+	if err != nil && !errors.As(err, new(*partd.CorruptError)) || c.ctx.Err() != nil {
+		return err
+	}
+	a.u64(uint64(found.Records))
+	a.u64(uint64(found.Segments))
+	count, n := a.hole(), uint32(0)
+	for _, d := range damages(err) {
+		a.buf = appendText(a.buf, cut(publicPath(d.Path)))
+		a.u64(uint64(d.Offset))
+		a.buf = appendText(a.buf, cut(publicText(d.Err.Error(), d)))
+		n++
+	}
+	a.fill(count, n)
+	return nil
+}
+
+// damages takes apart what a check found. An error of another kind is one of no
+// file.
+func damages(err error) []*partd.CorruptError {
+	switch e := err.(type) {
+	case nil:
+		return nil
+	case *partd.CorruptError:
+		return []*partd.CorruptError{e}
+	case interface{ Unwrap() []error }:
+		var all []*partd.CorruptError
+		for _, one := range e.Unwrap() {
+			all = append(all, damages(one)...)
+		}
+		return all
+	}
+	if errors.As(err, new(*partd.CorruptError)) {
+		return damages(errors.Unwrap(err))
+	}
+	return []*partd.CorruptError{{Path: "?", Offset: -1, Err: err}}
 }

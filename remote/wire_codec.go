@@ -39,7 +39,6 @@ func (d *decoder) fail(err error) {
 	d.b = nil
 }
 
-// number reads a number's bytes.
 func (d *decoder) number(n uint64) []byte {
 	if v := d.take(n); v != nil {
 		return v

@@ -21,7 +21,6 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("msgpack, byte %d: %v", e.Offset, e.Err) }
 
-// Unwrap returns what is wrong.
 func (e *Error) Unwrap() error { return e.Err }
 
 // Decode returns the plain value that data is. Nothing of data is kept. Its

@@ -27,8 +27,8 @@ func refusedWith(request ...string) func(context.Context, *Target) error {
 			if len(got) != 1 || !strings.HasPrefix(got[0], "error: ") {
 				return fmt.Errorf("the answer to %q is %q, want one frame that begins with \"error: \"", request, got)
 			}
-			if got, err := p.Receive(); err != nil || len(got) != 1 || got[0] != "ack" {
-				return fmt.Errorf("after the error that answers %q come %q, %w, want ack", request, got, err)
+			if err := p.answered([]string{"ack"}, request); err != nil {
+				return err
 			}
 			return p.Ask([]string{"ack"}, "append", "refused", "")
 		})

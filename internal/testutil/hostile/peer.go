@@ -55,7 +55,6 @@ func Open(ctx context.Context, network, address string, patience time.Duration) 
 	return p, nil
 }
 
-// Close closes the connection.
 func (p *Peer) Close() error { return p.conn.Close() }
 
 // Raw writes bytes as they are.
@@ -91,7 +90,6 @@ func (p *Peer) Greeted() error {
 	return nil
 }
 
-// Send writes a message.
 func (p *Peer) Send(frames ...string) error { return p.Raw(Message(frames...)) }
 
 // Receive reads a message. Commands before it are left out, but for PONG, which
@@ -150,6 +148,11 @@ func (p *Peer) Ask(want []string, request ...string) error {
 	if err := p.Send(request...); err != nil {
 		return err
 	}
+	return p.answered(want, request)
+}
+
+// answered wants one message.
+func (p *Peer) answered(want, request []string) error {
 	got, err := p.Receive()
 	if err != nil {
 		return fmt.Errorf("the answer to %.40q: %w", request, err)
@@ -172,11 +175,7 @@ func (p *Peer) Get(keys ...string) ([]string, error) {
 	if len(values) != len(keys) {
 		return nil, fmt.Errorf("get of %d keys is answered with %d frames", len(keys), len(values))
 	}
-	ack, err := p.Receive()
-	if err == nil && (len(ack) != 1 || ack[0] != "ack") {
-		err = fmt.Errorf("after the values came %.40q, want ack", ack)
-	}
-	return values, err
+	return values, p.answered([]string{"ack"}, keys)
 }
 
 // Closed waits until the server closes the connection, and reads what it says

@@ -70,7 +70,6 @@ func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) 
 	return nil, fmt.Errorf("%s: %w: %s", cmd, err, p.Stderr())
 }
 
-// URL returns the first of the server's URLs.
 func (p *Process) URL() string { return p.URLs[0] }
 
 // Address returns the host and port of the first URL, or the path of the socket.
@@ -81,10 +80,8 @@ func (p *Process) Address() (network, address string) {
 	return "tcp", strings.TrimPrefix(p.URL(), "tcp://")
 }
 
-// Pid returns the process's id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Signal sends a signal.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
 // Kill ends the process by SIGKILL and waits for its end.

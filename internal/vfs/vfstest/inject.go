@@ -55,12 +55,9 @@ func (o Op) Changes() bool {
 
 // Short returns an error that makes a write put down the first half of its
 // bytes before it fails with err. Other calls simply fail with err.
-func Short(err error) error { return &shortError{err} }
+func Short(err error) error { return fmt.Errorf("%w (%w)", err, errShort) }
 
-type shortError struct{ err error }
-
-func (e *shortError) Error() string { return e.err.Error() }
-func (e *shortError) Unwrap() error { return e.err }
+var errShort = errors.New("half of it was written")
 
 // Fault fails one call, or all from one on. It is safe for concurrent use; set
 // its fields before.
@@ -118,10 +115,4 @@ func (i *injectFS) check(op Op, name string) error {
 
 func pathError(op, name string, err error) error {
 	return &fs.PathError{Op: op, Path: name, Err: err}
-}
-
-// isShort reports whether half of a write is to be done.
-func isShort(err error) bool {
-	var s *shortError
-	return errors.As(err, &s)
 }

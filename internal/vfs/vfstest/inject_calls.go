@@ -108,7 +108,7 @@ func (f *injectFile) write(p []byte, write func(p []byte) (int, error)) (int, er
 	switch {
 	case fault == nil:
 		return write(p)
-	case isShort(fault):
+	case errors.Is(fault, errShort):
 		n, err := write(p[:len(p)/2])
 		return n, errors.Join(fault, err)
 	default:

@@ -145,7 +145,6 @@ func (m *Mem) find(name string) (*inode, error) {
 	return n, err
 }
 
-// Info returns what is known of a file.
 func (m *Mem) Info(name string) (vfs.Info, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -156,7 +155,6 @@ func (m *Mem) Info(name string) (vfs.Info, error) {
 	return n.info(), nil
 }
 
-// Mkdir makes a directory.
 func (m *Mem) Mkdir(name string, perm fs.FileMode) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -175,7 +173,6 @@ func (m *Mem) mkdir(name string, perm fs.FileMode) error {
 	return nil
 }
 
-// MkdirAll makes a directory and those that it is in.
 func (m *Mem) MkdirAll(name string, perm fs.FileMode) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -199,7 +196,6 @@ func (m *Mem) MkdirAll(name string, perm fs.FileMode) error {
 	return nil
 }
 
-// Remove removes a file or an empty directory.
 func (m *Mem) Remove(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -220,7 +216,6 @@ func (m *Mem) Remove(name string) error {
 	return nil
 }
 
-// Rename gives a file another name and replaces the file that had it.
 func (m *Mem) Rename(oldName, newName string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -38,7 +38,6 @@ func (c *nameChange) mark(places map[place]bool) {
 	}
 }
 
-// SyncDir makes the names in a directory survive a loss of power.
 func (m *Mem) SyncDir(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

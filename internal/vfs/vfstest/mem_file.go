@@ -13,7 +13,6 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// OpenFile opens a file. The flags are those of package os.
 func (m *Mem) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
