@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 var _ Applier = (*File)(nil)
@@ -44,7 +44,7 @@ var fileTagged = []struct {
 }
 
 // fileFilledTagged is fileFilled with a session that has applied one operation.
-func fileFilledTagged(t *testing.T, opts *FileOptions) (mem *vfs.Mem, next Tag) {
+func fileFilledTagged(t *testing.T, opts *FileOptions) (mem *vfstest.Mem, next Tag) {
 	t.Helper()
 	mem = fileFilled(t, opts)
 	f := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
@@ -109,7 +109,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 			t.Run(optName+"/"+step.name, func(t *testing.T) {
 				start, tag := fileFilledTagged(t, opts)
 				rnd := rand.New(rand.NewPCG(7, 8))
-				cut := func(check func(mem *vfs.Mem, n int)) {
+				cut := func(check func(mem *vfstest.Mem, n int)) {
 					fileCutAt(t, start, opts, func(ctx context.Context, f *File) error {
 						applied, err := f.Apply(ctx, tag, step.op)
 						if err == nil && !applied {
@@ -119,11 +119,11 @@ func TestFileApplyEveryCut(t *testing.T) {
 					}, check)
 				}
 				last := 0
-				cut(func(_ *vfs.Mem, n int) { last = n })
+				cut(func(_ *vfstest.Mem, n int) { last = n })
 				if last < 2 {
 					t.Fatalf("%d calls were tried", last)
 				}
-				try := func(mem *vfs.Mem, boot uint64, n int, what string) {
+				try := func(mem *vfstest.Mem, boot uint64, n int, what string) {
 					t.Helper()
 					done := -1
 					if n == last {
@@ -138,7 +138,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 						t.Fatalf("%s before call %d: %v", what, n, err)
 					}
 				}
-				cut(func(mem *vfs.Mem, n int) {
+				cut(func(mem *vfstest.Mem, n int) {
 					try(mem.KillClone(), 0, n, "killed")
 					for range 5 {
 						if opts.Sync {
@@ -160,9 +160,9 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 			fileCutAt(t, start, nil, func(ctx context.Context, f *File) error {
 				_, err := f.Apply(ctx, tag, step.op)
 				return err
-			}, func(cut *vfs.Mem, n int) {
+			}, func(cut *vfstest.Mem, n int) {
 				on := false
-				f, err := openFile(vfs.Inject(cut, func(op vfs.Op, _ string) error {
+				f, err := openFile(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
 					if !op.Changes() || on {
 						return nil
 					}
@@ -194,7 +194,7 @@ func TestFileApplyEveryFault(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/stays=%v", optName, step.name, stays), func(t *testing.T) {
 					start, tag := fileFilledTagged(t, opts)
 					for n := int64(1); ; n++ {
-						fault := &vfs.Fault{At: n, Err: syscall.EIO, Stays: stays, Short: true}
+						fault := &vfstest.Fault{At: n, Err: syscall.EIO, Stays: stays, Short: true}
 						if !fileApplyFault(t, start.KillClone(), opts, fault, tag, step.op, fileAfter(step.want)) {
 							if n < 3 {
 								t.Fatalf("only %d calls were tried", n)
@@ -209,10 +209,10 @@ func TestFileApplyEveryFault(t *testing.T) {
 }
 
 // fileApplyFault tries one fault, and tells whether it came.
-func fileApplyFault(t *testing.T, mem *vfs.Mem, opts *FileOptions, fault *vfs.Fault, tag Tag, op Operation, after map[string]string) bool {
+func fileApplyFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfstest.Fault, tag Tag, op Operation, after map[string]string) bool {
 	t.Helper()
 	on := false
-	f, err := openFile(vfs.Inject(mem, func(op vfs.Op, name string) error {
+	f, err := openFile(vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if !on {
 			return nil
 		}

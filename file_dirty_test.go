@@ -12,11 +12,11 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // fileSyncKeeps syncs a store, and looks whether a loss of power leaves it.
-func fileSyncKeeps(t *testing.T, f *File, mem *vfs.Mem, want map[string]string) {
+func fileSyncKeeps(t *testing.T, f *File, mem *vfstest.Mem, want map[string]string) {
 	t.Helper()
 	if err := f.Sync(t.Context()); err != nil {
 		t.Fatal(err)
@@ -26,7 +26,7 @@ func fileSyncKeeps(t *testing.T, f *File, mem *vfs.Mem, want map[string]string) 
 
 // What is not synced stays known when somebody removes .lock and makes it anew.
 func TestFileSyncAfterLockWasReplaced(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	f := fileOpen(t, mem, fileMemDir, nil, fileAtOnce)
 	fileAppend(t, f, "a", "1", "b!", "2")
 	lock := fileMemDir + "/.lock"
@@ -48,7 +48,7 @@ func TestFileSyncAfterLockWasReplaced(t *testing.T) {
 func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 	for _, look := range []bool{false, true} {
 		t.Run(fmt.Sprintf("look=%v", look), func(t *testing.T) {
-			mem := vfs.NewMem()
+			mem := vfstest.NewMem()
 			f := fileOpen(t, mem, fileMemDir, nil, fileAtOnce)
 			fileAppend(t, f, "a", "12345")
 			tmp, err := mem.OpenFile(fileMemDir+"/%tmp", os.O_RDWR|os.O_CREATE, 0o666)
@@ -74,7 +74,7 @@ func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 // Of more files than are remembered by name all are synced, those that hold long
 // keys with them.
 func TestFileSyncOfMoreThanAreRemembered(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	hooks := fileAtOnce
 	hooks.MaxDirty = 3
 	f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 2}, hooks)
@@ -91,9 +91,9 @@ func TestFileSyncOfMoreThanAreRemembered(t *testing.T) {
 // again, the system would say that all is well.
 func TestFileSyncFailsWhileItIsCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	mem := vfs.NewMem()
-	f := fileOpen(t, vfs.Inject(mem, func(op vfs.Op, _ string) error {
-		if op != vfs.OpSync {
+	mem := vfstest.NewMem()
+	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
+		if op != vfstest.OpSync {
 			return nil
 		}
 		cancel()
@@ -113,13 +113,13 @@ func TestFileSyncFailsWhileItIsCancelled(t *testing.T) {
 func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 	for _, opts := range []*FileOptions{{}, {Sync: true}} {
 		t.Run(fmt.Sprintf("sync=%v", opts.Sync), func(t *testing.T) {
-			mem := vfs.NewMem()
+			mem := vfstest.NewMem()
 			waiting := make(chan struct{})
-			fault := &vfs.Fault{At: 1, Err: syscall.EIO, Only: func(op vfs.Op, name string) bool {
-				return op == vfs.OpSync && name == fileMemDir+"/a"
+			fault := &vfstest.Fault{At: 1, Err: syscall.EIO, Only: func(op vfstest.Op, name string) bool {
+				return op == vfstest.OpSync && name == fileMemDir+"/a"
 			}}
 			on := false
-			f := fileOpen(t, vfs.Inject(mem, func(op vfs.Op, name string) error {
+			f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 				if !on {
 					return nil
 				}
@@ -179,10 +179,10 @@ func TestFileFailedSetLeavesNoKey(t *testing.T) {
 			for n, hit := int64(1), true; hit; n++ {
 				mem := fileFilled(t, nil)
 				before := fileNames(t, mem)
-				fault := &vfs.Fault{At: n, Err: syscall.ENOSPC, Only: func(op vfs.Op, name string) bool {
-					return op == vfs.OpWrite && !strings.HasSuffix(name, "%sessions")
+				fault := &vfstest.Fault{At: n, Err: syscall.ENOSPC, Only: func(op vfstest.Op, name string) bool {
+					return op == vfstest.OpWrite && !strings.HasSuffix(name, "%sessions")
 				}}
-				f := fileOpen(t, vfs.Inject(mem, fault.Check), fileMemDir, nil, fileAtOnce)
+				f := fileOpen(t, vfstest.Inject(mem, fault.Check), fileMemDir, nil, fileAtOnce)
 				err := step.do(t.Context(), f)
 				if hit = fault.Hit(); hit && err == nil {
 					t.Fatalf("write %d fails, and the operation does not", n)
@@ -196,7 +196,7 @@ func TestFileFailedSetLeavesNoKey(t *testing.T) {
 }
 
 // fileNames returns the names in the directory but for those that stay.
-func fileNames(t *testing.T, mem *vfs.Mem) map[string]bool {
+func fileNames(t *testing.T, mem *vfstest.Mem) map[string]bool {
 	t.Helper()
 	d, err := mem.ReadDir(fileMemDir)
 	if err != nil {
@@ -222,7 +222,7 @@ func fileNames(t *testing.T, mem *vfs.Mem) map[string]bool {
 // With Sync its name survives a loss of power like what is in it.
 func TestFileSyncOfADirectoryMadeAnew(t *testing.T) {
 	opts := &FileOptions{Sync: true}
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	f := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
 	fileAppend(t, f, "a", "1")
 	for _, name := range []string{"a", "%undo", ".lock"} {

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 const fileMemDir = "/store"
@@ -83,9 +83,9 @@ func fileMapEntries(m map[string]string) []Entry {
 }
 
 // fileFilled returns a file system with a store that holds fileStart.
-func fileFilled(t *testing.T, opts *FileOptions) *vfs.Mem {
+func fileFilled(t *testing.T, opts *FileOptions) *vfstest.Mem {
 	t.Helper()
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	f := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
 	for _, e := range fileMapEntries(fileStart) {
 		if err := f.Append(t.Context(), e); err != nil {
@@ -124,7 +124,7 @@ func TestFileEveryFault(t *testing.T) {
 							some = errnos[(int(n)+i)%len(errnos):][:1]
 						}
 						for _, errno := range some {
-							fault := &vfs.Fault{At: n, Err: errno, Stays: stays, Short: true}
+							fault := &vfstest.Fault{At: n, Err: errno, Stays: stays, Short: true}
 							hit = fileFaultAt(t, start.KillClone(), opts, fault, step.do, fileAfter(step.want))
 						}
 						if !hit && n < 5 {
@@ -138,12 +138,12 @@ func TestFileEveryFault(t *testing.T) {
 }
 
 // fileFaultAt tries one fault, and tells whether it came.
-func fileFaultAt(t *testing.T, mem *vfs.Mem, opts *FileOptions, fault *vfs.Fault,
+func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfstest.Fault,
 	do func(context.Context, *File) error, after map[string]string,
 ) bool {
 	t.Helper()
 	on := false
-	fsys := vfs.Inject(mem, func(op vfs.Op, name string) error {
+	fsys := vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if !on {
 			return nil
 		}
@@ -237,7 +237,7 @@ func TestFileEveryKill(t *testing.T) {
 		for _, step := range fileSteps {
 			t.Run(optName+"/"+step.name, func(t *testing.T) {
 				start := fileFilled(t, opts)
-				fileCutAt(t, start, opts, step.do, func(mem *vfs.Mem, n int) {
+				fileCutAt(t, start, opts, step.do, func(mem *vfstest.Mem, n int) {
 					f, err := openFile(mem, fileMemDir, opts, fileAtOnce)
 					if err != nil {
 						t.Fatalf("killed before call %d: %v", n, err)
@@ -252,11 +252,11 @@ func TestFileEveryKill(t *testing.T) {
 
 // fileCutAt runs an operation, and hands the state before each of its calls to
 // the file system, and after the last, to check.
-func fileCutAt(t *testing.T, start *vfs.Mem, opts *FileOptions, do func(context.Context, *File) error, check func(mem *vfs.Mem, n int)) {
+func fileCutAt(t *testing.T, start *vfstest.Mem, opts *FileOptions, do func(context.Context, *File) error, check func(mem *vfstest.Mem, n int)) {
 	t.Helper()
 	mem := start.KillClone()
 	on, n := false, 0
-	f, err := openFile(vfs.Inject(mem, func(op vfs.Op, _ string) error {
+	f, err := openFile(vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
 		if on && op.Changes() {
 			n++
 			check(mem.KillClone(), n)
@@ -295,10 +295,10 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 	for _, step := range fileSteps {
 		t.Run(step.name, func(t *testing.T) {
 			start := fileFilled(t, nil)
-			fileCutAt(t, start, nil, step.do, func(cut *vfs.Mem, n int) {
+			fileCutAt(t, start, nil, step.do, func(cut *vfstest.Mem, n int) {
 				on := false
 				calls := 0
-				f, err := openFile(vfs.Inject(cut, func(op vfs.Op, _ string) error {
+				f, err := openFile(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
 					if !op.Changes() || on {
 						return nil
 					}

@@ -12,21 +12,21 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // fileCut is what ends a life of a store in the tests of histories.
 type fileCut struct {
 	name string
 	opts *FileOptions
-	cut  func(mem *vfs.Mem, rnd *rand.Rand) *vfs.Mem
+	cut  func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem
 }
 
 var fileCuts = []fileCut{
-	{"kill", &FileOptions{}, func(mem *vfs.Mem, _ *rand.Rand) *vfs.Mem { return mem.KillClone() }},
-	{"kill, two open", &FileOptions{MaxOpenFiles: 2}, func(mem *vfs.Mem, _ *rand.Rand) *vfs.Mem { return mem.KillClone() }},
-	{"power loss", &FileOptions{Sync: true}, func(mem *vfs.Mem, rnd *rand.Rand) *vfs.Mem { return mem.Crash(rnd) }},
-	{"power loss, two open", &FileOptions{Sync: true, MaxOpenFiles: 2}, func(mem *vfs.Mem, rnd *rand.Rand) *vfs.Mem { return mem.Crash(rnd) }},
+	{"kill", &FileOptions{}, func(mem *vfstest.Mem, _ *rand.Rand) *vfstest.Mem { return mem.KillClone() }},
+	{"kill, two open", &FileOptions{MaxOpenFiles: 2}, func(mem *vfstest.Mem, _ *rand.Rand) *vfstest.Mem { return mem.KillClone() }},
+	{"power loss", &FileOptions{Sync: true}, func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem { return mem.Crash(rnd) }},
+	{"power loss, two open", &FileOptions{Sync: true, MaxOpenFiles: 2}, func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem { return mem.Crash(rnd) }},
 }
 
 // One store lives many short lives, each ended at a random call to the file
@@ -41,7 +41,7 @@ func TestFileManyLives(t *testing.T) {
 		for _, zeros := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/zeros=%v", c.name, zeros), func(t *testing.T) {
 				rnd := rand.New(rand.NewPCG(7, 8))
-				mem := vfs.NewMem()
+				mem := vfstest.NewMem()
 				mem.ZeroLostPages = zeros
 				allowed := []map[string]string{{}}
 				for life := range lives {
@@ -54,12 +54,12 @@ func TestFileManyLives(t *testing.T) {
 
 // fileLife opens a store that holds one of the allowed contents, works on it
 // until it is cut off, and returns what is left and what it may hold.
-func fileLife(t *testing.T, c fileCut, mem *vfs.Mem, rnd *rand.Rand, life int, allowed []map[string]string) (*vfs.Mem, []map[string]string) {
+func fileLife(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, life int, allowed []map[string]string) (*vfstest.Mem, []map[string]string) {
 	t.Helper()
-	var left *vfs.Mem
+	var left *vfstest.Mem
 	calls := 0
 	last := 1 + rnd.IntN(80)
-	fsys := vfs.Inject(mem, func(op vfs.Op, _ string) error {
+	fsys := vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
 		if op.Changes() && left == nil {
 			if calls++; calls == last {
 				left = c.cut(mem, rnd)

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // With a lock that is kept, what a store knows of its files is not looked up
@@ -21,7 +21,7 @@ func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 		t.Run(optName, func(t *testing.T) {
 			for n := int64(1); ; n++ {
 				for _, errno := range []error{syscall.ENOSPC, syscall.EMFILE} {
-					fault := &vfs.Fault{At: n, Err: errno, Short: true}
+					fault := &vfstest.Fault{At: n, Err: errno, Short: true}
 					if !fileKeptLife(t, opts, fault) {
 						if n < 20 {
 							t.Fatalf("only %d calls were tried", n)
@@ -35,11 +35,11 @@ func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 }
 
 // fileKeptLife runs the sequence with one fault, and tells whether it came.
-func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfs.Fault) bool {
+func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 	t.Helper()
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	var on atomic.Bool // the kept lock is let go of in the background
-	fsys := vfs.Inject(mem, func(op vfs.Op, name string) error {
+	fsys := vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if !on.Load() {
 			return nil
 		}

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // A full disk: the append that does not fit changes nothing, and once there is
@@ -99,8 +99,8 @@ func TestFileNoPermission(t *testing.T) {
 	if os.Getuid() == 0 {
 		// The same errors, made by the file system of the tests.
 		start := fileFilled(t, nil)
-		fault := &vfs.Fault{At: 1, Err: syscall.EACCES, Stays: true}
-		_, err := openFile(vfs.Inject(start, fault.Check), fileMemDir, nil, fileAtOnce)
+		fault := &vfstest.Fault{At: 1, Err: syscall.EACCES, Stays: true}
+		_, err := openFile(vfstest.Inject(start, fault.Check), fileMemDir, nil, fileAtOnce)
 		fileIs(t, err, os.ErrPermission)
 		fileSays(t, err, fileMemDir)
 		return
@@ -129,7 +129,7 @@ func TestFileNoPermission(t *testing.T) {
 
 // Out of descriptors: the store closes those that it keeps, and goes on.
 func TestFileOutOfDescriptors(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	mem.MaxOpen = 12
 	f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 1000}, fileAtOnce)
 	g := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 2}, fileAtOnce)

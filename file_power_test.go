@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd/internal/filedir"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // With Sync, the power may fail at each call: an operation that returned is
@@ -23,7 +24,7 @@ func TestFileEveryPowerLoss(t *testing.T) {
 		for _, step := range fileSteps {
 			t.Run(fmt.Sprintf("%s/zeros=%v", step.name, zeros), func(t *testing.T) {
 				rnd := rand.New(rand.NewPCG(1, 2))
-				fileCutAt(t, filePowered(t, opts, zeros), opts, step.do, func(mem *vfs.Mem, n int) {
+				fileCutAt(t, filePowered(t, opts, zeros), opts, step.do, func(mem *vfstest.Mem, n int) {
 					for range rounds {
 						fileCheckCrash(t, mem.Crash(rnd), opts, n, fileStart, fileAfter(step.want))
 					}
@@ -33,14 +34,14 @@ func TestFileEveryPowerLoss(t *testing.T) {
 	}
 }
 
-func filePowered(t *testing.T, opts *FileOptions, zeros bool) *vfs.Mem {
+func filePowered(t *testing.T, opts *FileOptions, zeros bool) *vfstest.Mem {
 	t.Helper()
 	mem := fileFilled(t, opts)
 	mem.ZeroLostPages = zeros
 	return mem
 }
 
-func fileCheckCrash(t *testing.T, mem *vfs.Mem, opts *FileOptions, n int, allowed ...map[string]string) {
+func fileCheckCrash(t *testing.T, mem *vfstest.Mem, opts *FileOptions, n int, allowed ...map[string]string) {
 	t.Helper()
 	f, err := openFile(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
 	if err != nil {
@@ -93,7 +94,7 @@ func TestFilePowerLossTestSeesLoss(t *testing.T) {
 	lost := 0
 	for _, step := range fileSteps[:2] {
 		mem := fileFilled(t, &FileOptions{Sync: true})
-		noSync := vfs.Inject(mem, func(vfs.Op, string) error { return nil })
+		noSync := vfstest.Inject(mem, func(vfstest.Op, string) error { return nil })
 		f := fileOpen(t, fileNoSync{noSync}, fileMemDir, &FileOptions{Sync: true}, fileAtOnce)
 		if err := step.do(t.Context(), f); err != nil {
 			t.Fatal(err)

@@ -13,14 +13,14 @@ import (
 	"github.com/go-partd/partd/internal/filedir"
 	"github.com/go-partd/partd/internal/names"
 	"github.com/go-partd/partd/internal/sessiontab"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // Without Sync, a session is over when the system is started anew: what is known
 // of it may be older than the data.
 func TestFileSessionsOfAnotherBoot(t *testing.T) {
 	ctx := t.Context()
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	open := func(sync bool, boot uint64) *File {
 		return fileOpen(t, mem, fileMemDir, &FileOptions{Sync: sync}, filedir.Hooks{KeepLock: -1, Boot: boot})
 	}
@@ -66,7 +66,7 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 // goes.
 func TestFileSessionsAreBounded(t *testing.T) {
 	ctx := t.Context()
-	f := fileOpen(t, vfs.NewMem(), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Sessions: 4})
+	f := fileOpen(t, vfstest.NewMem(), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Sessions: 4})
 	known := func(s uint64) bool {
 		t.Helper()
 		_, err := f.Apply(ctx, Tag{s, 1, 0}, Operation{})
@@ -206,7 +206,7 @@ func TestFileTaggedRecordIsNewer(t *testing.T) {
 	fileCutAt(t, mem, nil, func(ctx context.Context, f *File) error {
 		_, err := f.Apply(ctx, tag, fileTagged[0].op)
 		return err
-	}, func(mem *vfs.Mem, _ int) {
+	}, func(mem *vfstest.Mem, _ int) {
 		file, err := mem.OpenFile(fileMemDir+"/"+names.Journal, os.O_RDONLY, 0)
 		if err != nil {
 			return

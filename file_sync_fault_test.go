@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/filedir"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // fileEveryStep returns operations without a tag, and with one, which go other ways.
@@ -54,7 +54,7 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 								some = errnos[(int(n)+i)%len(errnos):][:1]
 							}
 							for _, errno := range some {
-								fault := &vfs.Fault{At: n, Err: errno, Stays: stays, Short: true}
+								fault := &vfstest.Fault{At: n, Err: errno, Stays: stays, Short: true}
 								hit = fileSyncAfter(t, &FileOptions{MaxOpenFiles: maxOpen}, synced, fault, step)
 							}
 						}
@@ -66,16 +66,16 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 }
 
 // fileSyncAfter tries one fault, and tells whether it came.
-func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfs.Fault, step fileStep) bool {
+func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.Fault, step fileStep) bool {
 	t.Helper()
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	on, syncFailed := false, false
-	f := fileOpen(t, vfs.Inject(mem, func(op vfs.Op, name string) error {
+	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if !on {
 			return nil
 		}
 		err := fault.Check(op, name)
-		syncFailed = syncFailed || err != nil && (op == vfs.OpSync || op == vfs.OpSyncDir)
+		syncFailed = syncFailed || err != nil && (op == vfstest.OpSync || op == vfstest.OpSyncDir)
 		return err
 	}), fileMemDir, opts, fileAtOnce)
 	for _, e := range fileMapEntries(fileStart) {

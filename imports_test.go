@@ -49,10 +49,9 @@ var allowedImports = map[string][]string{
 	"internal/progress":   {"internal/", "golang.org/x/term"},
 	"internal/records":    {".", "internal/"},
 	"internal/spill":      {".", "internal/"},
-	"internal/zmtp":       {"github.com/go-zeromq/zmq4"},
 	"internal/cliutil":    {"internal/nearest", "internal/progress", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 	"internal/servercli":  {".", "stores", "remote", "internal/cliutil", "internal/cliutil/sizeflag", "github.com/spf13/cobra", "github.com/spf13/pflag"},
-	"internal/filejobs":   {".", "internal/aggregate", "internal/compressed", "internal/extsort", "internal/hashagg", "internal/names", "internal/nearest", "internal/output", "internal/progress", "internal/records", "internal/tempdir", "internal/textfmt", "internal/vfs"},
+	"internal/filejobs":   {".", "internal/aggregate", "internal/compressed", "internal/extsort", "internal/hashagg", "internal/names", "internal/nearest", "internal/output", "internal/progress", "internal/records", "internal/spill", "internal/tempdir", "internal/textfmt", "internal/vfs"},
 	"internal/cli":        {".", "stores", "logstore", "internal/", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 
 	"internal/cliutil/sizeflag": {"stores", "github.com/spf13/pflag"},

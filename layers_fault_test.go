@@ -15,7 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // faultyStacks are layers over a File.
@@ -136,7 +136,7 @@ type layerFault struct {
 	syncFailed bool // or a call after which nobody knows what was done
 }
 
-func (f *layerFault) check(op vfs.Op, _ string) error {
+func (f *layerFault) check(op vfstest.Op, _ string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.on {
@@ -146,10 +146,10 @@ func (f *layerFault) check(op vfs.Op, _ string) error {
 		return nil
 	}
 	switch op {
-	case vfs.OpSync, vfs.OpSyncDir, vfs.OpClose, vfs.OpRemove:
+	case vfstest.OpSync, vfstest.OpSyncDir, vfstest.OpClose, vfstest.OpRemove:
 		f.syncFailed = true
 	}
-	return vfs.Short(f.err)
+	return vfstest.Short(f.err)
 }
 
 func (f *layerFault) turn(on bool) {
@@ -161,9 +161,9 @@ func (f *layerFault) turn(on bool) {
 func layersFault(t *testing.T, over func(*testing.T, partd.Partd) partd.Partd, opts *partd.FileOptions, ops []layerOp, from, n int64, errno error) (hit bool) {
 	t.Helper()
 	ctx := t.Context()
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	fault := &layerFault{from: from, n: n, err: errno}
-	file, err := partd.OpenFileOn(vfs.Inject(mem, fault.check), opts, 1)
+	file, err := partd.OpenFileOn(vfstest.Inject(mem, fault.check), opts, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // Whoever sends an operation again may rely on the answer as much as whoever
@@ -18,8 +19,8 @@ func TestApplyAgainWaitsForSync(t *testing.T) {
 	var once sync.Once
 	syncing, goOn := make(chan struct{}), make(chan struct{})
 	h := crashHooks
-	h.fs = vfs.Inject(vfs.NewMem(), func(op vfs.Op, name string) error {
-		if hold.Load() && op == vfs.OpSync && strings.Contains(name, "wal-") {
+	h.fs = vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, name string) error {
+		if hold.Load() && op == vfstest.OpSync && strings.Contains(name, "wal-") {
 			once.Do(func() { close(syncing) })
 			<-goOn
 		}
@@ -72,7 +73,7 @@ func TestApplyAgainWaitsForSync(t *testing.T) {
 
 // Records without entries do not make the write-ahead file grow without end.
 func TestSessionsDoNotFillTheDisk(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
 	opts := &Options{MaxSessions: 5}

@@ -6,15 +6,15 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // hugeKey is so long that an operation on it alone is too large for a record.
 var hugeKey = strings.Repeat("k", 65535)
 
-func openBulk(t *testing.T, opts *Options) (*Store, *vfs.Mem) {
+func openBulk(t *testing.T, opts *Options) (*Store, *vfstest.Mem) {
 	t.Helper()
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
 	s, err := open(crashDir, opts, h)
@@ -121,7 +121,7 @@ func TestLargeApplyAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := crashHooks
-	for _, fs := range []*vfs.Mem{killed, mem} {
+	for _, fs := range []*vfstest.Mem{killed, mem} {
 		h.fs = fs
 		if s, err = open(crashDir, nil, h); err != nil {
 			t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // Several goroutines append with Sync while power is lost again and again:
@@ -22,13 +22,13 @@ func TestGroupCommitCrashes(t *testing.T) {
 	rounds := crashes(t, 400) / 100
 	for seed := range max(rounds, 2) {
 		rnd := rand.New(rand.NewPCG(uint64(seed), 3))
-		mem := vfs.NewMem()
+		mem := vfstest.NewMem()
 		var begun, acked [writers]atomic.Int64
 		var mu sync.Mutex
 		var failed error
 		armed := false
 		h := crashHooks
-		h.fs = vfs.Inject(mem, func(op vfs.Op, _ string) error {
+		h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if !armed || failed != nil || !op.Changes() || rnd.IntN(5) != 0 {
@@ -81,7 +81,7 @@ func groupBatch(w, n int) []partd.Entry {
 	return []partd.Entry{{Key: fmt.Sprint("a", w), Value: v}, {Key: fmt.Sprint("b", w), Value: v}}
 }
 
-func checkGroupCommit(left *vfs.Mem, least, most []int64) error {
+func checkGroupCommit(left *vfstest.Mem, least, most []int64) error {
 	h := crashHooks
 	h.fs = left
 	s, err := open(crashDir, &Options{Memory: MinMemory}, h)

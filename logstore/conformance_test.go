@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 	"github.com/go-partd/partd/partdtest"
 )
 
@@ -65,7 +66,7 @@ func TestKeepsPromises(t *testing.T) {
 				newDir = func(t *testing.T) string { return t.TempDir() }
 				opts = append(opts, partdtest.Dir(func(s partd.Partd) string { return dirs[s] }))
 			} else {
-				c.h.fs = vfs.NewMem()
+				c.h.fs = vfstest.NewMem()
 			}
 			partdtest.Run(t, func(t *testing.T) partd.Partd { return must(t, newDir(t)) },
 				append(opts, partdtest.Reopen(func(t *testing.T, s partd.Partd) partd.Partd {

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 func TestSessions(t *testing.T) {
@@ -119,7 +119,7 @@ func TestLargeBatch(t *testing.T) {
 // What the ledger is for: an entry that is valid in itself, and in the wrong
 // place, or there twice, is noticed.
 func TestLedger(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	h := hooks{fs: mem, noCRC: true}
 	s, err := open("/s", nil, h)
 	if err != nil {
@@ -172,7 +172,7 @@ func TestLedger(t *testing.T) {
 // A store with far more than its memory, in tables, ranges and keys that are
 // all larger than what a Scan may load, reads back right.
 func TestMuchMoreThanMemory(t *testing.T) {
-	h := hooks{fs: vfs.NewMem(), tableBytes: 16 << 10, blobBytes: 600, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 4096}
+	h := hooks{fs: vfstest.NewMem(), tableBytes: 16 << 10, blobBytes: 600, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 4096}
 	s, err := open("/s", nil, h)
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 const crashDir = "/data/store"
@@ -39,7 +39,7 @@ type crashRun struct {
 	hooks hooks
 	rnd   *rand.Rand
 
-	mem   *vfs.Mem
+	mem   *vfstest.Mem
 	mu    sync.Mutex // guards what the file system's hook uses
 	armed bool
 	crash *rand.Rand
@@ -60,15 +60,15 @@ var errFailed = errors.New("the check of a crash failed")
 func newCrashRun(kind crashKind, seed uint64, h hooks) *crashRun {
 	r := &crashRun{
 		kind: kind, hooks: h, rnd: rand.New(rand.NewPCG(seed, 1)), crash: rand.New(rand.NewPCG(seed, 2)),
-		mem: vfs.NewMem(), every: 12, states: []map[string][]byte{{}},
+		mem: vfstest.NewMem(), every: 12, states: []map[string][]byte{{}},
 	}
 	r.mem.ZeroLostPages = r.rnd.IntN(2) == 0
-	r.hooks.fs = vfs.Inject(r.mem, r.before)
+	r.hooks.fs = vfstest.Inject(r.mem, r.before)
 	return r
 }
 
 // before is called before each call to the file system.
-func (r *crashRun) before(op vfs.Op, _ string) error {
+func (r *crashRun) before(op vfstest.Op, _ string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.armed || !op.Changes() || r.err != nil || r.crash.IntN(r.every) != 0 {
@@ -96,7 +96,7 @@ func (r *crashRun) check() error {
 }
 
 func (r *crashRun) checkCrash() error {
-	var left *vfs.Mem
+	var left *vfstest.Mem
 	if r.kind == processKill {
 		left = r.mem.KillClone()
 	} else {
@@ -113,9 +113,9 @@ func (r *crashRun) checkCrash() error {
 	}
 	if r.crash.IntN(4) == 0 { // crash once more, while recovering
 		n := r.crash.Int64N(40) + 1
-		var again *vfs.Mem
+		var again *vfstest.Mem
 		var mu sync.Mutex // files that a merge replaced are closed beside the rest
-		h.fs = vfs.Inject(left, func(op vfs.Op, _ string) error {
+		h.fs = vfstest.Inject(left, func(op vfstest.Op, _ string) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if n--; n == 0 {
@@ -173,7 +173,7 @@ func (r *crashRun) checkCrash() error {
 }
 
 // loseAfterKill opens and syncs what a kill left, and then loses power.
-func (r *crashRun) loseAfterKill(left *vfs.Mem) (*vfs.Mem, error) {
+func (r *crashRun) loseAfterKill(left *vfstest.Mem) (*vfstest.Mem, error) {
 	h := r.hooks
 	h.fs = left
 	s, err := open(crashDir, r.opts(), h)

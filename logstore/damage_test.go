@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // Every bit of every file is flipped, and every file cut at every place. What
@@ -31,12 +31,12 @@ func TestEveryBitAndCut(t *testing.T) {
 			step = 7
 		}
 		for bit := int64(0); bit < size*8; bit += step {
-			damaged(t, mem, want, last, fmt.Sprintf("%s, bit %d", name, bit), func(m *vfs.Mem) {
+			damaged(t, mem, want, last, fmt.Sprintf("%s, bit %d", name, bit), func(m *vfstest.Mem) {
 				change(t, m, crashDir+"/"+name, bit/8, func(b byte) byte { return b ^ 1<<(bit%8) })
 			})
 		}
 		for cut := int64(0); cut < size; cut += step {
-			damaged(t, mem, want, last, fmt.Sprintf("%s, cut at %d", name, cut), func(m *vfs.Mem) {
+			damaged(t, mem, want, last, fmt.Sprintf("%s, cut at %d", name, cut), func(m *vfstest.Mem) {
 				f, err := m.OpenFile(crashDir+"/"+name, syscall.O_RDWR, 0)
 				if err != nil {
 					t.Fatal(err)
@@ -46,7 +46,7 @@ func TestEveryBitAndCut(t *testing.T) {
 				}
 			})
 		}
-		damaged(t, mem, want, last, name+", missing", func(m *vfs.Mem) {
+		damaged(t, mem, want, last, name+", missing", func(m *vfstest.Mem) {
 			if err := m.Remove(crashDir + "/" + name); err != nil {
 				t.Fatal(err)
 			}
@@ -57,7 +57,7 @@ func TestEveryBitAndCut(t *testing.T) {
 	}
 }
 
-func fileSize(m *vfs.Mem, name string) int64 {
+func fileSize(m *vfstest.Mem, name string) int64 {
 	info, err := m.Info(name)
 	if err != nil {
 		return 0
@@ -65,7 +65,7 @@ func fileSize(m *vfs.Mem, name string) int64 {
 	return info.Size
 }
 
-func change(t *testing.T, m *vfs.Mem, name string, off int64, f func(byte) byte) {
+func change(t *testing.T, m *vfstest.Mem, name string, off int64, f func(byte) byte) {
 	t.Helper()
 	file, err := m.OpenFile(name, syscall.O_RDWR, 0)
 	if err != nil {
@@ -82,9 +82,9 @@ func change(t *testing.T, m *vfs.Mem, name string, off int64, f func(byte) byte)
 
 // damageStart returns a small store that was killed, what it holds, and what
 // it holds without its last record.
-func damageStart(t *testing.T) (mem *vfs.Mem, want, withoutLast map[string][]byte) {
+func damageStart(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[string][]byte) {
 	t.Helper()
-	live := vfs.NewMem()
+	live := vfstest.NewMem()
 	h := crashHooks
 	h.fs = live
 	h.blobBytes = 100
@@ -117,7 +117,7 @@ func damageStart(t *testing.T) (mem *vfs.Mem, want, withoutLast map[string][]byt
 	return killed, want, withoutLast
 }
 
-func damaged(t *testing.T, start *vfs.Mem, want, withoutLast map[string][]byte, what string, damage func(m *vfs.Mem)) {
+func damaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string][]byte, what string, damage func(m *vfstest.Mem)) {
 	t.Helper()
 	mem := start.KillClone()
 	damage(mem)

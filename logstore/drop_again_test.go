@@ -13,18 +13,19 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // fullStore returns a store that could not write its first table out, and
 // whose second one is in use, so that a Scan must hold both. Its file system
 // refuses writes to segments for as long as full is set.
-func fullStore(t *testing.T) (s *Store, mem *vfs.Mem, full *atomic.Bool) {
+func fullStore(t *testing.T) (s *Store, mem *vfstest.Mem, full *atomic.Bool) {
 	t.Helper()
-	mem, full = vfs.NewMem(), new(atomic.Bool)
+	mem, full = vfstest.NewMem(), new(atomic.Bool)
 	full.Store(true)
 	h := crashHooks
-	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
-		if full.Load() && op == vfs.OpWrite && strings.Contains(name, "seg-") {
+	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if full.Load() && op == vfstest.OpWrite && strings.Contains(name, "seg-") {
 			return syscall.ENOSPC
 		}
 		return nil
@@ -164,11 +165,11 @@ func TestAppendWithinScanOfAFullStore(t *testing.T) {
 // A Drop that failed leaves a store in which nothing that comes later is lost,
 // even where the process dies.
 func TestAppendAfterAFailedDrop(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	var refuse atomic.Bool
 	h := crashHooks
-	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
-		if refuse.Load() && op == vfs.OpWrite && strings.HasSuffix(name, manifestTmpName) {
+	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if refuse.Load() && op == vfstest.OpWrite && strings.HasSuffix(name, manifestTmpName) {
 			return syscall.ENOSPC
 		}
 		return nil
@@ -207,8 +208,8 @@ func TestAppendAfterAFailedDrop(t *testing.T) {
 func TestAppendWhileOpenOfAFullStore(t *testing.T) {
 	var full atomic.Bool
 	full.Store(true)
-	fs := vfs.Inject(vfs.NewMem(), func(op vfs.Op, name string) error {
-		if full.Load() && op == vfs.OpWrite && strings.Contains(name, "seg-") {
+	fs := vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, name string) error {
+		if full.Load() && op == vfstest.OpWrite && strings.Contains(name, "seg-") {
 			return syscall.ENOSPC
 		}
 		return nil

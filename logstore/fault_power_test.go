@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // After each fault, at any call of each operation: Sync, a loss of power, and
@@ -36,7 +36,7 @@ func TestFaultThenPowerLoss(t *testing.T) {
 				}
 				for _, errno := range some {
 					mem := start.KillClone()
-					fault := &vfs.Fault{At: n, Err: errno, Short: n%3 == 0}
+					fault := &vfstest.Fault{At: n, Err: errno, Short: n%3 == 0}
 					if powerLossAfterFault(t, mem, opts, fault, step, before, after) {
 						synced++
 					}
@@ -51,13 +51,13 @@ func TestFaultThenPowerLoss(t *testing.T) {
 }
 
 // powerLossAfterFault tells whether the store could be synced after the fault.
-func powerLossAfterFault(t *testing.T, mem *vfs.Mem, opts *Options, fault *vfs.Fault, step faultStep, before, after map[string][]byte) bool {
+func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
 	t.Helper()
 	on := make(chan struct{}, 1)
-	fault.Only = func(vfs.Op, string) bool { return len(on) == 1 }
+	fault.Only = func(vfstest.Op, string) bool { return len(on) == 1 }
 	var what string
 	h := crashHooks
-	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		err := fault.Check(op, name)
 		if err != nil {
 			what = op.String() + " " + name
@@ -126,7 +126,7 @@ func powerLossAfterFault(t *testing.T, mem *vfs.Mem, opts *Options, fault *vfs.F
 // Where the disk is so full that not even zeros can be written, the store is
 // opened to be read and dropped, and refuses all else without doubt.
 func TestFullModeIsSure(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
 	s, err := open(crashDir, nil, h)
@@ -138,14 +138,14 @@ func TestFullModeIsSure(t *testing.T) {
 		t.Fatal(err)
 	}
 	failed := map[string]bool{}
-	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		switch {
-		case op == vfs.OpWrite && !strings.HasSuffix(name, lockName):
+		case op == vfstest.OpWrite && !strings.HasSuffix(name, lockName):
 			if _, before := failed[name]; !before {
 				failed[name] = true
 			}
 			return syscall.ENOSPC
-		case op == vfs.OpRead && failed[name]: // what was written cannot be read back
+		case op == vfstest.OpRead && failed[name]: // what was written cannot be read back
 			failed[name] = false
 			return syscall.EIO
 		}
@@ -172,9 +172,9 @@ func TestFullModeIsSure(t *testing.T) {
 // A large value that cannot be read while the store is opened is not one that a
 // loss of power took: the store is not opened without it.
 func TestUnreadableBlobIsNotLost(t *testing.T) {
-	for _, kind := range []vfs.Op{vfs.OpInfo, vfs.OpRead} {
+	for _, kind := range []vfstest.Op{vfstest.OpInfo, vfstest.OpRead} {
 		for n := int64(1); ; n++ {
-			mem := vfs.NewMem()
+			mem := vfstest.NewMem()
 			h := crashHooks
 			h.fs = mem
 			s, err := open(crashDir, &Options{Sync: true}, h)
@@ -186,10 +186,10 @@ func TestUnreadableBlobIsNotLost(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			fault := &vfs.Fault{At: n, Err: syscall.EIO, Only: func(op vfs.Op, name string) bool {
+			fault := &vfstest.Fault{At: n, Err: syscall.EIO, Only: func(op vfstest.Op, name string) bool {
 				return op == kind && strings.Contains(name, "blob-")
 			}}
-			h.fs = vfs.Inject(killed, fault.Check)
+			h.fs = vfstest.Inject(killed, fault.Check)
 			if s, err = open(crashDir, nil, h); err != nil && !errors.Is(err, syscall.EIO) {
 				t.Fatal(err)
 			} else if err == nil {

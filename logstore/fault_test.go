@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // contents reads a whole store, and, when it can, checks its ledger.
@@ -102,9 +102,9 @@ func faultSteps() []faultStep {
 
 // faultStart returns a store that was killed with content in segments, in blob
 // files and in write-ahead files.
-func faultStart(t *testing.T, opts *Options) (*vfs.Mem, map[string][]byte) {
+func faultStart(t *testing.T, opts *Options) (*vfstest.Mem, map[string][]byte) {
 	t.Helper()
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
 	s, err := open(crashDir, opts, h)
@@ -149,7 +149,7 @@ func TestEveryFault(t *testing.T) {
 							some = errnos[(int(n)+i)%len(errnos):][:1]
 						}
 						for _, errno := range some {
-							fault := &vfs.Fault{At: n, Err: errno, Stays: stays, Short: true}
+							fault := &vfstest.Fault{At: n, Err: errno, Stays: stays, Short: true}
 							hit = faultAt(t, start.KillClone(), opts, fault, step, before, after)
 						}
 					}
@@ -160,12 +160,12 @@ func TestEveryFault(t *testing.T) {
 }
 
 // faultAt tries one fault and tells whether it came.
-func faultAt(t *testing.T, mem *vfs.Mem, opts *Options, fault *vfs.Fault, step faultStep, before, after map[string][]byte) bool {
+func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
 	t.Helper()
 	on := make(chan struct{}, 1) // full while calls may fail
-	fault.Only = func(vfs.Op, string) bool { return len(on) == 1 }
+	fault.Only = func(vfstest.Op, string) bool { return len(on) == 1 }
 	h := crashHooks
-	h.fs = vfs.Inject(mem, fault.Check)
+	h.fs = vfstest.Inject(mem, fault.Check)
 	s, err := open(crashDir, opts, h)
 	if err != nil {
 		t.Fatal(err)
@@ -244,9 +244,9 @@ func TestFaultWhileOpening(t *testing.T) {
 		start, want := faultStart(t, &Options{Sync: opts.Sync})
 		for n := int64(1); ; n++ {
 			mem := start.KillClone()
-			fault := &vfs.Fault{At: n, Err: syscall.EIO, Short: true}
+			fault := &vfstest.Fault{At: n, Err: syscall.EIO, Short: true}
 			h := crashHooks
-			h.fs = vfs.Inject(mem, fault.Check)
+			h.fs = vfstest.Inject(mem, fault.Check)
 			s, err := open(crashDir, opts, h)
 			if err == nil {
 				if err := s.Close(); err != nil && !fault.Hit() {

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // A write-ahead file that is another store's, or of a newer format, is not
@@ -75,8 +75,8 @@ func TestFailedOpeningGivesMemoryBack(t *testing.T) {
 	mem, _ := killedStore(t, false)
 	h := crashHooks
 	h.tableBytes = 256 << 20
-	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
-		if op == vfs.OpOpen && strings.Contains(name, "seg-") {
+	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if op == vfstest.OpOpen && strings.Contains(name, "seg-") {
 			return syscall.EMFILE
 		}
 		return nil

@@ -10,12 +10,13 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // Where a drop gives no room, because of readers or because others take it,
 // the store is dropped, and can be dropped again.
 func TestFullDiskDropTwice(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	var full atomic.Bool
 	h := crashHooks
 	h.fs = diskFull(mem, &full, true)
@@ -54,7 +55,7 @@ func TestFullDiskDropTwice(t *testing.T) {
 // there is room, without being opened again.
 func TestRoomAfterDrop(t *testing.T) {
 	for _, openedFull := range []bool{false, true} {
-		mem := vfs.NewMem()
+		mem := vfstest.NewMem()
 		var full atomic.Bool
 		h := crashHooks
 		h.fs = diskFull(mem, &full, true)
@@ -102,7 +103,7 @@ func TestRoomAfterDrop(t *testing.T) {
 // A disk that is so full that not even a data file can be opened for writing,
 // as where opening copies it, costs no data.
 func TestFullDiskOpeningFiles(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
 	s, err := open(crashDir, nil, h)
@@ -151,13 +152,13 @@ func (c copyOnOpen) OpenFile(name string, flag int, perm os.FileMode) (vfs.File,
 func TestDiskFillsBeforeDrop(t *testing.T) {
 	for _, sync := range []bool{false, true} {
 		for _, room := range []bool{false, true} {
-			mem := vfs.NewMem()
+			mem := vfstest.NewMem()
 			var full atomic.Bool
 			h := crashHooks
 			h.fs = diskFull(mem, &full, true)
 			if room { // there is, once a file was removed
-				h.fs = vfs.Inject(h.fs, func(op vfs.Op, name string) error {
-					if op == vfs.OpRemove && strings.Contains(name, "wal-") {
+				h.fs = vfstest.Inject(h.fs, func(op vfstest.Op, name string) error {
+					if op == vfstest.OpRemove && strings.Contains(name, "wal-") {
 						full.Store(false)
 					}
 					return nil
@@ -197,7 +198,7 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 				t.Fatal(err)
 			}
 			full.Store(false)
-			for _, fs := range []*vfs.Mem{mem, killed} {
+			for _, fs := range []*vfstest.Mem{mem, killed} {
 				h.fs = fs
 				if s, err = open(crashDir, opts, h); err != nil {
 					t.Fatal(err)

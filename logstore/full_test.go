@@ -11,13 +11,14 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/internal/vfs/disktest"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // diskFull fails whatever takes room: a write, unless it is to the spare file's
 // blocks, and making a file.
-func diskFull(mem *vfs.Mem, full *atomic.Bool, spare bool) vfs.FS {
-	return noNewFiles{vfs.Inject(mem, func(op vfs.Op, name string) error {
-		if !full.Load() || op != vfs.OpWrite || strings.HasSuffix(name, lockName) {
+func diskFull(mem *vfstest.Mem, full *atomic.Bool, spare bool) vfs.FS {
+	return noNewFiles{vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if !full.Load() || op != vfstest.OpWrite || strings.HasSuffix(name, lockName) {
 			return nil
 		}
 		_, used := mem.Info(strings.TrimSuffix(name, manifestTmpName) + spareName)
@@ -46,7 +47,7 @@ func (n noNewFiles) OpenFile(name string, flag int, perm os.FileMode) (vfs.File,
 func TestFullDiskDrop(t *testing.T) {
 	for _, sync := range []bool{false, true} {
 		for _, killed := range []bool{false, true} {
-			mem := vfs.NewMem()
+			mem := vfstest.NewMem()
 			var full atomic.Bool
 			h := crashHooks
 			h.fs = diskFull(mem, &full, true)
@@ -120,7 +121,7 @@ func TestFullDiskDrop(t *testing.T) {
 
 // Where not even the spare file can be used, Drop fails and changes nothing.
 func TestFullDiskDropFails(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	var full atomic.Bool
 	h := crashHooks
 	h.fs = diskFull(mem, &full, false)
@@ -159,7 +160,7 @@ func TestFullDiskNew(t *testing.T) {
 	var full atomic.Bool
 	full.Store(true)
 	h := crashHooks
-	h.fs = diskFull(vfs.NewMem(), &full, true)
+	h.fs = diskFull(vfstest.NewMem(), &full, true)
 	if s, err := open(crashDir, nil, h); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("%v, %v", s, err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd/internal/sessiontab"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 
 	"github.com/go-partd/partd"
 )
@@ -131,7 +132,7 @@ func FuzzBlocks(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x00\x04\x00\x00\x01\x00\x00\x01\x00abcd"))
 	f.Add([]byte("\x00\x00\x00\x00\x04\x00\x00\x02\x00\x00\x01\x00abcd"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		mem := vfs.NewMem()
+		mem := vfstest.NewMem()
 		file, err := mem.OpenFile("seg", os.O_RDWR|os.O_CREATE, 0o666)
 		if err != nil {
 			t.Fatal(err)

@@ -9,14 +9,14 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // Full tables are not merged because they compress well.
 func TestNoMergeOfCompressedTables(t *testing.T) {
 	for _, c := range []Compression{S2, Zstd} {
 		for _, keys := range []int{1, 1000} {
-			mem := vfs.NewMem()
+			mem := vfstest.NewMem()
 			s, err := open("/s", &Options{Compression: c}, hooks{fs: mem, tableBytes: 64 << 10})
 			if err != nil {
 				t.Fatal(err)

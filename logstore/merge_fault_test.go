@@ -16,15 +16,16 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // Who reads sees what was there when he began, from files that are gone. When
 // he ends, they are closed.
 func TestMergeBesideReaders(t *testing.T) {
 	var open_ atomic.Int64
-	mem := vfs.NewMem()
-	count := vfs.Inject(mem, func(op vfs.Op, name string) error {
-		if strings.Contains(name, "seg-") && op == vfs.OpClose {
+	mem := vfstest.NewMem()
+	count := vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if strings.Contains(name, "seg-") && op == vfstest.OpClose {
 			open_.Add(-1)
 		}
 		return nil
@@ -99,14 +100,14 @@ func (c countOpens) OpenFile(name string, flag int, perm os.FileMode) (vfs.File,
 
 // Drop does not wait for a merge, and Close not for a long one.
 func TestMergeDropped(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	want := manySessions(t, mem, 10)
 	for _, end := range []string{"drop", "close"} {
 		hold, held := make(chan struct{}), make(chan struct{})
 		var once sync.Once
 		h := mergeHooks
-		h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
-			if op == vfs.OpSync && strings.Contains(name, "seg-") {
+		h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+			if op == vfstest.OpSync && strings.Contains(name, "seg-") {
 				once.Do(func() { close(held); <-hold })
 			}
 			return nil
@@ -158,17 +159,17 @@ func TestMergeDropped(t *testing.T) {
 // again at once. Nothing is lost, nothing left behind.
 func TestMergeFullDisk(t *testing.T) {
 	for at := int64(1); ; at++ {
-		mem := vfs.NewMem()
+		mem := vfstest.NewMem()
 		want := manySessions(t, mem, 12)
 		var log bytes.Buffer
-		fault := &vfs.Fault{At: at, Err: syscall.ENOSPC, Stays: true, Short: at%2 == 0}
+		fault := &vfstest.Fault{At: at, Err: syscall.ENOSPC, Stays: true, Short: at%2 == 0}
 		var merging atomic.Bool
-		fault.Only = func(op vfs.Op, name string) bool {
-			return merging.Load() && (op == vfs.OpWrite || op == vfs.OpOpen || op == vfs.OpTruncate || op == vfs.OpSync) &&
+		fault.Only = func(op vfstest.Op, name string) bool {
+			return merging.Load() && (op == vfstest.OpWrite || op == vfstest.OpOpen || op == vfstest.OpTruncate || op == vfstest.OpSync) &&
 				!strings.Contains(name, "wal-")
 		}
 		h := mergeHooks
-		h.fs, h.mergeLeast = vfs.Inject(mem, fault.Check), -1
+		h.fs, h.mergeLeast = vfstest.Inject(mem, fault.Check), -1
 		s, err := open("/s", &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, h)
 		if err != nil {
 			t.Fatal(err)
@@ -215,7 +216,7 @@ func TestMergeFullDisk(t *testing.T) {
 // What a merge left behind the end of a file is cut off: at once, or, after a
 // crash, by the next opening.
 func TestMergeCutsFile(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	h := mergeHooks
 	h.fs, h.mergeLeast, h.mergeFull = mem, -1, 8<<10
 	s, err := open("/s", nil, h)
@@ -240,8 +241,8 @@ func TestMergeCutsFile(t *testing.T) {
 	}
 	h.mergeLeast = 4
 	left := mem.KillClone()
-	for i, fs := range []vfs.FS{mem, vfs.Inject(left, func(op vfs.Op, name string) error {
-		if op == vfs.OpTruncate && strings.Contains(name, "seg-") {
+	for i, fs := range []vfs.FS{mem, vfstest.Inject(left, func(op vfstest.Op, name string) error {
+		if op == vfstest.OpTruncate && strings.Contains(name, "seg-") {
 			return syscall.EIO
 		}
 		return nil
@@ -268,7 +269,7 @@ func TestMergeCutsFile(t *testing.T) {
 
 // Damage in a segment ends the merge, not the store.
 func TestMergeOfDamage(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	manySessions(t, mem, 12)
 	change(t, mem, "/s/seg-00000001", 60, func(b byte) byte { return b ^ 1 })
 	h := mergeHooks

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // Where nobody knows whether the manifest was replaced, the files of both stay,
@@ -17,15 +17,15 @@ import (
 func TestMergeOfUnknownOutcome(t *testing.T) {
 	var open_ atomic.Int64
 	var armed atomic.Bool
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	want := manySessions(t, mem, 10)
 	h := mergeHooks
 	h.mergeLeast = -1
-	h.fs = countOpens{vfs.Inject(mem, func(op vfs.Op, name string) error {
-		if strings.Contains(name, "seg-") && op == vfs.OpClose {
+	h.fs = countOpens{vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if strings.Contains(name, "seg-") && op == vfstest.OpClose {
 			open_.Add(-1)
 		}
-		if op == vfs.OpRename && armed.Load() {
+		if op == vfstest.OpRename && armed.Load() {
 			return syscall.EIO
 		}
 		return nil
@@ -58,7 +58,7 @@ func TestMergeOfUnknownOutcome(t *testing.T) {
 // meanwhile.
 func TestMergeBesideReaderOfClosedStore(t *testing.T) {
 	for _, readOnly := range []bool{false, true} {
-		mem := vfs.NewMem()
+		mem := vfstest.NewMem()
 		h := mergeHooks
 		h.fs, h.mergeLeast, h.mergeFull = mem, -1, 8<<10
 		s, err := open("/s", nil, h)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // mergeHooks make nearly every segment small, and few of them many.
@@ -39,7 +40,7 @@ func TestMergeContent(t *testing.T) {
 	for _, c := range []Compression{None, S2, Zstd} {
 		for _, bytesMost := range []int64{0, 4 << 10, 40 << 10} {
 			for seed := range uint64(1 + len(c.String())%2) {
-				mem := vfs.NewMem()
+				mem := vfstest.NewMem()
 				h := mergeHooks
 				h.fs, h.mergeBytes = mem, bytesMost
 				s, err := open("/s", &Options{Compression: c}, h)
@@ -162,8 +163,8 @@ func TestMergeShortSessions(t *testing.T) {
 	const sessions = 300
 	var written int64
 	var mu sync.Mutex
-	fs := vfs.Inject(vfs.NewMem(), func(op vfs.Op, name string) error {
-		if op == vfs.OpWrite && strings.Contains(name, "seg-") {
+	fs := vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, name string) error {
+		if op == vfstest.OpWrite && strings.Contains(name, "seg-") {
 			mu.Lock()
 			written++
 			mu.Unlock()
@@ -195,7 +196,7 @@ func TestMergeShortSessions(t *testing.T) {
 // An append-only store is never written twice, however it is filled, unless it
 // is flushed all the time.
 func TestNoMergeOfFullSegments(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	s, err := open("/s", nil, hooks{fs: mem, tableBytes: 64 << 10})
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +220,7 @@ func TestNoMergeOfFullSegments(t *testing.T) {
 // Gets of single keys have full segments merged, once they cost more.
 func TestMergeForGets(t *testing.T) {
 	h := mergeHooks
-	h.fs, h.mergeLeast, h.mergeFull = vfs.NewMem(), 0, 0
+	h.fs, h.mergeLeast, h.mergeFull = vfstest.NewMem(), 0, 0
 	s, err := open("/s", nil, h)
 	if err != nil {
 		t.Fatal(err)

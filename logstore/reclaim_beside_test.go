@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // Who reads keeps what he began with; once he is done, it is given back, without
@@ -63,7 +64,7 @@ func TestReclaimBesideReader(t *testing.T) {
 func TestReclaimEnded(t *testing.T) {
 	h := reclaimHooks
 	h.tableBytes, h.mergeLeast = 16<<10, -1
-	start := vfs.NewMem()
+	start := vfstest.NewMem()
 	want := wasteful(t, start, h)
 	for _, end := range []string{"drop", "close"} {
 		for at := int64(1); ; at += 2 {
@@ -73,7 +74,7 @@ func TestReclaimEnded(t *testing.T) {
 			ends := make(chan func() error, 1)
 			done := make(chan error, 1)
 			h.reclaimSlack = -1
-			h.fs = vfs.Inject(mem, func(vfs.Op, string) error {
+			h.fs = vfstest.Inject(mem, func(vfstest.Op, string) error {
 				if armed.Load() && calls.Add(1) == at {
 					ended.Store(true)
 					go func() { done <- (<-ends)() }()
@@ -137,8 +138,8 @@ func TestReclaimBesideAppend(t *testing.T) {
 	hold, held := make(chan struct{}), make(chan struct{})
 	var armed atomic.Bool
 	h := reclaimHooks
-	h.fs = vfs.Inject(vfs.NewMem(), func(op vfs.Op, name string) error {
-		if op == vfs.OpWrite && strings.Contains(name, "blob-") && armed.CompareAndSwap(true, false) {
+	h.fs = vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, name string) error {
+		if op == vfstest.OpWrite && strings.Contains(name, "blob-") && armed.CompareAndSwap(true, false) {
 			close(held)
 			<-hold
 		}

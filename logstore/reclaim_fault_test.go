@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // wasteful makes a closed store of which three quarters are dead: entries, large
@@ -88,7 +89,7 @@ func TestReclaimFault(t *testing.T) {
 	const slack = 1 << 10
 	h := reclaimHooks
 	h.tableBytes, h.mergeLeast = 16<<10, -1
-	start := vfs.NewMem()
+	start := vfstest.NewMem()
 	want := wasteful(t, start, h)
 	first, step := int64(0), int64(4) // each call fails in one of four ways, or in all
 	if os.Getenv("PARTD_FAULTS") != "" {
@@ -99,13 +100,13 @@ func TestReclaimFault(t *testing.T) {
 			first = first%step + 1
 			for at := first; ; at += step {
 				mem := start.KillClone()
-				fault := &vfs.Fault{At: at, Err: errno, Stays: stays, Short: at%2 == 0}
+				fault := &vfstest.Fault{At: at, Err: errno, Stays: stays, Short: at%2 == 0}
 				var armed atomic.Bool
-				fault.Only = func(vfs.Op, string) bool { return armed.Load() }
+				fault.Only = func(vfstest.Op, string) bool { return armed.Load() }
 				var kept atomic.Bool // a file could not be removed: the next opening will
-				h.fs, h.reclaimSlack = vfs.Inject(mem, func(op vfs.Op, name string) error {
+				h.fs, h.reclaimSlack = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 					err := fault.Check(op, name)
-					if err != nil && op == vfs.OpRemove {
+					if err != nil && op == vfstest.OpRemove {
 						kept.Store(true)
 					}
 					return err
@@ -191,8 +192,8 @@ func (d *littleRoom) Free(string) (int64, error) { return d.size.Load() - d.used
 func TestReclaimLittleRoom(t *testing.T) {
 	d := &littleRoom{t: t, dir: t.TempDir()}
 	d.size.Store(1 << 40)
-	d.FS = vfs.Inject(vfs.OS{}, func(op vfs.Op, name string) error {
-		if op == vfs.OpSync { // of a new file, with the old ones still there
+	d.FS = vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
+		if op == vfstest.OpSync { // of a new file, with the old ones still there
 			d.used()
 		}
 		return nil

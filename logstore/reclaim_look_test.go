@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // Keys that are set again and again free little. That must not hide that others
@@ -90,8 +91,8 @@ func (f denseFile) Info() (vfs.Info, error) {
 // Where a copy with holes takes as much as the file, it is made once, not at every look.
 func TestReclaimWithoutHoles(t *testing.T) {
 	copies := 0
-	mem := vfs.Inject(vfs.NewMem(), func(op vfs.Op, name string) error {
-		if op == vfs.OpRename && strings.Contains(name, blobTmpName) {
+	mem := vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, name string) error {
+		if op == vfstest.OpRename && strings.Contains(name, blobTmpName) {
 			copies++
 		}
 		return nil
@@ -127,11 +128,11 @@ func TestReclaimWithoutHoles(t *testing.T) {
 // Deletes that the disk had no room to write out are looked at once it has.
 func TestReclaimAfterFullDisk(t *testing.T) {
 	var full atomic.Bool
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	h := reclaimHooks
 	h.reclaimSlack = -1
-	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
-		if full.Load() && op == vfs.OpWrite && strings.Contains(name, "seg-") {
+	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if full.Load() && op == vfstest.OpWrite && strings.Contains(name, "seg-") {
 			return syscall.ENOSPC
 		}
 		return nil
@@ -167,7 +168,7 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 // A Drop right before the segments are looked at leaves none that would say so;
 // what is known of the files before must not be taken for what is known now.
 func TestMeasureAfterDrop(t *testing.T) {
-	s := opener(t, "/s", nil, hooks{fs: vfs.NewMem()})()
+	s := opener(t, "/s", nil, hooks{fs: vfstest.NewMem()})()
 	defer s.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // as Drop does

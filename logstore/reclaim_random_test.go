@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // lackOfRoom is a disk on which a part of the writes find no room, and which says
@@ -32,15 +33,15 @@ func (d *lackOfRoom) Free(string) (int64, error) {
 // nothing to do, space is given back without loss, whatever room there is.
 func TestReclaimBesideFailures(t *testing.T) {
 	for seed := range uint64(6) {
-		mem := vfs.NewMem()
+		mem := vfstest.NewMem()
 		var full atomic.Uint64
-		disk := &lackOfRoom{FS: vfs.Inject(mem, func(op vfs.Op, name string) error {
+		disk := &lackOfRoom{FS: vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 			// A manifest and a segment of the store's own fail, too, but rarely.
 			n := full.Add(0x9E3779B97F4A7C15) >> 54
-			if op == vfs.OpWrite && n%4 == 0 {
+			if op == vfstest.OpWrite && n%4 == 0 {
 				time.Sleep(500 * time.Microsecond) // what is between two writes takes a while
 			}
-			if op == vfs.OpWrite && (strings.Contains(name, "blob") && n < 150 || n < 5) {
+			if op == vfstest.OpWrite && (strings.Contains(name, "blob") && n < 150 || n < 5) {
 				return syscall.ENOSPC
 			}
 			return nil

@@ -11,17 +11,17 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // killedStore returns a store that was killed, with one or with two write-ahead
 // files in use, and what it holds.
-func killedStore(t *testing.T, frozen bool) (*vfs.Mem, map[string][]byte) {
+func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	t.Helper()
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	var full atomic.Bool
 	h := crashHooks
-	h.fs = vfs.Inject(mem, segmentsFail(&full))
+	h.fs = vfstest.Inject(mem, segmentsFail(&full))
 	s, err := open(crashDir, nil, h)
 	if err != nil {
 		t.Fatal(err)
@@ -54,16 +54,16 @@ func killedStore(t *testing.T, frozen bool) (*vfs.Mem, map[string][]byte) {
 }
 
 // segmentsFail lets writes to segment files fail while on is true.
-func segmentsFail(on *atomic.Bool) func(op vfs.Op, name string) error {
-	return func(op vfs.Op, name string) error {
-		if on.Load() && op == vfs.OpWrite && strings.Contains(name, "seg-") {
+func segmentsFail(on *atomic.Bool) func(op vfstest.Op, name string) error {
+	return func(op vfstest.Op, name string) error {
+		if on.Load() && op == vfstest.OpWrite && strings.Contains(name, "seg-") {
 			return syscall.ENOSPC
 		}
 		return nil
 	}
 }
 
-func wantContent(t *testing.T, mem *vfs.Mem, want map[string][]byte) {
+func wantContent(t *testing.T, mem *vfstest.Mem, want map[string][]byte) {
 	t.Helper()
 	h := crashHooks
 	h.fs = mem
@@ -88,7 +88,7 @@ func TestRecoveryFailsAgainAndAgain(t *testing.T) {
 			var full atomic.Bool
 			full.Store(true)
 			h := crashHooks
-			h.fs = vfs.Inject(mem, segmentsFail(&full))
+			h.fs = vfstest.Inject(mem, segmentsFail(&full))
 			for i := range 8 {
 				s, err := open(crashDir, nil, h)
 				if err != nil {
@@ -117,10 +117,10 @@ func TestRecoveryIsKilledAgainAndAgain(t *testing.T) {
 			mem, reached := start.KillClone(), false
 			for range 6 {
 				calls := 0
-				var left *vfs.Mem
+				var left *vfstest.Mem
 				h := crashHooks
 				at := mem
-				h.fs = vfs.Inject(mem, func(op vfs.Op, _ string) error {
+				h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
 					if op.Changes() {
 						if calls++; calls == n {
 							left = at.KillClone()
@@ -151,7 +151,7 @@ func TestRecoveryIsKilledAgainAndAgain(t *testing.T) {
 
 // What a killed process wrote, Sync makes survive after the store is opened again.
 func TestSyncCoversWhatAKilledProcessWrote(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	h := crashHooks
 	h.fs = mem
 	s, err := open(crashDir, nil, h)
@@ -185,12 +185,12 @@ func TestSyncCoversWhatAKilledProcessWrote(t *testing.T) {
 // A large value that was not acknowledged when the process was killed must not
 // spoil the store when power is lost later.
 func TestUnacknowledgedLargeValueSpoilsNothing(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	var armed atomic.Bool
-	var killed *vfs.Mem
+	var killed *vfstest.Mem
 	h := crashHooks
-	h.fs = vfs.Inject(mem, func(op vfs.Op, _ string) error {
-		if armed.Load() && op == vfs.OpSync && killed == nil {
+	h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
+		if armed.Load() && op == vfstest.OpSync && killed == nil {
 			killed = mem.KillClone()
 		}
 		return nil

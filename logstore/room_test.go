@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/internal/vfs/disktest"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // taken returns what the files of a directory take on the disk.
@@ -103,18 +104,18 @@ func TestRoomIsGivenBack(t *testing.T) {
 			ops, skipped := roomOps(partd.Tag{}, size)
 			for name := range ops {
 				for n := int64(0); ; n++ {
-					mem := vfs.NewMem()
-					var last vfs.Op
+					mem := vfstest.NewMem()
+					var last vfstest.Op
 					on := make(chan struct{}, 1)
-					fault := &vfs.Fault{At: n, Err: syscall.ENOSPC, Short: n%2 == 0, Only: func(op vfs.Op, _ string) bool {
+					fault := &vfstest.Fault{At: n, Err: syscall.ENOSPC, Short: n%2 == 0, Only: func(op vfstest.Op, _ string) bool {
 						if len(on) == 1 {
 							last = op
 						}
 						return len(on) == 1
 					}}
-					var failed vfs.Op
+					var failed vfstest.Op
 					h := crashHooks
-					h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
+					h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 						err := fault.Check(op, name)
 						if err != nil {
 							failed = last
@@ -133,7 +134,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 						t.Fatalf("%s: %v", name, err)
 					}
 					// What cannot be cut off, or removed, stays.
-					if (err != nil && s.poisoned() == nil || skip) && failed != vfs.OpTruncate && failed != vfs.OpRemove && after != before {
+					if (err != nil && s.poisoned() == nil || skip) && failed != vfstest.OpTruncate && failed != vfstest.OpRemove && after != before {
 						t.Fatalf("sync %t, %d bytes, %s, call %d (%v), %v: %d bytes more are taken", sync, size, name, n, failed, err, after-before)
 					}
 					if n > 0 && !fault.Hit() {
@@ -191,15 +192,15 @@ func TestRoomOfFullDisk(t *testing.T) {
 // A large value that fails while another is being written behind it gives its
 // room back, too, and leaves the other whole.
 func TestRoomInTheMiddle(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	var armed atomic.Bool
 	held, goOn := make(chan struct{}), make(chan struct{})
 	h := crashHooks
-	h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
-		if op == vfs.OpWrite && strings.Contains(name, "blob-") && armed.CompareAndSwap(true, false) {
+	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if op == vfstest.OpWrite && strings.Contains(name, "blob-") && armed.CompareAndSwap(true, false) {
 			close(held)
 			<-goOn
-			return vfs.Short(syscall.ENOSPC)
+			return vfstest.Short(syscall.ENOSPC)
 		}
 		return nil
 	})

@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // afterPowerLoss opens what a loss of power leaves of a file system.
-func afterPowerLoss(t *testing.T, mem *vfs.Mem, opts *Options) *Store {
+func afterPowerLoss(t *testing.T, mem *vfstest.Mem, opts *Options) *Store {
 	t.Helper()
 	h := crashHooks
 	h.fs = mem.Crash(nil)
@@ -39,10 +39,10 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 		var armed atomic.Bool
 		var first sync.Once
 		syncing, goOn := make(chan struct{}), make(chan struct{})
-		mem := vfs.NewMem()
+		mem := vfstest.NewMem()
 		h := crashHooks
-		h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
-			if !armed.Load() || op != vfs.OpSync || !strings.Contains(name, file) {
+		h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+			if !armed.Load() || op != vfstest.OpSync || !strings.Contains(name, file) {
 				return nil
 			}
 			var err error
@@ -113,10 +113,10 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 		var calls atomic.Int64
 		var failing atomic.Bool
 		failed := make(chan struct{})
-		mem := vfs.NewMem()
+		mem := vfstest.NewMem()
 		h := crashHooks
-		h.fs = vfs.Inject(mem, func(op vfs.Op, _ string) error {
-			if op != vfs.OpSync && op != vfs.OpSyncDir {
+		h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
+			if op != vfstest.OpSync && op != vfstest.OpSyncDir {
 				return nil
 			}
 			if calls.Add(1) == n {
@@ -176,10 +176,10 @@ func TestFileMadeDuringFirstSync(t *testing.T) {
 		var armed atomic.Bool
 		var once sync.Once
 		held, goOn, written := make(chan struct{}), make(chan struct{}), make(chan struct{})
-		mem := vfs.NewMem()
+		mem := vfstest.NewMem()
 		h := crashHooks
-		h.fs = vfs.Inject(mem, func(op vfs.Op, name string) error {
-			if !armed.Load() || op != vfs.OpWrite {
+		h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+			if !armed.Load() || op != vfstest.OpWrite {
 				return nil
 			}
 			if strings.Contains(name, hold) {

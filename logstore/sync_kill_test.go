@@ -4,7 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // A process is killed in its first Sync, after the background has written a
@@ -12,7 +12,7 @@ import (
 // is synced. What the next process syncs survives a loss of power all the same.
 func TestKilledInFirstSync(t *testing.T) {
 	for seed := range uint64(20) {
-		mem := vfs.NewMem()
+		mem := vfstest.NewMem()
 		h := crashHooks
 		h.fs = mem
 		s, err := open(crashDir, &Options{Memory: MinMemory}, h)

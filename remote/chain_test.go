@@ -87,7 +87,7 @@ func TestChainServesManyClients(t *testing.T) {
 	for _, polite := range []bool{true, false} {
 		_, back := serve(t, partd.NewDict(), nil)
 		_, front := serve(t, dial(t, back, nil), nil)
-		for i := range mostConnSessions + 10 {
+		for i := range maxConnSessions + 10 {
 			c, err := Dial(ctx, front, nil)
 			must(t, err)
 			if err := c.Append(ctx, one("k", "v")); err != nil {

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ type Client struct {
 	life context.Context // ends with Close
 	end  context.CancelFunc
 
-	mu       sync.Mutex
+	mu       sync.Mutex // taken last, after a link's token and a call's writing
 	closed   bool
 	link     *link            // nil while there is no connection
 	attempt  *attempt         // to connect, nil if there is none
@@ -63,9 +64,8 @@ type Client struct {
 	calls    map[uint64]*call // sent and not answered, by number
 	last     uint64           // number of the last call
 	instance uint64           // of the server connected to last
-	numbers  numbers
-	pops     popNumbers
-	abandon  []popID           // pops whose results nobody waits for
+	ops      opSequence
+	abandon  []partd.Tag       // pops whose results nobody waits for
 	proofs   map[uint64]*proof // of the sessions that the client was given
 }
 
@@ -112,18 +112,10 @@ func newClient(url string, opts *ClientOptions) (*Client, error) {
 	if o.DialTimeout < 0 || o.RetryFor < 0 || o.StallTimeout < 0 {
 		return nil, errors.New("remote: a time in ClientOptions is below 0")
 	}
-	if o.DialTimeout == 0 {
-		o.DialTimeout = defaultDial
-	}
-	if o.RetryFor == 0 {
-		o.RetryFor = defaultRetry
-	}
-	if o.StallTimeout == 0 {
-		o.StallTimeout = defaultStall
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.DialTimeout = cmp.Or(o.DialTimeout, defaultDial)
+	o.RetryFor = cmp.Or(o.RetryFor, defaultRetry)
+	o.StallTimeout = cmp.Or(o.StallTimeout, defaultStall)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	c := &Client{url: url, addr: addr, opts: o, calls: map[uint64]*call{}, proofs: map[uint64]*proof{}}
 	c.dial = c.dialNet
 	return c, nil
@@ -143,7 +135,6 @@ func (c *Client) begin(ctx context.Context) error {
 	return nil
 }
 
-// errorf makes the error of an operation.
 func (c *Client) errorf(op string, err error) error {
 	if err == nil || errors.As(err, new(*partd.Error)) {
 		return err
@@ -161,7 +152,7 @@ func (c *Client) Close() error {
 		return nil
 	}
 	c.closed = true
-	l, session := c.link, c.numbers.session
+	l, session := c.link, c.ops.session
 	c.mu.Unlock()
 	if l != nil {
 		c.sayGoodbye(l, session)
@@ -192,23 +183,13 @@ func (c *Client) sayGoodbye(l *link, session uint64) {
 	}
 	ctx, cancel := context.WithTimeout(c.life, closeTimeout)
 	defer cancel()
-	select {
-	case l.token <- struct{}{}:
-	case <-l.ended:
-		return
-	case <-ctx.Done():
-		return
-	}
-	defer func() { <-l.token }()
 	k := newCall(opEndSession)
 	k.session = session
 	defer k.forget(c)
 	c.mu.Lock()
 	c.register(k)
 	c.mu.Unlock()
-	if l.send(ctx, k) != nil {
-		return
-	}
+	l.tell(ctx, k)
 	select {
 	case <-k.done:
 	case <-l.ended:

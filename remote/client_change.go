@@ -41,18 +41,11 @@ func (c *Client) change(ctx context.Context, op operation, entries []partd.Entry
 		return err
 	}
 	k.numbered = true
-	_, err = c.doChange(ctx, k)
-	return err
-}
-
-func (c *Client) doChange(ctx context.Context, k *call) (applied bool, err error) {
 	k.crc = checksum(k.op, k.body()...)
-	err = c.do(ctx, k)
-	if err == nil {
-		applied = k.got&flagKnown == 0
+	if err = c.do(ctx, k); err == nil {
 		k.recycle()
 	}
-	return applied, c.errorf(k.op.String(), err)
+	return c.errorf(k.op.String(), err)
 }
 
 func newChange(op operation, entries []partd.Entry, keys []string) (*call, error) {
@@ -72,7 +65,6 @@ func newChange(op operation, entries []partd.Entry, keys []string) (*call, error
 	return k, nil
 }
 
-// entries adds entries to a message.
 func (b *builder) entries(entries []partd.Entry) {
 	need := len(b.buf) + 4
 	for i := range entries {
@@ -105,16 +97,11 @@ func (b *builder) entries(entries []partd.Entry) {
 // Apply applies a numbered operation once, for a caller who numbers its own. Two
 // of a session must not be under way at a time.
 func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
-	ops := map[partd.Change]operation{
-		partd.ChangeAppend: opAppend, partd.ChangeSet: opSet, partd.ChangeSetOnce: opSetOnce,
-		partd.ChangeDelete: opDelete, partd.ChangeDrop: opDrop,
-	}
-	what, ok := ops[op.Change]
-	if !ok || tag.Session == 0 || tag.Number == 0 {
+	if op.Change > partd.ChangeDrop || tag.Session == 0 || tag.Number == 0 {
 		return false, c.errorf("apply", fmt.Errorf("change %d, session %d, operation %d: sessions and operations are numbered from 1",
 			op.Change, tag.Session, tag.Number))
 	}
-	k, err := newChange(what, op.Entries, op.Keys)
+	k, err := newChange(mutation(op.Change), op.Entries, op.Keys)
 	if err != nil {
 		return false, err
 	}

@@ -24,7 +24,7 @@ func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		key := ""
 		listPages(ctx, c, opScan, 1+8+4+2, func(d *decoder) partd.Chunk {
-			chunk := partd.Chunk{Last: d.u8() == 1, Offset: int64(d.u64())}
+			chunk := partd.Chunk{Last: d.bool(), Offset: int64(d.u64())}
 			n := d.u32()
 			if k := d.take(uint64(d.u16())); string(k) != key {
 				key = string(k)
@@ -35,8 +35,8 @@ func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	}
 }
 
-// listPages yields the items of a listing, which have so many bytes at least.
-func listPages[V any](ctx context.Context, c *Client, op operation, least int, item func(d *decoder) V, yield func(V, error) bool) {
+// listPages yields the items of a listing, which have minSize bytes at least.
+func listPages[V any](ctx context.Context, c *Client, op operation, minSize int, item func(d *decoder) V, yield func(V, error) bool) {
 	var none V
 	k := newCall(op)
 	if op == opScan { // part 0 of 1: all
@@ -58,7 +58,7 @@ func listPages[V any](ctx context.Context, c *Client, op operation, least int, i
 	defer pages.close() // where it is left before its end
 	for {
 		d := &decoder{b: page}
-		for range d.count(least, 0) {
+		for range d.count(minSize, 0) {
 			v := item(d)
 			if d.err != nil {
 				break

@@ -58,7 +58,7 @@ func (c *Client) takePop(k *call) *link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if k.session != 0 { // it was sent
-		c.abandon = append(c.abandon, popID{k.session, k.seq})
+		c.abandon = append(c.abandon, partd.Tag{Session: k.session, Number: k.seq})
 	}
 	return c.link
 }
@@ -85,7 +85,7 @@ func (c *Client) dropPops(ctx context.Context, l *link) {
 	c.mu.Unlock()
 	for _, id := range ids {
 		k := newCall(opPopDone)
-		k.session, k.seq = id.session, id.number
+		k.session, k.seq = id.Session, id.Number
 		_ = l.send(ctx, k)
 		k.recycle()
 	}

@@ -9,11 +9,11 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// maxKeysLen bounds the keys of one request to get, in bytes, and mostLost how
+// maxKeysLen bounds the keys of one request to get, in bytes, and maxLost how
 // often a value is begun again.
 const (
 	maxKeysLen = 64 << 10
-	mostLost   = 100
+	maxLost    = 100
 )
 
 // Get returns the value of each key, in the order asked.
@@ -28,7 +28,7 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	lost := 0
 	for len(values) < len(keys) {
 		more, err := c.getSome(ctx, keys[len(values):])
-		if errors.Is(err, ErrLost) && lost < mostLost {
+		if errors.Is(err, ErrLost) && lost < maxLost {
 			lost++
 			continue
 		}
@@ -40,7 +40,6 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// usable tells whether calls make sense.
 func (c *Client) usable(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -170,7 +169,6 @@ func (r *reader) errorf(err error) error {
 	return &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.pages.c.url, Err: err}
 }
 
-// Close lets the server close what it reads.
 func (r *reader) Close() error {
 	if !r.closed {
 		r.closed = true
@@ -186,9 +184,6 @@ func (c *Client) Flush(ctx context.Context) error { return c.plain(ctx, opFlush)
 // Sync returns once all that was acknowledged before survives a loss of power of
 // the server's machine.
 func (c *Client) Sync(ctx context.Context) error { return c.plain(ctx, opSync) }
-
-// Ping returns once the server has answered.
-func (c *Client) Ping(ctx context.Context) error { return c.plain(ctx, opPing) }
 
 func (c *Client) plain(ctx context.Context, op operation) error {
 	k := newCall(op)
@@ -211,4 +206,25 @@ func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 		return partd.Stats{}, c.badReply("stat", err)
 	}
 	return st, nil
+}
+
+// Check has the server compare all checksums of its store. It goes on after
+// damage, and its error joins a [partd.CorruptError] for each place, in files of
+// the server.
+func (c *Client) Check(ctx context.Context) (partd.Checked, error) {
+	k := newCall(opVerify)
+	if err := c.do(ctx, k); err != nil {
+		return partd.Checked{}, c.errorf("verify", err)
+	}
+	d := &decoder{b: k.reply}
+	found := partd.Checked{Records: int64(d.u64()), Segments: int64(d.u64())}
+	var errs []error
+	for range d.count(4+8+4, 0) {
+		file, offset, what := d.text(), int64(d.u64()), d.text()
+		errs = append(errs, &partd.CorruptError{Path: file, Offset: offset, Err: errors.New(what)})
+	}
+	if err := d.end(); err != nil {
+		return partd.Checked{}, c.badReply("verify", err)
+	}
+	return found, c.errorf("verify", errors.Join(errs...))
 }

@@ -15,7 +15,6 @@ type proof struct {
 	via   *link
 }
 
-// remember keeps the token of a session.
 func (c *Client) remember(session uint64, token partd.SessionToken, via *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -51,7 +50,7 @@ func newEnter(session uint64, token partd.SessionToken) *call {
 // begun takes the answer to a request for a new session.
 func (c *Client) begun(k *call) (session uint64, kept bool, err error) {
 	d := &decoder{b: k.reply}
-	session, kept = d.u64(), d.u8() == 1
+	session, kept = d.u64(), d.bool()
 	token := d.token()
 	if err := d.end(); err != nil || session == 0 {
 		return 0, false, fmt.Errorf("the server answered with session %d: %w", session, errors.Join(ErrBadRequest, err))

@@ -200,14 +200,14 @@ func TestHandleShares(t *testing.T) {
 	before := descriptors(t)
 	greedy := dial(t, url, nil)
 	honest := dialFrom(t, url, "127.0.0.2")
-	for range mostHandles {
+	for range maxHandles {
 		k := newCall(opScan)
 		k.u32(0)
 		k.u32(1)
 		must(t, greedy.do(ctx, k))
 	}
 	more := dial(t, url, nil)
-	for range mostHandles - 20 {
+	for range maxHandles - 20 {
 		_, err := more.Open(ctx, "large")
 		must(t, err)
 	}
@@ -302,7 +302,7 @@ func TestPopShares(t *testing.T) {
 		t.Errorf("popped %q", v[0])
 	}
 	// Empty pops of many sessions take nothing from those that keep something.
-	for range mostConnSessions - 1 {
+	for range maxConnSessions - 1 {
 		id, err := greedy.NewSession(ctx)
 		must(t, err)
 		k := newCall(opPop)
@@ -327,7 +327,7 @@ func TestUsersAreSharers(t *testing.T) {
 	must(t, err)
 	go s.Serve(t.Context(), l)
 	c := dial(t, URL(l.Addr()), nil)
-	must(t, c.Ping(t.Context()))
+	must(t, c.plain(t.Context(), opPing))
 	s.ledger.mu.Lock()
 	user := fmt.Sprint("user ", os.Getuid())
 	if runtime.GOOS == "linux" && s.ledger.shares[user] == nil {

@@ -26,7 +26,7 @@ func converse(t testing.TB, store partd.Partd, data []byte) {
 	})
 	must(t, err)
 	ours, theirs := net.Pipe()
-	c := newConn(s, theirs, s.lastID.Add(1), fullRights(true))
+	c := newConn(s, theirs, s.lastID.Add(1))
 	ended := make(chan struct{})
 	go func() { c.run(); close(ended) }()
 	drained := make(chan struct{})

@@ -45,7 +45,7 @@ func TestHaltedUpload(t *testing.T) {
 // TestForgottenPops does no pop twice whose session was forgotten in between.
 func TestForgottenPops(t *testing.T) {
 	l := ledger{shares: map[string]*share{}, limit: [resources]int64{popped: 1 << 20}}
-	var p pops
+	var p retainedPops
 	p.init(&l)
 	own := l.enter("peer")
 	for _, session := range []uint64{1, 2} {
@@ -113,7 +113,7 @@ func TestFailingPops(t *testing.T) {
 	ctx := context.Background()
 	s, url := serve(t, &faulty{Partd: partd.NewDict()}, nil)
 	c := dial(t, url, nil)
-	for i := range mostPops + 20 {
+	for i := range maxPops + 20 {
 		if _, err := c.Pop(ctx, "k"); !errors.Is(err, errors.ErrUnsupported) {
 			t.Fatalf("pop %d of a store that cannot: %v", i, err)
 		}

@@ -94,7 +94,7 @@ func TestLargeValues(t *testing.T) {
 			}
 			must(t, r.Close())
 			// Readers that are left open, and those that are closed early, end.
-			for i := range mostHandles + 6 {
+			for i := range maxHandles + 6 {
 				r, err := c.Open(ctx, "large")
 				if err != nil {
 					t.Fatalf("reader %d: %v", i, err)
@@ -102,7 +102,7 @@ func TestLargeValues(t *testing.T) {
 				must(t, r.Close())
 			}
 			var open []io.Closer
-			for err = nil; err == nil && len(open) <= mostHandles; {
+			for err = nil; err == nil && len(open) <= maxHandles; {
 				var r io.ReadCloser
 				if r, err = c.Open(ctx, "large"); err == nil {
 					open = append(open, r)
@@ -156,7 +156,7 @@ func TestLongListings(t *testing.T) {
 	if len(keys) != len(want) || len(scanned) != len(want) {
 		t.Errorf("%d keys and %d scanned, want %d", len(keys), len(scanned), len(want))
 	}
-	for range mostHandles + 6 {
+	for range maxHandles + 6 {
 		for _, err := range c.Keys(ctx) {
 			must(t, err)
 			break

@@ -38,7 +38,7 @@ func TestURLs(t *testing.T) {
 	}
 }
 
-// TestSocketFiles are cases 79 and 80: a stale socket is replaced, a live one and
+// TestSocketFiles: a stale socket is replaced, a live one and
 // a file are not.
 func TestSocketFiles(t *testing.T) {
 	dir, err := os.MkdirTemp("", "partd") // short: a socket's path has little room

@@ -27,9 +27,9 @@ type Server struct {
 	dropped  atomic.Int64 // when the store was dropped last, in nanoseconds
 	many     atomic.Bool  // there are so many connections that they take turns
 	sessions sessions
-	pops     pops
+	pops     retainedPops
 	statistics
-	checking chan struct{} // held by who has everything read, to compare checksums
+	checking places // of who has everything read, to compare checksums
 
 	// base is what changes run under: a client that leaves does not cut one
 	// short, only the end of Shutdown does.
@@ -39,7 +39,7 @@ type Server struct {
 	closeOnce      sync.Once
 	closeRequested chan struct{}
 
-	mu         sync.Mutex
+	mu         sync.Mutex // taken before the ledger's
 	closing    bool
 	done       chan struct{} // closed when Shutdown begins
 	listeners  map[net.Listener]struct{}
@@ -63,11 +63,11 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	}
 	s := &Server{
 		store: store, opts: o, partTime: partLen / zmtp.MinRate * time.Second,
-		statistics: statistics{one: make(chan struct{}, 1)}, checking: make(chan struct{}, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
+		statistics: statistics{one: make(places, 1)}, checking: make(places, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
 	s.ledger.init(&o)
-	s.handles = handleTable{ledger: &s.ledger, cost: handleCost(store, o.Memory/4), patience: o.StallTimeout}
+	s.handles = handleTable{ledger: &s.ledger, store: store, patience: o.StallTimeout}
 	s.ledger.queue.reap = s.handles.reap
 	var id [8]byte
 	if _, err := rand.Read(id[:]); err != nil {
@@ -217,12 +217,8 @@ func (s *Server) cutOff(why string) {
 // closeStore flushes, syncs and closes a store, as far as it can.
 func closeStore(ctx context.Context, store partd.Partd) error {
 	var errs []error
-	for _, step := range []func() error{
-		func() error { return partd.Flush(ctx, store) },
-		func() error { return partd.Sync(ctx, store) },
-		func() error { return partd.Close(ctx, store) },
-	} {
-		if err := step(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	for _, step := range []func(context.Context, partd.Partd) error{partd.Flush, partd.Sync, partd.Close} {
+		if err := step(ctx, store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 			errs = append(errs, err)
 		}
 	}

@@ -28,24 +28,24 @@ func TestTooManySessions(t *testing.T) {
 			c, idle := dial(t, url, nil), dial(t, url, nil)
 			must(t, c.Append(ctx, one("k", "1")))
 			must(t, idle.Append(ctx, one("k", "2")))
-			begun := c.numbers.session
+			begun := c.ops.session
 			l := idle.link
 			l.abort()
 			<-l.ended
 			for range 11 {
 				flooder := dial(t, url, nil)
-				for range mostConnSessions {
+				for range maxConnSessions {
 					_, err := flooder.NewSession(ctx)
 					must(t, err)
 				}
 				if _, err := flooder.NewSession(ctx); !errors.Is(err, ErrBusy) {
-					t.Errorf("session %d of a connection: %v", mostConnSessions+1, err)
+					t.Errorf("session %d of a connection: %v", maxConnSessions+1, err)
 				}
 				must(t, flooder.Close())
 			}
 			must(t, c.Append(ctx, one("k", "3")))
 			must(t, idle.Append(ctx, one("k", "4")))
-			if c.numbers.session != begun {
+			if c.ops.session != begun {
 				t.Error("the session in use was forgotten")
 			}
 			v, err := c.Get(ctx, "k")
@@ -56,7 +56,7 @@ func TestTooManySessions(t *testing.T) {
 			busy := false
 			for range 5 {
 				flooder := dial(t, url, nil)
-				for i := 0; i < mostConnSessions && !busy; i++ {
+				for i := 0; i < maxConnSessions && !busy; i++ {
 					id, err := flooder.NewSession(ctx)
 					if busy = errors.Is(err, ErrBusy); !busy {
 						must(t, err)
@@ -66,12 +66,12 @@ func TestTooManySessions(t *testing.T) {
 				}
 			}
 			if !busy {
-				t.Errorf("more than %d sessions are open", mostSessions)
+				t.Errorf("more than %d sessions are open", maxSessions)
 			}
 			must(t, c.Append(ctx, one("k", "5")))
 			s.sessions.mu.Lock()
 			defer s.sessions.mu.Unlock()
-			if n := len(s.sessions.table); n > mostSessions {
+			if n := len(s.sessions.table); n > maxSessions {
 				t.Errorf("%d sessions are known", n)
 			}
 		})
@@ -89,18 +89,18 @@ func TestGuessedSession(t *testing.T) {
 			victim, attacker := dial(t, url, nil), dial(t, url, nil)
 			must(t, victim.Append(ctx, one("k", "1"), one("p", "popped")))
 			for n := uint64(2); n < 4; n++ {
-				_, err := attacker.Apply(ctx, partd.Tag{Session: victim.numbers.session, Number: n}, partd.Operation{Entries: []partd.Entry{one("x", "evil")}})
+				_, err := attacker.Apply(ctx, partd.Tag{Session: victim.ops.session, Number: n}, partd.Operation{Entries: []partd.Entry{one("x", "evil")}})
 				if !errors.Is(err, partd.ErrSessionExpired) {
 					t.Errorf("operation %d of another's session: %v", n, err)
 				}
 			}
-			if err := attacker.CheckSession(ctx, victim.numbers.session, partd.SessionToken{1}); !errors.Is(err, partd.ErrSessionExpired) {
+			if err := attacker.CheckSession(ctx, victim.ops.session, partd.SessionToken{1}); !errors.Is(err, partd.ErrSessionExpired) {
 				t.Errorf("a wrong token: %v", err)
 			}
-			must(t, attacker.EndSession(ctx, victim.numbers.session)) // which ends nothing
+			must(t, attacker.EndSession(ctx, victim.ops.session)) // which ends nothing
 			must(t, victim.Append(ctx, one("k", "2")))
 			k := newCall(opPop)
-			k.session, k.seq = victim.numbers.session, 1
+			k.session, k.seq = victim.ops.session, 1
 			k.u64(attacker.instance)
 			k.buf = appendKeys(k.buf, []string{"p"})
 			if err := attacker.do(ctx, k); err == nil {
@@ -111,7 +111,7 @@ func TestGuessedSession(t *testing.T) {
 				t.Errorf("the victim popped %q", v[0])
 			}
 			read := newCall(opPopRead)
-			read.session, read.seq = victim.numbers.session, 1
+			read.session, read.seq = victim.ops.session, 1
 			read.u64(0)
 			if err := attacker.do(ctx, read); err == nil {
 				t.Error("what another popped was read")

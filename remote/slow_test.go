@@ -24,7 +24,7 @@ func TestSlowReaderIsServed(t *testing.T) {
 			s, err := NewServer(partd.NewDict(), nil)
 			must(t, err)
 			ours, theirs := net.Pipe()
-			c := newConn(s, ours, 1, fullRights(false))
+			c := newConn(s, ours, 1)
 			done := make(chan error, 1)
 			const size = 3 * writeStep
 			go func() { done <- c.write(make([]byte, size)) }()

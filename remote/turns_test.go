@@ -132,7 +132,7 @@ func TestAnswerBuffersAreCharged(t *testing.T) {
 	s, _ := serve(t, partd.NewDict(), nil)
 	nc, peer := net.Pipe()
 	defer peer.Close()
-	c := newConn(s, nc, 1, 0)
+	c := newConn(s, nc, 1)
 	defer c.discard()
 	large := 0
 	for i := range 200 {

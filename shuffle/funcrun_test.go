@@ -9,6 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // readRun writes a run and reads it back.
@@ -56,13 +57,13 @@ func readRun(t *testing.T, fsys vfs.FS) (n int, err error) {
 
 // A bit of a run that comes back wrong from the disk is an error.
 func TestFuncRunBitRot(t *testing.T) {
-	fsys := &vfs.Flip{}
+	fsys := &vfstest.Flip{}
 	if n, err := readRun(t, fsys); err != nil || n != 10 {
 		t.Fatal(n, err)
 	}
 	for at := 1; at <= fsys.Reads; at++ {
 		var corrupt *partd.CorruptError
-		if _, err := readRun(t, &vfs.Flip{At: at}); !errors.As(err, &corrupt) {
+		if _, err := readRun(t, &vfstest.Flip{At: at}); !errors.As(err, &corrupt) {
 			t.Errorf("read %d of %d: %v", at, fsys.Reads, err)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // rowsByTable is what a store should hold.
@@ -32,7 +32,7 @@ type crashRun struct {
 	crash *rand.Rand
 	every int
 	dir   string // of the database
-	mem   *vfs.Mem
+	mem   *vfstest.Mem
 	tail  *memTail
 	hooks hooks
 
@@ -48,13 +48,13 @@ type crashRun struct {
 func newCrashRun(t testing.TB, seed uint64, h hooks) *crashRun {
 	r := &crashRun{
 		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), crash: rand.New(rand.NewPCG(seed, 2)), every: 12,
-		dir: t.TempDir(), mem: vfs.NewMem(), last: rowsByTable{}, flight: rowsByTable{},
+		dir: t.TempDir(), mem: vfstest.NewMem(), last: rowsByTable{}, flight: rowsByTable{},
 	}
 	if err := makeDurable(r.mem, r.dir); err != nil {
 		t.Fatal(err)
 	}
 	r.tail = &memTail{values: map[string][]byte{}, around: r.point}
-	h.fs = vfs.Inject(r.mem, func(op vfs.Op, _ string) error {
+	h.fs = vfstest.Inject(r.mem, func(op vfstest.Op, _ string) error {
 		if op.Changes() {
 			r.point()
 		}
@@ -73,7 +73,7 @@ func newCrashRun(t testing.TB, seed uint64, h hooks) *crashRun {
 	return r
 }
 
-func makeDurable(m *vfs.Mem, dir string) error {
+func makeDurable(m *vfstest.Mem, dir string) error {
 	if err := m.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}

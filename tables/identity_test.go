@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -324,8 +325,8 @@ func TestTailIdentity(t *testing.T) {
 func TestDirectoryRemoved(t *testing.T) {
 	t.Parallel()
 	left := 2
-	h := hooks{fs: vfs.Inject(vfs.OS{}, func(op vfs.Op, name string) error {
-		if op == vfs.OpOpen && left > 0 && strings.HasSuffix(name, ".parquet") {
+	h := hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
+		if op == vfstest.OpOpen && left > 0 && strings.HasSuffix(name, ".parquet") {
 			left--
 			os.Remove(filepath.Dir(name)) //nolint:errcheck // the first time there is none
 		}

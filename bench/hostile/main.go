@@ -18,9 +18,9 @@ import (
 	"os/signal"
 	"time"
 
-	"github.com/go-partd/partd/internal/hostile"
 	"github.com/go-partd/partd/internal/servercli"
-	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
 // asServer makes this program the server.

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/hostile"
+	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/remote"
 )
 

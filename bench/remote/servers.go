@@ -10,8 +10,8 @@ import (
 	"os/exec"
 	"time"
 
-	"github.com/go-partd/partd/internal/hostile"
-	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
 // asServer makes this program the server.

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/cutproxy"
-	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/stores"
 )

@@ -4,15 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/hostile"
-	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/vfs/disktest"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -24,18 +24,12 @@ func TestFullDiskIsDropped(t *testing.T) {
 		for _, who := range []string{"client with a session", "new client", "new client after a restart", "Python"} {
 			t.Run(scheme+"/"+who, func(t *testing.T) {
 				t.Parallel()
-				disk := t.TempDir()
-				err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=40m")
-				needs(t, err == nil, fmt.Sprint("the right to mount a tmpfs: ", err))
-				t.Cleanup(func() {
-					if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
-						t.Error(err)
-					}
-				})
+				disk := disktest.Mount(t, "tmpfs", 40<<20)
 				args := []string{"--store", scheme + disk + "/data", "--memory", "32MiB"}
 				p := start(t, args...)
 				ctx := patient(t, 0)
 				c := dialed(t, p)
+				var err error
 				for i := 0; err == nil; i++ {
 					err = c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", i%100), Value: []byte(noise(i, 50_000))})
 				}
@@ -52,14 +46,7 @@ func TestFullDiskIsDropped(t *testing.T) {
 				if !logged() {
 					t.Errorf("the log does not say what is full: %s", p.Stderr())
 				}
-				ballast, err := os.Create(disk + "/somebody's")
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer ballast.Close()
-				for err = nil; err == nil; { // to the last byte
-					_, err = ballast.WriteString("v")
-				}
+				disktest.Fill(t, disk)
 				switch who {
 				case "new client":
 					c = dialed(t, p)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -10,7 +9,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/hostile"
+	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/vfs/disktest"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -20,14 +20,7 @@ import (
 func TestFullDisk(t *testing.T) {
 	for _, scheme := range []string{"file:", "log:"} {
 		t.Run(scheme, func(t *testing.T) {
-			disk := t.TempDir()
-			err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=40m")
-			needs(t, err == nil, fmt.Sprint("the right to mount a tmpfs: ", err))
-			t.Cleanup(func() {
-				if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
-					t.Error(err)
-				}
-			})
+			disk := disktest.Mount(t, "tmpfs", 40<<20)
 			ballast := disk + "/somebody's"
 			if err := os.WriteFile(ballast, make([]byte, 8<<20), 0o600); err != nil {
 				t.Fatal(err)

@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/hostile"
-	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
 )
 

@@ -12,8 +12,8 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/cutproxy"
-	"github.com/go-partd/partd/internal/hostile"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/remote"
 )
 

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/remote"
 )
@@ -62,7 +62,7 @@ func (m *mortal) start(address string) *serverproc.Process {
 	return m.process
 }
 
-// isDue tells whether the server is to be killed now.
+// isDue reports whether the server is to be killed now.
 func (m *mortal) isDue() bool { return m.rnd.IntN(3) == 0 }
 
 // during runs an operation while the server is killed and started again.

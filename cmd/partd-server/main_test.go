@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
 )
 

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
 )
 

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/hostile"
-	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
 // Several addresses, a free port and a socket, each ready, each served, and the

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
 // runPython runs a script, and returns what it printed.

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/servercli"
-	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
 // asChild makes the test binary the server, or the example itself.

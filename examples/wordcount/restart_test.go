@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/serverproc"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
 // restarted is a client of Python's while the server is killed and started again.

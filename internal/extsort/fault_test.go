@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // sortIn sorts pairs with temporary data on a file system, and counts what comes
@@ -64,8 +65,8 @@ func TestFaults(t *testing.T) {
 	pairs := longPairs(500)
 	broken := errors.New("broken")
 	o := Options{Memory: MinMemory, Threads: 2}
-	count := &vfs.Fault{}
-	if _, err := sortIn(t.Context(), vfs.Inject(vfs.OS{}, count.Check), t.TempDir(), o, pairs); err != nil {
+	count := &vfstest.Fault{}
+	if _, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, count.Check), t.TempDir(), o, pairs); err != nil {
 		t.Fatal(err)
 	}
 	step := max(count.Calls()/20, 1)
@@ -75,8 +76,8 @@ func TestFaults(t *testing.T) {
 	for _, short := range []bool{false, true} {
 		for at := int64(1); at <= count.Calls(); at += step {
 			place := t.TempDir()
-			fault := &vfs.Fault{At: at, Err: broken, Short: short}
-			n, err := sortIn(t.Context(), vfs.Inject(vfs.OS{}, fault.Check), place, o, pairs)
+			fault := &vfstest.Fault{At: at, Err: broken, Short: short}
+			n, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), place, o, pairs)
 			if err == nil && n != len(pairs) {
 				t.Errorf("call %d: no error, but %d records", at, n)
 			}
@@ -100,7 +101,7 @@ func TestFaults(t *testing.T) {
 // A bit that comes back wrong from the disk is an error.
 func TestBitRot(t *testing.T) {
 	pairs := longPairs(300)
-	fsys := &vfs.Flip{}
+	fsys := &vfstest.Flip{}
 	o := Options{Memory: MinMemory, Threads: 1}
 	if _, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs); err != nil {
 		t.Fatal(err)
@@ -110,7 +111,7 @@ func TestBitRot(t *testing.T) {
 		t.Fatalf("%d reads", reads)
 	}
 	for at := 1; at <= reads; at += max(reads/6, 1) {
-		fsys := &vfs.Flip{At: at}
+		fsys := &vfstest.Flip{At: at}
 		_, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs)
 		var corrupt *partd.CorruptError
 		if !errors.As(err, &corrupt) {

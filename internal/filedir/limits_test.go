@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd/internal/names"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 func openDir(t *testing.T, fsys vfs.FS, dir string, opts Options) *Dir {
@@ -53,7 +54,7 @@ func wantAll(t *testing.T, d *Dir, want map[string]string) {
 
 // No more files are kept open than was asked for.
 func TestMaxOpenFiles(t *testing.T) {
-	mem := vfs.NewMem()
+	mem := vfstest.NewMem()
 	d := openDir(t, mem, "/store", Options{MaxOpenFiles: 5, Hooks: Hooks{KeepLock: -1}})
 	for n := range 10 {
 		var keys []string

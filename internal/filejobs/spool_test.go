@@ -9,6 +9,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // spoolTwice puts two texts through a spool, one after the other, and tells
@@ -54,7 +55,7 @@ func spoolTwice(t *testing.T, fsys vfs.FS) (same bool, err error) {
 
 // A bit of a spilled list that comes back wrong from the disk is an error.
 func TestSpoolBitRot(t *testing.T) {
-	fsys := &vfs.Flip{}
+	fsys := &vfstest.Flip{}
 	if same, err := spoolTwice(t, fsys); err != nil || !same {
 		t.Fatal(same, err)
 	}
@@ -63,7 +64,7 @@ func TestSpoolBitRot(t *testing.T) {
 	}
 	for at := 1; at <= fsys.Reads; at++ {
 		var corrupt *partd.CorruptError
-		if same, err := spoolTwice(t, &vfs.Flip{At: at}); !errors.As(err, &corrupt) {
+		if same, err := spoolTwice(t, &vfstest.Flip{At: at}); !errors.As(err, &corrupt) {
 			t.Errorf("read %d of %d: %v, and the list is the same: %v", at, fsys.Reads, err, same)
 		}
 	}

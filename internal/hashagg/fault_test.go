@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 const faultKeys = 12_000
@@ -57,8 +58,8 @@ func countIn(ctx context.Context, fsys vfs.FS, place string) (n int, err error) 
 // Each call of the file system fails once: that is an error, and nothing is left.
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
-	count := &vfs.Fault{}
-	if n, err := countIn(t.Context(), vfs.Inject(vfs.OS{}, count.Check), t.TempDir()); err != nil || n != faultKeys {
+	count := &vfstest.Fault{}
+	if n, err := countIn(t.Context(), vfstest.Inject(vfs.OS{}, count.Check), t.TempDir()); err != nil || n != faultKeys {
 		t.Fatal(n, err)
 	}
 	step := max(count.Calls()/40, 1)
@@ -67,8 +68,8 @@ func TestFaults(t *testing.T) {
 	}
 	for at := int64(1); at <= count.Calls(); at += step {
 		place := t.TempDir()
-		fault := &vfs.Fault{At: at, Err: broken, Short: at%2 == 0}
-		n, err := countIn(t.Context(), vfs.Inject(vfs.OS{}, fault.Check), place)
+		fault := &vfstest.Fault{At: at, Err: broken, Short: at%2 == 0}
+		n, err := countIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), place)
 		if err == nil && n != faultKeys {
 			t.Errorf("call %d: no error, but %d groups", at, n)
 		}
@@ -86,7 +87,7 @@ func TestFaults(t *testing.T) {
 
 // A bit that comes back wrong from the disk is an error.
 func TestBitRot(t *testing.T) {
-	fsys := &vfs.Flip{}
+	fsys := &vfstest.Flip{}
 	if _, err := countIn(t.Context(), fsys, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func TestBitRot(t *testing.T) {
 	// Hashes are others each time, so that there may be a few reads less.
 	for at := 1; at <= fsys.Reads*9/10; at += fsys.Reads / 7 {
 		var corrupt *partd.CorruptError
-		if _, err := countIn(t.Context(), &vfs.Flip{At: at}, t.TempDir()); !errors.As(err, &corrupt) {
+		if _, err := countIn(t.Context(), &vfstest.Flip{At: at}, t.TempDir()); !errors.As(err, &corrupt) {
 			t.Errorf("read %d of %d: %v", at, fsys.Reads, err)
 		}
 	}

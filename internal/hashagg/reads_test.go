@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // Many threads with little memory write out often, a little of each partition. It
@@ -15,8 +16,8 @@ import (
 func TestReadsAreLarge(t *testing.T) {
 	const threads, records = 8, 200_000
 	var reads atomic.Int64
-	fsys := vfs.Inject(vfs.OS{}, func(op vfs.Op, _ string) error {
-		if op == vfs.OpRead {
+	fsys := vfstest.Inject(vfs.OS{}, func(op vfstest.Op, _ string) error {
+		if op == vfstest.OpRead {
 			reads.Add(1)
 		}
 		return nil

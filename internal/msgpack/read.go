@@ -21,29 +21,29 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("msgpack, byte %d: %v", e.Offset, e.Err) }
 
-// Unwrap returns what is wrong.
 func (e *Error) Unwrap() error { return e.Err }
 
 // Decode returns the plain value that data is. Nothing of data is kept. Its
 // error is an *Error.
-func Decode(data []byte) (any, error) {
+func Decode(data []byte) (v any, err error) {
 	r := reader{rest: data, owed: 1, unique: plain.NewUnique(len(data)), texts: plain.NewTexts(len(data))}
-	v, err := r.value(plain.MaxDepth)
-	if err == nil && len(r.rest) > 0 {
-		err = fmt.Errorf("%d bytes follow the end", len(r.rest))
-	}
-	if err != nil {
-		return nil, &Error{len(data) - len(r.rest), err}
+	v, err = r.value(plain.MaxDepth)
+	if err := r.end(data, err); err != nil {
+		return nil, err
 	}
 	return v, nil
 }
 
-// Check tells whether data is one value, of any type that MessagePack has, with
-// as much data for every length in it as it says, and not nested too deep. It
-// takes no memory. A decoder that believes lengths is safe afterwards.
+// Check returns an error unless data is one value, of any type that MessagePack
+// has, with as much data for every length in it as it says, and not nested too
+// deep. It takes no memory. A decoder that believes lengths is safe afterwards.
 func Check(data []byte) error {
 	r := reader{rest: data, owed: 1}
-	err := r.skip(plain.MaxDepth)
+	return r.end(data, r.skip(plain.MaxDepth))
+}
+
+// end is the error of reading data, or of what is left of it.
+func (r *reader) end(data []byte, err error) error {
 	if err == nil && len(r.rest) > 0 {
 		err = fmt.Errorf("%d bytes follow the end", len(r.rest))
 	}
@@ -63,14 +63,22 @@ type reader struct {
 	texts  plain.Texts
 }
 
-func (r *reader) value(depth int) (v any, err error) {
+// enter is the error for a value that there is not, or too deep.
+func (r *reader) enter(depth int) error {
 	if len(r.rest) == 0 {
-		return nil, msgp.ErrShortBytes
+		return msgp.ErrShortBytes
 	}
 	if depth < 0 {
-		return nil, fmt.Errorf("nested more than %d deep", plain.MaxDepth)
+		return fmt.Errorf("nested more than %d deep", plain.MaxDepth)
 	}
 	r.owed--
+	return nil
+}
+
+func (r *reader) value(depth int) (v any, err error) {
+	if err := r.enter(depth); err != nil {
+		return nil, err
+	}
 	rest := r.rest
 	switch kind := msgp.NextType(r.rest); kind {
 	case msgp.NilType:
@@ -114,21 +122,31 @@ func (r *reader) value(depth int) (v any, err error) {
 	return v, nil
 }
 
-// announce notes that n values follow.
-func (r *reader) announce(n uint64, rest []byte) error {
+// header reads how many values an array or a map has. A map has two for each of
+// its items.
+func (r *reader) header(kind msgp.Type) (n uint64, err error) {
+	var size uint32
+	rest := r.rest
+	if kind == msgp.ArrayType {
+		size, rest, err = msgp.ReadArrayHeaderBytes(rest)
+		n = uint64(size)
+	} else {
+		size, rest, err = msgp.ReadMapHeaderBytes(rest)
+		n = 2 * uint64(size)
+	}
+	if err != nil {
+		return 0, err
+	}
 	if r.owed += n; r.owed > uint64(len(rest)) {
-		return fmt.Errorf("%d values are announced, and %d bytes are left: %w", r.owed, len(rest), msgp.ErrShortBytes)
+		return 0, fmt.Errorf("%d values are announced, and %d bytes are left: %w", r.owed, len(rest), msgp.ErrShortBytes)
 	}
 	r.rest = rest
-	return nil
+	return n, nil
 }
 
 func (r *reader) array(depth int) (any, error) {
-	n, rest, err := msgp.ReadArrayHeaderBytes(r.rest)
+	n, err := r.header(msgp.ArrayType)
 	if err != nil {
-		return nil, err
-	}
-	if err := r.announce(uint64(n), rest); err != nil {
 		return nil, err
 	}
 	list := make([]any, n)
@@ -141,14 +159,11 @@ func (r *reader) array(depth int) (any, error) {
 }
 
 func (r *reader) dict(depth int) (any, error) {
-	n, rest, err := msgp.ReadMapHeaderBytes(r.rest)
+	n, err := r.header(msgp.MapType)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.announce(2*uint64(n), rest); err != nil {
-		return nil, err
-	}
-	items := make([]plain.Item, n)
+	items := make([]plain.Item, n/2)
 	for i := range items {
 		if items[i].Key, err = r.value(depth - 1); err != nil {
 			return nil, err
@@ -160,43 +175,21 @@ func (r *reader) dict(depth int) (any, error) {
 	return r.unique.Dict(items)
 }
 
-// skip goes past a value.
 func (r *reader) skip(depth int) error {
-	if len(r.rest) == 0 {
-		return msgp.ErrShortBytes
+	if err := r.enter(depth); err != nil {
+		return err
 	}
-	if depth < 0 {
-		return fmt.Errorf("nested more than %d deep", plain.MaxDepth)
-	}
-	r.owed--
-	var n uint64
-	switch msgp.NextType(r.rest) {
-	case msgp.ArrayType:
-		size, rest, err := msgp.ReadArrayHeaderBytes(r.rest)
-		if err != nil {
-			return err
-		}
-		n, r.rest = uint64(size), rest
-	case msgp.MapType:
-		size, rest, err := msgp.ReadMapHeaderBytes(r.rest)
-		if err != nil {
-			return err
-		}
-		n, r.rest = 2*uint64(size), rest
-	default:
+	kind := msgp.NextType(r.rest)
+	if kind != msgp.ArrayType && kind != msgp.MapType {
 		rest, err := msgp.Skip(r.rest)
 		if err == nil {
 			r.rest = rest
 		}
 		return err
 	}
-	if err := r.announce(n, r.rest); err != nil {
-		return err
+	n, err := r.header(kind)
+	for ; n > 0 && err == nil; n-- {
+		err = r.skip(depth - 1)
 	}
-	for ; n > 0; n-- {
-		if err := r.skip(depth - 1); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }

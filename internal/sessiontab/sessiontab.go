@@ -25,10 +25,8 @@ type entry[V any] struct {
 // forget: who has just got one is about to use it.
 const fresh = 64
 
-// Len returns the number of sessions.
 func (t *Table[V]) Len() int { return len(t.byID) }
 
-// Get returns the value of a session.
 func (t *Table[V]) Get(id uint64) (v V, ok bool) {
 	e := t.byID[id]
 	if e == nil {
@@ -51,7 +49,6 @@ func (t *Table[V]) put(id uint64, v V, to *list.List) {
 	t.byID[id] = to.PushBack(&entry[V]{id, v, to})
 }
 
-// Remove forgets a session.
 func (t *Table[V]) Remove(id uint64) {
 	if e := t.byID[id]; e != nil {
 		e.Value.(*entry[V]).in.Remove(e)

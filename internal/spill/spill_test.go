@@ -9,6 +9,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 func newTemp(t *testing.T, fsys vfs.FS) *tempdir.Set {
@@ -80,7 +81,7 @@ func TestBlocks(t *testing.T) {
 
 // A bit that comes back wrong is an error that says in which file and where.
 func TestDamaged(t *testing.T) {
-	f, err := Create(newTemp(t, &vfs.Flip{At: 2}), "records", 100)
+	f, err := Create(newTemp(t, &vfstest.Flip{At: 2}), "records", 100)
 	if err != nil {
 		t.Fatal(err)
 	}

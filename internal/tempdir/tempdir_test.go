@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 func names(t *testing.T, dir string) (names []string) {
@@ -198,8 +199,8 @@ func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
 	for at := int64(1); ; at++ {
 		place := t.TempDir()
-		fault := &vfs.Fault{At: at, Err: broken}
-		err := use(vfs.Inject(vfs.OS{}, fault.Check), place)
+		fault := &vfstest.Fault{At: at, Err: broken}
+		err := use(vfstest.Inject(vfs.OS{}, fault.Check), place)
 		if err != nil && !errors.Is(err, broken) {
 			t.Errorf("call %d: %v", at, err)
 		}

@@ -1,5 +1,5 @@
-// Package vfs is the file system as the stores see it: the real one, or one
-// made for tests that fails at a chosen call or forgets what was not synced.
+// Package vfs is the file system as the stores see it: the real one, or one of
+// package vfstest.
 package vfs
 
 import (
@@ -58,7 +58,7 @@ type Info struct {
 	MTime, CTime int64
 }
 
-// SameFile tells whether two Infos are of one file.
+// SameFile reports whether two Infos are of one file.
 func (i Info) SameFile(o Info) bool { return i.Dev == o.Dev && i.Ino == o.Ino }
 
 // Dir reads a directory piece by piece.
@@ -89,6 +89,6 @@ type SpaceTeller interface {
 
 // LinkTeller is an FS that knows symbolic links. One without has none.
 type LinkTeller interface {
-	// IsLink tells whether a name is itself a symbolic link.
+	// IsLink reports whether a name is itself a symbolic link.
 	IsLink(name string) (bool, error)
 }

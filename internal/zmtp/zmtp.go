@@ -1,11 +1,9 @@
 // Package zmtp speaks ZMTP 3 (rfc.zeromq.org/spec/23 and 37), the protocol of
 // ZeroMQ sockets, on one connection.
 //
-// The library zmq4 opens a connection: greeting, mechanism, READY. It does so
-// over a [Guard], which bounds bytes and time, and with a mechanism of ours,
-// which reads READY itself. After that frames are read by [Reader] from one
-// buffer, without an allocation per frame, and written with [AppendHeader] and
-// vectored writes.
+// [Open] does the handshake, with the mechanism NULL, bounded in bytes and time.
+// After that frames are read by [Reader] from one buffer, without an allocation
+// per frame, and written with [AppendHeader] and vectored writes.
 package zmtp
 
 import (
@@ -25,9 +23,9 @@ const (
 // maxHeaderLen is the length of the longest header of a frame.
 const maxHeaderLen = 9
 
-// MaxCommandLen is the length of the longest command taken, in bytes. The
+// maxCommandLen is the length of the longest command taken, in bytes. The
 // commands after READY that there are have 24 at the most.
-const MaxCommandLen = 512
+const maxCommandLen = 512
 
 // ErrProtocol is wrapped by the error for bytes that are no ZMTP, or that are
 // not allowed. The connection is of no use afterwards.

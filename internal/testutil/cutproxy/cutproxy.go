@@ -1,0 +1,151 @@
+// Package cutproxy is a proxy for tests that cuts connections at random bytes.
+package cutproxy
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Proxy passes connections on, and cuts each after some bytes in one direction,
+// or closes it in order, until it is told to stop that.
+type Proxy struct {
+	network, address string // of the server
+	listener         net.Listener
+	cuts             atomic.Int64
+	steady           atomic.Bool
+
+	mu    sync.Mutex
+	rnd   *rand.Rand
+	conns map[net.Conn]struct{}
+	wg    sync.WaitGroup
+}
+
+// New starts a proxy on a free port for the server at an address.
+func New(network, address string, seed uint64) (*Proxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{
+		network: network, address: address, listener: l,
+		rnd: rand.New(rand.NewPCG(seed, 0)), conns: map[net.Conn]struct{}{},
+	}
+	p.wg.Go(p.accept)
+	return p, nil
+}
+
+// URL returns the proxy's address as that of a server.
+func (p *Proxy) URL() string { return "tcp://" + p.listener.Addr().String() }
+
+// Cuts returns the number of connections cut so far.
+func (p *Proxy) Cuts() int64 { return p.cuts.Load() }
+
+// Steady makes the proxy cut no more.
+func (p *Proxy) Steady() { p.steady.Store(true) }
+
+// Close ends the proxy and its connections.
+func (p *Proxy) Close() error {
+	p.Steady()
+	err := p.listener.Close()
+	p.mu.Lock()
+	for c := range p.conns {
+		_ = c.Close() // the other end may have
+	}
+	p.mu.Unlock()
+	p.wg.Wait()
+	return err
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		p.wg.Go(func() { p.pass(client) })
+	}
+}
+
+// plan says where a connection is to be cut.
+type plan struct {
+	after   int64 // bytes
+	replies bool  // of those from the server, else of those to it
+	reset   bool  // with a reset, else in order
+}
+
+// next makes a plan: early, within the handshake, or later, within what is sent
+// and answered then.
+func (p *Proxy) next() plan {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rnd := p.rnd
+	most := []int64{200, 1000, 20_000, 20_000, 200_000}[rnd.IntN(5)]
+	return plan{rnd.Int64N(most), rnd.IntN(2) == 0, rnd.IntN(2) == 0}
+}
+
+func (p *Proxy) pass(client net.Conn) {
+	server, err := net.DialTimeout(p.network, p.address, 10*time.Second)
+	if err != nil { // the server was killed: so is the connection
+		_ = client.Close()
+		return
+	}
+	p.mu.Lock()
+	p.conns[client], p.conns[server] = struct{}{}, struct{}{}
+	p.mu.Unlock()
+	cut := p.next()
+	var once sync.Once
+	end := func(planned bool) {
+		once.Do(func() {
+			if planned {
+				p.cuts.Add(1)
+				if cut.reset {
+					for _, c := range []net.Conn{client, server} {
+						if t, ok := c.(*net.TCPConn); ok {
+							_ = t.SetLinger(0) // else it is closed in order
+						}
+					}
+				}
+			}
+			_ = client.Close()
+			_ = server.Close()
+		})
+	}
+	var both sync.WaitGroup
+	both.Go(func() { end(p.copy(server, client, cut.after, !cut.replies)) })
+	both.Go(func() { end(p.copy(client, server, cut.after, cut.replies)) })
+	both.Wait()
+	p.mu.Lock()
+	delete(p.conns, client)
+	delete(p.conns, server)
+	p.mu.Unlock()
+}
+
+// copy passes bytes on, and reports whether it stopped where the connection is to
+// be cut.
+func (p *Proxy) copy(to, from net.Conn, after int64, cuts bool) bool {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if cuts && int64(n) > after && !p.steady.Load() {
+			_, _ = to.Write(buf[:after])
+			return true
+		}
+		after = max(after-int64(n), 0)
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return false
+			}
+		}
+		if err != nil {
+			return false
+		}
+	}
+}

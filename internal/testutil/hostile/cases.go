@@ -1,0 +1,111 @@
+package hostile
+
+import (
+	"context"
+	"strings"
+	"time"
+)
+
+// Target is the server that conversations are held with.
+type Target struct {
+	Network, Address string
+	MaxMessage       int           // as the server was told, in bytes
+	MaxConnections   int           // as the server was told; 0: too many to try
+	Patience         time.Duration // how long the server may take to answer, or to give a peer up
+}
+
+// Case is a named conversation.
+type Case struct {
+	Name string
+	pace pace
+	Run  func(ctx context.Context, t *Target) error
+}
+
+// pace is how a conversation goes.
+type pace int
+
+const (
+	quick  pace = iota
+	greedy      // it takes its time, or room from others
+	slow        // the server gives the peer up after a while
+)
+
+// Slow reports whether the server gives the peer up after a while.
+func (c Case) Slow() bool { return c.pace == slow }
+
+// Cases returns the named conversations.
+func Cases() []Case {
+	closedAfter := func(b ...[]byte) func(context.Context, *Target) error { return raw(false, b...) }
+	openedThen := func(b ...[]byte) func(context.Context, *Target) error { return raw(true, b...) }
+	command := func(flags byte, n int) []byte {
+		return frame(flagCommand|flags, "\x04PING"+strings.Repeat("x", n))
+	}
+	readyBody := func(s string) []byte { return append(greeting(3, "NULL"), frame(flagCommand, "\x05READY"+s)...) }
+	truth := property("Socket-Type", "DEALER")
+	return []Case{
+		{"lying frame length", quick, openedThen(Message("append", "lied", "v"), lying(flagMore, 1<<40), make([]byte, 1000))},
+		{"lying frame length, over the limit", quick, func(ctx context.Context, t *Target) error {
+			return raw(true, lying(0, uint64(t.MaxMessage)+4096), make([]byte, 1000))(ctx, t)
+		}},
+		{"frame of 2^64-1 bytes", quick, openedThen(lying(0, 1<<64-1), make([]byte, 1000))},
+		{"frame of 2^63 bytes", quick, openedThen(lying(flagMore, 1<<63), make([]byte, 1000))},
+		{"frame of 2^63-1 bytes, as a command", quick, openedThen(lying(flagCommand, 1<<63-1))},
+		{"READY of 2^63-1 bytes", quick, closedAfter(greeting(3, "NULL"), lying(flagCommand, 1<<63-1), make([]byte, 1000))},
+		{"truncated frame", quick, truncated},
+		{"endless MORE", greedy, endless("x")},
+		{"endless empty frames", greedy, endless("")},
+		{"endless empty messages", greedy, emptyMessages},
+		{"reserved flags", quick, openedThen([]byte{0xf8, 3, 's', 'y', 'n'})},
+		{"one reserved flag", quick, openedThen([]byte{0x08, 3, 's', 'y', 'n'})},
+		{"command with MORE", quick, openedThen(command(flagMore, 2))},
+		{"oversized command", quick, openedThen(command(0, 1<<16))},
+		{"oversized READY", quick, closedAfter(greeting(3, "NULL"), frame(flagCommand, "\x05READY"+truth+property("X-Long", strings.Repeat("x", 1<<20))))},
+		{"command without a name", quick, openedThen(frame(flagCommand, ""))},
+		{"command with a lying name", quick, openedThen(frame(flagCommand, "\xffPING"))},
+		{"message before READY", quick, closedAfter(greeting(3, "NULL"), Message("append", "early", "v"))},
+		{"bad signature", quick, closedAfter(append([]byte{0}, greeting(3, "NULL")[1:]...))},
+		{"bad end of the signature", quick, closedAfter(append([]byte("\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7e"), greeting(3, "NULL")[10:]...))},
+		{"ZMTP 1", quick, closedAfter([]byte("\x01\x00\x04\x00syn"), make([]byte, 64))},
+		{"ZMTP 2", quick, closedAfter(greeting(1, "NULL"))},
+		{"ZMTP 0", quick, closedAfter(greeting(0, "NULL"))},
+		{"unknown mechanism", quick, closedAfter(greeting(3, "KERBEROS"), ready("DEALER", ""))},
+		{"mechanism not on offer", quick, closedAfter(greeting(3, "CURVE"), ready("DEALER", ""))},
+		{"mechanism without an end", quick, closedAfter(greeting(3, strings.Repeat("N", 20)), ready("DEALER", ""))},
+		{"READY with a lying value", quick, closedAfter(readyBody("\x0bSocket-Type\xff\xff\xff\xffDEALER"))},
+		{"READY with a value of 2^31", quick, closedAfter(readyBody("\x0bSocket-Type\x80\x00\x00\x00DEALER"))},
+		{"READY with a lying name", quick, closedAfter(readyBody("\xffSocket-Type"))},
+		{"READY that ends in a length", quick, closedAfter(readyBody("\x0bSocket-Type\x00\x00"))},
+		{"READY that is another command", quick, closedAfter(greeting(3, "NULL"), frame(flagCommand, "\x05ERROR\x03bad"))},
+		{"READY without a socket type", quick, closedAfter(readyBody(""))},
+		{"unknown socket type", quick, closedAfter(greeting(3, "NULL"), ready("FROBNICATOR", ""))},
+		{"empty socket type", quick, closedAfter(readyBody(property("Socket-Type", "")))},
+		{"two peers with one identity", quick, oneIdentity},
+		{"PING", quick, ping},
+		{"odd append frames", quick, refusedWith("append", "odd", "v", "odd2")},
+		{"append of a key without a value", quick, refusedWith("append", "odd")},
+		{"iset with one frame", quick, refusedWith("iset", "odd")},
+		{"iset with three frames", quick, refusedWith("iset", "odd", "v", "w")},
+		{"unknown command", quick, refusedWith("frobnicate", "odd", "v")},
+		{"a command's beginning", quick, refusedWith("appen", "odd", "v")},
+		{"empty command", quick, refusedWith("", "odd", "v")},
+		{"empty message", quick, refusedWith("")},
+		{"get of no keys", quick, asks([]string{"ack"}, "get")},
+		{"append of nothing", quick, asks([]string{"ack"}, "append")},
+		{"delete of nothing", quick, asks([]string{"ack"}, "delete")},
+		{"slow greeting", slow, slowly(greeting(3, "NULL"))},
+		{"no greeting", slow, closedAfter(nil)},
+		{"half a greeting", slow, closedAfter(greeting(3, "NULL")[:30])},
+		{"no READY", slow, closedAfter(greeting(3, "NULL"))},
+		{"message that stops half-way", slow, openedThen(frame(flagMore, "append"), lying(flagMore, 1000), []byte("half"))},
+		{"message without its last frame", slow, openedThen(frame(flagMore, "append"), frame(flagMore, "k"))},
+		{"header that stops half-way", slow, openedThen(lying(0, 5)[:5])},
+		{"peer that never reads", slow, neverReads},
+		{"too many connections", greedy, tooMany},
+		{"close without the right", quick, refusedWith("close")},
+		{"HTTP", quick, closedAfter([]byte("POST /partd HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"), make([]byte, 64))},
+		{"TLS", quick, closedAfter([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), []byte(strings.Repeat("\x5a\x13", 256)))},
+		{"random bytes", quick, closedAfter([]byte(strings.Repeat("\xa7\x01\x5e\xff\x00\x39\x7f\x02", 64)))},
+		{"only 0xff", quick, closedAfter([]byte(strings.Repeat("\xff", 512)))},
+		{"only zeros", quick, closedAfter(make([]byte, 512))},
+	}
+}

@@ -1,0 +1,186 @@
+package hostile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+// refusedWith sends a request of Python's protocol that must be answered with an
+// error, and change nothing. The same connection is served on.
+func refusedWith(request ...string) func(context.Context, *Target) error {
+	return func(ctx context.Context, t *Target) error {
+		err := within(ctx, t, func(p *Peer) error {
+			if err := p.Ask([]string{"ack"}, "syn"); err != nil {
+				return err
+			}
+			if err := p.Send(request...); err != nil {
+				return err
+			}
+			got, err := p.Receive()
+			if err != nil {
+				return fmt.Errorf("the answer to %q: %w", request, err)
+			}
+			if len(got) != 1 || !strings.HasPrefix(got[0], "error: ") {
+				return fmt.Errorf("the answer to %q is %q, want one frame that begins with \"error: \"", request, got)
+			}
+			if err := p.answered([]string{"ack"}, request); err != nil {
+				return err
+			}
+			return p.Ask([]string{"ack"}, "append", "refused", "")
+		})
+		if err != nil {
+			return err
+		}
+		return nothingUnder(ctx, t, "odd", "odd2")
+	}
+}
+
+func asks(want []string, request ...string) func(context.Context, *Target) error {
+	return func(ctx context.Context, t *Target) error {
+		return within(ctx, t, func(p *Peer) error {
+			if err := p.Ask(want, request...); err != nil {
+				return err
+			}
+			return p.Ask([]string{"ack"}, "syn") // and not one message more
+		})
+	}
+}
+
+func oneIdentity(ctx context.Context, t *Target) error {
+	var peers [2]*Peer
+	for i := range peers {
+		p, err := Dial(ctx, t.Network, t.Address, t.Patience)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		if err := p.Raw(append(greeting(3, "NULL"), ready("DEALER", "the same")...)); err != nil {
+			return err
+		}
+		if err := p.Greeted(); err != nil {
+			return err
+		}
+		peers[i] = p
+	}
+	for i, p := range peers {
+		if err := p.Ask([]string{"ack"}, "iset", fmt.Sprint("identity ", i), fmt.Sprint("value of ", i)); err != nil {
+			return err
+		}
+	}
+	errs := make([]error, len(peers))
+	var wg sync.WaitGroup
+	for i, p := range peers {
+		wg.Go(func() {
+			for range 100 {
+				values, err := p.Get(fmt.Sprint("identity ", i))
+				if err == nil && values[0] != fmt.Sprint("value of ", i) {
+					err = fmt.Errorf("peer %d reads %q", i, values)
+				}
+				if err != nil {
+					errs[i] = err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func ping(ctx context.Context, t *Target) error {
+	return within(ctx, t, func(p *Peer) error {
+		for _, text := range []string{"", "context", strings.Repeat("c", 16)} {
+			if err := p.Raw(frame(flagCommand, "\x04PING\x00\x64"+text)); err != nil {
+				return err
+			}
+			flags, body, err := p.frame()
+			if err != nil {
+				return fmt.Errorf("PING with context %q: %w", text, err)
+			}
+			if flags&flagCommand == 0 || string(body) != "\x04PONG"+text {
+				return fmt.Errorf("PING with context %q is answered with flags %d, %q", text, flags, body)
+			}
+		}
+		return p.Ask([]string{"ack"}, "syn")
+	})
+}
+
+// neverReads asks for far more than it reads, while others are served.
+func neverReads(ctx context.Context, t *Target) error {
+	value := strings.Repeat("large ", 10_000)
+	if err := within(ctx, t, func(p *Peer) error {
+		return p.Ask([]string{"ack"}, "iset", "never read", value)
+	}); err != nil {
+		return err
+	}
+	p, err := Open(ctx, t.Network, t.Address, t.Patience)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	requests := []byte(strings.Repeat(string(Message("get", "never read")), 1000))
+	closed := make(chan error, 1)
+	go func() {
+		for {
+			if err := p.Raw(requests); err != nil {
+				closed <- err
+				return
+			}
+		}
+	}()
+	for {
+		select {
+		case err := <-closed:
+			if isReset(err) {
+				return nil
+			}
+			return fmt.Errorf("a peer that does not read for %v is not given up: %w", t.Patience, err)
+		case <-time.After(200 * time.Millisecond):
+		}
+		before := time.Now()
+		if err := asks([]string{"ack"}, "syn")(ctx, t); err != nil {
+			return fmt.Errorf("another peer, meanwhile: %w", err)
+		}
+		if d := time.Since(before); d > time.Second {
+			return fmt.Errorf("another peer waited %v meanwhile", d)
+		}
+	}
+}
+
+// tooMany opens more connections than the server takes.
+func tooMany(ctx context.Context, t *Target) error {
+	if t.MaxConnections == 0 {
+		return nil
+	}
+	var open []*Peer
+	defer func() {
+		for _, p := range open {
+			_ = p.Close() // was tried
+		}
+	}()
+	refused := 0
+	for range t.MaxConnections + 20 {
+		p, err := Open(ctx, t.Network, t.Address, t.Patience)
+		if err == nil {
+			open = append(open, p)
+			continue
+		}
+		if !isReset(err) {
+			return fmt.Errorf("connection %d: %w", len(open)+refused+1, err)
+		}
+		refused++
+	}
+	if refused < 20 || len(open) == 0 {
+		return fmt.Errorf("of %d connections %d were refused, the limit is %d", t.MaxConnections+20, refused, t.MaxConnections)
+	}
+	for i, p := range open {
+		if err := p.Ask([]string{"ack"}, "syn"); err != nil {
+			return fmt.Errorf("connection %d of %d: %w", i, len(open), err)
+		}
+	}
+	return nil
+}

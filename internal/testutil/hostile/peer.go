@@ -1,0 +1,256 @@
+// Package hostile holds conversations with a partd server that no honest peer
+// would have: what is known to have broken such servers, each by name, and
+// mutations of honest ones by the million. It writes ZMTP by itself, byte by
+// byte, and shares no code with the server.
+package hostile
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// Flags of a ZMTP frame.
+const (
+	flagMore    = 1
+	flagLong    = 2
+	flagCommand = 4
+)
+
+// Peer is one end of a connection. Nothing that it does takes longer than its
+// patience.
+type Peer struct {
+	conn     net.Conn
+	in       *bufio.Reader
+	patience time.Duration
+}
+
+// Dial connects to a server's address, host and port or the path of a socket.
+func Dial(ctx context.Context, network, address string, patience time.Duration) (*Peer, error) {
+	d := net.Dialer{Timeout: patience}
+	conn, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	p := &Peer{conn: conn, in: bufio.NewReader(conn), patience: patience}
+	return p, conn.SetDeadline(time.Now().Add(patience))
+}
+
+// Open connects and does what an honest DEALER does before its first message.
+func Open(ctx context.Context, network, address string, patience time.Duration) (*Peer, error) {
+	p, err := Dial(ctx, network, address, patience)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Handshake(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+func (p *Peer) Close() error { return p.conn.Close() }
+
+// Raw writes bytes as they are.
+func (p *Peer) Raw(b []byte) error {
+	_, err := p.conn.Write(b)
+	return err
+}
+
+// Handshake greets and says READY as a DEALER, and reads what the server says.
+func (p *Peer) Handshake() error {
+	if err := p.Raw(append(greeting(3, "NULL"), ready("DEALER", "")...)); err != nil {
+		return err
+	}
+	return p.Greeted()
+}
+
+// Greeted reads the server's greeting and READY.
+func (p *Peer) Greeted() error {
+	var theirs [64]byte
+	if _, err := io.ReadFull(p.in, theirs[:]); err != nil {
+		return fmt.Errorf("the server's greeting: %w", err)
+	}
+	if theirs[0] != 0xff || theirs[9] != 0x7f || theirs[10] != 3 {
+		return fmt.Errorf("the server's greeting is %x", theirs[:12])
+	}
+	flags, body, err := p.frame()
+	if err != nil {
+		return fmt.Errorf("the server's READY: %w", err)
+	}
+	if flags&flagCommand == 0 || len(body) < 6 || string(body[1:6]) != "READY" {
+		return fmt.Errorf("in place of READY the server says %.20q", body)
+	}
+	return nil
+}
+
+func (p *Peer) Send(frames ...string) error { return p.Raw(Message(frames...)) }
+
+// Receive reads a message. Commands before it are left out, but for PONG, which
+// is an error.
+func (p *Peer) Receive() ([]string, error) {
+	var frames []string
+	for {
+		flags, body, err := p.frame()
+		if err != nil {
+			return nil, err
+		}
+		if flags&flagCommand != 0 {
+			if len(frames) > 0 {
+				return nil, errors.New("the server sent a command within a message")
+			}
+			continue
+		}
+		frames = append(frames, string(body))
+		if flags&flagMore == 0 {
+			return frames, nil
+		}
+	}
+}
+
+// maxReply bounds what a server may send as one frame.
+const maxReply = 1 << 30
+
+func (p *Peer) frame() (flags byte, body []byte, err error) {
+	if flags, err = p.in.ReadByte(); err != nil {
+		return 0, nil, err
+	}
+	var n uint64
+	if flags&flagLong != 0 {
+		var b [8]byte
+		if _, err := io.ReadFull(p.in, b[:]); err != nil {
+			return 0, nil, err
+		}
+		n = binary.BigEndian.Uint64(b[:])
+	} else {
+		b, err := p.in.ReadByte()
+		if err != nil {
+			return 0, nil, err
+		}
+		n = uint64(b)
+	}
+	if flags&^(flagMore|flagLong|flagCommand) != 0 || n > maxReply {
+		return 0, nil, fmt.Errorf("the server sent a frame with flags %#x of %d bytes", flags, n)
+	}
+	body = make([]byte, n)
+	_, err = io.ReadFull(p.in, body)
+	return flags, body, err
+}
+
+// Ask sends a request and wants one message as the answer.
+func (p *Peer) Ask(want []string, request ...string) error {
+	if err := p.Send(request...); err != nil {
+		return err
+	}
+	return p.answered(want, request)
+}
+
+// answered wants one message.
+func (p *Peer) answered(want, request []string) error {
+	got, err := p.Receive()
+	if err != nil {
+		return fmt.Errorf("the answer to %.40q: %w", request, err)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		return fmt.Errorf("the answer to %.40q is %.80q, want %.80q", request, got, want)
+	}
+	return nil
+}
+
+// Get reads values by Python's protocol.
+func (p *Peer) Get(keys ...string) ([]string, error) {
+	if err := p.Send(append([]string{"get"}, keys...)...); err != nil {
+		return nil, err
+	}
+	values, err := p.Receive()
+	if err != nil {
+		return nil, err
+	}
+	if len(values) != len(keys) {
+		return nil, fmt.Errorf("get of %d keys is answered with %d frames", len(keys), len(values))
+	}
+	return values, p.answered([]string{"ack"}, keys)
+}
+
+// Closed waits until the server closes the connection, and reads what it says
+// before.
+func (p *Peer) Closed() error {
+	_, err := io.Copy(io.Discard, p.in)
+	if err == nil || isReset(err) {
+		return nil
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("the server keeps the connection open for %v", p.patience)
+	}
+	return err
+}
+
+// isReset reports whether the other side has closed the connection. It may do so
+// with bytes unread, which resets it.
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNABORTED)
+}
+
+func unlessReset(err error) error {
+	if isReset(err) {
+		return nil
+	}
+	return err
+}
+
+func greeting(major byte, mechanism string) []byte {
+	b := make([]byte, 64)
+	b[0], b[9], b[10] = 0xff, 0x7f, major
+	copy(b[12:32], mechanism)
+	return b
+}
+
+func ready(socketType, identity string) []byte {
+	body := "\x05READY" + property("Socket-Type", socketType)
+	if identity != "" {
+		body += property("Identity", identity)
+	}
+	return frame(flagCommand, body)
+}
+
+func property(name, value string) string {
+	b := append([]byte{byte(len(name))}, name...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(value)))
+	return string(b) + value
+}
+
+// frame returns a frame with flags, long where it must be.
+func frame(flags byte, body string) []byte {
+	if len(body) < 256 {
+		return append([]byte{flags, byte(len(body))}, body...)
+	}
+	return append(lying(flags, uint64(len(body))), body...)
+}
+
+// lying returns the header of a long frame that claims n bytes.
+func lying(flags byte, n uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{flags | flagLong}, n)
+}
+
+// Message returns the bytes of a message.
+func Message(frames ...string) []byte {
+	var b []byte
+	for i, f := range frames {
+		flags := byte(flagMore)
+		if i == len(frames)-1 {
+			flags = 0
+		}
+		b = append(b, frame(flags, f)...)
+	}
+	return b
+}
+
+// URL is where the peer is connected to.
+func (p *Peer) URL() string { return "tcp://" + p.conn.RemoteAddr().String() }

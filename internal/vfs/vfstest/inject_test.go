@@ -1,0 +1,200 @@
+package vfstest
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// everyCall makes a call of each kind and returns the first error.
+func everyCall(fsys vfs.FS) (err error) {
+	step := func(f func() error) {
+		if err == nil {
+			err = f()
+		}
+	}
+	step(func() error { return fsys.MkdirAll("/d/e", 0o777) })
+	step(func() error { return fsys.Mkdir("/d/f", 0o777) })
+	step(func() error { return fsys.SyncDir("/d") })
+	lock := fsys.NewLock("/d/lock")
+	step(func() error { return lock.Lock(true) })
+	step(func() error { _, err := lock.Info(); return err })
+	step(lock.Unlock)
+	step(func() error { _, err := lock.TryLock(false); return err })
+	step(lock.Unlock)
+	var f vfs.File
+	step(func() error { f, err = fsys.OpenFile("/d/file", os.O_CREATE|os.O_RDWR, 0o666); return err })
+	if f != nil {
+		step(func() error { _, err := f.Write([]byte("12345678")); return err })
+		step(func() error { _, err := f.WriteAt([]byte("abcd"), 8); return err })
+		step(f.Sync)
+		step(func() error { return f.Truncate(10) })
+		step(func() error { _, err := f.ReadAt(make([]byte, 3), 0); return err })
+		step(func() error { _, err := f.Info(); return err })
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}
+	step(func() error { _, err := fsys.Info("/d/file"); return err })
+	step(func() error { return fsys.Rename("/d/file", "/d/file2") })
+	var d vfs.Dir
+	step(func() error { d, err = fsys.ReadDir("/d"); return err })
+	if d != nil {
+		step(func() error { _, err := d.Next(10); return err })
+		if cerr := d.Close(); err == nil {
+			err = cerr
+		}
+	}
+	step(func() error { return fsys.Remove("/d/file2") })
+	if err != nil {
+		_ = lock.Unlock() // where the fault came between
+	}
+	return err
+}
+
+func TestInjectAtEveryCall(t *testing.T) {
+	count := &Fault{}
+	kinds := map[Op]bool{}
+	m := NewMem()
+	must(t, everyCall(Inject(m, func(op Op, name string) error {
+		kinds[op] = true
+		return count.Check(op, name)
+	})))
+	if len(kinds) != int(NumOps) {
+		t.Fatalf("%d kinds of calls of %d: %v", len(kinds), NumOps, kinds)
+	}
+	for n := int64(1); n <= count.Calls(); n++ {
+		m := NewMem()
+		fault := &Fault{At: n, Err: syscall.EIO}
+		err := everyCall(Inject(m, fault.Check))
+		var pe *fs.PathError
+		if !errors.Is(err, syscall.EIO) || !errors.As(err, &pe) || pe.Path == "" {
+			t.Fatalf("call %d: %v", n, err)
+		}
+		if !fault.Hit() || m.OpenCount() != 0 {
+			t.Fatalf("call %d: hit %v, %d files stay open", n, fault.Hit(), m.OpenCount())
+		}
+	}
+}
+
+func TestInjectTellsLinks(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "link")
+	must(t, os.Symlink("nowhere", link))
+	fault := &Fault{At: 2, Err: syscall.EIO}
+	fsys := Inject(vfs.OS{}, fault.Check).(vfs.LinkTeller)
+	if is, err := fsys.IsLink(link); !is || err != nil {
+		t.Fatalf("a link: %v, %v", is, err)
+	}
+	if _, err := fsys.IsLink(link); !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	if is, err := Inject(NewMem(), fault.Check).(vfs.LinkTeller).IsLink("/"); is || err != nil {
+		t.Fatalf("there are no links in memory: %v, %v", is, err)
+	}
+}
+
+func TestInjectedWriteIsShort(t *testing.T) {
+	m := NewMem()
+	fault := &Fault{At: 2, Err: syscall.ENOSPC, Short: true, Only: func(op Op, _ string) bool { return op == OpWrite }}
+	f, err := Inject(m, fault.Check).OpenFile("/f", os.O_CREATE|os.O_WRONLY, 0o666)
+	must(t, err)
+	_, err = f.Write([]byte("whole "))
+	must(t, err)
+	if n, err := f.Write([]byte("halffull")); n != 4 || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if text, _ := read(m, "/f"); text != "whole half" {
+		t.Fatalf("%q", text)
+	}
+	_, err = f.Write([]byte("!"))
+	must(t, err)
+}
+
+func TestInjectedFaultStays(t *testing.T) {
+	died := errors.New("died")
+	fault := &Fault{At: 3, Err: died, Short: true, Stays: true}
+	m := NewMem()
+	fsys := Inject(m, fault.Check)
+	f, err := fsys.OpenFile("/f", os.O_CREATE|os.O_WRONLY, 0o666)
+	must(t, err)
+	_, err = f.Write([]byte("1234"))
+	must(t, err)
+	for range 3 {
+		if _, err := f.Write([]byte("1234")); !errors.Is(err, died) {
+			t.Fatal(err)
+		}
+	}
+	if err := fsys.Remove("/f"); !errors.Is(err, died) {
+		t.Fatal(err)
+	}
+	if text, _ := read(m, "/f"); text != "123412" {
+		t.Fatalf("%q", text)
+	}
+	if err := f.Close(); !errors.Is(err, died) || m.OpenCount() != 0 {
+		t.Fatal("a dead process keeps a file open")
+	}
+}
+
+func TestOpNames(t *testing.T) {
+	for o := Op(0); o < NumOps; o++ {
+		if o.String() == "" || o.Changes() == (o == OpInfo || o == OpRead || o == OpReadDir || o == OpLock || o == OpUnlock || o == OpClose) {
+			t.Errorf("%d: %q, changes: %v", o, o, o.Changes())
+		}
+	}
+	if NumOps.String() != "Op(14)" {
+		t.Error(NumOps)
+	}
+}
+
+// After a sync that failed, what it was to sync is lost to the disk, though the
+// next one succeeds; what is written again is not.
+func TestFailedSyncLoses(t *testing.T) {
+	mem := NewMem()
+	var fail bool
+	fsys := Inject(mem, func(op Op, _ string) error {
+		if op == OpSync && fail {
+			return syscall.EIO
+		}
+		return nil
+	})
+	f := create(t, fsys, "/f", strings.Repeat("a", 3*pageSize), true)
+	must(t, fsys.SyncDir("/"))
+	write := func(page int64, c string) {
+		t.Helper()
+		_, err := f.WriteAt([]byte(strings.Repeat(c, pageSize)), page*pageSize)
+		must(t, err)
+	}
+	write(0, "b")
+	write(1, "b")
+	fail = true
+	if err := f.Sync(); !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	fail = false
+	want := func(m *Mem, text string) {
+		t.Helper()
+		got, _ := read(m, "/f")
+		if len(got) != 3*pageSize || string([]byte{got[0], got[pageSize], got[2*pageSize]}) != text {
+			t.Errorf("%d bytes, %.1q %.1q %.1q, want %q", len(got), got[0:], got[pageSize:], got[2*pageSize:], text)
+		}
+	}
+	write(1, "c")
+	want(mem, "bca")
+	want(mem.Crash(nil), "aaa")
+	killed := mem.KillClone()
+	must(t, f.Sync())
+	want(mem, "bca")
+	want(mem.Crash(nil), "aca")
+	write(2, "d")
+	must(t, f.Sync())
+	want(mem.Crash(nil), "acd")
+	want(killed, "bca")
+	want(killed.Crash(nil), "aaa")
+	must(t, f.Close())
+}

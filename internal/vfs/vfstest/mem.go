@@ -1,0 +1,276 @@
+// Package vfstest has file systems for tests: [Mem] forgets what was not synced,
+// [Inject] fails a chosen call, and [Flip] reads a wrong bit.
+package vfstest
+
+import (
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Mem is a file system in memory for tests, which forgets at a simulated loss
+// of power what was not synced: see [Mem.Crash]. Files are as on unix: an open
+// one lives on when its name is removed or given to another.
+//
+// Times are a counter that each change moves by one nanosecond, so that runs
+// can be repeated exactly.
+type Mem struct {
+	// ZeroLostPages lets a crash leave a file at its new size though pages in
+	// the new part were lost: they read as zeros. Otherwise the file ends before
+	// the first lost page, as on a file system that orders data before size.
+	// Set it before use; what Crash returns inherits it.
+	ZeroLostPages bool
+	// MaxOpen is the largest number of open files, directories and held locks;
+	// one more is refused with EMFILE. 0: no limit. Set it before use.
+	MaxOpen int
+
+	mu       sync.RWMutex
+	unlocked sync.Cond // on mu: some lock was let go
+	root     *inode
+	pending  []nameChange // changes of names not yet synced, in order
+	lastIno  uint64
+	clock    int64
+	open     int
+}
+
+var _ vfs.FS = (*Mem)(nil)
+
+// NewMem returns an empty file system. It has the root directory alone; a
+// relative name is relative to that.
+func NewMem() *Mem {
+	m := new(Mem).emptyClone()
+	m.root = m.newInode(fs.ModeDir | 0o777)
+	m.root.links = 1
+	return m
+}
+
+// OpenCount returns the number of open files, directories and held locks, to
+// find what a store forgot to close.
+func (m *Mem) OpenCount() int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.open
+}
+
+// inode is a file or a directory. Its fields are guarded by Mem.mu.
+type inode struct {
+	ino          uint64
+	mode         fs.FileMode
+	links        uint64
+	mtime, ctime int64
+
+	// A file: what programs see, what the disk surely has, and what led from
+	// that to this. cur is only written in place while own is true.
+	cur, durable *content
+	own          bool
+	log          []change
+	// What the disk will have once all is written, where that is not cur: a sync
+	// failed. log leads from durable to it.
+	kept *content
+
+	// A directory, in the same way. The changes are in Mem.pending, since one
+	// may concern two directories.
+	names, durableNames map[string]*inode
+	ownNames            bool
+
+	locks lockState
+}
+
+func (n *inode) isDir() bool { return n.mode.IsDir() }
+
+func (m *Mem) newInode(mode fs.FileMode) *inode {
+	m.lastIno++
+	m.clock++
+	n := &inode{ino: m.lastIno, mode: mode, mtime: m.clock, ctime: m.clock}
+	if n.isDir() {
+		n.names = map[string]*inode{}
+		n.durableNames = n.names
+	} else {
+		n.cur = newContent()
+		n.durable = n.cur
+	}
+	return n
+}
+
+func (n *inode) info() vfs.Info {
+	i := vfs.Info{Links: n.links, Dev: 1, Ino: n.ino, Mode: n.mode, MTime: n.mtime, CTime: n.ctime}
+	if !n.isDir() {
+		i.Size, i.Disk = n.cur.size, n.cur.disk()
+	}
+	return i
+}
+
+// lookup finds what has a name: the directory, the last part of the name, and
+// the inode, nil if there is none. The root has no directory.
+func (m *Mem) lookup(name string) (dir *inode, base string, n *inode, err error) {
+	if name == "" {
+		return nil, "", nil, syscall.ENOENT
+	}
+	if strings.IndexByte(name, 0) >= 0 {
+		return nil, "", nil, syscall.EINVAL
+	}
+	if name[0] != '/' {
+		name = "/" + name
+	}
+	rest := path.Clean(name)[1:]
+	n = m.root
+	for rest != "" {
+		if n == nil {
+			return nil, "", nil, syscall.ENOENT
+		}
+		if !n.isDir() {
+			return nil, "", nil, syscall.ENOTDIR
+		}
+		base, rest, _ = strings.Cut(rest, "/")
+		if len(base) > 255 {
+			return nil, "", nil, syscall.ENAMETOOLONG
+		}
+		dir, n = n, n.names[base]
+	}
+	return dir, base, n, nil
+}
+
+// find is lookup of what must exist.
+func (m *Mem) find(name string) (*inode, error) {
+	_, _, n, err := m.lookup(name)
+	if err == nil && n == nil {
+		err = syscall.ENOENT
+	}
+	return n, err
+}
+
+func (m *Mem) Info(name string) (vfs.Info, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	n, err := m.find(name)
+	if err != nil {
+		return vfs.Info{}, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	return n.info(), nil
+}
+
+func (m *Mem) Mkdir(name string, perm fs.FileMode) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mkdir(name, perm)
+}
+
+func (m *Mem) mkdir(name string, perm fs.FileMode) error {
+	dir, base, n, err := m.lookup(name)
+	if err == nil && n != nil {
+		err = syscall.EEXIST
+	}
+	if err != nil {
+		return &fs.PathError{Op: "mkdir", Path: name, Err: err}
+	}
+	m.apply(nameChange{to: place{dir, base}, node: m.newInode(fs.ModeDir | perm.Perm())})
+	return nil
+}
+
+func (m *Mem) MkdirAll(name string, perm fs.FileMode) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	name = path.Clean("/" + name)
+	for i := 1; i <= len(name); i++ {
+		if i < len(name) && name[i] != '/' {
+			continue
+		}
+		n, err := m.find(name[:i])
+		switch {
+		case err == syscall.ENOENT:
+			if err := m.mkdir(name[:i], perm); err != nil {
+				return err
+			}
+		case err == nil && !n.isDir():
+			return &fs.PathError{Op: "mkdir", Path: name[:i], Err: syscall.ENOTDIR}
+		case err != nil:
+			return &fs.PathError{Op: "mkdir", Path: name[:i], Err: err}
+		}
+	}
+	return nil
+}
+
+func (m *Mem) Remove(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	dir, base, n, err := m.lookup(name)
+	switch {
+	case err != nil:
+	case n == nil:
+		err = syscall.ENOENT
+	case dir == nil:
+		err = syscall.EBUSY
+	case len(n.names) > 0:
+		err = syscall.ENOTEMPTY
+	}
+	if err != nil {
+		return &fs.PathError{Op: "remove", Path: name, Err: err}
+	}
+	m.apply(nameChange{from: place{dir, base}, node: n})
+	return nil
+}
+
+func (m *Mem) Rename(oldName, newName string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.rename(oldName, newName); err != nil {
+		return &os.LinkError{Op: "rename", Old: oldName, New: newName, Err: err}
+	}
+	return nil
+}
+
+func (m *Mem) rename(oldName, newName string) error {
+	fromDir, from, n, err := m.lookup(oldName)
+	if err != nil {
+		return err
+	}
+	toDir, to, there, err := m.lookup(newName)
+	switch {
+	case err != nil:
+		return err
+	case n == nil:
+		return syscall.ENOENT
+	case fromDir == nil || toDir == nil:
+		return syscall.EBUSY
+	case there != nil && there.isDir():
+		return syscall.EEXIST // package os never replaces a directory
+	case n == there:
+		return nil
+	case n.isDir() && strings.HasPrefix(path.Clean("/"+newName), path.Clean("/"+oldName)+"/"):
+		return syscall.EINVAL
+	case n.isDir() && there != nil:
+		return syscall.ENOTDIR
+	}
+	m.apply(nameChange{from: place{fromDir, from}, to: place{toDir, to}, node: n})
+	return nil
+}
+
+// apply makes a change of names, and notes that it is not synced.
+func (m *Mem) apply(c nameChange) {
+	m.clock++
+	for _, p := range []place{c.from, c.to} {
+		if p.dir == nil {
+			continue
+		}
+		if !p.dir.ownNames {
+			p.dir.names, p.dir.ownNames = maps.Clone(p.dir.names), true
+		}
+		if old := p.dir.names[p.name]; old != nil {
+			old.links--
+			old.ctime = m.clock
+		}
+		p.dir.mtime, p.dir.ctime = m.clock, m.clock
+	}
+	if c.to.dir != nil {
+		c.node.links++
+	}
+	c.node.ctime = m.clock
+	c.applyTo(func(dir *inode) map[string]*inode { return dir.names })
+	m.pending = append(m.pending, c)
+}

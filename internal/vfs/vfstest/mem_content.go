@@ -1,0 +1,104 @@
+package vfstest
+
+import "slices"
+
+const pageSize = 4096
+
+// content is what a file in memory holds, in pages that copies share until one
+// of them is written to. A missing page is zeros.
+type content struct {
+	owner *token // the pages that have this token may be written in place
+	size  int64
+	pages []*page
+}
+
+// token is compared by address alone, so it must not be of size zero.
+type token struct{ _ byte }
+
+type page struct {
+	owner *token
+	b     [pageSize]byte
+}
+
+func newContent() *content { return &content{owner: new(token)} }
+
+// clone returns a copy that may be written. What it is a copy of must not be
+// written any more: it owns pages that both have now.
+func (c *content) clone() *content {
+	return &content{owner: new(token), size: c.size, pages: slices.Clone(c.pages)}
+}
+
+// readAt fills p from offset off, as far as the content goes.
+func (c *content) readAt(p []byte, off int64) int {
+	if off >= c.size {
+		return 0
+	}
+	p = p[:min(int64(len(p)), c.size-off)]
+	for done := 0; done < len(p); {
+		at := off + int64(done)
+		part := p[done:min(len(p), done+int(pageSize-at%pageSize))]
+		if i := at / pageSize; i < int64(len(c.pages)) && c.pages[i] != nil {
+			copy(part, c.pages[i].b[at%pageSize:])
+		} else {
+			clear(part)
+		}
+		done += len(part)
+	}
+	return len(p)
+}
+
+// writeAt puts p at offset off and makes the content longer where needed.
+func (c *content) writeAt(p []byte, off int64) {
+	for done := 0; done < len(p); {
+		at := off + int64(done)
+		done += copy(c.writable(at / pageSize).b[at%pageSize:], p[done:])
+	}
+	if len(p) > 0 {
+		c.size = max(c.size, off+int64(len(p)))
+	}
+}
+
+// truncate cuts the content, or extends it with zeros.
+func (c *content) truncate(size int64) {
+	if size < c.size {
+		pages := (size + pageSize - 1) / pageSize
+		if pages < int64(len(c.pages)) {
+			clear(c.pages[pages:])
+			c.pages = c.pages[:pages]
+		}
+		if i := size / pageSize; i < int64(len(c.pages)) && c.pages[i] != nil {
+			clear(c.writable(i).b[size%pageSize:])
+		}
+	}
+	c.size = size
+}
+
+// punch makes the pages that lie within a part missing.
+func (c *content) punch(off, n int64) {
+	clear(c.pages[min((off+pageSize-1)/pageSize, (off+n)/pageSize) : (off+n)/pageSize])
+}
+
+// disk returns what the pages take.
+func (c *content) disk() int64 {
+	var n int64
+	for _, p := range c.pages {
+		if p != nil {
+			n += pageSize
+		}
+	}
+	return n
+}
+
+// writable returns page i, made or copied where it is missing or shared.
+func (c *content) writable(i int64) *page {
+	if need := i + 1 - int64(len(c.pages)); need > 0 {
+		c.pages = append(c.pages, make([]*page, need)...)
+	}
+	switch p := c.pages[i]; {
+	case p == nil:
+		c.pages[i] = &page{owner: c.owner}
+	case p.owner != c.owner:
+		c.pages[i] = &page{owner: c.owner, b: p.b}
+	}
+	return c.pages[i]
+}

@@ -1,0 +1,298 @@
+package vfstest
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+func (m *Mem) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, err := m.openInode(name, flag, perm)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	m.open++
+	return &memFile{mem: m, node: n, name: name, flag: flag}, nil
+}
+
+func (m *Mem) openInode(name string, flag int, perm fs.FileMode) (*inode, error) {
+	dir, base, n, err := m.lookup(name)
+	writes := flag&(os.O_WRONLY|os.O_RDWR) != 0
+	switch {
+	case err != nil:
+		return nil, err
+	case m.MaxOpen > 0 && m.open >= m.MaxOpen:
+		return nil, syscall.EMFILE
+	case n == nil && flag&os.O_CREATE == 0:
+		return nil, syscall.ENOENT
+	case n == nil:
+		n = m.newInode(perm.Perm())
+		m.apply(nameChange{to: place{dir, base}, node: n})
+	case flag&os.O_CREATE != 0 && flag&os.O_EXCL != 0:
+		return nil, syscall.EEXIST
+	case n.isDir() && (writes || flag&os.O_CREATE != 0):
+		return nil, syscall.EISDIR
+	case flag&os.O_TRUNC != 0 && writes:
+		m.truncate(n, 0)
+	}
+	return n, nil
+}
+
+// memFile is an open file. Its position is guarded by Mem.mu, too.
+type memFile struct {
+	mem    *Mem
+	node   *inode
+	name   string
+	flag   int
+	pos    int64
+	closed bool
+}
+
+func (f *memFile) Name() string { return f.name }
+
+func (f *memFile) fail(op string, err error) error {
+	return &fs.PathError{Op: op, Path: f.name, Err: err}
+}
+
+// check returns why an operation that reads or writes is not possible.
+func (f *memFile) check(op string, write bool, off int64) error {
+	mode := f.flag & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
+	switch {
+	case f.closed:
+		return f.fail(op, fs.ErrClosed)
+	case write && mode == os.O_RDONLY, !write && mode == os.O_WRONLY:
+		return f.fail(op, syscall.EBADF)
+	case f.node.isDir():
+		return f.fail(op, syscall.EISDIR)
+	case off < 0:
+		return f.fail(op, syscall.EINVAL)
+	}
+	return nil
+}
+
+func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
+	f.mem.mu.RLock()
+	defer f.mem.mu.RUnlock()
+	if err := f.check("read", false, off); err != nil {
+		return 0, err
+	}
+	n := f.node.cur.readAt(p, off)
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f *memFile) Write(p []byte) (int, error) {
+	f.mem.mu.Lock()
+	defer f.mem.mu.Unlock()
+	if err := f.check("write", true, 0); err != nil {
+		return 0, err
+	}
+	if f.flag&os.O_APPEND != 0 {
+		f.pos = f.node.cur.size
+	}
+	f.mem.write(f.node, p, f.pos)
+	f.pos += int64(len(p))
+	return len(p), nil
+}
+
+func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
+	f.mem.mu.Lock()
+	defer f.mem.mu.Unlock()
+	if err := f.check("write", true, off); err != nil {
+		return 0, err
+	}
+	if f.flag&os.O_APPEND != 0 {
+		return 0, f.fail("write", syscall.EINVAL) // package os refuses this, too
+	}
+	f.mem.write(f.node, p, off)
+	return len(p), nil
+}
+
+func (f *memFile) Truncate(size int64) error {
+	f.mem.mu.Lock()
+	defer f.mem.mu.Unlock()
+	if err := f.check("truncate", true, size); errors.Is(err, syscall.EBADF) {
+		return f.fail("truncate", syscall.EINVAL) // ftruncate(2) is alone in this
+	} else if err != nil {
+		return err
+	}
+	f.mem.truncate(f.node, size)
+	return nil
+}
+
+// Punch gives back whole pages; see [Puncher].
+func (f *memFile) Punch(off, n int64) error {
+	f.mem.mu.Lock()
+	defer f.mem.mu.Unlock()
+	if err := f.check("fallocate", true, off); err != nil {
+		return err
+	}
+	if n = min(n, f.node.cur.size-off); n > 0 {
+		f.mem.write(f.node, make([]byte, n), off)
+		f.node.cur.punch(off, n)
+	}
+	return nil
+}
+
+func (f *memFile) Sync() error {
+	f.mem.mu.Lock()
+	defer f.mem.mu.Unlock()
+	if f.closed {
+		return f.fail("sync", fs.ErrClosed)
+	}
+	if f.node.isDir() {
+		f.mem.syncNames(f.node)
+		return nil
+	}
+	f.node.durable, f.node.own, f.node.log = f.node.onDisk(), false, nil
+	return nil
+}
+
+func (f *memFile) Info() (vfs.Info, error) {
+	f.mem.mu.RLock()
+	defer f.mem.mu.RUnlock()
+	if f.closed {
+		return vfs.Info{}, f.fail("fstat", fs.ErrClosed)
+	}
+	return f.node.info(), nil
+}
+
+func (f *memFile) Close() error {
+	f.mem.mu.Lock()
+	defer f.mem.mu.Unlock()
+	if f.closed {
+		return f.fail("close", fs.ErrClosed)
+	}
+	f.closed = true
+	f.mem.open--
+	return nil
+}
+
+// change is a write, or a change of size, that is not synced yet.
+type change struct {
+	off      int64  // where data goes, or the new size
+	data     []byte // nil for a change of size
+	sizeThen int64  // the size of the file after it
+}
+
+func (m *Mem) write(n *inode, p []byte, off int64) {
+	if len(p) == 0 {
+		return
+	}
+	m.beforeChange(n)
+	n.cur.writeAt(p, off)
+	size := n.cur.size
+	if n.kept != nil { // the disk gets whole pages
+		first := off / pageSize * pageSize
+		pages := make([]byte, (off+int64(len(p))-first+pageSize-1)/pageSize*pageSize)
+		n.kept.writeAt(pages[:n.cur.readAt(pages, first)], first)
+		size = n.kept.size
+	}
+	n.log = append(n.log, change{off: off, data: slices.Clone(p), sizeThen: size})
+}
+
+func (m *Mem) truncate(n *inode, size int64) {
+	m.beforeChange(n)
+	n.cur.truncate(size)
+	if n.kept != nil {
+		n.kept.truncate(size)
+	}
+	n.log = append(n.log, change{off: size, sizeThen: size})
+}
+
+func (m *Mem) beforeChange(n *inode) {
+	if !n.own {
+		n.cur, n.own = n.cur.clone(), true
+	}
+	m.clock++
+	n.mtime, n.ctime = m.clock, m.clock
+}
+
+// ReadDir returns a reader of the names that a directory has now.
+func (m *Mem) ReadDir(name string) (vfs.Dir, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, err := m.find(name)
+	switch {
+	case err != nil:
+	case !n.isDir():
+		err = syscall.ENOTDIR
+	case m.MaxOpen > 0 && m.open >= m.MaxOpen:
+		err = syscall.EMFILE
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	d := &memDir{mem: m, name: name}
+	for base, node := range n.names {
+		d.entries = append(d.entries, fs.FileInfoToDirEntry(memInfo{path.Base(base), node.info()}))
+	}
+	// By inode: the same in every run, and yet not the order of the names, which
+	// no real directory promises.
+	slices.SortFunc(d.entries, func(a, b fs.DirEntry) int { return int(inoOf(a) - inoOf(b)) })
+	m.open++
+	return d, nil
+}
+
+func inoOf(e fs.DirEntry) int64 {
+	info, _ := e.Info() // of a memInfo: cannot fail
+	return int64(info.Sys().(vfs.Info).Ino)
+}
+
+type memDir struct {
+	mem     *Mem
+	name    string
+	entries []fs.DirEntry
+	closed  bool
+}
+
+func (d *memDir) Next(n int) ([]fs.DirEntry, error) {
+	d.mem.mu.Lock()
+	defer d.mem.mu.Unlock()
+	if d.closed {
+		return nil, &fs.PathError{Op: "readdir", Path: d.name, Err: fs.ErrClosed}
+	}
+	if n <= 0 {
+		n = len(d.entries)
+	} else if len(d.entries) == 0 {
+		return nil, io.EOF
+	}
+	next := d.entries[:min(n, len(d.entries))]
+	d.entries = d.entries[len(next):]
+	return next, nil
+}
+
+func (d *memDir) Close() error {
+	d.mem.mu.Lock()
+	defer d.mem.mu.Unlock()
+	if d.closed {
+		return &fs.PathError{Op: "close", Path: d.name, Err: fs.ErrClosed}
+	}
+	d.closed = true
+	d.mem.open--
+	return nil
+}
+
+// memInfo is an entry of a directory as package io/fs wants it.
+type memInfo struct {
+	name string
+	info vfs.Info
+}
+
+func (i memInfo) Name() string       { return i.name }
+func (i memInfo) Size() int64        { return i.info.Size }
+func (i memInfo) Mode() fs.FileMode  { return i.info.Mode }
+func (i memInfo) ModTime() time.Time { return time.Unix(0, i.info.MTime) }
+func (i memInfo) IsDir() bool        { return i.info.Mode.IsDir() }
+func (i memInfo) Sys() any           { return i.info }

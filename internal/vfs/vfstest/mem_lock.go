@@ -1,0 +1,103 @@
+package vfstest
+
+import (
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// lockState is who holds a file's lock.
+type lockState struct {
+	writer  bool
+	readers int
+}
+
+func (s *lockState) free(exclusive bool) bool {
+	return !s.writer && (!exclusive || s.readers == 0)
+}
+
+// NewLock returns a lock of a file. As with flock(2), it is the file that is
+// locked, not its name: once the name is removed, another file can have it, and
+// be locked as well.
+func (m *Mem) NewLock(name string) vfs.Lock { return &memLock{mem: m, name: name} }
+
+// memLock's fields are guarded by Mem.mu.
+type memLock struct {
+	mem       *Mem
+	name      string
+	node      *inode // nil while it is not held
+	exclusive bool
+}
+
+func (l *memLock) TryLock(exclusive bool) (bool, error) { return l.lock(exclusive, false) }
+
+func (l *memLock) Lock(exclusive bool) error {
+	_, err := l.lock(exclusive, true)
+	return err
+}
+
+func (l *memLock) lock(exclusive, wait bool) (bool, error) {
+	m := l.mem
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l.node != nil && l.exclusive == exclusive {
+		return true, nil
+	}
+	node := l.node
+	if node == nil {
+		var err error
+		if node, err = m.openInode(l.name, os.O_CREATE|os.O_RDONLY, 0o666); err != nil {
+			return false, &fs.PathError{Op: "open", Path: l.name, Err: err}
+		}
+		m.open++
+	} else {
+		l.release() // converting lets go first, as flock(2) does
+	}
+	for !node.locks.free(exclusive) {
+		if !wait {
+			m.open--
+			l.node = nil
+			return false, nil
+		}
+		m.unlocked.Wait()
+	}
+	l.node, l.exclusive = node, exclusive
+	if exclusive {
+		node.locks.writer = true
+	} else {
+		node.locks.readers++
+	}
+	return true, nil
+}
+
+// release lets go of the lock, and keeps the file open.
+func (l *memLock) release() {
+	if l.exclusive {
+		l.node.locks.writer = false
+	} else {
+		l.node.locks.readers--
+	}
+	l.mem.unlocked.Broadcast()
+}
+
+func (l *memLock) Unlock() error {
+	l.mem.mu.Lock()
+	defer l.mem.mu.Unlock()
+	if l.node != nil {
+		l.release()
+		l.node = nil
+		l.mem.open--
+	}
+	return nil
+}
+
+func (l *memLock) Info() (vfs.Info, error) {
+	l.mem.mu.RLock()
+	defer l.mem.mu.RUnlock()
+	if l.node == nil {
+		return vfs.Info{}, &fs.PathError{Op: "stat", Path: l.name, Err: syscall.EBADF}
+	}
+	return l.node.info(), nil
+}

@@ -1,0 +1,127 @@
+package zmtp
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestOpen compares what each role sends with the bytes of ZMTP 3.0, and finds
+// what the peer sent beyond its READY.
+func TestOpen(t *testing.T) {
+	for _, role := range []Role{Router, Dealer} {
+		greeting := "\xff" + strings.Repeat("\x00", 8) + "\x7f\x03\x00NULL" + strings.Repeat("\x00", 48)
+		ready := "\x04\x29\x05READY\x0bSocket-Type\x00\x00\x00\x06" + string(role) + "\x08Identity\x00\x00\x00\x00"
+		var sent bytes.Buffer
+		c := &recording{discarding{piecewise{data: []byte(greeting + ready + "and more"), size: 1 << 10}}, &sent}
+		rest, err := Open(c, role, time.Second)
+		if err != nil || string(rest) != "and more" {
+			t.Errorf("%s: %q, %v", role, rest, err)
+		}
+		if sent.String() != greeting+ready {
+			t.Errorf("%s sends %q", role, sent.String())
+		}
+	}
+}
+
+// TestRefused are handshakes that end in an error which says why.
+func TestRefused(t *testing.T) {
+	greeting := string(append([]byte{0: 0xff, 9: 0x7f, 10: 3, 11: 1}, "NULL"...)) + strings.Repeat("\x00", 48)
+	changed := func(at int, b byte) string { return greeting[:at] + string([]byte{b}) + greeting[at+1:] }
+	command := func(name, body string) string { return string(AppendCommand(nil, name, []byte(body))) }
+	kind := func(s string) string { return string(appendProperty(nil, "Socket-Type", s)) }
+	for _, c := range []struct{ sent, want string }{
+		{"GET / HTTP/1.1", "0x47"},
+		{changed(9, 0x7e), "0x7e"},
+		{changed(10, 1), "ZMTP 1"},
+		{changed(15, 'X'), "NULX"},
+		{changed(32, 2), "byte 32"},
+		{greeting + "\x00\x03syn", "flags 0x00"},
+		{greeting + command("ERROR", "\x02no"), "the peer refuses"},
+		{greeting + command("HELLO", ""), "HELLO"},
+		{greeting + command("READY", ""), "no socket type"},
+		{greeting + command("READY", kind("REQ")), "REQ"},
+		{greeting + command("READY", kind("DEALER")+kind("DEALER")), "two socket types"},
+		{greeting + command("READY", kind("DEALER")+"\x01x\x00\x00\x00\x05"), "of 5 bytes"},
+		{greeting + command("READY", kind("DEALER")+"\x01x"), "cut off"},
+		{greeting + command("READY", strings.Repeat("x", maxReadyLen)), "the limit is 4096"},
+	} {
+		_, err := Open(&discarding{piecewise{data: []byte(c.sent), size: 1 << 10}}, Router, time.Second)
+		if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.80q: %v, want one that says %s", c.sent, err, c.want)
+		}
+	}
+	for n, want := range map[int]error{0: io.EOF, 1: io.ErrUnexpectedEOF, greetingLen - 1: io.ErrUnexpectedEOF, greetingLen: io.EOF} {
+		if _, err := Open(&discarding{piecewise{data: []byte(greeting[:n]), size: 1 << 10}}, Router, 0); !errors.Is(err, want) {
+			t.Errorf("a peer that leaves after %d bytes: %v, want %v", n, err, want)
+		}
+	}
+}
+
+// FuzzOpen lets a peer send anything before the connection is open.
+func FuzzOpen(f *testing.F) {
+	greeting := make([]byte, greetingLen)
+	greeting[0], greeting[9], greeting[10] = 0xff, 0x7f, 3
+	copy(greeting[12:], "NULL")
+	f.Add(append(greeting, AppendCommand(nil, "READY", appendProperty(nil, "Socket-Type", "DEALER"))...))
+	f.Add(append(greeting, AppendCommand(nil, "READY", []byte{250, 'x'})...))
+	f.Add(append(greeting, 6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff))
+	f.Add(append(greeting, AppendCommand(nil, "READY", appendProperty(nil, "Socket-Type", "EVIL"))...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, role := range []Role{Router, Dealer} {
+			c := &discarding{piecewise{data: data, size: 50}}
+			rest, err := Open(c, role, 0)
+			if err == nil && !bytes.HasSuffix(data, append(rest, c.data...)) {
+				t.Fatalf("%d bytes were left, but not the last ones", len(rest))
+			}
+		}
+	})
+}
+
+// discarding is a connection that takes whatever is written.
+type discarding struct{ piecewise }
+
+func (*discarding) Write(p []byte) (int, error) { return len(p), nil }
+func (*discarding) SetDeadline(time.Time) error { return nil }
+func (*discarding) Close() error                { return nil }
+
+// recording is a connection that keeps what is written.
+type recording struct {
+	discarding
+	sent *bytes.Buffer
+}
+
+func (c *recording) Write(p []byte) (int, error) { return c.sent.Write(p) }
+
+// TestHandshakeTimeout ends a handshake that a peer drags out.
+func TestHandshakeTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		go func() {
+			go io.Copy(io.Discard, theirs)
+			for _, b := range []byte{0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 3} {
+				if _, err := theirs.Write([]byte{b}); err != nil {
+					break
+				}
+				time.Sleep(2 * time.Second)
+			}
+		}()
+		begin := time.Now()
+		if _, err := Open(ours, Router, 10*time.Second); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+		if d := time.Since(begin); d != 10*time.Second {
+			t.Errorf("it ended after %v", d)
+		}
+		ours.Close()
+		theirs.Close()
+		time.Sleep(time.Minute) // the peer ends, too
+	})
+}

@@ -1,0 +1,67 @@
+package zmtp
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// header returns what the next frame's header says, reading as far as that.
+func (r *Reader) header() (flags byte, n, header int, err error) {
+	for {
+		b := r.buf[r.pos:r.end]
+		if len(b) > 0 && b[0]&flagReserved != 0 {
+			return 0, 0, 0, protocolErrorf("a frame with flags %#02x, of which some are reserved", b[0])
+		}
+		if len(b) >= 2 && b[0]&flagLong == 0 {
+			flags, n, header = b[0], int(b[1]), 2
+			break
+		}
+		if len(b) >= maxHeaderLen {
+			size := binary.BigEndian.Uint64(b[1:])
+			// Beyond any limit, and beyond what an int can count.
+			if size > uint64(r.opts.MaxMessage) {
+				return 0, 0, 0, fmt.Errorf("%w: a frame says that it has %d bytes, the limit is %d", ErrTooLarge, size, r.opts.MaxMessage)
+			}
+			flags, n, header = b[0], int(size), maxHeaderLen
+			break
+		}
+		if err := r.fill(1, false); err != nil {
+			return 0, 0, 0, err
+		}
+	}
+	if flags&flagCommand != 0 {
+		if flags&flagMore != 0 {
+			return 0, 0, 0, protocolErrorf("a command that goes on in another frame")
+		}
+		if n > r.maxCommand {
+			return 0, 0, 0, protocolErrorf("a command of %d bytes, the limit is %d", n, r.maxCommand)
+		}
+	}
+	if total := int64(r.before + header + n); total > r.opts.MaxMessage {
+		return 0, 0, 0, fmt.Errorf("%w: it has at least %d bytes, the limit is %d", ErrTooLarge, total, r.opts.MaxMessage)
+	}
+	return flags, n, header, nil
+}
+
+func (r *Reader) frame() (body []byte, flags byte, err error) {
+	flags, n, header, err := r.header()
+	if err != nil {
+		return nil, 0, err
+	}
+	if r.hasFrames++; r.hasFrames > r.opts.MaxFrames {
+		return nil, 0, fmt.Errorf("%w: it has more than %d frames", ErrTooLarge, r.opts.MaxFrames)
+	}
+	for {
+		missing := r.pos + header + n - r.end
+		if missing <= 0 {
+			break
+		}
+		if err := r.fill(missing, flags&flagMore == 0); err != nil {
+			return nil, 0, err
+		}
+	}
+	from := r.pos + header
+	r.pos += header + n
+	r.before += header + n
+	return r.buf[from:r.pos:r.pos], flags, nil
+}

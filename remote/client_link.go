@@ -1,0 +1,278 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/zmtp"
+)
+
+// link is a client's connection.
+type link struct {
+	client *Client
+	nc     net.Conn
+	reader *zmtp.Reader
+
+	// token is held by who writes. It is taken before a call's writing.
+	token chan struct{}
+	dead  atomic.Bool
+	ended chan struct{} // closed when its reader has ended
+
+	useful bool // it has brought an answer; guarded by the client's mu
+
+	instance   uint64 // of the server
+	maxMessage int64
+	page       int
+}
+
+// maxReply is the longest reply taken, in bytes. A page may be exceeded by the
+// headers of what is in it, and by one key.
+const maxReply = defaultPage + 1<<20
+
+// connect makes a connection. Its token is held.
+func (c *Client) connect(ctx context.Context) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.DialTimeout)
+	defer cancel()
+	nc, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = nc.Close() }) // the handshake notices
+	l, err := c.open(nc)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		_ = nc.Close() // err says more
+		return nil, errors.Join(err, ctx.Err())
+	}
+	go l.read()
+	return l, nil
+}
+
+// dialNet connects, and has the system notice a peer that is gone.
+func (c *Client) dialNet(ctx context.Context) (net.Conn, error) {
+	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6}}
+	return dialer.DialContext(ctx, c.addr.network, c.addr.address)
+}
+
+// open does the handshake and says hello.
+func (c *Client) open(nc net.Conn) (*link, error) {
+	rest, err := zmtp.Open(nc, zmtp.Dealer, c.opts.DialTimeout)
+	if err != nil {
+		return nil, err
+	}
+	if err := nc.SetDeadline(time.Now().Add(c.opts.DialTimeout)); err != nil {
+		return nil, err
+	}
+	l := &link{client: c, nc: nc, token: make(chan struct{}, 1), ended: make(chan struct{})}
+	l.token <- struct{}{}
+	l.reader = zmtp.NewReader(nc, rest, zmtp.ReaderOptions{
+		MaxMessage: maxReply, MaxFrames: 16, Stall: c.opts.StallTimeout,
+		Command: l.command,
+	})
+	c.mu.Lock()
+	session := c.ops.session
+	var token partd.SessionToken
+	if p := c.proofs[session]; p != nil {
+		p.via, token = l, p.token
+	}
+	c.mu.Unlock()
+	k := newCall(opHello)
+	k.u16(protocolVersion)
+	k.u16(protocolVersion)
+	k.u32(defaultPage)
+	k.u64(session)
+	k.buf = append(k.buf, token[:]...)
+	k.u32(0) // no namespace
+	k.u32(0) // no credential
+	k.number = 1
+	if err := l.write(k.parts()); err != nil {
+		return nil, err
+	}
+	frame, _, err := l.reader.NextFrame()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.parseHello(frame); err != nil {
+		return nil, err
+	}
+	return l, nc.SetDeadline(time.Time{})
+}
+
+// errHello is wrapped by the error for a server that is none, or of another
+// version. Connecting again does not help.
+var errHello = errors.New("the server does not answer as a partd server does")
+
+func (l *link) parseHello(frame []byte) error {
+	r, body, err := parseReply(frame)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errHello, err)
+	}
+	if r.status != statusOK {
+		return fmt.Errorf("%w: %w", errHello, parseError(body, "hello", l.client.url))
+	}
+	d := &decoder{b: body}
+	version, _ := d.u32(), d.u32()
+	l.instance, l.maxMessage, l.page = d.u64(), int64(d.u64()), int(d.u32())
+	_ = d.u32() // handles
+	if d.err != nil || version != protocolVersion || l.maxMessage < minMessage || l.page < 1 || l.page > defaultPage {
+		return fmt.Errorf("%w: version %d, messages of %d bytes, pages of %d", errHello, version, l.maxMessage, l.page)
+	}
+	return nil
+}
+
+// command answers a PING. Another writer may be in the middle of a message, and
+// then the PONG is left out: what is being sent shows that the client lives.
+func (l *link) command(body []byte) error {
+	pong, err := zmtp.Pong(body)
+	if err != nil || pong == nil {
+		return err
+	}
+	select {
+	case l.token <- struct{}{}:
+		defer func() { <-l.token }()
+		return l.write([][]byte{pong})
+	default:
+		return nil
+	}
+}
+
+// abort ends the connection; its reader notices.
+func (l *link) abort() {
+	l.dead.Store(true)
+	_ = l.nc.Close() // nothing is expected of it any more
+}
+
+func (l *link) write(parts [][]byte) error {
+	var err error
+	if len(parts) == 1 {
+		_, err = l.nc.Write(parts[0])
+	} else {
+		buffers := net.Buffers(parts)
+		_, err = buffers.WriteTo(l.nc)
+	}
+	return err
+}
+
+// sendGrace is how long a call whose context has ended may go on being written.
+const sendGrace = 100 * time.Millisecond
+
+// send writes a call, whose sender holds the token. If ctx ends and the call is
+// still not written after a short while, the connection is broken, as half a
+// message cannot be taken back; not at once, because others use it too. An error
+// breaks it as well; what was sent before is then sent again.
+func (l *link) send(ctx context.Context, k *call) error {
+	if ctx.Done() != nil {
+		written := make(chan struct{})
+		defer close(written)
+		stop := context.AfterFunc(ctx, func() {
+			select {
+			case <-written:
+			case <-time.After(sendGrace):
+				l.abort()
+			}
+		})
+		defer stop()
+	}
+	err := l.show(k)
+	if err == nil {
+		err = l.sendParts(k)
+	}
+	if err != nil {
+		l.abort()
+	}
+	return err
+}
+
+// tell sends a request whose answer nobody needs, unless others write for as long
+// as ctx goes on. Its error is noticed by the link's reader.
+func (l *link) tell(ctx context.Context, k *call) {
+	select {
+	case l.token <- struct{}{}:
+		_ = l.send(ctx, k)
+		<-l.token
+	case <-l.ended:
+	case <-ctx.Done():
+	}
+}
+
+// partLen is the length of a part of a message that is too large for one.
+const partLen = 4 << 20
+
+// sendParts writes a call, before which its body goes in parts if it is too
+// large for a message.
+func (l *link) sendParts(k *call) error {
+	size := k.size()
+	if int64(requestLen+size+16) <= l.maxMessage {
+		return l.write(k.parts())
+	}
+	part := min(partLen, int(l.maxMessage)-requestLen-64)
+	pieces := k.body()
+	for offset := 0; offset < size; {
+		n := min(part, size-offset)
+		p := newCall(opPart)
+		p.u64(k.number)
+		p.u64(uint64(size))
+		p.u64(uint64(offset))
+		pieces = p.referFrom(pieces, n)
+		err := l.write(p.parts())
+		p.recycle()
+		if err != nil {
+			return err
+		}
+		offset += n
+	}
+	final := newCall(k.op)
+	defer final.recycle()
+	final.request = k.request
+	final.flags |= flagStaged
+	final.u64(k.number)
+	final.u64(uint64(size))
+	return l.write(final.parts())
+}
+
+// referFrom adds n bytes of pieces, and returns the rest of them.
+func (b *builder) referFrom(pieces [][]byte, n int) [][]byte {
+	for n > 0 {
+		p := pieces[0]
+		if len(p) > n {
+			b.refer(p[:n])
+			pieces[0] = p[n:]
+			return pieces
+		}
+		b.refer(p)
+		n -= len(p)
+		pieces = pieces[1:]
+	}
+	return pieces
+}
+
+func (l *link) read() {
+	err := l.readReplies()
+	l.abort()
+	l.reader.Close()
+	l.client.lost(l, err)
+	close(l.ended)
+}
+
+func (l *link) readReplies() error {
+	for {
+		frame, owned, err := l.reader.NextFrame()
+		if err != nil {
+			return err
+		}
+		r, body, err := parseReply(frame)
+		if err != nil {
+			return fmt.Errorf("a message from the server: %w", err)
+		}
+		if err := l.client.handleReply(l, r, body, owned); err != nil {
+			return err
+		}
+	}
+}

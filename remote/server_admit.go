@@ -1,0 +1,150 @@
+package remote
+
+import (
+	"net"
+	"slices"
+	"time"
+)
+
+// takeTurns is from how many connections on each gives way after a message.
+const takeTurns = 32
+
+// admit starts a connection. Where there are too many, one of the peer that has
+// most of them makes room; only a quarter of all may be in their handshake.
+func (s *Server) admit(nc net.Conn) {
+	c := newConn(s, nc, s.lastID.Add(1))
+	from := s.ledger.heaviest(connections, c.share, 1)
+	s.mu.Lock()
+	var victim *conn
+	full := len(s.conns) >= s.opts.MaxConnections
+	switch {
+	case full:
+		victim = s.leastUseful(from, from == c.share)
+	case len(s.greeting) >= max(4, s.opts.MaxConnections/4):
+		victim = s.oldestGreeting()
+	}
+	if s.closing || full && victim == nil {
+		n := len(s.conns)
+		s.mu.Unlock()
+		s.opts.Logger.Warn("connection refused: there are too many, and all are in use", "peer", peerName(nc), "connections", n)
+		c.discard()
+		return
+	}
+	if victim != nil {
+		s.forgetLocked(victim)
+	}
+	s.conns[c] = struct{}{}
+	s.ledger.add(c.share, connections, 1)
+	s.many.Store(len(s.conns) > takeTurns)
+	s.greeting = append(s.greeting, c)
+	s.running.Add(1)
+	s.mu.Unlock()
+	if victim != nil {
+		victim.evict()
+	}
+	go func() {
+		defer s.running.Done()
+		c.run()
+	}()
+}
+
+// discard closes a connection that was not admitted.
+func (c *conn) discard() {
+	c.cancel()
+	_ = c.nc.Close() // nothing was sent
+	c.account.close()
+	c.server.ledger.leave(c.share)
+}
+
+// makeRoom ends a connection where descriptors have run out.
+func (s *Server) makeRoom() {
+	from := s.ledger.heaviest(connections, new(share), 1)
+	s.mu.Lock()
+	victim := s.leastUseful(from, false)
+	if victim != nil {
+		s.forgetLocked(victim)
+	}
+	s.mu.Unlock()
+	if victim != nil {
+		victim.evict()
+	}
+}
+
+// leastUseful returns the connection of a peer that is missed least: those that
+// never worked before others, then the one idle for longest. Among its own a
+// peer's connection makes room only if it is idle for a while. mu is held.
+func (s *Server) leastUseful(from *share, own bool) *conn {
+	now := time.Now().UnixNano()
+	var least *conn
+	for c := range s.conns {
+		if c.share != from {
+			continue
+		}
+		idle, worked := time.Duration(now-c.lastUsed.Load()), c.worked.Load()
+		enough := min(slowAfter, s.opts.HandshakeTimeout)
+		if worked {
+			enough = 10 * s.opts.HandshakeTimeout
+		}
+		if own && (idle < enough || c.account.working.Load() > 0 || len(c.reads) > 0) {
+			continue
+		}
+		if least == nil || !worked && least.worked.Load() || worked == least.worked.Load() && c.lastUsed.Load() < least.lastUsed.Load() {
+			least = c
+		}
+	}
+	return least
+}
+
+// endHolder ends the connection of a peer that has most sessions open.
+func (s *Server) endHolder(from *share) {
+	s.mu.Lock()
+	var most *conn
+	for c := range s.conns {
+		if c.share == from && (most == nil || c.sessions.Load() > most.sessions.Load()) {
+			most = c
+		}
+	}
+	s.mu.Unlock()
+	if most != nil {
+		most.evict()
+	}
+}
+
+// oldestGreeting returns the oldest connection in its handshake, of the peer that
+// has most of those. mu is held.
+func (s *Server) oldestGreeting() *conn {
+	counts := map[*share]int{}
+	var most *share
+	for _, c := range s.greeting {
+		if counts[c.share]++; most == nil || counts[c.share] > counts[most] {
+			most = c.share
+		}
+	}
+	return s.greeting[slices.IndexFunc(s.greeting, func(c *conn) bool { return c.share == most })]
+}
+
+// greeted takes a connection from those in their handshake.
+func (s *Server) greeted(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removeGreeting(c)
+}
+
+func (s *Server) removeGreeting(c *conn) {
+	s.greeting = slices.DeleteFunc(s.greeting, func(g *conn) bool { return g == c })
+}
+
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetLocked(c)
+}
+
+func (s *Server) forgetLocked(c *conn) {
+	s.removeGreeting(c)
+	if _, is := s.conns[c]; is {
+		delete(s.conns, c)
+		s.ledger.add(c.share, connections, -1)
+		s.many.Store(len(s.conns) > takeTurns)
+	}
+}

@@ -1,0 +1,189 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// demand is what memory is wanted for, which decides how much of it there must be.
+type demand int
+
+const (
+	// admission is of a whole message: once it has its memory, it needs no more
+	// to arrive.
+	admission demand = iota
+	// growth is of a message whose frames announce their lengths one by one. It
+	// waits with memory in hand, so such messages together leave room for one
+	// of them, the elder, to come to its end.
+	growth
+	// finish is for answering what has arrived, or for a part of an upload,
+	// which ends in giving memory back. A reserve is kept for it.
+	finish
+	demands
+)
+
+// account is what a connection holds.
+type account struct {
+	ledger   *ledger
+	share    *share
+	patience time.Duration
+	evict    func()       // ends the connection
+	received func() int64 // bytes that have arrived, guarded by the ledger's mu
+	sent     atomic.Int64 // bytes that the peer has taken
+	working  atomic.Int32 // changes being applied, which cannot be hurried
+
+	asking places // of the answer that waits for its memory: one at a time in the queue
+
+	// Guarded by the ledger's mu.
+	held    int64
+	since   time.Time // when it got some last
+	moved   int64     // bytes that had moved by then
+	growing bool
+	waiting int
+	growth  *waiter // that waits to grow, nil if none does
+	evicted bool
+}
+
+const (
+	relieveAfter = 200 * time.Millisecond // of waiting, others make room
+	relieveEvery = 100 * time.Millisecond
+	relieveMost  = 16 // who make room at a time
+	// slowBytes is the rate in bytes a second below which a connection that holds
+	// memory makes room for another of the same peer, after slowAfter.
+	slowBytes = 64 << 10
+	slowAfter = time.Second
+)
+
+// reserve is what only those get who finish.
+func (l *ledger) reserve() int64 { return l.limit[memory] / 8 }
+
+func (a *account) progress() int64 { return a.received() + a.sent.Load() }
+
+func (l *ledger) open(s *share, patience time.Duration, evict func()) *account {
+	a := &account{ledger: l, share: s, patience: patience, evict: evict, received: func() int64 { return 0 }, asking: make(places, 1)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue.accounts[a] = struct{}{}
+	return a
+}
+
+// receive tells how much has arrived from now on.
+func (a *account) receive(bytes func() int64) {
+	a.ledger.mu.Lock()
+	defer a.ledger.mu.Unlock()
+	a.received = bytes
+}
+
+// close ends an account, which has given everything back.
+func (a *account) close() {
+	a.ledger.mu.Lock()
+	defer a.ledger.mu.Unlock()
+	delete(a.ledger.queue.accounts, a)
+}
+
+// take takes memory, and waits for it: in the order of arrival, but the peer that
+// has least goes first. It waits as long as others get theirs, and no longer than
+// patience when nobody does.
+func (a *account) take(ctx context.Context, bytes int64, d demand) error {
+	l := a.ledger
+	most := l.limit[memory]
+	if d != finish {
+		most -= l.reserve()
+	}
+	if bytes > most {
+		return fmt.Errorf("%w: it takes %d bytes of the server's memory, which has %d", partd.ErrTooLarge, bytes, most)
+	}
+	w := &waiter{account: a, bytes: bytes, demand: d, since: time.Now(), done: make(chan struct{})}
+	l.mu.Lock()
+	l.enqueue(w)
+	l.grant()
+	if q := &l.queue; q.waiting > 0 && !q.ticking {
+		q.ticking = true
+		time.AfterFunc(relieveEvery, l.tick)
+	}
+	l.mu.Unlock()
+	select {
+	case <-w.done:
+		return w.err
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-w.done: // at this moment
+		return w.err
+	default:
+		l.giveUp(w)
+		l.grant() // it may have stood before others
+		return w.err
+	}
+}
+
+// grow notes that an account grows. mu is held.
+func (l *ledger) grow(a *account) {
+	switch {
+	case l.queue.elder == nil:
+		l.queue.elder = a
+		if a.growing {
+			l.queue.grown -= a.held
+		}
+	case !a.growing:
+		l.queue.grown += a.held
+	}
+	a.growing = true
+}
+
+// charge changes what an account holds. mu is held.
+func (l *ledger) charge(a *account, bytes int64) {
+	if bytes > 0 { // what it did before it got them, as waiting, does not count
+		a.since, a.moved = time.Now(), a.progress()
+	}
+	a.held += bytes
+	if a.growing && l.queue.elder != a {
+		l.queue.grown += bytes
+	}
+	if a.growing && bytes < 0 && a.held <= keepBuffer+free {
+		a.growing = false
+		if l.queue.elder == a {
+			l.queue.elder = nil
+		} else {
+			l.queue.grown -= a.held
+		}
+	}
+	l.addLocked(a.share, memory, bytes)
+}
+
+// force takes memory that is in use already.
+func (a *account) force(bytes int64) {
+	a.ledger.mu.Lock()
+	defer a.ledger.mu.Unlock()
+	a.ledger.charge(a, bytes)
+}
+
+func (a *account) give(bytes int64) { a.force(-bytes) }
+
+// rate is what has moved in a second since the account got memory. mu is held.
+func (a *account) rate() float64 {
+	return float64(a.progress()-a.moved) / max(time.Since(a.since), time.Millisecond).Seconds()
+}
+
+// Take takes bytes for what arrives.
+func (c *conn) Take(bytes int64, whole bool) error {
+	d := growth
+	if whole || bytes <= firstTake {
+		d = admission
+	}
+	if c.upload.held > 0 {
+		d = finish
+	}
+	return c.account.take(c.ctx, bytes, d)
+}
+
+func (c *conn) Give(bytes int64) { c.account.give(bytes) }
+
+// Crowded reports whether what connections keep for their next message must be little.
+func (c *conn) Crowded() bool { return c.server.ledger.crowded.Load() }

@@ -1,0 +1,292 @@
+package remote
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// handleTable has the readers and listings that are open on all connections, so
+// that they can be limited together, and closed for others.
+type handleTable struct {
+	ledger *ledger
+	store  partd.Partd
+
+	patience time.Duration
+
+	mu   sync.Mutex // taken after that of a handle
+	open list.List  // of *handle, the one used last at the end
+}
+
+const handlePoll = 50 * time.Millisecond // while all are in use
+
+// handles are the readers and listings that a connection has open. Each ends
+// when it is read to its end, closed, not used for a time, when others need its
+// place, or with the connection.
+type handles struct {
+	table  *handleTable
+	share  *share
+	mu     sync.Mutex // taken after that of a handle
+	open   map[uint64]*handle
+	last   uint64
+	closed bool
+}
+
+type handle struct {
+	of     *handles
+	id     uint64
+	bytes  int64
+	opened time.Time
+	used   time.Time     // guarded by the table's mu, as place
+	place  *list.Element // in the table
+
+	mu    sync.Mutex // held while a page is read; taken before the others
+	step  uint64     // the page answered last
+	page  func(a *answer) (more bool, err error)
+	close func() error
+	ended bool
+	timer *time.Timer
+}
+
+func (h *handles) init(t *handleTable, s *share) {
+	h.table, h.share, h.open = t, s, map[uint64]*handle{}
+}
+
+// add opens a handle, of which the first page was answered.
+func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
+	n := &handle{of: h, page: page, close: closer, opened: time.Now(), bytes: h.table.cost(listing)}
+	h.mu.Lock()
+	h.last++
+	n.id = h.last
+	full := len(h.open) >= maxHandles
+	h.mu.Unlock()
+	if full {
+		err = fmt.Errorf("%w: %d readers and listings are open on this connection, which is the limit", ErrBusy, maxHandles)
+	} else {
+		err = h.table.admit(ctx, n)
+	}
+	if err != nil {
+		_ = closer() // nothing but reading
+		return 0, err
+	}
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return 0, errors.Join(ErrLost, n.shut())
+	}
+	defer h.mu.Unlock()
+	n.timer = time.AfterFunc(handleIdle, func() { h.remove(n.id) })
+	h.open[n.id] = n
+	return n.id, nil
+}
+
+// admit makes room for a handle among those of all connections. Where all are in
+// use it waits for one that comes to its end.
+func (t *handleTable) admit(ctx context.Context, n *handle) error {
+	l, s := t.ledger, n.of.share
+	for begin := time.Now(); ; {
+		full, ok := l.tryHandle(s, n.bytes)
+		if ok {
+			break
+		}
+		if victim := t.leastUsed(l.heaviest(full, s, 1), s); victim != nil && victim.of.remove(victim.id) {
+			continue
+		}
+		if ctx.Err() != nil || time.Since(begin) > t.patience {
+			return fmt.Errorf("%w: all readers and listings that there may be are open and in use", ErrBusy)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(handlePoll):
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n.used = n.opened
+	n.place = t.open.PushBack(n)
+	return nil
+}
+
+// leastUsed returns the handle of a peer that was not used for longest, nil for
+// any peer. Of its own a peer loses none that it read from a moment ago.
+func (t *handleTable) leastUsed(from, own *share) *handle {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for e := t.open.Front(); e != nil; e = e.Next() {
+		n := e.Value.(*handle)
+		idle := time.Since(n.used)
+		if from == own && idle < slowAfter && idle > 0 {
+			return nil // and those behind it were used later
+		}
+		if (from == nil || n.of.share == from) && idle > 0 {
+			return n
+		}
+	}
+	return nil
+}
+
+// reap closes the handle used least, where others need the memory and nobody
+// reads from it.
+func (t *handleTable) reap() {
+	if n := t.leastUsed(nil, nil); n != nil {
+		n.of.remove(n.id)
+	}
+}
+
+// dropped closes what was opened before the store was dropped: it keeps files
+// that the disk wants back. Who reads on has until then; where the disk is full,
+// nobody has.
+func (t *handleTable) dropped(before time.Time, idle time.Duration) {
+	var all []*handle
+	t.mu.Lock()
+	for e := t.open.Front(); e != nil; e = e.Next() {
+		if n := e.Value.(*handle); n.opened.Before(before) && time.Since(n.used) >= idle {
+			all = append(all, n)
+		}
+	}
+	t.mu.Unlock()
+	for _, n := range all {
+		n.of.remove(n.id)
+	}
+}
+
+// dropGrace is for how long after a drop who reads may pause.
+const dropGrace = 10 * time.Second
+
+func (s *Server) changed(what partd.Change, err error) {
+	switch {
+	case err == nil && what == partd.ChangeDrop:
+		now := time.Now()
+		s.dropped.Store(now.UnixNano())
+		time.AfterFunc(dropGrace, func() { s.handles.dropped(now, dropGrace/2) })
+	case errors.Is(err, syscall.ENOSPC):
+		s.handles.dropped(time.Unix(0, s.dropped.Load()), 0)
+	}
+}
+
+// use notes that a handle was used, or is no longer open.
+func (t *handleTable) use(n *handle, open bool, until time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n.used = time.Now().Add(until); open {
+		t.open.MoveToBack(n.place)
+	} else {
+		t.open.Remove(n.place)
+	}
+}
+
+// read answers with the next page. A step asked for twice, or left out, is an
+// error, as what was read is not kept.
+func (h *handles) read(a *answer, id, step uint64) error {
+	h.mu.Lock()
+	n := h.open[id]
+	h.mu.Unlock()
+	if n == nil {
+		return ErrLost
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ended || step != n.step+1 {
+		return ErrLost
+	}
+	n.timer.Reset(handleIdle)
+	h.table.use(n, true, handleIdle) // nobody may close it while it is read from
+	n.step = step
+	more, err := n.page(a)
+	h.table.use(n, true, 0)
+	if more && err == nil {
+		a.flags |= flagMore
+		return nil
+	}
+	h.mu.Lock()
+	delete(h.open, id)
+	h.mu.Unlock()
+	if closing := n.end(); err == nil {
+		err = closing
+	}
+	return err
+}
+
+func (n *handle) shut() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.end()
+}
+
+// end closes what the handle reads. mu is held.
+func (n *handle) end() error {
+	if n.ended {
+		return nil
+	}
+	n.ended = true
+	if n.timer != nil {
+		n.timer.Stop()
+	}
+	n.of.table.use(n, false, 0)
+	n.of.table.ledger.dropHandle(n.of.share, n.bytes)
+	return n.close()
+}
+
+// keep lets a handle wait for its slow reader. Others who need its place may close
+// it all the same.
+func (h *handles) keep(id uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n := h.open[id]; n != nil {
+		n.timer.Reset(handleIdle)
+	}
+}
+
+// remove closes a handle, and reports whether there was one.
+func (h *handles) remove(id uint64) bool {
+	h.mu.Lock()
+	n := h.open[id]
+	delete(h.open, id)
+	h.mu.Unlock()
+	if n != nil {
+		_ = n.shut() // nothing but reading
+	}
+	return n != nil
+}
+
+func (h *handles) close() {
+	h.mu.Lock()
+	h.closed = true
+	open := h.open
+	h.open = nil
+	h.mu.Unlock()
+	for _, n := range open {
+		_ = n.shut() // nothing but reading
+	}
+}
+
+// readerMemory is what a store knows that answers how much an open reader, and a
+// listing, takes.
+type readerMemory interface {
+	ReaderMemory() (reader, listing int64)
+}
+
+// What they take of a store that does not know.
+const (
+	usualReader  = 64 << 10
+	usualListing = 1 << 20
+)
+
+// cost is the memory of an open reader or listing, in bytes. One that takes more
+// than there is takes all of it.
+func (t *handleTable) cost(listing bool) int64 {
+	reader, all := int64(usualReader), int64(usualListing)
+	if s, ok := t.store.(readerMemory); ok {
+		reader, all = s.ReaderMemory()
+	}
+	if listing {
+		reader = all
+	}
+	return min(reader, t.ledger.limit[handleBytes])
+}

@@ -1,0 +1,227 @@
+package remote
+
+import (
+	"container/list"
+	"context"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// resource is what peers share.
+type resource int
+
+const (
+	memory      resource = iota // bytes of messages, answers and open handles
+	connections                 // that are open
+	openHandles                 // readers and listings
+	handleBytes                 // of memory, for those
+	known                       // sessions
+	popped                      // bytes of results that are kept
+	resources
+)
+
+// share is what one peer holds. A peer is an address, or a user where a Unix
+// socket tells it: who opens a thousand connections is one peer all the same.
+type share struct {
+	name string
+	refs int // connections that may come to hold something
+	used [resources]int64
+
+	queue sync.Mutex // held by the connection whose message begins next
+	begun uint       // messages that have begun so, guarded by queue
+	turns places     // of its slow operations under way
+
+	waiting [demands]list.List // for memory
+	waits   int                // how many
+
+	sessions forgettable // guarded by the mu of sessions
+}
+
+// ledger knows what each peer holds of what there is. Who wants something gets
+// it as long as there is some. Where there is none, a peer that has less than its
+// fair share takes the place of the one that has most.
+type ledger struct {
+	limit [resources]int64
+
+	mu     sync.Mutex // taken last, after any other of the server
+	used   [resources]int64
+	shares map[string]*share
+	queue  queue // for memory, the one thing that is waited for
+
+	crowded atomic.Bool // an eighth of the memory is in use
+}
+
+func (l *ledger) init(o *ServerOptions) {
+	l.limit = [resources]int64{
+		memory: o.Memory, connections: int64(o.MaxConnections), openHandles: int64(o.MaxHandles),
+		handleBytes: o.Memory / 4, known: maxSessions, popped: o.Memory / 4,
+	}
+	l.shares = map[string]*share{}
+	l.queue = queue{accounts: map[*account]struct{}{}, shares: map[*share]struct{}{}}
+}
+
+func (l *ledger) enter(name string) *share {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.shares[name]
+	if s == nil {
+		s = &share{name: name, turns: make(places, maxTurns)}
+		l.shares[name] = s
+	}
+	s.refs++
+	return s
+}
+
+func (l *ledger) leave(s *share) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.refs--
+	l.forget(s)
+}
+
+// forget removes a peer that holds nothing. mu is held.
+func (l *ledger) forget(s *share) {
+	if s.refs == 0 && s.used == [resources]int64{} {
+		delete(l.shares, s.name)
+	}
+}
+
+// add changes what a peer holds, whether there is so much or not.
+func (l *ledger) add(s *share, r resource, n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.addLocked(s, r, n)
+}
+
+func (l *ledger) addLocked(s *share, r resource, n int64) {
+	l.used[r] += n
+	s.used[r] += n
+	if r == memory {
+		if crowded := l.used[r] > l.limit[r]/8; crowded != l.crowded.Load() {
+			l.crowded.Store(crowded)
+		}
+	}
+	if n < 0 {
+		l.forget(s)
+		if r == memory {
+			l.grant()
+		}
+	}
+}
+
+// tryAdd adds what there is, or nothing.
+func (l *ledger) tryAdd(s *share, r resource, n int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.used[r]+n > l.limit[r] {
+		return false
+	}
+	l.addLocked(s, r, n)
+	return true
+}
+
+// tryHandle adds a reader or a listing, or says of what there is too little. One
+// that takes more than all may have is alone.
+func (l *ledger) tryHandle(s *share, bytes int64) (full resource, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.used[openHandles] >= l.limit[openHandles]:
+		return openHandles, false
+	case l.used[openHandles] > 0 && l.used[handleBytes]+bytes > l.limit[handleBytes]:
+		return handleBytes, false
+	}
+	l.addHandle(s, 1, bytes)
+	return 0, true
+}
+
+func (l *ledger) dropHandle(s *share, bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.addHandle(s, -1, -bytes)
+}
+
+func (l *ledger) addHandle(s *share, n, bytes int64) {
+	l.addLocked(s, handleBytes, bytes)
+	l.addLocked(s, memory, bytes)
+	l.addLocked(s, openHandles, n)
+}
+
+// peerMessages is how many messages of a peer may begin in a turn of the
+// scheduler.
+const peerMessages = 8
+
+// queueUp waits until a message of a peer's connection may begin. Only so many of a
+// peer stand in the scheduler's queue at a time, and not each of its connections:
+// with hundreds of them, others would wait for all of those, each time.
+func (s *share) queueUp() {
+	s.queue.Lock()
+	defer s.queue.Unlock()
+	if s.begun++; s.begun%peerMessages == 0 {
+		runtime.Gosched()
+	}
+}
+
+// maxTurns is how many operations that make a store work hard, as a listing that
+// makes it flush, run at a time for one peer. Others get their turns beside them.
+const maxTurns = 2
+
+// places are so many as the channel holds. Who wants one waits for it.
+type places chan struct{}
+
+func (p places) enter(ctx context.Context) error {
+	select {
+	case p <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p places) leave() { <-p }
+
+// heaviest returns the peer that has to make room for another, which wants so
+// much more: the one that has most, where the other would not have more than it.
+// Where that is the peer itself, it has to make room among its own.
+func (l *ledger) heaviest(r resource, s *share, n int64) *share {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.heaviestLocked(r, s, n)
+}
+
+func (l *ledger) heaviestLocked(r resource, s *share, n int64) *share {
+	most, holders := s, int64(1)
+	for _, o := range l.shares {
+		if o != s && o.used[r] > 0 {
+			holders++
+		}
+		if o.used[r] > most.used[r] {
+			most = o
+		}
+	}
+	if s.used[r]+n > max(l.limit[r]/holders, 1) || s.used[r]+n > most.used[r] {
+		return s
+	}
+	return most
+}
+
+// peerOf names the peer of a connection. Who has an IPv6 address has most often
+// 2^64 of them.
+func peerOf(nc net.Conn) string {
+	switch a := nc.RemoteAddr().(type) {
+	case *net.TCPAddr:
+		ip := a.AddrPort().Addr().Unmap()
+		if ip.Is6() {
+			if network, err := ip.WithZone("").Prefix(64); err == nil {
+				return network.String()
+			}
+		}
+		return ip.String()
+	case *net.UnixAddr:
+		return userOf(nc)
+	}
+	return netip.Addr{}.String()
+}

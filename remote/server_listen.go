@@ -1,0 +1,129 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Listen makes a listener of a URL: tcp://HOST:PORT, where the port 0 is a free
+// one, or ipc:///PATH, a Unix socket that its user alone may use (mode 0600). A
+// socket that a killed server left behind is replaced; one that is in use, and a
+// file that is no socket, is an error.
+func Listen(rawURL string) (net.Listener, error) {
+	a, err := parseURL(rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("remote: %w", err)
+	}
+	if a.network == "tcp" {
+		l, err := net.Listen("tcp", a.address)
+		if err != nil {
+			return nil, fmt.Errorf("remote: %w", err)
+		}
+		return l, nil
+	}
+	l, err := listenUnix(a.address)
+	if err != nil {
+		return nil, fmt.Errorf("remote: listen on %s: %w", rawURL, err)
+	}
+	return l, nil
+}
+
+// listenUnix listens on a socket file. The directory is locked while it looks
+// whether a socket is in use, since two servers that start at the same time
+// could each remove the other's.
+func listenUnix(path string) (net.Listener, error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close() // which unlocks it
+	if err := lockSoon(dir); err != nil {
+		return nil, fmt.Errorf("lock the directory: %w", err)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	// On Linux the file has the mode that the socket has when it is bound, so
+	// there is no moment when another user could connect.
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { makePrivate(fd) })
+	}}
+	l, err := config.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	own := &ownSocket{Listener: l, path: path}
+	if own.made, err = os.Lstat(path); err == nil {
+		err = os.Chmod(path, 0o600)
+	}
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return own, nil
+}
+
+// lockPatience is how long a server that starts waits for another one that does.
+const lockPatience = 5 * time.Second
+
+// lockSoon locks a directory, which anybody who may read it can do, too: so it
+// does not wait for long.
+func lockSoon(dir *os.File) error {
+	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		err := tryLock(dir)
+		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+		if time.Since(begin) > lockPatience {
+			return fmt.Errorf("another process has kept it locked for %v, so that nobody can tell whether the socket is in use: end it, or listen in a directory of the server's own: %w", lockPatience, err)
+		}
+	}
+}
+
+// ownSocket is a listener that removes its socket file when it is closed, unless
+// another file has taken its place.
+type ownSocket struct {
+	net.Listener
+	path string
+	made fs.FileInfo
+	once sync.Once
+}
+
+func (o *ownSocket) Close() (err error) {
+	o.once.Do(func() { // while the socket is bound, no other file can have its number
+		if there, e := os.Lstat(o.path); e == nil && o.made != nil && os.SameFile(there, o.made) {
+			err = os.Remove(o.path)
+		}
+	})
+	return errors.Join(err, o.Listener.Close())
+}
+
+// removeStale removes a socket that nobody listens on.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return errors.New("it is a file that is no socket")
+	}
+	c, err := net.DialTimeout("unix", path, 2*time.Second)
+	if err == nil {
+		return errors.Join(fmt.Errorf("another server uses it: %w", syscall.EADDRINUSE), c.Close())
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("whether another server uses it cannot be told: %w", err)
+	}
+	return os.Remove(path)
+}

@@ -1,0 +1,120 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/go-partd/partd"
+)
+
+// service is how the server answers an operation of the Go client's protocol.
+type service struct {
+	cost cost
+	// anySession also serves a session that is not open on the connection.
+	anySession bool
+	// prepare reads what the request says, in the order in which requests come,
+	// and returns what answers it.
+	prepare func(c *conn, r request, d *decoder) (fill, error)
+}
+
+// fill makes the body of an answer. Unless it is made at once, it keeps nothing of
+// the request's body.
+type fill func(a *answer) error
+
+// cost is how long an answer may take, which decides where it is made.
+type cost uint8
+
+const (
+	// atOnce is made by the connection's goroutine.
+	atOnce cost = iota
+	// beside is made in a few goroutines beside that one.
+	beside
+	// inTurn is made there, too, and makes the store work hard: a peer has few of
+	// them at a time.
+	inTurn
+)
+
+// services are the operations but those that change the store, which [conn.mutate]
+// applies.
+var services = [lastOperation + 1]service{
+	opHello:       {atOnce, true, (*conn).hello},
+	opPing:        {atOnce, true, (*conn).ping},
+	opSession:     {atOnce, true, (*conn).beginSession},
+	opEndSession:  {atOnce, true, (*conn).endSession},
+	opKeepHandle:  {atOnce, true, (*conn).keepHandle},
+	opPart:        {atOnce, false, (*conn).part},
+	opPopDone:     {atOnce, false, (*conn).popDone},
+	opPop:         {beside, false, (*conn).pop},
+	opPopRead:     {beside, false, (*conn).popRead},
+	opGet:         {beside, false, (*conn).get},
+	opOpen:        {beside, false, (*conn).open},
+	opRead:        {beside, false, (*conn).readHandle},
+	opNext:        {beside, false, (*conn).readHandle},
+	opCloseHandle: {beside, false, (*conn).closeHandle},
+	opKeys:        {beside, false, withoutBody((*conn).openKeys)},
+	opScan:        {beside, false, (*conn).scan},
+	opVerify:      {beside, false, withoutBody((*conn).verify)},
+	opStat:        {inTurn, false, withoutBody((*conn).stat)},
+	opFlush:       {inTurn, false, withoutBody(func(c *conn, _ *answer) error { return partd.Flush(c.ctx, c.server.store) })},
+	opSync:        {inTurn, false, withoutBody(func(c *conn, _ *answer) error { return partd.Sync(c.ctx, c.server.store) })},
+}
+
+// service returns the service of an operation, or one that says that there is none.
+func (op operation) service() service {
+	if op <= lastOperation && services[op].prepare != nil {
+		return services[op]
+	}
+	return service{prepare: func(*conn, request, *decoder) (fill, error) {
+		return nil, fmt.Errorf("%w: there is no %s", ErrBadRequest, op)
+	}}
+}
+
+func withoutBody(f func(c *conn, a *answer) error) func(*conn, request, *decoder) (fill, error) {
+	return func(c *conn, _ request, _ *decoder) (fill, error) {
+		return func(a *answer) error { return f(c, a) }, nil
+	}
+}
+
+func (c *conn) ping(_ request, d *decoder) (fill, error) {
+	body := d.rest()
+	return func(a *answer) error { a.refer(body); return nil }, nil
+}
+
+func (c *conn) part(_ request, d *decoder) (fill, error) {
+	id, total, offset, data := d.u64(), d.u64(), d.u64(), d.rest()
+	return func(*answer) error { return c.upload.add(c, id, total, offset, data) }, nil
+}
+
+func (c *conn) get(_ request, d *decoder) (fill, error) {
+	keys := d.keys()
+	return func(a *answer) error { return c.getValues(a, keys) }, nil
+}
+
+func (c *conn) open(_ request, d *decoder) (fill, error) {
+	key := d.key()
+	return func(a *answer) error { return c.openReader(a, key) }, nil
+}
+
+func (c *conn) readHandle(_ request, d *decoder) (fill, error) {
+	id, step := d.u64(), d.u64()
+	return func(a *answer) error { return c.handles.read(a, id, step) }, nil
+}
+
+func (c *conn) keepHandle(_ request, d *decoder) (fill, error) {
+	id := d.u64()
+	return func(*answer) error { c.handles.keep(id); return nil }, nil
+}
+
+func (c *conn) closeHandle(_ request, d *decoder) (fill, error) {
+	id := d.u64()
+	return func(*answer) error { c.handles.remove(id); return nil }, nil
+}
+
+// scan is of part 0 of 1, so that a share of the keys can be asked for when there
+// are such.
+func (c *conn) scan(_ request, d *decoder) (fill, error) {
+	if part, parts := d.u32(), d.u32(); d.err == nil && (part != 0 || parts != 1) {
+		return nil, fmt.Errorf("scan of part %d of %d: %w", part, parts, errors.ErrUnsupported)
+	}
+	return c.openScan, nil
+}

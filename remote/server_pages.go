@@ -1,0 +1,201 @@
+package remote
+
+import (
+	"iter"
+	"math"
+
+	"github.com/go-partd/partd"
+)
+
+// largeValue stands in an answer to get for the length of a value that is
+// read by a handle.
+const largeValue = math.MaxUint32
+
+// getValues answers with as many values as fit a page, at least one. A value that
+// does not fit any page is left to a handle.
+func (c *conn) getValues(a *answer, keys []string) error {
+	count := a.hole()
+	for i, key := range keys {
+		room := c.page - a.size()
+		if i > 0 && room <= 0 {
+			break
+		}
+		length := a.hole()
+		v, err := c.server.readValue(c.ctx, key, a.buf, max(room, 0), &a.allowance)
+		if err != nil {
+			return err
+		}
+		a.buf = v.buf
+		if v.rest == nil && (len(v.data) <= room || i == 0 && len(v.data) <= c.page) {
+			a.fill(length, uint32(len(v.data)))
+			a.take(v, length+4)
+			a.fill(count, uint32(i+1))
+			continue
+		}
+		if i > 0 { // it is the first of the next request
+			a.buf = a.buf[:length]
+			return closeRest(v)
+		}
+		a.builder = newBuilder() // the handle has the memory
+		count = a.hole()
+		page, closer := c.valuePages(v)
+		id, err := c.handles.add(c.ctx, false, page, closer)
+		if err != nil {
+			return err
+		}
+		a.u32(largeValue)
+		a.u64(id)
+		a.fill(count, 1)
+		return nil
+	}
+	return nil
+}
+
+// take adds a value that was read, unless it is in the answer already.
+func (a *answer) take(v value, at int) {
+	if len(a.buf) == at {
+		a.refer(v.data)
+	}
+}
+
+func closeRest(v value) error {
+	if v.rest == nil {
+		return nil
+	}
+	return v.rest.Close()
+}
+
+// openReader answers with the begin of a value, and a handle if there is more.
+func (c *conn) openReader(a *answer, key string) error {
+	id := len(a.buf)
+	a.u64(0)
+	v, err := c.server.readValue(c.ctx, key, a.buf, c.page, &a.allowance)
+	if err != nil {
+		return err
+	}
+	a.buf = v.buf
+	more := v.rest != nil
+	if len(a.buf) == id+8 { // the store gave it away
+		first := v.data[:min(len(v.data), c.page)]
+		v.data = v.data[len(first):]
+		more = len(v.data) > 0
+		a.refer(first)
+	} else {
+		v.data = nil // it is in the answer
+	}
+	if !more {
+		return closeRest(v)
+	}
+	page, closer := c.valuePages(v)
+	handle, err := c.handles.add(c.ctx, false, page, closer)
+	if err != nil {
+		return err
+	}
+	putU64(a.buf[id:], handle)
+	a.flags |= flagMore
+	return nil
+}
+
+// valuePages makes pages of what is left of a value.
+func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer func() error) {
+	// What is kept until it is asked for is charged until then.
+	kept := c.newAllowance()
+	kept.force(int64(len(v.data)))
+	page = func(a *answer) (bool, error) {
+		if len(v.data) > 0 {
+			n := min(len(v.data), c.page)
+			a.refer(v.data[:n:n])
+			v.data = v.data[n:]
+			if len(v.data) == 0 {
+				v.data, v.buf = nil, nil
+			}
+			return len(v.data) > 0 || v.rest != nil, nil
+		}
+		if v.rest == nil {
+			return false, nil
+		}
+		buf, more, err := readUpTo(v.rest, a.buf, c.page, &a.allowance)
+		a.buf = buf
+		return more, err
+	}
+	closer = func() error {
+		kept.release()
+		return closeRest(v)
+	}
+	return page, closer
+}
+
+// listing answers with the first page of a listing, and a handle if there is
+// more. item adds one, or a part of it, and reports whether it is done with it.
+func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *answer, v *V) (done bool)) error {
+	id := len(a.buf)
+	a.u64(0)
+	if err := a.hold(c.server.handles.cost(true) + free); err != nil {
+		return err
+	}
+	if err := c.share.turns.enter(c.ctx); err != nil {
+		return err
+	}
+	next, stop := iter.Pull2(seq)
+	var v V
+	have := false
+	page := func(a *answer) (bool, error) {
+		count, n := a.hole(), uint32(0)
+		for a.size() < c.page {
+			if !have {
+				item, err, ok := next()
+				if err != nil {
+					return false, err
+				}
+				if !ok {
+					a.fill(count, n)
+					return false, nil
+				}
+				v, have = item, true
+			}
+			if err := a.hold(int64(2 * cap(a.buf))); err != nil {
+				return false, err
+			}
+			have = !item(a, &v)
+			n++
+		}
+		a.fill(count, n)
+		return true, nil
+	}
+	more, err := page(a)
+	c.share.turns.leave()
+	if !more || err != nil {
+		stop()
+		return err
+	}
+	handle, err := c.handles.add(c.ctx, true, page, func() error { stop(); return nil })
+	if err != nil {
+		return err
+	}
+	putU64(a.buf[id:], handle)
+	a.flags |= flagMore
+	return nil
+}
+
+func (c *conn) openKeys(a *answer) error {
+	return listing(c, a, partd.Keys(c.ctx, c.server.store), func(a *answer, k *partd.KeyInfo) bool {
+		a.u64(uint64(k.Size))
+		a.buf = appendKey(a.buf, k.Key)
+		return true
+	})
+}
+
+// openScan answers with chunks; one larger than a page is divided.
+func (c *conn) openScan(a *answer) error {
+	return listing(c, a, partd.Scan(c.ctx, c.server.store), func(a *answer, k *partd.Chunk) bool {
+		n := min(len(k.Data), max(c.page-a.size(), 1))
+		last := n == len(k.Data)
+		a.bool(last && k.Last)
+		a.u64(uint64(k.Offset))
+		a.u32(uint32(n))
+		a.buf = appendKey(a.buf, k.Key)
+		a.buf = append(a.buf, k.Data[:n]...)
+		k.Data, k.Offset = k.Data[n:], k.Offset+int64(n)
+		return last
+	})
+}

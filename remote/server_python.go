@@ -1,0 +1,122 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/zmtp"
+)
+
+// ack is Python's answer to whatever worked.
+var ack = [...]byte{0, 3, 'a', 'c', 'k'}
+
+var (
+	errCommand = errors.New("no command") // of Python's
+	errFrames  = errors.New("a wrong number of frames")
+	errClose   = fmt.Errorf("to close the server: it is not allowed (%w)", fs.ErrPermission)
+)
+
+// python answers a message of Python's protocol. Its error ends the connection.
+// A fault is answered with one frame "error: …" before ack: Python's client, which
+// waits for ack before each request, raises once at its next call and goes on.
+func (c *conn) python(frames [][]byte) error {
+	command, args := string(frames[0][:min(len(frames[0]), 16)]), frames[1:]
+	var err error
+	switch command {
+	case "get":
+		c.worked.Store(true)
+		if err := c.pythonGet(args); err != nil {
+			c.logFault(slog.LevelDebug, "a get of a Python client failed", err)
+			return fmt.Errorf("get of %d keys for Python: %w", len(args), err)
+		}
+	case "syn":
+	case "append", "iset", "delete", "drop":
+		err = c.pythonChange(command, args)
+	case "close":
+		if !c.server.opts.AllowClose {
+			err = errClose
+			break
+		}
+		defer c.server.requestClose()
+	default:
+		err = fmt.Errorf("%w: %q; there is syn, append, iset, get, delete, drop, close", errCommand, command)
+	}
+	if err == nil {
+		return c.write(ack[:])
+	}
+	return c.pythonError(command, err)
+}
+
+func (c *conn) pythonError(command string, err error) error {
+	if c.server.base.Err() != nil {
+		return errClosing
+	}
+	c.logFault(slog.LevelWarn, "a request of a Python client failed", err, "command", command)
+	text := strings.ToValidUTF8("error: "+publicText(err.Error(), err), "?")
+	return c.write(zmtp.AppendFrame(nil, []byte(text[:min(len(text), 1<<10)]), false), ack[:])
+}
+
+// maxSkipped is how many times the longest message may be skipped to answer it.
+const maxSkipped = 3
+
+// refuse answers a message that is too large, or that there is no memory for, if
+// it is a change by a Python client: that would wait for ever if the connection
+// were closed. Of any other it returns the error, which ends the connection.
+func (c *conn) refuse(cause error) error {
+	if !errors.Is(cause, zmtp.ErrTooLarge) && !errors.Is(cause, ErrBusy) && !errors.Is(cause, partd.ErrTooLarge) {
+		return cause
+	}
+	command := string(c.reader.First())
+	if command != "append" && command != "iset" && command != "delete" {
+		return cause
+	}
+	if err := c.reader.Skip(maxSkipped * c.server.opts.MaxMessage); err != nil {
+		return errors.Join(cause, err)
+	}
+	return c.pythonError(command, cause)
+}
+
+func (c *conn) pythonChange(command string, args [][]byte) error {
+	room := c.newAllowance()
+	defer room.release()
+	if err := room.hold(int64(len(args)) * keyMemory); err != nil {
+		return err
+	}
+	op := partd.Operation{Change: partd.ChangeDrop}
+	switch command {
+	case "append":
+		if len(args)%2 != 0 {
+			return fmt.Errorf("append: %w: %d after the command, it takes a key and a value in turn", errFrames, len(args))
+		}
+		c.entries = c.entries[:0]
+		for i := 0; i < len(args); i += 2 {
+			c.entries = append(c.entries, partd.Entry{Key: textOf(args[i]), Value: args[i+1]})
+		}
+		op = partd.Operation{Change: partd.ChangeAppend, Entries: c.entries}
+	case "iset":
+		if len(args) != 2 {
+			return fmt.Errorf("iset: %w: %d after the command, it takes a key and a value", errFrames, len(args))
+		}
+		op = partd.Operation{Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: string(args[0]), Value: args[1]}}}
+	case "delete":
+		op = partd.Operation{Change: partd.ChangeDelete, Keys: texts(args)}
+	default:
+		if len(args) > 0 {
+			return fmt.Errorf("drop: %w: %d after the command, it takes none", errFrames, len(args))
+		}
+	}
+	_, err := c.apply(partd.Tag{}, op)
+	return err
+}
+
+func texts(frames [][]byte) []string {
+	keys := make([]string, len(frames))
+	for i, f := range frames {
+		keys[i] = string(f)
+	}
+	return keys
+}

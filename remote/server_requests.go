@@ -1,0 +1,206 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/go-partd/partd"
+)
+
+// request answers a message of the Go client's protocol. Its error ends the
+// connection.
+func (c *conn) request(frames [][]byte) error {
+	if len(frames) != 1 {
+		return fmt.Errorf("a request of %d frames, it has one", len(frames))
+	}
+	r, body, err := parseRequest(frames[0])
+	if err != nil {
+		return err
+	}
+	if r.flags&flagStaged != 0 && (r.op.mutates() || r.op == opPop) {
+		defer c.upload.drop(c)
+		if body, err = c.upload.take(body); err != nil {
+			return c.fail(r, err)
+		}
+	}
+	s := r.op.service()
+	if r.session != 0 && !s.anySession && c.used[r.session] == nil {
+		return c.fail(r, r.notOpen())
+	}
+	if r.op.mutates() {
+		return c.mutate(r, body)
+	}
+	room := c.newAllowance()
+	f, err := c.prepare(s, r, &decoder{b: body, room: room})
+	if err != nil {
+		room.release()
+		return c.fail(r, err)
+	}
+	if s.cost == atOnce {
+		defer room.release()
+		return c.answerWith(r, f)
+	}
+	c.worked.Store(true)
+	if _, streams := c.server.store.(partd.Opener); r.op == opGet && !streams {
+		defer room.release()
+		return c.answerWith(r, f) // its values are in memory: no waiting
+	}
+	if s.cost == inTurn {
+		f = c.inTurn(f)
+	}
+	return c.async(r, room, f)
+}
+
+// prepare reads the body of a request to its end.
+func (c *conn) prepare(s service, r request, d *decoder) (fill, error) {
+	f, err := s.prepare(c, r, d)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.end(); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrBadRequest, r.op, err)
+	}
+	return f, nil
+}
+
+// notOpen is the error for a request of a session that this connection has neither
+// begun nor shown the token of.
+func (r request) notOpen() error {
+	if r.op == opPopRead || r.op == opPop && r.flags&flagResent != 0 {
+		return fmt.Errorf("session %d: pop %d: the session is not open: %w", r.session, r.seq, partd.ErrUnknownOutcome)
+	}
+	return fmt.Errorf("session %d: it is not open: %w", r.session, partd.ErrSessionExpired)
+}
+
+// result answers with nothing or an error.
+func (c *conn) result(r request, err error, flags uint8) error {
+	if err != nil {
+		return c.fail(r, err)
+	}
+	if r.number == 0 {
+		return nil
+	}
+	var b [headRoom]byte
+	h := append(b[:0], 0, replyLen)
+	return c.write(reply{op: r.op, flags: flags, number: r.number}.append(h))
+}
+
+func (c *conn) fail(r request, err error) error {
+	if errors.Is(err, errGivenUp) || c.server.base.Err() != nil && isCancelled(err) {
+		return err // without an answer, so that the client asks again
+	}
+	c.logFault(slog.LevelDebug, "a request failed", err, "operation", r.op.String())
+	if r.number == 0 {
+		return nil
+	}
+	a := c.newAnswer()
+	defer a.drop()
+	a.buf = appendError(a.buf, err)
+	return c.write(a.parts(reply{op: r.op, status: statusError, number: r.number})...)
+}
+
+func (c *conn) answerWith(r request, f fill) error {
+	a := c.newAnswer()
+	defer a.drop()
+	if err := f(a); err != nil {
+		return c.fail(r, err)
+	}
+	if r.number == 0 {
+		return nil
+	}
+	return c.write(a.parts(reply{op: r.op, number: r.number})...)
+}
+
+// async answers beside the connection's goroutine, which waits where too many
+// requests are being answered. What the request takes is given back then.
+func (c *conn) async(r request, room *allowance, f fill) error {
+	if err := c.reads.enter(c.ctx); err != nil {
+		room.release()
+		return err
+	}
+	c.running.Go(func() {
+		defer room.release()
+		defer c.reads.leave()
+		if err := c.answerWith(r, f); err != nil {
+			c.abort() // its goroutine ends
+		}
+	})
+	return nil
+}
+
+// inTurn lets an answer wait for its peer's turn.
+func (c *conn) inTurn(f fill) fill {
+	return func(a *answer) error {
+		if err := c.share.turns.enter(c.ctx); err != nil {
+			return err
+		}
+		defer c.share.turns.leave()
+		return f(a)
+	}
+}
+
+// mutate makes a change, at once: those of a session have to be in order.
+func (c *conn) mutate(r request, body []byte) error {
+	room := c.newAllowance()
+	defer room.release()
+	op, err := c.parseChange(r.op, body, room)
+	if err != nil {
+		return c.fail(r, err)
+	}
+	applied, err := c.apply(partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}, op)
+	var flags uint8
+	if !applied {
+		flags = flagKnown
+	}
+	return c.result(r, err, flags)
+}
+
+// apply makes a change, which is numbered where it is of a session.
+func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error) {
+	s := c.server
+	defer c.clearEntries()
+	c.worked.Store(true)
+	c.account.working.Add(1)
+	defer c.account.working.Add(-1)
+	if tag.Session == 0 {
+		applied, err = true, op.Do(s.base, s.store)
+	} else {
+		applied, err = s.sessions.apply(s.base, c, tag, op)
+	}
+	s.changes.Add(1) // before the answer
+	s.changed(op.Change, err)
+	return applied, err
+}
+
+// clearEntries forgets where entries were, and what a large batch took.
+func (c *conn) clearEntries() {
+	if cap(c.entries) > 16<<10 {
+		c.entries = nil
+	}
+	clear(c.entries)
+}
+
+func (c *conn) parseChange(what operation, body []byte, room *allowance) (partd.Operation, error) {
+	d := &decoder{b: body, room: room}
+	op := partd.Operation{Change: what.change()}
+	switch what {
+	case opAppend, opSet, opSetOnce:
+		op.Entries = d.entries(c.entries)
+		c.entries = op.Entries
+	case opDelete:
+		op.Keys = d.keys()
+	}
+	if err := d.end(); err != nil {
+		return op, fmt.Errorf("%w: %s: %w", ErrBadRequest, what, err)
+	}
+	if what == opSet || what == opSetOnce {
+		if len(op.Entries) != 1 {
+			return op, fmt.Errorf("%w: %s with %d entries, it has one", ErrBadRequest, what, len(op.Entries))
+		}
+		// Only of Append it is promised that the key is not kept.
+		op.Entries[0].Key = strings.Clone(op.Entries[0].Key)
+	}
+	return op, nil
+}

@@ -1,0 +1,118 @@
+package remote
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// Bounds of what is remembered.
+const (
+	maxSessions     = 4096
+	maxConnSessions = 1024 // that one connection may have open
+)
+
+// forgettable are the sessions of a peer that may be forgotten, each list the
+// oldest first, in the order of the lists.
+type forgettable struct {
+	unused list.List // never used, and of no open connection
+	begun  list.List // never used, but somebody may be about to
+	left   list.List // used, and of no open connection
+}
+
+// makeRoom makes room for one session more, which it notes in the ledger. Where
+// there are too many, the peer that has most loses one that nobody would miss; if
+// there is none, one of its connections, unless it is the peer that wants more.
+func (s *sessions) makeRoom(ctx context.Context, c *conn) error {
+	if len(c.used) >= maxConnSessions {
+		return fmt.Errorf("%w: more than %d sessions on one connection", ErrBusy, maxConnSessions)
+	}
+	for begin := time.Now(); !s.ledger.tryAdd(c.share, known, 1); {
+		from := s.ledger.heaviest(known, c.share, 1)
+		if ended, err := s.endOne(ctx, from); err != nil {
+			return err
+		} else if ended {
+			continue
+		}
+		if from == c.share || time.Since(begin) > time.Second {
+			return fmt.Errorf("%w: all %d sessions belong to open connections", ErrBusy, maxSessions)
+		}
+		c.server.endHolder(from)
+		select {
+		case <-time.After(handlePoll):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// endOne ends a session of a peer that nobody would miss, if there is one.
+func (s *sessions) endOne(ctx context.Context, from *share) (ended bool, err error) {
+	x := s.forgetOne(from)
+	if x == nil {
+		return false, nil
+	}
+	s.forgot(x.id)
+	if a, ok := s.store.(partd.Applier); ok && !x.mine {
+		err = a.EndSession(ctx, x.id)
+	}
+	return true, err
+}
+
+// forgetOne forgets a session of a peer: one that was never used, or the one that
+// was left longest ago. It returns nil if there is none.
+func (s *sessions) forgetOne(from *share) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &from.sessions
+	for _, l := range []*list.List{&f.unused, &f.begun, &f.left} {
+		if first := l.Front(); first != nil {
+			x := first.Value.(*session)
+			if l == &f.begun && time.Since(x.begun) < slowAfter {
+				continue
+			}
+			s.remove(x)
+			return x
+		}
+	}
+	return nil
+}
+
+// remove forgets a session. mu is held.
+func (s *sessions) remove(x *session) {
+	if s.table[x.id] == x {
+		delete(s.table, x.id)
+		s.move(x, nil)
+		s.ledger.add(x.share, known, -1)
+	}
+}
+
+// move puts a session at the end of a list, or in none. mu is held.
+func (s *sessions) move(x *session, to *list.List) {
+	if x.in != nil {
+		x.in.Remove(x.place)
+	}
+	if x.in = to; to != nil {
+		x.place = to.PushBack(x)
+	}
+}
+
+// place puts a session where it belongs. mu is held.
+func (s *sessions) place(x *session) {
+	f := &x.share.sessions
+	switch {
+	case s.table[x.id] != x:
+	case x.conns == 0 && x.used:
+		s.move(x, &f.left)
+	case x.conns == 0:
+		s.move(x, &f.unused)
+	case !x.used:
+		s.move(x, &f.begun)
+	default:
+		s.move(x, nil)
+	}
+}

@@ -1,0 +1,123 @@
+package remote
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+func putU64(b []byte, v uint64) { binary.LittleEndian.PutUint64(b, v) }
+
+// upload is the body of a change too large for one message, which comes in parts
+// before it. There is one at a time on a connection.
+type upload struct {
+	id   uint64
+	body []byte
+	held int64
+	err  error // what was wrong with a part
+
+	timer *time.Timer // ends the connection, nil while nothing is held
+	timed int         // bytes of the body when it was set
+}
+
+// uploadStep is what has to come of an upload within the time to stall, and a
+// second for each 16 KiB of a part: who stops keeps memory from all others.
+const uploadStep = 512 << 10
+
+// watch sets the timer, when the upload begins and at each step.
+func (u *upload) watch(c *conn) {
+	patience := c.server.opts.StallTimeout + c.server.partTime
+	switch {
+	case u.timer == nil:
+		u.timer = time.AfterFunc(patience, func() {
+			c.server.opts.Logger.Warn("connection closed: an upload came to a halt", "peer", peerName(c.nc))
+			c.abort()
+		})
+	case len(u.body)-u.timed >= uploadStep || u.timed == 0:
+		u.timer.Reset(patience)
+	default:
+		return
+	}
+	u.timed = len(u.body)
+}
+
+// add takes a part: the upload's number, the length of the whole body, where in
+// it the part begins, and the bytes.
+func (u *upload) add(c *conn, id, total, offset uint64, data []byte) error {
+	if offset == 0 {
+		u.drop(c)
+		u.id = id
+	}
+	if u.err == nil {
+		u.err = u.accept(c, id, total, offset, data)
+	}
+	if u.err != nil { // until another begins
+		u.release(c)
+	}
+	return u.err
+}
+
+func (u *upload) accept(c *conn, id, total, offset uint64, data []byte) error {
+	limit := uint64(c.server.opts.Memory / 2)
+	switch {
+	case id != u.id || offset != uint64(len(u.body)) || total < offset+uint64(len(data)):
+		return fmt.Errorf("%w: part %d of upload %d does not follow %d bytes of upload %d", ErrBadRequest, offset, id, len(u.body), u.id)
+	case total > limit:
+		return fmt.Errorf("%w: %d bytes in one operation, the server's memory allows %d: append it in parts", partd.ErrTooLarge, total, limit)
+	}
+	if u.held == 0 {
+		// All of it at once, so that it can come to its end.
+		if err := c.account.take(c.ctx, int64(total), admission); err != nil {
+			return err
+		}
+		u.held = int64(total)
+	}
+	if need := len(u.body) + len(data); need > cap(u.body) {
+		grown := make([]byte, len(u.body), min(int(total), max(2*need, partLen)))
+		copy(grown, u.body)
+		u.body = grown
+	}
+	u.body = append(u.body, data...)
+	u.watch(c)
+	return nil
+}
+
+func (u *upload) stopWatch() {
+	if u.timer != nil {
+		u.timer.Stop()
+		u.timer, u.timed = nil, 0
+	}
+}
+
+// take returns the whole body, which a request names.
+func (u *upload) take(request []byte) ([]byte, error) {
+	d := &decoder{b: request}
+	id, total := d.u64(), d.u64()
+	if err := d.end(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	if u.err != nil {
+		return nil, u.err
+	}
+	if id != u.id || total != uint64(len(u.body)) {
+		return nil, fmt.Errorf("%w: the operation needs %d bytes of upload %d, there are %d of %d", ErrBadRequest, total, id, len(u.body), u.id)
+	}
+	u.stopWatch() // applying it may take its time
+	return u.body, nil
+}
+
+func (u *upload) release(c *conn) {
+	u.stopWatch()
+	u.body = nil
+	if u.held > 0 {
+		c.account.give(u.held)
+		u.held = 0
+	}
+}
+
+func (u *upload) drop(c *conn) {
+	u.release(c)
+	u.id, u.err = 0, nil
+}

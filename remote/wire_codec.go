@@ -1,0 +1,163 @@
+package remote
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/go-partd/partd"
+)
+
+// textOf is bytes as a string, without a copy: it lives as long as they do and
+// changes with them.
+func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+var errShort = errors.New("the message is cut off")
+
+// decoder takes a message apart. After an error it returns nothing but zeros.
+type decoder struct {
+	b    []byte
+	err  error
+	room *allowance // that slices are charged to, nil for none
+}
+
+func (d *decoder) take(n uint64) []byte {
+	if d.err != nil || n > uint64(len(d.b)) {
+		d.fail(errShort)
+		return nil
+	}
+	v := d.b[:n:n]
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+	d.b = nil
+}
+
+func (d *decoder) number(n uint64) []byte {
+	if v := d.take(n); v != nil {
+		return v
+	}
+	return zeros[:n]
+}
+
+var zeros [8]byte
+
+func (d *decoder) u8() uint8   { return d.number(1)[0] }
+func (d *decoder) u16() uint16 { return binary.LittleEndian.Uint16(d.number(2)) }
+func (d *decoder) u32() uint32 { return binary.LittleEndian.Uint32(d.number(4)) }
+func (d *decoder) u64() uint64 { return binary.LittleEndian.Uint64(d.number(8)) }
+func (d *decoder) bool() bool  { return d.u8() == 1 }
+
+func (d *decoder) token() (t partd.SessionToken) {
+	copy(t[:], d.take(uint64(len(t))))
+	return t
+}
+
+func (d *decoder) rest() []byte { return d.take(uint64(len(d.b))) }
+
+// end is an error if bytes are left.
+func (d *decoder) end() error {
+	if d.err == nil && len(d.b) > 0 {
+		d.err = fmt.Errorf("%d bytes too many", len(d.b))
+	}
+	return d.err
+}
+
+// count reads a number of things. Each has at least so many bytes in the message,
+// so that what it says takes no memory, and takes so many bytes once it is read,
+// which may be many times more.
+func (d *decoder) count(minSize, memory int) int {
+	n := d.u32()
+	if uint64(n)*uint64(minSize) > uint64(len(d.b)) {
+		d.fail(errShort)
+		return 0
+	}
+	if d.room != nil {
+		if err := d.room.hold(int64(n) * int64(memory)); err != nil {
+			d.fail(err)
+			return 0
+		}
+	}
+	return int(n)
+}
+
+// What things take once they are read, in bytes.
+const (
+	entryMemory = int(unsafe.Sizeof(partd.Entry{}))
+	keyMemory   = 64 // the string, and the least that a copy of it takes
+)
+
+const entryHeaderLen = 2 + 4
+
+// entries reads entries into a slice that it may use, and refers to the message.
+func (d *decoder) entries(into []partd.Entry) []partd.Entry {
+	n := d.count(entryHeaderLen, entryMemory)
+	b := d.b
+	into = into[:0]
+	for range n {
+		if len(b) < entryHeaderLen {
+			d.fail(errShort)
+			return nil
+		}
+		k := int(binary.LittleEndian.Uint16(b))
+		v := uint64(binary.LittleEndian.Uint32(b[2:]))
+		b = b[entryHeaderLen:]
+		if uint64(k)+v > uint64(len(b)) {
+			d.fail(errShort)
+			return nil
+		}
+		end := k + int(v)
+		into = append(into, partd.Entry{Key: textOf(b[:k]), Value: b[k:end:end]})
+		b = b[end:]
+	}
+	d.b = b
+	return into
+}
+
+// keys reads keys, as copies.
+func (d *decoder) keys() []string {
+	n := d.count(2, keyMemory)
+	if n == 0 {
+		return nil
+	}
+	keys := make([]string, 0, n)
+	for range n {
+		keys = append(keys, d.key())
+	}
+	return keys
+}
+
+// key reads a key, as a copy.
+func (d *decoder) key() string { return string(d.take(uint64(d.u16()))) }
+
+// text reads a string of any length, as a copy.
+func (d *decoder) text() string { return string(d.take(uint64(d.u32()))) }
+
+func appendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+func appendKey(b []byte, key string) []byte {
+	return append(binary.LittleEndian.AppendUint16(b, uint16(len(key))), key...)
+}
+
+func appendKeys(b []byte, keys []string) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(keys)))
+	for _, k := range keys {
+		b = appendKey(b, k)
+	}
+	return b
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.LittleEndian.AppendUint32(b, uint32(len(s))), s...)
+}

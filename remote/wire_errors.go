@@ -1,0 +1,149 @@
+package remote
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"github.com/go-partd/partd"
+)
+
+var (
+	// ErrBusy is wrapped by the error for a request that would take more of the
+	// server's memory, or of its open readers, than there is now. Nothing of it
+	// was applied.
+	ErrBusy = errors.New("the server has no room for it now: try again later")
+	// ErrLost is wrapped by the error for reading on where the connection was
+	// broken in between, or nothing was read for too long. Begin again.
+	ErrLost = errors.New("what was being read is no longer open on the server: begin again")
+	// ErrBadRequest is wrapped by the error for a request that the server does
+	// not understand.
+	ErrBadRequest = errors.New("the server does not understand the request")
+)
+
+// meanings are the errors that the codes in a reply stand for. An error may be
+// several.
+var meanings = [...]error{
+	1:           errors.ErrUnsupported,
+	2:           partd.ErrTooLarge,
+	3:           partd.ErrUnknownOutcome,
+	4:           partd.ErrNeedsReopen,
+	5:           partd.ErrClosed,
+	6:           syscall.ENOSPC,
+	codeCorrupt: nil, // a partd.CorruptError, which is sent apart
+	8:           partd.ErrSessionExpired,
+	9:           partd.ErrSessionGap,
+	10:          partd.ErrSessionReused,
+	11:          fs.ErrPermission,
+	12:          syscall.EROFS,
+	13:          syscall.EIO,
+	14:          fs.ErrNotExist,
+	15:          syscall.EDQUOT,
+	16:          syscall.EMFILE,
+	17:          ErrBadRequest,
+	18:          ErrBusy,
+	19:          ErrLost,
+}
+
+const codeCorrupt = 7
+
+// maxErrorText bounds the text of an error on the wire, in bytes.
+const maxErrorText = 4 << 10
+
+func cut(s string) string {
+	if len(s) > maxErrorText {
+		return s[:maxErrorText] + "…"
+	}
+	return s
+}
+
+// appendError writes an error: its codes; then operation, key and path of a
+// [partd.Error]; its text; then path and offset of a [partd.CorruptError].
+func appendError(b []byte, err error) []byte {
+	le := binary.LittleEndian
+	at := len(b)
+	b = append(b, 0)
+	add := func(code int) {
+		b[at]++
+		b = le.AppendUint16(b, uint16(code))
+	}
+	for code, meaning := range meanings {
+		if meaning != nil && errors.Is(err, meaning) {
+			add(code)
+		}
+	}
+	var corrupt *partd.CorruptError
+	if errors.As(err, &corrupt) {
+		add(codeCorrupt)
+	} else {
+		corrupt = &partd.CorruptError{Offset: -1}
+	}
+	what := err // of a partd.Error, which goes apart, its cause
+	var inner *partd.Error
+	if errors.As(err, &inner) && err.Error() == inner.Error() {
+		what = inner.Err
+	} else {
+		inner = &partd.Error{}
+	}
+	b = appendText(b, cut(inner.Op))
+	b = appendBool(b, inner.HasKey)
+	b = appendText(b, inner.Key)
+	b = appendText(b, cut(publicPath(inner.Path)))
+	b = appendText(b, cut(publicText(what.Error(), err)))
+	b = appendText(b, cut(publicPath(corrupt.Path)))
+	return le.AppendUint64(b, uint64(corrupt.Offset))
+}
+
+// serverError is an error that the server answered: errors.Is and errors.As
+// find in it what the store's error wrapped.
+type serverError struct {
+	text   string
+	causes []error
+}
+
+func (e *serverError) Error() string { return e.text }
+
+// Unwrap returns the errors that the codes stand for.
+func (e *serverError) Unwrap() []error { return e.causes }
+
+// parseError makes an error of a reply's body. The operation and the address
+// are the client's.
+func parseError(body []byte, op, address string) error {
+	d := &decoder{b: body}
+	var codes []uint16
+	for range d.u8() {
+		codes = append(codes, d.u16())
+	}
+	inner := partd.Error{Op: d.text(), HasKey: d.bool(), Key: d.text(), Path: d.text()}
+	text := d.text()
+	corrupt := partd.CorruptError{Path: d.text(), Offset: int64(d.u64())}
+	if err := d.end(); err != nil {
+		return &partd.Error{Op: op, Path: address, Err: fmt.Errorf("the server answered with an error that cannot be read: %w", err)}
+	}
+	e := &serverError{text: text}
+	for _, c := range codes {
+		if c == codeCorrupt {
+			corrupt.Err = errors.New(text)
+			e.causes = append(e.causes, &corrupt)
+		}
+		if int(c) < len(meanings) && meanings[c] != nil {
+			e.causes = append(e.causes, meanings[c])
+		}
+	}
+	if inner.Op == "" {
+		inner.Op = op
+	}
+	if inner.Path != "" {
+		e.text = inner.Path + ": " + e.text
+	}
+	inner.Path, inner.Err = address, e
+	return &inner
+}
+
+// isCancelled reports whether an error is of a context that ended.
+func isCancelled(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}

@@ -1,0 +1,160 @@
+package remote
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/go-partd/partd"
+)
+
+// The Go client's protocol; docs/wire.md says what each operation takes and
+// answers. Numbers are little-endian.
+
+const (
+	protocolVersion = 2
+
+	requestLen = 40 // of a request's header
+	replyLen   = 16 // of a reply's header
+)
+
+// magic begins each message. Python's commands begin with a letter.
+var magic = [4]byte{0, 'P', 'D', '1'}
+
+// operation is what a request asks for.
+type operation uint8
+
+const (
+	opHello operation = 1 + iota
+	opPing
+	opSession
+	opEndSession
+	opAppend
+	opSet
+	opSetOnce
+	opDelete
+	opDrop
+	opPop
+	opPopRead
+	opPopDone
+	opGet
+	opOpen
+	opRead
+	opKeys
+	opScan
+	opNext
+	opCloseHandle
+	opStat
+	opFlush
+	opSync
+	opPart
+	opVerify
+	opKeepHandle
+	lastOperation = opKeepHandle
+)
+
+func (op operation) String() string {
+	names := [...]string{
+		"hello", "ping", "session", "end session", "append", "set", "set once", "delete", "drop", "pop", "pop read", "pop done",
+		"get", "open", "read", "keys", "scan", "next", "close handle", "stat", "flush", "sync", "part", "verify", "keep handle",
+	}
+	if op < opHello || op > lastOperation {
+		return fmt.Sprintf("operation %d", uint8(op))
+	}
+	return names[op-1]
+}
+
+// mutates reports whether an operation may be numbered in a session.
+func (op operation) mutates() bool { return op >= opAppend && op <= opDrop }
+
+// change is what an operation that mutates does: they stand in the order of
+// [partd.Change], as [mutation] takes for granted, too.
+func (op operation) change() partd.Change { return partd.Change(op - opAppend) }
+
+func mutation(c partd.Change) operation { return opAppend + operation(c) }
+
+// Flags of requests and replies.
+const (
+	flagStaged = 1 // request: the body was sent before, by parts
+	flagResent = 2 // request: a pop that may have arrived before
+	flagMore   = 1 // reply: more follows
+	flagKnown  = 2 // reply: the change had been applied before
+
+	statusOK    = 0
+	statusError = 1
+)
+
+// request is the header of a request.
+type request struct {
+	op      operation
+	flags   uint8
+	number  uint64 // of the request, 0 if no reply is wanted
+	session uint64
+	seq     uint64 // of the operation in the session
+	crc     uint32 // of operation and body
+}
+
+func (r request) append(b []byte) []byte {
+	le := binary.LittleEndian
+	b = append(b, magic[:]...)
+	b = append(b, uint8(r.op), r.flags, 0, 0)
+	b = le.AppendUint64(b, r.number)
+	b = le.AppendUint64(b, r.session)
+	b = le.AppendUint64(b, r.seq)
+	b = le.AppendUint32(b, r.crc)
+	return append(b, 0, 0, 0, 0)
+}
+
+// isRequest reports whether a message's first frame is of the Go client's
+// protocol.
+func isRequest(frame []byte) bool {
+	return len(frame) >= len(magic) && [4]byte(frame[:4]) == magic
+}
+
+func parseRequest(frame []byte) (r request, body []byte, err error) {
+	if len(frame) < requestLen || !isRequest(frame) {
+		return r, nil, fmt.Errorf("a request of %d bytes, its header alone has %d", len(frame), requestLen)
+	}
+	le := binary.LittleEndian
+	r = request{
+		op: operation(frame[4]), flags: frame[5], number: le.Uint64(frame[8:]),
+		session: le.Uint64(frame[16:]), seq: le.Uint64(frame[24:]), crc: le.Uint32(frame[32:]),
+	}
+	if frame[6] != 0 || frame[7] != 0 || le.Uint32(frame[36:]) != 0 {
+		return r, nil, fmt.Errorf("bytes of a request that must be 0 are not")
+	}
+	return r, frame[requestLen:], nil
+}
+
+// reply is the header of a reply.
+type reply struct {
+	op     operation
+	status uint8
+	flags  uint8
+	number uint64
+}
+
+func (r reply) append(b []byte) []byte {
+	b = append(b, magic[:]...)
+	b = append(b, uint8(r.op), r.status, r.flags, 0)
+	return binary.LittleEndian.AppendUint64(b, r.number)
+}
+
+func parseReply(frame []byte) (r reply, body []byte, err error) {
+	if len(frame) < replyLen || [4]byte(frame[:4]) != magic {
+		return r, nil, fmt.Errorf("%d bytes that are no reply", len(frame))
+	}
+	r = reply{op: operation(frame[4]), status: frame[5], flags: frame[6], number: binary.LittleEndian.Uint64(frame[8:])}
+	return r, frame[replyLen:], nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// checksum identifies a mutation: CRC-32C of its operation and its body.
+func checksum(op operation, body ...[]byte) uint32 {
+	crc := crc32.Update(0, castagnoli, []byte{uint8(op)})
+	for _, b := range body {
+		crc = crc32.Update(crc, castagnoli, b)
+	}
+	return crc
+}
