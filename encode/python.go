@@ -33,8 +33,8 @@ type (
 )
 
 // Pickle is the codec of partd.Pickle: lists of plain values, pickled. It writes
-// protocol 5 and reads protocols 0 to 5. Values come back with the types that
-// they had, tuples as Tuple.
+// protocol 5 and reads 4 and 5, which partd writes in every Python since 3.4.
+// Values come back with the types that they had, tuples as Tuple.
 //
 // Nothing is executed: a pickle with a class, a function, or anything else that
 // is no plain value is an error that names it. A container that is used twice in

@@ -30,7 +30,7 @@ func (b *builder) build(v any) (any, error) {
 			return nil, err
 		}
 		return v.built, nil
-	case function:
+	case newArray:
 		return nil, errors.New("a function is no plain value")
 	}
 	return v, nil
@@ -51,7 +51,7 @@ func (b *builder) node(n *node) error {
 	for i, item := range n.items {
 		child, ok := item.(*node)
 		if !ok {
-			if _, ok := item.(function); ok {
+			if _, ok := item.(newArray); ok {
 				return errors.New("a function is no plain value")
 			}
 			size++

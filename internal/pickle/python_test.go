@@ -20,7 +20,7 @@ import (
 // python is Debian's.
 const python = "/usr/bin/python3"
 
-// Python pickles random values with each protocol; all six are read here as the
+// Python pickles random values with protocols 4 and 5; both are read here as the
 // same, and Python reads what is written here as what it was.
 func TestAgainstPython(t *testing.T) {
 	if err := exec.Command(python, "-c", "import pickle").Run(); err != nil {
@@ -66,7 +66,7 @@ func compareAll(out io.Reader, in io.Writer, count int) error {
 			return fmt.Errorf("value %d: %w", n, err)
 		}
 		var v any
-		for protocol := range 6 {
+		for protocol := 4; protocol <= 5; protocol++ {
 			data, err := receive(out)
 			if err != nil {
 				return fmt.Errorf("value %d: %w", n, err)

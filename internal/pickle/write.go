@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
 
 	"github.com/go-partd/partd/internal/plain"
 )
@@ -204,8 +205,7 @@ func (w *writer) long(b []byte) error {
 
 // twosComplement returns an integer little-endian, its sign in the highest bit.
 func twosComplement(n *big.Int) []byte {
-	size := n.BitLen()/8 + 1
-	b := make([]byte, size)
+	b := make([]byte, n.BitLen()/8+1)
 	if n.Sign() >= 0 {
 		n.FillBytes(b)
 	} else {
@@ -215,8 +215,6 @@ func twosComplement(n *big.Int) []byte {
 			b[i] = ^b[i]
 		}
 	}
-	for i, j := 0, size-1; i < j; i, j = i+1, j-1 {
-		b[i], b[j] = b[j], b[i]
-	}
+	slices.Reverse(b)
 	return b
 }
