@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/internal/msgpack"
 	"github.com/go-partd/partd/internal/npy"
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // Element are the types of a NumPy array's elements, with the dtype that they are
@@ -153,7 +153,7 @@ func objectArray[T Element](data []byte) ([]T, error) {
 	for i, o := range objects {
 		var ok bool
 		if elements[i], ok = o.(T); !ok {
-			return nil, fmt.Errorf("element %d is a %s: arrays of objects are read as far as the objects are str", i, plain.Name(o))
+			return nil, fmt.Errorf("element %d is a %s: arrays of objects are read as far as the objects are str", i, pyvalue.Name(o))
 		}
 	}
 	return elements, nil

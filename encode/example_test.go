@@ -81,7 +81,7 @@ func ExamplePython() {
 	// Output:
 	// int64 1
 	// string text
-	// plain.Dict [{a <nil>}]
+	// pyvalue.Dict [{a <nil>}]
 }
 
 // What Python reads as partd.Pickle(partd.BZ2(partd.Dict())).
@@ -94,8 +94,8 @@ func ExamplePickle() {
 		fmt.Printf("%T %v\n", v, v)
 	}
 	// Output:
-	// plain.Tuple [1 2]
-	// plain.Set [x]
+	// pyvalue.Tuple [1 2]
+	// pyvalue.Set [x]
 }
 
 // What Python reads as partd.Numpy(partd.Dict()).

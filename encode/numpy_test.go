@@ -52,7 +52,7 @@ func TestNumPyRefuses(t *testing.T) {
 	put(t, below, "cut.dtype", "|O")
 	put(t, below, "cut", "\x02\x00\x00\x00\x00\x00\x00\x00\x91")
 	put(t, below, "pickled.dtype", "|O")
-	put(t, below, "pickled", "\x15\x00\x00\x00\x00\x00\x00\x00](\x8c\x02os\x8c\x06system\x93\x8c\x01A\x85Re.")
+	put(t, below, "pickled", "\x16\x00\x00\x00\x00\x00\x00\x00](\x8c\x02os\x8c\x06system\x93\x8c\x01A\x85Re.")
 	for _, c := range []struct {
 		name, key, want string
 		read            func(key string) error

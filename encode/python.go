@@ -6,7 +6,7 @@ import (
 
 	"github.com/go-partd/partd/internal/msgpack"
 	"github.com/go-partd/partd/internal/pickle"
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // The types of Python that Go has none for. The others are, when they are read:
@@ -19,17 +19,17 @@ import (
 // deep.
 type (
 	// Tuple is Python's tuple.
-	Tuple = plain.Tuple
+	Tuple = pyvalue.Tuple
 	// Dict is Python's dict: its items in the order in which they were added.
-	Dict = plain.Dict
+	Dict = pyvalue.Dict
 	// Item is a key of a Dict with its value.
-	Item = plain.Item
+	Item = pyvalue.Item
 	// Set is Python's set.
-	Set = plain.Set
+	Set = pyvalue.Set
 	// FrozenSet is Python's frozenset.
-	FrozenSet = plain.FrozenSet
+	FrozenSet = pyvalue.FrozenSet
 	// ByteArray is Python's bytearray.
-	ByteArray = plain.ByteArray
+	ByteArray = pyvalue.ByteArray
 )
 
 // Pickle is the codec of partd.Pickle: lists of plain values, pickled. It writes
@@ -95,7 +95,7 @@ func unpack(data []byte) ([]any, error) {
 func asList(format string, v any) ([]any, error) {
 	list, ok := v.([]any)
 	if !ok {
-		return nil, fmt.Errorf("%s: a %s, not a list", format, plain.Name(v))
+		return nil, fmt.Errorf("%s: a %s, not a list", format, pyvalue.Name(v))
 	}
 	return list, nil
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/compressed"
 	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/zfile"
 )
 
 // inputFlags are the flags of all commands that read files.
@@ -73,7 +73,7 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 		if file == stdin {
 			return l, usagef("standard input needs --format: %s", records.Names)
 		}
-		format := records.FormatOf(compressed.TrimName(file))
+		format := records.FormatOf(zfile.TrimName(file))
 		if i > 0 && format != l.Format {
 			return l, usagef("%s looks like %s, and %s like %s: give --format%s",
 				files[0], l.Format, file, format, f.manyFormats)

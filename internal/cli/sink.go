@@ -10,8 +10,8 @@ import (
 	"syscall"
 
 	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/compressed"
 	"github.com/go-partd/partd/internal/output"
+	"github.com/go-partd/partd/internal/zfile"
 )
 
 // sink is where a command writes its output: a file that is there whole or not
@@ -29,7 +29,7 @@ func (a *app) openSink(ctx context.Context, path string, replace bool, threads i
 		a.catchBrokenPipe()
 		return &sink{Writer: output.NewWriter(ctx, a.out)}, nil
 	}
-	if err := compressed.CheckName(path); err != nil {
+	if err := zfile.CheckName(path); err != nil {
 		return nil, cliutil.UsageError{Err: err}
 	}
 	f, err := output.Create(path, replace)
@@ -39,7 +39,7 @@ func (a *app) openSink(ctx context.Context, path string, replace bool, threads i
 	if err != nil {
 		return nil, err
 	}
-	packer, err := compressed.NewWriter(compressed.ByName(path), f, threads)
+	packer, err := zfile.NewWriter(zfile.ByName(path), f, threads)
 	if err != nil {
 		return nil, errors.Join(err, f.Abort())
 	}

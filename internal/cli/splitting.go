@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/go-partd/partd/internal/compressed"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/zfile"
 )
 
 // splitting is one run of partd split. The records are sorted by their key, so
@@ -46,7 +46,7 @@ func (s *splitting) plan(j *fileJob) (err error) {
 
 // extension returns what the names of the files end in.
 func (s *splitting) extension(j *fileJob) string {
-	ext := filepath.Ext(compressed.TrimName(s.first))
+	ext := filepath.Ext(zfile.TrimName(s.first))
 	if s.first != stdin && j.to.Format == j.layout.Format {
 		return ext
 	}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/tinylib/msgp/msgp"
 
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // MaxGrowth is how many times the length of the input a value may take in
@@ -27,8 +27,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // Decode returns the plain value that data is. Nothing of data is kept. Its
 // error is an *Error.
 func Decode(data []byte) (any, error) {
-	r := reader{rest: data, owed: 1, unique: plain.NewUnique(len(data)), texts: plain.NewTexts(len(data))}
-	v, err := r.value(plain.MaxDepth)
+	r := reader{rest: data, owed: 1, unique: pyvalue.NewUnique(len(data)), texts: pyvalue.NewTexts(len(data))}
+	v, err := r.value(pyvalue.MaxDepth)
 	if err == nil && len(r.rest) > 0 {
 		err = fmt.Errorf("%d bytes follow the end", len(r.rest))
 	}
@@ -43,7 +43,7 @@ func Decode(data []byte) (any, error) {
 // takes no memory. A decoder that believes lengths is safe afterwards.
 func Check(data []byte) error {
 	r := reader{rest: data, owed: 1}
-	err := r.skip(plain.MaxDepth)
+	err := r.skip(pyvalue.MaxDepth)
 	if err == nil && len(r.rest) > 0 {
 		err = fmt.Errorf("%d bytes follow the end", len(r.rest))
 	}
@@ -59,8 +59,8 @@ type reader struct {
 	// yet. Each takes a byte at least: an array of more than there are bytes left
 	// is an error before memory is taken, also where arrays are nested.
 	owed   uint64
-	unique *plain.Unique
-	texts  plain.Texts
+	unique *pyvalue.Unique
+	texts  pyvalue.Texts
 }
 
 func (r *reader) value(depth int) (v any, err error) {
@@ -68,7 +68,7 @@ func (r *reader) value(depth int) (v any, err error) {
 		return nil, msgp.ErrShortBytes
 	}
 	if depth < 0 {
-		return nil, fmt.Errorf("nested more than %d deep", plain.MaxDepth)
+		return nil, fmt.Errorf("nested more than %d deep", pyvalue.MaxDepth)
 	}
 	r.owed--
 	rest := r.rest
@@ -82,7 +82,7 @@ func (r *reader) value(depth int) (v any, err error) {
 	case msgp.UintType:
 		var n uint64
 		n, rest, err = msgp.ReadUint64Bytes(rest)
-		v = plain.Unsigned(n)
+		v = pyvalue.Unsigned(n)
 	case msgp.Float32Type:
 		var f float32
 		f, rest, err = msgp.ReadFloat32Bytes(rest)
@@ -148,7 +148,7 @@ func (r *reader) dict(depth int) (any, error) {
 	if err := r.announce(2*uint64(n), rest); err != nil {
 		return nil, err
 	}
-	items := make([]plain.Item, n)
+	items := make([]pyvalue.Item, n)
 	for i := range items {
 		if items[i].Key, err = r.value(depth - 1); err != nil {
 			return nil, err
@@ -166,7 +166,7 @@ func (r *reader) skip(depth int) error {
 		return msgp.ErrShortBytes
 	}
 	if depth < 0 {
-		return fmt.Errorf("nested more than %d deep", plain.MaxDepth)
+		return fmt.Errorf("nested more than %d deep", pyvalue.MaxDepth)
 	}
 	r.owed--
 	var n uint64

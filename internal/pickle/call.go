@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // newArray is the only function that a pickle may call: bytearray, which
@@ -55,6 +55,6 @@ func (r *reader) reduce() error {
 	if r.copied += len(content); r.copied > len(r.data) {
 		return errors.New("calls that copy more than the pickle holds")
 	}
-	r.push(plain.ByteArray(append([]byte{}, content...)))
+	r.push(pyvalue.ByteArray(append([]byte{}, content...)))
 	return nil
 }

@@ -4,7 +4,7 @@ import (
 	"math/big"
 	"testing"
 
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // FuzzDecode looks for a pickle that crashes, takes more memory than is said, or
@@ -13,8 +13,8 @@ func FuzzDecode(f *testing.F) {
 	for _, v := range []any{
 		nil,
 		[]any{true, -1, 1 << 40, 1.5, "text", []byte("bytes")},
-		plain.Dict{{Key: plain.Tuple{1, 2, 3, 4}, Value: plain.Set{"x", nil}}},
-		plain.FrozenSet{plain.ByteArray(nil)},
+		pyvalue.Dict{{Key: pyvalue.Tuple{1, 2, 3, 4}, Value: pyvalue.Set{"x", nil}}},
+		pyvalue.FrozenSet{pyvalue.ByteArray(nil)},
 		new(big.Int).Lsh(big.NewInt(-1), 100),
 	} {
 		if b, err := Append(nil, v); err == nil {
@@ -68,13 +68,13 @@ func small(v any, left *int) bool {
 		*left -= v.BitLen()
 	case []any:
 		return each(v)
-	case plain.Tuple:
+	case pyvalue.Tuple:
 		return each(v)
-	case plain.Set:
+	case pyvalue.Set:
 		return each(v)
-	case plain.FrozenSet:
+	case pyvalue.FrozenSet:
 		return each(v)
-	case plain.Dict:
+	case pyvalue.Dict:
 		for _, item := range v {
 			if !small(item.Key, left) || !small(item.Value, left) {
 				return false

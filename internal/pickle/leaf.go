@@ -7,7 +7,7 @@ import (
 	"math/big"
 	"slices"
 
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // leaf reads what has no elements.
@@ -46,7 +46,7 @@ func (r *reader) leaf(op byte) (any, error) {
 		return r.bytes(8)
 	case opByteArray8:
 		b, err := r.bytes(8)
-		return plain.ByteArray(b), err
+		return pyvalue.ByteArray(b), err
 	}
 	return nil, refuse(op)
 }
@@ -71,7 +71,7 @@ func (r *reader) text(n int) (any, error) {
 		return nil, err
 	}
 	s, isNew := r.texts.Of(b)
-	if isNew && !plain.ValidText(s.(string)) {
+	if isNew && !pyvalue.ValidText(s.(string)) {
 		return nil, fmt.Errorf("a str that is not UTF-8: %.40q", b)
 	}
 	return s, nil
@@ -100,11 +100,11 @@ func (r *reader) long(n int) (any, error) {
 	magnitude := slices.Clone(b)
 	slices.Reverse(magnitude)
 	if !negative {
-		return plain.Integer(new(big.Int).SetBytes(magnitude)), nil
+		return pyvalue.Integer(new(big.Int).SetBytes(magnitude)), nil
 	}
 	for i := range magnitude {
 		magnitude[i] = ^magnitude[i]
 	}
 	v := new(big.Int).SetBytes(magnitude)
-	return plain.Integer(v.Not(v)), nil
+	return pyvalue.Integer(v.Not(v)), nil
 }

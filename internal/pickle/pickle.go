@@ -1,5 +1,5 @@
 // Package pickle reads and writes Python's pickles of plain values, which
-// package plain lists. It writes protocol 5, and reads 5 and 4: Python's partd
+// package pyvalue lists. It writes protocol 5, and reads 5 and 4: Python's partd
 // writes the highest that its Python has, which since 3.4 is one of these.
 //
 // Reading executes nothing: a pickle is a program for a small stack machine
@@ -12,7 +12,7 @@
 // is read from, whatever they say. A container that is used in several places
 // is one in Go, too, and read once; so that a few bytes cannot stand for a value
 // that takes hours to walk through, the places are counted, up to MaxElements.
-// A container that holds itself, or is nested deeper than plain.MaxDepth, is an
+// A container that holds itself, or is nested deeper than pyvalue.MaxDepth, is an
 // error.
 //
 // The format is described in Lib/pickletools.py of CPython.

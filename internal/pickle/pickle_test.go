@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // called pushes a function.
@@ -119,14 +119,14 @@ func number(n int) string { return string(le.AppendUint32(nil, uint32(n))) }
 
 func TestForms(t *testing.T) {
 	for data, want := range map[string]any{
-		newByteArray + ")R.":                            plain.ByteArray{},
-		newByteArray + "C\x02ab\x85R.":                  plain.ByteArray("ab"),
+		newByteArray + ")R.":                            pyvalue.ByteArray{},
+		newByteArray + "C\x02ab\x85R.":                  pyvalue.ByteArray("ab"),
 		"\x8b\x00\x00\x00\x00.":                         int64(0),
 		"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01.": new(big.Int).Lsh(big.NewInt(1), 64),
 		"\x8a\x09\xff\xff\xff\xff\xff\xff\xff\xff\xff.": int64(-1),
 		// 1, 1.0 and true are one key: it stays, and gets the last value.
-		"}(K\x01\x8c\x01AG\x3f\xf0\x00\x00\x00\x00\x00\x00\x8c\x01B\x88\x8c\x01Cu.": plain.Dict{{Key: int64(1), Value: "C"}},
-		"\x8f(\x8c\x01AC\x01A\x8c\x01A\x90.":                                        plain.Set{"A", []byte("A")},
+		"}(K\x01\x8c\x01AG\x3f\xf0\x00\x00\x00\x00\x00\x00\x8c\x01B\x88\x8c\x01Cu.": pyvalue.Dict{{Key: int64(1), Value: "C"}},
+		"\x8f(\x8c\x01AC\x01A\x8c\x01A\x90.":                                        pyvalue.Set{"A", []byte("A")},
 	} {
 		got, err := Decode([]byte(data))
 		if err != nil || describe(got) != describe(want) {
@@ -249,7 +249,7 @@ func TestMemoryIsBounded(t *testing.T) {
 }
 
 func TestEachPrefixIsAnError(t *testing.T) {
-	data, err := Append(nil, []any{1, "text", plain.Dict{{Key: "a", Value: 2.5}}, plain.Tuple{1, 2, 3, 4}, big.NewInt(0).Lsh(big.NewInt(1), 90), plain.Set{"x"}})
+	data, err := Append(nil, []any{1, "text", pyvalue.Dict{{Key: "a", Value: 2.5}}, pyvalue.Tuple{1, 2, 3, 4}, big.NewInt(0).Lsh(big.NewInt(1), 90), pyvalue.Set{"x"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +263,7 @@ func TestEachPrefixIsAnError(t *testing.T) {
 func TestAppendRefuses(t *testing.T) {
 	self := []any{nil}
 	self[0] = self
-	tuple := plain.Tuple{nil}
+	tuple := pyvalue.Tuple{nil}
 	tuple[0] = tuple
 	type structure struct{ A int }
 	for _, c := range []struct {
@@ -275,12 +275,12 @@ func TestAppendRefuses(t *testing.T) {
 		{make(chan int), "is no plain value"},
 		{[]any{func() {}}, "is no plain value"},
 		{self, "contains itself"},
-		{plain.Dict{{Key: tuple}}, "contains itself"},
-		{plain.Dict{{Key: []any{}}}, "a list cannot be a key"},
-		{plain.Dict{{Key: []int{}}}, "a list cannot be a key"},
-		{plain.Set{plain.Tuple{plain.Dict{}}}, "a dict cannot be a key"},
-		{plain.FrozenSet{plain.Set{}}, "a set cannot be a key"},
-		{plain.Dict{{Key: plain.ByteArray{}}}, "a bytearray cannot be a key"},
+		{pyvalue.Dict{{Key: tuple}}, "contains itself"},
+		{pyvalue.Dict{{Key: []any{}}}, "a list cannot be a key"},
+		{pyvalue.Dict{{Key: []int{}}}, "a list cannot be a key"},
+		{pyvalue.Set{pyvalue.Tuple{pyvalue.Dict{}}}, "a dict cannot be a key"},
+		{pyvalue.FrozenSet{pyvalue.Set{}}, "a set cannot be a key"},
+		{pyvalue.Dict{{Key: pyvalue.ByteArray{}}}, "a bytearray cannot be a key"},
 	} {
 		b, err := Append([]byte("before"), c.v)
 		if err == nil || !strings.Contains(err.Error(), c.want) || string(b) != "before" {
@@ -296,9 +296,9 @@ func TestAppendTakesGoTypes(t *testing.T) {
 	for _, c := range []struct{ v, want any }{
 		{[]int{1, 2}, []any{int64(1), int64(2)}},
 		{[2]string{"a", "b"}, []any{"a", "b"}},
-		{map[string]int{"b": 2, "a": 1}, plain.Dict{{Key: "a", Value: int64(1)}, {Key: "b", Value: int64(2)}}},
-		{map[uint8]bool{2: true, 1: false}, plain.Dict{{Key: int64(1), Value: false}, {Key: int64(2), Value: true}}},
-		{map[int]string{-1: "", 1: ""}, plain.Dict{{Key: int64(-1), Value: ""}, {Key: int64(1), Value: ""}}},
+		{map[string]int{"b": 2, "a": 1}, pyvalue.Dict{{Key: "a", Value: int64(1)}, {Key: "b", Value: int64(2)}}},
+		{map[uint8]bool{2: true, 1: false}, pyvalue.Dict{{Key: int64(1), Value: false}, {Key: int64(2), Value: true}}},
+		{map[int]string{-1: "", 1: ""}, pyvalue.Dict{{Key: int64(-1), Value: ""}, {Key: int64(1), Value: ""}}},
 		{name("x"), "x"},
 		{float32(0.5), 0.5},
 		{uint64(1 << 63), new(big.Int).SetUint64(1 << 63)},

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // python is Debian's.
@@ -117,17 +117,17 @@ func describe(v any) string {
 		return "s" + hex.EncodeToString([]byte(v))
 	case []byte:
 		return "b" + hex.EncodeToString(v)
-	case plain.ByteArray:
+	case pyvalue.ByteArray:
 		return "B" + hex.EncodeToString(v)
 	case []any:
 		return "[" + strings.Join(describeAll(v), ",") + "]"
-	case plain.Tuple:
+	case pyvalue.Tuple:
 		return "(" + strings.Join(describeAll(v), ",") + ")"
-	case plain.Set:
+	case pyvalue.Set:
 		return "S" + strings.Join(slices.Sorted(slices.Values(describeAll(v))), ",") + "s"
-	case plain.FrozenSet:
+	case pyvalue.FrozenSet:
 		return "Z" + strings.Join(slices.Sorted(slices.Values(describeAll(v))), ",") + "z"
-	case plain.Dict:
+	case pyvalue.Dict:
 		texts := make([]string, len(v))
 		for i, item := range v {
 			texts[i] = describe(item.Key) + ":" + describe(item.Value)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 var (
@@ -16,7 +16,7 @@ var (
 // Decode returns the plain value of a pickle, which has to fill data. Nothing of
 // data is kept. Its error is an *Error.
 func Decode(data []byte) (any, error) {
-	r := reader{data: data, texts: plain.NewTexts(len(data)), stack: make([]any, 0, min(len(data)/2, 256))}
+	r := reader{data: data, texts: pyvalue.NewTexts(len(data)), stack: make([]any, 0, min(len(data)/2, 256))}
 	root, err := r.run()
 	if err != nil {
 		return nil, &Error{r.start, err}
@@ -41,7 +41,7 @@ type reader struct {
 	stack  []any
 	marks  []int // where in the stack the marks are
 	memo   []any // values to be used again, by number
-	texts  plain.Texts
+	texts  pyvalue.Texts
 	copied int // bytes that calls copied
 }
 
@@ -245,7 +245,7 @@ func (r *reader) recall(size int) error {
 
 // Containers.
 
-var emptyTuple = &node{kind: tuple, state: done, depth: 1, size: 1, built: plain.Tuple{}}
+var emptyTuple = &node{kind: tuple, state: done, depth: 1, size: 1, built: pyvalue.Tuple{}}
 
 func (r *reader) collect(k kind, n int) error {
 	elements, err := r.take(n)

@@ -1,4 +1,4 @@
-package plain
+package pyvalue
 
 // Texts makes strings of bytes. Short ones that come again and again, as the
 // keys of many dicts do, are made once.

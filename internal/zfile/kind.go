@@ -1,7 +1,7 @@
-// Package compressed reads and writes compressed files: gzip, zstd, bzip2 and
+// Package zfile reads and writes compressed files: gzip, zstd, bzip2 and
 // LZ4 frames. Files to read are known by their content, files to write by the
 // extension of their name.
-package compressed
+package zfile
 
 import (
 	"bytes"

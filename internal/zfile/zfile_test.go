@@ -1,4 +1,4 @@
-package compressed
+package zfile
 
 import (
 	"bytes"
