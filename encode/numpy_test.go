@@ -294,13 +294,13 @@ func TestNumPyConcurrently(t *testing.T) {
 func TestNumPyForgetsDtypes(t *testing.T) {
 	n := NewNumPy[uint8](partd.NewDict())
 	batch := make([]Entry[[]uint8], 3000)
-	for round := range knownAtMost/len(batch) + 2 {
+	for round := range maxKnown/len(batch) + 2 {
 		for i := range batch {
 			batch[i] = Entry[[]uint8]{fmt.Sprint(round, i), []uint8{1}}
 		}
 		must(t, n.Append(ctx, batch...))
 	}
-	if len(n.known) > knownAtMost {
+	if len(n.known) > maxKnown {
 		t.Errorf("%d dtypes are noted", len(n.known))
 	}
 }

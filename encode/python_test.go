@@ -26,21 +26,21 @@ func plainList() []any {
 		nil, true, false, 0, -1, 200, 1 << 40, math.MinInt64, uint64(math.MaxUint64), 1.5, math.Inf(1),
 		"text \u00e9 \U0001f600", []byte("\x00\xff"),
 		[]any{1, []any{2, []any{}}},
-		Dict{{Key: "a", Value: 1}, {Key: "b", Value: []any{nil}}, {Key: []byte("c"), Value: Dict{}}},
+		PyDict{{Key: "a", Value: 1}, {Key: "b", Value: []any{nil}}, {Key: []byte("c"), Value: PyDict{}}},
 	}
 }
 
 func richList() []any {
 	shared := []any{"used", "twice"}
 	return append(
-		plainList(), Tuple{1, "t"}, Tuple{},
-		Dict{{Key: Tuple{1, 2}, Value: "x"}, {Key: 3, Value: []byte("y")}}, Set{7}, FrozenSet{"f"}, ByteArray("ba"),
+		plainList(), PyTuple{1, "t"}, PyTuple{},
+		PyDict{{Key: PyTuple{1, 2}, Value: "x"}, {Key: 3, Value: []byte("y")}}, PySet{7}, PyFrozenSet{"f"}, PyByteArray("ba"),
 		power(2, 100), new(big.Int).Neg(power(2, 3000)), shared, shared,
 	)
 }
 
 func fallbackList() []any {
-	return []any{power(2, 100), Tuple{1, 2}, Set{7}, Dict{{Key: 1, Value: "int"}}}
+	return []any{power(2, 100), PyTuple{1, 2}, PySet{7}, PyDict{{Key: 1, Value: "int"}}}
 }
 
 // pythonStores are the stores of interop.py over one directory, with what is in
@@ -179,7 +179,7 @@ func goReadsPython(t *testing.T, below partd.Partd, where string) {
 	}
 	got, err := New(below, Python()).Get(t.Context(), "intkeys")
 	must(t, err)
-	if want := []any{Dict{{Key: 1, Value: "one"}, {Key: nil, Value: 2.5}}}; plainText(got[0]) != plainText(want) {
+	if want := []any{PyDict{{Key: 1, Value: "one"}, {Key: nil, Value: 2.5}}}; plainText(got[0]) != plainText(want) {
 		t.Errorf("a dict with keys that are integers: got %v", got[0])
 	}
 	_, err = NewNumPy[string](below).Get(t.Context(), "np_none")
