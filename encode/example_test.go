@@ -86,7 +86,9 @@ func ExamplePython() {
 
 // What Python reads as partd.Pickle(partd.BZ2(partd.Dict())).
 func ExamplePickle() {
-	lists := encode.New(compress.BZ2(partd.NewDict()), encode.Pickle())
+	below, err := compress.New(partd.NewDict(), compress.BZ2, nil)
+	check(err)
+	lists := encode.New(below, encode.Pickle())
 	check(lists.Append(ctx, encode.Entry[[]any]{Key: "k", Value: []any{encode.PyTuple{1, 2}, encode.PySet{"x"}}}))
 	got, err := lists.Get(ctx, "k")
 	check(err)

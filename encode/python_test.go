@@ -45,7 +45,7 @@ func fallbackList() []any {
 
 // pythonStores are the stores of interop.py over one directory, with what is in
 // the key of the same name.
-func pythonStores(below partd.Partd) map[string]struct {
+func pythonStores(t testing.TB, below partd.Partd) map[string]struct {
 	store  *Store[[]any]
 	values []any
 } {
@@ -57,11 +57,11 @@ func pythonStores(below partd.Partd) map[string]struct {
 		"python":   {New(below, Python()), plainList()},
 		"fallback": {New(below, Python()), fallbackList()},
 		"pickle":   {New(below, Pickle()), richList()},
-		"bz2":      {New(compress.BZ2(below), Pickle()), richList()},
-		"snappy":   {New(compress.Snappy(below), Pickle()), richList()},
-		"zlib":     {New(compress.Zlib(below), Pickle()), richList()},
-		"blosc":    {New(compress.Blosc(below), Pickle()), richList()},
-		"layers":   {New(compress.BZ2(compress.Snappy(below)), Python()), plainList()},
+		"bz2":      {New(compressed(t, below, compress.BZ2), Pickle()), richList()},
+		"snappy":   {New(compressed(t, below, compress.Snappy), Pickle()), richList()},
+		"zlib":     {New(compressed(t, below, compress.Zlib), Pickle()), richList()},
+		"blosc":    {New(compressed(t, below, compress.Blosc), Pickle()), richList()},
+		"layers":   {New(compressed(t, compressed(t, below, compress.Snappy), compress.BZ2), Python()), plainList()},
 	}
 }
 
@@ -138,7 +138,7 @@ func shared(t *testing.T, test func(t *testing.T, below partd.Partd, where strin
 func TestPythonReadsGo(t *testing.T) { shared(t, pythonReadsGo) }
 
 func pythonReadsGo(t *testing.T, below partd.Partd, where string) {
-	for key, s := range pythonStores(below) {
+	for key, s := range pythonStores(t, below) {
 		must(t, s.store.Append(t.Context(), Entry[[]any]{key, s.values[:3]}, Entry[[]any]{key, s.values[3:]}))
 	}
 	for _, a := range allArrays {
@@ -159,7 +159,7 @@ func TestGoReadsPython(t *testing.T) { shared(t, goReadsPython) }
 
 func goReadsPython(t *testing.T, below partd.Partd, where string) {
 	runPython(t, "interop.py", "write", where)
-	for key, s := range pythonStores(below) {
+	for key, s := range pythonStores(t, below) {
 		got, err := s.store.Get(t.Context(), key)
 		must(t, err)
 		if plainText(got[0]) != plainText(s.values) {
@@ -194,7 +194,7 @@ func TestPythonAndGoTakeTurns(t *testing.T) { shared(t, pythonAndGoTakeTurns) }
 
 func pythonAndGoTakeTurns(t *testing.T, below partd.Partd, where string) {
 	runPython(t, "interop.py", "write", where)
-	for key, s := range pythonStores(below) {
+	for key, s := range pythonStores(t, below) {
 		must(t, s.store.Append(ctx, Entry[[]any]{key, []any{"from Go"}}))
 		got, err := s.store.Get(ctx, key)
 		must(t, err)

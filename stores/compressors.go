@@ -46,7 +46,7 @@ func compressOptions(o options) *compress.Options {
 	opts := &compress.Options{Level: o.count("level"), Limit: o.size("limit"), TypeSize: o.count("typesize")}
 	// The values have been checked.
 	opts.Shuffle, _ = blosc.ParseShuffle(o.text("shuffle", "byte"))
-	opts.Inner, _ = blosc.ParseCodec(o.text("codec", "lz4"))
+	opts.Inner, _ = blosc.ParseCompressor(o.text("codec", "lz4"))
 	return opts
 }
 
@@ -80,7 +80,7 @@ func shuffle() kind {
 
 func codec() kind {
 	return kind{"lz4|zstd|copy", func(value string) error {
-		_, err := blosc.ParseCodec(value)
+		_, err := blosc.ParseCompressor(value)
 		return err
 	}}
 }

@@ -13,9 +13,9 @@ import (
 
 // Options are the options of NewEncoder.
 type Options struct {
-	Codec    Codec
-	Shuffle  Shuffle
-	TypeSize int // of the numbers in the data, in bytes, 1 to 255; 0 is 8
+	Compressor Compressor
+	Shuffle    Shuffle
+	TypeSize   int // of the numbers in the data, in bytes, 1 to 255; 0 is 8
 	// Level is how hard to try, 1 to 9; 0 is 1 for LZ4, the fast one, and 2 for
 	// Zstd. Copy has none.
 	Level int
@@ -23,7 +23,7 @@ type Options struct {
 
 // Encoder compresses data into containers. It is safe for concurrent use.
 type Encoder struct {
-	codec    Codec
+	codec    Compressor
 	shuffle  Shuffle
 	typeSize int
 	zstd     func() (*zstd.Encoder, error) // makes it at the first call
@@ -45,7 +45,7 @@ func NewEncoder(opts *Options) (*Encoder, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	e := &Encoder{codec: opts.Codec, shuffle: opts.Shuffle, typeSize: opts.TypeSize}
+	e := &Encoder{codec: opts.Compressor, shuffle: opts.Shuffle, typeSize: opts.TypeSize}
 	if e.typeSize == 0 {
 		e.typeSize = 8
 	}
