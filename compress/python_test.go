@@ -56,13 +56,15 @@ func pieces() (expressions []string, values [][]byte) {
 		x = x*1664525 + 1013904223
 		random = append(random, byte(x>>24))
 	}
-	return []string{
+	expressions = []string{
 		`b'a'`, `b'a' * 24`, `b'Hello, ' * 10001`, `bytes(range(256))`,
 		`b''.join(i.to_bytes(8, 'little') for i in range(30000))`, `noise(20000)`,
-	}, [][]byte{
+	}
+	values = [][]byte{
 		[]byte("a"), bytes.Repeat([]byte("a"), 24), bytes.Repeat([]byte("Hello, "), 10001), allBytes(),
 		numbers, random,
 	}
+	return expressions, values
 }
 
 const noise = `

@@ -128,13 +128,13 @@ var layers = map[string]struct {
 	over       func(t *testing.T, below partd.Partd) partd.Partd
 	can, lacks string
 }{
-	"nothing":        {over: func(_ *testing.T, p partd.Partd) partd.Partd { return p }},
-	"zstd":           {over: func(t *testing.T, p partd.Partd) partd.Partd { return compressed(t, p, compress.Zstd) }},
-	"zlib":           {over: func(t *testing.T, p partd.Partd) partd.Partd { return compressed(t, p, compress.Zlib) }},
+	"nothing": {over: func(_ *testing.T, p partd.Partd) partd.Partd { return p }},
+	"zstd":    {over: func(t *testing.T, p partd.Partd) partd.Partd { return compressed(t, p, compress.Zstd) }},
+	"zlib":    {over: func(t *testing.T, p partd.Partd) partd.Partd { return compressed(t, p, compress.Zlib) }},
 	"zstd over zlib": {over: func(t *testing.T, p partd.Partd) partd.Partd {
 		return compressed(t, compressed(t, p, compress.Zlib), compress.Zstd)
 	}},
-	"buffer":         {over: buffered, can: "flush close", lacks: "apply"},
+	"buffer": {over: buffered, can: "flush close", lacks: "apply"},
 	"zstd over a buffer": {
 		over: func(t *testing.T, p partd.Partd) partd.Partd { return compressed(t, buffered(t, p), compress.Zstd) },
 		can:  "flush close", lacks: "apply",
@@ -144,7 +144,7 @@ var layers = map[string]struct {
 		over: func(t *testing.T, p partd.Partd) partd.Partd {
 			return served(t, compressed(t, buffered(t, p), compress.Zstd))
 		},
-		can:  "apply flush close",
+		can: "apply flush close",
 	},
 }
 
@@ -369,7 +369,10 @@ func TestFallbacks(t *testing.T) {
 			t.Run(layer+" over "+which, func(t *testing.T) {
 				partdtest.Run(t, func(t *testing.T) partd.Partd {
 					return layers[layer].over(t, some[which](partd.NewDict()))
-				}, partdtest.Require(partdtest.CanList, partdtest.CanScan, partdtest.CanStat), partdtest.MachineRuns(5), partdtest.LargeValue(1<<20))
+				}, &partdtest.Options{
+					Require:     []partdtest.Ability{partdtest.CanList, partdtest.CanScan, partdtest.CanStat},
+					MachineRuns: 5, LargeValue: 1 << 20,
+				})
 			})
 		}
 	}

@@ -255,8 +255,10 @@ func TestKeepsPromises(t *testing.T) {
 			t.Fatal(err)
 		}
 		return store
-	}, partdtest.Require(partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
-		partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose))
+	}, &partdtest.Options{Require: []partdtest.Ability{
+		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
+		partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose,
+	}})
 }
 
 func Example() {
