@@ -1,6 +1,7 @@
 package blosc
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"runtime"
@@ -61,19 +62,16 @@ func NewEncoder(opts *Options) (*Encoder, error) {
 	case opts.Level < 0 || opts.Level > 9:
 		return nil, fmt.Errorf("level %d: it must be 1 to 9, or 0 for the default", opts.Level)
 	}
-	level := opts.Level
+	lz4Level, zstdLevel := cmp.Or(opts.Level, 1), cmp.Or(opts.Level, 2)
 	e.lz4s.New = func() any {
-		if level < 2 {
+		if lz4Level == 1 {
 			return new(lz4.Compressor)
 		}
-		return &lz4.CompressorHC{Level: lz4.Level1 << (level - 1)}
-	}
-	if level == 0 {
-		level = 2
+		return &lz4.CompressorHC{Level: lz4.Level1 << (lz4Level - 1)}
 	}
 	e.zstd = sync.OnceValues(func() (*zstd.Encoder, error) {
 		// As c-blosc does, whose nine levels stand for every second one.
-		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(2*level-1)), zstd.WithEncoderCRC(false),
+		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(2*zstdLevel-1)), zstd.WithEncoderCRC(false),
 			zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(blockBytes))
 	})
 	e.scratch.New = func() any { return new([]byte) }
