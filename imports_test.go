@@ -38,7 +38,7 @@ var allowedImports = map[string][]string{
 	"examples/wordcount": {".", "remote"},
 	"examples/dask":      {}, // the example is in Python
 
-	"internal/zfile":     {"github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
+	"internal/zfile":     {"compress", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
 	"internal/output":    {"internal/"},
 	"internal/vfs":       {"github.com/gofrs/flock"},
 	"internal/offheap":   {"golang.org/x/sys"},

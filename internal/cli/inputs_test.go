@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/zfile"
 )
@@ -16,7 +17,7 @@ import (
 // though what it holds is sound.
 func TestCompressedFileGrows(t *testing.T) {
 	var packed bytes.Buffer
-	w, err := zfile.NewWriter(zfile.Gzip, &packed, 1)
+	w, err := zfile.NewWriter(compress.Gzip, &packed, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
