@@ -23,8 +23,8 @@ type Accumulator[T, A any] struct {
 	// after each Add and Merge.
 	Size func(*A) int
 	// Codec encodes accumulators that do not fit in memory. nil means the
-	// [DefaultCodec].
-	Codec Codec[A]
+	// [DefaultSpillCodec].
+	Codec SpillCodec[A]
 }
 
 // Result is a key with what its records came to.
@@ -47,7 +47,7 @@ func Aggregate[T, K, A any](ctx context.Context, in iter.Seq2[T, error], key fun
 type Aggregator[T, K, A any] struct {
 	key    func(T) K
 	acc    Accumulator[T, A]
-	codec  Codec[K]
+	codec  SpillCodec[K]
 	engine *hashagg.Aggregator
 	tables *tables[T]
 	temp   *tempdir.Set
@@ -95,7 +95,7 @@ func newAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 func (a *Aggregator[T, K, A]) plan(o *hashagg.Options) error {
 	if a.acc.Codec == nil {
 		var err error
-		if a.acc.Codec, err = DefaultCodec[A](); err != nil {
+		if a.acc.Codec, err = DefaultSpillCodec[A](); err != nil {
 			return fmt.Errorf("the accumulator: %w", err)
 		}
 		if _, flat := a.acc.Codec.(flatCodec[A]); flat && a.acc.Size == nil && wordsOf[A]() <= maxInline {

@@ -7,21 +7,23 @@ import (
 	"unsafe"
 )
 
-// Codec turns values into bytes and back. [CodecOf] makes one of two functions.
-type Codec[T any] interface {
-	// Encode appends the encoding of v to dst.
+// SpillCodec turns the records, keys and accumulators that a shuffle stores into
+// bytes and back. [SpillCodecOf] makes one of two functions. It is no
+// encode.ValueCodec, whose format others may read, and which joins values.
+type SpillCodec[T any] interface {
+	// Encode appends the encoding of v to dst, and keeps neither.
 	Encode(dst []byte, v T) ([]byte, error)
 	// Decode returns the value of one whole encoding. It keeps nothing of data,
 	// which is used again.
 	Decode(data []byte) (T, error)
 }
 
-// CodecOf makes a codec of two functions, such as those of a codec of package
-// encode:
+// SpillCodecOf makes a codec of two functions, such as those of a ValueCodec of
+// package encode:
 //
 //	json := encode.JSON[Event]()
-//	opts := &shuffle.Options[Event]{Codec: shuffle.CodecOf(json.Encode, json.Decode)}
-func CodecOf[T any](encode func(dst []byte, v T) ([]byte, error), decode func(data []byte) (T, error)) Codec[T] {
+//	opts := &shuffle.Options[Event]{Codec: shuffle.SpillCodecOf(json.Encode, json.Decode)}
+func SpillCodecOf[T any](encode func(dst []byte, v T) ([]byte, error), decode func(data []byte) (T, error)) SpillCodec[T] {
 	return funcCodec[T]{encode, decode}
 }
 
@@ -33,18 +35,18 @@ type funcCodec[T any] struct {
 func (c funcCodec[T]) Encode(dst []byte, v T) ([]byte, error) { return c.encode(dst, v) }
 func (c funcCodec[T]) Decode(data []byte) (T, error)          { return c.decode(data) }
 
-// DefaultCodec returns the codec that is used where none is given. It takes
+// DefaultSpillCodec returns the codec that is used where none is given. It takes
 // bytes and strings as they are, numbers in the machine's order, structs, arrays,
 // slices, maps and pointers by what they hold, unexported fields too, and types
 // that implement encoding.BinaryMarshaler and BinaryUnmarshaler by that, such as
 // time.Time. It is for data that the same program reads back: it writes no names
 // and no types. There is none for interfaces, functions, channels, and types
 // that contain themselves: the error names the type.
-func DefaultCodec[T any]() (Codec[T], error) { return newCodec[T](false) }
+func DefaultSpillCodec[T any]() (SpillCodec[T], error) { return newCodec[T](false) }
 
 // newCodec returns the default codec. One for keys gives equal values equal
 // encodings: -0 that of 0, and all NaNs the same.
-func newCodec[T any](forKeys bool) (Codec[T], error) {
+func newCodec[T any](forKeys bool) (SpillCodec[T], error) {
 	var codec any
 	switch any(*new(T)).(type) {
 	case []byte:
@@ -62,7 +64,7 @@ func newCodec[T any](forKeys bool) (Codec[T], error) {
 		}
 		return planCodec[T]{p}, nil
 	}
-	return codec.(Codec[T]), nil
+	return codec.(SpillCodec[T]), nil
 }
 
 type bytesCodec struct{}

@@ -64,7 +64,7 @@ func checkRound[T any](t *testing.T, v T) {
 	}
 }
 
-func TestDefaultCodec(t *testing.T) {
+func TestDefaultSpillCodec(t *testing.T) {
 	checkRound(t, []byte{})
 	checkRound(t, []byte("bytes"))
 	checkRound(t, "")
@@ -91,7 +91,7 @@ func TestDefaultCodec(t *testing.T) {
 	})
 }
 
-func TestNoDefaultCodec(t *testing.T) {
+func TestNoDefaultSpillCodec(t *testing.T) {
 	type list struct{ Next *list }
 	check := func(err error, name string) {
 		t.Helper()
@@ -99,13 +99,13 @@ func TestNoDefaultCodec(t *testing.T) {
 			t.Errorf("%v does not name %s", err, name)
 		}
 	}
-	_, err := DefaultCodec[any]()
+	_, err := DefaultSpillCodec[any]()
 	check(err, "interface {}")
-	_, err = DefaultCodec[struct{ F func() }]()
+	_, err = DefaultSpillCodec[struct{ F func() }]()
 	check(err, "field F: func()")
-	_, err = DefaultCodec[list]()
+	_, err = DefaultSpillCodec[list]()
 	check(err, "list contains itself")
-	_, err = DefaultCodec[map[string]chan int]()
+	_, err = DefaultSpillCodec[map[string]chan int]()
 	check(err, "chan int")
 }
 
@@ -153,7 +153,7 @@ func TestKeyCodec(t *testing.T) {
 
 // FuzzDecode decodes what nobody encoded.
 func FuzzDecode(f *testing.F) {
-	c, err := DefaultCodec[nested]()
+	c, err := DefaultSpillCodec[nested]()
 	if err != nil {
 		f.Fatal(err)
 	}

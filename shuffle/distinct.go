@@ -24,7 +24,7 @@ func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(
 // Distincts leaves one of equal records of what is fed to it.
 type Distincts[T any] struct {
 	key    func(dst []byte, v T) ([]byte, error) // nil: the record itself
-	codec  Codec[T]
+	codec  SpillCodec[T]
 	engine *hashagg.Aggregator
 	tables *tables[T]
 	temp   *tempdir.Set

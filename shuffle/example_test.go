@@ -52,7 +52,7 @@ func ExampleOptions() {
 
 // Records that the default codec does not take, or that others shall read from
 // the store, go through a codec of package encode.
-func ExampleCodecOf() {
+func ExampleSpillCodecOf() {
 	ctx := context.Background()
 	type event struct {
 		User string
@@ -60,7 +60,7 @@ func ExampleCodecOf() {
 	}
 	events := []event{{"ada", "login"}, {"bob", 3.5}, {"ada", []any{"a", "b"}}}
 	json := encode.JSON[event]()
-	opts := &shuffle.Options[event]{Codec: shuffle.CodecOf(json.Encode, json.Decode)}
+	opts := &shuffle.Options[event]{Codec: shuffle.SpillCodecOf(json.Encode, json.Decode)}
 	for group, err := range shuffle.GroupBy(ctx, shuffle.Values(events...), func(e event) string { return e.User }, opts) {
 		if err != nil {
 			log.Fatal(err)

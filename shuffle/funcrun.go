@@ -68,7 +68,7 @@ type funcCursor[T any] struct {
 	v       T
 	encoded []byte
 
-	codec Codec[T]
+	codec SpillCodec[T]
 	run   *funcRun
 	at    int64  // of the next block
 	block []byte // the current one

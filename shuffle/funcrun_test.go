@@ -26,7 +26,7 @@ func readRun(t *testing.T, fsys vfs.FS) (n int, err error) {
 			t.Error(err)
 		}
 	}()
-	codec, err := DefaultCodec[[]byte]()
+	codec, err := DefaultSpillCodec[[]byte]()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 // groupReader walks the parts that a scanner reads.
 type groupReader[T any] struct {
 	sc    *scanner
-	codec Codec[T]
+	codec SpillCodec[T]
 	b     *batch
 	i     int // of the next part of b
 	cur   part

@@ -11,8 +11,8 @@ import (
 // keyed puts records into a store under keys.
 type keyed[T, K any] struct {
 	key    func(T) K
-	codec  Codec[T]
-	keys   Codec[K]
+	codec  SpillCodec[T]
+	keys   SpillCodec[K]
 	spool  *spool
 	groups *atomic.Int64
 }

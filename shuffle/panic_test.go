@@ -101,7 +101,7 @@ func TestGoOnAfterPanic(t *testing.T) {
 
 // breaking is a codec that fails at a record, with nothing to return.
 type breaking struct {
-	shuffle.Codec[rec]
+	shuffle.SpillCodec[rec]
 	left int
 }
 
@@ -109,13 +109,13 @@ func (c *breaking) Encode(dst []byte, r rec) ([]byte, error) {
 	if c.left--; c.left == 0 {
 		return nil, errCodec
 	}
-	return c.Codec.Encode(dst, r)
+	return c.SpillCodec.Encode(dst, r)
 }
 
 // A record that cannot be encoded does no harm to those before it.
 func TestRecordsBeforeAFailure(t *testing.T) {
 	const good = 100
-	codec, err := shuffle.DefaultCodec[rec]()
+	codec, err := shuffle.DefaultSpillCodec[rec]()
 	if err != nil {
 		t.Fatal(err)
 	}

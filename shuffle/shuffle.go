@@ -58,9 +58,9 @@ type Options[T any] struct {
 	// log-structured store. Sorting, aggregating, Distinct and TopK keep what does
 	// not fit in files of their own kind, and refuse a store.
 	Store partd.Partd
-	// Codec encodes the records. nil means the [DefaultCodec]. Aggregate stores no
+	// Codec encodes the records. nil means the [DefaultSpillCodec]. Aggregate stores no
 	// records, and needs none.
-	Codec Codec[T]
+	Codec SpillCodec[T]
 }
 
 // Stats tell what was done so far. They are complete once everything was read.
@@ -83,7 +83,7 @@ type config[T any] struct {
 	threads int
 	temp    *tempdir.Set
 	store   partd.Partd
-	codec   Codec[T]
+	codec   SpillCodec[T]
 }
 
 // withoutStore is resolve for what does not use a store.
@@ -115,7 +115,7 @@ func (o *Options[T]) resolve() (config[T], error) {
 	c.memory = max(c.memory, int64(c.threads+1)<<20)
 	if c.codec == nil {
 		var err error
-		if c.codec, err = DefaultCodec[T](); err != nil {
+		if c.codec, err = DefaultSpillCodec[T](); err != nil {
 			return c, err
 		}
 	}

@@ -21,7 +21,7 @@ func Sort[T any](ctx context.Context, in iter.Seq2[T, error], by []Key[T], o *Op
 // Sorter sorts what is fed to it.
 type Sorter[T any] struct {
 	by     []Key[T]
-	codec  Codec[T]
+	codec  SpillCodec[T]
 	sorter *extsort.Sorter
 	temp   *tempdir.Set
 }

@@ -24,7 +24,7 @@ func SortFunc[T any](ctx context.Context, in iter.Seq2[T, error], compare func(a
 type FuncSorter[T any] struct {
 	ctx     context.Context
 	compare func(a, b T) int
-	codec   Codec[T]
+	codec   SpillCodec[T]
 	temp    *tempdir.Set
 	limit   int // bytes of what is held
 	fanIn   int // runs that can be read at once

@@ -20,7 +20,7 @@ func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, by []Key[T]
 // Top leaves the first k records of what is fed to it.
 type Top[T any] struct {
 	k      int64
-	codec  Codec[T]
+	codec  SpillCodec[T]
 	sorter *Sorter[T]
 	limit  int // bytes of what a feed holds
 
