@@ -70,11 +70,11 @@ func newCodec(format Format, o *Options, limit int64) (codec, error) {
 	if format != Blosc && (o.TypeSize != 0 || o.Shuffle != 0 || o.Inner != 0) {
 		return nil, fmt.Errorf("a type size, a shuffle and an inner compressor are for %s, not for %s", Blosc, format)
 	}
-	switch most := format.MaxLevel(); {
-	case o.Level != 0 && most == 0:
+	switch highest := format.MaxLevel(); {
+	case o.Level != 0 && highest == 0:
 		return nil, fmt.Errorf("level %d: the format has no levels", o.Level)
-	case o.Level < 0 || o.Level > most:
-		return nil, fmt.Errorf("level %d: it must be 1 to %d, or 0 for the default", o.Level, most)
+	case o.Level < 0 || o.Level > highest:
+		return nil, fmt.Errorf("level %d: it must be 1 to %d, or 0 for the default", o.Level, highest)
 	}
 	switch format {
 	case Snappy:

@@ -15,7 +15,7 @@ func NewTexts(n int) Texts {
 }
 
 // Of returns a string, as an interface, which would otherwise cost a second
-// allocation. New tells whether it was not returned before.
+// allocation. isNew reports whether it was not returned before.
 func (t Texts) Of(b []byte) (text any, isNew bool) {
 	if t.few == nil || len(b) == 0 || len(b) > 32 {
 		return string(b), true
