@@ -9,7 +9,8 @@ import (
 
 // codec compresses and decompresses pieces. It is safe for concurrent use.
 type codec interface {
-	// encode appends the compressed form of src, which is not empty, to dst.
+	// encode appends the compressed form of src, which is not empty, to dst, as
+	// append does. Neither encode nor decode keeps what it is given or returns.
 	encode(dst, src []byte) ([]byte, error)
 	// decode appends what a whole piece decompresses to. It takes no more memory
 	// than the piece could fill, nor much more than the codec's limit.

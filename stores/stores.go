@@ -87,7 +87,8 @@ func (e *URLError) Unwrap() error { return e.Err }
 
 // Open opens the store that a URL names, and makes it where it does not exist.
 // The caller closes it with [partd.Close], which closes every layer. A URL that
-// names no store is a [*URLError].
+// names no store is a [*URLError]. Whatever the layers, nothing that is given to
+// the store is kept or changed, and what it returns belongs to the caller.
 func Open(ctx context.Context, url string) (partd.Partd, error) {
 	return OpenDefaults(ctx, url, nil)
 }

@@ -34,8 +34,9 @@ func NewDecoder(limit int64) *Decoder {
 }
 
 // Append appends the data of a container, which is all of src, to dst. It takes
-// no more memory than a container of this length could fill. Its error wraps
-// ErrCorrupt or ErrTooLong, and nothing was appended then.
+// no more memory than a container of this length could fill. The result belongs to
+// the caller, and nothing of src is kept. Its error wraps ErrCorrupt or ErrTooLong,
+// and nothing was appended then.
 func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
 	h, err := parse(src, int64(len(src)), d.limit)
 	if err != nil || h.length == 0 {

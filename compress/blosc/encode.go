@@ -78,7 +78,9 @@ func NewEncoder(opts *Options) (*Encoder, error) {
 	return e, nil
 }
 
-// Append appends a container of src, which has 1 to MaxLen bytes, to dst.
+// Append appends a container of src, which has 1 to MaxLen bytes, to dst, and
+// returns the result, which belongs to the caller, as dst does. It keeps nothing of
+// src; the two may not overlap.
 func (e *Encoder) Append(dst, src []byte) ([]byte, error) {
 	if len(src) == 0 || len(src) > MaxLen {
 		return dst, fmt.Errorf("a Blosc container of %d bytes: it holds 1 to %d", len(src), MaxLen)
