@@ -44,7 +44,7 @@ const (
 func newS2(level int, limit int64) *s2Codec {
 	c := &s2Codec{level: level, limit: limit, table: crc32.MakeTable(crc32.Castagnoli)}
 	c.open = func(from io.Reader) (io.Reader, func() error, error) {
-		r := s2.NewReader(from, s2.ReaderMaxBlockSize(s2LargestBlock), s2.ReaderAllocBlock(64<<10))
+		r := s2.NewReader(from, s2.ReaderMaxBlockSize(s2LargestBlock), s2.ReaderAllocBlock(4<<10))
 		return r, func() error {
 			r.Reset(from)
 			return nil
@@ -102,9 +102,57 @@ func (c *s2Codec) encodeBlock(dst, block []byte) []byte {
 	return dst
 }
 
+// decode decompresses the chunks that are written here straight into dst; where it
+// meets another or a damaged one, the library reads all again.
 func (c *s2Codec) decode(dst, content []byte) ([]byte, error) {
+	src := source{buf: content, ended: true}
+	want, err := c.measure(&piece{source: &src, left: int64(len(content))})
+	if err != nil {
+		return dst, err
+	}
+	if out, ok := c.decodeChunks(dst, content[len(s2Identifier):], int(want)); ok {
+		return out, nil
+	}
 	return decodeStream(c, dst, content, c.limit)
 }
+
+// decodeChunks returns false unless all is right, and want bytes.
+func (c *s2Codec) decodeChunks(dst, chunks []byte, want int) ([]byte, bool) {
+	if chunks[0] == s2Length {
+		chunks = chunks[s2HeaderLen+8+s2ChecksumLen:]
+	}
+	for len(chunks) >= s2HeaderLen+s2ChecksumLen && chunks[0] <= s2Plain {
+		plain := chunks[0] == s2Plain
+		end := s2HeaderLen + s2BodyLen(chunks)
+		if end < s2HeaderLen+s2ChecksumLen || end > len(chunks) {
+			return dst, false
+		}
+		sum, data := binary.LittleEndian.Uint32(chunks[s2HeaderLen:]), chunks[s2HeaderLen+s2ChecksumLen:end]
+		chunks = chunks[end:]
+		n, err := len(data), error(nil)
+		if !plain {
+			n, err = s2.DecodedLen(data)
+		}
+		if err != nil || n > min(want, s2LargestBlock) {
+			return dst, false
+		}
+		start := len(dst)
+		dst = slices.Grow(dst, n)[:start+n]
+		if plain {
+			copy(dst[start:], data)
+		} else if _, err := s2.Decode(dst[start:], data); err != nil {
+			return dst, false
+		}
+		if c.checksum(dst[start:]) != sum {
+			return dst, false
+		}
+		want -= n
+	}
+	return dst, want == 0 && len(chunks) == 0
+}
+
+// s2BodyLen returns how long a chunk is behind its header.
+func s2BodyLen(chunk []byte) int { return int(chunk[1]) | int(chunk[2])<<8 | int(chunk[3])<<16 }
 
 // measure reads the length chunk, or the head of the only data chunk.
 func (c *s2Codec) measure(p *piece) (int64, error) {
@@ -132,8 +180,7 @@ func (c *s2Codec) measure(p *piece) (int64, error) {
 		}
 		return claim(uint64(n), total, s2LargestBlock/5, min(c.limit, s2LargestBlock))
 	case s2Plain:
-		n := int(rest[1]) | int(rest[2])<<8 | int(rest[3])<<16
-		return claim(uint64(max(n-s2ChecksumLen, 0)), total, 1, c.limit)
+		return claim(uint64(max(s2BodyLen(rest)-s2ChecksumLen, 0)), total, 1, c.limit)
 	}
 	return 0, errS2
 }

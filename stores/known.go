@@ -65,9 +65,11 @@ func stores() []store {
 		{
 			name: "log", usage: "log:DIR", location: true, about: "a directory of segments, fast with any number of keys",
 			options: []option{
-				{"memory", size(), "256MiB", "what it takes at the most"}, sync(),
+				{"memory", size(), "256MiB", "what it takes at the most"},
+				sync(),
 				{"compression", compression(), "none", "of what is written from now on"},
-				{"readonly", truth(), "false", "others may read it, too"}, temp(),
+				{"readonly", truth(), "false", "others may read it, too"},
+				temp(),
 			},
 			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
 				c, err := logstore.ParseCompression(o.text("compression", logstore.None.String()))
