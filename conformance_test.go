@@ -22,7 +22,7 @@ var (
 
 func TestDictKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(*testing.T) partd.Partd { return partd.NewDict() },
-		partdtest.Require(append(dictAbilities, partdtest.CanApply)...))
+		&partdtest.Options{Require: append(dictAbilities, partdtest.CanApply)})
 }
 
 // TestBufferKeepsPromises runs the suite with a budget so small that nearly
@@ -32,7 +32,7 @@ func TestBufferKeepsPromises(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			partdtest.Run(t, func(t *testing.T) partd.Partd {
 				return newBuffer(t, partd.NewDict(), partd.NewDict(), memory)
-			}, partdtest.Require(append(dictAbilities, partdtest.CanOpen, partdtest.CanFlush)...))
+			}, &partdtest.Options{Require: append(dictAbilities, partdtest.CanOpen, partdtest.CanFlush)})
 		})
 	}
 }
@@ -43,7 +43,7 @@ func TestBufferOverBufferKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(t *testing.T) partd.Partd {
 		fast := newBuffer(t, partd.NewDict(), partd.NewDict(), 64<<10)
 		return newBuffer(t, fast, partd.NewDict(), 1<<20)
-	}, partdtest.Require(append(dictAbilities, partdtest.CanOpen, partdtest.CanFlush)...))
+	}, &partdtest.Options{Require: append(dictAbilities, partdtest.CanOpen, partdtest.CanFlush)})
 }
 
 func newBuffer(t *testing.T, fast, slow partd.Partd, memory int64) partd.Partd {

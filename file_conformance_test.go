@@ -27,34 +27,34 @@ func TestFileKeepsPromises(t *testing.T) {
 				dirs[f] = dir
 				return f
 			}
-			run := []partdtest.Option{
-				partdtest.Require(
+			run := &partdtest.Options{
+				Require: []partdtest.Ability{
 					partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
 					partdtest.CanScan, partdtest.CanStat, partdtest.CanSync, partdtest.CanApply, partdtest.CanClose,
-				),
-				partdtest.Dir(func(store partd.Partd) string { return dirs[store] }),
-				partdtest.Reopen(func(t *testing.T, store partd.Partd) partd.Partd {
+				},
+				Dir: func(store partd.Partd) string { return dirs[store] },
+				Reopen: func(t *testing.T, store partd.Partd) partd.Partd {
 					if err := store.(*partd.File).Close(); err != nil {
 						t.Fatal(err)
 					}
 					return openIn(t, dirs[store])
-				}),
-				partdtest.OwnNames(".lock", "%undo", "%sessions", "%tmp", "%2Elock", "%", "%h", "%k", "%25undo"),
-				partdtest.LargeValue(8 << 20),
+				},
+				OwnNames:   []string{".lock", "%undo", "%sessions", "%tmp", "%2Elock", "%", "%h", "%k", "%25undo"},
+				LargeValue: 8 << 20,
 			}
-			if opts != nil && opts.Sync { // each operation waits for the disk
-				run = append(run, partdtest.MachineRuns(5), partdtest.Pieces(5))
-			}
-			store := func(t *testing.T) partd.Partd { return openIn(t, t.TempDir()) }
 			all := os.Getenv("PARTD_REQUIRE_ALL") != ""
 			if !all {
-				run = append([]partdtest.Option{partdtest.MachineRuns(25)}, run...)
+				run.MachineRuns = 25
 			}
+			if opts != nil && opts.Sync { // each operation waits for the disk
+				run.MachineRuns, run.Pieces = 5, 5
+			}
+			store := func(t *testing.T) partd.Partd { return openIn(t, t.TempDir()) }
 			if opts != nil && !all {
-				partdtest.StateMachine(t, store, run...)
+				partdtest.StateMachine(t, store, run)
 				return
 			}
-			partdtest.Run(t, store, run...)
+			partdtest.Run(t, store, run)
 		})
 	}
 }

@@ -20,10 +20,18 @@ import (
 
 // faultyStacks are layers over a File.
 var faultyStacks = map[string]func(t *testing.T, below partd.Partd) partd.Partd{
-	"zstd":             func(_ *testing.T, p partd.Partd) partd.Partd { return compress.Zstd(p) },
+	"zstd":             zstd,
 	"buffer":           smallBuffer,
-	"zstd over buffer": func(t *testing.T, p partd.Partd) partd.Partd { return compress.Zstd(smallBuffer(t, p)) },
-	"buffer over zstd": func(t *testing.T, p partd.Partd) partd.Partd { return smallBuffer(t, compress.Zstd(p)) },
+	"zstd over buffer": func(t *testing.T, p partd.Partd) partd.Partd { return zstd(t, smallBuffer(t, p)) },
+	"buffer over zstd": func(t *testing.T, p partd.Partd) partd.Partd { return smallBuffer(t, zstd(t, p)) },
+}
+
+func zstd(t *testing.T, p partd.Partd) partd.Partd {
+	s, err := compress.New(p, compress.Zstd, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func smallBuffer(t *testing.T, slow partd.Partd) partd.Partd {

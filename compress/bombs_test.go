@@ -35,7 +35,7 @@ func bombs(t *testing.T) map[string][]byte {
 	for _, format := range Formats() {
 		n := size
 		switch format {
-		case FormatBZ2, FormatSnappy, FormatLZ4, FormatBlosc:
+		case BZ2, Snappy, LZ4, Blosc:
 			n = 8 << 20 // its writer is slow, or it makes no small bombs
 		}
 		all[string(format)] = packed(t, format, zeros[:n])
@@ -59,7 +59,7 @@ func bombs(t *testing.T) map[string][]byte {
 		all[fmt.Sprintf("zstd, window of %d KiB", window>>10)] = slices.Clone(out.Bytes())
 	}
 	// A bomb in a bomb, for two layers.
-	all["gzip twice"] = packed(t, FormatGzip, frame.Append(nil, all["gzip"]))
+	all["gzip twice"] = packed(t, Gzip, frame.Append(nil, all["gzip"]))
 	return all
 }
 
@@ -72,7 +72,7 @@ func TestBombs(t *testing.T) {
 			dict := partd.NewDict()
 			var s partd.Partd = newStore(t, dict, Format(format), &Options{Limit: 1 << 20})
 			if name == "gzip twice" {
-				s = newStore(t, s, FormatGzip, &Options{Limit: 1 << 20})
+				s = newStore(t, s, Gzip, &Options{Limit: 1 << 20})
 			}
 			if err := dict.Set(t.Context(), "k", frame.Append(nil, bomb)); err != nil {
 				t.Fatal(err)
@@ -140,7 +140,7 @@ func skims(ctx context.Context, s *Store) map[string]func() (int64, error) {
 // memory is taken.
 func TestLies(t *testing.T) {
 	const claimed = 1 << 30
-	lz4 := packed(t, FormatLZ4, text(5000))
+	lz4 := packed(t, LZ4, text(5000))
 	for name, piece := range map[string][]byte{
 		"snappy": append(binary.AppendUvarint(nil, claimed), 0xfe, 1, 0, 0xfe, 1, 0),
 		"zstd":   {0x28, 0xb5, 0x2f, 0xfd, 0xa4, 0, 0, 0, 0x40, 0x01, 0, 0, 0, 0, 0, 0},

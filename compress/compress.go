@@ -1,7 +1,7 @@
 // Package compress makes stores smaller: each layer compresses what is appended
 // to the store beneath it, and decompresses what is read.
 //
-//	store := compress.Zstd(partd.NewDict())
+//	store, err := compress.New(partd.NewDict(), compress.Zstd, nil)
 //
 // Every value of an append is compressed on its own, as one piece, and stored in
 // a frame (package frame), so that the pieces of a value can be taken apart again
@@ -33,7 +33,6 @@
 package compress
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -49,15 +48,34 @@ type Format string
 
 // The formats.
 const (
-	FormatSnappy Format = "snappy" // raw Snappy blocks, as Python's partd.Snappy
-	FormatS2     Format = "s2"     // S2 streams
-	FormatZstd   Format = "zstd"   // Zstandard frames, RFC 8878, with checksum
-	FormatLZ4    Format = "lz4"    // LZ4 frames with checksum
-	FormatZlib   Format = "zlib"   // zlib streams, RFC 1950, as Python's partd.ZLib
-	FormatGzip   Format = "gzip"   // gzip files, RFC 1952
-	FormatBZ2    Format = "bz2"    // bzip2 files, as Python's partd.BZ2
-	FormatBlosc  Format = "blosc"  // Blosc 1 containers, as Python's partd.Blosc
+	Snappy Format = "snappy" // raw Snappy blocks, as Python's partd.Snappy
+	S2     Format = "s2"     // S2 streams, about as fast as Snappy and smaller
+	Zstd   Format = "zstd"   // Zstandard frames, RFC 8878, with checksum
+	LZ4    Format = "lz4"    // LZ4 frames with checksum
+	Zlib   Format = "zlib"   // zlib streams, RFC 1950, as Python's partd.ZLib
+	Gzip   Format = "gzip"   // gzip files, RFC 1952
+	BZ2    Format = "bz2"    // bzip2 files, as Python's partd.BZ2
+	Blosc  Format = "blosc"  // Blosc 1 containers, as Python's partd.Blosc
 )
+
+// Formats returns all formats.
+func Formats() []Format { return []Format{Snappy, S2, Zstd, LZ4, Zlib, Gzip, BZ2, Blosc} }
+
+// MaxLevel returns the highest level of a format, 0 where it has none. The lowest
+// is 1.
+func (f Format) MaxLevel() int {
+	switch f {
+	case S2:
+		return 3
+	case Zstd:
+		return 22
+	case LZ4:
+		return 10
+	case Zlib, Gzip, BZ2, Blosc:
+		return 9
+	}
+	return 0
+}
 
 // DefaultLimit is the decompressed size that a piece may have unless told
 // otherwise, in bytes.
@@ -80,7 +98,7 @@ type Options struct {
 	// Shuffle is how Blosc reorders the bytes of numbers before it compresses.
 	Shuffle blosc.Shuffle
 	// Inner is what Blosc compresses with.
-	Inner blosc.Codec
+	Inner blosc.Compressor
 }
 
 // Store is a layer that compresses over another store. It has every ability that
@@ -121,7 +139,7 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 		return nil, &partd.Error{Op: "new " + string(format) + " layer", Err: err}
 	}
 	if inner == nil {
-		return fail(errNoStore)
+		return fail(errors.New("the layer needs a store beneath, and got nil"))
 	}
 	limit := opts.Limit
 	if limit == 0 {
@@ -140,56 +158,6 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// Snappy compresses into raw Snappy blocks, as Python's partd.Snappy.
-func Snappy(inner partd.Partd) *Store { return layer(inner, FormatSnappy) }
-
-// S2 compresses into S2 streams, which is about as fast as Snappy and smaller.
-func S2(inner partd.Partd) *Store { return layer(inner, FormatS2) }
-
-// Zstd compresses into Zstandard frames.
-func Zstd(inner partd.Partd) *Store { return layer(inner, FormatZstd) }
-
-// LZ4 compresses into LZ4 frames.
-func LZ4(inner partd.Partd) *Store { return layer(inner, FormatLZ4) }
-
-// Zlib compresses into zlib streams, as Python's partd.ZLib.
-func Zlib(inner partd.Partd) *Store { return layer(inner, FormatZlib) }
-
-// Gzip compresses into gzip files.
-func Gzip(inner partd.Partd) *Store { return layer(inner, FormatGzip) }
-
-// BZ2 compresses into bzip2 files, as Python's partd.BZ2.
-func BZ2(inner partd.Partd) *Store { return layer(inner, FormatBZ2) }
-
-// Blosc compresses into Blosc containers, as Python's partd.Blosc, with LZ4 and
-// byte shuffle of numbers of 8 bytes.
-func Blosc(inner partd.Partd) *Store { return layer(inner, FormatBlosc) }
-
-// layer is New with the default options. Those are right for every format, so
-// that only a nil store is wrong; it shows when the layer is used.
-func layer(inner partd.Partd, format Format) *Store {
-	if inner == nil {
-		inner = noStore{}
-	}
-	s, _ := New(inner, format, nil)
-	return s
-}
-
-// noStore stands where a store should be.
-type noStore struct{}
-
-var errNoStore = errors.New("the layer needs a store beneath, and got nil")
-
-func (noStore) Append(context.Context, ...partd.Entry) error {
-	return &partd.Error{Op: "append", Err: errNoStore}
-}
-
-func (noStore) Get(context.Context, ...string) ([][]byte, error) {
-	return nil, &partd.Error{Op: "get", Err: errNoStore}
-}
-
-func (noStore) Drop(context.Context) error { return &partd.Error{Op: "drop", Err: errNoStore} }
-
 // ReaderMemory returns what an open reader takes, and a listing, with those of the
 // store beneath. Only pieces as long as a window take as much.
 func (s *Store) ReaderMemory() (reader, listing int64) {
@@ -201,13 +169,13 @@ func (s *Store) ReaderMemory() (reader, listing int64) {
 	}
 	own := int64(1 << 20)
 	switch s.format {
-	case FormatZstd:
+	case Zstd:
 		own = zstdWindow + 2<<20
-	case FormatBZ2:
+	case BZ2:
 		own = 5 << 20
-	case FormatLZ4:
+	case LZ4:
 		own = 9 << 20
-	case FormatSnappy, FormatBlosc:
+	case Snappy, Blosc:
 		own = 4 << 20
 	}
 	return reader + own, listing + own

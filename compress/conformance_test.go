@@ -119,16 +119,14 @@ func keepsPromises(t *testing.T, b beneath, layers string) {
 		dirs[store] = dir
 		return store
 	}
-	opts := []partdtest.Option{
-		partdtest.Require(b.abilities...), partdtest.LargeValue(300 << 10), partdtest.Pieces(40), partdtest.MachineRuns(5),
-	}
+	opts := &partdtest.Options{Require: b.abilities, LargeValue: 300 << 10, Pieces: 40, MachineRuns: 5}
 	if b.outlives {
-		opts = append(opts, partdtest.Reopen(func(t *testing.T, s partd.Partd) partd.Partd {
+		opts.Reopen = func(t *testing.T, s partd.Partd) partd.Partd {
 			if err := partd.Close(t.Context(), s); err != nil && !errors.Is(err, partd.ErrClosed) {
 				t.Fatal(err)
 			}
 			return opened(t, dirs[s])
-		}))
+		}
 	}
 	run := partdtest.Run
 	slow := strings.Contains(layers, "bz2") // its writer makes 6 MB/s
@@ -138,7 +136,7 @@ func keepsPromises(t *testing.T, b beneath, layers string) {
 	if slow && os.Getenv(allLayers) == "" {
 		run = partdtest.StateMachine
 	}
-	run(t, func(t *testing.T) partd.Partd { return opened(t, t.TempDir()) }, opts...)
+	run(t, func(t *testing.T) partd.Partd { return opened(t, t.TempDir()) }, opts)
 }
 
 func TestKeepsPromises(t *testing.T) {

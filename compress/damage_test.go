@@ -18,7 +18,7 @@ import (
 
 // unchecked are the formats without a checksum, in which a changed bit may make
 // other data.
-var unchecked = []Format{FormatSnappy, FormatBlosc}
+var unchecked = []Format{Snappy, Blosc}
 
 func newStore(t testing.TB, inner partd.Partd, format Format, opts *Options) *Store {
 	t.Helper()
@@ -199,7 +199,7 @@ func TestFlippedBits(t *testing.T) {
 func TestLargeFlipped(t *testing.T) {
 	data := text(2 << 20)
 	for _, format := range Formats() {
-		if slices.Contains(unchecked, format) || format == FormatBZ2 && testing.Short() {
+		if slices.Contains(unchecked, format) || format == BZ2 && testing.Short() {
 			continue
 		}
 		dict := partd.NewDict()
@@ -216,7 +216,7 @@ func TestLargeFlipped(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantCorrupt(t, s, fmt.Sprint(format, " change ", i), 0, data)
-			if format == FormatBZ2 && i%12 == 3 {
+			if format == BZ2 && i%12 == 3 {
 				break // it is slow
 			}
 		}

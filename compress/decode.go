@@ -28,7 +28,7 @@ func (s *Store) decompressed(ctx context.Context, op string, keys []string, stor
 	}
 	values := make([][]byte, len(stored))
 	workers := min(len(stored), total/shareBytes, runtime.GOMAXPROCS(0))
-	err := spread(ctx, op, workers, len(stored), func(_, i int) (err error) {
+	err := parallelDo(ctx, op, workers, len(stored), func(_, i int) (err error) {
 		values[i], err = s.value(op, keys[i], stored[i])
 		return err
 	})
@@ -144,8 +144,8 @@ func (r *valueReader) nextPiece() error {
 		return r.corrupt(fmt.Errorf("%w: %d bytes are left of a header of %d", frame.ErrTruncated, len(head), frame.HeaderLen))
 	}
 	n := binary.LittleEndian.Uint64(head)
-	if most := r.store.codec.maxEncoded(r.store.limit); n > uint64(most) {
-		return r.corrupt(fmt.Errorf("%w: %d bytes, and no piece has more than %d", frame.ErrTooLong, n, most))
+	if longest := maxEncoded(r.store.limit); n > uint64(longest) {
+		return r.corrupt(fmt.Errorf("%w: %d bytes, and no piece has more than %d", frame.ErrTooLong, n, longest))
 	}
 	r.use(frame.HeaderLen)
 	if n == 0 {
@@ -178,7 +178,7 @@ func (r *valueReader) openPiece() error {
 	if err := r.nextPiece(); err != nil {
 		return err
 	}
-	stream, err := r.store.codec.stream(&r.piece)
+	stream, err := openStream(r.store.codec, &r.piece)
 	if err != nil {
 		return r.failed(err)
 	}
@@ -248,8 +248,6 @@ func (r *valueReader) readStream(dst []byte) int {
 	switch {
 	case r.got > r.store.limit:
 		n, r.err = 0, r.corrupt(inPiece(r.length, fmt.Errorf("%w of %d bytes", errTooLong, r.store.limit)))
-	case err == io.EOF && r.piece.left > 0:
-		r.err = r.corrupt(inPiece(r.length, errTrailing))
 	case err != nil && err != io.EOF:
 		r.err = r.failed(err)
 	}
@@ -283,7 +281,7 @@ func (r *valueReader) measure(scratch []byte) (int64, error) {
 			}
 			continue
 		}
-		if r.stream, err = r.store.codec.stream(&r.piece); err != nil {
+		if r.stream, err = r.store.codec.stream(&r.piece, n); err != nil {
 			return 0, r.failed(err)
 		}
 		for r.stream != nil && r.err == nil {

@@ -60,7 +60,7 @@ func (s *Store) compressed(ctx context.Context, op string, b *batch, entries []p
 	for w := range workers {
 		b.buffers[w] = b.buffers[w][:0]
 	}
-	err := spread(ctx, op, workers, len(b.shares), func(w, i int) error {
+	err := parallelDo(ctx, op, workers, len(b.shares), func(w, i int) error {
 		return s.compressShare(op, b, w, b.shares[i], entries)
 	})
 	if err != nil {

@@ -15,7 +15,10 @@ import (
 func Example() {
 	ctx := context.Background()
 	dict := partd.NewDict()
-	store := compress.Zstd(dict)
+	store, err := compress.New(dict, compress.Zstd, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
 	text := strings.Repeat("the same again, ", 1000)
 	if err := store.Append(ctx, partd.Entry{Key: "text", Value: []byte(text)}); err != nil {
 		log.Fatal(err)
@@ -37,7 +40,11 @@ func Example() {
 func Example_buffer() {
 	ctx := context.Background()
 	dict := partd.NewDict()
-	store, err := partd.NewBuffer(partd.NewDict(), compress.Snappy(dict), nil)
+	layer, err := compress.New(dict, compress.Snappy, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	store, err := partd.NewBuffer(partd.NewDict(), layer, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -58,7 +65,7 @@ func Example_buffer() {
 }
 
 func ExampleNew() {
-	store, err := compress.New(partd.NewDict(), compress.FormatZstd, &compress.Options{
+	store, err := compress.New(partd.NewDict(), compress.Zstd, &compress.Options{
 		Level: 10,
 		Limit: 64 << 20, // no piece becomes more than 64 MiB
 	})

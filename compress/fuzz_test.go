@@ -15,23 +15,23 @@ import (
 // fuzzLimit is the limit of pieces while fuzzing.
 const fuzzLimit = 64 << 10
 
-func FuzzSnappy(f *testing.F) { fuzzDecode(f, FormatSnappy, nil) }
-func FuzzS2(f *testing.F)     { fuzzDecode(f, FormatS2, nil) }
-func FuzzZstd(f *testing.F)   { fuzzDecode(f, FormatZstd, nil) }
-func FuzzLZ4(f *testing.F)    { fuzzDecode(f, FormatLZ4, nil) }
-func FuzzBlosc(f *testing.F)  { fuzzDecode(f, FormatBlosc, nil) }
+func FuzzSnappy(f *testing.F) { fuzzDecode(f, Snappy, nil) }
+func FuzzS2(f *testing.F)     { fuzzDecode(f, S2, nil) }
+func FuzzZstd(f *testing.F)   { fuzzDecode(f, Zstd, nil) }
+func FuzzLZ4(f *testing.F)    { fuzzDecode(f, LZ4, nil) }
+func FuzzBlosc(f *testing.F)  { fuzzDecode(f, Blosc, nil) }
 
 // The standard library decompresses three of the formats, too, and must agree.
 func FuzzZlib(f *testing.F) {
-	fuzzDecode(f, FormatZlib, func(r io.Reader) (io.Reader, error) { return stdzlib.NewReader(r) })
+	fuzzDecode(f, Zlib, func(r io.Reader) (io.Reader, error) { return stdzlib.NewReader(r) })
 }
 
 func FuzzGzip(f *testing.F) {
-	fuzzDecode(f, FormatGzip, func(r io.Reader) (io.Reader, error) { return stdgzip.NewReader(r) })
+	fuzzDecode(f, Gzip, func(r io.Reader) (io.Reader, error) { return stdgzip.NewReader(r) })
 }
 
 func FuzzBZ2(f *testing.F) {
-	fuzzDecode(f, FormatBZ2, func(r io.Reader) (io.Reader, error) { return stdbzip2.NewReader(r), nil })
+	fuzzDecode(f, BZ2, func(r io.Reader) (io.Reader, error) { return stdbzip2.NewReader(r), nil })
 }
 
 // fuzzDecode reads pieces of any bytes whole and as streams, after one another

@@ -30,7 +30,7 @@ func (b bare) Drop(ctx context.Context) error { return b.d.Drop(ctx) }
 // TestLacksWhatTheStoreLacks calls every ability over a store that has none.
 func TestLacksWhatTheStoreLacks(t *testing.T) {
 	ctx := t.Context()
-	s := Zstd(bare{partd.NewDict()})
+	s := newStore(t, bare{partd.NewDict()}, Zstd, nil)
 	if err := s.Append(ctx, partd.Entry{Key: "a", Value: []byte("1")}); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestLacksWhatTheStoreLacks(t *testing.T) {
 	if v, err := io.ReadAll(r); string(v) != "1" || err != nil {
 		t.Errorf("%q, %v", v, err)
 	}
-	if s.MemoryUsed() != 0 || s.Unwrap() != (bare{s.Unwrap().(bare).d}) || s.Format() != FormatZstd {
+	if s.MemoryUsed() != 0 || s.Unwrap() != (bare{s.Unwrap().(bare).d}) || s.Format() != Zstd {
 		t.Errorf("%d, %T, %s", s.MemoryUsed(), s.Unwrap(), s.Format())
 	}
 }
@@ -131,7 +131,7 @@ func (r *recorder) Apply(_ context.Context, tag partd.Tag, op partd.Operation) (
 // TestApply sends tags through, and entries compressed.
 func TestApply(t *testing.T) {
 	r := &recorder{Dict: partd.NewDict()}
-	s := S2(r)
+	s := newStore(t, r, S2, nil)
 	ctx := t.Context()
 	if session, err := s.NewSession(ctx); session != 7 || err != nil {
 		t.Errorf("session %d, %v", session, err)
@@ -171,7 +171,7 @@ func TestPooledStateStaysApart(t *testing.T) {
 		t.Run(string(format), func(t *testing.T) {
 			s := newStore(t, partd.NewDict(), format, nil)
 			values := [][]byte{[]byte("a"), text(300), make([]byte, 5000), bytes.Repeat([]byte("xyz"), 70_000), text(100_000)}
-			if format == FormatBZ2 {
+			if format == BZ2 {
 				values = values[:3]
 			}
 			damaged := frame.Append(nil, packed(t, format, text(5000)))
@@ -248,7 +248,7 @@ func TestLimitDivides(t *testing.T) {
 // TestStreamsInBoundedMemory reads a piece of 64 MiB as it is decompressed.
 func TestStreamsInBoundedMemory(t *testing.T) {
 	const size = 32 << 20
-	for _, format := range []Format{FormatS2, FormatZstd, FormatLZ4, FormatZlib, FormatGzip} {
+	for _, format := range []Format{S2, Zstd, LZ4, Zlib, Gzip} {
 		file, err := partd.OpenFile(t.TempDir(), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -303,8 +303,8 @@ func (c *changed) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 // lost.
 func TestDamagedPop(t *testing.T) {
 	dict := &changed{Dict: partd.NewDict()}
-	s := Snappy(dict)
-	good := frame.Append(nil, packed(t, FormatSnappy, []byte("good")))
+	s := newStore(t, dict, Snappy, nil)
+	good := frame.Append(nil, packed(t, Snappy, []byte("good")))
 	set := func(key string, value []byte) {
 		t.Helper()
 		if err := dict.Set(t.Context(), key, value); err != nil {
@@ -365,7 +365,7 @@ func TestErrorsOfTheStoreBeneath(t *testing.T) {
 	for _, format := range Formats() {
 		s := newStore(t, failing{partd.NewDict()}, format, nil)
 		n := 1 << 20
-		if format == FormatBZ2 {
+		if format == BZ2 {
 			n = 100_000
 		}
 		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: text(n)}); err != nil {
@@ -399,31 +399,31 @@ func TestOptions(t *testing.T) {
 		opts   Options
 		want   string
 	}{
-		{nil, FormatZstd, Options{}, "got nil"},
+		{nil, Zstd, Options{}, "got nil"},
 		{dict, "lzma", Options{}, "no such format"},
-		{dict, FormatSnappy, Options{Level: 1}, "no levels"},
-		{dict, FormatZstd, Options{Level: 23}, "1 to 22"},
-		{dict, FormatS2, Options{Level: -1}, "1 to 3"},
-		{dict, FormatLZ4, Options{Level: 11}, "1 to 10"},
-		{dict, FormatGzip, Options{Level: 10}, "1 to 9"},
-		{dict, FormatBZ2, Options{Level: 10}, "1 to 9"},
-		{dict, FormatZlib, Options{TypeSize: 4}, "for blosc, not for zlib"},
-		{dict, FormatBlosc, Options{TypeSize: 300}, "1 to 255"},
-		{dict, FormatS2, Options{Limit: -1}, "a limit of -1 bytes"},
-		{dict, FormatS2, Options{Limit: 1 << 31}, "a limit of 2147483648 bytes"},
+		{dict, Snappy, Options{Level: 1}, "no levels"},
+		{dict, Zstd, Options{Level: 23}, "1 to 22"},
+		{dict, S2, Options{Level: -1}, "1 to 3"},
+		{dict, LZ4, Options{Level: 11}, "1 to 10"},
+		{dict, Gzip, Options{Level: 10}, "1 to 9"},
+		{dict, BZ2, Options{Level: 10}, "1 to 9"},
+		{dict, Zlib, Options{TypeSize: 4}, "for blosc, not for zlib"},
+		{dict, Blosc, Options{TypeSize: 300}, "1 to 255"},
+		{dict, S2, Options{Limit: -1}, "a limit of -1 bytes"},
+		{dict, S2, Options{Limit: 1 << 31}, "a limit of 2147483648 bytes"},
 	} {
 		if _, err := New(c.inner, c.format, &c.opts); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s, %+v: %v, want …%s…", c.format, c.opts, err, c.want)
 		}
 	}
-	if err := Snappy(nil).Append(t.Context(), partd.Entry{Key: "a", Value: []byte("1")}); !errors.Is(err, errNoStore) {
-		t.Errorf("a layer over nil: %v", err)
-	}
 }
 
 // TestLevels round-trips every level, and the highest is smaller than the lowest.
 func TestLevels(t *testing.T) {
-	for format, most := range map[Format]int{FormatS2: 3, FormatZstd: 22, FormatLZ4: 10, FormatZlib: 9, FormatGzip: 9, FormatBZ2: 9, FormatBlosc: 9} {
+	for format, most := range map[Format]int{S2: 3, Zstd: 22, LZ4: 10, Zlib: 9, Gzip: 9, BZ2: 9, Blosc: 9} {
+		if got := format.MaxLevel(); got != most {
+			t.Errorf("%s: the highest level is %d, not %d", format, got, most)
+		}
 		value := text(40_000)
 		sizes := map[int]int{}
 		for level := 1; level <= most; level++ {
@@ -438,7 +438,7 @@ func TestLevels(t *testing.T) {
 			}
 			sizes[level] = len(piece)
 		}
-		if sizes[most] >= sizes[1] && format != FormatBZ2 { // whose levels are of blocks larger than this
+		if sizes[most] >= sizes[1] && format != BZ2 { // whose levels are of blocks larger than this
 			t.Errorf("%s: %d bytes at level 1, %d at %d", format, sizes[1], sizes[most], most)
 		}
 	}

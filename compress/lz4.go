@@ -12,10 +12,10 @@ import (
 
 // lz4Codec is LZ4 frames, one a piece, with the content's size and checksum.
 type lz4Codec struct {
+	streamer
 	level   lz4.CompressionLevel
 	limit   int64
 	writers sync.Pool // of *lz4.Writer
-	readers sync.Pool // of *lz4Stream
 }
 
 const (
@@ -30,11 +30,15 @@ func newLZ4(level int, limit int64) *lz4Codec {
 		c.level = lz4.Level1 << (level - 2)
 	}
 	c.writers.New = func() any { return lz4.NewWriter(nil) }
-	c.readers.New = func() any { return &lz4Stream{codec: c, reader: lz4.NewReader(nil)} }
+	c.open = func(from io.Reader) (io.Reader, func() error, error) {
+		r := lz4.NewReader(from)
+		return r, func() error {
+			r.Reset(from)
+			return r.Apply(lz4.ConcurrencyOption(1))
+		}, nil
+	}
 	return c
 }
-
-func (c *lz4Codec) maxEncoded(n int64) int64 { return 64 + n + n/128 }
 
 func (c *lz4Codec) encode(dst, src []byte) ([]byte, error) {
 	w := c.writers.Get().(*lz4.Writer)
@@ -43,8 +47,8 @@ func (c *lz4Codec) encode(dst, src []byte) ([]byte, error) {
 	if len(src) > 64<<10 {
 		block = lz4.Block256Kb
 	}
-	out := appender{dst}
-	w.Reset(&out)
+	out := bytes.NewBuffer(dst)
+	w.Reset(out)
 	err := w.Apply(lz4.ConcurrencyOption(1), lz4.BlockSizeOption(block), lz4.ChecksumOption(true),
 		lz4.SizeOption(uint64(len(src))), lz4.CompressionLevelOption(c.level))
 	if err != nil {
@@ -55,7 +59,7 @@ func (c *lz4Codec) encode(dst, src []byte) ([]byte, error) {
 	}
 	err = w.Close()
 	w.Reset(nil)
-	return out.data, err
+	return out.Bytes(), err
 }
 
 func (c *lz4Codec) decode(dst, content []byte) ([]byte, error) {
@@ -81,39 +85,4 @@ func (c *lz4Codec) measure(p *piece) (int64, error) {
 		return 0, io.ErrUnexpectedEOF
 	}
 	return claim(binary.LittleEndian.Uint64(head[6:]), total, lz4Ratio, c.limit)
-}
-
-// lz4Stream decompresses one frame as it is read.
-type lz4Stream struct {
-	codec  *lz4Codec
-	reader *lz4.Reader
-	p      *piece
-	told
-}
-
-func (c *lz4Codec) stream(p *piece) (io.ReadCloser, error) {
-	want, err := c.measure(p)
-	if err != nil {
-		return nil, err
-	}
-	s := c.readers.Get().(*lz4Stream)
-	s.p, s.told = p, told{want: want}
-	s.reader.Reset(p)
-	if err := s.reader.Apply(lz4.ConcurrencyOption(1)); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
-}
-
-func (s *lz4Stream) Read(dst []byte) (int, error) {
-	n, err := s.reader.Read(dst)
-	return n, s.check(n, err)
-}
-
-// Close gives the reader back.
-func (s *lz4Stream) Close() error {
-	s.reader.Reset(bytes.NewReader(nil))
-	s.p = nil
-	s.codec.readers.Put(s)
-	return nil
 }

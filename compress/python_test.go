@@ -56,13 +56,15 @@ func pieces() (expressions []string, values [][]byte) {
 		x = x*1664525 + 1013904223
 		random = append(random, byte(x>>24))
 	}
-	return []string{
+	expressions = []string{
 		`b'a'`, `b'a' * 24`, `b'Hello, ' * 10001`, `bytes(range(256))`,
 		`b''.join(i.to_bytes(8, 'little') for i in range(30000))`, `noise(20000)`,
-	}, [][]byte{
+	}
+	values = [][]byte{
 		[]byte("a"), bytes.Repeat([]byte("a"), 24), bytes.Repeat([]byte("Hello, "), 10001), allBytes(),
 		numbers, random,
 	}
+	return expressions, values
 }
 
 const noise = `
@@ -85,8 +87,8 @@ func allBytes() []byte {
 // pythonNames are Python's classes, by format.
 func pythonNames() map[compress.Format]string {
 	return map[compress.Format]string{
-		compress.FormatSnappy: "Snappy", compress.FormatZlib: "ZLib",
-		compress.FormatBZ2: "BZ2", compress.FormatBlosc: "Blosc",
+		compress.Snappy: "Snappy", compress.Zlib: "ZLib",
+		compress.BZ2: "BZ2", compress.Blosc: "Blosc",
 	}
 }
 
@@ -197,7 +199,10 @@ for n, (cname, shuffle, size, level, threads) in enumerate(itertools.product(
     print(key)
 `, dir)
 	want := bytes.Join(values, nil)
-	store := compress.Blosc(openFile(t, dir))
+	store, err := compress.New(openFile(t, dir), compress.Blosc, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	keys := strings.Split(strings.TrimSpace(out), "\n")
 	if len(keys) < 6*3*12 {
 		t.Fatalf("Python wrote only %d keys", len(keys))
@@ -212,14 +217,14 @@ for n, (cname, shuffle, size, level, threads) in enumerate(itertools.product(
 		t.Fatal(err)
 	}
 	var written []string
-	for _, codec := range []blosc.Codec{blosc.LZ4, blosc.Zstd, blosc.Copy} {
+	for _, codec := range []blosc.Compressor{blosc.LZ4, blosc.Zstd, blosc.Copy} {
 		for _, shuffle := range []blosc.Shuffle{blosc.ByteShuffle, blosc.BitShuffle, blosc.NoShuffle} {
 			for _, size := range []int{0, 1, 2, 3, 4, 8, 16, 17, 255} {
 				for _, level := range []int{0, 1, 2, 9} {
 					if codec == blosc.Copy && level > 0 || level > 0 && size > 0 && size != 8 {
 						continue
 					}
-					layer, err := compress.New(store.Unwrap(), compress.FormatBlosc, &compress.Options{
+					layer, err := compress.New(store.Unwrap(), compress.Blosc, &compress.Options{
 						Inner: codec, Shuffle: shuffle, TypeSize: size, Level: level,
 					})
 					if err != nil {

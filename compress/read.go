@@ -160,8 +160,8 @@ func unexpected(err error) error {
 }
 
 // Scan decompresses what the store beneath scans. It takes two buffers of 64 KiB,
-// one of 256 KiB,
-// and what one piece needs.
+// one of 256 KiB, and what one piece needs. A chunk's data is good until the next
+// step.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		next, stop := iter.Pull2(partd.Scan(ctx, s.inner))

@@ -4,18 +4,16 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"io"
 	"slices"
-	"sync"
 
 	"github.com/klauspost/compress/s2"
 )
 
 // s2Codec is S2 streams, which any reader of S2 reads: an identifier, then chunks
 // of one byte type, three bytes length (little-endian) and content. Those written
-// and taken are:
+// are:
 //
 //	0xff  the identifier, "S2sTwO"
 //	0x88  the decompressed length of the stream, 8 bytes, and their CRC: only
@@ -23,12 +21,13 @@ import (
 //	0x00  CRC-32C of the data, masked, 4 bytes; the data as an S2 block
 //	0x01  CRC-32C of the data, masked, 4 bytes; the data as it is
 //
-// With the length a stream that ends after any chunk but the last is noticed.
+// So the first chunk says how long the data is, and a stream that ends after any
+// chunk but the last is noticed. Chunks that every reader of S2 skips are skipped.
 type s2Codec struct {
+	streamer
 	level int
 	limit int64
 	table *crc32.Table
-	pool  sync.Pool // of *s2Stream
 }
 
 const (
@@ -44,11 +43,15 @@ const (
 
 func newS2(level int, limit int64) *s2Codec {
 	c := &s2Codec{level: level, limit: limit, table: crc32.MakeTable(crc32.Castagnoli)}
-	c.pool.New = func() any { return &s2Stream{codec: c} }
+	c.open = func(from io.Reader) (io.Reader, func() error, error) {
+		r := s2.NewReader(from, s2.ReaderMaxBlockSize(s2LargestBlock), s2.ReaderAllocBlock(4<<10))
+		return r, func() error {
+			r.Reset(from)
+			return nil
+		}, nil
+	}
 	return c
 }
-
-func (c *s2Codec) maxEncoded(n int64) int64 { return 64 + n + n/8 + n/s2Block*16 }
 
 // checksum is the CRC as streams have it: masked, as it may be of data that
 // holds CRCs.
@@ -99,24 +102,57 @@ func (c *s2Codec) encodeBlock(dst, block []byte) []byte {
 	return dst
 }
 
+// decode decompresses the chunks that are written here straight into dst; where it
+// meets another or a damaged one, the library reads all again.
 func (c *s2Codec) decode(dst, content []byte) ([]byte, error) {
 	src := source{buf: content, ended: true}
-	s := c.pool.Get().(*s2Stream)
-	defer s.Close()
-	s.reset(&piece{source: &src, left: int64(len(content))})
-	start := len(dst)
-	for {
-		var err error
-		if dst, err = s.chunk(dst); err == io.EOF {
-			return dst, nil
-		} else if err != nil {
-			return dst, err
-		}
-		if int64(len(dst)-start) > c.limit {
-			return dst, errTooLong
-		}
+	want, err := c.measure(&piece{source: &src, left: int64(len(content))})
+	if err != nil {
+		return dst, err
 	}
+	if out, ok := c.decodeChunks(dst, content[len(s2Identifier):], int(want)); ok {
+		return out, nil
+	}
+	return decodeStream(c, dst, content, c.limit)
 }
+
+// decodeChunks returns false unless all is right, and want bytes.
+func (c *s2Codec) decodeChunks(dst, chunks []byte, want int) ([]byte, bool) {
+	if chunks[0] == s2Length {
+		chunks = chunks[s2HeaderLen+8+s2ChecksumLen:]
+	}
+	for len(chunks) >= s2HeaderLen+s2ChecksumLen && chunks[0] <= s2Plain {
+		plain := chunks[0] == s2Plain
+		end := s2HeaderLen + s2BodyLen(chunks)
+		if end < s2HeaderLen+s2ChecksumLen || end > len(chunks) {
+			return dst, false
+		}
+		sum, data := binary.LittleEndian.Uint32(chunks[s2HeaderLen:]), chunks[s2HeaderLen+s2ChecksumLen:end]
+		chunks = chunks[end:]
+		n, err := len(data), error(nil)
+		if !plain {
+			n, err = s2.DecodedLen(data)
+		}
+		if err != nil || n > min(want, s2LargestBlock) {
+			return dst, false
+		}
+		start := len(dst)
+		dst = slices.Grow(dst, n)[:start+n]
+		if plain {
+			copy(dst[start:], data)
+		} else if _, err := s2.Decode(dst[start:], data); err != nil {
+			return dst, false
+		}
+		if c.checksum(dst[start:]) != sum {
+			return dst, false
+		}
+		want -= n
+	}
+	return dst, want == 0 && len(chunks) == 0
+}
+
+// s2BodyLen returns how long a chunk is behind its header.
+func s2BodyLen(chunk []byte) int { return int(chunk[1]) | int(chunk[2])<<8 | int(chunk[3])<<16 }
 
 // measure reads the length chunk, or the head of the only data chunk.
 func (c *s2Codec) measure(p *piece) (int64, error) {
@@ -129,23 +165,24 @@ func (c *s2Codec) measure(p *piece) (int64, error) {
 	if !ok || len(rest) < s2HeaderLen+s2ChecksumLen {
 		return 0, errS2
 	}
-	var n uint64
 	switch body := rest[s2HeaderLen:]; rest[0] {
 	case s2Length:
-		if n, err = c.length(body); err != nil {
+		n, err := c.length(body)
+		if err != nil {
 			return 0, err
 		}
+		// A block of 1 MiB has 5 bytes or more.
+		return claim(n, total, s2LargestBlock/5, c.limit)
 	case s2Compressed:
-		data, err := s2.DecodedLen(body[s2ChecksumLen:])
-		if err != nil || data > s2LargestBlock {
-			return 0, errS2
+		n, err := s2.DecodedLen(body[s2ChecksumLen:])
+		if err != nil {
+			return 0, err
 		}
-		return claim(uint64(data), s2LargestBlock, 1, c.limit)
-	default:
-		n = uint64(total) - uint64(len(s2Identifier)+s2HeaderLen+s2ChecksumLen)
+		return claim(uint64(n), total, s2LargestBlock/5, min(c.limit, s2LargestBlock))
+	case s2Plain:
+		return claim(uint64(max(s2BodyLen(rest)-s2ChecksumLen, 0)), total, 1, c.limit)
 	}
-	// A block of 1 MiB has 5 bytes or more.
-	return claim(n, total, s2LargestBlock/5, c.limit)
+	return 0, errS2
 }
 
 // length reads the content of a length chunk.
@@ -156,138 +193,4 @@ func (c *s2Codec) length(body []byte) (uint64, error) {
 	return binary.LittleEndian.Uint64(body), nil
 }
 
-func (c *s2Codec) stream(p *piece) (io.ReadCloser, error) {
-	s := c.pool.Get().(*s2Stream)
-	s.reset(p)
-	return s, nil
-}
-
 var errS2 = errors.New("no S2 stream, or a damaged one")
-
-// s2Stream decompresses chunk by chunk.
-type s2Stream struct {
-	codec  *s2Codec
-	p      *piece
-	want   uint64 // what the length chunk says, 0 for none
-	got    uint64
-	chunks int
-	block  []byte // of Read
-	rest   []byte // of block, not read yet
-}
-
-func (s *s2Stream) reset(p *piece) {
-	*s = s2Stream{codec: s.codec, p: p, block: s.block[:0]}
-}
-
-func (s *s2Stream) Close() error {
-	s.reset(nil)
-	s.codec.pool.Put(s)
-	return nil
-}
-
-func (s *s2Stream) Read(dst []byte) (int, error) {
-	for len(s.rest) == 0 {
-		var err error
-		if s.block, err = s.chunk(s.block[:0]); err != nil {
-			return 0, err
-		}
-		s.rest = s.block
-	}
-	n := copy(dst, s.rest)
-	s.rest = s.rest[n:]
-	return n, nil
-}
-
-// chunk appends the data of the next data chunk to dst. It returns io.EOF at the
-// end of a stream that is whole.
-func (s *s2Stream) chunk(dst []byte) ([]byte, error) {
-	if s.got == 0 && s.chunks == 0 && s.want == 0 {
-		if err := s.begin(); err != nil {
-			return dst, err
-		}
-	}
-	if s.p.left == 0 {
-		if s.chunks == 0 || s.chunks > 1 && s.want == 0 || s.want > 0 && s.want != s.got {
-			return dst, fmt.Errorf("%w: it ends after %d bytes", errS2, s.got)
-		}
-		return dst, io.EOF
-	}
-	kind, body, err := s.take()
-	if err != nil {
-		return dst, err
-	}
-	if len(body) < s2ChecksumLen+1 || kind > s2Plain {
-		return dst, fmt.Errorf("%w: a chunk of type %#x and %d bytes", errS2, kind, len(body))
-	}
-	sum, data := binary.LittleEndian.Uint32(body), body[s2ChecksumLen:]
-	n := len(data)
-	if kind == s2Compressed {
-		if n, err = s2.DecodedLen(data); err != nil {
-			return dst, err
-		}
-	}
-	if n > s2LargestBlock {
-		return dst, fmt.Errorf("%w: a block of %d bytes, of %d at most", errS2, n, s2LargestBlock)
-	}
-	start := len(dst)
-	dst = slices.Grow(dst, n)[:start+n]
-	if kind == s2Plain {
-		copy(dst[start:], data)
-	} else if _, err := s2.Decode(dst[start:], data); err != nil {
-		return dst[:start], err
-	}
-	if s.codec.checksum(dst[start:]) != sum {
-		return dst[:start], fmt.Errorf("%w: its checksum differs", errS2)
-	}
-	s.p.use(len(body))
-	s.p.left -= int64(len(body))
-	s.got += uint64(n)
-	s.chunks++
-	return dst, nil
-}
-
-// begin reads what comes before the data.
-func (s *s2Stream) begin() error {
-	head, err := s.p.head(len(s2Identifier) + 1)
-	if err != nil {
-		return err
-	}
-	rest, ok := bytes.CutPrefix(head, []byte(s2Identifier))
-	if !ok || len(rest) == 0 {
-		return errS2
-	}
-	if err := s.p.drop(int64(len(s2Identifier))); err != nil || rest[0] != s2Length {
-		return err
-	}
-	_, body, err := s.take()
-	if err != nil {
-		return err
-	}
-	if s.want, err = s.codec.length(body); err != nil {
-		return err
-	}
-	if s.want > uint64(s.codec.limit) {
-		return overLimit(s.want, s.codec.limit)
-	}
-	return s.p.drop(int64(len(body)))
-}
-
-// take returns the next chunk, of which the header is used and the body not yet.
-func (s *s2Stream) take() (kind byte, body []byte, err error) {
-	head, err := s.p.head(s2HeaderLen)
-	if err != nil {
-		return 0, nil, err
-	}
-	if len(head) < s2HeaderLen {
-		return 0, nil, io.ErrUnexpectedEOF
-	}
-	kind, n := head[0], int64(head[1])|int64(head[2])<<8|int64(head[3])<<16
-	if n > s.p.left-s2HeaderLen {
-		return 0, nil, io.ErrUnexpectedEOF
-	}
-	if err := s.p.drop(s2HeaderLen); err != nil {
-		return 0, nil, err
-	}
-	body, err = s.p.whole(n)
-	return kind, body, err
-}

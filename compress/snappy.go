@@ -2,7 +2,6 @@ package compress
 
 import (
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/golang/snappy"
@@ -11,22 +10,23 @@ import (
 
 // snappyCodec is raw Snappy blocks: the decompressed length, then the block.
 // They have no checksum and cannot be decompressed in parts.
-type snappyCodec struct{ limit int64 }
+type snappyCodec struct {
+	noStream
+	limit int64
+}
 
 // snappyRatio is more than any element of a block can become: 64 bytes out of 3.
 const snappyRatio = 22
 
-func (c snappyCodec) maxEncoded(n int64) int64 { return 32 + n + n/6 }
-
 func (c snappyCodec) encode(dst, src []byte) ([]byte, error) {
-	most := s2.MaxEncodedLen(len(src))
-	if most < 0 {
+	longest := s2.MaxEncodedLen(len(src))
+	if longest < 0 {
 		return dst, fmt.Errorf("snappy takes no piece of %d bytes", len(src))
 	}
-	dst = slices.Grow(dst, most)
+	dst = slices.Grow(dst, longest)
 	n := len(dst)
 	// It writes what any decoder of Snappy reads, small blocks in half the time.
-	return dst[:n+len(s2.EncodeSnappy(dst[n:n+most], src))], nil
+	return dst[:n+len(s2.EncodeSnappy(dst[n:n+longest], src))], nil
 }
 
 func (c snappyCodec) decode(dst, content []byte) ([]byte, error) {
@@ -59,5 +59,3 @@ func (c snappyCodec) length(head []byte, total int64) (int64, error) {
 	}
 	return claim(uint64(n), total, snappyRatio, c.limit)
 }
-
-func (snappyCodec) stream(*piece) (io.ReadCloser, error) { return nil, nil }

@@ -12,7 +12,8 @@ import (
 )
 
 // Append compresses each entry's value and appends it. It uses all processors
-// for a batch that is large enough.
+// for a batch that is large enough. Nothing of the entries is kept or changed; the
+// store beneath is given memory that is used again once it returns.
 func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	b := s.batches.Get().(*batch)
 	defer s.release(b)
@@ -23,7 +24,7 @@ func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	return s.inner.Append(ctx, packed...)
 }
 
-// Get returns the decompressed value of each key.
+// Get returns the decompressed value of each key, which belongs to the caller.
 func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	stored, err := s.inner.Get(ctx, keys...)
 	if err != nil {
@@ -35,7 +36,8 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 // Drop removes every key.
 func (s *Store) Drop(ctx context.Context) error { return s.inner.Drop(ctx) }
 
-// Set replaces the value of a key. An empty value is stored as no bytes at all.
+// Set replaces the value of a key. An empty value is stored as no bytes at all;
+// the value stays the caller's, as Append has it.
 func (s *Store) Set(ctx context.Context, key string, value []byte) error {
 	return s.set(ctx, "set", key, value, partd.Set)
 }

@@ -14,11 +14,10 @@ import (
 // zstdCodec is Zstandard frames, one a piece, with the content's size and
 // checksum.
 type zstdCodec struct {
+	streamer
 	limit   int64
 	encoder func() (*zstd.Encoder, error) // makes it at the first call
 	decoder func() (*zstd.Decoder, error)
-	options []zstd.DOption
-	pool    sync.Pool // of *zstdStream
 }
 
 const (
@@ -30,26 +29,27 @@ const (
 	zstdHeader = 18 // bytes of the longest frame header
 )
 
-func newZstd(level int, limit int64) (*zstdCodec, error) {
+func newZstd(level int, limit int64) *zstdCodec {
 	if level == 0 {
 		level = 3
 	}
-	c := &zstdCodec{limit: limit, options: []zstd.DOption{
-		zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(uint64(min(zstdWindow, max(limit, zstd.MinWindowSize)))),
-		zstd.WithDecoderMaxMemory(uint64(max(limit, zstd.MinWindowSize))),
-	}}
+	c := &zstdCodec{limit: limit}
 	c.encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
 		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithWindowSize(zstdWindow),
 			zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithLowerEncoderMem(true))
 	})
-	c.decoder = sync.OnceValues(func() (*zstd.Decoder, error) {
-		return zstd.NewReader(nil, append(c.options, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)))...)
-	})
-	return c, nil
+	newDecoder := func(threads int) (*zstd.Decoder, error) {
+		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(threads), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(uint64(min(zstdWindow, max(limit, zstd.MinWindowSize)))),
+			zstd.WithDecoderMaxMemory(uint64(max(limit, zstd.MinWindowSize))))
+	}
+	c.decoder = sync.OnceValues(func() (*zstd.Decoder, error) { return newDecoder(runtime.GOMAXPROCS(0)) })
+	c.open = func(from io.Reader) (io.Reader, func() error, error) {
+		d, err := newDecoder(1)
+		return zstdReader{d}, func() error { return d.Reset(from) }, err
+	}
+	return c
 }
-
-func (c *zstdCodec) maxEncoded(n int64) int64 { return 64 + n + n/128 }
 
 func (c *zstdCodec) encode(dst, src []byte) ([]byte, error) {
 	encoder, err := c.encoder()
@@ -110,7 +110,7 @@ func (c *zstdCodec) length(head []byte, total int64) (int64, error) {
 	if !h.HasFCS {
 		// Not one of ours: reading it takes memory for its window, however little
 		// it holds.
-		if most := max(c.limit/8, 128<<10); h.WindowSize > uint64(most) {
+		if maxWindow := max(c.limit/8, 128<<10); h.WindowSize > uint64(maxWindow) {
 			return 0, fmt.Errorf("%w: it does not tell its size, and its window has %d bytes", errTooLong, h.WindowSize)
 		}
 		return unknown, nil
@@ -126,42 +126,10 @@ func zstdError(err error) error {
 	return err
 }
 
-// zstdStream decompresses one frame as it is read.
-type zstdStream struct {
-	codec   *zstdCodec
-	decoder *zstd.Decoder
-	told
-}
+// zstdReader is the library's reader with our errors.
+type zstdReader struct{ decoder *zstd.Decoder }
 
-func (c *zstdCodec) stream(p *piece) (io.ReadCloser, error) {
-	want, err := c.measure(p)
-	if err != nil {
-		return nil, err
-	}
-	s, _ := c.pool.Get().(*zstdStream)
-	if s == nil {
-		s = &zstdStream{codec: c}
-		if s.decoder, err = zstd.NewReader(nil, append(c.options, zstd.WithDecoderConcurrency(1))...); err != nil {
-			return nil, err
-		}
-	}
-	s.told = told{want: want}
-	if err := s.decoder.Reset(p); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
-}
-
-func (s *zstdStream) Read(dst []byte) (int, error) {
-	n, err := s.decoder.Read(dst)
-	return n, s.check(n, zstdError(err))
-}
-
-// Close gives the decoder back.
-func (s *zstdStream) Close() error {
-	if err := s.decoder.Reset(nil); err != nil {
-		return err
-	}
-	s.codec.pool.Put(s)
-	return nil
+func (r zstdReader) Read(dst []byte) (int, error) {
+	n, err := r.decoder.Read(dst)
+	return n, zstdError(err)
 }

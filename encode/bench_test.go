@@ -20,7 +20,7 @@ func benchRows() []record {
 func benchList() []any {
 	list := make([]any, 0, 300)
 	for i := range 100 {
-		list = append(list, i*7919, fmt.Sprint("text number ", i), Dict{{Key: "id", Value: i}, {Key: "score", Value: float64(i) / 8}})
+		list = append(list, i*7919, fmt.Sprint("text number ", i), PyDict{{Key: "id", Value: i}, {Key: "score", Value: float64(i) / 8}})
 	}
 	return list
 }
@@ -35,7 +35,7 @@ func BenchmarkCodecs(b *testing.B) {
 	benchCodec(b, "Bytes", Bytes(), make([]byte, 4096))
 }
 
-func benchCodec[T any](b *testing.B, name string, c Codec[T], v T) {
+func benchCodec[T any](b *testing.B, name string, c ValueCodec[T], v T) {
 	data, err := c.Encode(nil, v)
 	must(b, err)
 	b.Run(name+"/encode", func(b *testing.B) {

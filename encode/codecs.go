@@ -16,8 +16,8 @@ import (
 
 // Bytes is the codec of byte slices as they are. Its values can be taken apart
 // again, which those of a bare store cannot.
-func Bytes() Codec[[]byte] {
-	return Codec[[]byte]{
+func Bytes() ValueCodec[[]byte] {
+	return ValueCodec[[]byte]{
 		Encode: func(dst, v []byte) ([]byte, error) { return append(dst, v...), nil },
 		Decode: func(data []byte) ([]byte, error) { return append(make([]byte, 0, len(data)), data...), nil },
 		Join:   Concat[[]byte],
@@ -27,16 +27,16 @@ func Bytes() Codec[[]byte] {
 // JSON is the codec of any type that encoding/json takes. Text has to be UTF-8:
 // what is not is replaced, as encoding/json does. Slices and strings join one
 // behind the other; others do not, see [ErrNoJoin].
-func JSON[T any]() Codec[T] {
-	return Codec[T]{
+func JSON[T any]() ValueCodec[T] {
+	return ValueCodec[T]{
 		Encode: func(dst []byte, v T) ([]byte, error) {
-			w := writer{dst}
-			e := json.NewEncoder(&w)
+			w := bytes.NewBuffer(dst)
+			e := json.NewEncoder(w)
 			e.SetEscapeHTML(false)
 			if err := e.Encode(v); err != nil {
 				return dst, err
 			}
-			return bytes.TrimSuffix(w.bytes, []byte("\n")), nil
+			return bytes.TrimSuffix(w.Bytes(), []byte("\n")), nil
 		},
 		Decode: func(data []byte) (v T, err error) {
 			err = json.Unmarshal(data, &v)
@@ -50,14 +50,14 @@ func JSON[T any]() Codec[T] {
 // description of its type, 30 bytes and more: it is for slices rather than for
 // single small values. Slices and strings join one behind the other; others do
 // not, see [ErrNoJoin].
-func Gob[T any]() Codec[T] {
-	return Codec[T]{
+func Gob[T any]() ValueCodec[T] {
+	return ValueCodec[T]{
 		Encode: func(dst []byte, v T) ([]byte, error) {
-			w := writer{dst}
-			if err := gob.NewEncoder(&w).EncodeValue(reflect.ValueOf(&v).Elem()); err != nil {
+			w := bytes.NewBuffer(dst)
+			if err := gob.NewEncoder(w).EncodeValue(reflect.ValueOf(&v).Elem()); err != nil {
 				return dst, err
 			}
-			return w.bytes, nil
+			return w.Bytes(), nil
 		},
 		Decode: func(data []byte) (v T, err error) {
 			if err := checkGob(data); err != nil {
@@ -83,7 +83,7 @@ func Gob[T any]() Codec[T] {
 // MessagePack: structs as maps, with names from the tag codec or json, text as
 // str, bytes as bin, time.Time as the timestamp of the format. Slices and strings
 // join one behind the other; others do not, see [ErrNoJoin].
-func Msgpack[T any]() Codec[T] {
+func Msgpack[T any]() ValueCodec[T] {
 	handle := &codec.MsgpackHandle{WriteExt: true, PositiveIntUnsigned: true}
 	handle.Canonical = true // the same value, the same bytes
 	handle.CheckCircularRef = true
@@ -96,7 +96,7 @@ func Msgpack[T any]() Codec[T] {
 		return e
 	}}
 	decoders := sync.Pool{New: func() any { return codec.NewDecoderBytes(nil, handle) }}
-	return Codec[T]{
+	return ValueCodec[T]{
 		Encode: func(dst []byte, v T) ([]byte, error) {
 			e := encoders.Get().(*msgpackEncoder)
 			e.encoder.ResetBytes(&e.out)
@@ -104,7 +104,7 @@ func Msgpack[T any]() Codec[T] {
 				return dst, fmt.Errorf("msgpack: %w", err)
 			}
 			dst = append(dst, e.out...)
-			if cap(e.out) <= keepAtMost {
+			if cap(e.out) <= maxPooled {
 				encoders.Put(e)
 			}
 			return dst, nil
@@ -132,7 +132,7 @@ type msgpackEncoder struct {
 	out     []byte
 }
 
-// checkGob tells whether data is whole messages: for a message that is longer
+// checkGob returns an error unless data is whole messages: for a message that is longer
 // than that, the decoder would take some megabytes before it found out. A message
 // is its length and as many bytes; a length below 128 is a byte, another the
 // negated count of its bytes and these.
@@ -157,12 +157,4 @@ func checkGob(data []byte) error {
 		data = data[n:]
 	}
 	return nil
-}
-
-// writer appends what is written.
-type writer struct{ bytes []byte }
-
-func (w *writer) Write(p []byte) (int, error) {
-	w.bytes = append(w.bytes, p...)
-	return len(p), nil
 }

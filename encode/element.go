@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/internal/msgpack"
 	"github.com/go-partd/partd/internal/npy"
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // Element are the types of a NumPy array's elements, with the dtype that they are
@@ -49,8 +49,6 @@ func dtypeOf[T Element]() npy.DType {
 // appendArray appends elements as they are stored.
 func appendArray[T Element](dst []byte, d npy.DType, elements []T) ([]byte, error) {
 	switch v := any(elements).(type) {
-	case []bool:
-		return npy.AppendBools(dst, v), nil
 	case []time.Time:
 		return npy.AppendTimes(dst, d, v)
 	case []string:
@@ -60,40 +58,8 @@ func appendArray[T Element](dst []byte, d npy.DType, elements []T) ([]byte, erro
 			return dst, err
 		}
 		return frame.End(out, start), nil
-	case []int8:
-		return npy.AppendFixed(dst, d, v), nil
-	case []int16:
-		return npy.AppendFixed(dst, d, v), nil
-	case []int32:
-		return npy.AppendFixed(dst, d, v), nil
-	case []int64:
-		return npy.AppendFixed(dst, d, v), nil
-	case []int:
-		return npy.AppendFixed(dst, d, v), nil
-	case []uint8:
-		return npy.AppendFixed(dst, d, v), nil
-	case []uint16:
-		return npy.AppendFixed(dst, d, v), nil
-	case []uint32:
-		return npy.AppendFixed(dst, d, v), nil
-	case []uint64:
-		return npy.AppendFixed(dst, d, v), nil
-	case []uint:
-		return npy.AppendFixed(dst, d, v), nil
-	case []Float16:
-		return npy.AppendFixed(dst, d, v), nil
-	case []float32:
-		return npy.AppendFixed(dst, d, v), nil
-	case []float64:
-		return npy.AppendFixed(dst, d, v), nil
-	case []complex64:
-		return npy.AppendFixed(dst, d, v), nil
-	case []complex128:
-		return npy.AppendFixed(dst, d, v), nil
-	case []time.Duration:
-		return npy.AppendFixed(dst, d, v), nil
 	}
-	return dst, fmt.Errorf("no array of %T", elements)
+	return npy.AppendFixed(dst, d, elements), nil
 }
 
 // fixedArray returns the elements that data is, of a type whose elements all
@@ -108,36 +74,8 @@ func fixedArray[T Element](d npy.DType, data []byte) ([]T, error) {
 		v, err = npy.Times(d, data)
 	case time.Duration:
 		v, err = npy.Durations(d, data)
-	case int8:
-		v = npy.Fixeds[int8](d, data)
-	case int16:
-		v = npy.Fixeds[int16](d, data)
-	case int32:
-		v = npy.Fixeds[int32](d, data)
-	case int64:
-		v = npy.Fixeds[int64](d, data)
-	case int:
-		v = npy.Fixeds[int](d, data)
-	case uint8:
-		v = npy.Fixeds[uint8](d, data)
-	case uint16:
-		v = npy.Fixeds[uint16](d, data)
-	case uint32:
-		v = npy.Fixeds[uint32](d, data)
-	case uint64:
-		v = npy.Fixeds[uint64](d, data)
-	case uint:
-		v = npy.Fixeds[uint](d, data)
-	case Float16:
-		v = npy.Fixeds[Float16](d, data)
-	case float32:
-		v = npy.Fixeds[float32](d, data)
-	case float64:
-		v = npy.Fixeds[float64](d, data)
-	case complex64:
-		v = npy.Fixeds[complex64](d, data)
-	case complex128:
-		v = npy.Fixeds[complex128](d, data)
+	default:
+		return npy.Fixeds[T](d, data), nil
 	}
 	elements, _ := v.([]T)
 	return elements, err
@@ -153,7 +91,7 @@ func objectArray[T Element](data []byte) ([]T, error) {
 	for i, o := range objects {
 		var ok bool
 		if elements[i], ok = o.(T); !ok {
-			return nil, fmt.Errorf("element %d is a %s: arrays of objects are read as far as the objects are str", i, plain.Name(o))
+			return nil, fmt.Errorf("element %d is a %s: arrays of objects are read as far as the objects are str", i, pyvalue.Name(o))
 		}
 	}
 	return elements, nil

@@ -1,6 +1,6 @@
 // Package encode stores values of a Go type instead of bytes.
 //
-// A [Codec] turns a value into bytes and back, and joins the values that were
+// A [ValueCodec] turns a value into bytes and back, and joins the values that were
 // appended to one key into one. [New] puts it in front of any store:
 //
 //	people := encode.New(store, encode.JSON[[]Person]())
@@ -32,17 +32,24 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// Codec turns values of a type into bytes and back. Any three functions make
-// one; Join can be replaced in a codec of this package, too.
-type Codec[T any] struct {
-	// Encode appends the encoding of a value to dst, as append does. What it
-	// appended may be overwritten after a failure.
+// ValueCodec turns a value that is appended to a key into bytes and back. Any
+// three functions make one; Join can be replaced in a codec of this package, too.
+//
+// Two others stand beside it: a SpillCodec of package shuffle encodes what a
+// shuffle stores and the same program reads back, with no format to agree on; and
+// a compress.Format is what a layer compresses bytes into, whatever they are.
+type ValueCodec[T any] struct {
+	// Encode appends the encoding of a value to dst, as append does, and returns
+	// the result, which belongs to the caller, as dst does. It neither keeps nor
+	// changes v. What it appended may be overwritten after a failure.
 	Encode func(dst []byte, v T) ([]byte, error)
-	// Decode returns the value that the whole of data stands for. It keeps
-	// nothing of data, which is used again.
+	// Decode returns the value that the whole of data stands for. The value
+	// belongs to the caller; data stays the caller's, who uses it again: Decode
+	// keeps nothing of it and does not change it.
 	Decode func(data []byte) (T, error)
 	// Join makes one value of those that were appended to a key, in their order.
-	// Of none it makes the value of a key that was never appended to.
+	// Of none it makes the value of a key that was never appended to. It may keep
+	// the pieces and return one of them.
 	Join func(pieces []T) (T, error)
 }
 
@@ -56,19 +63,21 @@ type Entry[T any] struct {
 // use if the store beneath is. Where that lacks an ability, the method for it
 // returns an error that wraps errors.ErrUnsupported.
 type Store[T any] struct {
-	below   partd.Partd
-	codec   Codec[T]
+	layer
+	codec   ValueCodec[T]
 	buffers sync.Pool // of *buffer
 }
 
-// New returns a store of values over a store of bytes. Several may be made over
-// one, also with different codecs, as long as each key is used with one.
-func New[T any](p partd.Partd, codec Codec[T]) *Store[T] {
-	return &Store[T]{below: p, codec: codec}
+// New returns a store of values over a store of bytes, which it closes with
+// itself. Several may be made over one, also with different codecs, as long as
+// each key is used with one.
+func New[T any](p partd.Partd, codec ValueCodec[T]) *Store[T] {
+	return &Store[T]{layer: layer{p}, codec: codec}
 }
 
 // Append adds each entry's value to those of its key, in slice order; a key may
-// be given twice. It is all or nothing, as the Append of the store beneath.
+// be given twice. It is all or nothing, as the Append of the store beneath. The
+// values are encoded before it returns, and nothing of them is kept.
 func (s *Store[T]) Append(ctx context.Context, entries ...Entry[T]) error {
 	b := s.buffer()
 	defer s.release(b)
@@ -99,8 +108,8 @@ type buffer struct {
 	entries []partd.Entry
 }
 
-// keepAtMost is the size of the largest buffer that is kept for the next batch.
-const keepAtMost = 4 << 20
+// maxPooled is the size of the largest buffer that is kept for the next batch.
+const maxPooled = 4 << 20
 
 func (s *Store[T]) buffer() *buffer {
 	if b, ok := s.buffers.Get().(*buffer); ok {
@@ -112,7 +121,7 @@ func (s *Store[T]) buffer() *buffer {
 // release keeps a buffer for the next batch. The store beneath has copied what
 // it was given.
 func (s *Store[T]) release(b *buffer) {
-	if cap(b.bytes) > keepAtMost || cap(b.entries) > keepAtMost/64 {
+	if cap(b.bytes) > maxPooled || cap(b.entries) > maxPooled/64 {
 		return
 	}
 	clear(b.entries)

@@ -81,21 +81,23 @@ func ExamplePython() {
 	// Output:
 	// int64 1
 	// string text
-	// plain.Dict [{a <nil>}]
+	// pyvalue.Dict [{a <nil>}]
 }
 
 // What Python reads as partd.Pickle(partd.BZ2(partd.Dict())).
 func ExamplePickle() {
-	lists := encode.New(compress.BZ2(partd.NewDict()), encode.Pickle())
-	check(lists.Append(ctx, encode.Entry[[]any]{Key: "k", Value: []any{encode.Tuple{1, 2}, encode.Set{"x"}}}))
+	below, err := compress.New(partd.NewDict(), compress.BZ2, nil)
+	check(err)
+	lists := encode.New(below, encode.Pickle())
+	check(lists.Append(ctx, encode.Entry[[]any]{Key: "k", Value: []any{encode.PyTuple{1, 2}, encode.PySet{"x"}}}))
 	got, err := lists.Get(ctx, "k")
 	check(err)
 	for _, v := range got[0] {
 		fmt.Printf("%T %v\n", v, v)
 	}
 	// Output:
-	// plain.Tuple [1 2]
-	// plain.Set [x]
+	// pyvalue.Tuple [1 2]
+	// pyvalue.Set [x]
 }
 
 // What Python reads as partd.Numpy(partd.Dict()).
@@ -113,8 +115,8 @@ func ExampleNumPy() {
 }
 
 // A codec is three functions. This one keeps a count, and joins by adding.
-func ExampleCodec() {
-	counts := encode.Codec[int]{
+func ExampleValueCodec() {
+	counts := encode.ValueCodec[int]{
 		Encode: func(dst []byte, n int) ([]byte, error) { return fmt.Append(dst, n), nil },
 		Decode: func(data []byte) (n int, err error) { _, err = fmt.Sscan(string(data), &n); return n, err },
 		Join: func(pieces []int) (total int, _ error) {

@@ -80,7 +80,7 @@ func FuzzCodecs(f *testing.F) {
 		{"Bytes", decoding(Bytes()), 4},
 	}
 	rows := []row{{1, "text", []row{{A: 2}}, map[string]any{"a": "b", "c": 1.5}, time.Unix(1, 2).UTC(), []byte("x")}}
-	for _, c := range []Codec[[]row]{JSON[[]row](), Msgpack[[]row](), Gob[[]row]()} {
+	for _, c := range []ValueCodec[[]row]{JSON[[]row](), Msgpack[[]row](), Gob[[]row]()} {
 		data, err := c.Encode(nil, rows)
 		if err != nil {
 			f.Fatal(err)
@@ -102,7 +102,7 @@ func FuzzCodecs(f *testing.F) {
 	})
 }
 
-func decoding[T any](c Codec[T]) func([]byte) error {
+func decoding[T any](c ValueCodec[T]) func([]byte) error {
 	return func(data []byte) error {
 		_, err := c.Decode(data)
 		return err

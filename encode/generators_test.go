@@ -77,7 +77,7 @@ func plainLeaf(all bool) *rapid.Generator[any] {
 			return rapid.SliceOf(rapid.Byte()).Draw(t, "bytes")
 		case 6:
 			if all {
-				return ByteArray(rapid.SliceOf(rapid.Byte()).Draw(t, "bytearray"))
+				return PyByteArray(rapid.SliceOf(rapid.Byte()).Draw(t, "bytearray"))
 			}
 		}
 		return drawText().Draw(t, "str")
@@ -89,7 +89,7 @@ func plainKey() *rapid.Generator[any] {
 		rapid.Map(drawText(), func(s string) any { return s }),
 		rapid.Map(rapid.Int64(), func(n int64) any { return n }),
 		rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) any { return b }),
-		rapid.Map(drawText(), func(s string) any { return Tuple{s, int64(1), FrozenSet{s}} }),
+		rapid.Map(drawText(), func(s string) any { return PyTuple{s, int64(1), PyFrozenSet{s}} }),
 	)
 }
 
@@ -106,18 +106,18 @@ func plainValues(all bool, depth int) *rapid.Generator[any] {
 			return elements()
 		case 1:
 			if all {
-				return Tuple(elements())
+				return PyTuple(elements())
 			}
 		case 2:
-			dict := Dict{}
+			dict := PyDict{}
 			for _, k := range distinct(t) {
-				dict = append(dict, Item{Key: k, Value: inner.Draw(t, "value")})
+				dict = append(dict, PyItem{Key: k, Value: inner.Draw(t, "value")})
 			}
 			return dict
 		case 3:
-			return Set(distinct(t))
+			return PySet(distinct(t))
 		case 4:
-			return FrozenSet(distinct(t))
+			return PyFrozenSet(distinct(t))
 		}
 		return plainLeaf(all).Draw(t, "leaf")
 	})

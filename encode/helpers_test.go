@@ -60,12 +60,20 @@ func dial(t testing.TB, url string) *remote.Client {
 
 // layered are the stores of the examples of Python's partd: compressed.
 var layered = []opener{
-	{"bz2+dict", func(testing.TB) partd.Partd { return compress.BZ2(partd.NewDict()) }},
-	{"snappy+file", func(t testing.TB) partd.Partd { return compress.Snappy(openFile(t, t.TempDir())) }},
-	{"snappy+client", func(t testing.TB) partd.Partd { return compress.Snappy(dial(t, serve(t))) }},
+	{"bz2+dict", func(t testing.TB) partd.Partd { return compressed(t, partd.NewDict(), compress.BZ2) }},
+	{"snappy+file", func(t testing.TB) partd.Partd { return compressed(t, openFile(t, t.TempDir()), compress.Snappy) }},
+	{"snappy+client", func(t testing.TB) partd.Partd { return compressed(t, dial(t, serve(t)), compress.Snappy) }},
 	{"zstd+zlib+blosc+client", func(t testing.TB) partd.Partd {
-		return compress.Zstd(compress.Zlib(compress.Blosc(dial(t, serve(t)))))
+		return compressed(t, compressed(t, compressed(t, dial(t, serve(t)), compress.Blosc), compress.Zlib), compress.Zstd)
 	}},
+}
+
+// compressed returns a layer that compresses over a store.
+func compressed(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
+	t.Helper()
+	s, err := compress.New(p, format, nil)
+	must(t, err)
+	return s
 }
 
 func openFile(t testing.TB, dir string) *partd.File {

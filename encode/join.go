@@ -3,6 +3,7 @@ package encode
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -11,18 +12,7 @@ func Concat[S ~[]E, E any](pieces []S) (S, error) {
 	if len(pieces) == 1 {
 		return pieces[0], nil
 	}
-	total := 0
-	for _, p := range pieces {
-		total += len(p)
-	}
-	if total == 0 {
-		return nil, nil
-	}
-	all := make(S, 0, total)
-	for _, p := range pieces {
-		all = append(all, p...)
-	}
-	return all, nil
+	return slices.Concat(pieces...), nil
 }
 
 // joinOf returns the join of a type: slices and strings are put one behind the

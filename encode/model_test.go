@@ -137,7 +137,7 @@ func (m *model[T, E]) all(ctx context.Context, t *rapid.T, key string) {
 }
 
 // tryCodec runs the model over stores.
-func tryCodec[T ~[]E, E any](t *testing.T, stores []opener, codec func() Codec[T], values *rapid.Generator[T], text func(T) string) {
+func tryCodec[T ~[]E, E any](t *testing.T, stores []opener, codec func() ValueCodec[T], values *rapid.Generator[T], text func(T) string) {
 	for _, below := range stores {
 		t.Run(below.name, func(t *testing.T) {
 			t.Parallel()

@@ -28,8 +28,8 @@ import (
 // appended to: a key that it appends to must not be deleted through another
 // NumPy or process, as it must not be in Python.
 type NumPy[T Element] struct {
-	below partd.Partd
-	own   npy.DType
+	layer
+	own npy.DType
 
 	// mu lets many append and read, and one remove. While a key is removed
 	// nothing is appended to it, which would be without a dtype.
@@ -39,8 +39,8 @@ type NumPy[T Element] struct {
 	known   map[string]npy.DType
 }
 
-// knownAtMost is how many dtypes are noted.
-const knownAtMost = 1 << 16
+// maxKnown is how many dtypes are noted.
+const maxKnown = 1 << 16
 
 // dtypeSuffix makes the key of a key's dtype.
 const dtypeSuffix = ".dtype"
@@ -49,12 +49,13 @@ const dtypeSuffix = ".dtype"
 // to set keys. Stores for different types of elements may share one, if each key
 // has one type.
 func NewNumPy[T Element](p partd.Partd) *NumPy[T] {
-	return &NumPy[T]{below: p, own: dtypeOf[T](), known: make(map[string]npy.DType)}
+	return &NumPy[T]{layer: layer{p}, own: dtypeOf[T](), known: make(map[string]npy.DType)}
 }
 
 // Append adds each entry's elements to the array of its key, in slice order; a
 // key may be given twice. It is all or nothing, but for the dtype of a new key:
-// that is set first, so that no elements are ever without one.
+// that is set first, so that no elements are ever without one. The elements are
+// copied before it returns.
 func (n *NumPy[T]) Append(ctx context.Context, entries ...Entry[[]T]) error {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -167,18 +168,6 @@ func (n *NumPy[T]) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 		}
 	}
 }
-
-// Flush moves what the store beneath holds back to the one beneath it.
-func (n *NumPy[T]) Flush(ctx context.Context) error { return partd.Flush(ctx, n.below) }
-
-// Sync returns once all that was acknowledged before survives a loss of power.
-func (n *NumPy[T]) Sync(ctx context.Context) error { return partd.Sync(ctx, n.below) }
-
-// Close closes the store beneath, as partd.Close does.
-func (n *NumPy[T]) Close(ctx context.Context) error { return partd.Close(ctx, n.below) }
-
-// Unwrap returns the store beneath, for looking only.
-func (n *NumPy[T]) Unwrap() partd.Partd { return n.below }
 
 // checkKey refuses a key that would be another's dtype.
 func checkKey(op, key string) error {

@@ -48,7 +48,7 @@ func (n *NumPy[T]) note(keys []string, dtypes map[string]npy.DType) {
 	n.knownMu.Lock()
 	defer n.knownMu.Unlock()
 	for _, key := range keys {
-		if len(n.known) >= knownAtMost {
+		if len(n.known) >= maxKnown {
 			clear(n.known)
 		}
 		n.known[key] = dtypes[key]

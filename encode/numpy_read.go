@@ -1,6 +1,7 @@
 package encode
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 )
 
 // Get returns the array of each key, in the order asked. A key that was never
-// appended to has an empty one.
+// appended to has an empty one. The arrays belong to the caller.
 func (n *NumPy[T]) Get(ctx context.Context, keys ...string) ([][]T, error) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -67,17 +68,12 @@ func (n *NumPy[T]) decode(d npy.DType, data []byte) ([]T, error) {
 		return fixedArray[T](d, data)
 	}
 	var array []T
-	offset := int64(0)
-	for content, err := range frame.Split(data) {
-		if err != nil {
-			return nil, frameError(err)
-		}
-		elements, err := objectArray[T](content)
-		if err != nil {
-			return nil, &DecodeError{offset, err}
-		}
-		array = append(array, elements...)
-		offset += frame.HeaderLen + int64(len(content))
+	err := eachPiece(frame.Split(data), objectArray[T], func(part []T) bool {
+		array = append(array, part...)
+		return true
+	})
+	if err != nil {
+		return nil, err
 	}
 	return array, nil
 }
@@ -106,7 +102,7 @@ func (n *NumPy[T]) All(ctx context.Context, key string) iter.Seq2[[]T, error] {
 			return !stopped
 		}
 		if d.Kind == 'O' {
-			err = eachObjects(r, emit)
+			err = eachPiece(frame.Read(r, partd.MaxValueLen), objectArray[T], emit)
 		} else {
 			err = eachFixed(r, d, emit)
 		}
@@ -139,7 +135,10 @@ func (n *NumPy[T]) open(ctx context.Context, key string) (io.ReadCloser, npy.DTy
 	if err != nil {
 		return nil, npy.DType{}, errors.Join(keyError("all", key, err), r.Close())
 	}
-	return &pushedBack{r, first}, d, nil
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(first), r), r}, d, nil
 }
 
 // firstByte returns the first byte, or nothing at the end.
@@ -151,21 +150,6 @@ func firstByte(r io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	return b, nil
-}
-
-// pushedBack delivers bytes that were read already, and then the others.
-type pushedBack struct {
-	io.ReadCloser
-	first []byte
-}
-
-func (p *pushedBack) Read(b []byte) (int, error) {
-	if len(p.first) > 0 {
-		n := copy(b, p.first)
-		p.first = p.first[n:]
-		return n, nil
-	}
-	return p.ReadCloser.Read(b)
 }
 
 func eachFixed[T Element](r io.Reader, d npy.DType, emit func([]T) bool) error {
@@ -190,22 +174,4 @@ func eachFixed[T Element](r io.Reader, d npy.DType, emit func([]T) bool) error {
 		}
 		offset += int64(got)
 	}
-}
-
-func eachObjects[T Element](r io.Reader, emit func([]T) bool) error {
-	offset := int64(0)
-	for content, err := range frame.Read(r, partd.MaxValueLen) {
-		if err != nil {
-			return frameError(err)
-		}
-		part, err := objectArray[T](content)
-		if err != nil {
-			return &DecodeError{offset, err}
-		}
-		if !emit(part) {
-			return nil
-		}
-		offset += frame.HeaderLen + int64(len(content))
-	}
-	return nil
 }

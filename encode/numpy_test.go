@@ -52,7 +52,7 @@ func TestNumPyRefuses(t *testing.T) {
 	put(t, below, "cut.dtype", "|O")
 	put(t, below, "cut", "\x02\x00\x00\x00\x00\x00\x00\x00\x91")
 	put(t, below, "pickled.dtype", "|O")
-	put(t, below, "pickled", "\x14\x00\x00\x00\x00\x00\x00\x00(cos\nsystem\n(VA\ntRl.")
+	put(t, below, "pickled", "\x16\x00\x00\x00\x00\x00\x00\x00](\x8c\x02os\x8c\x06system\x93\x8c\x01A\x85Re.")
 	for _, c := range []struct {
 		name, key, want string
 		read            func(key string) error
@@ -294,13 +294,13 @@ func TestNumPyConcurrently(t *testing.T) {
 func TestNumPyForgetsDtypes(t *testing.T) {
 	n := NewNumPy[uint8](partd.NewDict())
 	batch := make([]Entry[[]uint8], 3000)
-	for round := range knownAtMost/len(batch) + 2 {
+	for round := range maxKnown/len(batch) + 2 {
 		for i := range batch {
 			batch[i] = Entry[[]uint8]{fmt.Sprint(round, i), []uint8{1}}
 		}
 		must(t, n.Append(ctx, batch...))
 	}
-	if len(n.known) > knownAtMost {
+	if len(n.known) > maxKnown {
 		t.Errorf("%d dtypes are noted", len(n.known))
 	}
 }

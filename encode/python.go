@@ -6,7 +6,7 @@ import (
 
 	"github.com/go-partd/partd/internal/msgpack"
 	"github.com/go-partd/partd/internal/pickle"
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // The types of Python that Go has none for. The others are, when they are read:
@@ -18,31 +18,31 @@ import (
 // Structs are not. Values must not contain themselves and may be nested 1,000
 // deep.
 type (
-	// Tuple is Python's tuple.
-	Tuple = plain.Tuple
-	// Dict is Python's dict: its items in the order in which they were added.
-	Dict = plain.Dict
-	// Item is a key of a Dict with its value.
-	Item = plain.Item
-	// Set is Python's set.
-	Set = plain.Set
-	// FrozenSet is Python's frozenset.
-	FrozenSet = plain.FrozenSet
-	// ByteArray is Python's bytearray.
-	ByteArray = plain.ByteArray
+	// PyTuple is Python's tuple.
+	PyTuple = pyvalue.Tuple
+	// PyDict is Python's dict: its items in the order in which they were added.
+	PyDict = pyvalue.Dict
+	// PyItem is a key of a PyDict with its value.
+	PyItem = pyvalue.Item
+	// PySet is Python's set.
+	PySet = pyvalue.Set
+	// PyFrozenSet is Python's frozenset.
+	PyFrozenSet = pyvalue.FrozenSet
+	// PyByteArray is Python's bytearray.
+	PyByteArray = pyvalue.ByteArray
 )
 
 // Pickle is the codec of partd.Pickle: lists of plain values, pickled. It writes
-// protocol 5 and reads protocols 0 to 5. Values come back with the types that
-// they had, tuples as Tuple.
+// protocol 5 and reads 4 and 5, which partd writes in every Python since 3.4.
+// Values come back with the types that they had, tuples as PyTuple.
 //
 // Nothing is executed: a pickle with a class, a function, or anything else that
 // is no plain value is an error that names it. A container that is used twice in
 // a list is one in Go, too: who changes it, changes both.
-func Pickle() Codec[[]any] {
-	return Codec[[]any]{
+func Pickle() ValueCodec[[]any] {
+	return ValueCodec[[]any]{
 		Encode: func(dst []byte, v []any) ([]byte, error) { return pickle.Append(dst, v) },
-		Decode: unpickle,
+		Decode: func(data []byte) ([]any, error) { return asList("pickle", pickle.Decode, data) },
 		Join:   Concat[[]any],
 	}
 }
@@ -53,8 +53,8 @@ func Pickle() Codec[[]any] {
 // MessagePack cannot (a set, an integer beyond 64 bits) or what Python would not
 // read from it (a dict with keys that are neither text nor bytes) is pickled
 // instead, and then everything in it keeps its type. Both are read.
-func Python() Codec[[]any] {
-	return Codec[[]any]{
+func Python() ValueCodec[[]any] {
+	return ValueCodec[[]any]{
 		Encode: func(dst []byte, v []any) ([]byte, error) {
 			out, err := msgpack.Append(dst, v)
 			if errors.Is(err, msgpack.ErrNotPlain) {
@@ -65,37 +65,25 @@ func Python() Codec[[]any] {
 		Decode: func(data []byte) ([]any, error) {
 			// A list in MessagePack begins with a byte that no pickle begins with.
 			if len(data) > 0 && !isArray(data[0]) {
-				return unpickle(data)
+				return asList("pickle", pickle.Decode, data)
 			}
-			return unpack(data)
+			return asList("msgpack", msgpack.Decode, data)
 		},
 		Join: Concat[[]any],
 	}
 }
 
-// isArray tells whether MessagePack's arrays begin with a byte.
+// isArray reports whether MessagePack's arrays begin with a byte.
 func isArray(c byte) bool { return c&0xf0 == 0x90 || c == 0xdc || c == 0xdd }
 
-func unpickle(data []byte) ([]any, error) {
-	v, err := pickle.Decode(data)
+func asList(format string, decode func([]byte) (any, error), data []byte) ([]any, error) {
+	v, err := decode(data)
 	if err != nil {
 		return nil, err
 	}
-	return asList("pickle", v)
-}
-
-func unpack(data []byte) ([]any, error) {
-	v, err := msgpack.Decode(data)
-	if err != nil {
-		return nil, err
-	}
-	return asList("msgpack", v)
-}
-
-func asList(format string, v any) ([]any, error) {
 	list, ok := v.([]any)
 	if !ok {
-		return nil, fmt.Errorf("%s: a %s, not a list", format, plain.Name(v))
+		return nil, fmt.Errorf("%s: a %s, not a list", format, pyvalue.Name(v))
 	}
 	return list, nil
 }

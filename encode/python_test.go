@@ -26,26 +26,26 @@ func plainList() []any {
 		nil, true, false, 0, -1, 200, 1 << 40, math.MinInt64, uint64(math.MaxUint64), 1.5, math.Inf(1),
 		"text \u00e9 \U0001f600", []byte("\x00\xff"),
 		[]any{1, []any{2, []any{}}},
-		Dict{{Key: "a", Value: 1}, {Key: "b", Value: []any{nil}}, {Key: []byte("c"), Value: Dict{}}},
+		PyDict{{Key: "a", Value: 1}, {Key: "b", Value: []any{nil}}, {Key: []byte("c"), Value: PyDict{}}},
 	}
 }
 
 func richList() []any {
 	shared := []any{"used", "twice"}
 	return append(
-		plainList(), Tuple{1, "t"}, Tuple{},
-		Dict{{Key: Tuple{1, 2}, Value: "x"}, {Key: 3, Value: []byte("y")}}, Set{7}, FrozenSet{"f"}, ByteArray("ba"),
+		plainList(), PyTuple{1, "t"}, PyTuple{},
+		PyDict{{Key: PyTuple{1, 2}, Value: "x"}, {Key: 3, Value: []byte("y")}}, PySet{7}, PyFrozenSet{"f"}, PyByteArray("ba"),
 		power(2, 100), new(big.Int).Neg(power(2, 3000)), shared, shared,
 	)
 }
 
 func fallbackList() []any {
-	return []any{power(2, 100), Tuple{1, 2}, Set{7}, Dict{{Key: 1, Value: "int"}}}
+	return []any{power(2, 100), PyTuple{1, 2}, PySet{7}, PyDict{{Key: 1, Value: "int"}}}
 }
 
 // pythonStores are the stores of interop.py over one directory, with what is in
 // the key of the same name.
-func pythonStores(below partd.Partd) map[string]struct {
+func pythonStores(t testing.TB, below partd.Partd) map[string]struct {
 	store  *Store[[]any]
 	values []any
 } {
@@ -57,11 +57,11 @@ func pythonStores(below partd.Partd) map[string]struct {
 		"python":   {New(below, Python()), plainList()},
 		"fallback": {New(below, Python()), fallbackList()},
 		"pickle":   {New(below, Pickle()), richList()},
-		"bz2":      {New(compress.BZ2(below), Pickle()), richList()},
-		"snappy":   {New(compress.Snappy(below), Pickle()), richList()},
-		"zlib":     {New(compress.Zlib(below), Pickle()), richList()},
-		"blosc":    {New(compress.Blosc(below), Pickle()), richList()},
-		"layers":   {New(compress.BZ2(compress.Snappy(below)), Python()), plainList()},
+		"bz2":      {New(compressed(t, below, compress.BZ2), Pickle()), richList()},
+		"snappy":   {New(compressed(t, below, compress.Snappy), Pickle()), richList()},
+		"zlib":     {New(compressed(t, below, compress.Zlib), Pickle()), richList()},
+		"blosc":    {New(compressed(t, below, compress.Blosc), Pickle()), richList()},
+		"layers":   {New(compressed(t, compressed(t, below, compress.Snappy), compress.BZ2), Python()), plainList()},
 	}
 }
 
@@ -138,7 +138,7 @@ func shared(t *testing.T, test func(t *testing.T, below partd.Partd, where strin
 func TestPythonReadsGo(t *testing.T) { shared(t, pythonReadsGo) }
 
 func pythonReadsGo(t *testing.T, below partd.Partd, where string) {
-	for key, s := range pythonStores(below) {
+	for key, s := range pythonStores(t, below) {
 		must(t, s.store.Append(t.Context(), Entry[[]any]{key, s.values[:3]}, Entry[[]any]{key, s.values[3:]}))
 	}
 	for _, a := range allArrays {
@@ -159,7 +159,7 @@ func TestGoReadsPython(t *testing.T) { shared(t, goReadsPython) }
 
 func goReadsPython(t *testing.T, below partd.Partd, where string) {
 	runPython(t, "interop.py", "write", where)
-	for key, s := range pythonStores(below) {
+	for key, s := range pythonStores(t, below) {
 		got, err := s.store.Get(t.Context(), key)
 		must(t, err)
 		if plainText(got[0]) != plainText(s.values) {
@@ -179,7 +179,7 @@ func goReadsPython(t *testing.T, below partd.Partd, where string) {
 	}
 	got, err := New(below, Python()).Get(t.Context(), "intkeys")
 	must(t, err)
-	if want := []any{Dict{{Key: 1, Value: "one"}, {Key: nil, Value: 2.5}}}; plainText(got[0]) != plainText(want) {
+	if want := []any{PyDict{{Key: 1, Value: "one"}, {Key: nil, Value: 2.5}}}; plainText(got[0]) != plainText(want) {
 		t.Errorf("a dict with keys that are integers: got %v", got[0])
 	}
 	_, err = NewNumPy[string](below).Get(t.Context(), "np_none")
@@ -194,7 +194,7 @@ func TestPythonAndGoTakeTurns(t *testing.T) { shared(t, pythonAndGoTakeTurns) }
 
 func pythonAndGoTakeTurns(t *testing.T, below partd.Partd, where string) {
 	runPython(t, "interop.py", "write", where)
-	for key, s := range pythonStores(below) {
+	for key, s := range pythonStores(t, below) {
 		must(t, s.store.Append(ctx, Entry[[]any]{key, []any{"from Go"}}))
 		got, err := s.store.Get(ctx, key)
 		must(t, err)

@@ -3,7 +3,6 @@ package encode
 import (
 	"context"
 	"errors"
-	"io"
 	"iter"
 
 	"github.com/go-partd/partd"
@@ -11,7 +10,8 @@ import (
 )
 
 // Get returns the value of each key, in the order asked: what was appended to
-// it, joined. A key that was never appended to has the codec's empty value.
+// it, joined. A key that was never appended to has the codec's empty value. The
+// values belong to the caller.
 func (s *Store[T]) Get(ctx context.Context, keys ...string) ([]T, error) {
 	raw, err := s.below.Get(ctx, keys...)
 	if err != nil {
@@ -36,19 +36,31 @@ func (s *Store[T]) decodeAll(op string, keys []string, raw [][]byte) ([]T, error
 
 // split returns the pieces of a key's value.
 func (s *Store[T]) split(chunk []byte) (pieces []T, err error) {
-	offset := int64(0)
-	for content, err := range frame.Split(chunk) {
-		if err != nil {
-			return pieces, frameError(err)
-		}
-		v, err := s.codec.Decode(content)
-		if err != nil {
-			return pieces, &DecodeError{offset, err}
-		}
+	err = eachPiece(frame.Split(chunk), s.codec.Decode, func(v T) bool {
 		pieces = append(pieces, v)
+		return true
+	})
+	return pieces, err
+}
+
+// eachPiece passes to emit what the content of each frame stands for, until emit
+// returns false.
+func eachPiece[T any](frames iter.Seq2[[]byte, error], decode func([]byte) (T, error), emit func(T) bool) error {
+	offset := int64(0)
+	for content, err := range frames {
+		if err != nil {
+			return frameError(err)
+		}
+		v, err := decode(content)
+		if err != nil {
+			return &DecodeError{offset, err}
+		}
+		if !emit(v) {
+			return nil
+		}
 		offset += frame.HeaderLen + int64(len(content))
 	}
-	return pieces, nil
+	return nil
 }
 
 // frameError returns what is wrong with a frame as a DecodeError, as far as it
@@ -71,30 +83,15 @@ func (s *Store[T]) All(ctx context.Context, key string) iter.Seq2[T, error] {
 			yield(*new(T), err)
 			return
 		}
-		more, err := s.each(r, yield)
+		more := true
+		err = eachPiece(frame.Read(r, partd.MaxValueLen), s.codec.Decode, func(v T) bool {
+			more = yield(v, nil)
+			return more
+		})
 		if err = errors.Join(err, r.Close()); err != nil && more {
 			yield(*new(T), keyError("all", key, err))
 		}
 	}
-}
-
-// each yields the values that r delivers. It tells whether more are wanted.
-func (s *Store[T]) each(r io.Reader, yield func(T, error) bool) (more bool, err error) {
-	offset := int64(0)
-	for content, err := range frame.Read(r, partd.MaxValueLen) {
-		if err != nil {
-			return true, frameError(err)
-		}
-		v, err := s.codec.Decode(content)
-		if err != nil {
-			return true, &DecodeError{offset, err}
-		}
-		if !yield(v, nil) {
-			return false, nil
-		}
-		offset += frame.HeaderLen + int64(len(content))
-	}
-	return true, nil
 }
 
 // Set replaces all values of a key by one.
@@ -144,15 +141,3 @@ func (s *Store[T]) Drop(ctx context.Context) error { return s.below.Drop(ctx) }
 func (s *Store[T]) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return partd.Keys(ctx, s.below)
 }
-
-// Flush moves what the store beneath holds back to the one beneath it.
-func (s *Store[T]) Flush(ctx context.Context) error { return partd.Flush(ctx, s.below) }
-
-// Sync returns once all that was acknowledged before survives a loss of power.
-func (s *Store[T]) Sync(ctx context.Context) error { return partd.Sync(ctx, s.below) }
-
-// Close closes the store beneath, as partd.Close does.
-func (s *Store[T]) Close(ctx context.Context) error { return partd.Close(ctx, s.below) }
-
-// Unwrap returns the store beneath, for looking only.
-func (s *Store[T]) Unwrap() partd.Partd { return s.below }

@@ -18,7 +18,7 @@ var ctx = context.Background()
 func TestStoredBytes(t *testing.T) {
 	below := partd.NewDict()
 	must(t, New(below, Python()).Append(ctx, Entry[[]any]{"python", []any{1, "a"}}, Entry[[]any]{"python", []any{}}))
-	must(t, New(below, Python()).Append(ctx, Entry[[]any]{"pickled", []any{Set{}}}))
+	must(t, New(below, Python()).Append(ctx, Entry[[]any]{"pickled", []any{PySet{}}}))
 	must(t, New(below, Bytes()).Append(ctx, Entry[[]byte]{"bytes", []byte("abc")}))
 	must(t, New(below, JSON[map[string]string]()).Append(ctx, Entry[map[string]string]{"json", map[string]string{"<": ">"}}))
 	must(t, NewNumPy[uint16](below).Append(ctx, Entry[[]uint16]{"numpy", []uint16{1, 256}}))
@@ -157,11 +157,11 @@ func TestDecodeKeepsNothing(t *testing.T) {
 	keepsNothing(t, "Gob", Gob[all](), v)
 	keepsNothing(t, "Msgpack", Msgpack[all](), v)
 	keepsNothing(t, "Bytes", Bytes(), []byte("bytes"))
-	keepsNothing(t, "Python", Python(), []any{"text", []byte("bytes"), Dict{{Key: "key", Value: "value"}}})
-	keepsNothing(t, "Pickle", Pickle(), []any{"text", []byte("bytes"), ByteArray("array"), Tuple{[]byte("b")}})
+	keepsNothing(t, "Python", Python(), []any{"text", []byte("bytes"), PyDict{{Key: "key", Value: "value"}}})
+	keepsNothing(t, "Pickle", Pickle(), []any{"text", []byte("bytes"), PyByteArray("array"), PyTuple{[]byte("b")}})
 }
 
-func keepsNothing[T any](t *testing.T, name string, c Codec[T], v T) {
+func keepsNothing[T any](t *testing.T, name string, c ValueCodec[T], v T) {
 	t.Helper()
 	data, err := c.Encode([]byte("before"), v)
 	must(t, err)
@@ -182,7 +182,7 @@ func keepsNothing[T any](t *testing.T, name string, c Codec[T], v T) {
 // What follows a value in its piece is an error, and so is a part of it.
 func TestWholePieces(t *testing.T) {
 	v := []string{"one", "two"}
-	for name, c := range map[string]Codec[[]string]{"JSON": JSON[[]string](), "Gob": Gob[[]string](), "Msgpack": Msgpack[[]string]()} {
+	for name, c := range map[string]ValueCodec[[]string]{"JSON": JSON[[]string](), "Gob": Gob[[]string](), "Msgpack": Msgpack[[]string]()} {
 		data, err := c.Encode(nil, v)
 		must(t, err)
 		if _, err := c.Decode(append(data, data...)); err == nil {
@@ -221,7 +221,7 @@ func TestHostileLengths(t *testing.T) {
 	tryHostile(t, "Gob", Gob[[]int64](), "\xf8\x7f\xff\xff\xff\xff\xff\xff\xff", "\xfc\x3f\xff\xff\xff", "\x0c\xff\x81\x02\x01\x02\xff\x82\x00\x01\x04\x00\x00\x0e\xff\x82\x00\xfc\x3f\xff\xff\xff")
 }
 
-func tryHostile[T any](t *testing.T, name string, c Codec[T], inputs ...string) {
+func tryHostile[T any](t *testing.T, name string, c ValueCodec[T], inputs ...string) {
 	t.Helper()
 	_, err := c.Decode([]byte("\x00")) // what is set up once
 	if err == nil {
@@ -304,9 +304,9 @@ func TestAbilities(t *testing.T) {
 	_, popped := s.Pop(ctx, "k")
 	for name, err := range map[string]error{
 		"Set": s.Set(ctx, "k", nil), "SetOnce": s.SetOnce(ctx, "k", nil), "Delete": s.Delete(ctx, "k"), "Pop": popped,
-		"Flush": s.Flush(ctx), "Sync": s.Sync(ctx), "Close": s.Close(ctx),
+		"Flush": s.Flush(ctx), "Sync": s.Sync(ctx), "Close": s.Close(),
 		"NumPy Append": n.Append(ctx, Entry[[]int8]{"k", []int8{1}}), "NumPy Delete": n.Delete(ctx, "k"), "NumPy Flush": n.Flush(ctx),
-		"NumPy Sync": n.Sync(ctx), "NumPy Close": n.Close(ctx),
+		"NumPy Sync": n.Sync(ctx), "NumPy Close": n.Close(),
 	} {
 		if !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("%s: %v", name, err)
@@ -328,7 +328,7 @@ func TestAbilities(t *testing.T) {
 	if got, err := once.Get(ctx, "once"); err != nil || string(got[0]) != "first" {
 		t.Errorf("set once: %q, %v", got, err)
 	}
-	must(t, once.Close(ctx))
+	must(t, once.Close())
 	if err := once.Append(ctx, Entry[[]byte]{"k", []byte("x")}); !errors.Is(err, partd.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}

@@ -47,7 +47,7 @@ func (e *Error) Error() string { return fmt.Sprintf("frame at offset %d: %v", e.
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Append appends a frame with this content to dst.
+// Append appends a frame with this content, which it copies, to dst.
 func Append(dst, content []byte) []byte {
 	dst = slices.Grow(dst, HeaderLen+len(content))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(len(content)))
@@ -64,8 +64,8 @@ func End(dst []byte, start int) []byte {
 	return dst
 }
 
-// Split yields the content of each frame in data, as slices of data. After an
-// error, an *Error, it yields nothing more.
+// Split yields the content of each frame in data, as slices of data, without
+// copying: they change with it. After an error, an *Error, it yields nothing more.
 func Split(data []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		for offset := 0; offset < len(data); {

@@ -58,23 +58,23 @@ func TestKeepsPromises(t *testing.T) {
 				return s
 			}
 			newDir := func(*testing.T) string { return fmt.Sprintf("/%d", len(dirs)) }
-			opts := []partdtest.Option{
-				partdtest.Require(abilities...),
-				partdtest.OwnNames("MANIFEST", "LOCK", "wal-0", "seg-00000001", "blob-00000001"),
-			}
-			if c.h.fs != nil {
-				newDir = func(t *testing.T) string { return t.TempDir() }
-				opts = append(opts, partdtest.Dir(func(s partd.Partd) string { return dirs[s] }))
-			} else {
-				c.h.fs = vfstest.NewMem()
-			}
-			partdtest.Run(t, func(t *testing.T) partd.Partd { return must(t, newDir(t)) },
-				append(opts, partdtest.Reopen(func(t *testing.T, s partd.Partd) partd.Partd {
+			opts := &partdtest.Options{
+				Require:  abilities,
+				OwnNames: []string{"MANIFEST", "LOCK", "wal-0", "seg-00000001", "blob-00000001"},
+				Reopen: func(t *testing.T, s partd.Partd) partd.Partd {
 					if err := partd.Close(t.Context(), s); err != nil && !errors.Is(err, partd.ErrClosed) {
 						t.Fatal(err)
 					}
 					return must(t, dirs[s])
-				}))...)
+				},
+			}
+			if c.h.fs != nil {
+				newDir = func(t *testing.T) string { return t.TempDir() }
+				opts.Dir = func(s partd.Partd) string { return dirs[s] }
+			} else {
+				c.h.fs = vfstest.NewMem()
+			}
+			partdtest.Run(t, func(t *testing.T) partd.Partd { return must(t, newDir(t)) }, opts)
 		})
 	}
 }

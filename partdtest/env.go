@@ -70,10 +70,10 @@ func (e *env) want(why string, m model) {
 
 // reopen closes the store and opens it again, where the store outlives that.
 func (e *env) reopen() bool {
-	if e.suite.reopen == nil {
+	if e.suite.opts.Reopen == nil {
 		return false
 	}
-	e.store = e.suite.reopen(e.real(), e.store)
+	e.store = e.suite.opts.Reopen(e.real(), e.store)
 	if e.store == nil {
 		e.closed = true
 		e.Fatalf("Reopen returned no store")
@@ -90,17 +90,10 @@ func (e *env) within(what string, f func() error) {
 	select {
 	case err := <-done:
 		e.must(what, err)
-	case <-time.After(e.patience()):
+	case <-time.After(e.suite.hangAfter):
 		e.closed = true // closing would hang, too
-		e.Fatalf("%s: not done after %v: a deadlock?", what, e.patience())
+		e.Fatalf("%s: not done after %v: a deadlock?", what, e.suite.hangAfter)
 	}
-}
-
-func (e *env) patience() time.Duration {
-	if e.suite.hangAfter > 0 {
-		return e.suite.hangAfter
-	}
-	return 30 * time.Second
 }
 
 // together runs functions at the same time, and fails with their errors.

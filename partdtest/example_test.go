@@ -13,7 +13,7 @@ func ExampleRun() {
 
 	partdtest.Run(t, func(*testing.T) partd.Partd {
 		return partd.NewDict() // the store to be checked: an empty one
-	})
+	}, nil)
 }
 
 // What the store must be able to do is required; what it has on disk is looked
@@ -32,21 +32,22 @@ func ExampleRun_options() {
 	}
 	partdtest.Run(t,
 		func(t *testing.T) partd.Partd { return open(t, t.TempDir()) },
-		partdtest.Require(partdtest.CanDelete, partdtest.CanScan, partdtest.CanClose),
-		partdtest.Dir(func(store partd.Partd) string { return dirs[store] }),
-		partdtest.OwnNames(".lock"),
-		partdtest.Reopen(func(t *testing.T, store partd.Partd) partd.Partd {
-			if err := partd.Close(t.Context(), store); err != nil {
-				t.Fatal(err)
-			}
-			return open(t, dirs[store])
-		}),
-	)
+		&partdtest.Options{
+			Require:  []partdtest.Ability{partdtest.CanDelete, partdtest.CanScan, partdtest.CanClose},
+			Dir:      func(store partd.Partd) string { return dirs[store] },
+			OwnNames: []string{".lock"},
+			Reopen: func(t *testing.T, store partd.Partd) partd.Partd {
+				if err := partd.Close(t.Context(), store); err != nil {
+					t.Fatal(err)
+				}
+				return open(t, dirs[store])
+			},
+		})
 }
 
 // The state machine alone, for tests that have their own way to break things.
 func ExampleStateMachine() {
 	var t *testing.T // of func TestMyStore(t *testing.T)
 
-	partdtest.StateMachine(t, func(*testing.T) partd.Partd { return partd.NewDict() })
+	partdtest.StateMachine(t, func(*testing.T) partd.Partd { return partd.NewDict() }, nil)
 }

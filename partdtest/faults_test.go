@@ -31,17 +31,17 @@ func openFaulty(fault string) func(t *testing.T) partd.Partd {
 
 func reopen(_ *testing.T, store partd.Partd) partd.Partd { return reopened(store) }
 
-var everything = Require(CanSet, CanDelete, CanPop, CanList, CanOpen, CanScan, CanFlush, CanSync, CanStat, CanApply, CanClose)
+var everything = []Ability{CanSet, CanDelete, CanPop, CanList, CanOpen, CanScan, CanFlush, CanSync, CanStat, CanApply, CanClose}
 
 func TestReferencePasses(t *testing.T) {
-	Run(t, openFaulty(""), Reopen(reopen), everything)
+	Run(t, openFaulty(""), &Options{Reopen: reopen, Require: everything})
 }
 
 // bare hides every ability of a store.
 type bare struct{ partd.Partd }
 
 func TestStoreWithoutAbilitiesPasses(t *testing.T) {
-	Run(t, func(*testing.T) partd.Partd { return bare{newReference("")} }, LargeValue(1<<20), Pieces(10), OwnNames("mine"))
+	Run(t, func(*testing.T) partd.Partd { return bare{newReference("")} }, &Options{LargeValue: 1 << 20, Pieces: 10, OwnNames: []string{"mine"}})
 }
 
 func TestStateMachineAlone(t *testing.T) {
@@ -49,7 +49,7 @@ func TestStateMachineAlone(t *testing.T) {
 	StateMachine(t, func(*testing.T) partd.Partd {
 		opened++
 		return newReference("")
-	}, Reopen(reopen), MachineRuns(10))
+	}, &Options{Reopen: reopen, MachineRuns: 10})
 	if opened < 10 || opened > 12 {
 		t.Errorf("with MachineRuns(10), %d stores were opened", opened)
 	}
@@ -137,7 +137,7 @@ func TestFaultsAreCaught(t *testing.T) {
 	} {
 		t.Run(c.fault, func(t *testing.T) {
 			checks := strings.Fields(c.checks)
-			failed := failuresOf(t, quickly(newSuite(openFaulty(c.fault), []Option{Reopen(reopen)})), append(checks, "abilities", "scan-chunks")...)
+			failed := failuresOf(t, quickly(newSuite(openFaulty(c.fault), &Options{Reopen: reopen})), append(checks, "abilities", "scan-chunks")...)
 			said := false
 			for _, name := range checks {
 				if failed.messages[name] == "" {
@@ -154,7 +154,7 @@ func TestFaultsAreCaught(t *testing.T) {
 
 // TestRecorderSeesNothingWrong makes sure that it is the faults that fail above.
 func TestRecorderSeesNothingWrong(t *testing.T) {
-	failed := failuresOf(t, quickly(newSuite(openFaulty(""), []Option{Reopen(reopen), everything})))
+	failed := failuresOf(t, quickly(newSuite(openFaulty(""), &Options{Reopen: reopen, Require: everything})))
 	if len(failed.messages) != 0 {
 		t.Fatalf("a store that is right fails: %q", failed.messages)
 	}
@@ -184,7 +184,7 @@ func (h half) Set(ctx context.Context, key string, value []byte) error {
 
 func TestLackOfAbilities(t *testing.T) {
 	open := func(*testing.T) partd.Partd { return bare{newReference("")} }
-	failed := failuresOf(t, quickly(newSuite(open, []Option{Require(CanScan, CanOpen)})), "abilities")
+	failed := failuresOf(t, quickly(newSuite(open, &Options{Require: []Ability{CanScan, CanOpen}})), "abilities")
 	if m := failed.messages["abilities"]; !strings.Contains(m, "cannot scan") {
 		t.Errorf("the lack of a required ability gives %q", m)
 	}
@@ -232,8 +232,8 @@ func TestDirOption(t *testing.T) {
 		open := func(t *testing.T) partd.Partd {
 			return &inDir{bare{newReference("")}, filepath.Join(mkdir(t, "parent"), "store"), c.inside}
 		}
-		dir := Dir(func(store partd.Partd) string { return store.(*inDir).dir })
-		failed := failuresOf(t, quickly(newSuite(open, []Option{dir, OwnNames("secret")})), "abilities", c.check, c.other)
+		dir := func(store partd.Partd) string { return store.(*inDir).dir }
+		failed := failuresOf(t, quickly(newSuite(open, &Options{Dir: dir, OwnNames: []string{"secret"}})), "abilities", c.check, c.other)
 		if m := failed.messages[c.check]; !strings.Contains(m, c.word) {
 			t.Errorf("%s gives %q", c.check, m)
 		}

@@ -136,11 +136,11 @@ func keysStayInside(e *env) {
 		"../x", "/etc/x", "../../x", "/x", "x", "a/../../x", "..\\x", "C:\\x", "~/x", "file:///etc/x", "/dev/null", "/proc/self/x",
 		"%2e%2e/x", "..%2Fx", "$HOME/x", "`x`", "-rf", "--", "*",
 	}
-	if e.suite.dir == nil {
+	if e.suite.opts.Dir == nil {
 		e.distinct(keys)
 		return
 	}
-	dir := e.suite.dir(e.store)
+	dir := e.suite.opts.Dir(e.store)
 	around := []string{filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))}
 	keys = append(keys, filepath.Join(dir, "x"), "../"+filepath.Base(dir)+"/x")
 	before := map[string][]string{}
@@ -174,16 +174,16 @@ func ownNames(e *env) {
 	keys := append([]string{
 		".lock", ".undo", "lock", "LOCK", "undo", "wal", "log", "journal", "index", "manifest", "MANIFEST", "CURRENT", "data", "meta",
 		"tmp", ".tmp", ".partd", "partd", "segment", "keys", ".dtype", "a.dtype", "a", "ledger", "session", "a/b", "a!b", repeat("k", 300),
-	}, e.suite.ownNames...)
+	}, e.suite.opts.OwnNames...)
 	e.distinct(keys)
-	if e.suite.dir == nil {
+	if e.suite.opts.Dir == nil {
 		return
 	}
 	for range 2 {
 		for _, k := range keys {
 			e.append(entry(k, "x"))
 		}
-		err := filepath.WalkDir(e.suite.dir(e.store), func(path string, _ os.DirEntry, err error) error {
+		err := filepath.WalkDir(e.suite.opts.Dir(e.store), func(path string, _ os.DirEntry, err error) error {
 			if name := filepath.Base(path); err == nil && len(keys) < 300 && !slices.Contains(keys, name) {
 				keys = append(keys, name, "."+name, name+".tmp")
 			}

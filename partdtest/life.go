@@ -147,7 +147,7 @@ func reopenKeeps(e *env) {
 
 // reopenAfterClose closes a store itself before the caller's function does.
 func reopenAfterClose(e *env) {
-	if e.suite.reopen == nil || !e.suite.can[CanClose] {
+	if e.suite.opts.Reopen == nil || !e.suite.can[CanClose] {
 		e.Logf("not checked: the caller gave no way to open the store again")
 		return
 	}

@@ -21,11 +21,11 @@ func machineKeys(own []string) []string {
 
 // machine compares a store with a map over random operations.
 func (s *suite) machine(t tester) {
-	keys := rapid.SampledFrom(machineKeys(s.ownNames))
+	keys := rapid.SampledFrom(machineKeys(s.opts.OwnNames))
 	runs, failed := 0, false
 	rapid.Check(t, func(rt *rapid.T) {
 		// A failure is run again and made shorter, which the bound must not stop.
-		if s.machineRuns > 0 && runs >= s.machineRuns && !failed {
+		if s.opts.MachineRuns > 0 && runs >= s.opts.MachineRuns && !failed {
 			return
 		}
 		runs++
@@ -98,7 +98,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 	if m.can[CanSync] {
 		all["sync"] = func(rt *rapid.T) { m.must(rt, "Sync", partd.Sync(m.ctx, m.store)) }
 	}
-	if m.suite.reopen != nil {
+	if m.suite.opts.Reopen != nil {
 		all["reopen"] = m.openAgain
 	}
 	return all
@@ -237,7 +237,7 @@ func (m *machine) breakOut(rt *rapid.T) {
 }
 
 func (m *machine) openAgain(rt *rapid.T) {
-	m.store = m.suite.reopen(m.t.real(), m.store)
+	m.store = m.suite.opts.Reopen(m.t.real(), m.store)
 	if m.store == nil {
 		rt.Fatalf("Reopen returned no store")
 	}

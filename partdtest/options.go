@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/go-partd/partd"
 )
@@ -30,66 +29,29 @@ const (
 	CanClose  Ability = "close"  // io.Closer
 )
 
-// Option changes what [Run] and [StateMachine] do.
-type Option func(*config)
-
-type config struct {
-	required    []Ability
-	reopen      func(t *testing.T, store partd.Partd) partd.Partd
-	dir         func(store partd.Partd) string
-	ownNames    []string
-	largeValue  int
-	pieces      int
-	machineRuns int
-	noLeakCheck bool
-	hangAfter   time.Duration // 0: half a minute; shorter where the suite itself is tested
-}
-
-// Require makes the lack of an ability an error.
-func Require(abilities ...Ability) Option {
-	return func(c *config) { c.required = append(c.required, abilities...) }
-}
-
-// Reopen is for stores that outlive their process. The function is given an
-// open store, closes it, and returns another over the same data.
-func Reopen(reopen func(t *testing.T, store partd.Partd) partd.Partd) Option {
-	return func(c *config) { c.reopen = reopen }
-}
-
-// Dir is for stores in a directory of their own; the function returns it. The
-// names that the store gives to its files are then tried as keys, and nothing
-// may appear beside the directory.
-func Dir(dir func(store partd.Partd) string) Option {
-	return func(c *config) { c.dir = dir }
-}
-
-// OwnNames adds names that the store uses itself, for files or in memory, to
-// the keys that are tried.
-func OwnNames(names ...string) Option {
-	return func(c *config) { c.ownNames = append(c.ownNames, names...) }
-}
-
-// LargeValue sets the length of the value that a single append is tried with,
-// in bytes; 8 MiB unless given.
-func LargeValue(bytes int) Option {
-	return func(c *config) { c.largeValue = bytes }
-}
-
-// Pieces sets the number of appends that one key is given; 300 unless given.
-func Pieces(n int) Option {
-	return func(c *config) { c.pieces = n }
-}
-
-// MachineRuns makes the state machine open the store at most n times, where
-// that is slow. (A failure is looked into with as many as that takes.)
-func MachineRuns(n int) Option {
-	return func(c *config) { c.machineRuns = n }
-}
-
-// WithoutLeakCheck leaves out the count of goroutines and open files, for tests
-// that run beside others.
-func WithoutLeakCheck() Option {
-	return func(c *config) { c.noLeakCheck = true }
+// Options are the options of [Run] and [StateMachine].
+type Options struct {
+	// Require are abilities whose lack is an error.
+	Require []Ability
+	// Reopen is for stores that outlive their process. It is given an open store,
+	// closes it, and returns another over the same data.
+	Reopen func(t *testing.T, store partd.Partd) partd.Partd
+	// Dir is for stores in a directory of their own, which it returns. The names
+	// that the store gives to its files are then tried as keys, and nothing may
+	// appear beside the directory.
+	Dir func(store partd.Partd) string
+	// OwnNames are names that the store uses itself, for files or in memory. They
+	// are tried as keys, too.
+	OwnNames []string
+	// LargeValue is the length of the value that a single append is tried with, in
+	// bytes; 0 is 8 MiB.
+	LargeValue int
+	// Pieces is the number of appends that one key is given; 0 is 300.
+	Pieces int
+	// MachineRuns is how often the state machine opens the store at most, where
+	// that is slow; 0 is no bound. (A failure is looked into with as many as that
+	// takes.)
+	MachineRuns int
 }
 
 // probe finds out what the store can do, on a store of its own.
@@ -130,7 +92,7 @@ func (s *suite) probe(t tester) {
 			t.Errorf("the store can list its keys and says that it cannot %s: leave the method out, or in a layer call partd's function of that name, which falls back to Keys", a)
 		}
 	}
-	for _, a := range s.required {
+	for _, a := range s.opts.Require {
 		if !s.can[a] {
 			t.Errorf("the store cannot %s, which is required", a)
 		}

@@ -2,12 +2,12 @@
 // is for everyone who writes a store or a layer over one:
 //
 //	func TestMyStore(t *testing.T) {
-//		partdtest.Run(t, func(t *testing.T) partd.Partd { return mystore.New() })
+//		partdtest.Run(t, func(t *testing.T) partd.Partd { return mystore.New() }, nil)
 //	}
 //
 // [Run] makes a named subtest of each promise, of each kind of key and value
 // that has broken a store before, and of concurrent use; what a store cannot do
-// is logged and left out, unless [Require] is given. [StateMachine], which Run
+// is logged and left out, unless [Options].Require names it. [StateMachine], which Run
 // calls too, compares a store with a plain map over random operations.
 package partdtest
 
@@ -25,8 +25,8 @@ import (
 // leaves to t.TempDir and t.Cleanup.
 //
 // At the end Run looks for goroutines and open files left behind, so no other
-// test should run at the same time; see [WithoutLeakCheck].
-func Run(t *testing.T, open func(t *testing.T) partd.Partd, opts ...Option) {
+// test should run at the same time.
+func Run(t *testing.T, open func(t *testing.T) partd.Partd, opts *Options) {
 	t.Helper()
 	newSuite(open, opts).run(realTester{t})
 }
@@ -34,8 +34,8 @@ func Run(t *testing.T, open func(t *testing.T) partd.Partd, opts ...Option) {
 // StateMachine compares a store with a plain map over random sequences of
 // operations, by package rapid. The test flags -rapid.checks and -rapid.steps
 // set how many sequences there are and how long they are on average, 100 and 30
-// unless given; [MachineRuns] bounds the former.
-func StateMachine(t *testing.T, open func(t *testing.T) partd.Partd, opts ...Option) {
+// unless given; [Options].MachineRuns bounds the former.
+func StateMachine(t *testing.T, open func(t *testing.T) partd.Partd, opts *Options) {
 	t.Helper()
 	s := newSuite(open, opts)
 	top := realTester{t}
@@ -64,15 +64,22 @@ func (r realTester) Run(name string, f func(t tester)) bool {
 
 // suite is the checks with what the caller asked for.
 type suite struct {
-	config
-	open func(t *testing.T) partd.Partd
-	can  map[Ability]bool // filled in by probe
+	opts      Options
+	open      func(t *testing.T) partd.Partd
+	can       map[Ability]bool // filled in by probe
+	hangAfter time.Duration    // shorter where the suite itself is tested
 }
 
-func newSuite(open func(t *testing.T) partd.Partd, opts []Option) *suite {
-	s := &suite{open: open, config: config{largeValue: 8 << 20, pieces: 300}}
-	for _, o := range opts {
-		o(&s.config)
+func newSuite(open func(t *testing.T) partd.Partd, opts *Options) *suite {
+	s := &suite{open: open, hangAfter: 30 * time.Second}
+	if opts != nil {
+		s.opts = *opts
+	}
+	if s.opts.LargeValue == 0 {
+		s.opts.LargeValue = 8 << 20
+	}
+	if s.opts.Pieces == 0 {
+		s.opts.Pieces = 300
 	}
 	return s
 }
@@ -99,9 +106,7 @@ func (s *suite) run(t tester) {
 		}
 	}
 	t.Run("state-machine", s.machine)
-	if !s.noLeakCheck {
-		t.Run("leaks", func(t tester) { before.compare(t) })
-	}
+	t.Run("leaks", func(t tester) { before.compare(t) })
 }
 
 // probeOnce probes where the subtest for it has not, since -run names another.

@@ -281,7 +281,7 @@ func concurrentClose(e *env) {
 		return errors.Join(append(all, <-errs)...)
 	})
 	e.closed = true
-	if e.suite.reopen == nil {
+	if e.suite.opts.Reopen == nil {
 		return
 	}
 	e.closed = false

@@ -125,7 +125,7 @@ func (r *recorder) real() *testing.T                  { return r.t }
 // quickly makes a suite whose waits are short.
 func quickly(s *suite) *suite {
 	s.hangAfter = 2 * time.Second
-	s.pieces = 50
-	s.largeValue = 300_000
+	s.opts.Pieces = 50
+	s.opts.LargeValue = 300_000
 	return s
 }

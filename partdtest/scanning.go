@@ -24,7 +24,7 @@ func scanChecks() []check {
 func scanChunks(e *env) {
 	e.want("Scan of an empty store", nil)
 	want := e.fill(300)
-	want["large"] = string(noise(e.suite.largeValue, 3))
+	want["large"] = string(noise(e.suite.opts.LargeValue, 3))
 	e.append(entry("large", want["large"]))
 	for i := range 50 {
 		v := repeat(string(rune('a'+i%26)), 1+i*i)

@@ -137,7 +137,7 @@ func valueSizes(e *env) {
 }
 
 func largeValue(e *env) {
-	v := string(noise(e.suite.largeValue, 1))
+	v := string(noise(e.suite.opts.LargeValue, 1))
 	want := model{"large": v + "end", "before": "1", "after": "2"}
 	e.append(entry("before", "1"), entry("large", v), entry("after", "2"))
 	e.append(entry("large", "end"))
@@ -159,7 +159,7 @@ func largeValue(e *env) {
 
 func manyPieces(e *env) {
 	want := model{}
-	for i := range e.suite.pieces {
+	for i := range e.suite.opts.Pieces {
 		v := string(noise(1+i*i%1999, uint64(i)))
 		e.append(entry("many", v), entry("other", "x"))
 		want["many"] += v

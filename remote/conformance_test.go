@@ -77,14 +77,12 @@ func TestClientKeepsPromises(t *testing.T) {
 				_, url := serve(t, open(t), nil)
 				return dial(t, url, nil)
 			}
-			opts := []partdtest.Option{
-				partdtest.Require(abilities...), partdtest.MachineRuns(5), partdtest.Pieces(60), partdtest.LargeValue(defaultPage + 1<<20),
-			}
+			opts := &partdtest.Options{Require: abilities, MachineRuns: 5, Pieces: 60, LargeValue: defaultPage + 1<<20}
 			if name != "dict" && os.Getenv("PARTD_REQUIRE_ALL") == "" {
-				partdtest.StateMachine(t, client, opts...)
+				partdtest.StateMachine(t, client, opts)
 				return
 			}
-			partdtest.Run(t, client, opts...)
+			partdtest.Run(t, client, opts)
 		})
 	}
 }

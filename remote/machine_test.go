@@ -92,7 +92,7 @@ func TestMachineWithCuts(t *testing.T) {
 			partdtest.StateMachine(t, func(t *testing.T) partd.Partd {
 				r := startRestarting(t, open(t), never, nil)
 				return &cutting{Client: dialAnyhow(t, r.proxy.url()), r: r, t: t}
-			}, partdtest.MachineRuns(8))
+			}, &partdtest.Options{MachineRuns: 8})
 		})
 	}
 }

@@ -64,7 +64,11 @@ func TestPythonGetIsOneSnapshot(t *testing.T) {
 		"file": stores["file"],
 		"log":  stores["log"],
 		"zstd+log": func(t *testing.T) partd.Partd {
-			return compress.Zstd(stores["log"](t))
+			s, err := compress.New(stores["log"](t), compress.Zstd, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
 		},
 		"dict":   stores["dict"], // whose readers cannot begin anew
 		"buffer": stores["buffer"],

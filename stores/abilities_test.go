@@ -128,20 +128,34 @@ var layers = map[string]struct {
 	over       func(t *testing.T, below partd.Partd) partd.Partd
 	can, lacks string
 }{
-	"nothing":        {over: func(_ *testing.T, p partd.Partd) partd.Partd { return p }},
-	"zstd":           {over: func(_ *testing.T, p partd.Partd) partd.Partd { return compress.Zstd(p) }},
-	"zlib":           {over: func(_ *testing.T, p partd.Partd) partd.Partd { return compress.Zlib(p) }},
-	"zstd over zlib": {over: func(_ *testing.T, p partd.Partd) partd.Partd { return compress.Zstd(compress.Zlib(p)) }},
-	"buffer":         {over: buffered, can: "flush close", lacks: "apply"},
+	"nothing": {over: func(_ *testing.T, p partd.Partd) partd.Partd { return p }},
+	"zstd":    {over: func(t *testing.T, p partd.Partd) partd.Partd { return compressed(t, p, compress.Zstd) }},
+	"zlib":    {over: func(t *testing.T, p partd.Partd) partd.Partd { return compressed(t, p, compress.Zlib) }},
+	"zstd over zlib": {over: func(t *testing.T, p partd.Partd) partd.Partd {
+		return compressed(t, compressed(t, p, compress.Zlib), compress.Zstd)
+	}},
+	"buffer": {over: buffered, can: "flush close", lacks: "apply"},
 	"zstd over a buffer": {
-		over: func(t *testing.T, p partd.Partd) partd.Partd { return compress.Zstd(buffered(t, p)) },
+		over: func(t *testing.T, p partd.Partd) partd.Partd { return compressed(t, buffered(t, p), compress.Zstd) },
 		can:  "flush close", lacks: "apply",
 	},
 	"a server": {over: served, can: "apply close"},
 	"a server of zstd over a buffer": {
-		over: func(t *testing.T, p partd.Partd) partd.Partd { return served(t, compress.Zstd(buffered(t, p))) },
-		can:  "apply flush close",
+		over: func(t *testing.T, p partd.Partd) partd.Partd {
+			return served(t, compressed(t, buffered(t, p), compress.Zstd))
+		},
+		can: "apply flush close",
 	},
+}
+
+// compressed returns a layer that compresses over a store.
+func compressed(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
+	t.Helper()
+	s, err := compress.New(p, format, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func buffered(t *testing.T, slow partd.Partd) partd.Partd {
@@ -355,7 +369,10 @@ func TestFallbacks(t *testing.T) {
 			t.Run(layer+" over "+which, func(t *testing.T) {
 				partdtest.Run(t, func(t *testing.T) partd.Partd {
 					return layers[layer].over(t, some[which](partd.NewDict()))
-				}, partdtest.Require(partdtest.CanList, partdtest.CanScan, partdtest.CanStat), partdtest.MachineRuns(5), partdtest.LargeValue(1<<20))
+				}, &partdtest.Options{
+					Require:     []partdtest.Ability{partdtest.CanList, partdtest.CanScan, partdtest.CanStat},
+					MachineRuns: 5, LargeValue: 1 << 20,
+				})
 			})
 		}
 	}

@@ -11,31 +11,42 @@ import (
 	"github.com/go-partd/partd/compress/blosc"
 )
 
+// formats say of each format that compresses what it is for, and its level unless
+// one is given.
+var formats = map[compress.Format]struct{ about, level string }{
+	compress.Snappy: {"compress fast, as Python's partd.Snappy", ""},
+	compress.S2:     {"compress fast", "1"},
+	compress.Zstd:   {"compress well and fast", "3"},
+	compress.LZ4:    {"compress fast, with checksums", "1"},
+	compress.Zlib:   {"compress as Python's partd.ZLib", "6"},
+	compress.Gzip:   {"compress into gzip files", "6"},
+	compress.BZ2:    {"compress most and slowly, as Python's partd.BZ2", "9"},
+	compress.Blosc:  {"compress arrays of numbers, as Python's partd.Blosc", "1 (codec zstd: 2)"},
+}
+
 // compressors are the layers that compress, with the options that each knows.
 func compressors() []layer {
-	limit := option{"limit", limit()}
-	all := []layer{
-		{name: "snappy", about: "compress fast, as Python's partd.Snappy", options: []option{limit}},
-		{name: "s2", about: "compress fast", options: []option{{"level", level(3)}, limit}},
-		{name: "zstd", about: "compress well and fast", options: []option{{"level", level(22)}, limit}},
-		{name: "lz4", about: "compress fast, with checksums", options: []option{{"level", level(10)}, limit}},
-		{name: "zlib", about: "compress as Python's partd.ZLib", options: []option{{"level", level(9)}, limit}},
-		{name: "gzip", about: "compress into gzip files", options: []option{{"level", level(9)}, limit}},
-		{name: "bz2", about: "compress most and slowly, as Python's partd.BZ2", options: []option{{"level", level(9)}, limit}},
-		{
-			name: "blosc", about: "compress arrays of numbers, as Python's partd.Blosc",
-			options: []option{{"level", level(9)}, limit, {"typesize", level(255)}, {"shuffle", shuffle()}, {"codec", codec()}},
-		},
-	}
-	for i := range all {
-		format := compress.Format(all[i].name)
-		all[i].wrap = func(inner partd.Partd, o options) (partd.Partd, error) {
+	var all []layer
+	for _, format := range compress.Formats() {
+		l := layer{name: string(format), about: formats[format].about}
+		if highest := format.MaxLevel(); highest > 0 {
+			l.options = append(l.options, option{"level", level(highest), formats[format].level, "how hard to try"})
+		}
+		l.options = append(l.options, option{"limit", limit(), "1GiB", "the most that one piece may become"})
+		if format == compress.Blosc {
+			l.options = append(l.options,
+				option{"typesize", level(255), "8", "of a number, in bytes"},
+				option{"shuffle", shuffle(), "byte", "what is put beside its like first"},
+				option{"codec", codec(), "lz4", "what compresses, copy for nothing"})
+		}
+		l.wrap = func(inner partd.Partd, o options) (partd.Partd, error) {
 			return compress.New(inner, format, compressOptions(o))
 		}
-		all[i].check = func(o options) error {
-			_, err := compress.New(partd.NewDict(), format, compressOptions(o))
+		l.check = func(o options) error {
+			_, err := l.wrap(partd.NewDict(), o)
 			return err
 		}
+		all = append(all, l)
 	}
 	return all
 }
@@ -46,15 +57,15 @@ func compressOptions(o options) *compress.Options {
 	opts := &compress.Options{Level: o.count("level"), Limit: o.size("limit"), TypeSize: o.count("typesize")}
 	// The values have been checked.
 	opts.Shuffle, _ = blosc.ParseShuffle(o.text("shuffle", "byte"))
-	opts.Inner, _ = blosc.ParseCodec(o.text("codec", "lz4"))
+	opts.Inner, _ = blosc.ParseCompressor(o.text("codec", "lz4"))
 	return opts
 }
 
 // level is a number from 1.
-func level(most int) kind {
-	return kind{fmt.Sprintf("1-%d", most), func(value string) error {
-		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > most {
-			return fmt.Errorf("write a number from 1 to %d", most)
+func level(highest int) kind {
+	return kind{fmt.Sprintf("1-%d", highest), func(value string) error {
+		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > highest {
+			return fmt.Errorf("write a number from 1 to %d", highest)
 		}
 		return nil
 	}}
@@ -71,16 +82,5 @@ func limit() kind {
 	}}
 }
 
-func shuffle() kind {
-	return kind{"byte|bit|none", func(value string) error {
-		_, err := blosc.ParseShuffle(value)
-		return err
-	}}
-}
-
-func codec() kind {
-	return kind{"lz4|zstd|copy", func(value string) error {
-		_, err := blosc.ParseCodec(value)
-		return err
-	}}
-}
+func shuffle() kind { return parsed("byte|bit|none", blosc.ParseShuffle) }
+func codec() kind   { return parsed("lz4|zstd|copy", blosc.ParseCompressor) }

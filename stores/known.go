@@ -45,7 +45,9 @@ func stores() []store {
 		},
 		{
 			name: "file", usage: "file:DIR", location: true, about: "a directory with a file per key",
-			options: []option{{"sync", truth()}, {"files", count()}, {"temp", directory()}},
+			options: []option{
+				sync(), {"files", count(), "a quarter of the process's limit", "how many stay open"}, temp(),
+			},
 			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
 				if temp := o.text("temp", ""); temp != "" {
 					return partd.OpenTemp(temp)
@@ -63,7 +65,11 @@ func stores() []store {
 		{
 			name: "log", usage: "log:DIR", location: true, about: "a directory of segments, fast with any number of keys",
 			options: []option{
-				{"memory", size()}, {"sync", truth()}, {"compression", compression()}, {"readonly", truth()}, {"temp", directory()},
+				{"memory", size(), "256MiB", "what it takes at the most"},
+				sync(),
+				{"compression", compression(), "none", "of what is written from now on"},
+				{"readonly", truth(), "false", "others may read it, too"},
+				temp(),
 			},
 			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
 				c, err := logstore.ParseCompression(o.text("compression", logstore.None.String()))
@@ -85,6 +91,14 @@ func stores() []store {
 	}
 }
 
+func sync() option {
+	return option{"sync", truth(), "false", "what was acknowledged survives a loss of power"}
+}
+
+func temp() option {
+	return option{"temp", directory(), "", "where the store is made, to be gone when it is closed"}
+}
+
 // server is the store of a server. Opening it makes nothing, and says best what
 // there is.
 func server(scheme, usage, about string) store {
@@ -100,7 +114,8 @@ func server(scheme, usage, about string) store {
 func layers() []layer {
 	return append([]layer{
 		{
-			name: "buffer", options: []option{{"memory", size()}}, about: "memory in front of a slower store",
+			name: "buffer", about: "memory in front of a slower store",
+			options: []option{{"memory", size(), "1GiB", "what it takes at the most"}},
 			wrap: func(inner partd.Partd, o options) (partd.Partd, error) {
 				return partd.NewBuffer(partd.NewDict(), inner, &partd.BufferOptions{Memory: o.size("memory")})
 			},
@@ -108,7 +123,7 @@ func layers() []layer {
 	}, compressors()...)
 }
 
-// holds tells whether a directory has a file of this name.
+// holds reports whether a directory has a file of this name.
 func holds(dir, name string) (bool, error) {
 	_, err := os.Stat(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {

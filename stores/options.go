@@ -16,8 +16,10 @@ import (
 
 // option is an option that a layer or a store knows.
 type option struct {
-	name string
-	kind kind
+	name     string
+	kind     kind
+	fallback string // what it is unless it is given; empty for nothing
+	about    string
 }
 
 // kind is what the value of an option looks like.
@@ -26,12 +28,16 @@ type kind struct {
 	check func(value string) error
 }
 
-func size() kind {
-	return kind{"SIZE", func(value string) error {
-		_, err := ParseSize(value)
+// parsed is the kind of what a function parses.
+func parsed[T any](usage string, parse func(string) (T, error)) kind {
+	return kind{usage, func(value string) error {
+		_, err := parse(value)
 		return err
 	}}
 }
+
+func size() kind        { return parsed("SIZE", ParseSize) }
+func compression() kind { return parsed("none|s2|zstd", logstore.ParseCompression) }
 
 func count() kind {
 	return kind{"COUNT", func(value string) error {
@@ -58,13 +64,6 @@ func directory() kind {
 		if err == nil && !info.IsDir() {
 			err = errors.New("it is no directory")
 		}
-		return err
-	}}
-}
-
-func compression() kind {
-	return kind{"none|s2|zstd", func(value string) error {
-		_, err := logstore.ParseCompression(value)
 		return err
 	}}
 }
@@ -125,16 +124,16 @@ func (o options) text(name, other string) string {
 
 // describeOptions lists the options of layers and stores.
 func describeOptions(all []options) string {
-	var list string
+	var list []string
 	for _, o := range all {
 		for _, k := range o.known {
-			list = or(list, o.owner+"."+k.name+"="+k.kind.usage)
+			list = append(list, o.owner+"."+k.name+"="+k.kind.usage)
 		}
 	}
-	if list == "" {
+	if len(list) == 0 {
 		return "none for this store"
 	}
-	return list
+	return strings.Join(list, ", ")
 }
 
 // qualify writes an option with the names of those who know it.

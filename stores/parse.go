@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// parsed is a URL taken apart.
-type parsed struct {
+// parsedURL is a URL taken apart.
+type parsedURL struct {
 	layers       []layer
 	layerOptions []options
 	store        store
@@ -20,27 +20,28 @@ type parsed struct {
 }
 
 // parse takes a URL apart and finds the one that each option is for.
-func parse(rawURL string, defaults map[string]string) (*parsed, error) {
+func parse(rawURL string, defaults map[string]string) (*parsedURL, error) {
+	schemes, prefixes := known()
 	prefix, rest, ok := strings.Cut(rawURL, ":")
 	if !ok {
-		return nil, fmt.Errorf("no scheme: write %s (with DIR a directory; layers go before, as in buffer+file:DIR)", known().stores)
+		return nil, fmt.Errorf("no scheme: write %s (with DIR a directory; layers go before, as in buffer+file:DIR)", schemes)
 	}
 	names := strings.Split(prefix, "+")
 	if len(names)-1 > MaxLayers {
 		return nil, fmt.Errorf("%d layers, of %d at most", len(names)-1, MaxLayers)
 	}
-	u := &parsed{}
+	u := &parsedURL{}
 	for _, name := range names[:len(names)-1] {
 		i := slices.IndexFunc(layers(), func(l layer) bool { return l.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("unknown layer %q: there is %s", name, known().layers)
+			return nil, fmt.Errorf("unknown layer %q: there is %s", name, prefixes)
 		}
 		u.layers = append(u.layers, layers()[i])
 	}
 	name := names[len(names)-1]
 	i := slices.IndexFunc(stores(), func(s store) bool { return s.name == name })
 	if i < 0 {
-		return nil, fmt.Errorf("unknown scheme %q: there is %s", name, known().stores)
+		return nil, fmt.Errorf("unknown scheme %q: there is %s", name, schemes)
 	}
 	u.store = stores()[i]
 	path, query, _ := strings.Cut(rest, "?")
@@ -55,7 +56,7 @@ func parse(rawURL string, defaults map[string]string) (*parsed, error) {
 
 // checkPlace checks that a store has one place: a location, or a directory for
 // temporary ones.
-func (u *parsed) checkPlace(path string) error {
+func (u *parsedURL) checkPlace(path string) error {
 	temp := u.storeOptions.text("temp", "")
 	switch {
 	case u.store.location && u.location == "" && temp == "":
@@ -66,7 +67,7 @@ func (u *parsed) checkPlace(path string) error {
 	return nil
 }
 
-func (u *parsed) setLocation(path string) error {
+func (u *parsedURL) setLocation(path string) error {
 	if u.store.remote {
 		return u.setAddress(path)
 	}
@@ -91,7 +92,7 @@ func (u *parsed) setLocation(path string) error {
 }
 
 // setAddress sets the location of a server, which remote takes apart.
-func (u *parsed) setAddress(path string) error {
+func (u *parsedURL) setAddress(path string) error {
 	rest, ok := strings.CutPrefix(path, "//")
 	if !ok || rest == "" {
 		return fmt.Errorf("address %q: write %s", path, u.store.usage)
@@ -104,7 +105,7 @@ func (u *parsed) setAddress(path string) error {
 }
 
 // setOptions gives each option to the layer or the store that it is for.
-func (u *parsed) setOptions(query string, defaults map[string]string) error {
+func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 	u.storeOptions = newOptions(u.store.name, u.store.options)
 	all := []options{u.storeOptions}
 	for _, l := range u.layers {
@@ -190,23 +191,14 @@ func Parts() (schemes, prefixes []Part) {
 	return schemes, prefixes
 }
 
-// list is what there is, for messages.
-type list struct{ stores, layers string }
-
-func known() list {
-	var l list
+// known lists what there is, for messages.
+func known() (schemes, prefixes string) {
+	var all, over []string
 	for _, s := range stores() {
-		l.stores = or(l.stores, s.usage)
+		all = append(all, s.usage)
 	}
-	for _, k := range layers() {
-		l.layers = or(l.layers, k.name)
+	for _, l := range layers() {
+		over = append(over, l.name)
 	}
-	return l
-}
-
-func or(list, item string) string {
-	if list == "" {
-		return item
-	}
-	return list + ", " + item
+	return strings.Join(all, ", "), strings.Join(over, ", ")
 }

@@ -14,6 +14,53 @@
 // must be written as %3F and %25. "file:///path" is "file:/path". With the option
 // temp=DIR instead of a location, the store is in a new directory below DIR, which
 // is removed when the store is closed.
+//
+// # Schemes
+//
+//	mem:           in memory, gone with the process
+//	file:DIR       a directory with a file per key
+//	  sync=true|false, default false: what was acknowledged survives a loss of power
+//	  files=COUNT, default a quarter of the process's limit: how many stay open
+//	  temp=DIR: where the store is made, to be gone when it is closed
+//	log:DIR        a directory of segments, fast with any number of keys
+//	  memory=SIZE, default 256MiB: what it takes at the most
+//	  sync=true|false, default false: what was acknowledged survives a loss of power
+//	  compression=none|s2|zstd, default none: of what is written from now on
+//	  readonly=true|false, default false: others may read it, too
+//	  temp=DIR: where the store is made, to be gone when it is closed
+//	tcp://HOST:PORT a server's store, by host and port
+//	ipc:///PATH    a server's store, by the path of its socket
+//
+// # Layers
+//
+//	buffer+        memory in front of a slower store
+//	  memory=SIZE, default 1GiB: what it takes at the most
+//	snappy+        compress fast, as Python's partd.Snappy
+//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	s2+            compress fast
+//	  level=1-3, default 1: how hard to try
+//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	zstd+          compress well and fast
+//	  level=1-22, default 3: how hard to try
+//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	lz4+           compress fast, with checksums
+//	  level=1-10, default 1: how hard to try
+//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	zlib+          compress as Python's partd.ZLib
+//	  level=1-9, default 6: how hard to try
+//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	gzip+          compress into gzip files
+//	  level=1-9, default 6: how hard to try
+//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	bz2+           compress most and slowly, as Python's partd.BZ2
+//	  level=1-9, default 9: how hard to try
+//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	blosc+         compress arrays of numbers, as Python's partd.Blosc
+//	  level=1-9, default 1 (codec zstd: 2): how hard to try
+//	  limit=SIZE, default 1GiB: the most that one piece may become
+//	  typesize=1-255, default 8: of a number, in bytes
+//	  shuffle=byte|bit|none, default byte: what is put beside its like first
+//	  codec=lz4|zstd|copy, default lz4: what compresses, copy for nothing
 package stores
 
 import (
@@ -40,7 +87,8 @@ func (e *URLError) Unwrap() error { return e.Err }
 
 // Open opens the store that a URL names, and makes it where it does not exist.
 // The caller closes it with [partd.Close], which closes every layer. A URL that
-// names no store is a [*URLError].
+// names no store is a [*URLError]. Whatever the layers, nothing that is given to
+// the store is kept or changed, and what it returns belongs to the caller.
 func Open(ctx context.Context, url string) (partd.Partd, error) {
 	return OpenDefaults(ctx, url, nil)
 }
@@ -65,7 +113,7 @@ func OpenDefaults(ctx context.Context, url string, defaults map[string]string) (
 
 // openAll opens the store and makes the layers over it. What is open when one
 // fails is closed.
-func (u *parsed) openAll(ctx context.Context) (partd.Partd, error) {
+func (u *parsedURL) openAll(ctx context.Context) (partd.Partd, error) {
 	store, err := u.store.open(ctx, u.location, u.storeOptions)
 	if err != nil {
 		return nil, err
@@ -80,7 +128,7 @@ func (u *parsed) openAll(ctx context.Context) (partd.Partd, error) {
 	return store, nil
 }
 
-// Exists tells whether there is something at a URL's location that Open would
+// Exists reports whether there is something at a URL's location that Open would
 // open rather than make.
 func Exists(url string) (bool, error) {
 	u, err := parse(url, nil)

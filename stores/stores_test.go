@@ -121,8 +121,8 @@ func TestErrors(t *testing.T) {
 
 // TestSeveralKnowAnOption needs two layers with an option of one name.
 func TestSeveralKnowAnOption(t *testing.T) {
-	known := []option{{"level", count()}}
-	u := &parsed{store: store{name: "a", options: known}, layers: []layer{{name: "b", options: known}}}
+	known := []option{{name: "level", kind: count()}}
+	u := &parsedURL{store: store{name: "a", options: known}, layers: []layer{{name: "b", options: known}}}
 	if err := u.setOptions("level=3", nil); err == nil || !strings.Contains(err.Error(), "write a.level or b.level") {
 		t.Errorf("level for two: %v", err)
 	}
@@ -255,8 +255,10 @@ func TestKeepsPromises(t *testing.T) {
 			t.Fatal(err)
 		}
 		return store
-	}, partdtest.Require(partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
-		partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose))
+	}, &partdtest.Options{Require: []partdtest.Ability{
+		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
+		partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose,
+	}})
 }
 
 func Example() {

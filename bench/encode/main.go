@@ -62,7 +62,7 @@ func runOne(codec, shape string) error {
 		"numbers": func(i int) any { return i * 7919 },
 		"texts":   func(i int) any { return fmt.Sprintf("text number %08d", i) },
 		"rows": func(i int) any {
-			return encode.Dict{
+			return encode.PyDict{
 				{Key: "id", Value: i},
 				{Key: "name", Value: fmt.Sprint("name ", i)},
 				{Key: "score", Value: float64(i) / 8},
@@ -70,7 +70,7 @@ func runOne(codec, shape string) error {
 			}
 		},
 	}[shape]
-	c, known := map[string]encode.Codec[[]any]{"python": encode.Python(), "pickle": encode.Pickle()}[codec]
+	c, known := map[string]encode.ValueCodec[[]any]{"python": encode.Python(), "pickle": encode.Pickle()}[codec]
 	if !ok || !known {
 		return fmt.Errorf("run %q %q: there is python and pickle, numbers, texts and rows", codec, shape)
 	}

@@ -27,21 +27,21 @@ type setting struct {
 
 func settings() []setting {
 	return []setting{
-		{compress.FormatSnappy, "", compress.Options{}},
-		{compress.FormatLZ4, "1", compress.Options{Level: 1}},
-		{compress.FormatLZ4, "9", compress.Options{Level: 9}},
-		{compress.FormatS2, "1", compress.Options{Level: 1}},
-		{compress.FormatS2, "3", compress.Options{Level: 3}},
-		{compress.FormatZstd, "1", compress.Options{Level: 1}},
-		{compress.FormatZstd, "3", compress.Options{Level: 3}},
-		{compress.FormatZstd, "10", compress.Options{Level: 10}},
-		{compress.FormatZlib, "1", compress.Options{Level: 1}},
-		{compress.FormatZlib, "6", compress.Options{Level: 6}},
-		{compress.FormatGzip, "6", compress.Options{Level: 6}},
-		{compress.FormatBZ2, "9", compress.Options{Level: 9}},
-		{compress.FormatBlosc, "lz4, byte", compress.Options{}},
-		{compress.FormatBlosc, "lz4, bit", compress.Options{Shuffle: blosc.BitShuffle}},
-		{compress.FormatBlosc, "zstd, byte", compress.Options{Inner: blosc.Zstd}},
+		{compress.Snappy, "", compress.Options{}},
+		{compress.LZ4, "1", compress.Options{Level: 1}},
+		{compress.LZ4, "9", compress.Options{Level: 9}},
+		{compress.S2, "1", compress.Options{Level: 1}},
+		{compress.S2, "3", compress.Options{Level: 3}},
+		{compress.Zstd, "1", compress.Options{Level: 1}},
+		{compress.Zstd, "3", compress.Options{Level: 3}},
+		{compress.Zstd, "10", compress.Options{Level: 10}},
+		{compress.Zlib, "1", compress.Options{Level: 1}},
+		{compress.Zlib, "6", compress.Options{Level: 6}},
+		{compress.Gzip, "6", compress.Options{Level: 6}},
+		{compress.BZ2, "9", compress.Options{Level: 9}},
+		{compress.Blosc, "lz4, byte", compress.Options{}},
+		{compress.Blosc, "lz4, bit", compress.Options{Shuffle: blosc.BitShuffle}},
+		{compress.Blosc, "zstd, byte", compress.Options{Inner: blosc.Zstd}},
 	}
 }
 

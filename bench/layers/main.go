@@ -48,18 +48,18 @@ type row struct {
 func rows() []row {
 	var all []row
 	for _, r := range []row{
-		{format: compress.FormatSnappy, peer: "Snappy", total: 200 << 20, target: ">= 500 MB/s, >= 2.5 x"},
-		{format: compress.FormatZlib, peer: "ZLib", total: 20 << 20},
-		{format: compress.FormatBZ2, peer: "BZ2", total: 4 << 20},
-		{format: compress.FormatBlosc, peer: "Blosc", total: 100 << 20},
-		{format: compress.FormatS2, total: 200 << 20},
-		{format: compress.FormatLZ4, total: 100 << 20},
-		{format: compress.FormatZstd, total: 100 << 20},
-		{format: compress.FormatGzip, total: 20 << 20},
+		{format: compress.Snappy, peer: "Snappy", total: 200 << 20, target: ">= 500 MB/s, >= 2.5 x"},
+		{format: compress.Zlib, peer: "ZLib", total: 20 << 20},
+		{format: compress.BZ2, peer: "BZ2", total: 4 << 20},
+		{format: compress.Blosc, peer: "Blosc", total: 100 << 20},
+		{format: compress.S2, total: 200 << 20},
+		{format: compress.LZ4, total: 100 << 20},
+		{format: compress.Zstd, total: 100 << 20},
+		{format: compress.Gzip, total: 20 << 20},
 	} {
 		r.value, r.batch = 100, 1000
 		all = append(all, r)
-		if r.format == compress.FormatSnappy {
+		if r.format == compress.Snappy {
 			r.alike = true
 			all = append(all, r)
 			r.alike = false

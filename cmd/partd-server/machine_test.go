@@ -237,7 +237,7 @@ func TestMachineWithKills(t *testing.T) {
 	for _, scheme := range []string{"buffer+file:", "log:", "file:"} {
 		t.Run(scheme, func(t *testing.T) {
 			kills := 0
-			partdtest.StateMachine(t, func(t *testing.T) partd.Partd { return newMortal(t, scheme, &kills) }, partdtest.MachineRuns(runs))
+			partdtest.StateMachine(t, func(t *testing.T) partd.Partd { return newMortal(t, scheme, &kills) }, &partdtest.Options{MachineRuns: runs})
 			t.Logf("%d kills", kills)
 			if kills < runs {
 				t.Errorf("in %d runs the server was killed %d times", runs, kills)

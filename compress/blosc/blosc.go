@@ -46,14 +46,15 @@ const (
 	NoShuffle                  // as they are
 )
 
-// Codec is what a container is compressed with.
-type Codec uint8
+// Compressor is what the blocks of a container are compressed with. The format
+// calls it the codec.
+type Compressor uint8
 
-// The codecs that are written.
+// The compressors that are written.
 const (
-	LZ4  Codec = iota // LZ4
-	Zstd              // Zstandard
-	Copy              // none: the data as it is, behind a header
+	LZ4  Compressor = iota // LZ4
+	Zstd                   // Zstandard
+	Copy                   // none: the data as it is, behind a header
 )
 
 // ParseShuffle returns the shuffle of a name: byte, bit or none.
@@ -66,11 +67,11 @@ func ParseShuffle(name string) (Shuffle, error) {
 	return 0, fmt.Errorf("no such shuffle %q: there is byte, bit, none", name)
 }
 
-// ParseCodec returns the codec of a name: lz4, zstd or copy.
-func ParseCodec(name string) (Codec, error) {
+// ParseCompressor returns the compressor of a name: lz4, zstd or copy.
+func ParseCompressor(name string) (Compressor, error) {
 	for i, n := range []string{"lz4", "zstd", "copy"} {
 		if n == name {
-			return Codec(i), nil
+			return Compressor(i), nil
 		}
 	}
 	return 0, fmt.Errorf("no such codec %q: there is lz4, zstd, copy", name)

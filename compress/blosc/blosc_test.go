@@ -59,9 +59,9 @@ func TestShuffles(t *testing.T) {
 // TestBlocks has data of one block, of several, and with a last one cut short.
 func TestBlocks(t *testing.T) {
 	d := NewDecoder(10 << 20)
-	for _, codec := range []Codec{LZ4, Zstd, Copy} {
+	for _, codec := range []Compressor{LZ4, Zstd, Copy} {
 		for _, size := range []int{1, 3, 8} {
-			e, err := NewEncoder(&Options{Codec: codec, TypeSize: size})
+			e, err := NewEncoder(&Options{Compressor: codec, TypeSize: size})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -154,7 +154,7 @@ func TestHeaders(t *testing.T) {
 	if _, err := NewDecoder(4999).Append(nil, good); !errors.Is(err, ErrTooLong) {
 		t.Errorf("one byte over the limit: %v", err)
 	}
-	for _, opts := range []Options{{TypeSize: 256}, {TypeSize: -1}, {Level: 10}, {Level: -1}, {Codec: 9}, {Shuffle: 9}, {Codec: Copy, Level: 1}} {
+	for _, opts := range []Options{{TypeSize: 256}, {TypeSize: -1}, {Level: 10}, {Level: -1}, {Compressor: 9}, {Shuffle: 9}, {Compressor: Copy, Level: 1}} {
 		if _, err := NewEncoder(&opts); err == nil {
 			t.Errorf("%+v are no error", opts)
 		}
@@ -162,7 +162,7 @@ func TestHeaders(t *testing.T) {
 }
 
 func Example() {
-	encoder, err := NewEncoder(&Options{Codec: Zstd, TypeSize: 8})
+	encoder, err := NewEncoder(&Options{Compressor: Zstd, TypeSize: 8})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -34,8 +34,9 @@ func NewDecoder(limit int64) *Decoder {
 }
 
 // Append appends the data of a container, which is all of src, to dst. It takes
-// no more memory than a container of this length could fill. Its error wraps
-// ErrCorrupt or ErrTooLong, and nothing was appended then.
+// no more memory than a container of this length could fill. The result belongs to
+// the caller, and nothing of src is kept. Its error wraps ErrCorrupt or ErrTooLong,
+// and nothing was appended then.
 func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
 	h, err := parse(src, int64(len(src)), d.limit)
 	if err != nil || h.length == 0 {
@@ -49,8 +50,8 @@ func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
 	}
 	scratch := d.scratch.Get().(*[]byte)
 	defer func() {
-		const mostKept = 1 << 20
-		if cap(*scratch) <= mostKept {
+		const maxKept = 1 << 20
+		if cap(*scratch) <= maxKept {
 			d.scratch.Put(scratch)
 		}
 	}()
@@ -92,12 +93,12 @@ func (d *Decoder) block(dst, src []byte, h header, i int64, scratch *[]byte) err
 // streams decompresses the streams of a block.
 func (d *Decoder) streams(dst, src []byte, h header) error {
 	const (
-		mostStreams = 16  // of a block
-		leastStream = 128 // bytes that each stands for
+		maxStreams = 16  // of a block
+		minStream  = 128 // bytes that each stands for
 	)
 	n := 1
 	if h.flags&flagNoSplit == 0 && int64(len(dst)) == h.blockSize &&
-		h.typeSize <= mostStreams && len(dst)/h.typeSize >= leastStream {
+		h.typeSize <= maxStreams && len(dst)/h.typeSize >= minStream {
 		n = h.typeSize
 	}
 	if len(dst)%n != 0 {

@@ -1,6 +1,7 @@
 package blosc
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"runtime"
@@ -13,9 +14,9 @@ import (
 
 // Options are the options of NewEncoder.
 type Options struct {
-	Codec    Codec
-	Shuffle  Shuffle
-	TypeSize int // of the numbers in the data, in bytes, 1 to 255; 0 is 8
+	Compressor Compressor
+	Shuffle    Shuffle
+	TypeSize   int // of the numbers in the data, in bytes, 1 to 255; 0 is 8
 	// Level is how hard to try, 1 to 9; 0 is 1 for LZ4, the fast one, and 2 for
 	// Zstd. Copy has none.
 	Level int
@@ -23,7 +24,7 @@ type Options struct {
 
 // Encoder compresses data into containers. It is safe for concurrent use.
 type Encoder struct {
-	codec    Codec
+	codec    Compressor
 	shuffle  Shuffle
 	typeSize int
 	zstd     func() (*zstd.Encoder, error) // makes it at the first call
@@ -45,7 +46,7 @@ func NewEncoder(opts *Options) (*Encoder, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	e := &Encoder{codec: opts.Codec, shuffle: opts.Shuffle, typeSize: opts.TypeSize}
+	e := &Encoder{codec: opts.Compressor, shuffle: opts.Shuffle, typeSize: opts.TypeSize}
 	if e.typeSize == 0 {
 		e.typeSize = 8
 	}
@@ -61,26 +62,25 @@ func NewEncoder(opts *Options) (*Encoder, error) {
 	case opts.Level < 0 || opts.Level > 9:
 		return nil, fmt.Errorf("level %d: it must be 1 to 9, or 0 for the default", opts.Level)
 	}
-	level := opts.Level
+	lz4Level, zstdLevel := cmp.Or(opts.Level, 1), cmp.Or(opts.Level, 2)
 	e.lz4s.New = func() any {
-		if level < 2 {
+		if lz4Level == 1 {
 			return new(lz4.Compressor)
 		}
-		return &lz4.CompressorHC{Level: lz4.Level1 << (level - 1)}
-	}
-	if level == 0 {
-		level = 2
+		return &lz4.CompressorHC{Level: lz4.Level1 << (lz4Level - 1)}
 	}
 	e.zstd = sync.OnceValues(func() (*zstd.Encoder, error) {
 		// As c-blosc does, whose nine levels stand for every second one.
-		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(2*level-1)), zstd.WithEncoderCRC(false),
+		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(2*zstdLevel-1)), zstd.WithEncoderCRC(false),
 			zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(blockBytes))
 	})
 	e.scratch.New = func() any { return new([]byte) }
 	return e, nil
 }
 
-// Append appends a container of src, which has 1 to MaxLen bytes, to dst.
+// Append appends a container of src, which has 1 to MaxLen bytes, to dst, and
+// returns the result, which belongs to the caller, as dst does. It keeps nothing of
+// src; the two may not overlap.
 func (e *Encoder) Append(dst, src []byte) ([]byte, error) {
 	if len(src) == 0 || len(src) > MaxLen {
 		return dst, fmt.Errorf("a Blosc container of %d bytes: it holds 1 to %d", len(src), MaxLen)

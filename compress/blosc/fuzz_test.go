@@ -11,8 +11,8 @@ const fuzzLimit = 1 << 20
 // FuzzDecode reads containers of any bytes: no more memory than the limit, and a
 // length as the header tells it.
 func FuzzDecode(f *testing.F) {
-	for _, codec := range []Codec{LZ4, Zstd, Copy} {
-		e, err := NewEncoder(&Options{Codec: codec, TypeSize: 4})
+	for _, codec := range []Compressor{LZ4, Zstd, Copy} {
+		e, err := NewEncoder(&Options{Compressor: codec, TypeSize: 4})
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Add(make([]byte, 1000), byte(17), byte(2), byte(2))
 	d := NewDecoder(fuzzLimit)
 	f.Fuzz(func(t *testing.T, data []byte, size, shuffle, codec byte) {
-		e, err := NewEncoder(&Options{TypeSize: int(size), Shuffle: Shuffle(shuffle % 3), Codec: Codec(codec % 3)})
+		e, err := NewEncoder(&Options{TypeSize: int(size), Shuffle: Shuffle(shuffle % 3), Compressor: Compressor(codec % 3)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,7 +14,7 @@ func shuffle(dst, src []byte, size int) {
 		var lanes [8 * tile]byte
 		for ; i+tile <= n; i += tile {
 			for k := 0; k < tile; k += 8 {
-				shuffle8(lanes[k:], src[(i+k)*8:(i+k)*8+64], tile)
+				transpose8(lanes[k:], tile, src[(i+k)*8:(i+k)*8+64], 8)
 			}
 			for j := range 8 {
 				copy(dst[j*n+i:], lanes[j*tile:(j+1)*tile])
@@ -32,16 +32,16 @@ func shuffle(dst, src []byte, size int) {
 	copy(dst[n*size:], src[n*size:])
 }
 
-// shuffle8 puts eight numbers of eight bytes into lanes of dst that are n bytes
-// apart.
-func shuffle8(dst, src []byte, n int) {
+// transpose8 puts eight rows of eight bytes, which are from bytes apart in src,
+// into dst as columns, which are to bytes apart.
+func transpose8(dst []byte, to int, src []byte, from int) {
 	var rows [8]uint64
 	for j := range rows {
-		rows[j] = binary.LittleEndian.Uint64(src[j*8:])
+		rows[j] = binary.LittleEndian.Uint64(src[j*from:])
 	}
 	transpose(&rows)
 	for j, row := range rows {
-		binary.LittleEndian.PutUint64(dst[j*n:], row)
+		binary.LittleEndian.PutUint64(dst[j*to:], row)
 	}
 }
 
@@ -51,7 +51,7 @@ func unshuffle(dst, src []byte, size int) {
 	i := 0
 	if size == 8 {
 		for ; i+8 <= n; i += 8 {
-			unshuffle8(dst[i*8:i*8+64], src[i:], n)
+			transpose8(dst[i*8:i*8+64], 8, src[i:], n)
 		}
 	}
 	for j := range size {
@@ -61,19 +61,6 @@ func unshuffle(dst, src []byte, size int) {
 		}
 	}
 	copy(dst[n*size:], src[n*size:])
-}
-
-// unshuffle8 makes eight numbers of eight bytes, whose lanes in src are n bytes
-// apart.
-func unshuffle8(dst, src []byte, n int) {
-	var rows [8]uint64
-	for j := range rows {
-		rows[j] = binary.LittleEndian.Uint64(src[j*n:])
-	}
-	transpose(&rows)
-	for j, row := range rows {
-		binary.LittleEndian.PutUint64(dst[j*8:], row)
-	}
 }
 
 // transpose exchanges rows and columns of an 8 × 8 matrix of bytes.

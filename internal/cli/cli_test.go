@@ -13,6 +13,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/go-partd/partd/stores"
 )
 
 // asProgram makes the test binary be partd.
@@ -141,6 +143,23 @@ func TestHelpIsComplete(t *testing.T) {
 				t.Errorf("%s --%s: no variable in %q", c.CommandPath(), f.Name, f.Usage)
 			}
 		})
+	}
+}
+
+// The help names every layer that compresses, in the order in which package
+// stores lists them.
+func TestHelpNamesLayers(t *testing.T) {
+	var names []string
+	_, prefixes := stores.Parts()
+	for _, p := range prefixes {
+		if name := strings.TrimSuffix(p.Name, "+"); name != "buffer" {
+			names = append(names, name)
+		}
+	}
+	last := len(names) - 1
+	want := "there are " + strings.Join(names[:last], ", ") + " and " + names[last] + "."
+	if help := strings.Join(strings.Fields(rootHelp), " "); !strings.Contains(help, want) {
+		t.Errorf("the help does not say %q", want)
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/cliutil/sizeflag"
-	"github.com/go-partd/partd/internal/compressed"
 	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/zfile"
 )
 
 const maxThreads = 256
@@ -81,7 +81,7 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 		if file == filejobs.Stdin {
 			return l, cliutil.Usagef("standard input needs --format: %s", records.Names)
 		}
-		format := records.FormatOf(compressed.TrimName(file))
+		format := records.FormatOf(zfile.TrimName(file))
 		if i > 0 && format != l.Format {
 			return l, cliutil.Usagef("%s looks like %s, and %s like %s: give --format%s",
 				files[0], l.Format, file, format, f.manyFormats)

@@ -7,9 +7,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/compressed"
 	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/zfile"
 )
 
 // outputFlags are the flags of all commands that make files of files.
@@ -50,12 +50,12 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 		if format, err = records.ParseFormat(*f.toFormat); err != nil {
 			return in, cliutil.Usagef("--to-format: %w", err)
 		}
-	} else if name := compressed.TrimName(*f.output); filepath.Ext(name) != "" {
+	} else if name := zfile.TrimName(*f.output); filepath.Ext(name) != "" {
 		if named := records.FormatOf(name); named != records.Text {
 			format = named
 		}
 	}
-	if strings.EqualFold(filepath.Ext(compressed.TrimName(*f.output)), ".json") && format != records.JSONL && *f.toFormat == "" {
+	if strings.EqualFold(filepath.Ext(zfile.TrimName(*f.output)), ".json") && format != records.JSONL && *f.toFormat == "" {
 		return in, cliutil.Usagef("%s: %s would be written to a file named as JSON: name it .jsonl, or give --to-format", *f.output, format)
 	}
 	if format == in.Format {

@@ -12,9 +12,9 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/go-partd/partd/internal/compressed"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/textfmt"
+	"github.com/go-partd/partd/internal/zfile"
 )
 
 // Stdin is how the standard input is named among files.
@@ -243,22 +243,22 @@ func (c content) Close() error { return c.close() }
 // content; that is an error where the name says something else. Shown is the
 // name for messages.
 func decompress(shown, name string, f io.Reader) (content, error) {
-	head := make([]byte, compressed.HeadSize)
+	head := make([]byte, zfile.HeadSize)
 	n, err := io.ReadFull(f, head)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 		return content{}, err
 	}
 	head = head[:n]
 	all := io.MultiReader(bytes.NewReader(head), f)
-	kind, named := compressed.Detect(head), compressed.ByName(name)
-	if named != compressed.None && kind != named {
+	kind, named := zfile.Detect(head), zfile.ByName(name)
+	if named != zfile.None && kind != named {
 		return content{}, &records.Error{File: shown, Err: fmt.Errorf("it is named as a %s file, but is none", named)}
 	}
-	if kind == compressed.None {
+	if kind == zfile.None {
 		// After the head, which is small, reads go to the file itself.
 		return content{Reader: all, close: func() error { return nil }}, nil
 	}
-	r, err := compressed.NewReader(shown, kind, all)
+	r, err := zfile.NewReader(shown, kind, all)
 	if err != nil {
 		return content{}, err
 	}

@@ -8,15 +8,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/internal/compressed"
+	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/internal/records"
+	"github.com/go-partd/partd/internal/zfile"
 )
 
 // A compressed file that grows between looking at it and reading it is seen,
 // though what it holds is sound.
 func TestCompressedFileGrows(t *testing.T) {
 	var packed bytes.Buffer
-	w, err := compressed.NewWriter(compressed.Gzip, &packed, 1)
+	w, err := zfile.NewWriter(compress.Gzip, &packed, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/go-partd/partd/internal/compressed"
 	"github.com/go-partd/partd/internal/output"
+	"github.com/go-partd/partd/internal/zfile"
 )
 
 // sink is where a command writes its output: a file that is there whole or not
@@ -27,7 +27,7 @@ func openSink(ctx context.Context, o *Options) (*sink, error) {
 	if o.ToStdout() {
 		return &sink{Writer: output.NewWriter(ctx, o.Out)}, nil
 	}
-	if err := compressed.CheckName(o.Output); err != nil {
+	if err := zfile.CheckName(o.Output); err != nil {
 		return nil, &OptionError{err}
 	}
 	f, err := output.Create(o.Output, o.Force)
@@ -37,7 +37,7 @@ func openSink(ctx context.Context, o *Options) (*sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	packer, err := compressed.NewWriter(compressed.ByName(o.Output), f, o.Threads)
+	packer, err := zfile.NewWriter(zfile.ByName(o.Output), f, o.Threads)
 	if err != nil {
 		return nil, errors.Join(err, f.Abort())
 	}

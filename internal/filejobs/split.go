@@ -7,11 +7,11 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/go-partd/partd/internal/compressed"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/textfmt"
+	"github.com/go-partd/partd/internal/zfile"
 )
 
 // SplitOptions are those of [Split].
@@ -50,7 +50,7 @@ func (s *splitEngine) plan(j *job) (err error) {
 
 // extension returns what the names of the files end in.
 func (s *splitEngine) extension(j *job) string {
-	ext := filepath.Ext(compressed.TrimName(j.Options.Files[0]))
+	ext := filepath.Ext(zfile.TrimName(j.Options.Files[0]))
 	if j.Options.Files[0] != Stdin && j.To.Format == j.From.Format {
 		return ext
 	}

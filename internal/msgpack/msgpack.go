@@ -16,7 +16,7 @@ import (
 
 	"github.com/tinylib/msgp/msgp"
 
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // ErrNotPlain is wrapped by the error for a value that MessagePack cannot hold,
@@ -26,7 +26,7 @@ var ErrNotPlain = errors.New("not for msgpack")
 // maxWriteDepth is how deep Python's msgpack nests what it writes.
 const maxWriteDepth = 511
 
-// Append appends a value. Besides plain values it takes what plain.Canon does.
+// Append appends a value. Besides plain values it takes what pyvalue.Canon does.
 func Append(dst []byte, v any) ([]byte, error) {
 	out, err := write(dst, v, maxWriteDepth)
 	if err != nil {
@@ -67,18 +67,18 @@ func write(dst []byte, v any, depth int) ([]byte, error) {
 		return msgp.AppendString(dst, v), tooLong(len(v))
 	case []byte:
 		return msgp.AppendBytes(dst, v), tooLong(len(v))
-	case plain.ByteArray:
+	case pyvalue.ByteArray:
 		return msgp.AppendBytes(dst, v), tooLong(len(v))
 	case []any:
 		return array(dst, v, depth)
-	case plain.Tuple:
+	case pyvalue.Tuple:
 		return array(dst, v, depth)
-	case plain.Dict:
+	case pyvalue.Dict:
 		return dict(dst, v, depth)
-	case plain.Set, plain.FrozenSet:
-		return dst, fmt.Errorf("%w: a %s", ErrNotPlain, plain.Name(v))
+	case pyvalue.Set, pyvalue.FrozenSet:
+		return dst, fmt.Errorf("%w: a %s", ErrNotPlain, pyvalue.Name(v))
 	}
-	c, err := plain.Canon(v)
+	c, err := pyvalue.Canon(v)
 	if err != nil {
 		return dst, err
 	}
@@ -108,7 +108,7 @@ func array(dst []byte, elements []any, depth int) ([]byte, error) {
 	return dst, nil
 }
 
-func dict(dst []byte, d plain.Dict, depth int) ([]byte, error) {
+func dict(dst []byte, d pyvalue.Dict, depth int) ([]byte, error) {
 	if err := tooLong(len(d)); err != nil {
 		return dst, err
 	}
@@ -117,7 +117,7 @@ func dict(dst []byte, d plain.Dict, depth int) ([]byte, error) {
 		switch d[i].Key.(type) {
 		case string, []byte:
 		default:
-			return dst, fmt.Errorf("%w: a key that is a %s", ErrNotPlain, plain.Name(d[i].Key))
+			return dst, fmt.Errorf("%w: a key that is a %s", ErrNotPlain, pyvalue.Name(d[i].Key))
 		}
 		var err error
 		if dst, err = write(dst, d[i].Key, depth-1); err != nil {

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/pickle"
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // python is Debian's.
@@ -96,13 +96,13 @@ func TestNotPlain(t *testing.T) {
 	self := []any{nil}
 	self[0] = self
 	for _, v := range []any{
-		plain.Set{},
-		plain.FrozenSet{},
+		pyvalue.Set{},
+		pyvalue.FrozenSet{},
 		new(big.Int).Lsh(big.NewInt(1), 64), big.NewInt(0).Neg(new(big.Int).Lsh(big.NewInt(1), 63)).Sub(big.NewInt(0), new(big.Int).Lsh(big.NewInt(1), 65)),
-		plain.Dict{{Key: 1}},
-		plain.Dict{{Key: nil}},
+		pyvalue.Dict{{Key: 1}},
+		pyvalue.Dict{{Key: nil}},
 		"\xff", deep, self,
-		[]any{plain.Dict{{Key: plain.Tuple{}}}},
+		[]any{pyvalue.Dict{{Key: pyvalue.Tuple{}}}},
 		map[int]int{1: 1},
 	} {
 		if b, err := Append([]byte("before"), v); !errors.Is(err, ErrNotPlain) || string(b) != "before" {
@@ -119,7 +119,7 @@ func TestNotPlain(t *testing.T) {
 
 func TestLastOfEqualKeys(t *testing.T) {
 	v, err := Decode([]byte("\x83\xa1a\x01\xa1b\x02\xa1a\x03"))
-	if want := (plain.Dict{{Key: "a", Value: 3}, {Key: "b", Value: 2}}); err != nil || text(v) != text(want) {
+	if want := (pyvalue.Dict{{Key: "a", Value: 3}, {Key: "b", Value: 2}}); err != nil || text(v) != text(want) {
 		t.Fatalf("%v, %v", v, err)
 	}
 }

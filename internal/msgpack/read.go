@@ -6,7 +6,7 @@ import (
 
 	"github.com/tinylib/msgp/msgp"
 
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // MaxGrowth is how many times the length of the input a value may take in
@@ -26,8 +26,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // Decode returns the plain value that data is. Nothing of data is kept. Its
 // error is an *Error.
 func Decode(data []byte) (v any, err error) {
-	r := reader{rest: data, owed: 1, unique: plain.NewUnique(len(data)), texts: plain.NewTexts(len(data))}
-	v, err = r.value(plain.MaxDepth)
+	r := reader{rest: data, owed: 1, unique: pyvalue.NewUnique(len(data)), texts: pyvalue.NewTexts(len(data))}
+	v, err = r.value(pyvalue.MaxDepth)
 	if err := r.end(data, err); err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func Decode(data []byte) (v any, err error) {
 // deep. It takes no memory. A decoder that believes lengths is safe afterwards.
 func Check(data []byte) error {
 	r := reader{rest: data, owed: 1}
-	return r.end(data, r.skip(plain.MaxDepth))
+	return r.end(data, r.skip(pyvalue.MaxDepth))
 }
 
 // end is the error of reading data, or of what is left of it.
@@ -59,8 +59,8 @@ type reader struct {
 	// yet. Each takes a byte at least: an array of more than there are bytes left
 	// is an error before memory is taken, also where arrays are nested.
 	owed   uint64
-	unique *plain.Unique
-	texts  plain.Texts
+	unique *pyvalue.Unique
+	texts  pyvalue.Texts
 }
 
 // enter is the error for a value that there is not, or too deep.
@@ -69,7 +69,7 @@ func (r *reader) enter(depth int) error {
 		return msgp.ErrShortBytes
 	}
 	if depth < 0 {
-		return fmt.Errorf("nested more than %d deep", plain.MaxDepth)
+		return fmt.Errorf("nested more than %d deep", pyvalue.MaxDepth)
 	}
 	r.owed--
 	return nil
@@ -90,7 +90,7 @@ func (r *reader) value(depth int) (v any, err error) {
 	case msgp.UintType:
 		var n uint64
 		n, rest, err = msgp.ReadUint64Bytes(rest)
-		v = plain.Unsigned(n)
+		v = pyvalue.Unsigned(n)
 	case msgp.Float32Type:
 		var f float32
 		f, rest, err = msgp.ReadFloat32Bytes(rest)
@@ -163,7 +163,7 @@ func (r *reader) dict(depth int) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	items := make([]plain.Item, n/2)
+	items := make([]pyvalue.Item, n/2)
 	for i := range items {
 		if items[i].Key, err = r.value(depth - 1); err != nil {
 			return nil, err

@@ -6,24 +6,18 @@ import (
 	"unsafe"
 )
 
-// Fixed are the types of elements that have in memory the bytes that they have
-// in an array of the machine's byte order.
-type Fixed interface {
-	~int8 | ~int16 | ~int32 | ~int64 | ~int | ~uint8 | ~uint16 | ~uint32 | ~uint64 | ~uint |
-		~float32 | ~float64 | ~complex64 | ~complex128
-}
-
-// machineIsBig tells whether the machine is big-endian.
+// machineIsBig reports whether the machine is big-endian.
 var machineIsBig = binary.NativeEndian.Uint16([]byte{0, 1}) == 1
 
-// memory returns the bytes of elements. Every pattern of bytes is an element of
-// a type that is Fixed.
-func memory[T Fixed](v []T) []byte {
+// memory returns the bytes of elements, which have no pointers.
+func memory[T any](v []T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v)*int(unsafe.Sizeof(*new(T))))
 }
 
-// AppendFixed appends elements in the byte order of d, of which they have the size.
-func AppendFixed[T Fixed](dst []byte, d DType, v []T) []byte {
+// AppendFixed appends elements in the byte order of d, of which they have the
+// size. Their type has in memory the bytes that NumPy has in an array of the
+// machine's byte order: truth values, numbers, and types made of one.
+func AppendFixed[T any](dst []byte, d DType, v []T) []byte {
 	start := len(dst)
 	dst = append(dst, memory(v)...)
 	d.reorder(dst[start:])
@@ -31,8 +25,9 @@ func AppendFixed[T Fixed](dst []byte, d DType, v []T) []byte {
 }
 
 // Fixeds returns the elements that data is in the byte order of d. What is left
-// of data beyond whole elements is not looked at.
-func Fixeds[T Fixed](d DType, data []byte) []T {
+// of data beyond whole elements is not looked at. Every pattern of bytes has to
+// be an element: of the types of AppendFixed that is so for all but bool.
+func Fixeds[T any](d DType, data []byte) []T {
 	v := make([]T, len(data)/d.Size)
 	b := memory(v)
 	copy(b, data)
@@ -45,18 +40,6 @@ func (d DType) reorder(b []byte) {
 	if d.Big != machineIsBig {
 		d.Swap(b)
 	}
-}
-
-// AppendBools appends truth values.
-func AppendBools(dst []byte, v []bool) []byte {
-	for _, t := range v {
-		c := byte(0)
-		if t {
-			c = 1
-		}
-		dst = append(dst, c)
-	}
-	return dst
 }
 
 // Bools returns the truth values that data is. Like NumPy, it takes every byte

@@ -107,11 +107,6 @@ func (d DType) order() string {
 	return "<"
 }
 
-// Same tells whether two types differ in nothing but byte order.
-func (d DType) Same(other DType) bool {
-	return d.Kind == other.Kind && d.Size == other.Size && d.Unit == other.Unit
-}
-
 // word returns the size of what a byte order applies to.
 func (d DType) word() int {
 	if d.Kind == 'c' {

@@ -103,7 +103,7 @@ func TestBools(t *testing.T) {
 	if got := fmt.Sprint(Bools([]byte{0, 1, 2, 255})); got != "[false true true true]" {
 		t.Error(got)
 	}
-	if got := string(AppendBools(nil, []bool{false, true})); got != "\x00\x01" {
+	if got := string(AppendFixed(nil, DType{Kind: 'b', Size: 1}, []bool{false, true})); got != "\x00\x01" {
 		t.Errorf("%q", got)
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 // States of a node while values are built of nodes.
@@ -17,11 +17,11 @@ const (
 // builder turns nodes into the values that are returned. A node becomes one
 // value, however many places it is used in.
 type builder struct {
-	unique *plain.Unique
+	unique *pyvalue.Unique
 	depth  int
 }
 
-func newBuilder(inputLen int) *builder { return &builder{unique: plain.NewUnique(inputLen)} }
+func newBuilder(inputLen int) *builder { return &builder{unique: pyvalue.NewUnique(inputLen)} }
 
 func (b *builder) build(v any) (any, error) {
 	switch v := v.(type) {
@@ -30,7 +30,7 @@ func (b *builder) build(v any) (any, error) {
 			return nil, err
 		}
 		return v.built, nil
-	case function:
+	case newArray:
 		return nil, errors.New("a function is no plain value")
 	}
 	return v, nil
@@ -43,7 +43,7 @@ func (b *builder) node(n *node) error {
 	case building:
 		return fmt.Errorf("a %s that contains itself", kindNames[n.kind])
 	}
-	if b.depth++; b.depth > plain.MaxDepth {
+	if b.depth++; b.depth > pyvalue.MaxDepth {
 		return tooDeep()
 	}
 	n.state = building
@@ -51,7 +51,7 @@ func (b *builder) node(n *node) error {
 	for i, item := range n.items {
 		child, ok := item.(*node)
 		if !ok {
-			if _, ok := item.(function); ok {
+			if _, ok := item.(newArray); ok {
 				return errors.New("a function is no plain value")
 			}
 			size++
@@ -67,7 +67,7 @@ func (b *builder) node(n *node) error {
 	if size > MaxElements {
 		return fmt.Errorf("more than %d elements, those of a container that is used again counted again", MaxElements)
 	}
-	if depth++; depth > plain.MaxDepth {
+	if depth++; depth > pyvalue.MaxDepth {
 		return tooDeep()
 	}
 	b.depth--
@@ -75,7 +75,7 @@ func (b *builder) node(n *node) error {
 	return b.finish(n)
 }
 
-func tooDeep() error { return fmt.Errorf("nested more than %d deep", plain.MaxDepth) }
+func tooDeep() error { return fmt.Errorf("nested more than %d deep", pyvalue.MaxDepth) }
 
 // finish sets the value of a node whose elements are built.
 func (b *builder) finish(n *node) error {
@@ -89,19 +89,19 @@ func (b *builder) finish(n *node) error {
 	case list:
 		n.built = items
 	case tuple:
-		n.built = plain.Tuple(items)
+		n.built = pyvalue.Tuple(items)
 	case dict:
-		pairs := make([]plain.Item, len(items)/2)
+		pairs := make([]pyvalue.Item, len(items)/2)
 		for i := range pairs {
-			pairs[i] = plain.Item{Key: items[2*i], Value: items[2*i+1]}
+			pairs[i] = pyvalue.Item{Key: items[2*i], Value: items[2*i+1]}
 		}
 		n.built, err = b.unique.Dict(pairs)
 	case set:
 		items, err = b.unique.Set(items)
-		n.built = plain.Set(items)
+		n.built = pyvalue.Set(items)
 	case frozenSet:
 		items, err = b.unique.Set(items)
-		n.built = plain.FrozenSet(items)
+		n.built = pyvalue.FrozenSet(items)
 	}
 	return err
 }

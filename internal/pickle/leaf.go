@@ -2,20 +2,13 @@ package pickle
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"math/big"
 	"slices"
-	"strconv"
 
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
-
-// maxDigits is the length of the longest integer that is read from digits, as
-// protocols 0 and 1 write them. Python itself writes no more than 4,300; more
-// would take more than a moment to convert.
-const maxDigits = 1 << 16
 
 // leaf reads what has no elements.
 func (r *reader) leaf(op byte) (any, error) {
@@ -53,17 +46,7 @@ func (r *reader) leaf(op byte) (any, error) {
 		return r.bytes(8)
 	case opByteArray8:
 		b, err := r.bytes(8)
-		return plain.ByteArray(b), err
-	case opShortBinString:
-		return r.oldText(1)
-	case opBinString:
-		return r.oldText(4)
-	case opInt, opLong, opFloat, opUnicode, opString:
-		line, err := r.line()
-		if err != nil {
-			return nil, err
-		}
-		return textLeaf(op, line)
+		return pyvalue.ByteArray(b), err
 	}
 	return nil, refuse(op)
 }
@@ -88,26 +71,10 @@ func (r *reader) text(n int) (any, error) {
 		return nil, err
 	}
 	s, isNew := r.texts.Of(b)
-	if isNew && !plain.ValidText(s.(string)) {
+	if isNew && !pyvalue.ValidText(s.(string)) {
 		return nil, fmt.Errorf("a str that is not UTF-8: %.40q", b)
 	}
 	return s, nil
-}
-
-// oldText reads a str of Python 2, which has to be ASCII, as Python 3 wants it.
-func (r *reader) oldText(n int) (any, error) {
-	b, err := r.sized(n)
-	if err != nil {
-		return nil, err
-	}
-	return ascii(b)
-}
-
-func ascii(b []byte) (any, error) {
-	if slices.ContainsFunc(b, func(c byte) bool { return c >= 0x80 }) {
-		return nil, fmt.Errorf("a str of Python 2 that is not ASCII: %.40q", b)
-	}
-	return string(b), nil
 }
 
 // long reads an integer: little-endian, its sign in the highest bit.
@@ -133,53 +100,11 @@ func (r *reader) long(n int) (any, error) {
 	magnitude := slices.Clone(b)
 	slices.Reverse(magnitude)
 	if !negative {
-		return plain.Integer(new(big.Int).SetBytes(magnitude)), nil
+		return pyvalue.Integer(new(big.Int).SetBytes(magnitude)), nil
 	}
 	for i := range magnitude {
 		magnitude[i] = ^magnitude[i]
 	}
 	v := new(big.Int).SetBytes(magnitude)
-	return plain.Integer(v.Not(v)), nil
-}
-
-// textLeaf reads a leaf that stands as text on a line of its own.
-func textLeaf(op byte, line []byte) (any, error) {
-	switch op {
-	case opUnicode:
-		return unescapeUnicode(line)
-	case opString:
-		return unescapeString(line)
-	case opFloat:
-		f, err := strconv.ParseFloat(string(line), 64)
-		if err != nil && !errors.Is(err, strconv.ErrRange) || slices.ContainsFunc(line, func(c byte) bool { return c == '_' || c|0x20 == 'x' || c|0x20 == 'p' }) {
-			return nil, fmt.Errorf("%.40q is no float", line)
-		}
-		return f, nil
-	case opInt:
-		switch string(line) {
-		case "00":
-			return false, nil
-		case "01":
-			return true, nil
-		}
-	case opLong:
-		if n := len(line); n > 0 && line[n-1] == 'L' {
-			line = line[:n-1]
-		}
-	}
-	return digits(line)
-}
-
-func digits(text []byte) (any, error) {
-	if len(text) > maxDigits {
-		return nil, fmt.Errorf("an integer of %d digits, the limit is %d", len(text), maxDigits)
-	}
-	if n, err := strconv.ParseInt(string(text), 10, 64); err == nil {
-		return n, nil
-	}
-	n, ok := new(big.Int).SetString(string(text), 10)
-	if !ok {
-		return nil, fmt.Errorf("%.40q is no integer", text)
-	}
-	return plain.Integer(n), nil
+	return pyvalue.Integer(v.Not(v)), nil
 }

@@ -2,60 +2,38 @@ package pickle
 
 import "fmt"
 
-// The instructions, by the names that CPython gives them.
+// The instructions that Python writes for plain values in protocols 4 and 5, by
+// the names that CPython gives them.
 const (
-	opMark           = '('
-	opStop           = '.'
-	opPop            = '0'
-	opPopMark        = '1'
-	opDup            = '2'
-	opFloat          = 'F'
-	opInt            = 'I'
-	opBinInt         = 'J'
-	opBinInt1        = 'K'
-	opLong           = 'L'
-	opBinInt2        = 'M'
-	opNone           = 'N'
-	opReduce         = 'R'
-	opString         = 'S'
-	opBinString      = 'T'
-	opShortBinString = 'U'
-	opUnicode        = 'V'
-	opBinUnicode     = 'X'
-	opAppend         = 'a'
-	opGlobal         = 'c'
-	opDict           = 'd'
-	opEmptyDict      = '}'
-	opAppends        = 'e'
-	opGet            = 'g'
-	opBinGet         = 'h'
-	opLongBinGet     = 'j'
-	opList           = 'l'
-	opEmptyList      = ']'
-	opPut            = 'p'
-	opBinPut         = 'q'
-	opLongBinPut     = 'r'
-	opSetItem        = 's'
-	opTuple          = 't'
-	opEmptyTuple     = ')'
-	opSetItems       = 'u'
-	opBinFloat       = 'G'
-
-	// Protocol 2.
-	opProto    = 0x80
-	opTuple1   = 0x85
-	opTuple2   = 0x86
-	opTuple3   = 0x87
-	opNewTrue  = 0x88
-	opNewFalse = 0x89
-	opLong1    = 0x8a
-	opLong4    = 0x8b
-
-	// Protocol 3.
-	opBinBytes      = 'B'
-	opShortBinBytes = 'C'
-
-	// Protocol 4.
+	opMark            = '('
+	opStop            = '.'
+	opBinInt          = 'J'
+	opBinInt1         = 'K'
+	opBinInt2         = 'M'
+	opNone            = 'N'
+	opReduce          = 'R'
+	opBinUnicode      = 'X'
+	opAppend          = 'a'
+	opEmptyDict       = '}'
+	opAppends         = 'e'
+	opBinGet          = 'h'
+	opLongBinGet      = 'j'
+	opEmptyList       = ']'
+	opSetItem         = 's'
+	opTuple           = 't'
+	opEmptyTuple      = ')'
+	opSetItems        = 'u'
+	opBinFloat        = 'G'
+	opBinBytes        = 'B'
+	opShortBinBytes   = 'C'
+	opProto           = 0x80
+	opTuple1          = 0x85
+	opTuple2          = 0x86
+	opTuple3          = 0x87
+	opNewTrue         = 0x88
+	opNewFalse        = 0x89
+	opLong1           = 0x8a
+	opLong4           = 0x8b
 	opShortBinUnicode = 0x8c
 	opBinUnicode8     = 0x8d
 	opBinBytes8       = 0x8e
@@ -65,16 +43,17 @@ const (
 	opStackGlobal     = 0x93
 	opMemoize         = 0x94
 	opFrame           = 0x95
-
-	// Protocol 5.
-	opByteArray8 = 0x96
+	opByteArray8      = 0x96 // of protocol 5
 )
 
 // refused are the instructions that plain values have no use for.
 var refused = map[byte]string{
+	'0':  "POP (a tuple that contains itself)",
+	'1':  "POP_MARK (a tuple that contains itself)",
 	'P':  "PERSID (an object that is kept elsewhere)",
 	'Q':  "BINPERSID (an object that is kept elsewhere)",
 	'b':  "BUILD (the state of an object)",
+	'c':  "GLOBAL (a class or function)",
 	'i':  "INST (an object of a class)",
 	'o':  "OBJ (an object of a class)",
 	0x81: "NEWOBJ (an object of a class)",
@@ -90,5 +69,5 @@ func refuse(op byte) error {
 	if name, known := refused[op]; known {
 		return fmt.Errorf("instruction %s: only plain values are read, and nothing is executed", name)
 	}
-	return fmt.Errorf("%#02x is no instruction of a pickle", op)
+	return fmt.Errorf("%#02x is no instruction of a pickle of protocol 4 or 5", op)
 }

@@ -1,18 +1,18 @@
 // Package pickle reads and writes Python's pickles of plain values, which
-// package plain lists. It writes protocol 5 and reads protocols 0 to 5.
+// package pyvalue lists. It writes protocol 5, and reads 5 and 4: Python's partd
+// writes the highest that its Python has, which since 3.4 is one of these.
 //
 // Reading executes nothing: a pickle is a program for a small stack machine
 // which can call any function of Python; what is read here are the instructions
-// that build plain values. Old protocols have none for bytes and sets and call
-// the types instead (_codecs.encode, set, frozenset, bytearray, bytes); these
-// five calls are known and done here. Every other function, class, or
+// that build plain values. Protocol 4 has none for bytearray and calls the type
+// instead; that call is known and done here. Every other function, class, or
 // instruction is an error that names it.
 //
 // Memory is bounded: a value takes less than MaxGrowth times the bytes that it
 // is read from, whatever they say. A container that is used in several places
 // is one in Go, too, and read once; so that a few bytes cannot stand for a value
 // that takes hours to walk through, the places are counted, up to MaxElements.
-// A container that holds itself, or is nested deeper than plain.MaxDepth, is an
+// A container that holds itself, or is nested deeper than pyvalue.MaxDepth, is an
 // error.
 //
 // The format is described in Lib/pickletools.py of CPython.

@@ -1,12 +1,11 @@
 package pickle
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 var (
@@ -17,7 +16,7 @@ var (
 // Decode returns the plain value of a pickle, which has to fill data. Nothing of
 // data is kept. Its error is an *Error.
 func Decode(data []byte) (any, error) {
-	r := reader{data: data, texts: plain.NewTexts(len(data)), stack: make([]any, 0, min(len(data)/2, 256))}
+	r := reader{data: data, texts: pyvalue.NewTexts(len(data)), stack: make([]any, 0, min(len(data)/2, 256))}
 	root, err := r.run()
 	if err != nil {
 		return nil, &Error{r.start, err}
@@ -41,10 +40,9 @@ type reader struct {
 	start  int // the instruction
 	stack  []any
 	marks  []int // where in the stack the marks are
-	memo   []any // by number, as far as they come in order
-	others map[uint64]any
-	texts  plain.Texts
-	copied int // elements and bytes that calls copied
+	memo   []any // values to be used again, by number
+	texts  pyvalue.Texts
+	copied int // bytes that calls copied
 }
 
 type kind uint8
@@ -76,7 +74,11 @@ func (r *reader) run() (any, error) {
 		}
 		switch op {
 		case opStop:
-			return r.pop()
+			top, err := r.take(1)
+			if err != nil {
+				return nil, err
+			}
+			return top[0], nil
 		case opMark:
 			r.marks = append(r.marks, len(r.stack))
 		case opNone:
@@ -97,10 +99,6 @@ func (r *reader) run() (any, error) {
 			err = r.collect(tuple, int(op-opTuple1)+1)
 		case opTuple:
 			err = r.marked(tuple)
-		case opList:
-			err = r.marked(list)
-		case opDict:
-			err = r.marked(dict)
 		case opFrozenSet:
 			err = r.marked(frozenSet)
 		case opAppend:
@@ -113,16 +111,24 @@ func (r *reader) run() (any, error) {
 			err = r.addMarked(dict)
 		case opAddItems:
 			err = r.addMarked(set)
-		case opPop, opPopMark, opDup:
-			err = r.shuffle(op)
-		case opProto, opFrame:
-			err = r.header(op)
-		case opGlobal, opStackGlobal:
-			err = r.global(op)
+		case opMemoize:
+			err = r.memoize()
+		case opBinGet:
+			err = r.recall(1)
+		case opLongBinGet:
+			err = r.recall(4)
+		case opProto:
+			err = r.protocol()
+		case opFrame:
+			err = r.frame()
+		case opStackGlobal:
+			err = r.global()
 		case opReduce:
 			err = r.reduce()
 		default:
-			err = r.other(op)
+			var leaf any
+			leaf, err = r.leaf(op)
+			r.push(leaf)
 		}
 		if err != nil {
 			return nil, err
@@ -130,29 +136,16 @@ func (r *reader) run() (any, error) {
 	}
 }
 
-// other tries the instructions of the memo, and those that push a leaf.
-func (r *reader) other(op byte) error {
-	known, err := r.memory(op)
-	if known || err != nil {
-		return err
+func (r *reader) protocol() error {
+	version, err := r.byte()
+	if err == nil && (version < 4 || version > 5) {
+		err = fmt.Errorf("protocol %d: 4 and 5 are read, which Python writes since 3.4", version)
 	}
-	leaf, err := r.leaf(op)
-	if err != nil {
-		return err
-	}
-	r.push(leaf)
-	return nil
+	return err
 }
 
-// header reads what stands before the instructions and says nothing of the value.
-func (r *reader) header(op byte) error {
-	if op == opProto {
-		version, err := r.byte()
-		if err == nil && version > 5 {
-			err = fmt.Errorf("protocol %d: 0 to 5 are read", version)
-		}
-		return err
-	}
+// frame reads the length of what follows, which says nothing of the value.
+func (r *reader) frame() error {
 	n, err := r.number(8)
 	if err == nil && n > uint64(len(r.data)-r.at) {
 		err = fmt.Errorf("a frame of %d bytes, and %d are left: %w", n, len(r.data)-r.at, errTruncated)
@@ -190,16 +183,6 @@ func (r *reader) number(n int) (uint64, error) {
 	return v, err
 }
 
-// line reads up to the end of a line.
-func (r *reader) line() ([]byte, error) {
-	n := bytes.IndexByte(r.data[r.at:], '\n')
-	if n < 0 {
-		return nil, errTruncated
-	}
-	b, err := r.next(uint64(n) + 1)
-	return b[:n], err
-}
-
 // The stack. What is below the last mark is out of reach.
 
 func (r *reader) push(v any) { r.stack = append(r.stack, v) }
@@ -211,13 +194,16 @@ func (r *reader) floor() int {
 	return r.marks[len(r.marks)-1]
 }
 
-func (r *reader) pop() (any, error) {
-	if len(r.stack) <= r.floor() {
+// take removes n elements from the top and returns them, which are good until
+// the next push.
+func (r *reader) take(n int) ([]any, error) {
+	from := len(r.stack) - n
+	if from < r.floor() {
 		return nil, errUnderflow
 	}
-	v := r.stack[len(r.stack)-1]
-	r.stack = r.stack[:len(r.stack)-1]
-	return v, nil
+	elements := r.stack[from:]
+	r.stack = r.stack[:from]
+	return elements, nil
 }
 
 // popMark removes the last mark and returns the elements above it, which are
@@ -233,29 +219,40 @@ func (r *reader) popMark() ([]any, error) {
 	return elements, nil
 }
 
-func (r *reader) shuffle(op byte) error {
-	if op == opPopMark || op == opPop && len(r.marks) > 0 && len(r.stack) == r.floor() {
-		_, err := r.popMark()
+// The memo keeps values under numbers to use them again.
+
+// memoize keeps the value on top of the stack, which stays there.
+func (r *reader) memoize() error {
+	if len(r.stack) <= r.floor() {
+		return errors.New("nothing to put into the memo")
+	}
+	r.memo = append(r.memo, r.stack[len(r.stack)-1])
+	return nil
+}
+
+// recall pushes the value under a number, which has size bytes.
+func (r *reader) recall(size int) error {
+	n, err := r.number(size)
+	if err != nil {
 		return err
 	}
-	v, err := r.pop()
-	if err == nil && op == opDup {
-		r.stack = append(r.stack, v, v)
+	if n >= uint64(len(r.memo)) {
+		return fmt.Errorf("nothing was put into the memo under %d", n)
 	}
-	return err
+	r.push(r.memo[n])
+	return nil
 }
 
 // Containers.
 
-var emptyTuple = &node{kind: tuple, state: done, depth: 1, size: 1, built: plain.Tuple{}}
+var emptyTuple = &node{kind: tuple, state: done, depth: 1, size: 1, built: pyvalue.Tuple{}}
 
 func (r *reader) collect(k kind, n int) error {
-	if len(r.stack)-r.floor() < n {
-		return errUnderflow
+	elements, err := r.take(n)
+	if err != nil {
+		return err
 	}
-	from := len(r.stack) - n
-	items := slices.Clone(r.stack[from:])
-	r.stack = append(r.stack[:from], &node{kind: k, items: items})
+	r.push(&node{kind: k, items: slices.Clone(elements)})
 	return nil
 }
 
@@ -264,11 +261,16 @@ func (r *reader) marked(k kind) error {
 	if err != nil {
 		return err
 	}
-	if k == dict && len(elements)%2 != 0 {
-		return errors.New("a key without a value")
-	}
 	r.push(&node{kind: k, items: slices.Clone(elements)})
 	return nil
+}
+
+func (r *reader) add(k kind, n int) error {
+	elements, err := r.take(n)
+	if err != nil {
+		return err
+	}
+	return r.addTo(k, elements)
 }
 
 func (r *reader) addMarked(k kind) error {
@@ -276,16 +278,6 @@ func (r *reader) addMarked(k kind) error {
 	if err != nil {
 		return err
 	}
-	return r.addTo(k, elements)
-}
-
-func (r *reader) add(k kind, n int) error {
-	if len(r.stack)-r.floor() < n {
-		return errUnderflow
-	}
-	from := len(r.stack) - n
-	elements := r.stack[from:]
-	r.stack = r.stack[:from]
 	return r.addTo(k, elements)
 }
 

@@ -5,14 +5,15 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
 
-	"github.com/go-partd/partd/internal/plain"
+	"github.com/go-partd/partd/internal/pyvalue"
 )
 
 var le = binary.LittleEndian
 
 // Append appends a pickle of a value, in protocol 5. Besides plain values it
-// takes what plain.Canon does.
+// takes what pyvalue.Canon does.
 //
 // There are no frames and no memo: both are optional. What is used in two places
 // is written twice.
@@ -55,7 +56,7 @@ func (w *writer) value(v any, asKey bool) error {
 	case float64:
 		w.buf = binary.BigEndian.AppendUint64(append(w.buf, opBinFloat), math.Float64bits(v))
 	case string:
-		if !plain.ValidText(v) {
+		if !pyvalue.ValidText(v) {
 			return fmt.Errorf("the string %.40q is not UTF-8, as Python's str has to be: use []byte", v)
 		}
 		w.head(opShortBinUnicode, opBinUnicode, opBinUnicode8, len(v))
@@ -71,36 +72,36 @@ func (w *writer) value(v any, asKey bool) error {
 
 func (w *writer) container(v any, asKey bool) error {
 	switch v.(type) {
-	case []any, plain.Tuple, plain.Dict, plain.Set, plain.FrozenSet, plain.ByteArray:
+	case []any, pyvalue.Tuple, pyvalue.Dict, pyvalue.Set, pyvalue.FrozenSet, pyvalue.ByteArray:
 	default:
-		c, err := plain.Canon(v)
+		c, err := pyvalue.Canon(v)
 		if err != nil {
 			return err
 		}
 		return w.value(c, asKey)
 	}
-	if w.depth++; w.depth > plain.MaxDepth {
-		return fmt.Errorf("nested more than %d deep, or a value that contains itself", plain.MaxDepth)
+	if w.depth++; w.depth > pyvalue.MaxDepth {
+		return fmt.Errorf("nested more than %d deep, or a value that contains itself", pyvalue.MaxDepth)
 	}
 	defer func() { w.depth-- }()
 	if asKey {
 		switch v.(type) {
-		case []any, plain.Dict, plain.Set, plain.ByteArray:
-			return fmt.Errorf("a %s cannot be a key or an element of a set", plain.Name(v))
+		case []any, pyvalue.Dict, pyvalue.Set, pyvalue.ByteArray:
+			return fmt.Errorf("a %s cannot be a key or an element of a set", pyvalue.Name(v))
 		}
 	}
 	switch v := v.(type) {
 	case []any:
 		return w.collect(opEmptyList, opAppends, v, false)
-	case plain.Set:
+	case pyvalue.Set:
 		return w.collect(opEmptySet, opAddItems, v, true)
-	case plain.FrozenSet:
+	case pyvalue.FrozenSet:
 		return w.marked(opFrozenSet, v, true)
-	case plain.Tuple:
+	case pyvalue.Tuple:
 		return w.tuple(v, asKey)
-	case plain.Dict:
+	case pyvalue.Dict:
 		return w.dict(v)
-	case plain.ByteArray:
+	case pyvalue.ByteArray:
 		w.buf = le.AppendUint64(append(w.buf, opByteArray8), uint64(len(v)))
 		w.buf = append(w.buf, v...)
 	}
@@ -128,7 +129,7 @@ func (w *writer) marked(op byte, elements []any, asKeys bool) error {
 	return nil
 }
 
-func (w *writer) tuple(t plain.Tuple, asKey bool) error {
+func (w *writer) tuple(t pyvalue.Tuple, asKey bool) error {
 	if len(t) == 0 {
 		w.buf = append(w.buf, opEmptyTuple)
 		return nil
@@ -145,7 +146,7 @@ func (w *writer) tuple(t plain.Tuple, asKey bool) error {
 	return nil
 }
 
-func (w *writer) dict(d plain.Dict) error {
+func (w *writer) dict(d pyvalue.Dict) error {
 	w.buf = append(w.buf, opEmptyDict)
 	if len(d) == 0 {
 		return nil
@@ -204,8 +205,7 @@ func (w *writer) long(b []byte) error {
 
 // twosComplement returns an integer little-endian, its sign in the highest bit.
 func twosComplement(n *big.Int) []byte {
-	size := n.BitLen()/8 + 1
-	b := make([]byte, size)
+	b := make([]byte, n.BitLen()/8+1)
 	if n.Sign() >= 0 {
 		n.FillBytes(b)
 	} else {
@@ -215,8 +215,6 @@ func twosComplement(n *big.Int) []byte {
 			b[i] = ^b[i]
 		}
 	}
-	for i, j := 0, size-1; i < j; i, j = i+1, j-1 {
-		b[i], b[j] = b[j], b[i]
-	}
+	slices.Reverse(b)
 	return b
 }

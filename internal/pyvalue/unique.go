@@ -1,4 +1,4 @@
-package plain
+package pyvalue
 
 import (
 	"errors"
@@ -68,7 +68,7 @@ func (u *Unique) Set(elements []any) ([]any, error) {
 	return out, nil
 }
 
-// simple tells whether keys are few, all texts or integers, and all different: the
+// simple reports whether keys are few, all texts or integers, and all different: the
 // usual case, for which there is no need of a map.
 func (u *Unique) simple(n int, key func(int) any) (bool, error) {
 	if n > few {

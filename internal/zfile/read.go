@@ -1,4 +1,4 @@
-package compressed
+package zfile
 
 import (
 	"bufio"
@@ -10,6 +10,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+
+	"github.com/go-partd/partd/compress"
 )
 
 // MaxWindow is the largest window of zstd that is read, in bytes: what
@@ -19,16 +21,16 @@ const MaxWindow = 128 << 20
 // Error says that a compressed file is damaged or ends too early.
 type Error struct {
 	Name   string // the file
-	Kind   Kind
+	Format compress.Format
 	Offset int64 // how much of the file was read, in bytes: the damage is before
 	Err    error
 }
 
 func (e *Error) Error() string {
 	if errors.Is(e.Err, io.ErrUnexpectedEOF) {
-		return fmt.Sprintf("%s: the %s data end too early, at byte %d of the file", e.Name, e.Kind, e.Offset)
+		return fmt.Sprintf("%s: the %s data end too early, at byte %d of the file", e.Name, e.Format, e.Offset)
 	}
-	return fmt.Sprintf("%s: damaged %s data before byte %d of the file: %v", e.Name, e.Kind, e.Offset, e.Err)
+	return fmt.Sprintf("%s: damaged %s data before byte %d of the file: %v", e.Name, e.Format, e.Offset, e.Err)
 }
 
 // Unwrap returns the cause.
@@ -37,39 +39,39 @@ func (e *Error) Unwrap() error { return e.Err }
 // Reader reads what a compressed file holds. Files that were compressed in
 // pieces and put together read as one.
 type Reader struct {
-	name  string
-	kind  Kind
-	src   *source
-	from  io.Reader
-	close func()
-	err   error
+	name   string
+	format compress.Format
+	src    *source
+	from   io.Reader
+	close  func()
+	err    error
 }
 
-// NewReader returns a reader of a file of a kind other than None. Name is for
+// NewReader returns a reader of a file of a format, not None. Name is for
 // messages.
-func NewReader(name string, kind Kind, file io.Reader) (*Reader, error) {
+func NewReader(name string, format compress.Format, file io.Reader) (*Reader, error) {
 	count := &counter{r: file}
 	src := &source{Reader: bufio.NewReaderSize(count, 256<<10), count: count}
-	r := &Reader{name: name, kind: kind, src: src, close: func() {}}
+	r := &Reader{name: name, format: format, src: src, close: func() {}}
 	if _, err := src.Peek(1); err != nil {
 		return nil, r.failed(err) // an empty file is no compressed file
 	}
 	var err error
-	switch kind {
-	case Gzip:
+	switch format {
+	case compress.Gzip:
 		r.from, err = gzip.NewReader(src.Reader)
-	case Zstd:
+	case compress.Zstd:
 		var d *zstd.Decoder
 		d, err = zstd.NewReader(src.Reader, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(MaxWindow))
 		if err == nil {
 			r.from, r.close = d, d.Close
 		}
-	case Bzip2:
+	case compress.BZ2:
 		r.from = bzip2.NewReader(src.Reader)
-	case LZ4:
+	case compress.LZ4:
 		r.from = lz4.NewReader(src.Reader)
 	default:
-		return nil, fmt.Errorf("%s: no reader for %s data", name, kind)
+		return nil, fmt.Errorf("%s: no reader for %s data", name, format)
 	}
 	if err != nil {
 		return nil, r.failed(err)
@@ -100,7 +102,7 @@ func (r *Reader) end() error {
 		return io.EOF
 	case len(rest) == 0:
 		return r.failed(err)
-	case r.kind == LZ4 && Detect(rest) == LZ4:
+	case r.format == compress.LZ4 && Detect(rest) == compress.LZ4:
 		// Frames one after the other.
 		r.from = lz4.NewReader(r.src.Reader)
 		return nil
@@ -115,7 +117,7 @@ func (r *Reader) failed(err error) error {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	return &Error{Name: r.name, Kind: r.kind, Offset: r.src.offset(), Err: err}
+	return &Error{Name: r.name, Format: r.format, Offset: r.src.offset(), Err: err}
 }
 
 // Close gives back memory. It does not close the file.

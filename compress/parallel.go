@@ -8,9 +8,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// spread does tasks 0 to n-1 on several goroutines, at least this one, and
+// parallelDo does tasks 0 to n-1 on several goroutines, at least this one, and
 // returns when all have ended. After an error, or the end of ctx, no task is begun.
-func spread(ctx context.Context, op string, workers, n int, do func(worker, task int) error) error {
+func parallelDo(ctx context.Context, op string, workers, n int, do func(worker, task int) error) error {
 	workers = max(workers, 1)
 	errs := make([]error, workers)
 	var next atomic.Int64

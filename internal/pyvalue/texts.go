@@ -1,4 +1,4 @@
-package plain
+package pyvalue
 
 // Texts makes strings of bytes. Short ones that come again and again, as the
 // keys of many dicts do, are made once.
@@ -15,7 +15,7 @@ func NewTexts(n int) Texts {
 }
 
 // Of returns a string, as an interface, which would otherwise cost a second
-// allocation. New tells whether it was not returned before.
+// allocation. isNew reports whether it was not returned before.
 func (t Texts) Of(b []byte) (text any, isNew bool) {
 	if t.few == nil || len(b) == 0 || len(b) > 32 {
 		return string(b), true

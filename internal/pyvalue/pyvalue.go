@@ -1,4 +1,4 @@
-// Package plain holds the plain values of Python as values of Go:
+// Package pyvalue holds the plain values of Python as values of Go:
 //
 //	None                 nil
 //	bool                 bool
@@ -11,7 +11,7 @@
 //	set, frozenset       Set, FrozenSet
 //
 // Decoders return these and no others. Encoders take more: see Canon.
-package plain
+package pyvalue
 
 // Tuple is Python's tuple.
 type Tuple []any

@@ -1,4 +1,4 @@
-package plain
+package pyvalue
 
 import (
 	"cmp"
@@ -119,7 +119,7 @@ func Name(v any) string {
 	return fmt.Sprintf("%T", v)
 }
 
-// ValidText tells whether Python can have a str of these bytes: UTF-8, in which
+// ValidText reports whether Python can have a str of these bytes: UTF-8, in which
 // Python also has halves of surrogate pairs, three bytes each.
 func ValidText(t string) bool {
 	for !utf8.ValidString(t) {

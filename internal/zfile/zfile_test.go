@@ -1,4 +1,4 @@
-package compressed
+package zfile
 
 import (
 	"bytes"
@@ -10,9 +10,11 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/go-partd/partd/compress"
 )
 
-var kinds = []Kind{Gzip, Zstd, Bzip2, LZ4}
+var kinds = []compress.Format{compress.Gzip, compress.Zstd, compress.BZ2, compress.LZ4}
 
 // text is lines that compress, but not to nothing.
 func text(n int) []byte {
@@ -26,7 +28,7 @@ func text(n int) []byte {
 	return b.Bytes()[:n]
 }
 
-func pack(t *testing.T, kind Kind, data []byte) []byte {
+func pack(t *testing.T, kind compress.Format, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := NewWriter(kind, &b, 1)
@@ -42,7 +44,7 @@ func pack(t *testing.T, kind Kind, data []byte) []byte {
 	return b.Bytes()
 }
 
-func unpack(kind Kind, packed []byte) ([]byte, error) {
+func unpack(kind compress.Format, packed []byte) ([]byte, error) {
 	r, err := NewReader("f", kind, bytes.NewReader(packed))
 	if err != nil {
 		return nil, err
@@ -120,7 +122,7 @@ func TestReadFails(t *testing.T) {
 // What the usual programs write is read, and the other way round.
 func TestPrograms(t *testing.T) {
 	data := text(300_000)
-	for program, kind := range map[string]Kind{"gzip": Gzip, "zstd": Zstd, "bzip2": Bzip2, "lz4": LZ4} {
+	for program, kind := range map[string]compress.Format{"gzip": compress.Gzip, "zstd": compress.Zstd, "bzip2": compress.BZ2, "lz4": compress.LZ4} {
 		path, err := exec.LookPath(program)
 		if err != nil {
 			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
@@ -148,10 +150,10 @@ func TestPrograms(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for name, want := range map[string]struct {
-		kind Kind
+		kind compress.Format
 		rest string
 	}{
-		"a.csv.gz": {Gzip, "a.csv"}, "b.ZST": {Zstd, "b"}, "d/c.bz2": {Bzip2, "d/c"}, "e.lz4": {LZ4, "e"}, "f.csv": {None, "f.csv"}, "gz": {None, "gz"},
+		"a.csv.gz": {compress.Gzip, "a.csv"}, "b.ZST": {compress.Zstd, "b"}, "d/c.bz2": {compress.BZ2, "d/c"}, "e.lz4": {compress.LZ4, "e"}, "f.csv": {None, "f.csv"}, "gz": {None, "gz"},
 	} {
 		if ByName(name) != want.kind || TrimName(name) != want.rest {
 			t.Errorf("%s: %s, %s", name, ByName(name), TrimName(name))
