@@ -2,13 +2,17 @@
 //
 // It is the store under a shuffle: many writers append small pieces to many
 // keys, then each key is read back once, whole. A store is anything that
-// implements [Partd]; this package holds the plain ones, [Dict] in memory,
-// [File] in a directory (one file per key, shared with Python's partd), and
-// [Buffer], memory in front of a slower store. Abilities beyond the three
-// methods of [Partd] are optional interfaces, each with a helper function that
-// takes any store, as in package io/fs; on a store that lacks the ability it falls
-// back to others, or returns an error that wraps errors.ErrUnsupported. Package
-// stores opens stores from URLs.
+// implements [Partd]. Here are the plain ones, [Dict] in memory, [File] in a
+// directory (one file per key, shared with Python's partd), and [Buffer], memory
+// in front of a slower store. Abilities beyond the three methods are optional
+// interfaces, each with a helper function that takes any store, as in package
+// io/fs; on a store that lacks the ability it falls back to others, or returns an
+// error that wraps errors.ErrUnsupported.
+//
+// Packages stores opens any store by a URL, logstore is the store for very many
+// small appends, remote shares one between processes, compress and encode are
+// layers for compression and typed values, shuffle sorts and groups records, and
+// partdtest checks a store of your own.
 //
 // # Promises
 //
