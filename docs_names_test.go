@@ -14,11 +14,10 @@ var (
 	flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 	folder   = regexp.MustCompile(`\bgo (?:run|test|install)\b[^\n` + "`" + `]* \./([a-z][\w/-]*)`)
 	pageLink = regexp.MustCompile(`\]\(([\w./-]+\.[a-z]+)(?:#[\w-]*)?\)`)
-	variable = regexp.MustCompile(`PARTD_[A-Z0-9_]+`)
 )
 
 // checkNames looks at what is not run, in a text or a line: it has to name commands,
-// flags, variables, folders and pages that there are.
+// flags, folders and pages that there are.
 func checkNames(t *testing.T, programs string) {
 	t.Helper()
 	helps := map[string]string{}
@@ -33,7 +32,6 @@ func checkNames(t *testing.T, programs string) {
 		}
 		return helps[key]
 	}
-	inPages := map[string]bool{}
 	for _, page := range pages(t) {
 		data, err := os.ReadFile(page)
 		if err != nil {
@@ -55,25 +53,6 @@ func checkNames(t *testing.T, programs string) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
 				t.Errorf("%s: a link leads nowhere: %v", page, err)
 			}
-		}
-		if page == "docs/cli.md" || page == "docs/operations.md" { // others name variables of tests
-			for _, name := range variable.FindAllString(string(data), -1) {
-				inPages[name] = true
-			}
-		}
-	}
-	all := help("partd-server", "")
-	for _, name := range regexp.MustCompile(`(?m)^  ([a-z]+)  `).FindAllStringSubmatch(help("partd", ""), -1) {
-		all += help("partd", " "+name[1])
-		for _, v := range variable.FindAllString(help("partd", " "+name[1]), -1) {
-			if !inPages[v] {
-				t.Errorf("%s of partd %s is on no page", v, name[1])
-			}
-		}
-	}
-	for name := range inPages {
-		if name != "PARTD_SERVER_" && !strings.Contains(all, "$"+name+"]") {
-			t.Errorf("no command has the variable %s", name)
 		}
 	}
 }
