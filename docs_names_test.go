@@ -32,7 +32,7 @@ func checkNames(t *testing.T, programs string) {
 		}
 		return helps[key]
 	}
-	for _, page := range pages(t) {
+	for _, page := range append(pages(t), "CONTRIBUTING.md") {
 		data, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

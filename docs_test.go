@@ -189,7 +189,8 @@ func TestDocs(t *testing.T) {
 			cmd.Dir, cmd.WaitDelay = dir, time.Second
 			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 			cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PARTD_") })
-			cmd.Env = append(cmd.Env, "PATH="+programs+":"+os.Getenv("PATH"), "PARTD_SERVER_LISTEN=tcp://"+address)
+			// The modules are those of the repository, whose go.sum has been checked.
+			cmd.Env = append(cmd.Env, "PATH="+programs+":"+os.Getenv("PATH"), "PARTD_SERVER_LISTEN=tcp://"+address, "GONOSUMDB=*")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s\n%s", err, script, out)
