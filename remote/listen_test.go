@@ -38,8 +38,8 @@ func TestURLs(t *testing.T) {
 	}
 }
 
-// TestSocketFiles sees that a stale socket is replaced, and a live one and a file
-// are not.
+// TestSocketFiles are cases 79 and 80: a stale socket is replaced, a live one and
+// a file are not.
 func TestSocketFiles(t *testing.T) {
 	dir, err := os.MkdirTemp("", "partd") // short: a socket's path has little room
 	must(t, err)

@@ -92,7 +92,7 @@ func TestWireCases(t *testing.T) {
 	}
 }
 
-// TestPing wants PONG with the context, also between the frames of a
+// TestPing is case 41: PONG with the context, also between the frames of a
 // message, where libzmq may send it.
 func TestPing(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
@@ -152,7 +152,7 @@ func TestNeverReads(t *testing.T) {
 	p.wantClosed()
 }
 
-// TestTooManyConnections sees that one too many is refused, and the others are served.
+// TestTooManyConnections is case 50.
 func TestTooManyConnections(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 3, HandshakeTimeout: 500 * time.Millisecond})
 	silent := openPeer(t, url)

@@ -1,9 +1,9 @@
 package hostile
 
 import (
+	"fmt"
 	"io"
 	"net"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,12 +54,12 @@ func TestCasesSeeFaults(t *testing.T) {
 	silent := serve(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	gullible := serve(t, trusting)
 	for _, c := range Cases() {
-		t.Run(c.Name, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d %s", c.Number, c.Name), func(t *testing.T) {
 			t.Parallel()
 			if c.Run(t.Context(), silent) == nil {
 				t.Error("a server that says nothing passes")
 			}
-			wantsAck := slices.Contains([]string{"get of no keys", "append of nothing", "delete of nothing", "endless empty messages"}, c.Name)
+			wantsAck := c.Number == 46 || c.Name == "endless empty messages"
 			if c.Run(t.Context(), gullible) == nil && !wantsAck {
 				t.Error("a server that takes everything passes")
 			}
