@@ -138,10 +138,15 @@ func placeRooms(packages map[string]goPackage) (boxes map[string]box, tops []int
 		}
 		for row := range slices.Chunk(names, max(1, perRow)) {
 			side = -side
-			for i, name := range row {
-				width := 26 + 8*len(label(name))
-				x := leftMargin + rowWidth*(4*i+2+side)/(4*len(row)) - width/2
-				boxes[name] = box{x, y, width}
+			gap := rowWidth
+			for _, name := range row {
+				gap -= widthOf(name)
+			}
+			gap /= len(row)
+			x := leftMargin + gap/2 + side*rowWidth/(4*len(row))
+			for _, name := range row {
+				boxes[name] = box{x, y, widthOf(name)}
+				x += widthOf(name) + gap
 			}
 			y += rowHeight
 		}
@@ -156,6 +161,8 @@ func label(name string) string {
 	}
 	return strings.TrimPrefix(name, "internal/")
 }
+
+func widthOf(name string) int { return 26 + 8*len(label(name)) }
 
 // housePicture draws the house as SVG.
 func housePicture(packages map[string]goPackage) string {
