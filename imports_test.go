@@ -14,49 +14,99 @@ import (
 
 const module = "github.com/go-partd/partd"
 
-// allowedImports says what each package may import besides the standard
-// library: of this module by path within it ("." is the root), of others by
-// module. A name that ends in "/" stands for all beneath it. Arrows go down
-// only: commands, stores, layers and engines, the root, internal.
+// house has the floor of every package of the module, from the roof down, and
+// what each may import beside the standard library and the floors below its own:
+// other modules, and, of its own floor, what it names. An arrow never runs up. A
+// new package gets its floor here, on purpose: one above all that it imports.
 //
-// A package under internal/ that is not listed may import others there. Every
-// other package must be listed: a new one gets its place here, on purpose.
-var allowedImports = map[string][]string{
-	".":              {"internal/", "github.com/gofrs/flock"},
-	"frame":          {},
-	"encode":         {".", "frame", "internal/", "github.com/ugorji/go/codec"},
-	"compress":       {".", "frame", "compress/blosc", "github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
-	"compress/blosc": {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
-	"logstore":       {".", "internal/offheap", "internal/sessiontab", "internal/tempdir", "internal/vfs", "github.com/zeebo/xxh3", "github.com/klauspost/compress", "internal/ledger"},
-	"remote":         {".", "internal/sessiontab", "internal/zmtp"},
-	"stores":         {".", "logstore", "remote", "compress", "compress/blosc", "internal/", "github.com/dustin/go-humanize"},
-	"shuffle":        {".", "logstore", "internal/", "github.com/zeebo/xxh3"},
-	"partdtest":      {".", "pgregory.net/rapid"},
+// After a change, "go test -run TestHouse . -update" draws docs/house.svg and
+// writes the table of packages in docs/design.md again.
+var house = []floor{
+	{"for tests", map[string][]string{ // on the roof, so that no package can import them
+		"partdtest":                    {"pgregory.net/rapid"},
+		"internal/csvgen":              nil,
+		"internal/testutil/cutproxy":   nil,
+		"internal/testutil/hostile":    nil,
+		"internal/testutil/serverproc": nil,
+		"internal/vfs/vfstest":         nil,
+		"internal/vfs/disktest":        {"golang.org/x/sys"},
+	}},
+	{"commands", map[string][]string{
+		"cmd/partd":          nil,
+		"cmd/partd-server":   nil,
+		"examples/wordcount": nil,
+	}},
+	{"command lines", map[string][]string{
+		"internal/cliutil/sizeflag": nil,
+		"internal/cli":              {"internal/cliutil/sizeflag", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
+		"internal/servercli":        {"internal/cliutil/sizeflag", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+	}},
+	{"jobs on files", map[string][]string{
+		"internal/filejobs": nil,
+	}},
+	{"over stores", map[string][]string{
+		"stores":          {"github.com/dustin/go-humanize"},
+		"shuffle":         {"github.com/zeebo/xxh3"},
+		"internal/output": nil,
+		"internal/zfile":  {"github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
+	}},
+	{"stores, layers, engines", map[string][]string{
+		"logstore":         {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+		"remote":           nil,
+		"compress":         {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
+		"encode":           {"github.com/ugorji/go/codec"},
+		"internal/extsort": {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+		"internal/hashagg": {"github.com/zeebo/xxh3"},
+		"internal/records": nil,
+	}},
+	{"runs and segments", map[string][]string{
+		"internal/spill": nil,
+	}},
+	{"the root", map[string][]string{
+		".": {"github.com/gofrs/flock"},
+	}},
+	{"below the root", map[string][]string{
+		"internal/aggregate":  nil,
+		"internal/cliutil":    {"github.com/spf13/cobra", "github.com/spf13/pflag"},
+		"internal/filedir":    {"internal/sessiontab"},
+		"internal/keymap":     nil,
+		"internal/msgpack":    {"github.com/tinylib/msgp"},
+		"internal/pickle":     nil,
+		"internal/sessiontab": nil,
+		"internal/tempdir":    nil,
+	}},
+	{"the ground", map[string][]string{
+		"frame":                 nil,
+		"compress/blosc":        {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
+		"internal/filedir/boot": nil,
+		"internal/ledger":       {"github.com/zeebo/xxh3"},
+		"internal/storeerror":   nil,
+		"internal/textfmt":      nil,
+		"internal/names":        nil,
+		"internal/nearest":      nil,
+		"internal/npy":          nil,
+		"internal/offheap":      {"golang.org/x/sys"},
+		"internal/pyvalue":      nil,
+		"internal/progress":     {"golang.org/x/term"},
+		"internal/slab":         nil,
+		"internal/vfs":          {"github.com/gofrs/flock"},
+		"internal/zmtp":         nil,
+	}},
+}
 
-	"cmd/partd":          {"internal/cli"},
-	"cmd/partd-server":   {"internal/servercli"},
-	"examples/wordcount": {".", "remote"},
-	"examples/dask":      {}, // the example is in Python
+// A floor is a name and its packages, by their path within the module ("." is the root).
+type floor struct {
+	name     string
+	packages map[string][]string
+}
 
-	"internal/compressed": {"github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
-	"internal/output":     {"internal/"},
-	"internal/vfs":        {"github.com/gofrs/flock"},
-	"internal/offheap":    {"golang.org/x/sys"},
-	"internal/extsort":    {".", "internal/"},
-	"internal/hashagg":    {".", "internal/"},
-	"internal/ledger":     {"github.com/zeebo/xxh3"},
-	"internal/msgpack":    {"internal/", "github.com/tinylib/msgp"},
-	"internal/progress":   {"internal/", "golang.org/x/term"},
-	"internal/records":    {".", "internal/"},
-	"internal/spill":      {".", "internal/"},
-	"internal/cliutil":    {"internal/nearest", "internal/progress", "github.com/spf13/cobra", "github.com/spf13/pflag"},
-	"internal/servercli":  {".", "stores", "remote", "internal/cliutil", "internal/cliutil/sizeflag", "github.com/spf13/cobra", "github.com/spf13/pflag"},
-	"internal/filejobs":   {".", "internal/aggregate", "internal/compressed", "internal/extsort", "internal/hashagg", "internal/names", "internal/nearest", "internal/output", "internal/progress", "internal/records", "internal/spill", "internal/tempdir", "internal/textfmt", "internal/vfs"},
-	"internal/cli":        {".", "stores", "logstore", "internal/", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
-
-	"internal/cliutil/sizeflag": {"stores", "github.com/spf13/pflag"},
-
-	"internal/vfs/disktest": {"internal/vfs", "golang.org/x/sys"},
+// floorOf returns the number of a package's floor in house, 0 at the top, and -1
+// where it has none.
+func floorOf(name string) int {
+	return slices.IndexFunc(house, func(f floor) bool {
+		_, found := f.packages[name]
+		return found
+	})
 }
 
 // mayUseTesting are the packages that may import package testing outside of
@@ -66,6 +116,8 @@ var mayUseTesting = []string{"partdtest", "internal/vfs/disktest"}
 // goPackage is what go list tells of a package.
 type goPackage struct {
 	ImportPath string
+	Doc        string // its first sentence
+	GoFiles    []string
 	Imports    []string
 }
 
@@ -73,21 +125,28 @@ type goPackage struct {
 // system that the module is for.
 func TestImports(t *testing.T) {
 	for _, goos := range []string{"linux", "darwin"} {
-		packages := listPackages(t, goos)
-		if !slices.ContainsFunc(packages, func(p goPackage) bool { return p.ImportPath == module+"/internal/vfs" }) {
-			t.Fatalf("go list for %s finds %d packages, without internal/vfs", goos, len(packages))
-		}
-		for _, p := range packages {
+		seen := map[string]bool{}
+		for _, p := range listPackages(t, goos) {
+			name, _ := within(p.ImportPath)
+			seen[name] = true
 			for _, wrong := range wrongImports(p) {
 				t.Errorf("%s: %s", goos, wrong)
+			}
+		}
+		for _, floor := range house {
+			for name := range floor.packages {
+				if !seen[name] {
+					t.Errorf("%s: %q is on the floor %q, and there is no such package", goos, name, floor.name)
+				}
 			}
 		}
 	}
 }
 
+// listPackages returns the module's packages that are more than tests.
 func listPackages(t *testing.T, goos string) []goPackage {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd := exec.Command("go", "list", "-json=ImportPath,Doc,GoFiles,Imports", "./...")
 	cmd.Env = append(os.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -103,7 +162,9 @@ func listPackages(t *testing.T, goos string) []goPackage {
 		} else if err != nil {
 			t.Fatalf("%v: %v", cmd, err)
 		}
-		packages = append(packages, p)
+		if len(p.GoFiles) > 0 {
+			packages = append(packages, p)
+		}
 	}
 }
 
@@ -116,42 +177,32 @@ func within(importPath string) (string, bool) {
 	return strings.CutPrefix(importPath, module+"/")
 }
 
-// wrongImports tells what a package imports and should not.
-func wrongImports(p goPackage) []string {
+// wrongImports says what a package imports and should not.
+func wrongImports(p goPackage) (wrong []string) {
 	name, _ := within(p.ImportPath)
-	allowed, listed := allowedImports[name]
-	if !listed {
-		if !strings.HasPrefix(name, "internal/") {
-			return []string{fmt.Sprintf("package %s has no place in allowedImports yet", p.ImportPath)}
-		}
-		allowed = []string{"internal/"}
+	at := floorOf(name)
+	if at < 0 {
+		return []string{fmt.Sprintf("package %s has no floor in the table house yet", p.ImportPath)}
 	}
-	var wrong []string
+	allowed := house[at].packages[name]
 	for _, path := range p.Imports {
 		own, ours := within(path)
 		first, _, _ := strings.Cut(path, "/")
 		switch {
 		case ours:
-			path = own
-		case first == "testing" && !slices.Contains(mayUseTesting, name):
-			wrong = append(wrong, fmt.Sprintf("package %s imports %s outside of tests", p.ImportPath, path))
-			continue
-		case !strings.Contains(first, "."):
-			continue // the standard library
-		}
-		if !slices.ContainsFunc(allowed, func(a string) bool { return covers(a, path, ours) }) {
-			wrong = append(wrong, fmt.Sprintf("package %s imports %s, and may import only the standard library and %q", p.ImportPath, path, allowed))
+			if to := floorOf(own); to < at || to == at && !slices.Contains(allowed, own) {
+				wrong = append(wrong, fmt.Sprintf("package %s imports %s, which is not on a floor below %q", p.ImportPath, path, house[at].name))
+			}
+		case first == "testing":
+			if !slices.Contains(mayUseTesting, name) {
+				wrong = append(wrong, fmt.Sprintf("package %s imports %s outside of tests", p.ImportPath, path))
+			}
+		case !strings.Contains(first, "."): // the standard library
+		case !slices.ContainsFunc(allowed, func(a string) bool { return path == a || strings.HasPrefix(path, a+"/") }):
+			wrong = append(wrong, fmt.Sprintf("package %s imports %s, and may import of other modules only %q", p.ImportPath, path, allowed))
 		}
 	}
 	return wrong
-}
-
-// covers tells whether an entry of allowedImports allows an import.
-func covers(allowed, path string, ours bool) bool {
-	if strings.HasSuffix(allowed, "/") {
-		return ours && strings.HasPrefix(path, allowed)
-	}
-	return path == allowed || !ours && strings.HasPrefix(path, allowed+"/")
 }
 
 // The module of tables is no part of the workspace, in which the versions of all
@@ -177,12 +228,13 @@ func TestWrongImportsAreFound(t *testing.T) {
 		{"", "github.com/go-partd/partd/stores", 1},
 		{"", "github.com/spf13/cobra github.com/gofrs/flockery", 2},
 		{"/frame", "io github.com/go-partd/partd", 1},
-		{"/stores", "testing", 1},
+		{"/stores", "testing github.com/go-partd/partd/partdtest", 2},
 		{"/partdtest", "testing testing/iotest pgregory.net/rapid", 0},
 		{"/internal/vfs", "github.com/go-partd/partd", 1},
-		{"/internal/new", "testing/iotest github.com/go-partd/partd/internal/vfs golang.org/x/term", 2},
-		{"/new", "os", 1},
-		{"/internal/cli", module + "/tables/filter", 1},
+		{"/internal/vfs", "github.com/go-partd/partd/internal/offheap", 1}, // on the same floor
+		{"/internal/slab", "testing/iotest github.com/go-partd/partd/internal/keymap golang.org/x/term", 3},
+		{"/internal/new", "os", 1},
+		{"/internal/cli", module + "/tables/filter " + module + "/internal/new", 2},
 	} {
 		p := goPackage{ImportPath: module + c.name, Imports: strings.Fields(c.imports)}
 		if wrong := wrongImports(p); len(wrong) != c.wrong {

@@ -2,13 +2,21 @@
 //
 // It is the store under a shuffle: many writers append small pieces to many
 // keys, then each key is read back once, whole. A store is anything that
-// implements [Partd]; this package holds the plain ones, [Dict] in memory,
-// [File] in a directory (one file per key, shared with Python's partd), and
-// [Buffer], memory in front of a slower store. Abilities beyond the three
-// methods of [Partd] are optional interfaces, each with a helper function that
-// takes any store, as in package io/fs; on a store that lacks the ability it falls
-// back to others, or returns an error that wraps errors.ErrUnsupported. Package
-// stores opens stores from URLs.
+// implements [Partd]. Abilities beyond its three methods are optional interfaces,
+// each with a helper function that takes any store, as in package io/fs; on a
+// store that lacks the ability it falls back to others, or returns an error that
+// wraps errors.ErrUnsupported.
+//
+//   - [Dict] is memory, [File] a directory with a file per key, shared with
+//     Python's partd, and [Buffer] memory in front of a slower store
+//   - logstore is the store for very many small appends, and many keys
+//   - remote shares a store between processes
+//   - stores opens any of these by a URL
+//   - compress and encode are layers: compression, and values of Go types
+//   - frame takes the pieces of a value apart again
+//   - shuffle sorts, groups and aggregates more records than fit in memory
+//   - partdtest checks a store of your own
+//   - cmd/partd and cmd/partd-server are the command line and the server
 //
 // # Promises
 //

@@ -90,10 +90,10 @@ func TestBombs(t *testing.T) {
 				var err error
 				used := allocated(func() { got, err = read() })
 				if !errors.As(err, new(*partd.CorruptError)) || got > 1<<20 {
-					t.Errorf("case 55, %s: %d bytes, %v", way, got, err)
+					t.Errorf("a bomb, %s: %d bytes, %v", way, got, err)
 				}
 				if used > allowed {
-					t.Errorf("case 55, %s: it allocated %d bytes, for %d stored", way, used, len(bomb))
+					t.Errorf("a bomb, %s: it allocated %d bytes, for %d stored", way, used, len(bomb))
 				}
 			}
 		})
@@ -160,10 +160,10 @@ func TestLies(t *testing.T) {
 			for way, read := range readings(s) {
 				var err error
 				if used := allocated(func() { _, err = read() }); used > 1<<20 {
-					t.Errorf("case 56, %s: allocated %d bytes for a claim: %v", way, used, err)
+					t.Errorf("a lying length, %s: allocated %d bytes for a claim: %v", way, used, err)
 				}
 				if !errors.As(err, new(*partd.CorruptError)) {
-					t.Errorf("case 56, %s: %v", way, err)
+					t.Errorf("a lying length, %s: %v", way, err)
 				}
 			}
 		})

@@ -118,25 +118,25 @@ func TestDamage(t *testing.T) {
 				wantCorrupt(t, s, what, int64(len(before)), slices.Concat(first, data))
 			}
 			for _, n := range []int{0, 1, 2, 3, 4, 8, 15, 16, 17, 20, len(piece) / 2, len(piece) - 4, len(piece) - 1} {
-				try(fmt.Sprint("case 53, cut to ", n), piece[:n])
+				try(fmt.Sprint("cut to ", n), piece[:n])
 			}
 			for _, garbage := range []string{"\x00", "x", "garbage that follows", string(piece[:len(piece)/2])} {
-				try("case 57, trailing garbage", slices.Concat(piece, []byte(garbage)))
+				try("trailing garbage", slices.Concat(piece, []byte(garbage)))
 			}
 			for _, other := range Formats() {
 				if other != format {
-					try("case 58, "+string(other), packed(t, other, data))
+					try("a piece of "+string(other), packed(t, other, data))
 				}
 			}
 			for _, plain := range []string{"plain", "a plain text that nobody compressed\n", strings.Repeat("\x00", 100), strings.Repeat("\xff", 40)} {
-				try("case 59, plain bytes", []byte(plain))
+				try("plain bytes", []byte(plain))
 			}
 			// Plain bytes where even the frames are missing, and a value cut off.
 			for _, stored := range []string{"plain", "plain bytes, more than a header\n"} {
 				if err := dict.Set(t.Context(), "k", []byte(stored)); err != nil {
 					t.Fatal(err)
 				}
-				wantCorrupt(t, s, "case 59, no frame", 0, nil)
+				wantCorrupt(t, s, "no frame", 0, nil)
 			}
 			whole := frame.Append(slices.Clone(before), piece)
 			for _, n := range []int{1, 7, 8, 9, len(piece)} {
@@ -179,11 +179,11 @@ func TestFlippedBits(t *testing.T) {
 					got, err := all[way]()
 					switch {
 					case err != nil && !errors.As(err, new(*partd.CorruptError)):
-						t.Errorf("case 54, bit %d, %s: %v", i, way, err)
+						t.Errorf("flipped bit %d, %s: %v", i, way, err)
 					case err != nil:
 						noticed++
 					case !bytes.Equal(got, data) && !slices.Contains(unchecked, format):
-						t.Errorf("case 54, bit %d, %s: not noticed, and %d bytes are not what they were", i, way, len(got))
+						t.Errorf("flipped bit %d, %s: not noticed, and %d bytes are not what they were", i, way, len(got))
 					}
 				}
 			}

@@ -10,9 +10,9 @@ import (
 // limitChecks try what is over a limit. A key too long is among the keys.
 func limitChecks() []check {
 	return []check{
-		{name: "case21-value-over-the-limit", run: func(e *env) { e.refuses(partd.MaxValueLen + 1) }},
-		{name: "case22-value-of-4-GiB", run: func(e *env) { e.refuses(1<<32, 1<<32+1) }},
-		{name: "case23-batch-over-the-limit", run: batchTooLarge},
+		{name: "value-over-the-limit", run: func(e *env) { e.refuses(partd.MaxValueLen + 1) }},
+		{name: "value-of-4-GiB", run: func(e *env) { e.refuses(1<<32, 1<<32+1) }},
+		{name: "batch-over-the-limit", run: batchTooLarge},
 	}
 }
 

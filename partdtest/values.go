@@ -11,10 +11,10 @@ import (
 // over a limit is in limits.go.
 func valueChecks() []check {
 	return []check{
-		{name: "case19-nil-is-empty", run: nilIsEmpty},
-		{name: "case20-empty-append", run: emptyAppend},
-		{name: "case24-slice-changed-after-append", run: sliceChanged},
-		{name: "case25-empty-batch", run: emptyBatch},
+		{name: "nil-is-empty", run: nilIsEmpty},
+		{name: "empty-append", run: emptyAppend},
+		{name: "slice-changed-after-append", run: sliceChanged},
+		{name: "empty-batch", run: emptyBatch},
 		{name: "value-any-bytes", run: anyBytes},
 		{name: "value-sizes", run: valueSizes},
 		{name: "value-large", run: largeValue},

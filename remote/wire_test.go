@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// TestWireCases are the cases of bad input by number. Nothing is applied, and
-// others are served.
+// TestWireCases breaks the rules of the wire, each in its way: nothing is applied,
+// and others are served.
 func TestWireCases(t *testing.T) {
 	hello := func(parts ...[]byte) []byte { return join(append([][]byte{greeting(), ready("DEALER")}, parts...)...) }
 	many := bytes.Repeat(zmtp.AppendFrame(nil, nil, true), 1<<20)
@@ -31,42 +31,42 @@ func TestWireCases(t *testing.T) {
 		name string
 		send []byte
 	}{
-		{"26 frame length beyond the limit", hello(long(0, 1<<40))},
-		{"26 frame length within the limit", hello(message("append", "k")[:8], long(0, 100_000), []byte("short"))},
-		{"27 2^64-1", hello(long(0, 1<<64-1))},
-		{"27 2^63-1", hello(long(1, 1<<63-1))},
-		{"28 truncated frame", hello(message("append", "k", "value")[:15])},
-		{"28 truncated header", hello([]byte{2, 0, 0})},
-		{"29 endless MORE", hello(zmtp.AppendFrame(nil, []byte("append"), true), bytes.Repeat(zmtp.AppendFrame(nil, make([]byte, 200), true), 10_000))},
-		{"30 endless empty frames", hello(many)},
-		{"31 reserved flags", hello([]byte{8, 1, 'x'})},
-		{"31 reserved flags of a later frame", hello(zmtp.AppendFrame(nil, []byte("append"), true), []byte{0x80, 0})},
-		{"32 command with MORE", hello([]byte{5, 5, 4, 'P', 'I', 'N', 'G'})},
-		{"33 oversized command", hello(long(4, 100_000))},
-		{"33 oversized READY", join(greeting(), long(4, 1<<30))},
-		{"33 empty command", hello([]byte{4, 0})},
-		{"33 PING without time", hello(zmtp.AppendCommand(nil, "PING", nil))},
-		{"34 message before READY", join(greeting(), message("drop"))},
-		{"34 second READY", hello(ready("DEALER"))},
-		{"35 bad signature", bad(func(g []byte) { g[0] = 'x' })},
-		{"35 bad end of the signature", bad(func(g []byte) { g[9] = 0 })},
-		{"36 version 2", bad(func(g []byte) { g[10] = 2 })[:11]},
-		{"37 mechanism PLAIN", bad(func(g []byte) { copy(g[12:], "PLAIN") })},
-		{"37 mechanism of 20 letters", bad(func(g []byte) { copy(g[12:], "ABCDEFGHIJKLMNOPQRST") })},
-		{"38 lying READY, name", join(greeting(), zmtp.AppendCommand(nil, "READY", []byte{200, 'x'}))},
-		{"38 lying READY, value", join(greeting(), zmtp.AppendCommand(nil, "READY", append([]byte{1, 'x'}, 0xff, 0xff, 0xff, 0xff)))},
-		{"38 empty READY", join(greeting(), zmtp.AppendCommand(nil, "READY", nil))},
-		{"38 two socket types", join(greeting(), zmtp.AppendCommand(nil, "READY", append(ready("DEALER")[8:], ready("DEALER")[8:]...)))},
-		{"39 unknown socket type", join(greeting(), ready("EVIL"))},
-		{"39 socket type SUB", join(greeting(), ready("SUB"))},
-		{"39 socket type REQ", join(greeting(), ready("REQ"))},
-		{"47 slow greeting", greeting()[:20]},
-		{"47 nothing at all", nil},
-		{"48 message that stops", hello(message("append", "k", strings.Repeat("v", 5000))[:3000])},
-		{"52 HTTP", []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")},
-		{"52 TLS", []byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}},
-		{"52 random bytes", append([]byte{1}, noise...)},
-		{"52 random bytes once open", hello(append([]byte{0xf8}, noise...))},
+		{"frame length beyond the limit", hello(long(0, 1<<40))},
+		{"frame length within the limit", hello(message("append", "k")[:8], long(0, 100_000), []byte("short"))},
+		{"2^64-1", hello(long(0, 1<<64-1))},
+		{"2^63-1", hello(long(1, 1<<63-1))},
+		{"truncated frame", hello(message("append", "k", "value")[:15])},
+		{"truncated header", hello([]byte{2, 0, 0})},
+		{"endless MORE", hello(zmtp.AppendFrame(nil, []byte("append"), true), bytes.Repeat(zmtp.AppendFrame(nil, make([]byte, 200), true), 10_000))},
+		{"endless empty frames", hello(many)},
+		{"reserved flags", hello([]byte{8, 1, 'x'})},
+		{"reserved flags of a later frame", hello(zmtp.AppendFrame(nil, []byte("append"), true), []byte{0x80, 0})},
+		{"command with MORE", hello([]byte{5, 5, 4, 'P', 'I', 'N', 'G'})},
+		{"oversized command", hello(long(4, 100_000))},
+		{"oversized READY", join(greeting(), long(4, 1<<30))},
+		{"empty command", hello([]byte{4, 0})},
+		{"PING without time", hello(zmtp.AppendCommand(nil, "PING", nil))},
+		{"message before READY", join(greeting(), message("drop"))},
+		{"second READY", hello(ready("DEALER"))},
+		{"bad signature", bad(func(g []byte) { g[0] = 'x' })},
+		{"bad end of the signature", bad(func(g []byte) { g[9] = 0 })},
+		{"version 2", bad(func(g []byte) { g[10] = 2 })[:11]},
+		{"mechanism PLAIN", bad(func(g []byte) { copy(g[12:], "PLAIN") })},
+		{"mechanism of 20 letters", bad(func(g []byte) { copy(g[12:], "ABCDEFGHIJKLMNOPQRST") })},
+		{"lying READY, name", join(greeting(), zmtp.AppendCommand(nil, "READY", []byte{200, 'x'}))},
+		{"lying READY, value", join(greeting(), zmtp.AppendCommand(nil, "READY", append([]byte{1, 'x'}, 0xff, 0xff, 0xff, 0xff)))},
+		{"empty READY", join(greeting(), zmtp.AppendCommand(nil, "READY", nil))},
+		{"two socket types", join(greeting(), zmtp.AppendCommand(nil, "READY", append(ready("DEALER")[8:], ready("DEALER")[8:]...)))},
+		{"unknown socket type", join(greeting(), ready("EVIL"))},
+		{"socket type SUB", join(greeting(), ready("SUB"))},
+		{"socket type REQ", join(greeting(), ready("REQ"))},
+		{"slow greeting", greeting()[:20]},
+		{"nothing at all", nil},
+		{"message that stops", hello(message("append", "k", strings.Repeat("v", 5000))[:3000])},
+		{"HTTP", []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")},
+		{"TLS", []byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}},
+		{"random bytes", append([]byte{1}, noise...)},
+		{"random bytes once open", hello(append([]byte{0xf8}, noise...))},
 		{"request of two frames", hello(message("\x00PD1"+strings.Repeat("\x00", 36), "x"))},
 		{"request cut off", hello(message("\x00PD1\x05"))},
 		{"get that fails", hello(message("get", strings.Repeat("k", partd.MaxKeyLen+1)))},
@@ -108,7 +108,7 @@ func TestPing(t *testing.T) {
 	p.want(join(pong, pong, acked, message("v"), acked))
 }
 
-// TestOneIdentity is case 40: two peers with one identity get their own answers.
+// TestOneIdentity has two peers with one identity, which get their own answers.
 func TestOneIdentity(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	var peers [2]*peer
@@ -128,7 +128,7 @@ func TestOneIdentity(t *testing.T) {
 	}
 }
 
-// TestNeverReads is case 49: a peer that asks and never reads is closed in time,
+// TestNeverReads has a peer that asks and never reads: it is closed in time,
 // and keeps nobody else waiting.
 func TestNeverReads(t *testing.T) {
 	store := partd.NewDict()

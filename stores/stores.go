@@ -1,4 +1,4 @@
-// Package stores opens a store from a URL, such as
+// Package stores opens a store from a URL:
 //
 //	mem:
 //	file:DIR?sync=true

@@ -163,26 +163,26 @@ func TestHelpNamesLayers(t *testing.T) {
 	}
 }
 
-// The README names the default store.
-func TestReadmeNamesDefaultStore(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil || !strings.Contains(string(readme), "The store is `"+defaultStore+"` unless") {
+// docs/cli.md names the default store.
+func TestDocsNameDefaultStore(t *testing.T) {
+	page, err := os.ReadFile("../../docs/cli.md")
+	if err != nil || !strings.Contains(string(page), "The store is `"+defaultStore+"` unless") {
 		t.Errorf("it is %s: %v", defaultStore, err)
 	}
 }
 
-// The README lists every command, and the variable of every flag beside it.
-func TestReadmeListsFlags(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+// docs/cli.md lists every command, and the variable of every flag beside it.
+func TestDocsListFlags(t *testing.T) {
+	page, err := os.ReadFile("../../docs/cli.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range newRoot(&app{}).Commands() {
-		if c.Name() != "help" && c.Name() != "completion" && !strings.Contains(string(readme), "\n    partd "+c.Name()+" ") {
+		if c.Name() != "help" && c.Name() != "completion" && !strings.Contains(string(page), "\npartd "+c.Name()+" ") {
 			t.Errorf("no line of partd %s", c.Name())
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
-			if f.Name != "help" && (!strings.Contains(string(readme), "`"+env.Variable(f.Name)+"`") || !strings.Contains(string(readme), "`--"+f.Name+"`")) {
+			if f.Name != "help" && (!strings.Contains(string(page), "`"+env.Variable(f.Name)+"`") || !strings.Contains(string(page), "`--"+f.Name+"`")) {
 				t.Errorf("%s --%s: the table of variables lacks it", c.Name(), f.Name)
 			}
 		})

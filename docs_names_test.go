@@ -1,0 +1,58 @@
+package partd_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	command  = regexp.MustCompile("(?m)(?:^|`)(partd|partd-server)((?: [a-z]+)?)( [^`\n]*)")
+	flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
+	folder   = regexp.MustCompile(`\bgo (?:run|test|install)\b[^\n` + "`" + `]* \./([a-z][\w/-]*)`)
+	pageLink = regexp.MustCompile(`\]\(([\w./-]+\.[a-z]+)(?:#[\w-]*)?\)`)
+)
+
+// checkNames looks at what is not run, in a text or a line: it has to name commands,
+// flags, folders and pages that there are.
+func checkNames(t *testing.T, programs string) {
+	t.Helper()
+	helps := map[string]string{}
+	help := func(program, subcommand string) string {
+		key := program + subcommand
+		if _, known := helps[key]; !known {
+			out, err := exec.Command(filepath.Join(programs, program), append(strings.Fields(subcommand), "--help")...).CombinedOutput()
+			if err != nil {
+				t.Errorf("%s --help: %v", key, err)
+			}
+			helps[key] = string(out)
+		}
+		return helps[key]
+	}
+	for _, page := range append(pages(t), "CONTRIBUTING.md") {
+		data, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range command.FindAllStringSubmatch(string(data), -1) {
+			for _, name := range flagName.FindAllString(m[3], -1) {
+				if !strings.Contains(help(m[1], m[2]), name+" ") {
+					t.Errorf("%s: %s%s has no flag %s", page, m[1], m[2], name)
+				}
+			}
+		}
+		for _, m := range folder.FindAllStringSubmatch(string(data), -1) {
+			if _, err := os.Stat(m[1]); err != nil {
+				t.Errorf("%s: %s: %v", page, m[0], err)
+			}
+		}
+		for _, m := range pageLink.FindAllStringSubmatch(string(data), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s: a link leads nowhere: %v", page, err)
+			}
+		}
+	}
+}

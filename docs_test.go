@@ -1,0 +1,257 @@
+package partd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"go/format"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/stores"
+)
+
+// openLog makes the store that is fast with any number of keys, as
+// stores.Open(ctx, "log:DIR?memory=256MiB&compression=zstd") does.
+func openLog(dir string) (*logstore.Store, error) {
+	return logstore.Open(dir, &logstore.Options{Memory: 256 << 20, Compression: logstore.Zstd})
+}
+
+// openBuffered makes a directory of files with 256 MiB of memory in front of it.
+func openBuffered(dir string) (*partd.Buffer, error) {
+	file, err := partd.OpenFile(dir, &partd.FileOptions{Sync: true})
+	if err != nil {
+		return nil, err
+	}
+	return partd.NewBuffer(partd.NewDict(), file, &partd.BufferOptions{Memory: 256 << 20})
+}
+
+// The stores that the functions in docs/stores.md open are those that their URLs open.
+func TestDocsOpen(t *testing.T) {
+	for url, open := range map[string]func(string) (partd.Partd, error){
+		"log:%s?memory=256MiB&compression=zstd":  func(dir string) (partd.Partd, error) { return openLog(dir) },
+		"buffer+file:%s?memory=256MiB&sync=true": func(dir string) (partd.Partd, error) { return openBuffered(dir) },
+	} {
+		dir, ctx := filepath.Join(t.TempDir(), "store"), t.Context()
+		made, err := open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(made.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")}), partd.Close(ctx, made)); err != nil {
+			t.Fatal(err)
+		}
+		store, err := stores.Open(ctx, fmt.Sprintf(url, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		values, err := store.Get(ctx, "fruit")
+		if err = errors.Join(err, partd.Close(ctx, store)); err != nil || string(values[0]) != "apple" {
+			t.Errorf("%s: %q, %v", url, values, err)
+		}
+	}
+}
+
+// pages are the documents whose commands and code are run.
+func pages(t *testing.T) []string {
+	t.Helper()
+	names, err := filepath.Glob("docs/*.md")
+	if err != nil || len(names) < 5 {
+		t.Fatalf("docs has only %q (%v)", names, err)
+	}
+	return append(names, "README.md")
+}
+
+// A block is what stands between two lines of ``` in a document.
+type block struct {
+	line           int
+	language, text string
+}
+
+// blocksOf returns the blocks of a document. What they are must be said: "sh" is
+// run; in "console" lines that begin with $ are, and the others are what comes
+// out, where … stands for anything; "python" is run; of "go", a program becomes
+// main.go, and anything else is a part of a test. "text" and "ini" are not run.
+func blocksOf(t *testing.T, name string) (blocks []block) {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in *block
+	blank, n := true, 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		language, fence := strings.CutPrefix(line, "```")
+		switch {
+		case fence && in == nil:
+			in = &block{n, strings.TrimSpace(language), ""}
+			if !slices.Contains([]string{"sh", "console", "python", "go", "text", "ini"}, in.language) {
+				t.Errorf("%s:%d: a block of %q: it is neither run nor marked as text", name, n, in.language)
+			}
+		case fence:
+			blocks = append(blocks, *in)
+			in = nil
+		case in != nil:
+			in.text += line
+		case blank && strings.HasPrefix(line, "    "):
+			t.Errorf("%s:%d: an indented block: fence it, and say what it is", name, n)
+		}
+		blank = strings.TrimSpace(line) == ""
+	}
+	return blocks
+}
+
+// preamble makes bash run the commands of a page where a reader would have
+// cloned the repository, with the programs that were built. Servers run in the
+// background, as in another terminal.
+const preamble = `set -e
+exec 2>&1
+trap 'kill $servers 2>/dev/null || true; wait' EXIT
+go() {
+	case "$*" in
+	"run ./cmd/partd "*) shift 2; partd "$@" ;;
+	"test ./..." | "install ./cmd/"*) ;; # that is what runs, and this is done
+	*) command go "$@" ;;
+	esac
+}
+partd-server() {
+	command partd-server "$@" >ready 2>log &
+	servers="$servers $!"
+	until grep -qs ready ready; do kill -0 $! || { cat log; exit 1; }; sleep 0.05; done
+	cat ready
+}
+`
+
+// scriptOf makes a script of a page's blocks, and returns what each command of its
+// console blocks has to write. Before that of command i stands "<<i>>".
+func scriptOf(page string, blocks []block, python bool) (script string, want []string) {
+	for _, b := range blocks {
+		switch {
+		case b.language == "sh":
+			script += b.text
+		case b.language == "python" && python:
+			script += "/usr/bin/python3 - <<'END OF PYTHON'\n" + b.text + "END OF PYTHON\n"
+		case b.language == "go" && strings.HasPrefix(b.text, "package main\n"):
+			script += "cat >main.go <<'END OF GO'\n" + b.text + "END OF GO\n"
+		case b.language == "console":
+			for line := range strings.Lines(b.text) {
+				if command, found := strings.CutPrefix(line, "$ "); found {
+					script += fmt.Sprintf("echo '<<%d>>'\n%s", len(want), command)
+					want = append(want, "")
+				} else {
+					want[len(want)-1] += line
+				}
+			}
+			script += fmt.Sprintln("echo '<<end>>'")
+		}
+	}
+	return script, want
+}
+
+// Everything in the README and under docs that can be run is run, and writes what
+// it says there.
+func TestDocs(t *testing.T) {
+	if _, err := exec.LookPath("bash"); err != nil {
+		t.Skip("needs bash")
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs := buildCommands(t)
+	python := exec.Command("/usr/bin/python3", "-c", "import partd, zmq").Run() == nil
+	if !python && os.Getenv("PARTD_REQUIRE_ALL") != "" {
+		t.Error("PARTD_REQUIRE_ALL is set, and this test needs Python with partd and zmq")
+	}
+	for _, page := range pages(t) {
+		t.Run(page, func(t *testing.T) {
+			script, want := scriptOf(page, blocksOf(t, page), python)
+			if script == "" {
+				return
+			}
+			dir, address := t.TempDir(), freeAddress(t)
+			if err := os.Symlink(filepath.Join(root, "testdata"), filepath.Join(dir, "testdata")); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "bash", "-c", preamble+strings.NewReplacer("127.0.0.1:7077", address, "partd=DIR", "partd="+root).Replace(script))
+			cmd.Dir, cmd.WaitDelay = dir, time.Second
+			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+			cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PARTD_") })
+			// The modules are those of the repository, whose go.sum has been checked.
+			cmd.Env = append(cmd.Env, "PATH="+programs+":"+os.Getenv("PATH"), "PARTD_SERVER_LISTEN=tcp://"+address, "GONOSUMDB=*")
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s\n%s", err, script, out)
+			}
+			written := strings.ReplaceAll(string(out), address, "127.0.0.1:7077")
+			for i, want := range want {
+				_, got, _ := strings.Cut(written, fmt.Sprintf("<<%d>>\n", i))
+				got, _, _ = strings.Cut(got, "<<")
+				if !regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(want), "…", "(?s:.*)") + "$").MatchString(got) {
+					t.Errorf("a command writes\n%s\nand %s says\n%s", got, page, want)
+				}
+			}
+		})
+	}
+	t.Run("names", func(t *testing.T) { checkNames(t, programs) })
+}
+
+// buildCommands builds partd and partd-server in a directory of their own.
+func buildCommands(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", dir, "./cmd/partd", "./cmd/partd-server").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return dir
+}
+
+// freeAddress returns an address of this machine at which nobody listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// Go code that is no program is a part of these files, where it is compiled and
+// run, and all of it is formatted.
+func TestDocsGo(t *testing.T) {
+	var source string
+	for _, name := range []string{"docs_test.go", "shuffle/example_test.go", "encode/example_test.go"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source += string(text)
+	}
+	flat := strings.ReplaceAll(source, "\n\t", "\n")
+	for _, page := range pages(t) {
+		for _, b := range blocksOf(t, page) {
+			if b.language != "go" {
+				continue
+			}
+			if formatted, err := format.Source([]byte(b.text)); err != nil || string(formatted) != b.text {
+				t.Errorf("%s:%d: not as gofmt writes it (%v)", page, b.line, err)
+			}
+			if !strings.HasPrefix(b.text, "package main\n") && !strings.Contains(source, b.text) && !strings.Contains(flat, b.text) {
+				t.Errorf("%s:%d: this is in no test:\n%s", page, b.line, b.text)
+			}
+		}
+	}
+}

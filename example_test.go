@@ -1,0 +1,86 @@
+package partd_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/go-partd/partd"
+)
+
+// check ends an example; a program would return the error.
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// Goroutines append numbers to the keys that they belong to; then each key is
+// read once, whole. Any store would do, as logstore.Open or stores.Open give.
+func Example() {
+	ctx := context.Background()
+	store := partd.NewDict()
+
+	var wait sync.WaitGroup
+	for first := range 3 {
+		wait.Go(func() {
+			for i := first; i < 12; i += 3 {
+				key := []string{"even", "odd"}[i%2]
+				check(store.Append(ctx, partd.Entry{Key: key, Value: fmt.Appendf(nil, "%03d ", i)}))
+			}
+		})
+	}
+	wait.Wait()
+
+	for key, err := range partd.Keys(ctx, store) {
+		check(err)
+		values, err := store.Get(ctx, key.Key)
+		check(err)
+		fmt.Println(key.Key, len(values[0])/len("000 "), "numbers")
+	}
+	// Unordered output:
+	// even 6 numbers
+	// odd 6 numbers
+}
+
+// A directory with a file per key, which other processes, Python's partd among
+// them, may use at the same time.
+func ExampleOpenFile() {
+	dir, err := os.MkdirTemp("", "partd")
+	check(err)
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+
+	store, err := partd.OpenFile(filepath.Join(dir, "store"), &partd.FileOptions{Sync: true})
+	check(err)
+	check(store.Append(ctx, // both, or neither, also after a loss of power
+		partd.Entry{Key: "fruit", Value: []byte("apple")},
+		partd.Entry{Key: "tree", Value: []byte("oak")},
+	))
+	check(store.Close())
+
+	data, err := os.ReadFile(filepath.Join(dir, "store", "fruit"))
+	fmt.Printf("%s %v\n", data, err)
+	// Output: apple <nil>
+}
+
+// Memory in front of a directory gathers small appends.
+func ExampleNewBuffer() {
+	dir, err := os.MkdirTemp("", "partd")
+	check(err)
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+
+	file, err := partd.OpenFile(dir, nil)
+	check(err)
+	store, err := partd.NewBuffer(partd.NewDict(), file, &partd.BufferOptions{Memory: 256 << 20})
+	check(err)
+	check(store.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")}))
+	check(store.Close()) // flushes the buffer, closes the files
+
+	data, err := os.ReadFile(filepath.Join(dir, "fruit"))
+	fmt.Printf("%s %v\n", data, err)
+	// Output: apple <nil>
+}
