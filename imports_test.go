@@ -142,7 +142,7 @@ func wrongImports(p goPackage) []string {
 	return wrong
 }
 
-// covers tells whether an entry of allowedImports allows an import.
+// covers reports whether an entry of allowedImports allows an import.
 func covers(allowed, path string, ours bool) bool {
 	if strings.HasSuffix(allowed, "/") {
 		return ours && strings.HasPrefix(path, allowed)
