@@ -208,7 +208,7 @@ func TestFileApplyEveryFault(t *testing.T) {
 	}
 }
 
-// fileApplyFault tries one fault, and tells whether it came.
+// fileApplyFault tries one fault, and reports whether it came.
 func fileApplyFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfstest.Fault, tag Tag, op Operation, after map[string]string) bool {
 	t.Helper()
 	on := false

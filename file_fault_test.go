@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -137,7 +138,7 @@ func TestFileEveryFault(t *testing.T) {
 	}
 }
 
-// fileFaultAt tries one fault, and tells whether it came.
+// fileFaultAt tries one fault, and reports whether it came.
 func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfstest.Fault,
 	do func(context.Context, *File) error, after map[string]string,
 ) bool {
@@ -319,5 +320,30 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 				f.Close()
 			})
 		})
+	}
+}
+
+// A scan that its caller ends yields nothing more, though a file cannot be closed.
+func TestFileScanEndsDespiteClose(t *testing.T) {
+	var failing atomic.Bool
+	f := fileOpen(t, vfs.Inject(vfs.NewMem(), func(op vfs.Op, _ string) error {
+		if op == vfs.OpClose && failing.Load() {
+			return syscall.EIO
+		}
+		return nil
+	}), fileMemDir, nil, fileAtOnce)
+	fileAppend(t, f, "a", "1", "b", "2")
+	defer failing.Store(false)
+	n := 0
+	for _, err := range f.Scan(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+		failing.Store(true)
+		break
+	}
+	if n != 1 {
+		t.Fatalf("%d chunks", n)
 	}
 }

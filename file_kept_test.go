@@ -34,7 +34,7 @@ func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 	}
 }
 
-// fileKeptLife runs the sequence with one fault, and tells whether it came.
+// fileKeptLife runs the sequence with one fault, and reports whether it came.
 func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 	t.Helper()
 	mem := vfstest.NewMem()

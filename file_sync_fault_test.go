@@ -65,7 +65,7 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 	}
 }
 
-// fileSyncAfter tries one fault, and tells whether it came.
+// fileSyncAfter tries one fault, and reports whether it came.
 func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.Fault, step fileStep) bool {
 	t.Helper()
 	mem := vfstest.NewMem()

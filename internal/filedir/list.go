@@ -136,10 +136,7 @@ type keySize struct {
 	size int64
 }
 
-// Keys visits the keys that the store has when it begins, in the order of the
-// directory, with the sizes that they have when 1,024 of them are looked at under
-// the lock (fewer where keys are very long); a key that is gone by then is left
-// out. It ends when visit returns false. It holds the names in memory, packed.
+// Keys visits the keys that the store has when it begins, until visit returns false.
 func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool) error {
 	list, err := d.snapshot(ctx)
 	if err != nil {

@@ -50,9 +50,7 @@ func (d Tx) Pop(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-// Drop removes every key: every file that the store itself can have written,
-// and those of Python with names that it would give, too. Other files,
-// subdirectories and ".lock" stay.
+// Drop removes every key, all or none.
 func (d Tx) Drop(ctx context.Context) error {
 	if err := d.closeKept(); err != nil {
 		return err

@@ -48,6 +48,7 @@ func (d *Dir) finish() error {
 		}
 		if d.sync || r.synced {
 			if err := d.syncFinished(r); err != nil {
+				d.refuse(err)
 				return err
 			}
 		} else if r.kind == kindAppend {
@@ -67,25 +68,19 @@ func (d *Dir) syncFinished(r *record) error {
 	if d.failed != nil {
 		return nil
 	}
-	err := func() error {
-		for i := range r.spans {
-			if r.kind == kindAppend {
-				if err := d.syncPath(d.path(r.spans[i].name)); err != nil {
-					return err
-				}
-			}
-		}
-		if r.tag != nil && d.sessions.file != nil {
-			if err := d.sessions.file.Sync(); err != nil {
+	for i := range r.spans {
+		if r.kind == kindAppend {
+			if err := d.syncPath(d.path(r.spans[i].name)); err != nil {
 				return err
 			}
 		}
-		return d.fs.SyncDir(d.dir)
-	}()
-	if err != nil {
-		d.refuse(err)
 	}
-	return err
+	if r.tag != nil && d.sessions.file != nil {
+		if err := d.sessions.file.Sync(); err != nil {
+			return err
+		}
+	}
+	return d.fs.SyncDir(d.dir)
 }
 
 // otherBoot reports whether the system was started anew since the record was

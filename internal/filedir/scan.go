@@ -16,10 +16,7 @@ var errStopped = errors.New("the visitor wants no more")
 // until it returns.
 type Visit func(key string, offset int64, data []byte, last bool) bool
 
-// Scan visits the keys that the store has when it begins, in the order of the
-// directory, each with the value that it has when its file is opened, 8 at a time
-// under the lock; a key that is gone by then is left out. It holds the names in
-// memory, packed, and a chunk of 256 KiB.
+// Scan visits the keys that the store has when it begins, each with its value.
 func (d *Dir) Scan(ctx context.Context, visit Visit) error {
 	list, err := d.snapshot(ctx)
 	if err != nil {

@@ -56,11 +56,11 @@ func (t *Table[V]) Remove(id uint64) {
 	}
 }
 
-// Oldest returns the session to be forgotten next, of a table that has one. most
+// Oldest returns the session to be forgotten next, of a table that has one. limit
 // is how many there may be.
-func (t *Table[V]) Oldest(most int) uint64 {
+func (t *Table[V]) Oldest(limit int) uint64 {
 	from := &t.unused
-	if t.used.Len() > 0 && from.Len() <= min(fresh, most/128) {
+	if t.used.Len() > 0 && from.Len() <= min(fresh, limit/128) {
 		from = &t.used
 	}
 	if from.Len() == 0 {
