@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 

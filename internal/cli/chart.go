@@ -24,16 +24,16 @@ func width(w io.Writer) int {
 
 // chart draws the sizes of keys, the largest of which comes first, as bars.
 func chart(w io.Writer, keys []partd.KeyInfo, columns int) {
-	const mostName, leastBar = 40, 10
+	const maxName, minBar = 40, 10
 	names, sizes := make([]string, len(keys)), make([]string, len(keys))
 	var nameWidth, sizeWidth int
 	for i, k := range keys {
-		names[i] = shorten(keyText(k.Key), mostName)
+		names[i] = shorten(keyText(k.Key), maxName)
 		sizes[i] = fmt.Sprint(k.Size)
 		nameWidth = max(nameWidth, utf8.RuneCountInString(names[i]))
 		sizeWidth = max(sizeWidth, len(sizes[i]))
 	}
-	room := max(columns-nameWidth-sizeWidth-7, leastBar)
+	room := max(columns-nameWidth-sizeWidth-7, minBar)
 	for i, k := range keys {
 		bar := 0
 		if k.Size > 0 {
@@ -44,13 +44,13 @@ func chart(w io.Writer, keys []partd.KeyInfo, columns int) {
 	}
 }
 
-// shorten cuts a text in the middle where it has more than most characters.
-func shorten(text string, most int) string {
+// shorten cuts a text in the middle where it has more than limit characters.
+func shorten(text string, limit int) string {
 	r := []rune(text)
-	if len(r) <= most {
+	if len(r) <= limit {
 		return text
 	}
-	return string(r[:most/2]) + "…" + string(r[len(r)-most/2+1:])
+	return string(r[:limit/2]) + "…" + string(r[len(r)-limit/2+1:])
 }
 
 // withUnit returns a number of bytes, and what that is in larger units.

@@ -192,7 +192,7 @@ func TestDocsListFlags(t *testing.T) {
 // Every flag takes its value from its variable, and the command line goes first.
 func TestEveryFlagHasAVariable(t *testing.T) {
 	values := map[string][2]string{
-		"int": {"3", "4"}, "bool": {"true", "false"}, "string": {"x", "y"}, "size": {"17825792", "18874368"}, "dirs": {"x", "y"},
+		"int": {"3", "4"}, "bool": {"true", "false"}, "string": {"x", "y"}, "size": {"17825792", "18874368"}, "stringArray": {"x", "y"},
 	}
 	for _, c := range newRoot(&app{}).Commands() {
 		c.Flags().VisitAll(func(f *pflag.Flag) {

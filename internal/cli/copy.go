@@ -61,7 +61,7 @@ func newCopy(a *app) *cobra.Command {
 		if err := f.check(); err != nil {
 			return err
 		}
-		return newCopying(a, f).run(cmd.Context())
+		return newCopyRun(a, f).run(cmd.Context())
 	}
 	return cmd
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-type job struct {
+type shuffleRun struct {
 	target
 	flags  shuffleFlags
 	layout records.Layout
@@ -35,7 +35,7 @@ type job struct {
 	largest  []partd.KeyInfo
 }
 
-func (j *job) run(ctx context.Context, names []string) (err error) {
+func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 	if _, err := storeExists("store", j.url); err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (j *job) run(ctx context.Context, names []string) (err error) {
 }
 
 // failed adds to an error what the store holds now, and how to go on.
-func (j *job) failed(err error) error {
+func (j *shuffleRun) failed(err error) error {
 	// Records that a layer held back are in the store beneath once it is closed.
 	count := ""
 	if f := new(failure); j.appended > 0 && !(errors.As(err, &f) && f.closing != nil) {
@@ -78,7 +78,7 @@ func (j *job) failed(err error) error {
 }
 
 // fill puts the records into the store and looks whether they are there.
-func (j *job) fill(ctx context.Context, cfg records.Config) (err error) {
+func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
 	j.bar = progress.Start(j.app.err, j.flags.showsProgress(j.app))
 	defer j.bar.Stop()
 	start := time.Now()
@@ -104,7 +104,7 @@ func (j *job) fill(ctx context.Context, cfg records.Config) (err error) {
 }
 
 // move reads all records into the store.
-func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
+func (j *shuffleRun) move(ctx context.Context, cfg records.Config) (err error) {
 	j.bar.Count(j.in.Size, j.in.Read.Load)
 	limit := maxBatch(share(j.flags.memory.Bytes, j.url))
 	lists := make([]entryList, cfg.Workers)
@@ -143,7 +143,7 @@ func (j *job) move(ctx context.Context, cfg records.Config) (err error) {
 }
 
 // compare compares what was read with what the store holds.
-func (j *job) compare(ctx context.Context) (err error) {
+func (j *shuffleRun) compare(ctx context.Context) (err error) {
 	if j.after, err = partd.Stat(ctx, j.store); err != nil {
 		return err
 	}

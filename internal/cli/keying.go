@@ -58,12 +58,12 @@ func (l *entryList) fill(b *records.Block, partitions int) {
 // join returns the key of several fields. What the arena held before it grew
 // stays valid.
 func (l *entryList) join(fields [][]byte) []byte {
-	most := len(fields)
+	size := len(fields) // at most
 	for _, f := range fields {
-		most += 2*len(f) + 2
+		size += 2*len(f) + 2
 	}
-	if cap(l.arena)-len(l.arena) < most {
-		l.arena = make([]byte, 0, max(2*cap(l.arena), most, 64<<10))
+	if cap(l.arena)-len(l.arena) < size {
+		l.arena = make([]byte, 0, max(2*cap(l.arena), size, 64<<10))
 	}
 	from := len(l.arena)
 	l.arena = filejobs.AppendCSV(l.arena, fields, ',')

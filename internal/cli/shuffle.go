@@ -97,7 +97,7 @@ func newShuffle(a *app) *cobra.Command {
 			afterDropped: "What %s held was dropped; what is there now is",
 		}
 		t := target{app: a, url: *f.url, add: *f.add, replace: *f.replace, words: words}
-		j := &job{target: t, flags: f, layout: layout}
+		j := &shuffleRun{target: t, flags: f, layout: layout}
 		j.compareBy = func() string {
 			return fmt.Sprintf("compare %d bytes with those of \"%s\"", j.bytes, a.called("stat"+storeArgument(t.url)))
 		}

@@ -30,7 +30,7 @@ type summaryRecord struct {
 }
 
 // summary says what was done and how to read it back.
-func (j *job) summary() error {
+func (j *shuffleRun) summary() error {
 	if *j.flags.quiet && !*j.flags.asJSON {
 		return nil
 	}
@@ -41,7 +41,7 @@ func (j *job) summary() error {
 	}, j.writeSummary)
 }
 
-func (j *job) writeSummary(w io.Writer) {
+func (j *shuffleRun) writeSummary(w io.Writer) {
 	t := &j.tally
 	fmt.Fprintf(w, "records   %d\nkeys      %d\nbytes     %s\n", j.appended, j.after.Keys, withUnit(j.bytes))
 	writeTime(w, t.ReadBytes, j.seconds)
@@ -82,7 +82,7 @@ func (j *job) writeSummary(w io.Writer) {
 }
 
 // notes tell of what is allowed and seldom meant.
-func (j *job) notes() []string {
+func (j *shuffleRun) notes() []string {
 	var notes []string
 	const few = 1000 // records of which it says nothing that each has a key of its own
 	if made := j.after.Keys - j.before.Keys; j.appended >= few && made >= j.appended/10*9 {

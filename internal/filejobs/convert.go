@@ -1,6 +1,7 @@
 package filejobs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -86,9 +87,4 @@ func (c *converter) write(w io.Writer, data []byte) error {
 	}
 }
 
-func trimNewline(record []byte) []byte {
-	if n := len(record); n > 0 && record[n-1] == '\n' {
-		return record[:n-1]
-	}
-	return record
-}
+func trimNewline(record []byte) []byte { return bytes.TrimSuffix(record, []byte{'\n'}) }

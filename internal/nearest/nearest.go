@@ -10,10 +10,10 @@ import (
 // with about a quarter of its letters wrong, missing or too many at most. "" is
 // none. With more, it would be another word: median is not mean.
 func To(word string, names []string) string {
-	nearest, least := "", (len([]rune(word))+1)/4+1
+	nearest, limit := "", (len([]rune(word))+1)/4+1
 	for _, name := range names {
-		if d := distance(strings.ToLower(word), strings.ToLower(name)); d < least {
-			nearest, least = name, d
+		if d := distance(strings.ToLower(word), strings.ToLower(name)); d < limit {
+			nearest, limit = name, d
 		}
 	}
 	return nearest

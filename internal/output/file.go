@@ -73,8 +73,8 @@ func Create(path string, replace bool) (*File, error) {
 
 // target follows symbolic links, also to where nothing is yet.
 func target(path string) (string, error) {
-	const most = 40 // as many as Linux follows
-	for range most {
+	const maxLinks = 40 // as many as Linux follows
+	for range maxLinks {
 		info, err := os.Lstat(path)
 		if err != nil || info.Mode()&fs.ModeSymlink == 0 {
 			return path, nil // Stat says what is wrong
@@ -128,8 +128,8 @@ const suffix = ".tmp"
 // prefix is what the names of the temporary files for a name begin with. File
 // names have 255 bytes at most.
 func prefix(base string) string {
-	const most = 200
-	return "." + strings.ToValidUTF8(base[:min(len(base), most)], "") + ".partd-"
+	const limit = 200
+	return "." + strings.ToValidUTF8(base[:min(len(base), limit)], "") + ".partd-"
 }
 
 // sweep removes temporary files for a name that no process holds. One that

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/progress"
 )
 
-type copying struct {
+type copyRun struct {
 	target
 	flags   copyFlags
 	bar     *progress.Bar
@@ -22,15 +22,15 @@ type copying struct {
 	seconds float64
 }
 
-func newCopying(a *app, flags copyFlags) *copying {
+func newCopyRun(a *app, flags copyFlags) *copyRun {
 	words := targetWords{
 		store: "target", double: "what is there of the copy", all: "Everything is", uncompared: "was not compared", some: "the copy",
 		afterDropped: "The store %s is",
 	}
-	return &copying{target: target{app: a, url: *flags.to, add: *flags.add, replace: *flags.replace, words: words}, flags: flags}
+	return &copyRun{target: target{app: a, url: *flags.to, add: *flags.add, replace: *flags.replace, words: words}, flags: flags}
 }
 
-func (c *copying) run(ctx context.Context) (err error) {
+func (c *copyRun) run(ctx context.Context) (err error) {
 	// Each store gets a half of what there is for stores.
 	limitHeap(c.flags.memory.Bytes)
 	half := func(url string) map[string]string {
@@ -54,7 +54,7 @@ func (c *copying) run(ctx context.Context) (err error) {
 }
 
 // fill copies and compares.
-func (c *copying) fill(ctx context.Context, to, from partd.Partd) (err error) {
+func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
 	c.bar = progress.Start(c.app.err, !*c.flags.quiet && cliutil.ShowsProgress(*c.flags.progress, c.app.err))
 	defer c.bar.Stop()
 	start := time.Now()
@@ -90,7 +90,7 @@ func (c *copying) fill(ctx context.Context, to, from partd.Partd) (err error) {
 }
 
 // begin shows that a stage begins.
-func (c *copying) begin(ctx context.Context, stage partd.CopyStage, to, from partd.Partd, read *atomic.Int64) {
+func (c *copyRun) begin(ctx context.Context, stage partd.CopyStage, to, from partd.Partd, read *atomic.Int64) {
 	switch {
 	case stage == partd.CopyFilling:
 		c.bar.Count(sizeOf(ctx, from), read.Load)
@@ -129,7 +129,7 @@ type copyRecord struct {
 	Seconds  float64 `json:"seconds"`
 }
 
-func (c *copying) summary() error {
+func (c *copyRun) summary() error {
 	if *c.flags.quiet && !*c.flags.asJSON {
 		return nil
 	}
