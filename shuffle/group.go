@@ -19,7 +19,8 @@ type Group[K, T any] struct {
 
 // GroupBy yields each key once with its records, keys in no particular order. A
 // group is read as it is ranged over, so that it may be larger than memory, and
-// need not be read to its end. Keys are the same if their default encodings are.
+// need not be read to its end. Keys and records are decoded anew for the reader,
+// and so are the reader's own. Keys are the same if their default encodings are.
 func GroupBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[Group[K, T], error] {
 	return pipe(in, func() (*Grouper[T, K], error) { return NewGrouper(ctx, key, o) }, (*Grouper[T, K]).Groups)
 }

@@ -62,8 +62,8 @@ func (k *keyed[T, K]) Feed() (*Feed[T], error) {
 
 // Stats tells what was put in by the feeds that are closed, and what came out so far.
 func (k *keyed[T, K]) Stats() Stats {
-	k.spool.mu.Lock()
-	defer k.spool.mu.Unlock()
+	k.spool.engine.Mu.Lock()
+	defer k.spool.engine.Mu.Unlock()
 	return Stats{Records: k.spool.in.Records, Groups: k.groups.Load()}
 }
 

@@ -94,7 +94,7 @@ func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
 			yield(*new(K), err)
 			return
 		}
-		for info, err := range partd.Keys(p.spool.ctx, p.spool.store) {
+		for info, err := range partd.Keys(p.spool.engine.Ctx, p.spool.store) {
 			var k K
 			if err == nil {
 				k, err = p.keys.Decode([]byte(info.Key))
@@ -130,7 +130,7 @@ func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 
 // readKey reads the records under a key until use returns false.
 func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
-	r, err := partd.Open(p.spool.ctx, p.spool.store, key)
+	r, err := partd.Open(p.spool.engine.Ctx, p.spool.store, key)
 	if err != nil {
 		return err
 	}

@@ -55,11 +55,11 @@ type scanner struct {
 const batches = 3
 
 func (s *spool) scan() *scanner {
-	sc := &scanner{s: s, full: make(chan *batch, batches), empty: make(chan *batch, batches), size: int(min(s.memory/(2*batches), 1<<20))}
+	sc := &scanner{s: s, full: make(chan *batch, batches), empty: make(chan *batch, batches), size: int(min(s.engine.Memory/(2*batches), 1<<20))}
 	for range batches {
 		sc.empty <- new(batch)
 	}
-	sc.ctx, sc.stop = context.WithCancel(s.ctx)
+	sc.ctx, sc.stop = context.WithCancel(s.engine.Ctx)
 	go sc.run()
 	return sc
 }

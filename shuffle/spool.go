@@ -4,32 +4,24 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"sync"
 	"unsafe"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/ledger"
-	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/logstore"
 )
 
 // spool puts records under keys into a store, and keeps account of them. What it
 // appends is the length of a record's encoding as a uvarint, and the encoding.
 type spool struct {
-	ctx    context.Context
-	stop   context.CancelCauseFunc
+	engine spill.Engine // its Mu guards what changes, its Memory is for reading back
 	store  partd.Partd
 	own    *logstore.Store // where the store is a temporary one
-	temp   *tempdir.Set
-	memory int64 // for reading back
 
 	batchBytes, batchRecords int // that a feed appends at once
 
-	mu      sync.Mutex
-	feeds   int
-	reading bool
-	in      ledger.Count // of (uvarint length of the key, key, length and encoding) of each record
+	in ledger.Count // of (uvarint length of the key, key, length and encoding) of each record
 }
 
 // What a feed collects at most before it appends it. A log store notes entryCost
@@ -43,7 +35,7 @@ const (
 
 func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
 	storeMemory := min(max(c.Memory*3/4, logstore.MinMemory), logstore.MaxMemory)
-	s := &spool{store: c.Store, temp: c.temp, memory: c.Memory / 8}
+	s := &spool{store: c.Store, engine: spill.Engine{Memory: c.Memory / 8, Threads: c.Threads, Temp: c.temp}}
 	s.batchBytes = int(min(maxBatchBytes, storeMemory/128))
 	s.batchRecords = min(maxBatchRecords, s.batchBytes/entryCost)
 	if s.store == nil {
@@ -58,8 +50,7 @@ func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
 	} else if err := mustBeEmpty(ctx, s.store); err != nil {
 		return nil, err
 	}
-	s.ctx, s.stop = context.WithCancelCause(ctx)
-	return s, nil
+	return s, s.engine.Start(ctx, "grouping", 1)
 }
 
 func mustBeEmpty(ctx context.Context, store partd.Partd) error {
@@ -84,15 +75,11 @@ type spoolFeed struct {
 }
 
 func (s *spool) feed() (*spoolFeed, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := context.Cause(s.ctx); err != nil {
+	s.engine.Mu.Lock()
+	defer s.engine.Mu.Unlock()
+	if err := s.engine.OpenWriter(); err != nil {
 		return nil, err
 	}
-	if s.reading {
-		return nil, fmt.Errorf("a feed after reading began: %w", ErrClosed)
-	}
-	s.feeds++
 	return &spoolFeed{s: s, buf: make([]byte, 0, s.batchBytes), entries: make([]partd.Entry, 0, 256)}, nil
 }
 
@@ -126,7 +113,7 @@ func (f *spoolFeed) flush() error {
 	if len(f.entries) == 0 {
 		return nil
 	}
-	if err := f.s.store.Append(f.s.ctx, f.entries...); err != nil {
+	if err := f.s.store.Append(f.s.engine.Ctx, f.entries...); err != nil {
 		return err
 	}
 	clear(f.entries)
@@ -142,31 +129,29 @@ func (f *spoolFeed) close(failed bool) error {
 	if !failed {
 		err = f.flush()
 	}
-	f.s.mu.Lock()
-	defer f.s.mu.Unlock()
-	f.s.feeds--
+	f.s.engine.Mu.Lock()
+	defer f.s.engine.Mu.Unlock()
+	f.s.engine.Writers--
 	f.s.in.Add(f.in)
 	f.buf, f.entries = nil, nil
 	return err
 }
 
-// startReading ends the feeding.
+// startReading ends the feeding. What is there can be read several times.
 func (s *spool) startReading() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.feeds > 0 {
-		return fmt.Errorf("%d feeds are not closed yet", s.feeds)
-	}
-	s.reading = true
-	return context.Cause(s.ctx)
+	s.engine.Mu.Lock()
+	defer s.engine.Mu.Unlock()
+	s.engine.Reading = false
+	return s.engine.StartReading()
 }
 
 // close removes the store if it is a temporary one.
 func (s *spool) close() error {
-	s.stop(ErrClosed)
-	var err error
-	if s.own != nil {
-		err = s.own.Close()
-	}
-	return errors.Join(err, s.temp.Close())
+	err := s.engine.Close(func() error {
+		if s.own == nil {
+			return nil
+		}
+		return s.own.Close()
+	})
+	return errors.Join(err, s.engine.Temp.Close())
 }

@@ -20,7 +20,6 @@ func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, by []Key[T]
 // Top leaves the first k records of what is fed to it.
 type Top[T any] struct {
 	k      int64
-	codec  Codec[T]
 	sorter *Sorter[T]
 	limit  int // bytes of what a feed holds
 
@@ -47,7 +46,7 @@ func NewTop[T any](ctx context.Context, k int, by []Key[T], o *Options[T]) (*Top
 	if err != nil {
 		return nil, err
 	}
-	return &Top[T]{k: int64(k), codec: c.Codec, sorter: s, limit: limit}, nil
+	return &Top[T]{k: int64(k), sorter: s, limit: limit}, nil
 }
 
 // Feed returns a feed. There is memory for as many as there are threads.
@@ -76,7 +75,7 @@ type topFeed[T any] struct {
 	add     func(key, record []byte) error // what sorts in the end
 	data    []byte
 	list    []candidate
-	worst   []byte // of k records that are left; nil while there are fewer
+	worst   []byte // key of k records that are left; nil while there are fewer
 	key     []byte
 	records int64
 }
@@ -95,7 +94,7 @@ func (f *topFeed[T]) put(v T) error {
 	c := candidate{key: len(f.data)}
 	f.data = append(f.data, f.key...)
 	c.record = len(f.data)
-	data, err := f.t.codec.Encode(f.data, v)
+	data, err := f.t.sorter.codec.Encode(f.data, v)
 	if err != nil {
 		f.data = f.data[:c.key]
 		return fmt.Errorf("encoding a record: %w", err)

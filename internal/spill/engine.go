@@ -51,10 +51,10 @@ type Engine struct {
 	stop    context.CancelCauseFunc
 }
 
-// Start sets the defaults of what is 0, checks the rest, and says what the engine
-// is for in errors, as in "sorting". It takes [MinMemory] for each of some
-// parts that the memory is divided into, 0 meaning as many as there are threads. ctx ends
-// all that the engine does.
+// Start sets the defaults of what is 0 and checks the rest, with what the engine
+// is doing in its errors, as in "sorting". The memory is at least [MinMemory] for
+// each of some parts, 0 meaning as many as there are threads. ctx ends all that the
+// engine does.
 func (e *Engine) Start(ctx context.Context, doing string, parts int) error {
 	if e.Memory == 0 {
 		e.Memory = DefaultMemory
