@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
@@ -327,8 +326,8 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 // A scan that its caller ends yields nothing more, though a file cannot be closed.
 func TestFileScanEndsDespiteClose(t *testing.T) {
 	var failing atomic.Bool
-	f := fileOpen(t, vfs.Inject(vfs.NewMem(), func(op vfs.Op, _ string) error {
-		if op == vfs.OpClose && failing.Load() {
+	f := fileOpen(t, vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, _ string) error {
+		if op == vfstest.OpClose && failing.Load() {
 			return syscall.EIO
 		}
 		return nil
