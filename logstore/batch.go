@@ -92,7 +92,7 @@ func (b *batch) checksum() { b.crc = crc32.Checksum(b.entries(), castagnoli) }
 // the processor fetches many keys from memory at a time.
 func (s *Store) hashKeys(dst []uint64, entries []partd.Entry) []uint64 {
 	for i := range entries {
-		dst = append(dst, s.hashOf(entries[i].Key))
+		dst = append(dst, s.hash(entries[i].Key))
 	}
 	return dst
 }
@@ -187,7 +187,7 @@ func (s *Store) encodeBlob(b *batch, key string, value []byte, hash uint64) erro
 
 // encodeSet makes a batch that sets a key.
 func (s *Store) encodeSet(b *batch, key string, value []byte) error {
-	h := s.hashOf(key)
+	h := s.hash(key)
 	if len(value) < s.blobBytes {
 		b.add(kindSet, key, value, h, s.partBits)
 	} else {
@@ -203,7 +203,7 @@ func (s *Store) encodeSet(b *batch, key string, value []byte) error {
 // encodeDelete makes a batch that removes keys.
 func (s *Store) encodeDelete(b *batch, keys []string) {
 	for _, k := range keys {
-		b.add(kindDelete, k, nil, s.hashOf(k), s.partBits)
+		b.add(kindDelete, k, nil, s.hash(k), s.partBits)
 	}
 	b.checksum()
 }

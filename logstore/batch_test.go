@@ -31,7 +31,7 @@ func TestAddShort(t *testing.T) {
 		general.reset()
 		for _, e := range entries {
 			if len(e.Value) > 0 {
-				general.add(kindAppend, e.Key, e.Value, s.hashOf(e.Key), s.partBits)
+				general.add(kindAppend, e.Key, e.Value, s.hash(e.Key), s.partBits)
 			}
 		}
 		general.checksum()

@@ -1,30 +1,20 @@
 package logstore
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 )
 
-// A blob file holds large values, each followed by a table of the CRCs of its
-// blocks. The entry that refers to it holds the CRC of the table.
-const blobBlock = 64 << 10
-
 // writeBlob writes a large value from the caller's slice.
 func (s *Store) writeBlob(value []byte) (blobRef, error) {
-	table := make([]byte, 0, (len(value)+blobBlock-1)/blobBlock*4)
-	for at := 0; at < len(value); at += blobBlock {
-		table = binary.LittleEndian.AppendUint32(table,
-			crc32.Checksum(value[at:min(at+blobBlock, len(value))], castagnoli))
-	}
+	table := blobTable(value)
 	f, off, err := s.reserveBlob(int64(len(value) + len(table)))
 	if err != nil {
 		return blobRef{}, err
 	}
 	ref := blobRef{file: f.number, off: off, length: int64(len(value))}
-	ref.crc = crc32.Update(salt(s.seed, f.number, off), castagnoli, table)
+	ref.crc = f.salted(f.number, off, table)
 	if _, err = f.f.WriteAt(value, off); err == nil {
 		_, err = f.f.WriteAt(table, off+int64(len(value)))
 	}
@@ -54,9 +44,6 @@ func (s *Store) reserveBlob(n int64) (*dataFile, int64, error) {
 	return f, off, nil
 }
 
-// tableLen is the length of the table of CRCs behind the value.
-func (r *blobRef) tableLen() int64 { return (r.length + blobBlock - 1) / blobBlock * 4 }
-
 // giveBackBlobs gives back the room of large values that no record refers to.
 // life is held.
 func (s *Store) giveBackBlobs(refs []blobRef) {
@@ -77,17 +64,8 @@ func (s *Store) giveBackBlobs(refs []blobRef) {
 
 var errNoBlobFile = errors.New("which the store does not have")
 
-// blobReader reads a blob block by block.
-type blobReader struct {
-	f     *dataFile
-	ref   blobRef
-	table []byte // CRCs of the blocks not yet read
-	off   int64  // of the next block, within the value
-	buf   []byte
-}
-
-// openBlob checks the table of CRCs of a blob. Its error names the file.
-func (fs *fileSet) openBlob(encoded []byte, buf []byte, r *blobReader) error {
+// openBlob makes r read the large value that an entry refers to.
+func (fs *fileSet) openBlob(encoded []byte, r *blobReader) error {
 	ref, err := parseBlobRef(encoded)
 	if err != nil {
 		return err
@@ -100,40 +78,52 @@ func (fs *fileSet) openBlob(encoded []byte, buf []byte, r *blobReader) error {
 	if err != nil {
 		return err
 	}
-	tableLen := ref.tableLen()
-	if ref.off > size || ref.length+tableLen > size-ref.off {
-		return f.corrupt(ref.off, fmt.Errorf(
-			"a value of %d bytes should be here, but the file ends at %d", ref.length, size))
-	}
-	*r = blobReader{f: f, ref: ref, buf: buf}
-	r.table = make([]byte, tableLen)
-	if err := f.readFull(r.table, ref.off+ref.length); err != nil {
-		return err
-	}
-	if !fs.noCRC && crc32.Update(salt(fs.seed, f.number, ref.off), castagnoli, r.table) != ref.crc {
-		return f.corrupt(ref.off+ref.length, errors.New("the checksum of a table of checksums does not match"))
-	}
-	return nil
+	return r.open(&f.file, size, ref)
 }
 
-// next returns the next block, valid until the next call, and io.EOF after the last.
-func (r *blobReader) next() ([]byte, error) {
-	n := min(r.ref.length-r.off, blobBlock)
-	if n == 0 {
-		return nil, io.EOF
+// eachBlock calls use for each block of the large value that an entry refers to,
+// valid during the call.
+func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
+	var r blobReader
+	if err := fs.openBlob(encoded, &r); err != nil {
+		return err
 	}
-	if int64(cap(r.buf)) < n {
-		r.buf = make([]byte, blobBlock)
+	for {
+		b, err := r.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = use(b)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	b := r.buf[:n]
-	at := r.ref.off + r.off
-	if err := r.f.readFull(b, at); err != nil {
-		return nil, err
+}
+
+// account adds an entry to a ledger, unless it is a blob, whose bytes are
+// elsewhere.
+func account(l *Ledger, e *entry) {
+	if e.kind != kindBlob {
+		l.addEntry(e.kind, e.raw[e.head:], len(e.value))
 	}
-	if !r.f.noCRC && crc32.Checksum(b, castagnoli) != binary.LittleEndian.Uint32(r.table) {
-		return nil, r.f.corrupt(at, errors.New("the checksum of a block of a large value does not match"))
+}
+
+// accountAll adds an entry to a ledger, also a blob, which takes reading it.
+func (fs *fileSet) accountAll(l *Ledger, e *entry) error {
+	if e.kind != kindBlob {
+		account(l, e)
+		return nil
 	}
-	r.table = r.table[4:]
-	r.off += n
-	return b, nil
+	var piece pieceHasher
+	piece.start(e.key)
+	err := fs.eachBlock(e.value, func(b []byte) error {
+		piece.write(b)
+		return nil
+	})
+	if err == nil {
+		piece.addTo(l)
+	}
+	return err
 }

@@ -66,3 +66,27 @@ func (s *sliceSource) next() ([]byte, error) {
 	s.blocks = s.blocks[1:]
 	return b, nil
 }
+
+// each calls f for each entry of another source, which is valid during the call.
+func (r *entryReader) each(src blockSource, f func(e *entry) error) error {
+	r.src, r.buf = src, nil
+	var e entry // outside of the loop, since f lets it escape
+	for {
+		var err error
+		if e, err = r.next(); err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = f(&e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// eachEntry calls f for each entry of a source, which is valid during the call.
+func eachEntry(src blockSource, f func(e *entry) error) error {
+	var r entryReader
+	return r.each(src, f)
+}

@@ -13,7 +13,7 @@ import (
 type bulkWriter struct {
 	s        *Store
 	t        *table
-	segments []*segment
+	segments []*storedSegment
 	blobs    []blobRef
 	ledger   Ledger
 }
@@ -77,7 +77,7 @@ func (w *bulkWriter) finish(edit func(m *manifest)) error {
 }
 
 // commitSegments replaces the manifest by one that has new segments.
-func (s *Store) commitSegments(segments []*segment, ledger Ledger, edit func(m *manifest)) error {
+func (s *Store) commitSegments(segments []*storedSegment, ledger Ledger, edit func(m *manifest)) error {
 	if s.durable.Load() {
 		if err := s.syncAlone(func() error { return s.syncData(s.files) }); err != nil {
 			return err
@@ -185,7 +185,7 @@ func (s *Store) stop(ctx context.Context) (*table, error) {
 }
 
 func (s *Store) encodeEntry(b *batch, kind entryKind, key string, value []byte) error {
-	h := s.hashOf(key)
+	h := s.hash(key)
 	if len(value) < s.blobBytes {
 		b.add(kind, key, value, h, s.partBits)
 		return nil
@@ -197,7 +197,7 @@ func (s *Store) encodeEntry(b *batch, kind entryKind, key string, value []byte) 
 }
 
 // addSegments makes segments visible. mu is held.
-func (s *Store) addSegments(more []*segment) {
+func (s *Store) addSegments(more []*storedSegment) {
 	old := s.segments
 	s.segments = s.withinMemory(append(old[:len(old):len(old)], more...))
 	s.wasteLimit.Store(0)

@@ -90,7 +90,7 @@ func (s *Store) forgetFiles() {
 	}
 	s.nextVersion(nil, nil)
 	old := s.files
-	s.files, s.segments = newFileSet(s.seed, s.hooks.noCRC), nil
+	s.files, s.segments = newFileSet(), nil
 	s.segmentFile = nil
 	s.blobMu.Lock() // space may be being given back
 	s.blobFile = nil

@@ -3,7 +3,6 @@ package logstore
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 
 	"github.com/go-partd/partd"
 )
@@ -96,47 +95,6 @@ func parseShort(b []byte) (e entry, ok bool) {
 	}
 	return entry{kind: entryKind(v & 3), key: b[n+1 : valueAt], value: b[valueAt:end], raw: b[:end], head: n}, true
 }
-
-// account adds the entry to a ledger, unless it is a blob, whose bytes are
-// elsewhere.
-func (e *entry) account(l *Ledger) {
-	if e.kind != kindBlob {
-		l.addEntry(e.kind, e.raw[e.head:], len(e.value))
-	}
-}
-
-// blobRef says where a large value is.
-type blobRef struct {
-	file   uint32
-	off    int64
-	length int64
-	crc    uint32 // of the table of CRCs after the value
-}
-
-const blobRefLen = 4 + 8 + 8 + 4
-
-func (r blobRef) append(b []byte) []byte {
-	le := binary.LittleEndian
-	b = le.AppendUint32(b, r.file)
-	b = le.AppendUint64(b, uint64(r.off))
-	b = le.AppendUint64(b, uint64(r.length))
-	return le.AppendUint32(b, r.crc)
-}
-
-func parseBlobRef(b []byte) (blobRef, error) {
-	if len(b) != blobRefLen {
-		return blobRef{}, fmt.Errorf("a reference to a large value has %d bytes instead of %d", len(b), blobRefLen)
-	}
-	le := binary.LittleEndian
-	r := blobRef{le.Uint32(b), int64(le.Uint64(b[4:])), int64(le.Uint64(b[12:])), le.Uint32(b[20:])}
-	if r.off < 0 || r.length < 0 || r.length > partd.MaxValueLen {
-		return blobRef{}, fmt.Errorf("a reference to a large value says offset %d, length %d", r.off, r.length)
-	}
-	return r, nil
-}
-
-// stored is what the value takes of its file.
-func (r *blobRef) stored() int64 { return r.length + r.tableLen() }
 
 // valueLen returns the length of the piece that the entry stands for.
 func (e *entry) valueLen() (int64, error) {

@@ -9,13 +9,13 @@ import "slices"
 // as many ranges, as often as needed, which only makes reads of them longer. From
 // when hot runs take too much, new segments get none. mu is held, if others have
 // the store.
-func (s *Store) withinMemory(list []*segment) []*segment {
+func (s *Store) withinMemory(list []*storedSegment) []*storedSegment {
 	most := s.opts.Memory / 32
 	for {
 		var ranges, hot int64
 		finest := uint8(0)
 		for _, g := range list {
-			ranges += 4 * int64(len(g.off)+len(g.raw))
+			ranges += g.offsetMemory()
 			hot += g.hotMemory()
 			finest = max(finest, g.bits)
 		}
@@ -26,25 +26,8 @@ func (s *Store) withinMemory(list []*segment) []*segment {
 		list = slices.Clone(list) // readers have the old one
 		for i, g := range list {
 			if g.bits == finest {
-				list[i] = g.coarser()
+				list[i] = &storedSegment{layout: g.coarser(), file: g.file, ledger: g.ledger}
 			}
 		}
 	}
-}
-
-// coarser returns the segment with half as many ranges.
-func (g *segment) coarser() *segment {
-	c := *g
-	c.bits--
-	c.off = make([]uint32, 1<<c.bits+1)
-	for i := range c.off {
-		c.off[i] = g.off[2*i]
-	}
-	if g.raw != nil {
-		c.raw = make([]uint32, 1<<c.bits)
-		for i := range c.raw {
-			c.raw[i] = g.raw[2*i] + g.raw[2*i+1]
-		}
-	}
-	return &c
 }

@@ -26,7 +26,7 @@ func TestForeignWriteAheadFile(t *testing.T) {
 			return b
 		},
 		"of another store": func(b []byte) []byte {
-			return append(walHeader{epoch: 2, firstSeq: 9}.encode(99, 77), bytes.Repeat([]byte{7}, len(b)-walHeaderLen)...)
+			return append(walHeader{epoch: 2, firstSeq: 9}.encode(&format{id: 99, seed: 77}), bytes.Repeat([]byte{7}, len(b)-walHeaderLen)...)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,10 +115,10 @@ func TestRecordThatOnlyClaims(t *testing.T) {
 			w := s.active.wal
 			b := &batch{}
 			b.reset()
-			rec := (&recordHeader{seq: s.seq, epoch: w.epoch}).put(b, s.seed, w.end)
+			rec := (&recordHeader{seq: s.seq, epoch: w.epoch}).put(b, &s.format, w.end)
 			binary.LittleEndian.PutUint32(rec[4:], claim)
 			binary.LittleEndian.PutUint32(rec[8:], crc)
-			binary.LittleEndian.PutUint32(rec, crc32.Update(salt(s.seed, walFileNumber, w.end), castagnoli, rec[4:recordHeaderLen]))
+			binary.LittleEndian.PutUint32(rec, s.salted(walFileNumber, w.end, rec[4:recordHeaderLen]))
 			if _, err := w.f.WriteAt(rec, w.end); err != nil {
 				t.Fatal(err)
 			}
@@ -169,11 +169,11 @@ func TestForeignDataFileIsLeftAlone(t *testing.T) {
 	}
 	files := map[string]string{
 		"seg-00000001": "somebody's own", "blob-00000002": strings.Repeat("somebody's own, and long", 9),
-		"seg-00000077": string(encodeDataHeader(segmentKind, 77, 99, 99)),
+		"seg-00000077": string((&file{format: &format{id: 99, seed: 99}, kind: segmentKind, number: 77}).encodeHeader()),
 	}
 	leftovers := map[string]string{
-		"seg-00000003": "", "seg-00000004": string(encodeDataHeader(segmentKind, 4, s.id, s.seed)),
-		"seg-00000005": string(make([]byte, dataHeaderLen)), "blob-00000006": string(encodeDataHeader(blobKind, 6, s.id, s.seed)[:10]),
+		"seg-00000003": "", "seg-00000004": string(s.newDataFile(segmentKind, 4).encodeHeader()),
+		"seg-00000005": string(make([]byte, dataHeaderLen)), "blob-00000006": string(s.newDataFile(blobKind, 6).encodeHeader()[:10]),
 	}
 	for _, m := range []map[string]string{files, leftovers} {
 		for name, content := range m {

@@ -65,24 +65,25 @@ func FuzzRecordHeader(f *testing.F) {
 	b.add(kindAppend, "key", []byte("value"), 1, 4)
 	b.checksum()
 	h := recordHeader{epoch: 3, seq: 9, synced: 8}
-	f.Add(bytes.Clone(h.put(b, 5, 64)), uint64(5), int64(64))
+	f.Add(bytes.Clone(h.put(b, &format{seed: 5}, 64)), uint64(5), int64(64))
 	h.tagged, h.tag = true, partd.Tag{Session: 1, Number: 2, CRC: 3}
-	f.Add(bytes.Clone(h.put(b, 5, 64)), uint64(5), int64(64))
-	f.Add(walHeader{1, 1}.encode(7, 5), uint64(5), int64(0))
+	f.Add(bytes.Clone(h.put(b, &format{seed: 5}, 64)), uint64(5), int64(64))
+	f.Add(walHeader{1, 1}.encode(&format{id: 7, seed: 5}), uint64(5), int64(0))
 	f.Fuzz(func(t *testing.T, b []byte, seed uint64, off int64) {
-		h, err := parseRecordHeader(b, seed, off, true)
+		store := &format{id: 7, seed: seed}
+		h, err := parseRecordHeader(b, store, off, true)
 		if err == nil {
 			// What passes its checksum is what put writes.
 			c := &batch{buf: make([]byte, batchPrefix+int(min(h.length, 1<<10)))}
 			c.crc = h.crc
 			if h.length < 1<<10 {
-				if got := h.put(c, seed, off); !bytes.Equal(got[:h.totalLen-int64(h.length)], b[:h.totalLen-int64(h.length)]) {
+				if got := h.put(c, store, off); !bytes.Equal(got[:h.totalLen-int64(h.length)], b[:h.totalLen-int64(h.length)]) {
 					t.Fatalf("% x was read, % x written", b, got)
 				}
 			}
 		}
-		_, _ = parseRecordHeader(b, seed, off, false)
-		if h, err := parseWALHeader(b, 7, seed); err == nil && !bytes.Equal(h.encode(7, seed)[:8], b[:8]) {
+		_, _ = parseRecordHeader(b, store, off, false)
+		if h, err := parseWALHeader(b, store); err == nil && !bytes.Equal(h.encode(store)[:8], b[:8]) {
 			t.Fatal("a header was made up")
 		}
 	})
@@ -107,17 +108,19 @@ func FuzzManifest(f *testing.F) {
 }
 
 func FuzzFooter(f *testing.F) {
-	g := &segment{file: &dataFile{number: 1}, start: 32, bits: 1, off: []uint32{0, 40, 80}, ledger: Ledger{Pieces: 2}}
+	file := &file{format: &format{seed: 1}, number: 1}
+	g := layout{start: 32, bits: 1, off: []uint32{0, 40, 80}}
+	ledger := make([]byte, footerLedgerLen)
+	ledger[0], ledger[8] = 2, 9
 	g.hot = []hotRun{{hash: 1, off: 80, n: 20, bytes: 9, key: []byte("hot")}}
-	b := g.encodeFooter(1, 132)
+	b := g.encodeFooter(file, ledger, 132)
 	f.Add(b[:len(b)-footerTailLen], int64(132))
 	f.Fuzz(func(t *testing.T, b []byte, at int64) {
-		g, err := parseFooter(b, at)
+		g, ledger, err := parseFooter(b, at)
 		if err != nil {
 			return
 		}
-		g.file = &dataFile{number: 1}
-		if got := g.encodeFooter(1, at); !bytes.Equal(got[:8], b[:8]) || len(got) != len(b)+footerTailLen {
+		if got := g.encodeFooter(file, ledger, at); !bytes.Equal(got[:8], b[:8]) || len(got) != len(b)+footerTailLen {
 			t.Fatalf("%d bytes were read, %d written", len(b), len(got)-footerTailLen)
 		}
 	})
@@ -131,15 +134,15 @@ func FuzzBlocks(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x00\x04\x00\x00\x02\x00\x00\x01\x00abcd"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		mem := vfs.NewMem()
-		file, err := mem.OpenFile("seg", os.O_RDWR|os.O_CREATE, 0o666)
+		seg, err := mem.OpenFile("seg", os.O_RDWR|os.O_CREATE, 0o666)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := file.WriteAt(b, 0); err != nil {
+		if _, err := seg.WriteAt(b, 0); err != nil {
 			t.Fatal(err)
 		}
 		var r runReader
-		r.reset(&fileSet{noCRC: true}, &dataFile{f: file, path: "seg"}, 0, int64(len(b)))
+		r.reset(&file{format: &format{noCRC: true}, ReaderAt: seg, path: "seg"}, 0, int64(len(b)))
 		total := 0
 		for {
 			p, err := r.next()

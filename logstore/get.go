@@ -17,7 +17,7 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	}
 	lo, hi := uint64(0), uint64(math.MaxUint64)
 	if len(keys) == 1 {
-		lo = s.hashOf(keys[0])
+		lo = s.hash(keys[0])
 		hi = lo
 	}
 	s.mu.Lock()
@@ -72,7 +72,7 @@ func (v *view) get(ctx context.Context, keys []string, values bool) ([][]byte, [
 	byKey := make(map[string]*wanted, len(keys))
 	for _, k := range keys {
 		if byKey[k] == nil {
-			w := &wanted{key: k, hash: v.s.hashOf(k)}
+			w := &wanted{key: k, hash: v.s.hash(k)}
 			byKey[k] = w
 			want = append(want, w)
 		}
@@ -180,7 +180,7 @@ func (v *view) rangeSource(source int, hash uint64, r *runReader) blockSource {
 	}
 	g := v.segments[source]
 	i := g.rangeOf(hash)
-	r.reset(v.files, g.file, g.start+int64(g.off[i]), g.start+int64(g.off[i+1]))
+	r.reset(&g.file.file, g.start+int64(g.off[i]), g.start+int64(g.off[i+1]))
 	return r
 }
 

@@ -3,7 +3,8 @@ package logstore
 import (
 	"bytes"
 	"cmp"
-	"io"
+	"errors"
+	"math"
 	"slices"
 )
 
@@ -48,14 +49,14 @@ func (s *Store) hotKeys(t *table, p int) ([]hotRun, error) {
 			return nil, nil
 		}
 	}
-	sizes, _, err := countKeys(&sliceSource{blocks}, -1)
+	sizes, _, err := countKeys(&sliceSource{blocks}, math.MaxInt64)
 	if err != nil {
 		return nil, err
 	}
 	var hot []hotRun
 	for key, k := range sizes {
 		if k.encoded >= least && len(key) <= maxHotKey {
-			hot = append(hot, hotRun{hash: s.hashOf(key), key: []byte(key), bytes: k.bytes, reset: k.reset, gone: k.gone})
+			hot = append(hot, hotRun{hash: s.hash(key), key: []byte(key), bytes: k.bytes, reset: k.reset, gone: k.gone})
 		}
 	}
 	slices.SortFunc(hot, func(a, b hotRun) int { return cmp.Compare(sizes[string(b.key)].encoded, sizes[string(a.key)].encoded) })
@@ -88,27 +89,26 @@ func (k *keySize) add(e *entry) error {
 	return nil
 }
 
-// countKeys reads entries up to a number of bytes, or all if it is negative.
+// errEnough ends counting.
+var errEnough = errors.New("enough entries were counted")
+
+// countKeys reads entries up to a number of bytes.
 func countKeys(src blockSource, most int64) (sizes map[string]*keySize, total int64, err error) {
 	sizes = map[string]*keySize{}
-	r := entryReader{src: src}
-	for most < 0 || total < most {
-		e, err := r.next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, 0, err
+	err = eachEntry(src, func(e *entry) error {
+		if total >= most {
+			return errEnough
 		}
 		k := sizes[string(e.key)]
 		if k == nil {
 			k = &keySize{}
 			sizes[string(e.key)] = k
 		}
-		if err := k.add(&e); err != nil {
-			return nil, 0, err
-		}
 		total += int64(len(e.raw))
+		return k.add(e)
+	})
+	if err == errEnough {
+		err = nil
 	}
-	return sizes, total, nil
+	return sizes, total, err
 }

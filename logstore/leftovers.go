@@ -86,7 +86,7 @@ func (s *Store) isOurs(path string) (bool, error) {
 	if len(bytes.Trim(b, "\x00")) == 0 {
 		return info.Size <= dataHeaderLen, nil
 	}
-	head := encodeDataHeader(segmentKind, 0, s.id, s.seed)
+	head := s.newDataFile(segmentKind, 0).encodeHeader()
 	const kindAt, idAt, numberAt = 12, 16, 24
 	if n < dataHeaderLen {
 		return string(b[:min(n, kindAt)]) == string(head[:min(n, kindAt)]), nil
@@ -103,7 +103,7 @@ func (s *Store) removeLeftovers() error {
 	}
 	for _, name := range names {
 		path := filepath.Join(s.dir, name)
-		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(s.man.files, func(r fileRef) bool { return r.kind.name(s.dir, r.number) == path }) {
+		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(s.man.files, func(r fileRef) bool { return dataName(s.dir, r.kind, r.number) == path }) {
 			continue
 		}
 		ours, err := s.isOurs(path)

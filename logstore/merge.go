@@ -61,7 +61,7 @@ func (s *Store) dueMerge() (from int, due bool) {
 		return from, true
 	}
 	for i, g := range s.segments {
-		sizes[i] = g.end - g.start
+		sizes[i] = g.length()
 	}
 	from, cost := worthForGets(sizes)
 	if cost == 0 {
@@ -142,7 +142,7 @@ func (s *Store) waitSealed() {
 }
 
 // segmentsView returns a view of segments alone. mu is held.
-func (s *Store) segmentsView(segments []*segment) *view {
+func (s *Store) segmentsView(segments []*storedSegment) *view {
 	s.files.refs.Add(1)
 	return &view{s: s, files: s.files, version: s.holdVersion(), segments: segments}
 }
@@ -156,7 +156,7 @@ func (s *Store) newMerge(ctx context.Context, from, to int, lookAtAll bool) *mer
 	if s.merging.stopped && bytes > closeMerge {
 		return nil
 	}
-	if s.segmentFile != nil && slices.ContainsFunc(run, func(g *segment) bool { return g.file == s.segmentFile }) {
+	if s.segmentFile != nil && slices.ContainsFunc(run, func(g *storedSegment) bool { return g.file == s.segmentFile }) {
 		s.rotate.Store(true) // the next segment goes to another file
 	}
 	j := &mergeJob{s: s, ctx: ctx, from: from, inputBytes: bytes, reclaims: lookAtAll}
@@ -171,9 +171,9 @@ func (s *Store) newMerge(ctx context.Context, from, to int, lookAtAll bool) *mer
 }
 
 // sizeOf is how many bytes segments take.
-func sizeOf(segments []*segment) (n int64) {
+func sizeOf(segments []*storedSegment) (n int64) {
 	for _, g := range segments {
-		n += g.end - g.start
+		n += g.length()
 	}
 	return n
 }

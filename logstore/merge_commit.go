@@ -119,7 +119,7 @@ func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 
 // replace takes files out of the set, which readers may still have open, and
 // adds those of new segments. Store.manMu is held.
-func (fs *fileSet) replace(doomed []*dataFile, more []*segment) {
+func (fs *fileSet) replace(doomed []*dataFile, more []*storedSegment) {
 	var list []*dataFile
 	for _, f := range fs.files() {
 		if !slices.Contains(doomed, f) {

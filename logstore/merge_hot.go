@@ -69,7 +69,7 @@ func (j *mergeJob) findHeavy(lo, hi uint64) error {
 			counts = slices.DeleteFunc(counts, func(c count) bool { return c.bytes == 0 })
 		}
 		if n > 0 {
-			counts = append(counts, count{slices.Clone(e.key), j.s.hashOfBytes(e.key), n})
+			counts = append(counts, count{slices.Clone(e.key), j.s.hashBytes(e.key), n})
 		}
 		return nil
 	})

@@ -78,10 +78,10 @@ func worthForGets(sizes []int64) (from int, cost int64) {
 }
 
 // usefulRead is what one Get of a key would cost if all segments were one.
-func usefulRead(segments []*segment) int64 {
+func usefulRead(segments []*storedSegment) int64 {
 	var sum int64
 	for _, g := range segments {
-		sum += g.end - g.start
+		sum += g.length()
 	}
 	return readCost + max(mergedRange, sum>>maxBits)
 }

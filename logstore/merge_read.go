@@ -7,33 +7,20 @@ import (
 // eachIn calls f for each entry of some segments of the view, in an interval of
 // hashes, that belongs to no hot key, in order.
 func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *entry) error) error {
-	visit := func(i int, g *segment) error {
-		j.er.src, j.er.buf = &j.src, nil
-		var e entry // outside of the loop, since f lets it escape
-		for {
-			var err error
-			e, err = j.er.next()
-			if isEOF(err) {
+	visit := func(i int, g *storedSegment) error {
+		return j.v.runError(i, j.er.each(&j.src, func(e *entry) error {
+			if h := j.s.hashBytes(e.key); h < lo || h > hi || j.isHot(h, e.key) {
 				return nil
 			}
-			if err != nil {
-				return j.v.runError(i, err)
-			}
-			h := j.s.hashOfBytes(e.key)
-			if h < lo || h > hi || j.isHot(h, e.key) {
-				continue
-			}
-			if err := f(&e); err != nil {
-				return err
-			}
-		}
+			return f(e)
+		}))
 	}
 	for i := first; i < end; i++ {
 		g := j.v.segments[i]
 		if j.ctx.Err() != nil {
 			return context.Cause(j.ctx)
 		}
-		j.src.reset(j.v.files, g.file, g.start+int64(g.off[g.rangeOf(lo)]), g.start+int64(g.off[g.rangeOf(hi)+1]))
+		j.src.reset(&g.file.file, g.start+int64(g.off[g.rangeOf(lo)]), g.start+int64(g.off[g.rangeOf(hi)+1]))
 		if err := visit(i, g); err != nil {
 			return err
 		}
@@ -44,7 +31,7 @@ func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *entry) error)
 			if j.isHot(h.hash, h.key) {
 				continue
 			}
-			j.src.reset(j.v.files, g.file, g.start+int64(h.off), g.start+int64(h.off)+int64(h.n))
+			j.src.reset(&g.file.file, g.start+int64(h.off), g.start+int64(h.off)+int64(h.n))
 			if err := visit(i, g); err != nil {
 				return err
 			}
@@ -60,21 +47,14 @@ func (j *mergeJob) eachOf(h *hotRun, first, end int, f func(e *entry) error) err
 			return context.Cause(j.ctx)
 		}
 		src, _ := j.v.keySource(i, h.hash, h.key, &j.src)
-		j.er.src, j.er.buf = src, nil
-		for {
-			e, err := j.er.next()
-			if isEOF(err) {
-				break
-			}
-			if err != nil {
-				return j.v.runError(i, err)
-			}
+		err := j.er.each(src, func(e *entry) error {
 			if string(e.key) != string(h.key) {
-				continue
+				return nil
 			}
-			if err := f(&e); err != nil {
-				return err
-			}
+			return f(e)
+		})
+		if err != nil {
+			return j.v.runError(i, err)
 		}
 	}
 	return nil

@@ -102,7 +102,7 @@ func (j *mergeJob) leaveOut(each func(func(e *entry) error) error, f func(e *ent
 			return f(e)
 		}
 		if e.kind != kindBlob {
-			e.account(&removed)
+			account(&removed, e)
 			return nil
 		}
 		if j.ctx.Err() != nil {
@@ -113,7 +113,7 @@ func (j *mergeJob) leaveOut(each func(func(e *entry) error) error, f func(e *ent
 			return err
 		}
 		freed[ref.file] += ref.stored()
-		return j.s.accountBlob(j.v.files, &removed, e)
+		return j.v.files.accountAll(&removed, e)
 	})
 	if err != nil {
 		return err // errTooMuch: it is tried again in parts

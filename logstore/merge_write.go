@@ -33,11 +33,10 @@ type mergeJob struct {
 	hot    []hotRun // keys that get runs of their own, sorted
 	comp   *compressor
 	w      *segmentWriter
-	g      *segment   // being written
-	out    []*segment // written
-	blobs  bool       // a large value was seen
-	total  Ledger     // of all that was written, but for large values unless exact
-	ranges bool       // all ranges of g are written
+	g      *storedSegment   // being written
+	out    []*storedSegment // written
+	blobs  bool             // a large value was seen
+	total  Ledger           // of all that was written, but for large values unless exact
 	arenas [2][]byte
 	src    runReader
 	er     entryReader
@@ -48,7 +47,7 @@ type mergeJob struct {
 }
 
 // inputs is the segments that are merged.
-func (j *mergeJob) inputs() []*segment { return j.v.segments[j.first:j.end] }
+func (j *mergeJob) inputs() []*storedSegment { return j.v.segments[j.first:j.end] }
 
 // ledger is the account of the segments that are merged.
 func (j *mergeJob) ledger() Ledger {
@@ -77,7 +76,7 @@ func (j *mergeJob) plan() {
 
 // write writes the new segments, of which the manifest does not know yet.
 func (j *mergeJob) write() (err error) {
-	if j.comp, err = newCompressor(j.s.opts.Compression); err != nil {
+	if j.comp, err = newCompressor(codec(j.s.opts.Compression)); err != nil {
 		return err
 	}
 	for i := range j.arenas {
@@ -89,7 +88,7 @@ func (j *mergeJob) write() (err error) {
 	j.total, j.blobs = Ledger{}, false
 	j.removed, j.freed = Ledger{}, map[uint32]int64{}
 	j.chooseHot()
-	if err := j.begin(0); err != nil {
+	if err := j.begin(); err != nil {
 		return err
 	}
 	if err := j.writeRanges(); err != nil {
@@ -204,7 +203,7 @@ func (j *mergeJob) writeUnits(lo, hi int) error {
 		return err
 	}
 	sorted := j.arenas[1]
-	starts, err := scatter(sorted, loaded, hi-lo, func(key []byte) int { return j.unitOf(j.s.hashOfBytes(key)) - lo })
+	starts, err := scatter(sorted, loaded, hi-lo, func(key []byte) int { return j.unitOf(j.s.hashBytes(key)) - lo })
 	if err != nil {
 		return err
 	}
@@ -213,7 +212,7 @@ func (j *mergeJob) writeUnits(lo, hi int) error {
 		if len(b) == 0 {
 			continue
 		}
-		if err := j.beginUnit(u); err != nil {
+		if err := j.beginRange(u); err != nil {
 			return err
 		}
 		for len(b) > 0 {
@@ -226,7 +225,7 @@ func (j *mergeJob) writeUnits(lo, hi int) error {
 			}
 			b = b[len(e.raw):]
 		}
-		j.endUnit(u)
+		j.w.endRange(u)
 	}
 	return nil
 }
@@ -253,23 +252,23 @@ func (j *mergeJob) stream(unit int) error {
 	if err := j.findHeavy(lo, hi); err != nil {
 		return err
 	}
-	if err := j.beginUnit(unit); err != nil {
+	if err := j.beginRange(unit); err != nil {
 		return err
 	}
 	err := j.eachLive(lo, hi, func(e *entry) error {
-		if j.w.position()-j.g.start > j.most {
-			j.endUnit(unit)
-			if err := j.split(unit); err != nil {
+		if j.w.written() > j.most {
+			j.w.endRange(unit)
+			if err := j.split(); err != nil {
 				return err
 			}
-			if err := j.beginUnit(unit); err != nil {
+			if err := j.beginRange(unit); err != nil {
 				return err
 			}
 		}
 		return j.put(e)
 	})
 	if err == nil {
-		j.endUnit(unit)
+		j.w.endRange(unit)
 	}
 	return err
 }

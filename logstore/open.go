@@ -54,6 +54,7 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 	}
 	fresh := func() *Store {
 		s := &Store{dir: dir, opts: opts, hooks: h, fs: h.fs, log: opts.Logger, free: make(chan *table, 2), version: &version{refs: 1}, changes: &sync.WaitGroup{}}
+		s.noCRC, s.keyHash = h.noCRC, h.hash
 		s.syncCond.L = &s.syncMu
 		return s
 	}
@@ -90,7 +91,7 @@ func (s *Store) start() error {
 	// A process that was killed may have said that the store is durable before
 	// all that was there had been synced.
 	s.allSynced = m.durable && found && m.clean
-	s.files = newFileSet(s.seed, s.hooks.noCRC)
+	s.files = newFileSet()
 	for _, ref := range m.files {
 		f, err := s.openDataFile(ref)
 		if err != nil {
@@ -194,12 +195,14 @@ func (s *Store) loadSegments(f *dataFile) error {
 	if f.kind != segmentKind {
 		return nil
 	}
-	var list []*segment
+	var list []*storedSegment
 	for end := f.end; end > dataHeaderLen; {
-		g, err := readSegment(f, end, s.seed)
+		l, ledger, err := readFooter(&f.file, end)
 		if err != nil {
 			return err
 		}
+		g := &storedSegment{layout: l, file: f}
+		g.ledger.parse(ledger)
 		list = append(list, g)
 		end = g.start
 	}
@@ -239,7 +242,7 @@ func (s *Store) makeMemory() error {
 // makeTables makes what only changes need, and is not there yet.
 func (s *Store) makeTables() error {
 	var err error
-	if s.compressor, err = newCompressor(s.opts.Compression); err != nil {
+	if s.compressor, err = newCompressor(codec(s.opts.Compression)); err != nil {
 		return err
 	}
 	for ; s.made < cap(s.free); s.made++ {

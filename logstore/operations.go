@@ -122,7 +122,7 @@ func (op *popOp) last(ctx context.Context, s *Store, b *batch) error {
 	b.reset()
 	for i, k := range op.keys {
 		if exists[i] {
-			b.add(kindDelete, k, nil, s.hashOf(k), s.partBits)
+			b.add(kindDelete, k, nil, s.hash(k), s.partBits)
 		}
 	}
 	b.checksum()

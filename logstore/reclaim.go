@@ -48,7 +48,7 @@ type segmentAt struct {
 	start int64
 }
 
-func (g *segment) at() segmentAt { return segmentAt{g.file, g.start} }
+func (g *storedSegment) at() segmentAt { return segmentAt{g.file, g.start} }
 
 // waste is what is dead in a segment.
 type waste struct {
@@ -272,7 +272,7 @@ func (s *Store) units() []unit {
 		u, w := &list[len(list)-1], s.reclaim.waste[g.at()]
 		u.to = i + 1
 		u.gain += w.bytes + w.blobs
-		u.live += g.end - g.start - w.bytes
+		u.live += g.length() - w.bytes
 	}
 	return list
 }

@@ -197,7 +197,7 @@ func (s *Store) removeBlobs(files *fileSet, f *dataFile) error {
 
 // copyBlobs replaces a blob file by a copy that has some of its values.
 func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list []extent) (err error) {
-	c := &dataFile{kind: f.kind, number: f.number, path: f.path, noCRC: f.noCRC}
+	c := &dataFile{file: f.file}
 	for _, e := range list {
 		c.kept += e.n
 	}
@@ -207,12 +207,14 @@ func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list
 		}
 	}
 	path := filepath.Join(s.dir, blobTmpName)
-	if c.f, err = s.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666); err != nil {
+	c.path = path
+	if err = c.open(s.fs, os.O_RDWR|os.O_CREATE|os.O_TRUNC); err != nil {
 		return err
 	}
+	c.path = f.path
 	slices.SortFunc(list, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
 	buf := make([]byte, writeLen)
-	_, err = c.f.WriteAt(encodeDataHeader(f.kind, f.number, s.id, s.seed), 0)
+	_, err = c.f.WriteAt(f.encodeHeader(), 0)
 	for _, e := range list {
 		c.end = e.off + e.n
 		for off := e.off; off < c.end && err == nil; off += writeLen {

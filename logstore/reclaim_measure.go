@@ -131,7 +131,7 @@ func (m *measurement) entry(i int, e *entry) error {
 		}
 		large = ref.stored()
 		m.present[ref.file] += large
-		m.blobs[m.j.s.hashOfBytes(e.key)>>1>>(63-m.j.s.partBits)] += large
+		m.blobs[m.j.s.hashBytes(e.key)>>1>>(63-m.j.s.partBits)] += large
 	}
 	r := m.j.resets[string(e.key)]
 	if r == nil {

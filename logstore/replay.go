@@ -123,16 +123,12 @@ func (s *Store) lostBlob(entries []byte) error {
 		if e.kind != kindBlob {
 			continue
 		}
-		var r blobReader
-		err = s.files.openBlob(e.value, nil, &r)
-		for err == nil {
-			_, err = r.next()
-		}
+		err = s.files.eachBlock(e.value, func([]byte) error { return nil })
 		var lost *partd.CorruptError
 		if errors.As(err, &lost) || errors.Is(err, errNoBlobFile) {
 			return errNoRecord
 		}
-		if !isEOF(err) {
+		if err != nil {
 			return err
 		}
 	}
@@ -147,36 +143,11 @@ func (s *Store) addRecord(b *batch, entries []byte) error {
 		if err != nil {
 			return err
 		}
-		if e.kind == kindBlob {
-			if err := s.accountBlob(s.files, &b.ledger, &e); err != nil {
-				return err
-			}
-		} else {
-			e.account(&b.ledger)
+		if err := s.files.accountAll(&b.ledger, &e); err != nil {
+			return err
 		}
-		b.addRaw(e.raw, s.hashOfBytes(e.key), s.partBits)
+		b.addRaw(e.raw, s.hashBytes(e.key), s.partBits)
 		entries = entries[len(e.raw):]
 	}
 	return nil
-}
-
-// accountBlob adds a large value to a ledger, which takes reading it.
-func (s *Store) accountBlob(files *fileSet, l *Ledger, e *entry) error {
-	var r blobReader
-	if err := files.openBlob(e.value, nil, &r); err != nil {
-		return err
-	}
-	var piece pieceHasher
-	piece.start(e.key)
-	for {
-		b, err := r.next()
-		if isEOF(err) {
-			piece.addTo(l)
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		piece.write(b)
-	}
 }

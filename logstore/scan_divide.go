@@ -72,9 +72,9 @@ func (sc *scanner) heavy(lo, hi uint64) error {
 		for _, k := range keys {
 			var err error
 			if sc.keysOnly {
-				err = sc.emitSize(k, sc.s.hashOfBytes(k))
+				err = sc.emitSize(k, sc.s.hashBytes(k))
 			} else {
-				err = sc.emitStream(k, sc.s.hashOfBytes(k), nil)
+				err = sc.emitStream(k, sc.s.hashBytes(k), nil)
 			}
 			if err != nil {
 				return err

@@ -35,7 +35,7 @@ func (sc *scanner) each(data []byte, f func(from int, list []grouped) error) err
 			if err != nil {
 				return err
 			}
-			list = append(list, e.grouped(sc.find(data, e.key, uint32(keyAt), sc.s.hashOfBytes(e.key)), keyAt))
+			list = append(list, e.grouped(sc.find(data, e.key, uint32(keyAt), sc.s.hashBytes(e.key)), keyAt))
 			at += len(e.raw)
 		}
 		if err := f(from, list); err != nil {

@@ -1,9 +1,5 @@
 package logstore
 
-import (
-	"io"
-)
-
 // grouper groups the entries that lie in one slice of memory by key.
 type grouper struct {
 	groups  []group
@@ -59,7 +55,7 @@ func (sc *scanner) groupData(data []byte, all bool) error {
 			}
 		}
 		keyAt := at + len(e.raw) - len(e.value) - len(e.key)
-		i := g.find(data, e.key, uint32(keyAt), sc.s.hashOfBytes(e.key))
+		i := g.find(data, e.key, uint32(keyAt), sc.s.hashBytes(e.key))
 		k := &g.groups[i]
 		size := int64(len(e.value))
 		if e.kind == kindBlob {
@@ -70,7 +66,7 @@ func (sc *scanner) groupData(data []byte, all bool) error {
 			size, k.hasBlob = ref.length, true
 			g.blobs++
 		} else if !sc.keysOnly {
-			e.account(&sc.ledger)
+			account(&sc.ledger, &e)
 		}
 		k.exists = e.kind != kindDelete
 		if e.kind == kindSet || e.kind == kindDelete {
@@ -245,26 +241,16 @@ func (sc *scanner) emitLarge(data []byte, index int) error {
 }
 
 func (sc *scanner) emitBlob(key, encoded []byte) error {
-	var r blobReader
-	if err := sc.v.files.openBlob(encoded, nil, &r); err != nil {
-		return err
-	}
 	var piece pieceHasher
 	piece.start(key)
-	for {
-		b, err := r.next()
-		if err == io.EOF {
-			piece.addTo(&sc.ledger)
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	err := sc.v.files.eachBlock(encoded, func(b []byte) error {
 		piece.write(b)
-		if err := sc.bytes(b); err != nil {
-			return err
-		}
+		return sc.bytes(b)
+	})
+	if err == nil {
+		piece.addTo(&sc.ledger)
 	}
+	return err
 }
 
 // accountUnseen reads, for the ledger, the large values that will not be
@@ -281,7 +267,7 @@ func (sc *scanner) accountUnseen(data []byte) error {
 				continue
 			}
 			blob := entry{kind: kindBlob, key: data[k.keyAt : k.keyAt+k.keyLen], value: data[e.at : e.at+e.n]}
-			if err := sc.s.accountBlob(sc.v.files, &sc.ledger, &blob); err != nil {
+			if err := sc.v.files.accountAll(&sc.ledger, &blob); err != nil {
 				return err
 			}
 		}

@@ -112,7 +112,7 @@ func (sc *scanner) source(i int, lo, hi uint64) (src blockSource, exact bool) {
 	}
 	g := sc.v.segments[i]
 	first, last := g.rangeOf(lo), g.rangeOf(hi)
-	sc.run.reset(sc.v.files, g.file, g.start+int64(g.off[first]), g.start+int64(g.off[last+1]))
+	sc.run.reset(&g.file.file, g.start+int64(g.off[first]), g.start+int64(g.off[last+1]))
 	return &sc.run, aligned(lo, hi, g.bits)
 }
 
@@ -199,21 +199,12 @@ func (sc *scanner) load(b []byte) error {
 
 // eachIn calls f for each entry whose hash is in an interval.
 func (sc *scanner) eachIn(src blockSource, lo, hi uint64, f func(e *entry, hash uint64) error) error {
-	r := entryReader{src: src}
-	for {
-		e, err := r.next()
-		if err == io.EOF {
-			return nil
+	return eachEntry(src, func(e *entry) error {
+		if h := sc.s.hashBytes(e.key); h >= lo && h <= hi {
+			return f(e, h)
 		}
-		if err != nil {
-			return err
-		}
-		if h := sc.s.hashOfBytes(e.key); h >= lo && h <= hi {
-			if err := f(&e, h); err != nil {
-				return err
-			}
-		}
-	}
+		return nil
+	})
 }
 
 // account charges the ledger with an entry that is not grouped.
@@ -221,9 +212,5 @@ func (sc *scanner) account(e *entry) error {
 	if sc.keysOnly {
 		return nil
 	}
-	if e.kind == kindBlob {
-		return sc.s.accountBlob(sc.v.files, &sc.ledger, e)
-	}
-	e.account(&sc.ledger)
-	return nil
+	return sc.v.files.accountAll(&sc.ledger, e)
 }

@@ -20,7 +20,7 @@ func (sc *scanner) fewKeys() bool {
 			return false // split will tell
 		}
 		at += len(e.raw)
-		h := sc.s.hashOfBytes(e.key)
+		h := sc.s.hashBytes(e.key)
 		if slices.Contains(seen[:n], h) {
 			continue
 		}
@@ -53,7 +53,7 @@ func (sc *scanner) split() error {
 	// Keys that are the same cannot be divided, but are few: see groupData.
 	shift := 64 - bits.Len(uint(max(len(sc.raw)/sc.batchBytes, 2*n/sc.mostGrouped())))
 	starts, err := scatter(spare, sc.raw, 1<<(64-shift), func(key []byte) int {
-		return int(sc.s.hashOfBytes(key) * 0xD6E8FEB86659FD93 >> shift)
+		return int(sc.s.hashBytes(key) * 0xD6E8FEB86659FD93 >> shift)
 	})
 	if err != nil {
 		return err

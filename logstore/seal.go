@@ -144,10 +144,10 @@ func (s *Store) startSeal() {
 
 // seal writes a frozen table out and makes it a segment of the store.
 func (s *Store) seal(t *table, at frozenState, done chan struct{}) {
-	var segments []*segment
+	var segments []*storedSegment
 	var err error
 	if t.size > 0 {
-		var g *segment
+		var g *storedSegment
 		if g, err = s.writeSegment(t); err == nil {
 			segments = append(segments, g)
 		}

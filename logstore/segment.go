@@ -6,21 +6,18 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
 )
 
-// A segment is what one table became: its ranges one after the other, then the
-// runs of its hot keys, then a footer.
-type segment struct {
-	file   *dataFile
-	start  int64
-	end    int64 // after the footer
-	bits   uint8
-	off    []uint32 // 2^bits+1 offsets from start: where each range begins, and where the last ends
-	raw    []uint32 // 2^bits lengths of the ranges without compression; nil if nothing is compressed
-	hot    []hotRun // sorted by hash
-	ledger Ledger
+// layout says where things are in a segment, which is its ranges one after the
+// other, then the runs of its hot keys, then a footer.
+type layout struct {
+	start int64
+	end   int64 // after the footer
+	bits  uint8
+	off   []uint32 // 2^bits+1 offsets from start: where each range begins, and where the last ends
+	raw   []uint32 // 2^bits lengths of the ranges without compression; nil if nothing is compressed
+	hot   []hotRun // sorted by hash
 
 	plainLen int64 // see unpacked; 0 where it was not computed
 }
@@ -36,33 +33,33 @@ type hotRun struct {
 	key   []byte
 }
 
-// Codecs of blocks, as stored.
-const (
-	codecNone = uint32(None)
-	codecS2   = uint32(S2)
-	codecZstd = uint32(Zstd)
-)
-
 const (
 	blockHeaderLen = 12
 	blockLen       = 64 << 10 // the most that a block holds, uncompressed
 	maxHotKey      = 256      // a longer key gets no run of its own, so that footers stay small
 
-	segmentMagic   = "partdSEG"
-	footerTailLen  = 8 + 4 + 4 // magic, length of the footer before, CRC
-	footerFixedLen = 8 + 4 + 1 + 1 + 2 + ledgerLen
-	maxFooter      = 64 << 20
+	segmentMagic    = "partdSEG"
+	footerTailLen   = 8 + 4 + 4 // magic, length of the footer before, CRC
+	footerFixedLen  = 8 + 4 + 1 + 1 + 2 + footerLedgerLen
+	footerLedgerLen = 56
+	maxFooter       = 64 << 20
 )
 
 // rangeOf returns the segment's range that a hash belongs to.
-func (g *segment) rangeOf(hash uint64) int { return int(hash >> 1 >> (63 - g.bits)) }
+func (g *layout) rangeOf(hash uint64) int { return rangeOf(hash, g.bits) }
+
+// length is what the segment takes of its file.
+func (g *layout) length() int64 { return g.end - g.start }
+
+// offsetMemory returns what is known of ranges takes in memory.
+func (g *layout) offsetMemory() int64 { return 4 * int64(len(g.off)+len(g.raw)) }
 
 // memory returns what the segment takes in memory.
-func (g *segment) memory() int64 {
+func (g *layout) memory() int64 {
 	return int64(cap(g.off)+cap(g.raw))*4 + 200 + g.hotMemory()
 }
 
-func (g *segment) hotMemory() (n int64) {
+func (g *layout) hotMemory() (n int64) {
 	for i := range g.hot {
 		n += 64 + int64(len(g.hot[i].key))
 	}
@@ -70,12 +67,12 @@ func (g *segment) hotMemory() (n int64) {
 }
 
 // unpacked returns about how long the segment would be without compression.
-// Store.mu is held.
-func (g *segment) unpacked() int64 {
+// It is computed once, so it needs a lock.
+func (g *layout) unpacked() int64 {
 	if g.plainLen > 0 {
 		return g.plainLen
 	}
-	n := g.end - g.start
+	n := g.length()
 	if g.raw == nil {
 		return n
 	}
@@ -98,7 +95,7 @@ func compareHot(a, b hotRun) int {
 }
 
 // hotFor returns the run of a key, if the segment has one.
-func (g *segment) hotFor(hash uint64, key []byte) *hotRun {
+func (g *layout) hotFor(hash uint64, key []byte) *hotRun {
 	i, _ := slices.BinarySearchFunc(g.hot, hash, func(r hotRun, h uint64) int { return cmp.Compare(r.hash, h) })
 	for ; i < len(g.hot) && g.hot[i].hash == hash; i++ {
 		if bytes.Equal(g.hot[i].key, key) {
@@ -109,7 +106,7 @@ func (g *segment) hotFor(hash uint64, key []byte) *hotRun {
 }
 
 // hotIn returns the runs of keys whose hashes are in an interval.
-func (g *segment) hotIn(lo, hi uint64) []hotRun {
+func (g *layout) hotIn(lo, hi uint64) []hotRun {
 	first, _ := slices.BinarySearchFunc(g.hot, lo, func(h hotRun, lo uint64) int {
 		return cmp.Or(cmp.Compare(h.hash, lo), 1)
 	})
@@ -120,8 +117,9 @@ func (g *segment) hotIn(lo, hi uint64) []hotRun {
 	return g.hot[first:end]
 }
 
-// encodeFooter returns the footer, which goes to an offset of the file.
-func (g *segment) encodeFooter(seed uint64, at int64) []byte {
+// encodeFooter returns the footer, which goes to an offset of the file. The
+// ledger is encoded already.
+func (g *layout) encodeFooter(f *file, ledger []byte, at int64) []byte {
 	le := binary.LittleEndian
 	var b []byte
 	b = le.AppendUint64(b, uint64(g.start))
@@ -133,7 +131,7 @@ func (g *segment) encodeFooter(seed uint64, at int64) []byte {
 		b = append(b, 0)
 	}
 	b = append(b, 0, 0)
-	b = g.ledger.append(b)
+	b = append(b, ledger...)
 	for _, o := range g.off {
 		b = le.AppendUint32(b, o)
 	}
@@ -160,61 +158,61 @@ func (g *segment) encodeFooter(seed uint64, at int64) []byte {
 	n := len(b)
 	b = append(b, segmentMagic...)
 	b = le.AppendUint32(b, uint32(n))
-	return le.AppendUint32(b, crc32.Update(salt(seed, g.file.number, at), castagnoli, b))
+	return le.AppendUint32(b, f.salted(f.number, at, b))
 }
 
-// readSegment reads the segment whose footer ends at end. The one before it
-// ends where it starts.
-func readSegment(f *dataFile, end int64, seed uint64) (*segment, error) {
+// readFooter reads the layout, and the ledger as it is encoded, of the segment
+// whose footer ends at end. The segment before it ends where it starts.
+func readFooter(f *file, end int64) (g layout, ledger []byte, err error) {
 	le := binary.LittleEndian
 	tail := make([]byte, footerTailLen)
 	if end < dataHeaderLen+footerTailLen {
-		return nil, f.corrupt(end, errors.New("no segment can end here"))
+		return g, nil, f.corrupt(end, errors.New("no segment can end here"))
 	}
 	if err := f.readFull(tail, end-footerTailLen); err != nil {
-		return nil, err
+		return g, nil, err
 	}
 	n := int64(le.Uint32(tail[8:]))
 	if string(tail[:8]) != segmentMagic || n < footerFixedLen || n > maxFooter || n > end-dataHeaderLen-footerTailLen {
-		return nil, f.corrupt(end-footerTailLen, errors.New("the end of a segment should be here"))
+		return g, nil, f.corrupt(end-footerTailLen, errors.New("the end of a segment should be here"))
 	}
 	b := make([]byte, n+footerTailLen)
 	at := end - int64(len(b))
 	if err := f.readFull(b, at); err != nil {
-		return nil, err
+		return g, nil, err
 	}
-	if crc32.Update(salt(seed, f.number, at), castagnoli, b[:len(b)-4]) != le.Uint32(b[len(b)-4:]) {
-		return nil, f.corrupt(at, errors.New("the checksum of a segment's footer does not match"))
+	if f.salted(f.number, at, b[:len(b)-4]) != le.Uint32(b[len(b)-4:]) {
+		return g, nil, f.corrupt(at, errors.New("the checksum of a segment's footer does not match"))
 	}
-	g, err := parseFooter(b[:n], at)
-	if err != nil {
-		return nil, f.corrupt(at, err)
+	if g, ledger, err = parseFooter(b[:n], at); err != nil {
+		return g, nil, f.corrupt(at, err)
 	}
-	g.file, g.end = f, end
-	return g, nil
+	g.end = end
+	return g, ledger, nil
 }
 
 // parseFooter decodes a footer that begins at an offset of its file.
-func parseFooter(b []byte, at int64) (*segment, error) {
+func parseFooter(b []byte, at int64) (g layout, ledger []byte, err error) {
 	bad := errors.New("a segment's footer makes no sense")
 	le := binary.LittleEndian
 	if len(b) < footerFixedLen {
-		return nil, bad
+		return g, nil, bad
 	}
-	g := &segment{start: int64(le.Uint64(b)), bits: b[12]}
+	g.start, g.bits = int64(le.Uint64(b)), b[12]
 	hot := le.Uint32(b[8:])
 	hasRaw := b[13]
-	g.ledger.parse(b[16:])
+	ledger = b[16:footerFixedLen]
+	most := int64(le.Uint64(ledger[8:])) // bytes of all pieces
 	b = b[footerFixedLen:]
 	if g.bits > 16 || hasRaw > 1 || g.start < dataHeaderLen || g.start > at {
-		return nil, bad
+		return g, nil, bad
 	}
 	words := 1<<g.bits + 1
 	if hasRaw == 1 {
 		words += 1 << g.bits
 	}
 	if len(b) < 4*words {
-		return nil, bad
+		return g, nil, bad
 	}
 	all := make([]uint32, words)
 	for i := range all {
@@ -227,23 +225,40 @@ func parseFooter(b []byte, at int64) (*segment, error) {
 	}
 	end := uint64(at - g.start)
 	if !slices.IsSorted(g.off) || uint64(g.off[1<<g.bits]) > end {
-		return nil, bad
+		return g, nil, bad
 	}
 	for range hot {
 		if len(b) < 28 {
-			return nil, bad
+			return g, nil, bad
 		}
 		flags, n := le.Uint16(b[24:]), int(le.Uint16(b[26:]))
 		h := hotRun{hash: le.Uint64(b), off: le.Uint32(b[8:]), n: le.Uint32(b[12:]), bytes: int64(le.Uint64(b[16:])), reset: flags&1 != 0, gone: flags&2 != 0}
-		if b = b[28:]; n > len(b) || uint64(h.off)+uint64(h.n) > end || h.bytes < 0 || h.bytes > g.ledger.Bytes {
-			return nil, bad
+		if b = b[28:]; n > len(b) || uint64(h.off)+uint64(h.n) > end || h.bytes < 0 || h.bytes > most {
+			return g, nil, bad
 		}
 		h.key = bytes.Clone(b[:n])
 		b = b[n:]
 		g.hot = append(g.hot, h)
 	}
 	if len(b) > 0 {
-		return nil, fmt.Errorf("a segment's footer has %d bytes too many", len(b))
+		return g, nil, fmt.Errorf("a segment's footer has %d bytes too many", len(b))
 	}
-	return g, nil
+	return g, ledger, nil
+}
+
+// coarser returns the segment with half as many ranges.
+func (g *layout) coarser() layout {
+	c := *g
+	c.bits--
+	c.off = make([]uint32, 1<<c.bits+1)
+	for i := range c.off {
+		c.off[i] = g.off[2*i]
+	}
+	if g.raw != nil {
+		c.raw = make([]uint32, 1<<c.bits)
+		for i := range c.raw {
+			c.raw[i] = g.raw[2*i] + g.raw[2*i+1]
+		}
+	}
+	return c
 }

@@ -3,14 +3,12 @@ package logstore
 import (
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"io"
 )
 
 // runReader reads a run of blocks; it is a blockSource.
 type runReader struct {
-	file  *dataFile
-	files *fileSet
+	file  *file
 	off   int64 // of what comes next in the file
 	end   int64
 	ahead []byte // read, not yet used
@@ -21,8 +19,8 @@ type runReader struct {
 const readLen = 256 << 10
 
 // reset makes the reader read another run.
-func (r *runReader) reset(files *fileSet, f *dataFile, off, end int64) {
-	r.file, r.files, r.off, r.end, r.ahead = f, files, off, end, nil
+func (r *runReader) reset(f *file, off, end int64) {
+	r.file, r.off, r.end, r.ahead = f, off, end, nil
 }
 
 func (r *runReader) corrupt(why string) error {
@@ -38,8 +36,8 @@ func (r *runReader) next() ([]byte, error) {
 	}
 	le := binary.LittleEndian
 	word := le.Uint32(r.ahead[4:])
-	codec, storedLen, rawLen := word>>24, int(word&(1<<24-1)), int(le.Uint32(r.ahead[8:]))
-	if rawLen == 0 || rawLen > blockLen || storedLen > rawLen || codec == codecNone && storedLen != rawLen {
+	c, storedLen, rawLen := codec(word>>24), int(word&(1<<24-1)), int(le.Uint32(r.ahead[8:]))
+	if rawLen == 0 || rawLen > blockLen || storedLen > rawLen || c == codecNone && storedLen != rawLen {
 		return nil, r.corrupt("a block's header makes no sense")
 	}
 	if err := r.fill(blockHeaderLen + storedLen); err != nil {
@@ -47,18 +45,18 @@ func (r *runReader) next() ([]byte, error) {
 	}
 	b := r.ahead[:blockHeaderLen+storedLen]
 	at := r.off - int64(len(r.ahead))
-	if !r.files.noCRC && le.Uint32(b) != crc32.Update(salt(r.files.seed, r.file.number, at), castagnoli, b[4:]) {
+	if !r.file.noCRC && le.Uint32(b) != r.file.salted(r.file.number, at, b[4:]) {
 		return nil, r.corrupt("the checksum of a block does not match")
 	}
 	stored := b[blockHeaderLen:]
-	if codec == codecNone {
+	if c == codecNone {
 		r.ahead = r.ahead[len(b):]
 		return stored, nil
 	}
 	if r.raw == nil {
 		r.raw = make([]byte, blockLen)
 	}
-	raw, err := r.files.decomp.decompress(r.raw, stored, codec, rawLen)
+	raw, err := r.file.decomp.decompress(r.raw, stored, c, rawLen)
 	if err != nil {
 		return nil, r.corrupt(err.Error())
 	}

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/zeebo/xxh3"
-
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -27,7 +25,7 @@ type Store struct {
 	log   *slog.Logger
 	lock  vfs.Lock
 
-	id, seed  uint64
+	format
 	partBits  uint8
 	blobBytes int   // a value of this length or more is a blob
 	maxBatch  int   // bytes of a record
@@ -47,8 +45,8 @@ type Store struct {
 	frozen   *table // being written out, nil if none is
 	seq      uint64 // of the next record
 	sessions sessionTable
-	segments []*segment // replaced, never changed
-	version  *version   // of segments
+	segments []*storedSegment // replaced, never changed
+	version  *version         // of segments
 	// oldVersions is how many versions before it are still being read.
 	oldVersions int
 	merging     merging
@@ -94,8 +92,7 @@ type Store struct {
 	segmentFile *dataFile
 	rotate      atomic.Bool // the next segment goes to a new file
 	compressor  *compressor
-	sealBuf     []byte
-	sealRaw     []byte
+	sealBufs    [2][]byte // see segmentWriter.bufs
 
 	durable   atomic.Bool // see manifest.durable
 	allSynced bool        // all that was written before durable was set is synced; guarded by firstSync
@@ -147,20 +144,6 @@ func (s *Store) errorf(op string, err error) error {
 		return nil
 	}
 	return &partd.Error{Op: op, Path: s.dir, Err: err}
-}
-
-func (s *Store) hashOf(key string) uint64 {
-	if s.hooks.hash != nil {
-		return s.hooks.hash(key)
-	}
-	return xxh3.HashStringSeed(key, s.seed)
-}
-
-func (s *Store) hashOfBytes(key []byte) uint64 {
-	if s.hooks.hash != nil {
-		return s.hooks.hash(string(key))
-	}
-	return xxh3.HashSeed(key, s.seed)
 }
 
 // poison refuses all writes from now on, because of err, and returns err.

@@ -53,23 +53,19 @@ func (k *keyStream) findStart() error {
 			continue
 		}
 		src, _ := k.v.keySource(i, k.hash, k.key, &k.run)
-		k.er = entryReader{src: src}
 		n, found := 0, false
-		for {
-			e, err := k.er.next()
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				return k.v.runError(i, err)
-			}
+		err := k.er.each(src, func(e *entry) error {
 			if string(e.key) != string(k.key) {
-				continue
+				return nil
 			}
 			if e.kind == kindSet || e.kind == kindDelete {
 				k.startSource, k.startEntry, found = i, n, true
 			}
 			n++
+			return nil
+		})
+		if err != nil {
+			return k.v.runError(i, err)
 		}
 		if found {
 			return nil
@@ -136,7 +132,7 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 		if !visible && (k.ledger == nil || !k.hot) {
 			return nil, false, nil
 		}
-		if err := k.v.files.openBlob(e.value, k.blob.buf, &k.blob); err != nil {
+		if err := k.v.files.openBlob(e.value, &k.blob); err != nil {
 			return nil, false, err
 		}
 		k.piece.start(k.key)
@@ -144,7 +140,7 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 		return nil, false, nil
 	}
 	if k.ledger != nil && k.hot {
-		e.account(k.ledger)
+		account(k.ledger, &e)
 	}
 	return e.value, visible, nil
 }
@@ -164,7 +160,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := ctx.Err(); err != nil {
 		return fail(context.Cause(ctx))
 	}
-	hash := s.hashOf(key)
+	hash := s.hash(key)
 	s.mu.Lock()
 	v, err := s.viewLocked(hash, hash)
 	s.mu.Unlock()

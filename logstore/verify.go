@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/go-partd/partd"
 )
@@ -82,18 +81,18 @@ func (c *checker) found(err error) {
 }
 
 // segment reads a segment. Of damaged runs, what is before the damage counts.
-func (c *checker) segment(g *segment) (Ledger, error) {
+func (c *checker) segment(g *storedSegment) (Ledger, error) {
 	var l Ledger
 	for r := range len(g.off) - 1 {
 		if c.ctx.Err() != nil {
 			return l, context.Cause(c.ctx)
 		}
-		c.rr.reset(c.v.files, g.file, g.start+int64(g.off[r]), g.start+int64(g.off[r+1]))
+		c.rr.reset(&g.file.file, g.start+int64(g.off[r]), g.start+int64(g.off[r+1]))
 		err := c.run(&c.rr, func(e *entry) error {
-			if g.rangeOf(c.s.hashOfBytes(e.key)) != r {
+			if g.rangeOf(c.s.hashBytes(e.key)) != r {
 				return fmt.Errorf("key %s is in a range that is not its own", partd.QuoteKey(string(e.key)))
 			}
-			if len(g.hot) > 0 && g.hotFor(c.s.hashOfBytes(e.key), e.key) != nil {
+			if len(g.hot) > 0 && g.hotFor(c.s.hashBytes(e.key), e.key) != nil {
 				return fmt.Errorf("key %s has a run of its own, and is in a range, too", partd.QuoteKey(string(e.key)))
 			}
 			return nil
@@ -111,16 +110,16 @@ func (c *checker) segment(g *segment) (Ledger, error) {
 
 // hotRun reads the run of a hot key, and compares it with what the footer says.
 // Keys and Stat believe the footer.
-func (c *checker) hotRun(g *segment, i int, l *Ledger) error {
+func (c *checker) hotRun(g *storedSegment, i int, l *Ledger) error {
 	h := &g.hot[i]
 	name := partd.QuoteKey(string(h.key))
-	if h.hash != c.s.hashOfBytes(h.key) {
+	if h.hash != c.s.hashBytes(h.key) {
 		return fmt.Errorf("the footer has a wrong hash of key %s", name)
 	}
 	if i > 0 && compareHot(g.hot[i-1], *h) >= 0 {
 		return fmt.Errorf("in the footer, key %s is out of order", name)
 	}
-	c.rr.reset(c.v.files, g.file, g.start+int64(h.off), g.start+int64(h.off)+int64(h.n))
+	c.rr.reset(&g.file.file, g.start+int64(h.off), g.start+int64(h.off)+int64(h.n))
 	var k keySize
 	err := c.run(&c.rr, func(e *entry) error {
 		if string(e.key) != string(h.key) {
@@ -139,7 +138,7 @@ func (c *checker) hotRun(g *segment, i int, l *Ledger) error {
 }
 
 // place says where an error was found, unless it says so itself.
-func (c *checker) place(g *segment, off int64, err error) error {
+func (c *checker) place(g *storedSegment, off int64, err error) error {
 	var corrupt *partd.CorruptError
 	if err == nil || errors.As(err, &corrupt) {
 		return err
@@ -148,24 +147,13 @@ func (c *checker) place(g *segment, off int64, err error) error {
 }
 
 func (c *checker) run(src blockSource, check func(e *entry) error, l *Ledger) error {
-	r := entryReader{src: src}
-	for {
-		e, err := r.next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return eachEntry(src, func(e *entry) error {
 		if check != nil {
-			if err := check(&e); err != nil {
+			if err := check(e); err != nil {
 				return err
 			}
 		}
-		if e.kind != kindBlob {
-			e.account(l)
-		} else if err := c.s.accountBlob(c.v.files, l, &e); err != nil {
-			c.found(err)
-		}
-	}
+		c.found(c.v.files.accountAll(l, e))
+		return nil
+	})
 }

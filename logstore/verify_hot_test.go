@@ -15,33 +15,33 @@ import (
 func TestVerifyHotRuns(t *testing.T) {
 	const pieces, pieceLen = 200, 1000
 	for name, test := range map[string]struct {
-		change func(g *segment)
+		change func(g *storedSegment)
 		open   string // part of the error of opening
 		verify string // part of the error of Verify
 	}{
-		"as it is": {change: func(*segment) {}},
+		"as it is": {change: func(*storedSegment) {}},
 		"far too many bytes": {
-			change: func(g *segment) { g.hot[0].bytes = 1 << 60 },
+			change: func(g *storedSegment) { g.hot[0].bytes = 1 << 60 },
 			open:   "a segment's footer makes no sense",
 		},
 		"too few bytes": {
-			change: func(g *segment) { g.hot[0].bytes-- },
+			change: func(g *storedSegment) { g.hot[0].bytes-- },
 			verify: "199999 bytes, reset false, gone false; found were 200000 bytes",
 		},
 		"reset": {
-			change: func(g *segment) { g.hot[0].reset = true },
+			change: func(g *storedSegment) { g.hot[0].reset = true },
 			verify: "200000 bytes, reset true, gone false; found were 200000 bytes, reset false",
 		},
 		"gone": {
-			change: func(g *segment) { g.hot[0].gone = true },
+			change: func(g *storedSegment) { g.hot[0].gone = true },
 			verify: "reset false, gone true; found were 200000 bytes, reset false, gone false",
 		},
 		"hash": {
-			change: func(g *segment) { g.hot[0].hash++ },
+			change: func(g *storedSegment) { g.hot[0].hash++ },
 			verify: "the footer has a wrong hash of key ",
 		},
 		"order": {
-			change: func(g *segment) { slices.Reverse(g.hot) },
+			change: func(g *storedSegment) { slices.Reverse(g.hot) },
 			verify: " is out of order",
 		},
 	} {
@@ -74,7 +74,7 @@ func TestVerifyHotRuns(t *testing.T) {
 
 // rewriteFooter makes a store whose only segment has two hot keys, and changes the
 // segment's footer, with the right checksum.
-func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g *segment)) {
+func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g *storedSegment)) {
 	t.Helper()
 	s, err := Open(dir, &Options{Memory: MinMemory})
 	if err != nil {
@@ -93,10 +93,10 @@ func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g
 	if len(s.segments) != 1 || len(g.hot) != 2 {
 		t.Fatalf("%d segments, %d hot keys", len(s.segments), len(g.hot))
 	}
-	at := g.end - int64(len(g.encodeFooter(s.seed, 0)))
+	at := g.end - int64(len(g.encodeFooter(&g.file.file, g.ledger.append(nil), 0)))
 	g.hot = slices.Clone(g.hot)
 	change(&g)
-	footer := g.encodeFooter(s.seed, at)
+	footer := g.encodeFooter(&g.file.file, g.ledger.append(nil), at)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

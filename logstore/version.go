@@ -76,3 +76,11 @@ func (s *Store) discard(doomed []*dataFile, cuts []fileCut) {
 	}
 	s.discards.Go(free)
 }
+
+// storedSegment is a segment in a data file, whole from one opening, seal or
+// merge on.
+type storedSegment struct {
+	layout
+	file   *dataFile
+	ledger Ledger
+}

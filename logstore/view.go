@@ -11,7 +11,7 @@ type view struct {
 	s        *Store
 	files    *fileSet
 	version  *version
-	segments []*segment
+	segments []*storedSegment
 	tables   []tableView // newer than all segments, oldest first
 	slow     bool        // counted in Store.slowViews
 }
@@ -120,11 +120,11 @@ func (v *view) keySource(source int, hash uint64, key []byte, r *runReader) (src
 	g := v.segments[source]
 	if h := g.hotFor(hash, key); h != nil {
 		at := g.start + int64(h.off)
-		r.reset(v.files, g.file, at, at+int64(h.n))
+		r.reset(&g.file.file, at, at+int64(h.n))
 		return r, h
 	}
 	i := g.rangeOf(hash)
-	r.reset(v.files, g.file, g.start+int64(g.off[i]), g.start+int64(g.off[i+1]))
+	r.reset(&g.file.file, g.start+int64(g.off[i]), g.start+int64(g.off[i+1]))
 	return r, nil
 }
 
@@ -148,7 +148,7 @@ func (v *view) runError(source int, err error) error {
 // appendBlob appends a large value to dst.
 func (v *view) appendBlob(dst []byte, encoded []byte) ([]byte, error) {
 	var r blobReader
-	if err := v.files.openBlob(encoded, nil, &r); err != nil {
+	if err := v.files.openBlob(encoded, &r); err != nil {
 		return dst, err
 	}
 	if need := len(dst) + int(r.ref.length); need > cap(dst) {

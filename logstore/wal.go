@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 
@@ -14,14 +13,11 @@ import (
 	"github.com/go-partd/partd"
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // A write-ahead file is used again and again. Its header and each record hold
 // the epoch, which is one higher at every use, so that what an earlier use left
 // behind the end is never taken for a record.
 const (
 	walMagic        = "partdWAL"
-	formatVersion   = 1
 	walHeaderLen    = 64
 	recordHeaderLen = 40
 	tagLen          = 24
@@ -52,21 +48,11 @@ type recordHeader struct {
 	totalLen int64
 }
 
-// salt begins the CRC of something in a file of this store at an offset, so
-// that what belongs elsewhere does not match.
-func salt(seed uint64, file uint32, off int64) uint32 {
-	var b [20]byte
-	binary.LittleEndian.PutUint64(b[:], seed)
-	binary.LittleEndian.PutUint32(b[8:], file)
-	binary.LittleEndian.PutUint64(b[12:], uint64(off))
-	return crc32.Checksum(b[:], castagnoli)
-}
-
 const walFileNumber = 1<<32 - 1 // write-ahead files all have this in their salt
 
 // put writes the header, and the tag, in front of the batch's entries and
 // returns the whole record.
-func (h *recordHeader) put(b *batch, seed uint64, off int64) []byte {
+func (h *recordHeader) put(b *batch, f *format, off int64) []byte {
 	start := batchPrefix - recordHeaderLen
 	if h.tagged {
 		start = 0
@@ -85,7 +71,7 @@ func (h *recordHeader) put(b *batch, seed uint64, off int64) []byte {
 	le.PutUint64(rec[16:], h.epoch)
 	le.PutUint64(rec[24:], h.seq)
 	le.PutUint64(rec[32:], h.synced)
-	le.PutUint32(rec, crc32.Update(salt(seed, walFileNumber, off), castagnoli, rec[4:end]))
+	le.PutUint32(rec, f.salted(walFileNumber, off, rec[4:end]))
 	return rec
 }
 
@@ -93,7 +79,7 @@ var errNoRecord = errors.New("no record")
 
 // parseRecordHeader decodes a header at the start of b, which holds the tag,
 // too, unless the file ends before.
-func parseRecordHeader(b []byte, seed uint64, off int64, checkCRC bool) (recordHeader, error) {
+func parseRecordHeader(b []byte, f *format, off int64, checkCRC bool) (recordHeader, error) {
 	var h recordHeader
 	if len(b) < recordHeaderLen {
 		return h, errNoRecord
@@ -103,7 +89,7 @@ func parseRecordHeader(b []byte, seed uint64, off int64, checkCRC bool) (recordH
 	if b[13] == recordTagged {
 		end += tagLen
 	}
-	if len(b) < end || checkCRC && le.Uint32(b) != crc32.Update(salt(seed, walFileNumber, off), castagnoli, b[4:end]) {
+	if len(b) < end || checkCRC && le.Uint32(b) != f.salted(walFileNumber, off, b[4:end]) {
 		return h, errNoRecord
 	}
 	h = recordHeader{
@@ -154,15 +140,15 @@ type walHeader struct {
 	firstSeq uint64 // of the first record in it
 }
 
-func (h walHeader) encode(id, seed uint64) []byte {
+func (h walHeader) encode(f *format) []byte {
 	b := make([]byte, walHeaderLen)
 	le := binary.LittleEndian
 	copy(b, walMagic)
 	le.PutUint32(b[8:], formatVersion)
-	le.PutUint64(b[16:], id)
+	le.PutUint64(b[16:], f.id)
 	le.PutUint64(b[24:], h.epoch)
 	le.PutUint64(b[32:], h.firstSeq)
-	le.PutUint32(b[walHeaderLen-4:], crc32.Update(salt(seed, walFileNumber, 0), castagnoli, b[:walHeaderLen-4]))
+	le.PutUint32(b[walHeaderLen-4:], f.salted(walFileNumber, 0, b[:walHeaderLen-4]))
 	return b
 }
 
@@ -170,7 +156,7 @@ func (h walHeader) encode(id, seed uint64) []byte {
 // for this store or this program.
 var errForeign = errors.New("it was not written by this store")
 
-func parseWALHeader(b []byte, id, seed uint64) (h walHeader, err error) {
+func parseWALHeader(b []byte, f *format) (h walHeader, err error) {
 	le := binary.LittleEndian
 	if len(b) < walHeaderLen || string(b[:8]) != walMagic {
 		return h, errors.New("it does not begin as a write-ahead file")
@@ -179,17 +165,13 @@ func parseWALHeader(b []byte, id, seed uint64) (h walHeader, err error) {
 		return h, fmt.Errorf("%w: %w", errForeign, newerFormat(v, formatVersion))
 	}
 	// A header that a crash tore on a new file ends in zeros.
-	if le.Uint64(b[16:]) != id && le.Uint32(b[walHeaderLen-4:]) != 0 {
+	if le.Uint64(b[16:]) != f.id && le.Uint32(b[walHeaderLen-4:]) != 0 {
 		return h, fmt.Errorf("%w: it belongs to another store: put back the file that was here", errForeign)
 	}
-	if le.Uint32(b[walHeaderLen-4:]) != crc32.Update(salt(seed, walFileNumber, 0), castagnoli, b[:walHeaderLen-4]) {
+	if le.Uint32(b[walHeaderLen-4:]) != f.salted(walFileNumber, 0, b[:walHeaderLen-4]) {
 		return h, errors.New("the checksum of its header does not match")
 	}
 	return walHeader{le.Uint64(b[24:]), le.Uint64(b[32:])}, nil
-}
-
-func newerFormat(v, known uint32) error {
-	return fmt.Errorf("it has format version %d, this program knows up to %d: use a newer one", v, known)
 }
 
 // beginWAL makes a write-ahead file that is not in use the next one.
@@ -211,7 +193,7 @@ func (s *Store) beginWAL(slot int, h walHeader) (*walFile, error) {
 	if err := s.growWAL(w, walHeaderLen); err != nil {
 		return nil, err
 	}
-	head := h.encode(s.id, s.seed)
+	head := h.encode(&s.format)
 	if _, err := f.WriteAt(head, 0); err != nil {
 		// A header that is there after all would say that the file before ends
 		// here.
@@ -250,7 +232,7 @@ func (s *Store) unwrite(f vfs.File, head []byte, off int64) error {
 // writeRecord writes a batch as the next record.
 func (s *Store) writeRecord(w *walFile, b *batch, h recordHeader) error {
 	h.epoch = w.epoch
-	rec := h.put(b, s.seed, w.end)
+	rec := h.put(b, &s.format, w.end)
 	if err := s.growWAL(w, w.end+int64(len(rec))); err != nil {
 		return err
 	}

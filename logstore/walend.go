@@ -22,7 +22,7 @@ func (s *Store) endWAL(old, next *walFile) {
 	b.reset()
 	b.crc = uint32(slot)
 	h := recordHeader{kind: recordEndOfFile, epoch: old.epoch, seq: s.seq, synced: s.synced.Load()}
-	rec := h.put(b, s.seed, old.end)
+	rec := h.put(b, &s.format, old.end)
 	err := s.growWAL(old, old.end+int64(len(rec)))
 	if err == nil {
 		_, err = old.f.WriteAt(rec, old.end)

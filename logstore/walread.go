@@ -66,7 +66,7 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	}
 	r.sawBytes = len(b) >= 24 && binary.LittleEndian.Uint64(b[16:]) == r.epoch ||
 		len(b) >= 32 && binary.LittleEndian.Uint64(b[24:]) == r.nextSeq
-	h, err = parseRecordHeader(b, r.s.seed, r.off, !r.s.hooks.noCRC)
+	h, err = parseRecordHeader(b, &r.s.format, r.off, !r.s.hooks.noCRC)
 	if err != nil {
 		return h, nil, err
 	}
@@ -166,7 +166,7 @@ func (r *walReader) find(first int64) (best recordHeader, found bool, err error)
 		if err != nil {
 			return best, found, err
 		}
-		h, err := parseRecordHeader(head, r.s.seed, at, true)
+		h, err := parseRecordHeader(head, &r.s.format, at, true)
 		if err == nil && h.kind != recordEndOfFile && h.epoch == r.epoch && h.seq >= r.nextSeq && (!found || h.synced > best.synced) {
 			best, found = h, true
 		}
@@ -183,7 +183,7 @@ func (s *Store) readWALHeader(f vfs.File) (walHeader, error) {
 	if err != nil && err != io.EOF {
 		return walHeader{}, err
 	}
-	h, err := parseWALHeader(b[:n], s.id, s.seed)
+	h, err := parseWALHeader(b[:n], &s.format)
 	if errors.Is(err, errForeign) {
 		return h, &partd.CorruptError{Path: f.Name(), Offset: 0, Err: err}
 	}
