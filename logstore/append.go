@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // Append adds values to the ends of keys' values, all or nothing.
@@ -72,7 +73,7 @@ type operation interface {
 	last(ctx context.Context, s *Store, b *batch) error
 	// each calls f for each entry that the operation consists of. It is called
 	// after last.
-	each(s *Store, f func(kind entryKind, key string, value []byte) error) error
+	each(s *Store, f func(kind segment.Kind, key string, value []byte) error) error
 }
 
 // change applies an operation, with its tag if that is not zero. It returns

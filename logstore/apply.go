@@ -34,8 +34,8 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 // SessionToken returns the token of a session. Its secret is in the manifest: the
 // random numbers that the store was made with, of which nobody is told.
 func (s *Store) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
-	secret := binary.LittleEndian.AppendUint64(nil, s.id)
-	return partd.NewSessionToken(binary.LittleEndian.AppendUint64(secret, s.seed), session), nil
+	secret := binary.LittleEndian.AppendUint64(nil, s.format.ID)
+	return partd.NewSessionToken(binary.LittleEndian.AppendUint64(secret, s.format.Seed), session), nil
 }
 
 // CheckSession returns an error unless a token is that of the session.

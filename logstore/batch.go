@@ -9,6 +9,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // batch is an encoded record before it is written, with what the table needs
@@ -18,7 +19,7 @@ type batch struct {
 	at        []uint32
 	part      []uint32
 	hash      []uint64
-	blobs     []blobRef // that were written for it
+	blobs     []segment.BlobRef // that were written for it
 	ledger    Ledger
 	maxBlobNo uint32
 	crc       uint32 // of the entries
@@ -53,9 +54,9 @@ func (b *batch) entryAt(i int) []byte {
 }
 
 // add appends an entry that is not a blob.
-func (b *batch) add(kind entryKind, key string, value []byte, hash uint64, partBits uint8) {
+func (b *batch) add(kind segment.Kind, key string, value []byte, hash uint64, partBits uint8) {
 	at := len(b.buf)
-	buf := appendEntryHead(b.buf, kind, key, len(value))
+	buf := segment.AppendEntryHead(b.buf, kind, key, len(value))
 	buf = append(buf, value...)
 	b.push(at, buf, hash, partBits)
 	head := 1
@@ -66,13 +67,13 @@ func (b *batch) add(kind entryKind, key string, value []byte, hash uint64, partB
 }
 
 // addBlob appends an entry for a value that was written to a blob file.
-func (b *batch) addBlob(key string, ref blobRef, piece *pieceHasher, hash uint64, partBits uint8) {
+func (b *batch) addBlob(key string, ref segment.BlobRef, piece *pieceHasher, hash uint64, partBits uint8) {
 	at := len(b.buf)
-	buf := appendEntryHead(b.buf, kindBlob, key, blobRefLen)
-	b.push(at, ref.append(buf), hash, partBits)
+	buf := segment.AppendEntryHead(b.buf, segment.KindBlob, key, segment.BlobRefLen)
+	b.push(at, ref.Append(buf), hash, partBits)
 	piece.addTo(&b.ledger)
 	b.blobs = append(b.blobs, ref)
-	b.maxBlobNo = max(b.maxBlobNo, ref.file)
+	b.maxBlobNo = max(b.maxBlobNo, ref.File)
 }
 
 // addRaw appends an entry as it was encoded before.
@@ -86,13 +87,13 @@ func (b *batch) push(at int, buf []byte, hash uint64, partBits uint8) {
 	b.part = append(b.part, uint32(hash>>(64-partBits)))
 }
 
-func (b *batch) checksum() { b.crc = crc32.Checksum(b.entries(), castagnoli) }
+func (b *batch) checksum() { b.crc = crc32.Checksum(b.entries(), segment.Castagnoli) }
 
 // hashKeys hashes the keys of all entries first: the loop is so short that
 // the processor fetches many keys from memory at a time.
 func (s *Store) hashKeys(dst []uint64, entries []partd.Entry) []uint64 {
 	for i := range entries {
-		dst = append(dst, s.hash(entries[i].Key))
+		dst = append(dst, s.format.Hash(entries[i].Key))
 	}
 	return dst
 }
@@ -109,7 +110,7 @@ func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
 		switch {
 		case len(e.Value) == 0:
 		case len(e.Value) < s.blobBytes:
-			b.add(kindAppend, e.Key, e.Value, b.hash[i], s.partBits)
+			b.add(segment.KindAppend, e.Key, e.Value, b.hash[i], s.partBits)
 		default:
 			if err := s.encodeBlob(b, e.Key, e.Value, b.hash[i]); err != nil {
 				return err
@@ -147,7 +148,7 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 		most := start + 3 + k + v
 		buf = slices.Grow(buf, 3+k+v)[:most]
 		entry := buf[start:]
-		first := uint(v)<<2 | uint(kindAppend)
+		first := uint(v)<<2 | uint(segment.KindAppend)
 		head := 1
 		if first < 0x80 {
 			entry[0] = byte(first)
@@ -187,11 +188,11 @@ func (s *Store) encodeBlob(b *batch, key string, value []byte, hash uint64) erro
 
 // encodeSet makes a batch that sets a key.
 func (s *Store) encodeSet(b *batch, key string, value []byte) error {
-	h := s.hash(key)
+	h := s.format.Hash(key)
 	if len(value) < s.blobBytes {
-		b.add(kindSet, key, value, h, s.partBits)
+		b.add(segment.KindSet, key, value, h, s.partBits)
 	} else {
-		b.add(kindSet, key, nil, h, s.partBits)
+		b.add(segment.KindSet, key, nil, h, s.partBits)
 		if err := s.encodeBlob(b, key, value, h); err != nil {
 			return err
 		}
@@ -203,7 +204,7 @@ func (s *Store) encodeSet(b *batch, key string, value []byte) error {
 // encodeDelete makes a batch that removes keys.
 func (s *Store) encodeDelete(b *batch, keys []string) {
 	for _, k := range keys {
-		b.add(kindDelete, k, nil, s.hash(k), s.partBits)
+		b.add(segment.KindDelete, k, nil, s.format.Hash(k), s.partBits)
 	}
 	b.checksum()
 }
@@ -215,7 +216,7 @@ func (s *Store) inlineLen(entries []partd.Entry) int64 {
 	for i := range entries {
 		v := len(entries[i].Value)
 		if v >= s.blobBytes {
-			v = blobRefLen
+			v = segment.BlobRefLen
 		}
 		n += int64(len(entries[i].Key)) + int64(v) + 8 + perEntry
 	}

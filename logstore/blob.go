@@ -4,23 +4,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // writeBlob writes a large value from the caller's slice.
-func (s *Store) writeBlob(value []byte) (blobRef, error) {
-	table := blobTable(value)
+func (s *Store) writeBlob(value []byte) (segment.BlobRef, error) {
+	table := segment.BlobTable(value)
 	f, off, err := s.reserveBlob(int64(len(value) + len(table)))
 	if err != nil {
-		return blobRef{}, err
+		return segment.BlobRef{}, err
 	}
-	ref := blobRef{file: f.number, off: off, length: int64(len(value))}
-	ref.crc = f.salted(f.number, off, table)
+	ref := segment.BlobRef{File: f.Number, Off: off, Length: int64(len(value))}
+	ref.CRC = f.Salted(f.Number, off, table)
 	if _, err = f.f.WriteAt(value, off); err == nil {
 		_, err = f.f.WriteAt(table, off+int64(len(value)))
 	}
 	if err != nil {
-		s.giveBackBlobs([]blobRef{ref})
-		return blobRef{}, err
+		s.giveBackBlobs([]segment.BlobRef{ref})
+		return segment.BlobRef{}, err
 	}
 	f.dirty.Store(true) // after the write: a sync that ran meanwhile did not cover it
 	return ref, nil
@@ -33,7 +35,7 @@ func (s *Store) reserveBlob(n int64) (*dataFile, int64, error) {
 	f := s.blobFile
 	if f == nil || f.end >= s.fileSize() {
 		var err error
-		if f, err = s.addDataFile(blobKind); err != nil {
+		if f, err = s.addDataFile(segment.BlobFile); err != nil {
 			return nil, 0, err
 		}
 		s.blobFile = f
@@ -46,18 +48,18 @@ func (s *Store) reserveBlob(n int64) (*dataFile, int64, error) {
 
 // giveBackBlobs gives back the room of large values that no record refers to.
 // life is held.
-func (s *Store) giveBackBlobs(refs []blobRef) {
+func (s *Store) giveBackBlobs(refs []segment.BlobRef) {
 	s.blobMu.Lock()
 	defer s.blobMu.Unlock()
 	for i := range refs {
 		r := &refs[len(refs)-1-i]
-		f, n := s.files.file(r.file, blobKind), r.stored()
+		f, n := s.files.file(r.File, segment.BlobFile), r.Stored()
 		s.dataBytes.Add(-n)
-		if f.end != r.off+n { // another is being written behind it
-			s.punch(f.f, r.off, n)
+		if f.end != r.Off+n { // another is being written behind it
+			s.punch(f.f, r.Off, n)
 			continue
 		}
-		f.end = r.off
+		f.end = r.Off
 		s.cutBack(f)
 	}
 }
@@ -65,31 +67,31 @@ func (s *Store) giveBackBlobs(refs []blobRef) {
 var errNoBlobFile = errors.New("which the store does not have")
 
 // openBlob makes r read the large value that an entry refers to.
-func (fs *fileSet) openBlob(encoded []byte, r *blobReader) error {
-	ref, err := parseBlobRef(encoded)
+func (fs *fileSet) openBlob(encoded []byte, r *segment.BlobReader) error {
+	ref, err := segment.ParseBlobRef(encoded)
 	if err != nil {
 		return err
 	}
-	f := fs.file(ref.file, blobKind)
+	f := fs.file(ref.File, segment.BlobFile)
 	if f == nil {
-		return fmt.Errorf("an entry refers to blob file %d, %w", ref.file, errNoBlobFile)
+		return fmt.Errorf("an entry refers to blob file %d, %w", ref.File, errNoBlobFile)
 	}
 	size, err := f.size()
 	if err != nil {
 		return err
 	}
-	return r.open(&f.file, size, ref)
+	return r.Open(&f.File, size, ref)
 }
 
 // eachBlock calls use for each block of the large value that an entry refers to,
 // valid during the call.
 func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
-	var r blobReader
+	var r segment.BlobReader
 	if err := fs.openBlob(encoded, &r); err != nil {
 		return err
 	}
 	for {
-		b, err := r.next()
+		b, err := r.Next()
 		if err == io.EOF {
 			return nil
 		}
@@ -104,21 +106,21 @@ func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
 
 // account adds an entry to a ledger, unless it is a blob, whose bytes are
 // elsewhere.
-func account(l *Ledger, e *entry) {
-	if e.kind != kindBlob {
-		l.addEntry(e.kind, e.raw[e.head:], len(e.value))
+func account(l *Ledger, e *segment.Entry) {
+	if e.Kind != segment.KindBlob {
+		l.addEntry(e.Kind, e.Raw[e.Head:], len(e.Value))
 	}
 }
 
 // accountAll adds an entry to a ledger, also a blob, which takes reading it.
-func (fs *fileSet) accountAll(l *Ledger, e *entry) error {
-	if e.kind != kindBlob {
+func (fs *fileSet) accountAll(l *Ledger, e *segment.Entry) error {
+	if e.Kind != segment.KindBlob {
 		account(l, e)
 		return nil
 	}
 	var piece pieceHasher
-	piece.start(e.key)
-	err := fs.eachBlock(e.value, func(b []byte) error {
+	piece.start(e.Key)
+	err := fs.eachBlock(e.Value, func(b []byte) error {
 		piece.write(b)
 		return nil
 	})

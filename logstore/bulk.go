@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // bulkWriter turns entries straight into segments, which one replacement of
@@ -14,7 +15,7 @@ type bulkWriter struct {
 	s        *Store
 	t        *table
 	segments []*storedSegment
-	blobs    []blobRef
+	blobs    []segment.BlobRef
 	ledger   Ledger
 }
 
@@ -43,7 +44,7 @@ func (w *bulkWriter) flush() error {
 	if err != nil {
 		return err
 	}
-	g.file.end = g.end
+	g.file.end = g.End
 	w.segments = append(w.segments, g)
 	w.ledger.Add(g.ledger)
 	w.t.reset()
@@ -54,8 +55,8 @@ func (w *bulkWriter) flush() error {
 func (w *bulkWriter) undo() {
 	for i := len(w.segments) - 1; i >= 0; i-- {
 		g := w.segments[i]
-		g.file.end = g.start
-		if i == 0 || g.start == dataHeaderLen {
+		g.file.end = g.Start
+		if i == 0 || g.Start == segment.HeaderLen {
 			w.s.cutBack(g.file)
 		}
 		w.s.segmentFile = g.file
@@ -89,8 +90,8 @@ func (s *Store) commitSegments(segments []*storedSegment, ledger Ledger, edit fu
 	m.files = append([]fileRef(nil), m.files...)
 	for _, g := range segments {
 		for i := range m.files {
-			if m.files[i].number == g.file.number {
-				m.files[i].end = g.end
+			if m.files[i].number == g.file.Number {
+				m.files[i].end = g.End
 			}
 		}
 	}
@@ -125,7 +126,7 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 		return false, err
 	}
 	w := &bulkWriter{s: s, t: t}
-	err = op.each(s, func(kind entryKind, key string, value []byte) error {
+	err = op.each(s, func(kind segment.Kind, key string, value []byte) error {
 		more := len(key) + min(len(value), s.blobBytes) + 64
 		if len(b.at) > 0 && len(b.buf)+perEntry*len(b.at)+more > s.maxBatch {
 			if err := w.add(b); err != nil {
@@ -184,14 +185,14 @@ func (s *Store) stop(ctx context.Context) (*table, error) {
 	}
 }
 
-func (s *Store) encodeEntry(b *batch, kind entryKind, key string, value []byte) error {
-	h := s.hash(key)
+func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byte) error {
+	h := s.format.Hash(key)
 	if len(value) < s.blobBytes {
 		b.add(kind, key, value, h, s.partBits)
 		return nil
 	}
-	if kind == kindSet {
-		b.add(kindSet, key, nil, h, s.partBits)
+	if kind == segment.KindSet {
+		b.add(segment.KindSet, key, nil, h, s.partBits)
 	}
 	return s.encodeBlob(b, key, value, h)
 }

@@ -97,8 +97,8 @@ func (s *Store) forgetFiles() {
 	s.blobMu.Unlock()
 	s.startReclaiming()
 	for _, f := range old.files() {
-		if err := s.fs.Remove(f.path); err != nil {
-			s.log.Warn("logstore: a file of a dropped store could not be removed; the next opening will", "path", f.path, "err", err)
+		if err := s.fs.Remove(f.Path); err != nil {
+			s.log.Warn("logstore: a file of a dropped store could not be removed; the next opening will", "path", f.Path, "err", err)
 		}
 	}
 	if err := old.release(); err != nil {

@@ -7,13 +7,14 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
 // dataName returns the name of a data file.
-func dataName(dir string, kind fileKind, number uint32) string {
+func dataName(dir string, kind segment.FileKind, number uint32) string {
 	format := "seg-%08d"
-	if kind == blobKind {
+	if kind == segment.BlobFile {
 		format = "blob-%08d"
 	}
 	return filepath.Join(dir, fmt.Sprintf(format, number))
@@ -21,7 +22,7 @@ func dataName(dir string, kind fileKind, number uint32) string {
 
 // dataFile is a file of segments or of blobs.
 type dataFile struct {
-	file
+	segment.File
 	f     vfs.File
 	end   int64       // where the next segment or blob goes; guarded by sealMu or blobMu
 	dirty atomic.Bool // written to since the last sync
@@ -35,14 +36,14 @@ func (f *dataFile) size() (int64, error) {
 
 // open opens the file with the flags of [vfs.FS].
 func (f *dataFile) open(fs vfs.FS, flag int) (err error) {
-	if f.f, err = fs.OpenFile(f.path, flag, 0o666); err == nil {
+	if f.f, err = fs.OpenFile(f.Path, flag, 0o666); err == nil {
 		f.ReaderAt = f.f
 	}
 	return err
 }
 
-func (s *Store) newDataFile(kind fileKind, number uint32) *dataFile {
-	return &dataFile{file: file{format: &s.format, kind: kind, number: number, path: dataName(s.dir, kind, number)}}
+func (s *Store) newDataFile(kind segment.FileKind, number uint32) *dataFile {
+	return &dataFile{File: segment.File{Format: &s.format, Kind: kind, Number: number, Path: dataName(s.dir, kind, number)}}
 }
 
 // fileSet is the data files of a store from one Drop to the next. The files
@@ -69,9 +70,9 @@ func (fs *fileSet) add(f *dataFile) {
 	fs.list.Store(&list)
 }
 
-func (fs *fileSet) file(number uint32, kind fileKind) *dataFile {
+func (fs *fileSet) file(number uint32, kind segment.FileKind) *dataFile {
 	for _, f := range fs.files() {
-		if f.number == number && f.kind == kind {
+		if f.Number == number && f.Kind == kind {
 			return f
 		}
 	}
@@ -91,7 +92,7 @@ func (fs *fileSet) release() error {
 }
 
 // addDataFile makes a file and enters it into the manifest.
-func (s *Store) addDataFile(kind fileKind) (*dataFile, error) {
+func (s *Store) addDataFile(kind segment.FileKind) (*dataFile, error) {
 	s.manMu.Lock()
 	defer s.manMu.Unlock()
 	m := s.man
@@ -102,7 +103,7 @@ func (s *Store) addDataFile(kind fileKind) (*dataFile, error) {
 	if err := s.startDataFile(f, m); err != nil {
 		err = errors.Join(err, f.f.Close())
 		if s.poisoned() == nil { // else the manifest may already name it
-			err = errors.Join(err, s.fs.Remove(f.path))
+			err = errors.Join(err, s.fs.Remove(f.Path))
 		}
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func (s *Store) addDataFile(kind fileKind) (*dataFile, error) {
 }
 
 func (s *Store) startDataFile(f *dataFile, m manifest) error {
-	if _, err := f.f.WriteAt(f.encodeHeader(), 0); err != nil {
+	if _, err := f.f.WriteAt(f.EncodeHeader(), 0); err != nil {
 		return err
 	}
 	f.dirty.Store(true) // the first Sync may come before anything else is written to it
@@ -121,7 +122,7 @@ func (s *Store) startDataFile(f *dataFile, m manifest) error {
 			return err
 		}
 	}
-	m.files = append(m.files[:len(m.files):len(m.files)], fileRef{kind: f.kind, number: f.number, end: dataHeaderLen})
+	m.files = append(m.files[:len(m.files):len(m.files)], fileRef{kind: f.Kind, number: f.Number, end: segment.HeaderLen})
 	return s.writeManifest(m)
 }
 
@@ -135,23 +136,23 @@ func (s *Store) openDataFile(ref fileRef) (*dataFile, error) {
 	}
 	if err := f.open(s.fs, flag); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
-			err = f.corrupt(-1, fmt.Errorf("it is missing, though the manifest names it: %w", err))
+			err = f.Corrupt(-1, fmt.Errorf("it is missing, though the manifest names it: %w", err))
 		}
 		return nil, err
 	}
 	size, err := f.size()
 	if err == nil {
-		err = f.checkHeader()
+		err = f.CheckHeader()
 	}
 	if err == nil && size < f.end {
-		err = f.corrupt(size, fmt.Errorf("the file ends, though the manifest says it has %d bytes", f.end))
+		err = f.Corrupt(size, fmt.Errorf("the file ends, though the manifest says it has %d bytes", f.end))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.f.Close())
 	}
 	// Of what a killed process wrote, nobody knows whether it is synced.
 	f.dirty.Store(!s.opts.ReadOnly && !s.man.clean)
-	if f.kind == blobKind {
+	if f.Kind == segment.BlobFile {
 		f.end = size // what a crash left there may be referred to by the write-ahead files
 	}
 	return f, nil

@@ -15,9 +15,9 @@ func (s *Store) withinMemory(list []*storedSegment) []*storedSegment {
 		var ranges, hot int64
 		finest := uint8(0)
 		for _, g := range list {
-			ranges += g.offsetMemory()
-			hot += g.hotMemory()
-			finest = max(finest, g.bits)
+			ranges += g.OffsetMemory()
+			hot += g.HotMemory()
+			finest = max(finest, g.Bits)
 		}
 		s.manyHot.Store(hot > most)
 		if ranges <= most || finest == 0 {
@@ -25,8 +25,8 @@ func (s *Store) withinMemory(list []*storedSegment) []*storedSegment {
 		}
 		list = slices.Clone(list) // readers have the old one
 		for i, g := range list {
-			if g.bits == finest {
-				list[i] = &storedSegment{layout: g.coarser(), file: g.file, ledger: g.ledger}
+			if g.Bits == finest {
+				list[i] = &storedSegment{Layout: g.Coarser(), file: g.file, ledger: g.ledger}
 			}
 		}
 	}

@@ -41,9 +41,9 @@ func TestFootersWithinMemory(t *testing.T) {
 				t.Helper()
 				var ranges, hot, largest int64
 				for _, g := range s.segments {
-					ranges += 4 * int64(len(g.off)+len(g.raw))
-					hot += g.hotMemory()
-					largest = max(largest, g.hotMemory())
+					ranges += 4 * int64(len(g.Off)+len(g.Raw))
+					hot += g.HotMemory()
+					largest = max(largest, g.HotMemory())
 				}
 				t.Logf("%d segments: %d bytes of ranges, %d of hot runs", len(s.segments), ranges, hot)
 				if most := opts.Memory / 32; ranges > most || hot > most+largest {

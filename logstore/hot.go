@@ -6,6 +6,8 @@ import (
 	"errors"
 	"math"
 	"slices"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // A hot key is one that takes a good part of a table. Its entries get a run of
@@ -16,9 +18,9 @@ const (
 	hotSample     = 8 << 10 // bytes of a part that are looked at first
 )
 
-func isHot(keys []hotRun, key []byte) bool {
+func isHot(keys []segment.HotRun, key []byte) bool {
 	for i := range keys {
-		if bytes.Equal(keys[i].key, key) {
+		if bytes.Equal(keys[i].Key, key) {
 			return true
 		}
 	}
@@ -26,7 +28,7 @@ func isHot(keys []hotRun, key []byte) bool {
 }
 
 // hotKeys returns the hot keys of a part.
-func (s *Store) hotKeys(t *table, p int) ([]hotRun, error) {
+func (s *Store) hotKeys(t *table, p int) ([]segment.HotRun, error) {
 	size := int64(t.parts[p].size)
 	least := s.hotBytes(t)
 	if size < least || s.manyHot.Load() {
@@ -37,7 +39,7 @@ func (s *Store) hotKeys(t *table, p int) ([]hotRun, error) {
 	// counted in any case.
 	blocks := t.blocksOf(t.parts[p])
 	if size < int64(len(t.arena))/64 {
-		sizes, sampled, err := countKeys(&sliceSource{blocks}, hotSample)
+		sizes, sampled, err := countKeys(&segment.Slices{Blocks: blocks}, hotSample)
 		if err != nil {
 			return nil, err
 		}
@@ -49,17 +51,19 @@ func (s *Store) hotKeys(t *table, p int) ([]hotRun, error) {
 			return nil, nil
 		}
 	}
-	sizes, _, err := countKeys(&sliceSource{blocks}, math.MaxInt64)
+	sizes, _, err := countKeys(&segment.Slices{Blocks: blocks}, math.MaxInt64)
 	if err != nil {
 		return nil, err
 	}
-	var hot []hotRun
+	var hot []segment.HotRun
 	for key, k := range sizes {
-		if k.encoded >= least && len(key) <= maxHotKey {
-			hot = append(hot, hotRun{hash: s.hash(key), key: []byte(key), bytes: k.bytes, reset: k.reset, gone: k.gone})
+		if k.encoded >= least && len(key) <= segment.MaxHotKey {
+			hot = append(hot, segment.HotRun{Hash: s.format.Hash(key), Key: []byte(key), Bytes: k.bytes, Reset: k.reset, Gone: k.gone})
 		}
 	}
-	slices.SortFunc(hot, func(a, b hotRun) int { return cmp.Compare(sizes[string(b.key)].encoded, sizes[string(a.key)].encoded) })
+	slices.SortFunc(hot, func(a, b segment.HotRun) int {
+		return cmp.Compare(sizes[string(b.Key)].encoded, sizes[string(a.Key)].encoded)
+	})
 	return hot[:min(len(hot), maxHotPerPart)], nil
 }
 
@@ -75,17 +79,17 @@ type keySize struct {
 }
 
 // add counts one more entry of the key.
-func (k *keySize) add(e *entry) error {
-	n, err := e.valueLen()
+func (k *keySize) add(e *segment.Entry) error {
+	n, err := e.ValueLen()
 	if err != nil {
 		return err
 	}
-	if e.kind == kindSet || e.kind == kindDelete {
+	if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
 		k.bytes, k.reset = 0, true
 	}
-	k.gone = e.kind == kindDelete
+	k.gone = e.Kind == segment.KindDelete
 	k.bytes += n
-	k.encoded += int64(len(e.raw))
+	k.encoded += int64(len(e.Raw))
 	return nil
 }
 
@@ -93,18 +97,18 @@ func (k *keySize) add(e *entry) error {
 var errEnough = errors.New("enough entries were counted")
 
 // countKeys reads entries up to a number of bytes.
-func countKeys(src blockSource, most int64) (sizes map[string]*keySize, total int64, err error) {
+func countKeys(src segment.Source, most int64) (sizes map[string]*keySize, total int64, err error) {
 	sizes = map[string]*keySize{}
-	err = eachEntry(src, func(e *entry) error {
+	err = segment.EachEntry(src, func(e *segment.Entry) error {
 		if total >= most {
 			return errEnough
 		}
-		k := sizes[string(e.key)]
+		k := sizes[string(e.Key)]
 		if k == nil {
 			k = &keySize{}
-			sizes[string(e.key)] = k
+			sizes[string(e.Key)] = k
 		}
-		total += int64(len(e.raw))
+		total += int64(len(e.Raw))
 		return k.add(e)
 	})
 	if err == errEnough {

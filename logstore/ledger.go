@@ -7,6 +7,8 @@ import (
 	"math/bits"
 
 	"github.com/zeebo/xxh3"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // Sum128 is a sum modulo 2^128 of 128-bit hashes.
@@ -75,14 +77,14 @@ func (l Ledger) diff(found Ledger) error {
 
 // addEntry accounts for an entry that is not a blob. hashed is the entry from
 // the length of its key on.
-func (l *Ledger) addEntry(kind entryKind, hashed []byte, valueLen int) {
-	if kind == kindAppend || valueLen > 0 {
+func (l *Ledger) addEntry(kind segment.Kind, hashed []byte, valueLen int) {
+	if kind == segment.KindAppend || valueLen > 0 {
 		h := xxh3.Hash128(hashed)
 		l.Pieces++
 		l.Bytes += int64(valueLen)
 		l.Sum.add(Sum128{h.Hi, h.Lo})
 	}
-	if kind == kindSet || kind == kindDelete {
+	if kind == segment.KindSet || kind == segment.KindDelete {
 		h := xxh3.Hash128Seed(hashed[:len(hashed)-valueLen], uint64(kind))
 		l.Marks++
 		l.MarkSum.add(Sum128{h.Hi, h.Lo})

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // unusedWAL tells whether a write-ahead file never had a record.
@@ -74,7 +76,7 @@ func (s *Store) isOurs(path string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	b := make([]byte, dataHeaderLen)
+	b := make([]byte, segment.HeaderLen)
 	n, err := f.ReadAt(b, 0)
 	if isEOF(err) {
 		err = nil
@@ -84,14 +86,9 @@ func (s *Store) isOurs(path string) (bool, error) {
 	}
 	b = b[:n]
 	if len(bytes.Trim(b, "\x00")) == 0 {
-		return info.Size <= dataHeaderLen, nil
+		return info.Size <= segment.HeaderLen, nil
 	}
-	head := s.newDataFile(segmentKind, 0).encodeHeader()
-	const kindAt, idAt, numberAt = 12, 16, 24
-	if n < dataHeaderLen {
-		return string(b[:min(n, kindAt)]) == string(head[:min(n, kindAt)]), nil
-	}
-	return string(b[:8]) == dataMagic && string(b[idAt:numberAt]) == string(head[idAt:numberAt]), nil
+	return s.format.OwnsHeader(b), nil
 }
 
 // removeLeftovers removes data files that the manifest does not name: a crash

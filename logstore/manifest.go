@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // manifest is what the store is made of. Its file is replaced as a whole, so
@@ -34,7 +35,7 @@ type manifest struct {
 // fileRef names a data file. Of a segment file, end is where its last segment
 // ends; of a blob file it has no meaning.
 type fileRef struct {
-	kind   fileKind
+	kind   segment.FileKind
 	number uint32
 	end    int64
 }
@@ -53,7 +54,7 @@ const (
 func (m *manifest) encode() []byte {
 	le := binary.LittleEndian
 	b := []byte(manifestMagic)
-	version := uint32(formatVersion)
+	version := uint32(segment.FormatVersion)
 	if m.removed != (Ledger{}) {
 		version = manifestVersion
 	}
@@ -81,7 +82,7 @@ func (m *manifest) encode() []byte {
 		b = le.AppendUint64(b, uint64(f.end))
 	}
 	b = m.sessions.append(b)
-	return le.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return le.AppendUint32(b, crc32.Checksum(b, segment.Castagnoli))
 }
 
 func parseManifest(b []byte) (manifest, error) {
@@ -92,14 +93,14 @@ func parseManifest(b []byte) (manifest, error) {
 	}
 	version := le.Uint32(b[8:])
 	if version > manifestVersion {
-		return m, newerFormat(version, manifestVersion)
+		return m, segment.NewerFormat(version, manifestVersion)
 	}
 	fixed := manifestFixed
 	if version == manifestVersion {
 		fixed += ledgerLen
 	}
 	end := len(b) - 4
-	if end < fixed || crc32.Checksum(b[:end], castagnoli) != le.Uint32(b[end:]) {
+	if end < fixed || crc32.Checksum(b[:end], segment.Castagnoli) != le.Uint32(b[end:]) {
 		return m, errors.New("its checksum does not match")
 	}
 	b = b[:end]
@@ -121,8 +122,8 @@ func parseManifest(b []byte) (manifest, error) {
 		return m, fmt.Errorf("it says that it names %d files, but is too short", n)
 	}
 	for range n {
-		f := fileRef{fileKind(b[0]), le.Uint32(b[1:]), int64(le.Uint64(b[5:]))}
-		if f.kind > blobKind || f.end < dataHeaderLen || f.number == 0 || f.number > m.nextFile {
+		f := fileRef{segment.FileKind(b[0]), le.Uint32(b[1:]), int64(le.Uint64(b[5:]))}
+		if f.kind > segment.BlobFile || f.end < segment.HeaderLen || f.number == 0 || f.number > m.nextFile {
 			return m, fmt.Errorf("it names an impossible file %d", f.number)
 		}
 		m.files = append(m.files, f)

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -55,13 +56,13 @@ func (s *Store) dueMerge() (from int, due bool) {
 	}
 	sizes := make([]int64, len(s.segments))
 	for i, g := range s.segments {
-		sizes[i] = g.unpacked()
+		sizes[i] = g.Unpacked()
 	}
 	if from, due := dueSmall(sizes, s.fullSegment(), least); due {
 		return from, true
 	}
 	for i, g := range s.segments {
-		sizes[i] = g.length()
+		sizes[i] = g.Length()
 	}
 	from, cost := worthForGets(sizes)
 	if cost == 0 {
@@ -166,14 +167,14 @@ func (s *Store) newMerge(ctx context.Context, from, to int, lookAtAll bool) *mer
 		j.v, j.end, j.pastKnown = s.segmentsView(run), len(run), from == 0
 	}
 	j.plan()
-	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+j.limit/2+2*writeLen
+	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+j.limit/2+2*segment.WriteLen
 	return j
 }
 
 // sizeOf is how many bytes segments take.
 func sizeOf(segments []*storedSegment) (n int64) {
 	for _, g := range segments {
-		n += g.length()
+		n += g.Length()
 	}
 	return n
 }

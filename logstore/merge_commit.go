@@ -3,6 +3,8 @@ package logstore
 import (
 	"errors"
 	"slices"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // commit makes the new segments part of the store, in the place of the merged
@@ -22,8 +24,8 @@ func (j *mergeJob) commit() error {
 	}
 	doomed, err := j.replace()
 	for _, f := range doomed {
-		if err := j.s.fs.Remove(f.path); err != nil {
-			j.s.log.Warn("logstore: a merged file could not be removed; the next opening will", "path", f.path, "err", err)
+		if err := j.s.fs.Remove(f.Path); err != nil {
+			j.s.log.Warn("logstore: a merged file could not be removed; the next opening will", "path", f.Path, "err", err)
 		}
 	}
 	return err
@@ -47,9 +49,9 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	var cuts []fileCut
 	for _, g := range j.inputs() {
 		switch {
-		case g.file == first.file && first.start > dataHeaderLen:
+		case g.file == first.file && first.Start > segment.HeaderLen:
 			if len(cuts) == 0 {
-				cuts = append(cuts, fileCut{g.file, first.start})
+				cuts = append(cuts, fileCut{g.file, first.Start})
 			}
 		case !slices.Contains(doomed, g.file):
 			doomed = append(doomed, g.file)
@@ -91,11 +93,11 @@ func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 	m.files = nil
 	for _, ref := range s.man.files {
 		switch {
-		case ref.kind != segmentKind:
-		case len(cuts) > 0 && ref.number == cuts[0].file.number:
+		case ref.kind != segment.SegmentFile:
+		case len(cuts) > 0 && ref.number == cuts[0].file.Number:
 			ref.end = cuts[0].end
 			at = len(m.files) + 1
-		case slices.ContainsFunc(doomed, func(f *dataFile) bool { return f.number == ref.number }):
+		case slices.ContainsFunc(doomed, func(f *dataFile) bool { return f.Number == ref.number }):
 			if at < 0 {
 				at = len(m.files)
 			}
@@ -105,7 +107,7 @@ func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 	}
 	var refs []fileRef
 	for _, g := range j.out {
-		refs = append(refs, fileRef{segmentKind, g.file.number, g.end})
+		refs = append(refs, fileRef{segment.SegmentFile, g.file.Number, g.End})
 	}
 	m.files = slices.Insert(m.files, at, refs...)
 	if err := s.replaceManifest(m, true); err != nil {

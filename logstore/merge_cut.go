@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -16,7 +17,7 @@ var errStillRead = errors.New("it is still being read")
 
 // cutOff shortens a file.
 func (s *Store) cutOff(f *dataFile, end int64) {
-	l := s.fs.NewLock(f.path)
+	l := s.fs.NewLock(f.Path)
 	got, err := l.TryLock(true)
 	if err == nil && !got {
 		err = errStillRead
@@ -25,7 +26,7 @@ func (s *Store) cutOff(f *dataFile, end int64) {
 		err = errors.Join(f.f.Truncate(end), l.Unlock())
 	}
 	if err != nil {
-		s.log.Warn("logstore: a file could not be shortened; the next opening will", "path", f.path, "err", err)
+		s.log.Warn("logstore: a file could not be shortened; the next opening will", "path", f.Path, "err", err)
 	}
 }
 
@@ -33,7 +34,7 @@ func (s *Store) cutOff(f *dataFile, end int64) {
 // which no more will be written.
 func (s *Store) shortenFiles() {
 	for _, f := range s.files.files() {
-		if f.kind != segmentKind || f == s.segmentFile {
+		if f.Kind != segment.SegmentFile || f == s.segmentFile {
 			continue
 		}
 		if size, err := f.size(); err != nil || size > f.end {
@@ -58,12 +59,12 @@ func (s *Store) lockForReaders() {
 		return // there is none
 	}
 	for _, f := range s.files.files() {
-		if f.kind != segmentKind {
+		if f.Kind != segment.SegmentFile {
 			continue
 		}
-		l := s.fs.NewLock(f.path)
+		l := s.fs.NewLock(f.Path)
 		if got, err := l.TryLock(false); err != nil || !got {
-			s.log.Warn("logstore: a file that is still being read could not be locked", "path", f.path, "err", err)
+			s.log.Warn("logstore: a file that is still being read could not be locked", "path", f.Path, "err", err)
 			continue
 		}
 		s.files.locks = append(s.files.locks, l)

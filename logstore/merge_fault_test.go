@@ -234,7 +234,7 @@ func TestMergeCutsFile(t *testing.T) {
 		mustAppend(t, s, "small", "small")
 		want["small"] = append(want["small"], "small"...)
 	}
-	first := s.segments[0].end
+	first := s.segments[0].End
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func TestMergeBesideReaderOfClosedStore(t *testing.T) {
 		if s, err = open("/s", &Options{ReadOnly: readOnly}, h); err != nil {
 			t.Fatal(err)
 		}
-		end := s.segments[0].end
+		end := s.segments[0].End
 		r, err := s.Open(t.Context(), "small")
 		if err := errors.Join(err, s.Close()); err != nil {
 			t.Fatal(err)

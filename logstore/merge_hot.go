@@ -3,6 +3,8 @@ package logstore
 import (
 	"math"
 	"slices"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // chooseHot decides which keys get runs of their own: those that have, unless
@@ -11,17 +13,17 @@ func (j *mergeJob) chooseHot() {
 	sizes := map[string]int64{}
 	j.hot = j.hot[:0]
 	for _, g := range j.inputs() {
-		for i := range g.hot {
-			h := &g.hot[i]
-			n := sizes[string(h.key)]
-			if n >= 0 && n+int64(h.n) >= j.hotBytes() {
-				j.hot = append(j.hot, hotRun{hash: h.hash, key: h.key})
+		for i := range g.Hot {
+			h := &g.Hot[i]
+			n := sizes[string(h.Key)]
+			if n >= 0 && n+int64(h.Len) >= j.hotBytes() {
+				j.hot = append(j.hot, segment.HotRun{Hash: h.Hash, Key: h.Key})
 				n = math.MinInt64
 			}
-			sizes[string(h.key)] = n + int64(h.n)
+			sizes[string(h.Key)] = n + int64(h.Len)
 		}
 	}
-	slices.SortFunc(j.hot, compareHot)
+	slices.SortFunc(j.hot, segment.CompareHot)
 }
 
 // hotBytes is the least that a hot key takes of what is merged.
@@ -31,7 +33,7 @@ func (j *mergeJob) isHot(hash uint64, key []byte) bool {
 	if len(j.hot) == 0 {
 		return false
 	}
-	_, found := slices.BinarySearchFunc(j.hot, hotRun{hash: hash, key: key}, compareHot)
+	_, found := slices.BinarySearchFunc(j.hot, segment.HotRun{Hash: hash, Key: key}, segment.CompareHot)
 	return found
 }
 
@@ -47,15 +49,15 @@ func (j *mergeJob) findHeavy(lo, hi uint64) error {
 	const most = 16
 	var counts []count
 	var sum int64
-	err := j.eachIn(j.first, j.end, lo, hi, func(e *entry) error {
-		n := int64(len(e.raw))
+	err := j.eachIn(j.first, j.end, lo, hi, func(e *segment.Entry) error {
+		n := int64(len(e.Raw))
 		sum += n
-		if len(e.key) > maxHotKey {
+		if len(e.Key) > segment.MaxHotKey {
 			return nil
 		}
 		least := n
 		for i := range counts {
-			if string(counts[i].key) == string(e.key) {
+			if string(counts[i].key) == string(e.Key) {
 				counts[i].bytes += n
 				return nil
 			}
@@ -69,7 +71,7 @@ func (j *mergeJob) findHeavy(lo, hi uint64) error {
 			counts = slices.DeleteFunc(counts, func(c count) bool { return c.bytes == 0 })
 		}
 		if n > 0 {
-			counts = append(counts, count{slices.Clone(e.key), j.s.hashBytes(e.key), n})
+			counts = append(counts, count{slices.Clone(e.Key), j.s.format.HashBytes(e.Key), n})
 		}
 		return nil
 	})
@@ -78,9 +80,9 @@ func (j *mergeJob) findHeavy(lo, hi uint64) error {
 	}
 	for _, c := range counts {
 		if c.bytes >= max(j.hotBytes(), sum/32) {
-			j.hot = append(j.hot, hotRun{hash: c.hash, key: c.key})
+			j.hot = append(j.hot, segment.HotRun{Hash: c.hash, Key: c.key})
 		}
 	}
-	slices.SortFunc(j.hot, compareHot)
+	slices.SortFunc(j.hot, segment.CompareHot)
 	return nil
 }

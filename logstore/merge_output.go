@@ -3,6 +3,8 @@ package logstore
 import (
 	"errors"
 	"os"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // begin begins a segment in a file of its own.
@@ -12,7 +14,7 @@ func (j *mergeJob) begin() error {
 		return err
 	}
 	j.g = &storedSegment{file: f}
-	j.w = newSegmentWriter(&f.file, f.f, f.end, j.bits, j.comp, [2][]byte{})
+	j.w = segment.NewWriter(&f.File, f.f, f.end, j.bits, j.comp, [2][]byte{})
 	return nil
 }
 
@@ -20,23 +22,23 @@ func (j *mergeJob) begin() error {
 func (s *Store) newMergeFile() (*dataFile, error) {
 	s.manMu.Lock()
 	defer s.manMu.Unlock()
-	f, err := s.createDataFile(segmentKind, &s.man.nextFile)
+	f, err := s.createDataFile(segment.SegmentFile, &s.man.nextFile)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.f.WriteAt(f.encodeHeader(), 0); err != nil {
-		return nil, errors.Join(err, f.f.Close(), s.fs.Remove(f.path))
+	if _, err := f.f.WriteAt(f.EncodeHeader(), 0); err != nil {
+		return nil, errors.Join(err, f.f.Close(), s.fs.Remove(f.Path))
 	}
 	f.dirty.Store(true)
 	return f, nil
 }
 
 // createDataFile makes a file of the next number that is free.
-func (s *Store) createDataFile(kind fileKind, last *uint32) (*dataFile, error) {
+func (s *Store) createDataFile(kind segment.FileKind, last *uint32) (*dataFile, error) {
 	for {
 		*last++
 		f := s.newDataFile(kind, *last)
-		f.end = dataHeaderLen
+		f.end = segment.HeaderLen
 		// A file that has the name already may be somebody else's.
 		if err := f.open(s.fs, os.O_RDWR|os.O_CREATE|os.O_EXCL); err == nil {
 			return f, nil
@@ -48,12 +50,12 @@ func (s *Store) createDataFile(kind fileKind, last *uint32) (*dataFile, error) {
 
 // beginRange begins a range, in another segment where the one before is long.
 func (j *mergeJob) beginRange(i int) error {
-	if j.w.written() > j.most {
+	if j.w.Written() > j.most {
 		if err := j.split(); err != nil {
 			return err
 		}
 	}
-	j.w.beginRange(i)
+	j.w.BeginRange(i)
 	return nil
 }
 
@@ -66,25 +68,25 @@ func (j *mergeJob) split() error {
 }
 
 // put writes an entry to the run that was begun.
-func (j *mergeJob) put(e *entry) error {
+func (j *mergeJob) put(e *segment.Entry) error {
 	if err := j.account(e); err != nil {
 		return err
 	}
-	return j.w.write(e.raw)
+	return j.w.Write(e.Raw)
 }
 
 // account counts an entry that is written.
-func (j *mergeJob) account(e *entry) error {
+func (j *mergeJob) account(e *segment.Entry) error {
 	var l Ledger
 	switch {
-	case e.kind != kindBlob:
+	case e.Kind != segment.KindBlob:
 		account(&l, e)
 	case j.exact:
 		if err := j.v.files.accountAll(&l, e); err != nil {
 			return err
 		}
 	default:
-		n, err := e.valueLen()
+		n, err := e.ValueLen()
 		if err != nil {
 			return err
 		}
@@ -97,24 +99,24 @@ func (j *mergeJob) account(e *entry) error {
 }
 
 // writeHot writes a key's run, in the order of the segments.
-func (j *mergeJob) writeHot(h *hotRun) error {
-	j.w.beginRun()
+func (j *mergeJob) writeHot(h *segment.HotRun) error {
+	j.w.BeginRun()
 	var size keySize
 	end := func() {
-		j.w.endRun(hotRun{hash: h.hash, key: h.key, bytes: size.bytes, reset: size.reset, gone: size.gone})
+		j.w.EndRun(segment.HotRun{Hash: h.Hash, Key: h.Key, Bytes: size.bytes, Reset: size.reset, Gone: size.gone})
 	}
 	if err := j.findResetsOf(h); err != nil {
 		return err
 	}
-	err := j.leaveOut(func(f func(e *entry) error) error { return j.eachOf(h, j.first, j.end, f) }, func(e *entry) error {
-		if j.w.written() > j.most {
+	err := j.leaveOut(func(f func(e *segment.Entry) error) error { return j.eachOf(h, j.first, j.end, f) }, func(e *segment.Entry) error {
+		if j.w.Written() > j.most {
 			if size.encoded > 0 {
 				end()
 			}
 			if err := j.split(); err != nil {
 				return err
 			}
-			j.w.beginRun()
+			j.w.BeginRun()
 			size = keySize{}
 		}
 		if err := size.add(e); err != nil {
@@ -136,7 +138,7 @@ func (j *mergeJob) finish() error {
 	if j.g.ledger == (Ledger{}) { // all was left out
 		f := j.g.file
 		j.g = nil
-		return errors.Join(f.f.Close(), j.s.fs.Remove(f.path))
+		return errors.Join(f.f.Close(), j.s.fs.Remove(f.Path))
 	}
 	if len(j.out) == 0 && j.blobs && !j.exact {
 		// It is one segment, or the next will end with errSplitBlobs.
@@ -144,10 +146,10 @@ func (j *mergeJob) finish() error {
 		want.sub(j.removed)
 		j.g.ledger.Sum = want.Sum
 	}
-	if err := j.w.finish(j.g.ledger.append(nil)); err != nil {
+	if err := j.w.Finish(j.g.ledger.append(nil)); err != nil {
 		return err
 	}
-	j.g.layout, j.g.file.end = j.w.layout, j.w.end
+	j.g.Layout, j.g.file.end = j.w.Layout, j.w.End
 	j.out = append(j.out, j.g)
 	j.g = nil
 	return nil
@@ -162,7 +164,7 @@ func (j *mergeJob) undo(remove bool) error {
 	for _, g := range j.out {
 		errs = append(errs, g.file.f.Close())
 		if remove {
-			errs = append(errs, j.s.fs.Remove(g.file.path))
+			errs = append(errs, j.s.fs.Remove(g.file.Path))
 		}
 	}
 	j.out, j.g = nil, nil

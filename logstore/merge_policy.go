@@ -81,7 +81,7 @@ func worthForGets(sizes []int64) (from int, cost int64) {
 func usefulRead(segments []*storedSegment) int64 {
 	var sum int64
 	for _, g := range segments {
-		sum += g.length()
+		sum += g.Length()
 	}
 	return readCost + max(mergedRange, sum>>maxBits)
 }

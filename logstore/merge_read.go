@@ -2,14 +2,16 @@ package logstore
 
 import (
 	"context"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // eachIn calls f for each entry of some segments of the view, in an interval of
 // hashes, that belongs to no hot key, in order.
-func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *entry) error) error {
+func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry) error) error {
 	visit := func(i int, g *storedSegment) error {
-		return j.v.runError(i, j.er.each(&j.src, func(e *entry) error {
-			if h := j.s.hashBytes(e.key); h < lo || h > hi || j.isHot(h, e.key) {
+		return j.v.runError(i, j.er.Each(&j.src, func(e *segment.Entry) error {
+			if h := j.s.format.HashBytes(e.Key); h < lo || h > hi || j.isHot(h, e.Key) {
 				return nil
 			}
 			return f(e)
@@ -20,18 +22,18 @@ func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *entry) error)
 		if j.ctx.Err() != nil {
 			return context.Cause(j.ctx)
 		}
-		j.src.reset(&g.file.file, g.start+int64(g.off[g.rangeOf(lo)]), g.start+int64(g.off[g.rangeOf(hi)+1]))
+		j.src.Reset(&g.file.File, g.Start+int64(g.Off[g.RangeOf(lo)]), g.Start+int64(g.Off[g.RangeOf(hi)+1]))
 		if err := visit(i, g); err != nil {
 			return err
 		}
 		// Keys that are hot no more.
-		hot := g.hotIn(lo, hi)
+		hot := g.HotIn(lo, hi)
 		for at := range hot {
 			h := &hot[at]
-			if j.isHot(h.hash, h.key) {
+			if j.isHot(h.Hash, h.Key) {
 				continue
 			}
-			j.src.reset(&g.file.file, g.start+int64(h.off), g.start+int64(h.off)+int64(h.n))
+			j.src.Reset(&g.file.File, g.Start+int64(h.Off), g.Start+int64(h.Off)+int64(h.Len))
 			if err := visit(i, g); err != nil {
 				return err
 			}
@@ -41,14 +43,14 @@ func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *entry) error)
 }
 
 // eachOf calls f for each entry of a key in some segments of the view.
-func (j *mergeJob) eachOf(h *hotRun, first, end int, f func(e *entry) error) error {
+func (j *mergeJob) eachOf(h *segment.HotRun, first, end int, f func(e *segment.Entry) error) error {
 	for i := first; i < end; i++ {
 		if j.ctx.Err() != nil {
 			return context.Cause(j.ctx)
 		}
-		src, _ := j.v.keySource(i, h.hash, h.key, &j.src)
-		err := j.er.each(src, func(e *entry) error {
-			if string(e.key) != string(h.key) {
+		src, _ := j.v.keySource(i, h.Hash, h.Key, &j.src)
+		err := j.er.Each(src, func(e *segment.Entry) error {
+			if string(e.Key) != string(h.Key) {
 				return nil
 			}
 			return f(e)

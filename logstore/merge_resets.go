@@ -1,6 +1,10 @@
 package logstore
 
-import "context"
+import (
+	"context"
+
+	"github.com/go-partd/partd/internal/segment"
+)
 
 // What a later Set or Delete of the same key made dead, a merge leaves out: of
 // a key, all before the last reset. The last reset itself is needed as long as
@@ -21,36 +25,36 @@ const resetCost = 80
 // findResets notes the keys of an interval that are reset. It gives up with
 // errTooMuch where they take more than most bytes.
 func (j *mergeJob) findResets(lo, hi uint64, most int64) error {
-	return j.noteResets(most, func(first, end int, f func(e *entry) error) error {
+	return j.noteResets(most, func(first, end int, f func(e *segment.Entry) error) error {
 		return j.eachIn(first, end, lo, hi, f)
 	})
 }
 
-func (j *mergeJob) findResetsOf(h *hotRun) error {
-	return j.noteResets(resetCost+maxHotKey, func(first, end int, f func(e *entry) error) error {
+func (j *mergeJob) findResetsOf(h *segment.HotRun) error {
+	return j.noteResets(resetCost+segment.MaxHotKey, func(first, end int, f func(e *segment.Entry) error) error {
 		return j.eachOf(h, first, end, f)
 	})
 }
 
 // noteResets notes the resets among the entries that each yields of segments.
-func (j *mergeJob) noteResets(most int64, each func(first, end int, f func(e *entry) error) error) error {
+func (j *mergeJob) noteResets(most int64, each func(first, end int, f func(e *segment.Entry) error) error) error {
 	j.resets = map[string]*reset{}
 	var bytes int64
 	for i := j.first; i < len(j.v.segments); i++ {
 		if j.v.segments[i].ledger.Marks == 0 {
 			continue
 		}
-		err := each(i, i+1, func(e *entry) error {
-			if e.kind != kindSet && e.kind != kindDelete {
+		err := each(i, i+1, func(e *segment.Entry) error {
+			if e.Kind != segment.KindSet && e.Kind != segment.KindDelete {
 				return nil
 			}
-			r := j.resets[string(e.key)]
+			r := j.resets[string(e.Key)]
 			if r == nil {
-				if bytes += resetCost + int64(len(e.key)); bytes > most {
+				if bytes += resetCost + int64(len(e.Key)); bytes > most {
 					return errTooMuch
 				}
 				r = &reset{older: !j.pastKnown}
-				j.resets[string(e.key)] = r
+				j.resets[string(e.Key)] = r
 			}
 			r.count++
 			return nil
@@ -62,8 +66,8 @@ func (j *mergeJob) noteResets(most int64, each func(first, end int, f func(e *en
 	if len(j.resets) == 0 || j.first == 0 {
 		return nil
 	}
-	return each(0, j.first, func(e *entry) error {
-		if r := j.resets[string(e.key)]; r != nil {
+	return each(0, j.first, func(e *segment.Entry) error {
+		if r := j.resets[string(e.Key)]; r != nil {
 			r.older = true
 		}
 		return nil
@@ -72,14 +76,14 @@ func (j *mergeJob) noteResets(most int64, each func(first, end int, f func(e *en
 
 // isDead tells whether an entry makes no difference. It must be asked of the
 // entries of a key one after the other.
-func (j *mergeJob) isDead(e *entry) bool {
-	r := j.resets[string(e.key)]
+func (j *mergeJob) isDead(e *segment.Entry) bool {
+	r := j.resets[string(e.Key)]
 	if r == nil {
 		return false
 	}
-	if e.kind == kindSet || e.kind == kindDelete {
+	if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
 		if r.seen++; r.seen == r.count {
-			return e.kind == kindDelete && !r.older
+			return e.Kind == segment.KindDelete && !r.older
 		}
 	}
 	return r.seen < r.count
@@ -87,32 +91,32 @@ func (j *mergeJob) isDead(e *entry) bool {
 
 // eachLive calls f for each entry in an interval that is not dead, and accounts
 // for those that are.
-func (j *mergeJob) eachLive(lo, hi uint64, f func(e *entry) error) error {
-	return j.leaveOut(func(f func(e *entry) error) error { return j.eachIn(j.first, j.end, lo, hi, f) }, f)
+func (j *mergeJob) eachLive(lo, hi uint64, f func(e *segment.Entry) error) error {
+	return j.leaveOut(func(f func(e *segment.Entry) error) error { return j.eachIn(j.first, j.end, lo, hi, f) }, f)
 }
 
-func (j *mergeJob) leaveOut(each func(func(e *entry) error) error, f func(e *entry) error) error {
+func (j *mergeJob) leaveOut(each func(func(e *segment.Entry) error) error, f func(e *segment.Entry) error) error {
 	for _, r := range j.resets {
 		r.seen = 0
 	}
 	var removed Ledger
 	freed := map[uint32]int64{}
-	err := each(func(e *entry) error {
+	err := each(func(e *segment.Entry) error {
 		if !j.isDead(e) {
 			return f(e)
 		}
-		if e.kind != kindBlob {
+		if e.Kind != segment.KindBlob {
 			account(&removed, e)
 			return nil
 		}
 		if j.ctx.Err() != nil {
 			return context.Cause(j.ctx)
 		}
-		ref, err := parseBlobRef(e.value)
+		ref, err := segment.ParseBlobRef(e.Value)
 		if err != nil {
 			return err
 		}
-		freed[ref.file] += ref.stored()
+		freed[ref.File] += ref.Stored()
 		return j.v.files.accountAll(&removed, e)
 	})
 	if err != nil {

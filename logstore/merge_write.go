@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // mergeJob merges segments that follow each other, range by range, into one, or
@@ -30,16 +31,16 @@ type mergeJob struct {
 	most  int64 // bytes of a segment, about
 	exact bool  // large values are read, so that each of several segments has a ledger of its own
 
-	hot    []hotRun // keys that get runs of their own, sorted
-	comp   *compressor
-	w      *segmentWriter
+	hot    []segment.HotRun // keys that get runs of their own, sorted
+	comp   *segment.Compressor
+	w      *segment.Writer
 	g      *storedSegment   // being written
 	out    []*storedSegment // written
 	blobs  bool             // a large value was seen
 	total  Ledger           // of all that was written, but for large values unless exact
 	arenas [2][]byte
-	src    runReader
-	er     entryReader
+	src    segment.Reader
+	er     segment.EntryReader
 
 	resets  map[string]*reset
 	removed Ledger           // of what was left out
@@ -76,7 +77,7 @@ func (j *mergeJob) plan() {
 
 // write writes the new segments, of which the manifest does not know yet.
 func (j *mergeJob) write() (err error) {
-	if j.comp, err = newCompressor(codec(j.s.opts.Compression)); err != nil {
+	if j.comp, err = segment.NewCompressor(segment.Codec(j.s.opts.Compression)); err != nil {
 		return err
 	}
 	for i := range j.arenas {
@@ -141,16 +142,16 @@ func (j *mergeJob) unitSize(unit int) int64 {
 	lo, hi := j.firstHash(unit), j.lastHash(unit)
 	var n int64
 	for _, g := range j.inputs() {
-		a, b := g.rangeOf(lo), g.rangeOf(hi)
-		size := int64(g.off[b+1] - g.off[a])
-		if g.raw != nil {
+		a, b := g.RangeOf(lo), g.RangeOf(hi)
+		size := int64(g.Off[b+1] - g.Off[a])
+		if g.Raw != nil {
 			size = 0
 			for r := a; r <= b; r++ {
-				size += int64(g.raw[r])
+				size += int64(g.Raw[r])
 			}
 		}
-		if g.bits < j.bits {
-			size >>= j.bits - g.bits
+		if g.Bits < j.bits {
+			size >>= j.bits - g.Bits
 		}
 		n += size
 	}
@@ -203,7 +204,7 @@ func (j *mergeJob) writeUnits(lo, hi int) error {
 		return err
 	}
 	sorted := j.arenas[1]
-	starts, err := scatter(sorted, loaded, hi-lo, func(key []byte) int { return j.unitOf(j.s.hashBytes(key)) - lo })
+	starts, err := scatter(sorted, loaded, hi-lo, func(key []byte) int { return j.unitOf(j.s.format.HashBytes(key)) - lo })
 	if err != nil {
 		return err
 	}
@@ -216,16 +217,16 @@ func (j *mergeJob) writeUnits(lo, hi int) error {
 			return err
 		}
 		for len(b) > 0 {
-			e, err := parseEntry(b)
+			e, err := segment.ParseEntry(b)
 			if err == nil {
 				err = j.put(&e)
 			}
 			if err != nil {
 				return err
 			}
-			b = b[len(e.raw):]
+			b = b[len(e.Raw):]
 		}
-		j.w.endRange(u)
+		j.w.EndRange(u)
 	}
 	return nil
 }
@@ -235,11 +236,11 @@ func (j *mergeJob) unitOf(hash uint64) int { return int(hash >> 1 >> (63 - j.bit
 // load loads the entries of some ranges, in order.
 func (j *mergeJob) load(lo, hi int) ([]byte, error) {
 	loaded := j.arenas[0][:0]
-	err := j.eachLive(j.firstHash(lo), j.lastHash(hi-1), func(e *entry) error {
-		if len(loaded)+len(e.raw) > cap(loaded) {
+	err := j.eachLive(j.firstHash(lo), j.lastHash(hi-1), func(e *segment.Entry) error {
+		if len(loaded)+len(e.Raw) > cap(loaded) {
 			return errTooMuch
 		}
-		loaded = append(loaded, e.raw...)
+		loaded = append(loaded, e.Raw...)
 		return nil
 	})
 	return loaded, err
@@ -255,9 +256,9 @@ func (j *mergeJob) stream(unit int) error {
 	if err := j.beginRange(unit); err != nil {
 		return err
 	}
-	err := j.eachLive(lo, hi, func(e *entry) error {
-		if j.w.written() > j.most {
-			j.w.endRange(unit)
+	err := j.eachLive(lo, hi, func(e *segment.Entry) error {
+		if j.w.Written() > j.most {
+			j.w.EndRange(unit)
 			if err := j.split(); err != nil {
 				return err
 			}
@@ -268,7 +269,7 @@ func (j *mergeJob) stream(unit int) error {
 		return j.put(e)
 	})
 	if err == nil {
-		j.w.endRange(unit)
+		j.w.EndRange(unit)
 	}
 	return err
 }

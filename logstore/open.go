@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -54,7 +55,7 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 	}
 	fresh := func() *Store {
 		s := &Store{dir: dir, opts: opts, hooks: h, fs: h.fs, log: opts.Logger, free: make(chan *table, 2), version: &version{refs: 1}, changes: &sync.WaitGroup{}}
-		s.noCRC, s.keyHash = h.noCRC, h.hash
+		s.format.NoCRC, s.format.KeyHash = h.noCRC, h.hash
 		s.syncCond.L = &s.syncMu
 		return s
 	}
@@ -86,7 +87,7 @@ func (s *Store) start() error {
 			return err
 		}
 	}
-	s.man, s.id, s.seed = m, m.id, m.seed
+	s.man, s.format.ID, s.format.Seed = m, m.id, m.seed
 	s.durable.Store(m.durable || s.opts.Sync && !found)
 	// A process that was killed may have said that the store is durable before
 	// all that was there had been synced.
@@ -192,19 +193,19 @@ func (s *Store) newManifest() (manifest, error) {
 
 // loadSegments reads the footers of a file's segments, from the last to the first.
 func (s *Store) loadSegments(f *dataFile) error {
-	if f.kind != segmentKind {
+	if f.Kind != segment.SegmentFile {
 		return nil
 	}
 	var list []*storedSegment
-	for end := f.end; end > dataHeaderLen; {
-		l, ledger, err := readFooter(&f.file, end)
+	for end := f.end; end > segment.HeaderLen; {
+		l, ledger, err := segment.ReadFooter(&f.File, end)
 		if err != nil {
 			return err
 		}
-		g := &storedSegment{layout: l, file: f}
+		g := &storedSegment{Layout: l, file: f}
 		g.ledger.parse(ledger)
 		list = append(list, g)
-		end = g.start
+		end = g.Start
 	}
 	slices.Reverse(list)
 	s.segments = s.withinMemory(append(s.segments, list...))
@@ -213,7 +214,7 @@ func (s *Store) loadSegments(f *dataFile) error {
 
 // makeMemory divides the budget.
 func (s *Store) makeMemory() error {
-	s.blobBytes, s.maxBatch = maxInline+1, int(s.opts.Memory/32)
+	s.blobBytes, s.maxBatch = segment.MaxInline+1, int(s.opts.Memory/32)
 	if s.opts.Memory < 32<<20 {
 		s.blobBytes = 16 << 10
 	}
@@ -242,7 +243,7 @@ func (s *Store) makeMemory() error {
 // makeTables makes what only changes need, and is not there yet.
 func (s *Store) makeTables() error {
 	var err error
-	if s.compressor, err = newCompressor(codec(s.opts.Compression)); err != nil {
+	if s.compressor, err = segment.NewCompressor(segment.Codec(s.opts.Compression)); err != nil {
 		return err
 	}
 	for ; s.made < cap(s.free); s.made++ {

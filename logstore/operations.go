@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // appendOp appends entries.
@@ -22,12 +23,12 @@ func (op appendOp) empty() bool {
 	return true
 }
 
-func (op appendOp) each(_ *Store, f func(entryKind, string, []byte) error) error {
+func (op appendOp) each(_ *Store, f func(segment.Kind, string, []byte) error) error {
 	for i := range op {
 		if len(op[i].Value) == 0 {
 			continue
 		}
-		if err := f(kindAppend, op[i].Key, op[i].Value); err != nil {
+		if err := f(segment.KindAppend, op[i].Key, op[i].Value); err != nil {
 			return err
 		}
 	}
@@ -63,11 +64,11 @@ func (op *setOp) last(ctx context.Context, s *Store, b *batch) error {
 	return nil
 }
 
-func (op *setOp) each(_ *Store, f func(entryKind, string, []byte) error) error {
+func (op *setOp) each(_ *Store, f func(segment.Kind, string, []byte) error) error {
 	if op.skip {
 		return nil
 	}
-	return f(kindSet, op.key, op.value)
+	return f(segment.KindSet, op.key, op.value)
 }
 
 // deleteOp removes keys.
@@ -89,9 +90,9 @@ func (op deleteOp) encode(s *Store, b *batch) error {
 	return nil
 }
 
-func (op deleteOp) each(_ *Store, f func(entryKind, string, []byte) error) error {
+func (op deleteOp) each(_ *Store, f func(segment.Kind, string, []byte) error) error {
 	for _, k := range op {
-		if err := f(kindDelete, k, nil); err != nil {
+		if err := f(segment.KindDelete, k, nil); err != nil {
 			return err
 		}
 	}
@@ -122,19 +123,19 @@ func (op *popOp) last(ctx context.Context, s *Store, b *batch) error {
 	b.reset()
 	for i, k := range op.keys {
 		if exists[i] {
-			b.add(kindDelete, k, nil, s.hash(k), s.partBits)
+			b.add(segment.KindDelete, k, nil, s.format.Hash(k), s.partBits)
 		}
 	}
 	b.checksum()
 	return nil
 }
 
-func (op *popOp) each(_ *Store, f func(entryKind, string, []byte) error) error {
+func (op *popOp) each(_ *Store, f func(segment.Kind, string, []byte) error) error {
 	for i, k := range op.keys {
 		if !op.exists[i] {
 			continue
 		}
-		if err := f(kindDelete, k, nil); err != nil {
+		if err := f(segment.KindDelete, k, nil); err != nil {
 			return err
 		}
 	}

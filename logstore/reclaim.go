@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -48,7 +49,7 @@ type segmentAt struct {
 	start int64
 }
 
-func (g *storedSegment) at() segmentAt { return segmentAt{g.file, g.start} }
+func (g *storedSegment) at() segmentAt { return segmentAt{g.file, g.Start} }
 
 // waste is what is dead in a segment.
 type waste struct {
@@ -131,8 +132,8 @@ func (s *Store) startReclaiming() {
 	*r = reclaiming{share: 1, waste: map[segmentAt]waste{}, blobs: make([]int64, 1<<s.partBits), parts: make([]suspicion, 1<<s.partBits)}
 	var blobs int64
 	for _, f := range s.files.files() {
-		if f.kind == blobKind {
-			blobs += f.end - dataHeaderLen
+		if f.Kind == segment.BlobFile {
+			blobs += f.end - segment.HeaderLen
 		}
 	}
 	for i := range r.blobs {
@@ -154,12 +155,12 @@ func (s *Store) noteBatch(b *batch, t *table) (resets bool) {
 		return false
 	}
 	for i, part := range b.part {
-		switch e := b.entryAt(i); entryKind(e[0] & 3) {
-		case kindBlob:
-			if ref, err := parseBlobRef(e[len(e)-blobRefLen:]); err == nil {
-				r.blobs[part] += ref.stored()
+		switch e := b.entryAt(i); segment.Kind(e[0] & 3) {
+		case segment.KindBlob:
+			if ref, err := segment.ParseBlobRef(e[len(e)-segment.BlobRefLen:]); err == nil {
+				r.blobs[part] += ref.Stored()
 			}
-		case kindSet, kindDelete:
+		case segment.KindSet, segment.KindDelete:
 			if r.weights == nil {
 				r.weights = s.weigh()
 			}
@@ -183,15 +184,15 @@ func (s *Store) weigh() []int64 {
 	for _, g := range s.segments {
 		for p := range weights {
 			lo := uint64(p) << 1 << (63 - s.partBits)
-			first, last := g.rangeOf(lo), g.rangeOf(lo|math.MaxUint64>>s.partBits)
-			n := int64(g.off[last+1] - g.off[first])
-			if g.bits < s.partBits {
-				n >>= s.partBits - g.bits
+			first, last := g.RangeOf(lo), g.RangeOf(lo|math.MaxUint64>>s.partBits)
+			n := int64(g.Off[last+1] - g.Off[first])
+			if g.Bits < s.partBits {
+				n >>= s.partBits - g.Bits
 			}
 			weights[p] += n
 		}
-		for i := range g.hot {
-			weights[g.hot[i].hash>>1>>(63-s.partBits)] += int64(g.hot[i].n)
+		for i := range g.Hot {
+			weights[g.Hot[i].Hash>>1>>(63-s.partBits)] += int64(g.Hot[i].Len)
 		}
 	}
 	return weights
@@ -272,7 +273,7 @@ func (s *Store) units() []unit {
 		u, w := &list[len(list)-1], s.reclaim.waste[g.at()]
 		u.to = i + 1
 		u.gain += w.bytes + w.blobs
-		u.live += g.length() - w.bytes
+		u.live += g.Length() - w.bytes
 	}
 	return list
 }

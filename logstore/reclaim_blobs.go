@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -51,7 +52,7 @@ func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	}
 	var old []*dataFile
 	for _, f := range files.files() {
-		if f.kind == blobKind && f != s.blobFile {
+		if f.Kind == segment.BlobFile && f != s.blobFile {
 			old = append(old, f)
 		}
 	}
@@ -73,7 +74,7 @@ func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile,
 		for len(old) > 0 && (values < limit || len(victims) == 0) {
 			f := old[0]
 			old = old[1:]
-			if n := present[f.number]; n == 0 || f.onDisk()-n > max(n, s.reclaimSlack()/8) && (f.kept == 0 || n < f.kept/2) {
+			if n := present[f.Number]; n == 0 || f.onDisk()-n > max(n, s.reclaimSlack()/8) && (f.kept == 0 || n < f.kept/2) {
 				victims = append(victims, f)
 				values += n / int64(s.blobBytes)
 			}
@@ -109,15 +110,15 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 	s.mu.Unlock()
 	kept := map[uint32][]extent{}
 	for _, f := range victims {
-		kept[f.number] = nil
+		kept[f.Number] = nil
 	}
-	err := j.eachIn(0, len(j.v.segments), 0, math.MaxUint64, func(e *entry) error {
-		if e.kind != kindBlob {
+	err := j.eachIn(0, len(j.v.segments), 0, math.MaxUint64, func(e *segment.Entry) error {
+		if e.Kind != segment.KindBlob {
 			return nil
 		}
-		ref, err := parseBlobRef(e.value)
-		if list, found := kept[ref.file]; err == nil && found {
-			kept[ref.file] = append(list, extent{ref.off, ref.stored()})
+		ref, err := segment.ParseBlobRef(e.Value)
+		if list, found := kept[ref.File]; err == nil && found {
+			kept[ref.File] = append(list, extent{ref.Off, ref.Stored()})
 		}
 		return err
 	})
@@ -126,7 +127,7 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 	}
 	for _, f := range victims {
 		size := f.onDisk()
-		if list := kept[f.number]; len(list) == 0 {
+		if list := kept[f.Number]; len(list) == 0 {
 			err = s.removeBlobs(files, f)
 		} else {
 			err = s.copyBlobs(ctx, files, f, list)
@@ -136,7 +137,7 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 		}
 		s.mu.Lock()
 		if s.files == files {
-			if now := files.file(f.number, blobKind); now != nil {
+			if now := files.file(f.Number, segment.BlobFile); now != nil {
 				size -= now.onDisk()
 			}
 			s.dataBytes.Add(-size)
@@ -186,18 +187,18 @@ func (s *Store) replaceBlobs(files *fileSet, f, other *dataFile, ready func() er
 func (s *Store) removeBlobs(files *fileSet, f *dataFile) error {
 	err := s.replaceBlobs(files, f, nil, func() error {
 		m := s.man
-		m.files = slices.DeleteFunc(slices.Clone(m.files), func(r fileRef) bool { return r.kind == blobKind && r.number == f.number })
+		m.files = slices.DeleteFunc(slices.Clone(m.files), func(r fileRef) bool { return r.kind == segment.BlobFile && r.number == f.Number })
 		return s.replaceManifest(m, true)
 	})
 	if err != nil {
 		return err
 	}
-	return s.fs.Remove(f.path)
+	return s.fs.Remove(f.Path)
 }
 
 // copyBlobs replaces a blob file by a copy that has some of its values.
 func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list []extent) (err error) {
-	c := &dataFile{file: f.file}
+	c := &dataFile{File: f.File}
 	for _, e := range list {
 		c.kept += e.n
 	}
@@ -207,19 +208,19 @@ func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list
 		}
 	}
 	path := filepath.Join(s.dir, blobTmpName)
-	c.path = path
+	c.Path = path
 	if err = c.open(s.fs, os.O_RDWR|os.O_CREATE|os.O_TRUNC); err != nil {
 		return err
 	}
-	c.path = f.path
+	c.Path = f.Path
 	slices.SortFunc(list, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
-	buf := make([]byte, writeLen)
-	_, err = c.f.WriteAt(f.encodeHeader(), 0)
+	buf := make([]byte, segment.WriteLen)
+	_, err = c.f.WriteAt(f.EncodeHeader(), 0)
 	for _, e := range list {
 		c.end = e.off + e.n
-		for off := e.off; off < c.end && err == nil; off += writeLen {
-			b := buf[:min(c.end-off, writeLen)]
-			if err = errors.Join(f.readFull(b, off), ctx.Err()); err == nil {
+		for off := e.off; off < c.end && err == nil; off += segment.WriteLen {
+			b := buf[:min(c.end-off, segment.WriteLen)]
+			if err = errors.Join(f.ReadFull(b, off), ctx.Err()); err == nil {
 				_, err = c.f.WriteAt(b, off)
 			}
 		}
@@ -228,7 +229,7 @@ func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list
 		err = s.syncFile(c.f)
 	}
 	if err == nil {
-		err = s.replaceBlobs(files, f, c, func() error { return s.fs.Rename(path, f.path) })
+		err = s.replaceBlobs(files, f, c, func() error { return s.fs.Rename(path, f.Path) })
 	}
 	if err != nil {
 		return errors.Join(err, c.f.Close(), s.fs.Remove(path))

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -218,7 +219,7 @@ func (s *Store) slotAfter(live []liveWAL) (slot int, reuse bool, err error) {
 // openFileForAppend goes on with the last files of each kind.
 func (s *Store) openFileForAppend() {
 	for _, f := range s.files.files() {
-		if f.kind == segmentKind {
+		if f.Kind == segment.SegmentFile {
 			s.segmentFile = f
 		} else {
 			s.blobFile = f

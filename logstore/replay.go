@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // replay reads all records that are not in segments.
@@ -54,7 +55,7 @@ func (s *Store) replayFile(w liveWAL, newest bool, until uint64, use func(h reco
 			return err
 		}
 		if err := use(h, entries); err != nil {
-			if errors.Is(err, errBadEntry) || errors.Is(err, errShortEntry) {
+			if errors.Is(err, segment.ErrBadEntry) || errors.Is(err, segment.ErrShortEntry) {
 				err = &partd.CorruptError{Path: w.path, Offset: at, Err: err}
 			}
 			return err
@@ -115,15 +116,15 @@ func (s *Store) syncedIn(w liveWAL) (uint64, error) {
 // be read is not lost.
 func (s *Store) lostBlob(entries []byte) error {
 	for len(entries) > 0 {
-		e, err := parseEntry(entries)
+		e, err := segment.ParseEntry(entries)
 		if err != nil {
 			return nil // for the caller to notice
 		}
-		entries = entries[len(e.raw):]
-		if e.kind != kindBlob {
+		entries = entries[len(e.Raw):]
+		if e.Kind != segment.KindBlob {
 			continue
 		}
-		err = s.files.eachBlock(e.value, func([]byte) error { return nil })
+		err = s.files.eachBlock(e.Value, func([]byte) error { return nil })
 		var lost *partd.CorruptError
 		if errors.As(err, &lost) || errors.Is(err, errNoBlobFile) {
 			return errNoRecord
@@ -139,15 +140,15 @@ func (s *Store) lostBlob(entries []byte) error {
 func (s *Store) addRecord(b *batch, entries []byte) error {
 	b.reset()
 	for len(entries) > 0 {
-		e, err := parseEntry(entries)
+		e, err := segment.ParseEntry(entries)
 		if err != nil {
 			return err
 		}
 		if err := s.files.accountAll(&b.ledger, &e); err != nil {
 			return err
 		}
-		b.addRaw(e.raw, s.hashBytes(e.key), s.partBits)
-		entries = entries[len(e.raw):]
+		b.addRaw(e.Raw, s.format.HashBytes(e.Key), s.partBits)
+		entries = entries[len(e.Raw):]
 	}
 	return nil
 }

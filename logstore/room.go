@@ -13,7 +13,7 @@ func (s *Store) cutBack(f *dataFile) {
 		return // a manifest of which nobody knows whether it is in place may refer to it
 	}
 	if err := f.f.Truncate(f.end); err != nil {
-		s.log.Warn("logstore: what a failed change left in a file could not be cut off", "path", f.path, "err", err)
+		s.log.Warn("logstore: what a failed change left in a file could not be cut off", "path", f.Path, "err", err)
 	}
 }
 

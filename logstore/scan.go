@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // Scan yields every key with its whole value. A scan that comes to the end has
@@ -85,7 +86,7 @@ func (s *Store) diskUsed() (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if f.kind == blobKind {
+		if f.Kind == segment.BlobFile {
 			info.Size = min(info.Size, info.Disk) // it may have holes
 		}
 		n += info.Size
@@ -176,7 +177,7 @@ type scanner struct {
 
 	ledger   Ledger
 	streamed map[string]uint64 // keys of the interval that have runs of their own
-	run      runReader
+	run      segment.Reader
 	raw      []byte // what is loaded
 	arenas   [2][]byte
 	grouper

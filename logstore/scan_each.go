@@ -1,20 +1,22 @@
 package logstore
 
+import "github.com/go-partd/partd/internal/segment"
+
 // What a Scan notes of the entries that it groups, and how it goes through them again.
 
 // parse returns the entry at an offset, and the place of its key.
-func (sc *scanner) parse(data []byte, at int) (e entry, keyAt int, err error) {
-	e, ok := parseShort(data[at:])
+func (sc *scanner) parse(data []byte, at int) (e segment.Entry, keyAt int, err error) {
+	e, ok := segment.ParseShort(data[at:])
 	if !ok {
-		if e, err = parseEntry(data[at:]); err != nil {
+		if e, err = segment.ParseEntry(data[at:]); err != nil {
 			return e, 0, err
 		}
 	}
-	return e, at + len(e.raw) - len(e.value) - len(e.key), nil
+	return e, at + len(e.Raw) - len(e.Value) - len(e.Key), nil
 }
 
-func (e *entry) grouped(group uint32, keyAt int) grouped {
-	return grouped{group, uint32(keyAt + len(e.key)), uint32(len(e.value)), e.kind == kindBlob}
+func groupedEntry(e *segment.Entry, group uint32, keyAt int) grouped {
+	return grouped{group, uint32(keyAt + len(e.Key)), uint32(len(e.Value)), e.Kind == segment.KindBlob}
 }
 
 // mostGrouped is how many entries are noted at once. What is noted of one, and of
@@ -35,8 +37,8 @@ func (sc *scanner) each(data []byte, f func(from int, list []grouped) error) err
 			if err != nil {
 				return err
 			}
-			list = append(list, e.grouped(sc.find(data, e.key, uint32(keyAt), sc.s.hashBytes(e.key)), keyAt))
-			at += len(e.raw)
+			list = append(list, groupedEntry(&e, sc.find(data, e.Key, uint32(keyAt), sc.s.format.HashBytes(e.Key)), keyAt))
+			at += len(e.Raw)
 		}
 		if err := f(from, list); err != nil {
 			return err

@@ -1,5 +1,7 @@
 package logstore
 
+import "github.com/go-partd/partd/internal/segment"
+
 // grouper groups the entries that lie in one slice of memory by key.
 type grouper struct {
 	groups  []group
@@ -47,36 +49,36 @@ func (sc *scanner) groupData(data []byte, all bool) error {
 			}
 			g.rest = at
 		}
-		e, ok := parseShort(data[at:]) // not by parse: this is where a Scan spends its time
+		e, ok := segment.ParseShort(data[at:]) // not by parse: this is where a Scan spends its time
 		if !ok {
 			var err error
-			if e, err = parseEntry(data[at:]); err != nil {
+			if e, err = segment.ParseEntry(data[at:]); err != nil {
 				return err
 			}
 		}
-		keyAt := at + len(e.raw) - len(e.value) - len(e.key)
-		i := g.find(data, e.key, uint32(keyAt), sc.s.hashBytes(e.key))
+		keyAt := at + len(e.Raw) - len(e.Value) - len(e.Key)
+		i := g.find(data, e.Key, uint32(keyAt), sc.s.format.HashBytes(e.Key))
 		k := &g.groups[i]
-		size := int64(len(e.value))
-		if e.kind == kindBlob {
-			ref, err := parseBlobRef(e.value)
+		size := int64(len(e.Value))
+		if e.Kind == segment.KindBlob {
+			ref, err := segment.ParseBlobRef(e.Value)
 			if err != nil {
 				return err
 			}
-			size, k.hasBlob = ref.length, true
+			size, k.hasBlob = ref.Length, true
 			g.blobs++
 		} else if !sc.keysOnly {
 			account(&sc.ledger, &e)
 		}
-		k.exists = e.kind != kindDelete
-		if e.kind == kindSet || e.kind == kindDelete {
+		k.exists = e.Kind != segment.KindDelete
+		if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
 			k.size, k.from = 0, uint32(n)
 		}
 		k.size += size
 		if n < most {
-			g.entries = append(g.entries, e.grouped(i, keyAt))
+			g.entries = append(g.entries, groupedEntry(&e, i, keyAt))
 		}
-		at += len(e.raw)
+		at += len(e.Raw)
 	}
 	if len(sc.streamed) > 0 {
 		for i := range g.groups {
@@ -266,7 +268,7 @@ func (sc *scanner) accountUnseen(data []byte) error {
 			if !e.blob || k.exists && !k.skip && uint32(from+i) >= k.from {
 				continue
 			}
-			blob := entry{kind: kindBlob, key: data[k.keyAt : k.keyAt+k.keyLen], value: data[e.at : e.at+e.n]}
+			blob := segment.Entry{Kind: segment.KindBlob, Key: data[k.keyAt : k.keyAt+k.keyLen], Value: data[e.at : e.at+e.n]}
 			if err := sc.v.files.accountAll(&sc.ledger, &blob); err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // intervals goes through all ranges, as many at a time as are grouped well in
@@ -45,12 +46,12 @@ func (sc *scanner) unitSize(unit int) int64 {
 	var n int64
 	hash := sc.firstHash(unit)
 	for _, g := range sc.v.segments {
-		i := g.rangeOf(hash)
-		size := int64(g.off[i+1] - g.off[i])
-		if g.raw != nil {
-			size = int64(g.raw[i])
+		i := g.RangeOf(hash)
+		size := int64(g.Off[i+1] - g.Off[i])
+		if g.Raw != nil {
+			size = int64(g.Raw[i])
 		}
-		n += size >> (sc.bits - g.bits)
+		n += size >> (sc.bits - g.Bits)
 	}
 	for i := range sc.v.tables {
 		t := &sc.v.tables[i]
@@ -87,19 +88,19 @@ func (sc *scanner) interval(lo, hi uint64, size int64) error {
 func (sc *scanner) findStreamed(lo, hi uint64) {
 	sc.streamed = nil
 	for _, g := range sc.v.segments {
-		hot := g.hotIn(lo, hi)
+		hot := g.HotIn(lo, hi)
 		for i := range hot {
 			if sc.streamed == nil {
 				sc.streamed = map[string]uint64{}
 			}
-			sc.streamed[string(hot[i].key)] = hot[i].hash
+			sc.streamed[string(hot[i].Key)] = hot[i].Hash
 		}
 	}
 }
 
 // source returns the entries of a source whose hashes are in an interval, and
 // perhaps others: exact tells that there are none.
-func (sc *scanner) source(i int, lo, hi uint64) (src blockSource, exact bool) {
+func (sc *scanner) source(i int, lo, hi uint64) (src segment.Source, exact bool) {
 	if i >= len(sc.v.segments) {
 		t := &sc.v.tables[i-len(sc.v.segments)]
 		shift := 63 - t.t.bits
@@ -108,12 +109,12 @@ func (sc *scanner) source(i int, lo, hi uint64) (src blockSource, exact bool) {
 		for p := first; p <= last; p++ {
 			blocks = append(blocks, t.t.blocksOf(t.parts[p-t.base])...)
 		}
-		return &sliceSource{blocks}, aligned(lo, hi, t.t.bits)
+		return &segment.Slices{Blocks: blocks}, aligned(lo, hi, t.t.bits)
 	}
 	g := sc.v.segments[i]
-	first, last := g.rangeOf(lo), g.rangeOf(hi)
-	sc.run.reset(&g.file.file, g.start+int64(g.off[first]), g.start+int64(g.off[last+1]))
-	return &sc.run, aligned(lo, hi, g.bits)
+	first, last := g.RangeOf(lo), g.RangeOf(hi)
+	sc.run.Reset(&g.file.File, g.Start+int64(g.Off[first]), g.Start+int64(g.Off[last+1]))
+	return &sc.run, aligned(lo, hi, g.Bits)
 }
 
 // aligned tells whether an interval consists of whole ranges.
@@ -160,9 +161,9 @@ func (sc *scanner) loadAndGroup(lo, hi uint64, filter bool) error {
 }
 
 // loadAll loads blocks as they are.
-func (sc *scanner) loadAll(src blockSource) error {
+func (sc *scanner) loadAll(src segment.Source) error {
 	for {
-		b, err := src.next()
+		b, err := src.Next()
 		if err == io.EOF {
 			return nil
 		}
@@ -177,14 +178,14 @@ func (sc *scanner) loadAll(src blockSource) error {
 
 // loadSome loads the entries that belong to an interval, without streamed keys
 // if asked.
-func (sc *scanner) loadSome(src blockSource, lo, hi uint64, noStreamed bool) error {
-	return sc.eachIn(src, lo, hi, func(e *entry, _ uint64) error {
+func (sc *scanner) loadSome(src segment.Source, lo, hi uint64, noStreamed bool) error {
+	return sc.eachIn(src, lo, hi, func(e *segment.Entry, _ uint64) error {
 		if noStreamed && len(sc.streamed) > 0 {
-			if _, ok := sc.streamed[string(e.key)]; ok {
+			if _, ok := sc.streamed[string(e.Key)]; ok {
 				return sc.account(e)
 			}
 		}
-		return sc.load(e.raw)
+		return sc.load(e.Raw)
 	})
 }
 
@@ -198,9 +199,9 @@ func (sc *scanner) load(b []byte) error {
 }
 
 // eachIn calls f for each entry whose hash is in an interval.
-func (sc *scanner) eachIn(src blockSource, lo, hi uint64, f func(e *entry, hash uint64) error) error {
-	return eachEntry(src, func(e *entry) error {
-		if h := sc.s.hashBytes(e.key); h >= lo && h <= hi {
+func (sc *scanner) eachIn(src segment.Source, lo, hi uint64, f func(e *segment.Entry, hash uint64) error) error {
+	return segment.EachEntry(src, func(e *segment.Entry) error {
+		if h := sc.s.format.HashBytes(e.Key); h >= lo && h <= hi {
 			return f(e, h)
 		}
 		return nil
@@ -208,7 +209,7 @@ func (sc *scanner) eachIn(src blockSource, lo, hi uint64, f func(e *entry, hash 
 }
 
 // account charges the ledger with an entry that is not grouped.
-func (sc *scanner) account(e *entry) error {
+func (sc *scanner) account(e *segment.Entry) error {
 	if sc.keysOnly {
 		return nil
 	}

@@ -116,8 +116,8 @@ func TestScanMemoryOfUnevenRanges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s.segments[1].bits >= s.segments[0].bits || len(s.segments[1].hot) > 0 {
-		t.Fatalf("%d bits, then %d, %d hot", s.segments[0].bits, s.segments[1].bits, len(s.segments[1].hot))
+	if s.segments[1].Bits >= s.segments[0].Bits || len(s.segments[1].Hot) > 0 {
+		t.Fatalf("%d bits, then %d, %d hot", s.segments[0].Bits, s.segments[1].Bits, len(s.segments[1].Hot))
 	}
 	n := heapPeak(func() { readAll(t, s, keys+1, keys*1000+segments*int64(len(value))) })
 	if n > most {
@@ -159,8 +159,8 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 				}
 			}
 			for _, g := range s.segments {
-				if g.bits > 0 {
-					t.Fatalf("%d bits", g.bits)
+				if g.Bits > 0 {
+					t.Fatalf("%d bits", g.Bits)
 				}
 			}
 			n := heapPeak(func() { readAll(t, s, keys+16, segments*perSegment+16*int64(len(large))) })

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // fewKeys tells whether what is loaded begins with so few keys that dividing
@@ -15,12 +16,12 @@ func (sc *scanner) fewKeys() bool {
 	var seen [few]uint64
 	n := 0
 	for at := 0; at < min(len(sc.raw), sample); {
-		e, err := parseEntry(sc.raw[at:])
+		e, err := segment.ParseEntry(sc.raw[at:])
 		if err != nil {
 			return false // split will tell
 		}
-		at += len(e.raw)
-		h := sc.s.hashBytes(e.key)
+		at += len(e.Raw)
+		h := sc.s.format.HashBytes(e.Key)
 		if slices.Contains(seen[:n], h) {
 			continue
 		}
@@ -48,12 +49,12 @@ func (sc *scanner) split() error {
 		if err != nil {
 			return err
 		}
-		at += len(e.raw)
+		at += len(e.Raw)
 	}
 	// Keys that are the same cannot be divided, but are few: see groupData.
 	shift := 64 - bits.Len(uint(max(len(sc.raw)/sc.batchBytes, 2*n/sc.mostGrouped())))
 	starts, err := scatter(spare, sc.raw, 1<<(64-shift), func(key []byte) int {
-		return int(sc.s.hashBytes(key) * 0xD6E8FEB86659FD93 >> shift)
+		return int(sc.s.format.HashBytes(key) * 0xD6E8FEB86659FD93 >> shift)
 	})
 	if err != nil {
 		return err
@@ -71,25 +72,25 @@ func (sc *scanner) split() error {
 func scatter(dst, entries []byte, places int, place func(key []byte) int) (starts []int, err error) {
 	pos := make([]int, places+1)
 	for at := 0; at < len(entries); {
-		e, err := parseEntry(entries[at:])
+		e, err := segment.ParseEntry(entries[at:])
 		if err != nil {
 			return nil, err
 		}
-		pos[place(e.key)+1] += len(e.raw)
-		at += len(e.raw)
+		pos[place(e.Key)+1] += len(e.Raw)
+		at += len(e.Raw)
 	}
 	for i := 1; i < len(pos); i++ {
 		pos[i] += pos[i-1]
 	}
 	starts = slices.Clone(pos)
 	for at := 0; at < len(entries); {
-		e, err := parseEntry(entries[at:])
+		e, err := segment.ParseEntry(entries[at:])
 		if err != nil {
 			return nil, err
 		}
-		p := place(e.key)
-		pos[p] += copy(dst[pos[p]:], e.raw)
-		at += len(e.raw)
+		p := place(e.Key)
+		pos[p] += copy(dst[pos[p]:], e.Raw)
+		at += len(e.Raw)
 	}
 	return starts, nil
 }

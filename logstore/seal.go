@@ -162,7 +162,7 @@ func (s *Store) seal(t *table, at frozenState, done chan struct{}) {
 	s.sealing, s.sealErr = false, err
 	if err == nil {
 		for _, g := range segments {
-			g.file.end = g.end
+			g.file.end = g.End
 		}
 		s.addSegments(segments)
 		s.frozen = nil

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -25,7 +26,7 @@ type Store struct {
 	log   *slog.Logger
 	lock  vfs.Lock
 
-	format
+	format    segment.Format
 	partBits  uint8
 	blobBytes int   // a value of this length or more is a blob
 	maxBatch  int   // bytes of a record
@@ -91,7 +92,7 @@ type Store struct {
 	// recovery, which exclude it.
 	segmentFile *dataFile
 	rotate      atomic.Bool // the next segment goes to a new file
-	compressor  *compressor
+	compressor  *segment.Compressor
 	sealBufs    [2][]byte // see segmentWriter.bufs
 
 	durable   atomic.Bool // see manifest.durable
@@ -206,7 +207,7 @@ func (s *Store) MemoryUsed() int64 {
 		n += int64(s.spares) * s.tableBytes
 	}
 	for _, g := range s.segments {
-		n += g.memory()
+		n += g.Memory()
 	}
 	return n + s.merging.memory + int64(cap(s.batches)*s.maxBatch/2)
 }

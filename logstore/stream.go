@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // keyStream yields the pieces of one key in order, large ones in parts.
@@ -27,9 +28,9 @@ type keyStream struct {
 	entry   int // of the key, in this source
 	reading bool
 	hot     bool
-	run     runReader
-	er      entryReader
-	blob    blobReader
+	run     segment.Reader
+	er      segment.EntryReader
+	blob    segment.BlobReader
 	inBlob  bool
 	piece   pieceHasher
 }
@@ -54,11 +55,11 @@ func (k *keyStream) findStart() error {
 		}
 		src, _ := k.v.keySource(i, k.hash, k.key, &k.run)
 		n, found := 0, false
-		err := k.er.each(src, func(e *entry) error {
-			if string(e.key) != string(k.key) {
+		err := k.er.Each(src, func(e *segment.Entry) error {
+			if string(e.Key) != string(k.key) {
 				return nil
 			}
-			if e.kind == kindSet || e.kind == kindDelete {
+			if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
 				k.startSource, k.startEntry, found = i, n, true
 			}
 			n++
@@ -92,7 +93,7 @@ func (k *keyStream) next() ([]byte, error) {
 func (k *keyStream) step() (b []byte, visible bool, err error) {
 	visible = k.source > k.startSource || k.source == k.startSource && k.entry > k.startEntry
 	if k.inBlob {
-		b, err = k.blob.next()
+		b, err = k.blob.Next()
 		if err == io.EOF {
 			k.inBlob = false
 			if k.ledger != nil && k.hot {
@@ -110,9 +111,10 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 	}
 	if !k.reading {
 		src, hot := k.v.keySource(k.source, k.hash, k.key, &k.run)
-		k.er.src, k.er.buf, k.hot, k.reading, k.entry = src, nil, hot != nil, true, 0
+		k.er.Reset(src)
+		k.hot, k.reading, k.entry = hot != nil, true, 0
 	}
-	e, err := k.er.next()
+	e, err := k.er.Next()
 	if err == io.EOF {
 		k.source, k.reading = k.source+1, false
 		return nil, false, nil
@@ -120,19 +122,19 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 	if err != nil {
 		return nil, false, k.v.runError(k.source, err)
 	}
-	if string(e.key) != string(k.key) {
+	if string(e.Key) != string(k.key) {
 		return nil, false, nil
 	}
 	visible = k.source > k.startSource || k.source == k.startSource && k.entry >= k.startEntry
 	k.entry++
 	if visible {
-		k.exists = e.kind != kindDelete
+		k.exists = e.Kind != segment.KindDelete
 	}
-	if e.kind == kindBlob {
+	if e.Kind == segment.KindBlob {
 		if !visible && (k.ledger == nil || !k.hot) {
 			return nil, false, nil
 		}
-		if err := k.v.files.openBlob(e.value, &k.blob); err != nil {
+		if err := k.v.files.openBlob(e.Value, &k.blob); err != nil {
 			return nil, false, err
 		}
 		k.piece.start(k.key)
@@ -142,7 +144,7 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 	if k.ledger != nil && k.hot {
 		account(k.ledger, &e)
 	}
-	return e.value, visible, nil
+	return e.Value, visible, nil
 }
 
 // maxOpenCopy is how much of a key Open may copy from the tables. Beyond, they
@@ -160,7 +162,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := ctx.Err(); err != nil {
 		return fail(context.Cause(ctx))
 	}
-	hash := s.hash(key)
+	hash := s.format.Hash(key)
 	s.mu.Lock()
 	v, err := s.viewLocked(hash, hash)
 	s.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // table holds what was appended since the last seal, split into hash ranges,
@@ -161,6 +162,9 @@ func (t *table) insertSlow(p *part, e []byte) {
 		e = e[n:]
 	}
 }
+
+// source returns the entries of a part, as noted in a copy of it.
+func (t *table) source(p part) segment.Source { return &segment.Slices{Blocks: t.blocksOf(p)} }
 
 // blocksOf returns what a part holds, as noted in a copy of it.
 func (t *table) blocksOf(p part) [][]byte {

@@ -21,27 +21,27 @@ func TestVerifyHotRuns(t *testing.T) {
 	}{
 		"as it is": {change: func(*storedSegment) {}},
 		"far too many bytes": {
-			change: func(g *storedSegment) { g.hot[0].bytes = 1 << 60 },
+			change: func(g *storedSegment) { g.Hot[0].Bytes = 1 << 60 },
 			open:   "a segment's footer makes no sense",
 		},
 		"too few bytes": {
-			change: func(g *storedSegment) { g.hot[0].bytes-- },
+			change: func(g *storedSegment) { g.Hot[0].Bytes-- },
 			verify: "199999 bytes, reset false, gone false; found were 200000 bytes",
 		},
 		"reset": {
-			change: func(g *storedSegment) { g.hot[0].reset = true },
+			change: func(g *storedSegment) { g.Hot[0].Reset = true },
 			verify: "200000 bytes, reset true, gone false; found were 200000 bytes, reset false",
 		},
 		"gone": {
-			change: func(g *storedSegment) { g.hot[0].gone = true },
+			change: func(g *storedSegment) { g.Hot[0].Gone = true },
 			verify: "reset false, gone true; found were 200000 bytes, reset false, gone false",
 		},
 		"hash": {
-			change: func(g *storedSegment) { g.hot[0].hash++ },
+			change: func(g *storedSegment) { g.Hot[0].Hash++ },
 			verify: "the footer has a wrong hash of key ",
 		},
 		"order": {
-			change: func(g *storedSegment) { slices.Reverse(g.hot) },
+			change: func(g *storedSegment) { slices.Reverse(g.Hot) },
 			verify: " is out of order",
 		},
 	} {
@@ -90,17 +90,17 @@ func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g
 		t.Fatal(err)
 	}
 	g := *s.segments[0]
-	if len(s.segments) != 1 || len(g.hot) != 2 {
-		t.Fatalf("%d segments, %d hot keys", len(s.segments), len(g.hot))
+	if len(s.segments) != 1 || len(g.Hot) != 2 {
+		t.Fatalf("%d segments, %d hot keys", len(s.segments), len(g.Hot))
 	}
-	at := g.end - int64(len(g.encodeFooter(&g.file.file, g.ledger.append(nil), 0)))
-	g.hot = slices.Clone(g.hot)
+	at := g.End - int64(len(g.EncodeFooter(&g.file.File, g.ledger.append(nil), 0)))
+	g.Hot = slices.Clone(g.Hot)
 	change(&g)
-	footer := g.encodeFooter(&g.file.file, g.ledger.append(nil), at)
+	footer := g.EncodeFooter(&g.file.File, g.ledger.append(nil), at)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.OpenFile(g.file.path, os.O_WRONLY, 0)
+	f, err := os.OpenFile(g.file.Path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

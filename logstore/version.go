@@ -1,5 +1,7 @@
 package logstore
 
+import "github.com/go-partd/partd/internal/segment"
+
 // version is the list of segments from one merge to the next. Readers hold the
 // one that they began with. All fields are guarded by Store.mu.
 type version struct {
@@ -63,7 +65,7 @@ func (s *Store) discard(doomed []*dataFile, cuts []fileCut) {
 		defer s.dataSync.Unlock()
 		for _, f := range doomed {
 			if err := f.f.Close(); err != nil {
-				s.log.Warn("logstore: closing a merged file failed", "path", f.path, "err", err)
+				s.log.Warn("logstore: closing a merged file failed", "path", f.Path, "err", err)
 			}
 		}
 		for _, c := range cuts {
@@ -80,7 +82,7 @@ func (s *Store) discard(doomed []*dataFile, cuts []fileCut) {
 // storedSegment is a segment in a data file, whole from one opening, seal or
 // merge on.
 type storedSegment struct {
-	layout
+	segment.Layout
 	file   *dataFile
 	ledger Ledger
 }

@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // view is the content of the store at one moment.
@@ -113,49 +114,49 @@ func (v *view) marksIn(source int) bool {
 
 // keySource returns the run in which a source holds a key's entries, maybe
 // among others.
-func (v *view) keySource(source int, hash uint64, key []byte, r *runReader) (src blockSource, hot *hotRun) {
+func (v *view) keySource(source int, hash uint64, key []byte, r *segment.Reader) (src segment.Source, hot *segment.HotRun) {
 	if source >= len(v.segments) {
 		return v.tables[source-len(v.segments)].source(hash), nil
 	}
 	g := v.segments[source]
-	if h := g.hotFor(hash, key); h != nil {
-		at := g.start + int64(h.off)
-		r.reset(&g.file.file, at, at+int64(h.n))
+	if h := g.HotFor(hash, key); h != nil {
+		at := g.Start + int64(h.Off)
+		r.Reset(&g.file.File, at, at+int64(h.Len))
 		return r, h
 	}
-	i := g.rangeOf(hash)
-	r.reset(&g.file.file, g.start+int64(g.off[i]), g.start+int64(g.off[i+1]))
+	i := g.RangeOf(hash)
+	r.Reset(&g.file.File, g.Start+int64(g.Off[i]), g.Start+int64(g.Off[i+1]))
 	return r, nil
 }
 
 // source returns the part of a hash.
-func (t *tableView) source(hash uint64) blockSource {
-	return &sliceSource{t.t.blocksOf(t.parts[int(hash>>(64-t.t.bits))-t.base])}
+func (t *tableView) source(hash uint64) segment.Source {
+	return t.t.source(t.parts[int(hash>>(64-t.t.bits))-t.base])
 }
 
 // runError gives an error of decoding entries a place, if it has none.
 func (v *view) runError(source int, err error) error {
-	if err != errBadEntry && err != errShortEntry {
+	if err != segment.ErrBadEntry && err != segment.ErrShortEntry {
 		return err
 	}
 	if source >= len(v.segments) {
 		return err
 	}
 	g := v.segments[source]
-	return g.file.corrupt(g.start, err)
+	return g.file.Corrupt(g.Start, err)
 }
 
 // appendBlob appends a large value to dst.
 func (v *view) appendBlob(dst []byte, encoded []byte) ([]byte, error) {
-	var r blobReader
+	var r segment.BlobReader
 	if err := v.files.openBlob(encoded, &r); err != nil {
 		return dst, err
 	}
-	if need := len(dst) + int(r.ref.length); need > cap(dst) {
+	if need := len(dst) + int(r.Ref.Length); need > cap(dst) {
 		dst = append(make([]byte, 0, need), dst...)
 	}
 	for {
-		b, err := r.next()
+		b, err := r.Next()
 		if err == io.EOF {
 			return dst, nil
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 
 	"github.com/go-partd/partd"
@@ -52,7 +53,7 @@ const walFileNumber = 1<<32 - 1 // write-ahead files all have this in their salt
 
 // put writes the header, and the tag, in front of the batch's entries and
 // returns the whole record.
-func (h *recordHeader) put(b *batch, f *format, off int64) []byte {
+func (h *recordHeader) put(b *batch, f *segment.Format, off int64) []byte {
 	start := batchPrefix - recordHeaderLen
 	if h.tagged {
 		start = 0
@@ -71,7 +72,7 @@ func (h *recordHeader) put(b *batch, f *format, off int64) []byte {
 	le.PutUint64(rec[16:], h.epoch)
 	le.PutUint64(rec[24:], h.seq)
 	le.PutUint64(rec[32:], h.synced)
-	le.PutUint32(rec, f.salted(walFileNumber, off, rec[4:end]))
+	le.PutUint32(rec, f.Salted(walFileNumber, off, rec[4:end]))
 	return rec
 }
 
@@ -79,7 +80,7 @@ var errNoRecord = errors.New("no record")
 
 // parseRecordHeader decodes a header at the start of b, which holds the tag,
 // too, unless the file ends before.
-func parseRecordHeader(b []byte, f *format, off int64, checkCRC bool) (recordHeader, error) {
+func parseRecordHeader(b []byte, f *segment.Format, off int64, checkCRC bool) (recordHeader, error) {
 	var h recordHeader
 	if len(b) < recordHeaderLen {
 		return h, errNoRecord
@@ -89,7 +90,7 @@ func parseRecordHeader(b []byte, f *format, off int64, checkCRC bool) (recordHea
 	if b[13] == recordTagged {
 		end += tagLen
 	}
-	if len(b) < end || checkCRC && le.Uint32(b) != f.salted(walFileNumber, off, b[4:end]) {
+	if len(b) < end || checkCRC && le.Uint32(b) != f.Salted(walFileNumber, off, b[4:end]) {
 		return h, errNoRecord
 	}
 	h = recordHeader{
@@ -140,15 +141,15 @@ type walHeader struct {
 	firstSeq uint64 // of the first record in it
 }
 
-func (h walHeader) encode(f *format) []byte {
+func (h walHeader) encode(f *segment.Format) []byte {
 	b := make([]byte, walHeaderLen)
 	le := binary.LittleEndian
 	copy(b, walMagic)
-	le.PutUint32(b[8:], formatVersion)
-	le.PutUint64(b[16:], f.id)
+	le.PutUint32(b[8:], segment.FormatVersion)
+	le.PutUint64(b[16:], f.ID)
 	le.PutUint64(b[24:], h.epoch)
 	le.PutUint64(b[32:], h.firstSeq)
-	le.PutUint32(b[walHeaderLen-4:], f.salted(walFileNumber, 0, b[:walHeaderLen-4]))
+	le.PutUint32(b[walHeaderLen-4:], f.Salted(walFileNumber, 0, b[:walHeaderLen-4]))
 	return b
 }
 
@@ -156,19 +157,19 @@ func (h walHeader) encode(f *format) []byte {
 // for this store or this program.
 var errForeign = errors.New("it was not written by this store")
 
-func parseWALHeader(b []byte, f *format) (h walHeader, err error) {
+func parseWALHeader(b []byte, f *segment.Format) (h walHeader, err error) {
 	le := binary.LittleEndian
 	if len(b) < walHeaderLen || string(b[:8]) != walMagic {
 		return h, errors.New("it does not begin as a write-ahead file")
 	}
-	if v := le.Uint32(b[8:]); v > formatVersion {
-		return h, fmt.Errorf("%w: %w", errForeign, newerFormat(v, formatVersion))
+	if v := le.Uint32(b[8:]); v > segment.FormatVersion {
+		return h, fmt.Errorf("%w: %w", errForeign, segment.NewerFormat(v, segment.FormatVersion))
 	}
 	// A header that a crash tore on a new file ends in zeros.
-	if le.Uint64(b[16:]) != f.id && le.Uint32(b[walHeaderLen-4:]) != 0 {
+	if le.Uint64(b[16:]) != f.ID && le.Uint32(b[walHeaderLen-4:]) != 0 {
 		return h, fmt.Errorf("%w: it belongs to another store: put back the file that was here", errForeign)
 	}
-	if le.Uint32(b[walHeaderLen-4:]) != f.salted(walFileNumber, 0, b[:walHeaderLen-4]) {
+	if le.Uint32(b[walHeaderLen-4:]) != f.Salted(walFileNumber, 0, b[:walHeaderLen-4]) {
 		return h, errors.New("the checksum of its header does not match")
 	}
 	return walHeader{le.Uint64(b[24:]), le.Uint64(b[32:])}, nil

@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -110,7 +111,7 @@ func (r *walReader) check(h recordHeader) error {
 		if len(b) == 0 {
 			return errNoRecord
 		}
-		crc = crc32.Update(crc, castagnoli, b)
+		crc = crc32.Update(crc, segment.Castagnoli, b)
 		at += int64(len(b))
 	}
 	if !r.s.hooks.noCRC && crc != h.crc {

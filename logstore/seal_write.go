@@ -5,6 +5,8 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // writeSegment writes a table that no longer changes to the end of the segment
@@ -32,12 +34,12 @@ func (s *Store) fileForSegment() (*dataFile, error) {
 	files := s.files.files()
 	at := slices.Index(files, f)
 	after := files[at+1:]
-	next := slices.IndexFunc(after, func(g *dataFile) bool { return g.kind == segmentKind })
-	if at >= 0 && next >= 0 && after[next].end == dataHeaderLen {
+	next := slices.IndexFunc(after, func(g *dataFile) bool { return g.Kind == segment.SegmentFile })
+	if at >= 0 && next >= 0 && after[next].end == segment.HeaderLen {
 		f = after[next]
 	} else {
 		var err error
-		if f, err = s.addDataFile(segmentKind); err != nil {
+		if f, err = s.addDataFile(segment.SegmentFile); err != nil {
 			return nil, err
 		}
 	}
@@ -49,18 +51,18 @@ func (s *Store) fileForSegment() (*dataFile, error) {
 func (s *Store) appendSegment(f *dataFile, t *table) (*storedSegment, error) {
 	// A table that is not full gives fewer ranges, of 4 KiB and more.
 	segBits := min(t.bits, uint8(max(bits.Len64(uint64(t.size)>>12), 1)-1))
-	w := newSegmentWriter(&f.file, f.f, f.end, segBits, s.compressor, s.sealBufs)
-	defer func() { s.sealBufs = w.bufs() }()
+	w := segment.NewWriter(&f.File, f.f, f.end, segBits, s.compressor, s.sealBufs)
+	defer func() { s.sealBufs = w.Bufs() }()
 
 	perRange := 1 << (t.bits - segBits)
-	hot := map[int][]hotRun{} // by part
+	hot := map[int][]segment.HotRun{} // by part
 	for r := range 1 << segBits {
-		w.beginRange(r)
+		w.BeginRange(r)
 		for p := r * perRange; p < (r+1)*perRange; p++ {
 			keys, err := s.hotKeys(t, p)
 			if err == nil && len(keys) == 0 {
 				for _, b := range t.blocksOf(t.parts[p]) {
-					if err = w.write(b); err != nil {
+					if err = w.Write(b); err != nil {
 						break
 					}
 				}
@@ -72,30 +74,30 @@ func (s *Store) appendSegment(f *dataFile, t *table) (*storedSegment, error) {
 				return nil, err
 			}
 		}
-		w.endRange(r)
+		w.EndRange(r)
 	}
 	for _, p := range slices.Sorted(maps.Keys(hot)) {
 		for _, h := range hot[p] {
-			w.beginRun()
-			if err := t.writeEntries(w, p, func(key []byte) bool { return bytes.Equal(key, h.key) }); err != nil {
+			w.BeginRun()
+			if err := t.writeEntries(w, p, func(key []byte) bool { return bytes.Equal(key, h.Key) }); err != nil {
 				return nil, err
 			}
-			w.endRun(h)
+			w.EndRun(h)
 		}
 	}
-	if err := w.finish(t.ledger.append(nil)); err != nil {
+	if err := w.Finish(t.ledger.append(nil)); err != nil {
 		return nil, err
 	}
 	f.dirty.Store(true)
-	return &storedSegment{layout: w.layout, file: f, ledger: t.ledger}, nil
+	return &storedSegment{Layout: w.Layout, file: f, ledger: t.ledger}, nil
 }
 
 // writeEntries writes the entries of a part whose keys are chosen.
-func (t *table) writeEntries(w *segmentWriter, p int, choose func(key []byte) bool) error {
-	return eachEntry(&sliceSource{t.blocksOf(t.parts[p])}, func(e *entry) error {
-		if !choose(e.key) {
+func (t *table) writeEntries(w *segment.Writer, p int, choose func(key []byte) bool) error {
+	return segment.EachEntry(t.source(t.parts[p]), func(e *segment.Entry) error {
+		if !choose(e.Key) {
 			return nil
 		}
-		return w.write(e.raw)
+		return w.Write(e.Raw)
 	})
 }

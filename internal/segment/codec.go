@@ -1,4 +1,4 @@
-package logstore
+package segment
 
 import (
 	"errors"
@@ -9,24 +9,24 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// codec is how a block is compressed, as it is stored.
-type codec uint8
+// Codec is how a block is compressed, as it is stored.
+type Codec uint8
 
 const (
-	codecNone codec = iota
+	codecNone Codec = iota
 	codecS2
 	codecZstd
 )
 
-// compressor compresses blocks.
-type compressor struct {
-	codec codec
+// Compressor compresses blocks.
+type Compressor struct {
+	codec Codec
 	zstd  *zstd.Encoder
 	buf   []byte
 }
 
-func newCompressor(c codec) (*compressor, error) {
-	k := &compressor{codec: c}
+func NewCompressor(c Codec) (*Compressor, error) {
+	k := &Compressor{codec: c}
 	if c == codecZstd {
 		var err error
 		k.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(blockLen),
@@ -39,7 +39,7 @@ func newCompressor(c codec) (*compressor, error) {
 }
 
 // compress returns the block as it is to be stored, valid until the next call.
-func (k *compressor) compress(raw []byte) (stored []byte, c codec) {
+func (k *Compressor) compress(raw []byte) (stored []byte, c Codec) {
 	switch k.codec {
 	case codecS2:
 		if k.buf == nil {
@@ -65,7 +65,7 @@ type decompressor struct {
 
 // decompress appends nothing: it returns exactly rawLen bytes, in dst if they
 // fit. rawLen is at most blockLen.
-func (d *decompressor) decompress(dst, stored []byte, c codec, rawLen int) ([]byte, error) {
+func (d *decompressor) decompress(dst, stored []byte, c Codec, rawLen int) ([]byte, error) {
 	switch c {
 	case codecS2:
 		n, err := s2.DecodedLen(stored)
