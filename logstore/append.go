@@ -127,7 +127,7 @@ func (s *Store) acknowledge(seq uint64) error {
 	if !s.opts.Sync {
 		return nil
 	}
-	return outcome(s.syncTo(seq))
+	return outcome(s.wal.syncTo(seq, s.syncLog))
 }
 
 // commit writes a batch and enters it into the table. mu is held. It returns
@@ -155,8 +155,8 @@ func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operatio
 
 // writeBatch writes a record that fits, and enters it into the table. mu is held.
 func (s *Store) writeBatch(b *batch, h recordHeader) error {
-	h.seq, h.synced = s.seq, s.synced.Load()
-	if err := s.writeRecord(s.active.wal, b, h); err != nil {
+	h.seq, h.synced = s.seq, s.wal.synced.Load()
+	if err := s.active.wal.write(b, h); err != nil {
 		return err
 	}
 	s.seq++
@@ -172,7 +172,7 @@ func (s *Store) writeBatch(b *batch, h recordHeader) error {
 // written out though it has room: records without entries make only the file
 // grow, and short ones mostly. mu is held.
 func (s *Store) logFull() bool {
-	return s.active.wal.end > 4*int64(len(s.active.arena))+s.walStep
+	return s.active.wal.end > 4*int64(len(s.active.arena))+s.wal.step
 }
 
 // makeRoom waits until a batch fits into the active table, and its record into

@@ -48,15 +48,7 @@ func (s *Store) finish() error {
 	if err := s.writeManifest(m); err != nil {
 		return err
 	}
-	for i := range s.walFiles {
-		if s.walFiles[i] == nil {
-			continue
-		}
-		if err := s.fs.Remove(walName(s.dir, i)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.wal.remove()
 }
 
 // finishMerges ends what is done in the background. What is still in tables is
@@ -85,11 +77,7 @@ func (s *Store) abandon() error {
 	s.discards.Wait()
 	s.mu.Lock()
 	var errs []error
-	for _, f := range s.walFiles {
-		if f != nil {
-			errs = append(errs, f.Close())
-		}
-	}
+	errs = append(errs, s.wal.close())
 	if s.files != nil {
 		s.lockForReaders()
 		errs = append(errs, s.files.release())

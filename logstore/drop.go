@@ -97,13 +97,9 @@ func (s *Store) forgetFiles() {
 	s.blobMu.Unlock()
 	s.startReclaiming()
 	for _, f := range old.files() {
-		if err := s.fs.Remove(f.Path); err != nil {
-			s.log.Warn("logstore: a file of a dropped store could not be removed; the next opening will", "path", f.Path, "err", err)
-		}
+		s.warn(s.fs.Remove(f.Path), "a file of a dropped store could not be removed; the next opening will", "path", f.Path)
 	}
-	if err := old.release(); err != nil {
-		s.log.Warn("logstore: closing a file of a dropped store failed", "dir", s.dir, "err", err)
-	}
+	s.warn(old.release(), "closing a file of a dropped store failed")
 	s.keepSpare() // in case that it was used
 }
 

@@ -126,15 +126,19 @@ func (s *Store) startDataFile(f *dataFile, m manifest) error {
 	return s.writeManifest(m)
 }
 
+// openFlag is how files that exist are opened.
+func (s *Store) openFlag() int {
+	if s.opts.ReadOnly || s.full() != nil {
+		return os.O_RDONLY
+	}
+	return os.O_RDWR
+}
+
 // openDataFile opens a file that the manifest names.
 func (s *Store) openDataFile(ref fileRef) (*dataFile, error) {
 	f := s.newDataFile(ref.kind, ref.number)
 	f.end = ref.end
-	flag := os.O_RDWR
-	if s.opts.ReadOnly || s.full() != nil {
-		flag = os.O_RDONLY
-	}
-	if err := f.open(s.fs, flag); err != nil {
+	if err := f.open(s.fs, s.openFlag()); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			err = f.Corrupt(-1, fmt.Errorf("it is missing, though the manifest names it: %w", err))
 		}

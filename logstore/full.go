@@ -46,9 +46,7 @@ func (s *Store) startAnyhow(fresh func() *Store) (*Store, error) {
 	// a second sync would say nothing of what the first could not write.
 	sure := s.poisoned() == nil && s.syncAlone(s.syncDir) == nil
 	if sure {
-		if e := s.removeLeftovers(); e != nil {
-			s.log.Warn("logstore: what an interrupted operation left behind could not be removed", "dir", s.dir, "err", e)
-		}
+		s.warn(s.removeLeftovers(), "what an interrupted operation left behind could not be removed")
 	}
 	if e := s.abandon(); e != nil {
 		return fresh(), errors.Join(err, e)
@@ -86,9 +84,7 @@ func (s *Store) keepSpare() {
 		_, err = f.WriteAt(make([]byte, need), 0)
 		err = errors.Join(err, f.Close())
 	}
-	if err != nil {
-		s.log.Warn("logstore: no room could be set aside for a drop on a full disk", "path", path, "err", err)
-	}
+	s.warn(err, "no room could be set aside for a drop on a full disk", "path", path)
 }
 
 // useSpare makes the spare file the one that the next manifest is written to.
@@ -104,11 +100,11 @@ func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	sessions.apply(h, s.opts.MaxSessions)
 	s.emptied = false
 	if s.active != nil {
-		s.lastEpoch = max(s.lastEpoch, s.active.wal.epoch)
+		s.wal.lastEpoch = max(s.wal.lastEpoch, s.active.wal.epoch)
 	}
 	s.manMu.Lock()
 	m := s.man
-	m.liveEpoch, m.nextSeq, m.sessions = max(m.liveEpoch, s.lastEpoch)+1, s.seq, sessions.clone()
+	m.liveEpoch, m.nextSeq, m.sessions = max(m.liveEpoch, s.wal.lastEpoch)+1, s.seq, sessions.clone()
 	m.files, m.ledger, m.removed, m.clean = nil, Ledger{}, Ledger{}, true
 	err := s.writeManifest(m)
 	s.manMu.Unlock()
@@ -124,15 +120,7 @@ func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 			s.unref(u)
 		}
 	}
-	for i, f := range s.walFiles {
-		if f == nil {
-			continue
-		}
-		s.walFiles[i] = nil
-		if err := errors.Join(f.Close(), s.fs.Remove(walName(s.dir, i))); err != nil {
-			s.log.Warn("logstore: a write-ahead file of a dropped store could not be removed; it will be used again", "dir", s.dir, "err", err)
-		}
-	}
+	s.warn(s.wal.remove(), "a write-ahead file of a dropped store could not be removed; it will be used again")
 	s.forgetFiles()
 	if err := s.leaveFull(t); err != nil {
 		// The store is dropped: that is all that was asked for.
@@ -174,7 +162,7 @@ func (s *Store) leaveFull(t *table) error {
 	if err != nil {
 		return err
 	}
-	s.synced.Store(s.seq - 1)
+	s.wal.synced.Store(s.seq - 1)
 	s.activate(t, wal)
 	s.startReclaiming()
 	s.fullErr.Store(nil)

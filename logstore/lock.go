@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 )
 
@@ -13,33 +12,33 @@ import (
 var errLockLost = errors.New("the lock file was removed or replaced while this store was open")
 
 // takeLock keeps other processes out. A reader shares the lock with readers.
-func (s *Store) takeLock() error {
-	if s.opts.ReadOnly {
+func (d *directory) takeLock() error {
+	if d.readOnly {
 		// Who only reads leaves nothing in a directory that is no store.
-		if _, err := s.fs.Info(filepath.Join(s.dir, manifestName)); errors.Is(err, os.ErrNotExist) {
+		if _, err := d.fs.Info(d.path(manifestName)); errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("there is no store here: %w", err)
 		}
 	}
-	path := filepath.Join(s.dir, lockName)
-	l := s.fs.NewLock(path)
-	got, err := l.TryLock(!s.opts.ReadOnly)
+	path := d.path(lockName)
+	l := d.fs.NewLock(path)
+	got, err := l.TryLock(!d.readOnly)
 	if err != nil {
-		if s.opts.ReadOnly && (errors.Is(err, os.ErrPermission) || isReadOnlyFS(err)) {
+		if d.readOnly && (errors.Is(err, os.ErrPermission) || isReadOnlyFS(err)) {
 			return nil // where no lock file can be made, nobody writes
 		}
 		return err
 	}
 	if !got {
-		return s.lockedError(path)
+		return d.lockedError(path)
 	}
-	s.lock = l
-	if err := s.checkLock(); err != nil {
+	d.lock = l
+	if err := d.checkLock(); err != nil {
 		return errors.Join(err, l.Unlock())
 	}
-	if s.opts.ReadOnly {
+	if d.readOnly {
 		return nil
 	}
-	if err := s.writeLockHolder(path); err != nil && !isNoSpace(err) { // the note is for messages only
+	if err := d.writeLockHolder(path); err != nil && !isNoSpace(err) { // the note is for messages only
 		return errors.Join(err, l.Unlock())
 	}
 	return nil
@@ -47,15 +46,15 @@ func (s *Store) takeLock() error {
 
 // checkLock tells whether the file that is locked is still the one in the
 // directory. Who deletes it lets another process lock a new one.
-func (s *Store) checkLock() error {
-	if s.lock == nil {
+func (d *directory) checkLock() error {
+	if d.lock == nil {
 		return nil
 	}
-	held, err := s.lock.Info()
+	held, err := d.lock.Info()
 	if err != nil {
 		return err
 	}
-	there, err := s.fs.Info(filepath.Join(s.dir, lockName))
+	there, err := d.fs.Info(d.path(lockName))
 	if errors.Is(err, os.ErrNotExist) || err == nil && !there.SameFile(held) {
 		return errLockLost
 	}
@@ -63,12 +62,12 @@ func (s *Store) checkLock() error {
 }
 
 // writeLockHolder leaves a note of who holds the lock.
-func (s *Store) writeLockHolder(path string) error {
+func (d *directory) writeLockHolder(path string) error {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "an unknown host"
 	}
-	f, err := s.fs.OpenFile(path, os.O_RDWR, 0)
+	f, err := d.fs.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
@@ -82,28 +81,25 @@ func (s *Store) writeLockHolder(path string) error {
 
 // lockedError says who holds the lock, as far as that is known: the note names
 // a writer, while readers leave none.
-func (s *Store) lockedError(path string) error {
-	if !s.opts.ReadOnly {
-		l := s.fs.NewLock(path)
+func (d *directory) lockedError(path string) error {
+	if !d.readOnly {
+		l := d.fs.NewLock(path)
 		if shared, err := l.TryLock(false); err != nil {
 			return err
 		} else if shared {
 			return errors.Join(errors.New("the store is open for reading, here or elsewhere: close it there first"), l.Unlock())
 		}
 	}
-	return fmt.Errorf("the store is in use by %s: close it there, or share it through partd-server; where that has it already, use the server's URL, as tcp://127.0.0.1:7077", s.lockHolder(path))
+	return fmt.Errorf("the store is in use by %s: close it there, or share it through partd-server; where that has it already, use the server's URL, as tcp://127.0.0.1:7077", d.lockHolder(path))
 }
 
-func (s *Store) lockHolder(path string) string {
+func (d *directory) lockHolder(path string) string {
 	const unknown = "another process"
-	f, err := s.fs.OpenFile(path, os.O_RDONLY, 0)
-	if err != nil {
+	b, err := d.readStart(path, 200)
+	if err != nil { // a note that is missing is no error
 		return unknown
 	}
-	b := make([]byte, 200)
-	n, _ := f.ReadAt(b, 0) // a note that is missing is no error
-	_ = f.Close()
-	note, _, ok := strings.Cut(string(b[:n]), "\n")
+	note, _, ok := strings.Cut(string(b), "\n")
 	if !ok || !strings.HasPrefix(note, "process ") {
 		return unknown
 	}

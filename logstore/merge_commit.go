@@ -24,9 +24,7 @@ func (j *mergeJob) commit() error {
 	}
 	doomed, err := j.replace()
 	for _, f := range doomed {
-		if err := j.s.fs.Remove(f.Path); err != nil {
-			j.s.log.Warn("logstore: a merged file could not be removed; the next opening will", "path", f.Path, "err", err)
-		}
+		j.s.warn(j.s.fs.Remove(f.Path), "a merged file could not be removed; the next opening will", "path", f.Path)
 	}
 	return err
 }

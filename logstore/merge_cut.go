@@ -15,21 +15,6 @@ import (
 
 var errStillRead = errors.New("it is still being read")
 
-// cutOff shortens a file.
-func (s *Store) cutOff(f *dataFile, end int64) {
-	l := s.fs.NewLock(f.Path)
-	got, err := l.TryLock(true)
-	if err == nil && !got {
-		err = errStillRead
-	}
-	if got {
-		err = errors.Join(f.f.Truncate(end), l.Unlock())
-	}
-	if err != nil {
-		s.log.Warn("logstore: a file could not be shortened; the next opening will", "path", f.Path, "err", err)
-	}
-}
-
 // shortenFiles cuts off what merged segments left behind the end of a file, of
 // which no more will be written.
 func (s *Store) shortenFiles() {

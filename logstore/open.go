@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -54,9 +55,11 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
 	}
 	fresh := func() *Store {
-		s := &Store{dir: dir, opts: opts, hooks: h, fs: h.fs, log: opts.Logger, free: make(chan *table, 2), version: &version{refs: 1}, changes: &sync.WaitGroup{}}
+		s := &Store{opts: opts, hooks: h, free: make(chan *table, 2), version: &version{refs: 1}, changes: &sync.WaitGroup{}}
+		s.fs, s.dir, s.log, s.readOnly, s.noSync = h.fs, dir, opts.Logger, opts.ReadOnly, h.noSync
 		s.format.NoCRC, s.format.KeyHash = h.noCRC, h.hash
-		s.syncCond.L = &s.syncMu
+		s.wal = wal{directory: &s.directory, format: &s.format, step: cmp.Or(h.walStep, walStep), noEpoch: h.noEpoch, maxRecord: opts.Memory / 8}
+		s.wal.cond.L = &s.wal.mu
 		return s
 	}
 	s, err := fresh().startAnyhow(fresh)
@@ -89,6 +92,7 @@ func (s *Store) start() error {
 	}
 	s.man, s.format.ID, s.format.Seed = m, m.id, m.seed
 	s.durable.Store(m.durable || s.opts.Sync && !found)
+	s.wal.wasDurable = m.durable
 	// A process that was killed may have said that the store is durable before
 	// all that was there had been synced.
 	s.allSynced = m.durable && found && m.clean
@@ -222,10 +226,6 @@ func (s *Store) makeMemory() error {
 	s.readBytes = s.opts.Memory / 10
 	if h := s.hooks; h.tableBytes > 0 {
 		tableBytes, s.maxBatch = h.tableBytes, int(h.tableBytes/2)
-	}
-	s.walStep = walStep
-	if s.hooks.walStep > 0 {
-		s.walStep = s.hooks.walStep
 	}
 	if s.hooks.blobBytes > 0 {
 		s.blobBytes = s.hooks.blobBytes

@@ -91,17 +91,8 @@ func (s *Store) diskUsed() (int64, error) {
 		}
 		n += info.Size
 	}
-	for _, f := range s.walFiles {
-		if f == nil {
-			continue
-		}
-		info, err := f.Info()
-		if err != nil {
-			return 0, err
-		}
-		n += info.Size
-	}
-	return n, nil
+	size, err := s.wal.size()
+	return n + size, err
 }
 
 var errStopped = errors.New("the reader stopped")

@@ -112,7 +112,7 @@ func (s *Store) freeze(t *table) error {
 	if err != nil {
 		return err
 	}
-	s.endWAL(s.active.wal, w)
+	s.wal.markEnd(s.active.wal, w, s.seq)
 	s.frozen = s.active
 	s.frozenAt = frozenState{w.epoch, s.seq, s.sessions.clone()}
 	s.activate(t, w)
@@ -131,10 +131,10 @@ func (s *Store) activate(t *table, w *walFile) {
 // nextWAL begins the write-ahead file that follows the active one.
 func (s *Store) nextWAL() (*walFile, error) {
 	slot := 0
-	for s.walFiles[slot] != nil && (s.walFiles[slot] == s.active.wal.f || s.frozen != nil && s.walFiles[slot] == s.frozen.wal.f) {
+	for f := s.wal.files[slot]; f != nil && (f == s.active.wal.f || s.frozen != nil && f == s.frozen.wal.f); f = s.wal.files[slot] {
 		slot++
 	}
-	return s.beginWAL(slot, walHeader{epoch: s.active.wal.epoch + 1, firstSeq: s.seq})
+	return s.wal.begin(slot, walHeader{epoch: s.active.wal.epoch + 1, firstSeq: s.seq})
 }
 
 func (s *Store) startSeal() {

@@ -5,33 +5,27 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/vfs"
 )
 
 // Store is an open store. It is safe for concurrent use.
 //
-// Locks are taken in this order: life, firstSync, syncMu, mu, blobMu, manMu,
-// dataSync.
+// Locks are taken in this order: life, firstSync, wal.mu, mu, blobMu, manMu,
+// syncs.
 type Store struct {
-	dir   string
+	directory
 	opts  Options
 	hooks hooks
-	fs    vfs.FS
-	log   *slog.Logger
-	lock  vfs.Lock
 
 	format    segment.Format
 	partBits  uint8
 	blobBytes int   // a value of this length or more is a blob
 	maxBatch  int   // bytes of a record
 	readBytes int64 // what a Scan may load at once
-	walStep   int64
 	batches   chan *batch
 
 	// life is held shared by whatever changes the store, and alone by Drop and
@@ -54,14 +48,14 @@ type Store struct {
 	reclaim     reclaiming
 	changes     *sync.WaitGroup // those that began since waitChanges was called
 	files       *fileSet
-	tables      []*table // of a store opened for reading: what the write-ahead files held
-	walFiles    [3]vfs.File
+	tables      []*table      // of a store opened for reading: what the write-ahead files held
 	sealing     bool          // a goroutine is writing frozen out
 	sealErr     error         // why the last try failed
 	sealed      chan struct{} // closed when the try that is under way ends
 	frozenAt    frozenState
 	emptied     bool // see writableAgain
 
+	wal  wal
 	free chan *table // the table that is not in use
 	made int         // how many tables there are, but for spare ones
 
@@ -77,14 +71,6 @@ type Store struct {
 	manMu sync.Mutex
 	man   manifest
 
-	// syncMu guards syncing. synced is the last record that survives a loss of
-	// power. dataSync is held for each sync: see syncAlone.
-	syncMu   sync.Mutex
-	syncCond sync.Cond
-	syncing  bool
-	synced   atomic.Uint64
-	dataSync sync.Mutex
-
 	// firstSync guards what the first Sync does.
 	firstSync sync.Mutex
 
@@ -95,9 +81,7 @@ type Store struct {
 	compressor  *segment.Compressor
 	sealBufs    [2][]byte // see segmentWriter.bufs
 
-	durable   atomic.Bool // see manifest.durable
-	allSynced bool        // all that was written before durable was set is synced; guarded by firstSync
-	broken    atomic.Pointer[error]
+	allSynced bool                  // all that was written before durable was set is synced; guarded by firstSync
 	fullErr   atomic.Pointer[error] // why the store was not opened for writing
 	unread    error                 // why the write-ahead files could not be read
 	manyHot   atomic.Bool           // hot runs take as much memory as they may
@@ -108,10 +92,6 @@ type Store struct {
 	discards   sync.WaitGroup // of files that were merged
 	wasted     atomic.Int64   // bytes that Gets read in vain
 	wasteLimit atomic.Int64   // from which on it is to be looked whether to merge
-
-	recovery  Recovery
-	lastEpoch uint64 // the highest that recovery saw
-	endBefore int64  // where the records end of the write-ahead file before the newest
 }
 
 // frozenState is the state of the store right after the last record of the
@@ -147,14 +127,6 @@ func (s *Store) errorf(op string, err error) error {
 	return &partd.Error{Op: op, Path: s.dir, Err: err}
 }
 
-// poison refuses all writes from now on, because of err, and returns err.
-func (s *Store) poison(err error) error {
-	if s.broken.CompareAndSwap(nil, &err) {
-		s.log.Error("logstore: writes are refused until the store is opened again", "dir", s.dir, "err", err)
-	}
-	return err
-}
-
 // unclear is the error of a write that may have taken effect. Whether that makes
 // the outcome of an operation unknown depends on what was written: see outcome.
 type unclear struct{ error }
@@ -169,14 +141,6 @@ func outcome(err error) error {
 		return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)
 	}
 	return err
-}
-
-// poisoned returns the error of a write after poison.
-func (s *Store) poisoned() error {
-	if p := s.broken.Load(); p != nil {
-		return fmt.Errorf("%w (%w)", partd.ErrNeedsReopen, *p)
-	}
-	return nil
 }
 
 // writable tells why no write is possible. mu is held.

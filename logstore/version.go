@@ -61,12 +61,10 @@ func (s *Store) discard(doomed []*dataFile, cuts []fileCut) {
 	}
 	free := func() {
 		// A sync of the files that were there when it began may be under way.
-		s.dataSync.Lock()
-		defer s.dataSync.Unlock()
+		s.syncs.Lock()
+		defer s.syncs.Unlock()
 		for _, f := range doomed {
-			if err := f.f.Close(); err != nil {
-				s.log.Warn("logstore: closing a merged file failed", "path", f.Path, "err", err)
-			}
+			s.warn(f.f.Close(), "closing a merged file failed", "path", f.Path)
 		}
 		for _, c := range cuts {
 			s.cutOff(c.file, c.end)

@@ -14,28 +14,26 @@ import (
 // written once the next file is there, so that it is never wrong. It has the
 // number of the first record of the next file, and no entries.
 
-// endWAL writes that record. Without it the store is as good as before, so
+// markEnd writes that record. Without it the store is as good as before, so
 // that an error is only noted. mu is held.
-func (s *Store) endWAL(old, next *walFile) {
-	slot := slices.Index(s.walFiles[:], next.f)
+func (l *wal) markEnd(old, next *walFile, seq uint64) {
+	slot := slices.Index(l.files[:], next.f)
 	b := &batch{}
 	b.reset()
 	b.crc = uint32(slot)
-	h := recordHeader{kind: recordEndOfFile, epoch: old.epoch, seq: s.seq, synced: s.synced.Load()}
-	rec := h.put(b, &s.format, old.end)
-	err := s.growWAL(old, old.end+int64(len(rec)))
+	h := recordHeader{kind: recordEndOfFile, epoch: old.epoch, seq: seq, synced: l.synced.Load()}
+	rec := h.put(b, l.format, old.end)
+	err := old.grow(old.end + int64(len(rec)))
 	if err == nil {
 		_, err = old.f.WriteAt(rec, old.end)
 	}
-	if err != nil {
-		s.log.Warn("logstore: the end of a write-ahead file could not be marked", "path", old.path, "err", err)
-	}
+	l.warn(err, "the end of a write-ahead file could not be marked", "path", old.path)
 }
 
-// takeBackEnd overwrites the record that may be at the end of a file whose next
+// clearEnd overwrites the record that may be at the end of a file whose next
 // one is to be begun anew. A crash meanwhile would leave that one empty, as if
 // somebody had emptied it.
-func (s *Store) takeBackEnd(w liveWAL, end int64) error {
+func (l *wal) clearEnd(w liveWAL, end int64) error {
 	info, err := w.f.Info()
 	if err != nil || end >= info.Size {
 		return err
@@ -44,24 +42,21 @@ func (s *Store) takeBackEnd(w liveWAL, end int64) error {
 	if _, err := w.f.WriteAt(zeros, end); err != nil {
 		return err
 	}
-	if s.durable.Load() {
-		return s.syncAlone(func() error { return s.syncFile(w.f) })
-	}
-	return nil
+	return l.syncIfDurable(w.f)
 }
 
 // checkNewest refuses the newest write-ahead file that was found if it says that
 // another one follows. That one may be there without a header, as a loss of
 // power may leave it where nothing was ever synced, but not empty.
-func (s *Store) checkNewest(r *walReader) error {
+func (l *wal) checkNewest(r *walReader) error {
 	slot := r.nextFile - 1
-	if slot < 0 || slot >= len(s.walFiles) {
+	if slot < 0 || slot >= len(l.files) {
 		return nil
 	}
-	path := walName(s.dir, slot)
+	path := walName(l.dir, slot)
 	why := errors.New("it is missing")
-	if f := s.walFiles[slot]; f != nil {
-		h, err := s.readWALHeader(f)
+	if f := l.files[slot]; f != nil {
+		h, err := l.readHeader(f)
 		if errors.Is(err, errNoRecord) {
 			info, err := f.Info()
 			if err != nil || info.Size > 0 {
@@ -79,9 +74,9 @@ func (s *Store) checkNewest(r *walReader) error {
 }
 
 // missingSlot returns the place of a write-ahead file that is not there.
-func (s *Store) missingSlot() int {
-	for slot := range s.walFiles {
-		if _, err := s.fs.Info(walName(s.dir, slot)); errors.Is(err, os.ErrNotExist) {
+func (l *wal) missingSlot() int {
+	for slot := range l.files {
+		if _, err := l.fs.Info(walName(l.dir, slot)); errors.Is(err, os.ErrNotExist) {
 			return slot
 		}
 	}
