@@ -35,7 +35,7 @@ func (s *Store) reserveBlob(n int64) (*dataFile, int64, error) {
 	f := s.blobFile
 	if f == nil || f.end >= s.fileSize() {
 		var err error
-		if f, err = s.addDataFile(segment.BlobFile); err != nil {
+		if f, err = s.catalog.add(segment.BlobFile); err != nil {
 			return nil, 0, err
 		}
 		s.blobFile = f
@@ -53,7 +53,7 @@ func (s *Store) giveBackBlobs(refs []segment.BlobRef) {
 	defer s.blobMu.Unlock()
 	for i := range refs {
 		r := &refs[len(refs)-1-i]
-		f, n := s.files.file(r.File, segment.BlobFile), r.Stored()
+		f, n := s.catalog.files.file(r.File, segment.BlobFile), r.Stored()
 		s.dataBytes.Add(-n)
 		if f.end != r.Off+n { // another is being written behind it
 			s.punch(f.f, r.Off, n)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
@@ -80,24 +81,22 @@ func (w *bulkWriter) finish(edit func(m *manifest)) error {
 // commitSegments replaces the manifest by one that has new segments.
 func (s *Store) commitSegments(segments []*storedSegment, ledger Ledger, edit func(m *manifest)) error {
 	if s.durable.Load() {
-		if err := s.syncAlone(func() error { return s.syncData(s.files) }); err != nil {
+		if err := s.syncAlone(func() error { return s.syncData(s.catalog.files) }); err != nil {
 			return err
 		}
 	}
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	m := s.man
-	m.files = append([]fileRef(nil), m.files...)
-	for _, g := range segments {
-		for i := range m.files {
-			if m.files[i].number == g.file.Number {
-				m.files[i].end = g.End
+	return s.catalog.edit(func(m *manifest) {
+		m.files = slices.Clone(m.files)
+		for _, g := range segments {
+			for i := range m.files {
+				if m.files[i].number == g.file.Number {
+					m.files[i].end = g.End
+				}
 			}
 		}
-	}
-	m.ledger.Add(ledger)
-	edit(&m)
-	return s.writeManifest(m)
+		m.ledger.Add(ledger)
+		edit(m)
+	})
 }
 
 // bulk applies an operation that is too large for a record.

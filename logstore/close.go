@@ -41,11 +41,7 @@ func (s *Store) finish() error {
 	if err := s.flushLocked(context.Background()); err != nil {
 		return err
 	}
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	m := s.man
-	m.clean = true
-	if err := s.writeManifest(m); err != nil {
+	if err := s.catalog.edit(func(m *manifest) { m.clean = true }); err != nil {
 		return err
 	}
 	return s.wal.remove()
@@ -66,21 +62,16 @@ func (s *Store) abandon() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	for s.sealing { // it uses what is given back here
-		done := s.sealed
-		s.mu.Unlock()
-		<-done
-		s.mu.Lock()
-	}
+	s.waitSealed() // it uses what is given back here
 	s.releaseVersion(s.version)
 	s.mu.Unlock()
 	s.discards.Wait()
 	s.mu.Lock()
 	var errs []error
 	errs = append(errs, s.wal.close())
-	if s.files != nil {
+	if s.catalog.files != nil {
 		s.lockForReaders()
-		errs = append(errs, s.files.release())
+		errs = append(errs, s.catalog.files.release())
 	}
 	for {
 		select {

@@ -3,9 +3,11 @@ package logstore
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -155,4 +157,24 @@ func (d *directory) cutOff(f *dataFile, end int64) {
 		err = errors.Join(f.f.Truncate(end), l.Unlock())
 	}
 	d.warn(err, "a file could not be shortened; the next opening will", "path", f.Path)
+}
+
+// readWhole reads a file piece by piece, so that it never takes more memory
+// than twice what the file holds.
+func readWhole(f vfs.File, limit int) ([]byte, error) {
+	var b []byte
+	for {
+		b = slices.Grow(b, 4096)
+		n, err := f.ReadAt(b[len(b):cap(b)], int64(len(b)))
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(b) > limit {
+			return nil, fmt.Errorf("%s is larger than %d bytes: it should not be", f.Name(), limit)
+		}
+	}
 }

@@ -22,12 +22,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	defer s.life.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.sealing {
-		done := s.sealed
-		s.mu.Unlock()
-		<-done
-		s.mu.Lock()
-	}
+	s.waitSealed()
 	if err := s.writable(); err != nil && (s.closed || s.full() == nil) {
 		return false, err
 	}
@@ -89,8 +84,8 @@ func (s *Store) forgetFiles() {
 		s.merging.cancel()
 	}
 	s.nextVersion(nil, nil)
-	old := s.files
-	s.files, s.segments = newFileSet(), nil
+	old := s.catalog.files
+	s.catalog.files, s.segments = newFileSet(), nil
 	s.segmentFile = nil
 	s.blobMu.Lock() // space may be being given back
 	s.blobFile = nil
@@ -100,7 +95,7 @@ func (s *Store) forgetFiles() {
 		s.warn(s.fs.Remove(f.Path), "a file of a dropped store could not be removed; the next opening will", "path", f.Path)
 	}
 	s.warn(old.release(), "closing a file of a dropped store failed")
-	s.keepSpare() // in case that it was used
+	s.catalog.keepSpare() // in case that it was used
 }
 
 // tableForDrop finds the table that is to be the active one: the one that is,
@@ -135,22 +130,15 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 // dropManifest writes the manifest of the empty store. It must not fail with
 // the new write-ahead file in place, since that says that the one before ended.
 func (s *Store) dropManifest(wal *walFile, sessions sessionTable) error {
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	m := s.man
-	m.liveEpoch, m.nextSeq, m.sessions = wal.epoch, s.seq, sessions.clone()
-	m.files, m.ledger, m.removed = nil, Ledger{}, Ledger{}
-	err := s.writeManifest(m)
+	err := s.catalog.edit(func(m *manifest) { m.empty(wal.epoch, s.seq, sessions) })
 	if u := (unclear{}); err == nil || errors.As(err, &u) {
 		return outcome(err)
 	}
 	if _, undoErr := wal.f.WriteAt(make([]byte, walHeaderLen), 0); undoErr != nil {
 		return errors.Join(s.poison(err), undoErr)
 	}
-	if s.durable.Load() {
-		if undoErr := s.syncAlone(func() error { return s.syncFile(wal.f) }); undoErr != nil {
-			return errors.Join(s.poison(err), undoErr)
-		}
+	if undoErr := s.wal.syncIfDurable(wal.f); undoErr != nil {
+		return errors.Join(s.poison(err), undoErr)
 	}
 	return err
 }

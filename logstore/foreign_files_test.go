@@ -173,8 +173,8 @@ func TestForeignDataFileIsLeftAlone(t *testing.T) {
 		"seg-00000077": string((&segment.File{Format: &segment.Format{ID: 99, Seed: 99}, Kind: segment.SegmentFile, Number: 77}).EncodeHeader()),
 	}
 	leftovers := map[string]string{
-		"seg-00000003": "", "seg-00000004": string(s.newDataFile(segment.SegmentFile, 4).EncodeHeader()),
-		"seg-00000005": string(make([]byte, segment.HeaderLen)), "blob-00000006": string(s.newDataFile(segment.BlobFile, 6).EncodeHeader()[:10]),
+		"seg-00000003": "", "seg-00000004": string(s.catalog.newFile(segment.SegmentFile, 4).EncodeHeader()),
+		"seg-00000005": string(make([]byte, segment.HeaderLen)), "blob-00000006": string(s.catalog.newFile(segment.BlobFile, 6).EncodeHeader()[:10]),
 	}
 	for _, m := range []map[string]string{files, leftovers} {
 		for name, content := range m {

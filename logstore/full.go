@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 )
 
@@ -39,14 +38,14 @@ func (s *Store) startAnyhow(fresh func() *Store) (*Store, error) {
 	if !isFull(err) || s.opts.ReadOnly {
 		return s, err
 	}
-	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.files == nil {
+	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.catalog.files == nil {
 		return s, err // there is nothing to read or drop
 	}
 	// Where the outcome of a write is unknown, nobody knows what is left over; and
 	// a second sync would say nothing of what the first could not write.
 	sure := s.poisoned() == nil && s.syncAlone(s.syncDir) == nil
 	if sure {
-		s.warn(s.removeLeftovers(), "what an interrupted operation left behind could not be removed")
+		s.warn(s.catalog.removeLeftovers(), "what an interrupted operation left behind could not be removed")
 	}
 	if e := s.abandon(); e != nil {
 		return fresh(), errors.Join(err, e)
@@ -70,28 +69,6 @@ func (s *Store) startAnyhow(fresh func() *Store) (*Store, error) {
 	return s, nil
 }
 
-// keepSpare makes the spare file, unless there is no room for that either.
-func (s *Store) keepSpare() {
-	path := filepath.Join(s.dir, spareName)
-	s.manMu.Lock()
-	need := int64(len(s.man.encode()) + spareMore)
-	s.manMu.Unlock()
-	if info, err := s.fs.Info(path); err == nil && info.Disk >= spareMore && info.Size >= need {
-		return
-	}
-	f, err := s.fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
-	if err == nil {
-		_, err = f.WriteAt(make([]byte, need), 0)
-		err = errors.Join(err, f.Close())
-	}
-	s.warn(err, "no room could be set aside for a drop on a full disk", "path", path)
-}
-
-// useSpare makes the spare file the one that the next manifest is written to.
-func (s *Store) useSpare() error {
-	return s.fs.Rename(filepath.Join(s.dir, spareName), filepath.Join(s.dir, manifestTmpName))
-}
-
 // dropFull drops a store without a new write-ahead file, because of a full disk,
 // and begins one if there is room then: for t if that is not nil. life and mu
 // are held.
@@ -102,12 +79,10 @@ func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	if s.active != nil {
 		s.wal.lastEpoch = max(s.wal.lastEpoch, s.active.wal.epoch)
 	}
-	s.manMu.Lock()
-	m := s.man
-	m.liveEpoch, m.nextSeq, m.sessions = max(m.liveEpoch, s.wal.lastEpoch)+1, s.seq, sessions.clone()
-	m.files, m.ledger, m.removed, m.clean = nil, Ledger{}, Ledger{}, true
-	err := s.writeManifest(m)
-	s.manMu.Unlock()
+	err := s.catalog.edit(func(m *manifest) {
+		m.empty(max(m.liveEpoch, s.wal.lastEpoch)+1, s.seq, sessions)
+		m.clean = true
+	})
 	if err != nil {
 		return outcome(err)
 	}
@@ -158,7 +133,7 @@ func (s *Store) leaveFull(t *table) error {
 		}()
 	}
 	t.reset()
-	wal, err := s.recoverInto(t, nil, s.man.liveEpoch+1)
+	wal, err := s.recoverInto(t, nil, s.catalog.man.liveEpoch+1)
 	if err != nil {
 		return err
 	}

@@ -5,12 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
-	"os"
-	"path/filepath"
-	"slices"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -50,6 +45,12 @@ const (
 	manifestFixed   = 8 + 4 + 4 + 8*4 + 4 + ledgerLen + 4
 	maxManifest     = 1 << 30
 )
+
+// empty takes all data out.
+func (m *manifest) empty(liveEpoch, nextSeq uint64, sessions sessionTable) {
+	m.liveEpoch, m.nextSeq, m.sessions = liveEpoch, nextSeq, sessions.clone()
+	m.files, m.ledger, m.removed = nil, Ledger{}, Ledger{}
+}
 
 func (m *manifest) encode() []byte {
 	le := binary.LittleEndian
@@ -132,115 +133,4 @@ func parseManifest(b []byte) (manifest, error) {
 	var err error
 	m.sessions, err = parseSessions(b)
 	return m, err
-}
-
-// writeManifest replaces the manifest. It is called with manMu held. If it
-// fails, the old one is unharmed, unless the error is unclear: then either may be
-// in place.
-func (s *Store) writeManifest(m manifest) error {
-	err := s.replaceManifest(m, s.durable.Load())
-	if errors.Is(err, errNotSynced) {
-		err = s.poison(err)
-	}
-	return err
-}
-
-// errNotSynced says that a file that is not yet in place could not be synced.
-var errNotSynced = errors.New("syncing failed")
-
-// replaceManifest replaces the manifest, and makes it survive a loss of power if
-// asked. manMu is held.
-func (s *Store) replaceManifest(m manifest, sync bool) error {
-	if err := s.checkLock(); err != nil {
-		return s.poison(err)
-	}
-	m.durable = s.durable.Load()
-	tmp := filepath.Join(s.dir, manifestTmpName)
-	err := s.writeWhole(tmp, os.O_TRUNC, m.encode(), sync)
-	if isNoSpace(err) && len(m.files) == 0 && s.useSpare() == nil {
-		// The empty store is what may give room back. The spare file has blocks
-		// already; where they are not written to in place, it gives up its own.
-		if err = s.writeWhole(tmp, 0, m.encode(), sync); isNoSpace(err) {
-			err = s.writeWhole(tmp, os.O_TRUNC, m.encode(), sync)
-		}
-	}
-	if err != nil {
-		// It takes room that others may need. Another opening removes it, too.
-		_ = s.fs.Remove(tmp)
-		return err
-	}
-	if err := s.fs.Rename(tmp, filepath.Join(s.dir, manifestName)); err != nil {
-		return unclear{s.poison(err)}
-	}
-	s.man = m
-	if sync {
-		if err := s.syncAlone(s.syncDir); err != nil {
-			return unclear{err}
-		}
-	}
-	return nil
-}
-
-// writeWhole makes a file hold these bytes alone.
-func (s *Store) writeWhole(path string, flag int, b []byte, sync bool) error {
-	f, err := s.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|flag, 0o666)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(b, 0)
-	if err == nil && flag&os.O_TRUNC == 0 {
-		err = f.Truncate(int64(len(b)))
-	}
-	if err == nil && sync {
-		if err = s.syncFile(f); err != nil {
-			err = fmt.Errorf("%w: %w", errNotSynced, err)
-		}
-	}
-	return errors.Join(err, f.Close())
-}
-
-// readManifest reads the manifest; found is false where there is none.
-func (s *Store) readManifest() (m manifest, found bool, err error) {
-	path := filepath.Join(s.dir, manifestName)
-	f, err := s.fs.OpenFile(path, os.O_RDONLY, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return m, false, nil
-	}
-	if err != nil {
-		return m, false, err
-	}
-	b, err := readWhole(f, maxManifest)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return m, false, err
-	}
-	if m, err = parseManifest(b); err != nil {
-		return m, false, &partd.CorruptError{Path: path, Offset: -1, Err: err}
-	}
-	return m, true, nil
-}
-
-// vfsFile is what readWhole needs of a file.
-type vfsFile interface {
-	io.ReaderAt
-	Name() string
-}
-
-// readWhole reads a file piece by piece, so that it never takes more memory
-// than twice what the file holds.
-func readWhole(f vfsFile, most int) ([]byte, error) {
-	var b []byte
-	for {
-		b = slices.Grow(b, 4096)
-		n, err := f.ReadAt(b[len(b):cap(b)], int64(len(b)))
-		b = b[:len(b)+n]
-		if err == io.EOF {
-			return b, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(b) > most {
-			return nil, fmt.Errorf("%s is larger than %d bytes: it should not be", f.Name(), most)
-		}
-	}
 }

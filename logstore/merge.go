@@ -144,8 +144,8 @@ func (s *Store) waitSealed() {
 
 // segmentsView returns a view of segments alone. mu is held.
 func (s *Store) segmentsView(segments []*storedSegment) *view {
-	s.files.refs.Add(1)
-	return &view{s: s, files: s.files, version: s.holdVersion(), segments: segments}
+	s.catalog.files.refs.Add(1)
+	return &view{s: s, files: s.catalog.files, version: s.holdVersion(), segments: segments}
 }
 
 // newMerge prepares a merge of segments, which looks at all others to tell what

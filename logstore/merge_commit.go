@@ -37,7 +37,7 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	s.firstSync.Lock() // what the first Sync syncs must include the new files
 	defer s.firstSync.Unlock()
 	s.mu.Lock()
-	dropped := s.files != j.v.files || s.closed
+	dropped := s.catalog.files != j.v.files || s.closed
 	s.mu.Unlock()
 	if dropped {
 		return nil, errDropped
@@ -82,14 +82,14 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 // replaceManifest names the new files in the place of the merged ones.
 func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 	s := j.s
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	m := s.man
+	s.catalog.mu.Lock()
+	defer s.catalog.mu.Unlock()
+	m := s.catalog.man
 	m.ledger.sub(j.removed)
 	m.removed.Add(j.removed)
 	at := -1
 	m.files = nil
-	for _, ref := range s.man.files {
+	for _, ref := range s.catalog.man.files {
 		switch {
 		case ref.kind != segment.SegmentFile:
 		case len(cuts) > 0 && ref.number == cuts[0].file.Number:
@@ -104,30 +104,17 @@ func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 		m.files = append(m.files, ref)
 	}
 	var refs []fileRef
+	var files []*dataFile
 	for _, g := range j.out {
 		refs = append(refs, fileRef{segment.SegmentFile, g.file.Number, g.End})
+		files = append(files, g.file)
 	}
 	m.files = slices.Insert(m.files, at, refs...)
-	if err := s.replaceManifest(m, true); err != nil {
+	if err := s.catalog.replace(m, true); err != nil {
 		// Where it may be in place after all, the store takes no more writes,
 		// and the files of both stay for the next opening to choose.
 		return err
 	}
-	s.files.replace(doomed, j.out)
+	s.catalog.files.swap(doomed, files...)
 	return nil
-}
-
-// replace takes files out of the set, which readers may still have open, and
-// adds those of new segments. Store.manMu is held.
-func (fs *fileSet) replace(doomed []*dataFile, more []*storedSegment) {
-	var list []*dataFile
-	for _, f := range fs.files() {
-		if !slices.Contains(doomed, f) {
-			list = append(list, f)
-		}
-	}
-	for _, g := range more {
-		list = append(list, g.file)
-	}
-	fs.list.Store(&list)
 }

@@ -18,7 +18,7 @@ var errStillRead = errors.New("it is still being read")
 // shortenFiles cuts off what merged segments left behind the end of a file, of
 // which no more will be written.
 func (s *Store) shortenFiles() {
-	for _, f := range s.files.files() {
+	for _, f := range s.catalog.files.files() {
 		if f.Kind != segment.SegmentFile || f == s.segmentFile {
 			continue
 		}
@@ -33,17 +33,17 @@ func (s *Store) stillThere(cuts []fileCut) []fileCut {
 	if len(cuts) == 0 || s.closed { // then another process may have the store; it cuts them itself
 		return nil
 	}
-	files := s.files.files()
+	files := s.catalog.files.files()
 	return slices.DeleteFunc(slices.Clone(cuts), func(c fileCut) bool { return !slices.Contains(files, c.file) })
 }
 
 // lockForReaders makes others leave the files of a closed store as they are
 // until its last reader ends. mu is held.
 func (s *Store) lockForReaders() {
-	if s.files.refs.Load() == 1 {
+	if s.catalog.files.refs.Load() == 1 {
 		return // there is none
 	}
-	for _, f := range s.files.files() {
+	for _, f := range s.catalog.files.files() {
 		if f.Kind != segment.SegmentFile {
 			continue
 		}
@@ -52,7 +52,7 @@ func (s *Store) lockForReaders() {
 			s.log.Warn("logstore: a file that is still being read could not be locked", "path", f.Path, "err", err)
 			continue
 		}
-		s.files.locks = append(s.files.locks, l)
+		s.catalog.files.locks = append(s.catalog.files.locks, l)
 	}
 }
 

@@ -197,7 +197,7 @@ func TestMergeFullDisk(t *testing.T) {
 		}
 		wantMerged(t, s, want)
 		names, err := s.ownFiles()
-		if err != nil || len(names) > len(s.files.files())+1 {
+		if err != nil || len(names) > len(s.catalog.files.files())+1 {
 			t.Errorf("fault %d: %q, %v", at, names, err)
 		}
 		if err := s.Close(); err != nil {

@@ -2,50 +2,19 @@ package logstore
 
 import (
 	"errors"
-	"os"
 
 	"github.com/go-partd/partd/internal/segment"
 )
 
 // begin begins a segment in a file of its own.
 func (j *mergeJob) begin() error {
-	f, err := j.s.newMergeFile()
+	f, err := j.s.catalog.addUnnamed()
 	if err != nil {
 		return err
 	}
 	j.g = &storedSegment{file: f}
 	j.w = segment.NewWriter(&f.File, f.f, f.end, j.bits, j.comp, [2][]byte{})
 	return nil
-}
-
-// newMergeFile makes a file that the manifest does not name yet.
-func (s *Store) newMergeFile() (*dataFile, error) {
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	f, err := s.createDataFile(segment.SegmentFile, &s.man.nextFile)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := f.f.WriteAt(f.EncodeHeader(), 0); err != nil {
-		return nil, errors.Join(err, f.f.Close(), s.fs.Remove(f.Path))
-	}
-	f.dirty.Store(true)
-	return f, nil
-}
-
-// createDataFile makes a file of the next number that is free.
-func (s *Store) createDataFile(kind segment.FileKind, last *uint32) (*dataFile, error) {
-	for {
-		*last++
-		f := s.newDataFile(kind, *last)
-		f.end = segment.HeaderLen
-		// A file that has the name already may be somebody else's.
-		if err := f.open(s.fs, os.O_RDWR|os.O_CREATE|os.O_EXCL); err == nil {
-			return f, nil
-		} else if !errors.Is(err, os.ErrExist) {
-			return nil, err
-		}
-	}
 }
 
 // beginRange begins a range, in another segment where the one before is long.

@@ -58,6 +58,7 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 		s := &Store{opts: opts, hooks: h, free: make(chan *table, 2), version: &version{refs: 1}, changes: &sync.WaitGroup{}}
 		s.fs, s.dir, s.log, s.readOnly, s.noSync = h.fs, dir, opts.Logger, opts.ReadOnly, h.noSync
 		s.format.NoCRC, s.format.KeyHash = h.noCRC, h.hash
+		s.catalog.directory, s.catalog.format = &s.directory, &s.format
 		s.wal = wal{directory: &s.directory, format: &s.format, step: cmp.Or(h.walStep, walStep), noEpoch: h.noEpoch, maxRecord: opts.Memory / 8}
 		s.wal.cond.L = &s.wal.mu
 		return s
@@ -78,7 +79,7 @@ func (s *Store) start() error {
 	if err := s.takeLock(); err != nil {
 		return err
 	}
-	m, found, err := s.readManifest()
+	m, found, err := s.catalog.read()
 	if err != nil {
 		return err
 	}
@@ -90,19 +91,19 @@ func (s *Store) start() error {
 			return err
 		}
 	}
-	s.man, s.format.ID, s.format.Seed = m, m.id, m.seed
+	s.catalog.man, s.format.ID, s.format.Seed = m, m.id, m.seed
 	s.durable.Store(m.durable || s.opts.Sync && !found)
 	s.wal.wasDurable = m.durable
 	// A process that was killed may have said that the store is durable before
 	// all that was there had been synced.
 	s.allSynced = m.durable && found && m.clean
-	s.files = newFileSet()
+	s.catalog.files = newFileSet()
 	for _, ref := range m.files {
-		f, err := s.openDataFile(ref)
+		f, err := s.catalog.open(ref, s.openFlag())
 		if err != nil {
 			return err
 		}
-		s.files.add(f)
+		s.catalog.files.swap(nil, f)
 		if err := s.loadSegments(f); err != nil {
 			return err
 		}
@@ -124,11 +125,11 @@ func (s *Store) start() error {
 	if err := s.recoverWrite(found); err != nil {
 		return err
 	}
-	if err := s.removeLeftovers(); err != nil {
+	if err := s.catalog.removeLeftovers(); err != nil {
 		return err
 	}
 	s.shortenFiles()
-	s.keepSpare()
+	s.catalog.keepSpare()
 	if s.durable.Load() || s.opts.Sync {
 		if err := s.makeDurable(); err != nil {
 			return err

@@ -131,7 +131,7 @@ func (s *Store) startReclaiming() {
 	r := &s.reclaim
 	*r = reclaiming{share: 1, waste: map[segmentAt]waste{}, blobs: make([]int64, 1<<s.partBits), parts: make([]suspicion, 1<<s.partBits)}
 	var blobs int64
-	for _, f := range s.files.files() {
+	for _, f := range s.catalog.files.files() {
 		if f.Kind == segment.BlobFile {
 			blobs += f.end - segment.HeaderLen
 		}
@@ -221,7 +221,7 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	}
 	s.life.RLock()
 	s.mu.Lock()
-	files, suspect := s.files, s.reclaim.suspect
+	files, suspect := s.catalog.files, s.reclaim.suspect
 	s.reclaim.suspect = suspicion{}
 	clear(s.reclaim.parts)
 	err = s.flushLocked(ctx)

@@ -44,7 +44,7 @@ func (s *Store) waitChanges(ctx context.Context) error {
 // refers to what they hold is in tables and segments.
 func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	s.mu.Lock()
-	files := s.files
+	files := s.catalog.files
 	s.mu.Unlock()
 	s.blobMu.Lock()
 	if f := s.blobFile; f != nil && f.end > max(s.reclaimSlack()/4, s.fileSize()/8) {
@@ -97,7 +97,7 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 		return nil
 	}
 	s.mu.Lock()
-	if s.files != files || s.closed {
+	if s.catalog.files != files || s.closed {
 		s.mu.Unlock()
 		return errDropped
 	}
@@ -136,7 +136,7 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 			return err
 		}
 		s.mu.Lock()
-		if s.files == files {
+		if s.catalog.files == files {
 			if now := files.file(f.Number, segment.BlobFile); now != nil {
 				size -= now.onDisk()
 			}
@@ -148,32 +148,25 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 	return nil
 }
 
-// replaceBlobs takes a blob file out of the store, and puts another one in its
-// place if that is not nil. ready makes the disk say so.
-func (s *Store) replaceBlobs(files *fileSet, f, other *dataFile, ready func() error) error {
+// replaceBlobs takes a blob file out of the store, and puts others in its place.
+// ready makes the disk say so.
+func (s *Store) replaceBlobs(files *fileSet, f *dataFile, ready func() error, others ...*dataFile) error {
 	s.life.RLock() // nothing is dropped or closed meanwhile
 	defer s.life.RUnlock()
 	s.mu.Lock()
 	err := s.writable()
-	if s.files != files {
+	if s.catalog.files != files {
 		err = errDropped
 	}
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	s.manMu.Lock()
+	s.catalog.mu.Lock()
 	if err = ready(); err == nil {
-		list := slices.Clone(files.files())
-		i := slices.Index(list, f)
-		if other != nil {
-			list[i] = other
-		} else {
-			list = slices.Delete(list, i, i+1)
-		}
-		files.list.Store(&list)
+		files.swap([]*dataFile{f}, others...)
 	}
-	s.manMu.Unlock()
+	s.catalog.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -185,10 +178,10 @@ func (s *Store) replaceBlobs(files *fileSet, f, other *dataFile, ready func() er
 
 // removeBlobs removes a blob file.
 func (s *Store) removeBlobs(files *fileSet, f *dataFile) error {
-	err := s.replaceBlobs(files, f, nil, func() error {
-		m := s.man
+	err := s.replaceBlobs(files, f, func() error {
+		m := s.catalog.man
 		m.files = slices.DeleteFunc(slices.Clone(m.files), func(r fileRef) bool { return r.kind == segment.BlobFile && r.number == f.Number })
-		return s.replaceManifest(m, true)
+		return s.catalog.replace(m, true)
 	})
 	if err != nil {
 		return err
@@ -229,7 +222,7 @@ func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list
 		err = s.syncFile(c.f)
 	}
 	if err == nil {
-		err = s.replaceBlobs(files, f, c, func() error { return s.fs.Rename(path, f.Path) })
+		err = s.replaceBlobs(files, f, func() error { return s.fs.Rename(path, f.Path) }, c)
 	}
 	if err != nil {
 		return errors.Join(err, c.f.Close(), s.fs.Remove(path))

@@ -69,7 +69,7 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float6
 		r.wasted += w.sum()
 	}
 	total := sizeOf(s.segments)
-	for _, f := range s.files.files() {
+	for _, f := range s.catalog.files.files() {
 		if f.Kind == segment.BlobFile {
 			total += f.onDisk()
 		}

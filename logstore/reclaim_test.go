@@ -38,9 +38,9 @@ func opener(t *testing.T, dir string, o *Options, h hooks) func() *Store {
 // ledgers is the account of all that ever came to the store's segments, and of
 // what of it was removed.
 func (s *Store) ledgers() (in, removed Ledger) {
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	in, removed = s.man.ledger, s.man.removed
+	s.catalog.mu.Lock()
+	defer s.catalog.mu.Unlock()
+	in, removed = s.catalog.man.ledger, s.catalog.man.removed
 	in.Add(removed)
 	return in, removed
 }

@@ -104,10 +104,10 @@ func (l *wal) missing(epoch uint64, odd []liveWAL) error {
 // a new one.
 func (s *Store) recoverWrite(found bool) error {
 	var live []liveWAL
-	epoch := s.man.liveEpoch
+	epoch := s.catalog.man.liveEpoch
 	if found {
 		var err error
-		if live, err = s.wal.open(&s.man, s.openFlag()); err != nil {
+		if live, err = s.wal.open(&s.catalog.man, s.openFlag()); err != nil {
 			return err
 		}
 		epoch = max(epoch, s.wal.lastEpoch) + 1
@@ -125,7 +125,7 @@ func (s *Store) recoverWrite(found bool) error {
 
 // replay calls use with the entries of each record that is not in segments.
 func (s *Store) replay(live []liveWAL, use func(entries []byte) error) error {
-	return s.wal.replay(live, s.seq, s.files.lostBlob, func(h recordHeader, entries []byte) error {
+	return s.wal.replay(live, s.seq, s.catalog.files.lostBlob, func(h recordHeader, entries []byte) error {
 		if err := use(entries); err != nil {
 			return err
 		}
@@ -195,7 +195,7 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 // what it survives.
 func (s *Store) syncFound(live []liveWAL) error {
 	return s.syncAlone(func() error {
-		if err := s.syncData(s.files); err != nil {
+		if err := s.syncData(s.catalog.files); err != nil {
 			return err
 		}
 		for _, l := range live {
@@ -228,7 +228,7 @@ func (l *wal) slotAfter(live []liveWAL, seq uint64) (slot int, reuse bool, err e
 
 // openFileForAppend goes on with the last files of each kind.
 func (s *Store) openFileForAppend() {
-	for _, f := range s.files.files() {
+	for _, f := range s.catalog.files.files() {
 		if f.Kind == segment.SegmentFile {
 			s.segmentFile = f
 		} else {
@@ -239,7 +239,7 @@ func (s *Store) openFileForAppend() {
 
 // recoverReadOnly holds what the write-ahead files hold in memory.
 func (s *Store) recoverReadOnly(found bool) error {
-	live, err := s.wal.open(&s.man, s.openFlag())
+	live, err := s.wal.open(&s.catalog.man, s.openFlag())
 	if err != nil || !found {
 		return err
 	}

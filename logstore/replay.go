@@ -152,7 +152,7 @@ func (s *Store) addRecord(b *batch, entries []byte) error {
 		if err != nil {
 			return err
 		}
-		if err := s.files.accountAll(&b.ledger, &e); err != nil {
+		if err := s.catalog.files.accountAll(&b.ledger, &e); err != nil {
 			return err
 		}
 		b.addRaw(e.Raw, s.format.HashBytes(e.Key), s.partBits)

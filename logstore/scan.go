@@ -81,7 +81,7 @@ func (s *Store) diskUsed() (int64, error) {
 		return 0, partd.ErrClosed
 	}
 	var n int64
-	for _, f := range s.files.files() {
+	for _, f := range s.catalog.files.files() {
 		info, err := f.f.Info()
 		if err != nil {
 			return 0, err

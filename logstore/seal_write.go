@@ -31,7 +31,7 @@ func (s *Store) fileForSegment() (*dataFile, error) {
 		return f, nil
 	}
 	// A bulk that failed may have left an empty one behind it.
-	files := s.files.files()
+	files := s.catalog.files.files()
 	at := slices.Index(files, f)
 	after := files[at+1:]
 	next := slices.IndexFunc(after, func(g *dataFile) bool { return g.Kind == segment.SegmentFile })
@@ -39,7 +39,7 @@ func (s *Store) fileForSegment() (*dataFile, error) {
 		f = after[next]
 	} else {
 		var err error
-		if f, err = s.addDataFile(segment.SegmentFile); err != nil {
+		if f, err = s.catalog.add(segment.SegmentFile); err != nil {
 			return nil, err
 		}
 	}

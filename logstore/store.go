@@ -47,11 +47,10 @@ type Store struct {
 	merging     merging
 	reclaim     reclaiming
 	changes     *sync.WaitGroup // those that began since waitChanges was called
-	files       *fileSet
-	tables      []*table      // of a store opened for reading: what the write-ahead files held
-	sealing     bool          // a goroutine is writing frozen out
-	sealErr     error         // why the last try failed
-	sealed      chan struct{} // closed when the try that is under way ends
+	tables      []*table        // of a store opened for reading: what the write-ahead files held
+	sealing     bool            // a goroutine is writing frozen out
+	sealErr     error           // why the last try failed
+	sealed      chan struct{}   // closed when the try that is under way ends
 	frozenAt    frozenState
 	emptied     bool // see writableAgain
 
@@ -68,8 +67,7 @@ type Store struct {
 	blobMu   sync.Mutex
 	blobFile *dataFile
 
-	manMu sync.Mutex
-	man   manifest
+	catalog catalog
 
 	// firstSync guards what the first Sync does.
 	firstSync sync.Mutex

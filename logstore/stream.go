@@ -218,8 +218,8 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 		}
 		return v, e
 	}
-	s.files.refs.Add(1)
-	return &view{s: s, files: s.files, version: s.holdVersion(), segments: s.segments}, nil
+	s.catalog.files.refs.Add(1)
+	return &view{s: s, files: s.catalog.files, version: s.holdVersion(), segments: s.segments}, nil
 }
 
 // copyTables replaces the view's one part of each table by a copy, unless it

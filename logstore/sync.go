@@ -54,17 +54,12 @@ func (s *Store) makeDurable() error {
 	}
 	// A file that is being made is among the store's before, or synced as it is
 	// made.
-	s.manMu.Lock()
+	s.catalog.mu.Lock()
 	s.durable.Store(true)
-	s.manMu.Unlock()
+	s.catalog.mu.Unlock()
 	s.mu.Lock()
-	for s.sealing { // perhaps it began when nothing was to be synced
-		done := s.sealed
-		s.mu.Unlock()
-		<-done
-		s.mu.Lock()
-	}
-	files := s.files
+	s.waitSealed() // perhaps it began when nothing was to be synced
+	files := s.catalog.files
 	logs := []*walFile{s.active.wal}
 	if s.frozen != nil {
 		logs = append(logs, s.frozen.wal)
@@ -83,9 +78,7 @@ func (s *Store) makeDurable() error {
 	if err != nil {
 		return err
 	}
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	if err := s.writeManifest(s.man); err != nil {
+	if err := s.catalog.edit(func(*manifest) {}); err != nil {
 		return err
 	}
 	s.allSynced = true
@@ -123,12 +116,12 @@ func (l *wal) syncTo(seq uint64, sync func() error) error {
 // Those before it were synced when they ceased to be active.
 func (s *Store) syncLog() error {
 	s.mu.Lock()
-	w, seq, files := s.active.wal, s.seq-1, s.files
+	w, seq, files := s.active.wal, s.seq-1, s.catalog.files
 	s.mu.Unlock()
 	return s.wal.sync(w, seq, files)
 }
 
-func (s *Store) syncLogLocked() error { return s.wal.sync(s.active.wal, s.seq-1, s.files) }
+func (s *Store) syncLogLocked() error { return s.wal.sync(s.active.wal, s.seq-1, s.catalog.files) }
 
 // sync syncs a file up to a record, and what its records refer to.
 func (l *wal) sync(w *walFile, seq uint64, files *fileSet) error {

@@ -35,8 +35,8 @@ func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
 	if s.unread != nil {
 		return nil, s.unread
 	}
-	v := &view{s: s, files: s.files, version: s.holdVersion(), segments: s.segments}
-	s.files.refs.Add(1)
+	v := &view{s: s, files: s.catalog.files, version: s.holdVersion(), segments: s.segments}
+	s.catalog.files.refs.Add(1)
 	for _, t := range s.tables {
 		v.addTable(t, lo, hi)
 	}
