@@ -63,7 +63,7 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 type operation interface {
 	// size returns at least what a batch takes for the record, in bytes.
 	size(s *Store) int64
-	// empty tells that the operation changes nothing.
+	// empty reports whether the operation changes nothing.
 	empty() bool
 	// encode makes the batch. It is called without locks.
 	encode(s *Store, b *batch) error
@@ -114,7 +114,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 		s.mu.Unlock()
 	}
 	if !applied || len(b.at) == 0 || err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
-		s.giveBackBlobs(b.blobs)
+		s.blobs.giveBack(b.blobs)
 	}
 	if err == nil {
 		err = s.acknowledge(seq)
@@ -156,23 +156,23 @@ func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operatio
 // writeBatch writes a record that fits, and enters it into the table. mu is held.
 func (s *Store) writeBatch(b *batch, h recordHeader) error {
 	h.seq, h.synced = s.seq, s.wal.synced.Load()
-	if err := s.active.wal.write(b, h); err != nil {
+	if err := s.tables.active.wal.write(b, h); err != nil {
 		return err
 	}
 	s.seq++
 	s.sessions.apply(h, s.opts.MaxSessions)
-	s.active.insert(b)
-	if s.noteBatch(b, s.active) && s.reclaimDue() {
+	s.tables.active.insert(b)
+	if s.reclaim.noteBatch(b, s.tables.active, s.segments.list) && s.reclaimDue() {
 		s.considerMerge()
 	}
 	return nil
 }
 
-// logFull tells whether a write-ahead file is so long that its table is to be
+// logFull reports whether a write-ahead file is so long that its table is to be
 // written out though it has room: records without entries make only the file
 // grow, and short ones mostly. mu is held.
 func (s *Store) logFull() bool {
-	return s.active.wal.end > 4*int64(len(s.active.arena))+s.wal.step
+	return s.tables.active.wal.end > 4*int64(len(s.tables.active.arena))+s.wal.step
 }
 
 // makeRoom waits until a batch fits into the active table, and its record into
@@ -182,15 +182,15 @@ func (s *Store) makeRoom(ctx context.Context, b *batch) error {
 		if err := s.writable(); err != nil {
 			return err
 		}
-		fits := s.active.fits(b)
+		fits := s.tables.active.fits(b)
 		if fits && !s.logFull() {
 			return nil
 		}
-		if !fits && s.active.size == 0 {
+		if !fits && s.tables.active.size == 0 {
 			return fmt.Errorf("%w: a batch of %d bytes does not fit into %d bytes of memory: give the store more",
-				partd.ErrTooLarge, len(b.entries()), len(s.active.arena))
+				partd.ErrTooLarge, len(b.entries()), len(s.tables.active.arena))
 		}
-		if err := s.turnOver(ctx); err != nil {
+		if err := s.rotateTable(ctx); err != nil {
 			return err
 		}
 	}

@@ -103,14 +103,14 @@ func (s *Store) hashKeys(dst []uint64, entries []partd.Entry) []uint64 {
 func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
 	b.hash = s.hashKeys(b.hash, entries)
 	for i := 0; i < len(entries); i++ {
-		if i += b.addShort(entries[i:], b.hash[i:], s.partBits, s.blobBytes); i == len(entries) {
+		if i += b.addShort(entries[i:], b.hash[i:], s.tables.bits, s.blobBytes); i == len(entries) {
 			break
 		}
 		e := &entries[i]
 		switch {
 		case len(e.Value) == 0:
 		case len(e.Value) < s.blobBytes:
-			b.add(segment.KindAppend, e.Key, e.Value, b.hash[i], s.partBits)
+			b.add(segment.KindAppend, e.Key, e.Value, b.hash[i], s.tables.bits)
 		default:
 			if err := s.encodeBlob(b, e.Key, e.Value, b.hash[i]); err != nil {
 				return err
@@ -145,14 +145,14 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 		}
 		n++
 		start := len(buf)
-		most := start + 3 + k + v
-		buf = slices.Grow(buf, 3+k+v)[:most]
+		end := start + 3 + k + v
+		buf = slices.Grow(buf, 3+k+v)[:end]
 		entry := buf[start:]
 		first := uint(v)<<2 | uint(segment.KindAppend)
 		head := 1
 		if first < 0x80 {
 			entry[0] = byte(first)
-			buf = buf[:most-1]
+			buf = buf[:end-1]
 		} else {
 			entry[0], entry[1] = byte(first)|0x80, byte(first>>7)
 			head = 2
@@ -174,7 +174,7 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 }
 
 func (s *Store) encodeBlob(b *batch, key string, value []byte, hash uint64) error {
-	ref, err := s.writeBlob(value)
+	ref, err := s.blobs.write(value)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (s *Store) encodeBlob(b *batch, key string, value []byte, hash uint64) erro
 	// The hasher wants a slice of the key once; blobs are rare and large.
 	piece.start([]byte(key))
 	piece.write(value)
-	b.addBlob(key, ref, &piece, hash, s.partBits)
+	b.addBlob(key, ref, &piece, hash, s.tables.bits)
 	return nil
 }
 
@@ -190,9 +190,9 @@ func (s *Store) encodeBlob(b *batch, key string, value []byte, hash uint64) erro
 func (s *Store) encodeSet(b *batch, key string, value []byte) error {
 	h := s.format.Hash(key)
 	if len(value) < s.blobBytes {
-		b.add(segment.KindSet, key, value, h, s.partBits)
+		b.add(segment.KindSet, key, value, h, s.tables.bits)
 	} else {
-		b.add(segment.KindSet, key, nil, h, s.partBits)
+		b.add(segment.KindSet, key, nil, h, s.tables.bits)
 		if err := s.encodeBlob(b, key, value, h); err != nil {
 			return err
 		}
@@ -204,7 +204,7 @@ func (s *Store) encodeSet(b *batch, key string, value []byte) error {
 // encodeDelete makes a batch that removes keys.
 func (s *Store) encodeDelete(b *batch, keys []string) {
 	for _, k := range keys {
-		b.add(segment.KindDelete, k, nil, s.format.Hash(k), s.partBits)
+		b.add(segment.KindDelete, k, nil, s.format.Hash(k), s.tables.bits)
 	}
 	b.checksum()
 }

@@ -32,7 +32,7 @@ func TestAddShort(t *testing.T) {
 		general.reset()
 		for _, e := range entries {
 			if len(e.Value) > 0 {
-				general.add(segment.KindAppend, e.Key, e.Value, s.format.Hash(e.Key), s.partBits)
+				general.add(segment.KindAppend, e.Key, e.Value, s.format.Hash(e.Key), s.tables.bits)
 			}
 		}
 		general.checksum()

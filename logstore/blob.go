@@ -4,14 +4,26 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// writeBlob writes a large value from the caller's slice.
-func (s *Store) writeBlob(value []byte) (segment.BlobRef, error) {
+// blobs is where large values are written to.
+type blobs struct {
+	catalog  *catalog
+	segments *segments
+
+	// mu guards file and the ends of all blob files. It is taken after Store.mu,
+	// and before catalog.mu.
+	mu   sync.Mutex
+	file *dataFile // that the next one goes to
+}
+
+// write writes a large value from the caller's slice.
+func (bs *blobs) write(value []byte) (segment.BlobRef, error) {
 	table := segment.BlobTable(value)
-	f, off, err := s.reserveBlob(int64(len(value) + len(table)))
+	f, off, err := bs.reserve(int64(len(value) + len(table)))
 	if err != nil {
 		return segment.BlobRef{}, err
 	}
@@ -21,46 +33,46 @@ func (s *Store) writeBlob(value []byte) (segment.BlobRef, error) {
 		_, err = f.f.WriteAt(table, off+int64(len(value)))
 	}
 	if err != nil {
-		s.giveBackBlobs([]segment.BlobRef{ref})
+		bs.giveBack([]segment.BlobRef{ref})
 		return segment.BlobRef{}, err
 	}
 	f.dirty.Store(true) // after the write: a sync that ran meanwhile did not cover it
 	return ref, nil
 }
 
-// reserveBlob returns where to write n bytes.
-func (s *Store) reserveBlob(n int64) (*dataFile, int64, error) {
-	s.blobMu.Lock()
-	defer s.blobMu.Unlock()
-	f := s.blobFile
-	if f == nil || f.end >= s.fileSize() {
+// reserve returns where to write n bytes.
+func (bs *blobs) reserve(n int64) (*dataFile, int64, error) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	f := bs.file
+	if f == nil || f.end >= bs.segments.fileSize() {
 		var err error
-		if f, err = s.catalog.add(segment.BlobFile); err != nil {
+		if f, err = bs.catalog.add(segment.BlobFile); err != nil {
 			return nil, 0, err
 		}
-		s.blobFile = f
+		bs.file = f
 	}
 	off := f.end
 	f.end += n
-	s.dataBytes.Add(n)
+	bs.segments.size.Add(n)
 	return f, off, nil
 }
 
-// giveBackBlobs gives back the room of large values that no record refers to.
-// life is held.
-func (s *Store) giveBackBlobs(refs []segment.BlobRef) {
-	s.blobMu.Lock()
-	defer s.blobMu.Unlock()
+// giveBack gives back the room of large values that no record refers to.
+// Store.life is held.
+func (bs *blobs) giveBack(refs []segment.BlobRef) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
 	for i := range refs {
 		r := &refs[len(refs)-1-i]
-		f, n := s.catalog.files.file(r.File, segment.BlobFile), r.Stored()
-		s.dataBytes.Add(-n)
+		f, n := bs.catalog.files.file(r.File, segment.BlobFile), r.Stored()
+		bs.segments.size.Add(-n)
 		if f.end != r.Off+n { // another is being written behind it
-			s.punch(f.f, r.Off, n)
+			bs.catalog.punch(f.f, r.Off, n)
 			continue
 		}
 		f.end = r.Off
-		s.cutBack(f)
+		bs.catalog.cutBack(f)
 	}
 }
 

@@ -33,7 +33,7 @@ func (w *bulkWriter) add(b *batch) error {
 		}
 	}
 	w.t.insert(b)
-	w.s.noteBatch(b, w.t)
+	w.s.reclaim.noteBatch(b, w.t, w.s.segments.list)
 	return nil
 }
 
@@ -41,7 +41,7 @@ func (w *bulkWriter) flush() error {
 	if w.t.size == 0 {
 		return nil
 	}
-	g, err := w.s.writeSegment(w.t)
+	g, err := w.s.sealer.write(w.t)
 	if err != nil {
 		return err
 	}
@@ -60,9 +60,9 @@ func (w *bulkWriter) undo() {
 		if i == 0 || g.Start == segment.HeaderLen {
 			w.s.cutBack(g.file)
 		}
-		w.s.segmentFile = g.file
+		w.s.sealer.file = g.file
 	}
-	w.s.giveBackBlobs(w.blobs)
+	w.s.blobs.giveBack(w.blobs)
 	w.segments, w.blobs = nil, nil
 }
 
@@ -114,7 +114,7 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 	}
 	defer func() {
 		t.reset()
-		s.putTable(t)
+		s.tables.put(t)
 	}()
 	if tag != (partd.Tag{}) {
 		if isNew, err := s.sessions.check(tag); err != nil || !isNew {
@@ -167,41 +167,41 @@ func (s *Store) stop(ctx context.Context) (*table, error) {
 		if err := s.writable(); err != nil {
 			return nil, err
 		}
-		if s.frozen != nil || s.seq != s.active.firstSeq {
-			if err := s.turnOver(ctx); err != nil {
+		if s.tables.frozen != nil || s.seq != s.tables.active.firstSeq {
+			if err := s.rotateTable(ctx); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		if t, err := s.tryFree(); t != nil || err != nil {
+		if t, err := s.tables.tryTake(); t != nil || err != nil {
 			return t, err
 		}
-		t, err := s.waitFree(ctx)
+		t, err := s.tables.take(ctx)
 		if err != nil {
 			return nil, err
 		}
-		s.putTable(t) // something may have changed meanwhile
+		s.tables.put(t) // something may have changed meanwhile
 	}
 }
 
 func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byte) error {
 	h := s.format.Hash(key)
 	if len(value) < s.blobBytes {
-		b.add(kind, key, value, h, s.partBits)
+		b.add(kind, key, value, h, s.tables.bits)
 		return nil
 	}
 	if kind == segment.KindSet {
-		b.add(segment.KindSet, key, nil, h, s.partBits)
+		b.add(segment.KindSet, key, nil, h, s.tables.bits)
 	}
 	return s.encodeBlob(b, key, value, h)
 }
 
 // addSegments makes segments visible. mu is held.
 func (s *Store) addSegments(more []*storedSegment) {
-	old := s.segments
-	s.segments = s.withinMemory(append(old[:len(old):len(old)], more...))
-	s.wasteLimit.Store(0)
+	old := s.segments.list
+	s.segments.list = s.segments.withinMemory(append(old[:len(old):len(old)], more...))
+	s.merging.wasteLimit.Store(0)
 	s.reclaim.weights = nil
-	s.dataBytes.Add(sizeOf(more))
+	s.segments.size.Add(sizeOf(more))
 	s.considerMerge()
 }

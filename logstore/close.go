@@ -3,8 +3,6 @@ package logstore
 import (
 	"context"
 	"errors"
-
-	"github.com/go-partd/partd/internal/offheap"
 )
 
 // Close writes everything out and closes the store. Readers that are still at
@@ -61,11 +59,11 @@ func (s *Store) finishMerges() {
 func (s *Store) abandon() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = true
+	s.closed, s.segments.closed = true, true
 	s.waitSealed() // it uses what is given back here
-	s.releaseVersion(s.version)
+	s.segments.release(s.segments.version)
 	s.mu.Unlock()
-	s.discards.Wait()
+	s.segments.discards.Wait()
 	s.mu.Lock()
 	var errs []error
 	errs = append(errs, s.wal.close())
@@ -73,20 +71,7 @@ func (s *Store) abandon() error {
 		s.lockForReaders()
 		errs = append(errs, s.catalog.files.release())
 	}
-	for {
-		select {
-		case t := <-s.free:
-			offheap.Release(t.arena)
-			continue
-		default:
-		}
-		break
-	}
-	for _, t := range append([]*table{s.active, s.frozen}, s.tables...) {
-		if t != nil {
-			s.unref(t)
-		}
-	}
+	s.tables.close()
 	if s.lock != nil {
 		errs = append(errs, s.lock.Unlock())
 	}

@@ -40,9 +40,9 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		return false, err
 	}
 	defer func() {
-		if t != s.active && t != s.frozen {
+		if t != s.tables.active && t != s.tables.frozen {
 			t.reset()
-			s.putTable(t)
+			s.tables.put(t)
 		}
 	}()
 	if s.durable.Load() {
@@ -65,14 +65,10 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		return false, err
 	}
 	s.sessions = sessions
-	used := []*table{s.active, s.frozen}
-	s.frozen, s.sealErr = nil, nil
+	used := s.tables.inUse()
+	s.tables.frozen, s.sealErr = nil, nil
 	s.activate(t, wal)
-	for _, u := range used {
-		if u != nil && u != t {
-			s.unref(u)
-		}
-	}
+	s.tables.unrefAll(used, t)
 	s.forgetFiles()
 	return true, nil
 }
@@ -83,13 +79,13 @@ func (s *Store) forgetFiles() {
 	if s.merging.running {
 		s.merging.cancel()
 	}
-	s.nextVersion(nil, nil)
+	s.segments.next(nil, nil)
 	old := s.catalog.files
-	s.catalog.files, s.segments = newFileSet(), nil
-	s.segmentFile = nil
-	s.blobMu.Lock() // space may be being given back
-	s.blobFile = nil
-	s.blobMu.Unlock()
+	s.catalog.files, s.segments.list = newFileSet(), nil
+	s.sealer.file = nil
+	s.blobs.mu.Lock() // space may be being given back
+	s.blobs.file = nil
+	s.blobs.mu.Unlock()
 	s.startReclaiming()
 	for _, f := range old.files() {
 		s.warn(s.fs.Remove(f.Path), "a file of a dropped store could not be removed; the next opening will", "path", f.Path)
@@ -106,12 +102,12 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 		if err := s.writable(); err != nil {
 			return nil, err
 		}
-		for _, t := range []*table{s.active, s.frozen} {
+		for _, t := range []*table{s.tables.active, s.tables.frozen} {
 			if t != nil && t.refs.Load() == 1 {
 				return t, nil
 			}
 		}
-		if t, err := s.tryFree(); t != nil || err != nil {
+		if t, err := s.tables.tryTake(); t != nil || err != nil {
 			return t, err
 		}
 		// All are held by a Get, which ends soon.

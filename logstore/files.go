@@ -25,7 +25,7 @@ func dataName(dir string, kind segment.FileKind, number uint32) string {
 type dataFile struct {
 	segment.File
 	f     vfs.File
-	end   int64       // where the next segment or blob goes; guarded by sealMu or blobMu
+	end   int64       // where the next segment or blob goes; of segments, see sealer; of blobs, guarded by blobs.mu
 	dirty atomic.Bool // written to since the last sync
 	kept  int64       // of a copy of large values: their bytes. Holes need not have given room back
 }

@@ -113,7 +113,7 @@ func TestRecordThatOnlyClaims(t *testing.T) {
 			if err := s.Append(t.Context(), partd.Entry{Key: "a", Value: longValue}); err != nil {
 				t.Fatal(err)
 			}
-			w := s.active.wal
+			w := s.tables.active.wal
 			b := &batch{}
 			b.reset()
 			rec := (&recordHeader{seq: s.seq, epoch: w.epoch}).put(b, &s.format, w.end)

@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ const (
 	spareMore = 16 << 10 // its length beyond that of the manifest
 )
 
-// isFull tells whether an error says that the disk, or what one may use of it,
+// isFull reports whether an error says that the disk, or what one may use of it,
 // is full.
 func isFull(err error) bool { return err != nil && (isNoSpace(err) || errors.Is(err, errNoRoom)) }
 
@@ -31,9 +32,9 @@ func (s *Store) full() error {
 	return nil
 }
 
-// startAnyhow opens the store. On a full disk it removes what an interrupted
+// startOrReadOnly opens the store. On a full disk it removes what an interrupted
 // operation left, tries once more, and then does without writing.
-func (s *Store) startAnyhow(fresh func() *Store) (*Store, error) {
+func (s *Store) startOrReadOnly(fresh func() *Store) (*Store, error) {
 	err := s.start()
 	if !isFull(err) || s.opts.ReadOnly {
 		return s, err
@@ -76,8 +77,8 @@ func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	sessions := s.sessions.clone()
 	sessions.apply(h, s.opts.MaxSessions)
 	s.emptied = false
-	if s.active != nil {
-		s.wal.lastEpoch = max(s.wal.lastEpoch, s.active.wal.epoch)
+	if s.tables.active != nil {
+		s.wal.lastEpoch = max(s.wal.lastEpoch, s.tables.active.wal.epoch)
 	}
 	err := s.catalog.edit(func(m *manifest) {
 		m.empty(max(m.liveEpoch, s.wal.lastEpoch)+1, s.seq, sessions)
@@ -88,13 +89,9 @@ func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	}
 	s.sessions, s.unread = sessions, nil
 	s.fullErr.Store(&why)
-	used := append([]*table{s.active, s.frozen}, s.tables...)
-	s.active, s.frozen, s.sealErr, s.tables = nil, nil, nil, nil
-	for _, u := range used {
-		if u != nil && u != t {
-			s.unref(u)
-		}
-	}
+	used := s.tables.inUse()
+	s.tables.active, s.tables.frozen, s.tables.found, s.sealErr = nil, nil, nil, nil
+	s.tables.unrefAll(used, t)
 	s.warn(s.wal.remove(), "a write-ahead file of a dropped store could not be removed; it will be used again")
 	s.forgetFiles()
 	if err := s.leaveFull(t); err != nil {
@@ -121,14 +118,13 @@ func (s *Store) leaveFull(t *table) error {
 		if err := s.makeTables(); err != nil {
 			return err
 		}
-		select {
-		case t = <-s.free:
-		default:
-			return errors.New("all tables are being read")
+		var err error
+		if t, err = s.tables.tryTake(); t == nil {
+			return cmp.Or(err, errors.New("all tables are being read"))
 		}
 		defer func() {
-			if t != s.active {
-				s.putTable(t)
+			if t != s.tables.active {
+				s.tables.put(t)
 			}
 		}()
 	}
@@ -145,7 +141,7 @@ func (s *Store) leaveFull(t *table) error {
 }
 
 // dropOnFullDisk is what Drop does where the disk was full when the store was
-// opened or dropped. It tells whether that was so.
+// opened or dropped. It reports whether that was so.
 func (s *Store) dropOnFullDisk(ctx context.Context, h recordHeader) (was bool, err error) {
 	why := s.fullErr.Load()
 	if why == nil || s.closed {

@@ -97,7 +97,7 @@ func (v *view) get(ctx context.Context, keys []string, values bool) ([][]byte, [
 		groups++
 	}
 	if len(v.segments) > 1 {
-		v.s.chargeGets(g.cost, groups*usefulRead(v.segments))
+		v.s.merging.chargeGets(g.cost, groups*usefulRead(v.segments))
 	}
 	got, exists := make([][]byte, len(keys)), make([]bool, len(keys))
 	used := make(map[string]bool)
@@ -119,14 +119,14 @@ func (v *view) get(ctx context.Context, keys []string, values bool) ([][]byte, [
 
 // bits is the number of bits that choose a range in the finest source.
 func (v *view) bits() uint8 {
-	var most uint8
+	var finest uint8
 	for _, g := range v.segments {
-		most = max(most, g.Bits)
+		finest = max(finest, g.Bits)
 	}
 	for _, t := range v.tables {
-		most = max(most, t.t.bits)
+		finest = max(finest, t.t.bits)
 	}
-	return most
+	return finest
 }
 
 // getter reads keys of one range after another.
@@ -179,10 +179,7 @@ func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.S
 	if source >= len(v.segments) {
 		return v.tables[source-len(v.segments)].source(hash)
 	}
-	g := v.segments[source]
-	i := g.RangeOf(hash)
-	r.Reset(&g.file.File, g.Start+int64(g.Off[i]), g.Start+int64(g.Off[i+1]))
-	return r
+	return v.segments[source].ranges(r, hash, hash)
 }
 
 // rangeCost is what reading the range of a hash costs.
@@ -190,12 +187,11 @@ func (v *view) rangeCost(source int, hash uint64) int64 {
 	if source >= len(v.segments) {
 		return 0
 	}
-	g := v.segments[source]
-	i := g.RangeOf(hash)
-	if g.Off[i] == g.Off[i+1] {
+	n := v.segments[source].stored(hash, hash)
+	if n == 0 {
 		return 0
 	}
-	return readCost + int64(g.Off[i+1]-g.Off[i])
+	return readCost + n
 }
 
 // read takes the entries of one key, or of all that are wanted.

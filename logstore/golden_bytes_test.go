@@ -17,7 +17,7 @@ import (
 func TestGoldenBytes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	copyDir(t, goldenDir, dir)
-	h := hooks{fs: osFS, tableBytes: 128 << 10, walStep: 4096, mergeLeast: -1, reclaimSlack: -1}
+	h := hooks{fs: osFS, tableBytes: 128 << 10, walStep: 4096, minMerge: -1, reclaimSlack: -1}
 	check := func(when, want string) {
 		if got := fileSums(t, dir); got != want {
 			t.Errorf("%s, the files are\n%sinstead of\n%s", when, got, want)
@@ -61,7 +61,7 @@ func TestGoldenBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("once it is closed", goldenClosed)
-	h.mergeLeast, h.mergeFull = 2, 1<<20
+	h.minMerge, h.mergeFull = 2, 1<<20
 	if s, err = open(dir, &Options{Memory: 8 << 20}, h); err != nil { // it begins a merge
 		t.Fatal(err)
 	}

@@ -28,10 +28,10 @@ func isHot(keys []segment.HotRun, key []byte) bool {
 }
 
 // hotKeys returns the hot keys of a part.
-func (s *Store) hotKeys(t *table, p int) ([]segment.HotRun, error) {
+func (k *sealer) hotKeys(t *table, p int) ([]segment.HotRun, error) {
 	size := int64(t.parts[p].size)
-	least := s.hotBytes(t)
-	if size < least || s.manyHot.Load() {
+	minBytes := t.hotBytes()
+	if size < minBytes || k.segments.manyHot.Load() {
 		return nil, nil
 	}
 	// A look at the beginning is enough for most: hardly any part of a store
@@ -45,7 +45,7 @@ func (s *Store) hotKeys(t *table, p int) ([]segment.HotRun, error) {
 		}
 		promising := false
 		for _, k := range sizes {
-			promising = promising || k.encoded*size >= least*sampled/4*3
+			promising = promising || k.encoded*size >= minBytes*sampled/4*3
 		}
 		if !promising {
 			return nil, nil
@@ -56,9 +56,9 @@ func (s *Store) hotKeys(t *table, p int) ([]segment.HotRun, error) {
 		return nil, err
 	}
 	var hot []segment.HotRun
-	for key, k := range sizes {
-		if k.encoded >= least && len(key) <= segment.MaxHotKey {
-			hot = append(hot, segment.HotRun{Hash: s.format.Hash(key), Key: []byte(key), Bytes: k.bytes, Reset: k.reset, Gone: k.gone})
+	for key, n := range sizes {
+		if n.encoded >= minBytes && len(key) <= segment.MaxHotKey {
+			hot = append(hot, segment.HotRun{Hash: k.catalog.format.Hash(key), Key: []byte(key), Bytes: n.bytes, Reset: n.reset, Gone: n.gone})
 		}
 	}
 	slices.SortFunc(hot, func(a, b segment.HotRun) int {
@@ -68,7 +68,7 @@ func (s *Store) hotKeys(t *table, p int) ([]segment.HotRun, error) {
 }
 
 // hotBytes is the least that a hot key takes of a table.
-func (s *Store) hotBytes(t *table) int64 { return max(int64(len(t.arena))/512, 4<<10) }
+func (t *table) hotBytes() int64 { return max(int64(len(t.arena))/512, 4<<10) }
 
 // keySize is what a stream of entries does to a key.
 type keySize struct {
@@ -97,10 +97,10 @@ func (k *keySize) add(e *segment.Entry) error {
 var errEnough = errors.New("enough entries were counted")
 
 // countKeys reads entries up to a number of bytes.
-func countKeys(src segment.Source, most int64) (sizes map[string]*keySize, total int64, err error) {
+func countKeys(src segment.Source, limit int64) (sizes map[string]*keySize, total int64, err error) {
 	sizes = map[string]*keySize{}
 	err = segment.EachEntry(src, func(e *segment.Entry) error {
-		if total >= most {
+		if total >= limit {
 			return errEnough
 		}
 		k := sizes[string(e.Key)]

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// unusedWAL tells whether a write-ahead file never had a record.
+// unusedWAL reports whether a write-ahead file never had a record.
 func (d *directory) unusedWAL(path string) (bool, error) {
 	info, err := d.fs.Info(path)
 	if err != nil || info.Size > walStep {
@@ -64,7 +64,7 @@ func parseName(name, prefix string, n *uint32) bool {
 	return err == nil && name == fmt.Sprintf("%s%08d", prefix, *n)
 }
 
-// isOurs tells whether a data file is this store's. One whose header is not
+// isOurs reports whether a data file is this store's. One whose header is not
 // there yet is, since a crash leaves it so: it is empty or zeros, or ends within
 // the header.
 func (c *catalog) isOurs(path string) (bool, error) {

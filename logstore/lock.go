@@ -44,7 +44,7 @@ func (d *directory) takeLock() error {
 	return nil
 }
 
-// checkLock tells whether the file that is locked is still the one in the
+// checkLock reports whether the file that is locked is still the one in the
 // directory. Who deletes it lets another process lock a new one.
 func (d *directory) checkLock() error {
 	if d.lock == nil {

@@ -63,19 +63,19 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	for _, c := range cuts {
 		c.file.end = c.end
 	}
-	after := s.segments[j.from+len(j.inputs()):]
-	s.segments = s.withinMemory(slices.Concat(s.segments[:j.from], j.out, after))
-	if s.rotate.Load() && !s.sealing && len(after) == 0 { // no segment was written since
-		s.segmentFile = nil
+	after := s.segments.list[j.from+len(j.inputs()):]
+	s.segments.list = s.segments.withinMemory(slices.Concat(s.segments.list[:j.from], j.out, after))
+	if s.sealer.rotate.Load() && !s.sealing && len(after) == 0 { // no segment was written since
+		s.sealer.file = nil
 		if n := len(j.out); n > 0 {
-			s.segmentFile = j.out[n-1].file
+			s.sealer.file = j.out[n-1].file
 		}
-		s.rotate.Store(false)
+		s.sealer.rotate.Store(false)
 	}
 	j.forgetWaste()
-	s.nextVersion(doomed, cuts)
-	s.wasted.Store(0)
-	s.wasteLimit.Store(0)
+	s.segments.next(doomed, cuts)
+	s.merging.wasted.Store(0)
+	s.merging.wasteLimit.Store(0)
 	return doomed, nil
 }
 

@@ -19,7 +19,7 @@ var errStillRead = errors.New("it is still being read")
 // which no more will be written.
 func (s *Store) shortenFiles() {
 	for _, f := range s.catalog.files.files() {
-		if f.Kind != segment.SegmentFile || f == s.segmentFile {
+		if f.Kind != segment.SegmentFile || f == s.sealer.file {
 			continue
 		}
 		if size, err := f.size(); err != nil || size > f.end {
@@ -29,11 +29,11 @@ func (s *Store) shortenFiles() {
 }
 
 // stillThere leaves out the files of a store that was dropped. mu is held.
-func (s *Store) stillThere(cuts []fileCut) []fileCut {
-	if len(cuts) == 0 || s.closed { // then another process may have the store; it cuts them itself
+func (ss *segments) stillThere(cuts []fileCut) []fileCut {
+	if len(cuts) == 0 || ss.closed { // then another process may have the store; it cuts them itself
 		return nil
 	}
-	files := s.catalog.files.files()
+	files := ss.catalog.files.files()
 	return slices.DeleteFunc(slices.Clone(cuts), func(c fileCut) bool { return !slices.Contains(files, c.file) })
 }
 

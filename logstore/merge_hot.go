@@ -46,7 +46,7 @@ func (j *mergeJob) findHeavy(lo, hi uint64) error {
 		hash  uint64
 		bytes int64
 	}
-	const most = 16
+	const maxCounts = 16
 	var counts []count
 	var sum int64
 	err := j.eachIn(j.first, j.end, lo, hi, func(e *segment.Entry) error {
@@ -55,19 +55,19 @@ func (j *mergeJob) findHeavy(lo, hi uint64) error {
 		if len(e.Key) > segment.MaxHotKey {
 			return nil
 		}
-		least := n
+		smallest := n
 		for i := range counts {
 			if string(counts[i].key) == string(e.Key) {
 				counts[i].bytes += n
 				return nil
 			}
-			least = min(least, counts[i].bytes)
+			smallest = min(smallest, counts[i].bytes)
 		}
-		if len(counts) == most {
+		if len(counts) == maxCounts {
 			for i := range counts {
-				counts[i].bytes -= least
+				counts[i].bytes -= smallest
 			}
-			n -= least
+			n -= smallest
 			counts = slices.DeleteFunc(counts, func(c count) bool { return c.bytes == 0 })
 		}
 		if n > 0 {

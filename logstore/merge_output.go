@@ -19,7 +19,7 @@ func (j *mergeJob) begin() error {
 
 // beginRange begins a range, in another segment where the one before is long.
 func (j *mergeJob) beginRange(i int) error {
-	if j.w.Written() > j.most {
+	if j.w.Written() > j.maxLen {
 		if err := j.split(); err != nil {
 			return err
 		}
@@ -78,7 +78,7 @@ func (j *mergeJob) writeHot(h *segment.HotRun) error {
 		return err
 	}
 	err := j.leaveOut(func(f func(e *segment.Entry) error) error { return j.eachOf(h, j.first, j.end, f) }, func(e *segment.Entry) error {
-		if j.w.Written() > j.most {
+		if j.w.Written() > j.maxLen {
 			if size.encoded > 0 {
 				end()
 			}

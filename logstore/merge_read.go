@@ -22,7 +22,7 @@ func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry
 		if j.ctx.Err() != nil {
 			return context.Cause(j.ctx)
 		}
-		j.src.Reset(&g.file.File, g.Start+int64(g.Off[g.RangeOf(lo)]), g.Start+int64(g.Off[g.RangeOf(hi)+1]))
+		g.ranges(&j.src, lo, hi)
 		if err := visit(i, g); err != nil {
 			return err
 		}
@@ -33,7 +33,7 @@ func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry
 			if j.isHot(h.Hash, h.Key) {
 				continue
 			}
-			j.src.Reset(&g.file.File, g.Start+int64(h.Off), g.Start+int64(h.Off)+int64(h.Len))
+			g.hotRun(&j.src, h)
 			if err := visit(i, g); err != nil {
 				return err
 			}

@@ -23,9 +23,9 @@ type reset struct {
 const resetCost = 80
 
 // findResets notes the keys of an interval that are reset. It gives up with
-// errTooMuch where they take more than most bytes.
-func (j *mergeJob) findResets(lo, hi uint64, most int64) error {
-	return j.noteResets(most, func(first, end int, f func(e *segment.Entry) error) error {
+// errTooMuch where they take more than limit bytes.
+func (j *mergeJob) findResets(lo, hi uint64, limit int64) error {
+	return j.noteResets(limit, func(first, end int, f func(e *segment.Entry) error) error {
 		return j.eachIn(first, end, lo, hi, f)
 	})
 }
@@ -37,7 +37,7 @@ func (j *mergeJob) findResetsOf(h *segment.HotRun) error {
 }
 
 // noteResets notes the resets among the entries that each yields of segments.
-func (j *mergeJob) noteResets(most int64, each func(first, end int, f func(e *segment.Entry) error) error) error {
+func (j *mergeJob) noteResets(limit int64, each func(first, end int, f func(e *segment.Entry) error) error) error {
 	j.resets = map[string]*reset{}
 	var bytes int64
 	for i := j.first; i < len(j.v.segments); i++ {
@@ -50,7 +50,7 @@ func (j *mergeJob) noteResets(most int64, each func(first, end int, f func(e *se
 			}
 			r := j.resets[string(e.Key)]
 			if r == nil {
-				if bytes += resetCost + int64(len(e.Key)); bytes > most {
+				if bytes += resetCost + int64(len(e.Key)); bytes > limit {
 					return errTooMuch
 				}
 				r = &reset{older: !j.pastKnown}
@@ -74,7 +74,7 @@ func (j *mergeJob) noteResets(most int64, each func(first, end int, f func(e *se
 	})
 }
 
-// isDead tells whether an entry makes no difference. It must be asked of the
+// isDead reports whether an entry makes no difference. It must be asked of the
 // entries of a key one after the other.
 func (j *mergeJob) isDead(e *segment.Entry) bool {
 	r := j.resets[string(e.Key)]

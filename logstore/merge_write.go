@@ -26,10 +26,10 @@ type mergeJob struct {
 	pastKnown  bool // no segments but those of the view are older
 	reclaims   bool // it is to give space back
 
-	bits  uint8
-	limit int64 // bytes that are loaded at once
-	most  int64 // bytes of a segment, about
-	exact bool  // large values are read, so that each of several segments has a ledger of its own
+	bits   uint8
+	limit  int64 // bytes that are loaded at once
+	maxLen int64 // bytes of a segment, about
+	exact  bool  // large values are read, so that each of several segments has a ledger of its own
 
 	hot    []segment.HotRun // keys that get runs of their own, sorted
 	comp   *segment.Compressor
@@ -69,7 +69,7 @@ func (j *mergeJob) plan() {
 	of := max(j.inputBytes, sizeOf(j.v.segments)>>6) // what others have of a range is looked at, too
 	j.bits = uint8(min(max(bits.Len64(uint64(of/mergedRange)), 1)-1, maxBits))
 	j.limit = min(max(j.s.opts.Memory/64, 128<<10), 8<<20)
-	j.most = min(j.s.mostMerged(), max(leastFile, j.s.tableBytes, j.inputBytes/8))
+	j.maxLen = min(j.s.merging.maxLen, max(minFile, j.s.tables.bytes, j.inputBytes/8))
 	if n := j.s.hooks.mergeBytes; n > 0 {
 		j.limit = n
 	}
@@ -127,93 +127,86 @@ func (j *mergeJob) checkLedger() error {
 	return want.diff(sum)
 }
 
-// firstHash is the lowest hash of a range of the new segments.
-func (j *mergeJob) firstHash(unit int) uint64 { return uint64(unit) << 1 << (63 - j.bits) }
-
-func (j *mergeJob) lastHash(unit int) uint64 {
-	if unit+1 == 1<<j.bits {
-		return math.MaxUint64
-	}
-	return j.firstHash(unit+1) - 1
-}
-
-// unitSize returns about how many bytes go to a range.
-func (j *mergeJob) unitSize(unit int) int64 {
-	lo, hi := j.firstHash(unit), j.lastHash(unit)
+// partitionSize returns about how many bytes go to a range.
+func (j *mergeJob) partitionSize(p int) int64 {
+	lo, hi := segment.Bounds(p, p+1, j.bits)
 	var n int64
 	for _, g := range j.inputs() {
-		a, b := g.RangeOf(lo), g.RangeOf(hi)
-		size := int64(g.Off[b+1] - g.Off[a])
+		size := g.stored(lo, hi)
 		if g.Raw != nil {
 			size = 0
-			for r := a; r <= b; r++ {
+			for r := g.RangeOf(lo); r <= g.RangeOf(hi); r++ {
 				size += int64(g.Raw[r])
 			}
 		}
-		if g.Bits < j.bits {
-			size >>= j.bits - g.Bits
-		}
-		n += size
+		n += size >> (max(j.bits, g.Bits) - g.Bits)
 	}
 	return n
 }
 
-// writeRanges writes all ranges, as many at a time as can be loaded.
-func (j *mergeJob) writeRanges() error {
-	units := 1 << j.bits
-	for lo := 0; lo < units; {
-		hi, size := lo+1, j.unitSize(lo)
-		for hi < units {
-			more := j.unitSize(hi)
-			if size+more > j.limit*3/4 {
+// together calls use for partitions that follow each other, as many at a time as
+// have no more than limit bytes together, and one at least.
+func together(n int, sizeOf func(p int) int64, limit int64, use func(first, end int, size int64) error) error {
+	for first := 0; first < n; {
+		end, size := first+1, sizeOf(first)
+		for ; end < n; end++ {
+			more := sizeOf(end)
+			if size+more > limit {
 				break
 			}
 			size += more
-			hi++
 		}
-		if err := j.writeUnits(lo, hi); err != nil {
+		if err := use(first, end, size); err != nil {
 			return err
 		}
-		lo = hi
+		first = end
 	}
 	return nil
 }
 
-// writeUnits writes some ranges.
-func (j *mergeJob) writeUnits(lo, hi int) error {
-	most := j.limit / 2
-	if hi-lo == 1 {
-		most = math.MaxInt64
+// writeRanges writes all ranges, as many at a time as can be loaded.
+func (j *mergeJob) writeRanges() error {
+	return together(1<<j.bits, j.partitionSize, j.limit*3/4, func(first, end int, _ int64) error { return j.writeSome(first, end) })
+}
+
+// writeSome writes some ranges.
+func (j *mergeJob) writeSome(first, end int) error {
+	limit := j.limit / 2
+	if end-first == 1 {
+		limit = math.MaxInt64
 	}
-	err := j.findResets(j.firstHash(lo), j.lastHash(hi-1), most)
+	lo, hi := segment.Bounds(first, end, j.bits)
+	err := j.findResets(lo, hi, limit)
 	var loaded []byte
 	if err == nil {
 		loaded, err = j.load(lo, hi)
 	}
 	if err == errTooMuch {
-		if hi-lo == 1 {
-			return j.stream(lo)
+		if end-first == 1 {
+			return j.stream(first)
 		}
-		mid := (lo + hi) / 2
-		if err := j.writeUnits(lo, mid); err != nil {
+		mid := (first + end) / 2
+		if err := j.writeSome(first, mid); err != nil {
 			return err
 		}
-		return j.writeUnits(mid, hi)
+		return j.writeSome(mid, end)
 	}
 	if err != nil {
 		return err
 	}
 	sorted := j.arenas[1]
-	starts, err := scatter(sorted, loaded, hi-lo, func(key []byte) int { return j.unitOf(j.s.format.HashBytes(key)) - lo })
+	starts, err := scatter(sorted, loaded, end-first, func(key []byte) int {
+		return segment.Range(j.s.format.HashBytes(key), j.bits) - first
+	})
 	if err != nil {
 		return err
 	}
-	for u := lo; u < hi; u++ {
-		b := sorted[starts[u-lo]:starts[u-lo+1]]
+	for p := first; p < end; p++ {
+		b := sorted[starts[p-first]:starts[p-first+1]]
 		if len(b) == 0 {
 			continue
 		}
-		if err := j.beginRange(u); err != nil {
+		if err := j.beginRange(p); err != nil {
 			return err
 		}
 		for len(b) > 0 {
@@ -226,17 +219,15 @@ func (j *mergeJob) writeUnits(lo, hi int) error {
 			}
 			b = b[len(e.Raw):]
 		}
-		j.w.EndRange(u)
+		j.w.EndRange(p)
 	}
 	return nil
 }
 
-func (j *mergeJob) unitOf(hash uint64) int { return int(hash >> 1 >> (63 - j.bits)) }
-
-// load loads the entries of some ranges, in order.
-func (j *mergeJob) load(lo, hi int) ([]byte, error) {
+// load loads the entries in an interval of hashes, in order.
+func (j *mergeJob) load(lo, hi uint64) ([]byte, error) {
 	loaded := j.arenas[0][:0]
-	err := j.eachLive(j.firstHash(lo), j.lastHash(hi-1), func(e *segment.Entry) error {
+	err := j.eachLive(lo, hi, func(e *segment.Entry) error {
 		if len(loaded)+len(e.Raw) > cap(loaded) {
 			return errTooMuch
 		}
@@ -248,28 +239,28 @@ func (j *mergeJob) load(lo, hi int) ([]byte, error) {
 
 // stream writes a range that is too large to be loaded, and finds out which
 // keys make it so.
-func (j *mergeJob) stream(unit int) error {
-	lo, hi := j.firstHash(unit), j.lastHash(unit)
+func (j *mergeJob) stream(p int) error {
+	lo, hi := segment.Bounds(p, p+1, j.bits)
 	if err := j.findHeavy(lo, hi); err != nil {
 		return err
 	}
-	if err := j.beginRange(unit); err != nil {
+	if err := j.beginRange(p); err != nil {
 		return err
 	}
 	err := j.eachLive(lo, hi, func(e *segment.Entry) error {
-		if j.w.Written() > j.most {
-			j.w.EndRange(unit)
+		if j.w.Written() > j.maxLen {
+			j.w.EndRange(p)
 			if err := j.split(); err != nil {
 				return err
 			}
-			if err := j.beginRange(unit); err != nil {
+			if err := j.beginRange(p); err != nil {
 				return err
 			}
 		}
 		return j.put(e)
 	})
 	if err == nil {
-		j.w.EndRange(unit)
+		j.w.EndRange(p)
 	}
 	return err
 }

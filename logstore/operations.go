@@ -123,7 +123,7 @@ func (op *popOp) last(ctx context.Context, s *Store, b *batch) error {
 	b.reset()
 	for i, k := range op.keys {
 		if exists[i] {
-			b.add(segment.KindDelete, k, nil, s.format.Hash(k), s.partBits)
+			b.add(segment.KindDelete, k, nil, s.format.Hash(k), s.tables.bits)
 		}
 	}
 	b.checksum()

@@ -56,7 +56,7 @@ const (
 	MaxMemory     = 8 << 30
 
 	defaultFileSize    = 1 << 30
-	leastFile          = 64 << 20
+	minFile            = 64 << 20
 	defaultMaxSessions = 10_000
 )
 
@@ -111,7 +111,7 @@ type hooks struct {
 	readBytes  int64                   // what a Scan may load at once
 	batchBytes int                     // what a Scan hands over at once
 	walStep    int64                   // by which write-ahead files grow
-	mergeLeast int                     // so many small segments are merged; negative: never
+	minMerge   int                     // so many small segments are merged; negative: never
 	mergeFull  int64                   // size of a segment that is not small
 	mergeBytes int64                   // of a merged segment, and loaded at once
 

@@ -46,17 +46,17 @@ func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	s.mu.Lock()
 	files := s.catalog.files
 	s.mu.Unlock()
-	s.blobMu.Lock()
-	if f := s.blobFile; f != nil && f.end > max(s.reclaimSlack()/4, s.fileSize()/8) {
-		s.blobFile = nil // the next large value goes to another
+	s.blobs.mu.Lock()
+	if f := s.blobs.file; f != nil && f.end > max(s.reclaim.slack/4, s.segments.fileSize()/8) {
+		s.blobs.file = nil // the next large value goes to another
 	}
 	var old []*dataFile
 	for _, f := range files.files() {
-		if f.Kind == segment.BlobFile && f != s.blobFile {
+		if f.Kind == segment.BlobFile && f != s.blobs.file {
 			old = append(old, f)
 		}
 	}
-	s.blobMu.Unlock()
+	s.blobs.mu.Unlock()
 	if len(old) == 0 {
 		return nil, nil
 	}
@@ -74,7 +74,7 @@ func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile,
 		for len(old) > 0 && (values < limit || len(victims) == 0) {
 			f := old[0]
 			old = old[1:]
-			if n := present[f.Number]; n == 0 || f.onDisk()-n > max(n, s.reclaimSlack()/8) && (f.kept == 0 || n < f.kept/2) {
+			if n := present[f.Number]; n == 0 || f.onDisk()-n > max(n, s.reclaim.slack/8) && (f.kept == 0 || n < f.kept/2) {
 				victims = append(victims, f)
 				values += n / int64(s.blobBytes)
 			}
@@ -101,12 +101,12 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 		s.mu.Unlock()
 		return errDropped
 	}
-	if s.oldVersions > 0 {
+	if s.segments.old > 0 {
 		s.reclaim.force = true
 		s.mu.Unlock()
 		return nil
 	}
-	j := &mergeJob{s: s, ctx: ctx, v: s.segmentsView(s.segments)}
+	j := &mergeJob{s: s, ctx: ctx, v: s.segmentsView(s.segments.list)}
 	s.mu.Unlock()
 	kept := map[uint32][]extent{}
 	for _, f := range victims {
@@ -140,7 +140,7 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 			if now := files.file(f.Number, segment.BlobFile); now != nil {
 				size -= now.onDisk()
 			}
-			s.dataBytes.Add(-size)
+			s.segments.size.Add(-size)
 			s.reclaim.garbage = max(s.reclaim.garbage-size, 0)
 		}
 		s.mu.Unlock()
@@ -172,7 +172,7 @@ func (s *Store) replaceBlobs(files *fileSet, f *dataFile, ready func() error, ot
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.nextVersion([]*dataFile{f}, nil)
+	s.segments.next([]*dataFile{f}, nil)
 	return nil
 }
 

@@ -29,7 +29,7 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float6
 		return nil, err
 	}
 	began := time.Now()
-	v := s.segmentsView(s.segments)
+	v := s.segmentsView(s.segments.list)
 	j := &mergeJob{s: s, ctx: ctx, v: v, end: len(v.segments), pastKnown: true, inputBytes: sizeOf(v.segments)}
 	j.plan()
 	s.merging.bytes, s.merging.memory = j.inputBytes, j.limit
@@ -39,13 +39,12 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float6
 	}
 	s.mu.Unlock()
 
-	m := &measurement{j: j, waste: make([]waste, len(v.segments)), present: map[uint32]int64{}, blobs: make([]int64, 1<<s.partBits)}
+	m := &measurement{j: j, waste: make([]waste, len(v.segments)), present: map[uint32]int64{}, blobs: make([]int64, 1<<s.tables.bits)}
 	m.large = slices.ContainsFunc(v.files.files(), func(f *dataFile) bool { return f.Kind == segment.BlobFile })
 	k := bits.Len64(uint64(j.inputBytes / (16 * j.limit)))
 	var err error
 	for i := 0; i < 1<<k && err == nil; i++ {
-		lo := uint64(i) << 1 << (63 - k)
-		err = m.interval(lo, lo|math.MaxUint64>>k)
+		err = m.interval(segment.Bounds(i, i+1, uint8(k)))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,17 +67,17 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float6
 		r.waste[g.at()] = w
 		r.wasted += w.sum()
 	}
-	total := sizeOf(s.segments)
+	total := sizeOf(s.segments.list)
 	for _, f := range s.catalog.files.files() {
 		if f.Kind == segment.BlobFile {
 			total += f.onDisk()
 		}
 	}
-	s.dataBytes.Store(total)
+	s.segments.size.Store(total)
 	for _, f := range old {
 		r.garbage += max(f.onDisk()-m.present[f.Number], 0)
 	}
-	if likely > float64(s.reclaimSlack()/8) {
+	if likely > float64(s.reclaim.slack/8) {
 		r.share *= min(max(2*float64(r.dead()-before)/likely, 1.0/8), 8)
 		r.share = min(max(r.share, 1.0/(1<<20)), 1)
 	}
@@ -100,11 +99,11 @@ func (f *dataFile) onDisk() int64 {
 // memory.
 func (m *measurement) interval(lo, hi uint64) error {
 	j := m.j
-	most := j.limit / 2
+	limit := j.limit / 2
 	if lo == hi {
-		most = math.MaxInt64
+		limit = math.MaxInt64
 	}
-	err := j.findResets(lo, hi, most)
+	err := j.findResets(lo, hi, limit)
 	if err == errTooMuch {
 		mid := lo + (hi-lo)/2
 		if err := m.interval(lo, mid); err != nil {
@@ -133,7 +132,7 @@ func (m *measurement) entry(i int, e *segment.Entry) error {
 		}
 		large = ref.Stored()
 		m.present[ref.File] += large
-		m.blobs[m.j.s.format.HashBytes(e.Key)>>1>>(63-m.j.s.partBits)] += large
+		m.blobs[segment.Range(m.j.s.format.HashBytes(e.Key), m.j.s.tables.bits)] += large
 	}
 	r := m.j.resets[string(e.Key)]
 	if r == nil {

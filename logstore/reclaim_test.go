@@ -20,7 +20,7 @@ import (
 // reclaimHooks make space be given back all the time.
 var reclaimHooks = hooks{
 	tableBytes: 64 << 10, blobBytes: 600, readBytes: 16 << 10, walStep: 4096,
-	mergeLeast: 6, mergeFull: 1 << 20, reclaimSlack: 16 << 10,
+	minMerge: 6, mergeFull: 1 << 20, reclaimSlack: 16 << 10,
 }
 
 // opener opens a store in the same way again and again.
@@ -194,7 +194,7 @@ func disk(t *testing.T, dir, prefix string) (n int64) {
 func settle(t *testing.T, s *Store) {
 	t.Helper()
 	waitMerged(t, s)
-	s.discards.Wait()
+	s.segments.discards.Wait()
 }
 
 // Who deletes all keys gets nearly everything back, while the store is open.

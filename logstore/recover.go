@@ -112,10 +112,10 @@ func (s *Store) recoverWrite(found bool) error {
 		}
 		epoch = max(epoch, s.wal.lastEpoch) + 1
 	}
-	t := <-s.free
+	t := <-s.tables.free
 	wal, err := s.recoverInto(t, live, epoch)
 	if err != nil {
-		s.free <- t // for abandon to give back
+		s.tables.free <- t // for abandon to give back
 		return err
 	}
 	s.wal.synced.Store(s.seq - 1)
@@ -185,7 +185,7 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 	}); err != nil {
 		return nil, err
 	}
-	s.segments = append(s.segments, w.segments...)
+	s.segments.list = append(s.segments.list, w.segments...)
 	return wal, nil
 }
 
@@ -230,9 +230,9 @@ func (l *wal) slotAfter(live []liveWAL, seq uint64) (slot int, reuse bool, err e
 func (s *Store) openFileForAppend() {
 	for _, f := range s.catalog.files.files() {
 		if f.Kind == segment.SegmentFile {
-			s.segmentFile = f
+			s.sealer.file = f
 		} else {
-			s.blobFile = f
+			s.blobs.file = f
 		}
 	}
 }
@@ -246,7 +246,7 @@ func (s *Store) recoverReadOnly(found bool) error {
 	b := &batch{}
 	var t *table
 	size := max(s.opts.Memory/8, int64(s.maxBatch)*3)
-	s.partBits, _ = tableShape(size)
+	s.tables.bits, _ = tableShape(size)
 	return s.replay(live, func(entries []byte) error {
 		if s.unread != nil {
 			return nil // only what it says of sessions counts: the store may still be dropped
@@ -255,7 +255,7 @@ func (s *Store) recoverReadOnly(found bool) error {
 			return err
 		}
 		if t == nil || !t.fits(b) {
-			if int64(len(s.tables)+1)*size > s.opts.Memory*7/8 {
+			if int64(len(s.tables.found)+1)*size > s.opts.Memory*7/8 {
 				err := fmt.Errorf("the store was not closed, and what its write-ahead files hold takes more than %d bytes of memory: open it for writing once, or give it more", s.opts.Memory)
 				if s.full() != nil {
 					s.unread = err
@@ -268,7 +268,7 @@ func (s *Store) recoverReadOnly(found bool) error {
 			}
 			t.loose = true
 			t.refs.Store(1)
-			s.tables = append(s.tables, t)
+			s.tables.found = append(s.tables.found, t)
 			if !t.fits(b) {
 				return fmt.Errorf("%w: a record of %d bytes does not fit: give the store more memory", partd.ErrTooLarge, len(entries))
 			}

@@ -19,9 +19,9 @@ func groupedEntry(e *segment.Entry, group uint32, keyAt int) grouped {
 	return grouped{group, uint32(keyAt + len(e.Key)), uint32(len(e.Value)), e.Kind == segment.KindBlob}
 }
 
-// mostGrouped is how many entries are noted at once. What is noted of one, and of
+// maxGrouped is how many entries are noted at once. What is noted of one, and of
 // its key, may be a dozen times as long as the entry.
-func (sc *scanner) mostGrouped() int { return int(sc.limit / 128) }
+func (sc *scanner) maxGrouped() int { return int(sc.limit / 128) }
 
 // each calls f for all entries, many at a time, in order; from is the place of
 // the first of them.

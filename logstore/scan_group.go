@@ -40,9 +40,9 @@ func (sc *scanner) groupData(data []byte, all bool) error {
 		g.slots = make([]uint32, 1<<10)
 	}
 	clear(g.slots)
-	before, most := sc.ledger, sc.mostGrouped()
+	before, limit := sc.ledger, sc.maxGrouped()
 	for at, n := 0, 0; at < len(data); n++ {
-		if n == most {
+		if n == limit {
 			if !all {
 				sc.ledger = before
 				return errTooMuch
@@ -75,7 +75,7 @@ func (sc *scanner) groupData(data []byte, all bool) error {
 			k.size, k.from = 0, uint32(n)
 		}
 		k.size += size
-		if n < most {
+		if n < limit {
 			g.entries = append(g.entries, groupedEntry(&e, i, keyAt))
 		}
 		at += len(e.Raw)

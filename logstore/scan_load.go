@@ -13,38 +13,18 @@ import (
 // intervals goes through all ranges, as many at a time as are grouped well in
 // the processor's cache.
 func (sc *scanner) intervals() error {
-	units := 1 << sc.bits
-	for lo := 0; lo < units; {
-		hi, size := lo+1, sc.unitSize(lo)
-		for hi < units {
-			more := sc.unitSize(hi)
-			if size+more > int64(sc.batchBytes) {
-				break
-			}
-			size += more
-			hi++
-		}
-		loHash := sc.firstHash(lo)
-		hiHash := uint64(math.MaxUint64)
-		if hi < units {
-			hiHash = sc.firstHash(hi) - 1
-		}
-		if err := sc.interval(loHash, hiHash, size); err != nil {
-			return err
-		}
-		lo = hi
-	}
-	return nil
+	return together(1<<sc.bits, sc.partitionSize, int64(sc.batchBytes), func(first, end int, size int64) error {
+		lo, hi := segment.Bounds(first, end, sc.bits)
+		return sc.interval(lo, hi, size)
+	})
 }
 
-func (sc *scanner) firstHash(unit int) uint64 { return uint64(unit) << 1 << (63 - sc.bits) }
-
-// unitSize returns about how many bytes of entries a unit holds, those of hot
-// keys left out. A range that is wider than a unit is taken to spread evenly.
+// partitionSize returns about how many bytes of entries a partition holds, those
+// of hot keys left out. A range that is wider is taken to spread evenly.
 // Where it does not, loading ends at the limit.
-func (sc *scanner) unitSize(unit int) int64 {
+func (sc *scanner) partitionSize(p int) int64 {
 	var n int64
-	hash := sc.firstHash(unit)
+	hash, _ := segment.Bounds(p, p+1, sc.bits)
 	for _, g := range sc.v.segments {
 		i := g.RangeOf(hash)
 		size := int64(g.Off[i+1] - g.Off[i])
@@ -55,7 +35,7 @@ func (sc *scanner) unitSize(unit int) int64 {
 	}
 	for i := range sc.v.tables {
 		t := &sc.v.tables[i]
-		n += int64(t.parts[int(hash>>1>>(63-t.t.bits))-t.base].size) >> (sc.bits - t.t.bits)
+		n += int64(t.at(hash).size) >> (sc.bits - t.t.bits)
 	}
 	return n
 }
@@ -99,25 +79,21 @@ func (sc *scanner) findStreamed(lo, hi uint64) {
 }
 
 // source returns the entries of a source whose hashes are in an interval, and
-// perhaps others: exact tells that there are none.
+// perhaps others: exact reports that there are none.
 func (sc *scanner) source(i int, lo, hi uint64) (src segment.Source, exact bool) {
 	if i >= len(sc.v.segments) {
 		t := &sc.v.tables[i-len(sc.v.segments)]
-		shift := 63 - t.t.bits
-		first, last := int(lo>>1>>shift), int(hi>>1>>shift)
 		var blocks [][]byte
-		for p := first; p <= last; p++ {
+		for p := segment.Range(lo, t.t.bits); p <= segment.Range(hi, t.t.bits); p++ {
 			blocks = append(blocks, t.t.blocksOf(t.parts[p-t.base])...)
 		}
 		return &segment.Slices{Blocks: blocks}, aligned(lo, hi, t.t.bits)
 	}
 	g := sc.v.segments[i]
-	first, last := g.RangeOf(lo), g.RangeOf(hi)
-	sc.run.Reset(&g.file.File, g.Start+int64(g.Off[first]), g.Start+int64(g.Off[last+1]))
-	return &sc.run, aligned(lo, hi, g.Bits)
+	return g.ranges(&sc.run, lo, hi), aligned(lo, hi, g.Bits)
 }
 
-// aligned tells whether an interval consists of whole ranges.
+// aligned reports whether an interval consists of whole ranges.
 func aligned(lo, hi uint64, bits uint8) bool {
 	rest := uint64(math.MaxUint64) >> bits
 	return lo&rest == 0 && hi&rest == rest

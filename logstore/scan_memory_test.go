@@ -93,7 +93,7 @@ func TestScanMemoryOfLongKeys(t *testing.T) {
 // of a finer segment gets all of many such segments.
 func TestScanMemoryOfUnevenRanges(t *testing.T) {
 	ctx := t.Context()
-	s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, readBytes: 1 << 20, mergeLeast: -1})
+	s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, readBytes: 1 << 20, minMerge: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,8 +116,8 @@ func TestScanMemoryOfUnevenRanges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s.segments[1].Bits >= s.segments[0].Bits || len(s.segments[1].Hot) > 0 {
-		t.Fatalf("%d bits, then %d, %d hot", s.segments[0].Bits, s.segments[1].Bits, len(s.segments[1].Hot))
+	if s.segments.list[1].Bits >= s.segments.list[0].Bits || len(s.segments.list[1].Hot) > 0 {
+		t.Fatalf("%d bits, then %d, %d hot", s.segments.list[0].Bits, s.segments.list[1].Bits, len(s.segments.list[1].Hot))
 	}
 	n := heapPeak(func() { readAll(t, s, keys+1, keys*1000+segments*int64(len(value))) })
 	if n > most {
@@ -137,7 +137,7 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 	for keys, most := range map[int]int64{segments * perSegment: 64 << 20, 1000: 24 << 20} {
 		t.Run(fmt.Sprint(keys, "keys"), func(t *testing.T) {
 			ctx := t.Context()
-			s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, mergeLeast: -1})
+			s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, minMerge: -1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -158,7 +158,7 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for _, g := range s.segments {
+			for _, g := range s.segments.list {
 				if g.Bits > 0 {
 					t.Fatalf("%d bits", g.Bits)
 				}

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// fewKeys tells whether what is loaded begins with so few keys that dividing
+// fewKeys reports whether what is loaded begins with so few keys that dividing
 // it would not help: their values are long and copied one after the other.
 func (sc *scanner) fewKeys() bool {
 	const sample, few = 64 << 10, 32
@@ -52,7 +52,7 @@ func (sc *scanner) split() error {
 		at += len(e.Raw)
 	}
 	// Keys that are the same cannot be divided, but are few: see groupData.
-	shift := 64 - bits.Len(uint(max(len(sc.raw)/sc.batchBytes, 2*n/sc.mostGrouped())))
+	shift := 64 - bits.Len(uint(max(len(sc.raw)/sc.batchBytes, 2*n/sc.maxGrouped())))
 	starts, err := scatter(spare, sc.raw, 1<<(64-shift), func(key []byte) int {
 		return int(sc.s.format.HashBytes(key) * 0xD6E8FEB86659FD93 >> shift)
 	})

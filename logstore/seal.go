@@ -2,24 +2,22 @@ package logstore
 
 import (
 	"context"
-
-	"github.com/go-partd/partd/internal/offheap"
 )
 
-// turnOver brings the tables one step on: it freezes the active one, or waits
+// rotateTable brings the tables one step on: it freezes the active one, or waits
 // until the frozen one is written out. mu is held, and let go of meanwhile.
-func (s *Store) turnOver(ctx context.Context) error {
-	if s.frozen == nil {
-		t, err := s.waitFree(ctx)
+func (s *Store) rotateTable(ctx context.Context) error {
+	if s.tables.frozen == nil {
+		t, err := s.tables.take(ctx)
 		if err != nil {
 			return err
 		}
-		if s.frozen != nil || s.seq == s.active.firstSeq || s.writable() != nil {
-			s.putTable(t) // others were faster
+		if s.tables.frozen != nil || s.seq == s.tables.active.firstSeq || s.writable() != nil {
+			s.tables.put(t) // others were faster
 			return nil
 		}
 		if err := s.freeze(t); err != nil {
-			s.putTable(t)
+			s.tables.put(t)
 			return err
 		}
 		return nil
@@ -27,7 +25,7 @@ func (s *Store) turnOver(ctx context.Context) error {
 	if !s.sealing {
 		s.startSeal() // it failed before
 	}
-	t, done := s.frozen, s.sealed
+	t, done := s.tables.frozen, s.sealed
 	s.mu.Unlock()
 	var err error
 	select {
@@ -36,68 +34,10 @@ func (s *Store) turnOver(ctx context.Context) error {
 		err = context.Cause(ctx)
 	}
 	s.mu.Lock()
-	if err == nil && s.frozen == t && !s.sealing {
+	if err == nil && s.tables.frozen == t && !s.sealing {
 		err = s.sealErr
 	}
 	return err
-}
-
-// waitFree takes the table that is not in use, for which readers may have to
-// finish first. mu is held, and let go of meanwhile.
-func (s *Store) waitFree(ctx context.Context) (*table, error) {
-	if t, err := s.tryFree(); t != nil || err != nil {
-		return t, err
-	}
-	s.mu.Unlock()
-	defer s.mu.Lock()
-	select {
-	case t := <-s.free:
-		return t, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-// maxSpares is how many tables slow readers can hold: see flushedView.
-const maxSpares = 2
-
-// tryFree takes a table that is not in use, or makes one where slow readers
-// hold those that there are, or returns nil. mu is held.
-func (s *Store) tryFree() (*table, error) {
-	select {
-	case t := <-s.free:
-		return t, nil
-	default:
-	}
-	if s.slowViews == 0 || s.spares == maxSpares {
-		return nil, nil
-	}
-	like := s.active
-	arena, err := offheap.Allocate(len(like.arena))
-	if err != nil {
-		return nil, err
-	}
-	s.spares++
-	return &table{
-		arena: arena, chunkSize: like.chunkSize, bits: like.bits,
-		parts: make([]part, len(like.parts)), need: make([]int32, len(like.need)),
-	}, nil
-}
-
-// putTable takes back an empty table that is not in use. mu is held.
-func (s *Store) putTable(t *table) {
-	others := len(s.free)
-	for _, used := range []*table{s.active, s.frozen} {
-		if used != nil && used != t {
-			others++
-		}
-	}
-	if s.spares > 0 && others >= 2 {
-		s.spares--
-		offheap.Release(t.arena)
-		return
-	}
-	s.free <- t
 }
 
 // freeze makes t the active table, and has the one before written out. mu is held.
@@ -112,8 +52,8 @@ func (s *Store) freeze(t *table) error {
 	if err != nil {
 		return err
 	}
-	s.wal.markEnd(s.active.wal, w, s.seq)
-	s.frozen = s.active
+	s.wal.markEnd(s.tables.active.wal, w, s.seq)
+	s.tables.frozen = s.tables.active
 	s.frozenAt = frozenState{w.epoch, s.seq, s.sessions.clone()}
 	s.activate(t, w)
 	s.startSeal()
@@ -125,21 +65,21 @@ func (s *Store) activate(t *table, w *walFile) {
 	t.reset()
 	t.refs.Store(1)
 	t.wal, t.firstSeq = w, s.seq
-	s.active = t
+	s.tables.active = t
 }
 
 // nextWAL begins the write-ahead file that follows the active one.
 func (s *Store) nextWAL() (*walFile, error) {
 	slot := 0
-	for f := s.wal.files[slot]; f != nil && (f == s.active.wal.f || s.frozen != nil && f == s.frozen.wal.f); f = s.wal.files[slot] {
+	for f := s.wal.files[slot]; f != nil && (f == s.tables.active.wal.f || s.tables.frozen != nil && f == s.tables.frozen.wal.f); f = s.wal.files[slot] {
 		slot++
 	}
-	return s.wal.begin(slot, walHeader{epoch: s.active.wal.epoch + 1, firstSeq: s.seq})
+	return s.wal.begin(slot, walHeader{epoch: s.tables.active.wal.epoch + 1, firstSeq: s.seq})
 }
 
 func (s *Store) startSeal() {
 	s.sealing, s.sealErr, s.sealed = true, nil, make(chan struct{})
-	go s.seal(s.frozen, s.frozenAt, s.sealed)
+	go s.seal(s.tables.frozen, s.frozenAt, s.sealed)
 }
 
 // seal writes a frozen table out and makes it a segment of the store.
@@ -148,7 +88,7 @@ func (s *Store) seal(t *table, at frozenState, done chan struct{}) {
 	var err error
 	if t.size > 0 {
 		var g *storedSegment
-		if g, err = s.writeSegment(t); err == nil {
+		if g, err = s.sealer.write(t); err == nil {
 			segments = append(segments, g)
 		}
 	}
@@ -165,8 +105,8 @@ func (s *Store) seal(t *table, at frozenState, done chan struct{}) {
 			g.file.end = g.End
 		}
 		s.addSegments(segments)
-		s.frozen = nil
-		s.unref(t)
+		s.tables.frozen = nil
+		s.tables.unref(t)
 	} else {
 		for _, g := range segments {
 			s.cutBack(g.file)
@@ -177,34 +117,21 @@ func (s *Store) seal(t *table, at frozenState, done chan struct{}) {
 	close(done)
 }
 
-// unref lets go of a table. mu is held.
-func (s *Store) unref(t *table) {
-	if t.refs.Add(-1) > 0 {
-		return
-	}
-	if s.closed || t.loose {
-		offheap.Release(t.arena)
-		return
-	}
-	t.reset()
-	s.putTable(t)
-}
-
 // flushLocked has all records so far written out. mu is held, and let go of
 // meanwhile.
 func (s *Store) flushLocked(ctx context.Context) error {
 	target := s.seq
 	for {
-		if s.active == nil { // a Drop found the disk full
+		if s.tables.active == nil { // a Drop found the disk full
 			return s.writable()
 		}
-		if s.frozen == nil && s.active.firstSeq >= target {
+		if s.tables.frozen == nil && s.tables.active.firstSeq >= target {
 			return nil
 		}
 		if err := s.writable(); err != nil {
 			return err
 		}
-		if err := s.turnOver(ctx); err != nil {
+		if err := s.rotateTable(ctx); err != nil {
 			return err
 		}
 	}

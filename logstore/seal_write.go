@@ -5,33 +5,46 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
+	"sync/atomic"
 
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// writeSegment writes a table that no longer changes to the end of the segment
+// sealer turns tables into segments. It is used by one goroutine at a time: the
+// one that seals, or Drop, bulk and recovery, which exclude it.
+type sealer struct {
+	catalog  *catalog
+	segments *segments
+	comp     *segment.Compressor
+	bufs     [2][]byte // see segment.Writer.Bufs
+
+	file   *dataFile   // of the last segment
+	rotate atomic.Bool // the next segment goes to a new file
+}
+
+// write writes a table that no longer changes to the end of the segment
 // file. The manifest does not know of it yet.
-func (s *Store) writeSegment(t *table) (*storedSegment, error) {
-	f, err := s.fileForSegment()
+func (k *sealer) write(t *table) (*storedSegment, error) {
+	f, err := k.fileFor()
 	if err != nil {
 		return nil, err
 	}
-	g, err := s.appendSegment(f, t)
+	g, err := k.append(f, t)
 	if err != nil {
-		s.cutBack(f)
+		k.catalog.cutBack(f)
 	}
 	return g, err
 }
 
-// fileForSegment returns the file that the next segment goes to.
-func (s *Store) fileForSegment() (*dataFile, error) {
-	f := s.segmentFile
+// fileFor returns the file that the next segment goes to.
+func (k *sealer) fileFor() (*dataFile, error) {
+	f := k.file
 	// Asked first: the file that a merge reads from, it may shorten meanwhile.
-	if f != nil && !s.rotate.Load() && f.end < s.fileSize() {
+	if f != nil && !k.rotate.Load() && f.end < k.segments.fileSize() {
 		return f, nil
 	}
 	// A bulk that failed may have left an empty one behind it.
-	files := s.catalog.files.files()
+	files := k.catalog.files.files()
 	at := slices.Index(files, f)
 	after := files[at+1:]
 	next := slices.IndexFunc(after, func(g *dataFile) bool { return g.Kind == segment.SegmentFile })
@@ -39,27 +52,27 @@ func (s *Store) fileForSegment() (*dataFile, error) {
 		f = after[next]
 	} else {
 		var err error
-		if f, err = s.catalog.add(segment.SegmentFile); err != nil {
+		if f, err = k.catalog.add(segment.SegmentFile); err != nil {
 			return nil, err
 		}
 	}
-	s.segmentFile = f
-	s.rotate.Store(false)
+	k.file = f
+	k.rotate.Store(false)
 	return f, nil
 }
 
-func (s *Store) appendSegment(f *dataFile, t *table) (*storedSegment, error) {
+func (k *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 	// A table that is not full gives fewer ranges, of 4 KiB and more.
 	segBits := min(t.bits, uint8(max(bits.Len64(uint64(t.size)>>12), 1)-1))
-	w := segment.NewWriter(&f.File, f.f, f.end, segBits, s.compressor, s.sealBufs)
-	defer func() { s.sealBufs = w.Bufs() }()
+	w := segment.NewWriter(&f.File, f.f, f.end, segBits, k.comp, k.bufs)
+	defer func() { k.bufs = w.Bufs() }()
 
 	perRange := 1 << (t.bits - segBits)
 	hot := map[int][]segment.HotRun{} // by part
 	for r := range 1 << segBits {
 		w.BeginRange(r)
 		for p := r * perRange; p < (r+1)*perRange; p++ {
-			keys, err := s.hotKeys(t, p)
+			keys, err := k.hotKeys(t, p)
 			if err == nil && len(keys) == 0 {
 				for _, b := range t.blocksOf(t.parts[p]) {
 					if err = w.Write(b); err != nil {

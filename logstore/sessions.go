@@ -57,7 +57,7 @@ func (t *sessionTable) put(session uint64, last lastOp) {
 	}
 }
 
-// check tells whether the tag's operation is new.
+// check reports whether the tag's operation is new.
 func (t *sessionTable) check(tag partd.Tag) (isNew bool, err error) {
 	last, known := t.last.Get(tag.Session)
 	switch {

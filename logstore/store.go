@@ -14,15 +14,14 @@ import (
 
 // Store is an open store. It is safe for concurrent use.
 //
-// Locks are taken in this order: life, firstSync, wal.mu, mu, blobMu, manMu,
-// syncs.
+// Locks are taken in this order: life, firstSync, wal.mu, mu, blobs.mu,
+// catalog.mu, directory.syncs.
 type Store struct {
 	directory
 	opts  Options
 	hooks hooks
 
 	format    segment.Format
-	partBits  uint8
 	blobBytes int   // a value of this length or more is a blob
 	maxBatch  int   // bytes of a record
 	readBytes int64 // what a Scan may load at once
@@ -36,60 +35,32 @@ type Store struct {
 	mu       sync.Mutex
 	closed   bool
 	temp     io.Closer // removes the directory of a temporary store, nil if it is none
-	active   *table
-	frozen   *table // being written out, nil if none is
-	seq      uint64 // of the next record
+	seq      uint64    // of the next record
 	sessions sessionTable
-	segments []*storedSegment // replaced, never changed
-	version  *version         // of segments
-	// oldVersions is how many versions before it are still being read.
-	oldVersions int
-	merging     merging
-	reclaim     reclaiming
-	changes     *sync.WaitGroup // those that began since waitChanges was called
-	tables      []*table        // of a store opened for reading: what the write-ahead files held
-	sealing     bool            // a goroutine is writing frozen out
-	sealErr     error           // why the last try failed
-	sealed      chan struct{}   // closed when the try that is under way ends
-	frozenAt    frozenState
-	emptied     bool // see writableAgain
+	tables   tables
+	wal      wal
+	segments segments
+	merging  merging
+	reclaim  reclaiming
+	changes  *sync.WaitGroup // those that began since waitChanges was called
+	sealing  bool            // a goroutine is writing the frozen table out
+	sealErr  error           // why the last try failed
+	sealed   chan struct{}   // closed when the try that is under way ends
+	frozenAt frozenState
+	emptied  bool // see writableAgain
 
-	wal  wal
-	free chan *table // the table that is not in use
-	made int         // how many tables there are, but for spare ones
-
-	// A reader that may be slow holds tables only where they could not be
-	// written out. So that nobody has to wait for it, others take their place
-	// meanwhile. Guarded by mu.
-	slowViews int // how many such readers there are
-	spares    int // how many tables there are beyond the usual two
-
-	blobMu   sync.Mutex
-	blobFile *dataFile
-
+	// These have locks of their own, or need none.
+	sealer  sealer
+	blobs   blobs
 	catalog catalog
 
 	// firstSync guards what the first Sync does.
 	firstSync sync.Mutex
+	allSynced bool // all that was written before durable was set is synced
 
-	// Used by one goroutine at a time: the one that seals, or Drop, bulk and
-	// recovery, which exclude it.
-	segmentFile *dataFile
-	rotate      atomic.Bool // the next segment goes to a new file
-	compressor  *segment.Compressor
-	sealBufs    [2][]byte // see segmentWriter.bufs
-
-	allSynced bool                  // all that was written before durable was set is synced; guarded by firstSync
-	fullErr   atomic.Pointer[error] // why the store was not opened for writing
-	unread    error                 // why the write-ahead files could not be read
-	manyHot   atomic.Bool           // hot runs take as much memory as they may
-	scanning  atomic.Bool           // a Scan uses the memory set aside for reads
-
-	tableBytes int64
-	dataBytes  atomic.Int64   // about what segments and blob files take
-	discards   sync.WaitGroup // of files that were merged
-	wasted     atomic.Int64   // bytes that Gets read in vain
-	wasteLimit atomic.Int64   // from which on it is to be looked whether to merge
+	fullErr  atomic.Pointer[error] // why the store was not opened for writing
+	unread   error                 // why the write-ahead files could not be read
+	scanning atomic.Bool           // a Scan uses the memory set aside for reads
 }
 
 // frozenState is the state of the store right after the last record of the
@@ -141,7 +112,7 @@ func outcome(err error) error {
 	return err
 }
 
-// writable tells why no write is possible. mu is held.
+// writable returns why no write is possible, or nil. mu is held.
 func (s *Store) writable() error {
 	switch {
 	case s.closed:
@@ -160,15 +131,8 @@ func (s *Store) MemoryUsed() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var n int64
-	for _, t := range append([]*table{s.active, s.frozen}, s.tables...) {
-		if t != nil {
-			n += int64(t.chunks * t.chunkSize)
-		}
-	}
-	if s.spares > 0 { // as many are held by slow readers
-		n += int64(s.spares) * s.tableBytes
-	}
-	for _, g := range s.segments {
+	n += s.tables.memory()
+	for _, g := range s.segments.list {
 		n += g.Memory()
 	}
 	return n + s.merging.memory + int64(cap(s.batches)*s.maxBatch/2)

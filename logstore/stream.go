@@ -190,7 +190,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return &keyReader{ctx: ctx, key: key, k: k, dir: s.dir}, nil
 }
 
-// canFlush tells whether tables can be written out at all.
+// canFlush reports whether tables can be written out at all.
 func (s *Store) canFlush() bool { return !s.opts.ReadOnly && s.poisoned() == nil && s.full() == nil }
 
 // flushedView returns a view of all that was appended before the call, without
@@ -209,7 +209,7 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		if s.spares > 0 {
+		if s.tables.spares > 0 {
 			return nil, err // the tables that others hold are all that may be held
 		}
 		v, e := s.viewLocked(lo, hi) // a full disk does not keep from reading
@@ -219,7 +219,7 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 		return v, e
 	}
 	s.catalog.files.refs.Add(1)
-	return &view{s: s, files: s.catalog.files, version: s.holdVersion(), segments: s.segments}, nil
+	return &view{s: s, files: s.catalog.files, version: s.segments.hold(), segments: s.segments.list}, nil
 }
 
 // copyTables replaces the view's one part of each table by a copy, unless it
@@ -239,11 +239,11 @@ func (v *view) copyTables() {
 			c.arena = append(c.arena, b...)
 		}
 		c.refs.Store(math.MaxInt32 / 2) // never given back: it is the heap's
-		v.s.unref(t.t)
+		v.s.tables.unref(t.t)
 		*t = tableView{t: c, base: t.base, parts: []part{{size: len(c.arena), chunks: []uint32{0}}}}
 	}
 	if !large {
-		v.holdNothing()
+		v.releaseTables()
 	}
 }
 

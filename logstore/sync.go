@@ -60,9 +60,9 @@ func (s *Store) makeDurable() error {
 	s.mu.Lock()
 	s.waitSealed() // perhaps it began when nothing was to be synced
 	files := s.catalog.files
-	logs := []*walFile{s.active.wal}
-	if s.frozen != nil {
-		logs = append(logs, s.frozen.wal)
+	logs := []*walFile{s.tables.active.wal}
+	if s.tables.frozen != nil {
+		logs = append(logs, s.tables.frozen.wal)
 	}
 	s.mu.Unlock()
 	for _, f := range files.files() {
@@ -116,12 +116,14 @@ func (l *wal) syncTo(seq uint64, sync func() error) error {
 // Those before it were synced when they ceased to be active.
 func (s *Store) syncLog() error {
 	s.mu.Lock()
-	w, seq, files := s.active.wal, s.seq-1, s.catalog.files
+	w, seq, files := s.tables.active.wal, s.seq-1, s.catalog.files
 	s.mu.Unlock()
 	return s.wal.sync(w, seq, files)
 }
 
-func (s *Store) syncLogLocked() error { return s.wal.sync(s.active.wal, s.seq-1, s.catalog.files) }
+func (s *Store) syncLogLocked() error {
+	return s.wal.sync(s.tables.active.wal, s.seq-1, s.catalog.files)
+}
 
 // sync syncs a file up to a record, and what its records refer to.
 func (l *wal) sync(w *walFile, seq uint64, files *fileSet) error {

@@ -84,11 +84,11 @@ func (t *table) reset() {
 // freeChunks returns how many chunks are left.
 func (t *table) freeChunks() int { return len(t.arena)/t.chunkSize - t.chunks }
 
-// fits tells whether an encoded batch fits.
+// fits reports whether an encoded batch fits.
 func (t *table) fits(b *batch) bool {
 	free := t.freeChunks()
-	most := len(b.entries())/t.chunkSize + min(len(b.at), len(t.parts)) + 1
-	if most <= free {
+	maxChunks := len(b.entries())/t.chunkSize + min(len(b.at), len(t.parts)) + 1
+	if maxChunks <= free {
 		return true
 	}
 	// Near the end, the exact number.

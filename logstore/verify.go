@@ -57,7 +57,7 @@ func (s *Store) Check(ctx context.Context) (partd.Checked, error) {
 func (s *Store) Segments() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.segments)
+	return len(s.segments.list)
 }
 
 // maxFindings bounds what Verify reports one by one.
@@ -120,9 +120,8 @@ func (c *checker) hotRun(g *storedSegment, i int, l *Ledger) error {
 	if i > 0 && segment.CompareHot(g.Hot[i-1], *h) >= 0 {
 		return fmt.Errorf("in the footer, key %s is out of order", name)
 	}
-	c.rr.Reset(&g.file.File, g.Start+int64(h.Off), g.Start+int64(h.Off)+int64(h.Len))
 	var k keySize
-	err := c.run(&c.rr, func(e *segment.Entry) error {
+	err := c.run(g.hotRun(&c.rr, h), func(e *segment.Entry) error {
 		if string(e.Key) != string(h.Key) {
 			return fmt.Errorf("key %s is in the run of another", partd.QuoteKey(string(e.Key)))
 		}

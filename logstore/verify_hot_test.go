@@ -89,9 +89,9 @@ func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g
 	if err := s.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	g := *s.segments[0]
-	if len(s.segments) != 1 || len(g.Hot) != 2 {
-		t.Fatalf("%d segments, %d hot keys", len(s.segments), len(g.Hot))
+	g := *s.segments.list[0]
+	if len(s.segments.list) != 1 || len(g.Hot) != 2 {
+		t.Fatalf("%d segments, %d hot keys", len(s.segments.list), len(g.Hot))
 	}
 	at := g.End - int64(len(g.EncodeFooter(&g.file.File, g.ledger.append(nil), 0)))
 	g.Hot = slices.Clone(g.Hot)

@@ -35,16 +35,10 @@ func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
 	if s.unread != nil {
 		return nil, s.unread
 	}
-	v := &view{s: s, files: s.catalog.files, version: s.holdVersion(), segments: s.segments}
+	v := &view{s: s, files: s.catalog.files, version: s.segments.hold(), segments: s.segments.list}
 	s.catalog.files.refs.Add(1)
-	for _, t := range s.tables {
+	for _, t := range s.tables.inUse() {
 		v.addTable(t, lo, hi)
-	}
-	if s.frozen != nil {
-		v.addTable(s.frozen, lo, hi)
-	}
-	if s.active != nil {
-		v.addTable(s.active, lo, hi)
 	}
 	return v, nil
 }
@@ -54,7 +48,7 @@ func (v *view) addTable(t *table, lo, hi uint64) {
 		return
 	}
 	t.refs.Add(1)
-	first, last := int(lo>>(64-t.bits)), int(hi>>(64-t.bits))
+	first, last := segment.Range(lo, t.bits), segment.Range(hi, t.bits)
 	v.tables = append(v.tables, tableView{t, first, append([]part(nil), t.parts[first:last+1]...), t.ledger})
 }
 
@@ -63,15 +57,15 @@ func (v *view) addTable(t *table, lo, hi uint64) {
 func (v *view) holdTables() {
 	if len(v.tables) > 0 && !v.slow {
 		v.slow = true
-		v.s.slowViews++
+		v.s.tables.slow++
 	}
 }
 
-// holdNothing takes back what holdTables said. mu is held.
-func (v *view) holdNothing() {
+// releaseTables takes back what holdTables said. mu is held.
+func (v *view) releaseTables() {
 	if v.slow {
 		v.slow = false
-		v.s.slowViews--
+		v.s.tables.slow--
 	}
 }
 
@@ -84,11 +78,11 @@ func (v *view) close() error {
 
 func (v *view) closeLocked() error {
 	for _, t := range v.tables {
-		v.s.unref(t.t)
+		v.s.tables.unref(t.t)
 	}
 	v.tables = nil
-	v.holdNothing()
-	v.s.releaseVersion(v.version)
+	v.releaseTables()
+	v.s.segments.release(v.version)
 	return v.files.release()
 }
 
@@ -107,7 +101,7 @@ func (v *view) ledger() Ledger {
 	return l
 }
 
-// marksIn tells whether a source holds resets of keys.
+// marksIn reports whether a source holds resets of keys.
 func (v *view) marksIn(source int) bool {
 	return source >= len(v.segments) || v.segments[source].ledger.Marks > 0
 }
@@ -120,19 +114,15 @@ func (v *view) keySource(source int, hash uint64, key []byte, r *segment.Reader)
 	}
 	g := v.segments[source]
 	if h := g.HotFor(hash, key); h != nil {
-		at := g.Start + int64(h.Off)
-		r.Reset(&g.file.File, at, at+int64(h.Len))
-		return r, h
+		return g.hotRun(r, h), h
 	}
-	i := g.RangeOf(hash)
-	r.Reset(&g.file.File, g.Start+int64(g.Off[i]), g.Start+int64(g.Off[i+1]))
-	return r, nil
+	return g.ranges(r, hash, hash), nil
 }
 
-// source returns the part of a hash.
-func (t *tableView) source(hash uint64) segment.Source {
-	return t.t.source(t.parts[int(hash>>(64-t.t.bits))-t.base])
-}
+// at returns the partition of a hash.
+func (t *tableView) at(hash uint64) part { return t.parts[segment.Range(hash, t.t.bits)-t.base] }
+
+func (t *tableView) source(hash uint64) segment.Source { return t.t.source(t.at(hash)) }
 
 // runError gives an error of decoding entries a place, if it has none.
 func (v *view) runError(source int, err error) error {

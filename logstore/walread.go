@@ -117,14 +117,14 @@ func (r *walReader) check(h recordHeader) error {
 	if !r.log.format.NoCRC && crc != h.crc {
 		return errNoRecord
 	}
-	if most := r.log.maxRecord; h.totalLen > most {
+	if limit := r.log.maxRecord; h.totalLen > limit {
 		return fmt.Errorf("%w: %s has a record of %d bytes at offset %d, of which this store may have %d in memory: open it with %d bytes of memory or more",
-			partd.ErrTooLarge, r.path, h.totalLen, r.off, most, h.totalLen*8)
+			partd.ErrTooLarge, r.path, h.totalLen, r.off, limit, h.totalLen*8)
 	}
 	return nil
 }
 
-// damage tells whether what stopped reading is damage, not the torn tail that
+// damage reports whether what stopped reading is damage, not the torn tail that
 // a crash leaves: whole records follow that cannot be there after a crash.
 func (r *walReader) damage() error {
 	later, found, err := r.find(r.off + 1)

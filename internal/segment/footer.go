@@ -46,7 +46,7 @@ const (
 )
 
 // RangeOf returns the segment's range that a hash belongs to.
-func (g *Layout) RangeOf(hash uint64) int { return rangeOf(hash, g.Bits) }
+func (g *Layout) RangeOf(hash uint64) int { return Range(hash, g.Bits) }
 
 // Length is what the segment takes of its file.
 func (g *Layout) Length() int64 { return g.End - g.Start }
@@ -82,8 +82,8 @@ func (g *Layout) Unpacked() int64 {
 	}
 	for i := range g.Hot {
 		// Its length is not known. That of the value is, but may be of blobs.
-		const most = 64
-		n += max(min(g.Hot[i].Bytes, most*int64(g.Hot[i].Len))-int64(g.Hot[i].Len), 0)
+		const maxFactor = 64
+		n += max(min(g.Hot[i].Bytes, maxFactor*int64(g.Hot[i].Len))-int64(g.Hot[i].Len), 0)
 	}
 	g.plainLen = n
 	return n
@@ -202,7 +202,7 @@ func parseFooter(b []byte, at int64) (g Layout, ledger []byte, err error) {
 	hot := le.Uint32(b[8:])
 	hasRaw := b[13]
 	ledger = b[16:footerFixedLen]
-	most := int64(le.Uint64(ledger[8:])) // bytes of all pieces
+	maxBytes := int64(le.Uint64(ledger[8:])) // bytes of all pieces
 	b = b[footerFixedLen:]
 	if g.Bits > 16 || hasRaw > 1 || g.Start < HeaderLen || g.Start > at {
 		return g, nil, bad
@@ -233,7 +233,7 @@ func parseFooter(b []byte, at int64) (g Layout, ledger []byte, err error) {
 		}
 		flags, n := le.Uint16(b[24:]), int(le.Uint16(b[26:]))
 		h := HotRun{Hash: le.Uint64(b), Off: le.Uint32(b[8:]), Len: le.Uint32(b[12:]), Bytes: int64(le.Uint64(b[16:])), Reset: flags&1 != 0, Gone: flags&2 != 0}
-		if b = b[28:]; n > len(b) || uint64(h.Off)+uint64(h.Len) > end || h.Bytes < 0 || h.Bytes > most {
+		if b = b[28:]; n > len(b) || uint64(h.Off)+uint64(h.Len) > end || h.Bytes < 0 || h.Bytes > maxBytes {
 			return g, nil, bad
 		}
 		h.Key = bytes.Clone(b[:n])

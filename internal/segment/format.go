@@ -54,12 +54,13 @@ func (f *Format) Salted(file uint32, off int64, b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(salt[:], Castagnoli), Castagnoli, b)
 }
 
-// rangeOf returns which of 2^bits ranges a hash belongs to.
-func rangeOf(hash uint64, bits uint8) int { return int(hash >> 1 >> (63 - bits)) }
+// Range returns which of 2^bits ranges a hash belongs to.
+func Range(hash uint64, bits uint8) int { return int(hash >> 1 >> (63 - bits)) }
 
-// rangeBounds returns the lowest and the highest hash of some of 2^bits ranges.
-func rangeBounds(first, last int, bits uint8) (lo, hi uint64) {
-	return uint64(first) << 1 << (63 - bits), (uint64(last)+1)<<1<<(63-bits) - 1
+// Bounds returns the lowest and the highest hash of some of 2^bits ranges, from
+// the first to the one before end.
+func Bounds(first, end int, bits uint8) (lo, hi uint64) {
+	return uint64(first) << 1 << (63 - bits), uint64(end)<<1<<(63-bits) - 1
 }
 
 // FileKind is what a data file holds.
