@@ -65,15 +65,13 @@ type operation interface {
 	size(s *Store) int64
 	// empty reports whether the operation changes nothing.
 	empty() bool
-	// encode makes the batch. It is called without locks.
-	encode(s *Store, b *batch) error
 	// last is called with mu held, right before anything is written. It may
 	// look at the store, and decides what there is to do: it changes the batch,
 	// or if that is nil, what each does.
 	last(ctx context.Context, s *Store, b *batch) error
-	// each calls f for each entry that the operation consists of. It is called
-	// after last.
-	each(s *Store, f func(kind segment.Kind, key string, value []byte) error) error
+	// each calls f for each entry that the operation consists of, or, before
+	// last, may consist of.
+	each(f func(kind segment.Kind, key string, value []byte) error) error
 }
 
 // change applies an operation, with its tag if that is not zero. It returns
@@ -108,7 +106,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 		return false, s.errorf(opName, err)
 	}
 	defer s.putBatch(b)
-	if err = op.encode(s, b); err == nil {
+	if err = s.encode(b, op); err == nil {
 		s.mu.Lock()
 		seq, applied, err = s.commit(ctx, b, tag, op)
 		s.mu.Unlock()
@@ -145,6 +143,9 @@ func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operatio
 	}
 	if err := op.last(ctx, s, b); err != nil {
 		return 0, false, err
+	}
+	if o, ok := op.(*sessionOp); ok {
+		h = recordHeader{kind: o.kind, tagged: true, tag: partd.Tag{Session: o.session}}
 	}
 	if len(b.at) == 0 && !h.tagged {
 		return s.seq - 1, true, nil

@@ -28,7 +28,6 @@ type batch struct {
 // perEntry is what a batch notes of each entry, in bytes, besides the entry.
 const perEntry = 4 + 4 + 8
 
-// memory is what a batch takes.
 func (b *batch) memory() int { return cap(b.buf) + 4*cap(b.at) + 4*cap(b.part) + 8*cap(b.hash) }
 
 // batchPrefix is the room in front of the entries for the header and a tag.
@@ -76,7 +75,6 @@ func (b *batch) addBlob(key string, ref segment.BlobRef, piece *pieceHasher, has
 	b.maxBlobNo = max(b.maxBlobNo, ref.File)
 }
 
-// addRaw appends an entry as it was encoded before.
 func (b *batch) addRaw(raw []byte, hash uint64, partBits uint8) {
 	b.push(len(b.buf), append(b.buf, raw...), hash, partBits)
 }
@@ -106,13 +104,8 @@ func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
 		if i += b.addShort(entries[i:], b.hash[i:], s.tables.bits, s.blobBytes); i == len(entries) {
 			break
 		}
-		e := &entries[i]
-		switch {
-		case len(e.Value) == 0:
-		case len(e.Value) < s.blobBytes:
-			b.add(segment.KindAppend, e.Key, e.Value, b.hash[i], s.tables.bits)
-		default:
-			if err := s.encodeBlob(b, e.Key, e.Value, b.hash[i]); err != nil {
+		if e := &entries[i]; len(e.Value) > 0 {
+			if err := s.encodeEntry(b, segment.KindAppend, e.Key, e.Value, b.hash[i]); err != nil {
 				return err
 			}
 		}
@@ -173,6 +166,18 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 	return n
 }
 
+// encodeEntry adds an entry to a batch. A large value is written to a blob file.
+func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byte, h uint64) error {
+	if len(value) < s.blobBytes {
+		b.add(kind, key, value, h, s.tables.bits)
+		return nil
+	}
+	if kind == segment.KindSet {
+		b.add(segment.KindSet, key, nil, h, s.tables.bits)
+	}
+	return s.encodeBlob(b, key, value, h)
+}
+
 func (s *Store) encodeBlob(b *batch, key string, value []byte, hash uint64) error {
 	ref, err := s.blobs.write(value)
 	if err != nil {
@@ -186,27 +191,15 @@ func (s *Store) encodeBlob(b *batch, key string, value []byte, hash uint64) erro
 	return nil
 }
 
-// encodeSet makes a batch that sets a key.
-func (s *Store) encodeSet(b *batch, key string, value []byte) error {
-	h := s.format.Hash(key)
-	if len(value) < s.blobBytes {
-		b.add(segment.KindSet, key, value, h, s.tables.bits)
-	} else {
-		b.add(segment.KindSet, key, nil, h, s.tables.bits)
-		if err := s.encodeBlob(b, key, value, h); err != nil {
-			return err
-		}
+func (s *Store) encode(b *batch, op operation) error {
+	if entries, ok := op.(appendOp); ok {
+		return s.encodeAppend(b, entries)
 	}
+	err := op.each(func(kind segment.Kind, key string, value []byte) error {
+		return s.encodeEntry(b, kind, key, value, s.format.Hash(key))
+	})
 	b.checksum()
-	return nil
-}
-
-// encodeDelete makes a batch that removes keys.
-func (s *Store) encodeDelete(b *batch, keys []string) {
-	for _, k := range keys {
-		b.add(segment.KindDelete, k, nil, s.format.Hash(k), s.tables.bits)
-	}
-	b.checksum()
+	return err
 }
 
 // inlineLen returns at least the length of the batch that entries make, and of

@@ -9,7 +9,6 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// blobs is where large values are written to.
 type blobs struct {
 	catalog  *catalog
 	segments *segments
@@ -40,7 +39,6 @@ func (bs *blobs) write(value []byte) (segment.BlobRef, error) {
 	return ref, nil
 }
 
-// reserve returns where to write n bytes.
 func (bs *blobs) reserve(n int64) (*dataFile, int64, error) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()

@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -125,16 +124,18 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 		return false, err
 	}
 	w := &bulkWriter{s: s, t: t}
-	err = op.each(s, func(kind segment.Kind, key string, value []byte) error {
+	err = op.each(func(kind segment.Kind, key string, value []byte) error {
 		more := len(key) + min(len(value), s.blobBytes) + 64
 		if len(b.at) > 0 && len(b.buf)+perEntry*len(b.at)+more > s.maxBatch {
 			if err := w.add(b); err != nil {
 				return err
 			}
 			b.reset()
-			return errors.Join(context.Cause(ctx), s.encodeEntry(b, kind, key, value))
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
 		}
-		return s.encodeEntry(b, kind, key, value)
+		return s.encodeEntry(b, kind, key, value, s.format.Hash(key))
 	})
 	if err == nil {
 		err = w.add(b)
@@ -182,18 +183,6 @@ func (s *Store) stop(ctx context.Context) (*table, error) {
 		}
 		s.tables.put(t) // something may have changed meanwhile
 	}
-}
-
-func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byte) error {
-	h := s.format.Hash(key)
-	if len(value) < s.blobBytes {
-		b.add(kind, key, value, h, s.tables.bits)
-		return nil
-	}
-	if kind == segment.KindSet {
-		b.add(segment.KindSet, key, nil, h, s.tables.bits)
-	}
-	return s.encodeBlob(b, key, value, h)
 }
 
 // addSegments makes segments visible. mu is held.

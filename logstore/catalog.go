@@ -24,7 +24,6 @@ type catalog struct {
 	man manifest
 }
 
-// edit replaces the manifest by one that is changed.
 func (c *catalog) edit(change func(m *manifest)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,18 +97,13 @@ func (c *catalog) writeWhole(path string, flag int, b []byte, sync bool) error {
 	return errors.Join(err, f.Close())
 }
 
-// read reads the manifest; found is false where there is none.
 func (c *catalog) read() (m manifest, found bool, err error) {
 	path := c.path(manifestName)
-	f, err := c.fs.OpenFile(path, os.O_RDONLY, 0)
+	b, err := c.readAll(path, maxManifest)
 	if errors.Is(err, os.ErrNotExist) {
 		return m, false, nil
 	}
 	if err != nil {
-		return m, false, err
-	}
-	b, err := readWhole(f, maxManifest)
-	if err = errors.Join(err, f.Close()); err != nil {
 		return m, false, err
 	}
 	if m, err = parseManifest(b); err != nil {

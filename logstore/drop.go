@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -32,7 +33,10 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 			return false, err
 		}
 	}
-	if was, err := s.dropOnFullDisk(ctx, h); was {
+	if why := s.fullErr.Load(); why != nil { // when the store was opened or dropped
+		if err = cmp.Or(context.Cause(ctx), s.poisoned()); err == nil {
+			err = s.dropFull(h, nil, *why)
+		}
 		return err == nil, err
 	}
 	t, err := s.tableForDrop(ctx)

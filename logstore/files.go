@@ -12,7 +12,6 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// dataName returns the name of a data file.
 func dataName(dir string, kind segment.FileKind, number uint32) string {
 	format := "seg-%08d"
 	if kind == segment.BlobFile {
@@ -21,7 +20,6 @@ func dataName(dir string, kind segment.FileKind, number uint32) string {
 	return filepath.Join(dir, fmt.Sprintf(format, number))
 }
 
-// dataFile is a file of segments or of blobs.
 type dataFile struct {
 	segment.File
 	f     vfs.File

@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -138,20 +137,4 @@ func (s *Store) leaveFull(t *table) error {
 	s.startReclaiming()
 	s.fullErr.Store(nil)
 	return nil
-}
-
-// dropOnFullDisk is what Drop does where the disk was full when the store was
-// opened or dropped. It reports whether that was so.
-func (s *Store) dropOnFullDisk(ctx context.Context, h recordHeader) (was bool, err error) {
-	why := s.fullErr.Load()
-	if why == nil || s.closed {
-		return false, nil
-	}
-	if err := ctx.Err(); err != nil {
-		return true, context.Cause(ctx)
-	}
-	if err := s.poisoned(); err != nil {
-		return true, err
-	}
-	return true, s.dropFull(h, nil, *why)
 }

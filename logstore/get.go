@@ -59,12 +59,12 @@ func (s *Store) getLocked(ctx context.Context, keys []string, values bool) ([][]
 	return got, exists, err
 }
 
-// wanted is a key that is being read.
 type wanted struct {
 	key    string
 	hash   uint64
 	value  []byte
 	exists bool
+	used   bool // the value was handed over
 }
 
 // get reads keys. Those of one range are read in one go.
@@ -100,19 +100,13 @@ func (v *view) get(ctx context.Context, keys []string, values bool) ([][]byte, [
 		v.s.merging.chargeGets(g.cost, groups*usefulRead(v.segments))
 	}
 	got, exists := make([][]byte, len(keys)), make([]bool, len(keys))
-	used := make(map[string]bool)
 	for i, k := range keys {
 		w := byKey[k]
 		got[i], exists[i] = w.value, w.exists
-		if len(byKey) < len(keys) {
-			if used[k] { // asked for twice: the values must not share memory
-				got[i] = append([]byte(nil), w.value...)
-			}
-			used[k] = true
+		if w.used || w.value == nil { // asked for twice: the values must not share memory
+			got[i] = append([]byte{}, w.value...)
 		}
-		if got[i] == nil {
-			got[i] = []byte{}
-		}
+		w.used = true
 	}
 	return got, exists, nil
 }
@@ -182,7 +176,6 @@ func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.S
 	return v.segments[source].ranges(r, hash, hash)
 }
 
-// rangeCost is what reading the range of a hash costs.
 func (v *view) rangeCost(source int, hash uint64) int64 {
 	if source >= len(v.segments) {
 		return 0
@@ -219,7 +212,6 @@ func (g *getter) read(src segment.Source, one *wanted, byKey map[string]*wanted)
 	}
 }
 
-// apply does to a value what an entry says.
 func (g *getter) apply(w *wanted, e *segment.Entry) error {
 	w.exists = e.Kind != segment.KindDelete
 	switch e.Kind {

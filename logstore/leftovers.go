@@ -18,12 +18,8 @@ func (d *directory) unusedWAL(path string) (bool, error) {
 	if err != nil || info.Size > walStep {
 		return false, err
 	}
-	f, err := d.fs.OpenFile(path, os.O_RDONLY, 0)
+	b, err := d.readAll(path, walStep)
 	if err != nil {
-		return false, err
-	}
-	b, err := readWhole(f, walStep)
-	if err = errors.Join(err, f.Close()); err != nil {
 		return false, err
 	}
 	return len(b) <= walHeaderLen || len(bytes.Trim(b[walHeaderLen:], "\x00")) == 0, nil
@@ -54,7 +50,6 @@ func (d *directory) ownFiles() ([]string, error) {
 	return names, errors.Join(err, list.Close())
 }
 
-// parseName reads the number of a data file's name.
 func parseName(name, prefix string, n *uint32) bool {
 	digits, ok := strings.CutPrefix(name, prefix)
 	if !ok || len(digits) < 8 {

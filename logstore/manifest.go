@@ -46,7 +46,6 @@ const (
 	maxManifest     = 1 << 30
 )
 
-// empty takes all data out.
 func (m *manifest) empty(liveEpoch, nextSeq uint64, sessions sessionTable) {
 	m.liveEpoch, m.nextSeq, m.sessions = liveEpoch, nextSeq, sessions.clone()
 	m.files, m.ledger, m.removed = nil, Ledger{}, Ledger{}

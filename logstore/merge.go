@@ -179,7 +179,6 @@ func (s *Store) newMerge(ctx context.Context, from, to int, lookAtAll bool) *mer
 	return j
 }
 
-// sizeOf is how many bytes segments take.
 func sizeOf(segments []*storedSegment) (n int64) {
 	for _, g := range segments {
 		n += g.Length()

@@ -28,7 +28,6 @@ func (j *mergeJob) beginRange(i int) error {
 	return nil
 }
 
-// split ends the segment and begins another.
 func (j *mergeJob) split() error {
 	if err := j.finish(); err != nil {
 		return err
@@ -44,7 +43,6 @@ func (j *mergeJob) put(e *segment.Entry) error {
 	return j.w.Write(e.Raw)
 }
 
-// account counts an entry that is written.
 func (j *mergeJob) account(e *segment.Entry) error {
 	var l Ledger
 	switch {
@@ -99,7 +97,6 @@ func (j *mergeJob) writeHot(h *segment.HotRun) error {
 	return err
 }
 
-// finish ends the segment.
 func (j *mergeJob) finish() error {
 	if len(j.out) > 0 && j.blobs && !j.exact {
 		return errSplitBlobs

@@ -47,10 +47,8 @@ type mergeJob struct {
 	freed   map[uint32]int64 // bytes of large values that were left out, by file
 }
 
-// inputs is the segments that are merged.
 func (j *mergeJob) inputs() []*storedSegment { return j.v.segments[j.first:j.end] }
 
-// ledger is the account of the segments that are merged.
 func (j *mergeJob) ledger() Ledger {
 	var l Ledger
 	for _, g := range j.inputs() {
@@ -169,7 +167,6 @@ func (j *mergeJob) writeRanges() error {
 	return together(1<<j.bits, j.partitionSize, j.limit*3/4, func(first, end int, _ int64) error { return j.writeSome(first, end) })
 }
 
-// writeSome writes some ranges.
 func (j *mergeJob) writeSome(first, end int) error {
 	limit := j.limit / 2
 	if end-first == 1 {

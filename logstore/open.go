@@ -230,7 +230,6 @@ func (s *Store) loadSegments(f *dataFile) error {
 	return nil
 }
 
-// makeMemory divides the budget.
 func (s *Store) makeMemory() error {
 	s.blobBytes, s.maxBatch = segment.MaxInline+1, int(s.opts.Memory/32)
 	if s.opts.Memory < 32<<20 {

@@ -11,6 +11,7 @@
 package logstore
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 
@@ -129,15 +130,9 @@ func (o *Options) withDefaults() (Options, error) {
 	if o != nil {
 		opts = *o
 	}
-	if opts.Memory == 0 {
-		opts.Memory = DefaultMemory
-	}
-	if opts.FileSize == 0 {
-		opts.FileSize = defaultFileSize
-	}
-	if opts.MaxSessions == 0 {
-		opts.MaxSessions = defaultMaxSessions
-	}
+	opts.Memory = cmp.Or(opts.Memory, DefaultMemory)
+	opts.FileSize = cmp.Or(opts.FileSize, defaultFileSize)
+	opts.MaxSessions = cmp.Or(opts.MaxSessions, defaultMaxSessions)
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}

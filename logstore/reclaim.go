@@ -54,7 +54,6 @@ type segmentAt struct {
 
 func (g *storedSegment) at() segmentAt { return segmentAt{g.file, g.Start} }
 
-// waste is what is dead in a segment.
 type waste struct {
 	bytes int64 // that a merge of the segment alone leaves out
 	marks int64 // of deletes that older segments keep alive
@@ -253,13 +252,11 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	return err
 }
 
-// fileSegments is the segments of one file.
 type fileSegments struct {
 	from, to   int
 	gain, live int64
 }
 
-// byFile lists the files of segments, in order.
 func (r *reclaiming) byFile(segments []*storedSegment) []fileSegments {
 	var list []fileSegments
 	for i, g := range segments {

@@ -86,12 +86,10 @@ func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile,
 	return nil
 }
 
-// extent is where a large value is.
 type extent struct{ off, n int64 }
 
 const extentMemory = 32 // bytes, about
 
-// sweep removes or copies blob files.
 func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) error {
 	if len(victims) == 0 {
 		return nil
@@ -176,7 +174,6 @@ func (s *Store) replaceBlobs(files *fileSet, f *dataFile, ready func() error, ot
 	return nil
 }
 
-// removeBlobs removes a blob file.
 func (s *Store) removeBlobs(files *fileSet, f *dataFile) error {
 	err := s.replaceBlobs(files, f, func() error {
 		m := s.catalog.man

@@ -122,7 +122,6 @@ func (m *measurement) interval(lo, hi uint64) error {
 	return nil
 }
 
-// entry counts an entry of a segment.
 func (m *measurement) entry(i int, e *segment.Entry) error {
 	var large int64
 	if e.Kind == segment.KindBlob {

@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"bytes"
-	"io"
 	"slices"
 
 	"github.com/go-partd/partd/internal/segment"
@@ -72,13 +71,7 @@ func (sc *scanner) heavy(lo, hi uint64) error {
 			return err
 		}
 		for _, k := range keys {
-			var err error
-			if sc.keysOnly {
-				err = sc.emitSize(k, sc.s.format.HashBytes(k))
-			} else {
-				err = sc.emitStream(k, sc.s.format.HashBytes(k), nil)
-			}
-			if err != nil {
+			if err := sc.emitKey(k, sc.s.format.HashBytes(k), nil); err != nil {
 				return err
 			}
 		}
@@ -157,27 +150,20 @@ func (sc *scanner) emitSize(key []byte, hash uint64) error {
 			exists = !hot.Gone
 			continue
 		}
-		r := segment.EntryReader{Src: src}
-		for {
-			e, err := r.Next()
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				return sc.v.runError(i, err)
-			}
+		err := segment.EachEntry(src, func(e *segment.Entry) error {
 			if !bytes.Equal(e.Key, key) {
-				continue
+				return nil
 			}
 			n, err := e.ValueLen()
-			if err != nil {
-				return err
-			}
 			if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
 				size = 0
 			}
 			size += n
 			exists = e.Kind != segment.KindDelete
+			return err
+		})
+		if err != nil {
+			return sc.v.runError(i, err)
 		}
 	}
 	if !exists {

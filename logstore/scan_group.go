@@ -212,7 +212,6 @@ func (sc *scanner) emitSmall(data []byte, first int) (next int, err error) {
 	})
 }
 
-// emitLarge hands over one group in parts.
 func (sc *scanner) emitLarge(data []byte, index int) error {
 	k := &sc.groups[index]
 	key := data[k.keyAt : k.keyAt+k.keyLen]

@@ -136,7 +136,6 @@ func (sc *scanner) loadAndGroup(lo, hi uint64, filter bool) error {
 	return sc.split()
 }
 
-// loadAll loads blocks as they are.
 func (sc *scanner) loadAll(src segment.Source) error {
 	for {
 		b, err := src.Next()

@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"io"
+	"maps"
 	"math/bits"
 	"slices"
 
@@ -97,27 +98,19 @@ func scatter(dst, entries []byte, places int, place func(key []byte) int) (start
 
 // emitStreamed hands over the keys of the interval that have runs of their own.
 func (sc *scanner) emitStreamed() error {
-	keys := make([]string, 0, len(sc.streamed))
-	for k := range sc.streamed {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	for _, k := range keys {
-		var err error
-		if sc.keysOnly {
-			err = sc.emitSize([]byte(k), sc.streamed[k])
-		} else {
-			err = sc.emitStream([]byte(k), sc.streamed[k], &sc.ledger)
-		}
-		if err != nil {
+	for _, k := range slices.Sorted(maps.Keys(sc.streamed)) {
+		if err := sc.emitKey([]byte(k), sc.streamed[k], &sc.ledger); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// emitStream hands over one key.
-func (sc *scanner) emitStream(key []byte, hash uint64, ledger *Ledger) error {
+// emitKey hands over one key, which is read by itself.
+func (sc *scanner) emitKey(key []byte, hash uint64, ledger *Ledger) error {
+	if sc.keysOnly {
+		return sc.emitSize(key, hash)
+	}
 	k, err := sc.v.newKeyStream(key, hash, ledger)
 	if err != nil {
 		return err

@@ -42,12 +42,12 @@ type Store struct {
 	segments segments
 	merging  merging
 	reclaim  reclaiming
-	changes  *sync.WaitGroup // those that began since waitChanges was called
-	sealing  bool            // a goroutine is writing the frozen table out
-	sealErr  error           // why the last try failed
-	sealed   chan struct{}   // closed when the try that is under way ends
-	frozenAt frozenState
-	emptied  bool // see writableAgain
+	changes  *sync.WaitGroup   // those that began since waitChanges was called
+	sealing  bool              // a goroutine is writing the frozen table out
+	sealErr  error             // why the last try failed
+	sealed   chan struct{}     // closed when the try that is under way ends
+	frozenAt func(m *manifest) // notes the state right after the last record of the frozen table
+	emptied  bool              // see writableAgain
 
 	// These have locks of their own, or need none.
 	sealer  sealer
@@ -61,14 +61,6 @@ type Store struct {
 	fullErr  atomic.Pointer[error] // why the store was not opened for writing
 	unread   error                 // why the write-ahead files could not be read
 	scanning atomic.Bool           // a Scan uses the memory set aside for reads
-}
-
-// frozenState is the state of the store right after the last record of the
-// frozen table.
-type frozenState struct {
-	liveEpoch uint64
-	nextSeq   uint64
-	sessions  sessionTable
 }
 
 var (
@@ -88,7 +80,6 @@ var (
 // ErrReadOnly is wrapped by every change to a store opened for reading only.
 var ErrReadOnly = errors.New("the store is open for reading only")
 
-// errorf returns an error of the store.
 func (s *Store) errorf(op string, err error) error {
 	if err == nil {
 		return nil

@@ -218,8 +218,7 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 		}
 		return v, e
 	}
-	s.catalog.files.refs.Add(1)
-	return &view{s: s, files: s.catalog.files, version: s.segments.hold(), segments: s.segments.list}, nil
+	return s.segmentsView(s.segments.list), nil
 }
 
 // copyTables replaces the view's one part of each table by a copy, unless it
@@ -247,7 +246,6 @@ func (v *view) copyTables() {
 	}
 }
 
-// keyReader is what Open returns.
 type keyReader struct {
 	ctx    context.Context
 	key    string
@@ -258,9 +256,13 @@ type keyReader struct {
 	closed bool
 }
 
+func (r *keyReader) fail(op string, err error) error {
+	return &partd.Error{Op: op, Key: r.key, HasKey: true, Path: r.dir, Err: err}
+}
+
 func (r *keyReader) Read(p []byte) (int, error) {
 	if r.closed {
-		return 0, &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.dir, Err: partd.ErrClosed}
+		return 0, r.fail("read", partd.ErrClosed)
 	}
 	if len(p) == 0 {
 		return 0, nil
@@ -269,16 +271,14 @@ func (r *keyReader) Read(p []byte) (int, error) {
 		if r.err != nil {
 			return 0, r.err
 		}
-		if r.ctx.Err() != nil {
-			r.err = &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.dir, Err: context.Cause(r.ctx)}
-			return 0, r.err
+		err := context.Cause(r.ctx)
+		if err == nil {
+			r.rest, err = r.k.next()
 		}
-		var err error
-		if r.rest, err = r.k.next(); err == io.EOF {
-			r.err = io.EOF
-		} else if err != nil {
-			r.err = &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.dir, Err: err}
+		if err != nil && err != io.EOF {
+			err = r.fail("read", err)
 		}
+		r.err = err
 	}
 	n := copy(p, r.rest)
 	r.rest = r.rest[n:]
@@ -288,11 +288,11 @@ func (r *keyReader) Read(p []byte) (int, error) {
 // Rewind implements [partd.Rewinder].
 func (r *keyReader) Rewind() error {
 	if r.closed {
-		return &partd.Error{Op: "rewind", Key: r.key, HasKey: true, Path: r.dir, Err: partd.ErrClosed}
+		return r.fail("rewind", partd.ErrClosed)
 	}
 	k, err := r.k.v.newKeyStream(r.k.key, r.k.hash, nil)
 	if err != nil {
-		return &partd.Error{Op: "rewind", Key: r.key, HasKey: true, Path: r.dir, Err: err}
+		return r.fail("rewind", err)
 	}
 	r.k, r.rest, r.err = k, nil, nil
 	return nil

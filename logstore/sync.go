@@ -60,9 +60,9 @@ func (s *Store) makeDurable() error {
 	s.mu.Lock()
 	s.waitSealed() // perhaps it began when nothing was to be synced
 	files := s.catalog.files
-	logs := []*walFile{s.tables.active.wal}
-	if s.tables.frozen != nil {
-		logs = append(logs, s.tables.frozen.wal)
+	var logs []*walFile
+	for _, t := range s.tables.inUse() {
+		logs = append(logs, t.wal)
 	}
 	s.mu.Unlock()
 	for _, f := range files.files() {

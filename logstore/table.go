@@ -64,7 +64,6 @@ func newTable(n int64) (*table, error) {
 	}, nil
 }
 
-// reset makes the table empty.
 func (t *table) reset() {
 	for i := range t.parts {
 		p := &t.parts[i]
@@ -81,10 +80,8 @@ func (t *table) reset() {
 	t.wal = nil
 }
 
-// freeChunks returns how many chunks are left.
 func (t *table) freeChunks() int { return len(t.arena)/t.chunkSize - t.chunks }
 
-// fits reports whether an encoded batch fits.
 func (t *table) fits(b *batch) bool {
 	free := t.freeChunks()
 	maxChunks := len(b.entries())/t.chunkSize + min(len(b.at), len(t.parts)) + 1

@@ -31,7 +31,6 @@ type tables struct {
 // maxSpares is how many tables slow readers can hold: see flushedView.
 const maxSpares = 2
 
-// make makes the tables that are not there yet.
 func (ts *tables) make() error {
 	for ; ts.made < cap(ts.free); ts.made++ {
 		t, err := newTable(ts.bytes)
@@ -54,7 +53,6 @@ func (ts *tables) inUse() []*table {
 	return list
 }
 
-// memory is what the tables in use take.
 func (ts *tables) memory() (n int64) {
 	for _, t := range ts.inUse() {
 		n += int64(t.chunks * t.chunkSize)
@@ -112,7 +110,6 @@ func (ts *tables) put(t *table) {
 	ts.free <- t
 }
 
-// unref lets go of a table.
 func (ts *tables) unref(t *table) {
 	if t.refs.Add(-1) > 0 {
 		return
@@ -125,7 +122,6 @@ func (ts *tables) unref(t *table) {
 	ts.put(t)
 }
 
-// unrefAll lets go of all tables of a list but one.
 func (ts *tables) unrefAll(list []*table, but *table) {
 	for _, t := range list {
 		if t != but {

@@ -35,8 +35,7 @@ func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
 	if s.unread != nil {
 		return nil, s.unread
 	}
-	v := &view{s: s, files: s.catalog.files, version: s.segments.hold(), segments: s.segments.list}
-	s.catalog.files.refs.Add(1)
+	v := s.segmentsView(s.segments.list)
 	for _, t := range s.tables.inUse() {
 		v.addTable(t, lo, hi)
 	}
@@ -86,10 +85,8 @@ func (v *view) closeLocked() error {
 	return v.files.release()
 }
 
-// sources is the number of segments and tables.
 func (v *view) sources() int { return len(v.segments) + len(v.tables) }
 
-// ledger is the account of all that the view holds.
 func (v *view) ledger() Ledger {
 	var l Ledger
 	for _, g := range v.segments {
@@ -109,17 +106,15 @@ func (v *view) marksIn(source int) bool {
 // keySource returns the run in which a source holds a key's entries, maybe
 // among others.
 func (v *view) keySource(source int, hash uint64, key []byte, r *segment.Reader) (src segment.Source, hot *segment.HotRun) {
-	if source >= len(v.segments) {
-		return v.tables[source-len(v.segments)].source(hash), nil
+	if source < len(v.segments) {
+		g := v.segments[source]
+		if h := g.HotFor(hash, key); h != nil {
+			return g.hotRun(r, h), h
+		}
 	}
-	g := v.segments[source]
-	if h := g.HotFor(hash, key); h != nil {
-		return g.hotRun(r, h), h
-	}
-	return g.ranges(r, hash, hash), nil
+	return v.rangeSource(source, hash, r), nil
 }
 
-// at returns the partition of a hash.
 func (t *tableView) at(hash uint64) part { return t.parts[segment.Range(hash, t.t.bits)-t.base] }
 
 func (t *tableView) source(hash uint64) segment.Source { return t.t.source(t.at(hash)) }
@@ -136,7 +131,6 @@ func (v *view) runError(source int, err error) error {
 	return g.file.Corrupt(g.Start, err)
 }
 
-// appendBlob appends a large value to dst.
 func (v *view) appendBlob(dst []byte, encoded []byte) ([]byte, error) {
 	var r segment.BlobReader
 	if err := v.files.openBlob(encoded, &r); err != nil {

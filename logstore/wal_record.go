@@ -21,7 +21,6 @@ const (
 	tagLen          = 24
 )
 
-// recordType is what a record is for.
 type recordType uint8
 
 const (

@@ -47,7 +47,6 @@ func ParseBlobRef(b []byte) (BlobRef, error) {
 // Stored is what the value takes of its file.
 func (r *BlobRef) Stored() int64 { return r.Length + r.tableLen() }
 
-// tableLen is the length of the table of CRCs behind the value.
 func (r *BlobRef) tableLen() int64 { return (r.Length + blobBlock - 1) / blobBlock * 4 }
 
 // BlobTable returns the table of CRCs of a large value.

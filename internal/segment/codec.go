@@ -18,7 +18,6 @@ const (
 	codecZstd
 )
 
-// Compressor compresses blocks.
 type Compressor struct {
 	codec Codec
 	zstd  *zstd.Encoder

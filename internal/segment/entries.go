@@ -67,7 +67,6 @@ func (s *Slices) Next() ([]byte, error) {
 	return b, nil
 }
 
-// Reset makes the reader read another source.
 func (r *EntryReader) Reset(src Source) { r.Src, r.buf = src, nil }
 
 // Each calls f for each entry of another source, which is valid during the call.

@@ -18,7 +18,6 @@ type Reader struct {
 
 const readLen = 256 << 10
 
-// Reset makes the reader read another run.
 func (r *Reader) Reset(f *File, off, end int64) {
 	r.file, r.off, r.end, r.ahead = f, off, end, nil
 }
@@ -64,7 +63,6 @@ func (r *Reader) Next() ([]byte, error) {
 	return raw, nil
 }
 
-// fill makes at least n bytes lie ahead.
 func (r *Reader) fill(n int) error {
 	if len(r.ahead) >= n {
 		return nil

@@ -69,7 +69,6 @@ func (w *Writer) EndRun(h HotRun) {
 	w.Hot = append(w.Hot, h)
 }
 
-// Finish writes the footer.
 func (w *Writer) Finish(ledger []byte) error {
 	w.BeginRange(1 << w.Bits)
 	slices.SortFunc(w.Hot, CompareHot)
@@ -135,7 +134,6 @@ func (w *Writer) endBlock() {
 	w.block = -1
 }
 
-// flush writes out all complete blocks.
 func (w *Writer) flush() error {
 	if _, err := w.dst.WriteAt(w.out, w.off); err != nil {
 		return err
