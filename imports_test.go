@@ -60,7 +60,8 @@ var house = []floor{
 		"internal/records": nil,
 	}},
 	{"runs and segments", map[string][]string{
-		"internal/spill": nil,
+		"internal/segment": {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+		"internal/spill":   nil,
 	}},
 	{"the root", map[string][]string{
 		".": {"github.com/gofrs/flock"},

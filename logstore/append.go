@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // Append adds values to the ends of keys' values, all or nothing.
@@ -62,17 +63,15 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 type operation interface {
 	// size returns at least what a batch takes for the record, in bytes.
 	size(s *Store) int64
-	// empty tells that the operation changes nothing.
+	// empty reports whether the operation changes nothing.
 	empty() bool
-	// encode makes the batch. It is called without locks.
-	encode(s *Store, b *batch) error
 	// last is called with mu held, right before anything is written. It may
 	// look at the store, and decides what there is to do: it changes the batch,
 	// or if that is nil, what each does.
 	last(ctx context.Context, s *Store, b *batch) error
-	// each calls f for each entry that the operation consists of. It is called
-	// after last.
-	each(s *Store, f func(kind entryKind, key string, value []byte) error) error
+	// each calls f for each entry that the operation consists of, or, before
+	// last, may consist of.
+	each(f func(kind segment.Kind, key string, value []byte) error) error
 }
 
 // change applies an operation, with its tag if that is not zero. It returns
@@ -107,13 +106,13 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 		return false, s.errorf(opName, err)
 	}
 	defer s.putBatch(b)
-	if err = op.encode(s, b); err == nil {
+	if err = s.encode(b, op); err == nil {
 		s.mu.Lock()
 		seq, applied, err = s.commit(ctx, b, tag, op)
 		s.mu.Unlock()
 	}
 	if !applied || len(b.at) == 0 || err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
-		s.giveBackBlobs(b.blobs)
+		s.blobs.giveBack(b.blobs)
 	}
 	if err == nil {
 		err = s.acknowledge(seq)
@@ -126,7 +125,7 @@ func (s *Store) acknowledge(seq uint64) error {
 	if !s.opts.Sync {
 		return nil
 	}
-	return outcome(s.syncTo(seq))
+	return outcome(s.wal.syncTo(seq, s.syncLog))
 }
 
 // commit writes a batch and enters it into the table. mu is held. It returns
@@ -145,6 +144,9 @@ func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operatio
 	if err := op.last(ctx, s, b); err != nil {
 		return 0, false, err
 	}
+	if o, ok := op.(*sessionOp); ok {
+		h = recordHeader{kind: o.kind, tagged: true, tag: partd.Tag{Session: o.session}}
+	}
 	if len(b.at) == 0 && !h.tagged {
 		return s.seq - 1, true, nil
 	}
@@ -154,24 +156,24 @@ func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operatio
 
 // writeBatch writes a record that fits, and enters it into the table. mu is held.
 func (s *Store) writeBatch(b *batch, h recordHeader) error {
-	h.seq, h.synced = s.seq, s.synced.Load()
-	if err := s.writeRecord(s.active.wal, b, h); err != nil {
+	h.seq, h.synced = s.seq, s.wal.synced.Load()
+	if err := s.tables.active.wal.write(b, h); err != nil {
 		return err
 	}
 	s.seq++
 	s.sessions.apply(h, s.opts.MaxSessions)
-	s.active.insert(b)
-	if s.noteBatch(b, s.active) && s.reclaimDue() {
+	s.tables.active.insert(b)
+	if s.reclaim.noteBatch(b, s.tables.active, s.segments.list) && s.reclaimDue() {
 		s.considerMerge()
 	}
 	return nil
 }
 
-// logFull tells whether a write-ahead file is so long that its table is to be
+// logFull reports whether a write-ahead file is so long that its table is to be
 // written out though it has room: records without entries make only the file
 // grow, and short ones mostly. mu is held.
 func (s *Store) logFull() bool {
-	return s.active.wal.end > 4*int64(len(s.active.arena))+s.walStep
+	return s.tables.active.wal.end > 4*int64(len(s.tables.active.arena))+s.wal.step
 }
 
 // makeRoom waits until a batch fits into the active table, and its record into
@@ -181,15 +183,15 @@ func (s *Store) makeRoom(ctx context.Context, b *batch) error {
 		if err := s.writable(); err != nil {
 			return err
 		}
-		fits := s.active.fits(b)
+		fits := s.tables.active.fits(b)
 		if fits && !s.logFull() {
 			return nil
 		}
-		if !fits && s.active.size == 0 {
+		if !fits && s.tables.active.size == 0 {
 			return fmt.Errorf("%w: a batch of %d bytes does not fit into %d bytes of memory: give the store more",
-				partd.ErrTooLarge, len(b.entries()), len(s.active.arena))
+				partd.ErrTooLarge, len(b.entries()), len(s.tables.active.arena))
 		}
-		if err := s.turnOver(ctx); err != nil {
+		if err := s.rotateTable(ctx); err != nil {
 			return err
 		}
 	}

@@ -14,26 +14,22 @@ var (
 
 // NewSession issues a session. It survives what an append survives.
 func (s *Store) NewSession(ctx context.Context) (uint64, error) {
-	var session uint64
-	err := s.sessionRecord(ctx, "new session", func() recordHeader {
-		session = s.sessions.issued + 1
-		return recordHeader{kind: recordSession, tagged: true, tag: partd.Tag{Session: session}}
-	})
-	return session, err
+	op := &sessionOp{kind: recordSession}
+	_, err := s.change(ctx, "new session", partd.Tag{}, op)
+	return op.session, err
 }
 
 // EndSession forgets a session.
 func (s *Store) EndSession(ctx context.Context, session uint64) error {
-	return s.sessionRecord(ctx, "end session", func() recordHeader {
-		return recordHeader{kind: recordEndSession, tagged: true, tag: partd.Tag{Session: session}}
-	})
+	_, err := s.change(ctx, "end session", partd.Tag{}, &sessionOp{kind: recordEndSession, session: session})
+	return err
 }
 
 // SessionToken returns the token of a session. Its secret is in the manifest: the
 // random numbers that the store was made with, of which nobody is told.
 func (s *Store) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
-	secret := binary.LittleEndian.AppendUint64(nil, s.id)
-	return partd.NewSessionToken(binary.LittleEndian.AppendUint64(secret, s.seed), session), nil
+	secret := binary.LittleEndian.AppendUint64(nil, s.format.ID)
+	return partd.NewSessionToken(binary.LittleEndian.AppendUint64(secret, s.format.Seed), session), nil
 }
 
 // CheckSession returns an error unless a token is that of the session.
@@ -49,38 +45,6 @@ func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.Se
 func (s *Store) ReaderMemory() (reader, listing int64) {
 	// A scan that is not alone loads 1 MiB, groups it, and is two batches ahead.
 	return 256 << 10, 5 << 20
-}
-
-// sessionRecord writes a record without entries. header is called with mu held.
-func (s *Store) sessionRecord(ctx context.Context, opName string, header func() recordHeader) error {
-	if ctx.Err() != nil {
-		return s.errorf(opName, context.Cause(ctx))
-	}
-	s.life.RLock()
-	defer s.life.RUnlock()
-	s.mu.Lock()
-	if err := s.writableAgain(); err != nil {
-		s.mu.Unlock()
-		return s.errorf(opName, err)
-	}
-	s.mu.Unlock()
-	b, err := s.takeBatch(ctx)
-	if err != nil {
-		return s.errorf(opName, err)
-	}
-	defer s.putBatch(b)
-	b.checksum()
-	s.mu.Lock()
-	var seq uint64
-	if err = s.makeRoom(ctx, b); err == nil {
-		seq = s.seq
-		err = outcome(s.writeBatch(b, header()))
-	}
-	s.mu.Unlock()
-	if err == nil {
-		err = s.acknowledge(seq)
-	}
-	return s.errorf(opName, err)
 }
 
 // Apply applies an operation together with its tag, as one step.

@@ -83,7 +83,7 @@ func TestSessionsDoNotFillTheDisk(t *testing.T) {
 	}
 	mustAppend(t, s, "a", "v")
 	var session uint64
-	first, most := s.active.wal.epoch, int64(0)
+	first, most := s.tables.active.wal.epoch, int64(0)
 	for range 1000 {
 		if session, err = s.NewSession(t.Context()); err != nil {
 			t.Fatal(err)
@@ -91,12 +91,12 @@ func TestSessionsDoNotFillTheDisk(t *testing.T) {
 		if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{Change: partd.ChangeAppend}); err != nil || !applied {
 			t.Fatal(applied, err)
 		}
-		most = max(most, s.active.wal.end)
+		most = max(most, s.tables.active.wal.end)
 	}
 	if limit := 4*h.tableBytes + h.walStep + 200; most > limit || most < limit/2 {
 		t.Errorf("the write-ahead file reached %d bytes, %d are its limit", most, limit)
 	}
-	if n := s.active.wal.epoch - first; n < 4 || n > 20 {
+	if n := s.tables.active.wal.epoch - first; n < 4 || n > 20 {
 		t.Errorf("%d write-ahead files were used", n)
 	}
 	h.fs = mem.KillClone()

@@ -9,6 +9,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // batch is an encoded record before it is written, with what the table needs
@@ -18,7 +19,7 @@ type batch struct {
 	at        []uint32
 	part      []uint32
 	hash      []uint64
-	blobs     []blobRef // that were written for it
+	blobs     []segment.BlobRef // that were written for it
 	ledger    Ledger
 	maxBlobNo uint32
 	crc       uint32 // of the entries
@@ -27,7 +28,6 @@ type batch struct {
 // perEntry is what a batch notes of each entry, in bytes, besides the entry.
 const perEntry = 4 + 4 + 8
 
-// memory is what a batch takes.
 func (b *batch) memory() int { return cap(b.buf) + 4*cap(b.at) + 4*cap(b.part) + 8*cap(b.hash) }
 
 // batchPrefix is the room in front of the entries for the header and a tag.
@@ -53,9 +53,9 @@ func (b *batch) entryAt(i int) []byte {
 }
 
 // add appends an entry that is not a blob.
-func (b *batch) add(kind entryKind, key string, value []byte, hash uint64, partBits uint8) {
+func (b *batch) add(kind segment.Kind, key string, value []byte, hash uint64, partBits uint8) {
 	at := len(b.buf)
-	buf := appendEntryHead(b.buf, kind, key, len(value))
+	buf := segment.AppendEntryHead(b.buf, kind, key, len(value))
 	buf = append(buf, value...)
 	b.push(at, buf, hash, partBits)
 	head := 1
@@ -66,16 +66,15 @@ func (b *batch) add(kind entryKind, key string, value []byte, hash uint64, partB
 }
 
 // addBlob appends an entry for a value that was written to a blob file.
-func (b *batch) addBlob(key string, ref blobRef, piece *pieceHasher, hash uint64, partBits uint8) {
+func (b *batch) addBlob(key string, ref segment.BlobRef, piece *pieceHasher, hash uint64, partBits uint8) {
 	at := len(b.buf)
-	buf := appendEntryHead(b.buf, kindBlob, key, blobRefLen)
-	b.push(at, ref.append(buf), hash, partBits)
+	buf := segment.AppendEntryHead(b.buf, segment.KindBlob, key, segment.BlobRefLen)
+	b.push(at, ref.Append(buf), hash, partBits)
 	piece.addTo(&b.ledger)
 	b.blobs = append(b.blobs, ref)
-	b.maxBlobNo = max(b.maxBlobNo, ref.file)
+	b.maxBlobNo = max(b.maxBlobNo, ref.File)
 }
 
-// addRaw appends an entry as it was encoded before.
 func (b *batch) addRaw(raw []byte, hash uint64, partBits uint8) {
 	b.push(len(b.buf), append(b.buf, raw...), hash, partBits)
 }
@@ -86,13 +85,13 @@ func (b *batch) push(at int, buf []byte, hash uint64, partBits uint8) {
 	b.part = append(b.part, uint32(hash>>(64-partBits)))
 }
 
-func (b *batch) checksum() { b.crc = crc32.Checksum(b.entries(), castagnoli) }
+func (b *batch) checksum() { b.crc = crc32.Checksum(b.entries(), segment.Castagnoli) }
 
 // hashKeys hashes the keys of all entries first: the loop is so short that
 // the processor fetches many keys from memory at a time.
 func (s *Store) hashKeys(dst []uint64, entries []partd.Entry) []uint64 {
 	for i := range entries {
-		dst = append(dst, s.hashOf(entries[i].Key))
+		dst = append(dst, s.format.Hash(entries[i].Key))
 	}
 	return dst
 }
@@ -102,16 +101,11 @@ func (s *Store) hashKeys(dst []uint64, entries []partd.Entry) []uint64 {
 func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
 	b.hash = s.hashKeys(b.hash, entries)
 	for i := 0; i < len(entries); i++ {
-		if i += b.addShort(entries[i:], b.hash[i:], s.partBits, s.blobBytes); i == len(entries) {
+		if i += b.addShort(entries[i:], b.hash[i:], s.tables.bits, s.blobBytes); i == len(entries) {
 			break
 		}
-		e := &entries[i]
-		switch {
-		case len(e.Value) == 0:
-		case len(e.Value) < s.blobBytes:
-			b.add(kindAppend, e.Key, e.Value, b.hash[i], s.partBits)
-		default:
-			if err := s.encodeBlob(b, e.Key, e.Value, b.hash[i]); err != nil {
+		if e := &entries[i]; len(e.Value) > 0 {
+			if err := s.encodeEntry(b, segment.KindAppend, e.Key, e.Value, b.hash[i]); err != nil {
 				return err
 			}
 		}
@@ -144,14 +138,14 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 		}
 		n++
 		start := len(buf)
-		most := start + 3 + k + v
-		buf = slices.Grow(buf, 3+k+v)[:most]
+		end := start + 3 + k + v
+		buf = slices.Grow(buf, 3+k+v)[:end]
 		entry := buf[start:]
-		first := uint(v)<<2 | uint(kindAppend)
+		first := uint(v)<<2 | uint(segment.KindAppend)
 		head := 1
 		if first < 0x80 {
 			entry[0] = byte(first)
-			buf = buf[:most-1]
+			buf = buf[:end-1]
 		} else {
 			entry[0], entry[1] = byte(first)|0x80, byte(first>>7)
 			head = 2
@@ -172,8 +166,20 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 	return n
 }
 
+// encodeEntry adds an entry to a batch. A large value is written to a blob file.
+func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byte, h uint64) error {
+	if len(value) < s.blobBytes {
+		b.add(kind, key, value, h, s.tables.bits)
+		return nil
+	}
+	if kind == segment.KindSet {
+		b.add(segment.KindSet, key, nil, h, s.tables.bits)
+	}
+	return s.encodeBlob(b, key, value, h)
+}
+
 func (s *Store) encodeBlob(b *batch, key string, value []byte, hash uint64) error {
-	ref, err := s.writeBlob(value)
+	ref, err := s.blobs.write(value)
 	if err != nil {
 		return err
 	}
@@ -181,31 +187,19 @@ func (s *Store) encodeBlob(b *batch, key string, value []byte, hash uint64) erro
 	// The hasher wants a slice of the key once; blobs are rare and large.
 	piece.start([]byte(key))
 	piece.write(value)
-	b.addBlob(key, ref, &piece, hash, s.partBits)
+	b.addBlob(key, ref, &piece, hash, s.tables.bits)
 	return nil
 }
 
-// encodeSet makes a batch that sets a key.
-func (s *Store) encodeSet(b *batch, key string, value []byte) error {
-	h := s.hashOf(key)
-	if len(value) < s.blobBytes {
-		b.add(kindSet, key, value, h, s.partBits)
-	} else {
-		b.add(kindSet, key, nil, h, s.partBits)
-		if err := s.encodeBlob(b, key, value, h); err != nil {
-			return err
-		}
+func (s *Store) encode(b *batch, op operation) error {
+	if entries, ok := op.(appendOp); ok {
+		return s.encodeAppend(b, entries)
 	}
+	err := op.each(func(kind segment.Kind, key string, value []byte) error {
+		return s.encodeEntry(b, kind, key, value, s.format.Hash(key))
+	})
 	b.checksum()
-	return nil
-}
-
-// encodeDelete makes a batch that removes keys.
-func (s *Store) encodeDelete(b *batch, keys []string) {
-	for _, k := range keys {
-		b.add(kindDelete, k, nil, s.hashOf(k), s.partBits)
-	}
-	b.checksum()
+	return err
 }
 
 // inlineLen returns at least the length of the batch that entries make, and of
@@ -215,7 +209,7 @@ func (s *Store) inlineLen(entries []partd.Entry) int64 {
 	for i := range entries {
 		v := len(entries[i].Value)
 		if v >= s.blobBytes {
-			v = blobRefLen
+			v = segment.BlobRefLen
 		}
 		n += int64(len(entries[i].Key)) + int64(v) + 8 + perEntry
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // The fast way of encoding short entries makes what the general way makes.
@@ -31,7 +32,7 @@ func TestAddShort(t *testing.T) {
 		general.reset()
 		for _, e := range entries {
 			if len(e.Value) > 0 {
-				general.add(kindAppend, e.Key, e.Value, s.hashOf(e.Key), s.partBits)
+				general.add(segment.KindAppend, e.Key, e.Value, s.format.Hash(e.Key), s.tables.bits)
 			}
 		}
 		general.checksum()

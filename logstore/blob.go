@@ -1,139 +1,141 @@
 package logstore
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
+	"sync"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
-// A blob file holds large values, each followed by a table of the CRCs of its
-// blocks. The entry that refers to it holds the CRC of the table.
-const blobBlock = 64 << 10
+type blobs struct {
+	catalog  *catalog
+	segments *segments
 
-// writeBlob writes a large value from the caller's slice.
-func (s *Store) writeBlob(value []byte) (blobRef, error) {
-	table := make([]byte, 0, (len(value)+blobBlock-1)/blobBlock*4)
-	for at := 0; at < len(value); at += blobBlock {
-		table = binary.LittleEndian.AppendUint32(table,
-			crc32.Checksum(value[at:min(at+blobBlock, len(value))], castagnoli))
-	}
-	f, off, err := s.reserveBlob(int64(len(value) + len(table)))
+	// mu guards file and the ends of all blob files. It is taken after Store.mu,
+	// and before catalog.mu.
+	mu   sync.Mutex
+	file *dataFile // that the next one goes to
+}
+
+// write writes a large value from the caller's slice.
+func (bs *blobs) write(value []byte) (segment.BlobRef, error) {
+	table := segment.BlobTable(value)
+	f, off, err := bs.reserve(int64(len(value) + len(table)))
 	if err != nil {
-		return blobRef{}, err
+		return segment.BlobRef{}, err
 	}
-	ref := blobRef{file: f.number, off: off, length: int64(len(value))}
-	ref.crc = crc32.Update(salt(s.seed, f.number, off), castagnoli, table)
+	ref := segment.BlobRef{File: f.Number, Off: off, Length: int64(len(value))}
+	ref.CRC = f.Salted(f.Number, off, table)
 	if _, err = f.f.WriteAt(value, off); err == nil {
 		_, err = f.f.WriteAt(table, off+int64(len(value)))
 	}
 	if err != nil {
-		s.giveBackBlobs([]blobRef{ref})
-		return blobRef{}, err
+		bs.giveBack([]segment.BlobRef{ref})
+		return segment.BlobRef{}, err
 	}
 	f.dirty.Store(true) // after the write: a sync that ran meanwhile did not cover it
 	return ref, nil
 }
 
-// reserveBlob returns where to write n bytes.
-func (s *Store) reserveBlob(n int64) (*dataFile, int64, error) {
-	s.blobMu.Lock()
-	defer s.blobMu.Unlock()
-	f := s.blobFile
-	if f == nil || f.end >= s.fileSize() {
+func (bs *blobs) reserve(n int64) (*dataFile, int64, error) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	f := bs.file
+	if f == nil || f.end >= bs.segments.fileSize() {
 		var err error
-		if f, err = s.addDataFile(blobKind); err != nil {
+		if f, err = bs.catalog.add(segment.BlobFile); err != nil {
 			return nil, 0, err
 		}
-		s.blobFile = f
+		bs.file = f
 	}
 	off := f.end
 	f.end += n
-	s.dataBytes.Add(n)
+	bs.segments.size.Add(n)
 	return f, off, nil
 }
 
-// tableLen is the length of the table of CRCs behind the value.
-func (r *blobRef) tableLen() int64 { return (r.length + blobBlock - 1) / blobBlock * 4 }
-
-// giveBackBlobs gives back the room of large values that no record refers to.
-// life is held.
-func (s *Store) giveBackBlobs(refs []blobRef) {
-	s.blobMu.Lock()
-	defer s.blobMu.Unlock()
+// giveBack gives back the room of large values that no record refers to.
+// Store.life is held.
+func (bs *blobs) giveBack(refs []segment.BlobRef) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
 	for i := range refs {
 		r := &refs[len(refs)-1-i]
-		f, n := s.files.file(r.file, blobKind), r.stored()
-		s.dataBytes.Add(-n)
-		if f.end != r.off+n { // another is being written behind it
-			s.punch(f.f, r.off, n)
+		f, n := bs.catalog.files.file(r.File, segment.BlobFile), r.Stored()
+		bs.segments.size.Add(-n)
+		if f.end != r.Off+n { // another is being written behind it
+			bs.catalog.punch(f.f, r.Off, n)
 			continue
 		}
-		f.end = r.off
-		s.cutBack(f)
+		f.end = r.Off
+		bs.catalog.cutBack(f)
 	}
 }
 
 var errNoBlobFile = errors.New("which the store does not have")
 
-// blobReader reads a blob block by block.
-type blobReader struct {
-	f     *dataFile
-	ref   blobRef
-	table []byte // CRCs of the blocks not yet read
-	off   int64  // of the next block, within the value
-	buf   []byte
-}
-
-// openBlob checks the table of CRCs of a blob. Its error names the file.
-func (fs *fileSet) openBlob(encoded []byte, buf []byte, r *blobReader) error {
-	ref, err := parseBlobRef(encoded)
+// openBlob makes r read the large value that an entry refers to.
+func (fs *fileSet) openBlob(encoded []byte, r *segment.BlobReader) error {
+	ref, err := segment.ParseBlobRef(encoded)
 	if err != nil {
 		return err
 	}
-	f := fs.file(ref.file, blobKind)
+	f := fs.file(ref.File, segment.BlobFile)
 	if f == nil {
-		return fmt.Errorf("an entry refers to blob file %d, %w", ref.file, errNoBlobFile)
+		return fmt.Errorf("an entry refers to blob file %d, %w", ref.File, errNoBlobFile)
 	}
 	size, err := f.size()
 	if err != nil {
 		return err
 	}
-	tableLen := ref.tableLen()
-	if ref.off > size || ref.length+tableLen > size-ref.off {
-		return f.corrupt(ref.off, fmt.Errorf(
-			"a value of %d bytes should be here, but the file ends at %d", ref.length, size))
-	}
-	*r = blobReader{f: f, ref: ref, buf: buf}
-	r.table = make([]byte, tableLen)
-	if err := f.readFull(r.table, ref.off+ref.length); err != nil {
-		return err
-	}
-	if !fs.noCRC && crc32.Update(salt(fs.seed, f.number, ref.off), castagnoli, r.table) != ref.crc {
-		return f.corrupt(ref.off+ref.length, errors.New("the checksum of a table of checksums does not match"))
-	}
-	return nil
+	return r.Open(&f.File, size, ref)
 }
 
-// next returns the next block, valid until the next call, and io.EOF after the last.
-func (r *blobReader) next() ([]byte, error) {
-	n := min(r.ref.length-r.off, blobBlock)
-	if n == 0 {
-		return nil, io.EOF
+// eachBlock calls use for each block of the large value that an entry refers to,
+// valid during the call.
+func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
+	var r segment.BlobReader
+	if err := fs.openBlob(encoded, &r); err != nil {
+		return err
 	}
-	if int64(cap(r.buf)) < n {
-		r.buf = make([]byte, blobBlock)
+	for {
+		b, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = use(b)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	b := r.buf[:n]
-	at := r.ref.off + r.off
-	if err := r.f.readFull(b, at); err != nil {
-		return nil, err
+}
+
+// account adds an entry to a ledger, unless it is a blob, whose bytes are
+// elsewhere.
+func account(l *Ledger, e *segment.Entry) {
+	if e.Kind != segment.KindBlob {
+		l.addEntry(e.Kind, e.Raw[e.Head:], len(e.Value))
 	}
-	if !r.f.noCRC && crc32.Checksum(b, castagnoli) != binary.LittleEndian.Uint32(r.table) {
-		return nil, r.f.corrupt(at, errors.New("the checksum of a block of a large value does not match"))
+}
+
+// accountAll adds an entry to a ledger, also a blob, which takes reading it.
+func (fs *fileSet) accountAll(l *Ledger, e *segment.Entry) error {
+	if e.Kind != segment.KindBlob {
+		account(l, e)
+		return nil
 	}
-	r.table = r.table[4:]
-	r.off += n
-	return b, nil
+	var piece pieceHasher
+	piece.start(e.Key)
+	err := fs.eachBlock(e.Value, func(b []byte) error {
+		piece.write(b)
+		return nil
+	})
+	if err == nil {
+		piece.addTo(l)
+	}
+	return err
 }

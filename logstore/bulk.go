@@ -2,10 +2,11 @@ package logstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // bulkWriter turns entries straight into segments, which one replacement of
@@ -13,8 +14,8 @@ import (
 type bulkWriter struct {
 	s        *Store
 	t        *table
-	segments []*segment
-	blobs    []blobRef
+	segments []*storedSegment
+	blobs    []segment.BlobRef
 	ledger   Ledger
 }
 
@@ -31,7 +32,7 @@ func (w *bulkWriter) add(b *batch) error {
 		}
 	}
 	w.t.insert(b)
-	w.s.noteBatch(b, w.t)
+	w.s.reclaim.noteBatch(b, w.t, w.s.segments.list)
 	return nil
 }
 
@@ -39,11 +40,11 @@ func (w *bulkWriter) flush() error {
 	if w.t.size == 0 {
 		return nil
 	}
-	g, err := w.s.writeSegment(w.t)
+	g, err := w.s.sealer.write(w.t)
 	if err != nil {
 		return err
 	}
-	g.file.end = g.end
+	g.file.end = g.End
 	w.segments = append(w.segments, g)
 	w.ledger.Add(g.ledger)
 	w.t.reset()
@@ -54,13 +55,13 @@ func (w *bulkWriter) flush() error {
 func (w *bulkWriter) undo() {
 	for i := len(w.segments) - 1; i >= 0; i-- {
 		g := w.segments[i]
-		g.file.end = g.start
-		if i == 0 || g.start == dataHeaderLen {
+		g.file.end = g.Start
+		if i == 0 || g.Start == segment.HeaderLen {
 			w.s.cutBack(g.file)
 		}
-		w.s.segmentFile = g.file
+		w.s.sealer.file = g.file
 	}
-	w.s.giveBackBlobs(w.blobs)
+	w.s.blobs.giveBack(w.blobs)
 	w.segments, w.blobs = nil, nil
 }
 
@@ -77,26 +78,24 @@ func (w *bulkWriter) finish(edit func(m *manifest)) error {
 }
 
 // commitSegments replaces the manifest by one that has new segments.
-func (s *Store) commitSegments(segments []*segment, ledger Ledger, edit func(m *manifest)) error {
+func (s *Store) commitSegments(segments []*storedSegment, ledger Ledger, edit func(m *manifest)) error {
 	if s.durable.Load() {
-		if err := s.syncAlone(func() error { return s.syncData(s.files) }); err != nil {
+		if err := s.syncAlone(func() error { return s.syncData(s.catalog.files) }); err != nil {
 			return err
 		}
 	}
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	m := s.man
-	m.files = append([]fileRef(nil), m.files...)
-	for _, g := range segments {
-		for i := range m.files {
-			if m.files[i].number == g.file.number {
-				m.files[i].end = g.end
+	return s.catalog.edit(func(m *manifest) {
+		m.files = slices.Clone(m.files)
+		for _, g := range segments {
+			for i := range m.files {
+				if m.files[i].number == g.file.Number {
+					m.files[i].end = g.End
+				}
 			}
 		}
-	}
-	m.ledger.Add(ledger)
-	edit(&m)
-	return s.writeManifest(m)
+		m.ledger.Add(ledger)
+		edit(m)
+	})
 }
 
 // bulk applies an operation that is too large for a record.
@@ -114,7 +113,7 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 	}
 	defer func() {
 		t.reset()
-		s.putTable(t)
+		s.tables.put(t)
 	}()
 	if tag != (partd.Tag{}) {
 		if isNew, err := s.sessions.check(tag); err != nil || !isNew {
@@ -125,16 +124,18 @@ func (s *Store) bulk(ctx context.Context, tag partd.Tag, op operation) (applied 
 		return false, err
 	}
 	w := &bulkWriter{s: s, t: t}
-	err = op.each(s, func(kind entryKind, key string, value []byte) error {
+	err = op.each(func(kind segment.Kind, key string, value []byte) error {
 		more := len(key) + min(len(value), s.blobBytes) + 64
 		if len(b.at) > 0 && len(b.buf)+perEntry*len(b.at)+more > s.maxBatch {
 			if err := w.add(b); err != nil {
 				return err
 			}
 			b.reset()
-			return errors.Join(context.Cause(ctx), s.encodeEntry(b, kind, key, value))
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
 		}
-		return s.encodeEntry(b, kind, key, value)
+		return s.encodeEntry(b, kind, key, value, s.format.Hash(key))
 	})
 	if err == nil {
 		err = w.add(b)
@@ -167,41 +168,29 @@ func (s *Store) stop(ctx context.Context) (*table, error) {
 		if err := s.writable(); err != nil {
 			return nil, err
 		}
-		if s.frozen != nil || s.seq != s.active.firstSeq {
-			if err := s.turnOver(ctx); err != nil {
+		if s.tables.frozen != nil || s.seq != s.tables.active.firstSeq {
+			if err := s.rotateTable(ctx); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		if t, err := s.tryFree(); t != nil || err != nil {
+		if t, err := s.tables.tryTake(); t != nil || err != nil {
 			return t, err
 		}
-		t, err := s.waitFree(ctx)
+		t, err := s.tables.take(ctx)
 		if err != nil {
 			return nil, err
 		}
-		s.putTable(t) // something may have changed meanwhile
+		s.tables.put(t) // something may have changed meanwhile
 	}
-}
-
-func (s *Store) encodeEntry(b *batch, kind entryKind, key string, value []byte) error {
-	h := s.hashOf(key)
-	if len(value) < s.blobBytes {
-		b.add(kind, key, value, h, s.partBits)
-		return nil
-	}
-	if kind == kindSet {
-		b.add(kindSet, key, nil, h, s.partBits)
-	}
-	return s.encodeBlob(b, key, value, h)
 }
 
 // addSegments makes segments visible. mu is held.
-func (s *Store) addSegments(more []*segment) {
-	old := s.segments
-	s.segments = s.withinMemory(append(old[:len(old):len(old)], more...))
-	s.wasteLimit.Store(0)
+func (s *Store) addSegments(more []*storedSegment) {
+	old := s.segments.list
+	s.segments.list = s.segments.withinMemory(append(old[:len(old):len(old)], more...))
+	s.merging.wasteLimit.Store(0)
 	s.reclaim.weights = nil
-	s.dataBytes.Add(sizeOf(more))
+	s.segments.size.Add(sizeOf(more))
 	s.considerMerge()
 }

@@ -83,7 +83,7 @@ func TestLargePop(t *testing.T) {
 			}
 		}
 		var l Ledger
-		for _, g := range s.segments {
+		for _, g := range s.segments.list {
 			l.Add(g.ledger)
 		}
 		if l.Marks != 1 {

@@ -3,8 +3,6 @@ package logstore
 import (
 	"context"
 	"errors"
-
-	"github.com/go-partd/partd/internal/offheap"
 )
 
 // Close writes everything out and closes the store. Readers that are still at
@@ -41,22 +39,10 @@ func (s *Store) finish() error {
 	if err := s.flushLocked(context.Background()); err != nil {
 		return err
 	}
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	m := s.man
-	m.clean = true
-	if err := s.writeManifest(m); err != nil {
+	if err := s.catalog.edit(func(m *manifest) { m.clean = true }); err != nil {
 		return err
 	}
-	for i := range s.walFiles {
-		if s.walFiles[i] == nil {
-			continue
-		}
-		if err := s.fs.Remove(walName(s.dir, i)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.wal.remove()
 }
 
 // finishMerges ends what is done in the background. What is still in tables is
@@ -73,41 +59,19 @@ func (s *Store) finishMerges() {
 func (s *Store) abandon() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = true
-	for s.sealing { // it uses what is given back here
-		done := s.sealed
-		s.mu.Unlock()
-		<-done
-		s.mu.Lock()
-	}
-	s.releaseVersion(s.version)
+	s.closed, s.segments.closed = true, true
+	s.waitSealed() // it uses what is given back here
+	s.segments.release(s.segments.version)
 	s.mu.Unlock()
-	s.discards.Wait()
+	s.segments.discards.Wait()
 	s.mu.Lock()
 	var errs []error
-	for _, f := range s.walFiles {
-		if f != nil {
-			errs = append(errs, f.Close())
-		}
-	}
-	if s.files != nil {
+	errs = append(errs, s.wal.close())
+	if s.catalog.files != nil {
 		s.lockForReaders()
-		errs = append(errs, s.files.release())
+		errs = append(errs, s.catalog.files.release())
 	}
-	for {
-		select {
-		case t := <-s.free:
-			offheap.Release(t.arena)
-			continue
-		default:
-		}
-		break
-	}
-	for _, t := range append([]*table{s.active, s.frozen}, s.tables...) {
-		if t != nil {
-			s.unref(t)
-		}
-	}
+	s.tables.close()
 	if s.lock != nil {
 		errs = append(errs, s.lock.Unlock())
 	}

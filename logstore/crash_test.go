@@ -268,7 +268,7 @@ func TestCrashes(t *testing.T) {
 		for kind := range numCrashKinds {
 			h := crashHooks
 			if seed%3 > 0 {
-				h.mergeLeast, h.mergeFull, h.mergeBytes = 3, 1<<20, 3<<10
+				h.minMerge, h.mergeFull, h.mergeBytes = 3, 1<<20, 3<<10
 			}
 			if seed%4 > 0 {
 				h.reclaimSlack = 1 << 10

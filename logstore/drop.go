@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -22,12 +23,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	defer s.life.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.sealing {
-		done := s.sealed
-		s.mu.Unlock()
-		<-done
-		s.mu.Lock()
-	}
+	s.waitSealed()
 	if err := s.writable(); err != nil && (s.closed || s.full() == nil) {
 		return false, err
 	}
@@ -37,7 +33,10 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 			return false, err
 		}
 	}
-	if was, err := s.dropOnFullDisk(ctx, h); was {
+	if why := s.fullErr.Load(); why != nil { // when the store was opened or dropped
+		if err = cmp.Or(context.Cause(ctx), s.poisoned()); err == nil {
+			err = s.dropFull(h, nil, *why)
+		}
 		return err == nil, err
 	}
 	t, err := s.tableForDrop(ctx)
@@ -45,9 +44,9 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		return false, err
 	}
 	defer func() {
-		if t != s.active && t != s.frozen {
+		if t != s.tables.active && t != s.tables.frozen {
 			t.reset()
-			s.putTable(t)
+			s.tables.put(t)
 		}
 	}()
 	if s.durable.Load() {
@@ -70,14 +69,10 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		return false, err
 	}
 	s.sessions = sessions
-	used := []*table{s.active, s.frozen}
-	s.frozen, s.sealErr = nil, nil
+	used := s.tables.inUse()
+	s.tables.frozen, s.sealErr = nil, nil
 	s.activate(t, wal)
-	for _, u := range used {
-		if u != nil && u != t {
-			s.unref(u)
-		}
-	}
+	s.tables.unrefAll(used, t)
 	s.forgetFiles()
 	return true, nil
 }
@@ -88,23 +83,19 @@ func (s *Store) forgetFiles() {
 	if s.merging.running {
 		s.merging.cancel()
 	}
-	s.nextVersion(nil, nil)
-	old := s.files
-	s.files, s.segments = newFileSet(s.seed, s.hooks.noCRC), nil
-	s.segmentFile = nil
-	s.blobMu.Lock() // space may be being given back
-	s.blobFile = nil
-	s.blobMu.Unlock()
+	s.segments.next(nil, nil)
+	old := s.catalog.files
+	s.catalog.files, s.segments.list = newFileSet(), nil
+	s.sealer.file = nil
+	s.blobs.mu.Lock() // space may be being given back
+	s.blobs.file = nil
+	s.blobs.mu.Unlock()
 	s.startReclaiming()
 	for _, f := range old.files() {
-		if err := s.fs.Remove(f.path); err != nil {
-			s.log.Warn("logstore: a file of a dropped store could not be removed; the next opening will", "path", f.path, "err", err)
-		}
+		s.warn(s.fs.Remove(f.Path), "a file of a dropped store could not be removed; the next opening will", "path", f.Path)
 	}
-	if err := old.release(); err != nil {
-		s.log.Warn("logstore: closing a file of a dropped store failed", "dir", s.dir, "err", err)
-	}
-	s.keepSpare() // in case that it was used
+	s.warn(old.release(), "closing a file of a dropped store failed")
+	s.catalog.keepSpare() // in case that it was used
 }
 
 // tableForDrop finds the table that is to be the active one: the one that is,
@@ -115,12 +106,12 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 		if err := s.writable(); err != nil {
 			return nil, err
 		}
-		for _, t := range []*table{s.active, s.frozen} {
+		for _, t := range []*table{s.tables.active, s.tables.frozen} {
 			if t != nil && t.refs.Load() == 1 {
 				return t, nil
 			}
 		}
-		if t, err := s.tryFree(); t != nil || err != nil {
+		if t, err := s.tables.tryTake(); t != nil || err != nil {
 			return t, err
 		}
 		// All are held by a Get, which ends soon.
@@ -139,22 +130,15 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 // dropManifest writes the manifest of the empty store. It must not fail with
 // the new write-ahead file in place, since that says that the one before ended.
 func (s *Store) dropManifest(wal *walFile, sessions sessionTable) error {
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	m := s.man
-	m.liveEpoch, m.nextSeq, m.sessions = wal.epoch, s.seq, sessions.clone()
-	m.files, m.ledger, m.removed = nil, Ledger{}, Ledger{}
-	err := s.writeManifest(m)
+	err := s.catalog.edit(func(m *manifest) { m.empty(wal.epoch, s.seq, sessions) })
 	if u := (unclear{}); err == nil || errors.As(err, &u) {
 		return outcome(err)
 	}
 	if _, undoErr := wal.f.WriteAt(make([]byte, walHeaderLen), 0); undoErr != nil {
 		return errors.Join(s.poison(err), undoErr)
 	}
-	if s.durable.Load() {
-		if undoErr := s.syncAlone(func() error { return s.syncFile(wal.f) }); undoErr != nil {
-			return errors.Join(s.poison(err), undoErr)
-		}
+	if undoErr := s.wal.syncIfDurable(wal.f); undoErr != nil {
+		return errors.Join(s.poison(err), undoErr)
 	}
 	return err
 }

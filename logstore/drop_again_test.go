@@ -67,14 +67,14 @@ func wantMemory(t *testing.T, s *Store) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := len(s.free)
-	for _, u := range []*table{s.active, s.frozen} {
+	n := len(s.tables.free)
+	for _, u := range []*table{s.tables.active, s.tables.frozen} {
 		if u != nil {
 			n++
 		}
 	}
-	if n != 2 || s.spares != 0 || s.slowViews != 0 {
-		t.Fatalf("%d tables, %d spare ones, %d slow readers", n, s.spares, s.slowViews)
+	if n != 2 || s.tables.spares != 0 || s.tables.slow != 0 {
+		t.Fatalf("%d tables, %d spare ones, %d slow readers", n, s.tables.spares, s.tables.slow)
 	}
 }
 
@@ -226,8 +226,8 @@ func TestAppendWhileOpenOfAFullStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.slowViews != 1 {
-		t.Fatalf("%d slow readers: the reader was to hold a table", s.slowViews)
+	if s.tables.slow != 1 {
+		t.Fatalf("%d slow readers: the reader was to hold a table", s.tables.slow)
 	}
 	full.Store(false)
 	for i := range 400 {

@@ -50,7 +50,7 @@ func TestFaultThenPowerLoss(t *testing.T) {
 	}
 }
 
-// powerLossAfterFault tells whether the store could be synced after the fault.
+// powerLossAfterFault reports whether the store could be synced after the fault.
 func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
 	t.Helper()
 	on := make(chan struct{}, 1)

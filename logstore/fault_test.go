@@ -159,7 +159,7 @@ func TestEveryFault(t *testing.T) {
 	}
 }
 
-// faultAt tries one fault and tells whether it came.
+// faultAt tries one fault and reports whether it came.
 func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
 	t.Helper()
 	on := make(chan struct{}, 1) // full while calls may fail

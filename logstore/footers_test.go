@@ -17,7 +17,7 @@ func TestFootersWithinMemory(t *testing.T) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			ctx := t.Context()
 			opts := &Options{Memory: MinMemory, Compression: S2}
-			dir, h := t.TempDir(), hooks{fs: vfs.OS{}, mergeLeast: -1}
+			dir, h := t.TempDir(), hooks{fs: vfs.OS{}, minMerge: -1}
 			s, err := open(dir, opts, h)
 			if err != nil {
 				t.Fatal(err)
@@ -40,12 +40,12 @@ func TestFootersWithinMemory(t *testing.T) {
 			check := func(s *Store) {
 				t.Helper()
 				var ranges, hot, largest int64
-				for _, g := range s.segments {
-					ranges += 4 * int64(len(g.off)+len(g.raw))
-					hot += g.hotMemory()
-					largest = max(largest, g.hotMemory())
+				for _, g := range s.segments.list {
+					ranges += 4 * int64(len(g.Off)+len(g.Raw))
+					hot += g.HotMemory()
+					largest = max(largest, g.HotMemory())
 				}
-				t.Logf("%d segments: %d bytes of ranges, %d of hot runs", len(s.segments), ranges, hot)
+				t.Logf("%d segments: %d bytes of ranges, %d of hot runs", len(s.segments.list), ranges, hot)
 				if most := opts.Memory / 32; ranges > most || hot > most+largest {
 					t.Errorf("%d bytes of ranges, %d of hot runs: %d are the most of each", ranges, hot, most)
 				}

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
@@ -22,11 +23,11 @@ func TestForeignWriteAheadFile(t *testing.T) {
 	start, _ := killedStore(t, true)
 	for name, change := range map[string]func(b []byte) []byte{
 		"of a newer format": func(b []byte) []byte {
-			b[8] = formatVersion + 1
+			b[8] = segment.FormatVersion + 1
 			return b
 		},
 		"of another store": func(b []byte) []byte {
-			return append(walHeader{epoch: 2, firstSeq: 9}.encode(99, 77), bytes.Repeat([]byte{7}, len(b)-walHeaderLen)...)
+			return append(walHeader{epoch: 2, firstSeq: 9}.encode(&segment.Format{ID: 99, Seed: 77}), bytes.Repeat([]byte{7}, len(b)-walHeaderLen)...)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -112,13 +113,13 @@ func TestRecordThatOnlyClaims(t *testing.T) {
 			if err := s.Append(t.Context(), partd.Entry{Key: "a", Value: longValue}); err != nil {
 				t.Fatal(err)
 			}
-			w := s.active.wal
+			w := s.tables.active.wal
 			b := &batch{}
 			b.reset()
-			rec := (&recordHeader{seq: s.seq, epoch: w.epoch}).put(b, s.seed, w.end)
+			rec := (&recordHeader{seq: s.seq, epoch: w.epoch}).put(b, &s.format, w.end)
 			binary.LittleEndian.PutUint32(rec[4:], claim)
 			binary.LittleEndian.PutUint32(rec[8:], crc)
-			binary.LittleEndian.PutUint32(rec, crc32.Update(salt(s.seed, walFileNumber, w.end), castagnoli, rec[4:recordHeaderLen]))
+			binary.LittleEndian.PutUint32(rec, s.format.Salted(walFileNumber, w.end, rec[4:recordHeaderLen]))
 			if _, err := w.f.WriteAt(rec, w.end); err != nil {
 				t.Fatal(err)
 			}
@@ -151,7 +152,7 @@ func TestRecordThatOnlyClaims(t *testing.T) {
 func crcOfZeros(n int) (crc uint32) {
 	zeros := make([]byte, 1<<20)
 	for ; n > 0; n -= len(zeros) {
-		crc = crc32.Update(crc, castagnoli, zeros)
+		crc = crc32.Update(crc, segment.Castagnoli, zeros)
 	}
 	return crc
 }
@@ -169,11 +170,11 @@ func TestForeignDataFileIsLeftAlone(t *testing.T) {
 	}
 	files := map[string]string{
 		"seg-00000001": "somebody's own", "blob-00000002": strings.Repeat("somebody's own, and long", 9),
-		"seg-00000077": string(encodeDataHeader(segmentKind, 77, 99, 99)),
+		"seg-00000077": string((&segment.File{Format: &segment.Format{ID: 99, Seed: 99}, Kind: segment.SegmentFile, Number: 77}).EncodeHeader()),
 	}
 	leftovers := map[string]string{
-		"seg-00000003": "", "seg-00000004": string(encodeDataHeader(segmentKind, 4, s.id, s.seed)),
-		"seg-00000005": string(make([]byte, dataHeaderLen)), "blob-00000006": string(encodeDataHeader(blobKind, 6, s.id, s.seed)[:10]),
+		"seg-00000003": "", "seg-00000004": string(s.catalog.newFile(segment.SegmentFile, 4).EncodeHeader()),
+		"seg-00000005": string(make([]byte, segment.HeaderLen)), "blob-00000006": string(s.catalog.newFile(segment.BlobFile, 6).EncodeHeader()[:10]),
 	}
 	for _, m := range []map[string]string{files, leftovers} {
 		for name, content := range m {

@@ -1,10 +1,9 @@
 package logstore
 
 import (
-	"context"
+	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 )
 
@@ -18,7 +17,7 @@ const (
 	spareMore = 16 << 10 // its length beyond that of the manifest
 )
 
-// isFull tells whether an error says that the disk, or what one may use of it,
+// isFull reports whether an error says that the disk, or what one may use of it,
 // is full.
 func isFull(err error) bool { return err != nil && (isNoSpace(err) || errors.Is(err, errNoRoom)) }
 
@@ -32,23 +31,21 @@ func (s *Store) full() error {
 	return nil
 }
 
-// startAnyhow opens the store. On a full disk it removes what an interrupted
+// startOrReadOnly opens the store. On a full disk it removes what an interrupted
 // operation left, tries once more, and then does without writing.
-func (s *Store) startAnyhow(fresh func() *Store) (*Store, error) {
+func (s *Store) startOrReadOnly(fresh func() *Store) (*Store, error) {
 	err := s.start()
 	if !isFull(err) || s.opts.ReadOnly {
 		return s, err
 	}
-	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.files == nil {
+	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.catalog.files == nil {
 		return s, err // there is nothing to read or drop
 	}
 	// Where the outcome of a write is unknown, nobody knows what is left over; and
 	// a second sync would say nothing of what the first could not write.
 	sure := s.poisoned() == nil && s.syncAlone(s.syncDir) == nil
 	if sure {
-		if e := s.removeLeftovers(); e != nil {
-			s.log.Warn("logstore: what an interrupted operation left behind could not be removed", "dir", s.dir, "err", e)
-		}
+		s.warn(s.catalog.removeLeftovers(), "what an interrupted operation left behind could not be removed")
 	}
 	if e := s.abandon(); e != nil {
 		return fresh(), errors.Join(err, e)
@@ -72,30 +69,6 @@ func (s *Store) startAnyhow(fresh func() *Store) (*Store, error) {
 	return s, nil
 }
 
-// keepSpare makes the spare file, unless there is no room for that either.
-func (s *Store) keepSpare() {
-	path := filepath.Join(s.dir, spareName)
-	s.manMu.Lock()
-	need := int64(len(s.man.encode()) + spareMore)
-	s.manMu.Unlock()
-	if info, err := s.fs.Info(path); err == nil && info.Disk >= spareMore && info.Size >= need {
-		return
-	}
-	f, err := s.fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
-	if err == nil {
-		_, err = f.WriteAt(make([]byte, need), 0)
-		err = errors.Join(err, f.Close())
-	}
-	if err != nil {
-		s.log.Warn("logstore: no room could be set aside for a drop on a full disk", "path", path, "err", err)
-	}
-}
-
-// useSpare makes the spare file the one that the next manifest is written to.
-func (s *Store) useSpare() error {
-	return s.fs.Rename(filepath.Join(s.dir, spareName), filepath.Join(s.dir, manifestTmpName))
-}
-
 // dropFull drops a store without a new write-ahead file, because of a full disk,
 // and begins one if there is room then: for t if that is not nil. life and mu
 // are held.
@@ -103,36 +76,22 @@ func (s *Store) dropFull(h recordHeader, t *table, why error) error {
 	sessions := s.sessions.clone()
 	sessions.apply(h, s.opts.MaxSessions)
 	s.emptied = false
-	if s.active != nil {
-		s.lastEpoch = max(s.lastEpoch, s.active.wal.epoch)
+	if s.tables.active != nil {
+		s.wal.lastEpoch = max(s.wal.lastEpoch, s.tables.active.wal.epoch)
 	}
-	s.manMu.Lock()
-	m := s.man
-	m.liveEpoch, m.nextSeq, m.sessions = max(m.liveEpoch, s.lastEpoch)+1, s.seq, sessions.clone()
-	m.files, m.ledger, m.removed, m.clean = nil, Ledger{}, Ledger{}, true
-	err := s.writeManifest(m)
-	s.manMu.Unlock()
+	err := s.catalog.edit(func(m *manifest) {
+		m.empty(max(m.liveEpoch, s.wal.lastEpoch)+1, s.seq, sessions)
+		m.clean = true
+	})
 	if err != nil {
 		return outcome(err)
 	}
 	s.sessions, s.unread = sessions, nil
 	s.fullErr.Store(&why)
-	used := append([]*table{s.active, s.frozen}, s.tables...)
-	s.active, s.frozen, s.sealErr, s.tables = nil, nil, nil, nil
-	for _, u := range used {
-		if u != nil && u != t {
-			s.unref(u)
-		}
-	}
-	for i, f := range s.walFiles {
-		if f == nil {
-			continue
-		}
-		s.walFiles[i] = nil
-		if err := errors.Join(f.Close(), s.fs.Remove(walName(s.dir, i))); err != nil {
-			s.log.Warn("logstore: a write-ahead file of a dropped store could not be removed; it will be used again", "dir", s.dir, "err", err)
-		}
-	}
+	used := s.tables.inUse()
+	s.tables.active, s.tables.frozen, s.tables.found, s.sealErr = nil, nil, nil, nil
+	s.tables.unrefAll(used, t)
+	s.warn(s.wal.remove(), "a write-ahead file of a dropped store could not be removed; it will be used again")
 	s.forgetFiles()
 	if err := s.leaveFull(t); err != nil {
 		// The store is dropped: that is all that was asked for.
@@ -158,41 +117,24 @@ func (s *Store) leaveFull(t *table) error {
 		if err := s.makeTables(); err != nil {
 			return err
 		}
-		select {
-		case t = <-s.free:
-		default:
-			return errors.New("all tables are being read")
+		var err error
+		if t, err = s.tables.tryTake(); t == nil {
+			return cmp.Or(err, errors.New("all tables are being read"))
 		}
 		defer func() {
-			if t != s.active {
-				s.putTable(t)
+			if t != s.tables.active {
+				s.tables.put(t)
 			}
 		}()
 	}
 	t.reset()
-	wal, err := s.recoverInto(t, nil, s.man.liveEpoch+1)
+	wal, err := s.recoverInto(t, nil, s.catalog.man.liveEpoch+1)
 	if err != nil {
 		return err
 	}
-	s.synced.Store(s.seq - 1)
+	s.wal.synced.Store(s.seq - 1)
 	s.activate(t, wal)
 	s.startReclaiming()
 	s.fullErr.Store(nil)
 	return nil
-}
-
-// dropOnFullDisk is what Drop does where the disk was full when the store was
-// opened or dropped. It tells whether that was so.
-func (s *Store) dropOnFullDisk(ctx context.Context, h recordHeader) (was bool, err error) {
-	why := s.fullErr.Load()
-	if why == nil || s.closed {
-		return false, nil
-	}
-	if err := ctx.Err(); err != nil {
-		return true, context.Cause(ctx)
-	}
-	if err := s.poisoned(); err != nil {
-		return true, err
-	}
-	return true, s.dropFull(h, nil, *why)
 }

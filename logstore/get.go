@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // Get returns the value of each key, in the order asked.
@@ -17,7 +18,7 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	}
 	lo, hi := uint64(0), uint64(math.MaxUint64)
 	if len(keys) == 1 {
-		lo = s.hashOf(keys[0])
+		lo = s.format.Hash(keys[0])
 		hi = lo
 	}
 	s.mu.Lock()
@@ -58,12 +59,12 @@ func (s *Store) getLocked(ctx context.Context, keys []string, values bool) ([][]
 	return got, exists, err
 }
 
-// wanted is a key that is being read.
 type wanted struct {
 	key    string
 	hash   uint64
 	value  []byte
 	exists bool
+	used   bool // the value was handed over
 }
 
 // get reads keys. Those of one range are read in one go.
@@ -72,7 +73,7 @@ func (v *view) get(ctx context.Context, keys []string, values bool) ([][]byte, [
 	byKey := make(map[string]*wanted, len(keys))
 	for _, k := range keys {
 		if byKey[k] == nil {
-			w := &wanted{key: k, hash: v.s.hashOf(k)}
+			w := &wanted{key: k, hash: v.s.format.Hash(k)}
 			byKey[k] = w
 			want = append(want, w)
 		}
@@ -96,36 +97,30 @@ func (v *view) get(ctx context.Context, keys []string, values bool) ([][]byte, [
 		groups++
 	}
 	if len(v.segments) > 1 {
-		v.s.chargeGets(g.cost, groups*usefulRead(v.segments))
+		v.s.merging.chargeGets(g.cost, groups*usefulRead(v.segments))
 	}
 	got, exists := make([][]byte, len(keys)), make([]bool, len(keys))
-	used := make(map[string]bool)
 	for i, k := range keys {
 		w := byKey[k]
 		got[i], exists[i] = w.value, w.exists
-		if len(byKey) < len(keys) {
-			if used[k] { // asked for twice: the values must not share memory
-				got[i] = append([]byte(nil), w.value...)
-			}
-			used[k] = true
+		if w.used || w.value == nil { // asked for twice: the values must not share memory
+			got[i] = append([]byte{}, w.value...)
 		}
-		if got[i] == nil {
-			got[i] = []byte{}
-		}
+		w.used = true
 	}
 	return got, exists, nil
 }
 
 // bits is the number of bits that choose a range in the finest source.
 func (v *view) bits() uint8 {
-	var most uint8
+	var finest uint8
 	for _, g := range v.segments {
-		most = max(most, g.bits)
+		finest = max(finest, g.Bits)
 	}
 	for _, t := range v.tables {
-		most = max(most, t.t.bits)
+		finest = max(finest, t.t.bits)
 	}
-	return most
+	return finest
 }
 
 // getter reads keys of one range after another.
@@ -136,8 +131,8 @@ type getter struct {
 	shift  uint8
 	prefix uint64 // hash >> shift of the keys that are being read
 	cost   int64  // bytes that were read of segments, and as many as a read costs
-	run    runReader
-	er     entryReader
+	run    segment.Reader
+	er     segment.EntryReader
 }
 
 // group reads keys that all belong to the same range.
@@ -174,34 +169,29 @@ func (g *getter) group(want []*wanted) error {
 
 // rangeSource returns the run of all entries, but those of hot keys, that have
 // the same range as a hash.
-func (v *view) rangeSource(source int, hash uint64, r *runReader) blockSource {
+func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.Source {
 	if source >= len(v.segments) {
 		return v.tables[source-len(v.segments)].source(hash)
 	}
-	g := v.segments[source]
-	i := g.rangeOf(hash)
-	r.reset(v.files, g.file, g.start+int64(g.off[i]), g.start+int64(g.off[i+1]))
-	return r
+	return v.segments[source].ranges(r, hash, hash)
 }
 
-// rangeCost is what reading the range of a hash costs.
 func (v *view) rangeCost(source int, hash uint64) int64 {
 	if source >= len(v.segments) {
 		return 0
 	}
-	g := v.segments[source]
-	i := g.rangeOf(hash)
-	if g.off[i] == g.off[i+1] {
+	n := v.segments[source].stored(hash, hash)
+	if n == 0 {
 		return 0
 	}
-	return readCost + int64(g.off[i+1]-g.off[i])
+	return readCost + n
 }
 
 // read takes the entries of one key, or of all that are wanted.
-func (g *getter) read(src blockSource, one *wanted, byKey map[string]*wanted) error {
-	g.er.src, g.er.buf = src, nil
+func (g *getter) read(src segment.Source, one *wanted, byKey map[string]*wanted) error {
+	g.er.Reset(src)
 	for {
-		e, err := g.er.next()
+		e, err := g.er.Next()
 		if err == io.EOF {
 			return nil
 		}
@@ -210,10 +200,10 @@ func (g *getter) read(src blockSource, one *wanted, byKey map[string]*wanted) er
 		}
 		w := one
 		if one != nil {
-			if string(e.key) != one.key {
+			if string(e.Key) != one.key {
 				continue
 			}
-		} else if w = byKey[string(e.key)]; w == nil || w.hash>>g.shift != g.prefix {
+		} else if w = byKey[string(e.Key)]; w == nil || w.hash>>g.shift != g.prefix {
 			continue // the ranges of this source may be wider
 		}
 		if err := g.apply(w, &e); err != nil {
@@ -222,22 +212,21 @@ func (g *getter) read(src blockSource, one *wanted, byKey map[string]*wanted) er
 	}
 }
 
-// apply does to a value what an entry says.
-func (g *getter) apply(w *wanted, e *entry) error {
-	w.exists = e.kind != kindDelete
-	switch e.kind {
-	case kindSet, kindDelete:
+func (g *getter) apply(w *wanted, e *segment.Entry) error {
+	w.exists = e.Kind != segment.KindDelete
+	switch e.Kind {
+	case segment.KindSet, segment.KindDelete:
 		w.value = w.value[:0]
-	case kindBlob:
+	case segment.KindBlob:
 		if !g.values {
 			return nil
 		}
 		var err error
-		w.value, err = g.v.appendBlob(w.value, e.value)
+		w.value, err = g.v.appendBlob(w.value, e.Value)
 		return err
 	}
 	if g.values {
-		w.value = append(w.value, e.value...)
+		w.value = append(w.value, e.Value...)
 	}
 	return nil
 }

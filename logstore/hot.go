@@ -3,8 +3,11 @@ package logstore
 import (
 	"bytes"
 	"cmp"
-	"io"
+	"errors"
+	"math"
 	"slices"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // A hot key is one that takes a good part of a table. Its entries get a run of
@@ -15,20 +18,19 @@ const (
 	hotSample     = 8 << 10 // bytes of a part that are looked at first
 )
 
-func isHot(keys []hotRun, key []byte) bool {
+func isHot(keys []segment.HotRun, key []byte) bool {
 	for i := range keys {
-		if bytes.Equal(keys[i].key, key) {
+		if bytes.Equal(keys[i].Key, key) {
 			return true
 		}
 	}
 	return false
 }
 
-// hotKeys returns the hot keys of a part.
-func (s *Store) hotKeys(t *table, p int) ([]hotRun, error) {
+func (k *sealer) hotKeys(t *table, p int) ([]segment.HotRun, error) {
 	size := int64(t.parts[p].size)
-	least := s.hotBytes(t)
-	if size < least || s.manyHot.Load() {
+	minBytes := t.hotBytes()
+	if size < minBytes || k.segments.manyHot.Load() {
 		return nil, nil
 	}
 	// A look at the beginning is enough for most: hardly any part of a store
@@ -36,34 +38,36 @@ func (s *Store) hotKeys(t *table, p int) ([]hotRun, error) {
 	// counted in any case.
 	blocks := t.blocksOf(t.parts[p])
 	if size < int64(len(t.arena))/64 {
-		sizes, sampled, err := countKeys(&sliceSource{blocks}, hotSample)
+		sizes, sampled, err := countKeys(&segment.Slices{Blocks: blocks}, hotSample)
 		if err != nil {
 			return nil, err
 		}
 		promising := false
 		for _, k := range sizes {
-			promising = promising || k.encoded*size >= least*sampled/4*3
+			promising = promising || k.encoded*size >= minBytes*sampled/4*3
 		}
 		if !promising {
 			return nil, nil
 		}
 	}
-	sizes, _, err := countKeys(&sliceSource{blocks}, -1)
+	sizes, _, err := countKeys(&segment.Slices{Blocks: blocks}, math.MaxInt64)
 	if err != nil {
 		return nil, err
 	}
-	var hot []hotRun
-	for key, k := range sizes {
-		if k.encoded >= least && len(key) <= maxHotKey {
-			hot = append(hot, hotRun{hash: s.hashOf(key), key: []byte(key), bytes: k.bytes, reset: k.reset, gone: k.gone})
+	var hot []segment.HotRun
+	for key, n := range sizes {
+		if n.encoded >= minBytes && len(key) <= segment.MaxHotKey {
+			hot = append(hot, segment.HotRun{Hash: k.catalog.format.Hash(key), Key: []byte(key), Bytes: n.bytes, Reset: n.reset, Gone: n.gone})
 		}
 	}
-	slices.SortFunc(hot, func(a, b hotRun) int { return cmp.Compare(sizes[string(b.key)].encoded, sizes[string(a.key)].encoded) })
+	slices.SortFunc(hot, func(a, b segment.HotRun) int {
+		return cmp.Compare(sizes[string(b.Key)].encoded, sizes[string(a.Key)].encoded)
+	})
 	return hot[:min(len(hot), maxHotPerPart)], nil
 }
 
 // hotBytes is the least that a hot key takes of a table.
-func (s *Store) hotBytes(t *table) int64 { return max(int64(len(t.arena))/512, 4<<10) }
+func (t *table) hotBytes() int64 { return max(int64(len(t.arena))/512, 4<<10) }
 
 // keySize is what a stream of entries does to a key.
 type keySize struct {
@@ -73,42 +77,119 @@ type keySize struct {
 	gone    bool  // what is left is no key
 }
 
-// add counts one more entry of the key.
-func (k *keySize) add(e *entry) error {
-	n, err := e.valueLen()
+func (k *keySize) add(e *segment.Entry) error {
+	n, err := e.ValueLen()
 	if err != nil {
 		return err
 	}
-	if e.kind == kindSet || e.kind == kindDelete {
+	if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
 		k.bytes, k.reset = 0, true
 	}
-	k.gone = e.kind == kindDelete
+	k.gone = e.Kind == segment.KindDelete
 	k.bytes += n
-	k.encoded += int64(len(e.raw))
+	k.encoded += int64(len(e.Raw))
 	return nil
 }
 
-// countKeys reads entries up to a number of bytes, or all if it is negative.
-func countKeys(src blockSource, most int64) (sizes map[string]*keySize, total int64, err error) {
+var errEnough = errors.New("enough entries were counted")
+
+// countKeys reads entries up to a number of bytes.
+func countKeys(src segment.Source, limit int64) (sizes map[string]*keySize, total int64, err error) {
 	sizes = map[string]*keySize{}
-	r := entryReader{src: src}
-	for most < 0 || total < most {
-		e, err := r.next()
-		if err == io.EOF {
-			break
+	err = segment.EachEntry(src, func(e *segment.Entry) error {
+		if total >= limit {
+			return errEnough
 		}
-		if err != nil {
-			return nil, 0, err
-		}
-		k := sizes[string(e.key)]
+		k := sizes[string(e.Key)]
 		if k == nil {
 			k = &keySize{}
-			sizes[string(e.key)] = k
+			sizes[string(e.Key)] = k
 		}
-		if err := k.add(&e); err != nil {
-			return nil, 0, err
-		}
-		total += int64(len(e.raw))
+		total += int64(len(e.Raw))
+		return k.add(e)
+	})
+	if err == errEnough {
+		err = nil
 	}
-	return sizes, total, nil
+	return sizes, total, err
+}
+
+// chooseHot decides which keys get runs of their own: those that have, unless
+// they are small beside all the rest.
+func (j *mergeJob) chooseHot() {
+	sizes := map[string]int64{}
+	j.hot = j.hot[:0]
+	for _, g := range j.inputs() {
+		for i := range g.Hot {
+			h := &g.Hot[i]
+			n := sizes[string(h.Key)]
+			if n >= 0 && n+int64(h.Len) >= j.hotBytes() {
+				j.hot = append(j.hot, segment.HotRun{Hash: h.Hash, Key: h.Key})
+				n = math.MinInt64
+			}
+			sizes[string(h.Key)] = n + int64(h.Len)
+		}
+	}
+	slices.SortFunc(j.hot, segment.CompareHot)
+}
+
+// hotBytes is the least that a hot key takes of what is merged.
+func (j *mergeJob) hotBytes() int64 { return max(j.inputBytes/2048, 4<<10) }
+
+func (j *mergeJob) isHot(hash uint64, key []byte) bool {
+	if len(j.hot) == 0 {
+		return false
+	}
+	_, found := slices.BinarySearchFunc(j.hot, segment.HotRun{Hash: hash, Key: key}, segment.CompareHot)
+	return found
+}
+
+// findHeavy makes hot what takes a good part of an interval: many small
+// segments can have a hot key that is hot in none. It counts as Misra and Gries
+// did, in little memory whatever the number of keys.
+func (j *mergeJob) findHeavy(lo, hi uint64) error {
+	type count struct {
+		key   []byte
+		hash  uint64
+		bytes int64
+	}
+	const maxCounts = 16
+	var counts []count
+	var sum int64
+	err := j.eachIn(j.first, j.end, lo, hi, func(e *segment.Entry) error {
+		n := int64(len(e.Raw))
+		sum += n
+		if len(e.Key) > segment.MaxHotKey {
+			return nil
+		}
+		smallest := n
+		for i := range counts {
+			if string(counts[i].key) == string(e.Key) {
+				counts[i].bytes += n
+				return nil
+			}
+			smallest = min(smallest, counts[i].bytes)
+		}
+		if len(counts) == maxCounts {
+			for i := range counts {
+				counts[i].bytes -= smallest
+			}
+			n -= smallest
+			counts = slices.DeleteFunc(counts, func(c count) bool { return c.bytes == 0 })
+		}
+		if n > 0 {
+			counts = append(counts, count{slices.Clone(e.Key), j.s.format.HashBytes(e.Key), n})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range counts {
+		if c.bytes >= max(j.hotBytes(), sum/32) {
+			j.hot = append(j.hot, segment.HotRun{Hash: c.hash, Key: c.key})
+		}
+	}
+	slices.SortFunc(j.hot, segment.CompareHot)
+	return nil
 }

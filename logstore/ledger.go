@@ -7,6 +7,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd/internal/ledger"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // Sum128 is a sum modulo 2^128 of 128-bit hashes, which does not depend on their
@@ -62,13 +63,13 @@ func (l Ledger) diff(found Ledger) error {
 
 // addEntry accounts for an entry that is not a blob. hashed is the entry from
 // the length of its key on.
-func (l *Ledger) addEntry(kind entryKind, hashed []byte, valueLen int) {
-	if kind == kindAppend || valueLen > 0 {
+func (l *Ledger) addEntry(kind segment.Kind, hashed []byte, valueLen int) {
+	if kind == segment.KindAppend || valueLen > 0 {
 		l.Pieces++
 		l.Bytes += int64(valueLen)
 		l.Sum.AddRecord(hashed)
 	}
-	if kind == kindSet || kind == kindDelete {
+	if kind == segment.KindSet || kind == segment.KindDelete {
 		l.Marks++
 		l.MarkSum.Add(Sum128(xxh3.Hash128Seed(hashed[:len(hashed)-valueLen], uint64(kind))))
 	}

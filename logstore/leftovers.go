@@ -8,34 +8,32 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
-// unusedWAL tells whether a write-ahead file never had a record.
-func (s *Store) unusedWAL(path string) (bool, error) {
-	info, err := s.fs.Info(path)
+// unusedWAL reports whether a write-ahead file never had a record.
+func (d *directory) unusedWAL(path string) (bool, error) {
+	info, err := d.fs.Info(path)
 	if err != nil || info.Size > walStep {
 		return false, err
 	}
-	f, err := s.fs.OpenFile(path, os.O_RDONLY, 0)
+	b, err := d.readAll(path, walStep)
 	if err != nil {
-		return false, err
-	}
-	b, err := readWhole(f, walStep)
-	if err = errors.Join(err, f.Close()); err != nil {
 		return false, err
 	}
 	return len(b) <= walHeaderLen || len(bytes.Trim(b[walHeaderLen:], "\x00")) == 0, nil
 }
 
 // ownFiles lists the names in the directory that are the store's, or could be.
-func (s *Store) ownFiles() ([]string, error) {
-	d, err := s.fs.ReadDir(s.dir)
+func (d *directory) ownFiles() ([]string, error) {
+	list, err := d.fs.ReadDir(d.dir)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for err == nil {
-		entries, e := d.Next(256)
+		entries, e := list.Next(256)
 		for _, entry := range entries {
 			name := entry.Name()
 			var n uint32
@@ -49,10 +47,9 @@ func (s *Store) ownFiles() ([]string, error) {
 	if isEOF(err) {
 		err = nil
 	}
-	return names, errors.Join(err, d.Close())
+	return names, errors.Join(err, list.Close())
 }
 
-// parseName reads the number of a data file's name.
 func parseName(name, prefix string, n *uint32) bool {
 	digits, ok := strings.CutPrefix(name, prefix)
 	if !ok || len(digits) < 8 {
@@ -62,65 +59,51 @@ func parseName(name, prefix string, n *uint32) bool {
 	return err == nil && name == fmt.Sprintf("%s%08d", prefix, *n)
 }
 
-// isOurs tells whether a data file is this store's. One whose header is not
+// isOurs reports whether a data file is this store's. One whose header is not
 // there yet is, since a crash leaves it so: it is empty or zeros, or ends within
 // the header.
-func (s *Store) isOurs(path string) (bool, error) {
-	info, err := s.fs.Info(path)
+func (c *catalog) isOurs(path string) (bool, error) {
+	info, err := c.fs.Info(path)
 	if err != nil || !info.Mode.IsRegular() {
 		return false, err
 	}
-	f, err := s.fs.OpenFile(path, os.O_RDONLY, 0)
+	b, err := c.readStart(path, segment.HeaderLen)
 	if err != nil {
 		return false, err
 	}
-	b := make([]byte, dataHeaderLen)
-	n, err := f.ReadAt(b, 0)
-	if isEOF(err) {
-		err = nil
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return false, err
-	}
-	b = b[:n]
 	if len(bytes.Trim(b, "\x00")) == 0 {
-		return info.Size <= dataHeaderLen, nil
+		return info.Size <= segment.HeaderLen, nil
 	}
-	head := encodeDataHeader(segmentKind, 0, s.id, s.seed)
-	const kindAt, idAt, numberAt = 12, 16, 24
-	if n < dataHeaderLen {
-		return string(b[:min(n, kindAt)]) == string(head[:min(n, kindAt)]), nil
-	}
-	return string(b[:8]) == dataMagic && string(b[idAt:numberAt]) == string(head[idAt:numberAt]), nil
+	return c.format.OwnsHeader(b), nil
 }
 
 // removeLeftovers removes data files that the manifest does not name: a crash
 // came between making one and naming it, or between a Drop and their removal.
-func (s *Store) removeLeftovers() error {
-	names, err := s.ownFiles()
+func (c *catalog) removeLeftovers() error {
+	names, err := c.ownFiles()
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		path := filepath.Join(s.dir, name)
-		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(s.man.files, func(r fileRef) bool { return r.kind.name(s.dir, r.number) == path }) {
+		path := filepath.Join(c.dir, name)
+		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(c.man.files, func(r fileRef) bool { return dataName(c.dir, r.kind, r.number) == path }) {
 			continue
 		}
-		ours, err := s.isOurs(path)
+		ours, err := c.isOurs(path)
 		if err != nil {
 			return err
 		}
 		if !ours {
-			s.log.Warn("logstore: a file that is named like one of this store is not, and is left alone", "path", path)
+			c.log.Warn("logstore: a file that is named like one of this store is not, and is left alone", "path", path)
 			continue
 		}
-		s.log.Info("logstore: removing a file that an interrupted operation left behind", "path", path)
-		if err := s.fs.Remove(path); err != nil {
+		c.log.Info("logstore: removing a file that an interrupted operation left behind", "path", path)
+		if err := c.fs.Remove(path); err != nil {
 			return err
 		}
 	}
 	for _, name := range []string{manifestTmpName, blobTmpName} {
-		if err := s.fs.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := c.fs.Remove(filepath.Join(c.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}

@@ -6,13 +6,19 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync/atomic"
 
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
 // merging is the state of the one goroutine that merges segments, while there
 // is work for it. Store.mu guards it.
 type merging struct {
+	minCount int   // so many small segments are merged; negative: never
+	full     int64 // length from which on a segment is not small
+	maxLen   int64 // about the most that a merged segment holds
+
 	running   bool
 	cancel    context.CancelFunc
 	done      chan struct{} // closed when the goroutine ends
@@ -21,6 +27,9 @@ type merging struct {
 	reclaims  bool          // space is being given back, by several merges
 	stopped   bool          // the store is being closed: only what takes a moment is still done
 	notBefore int           // so many segments there must be, after a merge failed
+
+	wasted     atomic.Int64 // bytes that Gets read in vain
+	wasteLimit atomic.Int64 // from which on it is to be looked whether to merge
 }
 
 // closeMerge is how many bytes Close still merges. Otherwise many sessions too
@@ -44,35 +53,35 @@ func (s *Store) considerMerge() {
 	go s.mergeAll(ctx, m.done)
 }
 
-// dueMerge tells from where on segments are to be merged. mu is held.
+// dueMerge returns from where on segments are to be merged, if they are. mu is held.
 func (s *Store) dueMerge() (from int, due bool) {
-	least := mergeLeast
-	if s.hooks.mergeLeast > 0 {
-		least = s.hooks.mergeLeast
-	}
-	if s.hooks.mergeLeast < 0 || len(s.segments) < s.merging.notBefore {
+	// With more, it would take too much of the disk while there is so much that is dead.
+	return s.merging.due(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
+}
+
+// due returns from where on segments are to be merged, if they are. For Gets, no
+// more than a number of bytes is.
+func (m *merging) due(list []*storedSegment, maxBytes int64) (from int, due bool) {
+	if m.minCount < 0 || len(list) < m.notBefore {
 		return 0, false
 	}
-	sizes := make([]int64, len(s.segments))
-	for i, g := range s.segments {
-		sizes[i] = g.unpacked()
+	sizes := make([]int64, len(list))
+	for i, g := range list {
+		sizes[i] = g.Unpacked()
 	}
-	if from, due := dueSmall(sizes, s.fullSegment(), least); due {
+	if from, due := dueSmall(sizes, m.full, m.minCount); due {
 		return from, true
 	}
-	for i, g := range s.segments {
-		sizes[i] = g.end - g.start
+	for i, g := range list {
+		sizes[i] = g.Length()
 	}
 	from, cost := worthForGets(sizes)
 	if cost == 0 {
-		s.wasteLimit.Store(math.MaxInt64)
+		m.wasteLimit.Store(math.MaxInt64)
 		return 0, false
 	}
-	s.wasteLimit.Store(cost)
-	if total := s.dataBytes.Load(); sizeOf(s.segments[from:])+2*s.reclaim.dead() > total+s.reclaimSlack() {
-		return 0, false // it would take too much of the disk while there is so much that is dead
-	}
-	return from, s.wasted.Load() >= cost
+	m.wasteLimit.Store(cost)
+	return from, sizeOf(list[from:]) <= maxBytes && m.wasted.Load() >= cost
 }
 
 // mergeAll merges as long as there is something due.
@@ -106,8 +115,8 @@ func (s *Store) mergeAll(ctx context.Context, done chan struct{}) {
 				break
 			}
 			s.log.Warn("logstore: segments could not be merged; they stay as they are", "dir", s.dir, "err", err)
-			m.notBefore = len(s.segments) + mergeLeast
-			s.wasted.Store(0)
+			m.notBefore = len(s.segments.list) + minMerge
+			s.merging.wasted.Store(0)
 			break
 		}
 		m.notBefore = 0
@@ -127,7 +136,7 @@ func (s *Store) nextMerge(ctx context.Context) *mergeJob {
 	if !due {
 		return nil
 	}
-	return s.newMerge(ctx, from, len(s.segments), false)
+	return s.newMerge(ctx, from, len(s.segments.list), false)
 }
 
 // waitSealed waits for who may be writing behind the last segment. mu is held,
@@ -142,38 +151,37 @@ func (s *Store) waitSealed() {
 }
 
 // segmentsView returns a view of segments alone. mu is held.
-func (s *Store) segmentsView(segments []*segment) *view {
-	s.files.refs.Add(1)
-	return &view{s: s, files: s.files, version: s.holdVersion(), segments: segments}
+func (s *Store) segmentsView(segments []*storedSegment) *view {
+	s.catalog.files.refs.Add(1)
+	return &view{s: s, files: s.catalog.files, version: s.segments.hold(), segments: segments}
 }
 
 // newMerge prepares a merge of segments, which looks at all others to tell what
 // is dead if asked. It returns nil where the store is being closed, and it would
 // take long. mu is held.
 func (s *Store) newMerge(ctx context.Context, from, to int, lookAtAll bool) *mergeJob {
-	run := s.segments[from:to]
+	run := s.segments.list[from:to]
 	bytes := sizeOf(run)
 	if s.merging.stopped && bytes > closeMerge {
 		return nil
 	}
-	if s.segmentFile != nil && slices.ContainsFunc(run, func(g *segment) bool { return g.file == s.segmentFile }) {
-		s.rotate.Store(true) // the next segment goes to another file
+	if s.sealer.file != nil && slices.ContainsFunc(run, func(g *storedSegment) bool { return g.file == s.sealer.file }) {
+		s.sealer.rotate.Store(true) // the next segment goes to another file
 	}
 	j := &mergeJob{s: s, ctx: ctx, from: from, inputBytes: bytes, reclaims: lookAtAll}
 	if lookAtAll {
-		j.v, j.first, j.end, j.pastKnown = s.segmentsView(s.segments), from, to, true
+		j.v, j.first, j.end, j.pastKnown = s.segmentsView(s.segments.list), from, to, true
 	} else {
 		j.v, j.end, j.pastKnown = s.segmentsView(run), len(run), from == 0
 	}
 	j.plan()
-	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+j.limit/2+2*writeLen
+	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+j.limit/2+2*segment.WriteLen
 	return j
 }
 
-// sizeOf is how many bytes segments take.
-func sizeOf(segments []*segment) (n int64) {
+func sizeOf(segments []*storedSegment) (n int64) {
 	for _, g := range segments {
-		n += g.end - g.start
+		n += g.Length()
 	}
 	return n
 }
@@ -187,7 +195,7 @@ func (s *Store) stopMerging() {
 	if !m.running {
 		return
 	}
-	if m.bytes > closeMerge || m.reclaims && s.dataBytes.Load() > closeMerge {
+	if m.bytes > closeMerge || m.reclaims && s.segments.size.Load() > closeMerge {
 		m.cancel()
 	}
 	done := m.done
@@ -220,7 +228,7 @@ func (j *mergeJob) run() error {
 	s := j.s
 	s.mu.Lock()
 	if err != nil && !s.sealing {
-		s.rotate.Store(false) // perhaps for the next merge
+		s.sealer.rotate.Store(false) // perhaps for the next merge
 	}
 	s.mu.Unlock()
 	return errors.Join(err, j.v.close())

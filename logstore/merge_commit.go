@@ -3,6 +3,8 @@ package logstore
 import (
 	"errors"
 	"slices"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // commit makes the new segments part of the store, in the place of the merged
@@ -22,9 +24,7 @@ func (j *mergeJob) commit() error {
 	}
 	doomed, err := j.replace()
 	for _, f := range doomed {
-		if err := j.s.fs.Remove(f.path); err != nil {
-			j.s.log.Warn("logstore: a merged file could not be removed; the next opening will", "path", f.path, "err", err)
-		}
+		j.s.warn(j.s.fs.Remove(f.Path), "a merged file could not be removed; the next opening will", "path", f.Path)
 	}
 	return err
 }
@@ -37,7 +37,7 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	s.firstSync.Lock() // what the first Sync syncs must include the new files
 	defer s.firstSync.Unlock()
 	s.mu.Lock()
-	dropped := s.files != j.v.files || s.closed
+	dropped := s.catalog.files != j.v.files || s.closed
 	s.mu.Unlock()
 	if dropped {
 		return nil, errDropped
@@ -47,9 +47,9 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	var cuts []fileCut
 	for _, g := range j.inputs() {
 		switch {
-		case g.file == first.file && first.start > dataHeaderLen:
+		case g.file == first.file && first.Start > segment.HeaderLen:
 			if len(cuts) == 0 {
-				cuts = append(cuts, fileCut{g.file, first.start})
+				cuts = append(cuts, fileCut{g.file, first.Start})
 			}
 		case !slices.Contains(doomed, g.file):
 			doomed = append(doomed, g.file)
@@ -63,39 +63,39 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	for _, c := range cuts {
 		c.file.end = c.end
 	}
-	after := s.segments[j.from+len(j.inputs()):]
-	s.segments = s.withinMemory(slices.Concat(s.segments[:j.from], j.out, after))
-	if s.rotate.Load() && !s.sealing && len(after) == 0 { // no segment was written since
-		s.segmentFile = nil
+	after := s.segments.list[j.from+len(j.inputs()):]
+	s.segments.list = s.segments.withinMemory(slices.Concat(s.segments.list[:j.from], j.out, after))
+	if s.sealer.rotate.Load() && !s.sealing && len(after) == 0 { // no segment was written since
+		s.sealer.file = nil
 		if n := len(j.out); n > 0 {
-			s.segmentFile = j.out[n-1].file
+			s.sealer.file = j.out[n-1].file
 		}
-		s.rotate.Store(false)
+		s.sealer.rotate.Store(false)
 	}
 	j.forgetWaste()
-	s.nextVersion(doomed, cuts)
-	s.wasted.Store(0)
-	s.wasteLimit.Store(0)
+	s.segments.next(doomed, cuts)
+	s.merging.wasted.Store(0)
+	s.merging.wasteLimit.Store(0)
 	return doomed, nil
 }
 
 // replaceManifest names the new files in the place of the merged ones.
 func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 	s := j.s
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	m := s.man
+	s.catalog.mu.Lock()
+	defer s.catalog.mu.Unlock()
+	m := s.catalog.man
 	m.ledger.sub(j.removed)
 	m.removed.Add(j.removed)
 	at := -1
 	m.files = nil
-	for _, ref := range s.man.files {
+	for _, ref := range s.catalog.man.files {
 		switch {
-		case ref.kind != segmentKind:
-		case len(cuts) > 0 && ref.number == cuts[0].file.number:
+		case ref.kind != segment.SegmentFile:
+		case len(cuts) > 0 && ref.number == cuts[0].file.Number:
 			ref.end = cuts[0].end
 			at = len(m.files) + 1
-		case slices.ContainsFunc(doomed, func(f *dataFile) bool { return f.number == ref.number }):
+		case slices.ContainsFunc(doomed, func(f *dataFile) bool { return f.Number == ref.number }):
 			if at < 0 {
 				at = len(m.files)
 			}
@@ -104,30 +104,17 @@ func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 		m.files = append(m.files, ref)
 	}
 	var refs []fileRef
+	var files []*dataFile
 	for _, g := range j.out {
-		refs = append(refs, fileRef{segmentKind, g.file.number, g.end})
+		refs = append(refs, fileRef{segment.SegmentFile, g.file.Number, g.End})
+		files = append(files, g.file)
 	}
 	m.files = slices.Insert(m.files, at, refs...)
-	if err := s.replaceManifest(m, true); err != nil {
+	if err := s.catalog.replace(m, true); err != nil {
 		// Where it may be in place after all, the store takes no more writes,
 		// and the files of both stay for the next opening to choose.
 		return err
 	}
-	s.files.replace(doomed, j.out)
+	s.catalog.files.swap(doomed, files...)
 	return nil
-}
-
-// replace takes files out of the set, which readers may still have open, and
-// adds those of new segments. Store.manMu is held.
-func (fs *fileSet) replace(doomed []*dataFile, more []*segment) {
-	var list []*dataFile
-	for _, f := range fs.files() {
-		if !slices.Contains(doomed, f) {
-			list = append(list, f)
-		}
-	}
-	for _, g := range more {
-		list = append(list, g.file)
-	}
-	fs.list.Store(&list)
 }

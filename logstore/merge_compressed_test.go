@@ -29,7 +29,7 @@ func TestNoMergeOfCompressedTables(t *testing.T) {
 				}
 			}
 			waitMerged(t, s)
-			if n := s.Segments(); n < mergeLeast {
+			if n := s.Segments(); n < minMerge {
 				t.Errorf("%v: only %d segments", c, n)
 			}
 			if _, err := mem.Info("/s/seg-00000002"); !errors.Is(err, os.ErrNotExist) || s.Close() != nil {

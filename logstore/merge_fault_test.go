@@ -34,7 +34,7 @@ func TestMergeBesideReaders(t *testing.T) {
 	want := manySessions(t, mem, 40)
 	h := mergeHooks
 	h.fs = fs
-	h.mergeLeast = -1
+	h.minMerge = -1
 	s, err := open("/s", nil, h)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestMergeBesideReaders(t *testing.T) {
 				continue
 			}
 			s.mu.Lock()
-			s.hooks.mergeLeast = 2
+			s.merging.minCount = 2
 			s.considerMerge()
 			s.mu.Unlock()
 			waitMerged(t, s)
@@ -74,7 +74,7 @@ func TestMergeBesideReaders(t *testing.T) {
 	if err := errors.Join(err, r.Close()); err != nil || string(b)+strings.Repeat("more", 3) != string(want["k1"]) {
 		t.Fatalf("%d bytes, %v", len(b), err)
 	}
-	s.discards.Wait()
+	s.segments.discards.Wait()
 	if n := open_.Load(); n > 2 {
 		t.Errorf("%d segment files are open", n)
 	}
@@ -137,7 +137,7 @@ func TestMergeDropped(t *testing.T) {
 		if end == "drop" {
 			before = 1
 		}
-		h.fs, h.mergeLeast = mem, -1
+		h.fs, h.minMerge = mem, -1
 		if s, err = open("/s", nil, h); err != nil {
 			t.Fatal(err)
 		}
@@ -169,14 +169,14 @@ func TestMergeFullDisk(t *testing.T) {
 				!strings.Contains(name, "wal-")
 		}
 		h := mergeHooks
-		h.fs, h.mergeLeast = vfstest.Inject(mem, fault.Check), -1
+		h.fs, h.minMerge = vfstest.Inject(mem, fault.Check), -1
 		s, err := open("/s", &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, h)
 		if err != nil {
 			t.Fatal(err)
 		}
 		merging.Store(true)
 		s.mu.Lock()
-		s.hooks.mergeLeast = 4
+		s.merging.minCount = 4
 		s.considerMerge()
 		s.mu.Unlock()
 		waitMerged(t, s)
@@ -192,13 +192,13 @@ func TestMergeFullDisk(t *testing.T) {
 		if fault.Hit() && !strings.Contains(log.String(), "could not be merged") {
 			t.Errorf("fault %d: the log says %q", at, log.String())
 		}
-		h.fs, h.mergeLeast = mem, -1
+		h.fs, h.minMerge = mem, -1
 		if s, err = open("/s", nil, h); err != nil {
 			t.Fatal(err)
 		}
 		wantMerged(t, s, want)
 		names, err := s.ownFiles()
-		if err != nil || len(names) > len(s.files.files())+1 {
+		if err != nil || len(names) > len(s.catalog.files.files())+1 {
 			t.Errorf("fault %d: %q, %v", at, names, err)
 		}
 		if err := s.Close(); err != nil {
@@ -218,7 +218,7 @@ func TestMergeFullDisk(t *testing.T) {
 func TestMergeCutsFile(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := mergeHooks
-	h.fs, h.mergeLeast, h.mergeFull = mem, -1, 8<<10
+	h.fs, h.minMerge, h.mergeFull = mem, -1, 8<<10
 	s, err := open("/s", nil, h)
 	if err != nil {
 		t.Fatal(err)
@@ -235,11 +235,11 @@ func TestMergeCutsFile(t *testing.T) {
 		mustAppend(t, s, "small", "small")
 		want["small"] = append(want["small"], "small"...)
 	}
-	first := s.segments[0].end
+	first := s.segments.list[0].End
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h.mergeLeast = 4
+	h.minMerge = 4
 	left := mem.KillClone()
 	for i, fs := range []vfs.FS{mem, vfstest.Inject(left, func(op vfstest.Op, name string) error {
 		if op == vfstest.OpTruncate && strings.Contains(name, "seg-") {
@@ -252,7 +252,7 @@ func TestMergeCutsFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		waitMerged(t, s)
-		s.discards.Wait()
+		s.segments.discards.Wait()
 		if s.Segments() != 2 {
 			t.Errorf("%d segments", s.Segments())
 		}

@@ -20,7 +20,7 @@ func TestMergeOfUnknownOutcome(t *testing.T) {
 	mem := vfstest.NewMem()
 	want := manySessions(t, mem, 10)
 	h := mergeHooks
-	h.mergeLeast = -1
+	h.minMerge = -1
 	h.fs = countOpens{vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if strings.Contains(name, "seg-") && op == vfstest.OpClose {
 			open_.Add(-1)
@@ -36,7 +36,7 @@ func TestMergeOfUnknownOutcome(t *testing.T) {
 	}
 	armed.Store(true)
 	s.mu.Lock()
-	s.hooks.mergeLeast = 4
+	s.merging.minCount = 4
 	s.considerMerge()
 	s.mu.Unlock()
 	waitMerged(t, s)
@@ -60,7 +60,7 @@ func TestMergeBesideReaderOfClosedStore(t *testing.T) {
 	for _, readOnly := range []bool{false, true} {
 		mem := vfstest.NewMem()
 		h := mergeHooks
-		h.fs, h.mergeLeast, h.mergeFull = mem, -1, 8<<10
+		h.fs, h.minMerge, h.mergeFull = mem, -1, 8<<10
 		s, err := open("/s", nil, h)
 		if err != nil {
 			t.Fatal(err)
@@ -80,18 +80,18 @@ func TestMergeBesideReaderOfClosedStore(t *testing.T) {
 		if s, err = open("/s", &Options{ReadOnly: readOnly}, h); err != nil {
 			t.Fatal(err)
 		}
-		end := s.segments[0].end
+		end := s.segments.list[0].End
 		r, err := s.Open(t.Context(), "small")
 		if err := errors.Join(err, s.Close()); err != nil {
 			t.Fatal(err)
 		}
-		h.mergeLeast = 4
+		h.minMerge = 4
 		for i := range 2 { // the second opening would shorten the file, too
 			if s, err = open("/s", nil, h); err != nil {
 				t.Fatal(err)
 			}
 			waitMerged(t, s)
-			s.discards.Wait()
+			s.segments.discards.Wait()
 			if n := s.Segments(); n != 2 {
 				t.Fatalf("opening %d: %d segments", i, n)
 			}

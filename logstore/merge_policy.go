@@ -4,7 +4,7 @@ package logstore
 // has none to merge but what many short sessions, or many calls of Flush, left.
 
 const (
-	mergeLeast = 64 // so many small segments are merged
+	minMerge   = 64 // so many small segments are merged
 	mergeRatio = 64 // between the sizes of the classes of small segments
 
 	// A Get of a key reads a range of each segment, which costs as much as so
@@ -16,29 +16,11 @@ const (
 	maxBits     = 16
 )
 
-// fullSegment is the length from which on a segment is not small. What a merge
-// divides into several must not be, or it would be merged again.
-func (s *Store) fullSegment() int64 {
-	full := s.tableBytes / 4
-	if s.hooks.mergeFull > 0 {
-		full = s.hooks.mergeFull
-	}
-	return min(full, s.mostMerged())
-}
-
-// mostMerged is about the most that a merged segment holds.
-func (s *Store) mostMerged() int64 {
-	if s.hooks.mergeBytes > 0 {
-		return s.hooks.mergeBytes
-	}
-	return maxMerged
-}
-
-// dueSmall tells whether there are many small segments at the end, and where
+// dueSmall reports whether there are many small segments at the end, and where
 // they begin. Small ones are of three classes of size; those of one class are
 // merged together with what is smaller, and make one of the next class, so that
 // no byte is written more than once per class.
-func dueSmall(sizes []int64, full int64, least int) (from int, due bool) {
+func dueSmall(sizes []int64, full int64, minCount int) (from int, due bool) {
 	for _, c := range [][2]int64{{-1, full / mergeRatio / mergeRatio}, {full / mergeRatio / mergeRatio, full / mergeRatio}, {full / mergeRatio, full}} {
 		from, count := len(sizes), 0
 		for from > 0 && sizes[from-1] <= c[1] {
@@ -47,7 +29,7 @@ func dueSmall(sizes []int64, full int64, least int) (from int, due bool) {
 				count++
 			}
 		}
-		if count >= least {
+		if count >= minCount {
 			return from, true
 		}
 	}
@@ -58,13 +40,13 @@ func dueSmall(sizes []int64, full int64, least int) (from int, due bool) {
 // and what must have been wasted by Gets before it is worth it: twice what is
 // to be rewritten. So Gets never make the store write more than they read.
 func worthForGets(sizes []int64) (from int, cost int64) {
-	const least = 4 // segments
+	const minSegments = 4 // segments
 	var sum int64
 	best := -1.0
 	for i := len(sizes) - 1; i >= 0; i-- {
 		sum += sizes[i]
 		n := len(sizes) - i
-		if n < least {
+		if n < minSegments {
 			continue
 		}
 		if perSegment := float64(sum) / float64(n-1); best < 0 || perSegment <= best {
@@ -78,24 +60,24 @@ func worthForGets(sizes []int64) (from int, cost int64) {
 }
 
 // usefulRead is what one Get of a key would cost if all segments were one.
-func usefulRead(segments []*segment) int64 {
+func usefulRead(segments []*storedSegment) int64 {
 	var sum int64
 	for _, g := range segments {
-		sum += g.end - g.start
+		sum += g.Length()
 	}
 	return readCost + max(mergedRange, sum>>maxBits)
 }
 
 // chargeGets notes what Gets read in vain.
-func (s *Store) chargeGets(read, useful int64) {
+func (m *merging) chargeGets(read, useful int64) {
 	if read > useful {
-		s.wasted.Add(read - useful)
+		m.wasted.Add(read - useful)
 	}
 }
 
 // considerGets begins a merge if Gets have wasted enough. No lock is held.
 func (s *Store) considerGets() {
-	if s.wasted.Load() < s.wasteLimit.Load() {
+	if s.merging.wasted.Load() < s.merging.wasteLimit.Load() {
 		return
 	}
 	s.mu.Lock()

@@ -17,7 +17,7 @@ import (
 )
 
 // mergeHooks make nearly every segment small, and few of them many.
-var mergeHooks = hooks{tableBytes: 64 << 10, blobBytes: 600, readBytes: 16 << 10, walStep: 4096, mergeLeast: 4, mergeFull: 1 << 20}
+var mergeHooks = hooks{tableBytes: 64 << 10, blobBytes: 600, readBytes: 16 << 10, walStep: 4096, minMerge: 4, mergeFull: 1 << 20}
 
 // waitMerged waits until no merge is under way.
 func waitMerged(t *testing.T, s *Store) {
@@ -137,7 +137,7 @@ func manySessions(t *testing.T, fs vfs.FS, n int) map[string][]byte {
 	t.Helper()
 	want := map[string][]byte{}
 	h := mergeHooks
-	h.fs, h.mergeLeast = fs, -1
+	h.fs, h.minMerge = fs, -1
 	for i := range n {
 		s, err := open("/s", nil, h)
 		if err != nil {
@@ -172,7 +172,7 @@ func TestMergeShortSessions(t *testing.T) {
 		return nil
 	})
 	h := mergeHooks
-	h.fs, h.mergeLeast, h.mergeFull = fs, 0, 0
+	h.fs, h.minMerge, h.mergeFull = fs, 0, 0
 	for i := range sessions {
 		s, err := open("/s", nil, h)
 		if err != nil {
@@ -181,7 +181,7 @@ func TestMergeShortSessions(t *testing.T) {
 		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Appendf(nil, "%d,", i)}); err != nil {
 			t.Fatal(err)
 		}
-		if n := s.Segments(); n > 2*mergeLeast {
+		if n := s.Segments(); n > 2*minMerge {
 			t.Fatalf("%d segments after %d sessions", n, i)
 		}
 		if err := s.Close(); err != nil {
@@ -209,7 +209,7 @@ func TestNoMergeOfFullSegments(t *testing.T) {
 	if _, err := contents(s); err != nil {
 		t.Fatal(err)
 	}
-	if n := s.Segments(); n < mergeLeast {
+	if n := s.Segments(); n < minMerge {
 		t.Errorf("only %d segments", n)
 	}
 	if _, err := mem.Info("/s/seg-00000002"); !errors.Is(err, os.ErrNotExist) || s.Close() != nil {
@@ -220,7 +220,7 @@ func TestNoMergeOfFullSegments(t *testing.T) {
 // Gets of single keys have full segments merged, once they cost more.
 func TestMergeForGets(t *testing.T) {
 	h := mergeHooks
-	h.fs, h.mergeLeast, h.mergeFull = vfstest.NewMem(), 0, 0
+	h.fs, h.minMerge, h.mergeFull = vfstest.NewMem(), 0, 0
 	s, err := open("/s", nil, h)
 	if err != nil {
 		t.Fatal(err)

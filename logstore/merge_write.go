@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // mergeJob merges segments that follow each other, range by range, into one, or
@@ -25,32 +26,29 @@ type mergeJob struct {
 	pastKnown  bool // no segments but those of the view are older
 	reclaims   bool // it is to give space back
 
-	bits  uint8
-	limit int64 // bytes that are loaded at once
-	most  int64 // bytes of a segment, about
-	exact bool  // large values are read, so that each of several segments has a ledger of its own
+	bits   uint8
+	limit  int64 // bytes that are loaded at once
+	maxLen int64 // bytes of a segment, about
+	exact  bool  // large values are read, so that each of several segments has a ledger of its own
 
-	hot    []hotRun // keys that get runs of their own, sorted
-	comp   *compressor
-	w      *segmentWriter
-	g      *segment   // being written
-	out    []*segment // written
-	blobs  bool       // a large value was seen
-	total  Ledger     // of all that was written, but for large values unless exact
-	ranges bool       // all ranges of g are written
+	hot    []segment.HotRun // keys that get runs of their own, sorted
+	comp   *segment.Compressor
+	w      *segment.Writer
+	g      *storedSegment   // being written
+	out    []*storedSegment // written
+	blobs  bool             // a large value was seen
+	total  Ledger           // of all that was written, but for large values unless exact
 	arenas [2][]byte
-	src    runReader
-	er     entryReader
+	src    segment.Reader
+	er     segment.EntryReader
 
 	resets  map[string]*reset
 	removed Ledger           // of what was left out
 	freed   map[uint32]int64 // bytes of large values that were left out, by file
 }
 
-// inputs is the segments that are merged.
-func (j *mergeJob) inputs() []*segment { return j.v.segments[j.first:j.end] }
+func (j *mergeJob) inputs() []*storedSegment { return j.v.segments[j.first:j.end] }
 
-// ledger is the account of the segments that are merged.
 func (j *mergeJob) ledger() Ledger {
 	var l Ledger
 	for _, g := range j.inputs() {
@@ -69,7 +67,7 @@ func (j *mergeJob) plan() {
 	of := max(j.inputBytes, sizeOf(j.v.segments)>>6) // what others have of a range is looked at, too
 	j.bits = uint8(min(max(bits.Len64(uint64(of/mergedRange)), 1)-1, maxBits))
 	j.limit = min(max(j.s.opts.Memory/64, 128<<10), 8<<20)
-	j.most = min(j.s.mostMerged(), max(leastFile, j.s.tableBytes, j.inputBytes/8))
+	j.maxLen = min(j.s.merging.maxLen, max(minFile, j.s.tables.bytes, j.inputBytes/8))
 	if n := j.s.hooks.mergeBytes; n > 0 {
 		j.limit = n
 	}
@@ -77,7 +75,7 @@ func (j *mergeJob) plan() {
 
 // write writes the new segments, of which the manifest does not know yet.
 func (j *mergeJob) write() (err error) {
-	if j.comp, err = newCompressor(j.s.opts.Compression); err != nil {
+	if j.comp, err = segment.NewCompressor(segment.Codec(j.s.opts.Compression)); err != nil {
 		return err
 	}
 	for i := range j.arenas {
@@ -89,7 +87,7 @@ func (j *mergeJob) write() (err error) {
 	j.total, j.blobs = Ledger{}, false
 	j.removed, j.freed = Ledger{}, map[uint32]int64{}
 	j.chooseHot()
-	if err := j.begin(0); err != nil {
+	if err := j.begin(); err != nil {
 		return err
 	}
 	if err := j.writeRanges(); err != nil {
@@ -127,120 +125,110 @@ func (j *mergeJob) checkLedger() error {
 	return want.diff(sum)
 }
 
-// firstHash is the lowest hash of a range of the new segments.
-func (j *mergeJob) firstHash(unit int) uint64 { return uint64(unit) << 1 << (63 - j.bits) }
-
-func (j *mergeJob) lastHash(unit int) uint64 {
-	if unit+1 == 1<<j.bits {
-		return math.MaxUint64
-	}
-	return j.firstHash(unit+1) - 1
-}
-
-// unitSize returns about how many bytes go to a range.
-func (j *mergeJob) unitSize(unit int) int64 {
-	lo, hi := j.firstHash(unit), j.lastHash(unit)
+// partitionSize returns about how many bytes go to a range.
+func (j *mergeJob) partitionSize(p int) int64 {
+	lo, hi := segment.Bounds(p, p+1, j.bits)
 	var n int64
 	for _, g := range j.inputs() {
-		a, b := g.rangeOf(lo), g.rangeOf(hi)
-		size := int64(g.off[b+1] - g.off[a])
-		if g.raw != nil {
+		size := g.stored(lo, hi)
+		if g.Raw != nil {
 			size = 0
-			for r := a; r <= b; r++ {
-				size += int64(g.raw[r])
+			for r := g.RangeOf(lo); r <= g.RangeOf(hi); r++ {
+				size += int64(g.Raw[r])
 			}
 		}
-		if g.bits < j.bits {
-			size >>= j.bits - g.bits
-		}
-		n += size
+		n += size >> (max(j.bits, g.Bits) - g.Bits)
 	}
 	return n
 }
 
-// writeRanges writes all ranges, as many at a time as can be loaded.
-func (j *mergeJob) writeRanges() error {
-	units := 1 << j.bits
-	for lo := 0; lo < units; {
-		hi, size := lo+1, j.unitSize(lo)
-		for hi < units {
-			more := j.unitSize(hi)
-			if size+more > j.limit*3/4 {
+// together calls use for partitions that follow each other, as many at a time as
+// have no more than limit bytes together, and one at least.
+func together(n int, sizeOf func(p int) int64, limit int64, use func(first, end int, size int64) error) error {
+	for first := 0; first < n; {
+		end, size := first+1, sizeOf(first)
+		for ; end < n; end++ {
+			more := sizeOf(end)
+			if size+more > limit {
 				break
 			}
 			size += more
-			hi++
 		}
-		if err := j.writeUnits(lo, hi); err != nil {
+		if err := use(first, end, size); err != nil {
 			return err
 		}
-		lo = hi
+		first = end
 	}
 	return nil
 }
 
-// writeUnits writes some ranges.
-func (j *mergeJob) writeUnits(lo, hi int) error {
-	most := j.limit / 2
-	if hi-lo == 1 {
-		most = math.MaxInt64
+// writeRanges writes all ranges, as many at a time as can be loaded.
+func (j *mergeJob) writeRanges() error {
+	return together(1<<j.bits, j.partitionSize, j.limit*3/4, func(first, end int, _ int64) error { return j.writeSome(first, end) })
+}
+
+func (j *mergeJob) writeSome(first, end int) error {
+	limit := j.limit / 2
+	if end-first == 1 {
+		limit = math.MaxInt64
 	}
-	err := j.findResets(j.firstHash(lo), j.lastHash(hi-1), most)
+	lo, hi := segment.Bounds(first, end, j.bits)
+	err := j.findResets(lo, hi, limit)
 	var loaded []byte
 	if err == nil {
 		loaded, err = j.load(lo, hi)
 	}
 	if err == errTooMuch {
-		if hi-lo == 1 {
-			return j.stream(lo)
+		if end-first == 1 {
+			return j.stream(first)
 		}
-		mid := (lo + hi) / 2
-		if err := j.writeUnits(lo, mid); err != nil {
+		mid := (first + end) / 2
+		if err := j.writeSome(first, mid); err != nil {
 			return err
 		}
-		return j.writeUnits(mid, hi)
+		return j.writeSome(mid, end)
 	}
 	if err != nil {
 		return err
 	}
 	sorted := j.arenas[1]
-	starts, err := scatter(sorted, loaded, hi-lo, func(key []byte) int { return j.unitOf(j.s.hashOfBytes(key)) - lo })
+	starts, err := scatter(sorted, loaded, end-first, func(key []byte) int {
+		return segment.Range(j.s.format.HashBytes(key), j.bits) - first
+	})
 	if err != nil {
 		return err
 	}
-	for u := lo; u < hi; u++ {
-		b := sorted[starts[u-lo]:starts[u-lo+1]]
+	for p := first; p < end; p++ {
+		b := sorted[starts[p-first]:starts[p-first+1]]
 		if len(b) == 0 {
 			continue
 		}
-		if err := j.beginUnit(u); err != nil {
+		if err := j.beginRange(p); err != nil {
 			return err
 		}
 		for len(b) > 0 {
-			e, err := parseEntry(b)
+			e, err := segment.ParseEntry(b)
 			if err == nil {
 				err = j.put(&e)
 			}
 			if err != nil {
 				return err
 			}
-			b = b[len(e.raw):]
+			b = b[len(e.Raw):]
 		}
-		j.endUnit(u)
+		j.w.EndRange(p)
 	}
 	return nil
 }
 
-func (j *mergeJob) unitOf(hash uint64) int { return int(hash >> 1 >> (63 - j.bits)) }
-
-// load loads the entries of some ranges, in order.
-func (j *mergeJob) load(lo, hi int) ([]byte, error) {
+// load loads the entries in an interval of hashes, in order.
+func (j *mergeJob) load(lo, hi uint64) ([]byte, error) {
 	loaded := j.arenas[0][:0]
-	err := j.eachLive(j.firstHash(lo), j.lastHash(hi-1), func(e *entry) error {
-		if len(loaded)+len(e.raw) > cap(loaded) {
+	err := j.eachLive(lo, hi, func(e *segment.Entry) error {
+		if len(loaded)+len(e.Raw) > cap(loaded) {
 			return errTooMuch
 		}
-		loaded = append(loaded, e.raw...)
+		loaded = append(loaded, e.Raw...)
 		return nil
 	})
 	return loaded, err
@@ -248,28 +236,28 @@ func (j *mergeJob) load(lo, hi int) ([]byte, error) {
 
 // stream writes a range that is too large to be loaded, and finds out which
 // keys make it so.
-func (j *mergeJob) stream(unit int) error {
-	lo, hi := j.firstHash(unit), j.lastHash(unit)
+func (j *mergeJob) stream(p int) error {
+	lo, hi := segment.Bounds(p, p+1, j.bits)
 	if err := j.findHeavy(lo, hi); err != nil {
 		return err
 	}
-	if err := j.beginUnit(unit); err != nil {
+	if err := j.beginRange(p); err != nil {
 		return err
 	}
-	err := j.eachLive(lo, hi, func(e *entry) error {
-		if j.w.position()-j.g.start > j.most {
-			j.endUnit(unit)
-			if err := j.split(unit); err != nil {
+	err := j.eachLive(lo, hi, func(e *segment.Entry) error {
+		if j.w.Written() > j.maxLen {
+			j.w.EndRange(p)
+			if err := j.split(); err != nil {
 				return err
 			}
-			if err := j.beginUnit(unit); err != nil {
+			if err := j.beginRange(p); err != nil {
 				return err
 			}
 		}
 		return j.put(e)
 	})
 	if err == nil {
-		j.endUnit(unit)
+		j.w.EndRange(p)
 	}
 	return err
 }

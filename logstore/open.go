@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -52,16 +54,33 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 	if dir, err = filepath.Abs(dir); err != nil { // a change of directory must not move the store
 		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
 	}
-	fresh := func() *Store {
-		s := &Store{dir: dir, opts: opts, hooks: h, fs: h.fs, log: opts.Logger, free: make(chan *table, 2), version: &version{refs: 1}, changes: &sync.WaitGroup{}}
-		s.syncCond.L = &s.syncMu
-		return s
-	}
-	s, err := fresh().startAnyhow(fresh)
+	fresh := func() *Store { return newStore(dir, opts, h) }
+	s, err := fresh().startOrReadOnly(fresh)
 	if err != nil {
 		return nil, s.errorf("open", errors.Join(err, s.abandon()))
 	}
 	return s, nil
+}
+
+// newStore puts a store's parts together. Nothing is opened.
+func newStore(dir string, opts Options, h hooks) *Store {
+	s := &Store{opts: opts, hooks: h, changes: &sync.WaitGroup{}}
+	s.fs, s.dir, s.log, s.readOnly, s.noSync = h.fs, dir, opts.Logger, opts.ReadOnly, h.noSync
+	s.format.NoCRC, s.format.KeyHash = h.noCRC, h.hash
+	s.catalog.directory, s.catalog.format = &s.directory, &s.format
+	s.wal.directory, s.wal.format = &s.directory, &s.format
+	s.wal.step, s.wal.noEpoch, s.wal.maxRecord = cmp.Or(h.walStep, walStep), h.noEpoch, opts.Memory/8
+	s.wal.cond.L = &s.wal.mu
+	s.tables.mu, s.tables.free = &s.mu, make(chan *table, 2)
+	s.segments.directory, s.segments.catalog, s.segments.version = &s.directory, &s.catalog, &version{refs: 1}
+	s.segments.maxFile, s.segments.maxKnown, s.segments.onlyLatest = opts.FileSize, opts.Memory/32, s.considerReclaim
+	s.sealer.catalog, s.sealer.segments = &s.catalog, &s.segments
+	s.blobs.catalog, s.blobs.segments = &s.catalog, &s.segments
+	s.reclaim.off, s.reclaim.slack = h.reclaimSlack < 0, 16<<20+opts.Memory/16
+	if h.reclaimSlack > 0 {
+		s.reclaim.slack = h.reclaimSlack
+	}
+	return s
 }
 
 // start does all that opening is. What it leaves behind when it fails,
@@ -73,7 +92,7 @@ func (s *Store) start() error {
 	if err := s.takeLock(); err != nil {
 		return err
 	}
-	m, found, err := s.readManifest()
+	m, found, err := s.catalog.read()
 	if err != nil {
 		return err
 	}
@@ -85,24 +104,25 @@ func (s *Store) start() error {
 			return err
 		}
 	}
-	s.man, s.id, s.seed = m, m.id, m.seed
+	s.catalog.man, s.format.ID, s.format.Seed = m, m.id, m.seed
 	s.durable.Store(m.durable || s.opts.Sync && !found)
+	s.wal.wasDurable = m.durable
 	// A process that was killed may have said that the store is durable before
 	// all that was there had been synced.
 	s.allSynced = m.durable && found && m.clean
-	s.files = newFileSet(s.seed, s.hooks.noCRC)
+	s.catalog.files = newFileSet()
 	for _, ref := range m.files {
-		f, err := s.openDataFile(ref)
+		f, err := s.catalog.open(ref, s.openFlag())
 		if err != nil {
 			return err
 		}
-		s.files.add(f)
+		s.catalog.files.swap(nil, f)
 		if err := s.loadSegments(f); err != nil {
 			return err
 		}
 	}
 	var sum Ledger
-	for _, g := range s.segments {
+	for _, g := range s.segments.list {
 		sum.Add(g.ledger)
 	}
 	if err := m.ledger.diff(sum); err != nil {
@@ -118,11 +138,11 @@ func (s *Store) start() error {
 	if err := s.recoverWrite(found); err != nil {
 		return err
 	}
-	if err := s.removeLeftovers(); err != nil {
+	if err := s.catalog.removeLeftovers(); err != nil {
 		return err
 	}
 	s.shortenFiles()
-	s.keepSpare()
+	s.catalog.keepSpare()
 	if s.durable.Load() || s.opts.Sync {
 		if err := s.makeDurable(); err != nil {
 			return err
@@ -191,45 +211,41 @@ func (s *Store) newManifest() (manifest, error) {
 
 // loadSegments reads the footers of a file's segments, from the last to the first.
 func (s *Store) loadSegments(f *dataFile) error {
-	if f.kind != segmentKind {
+	if f.Kind != segment.SegmentFile {
 		return nil
 	}
-	var list []*segment
-	for end := f.end; end > dataHeaderLen; {
-		g, err := readSegment(f, end, s.seed)
+	var list []*storedSegment
+	for end := f.end; end > segment.HeaderLen; {
+		l, ledger, err := segment.ReadFooter(&f.File, end)
 		if err != nil {
 			return err
 		}
+		g := &storedSegment{Layout: l, file: f}
+		g.ledger.parse(ledger)
 		list = append(list, g)
-		end = g.start
+		end = g.Start
 	}
 	slices.Reverse(list)
-	s.segments = s.withinMemory(append(s.segments, list...))
+	s.segments.list = s.segments.withinMemory(append(s.segments.list, list...))
 	return nil
 }
 
-// makeMemory divides the budget.
 func (s *Store) makeMemory() error {
-	s.blobBytes, s.maxBatch = maxInline+1, int(s.opts.Memory/32)
+	s.blobBytes, s.maxBatch = segment.MaxInline+1, int(s.opts.Memory/32)
 	if s.opts.Memory < 32<<20 {
 		s.blobBytes = 16 << 10
 	}
-	tableBytes := s.opts.Memory * 3 / 8
-	s.readBytes = s.opts.Memory / 10
-	if h := s.hooks; h.tableBytes > 0 {
-		tableBytes, s.maxBatch = h.tableBytes, int(h.tableBytes/2)
+	h := s.hooks
+	if h.tableBytes > 0 {
+		s.maxBatch = int(h.tableBytes / 2)
 	}
-	s.walStep = walStep
-	if s.hooks.walStep > 0 {
-		s.walStep = s.hooks.walStep
-	}
-	if s.hooks.blobBytes > 0 {
-		s.blobBytes = s.hooks.blobBytes
-	}
-	if s.hooks.readBytes > 0 {
-		s.readBytes = s.hooks.readBytes
-	}
-	s.tableBytes = tableBytes
+	s.tables.bytes = cmp.Or(h.tableBytes, s.opts.Memory*3/8)
+	s.blobBytes = cmp.Or(h.blobBytes, s.blobBytes)
+	m := &s.merging
+	m.minCount, m.maxLen = cmp.Or(h.minMerge, minMerge), cmp.Or(h.mergeBytes, maxMerged)
+	// What a merge divides into several must not be small, or it would be merged again.
+	m.full = min(cmp.Or(h.mergeFull, s.tables.bytes/4), m.maxLen)
+	s.readBytes = cmp.Or(h.readBytes, s.opts.Memory/10)
 	if s.opts.ReadOnly || s.full() != nil {
 		return nil
 	}
@@ -239,18 +255,14 @@ func (s *Store) makeMemory() error {
 // makeTables makes what only changes need, and is not there yet.
 func (s *Store) makeTables() error {
 	var err error
-	if s.compressor, err = newCompressor(s.opts.Compression); err != nil {
+	if s.sealer.comp, err = segment.NewCompressor(segment.Codec(s.opts.Compression)); err != nil {
 		return err
 	}
-	for ; s.made < cap(s.free); s.made++ {
-		t, err := newTable(s.tableBytes)
-		if err != nil {
-			return err
-		}
-		s.free <- t
+	if err := s.tables.make(); err != nil {
+		return err
 	}
 	if s.batches == nil {
-		s.partBits, _ = tableShape(s.tableBytes)
+		s.tables.bits, _ = tableShape(s.tables.bytes)
 		s.batches = make(chan *batch, 4)
 		for range cap(s.batches) {
 			s.batches <- &batch{}

@@ -4,13 +4,28 @@ import (
 	"context"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
-// appendOp appends entries.
 type appendOp []partd.Entry
 
+// sessionOp issues or ends a session, by a record without entries.
+type sessionOp struct {
+	kind    recordType
+	session uint64
+}
+
+func (op *sessionOp) empty() bool                                         { return false }
+func (op *sessionOp) size(*Store) int64                                   { return batchPrefix }
+func (op *sessionOp) each(func(segment.Kind, string, []byte) error) error { return nil }
+func (op *sessionOp) last(_ context.Context, s *Store, _ *batch) error {
+	if op.kind == recordSession {
+		op.session = s.sessions.issued + 1
+	}
+	return nil
+}
+
 func (op appendOp) size(s *Store) int64                        { return s.inlineLen(op) }
-func (op appendOp) encode(s *Store, b *batch) error            { return s.encodeAppend(b, op) }
 func (op appendOp) last(context.Context, *Store, *batch) error { return nil }
 
 func (op appendOp) empty() bool {
@@ -22,12 +37,12 @@ func (op appendOp) empty() bool {
 	return true
 }
 
-func (op appendOp) each(_ *Store, f func(entryKind, string, []byte) error) error {
+func (op appendOp) each(f func(segment.Kind, string, []byte) error) error {
 	for i := range op {
 		if len(op[i].Value) == 0 {
 			continue
 		}
-		if err := f(kindAppend, op[i].Key, op[i].Value); err != nil {
+		if err := f(segment.KindAppend, op[i].Key, op[i].Value); err != nil {
 			return err
 		}
 	}
@@ -42,8 +57,7 @@ type setOp struct {
 	skip  bool // what last found: the key exists, so there is nothing to do
 }
 
-func (op *setOp) empty() bool                     { return false }
-func (op *setOp) encode(s *Store, b *batch) error { return s.encodeSet(b, op.key, op.value) }
+func (op *setOp) empty() bool { return false }
 
 func (op *setOp) size(s *Store) int64 {
 	return s.inlineLen([]partd.Entry{{Key: op.key, Value: op.value}, {Key: op.key}})
@@ -63,14 +77,13 @@ func (op *setOp) last(ctx context.Context, s *Store, b *batch) error {
 	return nil
 }
 
-func (op *setOp) each(_ *Store, f func(entryKind, string, []byte) error) error {
+func (op *setOp) each(f func(segment.Kind, string, []byte) error) error {
 	if op.skip {
 		return nil
 	}
-	return f(kindSet, op.key, op.value)
+	return f(segment.KindSet, op.key, op.value)
 }
 
-// deleteOp removes keys.
 type deleteOp []string
 
 func (op deleteOp) empty() bool                                { return len(op) == 0 }
@@ -84,30 +97,23 @@ func (op deleteOp) size(*Store) int64 {
 	return n
 }
 
-func (op deleteOp) encode(s *Store, b *batch) error {
-	s.encodeDelete(b, op)
-	return nil
-}
-
-func (op deleteOp) each(_ *Store, f func(entryKind, string, []byte) error) error {
+func (op deleteOp) each(f func(segment.Kind, string, []byte) error) error {
 	for _, k := range op {
-		if err := f(kindDelete, k, nil); err != nil {
+		if err := f(segment.KindDelete, k, nil); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// popOp reads keys and removes those that exist.
 type popOp struct {
 	keys   []string
 	values [][]byte
 	exists []bool
 }
 
-func (op *popOp) empty() bool                     { return len(op.keys) == 0 }
-func (op *popOp) size(s *Store) int64             { return deleteOp(op.keys).size(s) }
-func (op *popOp) encode(s *Store, b *batch) error { return deleteOp(op.keys).encode(s, b) }
+func (op *popOp) empty() bool         { return len(op.keys) == 0 }
+func (op *popOp) size(s *Store) int64 { return deleteOp(op.keys).size(s) }
 
 // last reads while nobody can append, so that no piece slips through.
 func (op *popOp) last(ctx context.Context, s *Store, b *batch) error {
@@ -120,21 +126,15 @@ func (op *popOp) last(ctx context.Context, s *Store, b *batch) error {
 		return nil
 	}
 	b.reset()
-	for i, k := range op.keys {
-		if exists[i] {
-			b.add(kindDelete, k, nil, s.hashOf(k), s.partBits)
-		}
-	}
-	b.checksum()
-	return nil
+	return s.encode(b, op)
 }
 
-func (op *popOp) each(_ *Store, f func(entryKind, string, []byte) error) error {
+func (op *popOp) each(f func(segment.Kind, string, []byte) error) error {
 	for i, k := range op.keys {
-		if !op.exists[i] {
+		if op.exists != nil && !op.exists[i] {
 			continue
 		}
-		if err := f(kindDelete, k, nil); err != nil {
+		if err := f(segment.KindDelete, k, nil); err != nil {
 			return err
 		}
 	}

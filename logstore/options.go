@@ -11,6 +11,7 @@
 package logstore
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 
@@ -56,7 +57,7 @@ const (
 	MaxMemory     = 8 << 30
 
 	defaultFileSize    = 1 << 30
-	leastFile          = 64 << 20
+	minFile            = 64 << 20
 	defaultMaxSessions = 10_000
 )
 
@@ -111,7 +112,7 @@ type hooks struct {
 	readBytes  int64                   // what a Scan may load at once
 	batchBytes int                     // what a Scan hands over at once
 	walStep    int64                   // by which write-ahead files grow
-	mergeLeast int                     // so many small segments are merged; negative: never
+	minMerge   int                     // so many small segments are merged; negative: never
 	mergeFull  int64                   // size of a segment that is not small
 	mergeBytes int64                   // of a merged segment, and loaded at once
 
@@ -129,15 +130,9 @@ func (o *Options) withDefaults() (Options, error) {
 	if o != nil {
 		opts = *o
 	}
-	if opts.Memory == 0 {
-		opts.Memory = DefaultMemory
-	}
-	if opts.FileSize == 0 {
-		opts.FileSize = defaultFileSize
-	}
-	if opts.MaxSessions == 0 {
-		opts.MaxSessions = defaultMaxSessions
-	}
+	opts.Memory = cmp.Or(opts.Memory, DefaultMemory)
+	opts.FileSize = cmp.Or(opts.FileSize, defaultFileSize)
+	opts.MaxSessions = cmp.Or(opts.MaxSessions, defaultMaxSessions)
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -21,6 +22,9 @@ import (
 
 // reclaiming is what is known of dead data. Store.mu guards it.
 type reclaiming struct {
+	slack int64 // how much dead data is never worth looking at
+	off   bool  // space is never given back, in tests
+
 	suspect suspicion
 	parts   []suspicion // by part of the hashes
 	share   float64     // how much of what a reset can have made dead mostly is
@@ -39,7 +43,7 @@ type reclaiming struct {
 }
 
 // suspicion is how many bytes the resets since the last look have made dead.
-type suspicion struct{ likely, most float64 }
+type suspicion struct{ likely, possible float64 }
 
 // segmentAt tells one segment from others: what is known of it in memory may be
 // replaced, where it is does not change.
@@ -48,9 +52,8 @@ type segmentAt struct {
 	start int64
 }
 
-func (g *segment) at() segmentAt { return segmentAt{g.file, g.start} }
+func (g *storedSegment) at() segmentAt { return segmentAt{g.file, g.Start} }
 
-// waste is what is dead in a segment.
 type waste struct {
 	bytes int64 // that a merge of the segment alone leaves out
 	marks int64 // of deletes that older segments keep alive
@@ -59,44 +62,50 @@ type waste struct {
 
 func (w waste) sum() int64 { return w.bytes + w.marks + w.blobs }
 
-// reclaimSlack is how much dead data is never worth looking at.
-func (s *Store) reclaimSlack() int64 {
-	if s.hooks.reclaimSlack > 0 {
-		return s.hooks.reclaimSlack
-	}
-	return 16<<20 + s.opts.Memory/16
-}
-
-// mostDead is how much of so many bytes may be dead: three quarters of what is
+// maxDead is how much of so many bytes may be dead: three quarters of what is
 // live, and the slack. So a byte that is freed costs about 4/3 bytes of writing
 // at most.
-func (s *Store) mostDead(of int64) int64 { return (3*of + 4*s.reclaimSlack()) / 7 }
+func (r *reclaiming) maxDead(of int64) int64 { return (3*of + 4*r.slack) / 7 }
 
 // dead is how much is known to be dead. mu is held.
 func (r *reclaiming) dead() int64 { return r.wasted + r.garbage }
 
-// reclaimDue tells whether it is to be looked how much is dead. If it will be
+// reclaimDue reports whether it is to be looked how much is dead. If it will be
 // after a while, that is seen to. mu is held.
 func (s *Store) reclaimDue() bool {
-	r := &s.reclaim
-	if s.hooks.reclaimSlack < 0 || r.force && s.oldVersions > 0 {
-		return false
-	}
-	due := func(more float64) bool {
-		return r.force || more > float64(s.reclaimSlack()/8) && float64(r.dead())+more > float64(s.mostDead(s.dataBytes.Load()))
-	}
-	switch wait := time.Until(r.next); {
-	case r.failed == 0 && due(r.suspect.likely):
-		return true
-	case !due(r.suspect.most):
-		return false
-	case wait <= 0:
-		return true
-	case !r.waiting:
-		r.waiting = true
+	due, wait := s.reclaim.due(s.segments.size.Load(), s.segments.old > 0)
+	if wait > 0 && !s.reclaim.waiting {
+		s.reclaim.waiting = true
 		time.AfterFunc(wait, s.reclaimLater)
 	}
-	return false
+	return due
+}
+
+// due reports whether it is to be looked how much is dead of a store of a size,
+// of which somebody may read earlier versions. Where it will be, it returns when.
+func (r *reclaiming) due(size int64, oldRead bool) (due bool, wait time.Duration) {
+	if r.off || r.force && oldRead {
+		return false, 0
+	}
+	tooMuch := func(more float64) bool {
+		return r.force || more > float64(r.slack/8) && float64(r.dead())+more > float64(r.maxDead(size))
+	}
+	if r.failed == 0 && tooMuch(r.suspect.likely) {
+		return true, 0
+	}
+	if !tooMuch(r.suspect.possible) {
+		return false, 0
+	}
+	wait = time.Until(r.next)
+	return wait <= 0, wait
+}
+
+// considerReclaim looks at data that could not be looked at as long as somebody
+// read earlier versions of the segments. mu is held.
+func (s *Store) considerReclaim() {
+	if s.reclaim.force {
+		s.considerMerge()
+	}
 }
 
 func (s *Store) reclaimLater() {
@@ -112,56 +121,49 @@ func (r *reclaiming) fail() {
 	r.rest(time.Second << r.failed)
 }
 
-func (r *reclaiming) rest(least time.Duration) {
-	if next := time.Now().Add(least); next.After(r.next) {
+func (r *reclaiming) rest(minWait time.Duration) {
+	if next := time.Now().Add(minWait); next.After(r.next) {
 		r.next = next
 	}
-}
-
-// fileSize is the size above which a new data file is begun. Space is given
-// back file by file, so they are a small part of the store.
-func (s *Store) fileSize() int64 {
-	return min(s.opts.FileSize, max(leastFile, s.dataBytes.Load()/16))
 }
 
 // startReclaiming notes what a store has when it is opened. Of resets from
 // before, nothing is known.
 func (s *Store) startReclaiming() {
 	r := &s.reclaim
-	*r = reclaiming{share: 1, waste: map[segmentAt]waste{}, blobs: make([]int64, 1<<s.partBits), parts: make([]suspicion, 1<<s.partBits)}
+	*r = reclaiming{slack: r.slack, off: r.off, share: 1, waste: map[segmentAt]waste{}, blobs: make([]int64, 1<<s.tables.bits), parts: make([]suspicion, 1<<s.tables.bits)}
 	var blobs int64
-	for _, f := range s.files.files() {
-		if f.kind == blobKind {
-			blobs += f.end - dataHeaderLen
+	for _, f := range s.catalog.files.files() {
+		if f.Kind == segment.BlobFile {
+			blobs += f.end - segment.HeaderLen
 		}
 	}
 	for i := range r.blobs {
 		r.blobs[i] = blobs / int64(len(r.blobs))
 	}
-	s.dataBytes.Store(sizeOf(s.segments) + blobs)
-	for _, g := range s.segments {
+	s.segments.size.Store(sizeOf(s.segments.list) + blobs)
+	for _, g := range s.segments.list {
 		if g.ledger.Marks > 0 {
-			r.suspect.most = float64(s.dataBytes.Load())
+			r.suspect.possible = float64(s.segments.size.Load())
 		}
 	}
 }
 
 // noteBatch counts what the resets of a batch, which goes to a table, can have
-// made dead. It tells whether there are any. mu is held.
-func (s *Store) noteBatch(b *batch, t *table) (resets bool) {
-	r := &s.reclaim
+// made dead. It reports whether there are any. mu is held.
+func (r *reclaiming) noteBatch(b *batch, t *table, list []*storedSegment) (resets bool) {
 	if b.ledger.Marks == 0 && b.maxBlobNo == 0 || r.blobs == nil {
 		return false
 	}
 	for i, part := range b.part {
-		switch e := b.entryAt(i); entryKind(e[0] & 3) {
-		case kindBlob:
-			if ref, err := parseBlobRef(e[len(e)-blobRefLen:]); err == nil {
-				r.blobs[part] += ref.stored()
+		switch e := b.entryAt(i); segment.Kind(e[0] & 3) {
+		case segment.KindBlob:
+			if ref, err := segment.ParseBlobRef(e[len(e)-segment.BlobRefLen:]); err == nil {
+				r.blobs[part] += ref.Stored()
 			}
-		case kindSet, kindDelete:
+		case segment.KindSet, segment.KindDelete:
 			if r.weights == nil {
-				r.weights = s.weigh()
+				r.weights = weigh(list, t.bits)
 			}
 			r.parts[part].note(float64(r.weights[part]+r.blobs[part]+int64(t.parts[part].size)), r)
 		}
@@ -174,24 +176,18 @@ func (p *suspicion) note(n float64, r *reclaiming) {
 	before := *p
 	*p = suspicion{min(p.likely+n*r.share, n), n}
 	r.suspect.likely += p.likely - before.likely
-	r.suspect.most += p.most - before.most
+	r.suspect.possible += p.possible - before.possible
 }
 
-// weigh returns how many bytes segments hold of each part of the hashes. mu is held.
-func (s *Store) weigh() []int64 {
-	weights := make([]int64, 1<<s.partBits)
-	for _, g := range s.segments {
+// weigh returns how many bytes segments hold of each of 2^bits partitions.
+func weigh(list []*storedSegment, bits uint8) []int64 {
+	weights := make([]int64, 1<<bits)
+	for _, g := range list {
 		for p := range weights {
-			lo := uint64(p) << 1 << (63 - s.partBits)
-			first, last := g.rangeOf(lo), g.rangeOf(lo|math.MaxUint64>>s.partBits)
-			n := int64(g.off[last+1] - g.off[first])
-			if g.bits < s.partBits {
-				n >>= s.partBits - g.bits
-			}
-			weights[p] += n
+			weights[p] += g.stored(segment.Bounds(p, p+1, bits)) >> (max(bits, g.Bits) - g.Bits)
 		}
-		for i := range g.hot {
-			weights[g.hot[i].hash>>1>>(63-s.partBits)] += int64(g.hot[i].n)
+		for i := range g.Hot {
+			weights[segment.Range(g.Hot[i].Hash, bits)] += int64(g.Hot[i].Len)
 		}
 	}
 	return weights
@@ -209,7 +205,7 @@ func (j *mergeJob) forgetWaste() {
 		r.garbage += n
 	}
 	r.weights = nil
-	j.s.dataBytes.Add(sizeOf(j.out) - sizeOf(j.inputs()))
+	j.s.segments.size.Add(sizeOf(j.out) - sizeOf(j.inputs()))
 }
 
 // reclaimSpace gives dead space back. No lock is held.
@@ -220,7 +216,7 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	}
 	s.life.RLock()
 	s.mu.Lock()
-	files, suspect := s.files, s.reclaim.suspect
+	files, suspect := s.catalog.files, s.reclaim.suspect
 	s.reclaim.suspect = suspicion{}
 	clear(s.reclaim.parts)
 	err = s.flushLocked(ctx)
@@ -256,23 +252,21 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	return err
 }
 
-// unit is the segments of one file.
-type unit struct {
+type fileSegments struct {
 	from, to   int
 	gain, live int64
 }
 
-// units lists the files of segments, in order. mu is held.
-func (s *Store) units() []unit {
-	var list []unit
-	for i, g := range s.segments {
-		if i == 0 || s.segments[i-1].file != g.file {
-			list = append(list, unit{from: i})
+func (r *reclaiming) byFile(segments []*storedSegment) []fileSegments {
+	var list []fileSegments
+	for i, g := range segments {
+		if i == 0 || segments[i-1].file != g.file {
+			list = append(list, fileSegments{from: i})
 		}
-		u, w := &list[len(list)-1], s.reclaim.waste[g.at()]
+		u, w := &list[len(list)-1], r.waste[g.at()]
 		u.to = i + 1
 		u.gain += w.bytes + w.blobs
-		u.live += g.end - g.start - w.bytes
+		u.live += g.Length() - w.bytes
 	}
 	return list
 }
@@ -295,36 +289,36 @@ func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	if ctx.Err() != nil || s.writable() != nil {
 		return nil, context.Cause(ctx)
 	}
-	units := s.units()
+	files := s.reclaim.byFile(s.segments.list)
 	best, tooLarge := -1, int64(0)
-	for i, u := range units {
+	for i, u := range files {
 		switch {
 		case u.gain == 0:
 		case u.live > room:
 			tooLarge = u.live
-		case best < 0 || float64(u.gain)*float64(units[best].live+1) > float64(units[best].gain)*float64(u.live+1):
+		case best < 0 || float64(u.gain)*float64(files[best].live+1) > float64(files[best].gain)*float64(u.live+1):
 			best = i
 		}
 	}
-	must := s.reclaim.wasted > s.mostDead(s.dataBytes.Load()-s.reclaim.garbage)
+	must := s.reclaim.wasted > s.reclaim.maxDead(s.segments.size.Load()-s.reclaim.garbage)
 	if best < 0 && must && tooLarge > 0 {
 		return nil, fmt.Errorf("giving space back takes %d bytes of the disk for a while, of which %d are free", tooLarge, room)
 	}
-	if best < 0 || !must && units[best].gain < units[best].live {
+	if best < 0 || !must && files[best].gain < files[best].live {
 		return nil, nil
 	}
-	live := units[best].live
-	most := min(room, max(s.reclaimSlack(), (s.dataBytes.Load()-s.reclaim.dead())/8))
+	live := files[best].live
+	maxLive := min(room, max(s.reclaim.slack, (s.segments.size.Load()-s.reclaim.dead())/8))
 	joins := func(i int) bool {
-		if i == len(units) || units[i].gain < units[i].live || live+units[i].live > most {
+		if i == len(files) || files[i].gain < files[i].live || live+files[i].live > maxLive {
 			return false
 		}
-		live += units[i].live
+		live += files[i].live
 		return true
 	}
 	last := best
 	for joins(last + 1) {
 		last++
 	}
-	return s.newMerge(ctx, units[best].from, units[last].to, true), nil
+	return s.newMerge(ctx, files[best].from, files[last].to, true), nil
 }

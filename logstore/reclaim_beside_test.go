@@ -63,7 +63,7 @@ func TestReclaimBesideReader(t *testing.T) {
 // A Drop and a Close may come at any moment while space is given back.
 func TestReclaimEnded(t *testing.T) {
 	h := reclaimHooks
-	h.tableBytes, h.mergeLeast = 16<<10, -1
+	h.tableBytes, h.minMerge = 16<<10, -1
 	start := vfstest.NewMem()
 	want := wasteful(t, start, h)
 	for _, end := range []string{"drop", "close"} {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -43,19 +44,19 @@ func (s *Store) waitChanges(ctx context.Context) error {
 // refers to what they hold is in tables and segments.
 func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	s.mu.Lock()
-	files := s.files
+	files := s.catalog.files
 	s.mu.Unlock()
-	s.blobMu.Lock()
-	if f := s.blobFile; f != nil && f.end > max(s.reclaimSlack()/4, s.fileSize()/8) {
-		s.blobFile = nil // the next large value goes to another
+	s.blobs.mu.Lock()
+	if f := s.blobs.file; f != nil && f.end > max(s.reclaim.slack/4, s.segments.fileSize()/8) {
+		s.blobs.file = nil // the next large value goes to another
 	}
 	var old []*dataFile
 	for _, f := range files.files() {
-		if f.kind == blobKind && f != s.blobFile {
+		if f.Kind == segment.BlobFile && f != s.blobs.file {
 			old = append(old, f)
 		}
 	}
-	s.blobMu.Unlock()
+	s.blobs.mu.Unlock()
 	if len(old) == 0 {
 		return nil, nil
 	}
@@ -73,7 +74,7 @@ func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile,
 		for len(old) > 0 && (values < limit || len(victims) == 0) {
 			f := old[0]
 			old = old[1:]
-			if n := present[f.number]; n == 0 || f.onDisk()-n > max(n, s.reclaimSlack()/8) && (f.kept == 0 || n < f.kept/2) {
+			if n := present[f.Number]; n == 0 || f.onDisk()-n > max(n, s.reclaim.slack/8) && (f.kept == 0 || n < f.kept/2) {
 				victims = append(victims, f)
 				values += n / int64(s.blobBytes)
 			}
@@ -85,39 +86,37 @@ func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile,
 	return nil
 }
 
-// extent is where a large value is.
 type extent struct{ off, n int64 }
 
 const extentMemory = 32 // bytes, about
 
-// sweep removes or copies blob files.
 func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) error {
 	if len(victims) == 0 {
 		return nil
 	}
 	s.mu.Lock()
-	if s.files != files || s.closed {
+	if s.catalog.files != files || s.closed {
 		s.mu.Unlock()
 		return errDropped
 	}
-	if s.oldVersions > 0 {
+	if s.segments.old > 0 {
 		s.reclaim.force = true
 		s.mu.Unlock()
 		return nil
 	}
-	j := &mergeJob{s: s, ctx: ctx, v: s.segmentsView(s.segments)}
+	j := &mergeJob{s: s, ctx: ctx, v: s.segmentsView(s.segments.list)}
 	s.mu.Unlock()
 	kept := map[uint32][]extent{}
 	for _, f := range victims {
-		kept[f.number] = nil
+		kept[f.Number] = nil
 	}
-	err := j.eachIn(0, len(j.v.segments), 0, math.MaxUint64, func(e *entry) error {
-		if e.kind != kindBlob {
+	err := j.eachIn(0, len(j.v.segments), 0, math.MaxUint64, func(e *segment.Entry) error {
+		if e.Kind != segment.KindBlob {
 			return nil
 		}
-		ref, err := parseBlobRef(e.value)
-		if list, found := kept[ref.file]; err == nil && found {
-			kept[ref.file] = append(list, extent{ref.off, ref.stored()})
+		ref, err := segment.ParseBlobRef(e.Value)
+		if list, found := kept[ref.File]; err == nil && found {
+			kept[ref.File] = append(list, extent{ref.Off, ref.Stored()})
 		}
 		return err
 	})
@@ -126,7 +125,7 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 	}
 	for _, f := range victims {
 		size := f.onDisk()
-		if list := kept[f.number]; len(list) == 0 {
+		if list := kept[f.Number]; len(list) == 0 {
 			err = s.removeBlobs(files, f)
 		} else {
 			err = s.copyBlobs(ctx, files, f, list)
@@ -135,11 +134,11 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 			return err
 		}
 		s.mu.Lock()
-		if s.files == files {
-			if now := files.file(f.number, blobKind); now != nil {
+		if s.catalog.files == files {
+			if now := files.file(f.Number, segment.BlobFile); now != nil {
 				size -= now.onDisk()
 			}
-			s.dataBytes.Add(-size)
+			s.segments.size.Add(-size)
 			s.reclaim.garbage = max(s.reclaim.garbage-size, 0)
 		}
 		s.mu.Unlock()
@@ -147,57 +146,49 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 	return nil
 }
 
-// replaceBlobs takes a blob file out of the store, and puts another one in its
-// place if that is not nil. ready makes the disk say so.
-func (s *Store) replaceBlobs(files *fileSet, f, other *dataFile, ready func() error) error {
+// replaceBlobs takes a blob file out of the store, and puts others in its place.
+// ready makes the disk say so.
+func (s *Store) replaceBlobs(files *fileSet, f *dataFile, ready func() error, others ...*dataFile) error {
 	s.life.RLock() // nothing is dropped or closed meanwhile
 	defer s.life.RUnlock()
 	s.mu.Lock()
 	err := s.writable()
-	if s.files != files {
+	if s.catalog.files != files {
 		err = errDropped
 	}
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	s.manMu.Lock()
+	s.catalog.mu.Lock()
 	if err = ready(); err == nil {
-		list := slices.Clone(files.files())
-		i := slices.Index(list, f)
-		if other != nil {
-			list[i] = other
-		} else {
-			list = slices.Delete(list, i, i+1)
-		}
-		files.list.Store(&list)
+		files.swap([]*dataFile{f}, others...)
 	}
-	s.manMu.Unlock()
+	s.catalog.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.nextVersion([]*dataFile{f}, nil)
+	s.segments.next([]*dataFile{f}, nil)
 	return nil
 }
 
-// removeBlobs removes a blob file.
 func (s *Store) removeBlobs(files *fileSet, f *dataFile) error {
-	err := s.replaceBlobs(files, f, nil, func() error {
-		m := s.man
-		m.files = slices.DeleteFunc(slices.Clone(m.files), func(r fileRef) bool { return r.kind == blobKind && r.number == f.number })
-		return s.replaceManifest(m, true)
+	err := s.replaceBlobs(files, f, func() error {
+		m := s.catalog.man
+		m.files = slices.DeleteFunc(slices.Clone(m.files), func(r fileRef) bool { return r.kind == segment.BlobFile && r.number == f.Number })
+		return s.catalog.replace(m, true)
 	})
 	if err != nil {
 		return err
 	}
-	return s.fs.Remove(f.path)
+	return s.fs.Remove(f.Path)
 }
 
 // copyBlobs replaces a blob file by a copy that has some of its values.
 func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list []extent) (err error) {
-	c := &dataFile{kind: f.kind, number: f.number, path: f.path, noCRC: f.noCRC}
+	c := &dataFile{File: f.File}
 	for _, e := range list {
 		c.kept += e.n
 	}
@@ -207,17 +198,19 @@ func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list
 		}
 	}
 	path := filepath.Join(s.dir, blobTmpName)
-	if c.f, err = s.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666); err != nil {
+	c.Path = path
+	if err = c.open(s.fs, os.O_RDWR|os.O_CREATE|os.O_TRUNC); err != nil {
 		return err
 	}
+	c.Path = f.Path
 	slices.SortFunc(list, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
-	buf := make([]byte, writeLen)
-	_, err = c.f.WriteAt(encodeDataHeader(f.kind, f.number, s.id, s.seed), 0)
+	buf := make([]byte, segment.WriteLen)
+	_, err = c.f.WriteAt(f.EncodeHeader(), 0)
 	for _, e := range list {
 		c.end = e.off + e.n
-		for off := e.off; off < c.end && err == nil; off += writeLen {
-			b := buf[:min(c.end-off, writeLen)]
-			if err = errors.Join(f.readFull(b, off), ctx.Err()); err == nil {
+		for off := e.off; off < c.end && err == nil; off += segment.WriteLen {
+			b := buf[:min(c.end-off, segment.WriteLen)]
+			if err = errors.Join(f.ReadFull(b, off), ctx.Err()); err == nil {
 				_, err = c.f.WriteAt(b, off)
 			}
 		}
@@ -226,7 +219,7 @@ func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list
 		err = s.syncFile(c.f)
 	}
 	if err == nil {
-		err = s.replaceBlobs(files, f, c, func() error { return s.fs.Rename(path, f.path) })
+		err = s.replaceBlobs(files, f, func() error { return s.fs.Rename(path, f.Path) }, c)
 	}
 	if err != nil {
 		return errors.Join(err, c.f.Close(), s.fs.Remove(path))

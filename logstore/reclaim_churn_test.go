@@ -138,7 +138,7 @@ func TestChurn(t *testing.T) {
 	if err := c.s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if used := disk(t, c.dir, ""); used > 2*c.sum+c.s.reclaimSlack()*2 {
+	if used := disk(t, c.dir, ""); used > 2*c.sum+c.s.reclaim.slack*2 {
 		t.Errorf("closed, the store takes %d bytes, %d are live", used, c.sum)
 	}
 }

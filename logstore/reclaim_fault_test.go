@@ -61,7 +61,7 @@ var reclaimOpts = &Options{Memory: MinMemory, FileSize: 16 << 10}
 func reclaimNow(t *testing.T, s *Store, slack int64) {
 	t.Helper()
 	s.mu.Lock()
-	s.hooks.reclaimSlack = slack
+	s.reclaim.slack, s.reclaim.off = slack, false
 	s.reclaim.force, s.reclaim.failed = true, 0
 	s.considerMerge()
 	s.mu.Unlock()
@@ -88,7 +88,7 @@ func dataBytesOf(t *testing.T, fs vfs.FS, s *Store) (n int64) {
 func TestReclaimFault(t *testing.T) {
 	const slack = 1 << 10
 	h := reclaimHooks
-	h.tableBytes, h.mergeLeast = 16<<10, -1
+	h.tableBytes, h.minMerge = 16<<10, -1
 	start := vfstest.NewMem()
 	want := wasteful(t, start, h)
 	first, step := int64(0), int64(4) // each call fails in one of four ways, or in all

@@ -6,6 +6,8 @@ import (
 	"math/bits"
 	"slices"
 	"time"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // measurement finds out what is dead in each segment.
@@ -27,23 +29,22 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float6
 		return nil, err
 	}
 	began := time.Now()
-	v := s.segmentsView(s.segments)
+	v := s.segmentsView(s.segments.list)
 	j := &mergeJob{s: s, ctx: ctx, v: v, end: len(v.segments), pastKnown: true, inputBytes: sizeOf(v.segments)}
 	j.plan()
 	s.merging.bytes, s.merging.memory = j.inputBytes, j.limit
 	scale := make([]float64, len(v.segments))
 	for i, g := range v.segments {
-		scale[i] = float64(g.end-g.start) / float64(g.unpacked())
+		scale[i] = float64(g.End-g.Start) / float64(g.Unpacked())
 	}
 	s.mu.Unlock()
 
-	m := &measurement{j: j, waste: make([]waste, len(v.segments)), present: map[uint32]int64{}, blobs: make([]int64, 1<<s.partBits)}
-	m.large = slices.ContainsFunc(v.files.files(), func(f *dataFile) bool { return f.kind == blobKind })
+	m := &measurement{j: j, waste: make([]waste, len(v.segments)), present: map[uint32]int64{}, blobs: make([]int64, 1<<s.tables.bits)}
+	m.large = slices.ContainsFunc(v.files.files(), func(f *dataFile) bool { return f.Kind == segment.BlobFile })
 	k := bits.Len64(uint64(j.inputBytes / (16 * j.limit)))
 	var err error
 	for i := 0; i < 1<<k && err == nil; i++ {
-		lo := uint64(i) << 1 << (63 - k)
-		err = m.interval(lo, lo|math.MaxUint64>>k)
+		err = m.interval(segment.Bounds(i, i+1, uint8(k)))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,17 +67,17 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float6
 		r.waste[g.at()] = w
 		r.wasted += w.sum()
 	}
-	total := sizeOf(s.segments)
-	for _, f := range s.files.files() {
-		if f.kind == blobKind {
+	total := sizeOf(s.segments.list)
+	for _, f := range s.catalog.files.files() {
+		if f.Kind == segment.BlobFile {
 			total += f.onDisk()
 		}
 	}
-	s.dataBytes.Store(total)
+	s.segments.size.Store(total)
 	for _, f := range old {
-		r.garbage += max(f.onDisk()-m.present[f.number], 0)
+		r.garbage += max(f.onDisk()-m.present[f.Number], 0)
 	}
-	if likely > float64(s.reclaimSlack()/8) {
+	if likely > float64(s.reclaim.slack/8) {
 		r.share *= min(max(2*float64(r.dead()-before)/likely, 1.0/8), 8)
 		r.share = min(max(r.share, 1.0/(1<<20)), 1)
 	}
@@ -98,11 +99,11 @@ func (f *dataFile) onDisk() int64 {
 // memory.
 func (m *measurement) interval(lo, hi uint64) error {
 	j := m.j
-	most := j.limit / 2
+	limit := j.limit / 2
 	if lo == hi {
-		most = math.MaxInt64
+		limit = math.MaxInt64
 	}
-	err := j.findResets(lo, hi, most)
+	err := j.findResets(lo, hi, limit)
 	if err == errTooMuch {
 		mid := lo + (hi-lo)/2
 		if err := m.interval(lo, mid); err != nil {
@@ -114,26 +115,25 @@ func (m *measurement) interval(lo, hi uint64) error {
 		return err
 	}
 	for i := range m.waste {
-		if err := j.eachIn(i, i+1, lo, hi, func(e *entry) error { return m.entry(i, e) }); err != nil {
+		if err := j.eachIn(i, i+1, lo, hi, func(e *segment.Entry) error { return m.entry(i, e) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// entry counts an entry of a segment.
-func (m *measurement) entry(i int, e *entry) error {
+func (m *measurement) entry(i int, e *segment.Entry) error {
 	var large int64
-	if e.kind == kindBlob {
-		ref, err := parseBlobRef(e.value)
+	if e.Kind == segment.KindBlob {
+		ref, err := segment.ParseBlobRef(e.Value)
 		if err != nil {
 			return err
 		}
-		large = ref.stored()
-		m.present[ref.file] += large
-		m.blobs[m.j.s.hashOfBytes(e.key)>>1>>(63-m.j.s.partBits)] += large
+		large = ref.Stored()
+		m.present[ref.File] += large
+		m.blobs[segment.Range(m.j.s.format.HashBytes(e.Key), m.j.s.tables.bits)] += large
 	}
-	r := m.j.resets[string(e.key)]
+	r := m.j.resets[string(e.Key)]
 	if r == nil {
 		return nil
 	}
@@ -144,11 +144,11 @@ func (m *measurement) entry(i int, e *entry) error {
 		return nil
 	}
 	w := &m.waste[i]
-	if e.kind == kindDelete && r.seen == r.count && r.in != i+1 {
-		w.marks += int64(len(e.raw))
+	if e.Kind == segment.KindDelete && r.seen == r.count && r.in != i+1 {
+		w.marks += int64(len(e.Raw))
 		return nil
 	}
-	w.bytes += int64(len(e.raw))
+	w.bytes += int64(len(e.Raw))
 	w.blobs += large
 	return nil
 }

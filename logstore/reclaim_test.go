@@ -13,13 +13,14 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
 // reclaimHooks make space be given back all the time.
 var reclaimHooks = hooks{
 	tableBytes: 64 << 10, blobBytes: 600, readBytes: 16 << 10, walStep: 4096,
-	mergeLeast: 6, mergeFull: 1 << 20, reclaimSlack: 16 << 10,
+	minMerge: 6, mergeFull: 1 << 20, reclaimSlack: 16 << 10,
 }
 
 // opener opens a store in the same way again and again.
@@ -37,21 +38,21 @@ func opener(t *testing.T, dir string, o *Options, h hooks) func() *Store {
 // ledgers is the account of all that ever came to the store's segments, and of
 // what of it was removed.
 func (s *Store) ledgers() (in, removed Ledger) {
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	in, removed = s.man.ledger, s.man.removed
+	s.catalog.mu.Lock()
+	defer s.catalog.mu.Unlock()
+	in, removed = s.catalog.man.ledger, s.catalog.man.removed
 	in.Add(removed)
 	return in, removed
 }
 
 // note adds what a test does.
-func (l *Ledger) note(key string, value []byte, marks ...entryKind) {
+func (l *Ledger) note(key string, value []byte, marks ...segment.Kind) {
 	b := &batch{}
 	for _, m := range marks {
 		b.add(m, key, nil, 0, 0)
 	}
 	if len(value) > 0 {
-		b.add(kindAppend, key, value, 0, 0)
+		b.add(segment.KindAppend, key, value, 0, 0)
 	}
 	l.Add(b.ledger)
 }
@@ -87,16 +88,16 @@ func TestReclaimContent(t *testing.T) {
 			switch x := rnd.IntN(100); {
 			case x < 10:
 				delete(want, k)
-				in.note(k, nil, kindDelete)
+				in.note(k, nil, segment.KindDelete)
 				err = s.Delete(t.Context(), k)
 			case x < 15:
 				want[k] = v
-				in.note(k, v, kindSet)
+				in.note(k, v, segment.KindSet)
 				err = s.Set(t.Context(), k, v)
 			case x < 20:
 				if _, there := want[k]; !there {
 					want[k] = v
-					in.note(k, v, kindSet)
+					in.note(k, v, segment.KindSet)
 				}
 				err = s.SetOnce(t.Context(), k, v)
 			case x < 35:
@@ -105,7 +106,7 @@ func TestReclaimContent(t *testing.T) {
 					t.Fatalf("seed %d, round %d: Pop of %s returned %d bytes instead of %d", seed, round, k, len(got[0]), len(want[k]))
 				}
 				if _, there := want[k]; there {
-					in.note(k, nil, kindDelete)
+					in.note(k, nil, segment.KindDelete)
 				}
 				delete(want, k)
 			case x == 35:
@@ -193,7 +194,7 @@ func disk(t *testing.T, dir, prefix string) (n int64) {
 func settle(t *testing.T, s *Store) {
 	t.Helper()
 	waitMerged(t, s)
-	s.discards.Wait()
+	s.segments.discards.Wait()
 }
 
 // Who deletes all keys gets nearly everything back, while the store is open.
@@ -253,7 +254,7 @@ func TestReclaimAll(t *testing.T) {
 // A manifest has the ledger of what was removed, and the version that says so,
 // once there is any; one without is as it ever was.
 func TestManifestOfRemoved(t *testing.T) {
-	m := manifest{nextFile: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segmentKind, 1, 99}}}
+	m := manifest{nextFile: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}}}
 	for version := byte(1); version <= 2; version++ {
 		b := m.encode()
 		got, err := parseManifest(b)

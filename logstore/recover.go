@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -19,8 +20,8 @@ type Recovery struct {
 	Offset  int64
 }
 
-// Recovered tells what opening had to do.
-func (s *Store) Recovered() Recovery { return s.recovery }
+// Recovered returns what opening had to do.
+func (s *Store) Recovered() Recovery { return s.wal.found }
 
 // liveWAL is a write-ahead file whose records are not all in segments.
 type liveWAL struct {
@@ -30,58 +31,55 @@ type liveWAL struct {
 	walHeader
 }
 
-// liveWALs opens the write-ahead files and returns those in use, oldest first.
-func (s *Store) liveWALs() ([]liveWAL, error) {
+// open opens the write-ahead files, with a flag of [vfs.FS], and returns those
+// that hold more than the segments of a manifest, oldest first.
+func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 	var live []liveWAL
 	var odd []liveWAL
-	flag := os.O_RDWR
-	if s.opts.ReadOnly || s.full() != nil {
-		flag = os.O_RDONLY
-	}
-	for slot := range s.walFiles {
-		path := walName(s.dir, slot)
-		f, err := s.fs.OpenFile(path, flag, 0)
+	for slot := range l.files {
+		path := walName(l.dir, slot)
+		f, err := l.fs.OpenFile(path, flag, 0)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		s.walFiles[slot] = f
+		l.files[slot] = f
 		w := liveWAL{slot: slot, f: f, path: path}
-		w.walHeader, err = s.readWALHeader(f)
+		w.walHeader, err = l.readHeader(f)
 		switch {
 		case errors.Is(err, errNoRecord):
 			odd = append(odd, w)
 		case err != nil:
 			return nil, err
 		default:
-			s.lastEpoch = max(s.lastEpoch, w.epoch)
-			if w.epoch >= s.man.liveEpoch {
+			l.lastEpoch = max(l.lastEpoch, w.epoch)
+			if w.epoch >= m.liveEpoch {
 				live = append(live, w)
 			}
 		}
 	}
-	if s.man.clean {
+	if m.clean {
 		return nil, nil // at most, the beginning of a file that was to be the next
 	}
 	slices.SortFunc(live, func(a, b liveWAL) int { return cmp.Compare(a.epoch, b.epoch) })
 	for i, w := range live {
-		if w.epoch != s.man.liveEpoch+uint64(i) {
-			return nil, s.missingWAL(s.man.liveEpoch+uint64(i), odd)
+		if w.epoch != m.liveEpoch+uint64(i) {
+			return nil, l.missing(m.liveEpoch+uint64(i), odd)
 		}
 	}
 	if len(live) == 0 {
-		return nil, s.missingWAL(s.man.liveEpoch, odd)
+		return nil, l.missing(m.liveEpoch, odd)
 	}
-	if len(live) > 0 && live[0].firstSeq != s.man.nextSeq {
+	if live[0].firstSeq != m.nextSeq {
 		return nil, &partd.CorruptError{Path: live[0].path, Offset: 0, Err: fmt.Errorf(
-			"it begins with record %d, the manifest says %d", live[0].firstSeq, s.man.nextSeq)}
+			"it begins with record %d, the manifest says %d", live[0].firstSeq, m.nextSeq)}
 	}
 	// A file with a damaged header may be the newest one.
 	for _, w := range odd {
-		w.epoch, w.firstSeq = s.man.liveEpoch+uint64(len(live)), 0
-		r, err := s.newWALReader(w.f, w.path, w.walHeader)
+		w.epoch, w.firstSeq = m.liveEpoch+uint64(len(live)), 0
+		r, err := l.newReader(w)
 		if err != nil {
 			return nil, err
 		}
@@ -92,13 +90,13 @@ func (s *Store) liveWALs() ([]liveWAL, error) {
 	return live, nil
 }
 
-// missingWAL returns the error for a write-ahead file that should be there.
-func (s *Store) missingWAL(epoch uint64, odd []liveWAL) error {
+// missing returns the error for a write-ahead file that should be there.
+func (l *wal) missing(epoch uint64, odd []liveWAL) error {
 	if len(odd) > 0 {
 		return &partd.CorruptError{Path: odd[0].path, Offset: 0, Err: fmt.Errorf(
 			"the header is damaged, and the write-ahead file of epoch %d is missing", epoch)}
 	}
-	return &partd.CorruptError{Path: walName(s.dir, s.missingSlot()), Offset: -1, Err: fmt.Errorf(
+	return &partd.CorruptError{Path: walName(l.dir, l.missingSlot()), Offset: -1, Err: fmt.Errorf(
 		"the write-ahead file of epoch %d is missing", epoch)}
 }
 
@@ -106,23 +104,36 @@ func (s *Store) missingWAL(epoch uint64, odd []liveWAL) error {
 // a new one.
 func (s *Store) recoverWrite(found bool) error {
 	var live []liveWAL
-	epoch := s.man.liveEpoch
+	epoch := s.catalog.man.liveEpoch
 	if found {
 		var err error
-		if live, err = s.liveWALs(); err != nil {
+		if live, err = s.wal.open(&s.catalog.man, s.openFlag()); err != nil {
 			return err
 		}
-		epoch = max(epoch, s.lastEpoch) + 1
+		epoch = max(epoch, s.wal.lastEpoch) + 1
 	}
-	t := <-s.free
+	t := <-s.tables.free
 	wal, err := s.recoverInto(t, live, epoch)
 	if err != nil {
-		s.free <- t // for abandon to give back
+		s.tables.free <- t // for abandon to give back
 		return err
 	}
-	s.synced.Store(s.seq - 1)
+	s.wal.synced.Store(s.seq - 1)
 	s.activate(t, wal)
 	return nil
+}
+
+// replay calls use with the entries of each record that is not in segments.
+func (s *Store) replay(live []liveWAL, use func(entries []byte) error) error {
+	return s.wal.replay(live, s.seq, s.catalog.files.lostBlob, func(h recordHeader, entries []byte) error {
+		if err := use(entries); err != nil {
+			return err
+		}
+		s.seq = h.seq + 1
+		s.sessions.apply(h, s.opts.MaxSessions)
+		s.wal.found.Records++
+		return nil
+	})
 }
 
 // recoverInto writes what the write-ahead files hold to segments, by way of a
@@ -136,7 +147,7 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 	}()
 	s.openFileForAppend()
 	b := &batch{}
-	err = s.replay(live, func(_ recordHeader, entries []byte) error {
+	err = s.replay(live, func(entries []byte) error {
 		if err := s.addRecord(b, entries); err != nil {
 			return err
 		}
@@ -150,22 +161,22 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 			return nil, err
 		}
 	}
-	slot, reuse, err := s.slotAfter(live)
+	slot, reuse, err := s.wal.slotAfter(live, s.seq)
 	if err != nil {
 		return nil, err
 	}
 	if reuse {
 		epoch = live[len(live)-1].epoch
-		if err := s.takeBackEnd(live[len(live)-2], s.endBefore); err != nil {
+		if err := s.wal.clearEnd(live[len(live)-2], s.wal.endBefore); err != nil {
 			return nil, err
 		}
 		// Of what was torn there, nothing may be taken for a record of the same
 		// epoch later.
-		if err := s.walFiles[slot].Truncate(0); err != nil {
+		if err := s.wal.files[slot].Truncate(0); err != nil {
 			return nil, err
 		}
 	}
-	wal, err := s.beginWAL(slot, walHeader{epoch: epoch, firstSeq: s.seq})
+	wal, err := s.wal.begin(slot, walHeader{epoch: epoch, firstSeq: s.seq})
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +185,7 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 	}); err != nil {
 		return nil, err
 	}
-	s.segments = append(s.segments, w.segments...)
+	s.segments.list = append(s.segments.list, w.segments...)
 	return wal, nil
 }
 
@@ -184,7 +195,7 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 // what it survives.
 func (s *Store) syncFound(live []liveWAL) error {
 	return s.syncAlone(func() error {
-		if err := s.syncData(s.files); err != nil {
+		if err := s.syncData(s.catalog.files); err != nil {
 			return err
 		}
 		for _, l := range live {
@@ -201,14 +212,14 @@ func (s *Store) syncFound(live []liveWAL) error {
 // a recovery that did not finish, or right before a crash: unless it is the only
 // one, it is begun anew, in its place and of its epoch, so that no number of
 // such tries uses up the places or leaves a gap in the epochs.
-func (s *Store) slotAfter(live []liveWAL) (slot int, reuse bool, err error) {
-	if n := len(live); n > 1 && live[n-1].firstSeq == s.seq {
+func (l *wal) slotAfter(live []liveWAL, seq uint64) (slot int, reuse bool, err error) {
+	if n := len(live); n > 1 && live[n-1].firstSeq == seq {
 		return live[n-1].slot, true, nil
 	}
 	for slices.ContainsFunc(live, func(w liveWAL) bool { return w.slot == slot }) {
 		slot++
 	}
-	if slot == len(s.walFiles) {
+	if slot == len(l.files) {
 		return 0, false, &partd.CorruptError{Path: live[len(live)-1].path, Offset: walHeaderLen, Err: errors.New(
 			"it has records, though neither of the two write-ahead files before it is written out")}
 	}
@@ -217,26 +228,26 @@ func (s *Store) slotAfter(live []liveWAL) (slot int, reuse bool, err error) {
 
 // openFileForAppend goes on with the last files of each kind.
 func (s *Store) openFileForAppend() {
-	for _, f := range s.files.files() {
-		if f.kind == segmentKind {
-			s.segmentFile = f
+	for _, f := range s.catalog.files.files() {
+		if f.Kind == segment.SegmentFile {
+			s.sealer.file = f
 		} else {
-			s.blobFile = f
+			s.blobs.file = f
 		}
 	}
 }
 
 // recoverReadOnly holds what the write-ahead files hold in memory.
 func (s *Store) recoverReadOnly(found bool) error {
-	live, err := s.liveWALs()
+	live, err := s.wal.open(&s.catalog.man, s.openFlag())
 	if err != nil || !found {
 		return err
 	}
 	b := &batch{}
 	var t *table
 	size := max(s.opts.Memory/8, int64(s.maxBatch)*3)
-	s.partBits, _ = tableShape(size)
-	return s.replay(live, func(_ recordHeader, entries []byte) error {
+	s.tables.bits, _ = tableShape(size)
+	return s.replay(live, func(entries []byte) error {
 		if s.unread != nil {
 			return nil // only what it says of sessions counts: the store may still be dropped
 		}
@@ -244,7 +255,7 @@ func (s *Store) recoverReadOnly(found bool) error {
 			return err
 		}
 		if t == nil || !t.fits(b) {
-			if int64(len(s.tables)+1)*size > s.opts.Memory*7/8 {
+			if int64(len(s.tables.found)+1)*size > s.opts.Memory*7/8 {
 				err := fmt.Errorf("the store was not closed, and what its write-ahead files hold takes more than %d bytes of memory: open it for writing once, or give it more", s.opts.Memory)
 				if s.full() != nil {
 					s.unread = err
@@ -257,7 +268,7 @@ func (s *Store) recoverReadOnly(found bool) error {
 			}
 			t.loose = true
 			t.refs.Store(1)
-			s.tables = append(s.tables, t)
+			s.tables.found = append(s.tables.found, t)
 			if !t.fits(b) {
 				return fmt.Errorf("%w: a record of %d bytes does not fit: give the store more memory", partd.ErrTooLarge, len(entries))
 			}

@@ -42,7 +42,7 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 		}
 		want[key] = longValue
 	}
-	if inUse := s.frozen != nil; inUse != frozen {
+	if inUse := s.tables.frozen != nil; inUse != frozen {
 		t.Fatalf("two write-ahead files in use: %v, want %v", inUse, frozen)
 	}
 	left := mem.KillClone()

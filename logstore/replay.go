@@ -5,95 +5,104 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
-// replay reads all records that are not in segments.
-func (s *Store) replay(live []liveWAL, use func(h recordHeader, entries []byte) error) error {
+// replay reads all records that are not in segments, of which the first has a
+// number. lost returns errNoRecord for entries that refer to what is not there.
+func (l *wal) replay(live []liveWAL, seq uint64, lost func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
 	for i, w := range live {
-		newest := i == len(live)-1
-		if w.firstSeq != s.seq {
+		if w.firstSeq != seq {
 			return &partd.CorruptError{Path: w.path, Offset: 0, Err: fmt.Errorf(
-				"it begins with record %d, %d should come next", w.firstSeq, s.seq)}
+				"it begins with record %d, %d should come next", w.firstSeq, seq)}
 		}
-		var until uint64
-		if !newest {
-			until = live[i+1].firstSeq
-		}
-		if err := s.replayFile(w, newest, until, use); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// replayFile reads a file's records, up to one that belongs to the next file.
-func (s *Store) replayFile(w liveWAL, newest bool, until uint64, use func(h recordHeader, entries []byte) error) error {
-	synced, err := s.syncedIn(w)
-	if err != nil {
-		return err
-	}
-	r, err := s.newWALReader(w.f, w.path, w.walHeader)
-	if err != nil {
-		return err
-	}
-	for newest || s.seq < until {
-		at := r.off
-		h, entries, err := r.next()
-		if err == nil && newest && s.man.durable && h.seq > synced {
-			if err = s.lostBlob(entries); err == errNoRecord {
-				r.off, r.nextSeq = at, h.seq
-			}
-		}
-		if errors.Is(err, errNoRecord) {
-			if !newest {
-				return &partd.CorruptError{Path: w.path, Offset: r.off, Err: fmt.Errorf("record %d should be here, but is damaged", r.nextSeq)}
-			}
-			return s.endOfLog(r)
-		}
+		r, err := l.newReader(w)
 		if err != nil {
 			return err
 		}
-		if err := use(h, entries); err != nil {
-			if errors.Is(err, errBadEntry) || errors.Is(err, errShortEntry) {
-				err = &partd.CorruptError{Path: w.path, Offset: at, Err: err}
-			}
-			return err
+		if i == len(live)-1 {
+			return l.replayNewest(r, w, lost, use)
 		}
-		s.seq = h.seq + 1
-		s.sessions.apply(h, s.opts.MaxSessions)
-		s.recovery.Records++
+		for r.nextSeq < live[i+1].firstSeq {
+			err := r.replayNext(use, nil)
+			if errors.Is(err, errNoRecord) {
+				err = &partd.CorruptError{Path: w.path, Offset: r.off, Err: fmt.Errorf("record %d should be here, but is damaged", r.nextSeq)}
+			}
+			if err != nil {
+				return err
+			}
+		}
+		seq, l.endBefore = r.nextSeq, r.off
 	}
-	s.endBefore = r.off
 	return nil
 }
 
+// replayNewest reads the records of the newest file, up to its end.
+func (l *wal) replayNewest(r *walReader, w liveWAL, lost func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
+	synced, err := l.syncedIn(w)
+	if err != nil {
+		return err
+	}
+	check := func(h recordHeader, entries []byte) error {
+		if !l.wasDurable || h.seq <= synced {
+			return nil
+		}
+		return lost(entries)
+	}
+	for {
+		if err := r.replayNext(use, check); errors.Is(err, errNoRecord) {
+			return l.endOfLog(r)
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// replayNext reads a record, unless check finds that it is none.
+func (r *walReader) replayNext(use, check func(h recordHeader, entries []byte) error) error {
+	at := r.off
+	h, entries, err := r.next()
+	if err == nil && check != nil {
+		if err = check(h, entries); err == errNoRecord {
+			r.off, r.nextSeq = at, h.seq
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err = use(h, entries); errors.Is(err, segment.ErrBadEntry) || errors.Is(err, segment.ErrShortEntry) {
+		err = &partd.CorruptError{Path: r.path, Offset: at, Err: err}
+	}
+	return err
+}
+
 // endOfLog judges where the newest file ends.
-func (s *Store) endOfLog(r *walReader) error {
-	if err := s.checkNewest(r); err != nil {
+func (l *wal) endOfLog(r *walReader) error {
+	if err := l.checkNewest(r); err != nil {
 		return err
 	}
 	// A loss of power may leave any size.
-	if !s.man.durable && r.size%s.walStep != 0 {
+	if !l.wasDurable && r.size%l.step != 0 {
 		return &partd.CorruptError{Path: r.path, Offset: r.size, Err: errors.New("the file is cut off")}
 	}
-	if !s.hooks.noCRC && !s.hooks.noEpoch {
+	if !l.format.NoCRC && !l.noEpoch {
 		if err := r.damage(); err != nil {
 			return err
 		}
 	}
 	if r.sawBytes {
-		s.recovery.Torn, s.recovery.Path, s.recovery.Offset = true, r.path, r.off
-		s.log.Warn("logstore: a torn record at the end of the newest write-ahead file was left out", "path", r.path, "offset", r.off)
+		l.found.Torn, l.found.Path, l.found.Offset = true, r.path, r.off
+		l.log.Warn("logstore: a torn record at the end of the newest write-ahead file was left out", "path", r.path, "offset", r.off)
 	}
 	return nil
 }
 
 // syncedIn returns the last record that a file's records know to be synced.
-func (s *Store) syncedIn(w liveWAL) (uint64, error) {
-	if !s.man.durable {
+func (l *wal) syncedIn(w liveWAL) (uint64, error) {
+	if !l.wasDurable {
 		return 0, nil
 	}
-	r, err := s.newWALReader(w.f, w.path, w.walHeader)
+	r, err := l.newReader(w)
 	if err != nil {
 		return 0, err
 	}
@@ -113,26 +122,22 @@ func (s *Store) syncedIn(w liveWAL) (uint64, error) {
 // lostBlob returns errNoRecord if an entry refers to a large value that is not
 // there. It may, where power was lost before either was synced. One that cannot
 // be read is not lost.
-func (s *Store) lostBlob(entries []byte) error {
+func (fs *fileSet) lostBlob(entries []byte) error {
 	for len(entries) > 0 {
-		e, err := parseEntry(entries)
+		e, err := segment.ParseEntry(entries)
 		if err != nil {
 			return nil // for the caller to notice
 		}
-		entries = entries[len(e.raw):]
-		if e.kind != kindBlob {
+		entries = entries[len(e.Raw):]
+		if e.Kind != segment.KindBlob {
 			continue
 		}
-		var r blobReader
-		err = s.files.openBlob(e.value, nil, &r)
-		for err == nil {
-			_, err = r.next()
-		}
+		err = fs.eachBlock(e.Value, func([]byte) error { return nil })
 		var lost *partd.CorruptError
 		if errors.As(err, &lost) || errors.Is(err, errNoBlobFile) {
 			return errNoRecord
 		}
-		if !isEOF(err) {
+		if err != nil {
 			return err
 		}
 	}
@@ -143,40 +148,15 @@ func (s *Store) lostBlob(entries []byte) error {
 func (s *Store) addRecord(b *batch, entries []byte) error {
 	b.reset()
 	for len(entries) > 0 {
-		e, err := parseEntry(entries)
+		e, err := segment.ParseEntry(entries)
 		if err != nil {
 			return err
 		}
-		if e.kind == kindBlob {
-			if err := s.accountBlob(s.files, &b.ledger, &e); err != nil {
-				return err
-			}
-		} else {
-			e.account(&b.ledger)
+		if err := s.catalog.files.accountAll(&b.ledger, &e); err != nil {
+			return err
 		}
-		b.addRaw(e.raw, s.hashOfBytes(e.key), s.partBits)
-		entries = entries[len(e.raw):]
+		b.addRaw(e.Raw, s.format.HashBytes(e.Key), s.tables.bits)
+		entries = entries[len(e.Raw):]
 	}
 	return nil
-}
-
-// accountBlob adds a large value to a ledger, which takes reading it.
-func (s *Store) accountBlob(files *fileSet, l *Ledger, e *entry) error {
-	var r blobReader
-	if err := files.openBlob(e.value, nil, &r); err != nil {
-		return err
-	}
-	var piece pieceHasher
-	piece.start(e.key)
-	for {
-		b, err := r.next()
-		if isEOF(err) {
-			piece.addTo(l)
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		piece.write(b)
-	}
 }

@@ -73,7 +73,7 @@ func roomOps(tag partd.Tag, n int) (ops map[string]func(context.Context, *Store)
 // roomStore returns a store with data files of each kind, and empty tables.
 func roomStore(t *testing.T, dir string, opts *Options, h hooks) (*Store, partd.Tag) {
 	t.Helper()
-	h.mergeLeast = -1
+	h.minMerge = -1
 	s, err := open(dir, opts, h)
 	if err != nil {
 		t.Fatal(err)

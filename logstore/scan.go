@@ -8,46 +8,41 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // Scan yields every key with its whole value. A scan that comes to the end has
 // read all that was ever appended to the store, and compared it with the
 // ledger.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
-	return func(yield func(partd.Chunk, error) bool) {
-		err := s.scan(ctx, false, func(b *scanBatch) bool {
-			for i := range b.items {
-				it := &b.items[i]
-				c := partd.Chunk{
-					Key: string(b.key(it)), Offset: it.offset, Data: b.data[it.at : it.at+it.n : it.at+it.n], Last: it.last,
-				}
-				if !yield(c, nil) {
-					return false
-				}
-			}
-			return true
-		})
-		if err != nil {
-			yield(partd.Chunk{}, s.errorf("scan", err))
+	return scanItems(ctx, s, "scan", false, func(b *scanBatch, it *scanItem) partd.Chunk {
+		return partd.Chunk{
+			Key: string(b.key(it)), Offset: it.offset, Data: b.data[it.at : it.at+it.n : it.at+it.n], Last: it.last,
 		}
-	}
+	})
 }
 
 // Keys yields each key once with its size. It reads the store but for large
 // values and, mostly, those of hot keys.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
-	return func(yield func(partd.KeyInfo, error) bool) {
-		err := s.scan(ctx, true, func(b *scanBatch) bool {
+	return scanItems(ctx, s, "keys", true, func(b *scanBatch, it *scanItem) partd.KeyInfo {
+		return partd.KeyInfo{Key: string(b.key(it)), Size: it.size}
+	})
+}
+
+func scanItems[T any](ctx context.Context, s *Store, op string, keysOnly bool, item func(b *scanBatch, it *scanItem) T) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		err := s.scan(ctx, keysOnly, func(b *scanBatch) bool {
 			for i := range b.items {
-				it := &b.items[i]
-				if !yield(partd.KeyInfo{Key: string(b.key(it)), Size: it.size}, nil) {
+				if !yield(item(b, &b.items[i]), nil) {
 					return false
 				}
 			}
 			return true
 		})
 		if err != nil {
-			yield(partd.KeyInfo{}, s.errorf("keys", err))
+			var none T
+			yield(none, s.errorf(op, err))
 		}
 	}
 }
@@ -72,7 +67,6 @@ func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 	return st, nil
 }
 
-// diskUsed returns the sizes of all files of the store.
 func (s *Store) diskUsed() (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,27 +74,18 @@ func (s *Store) diskUsed() (int64, error) {
 		return 0, partd.ErrClosed
 	}
 	var n int64
-	for _, f := range s.files.files() {
+	for _, f := range s.catalog.files.files() {
 		info, err := f.f.Info()
 		if err != nil {
 			return 0, err
 		}
-		if f.kind == blobKind {
+		if f.Kind == segment.BlobFile {
 			info.Size = min(info.Size, info.Disk) // it may have holes
 		}
 		n += info.Size
 	}
-	for _, f := range s.walFiles {
-		if f == nil {
-			continue
-		}
-		info, err := f.Info()
-		if err != nil {
-			return 0, err
-		}
-		n += info.Size
-	}
-	return n, nil
+	size, err := s.wal.size()
+	return n + size, err
 }
 
 var errStopped = errors.New("the reader stopped")
@@ -148,7 +133,6 @@ func (s *Store) scan(ctx context.Context, keysOnly bool, use func(*scanBatch) bo
 	return err
 }
 
-// scanView returns what a Scan reads.
 func (s *Store) scanView(ctx context.Context) (*view, error) {
 	if s.canFlush() {
 		return s.flushedView(ctx, 0, math.MaxUint64)
@@ -176,7 +160,7 @@ type scanner struct {
 
 	ledger   Ledger
 	streamed map[string]uint64 // keys of the interval that have runs of their own
-	run      runReader
+	run      segment.Reader
 	raw      []byte // what is loaded
 	arenas   [2][]byte
 	grouper

@@ -2,8 +2,9 @@ package logstore
 
 import (
 	"bytes"
-	"io"
 	"slices"
+
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // divide hands over an interval that is too large to be loaded: it counts what
@@ -17,13 +18,13 @@ func (sc *scanner) divide(lo, hi uint64, depth int) error {
 	var sizes [parts]int64
 	for i := range sc.v.sources() {
 		src, _ := sc.source(i, lo, hi)
-		err := sc.eachIn(src, lo, hi, func(e *entry, h uint64) error {
+		err := sc.eachIn(src, lo, hi, func(e *segment.Entry, h uint64) error {
 			if len(sc.streamed) > 0 {
-				if _, ok := sc.streamed[string(e.key)]; ok {
+				if _, ok := sc.streamed[string(e.Key)]; ok {
 					return nil
 				}
 			}
-			sizes[(h-lo)/width] += int64(len(e.raw))
+			sizes[(h-lo)/width] += int64(len(e.Raw))
 			return nil
 		})
 		if err != nil {
@@ -70,13 +71,7 @@ func (sc *scanner) heavy(lo, hi uint64) error {
 			return err
 		}
 		for _, k := range keys {
-			var err error
-			if sc.keysOnly {
-				err = sc.emitSize(k, sc.s.hashOfBytes(k))
-			} else {
-				err = sc.emitStream(k, sc.s.hashOfBytes(k), nil)
-			}
-			if err != nil {
+			if err := sc.emitKey(k, sc.s.format.HashBytes(k), nil); err != nil {
 				return err
 			}
 		}
@@ -112,22 +107,22 @@ func (sc *scanner) keysIn(lo, hi uint64, after []byte, first bool) (keys [][]byt
 	}
 	for i := range sc.v.sources() {
 		src, _ := sc.source(i, lo, hi)
-		err := sc.eachIn(src, lo, hi, func(e *entry, _ uint64) error {
-			_, streamed := sc.streamed[string(e.key)]
+		err := sc.eachIn(src, lo, hi, func(e *segment.Entry, _ uint64) error {
+			_, streamed := sc.streamed[string(e.Key)]
 			if first {
 				// Streamed keys were left out so far, those here, too.
 				if err := sc.account(e); err != nil {
 					return err
 				}
 			}
-			if streamed || !first && bytes.Compare(e.key, after) <= 0 || found[string(e.key)] {
+			if streamed || !first && bytes.Compare(e.Key, after) <= 0 || found[string(e.Key)] {
 				return nil
 			}
-			if limit != nil && bytes.Compare(e.key, limit) > 0 {
+			if limit != nil && bytes.Compare(e.Key, limit) > 0 {
 				return nil
 			}
-			found[string(e.key)] = true
-			if size += int64(len(e.key)) + 64; size > sc.limit {
+			found[string(e.Key)] = true
+			if size += int64(len(e.Key)) + 64; size > sc.limit {
 				shorten()
 			}
 			return nil
@@ -148,34 +143,27 @@ func (sc *scanner) emitSize(key []byte, hash uint64) error {
 	for i := range sc.v.sources() {
 		src, hot := sc.v.keySource(i, hash, key, &sc.run)
 		if hot != nil {
-			if hot.reset {
+			if hot.Reset {
 				size = 0
 			}
-			size += hot.bytes
-			exists = !hot.gone
+			size += hot.Bytes
+			exists = !hot.Gone
 			continue
 		}
-		r := entryReader{src: src}
-		for {
-			e, err := r.next()
-			if err == io.EOF {
-				break
+		err := segment.EachEntry(src, func(e *segment.Entry) error {
+			if !bytes.Equal(e.Key, key) {
+				return nil
 			}
-			if err != nil {
-				return sc.v.runError(i, err)
-			}
-			if !bytes.Equal(e.key, key) {
-				continue
-			}
-			n, err := e.valueLen()
-			if err != nil {
-				return err
-			}
-			if e.kind == kindSet || e.kind == kindDelete {
+			n, err := e.ValueLen()
+			if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
 				size = 0
 			}
 			size += n
-			exists = e.kind != kindDelete
+			exists = e.Kind != segment.KindDelete
+			return err
+		})
+		if err != nil {
+			return sc.v.runError(i, err)
 		}
 	}
 	if !exists {

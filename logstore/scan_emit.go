@@ -1,6 +1,10 @@
 package logstore
 
-import "context"
+import (
+	"context"
+
+	"github.com/go-partd/partd/internal/segment"
+)
 
 // scanBatch is a part of a scan's result on its way to the reader. It refers
 // to nothing outside.
@@ -23,13 +27,11 @@ func (b *scanBatch) key(it *scanItem) []byte { return b.keys[it.keyAt : it.keyAt
 
 func (b *scanBatch) reset() { b.keys, b.data, b.items = b.keys[:0], b.data[:0], b.items[:0] }
 
-// size is what the batch holds of keys and values.
 func (b *scanBatch) size() int { return len(b.keys) + len(b.data) }
 
 // maxItems bounds the keys of a batch, which may be as short as their values.
 const maxItems = 32 << 10
 
-// emitter fills batches.
 type emitter struct {
 	sc     *scanner
 	cur    *scanBatch
@@ -38,7 +40,6 @@ type emitter struct {
 	from   int   // where in cur.data the rest begins
 }
 
-// batch returns the batch that is being filled.
 func (m *emitter) batch() (*scanBatch, error) {
 	if m.cur == nil {
 		select {
@@ -52,7 +53,6 @@ func (m *emitter) batch() (*scanBatch, error) {
 	return m.cur, nil
 }
 
-// send hands over what was filled.
 func (m *emitter) send() error {
 	if m.cur == nil || len(m.cur.items) == 0 {
 		return nil
@@ -79,7 +79,6 @@ func (m *emitter) room(n int) (*scanBatch, error) {
 	return m.batch()
 }
 
-// item adds a chunk, or a key, to the batch.
 func (b *scanBatch) item(key []byte, it scanItem) {
 	it.keyAt, it.keyLen = len(b.keys), len(key)
 	b.keys = append(b.keys, key...)
@@ -120,7 +119,6 @@ func (m *emitter) bytes(p []byte) error {
 	return nil
 }
 
-// end ends the key.
 func (m *emitter) end() { m.cut(true) }
 
 func (m *emitter) cut(last bool) {
@@ -128,4 +126,50 @@ func (m *emitter) cut(last bool) {
 	m.cur.item(m.key, scanItem{offset: m.offset, at: m.from, n: n, last: last})
 	m.offset += int64(n)
 	m.from = len(m.cur.data)
+}
+
+// What a Scan notes of the entries that it groups, and how it goes through them again.
+
+// parse returns the entry at an offset, and the place of its key.
+func (sc *scanner) parse(data []byte, at int) (e segment.Entry, keyAt int, err error) {
+	e, ok := segment.ParseShort(data[at:])
+	if !ok {
+		if e, err = segment.ParseEntry(data[at:]); err != nil {
+			return e, 0, err
+		}
+	}
+	return e, at + len(e.Raw) - len(e.Value) - len(e.Key), nil
+}
+
+func groupedEntry(e *segment.Entry, group uint32, keyAt int) grouped {
+	return grouped{group, uint32(keyAt + len(e.Key)), uint32(len(e.Value)), e.Kind == segment.KindBlob}
+}
+
+// maxGrouped is how many entries are noted at once. What is noted of one, and of
+// its key, may be a dozen times as long as the entry.
+func (sc *scanner) maxGrouped() int { return int(sc.limit / 128) }
+
+// each calls f for all entries, many at a time, in order; from is the place of
+// the first of them.
+func (sc *scanner) each(data []byte, f func(from int, list []grouped) error) error {
+	if err := f(0, sc.entries); err != nil {
+		return err
+	}
+	var buf [128]grouped
+	for at, from := sc.rest, len(sc.entries); at < len(data); {
+		list := buf[:0]
+		for at < len(data) && len(list) < len(buf) {
+			e, keyAt, err := sc.parse(data, at)
+			if err != nil {
+				return err
+			}
+			list = append(list, groupedEntry(&e, sc.find(data, e.Key, uint32(keyAt), sc.s.format.HashBytes(e.Key)), keyAt))
+			at += len(e.Raw)
+		}
+		if err := f(from, list); err != nil {
+			return err
+		}
+		from += len(list)
+	}
+	return nil
 }

@@ -1,8 +1,6 @@
 package logstore
 
-import (
-	"io"
-)
+import "github.com/go-partd/partd/internal/segment"
 
 // grouper groups the entries that lie in one slice of memory by key.
 type grouper struct {
@@ -42,45 +40,45 @@ func (sc *scanner) groupData(data []byte, all bool) error {
 		g.slots = make([]uint32, 1<<10)
 	}
 	clear(g.slots)
-	before, most := sc.ledger, sc.mostGrouped()
+	before, limit := sc.ledger, sc.maxGrouped()
 	for at, n := 0, 0; at < len(data); n++ {
-		if n == most {
+		if n == limit {
 			if !all {
 				sc.ledger = before
 				return errTooMuch
 			}
 			g.rest = at
 		}
-		e, ok := parseShort(data[at:]) // not by parse: this is where a Scan spends its time
+		e, ok := segment.ParseShort(data[at:]) // not by parse: this is where a Scan spends its time
 		if !ok {
 			var err error
-			if e, err = parseEntry(data[at:]); err != nil {
+			if e, err = segment.ParseEntry(data[at:]); err != nil {
 				return err
 			}
 		}
-		keyAt := at + len(e.raw) - len(e.value) - len(e.key)
-		i := g.find(data, e.key, uint32(keyAt), sc.s.hashOfBytes(e.key))
+		keyAt := at + len(e.Raw) - len(e.Value) - len(e.Key)
+		i := g.find(data, e.Key, uint32(keyAt), sc.s.format.HashBytes(e.Key))
 		k := &g.groups[i]
-		size := int64(len(e.value))
-		if e.kind == kindBlob {
-			ref, err := parseBlobRef(e.value)
+		size := int64(len(e.Value))
+		if e.Kind == segment.KindBlob {
+			ref, err := segment.ParseBlobRef(e.Value)
 			if err != nil {
 				return err
 			}
-			size, k.hasBlob = ref.length, true
+			size, k.hasBlob = ref.Length, true
 			g.blobs++
 		} else if !sc.keysOnly {
-			e.account(&sc.ledger)
+			account(&sc.ledger, &e)
 		}
-		k.exists = e.kind != kindDelete
-		if e.kind == kindSet || e.kind == kindDelete {
+		k.exists = e.Kind != segment.KindDelete
+		if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
 			k.size, k.from = 0, uint32(n)
 		}
 		k.size += size
-		if n < most {
-			g.entries = append(g.entries, e.grouped(i, keyAt))
+		if n < limit {
+			g.entries = append(g.entries, groupedEntry(&e, i, keyAt))
 		}
-		at += len(e.raw)
+		at += len(e.Raw)
 	}
 	if len(sc.streamed) > 0 {
 		for i := range g.groups {
@@ -214,7 +212,6 @@ func (sc *scanner) emitSmall(data []byte, first int) (next int, err error) {
 	})
 }
 
-// emitLarge hands over one group in parts.
 func (sc *scanner) emitLarge(data []byte, index int) error {
 	k := &sc.groups[index]
 	key := data[k.keyAt : k.keyAt+k.keyLen]
@@ -245,26 +242,16 @@ func (sc *scanner) emitLarge(data []byte, index int) error {
 }
 
 func (sc *scanner) emitBlob(key, encoded []byte) error {
-	var r blobReader
-	if err := sc.v.files.openBlob(encoded, nil, &r); err != nil {
-		return err
-	}
 	var piece pieceHasher
 	piece.start(key)
-	for {
-		b, err := r.next()
-		if err == io.EOF {
-			piece.addTo(&sc.ledger)
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	err := sc.v.files.eachBlock(encoded, func(b []byte) error {
 		piece.write(b)
-		if err := sc.bytes(b); err != nil {
-			return err
-		}
+		return sc.bytes(b)
+	})
+	if err == nil {
+		piece.addTo(&sc.ledger)
 	}
+	return err
 }
 
 // accountUnseen reads, for the ledger, the large values that will not be
@@ -280,8 +267,8 @@ func (sc *scanner) accountUnseen(data []byte) error {
 			if !e.blob || k.exists && !k.skip && uint32(from+i) >= k.from {
 				continue
 			}
-			blob := entry{kind: kindBlob, key: data[k.keyAt : k.keyAt+k.keyLen], value: data[e.at : e.at+e.n]}
-			if err := sc.s.accountBlob(sc.v.files, &sc.ledger, &blob); err != nil {
+			blob := segment.Entry{Kind: segment.KindBlob, Key: data[k.keyAt : k.keyAt+k.keyLen], Value: data[e.at : e.at+e.n]}
+			if err := sc.v.files.accountAll(&sc.ledger, &blob); err != nil {
 				return err
 			}
 		}

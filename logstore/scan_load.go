@@ -7,54 +7,35 @@ import (
 	"math"
 
 	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // intervals goes through all ranges, as many at a time as are grouped well in
 // the processor's cache.
 func (sc *scanner) intervals() error {
-	units := 1 << sc.bits
-	for lo := 0; lo < units; {
-		hi, size := lo+1, sc.unitSize(lo)
-		for hi < units {
-			more := sc.unitSize(hi)
-			if size+more > int64(sc.batchBytes) {
-				break
-			}
-			size += more
-			hi++
-		}
-		loHash := sc.firstHash(lo)
-		hiHash := uint64(math.MaxUint64)
-		if hi < units {
-			hiHash = sc.firstHash(hi) - 1
-		}
-		if err := sc.interval(loHash, hiHash, size); err != nil {
-			return err
-		}
-		lo = hi
-	}
-	return nil
+	return together(1<<sc.bits, sc.partitionSize, int64(sc.batchBytes), func(first, end int, size int64) error {
+		lo, hi := segment.Bounds(first, end, sc.bits)
+		return sc.interval(lo, hi, size)
+	})
 }
 
-func (sc *scanner) firstHash(unit int) uint64 { return uint64(unit) << 1 << (63 - sc.bits) }
-
-// unitSize returns about how many bytes of entries a unit holds, those of hot
-// keys left out. A range that is wider than a unit is taken to spread evenly.
+// partitionSize returns about how many bytes of entries a partition holds, those
+// of hot keys left out. A range that is wider is taken to spread evenly.
 // Where it does not, loading ends at the limit.
-func (sc *scanner) unitSize(unit int) int64 {
+func (sc *scanner) partitionSize(p int) int64 {
 	var n int64
-	hash := sc.firstHash(unit)
+	hash, _ := segment.Bounds(p, p+1, sc.bits)
 	for _, g := range sc.v.segments {
-		i := g.rangeOf(hash)
-		size := int64(g.off[i+1] - g.off[i])
-		if g.raw != nil {
-			size = int64(g.raw[i])
+		i := g.RangeOf(hash)
+		size := int64(g.Off[i+1] - g.Off[i])
+		if g.Raw != nil {
+			size = int64(g.Raw[i])
 		}
-		n += size >> (sc.bits - g.bits)
+		n += size >> (sc.bits - g.Bits)
 	}
 	for i := range sc.v.tables {
 		t := &sc.v.tables[i]
-		n += int64(t.parts[int(hash>>1>>(63-t.t.bits))-t.base].size) >> (sc.bits - t.t.bits)
+		n += int64(t.at(hash).size) >> (sc.bits - t.t.bits)
 	}
 	return n
 }
@@ -87,36 +68,32 @@ func (sc *scanner) interval(lo, hi uint64, size int64) error {
 func (sc *scanner) findStreamed(lo, hi uint64) {
 	sc.streamed = nil
 	for _, g := range sc.v.segments {
-		hot := g.hotIn(lo, hi)
+		hot := g.HotIn(lo, hi)
 		for i := range hot {
 			if sc.streamed == nil {
 				sc.streamed = map[string]uint64{}
 			}
-			sc.streamed[string(hot[i].key)] = hot[i].hash
+			sc.streamed[string(hot[i].Key)] = hot[i].Hash
 		}
 	}
 }
 
 // source returns the entries of a source whose hashes are in an interval, and
-// perhaps others: exact tells that there are none.
-func (sc *scanner) source(i int, lo, hi uint64) (src blockSource, exact bool) {
+// perhaps others: exact reports that there are none.
+func (sc *scanner) source(i int, lo, hi uint64) (src segment.Source, exact bool) {
 	if i >= len(sc.v.segments) {
 		t := &sc.v.tables[i-len(sc.v.segments)]
-		shift := 63 - t.t.bits
-		first, last := int(lo>>1>>shift), int(hi>>1>>shift)
 		var blocks [][]byte
-		for p := first; p <= last; p++ {
+		for p := segment.Range(lo, t.t.bits); p <= segment.Range(hi, t.t.bits); p++ {
 			blocks = append(blocks, t.t.blocksOf(t.parts[p-t.base])...)
 		}
-		return &sliceSource{blocks}, aligned(lo, hi, t.t.bits)
+		return &segment.Slices{Blocks: blocks}, aligned(lo, hi, t.t.bits)
 	}
 	g := sc.v.segments[i]
-	first, last := g.rangeOf(lo), g.rangeOf(hi)
-	sc.run.reset(sc.v.files, g.file, g.start+int64(g.off[first]), g.start+int64(g.off[last+1]))
-	return &sc.run, aligned(lo, hi, g.bits)
+	return g.ranges(&sc.run, lo, hi), aligned(lo, hi, g.Bits)
 }
 
-// aligned tells whether an interval consists of whole ranges.
+// aligned reports whether an interval consists of whole ranges.
 func aligned(lo, hi uint64, bits uint8) bool {
 	rest := uint64(math.MaxUint64) >> bits
 	return lo&rest == 0 && hi&rest == rest
@@ -159,10 +136,9 @@ func (sc *scanner) loadAndGroup(lo, hi uint64, filter bool) error {
 	return sc.split()
 }
 
-// loadAll loads blocks as they are.
-func (sc *scanner) loadAll(src blockSource) error {
+func (sc *scanner) loadAll(src segment.Source) error {
 	for {
-		b, err := src.next()
+		b, err := src.Next()
 		if err == io.EOF {
 			return nil
 		}
@@ -177,14 +153,14 @@ func (sc *scanner) loadAll(src blockSource) error {
 
 // loadSome loads the entries that belong to an interval, without streamed keys
 // if asked.
-func (sc *scanner) loadSome(src blockSource, lo, hi uint64, noStreamed bool) error {
-	return sc.eachIn(src, lo, hi, func(e *entry, _ uint64) error {
+func (sc *scanner) loadSome(src segment.Source, lo, hi uint64, noStreamed bool) error {
+	return sc.eachIn(src, lo, hi, func(e *segment.Entry, _ uint64) error {
 		if noStreamed && len(sc.streamed) > 0 {
-			if _, ok := sc.streamed[string(e.key)]; ok {
+			if _, ok := sc.streamed[string(e.Key)]; ok {
 				return sc.account(e)
 			}
 		}
-		return sc.load(e.raw)
+		return sc.load(e.Raw)
 	})
 }
 
@@ -198,32 +174,19 @@ func (sc *scanner) load(b []byte) error {
 }
 
 // eachIn calls f for each entry whose hash is in an interval.
-func (sc *scanner) eachIn(src blockSource, lo, hi uint64, f func(e *entry, hash uint64) error) error {
-	r := entryReader{src: src}
-	for {
-		e, err := r.next()
-		if err == io.EOF {
-			return nil
+func (sc *scanner) eachIn(src segment.Source, lo, hi uint64, f func(e *segment.Entry, hash uint64) error) error {
+	return segment.EachEntry(src, func(e *segment.Entry) error {
+		if h := sc.s.format.HashBytes(e.Key); h >= lo && h <= hi {
+			return f(e, h)
 		}
-		if err != nil {
-			return err
-		}
-		if h := sc.s.hashOfBytes(e.key); h >= lo && h <= hi {
-			if err := f(&e, h); err != nil {
-				return err
-			}
-		}
-	}
+		return nil
+	})
 }
 
 // account charges the ledger with an entry that is not grouped.
-func (sc *scanner) account(e *entry) error {
+func (sc *scanner) account(e *segment.Entry) error {
 	if sc.keysOnly {
 		return nil
 	}
-	if e.kind == kindBlob {
-		return sc.s.accountBlob(sc.v.files, &sc.ledger, e)
-	}
-	e.account(&sc.ledger)
-	return nil
+	return sc.v.files.accountAll(&sc.ledger, e)
 }

@@ -96,7 +96,7 @@ func TestScanMemoryOfLongKeys(t *testing.T) {
 // of a finer segment gets all of many such segments.
 func TestScanMemoryOfUnevenRanges(t *testing.T) {
 	ctx := t.Context()
-	s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, readBytes: 1 << 20, mergeLeast: -1})
+	s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, readBytes: 1 << 20, minMerge: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,8 +119,8 @@ func TestScanMemoryOfUnevenRanges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s.segments[1].bits >= s.segments[0].bits || len(s.segments[1].hot) > 0 {
-		t.Fatalf("%d bits, then %d, %d hot", s.segments[0].bits, s.segments[1].bits, len(s.segments[1].hot))
+	if s.segments.list[1].Bits >= s.segments.list[0].Bits || len(s.segments.list[1].Hot) > 0 {
+		t.Fatalf("%d bits, then %d, %d hot", s.segments.list[0].Bits, s.segments.list[1].Bits, len(s.segments.list[1].Hot))
 	}
 	n := heapPeak(func() { readAll(t, s, keys+1, keys*1000+segments*int64(len(value))) })
 	t.Logf("a scan took %d KiB", n>>10)
@@ -141,7 +141,7 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 	for keys, most := range map[int]int64{segments * perSegment: 64 << 20, 1000: 24 << 20} {
 		t.Run(fmt.Sprint(keys, "keys"), func(t *testing.T) {
 			ctx := t.Context()
-			s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, mergeLeast: -1})
+			s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, minMerge: -1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -162,9 +162,9 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for _, g := range s.segments {
-				if g.bits > 0 {
-					t.Fatalf("%d bits", g.bits)
+			for _, g := range s.segments.list {
+				if g.Bits > 0 {
+					t.Fatalf("%d bits", g.Bits)
 				}
 			}
 			n := heapPeak(func() { readAll(t, s, keys+16, segments*perSegment+16*int64(len(large))) })

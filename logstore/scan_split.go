@@ -2,25 +2,27 @@ package logstore
 
 import (
 	"io"
+	"maps"
 	"math/bits"
 	"slices"
 
 	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/segment"
 )
 
-// fewKeys tells whether what is loaded begins with so few keys that dividing
+// fewKeys reports whether what is loaded begins with so few keys that dividing
 // it would not help: their values are long and copied one after the other.
 func (sc *scanner) fewKeys() bool {
 	const sample, few = 64 << 10, 32
 	var seen [few]uint64
 	n := 0
 	for at := 0; at < min(len(sc.raw), sample); {
-		e, err := parseEntry(sc.raw[at:])
+		e, err := segment.ParseEntry(sc.raw[at:])
 		if err != nil {
 			return false // split will tell
 		}
-		at += len(e.raw)
-		h := sc.s.hashOfBytes(e.key)
+		at += len(e.Raw)
+		h := sc.s.format.HashBytes(e.Key)
 		if slices.Contains(seen[:n], h) {
 			continue
 		}
@@ -48,12 +50,12 @@ func (sc *scanner) split() error {
 		if err != nil {
 			return err
 		}
-		at += len(e.raw)
+		at += len(e.Raw)
 	}
 	// Keys that are the same cannot be divided, but are few: see groupData.
-	shift := 64 - bits.Len(uint(max(len(sc.raw)/sc.batchBytes, 2*n/sc.mostGrouped())))
+	shift := 64 - bits.Len(uint(max(len(sc.raw)/sc.batchBytes, 2*n/sc.maxGrouped())))
 	starts, err := scatter(spare, sc.raw, 1<<(64-shift), func(key []byte) int {
-		return int(sc.s.hashOfBytes(key) * 0xD6E8FEB86659FD93 >> shift)
+		return int(sc.s.format.HashBytes(key) * 0xD6E8FEB86659FD93 >> shift)
 	})
 	if err != nil {
 		return err
@@ -71,52 +73,44 @@ func (sc *scanner) split() error {
 func scatter(dst, entries []byte, places int, place func(key []byte) int) (starts []int, err error) {
 	pos := make([]int, places+1)
 	for at := 0; at < len(entries); {
-		e, err := parseEntry(entries[at:])
+		e, err := segment.ParseEntry(entries[at:])
 		if err != nil {
 			return nil, err
 		}
-		pos[place(e.key)+1] += len(e.raw)
-		at += len(e.raw)
+		pos[place(e.Key)+1] += len(e.Raw)
+		at += len(e.Raw)
 	}
 	for i := 1; i < len(pos); i++ {
 		pos[i] += pos[i-1]
 	}
 	starts = slices.Clone(pos)
 	for at := 0; at < len(entries); {
-		e, err := parseEntry(entries[at:])
+		e, err := segment.ParseEntry(entries[at:])
 		if err != nil {
 			return nil, err
 		}
-		p := place(e.key)
-		pos[p] += copy(dst[pos[p]:], e.raw)
-		at += len(e.raw)
+		p := place(e.Key)
+		pos[p] += copy(dst[pos[p]:], e.Raw)
+		at += len(e.Raw)
 	}
 	return starts, nil
 }
 
 // emitStreamed hands over the keys of the interval that have runs of their own.
 func (sc *scanner) emitStreamed() error {
-	keys := make([]string, 0, len(sc.streamed))
-	for k := range sc.streamed {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	for _, k := range keys {
-		var err error
-		if sc.keysOnly {
-			err = sc.emitSize([]byte(k), sc.streamed[k])
-		} else {
-			err = sc.emitStream([]byte(k), sc.streamed[k], &sc.ledger)
-		}
-		if err != nil {
+	for _, k := range slices.Sorted(maps.Keys(sc.streamed)) {
+		if err := sc.emitKey([]byte(k), sc.streamed[k], &sc.ledger); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// emitStream hands over one key.
-func (sc *scanner) emitStream(key []byte, hash uint64, ledger *Ledger) error {
+// emitKey hands over one key, which is read by itself.
+func (sc *scanner) emitKey(key []byte, hash uint64, ledger *Ledger) error {
+	if sc.keysOnly {
+		return sc.emitSize(key, hash)
+	}
 	k, err := sc.v.newKeyStream(key, hash, ledger)
 	if err != nil {
 		return err

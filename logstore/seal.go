@@ -1,25 +1,30 @@
 package logstore
 
 import (
+	"bytes"
 	"context"
+	"maps"
+	"math/bits"
+	"slices"
+	"sync/atomic"
 
-	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/segment"
 )
 
-// turnOver brings the tables one step on: it freezes the active one, or waits
+// rotateTable brings the tables one step on: it freezes the active one, or waits
 // until the frozen one is written out. mu is held, and let go of meanwhile.
-func (s *Store) turnOver(ctx context.Context) error {
-	if s.frozen == nil {
-		t, err := s.waitFree(ctx)
+func (s *Store) rotateTable(ctx context.Context) error {
+	if s.tables.frozen == nil {
+		t, err := s.tables.take(ctx)
 		if err != nil {
 			return err
 		}
-		if s.frozen != nil || s.seq == s.active.firstSeq || s.writable() != nil {
-			s.putTable(t) // others were faster
+		if s.tables.frozen != nil || s.seq == s.tables.active.firstSeq || s.writable() != nil {
+			s.tables.put(t) // others were faster
 			return nil
 		}
 		if err := s.freeze(t); err != nil {
-			s.putTable(t)
+			s.tables.put(t)
 			return err
 		}
 		return nil
@@ -27,7 +32,7 @@ func (s *Store) turnOver(ctx context.Context) error {
 	if !s.sealing {
 		s.startSeal() // it failed before
 	}
-	t, done := s.frozen, s.sealed
+	t, done := s.tables.frozen, s.sealed
 	s.mu.Unlock()
 	var err error
 	select {
@@ -36,68 +41,10 @@ func (s *Store) turnOver(ctx context.Context) error {
 		err = context.Cause(ctx)
 	}
 	s.mu.Lock()
-	if err == nil && s.frozen == t && !s.sealing {
+	if err == nil && s.tables.frozen == t && !s.sealing {
 		err = s.sealErr
 	}
 	return err
-}
-
-// waitFree takes the table that is not in use, for which readers may have to
-// finish first. mu is held, and let go of meanwhile.
-func (s *Store) waitFree(ctx context.Context) (*table, error) {
-	if t, err := s.tryFree(); t != nil || err != nil {
-		return t, err
-	}
-	s.mu.Unlock()
-	defer s.mu.Lock()
-	select {
-	case t := <-s.free:
-		return t, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-// maxSpares is how many tables slow readers can hold: see flushedView.
-const maxSpares = 2
-
-// tryFree takes a table that is not in use, or makes one where slow readers
-// hold those that there are, or returns nil. mu is held.
-func (s *Store) tryFree() (*table, error) {
-	select {
-	case t := <-s.free:
-		return t, nil
-	default:
-	}
-	if s.slowViews == 0 || s.spares == maxSpares {
-		return nil, nil
-	}
-	like := s.active
-	arena, err := offheap.Allocate(len(like.arena))
-	if err != nil {
-		return nil, err
-	}
-	s.spares++
-	return &table{
-		arena: arena, chunkSize: like.chunkSize, bits: like.bits,
-		parts: make([]part, len(like.parts)), need: make([]int32, len(like.need)),
-	}, nil
-}
-
-// putTable takes back an empty table that is not in use. mu is held.
-func (s *Store) putTable(t *table) {
-	others := len(s.free)
-	for _, used := range []*table{s.active, s.frozen} {
-		if used != nil && used != t {
-			others++
-		}
-	}
-	if s.spares > 0 && others >= 2 {
-		s.spares--
-		offheap.Release(t.arena)
-		return
-	}
-	s.free <- t
 }
 
 // freeze makes t the active table, and has the one before written out. mu is held.
@@ -112,61 +59,59 @@ func (s *Store) freeze(t *table) error {
 	if err != nil {
 		return err
 	}
-	s.endWAL(s.active.wal, w)
-	s.frozen = s.active
-	s.frozenAt = frozenState{w.epoch, s.seq, s.sessions.clone()}
+	s.wal.markEnd(s.tables.active.wal, w, s.seq)
+	s.tables.frozen = s.tables.active
+	seq, sessions := s.seq, s.sessions.clone()
+	s.frozenAt = func(m *manifest) { m.liveEpoch, m.nextSeq, m.sessions = w.epoch, seq, sessions }
 	s.activate(t, w)
 	s.startSeal()
 	return nil
 }
 
-// activate makes an empty table the active one.
 func (s *Store) activate(t *table, w *walFile) {
 	t.reset()
 	t.refs.Store(1)
 	t.wal, t.firstSeq = w, s.seq
-	s.active = t
+	s.tables.active = t
 }
 
 // nextWAL begins the write-ahead file that follows the active one.
 func (s *Store) nextWAL() (*walFile, error) {
 	slot := 0
-	for s.walFiles[slot] != nil && (s.walFiles[slot] == s.active.wal.f || s.frozen != nil && s.walFiles[slot] == s.frozen.wal.f) {
+	for f := s.wal.files[slot]; f != nil && (f == s.tables.active.wal.f || s.tables.frozen != nil && f == s.tables.frozen.wal.f); f = s.wal.files[slot] {
 		slot++
 	}
-	return s.beginWAL(slot, walHeader{epoch: s.active.wal.epoch + 1, firstSeq: s.seq})
+	return s.wal.begin(slot, walHeader{epoch: s.tables.active.wal.epoch + 1, firstSeq: s.seq})
 }
 
 func (s *Store) startSeal() {
 	s.sealing, s.sealErr, s.sealed = true, nil, make(chan struct{})
-	go s.seal(s.frozen, s.frozenAt, s.sealed)
+	go s.seal(s.tables.frozen, s.frozenAt, s.sealed)
 }
 
 // seal writes a frozen table out and makes it a segment of the store.
-func (s *Store) seal(t *table, at frozenState, done chan struct{}) {
-	var segments []*segment
+func (s *Store) seal(t *table, at func(m *manifest), done chan struct{}) {
+	var segments []*storedSegment
 	var err error
 	if t.size > 0 {
-		var g *segment
-		if g, err = s.writeSegment(t); err == nil {
+		var g *storedSegment
+		if g, err = s.sealer.write(t); err == nil {
 			segments = append(segments, g)
 		}
 	}
 	if err == nil {
-		err = s.commitSegments(segments, t.ledger, func(m *manifest) {
-			m.liveEpoch, m.nextSeq, m.sessions = at.liveEpoch, at.nextSeq, at.sessions
-		})
+		err = s.commitSegments(segments, t.ledger, at)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sealing, s.sealErr = false, err
 	if err == nil {
 		for _, g := range segments {
-			g.file.end = g.end
+			g.file.end = g.End
 		}
 		s.addSegments(segments)
-		s.frozen = nil
-		s.unref(t)
+		s.tables.frozen = nil
+		s.tables.unref(t)
 	} else {
 		for _, g := range segments {
 			s.cutBack(g.file)
@@ -177,35 +122,127 @@ func (s *Store) seal(t *table, at frozenState, done chan struct{}) {
 	close(done)
 }
 
-// unref lets go of a table. mu is held.
-func (s *Store) unref(t *table) {
-	if t.refs.Add(-1) > 0 {
-		return
-	}
-	if s.closed || t.loose {
-		offheap.Release(t.arena)
-		return
-	}
-	t.reset()
-	s.putTable(t)
-}
-
 // flushLocked has all records so far written out. mu is held, and let go of
 // meanwhile.
 func (s *Store) flushLocked(ctx context.Context) error {
 	target := s.seq
 	for {
-		if s.active == nil { // a Drop found the disk full
+		if s.tables.active == nil { // a Drop found the disk full
 			return s.writable()
 		}
-		if s.frozen == nil && s.active.firstSeq >= target {
+		if s.tables.frozen == nil && s.tables.active.firstSeq >= target {
 			return nil
 		}
 		if err := s.writable(); err != nil {
 			return err
 		}
-		if err := s.turnOver(ctx); err != nil {
+		if err := s.rotateTable(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// sealer turns tables into segments. It is used by one goroutine at a time: the
+// one that seals, or Drop, bulk and recovery, which exclude it.
+type sealer struct {
+	catalog  *catalog
+	segments *segments
+	comp     *segment.Compressor
+	bufs     [2][]byte // see segment.Writer.Bufs
+
+	file   *dataFile   // of the last segment
+	rotate atomic.Bool // the next segment goes to a new file
+}
+
+// write writes a table that no longer changes to the end of the segment
+// file. The manifest does not know of it yet.
+func (k *sealer) write(t *table) (*storedSegment, error) {
+	f, err := k.fileFor()
+	if err != nil {
+		return nil, err
+	}
+	g, err := k.append(f, t)
+	if err != nil {
+		k.catalog.cutBack(f)
+	}
+	return g, err
+}
+
+// fileFor returns the file that the next segment goes to.
+func (k *sealer) fileFor() (*dataFile, error) {
+	f := k.file
+	// Asked first: the file that a merge reads from, it may shorten meanwhile.
+	if f != nil && !k.rotate.Load() && f.end < k.segments.fileSize() {
+		return f, nil
+	}
+	// A bulk that failed may have left an empty one behind it.
+	files := k.catalog.files.files()
+	at := slices.Index(files, f)
+	after := files[at+1:]
+	next := slices.IndexFunc(after, func(g *dataFile) bool { return g.Kind == segment.SegmentFile })
+	if at >= 0 && next >= 0 && after[next].end == segment.HeaderLen {
+		f = after[next]
+	} else {
+		var err error
+		if f, err = k.catalog.add(segment.SegmentFile); err != nil {
+			return nil, err
+		}
+	}
+	k.file = f
+	k.rotate.Store(false)
+	return f, nil
+}
+
+func (k *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
+	// A table that is not full gives fewer ranges, of 4 KiB and more.
+	segBits := min(t.bits, uint8(max(bits.Len64(uint64(t.size)>>12), 1)-1))
+	w := segment.NewWriter(&f.File, f.f, f.end, segBits, k.comp, k.bufs)
+	defer func() { k.bufs = w.Bufs() }()
+
+	perRange := 1 << (t.bits - segBits)
+	hot := map[int][]segment.HotRun{} // by part
+	for r := range 1 << segBits {
+		w.BeginRange(r)
+		for p := r * perRange; p < (r+1)*perRange; p++ {
+			keys, err := k.hotKeys(t, p)
+			if err == nil && len(keys) == 0 {
+				for _, b := range t.blocksOf(t.parts[p]) {
+					if err = w.Write(b); err != nil {
+						break
+					}
+				}
+			} else if err == nil {
+				hot[p] = keys
+				err = t.writeEntries(w, p, func(key []byte) bool { return !isHot(keys, key) })
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		w.EndRange(r)
+	}
+	for _, p := range slices.Sorted(maps.Keys(hot)) {
+		for _, h := range hot[p] {
+			w.BeginRun()
+			if err := t.writeEntries(w, p, func(key []byte) bool { return bytes.Equal(key, h.Key) }); err != nil {
+				return nil, err
+			}
+			w.EndRun(h)
+		}
+	}
+	if err := w.Finish(t.ledger.append(nil)); err != nil {
+		return nil, err
+	}
+	f.dirty.Store(true)
+	return &storedSegment{Layout: w.Layout, file: f, ledger: t.ledger}, nil
+}
+
+// writeEntries writes the entries of a part whose keys are chosen.
+func (t *table) writeEntries(w *segment.Writer, p int, choose func(key []byte) bool) error {
+	return segment.EachEntry(t.source(t.parts[p]), func(e *segment.Entry) error {
+		if !choose(e.Key) {
+			return nil
+		}
+		return w.Write(e.Raw)
+	})
 }

@@ -5,34 +5,26 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 
-	"github.com/zeebo/xxh3"
-
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // Store is an open store. It is safe for concurrent use.
 //
-// Locks are taken in this order: life, firstSync, syncMu, mu, blobMu, manMu,
-// dataSync.
+// Locks are taken in this order: life, firstSync, wal.mu, mu, blobs.mu,
+// catalog.mu, directory.syncs.
 type Store struct {
-	dir   string
+	directory
 	opts  Options
 	hooks hooks
-	fs    vfs.FS
-	log   *slog.Logger
-	lock  vfs.Lock
 
-	id, seed  uint64
-	partBits  uint8
+	format    segment.Format
 	blobBytes int   // a value of this length or more is a blob
 	maxBatch  int   // bytes of a record
 	readBytes int64 // what a Scan may load at once
-	walStep   int64
 	batches   chan *batch
 
 	// life is held shared by whatever changes the store, and alone by Drop and
@@ -43,85 +35,32 @@ type Store struct {
 	mu       sync.Mutex
 	closed   bool
 	temp     io.Closer // removes the directory of a temporary store, nil if it is none
-	active   *table
-	frozen   *table // being written out, nil if none is
-	seq      uint64 // of the next record
+	seq      uint64    // of the next record
 	sessions sessionTable
-	segments []*segment // replaced, never changed
-	version  *version   // of segments
-	// oldVersions is how many versions before it are still being read.
-	oldVersions int
-	merging     merging
-	reclaim     reclaiming
-	changes     *sync.WaitGroup // those that began since waitChanges was called
-	files       *fileSet
-	tables      []*table // of a store opened for reading: what the write-ahead files held
-	walFiles    [3]vfs.File
-	sealing     bool          // a goroutine is writing frozen out
-	sealErr     error         // why the last try failed
-	sealed      chan struct{} // closed when the try that is under way ends
-	frozenAt    frozenState
-	emptied     bool // see writableAgain
+	tables   tables
+	wal      wal
+	segments segments
+	merging  merging
+	reclaim  reclaiming
+	changes  *sync.WaitGroup   // those that began since waitChanges was called
+	sealing  bool              // a goroutine is writing the frozen table out
+	sealErr  error             // why the last try failed
+	sealed   chan struct{}     // closed when the try that is under way ends
+	frozenAt func(m *manifest) // notes the state right after the last record of the frozen table
+	emptied  bool              // see writableAgain
 
-	free chan *table // the table that is not in use
-	made int         // how many tables there are, but for spare ones
-
-	// A reader that may be slow holds tables only where they could not be
-	// written out. So that nobody has to wait for it, others take their place
-	// meanwhile. Guarded by mu.
-	slowViews int // how many such readers there are
-	spares    int // how many tables there are beyond the usual two
-
-	blobMu   sync.Mutex
-	blobFile *dataFile
-
-	manMu sync.Mutex
-	man   manifest
-
-	// syncMu guards syncing. synced is the last record that survives a loss of
-	// power. dataSync is held for each sync: see syncAlone.
-	syncMu   sync.Mutex
-	syncCond sync.Cond
-	syncing  bool
-	synced   atomic.Uint64
-	dataSync sync.Mutex
+	// These have locks of their own, or need none.
+	sealer  sealer
+	blobs   blobs
+	catalog catalog
 
 	// firstSync guards what the first Sync does.
 	firstSync sync.Mutex
+	allSynced bool // all that was written before durable was set is synced
 
-	// Used by one goroutine at a time: the one that seals, or Drop, bulk and
-	// recovery, which exclude it.
-	segmentFile *dataFile
-	rotate      atomic.Bool // the next segment goes to a new file
-	compressor  *compressor
-	sealBuf     []byte
-	sealRaw     []byte
-
-	durable   atomic.Bool // see manifest.durable
-	allSynced bool        // all that was written before durable was set is synced; guarded by firstSync
-	broken    atomic.Pointer[error]
-	fullErr   atomic.Pointer[error] // why the store was not opened for writing
-	unread    error                 // why the write-ahead files could not be read
-	manyHot   atomic.Bool           // hot runs take as much memory as they may
-	scanning  atomic.Bool           // a Scan uses the memory set aside for reads
-
-	tableBytes int64
-	dataBytes  atomic.Int64   // about what segments and blob files take
-	discards   sync.WaitGroup // of files that were merged
-	wasted     atomic.Int64   // bytes that Gets read in vain
-	wasteLimit atomic.Int64   // from which on it is to be looked whether to merge
-
-	recovery  Recovery
-	lastEpoch uint64 // the highest that recovery saw
-	endBefore int64  // where the records end of the write-ahead file before the newest
-}
-
-// frozenState is the state of the store right after the last record of the
-// frozen table.
-type frozenState struct {
-	liveEpoch uint64
-	nextSeq   uint64
-	sessions  sessionTable
+	fullErr  atomic.Pointer[error] // why the store was not opened for writing
+	unread   error                 // why the write-ahead files could not be read
+	scanning atomic.Bool           // a Scan uses the memory set aside for reads
 }
 
 var (
@@ -141,34 +80,11 @@ var (
 // ErrReadOnly is wrapped by every change to a store opened for reading only.
 var ErrReadOnly = errors.New("the store is open for reading only")
 
-// errorf returns an error of the store.
 func (s *Store) errorf(op string, err error) error {
 	if err == nil {
 		return nil
 	}
 	return &partd.Error{Op: op, Path: s.dir, Err: err}
-}
-
-func (s *Store) hashOf(key string) uint64 {
-	if s.hooks.hash != nil {
-		return s.hooks.hash(key)
-	}
-	return xxh3.HashStringSeed(key, s.seed)
-}
-
-func (s *Store) hashOfBytes(key []byte) uint64 {
-	if s.hooks.hash != nil {
-		return s.hooks.hash(string(key))
-	}
-	return xxh3.HashSeed(key, s.seed)
-}
-
-// poison refuses all writes from now on, because of err, and returns err.
-func (s *Store) poison(err error) error {
-	if s.broken.CompareAndSwap(nil, &err) {
-		s.log.Error("logstore: writes are refused until the store is opened again", "dir", s.dir, "err", err)
-	}
-	return err
 }
 
 // unclear is the error of a write that may have taken effect. Whether that makes
@@ -187,15 +103,7 @@ func outcome(err error) error {
 	return err
 }
 
-// poisoned returns the error of a write after poison.
-func (s *Store) poisoned() error {
-	if p := s.broken.Load(); p != nil {
-		return fmt.Errorf("%w (%w)", partd.ErrNeedsReopen, *p)
-	}
-	return nil
-}
-
-// writable tells why no write is possible. mu is held.
+// writable returns why no write is possible, or nil. mu is held.
 func (s *Store) writable() error {
 	switch {
 	case s.closed:
@@ -214,16 +122,9 @@ func (s *Store) MemoryUsed() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var n int64
-	for _, t := range append([]*table{s.active, s.frozen}, s.tables...) {
-		if t != nil {
-			n += int64(t.chunks * t.chunkSize)
-		}
-	}
-	if s.spares > 0 { // as many are held by slow readers
-		n += int64(s.spares) * s.tableBytes
-	}
-	for _, g := range s.segments {
-		n += g.memory()
+	n += s.tables.memory()
+	for _, g := range s.segments.list {
+		n += g.Memory()
 	}
 	return n + s.merging.memory + int64(cap(s.batches)*s.maxBatch/2)
 }

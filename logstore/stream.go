@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // keyStream yields the pieces of one key in order, large ones in parts.
@@ -27,9 +28,9 @@ type keyStream struct {
 	entry   int // of the key, in this source
 	reading bool
 	hot     bool
-	run     runReader
-	er      entryReader
-	blob    blobReader
+	run     segment.Reader
+	er      segment.EntryReader
+	blob    segment.BlobReader
 	inBlob  bool
 	piece   pieceHasher
 }
@@ -53,23 +54,19 @@ func (k *keyStream) findStart() error {
 			continue
 		}
 		src, _ := k.v.keySource(i, k.hash, k.key, &k.run)
-		k.er = entryReader{src: src}
 		n, found := 0, false
-		for {
-			e, err := k.er.next()
-			if err == io.EOF {
-				break
+		err := k.er.Each(src, func(e *segment.Entry) error {
+			if string(e.Key) != string(k.key) {
+				return nil
 			}
-			if err != nil {
-				return k.v.runError(i, err)
-			}
-			if string(e.key) != string(k.key) {
-				continue
-			}
-			if e.kind == kindSet || e.kind == kindDelete {
+			if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
 				k.startSource, k.startEntry, found = i, n, true
 			}
 			n++
+			return nil
+		})
+		if err != nil {
+			return k.v.runError(i, err)
 		}
 		if found {
 			return nil
@@ -96,7 +93,7 @@ func (k *keyStream) next() ([]byte, error) {
 func (k *keyStream) step() (b []byte, visible bool, err error) {
 	visible = k.source > k.startSource || k.source == k.startSource && k.entry > k.startEntry
 	if k.inBlob {
-		b, err = k.blob.next()
+		b, err = k.blob.Next()
 		if err == io.EOF {
 			k.inBlob = false
 			if k.ledger != nil && k.hot {
@@ -114,9 +111,10 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 	}
 	if !k.reading {
 		src, hot := k.v.keySource(k.source, k.hash, k.key, &k.run)
-		k.er.src, k.er.buf, k.hot, k.reading, k.entry = src, nil, hot != nil, true, 0
+		k.er.Reset(src)
+		k.hot, k.reading, k.entry = hot != nil, true, 0
 	}
-	e, err := k.er.next()
+	e, err := k.er.Next()
 	if err == io.EOF {
 		k.source, k.reading = k.source+1, false
 		return nil, false, nil
@@ -124,19 +122,19 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 	if err != nil {
 		return nil, false, k.v.runError(k.source, err)
 	}
-	if string(e.key) != string(k.key) {
+	if string(e.Key) != string(k.key) {
 		return nil, false, nil
 	}
 	visible = k.source > k.startSource || k.source == k.startSource && k.entry >= k.startEntry
 	k.entry++
 	if visible {
-		k.exists = e.kind != kindDelete
+		k.exists = e.Kind != segment.KindDelete
 	}
-	if e.kind == kindBlob {
+	if e.Kind == segment.KindBlob {
 		if !visible && (k.ledger == nil || !k.hot) {
 			return nil, false, nil
 		}
-		if err := k.v.files.openBlob(e.value, k.blob.buf, &k.blob); err != nil {
+		if err := k.v.files.openBlob(e.Value, &k.blob); err != nil {
 			return nil, false, err
 		}
 		k.piece.start(k.key)
@@ -144,9 +142,9 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 		return nil, false, nil
 	}
 	if k.ledger != nil && k.hot {
-		e.account(k.ledger)
+		account(k.ledger, &e)
 	}
-	return e.value, visible, nil
+	return e.Value, visible, nil
 }
 
 // maxOpenCopy is how much of a key Open may copy from the tables. Beyond, they
@@ -164,7 +162,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := ctx.Err(); err != nil {
 		return fail(context.Cause(ctx))
 	}
-	hash := s.hashOf(key)
+	hash := s.format.Hash(key)
 	s.mu.Lock()
 	v, err := s.viewLocked(hash, hash)
 	s.mu.Unlock()
@@ -192,7 +190,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return &keyReader{ctx: ctx, key: key, k: k, dir: s.dir}, nil
 }
 
-// canFlush tells whether tables can be written out at all.
+// canFlush reports whether tables can be written out at all.
 func (s *Store) canFlush() bool { return !s.opts.ReadOnly && s.poisoned() == nil && s.full() == nil }
 
 // flushedView returns a view of all that was appended before the call, without
@@ -211,7 +209,7 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		if s.spares > 0 {
+		if s.tables.spares > 0 {
 			return nil, err // the tables that others hold are all that may be held
 		}
 		v, e := s.viewLocked(lo, hi) // a full disk does not keep from reading
@@ -220,8 +218,7 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 		}
 		return v, e
 	}
-	s.files.refs.Add(1)
-	return &view{s: s, files: s.files, version: s.holdVersion(), segments: s.segments}, nil
+	return s.segmentsView(s.segments.list), nil
 }
 
 // copyTables replaces the view's one part of each table by a copy, unless it
@@ -241,15 +238,14 @@ func (v *view) copyTables() {
 			c.arena = append(c.arena, b...)
 		}
 		c.refs.Store(math.MaxInt32 / 2) // never given back: it is the heap's
-		v.s.unref(t.t)
+		v.s.tables.unref(t.t)
 		*t = tableView{t: c, base: t.base, parts: []part{{size: len(c.arena), chunks: []uint32{0}}}}
 	}
 	if !large {
-		v.holdNothing()
+		v.releaseTables()
 	}
 }
 
-// keyReader is what Open returns.
 type keyReader struct {
 	ctx    context.Context
 	key    string
@@ -260,9 +256,13 @@ type keyReader struct {
 	closed bool
 }
 
+func (r *keyReader) fail(op string, err error) error {
+	return &partd.Error{Op: op, Key: r.key, HasKey: true, Path: r.dir, Err: err}
+}
+
 func (r *keyReader) Read(p []byte) (int, error) {
 	if r.closed {
-		return 0, &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.dir, Err: partd.ErrClosed}
+		return 0, r.fail("read", partd.ErrClosed)
 	}
 	if len(p) == 0 {
 		return 0, nil
@@ -271,16 +271,14 @@ func (r *keyReader) Read(p []byte) (int, error) {
 		if r.err != nil {
 			return 0, r.err
 		}
-		if r.ctx.Err() != nil {
-			r.err = &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.dir, Err: context.Cause(r.ctx)}
-			return 0, r.err
+		err := context.Cause(r.ctx)
+		if err == nil {
+			r.rest, err = r.k.next()
 		}
-		var err error
-		if r.rest, err = r.k.next(); err == io.EOF {
-			r.err = io.EOF
-		} else if err != nil {
-			r.err = &partd.Error{Op: "read", Key: r.key, HasKey: true, Path: r.dir, Err: err}
+		if err != nil && err != io.EOF {
+			err = r.fail("read", err)
 		}
+		r.err = err
 	}
 	n := copy(p, r.rest)
 	r.rest = r.rest[n:]
@@ -290,11 +288,11 @@ func (r *keyReader) Read(p []byte) (int, error) {
 // Rewind implements [partd.Rewinder].
 func (r *keyReader) Rewind() error {
 	if r.closed {
-		return &partd.Error{Op: "rewind", Key: r.key, HasKey: true, Path: r.dir, Err: partd.ErrClosed}
+		return r.fail("rewind", partd.ErrClosed)
 	}
 	k, err := r.k.v.newKeyStream(r.k.key, r.k.hash, nil)
 	if err != nil {
-		return &partd.Error{Op: "rewind", Key: r.key, HasKey: true, Path: r.dir, Err: err}
+		return r.fail("rewind", err)
 	}
 	r.k, r.rest, r.err = k, nil, nil
 	return nil

@@ -3,10 +3,6 @@ package logstore
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
-
-	"github.com/go-partd/partd/internal/vfs"
 )
 
 // Sync returns once all that was acknowledged before the call survives a loss
@@ -30,51 +26,18 @@ func (s *Store) syncAll() error {
 	if err := s.makeDurable(); err != nil {
 		return err
 	}
-	return s.syncTo(seq)
-}
-
-// syncFile makes a file's content survive a loss of power.
-func (s *Store) syncFile(f vfs.File) error {
-	if s.hooks.noSync {
-		return nil
-	}
-	return f.Sync()
-}
-
-func (s *Store) syncDir() error {
-	if s.hooks.noSync {
-		return nil
-	}
-	return s.fs.SyncDir(s.dir)
-}
-
-// syncAlone runs syncs while nobody else does, and poisons the store if they
-// fail. The system tells one caller only that something could not be written;
-// whoever syncs next must not take for safe what is lost.
-func (s *Store) syncAlone(syncs func() error) error {
-	s.dataSync.Lock()
-	defer s.dataSync.Unlock()
-	if err := s.poisoned(); err != nil {
-		return err
-	}
-	if err := syncs(); err != nil {
-		return s.poison(err)
-	}
-	return nil
+	return s.wal.syncTo(seq, s.syncLog)
 }
 
 // syncData syncs the data files written to since they were last synced. It is
 // called by syncAlone, so that none is found clean that another goroutine is
 // still syncing.
-func (s *Store) syncData(files *fileSet) error {
-	if files == nil {
-		return nil
-	}
+func (d *directory) syncData(files *fileSet) error {
 	for _, f := range files.files() {
 		if !f.dirty.Swap(false) {
 			continue
 		}
-		if err := s.syncFile(f.f); err != nil {
+		if err := d.syncFile(f.f); err != nil {
 			return err
 		}
 	}
@@ -91,20 +54,15 @@ func (s *Store) makeDurable() error {
 	}
 	// A file that is being made is among the store's before, or synced as it is
 	// made.
-	s.manMu.Lock()
+	s.catalog.mu.Lock()
 	s.durable.Store(true)
-	s.manMu.Unlock()
+	s.catalog.mu.Unlock()
 	s.mu.Lock()
-	for s.sealing { // perhaps it began when nothing was to be synced
-		done := s.sealed
-		s.mu.Unlock()
-		<-done
-		s.mu.Lock()
-	}
-	files := s.files
-	logs := []*walFile{s.active.wal}
-	if s.frozen != nil {
-		logs = append(logs, s.frozen.wal)
+	s.waitSealed() // perhaps it began when nothing was to be synced
+	files := s.catalog.files
+	var logs []*walFile
+	for _, t := range s.tables.inUse() {
+		logs = append(logs, t.wal)
 	}
 	s.mu.Unlock()
 	for _, f := range files.files() {
@@ -120,35 +78,33 @@ func (s *Store) makeDurable() error {
 	if err != nil {
 		return err
 	}
-	s.manMu.Lock()
-	defer s.manMu.Unlock()
-	if err := s.writeManifest(s.man); err != nil {
+	if err := s.catalog.edit(func(*manifest) {}); err != nil {
 		return err
 	}
 	s.allSynced = true
 	return nil
 }
 
-// syncTo returns once a record, and all before it, survive a loss of power.
-// Callers at the same time share one sync. Where it fails, nobody can tell what
-// is on the disk.
-func (s *Store) syncTo(seq uint64) error {
-	s.syncMu.Lock()
-	defer s.syncMu.Unlock()
-	for s.synced.Load() < seq {
-		if s.syncing {
-			s.syncCond.Wait()
+// syncTo returns once a record, and all before it, survive a loss of power, for
+// which it calls sync. Callers at the same time share one call. Where it fails,
+// nobody can tell what is on the disk.
+func (l *wal) syncTo(seq uint64, sync func() error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.synced.Load() < seq {
+		if l.syncing {
+			l.cond.Wait()
 			continue
 		}
-		if err := s.poisoned(); err != nil {
+		if err := l.poisoned(); err != nil {
 			return unclear{err}
 		}
-		s.syncing = true
-		s.syncMu.Unlock()
-		err := s.syncLog()
-		s.syncMu.Lock()
-		s.syncing = false
-		s.syncCond.Broadcast()
+		l.syncing = true
+		l.mu.Unlock()
+		err := sync()
+		l.mu.Lock()
+		l.syncing = false
+		l.cond.Broadcast()
 		if err != nil {
 			return unclear{err}
 		}
@@ -160,45 +116,27 @@ func (s *Store) syncTo(seq uint64) error {
 // Those before it were synced when they ceased to be active.
 func (s *Store) syncLog() error {
 	s.mu.Lock()
-	w, seq, files := s.active.wal, s.seq-1, s.files
+	w, seq, files := s.tables.active.wal, s.seq-1, s.catalog.files
 	s.mu.Unlock()
-	return s.syncFiles(w, seq, files)
+	return s.wal.sync(w, seq, files)
 }
 
-func (s *Store) syncLogLocked() error { return s.syncFiles(s.active.wal, s.seq-1, s.files) }
+func (s *Store) syncLogLocked() error {
+	return s.wal.sync(s.tables.active.wal, s.seq-1, s.catalog.files)
+}
 
-func (s *Store) syncFiles(w *walFile, seq uint64, files *fileSet) error {
-	err := s.syncAlone(func() error {
-		if err := s.syncData(files); err != nil {
+// sync syncs a file up to a record, and what its records refer to.
+func (l *wal) sync(w *walFile, seq uint64, files *fileSet) error {
+	err := l.syncAlone(func() error {
+		if err := l.syncData(files); err != nil {
 			return err
 		}
-		return s.syncFile(w.f)
+		return l.syncFile(w.f)
 	})
 	if err != nil {
 		return err
 	}
-	for old := s.synced.Load(); old < seq && !s.synced.CompareAndSwap(old, seq); old = s.synced.Load() {
+	for old := l.synced.Load(); old < seq && !l.synced.CompareAndSwap(old, seq); old = l.synced.Load() {
 	}
 	return nil
-}
-
-// syncParents makes the names of the store's directory, and of those above it,
-// survive a loss of power. Those that may not be read were not made by us.
-func (s *Store) syncParents() error {
-	if s.hooks.noSync {
-		return nil
-	}
-	for dir := filepath.Clean(s.dir); ; {
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return nil
-		}
-		if err := s.fs.SyncDir(parent); err != nil {
-			if errors.Is(err, os.ErrPermission) {
-				return nil
-			}
-			return err
-		}
-		dir = parent
-	}
 }

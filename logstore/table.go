@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // table holds what was appended since the last seal, split into hash ranges,
@@ -63,7 +64,6 @@ func newTable(n int64) (*table, error) {
 	}, nil
 }
 
-// reset makes the table empty.
 func (t *table) reset() {
 	for i := range t.parts {
 		p := &t.parts[i]
@@ -80,14 +80,12 @@ func (t *table) reset() {
 	t.wal = nil
 }
 
-// freeChunks returns how many chunks are left.
 func (t *table) freeChunks() int { return len(t.arena)/t.chunkSize - t.chunks }
 
-// fits tells whether an encoded batch fits.
 func (t *table) fits(b *batch) bool {
 	free := t.freeChunks()
-	most := len(b.entries())/t.chunkSize + min(len(b.at), len(t.parts)) + 1
-	if most <= free {
+	maxChunks := len(b.entries())/t.chunkSize + min(len(b.at), len(t.parts)) + 1
+	if maxChunks <= free {
 		return true
 	}
 	// Near the end, the exact number.
@@ -161,6 +159,9 @@ func (t *table) insertSlow(p *part, e []byte) {
 		e = e[n:]
 	}
 }
+
+// source returns the entries of a part, as noted in a copy of it.
+func (t *table) source(p part) segment.Source { return &segment.Slices{Blocks: t.blocksOf(p)} }
 
 // blocksOf returns what a part holds, as noted in a copy of it.
 func (t *table) blocksOf(p part) [][]byte {

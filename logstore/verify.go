@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // Verify reads every block of every segment and every large value that they
@@ -35,7 +35,7 @@ func (s *Store) Verify(ctx context.Context) (found Ledger, err error) {
 		t := &v.tables[i]
 		var l Ledger
 		for p := range t.parts {
-			c.found(c.run(&sliceSource{t.t.blocksOf(t.parts[p])}, nil, &l))
+			c.found(c.run(t.t.source(t.parts[p]), nil, &l))
 		}
 		if err := t.ledger.diff(l); err != nil {
 			c.found(&partd.CorruptError{Path: s.dir, Offset: -1, Err: fmt.Errorf("of what is in no segment yet, %w", err)})
@@ -57,7 +57,7 @@ func (s *Store) Check(ctx context.Context) (partd.Checked, error) {
 func (s *Store) Segments() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.segments)
+	return len(s.segments.list)
 }
 
 // maxFindings bounds what Verify reports one by one.
@@ -68,7 +68,7 @@ type checker struct {
 	s    *Store
 	v    *view
 	errs []error
-	rr   runReader
+	rr   segment.Reader
 }
 
 func (c *checker) found(err error) {
@@ -82,90 +82,78 @@ func (c *checker) found(err error) {
 }
 
 // segment reads a segment. Of damaged runs, what is before the damage counts.
-func (c *checker) segment(g *segment) (Ledger, error) {
+func (c *checker) segment(g *storedSegment) (Ledger, error) {
 	var l Ledger
-	for r := range len(g.off) - 1 {
+	for r := range len(g.Off) - 1 {
 		if c.ctx.Err() != nil {
 			return l, context.Cause(c.ctx)
 		}
-		c.rr.reset(c.v.files, g.file, g.start+int64(g.off[r]), g.start+int64(g.off[r+1]))
-		err := c.run(&c.rr, func(e *entry) error {
-			if g.rangeOf(c.s.hashOfBytes(e.key)) != r {
-				return fmt.Errorf("key %s is in a range that is not its own", partd.QuoteKey(string(e.key)))
+		c.rr.Reset(&g.file.File, g.Start+int64(g.Off[r]), g.Start+int64(g.Off[r+1]))
+		err := c.run(&c.rr, func(e *segment.Entry) error {
+			if g.RangeOf(c.s.format.HashBytes(e.Key)) != r {
+				return fmt.Errorf("key %s is in a range that is not its own", partd.QuoteKey(string(e.Key)))
 			}
-			if len(g.hot) > 0 && g.hotFor(c.s.hashOfBytes(e.key), e.key) != nil {
-				return fmt.Errorf("key %s has a run of its own, and is in a range, too", partd.QuoteKey(string(e.key)))
+			if len(g.Hot) > 0 && g.HotFor(c.s.format.HashBytes(e.Key), e.Key) != nil {
+				return fmt.Errorf("key %s has a run of its own, and is in a range, too", partd.QuoteKey(string(e.Key)))
 			}
 			return nil
 		}, &l)
-		c.found(c.place(g, int64(g.off[r]), err))
+		c.found(c.place(g, int64(g.Off[r]), err))
 	}
-	for i := range g.hot {
-		c.found(c.place(g, int64(g.hot[i].off), c.hotRun(g, i, &l)))
+	for i := range g.Hot {
+		c.found(c.place(g, int64(g.Hot[i].Off), c.hotRun(g, i, &l)))
 	}
 	if err := g.ledger.diff(l); err != nil {
-		return l, g.file.corrupt(g.start, fmt.Errorf("in this segment %w", err))
+		return l, g.file.Corrupt(g.Start, fmt.Errorf("in this segment %w", err))
 	}
 	return l, nil
 }
 
 // hotRun reads the run of a hot key, and compares it with what the footer says.
 // Keys and Stat believe the footer.
-func (c *checker) hotRun(g *segment, i int, l *Ledger) error {
-	h := &g.hot[i]
-	name := partd.QuoteKey(string(h.key))
-	if h.hash != c.s.hashOfBytes(h.key) {
+func (c *checker) hotRun(g *storedSegment, i int, l *Ledger) error {
+	h := &g.Hot[i]
+	name := partd.QuoteKey(string(h.Key))
+	if h.Hash != c.s.format.HashBytes(h.Key) {
 		return fmt.Errorf("the footer has a wrong hash of key %s", name)
 	}
-	if i > 0 && compareHot(g.hot[i-1], *h) >= 0 {
+	if i > 0 && segment.CompareHot(g.Hot[i-1], *h) >= 0 {
 		return fmt.Errorf("in the footer, key %s is out of order", name)
 	}
-	c.rr.reset(c.v.files, g.file, g.start+int64(h.off), g.start+int64(h.off)+int64(h.n))
 	var k keySize
-	err := c.run(&c.rr, func(e *entry) error {
-		if string(e.key) != string(h.key) {
-			return fmt.Errorf("key %s is in the run of another", partd.QuoteKey(string(e.key)))
+	err := c.run(g.hotRun(&c.rr, h), func(e *segment.Entry) error {
+		if string(e.Key) != string(h.Key) {
+			return fmt.Errorf("key %s is in the run of another", partd.QuoteKey(string(e.Key)))
 		}
 		return k.add(e)
 	}, l)
 	if err != nil {
 		return err
 	}
-	if k.bytes != h.bytes || k.reset != h.reset || k.gone != h.gone {
+	if k.bytes != h.Bytes || k.reset != h.Reset || k.gone != h.Gone {
 		return fmt.Errorf("the footer says of the run of key %s: %d bytes, reset %t, gone %t; found were %d bytes, reset %t, gone %t",
-			name, h.bytes, h.reset, h.gone, k.bytes, k.reset, k.gone)
+			name, h.Bytes, h.Reset, h.Gone, k.bytes, k.reset, k.gone)
 	}
 	return nil
 }
 
 // place says where an error was found, unless it says so itself.
-func (c *checker) place(g *segment, off int64, err error) error {
+func (c *checker) place(g *storedSegment, off int64, err error) error {
 	var corrupt *partd.CorruptError
 	if err == nil || errors.As(err, &corrupt) {
 		return err
 	}
-	return g.file.corrupt(g.start+off, err)
+	return g.file.Corrupt(g.Start+off, err)
 }
 
-func (c *checker) run(src blockSource, check func(e *entry) error, l *Ledger) error {
-	r := entryReader{src: src}
-	for {
-		e, err := r.next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+func (c *checker) run(src segment.Source, check func(e *segment.Entry) error, l *Ledger) error {
+	return segment.EachEntry(src, func(e *segment.Entry) error {
 		if check != nil {
-			if err := check(&e); err != nil {
+			if err := check(e); err != nil {
 				return err
 			}
 		}
-		if e.kind != kindBlob {
-			e.account(l)
-		} else if err := c.s.accountBlob(c.v.files, l, &e); err != nil {
-			c.found(err)
-		}
-	}
+		c.found(c.v.files.accountAll(l, e))
+		return nil
+	})
 }

@@ -15,33 +15,33 @@ import (
 func TestVerifyHotRuns(t *testing.T) {
 	const pieces, pieceLen = 200, 1000
 	for name, test := range map[string]struct {
-		change func(g *segment)
+		change func(g *storedSegment)
 		open   string // part of the error of opening
 		verify string // part of the error of Verify
 	}{
-		"as it is": {change: func(*segment) {}},
+		"as it is": {change: func(*storedSegment) {}},
 		"far too many bytes": {
-			change: func(g *segment) { g.hot[0].bytes = 1 << 60 },
+			change: func(g *storedSegment) { g.Hot[0].Bytes = 1 << 60 },
 			open:   "a segment's footer makes no sense",
 		},
 		"too few bytes": {
-			change: func(g *segment) { g.hot[0].bytes-- },
+			change: func(g *storedSegment) { g.Hot[0].Bytes-- },
 			verify: "199999 bytes, reset false, gone false; found were 200000 bytes",
 		},
 		"reset": {
-			change: func(g *segment) { g.hot[0].reset = true },
+			change: func(g *storedSegment) { g.Hot[0].Reset = true },
 			verify: "200000 bytes, reset true, gone false; found were 200000 bytes, reset false",
 		},
 		"gone": {
-			change: func(g *segment) { g.hot[0].gone = true },
+			change: func(g *storedSegment) { g.Hot[0].Gone = true },
 			verify: "reset false, gone true; found were 200000 bytes, reset false, gone false",
 		},
 		"hash": {
-			change: func(g *segment) { g.hot[0].hash++ },
+			change: func(g *storedSegment) { g.Hot[0].Hash++ },
 			verify: "the footer has a wrong hash of key ",
 		},
 		"order": {
-			change: func(g *segment) { slices.Reverse(g.hot) },
+			change: func(g *storedSegment) { slices.Reverse(g.Hot) },
 			verify: " is out of order",
 		},
 	} {
@@ -74,7 +74,7 @@ func TestVerifyHotRuns(t *testing.T) {
 
 // rewriteFooter makes a store whose only segment has two hot keys, and changes the
 // segment's footer, with the right checksum.
-func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g *segment)) {
+func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g *storedSegment)) {
 	t.Helper()
 	s, err := Open(dir, &Options{Memory: MinMemory})
 	if err != nil {
@@ -89,18 +89,18 @@ func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g
 	if err := s.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	g := *s.segments[0]
-	if len(s.segments) != 1 || len(g.hot) != 2 {
-		t.Fatalf("%d segments, %d hot keys", len(s.segments), len(g.hot))
+	g := *s.segments.list[0]
+	if len(s.segments.list) != 1 || len(g.Hot) != 2 {
+		t.Fatalf("%d segments, %d hot keys", len(s.segments.list), len(g.Hot))
 	}
-	at := g.end - int64(len(g.encodeFooter(s.seed, 0)))
-	g.hot = slices.Clone(g.hot)
+	at := g.End - int64(len(g.EncodeFooter(&g.file.File, g.ledger.append(nil), 0)))
+	g.Hot = slices.Clone(g.Hot)
 	change(&g)
-	footer := g.encodeFooter(s.seed, at)
+	footer := g.EncodeFooter(&g.file.File, g.ledger.append(nil), at)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.OpenFile(g.file.path, os.O_WRONLY, 0)
+	f, err := os.OpenFile(g.file.Path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 )
 
 // view is the content of the store at one moment.
@@ -11,7 +12,7 @@ type view struct {
 	s        *Store
 	files    *fileSet
 	version  *version
-	segments []*segment
+	segments []*storedSegment
 	tables   []tableView // newer than all segments, oldest first
 	slow     bool        // counted in Store.slowViews
 }
@@ -34,16 +35,9 @@ func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
 	if s.unread != nil {
 		return nil, s.unread
 	}
-	v := &view{s: s, files: s.files, version: s.holdVersion(), segments: s.segments}
-	s.files.refs.Add(1)
-	for _, t := range s.tables {
+	v := s.segmentsView(s.segments.list)
+	for _, t := range s.tables.inUse() {
 		v.addTable(t, lo, hi)
-	}
-	if s.frozen != nil {
-		v.addTable(s.frozen, lo, hi)
-	}
-	if s.active != nil {
-		v.addTable(s.active, lo, hi)
 	}
 	return v, nil
 }
@@ -53,7 +47,7 @@ func (v *view) addTable(t *table, lo, hi uint64) {
 		return
 	}
 	t.refs.Add(1)
-	first, last := int(lo>>(64-t.bits)), int(hi>>(64-t.bits))
+	first, last := segment.Range(lo, t.bits), segment.Range(hi, t.bits)
 	v.tables = append(v.tables, tableView{t, first, append([]part(nil), t.parts[first:last+1]...), t.ledger})
 }
 
@@ -62,15 +56,15 @@ func (v *view) addTable(t *table, lo, hi uint64) {
 func (v *view) holdTables() {
 	if len(v.tables) > 0 && !v.slow {
 		v.slow = true
-		v.s.slowViews++
+		v.s.tables.slow++
 	}
 }
 
-// holdNothing takes back what holdTables said. mu is held.
-func (v *view) holdNothing() {
+// releaseTables takes back what holdTables said. mu is held.
+func (v *view) releaseTables() {
 	if v.slow {
 		v.slow = false
-		v.s.slowViews--
+		v.s.tables.slow--
 	}
 }
 
@@ -83,18 +77,16 @@ func (v *view) close() error {
 
 func (v *view) closeLocked() error {
 	for _, t := range v.tables {
-		v.s.unref(t.t)
+		v.s.tables.unref(t.t)
 	}
 	v.tables = nil
-	v.holdNothing()
-	v.s.releaseVersion(v.version)
+	v.releaseTables()
+	v.s.segments.release(v.version)
 	return v.files.release()
 }
 
-// sources is the number of segments and tables.
 func (v *view) sources() int { return len(v.segments) + len(v.tables) }
 
-// ledger is the account of all that the view holds.
 func (v *view) ledger() Ledger {
 	var l Ledger
 	for _, g := range v.segments {
@@ -106,56 +98,49 @@ func (v *view) ledger() Ledger {
 	return l
 }
 
-// marksIn tells whether a source holds resets of keys.
+// marksIn reports whether a source holds resets of keys.
 func (v *view) marksIn(source int) bool {
 	return source >= len(v.segments) || v.segments[source].ledger.Marks > 0
 }
 
 // keySource returns the run in which a source holds a key's entries, maybe
 // among others.
-func (v *view) keySource(source int, hash uint64, key []byte, r *runReader) (src blockSource, hot *hotRun) {
-	if source >= len(v.segments) {
-		return v.tables[source-len(v.segments)].source(hash), nil
+func (v *view) keySource(source int, hash uint64, key []byte, r *segment.Reader) (src segment.Source, hot *segment.HotRun) {
+	if source < len(v.segments) {
+		g := v.segments[source]
+		if h := g.HotFor(hash, key); h != nil {
+			return g.hotRun(r, h), h
+		}
 	}
-	g := v.segments[source]
-	if h := g.hotFor(hash, key); h != nil {
-		at := g.start + int64(h.off)
-		r.reset(v.files, g.file, at, at+int64(h.n))
-		return r, h
-	}
-	i := g.rangeOf(hash)
-	r.reset(v.files, g.file, g.start+int64(g.off[i]), g.start+int64(g.off[i+1]))
-	return r, nil
+	return v.rangeSource(source, hash, r), nil
 }
 
-// source returns the part of a hash.
-func (t *tableView) source(hash uint64) blockSource {
-	return &sliceSource{t.t.blocksOf(t.parts[int(hash>>(64-t.t.bits))-t.base])}
-}
+func (t *tableView) at(hash uint64) part { return t.parts[segment.Range(hash, t.t.bits)-t.base] }
+
+func (t *tableView) source(hash uint64) segment.Source { return t.t.source(t.at(hash)) }
 
 // runError gives an error of decoding entries a place, if it has none.
 func (v *view) runError(source int, err error) error {
-	if err != errBadEntry && err != errShortEntry {
+	if err != segment.ErrBadEntry && err != segment.ErrShortEntry {
 		return err
 	}
 	if source >= len(v.segments) {
 		return err
 	}
 	g := v.segments[source]
-	return g.file.corrupt(g.start, err)
+	return g.file.Corrupt(g.Start, err)
 }
 
-// appendBlob appends a large value to dst.
 func (v *view) appendBlob(dst []byte, encoded []byte) ([]byte, error) {
-	var r blobReader
-	if err := v.files.openBlob(encoded, nil, &r); err != nil {
+	var r segment.BlobReader
+	if err := v.files.openBlob(encoded, &r); err != nil {
 		return dst, err
 	}
-	if need := len(dst) + int(r.ref.length); need > cap(dst) {
+	if need := len(dst) + int(r.Ref.Length); need > cap(dst) {
 		dst = append(make([]byte, 0, need), dst...)
 	}
 	for {
-		b, err := r.next()
+		b, err := r.Next()
 		if err == io.EOF {
 			return dst, nil
 		}

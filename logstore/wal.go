@@ -2,126 +2,44 @@ package logstore
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
-	"path/filepath"
-
-	"github.com/go-partd/partd/internal/vfs"
+	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/vfs"
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// wal is the write-ahead files of a store. Whoever writes records, or begins or
+// removes a file, holds Store.mu.
+type wal struct {
+	*directory
+	format  *segment.Format
+	step    int64 // by which files grow
+	noEpoch bool  // tests take that protection out
 
-// A write-ahead file is used again and again. Its header and each record hold
-// the epoch, which is one higher at every use, so that what an earlier use left
-// behind the end is never taken for a record.
-const (
-	walMagic        = "partdWAL"
-	formatVersion   = 1
-	walHeaderLen    = 64
-	recordHeaderLen = 40
-	tagLen          = 24
-)
+	wasDurable bool  // when the store was opened: see manifest.durable
+	maxRecord  int64 // bytes of a record that may be read
 
-// recordType is what a record is for.
-type recordType uint8
+	files     [3]vfs.File
+	lastEpoch uint64 // the highest that was found
+	endBefore int64  // where the records end of the file before the newest that was found
+	found     Recovery
 
-const (
-	recordBatch      recordType = iota // entries
-	recordSession                      // a session was issued
-	recordEndSession                   // a session was closed by its user
-	recordEndOfFile                    // the next record is in another file, whose place is in crc
-)
-
-const recordTagged = 1 // flag: a tag follows the header
-
-// recordHeader stands in front of each record.
-type recordHeader struct {
-	length   uint32 // of the entries
-	crc      uint32 // of the entries
-	kind     recordType
-	tagged   bool
-	tag      partd.Tag
-	epoch    uint64
-	seq      uint64 // counts the store's records
-	synced   uint64 // the last record known to survive a loss of power when this was written
-	totalLen int64
+	// synced is the last record that survives a loss of power.
+	synced atomic.Uint64
+	// mu guards syncing. It is taken before Store.mu.
+	mu      sync.Mutex
+	cond    sync.Cond
+	syncing bool // one of those who wait for it does the sync
 }
 
-// salt begins the CRC of something in a file of this store at an offset, so
-// that what belongs elsewhere does not match.
-func salt(seed uint64, file uint32, off int64) uint32 {
-	var b [20]byte
-	binary.LittleEndian.PutUint64(b[:], seed)
-	binary.LittleEndian.PutUint32(b[8:], file)
-	binary.LittleEndian.PutUint64(b[12:], uint64(off))
-	return crc32.Checksum(b[:], castagnoli)
-}
-
-const walFileNumber = 1<<32 - 1 // write-ahead files all have this in their salt
-
-// put writes the header, and the tag, in front of the batch's entries and
-// returns the whole record.
-func (h *recordHeader) put(b *batch, seed uint64, off int64) []byte {
-	start := batchPrefix - recordHeaderLen
-	if h.tagged {
-		start = 0
-	}
-	rec := b.buf[start:]
-	le := binary.LittleEndian
-	le.PutUint32(rec[4:], uint32(len(b.entries())))
-	le.PutUint32(rec[8:], b.crc)
-	rec[12], rec[13], rec[14], rec[15] = byte(h.kind), 0, 0, 0
-	end := recordHeaderLen
-	if h.tagged {
-		rec[13] = recordTagged
-		putTag(rec[recordHeaderLen:], h.tag)
-		end += tagLen
-	}
-	le.PutUint64(rec[16:], h.epoch)
-	le.PutUint64(rec[24:], h.seq)
-	le.PutUint64(rec[32:], h.synced)
-	le.PutUint32(rec, crc32.Update(salt(seed, walFileNumber, off), castagnoli, rec[4:end]))
-	return rec
-}
-
-var errNoRecord = errors.New("no record")
-
-// parseRecordHeader decodes a header at the start of b, which holds the tag,
-// too, unless the file ends before.
-func parseRecordHeader(b []byte, seed uint64, off int64, checkCRC bool) (recordHeader, error) {
-	var h recordHeader
-	if len(b) < recordHeaderLen {
-		return h, errNoRecord
-	}
-	le := binary.LittleEndian
-	end := recordHeaderLen
-	if b[13] == recordTagged {
-		end += tagLen
-	}
-	if len(b) < end || checkCRC && le.Uint32(b) != crc32.Update(salt(seed, walFileNumber, off), castagnoli, b[4:end]) {
-		return h, errNoRecord
-	}
-	h = recordHeader{
-		length: le.Uint32(b[4:]), crc: le.Uint32(b[8:]), kind: recordType(b[12]), tagged: b[13] == recordTagged,
-		epoch: le.Uint64(b[16:]), seq: le.Uint64(b[24:]), synced: le.Uint64(b[32:]),
-	}
-	if h.tagged {
-		h.tag = parseTag(b[recordHeaderLen:])
-	}
-	h.totalLen = int64(end) + int64(h.length)
-	if h.kind > recordEndOfFile || b[13] > recordTagged || b[14] != 0 || b[15] != 0 {
-		return h, errNoRecord
-	}
-	return h, nil
-}
-
-// walFile is a write-ahead file in use.
 type walFile struct {
+	log   *wal
 	f     vfs.File
 	path  string
 	epoch uint64
@@ -133,12 +51,13 @@ type walFile struct {
 // that was cut off is known from one that ends.
 const walStep = 1 << 20
 
-// growWAL makes the file reach to an offset and beyond.
-func (s *Store) growWAL(w *walFile, end int64) error {
-	if end <= w.size && w.size%s.walStep == 0 {
+// grow makes the file reach to an offset and beyond.
+func (w *walFile) grow(end int64) error {
+	step := w.log.step
+	if end <= w.size && w.size%step == 0 {
 		return nil
 	}
-	size := (max(end, w.size) + s.walStep - 1) / s.walStep * s.walStep
+	size := (max(end, w.size) + step - 1) / step * step
 	if err := w.f.Truncate(size); err != nil {
 		return err
 	}
@@ -146,82 +65,36 @@ func (s *Store) growWAL(w *walFile, end int64) error {
 	return nil
 }
 
-func walName(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("wal-%d", i)) }
-
-// walHeader is the head of a write-ahead file.
-type walHeader struct {
-	epoch    uint64
-	firstSeq uint64 // of the first record in it
-}
-
-func (h walHeader) encode(id, seed uint64) []byte {
-	b := make([]byte, walHeaderLen)
-	le := binary.LittleEndian
-	copy(b, walMagic)
-	le.PutUint32(b[8:], formatVersion)
-	le.PutUint64(b[16:], id)
-	le.PutUint64(b[24:], h.epoch)
-	le.PutUint64(b[32:], h.firstSeq)
-	le.PutUint32(b[walHeaderLen-4:], crc32.Update(salt(seed, walFileNumber, 0), castagnoli, b[:walHeaderLen-4]))
-	return b
-}
-
-// errForeign is wrapped where a file is whole, as far as can be told, but not
-// for this store or this program.
-var errForeign = errors.New("it was not written by this store")
-
-func parseWALHeader(b []byte, id, seed uint64) (h walHeader, err error) {
-	le := binary.LittleEndian
-	if len(b) < walHeaderLen || string(b[:8]) != walMagic {
-		return h, errors.New("it does not begin as a write-ahead file")
-	}
-	if v := le.Uint32(b[8:]); v > formatVersion {
-		return h, fmt.Errorf("%w: %w", errForeign, newerFormat(v, formatVersion))
-	}
-	// A header that a crash tore on a new file ends in zeros.
-	if le.Uint64(b[16:]) != id && le.Uint32(b[walHeaderLen-4:]) != 0 {
-		return h, fmt.Errorf("%w: it belongs to another store: put back the file that was here", errForeign)
-	}
-	if le.Uint32(b[walHeaderLen-4:]) != crc32.Update(salt(seed, walFileNumber, 0), castagnoli, b[:walHeaderLen-4]) {
-		return h, errors.New("the checksum of its header does not match")
-	}
-	return walHeader{le.Uint64(b[24:]), le.Uint64(b[32:])}, nil
-}
-
-func newerFormat(v, known uint32) error {
-	return fmt.Errorf("it has format version %d, this program knows up to %d: use a newer one", v, known)
-}
-
-// beginWAL makes a write-ahead file that is not in use the next one.
-func (s *Store) beginWAL(slot int, h walHeader) (*walFile, error) {
-	path := walName(s.dir, slot)
-	f := s.walFiles[slot]
+// begin makes a write-ahead file that is not in use the next one.
+func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
+	path := walName(l.dir, slot)
+	f := l.files[slot]
 	if f == nil {
 		var err error
-		if f, err = s.fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666); err != nil {
+		if f, err = l.fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666); err != nil {
 			return nil, err
 		}
-		s.walFiles[slot] = f
+		l.files[slot] = f
 	}
 	info, err := f.Info()
 	if err != nil {
 		return nil, err
 	}
-	w := &walFile{f: f, path: path, epoch: h.epoch, end: walHeaderLen, size: info.Size}
-	if err := s.growWAL(w, walHeaderLen); err != nil {
+	w := &walFile{log: l, f: f, path: path, epoch: h.epoch, end: walHeaderLen, size: info.Size}
+	if err := w.grow(walHeaderLen); err != nil {
 		return nil, err
 	}
-	head := h.encode(s.id, s.seed)
+	head := h.encode(l.format)
 	if _, err := f.WriteAt(head, 0); err != nil {
 		// A header that is there after all would say that the file before ends
 		// here.
-		if undoErr := s.unwrite(f, head, 0); undoErr != nil {
-			return nil, errors.Join(s.poison(err), undoErr)
+		if undoErr := l.unwrite(f, head, 0); undoErr != nil {
+			return nil, errors.Join(l.poison(err), undoErr)
 		}
 		return nil, err
 	}
-	if s.durable.Load() {
-		err := s.syncAlone(func() error { return errors.Join(s.syncFile(f), s.syncDir()) })
+	if l.durable.Load() {
+		err := l.syncAlone(func() error { return errors.Join(l.syncFile(f), l.syncDir()) })
 		if err != nil {
 			return nil, err
 		}
@@ -232,7 +105,7 @@ func (s *Store) beginWAL(slot int, h walHeader) (*walFile, error) {
 // unwrite makes sure that a header whose write failed is not there, and so what
 // follows it means nothing. One that is not there when it is read back needs no
 // zeros, for which a full disk may have no block either.
-func (s *Store) unwrite(f vfs.File, head []byte, off int64) error {
+func (l *wal) unwrite(f vfs.File, head []byte, off int64) error {
 	got := make([]byte, len(head))
 	n, err := f.ReadAt(got, off)
 	if (err == nil || isEOF(err)) && !bytes.Equal(got[:n], head) {
@@ -241,28 +114,138 @@ func (s *Store) unwrite(f vfs.File, head []byte, off int64) error {
 	if _, err := f.WriteAt(make([]byte, len(head)), off); err != nil {
 		return err
 	}
-	if s.durable.Load() {
-		return s.syncAlone(func() error { return s.syncFile(f) })
-	}
-	return nil
+	return l.syncIfDurable(f)
 }
 
-// writeRecord writes a batch as the next record.
-func (s *Store) writeRecord(w *walFile, b *batch, h recordHeader) error {
+// syncIfDurable syncs a file of a store that is to survive a loss of power.
+func (l *wal) syncIfDurable(f vfs.File) error {
+	if !l.durable.Load() {
+		return nil
+	}
+	return l.syncAlone(func() error { return l.syncFile(f) })
+}
+
+func (w *walFile) write(b *batch, h recordHeader) error {
 	h.epoch = w.epoch
-	rec := h.put(b, s.seed, w.end)
-	if err := s.growWAL(w, w.end+int64(len(rec))); err != nil {
+	rec := h.put(b, w.log.format, w.end)
+	if err := w.grow(w.end + int64(len(rec))); err != nil {
 		return err
 	}
 	if _, err := w.f.WriteAt(rec, w.end); err != nil {
 		// What was written of it must never be replayed.
 		head := rec[:len(rec)-len(b.entries())]
-		if undoErr := s.unwrite(w.f, head, w.end); undoErr != nil {
-			return unclear{errors.Join(s.poison(err), undoErr)}
+		if undoErr := w.log.unwrite(w.f, head, w.end); undoErr != nil {
+			return unclear{errors.Join(w.log.poison(err), undoErr)}
 		}
-		s.punch(w.f, w.end, w.size-w.end)
+		w.log.punch(w.f, w.end, w.size-w.end)
 		return err
 	}
 	w.end += int64(len(rec))
 	return nil
+}
+
+func (l *wal) size() (n int64, err error) {
+	for _, f := range l.files {
+		if f != nil {
+			info, e := f.Info()
+			n, err = n+info.Size, errors.Join(err, e)
+		}
+	}
+	return n, err
+}
+
+// close closes the files. Records stay in them.
+func (l *wal) close() error {
+	var errs []error
+	for i, f := range l.files {
+		if f != nil {
+			errs = append(errs, f.Close())
+			l.files[i] = nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l *wal) remove() error {
+	var errs []error
+	for i, f := range l.files {
+		if f != nil {
+			errs = append(errs, f.Close(), l.fs.Remove(walName(l.dir, i)))
+			l.files[i] = nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// A write-ahead file that another one follows ends with a record that says so,
+// or else nobody would miss the newest file if it were removed. The record is
+// written once the next file is there, so that it is never wrong. It has the
+// number of the first record of the next file, and no entries.
+
+// markEnd writes that record. Without it the store is as good as before, so
+// that an error is only noted. mu is held.
+func (l *wal) markEnd(old, next *walFile, seq uint64) {
+	slot := slices.Index(l.files[:], next.f)
+	b := &batch{}
+	b.reset()
+	b.crc = uint32(slot)
+	h := recordHeader{kind: recordEndOfFile, epoch: old.epoch, seq: seq, synced: l.synced.Load()}
+	rec := h.put(b, l.format, old.end)
+	err := old.grow(old.end + int64(len(rec)))
+	if err == nil {
+		_, err = old.f.WriteAt(rec, old.end)
+	}
+	l.warn(err, "the end of a write-ahead file could not be marked", "path", old.path)
+}
+
+// clearEnd overwrites the record that may be at the end of a file whose next
+// one is to be begun anew. A crash meanwhile would leave that one empty, as if
+// somebody had emptied it.
+func (l *wal) clearEnd(w liveWAL, end int64) error {
+	info, err := w.f.Info()
+	if err != nil || end >= info.Size {
+		return err
+	}
+	zeros := make([]byte, min(recordHeaderLen, info.Size-end))
+	if _, err := w.f.WriteAt(zeros, end); err != nil {
+		return err
+	}
+	return l.syncIfDurable(w.f)
+}
+
+// checkNewest refuses the newest write-ahead file that was found if it says that
+// another one follows. That one may be there without a header, as a loss of
+// power may leave it where nothing was ever synced, but not empty.
+func (l *wal) checkNewest(r *walReader) error {
+	slot := r.nextFile - 1
+	if slot < 0 || slot >= len(l.files) {
+		return nil
+	}
+	path := walName(l.dir, slot)
+	why := errors.New("it is missing")
+	if f := l.files[slot]; f != nil {
+		h, err := l.readHeader(f)
+		if errors.Is(err, errNoRecord) {
+			info, err := f.Info()
+			if err != nil || info.Size > 0 {
+				return err // liveWALs has looked for records in it
+			}
+			why = errors.New("it is empty")
+		} else if err != nil {
+			return err
+		} else {
+			why = fmt.Errorf("it is of epoch %d", h.epoch)
+		}
+	}
+	return &partd.CorruptError{Path: path, Offset: -1, Err: fmt.Errorf(
+		"this should be the write-ahead file of epoch %d, with the records from %d on: %w", r.epoch+1, r.nextSeq, why)}
+}
+
+func (l *wal) missingSlot() int {
+	for slot := range l.files {
+		if _, err := l.fs.Info(walName(l.dir, slot)); errors.Is(err, os.ErrNotExist) {
+			return slot
+		}
+	}
+	return 0
 }

@@ -69,11 +69,11 @@ func TestNewestFileWithoutHeader(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, f := range s.walFiles {
+		for i, f := range s.wal.files {
 			if f == nil {
 				continue
 			}
-			if w, err := s.readWALHeader(f); err == nil && w.epoch > last {
+			if w, err := s.wal.readHeader(f); err == nil && w.epoch > last {
 				newest, last = walName(crashDir, i), w.epoch
 			}
 		}

@@ -9,12 +9,13 @@ import (
 	"io"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
 // walReader reads the records of a write-ahead file in order.
 type walReader struct {
-	s        *Store
+	log      *wal
 	f        vfs.File
 	path     string
 	size     int64
@@ -29,12 +30,12 @@ type walReader struct {
 
 const walReadLen = 1 << 20
 
-func (s *Store) newWALReader(f vfs.File, path string, h walHeader) (*walReader, error) {
-	info, err := f.Info()
+func (l *wal) newReader(w liveWAL) (*walReader, error) {
+	info, err := w.f.Info()
 	if err != nil {
 		return nil, err
 	}
-	return &walReader{s: s, f: f, path: path, size: info.Size, epoch: h.epoch, nextSeq: h.firstSeq, off: walHeaderLen}, nil
+	return &walReader{log: l, f: w.f, path: w.path, size: info.Size, epoch: w.epoch, nextSeq: w.firstSeq, off: walHeaderLen}, nil
 }
 
 // at returns up to n bytes of the file from an offset.
@@ -66,11 +67,11 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	}
 	r.sawBytes = len(b) >= 24 && binary.LittleEndian.Uint64(b[16:]) == r.epoch ||
 		len(b) >= 32 && binary.LittleEndian.Uint64(b[24:]) == r.nextSeq
-	h, err = parseRecordHeader(b, r.s.seed, r.off, !r.s.hooks.noCRC)
+	h, err = parseRecordHeader(b, r.log.format, r.off, !r.log.format.NoCRC)
 	if err != nil {
 		return h, nil, err
 	}
-	if !r.s.hooks.noEpoch && (h.epoch != r.epoch || h.seq != r.nextSeq) {
+	if !r.log.noEpoch && (h.epoch != r.epoch || h.seq != r.nextSeq) {
 		return h, nil, errNoRecord
 	}
 	if h.kind == recordEndOfFile {
@@ -110,27 +111,27 @@ func (r *walReader) check(h recordHeader) error {
 		if len(b) == 0 {
 			return errNoRecord
 		}
-		crc = crc32.Update(crc, castagnoli, b)
+		crc = crc32.Update(crc, segment.Castagnoli, b)
 		at += int64(len(b))
 	}
-	if !r.s.hooks.noCRC && crc != h.crc {
+	if !r.log.format.NoCRC && crc != h.crc {
 		return errNoRecord
 	}
-	if most := r.s.opts.Memory / 8; h.totalLen > most {
+	if limit := r.log.maxRecord; h.totalLen > limit {
 		return fmt.Errorf("%w: %s has a record of %d bytes at offset %d, of which this store may have %d in memory: open it with %d bytes of memory or more",
-			partd.ErrTooLarge, r.path, h.totalLen, r.off, most, h.totalLen*8)
+			partd.ErrTooLarge, r.path, h.totalLen, r.off, limit, h.totalLen*8)
 	}
 	return nil
 }
 
-// damage tells whether what stopped reading is damage, not the torn tail that
+// damage reports whether what stopped reading is damage, not the torn tail that
 // a crash leaves: whole records follow that cannot be there after a crash.
 func (r *walReader) damage() error {
 	later, found, err := r.find(r.off + 1)
 	if err != nil || !found {
 		return err
 	}
-	if r.s.man.durable && later.synced < r.nextSeq {
+	if r.log.wasDurable && later.synced < r.nextSeq {
 		// Written after the last sync: a loss of power may keep one and lose
 		// another.
 		r.sawBytes = true
@@ -166,7 +167,7 @@ func (r *walReader) find(first int64) (best recordHeader, found bool, err error)
 		if err != nil {
 			return best, found, err
 		}
-		h, err := parseRecordHeader(head, r.s.seed, at, true)
+		h, err := parseRecordHeader(head, r.log.format, at, true)
 		if err == nil && h.kind != recordEndOfFile && h.epoch == r.epoch && h.seq >= r.nextSeq && (!found || h.synced > best.synced) {
 			best, found = h, true
 		}
@@ -177,13 +178,13 @@ func (r *walReader) find(first int64) (best recordHeader, found bool, err error)
 // readWALHeader reads the header of a write-ahead file. Where it is damaged,
 // errNoRecord is wrapped; where the file is another store's or of a newer
 // format, a crash did not do that, and errForeign is wrapped.
-func (s *Store) readWALHeader(f vfs.File) (walHeader, error) {
+func (l *wal) readHeader(f vfs.File) (walHeader, error) {
 	b := make([]byte, walHeaderLen)
 	n, err := f.ReadAt(b, 0)
 	if err != nil && err != io.EOF {
 		return walHeader{}, err
 	}
-	h, err := parseWALHeader(b[:n], s.id, s.seed)
+	h, err := parseWALHeader(b[:n], l.format)
 	if errors.Is(err, errForeign) {
 		return h, &partd.CorruptError{Path: f.Name(), Offset: 0, Err: err}
 	}

@@ -1,16 +1,14 @@
-package logstore
+package segment
 
 import (
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"io"
 )
 
-// runReader reads a run of blocks; it is a blockSource.
-type runReader struct {
-	file  *dataFile
-	files *fileSet
+// Reader reads a run of blocks; it is a Source.
+type Reader struct {
+	file  *File
 	off   int64 // of what comes next in the file
 	end   int64
 	ahead []byte // read, not yet used
@@ -20,16 +18,15 @@ type runReader struct {
 
 const readLen = 256 << 10
 
-// reset makes the reader read another run.
-func (r *runReader) reset(files *fileSet, f *dataFile, off, end int64) {
-	r.file, r.files, r.off, r.end, r.ahead = f, files, off, end, nil
+func (r *Reader) Reset(f *File, off, end int64) {
+	r.file, r.off, r.end, r.ahead = f, off, end, nil
 }
 
-func (r *runReader) corrupt(why string) error {
-	return r.file.corrupt(r.off-int64(len(r.ahead)), errors.New(why))
+func (r *Reader) Corrupt(why string) error {
+	return r.file.Corrupt(r.off-int64(len(r.ahead)), errors.New(why))
 }
 
-func (r *runReader) next() ([]byte, error) {
+func (r *Reader) Next() ([]byte, error) {
 	if len(r.ahead) == 0 && r.off == r.end {
 		return nil, io.EOF
 	}
@@ -38,41 +35,40 @@ func (r *runReader) next() ([]byte, error) {
 	}
 	le := binary.LittleEndian
 	word := le.Uint32(r.ahead[4:])
-	codec, storedLen, rawLen := word>>24, int(word&(1<<24-1)), int(le.Uint32(r.ahead[8:]))
-	if rawLen == 0 || rawLen > blockLen || storedLen > rawLen || codec == codecNone && storedLen != rawLen {
-		return nil, r.corrupt("a block's header makes no sense")
+	c, storedLen, rawLen := Codec(word>>24), int(word&(1<<24-1)), int(le.Uint32(r.ahead[8:]))
+	if rawLen == 0 || rawLen > blockLen || storedLen > rawLen || c == codecNone && storedLen != rawLen {
+		return nil, r.Corrupt("a block's header makes no sense")
 	}
 	if err := r.fill(blockHeaderLen + storedLen); err != nil {
 		return nil, err
 	}
 	b := r.ahead[:blockHeaderLen+storedLen]
 	at := r.off - int64(len(r.ahead))
-	if !r.files.noCRC && le.Uint32(b) != crc32.Update(salt(r.files.seed, r.file.number, at), castagnoli, b[4:]) {
-		return nil, r.corrupt("the checksum of a block does not match")
+	if !r.file.NoCRC && le.Uint32(b) != r.file.Salted(r.file.Number, at, b[4:]) {
+		return nil, r.Corrupt("the checksum of a block does not match")
 	}
 	stored := b[blockHeaderLen:]
-	if codec == codecNone {
+	if c == codecNone {
 		r.ahead = r.ahead[len(b):]
 		return stored, nil
 	}
 	if r.raw == nil {
 		r.raw = make([]byte, blockLen)
 	}
-	raw, err := r.files.decomp.decompress(r.raw, stored, codec, rawLen)
+	raw, err := r.file.decomp.decompress(r.raw, stored, c, rawLen)
 	if err != nil {
-		return nil, r.corrupt(err.Error())
+		return nil, r.Corrupt(err.Error())
 	}
 	r.ahead = r.ahead[len(b):]
 	return raw, nil
 }
 
-// fill makes at least n bytes lie ahead.
-func (r *runReader) fill(n int) error {
+func (r *Reader) fill(n int) error {
 	if len(r.ahead) >= n {
 		return nil
 	}
 	if int64(n-len(r.ahead)) > r.end-r.off {
-		return r.corrupt("a block reaches beyond the end of its run")
+		return r.Corrupt("a block reaches beyond the end of its run")
 	}
 	// A short run, as one of many in a large store, takes a small buffer.
 	want := int(min(int64(len(r.ahead))+r.end-r.off, readLen))
@@ -86,7 +82,7 @@ func (r *runReader) fill(n int) error {
 	}
 	have := len(r.ahead)
 	more := int(min(int64(len(r.buf)-have), r.end-r.off))
-	if err := r.file.readFull(r.buf[have:have+more], r.off); err != nil {
+	if err := r.file.ReadFull(r.buf[have:have+more], r.off); err != nil {
 		return err
 	}
 	r.off += int64(more)

@@ -1,4 +1,4 @@
-package logstore
+package segment
 
 import (
 	"errors"
@@ -9,16 +9,24 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// compressor compresses blocks.
-type compressor struct {
-	codec Compression
+// Codec is how a block is compressed, as it is stored.
+type Codec uint8
+
+const (
+	codecNone Codec = iota
+	codecS2
+	codecZstd
+)
+
+type Compressor struct {
+	codec Codec
 	zstd  *zstd.Encoder
 	buf   []byte
 }
 
-func newCompressor(c Compression) (*compressor, error) {
-	k := &compressor{codec: c}
-	if c == Zstd {
+func NewCompressor(c Codec) (*Compressor, error) {
+	k := &Compressor{codec: c}
+	if c == codecZstd {
 		var err error
 		k.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(blockLen),
 			zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
@@ -30,21 +38,21 @@ func newCompressor(c Compression) (*compressor, error) {
 }
 
 // compress returns the block as it is to be stored, valid until the next call.
-func (k *compressor) compress(raw []byte) (stored []byte, codec uint32) {
+func (k *Compressor) compress(raw []byte) (stored []byte, c Codec) {
 	switch k.codec {
-	case S2:
+	case codecS2:
 		if k.buf == nil {
 			k.buf = make([]byte, s2.MaxEncodedLen(blockLen))
 		}
-		stored, codec = s2.Encode(k.buf, raw), codecS2
-	case Zstd:
+		stored, c = s2.Encode(k.buf, raw), codecS2
+	case codecZstd:
 		k.buf = k.zstd.EncodeAll(raw, k.buf[:0])
-		stored, codec = k.buf, codecZstd
+		stored, c = k.buf, codecZstd
 	}
-	if codec == codecNone || len(stored) > len(raw)-len(raw)/16 {
+	if c == codecNone || len(stored) > len(raw)-len(raw)/16 {
 		return raw, codecNone
 	}
-	return stored, codec
+	return stored, c
 }
 
 // decompressor undoes what compressors did, for any number of readers at once.
@@ -56,8 +64,8 @@ type decompressor struct {
 
 // decompress appends nothing: it returns exactly rawLen bytes, in dst if they
 // fit. rawLen is at most blockLen.
-func (d *decompressor) decompress(dst, stored []byte, codec uint32, rawLen int) ([]byte, error) {
-	switch codec {
+func (d *decompressor) decompress(dst, stored []byte, c Codec, rawLen int) ([]byte, error) {
+	switch c {
 	case codecS2:
 		n, err := s2.DecodedLen(stored)
 		if err != nil || n != rawLen {

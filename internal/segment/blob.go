@@ -1,0 +1,108 @@
+package segment
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/go-partd/partd"
+)
+
+// A blob file holds large values, each followed by a table of the CRCs of its
+// blocks. The entry that refers to it holds the CRC of the table.
+const blobBlock = 64 << 10
+
+// BlobRef says where a large value is.
+type BlobRef struct {
+	File   uint32
+	Off    int64
+	Length int64
+	CRC    uint32 // of the table of CRCs after the value
+}
+
+const BlobRefLen = 4 + 8 + 8 + 4
+
+func (r BlobRef) Append(b []byte) []byte {
+	le := binary.LittleEndian
+	b = le.AppendUint32(b, r.File)
+	b = le.AppendUint64(b, uint64(r.Off))
+	b = le.AppendUint64(b, uint64(r.Length))
+	return le.AppendUint32(b, r.CRC)
+}
+
+func ParseBlobRef(b []byte) (BlobRef, error) {
+	if len(b) != BlobRefLen {
+		return BlobRef{}, fmt.Errorf("a reference to a large value has %d bytes instead of %d", len(b), BlobRefLen)
+	}
+	le := binary.LittleEndian
+	r := BlobRef{le.Uint32(b), int64(le.Uint64(b[4:])), int64(le.Uint64(b[12:])), le.Uint32(b[20:])}
+	if r.Off < 0 || r.Length < 0 || r.Length > partd.MaxValueLen {
+		return BlobRef{}, fmt.Errorf("a reference to a large value says offset %d, length %d", r.Off, r.Length)
+	}
+	return r, nil
+}
+
+// Stored is what the value takes of its file.
+func (r *BlobRef) Stored() int64 { return r.Length + r.tableLen() }
+
+func (r *BlobRef) tableLen() int64 { return (r.Length + blobBlock - 1) / blobBlock * 4 }
+
+// BlobTable returns the table of CRCs of a large value.
+func BlobTable(value []byte) []byte {
+	table := make([]byte, 0, (len(value)+blobBlock-1)/blobBlock*4)
+	for at := 0; at < len(value); at += blobBlock {
+		table = binary.LittleEndian.AppendUint32(table, crc32.Checksum(value[at:min(at+blobBlock, len(value))], Castagnoli))
+	}
+	return table
+}
+
+// BlobReader reads a blob block by block.
+type BlobReader struct {
+	f     *File
+	Ref   BlobRef
+	table []byte // CRCs of the blocks not yet read
+	off   int64  // of the next block, within the value
+	buf   []byte
+}
+
+// Open checks the table of CRCs of a large value of a file, of which the size is
+// known. Its error names the file.
+func (r *BlobReader) Open(f *File, size int64, ref BlobRef) error {
+	tableLen := ref.tableLen()
+	if ref.Off > size || ref.Length+tableLen > size-ref.Off {
+		return f.Corrupt(ref.Off, fmt.Errorf(
+			"a value of %d bytes should be here, but the file ends at %d", ref.Length, size))
+	}
+	*r = BlobReader{f: f, Ref: ref, buf: r.buf, table: make([]byte, tableLen)}
+	if err := f.ReadFull(r.table, ref.Off+ref.Length); err != nil {
+		return err
+	}
+	if !f.NoCRC && f.Salted(f.Number, ref.Off, r.table) != ref.CRC {
+		return f.Corrupt(ref.Off+ref.Length, errors.New("the checksum of a table of checksums does not match"))
+	}
+	return nil
+}
+
+// Next returns the next block, valid until the next call, and io.EOF after the last.
+func (r *BlobReader) Next() ([]byte, error) {
+	n := min(r.Ref.Length-r.off, blobBlock)
+	if n == 0 {
+		return nil, io.EOF
+	}
+	if int64(cap(r.buf)) < n {
+		r.buf = make([]byte, blobBlock)
+	}
+	b := r.buf[:n]
+	at := r.Ref.Off + r.off
+	if err := r.f.ReadFull(b, at); err != nil {
+		return nil, err
+	}
+	if !r.f.NoCRC && crc32.Checksum(b, Castagnoli) != binary.LittleEndian.Uint32(r.table) {
+		return nil, r.f.Corrupt(at, errors.New("the checksum of a block of a large value does not match"))
+	}
+	r.table = r.table[4:]
+	r.off += n
+	return b, nil
+}

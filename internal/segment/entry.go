@@ -1,0 +1,106 @@
+package segment
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/go-partd/partd"
+)
+
+// Kind is what an entry does to the value of its key.
+type Kind uint8
+
+const (
+	KindAppend Kind = iota // append the piece
+	KindSet                // replace all before by the piece
+	KindDelete             // remove the key
+	KindBlob               // append the piece that a blobRef stands for
+)
+
+// MaxInline is the length of the longest value that an entry holds itself.
+const MaxInline = 64<<10 - 1
+
+// maxEntryLen bounds the length of an encoded entry.
+const maxEntryLen = 2*binary.MaxVarintLen32 + partd.MaxKeyLen + MaxInline
+
+// Entry is a decoded entry. Its slices are parts of what it was decoded from.
+type Entry struct {
+	Kind  Kind
+	Key   []byte
+	Value []byte // of kindBlob, the encoded blobRef
+	Raw   []byte // the whole encoding
+	Head  int    // hashed for the ledger is raw[head:]
+}
+
+var (
+	ErrShortEntry = errors.New("an entry is cut off")
+	ErrBadEntry   = errors.New("an entry's lengths are impossible")
+)
+
+// AppendEntryHead appends an entry's encoding up to its value:
+//
+//	uvarint(length of the value << 2 | kind) uvarint(length of the key) key
+func AppendEntryHead(b []byte, kind Kind, key string, valueLen int) []byte {
+	b = binary.AppendUvarint(b, uint64(valueLen)<<2|uint64(kind))
+	b = binary.AppendUvarint(b, uint64(len(key)))
+	return append(b, key...)
+}
+
+// ParseEntry decodes the entry at the start of b. It returns ErrShortEntry if
+// more bytes could complete it.
+func ParseEntry(b []byte) (e Entry, err error) {
+	v, n := binary.Uvarint(b)
+	k, m := uint64(0), 0
+	if n > 0 {
+		k, m = binary.Uvarint(b[n:])
+	}
+	if n <= 0 || m <= 0 {
+		if n < 0 || m < 0 || len(b) >= 2*binary.MaxVarintLen64 {
+			return e, ErrBadEntry
+		}
+		return e, ErrShortEntry
+	}
+	kind, valueLen := Kind(v&3), v>>2
+	if k > partd.MaxKeyLen || valueLen > MaxInline ||
+		kind == KindDelete && valueLen != 0 || kind == KindBlob && valueLen != BlobRefLen {
+		return e, ErrBadEntry
+	}
+	end := n + m + int(k) + int(valueLen)
+	if end > len(b) {
+		return e, ErrShortEntry
+	}
+	keyAt := n + m
+	valueAt := keyAt + int(k)
+	return Entry{Kind: kind, Key: b[keyAt:valueAt], Value: b[valueAt:end], Raw: b[:end], Head: n}, nil
+}
+
+// ParseShort decodes an entry as ParseEntry does, if it is an append or a set,
+// lies in b whole, and has the short lengths that most have.
+func ParseShort(b []byte) (e Entry, ok bool) {
+	if len(b) < 4 {
+		return e, false
+	}
+	v, n := uint(b[0]), 1
+	if v >= 0x80 {
+		if b[1] >= 0x80 {
+			return e, false
+		}
+		v, n = v&0x7f|uint(b[1])<<7, 2
+	}
+	k := uint(b[n])
+	valueAt := uint(n) + 1 + k
+	end := valueAt + v>>2
+	if k >= 0x80 || v&3 > uint(KindSet) || end > uint(len(b)) {
+		return e, false
+	}
+	return Entry{Kind: Kind(v & 3), Key: b[n+1 : valueAt], Value: b[valueAt:end], Raw: b[:end], Head: n}, true
+}
+
+// ValueLen returns the length of the piece that the entry stands for.
+func (e *Entry) ValueLen() (int64, error) {
+	if e.Kind != KindBlob {
+		return int64(len(e.Value)), nil
+	}
+	r, err := ParseBlobRef(e.Value)
+	return r.Length, err
+}

@@ -1,0 +1,108 @@
+package segment
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"reflect"
+	"testing"
+
+	"github.com/go-partd/partd/internal/vfs/vfstest"
+)
+
+// No bytes make a decoder panic, read beyond its input, or accept what it would
+// not write itself.
+func FuzzEntry(f *testing.F) {
+	f.Add(append(AppendEntryHead(nil, KindAppend, "key", 5), "value"...), 3)
+	f.Add(AppendEntryHead(nil, KindDelete, "", 0), 1)
+	f.Add(BlobRef{1, 32, 1 << 20, 7}.Append(AppendEntryHead(nil, KindBlob, "k", BlobRefLen)), 9)
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 2)
+	f.Fuzz(func(t *testing.T, b []byte, cut int) {
+		e, err := ParseEntry(b)
+		if short, ok := ParseShort(b); ok && (err != nil || !reflect.DeepEqual(short, e)) {
+			t.Fatalf("% x: %+v by parseShort, %+v and %v by parseEntry", b, short, e, err)
+		}
+		if err == nil {
+			if got := append(AppendEntryHead(nil, e.Kind, string(e.Key), len(e.Value)), e.Value...); len(got) > len(e.Raw) {
+				t.Fatalf("% x was read as % x", e.Raw, got)
+			}
+			if _, err := e.ValueLen(); err != nil && e.Kind != KindBlob {
+				t.Fatal(err)
+			}
+		}
+		// Where the blocks end makes no difference.
+		var blocks [][]byte
+		cut = max(cut, 1)
+		for rest := b; len(rest) > 0; rest = rest[min(cut, len(rest)):] {
+			blocks = append(blocks, rest[:min(cut, len(rest))])
+		}
+		whole := EntryReader{Src: &Slices{[][]byte{b}}}
+		parts := EntryReader{Src: &Slices{blocks}}
+		for {
+			e1, err1 := whole.Next()
+			e2, err2 := parts.Next()
+			if !errors.Is(err2, err1) {
+				t.Fatalf("whole: %v, in blocks of %d: %v", err1, cut, err2)
+			}
+			if err1 != nil {
+				return
+			}
+			if !bytes.Equal(e1.Raw, e2.Raw) || e1.Kind != e2.Kind || !bytes.Equal(e1.Key, e2.Key) || !bytes.Equal(e1.Value, e2.Value) {
+				t.Fatalf("whole: % x, in blocks of %d: % x", e1.Raw, cut, e2.Raw)
+			}
+		}
+	})
+}
+
+func FuzzFooter(f *testing.F) {
+	file := &File{Format: &Format{Seed: 1}, Number: 1}
+	g := Layout{Start: 32, Bits: 1, Off: []uint32{0, 40, 80}}
+	ledger := make([]byte, LedgerLen)
+	ledger[0], ledger[8] = 2, 9
+	g.Hot = []HotRun{{Hash: 1, Off: 80, Len: 20, Bytes: 9, Key: []byte("hot")}}
+	b := g.EncodeFooter(file, ledger, 132)
+	f.Add(b[:len(b)-footerTailLen], int64(132))
+	f.Fuzz(func(t *testing.T, b []byte, at int64) {
+		g, ledger, err := parseFooter(b, at)
+		if err != nil {
+			return
+		}
+		if got := g.EncodeFooter(file, ledger, at); !bytes.Equal(got[:8], b[:8]) || len(got) != len(b)+footerTailLen {
+			t.Fatalf("%d bytes were read, %d written", len(b), len(got)-footerTailLen)
+		}
+	})
+}
+
+// Blocks with any content end in an error or in bytes, never in a panic or in
+// memory that the file's size does not warrant.
+func FuzzBlocks(f *testing.F) {
+	f.Add([]byte("\x00\x00\x00\x00\x05\x00\x00\x00\x05\x00\x00\x00hello"))
+	f.Add([]byte("\x00\x00\x00\x00\x04\x00\x00\x01\x00\x00\x01\x00abcd"))
+	f.Add([]byte("\x00\x00\x00\x00\x04\x00\x00\x02\x00\x00\x01\x00abcd"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		mem := vfstest.NewMem()
+		seg, err := mem.OpenFile("seg", os.O_RDWR|os.O_CREATE, 0o666)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := seg.WriteAt(b, 0); err != nil {
+			t.Fatal(err)
+		}
+		var r Reader
+		r.Reset(&File{Format: &Format{NoCRC: true}, ReaderAt: seg, Path: "seg"}, 0, int64(len(b)))
+		total := 0
+		for {
+			p, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return
+			}
+			if total += len(p); len(p) == 0 || len(p) > blockLen {
+				t.Fatalf("a block of %d bytes", len(p))
+			}
+		}
+	})
+}

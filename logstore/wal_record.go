@@ -1,0 +1,146 @@
+package logstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/go-partd/partd/internal/segment"
+
+	"github.com/go-partd/partd"
+)
+
+// A write-ahead file is used again and again. Its header and each record hold
+// the epoch, which is one higher at every use, so that what an earlier use left
+// behind the end is never taken for a record.
+const (
+	walMagic        = "partdWAL"
+	walHeaderLen    = 64
+	recordHeaderLen = 40
+	tagLen          = 24
+)
+
+type recordType uint8
+
+const (
+	recordBatch      recordType = iota // entries
+	recordSession                      // a session was issued
+	recordEndSession                   // a session was closed by its user
+	recordEndOfFile                    // the next record is in another file, whose place is in crc
+)
+
+const recordTagged = 1 // flag: a tag follows the header
+
+// recordHeader stands in front of each record.
+type recordHeader struct {
+	length   uint32 // of the entries
+	crc      uint32 // of the entries
+	kind     recordType
+	tagged   bool
+	tag      partd.Tag
+	epoch    uint64
+	seq      uint64 // counts the store's records
+	synced   uint64 // the last record known to survive a loss of power when this was written
+	totalLen int64
+}
+
+const walFileNumber = 1<<32 - 1 // write-ahead files all have this in their salt
+
+// put writes the header, and the tag, in front of the batch's entries and
+// returns the whole record.
+func (h *recordHeader) put(b *batch, f *segment.Format, off int64) []byte {
+	start := batchPrefix - recordHeaderLen
+	if h.tagged {
+		start = 0
+	}
+	rec := b.buf[start:]
+	le := binary.LittleEndian
+	le.PutUint32(rec[4:], uint32(len(b.entries())))
+	le.PutUint32(rec[8:], b.crc)
+	rec[12], rec[13], rec[14], rec[15] = byte(h.kind), 0, 0, 0
+	end := recordHeaderLen
+	if h.tagged {
+		rec[13] = recordTagged
+		putTag(rec[recordHeaderLen:], h.tag)
+		end += tagLen
+	}
+	le.PutUint64(rec[16:], h.epoch)
+	le.PutUint64(rec[24:], h.seq)
+	le.PutUint64(rec[32:], h.synced)
+	le.PutUint32(rec, f.Salted(walFileNumber, off, rec[4:end]))
+	return rec
+}
+
+var errNoRecord = errors.New("no record")
+
+// parseRecordHeader decodes a header at the start of b, which holds the tag,
+// too, unless the file ends before.
+func parseRecordHeader(b []byte, f *segment.Format, off int64, checkCRC bool) (recordHeader, error) {
+	var h recordHeader
+	if len(b) < recordHeaderLen {
+		return h, errNoRecord
+	}
+	le := binary.LittleEndian
+	end := recordHeaderLen
+	if b[13] == recordTagged {
+		end += tagLen
+	}
+	if len(b) < end || checkCRC && le.Uint32(b) != f.Salted(walFileNumber, off, b[4:end]) {
+		return h, errNoRecord
+	}
+	h = recordHeader{
+		length: le.Uint32(b[4:]), crc: le.Uint32(b[8:]), kind: recordType(b[12]), tagged: b[13] == recordTagged,
+		epoch: le.Uint64(b[16:]), seq: le.Uint64(b[24:]), synced: le.Uint64(b[32:]),
+	}
+	if h.tagged {
+		h.tag = parseTag(b[recordHeaderLen:])
+	}
+	h.totalLen = int64(end) + int64(h.length)
+	if h.kind > recordEndOfFile || b[13] > recordTagged || b[14] != 0 || b[15] != 0 {
+		return h, errNoRecord
+	}
+	return h, nil
+}
+
+func walName(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("wal-%d", i)) }
+
+// walHeader is the head of a write-ahead file.
+type walHeader struct {
+	epoch    uint64
+	firstSeq uint64 // of the first record in it
+}
+
+func (h walHeader) encode(f *segment.Format) []byte {
+	b := make([]byte, walHeaderLen)
+	le := binary.LittleEndian
+	copy(b, walMagic)
+	le.PutUint32(b[8:], segment.FormatVersion)
+	le.PutUint64(b[16:], f.ID)
+	le.PutUint64(b[24:], h.epoch)
+	le.PutUint64(b[32:], h.firstSeq)
+	le.PutUint32(b[walHeaderLen-4:], f.Salted(walFileNumber, 0, b[:walHeaderLen-4]))
+	return b
+}
+
+// errForeign is wrapped where a file is whole, as far as can be told, but not
+// for this store or this program.
+var errForeign = errors.New("it was not written by this store")
+
+func parseWALHeader(b []byte, f *segment.Format) (h walHeader, err error) {
+	le := binary.LittleEndian
+	if len(b) < walHeaderLen || string(b[:8]) != walMagic {
+		return h, errors.New("it does not begin as a write-ahead file")
+	}
+	if v := le.Uint32(b[8:]); v > segment.FormatVersion {
+		return h, fmt.Errorf("%w: %w", errForeign, segment.NewerFormat(v, segment.FormatVersion))
+	}
+	// A header that a crash tore on a new file ends in zeros.
+	if le.Uint64(b[16:]) != f.ID && le.Uint32(b[walHeaderLen-4:]) != 0 {
+		return h, fmt.Errorf("%w: it belongs to another store: put back the file that was here", errForeign)
+	}
+	if le.Uint32(b[walHeaderLen-4:]) != f.Salted(walFileNumber, 0, b[:walHeaderLen-4]) {
+		return h, errors.New("the checksum of its header does not match")
+	}
+	return walHeader{le.Uint64(b[24:]), le.Uint64(b[32:])}, nil
+}
