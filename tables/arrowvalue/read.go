@@ -19,14 +19,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// DefaultLimit is the memory, in bytes, that reading takes at most unless told
-// otherwise, what the caller retains included.
+// DefaultLimit is the memory, in bytes, that reading an append takes at most unless
+// told otherwise, what the caller retains included.
 const DefaultLimit = 1 << 30
 
 // ReadOptions of Read.
 type ReadOptions struct {
-	// Limit of the memory that reading takes, in bytes, whatever the value's
-	// bytes claim. 0 means [DefaultLimit].
+	// Limit of the memory that reading an append takes, in bytes, whatever the
+	// value's bytes claim. 0 means [DefaultLimit].
 	Limit int64
 }
 
@@ -36,8 +36,12 @@ type Reader struct {
 	key    string
 	limit  int64
 	value  io.Closer
-	stream *stream
-	ipc    *ipc.Reader
+	frames func() ([]byte, error, bool)
+	stop   func()
+	schema *arrow.Schema
+
+	content *bytes.Reader // of the frame at hand
+	ipc     *ipc.Reader   // nil behind the last frame
 
 	references atomic.Int64
 	batch      arrow.RecordBatch
@@ -49,26 +53,22 @@ var _ array.RecordReader = (*Reader)(nil)
 // Read reads what was appended to a key until now. A key that is empty gives an
 // error that wraps fs.ErrNotExist. The caller releases the Reader.
 func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (*Reader, error) {
-	limit := int64(DefaultLimit)
+	r := &Reader{key: key, limit: DefaultLimit}
 	if o != nil && o.Limit > 0 {
-		limit = o.Limit
+		r.limit = o.Limit
 	}
 	value, err := partd.Open(ctx, store, key)
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{}
-	s.next, s.stop = iter.Pull2(frame.Read(value, limit))
-	r := &Reader{key: key, limit: limit, value: value, stream: s}
+	r.value = value
+	r.frames, r.stop = iter.Pull2(frame.Read(value, r.limit))
 	r.references.Add(1)
-	if err := s.advance(); err == io.EOF {
-		r.Release()
-		return nil, r.failed(fmt.Errorf("nothing was appended to it (%w)", fs.ErrNotExist))
-	} else if err != nil {
-		r.Release()
-		return nil, r.failed(err)
+	err = r.advance()
+	if err == nil && r.ipc == nil {
+		err = fmt.Errorf("nothing was appended to it (%w)", fs.ErrNotExist)
 	}
-	if r.ipc, err = arrowsafe.NewReader(s, limit, limit); err != nil {
+	if err != nil {
 		r.Release()
 		return nil, r.failed(err)
 	}
@@ -79,32 +79,62 @@ func (r *Reader) failed(err error) error {
 	return fmt.Errorf("arrowvalue: read %s: %w", partd.QuoteKey(r.key), err)
 }
 
+// advance goes to the next frame.
+func (r *Reader) advance() error {
+	if r.ipc != nil {
+		r.ipc.Release()
+		r.ipc = nil
+	}
+	content, err, ok := r.frames()
+	if !ok || err != nil {
+		return err
+	}
+	r.content = bytes.NewReader(content)
+	if r.ipc, err = arrowsafe.NewReader(r.content, int64(len(content)), r.limit); err != nil {
+		return err
+	}
+	if r.schema == nil {
+		r.schema = r.ipc.Schema()
+	} else if !r.schema.Equal(r.ipc.Schema()) {
+		return fmt.Errorf("an append has %w", ErrSchema)
+	}
+	return nil
+}
+
 // Schema returns the schema of all batches.
-func (r *Reader) Schema() *arrow.Schema { return r.ipc.Schema() }
+func (r *Reader) Schema() *arrow.Schema { return r.schema }
 
 // Next goes to the next batch.
 func (r *Reader) Next() bool {
 	r.batch = nil
-	batch, err := r.ipc.Read()
-	switch {
-	case r.stream.err != nil: // the reader takes some of these for the end
-		err = r.stream.err
-	case err == io.EOF && !r.stream.ended:
-		err = errors.New("a message that ends the stream is in the middle of it")
-	case r.stream.ended && errors.Is(err, io.EOF): // perhaps before the dictionaries of the first batch
-		return false
-	case err == nil:
-		err = arrowsafe.Check(batch)
-	}
-	if err == nil && batch.NumRows() > r.limit { // of nulls, which take no room
-		err = fmt.Errorf("%d rows in a batch: %w", batch.NumRows(), partd.ErrTooLarge)
-	}
+	batch, err := r.read()
 	if err != nil {
 		r.err = r.failed(err)
 		return false
 	}
 	r.batch = batch
-	return true
+	return batch != nil
+}
+
+// read returns the next batch, nil at the end.
+func (r *Reader) read() (arrow.RecordBatch, error) {
+	for r.err == nil && r.ipc != nil {
+		batch, err := r.ipc.Read()
+		switch {
+		case errors.Is(err, io.EOF) && r.content.Len() > 0: // perhaps within a message, which the reader takes for the end
+			return nil, fmt.Errorf("%d bytes behind the end of a stream", r.content.Len())
+		case errors.Is(err, io.EOF): // perhaps before the dictionaries of the first batch
+			err = r.advance()
+		case err == nil && batch.NumRows() > r.limit: // of nulls, which take no room
+			return nil, fmt.Errorf("%d rows in a batch: %w", batch.NumRows(), partd.ErrTooLarge)
+		case err == nil:
+			return batch, arrowsafe.Check(batch)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
 }
 
 // RecordBatch returns the current batch. It is good until the next call of Next;
@@ -130,65 +160,8 @@ func (r *Reader) Release() {
 	if r.ipc != nil {
 		r.ipc.Release()
 	}
-	r.stream.stop()
+	r.stop()
 	if err := r.value.Close(); err != nil {
 		r.err = errors.Join(r.err, r.failed(err))
 	}
-}
-
-// stream is the messages of all frames, the schema's only once.
-type stream struct {
-	next   func() ([]byte, error, bool)
-	stop   func()
-	left   []byte // of the frame at hand
-	schema []byte // the message
-	ended  bool
-	err    error
-}
-
-func (s *stream) Read(p []byte) (int, error) {
-	for len(s.left) == 0 {
-		if err := s.advance(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, s.left)
-	s.left = s.left[n:]
-	return n, nil
-}
-
-// advance goes to the next frame.
-func (s *stream) advance() error {
-	content, err, ok := s.next()
-	switch {
-	case !ok:
-		s.ended = s.err == nil
-		return io.EOF
-	case err == nil && len(content) == 0:
-		err = errors.New("a frame is empty")
-	case err == nil && content[0] == kindSchema:
-		s.left, err = s.withoutSchema(content[1:])
-	case err == nil && (content[0] != kindBatches || s.schema == nil):
-		err = fmt.Errorf("a frame of kind %d, without a schema before it", content[0])
-	case err == nil:
-		s.left = content[1:]
-	}
-	s.err = err
-	return err
-}
-
-// withoutSchema takes the schema off a frame, but of the first one.
-func (s *stream) withoutSchema(messages []byte) ([]byte, error) {
-	if s.schema != nil && bytes.HasPrefix(messages, s.schema) {
-		return messages[len(s.schema):], nil
-	}
-	message, err := arrowsafe.SchemaMessage(messages)
-	if err != nil {
-		return nil, err
-	}
-	if s.schema == nil {
-		s.schema = bytes.Clone(message)
-		return messages, nil
-	}
-	return nil, fmt.Errorf("an append has %w", ErrSchema)
 }
