@@ -6,6 +6,7 @@ package formats
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -59,7 +60,6 @@ const (
 	batchBytes = 8 << 20  // of text, at which a batch ends early
 	maxRecord  = 64 << 20 // bytes of one record of text
 	maxColumns = 1 << 16
-	sample     = 8 << 20 // bytes of a pipe in which types are looked for
 	maxArrow   = 1 << 30 // bytes of memory for a batch of Arrow
 )
 
@@ -81,9 +81,9 @@ type Input struct {
 func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	switch in.Format {
 	case CSV:
-		return in.readCSV(ctx)
+		return in.readText(ctx, in.newCSV)
 	case JSONL:
-		return in.readJSON(ctx)
+		return in.readText(ctx, in.newLines)
 	case Parquet:
 		return in.readParquet(ctx)
 	case Arrow:
@@ -119,12 +119,6 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, each func(yi
 	})
 }
 
-// regular tells whether a file can be read twice.
-func (in *Input) regular() bool {
-	info, err := in.File.Stat()
-	return err == nil && info.Mode().IsRegular()
-}
-
 // counted counts what is read.
 func (in *Input) counted(r io.Reader) io.Reader {
 	if in.Count == nil {
@@ -144,24 +138,9 @@ func (c counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// twice returns a reader in which types are looked for, and one of everything.
-// The first is a part only of what is no regular file; cut tells whether there is
-// more.
-func (in *Input) twice() (first, all io.Reader, cut bool, err error) {
-	if in.regular() {
-		return io.NewSectionReader(in.File, 0, 1<<62), in.counted(in.File), false, nil
-	}
-	buffered := bufio.NewReaderSize(in.counted(in.File), sample)
-	head, err := buffered.Peek(sample)
-	if err != nil && err != io.EOF {
-		return nil, nil, false, fmt.Errorf("%s: %w", in.Name, err)
-	}
-	return strings.NewReader(string(head)), buffered, err == nil, nil
-}
-
-// seekable returns the file, or a copy without a name if it is a pipe.
+// seekable returns the file, or a copy without a name of what is no regular file.
 func (in *Input) seekable() (*os.File, func(), error) {
-	if in.regular() {
+	if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
 		return in.File, func() {}, nil
 	}
 	temp, err := os.CreateTemp("", "partd-tables-")
@@ -169,14 +148,82 @@ func (in *Input) seekable() (*os.File, func(), error) {
 		return nil, nil, err
 	}
 	end := func() { _ = temp.Close() } // it is only read from here on
-	if _, err = io.Copy(temp, in.counted(in.File)); err == nil {
-		_, err = temp.Seek(0, io.SeekStart)
-	}
+	_, err = io.Copy(temp, in.counted(in.File))
 	if err = errors.Join(err, os.Remove(temp.Name())); err != nil {
 		end()
-		return nil, nil, fmt.Errorf("%s: a copy, to read it out of order: %w", in.Name, err)
+		return nil, nil, fmt.Errorf("%s: a copy, to read it twice: %w", in.Name, err)
 	}
 	return temp, end, nil
+}
+
+// records are those of a text.
+type records interface {
+	schema(ctx context.Context) (*arrow.Schema, error)
+	// add adds a record to the builder, and returns the bytes of its text, or io.EOF.
+	add(b *array.RecordBuilder) (int, error)
+}
+
+// readText reads a text twice: for the types of all that is in it, and for its rows.
+func (in *Input) readText(ctx context.Context, open func(io.Reader) (records, error)) (array.RecordReader, error) {
+	f, end, err := in.seekable()
+	if err != nil {
+		return nil, err
+	}
+	schema, all, err := in.schemaOfText(ctx, f, open)
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return in.batches(ctx, schema, func(yield func(arrow.RecordBatch) bool) error {
+		defer end()
+		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		defer b.Release()
+		return build(b, yield, all)
+	}), nil
+}
+
+func (in *Input) schemaOfText(ctx context.Context, f *os.File, open func(io.Reader) (records, error)) (*arrow.Schema, records, error) {
+	first, err := open(io.NewSectionReader(f, 0, 1<<62))
+	if err != nil {
+		return nil, nil, err
+	}
+	schema, err := first.schema(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var rest io.Reader = io.NewSectionReader(f, 0, 1<<62)
+	if f == in.File {
+		rest = in.counted(rest)
+	}
+	all, err := open(rest)
+	return schema, all, err
+}
+
+// build makes batches of records.
+func build(b *array.RecordBuilder, yield func(arrow.RecordBatch) bool, all records) error {
+	for ended := false; !ended; {
+		rows := 0
+		for size := 0; rows < batchRows && size < batchBytes; rows++ {
+			n, err := all.add(b)
+			if err == io.EOF {
+				ended = true
+				break
+			} else if err != nil {
+				return err
+			}
+			size += n
+		}
+		if rows == 0 {
+			return nil
+		}
+		batch := b.NewRecordBatch()
+		more := yield(batch)
+		batch.Release()
+		if !more {
+			return nil
+		}
+	}
+	return nil
 }
 
 func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
@@ -213,6 +260,16 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 	parquetFile, err := file.NewParquetReader(f, file.WithReadProps(parquet.NewReaderProperties(memory.DefaultAllocator)))
 	if err != nil {
 		return nil, nil, err
+	}
+	// The library believes the numbers in the schema that Arrow's writers note.
+	if noted := parquetFile.MetaData().KeyValueMetadata().FindValue("ARROW:schema"); noted != nil {
+		message, err := base64.StdEncoding.DecodeString(*noted)
+		if err == nil {
+			_, err = arrowsafe.SchemaMessage(message)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
 	}
 	reader, err := pqarrow.NewFileReader(parquetFile, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
 	if err != nil {
