@@ -55,7 +55,7 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		}
 		return 0, e.log.Forget(ctx, f.epoch)
 	}
-	one, err := conformAll(ctx, rows, f.kept)
+	one, err := conformAll(rows, f.kept)
 	if err != nil {
 		return 0, err
 	}
@@ -122,7 +122,7 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 }
 
 // conformAll returns one batch in a schema of batches in several.
-func conformAll(ctx context.Context, rows []arrow.RecordBatch, kept *arrow.Schema) (arrow.RecordBatch, error) {
+func conformAll(rows []arrow.RecordBatch, kept *arrow.Schema) (arrow.RecordBatch, error) {
 	fit := make([]arrow.RecordBatch, 0, len(rows))
 	defer func() { release(fit) }()
 	var c *conformer
@@ -135,7 +135,7 @@ func conformAll(ctx context.Context, rows []arrow.RecordBatch, kept *arrow.Schem
 			}
 			of = batch.Schema()
 		}
-		b, err := c.apply(ctx, batch)
+		b, err := c.apply(batch)
 		if err != nil {
 			return nil, err
 		}

@@ -124,7 +124,7 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 	rows := make([]arrow.RecordBatch, 0, len(src.read))
 	defer func() { release(rows) }()
 	for _, batch := range src.read {
-		fit, err := c.apply(ctx, batch)
+		fit, err := c.apply(batch)
 		if err != nil {
 			return 0, true, false, err
 		}

@@ -123,7 +123,7 @@ func (r *reader) raw() (arrow.RecordBatch, error) {
 	if err != nil {
 		return nil, err
 	}
-	fit, err := c.apply(r.ctx, b)
+	fit, err := c.apply(b)
 	if err != nil {
 		return nil, err
 	}

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow/array"
-
 	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/tail"
@@ -167,15 +165,6 @@ func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {
 			}
 		}
 	}
-}
-
-// Query answers SQL by Options.Engine. Its error wraps errors.ErrUnsupported
-// where there is none.
-func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
-	if s.opts.Engine == nil {
-		return nil, &OpError{Op: "query", Dir: s.dir, Err: fmt.Errorf("the store has no engine for SQL: %w", errors.ErrUnsupported)}
-	}
-	return s.opts.Engine.Query(ctx, s, sql, o)
 }
 
 // pin keeps files from being removed that were of use when it was set: those of

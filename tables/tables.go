@@ -41,7 +41,6 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd"
@@ -69,9 +68,6 @@ type Options struct {
 	// at once.
 	NoTail bool
 
-	// Engine answers Query. Nil means none.
-	Engine Engine
-
 	// Sync makes appends to the tail survive a loss of power before they are
 	// acknowledged. Commits always do. A Tail that was given must be a
 	// partd.Syncer.
@@ -94,17 +90,6 @@ type Options struct {
 	// Logger receives what was recovered, and what failed in the background.
 	// Nil means none.
 	Logger *slog.Logger
-}
-
-// Engine answers SQL over a Store's tables.
-type Engine interface {
-	Query(ctx context.Context, s *Store, sql string, o *QueryOptions) (array.RecordReader, error)
-}
-
-// QueryOptions of Query.
-type QueryOptions struct {
-	Bucket string // where a name without a bucket is looked up
-	Memory int64  // bytes that the query may take; 0: the engine's default
 }
 
 // Version numbers the committed states of a table: 0 when it has no rows, then

@@ -358,7 +358,7 @@ func TestTable(t *testing.T) {
 		}
 	}
 	wide := strings.Repeat("é", 39) + "…"
-	want := "name" + strings.Repeat(" ", 36) + "     n\n" + strings.Repeat("─", 40) + "  ────\nab·[31m·" + strings.Repeat(" ", 32) + "     5\n∅" + strings.Repeat(" ", 39) + "  -123\n" + wide + "     ∅\nname  n\n────  ─\n"
+	want := "name" + strings.Repeat(" ", 38) + "n\nab·[31m·" + strings.Repeat(" ", 34) + "5\n∅" + strings.Repeat(" ", 41) + "-123\n" + wide + "  ∅\nname  n\n"
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
