@@ -6,6 +6,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/filter"
 )
 
 // reader is a scan in progress.
@@ -21,7 +23,7 @@ type reader struct {
 	kept    *arrow.Schema // of the table, as it is kept
 	columns []int         // of read, in the table
 	out     []int         // of schema, in read; nil: they are the same
-	filters []Predicate
+	filters []*filter.Expr
 	left    int64 // rows that may still be handed on; -1: all
 
 	next func() (arrow.RecordBatch, error, bool) // of files; nil: there are none, or no more

@@ -69,7 +69,7 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ *reader, err error)
 }
 
 // timeRange returns the condition for rows between From and To; nil if all are.
-func timeRange(s *arrow.Schema, o *ScanOptions) (Predicate, error) {
+func timeRange(s *arrow.Schema, o *ScanOptions) (*filter.Expr, error) {
 	if o.From.IsZero() && o.To.IsZero() {
 		return nil, nil
 	}

@@ -46,7 +46,7 @@ type tableName icecat.TableName
 type hooks struct {
 	fs         vfs.FS
 	committing func(done bool)
-	crash      func(point string) // a place where a process may die
+	staged     func() // called once the files of a put are written
 
 	// Each of these takes one protection out, to prove that the tests notice.
 	noSync  bool // files are not synced

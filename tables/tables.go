@@ -36,14 +36,11 @@
 package tables
 
 import (
-	"context"
 	"log/slog"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/iceberg-go"
-
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/filter"
 )
 
 // MaxName is the length of the longest name of a bucket or table, in bytes.
@@ -130,24 +127,11 @@ type PutOptions struct {
 	Metadata map[string]string
 }
 
-// Predicate is a condition on rows; package filter makes them of text.
-type Predicate interface {
-	// Columns returns the names of the columns that the condition looks at.
-	Columns() []string
-	// Iceberg returns a condition that holds for every row for which this one
-	// does, perhaps for more, or an error if this one does not fit the schema,
-	// which is that of the rows. Files and row groups are skipped by it.
-	Iceberg(schema *arrow.Schema) (iceberg.BooleanExpression, error)
-	// Filter returns the rows of a batch for which the condition holds. The
-	// batch stays the caller's, the result is released by the caller.
-	Filter(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error)
-}
-
 // ScanOptions of Scan. The zero value, and nil, read all.
 type ScanOptions struct {
-	Columns []string  // in the order wanted; nil: all
-	Filter  Predicate // nil: all rows
-	Limit   int64     // at most so many rows; 0: all
+	Columns []string     // in the order wanted; nil: all
+	Filter  *filter.Expr // nil: all rows
+	Limit   int64        // at most so many rows; 0: all
 
 	// From and To are a range of time: rows from From on, before To. A zero
 	// time is no bound.
