@@ -8,7 +8,6 @@ package icecat
 
 import (
 	"bytes"
-	"container/list"
 	"context"
 	"database/sql"
 	"errors"
@@ -70,7 +69,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	}
 	c := &Catalog{
 		dir: dir, fs: o.FS, noSync: o.NoSync, around: o.Committing,
-		cache: cache{budget: o.CacheBytes, byLoc: map[string]*list.Element{}},
+		cache: cache{budget: o.CacheBytes, byLoc: map[string]cached{}},
 	}
 	if c.around == nil {
 		c.around = func(bool) {}
