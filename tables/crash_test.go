@@ -233,6 +233,9 @@ func TestCrash(t *testing.T) {
 		if err := r.run(min(n, each)); err != nil {
 			t.Fatalf("seed %d, crash %d: %v", i, r.checked, err)
 		}
+		if i%100 == 99 {
+			t.Logf("%d crashes", (i+1)*each)
+		}
 	}
 }
 
