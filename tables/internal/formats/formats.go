@@ -92,10 +92,10 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	return nil, fmt.Errorf("%s: format %q cannot be read: there are %s", in.Name, in.Format, strings.Join(Names, ", "))
 }
 
-// batches makes a reader of a function that yields batches, each of which it
-// releases. A panic in a library that was given a damaged file is an error.
-func (in *Input) batches(ctx context.Context, schema *arrow.Schema, each func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
-	return array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
+// batches makes a reader of a function that yields batches, which stay its own. A
+// panic in a library that was given a damaged file is an error.
+func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), each func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
+	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		stopped, yielding := false, false
 		err := func() (err error) {
 			defer func() {
@@ -116,7 +116,7 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, each func(yi
 		if err = errors.Join(err, ctx.Err()); err != nil && (!stopped || ctx.Err() != nil) {
 			yield(nil, err)
 		}
-	})
+	}, end)
 }
 
 // counted counts what is read.
@@ -174,8 +174,7 @@ func (in *Input) readText(ctx context.Context, open func(io.Reader) (records, er
 		end()
 		return nil, err
 	}
-	return in.batches(ctx, schema, func(yield func(arrow.RecordBatch) bool) error {
-		defer end()
+	return in.batches(ctx, schema, end, func(yield func(arrow.RecordBatch) bool) error {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 		defer b.Release()
 		return build(b, yield, all)
@@ -236,9 +235,7 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 		end()
 		return nil, fmt.Errorf("%s: %w", in.Name, err)
 	}
-	return in.batches(ctx, schema, func(yield func(arrow.RecordBatch) bool) error {
-		defer end()
-		defer r.Release()
+	return in.batches(ctx, schema, func() { r.Release(); end() }, func(yield func(arrow.RecordBatch) bool) error {
 		for r.Next() {
 			if !yield(r.RecordBatch()) {
 				return nil
@@ -318,8 +315,7 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: no Arrow file or stream: %w", in.Name, err)
 	}
-	return in.batches(ctx, r.Schema(), func(yield func(arrow.RecordBatch) bool) error {
-		defer r.Release()
+	return in.batches(ctx, r.Schema(), r.Release, func(yield func(arrow.RecordBatch) bool) error {
 		for r.Next() {
 			if err := arrowsafe.Check(r.RecordBatch()); err != nil {
 				return fmt.Errorf("%s: %w", in.Name, err)
