@@ -19,8 +19,11 @@ func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error
 	defer e.commit.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.refresh(ctx); err != nil || e.state.kept != nil {
-		return errors.Join(err, icecat.ErrConflict)
+	if err := e.refresh(ctx); err != nil {
+		return err
+	}
+	if e.state.kept != nil {
+		return icecat.ErrConflict
 	}
 	sh, err := newShape(src.schema, 0)
 	if err != nil {
