@@ -33,11 +33,13 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[strin
 	if err != nil {
 		return Swept{}, err
 	}
+	// In between it is asked who is at work: whoever made a file that is listed, and
+	// commits it once the references were read.
+	seen, oldest := time.Now(), busy()
 	still, err := c.References(ctx)
 	if err != nil {
 		return Swept{}, err
 	}
-	seen, oldest := time.Now(), busy()
 	for path := range still {
 		delete(files, path)
 	}
