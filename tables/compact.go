@@ -53,7 +53,6 @@ func (e *entry) compact(ctx context.Context) (r MaintainResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	e.s.crash("compact: write")
 	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), step.io)
 	for _, g := range plan.Groups {
 		inOrder(g.Tasks)
@@ -72,7 +71,6 @@ func (e *entry) compact(ctx context.Context) (r MaintainResult, err error) {
 	if len(step.groups) == 0 {
 		return r, nil
 	}
-	e.s.crash("compact: commit")
 	r.Tables = 1
 	c := &change{e: e}
 	c.add(step)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/compute"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
@@ -100,7 +99,7 @@ func widens(from, to arrow.DataType) bool {
 }
 
 // apply returns a batch in the kept schema. The caller releases it.
-func (c *conformer) apply(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+func (c *conformer) apply(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	stored, err := arrowtypes.Convert(batch, c.stored)
 	if err != nil {
 		return nil, err
@@ -123,53 +122,12 @@ func (c *conformer) apply(ctx context.Context, batch arrow.RecordBatch) (arrow.R
 		if !f.Nullable && a.NullN() > 0 {
 			return nil, &SchemaError{f.Name, errors.New("it has a null, and the table's column may have none")}
 		}
-		if arrowtypes.Alike(a.DataType(), f.Type) {
-			if columns[i], err = renamed(a, f.Type); err != nil {
-				return nil, &SchemaError{f.Name, err}
-			}
-		} else if columns[i], err = compute.CastArray(ctx, a, compute.SafeCastOptions(f.Type)); err != nil {
+		// Alike or not, it is one of the types that are kept: what is widened is a number.
+		if columns[i], err = arrowtypes.ConvertArray(a, f.Type); err != nil {
 			return nil, &SchemaError{f.Name, err}
 		}
 	}
 	return array.NewRecordBatch(c.kept, columns, batch.NumRows()), nil
-}
-
-// renamed returns an array whose type is another that is alike.
-func renamed(a arrow.Array, t arrow.DataType) (arrow.Array, error) {
-	if arrow.TypeEqual(a.DataType(), t) {
-		a.Retain()
-		return a, nil
-	}
-	data, err := renamedData(a.Data(), t)
-	if err != nil {
-		return nil, err
-	}
-	defer data.Release()
-	return array.MakeFromData(data), nil
-}
-
-func renamedData(d arrow.ArrayData, t arrow.DataType) (arrow.ArrayData, error) {
-	var parts []arrow.DataType
-	switch t := t.(type) {
-	case arrow.ListLikeType: // a map's element is the struct of its keys and items
-		parts = []arrow.DataType{t.Elem()}
-	case *arrow.StructType:
-		for _, f := range t.Fields() {
-			parts = append(parts, f.Type)
-		}
-	}
-	if len(parts) != len(d.Children()) {
-		return nil, fmt.Errorf("it has %d parts, and the table's column %d", len(d.Children()), len(parts))
-	}
-	children := make([]arrow.ArrayData, len(parts))
-	for i, c := range d.Children() {
-		var err error
-		if children[i], err = renamedData(c, parts[i]); err != nil {
-			return nil, err
-		}
-		defer children[i].Release()
-	}
-	return array.NewData(t, d.Len(), d.Buffers(), children, d.NullN(), d.Offset()), nil
 }
 
 // rows returns the rows that are in the tail alone, up to an epoch. The caller

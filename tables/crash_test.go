@@ -124,7 +124,7 @@ func (r *crashRun) check(ctx context.Context) (err error) {
 	if err := left.Rename(r.dir, dir); err != nil {
 		return err
 	}
-	h := hooks{fs: left, noEpoch: r.hooks.noEpoch, sameID: r.hooks.sameID, crash: func(string) {}}
+	h := hooks{fs: left, noEpoch: r.hooks.noEpoch, sameID: r.hooks.sameID}
 	s, err := open(ctx, dir, &Options{Tail: r.tail.clone(), FoldAge: -1, Memory: 1 << 20}, h)
 	if err != nil {
 		return fmt.Errorf("after a %s: %w", kind, err)
@@ -232,6 +232,9 @@ func TestCrash(t *testing.T) {
 		r := newCrashRun(t, i, hooks{})
 		if err := r.run(min(n, each)); err != nil {
 			t.Fatalf("seed %d, crash %d: %v", i, r.checked, err)
+		}
+		if i%100 == 99 {
+			t.Logf("%d crashes", (i+1)*each)
 		}
 	}
 }

@@ -25,7 +25,6 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 	r, err := s.maintain(ctx, "expire", o, func(ctx context.Context, e *entry, o *MaintainOptions) (r MaintainResult, err error) {
 		e.commit.Lock()
 		defer e.commit.Unlock()
-		e.s.crash("expire: commit")
 		step := &expireStep{olderThan: o.OlderThan, keep: max(1, o.Keep)}
 		c := &change{e: e}
 		c.add(step)
@@ -42,7 +41,6 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 	if grace == 0 {
 		grace = 24 * time.Hour
 	}
-	s.crash("expire: sweep")
 	swept, err := s.cat.Sweep(ctx, grace, used, s.pinnedSince)
 	if err == nil {
 		err = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))

@@ -235,9 +235,6 @@ func TestInUse(t *testing.T) {
 	direct := mustOpen(t, dir, &Options{NoTail: true})
 	mustPut(t, direct.Bucket(""), "a", Append, 1)
 	wantRows(t, s.Bucket(""), "a", 1)
-	if _, err := s.Query(t.Context(), "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Fatal(err)
-	}
 }
 
 func TestExpireKeepsWhatIsRead(t *testing.T) {

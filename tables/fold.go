@@ -55,7 +55,7 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		}
 		return 0, e.log.Forget(ctx, f.epoch)
 	}
-	one, err := conformAll(ctx, rows, f.kept)
+	one, err := conformAll(rows, f.kept)
 	if err != nil {
 		return 0, err
 	}
@@ -65,12 +65,10 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	e.s.crash("fold: write")
 	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
 	if f.files, err = writeFiles(ctx, writer, f.io, &source{read: []arrow.RecordBatch{one}}, same); err != nil {
 		return 0, err
 	}
-	e.s.crash("fold: commit")
 	c := &change{e: e}
 	c.add(f)
 	if err := e.s.attempts(ctx, []*change{c}); err != nil {
@@ -79,7 +77,6 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		}
 		return 0, err
 	}
-	e.s.crash("fold: forget")
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if _, err := e.load(ctx); err != nil {
@@ -122,7 +119,7 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 }
 
 // conformAll returns one batch in a schema of batches in several.
-func conformAll(ctx context.Context, rows []arrow.RecordBatch, kept *arrow.Schema) (arrow.RecordBatch, error) {
+func conformAll(rows []arrow.RecordBatch, kept *arrow.Schema) (arrow.RecordBatch, error) {
 	fit := make([]arrow.RecordBatch, 0, len(rows))
 	defer func() { release(fit) }()
 	var c *conformer
@@ -135,7 +132,7 @@ func conformAll(ctx context.Context, rows []arrow.RecordBatch, kept *arrow.Schem
 			}
 			of = batch.Schema()
 		}
-		b, err := c.apply(ctx, batch)
+		b, err := c.apply(batch)
 		if err != nil {
 			return nil, err
 		}
@@ -147,13 +144,6 @@ func conformAll(ctx context.Context, rows []arrow.RecordBatch, kept *arrow.Schem
 func release(batches []arrow.RecordBatch) {
 	for _, b := range batches {
 		b.Release()
-	}
-}
-
-// crash is where a test lets the process die.
-func (s *Store) crash(point string) {
-	if s.hooks.crash != nil {
-		s.hooks.crash(point)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -55,13 +54,25 @@ func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m P
 	defer src.release()
 	for range mostAttempts {
 		if m == Append && src.whole() && b.s.tail != nil {
-			if v, exists, err := e.append(ctx, src, opts.ID); exists || err != nil {
+			v, exists, err := e.append(ctx, src, opts.ID)
+			if exists || err != nil {
 				return v, err
 			}
+			if err := e.makeInTail(ctx, src, opts); !errors.Is(err, icecat.ErrConflict) {
+				return 0, err
+			}
+			continue // others made the table
 		}
-		v, err := e.putFiles(ctx, src, m, opts)
+		var c *txnChange
+		err := b.s.update(ctx, func(t *Txn) (err error) {
+			c, err = t.put(n, src, src.schema, m, opts)
+			return err
+		})
+		if err == nil {
+			return c.version(), nil
+		}
 		if !errors.Is(err, errRestage) {
-			return v, err
+			return 0, err
 		}
 		if !src.whole() {
 			break
@@ -117,18 +128,10 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 			return e.state.version, true, false, err
 		}
 	}
-	c, err := e.s.shared.conformer(src.schema, e.state.kept)
+	rows, err := e.s.conformed(src, e.state.kept)
+	defer release(rows)
 	if err != nil {
 		return 0, true, false, err
-	}
-	rows := make([]arrow.RecordBatch, 0, len(src.read))
-	defer func() { release(rows) }()
-	for _, batch := range src.read {
-		fit, err := c.apply(ctx, batch)
-		if err != nil {
-			return 0, true, false, err
-		}
-		rows = append(rows, fit)
 	}
 	if len(rows) == 0 {
 		return e.state.version, true, false, nil
@@ -140,35 +143,6 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 		e.queue()
 	}
 	return e.state.version, true, false, nil
-}
-
-// putFiles writes rows to files and commits them.
-func (e *entry) putFiles(ctx context.Context, src batchSource, m PutMode, o PutOptions) (Version, error) {
-	t, err := e.current(ctx)
-	if err != nil {
-		return 0, err
-	}
-	step, err := e.prepare(ctx, t, src, src.(*source).schema, m, o)
-	if errors.Is(err, errNothing) {
-		return versionOf(t.Metadata()), nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	e.s.crash("put: commit")
-	c := &change{e: e}
-	c.add(step)
-	if err := e.s.commit(ctx, c); err != nil {
-		if !errors.Is(err, partd.ErrUnknownOutcome) {
-			step.io.RemoveWritten()
-		}
-		return 0, err
-	}
-	if c.result == nil { // its id was applied meanwhile
-		step.io.RemoveWritten()
-		return versionOf(t.Metadata()), nil
-	}
-	return versionOf(c.result.Metadata()), nil
 }
 
 // current returns the table as it is now, nil if there is none.
@@ -238,7 +212,6 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 	if err != nil {
 		return nil, err
 	}
-	e.s.crash("put: write")
 	writer := e.s.cat.Staged(e.Namespace, e.Name, meta, "", step.io)
 	step.files, err = writeFiles(ctx, writer, step.io, src, c)
 	return step, err

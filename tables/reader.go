@@ -1,19 +1,20 @@
 package tables
 
 import (
+	"cmp"
 	"context"
-	"sync/atomic"
+	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/filter"
 )
 
 // reader is a scan in progress.
 type reader struct {
-	refs  atomic.Int64
 	s     *Store
 	table *Table
-	pin   *pin
 	ctx   context.Context // of Scan; RecordReader's methods have none
 
 	schema  *arrow.Schema // of what it hands on
@@ -21,109 +22,57 @@ type reader struct {
 	kept    *arrow.Schema // of the table, as it is kept
 	columns []int         // of read, in the table
 	out     []int         // of schema, in read; nil: they are the same
-	filters []Predicate
+	filters []*filter.Expr
 	left    int64 // rows that may still be handed on; -1: all
 
-	next func() (arrow.RecordBatch, error, bool) // of files; nil: there are none, or no more
-	stop func()
-	tail []arrow.RecordBatch
-
-	cur arrow.RecordBatch
-	err error
+	files iter.Seq2[arrow.RecordBatch, error] // nil: there are none
+	tail  []arrow.RecordBatch
 }
 
-var _ array.RecordReader = (*reader)(nil)
-
-func (r *reader) Schema() *arrow.Schema          { return r.schema }
-func (r *reader) RecordBatch() arrow.RecordBatch { return r.cur }
-func (r *reader) Record() arrow.RecordBatch      { return r.cur }
-func (r *reader) Retain()                        { r.refs.Add(1) }
-
-func (r *reader) Err() error {
-	if r.err != nil {
-		return r.table.error("scan", r.err)
-	}
-	return nil
-}
-
-// Release ends the scan with the last reference.
-func (r *reader) Release() {
-	if r.refs.Add(-1) != 0 {
-		return
-	}
-	if r.cur != nil {
-		r.cur.Release()
-		r.cur = nil
-	}
-	r.end()
-	release(r.tail)
-	r.tail = nil
-	r.s.unpin(r.pin)
-}
-
-// end lets go of the files.
-func (r *reader) end() {
-	if r.stop != nil {
-		r.stop()
-	}
-	r.next, r.stop = nil, nil
-}
-
-// Next reads until there are rows, or none any more.
-func (r *reader) Next() bool {
-	if r.cur != nil {
-		r.cur.Release()
-		r.cur = nil
-	}
-	for r.err == nil && r.left != 0 {
-		b, err := r.raw()
-		if err != nil {
-			r.err = err
-			break
+// batches yields what the caller wants.
+func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
+	r.raw(func(b arrow.RecordBatch, err error) bool {
+		var out arrow.RecordBatch
+		if err = cmp.Or(err, r.ctx.Err()); err == nil {
+			out, err = r.batch(r.ctx, b)
 		}
-		if b == nil {
-			break
+		if b != nil {
+			b.Release()
 		}
-		out, err := r.batch(r.ctx, b)
-		b.Release()
-		if err != nil {
-			r.err = err
-			break
-		}
-		if out.NumRows() > 0 {
-			r.cur = out
+		switch {
+		case err != nil:
+			yield(nil, r.table.error("scan", err))
+			return false
+		case out.NumRows() == 0:
+			out.Release()
 			return true
 		}
-		out.Release()
-	}
-	r.end()
-	return false
+		return yield(out, nil) && r.left != 0
+	})
 }
 
-// raw returns the next batch of the columns that are read, as they are kept; nil
-// at the end.
-func (r *reader) raw() (arrow.RecordBatch, error) {
-	if err := r.ctx.Err(); err != nil {
-		return nil, err
-	}
-	if r.next != nil {
-		b, err, ok := r.next()
-		if ok || err != nil {
-			return b, err
+// raw yields the columns that are read, as they are kept.
+func (r *reader) raw(yield func(arrow.RecordBatch, error) bool) {
+	if r.files != nil {
+		for b, err := range r.files {
+			if !yield(b, err) {
+				return
+			}
 		}
-		r.end()
 	}
-	if len(r.tail) == 0 {
-		return nil, nil
+	for _, b := range r.tail {
+		if !yield(r.ofTail(b)) {
+			return
+		}
 	}
-	b := r.tail[0]
-	r.tail = r.tail[1:]
-	defer b.Release()
+}
+
+func (r *reader) ofTail(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 	c, err := newConformer(b.Schema(), r.kept)
 	if err != nil {
 		return nil, err
 	}
-	fit, err := c.apply(r.ctx, b)
+	fit, err := c.apply(b)
 	if err != nil {
 		return nil, err
 	}

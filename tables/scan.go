@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/arrowtypes"
 )
 
@@ -29,7 +29,7 @@ func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, e
 	return r, nil
 }
 
-func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ *reader, err error) {
+func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader, err error) {
 	if o == nil {
 		o = &ScanOptions{}
 	}
@@ -37,11 +37,14 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ *reader, err error)
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{s: t.b.s, table: t, pin: p, left: -1}
-	r.refs.Store(1)
+	r := &reader{s: t.b.s, table: t, ctx: ctx, left: -1}
+	end := func() {
+		release(r.tail)
+		t.b.s.unpin(p)
+	}
 	defer func() {
 		if err != nil {
-			r.Release()
+			end()
 		}
 	}()
 	v, err := t.view(ctx, true)
@@ -65,11 +68,14 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ *reader, err error)
 	if err := r.choose(v, o.Columns); err != nil {
 		return nil, err
 	}
-	return r, r.plan(ctx, v)
+	if err := r.plan(ctx, v); err != nil {
+		return nil, err
+	}
+	return arrowsafe.Reader(r.schema, r.batches, end), nil
 }
 
 // timeRange returns the condition for rows between From and To; nil if all are.
-func timeRange(s *arrow.Schema, o *ScanOptions) (Predicate, error) {
+func timeRange(s *arrow.Schema, o *ScanOptions) (*filter.Expr, error) {
 	if o.From.IsZero() && o.To.IsZero() {
 		return nil, nil
 	}
@@ -142,7 +148,6 @@ func (r *reader) plan(ctx context.Context, v *view) error {
 	if r.kept, err = keptSchema(v.schema); err != nil {
 		return err
 	}
-	r.ctx = ctx
 	opts := []table.ScanOption{table.WithRowFilter(iceberg.AlwaysTrue{})}
 	if selected := names(r.read); !slices.Contains(selected, "*") {
 		opts = append(opts, table.WithSelectedFields(selected...))
@@ -178,12 +183,8 @@ func (r *reader) plan(ctx context.Context, v *view) error {
 			workers = 1
 		}
 	}
-	_, seq, err := v.t.Scan(append(opts, table.WithMaxConcurrency(workers))...).ReadTasks(ctx, tasks)
-	if err != nil {
-		return err
-	}
-	r.next, r.stop = iter.Pull2(seq)
-	return nil
+	_, r.files, err = v.t.Scan(append(opts, table.WithMaxConcurrency(workers))...).ReadTasks(ctx, tasks)
+	return err
 }
 
 // batch makes of a batch that was read what the caller wants of it.

@@ -208,7 +208,7 @@ func TestMemory(t *testing.T) {
 	for i := range tables {
 		wantRows(t, b, fmt.Sprint(i), from(0, each)...)
 	}
-	if r, err := s.Fold(t.Context(), nil); err != nil || r.Tables != tables || r.Rows != int64(tables)*(each-1) {
+	if r, err := s.Fold(t.Context(), nil); err != nil || r.Tables != tables || r.Rows != int64(tables)*each {
 		t.Fatalf("%+v %v", r, err)
 	}
 	if used := s.tail.Used(); used != 0 {

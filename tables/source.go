@@ -1,6 +1,8 @@
 package tables
 
 import (
+	"errors"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
@@ -24,13 +26,18 @@ type source struct {
 
 // gather reads up to about most bytes of r, so that little is known to be little,
 // and can be read again.
-func gather(r array.RecordReader, most int64) (*source, error) {
-	src := &source{schema: r.Schema()}
+func gather(r array.RecordReader, most int64) (src *source, err error) {
+	src = &source{}
+	defer func() { // some readers know their schema once they have read
+		if src.schema = r.Schema(); src.schema == nil && err == nil {
+			err = errors.New("there are no columns")
+		}
+	}()
 	for size := int64(0); ; {
 		if !r.Next() {
 			if err := r.Err(); err != nil {
 				src.release()
-				return nil, err
+				return src, err
 			}
 			return src, nil
 		}

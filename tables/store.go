@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow/array"
-
 	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/tail"
@@ -48,7 +46,7 @@ type tableName icecat.TableName
 type hooks struct {
 	fs         vfs.FS
 	committing func(done bool)
-	crash      func(point string) // a place where a process may die
+	staged     func() // called once the files of a put are written
 
 	// Each of these takes one protection out, to prove that the tests notice.
 	noSync  bool // files are not synced
@@ -167,15 +165,6 @@ func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {
 			}
 		}
 	}
-}
-
-// Query answers SQL by Options.Engine. Its error wraps errors.ErrUnsupported
-// where there is none.
-func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
-	if s.opts.Engine == nil {
-		return nil, &OpError{Op: "query", Dir: s.dir, Err: fmt.Errorf("the store has no engine for SQL: %w", errors.ErrUnsupported)}
-	}
-	return s.opts.Engine.Query(ctx, s, sql, o)
 }
 
 // pin keeps files from being removed that were of use when it was set: those of

@@ -13,8 +13,8 @@ func TestSweepStartsAnew(t *testing.T) {
 	t.Parallel()
 	var s *Store
 	noted := 0
-	h := hooks{fs: vfs.OS{}, crash: func(point string) {
-		if point == "put: commit" && noted == 0 {
+	h := hooks{fs: vfs.OS{}, staged: func() {
+		if noted == 0 {
 			r, err := s.Expire(t.Context(), &MaintainOptions{Keep: 100})
 			if err != nil {
 				t.Error(err)

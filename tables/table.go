@@ -153,21 +153,13 @@ func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 		var v *view
 		if v, err = t.view(ctx, false); err == nil {
 			i.Version, i.Updated = *t.old, time.UnixMilli(v.snapshot.TimestampMs).UTC()
-			i.Rows, i.Bytes, i.Files = totals(v.snapshot)
+			i.Rows, i.Bytes, i.Files = icecat.Totals(v.snapshot)
 		}
 	}
 	if err != nil {
 		return TableInfo{}, t.error("describe", notFound(err))
 	}
 	return i, nil
-}
-
-func totals(s *table.Snapshot) (rows, bytes, files int64) {
-	if s.Summary == nil {
-		return 0, 0, 0
-	}
-	p := s.Summary.Properties
-	return int64(p.GetInt("total-records", 0)), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
 }
 
 // Versions returns the versions that there are, oldest first.
@@ -183,7 +175,7 @@ func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
 		if s.Summary != nil {
 			i.Operation = string(s.Summary.Operation)
 		}
-		i.Rows, _, _ = totals(&s)
+		i.Rows, _, _ = icecat.Totals(&s)
 		i.Current = i.Version == versionOf(meta)
 		all = append(all, i)
 	}

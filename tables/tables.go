@@ -36,15 +36,11 @@
 package tables
 
 import (
-	"context"
 	"log/slog"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/iceberg-go"
-
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/filter"
 )
 
 // MaxName is the length of the longest name of a bucket or table, in bytes.
@@ -69,9 +65,6 @@ type Options struct {
 	// at once.
 	NoTail bool
 
-	// Engine answers Query. Nil means none.
-	Engine Engine
-
 	// Sync makes appends to the tail survive a loss of power before they are
 	// acknowledged. Commits always do. A Tail that was given must be a
 	// partd.Syncer.
@@ -94,17 +87,6 @@ type Options struct {
 	// Logger receives what was recovered, and what failed in the background.
 	// Nil means none.
 	Logger *slog.Logger
-}
-
-// Engine answers SQL over a Store's tables.
-type Engine interface {
-	Query(ctx context.Context, s *Store, sql string, o *QueryOptions) (array.RecordReader, error)
-}
-
-// QueryOptions of Query.
-type QueryOptions struct {
-	Bucket string // where a name without a bucket is looked up
-	Memory int64  // bytes that the query may take; 0: the engine's default
 }
 
 // Version numbers the committed states of a table: 0 when it has no rows, then
@@ -145,24 +127,11 @@ type PutOptions struct {
 	Metadata map[string]string
 }
 
-// Predicate is a condition on rows; package filter makes them of text.
-type Predicate interface {
-	// Columns returns the names of the columns that the condition looks at.
-	Columns() []string
-	// Iceberg returns a condition that holds for every row for which this one
-	// does, perhaps for more, or an error if this one does not fit the schema,
-	// which is that of the rows. Files and row groups are skipped by it.
-	Iceberg(schema *arrow.Schema) (iceberg.BooleanExpression, error)
-	// Filter returns the rows of a batch for which the condition holds. The
-	// batch stays the caller's, the result is released by the caller.
-	Filter(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error)
-}
-
 // ScanOptions of Scan. The zero value, and nil, read all.
 type ScanOptions struct {
-	Columns []string  // in the order wanted; nil: all
-	Filter  Predicate // nil: all rows
-	Limit   int64     // at most so many rows; 0: all
+	Columns []string     // in the order wanted; nil: all
+	Filter  *filter.Expr // nil: all rows
+	Limit   int64        // at most so many rows; 0: all
 
 	// From and To are a range of time: rows from From on, before To. A zero
 	// time is no bound.

@@ -10,7 +10,7 @@ func TestPutAndScan(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, nil)
 	b := s.Bucket("")
-	if v := mustPut(t, b, "a", Append, 1, 2); v != 1 {
+	if v := mustPut(t, b, "a", Error, 1, 2); v != 1 {
 		t.Fatalf("version %d", v)
 	}
 	mustPut(t, b, "a", Append, 3)

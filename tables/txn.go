@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
@@ -68,7 +69,26 @@ func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
 	if len(changes) == 0 {
 		return nil
 	}
-	return s.commit(ctx, changes...)
+	if s.hooks.staged != nil {
+		s.hooks.staged()
+	}
+	if err := s.commit(ctx, changes...); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if c.result == nil { // there was nothing to do any more
+			c.removeFiles()
+		}
+	}
+	return nil
+}
+
+// version is the table's after the change.
+func (c *txnChange) version() Version {
+	if c.result != nil {
+		return versionOf(c.result.Metadata())
+	}
+	return versionOf(c.cur.Metadata())
 }
 
 func (c *change) removeFiles() {
@@ -80,11 +100,7 @@ func (c *change) removeFiles() {
 }
 
 // of returns what the Txn does to a table.
-func (t *Txn) of(bucket, name string) (*txnChange, error) {
-	n, err := t.s.Bucket(bucket).check(name)
-	if err != nil {
-		return nil, err
-	}
+func (t *Txn) of(n tableName) (*txnChange, error) {
 	if c := t.changes[n]; c != nil {
 		return c, nil
 	}
@@ -101,28 +117,30 @@ func (t *Txn) of(bucket, name string) (*txnChange, error) {
 
 // Put writes rows; see Bucket.Put. They are read at once, and do not go to the tail.
 func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) error {
-	err := t.put(bucket, name, r, m, o)
+	n, err := t.s.Bucket(bucket).check(name)
+	if err == nil {
+		var opts PutOptions
+		if opts, err = o.check(m); err == nil {
+			_, err = t.put(n, r, r.Schema(), m, opts)
+		}
+	}
 	if err != nil {
 		return &OpError{Op: "put", Bucket: bucket, Table: name, Err: err}
 	}
 	return nil
 }
 
-func (t *Txn) put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) error {
-	opts, err := o.check(m)
+func (t *Txn) put(n tableName, r batchSource, schema *arrow.Schema, m PutMode, opts PutOptions) (*txnChange, error) {
+	c, err := t.of(n)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c, err := t.of(bucket, name)
-	if err != nil {
-		return err
-	}
-	step, err := c.e.prepare(t.ctx, c.cur, r, r.Schema(), m, opts)
+	step, err := c.e.prepare(t.ctx, c.cur, r, schema, m, opts)
 	if errors.Is(err, errNothing) {
-		return nil
+		return c, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c.add(step)
 	meta := step.made
@@ -131,11 +149,11 @@ func (t *Txn) put(bucket, name string, r array.RecordReader, m PutMode, o *PutOp
 	}
 	if step.shape != nil {
 		if meta, err = reshaped(meta, step.shape); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	c.cur = t.s.cat.Staged(c.e.Namespace, c.e.Name, meta, "", step.io)
-	return nil
+	return c, nil
 }
 
 // Delete deletes a table with all its versions.
@@ -163,7 +181,11 @@ func (t *Txn) SetMetadata(bucket, name string, m map[string]string) error {
 }
 
 func (t *Txn) existing(bucket, name string) (*txnChange, error) {
-	c, err := t.of(bucket, name)
+	n, err := t.s.Bucket(bucket).check(name)
+	if err != nil {
+		return nil, err
+	}
+	c, err := t.of(n)
 	if err == nil && c.cur == nil {
 		err = ErrNotFound
 	}

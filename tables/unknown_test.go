@@ -39,8 +39,22 @@ func TestUnknownOutcome(t *testing.T) {
 	dir, o := t.TempDir(), &Options{Tail: tail, FoldAge: -1}
 	s := mustOpen(t, dir, o)
 	b := s.Bucket("")
-	mustPut(t, b, "a", Append, 0)
+	mustPut(t, b, "a", Error, 0)
 	tries := 0
+	for n := range 10 { // tables that are not there yet
+		name := fmt.Sprint("new ", n)
+		for {
+			_, err := b.Put(t.Context(), name, rowsOf(1, 2), Append, nil)
+			if err == nil {
+				break
+			}
+			if _, there, e := read(t.Context(), b, name); !errors.Is(err, errShaky) || there || e != nil {
+				t.Fatal(there, err, e)
+			}
+			tries++
+		}
+		wantRows(t, b, name, 1, 2)
+	}
 	for n := int64(1); n < 30; n++ {
 		for tail.n += int(n) % 3; ; tries++ {
 			_, err := b.Put(t.Context(), "a", rowsOf(n), Append, &PutOptions{ID: fmt.Sprint(n)})

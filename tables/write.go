@@ -124,7 +124,7 @@ func writeFiles(ctx context.Context, t *table.Table, io *icecat.FileIO, r batchS
 			if r.RecordBatch().NumRows() == 0 {
 				continue
 			}
-			batch, err := c.apply(ctx, r.RecordBatch())
+			batch, err := c.apply(r.RecordBatch())
 			if err != nil {
 				failed = err
 				yield(nil, err)

@@ -80,16 +80,9 @@ func TestAppendAndRead(t *testing.T) {
 		if _, err := all(ctx, store, "k", nil); !errors.Is(err, fs.ErrNotExist) {
 			t.Error(name, err)
 		}
-		w := arrowvalue.NewWriter(store, "k", schema)
 		var want []string
 		for i := range 50 {
-			batch := rows(t, i*3, 3)
-			if i%10 == 9 { // others write, too, and say the schema again
-				err = arrowvalue.Append(ctx, store, "k", batch)
-			} else {
-				err = w.Append(ctx, batch)
-			}
-			if err != nil {
+			if err := arrowvalue.Append(ctx, store, "k", rows(t, i*3, 3)); err != nil {
 				t.Fatal(err)
 			}
 			for k := i * 3; k < i*3+3; k++ {
@@ -100,28 +93,12 @@ func TestAppendAndRead(t *testing.T) {
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%s: %v\n%v\nwant\n%v", name, err, got, want)
 		}
-		// The schema costs its room once, not each time.
-		if err := arrowvalue.Append(ctx, store, "one", rows(t, 0, 1)); err != nil {
-			t.Fatal(err)
-		}
-		w = arrowvalue.NewWriter(store, "many", schema)
-		for range 10 {
-			if err := w.Append(ctx, rows(t, 0, 1)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		v, err := store.Get(ctx, "one", "many")
-		var message bytes.Buffer
-		p := ipc.GetSchemaPayload(schema, memory.DefaultAllocator)
-		if _, e := p.WritePayload(&message); e != nil || err != nil {
-			t.Fatal(e, err)
-		}
-		if len(v[1]) != 10*len(v[0])-9*message.Len() {
-			t.Errorf("10 appends take %d bytes, one %d, the schema %d", len(v[1]), len(v[0]), message.Len())
-		}
 		other := array.NewRecordBatch(arrow.NewSchema(schema.Fields()[:1], nil), rows(t, 0, 1).Columns()[:1], 1)
-		if err := w.Append(ctx, other); !errors.Is(err, arrowvalue.ErrSchema) {
+		if err := arrowvalue.Append(ctx, store, "many", rows(t, 0, 1), other); !errors.Is(err, arrowvalue.ErrSchema) {
 			t.Error(err)
+		}
+		if err := arrowvalue.Append(ctx, store, "many", rows(t, 0, 1)); err != nil {
+			t.Fatal(err)
 		}
 		if err := arrowvalue.Append(ctx, store, "many", other); err != nil {
 			t.Fatal(err)
@@ -141,12 +118,11 @@ func TestAppendAndRead(t *testing.T) {
 
 func TestConcurrentAppends(t *testing.T) {
 	store := partd.NewDict()
-	w := arrowvalue.NewWriter(store, "k", schema)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
 			for k := range 25 {
-				if err := w.Append(t.Context(), rows(t, i*25+k, 1)); err != nil {
+				if err := arrowvalue.Append(t.Context(), store, "k", rows(t, i*25+k, 1)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -161,9 +137,8 @@ func TestConcurrentAppends(t *testing.T) {
 func value(t testing.TB) []byte {
 	t.Helper()
 	store := partd.NewDict()
-	w := arrowvalue.NewWriter(store, "k", schema)
 	for i := range 3 {
-		if err := w.Append(t.Context(), rows(t, i, 2)); err != nil {
+		if err := arrowvalue.Append(t.Context(), store, "k", rows(t, i, 2)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -195,11 +170,17 @@ func TestCutAndEndedEarly(t *testing.T) {
 			t.Fatalf("%d of %d bytes: %d rows, %v", n, len(v), len(got), err)
 		}
 	}
-	end := frame.Append(nil, []byte{0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0})
-	if got, err := readBytes(t.Context(), append(append(bytes.Clone(v), end...), v...), 0); err == nil {
-		t.Errorf("%d rows of 12, and no error", len(got))
+	first := v[frame.HeaderLen : frame.HeaderLen+int(binary.LittleEndian.Uint64(v))]
+	if got, err := readBytes(t.Context(), frame.Append(nil, append(bytes.Clone(first), first...)), 0); err == nil {
+		t.Errorf("%d rows of 4, and no error", len(got))
 	}
-	for _, bad := range [][]byte{frame.Append(nil, nil), frame.Append(nil, []byte{0}), frame.Append(nil, []byte{7}), frame.Append(nil, []byte{1}), frame.Append(nil, append([]byte{1}, 0, 0, 0, 0)), frame.Append(frame.Append(nil, v[9:]), []byte{1, 2})} {
+	for n := range len(first) - 8 { // a stream may do without its end
+		if got, err := readBytes(t.Context(), frame.Append(nil, first[:n]), 0); err == nil && len(got) != 0 {
+			t.Errorf("%d rows in %d of %d bytes, and no error", len(got), n, len(first))
+		}
+	}
+	end := []byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
+	for _, bad := range [][]byte{frame.Append(nil, nil), frame.Append(nil, []byte{0}), frame.Append(nil, end), frame.Append(nil, append([]byte{1}, 0, 0, 0, 0)), frame.Append(bytes.Clone(v), []byte{1, 2})} {
 		if _, err := readBytes(t.Context(), bad, 0); err == nil {
 			t.Errorf("%v is taken", bad)
 		}
@@ -219,7 +200,7 @@ func TestBomb(t *testing.T) {
 	if err := w.Write(array.NewRecordBatch(zeros, []arrow.Array{b.NewArray()}, 1<<20)); err != nil {
 		t.Fatal(err)
 	}
-	v := frame.Append(nil, append([]byte{1}, stream.Bytes()...))
+	v := frame.Append(nil, stream.Bytes())
 	if _, err := readBytes(t.Context(), v, 16<<20); err != nil {
 		t.Error(err)
 	}

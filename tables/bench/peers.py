@@ -1,4 +1,4 @@
-"""Measures a peer: peers.py PEER DIR ROUNDS [bulk] prints seconds as JSON."""
+"""Measures a peer: peers.py PEER DIR ROUNDS [bulk|stream] prints seconds as JSON."""
 import json
 import os
 import statistics
@@ -7,7 +7,7 @@ import tempfile
 import time
 
 peer, directory, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
-bulk = sys.argv[4:] == ["bulk"]
+bulk, stream = sys.argv[4:] == ["bulk"], sys.argv[4:] == ["stream"]
 rows = os.path.join(directory, "rows.parquet")
 
 
@@ -20,8 +20,37 @@ def median(work):
     return statistics.median(times)
 
 
+def appended(db, batch, batches=100):
+    """The time of a batch that is appended and committed, of some in a row."""
+    db.execute("create table t as select * from batch limit 0")
+    start = time.perf_counter()
+    for _ in range(batches):
+        db.execute("insert into t select * from batch")
+    return (time.perf_counter() - start) / batches
+
+
+def duckdb_streams(place, batch):
+    """DuckDB's own file, and DuckLake if its extension can be had."""
+    import duckdb
+
+    result = {"DuckDB": appended(duckdb.connect(os.path.join(place, "t.db")), batch)}
+    lake = duckdb.connect()
+    try:
+        lake.execute("install ducklake; load ducklake")
+    except duckdb.Error as e:
+        print("DuckLake is not measured:", str(e).splitlines()[0], file=sys.stderr)
+        return result
+    lake.execute(f"attach 'ducklake:{place}/lake.db' as lake (data_path '{place}/lake'); use lake")
+    result["DuckLake"] = appended(lake, batch)
+    return result
+
+
 with tempfile.TemporaryDirectory(dir=directory) as place:
-    if peer == "pyarrow":
+    if stream and peer == "duckdb":
+        import pyarrow.parquet as pq
+
+        result = duckdb_streams(place, pq.read_table(rows))
+    elif peer == "pyarrow":
         import pyarrow.parquet as pq
 
         table = pq.read_table(rows)
@@ -48,7 +77,7 @@ with tempfile.TemporaryDirectory(dir=directory) as place:
 
         catalog = load_catalog("bench", type="sql", uri=f"sqlite:///{place}/catalog.db", warehouse=f"file://{place}")
         catalog.create_namespace("b")
-        table = pq.read_table(rows) if bulk else pa.table({"x": [1], "s": ["a"]})
+        table = pq.read_table(rows) if bulk or stream else pa.table({"x": [1], "s": ["a"]})
         made = catalog.create_table("b.t", table.schema)
         if bulk:
             result = {
@@ -57,5 +86,5 @@ with tempfile.TemporaryDirectory(dir=directory) as place:
             }
         else:
             made.append(table)
-            result = {"commit": median(lambda i: made.append(table))}
+            result = {"commit" if not stream else "Iceberg, by pyiceberg": median(lambda i: made.append(table))}
 print(json.dumps(result))

@@ -2,10 +2,9 @@
 //
 //	price > 100 and sym in ('A', 'B')
 //
-// An expression is parsed, bound to the schema that it is for, and then applied
-// to record batches. For scans it is also put as an Iceberg expression that lets
-// through at least as many rows, by which files and row groups are left out; what
-// [Bound.Apply] says of a row is what counts.
+// An expression is parsed, and then applied to record batches. For scans it is also
+// put as an Iceberg expression that lets through at least as many rows, by which
+// files and row groups are left out; what [Expr.Filter] says of a row is what counts.
 //
 // Logic has three values, as SQL's: a comparison with a null is neither true nor
 // false, and only rows for which the whole is true are kept. A NaN is unequal to
@@ -47,7 +46,7 @@ type Expr struct {
 
 type boundTo struct {
 	schema *arrow.Schema
-	bound  *Bound
+	root   *boundNode
 }
 
 // Columns returns the names of the columns that are looked at, each once.
@@ -63,30 +62,15 @@ func (n *node) columns(to []string) []string {
 	return append(to, n.column)
 }
 
-// Filter returns the rows of a batch for which the expression is true. The caller
-// releases what it returns.
-func (e *Expr) Filter(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
-	last := e.bound.Load()
-	if last == nil || last.schema != batch.Schema() {
-		bound, err := e.Bind(batch.Schema())
-		if err != nil {
-			return nil, err
-		}
-		last = &boundTo{batch.Schema(), bound}
-		e.bound.Store(last)
-	}
-	return last.bound.Apply(ctx, batch)
-}
-
 // Iceberg returns the expression as one of Iceberg's, of the columns' names, for
 // leaving out files and row groups of a table that gives its readers this schema.
 // What it lets through is all that Filter keeps, and perhaps more.
 func (e *Expr) Iceberg(schema *arrow.Schema) (iceberg.BooleanExpression, error) {
-	b, err := e.Bind(schema)
+	root, err := bind(e.root, schema)
 	if err != nil {
 		return nil, err
 	}
-	return b.root.iceberg(false), nil
+	return root.iceberg(false), nil
 }
 
 // String returns the text that was parsed.
@@ -120,32 +104,28 @@ type node struct {
 	offset int
 }
 
-// Bound is an expression bound to a schema. It may be used by many goroutines.
-type Bound struct{ root *boundNode }
-
-// Bind binds an expression to the schema of the batches that it is for. The
-// error for a column that is not there names those that are.
-func (e *Expr) Bind(schema *arrow.Schema) (*Bound, error) {
-	root, err := bind(e.root, schema)
-	if err != nil {
-		return nil, err
-	}
-	return &Bound{root}, nil
-}
-
-// Apply returns the rows of a batch for which the expression is true. The caller
+// Filter returns the rows of a batch for which the expression is true. The caller
 // releases what it returns.
-func (b *Bound) Apply(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+func (e *Expr) Filter(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+	bound := e.bound.Load()
+	if bound == nil || bound.schema != batch.Schema() {
+		root, err := bind(e.root, batch.Schema())
+		if err != nil {
+			return nil, err
+		}
+		bound = &boundTo{batch.Schema(), root}
+		e.bound.Store(bound)
+	}
 	looked := map[int]arrow.Array{}
 	defer func() {
 		for _, column := range looked {
 			column.Release()
 		}
 	}()
-	if err := b.root.columns(batch, looked); err != nil {
+	if err := bound.root.columns(batch, looked); err != nil {
 		return nil, err
 	}
-	mask, err := b.root.eval(ctx, looked)
+	mask, err := bound.root.eval(ctx, looked)
 	if err != nil {
 		return nil, err
 	}

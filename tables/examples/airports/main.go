@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/csv"
 
 	"github.com/go-partd/partd/tables"
@@ -39,17 +38,7 @@ func run(ctx context.Context, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	text, number := arrow.BinaryTypes.String, arrow.PrimitiveTypes.Float64
-	schema := arrow.NewSchema([]arrow.Field{
-		{Name: "iata", Type: text},
-		{Name: "name", Type: text, Nullable: true},
-		{Name: "city", Type: text, Nullable: true},
-		{Name: "state", Type: text, Nullable: true},
-		{Name: "country", Type: text, Nullable: true},
-		{Name: "latitude", Type: number, Nullable: true},
-		{Name: "longitude", Type: number, Nullable: true},
-	}, nil)
-	rows := csv.NewReader(file, schema, csv.WithHeader(true), csv.WithChunk(1024))
+	rows := csv.NewInferringReader(file, csv.WithHeader(true), csv.WithChunk(1024))
 	defer rows.Release()
 	bucket := store.Bucket("FAA")
 	if _, err := bucket.Put(ctx, "airports", rows, tables.Error, nil); err != nil {

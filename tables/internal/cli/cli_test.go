@@ -80,7 +80,7 @@ func TestPutAndGet(t *testing.T) {
 `; out != want {
 		t.Errorf("%s, want\n%s", out, want)
 	}
-	if out := done(t, "", "get", "BRK.B", "--bucket", "NYSE", "--limit", "1", "--format", "table"); out != "sym  price  at\n───  ─────  ───────────────────\nA      1.5  2026-01-31T12:00:00\n" {
+	if out := done(t, "", "get", "BRK.B", "--bucket", "NYSE", "--limit", "1", "--format", "table"); out != "sym  price  at\nA    1.5    2026-01-31T12:00:00\n" {
 		t.Error(out)
 	}
 	for _, format := range []string{"csv", "jsonl", "parquet", "arrow"} {

@@ -6,6 +6,7 @@ package formats
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -59,7 +60,6 @@ const (
 	batchBytes = 8 << 20  // of text, at which a batch ends early
 	maxRecord  = 64 << 20 // bytes of one record of text
 	maxColumns = 1 << 16
-	sample     = 8 << 20 // bytes of a pipe in which types are looked for
 	maxArrow   = 1 << 30 // bytes of memory for a batch of Arrow
 )
 
@@ -81,9 +81,9 @@ type Input struct {
 func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	switch in.Format {
 	case CSV:
-		return in.readCSV(ctx)
+		return in.readText(ctx, in.newCSV)
 	case JSONL:
-		return in.readJSON(ctx)
+		return in.readText(ctx, in.newLines)
 	case Parquet:
 		return in.readParquet(ctx)
 	case Arrow:
@@ -92,10 +92,10 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	return nil, fmt.Errorf("%s: format %q cannot be read: there are %s", in.Name, in.Format, strings.Join(Names, ", "))
 }
 
-// batches makes a reader of a function that yields batches, each of which it
-// releases. A panic in a library that was given a damaged file is an error.
-func (in *Input) batches(ctx context.Context, schema *arrow.Schema, each func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
-	return array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
+// batches makes a reader of a function that yields batches, which stay its own. A
+// panic in a library that was given a damaged file is an error.
+func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), each func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
+	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		stopped, yielding := false, false
 		err := func() (err error) {
 			defer func() {
@@ -116,13 +116,7 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, each func(yi
 		if err = errors.Join(err, ctx.Err()); err != nil && (!stopped || ctx.Err() != nil) {
 			yield(nil, err)
 		}
-	})
-}
-
-// regular tells whether a file can be read twice.
-func (in *Input) regular() bool {
-	info, err := in.File.Stat()
-	return err == nil && info.Mode().IsRegular()
+	}, end)
 }
 
 // counted counts what is read.
@@ -144,24 +138,9 @@ func (c counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// twice returns a reader in which types are looked for, and one of everything.
-// The first is a part only of what is no regular file; cut tells whether there is
-// more.
-func (in *Input) twice() (first, all io.Reader, cut bool, err error) {
-	if in.regular() {
-		return io.NewSectionReader(in.File, 0, 1<<62), in.counted(in.File), false, nil
-	}
-	buffered := bufio.NewReaderSize(in.counted(in.File), sample)
-	head, err := buffered.Peek(sample)
-	if err != nil && err != io.EOF {
-		return nil, nil, false, fmt.Errorf("%s: %w", in.Name, err)
-	}
-	return strings.NewReader(string(head)), buffered, err == nil, nil
-}
-
-// seekable returns the file, or a copy without a name if it is a pipe.
+// seekable returns the file, or a copy without a name of what is no regular file.
 func (in *Input) seekable() (*os.File, func(), error) {
-	if in.regular() {
+	if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
 		return in.File, func() {}, nil
 	}
 	temp, err := os.CreateTemp("", "partd-tables-")
@@ -169,14 +148,81 @@ func (in *Input) seekable() (*os.File, func(), error) {
 		return nil, nil, err
 	}
 	end := func() { _ = temp.Close() } // it is only read from here on
-	if _, err = io.Copy(temp, in.counted(in.File)); err == nil {
-		_, err = temp.Seek(0, io.SeekStart)
-	}
+	_, err = io.Copy(temp, in.counted(in.File))
 	if err = errors.Join(err, os.Remove(temp.Name())); err != nil {
 		end()
-		return nil, nil, fmt.Errorf("%s: a copy, to read it out of order: %w", in.Name, err)
+		return nil, nil, fmt.Errorf("%s: a copy, to read it twice: %w", in.Name, err)
 	}
 	return temp, end, nil
+}
+
+// records are those of a text.
+type records interface {
+	schema(ctx context.Context) (*arrow.Schema, error)
+	// add adds a record to the builder, and returns the bytes of its text, or io.EOF.
+	add(b *array.RecordBuilder) (int, error)
+}
+
+// readText reads a text twice: for the types of all that is in it, and for its rows.
+func (in *Input) readText(ctx context.Context, open func(io.Reader) (records, error)) (array.RecordReader, error) {
+	f, end, err := in.seekable()
+	if err != nil {
+		return nil, err
+	}
+	schema, all, err := in.schemaOfText(ctx, f, open)
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return in.batches(ctx, schema, end, func(yield func(arrow.RecordBatch) bool) error {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		defer b.Release()
+		return build(b, yield, all)
+	}), nil
+}
+
+func (in *Input) schemaOfText(ctx context.Context, f *os.File, open func(io.Reader) (records, error)) (*arrow.Schema, records, error) {
+	first, err := open(io.NewSectionReader(f, 0, 1<<62))
+	if err != nil {
+		return nil, nil, err
+	}
+	schema, err := first.schema(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var rest io.Reader = io.NewSectionReader(f, 0, 1<<62)
+	if f == in.File {
+		rest = in.counted(rest)
+	}
+	all, err := open(rest)
+	return schema, all, err
+}
+
+// build makes batches of records.
+func build(b *array.RecordBuilder, yield func(arrow.RecordBatch) bool, all records) error {
+	for ended := false; !ended; {
+		rows := 0
+		for size := 0; rows < batchRows && size < batchBytes; rows++ {
+			n, err := all.add(b)
+			if err == io.EOF {
+				ended = true
+				break
+			} else if err != nil {
+				return err
+			}
+			size += n
+		}
+		if rows == 0 {
+			return nil
+		}
+		batch := b.NewRecordBatch()
+		more := yield(batch)
+		batch.Release()
+		if !more {
+			return nil
+		}
+	}
+	return nil
 }
 
 func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
@@ -189,9 +235,7 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 		end()
 		return nil, fmt.Errorf("%s: %w", in.Name, err)
 	}
-	return in.batches(ctx, schema, func(yield func(arrow.RecordBatch) bool) error {
-		defer end()
-		defer r.Release()
+	return in.batches(ctx, schema, func() { r.Release(); end() }, func(yield func(arrow.RecordBatch) bool) error {
 		for r.Next() {
 			if !yield(r.RecordBatch()) {
 				return nil
@@ -213,6 +257,16 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 	parquetFile, err := file.NewParquetReader(f, file.WithReadProps(parquet.NewReaderProperties(memory.DefaultAllocator)))
 	if err != nil {
 		return nil, nil, err
+	}
+	// The library believes the numbers in the schema that Arrow's writers note.
+	if noted := parquetFile.MetaData().KeyValueMetadata().FindValue("ARROW:schema"); noted != nil {
+		message, err := base64.StdEncoding.DecodeString(*noted)
+		if err == nil {
+			_, err = arrowsafe.SchemaMessage(message)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
 	}
 	reader, err := pqarrow.NewFileReader(parquetFile, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
 	if err != nil {
@@ -261,8 +315,7 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: no Arrow file or stream: %w", in.Name, err)
 	}
-	return in.batches(ctx, r.Schema(), func(yield func(arrow.RecordBatch) bool) error {
-		defer r.Release()
+	return in.batches(ctx, r.Schema(), r.Release, func(yield func(arrow.RecordBatch) bool) error {
 		for r.Next() {
 			if err := arrowsafe.Check(r.RecordBatch()); err != nil {
 				return fmt.Errorf("%s: %w", in.Name, err)

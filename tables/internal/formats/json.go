@@ -12,20 +12,19 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
 // lines reads lines that are not empty, and counts all.
 type lines struct {
 	*bufio.Scanner
-	name string
+	in   *Input
 	line int
 }
 
-func (in *Input) newLines(r io.Reader) *lines {
+func (in *Input) newLines(r io.Reader) (records, error) {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 64<<10), maxRecord)
-	return &lines{Scanner: s, name: in.Name}
+	return &lines{Scanner: s, in: in}, nil
 }
 
 // next returns the next line, and io.EOF behind the last one.
@@ -37,88 +36,53 @@ func (l *lines) next() ([]byte, error) {
 		}
 	}
 	if err := l.Err(); err != nil {
-		return nil, fmt.Errorf("%s, line %d: %w", l.name, l.line+1, err)
+		return nil, fmt.Errorf("%s, line %d: %w", l.in.Name, l.line+1, err)
 	}
 	return nil, io.EOF
 }
 
-func (in *Input) readJSON(ctx context.Context) (array.RecordReader, error) {
-	first, all, cut, err := in.twice()
+func (l *lines) add(b *array.RecordBuilder) (int, error) {
+	text, err := l.next()
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	schema, err := in.jsonSchema(ctx, first, cut)
-	if err != nil {
-		return nil, err
+	if err := b.UnmarshalJSON(text); err != nil {
+		return 0, fmt.Errorf("%s, line %d: %w", l.in.Name, l.line, err)
 	}
-	l := in.newLines(all)
-	return in.batches(ctx, schema, func(yield func(arrow.RecordBatch) bool) error {
-		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-		defer b.Release()
-		return in.build(b, yield, func() (int, error) {
-			text, err := l.next()
-			if err != nil {
-				return 0, err
-			}
-			if cut { // the builder would pass over a column that came later
-				if err := noOther(text, schema); err != nil {
-					return 0, fmt.Errorf("%s, line %d: %w%s", in.Name, l.line, err, cutAdvice(cut))
-				}
-			}
-			if err := b.UnmarshalJSON(text); err != nil {
-				return 0, fmt.Errorf("%s, line %d: %w%s", in.Name, l.line, err, cutAdvice(cut))
-			}
-			return len(text), nil
-		})
-	}), nil
+	return len(text), nil
 }
 
-func noOther(text []byte, schema *arrow.Schema) error {
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(text, &object); err != nil {
-		return err
-	}
-	for name := range object {
-		if !schema.HasField(name) {
-			return fmt.Errorf("column %q is not among the columns before", name)
-		}
-	}
-	return nil
-}
-
-func (in *Input) jsonSchema(ctx context.Context, r io.Reader, cut bool) (*arrow.Schema, error) {
-	l := in.newLines(r)
+func (l *lines) schema(ctx context.Context) (*arrow.Schema, error) {
 	root := newColumn("")
 	for {
 		text, err := l.next()
-		if err == nil {
-			d := json.NewDecoder(bytes.NewReader(text))
-			d.UseNumber()
-			if text[0] != '{' {
-				err = errors.New("a line must be a JSON object, as in {\"price\":1.5}")
-			} else if err = root.seeJSON(d, 0); err == nil && d.InputOffset() != int64(len(text)) {
-				err = errors.New("something follows the object")
-			}
-			if err != nil {
-				err = fmt.Errorf("%s, line %d: %w", in.Name, l.line, err)
-			}
-		}
-		switch {
-		case err == io.EOF || err != nil && cut: // the last line is not whole
-			if len(root.fields) == 0 {
-				return nil, fmt.Errorf("%s: there is no object with a column in it", in.Name)
-			}
-			schema, err := schemaOf(root.fields, in.Known)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", in.Name, err)
-			}
-			return schema, nil
-		case err != nil:
+		if err == io.EOF {
+			break
+		} else if err != nil {
 			return nil, err
-		case l.line%batchRows == 0 && ctx.Err() != nil:
+		}
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.UseNumber()
+		if text[0] != '{' {
+			err = errors.New("a line must be a JSON object, as in {\"price\":1.5}")
+		} else if err = root.seeJSON(d, 0); err == nil && d.InputOffset() != int64(len(text)) {
+			err = errors.New("something follows the object")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s, line %d: %w", l.in.Name, l.line, err)
+		}
+		if l.line%batchRows == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 	}
+	if len(root.fields) == 0 {
+		return nil, fmt.Errorf("%s: there is no object with a column in it", l.in.Name)
+	}
+	schema, err := schemaOf(root.fields, l.in.Known)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l.in.Name, err)
+	}
+	return schema, nil
 }
 
 const maxJSONDepth = 100

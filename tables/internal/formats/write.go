@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -42,7 +43,7 @@ func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer
 		}
 		return ipc.NewFileWriter(keepOpen{w}, ipc.WithSchema(schema))
 	case Table:
-		return &tableWriter{w: bufio.NewWriter(w), schema: schema}, nil
+		return newTableWriter(w, schema)
 	}
 	return nil, fmt.Errorf("format %q cannot be written: there are table, %s", f, strings.Join(Names, ", "))
 }
@@ -159,79 +160,54 @@ func (j *jsonWriter) Write(b arrow.RecordBatch) error {
 
 func (j *jsonWriter) Close() error { return j.w.Flush() }
 
-// tableWriter writes columns below each other. How wide they are is settled by
-// the first batch.
+// tableWriter writes columns below each other, as wide as those of a batch are.
 type tableWriter struct {
-	w      *bufio.Writer
-	schema *arrow.Schema
-	widths []int
+	*tabwriter.Writer
 }
 
-const (
-	maxWidth    = 40
-	widthSample = 1000 // rows
-)
-
-// cell is what is shown of a value: on one line, and not very long.
-func cell(column arrow.Array, i int) string {
-	if column.IsNull(i) {
-		return "∅"
+func newTableWriter(out io.Writer, schema *arrow.Schema) (*tableWriter, error) {
+	t := &tableWriter{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
+	names := make([]string, schema.NumFields())
+	for k, f := range schema.Fields() {
+		names[k] = oneLine(f.Name)
 	}
-	text := strings.Map(func(r rune) rune {
+	return t, t.line(names)
+}
+
+const maxWidth = 40
+
+// oneLine is what is shown of a text: on one line, and not very long.
+func oneLine(text string) string {
+	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return '·'
 		}
 		return r
-	}, strings.ToValidUTF8(column.ValueStr(i), "·"))
+	}, strings.ToValidUTF8(text, "·"))
 	if utf8.RuneCountInString(text) > maxWidth {
 		text = string([]rune(text)[:maxWidth-1]) + "…"
 	}
 	return text
 }
 
-// numeric tells whether a column is written at the right.
-func numeric(t arrow.DataType) bool {
-	return arrow.IsInteger(t.ID()) || arrow.IsFloating(t.ID()) || arrow.IsDecimal(t.ID())
-}
-
-func (t *tableWriter) line(cells func(k int) string) {
-	var b strings.Builder
-	for k, f := range t.schema.Fields() {
-		text := cells(k)
-		pad := strings.Repeat(" ", max(0, t.widths[k]-utf8.RuneCountInString(text)))
-		if numeric(f.Type) {
-			text, pad = pad, text
-		}
-		b.WriteString(text + pad + "  ")
-	}
-	_, _ = t.w.WriteString(strings.TrimRight(b.String(), " ") + "\n") // a bufio.Writer keeps its first error until Flush
-}
-
-func (t *tableWriter) header(b arrow.RecordBatch) {
-	t.widths = make([]int, t.schema.NumFields())
-	for k, f := range t.schema.Fields() {
-		t.widths[k] = utf8.RuneCountInString(f.Name)
-		for i := 0; b != nil && i < min(int(b.NumRows()), widthSample); i++ {
-			t.widths[k] = max(t.widths[k], utf8.RuneCountInString(cell(b.Column(k), i)))
-		}
-	}
-	t.line(func(k int) string { return t.schema.Field(k).Name })
-	t.line(func(k int) string { return strings.Repeat("─", t.widths[k]) })
+func (t *tableWriter) line(cells []string) error {
+	_, err := fmt.Fprintln(t.Writer, strings.Join(cells, "\t"))
+	return err
 }
 
 func (t *tableWriter) Write(b arrow.RecordBatch) error {
-	if t.widths == nil {
-		t.header(b)
-	}
+	cells := make([]string, b.NumCols())
 	for i := range int(b.NumRows()) {
-		t.line(func(k int) string { return cell(b.Column(k), i) })
+		for k, column := range b.Columns() {
+			if cells[k] = "∅"; column.IsValid(i) {
+				cells[k] = oneLine(column.ValueStr(i))
+			}
+		}
+		if err := t.line(cells); err != nil {
+			return err
+		}
 	}
-	return t.w.Flush()
+	return t.Flush()
 }
 
-func (t *tableWriter) Close() error {
-	if t.widths == nil {
-		t.header(nil)
-	}
-	return t.w.Flush()
-}
+func (t *tableWriter) Close() error { return t.Flush() }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -28,8 +29,13 @@ type Change struct {
 	// listing to what the metadata says.
 	Info   *Info
 	PutIDs []PutID // of the puts that the change holds
+	// Light leaves the syncing of the new metadata, which is small then, to the
+	// database, which keeps it as well until the next change.
+	Light bool
 
 	Result *table.Table // the table as committed
+
+	light []byte // the metadata, if Light
 }
 
 // Info is what listings show of a table apart from what its metadata says.
@@ -107,6 +113,12 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 			return err
 		}
 		io := ch.IOs[len(ch.IOs)-1]
+		if ch.Light {
+			ch.light, io.noSync = b, true
+		} else if dir, err := c.own(ch.New.Location()); err == nil { // which may have been made without syncs
+			io.touched(dir)
+			io.touched(filepath.Dir(dir))
+		}
 		if err := io.WriteFile(loc, b); err != nil {
 			return err
 		}
@@ -157,8 +169,18 @@ func (ch *Change) apply(ctx context.Context, tx *sql.Tx) error {
 	if n == 0 {
 		return ErrConflict
 	}
+	if ch.Base != nil {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM partd_light WHERE location=?`, ch.Base.MetadataLocation()); err != nil {
+			return err
+		}
+	}
 	if ch.New == nil {
 		return ch.forget(ctx, tx)
+	}
+	if ch.Light {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO partd_light VALUES (?,?)`, ch.Result.MetadataLocation(), ch.light); err != nil {
+			return err
+		}
 	}
 	return ch.record(ctx, tx)
 }

@@ -34,8 +34,9 @@ type WrittenFile struct {
 // what it wrote, so that a commit can record its files, and one that failed can
 // remove them.
 type FileIO struct {
-	cat   *Catalog
-	syncs errgroup.Group
+	cat    *Catalog
+	noSync bool // it syncs nothing
+	syncs  errgroup.Group
 
 	mu      sync.Mutex
 	written []WrittenFile
@@ -155,7 +156,7 @@ func (f *FileIO) Sync() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for dir := range f.dirs {
-		if !f.cat.noSync {
+		if !f.noSync {
 			f.syncs.Go(func() error { return f.cat.fs.SyncDir(dir) })
 		}
 	}
@@ -212,7 +213,7 @@ func (w *newFile) Close() error {
 	}
 	file, err := w.file, errors.Join(w.err, w.buf.Flush())
 	w.file = nil
-	if err != nil || w.io.cat.noSync {
+	if err != nil || w.io.noSync {
 		err = errors.Join(err, file.Close())
 	} else {
 		w.io.syncs.Go(func() error { return errors.Join(file.Sync(), file.Close()) })

@@ -7,7 +7,7 @@
 package icecat
 
 import (
-	"container/list"
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -69,7 +69,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	}
 	c := &Catalog{
 		dir: dir, fs: o.FS, noSync: o.NoSync, around: o.Committing,
-		cache: cache{budget: o.CacheBytes, byLoc: map[string]*list.Element{}},
+		cache: cache{budget: o.CacheBytes, byLoc: map[string]cached{}},
 	}
 	if c.around == nil {
 		c.around = func(bool) {}
@@ -147,7 +147,7 @@ func (c *Catalog) ID() string { return c.id }
 
 // NewIO returns a view of the files that remembers what is written through it.
 func (c *Catalog) NewIO() *FileIO {
-	f := &FileIO{cat: c, dirs: map[string]bool{}}
+	f := &FileIO{cat: c, noSync: c.noSync, dirs: map[string]bool{}}
 	f.syncs.SetLimit(mostSyncs)
 	return f
 }
@@ -193,6 +193,13 @@ func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*tab
 	if t := c.cache.get(loc); t != nil {
 		return t, nil
 	}
+	switch t, size, err := c.loadLight(ctx, namespace, name, loc); {
+	case err != nil:
+		return nil, err
+	case t != nil:
+		c.cache.put(loc, t, size, "")
+		return t, nil
+	}
 	p, err := c.local(loc)
 	if err != nil {
 		return nil, err
@@ -207,6 +214,29 @@ func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*tab
 	}
 	c.cache.put(loc, t, info.Size, "")
 	return t, nil
+}
+
+// loadLight returns a table as the database has its metadata, nil if it does not.
+// The file, which may be lost, is written again for others to read.
+func (c *Catalog) loadLight(ctx context.Context, namespace, name, loc string) (*table.Table, int64, error) {
+	var want []byte
+	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, loc).Scan(&want)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	meta, err := table.ParseMetadataBytes(want)
+	if err != nil {
+		return nil, 0, fmt.Errorf("metadata of %q in catalog.db: %w", name, err)
+	}
+	if has, err := c.reader.ReadFile(loc); err != nil || !bytes.Equal(has, want) {
+		io := c.NewIO()
+		_ = io.Remove(loc)
+		_ = errors.Join(io.WriteFile(loc, want), io.Sync()) // whoever loads it next tries again
+	}
+	return c.Staged(namespace, name, meta, loc, c.reader), int64(len(want)), nil
 }
 
 // Staged returns a table of the metadata given whose files are written through io.

@@ -42,12 +42,18 @@ func listed(meta table.Metadata) Listed {
 	}
 	if s := meta.CurrentSnapshot(); s != nil {
 		l.Version = s.SequenceNumber
-		if s.Summary != nil {
-			p := s.Summary.Properties
-			l.Rows, l.Bytes, l.Files = int64(p.GetInt("total-records", 0)), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
-		}
+		l.Rows, l.Bytes, l.Files = Totals(s)
 	}
 	return l
+}
+
+// Totals are the figures that a snapshot's summary has of the table.
+func Totals(s *table.Snapshot) (rows, bytes, files int64) {
+	if s.Summary == nil {
+		return 0, 0, 0
+	}
+	p := s.Summary.Properties
+	return int64(p.GetInt("total-records", 0)), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
 }
 
 // Namespaces returns the namespaces that have tables, sorted.

@@ -26,6 +26,8 @@ var schema = []string{
 		uuid TEXT NOT NULL, id TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (uuid, id)) WITHOUT ROWID`,
 	// Files that were found to be of no use, and when first.
 	`CREATE TABLE IF NOT EXISTS partd_orphans (path TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID`,
+	// Newest metadata whose files were not synced.
+	`CREATE TABLE IF NOT EXISTS partd_light (location TEXT PRIMARY KEY, metadata BLOB NOT NULL) WITHOUT ROWID`,
 	`CREATE TABLE IF NOT EXISTS partd_info (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID`,
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"io"
 	"io/fs"
 	"net/url"
 	"path/filepath"
@@ -34,11 +33,13 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[strin
 	if err != nil {
 		return Swept{}, err
 	}
+	// In between it is asked who is at work: whoever made a file that is listed, and
+	// commits it once the references were read.
+	seen, oldest := time.Now(), busy()
 	still, err := c.References(ctx)
 	if err != nil {
 		return Swept{}, err
 	}
-	seen, oldest := time.Now(), busy()
 	for path := range still {
 		delete(files, path)
 	}
@@ -87,95 +88,72 @@ func (c *Catalog) listFiles() (map[string]int64, error) {
 		if err != nil {
 			return err
 		}
-		var below []string
-		for {
-			entries, err := d.Next(1024)
-			for _, e := range entries {
-				path := filepath.Join(dir, e.Name())
-				if e.IsDir() {
-					below = append(below, path)
-					continue
-				}
-				info, err := c.fs.Info(path)
-				if err == nil {
-					files[path] = info.Size
-				} else if !errors.Is(err, fs.ErrNotExist) {
-					return errors.Join(err, d.Close())
-				}
+		entries, err := d.Next(-1)
+		err = errors.Join(err, d.Close())
+		for i := 0; i < len(entries) && err == nil; i++ {
+			path := filepath.Join(dir, entries[i].Name())
+			if entries[i].IsDir() {
+				err = walk(path)
+				continue
 			}
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return errors.Join(err, d.Close())
+			info, failed := c.fs.Info(path)
+			if failed == nil {
+				files[path] = info.Size
+			} else if !errors.Is(failed, fs.ErrNotExist) {
+				err = failed
 			}
 		}
-		if err := d.Close(); err != nil {
-			return err
-		}
-		for _, b := range below {
-			if err := walk(b); err != nil {
-				return err
-			}
-		}
-		return nil
+		return err
 	}
 	return files, walk(filepath.Join(c.dir, "data"))
 }
 
 // References returns every file that a table's metadata refers to.
 func (c *Catalog) References(ctx context.Context) (map[string]struct{}, error) {
-	used := map[string]struct{}{}
-	add := func(location string) (fresh bool, err error) {
-		path, err := c.local(location)
-		if err != nil {
-			return false, nil //nolint:nilerr // not a local file, so none of ours
-		}
-		_, known := used[path]
-		used[path] = struct{}{}
-		return !known, nil
-	}
-	return used, c.each(ctx, func(_ TableName, t *table.Table) error { return c.referencesOf(t, add) })
+	used := references{c, map[string]struct{}{}}
+	return used.paths, c.each(ctx, func(_ TableName, t *table.Table) error { return used.addAll(t) })
 }
 
-func (c *Catalog) referencesOf(t *table.Table, add func(string) (bool, error)) error {
-	if _, err := add(t.MetadataLocation()); err != nil {
-		return err
+type references struct {
+	c     *Catalog
+	paths map[string]struct{}
+}
+
+// add reports whether a file was not referred to before.
+func (r references) add(location string) bool {
+	path, err := r.c.local(location)
+	if err != nil {
+		return false // not a local file, so none of ours
 	}
+	_, known := r.paths[path]
+	r.paths[path] = struct{}{}
+	return !known
+}
+
+func (r references) addAll(t *table.Table) error {
+	r.add(t.MetadataLocation())
 	meta := t.Metadata()
 	for s := range meta.Statistics() {
-		if _, err := add(s.StatisticsPath); err != nil {
-			return err
-		}
+		r.add(s.StatisticsPath)
 	}
 	for s := range meta.PartitionStatistics() {
-		if _, err := add(s.StatisticsPath); err != nil {
-			return err
-		}
+		r.add(s.StatisticsPath)
 	}
 	for _, s := range meta.Snapshots() {
-		if _, err := add(s.ManifestList); err != nil {
-			return err
-		}
-		manifests, err := s.Manifests(c.reader)
+		r.add(s.ManifestList)
+		manifests, err := s.Manifests(r.c.reader)
 		if err != nil {
 			return err
 		}
 		for _, m := range manifests {
-			fresh, err := add(m.FilePath())
-			if err != nil {
-				return err
-			}
-			if !fresh {
+			if !r.add(m.FilePath()) {
 				continue
 			}
-			for entry, err := range m.Entries(c.reader, true) {
-				if err == nil {
-					_, err = add(entry.DataFile().FilePath())
-				}
+			for entry, err := range m.Entries(r.c.reader, true) {
 				if err != nil {
 					return err
 				}
+				r.add(entry.DataFile().FilePath())
 			}
 		}
 	}

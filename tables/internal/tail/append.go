@@ -98,7 +98,7 @@ func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 		return false, nil
 	}
 	if l.unsure { // it may be that its sync failed
-		return true, l.s.flush(ctx)
+		return true, l.s.Flush(ctx)
 	}
 	return true, nil
 }

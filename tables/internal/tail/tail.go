@@ -47,7 +47,7 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memo
 	s := &Store{p: p, sync: syncs, memory: memory, logs: map[string]*Log{}}
 	defer func() {
 		if err == nil { // a log store that never was synced may not open again after a loss of power
-			err = s.flush(ctx)
+			err = s.Flush(ctx)
 		}
 	}()
 	values, err := p.Get(ctx, identityKey)
@@ -80,8 +80,8 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memo
 	return s, nil
 }
 
-// flush makes what the store has survive a loss of power, if it can.
-func (s *Store) flush(ctx context.Context) error {
+// Flush makes what the store has survive a loss of power, if it can.
+func (s *Store) Flush(ctx context.Context) error {
 	err := partd.Sync(ctx, s.p)
 	if !s.sync && errors.Is(err, errors.ErrUnsupported) {
 		return nil
