@@ -160,7 +160,7 @@ func (c *catalog) create(kind segment.FileKind, last *uint32) (*dataFile, error)
 		*last++
 		f := c.newFile(kind, *last)
 		f.end = segment.HeaderLen
-		// A file that has the name already may be somebody else'c.
+		// A file that has the name already may be somebody else's.
 		if err := f.open(c.fs, os.O_RDWR|os.O_CREATE|os.O_EXCL); err == nil {
 			return f, nil
 		} else if !errors.Is(err, os.ErrExist) {
