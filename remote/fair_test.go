@@ -209,6 +209,9 @@ func TestWaitsForMemory(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- ask(c) }()
 		for waiting := 0; waiting == 0; {
+			if len(done) > 0 {
+				t.Fatalf("%s: it waits for nothing", name)
+			}
 			s.ledger.mu.Lock()
 			waiting = c.account.waiting
 			s.ledger.mu.Unlock()
