@@ -186,6 +186,47 @@ func TestConnectionShares(t *testing.T) {
 	}
 }
 
+// TestWaitsForMemory has a request wait for the memory of its keys. Its connection
+// counts as one that has worked; while it is a change by Python's client, which would
+// wait for ever for an answer, others cannot have it closed.
+func TestWaitsForMemory(t *testing.T) {
+	keys := make([]string, 600)
+	python := make([][]byte, 1+len(keys))
+	python[0] = []byte("delete")
+	for name, ask := range map[string]func(c *conn) error{
+		"get": func(c *conn) error {
+			return c.request([][]byte{append(request{op: opGet, number: 1}.append(nil), appendKeys(nil, keys)...)})
+		},
+		"Python's delete": func(c *conn) error { return c.python(python) },
+	} {
+		s, err := NewServer(partd.NewDict(), nil)
+		must(t, err)
+		ours, theirs := net.Pipe()
+		c := newConn(s, theirs, 1)
+		go io.Copy(io.Discard, ours)
+		other := s.ledger.open(s.ledger.enter("other"), time.Minute, func() {})
+		other.force(s.opts.Memory)
+		done := make(chan error, 1)
+		go func() { done <- ask(c) }()
+		for waiting := 0; waiting == 0; {
+			if len(done) > 0 {
+				t.Fatalf("%s: it waits for nothing", name)
+			}
+			s.ledger.mu.Lock()
+			waiting = c.account.waiting
+			s.ledger.mu.Unlock()
+			runtime.Gosched()
+		}
+		if !c.worked.Load() || name != "get" && c.account.working.Load() == 0 {
+			t.Errorf("%s: it may be closed as one that has asked for nothing", name)
+		}
+		other.give(s.opts.Memory)
+		must(t, <-done)
+		c.abort()
+		must(t, s.Shutdown(t.Context()))
+	}
+}
+
 // TestHandleShares opens more readers than there may be: those of the peer that has
 // most make room, and those idle for longest of its own.
 func TestHandleShares(t *testing.T) {

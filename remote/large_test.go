@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -202,4 +203,22 @@ func TestManySmallThings(t *testing.T) {
 	if used := s.memoryUsed(); used > 3<<20 {
 		t.Errorf("%d bytes of the budget are in use", used)
 	}
+}
+
+// TestLengthOfUpload refuses a part that says another length than the first did:
+// that one is what the memory was taken for.
+func TestLengthOfUpload(t *testing.T) {
+	s, err := NewServer(partd.NewDict(), nil)
+	must(t, err)
+	ours, theirs := net.Pipe()
+	c := newConn(s, theirs, 1)
+	must(t, c.upload.add(c, 1, 2, 0, []byte("a")))
+	if err := c.upload.add(c, 1, 1<<20, 1, make([]byte, 1<<20-1)); !errors.Is(err, ErrBadRequest) {
+		t.Errorf("%v, and %d bytes are held where %d were taken", err, len(c.upload.body), s.memoryUsed())
+	}
+	must(t, c.upload.add(c, 2, 2, 0, []byte("ab"))) // another begins
+	c.upload.drop(c)
+	c.abort()
+	must(t, ours.Close())
+	must(t, s.Shutdown(t.Context()))
 }

@@ -81,6 +81,9 @@ func (c *conn) refuse(cause error) error {
 }
 
 func (c *conn) pythonChange(command string, args [][]byte) error {
+	c.worked.Store(true)
+	c.account.working.Add(1) // already: closed while it waits for memory, the client would wait for ever
+	defer c.account.working.Add(-1)
 	room := c.newAllowance()
 	defer room.release()
 	if err := room.hold(int64(len(args)) * keyMemory); err != nil {

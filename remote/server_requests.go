@@ -32,6 +32,9 @@ func (c *conn) request(frames [][]byte) error {
 	if r.op.mutates() {
 		return c.mutate(r, body)
 	}
+	if s.cost != atOnce {
+		c.worked.Store(true)
+	}
 	room := c.newAllowance()
 	f, err := c.prepare(s, r, &decoder{b: body, room: room})
 	if err != nil {
@@ -42,7 +45,6 @@ func (c *conn) request(frames [][]byte) error {
 		defer room.release()
 		return c.answerWith(r, f)
 	}
-	c.worked.Store(true)
 	if _, streams := c.server.store.(partd.Opener); r.op == opGet && !streams {
 		defer room.release()
 		return c.answerWith(r, f) // its values are in memory: no waiting
@@ -149,6 +151,9 @@ func (c *conn) mutate(r request, body []byte) error {
 	if err != nil {
 		return c.fail(r, err)
 	}
+	c.worked.Store(true)
+	c.account.working.Add(1)
+	defer c.account.working.Add(-1)
 	applied, err := c.apply(partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}, op)
 	var flags uint8
 	if !applied {
@@ -161,9 +166,6 @@ func (c *conn) mutate(r request, body []byte) error {
 func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	s := c.server
 	defer c.clearEntries()
-	c.worked.Store(true)
-	c.account.working.Add(1)
-	defer c.account.working.Add(-1)
 	if tag.Session == 0 {
 		applied, err = true, op.Do(s.base, s.store)
 	} else {

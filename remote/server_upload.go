@@ -64,6 +64,8 @@ func (u *upload) accept(c *conn, id, total, offset uint64, data []byte) error {
 	switch {
 	case id != u.id || offset != uint64(len(u.body)) || total < offset+uint64(len(data)):
 		return fmt.Errorf("%w: part %d of upload %d does not follow %d bytes of upload %d", ErrBadRequest, offset, id, len(u.body), u.id)
+	case u.held > 0 && total != uint64(u.held):
+		return fmt.Errorf("%w: upload %d of %d bytes, which had %d", ErrBadRequest, id, total, u.held)
 	case total > limit:
 		return fmt.Errorf("%w: %d bytes in one operation, the server's memory allows %d: append it in parts", partd.ErrTooLarge, total, limit)
 	}

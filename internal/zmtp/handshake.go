@@ -66,7 +66,7 @@ func (r *Reader) greeting() error {
 		switch c := r.buf[at]; {
 		case at == 0 && c != 0xff:
 			return protocolErrorf("its first byte is %#02x, a greeting begins with 0xff", c)
-		case at == 9 && c&1 == 0:
+		case at == 9 && c != 0x7f:
 			return protocolErrorf("byte 9 of its greeting is %#02x, the signature ends with 0x7f", c)
 		case at == 10 && c < 3:
 			return protocolErrorf("its greeting is of ZMTP %d, 3 is the lowest", c)

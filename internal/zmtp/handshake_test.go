@@ -39,10 +39,15 @@ func TestRefused(t *testing.T) {
 	for _, c := range []struct{ sent, want string }{
 		{"GET / HTTP/1.1", "0x47"},
 		{changed(9, 0x7e), "0x7e"},
+		{changed(9, 1), "0x01"},
 		{changed(10, 1), "ZMTP 1"},
 		{changed(15, 'X'), "NULX"},
 		{changed(32, 2), "byte 32"},
 		{greeting + "\x00\x03syn", "flags 0x00"},
+		{greeting + "\x05\x03syn", "goes on in another frame"},
+		{greeting + "\x0c\x03syn", "flags 0x0c"},
+		{greeting + "\x06\x7f" + strings.Repeat("\xff", 7), "9223372036854775807 bytes"},
+		{greeting + "\x06" + strings.Repeat("\xff", 8), "18446744073709551615 bytes"},
 		{greeting + command("ERROR", "\x02no"), "the peer refuses"},
 		{greeting + command("HELLO", ""), "HELLO"},
 		{greeting + command("READY", ""), "no socket type"},
@@ -60,6 +65,21 @@ func TestRefused(t *testing.T) {
 	for n, want := range map[int]error{0: io.EOF, 1: io.ErrUnexpectedEOF, greetingLen - 1: io.ErrUnexpectedEOF, greetingLen: io.EOF} {
 		if _, err := Open(&discarding{piecewise{data: []byte(greeting[:n]), size: 1 << 10}}, Router, 0); !errors.Is(err, want) {
 			t.Errorf("a peer that leaves after %d bytes: %v, want %v", n, err, want)
+		}
+	}
+}
+
+// TestLongestReady opens a connection with the longest READY that is taken, behind
+// which little more is read: no budget is charged with it.
+func TestLongestReady(t *testing.T) {
+	greeting := string(append([]byte{0: 0xff, 9: 0x7f, 10: 3, 11: 0}, "NULL"...)) + strings.Repeat("\x00", 48)
+	body := appendProperty(nil, "Socket-Type", "DEALER")
+	body = appendProperty(body, "x", strings.Repeat("x", maxReadyLen-len("_READY")-len(body)-len("_x____")))
+	sent := greeting + string(AppendCommand(nil, "READY", body)) + strings.Repeat("y", 1<<20)
+	for _, size := range []int{1, 1 << 20} {
+		rest, err := Open(&discarding{piecewise{data: []byte(sent), size: size}}, Router, time.Second)
+		if err != nil || len(rest) > smallBuffer || strings.Trim(string(rest), "y") != "" {
+			t.Errorf("in pieces of %d bytes: %d bytes behind it, %v", size, len(rest), err)
 		}
 	}
 }

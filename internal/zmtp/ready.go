@@ -2,6 +2,7 @@ package zmtp
 
 import (
 	"encoding/binary"
+	"errors"
 	"strings"
 )
 
@@ -21,12 +22,18 @@ func appendProperty(b []byte, name, value string) []byte {
 
 // ready reads the peer's READY, and trusts no length in it.
 func (r *Reader) ready() error {
-	flags, _, _, err := r.header()
-	if err == nil && flags&flagCommand == 0 {
-		err = protocolErrorf("flags %#02x where a command should be", flags)
-	}
-	if err != nil {
+	flags, n, header, err := r.header()
+	switch {
+	case errors.Is(err, ErrTooLarge):
+		return protocolErrorf("%v", err)
+	case err != nil:
 		return r.cutOff(err)
+	case flags&flagCommand == 0:
+		return protocolErrorf("flags %#02x where a command should be", flags)
+	}
+	// Room for READY and no more: no budget is charged with it.
+	if missing := r.pos + header + n - len(r.buf); missing > 0 {
+		r.buf = append(r.buf, make([]byte, missing)...)
 	}
 	frame, _, err := r.frame()
 	if err != nil {
