@@ -1,5 +1,5 @@
 // Package msgpack reads and writes the plain values of Python, which package
-// plain lists, in MessagePack, with the bytes that Python's msgpack writes
+// pyvalue lists, in MessagePack, with the bytes that Python's msgpack writes
 // (use_bin_type): text as str, bytes as bin, tuples as arrays, which are read as
 // lists.
 //
