@@ -167,6 +167,9 @@ func (c *s2Codec) measure(p *piece) (int64, error) {
 	}
 	switch body := rest[s2HeaderLen:]; rest[0] {
 	case s2Length:
+		if s2BodyLen(rest) != 8+s2ChecksumLen {
+			return 0, errS2
+		}
 		n, err := c.length(body)
 		if err != nil {
 			return 0, err

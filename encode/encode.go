@@ -35,7 +35,7 @@ import (
 // ValueCodec turns a value that is appended to a key into bytes and back. Any
 // three functions make one; Join can be replaced in a codec of this package, too.
 //
-// Two others stand beside it: a SpillCodec of package shuffle encodes what a
+// Two others stand beside it: the Codec of package shuffle encodes what a
 // shuffle stores and the same program reads back, with no format to agree on; and
 // a compress.Format is what a layer compresses bytes into, whatever they are.
 type ValueCodec[T any] struct {

@@ -123,3 +123,21 @@ func TestMemory(t *testing.T) {
 		}
 	}
 }
+
+// What a long key is encoded into is kept for the next record.
+func TestPartitionKeepsKeyBuffer(t *testing.T) {
+	p, err := shuffle.NewPartitions(t.Context(), 4, func(s string) string { return s }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	f, err := p.Feed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	v := strings.Repeat("long", 100)
+	if n := testing.AllocsPerRun(200, func() { _ = f.Add(v) }); n >= 1 {
+		t.Errorf("%v allocations a record", n)
+	}
+}

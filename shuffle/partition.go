@@ -73,7 +73,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 	k.keys = numberCodec(n)
 	k.appendKey = func(dst []byte, v T) ([]byte, error) {
 		b, err := keys.Encode(dst, key(v))
-		return binary.BigEndian.AppendUint32(dst, uint32(xxh3.Hash(b[len(dst):])%uint64(n))), err
+		return binary.BigEndian.AppendUint32(b[:len(dst)], uint32(xxh3.Hash(b[len(dst):])%uint64(n))), err
 	}
 	return &Partitions[T, int]{k}, nil
 }

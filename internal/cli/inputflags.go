@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -123,10 +124,11 @@ func unescape(text string) (string, error) {
 // directories between colons.
 func tempDirs(given []string) (dirs []string, err error) {
 	for _, list := range given {
-		for _, dir := range filepath.SplitList(list) {
-			if dir == "" {
-				return nil, cliutil.Usagef("--tmp: %q lists a directory without a name", list)
-			}
+		all := filepath.SplitList(list)
+		if slices.Contains(all, "") {
+			return nil, cliutil.Usagef("--tmp: %q lists a directory without a name", list)
+		}
+		for _, dir := range all {
 			if info, err := os.Stat(dir); err != nil {
 				return nil, fmt.Errorf("--tmp: %w", err)
 			} else if !info.IsDir() {

@@ -111,3 +111,13 @@ func TestFullOutput(t *testing.T) {
 		}
 	}
 }
+
+// A directory without a name is wrong usage, whatever the others are.
+func TestTempDirsWithoutName(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none")
+	for _, list := range []string{none + ":", ":" + none, none + "::" + none} {
+		if _, err := tempDirs([]string{list}); !cliutil.IsUsage(err) {
+			t.Errorf("%q: %v", list, err)
+		}
+	}
+}

@@ -1,0 +1,47 @@
+package compress
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/frame"
+)
+
+// Every bit of what stands before the data of a long piece counts, whether the
+// piece is read whole or as a stream.
+func TestS2Head(t *testing.T) {
+	ctx := t.Context()
+	dict := partd.NewDict()
+	s, err := New(dict, S2, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Append(ctx, partd.Entry{Key: "k", Value: bytes.Repeat([]byte("0123456789"), s2Block/5)}); err != nil {
+		t.Fatal(err)
+	}
+	values, err := dict.Get(ctx, "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for bit := range 8 * (len(s2Identifier) + s2HeaderLen + 8 + s2ChecksumLen) {
+		damaged := bytes.Clone(values[0])
+		damaged[frame.HeaderLen+bit/8] ^= 1 << (bit % 8)
+		if err := dict.Set(ctx, "k", damaged); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Get(ctx, "k"); !errors.As(err, new(*partd.CorruptError)) {
+			t.Errorf("Get with bit %d flipped: %v", bit, err)
+		}
+		r, err := s.Open(ctx, "k")
+		if err == nil {
+			_, err = io.Copy(io.Discard, r)
+			_ = r.Close()
+		}
+		if !errors.As(err, new(*partd.CorruptError)) {
+			t.Errorf("Open with bit %d flipped: %v", bit, err)
+		}
+	}
+}
