@@ -79,3 +79,24 @@ func fileSetAt(t *testing.T, when string, opts *FileOptions, hooks filedir.Hooks
 	must(t, other.Close())
 	return hit
 }
+
+// A file that a failed append made holds nothing: that closing it fails, too, costs
+// nothing, and writes go on.
+func TestFileFailedCloseOfAFileThatIsTakenBack(t *testing.T) {
+	mem := vfstest.NewMem()
+	on := false
+	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if on && (op == vfstest.OpWrite && name == fileMemDir+"/b" || op == vfstest.OpClose && name == fileMemDir+"/a") {
+			return syscall.EIO
+		}
+		return nil
+	}), fileMemDir, nil, fileAtOnce)
+	on = true
+	err := f.Append(t.Context(), fileEntries("a", "1", "b", "2")...)
+	on = false
+	if !errors.Is(err, syscall.EIO) || errors.Is(err, ErrUnknownOutcome) {
+		t.Fatal(err)
+	}
+	fileAppend(t, f, "a", "3")
+	fileWant(t, f, map[string]string{"a": "3"})
+}
