@@ -73,6 +73,22 @@ type Buffer struct {
 	closed   bool
 }
 
+var (
+	_ Partd      = (*Buffer)(nil)
+	_ Setter     = (*Buffer)(nil)
+	_ Deleter    = (*Buffer)(nil)
+	_ Lister     = (*Buffer)(nil)
+	_ Opener     = (*Buffer)(nil)
+	_ Scanner    = (*Buffer)(nil)
+	_ Popper     = (*Buffer)(nil)
+	_ Flusher    = (*Buffer)(nil)
+	_ Syncer     = (*Buffer)(nil)
+	_ Statter    = (*Buffer)(nil)
+	_ MemoryUser = (*Buffer)(nil)
+	_ Unwrapper  = (*Buffer)(nil)
+	_ io.Closer  = (*Buffer)(nil)
+)
+
 // NewBuffer returns a Buffer of two stores, which belong to it from then on:
 // Close closes both. fast must be a [Deleter]. What fast already holds counts as
 // appended after what slow holds, if it is a [Lister]; else it must be empty.

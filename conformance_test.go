@@ -13,13 +13,6 @@ var dictAbilities = []partdtest.Ability{
 	partdtest.CanScan, partdtest.CanStat, partdtest.CanClose,
 }
 
-var (
-	_                 = []partd.MemoryUser{(*partd.Dict)(nil), (*partd.Buffer)(nil)}
-	_                 = []partd.SessionGuard{(*partd.Dict)(nil), (*partd.File)(nil)}
-	_                 = []partd.Syncer{(*partd.File)(nil), (*partd.Buffer)(nil)}
-	_ partd.Unwrapper = (*partd.Buffer)(nil)
-)
-
 func TestDictKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(*testing.T) partd.Partd { return partd.NewDict() },
 		&partdtest.Options{Require: append(dictAbilities, partdtest.CanApply)})

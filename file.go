@@ -56,6 +56,21 @@ type File struct {
 	temp io.Closer // removes the directory of a temporary store, nil if it is none
 }
 
+var (
+	_ Partd        = (*File)(nil)
+	_ Setter       = (*File)(nil)
+	_ Deleter      = (*File)(nil)
+	_ Lister       = (*File)(nil)
+	_ Opener       = (*File)(nil)
+	_ Scanner      = (*File)(nil)
+	_ Popper       = (*File)(nil)
+	_ Syncer       = (*File)(nil)
+	_ Statter      = (*File)(nil)
+	_ io.Closer    = (*File)(nil)
+	_ Applier      = (*File)(nil)
+	_ SessionGuard = (*File)(nil)
+)
+
 // OpenFile opens the store in a directory, and makes the directory where it is
 // missing. It finishes or undoes what a process left half-done. It refuses a
 // directory that is not empty and has no ".lock": that is no store, and Drop

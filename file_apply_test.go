@@ -13,8 +13,6 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-var _ Applier = (*File)(nil)
-
 // fileTagged are operations on a store that has the content fileStart, each with
 // what it leads to.
 var fileTagged = []struct {

@@ -35,7 +35,12 @@ func (d *Dir) rollbackKey(k *keyFile) error {
 	if k.created {
 		name := k.path[len(d.dir)+1:]
 		if k.made {
-			return errors.Join(d.evict(k), d.removeKeyFile(name))
+			delete(d.cache.byKey, k.key)
+			if k.file != nil {
+				d.cache.remove(k)
+			}
+			// It held nothing before: if closing it fails, nothing is lost.
+			return errors.Join(closeOnce(&k.file), d.removeKeyFile(name))
 		}
 		return d.removeLongKey(name)
 	}

@@ -1,0 +1,102 @@
+package partd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/filedir"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
+)
+
+// A Set of a key whose file is kept open, with data that was not synced, fails at
+// each call: the next append finds the value before, or the one after, as the
+// error says, and what Sync then acknowledges survives a loss of power.
+func TestFileEveryFaultOfSetUnderKeptFile(t *testing.T) {
+	set := func(ctx context.Context, f *File) error { return f.Set(ctx, "a", []byte("set")) }
+	tagged := fileApplyNext(Operation{Change: ChangeSet, Entries: fileEntries("a", "set")})
+	for name, do := range map[string]func(context.Context, *File) error{"set": set, "tagged": tagged} {
+		for optName, opts := range fileFaultOpts {
+			for _, hooks := range []filedir.Hooks{fileAtOnce, {KeepLock: time.Hour}} {
+				for n, hit := int64(1), true; hit; n++ {
+					for _, errno := range []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE} {
+						fault := &vfstest.Fault{At: n, Err: errno, Short: true}
+						hit = fileSetAt(t, fmt.Sprintf("%s, %s, %v, call %d: %v", name, optName, hooks.KeepLock, n, errno), opts, hooks, fault, do)
+					}
+				}
+			}
+		}
+	}
+}
+
+func fileSetAt(t *testing.T, when string, opts *FileOptions, hooks filedir.Hooks, fault *vfstest.Fault, do func(context.Context, *File) error) bool {
+	t.Helper()
+	mem := vfstest.NewMem()
+	var on atomic.Bool
+	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if !on.Load() {
+			return nil
+		}
+		return fault.Check(op, name)
+	}), fileMemDir, opts, hooks)
+	fileAppend(t, f, "a", "1", "b", "2")
+	on.Store(true)
+	err := do(t.Context(), f)
+	on.Store(false)
+	hit := fault.Hit()
+	got, readErr := fileContent(f)
+	if readErr != nil {
+		t.Fatalf("%s: %v: %v", when, err, readErr)
+	}
+	before, after := map[string]string{"a": "1", "b": "2"}, map[string]string{"a": "set", "b": "2"}
+	isBefore, isAfter := maps.Equal(got, before), maps.Equal(got, after)
+	unsure := errors.Is(err, ErrUnknownOutcome)
+	if !isBefore && !isAfter || err == nil && !isAfter || err != nil && !unsure && !isBefore {
+		t.Fatalf("%s: %v: %v", when, err, got)
+	}
+	later := f.Append(t.Context(), fileEntries("a", "x")...)
+	if later == nil {
+		got["a"] += "x"
+		must(t, f.Sync(t.Context()))
+	} else if !errors.Is(later, ErrNeedsReopen) {
+		t.Fatalf("%s: %v: the next append: %v", when, err, later)
+	}
+	fileWant(t, f, got)
+	must(t, f.Close())
+	if n := mem.OpenCount(); n != 0 {
+		t.Fatalf("%s: %d files are still open", when, n)
+	}
+	if later == nil {
+		mem = mem.Crash(nil)
+	}
+	other := fileOpen(t, mem, fileMemDir, opts, fileAtOnce)
+	fileWant(t, other, got)
+	must(t, other.Close())
+	return hit
+}
+
+// A file that a failed append made holds nothing: that closing it fails, too, costs
+// nothing, and writes go on.
+func TestFileFailedCloseOfAFileThatIsTakenBack(t *testing.T) {
+	mem := vfstest.NewMem()
+	on := false
+	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if on && (op == vfstest.OpWrite && name == fileMemDir+"/b" || op == vfstest.OpClose && name == fileMemDir+"/a") {
+			return syscall.EIO
+		}
+		return nil
+	}), fileMemDir, nil, fileAtOnce)
+	on = true
+	err := f.Append(t.Context(), fileEntries("a", "1", "b", "2")...)
+	on = false
+	if !errors.Is(err, syscall.EIO) || errors.Is(err, ErrUnknownOutcome) {
+		t.Fatal(err)
+	}
+	fileAppend(t, f, "a", "3")
+	fileWant(t, f, map[string]string{"a": "3"})
+}
