@@ -38,11 +38,11 @@ var house = []floor{
 	}},
 	{"command lines", map[string][]string{
 		"internal/cliutil/sizeflag": nil,
-		"internal/cli":              {"internal/cliutil/sizeflag", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
+		"internal/cli":              {"internal/cliutil/sizeflag", "github.com/dustin/go-humanize", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
 		"internal/servercli":        {"internal/cliutil/sizeflag", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 	}},
 	{"jobs on files", map[string][]string{
-		"internal/filejobs": nil,
+		"internal/filejobs": {"github.com/dustin/go-humanize"},
 	}},
 	{"over stores", map[string][]string{
 		"stores":          {"github.com/dustin/go-humanize"},
@@ -82,7 +82,7 @@ var house = []floor{
 		"internal/filedir/boot": nil,
 		"internal/ledger":       {"github.com/zeebo/xxh3"},
 		"internal/storeerror":   nil,
-		"internal/textfmt":      nil,
+		"internal/textfmt":      {"github.com/dustin/go-humanize"},
 		"internal/names":        nil,
 		"internal/nearest":      nil,
 		"internal/npy":          nil,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/textfmt"
 )
@@ -60,7 +61,7 @@ func (s *fileSummary) record() map[string]any {
 
 func (s *fileSummary) writeText(w io.Writer) {
 	t := &s.Tally
-	fmt.Fprintf(w, "records   %s, %s\n", textfmt.Commas(t.Records), withUnit(t.RecordBytes))
+	fmt.Fprintf(w, "records   %s, %s\n", humanize.Comma(t.Records), withUnit(t.RecordBytes))
 	for _, l := range s.Lines {
 		if l.Label != "" {
 			fmt.Fprintf(w, "%-9s %s\n", l.Label, l.Text)
@@ -82,6 +83,6 @@ func (s *fileSummary) writeText(w io.Writer) {
 	if s.Inputs.Size < 0 {
 		size = "of unknown size"
 	}
-	fmt.Fprintf(w, "input     %s, %s bytes, %s\n", textfmt.Plural(int64(len(s.Inputs.Files)), "file"), textfmt.Commas(s.Inputs.Read.Load()), size)
+	fmt.Fprintf(w, "input     %s, %s bytes, %s\n", textfmt.Plural(int64(len(s.Inputs.Files)), "file"), humanize.Comma(s.Inputs.Read.Load()), size)
 	writeTime(w, t.ReadBytes, s.Seconds)
 }

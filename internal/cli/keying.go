@@ -10,7 +10,6 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/records"
-	"github.com/go-partd/partd/internal/textfmt"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -69,6 +68,3 @@ func (l *entryList) join(fields [][]byte) []byte {
 	l.arena = filejobs.AppendCSV(l.arena, fields, ',')
 	return l.arena[from:]
 }
-
-// commas writes a number of records or bytes.
-func commas(n int64) string { return textfmt.Commas(n) }

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/internal/textfmt"
 )
 
 // fake is a store in memory with one operation that does something else.
@@ -212,7 +212,7 @@ func TestManyKeysAreNoted(t *testing.T) {
 	for modulo, want := range map[int]bool{1: true, 2: false} {
 		var file bytes.Buffer
 		for i := range 1000 {
-			file.WriteString(textfmt.Commas(int64(100_000+i/modulo)) + "\n")
+			file.WriteString(humanize.Comma(int64(100_000+i/modulo)) + "\n")
 		}
 		in := program(t, "shuffle", "--by=-1", "--format=text", "-")
 		in.Stdin = &file

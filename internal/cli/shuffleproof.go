@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/logstore"
 )
@@ -43,7 +44,7 @@ func (p *shuffleProof) compare(ctx context.Context, records int64, sum logstore.
 		return fmt.Errorf("the store holds %d records with the checksum %v, but %d with the checksum %v were to be in it",
 			found.Pieces, found.Sum, p.before.Pieces+records, want)
 	}
-	p.shown = fmt.Sprintf("%s records in, as many read back; the sum of the hashes of all keys and records is %v, in and out", commas(records), sum)
+	p.shown = fmt.Sprintf("%s records in, as many read back; the sum of the hashes of all keys and records is %v, in and out", humanize.Comma(records), sum)
 	return nil
 }
 

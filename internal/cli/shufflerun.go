@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/internal/records"
-	"github.com/go-partd/partd/internal/textfmt"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -70,7 +70,7 @@ func (j *shuffleRun) failed(err error) error {
 	// Records that a layer held back are in the store beneath once it is closed.
 	count := ""
 	if f := new(failure); j.appended > 0 && !(errors.As(err, &f) && f.closing != nil) {
-		count = fmt.Sprintf(" (at least %s records)", textfmt.Commas(j.appended))
+		count = fmt.Sprintf(" (at least %s records)", humanize.Comma(j.appended))
 	}
 	// An append that failed may be there all the same.
 	touched := j.appended > 0 || errors.Is(err, partd.ErrUnknownOutcome)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/internal/textfmt"
@@ -67,7 +68,7 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 	if j.proof.shown != "" {
 		fmt.Fprintf(w, "proof     %s\n", j.proof.shown)
 	} else if *j.flags.stats {
-		fmt.Fprintf(w, "proof     %s bytes in, as many in the store, which keeps no checksum of records\n", textfmt.Commas(j.bytes))
+		fmt.Fprintf(w, "proof     %s bytes in, as many in the store, which keeps no checksum of records\n", humanize.Comma(j.bytes))
 	}
 	for _, note := range j.notes() {
 		fmt.Fprintf(w, "note      %s\n", note)

@@ -5,9 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/records"
-	"github.com/go-partd/partd/internal/textfmt"
 )
 
 // distinctEngine is one run of [Distinct]. Records are sorted by the fields, and
@@ -70,7 +70,7 @@ func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 	j.report("distinct", "distinct", out)
 	j.report("dropped", "dropped", d.dropped)
 	j.report("proof", "proof", fmt.Sprintf("%s records read are %s written and %s dropped; the sum of the hashes of those written is %v",
-		textfmt.Commas(in), textfmt.Commas(out), textfmt.Commas(d.dropped), inOrder.Stats().Sum))
+		humanize.Comma(in), humanize.Comma(out), humanize.Comma(d.dropped), inOrder.Stats().Sum))
 	return nil
 }
 

@@ -6,11 +6,11 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd/internal/aggregate"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/hashagg"
 	"github.com/go-partd/partd/internal/records"
-	"github.com/go-partd/partd/internal/textfmt"
 )
 
 // groupEngine is one run of [Group]. Numbers are aggregated by hash; values
@@ -139,7 +139,7 @@ func (g *groupEngine) run(ctx context.Context, j *job) error {
 		if err := w.close(); err != nil {
 			return err
 		}
-		counts[i] = textfmt.Commas(w.records)
+		counts[i] = humanize.Comma(w.records)
 	}
 	if err := g.gather(ctx, j); err != nil {
 		return err

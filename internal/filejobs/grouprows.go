@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/hashagg"
-	"github.com/go-partd/partd/internal/textfmt"
 )
 
 // gather puts the results into the sorter.
@@ -148,7 +148,7 @@ func (g *groupEngine) write(j *job, counts []string) (err error) {
 	}
 	j.report("groups", "groups", groups)
 	j.report("records_by_worker", "", perWorker)
-	j.report("proof", "proof", fmt.Sprintf("the counts of the groups add up to the records: %s (%s)", textfmt.Commas(records), strings.Join(counts, " + ")))
+	j.report("proof", "proof", fmt.Sprintf("the counts of the groups add up to the records: %s (%s)", humanize.Comma(records), strings.Join(counts, " + ")))
 	j.report("spills", "", g.sorter.Stats().Runs)
 	return nil
 }

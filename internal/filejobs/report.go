@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/nearest"
 	"github.com/go-partd/partd/internal/records"
@@ -25,7 +26,7 @@ type Line struct {
 func (r *Result) report(name, label string, value any) {
 	text := fmt.Sprint(value)
 	if n, ok := value.(int64); ok {
-		text = textfmt.Commas(n)
+		text = humanize.Comma(n)
 	}
 	r.Lines = append(r.Lines, Line{name, label, text, value})
 }
@@ -34,7 +35,7 @@ func (r *Result) report(name, label string, value any) {
 func (r *Result) reportSorter(stats extsort.Stats) {
 	r.report("checksum", "", stats.Sum.String())
 	r.report("proof", "proof", fmt.Sprintf("%s records in, as many out; the sum of their hashes is %v, in and out",
-		textfmt.Commas(stats.Records), stats.Sum))
+		humanize.Comma(stats.Records), stats.Sum))
 	r.report("runs", "", stats.Runs)
 	r.report("temporary_bytes", "temporary", stats.Written)
 }

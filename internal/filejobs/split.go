@@ -7,10 +7,10 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/records"
 	"github.com/go-partd/partd/internal/tempdir"
-	"github.com/go-partd/partd/internal/textfmt"
 	"github.com/go-partd/partd/internal/zfile"
 )
 
@@ -108,7 +108,7 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	j.report("files_written", "files", int64(len(w.names)))
 	j.report("keys", "keys", w.keys)
 	j.report("directory", "directory", s.Dir)
-	j.report("proof", "proof", fmt.Sprintf("%s records in, as many in the files; the sum of the hashes of all keys and records is %v, in and out", textfmt.Commas(w.records), stats.Sum))
+	j.report("proof", "proof", fmt.Sprintf("%s records in, as many in the files; the sum of the hashes of all keys and records is %v, in and out", humanize.Comma(w.records), stats.Sum))
 	return nil
 }
 

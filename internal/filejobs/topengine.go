@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/internal/hashagg"
 	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/records"
-	"github.com/go-partd/partd/internal/textfmt"
 )
 
 // MaxTop is how many of the first may be asked for.
@@ -111,7 +111,7 @@ func (t *topEngine) prove(j *job, all int64, what string) error {
 	if all != t.written+t.dropped {
 		return fmt.Errorf("there were %d %s, but %d were written and %d left out", all, what, t.written, t.dropped)
 	}
-	j.report("proof", "proof", fmt.Sprintf("%s %s are %s written and %s left out", textfmt.Commas(all), what, textfmt.Commas(t.written), textfmt.Commas(t.dropped)))
+	j.report("proof", "proof", fmt.Sprintf("%s %s are %s written and %s left out", humanize.Comma(all), what, humanize.Comma(t.written), humanize.Comma(t.dropped)))
 	return nil
 }
 

@@ -3,7 +3,6 @@ package ledger
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 
 	"github.com/zeebo/xxh3"
 )
@@ -14,7 +13,7 @@ import (
 // are cut into chunks and pieces.
 type Stores struct {
 	Keys, Bytes int64
-	sum         xxh3.Uint128
+	sum         Sum128
 	hash        *xxh3.Hasher // of the key whose chunks arrive
 }
 
@@ -35,14 +34,11 @@ func (l *Stores) Add(key string, data []byte, first, last bool) {
 		return
 	}
 	l.Keys++
-	sum := l.hash.Sum128()
-	var carry uint64
-	l.sum.Lo, carry = bits.Add64(l.sum.Lo, sum.Lo, 0)
-	l.sum.Hi, _ = bits.Add64(l.sum.Hi, sum.Hi, carry)
+	l.sum.Add(Sum128(l.hash.Sum128()))
 }
 
 // Checksum is the sum in hexadecimal.
-func (l *Stores) Checksum() string { return fmt.Sprintf("%016x%016x", l.sum.Hi, l.sum.Lo) }
+func (l *Stores) Checksum() string { return l.sum.String() }
 
 // Diff says how what another ledger found differs, or nothing.
 func (l *Stores) Diff(found *Stores) string {

@@ -1,10 +1,12 @@
-// Package textfmt writes numbers for people, and arguments for shells.
+// Package textfmt writes counts for people, and arguments for shells.
 package textfmt
 
 import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/dustin/go-humanize"
 )
 
 // ShellQuote returns an argument as a shell reads it: plain where nothing in it
@@ -37,19 +39,10 @@ func ShellQuote(arg string) string {
 	return b.String()
 }
 
-// Commas writes a number of records or bytes with commas, as 32,768.
-func Commas(n int64) string {
-	digits := fmt.Sprint(n)
-	for at := len(digits) - 3; at > 0; at -= 3 {
-		digits = digits[:at] + "," + digits[at:]
-	}
-	return digits
-}
-
 // Plural returns a number and what it is of.
 func Plural(n int64, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
-	return Commas(n) + " " + what + "s"
+	return humanize.Comma(n) + " " + what + "s"
 }

@@ -6,14 +6,6 @@ import (
 	"testing"
 )
 
-func TestCommas(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 32768: "32,768", 1234567: "1,234,567", 123456789: "123,456,789"} {
-		if got := Commas(n); got != want {
-			t.Errorf("%d: %s, want %s", n, got, want)
-		}
-	}
-}
-
 func TestShellQuote(t *testing.T) {
 	sh, err := exec.LookPath("bash")
 	if err != nil {
