@@ -159,7 +159,8 @@ func (r *run) write(in *input) error {
 			in.raw = append(in.raw, raw+strings.TrimSuffix(ending, "\n"))
 		}
 		text := b.String()
-		if ending == "\n" && r.maybe(0.2) {
+		// Without its newline, a last record that is empty would be none.
+		if ending == "\n" && r.maybe(0.2) && text != ending && !strings.HasSuffix(text, "\n\n") {
 			text = strings.TrimSuffix(text, ending)
 		}
 		name := fmt.Sprintf("in%d.%s%s", part, strings.Replace(in.format, "text", "txt", 1), pick(r, "", "", ".gz", ".zst", ".bz2", ".lz4"))
