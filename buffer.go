@@ -74,19 +74,20 @@ type Buffer struct {
 }
 
 var (
-	_ Partd      = (*Buffer)(nil)
-	_ Setter     = (*Buffer)(nil)
-	_ Deleter    = (*Buffer)(nil)
-	_ Lister     = (*Buffer)(nil)
-	_ Opener     = (*Buffer)(nil)
-	_ Scanner    = (*Buffer)(nil)
-	_ Popper     = (*Buffer)(nil)
-	_ Flusher    = (*Buffer)(nil)
-	_ Syncer     = (*Buffer)(nil)
-	_ Statter    = (*Buffer)(nil)
-	_ MemoryUser = (*Buffer)(nil)
-	_ Unwrapper  = (*Buffer)(nil)
-	_ io.Closer  = (*Buffer)(nil)
+	_ Partd       = (*Buffer)(nil)
+	_ Setter      = (*Buffer)(nil)
+	_ Deleter     = (*Buffer)(nil)
+	_ Lister      = (*Buffer)(nil)
+	_ Opener      = (*Buffer)(nil)
+	_ Scanner     = (*Buffer)(nil)
+	_ PartScanner = (*Buffer)(nil)
+	_ Popper      = (*Buffer)(nil)
+	_ Flusher     = (*Buffer)(nil)
+	_ Syncer      = (*Buffer)(nil)
+	_ Statter     = (*Buffer)(nil)
+	_ MemoryUser  = (*Buffer)(nil)
+	_ Unwrapper   = (*Buffer)(nil)
+	_ io.Closer   = (*Buffer)(nil)
 )
 
 // NewBuffer returns a Buffer of two stores, which belong to it from then on:
@@ -329,6 +330,16 @@ func (b *Buffer) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 // Scan moves everything to the slow store and scans that.
 func (b *Buffer) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
 	return flushed(ctx, b, "scan", Scan)
+}
+
+// ScanPart moves everything to the slow store and scans a part of that.
+func (b *Buffer) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
+	if err := CheckPart(part, parts); err != nil {
+		return failedScan(err)
+	}
+	return flushed(ctx, b, "scan", func(ctx context.Context, slow Partd) iter.Seq2[Chunk, error] {
+		return ScanPart(ctx, slow, part, parts)
+	})
 }
 
 func flushed[T any](ctx context.Context, b *Buffer, op string, all func(context.Context, Partd) iter.Seq2[T, error]) iter.Seq2[T, error] {

@@ -44,6 +44,7 @@ var (
 	_ Deleter      = (*Dict)(nil)
 	_ Lister       = (*Dict)(nil)
 	_ Scanner      = (*Dict)(nil)
+	_ PartScanner  = (*Dict)(nil)
 	_ Popper       = (*Dict)(nil)
 	_ Statter      = (*Dict)(nil)
 	_ MemoryUser   = (*Dict)(nil)
@@ -307,14 +308,23 @@ func (d *Dict) indexMemory() int64 {
 // Keys yields the keys shard by shard. A shard's keys are noted as its turn
 // comes, so keys made meanwhile may be left out.
 func (d *Dict) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
+	return d.keysOf(ctx, "keys", 0, 1)
+}
+
+// keysOf yields the keys of a part, which is a range of hashes, as a shard is.
+func (d *Dict) keysOf(ctx context.Context, op string, part, parts int) iter.Seq2[KeyInfo, error] {
 	return func(yield func(KeyInfo, error) bool) {
 		var infos []KeyInfo
 		for i := range d.shards {
-			if err := d.enter(ctx, "keys"); err != nil {
+			first := uint64(i) << (64 - dictShardBits)
+			if hashPart(first, parts) > part || hashPart(first|(1<<(64-dictShardBits)-1), parts) < part {
+				continue
+			}
+			if err := d.enter(ctx, op); err != nil {
 				yield(KeyInfo{}, err)
 				return
 			}
-			infos = d.shards[i].infos(infos[:0])
+			infos = d.shards[i].infos(infos[:0], part, parts)
 			d.leave()
 			for _, info := range infos {
 				if !yield(info, nil) {
@@ -325,21 +335,30 @@ func (d *Dict) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	}
 }
 
-func (s *dictShard) infos(infos []KeyInfo) []KeyInfo {
+func (s *dictShard) infos(infos []KeyInfo, part, parts int) []KeyInfo {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for id := range s.keys.IDs {
-		infos = append(infos, KeyInfo{Key: string(s.keys.Key(id)), Size: s.keys.Val(id).Len})
+		if hashPart(s.keys.Hash(id), parts) == part {
+			infos = append(infos, KeyInfo{Key: string(s.keys.Key(id)), Size: s.keys.Val(id).Len})
+		}
 	}
 	return infos
 }
 
 // Scan yields each key's value as one chunk, in the order of Keys. Beside the
 // store it needs memory for the largest value.
-func (d *Dict) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
+func (d *Dict) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return d.ScanPart(ctx, 0, 1) }
+
+// ScanPart yields what Scan yields of the keys of a part, and looks at the shards
+// alone that hold some. Another Dict divides the same keys differently.
+func (d *Dict) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
+	if err := CheckPart(part, parts); err != nil {
+		return failedScan(err)
+	}
 	return func(yield func(Chunk, error) bool) {
 		buf := []byte{}
-		for info, err := range d.Keys(ctx) {
+		for info, err := range d.keysOf(ctx, "scan", part, parts) {
 			if err == nil {
 				err = d.enter(ctx, "scan")
 			}

@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	command  = regexp.MustCompile("(?m)(?:^|`)(partd|partd-server)((?: [a-z]+)?)( [^`\n]*)")
+	command  = regexp.MustCompile("(?m)(?:^|`)(partd|partd-server)((?: token [a-z]+| [a-z]+)?)( [^`\n]*)")
 	flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 	folder   = regexp.MustCompile(`\bgo (?:run|test|install)\b[^\n` + "`" + `]* \./([a-z][\w/-]*)`)
 	pageLink = regexp.MustCompile(`\]\(([\w./-]+\.[a-z]+)(?:#[\w-]*)?\)`)

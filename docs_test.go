@@ -1,10 +1,12 @@
 package partd_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"go/format"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -12,12 +14,14 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/shards"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -36,11 +40,66 @@ func openBuffered(dir string) (*partd.Buffer, error) {
 	return partd.NewBuffer(partd.NewDict(), file, &partd.BufferOptions{Memory: 256 << 20})
 }
 
+// openShards spreads keys over two directories, which may be on two disks.
+func openShards(one, other string) (*shards.Shards, error) {
+	a, err := logstore.Open(one, nil)
+	if err != nil {
+		return nil, err
+	}
+	b, err := logstore.Open(other, nil)
+	if err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return shards.New([]string{"one", "other"}, []partd.Partd{a, b})
+}
+
+// countLines counts the lines under each key by four goroutines, each of which reads a
+// quarter of the keys.
+func countLines(ctx context.Context, store partd.Partd) (map[string]int, error) {
+	const parts = 4
+	counts, errs := make([]map[string]int, parts), make([]error, parts)
+	var readers sync.WaitGroup
+	for part := range parts {
+		counts[part] = map[string]int{}
+		readers.Go(func() {
+			for chunk, err := range partd.ScanPart(ctx, store, part, parts) {
+				if err != nil {
+					errs[part] = err
+					return
+				}
+				counts[part][chunk.Key] += bytes.Count(chunk.Data, []byte("\n"))
+			}
+		})
+	}
+	readers.Wait()
+	all := map[string]int{}
+	for _, mine := range counts {
+		maps.Copy(all, mine) // no key is in two parts
+	}
+	return all, errors.Join(errs...)
+}
+
+// What docs/shuffle.md does by processes is what countLines does by goroutines.
+func TestDocsReduce(t *testing.T) {
+	store, want := partd.NewDict(), map[string]int{}
+	for i := range 100 {
+		key := fmt.Sprint("key ", i%30)
+		want[key]++
+		if err := store.Append(t.Context(), partd.Entry{Key: key, Value: []byte("a line\n")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := countLines(t.Context(), store); err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 // The stores that the functions in docs/stores.md open are those that their URLs open.
 func TestDocsOpen(t *testing.T) {
 	for url, open := range map[string]func(string) (partd.Partd, error){
 		"log:%s?memory=256MiB&compression=zstd":  func(dir string) (partd.Partd, error) { return openLog(dir) },
 		"buffer+file:%s?memory=256MiB&sync=true": func(dir string) (partd.Partd, error) { return openBuffered(dir) },
+		"log:%s":                                 func(dir string) (partd.Partd, error) { return openShards(dir, dir+"-other") }, // where it has the key
 	} {
 		dir, ctx := filepath.Join(t.TempDir(), "store"), t.Context()
 		made, err := open(dir)
@@ -125,6 +184,7 @@ go() {
 	esac
 }
 partd-server() {
+	if [ "$1" = token ]; then command partd-server "$@"; return; fi
 	command partd-server "$@" >ready 2>log &
 	servers="$servers $!"
 	until grep -qs ready ready; do kill -0 $! || { cat log; exit 1; }; sleep 0.05; done
@@ -233,7 +293,7 @@ func freeAddress(t *testing.T) string {
 // run, and all of it is formatted.
 func TestDocsGo(t *testing.T) {
 	var source string
-	for _, name := range []string{"docs_test.go", "shuffle/example_test.go", "encode/example_test.go"} {
+	for _, name := range []string{"docs_test.go", "shuffle/example_test.go", "shuffle/example_join_test.go", "encode/example_test.go"} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

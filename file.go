@@ -63,6 +63,7 @@ var (
 	_ Lister       = (*File)(nil)
 	_ Opener       = (*File)(nil)
 	_ Scanner      = (*File)(nil)
+	_ PartScanner  = (*File)(nil)
 	_ Popper       = (*File)(nil)
 	_ Syncer       = (*File)(nil)
 	_ Statter      = (*File)(nil)
@@ -264,9 +265,22 @@ func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 // order of the directory, each with the value that it has when its file is
 // opened, 8 at a time under the lock; a key that is gone by then is left out.
 // It holds the names in memory, packed, and a chunk of 256 KiB.
-func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
+func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return f.scan(ctx, nil) }
+
+// ScanPart yields what Scan yields of the keys of a part, and opens their files
+// alone. The name of a key's file tells its part, so that every process that has
+// the directory open divides the keys in the same way.
+func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
+	if err := CheckPart(part, parts); err != nil {
+		return failedScan(err)
+	}
+	return f.scan(ctx, func(name string) bool { return keyPart(name, parts) == part })
+}
+
+// scan yields the keys of the files that are wanted, nil for all.
+func (f *File) scan(ctx context.Context, wanted func(name string) bool) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
-		err := f.dir.Scan(ctx, func(key string, offset int64, data []byte, last bool) bool {
+		err := f.dir.Scan(ctx, wanted, func(key string, offset int64, data []byte, last bool) bool {
 			return yield(Chunk{key, offset, data, last}, nil)
 		})
 		if err != nil {

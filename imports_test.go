@@ -23,18 +23,23 @@ const module = "github.com/go-partd/partd"
 // writes the table of packages in docs/design.md again.
 var house = []floor{
 	{"for tests", map[string][]string{ // on the roof, so that no package can import them
-		"partdtest":                    {"pgregory.net/rapid"},
-		"internal/csvgen":              nil,
-		"internal/testutil/cutproxy":   nil,
-		"internal/testutil/hostile":    nil,
-		"internal/testutil/serverproc": nil,
-		"internal/vfs/vfstest":         nil,
-		"internal/vfs/disktest":        {"golang.org/x/sys"},
+		"partdtest":                     {"pgregory.net/rapid"},
+		"internal/csvgen":               nil,
+		"internal/testutil/attempttest": nil,
+		"internal/testutil/cutproxy":    nil,
+		"internal/testutil/gateway":     nil,
+		"internal/testutil/hostile":     nil,
+		"internal/testutil/postgres":    nil,
+		"internal/testutil/serverproc":  nil,
+		"internal/testutil/testcert":    nil,
+		"internal/vfs/vfstest":          nil,
+		"internal/vfs/disktest":         {"golang.org/x/sys"},
 	}},
 	{"commands", map[string][]string{
 		"cmd/partd":          nil,
 		"cmd/partd-server":   nil,
 		"examples/wordcount": nil,
+		"examples/tasks":     nil,
 	}},
 	{"command lines", map[string][]string{
 		"internal/cliutil/sizeflag": nil,
@@ -45,19 +50,23 @@ var house = []floor{
 		"internal/filejobs": {"github.com/dustin/go-humanize"},
 	}},
 	{"over stores", map[string][]string{
-		"stores":          {"github.com/dustin/go-humanize"},
-		"shuffle":         {"github.com/zeebo/xxh3"},
-		"internal/output": nil,
-		"internal/zfile":  {"github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
+		"stores":              {"github.com/dustin/go-humanize"},
+		"shuffle":             {"github.com/zeebo/xxh3"},
+		"internal/output":     nil,
+		"internal/namespaces": nil,
+		"internal/tokens":     {"github.com/gofrs/flock"},
+		"internal/zfile":      {"github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
 	}},
 	{"stores, layers, engines", map[string][]string{
-		"logstore":         {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
-		"remote":           nil,
-		"compress":         {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
-		"encode":           {"github.com/ugorji/go/codec"},
-		"internal/extsort": {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
-		"internal/hashagg": {"github.com/zeebo/xxh3"},
-		"internal/records": nil,
+		"logstore":           {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+		"remote":             nil,
+		"shards":             {"github.com/zeebo/xxh3"},
+		"compress":           {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
+		"encode":             {"github.com/ugorji/go/codec"},
+		"internal/extsort":   {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+		"internal/hashagg":   {"github.com/zeebo/xxh3"},
+		"internal/mergejoin": {"internal/extsort"},
+		"internal/records":   nil,
 	}},
 	{"runs and segments", map[string][]string{
 		"internal/segment": {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
@@ -78,11 +87,13 @@ var house = []floor{
 	}},
 	{"the ground", map[string][]string{
 		"frame":                 nil,
+		"internal/adminhttp":    nil,
 		"compress/blosc":        {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
 		"internal/filedir/boot": nil,
 		"internal/ledger":       {"github.com/zeebo/xxh3"},
 		"internal/storeerror":   nil,
 		"internal/textfmt":      {"github.com/dustin/go-humanize"},
+		"internal/metrics":      nil,
 		"internal/names":        nil,
 		"internal/nearest":      nil,
 		"internal/npy":          nil,
@@ -90,6 +101,7 @@ var house = []floor{
 		"internal/pyvalue":      nil,
 		"internal/progress":     {"golang.org/x/term"},
 		"internal/slab":         nil,
+		"internal/space":        {"github.com/dustin/go-humanize"},
 		"internal/vfs":          {"github.com/gofrs/flock"},
 		"internal/zmtp":         nil,
 	}},
@@ -112,7 +124,7 @@ func floorOf(name string) int {
 
 // mayUseTesting are the packages that may import package testing outside of
 // tests, which adds flags to every program that has it.
-var mayUseTesting = []string{"partdtest", "internal/vfs/disktest"}
+var mayUseTesting = []string{"partdtest", "internal/testutil/attempttest", "internal/vfs/disktest"}
 
 // goPackage is what go list tells of a package.
 type goPackage struct {
@@ -209,7 +221,7 @@ func wrongImports(p goPackage) (wrong []string) {
 // The module of tables is no part of the workspace, in which the versions of all
 // modules join: the root's programs are the same bytes with it and without.
 func TestTablesAreApart(t *testing.T) {
-	for name, want := range map[string]bool{"go.work": false, "go.mod": false, "bench/go.mod": false, "tables/go.mod": true} {
+	for name, want := range map[string]bool{"go.work": false, "go.mod": false, "bench/go.mod": false, "objstore/go.mod": false, "tables/go.mod": true} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

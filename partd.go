@@ -10,7 +10,7 @@
 //   - [Dict] is memory, [File] a directory with a file per key, shared with
 //     Python's partd, and [Buffer] memory in front of a slower store
 //   - logstore is the store for very many small appends, and many keys
-//   - remote shares a store between processes
+//   - remote shares a store between processes, and shards spreads one over several
 //   - stores opens any of these by a URL
 //   - compress and encode are layers: compression, and values of Go types
 //   - frame takes the pieces of a value apart again

@@ -5,14 +5,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
+	"math/bits"
 )
 
 // Abilities beyond the methods of [Partd] are interfaces that a store may have, each
 // followed by a function that works on any store. Where a store lacks an ability,
-// Open falls back to Get, Scan to Keys and Open, and Stat to the sum of Keys; the
-// others, and these where that is lacking too, return an error that wraps
+// Open falls back to Get, Scan to Keys and Open, ScanPart to a choice of what these
+// yield, and Stat to the sum of Keys; the others, and these where that is lacking too, return an error that wraps
 // errors.ErrUnsupported. A layer has every ability, and passes it on by these
 // functions, so that it can what the store beneath it can.
 
@@ -91,15 +93,104 @@ func Scan(ctx context.Context, store Partd) iter.Seq2[Chunk, error] {
 			yield(Chunk{}, unsupported("scan", store))
 			return
 		}
-		scanByOpen(ctx, store, yield)
+		scanByOpen(ctx, store, 0, 1, yield)
 	}
 }
 
-// scanByOpen is Scan for a store that lists keys and cannot scan. Each value is
-// the one that the key has when its turn comes.
-func scanByOpen(ctx context.Context, store Partd, yield func(Chunk, error) bool) {
+// MaxParts is the largest number of parts that [ScanPart] divides a store into.
+const MaxParts = 1 << 16
+
+// PartScanner is a store that can stream a part of its keys without reading the
+// others.
+type PartScanner interface {
+	// ScanPart yields what Scan yields, of the keys of one part alone. Parts are
+	// numbered from 0 to parts−1, and parts is from 1 to [MaxParts]. While nothing
+	// changes, the parts of one store are disjoint and together complete, whoever
+	// asks, and however often the store was opened. Which part a key belongs to is
+	// the store's own affair: two stores, or two numbers of parts, divide the same
+	// keys differently.
+	ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error]
+}
+
+// ScanPart yields the keys of one part of a store with their whole values, so that
+// several readers read each key once between them; see [PartScanner]. What the parts
+// hold adds up to what the store holds, in keys, in bytes and in their ledgers.
+//
+// On a store that cannot do so it scans everything and leaves out the other parts,
+// or, where it cannot scan either, lists the keys and opens those of the part. Which
+// those are is the same in every process and in every version of this package.
+func ScanPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk, error] {
+	if err := CheckPart(part, parts); err != nil {
+		return failedScan(err)
+	}
+	if s, ok := store.(PartScanner); ok {
+		return s.ScanPart(ctx, part, parts)
+	}
+	if parts == 1 {
+		return Scan(ctx, store)
+	}
+	return func(yield func(Chunk, error) bool) {
+		_, lists := store.(Lister)
+		_, scans := store.(Scanner)
+		if lists && !scans {
+			scanByOpen(ctx, store, part, parts, yield)
+			return
+		}
+		mine := false
+		for c, err := range Scan(ctx, store) {
+			if err == nil && c.Offset == 0 { // each key begins once
+				mine = keyPart(c.Key, parts) == part
+			}
+			if (err != nil || mine) && !yield(c, err) {
+				return
+			}
+		}
+	}
+}
+
+// CheckPart is for those who write stores: it reports whether a part of so many can
+// be asked for.
+func CheckPart(part, parts int) error {
+	if parts < 1 || parts > MaxParts || part < 0 || part >= parts {
+		return &Error{Op: "scan", Err: fmt.Errorf(
+			"part %d of %d: parts are numbered from 0, and there are 1 to %d", part, parts, MaxParts)}
+	}
+	return nil
+}
+
+// keyPart returns the part of a key in stores that know none of their own. Processes
+// of different versions may share a store: it must never change. It is 64-bit
+// FNV-1a, whose bits are mixed, since its last one is no more than the parity of
+// the key's bytes, and its first ones hardly differ between short keys.
+func keyPart(key string, parts int) int {
+	h := uint64(14695981039346656037)
+	for i := range len(key) {
+		h = (h ^ uint64(key[i])) * 1099511628211
+	}
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+	h = (h ^ h>>27) * 0x94d049bb133111eb
+	return hashPart(h^h>>31, parts)
+}
+
+// hashPart divides the range of a hash into parts of the same length.
+func hashPart(hash uint64, parts int) int {
+	part, _ := bits.Mul64(hash, uint64(parts))
+	return int(part)
+}
+
+// failedScan yields an error and nothing else.
+func failedScan(err error) iter.Seq2[Chunk, error] {
+	return func(yield func(Chunk, error) bool) { yield(Chunk{}, err) }
+}
+
+// scanByOpen is Scan, of one part, for a store that lists keys and cannot scan. Each
+// value is the one that the key has when its turn comes.
+func scanByOpen(ctx context.Context, store Partd, part, parts int, yield func(Chunk, error) bool) {
 	b := bufio.NewReaderSize(nil, scanChunk+1) // one more, to know which chunk is the last
 	for info, err := range Keys(ctx, store) {
+		if err == nil && keyPart(info.Key, parts) != part {
+			continue
+		}
 		more := true
 		if err == nil {
 			more, err = yieldValue(ctx, store, info, b, yield)
@@ -153,6 +244,10 @@ type Stats struct {
 	Bytes  int64 // sum of the lengths of their values, as the caller of this layer sees them
 	Memory int64 // bytes of memory that the store holds for its data, 0 if it does not count them
 	Disk   int64 // bytes of its files, 0 if it has none
+
+	// Changes is how many appends and other changes there were through a
+	// server since it began, 0 where there is none.
+	Changes int64
 }
 
 // Statter is a store that can describe itself.

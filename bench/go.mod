@@ -2,7 +2,11 @@ module github.com/go-partd/partd/bench
 
 go 1.26.0
 
-require github.com/go-partd/partd v0.0.0
+require (
+	github.com/go-partd/partd v0.0.0
+	github.com/prometheus/client_model v0.3.0
+	github.com/prometheus/common v0.42.0
+)
 
 require (
 	github.com/DataDog/zstd v1.4.5 // indirect
@@ -29,8 +33,6 @@ require (
 	github.com/pierrec/lz4/v4 v4.1.33 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/prometheus/client_golang v1.15.0 // indirect
-	github.com/prometheus/client_model v0.3.0 // indirect
-	github.com/prometheus/common v0.42.0 // indirect
 	github.com/prometheus/procfs v0.9.0 // indirect
 	github.com/rogpeppe/go-internal v1.16.0 // indirect
 	github.com/spf13/cobra v1.10.2 // indirect

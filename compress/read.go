@@ -163,8 +163,17 @@ func unexpected(err error) error {
 // one of 256 KiB, and what one piece needs. A chunk's data is good until the next
 // step.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+	return s.plainChunks(partd.Scan(ctx, s.inner))
+}
+
+// ScanPart decompresses what the store beneath scans of a part.
+func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
+	return s.plainChunks(partd.ScanPart(ctx, s.inner, part, parts))
+}
+
+func (s *Store) plainChunks(stored iter.Seq2[partd.Chunk, error]) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
-		next, stop := iter.Pull2(partd.Scan(ctx, s.inner))
+		next, stop := iter.Pull2(stored)
 		defer stop()
 		c := s.newScan(next)
 		defer c.value.stop()

@@ -48,6 +48,22 @@ func ExampleStore_All() {
 	// Sophie
 }
 
+// Scan yields each key with what was appended to it, and ScanPart a part of the keys.
+func ExampleStore_Scan() {
+	people := encode.New(partd.NewDict(), encode.Msgpack[person]())
+	check(people.Append(ctx, encode.Entry[person]{Key: "FR", Value: person{"Ada", 36}}, encode.Entry[person]{Key: "FR", Value: person{"Sophie", 55}}))
+	for group, err := range people.Scan(ctx) {
+		check(err)
+		for p, err := range group.Values {
+			check(err)
+			fmt.Println(group.Key, p.Name)
+		}
+	}
+	// Output:
+	// FR Ada
+	// FR Sophie
+}
+
 func ExampleBytes() {
 	pages := encode.New(partd.NewDict(), encode.Bytes())
 	check(pages.Append(ctx, encode.Entry[[]byte]{Key: "k", Value: []byte("one")}, encode.Entry[[]byte]{Key: "k", Value: []byte("two")}))

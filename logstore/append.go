@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
@@ -191,7 +192,13 @@ func (s *Store) makeRoom(ctx context.Context, b *batch) error {
 			return fmt.Errorf("%w: a batch of %d bytes does not fit into %d bytes of memory: give the store more",
 				partd.ErrTooLarge, len(b.entries()), len(s.tables.active.arena))
 		}
-		if err := s.rotateTable(ctx); err != nil {
+		begin, stalls := time.Now(), s.tables.frozen != nil
+		err := s.rotateTable(ctx)
+		if stalls {
+			s.counted.stalls.Add(1)
+			s.counted.stalled.Add(int64(time.Since(begin)))
+		}
+		if err != nil {
 			return err
 		}
 	}

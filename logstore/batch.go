@@ -62,7 +62,7 @@ func (b *batch) add(kind segment.Kind, key string, value []byte, hash uint64, pa
 	for buf[at+head-1] >= 0x80 {
 		head++
 	}
-	b.ledger.addEntry(kind, buf[at+head:], len(value))
+	b.ledger.AddEntry(kind, buf[at+head:], len(value))
 }
 
 // addBlob appends an entry for a value that was written to a blob file.

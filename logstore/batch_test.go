@@ -40,7 +40,7 @@ func TestAddShort(t *testing.T) {
 			!slices.Equal(fast.at, general.at) || !slices.Equal(fast.part, general.part) {
 			t.Fatalf("the encodings of %d entries differ", len(entries))
 		}
-		if err := general.ledger.diff(fast.ledger); err != nil {
+		if err := general.ledger.Diff(fast.ledger); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -2,10 +2,10 @@ package logstore
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -74,8 +74,6 @@ func (bs *blobs) giveBack(refs []segment.BlobRef) {
 	}
 }
 
-var errNoBlobFile = errors.New("which the store does not have")
-
 // openBlob makes r read the large value that an entry refers to.
 func (fs *fileSet) openBlob(encoded []byte, r *segment.BlobReader) error {
 	ref, err := segment.ParseBlobRef(encoded)
@@ -84,7 +82,9 @@ func (fs *fileSet) openBlob(encoded []byte, r *segment.BlobReader) error {
 	}
 	f := fs.file(ref.File, segment.BlobFile)
 	if f == nil {
-		return fmt.Errorf("an entry refers to blob file %d, %w", ref.File, errNoBlobFile)
+		return &partd.CorruptError{
+			Path: dataName("", segment.BlobFile, ref.File), Offset: -1, Err: errors.New("an entry refers to the file, which the store does not have"),
+		}
 	}
 	size, err := f.size()
 	if err != nil {
@@ -118,7 +118,7 @@ func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
 // elsewhere.
 func account(l *Ledger, e *segment.Entry) {
 	if e.Kind != segment.KindBlob {
-		l.addEntry(e.Kind, e.Raw[e.Head:], len(e.Value))
+		l.AddEntry(e.Kind, e.Raw[e.Head:], len(e.Value))
 	}
 }
 

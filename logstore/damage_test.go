@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
@@ -146,5 +148,42 @@ func damaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string][]by
 	var corrupt *partd.CorruptError
 	if err != nil && !errors.As(err, &corrupt) {
 		t.Fatalf("%s: the error is no CorruptError: %v", what, err)
+	}
+}
+
+// An entry that refers to a file that the store does not have is damage, whoever
+// reads it.
+func TestMissingBlobFileIsDamage(t *testing.T) {
+	h := hooks{fs: vfstest.NewMem(), blobBytes: 1000}
+	s, err := open("/s", nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := errors.Join(s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 2000)}), s.Flush(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	files := s.catalog.files.list.Load()
+	without := slices.DeleteFunc(slices.Clone(*files), func(f *dataFile) bool { return f.Kind == segment.BlobFile })
+	s.catalog.files.list.Store(&without)
+	defer s.catalog.files.list.Store(files)
+	for name, read := range map[string]func() error{
+		"Scan": func() error {
+			_, err := drain(s.Scan(t.Context()))
+			return err
+		},
+		"Get": func() error {
+			_, err := s.Get(t.Context(), "k")
+			return err
+		},
+		"Verify": func() error {
+			_, err := s.Verify(t.Context())
+			return err
+		},
+	} {
+		var corrupt *partd.CorruptError
+		if err := read(); !errors.As(err, &corrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

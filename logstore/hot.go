@@ -137,10 +137,15 @@ func (j *mergeJob) chooseHot() {
 func (j *mergeJob) hotBytes() int64 { return max(j.inputBytes/2048, 4<<10) }
 
 func (j *mergeJob) isHot(hash uint64, key []byte) bool {
-	if len(j.hot) == 0 {
+	return findHot(j.hot, hash, key)
+}
+
+// findHot reports whether a key is in a list in order.
+func findHot(list []segment.HotRun, hash uint64, key []byte) bool {
+	if len(list) == 0 {
 		return false
 	}
-	_, found := slices.BinarySearchFunc(j.hot, segment.HotRun{Hash: hash, Key: key}, segment.CompareHot)
+	_, found := slices.BinarySearchFunc(list, segment.HotRun{Hash: hash, Key: key}, segment.CompareHot)
 	return found
 }
 

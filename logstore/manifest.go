@@ -42,7 +42,7 @@ const (
 	manifestVersion = 2 // from which on it has the ledger of what was removed
 	lockName        = "LOCK"
 	fileRefLen      = 1 + 4 + 8
-	manifestFixed   = 8 + 4 + 4 + 8*4 + 4 + ledgerLen + 4
+	manifestFixed   = 8 + 4 + 4 + 8*4 + 4 + segment.LedgerLen + 4
 	maxManifest     = 1 << 30
 )
 
@@ -71,9 +71,9 @@ func (m *manifest) encode() []byte {
 		b = le.AppendUint64(b, v)
 	}
 	b = le.AppendUint32(b, m.nextFile)
-	b = m.ledger.append(b)
+	b = m.ledger.Append(b)
 	if version == manifestVersion {
-		b = m.removed.append(b)
+		b = m.removed.Append(b)
 	}
 	b = le.AppendUint32(b, uint32(len(m.files)))
 	for _, f := range m.files {
@@ -97,7 +97,7 @@ func parseManifest(b []byte) (manifest, error) {
 	}
 	fixed := manifestFixed
 	if version == manifestVersion {
-		fixed += ledgerLen
+		fixed += segment.LedgerLen
 	}
 	end := len(b) - 4
 	if end < fixed || crc32.Checksum(b[:end], segment.Castagnoli) != le.Uint32(b[end:]) {
@@ -110,11 +110,11 @@ func parseManifest(b []byte) (manifest, error) {
 	m.liveEpoch, m.nextSeq = le.Uint64(b[32:]), le.Uint64(b[40:])
 	m.nextFile = le.Uint32(b[48:])
 	b = b[52:]
-	m.ledger.parse(b)
-	b = b[ledgerLen:]
+	m.ledger.Parse(b)
+	b = b[segment.LedgerLen:]
 	if version == manifestVersion {
-		m.removed.parse(b)
-		b = b[ledgerLen:]
+		m.removed.Parse(b)
+		b = b[segment.LedgerLen:]
 	}
 	n := le.Uint32(b)
 	b = b[4:]

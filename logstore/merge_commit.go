@@ -85,7 +85,7 @@ func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 	s.catalog.mu.Lock()
 	defer s.catalog.mu.Unlock()
 	m := s.catalog.man
-	m.ledger.sub(j.removed)
+	m.ledger.Sub(j.removed)
 	m.removed.Add(j.removed)
 	at := -1
 	m.files = nil

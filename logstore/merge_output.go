@@ -109,10 +109,10 @@ func (j *mergeJob) finish() error {
 	if len(j.out) == 0 && j.blobs && !j.exact {
 		// It is one segment, or the next will end with errSplitBlobs.
 		want := j.ledger()
-		want.sub(j.removed)
+		want.Sub(j.removed)
 		j.g.ledger.Sum = want.Sum
 	}
-	if err := j.w.Finish(j.g.ledger.append(nil)); err != nil {
+	if err := j.w.Finish(j.g.ledger.Append(nil)); err != nil {
 		return err
 	}
 	j.g.Layout, j.g.file.end = j.w.Layout, j.w.End

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/offheap"
@@ -107,12 +108,12 @@ func (j *mergeJob) write() (err error) {
 // checkLedger compares what was written, and what was left out, with what was to be.
 func (j *mergeJob) checkLedger() error {
 	want, got := j.ledger(), j.total
-	want.sub(j.removed)
+	want.Sub(j.removed)
 	if j.blobs && !j.exact {
 		// The sum over large values was not computed. Their number and lengths were.
 		got.Sum = want.Sum
 	}
-	if err := want.diff(got); err != nil {
+	if err := want.Diff(got); err != nil {
 		return &partd.CorruptError{Path: j.s.dir, Offset: -1, Err: fmt.Errorf("of the segments that were merged, %w", err)}
 	}
 	if len(j.out) == 1 {
@@ -122,7 +123,7 @@ func (j *mergeJob) checkLedger() error {
 	for _, g := range j.out {
 		sum.Add(g.ledger)
 	}
-	return want.diff(sum)
+	return want.Diff(sum)
 }
 
 // partitionSize returns about how many bytes go to a range.
@@ -142,29 +143,31 @@ func (j *mergeJob) partitionSize(p int) int64 {
 	return n
 }
 
-// together calls use for partitions that follow each other, as many at a time as
-// have no more than limit bytes together, and one at least.
-func together(n int, sizeOf func(p int) int64, limit int64, use func(first, end int, size int64) error) error {
-	for first := 0; first < n; {
-		end, size := first+1, sizeOf(first)
-		for ; end < n; end++ {
-			more := sizeOf(end)
-			if size+more > limit {
-				break
-			}
-			size += more
+// together returns how many ranges, from one to the last before count, have no
+// more than limit bytes together, but one at least: where they end, and what they
+// have.
+func together(first, count int, sizeOf func(r int) int64, limit int64) (end int, size int64) {
+	end, size = first+1, sizeOf(first)
+	for ; end < count; end++ {
+		more := sizeOf(end)
+		if size+more > limit {
+			break
 		}
-		if err := use(first, end, size); err != nil {
+		size += more
+	}
+	return end, size
+}
+
+// writeRanges writes all ranges, as many at a time as can be loaded.
+func (j *mergeJob) writeRanges() error {
+	for first := 0; first < 1<<j.bits; {
+		end, _ := together(first, 1<<j.bits, j.partitionSize, j.limit*3/4)
+		if err := j.writeSome(first, end); err != nil {
 			return err
 		}
 		first = end
 	}
 	return nil
-}
-
-// writeRanges writes all ranges, as many at a time as can be loaded.
-func (j *mergeJob) writeRanges() error {
-	return together(1<<j.bits, j.partitionSize, j.limit*3/4, func(first, end int, _ int64) error { return j.writeSome(first, end) })
 }
 
 func (j *mergeJob) writeSome(first, end int) error {
@@ -260,4 +263,32 @@ func (j *mergeJob) stream(p int) error {
 		j.w.EndRange(p)
 	}
 	return err
+}
+
+// scatter copies entries to dst, by place, in order within each, and returns
+// where each place begins, and where the last ends.
+func scatter(dst, entries []byte, places int, place func(key []byte) int) (starts []int, err error) {
+	pos := make([]int, places+1)
+	for at := 0; at < len(entries); {
+		e, err := segment.ParseEntry(entries[at:])
+		if err != nil {
+			return nil, err
+		}
+		pos[place(e.Key)+1] += len(e.Raw)
+		at += len(e.Raw)
+	}
+	for i := 1; i < len(pos); i++ {
+		pos[i] += pos[i-1]
+	}
+	starts = slices.Clone(pos)
+	for at := 0; at < len(entries); {
+		e, err := segment.ParseEntry(entries[at:])
+		if err != nil {
+			return nil, err
+		}
+		p := place(e.Key)
+		pos[p] += copy(dst[pos[p]:], e.Raw)
+		at += len(e.Raw)
+	}
+	return starts, nil
 }

@@ -125,7 +125,7 @@ func (s *Store) start() error {
 	for _, g := range s.segments.list {
 		sum.Add(g.ledger)
 	}
-	if err := m.ledger.diff(sum); err != nil {
+	if err := m.ledger.Diff(sum); err != nil {
 		return &partd.CorruptError{Path: filepath.Join(s.dir, manifestName), Offset: -1, Err: fmt.Errorf("segments are missing: %w", err)}
 	}
 	s.seq, s.sessions = m.nextSeq, m.sessions.clone()
@@ -221,7 +221,7 @@ func (s *Store) loadSegments(f *dataFile) error {
 			return err
 		}
 		g := &storedSegment{Layout: l, file: f}
-		g.ledger.parse(ledger)
+		g.ledger.Parse(ledger)
 		list = append(list, g)
 		end = g.Start
 	}

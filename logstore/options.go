@@ -111,10 +111,12 @@ type hooks struct {
 	blobBytes  int                     // length from which a value is a blob
 	readBytes  int64                   // what a Scan may load at once
 	batchBytes int                     // what a Scan hands over at once
-	walStep    int64                   // by which write-ahead files grow
-	minMerge   int                     // so many small segments are merged; negative: never
-	mergeFull  int64                   // size of a segment that is not small
-	mergeBytes int64                   // of a merged segment, and loaded at once
+	// Workers of a Scan. 0: as many as run at once and have enough memory.
+	scanWorkers int
+	walStep     int64 // by which write-ahead files grow
+	minMerge    int   // so many small segments are merged; negative: never
+	mergeFull   int64 // size of a segment that is not small
+	mergeBytes  int64 // of a merged segment, and loaded at once
 
 	// Bytes of dead data that are not worth looking at; negative: space is
 	// never given back.

@@ -22,8 +22,9 @@ import (
 
 // reclaiming is what is known of dead data. Store.mu guards it.
 type reclaiming struct {
-	slack int64 // how much dead data is never worth looking at
-	off   bool  // space is never given back, in tests
+	slack    int64 // how much dead data is never worth looking at
+	squeezed bool  // Reclaim made that less
+	off      bool  // space is never given back, in tests
 
 	suspect suspicion
 	parts   []suspicion // by part of the hashes
@@ -131,7 +132,7 @@ func (r *reclaiming) rest(minWait time.Duration) {
 // before, nothing is known.
 func (s *Store) startReclaiming() {
 	r := &s.reclaim
-	*r = reclaiming{slack: r.slack, off: r.off, share: 1, waste: map[segmentAt]waste{}, blobs: make([]int64, 1<<s.tables.bits), parts: make([]suspicion, 1<<s.tables.bits)}
+	*r = reclaiming{slack: r.slack, squeezed: r.squeezed, off: r.off, share: 1, waste: map[segmentAt]waste{}, blobs: make([]int64, 1<<s.tables.bits), parts: make([]suspicion, 1<<s.tables.bits)}
 	var blobs int64
 	for _, f := range s.catalog.files.files() {
 		if f.Kind == segment.BlobFile {
@@ -250,6 +251,28 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 		s.mu.Unlock()
 	}
 	return err
+}
+
+// Reclaim gives dead space back now, also where it is so little that it could stay:
+// for who has no room for more. It looks only where something was deleted or replaced
+// since it was looked last, or since it was opened, not more often than every ten seconds, and leaves files
+// alone of which less than half is dead.
+func (s *Store) Reclaim(ctx context.Context) {
+	s.mu.Lock()
+	r := &s.reclaim
+	never := r.next.IsZero() // what merges left of large values may be from before
+	if (never || r.suspect.possible > 0) && time.Now().After(r.next) {
+		r.force, r.squeezed, r.slack = true, true, min(r.slack, s.segments.size.Load()/8)
+		s.considerMerge()
+	}
+	running, done := s.merging.running, s.merging.done
+	s.mu.Unlock()
+	if running {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+	}
 }
 
 type fileSegments struct {

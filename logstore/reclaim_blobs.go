@@ -44,10 +44,13 @@ func (s *Store) waitChanges(ctx context.Context) error {
 // refers to what they hold is in tables and segments.
 func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	s.mu.Lock()
-	files := s.catalog.files
+	files, least := s.catalog.files, s.reclaim.slack/4
+	if !s.reclaim.squeezed {
+		least = max(least, s.segments.fileSize()/8)
+	}
 	s.mu.Unlock()
 	s.blobs.mu.Lock()
-	if f := s.blobs.file; f != nil && f.end > max(s.reclaim.slack/4, s.segments.fileSize()/8) {
+	if f := s.blobs.file; f != nil && f.end > least {
 		s.blobs.file = nil // the next large value goes to another
 	}
 	var old []*dataFile
@@ -68,13 +71,16 @@ func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 // at a time, for what is noted of them.
 func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile, present map[uint32]int64) error {
 	limit := s.opts.Memory / 64 / extentMemory
+	s.mu.Lock()
+	slack := s.reclaim.slack
+	s.mu.Unlock()
 	for len(old) > 0 {
 		var victims []*dataFile
 		var values int64 // of those that are left, at most
 		for len(old) > 0 && (values < limit || len(victims) == 0) {
 			f := old[0]
 			old = old[1:]
-			if n := present[f.Number]; n == 0 || f.onDisk()-n > max(n, s.reclaim.slack/8) && (f.kept == 0 || n < f.kept/2) {
+			if n := present[f.Number]; n == 0 || f.onDisk()-n > max(n, slack/8) && (f.kept == 0 || n < f.kept/2) {
 				victims = append(victims, f)
 				values += n / int64(s.blobBytes)
 			}

@@ -45,8 +45,8 @@ func (s *Store) ledgers() (in, removed Ledger) {
 	return in, removed
 }
 
-// note adds what a test does.
-func (l *Ledger) note(key string, value []byte, marks ...segment.Kind) {
+// noteIn adds what a test does.
+func noteIn(l *Ledger, key string, value []byte, marks ...segment.Kind) {
 	b := &batch{}
 	for _, m := range marks {
 		b.add(m, key, nil, 0, 0)
@@ -88,16 +88,16 @@ func TestReclaimContent(t *testing.T) {
 			switch x := rnd.IntN(100); {
 			case x < 10:
 				delete(want, k)
-				in.note(k, nil, segment.KindDelete)
+				noteIn(&in, k, nil, segment.KindDelete)
 				err = s.Delete(t.Context(), k)
 			case x < 15:
 				want[k] = v
-				in.note(k, v, segment.KindSet)
+				noteIn(&in, k, v, segment.KindSet)
 				err = s.Set(t.Context(), k, v)
 			case x < 20:
 				if _, there := want[k]; !there {
 					want[k] = v
-					in.note(k, v, segment.KindSet)
+					noteIn(&in, k, v, segment.KindSet)
 				}
 				err = s.SetOnce(t.Context(), k, v)
 			case x < 35:
@@ -106,7 +106,7 @@ func TestReclaimContent(t *testing.T) {
 					t.Fatalf("seed %d, round %d: Pop of %s returned %d bytes instead of %d", seed, round, k, len(got[0]), len(want[k]))
 				}
 				if _, there := want[k]; there {
-					in.note(k, nil, segment.KindDelete)
+					noteIn(&in, k, nil, segment.KindDelete)
 				}
 				delete(want, k)
 			case x == 35:
@@ -122,7 +122,7 @@ func TestReclaimContent(t *testing.T) {
 				}
 			default:
 				want[k] = append(want[k][:len(want[k]):len(want[k])], v...)
-				in.note(k, v)
+				noteIn(&in, k, v)
 				err = s.Append(t.Context(), partd.Entry{Key: k, Value: v})
 			}
 			if err != nil {
@@ -137,7 +137,7 @@ func TestReclaimContent(t *testing.T) {
 			t.Fatal(err)
 		}
 		all, removed := s.ledgers()
-		if err := in.diff(all); err != nil {
+		if err := in.Diff(all); err != nil {
 			t.Errorf("seed %d: in is not live and removed: %v", seed, err)
 		}
 		if removed.Pieces < in.Pieces/2 || removed.Marks < in.Marks/2 {

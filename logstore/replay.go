@@ -134,7 +134,7 @@ func (fs *fileSet) lostBlob(entries []byte) error {
 		}
 		err = fs.eachBlock(e.Value, func([]byte) error { return nil })
 		var lost *partd.CorruptError
-		if errors.As(err, &lost) || errors.Is(err, errNoBlobFile) {
+		if errors.As(err, &lost) {
 			return errNoRecord
 		}
 		if err != nil {

@@ -7,71 +7,63 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// divide hands over an interval that is too large to be loaded: it counts what
-// each of its parts holds, and goes on with parts that are small enough.
-func (sc *scanner) divide(lo, hi uint64, depth int) error {
-	const parts = 1024
-	width := (hi-lo)/parts + 1
-	if lo == hi || depth > 8 {
-		return sc.heavy(lo, hi)
+// divide hands over a range of hashes that is too large to be loaded: it counts
+// what each of many smaller ones holds, and goes on with those.
+func (w *scanWorker) divide(r hashRange) error {
+	if r.lo == r.hi {
+		return w.heavy(r.lo)
 	}
-	var sizes [parts]int64
-	for i := range sc.v.sources() {
-		src, _ := sc.source(i, lo, hi)
-		err := sc.eachIn(src, lo, hi, func(e *segment.Entry, h uint64) error {
-			if len(sc.streamed) > 0 {
-				if _, ok := sc.streamed[string(e.Key)]; ok {
-					return nil
-				}
+	const count = 1024
+	width := (r.hi-r.lo)/count + 1
+	var sizes [count]int64
+	for i := range w.sc.v.sources() {
+		err := w.eachIn(i, r, func(e *segment.Entry, h uint64) error {
+			if !w.isStreamed(h, e.Key) {
+				sizes[(h-r.lo)/width] += int64(len(e.Raw))
 			}
-			sizes[(h-lo)/width] += int64(len(e.Raw))
 			return nil
 		})
 		if err != nil {
-			return sc.v.runError(i, err)
+			return w.sc.v.runError(i, err)
 		}
 	}
-	for first := 0; first < parts; {
-		next, size := first+1, sizes[first]
-		for next < parts && size+sizes[next] <= sc.limit {
-			size += sizes[next]
-			next++
-		}
-		from, to := lo+uint64(first)*width, lo+uint64(next)*width-1
-		if from > hi || from < lo { // the width was rounded up
-			break
-		}
-		if to > hi || to < from {
-			to = hi
+	sizeOf := func(i int) int64 { return sizes[i] }
+	last := int((r.hi - r.lo) / width)
+	for first := 0; first <= last; {
+		end, size := together(first, last+1, sizeOf, w.sc.loadBytes)
+		smaller := hashRange{r.lo + uint64(first)*width, r.hi}
+		if end <= last {
+			smaller.hi = r.lo + uint64(end)*width - 1
 		}
 		var err error
-		if size > sc.limit {
-			err = sc.divide(from, to, depth+1)
+		if size > w.sc.loadBytes {
+			err = w.divide(smaller)
 		} else {
-			err = sc.loadAndGroup(from, to, true)
+			err = w.loadAndGroup(smaller, true)
 		}
 		if err != nil {
 			return err
 		}
-		if to == hi {
-			break
-		}
-		first = next
+		first = end
 	}
 	return nil
 }
 
-// heavy hands over keys that are so large, and so close in hash, that they are
-// read one at a time. Mostly it is one.
-func (sc *scanner) heavy(lo, hi uint64) error {
+// heavy hands over keys of one hash that are so large that they are read one at a
+// time. Mostly it is one.
+func (w *scanWorker) heavy(hash uint64) error {
+	filtered := w.filtered && w.within.contains(hash)
 	var after []byte
 	for first := true; ; first = false {
-		keys, more, err := sc.keysIn(lo, hi, after, first)
+		keys, more, err := w.keysOf(hash, after, first, filtered)
 		if err != nil {
 			return err
 		}
 		for _, k := range keys {
-			if err := sc.emitKey(k, sc.s.format.HashBytes(k), nil); err != nil {
+			if err := w.emitPending(hash, k); err != nil {
+				return err
+			}
+			if err := w.emitStream(k, hash, nil); err != nil {
 				return err
 			}
 		}
@@ -82,9 +74,10 @@ func (sc *scanner) heavy(lo, hi uint64) error {
 	}
 }
 
-// keysIn returns the first keys of an interval after a key, in order, and
-// whether there are more. The first time, it charges the ledger.
-func (sc *scanner) keysIn(lo, hi uint64, after []byte, first bool) (keys [][]byte, more bool, err error) {
+// keysOf returns the first keys of a hash after a key, in order, and whether there
+// are more. The first time, it charges the ledger; with filtered, streamed keys
+// were accounted for already.
+func (w *scanWorker) keysOf(hash uint64, after []byte, first, filtered bool) (keys [][]byte, more bool, err error) {
 	found := map[string]bool{}
 	var size int64
 	var limit []byte // keys from here on do not fit
@@ -94,7 +87,7 @@ func (sc *scanner) keysIn(lo, hi uint64, after []byte, first bool) (keys [][]byt
 			keys = append(keys, []byte(k))
 		}
 		slices.SortFunc(keys, bytes.Compare)
-		if size > sc.limit && len(keys) > 1 {
+		if size > w.sc.loadBytes && len(keys) > 1 {
 			keys = keys[:len(keys)/2]
 			limit = keys[len(keys)-1]
 			clear(found)
@@ -105,13 +98,11 @@ func (sc *scanner) keysIn(lo, hi uint64, after []byte, first bool) (keys [][]byt
 			}
 		}
 	}
-	for i := range sc.v.sources() {
-		src, _ := sc.source(i, lo, hi)
-		err := sc.eachIn(src, lo, hi, func(e *segment.Entry, _ uint64) error {
-			_, streamed := sc.streamed[string(e.Key)]
-			if first {
-				// Streamed keys were left out so far, those here, too.
-				if err := sc.account(e); err != nil {
+	for i := range w.sc.v.sources() {
+		err := w.eachIn(i, hashRange{hash, hash}, func(e *segment.Entry, _ uint64) error {
+			streamed := w.isStreamed(hash, e.Key)
+			if first && !(streamed && filtered) {
+				if err := w.account(e); err != nil {
 					return err
 				}
 			}
@@ -122,13 +113,13 @@ func (sc *scanner) keysIn(lo, hi uint64, after []byte, first bool) (keys [][]byt
 				return nil
 			}
 			found[string(e.Key)] = true
-			if size += int64(len(e.Key)) + 64; size > sc.limit {
+			if size += int64(len(e.Key)) + 64; size > w.sc.loadBytes {
 				shorten()
 			}
 			return nil
 		})
 		if err != nil {
-			return nil, false, sc.v.runError(i, err)
+			return nil, false, w.sc.v.runError(i, err)
 		}
 	}
 	shorten()
@@ -137,11 +128,11 @@ func (sc *scanner) keysIn(lo, hi uint64, after []byte, first bool) (keys [][]byt
 
 // emitSize hands over a key without its value. Runs of its own need not be
 // read: the footer knows.
-func (sc *scanner) emitSize(key []byte, hash uint64) error {
+func (w *scanWorker) emitSize(key []byte, hash uint64) error {
 	var size int64
 	exists := false
-	for i := range sc.v.sources() {
-		src, hot := sc.v.keySource(i, hash, key, &sc.run)
+	for i := range w.sc.v.sources() {
+		src, hot := w.sc.v.keySource(i, hash, key, &w.reader)
 		if hot != nil {
 			if hot.Reset {
 				size = 0
@@ -151,6 +142,9 @@ func (sc *scanner) emitSize(key []byte, hash uint64) error {
 			continue
 		}
 		err := segment.EachEntry(src, func(e *segment.Entry) error {
+			if err := w.sc.stopped(); err != nil {
+				return err
+			}
 			if !bytes.Equal(e.Key, key) {
 				return nil
 			}
@@ -163,16 +157,11 @@ func (sc *scanner) emitSize(key []byte, hash uint64) error {
 			return err
 		})
 		if err != nil {
-			return sc.v.runError(i, err)
+			return w.sc.v.runError(i, err)
 		}
 	}
 	if !exists {
 		return nil
 	}
-	b, err := sc.room(len(key))
-	if err != nil {
-		return err
-	}
-	b.item(key, scanItem{size: size})
-	return nil
+	return w.emitKeySize(key, size)
 }

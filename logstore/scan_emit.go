@@ -3,173 +3,193 @@ package logstore
 import (
 	"context"
 
+	"github.com/go-partd/partd/internal/offheap"
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// scanBatch is a part of a scan's result on its way to the reader. It refers
+// scanBatch is a piece of a scan's result on its way to the consumer. It refers
 // to nothing outside.
 type scanBatch struct {
-	keys  []byte
-	data  []byte
-	items []scanItem
+	worker *scanWorker // gets it back
+	keys   []byte
+	data   []byte
+	items  []scanItem
 }
 
 // scanItem is a chunk, or, of a scan of keys, a key.
 type scanItem struct {
-	keyAt, keyLen int
-	offset        int64 // of the chunk in the value
-	at, n         int   // of the chunk in scanBatch.data
-	size          int64 // of the value, in a scan of keys
-	last          bool
+	offset int64  // of the chunk in the value
+	size   int64  // of the value, in a scan of keys
+	keyEnd uint32 // in scanBatch.keys; it begins where that of the item before ends
+	at, n  uint32 // of the chunk in scanBatch.data
+	last   bool
 }
 
-func (b *scanBatch) key(it *scanItem) []byte { return b.keys[it.keyAt : it.keyAt+it.keyLen] }
+const scanItemLen = 32
 
 func (b *scanBatch) reset() { b.keys, b.data, b.items = b.keys[:0], b.data[:0], b.items[:0] }
 
-func (b *scanBatch) size() int { return len(b.keys) + len(b.data) }
-
-// maxItems bounds the keys of a batch, which may be as short as their values.
-const maxItems = 32 << 10
-
-type emitter struct {
-	sc     *scanner
-	cur    *scanBatch
-	key    []byte
-	offset int64 // how much of the key is in earlier items
-	from   int   // where in cur.data the rest begins
-}
-
-func (m *emitter) batch() (*scanBatch, error) {
-	if m.cur == nil {
-		select {
-		case m.cur = <-m.sc.free:
-		case <-m.sc.stop:
-			return nil, errStopped
-		case <-m.sc.ctx.Done():
-			return nil, context.Cause(m.sc.ctx)
-		}
-	}
-	return m.cur, nil
-}
-
-func (m *emitter) send() error {
-	if m.cur == nil || len(m.cur.items) == 0 {
-		return nil
-	}
-	select {
-	case m.sc.out <- m.cur:
-		m.cur = nil
-		return nil
-	case <-m.sc.stop:
-		return errStopped
-	case <-m.sc.ctx.Done():
-		return context.Cause(m.sc.ctx)
-	}
-}
-
-// room sends the batch unless it can take n more bytes, of key and value, and
-// one more item.
-func (m *emitter) room(n int) (*scanBatch, error) {
-	if m.cur != nil && (m.cur.size()+n > m.sc.batchBytes || len(m.cur.items) >= maxItems) {
-		if err := m.send(); err != nil {
-			return nil, err
-		}
-	}
-	return m.batch()
-}
+func (b *scanBatch) size() int { return len(b.keys) + len(b.data) + scanItemLen*len(b.items) }
 
 func (b *scanBatch) item(key []byte, it scanItem) {
-	it.keyAt, it.keyLen = len(b.keys), len(key)
 	b.keys = append(b.keys, key...)
+	it.keyEnd = uint32(len(b.keys))
 	b.items = append(b.items, it)
 }
 
-// begin begins a key whose value comes in parts.
-func (m *emitter) begin(key []byte) error {
-	b, err := m.room(len(key) + 1)
+// each calls use for the items until that returns false. Several keys share one
+// allocation: not many, since who keeps one of them keeps all.
+func (b *scanBatch) each(use func(key string, it *scanItem) bool) bool {
+	const shared = 1 << 10
+	var keys string
+	from, end := uint32(0), uint32(0) // of keys, in b.keys
+	start := uint32(0)
+	for i := range b.items {
+		it := &b.items[i]
+		if it.keyEnd > end {
+			from, end = start, it.keyEnd
+			for j := i + 1; j < len(b.items) && b.items[j].keyEnd-from <= shared; j++ {
+				end = b.items[j].keyEnd
+			}
+			keys = string(b.keys[from:end])
+		}
+		if !use(keys[start-from:it.keyEnd-from], it) {
+			return false
+		}
+		start = it.keyEnd
+	}
+	return true
+}
+
+const batchesPerWorker = 2
+
+// scanWorker reads and groups one partition after another.
+type scanWorker struct {
+	sc     *scanner
+	free   chan *scanBatch
+	out    chan *scanBatch // of the partition
+	ledger Ledger
+	reader segment.Reader
+	arena  []byte
+	grouping
+
+	// Keys of the partition that have runs of their own in some segment, in order,
+	// and those of them that were not handed over yet.
+	streamed, pending []segment.HotRun
+
+	batch  *scanBatch
+	key    []byte // whose value is being handed over
+	offset int64  // how much of it is in earlier items
+	from   int    // where in batch.data the rest begins
+}
+
+func newScanWorker(sc *scanner) *scanWorker {
+	w := &scanWorker{sc: sc, free: make(chan *scanBatch, batchesPerWorker)}
+	for range batchesPerWorker {
+		w.free <- &scanBatch{worker: w}
+	}
+	return w
+}
+
+func (w *scanWorker) release() { offheap.Release(w.arena) }
+
+// run reads partitions until there are no more.
+func (w *scanWorker) run() {
+	defer func() {
+		if w.sc.running.Add(-1) == 0 {
+			close(w.sc.partitions)
+		}
+	}()
+	for {
+		p := w.sc.take()
+		if p == nil {
+			return
+		}
+		w.out = p.batches
+		if p.err = w.partition(p); p.err == nil {
+			p.err = w.send()
+		}
+		close(p.batches)
+		if p.err != nil {
+			return
+		}
+	}
+}
+
+// room hands the batch over unless it can take n more bytes, of key and value, and
+// one more item, and returns one that can.
+func (w *scanWorker) room(n int) (*scanBatch, error) {
+	if w.batch != nil && w.batch.size()+n+scanItemLen > w.sc.batchBytes {
+		if err := w.send(); err != nil {
+			return nil, err
+		}
+	}
+	if w.batch == nil {
+		select {
+		case w.batch = <-w.free:
+		case <-w.sc.ctx.Done():
+			return nil, context.Cause(w.sc.ctx)
+		}
+	}
+	return w.batch, nil
+}
+
+func (w *scanWorker) send() error {
+	if w.batch == nil || len(w.batch.items) == 0 {
+		return nil
+	}
+	select {
+	case w.out <- w.batch:
+		w.batch = nil
+		return nil
+	case <-w.sc.ctx.Done():
+		return context.Cause(w.sc.ctx)
+	}
+}
+
+// begin begins a key whose value comes in pieces.
+func (w *scanWorker) begin(key []byte) error {
+	b, err := w.room(len(key) + 1)
 	if err != nil {
 		return err
 	}
-	m.key, m.offset, m.from = key, 0, len(b.data)
+	w.key, w.offset, w.from = key, 0, len(b.data)
 	return nil
 }
 
 // bytes adds to the value of the key. A chunk is only cut off once more bytes
 // follow, so that the last chunk is known.
-func (m *emitter) bytes(p []byte) error {
+func (w *scanWorker) bytes(p []byte) error {
+	if b := w.batch; b.size()+len(p) <= w.sc.batchBytes {
+		b.data = append(b.data, p...)
+		return nil
+	}
 	for len(p) > 0 {
-		room := m.sc.batchBytes - len(m.cur.data)
+		room := w.sc.batchBytes - w.batch.size()
 		if room <= 0 {
-			m.cut(false)
-			if err := m.send(); err != nil {
+			w.cut(false)
+			if err := w.send(); err != nil {
 				return err
 			}
-			b, err := m.batch()
+			b, err := w.room(0)
 			if err != nil {
 				return err
 			}
-			m.from = len(b.data)
+			w.from = len(b.data)
 			continue
 		}
 		n := min(room, len(p))
-		m.cur.data = append(m.cur.data, p[:n]...)
+		w.batch.data = append(w.batch.data, p[:n]...)
 		p = p[n:]
 	}
 	return nil
 }
 
-func (m *emitter) end() { m.cut(true) }
+func (w *scanWorker) end() { w.cut(true) }
 
-func (m *emitter) cut(last bool) {
-	n := len(m.cur.data) - m.from
-	m.cur.item(m.key, scanItem{offset: m.offset, at: m.from, n: n, last: last})
-	m.offset += int64(n)
-	m.from = len(m.cur.data)
-}
-
-// What a Scan notes of the entries that it groups, and how it goes through them again.
-
-// parse returns the entry at an offset, and the place of its key.
-func (sc *scanner) parse(data []byte, at int) (e segment.Entry, keyAt int, err error) {
-	e, ok := segment.ParseShort(data[at:])
-	if !ok {
-		if e, err = segment.ParseEntry(data[at:]); err != nil {
-			return e, 0, err
-		}
-	}
-	return e, at + len(e.Raw) - len(e.Value) - len(e.Key), nil
-}
-
-func groupedEntry(e *segment.Entry, group uint32, keyAt int) grouped {
-	return grouped{group, uint32(keyAt + len(e.Key)), uint32(len(e.Value)), e.Kind == segment.KindBlob}
-}
-
-// maxGrouped is how many entries are noted at once. What is noted of one, and of
-// its key, may be a dozen times as long as the entry.
-func (sc *scanner) maxGrouped() int { return int(sc.limit / 128) }
-
-// each calls f for all entries, many at a time, in order; from is the place of
-// the first of them.
-func (sc *scanner) each(data []byte, f func(from int, list []grouped) error) error {
-	if err := f(0, sc.entries); err != nil {
-		return err
-	}
-	var buf [128]grouped
-	for at, from := sc.rest, len(sc.entries); at < len(data); {
-		list := buf[:0]
-		for at < len(data) && len(list) < len(buf) {
-			e, keyAt, err := sc.parse(data, at)
-			if err != nil {
-				return err
-			}
-			list = append(list, groupedEntry(&e, sc.find(data, e.Key, uint32(keyAt), sc.s.format.HashBytes(e.Key)), keyAt))
-			at += len(e.Raw)
-		}
-		if err := f(from, list); err != nil {
-			return err
-		}
-		from += len(list)
-	}
-	return nil
+func (w *scanWorker) cut(last bool) {
+	n := len(w.batch.data) - w.from
+	w.batch.item(w.key, scanItem{offset: w.offset, at: uint32(w.from), n: uint32(n), last: last})
+	w.offset += int64(n)
+	w.from = len(w.batch.data)
 }

@@ -1,277 +1,272 @@
 package logstore
 
-import "github.com/go-partd/partd/internal/segment"
+import (
+	"bytes"
+	"fmt"
+	"slices"
 
-// grouper groups the entries that lie in one slice of memory by key.
-type grouper struct {
-	groups  []group
-	entries []grouped // the first ones; those from rest on are read again when they are needed
-	rest    int
-	slots   []uint32 // hash table of indexes into groups, plus one
-	blobs   int      // entries that are blobs
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
+)
+
+// grouping is what a worker knows of the entries that it has loaded. Sorting
+// references by hash was faster than a hash table at any number of keys, and gives
+// the keys an order that depends on nothing else.
+type grouping struct {
+	loaded   []byte
+	within   hashRange // of all that is loaded
+	filtered bool      // entries of streamed keys were left out, and accounted for
+
+	refs, spare []entryRef
+	counts      [2][1 << maxDigit]uint32
 }
 
-type group struct {
-	hash    uint64
-	keyAt   uint32
-	keyLen  uint32
-	size    int64  // of the value
-	from    uint32 // nothing is left of entries before this one
-	out     int    // where the value goes next
-	exists  bool
-	hasBlob bool
-	skip    bool
-}
-
-type grouped struct {
-	group uint32
-	at    uint32 // of the value in the data
-	n     uint32
-	blob  bool
-}
-
-// groupData finds the keys of data, the sizes of their values, and the order of
-// their entries. If there are many entries, it does nothing but return
-// errTooMuch, unless all is true.
-func (sc *scanner) groupData(data []byte, all bool) error {
-	g := &sc.grouper
-	g.groups, g.entries, g.rest, g.blobs = g.groups[:0], g.entries[:0], len(data), 0
-	if g.slots == nil {
-		g.slots = make([]uint32, 1<<10)
-	}
-	clear(g.slots)
-	before, limit := sc.ledger, sc.maxGrouped()
-	for at, n := 0, 0; at < len(data); n++ {
-		if n == limit {
-			if !all {
-				sc.ledger = before
-				return errTooMuch
-			}
-			g.rest = at
-		}
-		e, ok := segment.ParseShort(data[at:]) // not by parse: this is where a Scan spends its time
-		if !ok {
-			var err error
-			if e, err = segment.ParseEntry(data[at:]); err != nil {
-				return err
-			}
-		}
-		keyAt := at + len(e.Raw) - len(e.Value) - len(e.Key)
-		i := g.find(data, e.Key, uint32(keyAt), sc.s.format.HashBytes(e.Key))
-		k := &g.groups[i]
-		size := int64(len(e.Value))
-		if e.Kind == segment.KindBlob {
-			ref, err := segment.ParseBlobRef(e.Value)
-			if err != nil {
-				return err
-			}
-			size, k.hasBlob = ref.Length, true
-			g.blobs++
-		} else if !sc.keysOnly {
-			account(&sc.ledger, &e)
-		}
-		k.exists = e.Kind != segment.KindDelete
-		if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
-			k.size, k.from = 0, uint32(n)
-		}
-		k.size += size
-		if n < limit {
-			g.entries = append(g.entries, groupedEntry(&e, i, keyAt))
-		}
-		at += len(e.Raw)
-	}
-	if len(sc.streamed) > 0 {
-		for i := range g.groups {
-			k := &g.groups[i]
-			_, k.skip = sc.streamed[string(data[k.keyAt:k.keyAt+k.keyLen])]
-		}
-	}
-	return nil
-}
-
-// find returns the group of a key, by its hash and then by all its bytes.
-func (g *grouper) find(data, key []byte, keyAt uint32, hash uint64) uint32 {
-	mask := uint64(len(g.slots) - 1)
-	// The high bits chose the range and are much the same here.
-	i := (hash * 0x9E3779B97F4A7C15 >> 20) & mask
-	for ; g.slots[i] != 0; i = (i + 1) & mask {
-		k := &g.groups[g.slots[i]-1]
-		if k.hash == hash && string(data[k.keyAt:k.keyAt+k.keyLen]) == string(key) {
-			return g.slots[i] - 1
-		}
-	}
-	g.groups = append(g.groups, group{hash: hash, keyAt: keyAt, keyLen: uint32(len(key))})
-	g.slots[i] = uint32(len(g.groups))
-	if 2*len(g.groups) > len(g.slots) {
-		g.slots = make([]uint32, 4*len(g.slots))
-		mask = uint64(len(g.slots) - 1)
-		for n := range g.groups {
-			i := (g.groups[n].hash * 0x9E3779B97F4A7C15 >> 20) & mask
-			for g.slots[i] != 0 {
-				i = (i + 1) & mask
-			}
-			g.slots[i] = uint32(n + 1)
-		}
-	}
-	return uint32(len(g.groups) - 1)
-}
-
-// emitGroups groups data and hands the groups over; see groupData.
-func (sc *scanner) emitGroups(data []byte, all bool) error {
-	if err := sc.groupData(data, all); err != nil {
-		return err
-	}
-	if sc.keysOnly {
-		return sc.emitKeys(data)
-	}
-	if err := sc.accountUnseen(data); err != nil {
-		return err
-	}
-	groups := sc.groups
-	for first := 0; first < len(groups); {
-		k := &groups[first]
-		if k.skip || !k.exists {
-			first++
-			continue
-		}
-		if k.hasBlob || k.size > int64(2*sc.batchBytes) {
-			if err := sc.emitLarge(data, first); err != nil {
-				return err
-			}
-			first++
-			continue
-		}
-		next, err := sc.emitSmall(data, first)
-		if err != nil {
-			return err
-		}
-		first = next
-	}
-	return nil
-}
-
-func (sc *scanner) emitKeys(data []byte) error {
-	for i := range sc.groups {
-		k := &sc.groups[i]
-		if k.skip || !k.exists {
-			continue
-		}
-		b, err := sc.room(int(k.keyLen))
-		if err != nil {
-			return err
-		}
-		b.item(data[k.keyAt:k.keyAt+k.keyLen], scanItem{size: k.size})
-	}
-	return nil
-}
-
-// emitSmall hands over as many groups as one batch may hold, and returns the
-// first one that is left. A batch is larger than others rather than that the
-// entries are gone through several times.
-func (sc *scanner) emitSmall(data []byte, first int) (next int, err error) {
-	b, err := sc.room(int(sc.groups[first].keyLen) + int(sc.groups[first].size))
+// group hands over the keys of a range of hashes, of what is loaded.
+func (w *scanWorker) group(r hashRange) error {
+	before := w.ledger
+	all, err := w.collect(r)
 	if err != nil {
-		return 0, err
+		return err
+	}
+	if !all && r.lo == r.hi {
+		w.ledger = before
+		return w.heavy(r.lo)
+	}
+	if cap(w.spare) < len(w.refs) {
+		w.spare = make([]entryRef, cap(w.refs))
+	}
+	w.refs, w.spare = sortByHash(w.refs, w.spare[:len(w.refs)], r, &w.counts)
+	if all {
+		return w.emitRefs(w.refs)
+	}
+	// What was noted is a sample of what there is. Its median may be the hash of
+	// most of it.
+	w.ledger = before
+	m := w.refs[len(w.refs)/2].hash
+	if m > r.lo {
+		if err := w.group(hashRange{r.lo, m - 1}); err != nil {
+			return err
+		}
+	}
+	if err := w.group(hashRange{m, m}); err != nil {
+		return err
+	}
+	if m < r.hi {
+		return w.group(hashRange{m + 1, r.hi})
+	}
+	return nil
+}
+
+// collect notes the entries of a range of hashes, and charges the ledger with those
+// that are no blobs. It reports whether all could be noted.
+func (w *scanWorker) collect(r hashRange) (all bool, err error) {
+	data, refs, ledger, format := w.loaded, w.refs[:0], w.ledger, &w.sc.s.format
+	defer func() { w.refs, w.ledger = refs, ledger }()
+	for at := 0; at < len(data); {
+		kind, keyAt, valueAt, end, ok := segment.ParseShort(data, at)
+		if !ok {
+			e, err := segment.ParseEntry(data[at:])
+			if err != nil {
+				return false, w.sc.s.corrupt(err)
+			}
+			kind, end = e.Kind, at+len(e.Raw)
+			valueAt = end - len(e.Value)
+			keyAt = valueAt - len(e.Key)
+		}
+		key := data[keyAt:valueAt]
+		h := format.HashBytes(key)
+		if !r.contains(h) {
+			if !w.within.contains(h) {
+				return false, w.sc.s.corrupt(wrongRange(key))
+			}
+			at = end
+			continue
+		}
+		if len(refs) == w.sc.maxRefs {
+			return false, nil
+		}
+		if kind != segment.KindBlob && !w.sc.keysOnly {
+			hashed := at + 1
+			for data[hashed-1] >= 0x80 { // the length of the value is not
+				hashed++
+			}
+			ledger.AddEntry(kind, data[hashed:end], end-valueAt)
+		}
+		refs = append(refs, entryRef{h, uint32(keyAt)<<2 | uint32(kind), uint16(valueAt - keyAt), uint16(end - valueAt)})
+		at = end
+	}
+	return true, nil
+}
+
+func wrongRange(key []byte) error {
+	return fmt.Errorf("key %s is in a range that is not its own", partd.QuoteKey(string(key)))
+}
+
+// emitRefs hands over what references in order of hashes refer to.
+func (w *scanWorker) emitRefs(refs []entryRef) error {
+	for i := 0; i < len(refs); {
+		hash, end := refs[i].hash, i
+		size, kinds := 0, uint32(0)
+		for ; end < len(refs) && refs[end].hash == hash; end++ {
+			size += int(refs[end].valueLen)
+			kinds |= refs[end].at & 3
+		}
+		simple := kinds == uint32(segment.KindAppend) && size <= w.sc.batchBytes &&
+			(len(w.pending) == 0 || w.pending[0].Hash > hash)
+		if simple {
+			var err error
+			if simple, err = w.emitAppends(refs[i:end], size); err != nil {
+				return err
+			}
+		}
+		if !simple {
+			if err := w.emitEqualHashes(refs[i:end]); err != nil {
+				return err
+			}
+		}
+		i = end
+	}
+	return nil
+}
+
+// emitAppends hands over the key of entries of which each was appended, if it is
+// one key, which it reports.
+func (w *scanWorker) emitAppends(refs []entryRef, size int) (one bool, err error) {
+	data := w.loaded
+	key := refs[0].key(data)
+	b, err := w.room(len(key) + size)
+	if err != nil {
+		return false, err
 	}
 	at := len(b.data)
-	for next = first; next < len(sc.groups); next++ {
-		k := &sc.groups[next]
-		if k.skip || !k.exists {
+	if w.sc.keysOnly {
+		size = 0
+	}
+	b.data = slices.Grow(b.data, size)
+	out := b.data[at : at+size]
+	total := 0
+	for i := range refs {
+		if string(refs[i].key(data)) != string(key) {
+			return false, nil
+		}
+		total += int(refs[i].valueLen)
+		if !w.sc.keysOnly {
+			out = out[copy(out, refs[i].value(data)):]
+		}
+	}
+	b.data = b.data[:at+size]
+	b.item(key, scanItem{at: uint32(at), n: uint32(size), size: int64(total), last: true})
+	return true, nil
+}
+
+// emitEqualHashes hands over keys of one hash in their order, streamed ones among
+// them.
+func (w *scanWorker) emitEqualHashes(refs []entryRef) error {
+	data := w.loaded
+	for len(refs) > 0 {
+		key, n := refs[0].key(data), 1
+		for n < len(refs) && string(refs[n].key(data)) == string(key) {
+			n++
+		}
+		byKey := func(a, b entryRef) int { return bytes.Compare(a.key(data), b.key(data)) }
+		if n < len(refs) && !slices.IsSortedFunc(refs, byKey) {
+			slices.SortStableFunc(refs, byKey)
 			continue
 		}
-		full := len(b.items) > 0 && len(b.keys)+int(k.keyLen)+at+int(k.size) > 3*sc.batchBytes
-		if k.hasBlob || full || len(b.items) >= maxItems {
-			break
+		if err := w.emitPending(refs[0].hash, key); err != nil {
+			return err
 		}
-		b.item(data[k.keyAt:k.keyAt+k.keyLen], scanItem{at: at, n: int(k.size), last: true})
-		k.out = at
-		at += int(k.size)
+		if err := w.emitKeyRefs(key, refs[:n]); err != nil {
+			return err
+		}
+		refs = refs[n:]
 	}
-	if cap(b.data) < at {
-		size := sc.batchBytes
-		if at > size {
-			size = 3 * sc.batchBytes // at once what it may need at most
-		}
-		b.data = append(make([]byte, 0, max(at, size)), b.data...)
-	}
-	b.data = b.data[:at]
-	end := uint32(next)
-	return next, sc.each(data, func(from int, list []grouped) error {
-		out, groups := b.data, sc.groups[:end]
-		for i := range list {
-			e := &list[i]
-			if e.group < uint32(first) || e.group >= end {
-				continue
-			}
-			k := &groups[e.group]
-			if !k.skip && k.exists && uint32(from+i) >= k.from {
-				k.out += copy(out[k.out:], data[e.at:e.at+e.n])
-			}
-		}
-		return nil
-	})
+	return nil
 }
 
-func (sc *scanner) emitLarge(data []byte, index int) error {
-	k := &sc.groups[index]
-	key := data[k.keyAt : k.keyAt+k.keyLen]
-	if err := sc.begin(key); err != nil {
+// emitKeyRefs hands over a key, whatever its entries are.
+func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
+	var size int64
+	live := 0 // nothing is left of the entries before
+	exists := false
+	for i := range refs {
+		kind := refs[i].kind()
+		if kind == segment.KindSet || kind == segment.KindDelete {
+			live, size = i, 0
+		}
+		if kind == segment.KindBlob {
+			blob, err := segment.ParseBlobRef(refs[i].value(w.loaded))
+			if err != nil {
+				return w.sc.s.corrupt(err)
+			}
+			size += blob.Length
+		} else {
+			size += int64(refs[i].valueLen)
+		}
+		exists = kind != segment.KindDelete
+	}
+	if !exists || w.isStreamed(refs[0].hash, key) {
+		live, exists = len(refs), false
+	}
+	if w.sc.keysOnly {
+		if !exists {
+			return nil
+		}
+		return w.emitKeySize(key, size)
+	}
+	// The ledger wants large values, too, that are not handed over from here.
+	for i := range refs[:live] {
+		if refs[i].kind() == segment.KindBlob {
+			if err := w.readBlob(key, refs[i].value(w.loaded), ignore); err != nil {
+				return err
+			}
+		}
+	}
+	if !exists {
+		return nil
+	}
+	if err := w.begin(key); err != nil {
 		return err
 	}
-	err := sc.each(data, func(from int, list []grouped) error {
-		for i := range list {
-			e := &list[i]
-			if int(e.group) != index || uint32(from+i) < k.from {
-				continue
-			}
-			value := data[e.at : e.at+e.n]
-			if e.blob {
-				if err := sc.emitBlob(key, value); err != nil {
-					return err
-				}
-			} else if err := sc.bytes(value); err != nil {
-				return err
-			}
+	for i := range refs[live:] {
+		ref := &refs[live+i]
+		var err error
+		if ref.kind() == segment.KindBlob {
+			err = w.readBlob(key, ref.value(w.loaded), w.bytes)
+		} else {
+			err = w.bytes(ref.value(w.loaded))
 		}
-		return nil
-	})
+		if err != nil {
+			return err
+		}
+	}
+	w.end()
+	return nil
+}
+
+func (w *scanWorker) emitKeySize(key []byte, size int64) error {
+	b, err := w.room(len(key))
 	if err == nil {
-		sc.end()
+		b.item(key, scanItem{size: size})
 	}
 	return err
 }
 
-func (sc *scanner) emitBlob(key, encoded []byte) error {
+// readBlob charges the ledger with a large value of a key, and hands it to use.
+func (w *scanWorker) readBlob(key, encoded []byte, use func([]byte) error) error {
 	var piece pieceHasher
 	piece.start(key)
-	err := sc.v.files.eachBlock(encoded, func(b []byte) error {
+	err := w.sc.v.files.eachBlock(encoded, func(b []byte) error {
+		if err := w.sc.stopped(); err != nil {
+			return err
+		}
 		piece.write(b)
-		return sc.bytes(b)
+		return use(b)
 	})
 	if err == nil {
-		piece.addTo(&sc.ledger)
+		piece.addTo(&w.ledger)
 	}
 	return err
 }
 
-// accountUnseen reads, for the ledger, the large values that will not be
-// handed over from here.
-func (sc *scanner) accountUnseen(data []byte) error {
-	if sc.blobs == 0 {
-		return nil
-	}
-	return sc.each(data, func(from int, list []grouped) error {
-		for i := range list {
-			e := &list[i]
-			k := &sc.groups[e.group]
-			if !e.blob || k.exists && !k.skip && uint32(from+i) >= k.from {
-				continue
-			}
-			blob := segment.Entry{Kind: segment.KindBlob, Key: data[k.keyAt : k.keyAt+k.keyLen], Value: data[e.at : e.at+e.n]}
-			if err := sc.v.files.accountAll(&sc.ledger, &blob); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
+func ignore([]byte) error { return nil }

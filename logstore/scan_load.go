@@ -1,192 +1,208 @@
 package logstore
 
 import (
-	"context"
 	"errors"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/go-partd/partd/internal/offheap"
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// intervals goes through all ranges, as many at a time as are grouped well in
-// the processor's cache.
-func (sc *scanner) intervals() error {
-	return together(1<<sc.bits, sc.partitionSize, int64(sc.batchBytes), func(first, end int, size int64) error {
-		lo, hi := segment.Bounds(first, end, sc.bits)
-		return sc.interval(lo, hi, size)
-	})
-}
+// errTooMuch says that a range of hashes holds more than may be loaded.
+var errTooMuch = errors.New("more than may be loaded")
 
-// partitionSize returns about how many bytes of entries a partition holds, those
-// of hot keys left out. A range that is wider is taken to spread evenly.
-// Where it does not, loading ends at the limit.
-func (sc *scanner) partitionSize(p int) int64 {
-	var n int64
-	hash, _ := segment.Bounds(p, p+1, sc.bits)
-	for _, g := range sc.v.segments {
-		i := g.RangeOf(hash)
-		size := int64(g.Off[i+1] - g.Off[i])
-		if g.Raw != nil {
-			size = int64(g.Raw[i])
-		}
-		n += size >> (sc.bits - g.Bits)
+// partition hands over all keys of a partition.
+func (w *scanWorker) partition(p *scanPartition) error {
+	w.findStreamed(p.hashes)
+	err := errTooMuch
+	if p.size <= w.sc.loadBytes {
+		err = w.loadAndGroup(p.hashes, false)
 	}
-	for i := range sc.v.tables {
-		t := &sc.v.tables[i]
-		n += int64(t.at(hash).size) >> (sc.bits - t.t.bits)
-	}
-	return n
-}
-
-// interval hands over all keys whose hashes are in an interval.
-func (sc *scanner) interval(lo, hi uint64, size int64) error {
-	if sc.ctx.Err() != nil {
-		return context.Cause(sc.ctx)
-	}
-	select {
-	case <-sc.stop:
-		return errStopped
-	default:
-	}
-	sc.findStreamed(lo, hi)
-	var err error
-	if size > sc.limit {
-		err = sc.divide(lo, hi, 0)
-	} else if err = sc.loadAndGroup(lo, hi, false); err == errTooMuch {
-		err = sc.divide(lo, hi, 0)
+	if err == errTooMuch {
+		err = w.divide(p.hashes)
 	}
 	if err != nil {
 		return err
 	}
-	return sc.emitStreamed()
+	return w.emitPending(math.MaxUint64, nil)
 }
 
 // findStreamed finds the keys that have a run of their own in some segment.
 // They are read by themselves, whatever other segments hold of them.
-func (sc *scanner) findStreamed(lo, hi uint64) {
-	sc.streamed = nil
-	for _, g := range sc.v.segments {
-		hot := g.HotIn(lo, hi)
-		for i := range hot {
-			if sc.streamed == nil {
-				sc.streamed = map[string]uint64{}
-			}
-			sc.streamed[string(hot[i].Key)] = hot[i].Hash
-		}
+func (w *scanWorker) findStreamed(r hashRange) {
+	w.streamed = w.streamed[:0]
+	for _, g := range w.sc.v.segments {
+		w.streamed = append(w.streamed, g.HotIn(r.lo, r.hi)...)
 	}
+	slices.SortFunc(w.streamed, segment.CompareHot)
+	w.streamed = slices.CompactFunc(w.streamed, func(a, b segment.HotRun) bool { return segment.CompareHot(a, b) == 0 })
+	w.pending = w.streamed
 }
 
-// source returns the entries of a source whose hashes are in an interval, and
-// perhaps others: exact reports that there are none.
-func (sc *scanner) source(i int, lo, hi uint64) (src segment.Source, exact bool) {
-	if i >= len(sc.v.segments) {
-		t := &sc.v.tables[i-len(sc.v.segments)]
-		var blocks [][]byte
-		for p := segment.Range(lo, t.t.bits); p <= segment.Range(hi, t.t.bits); p++ {
-			blocks = append(blocks, t.t.blocksOf(t.parts[p-t.base])...)
-		}
-		return &segment.Slices{Blocks: blocks}, aligned(lo, hi, t.t.bits)
+func (w *scanWorker) isStreamed(hash uint64, key []byte) bool { return findHot(w.streamed, hash, key) }
+
+// source returns the entries of a source whose hashes are in a range, and of others
+// in the same ranges of the source, which are returned.
+func (w *scanWorker) source(i int, r hashRange) (src segment.Source, read hashRange) {
+	whole := func(bits uint8) {
+		read.lo, read.hi = segment.Bounds(segment.Range(r.lo, bits), segment.Range(r.hi, bits)+1, bits)
 	}
-	g := sc.v.segments[i]
-	return g.ranges(&sc.run, lo, hi), aligned(lo, hi, g.Bits)
+	if i < len(w.sc.v.segments) {
+		g := w.sc.v.segments[i]
+		whole(g.Bits)
+		return g.ranges(&w.reader, r.lo, r.hi), read
+	}
+	t := &w.sc.v.tables[i-len(w.sc.v.segments)]
+	whole(t.t.bits)
+	var blocks [][]byte
+	for p := segment.Range(r.lo, t.t.bits); p <= segment.Range(r.hi, t.t.bits); p++ {
+		blocks = append(blocks, t.t.blocksOf(t.parts[p-t.base])...)
+	}
+	return &segment.Slices{Blocks: blocks}, read
 }
 
-// aligned reports whether an interval consists of whole ranges.
-func aligned(lo, hi uint64, bits uint8) bool {
-	rest := uint64(math.MaxUint64) >> bits
-	return lo&rest == 0 && hi&rest == rest
-}
-
-// errTooMuch says that an interval holds more than may be loaded.
-var errTooMuch = errors.New("more than may be loaded")
-
-// loadAndGroup loads an interval and hands its groups over. With errTooMuch,
+// loadAndGroup loads a range of hashes and hands its keys over. With errTooMuch,
 // nothing was handed over or charged to the ledger; that does not happen with
 // filter, before which the entries were counted.
-func (sc *scanner) loadAndGroup(lo, hi uint64, filter bool) error {
-	if sc.arenas[0] == nil {
+func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
+	if w.arena == nil {
 		var err error
-		if sc.arenas[0], err = offheap.Allocate(int(sc.limit)); err != nil {
+		if w.arena, err = offheap.Allocate(int(w.sc.loadBytes)); err != nil {
 			return err
 		}
 	}
-	sc.raw = sc.arenas[0][:0]
-	for i := range sc.v.sources() {
-		src, exact := sc.source(i, lo, hi)
+	w.loaded, w.within, w.filtered = w.arena[:0], r, filter
+	for i := range w.sc.v.sources() {
+		src, read := w.source(i, r)
 		var err error
-		if exact && !filter {
-			err = sc.loadAll(src)
+		if read == r && !filter {
+			err = w.loadAll(src)
 		} else {
-			err = sc.loadSome(src, lo, hi, filter)
+			err = w.loadSome(i, r, filter)
 		}
 		if err == errTooMuch {
 			return err
 		}
 		if err != nil {
-			return sc.v.runError(i, err)
+			return w.sc.v.runError(i, err)
 		}
 	}
-	if len(sc.raw) <= 2*sc.batchBytes || sc.fewKeys() {
-		if err := sc.emitGroups(sc.raw, false); err != errTooMuch {
-			return err
-		}
-	}
-	return sc.split()
+	return w.group(r)
 }
 
-func (sc *scanner) loadAll(src segment.Source) error {
+func (w *scanWorker) loadAll(src segment.Source) error {
 	for {
 		b, err := src.Next()
 		if err == io.EOF {
 			return nil
 		}
+		if err == nil {
+			err = w.load(b)
+		}
 		if err != nil {
 			return err
 		}
-		if err := sc.load(b); err != nil {
-			return err
-		}
 	}
 }
 
-// loadSome loads the entries that belong to an interval, without streamed keys
-// if asked.
-func (sc *scanner) loadSome(src segment.Source, lo, hi uint64, noStreamed bool) error {
-	return sc.eachIn(src, lo, hi, func(e *segment.Entry, _ uint64) error {
-		if noStreamed && len(sc.streamed) > 0 {
-			if _, ok := sc.streamed[string(e.Key)]; ok {
-				return sc.account(e)
-			}
+// loadSome loads the entries of a source that belong to a range of hashes, without
+// streamed keys if asked.
+func (w *scanWorker) loadSome(source int, r hashRange, noStreamed bool) error {
+	return w.eachIn(source, r, func(e *segment.Entry, hash uint64) error {
+		if noStreamed && w.isStreamed(hash, e.Key) {
+			return w.account(e)
 		}
-		return sc.load(e.Raw)
+		return w.load(e.Raw)
 	})
 }
 
-// load adds whole entries, or parts of them, to what is loaded.
-func (sc *scanner) load(b []byte) error {
-	if int64(len(sc.raw))+int64(len(b)) > sc.limit {
+// load adds whole entries, or pieces of them, to what is loaded.
+func (w *scanWorker) load(b []byte) error {
+	if err := w.sc.stopped(); err != nil {
+		return err
+	}
+	if len(w.loaded)+len(b) > cap(w.loaded) {
 		return errTooMuch
 	}
-	sc.raw = append(sc.raw, b...)
+	w.loaded = append(w.loaded, b...)
 	return nil
 }
 
-// eachIn calls f for each entry whose hash is in an interval.
-func (sc *scanner) eachIn(src segment.Source, lo, hi uint64, f func(e *segment.Entry, hash uint64) error) error {
+// eachIn calls f for each entry of a source whose hash is in a range.
+func (w *scanWorker) eachIn(source int, r hashRange, f func(e *segment.Entry, hash uint64) error) error {
+	src, read := w.source(source, r)
 	return segment.EachEntry(src, func(e *segment.Entry) error {
-		if h := sc.s.format.HashBytes(e.Key); h >= lo && h <= hi {
+		if err := w.sc.stopped(); err != nil {
+			return err
+		}
+		h := w.sc.s.format.HashBytes(e.Key)
+		if r.contains(h) {
 			return f(e, h)
+		}
+		if !read.contains(h) {
+			return w.sc.s.corrupt(wrongRange(e.Key))
 		}
 		return nil
 	})
 }
 
 // account charges the ledger with an entry that is not grouped.
-func (sc *scanner) account(e *segment.Entry) error {
-	if sc.keysOnly {
+func (w *scanWorker) account(e *segment.Entry) error {
+	if w.sc.keysOnly {
 		return nil
 	}
-	return sc.v.files.accountAll(&sc.ledger, e)
+	if e.Kind == segment.KindBlob {
+		return w.readBlob(e.Key, e.Value, ignore)
+	}
+	account(&w.ledger, e)
+	return nil
+}
+
+// emitPending hands over the streamed keys up to one, by hash and key; without a
+// key all of them.
+func (w *scanWorker) emitPending(hash uint64, key []byte) error {
+	upTo := segment.HotRun{Hash: hash, Key: key}
+	for len(w.pending) > 0 && (key == nil || segment.CompareHot(w.pending[0], upTo) <= 0) {
+		k := &w.pending[0]
+		w.pending = w.pending[1:]
+		if err := w.emitStream(k.Key, k.Hash, &w.ledger); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emitStream hands over one key, which is read by itself.
+func (w *scanWorker) emitStream(key []byte, hash uint64, ledger *Ledger) error {
+	if w.sc.keysOnly {
+		return w.emitSize(key, hash)
+	}
+	k, err := w.sc.v.newKeyStream(key, hash, ledger)
+	if err != nil {
+		return err
+	}
+	if err := w.begin(key); err != nil {
+		return err
+	}
+	for {
+		b, visible, err := k.step()
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = w.sc.stopped()
+		}
+		if err == nil && visible {
+			err = w.bytes(b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if k.exists {
+		w.end()
+	}
+	return nil
 }

@@ -106,6 +106,7 @@ func (s *Store) seal(t *table, at func(m *manifest), done chan struct{}) {
 	defer s.mu.Unlock()
 	s.sealing, s.sealErr = false, err
 	if err == nil {
+		s.counted.seals.Add(1)
 		for _, g := range segments {
 			g.file.end = g.End
 		}
@@ -113,6 +114,7 @@ func (s *Store) seal(t *table, at func(m *manifest), done chan struct{}) {
 		s.tables.frozen = nil
 		s.tables.unref(t)
 	} else {
+		s.counted.sealFails.Add(1)
 		for _, g := range segments {
 			s.cutBack(g.file)
 		}
@@ -230,7 +232,7 @@ func (k *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 			w.EndRun(h)
 		}
 	}
-	if err := w.Finish(t.ledger.append(nil)); err != nil {
+	if err := w.Finish(t.ledger.Append(nil)); err != nil {
 		return nil, err
 	}
 	f.dirty.Store(true)

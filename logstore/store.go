@@ -58,23 +58,25 @@ type Store struct {
 	firstSync sync.Mutex
 	allSynced bool // all that was written before durable was set is synced
 
-	fullErr  atomic.Pointer[error] // why the store was not opened for writing
-	unread   error                 // why the write-ahead files could not be read
-	scanning atomic.Bool           // a Scan uses the memory set aside for reads
+	fullErr    atomic.Pointer[error] // why the store was not opened for writing
+	unread     error                 // why the write-ahead files could not be read
+	scanMemory atomic.Int64          // what Scans use of the memory set aside for them
+	counted    counted
 }
 
 var (
-	_ partd.Partd      = (*Store)(nil)
-	_ partd.Setter     = (*Store)(nil)
-	_ partd.Deleter    = (*Store)(nil)
-	_ partd.Lister     = (*Store)(nil)
-	_ partd.Opener     = (*Store)(nil)
-	_ partd.Scanner    = (*Store)(nil)
-	_ partd.Popper     = (*Store)(nil)
-	_ partd.Flusher    = (*Store)(nil)
-	_ partd.Syncer     = (*Store)(nil)
-	_ partd.Statter    = (*Store)(nil)
-	_ partd.MemoryUser = (*Store)(nil)
+	_ partd.Partd       = (*Store)(nil)
+	_ partd.Setter      = (*Store)(nil)
+	_ partd.Deleter     = (*Store)(nil)
+	_ partd.Lister      = (*Store)(nil)
+	_ partd.Opener      = (*Store)(nil)
+	_ partd.Scanner     = (*Store)(nil)
+	_ partd.PartScanner = (*Store)(nil)
+	_ partd.Popper      = (*Store)(nil)
+	_ partd.Flusher     = (*Store)(nil)
+	_ partd.Syncer      = (*Store)(nil)
+	_ partd.Statter     = (*Store)(nil)
+	_ partd.MemoryUser  = (*Store)(nil)
 )
 
 // ErrReadOnly is wrapped by every change to a store opened for reading only.

@@ -123,6 +123,10 @@ func (k *keyStream) step() (b []byte, visible bool, err error) {
 		return nil, false, k.v.runError(k.source, err)
 	}
 	if string(e.Key) != string(k.key) {
+		if k.hot {
+			g := k.v.segments[k.source]
+			return nil, false, g.file.Corrupt(g.Start, wrongRange(e.Key))
+		}
 		return nil, false, nil
 	}
 	visible = k.source > k.startSource || k.source == k.startSource && k.entry >= k.startEntry

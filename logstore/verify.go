@@ -37,7 +37,7 @@ func (s *Store) Verify(ctx context.Context) (found Ledger, err error) {
 		for p := range t.parts {
 			c.found(c.run(t.t.source(t.parts[p]), nil, &l))
 		}
-		if err := t.ledger.diff(l); err != nil {
+		if err := t.ledger.Diff(l); err != nil {
 			c.found(&partd.CorruptError{Path: s.dir, Offset: -1, Err: fmt.Errorf("of what is in no segment yet, %w", err)})
 		}
 		found.Add(l)
@@ -103,7 +103,7 @@ func (c *checker) segment(g *storedSegment) (Ledger, error) {
 	for i := range g.Hot {
 		c.found(c.place(g, int64(g.Hot[i].Off), c.hotRun(g, i, &l)))
 	}
-	if err := g.ledger.diff(l); err != nil {
+	if err := g.ledger.Diff(l); err != nil {
 		return l, g.file.Corrupt(g.Start, fmt.Errorf("in this segment %w", err))
 	}
 	return l, nil

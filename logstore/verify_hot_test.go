@@ -93,10 +93,10 @@ func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g
 	if len(s.segments.list) != 1 || len(g.Hot) != 2 {
 		t.Fatalf("%d segments, %d hot keys", len(s.segments.list), len(g.Hot))
 	}
-	at := g.End - int64(len(g.EncodeFooter(&g.file.File, g.ledger.append(nil), 0)))
+	at := g.End - int64(len(g.EncodeFooter(&g.file.File, g.ledger.Append(nil), 0)))
 	g.Hot = slices.Clone(g.Hot)
 	change(&g)
-	footer := g.EncodeFooter(&g.file.File, g.ledger.append(nil), at)
+	footer := g.EncodeFooter(&g.file.File, g.ledger.Append(nil), at)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 
@@ -141,11 +142,46 @@ func listKeys(ctx context.Context, store partd.Partd) (map[string]int64, error) 
 // scanAll collects what Scan yields, and checks the rules of Scan.
 func scanAll(ctx context.Context, store partd.Partd) (map[string][]byte, error) {
 	all := map[string][]byte{}
+	return all, scanInto(all, partd.Scan(ctx, store))
+}
+
+// scanParts collects what ScanPart yields of some parts, of so many, and checks that
+// no key is in two of them.
+func scanParts(ctx context.Context, store partd.Partd, parts int, some iter.Seq[int]) (map[string][]byte, error) {
+	all := map[string][]byte{}
+	for part := range some {
+		mine := map[string][]byte{}
+		if err := scanInto(mine, partd.ScanPart(ctx, store, part, parts)); err != nil {
+			return nil, fmt.Errorf("part %d of %d: %w", part, parts, err)
+		}
+		for k, v := range mine {
+			if _, twice := all[k]; twice {
+				return nil, fmt.Errorf("key %s is in two parts of %d, of which one is %d", partd.QuoteKey(k), parts, part)
+			}
+			all[k] = v
+		}
+	}
+	return all, nil
+}
+
+// allParts are the numbers of so many parts.
+func allParts(parts int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for part := range parts {
+			if !yield(part) {
+				return
+			}
+		}
+	}
+}
+
+// scanInto collects chunks by key, and checks the rules of Scan.
+func scanInto(all map[string][]byte, chunks iter.Seq2[partd.Chunk, error]) error {
 	var failed error
 	current, within := "", false // the key whose Last has not come
-	for chunk, err := range partd.Scan(ctx, store) {
+	for chunk, err := range chunks {
 		if failed != nil {
-			return nil, fmt.Errorf("scan goes on after its error %q", failed)
+			return fmt.Errorf("scan goes on after its error %q", failed)
 		}
 		if err != nil {
 			failed = err
@@ -154,24 +190,24 @@ func scanAll(ctx context.Context, store partd.Partd) (map[string][]byte, error) 
 		value, seen := all[chunk.Key]
 		switch {
 		case within && chunk.Key != current:
-			return nil, fmt.Errorf("scan: key %s comes before the Last chunk of key %s", partd.QuoteKey(chunk.Key), partd.QuoteKey(current))
+			return fmt.Errorf("scan: key %s comes before the Last chunk of key %s", partd.QuoteKey(chunk.Key), partd.QuoteKey(current))
 		case !within && seen:
-			return nil, fmt.Errorf("scan: key %s comes again after its Last chunk", partd.QuoteKey(chunk.Key))
+			return fmt.Errorf("scan: key %s comes again after its Last chunk", partd.QuoteKey(chunk.Key))
 		case chunk.Offset != int64(len(value)):
-			return nil, fmt.Errorf("scan: key %s has a chunk at offset %d after %d bytes", partd.QuoteKey(chunk.Key), chunk.Offset, len(value))
+			return fmt.Errorf("scan: key %s has a chunk at offset %d after %d bytes", partd.QuoteKey(chunk.Key), chunk.Offset, len(value))
 		case len(chunk.Data) == 0 && !chunk.Last:
-			return nil, fmt.Errorf("scan: key %s has an empty chunk at offset %d that is not its Last", partd.QuoteKey(chunk.Key), chunk.Offset)
+			return fmt.Errorf("scan: key %s has an empty chunk at offset %d that is not its Last", partd.QuoteKey(chunk.Key), chunk.Offset)
 		}
 		all[chunk.Key] = append(value, chunk.Data...) // Data is valid until the next step
 		current, within = chunk.Key, !chunk.Last
 	}
 	if failed != nil {
-		return nil, fmt.Errorf("scan: %w", failed)
+		return fmt.Errorf("scan: %w", failed)
 	}
 	if within {
-		return nil, fmt.Errorf("scan: key %s has no Last chunk", partd.QuoteKey(current))
+		return fmt.Errorf("scan: key %s has no Last chunk", partd.QuoteKey(current))
 	}
-	return all, nil
+	return nil
 }
 
 // openAll reads a value through Open, in reads of the given size.

@@ -18,6 +18,7 @@ var _ interface {
 	partd.Lister
 	partd.Opener
 	partd.Scanner
+	partd.PartScanner
 	partd.Popper
 	partd.Flusher
 	partd.Syncer
@@ -121,6 +122,15 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"Scan has wrong offsets", "scan-chunks value-large", "at offset"},
 		{"Scan swallows the end", "scan-chunks value-large", "want"},
 		{"Scan goes on after an error", "cancelled-context-reads-nothing-wrong", "goes on after its error"},
+		{"ScanPart takes any number", "scan-part-wrong-number", "one error without data"},
+		{"ScanPart goes on after a wrong number", "scan-part-wrong-number", "one error without data"},
+		{"ScanPart leaves out a key", "scan-parts", "is missing"},
+		{"ScanPart has a key in two parts", "scan-parts", "in two parts"},
+		{"ScanPart puts all into one part", "scan-parts", "next to nothing to do"},
+		{"ScanPart divides anew each time", "scan-parts", "part"},
+		{"ScanPart counts parts in 16 bits", "scan-parts-most", "is missing"},
+		{"Scan misses Last", "scan-part-break", "Last chunk"},
+		{"ignores the context", "scan-part-cancelled", "cancelled"},
 		{"Scan leaks a goroutine", "leaks", "goroutines"},
 		{"applies again", "apply-once concurrent-apply concurrent-apply-of-one-number apply-drop-keeps-sessions apply-sessions-are-apart apply-reopen", "want false"},
 		{"accepts a gap", "apply-wrong-numbers apply-reopen", "earlier operation"},

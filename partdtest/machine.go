@@ -92,6 +92,9 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 	if m.can[CanList] || m.can[CanScan] {
 		all["break"] = m.breakOut
 	}
+	if m.can[CanScan] {
+		all["parts"] = m.parts
+	}
 	if m.can[CanFlush] {
 		all["flush"] = func(rt *rapid.T) { m.must(rt, "Flush", partd.Flush(m.ctx, m.store)) }
 	}
@@ -163,6 +166,17 @@ func (m *machine) open(rt *rapid.T) {
 
 func (m *machine) compare(rt *rapid.T) {
 	m.must(rt, "the whole store", compare(m.ctx, m.store, m.can, m.want))
+}
+
+// parts reads everything by parts.
+func (m *machine) parts(rt *rapid.T) {
+	n := rapid.SampledFrom([]int{1, 2, 3, 16}).Draw(rt, "parts")
+	all, err := scanParts(m.ctx, m.store, n, allParts(n))
+	m.must(rt, "ScanPart", err)
+	m.must(rt, "ScanPart", sameKeys(fmt.Sprintf("the %d parts together", n), all, m.want))
+	for k, v := range all {
+		m.must(rt, "ScanPart", differ("part scan, key "+partd.QuoteKey(k), v, m.want[k]))
+	}
 }
 
 func (m *machine) drop(rt *rapid.T) {

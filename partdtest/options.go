@@ -21,7 +21,7 @@ const (
 	CanPop    Ability = "pop"    // partd.Popper
 	CanList   Ability = "list"   // partd.Lister
 	CanOpen   Ability = "open"   // partd.Opener
-	CanScan   Ability = "scan"   // partd.Scanner
+	CanScan   Ability = "scan"   // partd.Scanner; partd.ScanPart needs no more
 	CanFlush  Ability = "flush"  // partd.Flusher
 	CanSync   Ability = "sync"   // partd.Syncer
 	CanStat   Ability = "stat"   // partd.Statter

@@ -99,7 +99,7 @@ func (s *suite) run(t tester) {
 	before := countLeakable()
 	for _, checks := range [][]check{
 		keyChecks(), valueChecks(), limitChecks(), promiseChecks(), setChecks(), popChecks(), listChecks(),
-		scanChecks(), openChecks(), lifeChecks(), concurrentChecks(), raceChecks(), applyChecks(), reopenChecks(),
+		scanChecks(), partChecks(), openChecks(), lifeChecks(), concurrentChecks(), raceChecks(), applyChecks(), reopenChecks(),
 	} {
 		for _, c := range checks {
 			t.Run(c.name, func(t tester) { s.runCheck(t, c) })
@@ -125,7 +125,7 @@ func (s *suite) runCheck(t tester, c check) {
 	}
 	// No operation of the suite should take long; a store that hangs, and looks
 	// at its context, fails here instead of at the end of the whole test.
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	e := &env{tester: t, suite: s, ctx: ctx, store: s.open(t.real())}
 	if e.store == nil {

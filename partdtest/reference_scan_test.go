@@ -3,6 +3,9 @@ package partdtest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
 	"iter"
 	"time"
 
@@ -14,6 +17,51 @@ func pause() { time.Sleep(50 * time.Microsecond) }
 
 // Scan yields chunks of 4 KiB, in a buffer that each chunk uses again.
 func (r *reference) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+	return r.scan(ctx, func(string) bool { return true })
+}
+
+// ScanPart divides keys by a hash.
+func (r *reference) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
+	if err := partd.CheckPart(part, parts); err != nil && r.fault != "ScanPart takes any number" {
+		return func(yield func(partd.Chunk, error) bool) {
+			if yield(partd.Chunk{}, err) && r.fault == "ScanPart goes on after a wrong number" {
+				yield(partd.Chunk{Key: "a", Last: true}, nil)
+			}
+		}
+	}
+	salt, calls := "", r.calls.Add(1)
+	if r.fault == "ScanPart divides anew each time" {
+		salt = fmt.Sprint(calls)
+	}
+	return r.scan(ctx, func(key string) bool {
+		h := fnv.New32a()
+		_, _ = io.WriteString(h, salt+key)
+		sum := int(h.Sum32() >> 8)
+		n := parts
+		switch r.fault {
+		case "ScanPart takes any number":
+			return part >= 0
+		case "ScanPart leaves out a key":
+			if parts > 1 && sum%64 == 0 {
+				return false
+			}
+		case "ScanPart counts parts in 16 bits":
+			n = int(uint16(parts))
+			if n == 0 {
+				return false
+			}
+		case "ScanPart puts all into one part":
+			sum = 0
+		case "ScanPart has a key in two parts":
+			if sum%64 == 0 && (sum+1)%n == part {
+				return true
+			}
+		}
+		return sum%n == part
+	})
+}
+
+func (r *reference) scan(ctx context.Context, wanted func(key string) bool) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		if r.fault == "lists and claims Scan" {
 			yield(partd.Chunk{}, errors.ErrUnsupported)
@@ -40,7 +88,7 @@ func (r *reference) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 		}
 		buf := make([]byte, 4096)
 		for k, v := range values {
-			if r.fault == "Scan hides empty values" && len(v) == 0 {
+			if r.fault == "Scan hides empty values" && len(v) == 0 || !wanted(k) {
 				continue
 			}
 			for off, last := 0, false; !last; {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-partd/partd"
 )
@@ -16,6 +17,7 @@ import (
 // reference is the simplest store that is right, unless it is given a fault.
 type reference struct {
 	fault  string
+	calls  atomic.Int64 // of ScanPart
 	disk   *disk
 	closed bool // guarded by disk.mu
 }

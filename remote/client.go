@@ -3,6 +3,7 @@ package remote
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,17 @@ type ClientOptions struct {
 	// StallTimeout is how long a reply that has begun may take to arrive, beside
 	// a second for each 16 KiB; 30 seconds unless given.
 	StallTimeout time.Duration
+	// Namespace is that of the server's stores which the client works on, the
+	// default one unless it is given, here or in the URL.
+	Namespace string
+	// Token says who the client is, to a server that has users. Over tcp:// it is
+	// sent to this machine alone, unless InsecureToken is set: others could read it.
+	Token         string
+	InsecureToken bool
+	// TLS is for tls:// only. Unless it is given, the server's certificate must be
+	// of an authority that the system trusts. The name to be found in the
+	// certificate is the host's of the URL, unless ServerName is given.
+	TLS *tls.Config
 	// Logger is told of broken connections. Nothing is logged unless given.
 	Logger *slog.Logger
 }
@@ -47,6 +59,7 @@ const (
 type Client struct {
 	url  string
 	addr address
+	tls  *tls.Config // nil without TLS
 	opts ClientOptions
 
 	dial func(ctx context.Context) (net.Conn, error)
@@ -70,24 +83,26 @@ type Client struct {
 }
 
 var (
-	_ partd.Partd   = (*Client)(nil)
-	_ partd.Setter  = (*Client)(nil)
-	_ partd.Deleter = (*Client)(nil)
-	_ partd.Lister  = (*Client)(nil)
-	_ partd.Opener  = (*Client)(nil)
-	_ partd.Scanner = (*Client)(nil)
-	_ partd.Popper  = (*Client)(nil)
-	_ partd.Flusher = (*Client)(nil)
-	_ partd.Syncer  = (*Client)(nil)
-	_ partd.Statter = (*Client)(nil)
-	_ partd.Applier = (*Client)(nil)
-	_ partd.Checker = (*Client)(nil)
-	_ io.Closer     = (*Client)(nil)
+	_ partd.Partd       = (*Client)(nil)
+	_ partd.Setter      = (*Client)(nil)
+	_ partd.Deleter     = (*Client)(nil)
+	_ partd.Lister      = (*Client)(nil)
+	_ partd.Opener      = (*Client)(nil)
+	_ partd.Scanner     = (*Client)(nil)
+	_ partd.PartScanner = (*Client)(nil)
+	_ partd.Popper      = (*Client)(nil)
+	_ partd.Flusher     = (*Client)(nil)
+	_ partd.Syncer      = (*Client)(nil)
+	_ partd.Statter     = (*Client)(nil)
+	_ partd.Applier     = (*Client)(nil)
+	_ partd.Checker     = (*Client)(nil)
+	_ io.Closer         = (*Client)(nil)
 
 	_ partd.SessionGuard = (*Client)(nil)
 )
 
-// Dial connects to the server at a URL, tcp://HOST:PORT or ipc:///PATH. It must be
+// Dial connects to the server at a URL, tcp://HOST:PORT, tls://HOST:PORT or
+// ipc:///PATH. It must be
 // a [Server]: Python's own server does not know this client's protocol.
 func Dial(ctx context.Context, url string, opts *ClientOptions) (*Client, error) {
 	c, err := newClient(url, opts)
@@ -109,6 +124,17 @@ func newClient(url string, opts *ClientOptions) (*Client, error) {
 	if opts != nil {
 		o = *opts
 	}
+	if addr.namespace != "" {
+		if o.Namespace != "" && o.Namespace != addr.namespace {
+			return nil, fmt.Errorf("remote: the namespace is %q in %s, and %q in ClientOptions", addr.namespace, url, o.Namespace)
+		}
+		o.Namespace = addr.namespace
+	}
+	if o.Namespace != "" {
+		if err := CheckNamespace(o.Namespace); err != nil {
+			return nil, fmt.Errorf("remote: %w", err)
+		}
+	}
 	if o.DialTimeout < 0 || o.RetryFor < 0 || o.StallTimeout < 0 {
 		return nil, errors.New("remote: a time in ClientOptions is below 0")
 	}
@@ -117,6 +143,14 @@ func newClient(url string, opts *ClientOptions) (*Client, error) {
 	o.StallTimeout = cmp.Or(o.StallTimeout, defaultStall)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	c := &Client{url: url, addr: addr, opts: o, calls: map[uint64]*call{}, proofs: map[uint64]*proof{}}
+	if addr.secure {
+		c.tls = secured(cmp.Or(o.TLS, new(tls.Config)))
+		if host, _, err := net.SplitHostPort(addr.address); err == nil && c.tls.ServerName == "" {
+			c.tls.ServerName = host
+		}
+	} else if o.TLS != nil {
+		return nil, fmt.Errorf("remote: %s with options for TLS: write tls://HOST:PORT", url)
+	}
 	c.dial = c.dialNet
 	return c, nil
 }

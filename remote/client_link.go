@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -42,13 +43,13 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = nc.Close() }) // the handshake notices
+	stop := context.AfterFunc(ctx, func() { hangUp(nc) }) // the handshake notices
 	l, err := c.open(nc)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		_ = nc.Close() // err says more
+		hangUp(nc) // err says more
 		return nil, errors.Join(err, ctx.Err())
 	}
 	go l.read()
@@ -58,7 +59,31 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 // dialNet connects, and has the system notice a peer that is gone.
 func (c *Client) dialNet(ctx context.Context) (net.Conn, error) {
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6}}
-	return dialer.DialContext(ctx, c.addr.network, c.addr.address)
+	nc, err := dialer.DialContext(ctx, c.addr.network, c.addr.address)
+	if err != nil {
+		return nil, err
+	}
+	if !c.addr.secure {
+		if err := c.mayShowToken(nc.RemoteAddr()); err != nil {
+			hangUp(nc)
+			return nil, err
+		}
+		return nc, nil
+	}
+	s := tls.Client(nc, c.tls)
+	if err := s.HandshakeContext(ctx); err != nil {
+		hangUp(nc)
+		return nil, fmt.Errorf("no TLS connection: %w", err)
+	}
+	return s, nil
+}
+
+// mayShowToken returns an error where others could read the token on its way.
+func (c *Client) mayShowToken(to net.Addr) error {
+	if c.opts.Token == "" || c.opts.InsecureToken || !BeyondLoopback(to) {
+		return nil
+	}
+	return fmt.Errorf("%w: over tcp:// others could read the token, which was not sent: write tls:// (or, in a network where nobody listens, insecure=true)", errRefused)
 }
 
 // open does the handshake and says hello.
@@ -89,8 +114,8 @@ func (c *Client) open(nc net.Conn) (*link, error) {
 	k.u32(defaultPage)
 	k.u64(session)
 	k.buf = append(k.buf, token[:]...)
-	k.u32(0) // no namespace
-	k.u32(0) // no credential
+	k.buf = appendText(k.buf, c.opts.Namespace)
+	k.buf = appendText(k.buf, c.opts.Token)
 	k.number = 1
 	if err := l.write(k.parts()); err != nil {
 		return nil, err
@@ -109,13 +134,21 @@ func (c *Client) open(nc net.Conn) (*link, error) {
 // version. Connecting again does not help.
 var errHello = errors.New("the server does not answer as a partd server does")
 
+// errRefused is wrapped by the error for a client that the server does not let in,
+// or that does not want to go on. Nor does connecting again help there.
+var errRefused = errors.New("refused")
+
 func (l *link) parseHello(frame []byte) error {
 	r, body, err := parseReply(frame)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errHello, err)
 	}
 	if r.status != statusOK {
-		return fmt.Errorf("%w: %w", errHello, parseError(body, "hello", l.client.url))
+		err := parseError(body, "hello", l.client.url)
+		if errors.Is(err, ErrBusy) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", errRefused, err)
 	}
 	d := &decoder{b: body}
 	version, _ := d.u32(), d.u32()
@@ -146,7 +179,7 @@ func (l *link) command(body []byte) error {
 // abort ends the connection; its reader notices.
 func (l *link) abort() {
 	l.dead.Store(true)
-	_ = l.nc.Close() // nothing is expected of it any more
+	hangUp(l.nc)
 }
 
 func (l *link) write(parts [][]byte) error {

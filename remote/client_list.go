@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/go-partd/partd"
@@ -11,7 +12,7 @@ import (
 // it with an error that wraps [ErrLost].
 func (c *Client) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
-		listPages(ctx, c, opKeys, 8+2, func(d *decoder) partd.KeyInfo {
+		listPages(ctx, c, newCall(opKeys), 8+2, func(d *decoder) partd.KeyInfo {
 			size := d.u64()
 			return partd.KeyInfo{Key: d.key(), Size: int64(size)}
 		}, yield)
@@ -20,10 +21,44 @@ func (c *Client) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 
 // Scan yields every key with its value as chunks, page by page. A broken
 // connection ends it with an error that wraps [ErrLost].
-func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] { return c.scan(ctx, 0, 1) }
+
+// ScanPart yields what Scan yields of the keys of a part, which is one of the
+// server's store, the same for all its clients: what others read is not sent. Of a
+// server too old to divide its keys everything is read, and the other parts are left
+// out here.
+func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
+		if err := partd.CheckPart(part, parts); err != nil {
+			yield(partd.Chunk{}, err)
+			return
+		}
+		begun := false
+		for chunk, err := range c.scan(ctx, part, parts) {
+			if !begun && parts > 1 && errors.Is(err, errors.ErrUnsupported) {
+				partd.ScanPart(ctx, wholeScan{c, c}, part, parts)(yield)
+				return
+			}
+			if begun = true; !yield(chunk, err) {
+				return
+			}
+		}
+	}
+}
+
+// wholeScan hides that a client can scan parts.
+type wholeScan struct {
+	partd.Partd
+	partd.Scanner
+}
+
+func (c *Client) scan(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
+	return func(yield func(partd.Chunk, error) bool) {
+		k := newCall(opScan)
+		k.u32(uint32(part))
+		k.u32(uint32(parts))
 		key := ""
-		listPages(ctx, c, opScan, 1+8+4+2, func(d *decoder) partd.Chunk {
+		listPages(ctx, c, k, 1+8+4+2, func(d *decoder) partd.Chunk {
 			chunk := partd.Chunk{Last: d.bool(), Offset: int64(d.u64())}
 			n := d.u32()
 			if k := d.take(uint64(d.u16())); string(k) != key {
@@ -35,14 +70,11 @@ func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	}
 }
 
-// listPages yields the items of a listing, which have minSize bytes at least.
-func listPages[V any](ctx context.Context, c *Client, op operation, minSize int, item func(d *decoder) V, yield func(V, error) bool) {
+// listPages yields the items of the listing that a call asks for, which have minSize
+// bytes at least.
+func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item func(d *decoder) V, yield func(V, error) bool) {
 	var none V
-	k := newCall(op)
-	if op == opScan { // part 0 of 1: all
-		k.u32(0)
-		k.u32(1)
-	}
+	op := k.op
 	if err := c.do(ctx, k); err != nil {
 		yield(none, c.errorf(op.String(), err))
 		return

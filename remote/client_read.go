@@ -197,11 +197,15 @@ func (c *Client) plain(ctx context.Context, op operation) error {
 // Stat describes the server's store.
 func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 	k := newCall(opStat)
+	k.flags |= flagCount
 	if err := c.do(ctx, k); err != nil {
 		return partd.Stats{}, c.errorf("stat", err)
 	}
 	d := &decoder{b: k.reply}
 	st := partd.Stats{Keys: int64(d.u64()), Bytes: int64(d.u64()), Memory: int64(d.u64()), Disk: int64(d.u64())}
+	if len(d.b) > 0 { // an older server tells no more
+		st.Changes = int64(d.u64())
+	}
 	if err := d.end(); err != nil {
 		return partd.Stats{}, c.badReply("stat", err)
 	}

@@ -56,7 +56,7 @@ func (c *Client) reconnect(at *attempt) {
 func (c *Client) patience() (wait time.Duration, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.stuck.IsZero() && (time.Since(c.stuck) > c.opts.RetryFor || errors.Is(c.broken, errHello)) {
+	if !c.stuck.IsZero() && (time.Since(c.stuck) > c.opts.RetryFor || errors.Is(c.broken, errHello) || errors.Is(c.broken, errRefused)) {
 		return 0, c.broken
 	}
 	// Not all at the same time, where a server has lost many clients at once.

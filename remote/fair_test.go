@@ -241,10 +241,10 @@ func TestHandleShares(t *testing.T) {
 	before := descriptors(t)
 	greedy := dial(t, url, nil)
 	honest := dialFrom(t, url, "127.0.0.2")
-	for range maxHandles {
+	for i := range maxHandles { // a part's is a handle as any
 		k := newCall(opScan)
-		k.u32(0)
-		k.u32(1)
+		k.u32(uint32(i % 2))
+		k.u32(2)
 		must(t, greedy.do(ctx, k))
 	}
 	more := dial(t, url, nil)
@@ -306,7 +306,7 @@ func TestListingsAfterDrop(t *testing.T) {
 		t.Fatalf("%d listings are open", used)
 	}
 	must(t, c.Drop(ctx))
-	s.handles.dropped(time.Unix(0, s.dropped.Load()), 0) // as after ten seconds, or where the disk is full
+	s.handles.dropped(s.space, time.Unix(0, s.dropped.Load()), 0) // as after ten seconds, or where the disk is full
 	if used := s.openHandles(); used != 0 {
 		t.Errorf("%d listings are open", used)
 	}

@@ -68,7 +68,7 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 		c := &Client{url: "tcp://pipe:1", calls: map[uint64]*call{}, opts: ClientOptions{DialTimeout: defaultDial, RetryFor: defaultRetry, StallTimeout: defaultStall}}
 		c.dial = func(context.Context) (net.Conn, error) {
 			ours, theirs := net.Pipe()
-			s.admit(newQueued(theirs))
+			s.admit(newQueued(theirs), ServeOptions{})
 			return newQueued(ours), nil
 		}
 		must(t, c.begin(ctx))
@@ -164,6 +164,9 @@ func TestStatIsKept(t *testing.T) {
 	must(t, err)
 	keys = 2
 	check("after a pop")
+	if st, err := c.Stat(ctx); err != nil || st.Changes != 4 {
+		t.Errorf("%d changes, %v, want 4: two appends, a set and a pop", st.Changes, err)
+	}
 	s.one <- struct{}{}
 	took := s.took
 	<-s.one

@@ -16,7 +16,7 @@ import (
 
 func TestURLs(t *testing.T) {
 	for _, bad := range []string{
-		"", "x", "tcp:", "tcp://", "tcp://host", "tcp://host:", "tcp://:80/x", "tcp://u@h:1", "ipc://", "ipc://%zz", "ipc://a%00b", "http://x:1", "TCP://x:1",
+		"", "x", "tcp:", "tcp://", "tcp://host", "tcp://host:", "tcp://:80/x/y", "tcp://h:80/", "tls://h:80/..", "tcp://u@h:1", "ipc://", "ipc://%zz", "ipc://a%00b", "http://x:1", "TCP://x:1",
 	} {
 		if err := CheckURL(bad); err == nil || !strings.Contains(err.Error(), "write ") {
 			t.Errorf("%q: %v", bad, err)
@@ -29,8 +29,8 @@ func TestURLs(t *testing.T) {
 		}
 	}
 	for url, want := range map[string]address{
-		"tcp://127.0.0.1:7077": {"tcp", "127.0.0.1:7077"}, "tcp://*:1": {"tcp", ":1"}, "tcp://[::1]:2": {"tcp", "[::1]:2"},
-		"ipc:///a/b%3F": {"unix", "/a/b?"}, "ipc://relative": {"unix", "relative"},
+		"tcp://127.0.0.1:7077": {"tcp", "127.0.0.1:7077", "", false}, "tcp://*:1": {"tcp", ":1", "", false}, "tls://[::1]:2/a.b": {"tcp", "[::1]:2", "a.b", true},
+		"ipc:///a/b%3F": {"unix", "/a/b?", "", false}, "ipc://relative": {"unix", "relative", "", false},
 	} {
 		if got, err := parseURL(url); got != want || err != nil {
 			t.Errorf("%q is %v, %v, want %v", url, got, err, want)

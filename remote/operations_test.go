@@ -10,7 +10,17 @@ import (
 // Each operation either changes the store or has a service, and no other has one.
 func TestServices(t *testing.T) {
 	for op := range operation(255) {
-		_, err := op.service().prepare(&conn{server: &Server{}}, request{op: op}, &decoder{})
+		s := op.service()
+		if (s.needs == 0) != (op == opHello) {
+			t.Errorf("%s needs the rights %q", op, s.needs)
+		}
+		if s.prepare == nil {
+			if !op.mutates() {
+				t.Errorf("%s has no service", op)
+			}
+			continue
+		}
+		_, err := s.prepare(&conn{server: &Server{}}, request{op: op}, &decoder{})
 		served, want := !errors.Is(err, ErrBadRequest), op >= opHello && op <= lastOperation && !op.mutates()
 		if served != want {
 			t.Errorf("%s: %v", op, err)

@@ -18,18 +18,17 @@ import (
 
 // Server gives many processes the use of one store. Make it with [NewServer].
 type Server struct {
-	store    partd.Partd
+	*space   // of the default namespace
+	spaces   spaces
 	opts     ServerOptions
 	instance uint64        // of this server's life
 	partTime time.Duration // that a part may take beside the time to stall
 	ledger   ledger
 	handles  handleTable
-	dropped  atomic.Int64 // when the store was dropped last, in nanoseconds
-	many     atomic.Bool  // there are so many connections that they take turns
-	sessions sessions
-	pops     retainedPops
-	statistics
-	checking places // of who has everything read, to compare checksums
+	many     atomic.Bool // there are so many connections that they take turns
+	checking places      // of who has everything read, to compare checksums
+	guesses  guesses
+	meters   meters
 
 	// base is what changes run under: a client that leaves does not cut one
 	// short, only the end of Shutdown does.
@@ -62,22 +61,26 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		store: store, opts: o, partTime: partLen / zmtp.MinRate * time.Second,
-		statistics: statistics{one: make(places, 1)}, checking: make(places, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
+		opts: o, partTime: partLen / zmtp.MinRate * time.Second,
+		checking: make(places, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
 	s.ledger.init(&o)
-	s.handles = handleTable{ledger: &s.ledger, store: store, patience: o.StallTimeout}
+	s.spaces.named = map[string]*space{}
+	s.handles = handleTable{ledger: &s.ledger, patience: o.StallTimeout}
 	s.ledger.queue.reap = s.handles.reap
+	if o.Namespaces != nil {
+		o.Namespaces.WhenFull(s.handles.endIdle)
+	}
 	var id [8]byte
 	if _, err := rand.Read(id[:]); err != nil {
 		return nil, fmt.Errorf("remote: %w", err)
 	}
 	s.instance = binary.LittleEndian.Uint64(id[:])
-	if err := s.sessions.init(store, &s.ledger, uint32(s.instance>>32), s.pops.end); err != nil {
-		return nil, fmt.Errorf("remote: %w", err)
+	if s.space, err = newSpace("", store, s); err != nil {
+		return nil, err
 	}
-	s.pops.init(&s.ledger)
+	s.space.sessions.room = o.Room
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -92,7 +95,14 @@ func (s *Server) requestClose() { s.closeOnce.Do(func() { close(s.closeRequested
 // Serve accepts connections until ctx ends or Shutdown is called, and closes the
 // listener. It returns nil then; connections that there are go on until Shutdown.
 // It may be called for several listeners.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.ServeWith(ctx, l, nil) }
+
+// ServeWith is Serve with options.
+func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptions) error {
+	var o ServeOptions
+	if opts != nil {
+		o = *opts
+	}
 	if !s.addListener(l) {
 		return errors.Join(&partd.Error{Op: "serve", Path: URL(l.Addr()), Err: partd.ErrClosed}, l.Close())
 	}
@@ -104,7 +114,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		nc, err := l.Accept()
 		if err == nil {
 			wait = 0
-			s.admit(nc)
+			s.admit(nc, o)
 			continue
 		}
 		if ctx.Err() != nil || s.isClosing() {
@@ -198,8 +208,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 	}
 	<-finished
 	s.cancel()
-	s.pops.close()
-	errs = append(errs, closeStore(context.WithoutCancel(ctx), s.store))
+	errs = append(errs, s.closeSpaces(context.WithoutCancel(ctx)), closeStore(context.WithoutCancel(ctx), s.store))
 	return errors.Join(errs...)
 }
 

@@ -11,8 +11,9 @@ const takeTurns = 32
 
 // admit starts a connection. Where there are too many, one of the peer that has
 // most of them makes room; only a quarter of all may be in their handshake.
-func (s *Server) admit(nc net.Conn) {
+func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	c := newConn(s, nc, s.lastID.Add(1))
+	c.listener = o
 	from := s.ledger.heaviest(connections, c.share, 1)
 	s.mu.Lock()
 	var victim *conn
@@ -26,6 +27,7 @@ func (s *Server) admit(nc net.Conn) {
 	if s.closing || full && victim == nil {
 		n := len(s.conns)
 		s.mu.Unlock()
+		s.meters.refused.Add(1)
 		s.opts.Logger.Warn("connection refused: there are too many, and all are in use", "peer", peerName(nc), "connections", n)
 		c.discard()
 		return
@@ -33,6 +35,7 @@ func (s *Server) admit(nc net.Conn) {
 	if victim != nil {
 		s.forgetLocked(victim)
 	}
+	s.meters.accepted.Add(1)
 	s.conns[c] = struct{}{}
 	s.ledger.add(c.share, connections, 1)
 	s.many.Store(len(s.conns) > takeTurns)
@@ -51,7 +54,7 @@ func (s *Server) admit(nc net.Conn) {
 // discard closes a connection that was not admitted.
 func (c *conn) discard() {
 	c.cancel()
-	_ = c.nc.Close() // nothing was sent
+	hangUp(c.nc) // nothing was sent
 	c.account.close()
 	c.server.ledger.leave(c.share)
 }

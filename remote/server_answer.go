@@ -24,7 +24,7 @@ func (c *conn) newAnswer() *answer {
 		}
 	}
 	// With what the store's reader takes, which is there before what it reads.
-	a.most = int64(c.page+c.page/2) + c.server.handles.cost(false)
+	a.most = int64(c.page+c.page/2) + c.handles.cost(false)
 	return a
 }
 

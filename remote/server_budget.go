@@ -109,6 +109,15 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	select {
 	case <-w.done:
 		return w.err
+	default:
+	}
+	defer func() {
+		l.waits.Add(1)
+		l.waited.Add(int64(time.Since(w.since)))
+	}()
+	select {
+	case <-w.done:
+		return w.err
 	case <-ctx.Done():
 	}
 	l.mu.Lock()

@@ -2,7 +2,9 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -22,6 +24,11 @@ type conn struct {
 	nc     net.Conn
 	id     uint64 // counts connections: a later one has a higher id
 	since  time.Time
+
+	listener  ServeOptions // of where it came in
+	access    access       // by its goroutine
+	namespace string       // that it works on, once that is settled
+	space     *space       // the default one until then
 
 	share    *share       // of its peer
 	account  *account     // of the memory it holds
@@ -46,12 +53,13 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn, id uint64) *conn {
-	c := &conn{server: s, nc: nc, id: id, since: time.Now(), page: minPage, reads: make(places, maxReads)}
+	c := &conn{server: s, nc: nc, id: id, since: time.Now(), page: minPage, space: s.space, reads: make(places, maxReads)}
 	c.lastUsed.Store(c.since.UnixNano())
 	c.ctx, c.cancel = context.WithCancel(s.base)
 	c.share = s.ledger.enter(peerOf(nc))
 	c.account = s.ledger.open(c.share, s.opts.StallTimeout, c.evict)
 	c.handles.init(&s.handles, c.share)
+	c.handles.space = s.space
 	return c
 }
 
@@ -64,11 +72,12 @@ func peerName(nc net.Conn) string {
 
 func (c *conn) abort() {
 	c.cancel()
-	_ = c.nc.Close() // its goroutine notices
+	hangUp(c.nc) // its goroutine notices
 }
 
 // evict ends the connection, as others need what it holds.
 func (c *conn) evict() {
+	c.server.meters.evicted.Add(1)
 	c.server.opts.Logger.Warn("connection closed: others need what it holds", "peer", peerName(c.nc))
 	c.abort()
 }
@@ -91,7 +100,8 @@ func (c *conn) run() {
 	c.running.Wait()
 	c.handles.close()
 	c.upload.drop(c)
-	c.server.sessions.leave(c)
+	c.space.sessions.leave(c)
+	c.server.leaveSpace(c.space)
 	c.account.close()
 	c.server.ledger.leave(c.share)
 	c.log(err)
@@ -102,19 +112,20 @@ func (c *conn) log(err error) {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, errClosing), errors.Is(err, net.ErrClosed):
 		c.server.opts.Logger.Debug("connection ended", "peer", peerName(c.nc), "reason", err)
 	default:
+		c.server.meters.faulty.Add(1)
 		c.server.opts.Logger.Warn("connection closed", "peer", peerName(c.nc), "error", err)
 	}
 }
 
 func (c *conn) serve() error {
-	rest, err := zmtp.Open(c.nc, zmtp.Router, c.server.opts.HandshakeTimeout)
+	rest, err := c.handshake()
 	c.server.greeted(c)
 	if err != nil {
 		return err
 	}
 	o := &c.server.opts
 	c.reader = zmtp.NewReader(c.nc, rest, zmtp.ReaderOptions{
-		MaxMessage: o.MaxMessage, MaxFrames: maxFrames, Idle: o.IdleTimeout, Stall: o.StallTimeout, Budget: c,
+		MaxMessage: c.firstMessage(), MaxFrames: maxFrames, Idle: o.IdleTimeout, Stall: o.StallTimeout, Budget: c,
 		Wait: func() error {
 			if c.server.isClosing() {
 				return errClosing
@@ -152,6 +163,29 @@ func (c *conn) serve() error {
 			return err
 		}
 	}
+}
+
+// handshake opens the connection: TLS where its listener has that, then ZMTP.
+func (c *conn) handshake() (rest []byte, err error) {
+	timeout := c.server.opts.HandshakeTimeout
+	if s, ok := c.nc.(*tls.Conn); ok {
+		ctx, cancel := context.WithTimeout(c.ctx, timeout)
+		defer cancel()
+		if err := s.HandshakeContext(ctx); err != nil {
+			c.server.meters.withoutTLS.Add(1)
+			return nil, fmt.Errorf("no TLS connection: %w", err)
+		}
+		timeout = max(timeout-time.Since(c.since), time.Millisecond)
+	}
+	return zmtp.Open(c.nc, zmtp.Router, timeout)
+}
+
+// firstMessage is the longest message taken until it is known who sends it.
+func (c *conn) firstMessage() int64 {
+	if c.server.opts.Authorizer != nil && !c.listener.Trusted {
+		return minMessage
+	}
+	return c.server.opts.MaxMessage
 }
 
 // writeStep bounds what one deadline is for.
@@ -201,13 +235,22 @@ func (c *conn) writeLocked(parts ...[]byte) error {
 
 func (c *conn) writeStep(step net.Buffers) error {
 	patience := c.server.opts.StallTimeout
+	_, isTLS := c.nc.(*tls.Conn)
+	if isTLS { // it cannot go on after a deadline, so the step has all of its time at once
+		size := 0
+		for _, p := range step {
+			size += len(p)
+		}
+		patience += time.Duration(size) * time.Second / zmtp.MinRate
+	}
 	for {
 		if err := c.nc.SetWriteDeadline(time.Now().Add(patience)); err != nil {
 			return err
 		}
 		n, err := step.WriteTo(c.nc) // which takes from step what was written
 		c.account.sent.Add(n)
-		slow := errors.Is(err, os.ErrDeadlineExceeded) && float64(n) >= patience.Seconds()*zmtp.MinRate
+		c.server.meters.sent.Add(n)
+		slow := !isTLS && errors.Is(err, os.ErrDeadlineExceeded) && float64(n) >= patience.Seconds()*zmtp.MinRate
 		if !slow {
 			return err
 		}

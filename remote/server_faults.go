@@ -9,17 +9,23 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
 // logFault logs a request that failed: at ERROR what the store could not do, at
-// the level given what the peer did wrong or what goes away by itself.
+// the level given what the peer did wrong.
 func (c *conn) logFault(peers slog.Level, what string, err error, more ...any) {
 	level := slog.LevelError
 	if ofPeer(err) || c.server.base.Err() != nil {
 		level = peers
+	} else {
+		c.server.meters.storeErrors.Add(1)
+	}
+	if isCancelled(err) || errors.Is(err, errDenied) {
+		level = slog.LevelDebug // the client has gone, or the server ends; or the log has it
 	}
 	c.server.opts.Logger.Log(context.Background(), level, what, append(more, "peer", peerName(c.nc), "error", err)...)
 }
@@ -31,8 +37,11 @@ func ofPeer(err error) bool {
 	if !errors.As(err, new(*partd.Error)) && (errors.Is(err, partd.ErrUnknownOutcome) || errors.As(err, new(*net.OpError))) {
 		return true // of a result that is no longer kept, of the connection
 	}
+	if errors.As(err, new(*roomError)) {
+		return errors.Is(err, syscall.EDQUOT) // a full disk is whose the server is
+	}
 	for _, e := range []error{
-		ErrBadRequest, ErrBusy, ErrLost, partd.ErrTooLarge, zmtp.ErrTooLarge, errors.ErrUnsupported, errCommand, errFrames, errClose,
+		ErrBadRequest, ErrBusy, ErrLost, partd.ErrTooLarge, zmtp.ErrTooLarge, errors.ErrUnsupported, errCommand, errFrames, errClose, errDenied,
 		partd.ErrSessionExpired, partd.ErrSessionGap, partd.ErrSessionReused,
 	} {
 		if errors.Is(err, e) {

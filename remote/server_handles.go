@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -16,9 +17,9 @@ import (
 // that they can be limited together, and closed for others.
 type handleTable struct {
 	ledger *ledger
-	store  partd.Partd
 
 	patience time.Duration
+	evicted  atomic.Int64
 
 	mu   sync.Mutex // taken after that of a handle
 	open list.List  // of *handle, the one used last at the end
@@ -32,6 +33,7 @@ const handlePoll = 50 * time.Millisecond // while all are in use
 type handles struct {
 	table  *handleTable
 	share  *share
+	space  *space
 	mu     sync.Mutex // taken after that of a handle
 	open   map[uint64]*handle
 	last   uint64
@@ -60,7 +62,7 @@ func (h *handles) init(t *handleTable, s *share) {
 
 // add opens a handle, of which the first page was answered.
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
-	n := &handle{of: h, page: page, close: closer, opened: time.Now(), bytes: h.table.cost(listing)}
+	n := &handle{of: h, page: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
 	h.mu.Lock()
 	h.last++
 	n.id = h.last
@@ -96,6 +98,7 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 			break
 		}
 		if victim := t.leastUsed(l.heaviest(full, s, 1), s); victim != nil && victim.of.remove(victim.id) {
+			t.evicted.Add(1)
 			continue
 		}
 		if ctx.Err() != nil || time.Since(begin) > t.patience {
@@ -134,19 +137,35 @@ func (t *handleTable) leastUsed(from, own *share) *handle {
 // reap closes the handle used least, where others need the memory and nobody
 // reads from it.
 func (t *handleTable) reap() {
-	if n := t.leastUsed(nil, nil); n != nil {
-		n.of.remove(n.id)
+	if n := t.leastUsed(nil, nil); n != nil && n.of.remove(n.id) {
+		t.evicted.Add(1)
+	}
+}
+
+// endIdle closes, of the readers and listings of namespaces, the one used least, unless
+// it was used a moment ago: they keep stores open that others wait for.
+func (t *handleTable) endIdle() {
+	t.mu.Lock()
+	var victim *handle
+	for e := t.open.Front(); e != nil && victim == nil; e = e.Next() {
+		if n := e.Value.(*handle); n.of.space.name != "" && time.Since(n.used) > slowAfter {
+			victim = n
+		}
+	}
+	t.mu.Unlock()
+	if victim != nil && victim.of.remove(victim.id) {
+		t.evicted.Add(1)
 	}
 }
 
 // dropped closes what was opened before the store was dropped: it keeps files
 // that the disk wants back. Who reads on has until then; where the disk is full,
 // nobody has.
-func (t *handleTable) dropped(before time.Time, idle time.Duration) {
+func (t *handleTable) dropped(p *space, before time.Time, idle time.Duration) {
 	var all []*handle
 	t.mu.Lock()
 	for e := t.open.Front(); e != nil; e = e.Next() {
-		if n := e.Value.(*handle); n.opened.Before(before) && time.Since(n.used) >= idle {
+		if n := e.Value.(*handle); n.of.space == p && n.opened.Before(before) && time.Since(n.used) >= idle {
 			all = append(all, n)
 		}
 	}
@@ -159,14 +178,17 @@ func (t *handleTable) dropped(before time.Time, idle time.Duration) {
 // dropGrace is for how long after a drop who reads may pause.
 const dropGrace = 10 * time.Second
 
-func (s *Server) changed(what partd.Change, err error) {
+func (s *Server) changed(p *space, what partd.Change, err error) {
+	if p == s.space { // a namespace's store is opened again
+		s.meters.noteChange(err)
+	}
 	switch {
 	case err == nil && what == partd.ChangeDrop:
 		now := time.Now()
-		s.dropped.Store(now.UnixNano())
-		time.AfterFunc(dropGrace, func() { s.handles.dropped(now, dropGrace/2) })
+		p.dropped.Store(now.UnixNano())
+		time.AfterFunc(dropGrace, func() { s.handles.dropped(p, now, dropGrace/2) })
 	case errors.Is(err, syscall.ENOSPC):
-		s.handles.dropped(time.Unix(0, s.dropped.Load()), 0)
+		s.handles.dropped(p, time.Unix(0, p.dropped.Load()), 0)
 	}
 }
 
@@ -280,13 +302,13 @@ const (
 
 // cost is the memory of an open reader or listing, in bytes. One that takes more
 // than there is takes all of it.
-func (t *handleTable) cost(listing bool) int64 {
+func (h *handles) cost(listing bool) int64 {
 	reader, all := int64(usualReader), int64(usualListing)
-	if s, ok := t.store.(readerMemory); ok {
+	if s, ok := h.space.store.(readerMemory); ok {
 		reader, all = s.ReaderMemory()
 	}
 	if listing {
 		reader = all
 	}
-	return min(reader, t.ledger.limit[handleBytes])
+	return min(reader, h.table.ledger.limit[handleBytes])
 }

@@ -19,11 +19,8 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 	page, session, token := d.u32(), d.u64(), d.token()
 	namespace, credential := d.text(), d.text()
 	return func(a *answer) error {
-		if namespace != "" {
-			return fmt.Errorf("this server has no namespaces, and was asked for %q: %w", cut(namespace), errors.ErrUnsupported)
-		}
-		if credential != "" {
-			return fmt.Errorf("this server knows no users, and was sent a credential: %w", errors.ErrUnsupported)
+		if err := c.authenticate(namespace, credential); err != nil {
+			return err
 		}
 		s := c.server
 		c.page = int(min(max(page, minPage), defaultPage, max(uint32(s.opts.Memory/16), minPage)))
@@ -31,7 +28,7 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 			return err
 		}
 		a.u32(protocolVersion)
-		a.u32(abilities(s.store))
+		a.u32(abilities(c.space.store))
 		a.u64(s.instance)
 		a.u64(uint64(s.opts.MaxMessage))
 		a.u32(uint32(c.page))
@@ -42,9 +39,9 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 
 // enter goes on with a session whose token is shown.
 func (c *conn) enter(session uint64, token partd.SessionToken) error {
-	err := c.server.sessions.enter(c.ctx, c, session, token)
+	err := c.space.sessions.enter(c.ctx, c, session, token)
 	if err == nil {
-		c.server.pops.enter(session)
+		c.space.pops.enter(session)
 	}
 	return err
 }
@@ -55,6 +52,7 @@ func abilities(store partd.Partd) (bits uint32) {
 	for i, has := range []bool{
 		implements[partd.Setter](store), implements[partd.Deleter](store), implements[partd.Lister](store), implements[partd.Opener](store), implements[partd.Scanner](store),
 		implements[partd.Popper](store), implements[partd.Flusher](store), implements[partd.Syncer](store), implements[partd.Statter](store), implements[partd.Applier](store),
+		implements[partd.PartScanner](store),
 	} {
 		if has {
 			bits |= 1 << i
@@ -78,12 +76,12 @@ func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 		if err := c.share.turns.enter(c.ctx); err != nil {
 			return err
 		}
-		x, token, err := c.server.sessions.issue(c.server.base, c)
+		x, token, err := c.space.sessions.issue(c.server.base, c)
 		c.share.turns.leave()
 		if err != nil {
 			return err
 		}
-		c.server.pops.begin(x.id)
+		c.space.pops.begin(x.id)
 		a.u64(x.id)
 		a.bool(!x.mine)
 		a.buf = append(a.buf, token[:]...)
@@ -92,5 +90,5 @@ func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 }
 
 func (c *conn) endSession(r request, _ *decoder) (fill, error) {
-	return func(*answer) error { return c.server.sessions.end(c.server.base, c, r.session) }, nil
+	return func(*answer) error { return c.space.sessions.end(c.server.base, c, r.session) }, nil
 }

@@ -51,6 +51,8 @@ type ledger struct {
 	shares map[string]*share
 	queue  queue // for memory, the one thing that is waited for
 
+	waits, waited atomic.Int64 // for memory: how many there were, and for how long
+
 	crowded atomic.Bool // an eighth of the memory is in use
 }
 

@@ -22,6 +22,9 @@ func Listen(rawURL string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remote: %w", err)
 	}
+	if a.secure || a.namespace != "" {
+		return nil, fmt.Errorf("remote: listen on %s: write tcp://HOST:PORT or ipc:///PATH", rawURL)
+	}
 	if a.network == "tcp" {
 		l, err := net.Listen("tcp", a.address)
 		if err != nil {

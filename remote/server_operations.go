@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/go-partd/partd"
@@ -9,7 +8,10 @@ import (
 
 // service is how the server answers an operation of the Go client's protocol.
 type service struct {
-	cost cost
+	// needs are the rights of which its user must have one; none are needed to say
+	// hello alone.
+	needs Rights
+	cost  cost
 	// anySession also serves a session that is not open on the connection.
 	anySession bool
 	// prepare reads what the request says, in the order in which requests come,
@@ -34,37 +36,42 @@ const (
 	inTurn
 )
 
-// services are the operations but those that change the store, which [conn.mutate]
-// applies.
+// services are the operations. Those that change the store, [conn.mutate] applies.
 var services = [lastOperation + 1]service{
-	opHello:       {atOnce, true, (*conn).hello},
-	opPing:        {atOnce, true, (*conn).ping},
-	opSession:     {atOnce, true, (*conn).beginSession},
-	opEndSession:  {atOnce, true, (*conn).endSession},
-	opKeepHandle:  {atOnce, true, (*conn).keepHandle},
-	opPart:        {atOnce, false, (*conn).part},
-	opPopDone:     {atOnce, false, (*conn).popDone},
-	opPop:         {beside, false, (*conn).pop},
-	opPopRead:     {beside, false, (*conn).popRead},
-	opGet:         {beside, false, (*conn).get},
-	opOpen:        {beside, false, (*conn).open},
-	opRead:        {beside, false, (*conn).readHandle},
-	opNext:        {beside, false, (*conn).readHandle},
-	opCloseHandle: {beside, false, (*conn).closeHandle},
-	opKeys:        {beside, false, withoutBody((*conn).openKeys)},
-	opScan:        {beside, false, (*conn).scan},
-	opVerify:      {beside, false, withoutBody((*conn).verify)},
-	opStat:        {inTurn, false, withoutBody((*conn).stat)},
-	opFlush:       {inTurn, false, withoutBody(func(c *conn, _ *answer) error { return partd.Flush(c.ctx, c.server.store) })},
-	opSync:        {inTurn, false, withoutBody(func(c *conn, _ *answer) error { return partd.Sync(c.ctx, c.server.store) })},
+	opAppend:      {needs: RightAppend},
+	opSetOnce:     {needs: RightAppend},
+	opSet:         {needs: RightChange},
+	opDelete:      {needs: RightChange},
+	opDrop:        {needs: RightChange},
+	opHello:       {0, atOnce, true, (*conn).hello},
+	opPing:        {AllRights, atOnce, true, (*conn).ping},
+	opSession:     {RightAppend | RightChange, atOnce, true, (*conn).beginSession},
+	opEndSession:  {RightAppend | RightChange, atOnce, true, (*conn).endSession},
+	opKeepHandle:  {RightRead, atOnce, true, (*conn).keepHandle},
+	opPart:        {RightAppend | RightChange, atOnce, false, (*conn).part},
+	opPopDone:     {RightChange, atOnce, false, (*conn).popDone},
+	opPop:         {RightChange, beside, false, (*conn).pop},
+	opPopRead:     {RightChange, beside, false, (*conn).popRead},
+	opGet:         {RightRead, beside, false, (*conn).get},
+	opOpen:        {RightRead, beside, false, (*conn).open},
+	opRead:        {RightRead, beside, false, (*conn).readHandle},
+	opNext:        {RightRead, beside, false, (*conn).readHandle},
+	opCloseHandle: {RightRead, beside, false, (*conn).closeHandle},
+	opKeys:        {RightRead, beside, false, withoutBody((*conn).openKeys)},
+	opScan:        {RightRead, beside, false, (*conn).scan},
+	opVerify:      {RightRead, beside, false, withoutBody((*conn).verify)},
+	opNamespaces:  {RightAdmin, inTurn, false, (*conn).namespaces},
+	opStat:        {RightRead, inTurn, false, (*conn).stat},
+	opFlush:       {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answer) error { return partd.Flush(c.ctx, c.space.store) })},
+	opSync:        {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answer) error { return partd.Sync(c.ctx, c.space.store) })},
 }
 
 // service returns the service of an operation, or one that says that there is none.
 func (op operation) service() service {
-	if op <= lastOperation && services[op].prepare != nil {
+	if op <= lastOperation && services[op].needs != 0 || op == opHello {
 		return services[op]
 	}
-	return service{prepare: func(*conn, request, *decoder) (fill, error) {
+	return service{needs: AllRights, prepare: func(*conn, request, *decoder) (fill, error) {
 		return nil, fmt.Errorf("%w: there is no %s", ErrBadRequest, op)
 	}}
 }
@@ -110,11 +117,10 @@ func (c *conn) closeHandle(_ request, d *decoder) (fill, error) {
 	return func(*answer) error { c.handles.remove(id); return nil }, nil
 }
 
-// scan is of part 0 of 1, so that a share of the keys can be asked for when there
-// are such.
 func (c *conn) scan(_ request, d *decoder) (fill, error) {
-	if part, parts := d.u32(), d.u32(); d.err == nil && (part != 0 || parts != 1) {
-		return nil, fmt.Errorf("scan of part %d of %d: %w", part, parts, errors.ErrUnsupported)
+	part, parts := int(d.u32()), int(d.u32())
+	if err := partd.CheckPart(part, parts); d.err == nil && err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
-	return c.openScan, nil
+	return func(a *answer) error { return c.openScan(a, part, parts) }, nil
 }

@@ -29,6 +29,13 @@ type ServerOptions struct {
 	// and not yet taken may have a quarter of it besides.
 	Memory int64
 
+	// Authorizer knows the users. Unless it is given everybody who can connect may
+	// do everything but end the server. Where it is, Python's clients, which cannot
+	// say who they are, may do nothing but on a trusted listener: see [ServeOptions].
+	Authorizer Authorizer
+	// Namespaces has the stores beside the default one, if there are any. The server
+	// owns them: Shutdown closes them, too.
+	Namespaces Namespaces
 	// AllowClose lets clients ask for the server's end (Python's close), which
 	// [Server.CloseRequested] tells.
 	AllowClose bool
@@ -47,6 +54,10 @@ type ServerOptions struct {
 	// peers to take their answers, once it has flushed the store; 10 seconds
 	// unless given.
 	DrainTimeout time.Duration
+
+	// Room, if given, says whether there is room for what is appended to the default
+	// store or set in it; see [Room].
+	Room Room
 
 	// Logger is told what peers do wrong, and of errors of the store. Nothing
 	// is logged unless given.

@@ -3,6 +3,7 @@ package remote
 import (
 	"iter"
 	"math"
+	"slices"
 
 	"github.com/go-partd/partd"
 )
@@ -21,7 +22,7 @@ func (c *conn) getValues(a *answer, keys []string) error {
 			break
 		}
 		length := a.hole()
-		v, err := c.server.readValue(c.ctx, key, a.buf, max(room, 0), &a.allowance)
+		v, err := c.space.readValue(c.ctx, key, a.buf, max(room, 0), &a.allowance)
 		if err != nil {
 			return err
 		}
@@ -69,7 +70,7 @@ func closeRest(v value) error {
 func (c *conn) openReader(a *answer, key string) error {
 	id := len(a.buf)
 	a.u64(0)
-	v, err := c.server.readValue(c.ctx, key, a.buf, c.page, &a.allowance)
+	v, err := c.space.readValue(c.ctx, key, a.buf, c.page, &a.allowance)
 	if err != nil {
 		return err
 	}
@@ -130,7 +131,7 @@ func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer f
 func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *answer, v *V) (done bool)) error {
 	id := len(a.buf)
 	a.u64(0)
-	if err := a.hold(c.server.handles.cost(true) + free); err != nil {
+	if err := a.hold(c.handles.cost(true) + free); err != nil {
 		return err
 	}
 	if err := c.share.turns.enter(c.ctx); err != nil {
@@ -178,18 +179,23 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 }
 
 func (c *conn) openKeys(a *answer) error {
-	return listing(c, a, partd.Keys(c.ctx, c.server.store), func(a *answer, k *partd.KeyInfo) bool {
+	return listing(c, a, partd.Keys(c.ctx, c.space.store), func(a *answer, k *partd.KeyInfo) bool {
 		a.u64(uint64(k.Size))
 		a.buf = appendKey(a.buf, k.Key)
 		return true
 	})
 }
 
-// openScan answers with chunks; one larger than a page is divided.
-func (c *conn) openScan(a *answer) error {
-	return listing(c, a, partd.Scan(c.ctx, c.server.store), func(a *answer, k *partd.Chunk) bool {
+// openScan answers with chunks of a part of the keys; one larger than a page is
+// divided.
+func (c *conn) openScan(a *answer, part, parts int) error {
+	return listing(c, a, partd.ScanPart(c.ctx, c.space.store, part, parts), func(a *answer, k *partd.Chunk) bool {
 		n := min(len(k.Data), max(c.page-a.size(), 1))
 		last := n == len(k.Data)
+		if len(a.buf) > c.page/8 { // it will be a whole page, which appending would copy several times
+			const lastKey = 4 << 10
+			a.buf = slices.Grow(a.buf, headRoom+c.page+lastKey-len(a.buf))
+		}
 		a.bool(last && k.Last)
 		a.u64(uint64(k.Offset))
 		a.u32(uint32(n))

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/zmtp"
@@ -25,11 +26,22 @@ var (
 // waits for ack before each request, raises once at its next call and goes on.
 func (c *conn) python(frames [][]byte) error {
 	command, args := string(frames[0][:min(len(frames[0]), 16)]), frames[1:]
-	var err error
+	m, arrived := c.server.meters.ofPython(command), time.Now()
+	for _, f := range frames {
+		m.received.Add(int64(len(f)))
+	}
+	err := c.pythonMay(command)
+	defer func() { m.done(arrived, err != nil) }()
+	switch {
+	case err != nil && command == "get":
+		return err
+	case err != nil:
+		return c.pythonError(command, err)
+	}
 	switch command {
 	case "get":
 		c.worked.Store(true)
-		if err := c.pythonGet(args); err != nil {
+		if err = c.pythonGet(args); err != nil {
 			c.logFault(slog.LevelDebug, "a get of a Python client failed", err)
 			return fmt.Errorf("get of %d keys for Python: %w", len(args), err)
 		}
@@ -37,10 +49,6 @@ func (c *conn) python(frames [][]byte) error {
 	case "append", "iset", "delete", "drop":
 		err = c.pythonChange(command, args)
 	case "close":
-		if !c.server.opts.AllowClose {
-			err = errClose
-			break
-		}
 		defer c.server.requestClose()
 	default:
 		err = fmt.Errorf("%w: %q; there is syn, append, iset, get, delete, drop, close", errCommand, command)
@@ -49,6 +57,26 @@ func (c *conn) python(frames [][]byte) error {
 		return c.write(ack[:])
 	}
 	return c.pythonError(command, err)
+}
+
+var pythonRights = map[string]Rights{
+	"get": RightRead, "append": RightAppend, "iset": RightAppend, "delete": RightChange, "drop": RightChange,
+}
+
+// pythonMay returns an error for what the client may not do. To say hello, and what
+// there is not, needs no right.
+func (c *conn) pythonMay(command string) error {
+	needs, known := pythonRights[command]
+	switch {
+	case command == "close":
+		if c.server.opts.AllowClose && c.rights() != 0 || c.server.opts.Authorizer != nil && c.rightsIn("")&RightAdmin != 0 {
+			return nil
+		}
+		return errClose
+	case !known:
+		return nil
+	}
+	return errors.Join(c.bindDefault(), c.may(needs, command))
 }
 
 func (c *conn) pythonError(command string, err error) error {
@@ -71,7 +99,7 @@ func (c *conn) refuse(cause error) error {
 		return cause
 	}
 	command := string(c.reader.First())
-	if command != "append" && command != "iset" && command != "delete" {
+	if command != "append" && command != "iset" && command != "delete" || c.rights() == 0 {
 		return cause
 	}
 	if err := c.reader.Skip(maxSkipped * c.server.opts.MaxMessage); err != nil {

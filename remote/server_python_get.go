@@ -15,7 +15,7 @@ func (c *conn) pythonGet(keys [][]byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	a := c.newAllowance()
-	a.most = min(defaultPage+defaultPage/2+c.server.handles.cost(false), c.server.opts.Memory/4)
+	a.most = min(defaultPage+defaultPage/2+c.handles.cost(false), c.server.opts.Memory/4)
 	defer a.release()
 	w := frameWriter{c: c}
 	for i, k := range keys {
@@ -30,7 +30,7 @@ func (c *conn) pythonGet(keys [][]byte) error {
 // large value is read twice from one reader, first to learn its length. Where the
 // reader cannot begin anew, the value is held in memory.
 func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) error {
-	v, err := c.server.readValue(c.ctx, key, w.value[:0], defaultPage, a)
+	v, err := c.space.readValue(c.ctx, key, w.value[:0], defaultPage, a)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/go-partd/partd"
 )
@@ -19,13 +20,21 @@ func (c *conn) request(frames [][]byte) error {
 	if err != nil {
 		return err
 	}
+	m := c.server.meters.of(r.op)
+	r.arrived = time.Now()
+	m.received.Add(int64(len(frames[0])))
+	s := r.op.service()
+	if r.op != opHello {
+		if err := errors.Join(c.bindDefault(), c.may(s.needs, r.op.String())); err != nil {
+			return c.fail(r, err)
+		}
+	}
 	if r.flags&flagStaged != 0 && (r.op.mutates() || r.op == opPop) {
 		defer c.upload.drop(c)
 		if body, err = c.upload.take(body); err != nil {
 			return c.fail(r, err)
 		}
 	}
-	s := r.op.service()
 	if r.session != 0 && !s.anySession && c.used[r.session] == nil {
 		return c.fail(r, r.notOpen())
 	}
@@ -45,7 +54,7 @@ func (c *conn) request(frames [][]byte) error {
 		defer room.release()
 		return c.answerWith(r, f)
 	}
-	if _, streams := c.server.store.(partd.Opener); r.op == opGet && !streams {
+	if _, streams := c.space.store.(partd.Opener); r.op == opGet && !streams {
 		defer room.release()
 		return c.answerWith(r, f) // its values are in memory: no waiting
 	}
@@ -81,6 +90,7 @@ func (c *conn) result(r request, err error, flags uint8) error {
 	if err != nil {
 		return c.fail(r, err)
 	}
+	defer func() { c.server.meters.of(r.op).done(r.arrived, false) }()
 	if r.number == 0 {
 		return nil
 	}
@@ -93,7 +103,8 @@ func (c *conn) fail(r request, err error) error {
 	if errors.Is(err, errGivenUp) || c.server.base.Err() != nil && isCancelled(err) {
 		return err // without an answer, so that the client asks again
 	}
-	c.logFault(slog.LevelDebug, "a request failed", err, "operation", r.op.String())
+	defer func() { c.server.meters.of(r.op).done(r.arrived, true) }()
+	c.logFault(slog.LevelWarn, "a request failed", err, "operation", r.op.String())
 	if r.number == 0 {
 		return nil
 	}
@@ -109,6 +120,7 @@ func (c *conn) answerWith(r request, f fill) error {
 	if err := f(a); err != nil {
 		return c.fail(r, err)
 	}
+	defer func() { c.server.meters.of(r.op).done(r.arrived, false) }()
 	if r.number == 0 {
 		return nil
 	}
@@ -164,15 +176,15 @@ func (c *conn) mutate(r request, body []byte) error {
 
 // apply makes a change, which is numbered where it is of a session.
 func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error) {
-	s := c.server
+	s, base := c.space, c.server.base
 	defer c.clearEntries()
 	if tag.Session == 0 {
-		applied, err = true, op.Do(s.base, s.store)
+		applied, err = ifRoom(s.sessions.room, op, func() (bool, error) { return true, op.Do(base, s.store) })
 	} else {
-		applied, err = s.sessions.apply(s.base, c, tag, op)
+		applied, err = s.sessions.apply(base, c, tag, op)
 	}
 	s.changes.Add(1) // before the answer
-	s.changed(op.Change, err)
+	c.server.changed(s, op.Change, err)
 	return applied, err
 }
 

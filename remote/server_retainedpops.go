@@ -132,7 +132,7 @@ func (p *retainedPops) keep(r *popResult, bytes int64) {
 // keeps nothing, goes on beyond that: others cannot keep it out. mu is held.
 func (p *retainedPops) mustWait(s *popSession, own *share) bool {
 	p.ledger.mu.Lock()
-	mine := own.used[popped]
+	mine, kept := own.used[popped], p.ledger.used[popped] // of all spaces
 	p.ledger.mu.Unlock()
 	most := p.limit()
 	switch {
@@ -143,7 +143,19 @@ func (p *retainedPops) mustWait(s *popSession, own *share) bool {
 	default:
 		most -= mine
 	}
-	return len(s.results) >= maxPops || p.kept > most
+	return len(s.results) >= maxPops || kept > most
+}
+
+// empty reports whether there is no result, nor will be one of what is under way.
+func (p *retainedPops) empty() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sessions {
+		if len(s.results) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *retainedPops) close() {
@@ -263,14 +275,14 @@ func (r *popResult) wait(a *answer, offset uint64, page int) error {
 
 // pop claims a pop in the order in which they come.
 func (c *conn) pop(r request, d *decoder) (fill, error) {
-	s := c.server
+	s := c.space
 	instance, keys, room := d.u64(), d.keys(), d.room
 	switch {
 	case d.end() != nil:
 		return nil, nil
 	case r.session == 0:
 		return nil, fmt.Errorf("%w: a pop without a session", ErrBadRequest)
-	case instance != s.instance:
+	case instance != c.server.instance:
 		return nil, fmt.Errorf("pop %d: the server was started again since: %w", r.seq, partd.ErrUnknownOutcome)
 	}
 	result, err := s.pops.claim(c.share, r.session, r.seq, r.flags&flagResent != 0)
@@ -279,7 +291,7 @@ func (c *conn) pop(r request, d *decoder) (fill, error) {
 	}
 	return func(a *answer) error {
 		result.once.Do(func() {
-			values, err := s.popValues(room, keys)
+			values, err := s.popValues(c.server.base, room, keys)
 			s.pops.finish(r.session, r.seq, result, values, err)
 		})
 		return result.wait(a, 0, c.page)
@@ -288,18 +300,17 @@ func (c *conn) pop(r request, d *decoder) (fill, error) {
 
 func (c *conn) popRead(r request, d *decoder) (fill, error) {
 	offset := d.u64()
-	return func(a *answer) error { return c.server.pops.read(a, r.session, r.seq, offset, c.page) }, nil
+	return func(a *answer) error { return c.space.pops.read(a, r.session, r.seq, offset, c.page) }, nil
 }
 
 func (c *conn) popDone(r request, _ *decoder) (fill, error) {
-	return func(*answer) error { c.server.pops.done(r.session, r.seq); return nil }, nil
+	return func(*answer) error { c.space.pops.done(r.session, r.seq); return nil }, nil
 }
 
 // popValues takes values out of the store. They have to fit the memory, so their
 // sizes are found first, where the store can stream them; room has them while
 // they are on their way.
-func (s *Server) popValues(room *allowance, keys []string) ([][]byte, error) {
-	ctx := s.base
+func (s *space) popValues(ctx context.Context, room *allowance, keys []string) ([][]byte, error) {
 	if _, ok := s.store.(partd.Opener); ok {
 		left := s.pops.limit()
 		for _, k := range keys {
@@ -321,7 +332,7 @@ func (s *Server) popValues(room *allowance, keys []string) ([][]byte, error) {
 }
 
 // valueSize returns the length of a value, or one more than most.
-func (s *Server) valueSize(ctx context.Context, key string, most int64) (int64, error) {
+func (s *space) valueSize(ctx context.Context, key string, most int64) (int64, error) {
 	r, err := partd.Open(ctx, s.store, key)
 	if err != nil {
 		return 0, err

@@ -26,6 +26,18 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 		return false, errGivenUp
 	}
 	x.owner = c.id
+	do := func() (bool, error) { return x.applyTo(ctx, s, c, tag, op) }
+	if x.resent(tag) {
+		applied, err = do()
+	} else {
+		applied, err = ifRoom(s.room, op, do)
+	}
+	x.note(tag, err)
+	return applied, err
+}
+
+// applyTo lets who keeps the session apply an operation. mu is held.
+func (x *session) applyTo(ctx context.Context, s *sessions, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if s.unnumbered {
 		return true, op.Do(ctx, s.store)
 	}

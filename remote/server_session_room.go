@@ -35,6 +35,7 @@ func (s *sessions) makeRoom(ctx context.Context, c *conn) error {
 		if ended, err := s.endOne(ctx, from); err != nil {
 			return err
 		} else if ended {
+			c.server.meters.endedSession.Add(1)
 			continue
 		}
 		if from == c.share || time.Since(begin) > time.Second {
@@ -56,11 +57,18 @@ func (s *sessions) endOne(ctx context.Context, from *share) (ended bool, err err
 	if x == nil {
 		return false, nil
 	}
-	s.forgot(x.id)
-	if a, ok := s.store.(partd.Applier); ok && !x.mine {
-		err = a.EndSession(ctx, x.id)
+	x.home.space.pops.end(x.id)
+	if a, ok := x.home.store.(partd.Applier); ok && !x.mine {
+		if x.home == s {
+			return true, a.EndSession(ctx, x.id)
+		}
+		// That another store is busy, or broken, is no reason to begin none here; it
+		// forgets the session when it has too many.
+		ctx, cancel := context.WithTimeout(ctx, slowAfter)
+		defer cancel()
+		_ = a.EndSession(ctx, x.id)
 	}
-	return true, err
+	return true, nil
 }
 
 // forgetOne forgets a session of a peer: one that was never used, or the one that
@@ -75,7 +83,7 @@ func (s *sessions) forgetOne(from *share) *session {
 			if l == &f.begun && time.Since(x.begun) < slowAfter {
 				continue
 			}
-			s.remove(x)
+			x.home.remove(x)
 			return x
 		}
 	}

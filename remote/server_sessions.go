@@ -3,7 +3,9 @@ package remote
 import (
 	"container/list"
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
@@ -17,12 +19,13 @@ import (
 // for any other the server remembers what was applied, for its life. Only a
 // connection that has begun a session, or shown its token, can use it.
 type sessions struct {
+	space  *space
 	store  partd.Partd
+	room   Room // that the store has, nil if nothing limits it
 	ledger *ledger
-	secret [16]byte             // of the tokens of the server's own
-	forgot func(session uint64) // called with each that is forgotten
+	secret [16]byte // of the tokens of the server's own
 
-	mu    sync.Mutex          // taken after that of a session
+	mu    *sync.Mutex         // one for those of all spaces; taken after that of a session
 	table map[uint64]*session // that may be used
 	own   bool                // the store cannot, so the server's table counts
 	known bool                // whether own is known
@@ -34,6 +37,7 @@ type sessions struct {
 // session is what the server knows of a session.
 type session struct {
 	id    uint64
+	home  *sessions
 	mine  bool // issued by the server
 	share *share
 
@@ -51,12 +55,16 @@ type session struct {
 	mu    sync.Mutex
 	owner uint64 // the connection used last
 
+	counted bool   // the session began here, or applied is of an operation that came here
+	applied uint64 // the highest number of an operation that may have been applied
+
 	last    sessiontab.Operation // applied last, of the server's own
 	unknown error                // the outcome of last, if it is not known
 }
 
-func (s *sessions) init(store partd.Partd, l *ledger, incarnation uint32, forgot func(uint64)) error {
-	s.store, s.ledger, s.forgot = store, l, forgot
+func (s *sessions) init(p *space, l *ledger, mu *sync.Mutex, incarnation uint32) error {
+	store := p.store
+	s.space, s.store, s.ledger, s.mu = p, store, l, mu
 	s.table = map[uint64]*session{}
 	s.last = uint64(incarnation) << 32
 	_, can := store.(partd.Applier)
@@ -70,7 +78,7 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	if err := s.makeRoom(ctx, c); err != nil {
 		return nil, token, err
 	}
-	x = &session{share: c.share, begun: time.Now()}
+	x = &session{home: s, share: c.share, begun: time.Now(), counted: true}
 	defer func() {
 		if err != nil {
 			s.ledger.add(c.share, known, -1)
@@ -107,7 +115,7 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	if x.mine {
 		token = partd.NewSessionToken(s.secret[:], x.id)
 	}
-	return x, token, nil
+	return x, tokenFor(c.access.who.User, token), nil
 }
 
 // token returns the token of a session of the store. One that has none of its own
@@ -122,8 +130,28 @@ func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, er
 	return partd.NewSessionToken(s.secret[:], id), nil
 }
 
-// check returns an error unless a token is that of a session.
-func (s *sessions) check(ctx context.Context, id uint64, token partd.SessionToken) error {
+// tokenFor binds the token of a session to its user: shown by another it is wrong.
+func tokenFor(user string, token partd.SessionToken) partd.SessionToken {
+	if user == "" {
+		return token
+	}
+	h := hmac.New(sha256.New, token[:])
+	h.Write([]byte(user))
+	return partd.SessionToken(h.Sum(nil)[:16])
+}
+
+// check returns an error unless a token is that of a session of a user.
+func (s *sessions) check(ctx context.Context, user string, id uint64, token partd.SessionToken) error {
+	if user != "" {
+		own := partd.NewSessionToken(s.secret[:], id)
+		if !s.isOwn() {
+			var err error
+			if own, err = s.token(ctx, id); err != nil {
+				return err
+			}
+		}
+		return tokenFor(user, own).Check(id, token)
+	}
 	if g, ok := s.store.(partd.SessionGuard); ok && !s.isOwn() {
 		if err := g.CheckSession(ctx, id, token); !errors.Is(err, errors.ErrUnsupported) {
 			return err
@@ -164,7 +192,7 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 	if id == 0 || c.used[id] != nil {
 		return nil
 	}
-	if err := s.check(ctx, id, token); err != nil {
+	if err := s.check(ctx, c.access.who.User, id, token); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -183,7 +211,7 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 		if x = s.table[id]; x != nil { // entered by another connection in between
 			s.ledger.add(c.share, known, -1)
 		} else {
-			x = &session{id: id, share: c.share, begun: time.Now(), used: true}
+			x = &session{id: id, home: s, share: c.share, begun: time.Now(), used: true}
 			s.table[id] = x
 		}
 	}
@@ -197,7 +225,7 @@ func (s *sessions) end(ctx context.Context, c *conn, id uint64) error {
 	if x == nil {
 		return nil
 	}
-	s.forgot(id)
+	s.space.pops.end(id)
 	s.forget(c, x)
 	s.mu.Lock()
 	s.remove(x)
@@ -206,6 +234,16 @@ func (s *sessions) end(ctx context.Context, c *conn, id uint64) error {
 		return a.EndSession(ctx, id)
 	}
 	return nil
+}
+
+// close forgets all sessions, of which no connection has one open. A store that
+// keeps them knows them on.
+func (s *sessions) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range s.table {
+		s.remove(x)
+	}
 }
 
 // leave notes that a connection has ended.

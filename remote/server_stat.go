@@ -22,15 +22,25 @@ type statistics struct {
 	took  time.Duration
 }
 
-func (c *conn) stat(a *answer) error {
-	m := &c.server.statistics
+func (c *conn) stat(r request, _ *decoder) (fill, error) {
+	return func(a *answer) error {
+		err := c.count(a)
+		if err == nil && r.flags&flagCount != 0 {
+			a.u64(c.space.changes.Load())
+		}
+		return err
+	}, nil
+}
+
+func (c *conn) count(a *answer) error {
+	m := &c.space.statistics
 	if err := m.one.enter(c.ctx); err != nil {
 		return err
 	}
 	defer m.one.leave()
 	changes, begin := m.changes.Load(), time.Now()
 	if changes != m.after || begin.Sub(m.at) > 10*m.took {
-		st, err := partd.Stat(c.ctx, c.server.store)
+		st, err := partd.Stat(c.ctx, c.space.store)
 		if err != nil {
 			return err
 		}
@@ -45,7 +55,7 @@ func (c *conn) stat(a *answer) error {
 // verify answers with what a check of the store found. Looking beneath layers is
 // what Unwrap is for. There is one at a time, as it reads everything.
 func (c *conn) verify(a *answer) error {
-	store := c.server.store
+	store := c.space.store
 	checker, can := store.(partd.Checker)
 	for !can {
 		layer, ok := store.(partd.Unwrapper)

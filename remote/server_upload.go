@@ -32,6 +32,7 @@ func (u *upload) watch(c *conn) {
 	switch {
 	case u.timer == nil:
 		u.timer = time.AfterFunc(patience, func() {
+			c.server.meters.faulty.Add(1)
 			c.server.opts.Logger.Warn("connection closed: an upload came to a halt", "peer", peerName(c.nc))
 			c.abort()
 		})

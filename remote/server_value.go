@@ -17,7 +17,7 @@ type value struct {
 
 // readValue reads a value up to a limit. A store that can stream is read to
 // the end of buf; of any other the value comes whole, as it must.
-func (s *Server) readValue(ctx context.Context, key string, buf []byte, limit int, a *allowance) (value, error) {
+func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int, a *allowance) (value, error) {
 	opener, ok := s.store.(partd.Opener)
 	if !ok {
 		return s.getValue(ctx, key, buf, a)
@@ -50,7 +50,7 @@ func (s *Server) readValue(ctx context.Context, key string, buf []byte, limit in
 
 // getValue gets a value whole. How large it is shows when it is there: it is
 // charged then, and nobody gets another before the budget is in order again.
-func (s *Server) getValue(ctx context.Context, key string, buf []byte, a *allowance) (value, error) {
+func (s *space) getValue(ctx context.Context, key string, buf []byte, a *allowance) (value, error) {
 	if err := a.hold(free + 1); err != nil {
 		return value{}, err
 	}

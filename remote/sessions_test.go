@@ -147,11 +147,13 @@ func TestHelloOfAnotherKind(t *testing.T) {
 			t.Errorf("hello %q: %v", c.body, err)
 		}
 	}
-	part := newCall(opScan)
-	part.u32(1)
-	part.u32(4)
-	if err := dial(t, url, nil).do(t.Context(), part); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("a part of a scan: %v", err)
+	for _, wrong := range [][2]uint32{{4, 4}, {0, 0}, {0, partd.MaxParts + 1}, {1 << 31, 1<<32 - 1}} {
+		part := newCall(opScan)
+		part.u32(wrong[0])
+		part.u32(wrong[1])
+		if err := dial(t, url, nil).do(t.Context(), part); !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), "numbered from 0") {
+			t.Errorf("a scan of part %d of %d: %v", wrong[0], wrong[1], err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"time"
 
 	"github.com/go-partd/partd"
 )
@@ -50,13 +51,14 @@ const (
 	opPart
 	opVerify
 	opKeepHandle
-	lastOperation = opKeepHandle
+	opNamespaces
+	lastOperation = opNamespaces
 )
 
 func (op operation) String() string {
 	names := [...]string{
 		"hello", "ping", "session", "end session", "append", "set", "set once", "delete", "drop", "pop", "pop read", "pop done",
-		"get", "open", "read", "keys", "scan", "next", "close handle", "stat", "flush", "sync", "part", "verify", "keep handle",
+		"get", "open", "read", "keys", "scan", "next", "close handle", "stat", "flush", "sync", "part", "verify", "keep handle", "namespaces",
 	}
 	if op < opHello || op > lastOperation {
 		return fmt.Sprintf("operation %d", uint8(op))
@@ -77,6 +79,7 @@ func mutation(c partd.Change) operation { return opAppend + operation(c) }
 const (
 	flagStaged = 1 // request: the body was sent before, by parts
 	flagResent = 2 // request: a pop that may have arrived before
+	flagCount  = 4 // request: stat tells the number of changes, too
 	flagMore   = 1 // reply: more follows
 	flagKnown  = 2 // reply: the change had been applied before
 
@@ -92,6 +95,8 @@ type request struct {
 	session uint64
 	seq     uint64 // of the operation in the session
 	crc     uint32 // of operation and body
+
+	arrived time.Time
 }
 
 func (r request) append(b []byte) []byte {

@@ -4,32 +4,61 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
 // address is a URL taken apart.
-type address struct{ network, address string }
+type address struct {
+	network, address string
+	namespace        string
+	secure           bool // over TLS
+}
 
-// parseURL takes tcp://HOST:PORT or ipc:///PATH apart.
+const usage = "write tcp://HOST:PORT, tls://HOST:PORT, both with /NAMESPACE where there is one, or ipc:///PATH"
+
+// parseURL takes tcp://HOST:PORT/NAMESPACE, the same with tls://, or ipc:///PATH
+// apart.
 func parseURL(raw string) (address, error) {
-	if rest, ok := strings.CutPrefix(raw, "tcp://"); ok {
+	scheme, rest, _ := strings.Cut(raw, "://")
+	switch scheme {
+	case "tcp", "tls":
+		rest, namespace, named := strings.Cut(rest, "/")
 		host, port, err := net.SplitHostPort(rest)
-		if err != nil || port == "" || strings.ContainsAny(rest, "/?#@") {
-			return address{}, fmt.Errorf("address %q: write tcp://HOST:PORT", raw)
+		if err != nil || port == "" || strings.ContainsAny(rest, "?#@") {
+			return address{}, fmt.Errorf("address %q: %s", RedactURL(raw), usage)
+		}
+		if named {
+			if CheckNamespace(namespace) != nil { // whose error may have what is secret
+				return address{}, fmt.Errorf("address %q: what follows the port is no %s: %s", RedactURL(raw), namespaceRule, usage)
+			}
 		}
 		if host == "*" { // as ZeroMQ has it
 			host = ""
 		}
-		return address{"tcp", net.JoinHostPort(host, port)}, nil
-	}
-	if rest, ok := strings.CutPrefix(raw, "ipc://"); ok {
+		return address{"tcp", net.JoinHostPort(host, port), namespace, scheme == "tls"}, nil
+	case "ipc":
 		path, err := url.PathUnescape(rest)
 		if err != nil || path == "" || strings.ContainsRune(path, 0) {
-			return address{}, fmt.Errorf("address %q: write ipc:///PATH", raw)
+			return address{}, fmt.Errorf("address %q: write ipc:///PATH", RedactURL(raw))
 		}
-		return address{"unix", path}, nil
+		return address{network: "unix", address: path}, nil
 	}
-	return address{}, fmt.Errorf("address %q: write tcp://HOST:PORT or ipc:///PATH", raw)
+	return address{}, fmt.Errorf("address %q: %s", RedactURL(raw), usage)
+}
+
+var secretPattern = regexp.MustCompile(`(?:tcp|tls)://[^?]*@|//[^/?@]*@|([?&][a-z.]*(?:token|password|secret|credential)=)[^&]*`)
+
+// RedactURL returns a URL without what somebody may have written into it that is
+// secret, for messages. Tokens have no place in URLs.
+func RedactURL(rawURL string) string {
+	return secretPattern.ReplaceAllStringFunc(rawURL, func(found string) string {
+		if scheme, _, ok := strings.Cut(found, "//"); ok && strings.HasSuffix(found, "@") {
+			return scheme + "//…@"
+		}
+		head, _, _ := strings.Cut(found, "=")
+		return head + "=…"
+	})
 }
 
 // CheckURL returns what is wrong with the URL of a server.
@@ -38,10 +67,32 @@ func CheckURL(rawURL string) error {
 	return err
 }
 
+var namespacePattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+const namespaceRule = "name of a namespace, which has 1 to 64 letters, digits, '-', '_' and '.', and is neither . nor .. alone"
+
+// CheckNamespace returns what is wrong with the name of a namespace.
+func CheckNamespace(name string) error {
+	if !namespacePattern.MatchString(name) || name == "." || name == ".." {
+		return fmt.Errorf("namespace %q: it is no %s", cut(name), namespaceRule)
+	}
+	return nil
+}
+
 // URL returns the URL of a listener's address, as clients are given it.
 func URL(a net.Addr) string {
 	if a.Network() == "unix" {
 		return "ipc://" + strings.NewReplacer("%", "%25", "?", "%3F").Replace(a.String())
 	}
-	return "tcp://" + a.String()
+	return a.Network() + "://" + a.String()
+}
+
+// BeyondLoopback reports whether an address can be reached from another machine.
+func BeyondLoopback(a net.Addr) bool {
+	if a.Network() == "unix" {
+		return false
+	}
+	host, _, err := net.SplitHostPort(a.String())
+	ip := net.ParseIP(host)
+	return err != nil || ip == nil || !ip.IsLoopback()
 }

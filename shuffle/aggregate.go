@@ -119,6 +119,8 @@ func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 // Results yields the results, once. All feeds must be closed.
 func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
 	return func(yield func(Result[K, A], error) bool) {
+		out := a.meter.reading()
+		defer out.end()
 		for g, err := range a.engine.Groups() {
 			if err != nil {
 				yield(Result[K, A]{}, err)
@@ -135,6 +137,7 @@ func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
 			} else {
 				r.Value = *g.States.(*accumulators[T, A]).at(g.State, false)
 			}
+			out.count(len(g.Key))
 			if !yield(r, nil) {
 				return
 			}

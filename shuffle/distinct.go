@@ -95,6 +95,8 @@ func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
+		out := d.meter.reading()
+		defer out.end()
 		for g, err := range d.engine.Groups() {
 			if err != nil {
 				yield(none, err)
@@ -109,6 +111,7 @@ func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 				yield(none, fmt.Errorf("decoding a record: %w", err))
 				return
 			}
+			out.count(len(record))
 			if !yield(v, nil) {
 				return
 			}

@@ -239,3 +239,64 @@ func ExampleNewSorter() {
 	fmt.Println(shuffle.Collect(s.Sorted()))
 	// Output: [1 2 3 5 7 9] <nil>
 }
+
+func ExampleFeedAll() {
+	ctx := context.Background()
+	monday, tuesday := shuffle.Values("ant", "bee", "ant"), shuffle.Values("bee", "ant")
+	count := shuffle.Accumulator[string, int]{
+		Add:   func(n *int, _ string) { *n++ },
+		Merge: func(n, other *int) { *n += *other },
+	}
+	a, err := shuffle.NewAggregator(ctx, func(s string) string { return s }, count, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer a.Close()
+	if err := shuffle.FeedAll(ctx, a, 2, monday, tuesday); err != nil {
+		log.Fatal(err)
+	}
+	for r, err := range a.Results() {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(r.Key, r.Value)
+	}
+	// Unordered output:
+	// ant 3
+	// bee 2
+}
+
+func report(ctx context.Context, days []iter.Seq2[Sale, error]) error {
+	g, err := shuffle.NewGrouper(ctx, func(s Sale) string { return s.City }, &shuffle.Options[Sale]{
+		Progress: func(p shuffle.Progress) { log.Print(p.RecordsIn, " sales read, ", p.RecordsOut, " reported") },
+	})
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	if err := shuffle.FeedAll(ctx, g, 4, days...); err != nil {
+		return err
+	}
+	return g.ForEach(ctx, 4, func(ctx context.Context, city shuffle.Group[string, Sale]) error {
+		total := 0
+		for s, err := range city.Values {
+			if err != nil {
+				return err
+			}
+			total += s.Price
+		}
+		fmt.Println(city.Key, total)
+		return nil
+	})
+}
+
+func ExampleGrouper_ForEach() {
+	days := []iter.Seq2[Sale, error]{shuffle.Values(sales[:3]...), shuffle.Values(sales[3:]...)}
+	if err := report(context.Background(), days); err != nil {
+		log.Fatal(err)
+	}
+	// Unordered output:
+	// Oslo 111
+	// Rome 35
+	// Bonn 12
+}

@@ -10,9 +10,10 @@ import (
 // Feed takes records in. It is safe for concurrent use; a feed for each
 // goroutine is faster.
 type Feed[T any] struct {
-	mu     *sync.Mutex // of what add and finish change
+	mu     *sync.Mutex // of what add, finish and tally change
 	add    func(T) error
 	finish func() error
+	tally  *tally
 	err    error
 	closed bool
 }
@@ -20,31 +21,47 @@ type Feed[T any] struct {
 // Add takes a record in: when it returns, all that the record refers to is the
 // caller's again. After an error the feed takes no more.
 func (f *Feed[T]) Add(v T) error {
+	due, err := f.addLocked(v)
+	if due {
+		f.tally.tell()
+	}
+	return err
+}
+
+func (f *Feed[T]) addLocked(v T) (due bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
-		return f.err
+		return false, f.err
 	}
 	if err := f.add(v); err != nil {
 		f.err = err
-		return err
+		return false, err
 	}
-	return nil
+	return f.tally.due(), nil
 }
 
 // Close ends the feed. All feeds must be closed before results are read.
 func (f *Feed[T]) Close() error {
+	ended, err := f.close()
+	if ended {
+		f.tally.end()
+	}
+	return err
+}
+
+func (f *Feed[T]) close() (ended bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return nil
+		return false, nil
 	}
 	f.closed = true
-	err := f.err
+	err = f.err
 	if err == nil {
 		f.err = fmt.Errorf("a feed of records: %w", ErrClosed)
 	}
-	return errors.Join(err, f.finish())
+	return true, errors.Join(err, f.finish())
 }
 
 // source is what can be fed.
@@ -71,6 +88,9 @@ func feedAll[T any](s source[T], in iter.Seq2[T, error]) (err error) {
 		}
 		if err != nil {
 			return err
+		}
+		if f.tally.due() {
+			f.tally.tell()
 		}
 	}
 	return nil

@@ -44,28 +44,23 @@ func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 			yield(Group[K, T]{}, err)
 			return
 		}
-		sc := g.spool.scan()
+		sc := g.spool.scan(1)
 		defer sc.end()
-		r := groupReader[T]{sc: sc, codec: g.codec}
-		defer func() { r.group++ }() // the last one's values, too, are over
-		for r.nextKey() {
-			key, err := g.keys.Decode(r.cur.key)
-			if err != nil {
-				yield(Group[K, T]{}, fmt.Errorf("decoding a key: %w", err))
-				return
+		more := true
+		err := g.eachGroup(sc, func(group Group[K, T]) error {
+			if more = yield(group, nil); !more {
+				return errPassed
 			}
-			g.groups.Add(1)
-			if !yield(Group[K, T]{key, r.values()}, nil) {
-				return
-			}
-		}
-		if r.err != nil {
-			yield(Group[K, T]{}, r.err)
+			return nil
+		})
+		if err != nil && more {
+			yield(Group[K, T]{}, err)
 		}
 	}
 }
 
-// groupReader walks the parts that a scanner reads.
+// groupReader walks the parts that a scanner reads, or those of some batches: it
+// takes one after the other, and with one all those that its last group goes on in.
 type groupReader[T any] struct {
 	sc    *scanner
 	codec Codec[T]
@@ -73,6 +68,7 @@ type groupReader[T any] struct {
 	i     int // of the next part of b
 	cur   part
 	group int64 // number of the group
+	out   *tally
 	err   error
 }
 
@@ -84,11 +80,15 @@ func (r *groupReader[T]) next() bool {
 			r.i++
 			return true
 		}
+		from := r.sc.full
 		if r.b != nil {
+			if r.b.more != nil {
+				from = r.b.more
+			}
 			r.sc.empty <- r.b // has room for all there are
 		}
 		var ok bool
-		if r.b, ok = <-r.sc.full; !ok {
+		if r.b, ok = <-from; !ok {
 			r.b = nil
 			r.err = r.sc.err
 			return false
@@ -155,7 +155,8 @@ func (r *groupReader[T]) record() (v T, err error) {
 	v, err = r.codec.Decode(r.cur.records[l:end])
 	r.cur.records = r.cur.records[end:]
 	if err != nil {
-		err = fmt.Errorf("decoding a record: %w", err)
+		return v, fmt.Errorf("decoding a record: %w", err)
 	}
-	return v, err
+	r.out.count(int(n))
+	return v, nil
 }

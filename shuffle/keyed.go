@@ -15,6 +15,7 @@ type keyed[T, K any] struct {
 	keys      Codec[K]
 	spool     *spool
 	groups    *atomic.Int64
+	meter     *meter
 }
 
 func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k keyed[T, K], err error) {
@@ -31,7 +32,7 @@ func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k ke
 	if err != nil {
 		return k, err
 	}
-	k.codec = c.Codec
+	k.codec, k.meter = c.Codec, c.meter
 	k.spool, err = newSpool(ctx, c)
 	return k, err
 }
@@ -44,8 +45,9 @@ func (k *keyed[T, K]) Feed() (*Feed[T], error) {
 	}
 	var key, record []byte
 	failed := false
+	tally := k.meter.feeding()
 	return &Feed[T]{
-		mu: new(sync.Mutex),
+		mu: new(sync.Mutex), tally: tally,
 		add: func(v T) (err error) {
 			defer func() { failed = failed || err != nil }()
 			if key, err = k.appendKey(key[:0], v); err != nil {
@@ -54,6 +56,7 @@ func (k *keyed[T, K]) Feed() (*Feed[T], error) {
 			if record, err = k.codec.Encode(record[:0], v); err != nil {
 				return fmt.Errorf("encoding a record: %w", err)
 			}
+			tally.add(len(record))
 			return f.add(key, record)
 		},
 		finish: func() error { return f.close(failed) },

@@ -137,6 +137,8 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 	defer func() { err = errors.Join(err, r.Close()) }()
 	in := bufio.NewReaderSize(r, 64<<10)
 	var long bytes.Buffer
+	out := p.meter.reading()
+	defer out.end()
 	for {
 		n, err := binary.ReadUvarint(in)
 		if errors.Is(err, io.EOF) {
@@ -161,6 +163,7 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 		if err != nil {
 			return fmt.Errorf("decoding a record: %w", err)
 		}
+		out.count(int(n))
 		if !use(v) {
 			return nil
 		}
@@ -175,12 +178,12 @@ func (p *Partitions[T, K]) Verify() error {
 	if err := p.spool.startReading(); err != nil {
 		return err
 	}
-	sc := p.spool.scan()
+	sc := p.spool.scan(1)
 	defer sc.end()
-	for b := range sc.full {
-		sc.empty <- b // has room for all there are
+	r := groupReader[T]{sc: sc}
+	for r.next() {
 	}
-	return sc.err
+	return r.err
 }
 
 // numberCodec encodes numbers of n partitions.

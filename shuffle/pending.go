@@ -54,20 +54,22 @@ func mayBeKept(t reflect.Type) bool {
 	return pointerFree(t)
 }
 
-// add adds a record whose key encode appends.
-func (p *pending[T]) add(v T, encode func(dst []byte, v T) ([]byte, error)) (err error) {
+// add adds a record whose key encode appends, and returns the length of that.
+func (p *pending[T]) add(v T, encode func(dst []byte, v T) ([]byte, error)) (size int, err error) {
 	if p.busy {
-		return errPanicked
+		return 0, errPanicked
 	}
+	from := len(p.buf)
 	if p.buf, err = encode(p.buf, v); err != nil {
-		return err
+		return 0, err
 	}
+	size = len(p.buf) - from
 	p.ends = append(p.ends, len(p.buf))
 	p.list = append(p.list, v)
 	if len(p.list) < p.limit {
-		return nil
+		return size, nil
 	}
-	return p.flush()
+	return size, p.flush()
 }
 
 // flush uses what was collected.

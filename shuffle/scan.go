@@ -3,6 +3,7 @@ package shuffle
 import (
 	"context"
 	"encoding/binary"
+	"unsafe"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/ledger"
@@ -19,6 +20,7 @@ type part struct {
 type batch struct {
 	data  []byte
 	parts []partAt
+	more  chan *batch // has the batches that the last group goes on in; nil if it is whole
 }
 
 // partAt is a part, as offsets into data.
@@ -27,7 +29,7 @@ type partAt struct {
 	first, last       bool
 }
 
-const maxParts = 16 << 10
+const partAtSize = int(unsafe.Sizeof(partAt{}))
 
 func (b *batch) part(i int) part {
 	p := b.parts[i]
@@ -45,17 +47,18 @@ type scanner struct {
 	size  int
 
 	cur    *batch
-	carry  []byte // the beginning of a record
-	hashed []byte // length of the key, key, and a record
+	more   chan *batch // where cur goes if it begins within a group; else nil
+	carry  []byte      // the beginning of a record
+	hashed []byte      // length of the key, key, and a record
 	out    ledger.Count
 	err    error // once full is closed
 }
 
-// batches is how many there are: one filled, one waiting, one read.
-const batches = 3
-
-func (s *spool) scan() *scanner {
-	sc := &scanner{s: s, full: make(chan *batch, batches), empty: make(chan *batch, batches), size: int(min(s.engine.Memory/(2*batches), 1<<20))}
+// scan reads for some goroutines. There are three batches for one: one filled, one
+// waiting, one read; and two for each more.
+func (s *spool) scan(readers int) *scanner {
+	batches := 2*readers + 1
+	sc := &scanner{s: s, full: make(chan *batch, batches), empty: make(chan *batch, batches), size: int(min(s.engine.Memory/int64(2*batches), 1<<20))}
 	for range batches {
 		sc.empty <- new(batch)
 	}
@@ -74,6 +77,9 @@ func (sc *scanner) end() {
 func (sc *scanner) run() {
 	defer close(sc.full)
 	sc.err = sc.read()
+	if sc.more != nil {
+		close(sc.more)
+	}
 }
 
 func (sc *scanner) read() error {
@@ -133,7 +139,7 @@ func (sc *scanner) chunk(c partd.Chunk) error {
 // put adds a part to the batch.
 func (sc *scanner) put(key string, records []byte, first, last bool) error {
 	b := sc.cur
-	if b != nil && (len(b.data)+len(key)+len(records) > sc.size || len(b.parts) == maxParts) {
+	if b != nil && len(b.data)+len(key)+len(records)+(len(b.parts)+1)*partAtSize > sc.size {
 		if err := sc.send(); err != nil {
 			return err
 		}
@@ -145,8 +151,8 @@ func (sc *scanner) put(key string, records []byte, first, last bool) error {
 		case <-sc.ctx.Done():
 			return context.Cause(sc.ctx)
 		}
-		if cap(b.data) > 2*sc.size { // a long record had it grow
-			b.data = nil
+		if cap(b.data)+cap(b.parts)*partAtSize > 2*sc.size { // a long record had it grow, or now parts are small
+			b.data, b.parts = nil, nil
 		}
 		b.data, b.parts = b.data[:0], b.parts[:0]
 		sc.cur = b
@@ -157,15 +163,31 @@ func (sc *scanner) put(key string, records []byte, first, last bool) error {
 	b.data = append(b.data, records...)
 	p.end = len(b.data)
 	b.parts = append(b.parts, p)
+	if last && sc.more != nil {
+		return sc.send() // what comes next is for whoever is free
+	}
 	return nil
 }
 
+// send sends the batch to any reader, or, if it begins within a group, to the one
+// that has the group's beginning.
 func (sc *scanner) send() error {
 	if sc.cur == nil {
 		return nil
 	}
+	to := sc.full
+	if sc.more != nil {
+		to = sc.more
+	}
+	open := !sc.cur.parts[len(sc.cur.parts)-1].last
+	if open && sc.more == nil {
+		sc.more = make(chan *batch, cap(sc.full)) // for all there are
+	} else if !open {
+		sc.more = nil
+	}
+	sc.cur.more = sc.more
 	select {
-	case sc.full <- sc.cur:
+	case to <- sc.cur:
 		sc.cur = nil
 		return nil
 	case <-sc.ctx.Done():

@@ -5,6 +5,7 @@
 //   - [GroupBy] hands out each group's values; a group may be larger than memory.
 //   - [Aggregate] keeps an accumulator of the caller's for each key, combined in
 //     memory before anything is written.
+//   - [Join] brings the records of two sides together that have the same key.
 //   - [Partition] and [PartitionBy] divide records, to be read back a part at a time.
 //   - [Distinct] and [DistinctBy] leave each record, or key, once; [TopK] leaves
 //     the first k in an order.
@@ -12,8 +13,13 @@
 // Each takes an iterator of records with errors and gives one. An error of the
 // input ends everything and comes out again. Where several goroutines have
 // records, each of these has a second form: [NewSorter], [NewGrouper],
-// [NewAggregator], [NewPartitions], [NewDeduplicator] and [NewTop] return something that is
-// fed through any number of [Feed]s at once.
+// [NewAggregator], [NewJoiner], [NewPartitions], [NewDeduplicator] and [NewTop] return something that is
+// fed through any number of [Feed]s at once, or by [FeedAll] from several goroutines.
+// [Grouper.ForEach] and [Partitions.ForEach] hand groups to several goroutines.
+// Options.Progress tells how far all this is.
+//
+// Where several processes have records, [Begin] gives each of them a [Writer] of one
+// store, of which what was committed is read by [ReadCommitted], whatever died on the way.
 //
 // What does not fit in memory goes to temporary directories that the process
 // owns; they are removed at the end, and those of a process that died by the next
@@ -63,6 +69,13 @@ type Options[T any] struct {
 	// Codec encodes the records. The zero value means the [DefaultCodec]. Aggregate
 	// stores no records, and needs none.
 	Codec Codec[T]
+	// Progress is told how far the work is: by feeds and readers, from the goroutine
+	// that adds or reads, after some 256 records or 256 KiB of it, if nobody was told
+	// within the last tenth of a second; and always when a feed is closed and when a
+	// loop over results ends, with all that this one did. There is one call at a
+	// time, and who adds or reads waits for it: it should be short. Between the last
+	// feed and the first result there is none. It may ask for [Stats].
+	Progress func(Progress)
 }
 
 // Stats tell what was done so far. They are complete once everything was read.
@@ -84,6 +97,7 @@ var (
 type config[T any] struct {
 	Options[T] // with all defaults, but for Store
 	temp       *tempdir.Set
+	meter      *meter // nil without Progress
 }
 
 func (o *Options[T]) orDefault() (opts Options[T]) {
@@ -112,6 +126,7 @@ func (o *Options[T]) withoutStore() (config[T], error) {
 
 func (o *Options[T]) resolve() (c config[T], err error) {
 	c.Options = o.orDefault()
+	c.meter = newMeter(c.Progress)
 	if c.Memory == 0 {
 		c.Memory = DefaultMemory
 	}
@@ -121,19 +136,27 @@ func (o *Options[T]) resolve() (c config[T], err error) {
 	switch {
 	case c.Memory < MinMemory:
 		return c, fmt.Errorf("option Memory is %d bytes: it must be %d at least", c.Memory, MinMemory)
-	case (c.Codec.Encode == nil) != (c.Codec.Decode == nil):
-		return c, errors.New("option Codec has one function: it needs two, Encode and Decode")
 	case c.Threads < 0:
 		return c, fmt.Errorf("option Threads is %d: it must be positive", c.Threads)
 	}
 	c.Memory = max(c.Memory, int64(c.Threads+1)<<20)
-	if c.Codec.Encode == nil {
-		if c.Codec, err = DefaultCodec[T](); err != nil {
-			return c, err
-		}
+	if c.Codec, err = o.codec(); err != nil {
+		return c, err
 	}
 	c.temp, err = tempdir.New(c.TempDirs, nil)
 	return c, err
+}
+
+// codec returns the codec of records.
+func (o *Options[T]) codec() (Codec[T], error) {
+	c := o.orDefault().Codec
+	switch {
+	case (c.Encode == nil) != (c.Decode == nil):
+		return c, errors.New("option Codec has one function: it needs two, Encode and Decode")
+	case c.Encode == nil:
+		return DefaultCodec[T]()
+	}
+	return c, nil
 }
 
 // Values returns an iterator over values, without errors.

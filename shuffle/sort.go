@@ -24,6 +24,7 @@ type Sorter[T any] struct {
 	codec  Codec[T]
 	sorter *extsort.Sorter
 	temp   *tempdir.Set
+	meter  *meter
 }
 
 // NewSorter returns a sorter by keys, to be closed. The order of records with
@@ -44,7 +45,7 @@ func newSorter[T any](ctx context.Context, by []Key[T], c config[T]) (*Sorter[T]
 	if err != nil {
 		return nil, err
 	}
-	return &Sorter[T]{by: by, codec: c.Codec, sorter: s, temp: c.temp}, nil
+	return &Sorter[T]{by: by, codec: c.Codec, sorter: s, temp: c.temp, meter: c.meter}, nil
 }
 
 // Feed returns a feed. Any number may be open at once, each takes a small part
@@ -55,13 +56,15 @@ func (s *Sorter[T]) Feed() (*Feed[T], error) {
 		return nil, err
 	}
 	var key, record []byte
+	tally := s.meter.feeding()
 	return &Feed[T]{
-		mu: new(sync.Mutex),
+		mu: new(sync.Mutex), tally: tally,
 		add: func(v T) (err error) {
 			key = appendKeys(key[:0], s.by, v)
 			if record, err = s.codec.Encode(record[:0], v); err != nil {
 				return fmt.Errorf("encoding a record: %w", err)
 			}
+			tally.add(len(record))
 			return w.Add(key, record)
 		},
 		finish: func() error { return w.Close() },
@@ -76,6 +79,8 @@ func (s *Sorter[T]) first(n int64) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
 		left := n
+		out := s.meter.reading()
+		defer out.end()
 		for b, err := range s.sorter.Sorted() {
 			if err != nil {
 				yield(none, err)
@@ -88,6 +93,7 @@ func (s *Sorter[T]) first(n int64) iter.Seq2[T, error] {
 					yield(none, fmt.Errorf("decoding a record: %w", err))
 					return
 				}
+				out.count(len(b.Record(i)))
 				if !yield(v, nil) {
 					return
 				}

@@ -27,6 +27,7 @@ type FuncSorter[T any] struct {
 	codec   Codec[T]
 	limit   int // bytes of what is held
 	fanIn   int // runs that can be read at once
+	meter   *meter
 
 	held    []held[T]
 	encoded []byte // of those held
@@ -54,7 +55,7 @@ func NewFuncSorter[T any](ctx context.Context, compare func(a, b T) int, o *Opti
 	// What is held grows by doubling, and the collector lags behind.
 	s := &FuncSorter[T]{
 		engine: spill.Engine{Memory: c.Memory, Threads: c.Threads, Temp: c.temp}, compare: compare, codec: c.Codec,
-		limit: int(c.Memory / 4), fanIn: max(int(c.Memory/4/(2*funcBlock)), 2),
+		limit: int(c.Memory / 4), fanIn: max(int(c.Memory/4/(2*funcBlock)), 2), meter: c.meter,
 	}
 	if err := s.engine.Start(ctx, "sorting", 1); err != nil {
 		return nil, err
@@ -69,29 +70,39 @@ func (s *FuncSorter[T]) Feed() (*Feed[T], error) {
 	if err := s.engine.OpenWriter(); err != nil {
 		return nil, err
 	}
-	return &Feed[T]{mu: &s.engine.Mu, add: s.add, finish: func() error { s.engine.Writers--; return nil }}, nil
+	tally := s.meter.feeding()
+	return &Feed[T]{
+		mu: &s.engine.Mu, tally: tally,
+		add: func(v T) error {
+			n, err := s.add(v)
+			tally.add(n)
+			return err
+		},
+		finish: func() error { s.engine.Writers--; return nil },
+	}, nil
 }
 
-// add holds a record. engine.Mu is held, or there is one feed.
-func (s *FuncSorter[T]) add(v T) error {
+// add holds a record and returns the bytes of its encoding. engine.Mu is held, or
+// there is one feed.
+func (s *FuncSorter[T]) add(v T) (int, error) {
 	from := len(s.encoded)
 	encoded, err := s.codec.Encode(s.encoded, v)
 	if err != nil {
-		return fmt.Errorf("encoding a record: %w", err)
+		return 0, fmt.Errorf("encoding a record: %w", err)
 	}
 	h := held[T]{from: from, to: len(encoded)}
 	// The caller's may change.
 	if h.v, err = s.codec.Decode(encoded[from:]); err != nil {
-		return fmt.Errorf("decoding a record: %w", err)
+		return 0, fmt.Errorf("decoding a record: %w", err)
 	}
 	s.encoded = encoded
 	s.held = append(s.held, h)
 	s.in.AddRecord(s.encoded[from:])
 	// A decoded record may take as much as its encoding beside its own struct.
 	if 2*len(s.encoded)+len(s.held)*int(unsafe.Sizeof(h)) > s.limit {
-		return s.spill()
+		err = s.spill()
 	}
-	return nil
+	return h.to - h.from, err
 }
 
 func (s *FuncSorter[T]) sortHeld() {
@@ -138,8 +149,11 @@ func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 		if err == nil {
 			var m *funcMerger[T]
 			if m, err = s.merger(s.runs, true); err == nil {
+				read := s.meter.reading()
+				defer read.end()
 				for m.next() {
 					out.AddRecord(m.encoded)
+					read.count(len(m.encoded))
 					if !yield(m.v, nil) {
 						return
 					}

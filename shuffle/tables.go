@@ -18,6 +18,7 @@ type tables[T any] struct {
 	threads int
 	mu      sync.Mutex
 	open    []*sharedTable[T]
+	meter   *meter
 }
 
 // newTables makes an engine.
@@ -27,7 +28,7 @@ func newTables[T any](ctx context.Context, c config[T], o hashagg.Options) (*tab
 	if err != nil {
 		return nil, err
 	}
-	return &tables[T]{engine: engine, temp: c.temp, threads: c.Threads}, nil
+	return &tables[T]{engine: engine, temp: c.temp, threads: c.Threads, meter: c.meter}, nil
 }
 
 // Stats tells what was done so far.
@@ -73,14 +74,21 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(
 		t = slices.MinFunc(s.open, func(a, b *sharedTable[T]) int { return a.feeds - b.feeds })
 	}
 	t.feeds++
-	return &Feed[T]{mu: &t.mu, add: t.add, finish: func() error { return s.finish(t) }}, nil
+	tally := s.meter.feeding()
+	return &Feed[T]{
+		mu: &t.mu, tally: tally,
+		add:    func(v T) error { return t.add(v, tally) },
+		finish: func() error { return s.finish(t) },
+	}, nil
 }
 
-func (t *sharedTable[T]) add(v T) error {
+func (t *sharedTable[T]) add(v T, tally *tally) error {
 	if t.err == nil {
-		if err := t.pending.add(v, t.encode); err != nil && t.err == nil {
+		size, err := t.pending.add(v, t.encode)
+		if err != nil && t.err == nil {
 			t.err = err
 		}
+		tally.add(size)
 	}
 	return t.err
 }

@@ -55,9 +55,9 @@ func (t *Top[T]) Feed() (*Feed[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &topFeed[T]{t: t, add: out.Add}
+	f := &topFeed[T]{t: t, add: out.Add, tally: t.sorter.meter.feeding()}
 	return &Feed[T]{
-		mu:  new(sync.Mutex),
+		mu: new(sync.Mutex), tally: f.tally,
 		add: f.put,
 		finish: func() error {
 			err := f.flush()
@@ -78,6 +78,7 @@ type topFeed[T any] struct {
 	worst   []byte // key of k records that are left; nil while there are fewer
 	key     []byte
 	records int64
+	tally   *tally
 }
 
 type candidate struct{ key, record, end int }
@@ -87,6 +88,7 @@ const candidateSize = 24
 func (f *topFeed[T]) put(v T) error {
 	f.records++
 	f.key = appendKeys(f.key[:0], f.t.sorter.by, v)
+	f.tally.add(len(f.key))
 	// Of equal ones those that came before stay.
 	if f.t.k == 0 || f.worst != nil && bytes.Compare(f.key, f.worst) >= 0 {
 		return nil

@@ -27,6 +27,12 @@ var some = map[string]func(d *partd.Dict) partd.Partd{
 	"keys": func(d *partd.Dict) partd.Partd { return canList{bare{d}, d} },
 	"open": func(d *partd.Dict) partd.Partd { return canOpen{bare{d}, opening{d}} },
 	"scan": func(d *partd.Dict) partd.Partd { return canScan{bare{d}, d} },
+	"scan and parts": func(d *partd.Dict) partd.Partd {
+		return struct {
+			canScan
+			partd.PartScanner
+		}{canScan{bare{d}, d}, d}
+	},
 	"stat": func(d *partd.Dict) partd.Partd { return canStat{bare{d}, d} },
 	"set": func(d *partd.Dict) partd.Partd {
 		return struct {
@@ -232,6 +238,25 @@ var tries = map[string]func(ctx context.Context, s partd.Partd) error{
 		}
 		return nil
 	},
+	"parts": func(ctx context.Context, s partd.Partd) error {
+		got := map[string]string{}
+		for part := range 3 {
+			mine := map[string]string{}
+			for c, err := range partd.ScanPart(ctx, s, part, 3) {
+				if err != nil {
+					return err
+				}
+				mine[c.Key] += string(c.Data)
+			}
+			for key, value := range mine {
+				got[key] += value
+			}
+		}
+		if !maps.Equal(got, abilityValues) {
+			return errors.New("the content is another")
+		}
+		return nil
+	},
 	"open": func(ctx context.Context, s partd.Partd) error {
 		r, err := partd.Open(ctx, s, "b")
 		if err != nil {
@@ -357,6 +382,18 @@ func TestGroupOverLayers(t *testing.T) {
 						t.Fatal(v, err)
 					}
 				}
+				scanned := 0
+				for part := range 2 {
+					for g, err := range typed.ScanPart(t.Context(), part, 2) {
+						if list, listErr := shuffle.Collect(g.Values); err != nil || listErr != nil || g.Key != "k" || len(list) != 1 {
+							t.Fatal(g.Key, list, err, listErr)
+						}
+						scanned++
+					}
+				}
+				if scanned != 1 {
+					t.Fatalf("two parts of one key have %d", scanned)
+				}
 			})
 		}
 	}
@@ -364,7 +401,7 @@ func TestGroupOverLayers(t *testing.T) {
 
 // What the helpers do for a store with few abilities passes the suite.
 func TestFallbacks(t *testing.T) {
-	for _, which := range []string{"keys", "keys and open"} {
+	for _, which := range []string{"keys", "keys and open", "keys and scan"} {
 		for _, layer := range []string{"nothing", "zstd", "buffer"} {
 			t.Run(layer+" over "+which, func(t *testing.T) {
 				partdtest.Run(t, func(t *testing.T) partd.Partd {

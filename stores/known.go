@@ -9,7 +9,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/logstore"
-	"github.com/go-partd/partd/remote"
 )
 
 // store is a scheme, as "file" in "file:DIR".
@@ -19,9 +18,10 @@ type store struct {
 	about    string
 	location bool // it has one
 	remote   bool // which begins with // and may name a host
+	bucket   bool // which begins with // and names a bucket
 	options  []option
 	open     func(ctx context.Context, location string, opts options) (partd.Partd, error)
-	exists   func(location string) (bool, error)
+	exists   func(location string, opts options) (bool, error)
 	check    func(opts options) error // whether options go together; nil if they always do
 }
 
@@ -41,7 +41,7 @@ func stores() []store {
 		{
 			name: "mem", usage: "mem:", about: "in memory, gone with the process",
 			open:   func(context.Context, string, options) (partd.Partd, error) { return partd.NewDict(), nil },
-			exists: func(string) (bool, error) { return false, nil },
+			exists: func(string, options) (bool, error) { return false, nil },
 		},
 		{
 			name: "file", usage: "file:DIR", location: true, about: "a directory with a file per key",
@@ -54,7 +54,7 @@ func stores() []store {
 				}
 				return partd.OpenFile(dir, &partd.FileOptions{Sync: o.truth("sync"), MaxOpenFiles: o.count("files")})
 			},
-			exists: func(dir string) (bool, error) { return holds(dir, ".lock") },
+			exists: func(dir string, _ options) (bool, error) { return holds(dir, ".lock") },
 			check: func(o options) error {
 				if o.text("temp", "") != "" && (o.truth("sync") || o.count("files") > 0) {
 					return errors.New("a temporary store has neither the option sync nor files: leave them out")
@@ -84,10 +84,16 @@ func stores() []store {
 				}
 				return logstore.Open(dir, opts)
 			},
-			exists: func(dir string) (bool, error) { return holds(dir, "MANIFEST") },
+			exists: func(dir string, _ options) (bool, error) { return holds(dir, "MANIFEST") },
 		},
-		server("tcp", "tcp://HOST:PORT", "a server's store, by host and port"),
-		server("ipc", "ipc:///PATH", "a server's store, by the path of its socket"),
+		server("tcp", "tcp://HOST:PORT", "a server's store, by host and port; several, with commas between them, share the keys",
+			option{"insecure", truth(), "false", "send the token where others can read it"}),
+		server("tls", "tls://HOST:PORT", "the same over TLS",
+			option{"ca", file(), "those of the system", "certificates that the server's must be signed by"},
+			option{"cert", file(), "", "the client's certificate"},
+			option{"key", file(), "", "its key"}),
+		server("ipc", "ipc:///PATH", "a server's store, by the path of its socket",
+			option{"namespace", namespace(), "", "for tcp and tls it is in the address: tcp://HOST:PORT/NAME"}),
 	}
 }
 
@@ -101,13 +107,24 @@ func temp() option {
 
 // server is the store of a server. Opening it makes nothing, and says best what
 // there is.
-func server(scheme, usage, about string) store {
+func server(scheme, usage, about string, more ...option) store {
 	return store{
 		name: scheme, usage: usage, about: about, location: true, remote: true,
-		open: func(ctx context.Context, location string, _ options) (partd.Partd, error) {
-			return remote.Dial(ctx, scheme+":"+location, nil)
+		options: append([]option{{"token-file", file(), "the token in $PARTD_TOKEN, if there is one", "with the token that says who the client is"}}, more...),
+		open: func(ctx context.Context, location string, o options) (partd.Partd, error) {
+			opts, err := clientOptions(scheme, o)
+			if err != nil {
+				return nil, err
+			}
+			return dialAll(ctx, scheme, location, opts)
 		},
-		exists: func(string) (bool, error) { return true, nil },
+		exists: func(string, options) (bool, error) { return true, nil },
+		check: func(o options) error {
+			if (o.text("cert", "") == "") != (o.text("key", "") == "") {
+				return errors.New("a certificate needs its key, and a key its certificate: give both cert and key")
+			}
+			return nil
+		},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/shards"
 )
 
 // parsedURL is a URL taken apart.
@@ -20,8 +21,8 @@ type parsedURL struct {
 }
 
 // parse takes a URL apart and finds the one that each option is for.
-func parse(rawURL string, defaults map[string]string) (*parsedURL, error) {
-	schemes, prefixes := known()
+func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, error) {
+	schemes, prefixes := t.known()
 	prefix, rest, ok := strings.Cut(rawURL, ":")
 	if !ok {
 		return nil, fmt.Errorf("no scheme: write %s (with DIR a directory; layers go before, as in buffer+file:DIR)", schemes)
@@ -39,11 +40,15 @@ func parse(rawURL string, defaults map[string]string) (*parsedURL, error) {
 		u.layers = append(u.layers, layers()[i])
 	}
 	name := names[len(names)-1]
-	i := slices.IndexFunc(stores(), func(s store) bool { return s.name == name })
+	all := t.stores()
+	i := slices.IndexFunc(all, func(s store) bool { return s.name == name })
+	if i < 0 && (name == "s3" || name == "gs") {
+		return nil, fmt.Errorf("%s: is a store in a bucket, which this program cannot open: partd-cloud can", name)
+	}
 	if i < 0 {
 		return nil, fmt.Errorf("unknown scheme %q: there is %s", name, schemes)
 	}
-	u.store = stores()[i]
+	u.store = all[i]
 	path, query, _ := strings.Cut(rest, "?")
 	if err := u.setLocation(path); err != nil {
 		return nil, err
@@ -75,10 +80,16 @@ func (u *parsedURL) setLocation(path string) error {
 	if err != nil {
 		return fmt.Errorf("location %q: %w (a percent sign in a path is written %%25)", path, err)
 	}
-	if after, ok := strings.CutPrefix(location, "//"); ok {
+	after, ok := strings.CutPrefix(location, "//")
+	switch {
+	case u.store.bucket && !ok:
+		return fmt.Errorf("location %q: write %s", path, u.store.usage)
+	case ok && !u.store.bucket:
 		if !strings.HasPrefix(after, "/") {
 			return fmt.Errorf("location %q names a host: a local path has one slash or three", path)
 		}
+		fallthrough
+	case ok:
 		location = after
 	}
 	switch {
@@ -97,11 +108,14 @@ func (u *parsedURL) setAddress(path string) error {
 	if !ok || rest == "" {
 		return fmt.Errorf("address %q: write %s", path, u.store.usage)
 	}
-	if err := remote.CheckURL(u.store.name + ":" + path); err != nil {
-		return err
+	names, urls := servers(u.store.name, path)
+	for _, url := range urls {
+		if err := remote.CheckURL(url); err != nil {
+			return err
+		}
 	}
 	u.location = path
-	return nil
+	return shards.CheckNames(names)
 }
 
 // setOptions gives each option to the layer or the store that it is for.
@@ -177,10 +191,13 @@ type Part struct {
 
 // Parts returns what URLs are made of: the schemes of stores, and the layers
 // that go before them.
-func Parts() (schemes, prefixes []Part) {
-	for _, s := range stores() {
+func Parts() (schemes, prefixes []Part) { return NewSet().Parts() }
+
+// Parts returns what the URLs of the set are made of.
+func (t *Set) Parts() (schemes, prefixes []Part) {
+	for _, s := range t.stores() {
 		scheme := s.name + ":"
-		if s.remote {
+		if s.remote || s.bucket {
 			scheme += "//"
 		}
 		schemes = append(schemes, Part{scheme, s.about})
@@ -192,9 +209,9 @@ func Parts() (schemes, prefixes []Part) {
 }
 
 // known lists what there is, for messages.
-func known() (schemes, prefixes string) {
+func (t *Set) known() (schemes, prefixes string) {
 	var all, over []string
-	for _, s := range stores() {
+	for _, s := range t.stores() {
 		all = append(all, s.usage)
 	}
 	for _, l := range layers() {

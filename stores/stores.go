@@ -5,7 +5,7 @@
 //	buffer+file:DIR?memory=256MiB
 //	zstd+buffer+log:DIR?zstd.level=3&buffer.memory=64MiB
 //	log:?temp=/var/tmp
-//	tcp://HOST:PORT
+//	tcp://HOST:PORT or tcp://HOST:PORT,HOST:PORT,…
 //
 // A URL is layers, outermost first, each followed by "+", then the scheme of a
 // store, a colon, its location, and options. An option is given to the layer or
@@ -28,8 +28,17 @@
 //	  compression=none|s2|zstd, default none: of what is written from now on
 //	  readonly=true|false, default false: others may read it, too
 //	  temp=DIR: where the store is made, to be gone when it is closed
-//	tcp://HOST:PORT a server's store, by host and port
+//	tcp://HOST:PORT a server's store, by host and port; several, with commas between them, share the keys
+//	  token-file=FILE, default the token in $PARTD_TOKEN, if there is one: with the token that says who the client is
+//	  insecure=true|false, default false: send the token where others can read it
+//	tls://HOST:PORT the same over TLS
+//	  token-file=FILE, default the token in $PARTD_TOKEN, if there is one: with the token that says who the client is
+//	  ca=FILE, default those of the system: certificates that the server's must be signed by
+//	  cert=FILE: the client's certificate
+//	  key=FILE: its key
 //	ipc:///PATH    a server's store, by the path of its socket
+//	  token-file=FILE, default the token in $PARTD_TOKEN, if there is one: with the token that says who the client is
+//	  namespace=NAME: for tcp and tls it is in the address: tcp://HOST:PORT/NAME
 //
 // # Layers
 //
@@ -69,6 +78,7 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/remote"
 )
 
 // MaxLayers is how many layers a URL may name.
@@ -80,7 +90,7 @@ type URLError struct {
 	Err error
 }
 
-func (e *URLError) Error() string { return fmt.Sprintf("store %q: %v", e.URL, e.Err) }
+func (e *URLError) Error() string { return fmt.Sprintf("store %q: %v", remote.RedactURL(e.URL), e.Err) }
 
 // Unwrap returns what is wrong.
 func (e *URLError) Unwrap() error { return e.Err }
@@ -97,10 +107,15 @@ func Open(ctx context.Context, url string) (partd.Partd, error) {
 // default counts for every layer and store that knows an option of this name,
 // and is left out where none does.
 func OpenDefaults(ctx context.Context, url string, defaults map[string]string) (partd.Partd, error) {
+	return NewSet().Open(ctx, url, defaults)
+}
+
+// Open is [OpenDefaults] with the schemes of the set.
+func (t *Set) Open(ctx context.Context, url string, defaults map[string]string) (partd.Partd, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	u, err := parse(url, defaults)
+	u, err := t.parse(url, defaults)
 	if err != nil {
 		return nil, &URLError{url, err}
 	}
@@ -130,15 +145,18 @@ func (u *parsedURL) openAll(ctx context.Context) (partd.Partd, error) {
 
 // Exists reports whether there is something at a URL's location that Open would
 // open rather than make.
-func Exists(url string) (bool, error) {
-	u, err := parse(url, nil)
+func Exists(url string) (bool, error) { return NewSet().Exists(url) }
+
+// Exists is the function of this name with the schemes of the set.
+func (t *Set) Exists(url string) (bool, error) {
+	u, err := t.parse(url, nil)
 	if err != nil {
 		return false, &URLError{url, err}
 	}
 	if u.storeOptions.text("temp", "") != "" {
 		return false, nil
 	}
-	found, err := u.store.exists(u.location)
+	found, err := u.store.exists(u.location, u.storeOptions)
 	if err != nil {
 		return false, fmt.Errorf("store %q: %w", url, err)
 	}

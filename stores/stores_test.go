@@ -105,12 +105,23 @@ func TestErrors(t *testing.T) {
 		{"tcp:", "write tcp://HOST:PORT"},
 		{"tcp://somewhere", "write tcp://HOST:PORT"},
 		{"tcp:/x:1", "write tcp://HOST:PORT"},
+		{"tcp://h:1,somewhere", `"tcp://somewhere"`},
+		{"tcp://h:1,,i:1", "write tcp://HOST:PORT"},
+		{"tcp://h:1,i:1,h:1", "h:1 is named twice"},
+		{"tls://h:1,i:1/.", "neither . nor .."},
+		{"tls://h:1,me:secret@i:1", "//…@i:1"},
+		{"tcp://h:1,i:1?colour=red", "there is tcp.token-file=FILE"},
+		{"tcp://h:1?token=secret", "token=…"},
+		{"tls://me:secret@h:1", "//…@h:1"},
+		{"tls://h:1?cert=stores.go", "no such file"},
+		{"tcp://h:1/.", "neither . nor .."},
+		{"ipc:///s?namespace=a/b", "64 letters"},
 		{"ipc://", "write ipc:///PATH"},
-		{"tcp://h:1?memory=1GB", "none for this store"},
+		{"tcp://h:1?memory=1GB", "there is tcp.token-file=FILE"},
 	} {
 		t.Chdir(t.TempDir())
 		_, err := Open(context.Background(), c.url)
-		if !errors.As(err, new(*URLError)) || !strings.Contains(err.Error(), c.want) {
+		if !errors.As(err, new(*URLError)) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v, want a URLError …%s…", c.url, err, c.want)
 		}
 		if left, _ := os.ReadDir("."); len(left) > 0 {
@@ -149,7 +160,7 @@ func TestFailedLayerCloses(t *testing.T) {
 	if err := partd.Close(context.Background(), store); err != nil {
 		t.Fatal(err)
 	}
-	u, err := parse("zstd+log:"+dir, nil)
+	u, err := NewSet().parse("zstd+log:"+dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

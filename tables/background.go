@@ -62,6 +62,9 @@ func (s *Store) foldBehind(ctx context.Context, e *entry) {
 	}
 }
 
+// withTail returns the tables with rows in the tail.
+func (s *Store) withTail() []*entry { return s.aged(time.Now().Add(time.Hour)) }
+
 // aged returns the tables with rows in the tail from before a time.
 func (s *Store) aged(before time.Time) []*entry {
 	var old []*entry

@@ -19,6 +19,69 @@ type Bucket struct {
 // Name returns the bucket's name.
 func (b *Bucket) Name() string { return b.name }
 
+// Exists reports whether there is such a bucket, be it empty.
+func (b *Bucket) Exists(ctx context.Context) (bool, error) {
+	ok, err := b.s.cat.HasNamespace(ctx, namespaceOf(b.name))
+	if err != nil {
+		return false, &OpError{Op: "look for", Bucket: b.name, Err: err}
+	}
+	return ok, nil
+}
+
+// DeleteBucket deletes a bucket: with its tables, in one commit, and its snapshots, or only
+// if it is empty. Its error wraps [ErrNotFound] or [ErrNotEmpty].
+func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) error {
+	if err := s.deleteBucket(ctx, s.Bucket(name), contents); err != nil {
+		return &OpError{Op: "delete", Bucket: name, Err: err}
+	}
+	return nil
+}
+
+func (s *Store) deleteBucket(ctx context.Context, b *Bucket, contents bool) error {
+	for range mostAttempts { // others may put into it meanwhile
+		there, err := s.cat.HasNamespace(ctx, namespaceOf(b.name))
+		if err == nil && !there {
+			err = ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		var names []string
+		for info, err := range b.Tables(ctx, nil) {
+			if err != nil {
+				return err
+			}
+			if names = append(names, info.Name); !contents {
+				return fmt.Errorf("%w: it has the table %q", ErrNotEmpty, info.Name)
+			}
+		}
+		snapshots, err := b.Snapshots(ctx)
+		if err != nil {
+			return err
+		}
+		if len(snapshots) > 0 {
+			if !contents {
+				return fmt.Errorf("%w: it has the snapshot %q", ErrNotEmpty, snapshots[0].Name)
+			}
+			if err := b.DeleteSnapshots(ctx); err != nil {
+				return err
+			}
+		}
+		if len(names) > 0 {
+			if err := b.Delete(ctx, names...); err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+		}
+		if err := s.cat.DropNamespace(ctx, namespaceOf(b.name)); err != nil {
+			return err
+		}
+		if there, err = s.cat.HasNamespace(ctx, namespaceOf(b.name)); err != nil || !there {
+			return err
+		}
+	}
+	return ErrConflict
+}
+
 // check returns what the catalog calls a table.
 func (b *Bucket) check(name string) (tableName, error) {
 	if err := errors.Join(checkName("bucket", b.name), checkName("table", name)); err != nil {
@@ -40,11 +103,6 @@ func (b *Bucket) Delete(ctx context.Context, names ...string) error {
 	})
 }
 
-// SetMetadata sets a table's own metadata as a whole.
-func (b *Bucket) SetMetadata(ctx context.Context, name string, m map[string]string) error {
-	return b.s.Update(ctx, func(t *Txn) error { return t.SetMetadata(b.name, name, m) })
-}
-
 // Tables yields the bucket's tables that f selects, sorted by name.
 func (b *Bucket) Tables(ctx context.Context, f *Filter) iter.Seq2[TableInfo, error] {
 	return func(yield func(TableInfo, error) bool) {
@@ -60,12 +118,21 @@ func (b *Bucket) Tables(ctx context.Context, f *Filter) iter.Seq2[TableInfo, err
 			fail(err)
 			return
 		}
+		wanted, err := f.Metadata.read()
+		if err != nil {
+			fail(err)
+			return
+		}
+		f = &Filter{f.Pattern, wanted, f.Snapshot}
 		var failed error
-		err := b.s.cat.List(ctx, namespaceOf(b.name), func(l icecat.Listed) bool {
+		err = b.list(ctx, f, func(l icecat.Listed) bool {
 			if !f.selects(l) {
 				return true
 			}
 			var info TableInfo
+			if f.Snapshot != "" {
+				return yield(infoOf(l), nil)
+			}
 			info, failed = b.s.info(ctx, l)
 			if errors.Is(failed, icecat.ErrNotFound) { // deleted meanwhile
 				failed = nil
@@ -82,6 +149,18 @@ func (b *Bucket) Tables(ctx context.Context, f *Filter) iter.Seq2[TableInfo, err
 	}
 }
 
+// list calls do with the tables that f may select.
+func (b *Bucket) list(ctx context.Context, f *Filter, do func(icecat.Listed) bool) error {
+	switch ns := namespaceOf(b.name); {
+	case f.Snapshot != "":
+		return noSnapshot(b.s.cat.ListAt(ctx, ns, f.Snapshot, do))
+	case len(f.Metadata) > 0:
+		return b.s.cat.Find(ctx, ns, f.Metadata, do)
+	default:
+		return b.s.cat.List(ctx, ns, do)
+	}
+}
+
 func (f *Filter) selects(l icecat.Listed) bool {
 	if f.Pattern != "" {
 		// Names may hold any character, so a slash is none that separates.
@@ -89,20 +168,20 @@ func (f *Filter) selects(l icecat.Listed) bool {
 			return false
 		}
 	}
-	for k, v := range f.Metadata {
-		if got, ok := l.Metadata[k]; !ok || got != v {
-			return false
-		}
+	return Metadata(l.Metadata).has(f.Metadata)
+}
+
+// infoOf is what the catalog lists.
+func infoOf(l icecat.Listed) TableInfo {
+	return TableInfo{
+		Bucket: bucketOf(l.Namespace), Name: l.Name, Rows: l.Rows, Bytes: l.Bytes, Files: l.Files,
+		Version: Version(l.Version), Updated: l.Updated, Metadata: withUpdated(l.Metadata, l.Updated),
 	}
-	return true
 }
 
 // info adds what is in the tail to what the catalog lists.
 func (s *Store) info(ctx context.Context, l icecat.Listed) (TableInfo, error) {
-	i := TableInfo{
-		Bucket: bucketOf(l.Namespace), Name: l.Name, Rows: l.Rows, Bytes: l.Bytes, Files: l.Files,
-		Version: Version(l.Version), Updated: l.Updated,
-	}
+	i := infoOf(l)
 	s.mu.Lock()
 	e := s.entries[tableName{l.Namespace, l.Name}]
 	s.mu.Unlock()

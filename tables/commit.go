@@ -25,6 +25,7 @@ type change struct {
 
 	exclusive bool // no append to the tail may come in between
 	replaces  bool // what is in the tail is replaced
+	folds     bool // a step makes files of what is in the tail
 
 	result *table.Table // as committed; nil if there was nothing to do, or it was deleted
 }
@@ -35,15 +36,20 @@ func (c *change) add(st step) {
 	c.steps = append(c.steps, st)
 	switch st := st.(type) {
 	case *putStep:
-		c.exclusive = c.exclusive || st.id != "" || st.mode == Replace
-		c.replaces = c.replaces || st.mode == Replace
+		all := st.mode == Replace && st.over == nil
+		c.exclusive = c.exclusive || st.id != "" || all
+		c.replaces = c.replaces || all
+	case *restoreStep:
+		c.exclusive, c.replaces = true, true
 	case deleteStep:
 		c.exclusive = true
+	case *evolveStep:
+		c.exclusive, c.folds = true, true
 	}
 }
 
 // commit makes all changes, each of another table, or none.
-func (s *Store) commit(ctx context.Context, changes ...*change) error {
+func (s *Store) commit(ctx context.Context, also []icecat.Also, changes ...*change) error {
 	slices.SortFunc(changes, func(a, b *change) int {
 		if n := strings.Compare(a.e.Namespace, b.e.Namespace); n != 0 {
 			return n
@@ -56,7 +62,7 @@ func (s *Store) commit(ctx context.Context, changes ...*change) error {
 	}
 	for _, c := range changes {
 		// What was acknowledged before comes before, in the rows and in the versions.
-		if _, isDelete := c.steps[0].(deleteStep); !isDelete {
+		if _, isDelete := c.steps[0].(deleteStep); !isDelete && !c.folds {
 			_, err := c.e.foldLocked(ctx)
 			var unfit *SchemaError
 			if c.replaces && errors.As(err, &unfit) {
@@ -69,19 +75,24 @@ func (s *Store) commit(ctx context.Context, changes ...*change) error {
 			}
 		}
 	}
-	return s.attempts(ctx, changes)
+	return s.attemptsWith(ctx, also, changes)
 }
 
 // attempts commits changes, again and again while others come before. It wants
 // the entries' commit.
 func (s *Store) attempts(ctx context.Context, changes []*change) error {
+	return s.attemptsWith(ctx, nil, changes)
+}
+
+// attemptsWith is attempts with more in the same transaction.
+func (s *Store) attemptsWith(ctx context.Context, also []icecat.Also, changes []*change) error {
 	p, err := s.pin() // what is written for the commit, and not yet of use
 	if err != nil {
 		return err
 	}
 	defer s.unpin(p)
 	for n := 1; ; n++ {
-		err := s.attempt(ctx, changes)
+		err := s.attempt(ctx, also, changes)
 		if !errors.Is(err, table.ErrCommitFailed) {
 			return err
 		}
@@ -96,7 +107,7 @@ func (s *Store) attempts(ctx context.Context, changes []*change) error {
 	}
 }
 
-func (s *Store) attempt(ctx context.Context, changes []*change) (err error) {
+func (s *Store) attempt(ctx context.Context, also []icecat.Also, changes []*change) (err error) {
 	for _, c := range changes {
 		if c.exclusive {
 			c.e.mu.Lock()
@@ -118,7 +129,12 @@ func (s *Store) attempt(ctx context.Context, changes []*change) (err error) {
 		ch := &icecat.Change{Namespace: c.e.Namespace, Name: c.e.Name, IOs: []*icecat.FileIO{st.io}}
 		staged = append(staged, ch) // at once, so that what it wrote is removed
 		steps := c.steps
-		if c.replaces && c.e.log != nil {
+		if c.folds {
+			if _, err := c.e.load(ctx); err != nil && !errors.Is(err, icecat.ErrNotFound) {
+				return err
+			}
+		}
+		if (c.replaces || c.folds) && c.e.log != nil {
 			last, ok, err := c.e.log.Turn(ctx)
 			if err != nil {
 				return err
@@ -138,10 +154,10 @@ func (s *Store) attempt(ctx context.Context, changes []*change) (err error) {
 		}
 		of = append(of, c)
 	}
-	if len(staged) == 0 {
+	if len(staged)+len(also) == 0 {
 		return nil
 	}
-	if err := s.cat.Commit(ctx, staged...); err != nil {
+	if err := s.cat.CommitWith(ctx, also, staged...); err != nil {
 		return err
 	}
 	for i, c := range of {

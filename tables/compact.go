@@ -39,19 +39,42 @@ func (e *entry) compact(ctx context.Context) (r MaintainResult, err error) {
 	if err != nil || t == nil || t.CurrentSnapshot() == nil {
 		return r, err
 	}
-	snap := t.CurrentSnapshot()
-	step := &compactStep{io: e.s.cat.NewIO(), uuid: t.Metadata().TableUUID().String(), base: snap.SnapshotID, seq: snap.SequenceNumber}
+	settings, err := settingsOf(t.Metadata().Properties())
+	if err != nil {
+		return r, err
+	}
+	step := e.newCompactStep(t)
 	defer func() {
 		if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
 			step.io.RemoveWritten()
 		}
 	}()
+	if settings.Time != "" {
+		err = e.mergeInOrder(ctx, t, step)
+	} else {
+		err = e.concatenate(ctx, t, step)
+	}
+	if err != nil || len(step.groups) == 0 {
+		return r, err
+	}
+	c := &change{e: e}
+	c.add(step)
+	e.commit.Lock()
+	defer e.commit.Unlock()
+	r.Tables = 1
+	r.FilesBefore, r.FilesAfter = step.files()
+	return r, e.s.attempts(ctx, []*change{c})
+}
+
+// concatenate plans the compaction of a table whose rows are in the order in which
+// they came.
+func (e *entry) concatenate(ctx context.Context, t *table.Table, step *compactStep) error {
 	cfg := compaction.DefaultConfig()
 	cfg.TargetFileSizeBytes = targetSize
 	cfg.MinFileSizeBytes, cfg.MaxFileSizeBytes, cfg.MinInputFiles = cfg.TargetFileSizeBytes*3/4, cfg.TargetFileSizeBytes*9/5, 2
 	plan, err := compaction.Analyze(ctx, t, cfg)
 	if err != nil {
-		return r, err
+		return err
 	}
 	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), step.io)
 	for _, g := range plan.Groups {
@@ -60,23 +83,13 @@ func (e *entry) compact(ctx context.Context) (r MaintainResult, err error) {
 		done, err := table.ExecuteCompactionGroup(ctx, writer, group, table.WithCompactionTargetFileSize(cfg.TargetFileSizeBytes),
 			table.WithCompactionScanConcurrency(1), table.WithCompactionRecordBatchBufferSize(2))
 		if err != nil {
-			return r, err
+			return err
 		}
 		if len(done.OldDataFiles) > 0 {
 			step.groups = append(step.groups, done)
-			r.FilesBefore += len(done.OldDataFiles)
-			r.FilesAfter += len(done.NewDataFiles)
 		}
 	}
-	if len(step.groups) == 0 {
-		return r, nil
-	}
-	r.Tables = 1
-	c := &change{e: e}
-	c.add(step)
-	e.commit.Lock()
-	defer e.commit.Unlock()
-	return r, e.s.attempts(ctx, []*change{c})
+	return nil
 }
 
 // compactStep replaces files by others with the same rows.
@@ -86,6 +99,24 @@ type compactStep struct {
 	base   int64 // the snapshot whose files were read
 	seq    int64 // its number
 	groups []table.CompactionGroupResult
+
+	renumber bool // the new files have no row ids yet
+	cut      *cut // of the new files, if they are cut
+}
+
+// newCompactStep returns a step for a table as it is now, which has rows.
+func (e *entry) newCompactStep(t *table.Table) *compactStep {
+	snap := t.CurrentSnapshot()
+	return &compactStep{io: e.s.cat.NewIO(), uuid: t.Metadata().TableUUID().String(), base: snap.SnapshotID, seq: snap.SequenceNumber}
+}
+
+// files returns how many files are replaced, and by how many.
+func (c *compactStep) files() (before, after int) {
+	for _, g := range c.groups {
+		before += len(g.OldDataFiles)
+		after += len(g.NewDataFiles)
+	}
+	return before, after
 }
 
 func (c *compactStep) wrote() *icecat.FileIO { return c.io }
@@ -94,21 +125,44 @@ func (c *compactStep) stage(ctx context.Context, _ *staging, cur *table.Table) (
 	if cur == nil || cur.Metadata().TableUUID().String() != c.uuid {
 		return nil, errRestage
 	}
-	// Rows may have been added since, but none deleted or replaced.
-	for s := cur.CurrentSnapshot(); s == nil || s.SnapshotID != c.base; {
-		if s == nil || s.Summary == nil || s.Summary.Operation != table.OpAppend || s.ParentSnapshotID == nil {
-			return nil, errRestage
-		}
-		s = cur.SnapshotByID(*s.ParentSnapshotID)
+	if !onlyAppended(cur, c.base) {
+		return nil, errRestage
 	}
 	tx := cur.NewTransaction()
 	// The rows keep their place before those that were added since.
 	rewrite := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
-	for _, g := range c.groups {
+	groups := c.groups
+	if c.renumber {
+		var one table.CompactionGroupResult
+		for _, g := range groups {
+			one.OldDataFiles = append(one.OldDataFiles, g.OldDataFiles...)
+			one.NewDataFiles = append(one.NewDataFiles, g.NewDataFiles...)
+			one.SafePosDeletes = append(one.SafePosDeletes, g.SafePosDeletes...)
+			one.SafeDeletionVectors = append(one.SafeDeletionVectors, g.SafeDeletionVectors...)
+		}
+		var err error
+		if one.NewDataFiles, err = withRowIDs(cur, one.NewDataFiles); err != nil {
+			return nil, err
+		}
+		groups = []table.CompactionGroupResult{one}
+	}
+	for _, g := range groups {
 		rewrite.ApplyResult(g)
 	}
 	if err := rewrite.Commit(ctx); err != nil {
 		return nil, fmt.Errorf("stage the compacted files: %w", err)
 	}
 	return staged(tx)
+}
+
+// onlyAppended reports whether rows may have been added to a table since a
+// snapshot, but none deleted or replaced.
+func onlyAppended(t *table.Table, base int64) bool {
+	for s := t.CurrentSnapshot(); s == nil || s.SnapshotID != base; {
+		if s == nil || s.Summary == nil || s.Summary.Operation != table.OpAppend || s.ParentSnapshotID == nil {
+			return false
+		}
+		s = t.SnapshotByID(*s.ParentSnapshotID)
+	}
+	return true
 }

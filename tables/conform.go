@@ -22,6 +22,45 @@ type conformer struct {
 	stored *arrow.Schema // the same in the types that are kept
 	kept   *arrow.Schema // of the table
 	from   []int         // for each column of kept, that of stored; -1: none
+
+	evolution Evolution
+	returned  *arrow.Schema    // the types that readers get
+	changes   []ColumnChange   // without which the table does not take the rows
+	narrow    []arrow.DataType // for each column of kept the type that readers get, if values may not fit it; nil: none
+
+	before func(arrow.RecordBatch) (arrow.RecordBatch, error) // what a migration does first; nil: nothing
+	made   *arrow.Schema                                      // of what before returns
+	check  *check                                             // the rules; nil: none
+}
+
+// putConformer returns what makes rows that are put fit a table, as its evolution
+// has it; or one with changes, if the table needs them first.
+func putConformer(put, kept, returned *arrow.Schema, e Evolution) (*conformer, error) {
+	if _, err := storedSchema(put); err != nil {
+		return nil, err
+	}
+	changes, err := e.fits(put, returned)
+	if err != nil {
+		return nil, err
+	}
+	if len(changes) > 0 {
+		return &conformer{put: put, kept: kept, evolution: e, returned: returned, changes: changes}, nil
+	}
+	c, err := newConformer(put, kept)
+	if err != nil {
+		return nil, err
+	}
+	c.evolution, c.returned, c.narrow = e, returned, make([]arrow.DataType, kept.NumFields())
+	plain := arrowtypes.Plain(put)
+	for i, f := range returned.Fields() {
+		if c.from[i] < 0 {
+			continue
+		}
+		if t := plain.Field(c.from[i]).Type; !arrowtypes.Alike(t, f.Type) && !arrowtypes.Widens(t, f.Type) && !arrow.IsBaseBinary(kept.Field(i).Type.ID()) {
+			c.narrow[i] = f.Type
+		}
+	}
+	return c, nil
 }
 
 // newConformer returns what makes batches of a schema fit a table. Its error is
@@ -83,11 +122,13 @@ func names(s *arrow.Schema) []string {
 }
 
 // widens reports whether a column of type from may become one of type to: what
-// Iceberg's schema evolution promotes.
+// Iceberg's schema evolution promotes, and integers that float64 holds.
 func widens(from, to arrow.DataType) bool {
 	switch from.ID() {
 	case arrow.INT32:
-		return to.ID() == arrow.INT64
+		return to.ID() == arrow.INT64 || to.ID() == arrow.FLOAT64
+	case arrow.INT64:
+		return to.ID() == arrow.FLOAT64
 	case arrow.FLOAT32:
 		return to.ID() == arrow.FLOAT64
 	case arrow.DECIMAL128:
@@ -100,6 +141,18 @@ func widens(from, to arrow.DataType) bool {
 
 // apply returns a batch in the kept schema. The caller releases it.
 func (c *conformer) apply(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+	if c.before != nil {
+		made, err := c.before(batch)
+		if err != nil {
+			return nil, err
+		}
+		if made != batch {
+			defer made.Release()
+		}
+		if batch = made; !batch.Schema().Equal(c.made) {
+			return nil, fmt.Errorf("a migration returned columns %v after %v", batch.Schema(), c.made)
+		}
+	}
 	stored, err := arrowtypes.Convert(batch, c.stored)
 	if err != nil {
 		return nil, err
@@ -125,6 +178,13 @@ func (c *conformer) apply(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 		// Alike or not, it is one of the types that are kept: what is widened is a number.
 		if columns[i], err = arrowtypes.ConvertArray(a, f.Type); err != nil {
 			return nil, &SchemaError{f.Name, err}
+		}
+		if c.narrow != nil && c.narrow[i] != nil {
+			back, err := arrowtypes.ConvertArray(columns[i], c.narrow[i])
+			if err != nil {
+				return nil, &SchemaError{f.Name, fmt.Errorf("it has a value that the table's type does not hold: %w", err)}
+			}
+			back.Release()
 		}
 	}
 	return array.NewRecordBatch(c.kept, columns, batch.NumRows()), nil
@@ -183,10 +243,12 @@ func keptSchema(s *iceberg.Schema) (*arrow.Schema, error) {
 
 // arrowProperty is the property with the Arrow schema that was put, of a schema
 // by its id.
-func arrowProperty(schemaID int) string { return fmt.Sprintf("partd.arrow-schema.%d", schemaID) }
+func arrowProperty(schemaID int) string { return fmt.Sprintf("%s%d", arrowProperties, schemaID) }
 
-// returnedSchema returns the types in which readers get a table's columns.
-func returnedSchema(s *iceberg.Schema, properties iceberg.Properties) (*arrow.Schema, error) {
+const arrowProperties = "partd.arrow-schema."
+
+// putSchema returns a table's columns in the types in which they were put.
+func putSchema(s *iceberg.Schema, properties iceberg.Properties) (*arrow.Schema, error) {
 	kept, err := keptSchema(s)
 	if err != nil {
 		return nil, err
@@ -199,5 +261,14 @@ func returnedSchema(s *iceberg.Schema, properties iceberg.Properties) (*arrow.Sc
 	if err != nil {
 		return nil, fmt.Errorf("property %s: %w", arrowProperty(s.ID), err)
 	}
-	return arrowtypes.Returned(kept, put), nil
+	return arrowtypes.AsPut(kept, put), nil
+}
+
+// returnedSchema returns the types in which readers get a table's columns.
+func returnedSchema(s *iceberg.Schema, properties iceberg.Properties) (*arrow.Schema, error) {
+	put, err := putSchema(s, properties)
+	if err != nil {
+		return nil, err
+	}
+	return arrowtypes.Plain(put), nil
 }

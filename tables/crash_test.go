@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -152,11 +153,32 @@ func (r *crashRun) check(ctx context.Context) (err error) {
 				return fmt.Errorf("after a %s and %q: %w", kind, then, err)
 			}
 		}
+		if err := got.addSnapshots(ctx, s.Bucket("")); err != nil {
+			return fmt.Errorf("after a %s and %q: %w", kind, then, err)
+		}
 		if !got.equal(r.last) && !got.equal(r.flight) {
 			return fmt.Errorf("after a %s and %q there is %v, want %v or %v", kind, then, got, r.last, r.flight)
 		}
 	}
 	return nil
+}
+
+// addSnapshots adds the tables of snapshots, each as "snapshot/name", and each
+// snapshot as "snapshot/".
+func (a rowsByTable) addSnapshots(ctx context.Context, b *Bucket) error {
+	all, err := b.Snapshots(ctx)
+	for _, snap := range all {
+		a[snap.Name+"/"] = nil
+		for info, err := range b.Tables(ctx, &Filter{Snapshot: snap.Name}) {
+			if err != nil {
+				return err
+			}
+			if a[snap.Name+"/"+info.Name], err = readAt(ctx, b, snap.Name, info.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return err
 }
 
 func (a rowsByTable) equal(b rowsByTable) bool {
@@ -178,7 +200,7 @@ func (r *crashRun) run(crashes int) (err error) {
 		name := []string{"a", "b", "c"}[r.rnd.IntN(3)]
 		after := maps.Clone(r.last)
 		var op func() error
-		switch k := r.rnd.IntN(12); k {
+		switch k := r.rnd.IntN(15); k {
 		default:
 			count := int64(1 + r.rnd.IntN(4))
 			mode := Append
@@ -205,6 +227,35 @@ func (r *crashRun) run(crashes int) (err error) {
 			}
 			delete(after, name)
 			op = func() error { return b.Delete(ctx, name) }
+		case 10:
+			snap := []string{"x", "y"}[r.rnd.IntN(2)]
+			if _, ok := after[snap+"/"]; ok || len(after) == 0 {
+				continue
+			}
+			for table, rows := range r.last {
+				if !strings.Contains(table, "/") {
+					after[snap+"/"+table] = rows
+				}
+			}
+			after[snap+"/"] = nil
+			op = func() error { _, err := b.Snapshot(ctx, snap); return err }
+		case 11, 12:
+			snap := []string{"x", "y"}[r.rnd.IntN(2)]
+			if _, ok := after[snap+"/"]; !ok {
+				continue
+			}
+			if k == 12 {
+				maps.DeleteFunc(after, func(of string, _ []int64) bool { return strings.HasPrefix(of, snap+"/") })
+				op = func() error { return b.DeleteSnapshot(ctx, snap) }
+				break
+			}
+			maps.DeleteFunc(after, func(of string, _ []int64) bool { return !strings.Contains(of, "/") })
+			for of, rows := range r.last {
+				if table, ok := strings.CutPrefix(of, snap+"/"); ok && table != "" {
+					after[table] = rows
+				}
+			}
+			op = func() error { return b.Restore(ctx, snap) }
 		}
 		r.mu.Lock()
 		r.flight = after

@@ -27,10 +27,11 @@ type entry struct {
 	// commit is held by whoever commits to the table, in this process.
 	commit sync.Mutex
 
-	mu     sync.Mutex // guards what follows, and orders appends to the tail
-	state  state
-	log    *tail.Log // nil: nothing is in the tail
-	queued bool      // for a fold
+	mu          sync.Mutex // guards what follows, and orders appends to the tail
+	state       state
+	log         *tail.Log // nil: nothing is in the tail
+	bucketRules string    // those of the bucket, at the last refresh
+	queued      bool      // for a fold
 }
 
 // state is what appends need to know of a table, as of one location of its metadata.
@@ -40,6 +41,12 @@ type state struct {
 	version  Version
 	folded   int64         // the last epoch that is in the files
 	kept     *arrow.Schema // nil if the table does not exist
+	order    *order        // nil: none
+	ordering []string      // the names of its columns
+	returned *arrow.Schema // the types that readers get
+
+	evolution Evolution
+	rules     string // of the table, as they are kept
 }
 
 // acquire returns the entry of a table, which the caller releases.
@@ -72,11 +79,12 @@ func (e *entry) release() {
 
 // refresh brings the state up to what the catalog says now. It wants mu.
 func (e *entry) refresh(ctx context.Context) error {
-	loc, err := e.s.cat.Location(ctx, e.Namespace, e.Name)
+	loc, rules, err := e.s.cat.Lookup(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
 		e.lose()
 		return nil
 	}
+	e.bucketRules = rules
 	if err != nil || loc == e.state.location {
 		return err
 	}
@@ -105,7 +113,23 @@ func (e *entry) set(ctx context.Context, t *table.Table) error {
 		return err
 	}
 	kept = e.s.shared.schema(kept)
-	n := state{location: t.MetadataLocation(), uuid: meta.TableUUID().String(), version: versionOf(meta), kept: kept, folded: -1}
+	settings, err := settingsOf(meta.Properties())
+	if err != nil {
+		return err
+	}
+	n := state{
+		location: t.MetadataLocation(), uuid: meta.TableUUID().String(), version: versionOf(meta), kept: kept, folded: -1,
+		evolution: settings.Evolution, rules: meta.Properties()[rulesProperty],
+	}
+	if n.order, err = orderOf(meta); err != nil {
+		return err
+	}
+	if n.order != nil {
+		n.ordering = n.order.names(meta.CurrentSchema())
+	}
+	if n.returned, err = e.s.shared.asReturned(kept, meta.Properties()[arrowProperty(meta.CurrentSchema().ID)]); err != nil {
+		return err
+	}
 	if e.s.tail != nil {
 		n.folded = e.s.tail.Folded(meta.Properties())
 	}

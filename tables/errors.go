@@ -17,6 +17,9 @@ var (
 	// ErrExists is wrapped by the error of a put in mode Error to a table that is there.
 	ErrExists = fmt.Errorf("exists (%w)", fs.ErrExist)
 
+	// ErrNotEmpty is wrapped by the error for a bucket that has tables or snapshots.
+	ErrNotEmpty = errors.New("not empty")
+
 	// ErrInUse is wrapped by the error of Open where another Store has the
 	// directory's tail.
 	ErrInUse = errors.New("in use")
@@ -41,6 +44,30 @@ func (e *SchemaError) Error() string {
 
 // Unwrap returns the cause.
 func (e *SchemaError) Unwrap() error { return e.Err }
+
+// ArgumentError says what is wrong with what an operation was given.
+type ArgumentError struct{ Err error }
+
+func (e *ArgumentError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *ArgumentError) Unwrap() error { return e.Err }
+
+// SQLError says where a statement is wrong.
+type SQLError struct {
+	Line, Column int   // from 1 on, the column in characters; 0 where it is about the whole
+	Err          error // what is wrong there
+}
+
+func (e *SQLError) Error() string {
+	if e.Line == 0 {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("line %d, column %d: %v", e.Line, e.Column, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *SQLError) Unwrap() error { return e.Err }
 
 // OpError is the error of an operation on a store of tables.
 type OpError struct {

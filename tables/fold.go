@@ -59,14 +59,29 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer one.Release()
+	defer func() {
+		if one != nil {
+			one.Release()
+		}
+	}()
 	f.io = e.s.cat.NewIO()
 	same, err := newConformer(f.kept, f.kept)
 	if err != nil {
 		return 0, err
 	}
 	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
-	if f.files, err = writeFiles(ctx, writer, f.io, &source{read: []arrow.RecordBatch{one}}, same); err != nil {
+	folded := one.NumRows()
+	if f.order != nil {
+		one, err = f.order.inPlace(ctx, one, f.ordering)
+		if err != nil {
+			return 0, err
+		}
+		f.files, err = f.order.write(ctx, writer, f.kept, tailSource(one, placesOf(f.kept, f.ordering)).Batches)
+		if err != nil {
+			f.io.RemoveWritten()
+			return 0, err
+		}
+	} else if f.files, err = writeFiles(ctx, writer, f.io, &source{read: []arrow.RecordBatch{one}}, same); err != nil {
 		return 0, err
 	}
 	c := &change{e: e}
@@ -83,9 +98,9 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	if e.log == nil {
-		return one.NumRows(), nil
+		return folded, nil
 	}
-	return one.NumRows(), e.log.Forget(ctx, f.epoch)
+	return folded, e.log.Forget(ctx, f.epoch)
 }
 
 // foldable ends the tail's epoch, and returns the table and the rows to fold, or
@@ -113,7 +128,7 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 	}
 	_, _, _, updated := e.log.Size(e.state.folded)
 	return t, &foldStep{
-		uuid: e.state.uuid, schema: t.Schema().ID, kept: e.state.kept,
+		uuid: e.state.uuid, schema: t.Schema().ID, kept: e.state.kept, order: e.state.order, ordering: e.state.ordering,
 		epoch: last, ids: e.log.IDs(e.state.folded, last), update: updated,
 	}, rows, nil
 }

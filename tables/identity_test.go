@@ -131,7 +131,7 @@ func TestForeignRename(t *testing.T) {
 		dir := t.TempDir()
 		s := mustOpen(t, dir, &Options{FoldAge: -1})
 		b := s.Bucket("")
-		if _, err := b.Put(t.Context(), "a", rowsOf(0), Append, &PutOptions{Metadata: map[string]string{"k": "v"}}); err != nil {
+		if _, err := b.Put(t.Context(), "a", rowsOf(0), Append, &PutOptions{Metadata: Metadata{"k": "v"}}); err != nil {
 			t.Fatal(err)
 		}
 		mustPut(t, b, "a", Append, 1)

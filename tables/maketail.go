@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -15,6 +16,8 @@ import (
 // there before the catalog has the table, and Iceberg's files are left to the first
 // fold. Its error wraps icecat.ErrConflict where the table is there.
 func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error {
+	e.s.appending.RLock()
+	defer e.s.appending.RUnlock()
 	e.commit.Lock()
 	defer e.commit.Unlock()
 	e.mu.Lock()
@@ -25,20 +28,42 @@ func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error
 	if e.state.kept != nil {
 		return icecat.ErrConflict
 	}
-	sh, err := newShape(src.schema, 0)
+	sh, err := newShape(withDictionaries(src.schema, src), 0)
 	if err != nil {
 		return err
 	}
 	st := &staging{s: e.s, e: e, info: icecat.Info{Updated: time.Now(), Metadata: o.Metadata}}
-	meta, err := e.s.newTable(sh)
+	meta, err := e.s.newTable(sh, o.Settings)
 	if err == nil {
 		meta, err = st.mirror(meta)
 	}
 	if err != nil {
 		return err
 	}
-	rows, err := e.s.conformed(src, sh.kept)
+	order, err := orderOf(meta)
+	if err != nil {
+		return err
+	}
+	if order != nil && order.rule == RefuseDuplicate {
+		return errCommitted
+	}
+	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
+	if err != nil {
+		return err
+	}
+	ck, err := e.checker(ctx, nil, src.schema, sh.kept, arrowtypes.Plain(src.schema), "", bucket)
+	if err != nil {
+		return err
+	}
+	c, err := e.s.shared.conformer(src.schema, sh.kept, nil, "")
+	if err != nil {
+		return err
+	}
+	rows, err := c.all(ctx, src, ck)
 	defer release(rows)
+	if err == nil && order != nil {
+		err = order.checkAll(rows, order.names(meta.CurrentSchema()))
+	}
 	if err != nil {
 		return err
 	}
@@ -64,21 +89,24 @@ func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error
 	return errors.Join(err, e.forget(context.WithoutCancel(ctx)))
 }
 
-// conformed returns the rows read so far in a schema that is kept. The caller
-// releases them.
-func (s *Store) conformed(src *source, kept *arrow.Schema) ([]arrow.RecordBatch, error) {
-	c, err := s.shared.conformer(src.schema, kept)
-	if err != nil {
-		return nil, err
-	}
-	rows := make([]arrow.RecordBatch, 0, len(src.read))
-	for _, batch := range src.read {
-		fit, err := c.apply(batch)
-		if err != nil {
-			release(rows)
-			return nil, err
+// all returns the rows read so far in the schema that is kept, once they were checked.
+// The caller releases them.
+func (c *conformer) all(ctx context.Context, src *source, ck *check) (rows []arrow.RecordBatch, err error) {
+	defer ck.close()
+	rows = make([]arrow.RecordBatch, 0, len(src.read))
+	for i := 0; i < len(src.read) && err == nil; i++ {
+		var fit arrow.RecordBatch
+		if fit, err = c.apply(src.read[i]); err == nil {
+			rows = append(rows, fit)
+			err = ck.add(ctx, fit)
 		}
-		rows = append(rows, fit)
+	}
+	if err == nil {
+		err = ck.end(ctx)
+	}
+	if err != nil {
+		release(rows)
+		return nil, err
 	}
 	return rows, nil
 }

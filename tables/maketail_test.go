@@ -16,7 +16,7 @@ func TestMadeInTail(t *testing.T) {
 	b := s.Bucket("")
 	put := func(n int64, id string) {
 		t.Helper()
-		if v, err := b.Put(t.Context(), "a", rowsOf(n), Append, &PutOptions{ID: id, Metadata: map[string]string{"k": fmt.Sprint(n)}}); v != 0 || err != nil {
+		if v, err := b.Put(t.Context(), "a", rowsOf(n), Append, &PutOptions{ID: id, Metadata: Metadata{"k": fmt.Sprint(n)}}); v != 0 || err != nil {
 			t.Fatal(v, err)
 		}
 	}

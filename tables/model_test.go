@@ -28,7 +28,7 @@ func rounds(t testing.TB, env string, n int) int {
 type modelTable struct {
 	rows     []int64
 	ids      map[string]bool
-	meta     map[string]string
+	meta     Metadata
 	versions map[Version][]int64
 }
 
@@ -75,7 +75,7 @@ func (m *model) step(ctx context.Context) (string, error) {
 			m.old = append(m.old, o.ID)
 		}
 		if m.rnd.IntN(3) == 0 {
-			o.Metadata = map[string]string{"k": fmt.Sprint(m.next)}
+			o.Metadata = Metadata{"k": fmt.Sprint(m.next)}
 		}
 		op := fmt.Sprintf("put %v mode %d, %d rows, id %q", n, mode, len(ns), o.ID)
 		_, err := b.Put(ctx, n.Name, rowsOf(ns...), mode, o)
@@ -85,7 +85,7 @@ func (m *model) step(ctx context.Context) (string, error) {
 		delete(m.tables, n)
 		return fmt.Sprint("delete ", n), expect(err, mt == nil, ErrNotFound)
 	case k == 12:
-		meta := map[string]string{"m": fmt.Sprint(m.next)}
+		meta := Metadata{"m": fmt.Sprint(m.next)}
 		err := b.SetMetadata(ctx, n.Name, meta)
 		if mt != nil {
 			mt.meta = meta
@@ -274,31 +274,33 @@ func TestModel(t *testing.T) {
 	for seed := range uint64(rounds(t, "PARTD_MODELS", 3)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			m := &model{
-				t: t, rnd: rand.New(rand.NewPCG(seed, 0)), dir: t.TempDir(), tables: map[tableName]*modelTable{},
-				opts: Options{FoldBytes: 4000, FoldAge: -1, Memory: 1 << 20},
-			}
-			m.opts.NoTail = seed%3 == 2
-			var err error
-			if m.s, err = Open(t.Context(), m.dir, &m.opts); err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				if err := m.s.Close(); err != nil {
-					t.Error(err)
-				}
-			}()
-			var log []string
-			for range 120 {
-				op, err := m.step(t.Context())
-				log = append(log, op)
-				if err != nil {
-					t.Fatalf("%v\nafter %q", err, log[max(0, len(log)-15):])
-				}
-			}
-			if err := m.check(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			runModel(t, t.TempDir(), Options{FoldBytes: 4000, FoldAge: -1, Memory: 1 << 20, NoTail: seed%3 == 2}, seed, 120)
 		})
+	}
+}
+
+// runModel does random operations on what is at a directory or a URL.
+func runModel(t *testing.T, dir string, o Options, seed uint64, steps int) {
+	t.Helper()
+	m := &model{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), dir: dir, tables: map[tableName]*modelTable{}, opts: o}
+	var err error
+	if m.s, err = Open(t.Context(), m.dir, &m.opts); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := m.s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var log []string
+	for range steps {
+		op, err := m.step(t.Context())
+		log = append(log, op)
+		if err != nil {
+			t.Fatalf("%v\nafter %q", err, log[max(0, len(log)-15):])
+		}
+	}
+	if err := m.check(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }

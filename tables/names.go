@@ -6,7 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// checkName says why a name is none. A bucket may be "", a table may not.
+// checkName says why a name is none. A bucket may be "", and a snapshot to be made;
+// a table may not.
 func checkName(what, name string) error {
 	switch {
 	case len(name) > MaxName:

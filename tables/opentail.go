@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,14 +19,18 @@ import (
 func (s *Store) openTail(ctx context.Context) error {
 	p := s.opts.Tail
 	if p == nil {
-		if err := s.lock("tail.lock"); err != nil {
+		dir := cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail"))
+		if err := s.hooks.fs.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
+			return err
+		}
+		if err := s.lock(dir + ".lock"); err != nil {
 			return err
 		}
 		o := logstore.Options{
 			Memory: min(max(logstore.MinMemory, s.opts.Memory/4), logstore.MaxMemory),
 			Sync:   s.opts.Sync, Logger: s.opts.Logger,
 		}
-		l, err := logstore.Open(filepath.Join(s.dir, "tail"), &o)
+		l, err := logstore.Open(dir, &o)
 		if err != nil {
 			return err
 		}
@@ -39,7 +44,7 @@ func (s *Store) openTail(ctx context.Context) error {
 		return err
 	}
 	if s.opts.Tail != nil {
-		if err := s.lock("tail-" + s.tail.ID() + ".lock"); err != nil {
+		if err := s.lock(filepath.Join(s.local, "tail-"+s.tail.ID()+".lock")); err != nil {
 			return err
 		}
 	}
@@ -50,8 +55,8 @@ func (s *Store) openTail(ctx context.Context) error {
 }
 
 // lock keeps other Stores away from the tail.
-func (s *Store) lock(name string) error {
-	l := s.hooks.fs.NewLock(filepath.Join(s.dir, name))
+func (s *Store) lock(path string) error {
+	l := s.hooks.fs.NewLock(path)
 	got, err := l.TryLock(true)
 	if err != nil {
 		return err

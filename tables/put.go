@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -55,13 +56,17 @@ func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m P
 	for range mostAttempts {
 		if m == Append && src.whole() && b.s.tail != nil {
 			v, exists, err := e.append(ctx, src, opts.ID)
-			if exists || err != nil {
+			if err == nil && !exists {
+				if opts.MustExist {
+					return 0, ErrNotFound
+				}
+				if err = e.makeInTail(ctx, src, opts); errors.Is(err, icecat.ErrConflict) {
+					continue // others made the table
+				}
+			}
+			if !errors.Is(err, errCommitted) {
 				return v, err
 			}
-			if err := e.makeInTail(ctx, src, opts); !errors.Is(err, icecat.ErrConflict) {
-				return 0, err
-			}
-			continue // others made the table
 		}
 		var c *txnChange
 		err := b.s.update(ctx, func(t *Txn) (err error) {
@@ -91,17 +96,26 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	switch {
 	case m > Replace:
 		return opts, fmt.Errorf("there is no put mode %d: there are Error, Append and Replace", m)
+	case opts.Over != nil && m != Replace:
+		return opts, errors.New("option Over goes with Replace alone")
 	case len(opts.ID) > MaxName:
 		return opts, fmt.Errorf("the id has %d bytes, the limit is %d", len(opts.ID), MaxName)
 	}
-	return opts, checkMetadata(opts.Metadata)
+	if opts.Metadata == nil { // as of most appends, which would wait for JSON
+		return opts, nil
+	}
+	var err error
+	opts.Metadata, err = opts.Metadata.read()
+	return opts, err
 }
 
 // append adds rows to the tail. It reports whether the table exists: if not,
 // nothing was done.
 func (e *entry) append(ctx context.Context, src *source, id string) (v Version, exists bool, err error) {
 	for {
+		e.s.appending.RLock()
 		v, exists, full, err := e.tryAppend(ctx, src, id)
+		e.s.appending.RUnlock()
 		if !full || err != nil {
 			return v, exists, err
 		}
@@ -118,6 +132,9 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 	if err := e.refresh(ctx); err != nil || e.state.kept == nil {
 		return 0, false, false, err
 	}
+	if o := e.state.order; o != nil && o.rule == RefuseDuplicate {
+		return 0, true, false, errCommitted
+	}
 	log := e.tail()
 	_, size, _, _ := log.Size(e.state.folded)
 	if size >= 4*e.s.opts.FoldBytes {
@@ -128,9 +145,29 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 			return e.state.version, true, false, err
 		}
 	}
-	rows, err := e.s.conformed(src, e.state.kept)
+	c, err := e.s.shared.conformer(src.schema, e.state.kept, e.state.returned, e.state.evolution)
+	if err != nil {
+		return 0, true, false, err
+	}
+	if len(c.changes) > 0 {
+		return 0, true, false, errCommitted
+	}
+	var ck *check
+	if e.state.rules != "" || e.bucketRules != "" {
+		if ck, err = e.checker(ctx, nil, src.schema, e.state.kept, e.state.returned, e.state.rules, e.bucketRules); err != nil {
+			return 0, true, false, err
+		}
+		if ck.wholeTable() {
+			ck.close()
+			return 0, true, false, errCommitted
+		}
+	}
+	rows, err := c.all(ctx, src, ck)
 	defer release(rows)
 	if err != nil {
+		return 0, true, false, err
+	}
+	if err := e.state.order.checkAll(rows, e.state.ordering); err != nil {
 		return 0, true, false, err
 	}
 	if len(rows) == 0 {
@@ -157,8 +194,9 @@ func (e *entry) current(ctx context.Context) (*table.Table, error) {
 }
 
 // prepare writes the files of a put to a table, which is nil where the put makes it.
-func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, schema *arrow.Schema, m PutMode, o PutOptions) (*putStep, error) {
-	step := &putStep{mode: m, id: o.ID, meta: o.Metadata, io: e.s.cat.NewIO()}
+// Others says that its rows are not all in it yet, for others are put in the same Update.
+func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, schema *arrow.Schema, m PutMode, o PutOptions, others bool) (*putStep, error) {
+	step := &putStep{mode: m, id: o.ID, meta: o.Metadata, settings: o.Settings, io: e.s.cat.NewIO()}
 	if t != nil && o.ID != "" {
 		e.mu.Lock()
 		applied, err := e.applied(ctx, t.Metadata().TableUUID().String(), o.ID)
@@ -172,12 +210,21 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 	}
 	var meta table.Metadata
 	switch {
+	case t == nil && (o.Over != nil || o.MustExist):
+		return nil, ErrNotFound
+	case o.Over != nil:
+		meta = t.Metadata()
+		step.uuid, step.schema = meta.TableUUID().String(), meta.CurrentSchema().ID
+		var err error
+		if step.over, err = newOver(ctx, t, *o.Over); err != nil {
+			return nil, err
+		}
 	case t == nil:
-		sh, err := newShape(schema, 0)
+		sh, err := newShape(withDictionaries(schema, src), 0)
 		if err != nil {
 			return nil, err
 		}
-		if step.made, err = e.s.newTable(sh); err != nil {
+		if step.made, err = e.s.newTable(sh, o.Settings); err != nil {
 			return nil, err
 		}
 		meta = step.made
@@ -189,7 +236,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 		if m != Replace {
 			break
 		}
-		sh, err := newShape(schema, meta.LastColumnID())
+		sh, err := newShape(withDictionaries(schema, src), meta.LastColumnID())
 		if err != nil {
 			return nil, err
 		}
@@ -208,11 +255,60 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 	if err != nil {
 		return nil, err
 	}
-	c, err := newConformer(schema, kept)
+	returned, err := returnedSchema(meta.CurrentSchema(), meta.Properties())
 	if err != nil {
 		return nil, err
 	}
+	if t != nil && m == Replace && o.Over == nil {
+		if meta, err = withSettings(meta, o.Settings); err != nil {
+			return nil, err
+		}
+	}
+	if step.shape != nil {
+		returned = arrowtypes.Plain(schema)
+	}
+	var c *conformer
+	if m == Append && t != nil {
+		settings, err := settingsOf(meta.Properties())
+		if err != nil {
+			return nil, err
+		}
+		if c, err = putConformer(schema, kept, returned, settings.Evolution); err != nil {
+			return nil, err
+		}
+		if len(c.changes) > 0 { // somebody else changed the table since it was looked at
+			return nil, errRestage
+		}
+	} else if c, err = newConformer(schema, kept); err != nil {
+		return nil, err
+	}
+	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
+	if err != nil {
+		return nil, err
+	}
+	var old *table.Table // with whose rows the new ones will be
+	if m == Append {
+		old = t
+	}
+	if c.check, err = e.checker(ctx, old, schema, kept, returned, meta.Properties()[rulesProperty], bucket); err != nil {
+		return nil, err
+	}
+	if old != nil && c.check.wholeTable() {
+		if others {
+			c.check.close()
+			return nil, errors.New("a rule is about all rows of the table: an Update takes one put to it")
+		}
+		step.alone, step.base = true, snapshotID(old)
+	}
 	writer := e.s.cat.Staged(e.Namespace, e.Name, meta, "", step.io)
-	step.files, err = writeFiles(ctx, writer, step.io, src, c)
+	if step.order, err = orderOf(meta); err != nil {
+		return nil, err
+	}
+	if step.order != nil {
+		step.files, err = e.writeOrdered(ctx, step.order, writer, step.io, src, c, nil)
+	} else {
+		step.files, err = writeFiles(ctx, writer, step.io, src, c)
+	}
+	step.after = meta
 	return step, err
 }

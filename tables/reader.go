@@ -24,6 +24,12 @@ type reader struct {
 	out     []int         // of schema, in read; nil: they are the same
 	filters []*filter.Expr
 	left    int64 // rows that may still be handed on; -1: all
+	skip    int64 // rows not to be handed on before
+
+	merges bool // files are those of an ordered table, with the tail
+
+	but  map[string]bool // paths of files that are left out
+	only string          // the path of the one file that is read; "": all are
 
 	files iter.Seq2[arrow.RecordBatch, error] // nil: there are none
 	tail  []arrow.RecordBatch
@@ -59,6 +65,9 @@ func (r *reader) raw(yield func(arrow.RecordBatch, error) bool) {
 				return
 			}
 		}
+	}
+	if r.merges {
+		return
 	}
 	for _, b := range r.tail {
 		if !yield(r.ofTail(b)) {

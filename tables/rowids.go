@@ -16,17 +16,26 @@ func withRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, e
 	numbered := make([]iceberg.DataFile, len(files))
 	next := meta.NextRowID()
 	for i, f := range files {
-		b, err := iceberg.NewDataFileBuilder(meta.PartitionSpec(), f.ContentType(), f.FilePath(), f.FileFormat(), f.Partition(), nil, nil, f.Count(), f.FileSizeBytes())
+		b, err := rebuild(meta.PartitionSpec(), f, f.FilePath())
 		if err != nil {
 			return nil, err
 		}
-		b.ColumnSizes(f.ColumnSizes()).ValueCounts(f.ValueCounts()).NullValueCounts(f.NullValueCounts()).NaNValueCounts(f.NaNValueCounts()).
-			LowerBoundValues(f.LowerBoundValues()).UpperBoundValues(f.UpperBoundValues()).SplitOffsets(f.SplitOffsets()).FirstRowID(next)
-		if id := f.SortOrderID(); id != nil {
-			b.SortOrderID(*id)
-		}
-		numbered[i] = b.Build()
+		numbered[i] = b.FirstRowID(next).Build()
 		next += f.Count()
 	}
 	return numbered, nil
+}
+
+// rebuild returns what makes a file's entry again, for it to be changed.
+func rebuild(spec iceberg.PartitionSpec, f iceberg.DataFile, path string) (*iceberg.DataFileBuilder, error) {
+	b, err := iceberg.NewDataFileBuilder(spec, f.ContentType(), path, f.FileFormat(), f.Partition(), nil, nil, f.Count(), f.FileSizeBytes())
+	if err != nil {
+		return nil, err
+	}
+	b.ColumnSizes(f.ColumnSizes()).ValueCounts(f.ValueCounts()).NullValueCounts(f.NullValueCounts()).NaNValueCounts(f.NaNValueCounts()).
+		LowerBoundValues(f.LowerBoundValues()).UpperBoundValues(f.UpperBoundValues()).SplitOffsets(f.SplitOffsets())
+	if id := f.SortOrderID(); id != nil {
+		b.SortOrderID(*id)
+	}
+	return b, nil
 }

@@ -22,20 +22,24 @@ import (
 // Scan reads rows: those in files first, then those in the tail. It is one state
 // of the table, that of now. The caller releases the reader, which ends the scan.
 func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
-	r, err := t.scan(ctx, o)
+	r, put, err := t.scan(ctx, o)
+	if err == nil && o != nil && o.Dictionaries {
+		r, err = asDictionaries(r, put)
+	}
 	if err != nil {
 		return nil, t.error("scan", err)
 	}
 	return r, nil
 }
 
-func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader, err error) {
+// scan returns the columns in the types in which they were put, too.
+func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader, put *arrow.Schema, err error) {
 	if o == nil {
 		o = &ScanOptions{}
 	}
 	p, err := t.b.s.pin()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r := &reader{s: t.b.s, table: t, ctx: ctx, left: -1}
 	end := func() {
@@ -47,9 +51,9 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 			end()
 		}
 	}()
-	v, err := t.view(ctx, true)
+	v, err := t.settled(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r.tail = v.rows
 	if o.Limit > 0 {
@@ -60,18 +64,38 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	}
 	between, err := timeRange(v.returned, o)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if between != nil {
 		r.filters = append(r.filters, between)
 	}
+	switch {
+	case o.ChunkRows < 0:
+		return nil, nil, fmt.Errorf("option ChunkRows is %d, and must not be negative", o.ChunkRows)
+	case o.Limit < 0 || o.Last < 0:
+		return nil, nil, fmt.Errorf("options Limit %d and Last %d must not be negative", o.Limit, o.Last)
+	case o.Limit > 0 && o.Last > 0:
+		return nil, nil, errors.New("options Limit and Last exclude each other")
+	case o.Last > 0:
+		if err := r.last(ctx, v, o); err != nil {
+			return nil, nil, err
+		}
+	}
+	if o.Part != 0 {
+		if err := r.part(ctx, v, o); err != nil {
+			return nil, nil, err
+		}
+	}
 	if err := r.choose(v, o.Columns); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := r.plan(ctx, v); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return arrowsafe.Reader(r.schema, r.batches, end), nil
+	if put, err = putSchema(v.schema, v.t.Properties()); err != nil {
+		return nil, nil, err
+	}
+	return arrowsafe.Reader(r.schema, arrowsafe.Chunks(r.batches, o.ChunkRows), end), put, nil
 }
 
 // timeRange returns the condition for rows between From and To; nil if all are.
@@ -114,6 +138,11 @@ func (r *reader) choose(v *view, wanted []string) error {
 			need[name] = true
 		}
 	}
+	if v.order != nil {
+		for _, name := range v.order.names(v.schema) {
+			need[name] = true
+		}
+	}
 	for name := range need {
 		if !v.returned.HasField(name) {
 			return &SchemaError{name, fmt.Errorf("the table has no such column, only %q", names(v.returned))}
@@ -142,6 +171,14 @@ func (r *reader) choose(v *view, wanted []string) error {
 	return nil
 }
 
+// at chooses the version of a view.
+func (v *view) at() []table.ScanOption {
+	if v.snapshot == nil {
+		return nil
+	}
+	return []table.ScanOption{table.WithSnapshotID(v.snapshot.SnapshotID)}
+}
+
 // plan finds the files to read.
 func (r *reader) plan(ctx context.Context, v *view) error {
 	var err error
@@ -152,29 +189,39 @@ func (r *reader) plan(ctx context.Context, v *view) error {
 	if selected := names(r.read); !slices.Contains(selected, "*") {
 		opts = append(opts, table.WithSelectedFields(selected...))
 	}
-	if v.snapshot != nil {
-		opts = append(opts, table.WithSnapshotID(v.snapshot.SnapshotID))
-	}
-	all := iceberg.BooleanExpression(iceberg.AlwaysTrue{})
+	opts = append(opts, v.at()...)
+	var files, groups iceberg.BooleanExpression = iceberg.AlwaysTrue{}, iceberg.AlwaysTrue{}
 	for _, f := range r.filters {
-		cond, err := f.Iceberg(v.returned)
+		ofFiles, err := f.Iceberg(v.returned)
 		if err != nil {
 			return err
 		}
-		all = iceberg.NewAnd(all, cond)
+		ofGroups, err := f.IcebergGroups(v.returned)
+		if err != nil {
+			return err
+		}
+		files, groups = iceberg.NewAnd(files, ofFiles), iceberg.NewAnd(groups, ofGroups)
 	}
 	if len(r.filters) > 0 {
-		opts = append(opts, table.WithRowFilter(all))
-	} else if r.left >= 0 {
+		opts = append(opts, table.WithRowFilter(groups))
+	} else if r.left >= 0 && v.order == nil {
 		opts = append(opts, table.WithLimit(r.left))
+	}
+	if v.order != nil {
+		r.merges = true
+		r.files, err = r.merged(ctx, v, files, opts)
+		return err
 	}
 	if v.t.CurrentSnapshot() == nil {
 		return nil
 	}
-	tasks, err := v.t.Scan(opts...).PlanFiles(ctx)
+	tasks, err := v.t.Scan(append(slices.Clip(opts), table.WithRowFilter(files))...).PlanFiles(ctx)
 	if err != nil {
 		return err
 	}
+	tasks = slices.DeleteFunc(tasks, func(t table.FileScanTask) bool {
+		return r.but[t.File.FilePath()] || r.only != "" && t.File.FilePath() != r.only
+	})
 	inOrder(tasks)
 	// Files that are read side by side are held decoded while they wait.
 	workers := runtime.GOMAXPROCS(0)
@@ -202,7 +249,9 @@ func (r *reader) batch(ctx context.Context, b arrow.RecordBatch) (arrow.RecordBa
 		b = kept
 	}
 	defer b.Release()
-	n := b.NumRows()
+	first := min(r.skip, b.NumRows())
+	r.skip -= first
+	n := b.NumRows() - first
 	if r.left >= 0 {
 		n = min(n, r.left)
 		r.left -= n
@@ -216,5 +265,5 @@ func (r *reader) batch(ctx context.Context, b arrow.RecordBatch) (arrow.RecordBa
 	}
 	whole := array.NewRecordBatch(r.schema, columns, b.NumRows())
 	defer whole.Release()
-	return whole.NewSlice(0, n), nil
+	return whole.NewSlice(first, first+n), nil
 }

@@ -103,7 +103,7 @@ func TestListAndTime(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("")
 	for i, name := range []string{"a1", "a2", "b1", "a/3"} {
-		if _, err := b.Put(t.Context(), name, rowsOf(1), Error, &PutOptions{Metadata: map[string]string{"i": fmt.Sprint(i % 2)}}); err != nil {
+		if _, err := b.Put(t.Context(), name, rowsOf(1), Error, &PutOptions{Metadata: Metadata{"i": fmt.Sprint(i % 2)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -119,7 +119,7 @@ func TestListAndTime(t *testing.T) {
 	if got := list(&Filter{Pattern: "a*"}); !slices.Equal(got, []string{"a/3", "a1", "a2"}) {
 		t.Error(got)
 	}
-	if got := list(&Filter{Pattern: "?[12]", Metadata: map[string]string{"i": "0"}}); !slices.Equal(got, []string{"a1", "b1"}) {
+	if got := list(&Filter{Pattern: "?[12]", Metadata: Metadata{"i": "0"}}); !slices.Equal(got, []string{"a1", "b1"}) {
 		t.Error(got)
 	}
 	before := time.Now()
@@ -240,4 +240,29 @@ func TestAgeAfterReopen(t *testing.T) {
 		}
 	}
 	wantRows(t, s.Bucket(""), "a", 1, 2)
+}
+
+// TestScanHalfNulls reads the values of a file with as many nulls.
+func TestScanHalfNulls(t *testing.T) {
+	b := direct(t)
+	rows := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
+	rows.Field(0).(*array.Int64Builder).AppendValues([]int64{1, 0}, []bool{true, false})
+	rows.Field(1).(*array.StringBuilder).AppendValues([]string{"row 1", ""}, []bool{true, false})
+	if _, err := b.Put(t.Context(), "t", oneBatch(rows.NewRecordBatch()), Append, nil); err != nil {
+		t.Fatal(err)
+	}
+	table, err := b.Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, where := range []string{"n = 1", "n < 2", "n in (1)", "n is not null", "not n > 1", "s = 'row 1'"} {
+		cond, err := filter.Parse(where)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := readAll(t.Context(), table, &ScanOptions{Filter: cond})
+		if err != nil || !slices.Equal(got, []int64{1}) {
+			t.Errorf("%s: %v, %v", where, got, err)
+		}
+	}
 }

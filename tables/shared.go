@@ -4,14 +4,17 @@ import (
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
 )
 
 // shared is what tables have in common that were used lately: most have one of a
 // few schemas, and that of a wide one takes tens of kilobytes.
 type shared struct {
-	mu      sync.Mutex
-	schemas []*arrow.Schema
-	fits    []*conformer
+	mu       sync.Mutex
+	schemas  []*arrow.Schema
+	returned []asReturned
+	fits     []*conformer
 }
 
 // mostShared is how many there are of each.
@@ -30,17 +33,51 @@ func (s *shared) schema(kept *arrow.Schema) *arrow.Schema {
 	return kept
 }
 
+// asReturned is how readers get columns that are kept in a schema, by the property
+// that says how they were put.
+type asReturned struct {
+	kept, returned *arrow.Schema
+	property       string
+}
+
+// asReturned is returnedSchema for columns that schema returned, and their property.
+func (s *shared) asReturned(kept *arrow.Schema, property string) (*arrow.Schema, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, known := range s.returned {
+		if known.kept == kept && known.property == property {
+			return known.returned, nil
+		}
+	}
+	returned := kept
+	if property != "" {
+		put, err := arrowtypes.Decode(property)
+		if err != nil {
+			return nil, err
+		}
+		returned = arrowtypes.Returned(kept, put)
+	}
+	s.returned = front(s.returned, asReturned{kept, returned, property})
+	return returned, nil
+}
+
 // conformer returns what makes rows of a schema fit a table with another, which
-// schema returned.
-func (s *shared) conformer(put, kept *arrow.Schema) (*conformer, error) {
+// schema returned. Returned is how its readers get it; nil for rows that are no put.
+func (s *shared) conformer(put, kept, returned *arrow.Schema, e Evolution) (*conformer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.fits {
-		if c.kept == kept && (c.put == put || c.put.Equal(put)) {
+		if c.kept == kept && c.returned == returned && c.evolution == e && (c.put == put || c.put.Equal(put)) {
 			return c, nil
 		}
 	}
-	c, err := newConformer(put, kept)
+	var c *conformer
+	var err error
+	if returned == nil {
+		c, err = newConformer(put, kept)
+	} else {
+		c, err = putConformer(put, kept, returned, e)
+	}
 	if err == nil {
 		s.fits = front(s.fits, c)
 	}

@@ -3,12 +3,11 @@ package tables
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -35,27 +34,38 @@ type staging struct {
 	info icecat.Info    // of the listing
 	ids  []icecat.PutID
 	now  time.Time
+
+	tailDone bool // a step made files of what is in the tail
 }
 
 var (
 	// errRestage says that a put must be looked at anew, since the table is not
 	// what it was when its files were written.
 	errRestage = errors.New("the table was made, replaced or deleted meanwhile")
+	// errCommitted says that a put does not go to the tail: where it could be refused
+	// for what others put, or changes columns, one commit decides.
+	errCommitted = errors.New("the put is a commit of its own")
 	// errNothing says that a change has nothing to do.
 	errNothing = errors.New("there is nothing to do")
 )
 
 // putStep adds or replaces rows. Its files are written.
 type putStep struct {
-	mode   PutMode
-	files  []iceberg.DataFile
-	io     *icecat.FileIO
-	id     string
-	meta   map[string]string
-	made   table.Metadata // the table, if the put makes it
-	shape  *shape         // the new schema, if the put replaces it
-	uuid   string         // the table and its schema that the files were written for, else
-	schema int
+	mode     PutMode
+	files    []iceberg.DataFile
+	io       *icecat.FileIO
+	id       string
+	meta     Metadata
+	settings *Settings
+	made     table.Metadata // the table, if the put makes it
+	after    table.Metadata // the table after it, but for its files
+	shape    *shape         // the new schema, if the put replaces it
+	over     *over          // what a put replaces that does not replace all
+	order    *order         // of the table that the files were written for; nil: none
+	uuid     string         // the table and its schema that the files were written for, else
+	schema   int
+	alone    bool   // the rows were compared with those of base: no others may come in between
+	base     *int64 // a snapshot; nil: there was none
 }
 
 func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
@@ -74,7 +84,7 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 		return nil, errRestage
 	}
 	st.info.Updated = st.now
-	if cur == nil || p.mode == Replace {
+	if cur == nil || p.mode == Replace && p.over == nil {
 		st.info.Metadata = p.meta
 	}
 	if cur == nil {
@@ -85,11 +95,18 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 	if meta.TableUUID().String() != p.uuid {
 		return nil, errRestage
 	}
+	if p.over != nil {
+		return p.over.stage(ctx, st, cur, p)
+	}
 	if p.mode != Replace {
-		if meta.CurrentSchema().ID != p.schema {
+		now := snapshotID(cur)
+		if meta.CurrentSchema().ID != p.schema || p.alone && ((now == nil) != (p.base == nil) || now != nil && *now != *p.base) {
 			return nil, errRestage
 		}
-		return addFiles(ctx, cur, p.files, nil)
+		if err := p.sameOrder(meta); err != nil {
+			return nil, err
+		}
+		return st.addOrdered(ctx, p.order, cur, p.files, nil, false)
 	}
 	old, err := dataFiles(ctx, cur)
 	if err != nil {
@@ -102,19 +119,27 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 		if meta, err = reshaped(meta, p.shape); err != nil {
 			return nil, err
 		}
-		cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, cur.MetadataLocation(), st.io)
 	} else if meta.CurrentSchema().ID != p.schema {
 		return nil, errRestage
 	}
-	files, err := withRowIDs(cur, p.files)
-	if err != nil {
+	if meta, err = withSettings(meta, p.settings); err != nil {
 		return nil, err
 	}
-	tx := cur.NewTransaction()
-	if err := tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping()); err != nil {
+	if err := p.sameOrder(meta); err != nil {
 		return nil, err
 	}
-	return staged(tx)
+	cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, cur.MetadataLocation(), st.io)
+	return replaceFiles(ctx, cur, old, p.files, nil)
+}
+
+// sameOrder returns errRestage where a table's rows are ordered in another way than
+// the files are.
+func (p *putStep) sameOrder(meta table.Metadata) error {
+	is, err := orderOf(meta)
+	if err == nil && !reflect.DeepEqual(is, p.order) {
+		err = errRestage
+	}
+	return err
 }
 
 // addFiles stages files, and properties with them.
@@ -145,14 +170,16 @@ func staged(tx *table.Transaction) (table.Metadata, error) {
 
 // foldStep adds the rows of the tail's epochs up to one, whose files are written.
 type foldStep struct {
-	io     *icecat.FileIO
-	files  []iceberg.DataFile
-	uuid   string
-	schema int
-	kept   *arrow.Schema
-	epoch  int64
-	ids    map[string]time.Time
-	update time.Time
+	io       *icecat.FileIO
+	files    []iceberg.DataFile
+	uuid     string
+	schema   int
+	kept     *arrow.Schema
+	order    *order
+	ordering []string // the names of its columns
+	epoch    int64
+	ids      map[string]time.Time
+	update   time.Time
 }
 
 func (f *foldStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
@@ -171,7 +198,10 @@ func (f *foldStep) stage(ctx context.Context, st *staging, cur *table.Table) (ta
 	if f.update.After(st.info.Updated) {
 		st.info.Updated = f.update
 	}
-	return addFiles(ctx, cur, f.files, st.s.epochProperty(f.epoch))
+	if is, err := orderOf(cur.Metadata()); err != nil || !reflect.DeepEqual(is, f.order) {
+		return nil, cmp.Or(err, errRestage)
+	}
+	return st.addOrdered(ctx, f.order, cur, f.files, st.s.epochProperty(f.epoch), true)
 }
 
 // epochProperty says in a table's properties which epochs of the tail are in its files.
@@ -197,6 +227,9 @@ type epochStep struct {
 }
 
 func (e *epochStep) stage(_ context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+	if cur == nil { // somebody else deleted the table
+		return nil, errNothing
+	}
 	st.discard(e.ids)
 	return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(st.s.epochProperty(e.epoch))}, "")
 }
@@ -209,71 +242,4 @@ func (deleteStep) stage(_ context.Context, _ *staging, cur *table.Table) (table.
 		return nil, ErrNotFound
 	}
 	return nil, nil
-}
-
-// metaStep sets the metadata.
-type metaStep struct{ meta map[string]string }
-
-func (m metaStep) stage(_ context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil {
-		return nil, ErrNotFound
-	}
-	st.info.Updated, st.info.Metadata = st.now, m.meta
-	return cur.Metadata(), nil
-}
-
-// UpdatedKey is the key of the metadata with the time of the last change.
-const UpdatedKey = icecat.UpdatedKey
-
-// mirror returns metadata with what the listing shows as properties.
-func (st *staging) mirror(meta table.Metadata) (table.Metadata, error) {
-	want := iceberg.Properties{icecat.MetaPrefix + UpdatedKey: updatedText(st.info.Updated)}
-	for k, v := range st.info.Metadata {
-		if k != UpdatedKey {
-			want[icecat.MetaPrefix+k] = v
-		}
-	}
-	var gone []string
-	for k, v := range meta.Properties() {
-		if !strings.HasPrefix(k, icecat.MetaPrefix) {
-			continue
-		}
-		if w, ok := want[k]; !ok {
-			gone = append(gone, k)
-		} else if w == v {
-			delete(want, k)
-		}
-	}
-	ups := []table.Update{table.NewSetPropertiesUpdate(want)}
-	if len(want) == 0 {
-		ups = nil
-	}
-	if len(gone) > 0 {
-		ups = append(ups, table.NewRemovePropertiesUpdate(gone))
-	}
-	if len(ups) == 0 {
-		return meta, nil
-	}
-	return table.UpdateTableMetadata(meta, ups, "")
-}
-
-func updatedText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
-
-// withUpdated returns metadata as listings show it.
-func withUpdated(m map[string]string, at time.Time) map[string]string {
-	m = maps.Clone(m)
-	if m == nil {
-		m = map[string]string{}
-	}
-	m[UpdatedKey] = updatedText(at)
-	return m
-}
-
-// checkMetadata refuses metadata that could not be kept.
-func checkMetadata(m map[string]string) error {
-	b, err := json.Marshal(m)
-	if err == nil && len(b) > 1<<20 {
-		err = errors.New("the metadata has more than 1 MiB")
-	}
-	return err
 }

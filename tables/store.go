@@ -1,12 +1,12 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -15,12 +15,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
-// Store is a directory of tables. It is safe for concurrent use.
+// Store is a directory of tables, or a bucket's. It is safe for concurrent use.
 //
 // Locks are taken in this order: entry.commit of the tables concerned, in the
-// order of their names; entry.mu in the same order; Store.mu.
+// order of their names; entry.mu in the same order; Store.mu. Store.appending comes
+// before all of them.
 type Store struct {
-	dir    string
+	dir    string // or the bucket's URL, without its options
+	local  string // where this machine's locks are
 	opts   Options
 	hooks  hooks
 	cat    *icecat.Catalog
@@ -28,6 +30,9 @@ type Store struct {
 	closes []func() error
 
 	shared shared
+
+	// appending is held by appends to the tail, and by who keeps them out.
+	appending sync.RWMutex
 
 	mu      sync.Mutex
 	entries map[tableName]*entry
@@ -46,7 +51,9 @@ type tableName icecat.TableName
 type hooks struct {
 	fs         vfs.FS
 	committing func(done bool)
-	staged     func() // called once the files of a put are written
+	staged     func()        // called once the files of a put are written
+	retryFor   time.Duration // requests of a bucket; 0: a minute
+	fileBytes  int           // how large data files are to be; 0: targetSize
 
 	// Each of these takes one protection out, to prove that the tests notice.
 	noSync  bool // files are not synced
@@ -54,7 +61,8 @@ type hooks struct {
 	sameID  bool // all tails have one id
 }
 
-// Open opens a directory, and makes it where it is missing.
+// Open opens a directory, and makes it where it is missing; or, with
+// Options.OpenBucket, what is at a URL such as s3://BUCKET/PREFIX.
 func Open(ctx context.Context, dir string, o *Options) (*Store, error) {
 	return open(ctx, dir, o, hooks{fs: vfs.OS{}})
 }
@@ -69,17 +77,18 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 			for i := len(s.closes) - 1; i >= 0; i-- {
 				err = errors.Join(err, s.closes[i]())
 			}
-			err = &OpError{Op: "open", Dir: dir, Err: err}
+			err = &OpError{Op: "open", Dir: cmp.Or(s.dir, dir), Err: err}
 		}
 	}()
-	if s.dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
 	if err := s.setOptions(o); err != nil {
 		return nil, err
 	}
-	s.cat, err = icecat.Open(ctx, s.dir, icecat.Options{FS: h.fs, CacheBytes: s.opts.Memory / 4, NoSync: h.noSync, Committing: h.committing})
+	cat := icecat.Options{FS: h.fs, CacheBytes: s.opts.Memory / 4, NoSync: h.noSync, Committing: h.committing}
+	at, err := s.place(ctx, dir, &cat)
 	if err != nil {
+		return nil, err
+	}
+	if s.cat, err = icecat.Open(ctx, at, cat); err != nil {
 		return nil, err
 	}
 	s.closes = append(s.closes, s.cat.Close)
@@ -143,15 +152,14 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Dir returns the directory, as an absolute path.
+// Dir returns the directory, as an absolute path, or the URL without its options.
 func (s *Store) Dir() string { return s.dir }
 
-// Bucket returns the bucket of a name. It exists while it has tables; the
-// default bucket is "".
+// Bucket returns the bucket of a name. It exists from its first table on until
+// it is deleted; the default bucket is "".
 func (s *Store) Bucket(name string) *Bucket { return &Bucket{s, name} }
 
-// Buckets yields the names of the buckets that have tables, sorted by their
-// namespaces.
+// Buckets yields the names of the buckets, sorted by their namespaces.
 func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		all, err := s.cat.Namespaces(ctx)

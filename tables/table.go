@@ -13,16 +13,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Table is a table, or an old version of it. Where no version was chosen, each
+// Table is a table, an old version of it, or what a snapshot has. Where no version was chosen, each
 // call sees what is there when it starts.
 type Table struct {
 	b    *Bucket
 	name tableName
 	old  *Version // nil: as it is now
 	uuid string   // of the table with the old version
+
+	snapshot, location string // of the table in a snapshot of the bucket
 }
 
-// Table returns a table as it is, or as it was.
+// Table returns a table as it is, or as it was. A nil At is as it is.
 func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (*Table, error) {
 	t, err := b.table(ctx, name, chosen)
 	if err != nil {
@@ -36,17 +38,22 @@ func (b *Bucket) table(ctx context.Context, name string, chosen []At) (*Table, e
 	if err != nil {
 		return nil, err
 	}
+	a := combined(chosen)
+	if a.snapshot != "" {
+		if a.version != nil || !a.time.IsZero() {
+			return nil, errors.New("a snapshot excludes a version and a time")
+		}
+		t := &Table{b: b, name: n, snapshot: a.snapshot}
+		_, err := t.pinned(ctx)
+		return t, err
+	}
 	cur, err := b.s.cat.Load(ctx, n.Namespace, n.Name)
 	if err != nil {
 		return nil, notFound(err)
 	}
 	t := &Table{b: b, name: n}
-	if len(chosen) == 0 {
+	if a.version == nil && a.time.IsZero() {
 		return t, nil
-	}
-	var a at
-	for _, c := range chosen {
-		c(&a)
 	}
 	meta := cur.Metadata()
 	t.uuid, t.old = meta.TableUUID().String(), a.version
@@ -63,6 +70,15 @@ func (b *Bucket) table(ctx context.Context, name string, chosen []At) (*Table, e
 	}
 	_, err = snapshotOf(meta, *t.old)
 	return t, err
+}
+
+func combined(chosen []At) (a at) {
+	for _, c := range chosen {
+		if c != nil {
+			c(&a)
+		}
+	}
+	return a
 }
 
 // notFound is the error for a table that the catalog does not have.
@@ -90,10 +106,22 @@ type view struct {
 	schema   *iceberg.Schema
 	returned *arrow.Schema
 	rows     []arrow.RecordBatch // in the tail; released by whoever asked for the view
+	tailMark string              // the same for the same rows of the same table
+
+	order    *order // nil: the rows have none
+	replaces bool   // rows of the tail may take the place of some in files
 }
 
 // view returns the table's state, with rows if wanted.
 func (t *Table) view(ctx context.Context, withRows bool) (*view, error) {
+	if t.snapshot != "" {
+		pinned, err := t.pinned(ctx)
+		if err != nil {
+			return nil, err
+		}
+		v := &view{t: pinned, schema: pinned.Schema()}
+		return v, v.describe()
+	}
 	e, err := t.b.s.acquire(t.name)
 	if err != nil {
 		return nil, err
@@ -118,13 +146,42 @@ func (t *Table) view(ctx context.Context, withRows bool) (*view, error) {
 			v.schema = v.t.Schemas()[*id]
 		}
 	}
-	if v.returned, err = returnedSchema(v.schema, meta.Properties()); err != nil {
+	if err := v.describe(); err != nil {
 		return nil, err
 	}
 	if t.old == nil && withRows && e.log != nil {
-		v.rows, err = e.rows(ctx, meta, lastEpoch)
+		if v.rows, err = e.rows(ctx, meta, lastEpoch); err != nil {
+			return nil, err
+		}
+		n, bytes, _, _ := e.log.Size(e.state.folded)
+		v.tailMark = fmt.Sprintf("%d-%d-%d", e.state.folded, n, bytes)
 	}
 	return v, err
+}
+
+// describe says how the rows are read.
+func (v *view) describe() (err error) {
+	if v.returned, err = returnedSchema(v.schema, v.t.Properties()); err != nil {
+		return err
+	}
+	v.order, err = orderOf(v.t.Metadata())
+	if v.order != nil && v.order.names(v.schema) == nil {
+		v.order = nil // an old version, when the table had other columns
+	}
+	return err
+}
+
+// settled is view, with the tail's rows as they are read.
+func (t *Table) settled(ctx context.Context) (*view, error) {
+	v, err := t.view(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.settleTail(ctx, v); err != nil {
+		release(v.rows)
+		return nil, err
+	}
+	return v, nil
 }
 
 func (t *Table) error(op string, err error) error {
@@ -142,8 +199,15 @@ func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
 }
 
 // Info describes the table. Of an old version it has the figures of that
-// version, and the metadata as it is now.
+// version, and the metadata as it is now; in a snapshot, all is of then.
 func (t *Table) Info(ctx context.Context) (TableInfo, error) {
+	if t.snapshot != "" {
+		l, err := t.b.s.cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)
+		if err != nil {
+			return TableInfo{}, t.error("describe", noSnapshot(err))
+		}
+		return infoOf(l), nil
+	}
 	l, err := t.b.s.cat.Get(ctx, t.name.Namespace, t.name.Name)
 	if err != nil {
 		return TableInfo{}, t.error("describe", notFound(err))

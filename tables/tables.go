@@ -1,5 +1,5 @@
-// Package tables keeps rows under names: tables in buckets, in a directory,
-// with versions. It is to Arrow records what partd is to bytes: many writers
+// Package tables keeps rows under names: tables in buckets, with versions, in a
+// directory or in a bucket of an object store. It is to Arrow records what partd is to bytes: many writers
 // append a few rows each to many tables, and readers see every row that was
 // acknowledged.
 //
@@ -33,13 +33,19 @@
 // wraps [ErrInUse] and names it. Several processes may share a directory if each
 // brings a tail of its own, or has none ([Options.NoTail]); rows in the tail of
 // one are seen by the others once they are folded.
+//
+// Where several machines write, the files are in a bucket of an object store, and the
+// catalog in PostgreSQL ([Options.OpenBucket], [Options.Catalog]). A commit whose
+// answer was lost is looked up. docs/warehouses.md tells more.
 package tables
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/filter"
 )
 
@@ -51,13 +57,37 @@ const (
 	DefaultFoldBytes = 8 << 20
 	DefaultFoldAge   = time.Minute
 	DefaultMemory    = 256 << 20
+	DefaultCacheSize = 1 << 30
 )
 
 // Options of a store. The zero value, and nil, are the defaults.
 type Options struct {
+	// OpenBucket opens the bucket of a URL, if Open is to take URLs: package
+	// objstore/cloud of this project has one for s3 and gs, cloud.OpenBucket. What
+	// it returns is closed with the Store, if it is an io.Closer.
+	OpenBucket func(ctx context.Context, url string) (objstore.Bucket, error)
+
+	// Catalog is where the catalog is: the URL of a PostgreSQL database
+	// (postgres://…), where several processes or machines write, or a directory of
+	// this machine, for catalog.db. "" is the directory of the tables; tables in a
+	// bucket have none, and want a Catalog.
+	Catalog string
+
+	// CacheDir is a directory for copies of a bucket's files, which several
+	// processes may share; "" is partd-tables in the user's cache directory.
+	// CacheSize is about how many bytes stay in it, beside what is in use; 0 means
+	// [DefaultCacheSize].
+	CacheDir  string
+	CacheSize int64
+
+	// TailDir is the directory of the log store that is the tail where Tail is nil;
+	// "" is tail in the directory of the tables. Tables in a bucket have no tail
+	// then, as with NoTail: another machine would not see it.
+	TailDir string
+
 	// Tail acknowledges small appends. It must list and delete keys, hold
 	// nothing else, and be used by nobody else while the Store is open. Nil
-	// means a log store in the directory. The Store does not close a Tail that
+	// means a log store in a directory. The Store does not close a Tail that
 	// it was given.
 	Tail partd.Partd
 
@@ -83,6 +113,9 @@ type Options struct {
 	// the tables' metadata, in bytes. What lies above it is read again when it
 	// is needed. 0 means [DefaultMemory].
 	Memory int64
+
+	// Engine runs the SQL of Query. Package duck has one. Nil means none.
+	Engine Engine
 
 	// Logger receives what was recovered, and what failed in the background.
 	// Nil means none.
@@ -122,9 +155,22 @@ type PutOptions struct {
 	// known once it is folded; from then on the rows count once.
 	ID string
 
+	// Over makes a Replace one of the rows of a version alone: those that were
+	// put later stay, before the new ones, and so do columns and metadata. Where
+	// rows of the version were replaced or compacted meanwhile, the error wraps
+	// ErrConflict.
+	Over *Version
+
+	MustExist bool // the put makes no table: where there is none, the error wraps ErrNotFound
+
 	// Metadata is what the table's own metadata is set to when the put makes or
 	// replaces it. An append to a table that exists leaves metadata alone.
-	Metadata map[string]string
+	Metadata Metadata
+
+	// Settings are what the table's are set to when the put makes or replaces
+	// it; nil leaves those of a table that is replaced. An append to a table that
+	// exists leaves settings alone.
+	Settings *Settings
 }
 
 // ScanOptions of Scan. The zero value, and nil, read all.
@@ -132,6 +178,21 @@ type ScanOptions struct {
 	Columns []string     // in the order wanted; nil: all
 	Filter  *filter.Expr // nil: all rows
 	Limit   int64        // at most so many rows; 0: all
+	Last    int64        // at most so many rows, the last ones; 0: all
+
+	// Part is one of Table.Parts, counted from 1, whose rows alone are read; 0: all.
+	// Filter, Columns and Limit go with it.
+	Part int64
+
+	// Dictionaries makes dictionaries again of the columns that were put as such by
+	// the put that made the table: with the values of its first batch, if they take
+	// at most 64 KiB, in their order, and others as they come. Without, there are
+	// the values.
+	Dictionaries bool
+
+	// ChunkRows is how many rows each batch has that the reader returns, but for the
+	// last; 0 leaves that to the files.
+	ChunkRows int64
 
 	// From and To are a range of time: rows from From on, before To. A zero
 	// time is no bound.
@@ -143,8 +204,9 @@ type ScanOptions struct {
 
 // Filter selects tables of a listing. Nil selects all.
 type Filter struct {
-	Pattern  string            // as path.Match; "" selects all
-	Metadata map[string]string // what the metadata must contain
+	Pattern  string   // as path.Match; "" selects all
+	Metadata Metadata // what the metadata must contain, by values; an index finds these tables
+	Snapshot string   // list the tables as they are in this snapshot; "" is as they are now
 }
 
 // TableInfo describes a table in a listing.
@@ -155,19 +217,37 @@ type TableInfo struct {
 	Files        int64 // data files
 	Version      Version
 	Updated      time.Time // of the last put or change, in UTC
-	Metadata     map[string]string
+	Metadata     Metadata
 }
 
 // At chooses an older state of a table.
 type At func(*at)
 
 type at struct {
-	version *Version
-	time    time.Time
+	version  *Version
+	time     time.Time
+	snapshot string
 }
 
 // AtVersion chooses a version.
 func AtVersion(v Version) At { return func(a *at) { a.version = &v } }
+
+// Version returns the version that AtVersion chose, nil for others.
+func (a At) Version() *Version { return a.chosen().version }
+
+// AtSnapshot chooses what a snapshot of the bucket has. A query's tables are each
+// in the snapshot of this name of its own bucket.
+func AtSnapshot(name string) At { return func(a *at) { a.snapshot = name } }
+
+// Snapshot returns the snapshot that AtSnapshot chose, "" for others.
+func (a At) Snapshot() string { return a.chosen().snapshot }
+
+func (a At) chosen() (c at) {
+	if a != nil {
+		a(&c)
+	}
+	return c
+}
 
 // AtTime chooses the version that was current at a time.
 func AtTime(t time.Time) At { return func(a *at) { a.time = t } }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 // Txn is a commit of several tables in the making. It is for one goroutine.
@@ -18,6 +20,7 @@ type Txn struct {
 	ctx     context.Context // of Update, which the Txn ends with
 	changes map[tableName]*txnChange
 	order   []*txnChange
+	also    []icecat.Also // of the catalog
 }
 
 // txnChange is what a Txn does to one table.
@@ -66,13 +69,13 @@ func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
 			changes = append(changes, &c.change)
 		}
 	}
-	if len(changes) == 0 {
+	if len(changes)+len(t.also) == 0 {
 		return nil
 	}
 	if s.hooks.staged != nil {
 		s.hooks.staged()
 	}
-	if err := s.commit(ctx, changes...); err != nil {
+	if err := s.commit(ctx, t.also, changes...); err != nil {
 		return err
 	}
 	for _, c := range changes {
@@ -135,25 +138,55 @@ func (t *Txn) put(n tableName, r batchSource, schema *arrow.Schema, m PutMode, o
 	if err != nil {
 		return nil, err
 	}
-	step, err := c.e.prepare(t.ctx, c.cur, r, schema, m, opts)
+	was, steps := c.cur, c.steps
+	if m == Append && c.cur != nil {
+		if err := t.ready(c, schema); err != nil {
+			return nil, err
+		}
+	}
+	step, err := c.e.prepare(t.ctx, c.cur, r, schema, m, opts, slices.ContainsFunc(steps, func(s step) bool { _, put := s.(*putStep); return put }))
 	if errors.Is(err, errNothing) {
+		c.cur, c.steps = was, steps
 		return c, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	c.add(step)
-	meta := step.made
-	if meta == nil {
-		meta = c.cur.Metadata()
-	}
-	if step.shape != nil {
-		if meta, err = reshaped(meta, step.shape); err != nil {
-			return nil, err
-		}
-	}
-	c.cur = t.s.cat.Staged(c.e.Namespace, c.e.Name, meta, "", step.io)
+	c.cur = t.s.cat.Staged(c.e.Namespace, c.e.Name, step.after, "", step.io)
 	return c, nil
+}
+
+// ready changes the columns of a table as rows of a schema need it, and sees to it
+// that rules for the whole table find all its rows in files.
+func (t *Txn) ready(c *txnChange, schema *arrow.Schema) error {
+	meta := c.cur.Metadata()
+	settings, err := settingsOf(meta.Properties())
+	if err != nil {
+		return err
+	}
+	returned, err := returnedSchema(meta.CurrentSchema(), meta.Properties())
+	if err != nil {
+		return err
+	}
+	changes, err := settings.Evolution.fits(schema, returned)
+	if err != nil {
+		return err
+	}
+	if err := t.evolve(c, changes); err != nil || len(c.steps) > 0 {
+		return err
+	}
+	unique, err := c.e.uniqueInTable(t.ctx, meta)
+	if err != nil || !unique {
+		return err
+	}
+	if _, err = c.e.fold(t.ctx); err == nil {
+		c.cur, err = c.e.current(t.ctx)
+	}
+	if err == nil && c.cur == nil {
+		err = errRestage
+	}
+	return err
 }
 
 // Delete deletes a table with all its versions.
@@ -164,19 +197,6 @@ func (t *Txn) Delete(bucket, name string) error {
 	}
 	c.add(deleteStep{})
 	c.cur = nil
-	return nil
-}
-
-// SetMetadata sets a table's own metadata as a whole.
-func (t *Txn) SetMetadata(bucket, name string, m map[string]string) error {
-	c, err := t.existing(bucket, name)
-	if err == nil {
-		err = checkMetadata(m)
-	}
-	if err != nil {
-		return &OpError{Op: "set metadata", Bucket: bucket, Table: name, Err: err}
-	}
-	c.add(metaStep{m})
 	return nil
 }
 

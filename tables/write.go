@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"strconv"
@@ -8,9 +9,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // properties of new tables.
@@ -24,6 +27,7 @@ func newProperties(sc *arrow.Schema) iceberg.Properties {
 		table.ManifestMergeEnabledKey:             "true",
 		table.ParquetCompressionKey:               "zstd",
 		"write.parquet.row-group-size-bytes":      "33554432",
+		table.ParquetRowGroupLimitKey:             "131072", // who wants a few rows decodes a whole group
 		table.WriteTargetFileSizeBytesKey:         strconv.Itoa(targetSize),
 		table.MetadataDeleteAfterCommitEnabledKey: "false",
 	}
@@ -86,15 +90,24 @@ func newShape(put *arrow.Schema, lastID int) (*shape, error) {
 }
 
 // newTable returns the metadata of a new table.
-func (s *Store) newTable(sh *shape) (table.Metadata, error) {
+func (s *Store) newTable(sh *shape, o *Settings) (table.Metadata, error) {
 	props := newProperties(sh.kept)
 	props[arrowProperty(0)] = sh.put
-	return table.NewMetadata(sh.schema, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, s.cat.NewLocation(), props)
+	if s.hooks.fileBytes > 0 {
+		props[table.WriteTargetFileSizeBytesKey] = strconv.Itoa(s.hooks.fileBytes)
+		props["write.parquet.row-group-size-bytes"] = strconv.Itoa(s.hooks.fileBytes)
+	}
+	meta, err := table.NewMetadata(sh.schema, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, s.cat.NewLocation(), props)
+	if err != nil {
+		return nil, err
+	}
+	return withSettings(meta, o)
 }
 
 // reshaped returns metadata with another schema. Older versions keep theirs.
 func reshaped(meta table.Metadata, sh *shape) (table.Metadata, error) {
-	ups := []table.Update{table.NewAddSchemaUpdate(sh.schema), table.NewSetCurrentSchemaUpdate(-1)}
+	// The order by columns that go is set anew with the settings.
+	ups := append(unsortedUpdates(), table.NewAddSchemaUpdate(sh.schema), table.NewSetCurrentSchemaUpdate(-1))
 	if sh.nanos && meta.Version() < 3 {
 		ups = append([]table.Update{table.NewUpgradeFormatVersionUpdate(3)}, ups...)
 	}
@@ -108,37 +121,74 @@ func reshaped(meta table.Metadata, sh *shape) (table.Metadata, error) {
 
 // writeFiles writes what r has as data files of a table, through io. With an
 // error nothing is left of them.
-func writeFiles(ctx context.Context, t *table.Table, io *icecat.FileIO, r batchSource, c *conformer) (files []iceberg.DataFile, err error) {
-	defer func() {
-		if err != nil {
-			io.RemoveWritten()
-		}
-	}()
-	var failed error // set by the library's goroutine, which ends before its sequence does
-	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {
+func writeFiles(ctx context.Context, t *table.Table, io *icecat.FileIO, r batchSource, c *conformer) ([]iceberg.DataFile, error) {
+	defer c.check.close()
+	files, err := recordFiles(ctx, t, c.kept, conforming(ctx, r, c, nil))
+	if err != nil {
+		io.RemoveWritten()
+	}
+	return files, err
+}
+
+// conforming yields what r has as the conformer makes it, once it was checked: by the
+// rules of the table, and by a check of the caller's, which may be nil.
+func conforming(ctx context.Context, r batchSource, c *conformer, check func(arrow.RecordBatch) error) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
 		for r.Next() {
-			if failed = ctx.Err(); failed != nil {
-				yield(nil, failed)
+			if err := ctx.Err(); err != nil {
+				yield(nil, err)
 				return
 			}
 			if r.RecordBatch().NumRows() == 0 {
 				continue
 			}
 			batch, err := c.apply(r.RecordBatch())
+			if err == nil {
+				if err = c.check.add(ctx, batch); err == nil && check != nil {
+					err = check(batch)
+				}
+				if err != nil {
+					batch.Release()
+				}
+			}
 			if err != nil {
-				failed = err
 				yield(nil, err)
 				return
+			}
+			if c.check.violated() { // what else is wrong is to be counted, and nothing written
+				batch.Release()
+				continue
 			}
 			if !yield(batch, nil) {
 				return
 			}
 		}
-		if failed = r.Err(); failed != nil {
-			yield(nil, failed)
+		if err := cmp.Or(r.Err(), c.check.end(ctx)); err != nil {
+			yield(nil, err)
 		}
 	}
-	for f, e := range table.WriteRecords(ctx, t, c.kept, batches, table.WithRecordBatchBufferSize(2)) {
+}
+
+// recordFiles writes batches as data files of a table.
+func recordFiles(ctx context.Context, t *table.Table, kept *arrow.Schema, rows sorted.Batches) (files []iceberg.DataFile, err error) {
+	var failed error // set by the library's goroutine, which ends before its sequence does
+	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {
+		for b, err := range rows {
+			failed = err
+			if !yield(b, err) || err != nil {
+				return
+			}
+		}
+	}
+	id, err := uuid.NewV7() // one that grows; see inNameOrder
+	if err != nil {
+		return nil, err
+	}
+	fs, err := t.FS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for f, e := range table.WriteRecords(ctx, t, kept, batches, table.WithRecordBatchBufferSize(2), table.WithWriteUUID(id)) {
 		if err = e; err != nil {
 			break
 		}
@@ -146,6 +196,9 @@ func writeFiles(ctx context.Context, t *table.Table, io *icecat.FileIO, r batchS
 	}
 	if failed != nil { // the cause, which the library may have wrapped, or lost
 		err = failed
+	}
+	if io, ok := fs.(*icecat.FileIO); ok && err != nil && io.Failure() != nil {
+		err = io.Failure()
 	}
 	return files, err
 }

@@ -4,7 +4,7 @@
 //
 //	go run ./bench/logstore --keys 1000000 --bytes 3GiB
 //
-// Each run is a process of its own. The stores take turns, and the ratios are
+// Each run is a process of its own, but with --scan. The stores take turns, and the ratios are
 // medians over the rounds. All values are checked after they were timed.
 package main
 
@@ -30,6 +30,7 @@ type flags struct {
 	dist, stores, dir    string
 	compression          string
 	sync, cold, json     bool
+	scan                 bool
 	child, profile       string
 }
 
@@ -48,6 +49,7 @@ func main() {
 	flag.BoolVar(&f.sync, "sync", false, "logstore: every append survives a loss of power")
 	flag.BoolVar(&f.cold, "cold", false, "drop the kernel's caches before reading (as root)")
 	flag.Var(&f.limit, "limit", "run each store in a memory cgroup of this `size`, its page cache included (as root)")
+	flag.BoolVar(&f.scan, "scan", false, "compare reading alone, at several numbers of keys, in one process: Scan, by one core and two, its parts, and a bare reader of hash files")
 	flag.BoolVar(&f.json, "json", false, "print each run as a line of JSON")
 	flag.StringVar(&f.child, "child", "", "run this `store` only, in this process, and print JSON")
 	flag.StringVar(&f.profile, "cpuprofile", "", "with --child: write a profile of appending and reading to a `file`")
@@ -69,6 +71,9 @@ func (f *flags) run() error {
 	l, err := newLoad(f.keys, uint64(f.bytes)/uint64(max(f.value, 1)), f.value, f.batch, f.dist)
 	if err != nil {
 		return err
+	}
+	if f.scan {
+		return f.compareScans()
 	}
 	if f.child != "" {
 		return f.runChild(l)

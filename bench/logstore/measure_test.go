@@ -24,3 +24,12 @@ func TestEveryStoreIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// TestCompareScans makes a small comparison, which ends in an error where not all is
+// read.
+func TestCompareScans(t *testing.T) {
+	f := flags{bytes: 1 << 20, memory: 16 << 20, value: 100, batch: 1000, rounds: 1, dir: t.TempDir()}
+	if err := f.compareScans(); err != nil {
+		t.Fatal(err)
+	}
+}

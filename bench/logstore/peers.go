@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/cockroachdb/pebble"
 
@@ -24,7 +25,7 @@ type target interface {
 }
 
 // targets are the names of all targets.
-var targets = []string{"logstore", "hashfiles", "hashfiles-log", "pebble-best", "pebble-default"}
+var targets = []string{"logstore", "hashfiles", "hashfiles-bare", "hashfiles-log", "pebble-best", "pebble-default"}
 
 func openTarget(name, dir string, o *logstore.Options) (target, error) {
 	switch name {
@@ -33,6 +34,9 @@ func openTarget(name, dir string, o *logstore.Options) (target, error) {
 		return &logTarget{s}, err
 	case "hashfiles":
 		return openHashFiles(dir)
+	case "hashfiles-bare":
+		files, err := openHashFiles(dir)
+		return &bareFiles{files}, err
 	case "hashfiles-log":
 		return openHashLog(dir)
 	case "pebble-best":
@@ -53,7 +57,11 @@ func (t *logTarget) flush() error { return t.s.Flush(context.Background()) }
 func (t *logTarget) close() error { return t.s.Close() }
 
 func (t *logTarget) scan(use func(key string, b []byte, first bool) error) error {
-	for c, err := range t.s.Scan(context.Background()) {
+	return useChunks(t.s.Scan(context.Background()), use)
+}
+
+func useChunks(chunks iter.Seq2[partd.Chunk, error], use func(key string, b []byte, first bool) error) error {
+	for c, err := range chunks {
 		if err != nil {
 			return err
 		}

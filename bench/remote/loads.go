@@ -15,7 +15,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/hostile"
-	"github.com/go-partd/partd/remote"
 )
 
 const (
@@ -40,9 +39,9 @@ func together(n int, f func(i int) error) (float64, error) {
 // appendSmall appends batches of 1,000 entries, so many requests at a time on each
 // of so many connections. It checks what the server holds afterwards.
 func appendSmall(ctx context.Context, url string, connections, inFlight, batches int) (rate float64, err error) {
-	clients := make([]*remote.Client, connections)
+	clients := make([]client, connections)
 	for i := range clients {
-		c, err := remote.Dial(ctx, url, nil)
+		c, err := dial(ctx, url)
 		if err != nil {
 			return 0, err
 		}
@@ -128,7 +127,7 @@ func largeKey(i int) string { return fmt.Sprint("large", i) }
 
 // appendLarge appends values of 1 MiB, four requests at a time.
 func appendLarge(ctx context.Context, url string) (rate float64, err error) {
-	c, err := remote.Dial(ctx, url, nil)
+	c, err := dial(ctx, url)
 	if err != nil {
 		return 0, err
 	}
@@ -166,7 +165,7 @@ func appendLargeRaw(ctx context.Context, url string) (float64, error) {
 
 // getLarge reads values of 1 MiB, four requests at a time.
 func getLarge(ctx context.Context, url string) (rate float64, err error) {
-	c, err := remote.Dial(ctx, url, nil)
+	c, err := dial(ctx, url)
 	if err != nil {
 		return 0, err
 	}

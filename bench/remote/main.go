@@ -6,6 +6,15 @@
 //
 // The two of a row take turns, each with a server of its own, and what counts is
 // the median. Without Python's partd its column is empty.
+//
+//	go run ./bench/remote --only "four readers"
+//
+// measures how long four processes take that read a quarter of one server's keys each,
+// beside one that reads all, and four that all read all;
+//
+//	go run ./bench/remote --only shards
+//
+// three servers that share the keys, beside one.
 package main
 
 import (
@@ -61,6 +70,8 @@ func rows() []row {
 		{"the same, 1 connection, one request at a time", "-", "mem:", small(1, 1), smallPeer(1)},
 		{"append 1,000 keys of 100 B, Go client, 1 connection, log", "-", "log:", small(1, 4), nil},
 		{"append 1,000 keys of 100 B, Go client, 4 connections, log", "-", "log:", small(4, 4), nil},
+		{"append 1,000 keys of 100 B, Go client, 1 connection, TLS", ">= 220", "mem:", overTLS(small(1, 4)), nil},
+		{"get values of 1 MiB, Go client, TLS", ">= 220", "mem:", overTLS(getLarge), nil},
 		{"append 1,000 keys of 100 B, Python's client", ">= 1.5 x", "mem:", pythonClient, pythonClient},
 		{"append values of 1 MiB, Go client", ">= 1500", "mem:", appendLarge, appendLargeRaw},
 		{"get values of 1 MiB, Go client", ">= 2000", "mem:", getLarge, getLargeRaw},
@@ -70,6 +81,9 @@ func rows() []row {
 func main() {
 	if os.Getenv(asServer) != "" {
 		os.Exit(servercli.Main(os.Args[1:]))
+	}
+	if os.Getenv(asReader) != "" {
+		os.Exit(readerMain(os.Args[1:]))
 	}
 	rounds := flag.Int("rounds", 5, "runs of each, of which the median counts")
 	only := flag.String("only", "", "run the rows whose name contains this")
@@ -83,6 +97,14 @@ func main() {
 		os.Exit(2)
 	}
 	err := compare(ctx, *rounds, *only, *asJSON)
+	for _, store := range []string{"log:", "file:", "mem:"} {
+		if name := "four readers of one server, " + store; err == nil && strings.Contains(name, *only) {
+			err = measureReaders(ctx, name, store, 4000, *rounds, *asJSON)
+		}
+	}
+	if err == nil && strings.Contains(shardsName, *only) {
+		err = measureShards(ctx, 4000, *rounds, *asJSON)
+	}
 	if err == nil && *idle > 0 && strings.Contains("idle connections", *only) {
 		err = measureIdle(ctx, *idle, *asJSON)
 	}

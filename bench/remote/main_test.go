@@ -13,6 +13,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asServer) != "" {
 		os.Exit(servercli.Main(os.Args[1:]))
 	}
+	if os.Getenv(asReader) != "" {
+		os.Exit(readerMain(os.Args[1:]))
+	}
 	os.Exit(m.Run())
 }
 
@@ -31,6 +34,22 @@ func TestLoads(t *testing.T) {
 		t.Skip(err)
 	}
 	if err != nil {
+		t.Error(err)
+	}
+}
+
+// A small run of the readers, which check that together they read each value once.
+func TestReaders(t *testing.T) {
+	for _, store := range []string{"log:", "file:", "mem:"} {
+		if err := measureReaders(t.Context(), "readers, "+store, store, 16, 1, true); err != nil {
+			t.Errorf("%s: %v", store, err)
+		}
+	}
+}
+
+// A small run over three servers, which checks that all of it is read.
+func TestShards(t *testing.T) {
+	if err := measureShards(t.Context(), 8, 1, true); err != nil {
 		t.Error(err)
 	}
 }

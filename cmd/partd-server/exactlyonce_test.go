@@ -94,7 +94,7 @@ func serverAt(ctx context.Context, child, store, address string) (*serverproc.Pr
 
 // cut runs clients whose connections are cut so many times, and returns what is
 // wrong with the store then.
-func cut(t *testing.T, child, store string, clients, perClient, cuts int, pops bool) error {
+func cut(t *testing.T, child, store, namespace string, clients, perClient, cuts int, pops bool) error {
 	ctx := patient(t, cuts)
 	seed := uint64(time.Now().UnixNano())
 	p, err := serverAt(ctx, child, store, "127.0.0.1:0")
@@ -114,7 +114,7 @@ func cut(t *testing.T, child, store string, clients, perClient, cuts int, pops b
 	}()
 	urls := make([]string, clients)
 	for i := range urls {
-		urls[i] = proxy.URL()
+		urls[i] = proxy.URL() + namespace
 	}
 	f, err := newFleet(ctx, urls, perClient, seed, pops)
 	if err != nil {
@@ -134,7 +134,7 @@ func cut(t *testing.T, child, store string, clients, perClient, cuts int, pops b
 	}
 	f.close(t)
 	t.Logf("seed %d: %d connections cut under %d clients and %d changes, in %v", seed, proxy.Cuts(), clients, f.changes(), time.Since(begun))
-	return check(ctx, t, f, p.URL())
+	return check(ctx, t, f, p.URL()+namespace)
 }
 
 // check looks at the store by a client of its own, straight.
@@ -152,20 +152,23 @@ func TestCutConnections(t *testing.T) {
 	cuts := number(t, "PARTD_CUTS", 300)
 	for _, c := range []struct {
 		name, store        string
+		namespace          string
 		clients, perClient int
 		share              int // of the cuts, in percent
 	}{
-		{"log", "log:%s", 4, 3, 50},
-		{"file", "file:%s", 4, 2, 25},
-		{"buffer", "buffer+file:%s?memory=1MiB", 4, 2, 15},
-		{"memory, one writer that drops", "mem:", 1, 1, 10},
+		{"log", "log:%s", "", 4, 3, 50},
+		{"namespace", "log:%s", "/job7", 4, 3, 25},
+		{"namespace, one client that comes back", "log:%s", "/job7", 1, 2, 10},
+		{"file", "file:%s", "", 4, 2, 25},
+		{"buffer", "buffer+file:%s?memory=1MiB", "", 4, 2, 15},
+		{"memory, one writer that drops", "mem:", "", 1, 1, 10},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			store := c.store
 			if strings.Contains(store, "%s") {
 				store = fmt.Sprintf(store, t.TempDir()+"/data")
 			}
-			if err := cut(t, "server", store, c.clients, c.perClient, max(1, cuts*c.share/100), true); err != nil {
+			if err := cut(t, "server", store, c.namespace, c.clients, c.perClient, max(1, cuts*c.share/100), true); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -175,7 +178,7 @@ func TestCutConnections(t *testing.T) {
 // With the numbering switched off the same run must find doubles.
 func TestCutConnectionsWithoutNumbers(t *testing.T) {
 	for range 10 {
-		if err := cut(t, "numbering-off", "log:"+t.TempDir()+"/data", 4, 3, 200, false); err != nil {
+		if err := cut(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 4, 3, 200, false); err != nil {
 			isDouble(t, err)
 			return
 		}
@@ -195,7 +198,7 @@ func isDouble(t *testing.T, err error) {
 
 // kill runs clients while the server is killed and started again so many times,
 // and returns what is wrong with the store then.
-func kill(t *testing.T, child, store string, kills int) error {
+func kill(t *testing.T, child, store, namespace string, kills int) error {
 	ctx := patient(t, 20*kills)
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 1<<40))
@@ -205,7 +208,8 @@ func kill(t *testing.T, child, store string, kills int) error {
 	}
 	_, address := p.Address() // the same one for those that follow
 	defer func() { p.Kill() }()
-	f, err := newFleet(ctx, []string{p.URL(), p.URL(), p.URL(), p.URL()}, 2, seed, false)
+	url := p.URL() + namespace
+	f, err := newFleet(ctx, []string{url, url, url, url}, 2, seed, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,16 +240,16 @@ func kill(t *testing.T, child, store string, kills int) error {
 	}
 	f.close(t)
 	t.Logf("seed %d: %d kills under 4 clients and %d changes, in %v", seed, kills, f.changes(), time.Since(begun))
-	return check(ctx, t, f, p.URL())
+	return check(ctx, t, f, p.URL()+namespace)
 }
 
 // The server is killed (SIGKILL) and started again under clients that go on
 // writing: each change is applied once, in order.
 func TestKillServer(t *testing.T) {
 	kills := number(t, "PARTD_KILLS", 10)
-	for _, store := range []string{"log:", "file:"} {
-		t.Run(store, func(t *testing.T) {
-			if err := kill(t, "server", store+t.TempDir()+"/data", max(1, kills/2)); err != nil {
+	for _, c := range []struct{ store, namespace string }{{"log:", ""}, {"log:", "/job7"}, {"file:", ""}} {
+		t.Run(c.store+c.namespace, func(t *testing.T) {
+			if err := kill(t, "server", c.store+t.TempDir()+"/data", c.namespace, max(1, kills/2)); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -255,7 +259,7 @@ func TestKillServer(t *testing.T) {
 // With the numbering switched off the same run must find doubles.
 func TestKillServerWithoutNumbers(t *testing.T) {
 	for range 20 {
-		if err := kill(t, "numbering-off", "log:"+t.TempDir()+"/data", 10); err != nil {
+		if err := kill(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 10); err != nil {
 			isDouble(t, err)
 			return
 		}

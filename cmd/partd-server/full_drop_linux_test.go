@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,7 +12,6 @@ import (
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/internal/vfs/disktest"
-	"github.com/go-partd/partd/remote"
 )
 
 // A full disk behind a server is cleared through it: by a client that has changed
@@ -75,16 +73,6 @@ func TestFullDiskIsDropped(t *testing.T) {
 	}
 }
 
-func dialed(t *testing.T, p *serverproc.Process) *remote.Client {
-	t.Helper()
-	c, err := remote.Dial(t.Context(), p.URL(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
 func opened(t *testing.T, p *serverproc.Process) *hostile.Peer {
 	t.Helper()
 	network, address := p.Address()
@@ -94,11 +82,4 @@ func opened(t *testing.T, p *serverproc.Process) *hostile.Peer {
 	}
 	t.Cleanup(func() { _ = peer.Close() })
 	return peer
-}
-
-// noise is what does not become shorter by compression.
-func noise(seed, n int) []byte {
-	b := make([]byte, n)
-	rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
-	return b
 }

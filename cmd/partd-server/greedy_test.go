@@ -176,12 +176,14 @@ func greeds() []greed {
 // of each kind, and connect again when they are closed. One client of another
 // address appends and gets all the while, within a second (or four times what a
 // client of an idle server waits, where the machine has much else to do), and one
-// of the same address makes progress. The server stays within its memory.
+// of the same address makes progress. The server stays within its memory, and once
+// they have gone it has no more descriptors, goroutines and connections than before.
 func TestGreedyPeers(t *testing.T) {
 	needs(t, runtime.GOOS == "linux", "only Linux has many loopback addresses")
 	const memory = 512 << 20
 	duration, hostileConns := greedyFor(t)
-	p := start(t, "--store", "log:"+t.TempDir(), "--memory", fmt.Sprint(memory), "--log-format", "json")
+	p := start(t, "--store", "log:"+t.TempDir(), "--memory", fmt.Sprint(memory), "--http", "127.0.0.1:0")
+	at := adminURL(t, p)
 	network, address := p.Address()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -202,6 +204,7 @@ func TestGreedyPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	before := holdingOf(t, p, at)
 	var wg sync.WaitGroup
 	kinds := greeds()
 	conversations := make([]atomic.Int64, len(kinds)+2)
@@ -238,9 +241,18 @@ func TestGreedyPeers(t *testing.T) {
 	for who, c := range []*remote.Client{other, same, elsewhere} {
 		wg.Go(func() { waits[who] = beHonest(ctx, t, c, fmt.Sprint("honest", who)) })
 	}
-	time.Sleep(duration)
+	// Of a long run, what is held does not grow from the first third to the end.
+	time.Sleep(duration / 3)
+	early := holdingOf(t, p, at)
+	time.Sleep(duration - duration/3)
+	late := holdingOf(t, p, at)
 	cancel()
 	wg.Wait()
+	t.Logf("after a third of the time it has %+v, at its end %+v", early, late)
+	if duration >= time.Minute && (late.goroutines > 2*early.goroutines+500 || late.descriptors > early.descriptors+hostileConns || late.memory > early.memory+memory/2) {
+		t.Error("it grows")
+	}
+	comesBack(t, p, at, before)
 
 	slices.Sort(waits[2])
 	machine := waits[2][len(waits[2])*99/100] // what the machine alone makes clients wait

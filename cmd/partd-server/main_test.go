@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -125,4 +126,22 @@ func python(t testing.TB, modules string) string {
 	}
 	needs(t, false, "Python with the modules "+modules)
 	return ""
+}
+
+// dialed returns a client, of a namespace if one is given, as /NAME.
+func dialed(t *testing.T, p *serverproc.Process, namespace ...string) *remote.Client {
+	t.Helper()
+	c, err := remote.Dial(t.Context(), p.URL()+strings.Join(namespace, ""), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// noise is what does not become shorter by compression.
+func noise(seed, n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
+	return b
 }

@@ -21,12 +21,15 @@ import (
 	"unicode"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/stores"
 )
 
 // partitions is the number of keys that the words go to, the same in every
 // process. A reducer holds the words of one at a time.
 const partitions = 16
+
+// open opens the store; a program with more kinds of stores opens those, too.
+var open = stores.Open
 
 // batchWords is how many different words a mapper counts before it sends them.
 const batchWords = 50_000
@@ -43,16 +46,16 @@ func run(ctx context.Context, args []string) (err error) {
 		return errors.New("write: wordcount begin --server URL, wordcount map --server URL FILE..., or wordcount reduce --server URL")
 	}
 	flags := flag.NewFlagSet(args[0], flag.ExitOnError)
-	server := flags.String("server", "tcp://127.0.0.1:7077", "`URL` of the server")
+	server := flags.String("server", "tcp://127.0.0.1:7077", "`URL` of the server; of several, tcp://HOST:PORT,HOST:PORT")
 	top := flags.Int("top", 10, "how many words reduce prints")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
-	store, err := remote.Dial(ctx, *server, nil)
+	store, err := open(ctx, *server)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	defer func() { err = errors.Join(err, partd.Close(ctx, store)) }()
 	switch args[0] {
 	case "begin":
 		for key, err := range partd.Keys(ctx, store) {

@@ -41,27 +41,38 @@ func child(what string, args ...string) *exec.Cmd {
 func TestExample(t *testing.T) {
 	const python = "/usr/bin/python3" // the system's, which has partd where it is installed
 	havePython := exec.Command(python, "-c", "import partd, zmq").Run() == nil
-	for _, withPython := range []bool{false, true} {
-		t.Run(fmt.Sprintf("python=%v", withPython), func(t *testing.T) {
+	for _, c := range []struct {
+		withPython bool
+		servers    int // each has a share of the partitions
+	}{{false, 1}, {true, 1}, {false, 3}} {
+		withPython := c.withPython
+		t.Run(fmt.Sprintf("python=%v servers=%d", withPython, c.servers), func(t *testing.T) {
 			if withPython && !havePython {
 				if os.Getenv("PARTD_REQUIRE_ALL") != "" {
 					t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs Python with partd and zmq")
 				}
 				t.Skip("needs Python with partd and zmq")
 			}
-			p, err := serverproc.Start(t.Context(), child("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir()+"/data"), 1)
-			if err != nil {
-				t.Fatal(err)
+			var servers []*serverproc.Process
+			var addresses []string
+			for range c.servers {
+				p, err := serverproc.Start(t.Context(), child("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir()+"/data"), 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(p.Kill)
+				_, address := p.Address()
+				servers, addresses = append(servers, p), append(addresses, address)
 			}
-			t.Cleanup(p.Kill)
+			url := "tcp://" + strings.Join(addresses, ",")
 			files, want := writeTexts(t, 12)
 			var workers []*exec.Cmd
 			var output bytes.Buffer
 			for i := range 4 {
 				mine := files[3*i : 3*i+3]
-				cmd := child("example", append([]string{"map", "--server", p.URL()}, mine...)...)
+				cmd := child("example", append([]string{"map", "--server", url}, mine...)...)
 				if withPython && i%2 == 1 {
-					cmd = exec.Command(python, append([]string{"worker.py", p.URL()}, mine...)...)
+					cmd = exec.Command(python, append([]string{"worker.py", url}, mine...)...)
 				}
 				cmd.Stderr = os.Stderr
 				if err := cmd.Start(); err != nil {
@@ -76,7 +87,7 @@ func TestExample(t *testing.T) {
 			if errs != nil {
 				t.Fatal(errs)
 			}
-			reduce := child("example", "reduce", "--server", p.URL(), "--top", "1000000")
+			reduce := child("example", "reduce", "--server", url, "--top", "1000000")
 			reduce.Stdout, reduce.Stderr = &output, os.Stderr
 			if err := reduce.Run(); err != nil {
 				t.Fatal(err)
@@ -104,8 +115,10 @@ func TestExample(t *testing.T) {
 			if want := fmt.Sprintf("%d words, %d different\n", total, len(want)); last != want {
 				t.Errorf("reduce says %q, want %q", last, want)
 			}
-			if err := p.Stop(time.Minute); err != nil {
-				t.Error(err)
+			for _, p := range servers {
+				if err := p.Stop(time.Minute); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,8 +23,9 @@ def step(name):
     sys.stdin.readline()
 c.append({"a": b"1"})
 c.get("a")
+c.socket.poll(60000) # the acknowledgement that the next call wants has come, too
 step("before")
-time.sleep(1) # until libzmq has seen that the server is gone: what it sends before that is lost
+time.sleep(4) # until libzmq has seen that the server is gone: what it sends before that is lost
 c.append({"a": b"2"})
 step("down")
 c.append({"a": b"3"})
@@ -57,7 +59,9 @@ func TestPythonAfterRestart(t *testing.T) {
 		return p
 	}
 	server := start()
-	client := exec.CommandContext(t.Context(), python, "-c", restarted, listen)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // Python's client may wait for ever
+	defer cancel()
+	client := exec.CommandContext(ctx, python, "-c", restarted, listen)
 	in, err := client.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

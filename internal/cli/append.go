@@ -43,7 +43,7 @@ exists once something was appended to it.`,
 		if err != nil {
 			return err
 		}
-		if _, err := storeExists("store", *url); err != nil {
+		if _, err := storeExists(cmd.Context(), "store", *url); err != nil {
 			return err
 		}
 		file := a.in

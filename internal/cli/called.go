@@ -26,7 +26,7 @@ func calledAs(arg0 string) string {
 	if strings.ContainsRune(arg0, filepath.Separator) {
 		return textfmt.ShellQuote(arg0)
 	}
-	return "partd"
+	return filepath.Base(arg0)
 }
 
 // storeArgument returns the flag that names a store, "" where it is that of all who

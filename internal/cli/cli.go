@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/stores"
 )
 
 // app is what the commands work with.
@@ -25,6 +26,7 @@ type app struct {
 	out, err io.Writer
 	open     func(ctx context.Context, url string, options map[string]string) (partd.Partd, error)
 	program  cliutil.Program
+	more     []*cobra.Command // on stores
 
 	// abandoned says what is left behind if the command does not end at all. The
 	// command sets it, and run reads it.
@@ -35,11 +37,15 @@ type app struct {
 
 // Main runs the command line with the process's streams and signals, and
 // returns the exit code.
-func Main(args []string) int {
+func Main(args []string) int { return MainWith(stores.NewSet(), args) }
+
+// MainWith is Main of a program that opens the stores of a set, and has more commands.
+func MainWith(set *stores.Set, args []string, more ...*cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	return run(ctx, args, &app{name: calledAs(os.Args[0]), in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
+	ctx = context.WithValue(ctx, setKey{}, set)
+	return run(ctx, args, &app{name: calledAs(os.Args[0]), more: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
 }
 
 func run(ctx context.Context, args []string, a *app) int {
@@ -87,7 +93,7 @@ bz2 and blosc. The URL is part of the store: what was written through a layer is
 read through the same.`
 
 // env are the variables of the flags.
-var env = &cliutil.Env{Prefix: "PARTD_", Rivals: map[string]string{"append": "replace", "replace": "append"}}
+var env = &cliutil.Env{Prefix: "PARTD_", Rivals: map[string][]string{"append": {"replace"}, "replace": {"append"}}}
 
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
@@ -99,15 +105,18 @@ func newRoot(a *app) *cobra.Command {
   partd get California`,
 	}
 	add := func(id, title string, cmds ...*cobra.Command) {
-		root.AddGroup(&cobra.Group{ID: id, Title: title})
+		if !root.ContainsGroup(id) {
+			root.AddGroup(&cobra.Group{ID: id, Title: title})
+		}
 		for _, c := range cmds {
 			c.GroupID = id
 			root.AddCommand(c)
 		}
 	}
-	add("files", "Work on files:", newShuffle(a), newGroup(a), newSort(a), newSplit(a), newDistinct(a), newTop(a))
+	add("files", "Work on files:", newShuffle(a), newGroup(a), newSort(a), newJoin(a), newSplit(a), newDistinct(a), newTop(a))
 	add("stores", "Work on stores:",
-		newAppend(a), newGet(a), newKeys(a), newStat(a), newVerify(a), newCopy(a), newDelete(a), newDrop(a))
+		newAppend(a), newGet(a), newKeys(a), newScan(a), newStat(a), newNamespaces(a), newVerify(a), newCopy(a), newDelete(a), newDrop(a))
+	add("stores", "Work on stores:", a.more...)
 	add("other", "Other:", newCompletion(a), cliutil.NewVersion(a.out, "partd"))
 	root.SetHelpCommandGroupID("other")
 	a.program = cliutil.Program{Env: env, ExitCodes: cliutil.ExitCodes, Out: a.out, Err: a.err}

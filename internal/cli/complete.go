@@ -16,7 +16,6 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/output"
-	"github.com/go-partd/partd/stores"
 )
 
 // What the shell completes has to be there at once.
@@ -28,13 +27,13 @@ const (
 
 // completeStore completes the URL of a store: first layers and the scheme, then
 // the directory.
-func completeStore(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+func completeStore(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 	const goOn = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 	scheme, path, ok := strings.Cut(begun, ":")
 	if !ok {
-		return completeScheme(begun), goOn
+		return completeScheme(cmd.Context(), begun), goOn
 	}
-	if strings.HasSuffix(scheme, "tcp") {
+	if strings.HasSuffix(scheme, "tcp") || strings.HasSuffix(scheme, "tls") {
 		return nil, goOn
 	}
 	slashes := ""
@@ -61,9 +60,9 @@ func completeStore(_ *cobra.Command, _ []string, begun string) ([]string, cobra.
 
 // completeScheme completes the layers and the scheme of a URL, those of memory
 // left out.
-func completeScheme(begun string) []string {
+func completeScheme(ctx context.Context, begun string) []string {
 	done := begun[:strings.LastIndexByte(begun, '+')+1]
-	schemes, prefixes := stores.Parts()
+	schemes, prefixes := setOf(ctx).Parts()
 	var all []string
 	for _, p := range append(schemes, prefixes...) {
 		if p.Name != "mem:" && strings.HasPrefix(done+p.Name, begun) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -58,7 +59,7 @@ func newCopy(a *app) *cobra.Command {
 		asJSON:   jsonFlag(cmd, "write the summary as one JSON object"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := f.check(); err != nil {
+		if err := f.check(cmd.Context()); err != nil {
 			return err
 		}
 		return newCopyRun(a, f).run(cmd.Context())
@@ -67,7 +68,7 @@ func newCopy(a *app) *cobra.Command {
 }
 
 // check finds what is wrong with the flags, whatever the stores hold.
-func (f *copyFlags) check() error {
+func (f *copyFlags) check(ctx context.Context) error {
 	switch {
 	case *f.from == "":
 		return cliutil.Usagef("--from is missing: which store is to be copied?")
@@ -77,12 +78,12 @@ func (f *copyFlags) check() error {
 		return cliutil.Usagef("--append and --replace exclude each other")
 	}
 	for flag, url := range map[string]string{"from": *f.from, "to": *f.to} {
-		if _, err := storeExists(flag, url); err != nil {
+		if _, err := storeExists(ctx, flag, url); err != nil {
 			return err
 		}
 	}
-	_, from := splitURL(*f.from)
-	_, to := splitURL(*f.to)
+	_, from := cliutil.SplitURL(*f.from)
+	_, to := cliutil.SplitURL(*f.to)
 	fromInfo, fromErr := os.Stat(from)
 	toInfo, toErr := os.Stat(to)
 	if from == to || fromErr == nil && toErr == nil && os.SameFile(fromInfo, toInfo) {

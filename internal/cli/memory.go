@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/cliutil/sizeflag"
 )
 
@@ -43,7 +44,7 @@ func limitHeap(memory int64) {
 func share(memory int64, rawURL string) int64 {
 	share := memory / 4 * 3
 	prefix, _, _ := strings.Cut(rawURL, ":")
-	if scheme, _ := splitURL(rawURL); scheme == "log" {
+	if scheme, _ := cliutil.SplitURL(rawURL); scheme == "log" {
 		share = min(share/int64(1+strings.Count(prefix, "buffer+")), maxForLog)
 	}
 	return share

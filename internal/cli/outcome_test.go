@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,8 +24,8 @@ type fake struct {
 	drop   func() error
 	flush  func() error
 	close  func() error
-	stat   func(n int) error // n is 1 for the first call
-	stats  int
+	keys   func() error // the comparison, the second to list the keys
+	listed bool
 }
 
 func (f *fake) Append(ctx context.Context, entries ...partd.Entry) (err error) {
@@ -56,13 +58,12 @@ func (f *fake) Close() error {
 	return f.Dict.Close()
 }
 
-func (f *fake) Stat(ctx context.Context) (partd.Stats, error) {
-	if f.stats++; f.stat != nil {
-		if err := f.stat(f.stats); err != nil {
-			return partd.Stats{}, err
-		}
+func (f *fake) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	if f.keys != nil && f.listed {
+		return func(yield func(partd.KeyInfo, error) bool) { yield(partd.KeyInfo{}, f.keys()) }
 	}
-	return f.Dict.Stat(ctx)
+	f.listed = true
+	return f.Dict.Keys(ctx)
 }
 
 // shuffleInto runs partd shuffle of 3 records of 12 bytes into a store.
@@ -107,21 +108,11 @@ func TestOutcomes(t *testing.T) {
 			"either another program writes to it, or it lost something\n" +
 			"The store file:S cannot be trusted. Running the command again would double them\n"},
 		{"interrupted comparison", "", 130, func(f *fake, interrupt func() error) {
-			f.stat = func(n int) error {
-				if n == 2 {
-					return interrupt()
-				}
-				return nil
-			}
+			f.keys = interrupt
 		}, "interrupted\nAll records are stored in file:S, but were not compared with what was read: " +
 			"compare 12 bytes with those of \"partd stat --store file:S\". Or run the command again with --replace\n"},
 		{"interrupted comparison", "--append", 130, func(f *fake, interrupt func() error) {
-			f.stat = func(n int) error {
-				if n == 2 {
-					return interrupt()
-				}
-				return nil
-			}
+			f.keys = interrupt
 		}, "interrupted\nAll records are stored in file:S, but were not compared with what was read. " +
 			"Running the command again would double them\n"},
 		{
@@ -221,5 +212,17 @@ func TestManyKeysAreNoted(t *testing.T) {
 		if err != nil || strings.Contains(string(out), note) != want {
 			t.Errorf("each key in %d records: %v\n%s", modulo, err, out)
 		}
+	}
+}
+
+// A drop that a server refuses for want of a right has touched nothing.
+func TestRefusedDrop(t *testing.T) {
+	store := &fake{Dict: partd.NewDict(), drop: func() error { return fs.ErrPermission }}
+	if err := store.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}); err != nil {
+		t.Fatal(err)
+	}
+	code, _, errs := shuffleInto(t, t.Context(), store, "--replace", "--store=tcp://127.0.0.1:7077")
+	if code != 1 || errs != "partd: permission denied\n" {
+		t.Errorf("exit code %d, %q", code, errs)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/shards"
 )
 
 // bottom returns the store beneath all layers, to look at.
@@ -28,6 +30,9 @@ func otherStore(ctx context.Context, to, from partd.Partd, toURL, fromURL string
 	if !isServer(fromURL) && !isServer(toURL) {
 		return nil // the directories were compared
 	}
+	if err := noShardOf(ctx, bottom(to), bottom(from), toURL, fromURL); err != nil {
+		return err
+	}
 	// Nobody has a key that ends like this.
 	key := "partd copy looks whether two stores are one " + rand.Text()
 	if err := to.Append(ctx, partd.Entry{Key: key, Value: []byte("x")}); err != nil {
@@ -48,7 +53,25 @@ func otherStore(ctx context.Context, to, from partd.Partd, toURL, fromURL string
 	return err
 }
 
+// noShardOf makes sure that of two stores neither is a shard of the other, where a key
+// may be on another one.
+func noShardOf(ctx context.Context, a, b partd.Partd, aURL, bURL string) error {
+	all, one := a, b
+	if _, ok := all.(*shards.Shards); !ok {
+		all, one, aURL, bURL = b, a, bURL, aURL
+	}
+	s, ok := all.(*shards.Shards)
+	if _, both := one.(*shards.Shards); !ok || both {
+		return nil
+	}
+	part, err := s.Has(ctx, one)
+	if err == nil && part {
+		err = fmt.Errorf("%s is one of the servers of %s: there is nothing to copy", bURL, aURL)
+	}
+	return err
+}
+
 func isServer(rawURL string) bool {
-	scheme, _ := splitURL(rawURL)
-	return scheme == "tcp" || scheme == "ipc"
+	scheme, _ := cliutil.SplitURL(rawURL)
+	return scheme == "tcp" || scheme == "tls" || scheme == "ipc"
 }

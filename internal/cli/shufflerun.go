@@ -36,7 +36,7 @@ type shuffleRun struct {
 }
 
 func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
-	if _, err := storeExists("store", j.url); err != nil {
+	if _, err := storeExists(ctx, "store", j.url); err != nil {
 		return err
 	}
 	memory := filejobs.Memory(j.flags.memory.Bytes)
@@ -96,11 +96,7 @@ func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
 	}
 	j.seconds = time.Since(start).Seconds()
 	j.bar.Wait("comparing", nil)
-	if err := j.compare(ctx); err != nil {
-		return err
-	}
-	j.largest, err = largest(ctx, j.store, 5)
-	return err
+	return j.compare(ctx)
 }
 
 // move reads all records into the store.
@@ -144,7 +140,8 @@ func (j *shuffleRun) move(ctx context.Context, cfg records.Config) (err error) {
 
 // compare compares what was read with what the store holds.
 func (j *shuffleRun) compare(ctx context.Context) (err error) {
-	if j.after, err = partd.Stat(ctx, j.store); err != nil {
+	// Counting alone would read as much.
+	if j.largest, j.after, err = largest(ctx, j.store, 5); err != nil {
 		return err
 	}
 	t := &j.tally

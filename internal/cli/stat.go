@@ -19,14 +19,21 @@ func newStat(a *app) *cobra.Command {
 		Use:   "stat [flags]",
 		Short: "Show the number of keys, of bytes, and the largest keys",
 		Long: `Show how many keys and bytes a store holds, how many bytes its files take on
-disk, and its largest keys.`,
+disk, and its largest keys.
+
+With --watch it looks each second (or less often where that takes long), until it
+is interrupted, and tells how many bytes a second there are more, and, where the
+store is a server's, how many changes a second. On a terminal it is one page,
+else a line each time, and with --json one object a line.`,
 		Example: `  partd stat
   partd stat --top 50 --store log:photos
-  partd stat --json`,
+  partd stat --json
+  partd stat --watch --store tcp://127.0.0.1:7077`,
 		Args:              cliutil.Takes(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object")
+	watching := cmd.Flags().Bool("watch", false, "look again each second, and show rates")
 	top := cmd.Flags().Int("top", 10, "show the `N` largest keys")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if *top < 0 {
@@ -37,26 +44,35 @@ disk, and its largest keys.`,
 			return err
 		}
 		defer closeStore(cmd.Context(), store, &err)
+		if *watching {
+			return (&watch{a: a, url: *url, asJSON: *asJSON, top: *top}).run(cmd.Context(), store)
+		}
 		stats, err := partd.Stat(cmd.Context(), store)
 		if err != nil {
 			return err
 		}
-		keys, err := largest(cmd.Context(), store, *top)
+		keys, _, err := largest(cmd.Context(), store, *top)
 		if err != nil {
 			return err
 		}
-		return show(a.out, *asJSON, statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys)}, func(w io.Writer) {
-			fmt.Fprintf(w, "store  %s\nkeys   %d\nbytes  %s\n", *url, stats.Keys, withUnit(stats.Bytes))
-			if stats.Disk > 0 {
-				fmt.Fprintf(w, "disk   %s\n", withUnit(stats.Disk))
-			}
-			if len(keys) > 0 {
-				fmt.Fprintln(w, "\nlargest keys")
-				chart(w, keys, width(a.out))
-			}
+		r := statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys), keys}
+		return show(a.out, *asJSON, r, func(w io.Writer) {
+			fmt.Fprintf(w, "store  %s\n", *url)
+			writeStat(w, r, width(a.out))
 		})
 	}
 	return cmd
+}
+
+func writeStat(w io.Writer, r statRecord, columns int) {
+	fmt.Fprintf(w, "keys   %d\nbytes  %s\n", r.Keys, withUnit(r.Bytes))
+	if r.Disk > 0 {
+		fmt.Fprintf(w, "disk   %s\n", withUnit(r.Disk))
+	}
+	if len(r.largest) > 0 {
+		fmt.Fprintln(w, "\nlargest keys")
+		chart(w, r.largest, columns)
+	}
 }
 
 type statRecord struct {
@@ -64,6 +80,8 @@ type statRecord struct {
 	Bytes   int64       `json:"bytes"`
 	Disk    int64       `json:"disk"`
 	Largest []keyRecord `json:"largest"`
+
+	largest []partd.KeyInfo
 }
 
 func keysJSON(keys []partd.KeyInfo) []keyRecord {
@@ -75,16 +93,17 @@ func keysJSON(keys []partd.KeyInfo) []keyRecord {
 }
 
 // largest returns the n largest keys of a store, largest first, those of one
-// size by name.
-func largest(ctx context.Context, store partd.Partd, n int) ([]partd.KeyInfo, error) {
-	var top []partd.KeyInfo
+// size by name. On the way it counts all keys and their bytes, unless n is 0.
+func largest(ctx context.Context, store partd.Partd, n int) (top []partd.KeyInfo, all partd.Stats, err error) {
 	if n == 0 {
-		return nil, nil
+		return nil, all, nil
 	}
 	for info, err := range partd.Keys(ctx, store) {
 		if err != nil {
-			return nil, err
+			return nil, all, err
 		}
+		all.Keys++
+		all.Bytes += info.Size
 		if len(top) == n && larger(top[n-1], info) <= 0 {
 			continue
 		}
@@ -92,7 +111,7 @@ func largest(ctx context.Context, store partd.Partd, n int) ([]partd.KeyInfo, er
 		top = slices.Insert(top, at, info)
 		top = top[:min(len(top), n)]
 	}
-	return top, nil
+	return top, all, nil
 }
 
 // larger orders keys by size, largest first, then by name.

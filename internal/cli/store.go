@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,26 +39,14 @@ func must(err error) {
 	}
 }
 
-// splitURL returns what stores a URL's data, as "file", and the path that is
-// its location.
-func splitURL(rawURL string) (scheme, location string) {
-	prefix, rest, _ := strings.Cut(rawURL, ":")
-	scheme = prefix[strings.LastIndexByte(prefix, '+')+1:]
-	location, _, _ = strings.Cut(rest, "?")
-	if path, err := url.PathUnescape(location); err == nil {
-		location = path
-	}
-	return scheme, strings.TrimPrefix(location, "//")
-}
-
 // storeExists reports whether a store exists, whose URL a flag gave. A URL that makes
 // no sense is wrong usage.
-func storeExists(flag, rawURL string) (bool, error) {
-	exists, err := stores.Exists(rawURL)
+func storeExists(ctx context.Context, flag, rawURL string) (bool, error) {
+	exists, err := setOf(ctx).Exists(rawURL)
 	if errors.As(err, new(*stores.URLError)) {
 		return false, cliutil.UsageError{Err: err}
 	}
-	if scheme, _ := splitURL(rawURL); err == nil && scheme == "mem" {
+	if scheme, _ := cliutil.SplitURL(rawURL); err == nil && scheme == "mem" {
 		return false, cliutil.Usagef("--%s %s is memory that ends with the command, and what it holds with it: name a directory, as in %s",
 			flag, rawURL, defaultStore)
 	}
@@ -69,13 +56,24 @@ func storeExists(flag, rawURL string) (bool, error) {
 	return exists, err
 }
 
+// setKey is the key of a context's stores.Set, which every command finds there.
+type setKey struct{}
+
+func setOf(ctx context.Context) *stores.Set {
+	set, _ := ctx.Value(setKey{}).(*stores.Set)
+	if set == nil {
+		set = stores.NewSet()
+	}
+	return set
+}
+
 // openStore opens a store, and makes it where it does not exist, unless a store
 // of another kind is in its place.
 func openStore(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
-	if err := otherKind(rawURL); err != nil {
+	if err := otherKind(ctx, rawURL); err != nil {
 		return nil, err
 	}
-	store, err := stores.OpenDefaults(ctx, rawURL, options)
+	store, err := setOf(ctx).Open(ctx, rawURL, options)
 	var inner *partd.Error
 	if errors.As(err, &inner) && inner.Path != "" {
 		return nil, inner // names the place, as the URL does
@@ -91,7 +89,7 @@ func openReading(ctx context.Context, rawURL string) (partd.Partd, error) {
 
 // openReadingWith is openReading with values for more options.
 func openReadingWith(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
-	if err := mustExist(rawURL); err != nil {
+	if err := mustExist(ctx, rawURL); err != nil {
 		return nil, err
 	}
 	readonly := map[string]string{"readonly": "true"}
@@ -110,30 +108,30 @@ func openReadingWith(ctx context.Context, rawURL string, options map[string]stri
 }
 
 func openExisting(ctx context.Context, rawURL string) (partd.Partd, error) {
-	if err := mustExist(rawURL); err != nil {
+	if err := mustExist(ctx, rawURL); err != nil {
 		return nil, err
 	}
 	return openStore(ctx, rawURL, nil)
 }
 
-func mustExist(rawURL string) error {
-	exists, err := storeExists("store", rawURL)
+func mustExist(ctx context.Context, rawURL string) error {
+	exists, err := storeExists(ctx, "store", rawURL)
 	if err == nil && !exists {
-		return noStore(rawURL)
+		return noStore(ctx, rawURL)
 	}
 	return err
 }
 
 // otherKind returns an error if a directory holds a store, but not of the kind
 // that the URL names.
-func otherKind(rawURL string) error {
-	if exists, err := stores.Exists(rawURL); err != nil || exists {
+func otherKind(ctx context.Context, rawURL string) error {
+	if exists, err := setOf(ctx).Exists(rawURL); err != nil || exists {
 		return nil // opening it says more
 	}
-	scheme, location := splitURL(rawURL)
+	scheme, location := cliutil.SplitURL(rawURL)
 	for _, other := range []string{"log", "file"} {
 		url := other + ":" + pathInURL.Replace(location)
-		if exists, err := stores.Exists(url); other != scheme && err == nil && exists {
+		if exists, err := setOf(ctx).Exists(url); other != scheme && err == nil && exists {
 			return fmt.Errorf("%s holds a store of another kind: --store %s", location, textfmt.ShellQuote(url))
 		}
 	}
@@ -144,11 +142,11 @@ func otherKind(rawURL string) error {
 var pathInURL = strings.NewReplacer("%", "%25", "?", "%3F")
 
 // noStore says what is where a store should be.
-func noStore(rawURL string) error {
-	if err := otherKind(rawURL); err != nil {
+func noStore(ctx context.Context, rawURL string) error {
+	if err := otherKind(ctx, rawURL); err != nil {
 		return err
 	}
-	scheme, location := splitURL(rawURL)
+	scheme, location := cliutil.SplitURL(rawURL)
 	blobs, _ := fs.Glob(os.DirFS(location), "blob-[0-9]*") // no error: the patterns are right
 	segments, _ := fs.Glob(os.DirFS(location), "seg-[0-9]*")
 	data := append(blobs, segments...)

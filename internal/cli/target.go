@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/progress"
@@ -56,6 +57,9 @@ func (t *target) prepare(ctx context.Context, bar *progress.Bar, store, bottom p
 			bar.Wait("dropping what the "+t.words.store+" holds", nil)
 			t.enter(dropping)
 			if err := store.Drop(ctx); err != nil {
+				if isServer(t.url) && errors.Is(err, fs.ErrPermission) {
+					t.enter(checking) // the server refused it before it touched anything
+				}
 				return err
 			}
 			t.dropped = true

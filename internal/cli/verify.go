@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/progress"
+	"github.com/go-partd/partd/shards"
 )
 
 const verifyHelp = `Read all that a log: store ever took, also what was deleted or replaced since,
@@ -46,7 +47,7 @@ func newVerify(a *app) *cobra.Command {
 		if err := cliutil.CheckProgress(*when); err != nil {
 			return err
 		}
-		if err := verifiable(*url); err != nil {
+		if err := verifiable(cmd.Context(), *url); err != nil {
 			return err
 		}
 		start := time.Now()
@@ -66,13 +67,13 @@ func newVerify(a *app) *cobra.Command {
 }
 
 // verifiable returns an error for a store that keeps no checksums.
-func verifiable(rawURL string) error {
-	if _, err := storeExists("store", rawURL); cliutil.IsUsage(err) {
+func verifiable(ctx context.Context, rawURL string) error {
+	if _, err := storeExists(ctx, "store", rawURL); cliutil.IsUsage(err) {
 		return err
 	}
-	scheme, location := splitURL(rawURL)
+	scheme, location := cliutil.SplitURL(rawURL)
 	switch scheme {
-	case "log", "tcp", "ipc":
+	case "log", "tcp", "tls", "ipc", "s3", "gs":
 	default:
 		return cliutil.Usagef("--store %s cannot be verified: a %s: store keeps no checksums, a log: store does "+
 			"(as in --store log:%s)", rawURL, scheme, location)
@@ -152,6 +153,12 @@ func damageIn(err error) []damage {
 			d.Offset = &e.Offset
 		}
 		return []damage{d}
+	case *shards.Error: // servers have files of the same names
+		all := damageIn(e.Err)
+		for i := range all {
+			all[i].File = e.Shard + ": " + all[i].File
+		}
+		return all
 	case interface{ Unwrap() []error }:
 		var all []damage
 		for _, one := range e.Unwrap() {

@@ -12,9 +12,9 @@ import (
 
 // Env are the environment variables of a program's flags.
 type Env struct {
-	Prefix string            // of the names, such as PARTD_
-	Rivals map[string]string // flags of which one excludes the other: one on the command line goes before the other's variable, too
-	Lists  []string          // flags that may be given several times: their variables hold values between blanks
+	Prefix string              // of the names, such as PARTD_
+	Rivals map[string][]string // flags that a flag excludes: each of them on the command line goes before the flag's variable, too
+	Lists  []string            // flags that may be given several times: their variables hold values between blanks
 }
 
 // Variable returns the name of the environment variable of a flag.
@@ -35,7 +35,7 @@ func (e *Env) Set(cmd *cobra.Command) error {
 	var err error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		value := os.Getenv(e.Variable(f.Name))
-		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || given[f.Name] || given[e.Rivals[f.Name]] {
+		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || given[f.Name] || slices.ContainsFunc(e.Rivals[f.Name], func(rival string) bool { return given[rival] }) {
 			return
 		}
 		values := []string{value}

@@ -38,7 +38,7 @@ func wantAll(t *testing.T, d *Dir, want map[string]string) {
 	t.Helper()
 	n := 0
 	var piece strings.Builder
-	err := d.Scan(context.Background(), func(key string, _ int64, data []byte, last bool) bool {
+	err := d.Scan(context.Background(), nil, func(key string, _ int64, data []byte, last bool) bool {
 		if piece.Write(data); last {
 			if n++; piece.String() != want[key] {
 				t.Fatalf("key %q has %d bytes, want %d", key, piece.Len(), len(want[key]))

@@ -67,10 +67,12 @@ func (d *Dir) eachName(visit func(name string, kind names.Kind) error) (err erro
 	}
 }
 
-func (d *Dir) listFiles() (*nameList, error) {
+// listFiles returns the names of the files that hold values, or of those that are
+// wanted.
+func (d *Dir) listFiles(wanted func(name string) bool) (*nameList, error) {
 	list := new(nameList)
 	err := d.eachName(func(name string, kind names.Kind) error {
-		if kind == names.Short || kind == names.Long {
+		if (kind == names.Short || kind == names.Long) && (wanted == nil || wanted(name)) {
 			list.add(name)
 		}
 		return nil
@@ -78,16 +80,18 @@ func (d *Dir) listFiles() (*nameList, error) {
 	return list, err
 }
 
-// snapshot returns the names of the files that hold values, with the lock of
-// its own.
-func (d *Dir) snapshot(ctx context.Context) (*nameList, error) {
+// snapshot is listFiles with a lock of its own.
+func (d *Dir) snapshot(ctx context.Context, wanted func(name string) bool) (*nameList, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, err
 	}
 	defer d.end()
-	list, err := d.listFiles()
+	list, err := d.listFiles(wanted)
 	if err == nil {
-		d.listed.Store(int64(cap(list.bytes) + 8*cap(list.ends)))
+		memory := int64(cap(list.bytes) + 8*cap(list.ends))
+		if wanted == nil || memory > d.listed.Load() {
+			d.listed.Store(memory)
+		}
 	}
 	return list, err
 }
@@ -138,7 +142,7 @@ type keySize struct {
 
 // Keys visits the keys that the store has when it begins, until visit returns false.
 func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool) error {
-	list, err := d.snapshot(ctx)
+	list, err := d.snapshot(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func (d Tx) Drop(ctx context.Context) error {
 	if err := d.closeKept(); err != nil {
 		return err
 	}
-	list, err := d.listFiles()
+	list, err := d.listFiles(nil)
 	if err != nil {
 		return err
 	}

@@ -16,9 +16,10 @@ var errStopped = errors.New("the visitor wants no more")
 // until it returns.
 type Visit func(key string, offset int64, data []byte, last bool) bool
 
-// Scan visits the keys that the store has when it begins, each with its value.
-func (d *Dir) Scan(ctx context.Context, visit Visit) error {
-	list, err := d.snapshot(ctx)
+// Scan visits the keys that the store has when it begins, each with its value: all,
+// or those whose files have names that are wanted.
+func (d *Dir) Scan(ctx context.Context, wanted func(name string) bool, visit Visit) error {
+	list, err := d.snapshot(ctx, wanted)
 	if err != nil {
 		return err
 	}

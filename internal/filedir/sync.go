@@ -50,7 +50,7 @@ func (d Tx) Sync(ctx context.Context) error {
 
 func (d *Dir) syncAll(ctx context.Context) error {
 	if d.dirty.all {
-		list, err := d.listFiles()
+		list, err := d.listFiles(nil)
 		if err != nil {
 			return err
 		}

@@ -66,16 +66,19 @@ type Engine interface {
 type job struct {
 	Options
 	Result
+	ctx       context.Context // of the whole job
 	temp      *tempdir.Set
 	sink      *sink
 	elsewhere bool // the engine writes its output itself: there is no sink
+	reading   *job // whose input is at fault if there is an error: itself, or the other side of a join
 	cancel    context.CancelCauseFunc
 	closers   []func() error
 }
 
 // Run does a job.
 func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
-	j := &job{Options: *o}
+	j := &job{Options: *o, ctx: ctx}
+	j.reading = j
 	j.Threads = min(j.Threads, j.Memory.threads())
 	if j.Inputs, err = OpenInputs(ctx, j.In, j.Files, j.From, j.Memory.MaxRecord()); err != nil {
 		return nil, err
@@ -98,7 +101,7 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	defer func() { err = joinErrors(err, j.temp.Close()) }()
 	start := time.Now()
 	if err := j.work(ctx, e); err != nil {
-		return nil, j.Inputs.SkipHint(err, j.From)
+		return nil, j.reading.Inputs.SkipHint(err, j.reading.From)
 	}
 	j.Seconds = time.Since(start).Seconds()
 	j.Notes = append(j.Notes, j.Inputs.Note(j.From)...)
@@ -146,8 +149,13 @@ func (j *job) newTables(ctx context.Context, o hashagg.Options) (*hashagg.Aggreg
 // is called by several goroutines. An error ends all that works with ctx, before
 // Read waits for them.
 func (j *job) read(ctx context.Context, fields []records.Field, use func(*records.Block) error) error {
-	cfg := records.Config{
-		Layout: j.From, Fields: fields, Columns: j.Inputs.Columns, SkipBad: j.SkipBad,
+	return j.readAs(ctx, records.Config{Fields: fields}, use)
+}
+
+// readAs does so with what cfg says of the fields.
+func (j *job) readAs(ctx context.Context, cfg records.Config, use func(*records.Block) error) error {
+	cfg = records.Config{
+		Layout: j.From, Fields: cfg.Fields, AllFields: cfg.AllFields, Columns: j.Inputs.Columns, SkipBad: j.SkipBad,
 		Block: j.Memory.Block(), MaxRecord: j.Memory.MaxRecord(), Workers: j.Threads,
 	}
 	var err error

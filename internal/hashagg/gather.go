@@ -1,6 +1,7 @@
 package hashagg
 
 import (
+	"errors"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -32,31 +33,27 @@ func (a *Aggregator) eachTable(use func(*Table) bool) error {
 }
 
 // exchange makes each table the owner of some of the keys, and gives it what the
-// others know of them. It returns false, and changes nothing, if there is
-// not the memory for it.
+// others know of them. It returns false if there is not the memory for all of it;
+// what tables hold then has to be written out.
 func (a *Aggregator) exchange() (bool, error) {
 	if a.opts.NewStates != nil {
 		return a.mergeStates()
 	}
 	n := len(a.tables)
-	fits := make([]bool, n)
-	parallelDo(n, func(i int) { fits[i] = a.tables[i].fitsOwned(a.tables, i) })
-	if slices.Contains(fits, false) {
-		return false, nil
-	}
 	// Each reads entries that the others had before, of keys of its own, which
 	// they do not change.
 	used := make([]int, n)
 	for i, t := range a.tables {
 		used[i] = t.used
+		t.taken, t.number = make([]int, n), i
 	}
-	errs := make([]error, n)
-	parallelDo(n, func(i int) { errs[i] = a.tables[i].takeOwned(a.tables, used, i) })
-	for i, t := range a.tables {
-		if errs[i] != nil {
-			return false, errs[i]
-		}
-		t.owners, t.number = n, i
+	errs, fits := make([]error, n), make([]bool, n)
+	parallelDo(n, func(i int) { fits[i], errs[i] = a.tables[i].takeOwned(a.tables, used) })
+	if err := errors.Join(errs...); err != nil || slices.Contains(fits, false) {
+		return false, err
+	}
+	for _, t := range a.tables {
+		t.owners = n
 	}
 	return true, nil
 }
@@ -72,57 +69,57 @@ func parallelDo(n int, do func(i int)) {
 // owner returns the number of the table, of n, that owns a key with a hash.
 func owner(hash uint64, n int) int { return int(hash >> 32 % uint64(n)) }
 
-// fitsOwned reports whether a table has room for the entries of the others whose
-// keys it is to own.
-func (t *Table) fitsOwned(all []*Table, number int) bool {
-	words, entries := 0, 0
-	for _, o := range all {
-		if o == t {
-			continue
-		}
-		for at := 0; at < o.used; {
-			key := o.key(at)
-			size := o.size(len(key))
-			if owner(maphash.Bytes(o.seed, key), len(all)) == number {
-				words += size
-				entries++
-			}
-			at += size
-		}
-	}
-	slots := len(t.slots)
-	for (t.n+entries+1)*2 > slots {
-		slots *= 2
-	}
-	if slots > len(t.slots) {
-		slots += slots / 2 // the old ones, while they grow
-	}
-	return int64(t.used+words+slots)*8 <= t.budget && t.used+words <= len(t.words)
-}
-
-// takeOwned adds the entries of the others whose keys the table is to own.
-func (t *Table) takeOwned(all []*Table, used []int, number int) error {
+// takeOwned adds the entries of the others whose keys the table is to own. It
+// returns false where there is no room for more.
+func (t *Table) takeOwned(all []*Table, used []int) (bool, error) {
+	var hashes [ahead]uint64
+	var places [ahead]int
 	for i, o := range all {
 		if o == t {
 			continue
 		}
 		for at := 0; at < used[i]; {
-			key := o.key(at)
-			if hash := maphash.Bytes(o.seed, key); owner(hash, len(all)) == number {
-				own, isNew, err := t.entry(hash, key)
-				if err != nil {
-					return err
+			n := 0
+			for ; at < used[i] && n < ahead; at += o.size(len(o.key(at))) {
+				hash := maphash.Bytes(o.seed, o.key(at))
+				if owner(hash, len(all)) == t.number {
+					hashes[n], places[n] = hash, at
+					n++
 				}
-				t.addCount(own, o.count(at))
-				t.mergeWords(own, isNew, o.state(at))
 			}
-			at += o.size(len(key))
+			t.prefetch(hashes[:n])
+			for k, from := range places[:n] {
+				if !t.take(hashes[k], o, from) {
+					o.taken[t.number] = from
+					return false, nil
+				}
+			}
+			o.taken[t.number] = at
 		}
-		if err := t.a.Ctx.Err(); err != nil {
-			return t.a.Why()
+		if t.a.Ctx.Err() != nil {
+			return false, t.a.Why()
 		}
 	}
-	return nil
+	return true, nil
+}
+
+// take adds an entry of another table, if there is room.
+func (t *Table) take(hash uint64, o *Table, from int) bool {
+	key := o.key(from)
+	at := t.find(hash, key)
+	isNew := at < 0
+	if isNew {
+		if !t.fits(t.size(len(key)), t.mustGrow()) {
+			return false
+		}
+		var err error
+		if at, err = t.insert(hash, key); err != nil {
+			return false // it has ended everything
+		}
+	}
+	t.addCount(at, o.count(from))
+	t.mergeWords(at, isNew, o.state(from))
+	return true
 }
 
 // mergeStates adds the states of all tables to the largest one, if there is the

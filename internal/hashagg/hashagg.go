@@ -82,6 +82,7 @@ type Aggregator struct {
 	spill.Engine
 	opts  Options
 	share int64 // bytes of a table
+	least int64 // that its share may become
 	seed  maphash.Seed
 
 	// Mu guards what follows.
@@ -104,9 +105,10 @@ func New(ctx context.Context, o Options) (*Aggregator, error) {
 	if err := a.Start(ctx, "aggregating", o.Threads); err != nil {
 		return nil, err
 	}
-	// One more than the threads is needed at the end, for the groups that are
-	// being used.
-	a.share = a.Memory / int64(a.Threads+1)
+	// One more than the threads is needed where tables were spilled, for the groups
+	// that are being used. Until then there are none, and more fits.
+	a.share = a.Memory / int64(a.Threads)
+	a.least = a.Memory / int64(a.Threads+1)
 	return a, nil
 }
 

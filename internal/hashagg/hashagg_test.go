@@ -46,6 +46,7 @@ func TestSums(t *testing.T) {
 		{"none", 1 << 20, 2, 0, 1, false},
 		{"one thread", 1 << 20, 1, 1000, 100, false},
 		{"exchanged", 8 << 20, 3, 30_000, 1000, false},
+		{"partly exchanged", 3 << 20, 3, 36_000, 1_000_000, true},
 		{"one spills", 512 << 10, 1, 50_000, 20_000, true},
 		{"spilled", 3 * MinMemory, 3, 60_000, 30_000, true},
 		{"partitioned again", MinMemory, 1, 160_000, 400_000, true},
@@ -56,14 +57,13 @@ func TestSums(t *testing.T) {
 			var mu sync.Mutex
 			var wg sync.WaitGroup
 			for n := range c.threads {
+				table, err := a.Table() // before others are done with theirs, and it is one of them
+				if err != nil {
+					t.Fatal(err)
+				}
 				wg.Go(func() {
 					r := rand.New(rand.NewPCG(uint64(n), 1))
 					own := make(map[string][2]uint64)
-					table, err := a.Table()
-					if err != nil {
-						t.Error(err)
-						return
-					}
 					for range c.records / c.threads {
 						key := fmt.Sprintf("key%d", r.IntN(c.mod))
 						v := r.Uint64N(1000)
@@ -142,7 +142,7 @@ func TestStates(t *testing.T) {
 		for _, keys := range []uint32{10, 5000} {
 			t.Run(fmt.Sprintf("%d/%d", memory, keys), func(t *testing.T) {
 				a := newTest(t, Options{Memory: memory, Threads: 2, Words: 1, NewStates: func() States { return &texts{} }})
-				const records = 60_000
+				const records = 120_000
 				var wg sync.WaitGroup
 				for n := range 2 {
 					wg.Go(func() {

@@ -62,12 +62,16 @@ func (a *Aggregator) mergePartitions(use func(*Table) bool) error {
 // prepare writes all tables out and takes their files over.
 func (m *merger) prepare() error {
 	a := m.a
-	for _, t := range a.tables {
-		if t.n > 0 {
-			if err := t.writeOut(); err != nil {
-				return err
-			}
+	errs := make([]error, len(a.tables))
+	parallelDo(len(a.tables), func(i int) {
+		if t := a.tables[i]; t.n > 0 {
+			errs[i] = t.writeOut()
 		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, t := range a.tables {
 		if t.spill != nil {
 			if err := t.spill.file.Finish(); err != nil {
 				return err
@@ -98,7 +102,7 @@ func (m *merger) prepare() error {
 
 // coarsen merges several partitions together where little of one is in one place
 // of a file, as a disk takes as long for a small read as for a large one. The
-// tables are fewer and larger then.
+// tables are fewer and larger then, and else one more and smaller than before.
 func (m *merger) coarsen() error {
 	const wanted = 128 << 10 // bytes of a read
 	const maxGrain = 8       // so that each level has 8 partitions at least
@@ -110,17 +114,15 @@ func (m *merger) coarsen() error {
 	for m.grain < maxGrain && int64(m.grain)*size/runs/partitions < wanted {
 		m.grain *= 2
 	}
-	threads := max((a.Threads+1)/m.grain-1, 1)
-	if m.grain == 1 || threads >= a.Threads {
-		return nil
+	if m.grain > 1 {
+		m.threads = min(max((a.Threads+1)/m.grain-1, 1), a.Threads)
 	}
-	m.threads = threads
 	var errs []error
 	for _, t := range a.tables {
 		errs = append(errs, t.free())
 	}
 	a.tables, a.idle = nil, nil
-	a.share = a.Memory / int64(threads+1)
+	a.share = a.Memory / int64(m.threads+1)
 	return errors.Join(errs...)
 }
 

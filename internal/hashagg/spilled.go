@@ -52,6 +52,9 @@ func (t *Table) writeOut() error {
 	s.runs++
 	order := t.byPartition()
 	for i, o := range order {
+		if i%ahead == 0 {
+			t.readAhead(order[i:min(i+ahead, len(order))])
+		}
 		at, p := int(uint32(o)), int(o>>32)
 		if err := t.writeEntry(at, t.key(at)); err != nil {
 			return err
@@ -77,13 +80,19 @@ func (t *Table) writeOut() error {
 func (t *Table) byPartition() []uint64 {
 	all, order := t.slots[:t.n], t.slots[t.n:2*t.n]
 	var ends [partitions + 1]int
-	for i, at := 0, 0; i < len(all); i++ {
+	n, at := 0, 0
+	for range all {
 		key := t.key(at)
-		p := partition(maphash.Bytes(t.seed, key), t.level)
-		all[i] = uint64(p)<<32 | uint64(at)
-		ends[p+1]++
+		hash := maphash.Bytes(t.seed, key)
+		if !t.isTaken(hash, at) {
+			p := partition(hash, t.level)
+			all[n] = uint64(p)<<32 | uint64(at)
+			ends[p+1]++
+			n++
+		}
 		at += t.size(len(key))
 	}
+	all, order = all[:n], order[:n]
 	for p := range partitions {
 		ends[p+1] += ends[p]
 	}
@@ -93,6 +102,24 @@ func (t *Table) byPartition() []uint64 {
 		ends[p]++
 	}
 	return order
+}
+
+// isTaken reports whether an entry is in the table of its owner now.
+func (t *Table) isTaken(hash uint64, at int) bool {
+	if t.taken == nil {
+		return false
+	}
+	to := owner(hash, len(t.taken))
+	return to != t.number && at < t.taken[to]
+}
+
+// readAhead reads the heads of some entries, as prefetch does.
+func (t *Table) readAhead(order []uint64) {
+	var sum uint64
+	for _, o := range order {
+		sum += t.words[uint32(o)]
+	}
+	t.sink = sum
 }
 
 func (t *Table) writeEntry(at int, key []byte) error {

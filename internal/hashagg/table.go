@@ -43,6 +43,9 @@ type Table struct {
 	// one, with a number among them, has all there is of its own; its other entries
 	// are not to be looked at.
 	owners, number int
+	// Where that did not succeed, taken is not nil, and those entries that are before
+	// the place in it that is their owner's are in the owner's table now.
+	taken []int
 }
 
 const (
@@ -71,8 +74,7 @@ func (p *proof) add(o proof) {
 
 func (a *Aggregator) newTable() (*Table, error) {
 	t := &Table{a: a, seed: a.seed, stateLen: a.opts.Words, other: make([]uint64, a.opts.Words)}
-	// A part is for the buffer of a spill.
-	t.budget = a.share - int64(bufferSize(a.share))
+	t.budget = budget(a.share)
 	if a.opts.NewStates != nil {
 		t.states = a.opts.NewStates()
 	}
@@ -87,6 +89,10 @@ func (a *Aggregator) newTable() (*Table, error) {
 	}
 	return t, nil
 }
+
+// budget is what a table with a share of the memory may take: a part is for the
+// buffer of a spill.
+func budget(share int64) int64 { return share - int64(bufferSize(share)) }
 
 func (t *Table) makeSlots(n int) error {
 	mem, err := offheap.Allocate(8 * n)
@@ -175,8 +181,11 @@ func (t *Table) key(at int) []byte {
 	return t.mem[from : from+n : from+n]
 }
 
-// MaxKey returns the length of the longest key that fits, in bytes.
-func (t *Table) MaxKey() int { return int(min(maxKey, t.budget/16-8*int64(t.size(0)))) &^ 7 }
+// MaxKey returns the length of the longest key that fits, in bytes, also once the
+// tables are more.
+func (t *Table) MaxKey() int {
+	return int(min(maxKey, budget(t.a.least)/16-8*int64(t.size(0)))) &^ 7
+}
 
 // size returns how many words the entry of a key of n bytes takes.
 func (t *Table) size(n int) int { return headWords + t.stateLen + (n+7)/8 }
@@ -191,7 +200,7 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	if maxLen := t.MaxKey(); len(key) > maxLen {
 		return 0, t.fail(fmt.Errorf("%w: a key of %d bytes, and the most that fit are %d (more memory, or fewer threads, make that up to %d)", ErrTooLarge, len(key), maxLen, maxKey&^7))
 	}
-	grow := (t.n+1)*2 > len(t.slots)
+	grow := t.mustGrow()
 	if !t.fits(size, grow) {
 		if t.n == 0 {
 			return 0, t.fail(fmt.Errorf("%w: it does not even hold one", ErrTooLarge))
@@ -220,6 +229,9 @@ func (t *Table) fail(err error) error {
 	t.err = err
 	return t.a.Fail(err)
 }
+
+// mustGrow reports whether one more entry needs more slots.
+func (t *Table) mustGrow() bool { return (t.n+1)*2 > len(t.slots) }
 
 // fits reports whether an entry of so many words fits, if the slots are doubled or
 // not. While they are, the old ones are there too.

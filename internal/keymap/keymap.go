@@ -133,6 +133,9 @@ func (m *Map[V]) add(hash uint64) ID {
 // Exists reports whether an ID that a key had is still, or again, a key's.
 func (m *Map[V]) Exists(id ID) bool { return id < m.next && m.at(id).live }
 
+// Hash returns the hash that the record's key was inserted with.
+func (m *Map[V]) Hash(id ID) uint64 { return m.at(id).hash }
+
 // Val returns the record's value. The pointer is good until the key is deleted.
 func (m *Map[V]) Val(id ID) *V { return &m.at(id).val }
 

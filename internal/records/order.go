@@ -75,7 +75,7 @@ func (o *order) merge(r *result) {
 	if o.tally.First == nil {
 		o.tally.First = r.tally.First
 	}
-	o.tally.add(&r.tally)
+	o.tally.Add(&r.tally)
 	o.lines += r.lines
 }
 

@@ -19,6 +19,7 @@ type Input struct {
 type Config struct {
 	Layout    Layout
 	Fields    []Field  // those to find in each record
+	AllFields bool     // of CSV, TSV and text: all are found, in their order, instead of Fields
 	Columns   []string // the header that every input must have, nil for none
 	Block     int      // bytes read at once, at least 16
 	MaxRecord int      // the longest record, in bytes, at least Block
@@ -54,8 +55,11 @@ func (t *Tally) Accounted() bool {
 	return t.ReadBytes+t.AddedNewlines == t.HeaderBytes+t.BlankBytes+t.BadBytes+t.RecordBytes
 }
 
-// add adds what another tally counts.
-func (t *Tally) add(o *Tally) {
+// Add adds what another tally counts, and the first bad record if t has none.
+func (t *Tally) Add(o *Tally) {
+	if t.FirstBad == nil {
+		t.FirstBad = o.FirstBad
+	}
 	t.ReadBytes += o.ReadBytes
 	t.HeaderBytes += o.HeaderBytes
 	t.BlankLines += o.BlankLines
@@ -88,6 +92,7 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	splitters := make([]*Splitter, cfg.workers())
 	for w := range splitters {
 		splitters[w] = NewSplitter(cfg.Layout, cfg.Fields, cfg.Columns)
+		splitters[w].all = cfg.AllFields
 		wg.Go(func() { r.work(w, splitters[w], use) })
 	}
 	wg.Wait()
@@ -98,7 +103,7 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 		return Tally{}, context.Cause(ctx)
 	}
 	// The reader has closed its channel: it is done.
-	o.tally.add(&r.tally)
+	o.tally.Add(&r.tally)
 	looked := func(s *Splitter) bool { return s.looked }
 	for i, f := range cfg.Fields {
 		found := func(s *Splitter) bool { return s.found[i] }

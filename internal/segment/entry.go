@@ -74,26 +74,22 @@ func ParseEntry(b []byte) (e Entry, err error) {
 	return Entry{Kind: kind, Key: b[keyAt:valueAt], Value: b[valueAt:end], Raw: b[:end], Head: n}, nil
 }
 
-// ParseShort decodes an entry as ParseEntry does, if it is an append or a set,
-// lies in b whole, and has the short lengths that most have.
-func ParseShort(b []byte) (e Entry, ok bool) {
-	if len(b) < 4 {
-		return e, false
+// ParseShort finds what the entry at an offset of b consists of, if it is an append
+// or a set, lies in b whole, and has the short lengths that most have.
+func ParseShort(b []byte, at int) (kind Kind, keyAt, valueAt, end int, ok bool) {
+	if at+4 > len(b) {
+		return 0, 0, 0, 0, false
 	}
-	v, n := uint(b[0]), 1
-	if v >= 0x80 {
-		if b[1] >= 0x80 {
-			return e, false
-		}
-		v, n = v&0x7f|uint(b[1])<<7, 2
+	head := binary.LittleEndian.Uint32(b[at:])
+	v, k, n := int(head&0x7f), int(head>>8&0xff), 2
+	if head&0x80 != 0 {
+		v, k, n = v|int(head>>8&0xff)<<7, int(head>>16&0xff), 3 // wrong, and too much, with a third byte
 	}
-	k := uint(b[n])
-	valueAt := uint(n) + 1 + k
-	end := valueAt + v>>2
-	if k >= 0x80 || v&3 > uint(KindSet) || end > uint(len(b)) {
-		return e, false
-	}
-	return Entry{Kind: Kind(v & 3), Key: b[n+1 : valueAt], Value: b[valueAt:end], Raw: b[:end], Head: n}, true
+	keyAt = at + n
+	valueAt = keyAt + k
+	end = valueAt + v>>2
+	ok = head&0x8080 != 0x8080 && k < 0x80 && v&3 <= int(KindSet) && end <= len(b)
+	return Kind(v & 3), keyAt, valueAt, end, ok
 }
 
 // ValueLen returns the length of the piece that the entry stands for.

@@ -1,6 +1,8 @@
 package servercli
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +23,18 @@ type config struct {
 	store      string
 	maxMessage sizeflag.Size // as flags, which the options get in the end
 	memory     sizeflag.Size
+	room       roomFlags
 	insecure   bool
+	http       string
+	pprof      bool
+	withStdin  bool
+	tlsCert    string
+	tlsKey     string
+	clientCA   string
+	tokensFile string
+	trust      bool
+	namespaces int
+	ttl        time.Duration
 	logFormat  string
 }
 
@@ -29,7 +42,10 @@ func (c *config) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	c.maxMessage = sizeflag.Size{Bytes: 256 << 20, Min: 128 << 10}
 	c.memory = sizeflag.Size{Bytes: 1 << 30, Min: 16 << 20}
-	fl.StringArrayVar(&c.listen, "listen", []string{defaultListen}, "`URL` to listen on, tcp://HOST:PORT or ipc:///PATH; may be given several times")
+	fl.StringArrayVar(&c.listen, "listen", []string{defaultListen}, "`URL` to listen on, tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH; may be given several times")
+	fl.StringVar(&c.tlsCert, "tls-cert", "", "`FILE` with the certificate of tls://, then those between it and its authority; read again when it changes, as the next two")
+	fl.StringVar(&c.tlsKey, "tls-key", "", "`FILE` with its key")
+	fl.StringVar(&c.clientCA, "tls-client-ca", "", "`FILE` with the authorities whose certificates let clients in, by the common name as the user's")
 	fl.StringVar(&c.store, "store", "log:partd-data", "`URL` of the store")
 	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message taken; Go clients send what is larger in parts")
 	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "`NUMBER` of connections at a time; one more is closed")
@@ -39,11 +55,19 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "`TIME` that a connection may be without a message; 0 for ever")
 	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`TIME` that 512 KiB of a message may take to arrive, or to be taken, and that one may wait for memory")
 	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "`TIME` that requests under way have to be finished, and peers to take their answers, once the server is told to end")
-	fl.BoolVar(&c.AllowClose, "allow-close", false, "let every client end the server (Python's close_server)")
-	fl.BoolVar(&c.insecure, "insecure", false, "listen beyond this machine, where everybody may read, change and remove everything")
+	fl.StringVar(&c.tokensFile, "tokens-file", "", "`FILE` with the users, of partd-server token add; without it, or --tls-client-ca, there are none, and everybody who can connect may do everything")
+	fl.BoolVar(&c.trust, "trust-sockets", false, "let who can open a Unix socket read, append and change without a credential, as Python's clients must")
+	fl.IntVar(&c.namespaces, "namespaces", 8, "`NUMBER` of namespaces whose stores are open at a time, beside the default one, with a quarter of the store's memory; of any number that a store log: may have; 0 for none")
+	fl.DurationVar(&c.ttl, "namespace-ttl", 0, "`TIME` after which a namespace is removed that nobody was connected to; 0 for never")
+	fl.BoolVar(&c.AllowClose, "allow-close", false, "let every client that may connect end the server (Python's close_server)")
+	fl.BoolVar(&c.insecure, "insecure", false, "listen beyond this machine without TLS and users: whoever is there may read what is sent, and without users change everything")
+	c.room.add(cmd)
+	fl.StringVar(&c.http, "http", "", "`ADDRESS`, HOST:PORT, where /healthz, /readyz and Prometheus' /metrics are told by HTTP, to whoever asks (default: nowhere)")
+	fl.BoolVar(&c.pprof, "pprof", false, "tell Go's profiles, too, at /debug/pprof/ of --http")
+	fl.BoolVar(&c.withStdin, "exit-on-stdin-close", false, "end as by SIGTERM once standard input is closed: for a program that starts a server for itself")
 	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
 	values := map[string][]string{
-		"listen": {defaultListen, "ipc:///"}, "store": {"log:", "file:", "buffer+file:", "mem:"}, "log-format": {"text", "json"},
+		"listen": {defaultListen, "tls://", "ipc:///"}, "store": {"log:", "file:", "buffer+file:", "mem:"}, "log-format": {"text", "json"},
 	}
 	fl.VisitAll(func(f *pflag.Flag) {
 		directive := cobra.ShellCompDirectiveNoFileComp
@@ -56,8 +80,15 @@ func (c *config) add(cmd *cobra.Command) {
 	})
 }
 
+func (c *config) hasUsers() bool { return c.tokensFile != "" || c.clientCA != "" }
+
+func isSocket(rawURL string) bool { return strings.HasPrefix(rawURL, "ipc://") }
+
+func isTLS(rawURL string) bool { return strings.HasPrefix(rawURL, "tls://") }
+
 // check checks what the flags are together.
 func (c *config) check(cmd *cobra.Command) error {
+	c.room.minFreeGiven = cmd.Flags().Changed("min-free")
 	switch {
 	case c.MaxConnections < 1:
 		return cliutil.Usagef("--max-connections %d: at least 1", c.MaxConnections)
@@ -71,6 +102,24 @@ func (c *config) check(cmd *cobra.Command) error {
 		return cliutil.Usagef("--stall-timeout %v: more than 0, as in 30s", c.StallTimeout)
 	case c.DrainTimeout <= 0:
 		return cliutil.Usagef("--drain-timeout %v: more than 0, as in 10s", c.DrainTimeout)
+	case c.pprof && c.http == "":
+		return cliutil.Usagef("--pprof without --http: where are the profiles to be told?")
+	case (c.tlsCert == "") != (c.tlsKey == ""):
+		return cliutil.Usagef("--tls-cert and --tls-key: a certificate needs its key, and a key its certificate: give both")
+	case c.clientCA != "" && c.tlsCert == "":
+		return cliutil.Usagef("--tls-client-ca is for tls://: give --tls-cert and --tls-key, too")
+	case c.tlsCert != "" && !slices.ContainsFunc(c.listen, isTLS):
+		return cliutil.Usagef("--tls-cert without an address to use it at: give --listen tls://HOST:PORT, too")
+	case c.tlsCert == "" && slices.ContainsFunc(c.listen, isTLS):
+		return cliutil.Usagef("--listen tls://… needs a certificate: give --tls-cert and --tls-key, too")
+	case c.trust && (!c.hasUsers() || !slices.ContainsFunc(c.listen, isSocket)):
+		return cliutil.Usagef("--trust-sockets is for a server with users and a Unix socket: give --tokens-file and --listen ipc:///PATH, too")
+	case c.namespaces < 0:
+		return cliutil.Usagef("--namespaces %d: 0 or more", c.namespaces)
+	case c.ttl < 0 || c.ttl > 0 && c.ttl < time.Minute:
+		return cliutil.Usagef("--namespace-ttl %v: at least a minute, as 24h; or 0", c.ttl)
+	case c.namespaceDir() == "" && (c.ttl > 0 || c.room.maxOfOne.Bytes > 0 || slices.ContainsFunc(c.listen, func(l string) bool { return strings.Contains(l, "=") })):
+		return cliutil.Usagef("--store %s has no namespaces: a store log:DIR has, without a buffer, and with --namespaces above 0", c.store)
 	case c.logFormat != "text" && c.logFormat != "json":
 		return cliutil.Usagef("--log-format %q: there are text and json", c.logFormat)
 	}

@@ -5,10 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,11 +17,14 @@ import (
 
 // streams are where the command writes: what it has to say to programs, and to
 // people.
-type streams struct{ out, err io.Writer }
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
 
 // Main runs the command line with the process's streams and signals, and
 // returns the exit code. The first SIGINT or SIGTERM lets the server finish what
-// is under way; a second ends the process at once.
+// is under way; a second, a second later or more, ends the process at once.
 func Main(args []string) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -29,7 +32,7 @@ func Main(args []string) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan int, 1)
-	s := streams{os.Stdout, os.Stderr}
+	s := streams{os.Stdin, os.Stdout, os.Stderr}
 	go func() { done <- run(ctx, args, s) }()
 	select {
 	case code := <-done:
@@ -37,16 +40,29 @@ func Main(args []string) int {
 	case <-signals:
 		cancel()
 	}
-	select {
-	case code := <-done:
-		return code
-	case sig := <-signals:
-		fmt.Fprintln(s.err, "partd-server: a second signal: ending at once, without waiting for what is under way")
-		if number, ok := sig.(syscall.Signal); ok {
-			return 128 + int(number) // as shells do
+	for begun := time.Now(); ; {
+		select {
+		case code := <-done:
+			return code
+		case sig := <-signals:
+			if time.Since(begun) < sameSignal {
+				continue
+			}
+			return endAtOnce(sig, s)
 		}
-		return cliutil.ExitFailed
 	}
+}
+
+// sameSignal is how long a signal may come again and be the first one still: timeout
+// and shells send one to the process, and to its group.
+const sameSignal = time.Second
+
+func endAtOnce(sig os.Signal, s streams) int {
+	fmt.Fprintln(s.err, "partd-server: a second signal: ending at once, without waiting for what is under way")
+	if number, ok := sig.(syscall.Signal); ok {
+		return 128 + int(number) // as shells do
+	}
+	return cliutil.ExitFailed
 }
 
 func run(ctx context.Context, args []string, s streams) int {
@@ -71,14 +87,16 @@ Python's partd by partd.Client("tcp://HOST:PORT").
 For each address it prints "ready URL" once connections are accepted; with port 0
 the system chooses a port. SIGTERM and SIGINT let it write everything to the store,
 finish the requests under way (within --drain-timeout) and end; a second signal
-ends it at once. SIGHUP is logged, and nothing else.
+ends it at once. SIGHUP lets it read users and certificates again.
 
-Whoever can connect may read, change and remove everything. So it listens on
-addresses of this machine alone, unless --insecure is given.`
+Without users (--tokens-file, --tls-client-ca) whoever can connect may read, change
+and remove everything. So it listens on addresses of this machine alone, unless
+there are users and TLS, or --insecure is given.`
 
 const examples = `  partd-server
   partd-server --store file:/data/shared --listen ipc:///run/partd/partd.sock
   partd-server --listen tcp://127.0.0.1:7077 --listen 'tcp://[::1]:7077'
+  partd-server --listen tls://:7077 --tls-cert cert.pem --tls-key key.pem --tokens-file users
   partd-server --store 'log:/data/partd?sync=true' --memory 2GiB --log-format json`
 
 func newRoot(s streams) *cobra.Command {
@@ -100,7 +118,7 @@ func newRoot(s streams) *cobra.Command {
 	completion := cliutil.NewCompletion(s.out, "flags")
 	completion.Example = `  source <(partd-server completion bash)
   partd-server completion fish | source`
-	root.AddCommand(completion, cliutil.NewVersion(s.out, "partd-server"))
+	root.AddCommand(newToken(s), completion, cliutil.NewVersion(s.out, "partd-server"))
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
 	p := &cliutil.Program{
 		// Not the variables of the command partd, whose PARTD_STORE may be the URL of
@@ -115,13 +133,7 @@ by a second signal.`,
 
 func noArguments(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return cliutil.Usagef("partd-server takes flags, completion SHELL or version, but was given %q", args[0])
+		return cliutil.Usagef("partd-server takes flags, token, completion SHELL or version, but was given %q", args[0])
 	}
 	return nil
-}
-
-// beyondLoopback reports whether an address can be reached from another machine.
-func beyondLoopback(a net.Addr) bool {
-	tcp, ok := a.(*net.TCPAddr)
-	return ok && !tcp.IP.IsLoopback()
 }

@@ -46,11 +46,22 @@ func (f osFile) Info() (Info, error) {
 
 // Free is for who has no special rights: a reserve of the system's is left out.
 func (OS) Free(dir string) (int64, error) {
+	free, _, err := space(dir)
+	return free, err
+}
+
+// Capacity returns how many bytes the disk of a directory has, used or free.
+func (OS) Capacity(dir string) (int64, error) {
+	_, all, err := space(dir)
+	return all, err
+}
+
+func space(dir string) (free, all int64, err error) {
 	var st syscall.Statfs_t
 	if err := retry(func() error { return syscall.Statfs(dir, &st) }); err != nil {
-		return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+		return 0, 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	return int64(st.Bavail) * int64(st.Bsize), nil
+	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil
 }
 
 type osLock struct{ l *flock.Flock }

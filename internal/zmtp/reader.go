@@ -80,6 +80,10 @@ func (r *Reader) Close() {
 	r.release(0)
 }
 
+// SetMaxMessage changes the limit, from the next message on. It is for whoever
+// reads.
+func (r *Reader) SetMaxMessage(bytes int64) { r.opts.MaxMessage = bytes }
+
 // Received returns how many bytes have arrived.
 func (r *Reader) Received() int64 { return r.received.Load() }
 

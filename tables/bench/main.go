@@ -1,5 +1,7 @@
-// Command bench measures tables beside pyiceberg, plain pyarrow and DuckDB, on the
-// same data in one run. Medians of --rounds; the ratios say more than the times.
+//go:build cgo && unix
+
+// Command bench measures tables beside pyiceberg, plain pyarrow, DuckDB, pandas, pystore
+// and ArcticDB, on the same data in one run. Medians of --rounds; the ratios say more than the times.
 //
 //	cd tables && GOWORK=off go run ./bench
 //	cd tables && GOWORK=off go run ./bench --only stream --stream-rows 300000
@@ -33,14 +35,16 @@ type bench struct {
 	rounds     int
 	rows       int
 	streamRows int
+	seriesRows int
 }
 
 func main() {
 	b := &bench{ctx: context.Background()}
-	only := flag.String("only", "one,many,growing,bulk,stream", "what to measure")
+	only := flag.String("only", "one,many,growing,bulk,stream,sql,resample,flight,series", "what to measure")
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds, of which the median counts")
-	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append and the scan")
+	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan and the resampling")
 	flag.IntVar(&b.streamRows, "stream-rows", 300_000, "rows of the streaming benchmark, in batches of 10")
+	flag.IntVar(&b.seriesRows, "series-rows", 10_000_000, "rows of the time series that is appended to")
 	flag.Parse()
 	if err := b.run(*only); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -53,7 +57,7 @@ func (b *bench) run(only string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	parts := map[string]func() error{"one": b.one, "many": b.many, "growing": b.growing, "bulk": b.bulk, "stream": b.stream}
+	parts := map[string]func() error{"one": b.one, "many": b.many, "growing": b.growing, "bulk": b.bulk, "stream": b.stream, "sql": b.sql, "flight": b.flight, "resample": b.resample, "series": b.series}
 	for name := range strings.SplitSeq(only, ",") {
 		part, ok := parts[name]
 		if !ok {
@@ -89,8 +93,13 @@ func (b *bench) median(f func() (time.Duration, error)) (time.Duration, error) {
 			return 0, err
 		}
 	}
+	return middle(times), nil
+}
+
+// middle is the median.
+func middle(times []time.Duration) time.Duration {
 	slices.Sort(times)
-	return times[len(times)/2], nil
+	return times[len(times)/2]
 }
 
 func (b *bench) put(s *tables.Store, name string, batch arrow.RecordBatch) error {

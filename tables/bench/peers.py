@@ -60,6 +60,15 @@ with tempfile.TemporaryDirectory(dir=directory) as place:
             "append": median(lambda i: pq.write_table(table, target, compression="zstd")),
             "read": median(lambda i: pq.read_table(target, columns=["price"], filters=wanted)),
         }
+    elif peer == "pandas":
+        import pandas as pd
+
+        def resampled(function):
+            prices = pd.read_parquet(rows, columns=["at", "price"]).set_index("at")
+            result = getattr(prices["price"].resample("s"), function)()
+            pd.DataFrame(result).to_parquet(os.path.join(place, "t.parquet"))
+
+        result = {f: median(lambda i: resampled(f)) for f in ("mean", "ohlc", "median")}
     elif peer == "duckdb":
         import duckdb
         import pyarrow.parquet as pq

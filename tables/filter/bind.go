@@ -23,6 +23,11 @@ type boundNode struct {
 	name   string
 	as     arrow.DataType // as which the column is compared; nil if it cannot be
 	values []value
+
+	against bool // it is compared to another column
+	other   int
+	otherAs arrow.DataType
+	common  arrow.DataType // as which both are
 }
 
 // value is a value of a column's type, for rows and for Iceberg.
@@ -46,7 +51,29 @@ func bind(n *node, schema *arrow.Schema) (*boundNode, error) {
 	if len(n.parts) > 0 {
 		return out, nil
 	}
-	found := schema.FieldIndices(n.column)
+	var err error
+	var t arrow.DataType
+	if out.column, t, out.as, err = n.find(n.column, schema); err != nil || n.op == opNull {
+		return out, err
+	}
+	if !n.against {
+		return out, out.bindValues(n, t)
+	}
+	var other arrow.DataType
+	if out.other, other, out.otherAs, err = n.find(n.other, schema); err != nil {
+		return nil, err
+	}
+	out.against = true
+	if out.common = common(out.as, out.otherAs); out.common == nil {
+		return nil, fmt.Errorf("filter: position %d: column %q is %s and column %q %s, which cannot be compared", n.offset+1, n.column, t, n.other, other)
+	}
+	return out, nil
+}
+
+// find returns where a column is, the type of its values, and that as which they are
+// compared.
+func (n *node) find(column string, schema *arrow.Schema) (at int, t, as arrow.DataType, err error) {
+	found := schema.FieldIndices(column)
 	if len(found) != 1 {
 		var names []string
 		for _, f := range schema.Fields()[:min(schema.NumFields(), maxNamed)] {
@@ -55,21 +82,38 @@ func bind(n *node, schema *arrow.Schema) (*boundNode, error) {
 		if schema.NumFields() > maxNamed {
 			names = append(names, "…")
 		}
-		return nil, fmt.Errorf("filter: position %d: there are %d columns %q; the columns are %s",
-			n.offset+1, len(found), n.column, strings.Join(names, ", "))
+		hint := ""
+		if n.against && column == n.other {
+			hint = "; a text is in single quotes"
+		}
+		return 0, nil, nil, fmt.Errorf("filter: position %d: there are %d columns %q; the columns are %s%s",
+			n.offset+1, len(found), column, strings.Join(names, ", "), hint)
 	}
-	out.column = found[0]
-	t := plainType(schema.Field(out.column).Type)
+	t = plainType(schema.Field(found[0]).Type)
 	if kept, err := arrowtypes.Kept(t); err == nil && !arrow.IsNested(kept.ID()) {
-		out.as = kept
+		as = kept
 		if kept.ID() == arrow.BOOL { // which Arrow's library does not order
-			out.as = arrow.PrimitiveTypes.Int32
+			as = arrow.PrimitiveTypes.Int32
 		}
 	}
-	if n.op == opNull {
-		return out, nil
+	return found[0], t, as, nil
+}
+
+// common is the type as which values of two types are compared, nil if they cannot
+// be. Integers and floats are compared as float64.
+func common(a, b arrow.DataType) arrow.DataType {
+	number := func(t arrow.DataType) bool { return arrow.IsInteger(t.ID()) || arrow.IsFloating(t.ID()) }
+	switch {
+	case a == nil || b == nil:
+		return nil
+	case arrow.TypeEqual(a, b):
+		return a
+	case arrow.IsInteger(a.ID()) && arrow.IsInteger(b.ID()):
+		return arrow.PrimitiveTypes.Int64
+	case number(a) && number(b):
+		return arrow.PrimitiveTypes.Float64
 	}
-	return out, out.bindValues(n, t)
+	return nil
 }
 
 // plainType is the type of a column's values, however they are packed.

@@ -27,27 +27,37 @@ func (n *boundNode) columns(batch arrow.RecordBatch, to map[int]arrow.Array) err
 			return err
 		}
 	}
-	if _, done := to[n.column]; done || len(n.parts) > 0 {
+	if len(n.parts) > 0 {
 		return nil
 	}
-	column := batch.Column(n.column)
-	if n.as == nil {
+	if err := gather(batch, n.column, n.as, to); err != nil || !n.against {
+		return err
+	}
+	return gather(batch, n.other, n.otherAs, to)
+}
+
+func gather(batch arrow.RecordBatch, at int, as arrow.DataType, to map[int]arrow.Array) error {
+	if _, done := to[at]; done {
+		return nil
+	}
+	column := batch.Column(at)
+	if as == nil {
 		column.Retain()
-		to[n.column] = column
+		to[at] = column
 		return nil
 	}
-	as, err := arrowtypes.ConvertArray(column, n.as)
+	converted, err := arrowtypes.ConvertArray(column, as)
 	if err != nil {
-		return fmt.Errorf("filter: column %q: %w", n.name, err)
+		return fmt.Errorf("filter: column %q: %w", batch.ColumnName(at), err)
 	}
-	to[n.column] = as
+	to[at] = converted
 	return nil
 }
 
 // eval returns whether a node is true for each row, or null.
 func (n *boundNode) eval(ctx context.Context, columns map[int]arrow.Array) (arrow.Array, error) {
 	if len(n.parts) == 0 {
-		return n.compare(ctx, columns[n.column])
+		return n.compare(ctx, columns[n.column], columns[n.other])
 	}
 	out, err := n.parts[0].eval(ctx, columns)
 	if err != nil {
@@ -73,7 +83,20 @@ func (n *boundNode) eval(ctx context.Context, columns map[int]arrow.Array) (arro
 	return out, nil
 }
 
-func (n *boundNode) compare(ctx context.Context, column arrow.Array) (arrow.Array, error) {
+func (n *boundNode) compare(ctx context.Context, column, other arrow.Array) (arrow.Array, error) {
+	if n.against {
+		a, err := compute.CastArray(ctx, column, compute.UnsafeCastOptions(n.common))
+		if err != nil {
+			return nil, err
+		}
+		defer a.Release()
+		b, err := compute.CastArray(ctx, other, compute.UnsafeCastOptions(n.common))
+		if err != nil {
+			return nil, err
+		}
+		defer b.Release()
+		return call(ctx, n.op, nil, a, b)
+	}
 	switch n.op {
 	case opNull: // Arrow's is_null panics at decimals
 		b := array.NewBooleanBuilder(memory.DefaultAllocator)

@@ -56,21 +56,46 @@ func (n *node) columns(to []string) []string {
 	for _, part := range n.parts {
 		to = part.columns(to)
 	}
-	if len(n.parts) > 0 || slices.Contains(to, n.column) {
+	if len(n.parts) > 0 {
 		return to
 	}
-	return append(to, n.column)
+	if !slices.Contains(to, n.column) {
+		to = append(to, n.column)
+	}
+	if n.against && !slices.Contains(to, n.other) {
+		to = append(to, n.other)
+	}
+	return to
 }
 
 // Iceberg returns the expression as one of Iceberg's, of the columns' names, for
-// leaving out files and row groups of a table that gives its readers this schema.
-// What it lets through is all that Filter keeps, and perhaps more.
+// leaving out files of a table that gives its readers this schema. What it lets
+// through is all that Filter keeps, and perhaps more.
 func (e *Expr) Iceberg(schema *arrow.Schema) (iceberg.BooleanExpression, error) {
 	root, err := bind(e.root, schema)
 	if err != nil {
 		return nil, err
 	}
-	return root.iceberg(false), nil
+	return root.iceberg(false, false), nil
+}
+
+// IcebergGroups is Iceberg for leaving out row groups of a file.
+func (e *Expr) IcebergGroups(schema *arrow.Schema) (iceberg.BooleanExpression, error) {
+	root, err := bind(e.root, schema)
+	if err != nil {
+		return nil, err
+	}
+	return root.iceberg(false, true), nil
+}
+
+// IcebergRest is Iceberg for the other rows: it lets through all that Filter does
+// not keep, for which the expression is false or null, and perhaps more.
+func (e *Expr) IcebergRest(schema *arrow.Schema) (iceberg.BooleanExpression, error) {
+	root, err := bind(e.root, schema)
+	if err != nil {
+		return nil, err
+	}
+	return iceberg.NewOr(root.iceberg(true, false), root.unknown()), nil
 }
 
 // String returns the text that was parsed.
@@ -100,6 +125,10 @@ type node struct {
 	op     operator
 	parts  []*node
 	column string
+
+	against bool // it is compared to another column, not to values
+	other   string
+
 	values []literal
 	offset int
 }
@@ -107,6 +136,17 @@ type node struct {
 // Filter returns the rows of a batch for which the expression is true. The caller
 // releases what it returns.
 func (e *Expr) Filter(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+	kept, err := e.Mask(ctx, batch)
+	if err != nil {
+		return nil, err
+	}
+	defer kept.Release()
+	return Select(ctx, batch, kept)
+}
+
+// Mask returns for each row of a batch whether the expression is true, or null. The
+// caller releases what it returns.
+func (e *Expr) Mask(ctx context.Context, batch arrow.RecordBatch) (*array.Boolean, error) {
 	bound := e.bound.Load()
 	if bound == nil || bound.schema != batch.Schema() {
 		root, err := bind(e.root, batch.Schema())
@@ -129,9 +169,13 @@ func (e *Expr) Filter(ctx context.Context, batch arrow.RecordBatch) (arrow.Recor
 	if err != nil {
 		return nil, err
 	}
-	defer mask.Release()
-	kept := mask.(*array.Boolean)
-	if kept.NullN() == 0 && bitutil.CountSetBits(kept.Data().Buffers()[1].Bytes(), kept.Data().Offset(), kept.Len()) == kept.Len() {
+	return mask.(*array.Boolean), nil
+}
+
+// Select returns the rows of a batch for which a mask is true. The caller releases
+// what it returns.
+func Select(ctx context.Context, batch arrow.RecordBatch, kept *array.Boolean) (arrow.RecordBatch, error) {
+	if kept.Len() == 0 || kept.NullN() == 0 && bitutil.CountSetBits(kept.Data().Buffers()[1].Bytes(), kept.Data().Offset(), kept.Len()) == kept.Len() {
 		batch.Retain()
 		return batch, nil
 	}

@@ -9,14 +9,20 @@ import (
 // names that lets through all that the node keeps, and perhaps more. Nots are
 // moved down to the columns: what cannot be translated is there replaced by what
 // is always true, whose opposite would let nothing through.
-func (b *boundNode) iceberg(negated bool) iceberg.BooleanExpression {
+//
+// Iceberg's library believes that a row group with as many nulls as values has
+// nulls alone: in groups, one with any null is let through.
+func (b *boundNode) iceberg(negated, groups bool) iceberg.BooleanExpression {
+	if groups && len(b.parts) == 0 && (b.op != opNull || negated) {
+		return iceberg.NewOr(b.iceberg(negated, false), b.null(true))
+	}
 	switch b.op {
 	case opNot:
-		return b.parts[0].iceberg(!negated)
+		return b.parts[0].iceberg(!negated, groups)
 	case opAnd, opOr:
 		all := make([]iceberg.BooleanExpression, len(b.parts))
 		for i, part := range b.parts {
-			all[i] = part.iceberg(negated)
+			all[i] = part.iceberg(negated, groups)
 		}
 		return joined((b.op == opAnd) != negated, all)
 	case opNull:
@@ -43,6 +49,18 @@ func (b *boundNode) null(is bool) iceberg.BooleanExpression {
 	return iceberg.NotNull(iceberg.Reference(b.name))
 }
 
+// unknown lets through all rows for which the node is null, and perhaps more.
+func (b *boundNode) unknown() iceberg.BooleanExpression {
+	if len(b.parts) == 0 {
+		return b.null(true)
+	}
+	all := make([]iceberg.BooleanExpression, len(b.parts))
+	for i, part := range b.parts {
+		all[i] = part.unknown()
+	}
+	return joined(false, all)
+}
+
 // joined joins expressions as a balanced tree, which is not deep however many
 // they are.
 func joined(and bool, all []iceberg.BooleanExpression) iceberg.BooleanExpression {
@@ -64,6 +82,9 @@ var operations = map[operator][2]iceberg.Operation{
 }
 
 func (b *boundNode) comparison(negated bool) iceberg.BooleanExpression {
+	if b.against {
+		return b.null(false)
+	}
 	reference := iceberg.Reference(b.name)
 	literals := make([]iceberg.Literal, len(b.values))
 	for i, v := range b.values {

@@ -148,7 +148,12 @@ func (p *parser) comparison() *node {
 		p.wanted("in")
 	default:
 		n.op = p.comparing()
-		n.values = []literal{p.literal()}
+		isName := p.token.kind == tokenName && !reserved[strings.ToLower(p.token.text)]
+		if n.against = isName || p.token.kind == tokenQuoted; n.against {
+			n.other = p.column()
+		} else {
+			n.values = []literal{p.literal()}
+		}
 	}
 	return negated(not, n)
 }

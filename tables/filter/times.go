@@ -35,21 +35,30 @@ func perSecond(u arrow.TimeUnit) *big.Rat { return big.NewRat(int64(time.Second/
 // since1970 converts dates and times of day. Without an offset they are UTC, or
 // of the column's own unnamed zone, for which one with an offset means nothing.
 func since1970(l literal, units *big.Rat, zoned bool) (*big.Rat, error) {
-	for _, layout := range []string{"2006-01-02", "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"} {
-		at, err := time.Parse(layout, l.text)
-		if err != nil {
-			if at, err = time.Parse(layout+"Z07:00", l.text); err != nil {
-				continue
-			}
-			if !zoned {
-				return nil, fmt.Errorf("%s has an offset from UTC, and the column has no zone: leave it out", l)
-			}
-		}
-		seconds := big.NewRat(at.Unix(), 1)
-		seconds.Add(seconds, big.NewRat(int64(at.Nanosecond()), 1e9))
-		return seconds.Mul(seconds, units), nil
+	at, offset, err := ParseTime(l.text)
+	switch {
+	case err != nil:
+		return nil, err
+	case offset && !zoned:
+		return nil, fmt.Errorf("%s has an offset from UTC, and the column has no zone: leave it out", l)
 	}
-	return nil, fmt.Errorf("%.60s is no date or time: write '2026-01-31', or '2026-01-31 23:59:59.999'", l)
+	seconds := big.NewRat(at.Unix(), 1)
+	seconds.Add(seconds, big.NewRat(int64(at.Nanosecond()), 1e9))
+	return seconds.Mul(seconds, units), nil
+}
+
+// ParseTime reads a date or a time as expressions have them, and reports whether it
+// says its offset from UTC. One that does not is read as UTC.
+func ParseTime(text string) (at time.Time, offset bool, err error) {
+	for _, layout := range []string{"2006-01-02", "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"} {
+		if at, err = time.Parse(layout, text); err == nil {
+			return at, false, nil
+		}
+		if at, err = time.Parse(layout+"Z07:00", text); err == nil {
+			return at, true, nil
+		}
+	}
+	return at, false, fmt.Errorf("'%.60s' is no date or time: write '2026-01-31', or '2026-01-31 23:59:59.999'", text)
 }
 
 func sinceMidnight(l literal, u arrow.TimeUnit) (*big.Rat, error) {

@@ -7,7 +7,7 @@ import zmq
 
 MAGIC = b"\0PD1"
 HELLO, PING, SESSION, END_SESSION, APPEND, SET, SET_ONCE, DELETE, DROP = 1, 2, 3, 4, 5, 6, 7, 8, 9
-GET, KEYS, STAT = 13, 16, 20
+GET, KEYS, SCAN, STAT = 13, 16, 17, 20
 SESSION_EXPIRED, SESSION_GAP, SESSION_REUSED, TOO_LARGE, BAD_REQUEST, UNSUPPORTED = 8, 9, 10, 2, 17, 1
 
 
@@ -75,19 +75,32 @@ class Peer:
         assert at == len(body), body
         return values
 
+    def scan(self, part, parts):
+        body = self.ask(SCAN, struct.pack("<II", part, parts))
+        handle, count = struct.unpack_from("<QI", body)
+        assert handle == 0, handle  # few values
+        chunks, at = [], 12
+        for _ in range(count):
+            last, offset, n, k = struct.unpack_from("<BQIH", body, at)
+            assert (last, offset) == (1, 0), (last, offset)
+            at += 15 + k + n
+            chunks.append((body[at - k - n : at - n], body[at - n : at]))
+        assert at == len(body), body
+        return chunks
+
 
 def check(got, want):
     if got != want:
         raise AssertionError("got %.200r, want %.200r" % (got, want))
 
 
-def fails(code, f, *args, **kwargs):
+def fails(codes, f, *args, **kwargs):
     try:
         f(*args, **kwargs)
     except Failed as e:
-        assert code in e.args[0], e.args
+        assert codes & set(e.args[0]), e.args
     else:
-        raise AssertionError("no error %d" % code)
+        raise AssertionError("no error of %s" % codes)
 
 
 def main():
@@ -95,8 +108,9 @@ def main():
     context = zmq.Context()
     p = Peer(context, address)
     check(p.version, 2)
-    fails(BAD_REQUEST, p.ask, HELLO, struct.pack("<HHIQ", 1, 1, 1 << 20, 0))  # the version before
-    fails(UNSUPPORTED, p.ask, HELLO, struct.pack("<HHIQ16sI3sI", 2, 2, 1 << 20, 0, bytes(16), 3, b"job", 0))
+    fails({BAD_REQUEST}, p.ask, HELLO, struct.pack("<HHIQ", 1, 1, 1 << 20, 0))  # the version before
+    # There are no namespaces, or the connection has one already.
+    fails({UNSUPPORTED, BAD_REQUEST}, p.ask, HELLO, struct.pack("<HHIQ16sI3sI", 2, 2, 1 << 20, 0, bytes(16), 3, b"job", 0))
     check(p.abilities & 1023, 1023 & p.abilities)
     check(p.ask(PING, b"any\0thing"), b"any\0thing")
     session, kept, token = struct.unpack("<QB16s", p.ask(SESSION, struct.pack("<Q16s", 0, bytes(16))))
@@ -105,19 +119,19 @@ def main():
     p.ask(APPEND, one, session, 1)
     check(p.flags & 2, 2)
     check(p.get(b"k", b"", b"missing"), [b"12", b"empty key", b""])
-    fails(SESSION_REUSED, p.ask, APPEND, entries((b"k", b"other")), session, 1)
-    fails(SESSION_GAP, p.ask, APPEND, one, session, 3)
-    fails(SESSION_EXPIRED, p.ask, APPEND, one, session + 1000000, 1)
-    fails(BAD_REQUEST, p.ask, APPEND, one[:-1], session, 2)
-    fails(BAD_REQUEST, p.ask, 200)
+    fails({SESSION_REUSED}, p.ask, APPEND, entries((b"k", b"other")), session, 1)
+    fails({SESSION_GAP}, p.ask, APPEND, one, session, 3)
+    fails({SESSION_EXPIRED}, p.ask, APPEND, one, session + 1000000, 1)
+    fails({BAD_REQUEST}, p.ask, APPEND, one[:-1], session, 2)
+    fails({BAD_REQUEST}, p.ask, 200)
     p.ask(SET, entries((b"s", b"set")), session, 2)
     p.ask(SET_ONCE, entries((b"s", b"once")), session, 3)
     p.ask(SET_ONCE, entries((b"t", b"once")), session, 4)
     p.ask(DELETE, keys_of(b"", b"missing"), session, 5)
     # Another connection goes on with the session.
     thief = Peer(context, address, session, bytes(16))
-    fails(SESSION_EXPIRED, thief.ask, APPEND, one, session, 6)
-    fails(SESSION_EXPIRED, thief.ask, SESSION, struct.pack("<Q16s", session, token[::-1]))
+    fails({SESSION_EXPIRED}, thief.ask, APPEND, one, session, 6)
+    fails({SESSION_EXPIRED}, thief.ask, SESSION, struct.pack("<Q16s", session, token[::-1]))
     thief.ask(END_SESSION, session=session)  # which ends nothing
     q = Peer(context, address, session, token)
     q.ask(DELETE, keys_of(b"", b"missing"), session, 5)
@@ -127,8 +141,12 @@ def main():
     q.ask(APPEND, entries((b"k", b"unnumbered")))
     keys, size = struct.unpack_from("<QQ", q.ask(STAT))
     check((keys, size), (4, 4 + 10 + 3 + 4 + 9))
+    scanned = [q.scan(part, 4) for part in range(4)]
+    check(sorted(sum(scanned, [])), [(b"", b"empty key"), (b"k", b"1212unnumbered"), (b"s", b"set"), (b"t", b"once")])
+    check(sorted(q.scan(0, 1)), sorted(sum(scanned, [])))
+    fails({BAD_REQUEST}, q.scan, 4, 4)
     q.ask(END_SESSION, session=session)
-    fails(SESSION_EXPIRED, q.ask, APPEND, one, session, 7)
+    fails({SESSION_EXPIRED}, q.ask, APPEND, one, session, 7)
     q.ask(DROP)
     check(q.get(b"k"), [b""])
     print("done")

@@ -77,7 +77,8 @@ func (p *Process) Address() (network, address string) {
 	if path, ok := strings.CutPrefix(p.URL(), "ipc://"); ok {
 		return "unix", path
 	}
-	return "tcp", strings.TrimPrefix(p.URL(), "tcp://")
+	_, address, _ = strings.Cut(p.URL(), "://")
+	return "tcp", address
 }
 
 func (p *Process) Pid() int { return p.cmd.Process.Pid }

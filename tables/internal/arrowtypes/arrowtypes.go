@@ -142,21 +142,43 @@ func Kept(t arrow.DataType) (arrow.DataType, error) {
 	return nil, fmt.Errorf("there is no type of Iceberg that keeps %s", t)
 }
 
-// Returned returns the schema that readers of a table get: where a column is kept
-// as [Stored] has it, the type that was put, without dictionaries and run-end
-// encoding. A column that another writer added or changed is as it is kept.
-func Returned(kept, put *arrow.Schema) *arrow.Schema {
+// Returned returns the schema that readers of a table get: that of [AsPut], as
+// [Plain] has it.
+func Returned(kept, put *arrow.Schema) *arrow.Schema { return Plain(AsPut(kept, put)) }
+
+// AsPut returns a table's columns in the types that were put, where they are kept as
+// [Stored] has it. A column that another writer added or changed is as it is kept.
+func AsPut(kept, put *arrow.Schema) *arrow.Schema {
 	fields := make([]arrow.Field, kept.NumFields())
 	for i, f := range kept.Fields() {
 		fields[i] = arrow.Field{Name: f.Name, Type: f.Type, Nullable: f.Nullable}
 		if at := put.FieldIndices(f.Name); len(at) == 1 {
 			was := put.Field(at[0])
 			if t, err := Kept(was.Type); err == nil && Alike(t, f.Type) {
-				fields[i].Type, fields[i].Metadata = returned(was.Type), was.Metadata
+				fields[i].Type, fields[i].Metadata = was.Type, was.Metadata
 			}
 		}
 	}
 	metadata := put.Metadata()
+	return arrow.NewSchema(fields, &metadata)
+}
+
+// DictionaryKey is the key, in the metadata of a column that was put as a dictionary,
+// of its values.
+const DictionaryKey = "partd.dictionary"
+
+// Plain returns a schema without dictionaries and run-end encoding.
+func Plain(s *arrow.Schema) *arrow.Schema {
+	fields := slices.Clone(s.Fields())
+	for i, f := range fields {
+		if f.Metadata.FindKey(DictionaryKey) >= 0 {
+			m := f.Metadata.ToMap()
+			delete(m, DictionaryKey)
+			fields[i].Metadata = arrow.MetadataFrom(m)
+		}
+		fields[i].Type = returned(fields[i].Type)
+	}
+	metadata := s.Metadata()
 	return arrow.NewSchema(fields, &metadata)
 }
 

@@ -163,7 +163,55 @@ func TestTypesInStore(t *testing.T) {
 				}
 			})
 		}
+		copies(t, s, b)
 		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// copies takes all tables of a bucket through a copy and through a backup, by which
+// they stay as they are.
+func copies(t *testing.T, s *tables.Store, b *tables.Bucket) {
+	var stores [3]*tables.Store
+	for i := range stores {
+		var err error
+		if stores[i], err = tables.Open(t.Context(), t.TempDir(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copied, backup, restored := stores[0], stores[1], stores[2]
+	_, err := s.CopyTo(t.Context(), copied, nil)
+	if err == nil {
+		_, err = s.Backup(t.Context(), backup, "x", nil)
+	}
+	if err == nil {
+		_, err = restored.RestoreFrom(t.Context(), backup, "x", nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for info, err := range b.Tables(t.Context(), nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range []*tables.ScanOptions{nil, {Dictionaries: true}} {
+			want := read(t, b, info.Name, o)
+			for _, other := range []*tables.Store{copied, restored} {
+				if got := read(t, other.Bucket(b.Name()), info.Name, o); got != want {
+					t.Errorf("%s is copied as %s, want %s", info.Name, got, want)
+				}
+			}
+		}
+	}
+	for _, other := range append(stores[:], s) {
+		r, err := other.Verify(t.Context(), &tables.VerifyOptions{Found: func(f tables.Finding) { t.Errorf("%+v", f) }})
+		if err != nil || r.Tables < 20 {
+			t.Error(r, err)
+		}
+	}
+	for _, other := range stores {
+		if err := other.Close(); err != nil {
 			t.Error(err)
 		}
 	}

@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -31,7 +29,12 @@ type app struct {
 
 // env does without PARTD_ alone, whose PARTD_STORE and others are of the command
 // partd.
-var env = &cliutil.Env{Prefix: "PARTD_TABLES_"}
+var env = &cliutil.Env{Prefix: "PARTD_TABLES_", Rivals: map[string][]string{
+	"server": {"dir"}, "dir": {"server", "bucket_dir"}, "bucket_dir": {"dir"},
+	"listen": {"port", "host"}, "port": {"listen"}, "host": {"listen"},
+	"tls-cert": {"cert_file"}, "cert_file": {"tls-cert"}, "tls-key": {"key_file"}, "key_file": {"tls-key"},
+	"secret-file": {"secret"}, "secret": {"secret-file"},
+}}
 
 // Main runs the command line with the process's streams and signals, and returns
 // the exit code.
@@ -61,13 +64,14 @@ func run(ctx context.Context, args []string, a *app) int {
 	return cliutil.ExitFailed
 }
 
-const rootHelp = `partd-tables keeps rows under names, in a directory: tables in buckets, with
+const rootHelp = `partd-tables keeps rows under names, in a directory or in S3: tables in buckets, with
 versions. Its files are Apache Iceberg's, so that other programs read them.
 
 A put is visible whole or not at all, and once the command has ended the rows
 survive a loss of power. Small appends are kept together and written as Parquet
 later, by fold, or by a program that has the directory open; until then only
-partd-tables and Go programs see them. One process at a time has the directory.`
+partd-tables and Go programs see them. One process at a time has the directory;
+many machines write where --dir is s3://BUCKET/PREFIX and --catalog a PostgreSQL database.`
 
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
@@ -81,24 +85,12 @@ func newRoot(a *app) *cobra.Command {
 	completion := cliutil.NewCompletion(a.out, "commands, flags and tables")
 	completion.Example = "  source <(partd-tables completion bash)"
 	root.AddCommand(
-		newPut(a), newGet(a), newList(a), newBuckets(a), newDelete(a), newDescribe(a), newVersions(a),
-		newFold(a), newCompact(a), newExpire(a), newImport(a), newExport(a), completion, cliutil.NewVersion(a.out, "partd-tables"))
+		newPut(a), newGet(a), newHead(a), newTail(a), newSettings(a), newSQL(a), newList(a), newBuckets(a), newDelete(a), newDescribe(a), newVersions(a),
+		newDeleteRows(a), newReplaceRange(a), newUpsert(a), newPartition(a), newEvolve(a), newRules(a), newSnapshot(a), newMeta(a),
+		newResample(a), newCombine(a), newClean(a),
+		newFold(a), newCompact(a), newExpire(a), newVerify(a), newCopy(a), newBackup(a), newBackups(a), newRestore(a), newImport(a), newExport(a), newServe(a), newPull(a), newToken(a), completion, cliutil.NewVersion(a.out, "partd-tables"))
 	a.program = cliutil.Program{Env: env, ExitCodes: cliutil.ExitCodes, Out: a.out, Err: a.err}
 	return a.program.Root(root)
-}
-
-// place is where a command works.
-type place struct{ dir, bucket *string }
-
-func placeFlags(cmd *cobra.Command, bucket string) place {
-	p := place{
-		dir:    cmd.Flags().String("dir", "partd-tables", "the `DIR` of the tables"),
-		bucket: cmd.Flags().String("bucket", "", bucket),
-	}
-	if err := cmd.MarkFlagDirname("dir"); err != nil {
-		panic(err) // there is no such flag: the program is wrong
-	}
-	return p
 }
 
 const (
@@ -106,43 +98,8 @@ const (
 	anyBucket = "only this `BUCKET`; without it, all (--bucket \"\" is the default one)"
 )
 
-// chosen is the bucket that was asked for, nil for all.
-func (p place) chosen(cmd *cobra.Command) *string {
-	if cmd.Flags().Changed("bucket") {
-		return p.bucket
-	}
-	return nil
-}
-
-// with runs f on the store. Only what writes rows makes the directory.
-func (p place) with(ctx context.Context, create bool, f func(*tables.Store) error) (err error) {
-	if _, missing := os.Stat(filepath.Join(*p.dir, "catalog.db")); !create && missing != nil {
-		if errors.Is(missing, fs.ErrNotExist) {
-			return fmt.Errorf("%s: there are no tables (--dir names another directory)", *p.dir)
-		}
-		return missing
-	}
-	store, err := tables.Open(ctx, *p.dir, &tables.Options{Sync: true, FoldAge: -1})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	return f(store)
-}
-
-// withTable runs f on a table.
-func (p place) withTable(ctx context.Context, name string, f func(*tables.Table) error, when ...tables.At) error {
-	return p.with(ctx, false, func(s *tables.Store) error {
-		table, err := s.Bucket(*p.bucket).Table(ctx, name, when...)
-		if err != nil {
-			return err
-		}
-		return f(table)
-	})
-}
-
 // each calls f with each table of the buckets asked for.
-func each(ctx context.Context, s *tables.Store, bucket *string, filter *tables.Filter, f func(tables.TableInfo) error) error {
+func each(ctx context.Context, s backend, bucket *string, filter *tables.Filter, f func(tables.TableInfo) error) error {
 	for name, err := range s.Buckets(ctx) {
 		if err != nil {
 			return err
@@ -150,7 +107,7 @@ func each(ctx context.Context, s *tables.Store, bucket *string, filter *tables.F
 		if bucket != nil && *bucket != name {
 			continue
 		}
-		for info, err := range s.Bucket(name).Tables(ctx, filter) {
+		for info, err := range s.Tables(ctx, name, filter) {
 			if err == nil {
 				err = f(info)
 			}
@@ -172,7 +129,7 @@ func (p place) completeTables(cmd *cobra.Command, _ []string, begun string) (nam
 	ctx, cancel := context.WithTimeout(cmd.Context(), within)
 	defer cancel()
 	if env.Set(cmd) == nil {
-		_ = p.with(ctx, false, func(s *tables.Store) error { // what fails completes nothing
+		_ = p.with(ctx, false, func(s backend) error { // what fails completes nothing
 			return each(ctx, s, p.bucket, nil, func(info tables.TableInfo) error {
 				if strings.HasPrefix(info.Name, begun) && cliutil.Plain(info.Name) {
 					names = append(names, info.Name)

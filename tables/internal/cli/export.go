@@ -30,17 +30,13 @@ or TARGET/BUCKET/NAME.parquet. In a name other characters than letters, digits a
 	force := cmd.Flags().Bool("force", false, "replace files that are there")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		return p.with(ctx, false, func(s *tables.Store) error {
+		return p.with(ctx, false, func(s backend) error {
 			return each(ctx, s, p.chosen(cmd), nil, func(info tables.TableInfo) error {
 				path := exportPath(args[0], info.Bucket, info.Name)
 				if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 					return err
 				}
-				table, err := s.Bucket(info.Bucket).Table(ctx, info.Name)
-				if err != nil {
-					return err
-				}
-				r, err := table.Scan(ctx, nil)
+				r, err := s.Scan(ctx, info.Bucket, info.Name, nil, nil)
 				if err != nil {
 					return err
 				}

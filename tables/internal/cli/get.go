@@ -2,11 +2,9 @@ package cli
 
 import (
 	"bufio"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
@@ -40,7 +38,7 @@ name of a column that is no plain word is in double quotes.`,
 	where := fs.String("where", "", "only rows for which this `EXPRESSION` is true")
 	columns := fs.String("columns", "", "the `COLUMNS` to write, with commas between them")
 	limit := fs.Int64("limit", 0, "at most `N` rows; 0 is all")
-	at := fs.Int64("version", -1, "the table as it was in a `VERSION`")
+	at := stateFlags(cmd)
 	format := fs.String("format", "", "`FORMAT` to write: table, csv, jsonl, parquet or arrow")
 	file := fs.StringP("output", "o", "", "the `FILE` to write")
 	force := fs.Bool("force", false, "replace a file that is there")
@@ -58,37 +56,37 @@ name of a column that is no plain word is in double quotes.`,
 			}
 			o.Filter = e
 		}
-		if *columns != "" {
-			names, err := csv.NewReader(strings.NewReader(*columns)).Read()
-			if err != nil {
-				return cliutil.Usagef("--columns: %w", err)
-			}
-			o.Columns = names
+		names, err := columnNames("columns", *columns)
+		if err != nil {
+			return err
 		}
+		o.Columns = names
 		as, err := a.outputFormat(*format, *file)
 		if err != nil {
 			return err
 		}
-		var when []tables.At
-		if fs.Changed("version") {
-			when = append(when, tables.AtVersion(tables.Version(*at)))
-		}
+		o.Dictionaries = as == formats.Arrow
 		ctx := cmd.Context()
-		return p.withTable(ctx, args[0], func(table *tables.Table) error {
-			r, err := table.Scan(ctx, o)
+		return p.with(ctx, false, func(s backend) error {
+			r, err := s.Scan(ctx, *p.bucket, args[0], at(), o)
 			if err != nil {
 				return err
 			}
 			defer r.Release()
-			if *file != "" {
-				return writeFile(*file, *force, as, r)
-			}
-			// Some formats are written in many small pieces.
-			w := bufio.NewWriterSize(a.out, 1<<16)
-			return errors.Join(writeRows(w, as, r, true), w.Flush())
-		}, when...)
+			return a.writeResult(r, as, *file, *force)
+		})
 	}
 	return cmd
+}
+
+// writeResult writes rows to a file, or to the output without one.
+func (a *app) writeResult(r array.RecordReader, as formats.Format, file string, replace bool) error {
+	if file != "" {
+		return writeFile(file, replace, as, r)
+	}
+	// Some formats are written in many small pieces.
+	w := bufio.NewWriterSize(a.out, 1<<16)
+	return errors.Join(writeRows(w, as, r, true), w.Flush())
 }
 
 // outputFormat returns the format to write.

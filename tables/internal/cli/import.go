@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/rowsum"
 )
 
 func newImport(a *app) *cobra.Command {
@@ -54,7 +55,7 @@ command can be run again; what is there and differs is an error.`,
 		defer bar.Stop()
 		bar.Count(-1, read.Load)
 		ctx := cmd.Context()
-		return p.with(ctx, true, func(s *tables.Store) error {
+		return p.with(ctx, true, func(s backend) error {
 			var differ error
 			for _, src := range all {
 				if b := p.chosen(cmd); b != nil && *b != src.bucket {
@@ -67,7 +68,7 @@ command can be run again; what is there and differs is an error.`,
 				} else if err != nil {
 					return fmt.Errorf("%s in bucket %s: %w", shown(src.name), shown(src.bucket), err)
 				}
-				_, err = fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, shown(src.bucket), shown(src.name), sum.rows, sum)
+				_, err = fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, shown(src.bucket), shown(src.name), sum.Rows, sum)
 				if err != nil {
 					return err
 				}
@@ -82,10 +83,11 @@ var errDiffers = errors.New("the table is there, with other rows: delete it firs
 
 // importTable puts a table if it is not there, and compares its rows with the
 // source's.
-func importTable(ctx context.Context, s *tables.Store, src source, read *atomic.Int64) (state string, sum *rowSum, err error) {
-	bucket, want := s.Bucket(src.bucket), &rowSum{}
-	table, err := bucket.Table(ctx, src.name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+func importTable(ctx context.Context, s backend, src source, read *atomic.Int64) (state string, sum *rowsum.Sum, err error) {
+	want := &rowsum.Sum{}
+	_, _, err = s.Describe(ctx, src.bucket, src.name, nil)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
 		return "", nil, err
 	}
 	state = "unchanged"
@@ -94,38 +96,36 @@ func importTable(ctx context.Context, s *tables.Store, src source, read *atomic.
 		return "", nil, err
 	}
 	defer r.Release()
-	counted := &countingReader{RecordReader: r, look: want.add}
-	if table != nil {
+	counted := &countingReader{RecordReader: r, look: want.Add}
+	if missing {
+		state = "imported"
+		_, err = s.Put(ctx, src.bucket, src.name, counted, tables.Error, &tables.PutOptions{Metadata: src.metadata})
+	} else {
 		for counted.Next() {
 		}
 		err = counted.Err()
-	} else {
-		state = "imported"
-		if _, err = bucket.Put(ctx, src.name, counted, tables.Error, &tables.PutOptions{Metadata: src.metadata}); err == nil {
-			table, err = bucket.Table(ctx, src.name)
-		}
 	}
 	if err != nil {
 		return "", nil, err
 	}
-	got := &rowSum{}
-	rows, err := table.Scan(ctx, nil)
+	got := &rowsum.Sum{}
+	rows, err := s.Scan(ctx, src.bucket, src.name, nil, nil)
 	if err != nil {
 		return "", nil, err
 	}
 	defer rows.Release()
 	for rows.Next() {
-		got.add(rows.RecordBatch())
+		got.Add(rows.RecordBatch())
 	}
 	switch {
 	case rows.Err() != nil:
 		return "", nil, rows.Err()
-	case got.equals(want):
+	case got.Equals(want):
 		return state, got, nil
 	case state == "unchanged":
 		return "", nil, fmt.Errorf("%s in bucket %s: %w", shown(src.name), shown(src.bucket), errDiffers)
 	}
-	return "", nil, fmt.Errorf("%d rows with checksum %s were put, and %d with %s are read", want.rows, want, got.rows, got)
+	return "", nil, fmt.Errorf("%d rows with checksum %s were put, and %d with %s are read", want.Rows, want, got.Rows, got)
 }
 
 // open reads the files one after the other.

@@ -80,14 +80,18 @@ for one of a range.`,
 	}
 	p := placeFlags(cmd, anyBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")
+	snapshot := cmd.Flags().String("snapshot", "", "the tables that a `SNAPSHOT` of the bucket has")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		filter := &tables.Filter{}
+		filter := &tables.Filter{Snapshot: *snapshot}
+		if *snapshot != "" && p.chosen(cmd) == nil {
+			return cliutil.Usagef("--snapshot goes with --bucket (--bucket \"\" is the default one)")
+		}
 		if len(args) > 0 {
 			filter.Pattern = args[0]
 		}
 		ctx := cmd.Context()
-		return p.with(ctx, false, func(s *tables.Store) error {
+		return p.with(ctx, false, func(s backend) error {
 			return records(a.out, *asJSON, func(record func(tableLine) error) error {
 				return each(ctx, s, p.chosen(cmd), filter, func(i tables.TableInfo) error { return record(lineOf(i)) })
 			})
@@ -104,11 +108,11 @@ func newBuckets(a *app) *cobra.Command {
 		Example: "  partd-tables buckets --json",
 		Args:    cliutil.Takes(0, 0, ""),
 	}
-	dir := cmd.Flags().String("dir", "partd-tables", "the `DIR` of the tables")
+	p := directoryFlags(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each bucket")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		return place{dir: dir}.with(ctx, false, func(s *tables.Store) error {
+		return p.with(ctx, false, func(s backend) error {
 			e := encoder(a.out)
 			for name, err := range s.Buckets(ctx) {
 				switch {
@@ -139,7 +143,7 @@ func newDelete(a *app) *cobra.Command {
 	p := placeFlags(cmd, theBucket)
 	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return p.with(cmd.Context(), false, func(s *tables.Store) error { return s.Bucket(*p.bucket).Delete(cmd.Context(), args...) })
+		return p.with(cmd.Context(), false, func(s backend) error { return s.Delete(cmd.Context(), *p.bucket, args...) })
 	}
 	return cmd
 }
@@ -152,9 +156,9 @@ type columnLine struct {
 
 type describeLine struct {
 	tableLine
-	Schema     []columnLine      `json:"schema"`
-	Metadata   map[string]string `json:"metadata"`
-	Partitions []string          `json:"partitions"`
+	Schema     []columnLine    `json:"schema"`
+	Metadata   tables.Metadata `json:"metadata"`
+	Partitions []string        `json:"partitions"`
 }
 
 func newDescribe(a *app) *cobra.Command {
@@ -167,21 +171,18 @@ func newDescribe(a *app) *cobra.Command {
 	}
 	p := placeFlags(cmd, theBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
+	at := stateFlags(cmd)
 	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		return p.withTable(ctx, args[0], func(table *tables.Table) error {
-			info, err := table.Info(ctx)
-			if err != nil {
-				return err
-			}
-			schema, err := table.Schema(ctx)
+		return p.with(ctx, false, func(s backend) error {
+			info, schema, err := s.Describe(ctx, *p.bucket, args[0], at())
 			if err != nil {
 				return err
 			}
 			line := describeLine{lineOf(info), []columnLine{}, info.Metadata, []string{}}
 			if line.Metadata == nil {
-				line.Metadata = map[string]string{}
+				line.Metadata = tables.Metadata{}
 			}
 			for _, f := range schema.Fields() {
 				line.Schema = append(line.Schema, columnLine{f.Name, f.Type.String(), f.Nullable})
@@ -209,7 +210,7 @@ func describe(out io.Writer, line describeLine) error {
 			}
 		}
 		for _, k := range slices.Sorted(maps.Keys(line.Metadata)) {
-			if err := record(fact{"metadata " + k, line.Metadata[k]}); err != nil {
+			if err := record(fact{"metadata " + k, metadataText(line.Metadata[k])}); err != nil {
 				return err
 			}
 		}
@@ -242,8 +243,8 @@ func newVersions(a *app) *cobra.Command {
 	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		return p.withTable(ctx, args[0], func(table *tables.Table) error {
-			all, err := table.Versions(ctx)
+		return p.with(ctx, false, func(s backend) error {
+			all, err := s.Versions(ctx, *p.bucket, args[0])
 			if err != nil {
 				return err
 			}

@@ -12,7 +12,7 @@ import (
 )
 
 // maintenance makes a command of a Store's method that looks after tables.
-func maintenance(a *app, cmd *cobra.Command, options *tables.MaintainOptions, do func(*tables.Store, context.Context, *tables.MaintainOptions) (tables.MaintainResult, error), report func(tables.MaintainResult) string) *cobra.Command {
+func maintenance(a *app, cmd *cobra.Command, options *tables.MaintainOptions, do func(backend, context.Context, *tables.MaintainOptions) (tables.MaintainResult, error), report func(tables.MaintainResult) string) *cobra.Command {
 	cmd.Args = cliutil.Takes(0, -1, "")
 	p := placeFlags(cmd, anyBucket)
 	cmd.ValidArgsFunction = p.completeTables
@@ -23,7 +23,7 @@ func maintenance(a *app, cmd *cobra.Command, options *tables.MaintainOptions, do
 		} else {
 			options.Tables = nil
 		}
-		return p.with(cmd.Context(), false, func(s *tables.Store) error {
+		return p.with(cmd.Context(), false, func(s backend) error {
 			done, err := do(s, cmd.Context(), options)
 			if err != nil {
 				return err
@@ -42,7 +42,7 @@ func newFold(a *app) *cobra.Command {
 		Long: `Write the rows of small appends as Parquet, in a new version of their table. Other
 programs that read the files see them then.`,
 		Example: "  partd-tables fold\n  partd-tables fold AAPL --bucket NASDAQ",
-	}, &tables.MaintainOptions{}, (*tables.Store).Fold, func(r tables.MaintainResult) string {
+	}, &tables.MaintainOptions{}, backend.Fold, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d rows of %d tables folded", r.Rows, r.Tables)
 	})
 }
@@ -53,7 +53,7 @@ func newCompact(a *app) *cobra.Command {
 		Short:   "Make few large files of many small ones",
 		Long:    `Write the rows of many small files into few large ones, in a new version of their table.`,
 		Example: "  partd-tables compact\n  partd-tables compact AAPL --bucket NASDAQ",
-	}, &tables.MaintainOptions{}, (*tables.Store).Compact, func(r tables.MaintainResult) string {
+	}, &tables.MaintainOptions{}, backend.Compact, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d tables compacted: %d files instead of %d", r.Tables, r.FilesAfter, r.FilesBefore)
 	})
 }
@@ -67,7 +67,7 @@ func newExpire(a *app) *cobra.Command {
 table, and remove files that nothing needs any more. A file is removed once it has
 been of no use for a day, so that who reads it now can go on.`,
 		Example: "  partd-tables expire --older-than 720h --keep 10",
-	}, o, (*tables.Store).Expire, func(r tables.MaintainResult) string {
+	}, o, backend.Expire, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d versions expired, %d files with %d bytes removed, %d files wait", r.Versions, r.FilesRemoved, r.BytesRemoved, r.FilesWaiting)
 	})
 	cmd.Flags().DurationVar(&o.OlderThan, "older-than", 7*24*time.Hour, "the `AGE` from which versions expire, as in 720h")

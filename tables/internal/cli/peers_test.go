@@ -69,7 +69,7 @@ func TestImportPystore(t *testing.T) {
 		t.Error(out)
 	}
 	described := done(t, "", "describe", "AAPL", "--bucket", "NASDAQ@first", "--json")
-	for _, want := range []string{`"source":"test"`, `"n":"5"`, `"pystore._updated":"20`, `{"name":"Date","type":"timestamp[ns]"`} {
+	for _, want := range []string{`"source":"test"`, `"n":5`, `"pystore._updated":"20`, `{"name":"Date","type":"timestamp[ns]"`} {
 		if !strings.Contains(described, want) {
 			t.Errorf("%s, without %s", described, want)
 		}

@@ -30,7 +30,10 @@ values, or those of the table that is appended to.
 
 With --mode append a missing table is made; replace puts the rows in the place of
 the table's, and their columns of its columns. A put whose --id was applied to
-the table before changes nothing: so it can be tried again.`,
+the table before changes nothing: so it can be tried again.
+
+A table that the put makes or replaces gets the settings of --time, --key and
+--on-duplicate; of one that is there, the command settings changes them.`,
 		Example: `  partd-tables put birdstrikes birdstrikes.csv
   partd-tables put AAPL trades.parquet --bucket NASDAQ --mode append --id 2026-01-31
   zcat rows.jsonl.gz | partd-tables put rows - --format jsonl --mode replace`,
@@ -39,6 +42,7 @@ the table before changes nothing: so it can be tried again.`,
 	p := placeFlags(cmd, theBucket)
 	mode := cmd.Flags().String("mode", "error", "where the table is there: `MODE` is error, append or replace")
 	id := cmd.Flags().String("id", "", "an `ID` of this put: a second one with it changes nothing")
+	settings := settingsFlags(cmd)
 	format := cmd.Flags().String("format", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
 	when := cliutil.ProgressFlag(cmd)
 	cliutil.Complete(cmd, "mode", "error", "append", "replace")
@@ -68,16 +72,13 @@ the table before changes nothing: so it can be tried again.`,
 		defer bar.Stop()
 		bar.Count(total, read.Load)
 		ctx := cmd.Context()
-		return p.with(ctx, true, func(s *tables.Store) error {
-			bucket := s.Bucket(*p.bucket)
+		return p.with(ctx, true, func(s backend) error {
 			if how == tables.Append {
-				table, err := bucket.Table(ctx, args[0])
-				if err == nil {
-					in.Known, err = table.Schema(ctx)
-				}
+				_, known, err := s.Describe(ctx, *p.bucket, args[0], nil)
 				if err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return err
 				}
+				in.Known = known
 			}
 			r, err := in.Read(ctx)
 			if err != nil {
@@ -85,7 +86,12 @@ the table before changes nothing: so it can be tried again.`,
 			}
 			defer r.Release()
 			counted := &countingReader{RecordReader: r}
-			v, err := bucket.Put(ctx, args[0], counted, how, &tables.PutOptions{ID: *id})
+			o := &tables.PutOptions{ID: *id}
+			var asked tables.Settings
+			if settings(&asked) {
+				o.Settings = &asked
+			}
+			v, err := s.Put(ctx, *p.bucket, args[0], counted, how, o)
 			if err != nil {
 				return err
 			}

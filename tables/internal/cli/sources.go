@@ -13,13 +13,14 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables"
 )
 
 // source is a table that another program wrote.
 type source struct {
 	bucket, name string
 	files        []string // Parquet, in the order of their rows
-	metadata     map[string]string
+	metadata     tables.Metadata
 }
 
 // sources are the programs whose directories are understood.
@@ -123,30 +124,22 @@ func pystoreItems(dir, bucket string) ([]source, error) {
 	return all, nil
 }
 
-// pystoreItemMetadata returns an item's metadata: texts as they are, other values
-// as JSON. The time of the last change, which ours keep themselves, gets another
+// pystoreItemMetadata returns an item's metadata. The time of the last change, which ours keep themselves, gets another
 // name.
-func pystoreItemMetadata(path string) (map[string]string, error) {
+func pystoreItemMetadata(path string) (tables.Metadata, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
 	}
-	var values map[string]json.RawMessage
-	if err := json.Unmarshal(text, &values); err != nil {
+	var metadata tables.Metadata
+	if err := json.Unmarshal(text, &metadata); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	metadata := map[string]string{}
-	for key, value := range values {
-		var plain string
-		if json.Unmarshal(value, &plain) != nil {
-			plain = string(value)
-		}
-		if key == "_updated" {
-			key = "pystore._updated"
-		}
-		metadata[key] = plain
+	if updated, ok := metadata["_updated"]; ok {
+		metadata["pystore._updated"] = updated
+		delete(metadata, "_updated")
 	}
 	return metadata, nil
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -13,8 +12,6 @@ import (
 	"time"
 
 	"github.com/apache/iceberg-go/table"
-
-	"github.com/go-partd/partd"
 )
 
 // Change is a change of one table, staged on a state of it.
@@ -41,7 +38,8 @@ type Change struct {
 // Info is what listings show of a table apart from what its metadata says.
 type Info struct {
 	Updated  time.Time
-	Metadata map[string]string
+	Metadata map[string]any // as ParseMetadata returns it
+	CopyOf   string         // what the change makes the table a copy of, as Catalog.CopyOf returns it
 }
 
 // PutID is the id of a put, and when the put was acknowledged.
@@ -50,9 +48,18 @@ type PutID struct {
 	At time.Time
 }
 
+// Also is what a commit does beside its changes, in their transaction: before
+// they are made. Its error ends the commit.
+type Also func(ctx context.Context, tx *sql.Tx) error
+
 // Commit makes all the changes or, with an error, none, unless the error wraps
 // partd.ErrUnknownOutcome.
 func (c *Catalog) Commit(ctx context.Context, changes ...*Change) error {
+	return c.CommitWith(ctx, nil, changes...)
+}
+
+// CommitWith is Commit with more in the same transaction.
+func (c *Catalog) CommitWith(ctx context.Context, also []Also, changes ...*Change) error {
 	for _, ch := range changes {
 		if err := c.writeMetadata(ch); err != nil {
 			return err
@@ -69,13 +76,18 @@ func (c *Catalog) Commit(ctx context.Context, changes ...*Change) error {
 	if err != nil {
 		return err
 	}
-	for _, ch := range changes {
-		if err := ch.apply(ctx, tx); err != nil {
-			return errors.Join(err, tx.Rollback())
+	for _, do := range also {
+		if err := do(ctx, tx); err != nil {
+			return errors.Join(retriable(err), tx.Rollback())
 		}
 	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("catalog.db: %w: %w", partd.ErrUnknownOutcome, err)
+	for _, ch := range changes {
+		if err := ch.apply(ctx, tx); err != nil {
+			return errors.Join(retriable(err), tx.Rollback())
+		}
+	}
+	if err := commit(tx); err != nil {
+		return err
 	}
 	for _, ch := range changes {
 		replaces := ""
@@ -170,7 +182,7 @@ func (ch *Change) apply(ctx context.Context, tx *sql.Tx) error {
 		return ErrConflict
 	}
 	if ch.Base != nil {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM partd_light WHERE location=?`, ch.Base.MetadataLocation()); err != nil {
+		if _, err := tx.ExecContext(ctx, deleteLight, ch.Base.MetadataLocation()); err != nil {
 			return err
 		}
 	}
@@ -189,6 +201,9 @@ func (ch *Change) apply(ctx context.Context, tx *sql.Tx) error {
 // orphans now.
 func (ch *Change) forget(ctx context.Context, tx *sql.Tx) error {
 	uuid := ch.Base.Metadata().TableUUID().String()
+	if err := reindex(ctx, tx, TableName{ch.Namespace, ch.Name}, "null"); err != nil {
+		return err
+	}
 	for _, q := range []string{`DELETE FROM partd_tables WHERE uuid=?`, `DELETE FROM partd_puts WHERE uuid=?`} {
 		if _, err := tx.ExecContext(ctx, q, uuid); err != nil {
 			return err
@@ -200,8 +215,7 @@ func (ch *Change) forget(ctx context.Context, tx *sql.Tx) error {
 			return err
 		}
 	}
-	_, err := tx.ExecContext(ctx, deleteNamespace, ch.Namespace)
-	return err
+	return nil
 }
 
 // record keeps what there is to know of the change beside the metadata.
@@ -213,32 +227,51 @@ func (ch *Change) record(ctx context.Context, tx *sql.Tx) error {
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, upsertInfo, uuid, ch.Namespace, ch.Name, ch.Result.MetadataLocation(),
+		if err := reindex(ctx, tx, TableName{ch.Namespace, ch.Name}, string(meta)); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, deleteInfo, uuid, ch.Namespace, ch.Name); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, insertInfo, uuid, ch.Namespace, ch.Name, ch.Result.MetadataLocation(),
 			l.Rows, l.Bytes, l.Files, l.Version, ch.Info.Updated.UnixMilli(), string(meta))
 		if err != nil {
 			return err
 		}
 	}
 	for _, io := range ch.IOs {
-		for _, w := range io.Written() {
-			hash := w.Hash.Bytes()
-			_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO partd_files VALUES (?,?,?,?)`, w.Path, uuid, w.Size, hash[:])
-			if err != nil {
-				return err
-			}
-			// A Sweep may have found it of no use while it waited to be committed.
-			path, err := io.cat.own(w.Path)
-			if err != nil {
-				return err
-			}
-			if _, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path); err != nil {
-				return err
-			}
+		if err := io.record(ctx, tx, uuid); err != nil {
+			return err
+		}
+	}
+	if ch.Info != nil && ch.Info.CopyOf != "" {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO partd_copies VALUES (?,?)`, ch.Result.MetadataLocation(), ch.Info.CopyOf); err != nil {
+			return err
 		}
 	}
 	for _, p := range ch.PutIDs {
 		_, err := tx.ExecContext(ctx, `INSERT INTO partd_puts VALUES (?,?,?) ON CONFLICT DO NOTHING`, uuid, p.ID, p.At.UnixMilli())
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// record keeps what was written, of a table or of none yet.
+func (f *FileIO) record(ctx context.Context, tx *sql.Tx, uuid string) error {
+	for _, w := range f.Written() {
+		hash := w.Hash.Bytes()
+		_, err := tx.ExecContext(ctx, upsertFile, w.Path, uuid, w.Size, hash[:])
+		if err != nil {
+			return err
+		}
+		// A Sweep may have found it of no use while it waited to be committed.
+		path, err := f.cat.own(w.Path)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path); err != nil {
 			return err
 		}
 	}

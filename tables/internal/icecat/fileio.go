@@ -2,12 +2,14 @@ package icecat
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -40,14 +42,42 @@ type FileIO struct {
 
 	mu      sync.Mutex
 	written []WrittenFile
+	failure error           // the first to write a file
 	dirs    map[string]bool // where names were made and not yet synced
 }
 
 var _ iceio.WriteFileIO = (*FileIO)(nil)
 
+// Remote is a file system of what is not on this machine: files are /data/…, whole and
+// immutable once they are closed, and directories are no things.
+type Remote interface {
+	vfs.FS
+	// Files returns all files with their sizes.
+	Files(ctx context.Context) (map[string]int64, error)
+	// Expect tells what a file has to be. Known is false for those of others.
+	Expect(func(name string) (size int64, hash xxh3.Uint128, known bool, err error))
+	// Pin returns a copy on this machine, which stays until it is released.
+	Pin(name string) (path string, release func(), err error)
+	// Forget has the file read from where it is when it is read next.
+	Forget(name string)
+}
+
+// recorded is what the catalog has of a file.
+func (c *Catalog) recorded(name string) (size int64, hash xxh3.Uint128, known bool, err error) {
+	w, known, err := c.FileAt(context.Background(), c.location(strings.TrimPrefix(name, "/")))
+	return w.Size, w.Hash, known, err
+}
+
 // local returns the file that a location is about. Where the warehouse was
 // moved, the locations still begin with the directory that it was made in.
 func (c *Catalog) local(location string) (string, error) {
+	if c.root != "" {
+		rest, ok := strings.CutPrefix(location, c.root+"/")
+		if !ok || path.Clean("/"+rest) != "/"+rest {
+			return "", fmt.Errorf("location %q is outside of the warehouse %s: %w", location, c.root, fs.ErrPermission)
+		}
+		return "/" + rest, nil
+	}
 	p, ok := strings.CutPrefix(location, "file://")
 	if ok {
 		var err error
@@ -62,6 +92,35 @@ func (c *Catalog) local(location string) (string, error) {
 		return filepath.Join(c.dir, rest), nil
 	}
 	return filepath.Clean(p), nil
+}
+
+// Local returns the path on this machine of the file that a location is about. A copy
+// stays until release is called, which is never nil.
+func (c *Catalog) Local(location string) (path string, release func(), err error) {
+	if path, err = c.local(location); err != nil {
+		return "", func() {}, err
+	}
+	if r, ok := c.fs.(Remote); ok {
+		return r.Pin(path)
+	}
+	return path, func() {}, nil
+}
+
+// Shown returns where a file is, for people.
+func (c *Catalog) Shown(location string) string {
+	if path, err := c.local(location); err == nil && c.root == "" {
+		return path
+	}
+	return location
+}
+
+// Forget has a file read from the warehouse when it is read next, not from a copy.
+func (c *Catalog) Forget(location string) {
+	if r, ok := c.fs.(Remote); ok {
+		if path, err := c.local(location); err == nil {
+			r.Forget(path)
+		}
+	}
 }
 
 // own is local for a file that is to be written or removed, which must lie in
@@ -127,12 +186,30 @@ func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 		file, err = f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	}
 	if err != nil {
-		return nil, err
+		return nil, f.fail(err)
 	}
 	f.touched(dir)
 	w := &newFile{io: f, name: name, file: file, hash: xxh3.New()}
 	w.buf = bufio.NewWriterSize(io.MultiWriter(file, w.hash), 64<<10)
 	return w, nil
+}
+
+// fail remembers the first failure to write a file.
+func (f *FileIO) fail(err error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failure == nil {
+		f.failure = err
+	}
+	return err
+}
+
+// Failure returns why the first of the files that could not be written was not, nil
+// if there is none. Iceberg's library may say only that it stopped.
+func (f *FileIO) Failure() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failure
 }
 
 // WriteFile writes a file at once.
@@ -173,9 +250,17 @@ func (f *FileIO) Written() []WrittenFile {
 
 // RemoveWritten removes all that was written, after a commit that surely failed.
 // What it cannot remove is an orphan, for Expire to find.
-func (f *FileIO) RemoveWritten() {
+func (f *FileIO) RemoveWritten() { f.RemoveAfter(0) }
+
+// RemoveAfter removes what was written after the first n files, and forgets it: they
+// are of no use, and the first n are.
+func (f *FileIO) RemoveAfter(n int) {
 	_ = f.syncs.Wait()
-	for _, w := range f.Written() {
+	f.mu.Lock()
+	gone := f.written[n:]
+	f.written = f.written[:n:n]
+	f.mu.Unlock()
+	for _, w := range gone {
 		_ = f.Remove(w.Path)
 	}
 }
@@ -195,7 +280,7 @@ func (w *newFile) Write(b []byte) (int, error) {
 	n, err := w.buf.Write(b)
 	w.size += int64(n)
 	if err != nil {
-		w.err = err
+		w.err = w.io.fail(err)
 	}
 	return n, err
 }
@@ -214,7 +299,9 @@ func (w *newFile) Close() error {
 	file, err := w.file, errors.Join(w.err, w.buf.Flush())
 	w.file = nil
 	if err != nil || w.io.noSync {
-		err = errors.Join(err, file.Close())
+		if err = errors.Join(err, file.Close()); err != nil {
+			_ = w.io.fail(err)
+		}
 	} else {
 		w.io.syncs.Go(func() error { return errors.Join(file.Sync(), file.Close()) })
 	}

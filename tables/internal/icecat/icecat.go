@@ -1,21 +1,24 @@
-// Package icecat is an Iceberg catalog on SQLite, with the files beside it in
-// one directory: catalog.db, and data/<table>/{data,metadata}/. Its tables are
-// those of pyiceberg's SqlCatalog, and a few of its own that are kept by the
-// same transactions. Several processes may use it at once: SQLite decides who
-// comes first, and whoever staged a change on metadata that is no longer the
+// Package icecat is an Iceberg catalog on SQLite or PostgreSQL, and the files of its
+// tables: in a directory catalog.db, and data/<table>/{data,metadata}/, which may
+// be in a bucket instead. Its tables are those of pyiceberg's SqlCatalog, and a
+// few of its own that are kept by the same transactions. Several processes may use
+// it at once: the database decides who comes first, and whoever staged a change on metadata that is no longer the
 // newest gets [ErrConflict].
 package icecat
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
@@ -36,7 +39,9 @@ var (
 
 // Options of a catalog.
 type Options struct {
-	FS         vfs.FS // where the files are, the database apart
+	FS         vfs.FS // where the files are, the database apart; a Remote if there is a Root
+	Root       string // where others find the files, as s3://bucket/prefix; "" is the directory
+	Database   string // the URL of a PostgreSQL database; "" is catalog.db in the directory
 	CacheBytes int64  // for metadata
 	NoSync     bool   // for tests only: nothing is synced
 
@@ -47,12 +52,15 @@ type Options struct {
 
 // Catalog is an open catalog. It is safe for concurrent use.
 type Catalog struct {
-	dir    string
+	dir    string // where FS has the files
+	root   string // Options.Root
 	madeIn string // the directory that the locations in it begin with
 	id     string // of the warehouse
 	fs     vfs.FS
 	noSync bool
 	around func(done bool)
+
+	postgres bool
 
 	writes *sql.DB // one connection
 	reads  *sql.DB
@@ -68,40 +76,62 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 		return nil, err
 	}
 	c := &Catalog{
-		dir: dir, fs: o.FS, noSync: o.NoSync, around: o.Committing,
+		dir: dir, root: o.Root, fs: o.FS, noSync: o.NoSync, around: o.Committing,
 		cache: cache{budget: o.CacheBytes, byLoc: map[string]cached{}},
 	}
 	if c.around == nil {
 		c.around = func(bool) {}
 	}
 	c.reader = c.NewIO()
-	for _, d := range []string{dir, filepath.Join(dir, "data")} {
-		if err := c.fs.MkdirAll(d, 0o777); err != nil {
-			return nil, err
+	remote, _ := c.fs.(Remote)
+	if o.Root != "" {
+		c.dir = ""
+		remote.Expect(c.recorded)
+	} else {
+		for _, d := range []string{dir, filepath.Join(dir, "data")} {
+			if err := c.fs.MkdirAll(d, 0o777); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if err := os.MkdirAll(dir, 0o777); err != nil { // SQLite is on the real file system always
+	if o.Database != "" {
+		c.postgres = true
+		c.writes, c.reads, err = openPostgres(o.Database)
+	} else {
+		c.writes, c.reads, err = openSQLite(dir, c.noSync)
+	}
+	if err != nil {
 		return nil, err
 	}
+	c.writes.SetMaxOpenConns(1)
+	c.reads.SetMaxOpenConns(4)
+	c.reads.SetMaxIdleConns(4)
+	if err := c.prepare(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("the catalog: %w", err), c.Close())
+	}
+	if o.Root != "" {
+		return c, nil
+	}
+	return c, c.fs.SyncDir(dir)
+}
+
+func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, err error) {
+	if err := os.MkdirAll(dir, 0o777); err != nil { // SQLite is on the real file system always
+		return nil, nil, err
+	}
 	synchronous := "FULL"
-	if c.noSync {
+	if noSync {
 		synchronous = "OFF"
 	}
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(" + synchronous + ")"
-	if c.writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate"); err != nil {
-		return nil, err
+	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate"); err != nil {
+		return nil, nil, err
 	}
-	c.writes.SetMaxOpenConns(1)
-	if c.reads, err = sql.Open("sqlite", dsn); err != nil {
-		return nil, errors.Join(err, c.writes.Close())
+	if reads, err = sql.Open("sqlite", dsn); err != nil {
+		return nil, nil, errors.Join(err, writes.Close())
 	}
-	c.reads.SetMaxOpenConns(4)
-	c.reads.SetMaxIdleConns(4)
-	if err := c.prepare(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("catalog.db: %w", err), c.Close())
-	}
-	return c, c.fs.SyncDir(dir)
+	return writes, reads, nil
 }
 
 // prepare makes the database's tables. Two processes may do so at once.
@@ -111,12 +141,19 @@ func (c *Catalog) prepare(ctx context.Context) error {
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // after a Commit it says that there is nothing to do
-	for _, q := range schema {
+	missing := append(slices.Clone(schema), sqliteTriggers...)
+	if c.postgres {
+		if missing, err = postgresSchema(ctx, tx); err != nil {
+			return err
+		}
+	}
+	for _, q := range missing {
 		if _, err := tx.ExecContext(ctx, q); err != nil {
 			return err
 		}
 	}
-	for key, value := range map[string]string{"format": "1", "made-in": c.dir, "id": uuid.NewString()} {
+	in := cmp.Or(c.root, c.dir)
+	for key, value := range map[string]string{"format": "2", "made-in": in, "id": uuid.NewString()} {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO partd_info VALUES (?,?) ON CONFLICT DO NOTHING`, key, value); err != nil {
 			return err
 		}
@@ -127,13 +164,50 @@ func (c *Catalog) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if format != "1" {
-		return fmt.Errorf("it has format %q, this version knows 1: use a newer one", format)
+	if (c.root != "" || c.postgres) && c.madeIn != in {
+		return fmt.Errorf("it is that of the tables in %s, not of those in %s: give each warehouse a database of its own, or a schema by search_path", c.madeIn, in)
+	}
+	switch format {
+	case "1": // without snapshots, whose files an older program would remove, and without partd_meta
+		if err := upgrade(ctx, tx); err != nil {
+			return err
+		}
+	case "2":
+	default:
+		return fmt.Errorf("it has format %q, this version knows 1 and 2: use a newer one", format)
 	}
 	if err := tx.Commit(); err != nil {
 		return err
 	}
-	c.lookup, err = c.reads.PrepareContext(ctx, selectLocation)
+	if !c.postgres {
+		c.lookup, err = c.reads.PrepareContext(ctx, selectLocation)
+	}
+	return err
+}
+
+// upgrade makes format 2 of format 1.
+func upgrade(ctx context.Context, tx *sql.Tx) error {
+	listed, err := stringsOf(ctx, tx, `SELECT json_array(namespace, name, metadata) FROM partd_tables`)
+	if err != nil {
+		return err
+	}
+	for _, l := range listed {
+		var of [3]string
+		if err := json.Unmarshal([]byte(l), &of); err != nil {
+			return err
+		}
+		meta, err := ParseMetadata([]byte(of[2]))
+		if err != nil {
+			return err
+		}
+		if err := index(ctx, tx, TableName{of[0], of[1]}, nil, meta); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, insertUnlisted); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE partd_info SET value='2' WHERE key='format'`)
 	return err
 }
 
@@ -158,16 +232,26 @@ const mostSyncs = 8
 // Location returns where the metadata of a table is: it is another one after
 // each change of the table.
 func (c *Catalog) Location(ctx context.Context, namespace, name string) (string, error) {
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
-	var loc string
-	// The driver starts a goroutine to watch a context that may end, and this takes microseconds.
-	err := c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name).Scan(&loc)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", ErrNotFound
-	}
+	loc, _, err := c.Lookup(ctx, namespace, name)
 	return loc, err
+}
+
+// Lookup is Location, and the namespace's RulesProperty.
+func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (loc, rules string, err error) {
+	if err := ctx.Err(); err != nil {
+		return "", "", err
+	}
+	var property sql.NullString
+	if c.postgres { // which prepares it by itself
+		err = c.reads.QueryRowContext(ctx, selectLocation, namespace, name).Scan(&loc, &property)
+	} else {
+		// The driver starts a goroutine to watch a context that may end, and this takes microseconds.
+		err = c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name).Scan(&loc, &property)
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", "", ErrNotFound
+	}
+	return loc, property.String, err
 }
 
 // Load returns a table as it is now.
@@ -229,7 +313,7 @@ func (c *Catalog) loadLight(ctx context.Context, namespace, name, loc string) (*
 	}
 	meta, err := table.ParseMetadataBytes(want)
 	if err != nil {
-		return nil, 0, fmt.Errorf("metadata of %q in catalog.db: %w", name, err)
+		return nil, 0, fmt.Errorf("metadata of %q in the catalog: %w", name, err)
 	}
 	if has, err := c.reader.ReadFile(loc); err != nil || !bytes.Equal(has, want) {
 		io := c.NewIO()
@@ -247,7 +331,15 @@ func (c *Catalog) Staged(namespace, name string, meta table.Metadata, loc string
 
 // NewLocation returns where a new table goes: a path that no name is part of.
 func (c *Catalog) NewLocation() string {
-	u := url.URL{Scheme: "file", Path: c.madeIn + "/data/" + uuid.NewString()}
+	return c.location("data/" + uuid.NewString())
+}
+
+// location is that of a file of the warehouse.
+func (c *Catalog) location(name string) string {
+	if c.root != "" {
+		return c.root + "/" + name
+	}
+	u := url.URL{Scheme: "file", Path: c.madeIn + "/" + name}
 	return u.String()
 }
 

@@ -3,7 +3,6 @@ package icecat
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,8 +14,9 @@ import (
 
 const (
 	// MetaPrefix is before each key of a table's own metadata where it is
-	// mirrored to the properties.
+	// mirrored to the properties, if its value is a text, JSONPrefix before others.
 	MetaPrefix = "partd.meta."
+	JSONPrefix = "partd.json."
 	// UpdatedKey is the key of the metadata with the time of the last change.
 	UpdatedKey = "_updated"
 )
@@ -26,20 +26,14 @@ type Listed struct {
 	Namespace, Name, UUID string
 	Rows, Bytes, Files    int64
 	Version               int64
+	Location              string // of the metadata
 	Info
 }
 
 // listed returns the figures that metadata has of the current snapshot.
 func listed(meta table.Metadata) Listed {
 	l := Listed{UUID: meta.TableUUID().String(), Info: Info{Updated: time.UnixMilli(meta.LastUpdatedMillis()).UTC()}}
-	for k, v := range meta.Properties() {
-		if key, ok := strings.CutPrefix(k, MetaPrefix); ok && key != UpdatedKey {
-			if l.Metadata == nil {
-				l.Metadata = map[string]string{}
-			}
-			l.Metadata[key] = v
-		}
-	}
+	l.Metadata = FromProperties(meta.Properties())
 	if s := meta.CurrentSnapshot(); s != nil {
 		l.Version = s.SequenceNumber
 		l.Rows, l.Bytes, l.Files = Totals(s)
@@ -56,9 +50,60 @@ func Totals(s *table.Snapshot) (rows, bytes, files int64) {
 	return int64(p.GetInt("total-records", 0)), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
 }
 
-// Namespaces returns the namespaces that have tables, sorted.
+// Namespaces returns the namespaces, sorted: those that have tables, and those
+// that had and were not dropped.
 func (c *Catalog) Namespaces(ctx context.Context) ([]string, error) {
-	return c.strings(ctx, `SELECT DISTINCT table_namespace FROM iceberg_tables WHERE catalog_name=? ORDER BY 1`, Name)
+	return c.strings(ctx, selectNamespaces+` ORDER BY 1`)
+}
+
+// HasNamespace reports whether there is a namespace.
+func (c *Catalog) HasNamespace(ctx context.Context, namespace string) (bool, error) {
+	found, err := c.strings(ctx, selectNamespace, namespace)
+	return len(found) > 0, err
+}
+
+// DropNamespace drops a namespace that has no tables, and leaves one that does.
+func (c *Catalog) DropNamespace(ctx context.Context, namespace string) error {
+	return c.inTx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, deleteNamespace, namespace)
+		return err
+	})
+}
+
+// Property returns a property of a namespace, "" if it has none.
+func (c *Catalog) Property(ctx context.Context, namespace, key string) (string, error) {
+	found, err := c.strings(ctx, selectProperty, namespace, key)
+	if err != nil || len(found) == 0 {
+		return "", err
+	}
+	return found[0], nil
+}
+
+// EditProperty sets a property of a namespace, which it makes, to what edit makes of
+// it; nobody else does meanwhile.
+func (c *Catalog) EditProperty(ctx context.Context, namespace, key string, edit func(was string) (string, error)) error {
+	c.around(false)
+	defer c.around(true)
+	tx, err := c.writes.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a Commit it says that there is nothing to do
+	var was string
+	if err := tx.QueryRowContext(ctx, selectProperty, namespace, key).Scan(&was); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	now, err := edit(was)
+	if err != nil || now == was {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, insertNamespace, namespace); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, insertProperty+` ON CONFLICT (catalog_name, namespace, property_key) DO UPDATE SET property_value=excluded.property_value`, namespace, key, now); err != nil {
+		return err
+	}
+	return commit(tx)
 }
 
 // listPage is how many tables are read from the database at once, so that a
@@ -98,7 +143,12 @@ func (c *Catalog) Get(ctx context.Context, namespace, name string) (Listed, erro
 }
 
 func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]Listed, error) {
-	rows, err := c.reads.QueryContext(ctx, selectTables+where, args...)
+	return c.listed(ctx, selectTables+where, args...)
+}
+
+// listed returns what a query with the columns of selectTables finds.
+func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, error) {
+	rows, err := c.reads.QueryContext(ctx, q, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -117,11 +167,11 @@ func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]Listed
 		if err := rows.Scan(&l.Namespace, &l.Name, &loc, &uuid, &known, &n[0], &n[1], &n[2], &n[3], &n[4], &meta); err != nil {
 			return nil, err
 		}
-		l.UUID, l.Rows, l.Bytes, l.Files, l.Version = uuid.String, n[0].Int64, n[1].Int64, n[2].Int64, n[3].Int64
+		l.Location, l.UUID, l.Rows, l.Bytes, l.Files, l.Version = loc, uuid.String, n[0].Int64, n[1].Int64, n[2].Int64, n[3].Int64
 		l.Updated = time.UnixMilli(n[4].Int64).UTC()
 		if meta.Valid {
-			if err := json.Unmarshal([]byte(meta.String), &l.Metadata); err != nil {
-				return nil, fmt.Errorf("catalog.db: metadata of %q: %w", l.Name, err)
+			if l.Metadata, err = ParseMetadata([]byte(meta.String)); err != nil {
+				return nil, fmt.Errorf("the catalog: metadata of %q: %w", l.Name, err)
 			}
 		}
 		if known.String != loc {
@@ -139,7 +189,7 @@ func (c *Catalog) list(ctx context.Context, where string, args ...any) ([]Listed
 			return nil, err
 		}
 		now := listed(t.Metadata())
-		now.Namespace, now.Name = l.Namespace, l.Name
+		now.Namespace, now.Name, now.Location = l.Namespace, l.Name, s.loc
 		if l.UUID == now.UUID {
 			now.Metadata = l.Metadata
 		}
@@ -214,8 +264,12 @@ func (c *Catalog) PutsApplied(ctx context.Context, uuid string, ids ...string) (
 }
 
 // strings returns the one column of a query.
-func (c *Catalog) strings(ctx context.Context, q string, args ...any) (all []string, err error) {
-	rows, err := c.reads.QueryContext(ctx, q, args...)
+func (c *Catalog) strings(ctx context.Context, q string, args ...any) ([]string, error) {
+	return stringsOf(ctx, c.reads, q, args...)
+}
+
+func stringsOf(ctx context.Context, db querier, q string, args ...any) (all []string, err error) {
+	rows, err := db.QueryContext(ctx, q, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,9 @@ var schema = []string{
 	`CREATE TABLE IF NOT EXISTS partd_files (
 		path TEXT PRIMARY KEY, uuid TEXT NOT NULL, size INTEGER NOT NULL, xxh3 BLOB NOT NULL) WITHOUT ROWID`,
 	`CREATE INDEX IF NOT EXISTS partd_files_uuid ON partd_files (uuid)`,
+	`CREATE INDEX IF NOT EXISTS partd_files_xxh3 ON partd_files (xxh3)`,
+	// Which metadata is that of a copy of another warehouse's, that was not changed since.
+	`CREATE TABLE IF NOT EXISTS partd_copies (location TEXT PRIMARY KEY, source TEXT NOT NULL) WITHOUT ROWID`,
 	// The ids of puts that were applied.
 	`CREATE TABLE IF NOT EXISTS partd_puts (
 		uuid TEXT NOT NULL, id TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (uuid, id)) WITHOUT ROWID`,
@@ -28,7 +31,30 @@ var schema = []string{
 	`CREATE TABLE IF NOT EXISTS partd_orphans (path TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID`,
 	// Newest metadata whose files were not synced.
 	`CREATE TABLE IF NOT EXISTS partd_light (location TEXT PRIMARY KEY, metadata BLOB NOT NULL) WITHOUT ROWID`,
+	// By which metadata tables are found: names that are not theirs any more, and
+	// hashes of other values, do no harm.
+	`CREATE TABLE IF NOT EXISTS partd_meta (
+		namespace TEXT NOT NULL, key TEXT NOT NULL, hash INTEGER NOT NULL, name TEXT NOT NULL,
+		PRIMARY KEY (namespace, key, hash, name)) WITHOUT ROWID`,
+	// Tables that others made or renamed, whose metadata partd_meta does not have.
+	`CREATE TABLE IF NOT EXISTS partd_unlisted (namespace TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (namespace, name)) WITHOUT ROWID`,
+	// Named snapshots of namespaces, and the metadata locations that they pin, with
+	// what listings showed where it was known.
+	`CREATE TABLE IF NOT EXISTS partd_snapshots (
+		namespace TEXT NOT NULL, snapshot TEXT NOT NULL, made_us INTEGER NOT NULL, tables INTEGER NOT NULL,
+		metadata TEXT NOT NULL, PRIMARY KEY (namespace, snapshot)) WITHOUT ROWID`,
+	`CREATE TABLE IF NOT EXISTS partd_snapshot_tables (
+		namespace TEXT NOT NULL, snapshot TEXT NOT NULL, name TEXT NOT NULL, metadata_location TEXT NOT NULL,
+		uuid TEXT, rows INTEGER, bytes INTEGER, files INTEGER, version INTEGER, updated_ms INTEGER, metadata TEXT,
+		PRIMARY KEY (namespace, snapshot, name)) WITHOUT ROWID`,
 	`CREATE TABLE IF NOT EXISTS partd_info (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID`,
+}
+
+var sqliteTriggers = []string{
+	`CREATE TRIGGER IF NOT EXISTS partd_made AFTER INSERT ON iceberg_tables BEGIN
+		INSERT OR IGNORE INTO partd_unlisted VALUES (new.table_namespace, new.table_name); END`,
+	`CREATE TRIGGER IF NOT EXISTS partd_renamed AFTER UPDATE OF table_namespace, table_name ON iceberg_tables BEGIN
+		INSERT OR IGNORE INTO partd_unlisted VALUES (new.table_namespace, new.table_name); END`,
 }
 
 const (
@@ -36,8 +62,14 @@ const (
 	// load_catalog must be given.
 	Name = "partd"
 
-	selectLocation = `SELECT metadata_location FROM iceberg_tables
-		WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=?`
+	// RulesProperty is the property of namespaces that Lookup returns.
+	RulesProperty = "partd.rules"
+
+	insertUnlisted = `INSERT INTO partd_unlisted SELECT table_namespace, table_name FROM iceberg_tables
+		WHERE metadata_location NOT IN (SELECT metadata_location FROM partd_tables) ON CONFLICT DO NOTHING`
+	selectLocation = `SELECT metadata_location, (SELECT property_value FROM iceberg_namespace_properties
+			WHERE catalog_name='` + Name + `' AND namespace=table_namespace AND property_key='` + RulesProperty + `')
+		FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=?`
 	selectTables = `SELECT t.table_namespace, t.table_name, t.metadata_location,
 			p.uuid, p.metadata_location, p.rows, p.bytes, p.files, p.version, p.updated_ms, p.metadata
 		FROM iceberg_tables t LEFT JOIN partd_tables p ON p.namespace=t.table_namespace AND p.name=t.table_name
@@ -47,8 +79,41 @@ const (
 		WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=? AND metadata_location=?`
 	deleteTable = `DELETE FROM iceberg_tables
 		WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=? AND metadata_location=?`
-	insertNamespace = `INSERT INTO iceberg_namespace_properties VALUES ('` + Name + `',?,'exists','true') ON CONFLICT DO NOTHING`
-	deleteNamespace = `DELETE FROM iceberg_namespace_properties WHERE catalog_name='` + Name + `' AND namespace=?1
-		AND NOT EXISTS (SELECT 1 FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=?1)`
-	upsertInfo = `INSERT OR REPLACE INTO partd_tables VALUES (?,?,?,?,?,?,?,?,?,?)`
+	selectNamespaces = `SELECT table_namespace FROM iceberg_tables WHERE catalog_name='` + Name + `'
+		UNION SELECT namespace FROM iceberg_namespace_properties WHERE catalog_name='` + Name + `'`
+	selectNamespace = `SELECT 1 WHERE EXISTS (SELECT 1 FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=?1)
+		OR EXISTS (SELECT 1 FROM iceberg_namespace_properties WHERE catalog_name='` + Name + `' AND namespace=?1)`
+	insertNamespace  = `INSERT INTO iceberg_namespace_properties VALUES ('` + Name + `',?,'exists','true') ON CONFLICT DO NOTHING`
+	selectProperties = `SELECT property_key, property_value FROM iceberg_namespace_properties WHERE catalog_name='` + Name + `' AND namespace=?`
+	selectProperty   = `SELECT property_value FROM iceberg_namespace_properties WHERE catalog_name='` + Name + `' AND namespace=? AND property_key=?`
+	insertProperty   = `INSERT INTO iceberg_namespace_properties VALUES ('` + Name + `',?,?,?)`
+	deleteProperty   = `DELETE FROM iceberg_namespace_properties WHERE catalog_name='` + Name + `' AND namespace=? AND property_key=?`
+	deleteNamespace  = `DELETE FROM iceberg_namespace_properties WHERE catalog_name='` + Name + `' AND namespace=?1
+		AND NOT EXISTS (SELECT 1 FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=?1)
+		AND NOT EXISTS (SELECT 1 FROM partd_snapshots WHERE namespace=?1)`
+	insertPins = `INSERT INTO partd_snapshot_tables
+		SELECT ?1, ?2, t.table_name, t.metadata_location, p.uuid, p.rows, p.bytes, p.files, p.version, p.updated_ms, p.metadata
+		FROM iceberg_tables t LEFT JOIN partd_tables p
+			ON p.namespace=t.table_namespace AND p.name=t.table_name AND p.metadata_location=t.metadata_location
+		WHERE t.catalog_name='` + Name + `' AND t.table_namespace=?1 ORDER BY t.table_name`
+	selectPins = `SELECT namespace, name, metadata_location, uuid, CASE WHEN uuid IS NULL THEN NULL ELSE metadata_location END,
+			rows, bytes, files, version, updated_ms, metadata
+		FROM partd_snapshot_tables WHERE namespace=? AND snapshot=?`
+	tablesNow    = `SELECT table_name, metadata_location FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=?1`
+	tablesThen   = `SELECT name, metadata_location FROM partd_snapshot_tables WHERE namespace=?1 AND snapshot=?2`
+	stateEnd     = "\x01" // of a location
+	selectStates = `SELECT metadata_location || '` + stateEnd + `' || table_name FROM (` + tablesNow + `
+		UNION SELECT name, metadata_location FROM partd_snapshot_tables WHERE namespace=?1) AS states ORDER BY table_name, metadata_location`
+	selectChanged = `SELECT table_name FROM (` + tablesNow + ` EXCEPT ` + tablesThen + `) AS made
+		UNION SELECT name FROM (` + tablesThen + ` EXCEPT ` + tablesNow + `) AS gone ORDER BY 1`
+	// Snapshots may need what the database has of metadata: then a Sweep finds out.
+	deleteLight = `DELETE FROM partd_light WHERE location=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`
+	sweepLight  = `DELETE FROM partd_light WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
+		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`
+	sweepCopies = `DELETE FROM partd_copies WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
+		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`
+	deleteInfo = `DELETE FROM partd_tables WHERE uuid=? OR namespace=? AND name=?`
+	insertInfo = `INSERT INTO partd_tables VALUES (?,?,?,?,?,?,?,?,?,?)`
+	upsertFile = `INSERT INTO partd_files VALUES (?,?,?,?)
+		ON CONFLICT (path) DO UPDATE SET uuid=excluded.uuid, size=excluded.size, xxh3=excluded.xxh3`
 )

@@ -5,8 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"io/fs"
-	"net/url"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
@@ -27,9 +27,19 @@ type Swept struct {
 // use just before, as used says. Busy returns when the oldest reader or writer in
 // this process began, or now.
 func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[string]struct{}, busy func() time.Time) (Swept, error) {
+	if err := c.inTx(ctx, func(tx *sql.Tx) error {
+		for _, q := range []string{sweepLight, sweepCopies} {
+			if _, err := tx.ExecContext(ctx, q); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return Swept{}, err
+	}
 	// Files are listed before the references are read: one that is made
 	// meanwhile is not in the list, and one that is committed is referred to.
-	files, err := c.listFiles()
+	files, err := c.listFiles(ctx)
 	if err != nil {
 		return Swept{}, err
 	}
@@ -57,10 +67,13 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[strin
 			continue
 		}
 		size := files[path]
-		if err := c.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// Forgotten first: if we stop in between, the next Sweep finds it anew.
+		if useless, err := c.forgetFile(ctx, path); err != nil {
 			return s, err
+		} else if !useless {
+			continue
 		}
-		if err := c.forgetFile(ctx, path); err != nil {
+		if err := c.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return s, err
 		}
 		s.Files++
@@ -68,6 +81,9 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[strin
 		dirs[filepath.Dir(path)] = true
 	}
 	for dir := range dirs {
+		if c.root != "" {
+			break // there are none in a bucket
+		}
 		// Only directories that are empty now can be removed.
 		if c.fs.Remove(dir) == nil {
 			_ = c.fs.Remove(filepath.Dir(dir))
@@ -77,7 +93,10 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[strin
 }
 
 // listFiles returns the files below data/ with their sizes.
-func (c *Catalog) listFiles() (map[string]int64, error) {
+func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
+	if r, ok := c.fs.(Remote); ok {
+		return r.Files(ctx)
+	}
 	files := map[string]int64{}
 	var walk func(dir string) error
 	walk = func(dir string) error {
@@ -111,7 +130,15 @@ func (c *Catalog) listFiles() (map[string]int64, error) {
 // References returns every file that a table's metadata refers to.
 func (c *Catalog) References(ctx context.Context) (map[string]struct{}, error) {
 	used := references{c, map[string]struct{}{}}
-	return used.paths, c.each(ctx, func(_ TableName, t *table.Table) error { return used.addAll(t) })
+	// Snapshots before the tables, for one may be restored and deleted meanwhile; and
+	// again after them, for one may be made.
+	if err := c.pinned(ctx, used); err != nil {
+		return nil, err
+	}
+	if err := c.each(ctx, func(_ TableName, t *table.Table) error { return used.addAll(t) }); err != nil {
+		return nil, err
+	}
+	return used.paths, c.pinned(ctx, used)
 }
 
 type references struct {
@@ -130,6 +157,21 @@ func (r references) add(location string) bool {
 	return !known
 }
 
+// addNewest adds what the newest version of a table needs.
+func (r references) addNewest(t *table.Table) error {
+	r.add(t.MetadataLocation())
+	if s := t.CurrentSnapshot(); s != nil {
+		return r.addVersion(s)
+	}
+	return nil
+}
+
+func (r references) has(location string) bool {
+	path, err := r.c.local(location)
+	_, known := r.paths[path]
+	return err == nil && known
+}
+
 func (r references) addAll(t *table.Table) error {
 	r.add(t.MetadataLocation())
 	meta := t.Metadata()
@@ -140,21 +182,28 @@ func (r references) addAll(t *table.Table) error {
 		r.add(s.StatisticsPath)
 	}
 	for _, s := range meta.Snapshots() {
-		r.add(s.ManifestList)
-		manifests, err := s.Manifests(r.c.reader)
-		if err != nil {
+		if err := r.addVersion(&s); err != nil {
 			return err
 		}
-		for _, m := range manifests {
-			if !r.add(m.FilePath()) {
-				continue
+	}
+	return nil
+}
+
+func (r references) addVersion(s *table.Snapshot) error {
+	r.add(s.ManifestList)
+	manifests, err := s.Manifests(r.c.reader)
+	if err != nil {
+		return err
+	}
+	for _, m := range manifests {
+		if !r.add(m.FilePath()) {
+			continue
+		}
+		for entry, err := range m.Entries(r.c.reader, true) {
+			if err != nil {
+				return err
 			}
-			for entry, err := range m.Entries(r.c.reader, true) {
-				if err != nil {
-					return err
-				}
-				r.add(entry.DataFile().FilePath())
-			}
+			r.add(entry.DataFile().FilePath())
 		}
 	}
 	return nil
@@ -204,20 +253,23 @@ func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, used 
 	})
 }
 
-// forgetFile removes what is known of a file that was removed.
-func (c *Catalog) forgetFile(ctx context.Context, path string) error {
-	location := path
-	if rest, err := filepath.Rel(c.dir, path); err == nil {
-		u := url.URL{Scheme: "file", Path: filepath.Join(c.madeIn, rest)}
-		location = u.String()
-	}
-	return c.inTx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path)
-		if err == nil {
-			_, err = tx.ExecContext(ctx, `DELETE FROM partd_files WHERE path=?`, location)
+// forgetFile removes what is known of a file that is to be removed. It reports false
+// where somebody wants or committed it since it was found to be of no use.
+func (c *Catalog) forgetFile(ctx context.Context, path string) (useless bool, err error) {
+	location := c.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(c.dir)+"/"))
+	err = c.inTx(ctx, func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path)
+		if err != nil {
+			return err
 		}
+		n, err := res.RowsAffected()
+		if useless = n > 0; err != nil || !useless {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM partd_files WHERE path=?`, location)
 		return err
 	})
+	return useless, err
 }
 
 // ForgetPuts forgets the ids of puts from before a time.
@@ -238,5 +290,5 @@ func (c *Catalog) inTx(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if err := f(tx); err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
-	return tx.Commit()
+	return commit(tx)
 }

@@ -1,5 +1,5 @@
-// Package peers finds the Python programs that tests and benchmarks work with,
-// each in a virtual environment of its own, as .ci/peers makes them.
+// Package peers finds the Python and Node programs that tests and benchmarks work
+// with, each in an environment of its own, as .ci/peers makes them.
 package peers
 
 import (
@@ -16,7 +16,9 @@ type T interface {
 }
 
 // Path returns the Python of a peer.
-func Path(peer string) (string, error) {
+func Path(peer string) (string, error) { return find(peer, "bin", "python") }
+
+func find(peer string, path ...string) (string, error) {
 	dir := os.Getenv("PARTD_PEERS")
 	if dir == "" {
 		cache, err := os.UserCacheDir()
@@ -25,11 +27,11 @@ func Path(peer string) (string, error) {
 		}
 		dir = filepath.Join(cache, "partd-peers")
 	}
-	python := filepath.Join(dir, peer, "bin", "python")
-	if _, err := os.Stat(python); err != nil {
+	found := filepath.Join(append([]string{dir, peer}, path...)...)
+	if _, err := os.Stat(found); err != nil {
 		return "", fmt.Errorf("%w: .ci/peers makes it", err)
 	}
-	return python, nil
+	return found, nil
 }
 
 // Python is Path for a test, which is skipped without, or fails where all is
@@ -37,6 +39,19 @@ func Path(peer string) (string, error) {
 func Python(t T, peer string) string {
 	t.Helper()
 	python, err := Path(peer)
+	return required(t, python, err)
+}
+
+// Node returns the directory with the packages of a peer, as NODE_PATH has it, as
+// Python does.
+func Node(t T, peer string) string {
+	t.Helper()
+	modules, err := find(peer, "node_modules")
+	return required(t, modules, err)
+}
+
+func required(t T, path string, err error) string {
+	t.Helper()
 	switch {
 	case err == nil:
 	case os.Getenv("PARTD_REQUIRE_ALL") == "1":
@@ -44,5 +59,5 @@ func Python(t T, peer string) string {
 	default:
 		t.Skip(err)
 	}
-	return python
+	return path
 }

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"math/bits"
+
+	"github.com/zeebo/xxh3"
+)
+
+// bareFiles is the hash files read with nothing but what grouping takes: no
+// checksums, and entries are of one key if the hashes of their keys are the same.
+// It is the bar for reading.
+type bareFiles struct{ *hashFiles }
+
+type bareRef struct {
+	hash    uint64
+	at      uint32 // where the length of the key is
+	dataLen uint32
+}
+
+// key returns the key, and where the value begins.
+func (r *bareRef) key(data []byte) (key []byte, valueAt int) {
+	k, n := binary.Uvarint(data[r.at:])
+	keyAt := int(r.at) + n
+	return data[keyAt : keyAt+int(k)], keyAt + int(k)
+}
+
+func (h *bareFiles) scan(use func(key string, b []byte, first bool) error) error {
+	var data, out []byte
+	var refs, spare []bareRef
+	for _, f := range h.files {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		n := int(info.Size())
+		if n > math.MaxUint32 {
+			return fmt.Errorf("a file of %d bytes is more than this reads", n)
+		}
+		if cap(data) < n {
+			data, out = make([]byte, n+n/8), make([]byte, n+n/8)
+		}
+		data = data[:n]
+		if _, err := f.ReadAt(data, 0); err != nil && err != io.EOF {
+			return err
+		}
+		refs = refs[:0]
+		for at := 0; at < n; {
+			v, a := binary.Uvarint(data[at:])
+			k, c := binary.Uvarint(data[at+a:])
+			keyAt := at + a + c
+			refs = append(refs, bareRef{xxh3.Hash(data[keyAt : keyAt+int(k)]), uint32(at + a), uint32(v)})
+			at = keyAt + int(k) + int(v)
+		}
+		if cap(spare) < len(refs) {
+			spare = make([]bareRef, cap(refs))
+		}
+		refs, spare = sortBare(refs, spare[:len(refs)])
+		for i := 0; i < len(refs); {
+			hash, size := refs[i].hash, 0
+			key, _ := refs[i].key(data)
+			for ; i < len(refs) && refs[i].hash == hash; i++ {
+				_, at := refs[i].key(data)
+				size += copy(out[size:], data[at:at+int(refs[i].dataLen)])
+			}
+			if err := use(string(key), out[:size], true); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sortBare sorts by the bits after the byte that chose the file, in two passes by
+// radix, and then what is left by insertion.
+func sortBare(refs, spare []bareRef) (sorted, other []bareRef) {
+	digit := max((bits.Len(uint(len(refs)))+4)/2, 4)
+	for shift := 56 - 2*digit; shift < 56; shift += digit {
+		starts := make([]int, 1<<digit+1)
+		for i := range refs {
+			starts[refs[i].hash>>shift&(1<<digit-1)+1]++
+		}
+		for i := 1; i < len(starts); i++ {
+			starts[i] += starts[i-1]
+		}
+		for i := range refs {
+			d := refs[i].hash >> shift & (1<<digit - 1)
+			spare[starts[d]] = refs[i]
+			starts[d]++
+		}
+		refs, spare = spare, refs
+	}
+	for i := 1; i < len(refs); i++ {
+		for j := i; j > 0 && refs[j].hash < refs[j-1].hash; j-- {
+			refs[j], refs[j-1] = refs[j-1], refs[j]
+		}
+	}
+	return refs, spare
+}

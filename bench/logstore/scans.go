@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
+)
+
+// scanLoads are what --scan compares reading of.
+var scanLoads = []struct {
+	keys uint64
+	dist string
+}{{1000, "uniform"}, {1_000_000, "uniform"}, {10_000_000, "uniform"}, {1_000_000, "zipf"}}
+
+// scanTime is what reading a store once took.
+type scanTime struct{ cpu, wall float64 }
+
+// compareScans makes the hash files and a logstore of the same entries, for each
+// load, and reads them in turns, so that what else the machine does meets all.
+func (f *flags) compareScans() error {
+	fmt.Printf("Reading %s in values of %d bytes, logstore memory %s, medians of %d rounds. Ratios are of CPU time, but from one core to two of time.\n",
+		f.bytes.String(), f.value, f.memory.String(), f.rounds)
+	const head = "%-20s %10s %10s %10s %10s %12s\n"
+	fmt.Printf(head, "", "bare", "Scan", "Scan ÷", "2 cores ÷", "4 parts ÷")
+	fmt.Printf(head, "", "CPU MB/s", "CPU MB/s", "bare", "1 core", "Scan (CPU)")
+	for _, sl := range scanLoads {
+		l, err := newLoad(sl.keys, uint64(f.bytes)/uint64(f.value), f.value, f.batch, sl.dist)
+		if err != nil {
+			return err
+		}
+		if err := f.compareScan(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *flags) compareScan(l *load) (err error) {
+	dir, err := os.MkdirTemp(f.dir, "partd-bench-scan-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	stores := map[string]target{}
+	for _, name := range []string{"hashfiles-bare", "logstore"} {
+		at := filepath.Join(dir, name)
+		if err := os.Mkdir(at, 0o777); err != nil {
+			return err
+		}
+		t, err := openTarget(name, at, &logstore.Options{Memory: int64(f.memory)})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, t.close()) }()
+		stores[name] = t
+		fill := l.newFiller()
+		for i := uint64(0); i < l.entries; i += uint64(l.batch) {
+			if err := t.append(fill.fill(i)); err != nil {
+				return err
+			}
+		}
+		if err := t.flush(); err != nil {
+			return err
+		}
+	}
+	bare, log := stores["hashfiles-bare"], stores["logstore"].(*logTarget)
+	want := int64(l.entries) * int64(l.value)
+	kinds := []struct {
+		name  string
+		procs int
+		scan  func(use func(key string, b []byte, first bool) error) error
+	}{
+		{"bare", 1, bare.scan}, {"scan", 1, log.scan}, {"two", 2, log.scan}, {"parts", 1, log.scanParts},
+	}
+	times := map[string][]scanTime{}
+	for range f.rounds {
+		for _, k := range kinds {
+			t, err := timeScan(k.procs, want, k.scan)
+			if err != nil {
+				return fmt.Errorf("%s: %w", k.name, err)
+			}
+			times[k.name] = append(times[k.name], t)
+		}
+	}
+	cpu := func(t scanTime) float64 { return t.cpu }
+	fmt.Printf("%-20s %10.0f %10.0f %10.2f %10.2f %12.2f\n", fmt.Sprintf("%d %s", l.keys, l.dist),
+		float64(want)/1e6/medianRatio(times["bare"], nil, cpu), float64(want)/1e6/medianRatio(times["scan"], nil, cpu),
+		medianRatio(times["bare"], times["scan"], cpu),
+		medianRatio(times["scan"], times["two"], func(t scanTime) float64 { return t.wall }),
+		medianRatio(times["parts"], times["scan"], cpu))
+	return nil
+}
+
+// medianRatio returns the median of a, divided round by round by b, if there is b.
+func medianRatio(a, b []scanTime, of func(scanTime) float64) float64 {
+	var xs []float64
+	for i := range a {
+		x := of(a[i])
+		if b != nil {
+			x /= of(b[i])
+		}
+		xs = append(xs, x)
+	}
+	slices.Sort(xs)
+	return (xs[(len(xs)-1)/2] + xs[len(xs)/2]) / 2
+}
+
+// timeScan reads a store, which must have so many bytes, with some processors.
+func timeScan(procs int, want int64, scan func(use func(key string, b []byte, first bool) error) error) (scanTime, error) {
+	runtime.GC()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+	cpu, start, found := cpuTime(), time.Now(), int64(0)
+	err := scan(func(_ string, b []byte, _ bool) error {
+		found += int64(len(b))
+		return nil
+	})
+	t := scanTime{(cpuTime() - cpu).Seconds(), time.Since(start).Seconds()}
+	if err == nil && found != want {
+		err = fmt.Errorf("%d bytes of %d were read", found, want)
+	}
+	return t, err
+}
+
+// scanParts reads the store as four parts, one after the other.
+func (t *logTarget) scanParts(use func(key string, b []byte, first bool) error) error {
+	for p := range 4 {
+		if err := useChunks(partd.ScanPart(context.Background(), t.s, p, 4), use); err != nil {
+			return err
+		}
+	}
+	return nil
+}

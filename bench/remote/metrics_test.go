@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/metrics"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/remote"
+)
+
+// Prometheus' own parser reads what a server tells, and finds in it what was done.
+func TestMetrics(t *testing.T) {
+	program := t.TempDir() + "/partd-server"
+	if out, err := exec.Command("go", "build", "-o", program, "github.com/go-partd/partd/cmd/partd-server").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	cmd := exec.Command(program, "--listen", "tcp://127.0.0.1:0", "--http", "127.0.0.1:0", "--max-bytes", "1GiB", "--store", "log:"+t.TempDir())
+	p, err := serverproc.Start(t.Context(), cmd, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := remote.Dial(ctx, p.URL(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	for range 5 {
+		if err := c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := regexp.MustCompile(`address=(http://\S+)`).FindStringSubmatch(p.Stderr())
+	if at == nil {
+		t.Fatalf("the log does not say where it tells: %s", p.Stderr())
+	}
+	r, err := http.Get(at[1] + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(r.Body)
+	if err = errors.Join(err, r.Body.Close()); err != nil || r.Header.Get("Content-Type") != metrics.ContentType {
+		t.Fatalf("%v, %s", err, r.Header)
+	}
+	families, err := new(expfmt.TextParser).TextToMetricFamilies(strings.NewReader(string(text)))
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, text)
+	}
+	if begun := strings.Count(string(text), "# TYPE "); len(families) < 35 || len(families) != begun {
+		t.Errorf("there are %d metrics, and %d are begun", len(families), begun)
+	}
+	series := 0
+	for name, f := range families {
+		series += len(f.Metric)
+		if f.GetHelp() == "" || !strings.HasPrefix(name, "partd_") || (f.GetType() == dto.MetricType_COUNTER) != strings.HasSuffix(name, "_total") {
+			t.Errorf("%s is a %s: %q", name, f.GetType(), f.GetHelp())
+		}
+		for _, m := range f.Metric {
+			if f.GetType() != dto.MetricType_HISTOGRAM {
+				continue
+			}
+			labels := fmt.Sprint(m.Label)
+			h, last := m.GetHistogram(), uint64(0)
+			for _, b := range h.Bucket {
+				if b.GetCumulativeCount() < last {
+					t.Errorf("%s%s: a bucket has less than the one before", name, labels)
+				}
+				last = b.GetCumulativeCount()
+			}
+			if last != h.GetSampleCount() || h.GetSampleSum() <= 0 {
+				t.Errorf("%s%s: %d in the last bucket, %d in all, sum %v", name, labels, last, h.GetSampleCount(), h.GetSampleSum())
+			}
+			if strings.Contains(labels, `"append"`) && h.GetSampleCount() != 5 {
+				t.Errorf("%d appends, want 5", h.GetSampleCount())
+			}
+		}
+	}
+	if series > 100 {
+		t.Errorf("%d series of one client that appends", series)
+	}
+	if err := p.Stop(30 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+}

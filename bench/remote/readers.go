@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+)
+
+// asReader makes this program a reader: URL PART PARTS.
+const asReader = "PARTD_BENCH_READER"
+
+// readerMain scans a part, and writes how many bytes it has.
+func readerMain(args []string) int {
+	n, err := readPart(context.Background(), args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "reader:", err)
+		return 1
+	}
+	fmt.Println(n)
+	return 0
+}
+
+func readPart(ctx context.Context, args []string) (n int64, err error) {
+	part, err1 := strconv.Atoi(args[1])
+	parts, err2 := strconv.Atoi(args[2])
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, err
+	}
+	c, err := dial(ctx, args[0])
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	for chunk, err := range partd.ScanPart(ctx, c, part, parts) {
+		if err != nil {
+			return n, err
+		}
+		n += int64(len(chunk.Data))
+	}
+	return n, nil
+}
+
+// readers are processes that read at the same time.
+type readers struct {
+	Name         string    `json:"name"`
+	Seconds      []float64 `json:"seconds"`     // from the start of the first to the end of the last
+	CPU          []float64 `json:"cpu_seconds"` // of the readers and the server
+	Ratio        float64   `json:"ratio"`       // of the medians of the seconds to those of one reader
+	number       int
+	parts, reads int // how often together they read everything
+}
+
+// run lets the readers read once.
+func (r *readers) run(ctx context.Context, server *serverproc.Process, total int64) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	before, err := serverproc.CPU(server.Pid())
+	if err != nil {
+		return err
+	}
+	cmds, outs := make([]*exec.Cmd, r.number), make([]bytes.Buffer, r.number)
+	seconds, err := together(r.number, func(i int) error {
+		cmd := exec.CommandContext(ctx, self, server.URL(), strconv.Itoa(i%r.parts), strconv.Itoa(r.parts))
+		cmd.Env = append(os.Environ(), asReader+"=1")
+		cmd.Stdout, cmd.Stderr = &outs[i], os.Stderr
+		cmds[i] = cmd
+		return cmd.Run()
+	})
+	if err != nil {
+		return err
+	}
+	after, err := serverproc.CPU(server.Pid())
+	if err != nil {
+		return err
+	}
+	cpu, read := after-before, int64(0)
+	for i, cmd := range cmds {
+		n, err := strconv.ParseInt(string(bytes.TrimSpace(outs[i].Bytes())), 10, 64)
+		if err != nil {
+			return err
+		}
+		read += n
+		cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	}
+	if want := total * int64(r.reads); read != want {
+		return fmt.Errorf("%s: they read %d bytes, want %d", r.Name, read, want)
+	}
+	r.Seconds, r.CPU = append(r.Seconds, seconds), append(r.CPU, cpu.Seconds())
+	return nil
+}
+
+// readersFigures are what --json writes.
+type readersFigures struct {
+	Row     string     `json:"row"`
+	Target  string     `json:"target"`
+	Bytes   int64      `json:"bytes"`
+	Readers []*readers `json:"readers"`
+}
+
+// measureReaders fills a server's store, and has it read by one process and by four,
+// in turns.
+func measureReaders(ctx context.Context, name, store string, batches, rounds int, asJSON bool) (err error) {
+	p, stop, err := startServer(ctx, store)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	if _, err := appendSmall(ctx, p.URL(), 2, 4, batches); err != nil {
+		return err
+	}
+	total := int64(batches/8*8) * keys * valueBytes
+	all := []*readers{
+		{Name: "one reads all", number: 1, parts: 1, reads: 1},
+		{Name: "four read a quarter each", number: 4, parts: 4, reads: 1},
+		{Name: "four read all", number: 4, parts: 1, reads: 4},
+	}
+	for round := range rounds + 1 {
+		for _, r := range all {
+			if err := r.run(ctx, p, total); err != nil {
+				return err
+			}
+			if round == 0 { // the first warms up
+				r.Seconds, r.CPU = nil, nil
+			}
+		}
+	}
+	for _, r := range all {
+		slices.Sort(r.Seconds)
+		slices.Sort(r.CPU)
+		r.Ratio = median(r.Seconds) / median(all[0].Seconds)
+	}
+	if asJSON {
+		return json.NewEncoder(os.Stdout).Encode(readersFigures{name, "a quarter each <= 0.6", total, all})
+	}
+	fmt.Printf("%s, %d MB, medians of %d\n", name, total/mega, rounds)
+	for _, r := range all {
+		fmt.Printf("  %-24s  %s, %.2f s of CPU with the server's, ratio %.2f\n",
+			r.Name, time.Duration(median(r.Seconds)*float64(time.Second)).Round(time.Millisecond), median(r.CPU), r.Ratio)
+	}
+	return nil
+}

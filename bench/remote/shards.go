@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+)
+
+// shardsFigures are what so many servers do, which share the keys.
+type shardsFigures struct {
+	Row       string    `json:"row"`
+	Servers   int       `json:"servers"`
+	Append    []float64 `json:"append_mb_per_s"`
+	Read      []float64 `json:"read_mb_per_s"`
+	AppendCPU []float64 `json:"append_cpu_seconds_per_gb"` // of the client and the servers
+	ReadCPU   []float64 `json:"read_cpu_seconds_per_gb"`
+}
+
+const shardsName = "shards: three servers beside one"
+
+// measureShards fills one server and three, in turns, by a client with four appends under
+// way, and has it read everything.
+func measureShards(ctx context.Context, batches, rounds int, asJSON bool) error {
+	all := []*shardsFigures{{Row: shardsName, Servers: 1}, {Row: shardsName, Servers: 3}}
+	for range rounds {
+		for _, f := range all {
+			if err := f.run(ctx, batches); err != nil {
+				return err
+			}
+		}
+	}
+	for _, f := range all {
+		for _, list := range [][]float64{f.Append, f.Read, f.AppendCPU, f.ReadCPU} {
+			slices.Sort(list)
+		}
+		if asJSON {
+			if err := json.NewEncoder(os.Stdout).Encode(f); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Printf("%s, %d: append %s MB/s, %.2f CPU s/GB; read %s MB/s, %.2f CPU s/GB\n", f.Row, f.Servers,
+			spread(f.Append), median(f.AppendCPU), spread(f.Read), median(f.ReadCPU))
+	}
+	return nil
+}
+
+func (f *shardsFigures) run(ctx context.Context, batches int) (err error) {
+	var servers []*serverproc.Process
+	var addresses []string
+	for range f.Servers {
+		p, stop, err := startServer(ctx, "log:")
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+		_, address := p.Address()
+		servers, addresses = append(servers, p), append(addresses, address)
+	}
+	url := "tcp://" + strings.Join(addresses, ",")
+	rate, cpu, err := measureCPU(servers, func() (float64, error) { return appendSmall(ctx, url, 1, 4, batches) })
+	if err != nil {
+		return err
+	}
+	total := float64(batches * keys * valueBytes)
+	f.Append, f.AppendCPU = append(f.Append, rate), append(f.AppendCPU, cpu/total*1e9)
+	if err := flush(ctx, url); err != nil { // so that what one server wrote out, three have, too
+		return err
+	}
+	rate, cpu, err = measureCPU(servers, func() (float64, error) {
+		begun := time.Now()
+		n, err := readPart(ctx, []string{url, "0", "1"})
+		if err == nil && float64(n) != total {
+			err = fmt.Errorf("%d servers hold %d bytes, want %.0f", f.Servers, n, total)
+		}
+		return total / mega / time.Since(begun).Seconds(), err
+	})
+	f.Read, f.ReadCPU = append(f.Read, rate), append(f.ReadCPU, cpu/total*1e9)
+	return err
+}
+
+func flush(ctx context.Context, url string) error {
+	c, err := dial(ctx, url)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.Flush(ctx), c.Close())
+}
+
+// measureCPU adds to what a load returns the seconds of CPU that it took of this process and
+// the servers.
+func measureCPU(servers []*serverproc.Process, load func() (float64, error)) (rate, cpu float64, err error) {
+	used := func() (sum float64) {
+		var own syscall.Rusage
+		err = errors.Join(err, syscall.Getrusage(syscall.RUSAGE_SELF, &own))
+		sum = time.Duration(own.Utime.Nano() + own.Stime.Nano()).Seconds()
+		for _, p := range servers {
+			of, cpuErr := serverproc.CPU(p.Pid())
+			err = errors.Join(err, cpuErr)
+			sum += of.Seconds()
+		}
+		return sum
+	}
+	before := used()
+	rate, loadErr := load()
+	return rate, used() - before, errors.Join(err, loadErr)
+}

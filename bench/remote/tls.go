@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/shards"
+	"github.com/go-partd/partd/stores"
+)
+
+// overTLS runs a load over TLS, against a server within this process: the one that
+// was started has none.
+func overTLS(load func(context.Context, string) (float64, error)) func(context.Context, string) (float64, error) {
+	return func(ctx context.Context, _ string) (rate float64, err error) {
+		dir, err := os.MkdirTemp("", "partd-bench-*")
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		ca, err := testcert.New(dir, "bench")
+		if err != nil {
+			return 0, err
+		}
+		pair, err := ca.Issue("server", time.Hour, "127.0.0.1")
+		if err != nil {
+			return 0, err
+		}
+		s, err := remote.NewServer(partd.NewDict(), nil)
+		if err != nil {
+			return 0, err
+		}
+		var l net.Listener
+		if l, err = remote.ListenTLS("tls://127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair.TLS}}); err != nil {
+			return 0, err
+		}
+		go func() { _ = s.Serve(ctx, l) }() // until Shutdown
+		defer func() { err = errors.Join(err, s.Shutdown(ctx)) }()
+		return load(context.WithValue(ctx, secure{}, &tls.Config{RootCAs: ca.Pool}), remote.URL(l.Addr()))
+	}
+}
+
+type secure struct{}
+
+func dial(ctx context.Context, url string) (client, error) {
+	if strings.Contains(url, ",") { // several servers
+		store, err := stores.Open(ctx, url)
+		if err != nil {
+			return nil, err
+		}
+		return store.(*shards.Shards), nil
+	}
+	o := &remote.ClientOptions{}
+	if strings.HasPrefix(url, "tls://") {
+		o.TLS, _ = ctx.Value(secure{}).(*tls.Config)
+	}
+	return remote.Dial(ctx, url, o)
+}
+
+type client interface {
+	partd.Partd
+	partd.Statter
+	partd.Flusher
+	io.Closer
+}

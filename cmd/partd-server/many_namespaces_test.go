@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/remote"
+)
+
+// TestManyNamespaces makes many namespaces over one server (PARTD_NAMESPACES of
+// them), reads each back and lists them: its memory and descriptors do not grow.
+func TestManyNamespaces(t *testing.T) {
+	needs(t, runtime.GOOS == "linux", "what a process holds is read from /proc")
+	many := number(t, "PARTD_NAMESPACES", 120)
+	p := start(t, "--store", "log:"+t.TempDir(), "--memory", "128MiB", "--http", "127.0.0.1:0")
+	at := adminURL(t, p)
+	each := func(from, to int, f func(ctx context.Context, c *remote.Client, name string) error) {
+		t.Helper()
+		var wg sync.WaitGroup
+		for g := range 4 {
+			wg.Go(func() {
+				for i := from + g; i < to; i += 4 {
+					name := fmt.Sprint("job", i)
+					c, err := remote.Dial(t.Context(), p.URL()+"/"+name, nil)
+					if err == nil {
+						err = f(t.Context(), c, name)
+						_ = c.Close()
+					}
+					if err != nil {
+						t.Errorf("%s: %v", name, err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	write := func(ctx context.Context, c *remote.Client, name string) error {
+		return c.Append(ctx, partd.Entry{Key: "k", Value: []byte(name)})
+	}
+	each(0, many/10, write)
+	few := holdingOf(t, p, at)
+	each(many/10, many, write)
+	each(0, many, func(ctx context.Context, c *remote.Client, name string) error {
+		values, err := c.Get(ctx, "k")
+		if err == nil && string(values[0]) != name {
+			err = fmt.Errorf("it has %q", values[0])
+		}
+		return err
+	})
+	list, err := dialed(t, p).Namespaces(t.Context())
+	if err != nil || len(list) != many {
+		t.Errorf("%d are listed, %v", len(list), err)
+	}
+	all := holdingOf(t, p, at)
+	t.Logf("with %d namespaces it has %+v, with %d %+v", many/10, few, many, all)
+	if all.descriptors > few.descriptors+40 || all.goroutines > few.goroutines+40 || all.memory > few.memory+64<<20 {
+		t.Error("it grows with the namespaces")
+	}
+	stop(t, p)
+}

@@ -1,0 +1,308 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/remote"
+)
+
+// cutting lets clients connect by way of an address that cuts connections off, now and then.
+func cutting(t *testing.T, to string, cuts *atomic.Int64) (address string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = in.Close()
+				continue
+			}
+			closeBoth := func() {
+				_ = in.Close()
+				_ = out.Close()
+			}
+			cut := time.AfterFunc(100*time.Millisecond+rand.N(3*time.Second), func() {
+				cuts.Add(1)
+				closeBoth()
+			})
+			for from, to := range map[net.Conn]net.Conn{in: out, out: in} {
+				go func() {
+					_, _ = io.Copy(to, from)
+					cut.Stop()
+					closeBoth()
+				}()
+			}
+		}
+	}()
+	return l.Addr().String()
+}
+
+// tenant uses a namespace, and knows what is in it.
+type tenant struct {
+	c     *remote.Client
+	has   map[string][]byte
+	waits []time.Duration
+	done  int
+}
+
+// use appends, reads, lists, sets, deletes and drops, until ctx ends.
+func (n *tenant) use(ctx context.Context) error {
+	base := context.WithoutCancel(ctx)
+	for ; ctx.Err() == nil; n.done++ {
+		key := fmt.Sprint("key", rand.IntN(20))
+		piece := fmt.Appendf(nil, "<%d:%s>", n.done, noise(n.done, rand.IntN(2000)))
+		begun := time.Now()
+		var err error
+		switch i := n.done; {
+		case i%2000 == 1999:
+			err = n.c.Drop(base)
+			clear(n.has)
+		case i%50 == 49:
+			err = n.c.Delete(base, key)
+			delete(n.has, key)
+		case i%50 == 24:
+			err = n.c.Set(base, key, piece)
+			n.has[key] = piece
+		case i%500 == 0:
+			err = n.check(base)
+			begun = time.Now() // it is no single request
+		case i%10 == 5:
+			var v [][]byte
+			if v, err = n.c.Get(base, key); err == nil && !bytes.Equal(v[0], n.has[key]) {
+				err = fmt.Errorf("%s has %d bytes, and should have %d", key, len(v[0]), len(n.has[key]))
+			}
+		default:
+			err = n.c.Append(base, partd.Entry{Key: key, Value: piece})
+			n.has[key] = append(n.has[key], piece...)
+		}
+		if err != nil {
+			return fmt.Errorf("operation %d: %w", n.done, err)
+		}
+		n.waits = append(n.waits, time.Since(begun))
+		time.Sleep(rand.N(4 * time.Millisecond))
+	}
+	return nil
+}
+
+// check compares all that there is.
+func (n *tenant) check(ctx context.Context) error {
+	var keys []string
+	for k, err := range n.c.Keys(ctx) {
+		if err != nil {
+			return err
+		}
+		keys = append(keys, k.Key)
+	}
+	values, err := n.c.Get(ctx, keys...)
+	if err != nil {
+		return err
+	}
+	for i, k := range keys {
+		if !bytes.Equal(values[i], n.has[k]) {
+			return fmt.Errorf("%s has %d bytes, and should have %d", k, len(values[i]), len(n.has[k]))
+		}
+	}
+	if len(keys) != len(n.has) {
+		return fmt.Errorf("there are %d keys, and should be %d", len(keys), len(n.has))
+	}
+	return nil
+}
+
+// TestMixedLoad has twelve users of twelve namespaces, of which few are open at a
+// time, over TLS and, for most, over connections that break all the while; others
+// hold and send what they can, with and without a credential; and the server reads
+// its users and certificates again and again. Nothing is lost or doubled, those whose
+// connections hold are answered in time (within a second, or four times what a user of
+// an idle server waits, where the machine has much else to do), and the server has no more in the end than
+// after a third of the time, which PARTD_MIXED tells; what takes time is judged from a
+// minute on.
+func TestMixedLoad(t *testing.T) {
+	needs(t, runtime.GOOS == "linux", "what a process holds is read from /proc")
+	duration, greedy := 4*time.Second, 40
+	if s := os.Getenv("PARTD_MIXED"); s != "" {
+		var err error
+		if duration, err = time.ParseDuration(s); err != nil {
+			t.Fatal(err)
+		}
+		greedy = 80
+	}
+	const tenants, direct = 12, 4
+	dir := t.TempDir()
+	users := filepath.Join(dir, "users")
+	ca, err := testcert.New(dir, "authority")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := ca.Issue("server", time.Hour*24, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := func(name string) *remote.ClientOptions {
+		_, token := addToken(t, dir, users, name, "--rights", "read,append,change", "--namespace", name)
+		return &remote.ClientOptions{Namespace: name, Token: token, RetryFor: 10 * time.Minute, TLS: &tls.Config{RootCAs: ca.Pool}}
+	}
+	var of [tenants]*remote.ClientOptions
+	for i := range of {
+		of[i] = options(fmt.Sprint("job", i))
+	}
+	ofGreedy := options("greedy")
+	p := startChild(t, "server", "--listen", "tls://127.0.0.1:0", "--store", "log:"+dir+"/data", "--memory", "256MiB", "--namespaces", "6",
+		"--namespace-max-bytes", "128MiB", "--http", "127.0.0.1:0", "--tls-cert", pair.Cert, "--tls-key", pair.Key, "--tokens-file", users)
+	at := adminURL(t, p)
+	_, address := p.Address()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var cuts atomic.Int64
+	all := make([]*tenant, tenants)
+	for i := range all {
+		via := address
+		if i >= direct {
+			via = cutting(t, address, &cuts)
+		}
+		c, err := remote.Dial(ctx, "tls://"+via, of[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[i] = &tenant{c: c, has: map[string][]byte{}}
+	}
+	// The same on a server of its own tells what the machine can do meanwhile.
+	alone := start(t, "--store", "log:"+t.TempDir())
+	elsewhere := &tenant{c: dialed(t, alone, "/job"), has: map[string][]byte{}}
+	before := holdingOf(t, p, at)
+	var wg sync.WaitGroup
+	for i, n := range append(all, elsewhere) {
+		wg.Go(func() {
+			if err := n.use(ctx); err != nil {
+				t.Errorf("job%d: %v", i, err)
+			}
+		})
+	}
+	var did [4]atomic.Int64
+	for i := range greedy {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				beGreedyOverTLS(ctx, address, ofGreedy, i%len(did))
+				did[i%len(did)].Add(1)
+				time.Sleep(rand.N(200 * time.Millisecond))
+			}
+		})
+	}
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			_ = p.Signal(syscall.SIGHUP)
+			time.Sleep(time.Second)
+		}
+	})
+	time.Sleep(duration / 3)
+	early := holdingOf(t, p, at)
+	time.Sleep(duration - duration/3)
+	late := holdingOf(t, p, at)
+	cancel()
+	wg.Wait()
+	t.Logf("after a third of the time it has %+v, at its end %+v; %d connections were cut off; of the greedy %d waited, %d guessed, %d filled their namespace, %d read slowly",
+		early, late, cuts.Load(), did[0].Load(), did[1].Load(), did[2].Load(), did[3].Load())
+	if duration >= time.Minute && (late.goroutines > 2*early.goroutines+500 || late.descriptors > early.descriptors+greedy || late.memory > early.memory+early.memory/2) {
+		t.Error("it grows")
+	}
+	var waits []time.Duration
+	for i, n := range all {
+		if err := n.check(t.Context()); err != nil {
+			t.Errorf("job%d, at the end: %v", i, err)
+		}
+		if n.done == 0 {
+			t.Errorf("job%d did nothing", i)
+		}
+		if i < direct {
+			waits = append(waits, n.waits...)
+		}
+		if err := n.c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	p99 := percentiles(t, "those whose connections hold", waits)
+	if machine := percentiles(t, "a server of its own", elsewhere.waits); duration >= time.Minute && p99 > max(time.Second, 4*machine) && !withRace {
+		t.Errorf("p99 is %v", p99)
+	}
+	comesBack(t, p, at, before)
+	stop(t, p)
+	stop(t, alone)
+}
+
+func percentiles(t *testing.T, who string, waits []time.Duration) (p99 time.Duration) {
+	slices.Sort(waits)
+	p99 = waits[len(waits)*99/100]
+	t.Logf("%s: %d operations, p50 %v, p99 %v, the longest %v", who, len(waits), waits[len(waits)/2], p99, waits[len(waits)-1])
+	return p99
+}
+
+// beGreedyOverTLS holds or sends what it can, for a while.
+func beGreedyOverTLS(ctx context.Context, address string, o *remote.ClientOptions, kind int) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second+rand.N(5*time.Second))
+	defer cancel()
+	url := "tls://" + address
+	if kind == 0 { // a connection without TLS, or that opens TLS and says nothing
+		if rand.IntN(2) == 0 {
+			o = nil
+		}
+		if p, err := hostile.Dial(ctx, "tcp", address, time.Minute); err == nil {
+			defer p.Close()
+			if o == nil {
+				_ = p.Raw([]byte("GET / HTTP/1.1\r\n"))
+			}
+			<-ctx.Done()
+		}
+		return
+	}
+	mine := *o
+	mine.RetryFor = time.Second
+	if kind == 1 {
+		mine.Token = "guess" + fmt.Sprint(rand.Uint64())
+	}
+	c, err := remote.Dial(ctx, url, &mine)
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	if kind == 2 {
+		for i := 0; ctx.Err() == nil; i++ {
+			if err := c.Append(ctx, partd.Entry{Key: fmt.Sprint("big", i%10), Value: make([]byte, 1<<20)}); errors.Is(err, syscall.EDQUOT) {
+				_ = c.Drop(ctx)
+			}
+		}
+		return
+	}
+	for ctx.Err() == nil {
+		r, err := c.Open(ctx, fmt.Sprint("big", rand.IntN(10)))
+		if err == nil {
+			defer r.Close()
+			_, _ = io.CopyN(io.Discard, r, 100)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

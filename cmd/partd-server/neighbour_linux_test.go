@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs/disktest"
+)
+
+// A neighbour fills the disk of a server to which four clients write, twice: once
+// slowly, so that the reserve stops them, and once in one go, so that there is not a
+// byte for what is under way. They get errors that say so, and read on; once the
+// neighbour has gone they write on, with the same server. What was acknowledged is
+// there, once each, and nothing else, also after a restart. Namespaces share few
+// places there, so that their stores are closed and opened while the disk is full.
+func TestNeighbourFillsTheDisk(t *testing.T) {
+	for _, name := range []string{"log:", "file:", "zstd+log:", "log: with namespaces"} {
+		t.Run(name, func(t *testing.T) {
+			scheme, _, inNamespaces := strings.Cut(name, " ")
+			const writers, reserve = 4, 8 << 20
+			disk := disktest.Mount(t, "tmpfs", 96<<20)
+			args := []string{"--store", scheme + disk + "/data", "--memory", "32MiB", "--min-free", fmt.Sprint(reserve), "--namespaces", "1"}
+			namespace := func(w int) string {
+				if inNamespaces {
+					return fmt.Sprint("/job", w)
+				}
+				return ""
+			}
+			p := start(t, args...)
+			ctx, cancel := context.WithCancel(patient(t, 0))
+			defer cancel()
+			var acked [writers][]string // pieces that were acknowledged
+			var refused, written [writers]atomic.Int64
+			var kept atomic.Int64 // refusals because of the reserve
+			var wg sync.WaitGroup
+			for w := range writers {
+				c := dialed(t, p, namespace(w))
+				wg.Go(func() {
+					key := fmt.Sprint("writer ", w)
+					for i := 0; ctx.Err() == nil; i++ {
+						piece := fmt.Sprintf("<%d:%d:%s>", w, i, noise(i, 500))
+						err := c.Append(context.WithoutCancel(ctx), partd.Entry{Key: key, Value: []byte(piece)})
+						switch {
+						case err == nil:
+							acked[w] = append(acked[w], piece)
+							written[w].Add(1)
+							time.Sleep(time.Millisecond)
+						case errors.Is(err, syscall.ENOSPC) && !errors.Is(err, partd.ErrUnknownOutcome):
+							refused[w].Add(1)
+							if strings.Contains(err.Error(), "8.0 MiB stay free") {
+								kept.Add(1)
+							}
+							time.Sleep(10 * time.Millisecond)
+						default:
+							t.Errorf("writer %d: %v", w, err)
+							return
+						}
+					}
+				})
+			}
+			all := func(what string, counts *[writers]atomic.Int64, more int64) {
+				t.Helper()
+				var begin [writers]int64
+				for w := range begin {
+					begin[w] = counts[w].Load()
+				}
+				for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+					done := true
+					for w := range begin {
+						done = done && counts[w].Load() >= begin[w]+more
+					}
+					if done {
+						return
+					}
+					if time.Now().After(end) {
+						t.Fatalf("%s: not all writers: %s", what, p.Stderr())
+					}
+				}
+			}
+			reader := dialed(t, p, namespace(0))
+			for round, leave := range []int64{reserve / 2, 0} {
+				all("with room", &written, 50)
+				free := disktest.Free(t, disk)
+				ballast := fmt.Sprint(disk, "/neighbour", round)
+				if err := os.WriteFile(ballast, make([]byte, max(free-leave-1<<20, 0)), 0o600); err != nil && !errors.Is(err, syscall.ENOSPC) {
+					t.Fatal(err)
+				}
+				giveBack := func() {}
+				if leave == 0 {
+					giveBack = disktest.Fill(t, disk)
+				}
+				all("on a full disk", &refused, 5)
+				if leave > 0 && kept.Load() == 0 {
+					t.Error("it was not the reserve that refused")
+				}
+				if v, err := reader.Get(ctx, "writer 0"); err != nil || len(v[0]) < 50*500 {
+					t.Errorf("reading on a full disk: %d bytes, %v", len(v[0]), err)
+				}
+				giveBack()
+				if err := os.Remove(ballast); err != nil {
+					t.Fatal(err)
+				}
+			}
+			all("with room again", &written, 50)
+			cancel()
+			wg.Wait()
+			check := func(when string) {
+				t.Helper()
+				for w := range writers {
+					v, err := dialed(t, p, namespace(w)).Get(t.Context(), fmt.Sprint("writer ", w))
+					if want := strings.Join(acked[w], ""); err != nil || string(v[0]) != want {
+						t.Errorf("%s: of writer %d there are %d bytes, %d were acknowledged: %v", when, w, len(v[0]), len(want), err)
+					}
+				}
+			}
+			check("at the end")
+			p.Kill()
+			p = start(t, args...)
+			check("after a crash")
+			stop(t, p)
+		})
+	}
+}

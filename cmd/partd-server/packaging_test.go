@@ -1,0 +1,36 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The unit lets the server do little, by systemd's own judgement, and what it and the
+// container file set are options of the server.
+func TestPackaging(t *testing.T) {
+	_, help, _ := says(t, nil, "--help")
+	for _, file := range []string{"../../packaging/partd-server.service", "../../packaging/Containerfile"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := regexp.MustCompile(`PARTD_SERVER_[A-Z_]+`).FindAllString(string(text), -1)
+		if len(names) < 3 {
+			t.Errorf("%s sets %s", file, names)
+		}
+		for _, name := range names {
+			if !strings.Contains(help, name) {
+				t.Errorf("%s: %s is no option", file, name)
+			}
+		}
+	}
+	_, err := exec.LookPath("systemd-analyze")
+	needs(t, err == nil, "systemd-analyze")
+	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=30", "../../packaging/partd-server.service").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// A store of any kind takes no more than its quota, reads on, and takes appends again
+// as soon as it was dropped.
+func TestQuota(t *testing.T) {
+	const quota = 16 << 20
+	for _, scheme := range []string{"log:", "zstd+log:", "file:", "buffer+file:", "mem:"} {
+		t.Run(scheme, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			store := scheme + dir
+			if scheme == "mem:" {
+				store = scheme
+			}
+			p := start(t, "--store", store, "--memory", "16MiB", "--max-bytes", fmt.Sprint(quota))
+			ctx, c := patient(t, 0), dialed(t, p)
+			for round := range 2 {
+				var err error
+				stored := 0
+				for ; err == nil && stored < 10*quota/50_000; stored++ {
+					if err = c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", stored%10), Value: noise(stored, 50_000)}); err != nil {
+						break
+					}
+				}
+				if !errors.Is(err, syscall.EDQUOT) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "may have 16 MiB") {
+					t.Fatalf("after %d appends: %v", stored, err)
+				}
+				if stored*50_000 < quota/8 {
+					t.Errorf("round %d: of a quota of %d bytes only %d could be used", round, quota, stored*50_000)
+				}
+				size := diskUse(dir)
+				if size > quota {
+					t.Errorf("round %d: it takes %d bytes of a quota of %d", round, size, quota)
+				}
+				t.Logf("round %d: %d bytes of values, %d on disk", round, stored*50_000, size)
+				v, err := c.Get(ctx, "k0")
+				if err != nil || len(v[0]) != (stored+9)/10*50_000 {
+					t.Errorf("round %d: reading gives %d bytes, %v", round, len(v[0]), err)
+				}
+				if err := c.Drop(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stop(t, p)
+		})
+	}
+}
+
+// Each namespace has a quota of its own: one that is full takes nothing more, also
+// after a restart, and neither its neighbours nor the default store notice. What is
+// dropped or deleted makes room, also while its store is closed.
+func TestQuotaOfANamespace(t *testing.T) {
+	const quota = 8 << 20
+	dir := t.TempDir()
+	args := []string{"--store", "log:" + dir, "--memory", "64MiB", "--namespaces", "2", "--namespace-max-bytes", fmt.Sprint(quota), "--http", "127.0.0.1:0"}
+	p := start(t, args...)
+	ctx := patient(t, 0)
+	fill := func(namespace string) (n int, err error) {
+		c := dialed(t, p, namespace)
+		for ; err == nil && n < 3*quota/50_000; n++ {
+			err = c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", n%10), Value: noise(n, 50_000)})
+		}
+		return n, err
+	}
+	isFull := func(namespace string, err error) {
+		t.Helper()
+		if !errors.Is(err, syscall.EDQUOT) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "may have 8.0 MiB") {
+			t.Errorf("%s: %v", namespace, err)
+		}
+	}
+	for _, namespace := range []string{"/a", "/b", "/c"} { // of which two are open at a time
+		n, err := fill(namespace)
+		isFull(namespace, err)
+		if n*50_000 < quota/8 {
+			t.Errorf("of %s only %d bytes could be used", namespace, n*50_000)
+		}
+		if size := diskUse(filepath.Join(dir, "namespaces", namespace)); size > quota {
+			t.Errorf("%s takes %d bytes", namespace, size)
+		}
+	}
+	if _, err := fill(""); err != nil {
+		t.Errorf("the default store, which has no limit: %v", err)
+	}
+	_, body := httpGet(t, adminURL(t, p)+"/metrics")
+	for _, want := range []string{"partd_room_refused_total 3", "partd_namespace_stores_limit 2", "partd_namespaces_in_use 3"} {
+		if !strings.Contains(body, "\n"+want+"\n") {
+			name, _, _ := strings.Cut(want, " ")
+			_, is, _ := strings.Cut(body, "\n"+name+" ")
+			t.Errorf("want %s, it is %.20q", want, is)
+		}
+	}
+	stop(t, p)
+	p = start(t, args...)
+	_, err := fill("/a") // what was to be written out has been, so there may be room
+	isFull("/a", err)
+	if size := diskUse(filepath.Join(dir, "namespaces/a")); size > quota {
+		t.Errorf("after a restart it takes %d bytes", size)
+	}
+	if err := dialed(t, p, "/a").Drop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := fill("/a"); n*50_000 < quota/8 {
+		t.Errorf("after a drop it takes %d more, %v", n, err)
+	}
+	stop(t, p)
+}
+
+// What is deleted makes room in a store that has its quota, however small that is,
+// and though nothing but appends comes to it, and its place is another's.
+func TestDeletesMakeRoom(t *testing.T) {
+	for _, quota := range []int{8 << 20, 24 << 20} {
+		for _, namespace := range []string{"", "/full"} {
+			t.Run(fmt.Sprint(quota>>20, " MiB", namespace), func(t *testing.T) {
+				limit := fmt.Sprint(quota)
+				p := start(t, "--store", "log:"+t.TempDir(), "--memory", "64MiB", "--namespaces", "1", "--namespace-max-bytes", limit, "--max-bytes", limit)
+				ctx, c, other := patient(t, 0), dialed(t, p, namespace), dialed(t, p, "/other")
+				n := 0
+				add := func() error {
+					n++
+					return c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", n%10), Value: noise(n, 50_000)})
+				}
+				closeIt := func() {
+					if err := other.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(50 * time.Millisecond)
+				}
+				for refused := 0; refused < 20; { // so that what is yet to be written out is
+					if err := add(); errors.Is(err, syscall.EDQUOT) {
+						refused++
+						closeIt()
+					} else if err != nil {
+						t.Fatal(err)
+					}
+				}
+				for i := range 9 {
+					if err := c.Delete(ctx, fmt.Sprint("k", i)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				closeIt()
+				for begun := time.Now(); ; closeIt() {
+					if err := add(); err == nil {
+						break
+					} else if !errors.Is(err, syscall.EDQUOT) || time.Since(begun) > time.Minute {
+						t.Fatal(err)
+					}
+				}
+				stop(t, p)
+			})
+		}
+	}
+}
+
+func diskUse(dir string) (size int64) {
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			if info, err := e.Info(); err == nil {
+				size += min(info.Size(), info.Sys().(*syscall.Stat_t).Blocks*512) // of file: lengths count
+			}
+		}
+		return nil
+	})
+	return size
+}

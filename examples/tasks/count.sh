@@ -1,0 +1,7 @@
+#!/bin/sh
+# Counts the words of files, each by a process of its own that is started up to three
+# times: count.sh FILE...
+for file; do
+	{ for try in 1 2 3; do tasks map --server "$SERVER" --job count "$file" && break; done; } &
+done
+tasks reduce --server "$SERVER" --job count --tasks $#

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+)
+
+// The scripts, run as the README says, print what one process of the system's own
+// would. Now and then the first attempt at a task is killed.
+func TestScripts(t *testing.T) {
+	bin := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", bin, ".", "../../cmd/partd-server").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The first attempt at every second task is killed when it has begun.
+	killer := filepath.Join(t.TempDir(), "tasks")
+	script := fmt.Sprintf(`#!/bin/sh
+for last; do :; done
+case "$1 $last" in map*[13579].txt | map*-a[aceg])
+	if mkdir "%s/$(basename "$last").killed" 2>/dev/null; then
+		%s/tasks "$@" & sleep 0.02; kill -9 $!; wait $!; exit 1
+	fi
+esac
+exec %[2]s/tasks "$@"
+`, t.TempDir(), bin)
+	if err := os.WriteFile(killer, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, needs, command, want string
+		again                      bool // what failed is done by the same command
+	}{
+		{"count", "sort", here + "/count.sh a?.txt | sort", `cat a?.txt | tr -s ' ' '\n' | sort | uniq -c | awk '{print $1, $2}' | sort`, false},
+		{"join", "parallel", here + "/join.sh a1.txt a2.txt | sort", "sort a1.txt >l; sort a2.txt >r; join -t ' ' l r | sort", false},
+		{"sort", "make", "make -s -j 4 -f " + here + `/Makefile FILES="$(echo a?.txt)" && cat sorted.txt`, "sort a?.txt", true},
+	} {
+		for _, servers := range []int{1, 3} { // of several each has a share of the partitions
+			t.Run(fmt.Sprint(c.name, " servers=", servers), func(t *testing.T) {
+				if _, err := exec.LookPath(c.needs); err != nil {
+					if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+						t.Fatal("PARTD_REQUIRE_ALL is set, and: ", err)
+					}
+					t.Skip(err)
+				}
+				dir := t.TempDir()
+				for i := range 6 {
+					writeLines(t, filepath.Join(dir, fmt.Sprintf("a%d.txt", i)), uint64(i))
+				}
+				var processes []*serverproc.Process
+				var addresses []string
+				for range servers {
+					p, err := serverproc.Start(t.Context(), exec.Command(bin+"/partd-server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir()+"/data"), 1)
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(p.Kill)
+					_, address := p.Address()
+					processes, addresses = append(processes, p), append(addresses, address)
+				}
+				url := "tcp://" + strings.Join(addresses, ",")
+				sh := func(command string) ([]byte, error) {
+					cmd := exec.Command("sh", "-c", command)
+					cmd.Dir = dir
+					var stderr bytes.Buffer
+					cmd.Stderr = &stderr
+					cmd.Env = append(os.Environ(), "LC_ALL=C", "SERVER="+url, "PATH="+filepath.Dir(killer)+":"+bin+":"+os.Getenv("PATH"))
+					out, err := cmd.Output()
+					if err != nil {
+						err = fmt.Errorf("%w: %s", err, &stderr)
+					}
+					return out, err
+				}
+				got, err := sh(c.command)
+				for range 6 {
+					if err != nil && c.again {
+						got, err = sh(c.command)
+					}
+				}
+				want, werr := sh(c.want)
+				if err := errors.Join(err, werr); err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(got, want) || len(want) < 1000 {
+					t.Errorf("%d bytes, want %d", len(got), len(want))
+				}
+				for _, p := range processes {
+					if err := p.Stop(time.Minute); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func writeLines(t *testing.T, name string, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	var text strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&text, "w%d of%d x%d\n", rnd.IntN(20_000), rnd.IntN(100), i)
+	}
+	if err := os.WriteFile(name, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

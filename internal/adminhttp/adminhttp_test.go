@@ -1,0 +1,57 @@
+package adminhttp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestServe(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var failed error
+	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "figures") })
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, l, Handler(func() error { return failed }, metrics)) }()
+	get := func(path string, code int, words string) {
+		t.Helper()
+		r, err := http.Get("http://" + l.Addr().String() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.StatusCode != code || !strings.Contains(string(body), words) {
+			t.Errorf("%s: %d %q %v, want %d %q", path, r.StatusCode, body, err, code, words)
+		}
+	}
+	get("/healthz", 200, "ok")
+	get("/readyz", 200, "ok")
+	get("/metrics", 200, "figures")
+	get("/", 404, "")
+	failed = errors.New("the disk is full")
+	get("/readyz", 503, "the disk is full")
+	get("/healthz", 200, "ok")
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestProfiles(t *testing.T) {
+	for path, code := range map[string]int{"/debug/pprof/": 200, "/debug/pprof/goroutine": 200, "/healthz": 200, "/nothing": 404} {
+		out := httptest.NewRecorder()
+		WithProfiles(Handler(func() error { return nil }, nil)).ServeHTTP(out, httptest.NewRequest(http.MethodGet, path, nil))
+		if out.Code != code {
+			t.Errorf("%s: %d, want %d", path, out.Code, code)
+		}
+	}
+}

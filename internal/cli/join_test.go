@@ -1,0 +1,237 @@
+package cli
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// writeRows writes a file with a header.
+func writeRows(t *testing.T, name string, rows [][]string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := csv.NewWriter(f)
+	if err := errors.Join(w.WriteAll(rows), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// joinInputs are rows with keys that are missing, that are there many times, and
+// that are in half of the rows.
+func joinInputs(n int, seed uint64) (left, right [][]string) {
+	rnd := rand.New(rand.NewPCG(seed, 3))
+	side := func(name string, n, hot int) [][]string {
+		rows := [][]string{{"k", name}}
+		for i := range n {
+			key := fmt.Sprint("key ", rnd.IntN(n/3))
+			switch {
+			case i < hot:
+				key = `the "hot", one`
+			case rnd.IntN(20) == 0:
+				key = ""
+			}
+			rows = append(rows, []string{key, fmt.Sprint(name, i)})
+		}
+		rnd.Shuffle(n, func(i, j int) { rows[i+1], rows[j+1] = rows[j+1], rows[i+1] })
+		return rows
+	}
+	return side("l", n, n/2), side("r", n, n/2)
+}
+
+// joinModel joins in memory.
+func joinModel(left, right [][]string, how string, matchEmpty bool) (rows []string) {
+	index, used := map[string][]int{}, make([]bool, len(right))
+	for i, r := range right[1:] {
+		if matchEmpty || r[0] != "" {
+			index[r[0]] = append(index[r[0]], i+1)
+		}
+	}
+	add := func(fields ...string) { rows = append(rows, strings.Join(fields, "|")) }
+	for _, l := range left[1:] {
+		partners := index[l[0]]
+		switch {
+		case how == "semi" && len(partners) > 0, how == "anti" && len(partners) == 0:
+			add(l...)
+		case how == "semi" || how == "anti":
+		case len(partners) == 0 && (how == "left" || how == "full"):
+			add(l[0], l[1], "")
+		default:
+			for _, i := range partners {
+				used[i] = true
+				add(l[0], l[1], right[i][1])
+			}
+		}
+	}
+	for i, r := range right[1:] {
+		if !used[i+1] && (how == "right" || how == "full") {
+			add(r[0], "", r[1])
+		}
+	}
+	slices.Sort(rows)
+	return rows
+}
+
+func sortedRows(rows [][]string) (all []string) {
+	for _, r := range rows {
+		all = append(all, strings.Join(r, "|"))
+	}
+	slices.Sort(all)
+	return all
+}
+
+func TestJoinModel(t *testing.T) {
+	for seed, n := range []int{30, 600} {
+		l, r := joinInputs(n, uint64(seed))
+		left, right := writeRows(t, "l.csv", l), writeRows(t, "r.csv", r)
+		for _, how := range joinKinds {
+			for _, flags := range [][]string{nil, {"--match-empty", "--threads", "1"}} {
+				got := sortedRows(runs(t, append([]string{"join", "--on", "k", "--how", how, left, right}, flags...)...))
+				if want := joinModel(l, r, how, flags != nil); !slices.Equal(got, want) {
+					t.Errorf("%d rows, %s %v: %d rows, want %d", n, how, flags, len(got), len(want))
+				}
+			}
+		}
+	}
+}
+
+// DuckDB joins in the same way, where there is one (see .ci/peers).
+func TestJoinAsDuckDB(t *testing.T) {
+	dir := os.Getenv("PARTD_PEERS")
+	if cache, err := os.UserCacheDir(); dir == "" && err == nil {
+		dir = filepath.Join(cache, "partd-peers")
+	}
+	python := filepath.Join(dir, "duckdb", "bin", "python")
+	if _, err := os.Stat(python); err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatalf("PARTD_REQUIRE_ALL is set: %v: .ci/peers makes it", err)
+		}
+		t.Skipf("%v: .ci/peers makes it", err)
+	}
+	abs := func(name string) string {
+		path, err := filepath.Abs(filepath.Join("..", "..", "testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	l, r := joinInputs(500, 9)
+	for _, c := range []struct{ left, right, f, g string }{
+		{writeRows(t, "l.csv", l), writeRows(t, "r.csv", r), "k", "k"},
+		{abs("airports.csv"), abs("airports.csv"), "city", "name"},
+		{abs("birdstrikes.csv"), abs("airports.csv"), "Wildlife Size", "state"}, // nothing in common
+		{abs("birdstrikes.csv"), writeRows(t, "states.csv", [][]string{{"state", "code"}, {"Texas", "TX"}, {"Texas", "T"}, {"Oregon", "OR"}, {"", "none"}, {"Atlantis", "AT"}}), "Origin State", "state"},
+	} {
+		out := t.TempDir() + "/"
+		var queries []string
+		for _, how := range joinKinds {
+			columns := fmt.Sprintf("coalesce(l.a, r.a), l.* exclude (a, %q), r.* exclude (a, %q)", c.f, c.g)
+			if how == "semi" || how == "anti" {
+				columns = "l.* exclude (a)" // whose copy a is
+			}
+			queries = append(queries, fmt.Sprintf(`copy (select %s from (select *, %q as a from read_csv('%s', all_varchar=true, header=true)) l %s join (select *, %q as a from read_csv('%s', all_varchar=true, header=true)) r on l.a = r.a) to '%s' (header)`,
+				columns, c.f, c.left, how, c.g, c.right, out+how))
+		}
+		if text, err := exec.Command(python, "-c", "import duckdb, sys; duckdb.sql(sys.argv[1])", strings.Join(queries, ";")).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", queries, err, text)
+		}
+		for _, how := range joinKinds {
+			want := sortedRows(readCSV(t, out+how)[1:])
+			got := sortedRows(runs(t, "join", "--on", c.f+"="+c.g, "--how", how, c.left, c.right))
+			if !slices.Equal(got, want) {
+				t.Errorf("%s of %s and %s: %d rows, DuckDB has %d", how, filepath.Base(c.left), filepath.Base(c.right), len(got), len(want))
+			}
+		}
+	}
+}
+
+// So does join of coreutils, of files that are sorted.
+func TestJoinAsCoreutils(t *testing.T) {
+	if _, err := exec.LookPath("join"); err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal("PARTD_REQUIRE_ALL is set, and: ", err)
+		}
+		t.Skip(err)
+	}
+	l, r := joinInputs(600, 4)
+	lines := func(name string, rows [][]string) string {
+		var text []string
+		slices.SortFunc(rows[1:], slices.Compare)
+		for _, r := range rows[1:] {
+			if r[0] != "" { // which join matches
+				text = append(text, r[0]+";"+r[1]+"\n")
+			}
+		}
+		file := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(file, []byte(strings.Join(text, "")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	left, right := lines("l.txt", l), lines("r.txt", r)
+	for how, flags := range map[string][]string{"inner": nil, "left": {"-a1", "-o0,1.2,2.2"}, "full": {"-a1", "-a2", "-o0,1.2,2.2"}, "anti": {"-v1"}} {
+		cmd := exec.Command("join", append(flags, "-t;", left, right)...)
+		cmd.Env = append(os.Environ(), "LC_ALL=C")
+		want, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := program(t, "join", "--on", "1", "--sep", ";", "--how", how, left, right).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sorted := func(b []byte) []string { s := strings.Split(string(b), "\n"); slices.Sort(s); return s }; !slices.Equal(sorted(got), sorted(want)) {
+			t.Errorf("%s: %d bytes, join has %d", how, len(got), len(want))
+		}
+	}
+}
+
+// Two files larger than the memory, with a key that has half of one of them and
+// 4 million pairs.
+func TestJoinKeepsToItsMemory(t *testing.T) {
+	rows := 200_000
+	if raceDetector {
+		rows /= 10
+	}
+	side := func(name string) string {
+		file := filepath.Join(t.TempDir(), name)
+		var text strings.Builder
+		text.WriteString("k,v\n")
+		for i := range rows {
+			key := i
+			if i%2 == 0 && i < 80 || name == "l.csv" && i%2 == 0 {
+				key = -1
+			}
+			fmt.Fprintf(&text, "%d,%090d\n", key, i)
+		}
+		if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	cmd := program(t, "join", "--on", "k", "--memory", "16MiB", "--how", "full", "-o", "/dev/null", "--stats", side("l.csv"), side("r.csv"))
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	peak, err := waitMemory(cmd)()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	if memory := int64(16 << 20); peak > memory+memory/10+30<<20 && !raceDetector {
+		t.Errorf("it took %d bytes\n%s", peak, &out)
+	}
+	t.Logf("%d MiB", peak>>20)
+}

@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/remote"
+)
+
+func newNamespaces(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "namespaces [flags]",
+		Short: "List the namespaces of a server, with their sizes",
+		Long: `List the namespaces of a partd-server, how many bytes each takes on disk, and when
+somebody used it last. Where the server has users, those are listed of which the
+user has the right admin.`,
+		Example: `  partd namespaces --store tcp://127.0.0.1:7077
+  partd namespaces --store 'tls://partd.example:7077?token-file=admin.token'`,
+		Args:              cliutil.Takes(0, 0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write one JSON object")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		store, err := openReading(cmd.Context(), *url)
+		if err != nil {
+			return err
+		}
+		defer closeStore(cmd.Context(), store, &err)
+		server, ok := store.(interface {
+			Namespaces(context.Context) ([]remote.NamespaceInfo, error)
+		})
+		if !ok {
+			return cliutil.Usagef("--store %s is no server: write tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH", *url)
+		}
+		list, err := server.Namespaces(cmd.Context())
+		if err != nil {
+			return err
+		}
+		records := make([]namespaceRecord, len(list))
+		for i, n := range list {
+			records[i] = namespaceRecord{n.Name, n.Disk, n.Used}
+		}
+		return show(a.out, *asJSON, map[string]any{"namespaces": records}, func(w io.Writer) {
+			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+			for _, n := range list {
+				fmt.Fprintf(t, "%s\t%s\t%s\n", n.Name, withUnit(n.Disk), n.Used.Format(time.DateTime))
+			}
+			_ = t.Flush() // as with all that show writes, w has the error
+		})
+	}
+	return cmd
+}
+
+type namespaceRecord struct {
+	Name string    `json:"name"`
+	Disk int64     `json:"disk"`
+	Used time.Time `json:"used"`
+}

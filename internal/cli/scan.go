@@ -1,0 +1,167 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/progress"
+)
+
+const scanHelp = `Write every key with its value, in the store's own order, as JSON lines:
+
+  {"key":…,"offset":0,"value_base64":…,"last":true}
+
+A value of more than 1 MiB takes several lines, one after the other, each with the
+offset of its first byte; "last" is true in the last one. A key that is not UTF-8
+is given as "key_base64", as by "keys --json". With --values the values alone are
+written, as they are and with nothing between them.
+
+--part I/N is for several processes that read a store together: of N parts it
+writes the one with the number I, from 0 to N-1. While nothing changes, the parts
+together are the whole store, and no key is in two of them. Which key is in which
+part is the store's own affair: two stores, and two numbers of parts, divide the
+same keys differently.`
+
+func newScan(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "scan [flags]",
+		Short: "Write all keys with their values, or a part of them",
+		Long:  scanHelp,
+		Example: `  partd scan | head -n 3
+  partd scan --values | wc -l
+  partd scan --store tcp://127.0.0.1:7077 --part 0/4  # 1/4 elsewhere, …`,
+		Args:              cliutil.Takes(0, 0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	url, when := storeFlag(cmd), cliutil.ProgressFlag(cmd)
+	which := cmd.Flags().String("part", "0/1", "write part `I/N`: the one with number I, from 0, of N")
+	must(cmd.RegisterFlagCompletionFunc("part", cobra.NoFileCompletions))
+	values := cmd.Flags().Bool("values", false, "write the values alone, as they are")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		part, parts, err := parsePart(*which)
+		if err == nil {
+			err = cliutil.CheckProgress(*when)
+		}
+		if err != nil {
+			return err
+		}
+		// Both would write over each other on a terminal.
+		show := cliutil.ShowsProgress(*when, a.err) && (*when == "always" || !progress.IsTerminal(a.out))
+		return withStore(cmd.Context(), *url, openReading, func(store partd.Partd) error {
+			write, flush := scanLines(a.out)
+			if *values {
+				write, flush = scanValues(a.out)
+			}
+			if err := scan(cmd.Context(), store, part, parts, progress.Start(a.err, show), show, write); err != nil {
+				return err
+			}
+			return flush()
+		})
+	}
+	return cmd
+}
+
+// parsePart returns the numbers of I/N.
+func parsePart(text string) (part, parts int, err error) {
+	first, second, _ := strings.Cut(text, "/")
+	part, err1 := strconv.Atoi(first)
+	parts, err2 := strconv.Atoi(second)
+	if err1 != nil || err2 != nil || partd.CheckPart(part, parts) != nil {
+		return 0, 0, cliutil.Usagef("--part is I/N, as in 0/4: N is from 1 to %d, and I from 0 to N-1, not %q", partd.MaxParts, text)
+	}
+	return part, parts, nil
+}
+
+// scan passes on the chunks of a part, and shows how far it is.
+func scan(ctx context.Context, store partd.Partd, part, parts int, bar *progress.Bar, show bool, write func(partd.Chunk) error) error {
+	defer bar.Stop()
+	var done atomic.Int64
+	if total := int64(-1); show {
+		if parts == 1 {
+			bar.Wait("looking at the store", nil)
+			total = sizeOf(ctx, store)
+		}
+		bar.Count(total, done.Load)
+	}
+	for chunk, err := range partd.ScanPart(ctx, store, part, parts) {
+		if err == nil {
+			err = write(chunk)
+		}
+		if err != nil {
+			return err
+		}
+		done.Add(int64(len(chunk.Data)))
+	}
+	return nil
+}
+
+func scanValues(out io.Writer) (write func(partd.Chunk) error, flush func() error) {
+	w := bufio.NewWriterSize(out, 64<<10)
+	return func(c partd.Chunk) error { _, err := w.Write(c.Data); return err }, w.Flush
+}
+
+// scanRecord is a piece of a key's value in JSON.
+type scanRecord struct {
+	Key         *string `json:"key,omitempty"`
+	KeyBase64   []byte  `json:"key_base64,omitempty"`
+	Offset      int64   `json:"offset"`
+	ValueBase64 []byte  `json:"value_base64"`
+	Last        bool    `json:"last"`
+}
+
+// maxScanLine is how many bytes of a value one line holds.
+const maxScanLine = 1 << 20
+
+// scanLines writes lines of JSON, however the store cuts its values.
+func scanLines(out io.Writer) (write func(partd.Chunk) error, flush func() error) {
+	w := bufio.NewWriterSize(out, 64<<10)
+	l := &lineWriter{enc: newEncoder(w), data: make([]byte, 0, 64<<10)}
+	return l.add, w.Flush
+}
+
+type lineWriter struct {
+	enc    *json.Encoder
+	offset int64  // of data in the value
+	data   []byte // not written yet
+}
+
+func (l *lineWriter) add(c partd.Chunk) error {
+	if c.Offset == 0 {
+		l.offset, l.data = 0, l.data[:0]
+	}
+	data := c.Data
+	for len(l.data)+len(data) > maxScanLine {
+		n := maxScanLine - len(l.data)
+		l.data, data = append(l.data, data[:n]...), data[n:]
+		if err := l.line(c.Key, false); err != nil {
+			return err
+		}
+	}
+	l.data = append(l.data, data...)
+	if c.Last {
+		return l.line(c.Key, true)
+	}
+	return nil
+}
+
+func (l *lineWriter) line(key string, last bool) error {
+	r := scanRecord{Offset: l.offset, ValueBase64: l.data, Last: last}
+	if utf8.ValidString(key) {
+		r.Key = &key
+	} else {
+		r.KeyBase64 = []byte(key)
+	}
+	l.offset += int64(len(l.data))
+	l.data = l.data[:0]
+	return l.enc.Encode(r)
+}

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/stores"
+)
+
+// However a store cuts its values, a line holds 1 MiB, and no line is empty but
+// that of an empty value.
+func TestScanLines(t *testing.T) {
+	const mega = 1 << 20
+	lines := map[string]int{"": 1, "empty": 1, "one": 1, "full": 1, "more": 2, "large": 4, "\xff": 1}
+	sizes := map[string]int{"": 3, "empty": 0, "one": 1, "full": mega, "more": mega + 1, "large": 3*mega + 5, "\xff": 2}
+	for _, scheme := range []string{"file:", "log:", "zstd+file:"} {
+		t.Run(scheme, func(t *testing.T) {
+			url := scheme + t.TempDir() + "/store"
+			store, err := stores.Open(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := map[string][]byte{}
+			for key, size := range sizes {
+				want[key] = bytes.Repeat([]byte(key+"0123456789"), size/10+1)[:size]
+				if err := partd.Set(t.Context(), store, key, want[key]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := partd.Close(t.Context(), store); err != nil {
+				t.Fatal(err)
+			}
+			seen, got := map[string]int{}, map[string][]byte{}
+			for part := range 3 {
+				out, err := program(t, "scan", "--store", url, "--part", fmt.Sprintf("%d/3", part)).Output()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for line := range bytes.Lines(out) {
+					var r scanRecord
+					d := json.NewDecoder(bytes.NewReader(line))
+					d.DisallowUnknownFields()
+					if err := d.Decode(&r); err != nil {
+						t.Fatal(err)
+					}
+					key := string(r.KeyBase64)
+					if r.Key != nil {
+						key = *r.Key
+					}
+					if r.Offset != int64(len(got[key])) || len(r.ValueBase64) > mega {
+						t.Fatalf("key %q: %d bytes at offset %d after %d", key, len(r.ValueBase64), r.Offset, len(got[key]))
+					}
+					got[key] = append(got[key], r.ValueBase64...)
+					if seen[key]++; r.Last != (seen[key] == lines[key]) {
+						t.Errorf("key %q, line %d of %d: last is %v", key, seen[key], lines[key], r.Last)
+					}
+				}
+			}
+			length := 0
+			for key, value := range want {
+				if !bytes.Equal(got[key], value) || seen[key] != lines[key] {
+					t.Errorf("key %q: %d bytes in %d lines, want %d in %d", key, len(got[key]), seen[key], len(value), lines[key])
+				}
+				length += len(value)
+			}
+			values, err := program(t, "scan", "--store", url, "--values").Output()
+			if err != nil || len(values) != length || len(got) != len(want) {
+				t.Errorf("%d bytes of values, want %d; %d keys, want %d; %v", len(values), length, len(got), len(want), err)
+			}
+		})
+	}
+}

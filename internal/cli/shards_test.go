@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/stores"
+)
+
+// Three servers are used as one store is, by every command.
+func TestCommandsOnShards(t *testing.T) {
+	dir := t.TempDir()
+	var urls, addresses []string
+	var behind []partd.Partd
+	for i := range 3 {
+		store, err := stores.Open(t.Context(), fmt.Sprintf("log:%s/%d?memory=16MiB", dir, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		url, _ := serve(t, store)
+		behind, urls, addresses = append(behind, store), append(urls, url), append(addresses, strings.TrimPrefix(url, "tcp://"))
+	}
+	url := "tcp://" + strings.Join(addresses, ",")
+	command := func(want int, args ...string) (stdout, stderr string) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), args, &app{out: &out, err: &errs, open: stores.OpenDefaults}); code != want {
+			t.Fatalf("%s: exit code %d, want %d: %s", args, code, want, errs.String())
+		}
+		return out.String(), errs.String()
+	}
+	var rows strings.Builder
+	rows.WriteString("city,amount\n")
+	for i := range 500 {
+		fmt.Fprintf(&rows, "city %d,%d\n", i%50, i)
+	}
+	csv := filepath.Join(dir, "sales.csv")
+	if err := os.WriteFile(csv, []byte(rows.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command(cliutil.ExitOK, "shuffle", "--by", "city", "--quiet", "--store", url, csv)
+	if _, stderr := command(cliutil.ExitFailed, "shuffle", "--by", "city", "--quiet", "--store", url, csv); !strings.Contains(stderr, "already holds keys") {
+		t.Errorf("twice: %s", stderr)
+	}
+	command(cliutil.ExitOK, "shuffle", "--by", "city", "--quiet", "--replace", "--store", url, csv)
+	sorted := func(text string) string {
+		lines := strings.SplitAfter(text, "\n")
+		slices.Sort(lines)
+		return strings.Join(lines, "")
+	}
+	_, all, _ := strings.Cut(rows.String(), "\n")
+	parts := ""
+	for part := range 4 {
+		one, _ := command(cliutil.ExitOK, "scan", "--values", "--part", fmt.Sprintf("%d/4", part), "--store", url)
+		parts += one
+	}
+	whole, _ := command(cliutil.ExitOK, "scan", "--values", "--store", url)
+	if sorted(whole) != sorted(all) || sorted(parts) != sorted(all) {
+		t.Errorf("scan yields %d bytes, its parts %d, want %d", len(whole), len(parts), len(all))
+	}
+	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); strings.Count(keys, "\n") != 50 || strings.Contains(keys, "partd-shards") {
+		t.Errorf("keys:\n%s", keys)
+	}
+	var stat statRecord
+	text, _ := command(cliutil.ExitOK, "stat", "--json", "--store", url)
+	if err := json.Unmarshal([]byte(text), &stat); err != nil || stat.Keys != 50 || stat.Bytes != int64(len(all)) {
+		t.Errorf("stat: %s, %v", text, err)
+	}
+	command(cliutil.ExitOK, "append", "--store", url, "city 7", csv)
+	if value, _ := command(cliutil.ExitOK, "get", "--store", url, "city 7"); !strings.HasSuffix(value, rows.String()) {
+		t.Errorf("get: %q", value)
+	}
+	command(cliutil.ExitOK, "delete", "--store", url, "city 7")
+
+	// Copies: to a store of another kind and back, and not onto a part of itself.
+	copied := "zstd+log:" + dir + "/copy"
+	command(cliutil.ExitOK, "copy", "--quiet", "--from", url, "--to", copied)
+	other := "tcp://" + addresses[2] + "," + addresses[0] + "," + addresses[1]
+	for _, c := range [][2]string{{url, urls[1]}, {urls[1], url}, {url, other}} {
+		if _, stderr := command(cliutil.ExitFailed, "copy", "--quiet", "--replace", "--from", c[0], "--to", c[1]); !strings.Contains(stderr, "nothing to copy") {
+			t.Errorf("copy from %s to %s: %s", c[0], c[1], stderr)
+		}
+	}
+	before, _ := command(cliutil.ExitOK, "scan", "--values", "--store", url)
+	command(cliutil.ExitOK, "drop", "--store", url)
+	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); keys != "" {
+		t.Errorf("dropped: %s", keys)
+	}
+	command(cliutil.ExitOK, "copy", "--quiet", "--from", copied, "--to", url)
+	if after, _ := command(cliutil.ExitOK, "scan", "--values", "--store", url); sorted(after) != sorted(before) || len(after) == 0 {
+		t.Errorf("%d bytes came back, want %d", len(after), len(before))
+	}
+
+	for _, store := range behind {
+		if err := partd.Flush(t.Context(), store); err != nil {
+			t.Fatal(err)
+		}
+	}
+	verify := func(code int) (v verification) {
+		text, _ := command(code, "verify", "--json", "--store", url)
+		if err := json.Unmarshal([]byte(text), &v); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if v := verify(cliutil.ExitOK); !v.OK || v.Keys != 49 || v.Segments < 3 {
+		t.Errorf("verify: %+v", v)
+	}
+	files, err := filepath.Glob(dir + "/1/seg-*")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[len(data)/2] ^= 1
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v := verify(cliutil.ExitFailed); len(v.Damage) == 0 || !strings.HasPrefix(v.Damage[0].File, addresses[1]+": ") {
+		t.Errorf("verify of damage: %+v", v)
+	}
+}

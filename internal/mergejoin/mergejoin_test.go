@@ -1,0 +1,167 @@
+package mergejoin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/tempdir"
+)
+
+type pair struct{ key, record string }
+
+// model joins as the words say.
+func model(left, right []pair, how How, matchEmpty bool) (rows []string) {
+	same := func(a, b pair) bool { return a.key == b.key && (matchEmpty || a.key != "") }
+	for _, l := range left {
+		matched := false
+		for _, r := range right {
+			if same(l, r) {
+				matched = true
+				if how.Pairs() {
+					rows = append(rows, l.record+"+"+r.record)
+				}
+			}
+		}
+		if matched && how == Semi || !matched && how.LeftAlone() {
+			rows = append(rows, l.record+"-")
+		}
+	}
+	for _, r := range right {
+		if how.RightAlone() && !slices.ContainsFunc(left, func(l pair) bool { return same(l, r) }) {
+			rows = append(rows, "-"+r.record)
+		}
+	}
+	slices.Sort(rows)
+	return rows
+}
+
+func sorter(t *testing.T, temp *tempdir.Set, records []pair) *extsort.Sorter {
+	t.Helper()
+	s, err := extsort.New(t.Context(), &extsort.Options{Memory: extsort.MinMemory, Threads: 1, Temp: temp, KeepKeys: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w, err := s.Writer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		if err := w.Add([]byte(r.key), []byte(r.record)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func newTemp(t *testing.T) *tempdir.Set {
+	t.Helper()
+	temp, err := tempdir.New([]string{t.TempDir()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := temp.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return temp
+}
+
+func TestJoinsAreThoseOfTheModel(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 1))
+	side := func(name string, n, keys int, long int) (all []pair) {
+		for i := range n {
+			key := fmt.Sprint("key", rnd.IntN(keys))
+			switch rnd.IntN(6) {
+			case 0:
+				key = "hot"
+			case 1:
+				key = ""
+			}
+			all = append(all, pair{key, fmt.Sprint(name, i, strings.Repeat("x", rnd.IntN(long)))})
+		}
+		return all
+	}
+	for trial := range 30 {
+		left, right := side("l", rnd.IntN(200), 1+rnd.IntN(100), 40), side("r", rnd.IntN(200), 1+rnd.IntN(100), 40)
+		if trial%3 == 0 { // records without bytes
+			left = append(left, pair{"key1", ""}, pair{"hot", ""})
+			right = append(right, pair{"key1", ""})
+		}
+		for how := Inner; how <= Anti; how++ {
+			for _, matchEmpty := range []bool{false, true} {
+				for _, memory := range []int64{64, 1000, 1 << 20} {
+					temp := newTemp(t)
+					var rows []string
+					stats, err := Join(t.Context(), sorter(t, temp, left), sorter(t, temp, right),
+						Options{How: how, MatchEmpty: matchEmpty, Memory: memory, Temp: temp},
+						func(l, r []byte) error {
+							sep := "+"
+							if l == nil || r == nil {
+								sep = "-"
+							}
+							rows = append(rows, string(l)+sep+string(r))
+							return nil
+						})
+					if err != nil {
+						t.Fatal(err)
+					}
+					slices.Sort(rows)
+					if want := model(left, right, how, matchEmpty); !slices.Equal(rows, want) || stats.Rows != int64(len(want)) {
+						t.Fatalf("trial %d, how %d, match empty %v, memory %d: %d rows, want %d: %q, want %q", trial, how, matchEmpty, memory, len(rows), len(want), rows, want)
+					}
+					if how.Pairs() && memory == 64 && len(left) > 150 && len(right) > 50 && stats.Spilled == 0 {
+						t.Errorf("trial %d: nothing went to a file", trial)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A key with half of both sides is joined within the memory, and the end of the
+// context ends it.
+func TestAHotKeyTakesNoMemory(t *testing.T) {
+	temp := newTemp(t)
+	var left, right []pair
+	for i := range 3000 {
+		left = append(left, pair{"hot", fmt.Sprintf("%0100d", i)})
+		right = append(right, pair{"hot", fmt.Sprintf("%0100d", i)})
+	}
+	rows, sum := 0, 0
+	o := Options{Memory: 32 << 10, Temp: temp}
+	stats, err := Join(t.Context(), sorter(t, temp, left), sorter(t, temp, right), o, func(l, r []byte) error {
+		rows++
+		sum += int(l[99]) * int(r[99])
+		return nil
+	})
+	if err != nil || rows != 9_000_000 || stats.Spilled < 300_000 {
+		t.Errorf("%d rows, %+v, %v", rows, stats, err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("enough")
+	_, err = Join(ctx, sorter(t, temp, left), sorter(t, temp, right), o, func(l, r []byte) error {
+		cancel(why)
+		return nil
+	})
+	if !errors.Is(err, why) {
+		t.Errorf("ended by %v", err)
+	}
+	if _, err = Join(t.Context(), sorter(t, temp, left), sorter(t, temp, right), o, func(l, r []byte) error { return why }); !errors.Is(err, why) {
+		t.Errorf("ended by %v", err)
+	}
+}

@@ -1,0 +1,122 @@
+// Package metrics counts, and writes figures in the text format that Prometheus
+// reads, version 0.0.4.
+package metrics
+
+import (
+	"bufio"
+	"io"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// ContentType is what HTTP calls the format.
+const ContentType = "text/plain; version=0.0.4; charset=utf-8"
+
+// Kind is what Prometheus may do with a metric.
+type Kind string
+
+// The kinds.
+const (
+	Counter   Kind = "counter"
+	Gauge     Kind = "gauge"
+	Durations Kind = "histogram"
+)
+
+// bounds are the upper bounds of the buckets of a histogram.
+var bounds = [...]time.Duration{
+	100 * time.Microsecond, 300 * time.Microsecond, time.Millisecond, 3 * time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond,
+	100 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second,
+}
+
+// Histogram counts how long something took. Its zero value is ready.
+type Histogram struct {
+	counts [len(bounds) + 1]atomic.Int64
+	sum    atomic.Int64
+}
+
+// Observe adds one.
+func (h *Histogram) Observe(d time.Duration) {
+	i := 0
+	for i < len(bounds) && d > bounds[i] {
+		i++
+	}
+	h.counts[i].Add(1)
+	h.sum.Add(int64(d))
+}
+
+// Count returns how many there were.
+func (h *Histogram) Count() (n int64) {
+	for i := range h.counts {
+		n += h.counts[i].Load()
+	}
+	return n
+}
+
+// Writer writes metrics, each with all its samples before the next.
+type Writer struct {
+	w    *bufio.Writer
+	name string
+}
+
+// NewWriter writes to w; Flush ends that.
+func NewWriter(w io.Writer) *Writer { return &Writer{w: bufio.NewWriter(w)} }
+
+// Begin begins a metric. It may have no sample.
+func (w *Writer) Begin(name string, k Kind, help string) {
+	w.name = name
+	w.write("# HELP ", name, " ", strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(help), "\n# TYPE ", name, " ", string(k), "\n")
+}
+
+// One writes a metric that has one sample.
+func (w *Writer) One(name string, k Kind, help string, value float64) {
+	w.Begin(name, k, help)
+	w.Sample(value)
+}
+
+// Sample writes a sample of the metric begun, with labels: names and values in turn.
+func (w *Writer) Sample(value float64, labels ...string) { w.sample("", value, labels) }
+
+// Histogram writes all samples of a histogram, in seconds.
+func (w *Writer) Histogram(h *Histogram, labels ...string) {
+	sum, n := h.sum.Load(), int64(0)
+	labels = append(labels[:len(labels):len(labels)], "le", "+Inf")
+	for i := range h.counts {
+		n += h.counts[i].Load()
+		labels[len(labels)-1] = "+Inf"
+		if i < len(bounds) {
+			labels[len(labels)-1] = number(bounds[i].Seconds())
+		}
+		w.sample("_bucket", float64(n), labels)
+	}
+	labels = labels[:len(labels)-2]
+	w.sample("_sum", time.Duration(sum).Seconds(), labels)
+	w.sample("_count", float64(n), labels)
+}
+
+// Flush returns the first error of writing.
+func (w *Writer) Flush() error { return w.w.Flush() }
+
+func (w *Writer) sample(suffix string, value float64, labels []string) {
+	w.write(w.name, suffix)
+	for i := 0; i < len(labels); i += 2 {
+		before := ","
+		if i == 0 {
+			before = "{"
+		}
+		w.write(before, labels[i], `="`, strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`).Replace(labels[i+1]), `"`)
+	}
+	if len(labels) > 0 {
+		w.write("}")
+	}
+	w.write(" ", number(value), "\n")
+}
+
+func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+
+func (w *Writer) write(texts ...string) {
+	for _, t := range texts {
+		_, _ = w.w.WriteString(t) // Flush tells
+	}
+}

@@ -1,0 +1,57 @@
+package metrics
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWriter(t *testing.T) {
+	var h Histogram
+	for _, d := range []time.Duration{0, 100 * time.Microsecond, 2 * time.Millisecond, time.Hour} {
+		h.Observe(d)
+	}
+	var b strings.Builder
+	w := NewWriter(&b)
+	w.One("a_total", Counter, "what \\ it\nis", 3)
+	w.Begin("b", Gauge, "of several")
+	w.Sample(-1.5, "of", "a \"b\"\\\n", "and", "c")
+	w.Sample(1e20)
+	w.Begin("h", Durations, "times")
+	w.Histogram(&h, "op", "x")
+	if err := w.Flush(); err != nil || h.Count() != 4 {
+		t.Fatal(h.Count(), err)
+	}
+	want := `# HELP a_total what \\ it\nis
+# TYPE a_total counter
+a_total 3
+# HELP b of several
+# TYPE b gauge
+b{of="a \"b\"\\\n",and="c"} -1.5
+b 1e+20
+# HELP h times
+# TYPE h histogram
+h_bucket{op="x",le="0.0001"} 2
+h_bucket{op="x",le="0.0003"} 2
+h_bucket{op="x",le="0.001"} 2
+h_bucket{op="x",le="0.003"} 3
+`
+	if got := b.String(); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "h_bucket{op=\"x\",le=\"30\"} 3\nh_bucket{op=\"x\",le=\"+Inf\"} 4\nh_sum{op=\"x\"} 3600.0021\nh_count{op=\"x\"} 4\n") {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+type broken struct{}
+
+var errBroken = errors.New("it broke")
+
+func (broken) Write([]byte) (int, error) { return 0, errBroken }
+
+func TestBrokenWriter(t *testing.T) {
+	w := NewWriter(broken{})
+	w.One("a", Gauge, "b", 1)
+	if err := w.Flush(); !errors.Is(err, errBroken) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,195 @@
+package namespaces
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"sync"
+
+	"github.com/go-partd/partd"
+)
+
+// lazy is the store of a namespace, which is opened for each operation unless it is
+// open. Where there is none, it reads as empty; what writes makes it.
+type lazy struct {
+	set  *Set
+	name string
+}
+
+var (
+	_ partd.Partd        = (*lazy)(nil)
+	_ partd.Setter       = (*lazy)(nil)
+	_ partd.Deleter      = (*lazy)(nil)
+	_ partd.Lister       = (*lazy)(nil)
+	_ partd.Opener       = (*lazy)(nil)
+	_ partd.Scanner      = (*lazy)(nil)
+	_ partd.PartScanner  = (*lazy)(nil)
+	_ partd.Popper       = (*lazy)(nil)
+	_ partd.Flusher      = (*lazy)(nil)
+	_ partd.Syncer       = (*lazy)(nil)
+	_ partd.Statter      = (*lazy)(nil)
+	_ partd.Applier      = (*lazy)(nil)
+	_ partd.SessionGuard = (*lazy)(nil)
+	_ partd.Checker      = (*lazy)(nil)
+)
+
+// with calls f with the open store, unless there is none, which is not made.
+func (l *lazy) with(ctx context.Context, create bool, f func(partd.Partd) error) error {
+	return l.held(ctx, create, false, f)
+}
+
+// held is with, for long if need be.
+func (l *lazy) held(ctx context.Context, create, long bool, f func(partd.Partd) error) error {
+	store, release, err := l.set.acquire(ctx, l.name, create, long)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if store == nil {
+		return nil
+	}
+	return f(store)
+}
+
+// renewed returns the error of a change, and has the store opened again that needs it.
+func (l *lazy) renewed(err error) error {
+	if errors.Is(err, partd.ErrNeedsReopen) {
+		l.set.renew(l.name)
+	}
+	return err
+}
+
+func (l *lazy) Append(ctx context.Context, entries ...partd.Entry) error {
+	return l.renewed(l.with(ctx, true, func(s partd.Partd) error { return s.Append(ctx, entries...) }))
+}
+
+func (l *lazy) Set(ctx context.Context, key string, value []byte) error {
+	return l.renewed(l.with(ctx, true, func(s partd.Partd) error { return partd.Set(ctx, s, key, value) }))
+}
+
+func (l *lazy) SetOnce(ctx context.Context, key string, value []byte) error {
+	return l.renewed(l.with(ctx, true, func(s partd.Partd) error { return partd.SetOnce(ctx, s, key, value) }))
+}
+
+func (l *lazy) Delete(ctx context.Context, keys ...string) error {
+	return l.renewed(l.with(ctx, false, func(s partd.Partd) error { return partd.Delete(ctx, s, keys...) }))
+}
+
+func (l *lazy) Drop(ctx context.Context) error {
+	return l.renewed(l.with(ctx, false, func(s partd.Partd) error { return s.Drop(ctx) }))
+}
+
+func (l *lazy) Flush(ctx context.Context) error {
+	return l.renewed(l.with(ctx, false, func(s partd.Partd) error { return partd.Flush(ctx, s) }))
+}
+
+func (l *lazy) Sync(ctx context.Context) error {
+	return l.renewed(l.with(ctx, false, func(s partd.Partd) error { return partd.Sync(ctx, s) }))
+}
+
+func (l *lazy) Get(ctx context.Context, keys ...string) (values [][]byte, err error) {
+	values = make([][]byte, len(keys))
+	err = l.with(ctx, false, func(s partd.Partd) (err error) { values, err = s.Get(ctx, keys...); return err })
+	return values, err
+}
+
+func (l *lazy) Pop(ctx context.Context, keys ...string) (values [][]byte, err error) {
+	values = make([][]byte, len(keys))
+	err = l.with(ctx, false, func(s partd.Partd) (err error) { values, err = partd.Pop(ctx, s, keys...); return err })
+	return values, l.renewed(err)
+}
+
+func (l *lazy) Stat(ctx context.Context) (st partd.Stats, err error) {
+	err = l.with(ctx, false, func(s partd.Partd) (err error) { st, err = partd.Stat(ctx, s); return err })
+	return st, err
+}
+
+// Open keeps the store open until the reader is closed.
+func (l *lazy) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	store, release, err := l.set.acquire(ctx, l.name, false, true)
+	if err != nil {
+		return nil, err
+	}
+	if store == nil {
+		return io.NopCloser(bytes.NewReader(nil)), nil
+	}
+	r, err := partd.Open(ctx, store, key)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return &reader{r, sync.OnceFunc(release)}, nil
+}
+
+type reader struct {
+	io.ReadCloser
+	release func()
+}
+
+func (r *reader) Rewind() error {
+	if again, ok := r.ReadCloser.(partd.Rewinder); ok {
+		return again.Rewind()
+	}
+	return fmt.Errorf("rewind: %w", errors.ErrUnsupported)
+}
+
+func (r *reader) Close() error {
+	defer r.release()
+	return r.ReadCloser.Close()
+}
+
+// each keeps the store open while its items are yielded.
+func each[V any](ctx context.Context, l *lazy, all func(partd.Partd) iter.Seq2[V, error]) iter.Seq2[V, error] {
+	return func(yield func(V, error) bool) {
+		stopped := false
+		err := l.held(ctx, false, true, func(s partd.Partd) error {
+			for v, err := range all(s) {
+				if !yield(v, err) {
+					stopped = true
+					return nil
+				}
+			}
+			return nil
+		})
+		if err != nil && !stopped {
+			var none V
+			yield(none, err)
+		}
+	}
+}
+
+func (l *lazy) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	return each(ctx, l, func(s partd.Partd) iter.Seq2[partd.KeyInfo, error] { return partd.Keys(ctx, s) })
+}
+
+func (l *lazy) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+	return each(ctx, l, func(s partd.Partd) iter.Seq2[partd.Chunk, error] { return partd.Scan(ctx, s) })
+}
+
+func (l *lazy) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
+	return each(ctx, l, func(s partd.Partd) iter.Seq2[partd.Chunk, error] { return partd.ScanPart(ctx, s, part, parts) })
+}
+
+// ReaderMemory returns what an open reader and a listing take.
+func (l *lazy) ReaderMemory() (reader, listing int64) { return l.set.opts.Reader, l.set.opts.Listing }
+
+// Check looks beneath layers, as checksums are the store's.
+func (l *lazy) Check(ctx context.Context) (found partd.Checked, err error) {
+	err = l.held(ctx, false, true, func(s partd.Partd) (err error) {
+		for {
+			if c, ok := s.(partd.Checker); ok {
+				found, err = c.Check(ctx)
+				return err
+			}
+			layer, ok := s.(partd.Unwrapper)
+			if !ok {
+				return fmt.Errorf("the store of the namespace keeps no checksums: %w", errors.ErrUnsupported)
+			}
+			s = layer.Unwrap()
+		}
+	})
+	return found, err
+}

@@ -1,0 +1,457 @@
+package namespaces
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/partdtest"
+	"github.com/go-partd/partd/remote"
+)
+
+func open(t testing.TB, dir string, most int, ttl time.Duration, opened *atomic.Int64) *Set {
+	t.Helper()
+	s, err := New(dir, Options{
+		MaxOpen: most, TTL: ttl, Logger: slog.New(slog.DiscardHandler), Reader: 256 << 10, Listing: 5 << 20,
+		Open: func(_ context.Context, dir string) (partd.Partd, error) {
+			store, err := logstore.Open(dir, &logstore.Options{Memory: logstore.MinMemory})
+			if err != nil {
+				return nil, err
+			}
+			if opened != nil {
+				opened.Add(1)
+			}
+			return store, nil
+		},
+	})
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Close(context.Background())) })
+	return s
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestKeepsPromises runs the suite over a namespace whose store is closed after
+// nearly every operation, as others are used.
+func TestKeepsPromises(t *testing.T) {
+	n := 0
+	partdtest.StateMachine(t, func(t *testing.T) partd.Partd {
+		n++
+		s := open(t, t.TempDir(), 2, 0, nil)
+		store, done := s.Use("mine")
+		other, otherDone := s.Use("other")
+		third, thirdDone := s.Use("third")
+		t.Cleanup(func() { done(); otherDone(); thirdDone() })
+		return &disturbed{store.(*lazy), []partd.Partd{other, third}}
+	}, &partdtest.Options{MachineRuns: 2})
+	if n == 0 {
+		t.Error("nothing ran")
+	}
+}
+
+// disturbed has two other namespaces used before each append.
+type disturbed struct {
+	*lazy
+	others []partd.Partd
+}
+
+func (d *disturbed) Append(ctx context.Context, entries ...partd.Entry) error {
+	for _, other := range d.others {
+		if err := other.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
+			return err
+		}
+	}
+	return d.lazy.Append(ctx, entries...)
+}
+
+// TestMany uses many namespaces from several goroutines (PARTD_NAMESPACES of them),
+// of which few are open: each keeps its own, and memory and descriptors stay small.
+func TestMany(t *testing.T) {
+	many := 300
+	if s := os.Getenv("PARTD_NAMESPACES"); s != "" {
+		var err error
+		many, err = strconv.Atoi(s)
+		must(t, err)
+	}
+	ctx := context.Background()
+	const most = 4
+	s := open(t, t.TempDir(), most, 0, nil)
+	before := descriptors()
+	var wg sync.WaitGroup
+	var worst atomic.Int64
+	for g := range 3 {
+		wg.Go(func() {
+			for i := g; i < many; i += 3 {
+				store, done := s.Use(fmt.Sprint("Job", i))
+				if err := store.Append(ctx, partd.Entry{Key: "k", Value: fmt.Append(nil, "value of ", i)}); err != nil {
+					t.Error(err)
+				}
+				done()
+				worst.Store(max(worst.Load(), int64(descriptors())))
+			}
+		})
+	}
+	wg.Wait()
+	if s.opened > most || len(s.entries) > most {
+		t.Errorf("%d stores are open, %d are remembered", s.opened, len(s.entries))
+	}
+	if n := worst.Load() - int64(before); runtime.GOOS == "linux" && n > 25*most {
+		t.Errorf("%d descriptors more were in use", n)
+	}
+	list, err := s.List(ctx, "", many+1)
+	if must(t, err); len(list) != many || list[0].Disk == 0 || time.Since(list[0].Used) > time.Hour {
+		t.Errorf("%d are listed", len(list))
+	}
+	for i := 0; i < many; i += 1 + many/50 {
+		store, done := s.Use(fmt.Sprint("Job", i))
+		values, err := store.Get(ctx, "k")
+		if must(t, err); string(values[0]) != fmt.Sprint("value of ", i) {
+			t.Errorf("namespace %d has %q", i, values[0])
+		}
+		done()
+	}
+}
+
+func descriptors() int {
+	names, _ := os.ReadDir("/proc/self/fd")
+	return len(names)
+}
+
+// TestMissing reads a namespace that there is not, which does not make it.
+func TestMissing(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "namespaces")
+	s := open(t, dir, 2, 0, nil)
+	store, done := s.Use("missing")
+	defer done()
+	values, err := store.Get(ctx, "a", "b")
+	if must(t, err); len(values) != 2 || len(values[0])+len(values[1]) > 0 {
+		t.Errorf("it has %q", values)
+	}
+	must(t, store.Drop(ctx))
+	must(t, partd.Delete(ctx, store, "a"))
+	must(t, partd.Flush(ctx, store))
+	for range partd.Keys(ctx, store) {
+		t.Error("it has keys")
+	}
+	if _, err := partd.Stat(ctx, store); err != nil {
+		t.Error(err)
+	}
+	if err := store.(*lazy).CheckSession(ctx, 1, partd.SessionToken{}); !errors.Is(err, partd.ErrSessionExpired) {
+		t.Errorf("a session of it: %v", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory was made: %v", err)
+	}
+}
+
+// TestInUse: what is being read stays open, and who needs its place waits.
+func TestInUse(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir(), 1, 0, nil)
+	a, aDone := s.Use("a")
+	b, bDone := s.Use("b")
+	defer aDone()
+	defer bDone()
+	must(t, a.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	r, err := partd.Open(ctx, a, "k")
+	must(t, err)
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if err := b.Append(short, partd.Entry{Key: "k", Value: []byte("w")}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a second store is opened, or the first was closed: %v", err)
+	}
+	time.AfterFunc(20*time.Millisecond, func() { _ = r.Close() })
+	must(t, b.Append(ctx, partd.Entry{Key: "k", Value: []byte("w")}))
+}
+
+// TestTTL removes what nobody uses, and what is used stays, with a removal that was
+// cut short.
+func TestTTL(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, removedPrefix+"half", "x"), 0o700))
+	s := open(t, dir, 2, 100*time.Millisecond, nil)
+	if _, err := os.Stat(filepath.Join(dir, removedPrefix+"half")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was half removed is there: %v", err)
+	}
+	used, usedDone := s.Use("used")
+	defer usedDone()
+	left, leftDone := s.Use("left")
+	for _, store := range []partd.Partd{used, left} {
+		must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	}
+	leftDone()
+	var list []remote.NamespaceInfo
+	for begin := time.Now(); time.Since(begin) < 20*time.Second; time.Sleep(20 * time.Millisecond) {
+		var err error
+		if list, err = s.List(ctx, "", 10); err != nil || len(list) < 2 {
+			must(t, err)
+			break
+		}
+	}
+	time.Sleep(300 * time.Millisecond)
+	list, err := s.List(ctx, "", 10)
+	if must(t, err); len(list) != 1 || list[0].Name != "used" {
+		t.Fatalf("there are %v", list)
+	}
+	left, leftDone = s.Use("left")
+	defer leftDone()
+	values, err := left.Get(ctx, "k")
+	if must(t, err); len(values[0]) > 0 {
+		t.Errorf("it came back with %q", values[0])
+	}
+}
+
+func TestFileNames(t *testing.T) {
+	for _, name := range []string{"job7", "Job7", "A.B-c_D", "...", ".x", "Z"} {
+		file := fileName(name)
+		if back, ok := nameOf(file); !ok || back != name {
+			t.Errorf("%q is %q, which is %q", name, file, back)
+		}
+	}
+	for _, file := range []string{"Job", "+", "a+", "++a", "~x", "..", "+1", "x y"} {
+		if name, ok := nameOf(file); ok {
+			t.Errorf("the file %q is the namespace %q", file, name)
+		}
+	}
+}
+
+// TestTTLBeginsAtTheEnd keeps a namespace for the whole TTL after its last client has
+// left, which may have been quiet for longer, and after the set was made anew.
+func TestTTLBeginsAtTheEnd(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	const ttl = 2 * time.Second
+	old := func(name string) {
+		long := time.Now().Add(-10 * ttl)
+		must(t, os.Chtimes(filepath.Join(dir, name), long, long))
+	}
+	s, err := New(dir, open(t, t.TempDir(), 1, ttl, nil).opts)
+	must(t, err)
+	store, done := s.Use("quiet")
+	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	old("quiet")
+	done()
+	time.Sleep(ttl / 2)
+	_, err = os.Stat(filepath.Join(dir, "quiet"))
+	must(t, err)
+	must(t, s.Close(ctx))
+	old("quiet")
+	open(t, dir, 1, ttl, nil)
+	time.Sleep(ttl / 2)
+	_, err = os.Stat(filepath.Join(dir, "quiet"))
+	must(t, err)
+}
+
+// TestIdleReaders gives up the stores that idle readers keep open, for a namespace
+// that needs one.
+func TestIdleReaders(t *testing.T) {
+	ctx := context.Background()
+	set, err := New(t.TempDir(), open(t, t.TempDir(), 2, 0, nil).opts)
+	must(t, err)
+	server, err := remote.NewServer(partd.NewDict(), &remote.ServerOptions{Namespaces: set})
+	must(t, err)
+	l, err := remote.Listen("tcp://127.0.0.1:0")
+	must(t, err)
+	go server.Serve(ctx, l)
+	t.Cleanup(func() { must(t, server.Shutdown(ctx)) })
+	for _, name := range []string{"a", "b", "c"} {
+		c, err := remote.Dial(ctx, remote.URL(l.Addr())+"/"+name, nil)
+		must(t, err)
+		t.Cleanup(func() { must(t, c.Close()) })
+		begin := time.Now()
+		must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 32<<20)}))
+		if d := time.Since(begin); d > patience/2 {
+			t.Errorf("the namespace %s waited for %v", name, d)
+		}
+		r, err := c.Open(ctx, "k")
+		must(t, err)
+		t.Cleanup(func() { _ = r.Close() })
+		_, err = r.Read(make([]byte, 1))
+		must(t, err)
+	}
+}
+
+// TestReopened opens a store again that wants that.
+func TestReopened(t *testing.T) {
+	ctx := context.Background()
+	var opened atomic.Int64
+	set, err := New(t.TempDir(), Options{MaxOpen: 1, Logger: slog.New(slog.DiscardHandler), Open: func(context.Context, string) (partd.Partd, error) {
+		return &failing{partd.NewDict(), opened.Add(1) == 1}, nil
+	}})
+	must(t, err)
+	t.Cleanup(func() { must(t, set.Close(ctx)) })
+	store, done := set.Use("a")
+	defer done()
+	if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); !errors.Is(err, partd.ErrNeedsReopen) {
+		t.Error(err)
+	}
+	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+}
+
+type failing struct {
+	partd.Partd
+	fails bool
+}
+
+func (f *failing) Append(ctx context.Context, entries ...partd.Entry) error {
+	if f.fails {
+		return fmt.Errorf("a bad disk: %w", partd.ErrNeedsReopen)
+	}
+	return f.Partd.Append(ctx, entries...)
+}
+
+// TestTurns lets who needs a store get one, while others use all that may be open
+// without a pause.
+func TestTurns(t *testing.T) {
+	s := open(t, t.TempDir(), 2, 0, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var busy atomic.Int64
+	for i := range 16 {
+		store, done := s.Use(fmt.Sprint("greedy", i%2))
+		wg.Go(func() {
+			defer done()
+			for ctx.Err() == nil {
+				if err := store.Append(context.WithoutCancel(ctx), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
+					t.Error(err)
+				}
+				busy.Add(1)
+			}
+		})
+	}
+	store, done := s.Use("modest")
+	defer done()
+	var longest time.Duration
+	for range 20 {
+		begun := time.Now()
+		must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+		longest = max(longest, time.Since(begun))
+		time.Sleep(20 * time.Millisecond)
+	}
+	cancel()
+	wg.Wait()
+	t.Logf("the longest wait was %v, the others appended %d times", longest, busy.Load())
+	if longest > 5*time.Second {
+		t.Errorf("it waits %v", longest)
+	}
+}
+
+// TestSlowOpening holds up who waits for the store that takes long to be opened, and
+// nobody else.
+func TestSlowOpening(t *testing.T) {
+	ctx, one := context.Background(), partd.Entry{Key: "k", Value: []byte("v")}
+	opts := open(t, t.TempDir(), 2, 0, nil).opts
+	goOn, quick := make(chan struct{}), opts.Open
+	opts.Open = func(ctx context.Context, dir string) (partd.Partd, error) {
+		if filepath.Base(dir) == "slow" {
+			<-goOn
+		}
+		return quick(ctx, dir)
+	}
+	s, err := New(t.TempDir(), opts)
+	must(t, err)
+	var readers []func() error
+	for _, name := range []string{"a", "b"} {
+		store, done := s.Use(name)
+		defer done()
+		must(t, store.Append(ctx, one))
+		r, err := partd.Open(ctx, store, "k")
+		must(t, err)
+		readers = append(readers, r.Close)
+	}
+	slow, slowDone := s.Use("slow")
+	defer slowDone()
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			if err := slow.Append(ctx, one); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	time.Sleep(2 * tenure) // both wait, and the other stores had their time
+	for _, end := range readers {
+		must(t, end())
+	}
+	time.Sleep(tenure)
+	short, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for _, name := range []string{"b", "c", "b"} {
+		store, done := s.Use(name)
+		if err := store.Append(short, one); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		done()
+	}
+	close(goOn)
+	wg.Wait()
+	must(t, s.Close(ctx))
+}
+
+// TestOpenedWhileClosing closes what was being opened when all is closed.
+func TestOpenedWhileClosing(t *testing.T) {
+	opening, goOn := make(chan struct{}), make(chan struct{})
+	s, err := New(t.TempDir(), Options{MaxOpen: 1, Logger: slog.New(slog.DiscardHandler), Open: func(context.Context, string) (partd.Partd, error) {
+		close(opening)
+		<-goOn
+		return partd.NewDict(), nil
+	}})
+	must(t, err)
+	store, done := s.Use("a")
+	defer done()
+	failed := make(chan error)
+	go func() { failed <- store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}) }()
+	<-opening
+	time.AfterFunc(100*time.Millisecond, func() { close(goOn) })
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	must(t, s.Close(ctx))
+	if err := <-failed; !errors.Is(err, partd.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// TestMeasuringIsNoUse removes what nobody uses, although how much is to be written
+// out is asked of all open stores again and again.
+func TestMeasuringIsNoUse(t *testing.T) {
+	s := open(t, t.TempDir(), 3, 2*time.Second, nil)
+	s.opts.Sizes = func(partd.Partd) (disk, pending int64, err error) { return 1, 1, nil }
+	for _, name := range []string{"first", "second", "third"} {
+		store, done := s.Use(name)
+		must(t, store.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
+		done()
+	}
+	if n := s.pending(); n != 3 {
+		t.Errorf("of 3 stores %d bytes are to be written", n)
+	}
+	if first := s.idle.Front().Value.(*entry).name; first != "first" {
+		t.Errorf("%s counts as the one not used for longest", first)
+	}
+	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		s.pending()
+		list, err := s.List(t.Context(), "", 3)
+		if must(t, err); len(list) == 0 {
+			break
+		}
+		if time.Since(begun) > 8*time.Second {
+			t.Fatalf("there are %v", list)
+		}
+	}
+}

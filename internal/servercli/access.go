@@ -1,0 +1,70 @@
+package servercli
+
+import (
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/tokens"
+)
+
+// access is who may connect: what is read again at SIGHUP.
+type access struct {
+	users        *tokens.Users // nil without any
+	certificates *certificates // nil without TLS
+}
+
+func readAccess(c *config, log *slog.Logger) (*access, error) {
+	a := &access{}
+	if c.hasUsers() {
+		var err error
+		if a.users, err = tokens.Load(c.tokensFile); err != nil {
+			return nil, cliutil.Usagef("--tokens-file: %w (partd-server token add makes it)", err)
+		}
+	}
+	if c.tlsCert == "" {
+		return a, nil
+	}
+	a.certificates = &certificates{cert: c.tlsCert, key: c.tlsKey, clientCA: c.clientCA, needClient: c.tokensFile == "", log: log}
+	if err := a.certificates.load(); err != nil {
+		return nil, cliutil.Usagef("%w", err)
+	}
+	return a, nil
+}
+
+// reload reads users and certificates again. A file that cannot be used leaves
+// what was read before.
+func (a *access) reload(log *slog.Logger) {
+	if a.users == nil && a.certificates == nil {
+		log.Info("SIGHUP: the server goes on; there is nothing that it reads again. SIGTERM ends it")
+		return
+	}
+	if a.users != nil {
+		if err := a.users.Reload(); err != nil {
+			log.Error("the users cannot be read again: those from before stay", "error", err)
+		} else {
+			log.Info("users read again")
+		}
+	}
+	if a.certificates != nil {
+		a.certificates.reload()
+	}
+}
+
+// onHangup calls a function at SIGHUP, which would end the process otherwise, with
+// what a buffer holds.
+func onHangup(reload func()) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		for range hangups {
+			reload()
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+	}
+}

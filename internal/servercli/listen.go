@@ -1,0 +1,122 @@
+package servercli
+
+import (
+	"errors"
+	"net"
+	"strings"
+	"sync"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/remote"
+)
+
+// listener is an address that is open, with what holds for its clients.
+type listener struct {
+	net.Listener
+	opts remote.ServeOptions
+}
+
+// accepting tells when connections are accepted, so that who was told that the server
+// is ready does not find that it is not.
+type accepting struct {
+	net.Listener
+	once  sync.Once
+	begun chan struct{}
+}
+
+func (a *accepting) Accept() (net.Conn, error) {
+	a.once.Do(func() { close(a.begun) })
+	return a.Listener.Accept()
+}
+
+// listen opens all addresses, or none.
+func listen(c *config, a *access) ([]listener, error) {
+	var listeners []listener
+	fail := func(err error) ([]listener, error) {
+		for _, l := range listeners {
+			err = errors.Join(err, l.Close())
+		}
+		return nil, err
+	}
+	for _, text := range c.listen {
+		url, opts, err := c.parseListen(text)
+		if err == nil {
+			err = c.allowed(url)
+		}
+		if err != nil {
+			return fail(err)
+		}
+		var l net.Listener
+		if isTLS(url) {
+			l, err = remote.ListenTLS(url, a.certificates.serverConfig())
+		} else {
+			l, err = remote.Listen(url)
+		}
+		if err != nil {
+			return fail(err)
+		}
+		listeners = append(listeners, listener{l, opts})
+		if remote.BeyondLoopback(l.Addr()) && !c.insecure && c.exposes(url) != "" {
+			return fail(c.exposed(url))
+		}
+	}
+	return listeners, nil
+}
+
+// parseListen takes a listener's namespace, as in URL=NAME, from its URL.
+func (c *config) parseListen(text string) (url string, opts remote.ServeOptions, err error) {
+	url, namespace, named := strings.Cut(text, "=")
+	if named {
+		if err := remote.CheckNamespace(namespace); err != nil {
+			return "", opts, cliutil.Usagef("--listen %q: %w", text, err)
+		}
+	}
+	return url, remote.ServeOptions{Namespace: namespace, Trusted: c.trust && isSocket(url)}, nil
+}
+
+// allowed refuses an address that can be reached from elsewhere before it is
+// opened. A name is looked up by opening it; what that finds is checked again.
+func (c *config) allowed(url string) error {
+	const usage = "write tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH, and =NAME behind it for one namespace"
+	if isSocket(url) {
+		return nil
+	}
+	scheme, rest, _ := strings.Cut(url, "://")
+	if scheme != "tcp" && scheme != "tls" {
+		return cliutil.Usagef("--listen %q: %s", url, usage)
+	}
+	host, port, err := net.SplitHostPort(rest)
+	if err != nil || port == "" {
+		return cliutil.Usagef("--listen %q: write %s://HOST:PORT, with port 0 for a free one", url, scheme)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return cliutil.Usagef("--listen %q: %q is no port", url, port)
+	}
+	ip := net.ParseIP(host)
+	everywhere := host == "" || host == "*"
+	if !c.insecure && c.exposes(url) != "" && (everywhere || ip != nil && !ip.IsLoopback()) {
+		return c.exposed(url)
+	}
+	return nil
+}
+
+// exposes says what an address that others reach gives away, "" for nothing.
+func (c *config) exposes(url string) string {
+	switch {
+	case isTLS(url) && c.hasUsers():
+		return ""
+	case c.hasUsers():
+		return "tokens and data can be read on their way to this address"
+	}
+	return "everybody who can reach this address may read, change and remove everything"
+}
+
+func (c *config) exposed(url string) error {
+	if c.hasUsers() {
+		return cliutil.Usagef("--listen %s can be reached from other machines, and without TLS others can read the tokens on their way. "+
+			"Listen on tls://HOST:PORT with --tls-cert and --tls-key, or give --insecure if the network lets nobody listen", url)
+	}
+	return cliutil.Usagef("--listen %s can be reached from other machines, and there is no authentication: whoever connects could read, "+
+		"change and remove everything. Listen on tls://HOST:PORT with --tokens-file or --tls-client-ca; or on tcp://127.0.0.1:PORT or ipc:///PATH, "+
+		"and let others in by a tunnel (ssh -L); or give --insecure if the network lets in only those who may", url)
+}

@@ -1,0 +1,147 @@
+package servercli
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/tokens"
+	"github.com/go-partd/partd/remote"
+)
+
+const tokenHelp = `Edit the file of a server's users (--tokens-file). It has hashes of their tokens,
+from which nobody gets the tokens back. A server reads it when it starts, and
+again at SIGHUP.
+
+A user may have several tokens, for different namespaces, each with rights of its
+own. A client shows a token by token-file=FILE in its URL, or $PARTD_TOKEN.`
+
+func newToken(s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use: "token", Short: "Edit the users of a server", Long: tokenHelp,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	for _, cmd := range []*cobra.Command{newTokenAdd(s), newTokenList(s), newTokenRemove(s)} {
+		cmd.Flags().String("tokens-file", "", "`FILE` with the users")
+		root.AddCommand(cmd)
+	}
+	return root
+}
+
+func tokensFile(cmd *cobra.Command) (string, error) {
+	name, err := cmd.Flags().GetString("tokens-file")
+	if err == nil && name == "" {
+		err = cliutil.Usagef("%s needs --tokens-file FILE", cmd.CommandPath())
+	}
+	return name, err
+}
+
+func newTokenAdd(s streams) *cobra.Command {
+	var rights, namespace string
+	var byCert bool
+	cmd := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Add a user, or a token of one, and print the token",
+		Long: `Add a token of a user and print it, this once: nothing keeps it. The rights are some of
+  read    read, list keys, look at sizes, verify
+  append  append and set once
+  change  set, delete, pop and drop
+  admin   list the namespaces where it is held; in the default one, end the server
+They hold in all namespaces unless --namespace names one ("." is the default one).
+With --certificate the user shows a certificate of --tls-client-ca instead, whose
+common name is NAME.`,
+		Example: `  partd-server token add etl --rights append --tokens-file users > etl.token
+  partd-server token add report --rights read --namespace job7 --tokens-file users`,
+		Args: cliutil.Takes(1, 1, "NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := tokensFile(cmd)
+			if err != nil {
+				return err
+			}
+			r, err := remote.ParseRights(rights)
+			if err != nil {
+				return cliutil.Usagef("--rights: %w", err)
+			}
+			g, token, err := tokens.NewGrant(args[0], namespace, r, byCert)
+			if err != nil {
+				return cliutil.Usagef("%w", err)
+			}
+			err = tokens.Edit(file, func(all []tokens.Grant) ([]tokens.Grant, error) {
+				if slices.ContainsFunc(all, func(o tokens.Grant) bool {
+					return o.User == g.User && o.Namespace == g.Namespace && o.ByCertificate() == byCert
+				}) {
+					return nil, cliutil.Usagef("%s has the user %s in that namespace already: partd-server token remove it first", file, g.User)
+				}
+				return append(all, g), nil
+			})
+			if err != nil || byCert {
+				return err
+			}
+			_, err = fmt.Fprintln(s.out, token)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&rights, "rights", "", "`RIGHTS` with commas between them: read, append, change, admin")
+	cmd.Flags().StringVar(&namespace, "namespace", tokens.Everywhere, "`NAME` of the one namespace that they hold in")
+	cmd.Flags().BoolVar(&byCert, "certificate", false, "the user shows a certificate, and gets no token")
+	return cmd
+}
+
+func newTokenList(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the users with their rights", Example: "  partd-server token list --tokens-file users",
+		Args: cliutil.Takes(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			file, err := tokensFile(cmd)
+			if err != nil {
+				return err
+			}
+			all, err := tokens.Read(file)
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+			slices.SortStableFunc(all, func(a, b tokens.Grant) int { return cmp.Compare(a.User, b.User) })
+			for _, g := range all {
+				shows := "token"
+				if g.ByCertificate() {
+					shows = "certificate"
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", g.User, g.Namespace, g.Rights, shows)
+			}
+			return w.Flush()
+		},
+	}
+}
+
+func newTokenRemove(s streams) *cobra.Command {
+	var namespace string
+	cmd := &cobra.Command{
+		Use: "remove NAME", Short: "Remove a user with all tokens, or those of one namespace",
+		Example: "  partd-server token remove etl --tokens-file users",
+		Args:    cliutil.Takes(1, 1, "NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := tokensFile(cmd)
+			if err != nil {
+				return err
+			}
+			return tokens.Edit(file, func(all []tokens.Grant) ([]tokens.Grant, error) {
+				n := len(all)
+				all = slices.DeleteFunc(all, func(g tokens.Grant) bool {
+					return g.User == args[0] && (namespace == "" || g.Namespace == namespace)
+				})
+				if len(all) == n {
+					return nil, fmt.Errorf("%s has no such user: %s", file, args[0])
+				}
+				return all, nil
+			})
+		},
+	}
+	cmd.Flags().StringVar(&namespace, "namespace", "", "`NAME` of the namespace")
+	return cmd
+}

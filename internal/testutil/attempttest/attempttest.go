@@ -1,0 +1,57 @@
+// Package attempttest tests that task attempts work over a store.
+package attempttest
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/shuffle"
+)
+
+// Run has three tasks done by two attempts each, of which the second one counts, and
+// reads what is there by four readers. Store is empty, and stays open.
+func Run(t *testing.T, store partd.Partd) {
+	t.Helper()
+	ctx := t.Context()
+	fail := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[string]string{}
+	for task := range 3 {
+		for attempt := range 2 {
+			w, err := shuffle.Begin(ctx, store, fmt.Sprint(task), fmt.Sprint(attempt))
+			fail(err)
+			for i := range 20 {
+				key, value := fmt.Sprint("key/", i%7), strings.Repeat(fmt.Sprint(task, i), 1+i*1000)
+				fail(w.Append(ctx, partd.Entry{Key: key, Value: []byte(value)}))
+				if attempt == 1 {
+					want[key] += value + ";"
+				}
+			}
+			if attempt == 1 {
+				fail(w.Commit(ctx))
+			}
+		}
+	}
+	c, err := shuffle.WaitCommitted(ctx, store, &shuffle.WaitOptions{Count: 3})
+	fail(err)
+	got := map[string]string{}
+	var all shuffle.Share
+	for part := range 4 {
+		var s shuffle.Share
+		for e, err := range c.ScanPart(ctx, part, 4, &s) {
+			fail(err)
+			got[e.Key] += string(e.Value) + ";"
+		}
+		all.Add(s)
+	}
+	if err := c.Verify(all); err != nil || !maps.Equal(got, want) {
+		t.Errorf("%d keys, want %d, %v", len(got), len(want), err)
+	}
+}

@@ -1,0 +1,96 @@
+// Package gateway runs versitygw, a server that speaks S3 over a directory, as a
+// process of its own, for tests.
+package gateway
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// T is what is used of a testing.TB.
+type T interface {
+	Helper()
+	Fatal(...any)
+	Skip(...any)
+	Setenv(key, value string)
+	TempDir() string
+	Cleanup(func())
+}
+
+// Gateway is a server with one bucket, "bucket", below Dir.
+type Gateway struct {
+	Dir, Addr string
+	mu        sync.Mutex
+	cmd       *exec.Cmd
+}
+
+const version = "v1.8.0"
+
+// Start starts one, which ends with the test, or skips the test where there is none.
+// The environment gets the keys to it.
+func Start(t T) *Gateway {
+	t.Helper()
+	path, err := exec.LookPath("versitygw")
+	if p := os.Getenv("PARTD_VERSITYGW"); p != "" {
+		path, err = p, nil
+	}
+	if err != nil {
+		const how = "versitygw is not installed: go install github.com/versity/versitygw/cmd/versitygw@" + version
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal(how)
+		}
+		t.Skip(how)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &Gateway{Dir: t.TempDir(), Addr: l.Addr().String()}
+	l.Close()
+	if err := os.Mkdir(filepath.Join(g.Dir, "bucket"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "user")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secretsecret")
+	t.Setenv("PARTD_VERSITYGW", path)
+	g.Start(t)
+	t.Cleanup(g.Kill)
+	return g
+}
+
+// Start starts the process again, at the same address.
+func (g *Gateway) Start(t T) {
+	t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.cmd = exec.Command(os.Getenv("PARTD_VERSITYGW"), "--port", g.Addr, "--access", "user", "--secret", "secretsecret", "--quiet", "--keep-alive", "posix", g.Dir)
+	if err := g.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if c, err := net.Dial("tcp", g.Addr); err == nil {
+			c.Close()
+			return
+		}
+	}
+	t.Fatal("versitygw does not listen")
+}
+
+// Kill ends the process at once.
+func (g *Gateway) Kill() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_ = g.cmd.Process.Kill()
+	_ = g.cmd.Wait()
+}
+
+// Pid is the process's.
+func (g *Gateway) Pid() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cmd.Process.Pid
+}

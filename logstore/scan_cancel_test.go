@@ -1,0 +1,71 @@
+package logstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
+)
+
+// A Scan that is cancelled, or that its reader left, reads next to nothing more,
+// also where it looks at much that it does not hand over.
+func TestCancelledScanReadsNoMore(t *testing.T) {
+	large := bytes.Repeat([]byte("v"), 4<<20)
+	small := func(key func(i int) string) (entries []partd.Entry) {
+		for i := range 4 << 10 {
+			entries = append(entries, partd.Entry{Key: key(i), Value: large[:1<<10]})
+		}
+		return entries
+	}
+	for name, entries := range map[string][]partd.Entry{
+		"a large value that was replaced": {{Key: "k", Value: large}},
+		"a hot key that was replaced":     small(func(int) string { return "k" }),
+		"keys of one hash":                small(func(i int) string { return fmt.Sprint("k", i%2) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var reads, cancelAt atomic.Int64
+			var cancel context.CancelFunc
+			h := scanHooks(vfstest.NewMem())
+			h.tableBytes, h.readBytes, h.blobBytes, h.scanWorkers = 8<<20, 16<<10, 64<<10, 1
+			h.hash = func(string) uint64 { return 1 << 40 }
+			h.fs = vfstest.Inject(h.fs, func(op vfstest.Op, _ string) error {
+				if op == vfstest.OpRead && reads.Add(1) == cancelAt.Load() {
+					cancel()
+				}
+				return nil
+			})
+			s, err := open("/s", nil, h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			err = errors.Join(s.Append(t.Context(), entries...), s.Flush(t.Context()), s.Set(t.Context(), "k", []byte("new")), s.Flush(t.Context()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			scan := func() (n int64, err error) {
+				var ctx context.Context
+				ctx, cancel = context.WithCancel(t.Context())
+				defer cancel()
+				reads.Store(0)
+				_, err = drain(s.Scan(ctx))
+				return reads.Load(), err
+			}
+			all, err := scan()
+			if err != nil || all < 16 {
+				t.Fatal(all, err)
+			}
+			for at := int64(1); at < all-4; at += 3 {
+				cancelAt.Store(at)
+				if n, err := scan(); !errors.Is(err, context.Canceled) || n > at+2 {
+					t.Errorf("cancelled at read %d of %d, it read %d times: %v", at, all, n, err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,67 @@
+package logstore
+
+import (
+	"testing"
+
+	"github.com/go-partd/partd/internal/segment"
+)
+
+// Partitions consist of ranges so wide that no source is read much more than once,
+// as far as memory allows, and no wider.
+func TestScanBits(t *testing.T) {
+	type source struct {
+		bits uint8
+		size int64
+	}
+	several := func(n int, s source) (list []source) {
+		for range n {
+			list = append(list, s)
+		}
+		return list
+	}
+	const limit = 3 << 20
+	for _, c := range []struct {
+		name    string
+		sources []source
+		limit   int64
+		want    uint8
+	}{
+		{"nothing", nil, limit, 0},
+		{"one width", several(20, source{10, 90 << 20}), limit, 10},
+		{"one short segment", append(several(20, source{10, 90 << 20}), source{0, 4 << 10}), limit, 10},
+		{"one width, of short ranges", several(8, source{16, 1 << 20}), limit, 16},
+		{"fine ones of before, and many since", append(several(8, source{15, 136 << 20}), several(15, source{10, 88 << 20})...), limit, 10},
+		{"without the memory for it", append(several(8, source{15, 136 << 20}), several(15, source{10, 88 << 20})...), 300 << 10, 14},
+	} {
+		v := &view{}
+		for i, s := range c.sources {
+			off := make([]uint32, 1<<s.bits+1)
+			raw := make([]uint32, 1<<s.bits)
+			for r := range raw {
+				raw[r] = uint32(s.size >> s.bits)
+				off[r+1] = off[r] + raw[r]
+			}
+			g := &storedSegment{Layout: segment.Layout{Bits: s.bits, Off: off}}
+			if i%2 == 1 { // as if compressed
+				clear(off)
+				g.Raw = raw
+			}
+			v.segments = append(v.segments, g)
+		}
+		got := v.scanBits(c.limit)
+		if got != c.want {
+			t.Errorf("%s: %d bits instead of %d", c.name, got, c.want)
+		}
+		var all, want int64
+		sc := &scanner{v: v, bits: got}
+		for i := range 1 << got {
+			all += sc.rangeSize(i)
+		}
+		for _, s := range c.sources {
+			want += s.size >> s.bits << s.bits
+		}
+		if all > want || all < want-int64(len(c.sources))<<got {
+			t.Errorf("%s: the ranges have %d bytes instead of %d", c.name, all, want)
+		}
+	}
+}

@@ -1,0 +1,95 @@
+package cloud
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+)
+
+// One process appends a GB in pieces of 100 bytes, and reads it grouped. The memory is
+// the default, of which the peak of the process must not be more.
+func BenchmarkGateway(b *testing.B) {
+	for _, keys := range []int{1000, 1_000_000} {
+		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
+			g := startGateway(b)
+			const total, pieces = 1 << 30, 1000
+			value := make([]byte, 1<<20)
+			for i := range len(value) / 8 {
+				binary.LittleEndian.PutUint64(value[8*i:], rand.Uint64())
+			}
+			for n := range b.N {
+				url := strings.Replace(g.url(fmt.Sprint("b", n), ""), "memory=16MiB", "memory=512MiB", 1)
+				s := openURL(b, url)
+				// Seconds of the processors for a GB, since those of a clock depend on what
+				// else a machine does.
+				cpu := func(b *testing.B, gb float64) func() {
+					var before, after [2]time.Duration
+					read := func(to *[2]time.Duration) {
+						for i, pid := range []int{os.Getpid(), g.Pid()} {
+							var err error
+							if to[i], err = serverproc.CPU(pid); err != nil {
+								b.Skip(err)
+							}
+						}
+					}
+					read(&before)
+					return func() {
+						read(&after)
+						gb *= float64(b.N)
+						b.ReportMetric((after[0]-before[0]).Seconds()/gb, "client-cpu-s/GB")
+						b.ReportMetric((after[1]-before[1]).Seconds()/gb, "gateway-cpu-s/GB")
+					}
+				}
+				b.Run("append", func(b *testing.B) {
+					b.SetBytes(total)
+					defer cpu(b, total/1e9)()
+					random := rand.New(rand.NewPCG(1, 2))
+					entries := make([]partd.Entry, pieces)
+					for range b.N {
+						for range total / 100 / pieces {
+							for i := range entries {
+								at := random.IntN(len(value) - 100)
+								entries[i] = partd.Entry{Key: fmt.Sprint("key ", random.IntN(keys)), Value: value[at:][:100]}
+							}
+							if err := s.Append(b.Context(), entries...); err != nil {
+								b.Fatal(err)
+							}
+						}
+						if err := partd.Flush(b.Context(), s); err != nil {
+							b.Fatal(err)
+						}
+					}
+				})
+				b.Run("read", func(b *testing.B) {
+					defer cpu(b, total/1e9)()
+					for range b.N {
+						bytes := int64(0)
+						for c, err := range partd.Scan(b.Context(), s) {
+							if err != nil {
+								b.Fatal(err)
+							}
+							bytes += int64(len(c.Data))
+						}
+						b.SetBytes(bytes)
+					}
+				})
+				status, err := os.ReadFile("/proc/self/status")
+				if err == nil {
+					_, peak, _ := strings.Cut(string(status), "VmHWM:")
+					peak, _, _ = strings.Cut(peak, "\n")
+					b.Logf("peak memory %s, %v", strings.TrimSpace(peak), s.(*Store).Requests())
+				}
+				if err := partd.Close(b.Context(), s); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

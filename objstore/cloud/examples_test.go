@@ -1,0 +1,113 @@
+package cloud
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// withClouds opens the stores of an example, which has no part in this module.
+const withClouds = `package main
+
+import (
+	"context"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/objstore/cloud"
+	"github.com/go-partd/partd/stores"
+)
+
+func init() {
+	open = func(ctx context.Context, url string) (partd.Partd, error) {
+		return stores.NewSet(cloud.Schemes()...).Open(ctx, url, nil)
+	}
+}
+`
+
+// buildExample builds an example as it is, but for what it opens stores with.
+func buildExample(t *testing.T, bin, name string) {
+	t.Helper()
+	source, err := filepath.Abs("../../examples/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opener := filepath.Join(t.TempDir(), "clouds.go")
+	if err := os.WriteFile(opener, []byte(withClouds), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(here, "cmd", "example-"+name) // there is no such directory
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{dir + "/main.go": source + "/main.go", dir + "/clouds.go": opener}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "build", "-overlay", file, "-o", filepath.Join(bin, name), "./cmd/example-"+name)
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// TestExamples runs the examples of counting and joining over a bucket, each task a
+// process of its own.
+func TestExamples(t *testing.T) {
+	g := startGateway(t)
+	bin, dir := t.TempDir(), t.TempDir()
+	buildExample(t, bin, "tasks")
+	buildExample(t, bin, "wordcount")
+	for i := range 4 {
+		var text strings.Builder
+		for j := range 1000 {
+			fmt.Fprintf(&text, "w%d of%d x%d\n", (i+1)*j*7919%900, j%30, j)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("a%d.txt", i)), []byte(text.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scripts, err := filepath.Abs("../../examples/tasks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const words = `cat a?.txt | tr -s ' ' '\n' | sort | uniq -c | awk '{print $%d, $%d}' | sort`
+	for name, c := range map[string]struct{ needs, command, want string }{
+		"count": {"sh", scripts + "/count.sh a?.txt | sort", fmt.Sprintf(words, 1, 2)},
+		"join":  {"parallel", scripts + "/join.sh a1.txt a2.txt | sort", "sort a1.txt >l; sort a2.txt >r; join -t ' ' l r | sort"},
+		"wordcount": {"sh", `wordcount begin --server $SERVER && wordcount map --server $SERVER a[01].txt & wordcount map --server $SERVER a[23].txt && wait &&
+			wordcount reduce --server $SERVER --top 100000 | grep -v different | sort`, fmt.Sprintf(words, 1, 2)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := exec.LookPath(c.needs); err != nil {
+				if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+					t.Fatal("PARTD_REQUIRE_ALL is set, and: ", err)
+				}
+				t.Skip(err)
+			}
+			sh := func(command string) []byte {
+				cmd := exec.Command("sh", "-c", command)
+				cmd.Dir = dir
+				cmd.Stderr = os.Stderr
+				cmd.Env = append(os.Environ(), "LC_ALL=C", "SERVER="+g.url(name, ""), "PATH="+bin+":"+os.Getenv("PATH"))
+				out, err := cmd.Output()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return out
+			}
+			if got, want := sh(c.command), sh(c.want); !bytes.Equal(got, want) || len(want) < 1000 {
+				t.Errorf("%d bytes, want %d", len(got), len(want))
+			}
+		})
+	}
+}

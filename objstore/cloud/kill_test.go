@@ -1,0 +1,183 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/shuffle"
+	"github.com/go-partd/partd/stores"
+)
+
+// The test program is also a worker, which writes one attempt at a task into a store,
+// or the same without a ledger of attempts.
+func TestMain(m *testing.M) {
+	if url := os.Getenv("PARTD_CLOUD_WORKER"); url != "" {
+		if err := work(url, os.Getenv("PARTD_TASK"), os.Getenv("PARTD_ATTEMPT")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+const (
+	batches, perBatch = 12, 20
+	firstTwin         = 1000 // attempts before it are killed
+)
+
+func work(url, task, attempt string) (err error) {
+	ctx := context.Background()
+	store, err := stores.NewSet(Schemes()...).Open(ctx, url, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, partd.Close(ctx, store)) }()
+	w, err := shuffle.Begin(ctx, store, task, attempt)
+	if err != nil {
+		return err
+	}
+	for b := range batches {
+		var entries []partd.Entry
+		for i := range perBatch {
+			n := b*perBatch + i
+			entries = append(entries, partd.Entry{Key: fmt.Sprint("key ", n%7), Value: fmt.Appendf(nil, "%s %d %s", task, n, strings.Repeat("x", n*n%4000))})
+		}
+		if err := w.Append(ctx, entries...); err != nil {
+			return err
+		}
+		if err := partd.Flush(ctx, store); err != nil {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if n, err := strconv.Atoi(attempt); err != nil || n < firstTwin {
+		time.Sleep(time.Minute) // until it is killed
+	}
+	return w.Commit(ctx)
+}
+
+func startWorker(t *testing.T, url string, task, attempt int) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "PARTD_CLOUD_WORKER="+url, "PARTD_TASK="+strconv.Itoa(task), "PARTD_ATTEMPT="+strconv.Itoa(attempt))
+	cmd.Stderr = t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// Writers and the gateway are killed, again and again, while twins of the writers run.
+// At the end nothing is lost, doubled or out of order; without the ledger of attempts
+// there is more than there should be.
+func TestKills(t *testing.T) {
+	g := startGateway(t)
+	kills := 6
+	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {
+		kills = n
+	}
+	const tasks = 3
+	url := g.url("kills", "&retry=30s")
+	ctx, stop := context.WithCancel(t.Context())
+	var gatewayKills atomic.Int64
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Duration(150+rand.IntN(400)) * time.Millisecond):
+			}
+			g.Kill()
+			time.Sleep(50 * time.Millisecond)
+			g.Start(t)
+			gatewayKills.Add(1)
+		}
+	})
+	var workers sync.WaitGroup
+	var mu sync.Mutex
+	killed := 0
+	for task := range tasks {
+		workers.Go(func() {
+			for attempt := 0; attempt < firstTwin && (attempt*tasks < kills || gatewayKills.Load() < int64(kills)); attempt++ {
+				cmd := startWorker(t, url, task, attempt)
+				time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
+				if cmd.Process.Kill() == nil {
+					mu.Lock()
+					killed++
+					mu.Unlock()
+				}
+				_ = cmd.Wait()
+			}
+			// Twins, of which one is to commit.
+			twins := []*exec.Cmd{startWorker(t, url, task, firstTwin), startWorker(t, url, task, firstTwin+1)}
+			for _, cmd := range twins {
+				if err := cmd.Wait(); err != nil {
+					t.Errorf("task %d: %v", task, err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	stop()
+	wg.Wait()
+	if killed < kills || gatewayKills.Load() < int64(kills) {
+		t.Errorf("%d writers and %d gateways were killed", killed, gatewayKills.Load())
+	}
+	store := openURL(t, url)
+	defer partd.Close(context.Background(), store)
+	c, err := shuffle.WaitCommitted(t.Context(), store, &shuffle.WaitOptions{Count: tasks})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var share shuffle.Share
+	last := map[string]int{} // by key and task
+	seen := map[string]int{}
+	for e, err := range c.ScanPart(t.Context(), 0, 1, &share) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		task, rest, _ := strings.Cut(string(e.Value), " ")
+		number, _, _ := strings.Cut(rest, " ")
+		n, err := strconv.Atoi(number)
+		if before, found := last[e.Key+task]; err != nil || found && before >= n {
+			t.Errorf("%s: piece %d of task %s follows %d (%v)", e.Key, n, task, before, err)
+		}
+		last[e.Key+task] = n
+		seen[task+" "+number]++
+	}
+	if err := c.Verify(share); err != nil {
+		t.Error(err)
+	}
+	if len(seen) != tasks*batches*perBatch || slices.Max(slices.Collect(maps.Values(seen))) != 1 {
+		t.Errorf("%d pieces, want %d, the most of one: %d", len(seen), tasks*batches*perBatch, slices.Max(slices.Collect(maps.Values(seen))))
+	}
+	if _, err := store.(partd.Checker).Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	// Without the ledger of attempts, what twins wrote is there more than once.
+	raw := 0
+	for chunk, err := range partd.Scan(t.Context(), store) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw += len(chunk.Data)
+	}
+	if int64(raw) < share.Bytes*3/2 {
+		t.Errorf("%d bytes are stored, of which %d count: the twins wrote nothing", raw, share.Bytes)
+	}
+	t.Logf("%d writers and %d gateways killed; %d bytes stored, %d count; %v", killed, gatewayKills.Load(), raw, share.Bytes, store.(*Store).Requests())
+}

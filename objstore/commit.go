@@ -1,0 +1,339 @@
+package objstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
+)
+
+// commitment is a record on its way into the log. It is tried under one number until
+// it is certain whether it has that; so it never gets two.
+type commitment struct {
+	number uint64
+	data   []byte
+	pieces int       // how many of the pending ones it makes count
+	born   time.Time // of the oldest segment that may be swept, or zero
+	sent   bool      // under this number, with an outcome that is not known
+	lost   int       // how many numbers others have got
+}
+
+// Flush makes all that was acknowledged before the call count, for all processes, and
+// survive: see [partd.Flusher].
+func (s *Store) Flush(ctx context.Context) error { return s.flushAs(ctx, "flush") }
+
+// Sync is Flush; see [partd.Syncer].
+func (s *Store) Sync(ctx context.Context) error { return s.flushAs(ctx, "sync") }
+
+func (s *Store) flushAs(ctx context.Context, op string) error {
+	err := s.usable(ctx, false)
+	if err == nil && !s.opts.ReadOnly {
+		if err = s.committing.lock(ctx); err == nil {
+			defer s.committing.unlock()
+			err = s.flush(ctx, false)
+		}
+	}
+	if err != nil {
+		return &partd.Error{Op: op, Path: place(s.bucket, ""), Err: err}
+	}
+	return nil
+}
+
+// flush uploads and commits all that was gathered. committing is held. As the last
+// one, it leaves the store without tables.
+func (s *Store) flush(ctx context.Context, last bool) error {
+	if s.closed.Load() {
+		return partd.ErrClosed
+	}
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := s.mu.lock(ctx); err != nil {
+			return err
+		}
+		if last && s.active.used == 0 && len(s.pending) == 0 {
+			err := s.waitUploads(ctx, 0) // of what was abandoned
+			if err == nil {
+				s.closed.Store(true)
+				s.releaseTables()
+			}
+			s.mu.unlock()
+			return err
+		}
+		pieces, done, err := s.sealAll(ctx)
+		s.mu.unlock()
+		if err != nil {
+			return err
+		}
+		if len(pieces) > 0 {
+			if err := s.waitPieces(ctx, pieces, done); err != nil {
+				return err
+			}
+			if err := s.commit(ctx, opEntries, pieces); err != nil {
+				return err
+			}
+		}
+		if !last {
+			return nil
+		}
+	}
+}
+
+// sealAll empties the active table and returns what is pending, and the ends of the
+// uploads that are under way. mu is held.
+func (s *Store) sealAll(ctx context.Context) (pieces []*piece, done []chan struct{}, err error) {
+	inline := func(p *piece) bool { return p.part.inline }
+	switch {
+	case s.active.used == 0:
+	case int64(s.active.used) <= s.opts.hooks.inline && !slices.ContainsFunc(s.pending, inline):
+		err = s.sealInline(ctx)
+	default:
+		err = s.seal(ctx)
+	}
+	for _, p := range s.uploading {
+		done = append(done, p.done)
+	}
+	return slices.Clone(s.pending), done, err
+}
+
+// waitPieces waits until all are uploaded, while appends go on.
+func (s *Store) waitPieces(ctx context.Context, pieces []*piece, done []chan struct{}) error {
+	for _, d := range done {
+		select {
+		case <-d:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if err := s.mu.lock(ctx); err != nil {
+		return err
+	}
+	defer s.mu.unlock()
+	n := len(s.uploading)
+	for n > 0 && !slices.Contains(pieces, s.uploading[n-1]) {
+		n-- // a later one
+	}
+	return s.waitUploads(ctx, len(s.uploading)-n)
+}
+
+// commit puts a record into the log. committing is held.
+func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error {
+	if f := s.opts.hooks.beforeCommit; f != nil {
+		f()
+	}
+	if s.seq == 0 && s.number == 0 {
+		last, largest, err := s.listLog(ctx, "")
+		if err != nil {
+			return err
+		}
+		if largest > 0 {
+			s.number = last + 1
+		}
+	}
+	r := record{number: s.number, op: op, writer: s.writer, seq: s.seq + 1}
+	c := &commitment{number: s.number}
+	for _, p := range pieces {
+		r.parts = append(r.parts, p.part)
+		if !p.part.inline && (c.born.IsZero() || p.born.Before(c.born)) {
+			c.born = p.born
+		}
+	}
+	if op == opEntries { // of a set once, nothing is pending
+		c.pieces = len(pieces)
+	}
+	c.data = r.encode(s.format)
+	s.doubt = c
+	return s.settle(ctx)
+}
+
+// settle brings the record that is on its way to where it is certain that the log has
+// it, or has not. committing is held.
+func (s *Store) settle(ctx context.Context) error {
+	for c := s.doubt; c != nil; c = s.doubt {
+		err := s.try(ctx, c)
+		mine := true
+		if errors.Is(err, fs.ErrExist) {
+			mine, err = s.readBack(ctx, c)
+		}
+		if err == nil && !mine {
+			// It can never be ours. The data of a try that was given up may still be
+			// read by somebody.
+			c.sent = false
+			if s.number, err = s.freeNumber(ctx, c.number); err == nil {
+				c.number, c.data = s.number, bytes.Clone(c.data)
+				setNumber(c.data, c.number)
+				c.lost++
+				if !s.opts.hooks.naive412 {
+					err = pause(ctx, min(c.lost, 6))
+				}
+			}
+		}
+		switch {
+		case err != nil && !c.sent:
+			s.doubt = nil // nothing was made, and what it would make count is still pending
+			return err
+		case err != nil:
+			return fmt.Errorf("%w: %s: %w", partd.ErrUnknownOutcome, place(s.bucket, logName(c.number)), err)
+		case mine:
+			if err := s.committed(ctx, c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// committed notes that the log has a record.
+func (s *Store) committed(ctx context.Context, c *commitment) error {
+	if err := s.mu.lock(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	defer s.mu.unlock()
+	s.seq, s.number, s.doubt = s.seq+1, c.number+1, nil
+	s.pending = slices.Delete(s.pending, 0, c.pieces)
+	s.crowded.Store(len(s.pending) >= s.maxPending())
+	return nil
+}
+
+// try makes the object of a record under its number, or finds that there is one.
+func (s *Store) try(ctx context.Context, c *commitment) error {
+	return s.retry(ctx, func(ctx context.Context) error {
+		if age := max(time.Since(c.born), time.Since(c.born.Round(0))) + s.opts.hooks.segmentAge; !c.born.IsZero() && age > sweepAge/2 {
+			return fmt.Errorf("%w: %w: it was appended %v ago, without a flush; open the store again and append it again",
+				ErrRefused, errTooOld, age.Round(time.Minute))
+		}
+		err := s.bucket.Create(ctx, logName(c.number), c.data)
+		if s.opts.hooks.conflictExists(err) {
+			return fs.ErrExist
+		}
+		if err != nil && !definite(err) {
+			c.sent = true
+		}
+		return err
+	})
+}
+
+// errTooOld is of what will never count.
+var errTooOld = errors.New("what was appended may be swept before it counts")
+
+// readBack reports whether the object of a number, which is there, is the record on its
+// way: an earlier try, or one that was answered with an error, may have made it.
+func (s *Store) readBack(ctx context.Context, c *commitment) (mine bool, err error) {
+	if s.opts.hooks.naive412 {
+		return false, nil
+	}
+	path := place(s.bucket, logName(c.number))
+	c.sent = true // until it is known
+	err = s.retry(ctx, func(ctx context.Context) error {
+		b, err := s.readPart(ctx, logName(c.number), 0, recordHeadLen)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s is there and cannot be read yet", path) // which proves nothing
+		}
+		if err != nil {
+			return err
+		}
+		r, err := parseRecordHead(s.format, c.number, b)
+		if err != nil {
+			return corrupt(path, err)
+		}
+		mine = r.writer == s.writer && r.seq == s.seq+1
+		return nil
+	})
+	return mine, err
+}
+
+// freeNumber returns a number behind all that a listing shows, and behind after.
+func (s *Store) freeNumber(ctx context.Context, after uint64) (uint64, error) {
+	if s.opts.hooks.naive412 {
+		return after + 1, nil
+	}
+	last, _, err := s.listLog(ctx, logName(after))
+	return max(last, after) + 1, err
+}
+
+// SetOnce sets a key that does not exist; see [partd.Setter]. The order of the log
+// decides who was first.
+func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
+	if _, err := partd.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
+		return err
+	}
+	return s.change(ctx, "set once", func() error {
+		_, size := cost(len(key), len(value))
+		if most := s.opts.Memory / 16; size > most { // which is made, and encoded, at once
+			return fmt.Errorf("%w: a value set once takes %d bytes, and at most %d, a sixteenth of the store's memory, are possible",
+				partd.ErrTooLarge, size, most)
+		}
+		t, err := newTable(max(size, 1<<12))
+		if err != nil {
+			return err
+		}
+		defer t.release()
+		if err := s.put(ctx, t, segment.KindSet, key, value); err != nil {
+			return err
+		}
+		p, err := s.alone(ctx, t)
+		if err != nil {
+			return err
+		}
+		return s.commit(ctx, opOnce, []*piece{p})
+	})
+}
+
+// alone makes a piece of a table that goes into a record of its own.
+func (s *Store) alone(ctx context.Context, t *table) (*piece, error) {
+	if err := s.mu.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.unlock()
+	if err := s.waitUploads(ctx, uploads-1); err != nil { // for an encoder
+		return nil, err
+	}
+	p := &piece{born: time.Now()}
+	p.part.n, p.part.inline = s.pieces, true
+	s.pieces++
+	err := s.encodeInline(p, t)
+	if err != nil || int64(t.used) <= s.opts.hooks.inline {
+		return p, err
+	}
+	data, f := p.part.bytes, fileOf(s.format, s.writer, p.part.n)
+	p.part.inline = false
+	if _, p.part.bytes, err = footerOf(&f, data); err != nil {
+		return nil, err
+	}
+	err = s.create(ctx, segmentName(s.writer, p.part.n), data)
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return p, err
+}
+
+// Drop removes every key; see [partd.Partd]. The objects stay, since others may
+// be reading them: [Store.Sweep] deletes them once they are a day old.
+func (s *Store) Drop(ctx context.Context) error {
+	return s.change(ctx, "drop", func() error { return s.commit(ctx, opDrop, nil) })
+}
+
+// change flushes the store and commits a record of its own.
+func (s *Store) change(ctx context.Context, op string, f func() error) error {
+	err := s.usable(ctx, true)
+	if err == nil {
+		err = s.committing.lock(ctx)
+	}
+	if err == nil {
+		if err = s.flush(ctx, false); err == nil {
+			err = f()
+		}
+		s.committing.unlock()
+	}
+	if err != nil {
+		return &partd.Error{Op: op, Path: place(s.bucket, ""), Err: err}
+	}
+	return nil
+}

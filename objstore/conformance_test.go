@@ -1,0 +1,80 @@
+package objstore
+
+import (
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/partdtest"
+)
+
+var abilities = []partdtest.Ability{
+	partdtest.CanSet, partdtest.CanDelete, partdtest.CanList, partdtest.CanOpen, partdtest.CanScan,
+	partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose,
+}
+
+func byteHash(key string) uint64 {
+	var h uint64
+	for i := range len(key) {
+		h = h*31 + uint64(key[i])
+	}
+	return h << 56
+}
+
+func open(t testing.TB, b Bucket, o Options) *Store {
+	t.Helper()
+	if o.Memory == 0 {
+		o.Memory = MinMemory
+	}
+	s, err := Open(t.Context(), b, &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestKeepsPromises(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		opts Options
+		disk bool
+	}{
+		{"memory", Options{}, false},
+		{"directory", Options{}, true},
+		{"nothing inline", Options{hooks: hooks{inline: -1, rangeBytes: 64}}, false},
+		{"small segments", Options{SegmentSize: 72 << 10, hooks: hooks{inline: -1, rangeBytes: 1 << 10}}, false},
+		{"8-bit hash", Options{SegmentSize: 72 << 10, hooks: hooks{inline: 100, rangeBytes: 1 << 10, keyHash: byteHash}}, false},
+		{"four hashes", Options{hooks: hooks{keyHash: func(key string) uint64 { return byteHash(key)>>62<<62 | 0x123456789abcdef0 }}}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			buckets := map[partd.Partd]Bucket{}
+			over := func(t *testing.T, b Bucket) partd.Partd {
+				s := open(t, b, c.opts)
+				buckets[s] = b
+				return s
+			}
+			opts := &partdtest.Options{
+				Require: abilities, OwnNames: []string{"STORE", logName(0), "seg/00/x"},
+				Reopen: func(t *testing.T, s partd.Partd) partd.Partd {
+					if err := s.(*Store).Close(); err != nil {
+						t.Fatal(err)
+					}
+					return over(t, buckets[s])
+				},
+			}
+			newStore := func(t *testing.T) partd.Partd {
+				if !c.disk {
+					return over(t, new(Memory))
+				}
+				d, err := OpenDirectory(t.TempDir())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return over(t, d)
+			}
+			if c.disk {
+				opts.MachineRuns = 10
+			}
+			partdtest.Run(t, newStore, opts)
+		})
+	}
+}

@@ -1,0 +1,159 @@
+package objstore
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Directory is a bucket in a directory, a file for each object, for processes of one
+// machine or of a network file system with link(2). What it acknowledges survives a
+// loss of power.
+type Directory struct{ root string }
+
+var _ Bucket = (*Directory)(nil)
+
+// temporary begins the names of files that are not whole yet.
+const temporary = ".new-"
+
+// OpenDirectory makes the directory where it does not exist.
+func OpenDirectory(dir string) (*Directory, error) {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, err
+	}
+	return &Directory{dir}, nil
+}
+
+func (d *Directory) String() string { return d.root }
+
+// path returns the file of an object, whose name must stay below the root.
+func (d *Directory) path(name string) (string, error) {
+	if !filepath.IsLocal(name) || strings.HasPrefix(filepath.Base(name), temporary) {
+		return "", fmt.Errorf("object %q: %w: it is no name for a file", name, ErrRefused)
+	}
+	return filepath.Join(d.root, filepath.FromSlash(name)), nil
+}
+
+// Create makes an object; see [Bucket]. It writes a file under another name, and
+// links it to its own.
+func (d *Directory) Create(ctx context.Context, name string, data []byte) (err error) {
+	path, err := d.path(name)
+	if err = cmp.Or(err, ctx.Err()); err != nil {
+		return err
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	whole := filepath.Join(dir, temporary+rand.Text())
+	f, err := os.OpenFile(whole, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(whole)) }()
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(whole, path); err != nil {
+		return err // one that is there is io/fs.ErrExist
+	}
+	for ; ; dir = filepath.Dir(dir) { // those above may be new, too
+		if err := syncDirectory(dir); err != nil || dir == filepath.Clean(d.root) {
+			return err
+		}
+	}
+}
+
+func syncDirectory(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// ReadRange reads a part of an object; see [Bucket].
+func (d *Directory) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	path, err := d.path(name)
+	if err = cmp.Or(err, ctx.Err()); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if length < 0 {
+		length = 1<<63 - 1 - offset
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(f, offset, length), f}, nil
+}
+
+// List lists objects; see [Bucket].
+func (d *Directory) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		objects, err := d.list(ctx, prefix, after)
+		for _, o := range objects {
+			if !yield(o, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(Object{}, err)
+		}
+	}
+}
+
+func (d *Directory) list(ctx context.Context, prefix, after string) (objects []Object, err error) {
+	top := filepath.Join(d.root, filepath.FromSlash(prefix[:strings.LastIndexByte(prefix, '/')+1]))
+	err = filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // of a name that nobody has used, or removed meanwhile
+		}
+		if err = cmp.Or(err, ctx.Err()); err != nil || e.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(d.root, path)
+		name := filepath.ToSlash(rel)
+		if err != nil || !strings.HasPrefix(name, prefix) || name <= after || strings.HasPrefix(e.Name(), temporary) {
+			return err
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			objects = append(objects, Object{name, info.Size(), info.ModTime()})
+		}
+		return err
+	})
+	slices.SortFunc(objects, func(a, b Object) int { return strings.Compare(a.Name, b.Name) })
+	return objects, err
+}
+
+// Delete removes an object; see [Bucket].
+func (d *Directory) Delete(ctx context.Context, name string) error {
+	path, err := d.path(name)
+	if err = cmp.Or(err, ctx.Err()); err != nil {
+		return err
+	}
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,484 @@
+package objstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// lying is a bucket whose answers are others than they should be.
+type lying struct {
+	Bucket
+	create func(ctx context.Context, name string, data []byte) error
+	read   func(name string, offset, length int64, data []byte) ([]byte, error)
+	list   func(all []Object) []Object
+}
+
+func (l *lying) Create(ctx context.Context, name string, data []byte) error {
+	if l.create != nil {
+		return l.create(ctx, name, data)
+	}
+	return l.Bucket.Create(ctx, name, data)
+}
+
+func (l *lying) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	r, err := l.Bucket.ReadRange(ctx, name, offset, length)
+	if err != nil || l.read == nil {
+		return r, err
+	}
+	data, err := io.ReadAll(r)
+	if err == nil {
+		data, err = l.read(name, offset, length, data)
+	}
+	return io.NopCloser(bytes.NewReader(data)), err
+}
+
+func (l *lying) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
+	if l.list == nil {
+		return l.Bucket.List(ctx, prefix, after)
+	}
+	var all []Object
+	for o, err := range l.Bucket.List(ctx, prefix, after) {
+		if err == nil {
+			all = append(all, o)
+		}
+	}
+	return func(yield func(Object, error) bool) {
+		for _, o := range l.list(all) {
+			if !yield(o, nil) {
+				return
+			}
+		}
+	}
+}
+
+var (
+	errServer   = errors.New("500 internal error")
+	errConflict = errors.New("409 ConditionalRequestConflict")
+)
+
+// unsure answers some creations with errors, be they done or not.
+func unsure(b Bucket, seed uint64) *lying {
+	l := &lying{Bucket: b}
+	var mu sync.Mutex
+	random := rand.New(rand.NewPCG(seed, 1))
+	l.create = func(ctx context.Context, name string, data []byte) error {
+		mu.Lock()
+		n := random.IntN(10)
+		mu.Unlock()
+		if name == storeName {
+			n = 9
+		}
+		switch n {
+		case 0:
+			return errServer
+		case 1, 2:
+			return errors.Join(l.Bucket.Create(ctx, name, data), errServer)
+		case 3:
+			return errConflict
+		case 4: // the answer is lost, of one that exists, too
+			_ = l.Bucket.Create(ctx, name, data)
+			return context.DeadlineExceeded
+		}
+		return l.Bucket.Create(ctx, name, data)
+	}
+	// An error that joins what says "exists" with another one is not definite here.
+	inner := l.create
+	l.create = func(ctx context.Context, name string, data []byte) error {
+		err := inner(ctx, name, data)
+		if errors.Is(err, errServer) {
+			return errServer
+		}
+		return err
+	}
+	return l
+}
+
+// churn has several writers append numbers to keys, and says what is wrong with what
+// is there at the end.
+func churn(t *testing.T, seed uint64, h hooks) error {
+	const writers, rounds = 3, 25
+	b := unsure(new(Memory), seed)
+	h.inline = 500 // some segments are objects, some are in the log
+	opts := Options{Memory: MinMemory, hooks: h, RetryFor: 5 * time.Second}
+	var wg sync.WaitGroup
+	errs := make([]error, writers)
+	for w := range writers {
+		wg.Go(func() {
+			errs[w] = func() error {
+				s, err := Open(t.Context(), b, &opts)
+				if err != nil {
+					return err
+				}
+				for i := range rounds {
+					e := partd.Entry{Key: fmt.Sprint("key ", w), Value: fmt.Appendf(nil, "%d %s;", i, strings.Repeat("x", i%2*1000))}
+					if err := s.Append(t.Context(), e); err != nil {
+						return err
+					}
+					if err := s.Flush(t.Context()); err != nil {
+						return err
+					}
+				}
+				return s.Close()
+			}()
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	s, err := Open(t.Context(), b.Bucket, &Options{Memory: MinMemory})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	for w := range writers {
+		values, err := s.Get(t.Context(), fmt.Sprint("key ", w))
+		if err != nil {
+			return err
+		}
+		pieces := strings.Split(strings.TrimSuffix(string(values[0]), ";"), ";")
+		if len(pieces) != rounds {
+			return fmt.Errorf("writer %d has %d pieces, not %d", w, len(pieces), rounds)
+		}
+		for i, p := range pieces {
+			if !strings.HasPrefix(p, fmt.Sprint(i, " ")) {
+				return fmt.Errorf("writer %d: piece %d is %.10q", w, i, p)
+			}
+		}
+	}
+	return nil
+}
+
+func TestUncertainCreations(t *testing.T) {
+	for seed := range uint64(3) {
+		if err := churn(t, seed, hooks{}); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+	}
+	t.Run("a 412 that is not read back", func(t *testing.T) {
+		if err := churn(t, 1, hooks{naive412: true}); err == nil {
+			t.Error("nothing is wrong without the protection")
+		}
+	})
+	t.Run("a 409 taken for one that exists", func(t *testing.T) {
+		if err := churn(t, 1, hooks{naive412: true, conflict: func(err error) bool { return errors.Is(err, errConflict) }}); err == nil {
+			t.Error("nothing is wrong without the protection")
+		}
+	})
+}
+
+// A 409 alone, with the listing that then shows nothing, would leave a hole.
+func TestConflictIsNotExists(t *testing.T) {
+	run := func(h hooks) error {
+		b := &lying{Bucket: new(Memory)}
+		n := 0
+		b.create = func(ctx context.Context, name string, data []byte) error {
+			if n++; strings.HasPrefix(name, "log/") && n%2 == 0 {
+				return errConflict
+			}
+			return b.Bucket.Create(ctx, name, data)
+		}
+		s, err := Open(t.Context(), b, &Options{Memory: MinMemory, RetryFor: time.Second, hooks: h})
+		if err != nil {
+			return err
+		}
+		for i := range 6 {
+			if err := errors.Join(s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Append(nil, i)}), s.Flush(t.Context())); err != nil {
+				return err
+			}
+		}
+		v, err := s.Get(t.Context(), "k")
+		if err == nil && string(v[0]) != "012345" {
+			err = fmt.Errorf("%q", v)
+		}
+		return err
+	}
+	if err := run(hooks{}); err != nil {
+		t.Error(err)
+	}
+	err := run(hooks{naive412: true, conflict: func(err error) bool { return errors.Is(err, errConflict) }})
+	if !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("without the protection: %v", err)
+	}
+}
+
+func TestConditionsThatAreIgnored(t *testing.T) {
+	b := &lying{Bucket: new(Memory)}
+	b.create = func(ctx context.Context, name string, data []byte) error {
+		_ = b.Bucket.Delete(ctx, name)
+		return b.Bucket.Create(ctx, name, data)
+	}
+	for range 2 {
+		_, err := Open(t.Context(), b, nil)
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "412") {
+			t.Error(err)
+		}
+	}
+	// A store that is there is not harmed.
+	good := new(Memory)
+	s := open(t, good, Options{})
+	fill(t, s, 10)
+	b.Bucket = good
+	if _, err := Open(t.Context(), b, nil); !errors.Is(err, ErrRefused) {
+		t.Error(err)
+	}
+	if keys := count(t, s); keys != 10 {
+		t.Error(keys)
+	}
+}
+
+func fill(t testing.TB, s *Store, n int) {
+	t.Helper()
+	for i := range n {
+		if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: []byte("value")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func countKeys(ctx context.Context, s *Store) (n int, err error) {
+	for _, err := range s.Keys(ctx) {
+		if err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+func count(t *testing.T, s *Store) int {
+	t.Helper()
+	n, err := countKeys(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestListingsThatLag(t *testing.T) {
+	for name, list := range map[string]func([]Object) []Object{
+		"empty":       func([]Object) []Object { return nil },
+		"without end": func(all []Object) []Object { return all[:len(all)/2] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			mem := new(Memory)
+			writers := []*Store{open(t, &lying{Bucket: mem, list: list}, Options{}), open(t, &lying{Bucket: mem, list: list}, Options{})}
+			for i := range 20 {
+				fill(t, writers[i%2], i)
+			}
+			if n := count(t, writers[0]); n != 19 {
+				t.Error(n)
+			}
+			values, err := writers[1].Get(t.Context(), "key 0")
+			if err != nil || len(values[0]) != 19*5 {
+				t.Error(len(values[0]), err)
+			}
+		})
+	}
+}
+
+// Of each object, a bit, the end, or all of it is lost.
+func TestDamage(t *testing.T) {
+	for _, inline := range []int64{-1, 1 << 20} {
+		mem := new(Memory)
+		h := hooks{inline: inline, rangeBytes: 256}
+		s := open(t, mem, Options{hooks: h})
+		for range 3 {
+			fill(t, s, 50)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for name, o := range mem.objects {
+			for _, c := range []struct {
+				what   string
+				change func(b []byte) []byte
+			}{
+				{"a bit at the beginning", func(b []byte) []byte { b[5] ^= 1; return b }},
+				{"a bit at a third", func(b []byte) []byte { b[len(b)/3] ^= 4; return b }},
+				{"a bit in the middle", func(b []byte) []byte { b[len(b)/2] ^= 128; return b }},
+				{"a bit at the end", func(b []byte) []byte { b[len(b)-1] ^= 2; return b }},
+				{"the end", func(b []byte) []byte { return b[:len(b)*2/3] }},
+				{"all bytes", func(b []byte) []byte { return nil }},
+				{"the object", nil},
+			} {
+				broken := map[string]memoryObject{}
+				for n, o := range mem.objects {
+					broken[n] = o
+				}
+				if c.change == nil {
+					delete(broken, name)
+				} else {
+					broken[name] = memoryObject{c.change(bytes.Clone(o.data)), o.modified}
+				}
+				b := &Memory{objects: broken}
+				s, err := Open(t.Context(), b, &Options{Memory: MinMemory, ReadOnly: true, RetryFor: 100 * time.Millisecond})
+				last := c.change == nil && name == logName(2)
+				if name == storeName {
+					if err == nil {
+						t.Errorf("%s of %s: no error", c.what, name)
+					}
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = s.Check(t.Context())
+				if (err == nil) != last { // nobody knows of a last record that is gone
+					t.Errorf("%s of %s: verify: %v", c.what, name, err)
+				}
+				n, err := countKeys(t.Context(), s)
+				unread := strings.HasPrefix(name, "seg/") && err == nil && n == 50 // a header or a footer of which the log has a copy
+				if !last && !unread && !errors.As(err, new(*partd.CorruptError)) {
+					t.Errorf("%s of %s: scan: %d keys, %v", c.what, name, n, err)
+				}
+				values, err := s.Get(t.Context(), "key 7")
+				if err == nil && string(values[0]) != "valuevaluevalue" && !last {
+					t.Errorf("%s of %s: get: %q", c.what, name, values)
+				}
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+}
+
+// A bit that flips on its way is no damage.
+func TestBitsThatFlipOnce(t *testing.T) {
+	b := &lying{Bucket: new(Memory)}
+	s := open(t, b, Options{hooks: hooks{inline: -1}})
+	fill(t, s, 1000)
+	once := false
+	b.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
+		if strings.HasPrefix(name, "seg/") && !once {
+			once = true
+			data[len(data)/2] ^= 1
+		}
+		return data, nil
+	}
+	if n := count(t, s); n != 1000 || !once {
+		t.Error(n, once)
+	}
+}
+
+// Connections that break off in the middle are not the end.
+func TestReadsThatBreakOff(t *testing.T) {
+	b := &lying{Bucket: new(Memory)}
+	s := open(t, b, Options{hooks: hooks{inline: -1}})
+	fill(t, s, 1000)
+	n := 0
+	b.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
+		if n++; n%3 != 0 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		return data, nil
+	}
+	if n := count(t, s); n != 1000 {
+		t.Error(n)
+	}
+}
+
+// What no checksum sees, the ledger does.
+func TestLedgerSeesWhatWasLeftOut(t *testing.T) {
+	for _, noLedger := range []bool{false, true} {
+		left := false
+		s := open(t, new(Memory), Options{hooks: hooks{inline: -1, noLedger: noLedger, skip: func(string) bool {
+			first := !left
+			left = true
+			return first
+		}}})
+		fill(t, s, 10)
+		n, err := countKeys(t.Context(), s)
+		if noLedger && (n != 0 || err != nil) {
+			t.Errorf("without the ledger: %d keys, %v", n, err)
+		}
+		if !noLedger && !errors.As(err, new(*partd.CorruptError)) {
+			t.Error(n, err)
+		}
+	}
+}
+
+// What could not be uploaded is there once the bucket works again, and an append that
+// failed has changed nothing.
+func TestBucketThatIsGoneForAWhile(t *testing.T) {
+	b := &lying{Bucket: new(Memory)}
+	s := open(t, b, Options{RetryFor: 20 * time.Millisecond, SegmentSize: 128 << 10})
+	value := bytes.Repeat([]byte("x"), 50<<10)
+	b.create = func(context.Context, string, []byte) error { return errServer }
+	kept := 0
+	var failed error
+	for failed == nil && kept < 100 {
+		if failed = s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); failed == nil {
+			kept++
+		}
+	}
+	if kept == 0 || kept == 100 {
+		t.Fatalf("%d appends, %v", kept, failed)
+	}
+	if err := s.Append(t.Context(), partd.Entry{Key: "large", Value: bytes.Repeat(value, 20)}); err == nil {
+		t.Error("nothing was uploaded")
+	}
+	if err := s.Close(); err == nil {
+		t.Error("closed without its data")
+	}
+	refused := errors.Join(ErrRefused)
+	b.create = func(context.Context, string, []byte) error { return refused }
+	if err := s.Flush(t.Context()); !errors.Is(err, ErrRefused) || errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Error(err)
+	}
+	b.create = nil
+	values, err := s.Get(t.Context(), "k", "large")
+	if err != nil || len(values[0]) != kept*len(value) || len(values[1]) != 0 {
+		t.Error(len(values[0]), len(values[1]), err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A flush whose outcome was unknown is completed by the next operation, once.
+func TestUnknownOutcomes(t *testing.T) {
+	b := &lying{Bucket: new(Memory)}
+	for _, done := range []bool{false, true} {
+		s := open(t, b, Options{RetryFor: 10 * time.Millisecond})
+		b.create = func(ctx context.Context, name string, data []byte) error {
+			if done {
+				_ = b.Bucket.Create(ctx, name, data)
+			}
+			return errServer
+		}
+		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1")}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Flush(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Error(err)
+		}
+		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("2")}); err != nil {
+			t.Fatal(err)
+		}
+		b.create = nil
+		values, err := s.Get(t.Context(), "k")
+		if err != nil || !strings.HasSuffix(string(values[0]), "12") || len(values[0])%2 != 0 {
+			t.Errorf("%q, %v", values, err)
+		}
+	}
+	s := open(t, b, Options{})
+	if values, err := s.Get(t.Context(), "k"); err != nil || string(values[0]) != "1212" {
+		t.Errorf("%q, %v", values, err)
+	}
+}

@@ -1,0 +1,94 @@
+package objstore
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Memory is a bucket in memory, for tests and for stores that end with the process.
+// The zero value is ready.
+type Memory struct {
+	mu      sync.Mutex
+	objects map[string]memoryObject
+}
+
+type memoryObject struct {
+	data     []byte
+	modified time.Time
+}
+
+var _ Bucket = (*Memory)(nil)
+
+// Create makes an object; see [Bucket].
+func (m *Memory) Create(ctx context.Context, name string, data []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, found := m.objects[name]; found {
+		return fmt.Errorf("object %s: %w", name, fs.ErrExist)
+	}
+	if m.objects == nil {
+		m.objects = map[string]memoryObject{}
+	}
+	m.objects[name] = memoryObject{bytes.Clone(data), time.Now()}
+	return nil
+}
+
+// ReadRange reads a part of an object; see [Bucket].
+func (m *Memory) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	o, found := m.objects[name]
+	m.mu.Unlock()
+	if !found {
+		return nil, fmt.Errorf("object %s: %w", name, fs.ErrNotExist)
+	}
+	b := o.data[min(offset, int64(len(o.data))):]
+	if length >= 0 {
+		b = b[:min(length, int64(len(b)))]
+	}
+	return io.NopCloser(bytes.NewReader(b)), nil
+}
+
+// List lists objects; see [Bucket].
+func (m *Memory) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		m.mu.Lock()
+		objects := maps.Clone(m.objects)
+		m.mu.Unlock()
+		for _, name := range slices.Sorted(maps.Keys(objects)) {
+			if !strings.HasPrefix(name, prefix) || name <= after {
+				continue
+			}
+			o := objects[name]
+			if err := ctx.Err(); err != nil {
+				yield(Object{}, err)
+				return
+			}
+			if !yield(Object{Name: name, Size: int64(len(o.data)), Modified: o.modified}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Delete removes an object; see [Bucket].
+func (m *Memory) Delete(ctx context.Context, name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.objects, name)
+	return ctx.Err()
+}

@@ -1,0 +1,65 @@
+package objstore
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+)
+
+var underRace bool
+
+// A process that writes a million keys and reads them grouped stays within the store's
+// memory. It is one of its own, since its peak is of all that it ever did.
+func TestPeakMemory(t *testing.T) {
+	const memory, keys, bytes = 128 << 20, 1_000_000, 300 << 20
+	dir := os.Getenv("PARTD_PEAK_DIR")
+	if dir == "" {
+		if runtime.GOOS != "linux" || underRace {
+			t.Skip("reads /proc, and the race detector takes memory, too")
+		}
+		cmd := exec.Command(os.Args[0], "-test.v", "-test.run=^TestPeakMemory$")
+		cmd.Env = append(os.Environ(), "PARTD_PEAK_DIR="+t.TempDir())
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "peak") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		t.Logf("%s", out)
+		return
+	}
+	d, err := OpenDirectory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, d, Options{Memory: memory})
+	random := rand.New(rand.NewPCG(1, 1))
+	entries := make([]partd.Entry, 1000)
+	value := make([]byte, 100)
+	for range bytes / 100 / len(entries) {
+		for i := range entries {
+			entries[i] = partd.Entry{Key: fmt.Sprint("key ", random.IntN(keys)), Value: value}
+		}
+		if err := s.Append(t.Context(), entries...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := count(t, s)
+	if n < keys*9/10 {
+		t.Errorf("%d keys", n)
+	}
+	used := s.MemoryUsed()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	_, most, err := serverproc.Memory(os.Getpid())
+	if err != nil || most > memory {
+		t.Errorf("a peak of %d MiB, the store may take %d (%v)", most>>20, memory>>20, err)
+	}
+	t.Logf("%d keys, a peak of %d MiB, of %d; the store counts %d", n, most>>20, memory>>20, used>>20)
+}

@@ -1,0 +1,173 @@
+package objstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
+)
+
+// storeName is the object that makes a bucket, or a prefix of one, a store.
+const storeName = "STORE"
+
+const (
+	storeMagic  = "partdOBJ"
+	recordMagic = "partdLOG"
+	version     = 1
+
+	storeLen      = 8 + 4 + 4 + 8 + 8 + 4
+	recordHeadLen = 8 + 4 + 4 + 8 + 8 + 16 + 8 + 4 + 4
+)
+
+var (
+	errOutside = errors.New("read outside of what is there")
+	le         = binary.LittleEndian
+)
+
+// encodeStore returns the object STORE.
+func encodeStore(f *segment.Format) []byte {
+	b := append([]byte(storeMagic), version, 0, 0, 0, 0, 0, 0, 0)
+	b = le.AppendUint64(b, f.ID)
+	b = le.AppendUint64(b, f.Seed)
+	return le.AppendUint32(b, crc32.Checksum(b, segment.Castagnoli))
+}
+
+func parseStore(b []byte) (*segment.Format, error) {
+	switch {
+	case len(b) < 12 || string(b[:8]) != storeMagic:
+		return nil, errors.New("it does not begin as that of a store")
+	case le.Uint32(b[8:]) > version:
+		return nil, segment.NewerFormat(le.Uint32(b[8:]), version)
+	case len(b) != storeLen || le.Uint32(b[storeLen-4:]) != crc32.Checksum(b[:storeLen-4], segment.Castagnoli):
+		return nil, errors.New("its length or its checksum is wrong")
+	}
+	return &segment.Format{ID: le.Uint64(b[16:]), Seed: le.Uint64(b[24:])}, nil
+}
+
+type writerID [16]byte
+
+func logName(number uint64) string { return fmt.Sprintf("log/%020d", number) }
+
+// segmentName is the object of a segment. The first two digits spread segments over
+// the names, by which S3 divides its work.
+func segmentName(w writerID, n uint64) string {
+	tail := fmt.Sprintf("%x-%d", w, n)
+	return fmt.Sprintf("seg/%02x/%s", byte(xxh3.HashString(tail)), tail)
+}
+
+// fileOf is what a segment's checksums are salted by, wherever it is: its name.
+func fileOf(f *segment.Format, w writerID, n uint64) segment.File {
+	name := segmentName(w, n)
+	return segment.File{Format: f, Number: uint32(xxh3.HashString(name)), Path: name}
+}
+
+type operation uint8
+
+const (
+	opEntries operation = iota // what the parts say
+	opOnce                     // the same, for keys that do not exist
+	opDrop                     // nothing before counts
+)
+
+// record is an object of the log: a change of the store by one writer.
+type record struct {
+	number uint64
+	op     operation
+	writer writerID
+	seq    uint64 // counts the records of the writer, from 1
+	parts  []recordPart
+}
+
+// recordPart is a segment. Its data is either in an object of its own, of which the
+// record has the footer, or in the record.
+type recordPart struct {
+	n      uint64 // in the name
+	inline bool
+	size   int64  // of the data
+	bytes  []byte // the data, or its end with the footer
+	at     int64  // where in the object of the record bytes are
+}
+
+const partHeadLen = 8 + 8 + 4 + 4
+
+// setNumber gives an encoded record the number under which it is to be tried.
+func setNumber(b []byte, number uint64) {
+	le.PutUint64(b[24:], number)
+	le.PutUint32(b[recordHeadLen-4:], crc32.Checksum(b[:recordHeadLen-4], segment.Castagnoli))
+}
+
+func (r *record) encode(f *segment.Format) []byte {
+	b := append([]byte(recordMagic), version, 0, 0, 0, byte(r.op), 0, 0, 0)
+	b = le.AppendUint64(b, f.ID)
+	b = le.AppendUint64(b, r.number)
+	b = append(b, r.writer[:]...)
+	b = le.AppendUint64(b, r.seq)
+	b = append(b, make([]byte, 8)...) // the checksums of what follows and of the head
+	for i := range r.parts {
+		p := &r.parts[i]
+		b = le.AppendUint64(b, p.n)
+		b = le.AppendUint64(b, uint64(p.size))
+		b = le.AppendUint32(b, uint32(len(p.bytes)))
+		var inline uint32
+		if p.inline {
+			inline = 1
+		}
+		b = le.AppendUint32(b, inline)
+		b = append(b, p.bytes...)
+	}
+	le.PutUint32(b[recordHeadLen-8:], crc32.Checksum(b[recordHeadLen:], segment.Castagnoli))
+	setNumber(b, r.number)
+	return b
+}
+
+// parseRecordHead reads who made a record.
+func parseRecordHead(f *segment.Format, number uint64, b []byte) (*record, error) {
+	switch {
+	case len(b) < recordHeadLen || string(b[:8]) != recordMagic:
+		return nil, errors.New("it does not begin as an object of the log")
+	case le.Uint32(b[8:]) > version:
+		return nil, segment.NewerFormat(le.Uint32(b[8:]), version)
+	case le.Uint32(b[recordHeadLen-4:]) != crc32.Checksum(b[:recordHeadLen-4], segment.Castagnoli):
+		return nil, errors.New("the checksum of its head does not match")
+	case le.Uint64(b[16:]) != f.ID || le.Uint64(b[24:]) != number:
+		return nil, errors.New("it belongs to another store or has another number")
+	}
+	r := &record{number: number, op: operation(b[12]), seq: le.Uint64(b[48:])}
+	copy(r.writer[:], b[32:])
+	return r, nil
+}
+
+// parseRecord reads a record, whose parts refer to b.
+func parseRecord(f *segment.Format, number uint64, b []byte) (*record, error) {
+	r, err := parseRecordHead(f, number, b)
+	if err != nil {
+		return nil, err
+	}
+	if !f.NoCRC && le.Uint32(b[recordHeadLen-8:]) != crc32.Checksum(b[recordHeadLen:], segment.Castagnoli) || r.op > opDrop {
+		return nil, errors.New("its checksum does not match")
+	}
+	size := len(b)
+	for b = b[recordHeadLen:]; len(b) > 0; {
+		if len(b) < partHeadLen {
+			return nil, errors.New("a part of it is cut off")
+		}
+		p := recordPart{n: le.Uint64(b), size: int64(le.Uint64(b[8:])), inline: le.Uint32(b[20:]) == 1}
+		n := int64(le.Uint32(b[16:]))
+		if b = b[partHeadLen:]; n > int64(len(b)) || n > p.size || p.inline && n != p.size {
+			return nil, errors.New("a part of it is cut off")
+		}
+		p.at = int64(size - len(b))
+		p.bytes, b = b[:n], b[n:]
+		r.parts = append(r.parts, p)
+	}
+	return r, nil
+}
+
+func corrupt(path string, err error) error {
+	return &partd.CorruptError{Path: path, Offset: -1, Err: err}
+}

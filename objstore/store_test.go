@@ -1,0 +1,245 @@
+package objstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// same compares two stores by their values.
+func same(t *testing.T, want partd.Partd, got *Store) {
+	t.Helper()
+	read := func(s partd.Partd) map[string]string {
+		all := map[string]string{}
+		for c, err := range partd.Scan(t.Context(), s) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if int64(len(all[c.Key])) != c.Offset {
+				t.Fatalf("chunk of %.20q at %d follows %d bytes", c.Key, c.Offset, len(all[c.Key]))
+			}
+			all[c.Key] += string(c.Data)
+		}
+		return all
+	}
+	a, b := read(want), read(got)
+	if len(a) != len(b) {
+		t.Errorf("%d keys, want %d", len(b), len(a))
+	}
+	for k, v := range a {
+		if b[k] != v {
+			t.Errorf("key %.20q has %d bytes, want %d", k, len(b[k]), len(v))
+		}
+		values, err := got.Get(t.Context(), k)
+		if err != nil || string(values[0]) != v {
+			t.Errorf("get %.20q: %d bytes, want %d, %v", k, len(values[0]), len(v), err)
+		}
+	}
+}
+
+// What does not fit in memory is read in several ways, and is the same. The memory
+// for reading is the least, and the store much larger.
+func TestWideRanges(t *testing.T) {
+	for name, hash := range map[string]func(string) uint64{
+		"spread": nil, "one hash": func(string) uint64 { return 1 << 60 }, "8 bits": byteHash,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, new(Memory), Options{SegmentSize: 1 << 20, hooks: hooks{keyHash: hash, rangeBytes: 1 << 30}})
+			s.scans.limit = 0 // each reader gets the least
+			d := partd.NewDict()
+			random := rand.New(rand.NewPCG(7, 7))
+			for i := range 60 {
+				key := fmt.Sprint("key ", random.IntN(8))
+				value := bytes.Repeat([]byte{byte(i)}, random.IntN(100<<10))
+				var errs []error
+				for _, store := range []partd.Partd{s, d} {
+					switch random := i % 11; {
+					case random == 7:
+						errs = append(errs, partd.Delete(t.Context(), store, key, "key 1"))
+					case random == 8:
+						errs = append(errs, partd.Set(t.Context(), store, key, value))
+					case random == 9:
+						errs = append(errs, partd.SetOnce(t.Context(), store, key, bytes.Repeat(value, 4)))
+					default:
+						errs = append(errs, store.Append(t.Context(), partd.Entry{Key: key, Value: value}, partd.Entry{Key: "hot", Value: value}))
+					}
+				}
+				if err := errors.Join(errs...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			same(t, d, s)
+		})
+	}
+}
+
+// Two stores over one bucket see what the other flushed; of several that set a key
+// once, one has set it.
+func TestTwoInstances(t *testing.T) {
+	b := new(Memory)
+	one, two := open(t, b, Options{}), open(t, b, Options{})
+	for i := range 5 {
+		for _, s := range []*Store{one, two} {
+			if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Append(nil, i)}); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if v, err := two.Get(t.Context(), "k"); err != nil || string(v[0]) != "0011223344" {
+		t.Errorf("%q %v", v, err)
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		s := open(t, b, Options{})
+		wg.Go(func() {
+			if err := s.SetOnce(context.Background(), "once", fmt.Append(nil, i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	v, err := one.Get(t.Context(), "once")
+	w, err2 := two.Get(t.Context(), "once")
+	if err != nil || err2 != nil || len(v[0]) != 1 || string(v[0]) != string(w[0]) {
+		t.Errorf("%q %q %v %v", v, w, err, err2)
+	}
+	if err := one.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, two); n != 0 {
+		t.Error(n)
+	}
+}
+
+// A job makes the requests that it needs, and no others.
+func TestRequests(t *testing.T) {
+	c := Count(new(Memory))
+	s := open(t, c, Options{SegmentSize: 1 << 20, hooks: hooks{inline: -1}})
+	if got := c.Requests(); got != (Requests{Put: 2, Get: 2}) {
+		t.Error("open:", got)
+	}
+	value := make([]byte, 100)
+	for i := range 50_000 { // 6 segments of 1 MiB
+		if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	written := c.Requests()
+	if written != (Requests{Put: 2 + 6 + 1, Get: 2, List: 1}) {
+		t.Error("written:", written)
+	}
+	if n := count(t, s); n != 50_000 {
+		t.Error(n)
+	}
+	read := c.Requests()
+	// The log: a listing, a record, the end. Then all passes read each segment.
+	gets := read.Get - written.Get - 2
+	if read.List-written.List != 1 || read.Put != written.Put || gets%6 != 0 || gets == 0 || gets > 6*16 {
+		t.Error("read:", read)
+	}
+	t.Logf("50,000 appends written and read: %v", read)
+}
+
+// What a writer that died and a drop left is swept once it is old, and nothing else.
+func TestSweep(t *testing.T) {
+	b := new(Memory)
+	objects := func() (n int) {
+		for o, err := range b.List(t.Context(), "", "") {
+			if err == nil && (strings.HasPrefix(o.Name, "seg/") || strings.HasPrefix(o.Name, "sweep/")) {
+				n++
+			}
+		}
+		return n
+	}
+	small := hooks{inline: -1}
+	s := open(t, b, Options{hooks: small})
+	fill(t, s, 10)
+	dead := open(t, b, Options{SegmentSize: 144 << 10, hooks: small})
+	for range 4 { // segments that are never committed
+		if err := dead.Append(t.Context(), partd.Entry{Key: "dead", Value: make([]byte, 100<<10)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := dead.mu.lock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	err := dead.waitUploads(t.Context(), 0)
+	dead.mu.unlock()
+	if n := objects(); err != nil || n != 4 {
+		t.Fatal(n, err)
+	}
+	sweep := func(age time.Duration, want int64, left int) {
+		t.Helper()
+		s.opts.hooks.segmentAge = age
+		swept, err := s.Sweep(t.Context())
+		s.opts.hooks.segmentAge = 0
+		if err != nil || swept.Objects != want || objects() != left {
+			t.Errorf("%+v and %d objects left, want %d and %d, %v", swept, objects(), want, left, err)
+		}
+	}
+	sweep(sweepAge-time.Minute, 0, 4)
+	sweep(sweepAge+time.Minute, 3, 1)
+	// Its writer, if it comes back, must not commit what may be gone.
+	dead.opts.hooks.segmentAge = sweepAge/2 + time.Minute
+	if err := dead.Flush(t.Context()); !errors.Is(err, ErrRefused) {
+		t.Error(err)
+	}
+	if n := count(t, s); n != 10 {
+		t.Error(n)
+	}
+	if err := s.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sweep(0, 0, 2)
+	sweep(sweepAge+time.Minute, 2, 0)
+}
+
+// Who reads while the store is dropped and swept is told so.
+func TestDropWhileReading(t *testing.T) {
+	b := new(Memory)
+	s := open(t, b, Options{hooks: hooks{inline: -1}})
+	fill(t, s, 100)
+	v, err := s.current(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range v.segments {
+		if err := b.Delete(t.Context(), g.object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = s.loadAll(t.Context(), v, partOf(0, 1), v.segments[0].Length()).err
+	if err == nil || !strings.Contains(err.Error(), "dropped") || errors.As(err, new(*partd.CorruptError)) {
+		t.Error(err)
+	}
+}
+
+func appendAll(t *testing.T, s *Store, n, length int) {
+	t.Helper()
+	value := make([]byte, length)
+	for i := range n {
+		if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}

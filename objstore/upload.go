@@ -1,0 +1,172 @@
+package objstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/go-partd/partd/internal/offheap"
+	"github.com/go-partd/partd/internal/segment"
+)
+
+// uploads is how many segments are encoded or uploaded at the same time, while a table
+// is being filled.
+const uploads = 2
+
+// encoder makes segments of tables, one at a time.
+type encoder struct {
+	comp *segment.Compressor
+	bufs [2][]byte
+	data []byte // of the segment that is being uploaded
+}
+
+// piece is a segment that is not committed yet.
+type piece struct {
+	part      recordPart // its bytes are there once it is encoded
+	born      time.Time
+	encoder   *encoder      // while it is being uploaded
+	encoded   chan struct{} // closed when its table is free again
+	done      chan struct{} // closed when it is uploaded, or err says why not
+	err       error
+	abandoned bool // nothing will refer to it
+}
+
+// takeTables takes the memory for what is appended.
+func (s *Store) takeTables() (err error) {
+	size := s.tableSize()
+	if s.active, err = newTable(size); err == nil {
+		s.spare, err = newTable(size)
+	}
+	for range uploads {
+		e := &encoder{}
+		if err == nil {
+			e.data, err = offheap.Allocate(int(encodedBound(size)))
+		}
+		if err == nil {
+			e.comp, err = segment.NewCompressor(0)
+		}
+		s.encoders = append(s.encoders, e)
+	}
+	return err
+}
+
+func (s *Store) releaseTables() {
+	s.active.release()
+	s.spare.release()
+	for _, e := range s.encoders {
+		offheap.Release(e.data[:cap(e.data)])
+	}
+	s.active, s.spare, s.encoders = nil, nil, nil
+}
+
+// seal has the active table uploaded, in the background, once the one before it is
+// encoded. mu is held.
+func (s *Store) seal(ctx context.Context) error {
+	if err := s.waitUploads(ctx, uploads-1); err != nil {
+		return err
+	}
+	if n := len(s.uploading); n > 0 {
+		select {
+		case <-s.uploading[n-1].encoded:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	t := s.active
+	s.active, s.spare = s.spare, t
+	last := len(s.encoders) - 1
+	p := &piece{born: time.Now(), encoder: s.encoders[last], encoded: make(chan struct{}), done: make(chan struct{})}
+	s.encoders = s.encoders[:last]
+	p.part.n = s.pieces
+	s.pieces++
+	s.pending = append(s.pending, p)
+	s.uploading = append(s.uploading, p)
+	go func(done chan struct{}) {
+		defer close(done)
+		p.err = s.encodePiece(p, t)
+		t.reset()
+		close(p.encoded)
+		if p.err == nil {
+			p.err = s.upload(p)
+		}
+	}(p.done)
+	return nil
+}
+
+func (s *Store) encodePiece(p *piece, t *table) error {
+	f, e := fileOf(s.format, s.writer, p.part.n), p.encoder
+	data, err := t.encode(&f, e.data, e.comp, &e.bufs, s.opts.hooks.rangeBytes)
+	if err != nil {
+		return err
+	}
+	e.data = data
+	_, footer, err := footerOf(&f, data)
+	if err != nil {
+		return err
+	}
+	p.part.size, p.part.bytes = int64(len(data)), bytes.Clone(footer)
+	return nil
+}
+
+// upload makes the object of a piece that is encoded. The name is this writer's alone.
+func (s *Store) upload(p *piece) error {
+	err := s.create(s.ctx, segmentName(s.writer, p.part.n), p.encoder.data)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // an earlier try has made it
+	}
+	return err
+}
+
+// waitUploads returns once no more than so many segments are being uploaded, of which
+// the oldest are waited for. What could not be uploaded is tried again. mu is held.
+func (s *Store) waitUploads(ctx context.Context, most int) error {
+	for try := 0; len(s.uploading) > most; try++ {
+		p := s.uploading[0]
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if p.err == nil || p.abandoned {
+			s.encoders, p.encoder = append(s.encoders, p.encoder), nil
+			s.uploading = s.uploading[1:]
+			try = -1
+			continue
+		}
+		if try > 0 || p.part.size == 0 { // which was not even encoded
+			return p.err
+		}
+		p.err, p.done = nil, make(chan struct{})
+		go func(done chan struct{}) {
+			defer close(done)
+			p.err = s.upload(p)
+		}(p.done)
+	}
+	return nil
+}
+
+// sealInline makes a piece of the active table, which is short, that goes into the
+// record itself. mu is held.
+func (s *Store) sealInline(ctx context.Context) error {
+	if err := s.waitUploads(ctx, uploads-1); err != nil { // for an encoder
+		return err
+	}
+	p := &piece{born: time.Now()}
+	p.part.n, p.part.inline = s.pieces, true
+	s.pieces++
+	if err := s.encodeInline(p, s.active); err != nil {
+		return err
+	}
+	s.active.reset()
+	s.pending = append(s.pending, p)
+	return nil
+}
+
+func (s *Store) encodeInline(p *piece, t *table) (err error) {
+	f, e := fileOf(s.format, s.writer, p.part.n), s.encoders[0]
+	p.part.bytes, err = t.encode(&f, nil, e.comp, &e.bufs, s.opts.hooks.rangeBytes)
+	p.part.size = int64(len(p.part.bytes))
+	return err
+}

@@ -1,0 +1,92 @@
+"""This client beside partd's own, against one server, in one run.
+
+    python bench/client.py [--seconds 1] [--rounds 5]
+
+Each figure is the median of the rounds, in which the clients take turns. An append by
+partd's client has no answer until its next call, so each of its turns ends with a get.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable
+
+import partd
+
+import partd_go
+
+BATCH = {f"key {i}": os.urandom(100) for i in range(1000)}
+BATCH_BYTES = sum(map(len, BATCH.values()))
+LARGE = os.urandom(1 << 20)
+
+
+def rate(seconds: float, call: Callable[[], object], settle: Callable[[], object]) -> float:
+    """Calls a second."""
+    begin, calls = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        call()
+        calls += 1
+    settle()
+    return calls / (time.perf_counter() - begin)
+
+
+def by_threads(seconds: float, clients: list[partd_go.Client]) -> float:
+    rates: list[float] = []
+
+    def work(client: partd_go.Client) -> None:
+        rates.append(rate(seconds, lambda: client.append(BATCH), lambda: None))
+
+    threads = [threading.Thread(target=work, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(rates)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    with partd_go.serve(flags=("--memory=2GiB",)) as url:
+        theirs, ours = partd.Client(url), partd_go.Client(url)
+        many = [ours] + [partd_go.Client(url) for _ in range(3)]
+        steps: dict[str, Callable[[], float]] = {
+            "partd append of 1,000 x 100 B": lambda: rate(
+                args.seconds, lambda: theirs.append(BATCH), lambda: theirs.get("none")
+            ),
+            "ours": lambda: rate(args.seconds, lambda: ours.append(BATCH), lambda: None),
+            "ours, 4 threads with one client": lambda: by_threads(args.seconds, [ours] * 4),
+            "ours, 4 threads with 4 clients": lambda: by_threads(args.seconds, many),
+            "partd append of 1 MiB": lambda: rate(
+                args.seconds, lambda: theirs.append({"large": LARGE}), lambda: theirs.get("none")
+            ),
+            "ours append of 1 MiB": lambda: rate(args.seconds, lambda: ours.append({"large": LARGE}), lambda: None),
+            "partd get of 1 MiB": lambda: rate(args.seconds, lambda: theirs.get("one"), lambda: None),
+            "ours get of 1 MiB": lambda: rate(args.seconds, lambda: ours.get("one"), lambda: None),
+        }
+        found: dict[str, list[float]] = {name: [] for name in steps}
+        for _ in range(args.rounds):
+            for name, step in steps.items():
+                ours.drop()
+                ours.append({"one": LARGE})
+                found[name].append(step())
+        theirs.close()
+        medians = {name: statistics.median(rates) for name, rates in found.items()}
+        base = medians["partd append of 1,000 x 100 B"]
+        for name, median in medians.items():
+            size = 1 << 20 if "MiB" in name else BATCH_BYTES
+            if name.startswith("partd"):
+                base = median
+            print(f"{name:34}{median:9.0f} /s {median * size / 1e6:8.0f} MB/s   x {median / base:.2f}")
+        for client in many:
+            client.close()
+
+
+if __name__ == "__main__":
+    main()

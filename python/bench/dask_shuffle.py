@@ -1,0 +1,139 @@
+"""dask's shuffles beside each other: partd and p2p on a cluster of two workers, partd
+and disk on two threads. Each run is a process of its own; they take turns.
+
+    python bench/dask_shuffle.py --rows 10_000_000 --rounds 3
+
+Time is that of the shuffle alone, on the clock and of all processors; memory is the
+most that all processes held at once, without what they share and the rows that were
+there before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import dask
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import psutil
+
+
+def part(i: int, rows: int) -> pd.DataFrame:
+    rng = np.random.default_rng(i)
+    ids = rng.integers(0, rows, rows)
+    words = pd.array(["Oslo", "Lima", "Rome", "Kyiv", None], dtype="str")
+    return pd.DataFrame(
+        {"id": ids, "x": rng.random(rows), "y": rng.random(rows), "n": ids.astype(np.int32), "city": words.take(ids % 5)}
+    )
+
+
+def check(df: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"rows": [len(df)], "sum": [int(df["id"].sum())]})
+
+
+class Watch:
+    """Samples the memory of this process and all below it, and adds up their time."""
+
+    def __init__(self) -> None:
+        self.me, self.end = psutil.Process(), threading.Event()
+        self.most, self.start, self.cpu = 0, self.memory(), self.seconds()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def each(self, value: str) -> float:
+        total = 0.0
+        for p in [self.me, *self.me.children(recursive=True)]:
+            try:
+                total += p.memory_full_info().uss if value == "uss" else sum(p.cpu_times()[:2])
+            except psutil.Error:
+                pass
+        return total
+
+    def memory(self) -> float:
+        return self.each("uss")
+
+    def seconds(self) -> float:
+        return self.each("cpu")
+
+    def run(self) -> None:
+        while not self.end.wait(0.2):
+            self.most = max(self.most, self.memory())
+
+    def stop(self) -> tuple[float, float]:
+        self.end.set()
+        self.thread.join()
+        return self.seconds() - self.cpu, self.most - self.start
+
+
+def measure(method: str, rows: int, parts: int, compression: str | None) -> dict[str, float]:
+    import partd_go.dask
+
+    name, scheduler = method.split("-")
+    with tempfile.TemporaryDirectory() as directory, dask.config.set({"temporary-directory": directory}):
+        from contextlib import ExitStack
+
+        with ExitStack() as stack:
+            if scheduler == "workers":
+                from distributed import Client, LocalCluster
+
+                cluster = LocalCluster(
+                    n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0, local_directory=directory
+                )
+                stack.enter_context(cluster)
+                stack.enter_context(Client(cluster))
+            else:
+                stack.enter_context(dask.config.set(scheduler="threads", num_workers=2))
+            if name == "partd":
+                stack.enter_context(partd_go.dask.use(compression=compression))
+            df = dd.from_map(part, range(parts), rows=rows // parts).persist()
+            want = df.map_partitions(check, meta=check(part(0, 9))).compute().sum()
+            out = df.shuffle("id", shuffle_method=name).map_partitions(check, meta=check(part(0, 9)))
+            watch, began = Watch(), time.monotonic()
+            got = out.compute().sum()
+            took = time.monotonic() - began
+            cpu, memory = watch.stop()
+            assert (got == want).all(), f"{method}: {dict(got)}, and {dict(want)} went in"
+    return {"seconds": took, "cpu": cpu, "MB": memory / 1e6}
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    flags.add_argument("--rows", type=int, default=10_000_000)
+    flags.add_argument("--partitions", type=int, default=40)
+    flags.add_argument("--rounds", type=int, default=3)
+    flags.add_argument("--compression")
+    flags.add_argument("--methods", default="partd-workers,p2p-workers,partd-threads,disk-threads")
+    flags.add_argument("--one", help=argparse.SUPPRESS)
+    args = flags.parse_args()
+    if args.one:
+        print(json.dumps(measure(args.one, args.rows, args.partitions, args.compression)))
+        return
+    methods = args.methods.split(",")
+    found: dict[str, list[dict[str, float]]] = {m: [] for m in methods}
+    for _ in range(args.rounds):
+        for method in methods:
+            command = [sys.executable, __file__, *sys.argv[1:], "--one", method]
+            out = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+            found[method].append(json.loads(out.splitlines()[-1]))
+            print(method, {k: round(v, 1) for k, v in found[method][-1].items()}, flush=True)
+    for mine, other in [("partd-workers", "p2p-workers"), ("partd-threads", "disk-threads")]:
+        if mine in found and other in found:
+            ratios = {
+                k: statistics.median(o[k] / m[k] for m, o in zip(found[mine], found[other], strict=True))
+                for k in ("seconds", "cpu", "MB")
+            }
+            print(f"{other} / {mine}:", ", ".join(f"{k} {v:.2f}" for k, v in ratios.items()))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

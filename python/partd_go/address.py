@@ -1,0 +1,116 @@
+"""The URL of a server, and how to connect to it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import ssl
+import urllib.parse
+from dataclasses import dataclass, field
+
+from .errors import Refused, failure
+
+USAGE = "write tcp://HOST:PORT, tls://HOST:PORT, both with /NAMESPACE where there is one, or ipc:///PATH"
+_NETWORK = re.compile(r"(tcp|tls)://(?:\[([^]/@?#]+)\]|([^]\[:/@?#]+)):(\d+)(?:/([^/?#]*))?")
+_NAMESPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a connection is made with."""
+
+    url: str
+    namespace: str = ""
+    token: str | None = field(default=None, repr=False)
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_name: str | None = None
+    insecure_token: bool = False
+    connect_timeout: float = 10.0
+    retry_for: float = 60.0
+
+    def parse(self) -> Address:
+        """Takes the URL apart, and checks what else is given with it."""
+        address = _parse(self.url)
+        if self.namespace and address.namespace not in ("", self.namespace):
+            raise ValueError(f"the namespace is {address.namespace!r} in {self.url}, and {self.namespace!r} beside it")
+        namespace = address.namespace or self.namespace
+        if namespace and not _NAMESPACE.fullmatch(namespace):
+            raise ValueError(f"namespace {namespace!r}: it has 1 to 64 letters, digits, '-', '_' and '.'")
+        if not address.secure and (self.tls_ca or self.tls_cert or self.tls_key or self.tls_name):
+            raise ValueError(f"{self.url} with options for TLS: write tls://HOST:PORT")
+        if self.tls_key and not self.tls_cert:
+            raise ValueError("a tls_key without its tls_cert: give both")
+        return Address(address.secure, address.host, address.port, address.path, namespace)
+
+
+@dataclass(frozen=True)
+class Address:
+    secure: bool = False
+    host: str = ""
+    port: int = 0
+    path: str = ""  # of a Unix socket
+    namespace: str = ""
+
+
+def _parse(url: str) -> Address:
+    if url.startswith("ipc://"):
+        path = urllib.parse.unquote(url[len("ipc://") :])
+        if not path or "\0" in path:
+            raise ValueError(f"address {url!r}: write ipc:///PATH")
+        return Address(path=path)
+    match = _NETWORK.fullmatch(url)
+    if not match or int(match[4]) > 0xFFFF or match[5] == "":
+        # Somebody may have written a secret into it.
+        shown = re.sub(r"//[^/]*@|[?#].*", "//…", url)
+        raise ValueError(f"address {shown!r}: {USAGE}")
+    return Address(match[1] == "tls", match[2] or match[3], int(match[4]), "", match[5] or "")
+
+
+def connect(settings: Settings, address: Address, timeout: float) -> socket.socket:
+    """Makes a connection, over TLS where the URL says so."""
+    context = _context(settings) if address.secure else None
+    if address.path:
+        sock = socket.socket(socket.AF_UNIX)
+    else:
+        sock = socket.create_connection((address.host, address.port), timeout)
+    try:
+        sock.settimeout(timeout)
+        if address.path:
+            sock.connect(address.path)
+            return sock
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 6)):
+            if hasattr(socket, option):  # the system notices a peer that is gone
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        if context:
+            return context.wrap_socket(sock, server_hostname=settings.tls_name or address.host)
+        if settings.token and not settings.insecure_token:
+            peer = ipaddress.ip_address(sock.getpeername()[0].partition("%")[0])
+            if not peer.is_loopback:
+                raise failure(
+                    Refused, "connect", settings.url, "over tcp:// others could read the token, which was not sent",
+                    "write tls:// (or, in a network where nobody listens, give insecure_token=True)",
+                )  # fmt: skip
+        return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _context(settings: Settings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        if settings.tls_cert:
+            # A key with a password would be asked for at the terminal.
+            context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
+        return context
+    except OSError as error:
+        raise failure(
+            Refused, "connect", settings.url, f"a certificate or key cannot be read ({error})",
+            "give files in PEM, the key without a password, as tls_ca, tls_cert and tls_key",
+        ) from error  # fmt: skip

@@ -1,0 +1,212 @@
+"""Tables as values: of pyarrow, pandas and polars, kept as Arrow's IPC streams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from .errors import SchemaMismatch
+from .wire import Key
+
+_KIND = b"partd_go"  # in a schema's metadata: which library the table was of
+KINDS = ("pyarrow", "pandas", "polars")
+
+
+def encode(table: Any, compression: str | None = None) -> pa.Buffer:
+    """A table of any of the libraries, or a record batch, as one IPC stream."""
+    arrow = _to_arrow(table)
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=compression, unify_dictionaries=True)
+    with pa.ipc.new_stream(sink, arrow.schema, options=options) as stream:
+        stream.write_table(arrow)
+    return sink.getvalue()
+
+
+def _to_arrow(table: Any) -> pa.Table:
+    kind = type(table).__module__.partition(".")[0]
+    if isinstance(table, pa.RecordBatch):
+        table = pa.Table.from_batches([table])
+    if isinstance(table, pa.Table):
+        return table
+    if kind == "pandas":
+        if not hasattr(table, "columns"):
+            raise TypeError(f"a value of type {type(table).__name__}: make a DataFrame of it, as by to_frame()")
+        # Of an index that is a range the pieces of a table would have different ones.
+        arrow = pa.Table.from_pandas(table, preserve_index=True)
+    elif kind == "polars":
+        arrow = table.to_arrow()
+    elif hasattr(table, "__arrow_c_stream__"):
+        return pa.table(table)
+    else:
+        raise TypeError(f"a value of type {type(table).__name__}: give a table of pyarrow, pandas or polars")
+    return arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _KIND: kind.encode()})
+
+
+def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> Any:
+    """The table that streams one behind the other are, as one of a kind of library.
+
+    Without a kind it is of the library that the first piece was of.
+    """
+    reader = pa.BufferReader(data)
+    pieces = []
+    try:
+        while reader.tell() < reader.size():
+            pieces.append(pa.ipc.open_stream(reader).read_all())
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"get {key!r}: what is there is no table ({error}): read it as it was appended") from error
+    if not pieces:
+        return _of_kind(pa.table({}), kind or "pyarrow")
+    table = join(pieces, key)
+    metadata = dict(table.schema.metadata or {})
+    kind = kind or metadata.pop(_KIND, b"pyarrow").decode()
+    metadata.pop(_KIND, None)
+    return _of_kind(table.replace_schema_metadata(metadata or None), kind)
+
+
+def _of_kind(table: pa.Table, kind: str) -> Any:
+    if kind == "pandas":
+        return table.to_pandas()
+    if kind == "polars":
+        import polars
+
+        return polars.from_arrow(table)
+    return table
+
+
+def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
+    """Tables below each other. A column that one lacks is null there."""
+    schema = pieces[0].schema
+    if all(piece.schema.equals(schema) for piece in pieces):
+        joined = pa.concat_tables(pieces)
+    else:
+        schema = _unify([piece.schema for piece in pieces], key)
+        joined = pa.concat_tables([_cast(piece, schema, key) for piece in pieces])
+    for field in schema:
+        if pa.types.is_dictionary(field.type) and field.type.ordered:
+            _check_order(joined.column(field.name), field.name, key)
+    return joined.unify_dictionaries()
+
+
+def _unify(schemas: list[pa.Schema], key: Key) -> pa.Schema:
+    fields: dict[str, pa.Field] = {}
+    for schema in schemas:
+        if len(set(schema.names)) < len(schema.names):
+            raise SchemaMismatch(f"get {key!r}: two columns have one name in {schema.names}: rename one")
+        for field in schema:
+            known = fields.get(field.name)
+            wanted = field.type if known is None else _common(known.type, field.type)
+            if known is not None and wanted is None:
+                raise SchemaMismatch(
+                    f"get {key!r}: column {field.name!r} is {known.type} in one piece and {field.type} in another: "
+                    "append it as one type"
+                )
+            base = known if known is not None else field
+            fields[field.name] = base.with_type(wanted).with_nullable(True)
+    return pa.schema(list(fields.values()), metadata=schemas[0].metadata)
+
+
+def _common(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
+    """A type that has the values of both, unchanged; None where there is none."""
+    if a.equals(b) or pa.types.is_null(b):
+        return a
+    if pa.types.is_null(a):
+        return b
+    for family, widest in ((_STRINGS, pa.large_string()), (_BINARIES, pa.large_binary())):
+        if any(map(a.equals, family)) and any(map(b.equals, family)):
+            return widest
+    if pa.types.is_dictionary(a) and pa.types.is_dictionary(b) and a.ordered == b.ordered:
+        values = _common(a.value_type, b.value_type)
+        return values and pa.dictionary(pa.int32(), values, a.ordered)
+    return None
+
+
+_STRINGS = (pa.string(), pa.large_string(), pa.string_view())
+_BINARIES = (pa.binary(), pa.large_binary(), pa.binary_view())
+
+
+def _cast(piece: pa.Table, schema: pa.Schema, key: Key) -> pa.Table:
+    columns = []
+    for field in schema:
+        if field.name in piece.schema.names:
+            columns.append(_retype(piece.column(field.name), field.type))
+        else:
+            columns.append(pa.nulls(piece.num_rows, field.type))
+    return pa.table(columns, schema=schema)
+
+
+def _retype(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    if column.type.equals(wanted):
+        return column
+    if not pa.types.is_dictionary(column.type):
+        return column.cast(wanted)
+    return pa.chunked_array(
+        [
+            pa.DictionaryArray.from_arrays(
+                chunk.indices.cast(wanted.index_type), chunk.dictionary.cast(wanted.value_type), ordered=wanted.ordered
+            )
+            for chunk in column.chunks
+        ],
+        wanted,
+    )
+
+
+def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
+    orders = [chunk.dictionary for chunk in column.chunks]
+    for order in orders[1:]:
+        if not order.equals(orders[0]):
+            raise SchemaMismatch(
+                f"get {key!r}: the ordered categories of column {name!r} are {orders[0].to_pylist()} in one piece and "
+                f"{order.to_pylist()} in another: give all pieces the same"
+            )
+
+
+class Arrow:
+    """Keeps tables in a partd: those appended under a key are read as one.
+
+    kind, of KINDS, is what get returns; without it, of each key what its first piece
+    was. compression is of the columns: "lz4" or "zstd".
+    """
+
+    def __init__(self, partd: Any, *, kind: str | None = None, compression: str | None = None):
+        if kind not in (None, *KINDS):
+            raise ValueError(f"kind {kind!r}: write one of {', '.join(KINDS)}")
+        if compression not in (None, "lz4", "zstd"):
+            raise ValueError(f"compression {compression!r}: write 'lz4' or 'zstd'")
+        self.partd, self.kind, self.compression = partd, kind, compression
+
+    def append(self, data: Mapping[Key, Any], **options: Any) -> None:
+        """Adds each table's rows to the end of its key's, all or none."""
+        self.partd.append({key: bytes(encode(table, self.compression)) for key, table in data.items()}, **options)
+
+    def get(self, keys: Any, **options: Any) -> Any:
+        """The table of a key, or the tables of a list of keys, which may have lists in it.
+
+        A key that was never appended to has a table without columns.
+        """
+        return self._decode(keys, self.partd.get(keys, **options))
+
+    def pop(self, keys: Any, **options: Any) -> Any:
+        """Like get, and removes the keys in the same step."""
+        return self._decode(keys, self.partd.pop(keys, **options))
+
+    def _decode(self, keys: Any, values: Any) -> Any:
+        if isinstance(keys, list):
+            return [self._decode(key, value) for key, value in zip(keys, values)]
+        return decode(values, keys, self.kind)
+
+    def delete(self, keys: Any, **options: Any) -> None:
+        self.partd.delete(keys, **options)
+
+    def drop(self) -> None:
+        self.partd.drop()
+
+    def close(self) -> None:
+        self.partd.close()
+
+    def __enter__(self) -> Arrow:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

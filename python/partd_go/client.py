@@ -1,0 +1,293 @@
+"""The client: a partd on a partd-server."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import struct
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from . import pages, wire
+from .address import Settings
+from .channel import Channel
+from .errors import Closed, TimedOut, failure
+from .link import Link
+
+T = TypeVar("T")
+
+
+class Stats(NamedTuple):
+    """What a store holds, and what it takes, in bytes."""
+
+    keys: int
+    bytes: int
+    memory: int
+    disk: int
+
+
+class Client:
+    """A partd on the server at a URL: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH.
+
+    Any number of threads may use it. It connects with its first call, and again when
+    the connection breaks; an append is applied once, however often it has to be sent.
+
+    timeout is how many seconds a call may take, for ever unless given; connecting again
+    goes on for retry_for seconds. As a context manager it closes at the end, and drops
+    nothing.
+    """
+
+    def __init__(
+        self,
+        url: str | bytes,
+        token: str | None = None,
+        tls_ca: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+        *,
+        namespace: str = "",
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
+        tls_name: str | None = None,
+        insecure_token: bool = False,
+        connect_timeout: float = 10.0,
+        retry_for: float = 60.0,
+    ) -> None:
+        if timeout is not None and timeout <= 0 or connect_timeout <= 0 or retry_for < 0:
+            raise ValueError("a timeout of the client is not above 0")
+        files = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
+        self._begin(
+            Settings(
+                url=url.decode() if isinstance(url, bytes) else url,
+                namespace=namespace,
+                token=token,
+                tls_name=tls_name,
+                insecure_token=insecure_token,
+                connect_timeout=connect_timeout,
+                retry_for=retry_for,
+                **{name: os.fspath(file) for name, file in files.items() if file is not None},
+            ),
+            timeout,
+        )
+
+    def _begin(self, settings: Settings, timeout: float | None) -> None:
+        self._settings, self.timeout = settings, timeout
+        self._address = settings.parse()
+        self.lock = NoLock()
+        self._closed = False
+        self._after_fork()
+        _clients.add(self)
+
+    def _after_fork(self) -> None:
+        """Leaves connection and session to the parent process."""
+        # One that can be released by its owner alone, so that an interrupted call can try.
+        self._mutex = threading.RLock()
+        self._busy = False  # a thread that has the mutex is in a call
+        self._channel = Channel(self._settings, self._address)
+
+    @property
+    def url(self) -> str:
+        return self._settings.url
+
+    def __repr__(self) -> str:
+        return f"partd_go.Client({self.url!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), dataclasses.asdict(self._settings), self.timeout)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # partd's layers call it, too, whose partd may be in use, and used after them.
+        with contextlib.suppress(Exception):
+            if self._mutex.acquire(blocking=False):
+                try:
+                    if not self._busy:
+                        self._channel.close()
+                finally:
+                    self._mutex.release()
+
+    def close(self) -> None:
+        """Ends the session and the connection. The store stays as it is."""
+        with self._mutex:
+            self._closed = True
+            self._channel.close()
+
+    def _call(self, op: int, work: Callable[[Channel], T]) -> T:
+        deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        # An interrupt may come right behind acquire: what is tried first is the release.
+        try:
+            if not self._mutex.acquire(timeout=-1 if self.timeout is None else self.timeout):
+                raise failure(
+                    TimedOut, wire.NAMES[op], self.url, "other threads used the connection for all of the timeout",
+                    "give each thread a client of its own, or a longer timeout",
+                )  # fmt: skip
+            self._busy = True
+            try:
+                if self._closed:
+                    raise failure(Closed, wire.NAMES[op], self.url, "the client was closed", "make another one")
+                self._channel.deadline = deadline
+                return work(self._channel)
+            finally:
+                self._busy = False
+        finally:
+            try:
+                self._mutex.release()
+            except RuntimeError:
+                pass  # it was not acquired
+
+    def _change(self, op: int, pieces: list[wire.Buffer]) -> None:
+        self._call(op, lambda channel: channel.change(op, pieces))
+
+    def append(
+        self, data: Mapping[wire.Key, wire.Buffer], lock: object = None, fsync: bool = False, **ignored: object
+    ) -> None:
+        """Adds each value to the end of its key's, all or none.
+
+        It returns once the server has them; with fsync, once they survive a loss of
+        power of its machine. lock is for partd's layers, and nothing here.
+        """
+        if data:
+            self._change(wire.APPEND, wire.entries(data))
+        if fsync:
+            self.sync()
+
+    def get(self, keys: Any, lock: object = None, **ignored: object) -> Any:
+        """The value of a key, or the values of a list of keys, which may have lists in it.
+
+        A key that was never appended to has an empty value.
+        """
+        if not isinstance(keys, list):
+            return self._get([keys])[0]
+        flat = list(_flatten(keys))
+        return _nest(keys, iter(self._get(flat)))
+
+    def _get(self, keys: list[wire.Key], lock: object = None, **ignored: object) -> list[bytes]:
+        return self._call(wire.GET, lambda channel: channel.get(keys))
+
+    def iget(self, key: wire.Key) -> bytes:
+        return self._get([key])[0]
+
+    def pop(self, keys: Any, lock: object = None, **ignored: object) -> Any:
+        """Like get, and removes the keys in the same step."""
+        flat = list(_flatten(keys)) if isinstance(keys, list) else [keys]
+        if not flat:
+            return _nest(keys, iter(()))
+        values = self._call(wire.POP, lambda channel: channel.pop(flat))
+        return _nest(keys, iter(values)) if isinstance(keys, list) else values[0]
+
+    def iset(self, key: wire.Key, value: wire.Buffer, lock: object = None, **ignored: object) -> None:
+        """Sets a key that does not exist. The first value stays."""
+        self._change(wire.SET_ONCE, wire.entries({key: value}))
+
+    _iset = iset
+
+    def delete(self, keys: Any, lock: object = None, **ignored: object) -> None:
+        """Removes a key, or a list of keys, all or none."""
+        flat = list(_flatten(keys)) if isinstance(keys, list) else [keys]
+        if flat:
+            self._change(wire.DELETE, [wire.keys(flat)])
+
+    _append, _delete = append, delete
+
+    def drop(self) -> None:
+        """Removes every key."""
+        self._change(wire.DROP, [])
+
+    def sync(self) -> None:
+        """Returns once all that was appended before survives a loss of power."""
+        self._ask(wire.SYNC, lambda link: link.ask(wire.SYNC))
+
+    def stat(self) -> Stats:
+        return self._ask(wire.STAT, lambda link: Stats(*struct.unpack_from("<4Q", link.ask(wire.STAT).body)))
+
+    def _ask(self, op: int, attempt: Callable[[Link], T]) -> T:
+        return self._call(op, lambda channel: channel.repeat(op, attempt))
+
+    def keys(self) -> Iterator[str]:
+        """Every key, as text of which the same bytes can be made again."""
+        return self._pages(wire.KEYS, b"", pages.names)
+
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        """Every key with its value, in one pass in the store's order, in the memory of a
+        few pages and one value. A broken connection ends it with Lost."""
+        return self.scan_part(0, 1)
+
+    def scan_part(self, part: int, parts: int) -> Iterator[tuple[str, bytes]]:
+        """What scan yields of one of so many parts, which are disjoint and together complete,
+        so that many readers read each value once between them."""
+        return pages.joined(self.scan_chunks(part, parts))
+
+    def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:
+        """What scan_part yields, with values in pieces: for those larger than memory."""
+        if not (0 <= part < parts <= 65536):
+            raise ValueError(f"part {part} of {parts}: parts are numbered from 0, and there are 1 to 65,536")
+        return self._pages(wire.SCAN, struct.pack("<II", part, parts), pages.chunks)
+
+    def _pages(self, op: int, body: bytes, parse: Callable[[bytes], list[T]]) -> Iterator[T]:
+        if self._closed:
+            raise failure(Closed, wire.NAMES[op], self.url, "the client was closed", "make another one")
+        return pages.pages(self._settings, self._address, self.timeout, op, body, parse)
+
+    def namespaces(self) -> list[pages.Namespace]:
+        """The server's namespaces, or those of which the token's user is an administrator."""
+        found: list[pages.Namespace] = []
+        behind, more = "", True
+        while more:
+            more, behind, page = self._ask(wire.NAMESPACES, functools.partial(pages.namespaces, behind))
+            found += page
+        return found
+
+
+class NoLock:
+    """partd's layers take a lock; the server needs none."""
+
+    def acquire(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+    def __enter__(self) -> NoLock:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+def _flatten(keys: list[Any]) -> Iterator[wire.Key]:
+    for key in keys:
+        if isinstance(key, list):
+            yield from _flatten(key)
+        else:
+            yield key
+
+
+def _nest(keys: list[Any], values: Iterator[bytes]) -> list[Any]:
+    return [_nest(key, values) if isinstance(key, list) else next(values) for key in keys]
+
+
+def _restore(kind: type[Client], settings: dict[str, Any], timeout: float | None) -> Client:
+    client = kind.__new__(kind)
+    client._begin(Settings(**settings), timeout)
+    return client
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for client in _clients:
+        client._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)

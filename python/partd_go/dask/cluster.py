@@ -1,0 +1,69 @@
+"""What a distributed cluster needs: the package, the server, and somebody who deletes
+what a shuffle stored once the scheduler forgets it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from distributed import Scheduler
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from . import shuffle
+from .expression import OPEN
+
+
+class Plugin(SchedulerPlugin):  # type: ignore[misc]
+    """Deletes what a shuffle stored when its first task is forgotten, which is when
+    nobody holds a result any more that might have to be computed again."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.shuffles: dict[str, shuffle.Shuffle] = {}
+
+    async def start(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+
+    def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(key, str) or not key.startswith(OPEN):
+            return
+        if finish == "forgotten":
+            if key in self.shuffles:
+                shuffle.forget(self.shuffles.pop(key))
+        elif key not in self.shuffles and self.scheduler.tasks[key].run_spec is not None:
+            (lease,) = self.scheduler.tasks[key].run_spec.args
+            self.shuffles[key] = shuffle.opened(lease)
+
+
+def reach(store: shuffle.Store) -> None:
+    """What each process does to see whether it can take part."""
+    store.client.stat()
+
+
+def prepare(client: Any, store: shuffle.Store) -> Callable[[], None]:
+    """Prepares a cluster, and returns what undoes that."""
+    if client.asynchronous:
+        raise RuntimeError(
+            "partd_go.dask.use() has to ask the scheduler and the workers, which it cannot with a Client that is asynchronous: "
+            "make use() and computations with one that is not"
+        )
+    try:
+        # The scheduler builds the graph, and deletes what it has stored.
+        client.run_on_scheduler(reach, store)
+        client.run(reach, store)
+    except Exception as err:
+        raise RuntimeError(
+            f"a scheduler or a worker of {client!r} cannot shuffle through {store.client}: {err}. All need partd_go with "
+            "the version that is here, and a url that they reach: start a partd-server that listens on the network, and "
+            "give its address to use()"
+        ) from err
+    plugin = Plugin(store.name)
+    client.register_plugin(plugin, name=store.name)
+
+    def undo() -> None:
+        if client.status == "running":
+            with contextlib.suppress(Exception):  # the scheduler may be gone
+                client.unregister_scheduler_plugin(store.name)
+
+    return undo

@@ -1,0 +1,63 @@
+"""The expression that stands for a shuffle through partd in dask's query planner."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from typing import Any
+
+from dask._task_spec import Task, TaskRef
+from dask.dataframe.dask_expr._shuffle import SimpleShuffle
+
+from . import shuffle
+
+METHOD = "partd"
+OPEN = "partd-open-"
+
+
+class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
+    """A shuffle whose rows are in a partd store, in task attempts."""
+
+    _parameters = [
+        "frame",
+        "partitioning_index",
+        "npartitions_out",
+        "ignore_index",
+        "options",
+        "original_partitioning_index",
+        "store",
+        "_partitions",
+    ]
+
+    @functools.cached_property
+    def _meta(self) -> Any:
+        return self.frame._meta.drop(columns=self.partitioning_index)
+
+    def _layer(self) -> dict[Any, Task]:
+        # Names are the same for the same expression, as dask expects; what this graph
+        # stores has a name of its own.
+        token = self._name.split("-")[-1]
+        lease = shuffle.Lease(shuffle.Shuffle(self.store, secrets.token_hex(8), self.npartitions_out))
+        opened = Task(OPEN + token, shuffle.opened, lease)
+        wanted = tuple(self._partitions) if self._filtered else None
+        column = self.partitioning_index
+        writers = [
+            Task(
+                (f"partd-write-{token}", i),
+                shuffle.write,
+                TaskRef((self.frame._name, i)),
+                opened.ref(),
+                i,
+                column,
+                wanted,
+            )
+            for i in range(self.frame.npartitions)
+        ]
+        barrier = Task(
+            f"partd-barrier-{token}", shuffle.barrier, opened.ref(), len(writers), *(w.ref() for w in writers)
+        )
+        readers = [
+            Task((self._name, i), shuffle.read, barrier.ref(), partition)
+            for i, partition in enumerate(self._partitions)
+        ]
+        return {task.key: task for task in [opened, *writers, barrier, *readers]}

@@ -1,0 +1,187 @@
+"""Makes dask use the shuffle, and no longer."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import os
+import secrets
+import threading
+import weakref
+from types import TracebackType
+from typing import Any
+
+import dask
+import dask.dataframe as dd
+import pandas as pd
+from dask.dataframe.dask_expr import _merge, _shuffle
+from dask.utils import get_default_shuffle_method
+
+from .. import Client, Error
+from .expression import METHOD, PartdShuffle
+from .shuffle import Store, _clients
+
+# The versions of dask whose query planner is known. The first and the last are tested.
+OLDEST, NEWEST = (2025, 7), (2026, 8)
+
+_lock = threading.Lock()
+_active: use | None = None
+
+
+class use:
+    """Makes "partd" dask's shuffle method, until the end of the with block, or close().
+
+    url is that of a partd-server, which all workers reach, or a `partd_go.Client`, of
+    which they take address, token and certificates. Without it a server is started,
+    for workers on this machine, whose files are in a new directory within directory,
+    by default dask's temporary-directory. compression is of the rows that are sent and
+    stored, "lz4" or "zstd".
+
+    What shuffles store is deleted when dask has no more use for it: it is there as long
+    as the collection that was persisted. What then is left goes with close(); where
+    the program is killed, with the namespace in url, by the server's --namespace-ttl.
+    """
+
+    def __init__(
+        self,
+        url: str | Client | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        compression: str | None = None,
+    ) -> None:
+        global _active
+        if url is not None and directory is not None:
+            raise ValueError("url and directory: a server that runs already has a directory of its own; give one of them")
+        if compression not in (None, "lz4", "zstd"):
+            raise ValueError(f'compression {compression!r}: it is "lz4", "zstd" or None')
+        _check_version()
+        with _lock:
+            if _active is not None:
+                raise RuntimeError("partd_go.dask is in use already: close that first")
+            _active = self
+        self._prepared: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._undo = contextlib.ExitStack()
+        try:
+            client = self._connect(url, directory)
+            name = f"dask-{secrets.token_hex(8)}"
+            _clients[name] = client
+            self.store = Store(name, client, compression)
+            self._undo.callback(self._remove)
+            self._patch()
+            self._undo.enter_context(dask.config.set({"dataframe.shuffle.method": METHOD}))
+            self._check_planner()
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+        atexit.register(self.close)
+
+    def __enter__(self) -> use:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives dask its own methods back, and deletes what is left in the store."""
+        global _active
+        try:
+            self._undo.close()
+        finally:
+            atexit.unregister(self.close)
+            with _lock:
+                if _active is self:
+                    _active = None
+
+    def _connect(self, url: str | Client | None, directory: str | os.PathLike[str] | None) -> Client:
+        if isinstance(url, Client):
+            url.stat()  # it answers
+            return url
+        if url is None:
+            from .. import serve
+
+            within = directory or dask.config.get("temporary-directory", None)
+            if within is not None:
+                os.makedirs(within, exist_ok=True)
+            url = self._undo.enter_context(serve(directory=within, flags=("--memory=256MiB",)))
+        client = Client(url)
+        self._undo.callback(client.close)
+        client.stat()
+        return client
+
+    def _remove(self) -> None:
+        """Deletes what was not deleted when the graphs with it ended."""
+        mine = [key for key in self.store.client.keys() if key.startswith(self.store.name + "/")]
+        for start in range(0, len(mine), 10_000):
+            self.store.client.delete(mine[start : start + 10_000])
+
+    def _patch(self) -> None:
+        lower, is_broadcast = _shuffle.Shuffle._lower, _merge.Merge.is_broadcast_join
+
+        @functools.wraps(lower)
+        def lower_partd(shuffle: Any) -> Any:
+            if (shuffle.method or get_default_shuffle_method()) != METHOD:
+                return lower(shuffle)
+            self._prepare()
+            return PartdShuffle(
+                shuffle.frame,
+                shuffle.partitioning_index,
+                shuffle.npartitions_out,
+                shuffle.ignore_index,
+                shuffle.options,
+                shuffle.original_partitioning_index,
+                self.store,
+            )
+
+        def is_broadcast_join(merge: Any) -> bool:
+            # A small side is sent to all where dask would do so with its own methods.
+            if (merge.shuffle_method or get_default_shuffle_method()) == METHOD:
+                merge = merge.substitute_parameters({"shuffle_method": "tasks"})
+            return bool(is_broadcast.func(merge))
+
+        self._set(_shuffle.Shuffle, "_lower", lower_partd)
+        prop = functools.cached_property(is_broadcast_join)
+        prop.__set_name__(_merge.Merge, "is_broadcast_join")
+        self._set(_merge.Merge, "is_broadcast_join", prop)
+
+    def _set(self, owner: type, name: str, value: Any) -> None:
+        self._undo.callback(setattr, owner, name, owner.__dict__[name])
+        setattr(owner, name, value)
+
+    def _check_planner(self) -> None:
+        df = dd.from_pandas(pd.DataFrame({"x": [1, 2]}), npartitions=2)
+        if not list(df.shuffle("x").optimize().expr.find_operations(PartdShuffle)):
+            raise RuntimeError(
+                f"dask {dask.__version__} has planned a shuffle by another method than partd's: install dask[dataframe] of a "
+                "version between those that partd_go is tested with, " + _versions()
+            )
+
+    def _prepare(self) -> None:
+        """Sees to it that a cluster can work, where dask computes on one."""
+        try:
+            from distributed import default_client
+
+            client = default_client()
+        except (ImportError, ValueError):
+            return
+        if client in self._prepared:
+            return
+        from .cluster import prepare
+
+        self._undo.callback(prepare(client, self.store))
+        self._prepared.add(client)
+
+
+def _versions() -> str:
+    return f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
+
+
+def _check_version() -> None:
+    version = tuple(int(n) for n in dask.__version__.split(".")[:2])
+    if not OLDEST <= version <= NEWEST:
+        raise RuntimeError(
+            f"partd_go.dask knows the query planner of dask {_versions()}, and this is {dask.__version__}: install one of "
+            f'those, as by pip install "dask[dataframe]=={NEWEST[0]}.{NEWEST[1]}.*"'
+        )

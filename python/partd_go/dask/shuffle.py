@@ -1,0 +1,193 @@
+"""What a shuffle is in the store, and its tasks: each input partition is a task that
+writes, the barrier counts what was committed, and each output partition is read."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import queue
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import Client
+from .attempts import Attempt, Commit, commits, pieces
+from .blocks import BLOCK_BYTES, Layout, join, layout_of, split
+
+logger = logging.getLogger("partd_go.dask")
+
+# A process has one client for each user of the server, as long as it is needed.
+_clients: weakref.WeakValueDictionary[str, Client] = weakref.WeakValueDictionary()
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where the shuffles of one `use` are. Keys begin with its name."""
+
+    name: str
+    client: Client
+    compression: str | None
+
+    def __dask_tokenize__(self) -> object:
+        return "partd_go.dask.Store", self.name
+
+    def __reduce__(self) -> Any:
+        return _load, (self.name, self.client, self.compression)
+
+
+def _load(name: str, client: Client, compression: str | None) -> Store:
+    return Store(name, _clients.setdefault(name, client), compression)
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """One shuffle, whose keys no other has."""
+
+    store: Store
+    name: str
+    npartitions: int
+
+    def key(self, what: object) -> str:
+        return f"{self.store.name}/{self.name}/{what}"
+
+    def delete(self) -> None:
+        keys = [self.key(what) for what in ("commits", "layouts", *range(self.npartitions))]
+        for start in range(0, len(keys), 10_000):
+            self.store.client.delete(keys[start : start + 10_000])
+
+
+class Lease:
+    """Holds a shuffle's data as long as the graph with it lives in this process. In
+    others it is the shuffle alone."""
+
+    def __init__(self, shuffle: Shuffle) -> None:
+        self.shuffle = shuffle
+        self._end = weakref.finalize(self, forget, shuffle)
+        self._end.atexit = False  # what is left then is removed when `use` ends
+
+    def __reduce__(self) -> Any:
+        try:
+            from distributed import default_client
+
+            default_client()
+            self._end.detach()  # the graph goes to a scheduler, whose plugin knows when it ends
+        except (ImportError, ValueError):
+            pass
+        return Shuffle, (self.shuffle.store, self.shuffle.name, self.shuffle.npartitions)
+
+
+_forgotten: queue.SimpleQueue[Shuffle] = queue.SimpleQueue()
+_cleaner = threading.Lock()
+
+
+def forget(shuffle: Shuffle) -> None:
+    """Deletes what a shuffle stored, soon. It may be called from anywhere."""
+    _forgotten.put(shuffle)
+    if _cleaner.acquire(blocking=False):
+        threading.Thread(target=_clean, name="partd_go.dask cleaner", daemon=True).start()
+
+
+def _clean() -> None:
+    while True:
+        shuffle = _forgotten.get()
+        try:
+            shuffle.delete()
+        except Exception as err:
+            logger.warning("what a shuffle stored is left until use() ends: %s", err)
+        del shuffle
+
+
+def opened(lease: Lease | Shuffle) -> Shuffle:
+    """The first task: whoever works on the shuffle has it from here, so that parts of
+    two graphs with the same keys never mix."""
+    return lease.shuffle if isinstance(lease, Lease) else lease
+
+
+def write(df: pd.DataFrame, shuffle: Shuffle, task: int, column: str, wanted: Sequence[int] | None) -> None:
+    """Writes an input partition, unless another attempt has committed it already."""
+    client = shuffle.store.client
+    if str(task) in commits(client, shuffle.key("commits")):
+        return
+    ids = np.asarray(df[column], dtype=np.int64)
+    if len(ids) and (ids.min() < 0 or ids.max() >= shuffle.npartitions):
+        raise ValueError(f"rows go to the partitions {ids.min()} to {ids.max()}, and there are {shuffle.npartitions}")
+    if wanted is not None:
+        ids = np.where(np.isin(ids, wanted), ids, -1)
+    df = df.drop(columns=column)
+    layout = layout_of(df)
+    rows = np.zeros(shuffle.npartitions, np.int64)
+    attempt = Attempt(client, shuffle.key("commits"), str(task))
+    for block in split(df, layout, ids, shuffle.store.compression):
+        batch: list[tuple[str, memoryview]] = []
+        size = 0
+        for partition, count, message in block:
+            if size + len(message) > BLOCK_BYTES and batch:
+                attempt.append(batch)
+                batch, size = [], 0
+            batch.append((shuffle.key(partition), message))
+            size += len(message)
+            rows[partition] += count
+        attempt.append(batch)
+    attempt.append([(shuffle.key("layouts"), pickle.dumps((layout, rows), 5))])
+    attempt.commit()
+
+
+@dataclass
+class Plan:
+    """What readers need to know: which attempts count, and what is to be found."""
+
+    shuffle: Shuffle
+    winners: dict[str, Commit]
+    layouts: list[Layout]
+    layout_of: dict[str, int]
+    rows: np.ndarray[Any, Any]
+
+
+def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
+    """Finds, once all have written, what was committed."""
+    client = shuffle.store.client
+    winners = commits(client, shuffle.key("commits"))
+    key = shuffle.key("layouts")
+    found = pieces(key, client.get([key])[0], winners)
+    plan = Plan(shuffle, winners, [], {}, np.zeros(shuffle.npartitions, np.int64))
+    for task in map(str, range(tasks)):
+        if len(found.get(task, ())) != 1:
+            raise _lost(shuffle, f"what task {task} of {tasks} committed is not there")
+        layout, rows = pickle.loads(found[task][0])
+        known = (i for i, other in enumerate(plan.layouts) if other.same(layout))
+        plan.layout_of[task] = next(known, len(plan.layouts))
+        if plan.layout_of[task] == len(plan.layouts):
+            plan.layouts.append(layout)
+        plan.rows += rows
+    return plan
+
+
+def read(plan: Plan, partition: int) -> pd.DataFrame:
+    """Reads an output partition: rows in the order of the input partitions."""
+    from dask.dataframe.core import _concat
+
+    key = plan.shuffle.key(partition)
+    found = pieces(key, plan.shuffle.store.client.get([key])[0], plan.winners)
+    frames = [
+        join(plan.layouts[layout], [message for task in tasks for message in found.pop(task)])
+        for layout, tasks in groupby(sorted(found, key=int), plan.layout_of.__getitem__)
+    ]
+    rows = sum(map(len, frames))
+    if rows != plan.rows[partition]:
+        raise _lost(plan.shuffle, f"partition {partition} has {rows} rows, and {plan.rows[partition]} were committed")
+    if len(frames) == 1:
+        return frames[0]
+    return _concat(frames) if frames else plan.layouts[0].empty
+
+
+def _lost(shuffle: Shuffle, what: str) -> RuntimeError:
+    return RuntimeError(
+        f"shuffle {shuffle.key('')} at {shuffle.store.client}: {what}: somebody has dropped or deleted it, or use() "
+        "has ended; compute again"
+    )

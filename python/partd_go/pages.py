@@ -1,0 +1,173 @@
+"""Reading many keys in one pass, over a connection of its own, and listing namespaces."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+from . import wire
+from .address import Address, Settings
+from .channel import Channel
+from .errors import Error, Lost, failure
+from .link import Link, Protocol
+
+T = TypeVar("T")
+
+_KEEP_EVERY = 30.0  # seconds after which the server is told that a reader is still wanted
+
+
+class Chunk(NamedTuple):
+    """A piece of a key's value. A key's chunks come together, in their order."""
+
+    key: str
+    offset: int
+    data: bytes
+    last: bool
+
+
+class Namespace(NamedTuple):
+    """One of a server's stores."""
+
+    name: str
+    bytes: int
+    last_used: int  # seconds since 1970
+
+
+_ITEM = struct.Struct("<BQIH")
+
+
+def pages(
+    settings: Settings, address: Address, timeout: float | None, op: int, body: bytes, parse: Callable[[bytes], list[T]]
+) -> Iterator[T]:
+    """What is on the pages of a listing. One is fetched ahead, by a thread, which also
+    keeps the listing open while nobody takes the page."""
+    channel = Channel(settings, address)
+    channel.deadline = None if timeout is None else time.monotonic() + timeout
+    process = os.getpid()
+    ended = threading.Event()
+    fetched: queue.Queue[bytes | BaseException | None] = queue.Queue(1)
+    try:
+        first = channel.repeat(op, lambda link: link.ask(op, [body]))
+        handle = first.body[:8]
+        link = channel.connected()
+        fetching = threading.Thread(
+            target=_fetch, args=(link, handle, timeout, fetched, ended), name="partd scan", daemon=True
+        )
+        try:
+            if first.more:
+                fetching.start()
+            yield from parse(first.body[8:])
+            while first.more and (page := fetched.get()) is not None:
+                if isinstance(page, BaseException):
+                    raise _broken(op, settings.url, page)
+                yield from parse(page)
+        except struct.error as error:
+            raise link.bad_reply(op, error) from error
+        finally:
+            ended.set()
+            if os.getpid() == process:  # or it is the parent's, who reads on
+                link.hang_up()  # the server closes the listing
+            with contextlib.suppress(queue.Empty):
+                fetched.get_nowait()
+            if fetching.is_alive():
+                fetching.join()
+    finally:
+        channel.hang_up()
+
+
+def _broken(op: int, url: str, error: BaseException) -> BaseException:
+    if isinstance(error, (OSError, EOFError, Protocol)) and not isinstance(error, Error):
+        lost = failure(Lost, wire.NAMES[op], url, f"the connection broke ({error})", "begin to read again")
+        lost.__cause__ = error
+        return lost
+    return error
+
+
+def _fetch(
+    link: Link, handle: bytes, timeout: float | None, to: queue.Queue[bytes | BaseException | None], ended: threading.Event
+) -> None:
+    step, more = 1, True
+    page: bytes | BaseException | None
+    while not ended.is_set():
+        try:
+            if more:
+                link.deadline = None if timeout is None else time.monotonic() + timeout
+                more, page, _ = link.ask(wire.NEXT, [handle, wire.U64.pack(step)])
+                step += 1
+            else:
+                page = None
+        except BaseException as error:
+            page = error
+        while not ended.is_set():
+            try:
+                to.put(page, timeout=_KEEP_EVERY)
+                break
+            except queue.Full:
+                with contextlib.suppress(OSError):  # if it is broken, the next page says so
+                    link.deadline = time.monotonic() + _KEEP_EVERY
+                    link.send(wire.KEEP_HANDLE, [handle], answer=False)
+        if page is None or isinstance(page, BaseException):
+            return
+
+
+def chunks(page: bytes) -> list[Chunk]:
+    (count,), at, found = wire.U32.unpack_from(page), 4, []
+    for _ in range(count):
+        last, offset, size, n = _ITEM.unpack_from(page, at)
+        at += _ITEM.size + n
+        found.append(Chunk(wire.decode_key(page[at - n : at]), offset, page[at : at + size], last == 1))
+        at += size
+    return _whole(page, at, found)
+
+
+def names(page: bytes) -> list[str]:
+    (count,), at, found = wire.U32.unpack_from(page), 4, []
+    for _ in range(count):
+        (n,) = wire.KEY.unpack_from(page, at + 8)
+        at += 10 + n
+        found.append(wire.decode_key(page[at - n : at]))
+    return _whole(page, at, found)
+
+
+def _whole(page: bytes, end: int, found: list[T]) -> list[T]:
+    if end != len(page):
+        raise struct.error(f"a page of {len(page)} bytes with {end} in it")
+    return found
+
+
+def joined(pieces: Iterator[Chunk]) -> Iterator[tuple[str, bytes]]:
+    """Each key with its whole value."""
+    parts: list[bytes] = []
+    with contextlib.closing(pieces):  # type: ignore[type-var]
+        for chunk in pieces:
+            parts.append(chunk.data)
+            if chunk.last:
+                yield chunk.key, b"".join(parts)
+                parts = []
+
+
+def namespaces(behind: str, link: Link) -> tuple[bool, str, list[Namespace]]:
+    """A page of them; whether there are more, and behind which name."""
+    more, page, _ = link.ask(wire.NAMESPACES, [wire.text(behind)])
+    last, at = _text(page, 0)
+    if more and last <= behind:
+        raise link.bad_reply(wire.NAMESPACES, f"it goes on behind {last!r} after {behind!r}")
+    (count,) = wire.U32.unpack_from(page, at)
+    at += 4
+    found = []
+    for _ in range(count):
+        name, at = _text(page, at)
+        found.append(Namespace(name, *struct.unpack_from("<Qq", page, at)))
+        at += 16
+    return more, last, found
+
+
+def _text(body: bytes, at: int) -> tuple[str, int]:
+    (size,) = wire.U32.unpack_from(body, at)
+    return wire.decode_key(body[at + 4 : at + 4 + size]), at + 4 + size

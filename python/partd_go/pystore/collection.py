@@ -1,0 +1,289 @@
+"""A collection: a bucket of tables, each an item."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+
+from ..errors import SchemaMismatch
+from ..tables import Exists, NotFound, Tables, Violation
+from ..tables.filters import Filters
+from ..tables.frames import index_of
+from . import utils
+from .exceptions import DataIntegrityError, ItemExistsError, ItemNotFoundError, SchemaError, StorageError, ValidationError
+from .frames import encoded, prepared
+from .item import Item
+from .lock import CollectionLock
+
+if TYPE_CHECKING:
+    from .schema_evolution import EvolutionStrategy, SchemaEvolution
+    from .validation import DataValidator
+
+_BY_TIME = 10_000  # rows, from which on a table's files are cut by months, quarters or years
+_THREADS = 4
+DUPLICATES = ("keep_last", "keep_first", "keep_all", "error")
+
+
+class Collection:
+    def __init__(self, collection: str, datastore: Path):
+        self.collection, self.datastore = collection, datastore
+        self._validator: DataValidator | None = None
+        self._schema_evolutions: dict[str, SchemaEvolution] = {}
+
+    def __repr__(self) -> str:
+        return f"PyStore.collection <{self.collection}>"
+
+    @property
+    def _tables(self) -> Tables:
+        return utils.connection(self.datastore)
+
+    @property
+    def items(self) -> set[str]:
+        return self.list_items()
+
+    @property
+    def snapshots(self) -> set[str]:
+        return self.list_snapshots()
+
+    def get_item_path(self, item: str, as_string: bool = False) -> Path | str:
+        path = Path(self.datastore, self.collection, item)
+        return str(path) if as_string else path
+
+    def list_items(self, **metadata: Any) -> set[str]:
+        """The items, or those whose metadata has these values."""
+        return set(self._tables.list(self.collection, metadata=metadata or None))
+
+    def item(
+        self, item: str, snapshot: str | None = None, filters: Filters | None = None, columns: list[str] | None = None
+    ) -> Item:
+        return Item(item, self.datastore, self.collection, snapshot, filters, columns)
+
+    def index(self, item: str, last: bool = False) -> Any:
+        """The index of an item, or its last value."""
+        found = self.item(item)
+        frame = found.tail(1) if last else found._read([]) if found._index else found._read()
+        return frame.index[-1] if last else frame.index
+
+    def get_item_metadata(self, item: str, use_cache: bool = True) -> dict[str, Any]:
+        """An item's metadata. It is asked for each time, and no cache is needed."""
+        return self.item(item).metadata
+
+    def clear_metadata_cache(self, item: str | None = None) -> None:
+        """There is no cache to clear."""
+
+    def delete_item(self, item: str, reload_items: bool = False) -> bool:
+        with self._changing():
+            return self._delete(item)
+
+    def _delete(self, item: str) -> bool:
+        try:
+            self._tables.delete(item, bucket=self.collection)
+        except NotFound as error:
+            raise ItemNotFoundError(f"Item '{item}' does not exist") from error
+        return True
+
+    def _changing(self) -> CollectionLock:
+        """Changes of a collection come one after the other, those of a transaction together."""
+        return CollectionLock(self, "pystore.changes")
+
+    def write(
+        self, item: str, data: Any, metadata: Mapping[str, Any] | None = None, npartitions: int | None = None,
+        overwrite: bool = False, epochdate: bool = False, reload_items: bool = False, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """Writes an item, all of it or nothing: of pandas or dask, a Series, or an Item. Times of an index stay
+        times, whatever epochdate says; one partition, or the size of the data, say how files are cut."""
+        with self._changing():
+            self._write(item, data, metadata, npartitions, overwrite)
+
+    def _write(
+        self, item: str, data: Any, metadata: Mapping[str, Any] | None = None, npartitions: int | None = None,
+        overwrite: bool = False, epochdate: bool = False, reload_items: bool = False, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        data = self._checked(data)
+        settings: dict[str, Any] = {}
+        if isinstance(data.index, pd.DatetimeIndex) and not data.index.hasnans:
+            by_time = len(data) > _BY_TIME if npartitions is None else npartitions > 1
+            settings = {"time": index_names(data)[0], "partition": "auto" if by_time else "none"}
+        if item in self._schema_evolutions:
+            settings["evolution"] = self._schema_evolutions[item].strategy.value
+        try:
+            self._put(item, data, "replace" if overwrite else "error", settings=settings, metadata=dict(metadata or {}))
+        except Exists as error:
+            raise ItemExistsError(
+                f"Item '{item}' already exists. To overwrite, use overwrite=True. Otherwise, use collection.append()"
+            ) from error
+
+    def _checked(self, data: Any) -> Any:
+        data = prepared(data)
+        if self._validator is not None:
+            self._validator.validate(data)
+        return data
+
+    def _put(self, item: str, data: Any, mode: Any, **options: Any) -> None:
+        rows = data if isinstance(data, pa.Table) else encoded(data)
+        try:
+            self._tables.put(item, rows, mode, self.collection, **options)
+        except (SchemaMismatch, Violation, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise SchemaError(str(error)) from error
+
+    def append(
+        self, item: str, data: Any, npartitions: int | None = None, epochdate: bool = False, threaded: bool = False,
+        reload_items: bool = False, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """Appends rows, all or none. Of rows whose index is there already the last is kept, or the first, or
+        all, or they are an error; rows of a plain range have no index. Items are read in the order of an
+        index of times. Other columns than the item has are an error, without validate_schema or
+        where the item's evolution allows them, they are added, and null where they are missing."""
+        with self._changing():
+            self._append(item, data, duplicate_handling=duplicate_handling, validate_schema=validate_schema)
+
+    def _append(self, item: str, data: Any, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any) -> None:
+        if duplicate_handling not in DUPLICATES:
+            raise ValueError(f"duplicate_handling={duplicate_handling!r}: write one of {', '.join(DUPLICATES)}")
+        found = self.item(item)
+        if not len(data):
+            return
+        data = self._checked(data)
+        evolving = item in self._schema_evolutions or not validate_schema
+        if isinstance(data, pd.DataFrame):
+            evolving = self._evolve(found, data, evolving)
+        if found._index and evolving and duplicate_handling != "keep_all":
+            self._put(item, encoded(data).slice(0, 0), "append")  # which adds the columns
+        if not found._index or duplicate_handling == "keep_all":
+            return self._put(item, data, "append")
+        if list(index_names(data)) != found._index:
+            raise ValidationError(f"Schema mismatch detected:\n  The index of the new data is {index_names(data)}, not {found._index}")
+        if duplicate_handling == "keep_last":
+            return self._put(item, data[~data.index.duplicated(keep="last")], "append", upsert=found._index)
+        there = data.index.isin(self._between(found, data).index) | data.index.duplicated()
+        if there.any() and duplicate_handling == "error":
+            raise DataIntegrityError(
+                f"Found {there.sum()} duplicate indices. Use duplicate_handling='keep_last' or 'keep_first' to handle them."
+            )
+        if not there.all():
+            self._put(item, data[~there], "append")
+
+    def _evolve(self, found: Item, data: pd.DataFrame, allowed: bool) -> bool:
+        """Reports whether the data has other columns, which are an error unless they are allowed."""
+        missing, extra = set(found._names) - set(map(str, data.columns)), set(map(str, data.columns)) - set(found._names)
+        if not missing and not extra:
+            return False
+        if not allowed:
+            raise ValidationError(
+                "Schema mismatch detected:\n"
+                + (f"  Missing columns in new data: {missing}\n" if missing else "")
+                + (f"  Extra columns in new data: {extra}\n" if extra else "")
+            )
+        if found.item not in self._schema_evolutions:
+            self._tables.action("partd.evolve", bucket=self.collection, name=found.item, mode="flexible")
+        return True
+
+    def _between(self, found: Item, data: Any) -> Any:
+        """The rows of an item, without their columns, of which new ones may be duplicates."""
+        first = found._index[0]
+        level = data.index.get_level_values(0)
+        if level.hasnans or not isinstance(level.min(), (int, float, str, pd.Timestamp)):
+            return found._read([])
+        return found._read([], [(first, ">=", level.min()), (first, "<=", level.max())])
+
+    def append_stream(
+        self, item: str, data_iterator: Iterable[pd.DataFrame], chunk_size: int = 10_000, epochdate: bool = False,
+        duplicate_handling: str = "keep_last", validate_schema: bool = True, reload_items: bool = True, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """Appends frames, one after the other, in pieces of at most chunk_size rows."""
+        self.item(item)  # which is an error where there is none
+        for chunk in data_iterator:
+            if not isinstance(chunk, pd.DataFrame):
+                raise ValidationError(f"Expected pandas DataFrame, got {type(chunk)}")
+            for at in range(0, len(chunk), chunk_size):
+                piece = chunk.iloc[at : at + chunk_size]
+                self.append(item, piece, duplicate_handling=duplicate_handling, validate_schema=validate_schema)
+
+    def write_threaded(self, item: str, data: Any, **kwargs: Any) -> None:
+        self.write(item, data, **kwargs)
+
+    def write_batch(
+        self, items_data: Mapping[str, Any], metadata: Mapping[str, Any] | None = None,
+        npartitions: Mapping[str, int] | None = None, overwrite: bool = False, epochdate: bool = False, parallel: bool = True,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """Writes several items, four at a time with parallel. It says which could not be written."""
+        metadata, npartitions = metadata or {}, npartitions or {}
+        with self._changing(), concurrent.futures.ThreadPoolExecutor(_THREADS if parallel else 1) as pool:
+            running = {
+                name: pool.submit(self._write, name, data, metadata.get(name), npartitions.get(name), overwrite)
+                for name, data in items_data.items()
+            }
+        failed = {name: error for name, future in running.items() if (error := future.exception())}
+        if failed:
+            written = len(running) - len(failed)
+            raise StorageError(f"Batch write partially failed: only {written}/{len(running)} items written: {failed}")
+
+    def read_batch(
+        self, items: list[str], columns: Mapping[str, list[str]] | None = None, filters: Mapping[str, Filters] | None = None
+    ) -> dict[str, Any]:
+        """Several items, each as one of pandas; None where there is no such item."""
+        columns, filters = columns or {}, filters or {}
+
+        def read(name: str) -> Any:
+            try:
+                return self.item(name, columns=columns.get(name), filters=filters.get(name)).to_pandas()
+            except ItemNotFoundError:
+                return None
+
+        with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+            return dict(zip(items, pool.map(read, items)))
+
+    def create_snapshot(self, snapshot: str | None = None) -> bool:
+        """Gives the state of all items a name, of letters, digits, "." and "_"; the time, without one."""
+        name = "".join(c for c in snapshot or "" if c.isalnum() or c in "._")
+        self._tables.action("partd.snapshot", bucket=self.collection, name=name)
+        return True
+
+    def list_snapshots(self) -> set[str]:
+        return {known["name"] for known in self._tables.action("partd.snapshots", bucket=self.collection)[0] or ()}
+
+    def delete_snapshot(self, snapshot: str) -> bool:
+        if snapshot in self.list_snapshots():
+            self._tables.action("partd.delete-snapshots", bucket=self.collection, name=snapshot)
+        return True
+
+    def delete_snapshots(self) -> bool:
+        self._tables.action("partd.delete-snapshots", bucket=self.collection, all=True)
+        return True
+
+    def set_validator(self, validator: DataValidator | None) -> None:
+        self._validator = validator
+
+    def get_validator(self) -> DataValidator | None:
+        return self._validator
+
+    def enable_schema_evolution(self, item: str, strategy: EvolutionStrategy | None = None) -> SchemaEvolution:
+        """Lets appends to an item change its columns, by the table's setting at the server."""
+        from .schema_evolution import EvolutionStrategy, SchemaEvolution
+
+        evolution = SchemaEvolution(strategy or EvolutionStrategy.COMPATIBLE)
+        evolution._collection, evolution._item = self, item
+        self._tables.action("partd.evolve", bucket=self.collection, name=item, mode=evolution.strategy.value)
+        self._schema_evolutions[item] = evolution
+        return evolution
+
+    def get_item_evolution(self, item: str) -> SchemaEvolution | None:
+        return self._schema_evolutions.get(item)
+
+    def migrate_item_to_version(self, item: str, to_version: int) -> None:
+        evolution = self._schema_evolutions.get(item)
+        if evolution is None:
+            raise ValueError(f"Schema evolution not enabled for item '{item}'")
+        evolution.migrate_to_version(to_version)
+
+
+def index_names(data: Any) -> list[str]:
+    """The columns that the index of the data is kept in."""
+    frame = data.iloc[:0].to_frame() if isinstance(data, pd.Series) else data.iloc[:0]
+    return index_of(pa.Schema.from_pandas(frame))

@@ -1,0 +1,109 @@
+"""An item: a table, as it was when it was asked for, or in a snapshot."""
+
+from __future__ import annotations
+
+import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..tables import NotFound
+from ..tables.filters import Filters, text
+from ..tables.frames import index_of
+from . import utils
+from .exceptions import ItemNotFoundError, SnapshotNotFoundError
+from .frames import decoded
+
+
+class Item:
+    def __init__(
+        self, item: str, datastore: Path, collection: str, snapshot: str | None = None, filters: Filters | None = None,
+        columns: list[str] | None = None,
+    ):  # fmt: skip
+        self.datastore, self.collection, self.item, self.snapshot = datastore, collection, item, snapshot
+        self._filters, self._columns = filters, columns
+        tables = utils.connection(datastore)
+        state: dict[str, Any] = {"snapshot": snapshot} if snapshot else {}
+        try:
+            found = tables.describe(item, collection, **state)
+        except NotFound as error:
+            if not snapshot:
+                raise ItemNotFoundError(
+                    f"Item '{item}' doesn't exist. Create it using collection.write('{item}', data, ...)"
+                ) from error
+            if snapshot not in {known["name"] for known in tables.action("partd.snapshots", bucket=collection)[0] or ()}:
+                raise SnapshotNotFoundError(f"Snapshot '{snapshot}' doesn't exist") from error
+            raise ItemNotFoundError(f"Item '{item}' doesn't exist in snapshot '{snapshot}'") from error
+        self._state = state or ({"version": found["Version"]} if found["Version"] else {})
+        self._parts, self._index = found["parts"], index_of(found["schema"])
+        self._names = [name for name in found["schema"].names if name not in self._index]
+        self.metadata = metadata_of(found["Metadata"])
+
+    def __repr__(self) -> str:
+        return f"PyStore.item <{self.collection}/{self.item}>"
+
+    def _read(self, columns: list[str] | None = None, filters: Filters | None = None, **options: Any) -> Any:
+        columns, filters = columns or self._columns, filters or self._filters
+        wanted = None if columns is None else [*columns, *self._index]
+        where = text(filters, self._index) if filters else None
+        tables = utils.connection(self.datastore)
+        rows = tables.scan(self.item, self.collection, columns=wanted, where=where, **self._state, **options)
+        return decoded(rows.read_all())
+
+    def to_pandas(self, parse_dates: bool = True, columns: list[str] | None = None, filters: Filters | None = None) -> Any:
+        """The rows, or those for which filters hold, of all or some columns. An index that is seconds
+        as floats, or nanoseconds as integers, becomes one of times."""
+        frame = self._read(columns, filters)
+        if parse_dates and len(frame) and not isinstance(frame.index, (pd.RangeIndex, pd.MultiIndex)):
+            if pd.api.types.is_float_dtype(frame.index.dtype):
+                frame.index = pd.to_datetime(frame.index, unit="s")
+            elif pd.api.types.is_integer_dtype(frame.index.dtype) and frame.index[0] > 1e6:
+                frame.index = pd.to_datetime(frame.index)
+        return frame
+
+    def head(self, n: int = 5) -> Any:
+        return self._read(limit=n)
+
+    def tail(self, n: int = 5) -> Any:
+        return self._read(last=n)
+
+    @cached_property
+    def data(self) -> Any:
+        """The rows as a lazy DataFrame of dask, a partition for about each file of the table."""
+        import dask.dataframe as dd
+
+        tables = utils.connection(self.datastore)
+        where = text(self._filters, self._index) if self._filters else None
+        read = Part(str(self.datastore), tables.url, self.collection, self.item, self._state, self._index, where)
+        columns = self._columns or self._names
+        label = f"pystore-{self.collection}-{self.item}"
+        return dd.from_map(read, range(1, self._parts + 1), columns=columns, meta=self._empty(columns), label=label)
+
+    def _empty(self, columns: list[str]) -> Any:
+        frame = self._read(columns, limit=1).iloc[:0]
+        return frame.to_frame() if isinstance(frame, pd.Series) and self._columns else frame
+
+
+class Part:
+    """Reads one part of a table, in whatever process on this machine."""
+
+    def __init__(
+        self, datastore: str, url: str, collection: str, item: str, state: dict[str, Any], index: list[str], where: str | None
+    ):
+        self.at, self.collection, self.item = (datastore, url), collection, item
+        self.state, self.index, self.where = state, index, where
+
+    def __call__(self, part: int, columns: list[str] | None = None) -> Any:
+        wanted = None if columns is None else [*columns, *self.index]
+        rows = utils.connection_at(*self.at).scan(
+            self.item, self.collection, columns=wanted or None, where=self.where, part=part, **self.state
+        )
+        return decoded(rows.read_all())
+
+
+def metadata_of(kept: dict[str, Any]) -> dict[str, Any]:
+    """An item's metadata, with the time of its last change as pystore writes it."""
+    updated = datetime.datetime.fromisoformat(kept["_updated"].replace("Z", "+00:00"))
+    return {**kept, "_updated": updated.strftime("%Y-%m-%d %H:%M:%S.%f")}

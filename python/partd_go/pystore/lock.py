@@ -1,0 +1,55 @@
+"""A lock of a collection, among threads, processes and clients."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Error, TimedOut
+from .exceptions import TransactionError
+
+if TYPE_CHECKING:
+    from .collection import Collection
+
+
+class CollectionLock:
+    """A lock by name, which is renewed while this process lives, and ends with it."""
+
+    def __init__(self, collection: Collection, lock_name: str = "collection"):
+        self.collection, self.lock_name = collection, lock_name
+        self._lease = ""
+        self._ended = threading.Event()
+
+    def _call(self, action: str, **options: Any) -> Any:
+        return self.collection._tables.action(action, **options)[0]
+
+    def acquire(self, timeout: float = 30.0) -> bool:
+        """Waits for the lock, and reports whether it was to be had in time."""
+        try:
+            got = self._call("partd.lock", bucket=self.collection.collection, name=self.lock_name, timeout=timeout)
+        except TimedOut:
+            return False
+        self._lease, self._ended = got["lease"], threading.Event()
+        threading.Thread(target=self._renew, args=(self._lease, self._ended, got["seconds"]), daemon=True).start()
+        return True
+
+    def _renew(self, lease: str, ended: threading.Event, seconds: float) -> None:
+        while not ended.wait(seconds / 3):
+            try:
+                self._call("partd.lock", lease=lease)
+            except Error:
+                return  # it has ended, or its server has
+
+    def release(self) -> None:
+        if self._lease:
+            self._ended.set()
+            lease, self._lease = self._lease, ""
+            self._call("partd.unlock", lease=lease)
+
+    def __enter__(self) -> CollectionLock:
+        if not self.acquire():
+            raise TransactionError(f"Could not acquire lock '{self.lock_name}'")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()

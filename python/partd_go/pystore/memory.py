@@ -1,0 +1,114 @@
+"""What items take in memory, and ways to take less."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from . import utils
+from .collection import Collection
+from .frames import decoded
+
+logger = logging.getLogger("pystore.memory")
+MEMORY_WARNING_THRESHOLD = 0.8
+MEMORY_CRITICAL_THRESHOLD = 0.9
+
+
+def get_memory_info() -> dict[str, float]:
+    """The memory of the machine and of this process, by psutil."""
+    import psutil
+
+    memory, process = psutil.virtual_memory(), psutil.Process().memory_info()
+    return {
+        "total_gb": memory.total / 2**30, "available_gb": memory.available / 2**30, "used_percent": memory.percent / 100,
+        "process_rss_gb": process.rss / 2**30, "process_vms_gb": process.vms / 2**30,
+    }  # fmt: skip
+
+
+def check_memory_usage() -> None:
+    """Logs a warning where little is left."""
+    info = get_memory_info()
+    if info["used_percent"] > MEMORY_WARNING_THRESHOLD:
+        kind = "Critical" if info["used_percent"] > MEMORY_CRITICAL_THRESHOLD else "High"
+        logger.warning("%s memory usage: %.1f %% (%.1f GB available)", kind, 100 * info["used_percent"], info["available_gb"])
+
+
+@contextmanager
+def memory_efficient_read(chunk_size: int = 50_000) -> Iterator[None]:
+    """Collects what is no longer of use before and after; read_in_chunks has chunks."""
+    gc.collect()
+    try:
+        yield
+    finally:
+        gc.collect()
+
+
+def read_in_chunks(collection: Collection, item: str, chunk_size: int = 100_000, columns: list[str] | None = None) -> Iterator[Any]:
+    """An item, chunk_size rows at a time, as they come from the server."""
+    found = collection.item(item)
+    wanted = None if columns is None else [*columns, *found._index]
+    rows = utils.connection(found.datastore).scan(found.item, found.collection, columns=wanted, **found._state)
+    held: list[pa.RecordBatch] = []
+    for batch in rows:
+        while batch.num_rows:
+            room = chunk_size - sum(part.num_rows for part in held)
+            held.append(batch.slice(0, room))
+            batch = batch.slice(room)
+            if sum(part.num_rows for part in held) == chunk_size:
+                yield decoded(pa.Table.from_batches(held, rows.schema))
+                held = []
+    if held:
+        yield decoded(pa.Table.from_batches(held, rows.schema))
+
+
+def estimate_dataframe_memory(df: pd.DataFrame) -> float:
+    """In GB."""
+    return float(df.memory_usage(deep=True).sum() / 2**30)
+
+
+def optimize_dataframe_memory(df: pd.DataFrame, deep: bool = True) -> pd.DataFrame:
+    """The same values in smaller types: integers, floats as float32 where that loses nothing, and texts of
+    which, with deep, half are repeated as categories."""
+    return df.assign(**{str(column): _smaller(values, deep) for column, values in df.items()})
+
+
+def _smaller(values: pd.Series[Any], deep: bool) -> pd.Series[Any]:
+    if pd.api.types.is_integer_dtype(values.dtype):
+        return pd.to_numeric(values, downcast="unsigned" if pd.api.types.is_unsigned_integer_dtype(values.dtype) else "integer")
+    if values.dtype == np.float64:
+        small = values.astype(np.float32)
+        return small if small.astype(np.float64).equals(values) else values
+    if deep and (values.dtype == object or isinstance(values.dtype, pd.StringDtype)):
+        try:
+            return values.astype("category") if values.nunique() < len(values) / 2 else values
+        except TypeError:
+            return values  # lists, and what else has no hash
+    return values
+
+
+class MemoryMonitor:
+    """with MemoryMonitor(): logs what a block has taken, if it is more than 100 MB."""
+
+    def __init__(self, warn_threshold: float = MEMORY_WARNING_THRESHOLD):
+        self.warn_threshold = warn_threshold
+        self.initial_memory: dict[str, float] = {}
+
+    def __enter__(self) -> MemoryMonitor:
+        self.initial_memory = get_memory_info()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        after = get_memory_info()
+        more = after["process_rss_gb"] - self.initial_memory["process_rss_gb"]
+        if more > 0.1:
+            logger.info("Memory increased by %.2f GB", more)
+        if after["used_percent"] > self.warn_threshold:
+            logger.warning("High memory usage: %.1f %%", 100 * after["used_percent"])
+        gc.collect()

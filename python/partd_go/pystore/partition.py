@@ -1,0 +1,53 @@
+"""How items are cut into files, which are dask's partitions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from .collection import Collection
+
+DEFAULT_PARTITION_SIZE_MB = 128
+MIN_PARTITION_SIZE_MB = 32
+MAX_PARTITION_SIZE_MB = 512
+_PERIODS = {"monthly": "month", "quarterly": "quarter", "yearly": "year", "auto": "auto"}
+
+
+def calculate_optimal_partitions(
+    data: Any, target_size_mb: float = DEFAULT_PARTITION_SIZE_MB, min_partitions: int = 1, max_partitions: int = 100
+) -> int:
+    """How many partitions of about a size the data makes."""
+    size = data.memory_usage(deep=True).sum()
+    megabytes = (size if isinstance(data, pd.DataFrame) else size.compute()) / 2**20
+    return max(min_partitions, min(max(1, int(megabytes / target_size_mb)), max_partitions))
+
+
+def optimize_time_series_partitions(data: Any, freq: str = "auto", min_partition_days: int = 30) -> tuple[Any, int]:
+    """The data as dask's, cut by months, quarters or years, and how many there are."""
+    import dask.dataframe as dd
+
+    lazy = dd.from_pandas(data, npartitions=1) if isinstance(data, pd.DataFrame) else data
+    first, last = lazy.index.min().compute(), lazy.index.max().compute()
+    if freq == "auto":
+        days = (last - first).days
+        freq = "monthly" if days < 365 else "quarterly" if days < 3 * 365 else "yearly"
+    starts = pd.date_range(first.normalize(), last, freq={"monthly": "MS", "quarterly": "QS"}.get(freq, "YS"))
+    divisions = [first, *(start for start in starts if first < start < last), last]
+    if len(divisions) < 3 or len(divisions) > 101:
+        return lazy, lazy.npartitions
+    return lazy.repartition(divisions=divisions, force=True), len(divisions) - 1
+
+
+def rebalance_partitions(
+    collection: Collection, item: str, target_size_mb: float = DEFAULT_PARTITION_SIZE_MB, time_based: bool = True, freq: str = "auto"
+) -> None:
+    """Cuts the files of an item by months, quarters or years, if it has an index of times, at the server.
+    All are cut at 128 MB, too."""
+    tables = collection._tables
+    (settings,) = tables.action("partd.settings", bucket=collection.collection, name=item)
+    by = _PERIODS.get(freq, freq) if settings.get("time") and time_based else ""
+    if by:
+        tables.action("partd.partition", bucket=collection.collection, name=item, by=by)
+    else:
+        tables.action("partd.compact", Bucket=collection.collection, Tables=[item])

@@ -1,0 +1,106 @@
+"""Changes of several items, all or none."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+
+from .collection import Collection
+from .exceptions import TransactionError
+from .lock import CollectionLock
+
+
+class Transaction:
+    """Changes that commit() makes: of one that fails none remains."""
+
+    def __init__(self, collection: Collection):
+        self.collection = collection
+        self.operations: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = []
+        self._ended = ""
+
+    def _add(self, kind: str, item: str, *data: Any, **kwargs: Any) -> None:
+        if self._ended:
+            raise TransactionError(f"Transaction already {self._ended}")
+        self.operations.append((kind, item, tuple(part.copy() for part in data), kwargs))
+
+    def write(self, item: str, data: Any, **kwargs: Any) -> None:
+        self._add("_write", item, data, **kwargs)
+
+    def append(self, item: str, data: Any, **kwargs: Any) -> None:
+        self._add("_append", item, data, **kwargs)
+
+    def delete(self, item: str) -> None:
+        self._add("_delete", item)
+
+    def commit(self) -> None:
+        """Makes the changes; where one fails, the items are as a snapshot has kept them."""
+        if self._ended:
+            raise TransactionError(f"Transaction already {self._ended}")
+        collection, tables = self.collection, self.collection._tables
+        name = f"pystore.{uuid.uuid4().hex}"
+        with collection._changing():
+            before = collection.list_items()
+            tables.action("partd.snapshot", bucket=collection.collection, name=name)
+            done: list[str] = []
+            try:
+                for kind, item, data, kwargs in self.operations:
+                    done.append(item)
+                    getattr(collection, kind)(item, *data, **kwargs)
+                self._ended = "committed"
+            except Exception as error:
+                self._ended = "rolled back"
+                if restored := sorted(before & set(done)):
+                    tables.action("partd.restore", bucket=collection.collection, name=name, tables=restored)
+                if made := sorted(collection.list_items() & (set(done) - before)):
+                    tables.delete(*made, bucket=collection.collection)
+                raise TransactionError(f"Transaction failed: {error}") from error
+            finally:
+                tables.action("partd.delete-snapshots", bucket=collection.collection, name=name)
+
+    def rollback(self) -> None:
+        """Forgets the changes, of which none was made."""
+        if self._ended:
+            raise TransactionError(f"Transaction already {self._ended}")
+        self._ended = "rolled back"
+
+
+class BatchTransaction(Transaction):
+    """A Transaction that deletes first, then writes, and appends to each item at once."""
+
+    def commit(self) -> None:
+        order = {kind: [part for part in self.operations if part[0] == kind] for kind in ("_delete", "_write", "_append")}
+        appends: dict[str, tuple[list[Any], dict[str, Any]]] = {}
+        for _, item, data, kwargs in order["_append"]:
+            appends.setdefault(item, ([], kwargs))[0].append(data[0])
+        joined = [("_append", item, (pd.concat(parts),), kwargs) for item, (parts, kwargs) in appends.items()]
+        self.operations = [*order["_delete"], *order["_write"], *joined]
+        super().commit()
+
+
+@contextmanager
+def _running(made: Any) -> Iterator[Any]:
+    try:
+        yield made
+    except BaseException:
+        made.rollback()
+        raise
+    made.commit()
+
+
+def transaction(collection: Collection) -> Any:
+    """with transaction(collection) as txn: txn.write(...); all is committed at the end, or nothing."""
+    return _running(Transaction(collection))
+
+
+def batch_transaction(collection: Collection) -> Any:
+    """The same for a BatchTransaction."""
+    return _running(BatchTransaction(collection))
+
+
+def with_lock(collection: Collection, lock_name: str = "collection") -> CollectionLock:
+    """with with_lock(collection): nobody else, in any process, who asks for it has this lock."""
+    return CollectionLock(collection, lock_name)

@@ -1,0 +1,255 @@
+"""Stages of a pipeline, whose results are kept as files of pandas until their code or their inputs change.
+
+@stage(raw_file="in.csv", cache=True, format="parquet")
+def clean(raw_file):
+    return pandas.read_csv(raw_file).dropna()
+
+@stage(rows=clean)
+def total(rows):
+    return rows["sold"].sum()
+
+total()
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FunctionType
+from typing import Any, overload
+
+from .stagecode import Code, index
+
+__all__ = ["Stage", "set_directory", "stage"]
+
+_directory: Path | None = None
+
+
+def set_directory(path: str | os.PathLike[str] | None) -> None:
+    """Sets where results are kept by stages without a directory of their own. None is $PARTD_STAGES, or
+    ~/.partd_stages without that."""
+    global _directory
+    _directory = None if path is None else Path(path)
+
+
+class Stage:
+    """A function with its raw files and ancestors. Calling it runs what is missing above it, and itself unless its
+    result is kept; what it is called with goes to the function, and is a part of the key."""
+
+    def __init__(self, function: Callable[..., Any], cache: bool, format: str, directory: Any, inputs: dict[str, Any]):
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.cache = cache
+        self.format = format
+        self.directory = directory
+        self.files = {name: v for name, v in inputs.items() if isinstance(v, (str, os.PathLike))}
+        self.ancestors = {name: v for name, v in inputs.items() if isinstance(v, Stage)}
+        for name, value in inputs.items():
+            if name not in self.files and name not in self.ancestors:
+                raise TypeError(f"{self.name}: {name} is a {type(value).__name__}: give the path of a file, or a stage")
+        if cache:
+            _methods(format)
+        if isinstance(function, FunctionType):
+            index(function.__code__.co_filename)  # while that is what was loaded
+
+    @property
+    def name(self) -> str:
+        return f"{self.function.__module__}.{self.function.__qualname__}".replace("/", "_")
+
+    def key(self, *args: Any) -> str:
+        """The hash of all that the result depends on: code, format, the content of raw files, ancestors' keys and args."""
+        return _Run(self).key(self, args)
+
+    def __call__(self, *args: Any) -> Any:
+        return _Run(self).result(self, args)
+
+
+class _Run:
+    """One call of a last stage: each stage runs once at most."""
+
+    def __init__(self, last: Stage):
+        self.keys: dict[Stage, str] = {}
+        self.results: dict[Stage, Any] = {}
+        self.uses: dict[Stage, int] = {}  # how many stages have this ancestor
+        self.stats: dict[Stage, list[tuple[int, ...]]] = {}
+        seen = {last}
+        todo = [last]
+        while todo:
+            for above in todo.pop().ancestors.values():
+                self.uses[above] = self.uses.get(above, 0) + 1
+                if above not in seen:
+                    seen.add(above)
+                    todo.append(above)
+
+    def key(self, s: Stage, args: tuple[Any, ...] = ()) -> str:
+        if s not in self.keys:
+            self.stats[s] = _stats(s)
+            parts = ["1", s.name, s.format if s.cache else "", Code().of(s.function), Code().of(args)]
+            for name, path in sorted(s.files.items()):
+                parts += [name, os.fspath(path), _content(path)]
+            for name, above in sorted(s.ancestors.items()):
+                parts += [name, self.key(above)]
+            self.keys[s] = hashlib.sha256(repr(parts).encode()).hexdigest()
+        return self.keys[s]
+
+    def result(self, s: Stage, args: tuple[Any, ...] = ()) -> Any:
+        if s not in self.results:
+            self.key(s, args)
+            self.results[s] = self.kept(s, args) if s.cache else self.compute(s, args)
+        result = self.results[s]
+        # A stage may change what it gets, which is nobody else's then.
+        return copy.deepcopy(result) if self.uses.get(s, 0) > 1 else result
+
+    def compute(self, s: Stage, args: tuple[Any, ...]) -> Any:
+        inputs = {name: self.result(above) for name, above in s.ancestors.items()}
+        result = s.function(*args, **s.files, **inputs)
+        if _stats(s) != self.stats[s]:
+            raise RuntimeError(f"{s.name}: a raw file was changed while it ran: nothing is kept, call it again")
+        return result
+
+    def kept(self, s: Stage, args: tuple[Any, ...]) -> Any:
+        base = s.directory or _directory or os.environ.get("PARTD_STAGES") or Path.home() / ".partd_stages"
+        directory = Path(base) / s.name
+        key = self.keys[s]
+        path = directory / f"{key}.{s.format}"
+        directory.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with _locked(directory, key):
+                for left in directory.glob(f".{key}-*"):  # of those that were killed
+                    shutil.rmtree(left)
+                if not path.exists():
+                    result = self.compute(s, args)
+                    made = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=directory))
+                    try:
+                        _write(s, result, made / path.name)
+                        os.replace(made / path.name, path)
+                        _sync(directory)
+                    finally:
+                        shutil.rmtree(made)
+        return _read(s.format, path)
+
+
+def _content(path: Any) -> str:
+    content = hashlib.sha256()
+    with open(path, "rb") as f:
+        while piece := f.read(1 << 20):
+            content.update(piece)
+    return content.hexdigest()
+
+
+def _stats(s: Stage) -> list[tuple[int, ...]]:
+    stats = (os.stat(path) for path in s.files.values())
+    return [(i.st_size, i.st_mtime_ns, i.st_ctime_ns, i.st_ino) for i in stats]
+
+
+def _methods(format: str) -> tuple[Any, Any]:
+    """The functions of pandas that write and read a format."""
+    import pandas
+
+    write, read = getattr(pandas.DataFrame, f"to_{format}", None), getattr(pandas, f"read_{format}", None)
+    if not write or not read:
+        raise ValueError(f"pandas has no to_{format} and read_{format}: take csv, parquet or pickle")
+    return write, read
+
+
+def _write(s: Stage, result: Any, path: Path) -> None:
+    """Writes a result, and looks whether it is read back."""
+    import pandas
+
+    if s.format == "pickle":
+        pandas.to_pickle(result, path)
+    elif not isinstance(result, pandas.DataFrame):
+        kind = type(result).__name__
+        raise TypeError(f"{s.name} returned a {kind}: return a DataFrame, take format='pickle', or do without cache")
+    else:
+        _methods(s.format)[0](result, path)
+        back = _read(s.format, path)
+        if not isinstance(back, pandas.DataFrame) or back.shape != result.shape or list(back.columns) != list(result.columns):
+            raise ValueError(f"{s.name}: its result does not come back from {s.format} as it is: take parquet or pickle")
+    _sync(path)
+
+
+def _read(format: str, path: Path) -> Any:
+    index = {"index_col": 0} if format in ("csv", "excel") else {}  # which pandas writes, too
+    return _methods(format)[1](path, **index)
+
+
+def _sync(path: Path) -> None:
+    f = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(f)
+    finally:
+        os.close(f)
+
+
+@contextmanager
+def _locked(directory: Path, key: str) -> Iterator[None]:
+    """Has the lock of a key, among threads and processes. The system frees it when a process dies."""
+    import fcntl
+
+    path = directory / f".{key}.lock"
+    while True:
+        f = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            try:  # who had it before has removed the file
+                mine = os.path.samestat(os.fstat(f), os.stat(path))
+            except FileNotFoundError:
+                mine = False
+            if mine:
+                try:
+                    yield
+                finally:
+                    os.unlink(path)
+                return
+        finally:
+            os.close(f)
+        time.sleep(0.001)
+
+
+@overload
+def stage(function: Callable[..., Any], /) -> Stage: ...
+
+
+@overload
+def stage(
+    function: None = None,
+    /,
+    *,
+    cache: bool = False,
+    format: str | None = None,
+    cache_format: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    **inputs: str | os.PathLike[str] | Stage,
+) -> Callable[[Callable[..., Any]], Stage]: ...
+
+
+def stage(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    cache: bool = False,
+    format: str | None = None,
+    cache_format: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    **inputs: Any,
+) -> Any:
+    """Makes a stage of a function, which gets each of inputs under its keyword: of a path the path of a raw file, of a
+    stage its result.
+
+    With cache its result is kept, a DataFrame in a format of which pandas has to_<format> and read_<format>, "csv" unless
+    told otherwise; "pickle" keeps any value. cache_format is another name of format.
+
+    The stage returns what was read back, the first time as later. Errors: OSError for a raw file that is not there,
+    TypeError for what cannot be hashed or kept, ValueError for a format that there is not or that loses columns."""
+    if function is not None:
+        return Stage(function, False, "csv", None, {})
+    return lambda function: Stage(function, cache, format or cache_format or "csv", cache_dir, inputs)

@@ -1,0 +1,175 @@
+"""The hash of a function's code, and of all that it uses of its user's code."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import copy
+import hashlib
+import inspect
+import linecache
+import os
+import pickle
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator
+from typing import Any
+
+_PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
+_LIBRARIES = tuple({os.path.join(p, "") for n, p in sysconfig.get_paths().items() if n in ("stdlib", "platstdlib", "purelib", "platlib")})
+_indexed: dict[str, list[str]] = {}  # the lines of files
+_dumps: dict[types.CodeType, str] = {}  # the syntax trees of functions
+
+
+class Code:
+    """Hashes values one after the other; what was seen before is hashed by its number."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, int] = {}
+        self.held: list[Any] = []  # so that no id is used again
+        self.hash = hashlib.sha256(repr(sys.version_info[:2]).encode())
+
+    def of(self, value: Any) -> str:
+        self.value("", value)
+        return self.hash.hexdigest()
+
+    def add(self, *words: str) -> None:
+        self.hash.update(repr(words).encode())
+
+    def value(self, name: str, v: Any, names: frozenset[str] = frozenset()) -> None:
+        """Hashes a value that a name stands for; of modules what names say that is used of them."""
+        if isinstance(v, _PLAIN):
+            return self.add(name, type(v).__name__, repr(v))
+        if id(v) in self.seen and not isinstance(v, types.ModuleType):
+            return self.add(name, "seen", str(self.seen[id(v)]))
+        self.seen[id(v)] = len(self.seen)
+        self.held.append(v)
+        if not isinstance(v, (types.FunctionType, type, types.ModuleType)):
+            v = getattr(v, "__wrapped__", v)  # stages have one, and functools' caches
+        self.add(name, type(v).__qualname__)
+        if isinstance(v, types.ModuleType):
+            self.module(v, names)
+        elif isinstance(v, (types.FunctionType, type)) and not _of_user(v.__module__):
+            self.library(v.__module__, v.__qualname__)
+        elif isinstance(v, types.FunctionType):
+            self.function(v)
+        elif isinstance(v, type):
+            self.type(v)
+        elif isinstance(v, (list, tuple)):
+            for item in v:
+                self.value("", item)
+            self.add("end")
+        elif isinstance(v, dict):
+            for k, item in v.items():
+                self.value("", k)
+                self.value("", item)
+            self.add("end")
+        elif isinstance(v, (set, frozenset)):
+            self.add(*sorted(Code().of(item) for item in v))
+        elif isinstance(v, (staticmethod, classmethod, types.MethodType)):
+            self.value("", v.__func__)
+            self.value("", getattr(v, "__self__", None))
+        elif isinstance(v, property):
+            self.value("", (v.fget, v.fset, v.fdel))
+        else:
+            self.other(name, v)
+
+    def other(self, name: str, v: Any) -> None:
+        """Hashes an object by what pickle makes of it, and by the code of its class."""
+        try:
+            self.hash.update(pickle.dumps(v, 4))
+        except Exception as error:
+            kind = type(v).__name__
+            raise TypeError(f"{name or 'a value'} is a {kind}, which has no hash: make it within the function ({error})") from error
+        self.value("", type(v))
+
+    def library(self, module: str, name: str) -> None:
+        top = sys.modules.get(module.partition(".")[0])
+        self.add(module, name, str(getattr(top, "__version__", "")))
+
+    def module(self, v: types.ModuleType, names: frozenset[str]) -> None:
+        if not _of_user(v.__name__):
+            return self.library(v.__name__, "")
+        for used in sorted(names & vars(v).keys()):
+            self.value(used, vars(v)[used], names - {used})
+
+    def type(self, v: type) -> None:
+        for base in v.__mro__[1:]:
+            self.value("", base)
+        for name, item in sorted(vars(v).items()):
+            if name not in ("__dict__", "__weakref__", "__doc__", "__module__", "__firstlineno__") and not name.startswith("_abc"):
+                if not isinstance(item, (types.GetSetDescriptorType, types.MemberDescriptorType)):
+                    self.value(name, item)
+
+    def function(self, f: types.FunctionType) -> None:
+        code = f.__code__
+        if code not in _dumps:
+            index(code.co_filename)
+        if code in _dumps:
+            self.add(_dumps[code])
+        else:
+            for part in _parts(code):
+                docstring = part.co_consts[:1] if part.co_flags & inspect.CO_NEWLOCALS else ()
+                consts = [c for c in part.co_consts if not isinstance(c, types.CodeType) and c not in docstring]
+                self.add(part.co_code.hex(), repr(consts), repr(part.co_names), repr(part.co_varnames))
+        names = frozenset(name for part in _parts(code) for name in part.co_names)
+        self.value("defaults", f.__defaults__)
+        self.value("defaults by name", f.__kwdefaults__)
+        for name, cell in zip(code.co_freevars, f.__closure__ or (), strict=True):
+            try:
+                self.value(name, cell.cell_contents, names)
+            except ValueError:  # it has none yet
+                self.add(name, "empty")
+        for name in sorted(names):
+            if name in f.__globals__:
+                self.value(name, f.__globals__[name], names - {name})
+            elif hasattr(builtins, name):
+                self.add(name, "builtin")
+
+
+def _of_user(module: str | None) -> bool:
+    file = getattr(sys.modules.get(module or ""), "__file__", None)
+    if module == "__main__" or file is None and module not in sys.builtin_module_names and module not in sys.modules:
+        return True
+    return file is not None and not file.startswith(_LIBRARIES) and (module or "").partition(".")[0] != __package__
+
+
+def _parts(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for c in code.co_consts:
+        if isinstance(c, types.CodeType):
+            yield from _parts(c)
+
+
+def index(file: str) -> None:
+    """Notes the syntax trees of a file's functions, as long as the file is what was loaded."""
+    linecache.checkcache(file)
+    lines = linecache.getlines(file)
+    if _indexed.get(file) is lines:
+        return
+    _indexed[file] = lines
+    try:
+        tree = ast.parse("".join(lines))
+        codes = list(_parts(compile(tree, file, "exec", dont_inherit=True)))
+    except (SyntaxError, ValueError):  # it is no Python
+        return
+    nodes: dict[tuple[str, int], list[ast.AST]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            nodes.setdefault((node.name, first), []).append(node)
+        elif isinstance(node, ast.Lambda):
+            nodes.setdefault(("<lambda>", node.lineno), []).append(node)
+    for code in codes:
+        found = nodes.get((code.co_name, code.co_firstlineno), [])
+        if len(found) == 1:
+            _dumps[code] = ast.dump(_NoDocstrings().visit(copy.deepcopy(found[0])))
+
+
+class _NoDocstrings(ast.NodeTransformer):
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        return node

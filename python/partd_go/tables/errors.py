@@ -1,0 +1,59 @@
+"""What can go wrong with tables, as exceptions below partd_go.Error."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from ..errors import Busy, ConnectionFailed, Error, Refused, SchemaMismatch, TimedOut, UnknownOutcome, failure
+
+
+class NotFound(Error, LookupError):
+    """There is no such table, bucket, version or snapshot."""
+
+
+class Exists(Error):
+    """The table, or the snapshot, exists already."""
+
+
+class Violation(Error, ValueError):
+    """The rows, the statement or the settings are not as they have to be. Nothing was changed."""
+
+
+_UNAVAILABLE = "see whether the server runs, and the address"
+_OTHERS: tuple[tuple[type[Exception], type[Error], str], ...] = (
+    (flight.FlightUnavailableError, ConnectionFailed, _UNAVAILABLE),
+    (flight.FlightUnauthenticatedError, Refused, "give a token that the server's secret has signed"),
+    (flight.FlightUnauthorizedError, Refused, "give an admin's token"),
+    (flight.FlightTimedOutError, TimedOut, "try again later"),
+    (flight.FlightCancelledError, TimedOut, "try again later"),
+    (pa.ArrowKeyError, NotFound, ""),
+    (pa.ArrowCapacityError, Busy, "try again later, or send less"),
+    (pa.ArrowTypeError, SchemaMismatch, ""),
+    (pa.ArrowInvalid, Violation, ""),
+)  # fmt: skip
+_KINDS = {"FileNotFoundError": NotFound, "FileExistsError": Exists}
+_NOISE = re.compile(r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$", re.S)
+
+
+def told(error: Exception, op: str, url: str, changes: bool = False) -> Error:
+    """Makes an error of one of Flight's, as the server or the connection has told it."""
+    match = _NOISE.match(str(error))
+    what = match[1] if match else str(error)
+    try:
+        detail = json.loads(getattr(error, "extra_info", b"") or b"{}")
+    except ValueError:
+        detail = {}
+    if kind := _KINDS.get(detail.get("type", "")):
+        return failure(kind, op, url, what)
+    if "already exists" in str(error)[:80]:
+        return failure(Exists, op, url, what)
+    for known, kind, do in _OTHERS:
+        if isinstance(error, known):
+            if kind is ConnectionFailed and changes and "failed to connect" not in str(error):
+                return failure(UnknownOutcome, op, url, what, "see whether it was applied, or do it again with the same id")
+            return failure(kind, op, url, what, do)
+    return failure(Violation if detail else Error, op, url, what)

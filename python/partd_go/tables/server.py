@@ -1,0 +1,79 @@
+"""The server of tables: for this program alone, or for others."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ..errors import NoServer, failure
+from ..server import Process, find
+
+_VARIABLES = ("PARTD_TABLES_", "SHOOTS_")
+
+
+def program() -> str:
+    """The path of partd-tables: in its wheel, or else on the PATH."""
+    wheel = importlib.util.find_spec("partd_go_tables")
+    places = list(wheel.submodule_search_locations or ()) if wheel else []
+    return find("partd-tables", Path(*places[:1], "_bin"), "partd-go-tables")
+
+
+class Server(Process):
+    """A `partd-tables serve`, until shutdown()."""
+
+    def __init__(self, directory: str | os.PathLike[str], listen: str = "", *, secret: str | None = None, flags: tuple[str, ...] = ()):
+        super().__init__()
+        self._program = program()
+        self._secret = ""
+        self._directory = directory = os.path.abspath(directory)
+        try:
+            private = self._sockets()
+            if secret is not None:
+                self._secret = os.path.join(private, "secret")
+                with open(os.open(self._secret, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+                    file.write(secret)
+                flags = ("--secret-file", self._secret, *flags)
+            listen = listen or f"grpc+unix://{private}/socket"
+            command = [self._program, "serve", "--dir", directory, "--listen", listen, *flags]
+            self.url = self._start(directory, command, private, _VARIABLES)
+        except BaseException as error:
+            self._kill()
+            if isinstance(error, OSError) and not isinstance(error, NoServer):
+                raise failure(NoServer, "serve", str(directory), str(error), "mend what it says") from error
+            raise
+
+    def __enter__(self) -> Server:
+        return self
+
+    def token(self, *, read: bool = False, ttl: str = "30d") -> str:
+        """A token that allows all, or reading alone, for a time such as "12h" or "30d"."""
+        if not self._secret:
+            raise failure(NoServer, "make a token", self.url, "the server has no secret, and asks for no token", "serve with a secret")
+        command = [self._program, "token", "--secret-file", self._secret, "--ttl", ttl, "--read" if read else "--admin"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def shutdown(self) -> None:
+        """Lets the calls under way end, folds small appends, and waits for the end."""
+        try:
+            self.close()
+        except NoServer:
+            if os.path.exists(self._directory):  # otherwise there is nothing left to be written
+                raise
+
+
+def serve(
+    dir: str | os.PathLike[str], host: str = "localhost", port: int = 8081, cert: str | os.PathLike[str] | None = None,
+    key: str | os.PathLike[str] | None = None, secret: str | None = None, *, flags: tuple[str, ...] = (),
+) -> Server:  # fmt: skip
+    """Serves a directory of tables to others: with serve(dir) as server, at server.url.
+
+    port 0 picks a free one. cert and key are files in PEM, for TLS; with a secret each call takes a
+    token(). flags are more of `partd-tables serve`, as ("--insecure",).
+    """
+    scheme = "grpc+tls" if cert else "grpc"
+    name = f"[{host}]" if ":" in host else host
+    tls: list[Any] = [part for flag, file in (("--tls-cert", cert), ("--tls-key", key)) if file for part in (flag, os.fspath(file))]
+    return Server(dir, f"{scheme}://{name}:{port}", secret=secret, flags=(*tls, *flags))

@@ -1,0 +1,152 @@
+"""How requests and replies look as bytes: docs/wire.md says it in full."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Union
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+MAGIC = b"\0PD1"
+VERSION = 2
+REQUEST = struct.Struct("<4sBBxxQQQIxxxx")  # magic, operation, flags, number, session, its operation, checksum
+REPLY = struct.Struct("<4sBBBxQ")  # magic, operation, status, flags, number
+
+HELLO, SESSION, END_SESSION = 1, 3, 4
+APPEND, SET_ONCE, DELETE, DROP = 5, 7, 8, 9
+POP, POP_READ, POP_DONE, GET = 10, 11, 12, 13
+READ, KEYS, SCAN, NEXT = 15, 16, 17, 18
+STAT, SYNC, PART, KEEP_HANDLE, NAMESPACES = 20, 22, 23, 25, 26
+NAMES = {
+    HELLO: "connect", SESSION: "session", END_SESSION: "end session", APPEND: "append",
+    SET_ONCE: "iset", DELETE: "delete", DROP: "drop", POP: "pop", POP_READ: "pop", GET: "get", READ: "get",
+    KEYS: "keys", SCAN: "scan", NEXT: "scan", STAT: "stat", SYNC: "sync", NAMESPACES: "namespaces",
+}  # fmt: skip
+
+STAGED, RESENT = 1, 2  # flags of requests
+MORE = 1  # flag of replies
+
+U32 = struct.Struct("<I")
+U64 = struct.Struct("<Q")
+KEY = struct.Struct("<H")
+ENTRY = struct.Struct("<HI")
+
+BY_REFERENCE = 32 << 10  # values as long as this are not copied
+MAX_KEY = 0xFFFF
+LARGE = 0xFFFFFFFF
+
+Key = Union[str, bytes, tuple[Any, ...], Any]
+
+
+def encode_key(key: Key) -> bytes:
+    """A key as partd's own client writes it."""
+    if type(key) is str:
+        return key.encode("utf-8", "surrogateescape")
+    if isinstance(key, tuple):
+        return b"-|-".join(map(encode_key, key))
+    if isinstance(key, bytes):
+        return key
+    return str(key).encode("utf-8", "surrogateescape")
+
+
+def decode_key(key: Buffer) -> str:
+    """The text of which encode_key makes these bytes again, whatever they are."""
+    return str(key, "utf-8", "surrogateescape")
+
+
+def keys(wanted: Iterable[Key]) -> bytes:
+    """Keys of a request, with their number before them."""
+    encoded = [encode_key(key) for key in wanted]
+    _check_keys(encoded)
+    lengths = map(KEY.pack, map(len, encoded))
+    return b"".join([U32.pack(len(encoded)), *itertools.chain.from_iterable(zip(lengths, encoded))])
+
+
+def _check_keys(encoded: list[bytes]) -> None:
+    if encoded and max(map(len, encoded)) > MAX_KEY:
+        raise ValueError(f"a key of {max(map(len, encoded))} bytes: shorten it to {MAX_KEY} at the most")
+
+
+def entries(data: Mapping[Key, Buffer]) -> list[Buffer]:
+    """Keys with their values, in pieces, of which large values are some by themselves."""
+    encoded = [encode_key(key) for key in data]
+    values: list[Buffer] = list(data.values())
+    if set(map(type, values)) - {bytes}:
+        values = [value if isinstance(value, bytes) else _flat(value) for value in values]
+    _check_keys(encoded)
+    sizes = list(map(len, values))
+    heads = map(ENTRY.pack, map(len, encoded), sizes)
+    parts = itertools.chain.from_iterable(zip(heads, encoded, values))
+    count = U32.pack(len(encoded))
+    longest = max(sizes, default=0)
+    if longest < BY_REFERENCE:
+        return [b"".join([count, *parts])]
+    if longest >= LARGE:
+        raise ValueError(f"a value of {longest} bytes: append it in pieces of less than 4 GiB")
+    pieces: list[Buffer] = []
+    small: list[Buffer] = [count]
+    for part in parts:
+        if len(part) < BY_REFERENCE:
+            small.append(part)
+        else:
+            pieces += (b"".join(small), part)
+            small = []
+    return [*pieces, b"".join(small)] if small else pieces
+
+
+def _flat(value: Buffer) -> Buffer:
+    """A value as bytes, without a copy where that can be."""
+    try:
+        view = memoryview(value)
+    except TypeError:
+        raise TypeError(f"a value of type {type(value).__name__}: values are bytes, encode it first") from None
+    return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
+
+
+def text(value: str) -> bytes:
+    encoded = value.encode()
+    return U32.pack(len(encoded)) + encoded
+
+
+def values(body: bytes) -> Iterator[tuple[bytes, int]]:
+    """The values in the body of a reply to get, or 0 and the handle of a large one."""
+    (count,) = U32.unpack_from(body)
+    at = 4
+    for _ in range(count):
+        (size,) = U32.unpack_from(body, at)
+        at += 4
+        if size == LARGE:
+            yield b"", U64.unpack_from(body, at)[0]
+            return
+        if at + size > len(body):
+            raise struct.error("the message is cut off")
+        yield body[at : at + size], 0
+        at += size
+
+
+def popped(result: bytes, wanted: int) -> list[bytes]:
+    """The values of a pop of so many keys."""
+    (count,), at, values = U32.unpack_from(result), 4, []
+    for _ in range(count):
+        (size,) = U64.unpack_from(result, at)
+        values.append(result[at + 8 : at + 8 + size])
+        at += 8 + size
+    if count != wanted or at != len(result):
+        raise struct.error(f"{count} values for {wanted} keys, and {len(result)} bytes for {at}")
+    return values
+
+
+def split(pieces: list[Buffer], size: int) -> Iterator[list[Buffer]]:
+    """Divides pieces into lists of so many bytes, the last one of fewer."""
+    part: list[Buffer] = []
+    room = size
+    for piece in pieces:
+        view = memoryview(piece)
+        while len(view) > room:
+            yield [*part, view[:room]]
+            view, part, room = view[room:], [], size
+        part.append(view)
+        room -= len(view)
+    yield part

@@ -1,0 +1,61 @@
+"""A server for each file of tests, one with TLS and users, and a store that is empty at each test."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+import partd_go
+from partd_go.server import find
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with partd_go.serve() as url:
+        yield url
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[partd_go.Client]:
+    with partd_go.Client(url, retry_for=10) as store:
+        yield store
+        store.drop()
+
+
+def openssl(*args: str) -> None:
+    subprocess.run(["openssl", *args], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory) -> Iterator[tuple[dict[str, str], str, str, str]]:
+    """A server with TLS and users: its URLs, the directory of the certificates, a token that may
+    read and append, and one that may only read."""
+    made = tmp_path_factory.mktemp("secure")
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=authority",
+            "-days", "2", "-keyout", f"{made}/ca.key", "-out", f"{made}/ca.pem")  # fmt: skip
+    for name in ("server", "carol"):
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+                "-keyout", f"{made}/{name}.key", "-out", f"{made}/{name}.csr")  # fmt: skip
+        (made / f"{name}.ext").write_text("subjectAltName=DNS:partd.example,IP:127.0.0.1\n")
+        openssl("x509", "-req", "-in", f"{made}/{name}.csr", "-CA", f"{made}/ca.pem", "-CAkey", f"{made}/ca.key",
+                "-days", "2", "-extfile", f"{made}/{name}.ext", "-out", f"{made}/{name}.pem")  # fmt: skip
+    program = find("partd-server")
+    tokens = []
+    for user, rights in (("alice", "read,append,change,admin"), ("bob", "read"), ("carol", "read,append,change")):
+        added = subprocess.run(
+            [program, "token", "add", user, "--tokens-file", f"{made}/users", "--rights", rights,
+             *(["--certificate"] if user == "carol" else [])],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        tokens += added.stdout.split()[-1:]
+    server = subprocess.Popen(
+        [program, "--store", f"log:{made}/store", "--listen", "tls://127.0.0.1:0", "--listen", "tcp://127.0.0.1:0",
+         "--tls-cert", f"{made}/server.pem", "--tls-key", f"{made}/server.key", "--tokens-file", f"{made}/users",
+         "--tls-client-ca", f"{made}/ca.pem", "--exit-on-stdin-close"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    urls = dict(server.stdout.readline().split()[1].split("://") for _ in range(2))
+    yield {scheme: f"{scheme}://{rest}" for scheme, rest in urls.items()}, str(made), *tokens[:2]
+    server.communicate()

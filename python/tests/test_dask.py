@@ -1,0 +1,362 @@
+"""dask's shuffles through partd give what dask's own give."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import pickle
+import random
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("distributed")
+pytest.importorskip("xxhash")
+
+import dask
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+from dask.dataframe.dask_expr import _merge, _shuffle
+from distributed import Client, LocalCluster, wait
+
+import partd_go
+import partd_go.dask
+from partd_go.dask import attempts, blocks, method, shuffle
+
+ROWS = int(os.environ.get("PARTD_DASK_ROWS", "60000"))
+KILLS = int(os.environ.get("PARTD_KILLS", "2"))
+
+# dask and pandas warn of each other.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def part(i: int, rows: int) -> pd.DataFrame:
+    rng = np.random.default_rng(i)
+    ids = 64 * rng.permutation(rows) + i  # in no order between partitions
+    return pd.DataFrame(
+        {
+            "id": ids,
+            "name": [f"name {n % 997}" for n in ids],
+            "value": rng.random(rows),
+            "when": pd.Timestamp("2026-01-01", tz="Asia/Tokyo") + pd.to_timedelta(ids, unit="s"),
+            "kind": pd.Categorical(ids % 3, categories=[0, 1, 2]),
+            "maybe": pd.array(np.where(ids % 5, ids, None), dtype="Int64"),
+        }
+    )
+
+
+def frame(parts: int = 8) -> dd.DataFrame:
+    return dd.from_map(part, range(parts), rows=ROWS // parts)
+
+
+def tail(df: pd.DataFrame) -> pd.DataFrame:
+    return df.sort_values("id").tail(1)
+
+
+def computations(how: str | None) -> Iterator[tuple[str, dd.DataFrame, list[str]]]:
+    """Names, collections, and the columns that their rows are sorted by to compare."""
+    df, names = frame(), pd.DataFrame({"name": [f"name {n}" for n in range(0, 2000, 2)], "n": range(1000)})
+    with dask.config.set({"dataframe.shuffle.method": how}):
+        yield "shuffle", df.shuffle("name"), []
+        yield "fewer", df.shuffle("id", npartitions=3), []
+        yield "more", df.shuffle(["name", "kind"], npartitions=13), []
+        yield "series", df["name"].shuffle(df["name"]), []
+        yield "some", df.shuffle("id").partitions[[5, 2]], []
+        yield "set_index", df.set_index("id"), []
+        yield "set_index, times", df.set_index("when", npartitions=5), []
+        yield "sort_values", df.sort_values("value"), []
+        yield "groupby", df.groupby("name")[["id", "kind"]].apply(tail, meta=part(0, 9)[["id", "kind"]]), ["id"]
+        yield "nunique", df.groupby("kind", observed=True)["name"].nunique(split_out=3).reset_index(), ["kind"]
+        yield "merge", df.merge(dd.from_pandas(names, npartitions=4), on="name", how="outer", broadcast=False), ["id", "n"]
+
+
+def same(got: pd.DataFrame, want: pd.DataFrame, by: list[str]) -> None:
+    if by:
+        got, want = (df.sort_values(by).reset_index(drop=True) for df in (got, want))
+    (pd.testing.assert_series_equal if got.ndim == 1 else pd.testing.assert_frame_equal)(got, want)
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, pd.DataFrame]:
+    # dask's own "tasks" keeps the order of rows, as partd does.
+    return {name: df.compute(scheduler="threads") for name, df, _ in computations("tasks")}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with dask.config.set({"distributed.scheduler.allowed-failures": 100, "distributed.comm.retry.count": 3}):
+        with LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+        ) as cluster:
+            yield cluster
+
+
+def check_all(expected: dict[str, pd.DataFrame], scheduler: str | None = None) -> None:
+    for name, df, by in computations("partd"):
+        if scheduler == "processes" and name not in ("shuffle", "merge"):
+            continue  # each time processes are begun takes its seconds
+        assert "partd-write" in str(list(df.optimize().dask)), f"{name} goes another way"
+        same(df.compute(scheduler=scheduler), expected[name], by)
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
+def test_same_as_dask(scheduler: str, expected: dict[str, pd.DataFrame], url: str) -> None:
+    with partd_go.dask.use(url), partd_go.Client(url) as store:
+        check_all(expected, scheduler)
+        gone(store)
+
+
+def test_same_as_dask_distributed(expected: dict[str, pd.DataFrame], cluster: LocalCluster, url: str) -> None:
+    with Client(cluster), partd_go.dask.use(url, compression="zstd"), partd_go.Client(url) as store:
+        check_all(expected)
+        gone(store)
+
+
+def gone(store: partd_go.Client) -> None:
+    """Waits until nothing is stored."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        gc.collect()
+        if not list(store.keys()):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"still stored: {list(store.keys())[:5]}")
+
+
+def test_kept_while_persisted(cluster: LocalCluster, url: str) -> None:
+    """What a recomputed task reads again is there until the collection is released."""
+    with partd_go.dask.use(url), Client(cluster) as client, partd_go.Client(url) as store:
+        want = frame().compute().sort_values("id", ignore_index=True)
+        df = frame().shuffle("id").persist()
+        wait(df)
+        kept = len(list(store.keys()))
+        assert kept == 8 + 2
+        kill_one(client, random.Random(0))  # what it held is read again
+        got = df.compute().sort_values("id", ignore_index=True)
+        pd.testing.assert_frame_equal(got, want)
+        assert len(list(store.keys())) == kept
+        del df
+        gone(store)
+
+
+def test_workers_killed(cluster: LocalCluster, url: str) -> None:
+    """A worker is killed in the middle, at any time, and its tasks run again."""
+    parts, rows = 12, 2000
+    want = dd.from_map(part, range(parts), rows=rows).compute(scheduler="sync").sort_values("id", ignore_index=True)
+    middle = 0
+    for kill in range(KILLS):
+        rng = random.Random(kill)
+        with partd_go.dask.use(url), Client(cluster) as client, partd_go.Client(url) as store:
+            try:
+                client.wait_for_workers(2, timeout=30)
+            except TimeoutError:  # dask does not always start one again that is killed while it starts
+                cluster.scale(0)
+                cluster.scale(2)
+                client.wait_for_workers(2, timeout=60)
+            df = dd.from_map(slow, range(parts), rows=rows, salt=kill).shuffle("id", npartitions=7)
+            future = client.compute(df.map_partitions(slowly, meta=part(0, 1)))
+            while not list(store.keys()):
+                time.sleep(0.005)
+            time.sleep(rng.random() * 1.2)
+            middle += not future.done()
+            kill_one(client, rng)
+            got = future.result(timeout=120).sort_values("id", ignore_index=True)
+            pd.testing.assert_frame_equal(got, want)
+            del future
+    assert middle >= KILLS * 0.5, f"of {KILLS} kills only {middle} were before the end"
+
+
+def kill_one(client: Client, rng: random.Random) -> None:
+    client.run(os._exit, 9, workers=[rng.choice(list(client.scheduler_info()["workers"]))], on_error="ignore")
+
+
+def slow(i: int, rows: int, salt: int) -> pd.DataFrame:
+    time.sleep(0.1)
+    return part(i, rows)
+
+
+def slowly(df: pd.DataFrame) -> pd.DataFrame:
+    time.sleep(0.1)
+    return df
+
+
+def test_set_index_of_many_small_partitions(cluster: LocalCluster, url: str) -> None:
+    """A workload of which dask's shuffle on disk has lost most rows, with several workers."""
+    ids = [str(uuid.UUID(int=random.Random(i).getrandbits(128))) for i in range(10_000)]
+    with partd_go.dask.use(url), Client(cluster):
+        df = dd.from_pandas(pd.DataFrame({"uuid": ids}), chunksize=100).set_index("uuid")
+        assert len(df) == 10_000
+        assert list(df.compute().index) == sorted(ids)
+
+
+def test_first_commit_counts(url: str) -> None:
+    with partd_go.Client(url) as client:
+        winner, loser, dead = (attempts.Attempt(client, "partd-commits", "task") for _ in range(3))
+        dead.append([("k", b"dead")])
+        loser.append([("k", b"loser 1"), ("l", b"loser 2")])
+        winner.append([("k", b"winner 1")])
+        loser.append([("k", b"loser 3")])
+        winner.append([("k", b"winner 2"), ("l", b"")])
+        winner.commit()
+        loser.commit()
+        commits = attempts.commits(client, "partd-commits")
+        assert commits["task"].attempt == winner.attempt
+        found = {key: attempts.pieces(key, client.get(key), commits)["task"] for key in "kl"}
+        assert found == {"k": [b"winner 1", b"winner 2"], "l": [b""]}
+        client.drop()
+
+
+def test_task_that_runs_twice(url: str) -> None:
+    """Of two attempts the first to commit counts, and one that never commits does not."""
+    with partd_go.Client(url) as client:
+        s = shuffle.Shuffle(shuffle.Store("twice", client, None), "x", 3)
+        df = pd.DataFrame({"v": range(90), "_partitions": np.arange(90) % 3})
+        writers = [threading.Thread(target=shuffle.write, args=(df, s, 0, "_partitions", None)) for _ in range(4)]
+        for writer in writers:
+            writer.start()
+        lost = attempts.Attempt(client, s.key("commits"), "1")
+        layout = blocks.layout_of(df[["v"]])
+        (block,) = blocks.split(df[["v"]], layout, df["_partitions"].to_numpy(), None)
+        lost.append([(s.key(p), m) for p, _, m in block])
+        for writer in writers:
+            writer.join()
+        shuffle.write(df + 0, s, 1, "_partitions", None)
+        plan = shuffle.barrier(s, 2)
+        for p in range(3):
+            got = shuffle.read(plan, p)
+            assert list(got["v"]) == 2 * list(range(p, 90, 3))
+        # The same batch again, as after a connection that broke.
+        stored = client.get(s.key(0))
+        client.append({s.key(0): stored})
+        assert len(shuffle.read(plan, 0)) == 60
+        client.delete(s.key(0))
+        with pytest.raises(RuntimeError, match="partition 0 has 0 rows, and 60 were committed"):
+            shuffle.read(plan, 0)
+        client.append({s.key(0): stored[:-1]})
+        with pytest.raises(attempts.Damaged, match="at byte [0-9]+: a frame that does not end"):
+            shuffle.read(plan, 0)
+        with pytest.raises(RuntimeError, match="what task 2 of 3 committed is not there"):
+            shuffle.barrier(s, 3)
+        with pytest.raises(ValueError, match="rows go to the partitions 0 to 2, and there are 2"):
+            shuffle.write(df, shuffle.Shuffle(s.store, "y", 2), 0, "_partitions", None)
+        client.drop()
+
+
+def test_layouts_that_differ(url: str) -> None:
+    """Partitions with other categories, or other types, come out as from dask's own."""
+
+    def odd(i: int) -> pd.DataFrame:
+        kinds = pd.Categorical([f"k{i}", "k"])
+        return pd.DataFrame({"id": [i, i + 1], "kind": kinds, "n": np.array([i, 2], "i8" if i % 3 else "f8")})
+
+    df = dd.from_map(odd, range(10), meta=odd(0))
+    want = df.shuffle("id", npartitions=4, shuffle_method="tasks").compute(scheduler="sync")
+    with partd_go.dask.use(url):
+        same(df.shuffle("id", npartitions=4).compute(scheduler="sync"), want, [])
+
+
+def test_use_and_close(tmp_path: Path) -> None:
+    lower, broadcast = _shuffle.Shuffle._lower, _merge.Merge.__dict__["is_broadcast_join"]
+    with dask.config.set({"temporary-directory": str(tmp_path / "tmp")}):
+        with partd_go.dask.use() as used:
+            assert list((tmp_path / "tmp").iterdir())
+            with pytest.raises(RuntimeError, match="in use already"):
+                partd_go.dask.use()
+            assert len(frame().shuffle("id").compute(scheduler="threads")) == ROWS // 8 * 8
+            # Small sides are sent to all, as with dask's own methods.
+            small = dd.from_pandas(pd.DataFrame({"id": range(9)}), npartitions=2)
+            merged = dd.from_map(part, range(40), rows=10).merge(small, on="id")
+            assert "BroadcastJoin" in str(type(merged.expr.lower_completely()).__name__) or list(
+                merged.expr.lower_completely().find_operations(_merge.BroadcastJoin)
+            )
+        used.close()
+    assert not list((tmp_path / "tmp").iterdir())
+    assert _shuffle.Shuffle._lower is lower
+    assert _merge.Merge.__dict__["is_broadcast_join"] is broadcast
+    with pytest.raises(ValueError, match="partd not supported"):
+        frame().shuffle("id", shuffle_method="partd").optimize()
+
+
+def test_what_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give one of them"):
+        partd_go.dask.use("tcp://127.0.0.1:1", tmp_path)
+    with pytest.raises(ValueError, match="lz4"):
+        partd_go.dask.use(compression="gzip")
+    with pytest.raises(partd_go.ConnectionFailed):
+        partd_go.dask.use(partd_go.Client("tcp://127.0.0.1:1", retry_for=0.1))
+    with monkeypatch.context() as patch:
+        patch.setattr(dask, "__version__", "2031.1.0")
+        with pytest.raises(RuntimeError, match="this is 2031.1.0: install one of those, as by pip install"):
+            partd_go.dask.use()
+    with monkeypatch.context() as patch:
+        patch.setattr(method.use, "_patch", lambda self: None)
+        with pytest.raises((RuntimeError, ValueError), match="partd not supported|another method"):
+            partd_go.dask.use()
+    assert method._active is None
+
+
+def test_worker_that_cannot_reach_the_server(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client(cluster), monkeypatch.context() as patch:
+        from partd_go.dask import cluster as ours
+
+        patch.setattr(ours, "reach", refuse)
+        with pytest.raises(RuntimeError, match="cannot shuffle through .*: no way. All need partd_go"):
+            partd_go.dask.use()
+    assert method._active is None
+
+
+def test_tokens_and_tls(cluster: LocalCluster, secure: tuple[dict[str, str], str, str, str]) -> None:
+    """Workers have the address, the token and the certificates of the client that is given."""
+    urls, made, alice, bob = secure
+    want = frame().shuffle("id", shuffle_method="tasks").compute(scheduler="threads")
+    with Client(cluster):
+        with partd_go.Client(urls["tls"], alice, f"{made}/ca.pem") as store, partd_go.dask.use(store):
+            same(frame().shuffle("id").compute(), want, [])
+            gone(store)
+        with partd_go.Client(urls["tls"], bob, f"{made}/ca.pem") as reader, partd_go.dask.use(reader):
+            with pytest.raises(partd_go.Refused, match="check the token and the rights") as caught:
+                frame().shuffle("id").compute()
+            assert bob not in str(caught.value)
+            assert not list(reader.keys())
+        with pytest.raises(partd_go.Refused):
+            partd_go.dask.use(partd_go.Client(urls["tls"], "s3cret", f"{made}/ca.pem"))
+
+
+def refuse(store: object) -> None:
+    raise OSError("no way")
+
+
+def test_lease_does_not_travel(url: str) -> None:
+    with partd_go.Client(url) as client:
+        s = shuffle.Shuffle(shuffle.Store("lease", client, None), "x", 1)
+        client.append({s.key(0): b"x"})
+        lease = shuffle.Lease(s)
+        copy = pickle.loads(pickle.dumps(lease))
+        assert isinstance(copy, shuffle.Shuffle) and copy.key(0) == s.key(0)
+        del copy
+        gc.collect()
+        time.sleep(0.1)
+        assert client.get(s.key(0)) == b"x"
+        del lease
+        gone(client)
+
+
+def test_program_that_ends(tmp_path: Path) -> None:
+    """Without a close nothing is left, and the program ends."""
+    program = (
+        "import partd_go.dask, dask.dataframe as dd, pandas as pd\n"
+        f"partd_go.dask.use(directory={str(tmp_path)!r})\n"
+        "df = dd.from_pandas(pd.DataFrame({'x': range(100)}), npartitions=4)\n"
+        "print(len(df.shuffle('x').compute()))\n"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (out.stdout, out.returncode) == ("100\n", 0), out.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,122 @@
+"""What goes through blocks comes back as pandas had it."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import pickle
+
+import pytest
+
+pytest.importorskip("dask")
+pytest.importorskip("xxhash")
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from partd_go.dask import blocks
+
+N = 1000
+
+
+def columns() -> dict[str, object]:
+    rng = np.random.default_rng(7)
+    words = [f"word {i % 37} é" for i in range(N)]
+    gaps = rng.random(N) < 0.2
+    text = np.array(words, dtype=object)
+    text[gaps] = None
+    odd = [None, 1, "a", float("nan"), (1, 2), b"\xff", {"a": [1]}, "\ud800"]
+    big = pd.arrays.IntervalArray.from_breaks(np.arange(N + 1))
+    return {
+        "int8": rng.integers(-100, 100, N).astype(np.int8),
+        "uint64": rng.integers(0, 1 << 63, N).astype(np.uint64) * 2 + 1,
+        "float": np.where(gaps, np.nan, rng.random(N)),
+        "float16": rng.random(N).astype(np.float16),
+        "complex": rng.random(N) + 1j,
+        "bool": gaps,
+        "datetime ns": pd.Series(pd.date_range("2020", periods=N, freq="s", unit="ns")).where(~gaps),
+        "datetime s": pd.Series(pd.date_range("2020", periods=N, freq="s", unit="s")).where(~gaps),
+        "timedelta": pd.Series(pd.to_timedelta(np.arange(N), unit="s")).where(~gaps),
+        "zone": pd.Series(pd.date_range("2020-03-01", periods=N, freq="h", tz="Europe/Oslo", unit="us")).where(~gaps),
+        "period": pd.Series(pd.period_range("2020", periods=N, freq="D")).where(~gaps),
+        "category": pd.Categorical(np.where(gaps, None, words)),
+        "ordered": pd.Categorical(words, categories=sorted(set(words), reverse=True), ordered=True),
+        "Int64": pd.array(np.where(gaps, None, np.arange(N) + (1 << 60)), dtype="Int64"),
+        "boolean": pd.array(np.where(gaps, None, gaps), dtype="boolean"),
+        "str": pd.array(text, dtype="str"),
+        "string": pd.array(text, dtype="string[python]"),
+        "string pyarrow": pd.array(text, dtype="string[pyarrow]"),
+        "arrow decimal": pd.array([decimal.Decimal(i) for i in range(N)], dtype=pd.ArrowDtype(pa.decimal128(20, 2))),
+        "arrow list": pd.array([[i, i] for i in range(N)], dtype=pd.ArrowDtype(pa.list_(pa.int64()))),
+        "interval": big,
+        "sparse": pd.arrays.SparseArray(np.where(gaps, 1.0, 0.0), fill_value=0.0),
+        "text": pd.Series(text, dtype=object),
+        "words": pd.Series(words, dtype=object),
+        "odd": pd.Series([odd[i % len(odd)] for i in range(N)], dtype=object),
+        "dates": pd.Series([datetime.date(2020, 1, 1 + i % 28) for i in range(N)], dtype=object),
+    }
+
+
+def through(df: pd.DataFrame, ids: np.ndarray, compression: str | None = None) -> dict[int, pd.DataFrame]:
+    layout = pickle.loads(pickle.dumps(blocks.layout_of(df)))
+    found: dict[int, list[memoryview]] = {}
+    for block in blocks.split(df, layout, ids, compression):
+        for partition, rows, message in block:
+            found.setdefault(partition, []).append(message)
+    return {p: blocks.join(layout, messages) for p, messages in found.items()}
+
+
+def check(df: pd.DataFrame, compression: str | None = None) -> None:
+    ids = np.random.default_rng(1).integers(-1, 7, len(df))
+    out = through(df, ids, compression)
+    assert sorted(out) == list(range(7))
+    for p, got in out.items():
+        want = df.iloc[np.flatnonzero(ids == p)]
+        pd.testing.assert_frame_equal(got, want, check_freq=False, check_index_type="equiv")
+        assert [type(a) for a in got.dtypes] == [type(a) for a in want.dtypes]
+        assert got.attrs == want.attrs
+
+
+@pytest.mark.parametrize("name", columns())
+def test_types(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    df = pd.DataFrame({name: columns()[name]})
+    check(df)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 3000)  # several blocks
+    check(df, "zstd")
+    if name not in ("float16", "sparse", "odd"):
+        check(df.set_index(name))
+
+
+def test_labels() -> None:
+    df = pd.DataFrame(columns())
+    df.attrs["source"] = "here"
+    check(df, "lz4")
+    df.columns = pd.MultiIndex.from_arrays([range(df.shape[1]), ["same"] * df.shape[1]], names=["a", None])
+    check(df.iloc[:, 1:5])
+    twice = pd.DataFrame(np.arange(2 * N).reshape(N, 2), columns=["a", "a"], index=pd.Index(range(N), name="a"))
+    check(twice)
+    check(pd.DataFrame(index=pd.date_range("2020", periods=N, freq="min", name="when")))
+    check(twice.set_index([pd.Index(range(N), name="x"), pd.Index(["é"] * N)]))
+
+
+def test_layouts_that_differ() -> None:
+    a = blocks.layout_of(pd.DataFrame({"x": pd.Categorical(["a", "b"], categories=["a", "b"])}))
+    b = blocks.layout_of(pd.DataFrame({"x": pd.Categorical(["a", "b"], categories=["b", "a"])}))
+    assert a.same(pickle.loads(pickle.dumps(a)))
+    assert not a.same(b)
+    assert not a.same(blocks.layout_of(pd.DataFrame({"x": ["a"]})))
+    assert not a.same(blocks.layout_of(a.empty.rename(columns={"x": "y"})))
+    assert not a.same(blocks.layout_of(a.empty.rename_axis("name")))
+
+
+def test_what_cannot_be_held() -> None:
+    df = pd.DataFrame({"x": [1, 2], "f": [lambda: 1, lambda: 2]})
+    with pytest.raises(TypeError, match="column 'f' of type object: it has a value that neither"):
+        through(df, np.array([0, 1]))
+
+    class Frame(pd.DataFrame):
+        pass
+
+    with pytest.raises(TypeError, match='a .*Frame: shuffle it by another method, such as shuffle_method="tasks"'):
+        blocks.layout_of(Frame(df))

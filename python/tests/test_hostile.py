@@ -1,0 +1,108 @@
+"""Servers that answer what they should not."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+import partd_go
+from partd_go import wire
+
+TEXT = struct.pack("<I", 1) + b"a"
+
+
+class Fake:
+    """Answers one connection after the other: a hello as it should, and then what answers has for an operation,
+    as flags and body."""
+
+    def __init__(self, path: str, answers: dict[int, tuple[int, bytes]], trickle: float = 0):
+        self.answers, self.trickle, self.asked = answers, trickle, 0
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            with near:
+                try:
+                    self.serve(near, near.makefile("rb"))
+                except OSError:
+                    pass
+
+    def serve(self, near: socket.socket, file) -> None:
+        near.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL".ljust(23, b"\0") + bytes(32) + b"\x04\x06\x05READY")
+        file.read(64 + 43)
+        while head := file.read(9):
+            body = file.read(struct.unpack(">xQ", head)[0])
+            op, number = body[4], body[8:16]
+            if number == bytes(8):
+                continue
+            self.asked += 1
+            flags, answer = self.answers.get(op, (0, b""))
+            if op == wire.HELLO:
+                answer = struct.pack("<IIQQII", 2, 0xFFFF, 1, 1 << 20, 1 << 20, 16)
+            if op == wire.SESSION:
+                answer = struct.pack("<QB16s", 1, 1, b"")
+            reply = wire.MAGIC + bytes([op, 0, flags, 0]) + number + answer
+            message = struct.pack(">BQ", 2, len(reply)) + reply
+            if op != wire.HELLO and self.trickle:
+                for i in range(len(message)):
+                    near.sendall(message[i : i + 1])
+                    time.sleep(self.trickle)
+            near.sendall(message)
+
+
+CALLS: dict[str, tuple[int, bytes, Callable[[partd_go.Client], object]]] = {
+    "get: no values": (wire.GET, struct.pack("<I", 0), lambda c: c.get("x")),
+    "get: too many": (wire.GET, struct.pack("<III", 2, 0, 0), lambda c: c.get("x")),
+    "get: a claim": (wire.GET, struct.pack("<II", 1 << 31, 1 << 31), lambda c: c.get("x")),
+    "pop: too few": (wire.POP, struct.pack("<I", 0), lambda c: c.pop("x")),
+    "pop: a claim": (wire.POP, struct.pack("<IQ", 1, 1 << 60) + b"x", lambda c: c.pop("x")),
+    "stat": (wire.STAT, b"1234", lambda c: c.stat()),
+    "scan: nothing": (wire.SCAN, b"", lambda c: list(c.scan())),
+    "scan: a claim": (wire.SCAN, bytes(8) + struct.pack("<I", 1 << 31), lambda c: list(c.scan())),
+    "scan: cut off": (
+        wire.SCAN, bytes(8) + struct.pack("<IBQIH", 1, 1, 0, 1000, 1) + b"kvalue", lambda c: list(c.scan())
+    ),
+    "keys: cut off": (wire.KEYS, bytes(8) + struct.pack("<IQH", 1, 0, 9) + b"key", lambda c: list(c.keys())),
+    "namespaces": (wire.NAMESPACES, TEXT + struct.pack("<I", 1), lambda c: c.namespaces()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_answers_that_cannot_be_read(name, tmp_path):
+    op, body, call = CALLS[name]
+    fake = Fake(f"{tmp_path}/socket", {op: (0, body)})
+    with partd_go.Client(f"ipc://{tmp_path}/socket", retry_for=1) as client:
+        with pytest.raises(partd_go.Error, match="cannot be read"):
+            call(client)
+    fake.listener.close()
+
+
+def test_namespaces_that_do_not_end(tmp_path):
+    fake = Fake(f"{tmp_path}/socket", {wire.NAMESPACES: (wire.MORE, TEXT + struct.pack("<I", 1) + TEXT + bytes(16))})
+    with partd_go.Client(f"ipc://{tmp_path}/socket", retry_for=1) as client:
+        with pytest.raises(partd_go.Error, match="goes on behind 'a' after 'a'"):
+            client.namespaces()
+    assert fake.asked == 3
+    fake.listener.close()
+
+
+def test_answer_that_trickles(tmp_path):
+    fake = Fake(f"{tmp_path}/socket", {}, trickle=0.1)
+    with partd_go.Client(f"ipc://{tmp_path}/socket", timeout=0.4) as client:
+        began = time.monotonic()
+        with pytest.raises(partd_go.TimedOut):
+            client.stat()
+        assert time.monotonic() - began < 1.5
+    fake.listener.close()

@@ -1,0 +1,300 @@
+"""Broken connections, servers that are killed, and answers that do not come."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import partd_go
+from partd_go.server import find
+
+CUTS = int(os.environ.get("PARTD_CUTS", 60))
+KILLS = int(os.environ.get("PARTD_KILLS", 5))
+INTERRUPTS = int(os.environ.get("PARTD_INTERRUPTS", 150))
+
+
+class Proxy:
+    """Passes a Unix socket's bytes on, until it is told to cut or to stop."""
+
+    def __init__(self, path: str, to: str):
+        self.path, self.to = path, to
+        self.holding = threading.Event()  # answers stay here
+        self.pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            try:
+                far.connect(self.to)
+            except OSError:  # there is no server now
+                near.close()
+                far.close()
+                continue
+            self.pairs.append((near, far))
+            threading.Thread(target=self.pump, args=(near, far, False), daemon=True).start()
+            threading.Thread(target=self.pump, args=(far, near, True), daemon=True).start()
+
+    def pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+        try:
+            while data := source.recv(1 << 16):
+                while answers and self.holding.is_set():
+                    time.sleep(0.01)
+                sink.sendall(data)
+        except OSError:
+            pass
+        for sock in (source, sink):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self) -> None:
+        pairs, self.pairs = self.pairs, []
+        for pair in pairs:
+            for sock in pair:
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+                sock.close()
+
+    def close(self) -> None:
+        self.listener.close()
+        self.cut()
+
+
+@pytest.fixture
+def proxy(url: str, tmp_path) -> Iterator[Proxy]:
+    proxy = Proxy(str(tmp_path / "proxy"), url.removeprefix("ipc://"))
+    yield proxy
+    proxy.holding.clear()
+    proxy.close()
+
+
+def test_cut_connections(proxy, store):
+    done = threading.Event()
+
+    def cut() -> None:
+        while not done.wait(random.uniform(0, 0.02)):
+            proxy.cut()
+            cuts.append(1)
+
+    cuts: list[int] = []
+    cutting = threading.Thread(target=cut)
+    cutting.start()
+    appended = popped = 0
+    taken = []
+    try:
+        with partd_go.Client("ipc://" + proxy.path) as client:
+            while len(cuts) < CUTS:
+                client.append({"x": b"%d;" % appended, "y": os.urandom(random.choice((10, 100_000)))})
+                appended += 1
+                if appended % 5 == 0:
+                    taken.append(client.pop("y"))
+                    popped += 1
+                assert client.get("x").count(b";") == appended
+    finally:
+        done.set()
+        cutting.join()
+    assert store.get("x") == b"".join(b"%d;" % i for i in range(appended))
+    assert all(taken)
+
+
+def test_answer_that_does_not_come(proxy, store):
+    """What was given up is applied before what comes next, or never."""
+    with partd_go.Client("ipc://" + proxy.path, timeout=0.3) as client:
+        client.append({"x": b"1"})
+        proxy.holding.set()
+        with pytest.raises(partd_go.UnknownOutcome, match="append at .*: read the keys"):
+            client.append({"x": b"2"})
+        with pytest.raises(partd_go.TimedOut):
+            client.get("x")
+        proxy.holding.clear()
+        client.append({"x": b"3"})
+        assert client.get("x") in (b"123", b"13")
+        client.append({"x": b"4"})
+        assert store.get("x") in (b"1234", b"134")
+
+
+def test_given_up_change_never_comes_late(url, store, monkeypatch):
+    """A request that is on its way when it is given up loses its number."""
+    with partd_go.Client(url) as client:
+        client.append({"x": b"1"})
+        channel = client._channel
+        ask = partd_go.link.Link.ask
+        late = []
+
+        def interrupted(link, op, pieces=(), **header):
+            if op == partd_go.wire.APPEND and not late:
+                late.append((pieces, header))
+                raise KeyboardInterrupt
+            return ask(link, op, pieces, **header)
+
+        monkeypatch.setattr(partd_go.link.Link, "ask", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.append({"x": b"late"})
+        client.delete("x")
+        pieces, header = late[0]
+        ask(channel.connected(), partd_go.wire.APPEND, pieces, **header)
+        client.append({"x": b"2"})
+        assert client.get("x") == b"2"
+
+
+INTERRUPTED = {
+    "append": lambda c: c.append({"z": b"1"}),
+    "get": lambda c: c.get(["z", "y"]),
+    "pop": lambda c: c.pop("none"),
+    "delete": lambda c: c.delete("none"),
+    "scan": lambda c: list(c.scan()),
+}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a socket that nobody has closed
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_interrupted(name, url):
+    """An interrupt, wherever it comes, leaves a client that works, and what was given up is settled."""
+    with partd_go.Client(url) as client, partd_go.Client(url) as other:
+        client.append({"z": b"1", "y": b"2"})
+        for _ in range(INTERRUPTS):
+            try:
+                try:
+                    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+                    signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 8e-4))
+                    while True:
+                        INTERRUPTED[name](client)
+                finally:
+                    signal.signal(signal.SIGALRM, handler)
+            except KeyboardInterrupt as interrupt:  # which holds on to the frames that it went through
+                client.timeout = 10
+                before = len(client.get("z"))
+                client.append({"z": b"1"})
+                assert len(other.get("z")) == before + 1, interrupt
+                client.timeout = None
+        client.drop()
+
+
+def test_closed_while_reading(proxy, store):
+    store.append({f"{i}": bytes(1 << 20) for i in range(8)})
+    with partd_go.Client("ipc://" + proxy.path) as client:
+        scan = client.scan()
+        next(scan)
+        proxy.cut()
+        with pytest.raises(partd_go.Lost, match="begin to read again"):
+            list(scan)
+        assert client.get("3") == bytes(1 << 20)
+
+
+def start(store: str, url: str) -> subprocess.Popen:
+    server = subprocess.Popen(
+        [find("partd-server"), "--store", store, "--listen", url], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert server.stdout.readline().startswith(b"ready")
+    return server
+
+
+def stop(server: subprocess.Popen) -> None:
+    server.kill()
+    server.wait()
+    server.stdout.close()
+
+
+def test_killed_servers(tmp_path):
+    """A server that is killed and started again over the same directory."""
+    url, directory = f"ipc://{tmp_path}/socket", f"log:{tmp_path}/store"
+    server = start(directory, url)
+    counts, stopping = [0] * 3, threading.Event()
+
+    def append(i: int) -> None:
+        with partd_go.Client(url) as client:
+            while not stopping.is_set():
+                client.append({f"{i}": b"%d;" % counts[i]})
+                counts[i] += 1
+
+    threads = [threading.Thread(target=append, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(KILLS):
+        time.sleep(random.uniform(0.05, 0.3))
+        stop(server)
+        server = start(directory, url)
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    with partd_go.Client(url) as client:
+        for i, count in enumerate(counts):
+            assert count and client.get(f"{i}") == b"".join(b"%d;" % n for n in range(count))
+    stop(server)
+
+
+@pytest.mark.parametrize("kind", ["mem:", "buffer+file:"])
+def test_store_that_forgets(tmp_path, kind):
+    """Of some stores nobody knows what they applied before the server was killed."""
+    url, directory = f"ipc://{tmp_path}/socket", kind if kind == "mem:" else f"{kind}{tmp_path}/files"
+    server = start(directory, url)
+    proxy = Proxy(f"{tmp_path}/proxy", f"{tmp_path}/socket")
+    with partd_go.Client("ipc://" + proxy.path) as client:
+        client.append({"x": b"1"})
+        proxy.holding.set()
+        failed = []
+
+        def append() -> None:
+            try:
+                client.append({"x": b"2"})
+            except partd_go.Error as error:
+                failed.append(error)
+
+        appending = threading.Thread(target=append)
+        appending.start()
+        time.sleep(0.2)
+        stop(server)
+        proxy.cut()
+        proxy.holding.clear()
+        server = start(directory, url)
+        appending.join()
+        assert isinstance(failed[0], partd_go.UnknownOutcome)
+        client.append({"x": b"3"})
+        assert client.get("x").endswith(b"3") and client.get("x").count(b"2") == 0
+    proxy.close()
+    stop(server)
+
+
+def test_no_server(tmp_path):
+    client = partd_go.Client(f"ipc://{tmp_path}/none", retry_for=0.3)
+    for call in (lambda: client.get("x"), lambda: client.append({"x": b""}), lambda: list(client.keys())):
+        with pytest.raises(partd_go.ConnectionFailed, match="see whether the server runs"):
+            call()
+    with pytest.raises(partd_go.TimedOut):
+        partd_go.Client(f"ipc://{tmp_path}/none", timeout=0.2).append({"x": b""})
+
+
+def test_what_is_no_server(tmp_path):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{tmp_path}/http")
+    listener.listen()
+
+    def answer() -> None:
+        near, _ = listener.accept()
+        near.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n".ljust(100))
+        near.recv(1)
+        near.close()
+
+    threading.Thread(target=answer, daemon=True).start()
+    with pytest.raises(partd_go.ConnectionFailed, match="no partd-server answers there"):
+        partd_go.Client(f"ipc://{tmp_path}/http", retry_for=1).get("x")
+    listener.close()

@@ -1,0 +1,148 @@
+"""Servers that a program starts for itself, and what is left of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+import partd_go
+import partd_go.server
+
+PROGRAM = """
+import os, sys, time, partd_go
+server = partd_go.serve(sys.argv[1] or None)
+store = partd_go.Client(server.url)
+store.append({"x": b"1"})
+if sys.argv[2] == "fork" and os.fork() == 0:
+    time.sleep(30)
+print(server._process.pid, flush=True)
+if sys.argv[2] != "end":
+    time.sleep(30)
+"""
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> Path:
+    path = tmp_path / "tmp"
+    path.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(path))
+    monkeypatch.setenv("TMPDIR", str(path))
+    return path
+
+
+def test_serve(temporary, tmp_path):
+    store = f"log:{tmp_path}/kept"
+    for i in range(2):
+        with partd_go.serve(store) as url, partd_go.Client(url) as client:
+            (sockets,) = temporary.iterdir()
+            assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+            client.append({"x": b"%d" % i})
+            assert client.get("x") == b"01"[: i + 1]
+        assert list(temporary.iterdir()) == []
+
+
+def test_temporary_store(temporary, tmp_path):
+    (tmp_path / "with a space").mkdir()
+    with partd_go.serve(directory=tmp_path / "with a space") as url, partd_go.Client(url) as client:
+        client.append({"x": b"1"})
+        assert client.stat().keys == 1 and list((tmp_path / "with a space").iterdir())
+    assert not list((tmp_path / "with a space").iterdir()) and not list(temporary.iterdir())
+
+
+def test_long_directories(temporary, tmp_path, monkeypatch):
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with partd_go.serve() as url, partd_go.Client(url) as client:
+        client.append({"x": b"1"})
+    assert not list(long.iterdir())
+
+
+@pytest.mark.parametrize("how", ["end", "kill", "fork", "term"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_ends_with_the_process(temporary, tmp_path, how, kept):
+    store = f"log:{tmp_path}/kept" if kept else ""
+    program = subprocess.Popen([sys.executable, "-c", PROGRAM, store, how], stdout=subprocess.PIPE, cwd=tmp_path)
+    server = int(program.stdout.readline())
+    if how != "end":
+        os.kill(program.pid, signal.SIGTERM if how == "term" else signal.SIGKILL)
+    program.wait()
+    program.stdout.close()
+    until = time.monotonic() + 20
+    while os.path.exists(f"/proc/{server}") and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not os.path.exists(f"/proc/{server}")
+    assert list(temporary.iterdir()) == []
+    if kept:
+        with partd_go.serve(store) as url, partd_go.Client(url) as client:
+            assert client.get("x") == b"1"
+
+
+def test_told_to_end_itself(temporary):
+    """A signal to all of the session, as at the end of a login, leaves nothing either."""
+    server = partd_go.serve()
+    os.killpg(server._process.pid, signal.SIGTERM)
+    server._process.wait(20)
+    assert list(temporary.iterdir()) == []
+    server.close()
+
+
+def test_program_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(partd_go.server, "_BIN", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(partd_go.NoServer, match="does not have it: install partd-go"):
+        partd_go.serve()
+    with pytest.raises(SystemExit, match="does not have it"):
+        partd_go.server.run_partd()
+
+
+def test_server_does_not_start(temporary, tmp_path):
+    (tmp_path / "file").write_text("no store")
+    with pytest.raises(partd_go.NoServer, match="did not start: .*file"):
+        partd_go.serve(f"log:{tmp_path}/file")
+    with pytest.raises(partd_go.NoServer, match="no-such-flag"):
+        partd_go.serve(flags=("--no-such-flag",))
+    assert list(temporary.iterdir()) == []
+
+
+def test_no_shell_or_directory(temporary, tmp_path, monkeypatch):
+    with pytest.raises(partd_go.NoServer, match="none"):
+        partd_go.serve(directory=tmp_path / "none")
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda args, **rest: start([f"{tmp_path}/sh", *args[1:]], **rest))
+    with pytest.raises(partd_go.NoServer, match="No such file or directory: .*/sh"):
+        partd_go.serve()
+    assert list(temporary.iterdir()) == []
+
+
+def test_two_servers_of_one_directory(temporary, tmp_path):
+    with partd_go.serve(f"log:{tmp_path}/kept") as url, partd_go.Client(url) as client:
+        with pytest.raises(partd_go.NoServer, match="did not start"):
+            partd_go.serve(f"log:{tmp_path}/kept")
+        client.append({"x": b"1"})
+        assert client.get("x") == b"1"
+
+
+def test_server_that_does_not_end(temporary, monkeypatch):
+    server = partd_go.serve()
+    os.killpg(server._process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(partd_go.server, "_END", 0.1)
+    with pytest.raises(partd_go.NoServer, match="did not end"):
+        server.close()
+    assert list(temporary.iterdir()) == []
+
+
+def test_server_that_is_killed(temporary):
+    server = partd_go.serve()
+    os.killpg(server._process.pid, signal.SIGKILL)
+    with pytest.raises(partd_go.NoServer, match="exit code -9"):
+        server.close()
+    assert list(temporary.iterdir()) == []

@@ -1,0 +1,265 @@
+"""Stages: what runs, what is kept, and what becomes of changes, failures and kills."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import partd_go.stage
+
+pd = pytest.importorskip("pandas")
+CASES = Path(__file__).parent.parent.parent / "tables" / "stage" / "testdata" / "cases.py"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return tmp_path
+
+
+def load(text, name="pipe"):
+    for n in (name, "helpers"):
+        sys.modules.pop(n, None)
+    Path(f"{name}.py").write_text("import pandas\nfrom pathlib import Path\nfrom partd_go.stage import stage\n" + text)
+    importlib.invalidate_caches()
+    return importlib.import_module(name)
+
+
+def note(name):
+    return f"    with open('ran', 'a') as f:\n        f.write('{name} ')\n"
+
+
+def ran():
+    path = Path("ran")
+    names = sorted(path.read_text().split()) if path.exists() else []
+    path.unlink(missing_ok=True)
+    return " ".join(names)
+
+
+PIPE = (
+    "@stage(raw='in.csv', cache=True, format='parquet')\ndef one(raw):\n"
+    + note("one") + "    return pandas.read_csv(raw)\n"
+    "@stage(rows=one)\ndef two(rows):\n" + note("two") + "    rows['b'] = rows.a * 2\n    return rows\n"
+    "@stage(rows=one, cache=True)\ndef three(rows):\n" + note("three") + "    return rows\n"
+    "@stage\ndef four():\n" + note("four") + "    return 4\n"
+    "@stage(x=two, y=three, z=four)\ndef last(**all):\n" + note("last")
+    + "    return list(all['x'].columns), list(all['y'].columns), all['z']\n"
+)  # fmt: skip
+
+
+def test_pipeline(place):
+    Path("in.csv").write_text("a\n1\n")
+    pipe = load(PIPE)
+    assert pipe.last() == (["a", "b"], ["a"], 4)  # what two adds, three does not see
+    assert ran() == "four last one three two"
+    assert pipe.last() == (["a", "b"], ["a"], 4)
+    assert ran() == "four last two"
+    assert sorted(p.name for p in (place / ".partd_stages").iterdir()) == ["pipe.one", "pipe.three"]
+    Path("in.csv").write_text("a\n2\n")
+    pipe.three()
+    assert ran() == "one three"
+    assert pipe.one.__name__ == "one" and len(pipe.one.key()) == 64 and pipe.one.key() != pipe.three.key()
+
+
+def test_places(place, monkeypatch):
+    made = "@stage(cache=True%s)\ndef one():\n    return pandas.DataFrame({'a': [1]})\n"
+    load(made % ", cache_dir='own'").one()
+    monkeypatch.setenv("PARTD_STAGES", "env")
+    load(made % "").one()
+    partd_go.stage.set_directory("set")
+    try:
+        load(made % ", cache_format='pickle'").one()
+    finally:
+        partd_go.stage.set_directory(None)
+    assert {str(p.parent) for p in place.rglob("pipe.one/*.*") for p in [p.relative_to(place)]} == {
+        "own/pipe.one", "env/pipe.one", "set/pipe.one"}  # fmt: skip
+    assert [p.suffix for p in Path("set/pipe.one").iterdir()] == [".pickle"]
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet", "pickle", "json", "feather", "orc"])
+def test_formats(format):
+    pipe = load(f"@stage(cache=True, format='{format}')\ndef one():\n{note('one')}    return pandas.DataFrame({{'a': [1, 2]}})\n")
+    for _ in range(2):
+        assert list(pipe.one().a) == [1, 2]
+    assert ran() == "one"
+
+
+@pytest.mark.parametrize(
+    "options, body, error, says",
+    [
+        ("x=3", "0", TypeError, "x is a int"),
+        ("cache=True, format='no'", "0", ValueError, "to_no"),
+        ("cache=True", "pandas.Series([1])", TypeError, "returned a Series"),
+        ("cache=True, format='html'", "pandas.DataFrame({'a': [1]})", (ValueError, ImportError), ""),
+        ("cache=True, format='json'", "pandas.DataFrame({'a': [1], 2: [3]})", ValueError, "does not come back"),
+        ("raw='none.csv'", "0", FileNotFoundError, "none.csv"),
+        ("raw=Path('none.csv')", "0", FileNotFoundError, "none.csv"),
+        ("cache=True", "1 / 0", ZeroDivisionError, ""),
+        ("cache=True", "lock", TypeError, "lock is a lock, which has no hash"),
+        ("raw='in.csv', cache=True", "Path('in.csv').write_text('longer')", RuntimeError, "nothing is kept"),
+    ],
+)
+def test_fails(place, options, body, error, says):
+    Path("in.csv").write_text("a")
+    with pytest.raises(error, match=says or None):
+        load(f"import threading\nlock = threading.Lock()\n@stage({options})\ndef one(**_):\n    return {body}\n").one()
+    assert not [p for p in place.rglob(".partd_stages/*/*")]
+
+
+HELPED = """{decorated}
+def helper(x):
+    {doc}return inner(x)
+factor = {factor}
+table = {{'b': {{1, 2}}, 'a': [3.5, {item}]}}
+class Adds:
+    {classdoc}
+    more = {more}
+    def add(self, x):
+        return x + self.more + table['a'][1]
+def inner(x):
+    return Adds().add(x) * factor + helpers.away(x)
+def made(n):
+    @stage(cache=True)
+    def one(x={default}):
+        '''{doc2}'''
+        with open('ran', 'a') as f:
+            f.write('one ')
+        g = lambda: {body}
+        return pandas.DataFrame({{'a': [helper(x) + n + g()]}})
+    return one
+one = made({closure})
+"""
+SAME = dict(decorated="", doc="", factor=2, item=1, classdoc="'''Adds.'''", more=1, default=1, doc2="One.", body="1", closure=1)
+
+
+@pytest.mark.parametrize(
+    "change, runs",
+    [
+        ({}, False),
+        ({"doc": "'''Helps.'''\n    # so\n    "}, False),
+        ({"classdoc": "'''Other.'''"}, False),
+        ({"doc2": "Two."}, False),
+        ({"decorated": "\n\n# far below\n\n"}, False),
+        ({"factor": 3}, True),
+        ({"factor": True}, True),
+        ({"item": 2}, True),
+        ({"more": 2}, True),
+        ({"default": 2}, True),
+        ({"body": "2"}, True),
+        ({"closure": 2}, True),
+        ({"away": "x + 1"}, True),
+        ({"far": 2}, True),
+        ({"unused": 2}, False),
+    ],
+)
+def test_changes(change, runs):
+    counts = []
+    for values in ({}, change):
+        values = {"away": "x", "far": 1, "unused": 1, **SAME, **values}
+        Path("helpers.py").write_text("far = {far}\nunused = {unused}\ndef away(x): return far * ({away})\n".format(**values))
+        load("import helpers\n" + HELPED.format(**values)).one()
+        counts.append(ran())
+    assert counts == ["one", "one" if runs else ""]
+
+
+def test_recursive_and_methods():
+    text = "class A:\n    @staticmethod\n    def s(): return b()\n    @property\n    def p(self): return %d\n    @classmethod\n    def c(cls): return cls.s()\n"
+    text += "def b(n=0): return b(n + 1) if n < 2 else A().p\n@stage\ndef one(): return A.c()\n"
+    one, same, other = (load(text % n).one for n in (1, 1, 2))
+    assert (one(), other()) == (1, 2)
+    assert one.key() == same.key() != other.key()
+
+
+def test_decorated():
+    """What a decorator makes is hashed with what it wraps."""
+    text = "import functools\ndef adds(n):\n    def wrap(f):\n        return functools.wraps(f)(lambda: f() + n)\n    return wrap\n"
+    text += "@adds(%d)\ndef a(): return %d\n@functools.lru_cache\ndef b(): return %d\n@stage\ndef one(): return a() + b()\n"
+    text += "@stage\ndef two(): return one()\n"
+    pipes = [load(text % n) for n in ((1, 1, 1), (1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2))]
+    assert [p.two() for p in pipes] == [3, 3, 4, 4, 4]
+    for name in ("one", "two"):
+        keys = [getattr(p, name).key() for p in pipes]
+        assert keys[0] == keys[1] and len(set(keys)) == 4
+
+
+def test_without_source():
+    """What exec makes has no source: it is told apart by its bytecode."""
+    keys = []
+    for body in ("'''One.'''\n    return 1", "'''Two.'''\n    return 1", "'''Two.'''\n\n    # so\n    return 1", "'''Two.'''\n    return 2"):
+        names = {"__name__": "made"}
+        exec("from partd_go.stage import stage\n@stage\ndef one():\n    " + body, names)
+        keys.append(names["one"].key())
+    assert keys[0] == keys[1] == keys[2] != keys[3]
+
+
+def test_source_changed_after_load():
+    """What was loaded runs, and its key is of that, whatever the file has become."""
+    one = load("@stage\ndef one(): return 1\n").one
+    Path("pipe.py").write_text(Path("pipe.py").read_text().replace("1", "2"))
+    assert one() == 1
+    assert one.key() != load("@stage\ndef one(): return 2\n").one.key()
+    assert one.key() == load("@stage\ndef one(): return 1\n").one.key()
+
+
+SLOW = (
+    "import time\n@stage(cache=True, format='%s')\ndef one():\n" + note("one")
+    + "    while Path('hold').exists():\n        time.sleep(0.01)\n    return pandas.DataFrame({'a': range(10000)})\n"
+)  # fmt: skip
+
+
+def start():
+    program = "import pipe; print(len(pipe.one()))"
+    path = os.pathsep.join([os.getcwd(), str(Path(partd_go.__file__).parent.parent)])
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path})
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_processes(place, killed):
+    load(SLOW % "csv")
+    Path("hold").touch()
+    first = start()
+    deadline = time.monotonic() + 120
+    while not Path("ran").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    others = [start(), start()]
+    if killed:
+        first.kill()
+    Path("hold").unlink()
+    for process in others:
+        assert process.communicate(timeout=120)[0] == "10000\n"
+    first.communicate(timeout=120)
+    assert ran() == ("one one" if killed else "one")
+    assert [p.suffix for p in (place / ".partd_stages" / "pipe.one").iterdir()] == [".csv"]
+
+
+def test_kills(place):
+    """A process that is killed at any moment leaves nothing that is read; PARTD_KILLS says how many are."""
+    for i in range(int(os.environ.get("PARTD_KILLS", "3"))):
+        load(f"#{i}\n" + SLOW.replace("range(", f"range({i}, {i} + ") % ("csv", "parquet", "pickle")[i % 3])
+        process = start()
+        while process.poll() is None and not Path("ran").exists():
+            time.sleep(0.001)
+        time.sleep(i % 20 / 1000)
+        process.kill()
+        process.communicate(timeout=120)
+        assert len(importlib.import_module("pipe").one()) == 10000
+        ran()
+    assert not [p for p in (place / ".partd_stages").rglob(".*")]
+
+
+def test_cases():
+    """What lwdp gets wrong; the tables' tests run the same with it."""
+    path = {**os.environ, "PYTHONPATH": str(Path(partd_go.__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(CASES), "partd_go.stage"], env=path, check=True, capture_output=True, text=True
+    )
+    assert len(done.stdout.splitlines()) > 10 and all(line.endswith(": right") for line in done.stdout.splitlines()), done

@@ -1,0 +1,265 @@
+"""partd_go.tables beside pyarrow and pandas: in a directory, and at a server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
+import numpy as np
+import pandas as pd
+import polars
+import pyarrow as pa
+
+import partd_go
+import partd_go.tables
+from partd_go.tables import Exists, NotFound, Violation
+
+SOON = 120  # seconds within which what must happen does
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    with partd_go.tables.connect(tmp_path_factory.mktemp("tables")) as tables:
+        yield tables
+
+
+@pytest.fixture
+def tables(opened):
+    yield opened
+    for bucket in opened.buckets():
+        opened.delete_bucket(bucket, tables=True)
+    if names := opened.list():
+        opened.delete(*names)
+
+
+def quotes(days=4):
+    times = pd.date_range("2024-01-01", periods=days, freq="D", name="when")
+    return pd.DataFrame({"sym": ["A", "B"] * (days // 2), "price": np.arange(days) + 0.5}, times)
+
+
+def test_kinds(tables):
+    frame = quotes()
+    for bucket, data in (("pandas", frame), ("polars", polars.from_pandas(frame.reset_index())), ("arrow", pa.Table.from_pandas(frame)),
+                         ("batch", pa.Table.from_pandas(frame).to_batches()[0])):  # fmt: skip
+        tables.put("q", data, bucket=bucket)
+        assert tables.get("q", bucket, as_="arrow").select(["sym", "price"]).to_pydict() == frame.to_dict("list")
+        assert tables.get("q", bucket, as_="polars")["price"].to_list() == [0.5, 1.5, 2.5, 3.5]
+        assert list(tables.get("q", bucket)["sym"]) == ["A", "B", "A", "B"]
+    assert tables.buckets() == ["arrow", "batch", "pandas", "polars"]
+    with pytest.raises(TypeError, match="give a table of pandas"):
+        tables.put("q", {"a": [1]})
+    with pytest.raises(ValueError, match="write 'pandas'"):
+        tables.get("q", "arrow", as_="numpy")
+
+
+def test_chosen_rows(tables):
+    frame = quotes(40)
+    tables.put("q", frame, settings={"time": "when"})
+    equal = pd.testing.assert_frame_equal
+    equal(tables.get("q", columns=["price"]), frame[["price"]])
+    equal(tables.get("q", where="price > 30 and sym = 'A'"), frame[(frame.price > 30) & (frame.sym == "A")], check_freq=False)
+    day = pd.Timestamp("2024-01-20")
+    for filters, kept in (
+        ([("when", ">=", day), ("sym", "in", ["A"])], (frame.index >= day) & (frame.sym == "A")),
+        ([[("price", "<", 3)], [("price", ">=", np.float64(30)), ("index", "!=", day)]], (frame.price < 3) | (frame.price >= 30)),
+        ([("sym", "not in", ["A", "it's"])], frame.sym == "B"),
+    ):
+        equal(tables.get("q", where=filters), frame[kept], check_freq=False)
+    equal(tables.get("q", limit=3), frame[:3])
+    equal(tables.get("q", last=3), frame[-3:])
+    for wrong in ([("price", "~", 1)], [], [("price",)]):
+        with pytest.raises(ValueError, match="write"):
+            tables.get("q", where=wrong)
+    equal(tables.sql("SELECT sym, sum(price) AS total FROM q GROUP BY sym ORDER BY sym"), frame.groupby("sym").agg(total=("price", "sum")).reset_index())
+    long = "SELECT count(*) AS n FROM q WHERE sym <> '" + "x" * 20_000 + "'"
+    assert tables.sql(long, as_="arrow").to_pydict() == {"n": [40]}
+
+
+def test_parts(tables):
+    """A table's parts, about a file each, are together its rows; so also without an order."""
+    frame = quotes(400)
+    tables.put("ordered", frame, settings={"time": "when", "partition": "month"})
+    for at in range(3):
+        tables.put("plain", frame[at * 100 :][:100], "append", bucket="b")
+        tables.action("partd.fold")
+    for name, bucket, parts, rows in (("ordered", "", 14, frame), ("plain", "b", 3, frame[:300])):
+        found = tables.describe(name, bucket)
+        assert found["parts"] == parts and found["Rows"] == len(rows)
+        got = [tables.get(name, bucket, part=at, version=found["Version"]) for at in range(1, parts + 1)]
+        assert all(map(len, got))
+        pd.testing.assert_frame_equal(pd.concat(got), rows, check_freq=False)
+        only = [tables.get(name, bucket, part=at, where="price > 250", columns=["price"]) for at in range(1, parts + 1)]
+        pd.testing.assert_frame_equal(pd.concat(only), rows[rows.price > 250][["price"]], check_freq=False)
+        with pytest.raises(partd_go.Error, match="parts 1 to"):
+            tables.get(name, bucket, part=parts + 1)
+
+
+def test_put(tables):
+    frame = quotes()
+    tables.put("q", frame, id="once", settings={"time": "when"}, metadata={"source": "feed"})
+    tables.put("q", frame, "append", id="once")
+    assert len(tables.get("q")) == 4
+    with pytest.raises(Exists):
+        tables.put("q", frame)
+    later = frame.assign(price=9.0)[2:]
+    tables.put("q", later, upsert=["when"])
+    assert list(tables.get("q").price) == [0.5, 1.5, 9.0, 9.0]
+    tables.put("q", frame[:1], "replace")
+    assert len(tables.get("q")) == 1
+    with pytest.raises(ValueError, match="mode"):
+        tables.put("q", frame, "insert")
+    with pytest.raises(Violation, match="zz"):
+        tables.put("q", frame.assign(zz=1), "append")
+    tables.put("r", frame, metadata={"source": "feed", "lots": 1})
+    assert tables.list(metadata={"lots": 1}) == ["r"] and tables.list(pattern="[a-q]") == ["q"]
+    assert tables.describe("r")["Metadata"]["source"] == "feed"
+    tables.delete("q", "r")
+    with pytest.raises(NotFound):
+        tables.get("q")
+    for call in (lambda: tables.delete("q"), lambda: tables.sql("SELECT * FROM q"), lambda: tables.get("q", snapshot="none")):
+        with pytest.raises(NotFound):
+            call()
+    with pytest.raises(Violation, match="line 1"):
+        tables.sql("SELEC 1")
+
+
+def test_transformed(tables):
+    frame = quotes(40)
+    tables.put("q", frame)
+    assert tables.resample("q", "weeks", "W", "when", ["min", "max"], columns=["price"]) == (40, 6)
+    want = frame[["price"]].resample("W").agg(["min", "max"])
+    assert list(tables.get("weeks").price_max) == list(want[("price", "max")])
+    assert tables.resample("q", "some", sql="SELECT * FROM q WHERE price > 35", target_bucket="b") == (0, 5)
+    assert tables.combine(["q", ("b", "some")], "both") == (45, 45)
+    assert tables.combine(["q", ("b", "some")], "joined", "join", ["when", "sym", "price"], mode="append") == (45, 5)
+
+
+def test_large_rows(tables):
+    """A row larger than a message is put all the same, and a table in many of them."""
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"a": rng.random(2_000_000), "b": rng.integers(0, 9, 2_000_000)})
+    tables.put("large", frame)
+    pd.testing.assert_frame_equal(tables.get("large"), frame)
+    tables.put("long", pd.DataFrame({"t": ["x" * (8 << 20), "y"]}))
+    assert [len(text) for text in tables.get("long").t] == [8 << 20, 1]
+
+
+def test_closed(tmp_path):
+    tables = partd_go.tables.connect(tmp_path / "t")
+    tables.put("q", quotes())
+    tables.close()
+    tables.close()
+    with pytest.raises(partd_go.Closed):
+        tables.list()
+    with partd_go.tables.connect(tmp_path / "t") as again:
+        assert again.list() == ["q"]
+    with pytest.raises(partd_go.ConnectionFailed):
+        partd_go.tables.connect("grpc://localhost:1").list()
+
+
+def test_no_program(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(partd_go.NoServer, match="partd-go-tables by pip"):
+        partd_go.tables.connect(tmp_path)
+
+
+def test_killed_client(tmp_path):
+    """The server of a client that was killed ends, and what it has acknowledged is there."""
+    code = (
+        "import sys, time, pyarrow, partd_go.tables\n"
+        "tables = partd_go.tables.connect(sys.argv[1])\n"
+        "tables.put('t', pyarrow.table({'a': [1]}), 'append')\n"
+        "print(tables.url, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "t")], stdout=subprocess.PIPE, text=True)
+    socket = Path(child.stdout.readline().strip().removeprefix("grpc+unix://"))
+    assert socket.exists() and socket.parent.stat().st_mode & 0o77 == 0 and socket.stat().st_mode & 0o77 == 0
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    deadline = time.monotonic() + SOON
+    while socket.parent.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not socket.parent.exists()
+    with partd_go.tables.connect(tmp_path / "t") as tables:
+        assert tables.get("t", as_="arrow").to_pydict() == {"a": [1]}
+
+
+def test_serve(tmp_path):
+    with partd_go.tables.serve(tmp_path, port=0) as server:
+        with partd_go.tables.connect(server.url) as tables:
+            tables.put("q", quotes())
+        with pytest.raises(partd_go.NoServer, match="no secret"):
+            server.token()
+        shoots = pytest.importorskip("shoots")
+        client = shoots.ShootsClient("localhost", int(server.url.rpartition(":")[2]))
+        client.put("s", quotes().reset_index(), mode=shoots.PutMode.APPEND, bucket="b")
+        got = client.get("s", bucket="b", sql="SELECT * FROM s WHERE price > 2")
+        assert list(got.price) == [2.5, 3.5] and client.buckets() == ["b"]
+        assert client.resample("s", "days", source_bucket="b", target_bucket="b", sql="SELECT sym, sum(price) FROM s GROUP BY sym")
+        client.delete("s", bucket="b")
+        assert "b" in client.buckets()
+        server.shutdown()
+        assert not os.path.exists(server._directories[0])
+
+
+def certificate(made):
+    run = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
+           "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2", "-keyout", f"{made}/key", "-out", f"{made}/cert"]  # fmt: skip
+    subprocess.run(run, check=True, capture_output=True)
+    return f"{made}/cert", f"{made}/key"
+
+
+def test_secured(tmp_path):
+    cert, key = certificate(tmp_path)
+    with partd_go.tables.serve(tmp_path / "t", port=0, cert=cert, key=key, secret="a secret of thirty-two bytes or so") as server:
+        assert server.url.startswith("grpc+tls://localhost:")
+        with partd_go.tables.connect(server.url, server.token(), cert) as tables:
+            tables.put("q", quotes())
+        with partd_go.tables.connect(server.url, server.token(read=True, ttl="1h"), Path(cert).read_text()) as tables:
+            assert len(tables.get("q")) == 4
+            for change in (lambda: tables.put("q", quotes(), "append"), lambda: tables.delete("q")):
+                with pytest.raises(partd_go.Refused):
+                    change()
+        for token in (None, "x", server.token()[:-2] + "AA"):
+            with partd_go.tables.connect(server.url, token, cert) as tables, pytest.raises(partd_go.Refused):
+                tables.list()
+        with partd_go.tables.connect(server.url, server.token()) as tables, pytest.raises(partd_go.ConnectionFailed):
+            tables.list()  # the system's authorities do not know the certificate
+    with pytest.raises(partd_go.NoServer, match="without TLS"):
+        partd_go.tables.serve(tmp_path / "t", port=0, secret="a secret of thirty-two bytes or so")
+    with pytest.raises(partd_go.Refused, match="write grpc\\+tls"):
+        partd_go.tables.connect("grpc://tables.example.org:8081", "token")
+
+
+def test_wheels(tmp_path):
+    """Both wheels in an environment where nothing else is run the first example of the page."""
+    wheels = os.environ.get("PARTD_WHEELS")
+    if not wheels:
+        pytest.skip("needs PARTD_WHEELS, the directory of the wheels that were built")
+    import re
+    import venv
+
+    venv.create(tmp_path / "env", with_pip=True)
+    bin = tmp_path / "env" / "bin"
+    files = sorted(map(str, Path(wheels).glob("*.whl")))
+    assert any("manylinux_2_36_" in file for file in files) or sys.platform != "linux"
+    subprocess.run([bin / "pip", "install", "--quiet", *files, "pandas<3", "pyarrow"], check=True)
+    page = (Path(__file__).parent.parent / "docs" / "tables.md").read_text()
+    code, want = re.findall(r"^```(?:python|text)\n(.*?)^```$", page, re.M | re.S)[:2]
+    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PATH")}
+    ran = subprocess.run([bin / "python", "-c", code], check=True, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert ran.stdout == want
+    with contextlib.suppress(KeyError):
+        env["PATH"] = os.environ["PATH"]
+    told = subprocess.run([bin / "partd-tables", "--version"], check=True, capture_output=True, text=True, env=env).stdout
+    assert told.startswith("partd-tables ")

@@ -1,0 +1,465 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/hostile"
+)
+
+// users are tokens, and common names behind "cert:", with rights in namespaces.
+type users struct {
+	mu   sync.Mutex
+	does map[string]map[string]Rights
+}
+
+func (u *users) Authenticate(token string, certificate *x509.Certificate) (Identity, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if token == "" && certificate != nil {
+		token = "cert:" + certificate.Subject.CommonName
+	}
+	if u.does[token] == nil {
+		return Identity{}, errors.New("nobody has it")
+	}
+	return Identity{User: "user of " + token[:4], Grant: token}, nil
+}
+
+func (u *users) Rights(who Identity, namespace string) Rights {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.does[who.Grant][namespace]
+}
+
+// safeBuffer is a log that goroutines write.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// attempts are all that a client can ask for, with the right that each needs.
+func attempts(c *Client) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"append": func(ctx context.Context) error { return c.Append(ctx, one("a", "intruder")) },
+		"set":    func(ctx context.Context) error { return c.Set(ctx, "a", []byte("intruder")) },
+		"iset":   func(ctx context.Context) error { return c.SetOnce(ctx, "new", []byte("intruder")) },
+		"delete": func(ctx context.Context) error { return c.Delete(ctx, "a") },
+		"drop":   func(ctx context.Context) error { return c.Drop(ctx) },
+		"pop":    func(ctx context.Context) error { _, err := c.Pop(ctx, "a"); return err },
+		"get":    func(ctx context.Context) error { _, err := c.Get(ctx, "a"); return err },
+		"open":   func(ctx context.Context) error { _, err := c.Open(ctx, "a"); return err },
+		"keys": func(ctx context.Context) error {
+			for _, err := range c.Keys(ctx) {
+				return err
+			}
+			return nil
+		},
+		"scan": func(ctx context.Context) error {
+			for _, err := range c.Scan(ctx) {
+				return err
+			}
+			return nil
+		},
+		"stat":   func(ctx context.Context) error { _, err := c.Stat(ctx); return err },
+		"verify": func(ctx context.Context) error { _, err := c.Check(ctx); return err },
+		"flush":  func(ctx context.Context) error { return c.Flush(ctx) },
+		"sync":   func(ctx context.Context) error { return c.Sync(ctx) },
+	}
+}
+
+var allowedWith = map[Rights][]string{
+	RightRead:   {"get", "open", "keys", "scan", "stat", "verify"},
+	RightAppend: {"append", "iset", "flush", "sync"},
+	RightChange: {"set", "delete", "drop", "pop", "flush", "sync"},
+}
+
+// TestIntruders lets clients without, with a wrong and with a lesser credential
+// try everything, over each transport, in the default namespace and in another:
+// what they may not do is refused with one answer, changes nothing, and is logged
+// without the credential.
+func TestIntruders(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	ca, pair := authority(t, "ours")
+	_, foreign := authority(t, "another")
+	reader, err := ca.Issue("reader", time.Hour)
+	must(t, err)
+	nobody, err := ca.Issue("nobody", time.Hour)
+	must(t, err)
+	gone, err := ca.Issue("gone", -time.Hour)
+	must(t, err)
+	u := &users{does: map[string]map[string]Rights{
+		"cert:reader": {"": RightRead}, "cert:gone": {"": AllRights},
+		"tokenOfElsewhere": {"other": AllRights}, "tokenOfAdmin": {"": RightAdmin, "job": RightAdmin},
+		"r-token": {"": RightRead, "job": RightRead}, "a-token": {"": RightAppend, "job": RightAppend}, "c-token": {"": RightChange, "job": RightChange},
+		"owner": {"": AllRights}, "ownerOfJob": {"job": AllRights},
+	}}
+	log := &safeBuffer{}
+	spaces := &memSpaces{}
+	theDefault := partd.NewDict()
+	inJob, _ := spaces.Use("job")
+	s, err := NewServer(theDefault, &ServerOptions{Authorizer: u, Namespaces: spaces, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Shutdown(ctx)) })
+	dir, err := os.MkdirTemp("", "partd") // short: a socket's path has little room
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	urls := map[string]string{}
+	for _, scheme := range []string{"tcp", "tls", "ipc"} {
+		var l net.Listener
+		switch scheme {
+		case "tls":
+			l, err = ListenTLS("tls://127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair.TLS}, ClientCAs: ca.Pool, ClientAuth: tls.VerifyClientCertIfGiven})
+		case "tcp":
+			l, err = Listen("tcp://127.0.0.1:0")
+		default:
+			l, err = Listen("ipc://" + filepath.Join(dir, "s"))
+		}
+		must(t, err)
+		go s.Serve(ctx, l)
+		urls[scheme] = URL(l.Addr())
+	}
+	var namespace string
+	var store partd.Partd
+	options := func(scheme, token string, certs ...tls.Certificate) *ClientOptions {
+		o := &ClientOptions{Token: token, Namespace: namespace}
+		if scheme == "tls" {
+			o.TLS = &tls.Config{RootCAs: ca.Pool, Certificates: certs}
+		}
+		return o
+	}
+	before := func() {
+		must(t, store.Drop(ctx))
+		must(t, store.Append(ctx, one("a", "secret")))
+	}
+	unchanged := func(who string) {
+		t.Helper()
+		values, err := store.Get(ctx, "a", "new")
+		if must(t, err); string(values[0]) != "secret" || len(values[1]) != 0 {
+			t.Errorf("%s changed the store: %q", who, values)
+		}
+	}
+	intrude := func(scheme, url string) {
+		var answers []string
+		refused := func(who string, o *ClientOptions) {
+			t.Helper()
+			c, err := Dial(ctx, url, o)
+			if err == nil {
+				_ = c.Close()
+			}
+			if !errors.Is(err, fs.ErrPermission) {
+				t.Errorf("%s over %s: %v", who, scheme, err)
+				return
+			}
+			answers = append(answers, err.Error())
+		}
+		refused("nobody", options(scheme, ""))
+		refused("a wrong token", options(scheme, "wrong-token"))
+		refused("a token of another namespace", options(scheme, "tokenOfElsewhere"))
+		o := options(scheme, map[string]string{"": "owner", "job": "ownerOfJob"}[namespace])
+		o.Namespace = "hidden"
+		refused("a namespace without rights", o)
+		if namespace != "" {
+			refused("the owner of another namespace", options(scheme, "owner"))
+		}
+		if scheme == "tls" {
+			refused("a certificate of nobody", options(scheme, "", nobody.TLS))
+			for name, bad := range map[string]tls.Certificate{"foreign": foreign.TLS, "expired": gone.TLS} {
+				if _, err := Dial(ctx, url, options(scheme, "", bad)); err == nil {
+					t.Errorf("a certificate that is %s is let in", name)
+				}
+			}
+			u.mu.Lock()
+			u.does["cert:reader"] = map[string]Rights{namespace: RightRead}
+			u.mu.Unlock()
+			c := dial(t, url, options(scheme, "", reader.TLS))
+			if _, err := c.Get(ctx, "a"); err != nil {
+				t.Errorf("a certificate with rights: %v", err)
+			}
+			if err := c.Append(ctx, one("a", "x")); !errors.Is(err, fs.ErrPermission) {
+				t.Errorf("a certificate without the right: %v", err)
+			}
+		}
+		for _, a := range answers {
+			if a != answers[0] {
+				t.Errorf("over %s there are different answers, %q and %q", scheme, answers[0], a)
+			}
+		}
+		unchanged("who was refused")
+		for token, has := range map[string]Rights{"r-token": RightRead, "a-token": RightAppend, "c-token": RightChange, "tokenOfAdmin": RightAdmin} {
+			c := dial(t, url, options(scheme, token))
+			for name, try := range attempts(c) {
+				may := false
+				for _, a := range allowedWith[has] {
+					may = may || a == name
+				}
+				before()
+				err := try(ctx)
+				if denied := errors.Is(err, fs.ErrPermission); denied == may {
+					t.Errorf("over %s to %q, with the right %s: %s: %v", scheme, namespace, has, name, err)
+				} else if denied {
+					unchanged(has.String() + " by " + name)
+				}
+			}
+		}
+	}
+	for scheme, url := range urls {
+		namespace, store = "job", inJob
+		before()
+		intrude(scheme, url)
+		namespace, store = "", theDefault
+		before()
+		intrude(scheme, url)
+		before()
+		network, address := "tcp", url[len("tcp://"):]
+		if scheme == "ipc" {
+			network = "unix"
+		}
+		if scheme == "tls" {
+			continue
+		}
+		for _, command := range [][]string{{"append", "a", "x"}, {"iset", "new", "x"}, {"delete", "a"}, {"drop"}, {"close"}} {
+			p, err := hostile.Open(ctx, network, address, 10*time.Second)
+			must(t, err)
+			must(t, p.Send(command...))
+			if got, err := p.Receive(); err != nil || !strings.HasPrefix(got[0], "error: ") {
+				t.Errorf("Python's %s over %s: %q, %v", command[0], scheme, got, err)
+			}
+			_ = p.Close()
+		}
+		p, err := hostile.Open(ctx, network, address, 10*time.Second)
+		must(t, err)
+		must(t, p.Send("get", "a"))
+		if got, err := p.Receive(); err == nil {
+			t.Errorf("Python's get over %s: %q", scheme, got)
+		}
+		_ = p.Close()
+		unchanged("Python's client")
+	}
+	text := log.String()
+	if strings.Count(text, "refused") < 20 || !strings.Contains(text, "nobody has it") {
+		t.Errorf("the log says only %s", text)
+	}
+	for _, secret := range []string{"wrong-token", "tokenOfElsewhere", "r-token", "secret"} {
+		if strings.Contains(text, secret) {
+			t.Errorf("the log tells %q", secret)
+		}
+	}
+}
+
+// TestRightsTakenAway takes rights from a user who is connected, and lets another
+// try the session of the first with its token.
+func TestRightsTakenAway(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	u := &users{does: map[string]map[string]Rights{"first": {"": AllRights}, "second": {"": AllRights}}}
+	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u})
+	first, second := dial(t, url, &ClientOptions{Token: "first"}), dial(t, url, &ClientOptions{Token: "second"})
+	again := dial(t, url, &ClientOptions{Token: "first"})
+	session, err := first.NewSession(ctx)
+	must(t, err)
+	token, err := first.SessionToken(ctx, session)
+	must(t, err)
+	if err := second.CheckSession(ctx, session, token); !errors.Is(err, partd.ErrSessionExpired) {
+		t.Errorf("another user goes on with a session: %v", err)
+	}
+	must(t, again.CheckSession(ctx, session, token))
+	u.mu.Lock()
+	u.does["first"] = map[string]Rights{"": RightRead}
+	u.mu.Unlock()
+	if err := first.Append(ctx, one("k", "v")); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("a right that was taken away: %v", err)
+	}
+}
+
+// TestGuesses lets a peer be wrong often: it is slowed down, and is let in soon
+// when it is right. Others notice nothing.
+func TestGuesses(t *testing.T) {
+	t.Parallel()
+	var g guesses
+	for range guessBurst {
+		if !g.mayTry("evil", "") {
+			t.Fatal("slowed down too early")
+		}
+		g.wrong("evil")
+	}
+	if g.mayTry("evil", "") || !g.mayTry("honest", "") {
+		t.Fatal("it is not slowed down, or others are")
+	}
+	time.Sleep(time.Second / guessRate * 2)
+	if !g.mayTry("evil", "") {
+		t.Fatal("it is locked out")
+	}
+	for i := range 2 * maxGuessers {
+		g.wrong(fmt.Sprint(i))
+	}
+	if len(g.peers) > maxGuessers {
+		t.Fatalf("%d peers are remembered", len(g.peers))
+	}
+	ctx := context.Background()
+	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: &users{does: map[string]map[string]Rights{"good": {"": AllRights}}}})
+	var wg sync.WaitGroup
+	var busy, denied int
+	var mu sync.Mutex
+	for range 3 * guessBurst {
+		wg.Go(func() {
+			_, err := Dial(ctx, url, &ClientOptions{Token: "bad"})
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.Is(err, ErrBusy) {
+				busy++
+			} else if errors.Is(err, fs.ErrPermission) {
+				denied++
+			}
+		})
+	}
+	wg.Wait()
+	if busy < guessBurst || denied < guessBurst {
+		t.Errorf("%d guesses were answered, %d were not looked at", denied, busy)
+	}
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		c, err := Dial(ctx, url, &ClientOptions{Token: "good"})
+		if err == nil {
+			must(t, c.Close())
+			break
+		}
+		if time.Since(begin) > 5*time.Second {
+			t.Fatalf("who is right is locked out: %v", err)
+		}
+	}
+}
+
+// TestTokenOverTCP sends a token to this machine only, unless told to.
+func TestTokenOverTCP(t *testing.T) {
+	c, err := newClient("tcp://127.0.0.1:1", &ClientOptions{Token: "t"})
+	must(t, err)
+	for address, beyond := range map[string]bool{"127.0.0.1:1": false, "[::1]:1": false, "10.0.0.1:1": true, "[2001:db8::1]:1": true, "0.0.0.0:1": true} {
+		a, err := net.ResolveTCPAddr("tcp", address)
+		must(t, err)
+		if BeyondLoopback(a) != beyond {
+			t.Errorf("%s: beyond loopback %v", address, !beyond)
+		}
+		if err := c.mayShowToken(a); (err != nil) != beyond {
+			t.Errorf("a token to %s: %v", address, err)
+		}
+	}
+	c.opts.InsecureToken = true
+	must(t, c.mayShowToken(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}))
+}
+
+// TestTrustedSocket serves Python's clients where the listener says who may
+// connect, and not where it does not.
+func TestTrustedSocket(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	s, err := NewServer(partd.NewDict(), &ServerOptions{Authorizer: &users{}})
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Shutdown(ctx)) })
+	l, err := Listen("tcp://127.0.0.1:0")
+	must(t, err)
+	go s.ServeWith(ctx, l, &ServeOptions{Trusted: true})
+	p, err := hostile.Open(ctx, "tcp", l.Addr().String(), 10*time.Second)
+	must(t, err)
+	defer p.Close()
+	must(t, p.Ask([]string{"ack"}, "append", "k", "v"))
+	must(t, p.Ask([]string{"v"}, "get", "k"))
+	must(t, p.Ask([]string{"ack"}, "syn")) // the second answer to get, and its own
+	c := dial(t, URL(l.Addr()), nil)
+	must(t, c.Append(ctx, one("k", "w")))
+	if _, err := Dial(ctx, URL(l.Addr()), &ClientOptions{Token: "wrong"}); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("a wrong token where none is needed: %v", err)
+	}
+}
+
+// TestAdminOfANamespace lets nobody end the server for all who is an administrator of
+// one namespace.
+func TestAdminOfANamespace(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	u := &users{does: map[string]map[string]Rights{"some": {"job7": AllRights}, "every": {"job7": AllRights, "": RightAdmin}}}
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{}, Authorizer: u})
+	for _, token := range []string{"some", "every"} {
+		c := dial(t, url+"/job7", &ClientOptions{Token: token})
+		must(t, c.link.write([][]byte{message("close")}))
+		_, _ = c.Get(ctx, "k") // the answer to close ends the connection
+		select {
+		case <-s.CloseRequested():
+			if token == "some" {
+				t.Fatal("the administrator of one namespace has ended the server")
+			}
+		case <-time.After(100 * time.Millisecond):
+			if token == "every" {
+				t.Error("who may end the server cannot")
+			}
+		}
+	}
+}
+
+// TestGuessesOfANeighbour lets in, while their address is flooded with guesses, who
+// was in before, and who has a certificate.
+func TestGuessesOfANeighbour(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	ca, pair := authority(t, "ours")
+	reader, err := ca.Issue("reader", time.Hour)
+	must(t, err)
+	u := &users{does: map[string]map[string]Rights{"good": {"": AllRights}, "cert:reader": {"": AllRights}}}
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u})
+	l, err := ListenTLS("tls://127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair.TLS}, ClientCAs: ca.Pool, ClientAuth: tls.VerifyClientCertIfGiven})
+	must(t, err)
+	go s.Serve(ctx, l)
+	must(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
+	for range 10 * guessBurst {
+		s.guesses.wrong("127.0.0.1")
+	}
+	if _, err := Dial(ctx, url, &ClientOptions{Token: "evil"}); !errors.Is(err, ErrBusy) {
+		t.Errorf("a guess more: %v", err)
+	}
+	must(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
+	must(t, dial(t, URL(l.Addr()), &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{reader.TLS}}}).Close())
+}
+
+// TestRefusedOnce logs a refused request, and a refused client, in one line each.
+func TestRefusedOnce(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	log := &safeBuffer{}
+	u := &users{does: map[string]map[string]Rights{"reader": {"": RightRead}}}
+	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	if err := dial(t, url, &ClientOptions{Token: "reader"}).Delete(ctx, "k"); !errors.Is(err, fs.ErrPermission) {
+		t.Error(err)
+	}
+	if _, err := Dial(ctx, url, &ClientOptions{Token: "wrong"}); !errors.Is(err, fs.ErrPermission) {
+		t.Error(err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if n := strings.Count(log.String(), "\n"); n != 2 {
+		t.Errorf("%d lines tell of 2 refusals:\n%s", n, log)
+	}
+}

@@ -1,0 +1,56 @@
+package remote
+
+import (
+	"errors"
+
+	"github.com/go-partd/partd"
+)
+
+// Room says whether a store may take more: a quota, or what must stay free of its
+// disk. What is not an append or a set needs none.
+type Room interface {
+	// Take admits a change that adds so many entries and bytes. Its error answers the
+	// request, of which nothing is applied; clients know ENOSPC and EDQUOT.
+	Take(entries int, bytes int64) (taken int64, err error)
+	// Done is called when the change has ended, well or not, with what Take returned;
+	// and with 0 after one that needs no room, and may have made some.
+	Done(taken int64)
+}
+
+// roomError is why a Room refused a change: with a quota, that is no fault of the store.
+type roomError struct{ error }
+
+func (e *roomError) Unwrap() error { return e.error }
+
+// ifRoom makes a change for which there is room.
+func ifRoom(room Room, op partd.Operation, do func() (bool, error)) (applied bool, err error) {
+	if room == nil {
+		return do()
+	}
+	if op.Change == partd.ChangeDelete || op.Change == partd.ChangeDrop {
+		defer room.Done(0)
+		return do()
+	}
+	bytes := int64(0)
+	for i := range op.Entries {
+		bytes += int64(len(op.Entries[i].Key) + len(op.Entries[i].Value))
+	}
+	taken, err := room.Take(len(op.Entries), bytes)
+	if err != nil {
+		return false, &partd.Error{Op: mutation(op.Change).String(), Err: &roomError{err}}
+	}
+	defer room.Done(taken)
+	return do()
+}
+
+// resent reports whether an operation may have been applied before, so that the
+// store alone can answer it, whether there is room or not. Of a session that another
+// server began, the first operation may. mu is held.
+func (x *session) resent(tag partd.Tag) bool { return !x.counted || tag.Number <= x.applied }
+
+// note keeps what resent needs. mu is held.
+func (x *session) note(tag partd.Tag, err error) {
+	if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
+		x.counted, x.applied = true, max(x.applied, tag.Number)
+	}
+}

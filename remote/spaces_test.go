@@ -1,0 +1,206 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// memSpaces are namespaces in memory.
+type memSpaces struct {
+	mu     sync.Mutex
+	stores map[string]partd.Partd
+	used   map[string]int
+	closed bool
+}
+
+func (m *memSpaces) Use(name string) (partd.Partd, func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stores == nil {
+		m.stores, m.used = map[string]partd.Partd{}, map[string]int{}
+	}
+	if m.stores[name] == nil {
+		m.stores[name] = partd.NewDict()
+	}
+	m.used[name]++
+	return m.stores[name], func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.used[name]--
+	}
+}
+
+func (m *memSpaces) List(_ context.Context, after string, limit int) (list []NamespaceInfo, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name := range m.stores {
+		if name > after {
+			list = append(list, NamespaceInfo{Name: name, Disk: int64(len(name))})
+		}
+	}
+	slices.SortFunc(list, func(a, b NamespaceInfo) int { return strings.Compare(a.Name, b.Name) })
+	return list[:min(limit, len(list))], nil
+}
+
+func (m *memSpaces) Room(string) Room { return nil }
+
+func (m *memSpaces) WhenFull(func()) {}
+
+func (m *memSpaces) Close(context.Context) error {
+	m.closed = true
+	return nil
+}
+
+// TestNamespaces keeps what is in one from others: values, sizes, drops, sessions,
+// and what was popped.
+func TestNamespaces(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	spaces := &memSpaces{}
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces})
+	base, a, b := dial(t, url, nil), dial(t, url+"/a", nil), dial(t, url, &ClientOptions{Namespace: "b"})
+	for i, c := range []*Client{base, a, b} {
+		must(t, c.Append(ctx, one("k", strings.Repeat(fmt.Sprint(i), i+1))))
+	}
+	must(t, b.Drop(ctx))
+	must(t, b.Append(ctx, one("k", "again")))
+	for i, c := range []*Client{base, a, b} {
+		values, err := c.Get(ctx, "k")
+		if must(t, err); string(values[0]) != []string{"0", "11", "again"}[i] {
+			t.Errorf("client %d reads %q", i, values[0])
+		}
+		if st, err := c.Stat(ctx); err != nil || st.Bytes != int64(len(values[0])) {
+			t.Errorf("client %d: %+v, %v", i, st, err)
+		}
+	}
+	session, err := a.NewSession(ctx)
+	must(t, err)
+	token, err := a.SessionToken(ctx, session)
+	must(t, err)
+	if err := b.CheckSession(ctx, session, token); !errors.Is(err, partd.ErrSessionExpired) {
+		t.Errorf("a session goes on in another namespace: %v", err)
+	}
+	values, err := a.Pop(ctx, "k")
+	if must(t, err); string(values[0]) != "11" {
+		t.Errorf("popped %q", values[0])
+	}
+	for _, bad := range []string{"/", "/..", "/a/b", "/" + strings.Repeat("x", 65)} {
+		if _, err := Dial(ctx, url+bad, nil); err == nil {
+			t.Errorf("the namespace %q is let in", bad)
+		}
+	}
+	list, err := base.Namespaces(ctx)
+	if must(t, err); len(list) != 2 || list[0].Name != "a" || list[1].Disk != 1 {
+		t.Errorf("listed are %+v", list)
+	}
+	_, plain := serve(t, partd.NewDict(), nil)
+	if _, err := Dial(ctx, plain+"/a", nil); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a server without namespaces: %v", err)
+	}
+	must(t, a.Close())
+	must(t, b.Close())
+	for range 200 {
+		s.spaces.mu.Lock()
+		n := len(s.spaces.named)
+		s.spaces.mu.Unlock()
+		if n == 0 {
+			break
+		}
+		again := dial(t, url+"/c", nil)
+		must(t, again.Close())
+	}
+	must(t, s.Shutdown(ctx))
+	for name, n := range spaces.used {
+		if n != 0 && name != "c" || !spaces.closed {
+			t.Errorf("the namespace %s is in use %d times after its clients have left", name, n)
+		}
+	}
+}
+
+// TestManyNamespacesListed lists more than an answer has, of them those that the
+// user is an administrator of.
+func TestManyNamespacesListed(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	spaces := &memSpaces{}
+	rights := map[string]Rights{"": AllRights}
+	for i := range 3 * listedAtOnce {
+		name := fmt.Sprintf("n%04d", i)
+		spaces.Use(name)
+		if i%3 == 0 {
+			rights[name] = RightAdmin
+		}
+	}
+	u := &users{does: map[string]map[string]Rights{"admin": rights, "other": {"": dataRights}}}
+	_, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces, Authorizer: u})
+	list, err := dial(t, url, &ClientOptions{Token: "admin"}).Namespaces(ctx)
+	if must(t, err); len(list) != listedAtOnce || list[1].Name != "n0003" {
+		t.Errorf("%d are listed", len(list))
+	}
+	if _, err := dial(t, url, &ClientOptions{Token: "other"}).Namespaces(ctx); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("who is no administrator: %v", err)
+	}
+}
+
+// TestListenerOfANamespace gives Python's clients the namespace of their listener,
+// and Go's no other.
+func TestListenerOfANamespace(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	spaces := &memSpaces{}
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces})
+	l, err := Listen("tcp://127.0.0.1:0")
+	must(t, err)
+	go s.ServeWith(ctx, l, &ServeOptions{Namespace: "job7"})
+	p := openPeer(t, URL(l.Addr()))
+	if _, err := p.Write(message("append", "k", "python")); err != nil {
+		t.Fatal(err)
+	}
+	must(t, dial(t, URL(l.Addr()), nil).Append(ctx, one("g", "go")))
+	if _, err := Dial(ctx, URL(l.Addr())+"/other", nil); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("another namespace: %v", err)
+	}
+	c := dial(t, url+"/job7", nil)
+	for range 1000 {
+		values, err := c.Get(ctx, "k", "g")
+		if must(t, err); string(values[0])+string(values[1]) == "pythongo" {
+			return
+		}
+	}
+	t.Error("the namespace has not what was stored over its listener")
+}
+
+// TestListTellsNoOther tells an administrator no name of a namespace of others, nor
+// where its pages end.
+func TestListTellsNoOther(t *testing.T) {
+	t.Parallel()
+	spaces := &memSpaces{}
+	for i := range 3 * listedAtOnce {
+		spaces.Use(fmt.Sprintf("n%04d", i))
+	}
+	u := &users{does: map[string]map[string]Rights{"admin": {"n0003": AllRights}}}
+	_, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces, Authorizer: u})
+	k := newCall(opNamespaces)
+	k.buf = appendText(k.buf, "")
+	must(t, dial(t, url+"/n0003", &ClientOptions{Token: "admin"}).do(context.Background(), k))
+	if rest := strings.ReplaceAll(string(k.reply), "n0003", ""); strings.Contains(rest, "n0") {
+		t.Errorf("it hears of others: %q", rest)
+	}
+}
+
+// TestErrorsOfURLs tell nothing secret that somebody wrote into a URL.
+func TestErrorsOfURLs(t *testing.T) {
+	for _, url := range []string{"tls://h:1/n?token=hush", "tls://u:hush@h:1", "tls://u:hu/hush@h:1", "tcp://h:1?password=hush", "tls://h/x?token=hush"} {
+		if err := CheckURL(url); err == nil || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}

@@ -1,0 +1,204 @@
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/cutproxy"
+	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/testcert"
+)
+
+// authority makes an authority, and a certificate of it for this machine.
+func authority(t testing.TB, name string) (*testcert.Authority, *testcert.Pair) {
+	t.Helper()
+	ca, err := testcert.New(t.TempDir(), name)
+	must(t, err)
+	pair, err := ca.Issue("server", time.Hour, "127.0.0.1", "localhost")
+	must(t, err)
+	return ca, pair
+}
+
+// serveTLS is serve over TLS.
+func serveTLS(t testing.TB, store partd.Partd, config *tls.Config, opts *ServerOptions) string {
+	t.Helper()
+	s, err := NewServer(store, opts)
+	must(t, err)
+	l, err := ListenTLS("tls://127.0.0.1:0", config)
+	must(t, err)
+	go s.Serve(context.Background(), l)
+	t.Cleanup(func() { must(t, s.Shutdown(context.Background())) })
+	return URL(l.Addr())
+}
+
+// TestTLS stores and reads large values over TLS, and lets no client go on that
+// cannot know the server, nor one without TLS.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	ca, pair := authority(t, "ours")
+	other, foreign := authority(t, "another")
+	expired, err := ca.Issue("expired", -time.Hour, "127.0.0.1")
+	must(t, err)
+	wrongName, err := ca.Issue("wrong name", time.Hour, "elsewhere.example")
+	must(t, err)
+	url := serveTLS(t, partd.NewDict(), &tls.Config{Certificates: []tls.Certificate{pair.TLS}}, &ServerOptions{HandshakeTimeout: 300 * time.Millisecond})
+	if !strings.HasPrefix(url, "tls://127.0.0.1:") {
+		t.Fatalf("the address is %s", url)
+	}
+	c := dial(t, url, &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}})
+	large := strings.Repeat("0123456789abcdef", 1<<20) // more than a page
+	must(t, c.Append(ctx, one("large", large), one("small", "v")))
+	values, err := c.Get(ctx, "small", "large")
+	if must(t, err); string(values[0]) != "v" || string(values[1]) != large {
+		t.Errorf("%q and %d bytes came back", values[0], len(values[1]))
+	}
+	for name, config := range map[string]*tls.Config{
+		"the system's authorities": nil,
+		"another authority":        {RootCAs: other.Pool},
+		"another name":             {RootCAs: ca.Pool, ServerName: "elsewhere.example"},
+	} {
+		if _, err := Dial(ctx, url, &ClientOptions{TLS: config}); err == nil || !strings.Contains(err.Error(), "certificate") {
+			t.Errorf("with %s: %v", name, err)
+		}
+	}
+	for name, bad := range map[string]*testcert.Pair{"expired": expired, "foreign": foreign, "wrong name": wrongName} {
+		url := serveTLS(t, partd.NewDict(), &tls.Config{Certificates: []tls.Certificate{bad.TLS}}, nil)
+		if _, err := Dial(ctx, url, &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}}); err == nil || !strings.Contains(err.Error(), "certificate") {
+			t.Errorf("a server with a certificate that is %s: %v", name, err)
+		}
+	}
+	address := strings.TrimPrefix(url, "tls://")
+	if _, err := Dial(ctx, "tcp://"+address, nil); err == nil {
+		t.Error("a client without TLS is served")
+	}
+	if _, err := tls.Dial("tcp", address, &tls.Config{RootCAs: ca.Pool, MaxVersion: tls.VersionTLS12}); err == nil {
+		t.Error("TLS 1.2 is spoken")
+	}
+	quiet, err := net.Dial("tcp", address)
+	must(t, err)
+	must(t, quiet.SetReadDeadline(time.Now().Add(20*time.Second)))
+	if n, err := quiet.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a peer that says nothing: %d bytes, %v", n, err)
+	}
+}
+
+// TestExactlyOnceOverTLS appends over connections that are cut at random bytes, also
+// in the middle of TLS's own records.
+func TestExactlyOnceOverTLS(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	ca, pair := authority(t, "ours")
+	url := serveTLS(t, partd.NewDict(), &tls.Config{Certificates: []tls.Certificate{pair.TLS}}, nil)
+	p, err := cutproxy.New("tcp", strings.TrimPrefix(url, "tls://"), 1)
+	must(t, err)
+	t.Cleanup(func() { must(t, p.Close()) })
+	opts := &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}}
+	through := strings.Replace(p.URL(), "tcp://", "tls://", 1)
+	var c *Client
+	for c == nil {
+		if c, err = Dial(ctx, through, opts); err != nil && errors.Is(err, fs.ErrPermission) {
+			t.Fatal(err)
+		}
+	}
+	var want strings.Builder
+	for p.Cuts() < cuts(t, 60) {
+		piece := strings.Repeat(string(rune('a'+p.Cuts()%26)), 1000) + ";"
+		must(t, c.Append(ctx, one("k", piece)))
+		want.WriteString(piece)
+	}
+	p.Steady()
+	values, err := c.Get(ctx, "k")
+	if must(t, err); string(values[0]) != want.String() {
+		t.Errorf("%d bytes, want %d", len(values[0]), want.Len())
+	}
+	must(t, c.Close())
+}
+
+// tunnel passes connections on to a server over TLS, as far as bytes go.
+func tunnel(t *testing.T, url string, config *tls.Config) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer from.Close()
+				to, err := tls.Dial("tcp", strings.TrimPrefix(url, "tls://"), config)
+				if err != nil {
+					return
+				}
+				defer to.Close()
+				go func() {
+					_, _ = io.Copy(to, from)
+					_ = to.CloseWrite()
+				}()
+				_, _ = io.Copy(from, to)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// TestHostileOverTLS holds made-up conversations within TLS with a server that has
+// users, while an honest peer is served, and sends what is no TLS.
+func TestHostileOverTLS(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	ca, pair := authority(t, "ours")
+	s, err := NewServer(partd.NewDict(), &ServerOptions{Authorizer: &users{}, MaxMessage: 1 << 20, HandshakeTimeout: 3 * time.Second})
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Shutdown(ctx)) })
+	urls := map[bool]string{}
+	for _, trusted := range []bool{false, true} {
+		l, err := ListenTLS("tls://127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair.TLS}})
+		must(t, err)
+		go s.ServeWith(ctx, l, &ServeOptions{Trusted: trusted})
+		urls[trusted] = URL(l.Addr())
+	}
+	target := &hostile.Target{Network: "tcp", Address: tunnel(t, urls[true], &tls.Config{RootCAs: ca.Pool}), MaxMessage: 1 << 20, Patience: 30 * time.Second}
+	r, err := hostile.Run(ctx, target, 300, 8, 1, 10*time.Second, nil)
+	if err != nil || r.Honest == 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	var all sync.WaitGroup
+	for seed := range byte(50) {
+		all.Go(func() {
+			c, err := net.Dial("tcp", strings.TrimPrefix(urls[false], "tls://"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			garbage := make([]byte, 2000)
+			for i := range garbage {
+				garbage[i] = byte(i)*seed + seed
+			}
+			copy(garbage, []byte{22, 3, 1, 7, 0xf0, seed % 3}) // as the record of a client's hello
+			_, _ = c.Write(garbage)
+			_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			if answer, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) || len(answer) > 64 {
+				t.Errorf("garbage %d is answered with %d bytes, %v", seed, len(answer), err)
+			}
+		})
+	}
+	all.Wait()
+	if values, err := s.store.Get(ctx, "garbage"); err != nil || len(values[0]) > 0 {
+		t.Errorf("garbage was stored: %q, %v", values, err)
+	}
+}

@@ -1,0 +1,126 @@
+package shards
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// Append adds each entry's value to the end of its key's value, in order. It is all or
+// nothing within each shard.
+func (s *Shards) Append(ctx context.Context, entries ...partd.Entry) error {
+	if _, err := partd.CheckEntries("append", entries); err != nil {
+		return err
+	}
+	use, parts, _ := split(s, entries, func(e *partd.Entry) *string { return &e.Key })
+	return s.do(ctx, "append", change, use, func(i int, store partd.Partd) error { return store.Append(ctx, parts[i]...) })
+}
+
+// Set replaces the value of a key.
+func (s *Shards) Set(ctx context.Context, key string, value []byte) error {
+	return s.set(ctx, "set", key, value, partd.Set)
+}
+
+// SetOnce sets a key that does not exist.
+func (s *Shards) SetOnce(ctx context.Context, key string, value []byte) error {
+	return s.set(ctx, "set once", key, value, partd.SetOnce)
+}
+
+func (s *Shards) set(ctx context.Context, op, key string, value []byte,
+	set func(context.Context, partd.Partd, string, []byte) error,
+) error {
+	return s.do(ctx, op, change, s.shardOf(key), func(_ int, store partd.Partd) error { return set(ctx, store, inner(key), value) })
+}
+
+// Delete removes keys, within each shard all or none.
+func (s *Shards) Delete(ctx context.Context, keys ...string) error {
+	if err := partd.CheckKeys("delete", keys); err != nil {
+		return err
+	}
+	use, parts, _ := splitKeys(s, keys)
+	return s.do(ctx, "delete", change, use, func(i int, store partd.Partd) error { return partd.Delete(ctx, store, parts[i]...) })
+}
+
+// Drop removes every key, and writes the list of shards again, also if ctx has ended
+// meanwhile. It is not one step: what others append meanwhile may stay on one shard and be
+// gone from another.
+func (s *Shards) Drop(ctx context.Context) error {
+	return s.do(ctx, "drop", change, s.shards, func(i int, store partd.Partd) error {
+		sh := s.shards[i]
+		err := store.Drop(ctx)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, partd.ErrUnknownOutcome) {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), relistTimeout)
+		defer cancel()
+		found, listErr := sign(ctx, store, sh.list)
+		if listErr == nil {
+			listErr = s.same(sh, found)
+		}
+		if listErr != nil {
+			sh.listed.Store(false)
+			return fmt.Errorf("%w: it was dropped, or may be, and its list of shards is to be written again: %w",
+				partd.ErrUnknownOutcome, errors.Join(err, listErr))
+		}
+		return err
+	})
+}
+
+// relistTimeout is how long a store that was dropped may take for its list.
+const relistTimeout = 5 * time.Second
+
+// Flush moves what the stores hold back to the stores beneath them.
+func (s *Shards) Flush(ctx context.Context) error {
+	return s.do(ctx, "flush", loose, s.shards, func(_ int, store partd.Partd) error { return partd.Flush(ctx, store) })
+}
+
+// Sync returns once all that was acknowledged before survives a loss of power, on every
+// shard.
+func (s *Shards) Sync(ctx context.Context) error {
+	return s.do(ctx, "sync", strict, s.shards, func(_ int, store partd.Partd) error { return partd.Sync(ctx, store) })
+}
+
+func (s *Shards) shardOf(key string) []*shard {
+	i := s.indexOf(key)
+	return s.shards[i : i+1]
+}
+
+// split divides items by the shard of their keys, under which they are in the store
+// beneath. It returns the shards that have some, what these are, in order, and for each item
+// which of these shards it is of.
+func split[T any](s *Shards, items []T, key func(*T) *string) (use []*shard, parts [][]T, at []uint8) {
+	at = make([]uint8, len(items)) // MaxShards fits
+	var counts, ends [MaxShards]int
+	for i := range items {
+		n := s.indexOf(*key(&items[i]))
+		at[i] = uint8(n)
+		counts[n]++
+	}
+	all, end := make([]T, len(items)), 0
+	var place [MaxShards]uint8
+	for n, count := range counts[:len(s.shards)] {
+		if ends[n] = end; count > 0 {
+			place[n] = uint8(len(use))
+			use = append(use, s.shards[n])
+			parts = append(parts, all[end:end+count:end+count])
+			end += count
+		}
+	}
+	for i := range items {
+		n := at[i]
+		to := &all[ends[n]]
+		*to = items[i]
+		k := key(to)
+		*k = inner(*k)
+		ends[n]++
+		at[i] = place[n]
+	}
+	return use, parts, at
+}
+
+func splitKeys(s *Shards, keys []string) (use []*shard, parts [][]string, at []uint8) {
+	return split(s, keys, func(key *string) *string { return key })
+}

@@ -1,0 +1,191 @@
+package shards
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-partd/partd"
+)
+
+// listKey is the key of the list in each store. The callers' own keys that begin so,
+// and go on with NUL bytes alone, get one more of these: no key is taken from them.
+const (
+	listKey  = "partd-shards"
+	listHead = "partd shards 1\n"
+)
+
+// inner returns the name of a caller's key in the store beneath, outer the other way.
+func inner(key string) string {
+	if likeListKey(key) {
+		return key + "\x00"
+	}
+	return key
+}
+
+func outer(key string) string {
+	if likeListKey(key) {
+		return key[:len(key)-1]
+	}
+	return key
+}
+
+func likeListKey(key string) bool {
+	rest, ok := strings.CutPrefix(key, listKey)
+	return ok && strings.Trim(rest, "\x00") == ""
+}
+
+// ErrOtherList is wrapped by the error of every operation on stores that belong to
+// another list of shards, or that have keys and no list.
+var ErrOtherList = errors.New("the store belongs to another list of shards")
+
+// same reports whether a shard's store has the list that was found. One that is another
+// shard, by a second name of its server, would be read twice.
+func (s *Shards) same(sh *shard, found string) error {
+	if found == sh.list {
+		return nil
+	}
+	of := func(list string) string {
+		if rest, ok := strings.CutPrefix(list, listHead); ok {
+			own, names, _ := strings.Cut(rest, "\n")
+			return own + " of " + strings.ReplaceAll(strings.TrimSuffix(names, "\n"), "\n", ", ")
+		}
+		return fmt.Sprintf("of another version: %q", list[:min(len(list), 100)])
+	}
+	return fmt.Errorf("%w: it is %s; given was %s: name the same shards, each of them once, or take other stores (dropping one by itself frees it)",
+		ErrOtherList, of(found), of(sh.list))
+}
+
+// need is what an operation needs of a shard before it begins.
+type need int
+
+const (
+	loose  need = iota // that it is open; a store that cannot do it has nothing to do
+	strict             // that it is open
+	read               // that its store has no other list
+	change             // that it has ours
+)
+
+// enter sees to it that a shard is as an operation needs it.
+func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
+	ready := func() bool { return sh.listed.Load() || n <= strict && sh.store.Load() != nil }
+	if ready() {
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.life, func() { cancel(partd.ErrClosed) })()
+	failed := sh.failed.Load()
+	select {
+	case sh.turn <- struct{}{}:
+		defer func() { <-sh.turn }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if ready() {
+		return nil
+	}
+	if now := sh.failed.Load(); now != failed { // who waited for that does not wait once more
+		return *now
+	}
+	err := s.meet(ctx, sh, n)
+	if err != nil && n != change && ctx.Err() == nil {
+		sh.failed.Store(&err)
+	}
+	return err
+}
+
+// meet is enter for who has the turn.
+func (s *Shards) meet(ctx context.Context, sh *shard, n need) error {
+	store := sh.store.Load()
+	if store == nil {
+		opened, err := sh.open(ctx)
+		if err != nil {
+			return err
+		}
+		store = &opened
+		sh.store.Store(store)
+	}
+	if n <= strict {
+		return nil
+	}
+	found, err := look(ctx, *store)
+	if err == nil && found == "" && n == change {
+		found, err = sign(ctx, *store, sh.list)
+	}
+	if err == nil && found != "" {
+		err = s.same(sh, found)
+		sh.listed.Store(err == nil)
+	}
+	return err
+}
+
+// begin writes the list into the stores that have none, once it has seen that all shards are
+// there, by these names, and that none has another list or keys of its own. All clients go by
+// one order, so that of two lists that have shards in common one is refused, and one is not.
+func (s *Shards) begin(ctx context.Context) error {
+	errs := together(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, read) })
+	err := joined(s.shards, errs, strict)
+	for i := 0; i < len(s.shards) && err == nil; i++ {
+		err = joined(s.shards[i:i+1], []error{s.enter(ctx, s.shards[i], change)}, strict)
+	}
+	if err != nil && !errors.Is(err, ErrOtherList) {
+		return fmt.Errorf("writing the list of shards, for which all of them are needed once: %w", err)
+	}
+	return err
+}
+
+// look returns the list that a store has, "" for none. A store that has keys, and none,
+// was filled by itself: they would be looked for elsewhere, and not be found.
+func look(ctx context.Context, store partd.Partd) (string, error) {
+	found, err := listOf(ctx, store)
+	if err != nil || found != "" {
+		return found, err
+	}
+	for info, err := range partd.Keys(ctx, store) {
+		if errors.Is(err, errors.ErrUnsupported) {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if found, err = listOf(ctx, store); err != nil || found != "" { // somebody has begun meanwhile
+			return found, err
+		}
+		return "", fmt.Errorf("%w: it has keys, as %s, and no list: they were stored without the other shards, "+
+			"and would not be found: take another store, or drop this one by itself", ErrOtherList, partd.QuoteKey(info.Key))
+	}
+	return "", nil
+}
+
+// sign writes the list into a store that has none, and returns the one that it has then.
+func sign(ctx context.Context, store partd.Partd, list string) (string, error) {
+	if err := partd.SetOnce(ctx, store, listKey, []byte(list)); err != nil {
+		return "", err
+	}
+	found, err := listOf(ctx, store)
+	if err == nil && found == "" {
+		err = errors.New("its list of shards is gone as soon as it was written: is another program dropping everything?")
+	}
+	return found, err
+}
+
+func listOf(ctx context.Context, store partd.Partd) (string, error) {
+	values, err := store.Get(ctx, listKey)
+	if err != nil {
+		return "", fmt.Errorf("reading the list of shards: %w", err)
+	}
+	return string(values[0]), nil
+}
+
+// Has reports whether a store that was opened by itself has the list of these shards, as
+// each of theirs has.
+func (s *Shards) Has(ctx context.Context, store partd.Partd) (bool, error) {
+	list, err := listOf(ctx, store)
+	return slices.ContainsFunc(s.shards, func(sh *shard) bool { return sh.list == list }), err
+}

@@ -1,0 +1,306 @@
+package shards_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/servercli"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/internal/testutil/testcert"
+	"github.com/go-partd/partd/partdtest"
+	"github.com/go-partd/partd/stores"
+)
+
+// asServer makes the test binary a server.
+const asServer = "PARTD_TEST_SERVER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asServer) != "" {
+		os.Exit(servercli.Main(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start starts a server. It is killed when the test ends.
+func start(t testing.TB, args ...string) *serverproc.Process {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asServer+"=1")
+	p, err := serverproc.Start(context.Background(), cmd, 1)
+	must(t, err)
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// cluster is three servers, with the address and the directory of each.
+type cluster struct {
+	servers   [3]*serverproc.Process
+	addresses [3]string
+	args      [3][]string
+}
+
+func startCluster(t testing.TB) *cluster {
+	c := &cluster{}
+	for i := range c.servers {
+		c.args[i] = []string{"--store", "log:" + t.TempDir() + "/data", "--listen"}
+		c.servers[i] = start(t, append(c.args[i], "tcp://127.0.0.1:0")...)
+		_, c.addresses[i] = c.servers[i].Address()
+	}
+	return c
+}
+
+// again starts a server that was killed, at the same address.
+func (c *cluster) again(t testing.TB, i int) {
+	c.servers[i] = start(t, append(c.args[i], "tcp://"+c.addresses[i])...)
+}
+
+func (c *cluster) url() string { return "tcp://" + strings.Join(c.addresses[:], ",") }
+
+func open(t testing.TB, url string) partd.Partd {
+	t.Helper()
+	s, err := stores.Open(context.Background(), url)
+	must(t, err)
+	return s
+}
+
+func scan(ctx context.Context, s partd.Partd, part, parts int) (map[string]string, error) {
+	got := map[string]string{}
+	for c, err := range partd.ScanPart(ctx, s, part, parts) {
+		if err != nil {
+			return got, err
+		}
+		got[c.Key] += string(c.Data)
+	}
+	return got, nil
+}
+
+// Namespaces of three servers keep the promises, each with a list of its own.
+func TestServersKeepPromises(t *testing.T) {
+	var addresses []string
+	for range 3 {
+		_, address := start(t, "--store", "log:"+t.TempDir()+"/data", "--listen", "tcp://127.0.0.1:0").Address()
+		addresses = append(addresses, address)
+	}
+	n := 0
+	run := partdtest.StateMachine
+	if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+		run = partdtest.Run
+	}
+	run(t, func(t *testing.T) partd.Partd {
+		n++
+		return open(t, fmt.Sprintf("tcp://%s/n%d", strings.Join(addresses, ","), n))
+	}, &partdtest.Options{
+		Require: []partdtest.Ability{
+			partdtest.CanSet, partdtest.CanDelete, partdtest.CanList, partdtest.CanOpen, partdtest.CanScan,
+			partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose,
+		},
+		MachineRuns: 3, Pieces: 60,
+	})
+}
+
+// One server is killed under load and started again. Meanwhile its keys fail by its
+// name, those of the others work, also for a client that comes just then; afterwards all
+// clients go on, and everything is there once.
+func TestAServerIsKilled(t *testing.T) {
+	ctx := t.Context()
+	c := startCluster(t)
+	const writers, keys = 4, 60
+	key := func(i int) string { return fmt.Sprint("key ", i) }
+	var batches, over atomic.Int64
+	want := make([]int64, writers) // batches that were acknowledged
+	var wg sync.WaitGroup
+	for w := range writers {
+		store := open(t, c.url())
+		wg.Go(func() {
+			for over.Load() == 0 {
+				var batch []partd.Entry
+				for i := range keys {
+					batch = append(batch, partd.Entry{Key: key(i), Value: fmt.Appendf(nil, "%d/%d ", w, want[w])})
+				}
+				if err := store.Append(ctx, batch...); err != nil {
+					t.Error(err)
+					break
+				}
+				want[w]++
+				batches.Add(1)
+			}
+			if err := partd.Close(ctx, store); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	probe := open(t, c.url())
+	for batches.Load() < 3 && !t.Failed() {
+		time.Sleep(time.Millisecond)
+	}
+	where := map[string]int{} // server of a key
+	for i, address := range c.addresses {
+		one := open(t, "tcp://"+address)
+		for info, err := range partd.Keys(ctx, one) {
+			must(t, err)
+			where[info.Key] = i
+		}
+		must(t, partd.Close(ctx, one))
+	}
+	if _, err := probe.Get(ctx, key(0)); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 2 {
+		const victim = 1
+		c.servers[victim].Kill()
+		late := open(t, c.url()) // while one is away
+		failed, worked := 0, 0
+		for i := range keys {
+			for name, store := range map[string]partd.Partd{"a client": probe, "a client that came late": late} {
+				short, cancel := context.WithTimeout(ctx, 20*time.Second)
+				if where[key(i)] == victim {
+					cancel()
+					short, cancel = context.WithTimeout(ctx, 20*time.Millisecond)
+				}
+				_, err := store.Get(short, key(i))
+				cancel()
+				switch {
+				case where[key(i)] != victim:
+					worked++
+					if err != nil {
+						t.Fatalf("%s: a key of another server: %v", name, err)
+					}
+				case err == nil || !strings.Contains(err.Error(), "shard "+c.addresses[victim]+": "):
+					t.Fatalf("%s: a key of the server that is down: %v", name, err)
+				default:
+					failed++
+				}
+			}
+		}
+		if failed == 0 || worked == 0 {
+			t.Fatalf("%d failed, %d worked", failed, worked)
+		}
+		c.again(t, victim)
+		for before := batches.Load(); batches.Load() < before+20 && !t.Failed(); {
+			time.Sleep(time.Millisecond)
+		}
+		if got, err := scan(ctx, late, 0, 1); err != nil || len(got) != keys {
+			t.Errorf("round %d: who came late reads %d keys, %v", round, len(got), err)
+		}
+		must(t, partd.Close(ctx, late))
+	}
+	over.Store(1)
+	wg.Wait()
+	got := map[string]string{}
+	for part := range 2 {
+		some, err := scan(ctx, probe, part, 2)
+		must(t, err)
+		maps.Copy(got, some)
+	}
+	must(t, partd.Close(ctx, probe))
+	if len(got) != keys {
+		t.Errorf("%d keys, want %d", len(got), keys)
+	}
+	for k, value := range got {
+		next := make([]int64, writers)
+		for _, piece := range strings.Fields(value) {
+			var w int
+			var n int64
+			if _, err := fmt.Sscanf(piece, "%d/%d", &w, &n); err != nil || n != next[w] {
+				t.Fatalf("%s: piece %q of writer %d, want its %d", k, piece, w, next[w])
+			}
+			next[w]++
+		}
+		if !slices.Equal(next, want) {
+			t.Fatalf("%s has %d batches, acknowledged were %d", k, next, want)
+		}
+	}
+	t.Logf("%d batches of %d keys, through two kills", batches.Load(), keys)
+}
+
+// Who names other servers is refused, whatever the scheme; the namespace is one of each
+// server.
+func TestListsOfServers(t *testing.T) {
+	ctx := t.Context()
+	c := startCluster(t)
+	all := open(t, c.url()+"/job1")
+	must(t, all.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	turned := []string{c.addresses[2], c.addresses[0], c.addresses[1]}
+	same := open(t, "tcp://"+strings.Join(turned, ",")+"/job1?insecure=true")
+	if v, err := same.Get(ctx, "k"); err != nil || string(v[0]) != "v" {
+		t.Errorf("in another order: %q, %v", v, err)
+	}
+	two := open(t, "tcp://"+strings.Join(c.addresses[:2], ",")+"/job1")
+	if err := two.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err == nil || !strings.Contains(err.Error(), "another list of shards") ||
+		!strings.Contains(err.Error(), strings.Join(slices.Sorted(slices.Values(turned)), ", ")) {
+		t.Errorf("two of three: %v", err)
+	}
+	job2 := open(t, "tcp://"+strings.Join(c.addresses[:2], ",")+"/job2")
+	must(t, job2.Append(ctx, partd.Entry{Key: "k", Value: []byte("other")}))
+	for _, s := range []partd.Partd{all, same, two, job2} {
+		must(t, partd.Close(ctx, s))
+	}
+	last := open(t, c.url()+"/job1")
+	must(t, last.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	for _, p := range c.servers {
+		must(t, p.Stop(time.Minute))
+	}
+	begun := time.Now()
+	must(t, last.(io.Closer).Close())
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("without servers it takes %v to close", took)
+	}
+	if _, err := stores.Open(ctx, c.url()); err == nil || !strings.Contains(err.Error(), "shard "+c.addresses[2]) {
+		t.Errorf("without a server: %v", err)
+	}
+}
+
+// All servers of a URL are shown the same token over TLS, and one that refuses it is
+// an error at once.
+func TestServersWithUsers(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	ca, err := testcert.New(dir, "authority")
+	must(t, err)
+	pair, err := ca.Issue("server", time.Hour, "127.0.0.1")
+	must(t, err)
+	var addresses []string
+	for _, users := range []string{"users", "users", "others"} {
+		if _, err := os.Stat(dir + "/" + users); errors.Is(err, os.ErrNotExist) {
+			cmd := exec.Command(os.Args[0], "token", "add", "worker", "--tokens-file", dir+"/"+users, "--rights", "append,read,change")
+			cmd.Env = append(os.Environ(), asServer+"=1")
+			token, err := cmd.Output()
+			must(t, err)
+			must(t, os.WriteFile(dir+"/token-"+users, token, 0o600))
+		}
+		p := start(t, "--store", "mem:", "--listen", "tls://127.0.0.1:0", "--tls-cert", pair.Cert, "--tls-key", pair.Key, "--tokens-file", dir+"/"+users)
+		addresses = append(addresses, strings.TrimPrefix(p.URL(), "tls://"))
+	}
+	options := "?ca=" + ca.File + "&token-file=" + dir + "/token-users"
+	s := open(t, "tls://"+strings.Join(addresses[:2], ",")+options)
+	for i := range 20 {
+		must(t, s.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")}))
+	}
+	stats, err := partd.Stat(ctx, s)
+	if err != nil || stats.Keys != 20 || stats.Bytes != 20 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+	must(t, partd.Close(ctx, s))
+	if _, err := stores.Open(ctx, "tls://"+strings.Join(addresses, ",")+options); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), addresses[2]) {
+		t.Errorf("one server knows another token: %v", err)
+	}
+}

@@ -1,0 +1,205 @@
+package shuffle
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/ledger"
+)
+
+// MaxTaskName is how long the name of a task, or of an attempt, may be, in bytes.
+const MaxTaskName = 1024
+
+// ErrCommitted is wrapped by the error of [Begin] for a task that is done already.
+var ErrCommitted = errors.New("the task has committed already")
+
+// Writer is one attempt at a task: at writing a part of what many processes write
+// to one store. Nothing that it appends counts before its Commit, and of several
+// attempts at a task only what the first to commit has appended. So a worker that
+// died is started again, as another attempt, and one that is slow is overtaken by a
+// second. What was committed is read by [ReadCommitted] or [WaitCommitted].
+//
+// It needs a store that only Writers write to, and of that only Append and Get. It
+// is safe for concurrent use; appends take turns. docs/format.md has the bytes.
+type Writer struct {
+	Task, Attempt string
+
+	store partd.Partd
+
+	mu      sync.Mutex // held while the store is called, so that batches arrive in the order of their numbers
+	batches uint64     // that are in the store
+	count   ledger.Count
+	buf     []byte
+	ends    []int
+	entries []partd.Entry
+	broken  error // why there can be no more batches
+	done    bool  // committed
+}
+
+// Begin begins an attempt at a task, each named by any text. No other attempt at
+// the task, earlier or at the same time, may have the same name: "" makes one up.
+// The error wraps [ErrCommitted] where there is nothing left to do.
+func Begin(ctx context.Context, store partd.Partd, task, attempt string) (*Writer, error) {
+	if attempt == "" {
+		attempt = rand.Text()
+	}
+	if err := checkName("task", task); err != nil {
+		return nil, err
+	}
+	if err := checkName("attempt", attempt); err != nil {
+		return nil, err
+	}
+	err := readFrames(ctx, store, ControlKey, func(kind byte, rest []byte) error {
+		if kind != frameCommit {
+			return nil
+		}
+		name, rest, err := cut(rest)
+		if err != nil || string(name) != task {
+			return err
+		}
+		winner, _, err := cut(rest)
+		return errors.Join(err, fmt.Errorf("%s: %w", attemptText(task, string(winner)), ErrCommitted))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Writer{Task: task, Attempt: attempt, store: store}, nil
+}
+
+func checkName(what, name string) error {
+	if name == "" || len(name) > MaxTaskName {
+		return fmt.Errorf("the name of a %s has 1 to %d bytes, not %d", what, MaxTaskName, len(name))
+	}
+	return nil
+}
+
+// attemptText names an attempt in an error, which a long name must not fill.
+func attemptText(task, attempt string) string {
+	return fmt.Sprintf("task %s, attempt %s", partd.QuoteKey(task), partd.QuoteKey(attempt))
+}
+
+// Append adds pieces to keys, as one batch: all of them or none. An empty piece is
+// a piece, too. Where the store cannot tell whether it took the batch, Append sends
+// it again, and readers leave out what came twice. After an error that still wraps
+// [partd.ErrUnknownOutcome] the attempt is over, after others Append can be called
+// again.
+func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.broken != nil {
+		return w.broken
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	w.buf, w.ends, w.entries = w.buf[:0], w.ends[:0], w.entries[:0]
+	count := w.count
+	for i, e := range entries {
+		w.buf = appendPiece(w.buf, w.Task, w.Attempt, w.batches+1, uint64(i), e.Value)
+		w.ends = append(w.ends, len(w.buf))
+	}
+	from := 0
+	for i, end := range w.ends { // buf moves no more
+		w.entries = append(w.entries, partd.Entry{Key: entries[i].Key, Value: w.buf[from:end:end]})
+		from = end
+	}
+	var hashed []byte
+	for _, e := range entries {
+		hashed = appendHashed(hashed[:0], e.Key, e.Value)
+		countPiece(&count, hashed, len(e.Value))
+	}
+	err := appendSurely(ctx, w.store, w.entries...)
+	clear(w.entries)
+	if cap(w.buf) > maxKeptBatch {
+		w.buf = nil
+	}
+	if err != nil {
+		err = fmt.Errorf("%s, batch %d: %w", attemptText(w.Task, w.Attempt), w.batches+1, err)
+		if errors.Is(err, partd.ErrUnknownOutcome) {
+			w.broken = fmt.Errorf("%w: begin another attempt", err)
+		}
+		return err
+	}
+	w.batches++
+	w.count = count
+	return nil
+}
+
+// maxKeptBatch is how many bytes of memory a writer keeps between batches.
+const maxKeptBatch = 4 << 20
+
+// Commit makes all that was appended count, unless another attempt has committed
+// before. After an error it can be called again.
+func (w *Writer) Commit(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.done {
+		return fmt.Errorf("%s: it has committed: %w", attemptText(w.Task, w.Attempt), ErrClosed)
+	}
+	if errors.Is(w.broken, partd.ErrUnknownOutcome) {
+		return w.broken
+	}
+	record := Commit{Task: w.Task, Attempt: w.Attempt, Batches: w.batches, Share: shareOf(w.count)}
+	// From here on the record may be there: more batches would make it a lie.
+	w.broken = fmt.Errorf("%s: it has committed, or tried to: %w", attemptText(w.Task, w.Attempt), ErrClosed)
+	if err := announce(ctx, w.store, appendCommit(nil, record)); err != nil {
+		return fmt.Errorf("committing %s: %w", attemptText(w.Task, w.Attempt), err)
+	}
+	w.done = true
+	return nil
+}
+
+// announce appends a frame to the control key, once all before it is where other
+// processes see it, and sees to it that the frame is, too.
+func announce(ctx context.Context, store partd.Partd, frame []byte) error {
+	if err := flush(ctx, store); err != nil {
+		return err
+	}
+	if err := appendSurely(ctx, store, partd.Entry{Key: ControlKey, Value: frame}); err != nil {
+		return err
+	}
+	return flush(ctx, store)
+}
+
+// flush moves what a store holds back to where other processes see it, where it
+// does hold something back.
+func flush(ctx context.Context, store partd.Partd) error {
+	if err := partd.Flush(ctx, store); !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil
+}
+
+const (
+	maxTries  = 5
+	firstWait = 50 * time.Millisecond
+)
+
+// appendSurely appends, and does so again as long as the store cannot tell whether
+// it did. What is appended must bear being there twice.
+func appendSurely(ctx context.Context, store partd.Partd, entries ...partd.Entry) error {
+	var unknown error
+	for try := 1; ; try++ {
+		err := store.Append(ctx, entries...)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, partd.ErrUnknownOutcome):
+			return errors.Join(err, unknown) // an earlier try may have made it
+		}
+		unknown = err
+		if try == maxTries {
+			return unknown
+		}
+		select {
+		case <-ctx.Done():
+			return unknown
+		case <-time.After(firstWait << (try - 1)):
+		}
+	}
+}

@@ -1,0 +1,329 @@
+package shuffle
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/servercli"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/stores"
+)
+
+// asChild makes the test binary a server, or a worker.
+const asChild = "PARTD_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(asChild) {
+	case "server":
+		os.Exit(servercli.Main(os.Args[1:]))
+	case "worker":
+		if err := work(context.Background(), os.Args[1], os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// work does a task: what it appends depends on that alone, how it is divided into
+// batches on the attempt.
+func work(ctx context.Context, url, task, attempt string) (err error) {
+	store, err := stores.Open(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, partd.Close(ctx, store)) }()
+	w, err := Begin(ctx, store, task, attempt)
+	if errors.Is(err, ErrCommitted) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Println("begun")
+	if _, err := io.ReadFull(os.Stdin, make([]byte, 1)); err != nil {
+		return err
+	}
+	size := 20 + int(attempt[len(attempt)-1])%7*5
+	for batch := range slices.Chunk(piecesOf(task), size) {
+		if err := w.Append(ctx, batch...); err != nil {
+			return err
+		}
+		fmt.Println("appended")
+		time.Sleep(time.Millisecond)
+	}
+	return w.Commit(ctx)
+}
+
+func piecesOf(task string) (all []partd.Entry) {
+	n, _ := strconv.ParseUint(task, 10, 64)
+	rnd := rand.New(rand.NewPCG(n, 7))
+	for i := range 1500 {
+		all = append(all, partd.Entry{Key: fmt.Sprint("key", rnd.IntN(100)), Value: fmt.Appendf(nil, "%s/%d/%d", task, i, rnd.IntN(1000))})
+	}
+	return all
+}
+
+// worker is a process that works.
+type worker struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+func startWorker(url, task, attempt string) (*worker, error) {
+	cmd := exec.Command(os.Args[0], url, task, attempt)
+	cmd.Env = append(os.Environ(), asChild+"=worker")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	return &worker{cmd, in, bufio.NewScanner(out)}, cmd.Start()
+}
+
+// run lets workers begin together, calls begun, kills them after so many of their
+// batches (-1 for never), and reports whether one ended well.
+func run(workers []*worker, killAfter int, begun func()) bool {
+	for _, w := range workers {
+		w.out.Scan() // begun, or the end
+	}
+	begun()
+	good := make([]bool, len(workers))
+	var wg sync.WaitGroup
+	for i, w := range workers {
+		wg.Go(func() {
+			_, _ = w.in.Write([]byte("g")) // it may have ended
+			for n := 0; n != killAfter && w.out.Scan(); n++ {
+			}
+			if killAfter >= 0 {
+				_ = w.cmd.Process.Kill()
+			}
+			good[i] = w.cmd.Wait() == nil
+		})
+	}
+	wg.Wait()
+	return slices.Contains(good, true)
+}
+
+const killedTasks = 8
+
+func startServer(t *testing.T, dir, url string) *serverproc.Process {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "--store", "log:"+dir, "--listen", url)
+	cmd.Env = append(os.Environ(), asChild+"=server")
+	p, err := serverproc.Start(context.Background(), cmd, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	return p
+}
+
+const freePort = "tcp://127.0.0.1:0"
+
+// threeServers starts servers, and returns the URL of all.
+func threeServers(t *testing.T) string {
+	var addresses []string
+	for range 3 {
+		_, address := startServer(t, t.TempDir()+"/data", freePort).Address()
+		addresses = append(addresses, address)
+	}
+	return "tcp://" + strings.Join(addresses, ",")
+}
+
+// killRun has tasks done by processes that are killed, against servers that are.
+func killRun(t *testing.T, seed uint64, servers int) (url string, stop func()) {
+	running, dirs, addresses := make([]*serverproc.Process, servers), make([]string, servers), make([]string, servers)
+	for i := range running {
+		dirs[i] = t.TempDir() + "/data"
+		running[i] = startServer(t, dirs[i], freePort)
+		_, addresses[i] = running[i].Address()
+	}
+	url = "tcp://" + strings.Join(addresses, ",")
+	pair := make(chan struct{}) // closed when one attempt has begun twice
+	pairBegun := sync.OnceFunc(func() { close(pair) })
+	var tasks sync.WaitGroup
+	for i := range killedTasks {
+		rnd := rand.New(rand.NewPCG(seed, uint64(i)))
+		tasks.Go(func() {
+			task := fmt.Sprint(i)
+			for n, name := 0, 0; ; n++ {
+				name++
+				names := []string{fmt.Sprint(name)}
+				switch {
+				case i == 1 && n == 0 || rnd.IntN(4) == 0: // the same attempt twice
+					names = append(names, names[0])
+				case rnd.IntN(4) == 0:
+					name++
+					names = append(names, fmt.Sprint(name))
+				}
+				killAfter := -1
+				if i != 1 && (n == 0 || rnd.IntN(2) == 0) && n < 5 {
+					killAfter = 1 + rnd.IntN(40)
+				}
+				var workers []*worker
+				for _, attempt := range names {
+					w, err := startWorker(url, task, attempt)
+					if err != nil {
+						t.Error(err)
+						pairBegun()
+						return
+					}
+					workers = append(workers, w)
+				}
+				begun := func() {}
+				if i == 1 {
+					begun = pairBegun
+				}
+				if run(workers, killAfter, begun) {
+					return
+				}
+				if n > 20 {
+					t.Errorf("task %d does not end", i)
+					return
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { tasks.Wait(); close(done) }()
+	rnd := rand.New(rand.NewPCG(seed, 99))
+	<-pair
+	for range 2 {
+		select {
+		case <-done:
+		case <-time.After(time.Duration(10+rnd.IntN(400)) * time.Millisecond):
+		}
+		i := rnd.IntN(servers)
+		running[i].Kill()
+		running[i] = startServer(t, dirs[i], "tcp://"+addresses[i])
+	}
+	<-done
+	return url, func() {
+		for _, p := range running {
+			p.Kill()
+		}
+	}
+}
+
+// sorted returns the pieces of each key, in order.
+func sorted(seq iter.Seq2[partd.Entry, error], into map[string][]string) error {
+	for e, err := range seq {
+		if err != nil {
+			return err
+		}
+		into[e.Key] = append(into[e.Key], string(e.Value))
+	}
+	for _, values := range into {
+		slices.Sort(values)
+	}
+	return nil
+}
+
+// lossy is a store that loses a piece of a committed task, or more than one.
+type lossy struct{ partd.Partd }
+
+func (l lossy) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
+	return func(yield func(partd.Chunk, error) bool) {
+		for c, err := range partd.ScanPart(ctx, l.Partd, part, parts) {
+			if err == nil && c.Key == "key7" {
+				c.Data = nil
+			}
+			if !yield(c, err) {
+				return
+			}
+		}
+	}
+}
+
+// Workers are killed, started again as other attempts, some at the same time, some
+// twice under one name, and the server is killed as well: what counts is what one
+// process alone would have made. PARTD_KILLS=100 does it so many times.
+func TestKillWorkers(t *testing.T) {
+	runs := 2
+	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {
+		runs = n
+	} else if testing.Short() {
+		runs = 1
+	}
+	want := map[string][]string{}
+	var names []string
+	for i := range killedTasks {
+		names = append(names, fmt.Sprint(i))
+		for _, e := range piecesOf(names[i]) {
+			want[e.Key] = append(want[e.Key], string(e.Value))
+		}
+	}
+	for _, values := range want {
+		slices.Sort(values)
+	}
+	same := func(got map[string][]string) bool { return maps.EqualFunc(got, want, slices.Equal) }
+	for i := range 2 * runs { // against one server, and against three that share the keys
+		url, stop := killRun(t, uint64(i), 1+i%2*2)
+		store, err := stores.Open(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := WaitCommitted(t.Context(), store, &WaitOptions{Tasks: names, Timeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string][]string{}
+		var shares []Share
+		for part := range 3 {
+			var s Share
+			if err := sorted(c.ScanPart(t.Context(), part, 3, &s), got); err != nil {
+				t.Fatal(err)
+			}
+			shares = append(shares, s)
+		}
+		if err := c.Verify(shares...); err != nil || !same(got) {
+			t.Errorf("run %d: not what one process would have made: %v", i, err)
+		}
+		// Without a safeguard the same run is seen to be wrong, and wrong it is.
+		for name, remove := range map[string]func(*Committed){
+			"selection of winners": func(c *Committed) { c.without.winners = true },
+			"check of batches":     func(c *Committed) { c.without.batches = true },
+			"pieces":               func(c *Committed) { c.store = lossy{store} },
+		} {
+			mutant := c.committedAgain()
+			remove(mutant)
+			if err := sorted(mutant.Scan(t.Context()), map[string][]string{}); !errors.Is(err, ErrNotVerified) {
+				t.Errorf("run %d without the %s: %v", i, name, err)
+			}
+			mutant.without.totals = true
+			got := map[string][]string{}
+			if err := sorted(mutant.Scan(t.Context()), got); err != nil || same(got) {
+				t.Errorf("run %d without the %s and the check of totals: %v, the same: %v", i, name, err, same(got))
+			}
+		}
+		if err := partd.Close(t.Context(), store); err != nil {
+			t.Error(err)
+		}
+		stop()
+	}
+}
+
+func (c *Committed) committedAgain() *Committed {
+	return &Committed{store: c.store, winners: c.winners, index: c.index}
+}

@@ -1,0 +1,267 @@
+package shuffle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"sync"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/ledger"
+)
+
+// Commit is what an attempt said when it committed.
+type Commit struct {
+	Task, Attempt string
+	Batches       uint64
+	Share         // all that it appended
+}
+
+// Share is the account of pieces: how many, their bytes, and the sum modulo 2^128
+// of the XXH3-128 hashes of (length of the key as a uvarint, key, piece), high half
+// first. Those of readers that read different keys add up to that of the whole.
+type Share struct {
+	Records, Bytes int64
+	Sum            [2]uint64
+}
+
+func shareOf(c ledger.Count) Share {
+	return Share{Records: c.Records, Bytes: c.Bytes, Sum: [2]uint64{c.Sum.Hi, c.Sum.Lo}}
+}
+
+func (s Share) count() ledger.Count {
+	return ledger.Count{Records: s.Records, Bytes: s.Bytes, Sum: ledger.Sum128{Hi: s.Sum[0], Lo: s.Sum[1]}}
+}
+
+// Add adds the share of another reader.
+func (s *Share) Add(o Share) {
+	c := s.count()
+	c.Add(o.count())
+	*s = shareOf(c)
+}
+
+// Committed is what counts in a store: of each task, what the first attempt that
+// committed has appended. It may be used by several goroutines.
+type Committed struct {
+	store   partd.Partd
+	winners []Commit
+	index   map[string]int // of winners, by task
+
+	idle sync.Pool // of *reading, for Values
+
+	without struct{ winners, batches, totals bool } // safeguards that a test takes away
+}
+
+// ReadCommitted returns what is committed now. What commits later is not in it.
+func ReadCommitted(ctx context.Context, store partd.Partd) (*Committed, error) {
+	c, err := readControl(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	return c.committed(store), nil
+}
+
+// Commits returns the commit of each task, in the order in which they committed.
+func (c *Committed) Commits() []Commit { return append([]Commit(nil), c.winners...) }
+
+// Total adds up all commits.
+func (c *Committed) Total() (total Share) {
+	for i := range c.winners {
+		total.Add(c.winners[i].Share)
+	}
+	return total
+}
+
+// Scan yields all pieces that count, those of a key one after the other, those of
+// one task under a key in the order in which they were appended; a value is valid
+// until the next step. After the last, what was read is compared with what each
+// task said when it committed: a difference is an error that wraps
+// [ErrNotVerified]. Who stops before that has verified nothing.
+func (c *Committed) Scan(ctx context.Context) iter.Seq2[partd.Entry, error] {
+	return c.scan(ctx, 0, 1, nil)
+}
+
+// ScanPart is [Committed.Scan] of one of so many parts of the keys, as
+// [partd.ScanPart] divides them, for readers that read a part each. None of them
+// can tell whether something is missing, as commits do not know the parts: each
+// adds, at the end, what it has read to its share, and who has the shares of all
+// parts calls [Committed.Verify].
+func (c *Committed) ScanPart(ctx context.Context, part, parts int, share *Share) iter.Seq2[partd.Entry, error] {
+	if share == nil {
+		return func(yield func(partd.Entry, error) bool) {
+			yield(partd.Entry{}, errors.New("reading a part without a share to add it to: nobody could verify it"))
+		}
+	}
+	return c.scan(ctx, part, parts, share)
+}
+
+// Values yields the pieces of one key that count, as [Committed.ScanPart] does. Who
+// so reads each key that there is, once, can verify the sum of the shares.
+func (c *Committed) Values(ctx context.Context, key string, share *Share) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		r, _ := c.idle.Get().(*reading)
+		if r == nil {
+			r = c.newReading(1)
+		}
+		defer c.idle.Put(r)
+		r.keys++
+		r.found[0] = ledger.Count{}
+		err := readFrames(ctx, c.store, key, func(kind byte, rest []byte) error {
+			return r.frame(key, kind, rest, func(piece []byte) bool { return yield(piece, nil) })
+		})
+		switch {
+		case errors.Is(err, errStopped):
+		case err != nil:
+			yield(nil, err)
+		case share != nil:
+			share.Add(r.total())
+		}
+	}
+}
+
+// Verify compares what readers have read in all with what was committed. The error
+// wraps [ErrNotVerified]. It is the same for a part that nobody has read, or two.
+func (c *Committed) Verify(shares ...Share) error {
+	var found Share
+	for _, s := range shares {
+		found.Add(s)
+	}
+	if err := c.Total().count().Compare(found.count()); err != nil && !c.without.totals {
+		return fmt.Errorf("the pieces of %d tasks: %w", len(c.winners), err)
+	}
+	return nil
+}
+
+var errStopped = errors.New("no more is wanted")
+
+func (c *Committed) scan(ctx context.Context, part, parts int, share *Share) iter.Seq2[partd.Entry, error] {
+	return func(yield func(partd.Entry, error) bool) {
+		r := c.newReading(len(c.winners))
+		for chunk, err := range partd.ScanPart(ctx, c.store, part, parts) {
+			if err == nil {
+				err = r.chunk(chunk, yield)
+			}
+			if errors.Is(err, errStopped) {
+				return
+			}
+			if err != nil {
+				yield(partd.Entry{}, err)
+				return
+			}
+		}
+		if share != nil {
+			share.Add(r.total())
+		} else if err := r.verify(); err != nil {
+			yield(partd.Entry{}, err)
+		}
+	}
+}
+
+// reading is one walk over keys.
+type reading struct {
+	*Committed
+	frames frames
+	hashed []byte // of the piece at hand
+	keys   uint64 // begun
+	last   []place
+	found  []ledger.Count // of each task, or of all of them
+}
+
+// place is the last piece of a task that was found under a key. Each writer sends a
+// batch only when the one before has arrived for certain, so what is not behind it
+// was there before.
+type place struct{ key, batch, index uint64 }
+
+func (c *Committed) newReading(counts int) *reading {
+	return &reading{Committed: c, keys: 1, last: make([]place, len(c.winners)), found: make([]ledger.Count, counts)}
+}
+
+// chunk takes a chunk of a key's value.
+func (r *reading) chunk(c partd.Chunk, yield func(partd.Entry, error) bool) error {
+	if c.Offset == 0 {
+		r.keys++
+		r.frames = frames{carry: r.frames.carry[:0]}
+	}
+	return r.frames.feed(c.Key, c.Data, c.Last, func(kind byte, rest []byte) error {
+		return r.frame(c.Key, kind, rest, func(piece []byte) bool { return yield(partd.Entry{Key: c.Key, Value: piece}, nil) })
+	})
+}
+
+// frame takes a frame, and calls use with its piece if that counts.
+func (r *reading) frame(key string, kind byte, rest []byte, use func([]byte) bool) error {
+	if kind != framePiece {
+		if key == ControlKey && kind >= frameCommit && kind <= frameClosed {
+			return nil
+		}
+		return errFrame
+	}
+	var p pieceFrame
+	if err := p.parse(rest); err != nil {
+		return err
+	}
+	task, known := r.index[string(p.task)]
+	if !known {
+		return nil // never committed
+	}
+	w := &r.winners[task]
+	if (string(p.attempt) != w.Attempt || p.batch > w.Batches) && !r.without.winners {
+		return nil
+	}
+	at := place{r.keys, p.batch, p.index}
+	if old := r.last[task]; old.key == at.key && !at.after(old) && !r.without.batches {
+		return nil
+	}
+	r.last[task] = at
+	r.hashed = appendHashed(r.hashed[:0], key, p.piece)
+	countPiece(&r.found[min(task, len(r.found)-1)], r.hashed, len(p.piece))
+	if !use(p.piece) {
+		return errStopped
+	}
+	return nil
+}
+
+func (p place) after(o place) bool {
+	return p.batch > o.batch || p.batch == o.batch && p.index > o.index
+}
+
+// total adds up what was found.
+func (r *reading) total() Share {
+	var total ledger.Count
+	for _, c := range r.found {
+		total.Add(c)
+	}
+	return shareOf(total)
+}
+
+// verify compares what was found with what each task committed.
+func (r *reading) verify() error {
+	for i, w := range r.winners {
+		if err := w.count().Compare(r.found[i]); err != nil && !r.without.totals {
+			return fmt.Errorf("%s, which committed: %w", attemptText(w.Task, w.Attempt), err)
+		}
+	}
+	return nil
+}
+
+// readFrames reads the frames of a key.
+func readFrames(ctx context.Context, store partd.Partd, key string, use func(kind byte, rest []byte) error) (err error) {
+	in, err := partd.Open(ctx, store, key)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	var f frames
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := in.Read(buf)
+		end := errors.Is(err, io.EOF)
+		if err != nil && !end {
+			return err
+		}
+		if err := f.feed(key, buf[:n], end, use); err != nil || end {
+			return err
+		}
+	}
+}

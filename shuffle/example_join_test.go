@@ -1,0 +1,131 @@
+package shuffle_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/shuffle"
+)
+
+type Shop struct {
+	City, Name string
+}
+
+func cities(ctx context.Context, orders iter.Seq2[Sale, error], shops iter.Seq2[Shop, error]) error {
+	o := &shuffle.JoinOptions[Sale, Shop]{How: shuffle.LeftJoin}
+	for row, err := range shuffle.Join(ctx, orders, shops, func(s Sale) string { return s.City }, func(s Shop) string { return s.City }, o) {
+		if err != nil {
+			return err
+		}
+		fmt.Println(row.Left.Price, row.HasRight, row.Right.Name)
+	}
+	return nil
+}
+
+func ExampleJoin() {
+	orders := shuffle.Values(Sale{City: "Oslo", Price: 3}, Sale{City: "Rome", Price: 5})
+	if err := cities(context.Background(), orders, shuffle.Values(Shop{"Oslo", "Fisk"}, Shop{"Oslo", "Brød"})); err != nil {
+		fmt.Println(err)
+	}
+	// Unordered output:
+	// 3 true Fisk
+	// 3 true Brød
+	// 5 false
+}
+
+func work(ctx context.Context, store partd.Partd, task string, batches iter.Seq[[]partd.Entry]) error {
+	w, err := shuffle.Begin(ctx, store, task, "") // a name of its own for the attempt
+	if errors.Is(err, shuffle.ErrCommitted) {
+		return nil // another has done it
+	}
+	if err != nil {
+		return err
+	}
+	for batch := range batches {
+		if err := w.Append(ctx, batch...); err != nil {
+			return err
+		}
+	}
+	return w.Commit(ctx)
+}
+
+func read(ctx context.Context, store partd.Partd, tasks []string) error {
+	c, err := shuffle.WaitCommitted(ctx, store, &shuffle.WaitOptions{Tasks: tasks, Timeout: time.Hour})
+	if err != nil {
+		return err // a *shuffle.MissingError says which tasks are missing
+	}
+	for e, err := range c.Scan(ctx) { // the pieces of a key come together
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s %s\n", e.Key, e.Value)
+	}
+	return nil
+}
+
+// A worker dies, and its task is begun anew.
+func ExampleBegin() {
+	ctx := context.Background()
+	store := partd.NewDict()
+	batches := func(yield func([]partd.Entry) bool) {
+		_ = yield([]partd.Entry{{Key: "fruit", Value: []byte("apple")}}) && yield([]partd.Entry{{Key: "fruit", Value: []byte("pear")}})
+	}
+	dead, err := shuffle.Begin(ctx, store, "file 1", "")
+	if err == nil {
+		err = dead.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")})
+	}
+	if err == nil {
+		err = work(ctx, store, "file 1", batches)
+	}
+	if err == nil {
+		err = work(ctx, store, "file 1", batches) // has nothing left to do
+	}
+	if err == nil {
+		err = read(ctx, store, []string{"file 1"})
+	}
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// fruit apple
+	// fruit pear
+}
+
+// Readers of a part each know together whether they have read all that there is.
+func ExampleCommitted_ScanPart() {
+	ctx := context.Background()
+	store := partd.NewDict()
+	for _, task := range []string{"a", "b", "c"} {
+		w, err := shuffle.Begin(ctx, store, task, "")
+		if err == nil {
+			err = w.Append(ctx, partd.Entry{Key: "from " + task, Value: []byte("x")})
+		}
+		if err == nil {
+			err = w.Commit(ctx)
+		}
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	c, err := shuffle.ReadCommitted(ctx, store)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	shares := make([]shuffle.Share, 2) // of two readers
+	for part := range shares {
+		for _, err := range c.ScanPart(ctx, part, len(shares), &shares[part]) {
+			if err != nil {
+				fmt.Println(err)
+				return
+			}
+		}
+	}
+	fmt.Println(c.Verify(shares...))
+	// Output: <nil>
+}

@@ -1,0 +1,4 @@
+package shuffle
+
+// ThreeServers starts servers, and returns their URL.
+var ThreeServers = threeServers

@@ -1,0 +1,207 @@
+package shuffle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"reflect"
+	"sync"
+
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/internal/mergejoin"
+	"github.com/go-partd/partd/internal/tempdir"
+)
+
+// How says which records a join yields.
+type How = mergejoin.How
+
+// The kinds of joins.
+const (
+	InnerJoin = mergejoin.Inner // pairs of records with the same key
+	LeftJoin  = mergejoin.Left  // and the left records that have no partner
+	RightJoin = mergejoin.Right // pairs, and the right records that have none
+	FullJoin  = mergejoin.Full  // pairs, and those of both sides that have none
+	SemiJoin  = mergejoin.Semi  // the left records that have a partner, once
+	AntiJoin  = mergejoin.Anti  // the left records that have none
+)
+
+// JoinOptions say how to join, and with what means: as [Options]. The zero value,
+// and nil, are an inner join and the defaults.
+type JoinOptions[L, R any] struct {
+	How      How
+	Memory   int64
+	Threads  int
+	TempDirs []string
+	Left     Codec[L]
+	Right    Codec[R]
+}
+
+// Joined is a row of a join.
+type Joined[L, R any] struct {
+	Left              L
+	Right             R
+	HasLeft, HasRight bool // false where there is no partner
+}
+
+// Join yields the records of two sides that have the same key, pair by pair, in no
+// particular order, and those without a partner where How says so. Either side may
+// be larger than memory, and so may the records of one key, on both sides. Keys are
+// the same if their default encodings are; if K is a pointer, nil is the same as
+// nothing, as SQL's null. Records are decoded anew for each row.
+func Join[L, R, K any](ctx context.Context, left iter.Seq2[L, error], right iter.Seq2[R, error], leftKey func(L) K, rightKey func(R) K, o *JoinOptions[L, R]) iter.Seq2[Joined[L, R], error] {
+	start := func() (*joinLeft[L, R, K], error) {
+		j, err := NewJoiner(ctx, leftKey, rightKey, o)
+		if err != nil {
+			return nil, err
+		}
+		return &joinLeft[L, R, K]{j}, nil
+	}
+	return pipe(left, start, func(j *joinLeft[L, R, K]) iter.Seq2[Joined[L, R], error] {
+		return func(yield func(Joined[L, R], error) bool) {
+			if err := feedAll(joinRight[L, R, K](*j), right); err != nil {
+				yield(Joined[L, R]{}, err)
+				return
+			}
+			j.Rows()(yield)
+		}
+	})
+}
+
+// joinLeft and joinRight are what the two sides are fed to.
+type (
+	joinLeft[L, R, K any]  struct{ *Joiner[L, R, K] }
+	joinRight[L, R, K any] struct{ *Joiner[L, R, K] }
+)
+
+func (j joinLeft[L, R, K]) Feed() (*Feed[L], error)  { return j.FeedLeft() }
+func (j joinRight[L, R, K]) Feed() (*Feed[R], error) { return j.FeedRight() }
+
+// Joiner joins what is fed to it.
+type Joiner[L, R, K any] struct {
+	ctx         context.Context
+	opts        mergejoin.Options
+	left, right *extsort.Sorter
+	leftCodec   Codec[L]
+	rightCodec  Codec[R]
+	leftKey     func(dst []byte, v L) ([]byte, error)
+	rightKey    func(dst []byte, v R) ([]byte, error)
+	temp        *tempdir.Set
+}
+
+// NewJoiner returns a joiner, to be closed.
+func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey func(R) K, o *JoinOptions[L, R]) (*Joiner[L, R, K], error) {
+	var opts JoinOptions[L, R]
+	if o != nil {
+		opts = *o
+	}
+	switch {
+	case leftKey == nil || rightKey == nil:
+		return nil, errors.New("joining by no key: give a function for each side")
+	case opts.How > AntiJoin:
+		return nil, fmt.Errorf("option How is %d: there is no such join", opts.How)
+	}
+	keys, err := newCodec[K](true)
+	if err != nil {
+		return nil, err
+	}
+	right, err := (&Options[R]{Codec: opts.Right}).codec()
+	if err != nil {
+		return nil, err
+	}
+	c, err := (&Options[L]{Memory: opts.Memory, Threads: opts.Threads, TempDirs: opts.TempDirs, Codec: opts.Left}).resolve()
+	if err != nil {
+		return nil, err
+	}
+	j := &Joiner[L, R, K]{ctx: ctx, leftCodec: c.Codec, rightCodec: right, temp: c.temp}
+	j.leftKey = func(dst []byte, v L) ([]byte, error) { return joinKey(keys, dst, leftKey(v)) }
+	j.rightKey = func(dst []byte, v R) ([]byte, error) { return joinKey(keys, dst, rightKey(v)) }
+	j.opts = mergejoin.Options{How: opts.How, MatchEmpty: reflect.TypeFor[K]().Kind() != reflect.Pointer, Memory: c.Memory / 8, Temp: c.temp}
+	sorting := &extsort.Options{Memory: c.Memory * 7 / 16, Threads: c.Threads, Temp: c.temp, KeepKeys: true}
+	if j.left, err = extsort.New(ctx, sorting); err == nil {
+		j.right, err = extsort.New(ctx, sorting)
+	}
+	if err != nil {
+		return nil, errors.Join(err, j.Close())
+	}
+	return j, nil
+}
+
+// joinKey appends the encoding of a key; that of a nil pointer is empty, which no
+// other pointer's is.
+func joinKey[K any](keys Codec[K], dst []byte, k K) ([]byte, error) {
+	if v := reflect.ValueOf(&k).Elem(); v.Kind() == reflect.Pointer && v.IsNil() {
+		return dst, nil
+	}
+	return keys.Encode(dst, k)
+}
+
+// FeedLeft returns a feed for records of the left side. Any number may be open at
+// once, of both sides.
+func (j *Joiner[L, R, K]) FeedLeft() (*Feed[L], error) {
+	return joinFeed(j.left, j.leftKey, j.leftCodec)
+}
+
+// FeedRight returns a feed for records of the right side.
+func (j *Joiner[L, R, K]) FeedRight() (*Feed[R], error) {
+	return joinFeed(j.right, j.rightKey, j.rightCodec)
+}
+
+func joinFeed[T any](sorter *extsort.Sorter, appendKey func([]byte, T) ([]byte, error), codec Codec[T]) (*Feed[T], error) {
+	w, err := sorter.Writer()
+	if err != nil {
+		return nil, err
+	}
+	var key, record []byte
+	return &Feed[T]{
+		mu: new(sync.Mutex),
+		add: func(v T) (err error) {
+			if key, err = appendKey(key[:0], v); err != nil {
+				return fmt.Errorf("encoding a key: %w", err)
+			}
+			if record, err = codec.Encode(record[:0], v); err != nil {
+				return fmt.Errorf("encoding a record: %w", err)
+			}
+			return w.Add(key, record)
+		},
+		finish: w.Close,
+	}, nil
+}
+
+// Rows yields the rows, once. All feeds must be closed.
+func (j *Joiner[L, R, K]) Rows() iter.Seq2[Joined[L, R], error] {
+	return func(yield func(Joined[L, R], error) bool) {
+		_, err := mergejoin.Join(j.ctx, j.left, j.right, j.opts, func(left, right []byte) error {
+			row := Joined[L, R]{HasLeft: left != nil, HasRight: right != nil}
+			var err error
+			if row.HasLeft {
+				row.Left, err = j.leftCodec.Decode(left)
+			}
+			if row.HasRight && err == nil {
+				row.Right, err = j.rightCodec.Decode(right)
+			}
+			if err != nil {
+				return fmt.Errorf("decoding a record: %w", err)
+			}
+			if !yield(row, nil) {
+				return errStopped
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errStopped) {
+			yield(Joined[L, R]{}, err)
+		}
+	}
+}
+
+// Close ends everything and removes all temporary data. No feed and no loop over
+// Rows may be in use.
+func (j *Joiner[L, R, K]) Close() error {
+	var err error
+	for _, s := range []*extsort.Sorter{j.left, j.right} {
+		if s != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}
+	return errors.Join(err, j.temp.Close())
+}

@@ -1,0 +1,161 @@
+package shuffle_test
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd/shuffle"
+)
+
+type order struct {
+	ID       int
+	Customer string
+}
+
+type customer struct {
+	Name string
+	City *string
+}
+
+func TestJoin(t *testing.T) {
+	orders := []order{{1, "ann"}, {2, "bob"}, {3, "ann"}, {4, ""}, {5, "eve"}}
+	oslo := "Oslo"
+	customers := []customer{{"ann", &oslo}, {"bob", nil}, {"cid", &oslo}, {"", nil}}
+	for how, want := range map[shuffle.How][]string{
+		shuffle.InnerJoin: {"1 ann", "2 bob", "3 ann", "4 "},
+		shuffle.LeftJoin:  {"1 ann", "2 bob", "3 ann", "4 ", "5 -"},
+		shuffle.RightJoin: {"- cid", "1 ann", "2 bob", "3 ann", "4 "},
+		shuffle.FullJoin:  {"- cid", "1 ann", "2 bob", "3 ann", "4 ", "5 -"},
+		shuffle.SemiJoin:  {"1 -", "2 -", "3 -", "4 -"},
+		shuffle.AntiJoin:  {"5 -"},
+	} {
+		var got []string
+		for row, err := range shuffle.Join(t.Context(), shuffle.Values(orders...), shuffle.Values(customers...),
+			func(o order) string { return o.Customer }, func(c customer) string { return c.Name },
+			&shuffle.JoinOptions[order, customer]{How: how}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			left, right := "-", "-"
+			if row.HasLeft {
+				left = fmt.Sprint(row.Left.ID)
+			}
+			if row.HasRight {
+				right = row.Right.Name
+			}
+			if row.HasRight && row.Right.Name == "ann" && *row.Right.City != "Oslo" {
+				t.Errorf("%+v", row.Right)
+			}
+			got = append(got, left+" "+right)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%d: %q, want %q", how, got, want)
+		}
+	}
+	// A nil pointer is no key.
+	city := func(c customer) *string { return c.City }
+	rows, err := shuffle.Collect(shuffle.Join(t.Context(), shuffle.Values(customers...), shuffle.Values(customers...), city, city, nil))
+	if err != nil || len(rows) != 4 {
+		t.Errorf("%d rows, %v", len(rows), err)
+	}
+}
+
+func TestJoinErrors(t *testing.T) {
+	key := func(i int) int { return i }
+	why := errors.New("the input ends")
+	failing := func(yield func(int, error) bool) { _ = yield(1, nil) && yield(0, why) }
+	for name, seq := range map[string]iter.Seq2[shuffle.Joined[int, int], error]{
+		"left":  shuffle.Join(t.Context(), failing, shuffle.Values(1), key, key, nil),
+		"right": shuffle.Join(t.Context(), shuffle.Values(1), failing, key, key, nil),
+	} {
+		if _, err := shuffle.Collect(seq); !errors.Is(err, why) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, o := range map[string]*shuffle.JoinOptions[int, int]{
+		"how": {How: 6}, "memory": {Memory: 1}, "threads": {Threads: -1}, "codec": {Right: shuffle.Codec[int]{Decode: func([]byte) (int, error) { return 0, nil }}},
+	} {
+		if _, err := shuffle.NewJoiner(t.Context(), key, key, o); err == nil {
+			t.Errorf("no error for a wrong %s", name)
+		}
+	}
+	if _, err := shuffle.NewJoiner(t.Context(), nil, key, &shuffle.JoinOptions[int, int]{}); err == nil {
+		t.Error("no error for no key")
+	}
+	for range shuffle.Join(t.Context(), shuffle.Values(1, 1), shuffle.Values(1, 1), key, key, nil) {
+		break
+	}
+}
+
+// Both sides are larger than memory, with a key in half of each, and several feeds.
+func TestJoinWithinItsMemory(t *testing.T) {
+	const n, memory = 150_000, 8 << 20
+	type row struct {
+		Key  int64
+		Text [100]byte
+	}
+	key := func(r row) int64 { return r.Key }
+	j, err := shuffle.NewJoiner(t.Context(), key, key, &shuffle.JoinOptions[row, row]{How: shuffle.SemiJoin, Memory: memory, TempDirs: []string{t.TempDir()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var feeds sync.WaitGroup
+	for worker := range 4 {
+		feeds.Go(func() {
+			open := j.FeedLeft
+			if worker%2 == 1 {
+				open = j.FeedRight
+			}
+			f, err := open()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			rnd := rand.New(rand.NewPCG(uint64(worker), 1))
+			for i := range n {
+				r := row{Key: int64(rnd.IntN(n))}
+				if i%2 == 0 {
+					r.Key = -1
+				}
+				if err := f.Add(r); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	feeds.Wait()
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	rows := 0
+	for _, err := range j.Rows() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rows++; rows == n {
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+		}
+	}
+	if rows < n {
+		t.Errorf("%d rows", rows)
+	}
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > memory {
+		t.Errorf("the heap grew by %d bytes", grown)
+	}
+}

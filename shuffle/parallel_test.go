@@ -1,0 +1,341 @@
+package shuffle_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/shuffle"
+)
+
+// parts divides records into sequences.
+func parts(all []rec, n int) (seqs []iter.Seq2[rec, error]) {
+	for part := range slices.Chunk(all, (len(all)+n-1)/n) {
+		seqs = append(seqs, shuffle.Values(part...))
+	}
+	return seqs
+}
+
+// What is fed by several goroutines is all there, of each kind.
+func TestFeedAll(t *testing.T) {
+	in := randomRecs(7, many)
+	texts := map[string]int{}
+	for _, r := range in {
+		texts[r.Text]++
+	}
+	sorted := slices.Clone(in)
+	slices.SortFunc(sorted, compareRecs)
+	feed := func(t *testing.T, to shuffle.Feeder[rec], n int) {
+		t.Helper()
+		if err := shuffle.FeedAll(t.Context(), to, n, parts(in, 7)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range []int{0, 1, 3, 7, 1024} {
+		sorter, err := shuffle.NewSorter(t.Context(), byTextAndSmall, minMemory[rec](t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		feed(t, sorter, n)
+		checkOrder(t, sorted, mustCollect(t, sorter.Sorted()))
+		funcs, err := shuffle.NewFuncSorter(t.Context(), compareRecs, minMemory[rec](t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		feed(t, funcs, n)
+		checkOrder(t, sorted, mustCollect(t, funcs.Sorted()))
+		counts, err := shuffle.NewAggregator(t.Context(), func(r rec) string { return r.Text }, shuffle.Accumulator[rec, int]{
+			Add: func(n *int, _ rec) { *n++ }, Merge: func(n, o *int) { *n += *o },
+		}, minMemory[rec](t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		feed(t, counts, n)
+		results := mustCollect(t, counts.Results())
+		for _, r := range results {
+			if texts[r.Key] != r.Value {
+				t.Errorf("%q: %d records, want %d", r.Key, r.Value, texts[r.Key])
+			}
+		}
+		if len(results) != len(texts) {
+			t.Errorf("%d results, want %d", len(results), len(texts))
+		}
+		for _, s := range []interface{ Close() error }{sorter, funcs, counts} {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// checkOrder compares by what is ordered: the order of equal ones is kept within
+// a feed only.
+func checkOrder(t *testing.T, want, got []rec) {
+	t.Helper()
+	if !slices.EqualFunc(want, got, func(a, b rec) bool { return compareRecs(a, b) == 0 }) {
+		t.Error("the records are not in order, or not the same")
+	}
+	numbers := make([]bool, len(want))
+	for _, r := range got {
+		if numbers[r.N] {
+			t.Fatalf("record %d is there twice", r.N)
+		}
+		numbers[r.N] = true
+	}
+}
+
+// The error of one sequence ends the others, which would never end by themselves.
+func TestFeedAllFails(t *testing.T) {
+	broken := errors.New("a broken sequence")
+	var ended atomic.Int64
+	endless := func(yield func(rec, error) bool) {
+		defer ended.Add(1)
+		for yield(rec{}, nil) {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	failing := func(yield func(rec, error) bool) {
+		time.Sleep(10 * time.Millisecond)
+		yield(rec{}, broken)
+	}
+	never := func(func(rec, error) bool) { t.Error("a sequence begins after the error") }
+	count := func(t *testing.T) *shuffle.Grouper[rec, string] {
+		g, err := shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, minMemory[rec](t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := g.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return g
+	}
+	if err := shuffle.FeedAll(t.Context(), count(t), 3, endless, endless, failing, never); err != broken {
+		t.Errorf("the error is %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("enough")
+	time.AfterFunc(10*time.Millisecond, func() { cancel(why) })
+	if err := shuffle.FeedAll(ctx, count(t), 2, endless, endless); err != why {
+		t.Errorf("the error is %v", err)
+	}
+	if n := ended.Load(); n != 4 {
+		t.Errorf("%d sequences ended, want 4", n)
+	}
+	for _, n := range []int{-1, 1025} {
+		if err := shuffle.FeedAll(t.Context(), count(t), n, never); err == nil {
+			t.Errorf("%d goroutines are no error", n)
+		}
+	}
+	got := func() (p any) {
+		defer func() { p = recover() }()
+		_ = shuffle.FeedAll(t.Context(), count(t), 2, endless, func(func(rec, error) bool) { panic("a sequence") })
+		return nil
+	}()
+	if got != "a sequence" {
+		t.Errorf("the panic was %v", got)
+	}
+}
+
+// newGroups groups by text, where one group has half, fed.
+func newGroups(t *testing.T, in []rec, o *shuffle.Options[rec]) *shuffle.Grouper[rec, string] {
+	t.Helper()
+	g, err := shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := shuffle.FeedAll(t.Context(), g, 1, shuffle.Values(in...)); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// Each group is read once, whole, in order; some are not read to the end.
+func TestForEach(t *testing.T) {
+	in := randomRecs(8, many)
+	want := map[string][]rec{}
+	for _, r := range in {
+		want[r.Text] = append(want[r.Text], r)
+	}
+	for _, n := range []int{0, 1, 2, 5, 64} {
+		var mu sync.Mutex
+		seen := map[string]bool{}
+		check := func(_ context.Context, g shuffle.Group[string, rec]) error {
+			mu.Lock()
+			again := seen[g.Key]
+			seen[g.Key] = true
+			mu.Unlock()
+			if again {
+				t.Errorf("group %q is there twice", g.Key)
+			}
+			left := len(want[g.Key])
+			if left%3 == 0 {
+				left = left / 2
+			}
+			i := 0
+			for r, err := range g.Values {
+				if err != nil {
+					return err
+				}
+				if r != want[g.Key][i] {
+					t.Fatalf("group %q has %v at %d, want %v", g.Key, r, i, want[g.Key][i])
+				}
+				if i++; i == left {
+					return nil
+				}
+			}
+			t.Errorf("group %q has %d records, want %d", g.Key, i, len(want[g.Key]))
+			return nil
+		}
+		g := newGroups(t, in, minMemory[rec](t))
+		if err := g.ForEach(t.Context(), n, check); err != nil {
+			t.Fatal(err)
+		}
+		if len(seen) != len(want) {
+			t.Errorf("%d goroutines: %d groups, want %d", n, len(seen), len(want))
+		}
+		if st := g.Stats(); st.Groups != int64(len(want)) {
+			t.Errorf("%d groups are counted, want %d", st.Groups, len(want))
+		}
+	}
+}
+
+// Groups run side by side: each waits for another one.
+func TestForEachIsParallel(t *testing.T) {
+	const large = 100_000 // records of a group: several batches
+	in := make([]rec, 0, 2*large)
+	for i := range large {
+		in = append(in, rec{Text: "a", N: i}, rec{Text: "b", N: i})
+	}
+	for name, in := range map[string][]rec{"small": randomRecs(9, many), "large": in} {
+		o := minMemory[rec](t)
+		if name == "large" {
+			o.Memory = 256 << 20 // both fit into what is read ahead
+		}
+		g := newGroups(t, in, o)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		var met sync.WaitGroup
+		met.Add(2)
+		both := make(chan struct{})
+		go func() { met.Wait(); close(both) }()
+		var calls atomic.Int64
+		err := g.ForEach(ctx, 2, func(ctx context.Context, _ shuffle.Group[string, rec]) error {
+			if calls.Add(1) <= 2 {
+				met.Done()
+			}
+			select {
+			case <-both:
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The first error ends the others and comes out, and so does the end of the
+// context, a panic, and what the store lost.
+func TestForEachFails(t *testing.T) {
+	in := randomRecs(10, 20_000)
+	broken := errors.New("a broken group")
+	g := newGroups(t, in, minMemory[rec](t))
+	var calls, waited atomic.Int64
+	err := g.ForEach(t.Context(), 3, func(ctx context.Context, _ shuffle.Group[string, rec]) error {
+		if calls.Add(1) == 3 {
+			return broken
+		}
+		<-ctx.Done()
+		waited.Add(1)
+		return context.Cause(ctx)
+	})
+	if err != broken || calls.Load() != 3 || waited.Load() != 2 {
+		t.Errorf("%v after %d calls, of which %d waited", err, calls.Load(), waited.Load())
+	}
+
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("enough")
+	err = newGroups(t, in, minMemory[rec](t)).ForEach(ctx, 2, func(context.Context, shuffle.Group[string, rec]) error {
+		cancel(why)
+		return nil
+	})
+	if err != why {
+		t.Errorf("the error is %v", err)
+	}
+
+	got := func() (p any) {
+		defer func() { p = recover() }()
+		_ = newGroups(t, in, minMemory[rec](t)).ForEach(t.Context(), 2, func(context.Context, shuffle.Group[string, rec]) error {
+			panic("a group")
+		})
+		return nil
+	}()
+	if got != "a group" {
+		t.Errorf("the panic was %v", got)
+	}
+
+	store := partd.NewDict()
+	o := minMemory[rec](t)
+	o.Store = store
+	g = newGroups(t, in, o)
+	if err := partd.Delete(t.Context(), store, "half"); err != nil {
+		t.Fatal(err)
+	}
+	err = g.ForEach(t.Context(), 3, func(context.Context, shuffle.Group[string, rec]) error { return nil })
+	if !errors.Is(err, shuffle.ErrNotVerified) {
+		t.Errorf("a group is missing, and the error is %v", err)
+	}
+	if err := g.ForEach(t.Context(), -1, nil); err == nil {
+		t.Error("-1 goroutines are no error")
+	}
+}
+
+// Partitions can be read so any number of times.
+func TestForEachPartition(t *testing.T) {
+	in := randomRecs(11, many)
+	p, err := shuffle.Partition(t.Context(), shuffle.Values(in...), 16, func(r rec) string { return r.Text }, minMemory[rec](t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for range 2 {
+		var records [16]atomic.Int64
+		err := p.ForEach(t.Context(), 4, func(_ context.Context, g shuffle.Group[int, rec]) error {
+			for _, err := range g.Values {
+				if err != nil {
+					return err
+				}
+				records[g.Key].Add(1)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := int64(0)
+		for i := range records {
+			n := int64(len(mustCollect(t, p.Records(i))))
+			if all += n; records[i].Load() != n {
+				t.Errorf("partition %d: %d records, want %d", i, records[i].Load(), n)
+			}
+		}
+		if all != many {
+			t.Errorf("%d records, want %d", all, many)
+		}
+	}
+}

@@ -1,0 +1,177 @@
+package shuffle_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/shuffle"
+)
+
+// watch notes progress, and fails where it goes back or is told twice at once.
+type watch struct {
+	t     *testing.T
+	busy  atomic.Bool
+	calls int
+	last  shuffle.Progress
+	stats func() shuffle.Stats
+	takes time.Duration
+}
+
+func (w *watch) told(p shuffle.Progress) {
+	if !w.busy.CompareAndSwap(false, true) {
+		w.t.Error("progress is told twice at once")
+		return
+	}
+	defer w.busy.Store(false)
+	time.Sleep(w.takes)
+	if w.stats != nil {
+		_ = w.stats() // must not wait for ever
+	}
+	l := w.last
+	if p.RecordsIn < l.RecordsIn || p.BytesIn < l.BytesIn || p.RecordsOut < l.RecordsOut || p.BytesOut < l.BytesOut {
+		w.t.Errorf("progress goes back from %+v to %+v", l, p)
+	}
+	w.calls++
+	w.last = p
+}
+
+// At the end all is told, whatever was done.
+func TestProgressTotals(t *testing.T) {
+	in := randomRecs(12, many)
+	text := func(r rec) string { return r.Text }
+	count := shuffle.Accumulator[rec, int]{Add: func(n *int, _ rec) { *n++ }, Merge: func(n, o *int) { *n += *o }}
+	texts := map[string]bool{}
+	keyBytes := int64(0)
+	for _, r := range in {
+		texts[r.Text] = true
+		keyBytes += int64(len(r.Text))
+	}
+	for name, run := range map[string]func(*shuffle.Options[rec]) (out int64, err error){
+		"sort": func(o *shuffle.Options[rec]) (int64, error) {
+			return many, drain(shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, o))
+		},
+		"sort by function": func(o *shuffle.Options[rec]) (int64, error) {
+			return many, drain(shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, o))
+		},
+		"group": func(o *shuffle.Options[rec]) (int64, error) {
+			for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(in...), text, o) {
+				if err != nil {
+					return 0, err
+				}
+				if err := drain(g.Values); err != nil {
+					return 0, err
+				}
+			}
+			return many, nil
+		},
+		"partition": func(o *shuffle.Options[rec]) (int64, error) {
+			p, err := shuffle.Partition(t.Context(), shuffle.Values(in...), 2, text, o)
+			if err != nil {
+				return 0, err
+			}
+			defer p.Close()
+			mustCollect(t, p.Records(0))
+			mustCollect(t, p.Records(1))
+			return many, nil
+		},
+		"aggregate": func(o *shuffle.Options[rec]) (int64, error) {
+			return int64(len(texts)), drain(shuffle.Aggregate(t.Context(), shuffle.Values(in...), text, count, o))
+		},
+		"distinct": func(o *shuffle.Options[rec]) (int64, error) {
+			return int64(len(texts)), drain(shuffle.DistinctBy(t.Context(), shuffle.Values(in...), text, o))
+		},
+		"top": func(o *shuffle.Options[rec]) (int64, error) {
+			return 10, drain(shuffle.TopK(t.Context(), shuffle.Values(in...), 10, byTextAndSmall, o))
+		},
+	} {
+		w := &watch{t: t}
+		o := minMemory[rec](t)
+		o.Progress = w.told
+		out, err := run(o)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if w.last.RecordsIn != many || w.last.RecordsOut != out {
+			t.Errorf("%s: %+v, want %d records in and %d out", name, w.last, many, out)
+		}
+		if w.calls > 1000 {
+			t.Errorf("%s: %d calls", name, w.calls)
+		}
+		switch name {
+		case "sort", "sort by function", "group", "partition":
+			if w.last.BytesIn == 0 || w.last.BytesIn != w.last.BytesOut {
+				t.Errorf("%s: %+v, want as many bytes out as in", name, w.last)
+			}
+		case "aggregate":
+			if w.last.BytesIn < keyBytes || w.last.BytesIn > 2*keyBytes+many {
+				t.Errorf("%s: %+v, want about %d bytes of keys in", name, w.last, keyBytes)
+			}
+		}
+	}
+}
+
+// Several goroutines feed and read, slowly enough that it is told on the way, and
+// who is told asks for more.
+func TestProgressOfMany(t *testing.T) {
+	in := randomRecs(13, 8*1024)
+	w := &watch{t: t, takes: 150 * time.Millisecond} // it is time for the next call meanwhile
+	o := minMemory[rec](t)
+	o.Progress = w.told
+	slow := func(r rec) string {
+		if r.N%256 == 0 {
+			time.Sleep(50 * time.Millisecond)
+		}
+		return r.Text
+	}
+	g, err := shuffle.NewGrouper(t.Context(), slow, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	w.stats = g.Stats
+	if err := shuffle.FeedAll(t.Context(), g, 4, parts(in, 4)...); err != nil {
+		t.Fatal(err)
+	}
+	if w.last.RecordsIn != int64(len(in)) || w.calls <= 4 {
+		t.Errorf("%d calls, the last with %+v", w.calls, w.last)
+	}
+	err = g.ForEach(t.Context(), 4, func(_ context.Context, g shuffle.Group[string, rec]) error { return drain(g.Values) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.last.RecordsOut != int64(len(in)) || w.last.BytesOut != w.last.BytesIn {
+		t.Errorf("%+v", w.last)
+	}
+}
+
+// Feeds that share a lock of the sorter tell without it.
+func TestProgressOutsideLocks(t *testing.T) {
+	w := &watch{t: t}
+	o := minMemory[rec](t)
+	o.Progress = w.told
+	s, err := shuffle.NewFuncSorter(t.Context(), compareRecs, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	w.stats = s.Stats
+	slow := func(yield func(rec, error) bool) {
+		for i, r := range randomRecs(14, 2048) {
+			if i%256 == 0 {
+				time.Sleep(60 * time.Millisecond)
+			}
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+	if err := shuffle.FeedAll(t.Context(), s, 2, slow, slow); err != nil {
+		t.Fatal(err)
+	}
+	mustCollect(t, s.Sorted())
+	if w.last.RecordsIn != 4096 || w.last.RecordsOut != 4096 || w.calls < 5 {
+		t.Errorf("%d calls, the last with %+v", w.calls, w.last)
+	}
+}

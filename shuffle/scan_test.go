@@ -1,0 +1,38 @@
+package shuffle
+
+import "testing"
+
+// What is read ahead for many goroutines stays within the memory for reading, also
+// where each group is a few bytes and what is noted of it takes more.
+func TestReadAheadOfTinyGroups(t *testing.T) {
+	o := &Options[uint32]{Memory: 64 << 20, TempDirs: []string{t.TempDir()}}
+	g, err := NewGrouper(t.Context(), func(v uint32) uint32 { return v }, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	err = FeedAll(t.Context(), g, 1, func(yield func(uint32, error) bool) {
+		for v := range uint32(1_000_000) {
+			if !yield(v, nil) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.spool.startReading(); err != nil {
+		t.Fatal(err)
+	}
+	const readers = 32
+	sc := g.spool.scan(readers)
+	defer sc.end()
+	held := 0
+	for range 2*readers + 1 { // all there are: none is given back
+		b := <-sc.full
+		held += cap(b.data) + cap(b.parts)*partAtSize
+	}
+	if held > int(g.spool.engine.Memory) {
+		t.Errorf("%d bytes are read ahead, of %d", held, g.spool.engine.Memory)
+	}
+}

@@ -1,0 +1,94 @@
+package stores
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/shards"
+)
+
+// file is one that is there already.
+func file() kind {
+	return kind{"FILE", func(value string) error {
+		info, err := os.Stat(value)
+		if err == nil && info.IsDir() {
+			err = errors.New("it is a directory")
+		}
+		return err
+	}}
+}
+
+func namespace() kind { return kind{"NAME", remote.CheckNamespace} }
+
+// servers returns the names of the servers in an address, and the URL of each: several
+// hosts with their ports, with commas between them, have one scheme and one namespace.
+func servers(scheme, address string) (names, urls []string) {
+	hosts, namespace, named := strings.Cut(strings.TrimPrefix(address, "//"), "/")
+	names = strings.Split(hosts, ",")
+	if scheme == "ipc" || len(names) == 1 {
+		return []string{address}, []string{scheme + ":" + address}
+	}
+	for _, name := range names {
+		url := scheme + "://" + name
+		if named {
+			url += "/" + namespace
+		}
+		urls = append(urls, url)
+	}
+	return names, urls
+}
+
+// dialAll connects to a server, or to several over which the keys are spread.
+func dialAll(ctx context.Context, scheme, address string, opts *remote.ClientOptions) (partd.Partd, error) {
+	names, urls := servers(scheme, address)
+	if len(urls) == 1 {
+		return remote.Dial(ctx, urls[0], opts)
+	}
+	return shards.Open(ctx, names, func(ctx context.Context, name string) (partd.Partd, error) {
+		return remote.Dial(ctx, urls[slices.Index(names, name)], opts)
+	})
+}
+
+// clientOptions are what a URL says of a client of a server.
+func clientOptions(scheme string, o options) (*remote.ClientOptions, error) {
+	c := &remote.ClientOptions{Namespace: o.text("namespace", ""), InsecureToken: o.truth("insecure"), Token: os.Getenv("PARTD_TOKEN")}
+	if name := o.text("token-file", ""); name != "" {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		if c.Token = strings.TrimSpace(string(text)); c.Token == "" {
+			return nil, fmt.Errorf("token-file=%s: it is empty", name)
+		}
+	}
+	if scheme != "tls" {
+		return c, nil
+	}
+	c.TLS = new(tls.Config)
+	if name := o.text("ca", ""); name != "" {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		c.TLS.RootCAs = x509.NewCertPool()
+		if !c.TLS.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("ca=%s: there is no certificate in it", name)
+		}
+	}
+	if cert, key := o.text("cert", ""), o.text("key", ""); cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("cert=%s, key=%s: %w", cert, key, err)
+		}
+		c.TLS.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}

@@ -1,0 +1,352 @@
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// wantTicks compares a table's rows with those that it should have, in order.
+func wantTicks(t testing.TB, s *Store, name string, want []tick) {
+	t.Helper()
+	got, err := (&seriesModel{s: s}).scan(t.Context(), name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range max(len(got), len(want)) {
+		if i >= len(got) || i >= len(want) || got[i] != want[i] {
+			t.Fatalf("%s: %d rows, want %d; row %d differs: got %v, want %v", name, len(got), len(want), i,
+				got[min(i, len(got)):min(i+3, len(got))], want[min(i, len(want)):min(i+3, len(want))])
+		}
+	}
+}
+
+// TestArrivalWithinPut puts rows of equal times, in files so many that their names
+// have numbers of two digits, and not in order, so that they are written in two parts.
+func TestArrivalWithinPut(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	for name, time := range map[string]string{"ordered": "ts", "plain": ""} {
+		s, err := open(t.Context(), t.TempDir(), &Options{Memory: 8 << 20, FoldAge: -1, NoTail: true}, hooks{fs: vfs.OS{}, fileBytes: 10_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close() //nolint:errcheck // nothing is lost
+		o := &PutOptions{Settings: &Settings{Time: time}}
+		var rows []tick
+		for i := range int64(240_000) {
+			rows = append(rows, tick{1 + i/90_000, fmt.Sprintf("%x%x%x%x%x%x%x%x", rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64()), i, 0})
+		}
+		for i := range int64(10_000) {
+			rows = append(rows, tick{i % 4, "late", 240_000 + i, 0})
+		}
+		if _, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, 1000), Append, o); err != nil {
+			t.Fatal(err)
+		}
+		tbl, err := s.Bucket("b").Table(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i, err := tbl.Info(t.Context()); err != nil || i.Files < 12 {
+			t.Fatal("the put made too few files: ", i.Files, err)
+		}
+		if time != "" {
+			slices.SortStableFunc(rows, func(a, b tick) int { return int(a.ts - b.ts) })
+		}
+		wantTicks(t, s, name, rows)
+		if time != "" {
+			if _, err := s.Compact(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			wantTicks(t, s, name, rows)
+		}
+	}
+}
+
+// TestArrivalAcrossCompaction compacts small files of which the last ends with the
+// time that a large and later file begins with.
+func TestArrivalAcrossCompaction(t *testing.T) {
+	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: vfs.OS{}, fileBytes: 40_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // nothing is lost
+	o := &PutOptions{Settings: &Settings{Time: "ts"}}
+	large := make([]tick, 40_000)
+	for i := range large {
+		large[i] = tick{20 + int64(i), fmt.Sprintf("%x%x%x%x", rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64()), int64(i), 0}
+	}
+	var all []tick
+	for _, rows := range [][]tick{{{1, "a", 1, 0}}, {{2, "a", 2, 0}, {20, "first", 3, 0}}, large} {
+		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 100_000), Append, o); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, rows...)
+	}
+	wantTicks(t, s, "t", all)
+	r, err := s.Compact(t.Context(), nil)
+	if err != nil || r.FilesBefore < 2 {
+		t.Fatal(r, err)
+	}
+	t.Log(r)
+	wantTicks(t, s, "t", all)
+}
+
+// TestOverKeepsTheRule replaces a version beside rows that others put since, of keys
+// that are in what takes its place.
+func TestOverKeepsTheRule(t *testing.T) {
+	for _, rule := range []OnDuplicate{KeepFirst, KeepLast, RefuseDuplicate} {
+		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true})
+		b := s.Bucket("b")
+		o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
+		v, err := b.Put(t.Context(), "t", ticksOf([]tick{{1, "a", 1, 0}}, 1), Append, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Put(t.Context(), "t", ticksOf([]tick{{2, "a", 2, 0}}, 1), Append, nil); err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.Put(t.Context(), "t", ticksOf([]tick{{2, "a", 3, 0}, {3, "a", 3, 0}}, 2), Replace, &PutOptions{Over: &v})
+		if !errors.Is(err, ErrConflict) && (rule != RefuseDuplicate || !errors.As(err, new(*DuplicateError))) {
+			t.Error(rule, err)
+		}
+		rows, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 1; i < len(rows); i++ {
+			if rows[i].ts == rows[i-1].ts {
+				t.Errorf("%s: two rows of one key: %v", rule, rows)
+			}
+		}
+	}
+}
+
+// TestPutsOfOneTransaction puts to one table several times in one commit.
+func TestPutsOfOneTransaction(t *testing.T) {
+	for rule, want := range map[OnDuplicate]string{KeepAll: "[{1 a 0} {1 a 1} {1 a 2} {1 a 3}]", KeepFirst: "[{1 a 0}]", KeepLast: "[{1 a 3}]", RefuseDuplicate: "[{1 a 0}]"} {
+		for _, made := range []bool{false, true} {
+			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+			o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
+			if !made {
+				if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf([]tick{{1, "a", 0, 0}}, 1), Append, o); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := s.Update(t.Context(), func(tx *Txn) error {
+				for v := range int64(4) {
+					if v == 0 && !made {
+						continue
+					}
+					if err := tx.Put("b", "t", ticksOf([]tick{{1, "a", v, 0}}, 1), Append, o); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if rule == RefuseDuplicate {
+				if !errors.As(err, new(*DuplicateError)) {
+					t.Error(made, err)
+				}
+				if made {
+					continue
+				}
+			} else if err != nil {
+				t.Error(rule, made, err)
+			}
+			if got, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil); err != nil || fmt.Sprint(got) != want {
+				t.Errorf("%s, made: %v: got %v, want %s: %v", rule, made, got, want, err)
+			}
+		}
+	}
+}
+
+// TestExtremeTimes has the least and greatest times that columns have, and keys that
+// are equal though their bits are not.
+func TestExtremeTimes(t *testing.T) {
+	for _, unit := range []arrow.TimeUnit{arrow.Second, arrow.Millisecond, arrow.Microsecond, arrow.Nanosecond} {
+		most := int64(1<<63 - 1)
+		switch unit { // what Iceberg keeps as microseconds
+		case arrow.Second:
+			most = most / 1_000_000
+		case arrow.Millisecond:
+			most = most / 1_000
+		}
+		schema := arrow.NewSchema([]arrow.Field{
+			{Name: "t", Type: &arrow.TimestampType{Unit: unit}, Nullable: true},
+			{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+			{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+		}, nil)
+		zero := 0.0
+		for _, noTail := range []bool{false, true} {
+			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: noTail})
+			put := func(n int64) {
+				t.Helper()
+				b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+				defer b.Release()
+				for _, at := range []int64{most, -most, 0} {
+					for _, f := range []float64{zero / zero * float64(n), zero * float64(1-2*(n%2))} {
+						b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(at))
+						b.Field(1).(*array.Float64Builder).Append(f)
+						b.Field(2).(*array.Int64Builder).Append(n)
+					}
+				}
+				if _, err := s.Bucket("b").Put(t.Context(), "t", oneBatch(b.NewRecordBatch()), Append, &PutOptions{Settings: &Settings{Time: "t", Keys: []string{"f"}, OnDuplicate: KeepLast}}); err != nil {
+					t.Fatal(unit, err)
+				}
+			}
+			for n := range int64(4) {
+				put(n)
+				tbl, err := s.Bucket("b").Table(t.Context(), "t")
+				if err != nil {
+					t.Fatal(err)
+				}
+				for rows, o := range map[int]*ScanOptions{6: nil, 2: {Last: 2}, 1: {Limit: 1}} {
+					got, err := readAll(t.Context(), tbl, o)
+					if err != nil || len(got) != rows || slices.ContainsFunc(got, func(v int64) bool { return v != n }) {
+						t.Errorf("%v, without a tail: %v: got %v, want %d times %d: %v", unit, noTail, got, rows, n, err)
+					}
+				}
+				if n == 1 {
+					if _, err := s.Fold(t.Context(), nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestManyFilesAtATime merges more files that overlap than are read at a time.
+func TestManyFilesAtATime(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	s, err := openWith(t, &Options{Memory: 4 << 20, FoldAge: -1, NoTail: true}, vfs.OS{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []tick
+	for i := range int64(60) {
+		rows := []tick{{0, "a", i, 0}, {100 + i, "a", i, 0}}
+		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 2), Append, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, rows...)
+	}
+	slices.SortStableFunc(want, func(a, b tick) int { return int(a.ts - b.ts) })
+	wantTicks(t, s, "t", want)
+	tbl, err := s.Bucket("b").Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.NumGoroutine()
+	r, err := tbl.Scan(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	if !r.Next() {
+		t.Fatal(r.Err())
+	}
+	if more := runtime.NumGoroutine() - before; more > 30 {
+		t.Errorf("%d goroutines read files", more)
+	}
+	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
+		t.Errorf("temporary files have names: %v: %v", left, err)
+	}
+}
+
+func openWith(t testing.TB, o *Options, fs vfs.FS) (*Store, error) {
+	s, err := open(t.Context(), t.TempDir(), o, hooks{fs: fs, fileBytes: 10_000})
+	if err == nil {
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return s, err
+}
+
+// fullDisk has no room for data files.
+type fullDisk struct{ vfs.FS }
+
+func (d fullDisk) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := d.FS.OpenFile(name, flag, perm)
+	if err != nil || !strings.HasSuffix(name, ".parquet") {
+		return f, err
+	}
+	return fullFile{f}, nil
+}
+
+type fullFile struct{ vfs.File }
+
+func (fullFile) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// TestSaysWhyAWriteFailed puts rows where the disk is full: the error says so, each time.
+func TestSaysWhyAWriteFailed(t *testing.T) {
+	rows := make([]tick, 60_000)
+	for i := range rows {
+		rows[i] = tick{int64(i), fmt.Sprintf("%x%x%x%x", rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64()), int64(i), 0}
+	}
+	for _, time := range []string{"", "ts"} {
+		s, err := openWith(t, &Options{FoldAge: -1, NoTail: true}, fullDisk{vfs.OS{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 4 {
+			_, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 1000), Append, &PutOptions{Settings: &Settings{Time: time}})
+			if !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("time %q: %v", time, err)
+			}
+		}
+	}
+}
+
+// TestNullsOfAnotherTail gives a table a time column while another Store has rows
+// without a time in its tail, which were acknowledged.
+func TestNullsOfAnotherTail(t *testing.T) {
+	dir := t.TempDir()
+	a := mustOpen(t, dir, &Options{NoTail: true, FoldAge: -1})
+	b := mustOpen(t, dir, &Options{Tail: &memTail{values: map[string][]byte{}, around: func() {}}, FoldAge: -1})
+	put := func(s *Store, rows string) error {
+		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, tickSchema, strings.NewReader(rows))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Bucket("b").Put(t.Context(), "t", oneBatch(batch), Append, nil)
+		return err
+	}
+	if err := put(a, `[{"ts":"2024-01-02 00:00:00Z","k":"a","v":1}]`); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(b, `[{"ts":null,"k":"a","v":2},{"ts":"2024-01-01 00:00:00Z","k":"a","v":3}]`); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Bucket("b").SetSettings(t.Context(), "t", Settings{Time: "ts", Partition: PartitionDay, OnDuplicate: KeepLast}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		got, err := (&seriesModel{s: b}).scan(t.Context(), "t", nil)
+		if err != nil || len(got) != 3 {
+			t.Errorf("got %v: %v", got, err)
+		}
+		if _, err := b.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := (&seriesModel{s: a}).scan(t.Context(), "t", nil); err != nil || len(got) != 3 {
+		t.Errorf("got %v: %v", got, err)
+	}
+}

@@ -1,0 +1,230 @@
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
+)
+
+func backupNames(t testing.TB, s *Store) string {
+	t.Helper()
+	all, err := s.Backups(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for _, b := range all {
+		fmt.Fprintf(&text, "%s of %q: %d;", b.Name, b.Bucket, b.Tables)
+	}
+	return text.String()
+}
+
+func TestBackup(t *testing.T) {
+	t.Parallel()
+	ctx, s := t.Context(), fullStore(t)
+	b, one := mustOpen(t, t.TempDir(), nil), s.Bucket("one")
+	backup := func(name string, unchanged, files int) map[string]string {
+		t.Helper()
+		done, err := s.Backup(ctx, b, name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u, f := totals(done); u != unchanged || f != files {
+			t.Errorf("%s: %d tables were unchanged and %d files sent, want %d and %d: %+v", name, u, f, unchanged, files, done)
+		}
+		return stateOf(t, s)
+	}
+	monday := backup("monday", 0, 8)
+	backup("nothing", 4, 0)
+	mustPut(t, one, "twice", Append, 10)
+	if err := one.Delete(ctx, "plain"); err != nil {
+		t.Fatal(err)
+	}
+	if err := one.EditRules(ctx, "", RuleEdit{Remove: []string{"few"}}); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, one, "new", Append, 1)
+	tuesday := backup("tuesday", 2, 2)
+	// Metadata alone is no data.
+	if err := one.ChangeMetadata(ctx, "new", MetadataChange{Set: Metadata{"a": "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	backup("metadata", 3, 0)
+	if _, err := s.Backup(ctx, b, "monday", nil); !errors.Is(err, ErrExists) {
+		t.Error(err)
+	}
+	if _, err := s.Backup(ctx, b, "", nil); err == nil {
+		t.Error("a backup without a name")
+	}
+	if got, want := backupNames(t, b), `monday of "": 1;monday of "one": 3;nothing of "": 1;nothing of "one": 3;`+
+		`tuesday of "": 1;tuesday of "one": 3;metadata of "": 1;metadata of "one": 3;`; got != want {
+		t.Errorf("backups are %s, want %s", got, want)
+	}
+	if found, _ := verified(t, b, VerifyOptions{}); len(found) > 0 {
+		t.Error(found)
+	}
+	// What is old in it is kept by Expire, as any snapshot.
+	if _, err := b.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]map[string]string{"monday": monday, "tuesday": tuesday} {
+		empty := mustOpen(t, t.TempDir(), nil)
+		if _, err := empty.RestoreFrom(ctx, b, name, nil); err != nil {
+			t.Fatal(err)
+		}
+		wantState(t, empty, want)
+	}
+	// The store itself has most of it.
+	mustPut(t, one, "twice", Append, 11) // in the tail
+	done, err := s.RestoreFrom(ctx, b, "tuesday", nil)
+	if u, f := totals(done); err != nil || u != 2 || f != 0 {
+		t.Errorf("%+v %v", done, err)
+	}
+	wantState(t, s, tuesday)
+	only := "one"
+	if _, err := s.RestoreFrom(ctx, b, "monday", &only); err != nil {
+		t.Fatal(err)
+	}
+	wantState(t, s, monday)
+	if _, err := s.RestoreFrom(ctx, b, "sunday", nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	mustPut(t, one, "twice", Append, 12)
+	if _, err := s.Fold(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := verified(t, s, VerifyOptions{}); len(found) > 0 {
+		t.Error(found)
+	}
+}
+
+// A backup that is cut is in no list, and the next one goes on with what is there.
+func TestBackupCut(t *testing.T) {
+	t.Parallel()
+	ctx, s, dir := t.Context(), fullStore(t), t.TempDir()
+	cut := errors.New("cut")
+	for after := 2; ; after += 2 {
+		commits := 0
+		b, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
+			if strings.HasSuffix(name, ".metadata.json") && op == vfstest.OpSync {
+				if commits++; commits > after/2-1 {
+					return cut
+				}
+			}
+			return nil
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, failed := s.Backup(ctx, b, "one", nil)
+		got := backupNames(t, b)
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if failed == nil {
+			if got != `one of "": 1;one of "one": 3;` || after == 2 {
+				t.Error(after, got)
+			}
+			return
+		}
+		if got != "" || !errors.Is(failed, cut) || after > 50 {
+			t.Fatalf("after %d: %q %v", after, got, failed)
+		}
+	}
+}
+
+const backupKillEnv = "PARTD_TABLES_BACKUP_KILL"
+
+// TestBackupChild is no test: it is the process that TestBackupKill kills.
+func TestBackupChild(t *testing.T) {
+	from, to, ok := strings.Cut(os.Getenv(backupKillEnv), ",")
+	if !ok {
+		t.Skip("it is started by TestBackupKill")
+	}
+	s, b := mustOpen(t, from, nil), mustOpen(t, to, nil)
+	fmt.Println("ready")
+	if _, err := s.Backup(t.Context(), b, "killed", nil); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println("done")
+}
+
+// TestBackupKill kills backups with kill -9, later each time, until one is done.
+func TestBackupKill(t *testing.T) {
+	t.Parallel()
+	s := fullStore(t)
+	for i := range 30 {
+		mustPut(t, s.Bucket("two"), fmt.Sprint("t", i), Append, int64(i))
+	}
+	want := stateOf(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "backup")
+	killed := 0
+	for after := 20 * time.Millisecond; ; after *= 2 {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBackupChild$", "-test.v")
+		cmd.Env = append(os.Environ(), backupKillEnv+"="+s.Dir()+","+dir)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		seen := waitFor(t, out, "ready")
+		timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
+		seen += waitFor(t, out, "done")
+		timer.Stop()
+		failed := cmd.Wait()
+		b := mustOpen(t, dir, nil)
+		got := backupNames(t, b)
+		if got != "" {
+			if got != `killed of "": 1;killed of "one": 3;killed of "two": 30;` || killed == 0 {
+				t.Error(got, killed)
+			}
+			again := mustOpen(t, t.TempDir(), nil)
+			if _, err := again.RestoreFrom(t.Context(), b, "killed", nil); err != nil {
+				t.Fatal(err)
+			}
+			wantState(t, again, want)
+			if found, _ := verified(t, b, VerifyOptions{}); len(found) > 0 {
+				t.Error(found)
+			}
+			return
+		}
+		if failed == nil || after > time.Minute {
+			t.Fatal(after, seen)
+		}
+		killed++
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// waitFor reads lines up to one, or to the end, and returns them.
+func waitFor(t testing.TB, r io.Reader, line string) (seen string) {
+	t.Helper()
+	for one := make([]byte, 1); ; {
+		if n, err := r.Read(one); n == 0 || err != nil {
+			return seen
+		}
+		if seen += string(one); strings.HasSuffix(seen, line+"\n") {
+			return seen
+		}
+	}
+}

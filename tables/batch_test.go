@@ -1,0 +1,140 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+)
+
+func TestPutAllAndScanAll(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), nil)
+	b := s.Bucket("b")
+	var taken, done atomic.Int64
+	puts := func(yield func(TablePut) bool) {
+		for i := range int64(30) {
+			if n := taken.Add(1) - done.Load(); n > 3 {
+				t.Errorf("%d puts are in work for 3 workers", n)
+			}
+			o := &PutOptions{}
+			if !yield(TablePut{fmt.Sprint("t", i), &countedReader{rowsOf(i, i+1), &done}, Append, o}) {
+				return
+			}
+		}
+	}
+	mustDo(t, b.PutAll(t.Context(), puts, 3))
+	var names []string
+	for i := range 30 {
+		names = append(names, fmt.Sprint("t", i))
+	}
+	var sum, readers, most atomic.Int64
+	mustDo(t, b.ScanAll(t.Context(), names, nil, 2, func(_ string, r array.RecordReader) error {
+		most.Store(max(most.Load(), readers.Add(1)))
+		defer readers.Add(-1)
+		for r.Next() {
+			sum.Add(r.RecordBatch().NumRows())
+		}
+		return r.Err()
+	}))
+	if sum.Load() != 60 || most.Load() > 2 {
+		t.Errorf("%d rows by %d readers", sum.Load(), most.Load())
+	}
+	err := b.PutAll(t.Context(), slices.Values([]TablePut{{"t1", rowsOf(1), Error, nil}, {"new", rowsOf(1), Error, nil}}), 1)
+	if !errors.Is(err, ErrExists) {
+		t.Error(err)
+	}
+	if err := b.ScanAll(t.Context(), []string{"t1", "nope"}, nil, 0, func(string, array.RecordReader) error { return nil }); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+// countedReader counts those that were read to their end.
+type countedReader struct {
+	array.RecordReader
+	done *atomic.Int64
+}
+
+func (c *countedReader) Next() bool {
+	if c.RecordReader.Next() {
+		return true
+	}
+	c.done.Add(1)
+	return false
+}
+
+func TestChunks(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	b := s.Bucket("")
+	for i := range int64(5) {
+		mustPut(t, b, "a", Append, from(10*i, 10)...)
+	}
+	tab, err := b.Table(t.Context(), "a")
+	mustDo(t, err)
+	for rows, want := range map[int64]string{1: "", 7: "[7 7 7 7 7 7 7 1]", 10: "[10 10 10 10 10]", 25: "[25 25]", 49: "[49 1]", 1000: "[50]"} {
+		r, err := tab.Scan(t.Context(), &ScanOptions{ChunkRows: rows})
+		mustDo(t, err)
+		var sizes, got []int64
+		for r.Next() {
+			sizes = append(sizes, r.RecordBatch().NumRows())
+			got = append(got, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
+		}
+		r.Release()
+		if r.Err() != nil || !slices.Equal(got, from(0, 50)) || want != "" && fmt.Sprint(sizes) != want {
+			t.Error(rows, sizes, got, r.Err())
+		}
+	}
+	if _, err := tab.Scan(t.Context(), &ScanOptions{ChunkRows: -1}); err == nil {
+		t.Error("a negative number of rows")
+	}
+}
+
+// TestLock has goroutines of two Stores of one directory, as two processes have,
+// take a lock in turn.
+func TestLock(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var holders atomic.Int64
+	var all sync.WaitGroup
+	for range 2 {
+		s := mustOpen(t, dir, &Options{NoTail: true})
+		for range 4 {
+			all.Go(func() {
+				for range 20 {
+					l, err := s.Bucket("b").Lock(t.Context(), "a")
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if n := holders.Add(1); n != 1 {
+						t.Errorf("%d have the lock", n)
+					}
+					holders.Add(-1)
+					if err := errors.Join(l.Unlock(), l.Unlock()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	s := mustOpen(t, dir, &Options{NoTail: true})
+	l, err := s.Bucket("b").Lock(t.Context(), "a")
+	mustDo(t, err)
+	other, err := s.Bucket("").Lock(t.Context(), "a")
+	mustDo(t, err)
+	mustDo(t, other.Unlock())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := s.Bucket("b").Lock(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	mustDo(t, l.Unlock())
+}

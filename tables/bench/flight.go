@@ -1,0 +1,77 @@
+//go:build cgo && unix
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/peers"
+)
+
+// flight measures puts and gets of shoots' clients, at a server of ours and at
+// shoots' own.
+func (b *bench) flight() (err error) {
+	const rows, columns = 500_000, 50
+	engine, err := duck.New(&duck.Options{TempDir: b.dir})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+	return b.store(&tables.Options{Engine: engine}, func(s *tables.Store) error {
+		l, err := net.Listen("tcp", "localhost:0")
+		if err != nil {
+			return err
+		}
+		server, err := flightd.New(s, nil)
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
+		ctx, stop := context.WithCancel(b.ctx)
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(ctx, l) }()
+		measured := b.flightPeer(l.Addr().(*net.TCPAddr).Port, rows, columns)
+		stop()
+		return errors.Join(measured, <-served)
+	})
+}
+
+func (b *bench) flightPeer(port, rows, columns int) error {
+	python, err := peers.Path("shoots")
+	if err != nil {
+		return err
+	}
+	script, err := filepath.Abs("bench/flight.py")
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(python, script, fmt.Sprint(port), fmt.Sprint(os.Getpid()), b.dir, fmt.Sprint(b.rounds), fmt.Sprint(rows))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("%v: %w", cmd, err)
+	}
+	var taken map[string]map[string][2]float64
+	if err := json.Unmarshal(out, &taken); err != nil {
+		return err
+	}
+	megabytes := float64(rows*columns*8) / 1e6
+	for _, call := range slices.Sorted(maps.Keys(taken)) {
+		for _, server := range slices.Sorted(maps.Keys(taken[call])) {
+			t := taken[call][server]
+			fmt.Printf("flight, %d × %d float64, %s, %s: %.0f MB/s, %.1f s of CPU per GB\n", rows, columns, call, server, megabytes/t[0], t[1]*1000/megabytes)
+		}
+	}
+	return nil
+}

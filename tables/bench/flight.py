@@ -1,0 +1,89 @@
+"""Puts and gets the same rows at our server and at shoots' own, in turns: flight.py
+PORT PID DIR ROUNDS ROWS prints seconds and seconds of the server's CPU, as JSON."""
+import json
+import os
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from shoots import ShootsClient
+from pyarrow import flight
+
+port, pid, directory, rounds, rows = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+with socket.socket() as free:
+    free.bind(("localhost", 0))
+    theirs = free.getsockname()[1]
+shoots = subprocess.Popen(
+    [sys.executable, "-W", "ignore", "-m", "shoots.shoots_server", "--port", str(theirs), "--bucket_dir", os.path.join(directory, "shoots")],
+    stdout=subprocess.DEVNULL)
+random = np.random.default_rng(1)
+table = pa.table({f"c{i}": random.standard_normal(rows) for i in range(50)})
+
+
+def used(pid):
+    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def put(client, name, batch):
+    command = json.dumps({"name": name, "mode": "replace", "bucket": "bench", "batch_size": batch}).encode()
+    writer, _ = client.do_put(flight.FlightDescriptor.for_command(command), table.schema)
+    with writer:
+        writer.write_table(table, batch)
+
+
+def get(client, name):
+    got = client.do_get(flight.Ticket(json.dumps({"name": name, "bucket": "bench"}).encode())).read_all()
+    if got.num_rows != rows:
+        sys.exit(f"{got.num_rows} rows came back of {rows}")
+
+
+def sql(client, name):
+    statement = f"SELECT * FROM {name}"
+    got = client.do_get(flight.Ticket(json.dumps({"name": name, "bucket": "bench", "sql": statement}).encode())).read_all()
+    if got.num_rows != rows:
+        sys.exit(f"{got.num_rows} rows came back of {rows}")
+
+
+def parquet(_, name):
+    pq.write_table(table, os.path.join(directory, name), compression="zstd")
+
+
+try:
+    for attempt in range(100):
+        try:
+            their_client = ShootsClient("localhost", theirs)
+            their_client.ping()
+            break
+        except Exception:
+            time.sleep(0.2)
+    servers = {"ours": (ShootsClient("localhost", port).client, pid), "shoots": (their_client.client, shoots.pid)}
+    calls = {
+        "put": lambda c: put(c, "t", 5000),
+        "put in one message": lambda c: put(c, "t", rows),
+        "get": lambda c: get(c, "t"),
+        "get by SQL": lambda c: sql(c, "t"),
+    }
+    result = {}
+    for name, call in calls.items():
+        taken = {}
+        for _ in range(rounds):
+            for server, (client, of) in servers.items():
+                start, cpu = time.perf_counter(), used(of)
+                call(client)
+                taken.setdefault(server, []).append((time.perf_counter() - start, used(of) - cpu))
+        result[name] = {s: [statistics.median(v) for v in zip(*t)] for s, t in taken.items()}
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+    parquet(None, "t.parquet")
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    result["pyarrow.parquet.write_table, zstd"] = {"alone": [time.perf_counter() - start, cpu]}
+    print(json.dumps(result))
+finally:
+    shoots.kill()

@@ -1,0 +1,326 @@
+//go:build cgo && unix
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/transform"
+)
+
+// seriesTables is how many small tables are written and found.
+const seriesTables = 1000
+
+// measured is what was measured of one of the programs.
+type measured struct {
+	Seconds map[string]spent
+	Results map[string]float64
+	Bytes   int64 // allocated on the disk
+	Files   int
+}
+
+// spent is seconds on the clock, and those of all processors.
+type spent [2]float64
+
+// spend runs f some times, and keeps the medians of what that took.
+func (m *measured) spend(name string, rounds int, f func(round int) error) error {
+	var times, used []time.Duration
+	for i := range rounds {
+		start, before := time.Now(), cpu()
+		if err := f(i); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		times, used = append(times, time.Since(start)), append(used, cpu()-before)
+	}
+	m.Seconds[name] = spent{middle(times).Seconds(), middle(used).Seconds()}
+	return nil
+}
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// series works with a time series that pandas made, beside pystore and ArcticDB:
+// appends to a large table, a range, resampling, and many tables with metadata.
+func (b *bench) series() (err error) {
+	more := max(b.seriesRows/10, 2000)
+	if _, err := b.python("pandas", "make", fmt.Sprint(b.seriesRows), fmt.Sprint(more)); err != nil {
+		return err
+	}
+	// ArcticDB syncs each append (to LMDB), pystore nothing.
+	ours, err := b.ourSeries(more, false)
+	if err != nil {
+		return err
+	}
+	synced, err := b.ourSeries(more, true)
+	if err != nil {
+		return err
+	}
+	for name, took := range synced.Seconds {
+		if strings.HasPrefix(name, "append") || name == "tables" {
+			ours.Seconds[name+" synced"] = took
+		}
+	}
+	fmt.Printf("time series of %d rows: %d MB on disk in %d files\n", b.seriesRows, ours.Bytes>>20, ours.Files)
+	for _, name := range slices.Sorted(maps.Keys(ours.Seconds)) {
+		fmt.Printf("  %s: %.2f ms, %.2f ms of processors\n", name, 1000*ours.Seconds[name][0], 1000*ours.Seconds[name][1])
+	}
+	for _, peer := range []string{"pystore", "arcticdb"} {
+		out, err := b.python(peer, peer, fmt.Sprint(seriesTables))
+		if err != nil {
+			return err
+		}
+		var theirs measured
+		if err := json.Unmarshal(out, &theirs); err != nil {
+			return err
+		}
+		fmt.Printf("%s: %d MB on disk in %d files\n", peer, theirs.Bytes>>20, theirs.Files)
+		for _, name := range slices.Sorted(maps.Keys(theirs.Seconds)) {
+			of, our := theirs.Seconds[name], ours.Seconds[name]
+			fmt.Printf("  %s: %.2f ms, %.2f ms of processors: ours is %.2f × as fast, by processors %.2f ×", name, 1000*of[0], 1000*of[1], of[0]/our[0], of[1]/our[1])
+			if synced, ok := ours.Seconds[name+" synced"]; ok {
+				fmt.Printf("; synced %.2f × and %.2f ×", of[0]/synced[0], of[1]/synced[1])
+			}
+			fmt.Println()
+		}
+		for name, got := range theirs.Results {
+			if want := ours.Results[name]; math.Abs(got-want) > 1e-9*math.Abs(want) {
+				err = errors.Join(err, fmt.Errorf("%s: %s is %v, ours is %v", peer, name, got, want))
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// python runs series.py in the environment of a peer.
+func (b *bench) python(peer, what string, args ...string) ([]byte, error) {
+	python, err := peers.Path(peer)
+	if err != nil {
+		return nil, err
+	}
+	script, err := filepath.Abs("bench/series.py")
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(b.ctx, python, append([]string{script, what, b.dir, fmt.Sprint(b.rounds)}, args...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", cmd, err)
+	}
+	return out, nil
+}
+
+// parquet returns the rows of a file that series.py made, in memory, as it has them.
+func (b *bench) parquet(name string) ([]arrow.RecordBatch, error) {
+	f, err := os.Open(filepath.Join(b.dir, name+".parquet"))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	r, err := (&formats.Input{Name: f.Name(), File: f, Format: formats.Parquet}).Read(b.ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	var all []arrow.RecordBatch
+	for r.Next() {
+		r.RecordBatch().Retain()
+		all = append(all, r.RecordBatch())
+	}
+	return all, r.Err()
+}
+
+// ourSeries works with our own.
+func (b *bench) ourSeries(more int, sync bool) (m *measured, err error) {
+	m = &measured{Seconds: map[string]spent{}, Results: map[string]float64{}}
+	engine, err := duck.New(nil)
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+	return m, b.store(&tables.Options{Engine: engine, Sync: sync}, func(s *tables.Store) error {
+		put := func(name, file string, o *tables.PutOptions) (func() error, error) {
+			rows, err := b.parquet(file)
+			return func() error {
+				r, err := array.NewRecordReader(rows[0].Schema(), rows) // the file's own has other metadata
+				if err != nil {
+					return err
+				}
+				defer r.Release()
+				_, err = s.Bucket("b").Put(b.ctx, name, r, tables.Append, o)
+				return err
+			}, err
+		}
+		settings := &tables.Settings{Time: "at"}
+		base, err := put("series", "base", &tables.PutOptions{Settings: settings})
+		if err != nil {
+			return err
+		}
+		if err := base(); err != nil {
+			return err
+		}
+		for _, size := range []int{1, 1000, more} {
+			works := make([]func() error, b.rounds)
+			for i := range works {
+				if works[i], err = put("series", fmt.Sprintf("more-%d-%d", size, i), nil); err != nil {
+					return err
+				}
+			}
+			if err := m.spend(fmt.Sprint("append ", size), b.rounds, func(i int) error { return works[i]() }); err != nil {
+				return err
+			}
+		}
+		if err := b.readSeries(s, m); err != nil {
+			return err
+		}
+		if err := b.manySeries(s, m, put); err != nil {
+			return err
+		}
+		if err := m.spend("fold", 1, func(int) error { // which appends leave to later
+			_, err := s.Fold(b.ctx, nil)
+			return err
+		}); err != nil {
+			return err
+		}
+		m.Bytes, m.Files, err = used(s.Dir())
+		return err
+	})
+}
+
+// readSeries reads a range of two columns, and resamples all.
+func (b *bench) readSeries(s *tables.Store, m *measured) error {
+	const step = 100 * time.Millisecond
+	t, err := s.Bucket("b").Table(b.ctx, "series")
+	if err != nil {
+		return err
+	}
+	info, err := t.Info(b.ctx)
+	if err != nil {
+		return err
+	}
+	m.Results["rows"] = float64(info.Rows)
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(b.seriesRows/2) * step)
+	o := &tables.ScanOptions{Columns: []string{"price", "size"}, From: begin, To: begin.Add(time.Duration(b.seriesRows/100) * step), TimeColumn: "at"}
+	if err := m.spend("range", b.rounds, func(int) error {
+		r, err := t.Scan(b.ctx, o)
+		if err != nil {
+			return err
+		}
+		defer r.Release()
+		m.Results["range rows"], m.Results["range sum"], err = sums(r)
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := m.spend("resample and write", b.rounds, func(int) error {
+		_, err := transform.Resample(b.ctx, s, &transform.ResampleOptions{
+			Source: transform.TableName{Bucket: "b", Name: "series"}, Target: transform.TableName{Bucket: "c", Name: "bins"}, Mode: tables.Replace,
+			Rule: "min", TimeColumn: "at", Functions: []string{"mean"}, Columns: []string{"price"},
+		})
+		return err
+	}); err != nil {
+		return err
+	}
+	// Ours always writes what it makes: peers may keep it in memory.
+	m.Seconds["resample"] = m.Seconds["resample and write"]
+	bins, err := s.Bucket("c").Table(b.ctx, "bins")
+	if err != nil {
+		return err
+	}
+	r, err := bins.Scan(b.ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	m.Results["bins"], m.Results["bins sum"], err = sums(r)
+	return err
+}
+
+// sums counts rows, and adds up all numbers.
+func sums(r array.RecordReader) (rows, sum float64, err error) {
+	for r.Next() {
+		rows += float64(r.RecordBatch().NumRows())
+		for _, c := range r.RecordBatch().Columns() {
+			switch c := c.(type) {
+			case *array.Float64:
+				for _, v := range c.Float64Values() {
+					sum += v
+				}
+			case *array.Int64:
+				for _, v := range c.Int64Values() {
+					sum += float64(v)
+				}
+			}
+		}
+	}
+	return rows, sum, r.Err()
+}
+
+// manySeries writes many small tables, and finds some by their metadata.
+func (b *bench) manySeries(s *tables.Store, m *measured, put func(name, file string, o *tables.PutOptions) (func() error, error)) error {
+	var works []func() error
+	for n := range seriesTables {
+		work, err := put(fmt.Sprint("t", n), "small", &tables.PutOptions{Settings: &tables.Settings{Time: "at"}, Metadata: tables.Metadata{"group": n % 10}})
+		if err != nil {
+			return err
+		}
+		works = append(works, work)
+	}
+	if err := m.spend("tables", 1, func(int) error { return b.times(len(works), func(i int) error { return works[i]() }) }); err != nil {
+		return err
+	}
+	return m.spend("find", b.rounds, func(int) error {
+		found := 0
+		for _, err := range s.Bucket("b").Tables(b.ctx, &tables.Filter{Metadata: tables.Metadata{"group": 7}}) {
+			if err != nil {
+				return err
+			}
+			found++
+		}
+		m.Results["found"] = float64(found)
+		return nil
+	})
+}
+
+// used is what a directory takes on the disk.
+func used(dir string) (bytes int64, files int, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			bytes += info.Sys().(*syscall.Stat_t).Blocks * 512
+			files++
+		}
+		return err
+	})
+	return bytes, files, err
+}

@@ -1,0 +1,206 @@
+//go:build cgo && unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	duckdb "github.com/duckdb/duckdb-go-bindings"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+)
+
+const (
+	sqlRows  = 3_000_000
+	filtered = "SELECT price FROM %s WHERE sym = 'S7' AND price > 50"
+)
+
+// sql measures queries, beside DuckDB alone on the same files.
+func (b *bench) sql() (err error) {
+	engine, err := duck.New(&duck.Options{TempDir: b.dir})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+	return b.store(&tables.Options{Engine: engine, FoldAge: -1}, func(s *tables.Store) error {
+		for i := range 3 {
+			if err := b.put(s, "t", trades(i*sqlRows/3, sqlRows/3)); err != nil {
+				return err
+			}
+		}
+		for _, part := range []func(*tables.Store) error{b.beside, b.small, b.streamed, b.cancelled} {
+			if err := part(s); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// query reads the result of a query, and returns the number of rows.
+func (b *bench) query(ctx context.Context, s *tables.Store, sql string) (rows int64, err error) {
+	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: "b"})
+	if err != nil {
+		return 0, err
+	}
+	defer r.Release()
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+	}
+	return rows, r.Err()
+}
+
+func (b *bench) beside(s *tables.Store) error {
+	table, err := s.Bucket("b").Table(b.ctx, "t")
+	if err != nil {
+		return err
+	}
+	m, err := table.Manifest(b.ctx)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	var files []string
+	for _, f := range m.Files {
+		files = append(files, "'"+f.Path+"'")
+	}
+	sql := fmt.Sprintf(filtered, "read_parquet(["+strings.Join(files, ",")+"])")
+	var ours, kept, fresh []time.Duration
+	var rows int64
+	err = withDuckDB(func(warm duckdb.Connection) error {
+		for range 3 * b.rounds { // in turns, as the machine's speed changes
+			start := time.Now()
+			if rows, err = b.query(b.ctx, s, fmt.Sprintf(filtered, "t")); err != nil {
+				return err
+			}
+			ours = append(ours, time.Since(start))
+			start = time.Now()
+			if err := alone(warm, sql); err != nil {
+				return err
+			}
+			kept = append(kept, time.Since(start))
+			start = time.Now()
+			if err := withDuckDB(func(conn duckdb.Connection) error { return alone(conn, sql) }); err != nil {
+				return err
+			}
+			fresh = append(fresh, time.Since(start))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	took := middle(ours)
+	fmt.Printf("SQL, one column of %d rows by a filter: %v for %d rows; DuckDB alone, opened for each query: %v, ours takes %.2f × as long; kept open, with its cache of files: %v, %.2f ×\n",
+		sqlRows, took, rows, middle(fresh), took.Seconds()/middle(fresh).Seconds(), middle(kept), took.Seconds()/middle(kept).Seconds())
+	return nil
+}
+
+// withDuckDB runs f on a database of its own.
+func withDuckDB(f func(duckdb.Connection) error) error {
+	db, conn := duckdb.Database{}, duckdb.Connection{}
+	if duckdb.Open(":memory:", &db) == duckdb.StateError || duckdb.Connect(db, &conn) == duckdb.StateError {
+		return errors.New("DuckDB cannot be opened")
+	}
+	defer duckdb.Close(&db)
+	defer duckdb.Disconnect(&conn)
+	return f(conn)
+}
+
+func alone(conn duckdb.Connection, sql string) error {
+	var result duckdb.Result
+	defer duckdb.DestroyResult(&result)
+	if duckdb.Query(conn, sql, &result) == duckdb.StateError {
+		return errors.New(duckdb.ResultError(&result))
+	}
+	return nil
+}
+
+// small measures the latency of small queries, one after the other and at once.
+func (b *bench) small(s *tables.Store) error {
+	if err := b.put(s, "small", trades(0, 10)); err != nil {
+		return err
+	}
+	var took []time.Duration
+	for range 10 * b.rounds {
+		start := time.Now()
+		if _, err := b.query(b.ctx, s, "SELECT count(*) FROM small"); err != nil {
+			return err
+		}
+		took = append(took, time.Since(start))
+		time.Sleep(50 * time.Millisecond) // in which a spare database is opened
+	}
+	at := middle(took)
+	took = nil
+	for range 10 * b.rounds {
+		start := time.Now()
+		if _, err := b.query(b.ctx, s, "SELECT count(*) FROM small"); err != nil {
+			return err
+		}
+		took = append(took, time.Since(start))
+	}
+	fmt.Printf("SQL over 10 rows: %v, with a spare database; %v one after the other\n", at, middle(took))
+	return nil
+}
+
+// streamed reads many rows, and looks at the process's memory.
+func (b *bench) streamed(s *tables.Store) error {
+	const times = 7
+	before, err := resident()
+	if err != nil {
+		return err
+	}
+	r, err := s.Query(b.ctx, strings.Repeat("SELECT * FROM t UNION ALL ", times-1)+"SELECT * FROM t", &tables.QueryOptions{Bucket: "b"})
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	var n, peak int64
+	start := time.Now()
+	for batches := 0; r.Next(); batches++ {
+		n += r.RecordBatch().NumRows()
+		if batches%100 == 0 {
+			now, err := resident()
+			if err != nil {
+				return err
+			}
+			peak = max(peak, now)
+		}
+	}
+	fmt.Printf("SQL, %d rows streamed in %v: %d MB above the %d MB before\n", n, time.Since(start), (peak-before)>>20, before>>20)
+	return r.Err()
+}
+
+// resident returns the process's memory.
+func resident() (int64, error) {
+	text, err := os.ReadFile(filepath.Join("/proc", "self", "statm"))
+	if err != nil {
+		return 0, err
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
+	return pages * int64(os.Getpagesize()), err
+}
+
+// cancelled measures how long a query goes on that is cancelled.
+func (b *bench) cancelled(s *tables.Store) error {
+	var most time.Duration
+	for range b.rounds {
+		ctx, cancel := context.WithCancel(b.ctx)
+		var at time.Time
+		time.AfterFunc(200*time.Millisecond, func() { at = time.Now(); cancel() })
+		if _, err := b.query(ctx, s, "SELECT count(*) FROM t x, t y WHERE x.price + y.price < 0"); !errors.Is(err, context.Canceled) {
+			return fmt.Errorf("a cancelled query ended with %v", err)
+		}
+		most = max(most, time.Since(at))
+	}
+	fmt.Printf("SQL, cancelled: it ends within %v\n", most)
+	return nil
+}

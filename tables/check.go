@@ -1,0 +1,338 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+)
+
+var heap = memory.DefaultAllocator
+
+// check applies rules to the rows of one put. A nil one has none.
+type check struct {
+	returned *arrow.Schema
+	rows     int64 // so far
+	found    []*Violation
+	rules    []*ruleCheck
+}
+
+// ruleCheck applies a rule.
+type ruleCheck struct {
+	*Violation
+	columns []int
+	violate *filter.Expr // true for rows that do; nil: another kind
+	pattern *regexp.Regexp
+	sorted  bool
+	last    arrow.Array // the row before, of a rule about order
+	keys    *uniqueKeys
+}
+
+// checker returns the check of a put to a table, whose rules are given as they are
+// kept; nil without rules. Old is the table with whose rows the new ones will be; nil
+// if there are none.
+func (e *entry) checker(ctx context.Context, old *table.Table, put, kept, returned *arrow.Schema, texts ...string) (_ *check, err error) {
+	var rules []Rule
+	for _, text := range texts {
+		some, err := rulesOf(text)
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, slices.DeleteFunc(some, func(r Rule) bool { return r.Disabled })...)
+	}
+	if len(rules) == 0 {
+		return nil, nil
+	}
+	c := &check{returned: returned}
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	plain := arrowtypes.Plain(put)
+	for _, r := range rules {
+		rc := &ruleCheck{Violation: &Violation{Rule: r.Name}}
+		c.found = append(c.found, rc.Violation)
+		for _, name := range r.names() {
+			rc.columns = append(rc.columns, returned.FieldIndices(name)...)
+		}
+		switch {
+		case (r.Kind == "exists" || r.Kind == "not_null") && !plain.HasField(r.Column):
+			rc.Why = fmt.Sprintf("the rows have no column %q, only %q", r.Column, names(put))
+			continue
+		case len(rc.columns) < len(r.names()) || r.Kind == "exists":
+			continue
+		case r.Kind == "type":
+			if at := plain.FieldIndices(r.Column); len(at) > 0 && plain.Field(at[0]).Type.String() != canonical(r.Type) {
+				rc.Why = fmt.Sprintf("column %q has type %s, and the rule asks for %s", r.Column, plain.Field(at[0]).Type, r.Type)
+			}
+			continue
+		case r.Kind == "sorted":
+			rc.sorted = true
+		case r.Kind == "regexp":
+			if rc.pattern, err = regexp.Compile(r.Pattern); err != nil {
+				return nil, fmt.Errorf("rule %q: %w", r.Name, err)
+			}
+		case r.Kind == "unique":
+			rc.keys, err = newUniqueKeys(ctx, e, old, r, kept)
+		default:
+			rc.violate, err = r.filter(returned)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("rule %q: %w", r.Name, err)
+		}
+		c.rules = append(c.rules, rc)
+	}
+	return c, nil
+}
+
+func canonical(typeText string) string {
+	if t, err := arrowtypes.Parse(typeText); err == nil {
+		return t.String()
+	}
+	return typeText
+}
+
+// filter is the condition of rows that violate a rule; nil for kinds that are
+// checked otherwise, and where a column is missing.
+func (r Rule) filter(s *arrow.Schema) (*filter.Expr, error) {
+	for _, name := range r.names() {
+		if !s.HasField(name) {
+			return nil, nil
+		}
+	}
+	var text string
+	switch r.Kind {
+	case "not_null":
+		text = quoted(r.Column) + " is null"
+	case "expression":
+		text = "not (" + r.Where + ")"
+	case "range":
+		t := s.Field(s.FieldIndices(r.Column)[0]).Type
+		var parts []string
+		for op, value := range map[string]string{">=": r.Min, "<=": r.Max} {
+			if value == "" {
+				continue
+			}
+			if !arrow.IsInteger(t.ID()) && !arrow.IsFloating(t.ID()) && !arrow.IsDecimal(t.ID()) && t.ID() != arrow.DURATION {
+				value = "'" + strings.ReplaceAll(value, "'", "''") + "'"
+			}
+			parts = append(parts, quoted(r.Column)+" "+op+" "+value)
+		}
+		slices.Sort(parts)
+		text = "not (" + strings.Join(parts, " and ") + ")"
+	default:
+		return nil, nil
+	}
+	e, err := filter.Parse(text)
+	if err == nil {
+		_, err = e.Iceberg(s) // which binds it
+	}
+	return e, err
+}
+
+// violated reports whether a rule was, so far.
+func (c *check) violated() bool {
+	return c != nil && slices.ContainsFunc(c.found, func(v *Violation) bool { return v.Count > 0 || v.Why != "" })
+}
+
+// wholeTable reports whether a rule is about all rows of the table.
+func (c *check) wholeTable() bool {
+	return c != nil && slices.ContainsFunc(c.rules, func(r *ruleCheck) bool { return r.keys != nil && r.keys.inTable })
+}
+
+// add looks at rows, in the types that are kept.
+func (c *check) add(ctx context.Context, kept arrow.RecordBatch) error {
+	if c == nil {
+		return nil
+	}
+	b, err := arrowtypes.Convert(kept, c.returned)
+	if err != nil {
+		return err
+	}
+	defer b.Release()
+	for _, r := range c.rules {
+		switch {
+		case r.keys != nil:
+			err = r.keys.add(kept, c.rows)
+		case r.pattern != nil:
+			err = r.match(b, c.rows)
+		case r.sorted:
+			err = r.order(kept, b, c.rows)
+		default:
+			err = r.find(ctx, b, c.rows)
+		}
+		if err != nil {
+			return fmt.Errorf("rule %q: %w", r.Rule, err)
+		}
+	}
+	c.rows += b.NumRows()
+	return nil
+}
+
+// end returns a RuleError if a rule was violated. All rows were added.
+func (c *check) end(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	for _, r := range c.rules {
+		if r.keys != nil {
+			if err := r.keys.end(ctx, r); err != nil {
+				return fmt.Errorf("rule %q: %w", r.Rule, err)
+			}
+		}
+	}
+	if !c.violated() {
+		return nil
+	}
+	var e RuleError
+	for _, v := range c.found {
+		if v.Count > 0 || v.Why != "" {
+			e.Violations = append(e.Violations, *v)
+		}
+	}
+	return &e
+}
+
+// withoutOrder leaves out what is known once all rows came in the order of a put.
+func (c *check) withoutOrder() {
+	if c != nil {
+		c.close()
+		c.rules = slices.DeleteFunc(c.rules, func(r *ruleCheck) bool { return r.keys != nil || r.sorted })
+	}
+}
+
+// without leaves rows of the table that go out of what the rules look at.
+func (c *check) without(g *going) {
+	if c == nil {
+		return
+	}
+	for _, r := range c.rules {
+		if r.keys != nil {
+			r.keys.going = g
+		}
+	}
+}
+
+// close lets go of what the check holds. It may be called again.
+func (c *check) close() {
+	if c == nil {
+		return
+	}
+	for _, r := range c.rules {
+		if r.keys != nil {
+			r.keys.close()
+		}
+	}
+}
+
+// maxBadRows is how many rows an error names for each rule, and maxBadValue how long
+// their values are, in bytes.
+const (
+	maxBadRows  = 10
+	maxBadValue = 100
+)
+
+// bad counts a row of a batch that violates the rule.
+func (r *ruleCheck) bad(b arrow.RecordBatch, at int, row int64) {
+	r.Count++
+	if len(r.Rows) < maxBadRows {
+		var values []string
+		for _, i := range r.columns {
+			text := "null"
+			if b.Column(i).IsValid(at) {
+				text = b.Column(i).ValueStr(at)
+			}
+			values = append(values, b.ColumnName(i)+"="+shortened(text))
+		}
+		r.Rows = append(r.Rows, BadRow{row + 1, strings.Join(values, ", ")})
+	}
+}
+
+func shortened(text string) string {
+	if len(text) > maxBadValue {
+		text = strings.ToValidUTF8(text[:maxBadValue], "") + "…"
+	}
+	return text
+}
+
+// find finds the rows that a filter selects.
+func (r *ruleCheck) find(ctx context.Context, b arrow.RecordBatch, first int64) error {
+	numbers := array.NewInt64Builder(heap)
+	defer numbers.Release()
+	for i := range b.NumRows() {
+		numbers.Append(i)
+	}
+	column := numbers.NewArray()
+	defer column.Release()
+	fields := append(slices.Clone(b.Schema().Fields()), arrow.Field{Name: "\x00", Type: arrow.PrimitiveTypes.Int64})
+	all := array.NewRecordBatch(arrow.NewSchema(fields, nil), append(slices.Clone(b.Columns()), column), b.NumRows())
+	defer all.Release()
+	found, err := r.violate.Filter(ctx, all)
+	if err != nil {
+		return err
+	}
+	defer found.Release()
+	for _, i := range found.Column(len(fields) - 1).(*array.Int64).Int64Values() {
+		r.bad(b, int(i), first+i)
+	}
+	return nil
+}
+
+// match finds the rows whose text does not match.
+func (r *ruleCheck) match(b arrow.RecordBatch, first int64) error {
+	texts, ok := b.Column(r.columns[0]).(array.StringLike)
+	if !ok {
+		return fmt.Errorf("column %q has type %s, which is no text", b.ColumnName(r.columns[0]), b.Column(r.columns[0]).DataType())
+	}
+	for i := range texts.Len() {
+		if texts.IsValid(i) && !r.pattern.MatchString(texts.Value(i)) {
+			r.bad(b, i, first+int64(i))
+		}
+	}
+	return nil
+}
+
+// order finds the rows that are less than the one before, or null.
+func (r *ruleCheck) order(kept, b arrow.RecordBatch, first int64) error {
+	column := kept.Column(r.columns[0])
+	less, err := lessThan(column.DataType())
+	if err != nil {
+		return err
+	}
+	for i := range column.Len() {
+		switch {
+		case column.IsNull(i), i > 0 && column.IsValid(i-1) && less(column, i, column, i-1),
+			i == 0 && r.last != nil && r.last.IsValid(0) && less(column, 0, r.last, 0):
+			r.bad(b, i, first+int64(i))
+		}
+	}
+	if n := int64(column.Len()); n > 0 {
+		one, err := array.Concatenate([]arrow.Array{array.NewSlice(column, n-1, n)}, heap) // which does not hold the rest
+		if err != nil {
+			return err
+		}
+		r.last = one
+	}
+	return nil
+}
+
+// lessThan compares values of a type that is kept by their order as keys.
+func lessThan(t arrow.DataType) (func(a arrow.Array, i int, b arrow.Array, j int) bool, error) {
+	if !ordered(t) {
+		return nil, errors.ErrUnsupported
+	}
+	return func(a arrow.Array, i int, b arrow.Array, j int) bool {
+		return string(appendUnique(nil, a, i)) < string(appendUnique(nil, b, j))
+	}, nil
+}

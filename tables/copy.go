@@ -1,0 +1,252 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/rowsum"
+)
+
+// CopiedTable says what became of a table.
+type CopiedTable struct {
+	Bucket, Name string
+	Unchanged    bool // it was there, as it was copied before
+	Rows         int64
+	Files        int    // data files that were sent; those that are there already are not
+	Bytes        int64  // in them
+	Checksum     string // of the rows in any order, from CopyTo: 32 hexadecimal digits
+}
+
+// CopyTo copies a bucket, or all for nil, to another store: the newest version of each
+// table with its columns, settings, rules and metadata, and the bucket's own rules and
+// metadata. Older versions, snapshots and ids of puts stay behind. Data files are copied
+// as they are, and each must have its checksum in the catalog.
+//
+// A bucket's tables appear in one commit. If CopyTo is stopped and called again, it goes
+// on: what was copied is not sent again. Nor is what did not change since an earlier
+// CopyTo. A table of the same name that did not come from this store, or was changed
+// since, is an error that wraps ErrExists.
+//
+// Rows of both stores are read and compared then: their number, and the sum modulo
+// 2^128 of each row's xxh3-128.
+func (s *Store) CopyTo(ctx context.Context, to *Store, bucket *string) ([]CopiedTable, error) {
+	return s.copyTo(ctx, "copy", to, bucket, func(c *copying, buckets []*Bucket) error {
+		c.only = true
+		for _, b := range buckets {
+			if err := c.bucket(ctx, b.name); err != nil {
+				return err
+			}
+		}
+		for i := range c.done {
+			if err := c.prove(ctx, &c.done[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// workName begins the names of snapshots that are there while a copy is made.
+const workName = "partd "
+
+// copyTo calls do while there is a snapshot of the buckets.
+func (s *Store) copyTo(ctx context.Context, op string, to *Store, bucket *string, do func(c *copying, buckets []*Bucket) error) ([]CopiedTable, error) {
+	c := &copying{from: s, to: to, snapshot: workName + op + " to " + to.cat.ID(), rules: rulesProperty}
+	err := c.run(op, func() error {
+		namespaces, err := s.chosen(ctx, bucket)
+		if err != nil {
+			return err
+		}
+		var buckets []*Bucket
+		for _, ns := range namespaces {
+			b := s.Bucket(bucketOf(ns))
+			if err := b.DeleteSnapshot(ctx, c.snapshot); err != nil { // of one that was stopped
+				return err
+			}
+			buckets = append(buckets, b)
+		}
+		if len(buckets) == 0 {
+			return &missing{"there are no buckets"}
+		}
+		if _, err = s.snapshot(ctx, buckets, c.snapshot); err == nil {
+			err = do(c, buckets)
+		}
+		for _, b := range buckets {
+			err = errors.Join(err, b.DeleteSnapshot(context.WithoutCancel(ctx), c.snapshot))
+		}
+		return err
+	})
+	return c.done, err
+}
+
+// copying makes buckets of a store what a snapshot of another one has.
+type copying struct {
+	from, to *Store
+	snapshot string
+	rules    string // the property that has the rules of a bucket
+	only     bool   // other tables stay, and none is replaced but copies
+	restore  bool   // what is there is of use only if it is in order
+	done     []CopiedTable
+}
+
+// run calls f while no file of the stores goes.
+func (c *copying) run(op string, f func() error) error {
+	err := func() error {
+		if c.from.dir == c.to.dir {
+			return errors.New("it is both the store to read and the one to write: name another one")
+		}
+		for _, s := range []*Store{c.from, c.to} {
+			p, err := s.pin()
+			if err != nil {
+				return err
+			}
+			defer s.unpin(p)
+		}
+		return f()
+	}()
+	if err != nil {
+		err = &OpError{Op: op, Dir: c.from.dir, Err: err}
+	}
+	return err
+}
+
+// bucket copies the files of a bucket's tables, and then commits all of it.
+func (c *copying) bucket(ctx context.Context, name string) error {
+	ns := namespaceOf(name)
+	if err := c.to.Bucket(name).foldTails(ctx); err != nil {
+		return err
+	}
+	var all []icecat.Listed
+	err := c.from.cat.ListAt(ctx, ns, c.snapshot, func(l icecat.Listed) bool {
+		all = append(all, l)
+		return true
+	})
+	if err != nil {
+		return noSnapshot(err)
+	}
+	steps, kept := map[string]*restoreStep{}, map[string]bool{}
+	for _, l := range all {
+		kept[l.Name] = true
+		step, err := c.plan(ctx, l)
+		if err != nil {
+			return &OpError{Op: "copy", Bucket: name, Table: l.Name, Err: err}
+		}
+		done := CopiedTable{Bucket: name, Name: l.Name, Unchanged: step == nil, Rows: l.Rows}
+		if step != nil {
+			steps[l.Name] = step
+			done.Files, done.Bytes = step.copied.sent, step.copied.bytes
+		}
+		c.done = append(c.done, done)
+	}
+	err = c.to.update(ctx, func(t *Txn) error {
+		for name, step := range steps {
+			of, err := t.of(tableName{ns, name})
+			if err != nil {
+				return err
+			}
+			of.add(step)
+		}
+		for info, err := range c.to.Bucket(name).Tables(ctx, nil) {
+			if err == nil && !c.only && !kept[info.Name] {
+				err = t.Delete(name, info.Name)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return c.from.Bucket(name).restoreMetadata(t, c.snapshot)
+	})
+	if err != nil {
+		return err
+	}
+	return copyProperty(ctx, c.from, c.rules, c.to, rulesProperty, ns)
+}
+
+// copyProperty copies a property of a namespace.
+func copyProperty(ctx context.Context, from *Store, key string, to *Store, as, ns string) error {
+	text, err := from.cat.Property(ctx, ns, key)
+	if err != nil {
+		return err
+	}
+	return to.cat.EditProperty(ctx, ns, as, func(string) (string, error) { return text, nil })
+}
+
+// plan copies the files of a table, and returns the step that makes the table; nil if it
+// is there.
+func (c *copying) plan(ctx context.Context, l icecat.Listed) (*restoreStep, error) {
+	base, err := c.to.cat.Location(ctx, l.Namespace, l.Name)
+	if err != nil && !errors.Is(err, icecat.ErrNotFound) {
+		return nil, err
+	}
+	if base != "" {
+		here, err := c.to.cat.CopyOf(ctx, base)
+		if err != nil {
+			return nil, err
+		}
+		there, err := c.from.cat.CopyOf(ctx, l.Location)
+		same := here == c.from.key(l.Location) || there == c.to.key(base)
+		if same && err == nil && c.restore {
+			same, err = c.to.whole(ctx, l.Namespace, l.Name, base)
+		}
+		if err != nil || same {
+			return nil, err
+		}
+		if c.only && !strings.HasPrefix(here, c.from.key("")) {
+			return nil, fmt.Errorf("the table %w, and it is no copy of this one, or was changed since: delete it first, or copy to another store", ErrExists)
+		}
+	}
+	was, err := c.from.cat.LoadAt(ctx, l.Namespace, l.Name, l.Location)
+	if err != nil {
+		return nil, err
+	}
+	copied := &copiedFiles{from: c.from, to: c.to, read: c.restore, at: map[string]string{}, taken: map[string]bool{}}
+	if c.only {
+		copied.base = &base
+	}
+	step := &restoreStep{was: was, meta: l.Metadata, uuid: uuid.NewString(), location: c.to.cat.NewLocation(), copied: copied}
+	if s := was.CurrentSnapshot(); s != nil {
+		err = copied.copy(ctx, s, step.location+"/data")
+	}
+	return step, err
+}
+
+// key names metadata among those of all stores.
+func (s *Store) key(location string) string { return s.cat.ID() + " " + location }
+
+// prove compares the rows of a table with those that were copied.
+func (c *copying) prove(ctx context.Context, d *CopiedTable) error {
+	want, err := c.from.Bucket(d.Bucket).sum(ctx, d.Name, AtSnapshot(c.snapshot))
+	if err != nil {
+		return err
+	}
+	got, err := c.to.Bucket(d.Bucket).sum(ctx, d.Name, nil)
+	if err == nil && !got.Equals(want) {
+		err = &OpError{Op: "prove the copy of", Bucket: d.Bucket, Table: d.Name, Err: fmt.Errorf(
+			"%d rows with checksum %s were copied, and %d with %s are read: delete the copy, and copy again", want.Rows, want, got.Rows, got)}
+	}
+	d.Rows, d.Checksum = want.Rows, want.String()
+	return err
+}
+
+// sum reads a table's rows.
+func (b *Bucket) sum(ctx context.Context, name string, at At) (*rowsum.Sum, error) {
+	t, err := b.Table(ctx, name, at)
+	if err != nil {
+		return nil, err
+	}
+	r, err := t.Scan(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	sum := &rowsum.Sum{}
+	for r.Next() {
+		sum.Add(r.RecordBatch())
+	}
+	return sum, r.Err()
+}

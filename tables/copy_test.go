@@ -1,0 +1,295 @@
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
+)
+
+// fullStore makes a store with tables of many kinds in two buckets, among them rows in
+// the tail, equal files, and more than one version.
+func fullStore(t testing.TB) *Store {
+	t.Helper()
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	ctx, b := t.Context(), s.Bucket("one")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	fold := func() {
+		t.Helper()
+		_, err := s.Fold(ctx, nil)
+		must(err)
+	}
+	_, err := b.Put(ctx, "plain", rowsOf(1, 2, 3), Error, &PutOptions{Metadata: Metadata{"source": "feed", "lots": 100}})
+	must(err)
+	for range 3 { // the same content again and again
+		mustPut(t, b, "twice", Append, 7, 8)
+		fold()
+	}
+	keys := []arrow.Field{
+		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "America/New_York"}},
+		{Name: "sym", Type: arrow.BinaryTypes.String},
+		{Name: "price", Type: &arrow.Decimal128Type{Precision: 12, Scale: 3}, Nullable: true},
+	}
+	series := func(rows string) array.RecordReader {
+		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(keys, nil), strings.NewReader(rows))
+		must(err)
+		return oneBatch(batch)
+	}
+	for i, rows := range []string{
+		`[{"at":"2024-01-02 10:00:00Z","sym":"a","price":"1.5"},{"at":"2024-02-02 10:00:00Z","sym":"b","price":"-2.125"}]`,
+		`[{"at":"2024-01-02 10:00:00Z","sym":"a","price":"9.999"},{"at":"2024-03-02 10:00:00Z","sym":"c","price":null}]`,
+	} {
+		o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: KeepLast}}
+		_, err := b.Put(ctx, "series", series(rows), Append, o)
+		must(err)
+		if i == 0 {
+			fold()
+			_, err := b.Partition(ctx, "series", PartitionMonth)
+			must(err)
+		}
+	}
+	must(b.EditRules(ctx, "series", RuleEdit{Add: []Rule{{Name: "named", Kind: "not_null", Column: "sym"}}}))
+	must(b.EditRules(ctx, "", RuleEdit{Add: []Rule{{Name: "few", Kind: "range", Column: "n", Max: "1000000"}}}))
+	must(b.ChangeMetadata(ctx, "", MetadataChange{Set: Metadata{"country": "US"}}))
+	mustPut(t, s.Bucket(""), "default's", Append, 5)
+	return s
+}
+
+// stateOf is all that there is to see of a store: tables with their rows in order,
+// columns, settings, rules and metadata.
+func stateOf(t testing.TB, s *Store) map[string]string {
+	t.Helper()
+	ctx := t.Context()
+	all := map[string]string{}
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for bucket, err := range s.Buckets(ctx) {
+		check(err)
+		b := s.Bucket(bucket)
+		meta, err := b.Metadata(ctx)
+		check(err)
+		rules, err := b.Rules(ctx, "")
+		check(err)
+		all[bucket+"/"] = fmt.Sprint(meta, rules)
+		for info, err := range b.Tables(ctx, nil) {
+			check(err)
+			table, err := b.Table(ctx, info.Name)
+			check(err)
+			schema, err := table.Schema(ctx)
+			check(err)
+			settings, err := table.Settings(ctx)
+			check(err)
+			rules, err := b.Rules(ctx, info.Name)
+			check(err)
+			delete(info.Metadata, UpdatedKey)
+			r, err := table.Scan(ctx, &ScanOptions{Dictionaries: true})
+			check(err)
+			var rows strings.Builder
+			for r.Next() {
+				batch := r.RecordBatch()
+				for i := range int(batch.NumRows()) {
+					for _, c := range batch.Columns() {
+						rows.WriteString(c.ValueStr(i) + ",")
+					}
+					rows.WriteByte('\n')
+				}
+			}
+			check(r.Err())
+			r.Release()
+			all[bucket+"/"+info.Name] = fmt.Sprintf("%d rows\n%v\n%+v\n%+v\n%v\n%s", info.Rows, schema, settings, rules, info.Metadata, &rows)
+		}
+	}
+	return all
+}
+
+func wantState(t testing.TB, s *Store, want map[string]string) {
+	t.Helper()
+	got := stateOf(t, s)
+	for k := range want {
+		if got[k] != want[k] {
+			t.Errorf("%q is\n%s\nwant\n%s", k, got[k], want[k])
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("there are %d tables and buckets, want %d", len(got), len(want))
+	}
+}
+
+func totals(done []CopiedTable) (unchanged, files int) {
+	for _, d := range done {
+		files += d.Files
+		if d.Unchanged {
+			unchanged++
+		}
+	}
+	return unchanged, files
+}
+
+func TestCopyTo(t *testing.T) {
+	t.Parallel()
+	ctx, from := t.Context(), fullStore(t)
+	to := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	want := stateOf(t, from)
+	done, err := from.CopyTo(ctx, to, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantState(t, to, want)
+	for _, d := range done {
+		sum, err := to.Bucket(d.Bucket).sum(ctx, d.Name, nil)
+		if err != nil || sum.String() != d.Checksum || sum.Rows != d.Rows || d.Rows == 0 {
+			t.Errorf("%+v: %v %v", d, sum, err)
+		}
+	}
+	if unchanged, files := totals(done); unchanged != 0 || files < 7 || len(done) != 4 {
+		t.Errorf("%+v", done)
+	}
+	// Again it costs nothing; and a table that changed costs what is new.
+	mustPut(t, from.Bucket("one"), "twice", Append, 9)
+	done, err = from.CopyTo(ctx, to, nil)
+	if unchanged, files := totals(done); err != nil || unchanged != 3 || files != 1 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	wantState(t, to, stateOf(t, from))
+	for _, s := range []*Store{from, to} {
+		if left, err := s.Bucket("one").Snapshots(ctx); err != nil || len(left) > 0 {
+			t.Error(left, err)
+		}
+	}
+	// What goes on in the copy is not lost.
+	mustPut(t, to.Bucket("one"), "plain", Append, 44)
+	before := stateOf(t, to)
+	if _, err = from.CopyTo(ctx, to, nil); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "plain") {
+		t.Error(err)
+	}
+	wantState(t, to, before)
+	if _, err := from.CopyTo(ctx, from, nil); err == nil {
+		t.Error("a store was copied to itself")
+	}
+	other := mustOpen(t, t.TempDir(), nil)
+	mustPut(t, other.Bucket("one"), "twice", Append, 1)
+	if _, err = other.CopyTo(ctx, to, nil); !errors.Is(err, ErrExists) { // it is the copy of another store's
+		t.Error(err)
+	}
+	missing := "missing"
+	if _, err = other.CopyTo(ctx, to, &missing); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+// Files of other programs may have the same name and content: each gets a place.
+func TestCopyEqualFiles(t *testing.T) {
+	t.Parallel()
+	to := mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	mustPut(t, to.Bucket(""), "t", Append, 1)
+	path := "file://" + partsOf(t, to, "", "t")["data"][0]
+	content, ok, err := to.cat.FileAt(t.Context(), path)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	c := &copiedFiles{to: to, at: map[string]string{}, taken: map[string]bool{}}
+	for i, want := range []string{path, "", ""} {
+		if got, err := c.find(t.Context(), content); err != nil || got != want {
+			t.Errorf("%d: %s, %v", i, got, err)
+		}
+	}
+	if a, b := c.take("x/1.parquet", "d"), c.take("y/1.parquet", "d"); a == b {
+		t.Error(a)
+	}
+}
+
+// What others make of a table while it is copied is not lost.
+func TestCopyToMeanwhile(t *testing.T) {
+	t.Parallel()
+	ctx, from := t.Context(), fullStore(t)
+	var to *Store
+	put := false
+	h := hooks{fs: vfs.OS{}, staged: func() {
+		if !put {
+			put = true
+			mustPut(t, to.Bucket("one"), "plain", Append, 44)
+		}
+	}}
+	to, err := open(ctx, t.TempDir(), &Options{NoTail: true}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket := "one"
+	if _, err := from.CopyTo(ctx, to, &bucket); !put || !errors.Is(err, ErrConflict) {
+		t.Error(put, err)
+	}
+	wantRows(t, to.Bucket("one"), "plain", 44)
+	if err := to.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is cut at any operation of the file system leaves no half of a bucket, and goes
+// on with what it left.
+func TestCopyToCut(t *testing.T) {
+	t.Parallel()
+	ctx, from := t.Context(), fullStore(t)
+	want := stateOf(t, from)
+	dir := t.TempDir()
+	cut, sent := errors.New("cut"), 0
+	for after := 1; ; after++ {
+		var ops atomic.Int64
+		to, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
+			if op.Changes() && strings.Contains(name, "/data/") {
+				if ops.Add(1) > int64(3*after) { // and all that would tidy up fails, too
+					return cut
+				}
+			}
+			return nil
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done, failed := from.CopyTo(ctx, to, nil)
+		ops.Store(-1 << 40)
+		_, files := totals(done)
+		sent += files
+		for name, state := range stateOf(t, to) {
+			if strings.HasPrefix(name, "one/") && state != want[name] && state != "map[] []" {
+				t.Fatalf("after %d operations %q is %s", after, name, state)
+			}
+		}
+		if failed == nil {
+			wantState(t, to, want)
+		}
+		if err := to.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if failed == nil {
+			break
+		}
+		if !errors.Is(failed, cut) || after > 100 {
+			t.Fatal(after, failed)
+		}
+	}
+	if sent > 8 {
+		t.Errorf("%d files were sent, and there are 8", sent)
+	}
+	if !reflect.DeepEqual(want, stateOf(t, from)) {
+		t.Error("the source changed")
+	}
+}

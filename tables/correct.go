@@ -1,0 +1,171 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+// DeleteRows deletes the rows for which a condition is true, in one commit. Rows for
+// which it is false or null stay. Of those that are acknowledged when it starts it
+// misses none, but for rows in the tail of another Store.
+//
+// Only files that have such a row are written anew. In a table without a time
+// column their other rows come after those of the other files then.
+func (b *Bucket) DeleteRows(ctx context.Context, name string, where *filter.Expr) (Rewritten, error) {
+	done, err := b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
+		g, err := w.where(where)
+		if err != nil {
+			return err
+		}
+		return w.remove(ctx, g)
+	})
+	if err != nil {
+		return Rewritten{}, &OpError{Op: "delete rows of", Bucket: b.name, Table: name, Err: err}
+	}
+	return done, nil
+}
+
+// RangeOptions of ReplaceRange. The zero value, and nil, are the defaults.
+type RangeOptions struct {
+	// TimeColumn is the column that the range is about: a timestamp or a date. ""
+	// means that of the table's settings, or the first such column.
+	TimeColumn string
+}
+
+// ReplaceRange puts the rows of r in the place of those from a time on, and before
+// another, in one commit; see DeleteRows. A zero time is no bound. A row of r that
+// is outside of the range, or has no time, is an error. ReplaceRange reads r to its
+// end and does not release it.
+func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Time, r array.RecordReader, o *RangeOptions) (Rewritten, error) {
+	done, err := b.replaceRange(ctx, name, from, to, r, o)
+	if err != nil {
+		return Rewritten{}, &OpError{Op: "replace a range of", Bucket: b.name, Table: name, Err: err}
+	}
+	return done, nil
+}
+
+func (b *Bucket) replaceRange(ctx context.Context, name string, from, to time.Time, r array.RecordReader, o *RangeOptions) (Rewritten, error) {
+	if from.IsZero() && to.IsZero() {
+		return Rewritten{}, errors.New("the range has no bound: give its beginning or its end")
+	}
+	if !from.IsZero() && !to.IsZero() && !from.Before(to) {
+		return Rewritten{}, fmt.Errorf("the range from %s to %s is empty: its end is not in it", timeText(from), timeText(to))
+	}
+	src, err := gather(r, b.s.opts.FoldBytes)
+	if err != nil {
+		return Rewritten{}, err
+	}
+	defer src.release()
+	var n newRows
+	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
+		scan := &ScanOptions{From: from, To: to, TimeColumn: w.settings.Time}
+		if o != nil && o.TimeColumn != "" {
+			scan.TimeColumn = o.TimeColumn
+		}
+		between, err := timeRange(w.returned, scan)
+		if err != nil {
+			return err
+		}
+		g, err := w.where(between)
+		if err != nil {
+			return err
+		}
+		w.step.strict = w.order != nil && w.order.rule != KeepAll && w.order.rule != "" // or there may be duplicates
+		err = n.write(ctx, w, src, g, func(ctx context.Context, b arrow.RecordBatch) error {
+			inside, err := g.goes(ctx, b)
+			if err != nil {
+				return err
+			}
+			defer inside.Release()
+			for i, in := range truths(inside) {
+				if !in {
+					column := g.columns[0]
+					return &SchemaError{column, fmt.Errorf("row %d has %s, which is outside of the range: nothing was replaced",
+						n.rows+int64(i)+1, b.Column(b.Schema().FieldIndices(column)[0]).ValueStr(i))}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return w.remove(ctx, g)
+	})
+}
+
+// newRows is the rows that a rewrite puts, which are written once, however often the
+// rest begins again.
+type newRows struct {
+	uuid   string // the table and its schema that they were written for
+	schema int
+	again  bool  // a rule compares them with all rows of the table, which may be others now
+	rows   int64 // that were read
+
+	written int64 // without those that the rule for duplicates leaves out
+}
+
+// stands reports whether the rows were written for the table as it is.
+func (n *newRows) stands(w *rewrite) bool {
+	return n.uuid == w.step.uuid && n.schema == w.step.schema && !n.again
+}
+
+// write writes the rows of a source in the place of those that go, each batch of which
+// check has seen in the types that are kept.
+func (n *newRows) write(ctx context.Context, w *rewrite, src *source, g *going, check func(context.Context, arrow.RecordBatch) error) error {
+	if n.stands(w) {
+		w.done.Written = n.written
+		return nil
+	}
+	if n.uuid != "" { // for a table, or rows, that are others now
+		if !src.whole() {
+			return ErrConflict
+		}
+		src.rewind()
+		w.io.RemoveWritten()
+	}
+	*n = newRows{uuid: w.step.uuid, schema: w.step.schema}
+	fit, err := putConformer(src.schema, w.kept, w.returned, w.settings.Evolution)
+	if err != nil {
+		return err
+	}
+	if len(fit.changes) > 0 {
+		c := fit.changes[0]
+		return &SchemaError{c.Column, fmt.Errorf("the table would have to %s it, and a correction leaves its columns alone: evolve them first", c.Op)}
+	}
+	meta := w.t.Metadata()
+	bucket, err := w.e.s.cat.Property(ctx, w.e.Namespace, rulesProperty)
+	if err != nil {
+		return err
+	}
+	if fit.check, err = w.e.checker(ctx, w.t, src.schema, w.kept, w.returned, meta.Properties()[rulesProperty], bucket); err != nil {
+		return err
+	}
+	defer fit.check.close()
+	fit.check.without(g)
+	w.step.strict = w.step.strict || fit.check.wholeTable()
+	n.again = fit.check.wholeTable()
+	seen := func(b arrow.RecordBatch) error {
+		if err := check(ctx, b); err != nil {
+			return err
+		}
+		n.rows += b.NumRows()
+		return nil
+	}
+	if w.order != nil {
+		w.put, err = w.e.writeOrdered(ctx, w.order, w.writer(), w.io, src, fit, seen)
+	} else {
+		w.put, err = recordFiles(ctx, w.writer(), w.kept, conforming(ctx, src, fit, seen))
+	}
+	for _, f := range w.put {
+		n.written += f.Count()
+	}
+	w.puts, w.done.Written = len(w.io.Written()), n.written
+	return err
+}

@@ -1,0 +1,191 @@
+package tables
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/compute"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+)
+
+// maxDictionary is how large the values of a column's dictionary may be, as they are
+// kept. A column with a larger one comes back as its values.
+const maxDictionary = 64 << 10
+
+// withDictionaries notes in a schema that is put the values of its dictionaries, as
+// the first batch has them: their order means something, and so do those that no row
+// has.
+func withDictionaries(schema *arrow.Schema, rows batchSource) *arrow.Schema {
+	src, ok := rows.(*source)
+	if !ok || len(src.read) == 0 && !src.whole() {
+		return schema
+	}
+	fields := slices.Clone(schema.Fields())
+	for i, f := range fields {
+		t, ok := f.Type.(*arrow.DictionaryType)
+		if !ok {
+			continue
+		}
+		values := array.MakeArrayOfNull(heap, t.ValueType, 0)
+		if len(src.read) > 0 {
+			d, ok := src.read[0].Column(i).(*array.Dictionary)
+			if !ok {
+				continue
+			}
+			values = d.Dictionary()
+		}
+		one := arrow.NewSchema([]arrow.Field{{Name: "v", Type: values.DataType(), Nullable: true}}, nil)
+		batch := array.NewRecordBatch(one, []arrow.Array{values}, int64(values.Len()))
+		var b bytes.Buffer
+		w := ipc.NewWriter(&b, ipc.WithSchema(one))
+		err := w.Write(batch)
+		batch.Release()
+		if err == nil && w.Close() == nil && b.Len() <= maxDictionary {
+			m := fields[i].Metadata.ToMap()
+			m[arrowtypes.DictionaryKey] = base64.StdEncoding.EncodeToString(b.Bytes())
+			fields[i].Metadata = arrow.MetadataFrom(m)
+		}
+	}
+	metadata := schema.Metadata()
+	return arrow.NewSchema(fields, &metadata)
+}
+
+// mostDistinct bounds how many values a dictionary has, in memory.
+const mostDistinct = 1 << 22
+
+// dictionary is the values of a column that were seen so far.
+type dictionary struct {
+	as     *arrow.DictionaryType
+	values arrow.Array
+	index  map[string]int32
+}
+
+// newDictionary returns the dictionary that is noted for a column whose values have
+// a type, nil if there is none.
+func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
+	of, ok := f.Type.(*arrow.DictionaryType)
+	text, noted := f.Metadata.GetValue(arrowtypes.DictionaryKey)
+	if !ok || !noted {
+		return nil, nil
+	}
+	raw, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, err
+	}
+	r, err := ipc.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	if !r.Next() {
+		return nil, r.Err()
+	}
+	known, err := arrowtypes.ConvertArray(r.RecordBatch().Column(0), values)
+	if err != nil {
+		return nil, err
+	}
+	// More values may come than the type of the indices was made for.
+	d := &dictionary{&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: of.Ordered}, known, map[string]int32{}}
+	for i := range known.Len() {
+		d.index[string(appendUnique(nil, known, i))] = int32(i)
+	}
+	return d, nil
+}
+
+// encode returns values as a dictionary, which has grown by those that are new.
+func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
+	indices, fresh := array.NewInt32Builder(heap), array.NewInt64Builder(heap)
+	defer indices.Release()
+	defer fresh.Release()
+	var key []byte
+	for i := range a.Len() {
+		if a.IsNull(i) {
+			indices.AppendNull()
+			continue
+		}
+		key = appendUnique(key[:0], a, i)
+		at, ok := d.index[string(key)]
+		if !ok {
+			at = int32(len(d.index))
+			d.index[string(key)] = at
+			fresh.Append(int64(i))
+		}
+		indices.Append(at)
+	}
+	if len(d.index) > mostDistinct {
+		return nil, fmt.Errorf("more than %d values are too many for a dictionary: scan without", mostDistinct)
+	}
+	if fresh.Len() > 0 {
+		at := fresh.NewArray()
+		defer at.Release()
+		more, err := compute.TakeArray(context.Background(), a, at)
+		if err != nil {
+			return nil, err
+		}
+		defer more.Release()
+		if d.values, err = array.Concatenate([]arrow.Array{d.values, more}, heap); err != nil {
+			return nil, err
+		}
+	}
+	at := indices.NewArray()
+	defer at.Release()
+	return array.NewDictionaryArray(d.as, at, d.values), nil
+}
+
+// asDictionaries makes dictionaries of the columns of a reader that were put as such.
+// It takes the reader over.
+func asDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader, error) {
+	fields := slices.Clone(r.Schema().Fields())
+	all := map[int]*dictionary{}
+	for i, f := range fields {
+		at := put.FieldIndices(f.Name)
+		if len(at) != 1 {
+			continue
+		}
+		d, err := newDictionary(put.Field(at[0]), f.Type)
+		if err != nil {
+			r.Release()
+			return nil, fmt.Errorf("the dictionary of column %q: %w", f.Name, err)
+		}
+		if d != nil {
+			all[i], fields[i].Type = d, d.as
+		}
+	}
+	if len(all) == 0 {
+		return r, nil
+	}
+	metadata := r.Schema().Metadata()
+	schema := arrow.NewSchema(fields, &metadata)
+	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
+		for r.Next() {
+			b := r.RecordBatch()
+			columns := slices.Clone(b.Columns())
+			for i, d := range all {
+				made, err := d.encode(columns[i])
+				if err != nil {
+					yield(nil, fmt.Errorf("column %q: %w", fields[i].Name, err))
+					return
+				}
+				columns[i] = made
+			}
+			out := array.NewRecordBatch(schema, columns, b.NumRows())
+			for i := range all {
+				columns[i].Release()
+			}
+			if !yield(out, nil) {
+				return
+			}
+		}
+		if r.Err() != nil {
+			yield(nil, r.Err())
+		}
+	}, r.Release), nil
+}

@@ -1,0 +1,87 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// TestQueriesBesideWriters queries a table in all ways of reading while rows are
+// put, folded, compacted and expired: each put is ten rows, from k to k+9.
+func TestQueriesBesideWriters(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 10))
+	ctx, stop := context.WithTimeout(t.Context(), 4*time.Second)
+	defer stop()
+	var group sync.WaitGroup
+	defer group.Wait()
+	loop := func(f func(i int64) error) {
+		group.Go(func() {
+			for i := int64(1); ctx.Err() == nil; i++ {
+				if err := f(i); err != nil && ctx.Err() == nil && !errors.Is(err, tables.ErrConflict) {
+					t.Error(err)
+					stop()
+				}
+			}
+		})
+	}
+	loop(func(i int64) error {
+		put(t, s, "b", "t", numbers(10*i, 10*i+10))
+		return nil
+	})
+	loop(func(i int64) error {
+		o := &tables.MaintainOptions{Grace: -1} // what keeps files is that they are read
+		if _, err := s.Fold(ctx, o); err != nil {
+			return err
+		}
+		if i%3 != 0 {
+			return nil
+		}
+		if _, err := s.Compact(ctx, o); err != nil {
+			return err
+		}
+		_, err := s.Expire(ctx, o)
+		return err
+	})
+	for range 3 {
+		loop(func(i int64) error {
+			r, err := s.Query(ctx, "SELECT count(*), sum(k), max(k) FROM b.t", nil)
+			if err != nil {
+				return err
+			}
+			defer r.Release()
+			for r.Next() {
+				n := r.RecordBatch().Column(0).ValueStr(0)
+				var rows int64
+				if _, err := fmt.Sscan(n, &rows); err != nil {
+					return err
+				}
+				got := n + "|" + r.RecordBatch().Column(1).ValueStr(0) + "|" + r.RecordBatch().Column(2).ValueStr(0)
+				if want := fmt.Sprintf("%d|%d|%d", rows, rows*(rows-1)/2, rows-1); rows%10 != 0 || got != want {
+					return fmt.Errorf("%s, want %s", got, want)
+				}
+			}
+			return r.Err()
+		})
+	}
+	loop(func(i int64) error { // a reader that is left half read, after its table went on
+		r, err := s.Query(ctx, "SELECT t.k FROM b.t, range(3000)", nil)
+		if err != nil {
+			return err
+		}
+		r.Next()
+		time.Sleep(20 * time.Millisecond)
+		for n := 0; n < 3 && r.Next(); n++ {
+		}
+		err = r.Err()
+		r.Release()
+		return err
+	})
+}

@@ -1,0 +1,92 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"fmt"
+	"math"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/peers"
+)
+
+// TestDataFusion compares what docs/sql.md says is the same.
+func TestDataFusion(t *testing.T) {
+	python := peers.Python(t, "datafusion")
+	var all []string
+	for _, stride := range []string{"INTERVAL '15 minutes'", "'15 minutes'", "INTERVAL '1 day'", "INTERVAL '1 month'", "INTERVAL '3 months'", "INTERVAL '1 week'", "INTERVAL '2 years'"} {
+		for _, at := range []string{"2023-01-01 18:18:18", "1960-03-31 00:00:00", "2024-02-29 23:59:59", "2022-12-15 00:00:00", "2022-12-14 23:59:59"} {
+			all = append(all, fmt.Sprintf("SELECT date_bin(%s, TIMESTAMP '%s')", stride, at),
+				fmt.Sprintf("SELECT date_bin(%s, TIMESTAMP '%s', TIMESTAMP '2022-12-15 01:00:00')", stride, at))
+		}
+	}
+	for _, f := range []string{"to_timestamp", "to_timestamp_seconds", "to_timestamp_millis", "to_timestamp_micros", "to_timestamp_nanos"} {
+		for _, x := range []string{
+			"0", "1", "-1", "1700000000", "1.5", "-1.5", "NULL", "'2023-01-31T09:26:56.123456789'", "'2023-01-31T09:26:56.123456789+05:00'", "'2023-01-31 09:26:56Z'",
+			"'2023-01-31'", "'1969-12-31T23:59:58.5'", "TIMESTAMP '2023-01-31 09:26:56'", "'foo'", "9223372036",
+		} {
+			all = append(all, fmt.Sprintf("SELECT %s(%s)", f, x))
+		}
+	}
+	exact := len(all)
+	for _, p := range []string{"0.1", "0.5", "0.9", "0.99"} {
+		all = append(all, fmt.Sprintf("SELECT approx_percentile_cont(value, %s) FROM generate_series(0, 9999)", p),
+			fmt.Sprintf("SELECT approx_percentile_cont(value * 0.5, %s, 200) FROM generate_series(0, 9999)", p))
+	}
+	cmd := exec.Command(python, "testdata/datafusion_peer.py")
+	cmd.Stdin = strings.NewReader(strings.Join(all, "\n"))
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if len(want) != len(all) {
+		t.Fatalf("%d answers to %d statements", len(want), len(all))
+	}
+	s := newStore(t, nil)
+	for i, sql := range all {
+		theirs, kind, _ := strings.Cut(want[i], "|")
+		if strings.Contains(theirs, ":") { // a time, with all digits
+			theirs = strings.TrimSuffix(strings.TrimRight(theirs, "0"), ".")
+			theirs += "00:00:00"[len("00:00:00")-max(0, len("2006-01-02 15:04:05")-len(theirs)):]
+		}
+		ours, got := answer(t, s, strings.Replace(sql, "generate_series(0, 9999)", "(SELECT range AS value FROM range(10000))", 1))
+		switch {
+		case i >= exact:
+			a, aerr := strconv.ParseFloat(ours, 64)
+			b, berr := strconv.ParseFloat(theirs, 64)
+			if aerr != nil || berr != nil || math.Abs(a-b) > 100 {
+				t.Errorf("%s: %s, DataFusion %s", sql, ours, theirs)
+			}
+		case ours != theirs:
+			t.Errorf("%s: %s, DataFusion %s", sql, ours, theirs)
+		case strings.Contains(sql, "to_timestamp") && theirs != "error" && got != kind:
+			t.Errorf("%s: of type %s, DataFusion's %s", sql, got, kind)
+		}
+	}
+}
+
+// answer returns the one value of a result as DataFusion writes it, and its type.
+func answer(t *testing.T, s *tables.Store, sql string) (value, kind string) {
+	r, err := s.Query(t.Context(), sql, nil)
+	if err != nil {
+		return "error", ""
+	}
+	defer r.Release()
+	if !r.Next() {
+		return "error", ""
+	}
+	c := r.RecordBatch().Column(0)
+	if c.IsNull(0) {
+		return "None", c.DataType().String()
+	}
+	value = strings.Clone(c.ValueStr(0))
+	if day, clock, ok := strings.Cut(value, "T"); ok {
+		value = day + " " + clock
+	}
+	return value, c.DataType().String()
+}

@@ -1,0 +1,130 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+)
+
+// newStore returns a store with SQL, in whose tail rows stay.
+func newStore(t testing.TB, o *duck.Options) *tables.Store {
+	t.Helper()
+	if o == nil {
+		o = &duck.Options{}
+	}
+	if o.TempDir == "" {
+		o.TempDir = t.TempDir()
+	}
+	engine, err := duck.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine, FoldAge: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := engine.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// numbers is a batch with columns k (int64), from to before to, and s (utf8).
+func numbers(from, to int64) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
+		{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+		{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
+	}, nil))
+	defer b.Release()
+	for k := from; k < to; k++ {
+		b.Field(0).(*array.Int64Builder).Append(k)
+		b.Field(1).(*array.StringBuilder).Append(fmt.Sprint("s", k%10))
+	}
+	return b.NewRecordBatch()
+}
+
+func put(t testing.TB, s *tables.Store, bucket, name string, batches ...arrow.RecordBatch) {
+	t.Helper()
+	r, err := array.NewRecordReader(batches[0].Schema(), batches)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	if _, err := s.Bucket(bucket).Put(t.Context(), name, r, tables.Append, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rows returns a result as text, a line for each row.
+func rows(t testing.TB, s *tables.Store, sql string, o *tables.QueryOptions) ([]string, error) {
+	t.Helper()
+	r, err := s.Query(t.Context(), sql, o)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	var all []string
+	for r.Next() {
+		b := r.RecordBatch()
+		for i := range int(b.NumRows()) {
+			line := ""
+			for j, c := range b.Columns() {
+				if j > 0 {
+					line += "|"
+				}
+				line += strings.Clone(c.ValueStr(i)) // the batch owns it
+			}
+			all = append(all, line)
+		}
+	}
+	return all, r.Err()
+}
+
+func expect(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions, want ...string) {
+	t.Helper()
+	got, err := rows(t, s, sql, o)
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%s: %v, %v; want %v", sql, got, err, want)
+	}
+}
+
+func TestQuery(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 100))
+	expect(t, s, "SELECT count(*), sum(k) FROM b.t", nil, "100|4950")
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	b := &tables.QueryOptions{Bucket: "b"}
+	expect(t, s, "SELECT count(*), sum(k) FROM t", b, "100|4950")
+	put(t, s, "b", "t", numbers(100, 110))
+	expect(t, s, "SELECT count(*), sum(k) FROM t", b, "110|5995")
+	put(t, s, "b", "t", numbers(110, 111))
+	expect(t, s, "SELECT count(*) FROM t JOIN t AS u USING (k)", b, "111")
+	put(t, s, "c", "other", numbers(5, 8))
+	put(t, s, "", "plain", numbers(6, 9))
+	expect(t, s, `SELECT k FROM "b"."t" JOIN c.other USING (k) ORDER BY k`, nil, "5", "6", "7")
+	expect(t, s, `SELECT k FROM plain WHERE k IN (SELECT k FROM c.other) ORDER BY k DESC`, nil, "7", "6")
+	expect(t, s, `SELECT min(k) FROM "default".plain JOIN t USING (k)`, b, "6")
+	// A name of a WITH hides a table, but not within itself.
+	expect(t, s, `WITH t AS (SELECT k + 1000 AS k FROM t) SELECT min(k) FROM t`, b, "1000")
+	expect(t, s, `WITH RECURSIVE r AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM r WHERE a < 4) SELECT sum(a) FROM r`, b, "10")
+	expect(t, s, `WITH m AS MATERIALIZED (SELECT max(k) AS k FROM t) SELECT k FROM m`, b, "110")
+	// What DuckDB's own list of tables leaves out.
+	expect(t, s, `SELECT count(*) FROM t PIVOT (count(k) FOR s IN ('s1', 's2'))`, b, "1")
+	expect(t, s, `SELECT k, (SELECT max(k) FROM c.other o WHERE o.k <= t.k) FROM t WHERE k = 6`, b, "6|6")
+}

@@ -1,0 +1,303 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package duck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/internal/tempdir"
+	"github.com/go-partd/partd/tables"
+)
+
+// Engine is DuckDB as a tables.Engine. It is safe for concurrent use.
+type Engine struct {
+	opts    Options
+	temp    *tempdir.Set
+	dir     string
+	slots   chan struct{}
+	spares  chan *database
+	scratch scratch
+
+	opening sync.WaitGroup
+	closing chan struct{}
+	mu      sync.Mutex
+	lent    int64 // of the half of Options.Total that is not in equal parts
+	opened  int   // so far, for the names of their directories
+}
+
+var _ tables.Engine = (*Engine)(nil)
+
+// maxSpares is how many databases wait for a query: one takes 10 to 20 ms to open.
+const maxSpares = 2
+
+// New returns an engine. It may serve several stores.
+func New(o *Options) (*Engine, error) {
+	e := &Engine{}
+	if o != nil {
+		e.opts = *o
+	}
+	if e.opts.Memory == 0 {
+		e.opts.Memory = DefaultMemory
+	}
+	if e.opts.Threads == 0 {
+		e.opts.Threads = runtime.GOMAXPROCS(0)
+	}
+	if e.opts.MaxTemp == 0 {
+		e.opts.MaxTemp = DefaultMaxTemp
+	}
+	if e.opts.Queries == 0 {
+		e.opts.Queries = DefaultQueries
+	}
+	if e.opts.Memory < 16<<20 || e.opts.Threads < 1 || e.opts.MaxTemp < 0 || e.opts.Queries < 1 {
+		return nil, fmt.Errorf("tables: options of SQL: Memory of %d bytes must be at least 16 MiB, Threads (%d) and Queries (%d) at least 1, MaxTemp (%d) not negative",
+			e.opts.Memory, e.opts.Threads, e.opts.Queries, e.opts.MaxTemp)
+	}
+	if t := e.opts.Total; t != 0 && t/2/int64(e.opts.Queries) < 16<<20 {
+		return nil, fmt.Errorf("tables: options of SQL: Total of %d bytes must be at least 32 MiB for each of %d Queries", t, e.opts.Queries)
+	}
+	var err error
+	if e.dir, e.temp, err = tempdir.Own(e.opts.TempDir); err != nil {
+		return nil, fmt.Errorf("tables: a place for what SQL does not hold in memory: %w", err)
+	}
+	e.slots = make(chan struct{}, e.opts.Queries)
+	e.closing = make(chan struct{})
+	e.spares = make(chan *database, maxSpares)
+	e.scratch.dir = e.dir
+	return e, nil
+}
+
+// Close removes what the engine holds. Queries have to be over: their readers are
+// released.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	if e.isClosed() {
+		e.mu.Unlock()
+		return nil
+	}
+	close(e.closing)
+	e.mu.Unlock()
+	e.opening.Wait()
+	close(e.spares)
+	for db := range e.spares {
+		db.close()
+	}
+	return e.temp.Close()
+}
+
+// take returns a database that nobody used.
+func (e *Engine) take() (*database, error) {
+	select {
+	case db, ok := <-e.spares:
+		if !ok {
+			return nil, tables.ErrClosed
+		}
+		return db, nil
+	default:
+		return e.open()
+	}
+}
+
+// giveBack closes a database, and has another one opened for a query to come: both
+// take longer than a small query.
+func (e *Engine) giveBack(db *database) {
+	const pause = 5 * time.Millisecond // in which the next query may begin, or Close
+	done := func() {
+		db.close()
+		<-e.slots
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.isClosed() {
+		done()
+		return
+	}
+	e.opening.Go(func() {
+		done()
+		select {
+		case <-e.closing:
+			return
+		case <-time.After(pause):
+		}
+		if len(e.spares) == maxSpares {
+			return
+		}
+		spare, err := e.open()
+		if err != nil {
+			return // the query that finds no spare one says why
+		}
+		select {
+		case e.spares <- spare:
+		default:
+			spare.close()
+		}
+	})
+}
+
+func (e *Engine) isClosed() bool {
+	select {
+	case <-e.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+func (e *Engine) open() (*database, error) {
+	e.mu.Lock()
+	if e.isClosed() {
+		e.mu.Unlock()
+		return nil, tables.ErrClosed
+	}
+	e.opened++
+	dir := filepath.Join(e.dir, fmt.Sprintf("spill-%d", e.opened))
+	e.mu.Unlock()
+	return openDatabase(&e.opts, dir)
+}
+
+// query is one statement in work.
+type query struct {
+	e      *Engine
+	store  *tables.Store
+	o      tables.QueryOptions
+	db     *database
+	tables []*bound
+	slot   bool
+	lent   int64  // of Engine.lent
+	calm   func() // ends what interrupts the query
+}
+
+func (q *query) close() {
+	if q.db != nil {
+		q.calm()
+		q.db.finish()
+	}
+	for _, t := range q.tables {
+		t.close()
+	}
+	q.e.lend(-q.lent)
+	switch {
+	case q.db != nil:
+		q.e.giveBack(q.db)
+	case q.slot:
+		<-q.e.slots
+	}
+}
+
+// Query implements tables.Engine.
+func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
+	q := &query{e: e, store: s}
+	r, err := q.run(ctx, sql, o)
+	if err != nil {
+		err = &tables.OpError{Op: "query", Err: q.hidePaths(ended(ctx, err))}
+		q.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
+	if err := q.prepare(ctx, sql, o, false); err != nil {
+		return nil, err
+	}
+	if err := q.db.bind(sql, q.o.Parameters); err != nil {
+		return nil, err
+	}
+	return q.stream(ctx, sql)
+}
+
+// Describe implements tables.Engine.
+func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (*tables.QueryDescription, error) {
+	q := &query{e: e, store: s}
+	defer q.close()
+	d, err := q.describe(ctx, sql, o)
+	if err != nil {
+		return nil, &tables.OpError{Op: "describe", Err: q.hidePaths(ended(ctx, err))}
+	}
+	return d, nil
+}
+
+func (q *query) describe(ctx context.Context, sql string, o *tables.QueryOptions) (*tables.QueryDescription, error) {
+	if err := q.prepare(ctx, sql, o, true); err != nil {
+		return nil, err
+	}
+	parameters, err := q.db.parameters()
+	if err != nil {
+		return nil, err
+	}
+	result, err := q.db.resultSchema()
+	if err != nil {
+		return nil, err
+	}
+	return &tables.QueryDescription{Result: withIntegers(result, q.db.resultTypes()), Parameters: parameters}, nil
+}
+
+// lend gives what is wanted, or half of what is left. What is negative comes back.
+func (e *Engine) lend(wanted int64) int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	wanted = min(wanted, (e.opts.Total/2-e.lent)/2)
+	e.lent += wanted
+	return wanted
+}
+
+// prepare finds what the statement names, and prepares it in a database that can
+// read that, and nothing else. Only schemas are read if only those are wanted.
+func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions, schemas bool) error {
+	if o != nil {
+		q.o = *o
+	}
+	switch {
+	case q.o.Memory < 0:
+		return fmt.Errorf("option Memory is %d: it cannot be negative", q.o.Memory)
+	case len(sql) > MaxSQL:
+		return fmt.Errorf("the statement has %d bytes, the limit is %d", len(sql), MaxSQL)
+	case strings.ContainsRune(sql, 0):
+		return errors.New("the statement holds a zero byte")
+	case !utf8.ValidString(sql):
+		return errors.New("the statement is not UTF-8")
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case q.e.slots <- struct{}{}:
+		q.slot = true
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	var err error
+	if q.db, err = q.e.take(); err != nil {
+		return err
+	}
+	q.calm = interruptWith(ctx, q.db.conn)
+	names, err := q.db.names(sql)
+	if err != nil {
+		return err
+	}
+	if q.tables, err = q.resolve(ctx, sql, names, schemas); err != nil {
+		return err
+	}
+	most := q.e.opts.Memory
+	if t := q.e.opts.Total; t != 0 {
+		most = min(most, t/2/int64(q.e.opts.Queries))
+		q.lent = q.e.lend(q.e.opts.Memory - most)
+		most += q.lent
+	}
+	if q.o.Memory > 0 {
+		most = min(most, q.o.Memory)
+	}
+	if err := q.db.confine(q.tables, most); err != nil {
+		return err
+	}
+	return q.db.prepare(sql)
+}

@@ -1,0 +1,133 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+)
+
+// TestHostile asks for what is none of a query's business: none of it may succeed,
+// and no error may say where things are.
+func TestHostile(t *testing.T) {
+	temp := t.TempDir()
+	s := newStore(t, &duck.Options{TempDir: temp})
+	put(t, s, "b", "t", numbers(0, 10))
+	put(t, s, "secret", "t", numbers(0, 10))
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	var other string // a file of a table that the queries do not name
+	err := filepath.WalkDir(s.Dir(), func(path string, _ os.DirEntry, err error) error {
+		if strings.HasSuffix(path, ".parquet") {
+			other = path
+		}
+		return err
+	})
+	if err != nil || other == "" {
+		t.Fatal(other, err)
+	}
+	out := filepath.Join(temp, "out")
+	t.Setenv("PARTD_TEST_SECRET", "hunter2")
+	for _, sql := range []string{
+		// Writing.
+		"COPY t TO 'OUT'", "COPY (SELECT 1) TO 'OUT' (FORMAT csv)", "EXPORT DATABASE 'OUT'",
+		"EXPLAIN ANALYZE COPY (SELECT 1) TO 'OUT'", "EXPLAIN SELECT * FROM t", "EXPLAIN ANALYZE SELECT * FROM t",
+		"CREATE TABLE x (a INT)", "CREATE VIEW x AS SELECT 1", "CREATE MACRO x() AS 1", "CREATE TEMP TABLE x AS SELECT 1", "CREATE SECRET (TYPE s3)",
+		"INSERT INTO t VALUES (1, 'a')", "UPDATE t SET k = 1", "DELETE FROM t", "TRUNCATE t", "DROP VIEW t", "ALTER VIEW t RENAME TO u",
+		"CREATE OR REPLACE VIEW t AS SELECT * FROM read_parquet('OTHER')", "VACUUM", "CHECKPOINT", "BEGIN", "COMMIT",
+		"WITH x AS (INSERT INTO t VALUES (1, 'a') RETURNING k) SELECT * FROM x", "MERGE INTO t USING t AS u ON true WHEN MATCHED THEN DELETE",
+		// Other files.
+		"SELECT * FROM read_parquet('OTHER')", "SELECT * FROM parquet_scan('OTHER')", "SELECT * FROM 'OTHER'", `SELECT * FROM "OTHER"`,
+		"SELECT * FROM read_csv('/etc/passwd')", "SELECT * FROM read_csv_auto('/etc/passwd')", "SELECT * FROM '/etc/passwd.csv'",
+		"SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM read_blob('/etc/passwd')", "SELECT * FROM glob('/*')", "SELECT * FROM GLOB('/*')",
+		"SELECT * FROM read_json('/etc/passwd')", "SELECT * FROM read_ndjson_objects('/etc/passwd')", "SELECT * FROM sniff_csv('/etc/passwd')",
+		"SELECT * FROM parquet_metadata('OTHER')", "SELECT * FROM parquet_schema('OTHER')", "SELECT * FROM parquet_file_metadata('OTHER')", "SELECT * FROM parquet_kv_metadata('OTHER')",
+		"SELECT (SELECT count(*) FROM read_text('/etc/passwd'))", "SELECT * FROM t WHERE k IN (SELECT 1 FROM read_text('/etc/passwd'))",
+		"SELECT 1 UNION ALL SELECT 2 FROM read_text('/etc/passwd')", "SELECT * FROM system.main.read_text('/etc/passwd')", "SELECT * FROM t, LATERAL (SELECT * FROM read_text('/etc/passwd'))",
+		"SELECT * FROM t PIVOT (count(k) FOR s IN (SELECT content FROM read_text('/etc/passwd')))",
+		"ATTACH 'OTHER' AS x", "ATTACH ':memory:' AS x", "DETACH memory", "USE memory", "IMPORT DATABASE '/tmp'", "LOAD httpfs", "INSTALL httpfs", "LOAD '/tmp/x.duckdb_extension'",
+		// Settings and state.
+		"SET memory_limit='1TB'", "SET lock_configuration=false", "SET enable_external_access=true", "RESET memory_limit", "PRAGMA database_list", "PRAGMA threads=99", "PRAGMA table_info('t')",
+		"CALL pragma_version()", "SELECT * FROM pragma_version()", "SELECT current_setting('allowed_paths')", "SELECT Current_Setting('allowed_paths')", `SELECT "current_setting"('temp_directory')`,
+		"SELECT system.main.current_setting('temp_directory')", "SELECT list_transform(['temp_directory'], lambda x: current_setting(x))", "SELECT 'temp_directory'.current_setting()",
+		"SELECT getenv('PARTD_TEST_SECRET')", "SELECT getvariable('x')", "SET VARIABLE x = 1",
+		"SELECT * FROM duckdb_settings()", "SELECT * FROM duckdb_views()", "SELECT * FROM duckdb_tables()", "SELECT * FROM duckdb_secrets()", "SELECT * FROM duckdb_logs()", "SELECT * FROM duckdb_temporary_files()",
+		"SELECT * FROM duckdb_functions()", "SELECT * FROM duckdb_external_file_cache()", "SELECT * FROM duckdb_prepared_statements()", "SELECT pg_get_viewdef(1)", "SELECT * FROM enable_logging()", "SELECT * FROM which_secret('x', 's3')",
+		"SELECT * FROM information_schema.tables", "SELECT * FROM pg_catalog.pg_views", "SELECT * FROM pg_views", "SELECT * FROM sqlite_master", "SELECT * FROM duckdb_views", "SELECT * FROM memory.information_schema.tables",
+		"SHOW TABLES", "SHOW ALL TABLES", "DESCRIBE t", "SUMMARIZE t", "FROM (DESCRIBE t)", "FROM (SHOW ALL TABLES)", "FROM (SUMMARIZE t)", "SHOW DATABASES",
+		// Text that is run.
+		"SELECT * FROM query('SELECT * FROM t')", "SELECT * FROM query_table('t')", "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))", "PRAGMA json_execute_serialized_sql('x')",
+		"SELECT json_serialize_plan('SELECT * FROM t')", "EXECUTE x", "PREPARE x AS SELECT 1", "DEALLOCATE x", "SELECT * FROM histogram('t', k)", "SELECT * FROM histogram_values('t', k)",
+		"SELECT * FROM sql_auto_complete('SEL')", "SELECT write_log('x')", "SELECT nextval('x')", "SELECT * FROM seq_scan('t')", "SELECT * FROM test_all_types()", "SELECT * FROM pandas_scan(1)", "SELECT * FROM arrow_scan(1, 2, 3)",
+		// Several statements, or none.
+		"SELECT 1; SELECT 2", "SELECT 1; COPY (SELECT 1) TO 'OUT'", "COPY (SELECT 1) TO 'OUT'; SELECT 1", "", ";", "-- nothing", "SELECT 1 \x00 FROM t",
+		// Others' tables, and where things are.
+		"SELECT * FROM nothere", "SELECT * FROM t AT (VERSION => 1)", "SELECT filename FROM t", "SELECT file_row_number FROM t", "SELECT t.filename FROM t", "SELECT error(s) FROM t",
+		"SELECT * FROM a.b.c", "SELECT CAST(s AS INTEGER) FROM t",
+	} {
+		sql = strings.NewReplacer("OUT", out, "OTHER", other).Replace(sql)
+		for _, op := range []string{"query", "describe"} {
+			var err error
+			o := &tables.QueryOptions{Bucket: "b"}
+			if op == "query" {
+				_, err = rows(t, s, sql, o)
+			} else if strings.Contains(sql, "error(s)") || strings.Contains(sql, "CAST(s") {
+				continue // which run before they fail
+			} else {
+				_, err = s.Describe(t.Context(), sql, o)
+			}
+			if err == nil {
+				t.Errorf("%s %s: it was allowed", op, sql)
+				continue
+			}
+			for _, path := range []string{s.Dir(), temp, "hunter2"} {
+				if strings.Contains(err.Error(), path) && !strings.Contains(sql, path) {
+					t.Errorf("%s %s: the error shows a path: %v", op, sql, err)
+				}
+			}
+		}
+		if _, err := os.Stat(out); err == nil {
+			t.Fatalf("%s wrote a file", sql)
+		}
+	}
+	expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"}, "10")
+}
+
+// TestExploding asks for what would end the process, or take all its memory, or
+// hours that no interrupt ends.
+func TestExploding(t *testing.T) {
+	s := newStore(t, nil)
+	names := strings.NewReplacer("NESTED", strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000), "AAA", strings.Repeat("a", 50_000), "MANY", "_"+strings.Repeat("%a", 50_000))
+	for _, sql := range []string{
+		"SELECT json_structure('NESTED')", "SELECT json_contains('NESTED', '1')", "SELECT json_transform('[]', 'NESTED')", "SELECT json_merge_patch('NESTED', '{}')",
+		"SELECT 'NESTED'::JSON::VARIANT", "SELECT ['NESTED']::JSON[]::VARIANT[]", "SELECT variant_extract('NESTED'::JSON, 'a')",
+		"SELECT repeat('a', 200000) LIKE repeat('%a', 200000)", "SELECT 'AAA' LIKE 'MANY'", "SELECT s ILIKE p FROM (SELECT 'AAA' AS s, 'MANY' AS p WHERE random() < 2)",
+		"SELECT 'AAA' NOT LIKE 'MANY'", "SELECT 'AAA' NOT ILIKE 'MANY'", "SELECT 'AAA' GLOB '?*a*a*a*a*b'", "SELECT 'AAA' LIKE 'MANY' ESCAPE '$'", "SELECT system.main.like_escape('AAA', 'MANY', '$')",
+		`SELECT "~~"('AAA', 'MANY')`, `SELECT system.main."~~"('AAA', 'MANY')`, "SELECT like_escape('AAA', 'MANY', '$')",
+		"SELECT repeat('x', 2000000000)", "SELECT system.main.repeat('x', 2000000000)", "SELECT repeat([1], 2000000000)", "SELECT lpad('x', 2000000000, 'y')", "SELECT rpad('x', 2000000000, 'y')",
+		"SELECT list_resize([1], 400000000)", "SELECT array_resize([1], 400000000, 2)", "SELECT bitstring('1', 2000000000)",
+	} {
+		if got, err := rows(t, s, names.Replace(sql), nil); err == nil {
+			t.Errorf("%s: it was allowed: %.100q", sql, got)
+		}
+	}
+}
+
+// TestGuarded computes with functions that have guards.
+func TestGuarded(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "t", numbers(0, 30))
+	o := &tables.QueryOptions{Bucket: "b"}
+	expect(t, s, `SELECT 'abcd' LIKE '%a%c%', 'a.cd' LIKE '%a%.%d', 'axcd' LIKE '%a%.%d', 'a\%b' LIKE '%\%%b', 'AxByC' ILIKE '%a%B%c', 'x' NOT LIKE '%a%b%c', 'AbC' NOT ILIKE '%a%b%c%', 'abc' GLOB 'a*', NULL LIKE '%a%a%a'`, nil,
+		"true|true|false|true|true|true|false|true|(null)")
+	expect(t, s, "SELECT 'a%cd' LIKE 'a$%%' ESCAPE '$', 'abcd' NOT LIKE 'a%' ESCAPE '$', 'abcd' ILIKE 'A%' ESCAPE '$', 'a' NOT ILIKE 'A%' ESCAPE '$'", nil, "true|false|true|false")
+	expect(t, s, "SELECT repeat('ab', 3), repeat([1], 2), lpad('a', 3, 'b'), rpad('a', 3, 'b'), list_resize([1], 2), array_resize([1], 2, 7), bitstring('1', 4)::VARCHAR, repeat(NULL, 3), lpad(NULL, 3, 'x')", nil,
+		"ababab|[1,1]|bba|abb|[1,null]|[1,7]|0001|(null)|(null)")
+	expect(t, s, "SELECT count(*), count(*) FILTER (s LIKE '%s%1%') FROM t WHERE s LIKE '%s%' AND s LIKE 's_'", o, "30|3")
+}

@@ -1,0 +1,75 @@
+//go:build cgo
+
+package duck
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables"
+)
+
+// DuckDB reads copies of a bucket's files, which stay while it does, although the cache
+// has room for none of them.
+func TestFilesOfABucket(t *testing.T) {
+	engine, err := New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := engine.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	bucket := objstore.Count(new(objstore.Memory))
+	ctx := t.Context()
+	s, err := tables.Open(ctx, "s3://memory/house", &tables.Options{
+		Engine: engine, Catalog: t.TempDir(), CacheDir: t.TempDir(), CacheSize: 1,
+		OpenBucket: func(context.Context, string) (objstore.Bucket, error) { return bucket, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	for n := range 10 {
+		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(fmt.Sprintf(`[{"k":%d}]`, n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := array.NewRecordReader(schema, []arrow.RecordBatch{batch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Bucket("").Put(ctx, "t", r, tables.Append, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := bucket.Requests()
+	r, err := s.Query(ctx, "SELECT count(*) AS n, sum(a.k)::BIGINT AS k FROM t AS a, t AS b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	if !r.Next() {
+		t.Fatal(r.Err())
+	}
+	if b := r.RecordBatch(); b.Column(0).(*array.Int64).Value(0) != 100 || b.Column(1).(*array.Int64).Value(0) != 450 {
+		t.Error(b)
+	}
+	// Ten files once each; and manifests, of which none stays, either.
+	if n := bucket.Requests().Get - before.Get; n > 10+1+10 {
+		t.Errorf("%d GETs", n)
+	}
+}

@@ -1,0 +1,251 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package duck
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/go-partd/partd/internal/nearest"
+	"github.com/go-partd/partd/tables"
+)
+
+// bound is a table of a statement: a view in the query's database over the files
+// of one state of it.
+type bound struct {
+	catalog       string // or "": DuckDB's own
+	schema, name  string // in the query's database, as the statement writes them
+	bucket, table string
+	columns       []column
+	files         []string
+	replaced      []string // those of whose rows some are in rows anew
+	manifest      *tables.Manifest
+	rows          *scratchFile // rows that are in no file of the table
+}
+
+func (t *bound) String() string {
+	if t.bucket == "" {
+		return ident(t.table)
+	}
+	return ident(t.bucket) + "." + ident(t.table)
+}
+
+func (t *bound) close() {
+	if t.rows != nil {
+		t.rows.release()
+	}
+	if t.manifest != nil {
+		t.manifest.Close()
+	}
+}
+
+// reserved are names that DuckDB has before those of schemas.
+var reserved = []string{"memory", "system", "temp", "pg_catalog", "information_schema"}
+
+// theCatalog may be named before a bucket, as tools write names.
+const theCatalog = "partd"
+
+const mainSchema = "main" // of DuckDB: where names without a schema are
+
+// resolve finds the tables of names. DuckDB takes names for the same that differ
+// by case, even in quotes; the tables' names are compared byte by byte.
+func (q *query) resolve(ctx context.Context, sql string, names []name, schemas bool) (all []*bound, err error) {
+	defer func() {
+		if err != nil {
+			for _, t := range all {
+				t.close()
+			}
+			all = nil
+		}
+	}()
+	known := map[[3]string]*bound{}
+	for _, n := range names {
+		t := &bound{catalog: n.catalog, schema: n.schema, name: n.table}
+		if t.schema == "" {
+			t.schema = mainSchema
+		}
+		if t.bucket, t.table, err = q.find(ctx, n); err != nil {
+			return all, errorAt(sql, n.at, err)
+		}
+		if slices.Contains(reserved, strings.ToLower(n.schema)) {
+			return all, refused(sql, n.at, "%s has a meaning of its own in SQL: a bucket of this name can only be that of the query, whose tables stand without one", ident(n.schema))
+		}
+		key := [3]string{t.catalog, strings.ToLower(t.schema), strings.ToLower(t.name)}
+		if was := known[key]; was != nil {
+			if was.bucket != t.bucket || was.table != t.table {
+				return all, refused(sql, n.at, "tables %v and %v differ only by the case of their letters, or by a bucket that is called %s, and SQL cannot tell them apart in one statement", was, t, mainSchema)
+			}
+			continue
+		}
+		known[key] = t
+		all = append(all, t)
+		if err := q.plan(ctx, t, schemas); err != nil {
+			var sqlErr *tables.SQLError
+			if errors.As(err, &sqlErr) {
+				return all, err
+			}
+			return all, errorAt(sql, n.at, err)
+		}
+	}
+	return all, nil
+}
+
+// find returns the bucket and the table that a name means: the one of just this
+// name, else the only one whose name differs by case alone.
+func (q *query) find(ctx context.Context, n name) (bucket, table string, err error) {
+	bucket = n.schema
+	if n.schema == "" {
+		bucket = q.o.Bucket
+	}
+	var missing error
+	exact := []string{bucket}
+	if n.schema == "default" {
+		exact = append(exact, "") // which has no name that SQL could write
+	}
+	for _, b := range exact {
+		if err := tables.Reaches(ctx, b); err != nil {
+			missing = cmp.Or(missing, err)
+			continue
+		}
+		_, err := q.store.Bucket(b).Table(ctx, n.table, q.o.At)
+		if err == nil {
+			return b, n.table, nil
+		}
+		if !errors.Is(err, tables.ErrNotFound) {
+			return "", "", err
+		}
+		missing = cmp.Or(missing, err)
+	}
+	var found []*bound
+	var near []string
+	for b, err := range q.store.Buckets(ctx) {
+		if err != nil {
+			return "", "", err
+		}
+		if b != bucket && (n.schema == "" || !strings.EqualFold(b, n.schema)) {
+			continue
+		}
+		if tables.Reaches(ctx, b) != nil {
+			continue
+		}
+		for info, err := range q.store.Bucket(b).Tables(ctx, &tables.Filter{Snapshot: q.o.At.Snapshot()}) {
+			if err != nil && q.o.At.Snapshot() != "" && errors.Is(err, tables.ErrNotFound) {
+				break // the bucket has no snapshot of this name
+			}
+			if err != nil {
+				return "", "", err
+			}
+			near = append(near, info.Name)
+			if strings.EqualFold(info.Name, n.table) {
+				found = append(found, &bound{bucket: b, table: info.Name})
+			}
+		}
+	}
+	switch len(found) {
+	case 0:
+		if q.o.At.Snapshot() != "" && len(near) == 0 || errors.Is(missing, fs.ErrPermission) {
+			return "", "", missing // which says whether there is such a snapshot
+		}
+		asked := &bound{bucket: bucket, table: n.table}
+		return "", "", fmt.Errorf("table %v%s: %w", asked, nearest.Hint(n.table, near), tables.ErrNotFound)
+	case 1:
+		return found[0].bucket, found[0].table, nil
+	}
+	return "", "", fmt.Errorf("tables %v and %v differ only by the case of their letters: write one of these names", found[0], found[1])
+}
+
+// plan finds what the table's view is over, without its files if only schemas are
+// wanted.
+func (q *query) plan(ctx context.Context, t *bound, schemas bool) error {
+	table, err := q.store.Bucket(t.bucket).Table(ctx, t.table, q.o.At)
+	if err != nil {
+		return err
+	}
+	if t.manifest, err = table.Manifest(ctx); err != nil {
+		return err
+	}
+	if t.columns, err = columnsOf(t.manifest); err != nil {
+		return fmt.Errorf("table %v: %w", t, err)
+	}
+	if schemas {
+		return nil
+	}
+	switch m := t.manifest; {
+	case m.Scanned:
+		t.rows, err = q.e.scratch.write(ctx, m, "")
+	default:
+		for _, f := range m.Files {
+			t.files = append(t.files, f.Path)
+			if f.Overlaps {
+				t.replaced = append(t.replaced, f.Path)
+			}
+		}
+		if len(m.Tail) > 0 {
+			t.rows, err = q.e.scratch.write(ctx, m, m.TailMark)
+		}
+	}
+	if err == nil && t.rows != nil {
+		t.files = append(t.files, t.rows.path)
+	}
+	return err
+}
+
+// within is the schema of the table's view.
+func (t *bound) within() string {
+	if t.catalog == "" {
+		return ident(t.schema)
+	}
+	return ident(t.catalog) + "." + ident(t.schema)
+}
+
+// view is the statement that makes the table known. Columns are found by Iceberg's
+// ids: files may have them under older names, or lack them.
+func (t *bound) view() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "CREATE VIEW %s.%s AS SELECT ", t.within(), ident(t.name))
+	if len(t.files) == 0 {
+		for i, c := range t.columns {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			fmt.Fprintf(&b, "NULL::%s AS %s", c.sql, ident(c.name))
+		}
+		return b.String() + " WHERE false"
+	}
+	plain := slices.DeleteFunc(slices.Clone(t.files), func(f string) bool { return slices.Contains(t.replaced, f) })
+	b.WriteString("* FROM " + t.reading(plain))
+	if len(t.replaced) > 0 {
+		var same []string
+		for _, name := range t.manifest.Replaced {
+			same = append(same, "old."+ident(name)+" = new."+ident(name))
+		}
+		fmt.Fprintf(&b, " UNION ALL SELECT old.* FROM %s AS old ANTI JOIN %s AS new ON %s",
+			t.reading(t.replaced), t.reading([]string{t.rows.path}), strings.Join(same, " AND "))
+	}
+	return b.String()
+}
+
+// reading is what reads files of the table.
+func (t *bound) reading(files []string) string {
+	var b strings.Builder
+	b.WriteString("read_parquet([")
+	for i, f := range files {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(quote(f))
+	}
+	b.WriteString("], schema=MAP{")
+	for i, c := range t.columns {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%s: {name: %s, type: %s, default_value: NULL}", c.id, quote(c.name), quote(c.sql))
+	}
+	return b.String() + "})"
+}

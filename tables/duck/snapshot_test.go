@@ -1,0 +1,39 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// TestAtSnapshot asks at a snapshot that two buckets have, and a third has not.
+func TestAtSnapshot(t *testing.T) {
+	s := newStore(t, nil)
+	for _, bucket := range []string{"", "it's", "c"} {
+		put(t, s, bucket, "t", numbers(0, 2))
+		if bucket == "c" {
+			break
+		}
+		if _, err := s.Bucket(bucket).Snapshot(t.Context(), "a \"b\"'"); err != nil {
+			t.Fatal(err)
+		}
+		put(t, s, bucket, "t", numbers(100, 105))
+	}
+	if err := s.Bucket("it's").Delete(t.Context(), "t"); err != nil {
+		t.Fatal(err)
+	}
+	o := &tables.QueryOptions{At: tables.AtSnapshot("a \"b\"'")}
+	expect(t, s, `SELECT (SELECT count(*) FROM t) + 10 * (SELECT count(*) FROM "it's".T) AS n`, o, "22")
+	for sql, want := range map[string]string{"SELECT * FROM c.t": "no such snapshot", "SELECT * FROM nothing": `"nothing"`} {
+		if _, err := rows(t, s, sql, o); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	if _, err := rows(t, s, "SELECT * FROM t", &tables.QueryOptions{At: tables.AtSnapshot("none")}); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "no such snapshot") {
+		t.Error(err)
+	}
+}

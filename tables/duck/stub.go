@@ -1,0 +1,34 @@
+//go:build !((cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64))
+
+package duck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// Engine is DuckDB, which this program was built without.
+type Engine struct{}
+
+var errMissing = fmt.Errorf("%w: SQL needs DuckDB, and this program was built without cgo, or for a platform that DuckDB is not built for; build it with CGO_ENABLED=1 and a C compiler", errors.ErrUnsupported)
+
+// New returns an engine whose queries fail: the program was built without DuckDB.
+func New(*Options) (*Engine, error) { return &Engine{}, nil }
+
+// Close does nothing.
+func (*Engine) Close() error { return nil }
+
+// Query fails.
+func (*Engine) Query(context.Context, *tables.Store, string, *tables.QueryOptions) (array.RecordReader, error) {
+	return nil, &tables.OpError{Op: "query", Err: errMissing}
+}
+
+// Describe fails.
+func (*Engine) Describe(context.Context, *tables.Store, string, *tables.QueryOptions) (*tables.QueryDescription, error) {
+	return nil, &tables.OpError{Op: "describe", Err: errMissing}
+}

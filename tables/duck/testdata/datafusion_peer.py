@@ -1,0 +1,14 @@
+"""Runs each line of standard input in DataFusion, and prints its one value as text."""
+
+import sys
+
+from datafusion import SessionContext
+
+context = SessionContext()
+for line in sys.stdin:
+    try:
+        batches = context.sql(line).collect()
+        column = batches[0].column(0)
+        print(column.cast("string")[0].as_py(), column.type, sep="|")
+    except BaseException:  # an error of DataFusion, which its own panics are not
+        print("error")

@@ -1,0 +1,107 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package duck
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// column is a column of a view.
+type column struct {
+	id   string // Iceberg's
+	name string
+	sql  string // DuckDB's type
+}
+
+func columnsOf(m *tables.Manifest) ([]column, error) {
+	known := map[string]string{}
+	var all []column
+	for i, f := range m.Schema.Fields() {
+		key := strings.ToLower(f.Name)
+		if was, ok := known[key]; ok {
+			return nil, fmt.Errorf("columns %q and %q differ only by the case of their letters, and SQL cannot tell them apart", was, f.Name)
+		}
+		known[key] = f.Name
+		kept := m.Kept.Field(i)
+		id, ok := kept.Metadata.GetValue("PARQUET:field_id")
+		if !ok {
+			return nil, fmt.Errorf("column %q has no id", f.Name)
+		}
+		all = append(all, column{id, f.Name, sqlType(f.Type, kept.Type)})
+	}
+	return all, nil
+}
+
+// sqlType returns DuckDB's type for a column that readers get as one type, and
+// that the files have as another. Where DuckDB lacks the first, it is the second.
+func sqlType(t, kept arrow.DataType) string {
+	switch t := t.(type) {
+	case *arrow.Int8Type:
+		return "TINYINT"
+	case *arrow.Int16Type:
+		return "SMALLINT"
+	case *arrow.Int32Type:
+		return "INTEGER"
+	case *arrow.Int64Type, *arrow.DurationType:
+		return "BIGINT"
+	case *arrow.Uint8Type:
+		return "UTINYINT"
+	case *arrow.Uint16Type:
+		return "USMALLINT"
+	case *arrow.Uint32Type:
+		return "UINTEGER"
+	case *arrow.Uint64Type:
+		return "UBIGINT"
+	case *arrow.BooleanType, *arrow.NullType:
+		return "BOOLEAN"
+	case *arrow.Float16Type, *arrow.Float32Type:
+		return "FLOAT"
+	case *arrow.Float64Type:
+		return "DOUBLE"
+	case *arrow.Date32Type:
+		return "DATE"
+	case *arrow.Date64Type:
+		return "TIMESTAMP"
+	case *arrow.Time32Type:
+		return "TIME"
+	case *arrow.Time64Type:
+		if t.Unit == arrow.Nanosecond {
+			return "BIGINT"
+		}
+		return "TIME"
+	case *arrow.TimestampType:
+		if t.TimeZone != "" {
+			return "TIMESTAMPTZ"
+		}
+		return [...]string{arrow.Second: "TIMESTAMP_S", arrow.Millisecond: "TIMESTAMP_MS", arrow.Microsecond: "TIMESTAMP", arrow.Nanosecond: "TIMESTAMP_NS"}[t.Unit]
+	case arrow.DecimalType:
+		return fmt.Sprintf("DECIMAL(%d, %d)", t.GetPrecision(), t.GetScale())
+	case *extensions.UUIDType:
+		if arrow.TypeEqual(t, kept) {
+			return "UUID"
+		}
+		return "BLOB"
+	case arrow.ExtensionType:
+		return sqlType(t.StorageType(), kept)
+	case *arrow.MapType:
+		k := kept.(*arrow.MapType)
+		return "MAP(" + sqlType(t.KeyType(), k.KeyType()) + ", " + sqlType(t.ItemType(), k.ItemType()) + ")"
+	case arrow.ListLikeType:
+		return sqlType(t.Elem(), kept.(arrow.ListLikeType).Elem()) + "[]"
+	case *arrow.StructType:
+		fields := make([]string, t.NumFields())
+		for i, f := range t.Fields() {
+			fields[i] = ident(f.Name) + " " + sqlType(f.Type, kept.(*arrow.StructType).Field(i).Type)
+		}
+		return "STRUCT(" + strings.Join(fields, ", ") + ")"
+	case *arrow.StringType, *arrow.LargeStringType, *arrow.StringViewType:
+		return "VARCHAR"
+	}
+	return "BLOB"
+}

@@ -1,0 +1,363 @@
+package tables
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+)
+
+// The kinds of evolution. With "", the default, no put changes the columns: those
+// that it lacks are null, narrower numbers are widened to the table's, anything else
+// is refused; Evolve may do all.
+const (
+	Strict     Evolution = "strict"     // puts have exactly the table's columns, in its types
+	AddOnly    Evolution = "add_only"   // as Strict, but a put may bring new columns
+	Compatible Evolution = "compatible" // as AddOnly, and numbers are widened, in the put or in the table
+	Flexible   Evolution = "flexible"   // as Compatible, columns that a put lacks are null, and Evolve may rename and drop
+)
+
+var evolutions = []Evolution{Strict, AddOnly, Compatible, Flexible}
+
+func (e Evolution) check() error {
+	if e != "" && !slices.Contains(evolutions, e) {
+		return &ArgumentError{fmt.Errorf("there is no evolution %q: there are %q", e, evolutions)}
+	}
+	return nil
+}
+
+// ColumnChange is a change of a table's columns.
+type ColumnChange struct {
+	Op     string `json:"op"` // add, rename, drop or widen
+	Column string `json:"column"`
+	To     string `json:"to,omitempty"`   // the new name, for rename
+	Type   string `json:"type,omitempty"` // the new type, for add and widen, as Arrow writes it: int64, timestamp[us, tz=UTC]
+
+	field arrow.Field // what a put adds or widens to; it has a type where Type is ""
+}
+
+// allows says why a kind of evolution does not allow a change.
+func (e Evolution) allows(c ColumnChange) error {
+	ops := []string{"add", "widen", "rename", "drop"}
+	n := slices.Index(ops, c.Op)
+	if n < 0 {
+		return &ArgumentError{fmt.Errorf("there is no change %q of columns: there are %q", c.Op, ops)}
+	}
+	if most, ok := map[Evolution]int{Strict: 0, AddOnly: 1, Compatible: 2}[e]; ok && n >= most {
+		return &SchemaError{c.Column, fmt.Errorf("the table's evolution is %s, which does not allow to %s columns", e, c.Op)}
+	}
+	return nil
+}
+
+// fits returns the changes that a table needs to take rows of a schema that is put,
+// or a SchemaError that says why it takes none.
+func (e Evolution) fits(put, has *arrow.Schema) (changes []ColumnChange, err error) {
+	put = arrowtypes.Plain(put)
+	adds := e == AddOnly || e == Compatible || e == Flexible
+	widens := e == Compatible || e == Flexible
+	for _, f := range put.Fields() {
+		at := has.FieldIndices(f.Name)
+		if len(at) == 0 {
+			if !adds {
+				return nil, &SchemaError{f.Name, fmt.Errorf("it has type %s, and the table has no such column, only %q", f.Type, names(has))}
+			}
+			changes = append(changes, ColumnChange{Op: "add", Column: f.Name, field: f})
+			continue
+		}
+		switch t := has.Field(at[0]).Type; {
+		case arrowtypes.Alike(f.Type, t):
+		case (e == "" || widens) && keptAlike(f.Type, t), widens && arrowtypes.Widens(f.Type, t):
+			if widens && !arrowtypes.Widens(f.Type, t) && arrowtypes.Widens(t, f.Type) {
+				changes = append(changes, ColumnChange{Op: "widen", Column: f.Name, field: f})
+			}
+		case widens && arrowtypes.Widens(t, f.Type):
+			changes = append(changes, ColumnChange{Op: "widen", Column: f.Name, field: f})
+		default:
+			return nil, &SchemaError{f.Name, fmt.Errorf("it has type %s, and the table has %s%s", f.Type, t, e.because())}
+		}
+	}
+	for _, f := range has.Fields() {
+		if e != "" && e != Flexible && !put.HasField(f.Name) {
+			return nil, &SchemaError{f.Name, fmt.Errorf("it is missing, and the table has it, as %s%s", f.Type, e.because())}
+		}
+	}
+	return changes, nil
+}
+
+func (e Evolution) because() string {
+	if e == "" {
+		return ""
+	}
+	return "; its evolution is " + string(e)
+}
+
+// keptAlike reports whether values of one type can be kept in a column of another
+// as far as the types that are kept tell.
+func keptAlike(from, to arrow.DataType) bool {
+	a, err := arrowtypes.Kept(from)
+	b, err2 := arrowtypes.Kept(to)
+	return err == nil && err2 == nil && (arrowtypes.Alike(a, b) || widens(a, b) && !arrow.IsFloating(b.ID()) || a.ID() == arrow.FLOAT32 && widens(a, b))
+}
+
+// evolved is a table's columns after changes.
+type evolved struct {
+	shape    *shape
+	from     []int // for each column, that of the columns before; -1: it is new
+	rewrites bool  // Iceberg has no such change: the files are written anew
+}
+
+// evolve plans changes of a table's columns.
+func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
+	settings, err := settingsOf(meta.Properties())
+	if err != nil {
+		return nil, err
+	}
+	rules, err := rulesOf(meta.Properties()[rulesProperty])
+	if err != nil {
+		return nil, err
+	}
+	cur := meta.CurrentSchema()
+	returned, err := returnedSchema(cur, meta.Properties())
+	if err != nil {
+		return nil, err
+	}
+	put, err := putSchema(cur, meta.Properties())
+	if err != nil {
+		return nil, err
+	}
+	fields, columns, types := slices.Clone(cur.Fields()), put.Fields(), returned.Fields()
+	ev := &evolved{}
+	lastID := meta.LastColumnID()
+	for i := range fields {
+		ev.from = append(ev.from, i)
+	}
+	pandas := pandasNames{}
+	find := func(name string) int {
+		return slices.IndexFunc(fields, func(f iceberg.NestedField) bool { return f.Name == name })
+	}
+	for _, c := range changes {
+		if err := settings.Evolution.allows(c); err != nil {
+			return nil, err
+		}
+		at := find(c.Column)
+		if (at >= 0) == (c.Op == "add") {
+			return nil, &SchemaError{c.Column, fmt.Errorf("to %s it: the table's columns are %q", c.Op, names(returned))}
+		}
+		if c.Op == "rename" || c.Op == "drop" {
+			for i, name := range settings.order() {
+				if f, ok := cur.FindFieldByName(name); ok && f.ID == fields[at].ID && c.Op == "drop" {
+					setting := "keys"
+					if i == 0 && settings.Time != "" {
+						setting = "time"
+					}
+					return nil, &SchemaError{c.Column, fmt.Errorf("the table's setting %s names it: change that first", setting)}
+				}
+			}
+			for _, r := range rules {
+				if slices.Contains(r.names(), c.Column) {
+					return nil, &SchemaError{c.Column, fmt.Errorf("the rule %q is about it: remove that first", r.Name)}
+				}
+			}
+		}
+		var f arrow.Field
+		var made iceberg.NestedField
+		if c.Op == "add" || c.Op == "widen" {
+			if f, made, err = c.column(lastID); err != nil {
+				return nil, err
+			}
+		}
+		switch c.Op {
+		case "add":
+			lastID = max(lastID, highest(made))
+			fields, columns, types, ev.from = append(fields, made), append(columns, f), append(types, f), append(ev.from, -1)
+		case "rename":
+			if c.To == "" || find(c.To) >= 0 {
+				return nil, &SchemaError{c.Column, fmt.Errorf("it cannot be renamed to %q: that is empty, or a column's name already", c.To)}
+			}
+			fields[at].Name, columns[at].Name, types[at].Name = c.To, c.To, c.To
+			pandas[c.Column] = c.To
+		case "drop":
+			if len(fields) == 1 {
+				return nil, &SchemaError{c.Column, errors.New("it is the table's only column")}
+			}
+			fields, columns, types = slices.Delete(fields, at, at+1), slices.Delete(columns, at, at+1), slices.Delete(types, at, at+1)
+			ev.from = slices.Delete(ev.from, at, at+1)
+		case "widen":
+			if !arrowtypes.Widens(types[at].Type, f.Type) {
+				return nil, &SchemaError{c.Column, fmt.Errorf("it has type %s, which cannot become %s: integers become larger ones or float64, floats larger floats", types[at].Type, f.Type)}
+			}
+			was, err := arrowtypes.Kept(types[at].Type)
+			if err != nil {
+				return nil, err
+			}
+			ev.rewrites = ev.rewrites || arrow.IsInteger(was.ID()) && made.Type.Equals(iceberg.PrimitiveTypes.Float64)
+			// A note makes another schema of one whose columns are kept as before.
+			fields[at].Type, fields[at].Doc = made.Type, f.Type.String()
+			columns[at].Type, types[at].Type = f.Type, f.Type
+		}
+	}
+	metadata, err := pandas.renamed(put.Metadata())
+	if err != nil {
+		return nil, err
+	}
+	ev.shape = &shape{schema: iceberg.NewSchemaWithIdentifiers(cur.ID, cur.IdentifierFieldIDs, fields...), lastID: meta.LastColumnID()}
+	if ev.shape.kept, err = keptSchema(ev.shape.schema); err != nil {
+		return nil, err
+	}
+	ev.shape.nanos = hasNanoseconds(ev.shape.kept)
+	ev.shape.put, err = arrowtypes.Encode(arrow.NewSchema(columns, &metadata))
+	return ev, err
+}
+
+// column is the column that a change adds, or widens one to, with ids above lastID.
+func (c ColumnChange) column(lastID int) (f arrow.Field, made iceberg.NestedField, err error) {
+	f = c.field
+	if f.Type == nil {
+		if f.Type, err = arrowtypes.Parse(c.Type); err != nil {
+			return f, made, &SchemaError{c.Column, err}
+		}
+	}
+	f.Name, f.Nullable = c.Column, true // rows that are there have no value
+	sh, err := newShape(arrow.NewSchema([]arrow.Field{f}, nil), lastID)
+	if err != nil {
+		return f, made, err
+	}
+	return f, sh.schema.Field(0), nil
+}
+
+// highest is the last id of a column and its parts.
+func highest(f iceberg.NestedField) int { return iceberg.NewSchema(0, f).HighestFieldID() }
+
+// pandasNames are columns' new names by their old ones, for what pandas notes of
+// columns beside a schema.
+type pandasNames map[string]string
+
+func (n pandasNames) renamed(m arrow.Metadata) (arrow.Metadata, error) {
+	text, ok := m.GetValue("pandas")
+	if !ok || len(n) == 0 {
+		return m, nil
+	}
+	var notes map[string]any
+	if err := json.Unmarshal([]byte(text), &notes); err != nil {
+		return m, fmt.Errorf("the schema's metadata of pandas: %w", err)
+	}
+	index, _ := notes["index_columns"].([]any)
+	for i, name := range index {
+		if name, ok := name.(string); ok && n[name] != "" {
+			index[i] = n[name]
+		}
+	}
+	columns, _ := notes["columns"].([]any)
+	for _, c := range columns {
+		c, _ := c.(map[string]any)
+		for _, key := range []string{"name", "field_name"} {
+			if name, ok := c[key].(string); ok && n[name] != "" {
+				c[key] = n[name]
+			}
+		}
+	}
+	b, err := json.Marshal(notes)
+	all := m.ToMap()
+	all["pandas"] = string(b)
+	return arrow.MetadataFrom(all), err
+}
+
+// Evolve changes a table's columns, in one commit. Rows that are there have null in
+// columns that are added; what was dropped or renamed stays as it was in older
+// versions. Widening an integer to float64 writes the table's files anew, and is
+// refused where a value would not stay exact; all else leaves them.
+func (b *Bucket) Evolve(ctx context.Context, name string, changes ...ColumnChange) error {
+	return b.restaged(ctx, func(t *Txn) error { return t.Evolve(b.name, name, changes...) })
+}
+
+// SetEvolution sets which changes of its columns a table takes, and leaves its other
+// settings.
+func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) error {
+	return b.s.Update(ctx, func(t *Txn) error {
+		c, err := t.existing(b.name, name)
+		if err == nil {
+			err = e.check()
+		}
+		if err != nil {
+			return &OpError{Op: "set the evolution of", Bucket: b.name, Table: name, Err: err}
+		}
+		c.add(evolutionStep{e})
+		return nil
+	})
+}
+
+// evolutionStep sets one of the settings.
+type evolutionStep struct{ evolution Evolution }
+
+func (p evolutionStep) stage(_ context.Context, _ *staging, cur *table.Table) (table.Metadata, error) {
+	if cur == nil {
+		return nil, ErrNotFound
+	}
+	s, err := settingsOf(cur.Properties())
+	if err != nil {
+		return nil, err
+	}
+	s.Evolution = p.evolution
+	return withSettings(cur.Metadata(), &s)
+}
+
+// restaged is Update, again where others change the table meanwhile.
+func (b *Bucket) restaged(ctx context.Context, f func(*Txn) error) (err error) {
+	for range mostAttempts {
+		if err = b.s.Update(ctx, f); !errors.Is(err, errRestage) {
+			break
+		}
+	}
+	return err
+}
+
+// Evolve changes a table's columns; see Bucket.Evolve.
+func (t *Txn) Evolve(bucket, name string, changes ...ColumnChange) error {
+	c, err := t.existing(bucket, name)
+	if err == nil {
+		err = t.evolve(c, changes)
+	}
+	if err != nil {
+		return &OpError{Op: "evolve", Bucket: bucket, Table: name, Err: err}
+	}
+	return nil
+}
+
+func (t *Txn) evolve(c *txnChange, changes []ColumnChange) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	ev, err := evolve(c.cur.Metadata(), changes)
+	if err != nil {
+		return err
+	}
+	step := newEvolveStep(c.cur, ev.shape)
+	if ev.rewrites {
+		fit, err := evolvedRows(c.cur, ev)
+		if err == nil {
+			err = t.rewrite(c, step, fit)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return t.reshape(c, step)
+}
+
+// evolvedRows returns what makes rows of a table, as readers get them, those of it
+// after changes.
+func evolvedRows(t *table.Table, ev *evolved) (*conformer, error) {
+	returned, err := returnedSchema(t.Schema(), t.Properties())
+	if err != nil {
+		return nil, err
+	}
+	kept, err := keptSchema(t.Schema())
+	return &conformer{put: returned, stored: kept, kept: ev.shape.kept, from: ev.from}, err
+}

@@ -1,0 +1,253 @@
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+)
+
+// columnsOf makes a schema of names with types, as in "a int16, b utf8".
+func columnsText(t testing.TB, text string) *arrow.Schema {
+	t.Helper()
+	var fields []arrow.Field
+	for part := range strings.SplitSeq(text, "; ") {
+		name, of, _ := strings.Cut(part, " ")
+		as, err := arrowtypes.Parse(of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields = append(fields, arrow.Field{Name: name, Type: as, Nullable: true})
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+func jsonRows(t testing.TB, columns, rows string) array.RecordReader {
+	t.Helper()
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columnsText(t, columns), strings.NewReader("["+rows+"]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return oneBatch(b)
+}
+
+// text writes the columns and the rows of a table.
+func text(t testing.TB, b *Bucket, name string, o *ScanOptions, at ...At) string {
+	t.Helper()
+	table, err := b.Table(t.Context(), name, at...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := table.Scan(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	var parts []string
+	for _, f := range r.Schema().Fields() {
+		parts = append(parts, f.Name+" "+f.Type.String())
+	}
+	out := strings.Join(parts, "; ")
+	for r.Next() {
+		for i := range int(r.RecordBatch().NumRows()) {
+			parts = nil
+			for _, c := range r.RecordBatch().Columns() {
+				parts = append(parts, c.ValueStr(i))
+			}
+			out += " | " + strings.Join(parts, ",")
+		}
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	return out
+}
+
+func wantText(t testing.TB, b *Bucket, name, want string, at ...At) {
+	t.Helper()
+	if got := text(t, b, name, nil, at...); got != want {
+		t.Fatalf("the table is\n%s, want\n%s", got, want)
+	}
+}
+
+// TestEvolutionOfPuts puts rows with other columns under each kind of evolution,
+// through the tail and by commits.
+func TestEvolutionOfPuts(t *testing.T) {
+	const table = "a int16; b float32; c utf8"
+	const row = `{"a":1,"b":0.5,"c":"x"}`
+	for _, c := range []struct {
+		put, row string
+		want     map[Evolution]string // the table then, or the error
+	}{
+		{table, `{"a":2,"b":1.5,"c":"y"}`, map[Evolution]string{
+			"": table + " | 1,0.5,x | 2,1.5,y", Strict: table + " | 1,0.5,x | 2,1.5,y",
+		}},
+		{table + "; d date32", `{"a":2,"b":1.5,"c":"y","d":"2026-01-31"}`, map[Evolution]string{
+			"": `column "d": it has type date32, and the table has no such column`, Strict: `column "d"`,
+			AddOnly:    table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
+			Compatible: table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
+			Flexible:   table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
+		}},
+		{"a int16; c utf8", `{"a":2,"c":"y"}`, map[Evolution]string{
+			"": table + " | 1,0.5,x | 2,(null),y", Flexible: table + " | 1,0.5,x | 2,(null),y",
+			Strict: `column "b": it is missing, and the table has it, as float32; its evolution is strict`, AddOnly: `column "b"`, Compatible: `column "b": it is missing`,
+		}},
+		{"a int32; b float32; c utf8", `{"a":100000,"b":1.5,"c":"y"}`, map[Evolution]string{
+			"": `column "a": it has a value that the table's type does not hold`, Strict: `column "a": it has type int32, and the table has int16; its evolution is strict`, AddOnly: `column "a"`,
+			Compatible: "a int32; b float32; c utf8 | 1,0.5,x | 100000,1.5,y",
+		}},
+		{"a int8; b float32; c utf8", `{"a":2,"b":1.5,"c":"y"}`, map[Evolution]string{
+			"": table + " | 1,0.5,x | 2,1.5,y", Strict: `column "a": it has type int8`, Compatible: table + " | 1,0.5,x | 2,1.5,y",
+		}},
+		{"a int64; b float64; c utf8", `{"a":5000000000,"b":1e300,"c":"y"}`, map[Evolution]string{
+			"": `column "a": it has type int64, and the table has int16`, Compatible: "a int64; b float64; c utf8 | 1,0.5,x | 5000000000,1e+300,y",
+		}},
+		{"a float64; b float32; c utf8", `{"a":2.5,"b":1.5,"c":"y"}`, map[Evolution]string{
+			"": `column "a": it has type float64, and the table has int16`, AddOnly: `column "a"`, Flexible: "a float64; b float32; c utf8 | 1,0.5,x | 2.5,1.5,y",
+		}},
+		{"a utf8; b float32; c utf8", `{"a":"2","b":1.5,"c":"y"}`, map[Evolution]string{
+			Flexible: `column "a": it has type utf8, and the table has int16; its evolution is flexible`, Compatible: `column "a"`,
+		}},
+	} {
+		for e, want := range c.want {
+			for _, how := range []string{"tail", "commits", "folded"} {
+				t.Run(fmt.Sprintf("%s/%s/%s", c.put, e, how), func(t *testing.T) {
+					dir := t.TempDir()
+					s := mustOpen(t, dir, &Options{NoTail: how == "commits", FoldAge: -1})
+					b := s.Bucket("b")
+					if _, err := b.Put(t.Context(), "t", jsonRows(t, table, row), Append, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
+						t.Fatal(err)
+					}
+					if how == "folded" {
+						if _, err := s.Fold(t.Context(), nil); err != nil {
+							t.Fatal(err)
+						}
+					}
+					_, err := b.Put(t.Context(), "t", jsonRows(t, c.put, c.row), Append, nil)
+					if !strings.HasPrefix(want, "column") {
+						if err != nil {
+							t.Fatal(err)
+						}
+						wantText(t, b, "t", want)
+						if _, err := s.Fold(t.Context(), nil); err != nil {
+							t.Fatal(err)
+						}
+						wantText(t, b, "t", want)
+						if _, err := s.Compact(t.Context(), nil); err != nil {
+							t.Fatal(err)
+						}
+						wantText(t, b, "t", want)
+						if how != "tail" {
+							wantText(t, b, "t", table+" | 1,0.5,x", AtVersion(1))
+						}
+						return
+					}
+					if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), want) {
+						t.Fatalf("error %v, want %s", err, want)
+					}
+					wantText(t, b, "t", table+" | 1,0.5,x")
+				})
+			}
+		}
+	}
+}
+
+func TestEvolve(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("b")
+	put := func(columns, row string) {
+		t.Helper()
+		if _, err := b.Put(t.Context(), "t", jsonRows(t, columns, row), Append, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do := func(changes ...ColumnChange) {
+		t.Helper()
+		if err := b.Evolve(t.Context(), "t", changes...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a int16; b utf8; c int64", `{"a":1,"b":"x","c":3}`)
+	do(ColumnChange{Op: "rename", Column: "b", To: "text"}, ColumnChange{Op: "drop", Column: "c"}, ColumnChange{Op: "add", Column: "d", Type: "timestamp[ns, tz=UTC]"}, ColumnChange{Op: "widen", Column: "a", Type: "int32"})
+	wantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC] | 1,x,(null)")
+	put("a int32; text utf8", `{"a":70000,"text":"y"}`)
+	do(ColumnChange{Op: "add", Column: "c", Type: "int64"}) // what was dropped does not come back
+	wantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC]; c int64 | 1,x,(null),(null) | 70000,y,(null),(null)")
+	put("a int32; c int64", `{"a":3,"c":7}`)
+	do(ColumnChange{Op: "widen", Column: "a", Type: "int64"})
+	do(ColumnChange{Op: "widen", Column: "a", Type: "float64"}, ColumnChange{Op: "drop", Column: "d"}, ColumnChange{Op: "rename", Column: "text", To: "b"})
+	want := "a float64; b utf8; c int64 | 1,x,(null) | 70000,y,(null) | 3,(null),7"
+	wantText(t, b, "t", want)
+	for where, want := range map[string]string{
+		"c is null": " | 1,x,(null) | 70000,y,(null)", "c > 5": " | 3,(null),7", "c < 5": "", "a > 2.5 and b = 'y'": " | 70000,y,(null)", "b = 'x'": " | 1,x,(null)", "not c = 0": " | 3,(null),7",
+	} {
+		e, err := filter.Parse(where)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := text(t, b, "t", &ScanOptions{Filter: e}); got != "a float64; b utf8; c int64"+want {
+			t.Errorf("where %s: %s", where, got)
+		}
+	}
+	wantText(t, b, "t", "a int16; b utf8; c int64 | 1,x,3", AtVersion(1))
+	wantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC] | 1,x,(null) | 70000,y,(null)", AtVersion(2))
+	wantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC]; c int64 | 1,x,(null),(null) | 70000,y,(null),(null) | 3,(null),(null),7", AtVersion(3))
+
+	put("a float64", `{"a":0.5}`)
+	for _, c := range []struct {
+		change ColumnChange
+		want   string
+	}{
+		{ColumnChange{Op: "shrink", Column: "a"}, `there is no change "shrink"`},
+		{ColumnChange{Op: "widen", Column: "a", Type: "int64"}, `column "a": it has type float64, which cannot become int64`},
+		{ColumnChange{Op: "widen", Column: "a", Type: "int65"}, `"int65" is no type`},
+		{ColumnChange{Op: "drop", Column: "nope"}, `column "nope"`},
+		{ColumnChange{Op: "add", Column: "a", Type: "int8"}, `column "a"`},
+		{ColumnChange{Op: "rename", Column: "a", To: "b"}, `cannot be renamed to "b"`},
+	} {
+		if err := b.Evolve(t.Context(), "t", c.change); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %s", c.change, err, c.want)
+		}
+	}
+	for e, ops := range map[Evolution]string{Strict: "", AddOnly: "add", Compatible: "add widen", Flexible: "add widen rename drop"} {
+		if err := b.SetSettings(t.Context(), "t", Settings{Evolution: e}); err != nil {
+			t.Fatal(err)
+		}
+		for _, op := range []string{"add", "widen", "rename", "drop"} {
+			change := ColumnChange{Op: op, Column: "a", Type: "int16"}
+			if op == "add" {
+				change.Column = "added"
+			}
+			err := b.Evolve(t.Context(), "t", change, ColumnChange{Op: "drop", Column: "nope"}) // so that none is made
+			if allowed := !strings.Contains(err.Error(), "does not allow to "+op); allowed != strings.Contains(ops, op) {
+				t.Errorf("%s of %s: %v", op, e, err)
+			}
+		}
+	}
+	if err := b.SetSettings(t.Context(), "t", Settings{Evolution: "lax"}); err == nil {
+		t.Error("evolution lax was taken")
+	}
+}
+
+// What float64 does not hold is refused, and nothing changed.
+func TestWidenInexact(t *testing.T) {
+	for _, tail := range []bool{false, true} {
+		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !tail})
+		b := s.Bucket("")
+		if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int64", `{"a":9007199254740993}`), Append, nil); err != nil {
+			t.Fatal(err)
+		}
+		err := b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "a", Type: "float64"})
+		if err == nil || !strings.Contains(err.Error(), `column "a"`) {
+			t.Fatal(err)
+		}
+		wantText(t, b, "t", "a int64 | 9007199254740993")
+	}
+}

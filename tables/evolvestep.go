@@ -1,0 +1,383 @@
+package tables
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// evolveStep gives a table another schema. The tail's rows become files of the old
+// one in the same commit, so that none is left that was put under it.
+type evolveStep struct {
+	uuid   string
+	schema int    // the id of the schema before
+	base   *int64 // the snapshot before, nil if there was none
+	shape  *shape
+	order  *order // that files are written anew in; nil: none
+	props  iceberg.Properties
+
+	// Where the files are written anew.
+	fit   *conformer // makes the new rows of those that readers got before; nil: the files stay
+	files []iceberg.DataFile
+	read  map[string]bool // the paths of the files that they are made of
+	io    *icecat.FileIO
+}
+
+func newEvolveStep(t *table.Table, sh *shape) *evolveStep {
+	return &evolveStep{uuid: t.Metadata().TableUUID().String(), schema: t.Schema().ID, base: snapshotID(t), shape: sh}
+}
+
+func snapshotID(t *table.Table) *int64 {
+	if s := t.CurrentSnapshot(); s != nil {
+		return &s.SnapshotID
+	}
+	return nil
+}
+
+func (p *evolveStep) wrote() *icecat.FileIO { return p.io }
+
+func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+	if cur == nil || cur.Metadata().TableUUID().String() != p.uuid || cur.Schema().ID != p.schema || cur.Metadata().LastColumnID() != p.shape.lastID {
+		return nil, errRestage
+	}
+	now := snapshotID(cur)
+	late := p.fit != nil && now != nil && (p.base == nil || *now != *p.base) // there are files that were not read
+	if p.fit != nil && (p.base != nil && now == nil || late && (p.base == nil || !onlyAppended(cur, *p.base))) {
+		return nil, errRestage
+	}
+	st.info.Updated = st.now
+	fit := p.fit
+	if fit == nil {
+		kept, err := keptSchema(cur.Schema())
+		if err == nil {
+			fit, err = newConformer(kept, kept)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	var old []iceberg.DataFile
+	var err error
+	if p.fit != nil && now != nil {
+		if old, err = dataFiles(ctx, cur); err != nil {
+			return nil, err
+		}
+	}
+	if p.fit == nil {
+		tail, err := st.tailFiles(ctx, cur, cur.Metadata(), fit)
+		if err != nil {
+			return nil, err
+		}
+		if len(tail) > 0 {
+			o, err := orderOf(cur.Metadata())
+			if err != nil {
+				return nil, err
+			}
+			meta, err := st.addOrdered(ctx, o, cur, tail, nil, true)
+			if err != nil {
+				return nil, err
+			}
+			cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, "", st.io)
+		}
+	}
+	meta, err := evolvedTo(cur.Metadata(), p.shape)
+	if err == nil && p.props != nil {
+		meta, err = table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(p.props)}, "")
+	}
+	if err != nil || p.fit == nil {
+		return meta, err
+	}
+	if is, err := orderOf(meta); err != nil || !reflect.DeepEqual(is, p.order) {
+		return nil, cmp.Or(err, errRestage)
+	}
+	var more []iceberg.DataFile
+	if late {
+		if more, err = st.e.rewritten(ctx, cur, meta, st.io, fit, p.read); err != nil {
+			return nil, err
+		}
+	}
+	tail, err := st.tailFiles(ctx, cur, meta, fit)
+	if err != nil {
+		return nil, err
+	}
+	cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, "", st.io)
+	if len(old)+len(p.files) > 0 {
+		files, err := withRowIDs(cur, p.files)
+		if err != nil {
+			return nil, err
+		}
+		tx := cur.NewTransaction()
+		if err := tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping()); err != nil {
+			return nil, err
+		}
+		if meta, err = staged(tx); err != nil {
+			return nil, err
+		}
+	}
+	// What came later stays behind: it is added by itself, and numbered so.
+	for _, files := range [][]iceberg.DataFile{more, tail} {
+		if len(files) > 0 {
+			cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, "", st.io)
+			if meta, err = st.addOrdered(ctx, p.order, cur, files, nil, true); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return meta, nil
+}
+
+// evolvedTo returns metadata with another schema, and with settings that name its
+// columns as they are called there.
+func evolvedTo(meta table.Metadata, sh *shape) (table.Metadata, error) {
+	s, err := settingsOf(meta.Properties())
+	if err != nil {
+		return nil, err
+	}
+	was := meta.CurrentSchema()
+	now := func(name string) string {
+		if f, ok := was.FindFieldByName(name); ok {
+			if f, ok := sh.schema.FindFieldByID(f.ID); ok {
+				return f.Name
+			}
+		}
+		return name
+	}
+	s.Time = now(s.Time)
+	for i, name := range s.Keys {
+		s.Keys[i] = now(name)
+	}
+	if meta, err = reshaped(meta, sh); err != nil {
+		return nil, err
+	}
+	return withSettings(meta, &s)
+}
+
+// tailFiles writes what is in the tail as files of a table that has the metadata to.
+// It wants mu.
+func (st *staging) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *conformer) ([]iceberg.DataFile, error) {
+	if st.tailDone || st.e.log == nil {
+		return nil, nil
+	}
+	st.tailDone = true
+	rows, err := st.e.rows(ctx, cur.Metadata(), lastEpoch)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	defer release(rows)
+	kept, err := keptSchema(cur.Schema())
+	if err != nil {
+		return nil, err
+	}
+	one, err := conformAll(rows, kept)
+	if err != nil {
+		return nil, err
+	}
+	defer one.Release()
+	as, err := arrowtypes.Convert(one, fit.put)
+	if err != nil {
+		return nil, err
+	}
+	defer as.Release()
+	writer := st.s.cat.Staged(st.e.Namespace, st.e.Name, to, "", st.io)
+	return st.e.write(ctx, writer, st.io, &source{read: []arrow.RecordBatch{as}}, fit, true)
+}
+
+// write writes rows as files of a table, in its order if it has one. Rows that were
+// acknowledged are not refused as duplicates.
+func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r batchSource, fit *conformer, acknowledged bool) ([]iceberg.DataFile, error) {
+	o, err := orderOf(w.Metadata())
+	if err != nil {
+		return nil, err
+	}
+	if o == nil {
+		return writeFiles(ctx, w, io, r, fit)
+	}
+	if acknowledged && o.rule == RefuseDuplicate {
+		o.rule = KeepAll
+	}
+	return e.writeOrdered(ctx, o, w, io, r, fit, nil)
+}
+
+// rewrite writes a table's files anew for a step.
+func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *conformer) error {
+	for _, st := range c.steps {
+		if _, ok := st.(filer); ok {
+			return errors.New("what writes the table's files anew comes before puts to it, in an Update of its own")
+		}
+	}
+	meta, err := evolvedTo(c.cur.Metadata(), step.shape)
+	if err != nil {
+		return err
+	}
+	if step.order, err = orderOf(meta); err != nil {
+		return err
+	}
+	step.fit, step.io, step.read = fit, t.s.cat.NewIO(), map[string]bool{}
+	if step.base != nil {
+		files, err := dataFiles(t.ctx, c.cur)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			step.read[f.FilePath()] = true
+		}
+	}
+	step.files, err = c.e.rewritten(t.ctx, c.cur, meta, step.io, fit, nil)
+	return err
+}
+
+// rewritten writes the rows of a table's files, but for those to leave out, as files
+// of one that has the metadata to.
+func (e *entry) rewritten(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, fit *conformer, but map[string]bool) ([]iceberg.DataFile, error) {
+	r, err := e.stream(ctx, t, but)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	return e.write(ctx, e.s.cat.Staged(e.Namespace, e.Name, to, "", io), io, r, fit, but != nil)
+}
+
+// reshape adds a step, after which the table has its schema.
+func (t *Txn) reshape(c *txnChange, step *evolveStep) error {
+	if step.io == nil {
+		step.io = t.s.cat.NewIO()
+	}
+	c.add(step)
+	meta, err := evolvedTo(c.cur.Metadata(), step.shape)
+	if err == nil {
+		c.cur = t.s.cat.Staged(c.e.Namespace, c.e.Name, meta, "", step.io)
+	}
+	return err
+}
+
+// stream reads the rows that are in a table's files, but for some.
+func (e *entry) stream(ctx context.Context, t *table.Table, but map[string]bool) (array.RecordReader, error) {
+	v := &view{t: t, schema: t.Schema()}
+	var err error
+	if v.returned, err = returnedSchema(v.schema, t.Properties()); err != nil {
+		return nil, err
+	}
+	r := &reader{s: e.s, table: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.tableName}, ctx: ctx, left: -1, but: but}
+	if err := r.choose(v, nil); err != nil {
+		return nil, err
+	}
+	if err := r.plan(ctx, v); err != nil {
+		return nil, err
+	}
+	return arrowsafe.Reader(r.schema, r.batches, func() {}), nil
+}
+
+// schemaVersionProperty is the property of a table with the version that its rows
+// were migrated to.
+const schemaVersionProperty = "partd.schema-version"
+
+// SchemaVersion returns the version that the table was migrated to last, 0 if it
+// never was.
+func (t *Table) SchemaVersion(ctx context.Context) (int, error) {
+	v, err := t.view(ctx, false)
+	if err != nil {
+		return 0, t.error("read the schema of", err)
+	}
+	return schemaVersion(v.t)
+}
+
+func schemaVersion(t *table.Table) (int, error) {
+	text := t.Properties()[schemaVersionProperty]
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, fmt.Errorf("property %s: %w", schemaVersionProperty, err)
+	}
+	return n, nil
+}
+
+// Migrate brings a table to a numbered version of its schema, in one commit: f makes
+// of each batch of its rows, in the types that readers get, one of the new rows. The
+// first batch is empty, and says which columns there will be. Migrate reports whether
+// it did so: not where the table has this version, or a later one. The rows are
+// streamed; f sees all of them, but may see them again where others commit meanwhile.
+// It gives away what it returns, which may be what it was given. Rows that another
+// Store has in its tail are not seen, and have to fit the new columns by their names.
+// Rules but those of uniqueness and of order are applied to the new rows.
+func (b *Bucket) Migrate(ctx context.Context, name string, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (done bool, err error) {
+	err = b.restaged(ctx, func(t *Txn) error {
+		c, err := t.existing(b.name, name)
+		if err == nil {
+			done, err = t.migrate(c, version, f)
+		}
+		if err != nil {
+			return &OpError{Op: "migrate", Bucket: b.name, Table: name, Err: err}
+		}
+		return nil
+	})
+	return done && err == nil, err
+}
+
+func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (bool, error) {
+	has, err := schemaVersion(c.cur)
+	if err != nil {
+		return false, err
+	}
+	if version <= 0 {
+		return false, fmt.Errorf("the version is %d: versions are numbered from 1", version)
+	}
+	if version <= has {
+		return false, nil
+	}
+	returned, err := returnedSchema(c.cur.Schema(), c.cur.Properties())
+	if err != nil {
+		return false, err
+	}
+	none := array.NewRecordBatch(returned, emptyColumns(returned), 0)
+	defer none.Release()
+	first, err := f(none)
+	if err != nil {
+		return false, err
+	}
+	defer first.Release()
+	meta := c.cur.Metadata()
+	sh, err := newShape(first.Schema(), meta.LastColumnID())
+	if err != nil {
+		return false, err
+	}
+	fit, err := newConformer(first.Schema(), sh.kept)
+	if err != nil {
+		return false, err
+	}
+	fit.put, fit.before, fit.made = returned, f, first.Schema()
+	bucket, err := t.s.cat.Property(t.ctx, c.e.Namespace, rulesProperty)
+	if err != nil {
+		return false, err
+	}
+	if fit.check, err = c.e.checker(t.ctx, nil, first.Schema(), sh.kept, arrowtypes.Plain(first.Schema()), c.cur.Properties()[rulesProperty], bucket); err != nil {
+		return false, err
+	}
+	fit.check.withoutOrder()
+	step := newEvolveStep(c.cur, sh)
+	step.props = iceberg.Properties{schemaVersionProperty: strconv.Itoa(version)}
+	if err := t.rewrite(c, step, fit); err != nil {
+		return false, err
+	}
+	return true, t.reshape(c, step)
+}
+
+func emptyColumns(s *arrow.Schema) []arrow.Array {
+	b := array.NewRecordBuilder(heap, s)
+	defer b.Release()
+	batch := b.NewRecordBatch()
+	return batch.Columns()
+}

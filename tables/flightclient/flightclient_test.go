@@ -1,0 +1,166 @@
+package flightclient_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightclient"
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+func serve(t *testing.T) (c *flightclient.Client, store *tables.Store, stop func()) {
+	t.Helper()
+	store, err := tables.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := flightd.New(store, &flightd.Options{Grace: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, l) }()
+	addresses.Store(t.Name(), l.Addr().String())
+	if c, err = flightclient.Dial("grpc://"+l.Addr().String(), nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stop()
+		if err := errors.Join(c.Close(), <-served, store.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return c, store, stop
+}
+
+var schema = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+
+func batch(n int) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	for i := range n {
+		b.Field(0).(*array.Int64Builder).Append(int64(i))
+	}
+	return b.NewRecordBatch()
+}
+
+// batches yields so many batches, and then an error if there is one.
+func batches(count int, err error) array.RecordReader {
+	return array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
+		for range count {
+			if !yield(batch(100_000), nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(nil, err)
+		}
+	})
+}
+
+func TestErrors(t *testing.T) {
+	c, _, stop := serve(t)
+	ctx := t.Context()
+	if _, err := c.Put(ctx, "b", "t", batches(1, nil), tables.Error, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Put(ctx, "b", "t", batches(1, nil), tables.Error, nil)
+	if !errors.Is(err, tables.ErrExists) || !errors.Is(err, fs.ErrExist) {
+		t.Error(err)
+	}
+	for name, call := range map[string]func() error{
+		"describe": func() error { _, _, err := c.Describe(ctx, "b", "x", nil); return err },
+		"scan":     func() error { _, err := c.Scan(ctx, "b", "x", nil, nil); return err },
+		"delete":   func() error { return c.Delete(ctx, "b", "t", "x") },
+	} {
+		if err := call(); !errors.Is(err, tables.ErrNotFound) || errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Error(name, err)
+		}
+	}
+	if _, err := c.Query(ctx, "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
+		t.Error(err) // the server has no engine
+	}
+	stop()
+	time.Sleep(50 * time.Millisecond)
+	if err := c.Delete(ctx, "b", "t"); err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Error("nothing was sent: ", err)
+	}
+}
+
+// What fails on the way leaves nothing.
+func TestCutPut(t *testing.T) {
+	c, store, _ := serve(t)
+	broken := errors.New("the disk is broken")
+	if _, err := c.Put(t.Context(), "", "t", batches(20, broken), tables.Append, nil); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	r := array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
+		for yield(batch(100_000), nil) {
+			cancel()
+		}
+	})
+	if _, err := c.Put(ctx, "", "t", r, tables.Append, nil); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if _, err := store.Bucket("").Table(t.Context(), "t"); !errors.Is(err, tables.ErrNotFound) {
+		t.Error(err)
+	}
+	for name := range store.Buckets(t.Context()) {
+		t.Errorf("there is a bucket %q", name)
+	}
+}
+
+// A reader that is released early ends the scan.
+func TestScan(t *testing.T) {
+	c, _, _ := serve(t)
+	ctx := t.Context()
+	if _, err := c.Put(ctx, "", "t", batches(10, nil), tables.Error, &tables.PutOptions{Metadata: tables.Metadata{"a": "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Scan(ctx, "", "t", nil, &tables.ScanOptions{Limit: 350_000, Columns: []string{"n"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := int64(0)
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+	}
+	r.Release()
+	if r.Err() != nil || rows != 350_000 {
+		t.Error(rows, r.Err())
+	}
+	if r, err = c.Scan(ctx, "", "t", nil, nil); err != nil || !r.Next() {
+		t.Fatal(err)
+	}
+	r.Release()
+	info, s, err := c.Describe(ctx, "", "t", nil)
+	if err != nil || info.Rows != 1_000_000 || info.Metadata["a"] != "b" || !s.HasField("n") {
+		t.Error(info, s, err)
+	}
+}
+
+func TestDialRefuses(t *testing.T) {
+	for server, text := range map[string]string{
+		"": "grpc://", "localhost": "grpc://", "http://x": "scheme", "grpc://x/y": "grpc://", "grpc://u@x": "grpc://", "grpc://example.org": "TLS",
+	} {
+		if _, err := flightclient.Dial(server, &flightclient.Options{Token: "secret"}); err == nil || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v", server, err)
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package flightclient
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/parallel"
+	"github.com/go-partd/partd/tables/internal/wire"
+)
+
+// Lock is a lock by name at a server, which the client renews until Unlock.
+type Lock struct {
+	c    *Client
+	id   string
+	once sync.Once
+	end  context.CancelFunc
+	gone chan struct{}
+	lost chan struct{}
+}
+
+// Lock is Bucket.Lock. The server gives it as a lease: should this process or its
+// connection end, others get it half a minute later.
+func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
+	got, err := change[wire.Lock](ctx, c, wire.TakeLock, wire.Lock{Bucket: bucket, Name: name})
+	if err != nil {
+		return nil, err
+	}
+	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
+	l := &Lock{c: c, id: got.Lease, end: end, gone: make(chan struct{}), lost: make(chan struct{})}
+	go l.renew(ctx, time.Duration(got.Seconds*float64(time.Second)))
+	return l, nil
+}
+
+// Lost is closed when the lock could not be renewed in time, so that others may have
+// it.
+func (l *Lock) Lost() <-chan struct{} { return l.lost }
+
+func (l *Lock) renew(ctx context.Context, ttl time.Duration) {
+	defer close(l.gone)
+	until := time.Now().Add(ttl)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(ttl / 3):
+		}
+		began := time.Now()
+		call, cancel := context.WithDeadline(ctx, until)
+		_, err := change[wire.Lock](call, l.c, wire.TakeLock, wire.Lock{Lease: l.id})
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			until = began.Add(ttl)
+		case errors.Is(err, tables.ErrNotFound), !time.Now().Add(ttl / 3).Before(until):
+			close(l.lost)
+			return
+		}
+	}
+}
+
+// Unlock gives the lock back. Another call does nothing.
+func (l *Lock) Unlock(ctx context.Context) (err error) {
+	l.once.Do(func() {
+		l.end()
+		<-l.gone
+		_, err = change[struct{}](ctx, l.c, wire.Unlock, wire.Lock{Lease: l.id})
+	})
+	return err
+}
+
+// PutAll is Bucket.PutAll.
+func (c *Client) PutAll(ctx context.Context, bucket string, puts iter.Seq[tables.TablePut], workers int) error {
+	return parallel.Each(ctx, puts, workers, func(ctx context.Context, p tables.TablePut) error {
+		_, err := c.Put(ctx, bucket, p.Name, p.Rows, p.Mode, p.Options)
+		return err
+	})
+}
+
+// ScanAll is Bucket.ScanAll.
+func (c *Client) ScanAll(ctx context.Context, bucket string, names []string, o *tables.ScanOptions, workers int, f func(name string, r array.RecordReader) error) error {
+	return parallel.Each(ctx, slices.Values(names), workers, func(ctx context.Context, name string) error {
+		r, err := c.Scan(ctx, bucket, name, nil, o)
+		if err != nil {
+			return err
+		}
+		defer r.Release()
+		return f(name, r)
+	})
+}

@@ -1,0 +1,103 @@
+package flightclient_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// addresses are those of the servers, by the tests' names.
+var addresses sync.Map
+
+func address(t *testing.T) string {
+	a, _ := addresses.Load(t.Name())
+	return a.(string)
+}
+
+// A lock at a server keeps out who works in its process, and ends with its lease.
+func TestLock(t *testing.T) {
+	c, store, _ := serve(t)
+	l, err := c.Lock(t.Context(), "b", "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := func(f func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		return f(ctx)
+	}
+	if err := short(func(ctx context.Context) error { _, err := c.Lock(ctx, "b", "t"); return err }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	if err := short(func(ctx context.Context) error { _, err := store.Bucket("b").Lock(ctx, "t"); return err }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	if err := errors.Join(l.Unlock(t.Context()), l.Unlock(t.Context())); err != nil {
+		t.Error(err)
+	}
+	local, err := store.Bucket("b").Lock(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := local.Unlock(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A lease that nobody renews ends, and cannot be renewed then.
+func TestLease(t *testing.T) {
+	c, store, _ := serve(t)
+	raw, err := flight.NewClientWithMiddleware(address(t), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close() //nolint:errcheck // the test is over
+	ask := func(action, body string) (string, error) {
+		stream, err := raw.DoAction(t.Context(), &flight.Action{Type: action, Body: []byte(body)})
+		if err != nil {
+			return "", err
+		}
+		r, err := stream.Recv()
+		if err != nil {
+			return "", err
+		}
+		return string(r.Body), nil
+	}
+	answer, err := ask("partd.lock", `{"name":"t","seconds":0.2}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	for range 4 {
+		time.Sleep(100 * time.Millisecond)
+		if again, err := ask("partd.lock", answer); err != nil || again != answer {
+			t.Fatal(again, err)
+		}
+	}
+	l, err := store.Bucket("").Lock(t.Context(), "t")
+	if err != nil || time.Since(start) < 500*time.Millisecond {
+		t.Fatalf("the lock was free after %v: %v", time.Since(start), err)
+	}
+	if _, err := ask("partd.lock", answer); err == nil {
+		t.Error("a lease was renewed that had ended")
+	}
+	if err := l.Unlock(); err != nil {
+		t.Error(err)
+	}
+	for _, body := range []string{`{"name":"t","seconds":-1}`, `{"name":"t","seconds":1e99}`, `{"name":""}`} {
+		if _, err := ask("partd.lock", body); err == nil {
+			t.Errorf("%s was taken", body)
+		}
+	}
+	if _, err := c.Snapshot(t.Context(), "nothing", ""); !errors.Is(err, tables.ErrNotFound) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,216 @@
+package flightclient
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/wire"
+)
+
+// Scan reads the rows of a table as it is, or at a version or snapshot. Columns, filter and
+// limit are applied by the server. The caller releases the reader, which ends the
+// scan.
+func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
+	state, err := wire.StateOf(at)
+	if err != nil {
+		return nil, err
+	}
+	call := wire.Scan{Partd: wire.ScanCall, Table: wire.Table{Bucket: bucket, Name: name, State: state}}
+	if o != nil {
+		call.Part, call.Dictionaries = o.Part, o.Dictionaries
+		call.Columns, call.Limit, call.Last, call.From, call.To, call.TimeColumn = o.Columns, o.Limit, o.Last, o.From, o.To, o.TimeColumn
+		if o.Filter != nil {
+			call.Where = o.Filter.String()
+		}
+	}
+	ticket, err := json.Marshal(call)
+	if err != nil {
+		return nil, err
+	}
+	rows := int64(0)
+	if o != nil {
+		rows = o.ChunkRows
+	}
+	return c.get(ctx, ticket, rows)
+}
+
+// Query runs a SELECT, as Store.Query. Of the options, the server takes Bucket,
+// Parameters, and a version or snapshot.
+func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
+	call := wire.Statement{SQL: sql}
+	if o != nil {
+		if o.Memory != 0 {
+			return nil, fmt.Errorf("%w: a query at a server takes no Memory", errors.ErrUnsupported)
+		}
+		var err error
+		if call.State, err = wire.StateOf(o.At); err != nil {
+			return nil, err
+		}
+		call.Bucket = o.Bucket
+		if p := o.Parameters; p != nil {
+			var b bytes.Buffer
+			w := ipc.NewWriter(&b, ipc.WithSchema(p.Schema()))
+			if err := errors.Join(w.Write(p), w.Close()); err != nil {
+				return nil, err
+			}
+			call.Parameters = b.Bytes()
+		}
+	}
+	handle, err := json.Marshal(call)
+	if err != nil {
+		return nil, err
+	}
+	ticket, err := flightsql.CreateStatementQueryTicket(handle)
+	if err != nil {
+		return nil, err
+	}
+	return c.get(ctx, ticket, 0)
+}
+
+func (c *Client) get(ctx context.Context, ticket []byte, chunk int64) (array.RecordReader, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	stream, err := c.flight.DoGet(ctx, &flight.Ticket{Ticket: ticket})
+	var r *flight.Reader
+	if err == nil {
+		r, err = flight.NewRecordReader(stream)
+	}
+	if err != nil {
+		cancel()
+		return nil, c.fail(err)
+	}
+	return arrowsafe.Reader(r.Schema(), arrowsafe.Chunks(func(yield func(arrow.RecordBatch, error) bool) {
+		for r.Next() {
+			b := r.RecordBatch()
+			b.Retain() // for the reader, which releases it
+			if !yield(b, nil) {
+				return
+			}
+		}
+		if r.Err() != nil {
+			yield(nil, c.fail(r.Err()))
+		}
+	}, chunk), func() {
+		cancel()
+		r.Release()
+	}), nil
+}
+
+// Put writes the rows of r to a table, all or none, as Bucket.Put. It reads r to
+// its end and does not release it.
+func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
+	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Mode: m}
+	if o != nil {
+		call.ID, call.Metadata, call.Settings = o.ID, o.Metadata, o.Settings
+	}
+	done, err := c.put(ctx, call, r)
+	return done.Version, err
+}
+
+// ReplaceRange is Bucket.ReplaceRange.
+func (c *Client) ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.Rewritten, error) {
+	between := &wire.Range{From: from, To: to}
+	if o != nil {
+		between.TimeColumn = o.TimeColumn
+	}
+	done, err := c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Range: between}, r)
+	return done.Rewritten(), err
+}
+
+// Upsert is Bucket.Upsert.
+func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.Rewritten, error) {
+	keys := &wire.Keys{}
+	if o != nil {
+		keys.Keys = o.Keys
+	}
+	done, err := c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: keys}, r)
+	return done.Rewritten(), err
+}
+
+// put sends a call and rows, and returns the answer.
+func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (done wire.PutDone, _ error) {
+	command, err := json.Marshal(call)
+	if err != nil {
+		return done, err
+	}
+	ctx, cancel := context.WithCancel(ctx) // before the end was sent, it undoes the put
+	defer cancel()
+	stream, err := c.flight.DoPut(ctx)
+	if err != nil {
+		return done, c.fail(err)
+	}
+	err = send(stream, command, r)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return done, c.fail(err)
+	}
+	sent := err == nil && stream.CloseSend() == nil
+	reply, err := stream.Recv()
+	switch {
+	case err != nil && sent:
+		return done, c.changed(err)
+	case err != nil:
+		return done, c.fail(err) // why the server takes no more
+	}
+	if err := json.Unmarshal(reply.AppMetadata, &done); err != nil {
+		return done, fmt.Errorf("%s: the answer to a put: %w", c.url, err)
+	}
+	return done, nil
+}
+
+// send sends rows. It returns io.EOF where the server takes no more.
+func send(stream flight.FlightService_DoPutClient, command []byte, r array.RecordReader) error {
+	w := flight.NewRecordWriter(stream, ipc.WithSchema(r.Schema()))
+	w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: command})
+	for r.Next() {
+		b, err := withSchema(r.RecordBatch(), r.Schema())
+		if err != nil {
+			return err
+		}
+		err = write(w, b)
+		b.Release()
+		if err != nil {
+			return err
+		}
+	}
+	if r.Err() != nil {
+		return r.Err()
+	}
+	return w.Close()
+}
+
+func write(w *flight.Writer, b arrow.RecordBatch) error {
+	for part := range wire.Parts(b) {
+		err := w.Write(part)
+		part.Release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withSchema gives a batch the reader's schema: one of a Parquet file may come with
+// other metadata, which Arrow's writer refuses.
+func withSchema(b arrow.RecordBatch, s *arrow.Schema) (arrow.RecordBatch, error) {
+	if int(b.NumCols()) != s.NumFields() {
+		return nil, fmt.Errorf("a batch has %d columns, and its schema %d", b.NumCols(), s.NumFields())
+	}
+	for i, c := range b.Columns() {
+		if f := s.Field(i); !arrow.TypeEqual(c.DataType(), f.Type) {
+			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("a batch has %s, and its schema %s", c.DataType(), f.Type)}
+		}
+	}
+	return array.NewRecordBatch(s, b.Columns(), b.NumRows()), nil
+}

@@ -1,0 +1,243 @@
+package flightd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/transform"
+)
+
+// action is one that a client may ask for, beside those of Flight SQL.
+type action struct {
+	about string
+	reads bool // a token that allows reading is enough
+	do    func(s *Server, ctx context.Context, body []byte) (any, error)
+}
+
+var actions = map[string]action{
+	"ping":          {"Convenience action for testing if the server is functional", true, nil},
+	"buckets":       {"List buckets", true, (*Server).listBuckets},
+	"delete":        {"Delete a table: name, bucket", false, (*Server).deleteTable},
+	"delete_bucket": {"Delete a bucket: name, mode (error or delete)", false, (*Server).deleteBucket},
+	"resample":      {"Put aggregates by time, or the rows of SQL, into a table", false, (*Server).resample},
+	"combine":       {"Put the rows of several tables into one: sources, target, how (union or join), on, mode", false, (*Server).combine},
+	"clean":         {"Leave out rows: source, target, drop_nulls, keep_first_of, where, mode", false, (*Server).clean},
+	"shutdown":      {"Shut down the server", true, (*Server).shutdown},
+}
+
+// ListActions lists what DoAction knows.
+func (s *Server) ListActions(e *flight.Empty, st flight.FlightService_ListActionsServer) error {
+	for name, a := range actions {
+		if err := st.Send(&flight.ActionType{Type: name, Description: a.about}); err != nil {
+			return err
+		}
+	}
+	return s.FlightServer.ListActions(e, st)
+}
+
+// DoAction does an action, and replies with JSON.
+func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionServer) error {
+	a, ok := actions[in.Type]
+	switch {
+	case ownActions[in.Type] != nil:
+		return s.own.action(in, st)
+	case !ok:
+		return s.FlightServer.DoAction(in, st)
+	case in.Type == "ping":
+		return st.Send(&flight.Result{Body: []byte("pong")})
+	}
+	if !a.reads {
+		if err := mayWrite(st.Context()); err != nil {
+			return err
+		}
+	}
+	reply, err := a.do(s, st.Context(), in.Body)
+	if err != nil {
+		return told(st, err)
+	}
+	body, err := json.Marshal(reply)
+	if err != nil {
+		return err
+	}
+	return st.Send(&flight.Result{Body: body})
+}
+
+func (s *Server) listBuckets(ctx context.Context, _ []byte) (any, error) {
+	all := []string{}
+	for name, err := range s.store.Buckets(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if name != "" {
+			all = append(all, name)
+		}
+	}
+	return all, nil
+}
+
+type reply map[string]any
+
+func (s *Server) deleteTable(ctx context.Context, body []byte) (any, error) {
+	var c struct{ Name, Bucket string }
+	if err := decode(body, &c); err != nil {
+		return nil, err
+	}
+	if err := s.store.Bucket(c.Bucket).Delete(ctx, c.Name); err != nil {
+		return nil, err
+	}
+	return reply{"success": true, "message": "deleted " + c.Name}, nil
+}
+
+func (s *Server) deleteBucket(ctx context.Context, body []byte) (any, error) {
+	var c struct{ Name, Mode string }
+	if err := decode(body, &c); err != nil {
+		return nil, err
+	}
+	if c.Mode != "" && c.Mode != "error" && c.Mode != "delete" {
+		return nil, &failure{kindOther, fmt.Errorf("mode is %q, must be error or delete", c.Mode)}
+	}
+	if c.Name == "" {
+		return nil, &failure{kindOther, errors.New("the unnamed bucket is not deleted as a whole: name the bucket")}
+	}
+	if err := s.store.DeleteBucket(ctx, c.Name, c.Mode == "delete"); err != nil {
+		return nil, err
+	}
+	return reply{"message": "bucket " + c.Name + " deleted"}, nil
+}
+
+func (s *Server) shutdown(ctx context.Context, _ []byte) (any, error) {
+	if err := s.mayEnd(ctx); err != nil {
+		return nil, err
+	}
+	s.stop()
+	return []string{"shutdown command received"}, nil
+}
+
+// transformed runs a transformation, which reads and puts.
+func transformed(ctx context.Context, source transform.TableName, s *Server, f func() (transform.Result, error)) (transform.Result, error) {
+	var none transform.Result
+	if _, err := s.store.Bucket(source.Bucket).Table(ctx, source.Name); err != nil {
+		return none, err
+	}
+	release, err := acquireBoth(ctx)
+	if err != nil {
+		return none, err
+	}
+	defer release()
+	return f()
+}
+
+func (s *Server) resample(ctx context.Context, body []byte) (any, error) {
+	var c struct {
+		Source, Target, Rule, SQL, Mode string
+		TimeCol                         string `json:"time_col"`
+		Function                        string `json:"aggregation_func"`
+		SourceBucket                    string `json:"source_bucket"`
+		TargetBucket                    string `json:"target_bucket"`
+	}
+	if err := decode(body, &c); err != nil {
+		return nil, err
+	}
+	mode, err := modeOf(c.Mode, tables.Append)
+	if err != nil {
+		return nil, err
+	}
+	o := &transform.ResampleOptions{
+		Source: transform.TableName{Bucket: c.SourceBucket, Name: c.Source},
+		Target: transform.TableName{Bucket: c.TargetBucket, Name: c.Target}, Mode: mode,
+	}
+	if o.SQL = c.SQL; c.SQL == "" {
+		o.Rule, o.TimeColumn, o.Functions = c.Rule, c.TimeCol, split(c.Function)
+	}
+	r, err := transformed(ctx, o.Source, s, func() (transform.Result, error) { return transform.Resample(ctx, s.store, o) })
+	switch {
+	case err != nil && c.SQL != "":
+		return nil, statementFailure(err)
+	case err != nil:
+		return nil, err
+	case c.SQL != "":
+		return reply{"target_rows": r.TargetRows}, nil
+	}
+	return reply{"source_rows": r.SourceRows, "target_rows": r.TargetRows}, nil
+}
+
+// statementFailure is sqlFailure for an error that may be the put's.
+func statementFailure(err error) error {
+	if errors.Is(err, tables.ErrExists) || errors.Is(err, tables.ErrNotFound) || errors.As(err, new(*tables.SchemaError)) || errors.As(err, new(*tables.RuleError)) {
+		return err
+	}
+	return sqlFailure(err)
+}
+
+func split(list string) []string {
+	return slices.DeleteFunc(strings.Split(list, ","), func(s string) bool { return strings.TrimSpace(s) == "" })
+}
+
+// tableName reads a table as "name", or as an object with name and bucket.
+type tableName transform.TableName
+
+func (n *tableName) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, &n.Name)
+	}
+	return json.Unmarshal(b, (*transform.TableName)(n))
+}
+
+func (s *Server) combine(ctx context.Context, body []byte) (any, error) {
+	var c struct {
+		Sources   []tableName
+		Target    tableName
+		How, Mode string
+		On        []string
+	}
+	if err := decode(body, &c); err != nil {
+		return nil, err
+	}
+	mode, err := modeOf(c.Mode, tables.Error)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Sources) == 0 {
+		return nil, &failure{kindOther, errors.New("sources: name one table at least")}
+	}
+	o := &transform.CombineOptions{Target: transform.TableName(c.Target), How: c.How, On: c.On, Mode: mode}
+	for _, n := range c.Sources {
+		o.Sources = append(o.Sources, transform.TableName(n))
+	}
+	r, err := transformed(ctx, o.Sources[0], s, func() (transform.Result, error) { return transform.Combine(ctx, s.store, o) })
+	return reply{"source_rows": r.SourceRows, "target_rows": r.TargetRows}, err
+}
+
+func (s *Server) clean(ctx context.Context, body []byte) (any, error) {
+	var c struct {
+		Source      tableName
+		Target      *tableName
+		Mode, Where string
+		DropNulls   json.RawMessage `json:"drop_nulls"` // true for all columns, or their names
+		KeepFirstOf []string        `json:"keep_first_of"`
+	}
+	if err := decode(body, &c); err != nil {
+		return nil, err
+	}
+	mode, err := modeOf(c.Mode, tables.Error)
+	if err != nil {
+		return nil, err
+	}
+	o := &transform.CleanOptions{
+		Source: transform.TableName(c.Source), Target: (*transform.TableName)(c.Target), Mode: mode, Where: c.Where, KeepFirstOf: c.KeepFirstOf,
+	}
+	if len(c.DropNulls) > 0 && json.Unmarshal(c.DropNulls, &o.DropAnyNull) != nil {
+		if err := decode(c.DropNulls, &o.DropNulls); err != nil {
+			return nil, err
+		}
+	}
+	r, err := transformed(ctx, o.Source, s, func() (transform.Result, error) { return transform.Clean(ctx, s.store, o) })
+	return reply{"source_rows": r.SourceRows, "target_rows": r.TargetRows}, err
+}

@@ -1,0 +1,77 @@
+package flightd
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// Combine and clean in JSON, with tables as names and as objects.
+func TestCombineAndCleanInJSON(t *testing.T) {
+	s := serveDuck(t)
+	ctx := t.Context()
+	s.put(t, "", "t", 3)
+	s.put(t, "b", "t", 2)
+	count := func(bucket, name string) int64 {
+		t.Helper()
+		table, err := s.store.Bucket(bucket).Table(ctx, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := table.Info(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Rows
+	}
+	for _, c := range []struct {
+		kind, body, reply string
+		bucket, target    string
+		rows              int64
+	}{
+		{"combine", `{"sources":["t",{"bucket":"b","name":"t"}],"target":{"bucket":"c","name":"all"},"how":"union"}`, `{"source_rows":5,"target_rows":5}`, "c", "all", 5},
+		{"combine", `{"sources":["t",{"bucket":"b","name":"t"}],"target":"both","how":"join","on":["n","s"],"mode":"error"}`, `{"source_rows":5,"target_rows":2}`, "", "both", 2},
+		{"combine", `{"sources":["t","t"],"target":"both","how":"union","mode":"append"}`, `{"source_rows":6,"target_rows":6}`, "", "both", 8},
+		{"clean", `{"source":"both","target":"first","keep_first_of":["n"]}`, `{"source_rows":8,"target_rows":3}`, "", "first", 3},
+		{"clean", `{"source":"both","where":"n > 0","drop_nulls":["s"]}`, `{"source_rows":8,"target_rows":5}`, "", "both", 5},
+		{"clean", `{"source":{"bucket":"c","name":"all"},"target":"none null","drop_nulls":true,"mode":"replace"}`, `{"source_rows":5,"target_rows":5}`, "", "none null", 5},
+	} {
+		got, err := act(ctx, s.client.Client, c.kind, c.body)
+		if err != nil || got != c.reply || count(c.bucket, c.target) != c.rows {
+			t.Errorf("%s %s: %s %v, want %s", c.kind, c.body, got, err, c.reply)
+		}
+	}
+	for body, want := range map[string]string{
+		`{"sources":["t","missing"],"target":"x","how":"union"}`: kindMissing,
+		`{"sources":["t","t"],"target":"both","how":"union"}`:    kindExists,
+		`{"sources":["t","t"],"target":"x","how":"beside"}`:      kindOther,
+		`{"sources":["t","t"],"target":"x","mode":"upsert"}`:     kindOther,
+		`{"target":"x"}`: kindOther,
+	} {
+		if kind := failing(t, s.client.Client, "combine", body); kind != want {
+			t.Errorf("combine %s: %s, want %s", body, kind, want)
+		}
+	}
+	if _, err := s.store.Bucket("").Table(ctx, "x"); !errors.Is(err, tables.ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+// failing returns the type of an action's error, as shoots' clients read it.
+func failing(t *testing.T, c flight.Client, kind, body string) string {
+	t.Helper()
+	st, err := c.DoAction(t.Context(), &flight.Action{Type: kind, Body: []byte(body)})
+	if err == nil {
+		_, err = st.Recv()
+	}
+	var detail struct{ Type, Message string }
+	if said := strings.Join(st.Trailer().Get("grpc-status-details-bin"), ""); json.Unmarshal([]byte(said), &detail) != nil {
+		t.Errorf("%v %q", err, said)
+	}
+	return detail.Type
+}

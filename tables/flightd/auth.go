@@ -1,0 +1,197 @@
+package flightd
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/golang-jwt/jwt/v5"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// claims are what shoots' tokens say.
+type claims struct {
+	jwt.RegisteredClaims
+	Server  string   `json:"server,omitempty"`
+	Type    string   `json:"type"`
+	Buckets []string `json:"buckets,omitempty"`
+}
+
+var rightsOf = map[string]Rights{"read": Read, "admin": Admin}
+
+// NewToken returns a token that a server with the same secret takes. With buckets
+// it is for these alone, and for HTTP: calls of Flight refuse it.
+func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
+	if len(secret) == 0 {
+		return "", errors.New("a token takes a secret that is not empty")
+	}
+	now := time.Now()
+	c := claims{Server: server, Buckets: buckets}
+	c.IssuedAt, c.ExpiresAt = jwt.NewNumericDate(now), jwt.NewNumericDate(now.Add(ttl))
+	for name, rights := range rightsOf {
+		if rights == r {
+			c.Type = name
+		}
+	}
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(secret)
+}
+
+var parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired())
+
+// verify returns the rights of a token for a call of Flight.
+func (s *Server) verify(token string) (Rights, error) {
+	c, err := s.Verify(token)
+	if err == nil && c.Buckets != nil {
+		return None, errors.New("it is for some buckets alone, and so for HTTP: Flight takes tokens for all of them")
+	}
+	return c.Rights, err
+}
+
+// Verify returns whose a token is. Without a secret there is no need of one. The
+// library compares signatures in constant time.
+func (s *Server) Verify(token string) (Caller, error) {
+	if s.opts.Secret == nil {
+		return Caller{Rights: Admin}, nil
+	}
+	var c claims
+	if _, err := parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return s.opts.Secret, nil }); err != nil {
+		return Caller{}, err
+	}
+	r, ok := rightsOf[c.Type]
+	if !ok {
+		return Caller{}, errors.New("the token's type is neither read nor admin")
+	}
+	return Caller{r, c.Buckets, c.ExpiresAt.Time}, nil
+}
+
+// identify returns the rights of a call's headers: a bearer token, or one as the
+// password of any user, or as pyarrow's authenticate sends it.
+func (s *Server) identify(ctx context.Context) (Rights, error) {
+	if s.opts.Secret == nil {
+		return Admin, nil
+	}
+	token, ok := headerToken(ctx)
+	if !ok {
+		return None, status.Error(codes.Unauthenticated, "this server wants a token with every call: No authentication header provided by client")
+	}
+	r, err := s.verify(token)
+	if err != nil {
+		return None, status.Errorf(codes.Unauthenticated, "the token is not valid: %v", err)
+	}
+	return r, nil
+}
+
+func headerToken(ctx context.Context) (token string, ok bool) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	for _, v := range md.Get("authorization") {
+		scheme, credentials, _ := strings.Cut(v, " ")
+		switch strings.ToLower(scheme) {
+		case "bearer":
+			return credentials, true
+		case "basic":
+			return passwordOf(credentials), true
+		}
+	}
+	for _, v := range md.Get("auth-token-bin") {
+		return v, true
+	}
+	return "", false
+}
+
+// passwordOf is "" for what is no user and password, which is no token either.
+func passwordOf(credentials string) string {
+	plain, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(credentials, "="))
+	if err != nil {
+		return ""
+	}
+	_, password, _ := strings.Cut(string(plain), ":")
+	return password
+}
+
+// Handshake checks credentials and returns them as a bearer token, as header and
+// as payload: clients read the one or the other.
+func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
+	if s.opts.Secret == nil {
+		if _, err := st.Recv(); err != nil {
+			return nil // a client that says nothing wants nothing
+		}
+		return st.Send(&flight.HandshakeResponse{})
+	}
+	token, ok := headerToken(st.Context())
+	if ok {
+		if _, err := s.identify(st.Context()); err != nil {
+			return err
+		}
+	} else {
+		in, err := st.Recv()
+		if err != nil {
+			return status.Error(codes.Unauthenticated, "the handshake has neither a header with credentials nor a payload")
+		}
+		if token, err = s.payloadToken(in.Payload); err != nil {
+			return told(st, err)
+		}
+	}
+	if err := st.SendHeader(metadata.Pairs("authorization", "Bearer "+token)); err != nil {
+		return err
+	}
+	return st.Send(&flight.HandshakeResponse{Payload: []byte(token)})
+}
+
+// payloadToken returns the token of a payload: a bare one, as shoots' clients send
+// it, must be an admin's; as a password of Flight's own message it may be any.
+func (s *Server) payloadToken(payload []byte) (string, error) {
+	var basic flight.BasicAuth
+	if proto.Unmarshal(payload, &basic) == nil && basic.Password != "" {
+		if _, err := s.verify(basic.Password); err != nil {
+			return "", status.Errorf(codes.Unauthenticated, "the password is no valid token: %v", err)
+		}
+		return basic.Password, nil
+	}
+	r, err := s.verify(string(payload))
+	switch {
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid) && !errors.Is(err, jwt.ErrTokenUnverifiable):
+		return "", &failure{kindOther, fmt.Errorf("InvalidSignatureError: Signature verification failed: %w", err)}
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return "", &failure{kindOther, fmt.Errorf("ExpiredSignatureError: Signature has expired: %w", err)}
+	case errors.Is(err, jwt.ErrTokenMalformed), errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return "", &failure{kindOther, fmt.Errorf("DecodeError: the payload is no token: %w", err)}
+	case err != nil, r < Admin:
+		return "", status.Error(codes.Unauthenticated, "token has incorrect permissions: a client of this kind needs type admin")
+	}
+	return string(payload), nil
+}
+
+// mayEnd is nil where the call may end the server: with an admin's token or,
+// where there are none, from the same machine.
+func (s *Server) mayEnd(ctx context.Context) error {
+	if s.opts.Secret != nil {
+		return mayWrite(ctx)
+	}
+	if p, ok := peer.FromContext(ctx); ok {
+		if ip := net.ParseIP(hostOf(p.Addr)); ip != nil && ip.IsLoopback() || p.Addr.Network() == localHost {
+			return nil
+		}
+	}
+	return status.Error(codes.PermissionDenied, "without a secret, only a client on the same machine may end the server")
+}
+
+// authorize is the context of a call that may be made.
+func (s *Server) authorize(ctx context.Context, method string) (context.Context, error) {
+	if method == handshakeMethod {
+		return s.withCall(ctx, None), nil
+	}
+	r, err := s.identify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.withCall(ctx, r), nil
+}

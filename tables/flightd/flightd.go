@@ -1,0 +1,176 @@
+// Package flightd serves a store of tables over Arrow Flight, on one port: to the
+// clients of Flight SQL, to those of shoots, whose commands are JSON, and to any
+// that put and get tables by their paths.
+package flightd
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/experimental"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// The defaults of Options.
+const (
+	DefaultMaxMessage  = 256 << 20
+	DefaultMemory      = 1 << 30
+	DefaultQueries     = 16
+	DefaultPuts        = 16
+	DefaultConnections = 1024
+	DefaultIdleTimeout = 30 * time.Second
+	DefaultCallTimeout = time.Hour
+	DefaultGrace       = 10 * time.Second
+)
+
+// Options of a Server. The zero value, and nil, are the defaults.
+type Options struct {
+	// Secret signs the tokens that calls have to bring. Nil means that whoever
+	// can connect may do anything.
+	Secret []byte
+
+	TLS *tls.Config // nil: none
+
+	MaxMessage int   // bytes of the largest message taken
+	Memory     int64 // for messages and, a quarter, what is decompressed of them; above it the newest puts are refused
+
+	// Queries and Puts are how many run at a time. A connection has at most a
+	// quarter of them, a host three quarters.
+	Queries, Puts int
+	// Connections are how many there may be. For one more, one that is idle is
+	// closed, of the host with the most.
+	Connections int
+
+	IdleTimeout time.Duration // that a call may wait for its client to send, or to take, one message
+	CallTimeout time.Duration // of a whole call
+	Grace       time.Duration // that running calls have once the server is to end
+
+	Logger *slog.Logger // nil: none
+}
+
+func (o *Options) withDefaults() Options {
+	var opts Options
+	if o != nil {
+		opts = *o
+	}
+	opts.MaxMessage = cmp.Or(opts.MaxMessage, DefaultMaxMessage)
+	opts.Memory = cmp.Or(opts.Memory, DefaultMemory)
+	opts.Queries = cmp.Or(opts.Queries, DefaultQueries)
+	opts.Puts = cmp.Or(opts.Puts, DefaultPuts)
+	opts.Connections = cmp.Or(opts.Connections, DefaultConnections)
+	opts.IdleTimeout = cmp.Or(opts.IdleTimeout, DefaultIdleTimeout)
+	opts.CallTimeout = cmp.Or(opts.CallTimeout, DefaultCallTimeout)
+	opts.Grace = cmp.Or(opts.Grace, DefaultGrace)
+	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
+	return opts
+}
+
+func (o *Options) check() error {
+	for name, n := range map[string]int64{
+		"MaxMessage": int64(o.MaxMessage), "Memory": o.Memory, "Queries": int64(o.Queries), "Puts": int64(o.Puts),
+		"Connections": int64(o.Connections), "IdleTimeout": int64(o.IdleTimeout), "CallTimeout": int64(o.CallTimeout), "Grace": int64(o.Grace),
+	} {
+		if n < 1 {
+			return fmt.Errorf("option %s is %d: it must be positive", name, n)
+		}
+	}
+	switch {
+	case o.Secret != nil && len(o.Secret) == 0:
+		return errors.New("option Secret is empty: anybody could sign with it")
+	case int64(o.MaxMessage) > o.Memory/2:
+		return fmt.Errorf("option Memory is %d bytes: messages of MaxMessage, %d, take at least twice as much", o.Memory, o.MaxMessage)
+	}
+	return nil
+}
+
+// Server serves a store.
+type Server struct {
+	flight.FlightServer // of Flight SQL
+
+	own   *ownServer
+	sql   *sqlServer
+	store *tables.Store
+	opts  Options
+	grpc  *grpc.Server
+	conns *connections
+
+	queries, puts *limiter
+	memory        *budget
+	metrics       *metrics
+
+	running sync.WaitGroup // calls, those that were given up included
+	end     context.Context
+	stop    context.CancelFunc
+}
+
+// New makes a server of a store, which it does not close.
+func New(store *tables.Store, o *Options) (*Server, error) {
+	s := &Server{own: &ownServer{store: store, leases: leases{leases: map[string]*lease{}}}, sql: newSQLServer(store), store: store, opts: o.withDefaults()}
+	if err := s.opts.check(); err != nil {
+		return nil, err
+	}
+	s.FlightServer = flightsql.NewFlightServer(s.sql)
+	s.queries, s.puts = newLimiter("queries", s.opts.Queries, s.opts.IdleTimeout/3), newLimiter("puts", s.opts.Puts, s.opts.IdleTimeout/3)
+	s.memory = newBudget(s.opts.Memory, s.opts.IdleTimeout/3)
+	s.conns = newConnections(s.opts.Connections)
+	s.metrics = newMetrics(s)
+	s.end, s.stop = context.WithCancel(context.Background())
+	const (
+		streams = 128      // at a time on a connection
+		header  = 64 << 10 // bytes; tokens are far smaller
+		window  = 1 << 20  // bytes on their way that a stream or a connection may have
+	)
+	options := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(s.opts.MaxMessage), grpc.MaxSendMsgSize(s.opts.MaxMessage),
+		grpc.MaxConcurrentStreams(streams), grpc.MaxHeaderListSize(header), grpc.ConnectionTimeout(s.opts.IdleTimeout),
+		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream),
+		grpc.StatsHandler(s.conns), experimental.BufferPool(s.memory),
+	}
+	if s.opts.TLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(s.opts.TLS)))
+	}
+	s.grpc = grpc.NewServer(options...)
+	flight.RegisterFlightServiceServer(s.grpc, s)
+	return s, nil
+}
+
+// Serve serves a listener, which it closes, until ctx ends or a client that may
+// do so ends the server. Running calls have the time of Options.Grace then.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer s.own.unlockAll()
+	context.AfterFunc(s.end, stop)
+	failed := make(chan error, 1)
+	go func() { failed <- s.grpc.Serve(s.conns.listener(l)) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("flightd: serve %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.opts.Logger.Info("ending: finishing the calls under way", "grace", s.opts.Grace)
+	cut := time.AfterFunc(s.opts.Grace, s.grpc.Stop)
+	defer cut.Stop()
+	s.grpc.GracefulStop()
+	s.running.Wait()
+	if err := <-failed; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // which it is where it ended before it began
+		return err
+	}
+	return nil
+}

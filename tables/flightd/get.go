@@ -1,0 +1,84 @@
+package flightd
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/wire"
+)
+
+// DoGet sends the rows of a ticket.
+func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) error {
+	switch {
+	case isSQL(t.Ticket):
+		return s.FlightServer.DoGet(t, st)
+	case wire.Is(wire.ScanCall, t.Ticket):
+		return s.own.scan(t.Ticket, st)
+	}
+	return told(st, s.get(t, st))
+}
+
+func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) error {
+	var c rowsCommand
+	if err := decode(t.Ticket, &c); err != nil {
+		return err
+	}
+	ctx := st.Context()
+	table, err := s.store.Bucket(c.Bucket).Table(ctx, c.Name)
+	if err != nil {
+		return err
+	}
+	release, err := acquireQuery(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	var r array.RecordReader
+	if c.SQL == nil {
+		r, err = table.Scan(ctx, &tables.ScanOptions{Dictionaries: true})
+	} else if r, err = s.store.Query(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket}); err != nil {
+		err = sqlFailure(err)
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	if err := sendRows(st, r); err != nil {
+		return err
+	}
+	if err := r.Err(); err != nil && c.SQL != nil {
+		return sqlFailure(err)
+	}
+	return r.Err()
+}
+
+// sqlFailure is the error of a statement, unless that lies with the call or names
+// a table that is not there.
+func sqlFailure(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*fs.PathError)) {
+		return err
+	}
+	return &failure{kindSQL, err}
+}
+
+// sendRows sends what a reader has. Where that failed, r.Err says so.
+func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
+	w := flight.NewRecordWriter(st, ipc.WithSchema(r.Schema()))
+	for part := range wire.Messages(r) {
+		err := w.Write(part)
+		part.Release()
+		if err != nil {
+			return err
+		}
+	}
+	if r.Err() != nil {
+		return nil
+	}
+	return w.Close() // which sends the schema where there was no row
+}

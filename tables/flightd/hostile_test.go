@@ -1,0 +1,147 @@
+package flightd
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/go-partd/partd/tables"
+)
+
+func ingestCommand(t *testing.T, name string) string {
+	t.Helper()
+	message, err := anypb.New(&pb.CommandStatementIngest{Table: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	command, err := proto.Marshal(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(command)
+}
+
+// lying makes the first buffer of compressed batches claim a size.
+type lying struct {
+	flight.FlightService_DoPutClient
+	size uint64
+}
+
+func (l lying) Send(d *flight.FlightData) error {
+	if len(d.DataBody) >= 8 {
+		d.DataBody = append([]byte(nil), d.DataBody...)
+		binary.LittleEndian.PutUint64(d.DataBody, l.size)
+	}
+	return l.FlightService_DoPutClient.Send(d)
+}
+
+// Compressed batches that claim more than there is memory are errors of their call.
+func TestCompressedBatchesThatLie(t *testing.T) {
+	_, store, address := serveTest(t, nil)
+	c := dialTest(t, address)
+	for _, command := range []string{`{"name":"t"}`, `{"partd":"put","name":"t"}`, ingestCommand(t, "t")} {
+		for _, size := range []uint64{1 << 40, 1 << 62, 1<<64 - 2, 1 << 30} {
+			st, err := c.DoPut(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := flight.NewRecordWriter(lying{st, size}, ipc.WithSchema(floats), ipc.WithZstd())
+			w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(command)})
+			if err := errors.Join(w.Write(floatBatch(1000)), w.Close(), st.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
+				t.Fatal(err)
+			}
+			for err == nil { // ingestion says first that it put no rows
+				_, err = st.Recv()
+			}
+			if errors.Is(err, io.EOF) || status.Code(err) == codes.Unavailable {
+				t.Errorf("%.20q, a buffer of %d bytes: %v", command, size, err)
+			}
+		}
+	}
+	if _, err := store.Bucket("").Table(t.Context(), "t"); !errors.Is(err, tables.ErrNotFound) {
+		t.Error(err)
+	}
+	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); err != nil {
+		t.Error(err)
+	}
+}
+
+// Names that are not UTF-8 are refused: in JSON, all would become the same.
+func TestNamesThatAreNotUTF8(t *testing.T) {
+	_, store, address := serveTest(t, nil)
+	c := dialTest(t, address)
+	for _, command := range []string{"{\"name\":\"\xff\"}", "{\"partd\":\"put\",\"name\":\"\xff\"}"} {
+		if err := putTest(t.Context(), c, command, 1, 1); err == nil {
+			t.Errorf("%q was put", command)
+		}
+	}
+	for info, err := range store.Bucket("").Tables(t.Context(), nil) {
+		t.Error(info.Name, err)
+	}
+}
+
+// What runs SQL has a query's slot, and transformations wait for each other's never.
+func TestTransformationsTakeSlots(t *testing.T) {
+	s, _, address := serveTest(t, &Options{Queries: 1, Puts: 1})
+	c := dialTest(t, address)
+	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 10); err != nil {
+		t.Fatal(err)
+	}
+	ctx := s.withCall(t.Context(), Admin)
+	release, err := acquireQuery(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const calls = 6
+	done := make(chan error, calls)
+	for i := range calls {
+		go func() {
+			kind, body := "combine", `{"sources":["t","t"],"target":"u","how":"union"}`
+			if i%2 == 0 {
+				kind, body = "partd.combine", `{"Sources":[{"Name":"t"},{"Name":"t"}],"Target":{"Name":"u"},"Mode":1,"How":"union"}`
+			}
+			_, err := act(t.Context(), c, kind, body)
+			done <- err
+		}()
+	}
+	until(t, "transformations do not wait for a query's slot", func() bool { _, waiting := s.queries.counts(); return waiting == calls })
+	release()
+	for range calls {
+		if err := <-done; err == nil || !strings.Contains(err.Error(), "Options.Engine") { // this server has no SQL
+			t.Error(err)
+		}
+	}
+}
+
+// Errors that quote long names fit into the trailers that clients take.
+func TestLongErrors(t *testing.T) {
+	_, _, address := serveTest(t, nil)
+	c := dialTest(t, address)
+	for kind, body := range map[string]string{
+		"delete":         `{"name":"` + strings.Repeat("ä", 100) + `","bucket":"` + strings.Repeat("b", 20_000) + `"}`,
+		"resample":       `{"source":"t","mode":"` + strings.Repeat("m", 20_000) + `"}`,
+		"partd.describe": `{"name":"` + strings.Repeat("n", 20_000) + `"}`,
+	} {
+		st, err := c.DoAction(t.Context(), &flight.Action{Type: kind, Body: []byte(body)})
+		if err == nil {
+			_, err = st.Recv()
+		}
+		size := len(status.Convert(err).Message())
+		for _, values := range st.Trailer() {
+			size += len(strings.Join(values, ""))
+		}
+		if err == nil || size > 6<<10 {
+			t.Errorf("%s: an error of %d bytes", kind, size)
+		}
+	}
+}

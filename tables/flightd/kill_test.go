@@ -1,0 +1,171 @@
+package flightd
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+
+	"github.com/go-partd/partd/tables"
+)
+
+const killEnv = "PARTD_TEST_FLIGHT_KILL"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(killEnv); dir != "" {
+		if err := serveToBeKilled(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func serveToBeKilled(dir string) error {
+	store, err := tables.Open(context.Background(), dir, &tables.Options{FoldAge: 20 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	s, err := New(store, nil)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr())
+	return s.Serve(context.Background(), l)
+}
+
+// readCounts returns how many rows each batch of a table has: its rows hold its number.
+func readCounts(ctx context.Context, c flight.Client, name string) (map[float64]int, error) {
+	st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"` + name + `"}`)})
+	if err != nil {
+		return nil, err
+	}
+	r, err := flight.NewRecordReader(st)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	counts := map[float64]int{}
+	for r.Next() {
+		for _, v := range r.RecordBatch().Column(0).(*array.Float64).Float64Values() {
+			counts[v]++
+		}
+	}
+	return counts, r.Err()
+}
+
+// A server that is killed while clients write and read has lost nothing that it
+// acknowledged, and shows no put in part.
+func TestKill(t *testing.T) {
+	rounds := 3
+	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {
+		rounds = n
+	}
+	const clients, rows = 8, 7 // rows in each of the two batches of a put
+	dir := t.TempDir()
+	var acked [clients][]float64
+	var sent [clients]float64
+	start := func() (*exec.Cmd, string) {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), killEnv+"="+dir)
+		cmd.Stderr = t.Output()
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var address string
+		if _, err := fmt.Fscanln(out, &address); err != nil {
+			t.Fatal(err)
+		}
+		return cmd, address
+	}
+	name := func(i int) string { return "t" + strconv.Itoa(i%4) }
+	whole := func(counts map[float64]int) error {
+		for v, n := range counts {
+			if n != 2*rows {
+				return fmt.Errorf("put %v has %d rows, want %d", v, n, 2*rows)
+			}
+		}
+		return nil
+	}
+	for round := range rounds {
+		cmd, address := start()
+		var wg sync.WaitGroup
+		for i := range clients {
+			wg.Go(func() {
+				c := dialTest(t, address)
+				for {
+					sent[i]++
+					value := sent[i]*clients + float64(i)
+					if err := putValue(t.Context(), c, name(i), value, rows); err != nil {
+						return
+					}
+					acked[i] = append(acked[i], value)
+				}
+			})
+			wg.Go(func() {
+				c := dialTest(t, address)
+				for {
+					counts, err := readCounts(t.Context(), c, name(i))
+					if err != nil && !strings.Contains(err.Error(), "not found") {
+						return
+					}
+					if err := whole(counts); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		time.Sleep(time.Duration(100+37*(round%10)) * time.Millisecond)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		wg.Wait()
+		store, err := tables.Open(t.Context(), dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd, address := start()
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	c := dialTest(t, address)
+	total := 0
+	for i := range clients {
+		counts, err := readCounts(t.Context(), c, name(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := whole(counts); err != nil {
+			t.Error(err)
+		}
+		total += len(acked[i])
+		lost := slices.DeleteFunc(slices.Clone(acked[i]), func(v float64) bool { return counts[v] > 0 })
+		if len(lost) > 0 {
+			t.Errorf("%d of %d acknowledged puts of client %d are lost", len(lost), len(acked[i]), i)
+		}
+	}
+	if total == 0 {
+		t.Error("nothing was put")
+	}
+	t.Logf("%d puts were acknowledged in %d rounds", total, rounds)
+}

@@ -1,0 +1,212 @@
+package flightd
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// acquireQuery waits until the call's peer may run one more query. The caller
+// releases it once the last row was sent. A call takes one slot, however often it
+// asks.
+func acquireQuery(ctx context.Context) (release func(), err error) {
+	c, ok := ctx.Value(callKey{}).(*call)
+	if !ok {
+		return nil, status.Error(codes.Internal, "a query outside of a call")
+	}
+	return c.queries.once(ctx, c, &c.querying)
+}
+
+// acquirePut is acquireQuery for what writes rows.
+func acquirePut(ctx context.Context) (release func(), err error) {
+	c, ok := ctx.Value(callKey{}).(*call)
+	if !ok {
+		return nil, status.Error(codes.Internal, "a put outside of a call")
+	}
+	return c.puts.once(ctx, c, &c.putting)
+}
+
+// acquireBoth is for what reads and writes. Were the slots taken in the other order
+// as well, two calls could wait for each other.
+func acquireBoth(ctx context.Context) (release func(), err error) {
+	query, err := acquireQuery(ctx)
+	if err != nil {
+		return nil, err
+	}
+	put, err := acquirePut(ctx)
+	if err != nil {
+		query()
+		return nil, err
+	}
+	return func() { put(); query() }, nil
+}
+
+// mostWaiting is how many calls of one host wait for a slot; one more is refused.
+const mostWaiting = 1024
+
+// limiter shares slots among peers. A connection has at most a quarter of them,
+// a host three quarters, so that there is always one left for others; of those
+// who wait, that of the host, then of the connection, comes first that has the
+// fewest, and of equal ones the one that has waited longest.
+type limiter struct {
+	what                    string
+	slots, perHost, perConn int
+	patience                time.Duration
+
+	mu      sync.Mutex
+	running map[*call]struct{}
+	used    map[string]int // slots, by host and by connection
+	waiting []*waiter
+	queued  map[string]int // of waiting, by host
+}
+
+type waiter struct {
+	*call
+	granted chan struct{}
+}
+
+func newLimiter(what string, slots int, patience time.Duration) *limiter {
+	return &limiter{
+		what: what, slots: slots, perHost: max(1, slots*3/4), perConn: max(1, slots/4),
+		patience: patience, running: map[*call]struct{}{}, used: map[string]int{}, queued: map[string]int{},
+	}
+}
+
+func (l *limiter) once(ctx context.Context, c *call, has *atomic.Bool) (release func(), err error) {
+	if has.Swap(true) {
+		return func() {}, nil
+	}
+	give, err := l.acquire(ctx, c)
+	if err != nil {
+		has.Store(false)
+		return nil, err
+	}
+	return sync.OnceFunc(func() { has.Store(false); give() }), nil
+}
+
+func (l *limiter) acquire(ctx context.Context, c *call) (release func(), err error) {
+	w := &waiter{c, make(chan struct{})}
+	l.mu.Lock()
+	if l.queued[c.host] >= mostWaiting {
+		l.mu.Unlock()
+		return nil, status.Errorf(codes.ResourceExhausted, "%d %s from this host are waiting already; try again later", mostWaiting, l.what)
+	}
+	l.waiting = append(l.waiting, w)
+	l.queued[c.host]++
+	l.grant()
+	l.mu.Unlock()
+	err = l.wait(ctx, w)
+	if err == nil {
+		return func() { l.release(c) }, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.waiting, w); i >= 0 {
+		l.dequeue(i)
+	} else {
+		l.give(c, -1)
+		l.grant()
+	}
+	return nil, err
+}
+
+func (l *limiter) wait(ctx context.Context, w *waiter) error {
+	tick := time.NewTicker(l.patience)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.granted:
+			return nil
+		case <-ctx.Done():
+			return status.FromContextError(context.Cause(ctx)).Err()
+		case <-tick.C:
+		}
+		if l.stuck(w.conn) {
+			return status.Errorf(codes.ResourceExhausted, "this connection has %d %s at a time, whose results nobody reads: read or close one of them first, or use another connection", l.perConn, l.what)
+		}
+	}
+}
+
+// stuck reports whether a connection has all of its slots in calls whose clients
+// take nothing.
+func (l *limiter) stuck(conn string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.running {
+		since := c.sending.Load()
+		if c.conn == conn && (since == 0 || time.Since(time.Unix(0, since)) < l.patience/2) {
+			return false
+		}
+	}
+	return l.used[conn] >= l.perConn
+}
+
+func (l *limiter) release(c *call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.give(c, -1)
+	l.grant()
+}
+
+// grant gives what is free to those who wait.
+func (l *limiter) grant() {
+	for len(l.running) < l.slots {
+		best := -1
+		for i, w := range l.waiting {
+			if l.used[w.host] >= l.perHost || l.used[w.conn] >= l.perConn {
+				continue
+			}
+			if best < 0 || l.before(w.call, l.waiting[best].call) {
+				best = i
+			}
+		}
+		if best < 0 {
+			return
+		}
+		w := l.waiting[best]
+		l.dequeue(best)
+		l.give(w.call, 1)
+		close(w.granted)
+	}
+}
+
+func (l *limiter) before(a, b *call) bool {
+	if l.used[a.host] != l.used[b.host] {
+		return l.used[a.host] < l.used[b.host]
+	}
+	return l.used[a.conn] < l.used[b.conn]
+}
+
+func (l *limiter) dequeue(i int) {
+	count(l.queued, l.waiting[i].host, -1)
+	l.waiting = slices.Delete(l.waiting, i, i+1)
+}
+
+func (l *limiter) give(c *call, n int) {
+	if delete(l.running, c); n > 0 {
+		l.running[c] = struct{}{}
+	}
+	count(l.used, c.host, n)
+	if c.conn != c.host {
+		count(l.used, c.conn, n)
+	}
+}
+
+// count keeps no zeros, so that the map is no larger than there are peers.
+func count(m map[string]int, key string, n int) {
+	if m[key] += n; m[key] == 0 {
+		delete(m, key)
+	}
+}
+
+// counts are for metrics.
+func (l *limiter) counts() (running, waiting float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return float64(len(l.running)), float64(len(l.waiting))
+}

@@ -1,0 +1,165 @@
+package flightd
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// full is the number that a variable gives for a long run, or a small one.
+func full(variable string, small int) int {
+	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
+		return n
+	}
+	return small
+}
+
+// inUse is the memory of what is reachable, and of goroutines.
+func inUse() int64 {
+	for range 3 { // pools give up what they hold in the second
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}
+
+func putWide(ctx context.Context, c flight.Client, rows, columns int) error {
+	one := floatBatch(rows)
+	fields, arrays := make([]arrow.Field, columns), make([]arrow.Array, columns)
+	for i := range columns {
+		fields[i], arrays[i] = arrow.Field{Name: fmt.Sprint("c", i), Type: arrow.PrimitiveTypes.Float64, Nullable: true}, one.Column(0)
+	}
+	schema := arrow.NewSchema(fields, nil)
+	st, err := c.DoPut(ctx)
+	if err != nil {
+		return err
+	}
+	w := flight.NewRecordWriter(st, ipc.WithSchema(schema))
+	w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{"wide"}})
+	_ = w.Write(array.NewRecordBatch(schema, arrays, int64(rows))) // where it failed, Recv says why
+	_ = w.Close()
+	_ = st.CloseSend()
+	_, err = st.Recv()
+	return err
+}
+
+// Without options, one message of 500,000 rows of 50 columns is taken; one that is
+// larger than the options say is not.
+func TestOneMessage(t *testing.T) {
+	const rows, columns = 500_000, 50
+	_, store, address := serveTest(t, nil)
+	if err := putWide(t.Context(), dialTest(t, address), rows, columns); err != nil {
+		t.Fatal(err)
+	}
+	table, err := store.Bucket("").Table(t.Context(), "wide")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := table.Info(t.Context()); err != nil || info.Rows != rows {
+		t.Errorf("%d rows, want %d: %v", info.Rows, rows, err)
+	}
+	_, _, small := serveTest(t, &Options{MaxMessage: 1 << 20})
+	if err := putWide(t.Context(), dialTest(t, small), 5000, columns); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a message over the limit: %v", err)
+	}
+}
+
+// Connections that have said hello, and no more, take little each, are bounded in
+// number, and keep nobody out. PARTD_CONNECTIONS says how many come.
+func TestManyConnections(t *testing.T) {
+	const hello = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // empty settings
+	const most = 128 << 10                                                                    // bytes each, of gRPC's buffers mainly
+	n := full("PARTD_CONNECTIONS", 1500)
+	s, _, address := serveTest(t, nil)
+	good := dialTest(t, address)
+	if err := putTest(t.Context(), good, `{"name":"t"}`, 1, 10); err != nil {
+		t.Fatal(err)
+	}
+	before, goroutines, longest := inUse(), runtime.NumGoroutine(), time.Duration(0)
+	for i := range n {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, _ = c.Write([]byte(hello)) // fails where the server has closed it for another
+		if i%100 == 0 {
+			began := time.Now()
+			if _, err := readCounts(t.Context(), good, "t"); err != nil {
+				t.Errorf("beside %d idle connections: %v", i, err)
+			}
+			longest = max(longest, time.Since(began))
+		}
+	}
+	until(t, "more connections are kept than may be", func() bool { return s.conns.count() <= DefaultConnections })
+	if s.conns.count() < min(n, DefaultConnections)/2 {
+		t.Errorf("only %d connections are there: nothing was measured", s.conns.count())
+	}
+	until(t, "the connections are not served", func() bool { return runtime.NumGoroutine() >= goroutines+2*(s.conns.count()-1) })
+	each := (inUse() - before) / int64(s.conns.count())
+	t.Logf("of %d connections %d are kept, with %d KiB each; a get beside them took %v at most", n, s.conns.count(), each>>10, longest)
+	if each > most {
+		t.Errorf("a connection takes %d bytes, want at most %d", each, most)
+	}
+	if longest > 5*time.Second {
+		t.Errorf("a get took %v", longest)
+	}
+}
+
+// Clients on connections of their own that never read are cut, their rows take
+// bounded memory, and others are served. PARTD_STALLED says how many there are.
+func TestNeverRead(t *testing.T) {
+	const rows, batches = 400_000, 10 // 32 MB, far more than a connection holds on its way
+	n := full("PARTD_STALLED", 24)
+	idle := 500 * time.Millisecond
+	s, _, address := serveTest(t, &Options{IdleTimeout: idle})
+	good := dialTest(t, address)
+	if err := putTest(t.Context(), good, `{"name":"t"}`, batches, rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := putTest(t.Context(), good, `{"name":"small"}`, 1, 10); err != nil {
+		t.Fatal(err)
+	}
+	before := inUse()
+	for range n {
+		if _, err := dialTest(t, address).DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "no query runs", func() bool { running, _ := s.queries.counts(); return running > 0 })
+	turns := n/s.queries.perHost + 1 // of those that came before, which have as few slots
+	limit := 2*time.Duration(turns)*idle + 5*time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	began := time.Now()
+	if _, err := readCounts(ctx, good, "small"); err != nil {
+		t.Errorf("another client was not served within %v: %v", limit, err)
+	}
+	took, used := time.Since(began), inUse()-before
+	t.Logf("%d clients read nothing: %d MiB; another waited %v", n, used>>20, took)
+	if used > 512<<20 {
+		t.Errorf("they take %d MiB", used>>20)
+	}
+	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
+		running, waiting := s.queries.counts()
+		if running+waiting == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%v queries still run and %v wait", running, waiting)
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package flightd
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"google.golang.org/grpc/mem"
+)
+
+// budget bounds the memory of messages, and of what is decompressed of them. gRPC takes a message whole, and tells of
+// it once it is there; but it takes the pieces from a pool, which is this one, so
+// that they are counted as they arrive.
+type budget struct {
+	mem.BufferPool
+	limit int64
+	used  atomic.Int64 // bytes of pieces and of messages that are being worked on
+
+	pieces sync.Map // by their addresses
+
+	mu       sync.Mutex
+	puts     []*watched // in the order of their beginning
+	rowsUsed int64      // of used, what was decompressed
+	waiting  []*putRows // in the order of their coming
+	patience time.Duration
+}
+
+func newBudget(limit int64, patience time.Duration) *budget {
+	return &budget{BufferPool: mem.DefaultBufferPool(), limit: limit, patience: patience}
+}
+
+// piece is what the pool has handed out. Those of a stream that was cut do not
+// come back: they are the garbage collector's, which says so.
+type piece struct {
+	size    int64
+	cleanup runtime.Cleanup
+}
+
+// Get is mem.BufferPool's.
+func (b *budget) Get(n int) *[]byte {
+	buffer := b.BufferPool.Get(n)
+	key, p := address(buffer), &piece{size: int64(cap(*buffer))}
+	p.cleanup = runtime.AddCleanup(buffer, func(p *piece) {
+		if b.pieces.CompareAndDelete(key, p) {
+			b.used.Add(-p.size)
+		}
+	}, p)
+	b.pieces.Store(key, p)
+	b.add(p.size)
+	return buffer
+}
+
+// Put is mem.BufferPool's.
+func (b *budget) Put(buffer *[]byte) {
+	if p, ok := b.pieces.LoadAndDelete(address(buffer)); ok {
+		p.(*piece).cleanup.Stop()
+		b.used.Add(-p.(*piece).size)
+	}
+	b.BufferPool.Put(buffer)
+}
+
+// address is a key that keeps nothing from being collected.
+func address(buffer *[]byte) uintptr { return uintptr(unsafe.Pointer(buffer)) }
+
+// add gives up the newest put where the limit is crossed, and again for each
+// sixteenth part of the limit above it.
+func (b *budget) add(n int64) {
+	now := b.used.Add(n)
+	if now <= b.limit || (now-b.limit)/(b.limit/16+1) == (now-n-b.limit)/(b.limit/16+1) && now-n > b.limit {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if i := len(b.puts) - 1; i >= 0 {
+		b.puts[i].cancel(errMemory)
+		b.puts = slices.Delete(b.puts, i, i+1)
+	}
+}
+
+// admit waits until half of the memory is free for the next message of a put.
+func (b *budget) admit(w *watched) error {
+	b.hold(w, 0)
+	if !w.joined {
+		w.joined = true
+		b.mu.Lock()
+		b.puts = append(b.puts, w)
+		b.mu.Unlock()
+	}
+	for waited := 0; b.used.Load() > b.limit/2; waited++ {
+		if waited%100 == 10 {
+			runtime.GC() // pieces that were lost may be all that there is
+		}
+		select {
+		case <-w.ctx.Done():
+			return context.Cause(w.ctx)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// hold counts the message that a put works on, until its next.
+func (b *budget) hold(w *watched, n int64) {
+	b.used.Add(-w.held)
+	w.held = n
+	b.add(n)
+}
+
+// leave ends a put's part.
+func (b *budget) leave(w *watched) {
+	b.used.Add(-w.held)
+	w.held = 0
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.puts = slices.DeleteFunc(b.puts, func(o *watched) bool { return o == w })
+}

@@ -1,0 +1,117 @@
+package flightd
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/wire"
+)
+
+// DoPut takes rows. The first message says whose they are.
+func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
+	first, err := st.Recv()
+	if err != nil {
+		return err
+	}
+	replay := &replayed{FlightService_DoPutServer: st}
+	if replay.first, err = replay.check(first); err != nil {
+		return told(st, err)
+	}
+	rows := s.memory.rows(st.Context())
+	defer rows.end()
+	d := first.FlightDescriptor
+	if d.GetType() == flight.DescriptorCMD && isSQL(d.GetCmd()) {
+		// The library would allocate what compressed batches claim. It binds
+		// parameters, too, for readers.
+		return flightsql.NewFlightServerWithAllocator(s.sql, rows).DoPut(replay)
+	}
+	if err := mayWrite(st.Context()); err != nil {
+		return err
+	}
+	release, err := acquirePut(st.Context())
+	if err != nil {
+		return err
+	}
+	defer release()
+	if d.GetType() == flight.DescriptorCMD && wire.Is(wire.PutCall, d.GetCmd()) {
+		return s.own.put(d.GetCmd(), replay, rows)
+	}
+	return told(st, s.put(d, replay, rows))
+}
+
+// replayed hands on a stream's first message again, and checks the schema, which
+// Flight SQL's clients may send in the second.
+type replayed struct {
+	flight.FlightService_DoPutServer
+	first   *flight.FlightData
+	checked bool
+}
+
+func (r *replayed) Recv() (*flight.FlightData, error) {
+	if m := r.first; m != nil {
+		r.first = nil
+		return m, nil
+	}
+	m, err := r.FlightService_DoPutServer.Recv()
+	if err != nil {
+		return nil, err
+	}
+	return r.check(m)
+}
+
+func (r *replayed) check(m *flight.FlightData) (*flight.FlightData, error) {
+	if r.checked || len(m.DataHeader) == 0 {
+		return m, nil
+	}
+	r.checked = true
+	return m, arrowsafe.CheckSchema(m.DataHeader)
+}
+
+func (s *Server) put(d *flight.FlightDescriptor, st *replayed, memory memory.Allocator) error {
+	var c struct{ Name, Mode, Bucket, ID string }
+	absent := tables.Error
+	var err error
+	if d.GetType() == flight.DescriptorPATH {
+		absent = tables.Append
+		c.Bucket, c.Name, err = pathOf(d.GetPath())
+	} else {
+		err = decode(d.GetCmd(), &c)
+	}
+	if err != nil {
+		return err
+	}
+	mode, err := modeOf(c.Mode, absent)
+	if err != nil {
+		return err
+	}
+	ctx := st.Context()
+	bucket := s.store.Bucket(c.Bucket)
+	if mode == tables.Error { // before rows come that are not wanted; Put looks again
+		if _, err := bucket.Table(ctx, c.Name); err == nil {
+			return &failure{kindExists, fmt.Errorf("dataframe %s exists", c.Name)}
+		}
+	}
+	in, err := arrowsafe.FlightReader(st, memory)
+	if err != nil {
+		return &failure{kindOther, fmt.Errorf("the rows cannot be read: %w", err)}
+	}
+	defer in.Release()
+	rows, err := newUpload(in)
+	if err != nil {
+		return err
+	}
+	if _, err := bucket.Put(ctx, c.Name, rows, mode, &tables.PutOptions{ID: c.ID}); err != nil {
+		return err
+	}
+	reply, err := json.Marshal(map[string]int64{"rows": rows.rows})
+	if err != nil {
+		return err
+	}
+	return st.Send(&flight.PutResult{AppMetadata: reply})
+}

@@ -1,0 +1,68 @@
+package flightd
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// Rights are what a token allows.
+type Rights uint8
+
+// The rights, each with those before it.
+const (
+	None  Rights = iota
+	Read         // of rows, and of what there is
+	Admin        // all, the end of the server included
+)
+
+// call is what the server knows of whoever calls.
+type call struct {
+	rights        Rights
+	host, conn    string // the address, without and with the port
+	queries, puts *limiter
+
+	cancel            context.CancelCauseFunc
+	querying, putting atomic.Bool  // the call has its slot
+	sending           atomic.Int64 // since when it waits for its client to take a message; 0: it does not
+}
+
+type callKey struct{}
+
+// withCall is the context of a call whose rights are known.
+func (s *Server) withCall(ctx context.Context, r Rights) context.Context {
+	c := &call{rights: r, queries: s.queries, puts: s.puts}
+	if p, ok := peer.FromContext(ctx); ok {
+		c.conn, c.host = p.Addr.String(), hostOf(p.Addr)
+	}
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+func hostOf(a net.Addr) string {
+	host, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return host
+}
+
+// rightsFrom returns the rights of the call that a context belongs to, None
+// where it belongs to none.
+func rightsFrom(ctx context.Context) Rights {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c.rights
+	}
+	return None
+}
+
+// mayWrite is nil where the call may change something.
+func mayWrite(ctx context.Context) error {
+	if rightsFrom(ctx) < Admin {
+		return status.Error(codes.PermissionDenied, "the token allows reading only; this call takes an admin token")
+	}
+	return nil
+}

@@ -1,0 +1,456 @@
+package flightd
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/golang-jwt/jwt/v5"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// serveTest starts a server, and ends it with the test.
+func serveTest(t *testing.T, o *Options) (*Server, *tables.Store, string) {
+	t.Helper()
+	store, err := tables.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(store, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		stop()
+		if err := errors.Join(<-done, store.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return s, store, l.Addr().String()
+}
+
+func dialTest(t *testing.T, address string) flight.Client {
+	t.Helper()
+	c, err := flight.NewClientWithMiddleware(address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+var floats = arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true}}, nil)
+
+func floatBatch(n int) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, floats)
+	defer b.Release()
+	b.Field(0).(*array.Float64Builder).AppendValues(make([]float64, n), nil)
+	return b.NewRecordBatch()
+}
+
+// beginPut sends n batches and leaves the stream open.
+func beginPut(ctx context.Context, c flight.Client, command string, n, rows int) (flight.FlightService_DoPutClient, *flight.Writer, error) {
+	st, err := c.DoPut(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	w := flight.NewRecordWriter(st, ipc.WithSchema(floats))
+	w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(command)})
+	for range n {
+		if err = w.Write(floatBatch(rows)); err != nil {
+			break
+		}
+	}
+	return st, w, err
+}
+
+func putTest(ctx context.Context, c flight.Client, command string, n, rows int) error {
+	st, w, err := beginPut(ctx, c, command, n, rows)
+	if st == nil {
+		return err
+	}
+	if err == nil {
+		err = errors.Join(w.Close(), st.CloseSend())
+	}
+	for {
+		if _, received := st.Recv(); received != nil {
+			if received.Error() != "EOF" {
+				return received
+			}
+			return err
+		}
+	}
+}
+
+func act(ctx context.Context, c flight.Client, kind, body string) (string, error) {
+	st, err := c.DoAction(ctx, &flight.Action{Type: kind, Body: []byte(body)})
+	if err != nil {
+		return "", err
+	}
+	r, err := st.Recv()
+	return string(r.GetBody()), err
+}
+
+// Puts of both kinds are held to rules, and errors of arguments say whose they are.
+func TestRefused(t *testing.T) {
+	_, store, address := serveTest(t, nil)
+	c, ctx := dialTest(t, address), t.Context()
+	if err := putTest(ctx, c, `{"name":"t"}`, 1, 2); err != nil {
+		t.Fatal(err)
+	}
+	rule := tables.RuleEdit{Add: []tables.Rule{{Name: "large", Kind: "range", Column: "x", Min: "1"}}}
+	if err := store.Bucket("").EditRules(ctx, "", rule); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{`{"name":"t","mode":"append"}`, `{"name":"u"}`, `{"partd":"put","name":"t","mode":1}`} {
+		if err := putTest(ctx, c, command, 1, 2); err == nil || !strings.Contains(err.Error(), `rule "large": 2 rows violate it`) {
+			t.Errorf("%s: %v", command, err)
+		}
+	}
+	for body, want := range map[string]string{
+		`partd.set_settings {"name":"t","settings":{"time":"y"}}`:            "no such column",
+		`partd.set_settings {"name":"t","settings":{"on_duplicate":"most"}}`: "no rule",
+		`partd.partition {"name":"t","by":"week"}`:                           "no partition",
+		`partd.partition {"name":"t","by":"day"}`:                            "needs a time column",
+	} {
+		kind, body, _ := strings.Cut(body, " ")
+		if _, err := act(ctx, c, kind, body); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s %s: %v", kind, body, err)
+		}
+	}
+}
+
+// Whoever has no valid token may do nothing, and whoever may read writes nothing.
+func TestTokens(t *testing.T) {
+	secret := []byte("a secret of the server")
+	s, store, address := serveTest(t, &Options{Secret: secret})
+	c := dialTest(t, address)
+	sign := func(method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
+		token, err := jwt.NewWithClaims(method, claims).SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	soon := time.Now().Add(time.Hour).Unix()
+	bad := map[string]string{
+		"garbage": "garbage", "empty": "", "three dots": "a.b.c",
+		"expired":      sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": 1, "type": "admin"}),
+		"no exp":       sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"type": "admin"}),
+		"other secret": sign(jwt.SigningMethodHS256, []byte("another"), jwt.MapClaims{"exp": soon, "type": "admin"}),
+		"alg none":     sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, jwt.MapClaims{"exp": soon, "type": "admin"}),
+		"alg HS512":    sign(jwt.SigningMethodHS512, secret, jwt.MapClaims{"exp": soon, "type": "admin"}),
+		"no type":      sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": soon}),
+		"other type":   sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": soon, "type": "root"}),
+	}
+	ctxOf := func(key, value string) context.Context {
+		return metadata.AppendToOutgoingContext(t.Context(), key, value)
+	}
+	basic := func(token string) string {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte("anybody:"+token))
+	}
+	contexts := func(token string) map[string]context.Context {
+		return map[string]context.Context{
+			"bearer": ctxOf("authorization", "Bearer "+token), "basic": ctxOf("authorization", basic(token)), "auth-token-bin": ctxOf("auth-token-bin", token),
+		}
+	}
+	if _, err := act(t.Context(), c, "ping", ""); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("no token: %v", err)
+	}
+	for name, token := range bad {
+		for how, ctx := range contexts(token) {
+			if _, err := act(ctx, c, "ping", ""); status.Code(err) != codes.Unauthenticated {
+				t.Errorf("%s, %s: ping: %v", name, how, err)
+			}
+			if err := putTest(ctx, c, `{"name":"t"}`, 1, 1); status.Code(err) != codes.Unauthenticated {
+				t.Errorf("%s, %s: put: %v", name, how, err)
+			}
+			if _, err := c.GetFlightInfo(ctx, &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{"t"}}); status.Code(err) != codes.Unauthenticated {
+				t.Errorf("%s, %s: info: %v", name, how, err)
+			}
+		}
+	}
+	read, err := NewToken(secret, Read, "", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := NewToken(secret, Admin, "", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for how, ctx := range contexts(read) {
+		if _, err := act(ctx, c, "ping", ""); err != nil {
+			t.Errorf("%s: reading: %v", how, err)
+		}
+		if err := putTest(ctx, c, `{"name":"t"}`, 1, 1); status.Code(err) != codes.PermissionDenied {
+			t.Errorf("%s: a put with a token for reading: %v", how, err)
+		}
+		for kind := range actions {
+			if kind == "ping" || kind == "buckets" {
+				continue
+			}
+			if _, err := act(ctx, c, kind, `{"name":"t","source":"t","target":"u","sources":["t"]}`); status.Code(err) != codes.PermissionDenied {
+				t.Errorf("%s: %s with a token for reading: %v", how, kind, err)
+			}
+		}
+	}
+	for how, ctx := range contexts(admin) {
+		if err := putTest(ctx, c, `{"name":"t","mode":"append"}`, 1, 1); err != nil {
+			t.Errorf("%s: a put with an admin's: %v", how, err)
+		}
+	}
+	if _, err := store.Bucket("").Table(t.Context(), "t"); err != nil {
+		t.Error(err)
+	}
+	// shoots' handshake takes admins alone, and says what is wrong in PyJWT's words.
+	for token, want := range map[string]codes.Code{admin: codes.OK, read: codes.Unauthenticated, bad["other type"]: codes.Unauthenticated, "garbage": codes.Unknown, bad["other secret"]: codes.Unknown} {
+		if _, err := s.payloadToken([]byte(token)); status.Code(err) != want {
+			t.Errorf("handshake: %v, want %s", err, want)
+		}
+	}
+	if _, err := s.payloadToken([]byte(bad["other secret"])); !strings.Contains(err.Error(), "InvalidSignatureError") {
+		t.Error(err)
+	}
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(what)
+		}
+	}
+}
+
+// Puts that are cut leave nothing: no rows, no table, no slot, no memory.
+func TestCutPut(t *testing.T) {
+	s, store, address := serveTest(t, nil)
+	for range 20 {
+		c := dialTest(t, address)
+		if err := putTest(t.Context(), c, `{"name":"kept","mode":"replace"}`, 1, 10); err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range []string{`{"name":"cut"}`, `{"name":"kept","mode":"append"}`, `{"name":"kept","mode":"replace"}`} {
+			ctx, cancel := context.WithCancel(t.Context())
+			if _, _, err := beginPut(ctx, c, command, 3, 100_000); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+		}
+		_ = c.Close()
+	}
+	until(t, "puts that were cut hold their slots", func() bool { running, waiting := s.puts.counts(); return running+waiting == 0 })
+	if _, err := store.Bucket("").Table(t.Context(), "cut"); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("a put that was cut left its table: %v", err)
+	}
+	table, err := store.Bucket("").Table(t.Context(), "kept")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := table.Info(t.Context()); err != nil || info.Rows != 10 {
+		t.Errorf("%d rows, want 10: %v", info.Rows, err)
+	}
+	until(t, "puts that were cut hold memory", func() bool {
+		runtime.GC()
+		return s.memory.used.Load() < 1<<20
+	})
+}
+
+// A client that takes nothing, and one that sends nothing, are cut; others are
+// served meanwhile.
+func TestStalled(t *testing.T) {
+	s, _, address := serveTest(t, &Options{IdleTimeout: 500 * time.Millisecond, Queries: 4, Puts: 4})
+	good := dialTest(t, address)
+	if err := putTest(t.Context(), good, `{"name":"t"}`, 20, 200_000); err != nil {
+		t.Fatal(err)
+	}
+	greedy := dialTest(t, address)
+	for range 10 {
+		if _, err := greedy.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil { // and reads nothing
+			t.Fatal(err)
+		}
+		if _, _, err := beginPut(t.Context(), greedy, `{"name":"stalled"}`, 1, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	if err := putTest(t.Context(), good, `{"name":"t","mode":"append"}`, 1, 1); err != nil {
+		t.Error(err)
+	}
+	st, err := good.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := flight.NewRecordReader(st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	var rows int64
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+	}
+	if r.Err() != nil || rows != 4_000_001 {
+		t.Errorf("%d rows: %v", rows, r.Err())
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("others waited %s", took)
+	}
+	until(t, "the clients that stalled were not cut", func() bool {
+		queries, q := s.queries.counts()
+		puts, p := s.puts.counts()
+		return queries+q+puts+p == 0
+	})
+}
+
+// A flood of connections that say nothing shuts out nobody, and is bounded.
+func TestIdleConnections(t *testing.T) {
+	const limit = 50
+	s, _, address := serveTest(t, &Options{Connections: limit})
+	for range 10 * limit {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	if _, err := act(t.Context(), dialTest(t, address), "ping", ""); err != nil {
+		t.Error(err)
+	}
+	if n := s.conns.count(); n > limit {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// Of those who wait, the one goes first whose host has the least; a host cannot
+// have all.
+func TestFairShares(t *testing.T) {
+	l := newLimiter("queries", 8, time.Minute)
+	take := func(host, conn string) (func(), error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		return l.acquire(ctx, &call{host: host, conn: conn})
+	}
+	var got int
+	for i := range 10 {
+		if _, err := take("greedy", "greedy:"+string(rune('a'+i%5))); err == nil {
+			got++
+		}
+	}
+	if got != 6 {
+		t.Errorf("a host got %d of 8 slots, want 6", got)
+	}
+	release, err := take("other", "other:1")
+	if err != nil {
+		t.Fatal("nothing was left for another host")
+	}
+	release()
+	if running, waiting := l.counts(); running != 6 || waiting != 0 {
+		t.Errorf("%v run and %v wait", running, waiting)
+	}
+}
+
+// Above the memory for messages, the newest put is refused, and the server goes on.
+func TestMemory(t *testing.T) {
+	s, _, address := serveTest(t, &Options{Memory: 4 << 20, MaxMessage: 2 << 20})
+	c := dialTest(t, address)
+	s.memory.used.Add(3 << 20) // as if others held it
+	done := make(chan error, 1)
+	go func() { done <- putTest(t.Context(), c, `{"name":"t"}`, 1, 1000) }()
+	select {
+	case err := <-done:
+		t.Fatalf("a put did not wait for memory: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	s.memory.add(2 << 20)
+	if err := <-done; status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("%v", err)
+	}
+	s.memory.used.Add(-5 << 20)
+	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1000); err != nil {
+		t.Error(err)
+	}
+}
+
+// Hostile commands are errors, told as shoots' clients read them.
+func TestHostileCommands(t *testing.T) {
+	_, _, address := serveTest(t, nil)
+	c := dialTest(t, address)
+	for _, body := range []string{"", "{", "[]", "null", `{"name":1}`, `{"name":"\u0000"}`, `{"name":""}`, strings.Repeat("[", 100_000), "\xff\xfe"} {
+		for kind := range actions {
+			if kind == "ping" || kind == "buckets" || kind == "shutdown" {
+				continue
+			}
+			st, err := c.DoAction(t.Context(), &flight.Action{Type: kind, Body: []byte(body)})
+			if err == nil {
+				_, err = st.Recv()
+			}
+			var detail struct{ Type, Message string }
+			if status.Code(err) != codes.Unknown {
+				t.Errorf("%s %.20q: %v", kind, body, err)
+			} else if v := st.Trailer().Get("grpc-status-details-bin"); len(v) != 1 || json.Unmarshal([]byte(v[0]), &detail) != nil || detail.Type == "" || detail.Message == "" {
+				t.Errorf("%s %.20q: the detail is %q", kind, body, v)
+			}
+		}
+		if err := putTest(t.Context(), c, body, 1, 1); err == nil {
+			t.Errorf("a put with the command %.20q", body)
+		}
+	}
+}
+
+// putValue appends two batches of rows that hold a value.
+func putValue(ctx context.Context, c flight.Client, name string, value float64, rows int) error {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, floats)
+	defer b.Release()
+	for range rows {
+		b.Field(0).(*array.Float64Builder).Append(value)
+	}
+	batch := b.NewRecordBatch()
+	defer batch.Release()
+	st, w, err := beginPut(ctx, c, `{"name":"`+name+`","mode":"append"}`, 0, 0)
+	if err != nil {
+		return err
+	}
+	for range 2 {
+		if err := w.Write(batch); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(w.Close(), st.CloseSend()); err != nil {
+		return err
+	}
+	acknowledged := false
+	for {
+		if _, err := st.Recv(); errors.Is(err, io.EOF) && acknowledged {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		acknowledged = true
+	}
+}

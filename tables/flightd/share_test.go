@@ -1,0 +1,103 @@
+package flightd
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Many puts whose batches are small messages and large rows take no more memory
+// than there is: those that end take turns, and of those that do not, the ones that
+// wait are refused.
+func TestDecompressedRowsShareMemory(t *testing.T) {
+	const puts, rows = 24, 500_000 // 4 MB each, which the store holds until it has more of them
+	const limit = 64 << 20
+	s, _, address := serveTest(t, &Options{Memory: limit, MaxMessage: 16 << 20, Puts: 64, IdleTimeout: 6 * time.Second})
+	batch := floatBatch(rows)
+	put := func(i int, until <-chan struct{}) error {
+		st, err := dialTest(t, address).DoPut(t.Context())
+		if err != nil {
+			return err
+		}
+		w := flight.NewRecordWriter(st, ipc.WithSchema(floats), ipc.WithLZ4())
+		w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{"t" + string(rune('a'+i))}})
+		if err := w.Write(batch); err != nil {
+			return err
+		}
+		<-until
+		_, _ = w.Close(), st.CloseSend() // where they fail, Recv says why
+		_, err = st.Recv()
+		return err
+	}
+	var wait sync.WaitGroup
+	closed := make(chan struct{})
+	close(closed)
+	for i := range puts {
+		wait.Go(func() {
+			if err := put(i, closed); err != nil {
+				t.Error(i, err)
+			}
+		})
+	}
+	wait.Wait()
+	until(t, "memory is not given back", func() bool { return s.memory.used.Load() < 1<<20 })
+
+	peak := int64(0) // of what is counted: the clients of this process take memory, too
+	open, refused := make(chan struct{}), make(chan error, puts)
+	for i := range puts {
+		wait.Go(func() { refused <- put(i, open) })
+	}
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		s.memory.mu.Lock()
+		peak = max(peak, s.memory.rowsUsed)
+		s.memory.mu.Unlock()
+	}
+	close(open)
+	wait.Wait()
+	close(refused)
+	count := 0
+	for err := range refused {
+		if err == nil {
+			continue
+		}
+		if count++; status.Code(err) != codes.ResourceExhausted {
+			t.Error(err)
+		}
+	}
+	t.Logf("%d of %d puts were refused; at most %d MiB", count, puts, peak>>20)
+	if count < puts/2 || count == puts || peak > limit/4 {
+		t.Error("the memory is not shared")
+	}
+	until(t, "memory is not given back", func() bool { return s.memory.used.Load() < 1<<20 })
+}
+
+// Who has half read as many results as a connection may have is told so.
+func TestHalfReadResults(t *testing.T) {
+	_, _, address := serveTest(t, &Options{Queries: 8, IdleTimeout: 6 * time.Second})
+	c := dialTest(t, address)
+	if err := putTest(t.Context(), c, `{"name":"t"}`, 10, 400_000); err != nil {
+		t.Fatal(err)
+	}
+	get := func() (flight.FlightService_DoGetClient, error) {
+		st, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)})
+		if err == nil {
+			_, err = st.Recv()
+		}
+		return st, err
+	}
+	for range 2 {
+		if _, err := get(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := get()
+	if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "read or close one of them") {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,132 @@
+package flightd
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+)
+
+// sqlServer is Flight SQL: statements, prepared statements, ingestion and the
+// catalog. It keeps nothing about its clients: tickets and handles of prepared
+// statements are the statements themselves, so they outlive the server, and give
+// nobody more than the rights with which they come.
+type sqlServer struct {
+	flightsql.BaseServer
+	store   *tables.Store
+	infos   []uint32 // what SQL infos are known
+	running running
+}
+
+func newSQLServer(store *tables.Store) *sqlServer {
+	s := &sqlServer{store: store}
+	s.Alloc = memory.DefaultAllocator
+	for id, value := range sqlInfos() {
+		if err := s.RegisterSqlInfo(id, value); err != nil {
+			panic(err) // a value of a type that Flight SQL does not have: the program is wrong
+		}
+		s.infos = append(s.infos, uint32(id))
+	}
+	return s
+}
+
+func sqlInfos() map[flightsql.SqlInfo]any {
+	version := "unknown"
+	if b, ok := debug.ReadBuildInfo(); ok {
+		version = b.Main.Version
+	}
+	return map[flightsql.SqlInfo]any{
+		flightsql.SqlInfoFlightSqlServerName:                        "partd-tables",
+		flightsql.SqlInfoFlightSqlServerVersion:                     version,
+		flightsql.SqlInfoFlightSqlServerArrowVersion:                arrow.PkgVersion,
+		flightsql.SqlInfoFlightSqlServerReadOnly:                    false,
+		flightsql.SqlInfoFlightSqlServerSql:                         true,
+		flightsql.SqlInfoFlightSqlServerSubstrait:                   false,
+		flightsql.SqlInfoFlightSqlServerTransaction:                 int32(0), // none
+		flightsql.SqlInfoFlightSqlServerCancel:                      true,
+		flightsql.SqlInfoFlightSqlServerBulkIngestion:               true,
+		flightsql.SqlInfoFlightSqlServerIngestTransactionsSupported: false,
+		flightsql.SqlInfoFlightSqlServerStatementTimeout:            int32(0),
+		flightsql.SqlInfoFlightSqlServerTransactionTimeout:          int32(0),
+		flightsql.SqlInfoDDLCatalog:                                 false,
+		flightsql.SqlInfoDDLSchema:                                  false,
+		flightsql.SqlInfoDDLTable:                                   false,
+		flightsql.SqlInfoIdentifierQuoteChar:                        `"`,
+		flightsql.SqlInfoSearchStringEscape:                         `\`,
+		flightsql.SqlInfoSchemaTerm:                                 "bucket",
+		flightsql.SqlInfoCatalogsSupportedActions:                   int32(0), // no names of three parts in SQL
+		flightsql.SqlInfoCatalogTerm:                                "catalog",
+		flightsql.SqlInfoCatalogAtStart:                             true,
+		flightsql.SqlInfoAllTablesAreASelectable:                    true,
+		flightsql.SqlInfoTransactionsSupported:                      false,
+		flightsql.SqlInfoDefaultTransactionIsolation:                int64(0),
+		flightsql.SqlInfoSelectForUpdateSupported:                   false,
+		flightsql.SqlInfoStoredProceduresSupported:                  false,
+		flightsql.SqlInfoSupportsColumnAliasing:                     true,
+		flightsql.SqlInfoNullPlusNullIsNull:                         true,
+		flightsql.SqlInfoSupportsTableCorrelationNames:              true,
+		flightsql.SqlInfoSupportsExpressionsInOrderBy:               true,
+		flightsql.SqlInfoSupportsOrderByUnrelated:                   true,
+		flightsql.SqlInfoCorrelatedSubqueriesSupported:              true,
+		flightsql.SqlInfoDataDefinitionCausesTransactionCommit:      false,
+	}
+}
+
+// wantedInfos leaves out what is not known, where the library would fail.
+type wantedInfos []uint32
+
+func (w wantedInfos) GetInfo() []uint32 { return w }
+
+func (s *sqlServer) DoGetSqlInfo(ctx context.Context, cmd flightsql.GetSqlInfo) (*arrow.Schema, <-chan flight.StreamChunk, error) {
+	wanted := slices.DeleteFunc(slices.Clone(cmd.GetInfo()), func(id uint32) bool { return !slices.Contains(s.infos, id) })
+	switch {
+	case len(cmd.GetInfo()) == 0:
+		wanted = slices.Sorted(slices.Values(s.infos))
+	case len(wanted) == 0:
+		return rows(ctx, schema_ref.SqlInfo, func(func(...any) error) error { return nil })
+	}
+	return s.BaseServer.DoGetSqlInfo(ctx, wantedInfos(wanted))
+}
+
+// sqlError is an error as Flight SQL's clients know it, by its code. The text says
+// where in a statement something is wrong.
+func sqlError(err error) error {
+	if err == nil || status.Code(err) != codes.Unknown {
+		return err
+	}
+	for _, c := range []struct {
+		is   error
+		code codes.Code
+	}{
+		{context.Canceled, codes.Canceled},
+		{context.DeadlineExceeded, codes.DeadlineExceeded},
+		{partd.ErrUnknownOutcome, codes.Unknown},
+		{tables.ErrNotFound, codes.NotFound},
+		{tables.ErrExists, codes.AlreadyExists},
+		{tables.ErrConflict, codes.Aborted},
+		{tables.ErrClosed, codes.Unavailable},
+		{errors.ErrUnsupported, codes.Unimplemented},
+		{partd.ErrTooLarge, codes.ResourceExhausted},
+	} {
+		if errors.Is(err, c.is) {
+			return status.Error(c.code, shortened(err.Error()))
+		}
+	}
+	if errors.As(err, new(*tables.SchemaError)) || errors.As(err, new(*tables.DuplicateError)) || errors.As(err, new(*tables.RuleError)) ||
+		errors.As(err, new(*tables.ArgumentError)) || errors.As(err, new(*tables.SQLError)) || errors.As(err, new(*filter.SyntaxError)) {
+		return status.Error(codes.InvalidArgument, shortened(err.Error()))
+	}
+	return status.Error(codes.Internal, shortened(err.Error()))
+}

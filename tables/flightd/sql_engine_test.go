@@ -1,0 +1,204 @@
+package flightd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// fakeEngine knows four statements: "SELECT * FROM t" of a table of the bucket,
+// "SELECT ?" which returns its parameters, "SELECT forever", and any other is wrong.
+type fakeEngine struct{ ended chan error }
+
+func (f *fakeEngine) Query(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
+	switch {
+	case sql == "SELECT ?" && o.Parameters != nil:
+		return array.NewRecordReader(o.Parameters.Schema(), []arrow.RecordBatch{o.Parameters})
+	case sql == "SELECT forever":
+		schema := numbers(1).Schema()
+		return array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
+			for ctx.Err() == nil && yield(numbers(1000), nil) {
+			}
+			f.ended <- ctx.Err()
+		}), nil
+	case strings.HasPrefix(sql, "SELECT * FROM "):
+		t, err := s.Bucket(o.Bucket).Table(ctx, strings.TrimPrefix(sql, "SELECT * FROM "))
+		if err != nil {
+			return nil, err
+		}
+		return t.Scan(ctx, nil)
+	}
+	return nil, &tables.SQLError{Line: 1, Column: 1, Err: fmt.Errorf("%q is wrong", sql)}
+}
+
+func (f *fakeEngine) Describe(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (*tables.QueryDescription, error) {
+	parameters := arrow.NewSchema([]arrow.Field{{Name: "1", Type: arrow.Null, Nullable: true}}, nil)
+	switch {
+	case sql == "SELECT ?" && o.Parameters == nil:
+		return &tables.QueryDescription{Result: numbers(1).Schema(), Parameters: parameters}, nil
+	case sql == "SELECT forever":
+		return &tables.QueryDescription{Result: numbers(1).Schema()}, nil
+	}
+	r, err := f.Query(ctx, s, sql, o)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	return &tables.QueryDescription{Result: r.Schema()}, nil
+}
+
+// numbers is a batch of n rows: n from 0 on, and a text.
+func numbers(n int) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
+		{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
+	}, nil))
+	for i := range n {
+		b.Field(0).(*array.Int64Builder).Append(int64(i))
+		b.Field(1).(*array.StringBuilder).Append(fmt.Sprint("text ", i))
+	}
+	return b.NewRecordBatch()
+}
+
+func reader(t *testing.T, batches ...arrow.RecordBatch) array.RecordReader {
+	t.Helper()
+	r, err := array.NewRecordReader(batches[0].Schema(), batches)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// sqlTest is a server, and a client with the rights given.
+type sqlTest struct {
+	store  *tables.Store
+	engine *fakeEngine
+	client *flightsql.Client
+	url    string
+	token  string
+}
+
+type token string
+
+func (t token) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(t)}, nil
+}
+
+func (token) RequireTransportSecurity() bool { return false }
+
+func serveSQL(t *testing.T, rights Rights) *sqlTest {
+	t.Helper()
+	f := &fakeEngine{ended: make(chan error, 1)}
+	return serveEngine(t, rights, f, f)
+}
+
+func serveEngine(t *testing.T, rights Rights, e tables.Engine, f *fakeEngine) *sqlTest {
+	t.Helper()
+	store, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := []byte("a secret that is long enough for tests")
+	s, err := New(store, &Options{Secret: secret, Grace: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, l) }()
+	url := "grpc://" + l.Addr().String()
+	signed, err := NewToken(secret, rights, url, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := flightsql.NewClient(l.Addr().String(), nil, nil,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(token(signed)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		client.Close()
+		stop()
+		if err := errors.Join(<-served, store.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return &sqlTest{store, f, client, url, signed}
+}
+
+func (s *sqlTest) put(t *testing.T, bucket, name string, rows int) {
+	t.Helper()
+	if _, err := s.store.Bucket(bucket).Put(t.Context(), name, reader(t, numbers(rows)), tables.Error, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fetch returns the rows of all endpoints.
+func (s *sqlTest) fetch(t *testing.T, info *flight.FlightInfo) (schema *arrow.Schema, all []arrow.RecordBatch, err error) {
+	t.Helper()
+	for _, e := range info.Endpoint {
+		if len(e.Location) > 0 {
+			t.Errorf("an endpoint elsewhere: %v", e.Location)
+		}
+		r, err := s.client.DoGet(t.Context(), e.Ticket)
+		if err != nil {
+			return nil, nil, err
+		}
+		schema = r.Schema()
+		for r.Next() {
+			b := r.RecordBatch()
+			b.Retain()
+			all = append(all, b)
+		}
+		if r.Err() != nil {
+			return nil, nil, r.Err()
+		}
+	}
+	return schema, all, nil
+}
+
+// values is fetch, as texts.
+func (s *sqlTest) values(t *testing.T, info *flight.FlightInfo, err error) (rows []string) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := flight.DeserializeSchema(info.Schema, memory.DefaultAllocator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, all, err := s.fetch(t, info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !said.Equal(got) {
+		t.Errorf("the info says %v, and the rows are %v", said, got)
+	}
+	for _, b := range all {
+		for i := range int(b.NumRows()) {
+			var row []string
+			for _, c := range b.Columns() {
+				row = append(row, c.ValueStr(i))
+			}
+			rows = append(rows, strings.Join(row, "|"))
+		}
+	}
+	return rows
+}

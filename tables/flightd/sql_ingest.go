@@ -1,0 +1,122 @@
+package flightd
+
+import (
+	"context"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+)
+
+// upload reads what a client sends, checked and counted.
+type upload struct {
+	flight.MessageReader
+	schema *arrow.Schema
+	rows   int64
+	err    error
+}
+
+func newUpload(r flight.MessageReader) (*upload, error) {
+	u := &upload{MessageReader: r, schema: r.Schema()}
+	if u.schema == nil {
+		return nil, status.Errorf(codes.InvalidArgument, "the stream has no schema: %v", r.Err())
+	}
+	return u, nil
+}
+
+func (u *upload) Schema() *arrow.Schema { return u.schema }
+
+func (u *upload) Next() bool {
+	if u.err != nil || !u.MessageReader.Next() {
+		return false
+	}
+	b := u.RecordBatch()
+	if err := arrowsafe.Check(b); err != nil {
+		u.err = status.Error(codes.InvalidArgument, err.Error())
+		return false
+	}
+	u.rows += b.NumRows()
+	return true
+}
+
+func (u *upload) Err() error {
+	if u.err != nil {
+		return u.err
+	}
+	return u.MessageReader.Err()
+}
+
+// DoPutCommandStatementIngest puts rows into a table: all of them or none.
+func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flightsql.StatementIngest, r flight.MessageReader) (int64, error) {
+	if err := mayWrite(ctx); err != nil {
+		return 0, err
+	}
+	end, err := acquirePut(ctx)
+	if err != nil {
+		return 0, sqlError(err)
+	}
+	defer end()
+	mode, mustExist, err := ingestMode(cmd)
+	if err != nil {
+		return 0, err
+	}
+	o := &tables.PutOptions{MustExist: mustExist}
+	for name, value := range cmd.GetOptions() {
+		if name != "id" {
+			return 0, status.Errorf(codes.InvalidArgument, "there is no option %q of an ingestion: there is id, by which a second one changes nothing", name)
+		}
+		o.ID = value
+	}
+	name, err := s.bucketOf(ctx, cmd.GetSchema())
+	if err != nil {
+		return 0, sqlError(err)
+	}
+	in, err := newUpload(r)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := s.store.Bucket(name).Put(ctx, cmd.GetTable(), in, mode, o); err != nil {
+		return 0, sqlError(err)
+	}
+	return in.rows, nil
+}
+
+// ingestMode returns how rows are put, and whether the table has to be there.
+func ingestMode(cmd flightsql.StatementIngest) (mode tables.PutMode, mustExist bool, err error) {
+	const (
+		missingFails = flightsql.TableDefinitionOptionsTableNotExistOptionFail
+		append_      = flightsql.TableDefinitionOptionsTableExistsOptionAppend
+		replace      = flightsql.TableDefinitionOptionsTableExistsOptionReplace
+	)
+	catalog := cmd.GetCatalog()
+	o := cmd.GetTableDefinitionOptions()
+	if o == nil {
+		o = &flightsql.TableDefinitionOptions{}
+	}
+	mustExist = o.IfNotExist == missingFails
+	switch o.IfExists {
+	case append_:
+		mode = tables.Append
+	case replace:
+		mode = tables.Replace
+	default:
+		mode = tables.Error
+	}
+	refuse := func(code codes.Code, text string) error { return status.Error(code, text) }
+	switch {
+	case cmd.GetTemporary():
+		err = refuse(codes.Unimplemented, "there are no temporary tables")
+	case len(cmd.GetTransactionId()) > 0:
+		err = refuse(codes.Unimplemented, "there are no transactions: an ingestion is visible whole or not at all")
+	case catalog != "" && catalog != theCatalog:
+		err = refuse(codes.NotFound, "there is no catalog "+catalog+", only "+theCatalog)
+	case mustExist && mode == tables.Error:
+		err = refuse(codes.InvalidArgument, "an ingestion that fails where the table is there and where it is not puts nothing")
+	}
+	return mode, mustExist, err
+}

@@ -1,0 +1,438 @@
+package flightd
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables"
+)
+
+func wantCode(t *testing.T, err error, code codes.Code, text string) {
+	t.Helper()
+	if status.Code(err) != code || !strings.Contains(err.Error(), text) {
+		t.Errorf("got %v, want %v with %q", err, code, text)
+	}
+}
+
+func TestSQLStatement(t *testing.T) {
+	s := serveSQL(t, Read)
+	s.put(t, "", "t", 3)
+	s.put(t, "b", "u", 2)
+	ctx := t.Context()
+	info, err := s.client.Execute(ctx, "SELECT * FROM t")
+	if got, want := s.values(t, info, err), []string{"0|text 0", "1|text 1", "2|text 2"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	// A header chooses the bucket, and is in the ticket.
+	info, err = s.client.Execute(metadata.AppendToOutgoingContext(ctx, "bucket", "b"), "SELECT * FROM u")
+	if got := s.values(t, info, err); len(got) != 2 {
+		t.Error(got)
+	}
+	_, err = s.client.Execute(ctx, "SELECT * FROM u")
+	wantCode(t, err, codes.NotFound, `"u"`)
+	_, err = s.client.Execute(ctx, "SELEKT")
+	wantCode(t, err, codes.InvalidArgument, "line 1, column 1")
+	if schema, err := s.client.GetExecuteSchema(ctx, "SELECT * FROM t"); err != nil {
+		t.Error(err)
+	} else if got, err := flight.DeserializeSchema(schema.Schema, memory.DefaultAllocator); err != nil || !got.HasField("n") {
+		t.Error(got, err)
+	}
+	_, err = s.client.ExecuteUpdate(ctx, "DROP TABLE t")
+	wantCode(t, err, codes.Unimplemented, "CommandStatementIngest")
+	_, err = s.client.BeginTransaction(ctx)
+	wantCode(t, err, codes.Unimplemented, "")
+}
+
+// A ticket works at another server of the same store's kind, and garbage at none.
+func TestSQLTicketsAreStateless(t *testing.T) {
+	a, b := serveSQL(t, Read), serveSQL(t, Read)
+	a.put(t, "", "t", 1)
+	b.put(t, "", "t", 5)
+	info, err := a.client.Execute(t.Context(), "SELECT * FROM t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, all, err := b.fetch(t, info); err != nil || len(all) != 1 || all[0].NumRows() != 5 {
+		t.Error(all, err)
+	}
+	for _, handle := range []string{"", "{", `{"sql":7}`, `{"sql":"SELECT ?","parameters":"////"}`, `{"sql":"SELECT ?","parameters":""}`} {
+		ticket, err := flightsql.CreateStatementQueryTicket([]byte(handle))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := a.client.DoGet(t.Context(), &flight.Ticket{Ticket: ticket})
+		if err == nil {
+			for r.Next() {
+			}
+			err = r.Err()
+		}
+		if c := status.Code(err); c != codes.InvalidArgument {
+			t.Errorf("handle %q: %v", handle, err)
+		}
+	}
+}
+
+func TestSQLPrepared(t *testing.T) {
+	s := serveSQL(t, Read)
+	ctx := t.Context()
+	p, err := s.client.Prepare(ctx, "SELECT ?")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.ParameterSchema().NumFields() != 1 || p.DatasetSchema().NumFields() != 2 {
+		t.Error(p.ParameterSchema(), p.DatasetSchema())
+	}
+	before := p.Handle()
+	for _, n := range []int{1, 1} { // bound again, the second counts
+		p.SetParameters(numbers(n))
+		info, err := p.Execute(ctx)
+		if got := s.values(t, info, err); !slices.Equal(got, []string{"0|text 0"}) {
+			t.Error(got)
+		}
+	}
+	if bytes.Equal(before, p.Handle()) {
+		t.Error("the handle with parameters is the one without")
+	}
+	p.SetParameters(numbers(2))
+	_, err = p.Execute(ctx)
+	wantCode(t, err, codes.InvalidArgument, "one row")
+	if err := p.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.client.Prepare(ctx, "SELEKT"); status.Code(err) != codes.InvalidArgument {
+		t.Error(err)
+	}
+}
+
+func TestSQLCancel(t *testing.T) {
+	s := serveSQL(t, Read)
+	ctx := t.Context()
+	info, err := s.client.Execute(ctx, "SELECT forever")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel := func() flight.CancelStatus {
+		r, err := s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: info})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Status
+	}
+	if got := cancel(); got != flight.CancelStatusNotCancellable {
+		t.Error("before it runs:", got)
+	}
+	r, err := s.client.DoGet(ctx, info.Endpoint[0].Ticket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Next() {
+		t.Fatal(r.Err())
+	}
+	// Of another execution of the same statement nothing is known.
+	other, err := s.client.Execute(ctx, "SELECT forever")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: other}); err != nil || r.Status != flight.CancelStatusNotCancellable {
+		t.Error(r, err)
+	}
+	if got := cancel(); got != flight.CancelStatusCancelled {
+		t.Error(got)
+	}
+	select {
+	case err := <-s.engine.ended:
+		if err == nil {
+			t.Error("the query ended by itself")
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("the query goes on")
+	}
+	for r.Next() {
+	}
+	wantCode(t, r.Err(), codes.Canceled, "cancelled")
+	if got := cancel(); got != flight.CancelStatusNotCancellable {
+		t.Error("afterwards:", got)
+	}
+	garbage := &flight.FlightInfo{Endpoint: []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: []byte("x")}}, {}}}
+	_, err = s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: garbage})
+	wantCode(t, err, codes.InvalidArgument, "ticket")
+}
+
+// A client that goes away ends its query.
+func TestSQLClientGone(t *testing.T) {
+	s := serveSQL(t, Read)
+	info, err := s.client.Execute(t.Context(), "SELECT forever")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.client.DoGet(t.Context(), info.Endpoint[0].Ticket); err != nil {
+		t.Fatal(err)
+	}
+	s.client.Close()
+	select {
+	case <-s.engine.ended:
+	case <-time.After(5 * time.Second):
+		t.Fatal("the query goes on")
+	}
+}
+
+// Rows wider than a client takes at once come in several messages.
+func TestSQLWideRows(t *testing.T) {
+	s := serveSQL(t, Read)
+	s.put(t, "", "t", 1<<18)
+	info, err := s.client.Execute(t.Context(), "SELECT * FROM t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, all, err := s.fetch(t, info) // gRPC takes 4 MiB by default
+	rows := int64(0)
+	for _, b := range all {
+		rows += b.NumRows()
+	}
+	if err != nil || rows != 1<<18 || len(all) < 3 {
+		t.Error(rows, len(all), err)
+	}
+}
+
+func TestSQLIngest(t *testing.T) {
+	s := serveSQL(t, Admin)
+	ctx := t.Context()
+	const (
+		missingCreates = flightsql.TableDefinitionOptionsTableNotExistOptionCreate
+		missingFails   = flightsql.TableDefinitionOptionsTableNotExistOptionFail
+		fails          = flightsql.TableDefinitionOptionsTableExistsOptionFail
+		appends        = flightsql.TableDefinitionOptionsTableExistsOptionAppend
+		replaces       = flightsql.TableDefinitionOptionsTableExistsOptionReplace
+	)
+	ingest := func(o *flightsql.ExecuteIngestOpts) (int64, error) {
+		if o.TableDefinitionOptions == nil {
+			o.TableDefinitionOptions = &flightsql.TableDefinitionOptions{IfNotExist: missingCreates, IfExists: appends}
+		}
+		return s.client.ExecuteIngest(ctx, reader(t, numbers(2), numbers(3)), o)
+	}
+	how := func(missing flightsql.TableDefinitionOptionsTableNotExistOption, there flightsql.TableDefinitionOptionsTableExistsOption) *flightsql.ExecuteIngestOpts {
+		bucket, catalog := "b", theCatalog
+		return &flightsql.ExecuteIngestOpts{
+			Table: "t", Schema: &bucket, Catalog: &catalog,
+			TableDefinitionOptions: &flightsql.TableDefinitionOptions{IfNotExist: missing, IfExists: there},
+		}
+	}
+	rows := func() int64 {
+		table, err := s.store.Bucket("b").Table(ctx, "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := table.Info(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Rows
+	}
+	_, err := ingest(how(missingFails, appends))
+	wantCode(t, err, codes.NotFound, "")
+	_, err = ingest(how(missingFails, replaces))
+	wantCode(t, err, codes.NotFound, "")
+	if n, err := ingest(how(missingCreates, fails)); n != 5 || err != nil {
+		t.Error(n, err)
+	}
+	_, err = ingest(how(missingCreates, fails))
+	wantCode(t, err, codes.AlreadyExists, "")
+	for _, missing := range []flightsql.TableDefinitionOptionsTableNotExistOption{missingFails, missingCreates} {
+		if n, err := ingest(how(missing, appends)); n != 5 || err != nil {
+			t.Error(n, err)
+		}
+	}
+	if rows() != 15 {
+		t.Error(rows())
+	}
+	again := how(missingCreates, appends)
+	again.Options = map[string]string{"id": "one"}
+	for range 2 {
+		if _, err := ingest(again); err != nil {
+			t.Error(err)
+		}
+	}
+	if rows() != 20 {
+		t.Error("a second ingestion with its id: ", rows())
+	}
+	if _, err := ingest(how(missingFails, replaces)); err != nil || rows() != 5 {
+		t.Error(rows(), err)
+	}
+	other := "elsewhere"
+	for text, o := range map[string]*flightsql.ExecuteIngestOpts{
+		"temporary":    {Table: "x", Temporary: true},
+		"catalog":      {Table: "x", Catalog: &other},
+		"puts nothing": how(missingFails, fails),
+		"option":       {Table: "x", Options: map[string]string{"fast": "yes"}},
+		"zero byte":    {Table: "\x00"},
+	} {
+		if _, err := ingest(o); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if _, err := s.store.Bucket("").Table(ctx, "x"); !errors.Is(err, tables.ErrNotFound) {
+		t.Error(err)
+	}
+	rule := tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "n", Max: "1"}}}
+	if err := s.store.Bucket("b").EditRules(ctx, "", rule); err != nil {
+		t.Fatal(err)
+	}
+	before := rows()
+	_, err = ingest(how(missingCreates, appends))
+	wantCode(t, err, codes.InvalidArgument, `rule "few": 1 rows violate it: row 5 (n=2)`)
+	if rows() != before {
+		t.Error(rows())
+	}
+	reads := serveSQL(t, Read)
+	_, err = reads.client.ExecuteIngest(ctx, reader(t, numbers(1)), how(missingCreates, appends))
+	wantCode(t, err, codes.PermissionDenied, "")
+}
+
+func TestSQLCatalog(t *testing.T) {
+	s := serveSQL(t, Read)
+	ctx := t.Context()
+	s.put(t, "", "t", 1)
+	s.put(t, "b_1", "a%b", 1)
+	s.put(t, "bx1", "T", 1)
+	catalogs, err := s.client.GetCatalogs(ctx)
+	if got := s.values(t, catalogs, err); !slices.Equal(got, []string{"partd"}) {
+		t.Error(got)
+	}
+	types, err := s.client.GetTableTypes(ctx)
+	if got := s.values(t, types, err); !slices.Equal(got, []string{"TABLE"}) {
+		t.Error(got)
+	}
+	text := func(s string) *string { return &s }
+	for _, c := range []struct {
+		o    *flightsql.GetDBSchemasOpts
+		want []string
+	}{
+		{&flightsql.GetDBSchemasOpts{}, []string{"partd|b_1", "partd|bx1", "partd|default"}},
+		{&flightsql.GetDBSchemasOpts{DbSchemaFilterPattern: text("b_1")}, []string{"partd|b_1", "partd|bx1"}},
+		{&flightsql.GetDBSchemasOpts{DbSchemaFilterPattern: text(`b\_1`)}, []string{"partd|b_1"}},
+		{&flightsql.GetDBSchemasOpts{DbSchemaFilterPattern: text("")}, []string{"partd|default"}},
+		{&flightsql.GetDBSchemasOpts{Catalog: text("other")}, nil},
+	} {
+		info, err := s.client.GetDBSchemas(ctx, c.o)
+		if got := s.values(t, info, err); !slices.Equal(got, c.want) {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+	for _, c := range []struct {
+		o    *flightsql.GetTablesOpts
+		want []string
+	}{
+		{&flightsql.GetTablesOpts{}, []string{"partd|b_1|a%b|TABLE", "partd|bx1|T|TABLE", "partd|default|t|TABLE"}},
+		{&flightsql.GetTablesOpts{TableNameFilterPattern: text("t")}, []string{"partd|default|t|TABLE"}},
+		{&flightsql.GetTablesOpts{TableNameFilterPattern: text(`a\%_`)}, []string{"partd|b_1|a%b|TABLE"}},
+		{&flightsql.GetTablesOpts{TableNameFilterPattern: text("%"), DbSchemaFilterPattern: text("bx%")}, []string{"partd|bx1|T|TABLE"}},
+		{&flightsql.GetTablesOpts{TableTypes: []string{"VIEW"}}, nil},
+	} {
+		info, err := s.client.GetTables(ctx, c.o)
+		if got := s.values(t, info, err); !slices.Equal(got, c.want) {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+	info, err := s.client.GetTables(ctx, &flightsql.GetTablesOpts{IncludeSchema: true, TableNameFilterPattern: text("T")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, all, err := s.fetch(t, info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, err := flight.DeserializeSchema(all[0].Column(4).(interface{ Value(int) []byte }).Value(0), memory.DefaultAllocator)
+	if err != nil || !arrow.TypeEqual(schema.Field(0).Type, arrow.PrimitiveTypes.Int64) {
+		t.Error(schema, err)
+	}
+	ref := flightsql.TableRef{Table: "t"}
+	for name, get := range map[string]func() (*flight.FlightInfo, error){
+		"primary keys":  func() (*flight.FlightInfo, error) { return s.client.GetPrimaryKeys(ctx, ref) },
+		"exported keys": func() (*flight.FlightInfo, error) { return s.client.GetExportedKeys(ctx, ref) },
+		"imported keys": func() (*flight.FlightInfo, error) { return s.client.GetImportedKeys(ctx, ref) },
+		"cross":         func() (*flight.FlightInfo, error) { return s.client.GetCrossReference(ctx, ref, ref) },
+	} {
+		info, err := get()
+		if got := s.values(t, info, err); len(got) > 0 {
+			t.Error(name, got)
+		}
+	}
+	const unknown = flightsql.SqlInfo(9999)
+	infos, err := s.client.GetSqlInfo(ctx, []flightsql.SqlInfo{flightsql.SqlInfoFlightSqlServerName, unknown})
+	if got := s.values(t, infos, err); len(got) != 1 || !strings.Contains(got[0], "partd-tables") {
+		t.Error(got)
+	}
+	if infos, err = s.client.GetSqlInfo(ctx, []flightsql.SqlInfo{unknown}); len(s.values(t, infos, err)) != 0 {
+		t.Error("an info that is not known has a value")
+	}
+	if infos, err = s.client.GetSqlInfo(ctx, nil); len(s.values(t, infos, err)) < 20 {
+		t.Error("not all infos")
+	}
+}
+
+// The names that the catalog lists are those that SQL and ingestion take, whether a
+// bucket is called default or not.
+func TestSQLNamesOfTheCatalog(t *testing.T) {
+	s := serveDuck(t)
+	ctx := t.Context()
+	s.put(t, "", "t", 1)
+	s.put(t, "b.c", `T"x`, 2)
+	s.put(t, "partd", "t", 3)
+	listed := func() (all []string) {
+		info, err := s.client.GetTables(ctx, &flightsql.GetTablesOpts{})
+		for _, row := range s.values(t, info, err) {
+			all = append(all, strings.TrimSuffix(row, "|TABLE"))
+		}
+		return all
+	}
+	quoted := func(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+	counts := func() (all []string) {
+		for _, name := range listed() {
+			part := strings.Split(name, "|")
+			for _, from := range []string{quoted(part[1]), part[0] + "." + quoted(part[1])} {
+				info, err := s.client.Execute(ctx, "SELECT count(*) FROM "+from+"."+quoted(part[2]))
+				all = append(all, s.values(t, info, err)...)
+			}
+		}
+		return all
+	}
+	if got := counts(); !slices.Equal(got, []string{"2", "2", "1", "1", "3", "3"}) {
+		t.Error(listed(), got)
+	}
+	ingest := func() {
+		to := "default"
+		_, err := s.client.ExecuteIngest(ctx, reader(t, numbers(5)), &flightsql.ExecuteIngestOpts{Table: "t", Schema: &to, TableDefinitionOptions: &flightsql.TableDefinitionOptions{
+			IfNotExist: flightsql.TableDefinitionOptionsTableNotExistOptionCreate, IfExists: flightsql.TableDefinitionOptionsTableExistsOptionAppend,
+		}})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	ingest()
+	if got := counts(); !slices.Contains(got, "6") {
+		t.Error("not ingested into the default bucket:", listed(), got)
+	}
+	s.put(t, "default", "t", 4)
+	ingest()
+	info, err := s.client.Execute(ctx, `SELECT count(*) FROM partd."default".t UNION ALL SELECT count(*) FROM t`)
+	if got := s.values(t, info, err); !slices.Equal(got, []string{"9", "6"}) {
+		t.Error(got)
+	}
+	if got := listed(); !slices.Contains(got, "partd||t") || !slices.Contains(got, "partd|default|t") {
+		t.Error(got)
+	}
+	_, err = s.client.Execute(ctx, "SELECT * FROM other.b.t")
+	wantCode(t, err, codes.InvalidArgument, "the only catalog is partd")
+}

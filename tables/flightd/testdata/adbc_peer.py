@@ -1,0 +1,59 @@
+"""Queries, parameters, ingestion and the catalog by ADBC; prints one JSON object."""
+
+import json
+import sys
+
+import adbc_driver_flightsql.dbapi as flightsql
+import pyarrow as pa
+
+url, token = sys.argv[1:]
+options = {"adbc.flight.sql.authorization_header": "Bearer " + token}
+said = {}
+
+
+def error(name, call):
+    try:
+        call()
+        said[name] = "no error"
+    except Exception as e:
+        said[name] = type(e).__name__ + " " + str(e)
+
+
+rows = pa.table({"n": [1, 2, 3], "s": ["a", None, "c"]})
+with flightsql.connect(url, db_kwargs=options, autocommit=True) as con:
+
+    def ingest(table, **how):
+        with con.cursor() as cur:  # one remembers its db_schema_name
+            return cur.adbc_ingest(table, rows, **how)
+
+    said["ingested"] = [
+        ingest("t", mode="create"),
+        ingest("t", mode="append"),
+        ingest("u", mode="create_append", db_schema_name="b"),
+        ingest("u", mode="replace", db_schema_name="b"),
+    ]
+    error("exists", lambda: ingest("t", mode="create"))
+    error("missing", lambda: ingest("x", mode="append"))
+    error("temporary", lambda: ingest("x", mode="create", temporary=True))
+with flightsql.connect(url, db_kwargs=options, autocommit=True) as con, con.cursor() as cur:
+    cur.execute('SELECT s, sum(n) AS n FROM t JOIN "b".u USING (n, s) GROUP BY s ORDER BY s NULLS LAST')
+    said["joined"] = cur.fetch_arrow_table().to_pydict()
+    said["parameters"] = []
+    for n in (1, 2):
+        cur.execute("SELECT n, s FROM t WHERE n > ? AND s IS NOT NULL ORDER BY n", (n,))
+        said["parameters"].append(cur.fetchall())
+    cur.execute("SELECT i, 'some text' AS t FROM range(300000) r(i)")
+    said["many"] = sum(b.num_rows for b in cur.fetch_record_batch())
+    error("wrong", lambda: cur.execute("SELECT n\nFROM t WHERE nn = 1"))
+    error("writes", lambda: cur.execute("DELETE FROM t"))
+    said["types"] = con.adbc_get_table_types()
+    said["vendor"] = con.adbc_get_info()["vendor_name"]
+    said["schema"] = str(con.adbc_get_table_schema("t"))
+    objects = con.adbc_get_objects(depth="all").read_all().to_pylist()
+    said["objects"] = [
+        [c["catalog_name"], s["db_schema_name"], t["table_name"], [f["column_name"] for f in t["table_columns"]]]
+        for c in objects
+        for s in c["catalog_db_schemas"]
+        for t in s["db_schema_tables"]
+    ]
+print(json.dumps(said, sort_keys=True))

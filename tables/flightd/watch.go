@@ -1,0 +1,168 @@
+package flightd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"runtime/debug"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const handshakeMethod = "/arrow.flight.protocol.FlightService/Handshake"
+
+var (
+	errTooLong = errors.New("the call took longer than the server allows")
+	errSending = errors.New("the client sent nothing for too long")
+	errTaking  = errors.New("the client took nothing for too long")
+	errMemory  = errors.New("the server's memory for messages is full; try again later, or send smaller batches")
+)
+
+// causes are the codes of what ends a call from within.
+var causes = map[error]codes.Code{
+	errTooLong: codes.DeadlineExceeded, errSending: codes.DeadlineExceeded, errTaking: codes.DeadlineExceeded, errMemory: codes.ResourceExhausted,
+}
+
+// begin is the context of a call that may be made, and what ends it.
+func (s *Server) begin(ctx context.Context, method string) (context.Context, context.CancelCauseFunc, error) {
+	allowed, err := s.authorize(ctx, method)
+	if err != nil {
+		return ctx, nil, err
+	}
+	ctx = allowed
+	ctx, done := context.WithTimeoutCause(ctx, s.opts.CallTimeout, errTooLong)
+	ctx, cancel := context.WithCancelCause(ctx)
+	ctx.Value(callKey{}).(*call).cancel = cancel //nolint:forcetypeassert // authorize made it
+	return ctx, func(err error) { cancel(err); done() }, nil
+}
+
+// ended counts and logs a call. Only what is the server's own fault is a warning.
+func (s *Server) ended(ctx context.Context, method string, began time.Time, err error) {
+	code := status.Code(err)
+	method = path.Base(method)
+	s.metrics.calls.WithLabelValues(method, code.String()).Inc()
+	s.metrics.seconds.WithLabelValues(method).Observe(time.Since(began).Seconds())
+	log := s.opts.Logger.Debug
+	if t, ok := err.(*toldError); ok && t.fault || !ok && (code == codes.Internal || code == codes.Unknown) { //nolint:errorlint // it is never wrapped
+		log = s.opts.Logger.Warn
+	}
+	if err != nil {
+		c, _ := ctx.Value(callKey{}).(*call)
+		if c == nil {
+			c = &call{}
+		}
+		log("a call failed", "method", method, "peer", c.conn, "code", code, "error", status.Convert(err).Message())
+	}
+}
+
+// recovered makes the panic of a call its error: others go on.
+func (s *Server) recovered(method string, err *error) {
+	if p := recover(); p != nil {
+		s.opts.Logger.Error("a call panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		*err = status.Error(codes.Internal, "the server failed at this call; its log says more")
+	}
+}
+
+func (s *Server) unary(ctx context.Context, req any, i *grpc.UnaryServerInfo, h grpc.UnaryHandler) (_ any, err error) {
+	s.running.Add(1)
+	defer s.running.Done()
+	defer func(began time.Time) { s.ended(ctx, i.FullMethod, began, err) }(time.Now())
+	defer s.recovered(i.FullMethod, &err)
+	ctx, cancel, err := s.begin(ctx, i.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel(nil)
+	return h(ctx, req)
+}
+
+// stream runs a call beside a watch: one whose client stalls, or that takes too
+// long, is given up, which makes what it waits for return.
+func (s *Server) stream(srv any, st grpc.ServerStream, i *grpc.StreamServerInfo, h grpc.StreamHandler) (err error) {
+	ctx := st.Context()
+	defer func(began time.Time) { s.ended(ctx, i.FullMethod, began, err) }(time.Now())
+	ctx, cancel, err := s.begin(ctx, i.FullMethod)
+	if err != nil {
+		return err
+	}
+	w := &watched{ServerStream: st, s: s, ctx: ctx, cancel: cancel}
+	done := make(chan error, 1)
+	s.running.Go(func() {
+		var err error
+		defer func() { done <- err; cancel(nil) }()
+		defer s.memory.leave(w)
+		defer s.recovered(i.FullMethod, &err)
+		err = h(srv, w)
+	})
+	select {
+	case err := <-done:
+		return w.failure(err)
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return w.failure(err)
+	default:
+		return w.failure(status.FromContextError(ctx.Err()).Err())
+	}
+}
+
+// watched is a stream whose every message has a time.
+type watched struct {
+	grpc.ServerStream
+	s      *Server
+	ctx    context.Context // of the call; ServerStream's methods have none
+	cancel context.CancelCauseFunc
+	joined bool  // the budget
+	held   int64 // bytes of the message that is being worked on
+}
+
+func (w *watched) Context() context.Context { return w.ctx }
+
+// failure says why a call was given up, where it was.
+func (w *watched) failure(err error) error {
+	cause := context.Cause(w.ctx)
+	if code, ok := causes[cause]; ok && err != nil {
+		return status.Error(code, cause.Error())
+	}
+	return err
+}
+
+func (w *watched) RecvMsg(m any) error {
+	data, ok := m.(*flight.FlightData)
+	if ok {
+		if err := w.s.memory.admit(w); err != nil {
+			return err
+		}
+	}
+	stalled := time.AfterFunc(w.s.opts.IdleTimeout, func() { w.cancel(errSending) })
+	err := w.ServerStream.RecvMsg(m)
+	stalled.Stop()
+	if ok && err == nil {
+		w.s.memory.hold(w, int64(len(data.DataBody)))
+		w.s.metrics.received.Add(float64(len(data.DataBody)))
+	}
+	return err
+}
+
+func (w *watched) SendMsg(m any) error {
+	stalled := time.AfterFunc(w.s.opts.IdleTimeout, func() {
+		w.cancel(errTaking)
+		closeConnection(w.ctx) // what was written for it would stay in memory
+	})
+	defer stalled.Stop()
+	if c, ok := w.ctx.Value(callKey{}).(*call); ok {
+		c.sending.Store(time.Now().UnixNano())
+		defer c.sending.Store(0)
+	}
+	err := w.ServerStream.SendMsg(m)
+	if data, ok := m.(*flight.FlightData); ok && err == nil {
+		w.s.metrics.sent.Add(float64(len(data.DataBody)))
+	}
+	return err
+}

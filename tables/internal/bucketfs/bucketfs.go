@@ -1,0 +1,302 @@
+// Package bucketfs shows the objects of a bucket as files, as far as a catalog of tables
+// needs them: files are written once, as a whole, and read from copies on this machine
+// that were compared with what they have to be.
+package bucketfs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/zeebo/xxh3"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables/internal/filecache"
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// FS is a bucket. Names are /data/… and so on. It is safe for concurrent use.
+type FS struct {
+	bucket   objstore.Bucket
+	cache    *filecache.Cache
+	place    string // before names, for people
+	key      string // before names in the cache
+	retryFor time.Duration
+	ctx      context.Context // of the requests, until Close
+	cancel   context.CancelFunc
+	uploads  *semaphore.Weighted // of bytes
+	expected func(name string) (size int64, hash xxh3.Uint128, known bool, err error)
+
+	mu      sync.Mutex
+	writing map[string]*newFile
+}
+
+var _ icecat.Remote = (*FS)(nil)
+
+// maxUploads is how many bytes of files are held in memory while they are uploaded,
+// one file more than that apart.
+const maxUploads = 256 << 20
+
+// New returns the files of a bucket at a place, of which copies have names with key in
+// the cache. Requests are tried again for retryFor.
+func New(b objstore.Bucket, c *filecache.Cache, place, key string, retryFor time.Duration) *FS {
+	f := &FS{bucket: b, cache: c, place: place, key: key, retryFor: retryFor, uploads: semaphore.NewWeighted(maxUploads), writing: map[string]*newFile{}}
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	return f
+}
+
+// Close ends what is under way, and closes the bucket and the cache.
+func (f *FS) Close() error {
+	f.cancel()
+	err := f.cache.Close()
+	if c, ok := f.bucket.(io.Closer); ok {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// Expect tells what files have to be.
+func (f *FS) Expect(expected func(name string) (int64, xxh3.Uint128, bool, error)) {
+	f.expected = expected
+}
+
+func object(name string) string { return strings.TrimPrefix(name, "/") }
+
+func (f *FS) retry(size int64, do func(ctx context.Context) error) error {
+	return objstore.Retry(f.ctx, f.retryFor, size, do)
+}
+
+// OpenFile reads a file, or makes one.
+func (f *FS) OpenFile(name string, flag int, _ fs.FileMode) (file vfs.File, err error) {
+	if flag&os.O_CREATE != 0 {
+		return f.create(name)
+	}
+	err = f.with(name, func(path string) error {
+		file, err = vfs.OS{}.OpenFile(path, os.O_RDONLY, 0)
+		return err
+	})
+	return file, err
+}
+
+// Info tells a file's size.
+func (f *FS) Info(name string) (info vfs.Info, err error) {
+	err = f.with(name, func(path string) error {
+		info, err = vfs.OS{}.Info(path)
+		return err
+	})
+	return info, err
+}
+
+// with calls use with the path of a file on this machine.
+func (f *FS) with(name string, use func(path string) error) error {
+	f.mu.Lock()
+	if w := f.writing[name]; w != nil {
+		defer f.mu.Unlock()
+		return use(w.Name())
+	}
+	f.mu.Unlock()
+	return f.cache.With(f.key+name, f.check(name), f.fetch(name), use)
+}
+
+// Pin returns a copy that stays until it is released.
+func (f *FS) Pin(name string) (path string, release func(), err error) {
+	return f.cache.Pin(f.key+name, f.check(name), f.fetch(name))
+}
+
+// Forget removes the copy.
+func (f *FS) Forget(name string) { f.cache.Forget(f.key + name) }
+
+// check compares a copy with what the file has to be.
+func (f *FS) check(name string) func(path string) error {
+	return func(path string) error {
+		size, hash, known, err := f.expected(name)
+		if err != nil || !known {
+			return err
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer file.Close() //nolint:errcheck // it was read
+		h := xxh3.New()
+		n, err := io.Copy(h, file)
+		if err == nil && (n != size || h.Sum128() != hash) {
+			err = f.damaged(name, "is not what was written: it has %d bytes with the hash %x, not %d with %x", n, h.Sum128().Bytes(), size, hash.Bytes())
+		}
+		return err
+	}
+}
+
+func (f *FS) damaged(name, format string, args ...any) error {
+	return &partd.CorruptError{Path: f.place + name, Offset: -1, Err: fmt.Errorf(format, args...)}
+}
+
+// fetch reads an object, and compares it. One of others, of which nothing is known,
+// must be as long as the bucket's listing says.
+func (f *FS) fetch(name string) func(*os.File) error {
+	return func(file *os.File) error {
+		size, _, known, err := f.expected(name)
+		if err != nil {
+			return err
+		}
+		return f.retry(size, func(ctx context.Context) error {
+			if _, err := file.Seek(0, io.SeekStart); err != nil {
+				return err
+			}
+			if err := file.Truncate(0); err != nil {
+				return err
+			}
+			r, err := f.bucket.ReadRange(ctx, object(name), 0, -1)
+			if err != nil {
+				return err
+			}
+			most := int64(math.MaxInt64)
+			if known {
+				most = size + 1 // of more, the check tells
+			}
+			n, err := io.Copy(file, io.LimitReader(r, most))
+			if err = errors.Join(err, r.Close()); err != nil {
+				return err
+			}
+			if known {
+				return f.check(name)(file.Name())
+			}
+			for o, err := range f.bucket.List(ctx, object(name), "") {
+				if err == nil && (o.Name != object(name) || o.Size != n) {
+					err = f.damaged(name, "has %d bytes as it is read, and others as it is listed", n)
+				}
+				return err
+			}
+			return f.damaged(name, "is not listed")
+		})
+	}
+}
+
+// Remove removes a file.
+func (f *FS) Remove(name string) error {
+	f.Forget(name)
+	return f.retry(0, func(ctx context.Context) error { return f.bucket.Delete(ctx, object(name)) })
+}
+
+// Files returns all files with their sizes.
+func (f *FS) Files(ctx context.Context) (files map[string]int64, err error) {
+	err = objstore.Retry(ctx, f.retryFor, 0, func(ctx context.Context) error {
+		files = map[string]int64{}
+		for o, err := range f.bucket.List(ctx, "data/", "") {
+			if err != nil {
+				return err
+			}
+			files["/"+o.Name] = o.Size
+		}
+		return nil
+	})
+	return files, err
+}
+
+// Mkdir and MkdirAll have nothing to do, and neither has SyncDir.
+func (f *FS) Mkdir(string, fs.FileMode) error    { return nil }
+func (f *FS) MkdirAll(string, fs.FileMode) error { return nil }
+func (f *FS) SyncDir(string) error               { return nil }
+
+// Rename, ReadDir and NewLock are of no bucket.
+func (f *FS) Rename(string, string) error      { return errors.ErrUnsupported }
+func (f *FS) ReadDir(string) (vfs.Dir, error)  { return nil, errors.ErrUnsupported }
+func (f *FS) NewLock(name string) (l vfs.Lock) { return vfs.OS{}.NewLock(name) }
+
+// newFile is a file that is being written: on this machine, until it is uploaded.
+type newFile struct {
+	vfs.File
+	f      *FS
+	name   string
+	sealed bool
+	err    error
+}
+
+func (f *FS) create(name string) (vfs.File, error) {
+	temp, err := f.cache.Temp()
+	if err != nil {
+		return nil, err
+	}
+	if err := temp.Close(); err != nil {
+		return nil, err
+	}
+	file, err := vfs.OS{}.OpenFile(temp.Name(), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	w := &newFile{File: file, f: f, name: name}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.writing[name] != nil {
+		return nil, errors.Join(&fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}, file.Close())
+	}
+	f.writing[name] = w
+	return w, nil
+}
+
+// Sync returns once the file is an object.
+func (w *newFile) Sync() error {
+	if !w.sealed {
+		w.sealed = true
+		w.err = w.upload()
+	}
+	return w.err
+}
+
+// Close uploads the file, unless Sync has done so.
+func (w *newFile) Close() error {
+	err := errors.Join(w.Sync(), w.File.Close())
+	if err == nil {
+		err = w.f.cache.Place(w.Name(), w.f.key+w.name) // most often it is read next
+	} else {
+		_ = os.Remove(w.Name())
+	}
+	w.f.mu.Lock()
+	defer w.f.mu.Unlock()
+	delete(w.f.writing, w.name)
+	return err
+}
+
+// upload makes the object. Its name is made up, and nobody else makes one of it: where
+// there is one, after an answer that was lost, it has to be this one.
+func (w *newFile) upload() error {
+	info, err := w.Info()
+	if err != nil {
+		return err
+	}
+	room := min(info.Size, maxUploads)
+	if err := w.f.uploads.Acquire(w.f.ctx, room); err != nil {
+		return err
+	}
+	defer w.f.uploads.Release(room)
+	data, err := os.ReadFile(w.Name())
+	if err != nil {
+		return err
+	}
+	err = w.f.retry(info.Size, func(ctx context.Context) error { return w.f.bucket.Create(ctx, object(w.name), data) })
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return w.f.retry(info.Size, func(ctx context.Context) error {
+		r, err := w.f.bucket.ReadRange(ctx, object(w.name), 0, -1)
+		if err != nil {
+			return err
+		}
+		has, err := io.ReadAll(io.LimitReader(r, info.Size+1))
+		if err = errors.Join(err, r.Close()); err == nil && !bytes.Equal(has, data) {
+			err = w.f.damaged(w.name, "has another content than what was written just now")
+		}
+		return err
+	})
+}

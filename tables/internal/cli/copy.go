@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/cliutil/sizeflag"
+	"github.com/go-partd/partd/tables"
+)
+
+// storeFlag is a flag for a place of tables, with one for its catalog.
+func storeFlag(cmd *cobra.Command, name, usage string) place {
+	byDefault, catalog := "", name+"-catalog"
+	if name == "dir" {
+		byDefault, catalog = "partd-tables", "catalog"
+	}
+	fl := cmd.Flags()
+	p := place{warehouse: warehouse{
+		dir:     fl.String(name, byDefault, usage+", or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
+		catalog: fl.String(catalog, "", "the `URL` of its catalog, postgres://HOST/DATABASE, or the catalog's directory; without, it is in DIR"),
+		tail:    new(string), cacheDir: new(string), cacheSize: &sizeflag.Size{Bytes: tables.DefaultCacheSize},
+	}}
+	if err := cmd.MarkFlagDirname(name); err != nil {
+		panic(err) // there is no such flag: the program is wrong
+	}
+	return p
+}
+
+func required(cmd *cobra.Command, names ...string) {
+	for _, name := range names {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // there is no such flag: the program is wrong
+		}
+	}
+}
+
+// store runs f on a directory's store. A server does not hand out its files.
+func (p place) store(ctx context.Context, create bool, f func(*tables.Store) error) error {
+	return p.locally(ctx, create, nil, func(s backend) error { return f(s.(*local).Store) })
+}
+
+// copies makes a command of a method that copies tables from one store to another.
+func copies(a *app, cmd *cobra.Command, from, to string, do func(ctx context.Context, from, to *tables.Store, bucket *string) ([]tables.CopiedTable, error)) *cobra.Command {
+	cmd.Args = cliutil.Takes(0, 0, "")
+	source, target := storeFlag(cmd, from, "the `DIR` of the tables to copy"), storeFlag(cmd, to, "the `DIR` where they go")
+	for _, name := range []string{from, to} {
+		if name != "dir" {
+			required(cmd, name)
+		}
+	}
+	p := place{bucket: cmd.Flags().String("bucket", "", anyBucket)}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx := cmd.Context()
+		return source.store(ctx, false, func(from *tables.Store) error {
+			return target.store(ctx, true, func(to *tables.Store) error {
+				done, err := do(ctx, from, to, p.chosen(cmd))
+				if err != nil {
+					return err
+				}
+				var total tables.CopiedTable
+				for _, d := range done {
+					state := "copied"
+					if d.Unchanged {
+						state = "unchanged"
+					}
+					total.Files += d.Files
+					total.Bytes += d.Bytes
+					if _, err := fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, shown(d.Bucket), shown(d.Name), d.Rows, d.Checksum); err != nil {
+						return err
+					}
+				}
+				_, err = fmt.Fprintf(a.err, "%d tables, %d files with %d bytes sent\n", len(done), total.Files, total.Bytes)
+				return err
+			})
+		})
+	}
+	return cmd
+}
+
+func newCopy(a *app) *cobra.Command {
+	return copies(a, &cobra.Command{
+		Use:   "copy --from URL --to URL [flags]",
+		Short: "Copy tables to another place, and prove it",
+		Long: `Copy all buckets, or one, to another directory or bucket of a cloud: each table as it is now, with its
+columns, settings, rules and metadata. Older versions and snapshots stay behind. A
+bucket's tables appear at once. If the command is cut, run it again: it goes on.
+
+Each table is read on both sides then: the number of rows, and a checksum of all rows in
+any order, must be equal. Both are written. A table that is there already, and is no copy
+or was changed since, is an error.`,
+		Example: "  partd-tables copy --from tables --to /mnt/disk/tables\n  partd-tables copy --from tables --to s3://lake/tables --to-catalog postgres://db/tables --bucket NYSE",
+	}, "from", "to", func(ctx context.Context, from, to *tables.Store, bucket *string) ([]tables.CopiedTable, error) {
+		return from.CopyTo(ctx, to, bucket)
+	})
+}
+
+func newBackup(a *app) *cobra.Command {
+	var name string
+	cmd := copies(a, &cobra.Command{
+		Use:   "backup --to URL --name NAME [flags]",
+		Short: "Back tables up under a name",
+		Long: `Copy all buckets, or one, as they are now to a directory for backups of these tables,
+and give their state a name there. Of what earlier backups hold nothing is sent again. If
+the command is cut, there is no backup of the name; the next one goes on.
+
+The directory is one of tables itself: a backup is a snapshot of each bucket in it.`,
+		Example: "  partd-tables backup --to /mnt/backup --name monday\n  partd-tables backups --dir /mnt/backup",
+	}, "dir", "to", func(ctx context.Context, from, to *tables.Store, bucket *string) ([]tables.CopiedTable, error) {
+		return from.Backup(ctx, to, name, bucket)
+	})
+	nameFlag(cmd, &name)
+	return cmd
+}
+
+func newRestore(a *app) *cobra.Command {
+	var name string
+	cmd := copies(a, &cobra.Command{
+		Use:   "restore --from URL --name NAME [flags]",
+		Short: "Make buckets what they were in a backup",
+		Long: `Make all buckets of a backup, or one, what they were then: each in one commit, with its
+tables, metadata and rules. Tables made since are deleted. Those that did not change since
+stay as they are; others are made anew, without their older versions.`,
+		Example: "  partd-tables restore --from /mnt/backup --name monday\n  partd-tables restore --from /mnt/backup --name monday --bucket NYSE",
+	}, "from", "dir", func(ctx context.Context, from, to *tables.Store, bucket *string) ([]tables.CopiedTable, error) {
+		return to.RestoreFrom(ctx, from, name, bucket)
+	})
+	nameFlag(cmd, &name)
+	return cmd
+}
+
+func nameFlag(cmd *cobra.Command, name *string) {
+	cmd.Flags().StringVar(name, "name", "", "the `NAME` of the backup")
+	required(cmd, "name")
+}
+
+func newBackups(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "backups --dir URL [flags]",
+		Short:   "List backups",
+		Long:    `List the backups in a directory for them, oldest first: a line for each bucket.`,
+		Example: "  partd-tables backups --dir /mnt/backup --json",
+		Args:    cliutil.Takes(0, 0, ""),
+	}
+	p := storeFlag(cmd, "dir", "the `DIR` of the backups")
+	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return p.store(cmd.Context(), false, func(s *tables.Store) error {
+			all, err := s.Backups(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return snapshotLines(a, *asJSON, all)
+		})
+	}
+	return cmd
+}

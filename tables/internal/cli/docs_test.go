@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/tables/internal/peers"
+)
+
+// The programs in the docs run as they are, but for the port.
+func TestDocsPython(t *testing.T) {
+	_, u := serving(t, "--listen", "grpc://localhost:0", "--dir", t.TempDir())
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("none is asked for\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ peer, file, from, to, before, after, want string }{
+		{
+			"shoots", "flight.md", "    from shoots import", "\n\nshoots' flags", "import pandas as pd\ndf = pd.DataFrame({'price': [5.0, 15.0]})\n",
+			"print(df.price.tolist())", "[15.0]\n",
+		},
+		{
+			"pyarrow", "flight.md", "    import pyarrow.flight as flight\n", "\n\nActions take", "import pyarrow as pa\ntable = pa.table({'price': [25.0]})\n",
+			"print(table['price'].to_pylist())", "[5.0, 15.0, 25.0]\n",
+		},
+		{"adbc", "flightsql.md", "import adbc_driver_flightsql.dbapi as flightsql", "```", "", "", "pyarrow.Table\nsym: string\n----\nsym: [[\"B\"]]\n"},
+	} {
+		t.Run(c.peer, func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join("..", "..", "docs", c.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, rest, found := strings.Cut(string(text), c.from)
+			inner, _, ended := strings.Cut(rest, c.to)
+			if !found || !ended {
+				t.Fatalf("%s has no %q", c.file, c.from)
+			}
+			block := strings.ReplaceAll(c.from+inner, "8081", u.Port())
+			if strings.HasPrefix(block, "    ") {
+				block = strings.TrimPrefix(strings.ReplaceAll(block, "\n    ", "\n"), "    ")
+			}
+			cmd := exec.CommandContext(t.Context(), peers.Python(t, c.peer), "-c", c.before+block+"\n"+c.after)
+			cmd.Dir = dir
+			cmd.Stderr = t.Output()
+			if out, err := cmd.Output(); err != nil || string(out) != c.want {
+				t.Errorf("%v: %q, want %q\n%s", err, out, c.want, block)
+			}
+		})
+	}
+}

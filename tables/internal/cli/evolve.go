@@ -1,0 +1,187 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables"
+)
+
+func newEvolve(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "evolve [flags] [--] NAME",
+		Short: "Change the columns of a table, or say how puts may",
+		Long: `Change the columns of a table, all changes in one commit: first those of --rename,
+then --drop, --widen and --add. Older versions keep their columns. Rows that are
+there have null in columns that are added.
+
+--mode says what puts may change from now on: strict, add_only, compatible (they
+add columns, and widen numbers) or flexible (they may lack columns, too);
+"" is the default, by which the columns stay, and what a put lacks is null.`,
+		Example: `  partd-tables evolve trades --add venue:utf8 --rename sym:symbol
+  partd-tables evolve trades --widen volume:int64 --drop note --bucket NYSE
+  partd-tables evolve trades --mode compatible`,
+		Args: cliutil.Takes(1, 1, "NAME"),
+	}
+	p := placeFlags(cmd, theBucket)
+	fs := cmd.Flags()
+	mode := fs.String("mode", "", "the `MODE`: strict, add_only, compatible, flexible, or empty")
+	given := map[string]*[]string{
+		"rename": fs.StringArray("rename", nil, "rename a column: `NAME:NEW`"),
+		"drop":   fs.StringArray("drop", nil, "drop the column `NAME`"),
+		"widen":  fs.StringArray("widen", nil, "make numbers larger ones: `NAME:TYPE`, as in n:int64"),
+		"add":    fs.StringArray("add", nil, "add a column: `NAME:TYPE`, as in at:timestamp[us]"),
+	}
+	cliutil.Complete(cmd, "mode", "strict", "add_only", "compatible", "flexible")
+	cmd.ValidArgsFunction = p.completeTables
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var changes []tables.ColumnChange
+		for _, op := range []string{"rename", "drop", "widen", "add"} {
+			for _, text := range *given[op] {
+				c := tables.ColumnChange{Op: op, Column: text}
+				if op != "drop" {
+					// A name may have colons: the last one before a unit or a zone counts.
+					body, _, _ := strings.Cut(text, "[")
+					at := strings.LastIndexByte(body, ':')
+					if at < 0 {
+						return cliutil.Usagef("--%s is %q: it needs a colon, as in NAME:%s", op, text, map[bool]string{true: "NEW", false: "TYPE"}[op == "rename"])
+					}
+					c.Column, c.Type = body[:at], text[at+1:]
+				}
+				if op == "rename" {
+					c.To, c.Type = c.Type, ""
+				}
+				changes = append(changes, c)
+			}
+		}
+		if len(changes) == 0 && !fs.Changed("mode") {
+			return cliutil.Usagef("nothing is to change: give --mode, --add, --rename, --drop or --widen")
+		}
+		ctx := cmd.Context()
+		return p.with(ctx, false, func(s backend) error {
+			if fs.Changed("mode") {
+				if err := s.SetEvolution(ctx, *p.bucket, args[0], tables.Evolution(*mode)); err != nil {
+					return err
+				}
+			}
+			return s.Evolve(ctx, *p.bucket, args[0], changes...)
+		})
+	}
+	return cmd
+}
+
+type ruleLine struct {
+	Name  string `json:"name"`
+	Kind  string `json:"kind"`
+	About string `json:"about"`
+	State string `json:"state"`
+}
+
+// lineOfRule shows a rule to people.
+func lineOfRule(r tables.Rule) ruleLine {
+	line := ruleLine{r.Name, r.Kind, "", map[bool]string{true: "disabled", false: "enabled"}[r.Disabled]}
+	var about []string
+	v := reflect.ValueOf(r)
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if key != "name" && key != "kind" && key != "disabled" && !v.FieldByIndex(f.Index).IsZero() {
+			about = append(about, fmt.Sprintf("%s=%v", key, v.FieldByIndex(f.Index)))
+		}
+	}
+	line.About = strings.Join(about, " ")
+	return line
+}
+
+func newRules(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rules [flags] list|add|remove|enable|disable [NAME] [RULE…]",
+		Short: "List and change the rules for rows of a table or a bucket",
+		Long: `List the rules for rows that are put into a table, or change them. With
+--whole-bucket and no NAME they are those of the bucket, for all its tables and
+those to come. A put that violates a rule is refused whole.
+
+A RULE to add is JSON with a name and a kind: exists, type, range, not_null, unique,
+sorted, regexp or expression; or there is --set time_series or --set prices. Other
+commands take rules by their names.`,
+		Example: `  partd-tables rules add trades '{"name":"positive","kind":"range","column":"price","min":"0"}'
+  partd-tables rules add trades --set time_series
+  partd-tables rules list trades --json
+  partd-tables rules disable --whole-bucket --bucket NYSE "high is highest"`,
+		Args: cliutil.Takes(1, -1, "list, add, remove, enable or disable"),
+	}
+	p := placeFlags(cmd, theBucket)
+	fs := cmd.Flags()
+	asJSON := fs.Bool("json", false, "write a JSON object for each rule")
+	whole := fs.Bool("whole-bucket", false, "the rules of the bucket itself: there is no NAME")
+	var edit tables.RuleEdit
+	fs.StringArrayVar(&edit.Sets, "set", nil, "add a ready `SET`: time_series or prices")
+	fs.StringVar(&edit.Time, "time", "", "the time `COLUMN` for --set")
+	cliutil.Complete(cmd, "set", "time_series", "prices")
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		do, name, rules := args[0], "", args[1:]
+		if !*whole {
+			if len(rules) == 0 {
+				return cliutil.Usagef("rules %s needs the NAME of a table, or --whole-bucket", do)
+			}
+			name, rules = rules[0], rules[1:]
+			if name == "" {
+				return cliutil.Usagef("the name of the table is empty: --whole-bucket is for the bucket's own rules")
+			}
+		}
+		edit := edit
+		switch do {
+		case "list":
+		case "add":
+			for _, text := range rules {
+				var r tables.Rule
+				if err := json.Unmarshal([]byte(text), &r); err != nil {
+					return cliutil.Usagef("rule %s: %w", text, err)
+				}
+				edit.Add = append(edit.Add, r)
+			}
+		case "remove":
+			edit.Remove = rules
+		case "enable":
+			edit.Enable = rules
+		case "disable":
+			edit.Disable = rules
+		default:
+			return cliutil.Usagef("rules takes list, add, remove, enable or disable, not %q", do)
+		}
+		if (do == "list") != (len(rules)+len(edit.Sets) == 0) || do != "add" && len(edit.Sets) > 0 {
+			return cliutil.Usagef("rules %s: rules to list are not named, those to change are, and --set goes with add", do)
+		}
+		ctx := cmd.Context()
+		return p.with(ctx, false, func(s backend) error {
+			if do != "list" {
+				return s.EditRules(ctx, *p.bucket, name, edit)
+			}
+			all, err := s.Rules(ctx, *p.bucket, name)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return records(a.out, true, func(record func(tables.Rule) error) error { return eachOf(all, record) })
+			}
+			return records(a.out, false, func(record func(ruleLine) error) error {
+				return eachOf(all, func(r tables.Rule) error { return record(lineOfRule(r)) })
+			})
+		})
+	}
+	return cmd
+}
+
+func eachOf[T any](all []T, f func(T) error) error {
+	for _, v := range all {
+		if err := f(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}

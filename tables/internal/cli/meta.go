@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables"
+)
+
+const theBuckets = "of the bucket itself, and no table of it"
+
+func newMeta(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "meta",
+		Short: "Read, change and find metadata of tables and buckets",
+		Long: `Read and change what is known of tables and buckets beside their rows, and find
+tables by it. A VALUE that reads as JSON is that, as in 5, true or [1,2]; any other is
+a text, and "5" in double quotes is one, too.`,
+		Example: "  partd-tables meta set AAPL source=feed\n  partd-tables meta find source=feed",
+		Args:    cliutil.Takes(0, 0, ""),
+	}
+	cmd.AddCommand(newMetaGet(a), newMetaSet(a), newMetaFind(a))
+	return cmd
+}
+
+// assigned reads KEY=VALUE.
+func assigned(args []string) (tables.Metadata, error) {
+	m := tables.Metadata{}
+	for _, arg := range args {
+		key, value, ok := strings.Cut(arg, "=")
+		if !ok || key == "" {
+			return nil, cliutil.Usagef("%q is not as KEY=VALUE", arg)
+		}
+		m[key] = value
+		if json.Valid([]byte(value)) {
+			m[key] = json.RawMessage(value)
+		}
+	}
+	return m, nil
+}
+
+func newMetaGet(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "get [flags] [--] [NAME]",
+		Short:   "Write the metadata of a table, or of a bucket",
+		Long:    `Write the metadata of a table or, without NAME, of the bucket.`,
+		Example: "  partd-tables meta get AAPL --bucket NASDAQ\n  partd-tables meta get --bucket NASDAQ --json",
+		Args:    cliutil.Takes(0, 1, ""),
+	}
+	p := placeFlags(cmd, theBucket)
+	at := stateFlags(cmd)
+	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
+	cmd.ValidArgsFunction = p.completeTables
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		if at() != nil && len(args) == 0 {
+			return cliutil.Usagef("--version and --snapshot are for a NAME; snapshot list shows a bucket's metadata")
+		}
+		return p.with(ctx, false, func(s backend) (err error) {
+			var m tables.Metadata
+			if len(args) == 0 {
+				m, err = s.Metadata(ctx, *p.bucket)
+			} else {
+				var info tables.TableInfo
+				info, _, err = s.Describe(ctx, *p.bucket, args[0], at())
+				m = info.Metadata
+			}
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				if m == nil {
+					m = tables.Metadata{}
+				}
+				return encoder(a.out).Encode(m)
+			}
+			type line struct {
+				Key   string `json:"key"`
+				Value string `json:"value"`
+			}
+			return records(a.out, false, func(record func(line) error) error {
+				for _, k := range slices.Sorted(maps.Keys(m)) {
+					if err := record(line{k, metadataText(m[k])}); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+	}
+	return cmd
+}
+
+func newMetaSet(_ *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "set [flags] [--] [NAME] KEY=VALUE…",
+		Short: "Change the metadata of a table, or of a bucket",
+		Long:  `Set values of the metadata of a table or, with --of-bucket, of the bucket.`,
+		Example: `  partd-tables meta set AAPL source=feed lots=100 --bucket NASDAQ
+  partd-tables meta set --of-bucket 'hours={"open":"09:30"}' --bucket NASDAQ
+  partd-tables meta set AAPL --remove source --bucket NASDAQ`,
+		Args: cliutil.Takes(0, -1, ""),
+	}
+	p := placeFlags(cmd, theBucket)
+	fs := cmd.Flags()
+	bucket := fs.Bool("of-bucket", false, theBuckets)
+	remove := fs.StringArray("remove", nil, "remove a `KEY`")
+	replace := fs.Bool("replace", false, "remove all that is not set")
+	cmd.ValidArgsFunction = p.completeTables
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name := ""
+		if !*bucket {
+			if len(args) == 0 || args[0] == "" {
+				return cliutil.Usagef("name a table, or give --of-bucket")
+			}
+			name, args = args[0], args[1:]
+		}
+		set, err := assigned(args)
+		if err != nil {
+			return err
+		}
+		if len(set) == 0 && len(*remove) == 0 && !*replace {
+			return cliutil.Usagef("there is nothing to change: give KEY=VALUE, --remove KEY or --replace")
+		}
+		return p.with(cmd.Context(), false, func(s backend) error {
+			return s.ChangeMetadata(cmd.Context(), *p.bucket, name, tables.MetadataChange{Set: set, Remove: *remove, Replace: *replace})
+		})
+	}
+	return cmd
+}
+
+func newMetaFind(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "find [flags] [--] KEY=VALUE…",
+		Short:   "List the tables that have some metadata",
+		Long:    `List the tables whose metadata has all of the values, in all buckets or in one.`,
+		Example: "  partd-tables meta find source=feed lots=100 --bucket NASDAQ --json",
+		Args:    cliutil.Takes(1, -1, "KEY=VALUE"),
+	}
+	p := placeFlags(cmd, anyBucket)
+	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		wanted, err := assigned(args)
+		if err != nil {
+			return err
+		}
+		ctx := cmd.Context()
+		return p.with(ctx, false, func(s backend) error {
+			return records(a.out, *asJSON, func(record func(tableLine) error) error {
+				return each(ctx, s, p.chosen(cmd), &tables.Filter{Metadata: wanted}, func(i tables.TableInfo) error { return record(lineOf(i)) })
+			})
+		})
+	}
+	return cmd
+}

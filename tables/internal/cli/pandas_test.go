@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/peers"
+)
+
+// TestPandas puts frames of all that pandas has, and compares what comes back by
+// pandas' own means: from the tail, folded, appended to, replaced, and over Flight.
+func TestPandas(t *testing.T) {
+	python := peers.Python(t, "pandas")
+	dir, frames := filepath.Join(t.TempDir(), "tables"), t.TempDir()
+	peer := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command(python, append([]string{"testdata/pandas_peer.py"}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	names := strings.Fields(peer("make", frames))
+	if len(names) < 15 {
+		t.Fatal("few frames:", names)
+	}
+	files := t.TempDir()
+	got := []string{"check"}
+	get := func(name, state string, copies int) {
+		t.Helper()
+		path := filepath.Join(files, name+" "+state+".arrow")
+		done(t, "", "get", name, "--dir", dir, "--format", "arrow", "-o", path)
+		got = append(got, name, path, fmt.Sprint(copies))
+	}
+	put := func(name, mode string) {
+		t.Helper()
+		done(t, "", "put", name, filepath.Join(frames, name+".arrow"), "--dir", dir, "--mode", mode)
+	}
+	for _, name := range names {
+		put(name, "append")
+		get(name, "tail", 1)
+	}
+	done(t, "", "fold", "--dir", dir)
+	for _, name := range names {
+		get(name, "folded", 1)
+		put(name, "append")
+		get(name, "twice", 2)
+		put(name, "replace")
+		get(name, "replaced", 1)
+	}
+	peer(got...)
+	url, token := remoteServer(t, flightd.Admin)
+	peer("flight", url, token)
+}

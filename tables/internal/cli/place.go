@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/flightclient"
+)
+
+// place is where a command works: in a directory or a bucket, or at a server.
+type place struct {
+	warehouse
+	bucket                *string
+	server, tokenFile, ca *string
+	insecure              *bool
+	dirFlag               *pflag.Flag
+}
+
+// directoryFlags is for commands that are about no bucket.
+func directoryFlags(cmd *cobra.Command) place {
+	fs := cmd.Flags()
+	p := place{
+		warehouse: warehouseFlags(fs, "partd-tables"),
+		server:    fs.String("server", "", "the `URL` of a server instead: grpc://HOST:PORT or grpc+tls://HOST:PORT"),
+		tokenFile: fs.String("token-file", "", "the `FILE` with the token for the server"),
+		ca:        fs.String("ca", "", "the `FILE` with the certificates (PEM) that may vouch for the server"),
+		insecure:  fs.Bool("insecure", false, "send the token without TLS, too"),
+	}
+	if err := cmd.MarkFlagDirname("dir"); err != nil {
+		panic(err) // there is no such flag: the program is wrong
+	}
+	p.dirFlag = fs.Lookup("dir")
+	return p
+}
+
+func placeFlags(cmd *cobra.Command, bucket string) place {
+	p := directoryFlags(cmd)
+	p.bucket = cmd.Flags().String("bucket", "", bucket)
+	return p
+}
+
+// chosen is the bucket that was asked for, nil for all.
+func (p place) chosen(cmd *cobra.Command) *string {
+	if cmd.Flags().Changed("bucket") {
+		return p.bucket
+	}
+	return nil
+}
+
+// with runs f on the directory's store, or on the server. Only what writes rows
+// makes the directory.
+func (p place) with(ctx context.Context, create bool, f func(backend) error) error {
+	if *p.server != "" {
+		return p.remotely(f)
+	}
+	return p.locally(ctx, create, nil, f)
+}
+
+// withSQL is with, for what runs SQL: a server has an engine of its own.
+func (p place) withSQL(ctx context.Context, f func(backend) error) error {
+	if *p.server != "" {
+		return p.remotely(f)
+	}
+	engine, err := duck.New(nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.locally(ctx, false, engine, f), engine.Close())
+}
+
+func (p place) locally(ctx context.Context, create bool, engine tables.Engine, f func(backend) error) (err error) {
+	if err := p.exists(); !create && err != nil {
+		return err
+	}
+	store, err := p.openStore(ctx, &tables.Options{FoldAge: -1, Engine: engine})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return f(&local{store})
+}
+
+func (p place) remotely(f func(backend) error) error {
+	c, err := p.dial()
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(c), c.Close())
+}
+
+func (p place) dial() (*flightclient.Client, error) {
+	if p.dirFlag.Changed {
+		return nil, cliutil.Usagef("--dir and --server exclude each other")
+	}
+	o := &flightclient.Options{Insecure: *p.insecure}
+	if *p.tokenFile != "" {
+		token, err := os.ReadFile(*p.tokenFile)
+		if err != nil {
+			return nil, err
+		}
+		o.Token = string(bytes.TrimSpace(token))
+	}
+	if *p.ca != "" {
+		pem, err := os.ReadFile(*p.ca)
+		if err != nil {
+			return nil, err
+		}
+		if o.CAs = x509.NewCertPool(); !o.CAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s: there is no certificate in PEM", *p.ca)
+		}
+	}
+	c, err := flightclient.Dial(*p.server, o)
+	if err != nil {
+		return nil, cliutil.Usagef("--server: %w", err)
+	}
+	return c, nil
+}

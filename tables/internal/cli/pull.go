@@ -1,0 +1,252 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/pull"
+)
+
+// pullConfig is what the flags of all commands of pull say.
+type pullConfig struct {
+	options                       pull.Options
+	dir, tokenFile, cert, key, ca string
+}
+
+func newPull(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "pull",
+		Short: "Save and load tables that all nodes see under one name",
+		Long: `Save and load tables that all nodes see under one name. A node is a directory, and
+pull serve gives others what it has; get fetches only the files that are not here.
+Nodes find each other in a registry, NATS: that of --registry, or one that the first
+node of this machine runs. docs/pull.md is a tour.`,
+		Example: "  partd-tables pull save prices prices.parquet --dir here\n  partd-tables pull get prices --dir there --from 2024-01-02",
+	}
+	cmd.AddCommand(newPullServe(a), newPullSave(a), newPullGet(a), newPullList(a), newPullVerify(a))
+	return cmd
+}
+
+// command makes one of the commands of pull, which f runs with the node open.
+func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *pull.Node, args []string) error) *cobra.Command {
+	fs := cmd.Flags()
+	fs.StringVar(&c.dir, "dir", "pull", "the `DIR` of the node")
+	fs.StringVar(&c.options.Registry, "registry", "", "`URLS` of NATS servers, with commas between them; without, that of this machine")
+	fs.StringVar(&c.tokenFile, "token-file", "", "`FILE` with the token that nodes show each other")
+	fs.StringVar(&c.cert, "tls-cert", "", "`FILE` with this node's certificate, in PEM")
+	fs.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
+	fs.StringVar(&c.ca, "tls-ca", "", "`FILE` with the certificates that sign those of nodes, in PEM")
+	fs.DurationVar(&c.options.SyncTimeout, "sync-timeout", pull.DefaultSyncTimeout, "`TIME` in which it must be known what is new")
+	fs.DurationVar(&c.options.Lease, "lease", pull.DefaultLease, "`TIME` that a silent node counts as alive")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := c.finish(); err != nil {
+			return err
+		}
+		n, err := pull.Open(cmd.Context(), c.dir, &c.options)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f(cmd.Context(), n, args), n.Close())
+	}
+	return cmd
+}
+
+// finish reads the files that the flags name.
+func (c *pullConfig) finish() error {
+	if c.options.SyncTimeout <= 0 || c.options.Lease <= 0 || c.options.MaxStaleness < 0 {
+		return cliutil.Usagef("--sync-timeout and --lease are more than 0, as in 30s, and --max-staleness is not less")
+	}
+	if c.tokenFile != "" {
+		secret, err := readSecret(c.tokenFile)
+		if err != nil {
+			return cliutil.Usagef("--token-file: %w", err)
+		}
+		c.options.Token = string(secret)
+	}
+	if c.cert == "" && c.key == "" && c.ca == "" {
+		return nil
+	}
+	if c.cert == "" || c.key == "" || c.ca == "" {
+		return cliutil.Usagef("--tls-cert, --tls-key and --tls-ca go together: one is missing")
+	}
+	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+	if err != nil {
+		return cliutil.Usagef("--tls-cert, --tls-key: %w", err)
+	}
+	pem, err := os.ReadFile(c.ca)
+	pool := x509.NewCertPool()
+	if err != nil || !pool.AppendCertsFromPEM(pem) {
+		return cliutil.Usagef("--tls-ca: %s has no certificate (%v)", c.ca, err)
+	}
+	c.options.TLS = &tls.Config{
+		Certificates: []tls.Certificate{pair}, RootCAs: pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
+	}
+	return nil
+}
+
+func newPullServe(a *app) *cobra.Command {
+	c := new(pullConfig)
+	exitOnStdinClose := false
+	cmd := c.command(&cobra.Command{
+		Use:   "serve",
+		Short: "Give other nodes the tables of a directory",
+		Long: `Give other nodes the tables of a directory, until SIGTERM or SIGINT. Once it serves,
+it writes "ready URL" on a line of its own.`,
+		Example: "  partd-tables pull serve --registry nats://a:4222,nats://b:4222,nats://c:4222 --listen 10.0.0.7:8082 --token-file token",
+		Args:    cliutil.Takes(0, 0, ""),
+	}, func(ctx context.Context, n *pull.Node, _ []string) error {
+		if _, err := fmt.Fprintf(a.out, "ready %s\n", n.Address()); err != nil {
+			return err
+		}
+		if exitOnStdinClose {
+			var end context.CancelFunc
+			ctx, end = context.WithCancel(ctx)
+			go func() {
+				_, _ = io.Copy(io.Discard, a.in)
+				end()
+			}()
+		}
+		<-ctx.Done()
+		return nil
+	})
+	c.options.Logger = cliutil.NewLog("text", a.err)
+	cmd.Flags().StringVar(&c.options.Listen, "listen", "localhost:8082", "`HOST:PORT` to listen on; port 0 picks a free one")
+	cmd.Flags().StringVar(&c.options.Advertise, "advertise", "", "`HOST:PORT` by which other nodes reach it; without, that of --listen")
+	cmd.Flags().BoolVar(&exitOnStdinClose, "exit-on-stdin-close", false, "end when the standard input is closed, as it is when the program that started this one ends")
+	return cmd
+}
+
+func newPullSave(a *app) *cobra.Command {
+	c := new(pullConfig)
+	var format *string
+	cmd := c.command(&cobra.Command{
+		Use:   "save [flags] [--] NAME FILE",
+		Short: "Save the rows of a file",
+		Long: `Save the rows of a file under a name. At times that the table has, columns of the
+file take the place of the table's, and its other columns stay.`,
+		Example: "  partd-tables pull save prices prices.csv",
+		Args:    cliutil.Takes(2, 2, "NAME and FILE"),
+	}, func(ctx context.Context, n *pull.Node, args []string) error {
+		in, _, err := a.input(args[1], formats.Format(*format))
+		if err != nil {
+			return err
+		}
+		defer in.File.Close() //nolint:errcheck // it was only read
+		r, err := in.Read(ctx)
+		if err != nil {
+			return err
+		}
+		defer r.Release()
+		v, err := n.Save(ctx, args[0], r)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(a.err, "%s: version %d\n", shown(args[0]), v)
+		return err
+	})
+	format = cmd.Flags().String("format", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
+	return cmd
+}
+
+func newPullGet(a *app) *cobra.Command {
+	c := new(pullConfig)
+	var from, to, format, file *string
+	var force *bool
+	cmd := c.command(&cobra.Command{
+		Use:     "get [flags] [--] NAME",
+		Short:   "Write the rows of a table, and fetch what is missing before",
+		Example: "  partd-tables pull get prices --from 2026-01-01 --to 2026-02-01 -o january.parquet",
+		Args:    cliutil.Takes(1, 1, "NAME"),
+	}, func(ctx context.Context, n *pull.Node, args []string) error {
+		var times [2]time.Time
+		for i, text := range []string{*from, *to} {
+			var err error
+			if text == "" {
+				continue
+			}
+			if times[i], _, err = filter.ParseTime(text); err != nil {
+				return cliutil.Usagef("%s: %w", []string{"--from", "--to"}[i], err)
+			}
+		}
+		as, err := a.outputFormat(*format, *file)
+		if err != nil {
+			return err
+		}
+		r, err := n.Load(ctx, args[0], times[0], times[1])
+		if err != nil {
+			return err
+		}
+		defer r.Release()
+		return a.writeResult(r, as, *file, *force)
+	})
+	fs := cmd.Flags()
+	from = fs.String("from", "", "only rows from this `TIME` on")
+	to = fs.String("to", "", "only rows before this `TIME`")
+	format = fs.String("format", "", "`FORMAT` to write: table, csv, jsonl, parquet or arrow")
+	file = fs.StringP("output", "o", "", "the `FILE` to write")
+	force = fs.Bool("force", false, "replace a file that is there")
+	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "`TIME` that the table may be old where nobody answers")
+	return cmd
+}
+
+func newPullList(a *app) *cobra.Command {
+	c := new(pullConfig)
+	return c.command(&cobra.Command{
+		Use:   "list",
+		Short: "List the tables, their versions and how many nodes have them",
+		Args:  cliutil.Takes(0, 0, ""),
+	}, func(ctx context.Context, n *pull.Node, _ []string) error {
+		all, err := n.List(ctx)
+		if err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "NAME\tVERSION\tROWS\tBYTES\tHERE\tHOLDERS")
+		for _, t := range all {
+			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\n", shown(t.Name), t.Version, t.Rows, t.Bytes, t.Here, t.Holders)
+		}
+		return w.Flush()
+	})
+}
+
+func newPullVerify(a *app) *cobra.Command {
+	c := new(pullConfig)
+	return c.command(&cobra.Command{
+		Use:   "verify",
+		Short: "Check the files of all nodes, and repair what is damaged",
+		Long: `Read all files of the newest versions, here and at all nodes that are alive, compare
+them with their hashes, and fetch those that are damaged from a node that has them
+right. Findings are lines of JSON. It fails where something could not be repaired.`,
+		Args: cliutil.Takes(0, 0, ""),
+	}, func(ctx context.Context, n *pull.Node, _ []string) error {
+		found, err := n.Verify(ctx)
+		if err != nil {
+			return err
+		}
+		e, left := encoder(a.out), 0
+		for _, f := range found {
+			if err := e.Encode(f); err != nil {
+				return err
+			}
+			if !f.Repaired {
+				left++
+			}
+		}
+		if left > 0 {
+			return fmt.Errorf("%d of %d findings are not repaired", left, len(found))
+		}
+		return nil
+	})
+}

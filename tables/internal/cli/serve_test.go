@@ -1,0 +1,293 @@
+package cli
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/cliutil"
+)
+
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "partd-tables")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "partd-tables")
+	cmd := exec.Command("go", "build", "-o", file, "../../cmd/partd-tables")
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	cmd.Stderr = os.Stderr
+	return file, cmd.Run()
+})
+
+// serving starts the command, and returns it with the address that it says.
+func serving(t *testing.T, args ...string) (*exec.Cmd, *url.URL) {
+	t.Helper()
+	file, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(file, append([]string{"serve"}, args...)...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if ready, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
+			u, err := url.Parse(ready)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return cmd, u
+		}
+	}
+	t.Fatal("the server ended before it was ready")
+	return nil, nil
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// certificate writes one for localhost, which vouches for itself.
+func certificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+// shoots' own client gets from this server what it gets from shoots', without
+// and with TLS and tokens; then it ends the server, which exits with 0.
+func TestShootsClient(t *testing.T) {
+	cert, key := certificate(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("a secret of 32 bytes or more, of words\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ flags, peer []string }{
+		"plain": {[]string{"--listen", "grpc://localhost:0"}, nil},
+		"tls": {
+			[]string{"--listen", "grpc+tls://localhost:0", "--tls-cert", cert, "--tls-key", key, "--secret-file", secret},
+			[]string{cert, key, "a secret of 32 bytes or more, of words"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd, u := serving(t, append(c.flags, "--dir", filepath.Join(t.TempDir(), "buckets"))...)
+			if out := python(t, "shoots", "shoots_serve_peer.py", append([]string{u.Port(), freePort(t), t.TempDir()}, c.peer...)...); strings.TrimSpace(out) != "" {
+				t.Error(out)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What would be unsafe, or is half said, is wrong usage.
+func TestServeUsage(t *testing.T) {
+	cert, key := certificate(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, words string }{
+		{"--tls-cert " + cert, "go together"},
+		{"--tls-key " + key, "go together"},
+		{"--cert_file " + cert, "go together"},
+		{"--secret-file " + secret, "without TLS"},
+		{"--secret x", "without TLS"},
+		{"--listen grpc://0.0.0.0:0", "neither a secret nor TLS"},
+		{"--listen grpc://localhost:0 --http 0.0.0.0:0", "neither a secret nor TLS"},
+		{"--listen grpc+tls://localhost:0", "--tls-cert"},
+		{"--listen grpc://localhost:0 --tls-cert " + cert + " --tls-key " + key, "grpc+tls"},
+		{"--listen tcp://localhost:0", "grpc://HOST:PORT"},
+		{"--listen grpc://localhost", "HOST:PORT"},
+		{"--listen grpc://localhost:x", "no port"},
+		{"--listen grpc://localhost:0 --port 1", "excludes"},
+		{"--print-token", "--secret-file"},
+		{"--max-puts 0", "at least 1"},
+		{"--idle-timeout 0s", "more than 0"},
+	} {
+		if _, stderr, code := command(t, "", append([]string{"serve", "--dir", t.TempDir()}, strings.Fields(c.args)...)...); code != cliutil.ExitUsage || !strings.Contains(stderr, c.words) {
+			t.Errorf("%s: %d %s", c.args, code, stderr)
+		}
+	}
+	for _, args := range []string{"token", "token --admin", "token --admin --read --secret-file " + secret, "token --admin --ttl x --secret-file " + secret} {
+		if _, stderr, code := command(t, "", strings.Fields(args)...); code != cliutil.ExitUsage {
+			t.Errorf("%s: %d %s", args, code, stderr)
+		}
+	}
+	if out, _, code := command(t, "", "token", "--admin", "--bucket", "B", "--bucket", "", "--secret-file", secret); code != 0 || strings.Count(out, ".") != 2 {
+		t.Errorf("%d %q", code, out)
+	}
+	if out, _, code := command(t, "", "token", "--read", "--ttl", "30d", "--secret-file", secret); code != 0 || strings.Count(out, ".") != 2 || strings.Count(out, "\n") != 1 {
+		t.Errorf("%d %q", code, out)
+	}
+}
+
+// SIGTERM and the end of the standard input end the server in order.
+func TestServeEnds(t *testing.T) {
+	t.Setenv("SHOOTS_PORT", "0")
+	t.Setenv("SHOOTS_BUCKET_DIR", filepath.Join(t.TempDir(), "named by a variable"))
+	cmd, u := serving(t)
+	if u.Scheme != "grpc" || u.Hostname() != "localhost" || u.Port() == "8081" {
+		t.Error(u)
+	}
+	if _, err := os.Stat(filepath.Join(os.Getenv("SHOOTS_BUCKET_DIR"), "catalog.db")); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	cmd, _ = serving(t, "--exit-on-stdin-close") // which is the null device
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The server tells HTTP how it is, and gives a token that it takes; what it writes
+// holds no secret.
+func TestServeHTTPAndToken(t *testing.T) {
+	file, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const secret = "a secret that nobody may read"
+	cert, key := certificate(t)
+	admin := "localhost:" + freePort(t)
+	cmd := exec.Command(file, "serve", "--listen", "grpc+tls://localhost:0", "--dir", t.TempDir(), "--tls-cert", cert, "--tls-key", key,
+		"--secret-file", write(t, "secret", secret+"\n"), "--print-token", "--http", admin)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	lines := bufio.NewScanner(out)
+	var said []string
+	for len(said) < 2 && lines.Scan() {
+		said = append(said, lines.Text())
+	}
+	if len(said) != 2 || strings.Count(said[0], ".") != 2 || !strings.HasPrefix(said[1], "ready grpc+tls://localhost:") {
+		t.Fatal(said)
+	}
+	server := strings.TrimPrefix(said[1], "ready ")
+	run := func(token string) (string, int) {
+		_, stderr, code := command(t, "", "list", "--server", server, "--token-file", write(t, "token", token+"\n"), "--ca", cert)
+		return stderr, code
+	}
+	if stderr, code := run(said[0]); code != cliutil.ExitOK {
+		t.Error(stderr)
+	}
+	const wrong = "eyJwrong.token.here"
+	if stderr, code := run(wrong); code != cliutil.ExitFailed || strings.Contains(stderr, wrong) {
+		t.Error(code, stderr)
+	}
+	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": `partd_tables_calls_total{code="OK",method="DoAction"} 1`} {
+		r, err := http.Get("http://" + admin + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		if err != nil || r.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %d %v %s", path, r.StatusCode, err, body)
+		}
+	}
+	pem, err := os.ReadFile(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}}
+	defer client.CloseIdleConnections()
+	for token, want := range map[string]int{said[0]: http.StatusOK, wrong: http.StatusUnauthorized} {
+		sign, err := http.NewRequest(http.MethodPost, "https://"+admin+"/api/sign-in", strings.NewReader(`{"token": "`+token+`"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sign.Header.Set("X-Partd", "1")
+		r, err := client.Do(sign)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode != want || r.ProtoMajor != 2 || want == http.StatusOK && !r.Cookies()[0].Secure {
+			t.Error(r)
+		}
+	}
+	if r, err := client.Get("http://" + admin + "/"); err != nil || r.Request.URL.Scheme != "https" || r.StatusCode != http.StatusOK { // it is led there
+		t.Error(r, err)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	for _, hidden := range []string{secret, said[0], wrong} {
+		if strings.Contains(log.String(), hidden) {
+			t.Error("the log holds a secret: ", log.String())
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables"
+)
+
+// settingsFlags are the flags for the settings of a table. What they return changes
+// settings by those that were given, and reports whether any was.
+func settingsFlags(cmd *cobra.Command) func(*tables.Settings) bool {
+	fs := cmd.Flags()
+	time := fs.String("time", "", "the `COLUMN` with the time, by which the table's rows are ordered")
+	keys := fs.StringArray("key", nil, "a `COLUMN` that tells rows of equal time apart; may be given again")
+	rule := fs.String("on-duplicate", "", "what becomes of rows of equal time and keys: the `RULE` is keep_all, keep_first, keep_last or error")
+	cliutil.Complete(cmd, "on-duplicate", string(tables.KeepAll), string(tables.KeepFirst), string(tables.KeepLast), string(tables.RefuseDuplicate))
+	return func(s *tables.Settings) bool {
+		if fs.Changed("time") {
+			s.Time = *time
+		}
+		if fs.Changed("key") {
+			s.Keys = *keys
+		}
+		if fs.Changed("on-duplicate") {
+			s.OnDuplicate = tables.OnDuplicate(*rule)
+		}
+		return fs.Changed("time") || fs.Changed("key") || fs.Changed("on-duplicate")
+	}
+}
+
+func newSettings(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "settings [flags] [--] NAME",
+		Short: "Show or change the settings of a table",
+		Long: `Write the settings of a table as JSON; with flags, change those first that are given.
+Where rows are ordered in another way then, or by another rule for duplicates, the
+table's files are written anew, in one new version.`,
+		Example: "  partd-tables settings trades --time time --key sym --on-duplicate keep_last",
+		Args:    cliutil.Takes(1, 1, "NAME"),
+	}
+	p := placeFlags(cmd, theBucket)
+	change := settingsFlags(cmd)
+	cmd.ValidArgsFunction = p.completeTables
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		return p.with(ctx, false, func(s backend) error {
+			settings, err := s.Settings(ctx, *p.bucket, args[0])
+			if err != nil {
+				return err
+			}
+			if change(&settings) {
+				if err := s.SetSettings(ctx, *p.bucket, args[0], settings); err != nil {
+					return err
+				}
+			}
+			return encoder(a.out).Encode(settings)
+		})
+	}
+	return cmd
+}
+
+// newEnd makes head and tail.
+func newEnd(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
+	cmd.Args = cliutil.Takes(1, 1, "NAME")
+	p := placeFlags(cmd, theBucket)
+	n := cmd.Flags().Int64P("rows", "n", 10, "so many `ROWS`")
+	columns := cmd.Flags().String("columns", "", "the `COLUMNS` to write, with commas between them")
+	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each row")
+	cmd.ValidArgsFunction = p.completeTables
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *n < 1 {
+			return cliutil.Usagef("--rows is %d, and must be 1 at least", *n)
+		}
+		names, err := columnNames("columns", *columns)
+		if err != nil {
+			return err
+		}
+		format := ""
+		if *asJSON {
+			format = "jsonl"
+		}
+		as, err := a.outputFormat(format, "")
+		if err != nil {
+			return err
+		}
+		o := options(*n)
+		o.Columns = names
+		ctx := cmd.Context()
+		return p.with(ctx, false, func(s backend) error {
+			r, err := s.Scan(ctx, *p.bucket, args[0], nil, o)
+			if err != nil {
+				return err
+			}
+			defer r.Release()
+			return a.writeResult(r, as, "", false)
+		})
+	}
+	return cmd
+}
+
+func newHead(a *app) *cobra.Command {
+	return newEnd(a, &cobra.Command{
+		Use:     "head [flags] [--] NAME",
+		Short:   "Write the first rows of a table",
+		Long:    `Write the first rows of a table: the earliest ones, if it has a time column.`,
+		Example: "  partd-tables head trades -n 3",
+	}, func(n int64) *tables.ScanOptions { return &tables.ScanOptions{Limit: n} })
+}
+
+func newTail(a *app) *cobra.Command {
+	return newEnd(a, &cobra.Command{
+		Use:     "tail [flags] [--] NAME",
+		Short:   "Write the last rows of a table",
+		Long:    `Write the last rows of a table, in their order: the latest ones, if it has a time column.`,
+		Example: "  partd-tables tail trades -n 1 --json",
+	}, func(n int64) *tables.ScanOptions { return &tables.ScanOptions{Last: n} })
+}

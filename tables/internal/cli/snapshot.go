@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables"
+)
+
+// stateFlags lets a command choose an older state of tables; the function is for when
+// flags were read.
+func stateFlags(cmd *cobra.Command) func() tables.At {
+	fs := cmd.Flags()
+	version := fs.Int64("version", -1, "what was there in a `VERSION`")
+	snapshot := fs.String("snapshot", "", "what a `SNAPSHOT` of the bucket has")
+	cmd.MarkFlagsMutuallyExclusive("version", "snapshot")
+	return func() tables.At {
+		switch {
+		case fs.Changed("snapshot"):
+			return tables.AtSnapshot(*snapshot)
+		case fs.Changed("version"):
+			return tables.AtVersion(tables.Version(*version))
+		}
+		return nil
+	}
+}
+
+func newSnapshot(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "snapshot",
+		Short: "Keep the state of a bucket under a name",
+		Long: `Keep the state of a bucket under a name: all its tables with their rows and
+metadata. Nothing is copied, and what a snapshot has can be read until it is deleted,
+whatever becomes of the tables.`,
+		Example: "  partd-tables snapshot create before-import\n  partd-tables snapshot restore before-import",
+		Args:    cliutil.Takes(0, 0, ""),
+	}
+	cmd.AddCommand(newSnapshotCreate(a), newSnapshotList(a), newSnapshotDelete(a), newSnapshotRestore(a))
+	return cmd
+}
+
+func newSnapshotCreate(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "create [flags] [--] [SNAPSHOT]",
+		Short:   "Make a snapshot of a bucket",
+		Long:    `Make a snapshot of a bucket, and write its name: without SNAPSHOT, the time.`,
+		Example: "  partd-tables snapshot create before-import --bucket NYSE",
+		Args:    cliutil.Takes(0, 1, ""),
+	}
+	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
+	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name := ""
+		if len(args) > 0 {
+			if name = args[0]; name == "" {
+				return cliutil.Usagef("the name of the snapshot is empty")
+			}
+		}
+		return p.with(cmd.Context(), false, func(s backend) error {
+			name, err := s.Snapshot(cmd.Context(), *p.bucket, name)
+			switch {
+			case err != nil:
+			case *asJSON:
+				err = encoder(a.out).Encode(map[string]string{"bucket": *p.bucket, "name": name})
+			default:
+				_, err = fmt.Fprintln(a.out, name)
+			}
+			return err
+		})
+	}
+	return cmd
+}
+
+type snapshotLine struct {
+	Bucket   string `json:"bucket"`
+	Name     string `json:"name"`
+	Time     string `json:"time"`
+	Tables   int    `json:"tables"`
+	Metadata object `json:"metadata"`
+}
+
+// object is metadata that is shown to people as JSON.
+type object tables.Metadata
+
+func (o object) String() string { return metadataText(tables.Metadata(o)) }
+
+func newSnapshotList(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "list [flags]",
+		Short:   "List the snapshots of a bucket",
+		Long:    `List the snapshots of a bucket, oldest first.`,
+		Example: "  partd-tables snapshot list --bucket NYSE --json",
+		Args:    cliutil.Takes(0, 0, ""),
+	}
+	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
+	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each snapshot")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return p.with(cmd.Context(), false, func(s backend) error {
+			all, err := s.Snapshots(cmd.Context(), *p.bucket)
+			if err != nil {
+				return err
+			}
+			return snapshotLines(a, *asJSON, all)
+		})
+	}
+	return cmd
+}
+
+func snapshotLines(a *app, asJSON bool, all []tables.SnapshotInfo) error {
+	return records(a.out, asJSON, func(record func(snapshotLine) error) error {
+		for _, i := range all {
+			line := snapshotLine{i.Bucket, i.Name, i.Time.Format("2006-01-02T15:04:05.000000Z07:00"), i.Tables, object(i.Metadata)}
+			if err := record(line); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func newSnapshotDelete(_ *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "delete [flags] [--] [SNAPSHOT…]",
+		Short: "Delete snapshots of a bucket",
+		Long: `Delete snapshots of a bucket. One that is missing is no error. Files that nothing
+else needs are removed by expire.`,
+		Example: "  partd-tables snapshot delete before-import --bucket NYSE\n  partd-tables snapshot delete --all",
+		Args:    cliutil.Takes(0, -1, ""),
+	}
+	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
+	all := cmd.Flags().Bool("all", false, "delete all snapshots of the bucket")
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *all == (len(args) > 0) {
+			return cliutil.Usagef("name the snapshots to delete, or give --all")
+		}
+		return p.with(cmd.Context(), false, func(s backend) error {
+			if *all {
+				return s.DeleteSnapshots(cmd.Context(), *p.bucket)
+			}
+			for _, name := range args {
+				if err := s.DeleteSnapshot(cmd.Context(), *p.bucket, name); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return cmd
+}
+
+func newSnapshotRestore(_ *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "restore [flags] [--] SNAPSHOT [NAME…]",
+		Short: "Make a bucket, or some of its tables, what they were",
+		Long: `Make a bucket what it was in a snapshot, in one commit: tables that were changed get
+a new version with the rows, columns and metadata of then, those deleted are made
+anew, and those made since are deleted. With NAMEs, these tables alone are restored.`,
+		Example: "  partd-tables snapshot restore before-import --bucket NYSE\n  partd-tables snapshot restore before-import AAPL --bucket NASDAQ",
+		Args:    cliutil.Takes(1, -1, "SNAPSHOT"),
+	}
+	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return p.with(cmd.Context(), false, func(s backend) error {
+			return s.Restore(cmd.Context(), *p.bucket, args[0], args[1:]...)
+		})
+	}
+	return cmd
+}
+
+// metadataText is a value of metadata for people: a text as it is, others as JSON.
+func metadataText(v any) string {
+	if s, ok := v.(string); ok {
+		return s
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(b)
+}

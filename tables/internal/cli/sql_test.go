@@ -1,0 +1,46 @@
+package cli
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/cliutil"
+)
+
+func TestSQL(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tables")
+	run := func(args ...string) string { t.Helper(); return done(t, "", append(args, "--dir", dir)...) }
+	csv := write(t, "trades.csv", "sym,price\nA,1.5\nB,2.5\nA,3.5\n")
+	run("put", "trades", csv, "--bucket", "NYSE")
+	run("fold")
+	run("put", "trades", csv, "--bucket", "NYSE", "--mode", "append")
+	run("put", "names", write(t, "names.csv", "sym,name\nA,Alpha\n"))
+	if got := run("sql", "SELECT sym, count(*) AS n, sum(price) AS total FROM trades GROUP BY sym ORDER BY sym", "--bucket", "NYSE"); got != "sym,n,total\nA,4,10\nB,2,5\n" {
+		t.Errorf("%q", got)
+	}
+	if got := run("sql", `SELECT name, price FROM "NYSE".trades JOIN names USING (sym) WHERE price < 2`, "--format", "jsonl"); got != strings.Repeat(`{"name":"Alpha","price":1.5}`+"\n", 2) {
+		t.Errorf("%q", got)
+	}
+	if got := run("sql", "SELECT count(*) AS n FROM trades", "--bucket", "NYSE", "--version", "1"); got != "n\n3\n" {
+		t.Errorf("%q", got)
+	}
+	out := filepath.Join(t.TempDir(), "out.parquet")
+	run("sql", `SELECT * FROM "NYSE".trades`, "-o", out)
+	run("put", "copy", out)
+	if got := run("sql", "SELECT sum(price) AS s FROM copy"); got != "s\n15\n" {
+		t.Errorf("%q", got)
+	}
+	for sql, want := range map[string]string{
+		"SELECT * FROM trade":           `line 1, column 15: table "trade"`,
+		"SELECT * FROM read_csv('x')":   "there is no table function",
+		"COPY names TO '/tmp/x'":        "only one statement is allowed, a SELECT",
+		"SELECT foo FROM names":         `line 1, column 8: Binder error: Referenced column "foo" not found`,
+		"SELECT 1 FROM names, \"names2": "line 1, column 22: Parser error",
+	} {
+		_, stderr, code := command(t, "", "sql", sql, "--dir", dir)
+		if code != cliutil.ExitFailed || !strings.Contains(stderr, want) || strings.Contains(stderr, dir) {
+			t.Errorf("%s: exit code %d, %s", sql, code, stderr)
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+const defaultTTL = 365 * 24 * time.Hour
+
+func newToken(a *app) *cobra.Command {
+	var admin, read bool
+	var file string
+	var buckets []string
+	ttl := ttlFlag(defaultTTL)
+	cmd := &cobra.Command{
+		Use:   "token --admin|--read --secret-file FILE",
+		Short: "Make a token for clients of serve",
+		Long: `Write a token for clients of a server that has the same secret. With --read it
+allows reading alone. It is valid until it expires: to take it back, give the server
+another secret.`,
+		Example: "  partd-tables token --read --ttl 30d --secret-file secret",
+		Args:    cliutil.Takes(0, 0, ""),
+		RunE: func(*cobra.Command, []string) error {
+			if admin == read {
+				return cliutil.Usagef("token takes either --admin or --read")
+			}
+			if file == "" {
+				return cliutil.Usagef("--secret-file is missing: the server's secret, which the token is signed with")
+			}
+			secret, err := readSecret(file)
+			if err != nil {
+				return err
+			}
+			rights := flightd.Admin
+			if read {
+				rights = flightd.Read
+			}
+			token, err := flightd.NewToken(secret, rights, "", time.Duration(ttl), buckets...)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(a.out, token)
+			return err
+		},
+	}
+	fl := cmd.Flags()
+	fl.BoolVar(&admin, "admin", false, "a token that allows all")
+	fl.BoolVar(&read, "read", false, "a token that allows reading")
+	fl.Var(&ttl, "ttl", "`TIME` until it expires, such as 12h or 365d")
+	fl.StringArrayVar(&buckets, "bucket", nil, "for this `BUCKET` alone; may be given again; such a token is for HTTP, not for Flight")
+	fl.StringVar(&file, "secret-file", "", "`FILE` with the secret")
+	return cmd
+}
+
+// ttlFlag is a duration that may be given in days.
+type ttlFlag time.Duration
+
+func (t *ttlFlag) Type() string { return "duration" }
+
+func (t *ttlFlag) String() string {
+	if d := time.Duration(*t); d%(24*time.Hour) != 0 {
+		return d.String()
+	}
+	return strconv.Itoa(int(time.Duration(*t)/(24*time.Hour))) + "d"
+}
+
+func (t *ttlFlag) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		const most = 36500
+		var n int
+		if n, err = strconv.Atoi(days); err == nil && n <= most {
+			d = time.Duration(n) * 24 * time.Hour
+		}
+	}
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q is no time, as 12h or 365d", text)
+	}
+	*t = ttlFlag(d)
+	return nil
+}

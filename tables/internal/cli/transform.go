@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"context"
+	"encoding/csv"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/transform"
+)
+
+// transformer is a command that makes a table of others.
+type transformer struct {
+	a            *app
+	p            place
+	targetBucket *string
+	mode         *string
+}
+
+func newTransformer(a *app, cmd *cobra.Command, mode string) *transformer {
+	t := &transformer{
+		a: a, p: placeFlags(cmd, "the `BUCKET` of the tables; without it, the default one"),
+		targetBucket: cmd.Flags().String("target-bucket", "", "the `BUCKET` of TARGET; without it, that of --bucket"),
+		mode:         cmd.Flags().String("mode", mode, "where TARGET is there: `MODE` is error, append or replace"),
+	}
+	cliutil.Complete(cmd, "mode", "error", "append", "replace")
+	cmd.ValidArgsFunction = t.p.completeTables
+	return t
+}
+
+func (t *transformer) source(name string) transform.TableName {
+	return transform.TableName{Bucket: *t.p.bucket, Name: name}
+}
+
+func (t *transformer) target(cmd *cobra.Command, name string) transform.TableName {
+	to := t.source(name)
+	if cmd.Flags().Changed("target-bucket") {
+		to.Bucket = *t.targetBucket
+	}
+	return to
+}
+
+// run makes the target, and says how many rows it was given.
+func (t *transformer) run(ctx context.Context, target string, do func(backend, tables.PutMode) (transform.Result, error)) error {
+	how, ok := modes[*t.mode]
+	if !ok {
+		return cliutil.Usagef("--mode is error, append or replace, not %q", *t.mode)
+	}
+	return t.p.withSQL(ctx, func(s backend) error {
+		r, err := do(s, how)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(t.a.err, "%s: %d rows put\n", shown(target), r.TargetRows)
+		return err
+	})
+}
+
+// columnNames reads names with commas between them.
+func columnNames(flag, text string) ([]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	names, err := csv.NewReader(strings.NewReader(text)).Read()
+	if err != nil {
+		return nil, cliutil.Usagef("--%s: %w", flag, err)
+	}
+	return names, nil
+}
+
+func newResample(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "resample [flags] [--] SOURCE TARGET",
+		Short: "Put aggregates of bins of time, or the rows of a query, into a table",
+		Long: `Put an aggregate of SOURCE's rows for each bin of time into TARGET, as pandas'
+resample does, or the rows of a query.
+
+--rule is the length of a bin, an offset of pandas: a number and one of ns us ms s
+min h D W ME MS QE QS YE YS, as in 10s, 2h, W-FRI. --func is one or more of
+` + strings.Join(transform.Functions, " ") + `. The time is TARGET's first column.`,
+		Example: `  partd-tables resample trades candles --rule 5min --time at --func ohlc --columns price
+  partd-tables resample trades daily --rule D --time at --func mean,max --columns price --mode replace
+  partd-tables resample trades totals --sql "SELECT sym, sum(size) AS size FROM trades GROUP BY sym"`,
+		Args: cliutil.Takes(2, 2, "SOURCE and TARGET"),
+	}
+	t := newTransformer(a, cmd, "append")
+	fs := cmd.Flags()
+	o := &transform.ResampleOptions{}
+	fs.StringVar(&o.Rule, "rule", "", "the length of a bin, as `RULE`")
+	fs.StringVar(&o.TimeColumn, "time", "", "the `COLUMN` with the times")
+	fs.StringSliceVar(&o.Functions, "func", nil, "the `FUNCTIONS`, with commas between them")
+	columns := fs.String("columns", "", "the `COLUMNS` to aggregate, with commas between them; without it, all")
+	fs.StringVar(&o.SQL, "sql", "", "put the rows of this `SELECT`")
+	cliutil.Complete(cmd, "func", transform.Functions...)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if (o.SQL == "") == (o.Rule == "") {
+			return cliutil.Usagef("either --rule with --time and --func, or --sql must be there")
+		}
+		if o.Rule != "" && (o.TimeColumn == "" || len(o.Functions) == 0) {
+			return cliutil.Usagef("--rule goes with --time and --func")
+		}
+		names, err := columnNames("columns", *columns)
+		if err != nil {
+			return err
+		}
+		o.Source, o.Target, o.Columns = t.source(args[0]), t.target(cmd, args[1]), names
+		return t.run(cmd.Context(), args[1], func(s backend, m tables.PutMode) (transform.Result, error) {
+			o.Mode = m
+			return s.Resample(cmd.Context(), o)
+		})
+	}
+	return cmd
+}
+
+func newCombine(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "combine [flags] [--] SOURCE SOURCE… TARGET",
+		Short: "Put the rows of several tables into one, below or beside each other",
+		Long: `Put the rows of several tables into TARGET. With --how union all of them, below each
+other: a column that a source lacks is null. With --how join those whose columns
+--on are equal in all sources, beside each other.`,
+		Example: `  partd-tables combine january february trades
+  partd-tables combine trades names joined --how join --on sym`,
+		Args: cliutil.Takes(3, -1, "two or more SOURCEs and TARGET"),
+	}
+	t := newTransformer(a, cmd, "error")
+	o := &transform.CombineOptions{}
+	cmd.Flags().StringVar(&o.How, "how", "union", "`HOW`: union or join")
+	on := cmd.Flags().String("on", "", "the `COLUMNS` of a join, with commas between them")
+	cliutil.Complete(cmd, "how", "union", "join")
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		if o.On, err = columnNames("on", *on); err != nil {
+			return err
+		}
+		target := args[len(args)-1]
+		for _, name := range args[:len(args)-1] {
+			o.Sources = append(o.Sources, t.source(name))
+		}
+		o.Target = t.target(cmd, target)
+		return t.run(cmd.Context(), target, func(s backend, m tables.PutMode) (transform.Result, error) {
+			o.Mode = m
+			return s.Combine(cmd.Context(), o)
+		})
+	}
+	return cmd
+}
+
+func newClean(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "clean [flags] [--] SOURCE [TARGET]",
+		Short: "Leave out rows of a table",
+		Long: `Put the rows of SOURCE that are to be kept into TARGET, or without one into SOURCE
+itself, whose rows they replace in one commit.
+
+--where is a condition of SQL for the rows to keep. Of these, --drop-nulls leaves out
+those with a null in one of its columns, and --keep-first-of all those but the first
+that are equal in its columns.`,
+		Example: `  partd-tables clean trades --keep-first-of at,sym
+  partd-tables clean trades good --where "price > 0" --drop-nulls price,size
+  partd-tables clean trades --drop-any-null`,
+		Args: cliutil.Takes(1, 2, "SOURCE, and a TARGET at most"),
+	}
+	t := newTransformer(a, cmd, "error")
+	fs := cmd.Flags()
+	o := &transform.CleanOptions{}
+	fs.StringVar(&o.Where, "where", "", "keep rows for which this `CONDITION` is true")
+	nulls := fs.String("drop-nulls", "", "leave out rows with a null in one of these `COLUMNS`")
+	fs.BoolVar(&o.DropAnyNull, "drop-any-null", false, "leave out rows with a null in any column")
+	first := fs.String("keep-first-of", "", "keep the first row of each combination in these `COLUMNS`")
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		if o.DropNulls, err = columnNames("drop-nulls", *nulls); err != nil {
+			return err
+		}
+		if o.KeepFirstOf, err = columnNames("keep-first-of", *first); err != nil {
+			return err
+		}
+		o.Source = t.source(args[0])
+		target := args[0]
+		if len(args) > 1 {
+			to := t.target(cmd, args[1])
+			o.Target, target = &to, args[1]
+		} else if fs.Changed("mode") || fs.Changed("target-bucket") {
+			return cliutil.Usagef("--mode and --target-bucket go with a TARGET")
+		}
+		return t.run(cmd.Context(), target, func(s backend, m tables.PutMode) (transform.Result, error) {
+			o.Mode = m
+			return s.Clean(cmd.Context(), o)
+		})
+	}
+	return cmd
+}

@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/gateway"
+	"github.com/go-partd/partd/internal/testutil/postgres"
+	"github.com/go-partd/partd/tables/internal/peers"
+)
+
+// runIn runs a command line with an input, and returns its output.
+func runIn(t *testing.T, input string, args ...string) string {
+	t.Helper()
+	in := filepath.Join(t.TempDir(), "in")
+	if err := os.WriteFile(in, []byte(input), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var out, errs strings.Builder
+	if code := run(context.Background(), args, &app{in: f, out: &out, err: &errs}); code != 0 {
+		t.Fatalf("%q: %s", args, errs.String())
+	}
+	return out.String()
+}
+
+// The commands, pyiceberg and DuckDB over it, on one warehouse: each sees what the
+// others did.
+func TestWarehouse(t *testing.T) {
+	python := peers.Python(t, "warehouse")
+	g, db := gateway.Start(t), postgres.Start(t)
+	place := []string{
+		"--dir", fmt.Sprintf("s3://bucket/house?endpoint=http://%s", g.Addr), "--catalog", db.URL(),
+		"--cache-dir", t.TempDir(), "--cache-size", "10MB",
+	}
+	do := func(input string, args ...string) string { return runIn(t, input, append(args, place...)...) }
+	do("n\n1\n2\n", "put", "x", "-", "--format", "csv", "--bucket", "b")
+	do("n\n3\n", "put", "x", "-", "--format", "csv", "--bucket", "b", "--mode", "append")
+	peer := func() string {
+		cmd := exec.CommandContext(t.Context(), python, "testdata/warehouse_peer.py", db.URL(), "http://"+g.Addr, "s3://bucket/house", "b.x")
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	if got, want := peer(), "[1, 2, 3]\n[(3, 6)]\n"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got := do("", "get", "x", "--bucket", "b"); !strings.Contains(got, "1000") || strings.Count(got, "\n") != 5 {
+		t.Error(got)
+	}
+	do("n\n4\n", "put", "x", "-", "--format", "csv", "--bucket", "b", "--mode", "append", "--tail", t.TempDir()+"/tail")
+	if got := do("", "sql", "SELECT sum(n)::BIGINT AS s FROM x", "--bucket", "b"); got != "s\n1006\n" {
+		t.Errorf("%q: rows of another process's tail are seen before they are folded, or others are not", got)
+	}
+	do("", "expire", "--older-than", "0s")
+	if got, want := peer(), "[1, 2, 3, 1000]\n[(4, 1006)]\n"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got := do("", "list"); !strings.Contains(got, "x") {
+		t.Error(got)
+	}
+	var errs strings.Builder
+	if code := run(t.Context(), []string{"list", "--dir", "s3://bucket/house"}, &app{in: os.Stdin, out: &errs, err: &errs}); code == 0 || !strings.Contains(errs.String(), "want a catalog") {
+		t.Error(code, errs.String())
+	}
+}

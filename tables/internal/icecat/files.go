@@ -1,0 +1,164 @@
+package icecat
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/zeebo/xxh3"
+)
+
+// ErrContent says that a file does not hold what was written.
+var ErrContent = errors.New("the file is damaged")
+
+// Check returns why a file of n bytes with a hash is not w.
+func (w WrittenFile) Check(n int64, hash xxh3.Uint128) error {
+	switch {
+	case n > w.Size:
+		return fmt.Errorf("%w: it has more than the %d bytes that were written", ErrContent, w.Size)
+	case n < w.Size:
+		return fmt.Errorf("%w: it has %d bytes, and %d were written", ErrContent, n, w.Size)
+	case hash != w.Hash:
+		return fmt.Errorf("%w: its checksum is %x, and %x was written", ErrContent, hash.Bytes(), w.Hash.Bytes())
+	}
+	return nil
+}
+
+// FileAt returns what the catalog keeps of a file, and whether it does: not of those
+// that others wrote.
+func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, bool, error) {
+	w := WrittenFile{Path: location}
+	var hash []byte
+	err := c.reads.QueryRowContext(ctx, `SELECT size, xxh3 FROM partd_files WHERE path=?`, location).Scan(&w.Size, &hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		return w, false, nil
+	}
+	if err == nil && len(hash) != 16 {
+		err = fmt.Errorf("the catalog: the checksum of %s has %d bytes, it should have 16", location, len(hash))
+	}
+	if err != nil {
+		return w, false, err
+	}
+	w.Hash = xxh3.Uint128{Hi: binary.BigEndian.Uint64(hash), Lo: binary.BigEndian.Uint64(hash[8:])}
+	return w, true, nil
+}
+
+// FilesLike returns where files of the same content are, or were.
+func (c *Catalog) FilesLike(ctx context.Context, w WrittenFile) ([]string, error) {
+	hash := w.Hash.Bytes()
+	return c.strings(ctx, `SELECT path FROM partd_files WHERE xxh3=? AND size=? LIMIT 16`, hash[:], w.Size)
+}
+
+// NoteFiles keeps what was written through f before a commit needs it.
+func (c *Catalog) NoteFiles(ctx context.Context, f *FileIO) error {
+	return c.inTx(ctx, func(tx *sql.Tx) error { return f.record(ctx, tx, "") })
+}
+
+// Wanted keeps a file from being removed by a Sweep of another process for the time of
+// grace from now on. It reports false where one removes it already.
+func (c *Catalog) Wanted(ctx context.Context, location string) (still bool, err error) {
+	path, err := c.local(location)
+	if err != nil {
+		return false, err
+	}
+	err = c.inTx(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path=?`, path); err != nil {
+			return err
+		}
+		found, err := stringsOf(ctx, tx, `SELECT path FROM partd_files WHERE path=?`, location)
+		still = len(found) > 0
+		return err
+	})
+	return still, err
+}
+
+// CopyOf returns the metadata's location in another warehouse that the table with the
+// metadata at loc is an unchanged copy of, "" if it is none.
+func (c *Catalog) CopyOf(ctx context.Context, loc string) (string, error) {
+	found, err := c.strings(ctx, `SELECT source FROM partd_copies WHERE location=?`, loc)
+	if err != nil || len(found) == 0 {
+		return "", err
+	}
+	return found[0], nil
+}
+
+// States returns the locations of metadata that a namespace has and that its snapshots
+// pin, each once, with the table's name.
+func (c *Catalog) States(ctx context.Context, namespace string) (all []Listed, err error) {
+	found, err := c.strings(ctx, selectStates, namespace)
+	for _, s := range found {
+		loc, name, _ := strings.Cut(s, stateEnd)
+		all = append(all, Listed{Namespace: namespace, Name: name, Location: loc})
+	}
+	return all, err
+}
+
+// Heal writes metadata again that the database has as well, if its file is lost.
+func (c *Catalog) Heal(ctx context.Context, loc string) error {
+	_, _, err := c.loadLight(ctx, "", "", loc)
+	return err
+}
+
+// Fill writes a file that has to be w, and syncs it. With an error, it leaves none.
+// Nothing else goes through f meanwhile.
+func (f *FileIO) Fill(w WrittenFile, r io.Reader) error {
+	file, err := f.Create(w.Path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, io.LimitReader(r, w.Size+1))
+	if err = errors.Join(err, file.Close(), f.Sync()); err == nil {
+		written := f.Written()
+		got := written[len(written)-1]
+		err = w.Check(got.Size, got.Hash)
+	}
+	if err != nil {
+		_ = f.Remove(w.Path)
+	}
+	return err
+}
+
+// Place puts a file that has to be w in place of what is there, which stays where r
+// has another content. Nothing else goes through f.
+func (f *FileIO) Place(w WrittenFile, r io.Reader) error {
+	path, err := f.cat.own(w.Path)
+	if err != nil {
+		return err
+	}
+	beside := w
+	beside.Path += ".part-" + uuid.NewString() // an orphan, if we stop here
+	if err := f.Fill(beside, r); err != nil {
+		return err
+	}
+	if _, ok := f.cat.fs.(Remote); ok {
+		return f.placeAgain(w, beside)
+	}
+	from, err := f.cat.own(beside.Path)
+	if err == nil {
+		err = f.cat.fs.Rename(from, path)
+	}
+	if err != nil {
+		_ = f.Remove(beside.Path)
+		return err
+	}
+	return f.cat.fs.SyncDir(filepath.Dir(path))
+}
+
+// placeAgain writes a file in place of another one where none can be renamed: until it is
+// written, there is none.
+func (f *FileIO) placeAgain(w, beside WrittenFile) error {
+	good, err := f.Open(beside.Path)
+	if err != nil {
+		return err
+	}
+	if err = f.Remove(w.Path); err == nil {
+		err = f.Fill(w, good)
+	}
+	return errors.Join(err, good.Close(), f.Remove(beside.Path))
+}

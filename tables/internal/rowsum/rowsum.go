@@ -1,0 +1,46 @@
+// Package rowsum sums up rows, whatever their order.
+package rowsum
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/zeebo/xxh3"
+)
+
+// Sum is a checksum of rows in any order: their number, and the sum modulo
+// 2^128 of each row's xxh3-128.
+type Sum struct {
+	Rows   int64
+	hi, lo uint64
+	buf    []byte
+}
+
+// Add adds the rows of a batch. A row is hashed as the texts of its values, each
+// behind its length, so that how a column is encoded does not matter.
+func (s *Sum) Add(b arrow.RecordBatch) {
+	for i := range int(b.NumRows()) {
+		s.buf = s.buf[:0]
+		for _, c := range b.Columns() {
+			if c.IsNull(i) {
+				s.buf = binary.AppendUvarint(s.buf, 0)
+				continue
+			}
+			text := c.ValueStr(i)
+			s.buf = append(binary.AppendUvarint(s.buf, uint64(len(text))+1), text...)
+		}
+		h := xxh3.Hash128(s.buf)
+		var carry uint64
+		s.lo, carry = bits.Add64(s.lo, h.Lo, 0)
+		s.hi, _ = bits.Add64(s.hi, h.Hi, carry)
+	}
+	s.Rows += b.NumRows()
+}
+
+// String is the checksum, in hexadecimal digits.
+func (s *Sum) String() string { return fmt.Sprintf("%016x%016x", s.hi, s.lo) }
+
+// Equals reports whether the rows are the same, but for their order.
+func (s *Sum) Equals(t *Sum) bool { return s.Rows == t.Rows && s.hi == t.hi && s.lo == t.lo }

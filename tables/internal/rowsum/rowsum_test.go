@@ -1,0 +1,37 @@
+package rowsum
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// The sum is that of the rows in any order, and of no others.
+func TestRowSum(t *testing.T) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "b", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	sum := func(rows string) *Sum {
+		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(rows))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Sum{}
+		s.Add(batch.NewSlice(0, 1))
+		s.Add(batch.NewSlice(1, batch.NumRows()))
+		return s
+	}
+	want := sum(`[{"a":"x","b":"y"},{"a":"z","b":null}]`)
+	if got := sum(`[{"a":"z","b":null},{"a":"x","b":"y"}]`); !got.Equals(want) {
+		t.Error("the order counts:", got, want)
+	}
+	for _, other := range []string{
+		`[{"a":"y","b":"x"},{"a":"z","b":null}]`, `[{"a":"x","b":null},{"a":"z","b":"y"}]`, `[{"a":"xy","b":""},{"a":"z","b":null}]`,
+		`[{"a":"x","b":"y"},{"a":"z","b":""}]`, `[{"a":"x","b":"y"},{"a":"x","b":"y"}]`, `[{"a":"x","b":"y"},{"a":"z","b":null},{}]`,
+	} {
+		if got := sum(other); got.Equals(want) {
+			t.Errorf("%s has the same sum", other)
+		}
+	}
+}

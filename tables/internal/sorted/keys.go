@@ -1,0 +1,171 @@
+package sorted
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// column is a key column of a batch. Nulls come first, and NaN before all numbers.
+type column interface {
+	compare(i int, other column, j int) int
+}
+
+// keys are the key columns of a batch.
+type keys []column
+
+func (k keys) compare(i int, other keys, j int) int {
+	for at, c := range k {
+		if n := c.compare(i, other[at], j); n != 0 {
+			return n
+		}
+	}
+	return 0
+}
+
+// inOrder reports whether the first n rows are in order.
+func (k keys) inOrder(n int) bool {
+	if len(k) == 1 {
+		if c, ok := k[0].(*ints); ok && c.NullN() == 0 { // most are, and this is fast
+			return slices.IsSorted(c.values[:n])
+		}
+	}
+	for i := 1; i < n; i++ {
+		if k.compare(i-1, k, i) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// keysOf returns a batch's key columns.
+func keysOf(batch arrow.RecordBatch, columns []int) (keys, error) {
+	all := make(keys, len(columns))
+	for i, at := range columns {
+		if all[i] = columnOf(batch.Column(at)); all[i] == nil {
+			return nil, fmt.Errorf("column %q of type %s has no order", batch.ColumnName(at), batch.Column(at).DataType())
+		}
+	}
+	return all, nil
+}
+
+// HasOrder reports whether a column of a type can be a key.
+func HasOrder(t arrow.DataType) bool {
+	a := array.MakeArrayOfNull(memory.DefaultAllocator, t, 0)
+	defer a.Release()
+	return columnOf(a) != nil
+}
+
+func columnOf(a arrow.Array) column {
+	switch a := a.(type) {
+	case array.ExtensionArray:
+		return columnOf(a.Storage())
+	case *array.Timestamp, *array.Int64, *array.Time64, *array.Duration:
+		return &ints{a, arrow.Int64Traits.CastFromBytes(valueBytes(a))[a.Data().Offset():]}
+	case *array.Date32:
+		return widened(a, a.Date32Values())
+	case *array.Int32:
+		return widened(a, a.Int32Values())
+	case *array.Time32:
+		return widened(a, a.Time32Values())
+	case *array.Int16:
+		return widened(a, a.Int16Values())
+	case *array.Int8:
+		return widened(a, a.Int8Values())
+	case *array.Float32:
+		return &values[float32]{a, cmp.Compare[float32]}
+	case *array.Float64:
+		return &values[float64]{a, cmp.Compare[float64]}
+	case *array.String:
+		return &values[string]{a, cmp.Compare[string]}
+	case *array.LargeString:
+		return &values[string]{a, cmp.Compare[string]}
+	case *array.Binary:
+		return &values[[]byte]{a, bytes.Compare}
+	case *array.LargeBinary:
+		return &values[[]byte]{a, bytes.Compare}
+	case *array.FixedSizeBinary:
+		return &values[[]byte]{a, bytes.Compare}
+	case *array.Decimal128:
+		return &values[decimal128.Num]{a, decimal128.Num.Cmp}
+	case *array.Boolean:
+		return &values[bool]{a, compareBools}
+	}
+	return nil
+}
+
+func valueBytes(a arrow.Array) []byte {
+	if b := a.Data().Buffers()[1]; b != nil {
+		return b.Bytes()
+	}
+	return nil
+}
+
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// nullable is what is asked of an array beside its values.
+type nullable interface {
+	IsNull(i int) bool
+	NullN() int
+}
+
+// compareNulls compares two values of which one may be null. It reports whether
+// the values themselves are to be compared.
+func compareNulls(a nullable, i int, b nullable, j int) (n int, values bool) {
+	if a.NullN() == 0 && b.NullN() == 0 {
+		return 0, true
+	}
+	x, y := a.IsNull(i), b.IsNull(j)
+	return compareBools(y, x), !x && !y
+}
+
+type ints struct {
+	nullable
+	values []int64
+}
+
+func widened[T ~int32 | ~int16 | ~int8](a nullable, narrow []T) *ints {
+	wide := make([]int64, len(narrow))
+	for i, v := range narrow {
+		wide[i] = int64(v)
+	}
+	return &ints{a, wide}
+}
+
+func (c *ints) compare(i int, other column, j int) int {
+	o := other.(*ints)
+	if n, values := compareNulls(c, i, o, j); !values {
+		return n
+	}
+	return cmp.Compare(c.values[i], o.values[j])
+}
+
+type values[T any] struct {
+	array interface {
+		nullable
+		Value(i int) T
+	}
+	order func(a, b T) int
+}
+
+func (c *values[T]) compare(i int, other column, j int) int {
+	o := other.(*values[T])
+	if n, values := compareNulls(c.array, i, o.array, j); !values {
+		return n
+	}
+	return c.order(c.array.Value(i), o.array.Value(j))
+}

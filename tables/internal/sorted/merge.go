@@ -1,0 +1,351 @@
+package sorted
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"sort"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// Merge yields the rows of sources in the order of their keys, as the rule says.
+// All sources that do not hide have the same columns. Sources that would take more
+// than some memory together, in bytes, are merged a few at a time, through
+// temporary files.
+func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		m := &merge{rule: rule, out: output{yield: yield, least: firstRows}}
+		defer m.close()
+		for rank, s := range bundled(ctx, sources, memory) {
+			m.pending = append(m.pending, &cursor{Source: s, rank: rank})
+		}
+		slices.SortStableFunc(m.pending, func(a, b *cursor) int {
+			switch {
+			case a.Bounds == nil || b.Bounds == nil:
+				return compareBools(a.Bounds != nil, b.Bounds != nil)
+			case a.Bounds.Lowest != b.Bounds.Lowest:
+				return compareBools(a.Bounds.Lowest > b.Bounds.Lowest, a.Bounds.Lowest < b.Bounds.Lowest)
+			}
+			return 0
+		})
+		err := m.run(ctx)
+		if err == nil && !m.out.ended {
+			err = m.out.flush()
+		}
+		if err != nil && !m.out.ended {
+			yield(nil, err)
+		}
+	}
+}
+
+// merge is a merge in progress.
+type merge struct {
+	rule    Rule
+	pending []*cursor // not opened yet, by their lowest values
+	open    cursors
+	out     output
+
+	// The row that the next one may be equal to, if held is not nil.
+	held     *block
+	heldRow  int
+	heldHide bool
+}
+
+// block is a batch, and its keys.
+type block struct {
+	batch    arrow.RecordBatch
+	keys     keys
+	rowBytes int64
+}
+
+// cursor is a place in a source.
+type cursor struct {
+	Source
+	rank int
+	next func() (arrow.RecordBatch, error, bool)
+	stop func()
+	*block
+	row int
+}
+
+// cursors is a heap by the rows that they are at.
+type cursors []*cursor
+
+func (c cursors) Len() int           { return len(c) }
+func (c cursors) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
+func (c *cursors) Push(x any)        { *c = append(*c, x.(*cursor)) }
+func (c cursors) Less(i, j int) bool { return c[i].before(c[i].row, c[j]) }
+
+func (c *cursors) Pop() any {
+	last := (*c)[len(*c)-1]
+	*c = (*c)[:len(*c)-1]
+	return last
+}
+
+// before reports whether a row comes before the one that another cursor is at.
+func (c *cursor) before(row int, o *cursor) bool {
+	n := c.keys.compare(row, o.keys, o.row)
+	return n < 0 || n == 0 && c.rank < o.rank
+}
+
+// advance goes to the next batch, and reports whether there is one.
+func (c *cursor) advance() (bool, error) {
+	if c.block != nil {
+		c.batch.Release()
+		c.block = nil
+	}
+	for {
+		batch, err, ok := c.next()
+		if err != nil || !ok {
+			return false, err
+		}
+		if batch.NumRows() == 0 {
+			batch.Release()
+			continue
+		}
+		k, err := keysOf(batch, c.Keys)
+		c.block, c.row = &block{batch, k, rowBytes(batch)}, 0
+		return err == nil, err
+	}
+}
+
+func (m *merge) close() {
+	for _, c := range m.open {
+		c.stop()
+		if c.block != nil {
+			c.batch.Release()
+		}
+	}
+	m.hold(nil, 0, false)
+	m.out.drop()
+}
+
+// openDue opens the sources whose rows may come before the first of those open.
+func (m *merge) openDue() error {
+	for len(m.pending) > 0 {
+		c := m.pending[0]
+		if len(m.open) > 0 && c.Bounds != nil && m.open[0].first() < c.Bounds.Lowest {
+			return nil
+		}
+		m.pending = m.pending[1:]
+		c.next, c.stop = iter.Pull2(c.Batches)
+		ok, err := c.advance()
+		if err != nil || !ok {
+			c.stop()
+			if c.block != nil {
+				c.batch.Release()
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		heap.Push(&m.open, c)
+	}
+	return nil
+}
+
+// first is the value of the first key column that the cursor is at.
+func (c *cursor) first() int64 { return c.firstAt(c.row) }
+
+func (c *cursor) firstAt(row int) int64 {
+	if n, ok := c.keys[0].(*ints); ok && !n.IsNull(row) {
+		return n.values[row]
+	}
+	return -1 << 63
+}
+
+func (m *merge) run(ctx context.Context) error {
+	for !m.out.ended {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := m.openDue(); err != nil {
+			return err
+		}
+		if len(m.open) == 0 {
+			return m.release()
+		}
+		c := m.open[0]
+		end := m.runEnd(c)
+		if err := m.take(c, end); err != nil {
+			return err
+		}
+		if c.row = end; int64(end) < c.batch.NumRows() {
+			heap.Fix(&m.open, 0)
+			continue
+		}
+		ok, err := c.advance()
+		if err != nil {
+			return err
+		}
+		if ok {
+			heap.Fix(&m.open, 0)
+		} else {
+			c.stop()
+			heap.Pop(&m.open)
+		}
+	}
+	return nil
+}
+
+// runEnd returns the end of the rows of the first cursor that come before those of
+// all others.
+func (m *merge) runEnd(c *cursor) int {
+	var rival *cursor
+	for i := 1; i < min(3, len(m.open)); i++ {
+		if o := m.open[i]; rival == nil || o.before(o.row, rival) {
+			rival = o
+		}
+	}
+	n := int(c.batch.NumRows())
+	in := func(row int) bool {
+		if rival != nil && !c.before(row, rival) {
+			return false
+		}
+		return len(m.pending) == 0 || c.firstAt(row) < m.pending[0].Bounds.Lowest
+	}
+	if rival == nil && len(m.pending) == 0 {
+		return n
+	}
+	// The run is short where sources interleave, and long where they do not.
+	step, low := 1, c.row+1 // the row that the cursor is at is in
+	for low < n && in(min(low+step, n)-1) {
+		low, step = min(low+step, n), 2*step
+	}
+	return low + sort.Search(min(step, n-low), func(i int) bool { return !in(low + i) })
+}
+
+// take deals with the rows of a cursor up to one, by the rule.
+func (m *merge) take(c *cursor, end int) error {
+	if m.rule == All {
+		if c.Hides {
+			return nil
+		}
+		return m.out.add(c.block, c.row, end)
+	}
+	for row := c.row; row < end; row++ {
+		equal := m.held != nil && m.held.keys.compare(m.heldRow, c.keys, row) == 0
+		switch {
+		case equal && m.rule == First:
+			continue
+		case equal && m.rule == Extra:
+			if !c.Hides {
+				if err := m.out.add(c.block, row, row+1); err != nil {
+					return err
+				}
+			}
+			continue
+		case !equal:
+			if err := m.release(); err != nil {
+				return err
+			}
+		}
+		m.hold(c.block, row, c.Hides)
+	}
+	return nil
+}
+
+// hold keeps a row until it is known whether others are equal to it.
+func (m *merge) hold(b *block, row int, hide bool) {
+	if b != m.held {
+		if b != nil {
+			b.batch.Retain()
+		}
+		if m.held != nil {
+			m.held.batch.Release()
+		}
+	}
+	m.held, m.heldRow, m.heldHide = b, row, hide
+}
+
+// release hands on the row that is held, to which no more rows are equal.
+func (m *merge) release() error {
+	if m.held == nil || m.heldHide || m.rule == Extra || m.rule == All {
+		return nil
+	}
+	return m.out.add(m.held, m.heldRow, m.heldRow+1)
+}
+
+// bundled returns sources that take no more than some memory while they are open.
+func bundled(ctx context.Context, sources []Source, memory int64) []Source {
+	for peak(sources) > memory {
+		var fewer []Source
+		for i := 0; i < len(sources); {
+			n, cost := i, int64(0)
+			one := Source{Keys: sources[i].Keys, Hides: sources[i].Hides, Bounds: sources[i].Bounds, Cost: spilledCost}
+			for n < len(sources) && sources[n].Hides == one.Hides && (n < i+2 || cost+sources[n].Cost <= memory) {
+				cost += sources[n].Cost
+				one.Bounds = one.Bounds.With(sources[n].Bounds)
+				n++
+			}
+			if n == i+1 {
+				one = sources[i]
+			} else {
+				few := make([]Source, n-i)
+				for j, s := range sources[i:n] {
+					few[j] = s
+					few[j].Hides = false
+				}
+				one.Batches = spilled(Merge(ctx, All, cost, few...))
+			}
+			fewer = append(fewer, one)
+			i = n
+		}
+		if len(fewer) == len(sources) {
+			break
+		}
+		sources = fewer
+	}
+	return sources
+}
+
+// peak returns how much sources take at most while they are open.
+func peak(sources []Source) (most int64) {
+	byLowest := slices.Clone(sources)
+	slices.SortStableFunc(byLowest, func(a, b Source) int {
+		if a.Bounds == nil || b.Bounds == nil {
+			return compareBools(a.Bounds != nil, b.Bounds != nil)
+		}
+		return compareBools(a.Bounds.Lowest > b.Bounds.Lowest, a.Bounds.Lowest < b.Bounds.Lowest)
+	})
+	var open []Source
+	for _, s := range byLowest {
+		open = slices.DeleteFunc(open, func(o Source) bool {
+			return o.Bounds != nil && s.Bounds != nil && o.Bounds.Highest < s.Bounds.Lowest
+		})
+		open = append(open, s)
+		sum := int64(0)
+		for _, o := range open {
+			sum += o.Cost
+		}
+		most = max(most, sum)
+	}
+	return most
+}
+
+// Duplicates reads rows of which there should be none, and returns how many there
+// are and the first few of them.
+func Duplicates(rows Batches, few int) (count int64, texts []string, err error) {
+	for batch, err := range rows {
+		if err != nil {
+			return 0, nil, err
+		}
+		for i := 0; i < int(batch.NumRows()) && len(texts) < few; i++ {
+			text := ""
+			for at, column := range batch.Columns() {
+				if at > 0 {
+					text += ", "
+				}
+				text += fmt.Sprintf("%s %s", batch.ColumnName(at), column.ValueStr(i))
+			}
+			texts = append(texts, text)
+		}
+		count += batch.NumRows()
+		batch.Release()
+	}
+	return count, texts, nil
+}

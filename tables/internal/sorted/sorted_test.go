@@ -1,0 +1,375 @@
+package sorted
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/arrow/util"
+)
+
+var schema = arrow.NewSchema([]arrow.Field{
+	{Name: "ts", Type: arrow.FixedWidthTypes.Timestamp_us, Nullable: true},
+	{Name: "sym", Type: arrow.BinaryTypes.String, Nullable: true},
+	{Name: "id", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+}, nil)
+
+type row struct {
+	ts  int64
+	sym string
+	id  int64
+}
+
+func compare(a, b row) int { return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.sym, b.sym)) }
+
+func batchOf(rows []row) arrow.RecordBatch {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer b.Release()
+	for _, r := range rows {
+		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(r.ts))
+		b.Field(1).(*array.StringBuilder).Append(r.sym)
+		b.Field(2).(*array.Int64Builder).Append(r.id)
+	}
+	return b.NewRecordBatch()
+}
+
+// batchesOf yields rows in batches of some rows.
+func batchesOf(rows []row, most int) Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for part := range slices.Chunk(rows, most) {
+			if !yield(batchOf(part), nil) {
+				return
+			}
+		}
+	}
+}
+
+func rowsOf(t testing.TB, b Batches) (rows []row) {
+	t.Helper()
+	for batch, err := range b {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range int(batch.NumRows()) {
+			rows = append(rows, row{
+				int64(batch.Column(0).(*array.Timestamp).Value(i)), batch.Column(1).(*array.String).Value(i), batch.Column(2).(*array.Int64).Value(i),
+			})
+		}
+		batch.Release()
+	}
+	return rows
+}
+
+func random(rnd *rand.Rand, n int, id *int64) []row {
+	rows := make([]row, n)
+	for i := range rows {
+		*id++
+		rows[i] = row{int64(rnd.IntN(3 + n/4)), string(rune('a' + rnd.IntN(2))), *id}
+	}
+	return rows
+}
+
+// ruled is what a rule leaves of sorted rows of which some are hidden.
+func ruled(rows []row, rule Rule, hidden func(row) bool) (kept []row) {
+	for i := 0; i < len(rows); {
+		n := i + 1
+		for n < len(rows) && compare(rows[i], rows[n]) == 0 {
+			n++
+		}
+		group := rows[i:n]
+		switch rule {
+		case First:
+			group = group[:1]
+		case Last:
+			group = group[len(group)-1:]
+		case Extra:
+			group = group[1:]
+		}
+		for _, r := range group {
+			if !hidden(r) {
+				kept = append(kept, r)
+			}
+		}
+		i = n
+	}
+	return kept
+}
+
+func TestMerge(t *testing.T) {
+	for seed := range uint64(100) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		var all []row
+		var sources []Source
+		hides := map[int64]bool{}
+		var id int64
+		for range rnd.IntN(6) {
+			rows := random(rnd, rnd.IntN(200), &id)
+			slices.SortStableFunc(rows, compare)
+			s := Source{Batches: batchesOf(rows, 1+rnd.IntN(50)), Keys: []int{0, 1}, Hides: rnd.IntN(4) == 0, Cost: int64(rnd.IntN(1000))}
+			if len(rows) > 0 && rnd.IntN(3) > 0 {
+				s.Bounds = &Bounds{rows[0].ts, rows[len(rows)-1].ts}
+			}
+			for _, r := range rows {
+				hides[r.id] = s.Hides
+			}
+			sources = append(sources, s)
+			all = append(all, rows...)
+		}
+		slices.SortStableFunc(all, compare)
+		for _, rule := range []Rule{All, First, Last, Extra} {
+			for _, memory := range []int64{1 << 30, 500} {
+				want := ruled(all, rule, func(r row) bool { return hides[r.id] })
+				got := rowsOf(t, Merge(t.Context(), rule, memory, sources...))
+				if !slices.Equal(got, want) {
+					t.Fatalf("seed %d rule %d memory %d: got %v\nwant %v", seed, rule, memory, got, want)
+				}
+			}
+		}
+		for b, err := range Merge(t.Context(), All, 500, sources...) { // which ends early
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Release()
+			break
+		}
+	}
+}
+
+// TestOpensLate looks which sources a merge has opened when the first rows come.
+func TestOpensLate(t *testing.T) {
+	opened := 0
+	var sources []Source
+	for i := range int64(100) {
+		rows := []row{{10 * i, "a", 0}, {10*i + 9, "b", 1}}
+		sources = append(sources, Source{Keys: []int{0}, Bounds: &Bounds{10 * i, 10*i + 9}, Cost: 1000, Batches: func(yield func(arrow.RecordBatch, error) bool) {
+			opened++
+			batchesOf(rows, 10)(yield)
+		}})
+	}
+	for b, err := range Merge(t.Context(), All, 1000, sources...) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Release()
+		break
+	}
+	if opened > firstRows {
+		t.Fatalf("%d sources are open for the first rows", opened)
+	}
+}
+
+func TestSort(t *testing.T) {
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	for seed := range uint64(60) {
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		var id int64
+		rows := random(rnd, rnd.IntN(2000), &id)
+		ordered := rnd.IntN(len(rows) + 1)
+		slices.SortStableFunc(rows[:ordered], compare) // and the others are not
+		in := Input{
+			Batches: batchesOf(rows, 1+rnd.IntN(30)), Keys: []int{0, 1}, Memory: int64(1 + rnd.IntN(100)),
+			Size: func(b arrow.RecordBatch) int64 { return b.NumRows() },
+		}
+		want := slices.Clone(rows)
+		slices.SortStableFunc(want, compare)
+		for _, rule := range []Rule{All, First, Last} {
+			none := func(row) bool { return false }
+			if got := rowsOf(t, Sort(t.Context(), rule, in)); !slices.Equal(got, ruled(want, rule, none)) {
+				t.Fatalf("seed %d rule %d: got %v", seed, rule, got)
+			}
+			var parts [][]row
+			if err := Parts(t.Context(), rule, in, func(b Batches) error {
+				parts = append(parts, rowsOf(t, b))
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if len(parts) > 2 {
+				t.Fatalf("%d parts", len(parts))
+			}
+			var sources []Source
+			for _, p := range parts {
+				if !slices.IsSortedFunc(p, compare) {
+					t.Fatalf("seed %d rule %d: the part %v is not sorted", seed, rule, p)
+				}
+				sources = append(sources, Source{Batches: batchesOf(p, 100), Keys: []int{0, 1}})
+			}
+			if got := rowsOf(t, Merge(t.Context(), rule, 0, sources...)); !slices.Equal(got, ruled(want, rule, none)) {
+				t.Fatalf("seed %d rule %d: the parts have %v", seed, rule, got)
+			}
+		}
+	}
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+		t.Fatalf("left behind: %v %v", left, err)
+	}
+}
+
+// TestInOrder puts rows that come in order into one part, by way of no file.
+func TestInOrder(t *testing.T) {
+	t.Setenv("TMPDIR", "/nonexistent")
+	var rows []row
+	for i := range int64(1000) {
+		rows = append(rows, row{i, "a", i})
+	}
+	in := Input{Batches: batchesOf(rows, 10), Keys: []int{0, 1}, Memory: 1, Size: func(arrow.RecordBatch) int64 { return 1 }}
+	err := Parts(t.Context(), Last, in, func(b Batches) error {
+		if got := rowsOf(t, b); !slices.Equal(got, rows) {
+			t.Fatalf("got %v", got)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	broken := errors.New("broken")
+	bad := func(yield func(arrow.RecordBatch, error) bool) {
+		if yield(batchOf([]row{{1, "a", 1}}), nil) {
+			yield(nil, broken)
+		}
+	}
+	failing := func(b Batches) error {
+		for batch, err := range b {
+			if err != nil {
+				return err
+			}
+			batch.Release()
+		}
+		return nil
+	}
+	keys := []int{0, 1}
+	in := Input{Batches: bad, Keys: keys, Memory: 1, Size: func(arrow.RecordBatch) int64 { return 1 }}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	good := Source{Batches: batchesOf([]row{{1, "a", 1}}, 1), Keys: keys}
+	for name, err := range map[string]error{
+		"merge":     failing(Merge(t.Context(), First, 0, Source{Batches: bad, Keys: keys}, Source{Batches: bad, Keys: keys})),
+		"spilled":   failing(Merge(t.Context(), First, 1, Source{Batches: bad, Keys: keys, Cost: 1 << 30}, Source{Batches: bad, Keys: keys, Cost: 1 << 30})),
+		"sort":      failing(Sort(t.Context(), All, in)),
+		"parts":     Parts(t.Context(), All, in, failing),
+		"cancelled": failing(Merge(cancelled, All, 0, good)),
+	} {
+		if !errors.Is(err, broken) && !(name == "cancelled" && errors.Is(err, context.Canceled)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestTypes orders columns of all types that can be keys, with nulls first.
+func TestTypes(t *testing.T) {
+	for text, typ := range map[string]arrow.DataType{
+		`[null, false, true]`:              arrow.FixedWidthTypes.Boolean,
+		`[null, -3, 0, 7]`:                 arrow.PrimitiveTypes.Int32,
+		`[null, -300, 0, 7000000000]`:      arrow.PrimitiveTypes.Int64,
+		`[null, -3.5, 0, 7]`:               arrow.PrimitiveTypes.Float64,
+		`[null, -3.5, 0, 7.5]`:             arrow.PrimitiveTypes.Float32,
+		`[null, "", "a", "ab", "b"]`:       arrow.BinaryTypes.String,
+		`[null, "", "AA==", "AQ=="]`:       arrow.BinaryTypes.Binary,
+		`[null, "2020-01-01"]`:             arrow.FixedWidthTypes.Date32,
+		`[null, "-1.50", "0.00", "12.25"]`: &arrow.Decimal128Type{Precision: 9, Scale: 2},
+		`[null, "00:00:01", "00:01:00"]`:   arrow.FixedWidthTypes.Time64us,
+	} {
+		a, _, err := array.FromJSON(memory.DefaultAllocator, typ, strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := arrow.NewSchema([]arrow.Field{{Name: "k", Type: typ, Nullable: true}}, nil)
+		batch := array.NewRecordBatch(one, []arrow.Array{a}, int64(a.Len()))
+		var back []arrow.RecordBatch
+		for i := int64(a.Len()) - 1; i >= 0; i-- {
+			back = append(back, batch.NewSlice(i, i+1))
+		}
+		got, err := Block(back, []int{0})
+		if err != nil || !array.Equal(got.Column(0), a) || !HasOrder(typ) {
+			t.Errorf("%s: got %v, want %v: %v", typ, got, a, err)
+		}
+	}
+	if HasOrder(arrow.ListOf(arrow.PrimitiveTypes.Int64)) {
+		t.Error("lists have an order")
+	}
+}
+
+func BenchmarkMerge(b *testing.B) {
+	for _, interleaved := range []bool{false, true} {
+		var sources []Source
+		for s := range int64(2) {
+			rows := make([]row, 1_000_000)
+			for i := range rows {
+				rows[i] = row{int64(i) + s*1_000_000, "a", int64(i)}
+				if interleaved {
+					rows[i].ts = 2*int64(i) + s
+				}
+			}
+			batches := []arrow.RecordBatch{}
+			for batch := range batchesOf(rows, 1<<17) {
+				batches = append(batches, batch)
+			}
+			sources = append(sources, Source{Keys: []int{0}, Batches: func(yield func(arrow.RecordBatch, error) bool) {
+				for _, batch := range batches {
+					batch.Retain()
+					if !yield(batch, nil) {
+						return
+					}
+				}
+			}})
+		}
+		for _, rule := range []Rule{All, Last} {
+			b.Run(fmt.Sprintf("interleaved=%v/rule=%d", interleaved, rule), func(b *testing.B) {
+				for b.Loop() {
+					n := int64(0)
+					for batch, err := range Merge(context.Background(), rule, 0, sources...) {
+						if err != nil {
+							b.Fatal(err)
+						}
+						n += batch.NumRows()
+						batch.Release()
+					}
+					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/row")
+				}
+			})
+		}
+	}
+}
+
+// TestWideRows merges and sorts rows of which few are many bytes.
+func TestWideRows(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	const n, wide = 400, 100_000
+	var all []Source
+	var mixed []row
+	for s := range 2 {
+		var rows []row
+		for i := range n {
+			rows = append(rows, row{int64(2*i + s), strings.Repeat("w", wide), int64(i)})
+		}
+		mixed = append(mixed, rows...)
+		all = append(all, Source{Batches: batchesOf(rows, 20), Keys: []int{0, 1}})
+	}
+	in := Input{Batches: batchesOf(mixed, 20), Keys: []int{0, 1}, Memory: 16 << 20, Size: util.TotalRecordSize}
+	for name, merged := range map[string]Batches{"merge": Merge(t.Context(), All, 0, all...), "sort": Sort(t.Context(), All, in), "spill": spilled(one(batchOf(mixed)))} {
+		rows, most := 0, int64(0)
+		for b, err := range merged {
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows += int(b.NumRows())
+			most = max(most, b.NumRows())
+			b.Release()
+		}
+		if rows != 2*n || most > 2*mostBytes/wide {
+			t.Errorf("%s: %d rows, want %d, up to %d in a batch", name, rows, 2*n, most)
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package tables
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+// BenchmarkCorrect corrects tables of more and more rows, and of a thousand files.
+func BenchmarkCorrect(b *testing.B) {
+	for _, rows := range []int{1_000, 100_000, 1_000_000} {
+		benchmarkCorrect(b, fmt.Sprint("rows=", rows), PartitionMonth, rows, time.Second)
+	}
+	benchmarkCorrect(b, "files=1000", PartitionDay, 100_000, 864*time.Second)
+}
+
+func benchmarkCorrect(b *testing.B, name string, by Partition, rows int, step time.Duration) {
+	ctx := b.Context()
+	made := func(b *testing.B) *Bucket {
+		dir, err := os.MkdirTemp("", "")
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = os.RemoveAll(dir) })
+		bucket := mustOpen(b, dir, &Options{NoTail: true}).Bucket("")
+		o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: by}}
+		if _, err := bucket.Put(ctx, "t", evenly(rows, step), Append, o); err != nil {
+			b.Fatal(err)
+		}
+		return bucket
+	}
+	from := day0.Add(time.Duration(rows) * step / 2)
+	to := from.Add(time.Duration(rows) * step / 100)
+	for _, c := range []struct {
+		name string
+		do   func(*Bucket) (Rewritten, error)
+	}{
+		{"delete", func(t *Bucket) (Rewritten, error) {
+			cond, err := filter.Parse("n < 10000 and sym = 'S3'")
+			if err != nil {
+				return Rewritten{}, err
+			}
+			return t.DeleteRows(ctx, "t", cond)
+		}},
+		{"range", func(t *Bucket) (Rewritten, error) {
+			return t.ReplaceRange(ctx, "t", from, to, evenly(0, step), nil)
+		}},
+		{"upsert", func(t *Bucket) (Rewritten, error) { return t.Upsert(ctx, "t", evenly(rows/100, step), nil) }},
+	} {
+		b.Run(name+"/"+c.name, func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				t := made(b)
+				b.StartTimer()
+				done, err := c.do(t)
+				if err != nil || done.Deleted == 0 {
+					b.Fatal(done, err)
+				}
+				b.ReportMetric(float64(done.Files), "files")
+			}
+		})
+	}
+	b.Run(name+"/plan", func(b *testing.B) {
+		t := made(b)
+		table, err := t.Table(ctx, "t")
+		if err != nil {
+			b.Fatal(err)
+		}
+		for b.Loop() {
+			r, err := table.Scan(ctx, &ScanOptions{From: from, To: from.Add(step)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			r.Release()
+		}
+	})
+}

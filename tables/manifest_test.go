@@ -1,0 +1,92 @@
+package tables
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+)
+
+// TestManifest plans a table with files and a tail, and then one of which another
+// writer deleted rows beside its files.
+func TestManifest(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("x")
+	mustPut(t, b, "a", Append, 1, 2, 3)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, b, "a", Append, 4)
+	plan := func(files int, tail int64, scanned bool) *Manifest {
+		t.Helper()
+		tab, err := b.Table(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := tab.Manifest(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(m.Close)
+		rows := int64(0)
+		for _, r := range m.Tail {
+			rows += r.NumRows()
+		}
+		if len(m.Files) != files || rows != tail || m.Scanned != scanned {
+			t.Fatalf("%d files, %d rows in the tail, scanned %v: %+v", len(m.Files), rows, m.Scanned, m.Files)
+		}
+		return m
+	}
+	first, again := plan(1, 1, false), plan(1, 1, false)
+	if first.TailMark != again.TailMark || first.TailMark == "" || first.Files[0].Rows != 3 {
+		t.Errorf("%q and %q, %+v", first.TailMark, again.TailMark, first.Files)
+	}
+	mustPut(t, b, "a", Append, 5)
+	if m := plan(1, 2, false); m.TailMark == first.TailMark {
+		t.Errorf("another tail has the mark %q, too", m.TailMark)
+	}
+
+	// A plan's files stay.
+	if since := s.pinnedSince(); !since.Before(time.Now()) || len(s.pins) != 3 {
+		t.Errorf("%d pins", len(s.pins))
+	}
+	first.Close()
+	first.Close()
+	if len(s.pins) != 2 {
+		t.Errorf("%d pins after one of three was closed", len(s.pins))
+	}
+
+	l := library{s.cat}
+	base, err := l.LoadTable(t.Context(), table.Identifier{"x", "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := base.NewTransaction()
+	if err := tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("n"), int64(2)), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Commit(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	m := plan(1, 2, true)
+	r, err := m.Rows(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	var got []int64
+	for r.Next() {
+		got = append(got, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
+	}
+	if r.Err() != nil || !slices.Equal(got, []int64{1, 3, 4, 5}) {
+		t.Errorf("rows %v, %v", got, r.Err())
+	}
+}

@@ -1,0 +1,71 @@
+package tables
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// TestManyTables opens, lists, finds and takes snapshots of many tables; with -v it
+// says how long that takes.
+func TestManyTables(t *testing.T) {
+	n := rounds(t, "PARTD_MANY_TABLES", 300)
+	dir := t.TempDir()
+	s := mustOpen(t, dir, &Options{FoldAge: -1, Memory: 1 << 30})
+	b := s.Bucket("b")
+	for i := range n {
+		if _, err := b.Put(t.Context(), fmt.Sprintf("table %05d", i), rowsOf(1), Append, &PutOptions{Metadata: Metadata{"i": i, "group": i % 100}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	timed := func(what string, f func()) {
+		t.Helper()
+		start := time.Now()
+		f()
+		t.Logf("%s: %v", what, time.Since(start).Round(10*time.Microsecond))
+	}
+	timed("snapshot that folds a row of each table", func() { mustSnapshot(t, b, "") })
+	for range 3 {
+		timed("snapshot", func() { mustSnapshot(t, b, "") })
+	}
+	mustDo(t, s.Close())
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	timed("open", func() { s = mustOpen(t, dir, &Options{FoldAge: -1}) })
+	b = s.Bucket("b")
+	count := func(f *Filter) (found int) {
+		for _, err := range b.Tables(t.Context(), f) {
+			mustDo(t, err)
+			found++
+		}
+		return found
+	}
+	want := func(got, n int) {
+		t.Helper()
+		if got != n {
+			t.Errorf("%d tables, want %d", got, n)
+		}
+	}
+	for range 3 {
+		timed("find one", func() { want(count(&Filter{Metadata: Metadata{"i": n / 2}}), 1) })
+		timed("find a 100th", func() { want(count(&Filter{Metadata: Metadata{"group": 7}}), n/100) })
+	}
+	timed("list", func() { want(count(nil), n) })
+	all, err := b.Snapshots(t.Context())
+	if err != nil || len(all) != 4 || all[0].Tables != n {
+		t.Fatal(all, err)
+	}
+	timed("list a snapshot", func() { want(count(&Filter{Snapshot: all[0].Name}), n) })
+	mustPut(t, b, "table 00007", Append, 2)
+	mustDo(t, b.Delete(t.Context(), "table 00009"))
+	timed("restore, with two tables changed", func() { mustDo(t, b.Restore(t.Context(), all[0].Name)) })
+	wantRows(t, b, "table 00007", 1)
+	wantRows(t, b, "table 00009", 1)
+	want(count(nil), n)
+	timed("delete the snapshots", func() { mustDo(t, b.DeleteSnapshots(t.Context())) })
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	t.Logf("memory held: %d KiB", (int64(after.HeapAlloc)-int64(before.HeapAlloc))>>10)
+}

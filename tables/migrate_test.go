@@ -1,0 +1,163 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/compute"
+)
+
+// negated is a migration: minus is the negative of n, and s is gone.
+func negated(calls *int) func(arrow.RecordBatch) (arrow.RecordBatch, error) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "minus", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+	return func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		*calls++
+		minus, err := compute.CallFunction(context.Background(), "negate", nil, compute.NewDatumWithoutOwning(b.Column(0)))
+		if err != nil {
+			return nil, err
+		}
+		defer minus.Release()
+		return array.NewRecordBatch(schema, []arrow.Array{minus.(*compute.ArrayDatum).MakeArray()}, b.NumRows()), nil
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir, &Options{FoldAge: -1})
+	b := s.Bucket("")
+	mustPut(t, b, "t", Append, 1, 2)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, b, "t", Append, 3)
+	calls := 0
+	if done, err := b.Migrate(t.Context(), "t", 2, negated(&calls)); !done || err != nil {
+		t.Fatal(done, err)
+	}
+	wantText(t, b, "t", "minus int64 | -1 | -2 | -3")
+	wantText(t, b, "t", "n int64; s utf8 | 1,row 1 | 2,row 2", AtVersion(1))
+	calls = 0
+	for _, version := range []int{1, 2} {
+		if done, err := b.Migrate(t.Context(), "t", version, negated(&calls)); done || calls > 0 || err != nil {
+			t.Error("it ran again:", done, calls, err)
+		}
+	}
+	table, err := b.Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := table.SchemaVersion(t.Context()); v != 2 || err != nil {
+		t.Error(v, err)
+	}
+	broken := errors.New("broken")
+	if done, err := b.Migrate(t.Context(), "t", 3, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return nil, broken }); done || !errors.Is(err, broken) {
+		t.Error(done, err)
+	}
+	wantText(t, b, "t", "minus int64 | -1 | -2 | -3")
+	if _, err := b.Migrate(t.Context(), "none", 1, negated(&calls)); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	// A table without rows has its new columns all the same.
+	if _, err := b.Put(t.Context(), "empty", rowsOf(), Append, nil); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := b.Migrate(t.Context(), "empty", 1, negated(&calls)); !done || err != nil {
+		t.Fatal(done, err)
+	}
+	wantText(t, b, "empty", "minus int64")
+}
+
+// TestChangesWhileAppending changes a table's columns while rows are appended to the
+// tail: none is lost, none counts twice, and none ends up in another column.
+func TestChangesWhileAppending(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("")
+	mustPut(t, b, "t", Append, 0)
+	var put sync.WaitGroup
+	var rows int64 = 1
+	stop := make(chan struct{})
+	put.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			_, err := b.Put(t.Context(), "t", rowsOf(rows), Append, nil)
+			if err == nil {
+				rows++
+			} else if !errors.As(err, new(*SchemaError)) { // while s has its other name
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range rounds(t, "PARTD_EVOLVE_ROUNDS", 6) {
+		for _, c := range []ColumnChange{{Op: "rename", Column: "s", To: "n2"}, {Op: "add", Column: "s", Type: "utf8"}, {Op: "drop", Column: "s"}, {Op: "rename", Column: "n2", To: "s"}} {
+			if err := b.Evolve(t.Context(), "t", c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		version := 0
+		if tb, err := b.Table(t.Context(), "t"); err != nil {
+			t.Fatal(err)
+		} else if version, err = tb.SchemaVersion(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if done, err := b.Migrate(t.Context(), "t", version+1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return b, nil }); !done || err != nil {
+			t.Fatal(done, err)
+		}
+	}
+	close(stop)
+	put.Wait()
+	got := text(t, b, "t", nil)
+	seen := map[string]int{}
+	for _, line := range strings.Split(got, " | ")[1:] {
+		n, _, _ := strings.Cut(line, ",")
+		seen[n]++
+		// A row that was put while s was another column has its text there, and that was dropped.
+		if !strings.HasSuffix(line, ",(null)") && !strings.HasSuffix(line, ",row "+n) {
+			t.Fatal(line)
+		}
+	}
+	for n, times := range seen {
+		if times != 1 {
+			t.Errorf("row %s is there %d times", n, times)
+		}
+	}
+	if int64(len(seen)) != rows {
+		t.Errorf("%d rows, want %d", len(seen), rows)
+	}
+}
+
+// TestEvolveBesideAnotherTail changes columns while another Store has rows of the old
+// ones in its tail.
+func TestEvolveBesideAnotherTail(t *testing.T) {
+	dir := t.TempDir()
+	one := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
+	two := mustOpen(t, dir, &Options{FoldAge: -1})
+	b := one.Bucket("")
+	if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int16; b utf8; c int32", `{"a":1,"b":"x","c":1}`), Append, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := two.Bucket("").Put(t.Context(), "t", jsonRows(t, "a int16; b utf8; c int32", `{"a":2,"b":"y","c":2}`), Append, nil); err != nil {
+		t.Fatal(err)
+	}
+	err := b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "a", Type: "float64"}, ColumnChange{Op: "rename", Column: "b", To: "text"},
+		ColumnChange{Op: "drop", Column: "c"}, ColumnChange{Op: "add", Column: "c", Type: "int32"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "a float64; text utf8; c int32 | 1,x,(null)"
+	wantText(t, b, "t", want)
+	wantText(t, two.Bucket(""), "t", want+" | 2,y,(null)")
+	if _, err := two.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, b, "t", want+" | 2,y,(null)")
+}

@@ -1,0 +1,562 @@
+package tables
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
+	"github.com/go-partd/partd/tables/filter"
+)
+
+// tick is a row of the tables with a time column.
+type tick struct {
+	ts int64 // seconds
+	k  string
+	v  int64
+	w  int64 // of a column that comes and goes; 0 is null
+}
+
+func (r tick) String() string {
+	if r.w == 0 {
+		return fmt.Sprintf("{%d %s %d}", r.ts, r.k, r.v)
+	}
+	return fmt.Sprintf("{%d %s %d %d}", r.ts, r.k, r.v, r.w)
+}
+
+var tickSchema = arrow.NewSchema([]arrow.Field{
+	{Name: "v", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+	{Name: "ts", Type: &arrow.TimestampType{Unit: arrow.Millisecond, TimeZone: "UTC"}, Nullable: true},
+	{Name: "k", Type: arrow.BinaryTypes.String, Nullable: true},
+}, nil)
+
+// ticksOf returns a reader of rows, in batches of some.
+func ticksOf(rows []tick, most int) array.RecordReader {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, tickSchema)
+	defer b.Release()
+	batches := []arrow.RecordBatch{}
+	for part := range slices.Chunk(rows, most) {
+		for _, r := range part {
+			b.Field(0).(*array.Int64Builder).Append(r.v)
+			b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(1000 * r.ts))
+			b.Field(2).(*array.StringBuilder).Append(r.k)
+		}
+		batches = append(batches, b.NewRecordBatch())
+	}
+	r, err := array.NewRecordReader(tickSchema, batches)
+	if err != nil {
+		panic(err)
+	}
+	release(batches)
+	return r
+}
+
+// ticksFrom returns what a reader has of ticks; columns that are missing are zero.
+func ticksFrom(r array.RecordReader, err error) ([]tick, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	rows := []tick{}
+	for r.Next() {
+		b := r.RecordBatch()
+		for i := range int(b.NumRows()) {
+			var t tick
+			for at, c := range b.Columns() {
+				switch b.ColumnName(at) {
+				case "v":
+					t.v = c.(*array.Int64).Value(i)
+				case "ts":
+					t.ts = int64(c.(*array.Timestamp).Value(i)) / 1000
+				case "w":
+					if c.IsValid(i) {
+						w, err := strconv.ParseFloat(c.ValueStr(i), 64)
+						if err != nil {
+							return nil, err
+						}
+						t.w = int64(w)
+					}
+				case "k", "key":
+					t.k = c.(*array.String).Value(i)
+				}
+			}
+			rows = append(rows, t)
+		}
+	}
+	return rows, r.Err()
+}
+
+// series is what a table with a time column should hold, in the order in which it came.
+type series struct {
+	settings Settings
+	rows     []tick
+	versions map[Version][]tick // as they were read
+	renamed  bool               // column k is key
+	wide     string             // the type of column w; "": there is none
+	schema   int                // the version that it was migrated to
+	made     int64              // which table it is, of those of a name
+	evolved  Version            // the last one before its columns changed
+}
+
+func (s *series) key() string {
+	if s.renamed {
+		return "key"
+	}
+	return "k"
+}
+
+func (s *series) clone() *series {
+	c := *s
+	c.rows, c.versions = slices.Clone(s.rows), maps.Clone(s.versions)
+	return &c
+}
+
+// reader returns a reader of rows in the table's columns, and the rows as it will have them.
+func (s *series) reader(rows []tick, most int) (array.RecordReader, []tick) {
+	rows = slices.Clone(rows)
+	for i := range rows {
+		if rows[i].w = 0; s.wide != "" {
+			rows[i].w = rows[i].v + 1
+		}
+	}
+	plain := ticksOf(rows, most)
+	defer plain.Release()
+	fields := slices.Clone(tickSchema.Fields())
+	fields[2].Name = s.key()
+	if s.wide != "" {
+		fields = append(fields, arrow.Field{Name: "w", Type: arrow.PrimitiveTypes.Int32, Nullable: true})
+		if s.wide == "float64" {
+			fields[3].Type = arrow.PrimitiveTypes.Float64
+		}
+	}
+	schema := arrow.NewSchema(fields, nil)
+	var batches []arrow.RecordBatch
+	for plain.Next() {
+		b := plain.RecordBatch()
+		columns := slices.Clone(b.Columns())
+		if s.wide != "" {
+			w := array.NewBuilder(memory.DefaultAllocator, fields[3].Type)
+			for _, v := range b.Column(0).(*array.Int64).Int64Values() {
+				if err := w.AppendValueFromString(fmt.Sprint(v + 1)); err != nil {
+					panic(err)
+				}
+			}
+			columns = append(columns, w.NewArray())
+		}
+		batches = append(batches, array.NewRecordBatch(schema, columns, b.NumRows()))
+	}
+	r, err := array.NewRecordReader(schema, batches)
+	if err != nil {
+		panic(err)
+	}
+	return r, rows
+}
+
+func (s *series) compare(a, b tick) int {
+	if len(s.settings.Keys) == 0 {
+		return cmp.Compare(a.ts, b.ts)
+	}
+	return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.k, b.k))
+}
+
+// put returns the rows after a put, and whether it is refused.
+func (s *series) put(before, rows []tick) (after []tick, refused bool) {
+	after = slices.Clone(before)
+	for _, r := range rows {
+		was := slices.IndexFunc(after, func(o tick) bool { return s.compare(o, r) == 0 })
+		switch {
+		case was < 0 || s.settings.OnDuplicate == KeepAll || s.settings.OnDuplicate == "":
+			after = append(after, r)
+		case s.settings.OnDuplicate == RefuseDuplicate:
+			return before, true
+		case s.settings.OnDuplicate == KeepLast:
+			after = append(slices.Delete(after, was, was+1), r)
+		}
+	}
+	return after, false
+}
+
+func (s *series) read() []tick {
+	rows := append([]tick{}, s.rows...)
+	slices.SortStableFunc(rows, s.compare)
+	return rows
+}
+
+// seriesModel drives tables with a time column beside lists in memory.
+type seriesModel struct {
+	rnd    *rand.Rand
+	dir    string
+	opts   Options
+	s      *Store
+	names  []string
+	tables map[string]*series
+	// What each snapshot of the bucket has.
+	snapshots map[string]map[string]*series
+	next      int64
+	left      atomic.Int64 // calls of the file system until the process is killed; below 0: it is not
+}
+
+var errKilled = errors.New("killed")
+
+// seriesStep is something that the model does to a table. Whoever adds an ability
+// to tables adds a step to seriesSteps.
+type seriesStep struct {
+	name   string
+	weight int
+	do     func(m *seriesModel, ctx context.Context, name string) error
+}
+
+var seriesSteps = []seriesStep{
+	{"put", 14, (*seriesModel).put},
+	{"replace", 1, (*seriesModel).replace},
+	{"settings", 1, (*seriesModel).settings},
+	{"fold", 3, func(m *seriesModel, ctx context.Context, _ string) error { _, err := m.s.Fold(ctx, nil); return err }},
+	{"compact", 1, func(m *seriesModel, ctx context.Context, _ string) error { _, err := m.s.Compact(ctx, nil); return err }},
+	{"expire", 1, (*seriesModel).expire},
+	{"reopen", 1, (*seriesModel).reopen},
+	{"read", 3, (*seriesModel).check},
+	{"range", 3, (*seriesModel).checkRange},
+	{"first and last", 3, (*seriesModel).checkEnds},
+	{"old version", 1, (*seriesModel).checkVersions},
+}
+
+// killedSteps are those that a kill comes into.
+var killedSteps = []string{"put", "replace", "settings", "fold", "compact"}
+
+func init() { // it refers to the others
+	seriesSteps = append(seriesSteps, seriesStep{"kill", 1, (*seriesModel).kill})
+}
+
+func (m *seriesModel) ticks(span int64) []tick {
+	n := m.rnd.IntN(6)
+	if m.rnd.IntN(4) == 0 {
+		n = m.rnd.IntN(300) // not for the tail
+	}
+	rows := make([]tick, n)
+	for i := range rows {
+		m.next++
+		rows[i] = tick{m.rnd.Int64N(span), string(rune('a' + m.rnd.IntN(2))), m.next, 0}
+	}
+	if m.rnd.IntN(3) == 0 {
+		slices.SortStableFunc(rows, func(a, b tick) int { return cmp.Compare(a.ts, b.ts) })
+	}
+	return rows
+}
+
+func (m *seriesModel) put(ctx context.Context, name string) error {
+	s := m.tables[name]
+	span := int64(300)
+	if s.settings.OnDuplicate == RefuseDuplicate { // else all are refused
+		span = 30000
+	}
+	if !m.exists(ctx, name) {
+		s.renamed, s.wide, s.schema, s.evolved = false, "", 0, 0
+	}
+	r, rows := s.reader(m.ticks(span), 1+m.rnd.IntN(100))
+	after, refused := s.put(s.rows, rows)
+	_, err := m.s.Bucket("b").Put(ctx, name, r, Append, &PutOptions{Settings: &s.settings})
+	var duplicates *DuplicateError
+	switch {
+	case refused != errors.As(err, &duplicates):
+		return fmt.Errorf("refused: %v, error: %w", refused, err)
+	case !refused && err != nil:
+		return err
+	}
+	s.rows = after
+	return nil
+}
+
+func (m *seriesModel) randomSettings() Settings {
+	s := Settings{Time: "ts", OnDuplicate: []OnDuplicate{KeepAll, KeepFirst, KeepLast, RefuseDuplicate, ""}[m.rnd.IntN(5)]}
+	if m.rnd.IntN(2) == 0 {
+		s.Keys = []string{"k"}
+	}
+	return s
+}
+
+func (m *seriesModel) replace(ctx context.Context, name string) error {
+	s := &series{settings: m.randomSettings(), versions: map[Version][]tick{}}
+	rows := m.ticks(30000)
+	after, refused := s.put(nil, rows)
+	_, err := m.s.Bucket("b").Put(ctx, name, ticksOf(rows, 50), Replace, &PutOptions{Settings: &s.settings})
+	if refused {
+		if !errors.As(err, new(*DuplicateError)) {
+			return fmt.Errorf("not refused: %w", err)
+		}
+		return nil
+	}
+	if err == nil {
+		s.rows = after
+		was := m.tables[name]
+		s.versions, s.schema, s.made = was.versions, was.schema, was.made
+		m.tables[name] = s
+	}
+	return err
+}
+
+func (m *seriesModel) settings(ctx context.Context, name string) error {
+	s := m.tables[name]
+	if !m.exists(ctx, name) {
+		return nil
+	}
+	was, is := s.settings, m.randomSettings()
+	if is.Keys != nil {
+		is.Keys = []string{s.key()}
+	}
+	if was.Keys != nil { // in what order rows of equal time came is not kept beside the keys
+		is.Keys = was.Keys
+	}
+	s.settings = is
+	after, refused := s.put(nil, s.rows)
+	same := was.OnDuplicate == is.OnDuplicate && slices.Equal(was.Keys, is.Keys)
+	err := m.s.Bucket("b").SetSettings(ctx, name, is)
+	if err != nil {
+		s.settings = was
+	}
+	if refused && !same {
+		if !errors.As(err, new(*DuplicateError)) {
+			return fmt.Errorf("not refused: %w", err)
+		}
+		return nil
+	}
+	if err == nil {
+		s.rows = after
+	}
+	return err
+}
+
+func (m *seriesModel) exists(ctx context.Context, name string) bool {
+	_, err := m.s.Bucket("b").Table(ctx, name)
+	return !errors.Is(err, ErrNotFound) // a kill is another error
+}
+
+func (m *seriesModel) expire(ctx context.Context, _ string) error {
+	_, err := m.s.Expire(ctx, &MaintainOptions{Grace: -1, Keep: 1 + m.rnd.IntN(3)})
+	for _, s := range m.tables {
+		clear(s.versions)
+	}
+	return err
+}
+
+func (m *seriesModel) open(ctx context.Context) (err error) {
+	m.left.Store(-1)
+	fs := vfstest.Inject(vfs.OS{}, func(op vfstest.Op, _ string) error {
+		if m.left.Load() < 0 || !op.Changes() {
+			return nil
+		}
+		for n := m.left.Load(); n > 0; n = m.left.Load() {
+			if m.left.CompareAndSwap(n, n-1) {
+				return nil
+			}
+		}
+		return errKilled
+	})
+	m.s, err = open(ctx, m.dir, &m.opts, hooks{fs: fs})
+	return err
+}
+
+func (m *seriesModel) reopen(ctx context.Context, _ string) error {
+	m.left.Store(-1)
+	if err := m.s.Close(); err != nil {
+		return err
+	}
+	return m.open(ctx)
+}
+
+// kill does something while the file system stops to work at some moment, which a
+// kill leaves: what was done is there as a whole or not at all.
+func (m *seriesModel) kill(ctx context.Context, name string) error {
+	before, snapshots := m.tables, maps.Clone(m.snapshots)
+	m.tables = map[string]*series{}
+	for n, s := range before {
+		m.tables[n] = s.clone()
+	}
+	steps := slices.DeleteFunc(slices.Clone(seriesSteps), func(s seriesStep) bool { return !slices.Contains(killedSteps, s.name) })
+	m.left.Store(m.rnd.Int64N(12))
+	do := steps[m.rnd.IntN(len(steps))]
+	err := do.do(m, ctx, name)
+	if reopened := m.reopen(ctx, name); reopened != nil {
+		return reopened
+	}
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, errKilled) && !errors.Is(err, table.ErrWriterClosed) { // where Iceberg's library lost the cause
+		return fmt.Errorf("%s: %w", do.name, err)
+	}
+	m.tables, m.snapshots = before, snapshots
+	return nil
+}
+
+func (m *seriesModel) scan(ctx context.Context, name string, o *ScanOptions) ([]tick, error) {
+	t, err := m.s.Bucket("b").Table(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return ticksFrom(t.Scan(ctx, o))
+}
+
+func (m *seriesModel) check(ctx context.Context, name string) error {
+	if !m.exists(ctx, name) {
+		return nil
+	}
+	s := m.tables[name]
+	got, err := m.scan(ctx, name, nil)
+	if want := s.read(); err != nil || !slices.Equal(got, want) {
+		return fmt.Errorf("%s %+v has\n%v, want\n%v: %w", name, s.settings, got, want, err)
+	}
+	t, err := m.s.Bucket("b").Table(ctx, name)
+	if err != nil {
+		return err
+	}
+	if i, err := t.Info(ctx); err == nil && !(&model{s: m.s}).inTail(tableName{"b", name}) {
+		if i.Rows != int64(len(got)) {
+			return fmt.Errorf("%s has %d rows, by its description %d", name, len(got), i.Rows)
+		}
+		if i.Version > s.evolved { // it has one, with the columns that it has now
+			s.versions[i.Version] = got
+		}
+	}
+	return nil
+}
+
+// checkRange compares a range of time with a filter and a few columns.
+func (m *seriesModel) checkRange(ctx context.Context, name string) error {
+	if !m.exists(ctx, name) {
+		return nil
+	}
+	s := m.tables[name]
+	from := m.rnd.Int64N(300)
+	to := from + m.rnd.Int64N(100)
+	o := &ScanOptions{From: time.Unix(from, 0), To: time.Unix(to, 0), Limit: m.rnd.Int64N(20)}
+	above := m.rnd.Int64N(m.next + 1)
+	var err error
+	if m.rnd.IntN(2) == 0 {
+		if o.Filter, err = filter.Parse(fmt.Sprintf("v > %d", above)); err != nil {
+			return err
+		}
+	}
+	if m.rnd.IntN(2) == 0 {
+		o.Columns = []string{"v"}
+	}
+	want := []tick{}
+	for _, r := range s.read() {
+		if r.ts < from || r.ts >= to || o.Filter != nil && r.v <= above || o.Limit > 0 && int64(len(want)) == o.Limit {
+			continue
+		}
+		if o.Columns != nil {
+			r = tick{v: r.v}
+		}
+		want = append(want, r)
+	}
+	got, err := m.scan(ctx, name, o)
+	if err != nil || !slices.Equal(got, want) {
+		return fmt.Errorf("%s %+v by %+v has\n%v, want\n%v: %w", name, s.settings, o, got, want, err)
+	}
+	return nil
+}
+
+func (m *seriesModel) checkEnds(ctx context.Context, name string) error {
+	if !m.exists(ctx, name) {
+		return nil
+	}
+	all := m.tables[name].read()
+	n := 1 + m.rnd.IntN(30)
+	o := &ScanOptions{Last: int64(n)}
+	above := m.rnd.Int64N(m.next + 1)
+	if m.rnd.IntN(2) == 0 {
+		var err error
+		if o.Filter, err = filter.Parse(fmt.Sprintf("v > %d", above)); err != nil {
+			return err
+		}
+		all = slices.DeleteFunc(all, func(r tick) bool { return r.v <= above })
+	}
+	got, err := m.scan(ctx, name, o)
+	if want := all[max(0, len(all)-n):]; err != nil || !slices.Equal(got, want) {
+		return fmt.Errorf("%s %+v: the last %d are\n%v, want\n%v: %w", name, m.tables[name].settings, n, got, want, err)
+	}
+	o = &ScanOptions{Limit: int64(n), Filter: o.Filter}
+	got, err = m.scan(ctx, name, o)
+	if want := all[:min(len(all), n)]; err != nil || !slices.Equal(got, want) {
+		return fmt.Errorf("%s %+v: the first %d are\n%v, want\n%v: %w", name, m.tables[name].settings, n, got, want, err)
+	}
+	return nil
+}
+
+func (m *seriesModel) checkVersions(ctx context.Context, name string) error {
+	for v, want := range m.tables[name].versions {
+		t, err := m.s.Bucket("b").Table(ctx, name, AtVersion(v))
+		if err != nil {
+			return err
+		}
+		got, err := ticksFrom(t.Scan(ctx, nil))
+		less := func(a, b tick) int { return cmp.Compare(a.v, b.v) } // the order may be another one now
+		slices.SortFunc(got, less)
+		want = slices.SortedFunc(slices.Values(want), less)
+		if err != nil || !slices.Equal(got, want) {
+			return fmt.Errorf("%s at version %d has\n%v, want\n%v: %w", name, v, got, want, err)
+		}
+	}
+	return nil
+}
+
+// TestSeriesModel compares tables with a time column with lists in memory over
+// random operations: PARTD_SERIES_STEPS of them.
+func TestSeriesModel(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			if os.Getenv("PARTD_SERIES_STEPS") != "" {
+				t.Parallel()
+			}
+			m := &seriesModel{
+				rnd: rand.New(rand.NewPCG(seed, 3)), dir: t.TempDir(), names: []string{"x", "y", "z"}, tables: map[string]*series{}, snapshots: map[string]map[string]*series{},
+				opts: Options{FoldBytes: 4000, FoldAge: -1, Memory: 1 << 20, NoTail: seed == 3},
+			}
+			for _, name := range m.names {
+				m.tables[name] = &series{settings: m.randomSettings(), versions: map[Version][]tick{}}
+			}
+			if err := m.open(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := m.s.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			var steps []seriesStep
+			for _, s := range seriesSteps {
+				steps = append(steps, slices.Repeat([]seriesStep{s}, s.weight)...)
+			}
+			var log []string
+			for range rounds(t, "PARTD_SERIES_STEPS", 600) / 4 {
+				s, name := steps[m.rnd.IntN(len(steps))], m.names[m.rnd.IntN(len(m.names))]
+				log = append(log, s.name+" "+name)
+				err := s.do(m, t.Context(), name)
+				if err != nil {
+					t.Fatalf("seed %d: %s %s: %v\nafter %q", seed, s.name, name, err, log[max(0, len(log)-20):])
+				}
+			}
+			for _, name := range m.names {
+				t.Log(name, len(m.tables[name].rows), "rows")
+				if err := m.check(t.Context(), name); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}

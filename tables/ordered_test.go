@@ -1,0 +1,387 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// countingFS counts the bytes that are read of data files.
+type countingFS struct {
+	vfs.FS
+	read *atomic.Int64
+}
+
+func (c countingFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := c.FS.OpenFile(name, flag, perm)
+	if err != nil || !strings.HasSuffix(name, ".parquet") {
+		return f, err
+	}
+	return countingFile{f, c.read}, nil
+}
+
+type countingFile struct {
+	vfs.File
+	read *atomic.Int64
+}
+
+func (c countingFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := c.File.ReadAt(p, off)
+	c.read.Add(int64(n))
+	return n, err
+}
+
+var _ io.ReaderAt = countingFile{}
+
+// TestReadsNoMore counts the bytes that ranges, and the first and last rows, read of
+// a table of many files.
+func TestReadsNoMore(t *testing.T) {
+	var read atomic.Int64
+	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &read}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // nothing is lost
+	const files, each = 20, 5000
+	o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: KeepLast}}
+	for i := range rand.New(rand.NewPCG(1, 1)).Perm(files) {
+		rows := make([]tick, each)
+		for j := range rows {
+			rows[j] = tick{int64(i*each + j), fmt.Sprint(rand.Int64()), int64(j), 0}
+		}
+		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, each), Append, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tbl, err := s.Bucket("b").Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := tbl.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := info.Bytes / files
+	for name, c := range map[string]struct {
+		scan  func() (array.RecordReader, error)
+		rows  int
+		files int64
+	}{
+		"all":  {func() (array.RecordReader, error) { return tbl.Scan(t.Context(), nil) }, files * each, files},
+		"head": {func() (array.RecordReader, error) { return tbl.Head(t.Context(), 10) }, 10, 1},
+		"tail": {func() (array.RecordReader, error) { return tbl.Tail(t.Context(), 10) }, 10, 1},
+		"last": {func() (array.RecordReader, error) { return tbl.Last(t.Context()) }, 1, 1},
+		"range": {func() (array.RecordReader, error) {
+			return tbl.Scan(t.Context(), &ScanOptions{From: time.Unix(3*each, 0), To: time.Unix(5*each, 0)})
+		}, 2 * each, 2},
+	} {
+		read.Store(0)
+		rows, err := ticksFrom(c.scan())
+		if err != nil || len(rows) != c.rows {
+			t.Fatalf("%s: %d rows, want %d: %v", name, len(rows), c.rows, err)
+		}
+		least, most := c.files*file*6/10, c.files*file*14/10
+		if got := read.Load(); got < least || got > most {
+			t.Errorf("%s: %d bytes read, a file has %d", name, got, file)
+		}
+	}
+}
+
+// TestRowGroups reads the last rows of one large file, whose groups of rows before
+// them stay unread.
+func TestRowGroups(t *testing.T) {
+	var read atomic.Int64
+	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &read}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // nothing is lost
+	const n = 1_200_000
+	rows := make([]tick, n)
+	for i := range rows {
+		rows[i] = tick{int64(i), strings.Repeat(fmt.Sprintf("%x", rand.Uint64()), 2), int64(i), 0}
+	}
+	if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 100_000), Append, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
+		t.Fatal(err)
+	}
+	tbl, err := s.Bucket("b").Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := tbl.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		o    *ScanOptions
+		want []tick
+	}{
+		"tail": {&ScanOptions{Last: 5}, rows[n-5:]}, "head": {&ScanOptions{Limit: 5}, rows[:5]},
+	} {
+		read.Store(0)
+		got, err := ticksFrom(tbl.Scan(t.Context(), c.o))
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Fatalf("%s: got %v: %v", name, got, err)
+		}
+		t.Logf("%s: %d of %d bytes in %d files", name, read.Load(), info.Bytes, info.Files)
+		if read.Load() > info.Bytes*9/10 { // of two groups
+			t.Errorf("%s: %d of %d bytes were read", name, read.Load(), info.Bytes)
+		}
+	}
+}
+
+// TestLargeUnsortedPut puts rows in no order that are many times the memory.
+func TestLargeUnsortedPut(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	s := mustOpen(t, t.TempDir(), &Options{Memory: 1 << 20, FoldAge: -1})
+	rnd := rand.New(rand.NewPCG(7, 7))
+	rows := make([]tick, 200_000)
+	for i := range rows {
+		rows[i] = tick{int64(rnd.IntN(100_000)), "k", int64(i), 0}
+	}
+	for _, rule := range []OnDuplicate{KeepAll, KeepFirst, KeepLast, RefuseDuplicate} {
+		settings := Settings{Time: "ts", OnDuplicate: rule}
+		name := string(rule)
+		_, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, 1000), Append, &PutOptions{Settings: &settings})
+		if rule == RefuseDuplicate {
+			var duplicates *DuplicateError
+			if !errors.As(err, &duplicates) || len(duplicates.Rows) != 10 || duplicates.Count < 100_000 {
+				t.Errorf("duplicates: %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[int64]int64{}
+		for _, r := range rows {
+			if _, there := want[r.ts]; !there || rule != KeepFirst {
+				want[r.ts] = r.v
+			}
+		}
+		got, err := (&seriesModel{s: s}).scan(t.Context(), name, nil)
+		if err != nil || !slices.IsSortedFunc(got, func(a, b tick) int { return int(a.ts - b.ts) }) {
+			t.Fatalf("%s: not in order: %v", rule, err)
+		}
+		if rule == KeepAll {
+			if len(got) != len(rows) {
+				t.Errorf("%d rows, want %d", len(got), len(rows))
+			}
+			continue
+		}
+		if len(got) != len(want) {
+			t.Errorf("%s: %d rows, want %d", rule, len(got), len(want))
+		}
+		for _, r := range got {
+			if want[r.ts] != r.v {
+				t.Fatalf("%s: row %v, want %d", rule, r, want[r.ts])
+			}
+		}
+	}
+}
+
+// TestRefusesNulls puts rows without a time or a key.
+func TestRefusesNulls(t *testing.T) {
+	for _, noTail := range []bool{false, true} {
+		s := mustOpen(t, t.TempDir(), &Options{NoTail: noTail, FoldAge: -1})
+		b := s.Bucket("b")
+		o := &PutOptions{Settings: &Settings{Time: "ts", Keys: []string{"k"}}}
+		put := func(rows string) error {
+			batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, tickSchema, strings.NewReader(rows))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = b.Put(t.Context(), "t", oneBatch(batch), Append, o)
+			return err
+		}
+		bad := map[string]string{
+			"ts": `[{"ts":"2024-01-01 00:00:00Z","k":"a","v":1},{"ts":null,"k":"a","v":1}]`,
+			"k":  `[{"ts":"2024-01-01 00:00:00Z","k":null,"v":1}]`,
+		}
+		for range 2 { // where the table is made, and where it is there
+			for column, rows := range bad {
+				var schema *SchemaError
+				if err := put(rows); !errors.As(err, &schema) || schema.Column != column {
+					t.Errorf("a null in %s: %v", column, err)
+				}
+			}
+			if err := put(`[{"ts":"2024-01-01 00:00:00Z","k":"a","v":1}]`); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil)
+		if err != nil || len(got) != 2 {
+			t.Errorf("got %v: %v", got, err)
+		}
+	}
+}
+
+// TestTimeTypes orders tables by columns of all types that a time may have.
+func TestTimeTypes(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	types := []arrow.DataType{arrow.FixedWidthTypes.Date32}
+	for _, zone := range []string{"", "UTC", "Europe/Berlin"} {
+		for _, unit := range []arrow.TimeUnit{arrow.Second, arrow.Millisecond, arrow.Microsecond, arrow.Nanosecond} {
+			types = append(types, &arrow.TimestampType{Unit: unit, TimeZone: zone})
+		}
+	}
+	for i, typ := range types {
+		schema := arrow.NewSchema([]arrow.Field{{Name: "t", Type: typ, Nullable: true}, {Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+		name := fmt.Sprint(i)
+		put := func(rows string) {
+			t.Helper()
+			batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(rows))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Bucket("b").Put(t.Context(), name, oneBatch(batch), Append, &PutOptions{Settings: &Settings{Time: "t", OnDuplicate: KeepLast}}); err != nil {
+				t.Fatal(typ, err)
+			}
+		}
+		z := ""
+		if ts, ok := typ.(*arrow.TimestampType); ok && ts.TimeZone != "" {
+			z = " 00:00:00Z"
+		}
+		put(`[{"t":"2024-01-03` + z + `","n":3},{"t":"1960-01-01` + z + `","n":1}]`)
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(typ, err)
+		}
+		put(`[{"t":"2024-01-03` + z + `","n":4},{"t":"2024-01-02` + z + `","n":2}]`)
+		tbl, err := s.Bucket("b").Table(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			for want, o := range map[string]*ScanOptions{
+				"[1 2 4]": nil, "[2 4]": {From: time.Date(2024, 1, 2, 0, 0, 0, 0, time.UTC)}, "[4]": {Last: 1, Columns: []string{"n"}},
+			} {
+				if got, err := readAll(t.Context(), tbl, o); err != nil || fmt.Sprint(got) != want {
+					t.Errorf("%v: got %v, want %s: %v", typ, got, want, err)
+				}
+			}
+			if _, err := s.Fold(t.Context(), nil); err != nil {
+				t.Fatal(typ, err)
+			}
+		}
+	}
+}
+
+// TestTwoWriters has two Stores, as two processes would, put rows of the same keys
+// by each rule.
+func TestTwoWriters(t *testing.T) {
+	for _, rule := range []OnDuplicate{KeepFirst, KeepLast, RefuseDuplicate} {
+		dir := t.TempDir()
+		stores := []*Store{mustOpen(t, dir, &Options{NoTail: true}), mustOpen(t, dir, &Options{Tail: &memTail{values: map[string][]byte{}, around: func() {}}, FoldAge: time.Millisecond})}
+		o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
+		if _, err := stores[0].Bucket("b").Put(t.Context(), "t", ticksOf(nil, 1), Append, o); err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		var taken atomic.Int64
+		for n, s := range stores {
+			all.Go(func() {
+				for i := range int64(30) {
+					rows := []tick{{i % 10, "k", int64(n)*1000 + i, 0}, {1000 + int64(n)*100 + i, "k", i, 0}}
+					_, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 10), Append, o)
+					switch {
+					case err == nil:
+						taken.Add(1)
+					case rule != RefuseDuplicate || !errors.As(err, new(*DuplicateError)):
+						t.Error(rule, err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		for _, s := range stores {
+			if _, err := s.Fold(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := (&seriesModel{s: stores[0]}).scan(t.Context(), "t", nil)
+		want := 70
+		if rule == RefuseDuplicate {
+			want = int(2 * taken.Load())
+		}
+		if err != nil || len(got) != want {
+			t.Errorf("%s: %d rows, want %d: %v", rule, len(got), want, err)
+		}
+		for i := 1; i < len(got); i++ {
+			if got[i].ts <= got[i-1].ts {
+				t.Errorf("%s: %v follows on %v", rule, got[i], got[i-1])
+			}
+		}
+	}
+}
+
+// TestReaderGoesAway releases readers of ordered tables before their end.
+func TestReaderGoesAway(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true})
+	for i := range int64(5) {
+		rows := []tick{{i, "a", i, 0}, {i + 100, "a", i, 0}}
+		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 1), Append, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tbl, err := s.Bucket("b").Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.NumGoroutine()
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		r, err := tbl.Scan(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Next()
+		cancel()
+		r.Release()
+	}
+	for range 100 {
+		if runtime.NumGoroutine() <= before+2 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("%d goroutines, before %d", runtime.NumGoroutine(), before)
+}
+
+// BenchmarkAppendInOrder appends one row at a time to a table, by each rule.
+func BenchmarkAppendInOrder(b *testing.B) {
+	for _, rule := range []OnDuplicate{"", KeepAll, KeepFirst, KeepLast} {
+		b.Run("rule="+string(rule), func(b *testing.B) {
+			s := mustOpen(b, b.TempDir(), &Options{FoldAge: -1})
+			o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
+			if rule == "" {
+				o.Settings = nil
+			}
+			readers := make([]array.RecordReader, b.N)
+			for i := range readers {
+				readers[i] = ticksOf([]tick{{int64(i), "k", int64(i), 0}}, 1)
+			}
+			b.ResetTimer()
+			for _, r := range readers {
+				if _, err := s.Bucket("").Put(b.Context(), "t", r, Append, o); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

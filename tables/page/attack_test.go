@@ -1,0 +1,116 @@
+package page
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// A body of which a little comes now and then ends with the call's time.
+func TestTrickledBody(t *testing.T) {
+	s := serve(t, flightd.Options{Puts: 1, CallTimeout: 3 * time.Second})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /api/put?table=t&format=csv HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000000\r\n\r\nx\n"); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			if _, err := io.WriteString(conn, "1\n"); err != nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+	answer := make([]byte, 1000)
+	n, err := io.ReadAtLeast(conn, answer, 12)
+	if err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 503") {
+		t.Errorf("%v %s", err, answer[:n])
+	}
+}
+
+// Those without a token, who send what they announce never, do not keep others out.
+func TestStrangers(t *testing.T) {
+	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
+	for range maxRequests {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "POST /api/sign-in HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\n{"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(3 * time.Second)
+	a, text := s.as(flightd.Read).get("/api/tree")
+	s.wants(a, text, 200)
+}
+
+// No error tells where the server keeps its files.
+func TestErrorsKeepPaths(t *testing.T) {
+	dir := t.TempDir()
+	s := serveDir(t, dir, flightd.Options{})
+	s.fill("", "t", "SELECT i AS x FROM range(10) x(i)")
+	broken := 0
+	if err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".parquet") {
+			return err
+		}
+		broken++
+		return os.WriteFile(path, []byte("broken"), 0o600)
+	}); err != nil || broken == 0 {
+		t.Fatal(broken, err)
+	}
+	told := func(a *http.Response, text string) {
+		if s.wants(a, text, a.StatusCode); a.StatusCode == 200 || strings.Contains(text, dir) || strings.Contains(text, os.TempDir()) {
+			t.Errorf("%s: %d %s", a.Request.URL, a.StatusCode, text)
+		}
+	}
+	for _, path := range []string{"rows?table=t", "rows?table=t&sort=x&filter=x>1", "profile?table=t&column=x", "download?format=csv&table=t", "download?format=csv&sql=FROM+t"} {
+		told(s.get("/api/" + path))
+	}
+	for _, action := range []string{`{"action": "clean", "source": "t", "where": "x > 1"}`, `{"action": "delete-rows", "table": "t", "where": "x > 1"}`} {
+		told(s.post("/api/action", action))
+	}
+	t.Setenv("TMPDIR", filepath.Join(dir, "nowhere"))
+	told(s.post("/api/put?table=v&format=csv", "x\n1\n"))
+}
+
+// A count that may change without the table is not kept.
+func TestCountsOfTheMoment(t *testing.T) {
+	for filter, want := range map[string]bool{"x > CURRENT_TIMESTAMP": true, "x IN (FROM u)": true, "x < localtimestamp": true, "x > 7 AND sym = 'A'": false} {
+		if changing.MatchString(filter) != want {
+			t.Error(filter)
+		}
+	}
+}
+
+// Nothing of the data is kept by caches, and no page shows ours in a frame.
+func TestHeaders(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.fill("", "t", "SELECT 1 AS x")
+	for _, path := range []string{"/api/session", "/api/tree", "/api/rows?table=t", "/api/download?format=csv&table=t", "/api/nothing", "/"} {
+		a, _ := s.get(path)
+		if cache := a.Header.Get("Cache-Control"); cache != "no-store" && path != "/" {
+			t.Error(path, cache)
+		}
+		policy := a.Header.Get("Content-Security-Policy")
+		for _, w := range []string{"default-src 'none'", "script-src 'self';", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"} {
+			if !strings.Contains(policy, w) {
+				t.Error(path, policy)
+			}
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package page
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// served is a server of the page, and its client.
+type served struct {
+	t      testing.TB
+	server *flightd.Server
+	store  *tables.Store
+	url    string
+	token  string
+}
+
+var secret = []byte("a secret of 32 bytes or more, of words")
+
+func serve(t testing.TB, o flightd.Options) *served {
+	t.Helper()
+	return serveDir(t, t.TempDir(), o)
+}
+
+func serveDir(t testing.TB, dir string, o flightd.Options) *served {
+	t.Helper()
+	engine, err := duck.New(&duck.Options{Memory: 128 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := tables.Open(t.Context(), dir, &tables.Options{Engine: engine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := flightd.New(store, &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- Serve(ctx, l, server, Handler(server, store, Options{URL: "grpc://localhost:8081"}))
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := errors.Join(<-done, store.Close(), engine.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return &served{t: t, server: server, store: store, url: "http://" + l.Addr().String()}
+}
+
+// as is the client with another token.
+func (s *served) as(r flightd.Rights, buckets ...string) *served {
+	s.t.Helper()
+	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	other := *s
+	other.token = token
+	return &other
+}
+
+func (s *served) request(ctx context.Context, method, path string, body io.Reader) *http.Request {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(ctx, method, s.url+path, body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if method != http.MethodGet {
+		r.Header.Set("X-Partd", "1")
+	}
+	if s.token != "" {
+		r.Header.Set("Authorization", "Bearer "+s.token)
+	}
+	return r
+}
+
+func (s *served) do(r *http.Request) (*http.Response, string) {
+	s.t.Helper()
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer a.Body.Close()
+	text, err := io.ReadAll(a.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return a, string(text)
+}
+
+func (s *served) get(path string) (*http.Response, string) {
+	s.t.Helper()
+	return s.do(s.request(s.t.Context(), http.MethodGet, path, nil))
+}
+
+func (s *served) post(path, body string) (*http.Response, string) {
+	s.t.Helper()
+	return s.do(s.request(s.t.Context(), http.MethodPost, path, strings.NewReader(body)))
+}
+
+// wants checks an answer's status and what is in it.
+func (s *served) wants(a *http.Response, text string, status int, words ...string) {
+	s.t.Helper()
+	if a.StatusCode != status {
+		s.t.Errorf("%s %s: %d %s, want %d", a.Request.Method, a.Request.URL, a.StatusCode, text, status)
+	}
+	if a.Header.Get("Content-Security-Policy") == "" || a.Header.Get("X-Content-Type-Options") != "nosniff" {
+		s.t.Error(a.Header)
+	}
+	if status >= 400 && strings.HasPrefix(a.Request.URL.Path, "/api/") {
+		var p problem
+		if err := json.Unmarshal([]byte(text), &p); err != nil || p.Text == "" {
+			s.t.Errorf("%s: %q %v", a.Request.URL, text, err)
+		}
+	}
+	for _, w := range words {
+		if !strings.Contains(text, w) {
+			s.t.Errorf("%s: %s lacks %s", a.Request.URL, text, w)
+		}
+	}
+}
+
+// fill puts the rows of a statement.
+func (s *served) fill(bucket, table, sql string) {
+	s.t.Helper()
+	r, err := s.store.Query(s.t.Context(), sql, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer r.Release()
+	if _, err := s.store.Bucket(bucket).Put(s.t.Context(), table, r, tables.Replace, nil); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// column reads a column of a stream as texts.
+func column(t testing.TB, stream string, name string) (all []string) {
+	t.Helper()
+	r, err := ipc.NewReader(bytes.NewReader([]byte(stream)))
+	if err != nil {
+		t.Fatal(err, stream)
+	}
+	defer r.Release()
+	for r.Next() {
+		b := r.RecordBatch()
+		c := b.Column(b.Schema().FieldIndices(name)[0])
+		for i := range c.Len() {
+			all = append(all, c.ValueStr(i))
+		}
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	return all
+}

@@ -1,0 +1,129 @@
+package page
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+const bins = 20
+
+type binJSON struct {
+	From  float64 `json:"from"`
+	To    float64 `json:"to"`
+	Count int64   `json:"count"`
+}
+
+type topJSON struct {
+	Value string `json:"value"`
+	Count int64  `json:"count"`
+}
+
+// measure is SQL for a column as a number; "" where it is none.
+func measure(t arrow.DataType, column string) string {
+	switch id := t.ID(); {
+	case arrow.IsInteger(id), arrow.IsDecimal(id), arrow.IsFloating(id):
+		return column + "::DOUBLE"
+	case id == arrow.TIMESTAMP, id == arrow.DATE32, id == arrow.DATE64:
+		return "CASE WHEN isfinite(" + column + ") THEN epoch_us(" + column + "::TIMESTAMP) / 1000.0::DOUBLE END"
+	}
+	return ""
+}
+
+func (h *handler) profile(q *request) error {
+	v, err := h.viewOf(q)
+	if err != nil {
+		return err
+	}
+	name := q.URL.Query().Get("column")
+	fields, ok := v.schema.FieldsByName(name)
+	if !ok {
+		return invalid("there is no column %.80q", name)
+	}
+	c := ident(name)
+	number := measure(fields[0].Type, c)
+	lowest, highest := "NULL", "NULL"
+	if number != "" {
+		lowest, highest = "min(n) FILTER (WHERE isfinite(n))", "max(n) FILTER (WHERE isfinite(n))"
+	} else {
+		number = "NULL"
+	}
+	rows, err := h.texts(q, v, "SELECT count(*), count(c), approx_count_distinct(c), min(c)::VARCHAR, max(c)::VARCHAR, "+
+		lowest+", "+highest+" FROM (SELECT "+c+" AS c, "+number+" AS n"+v.from("")+")", nil)
+	if err != nil {
+		return err
+	}
+	row := rows[0]
+	out := struct {
+		Column    string    `json:"column"`
+		Type      string    `json:"type"`
+		Rows      int64     `json:"rows"`
+		Nulls     int64     `json:"nulls"`
+		Distinct  int64     `json:"distinct"`
+		Min       *string   `json:"min"`
+		Max       *string   `json:"max"`
+		Histogram []binJSON `json:"histogram"`
+		Top       []topJSON `json:"top"`
+	}{Column: name, Type: fields[0].Type.String()}
+	var failed [3]error
+	out.Rows, failed[0] = strconv.ParseInt(row[0], 10, 64)
+	values, err := strconv.ParseInt(row[1], 10, 64)
+	out.Distinct, failed[1] = strconv.ParseInt(row[2], 10, 64)
+	out.Nulls, out.Distinct = out.Rows-values, min(out.Distinct, values)
+	if values > 0 {
+		out.Min, out.Max = &row[3], &row[4]
+	}
+	if lowest != "NULL" {
+		out.Histogram, failed[2] = h.histogram(q, v, number, row[5], row[6])
+	} else {
+		out.Top, failed[2] = h.top(q, v, c)
+	}
+	if err := errors.Join(err, errors.Join(failed[:]...)); err != nil {
+		return err
+	}
+	return q.reply(out)
+}
+
+func (h *handler) histogram(q *request, v *view, number, lowest, highest string) ([]binJSON, error) {
+	out := []binJSON{}
+	if lowest == "" {
+		return out, nil
+	}
+	lo, err := strconv.ParseFloat(lowest, 64)
+	hi, late := strconv.ParseFloat(highest, 64)
+	if err = errors.Join(err, late); err != nil {
+		return nil, err
+	}
+	n, width := bins, hi/bins-lo/bins
+	if !(width > 0) {
+		n, width = 1, 1
+	}
+	for i := range n {
+		out = append(out, binJSON{From: lo + float64(i)*width, To: lo + float64(i+1)*width})
+	}
+	out[n-1].To = hi
+	float := func(f float64) string { return "'" + strconv.FormatFloat(f, 'g', -1, 64) + "'::DOUBLE" }
+	rows, err := h.texts(q, v, fmt.Sprintf("SELECT least(floor((n - %s) / %s), %d)::INTEGER AS bin, count(*) FROM (SELECT %s AS n%s) WHERE isfinite(n) GROUP BY bin",
+		float(lo), float(width), n-1, number, v.from("")), nil)
+	for _, row := range rows {
+		bin, early := strconv.Atoi(row[0])
+		count, late := strconv.ParseInt(row[1], 10, 64)
+		if err = errors.Join(err, early, late); err == nil {
+			out[max(0, bin)].Count = count
+		}
+	}
+	return out, err
+}
+
+func (h *handler) top(q *request, v *view, column string) ([]topJSON, error) {
+	out := []topJSON{}
+	rows, err := h.texts(q, v, "SELECT left(c::VARCHAR, 256), n FROM (SELECT "+column+" AS c, count(*) AS n"+v.from(column+" IS NOT NULL")+
+		fmt.Sprintf(" GROUP BY ALL) ORDER BY n DESC, 1 LIMIT %d", bins), nil)
+	for _, row := range rows {
+		count, late := strconv.ParseInt(row[1], 10, 64)
+		out, err = append(out, topJSON{row[0], count}), errors.Join(err, late)
+	}
+	return out, err
+}

@@ -1,0 +1,110 @@
+package page
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/formats"
+)
+
+var maxUpload int64 = 16 << 30 // bytes of a file; tests set it
+
+var modes = map[string]tables.PutMode{"error": tables.Error, "append": tables.Append, "replace": tables.Replace}
+
+func modeOf(mode string) (tables.PutMode, error) {
+	m, ok := modes[mode]
+	if !ok {
+		return 0, invalid("mode is %.40q, must be one of error, append and replace", mode)
+	}
+	return m, nil
+}
+
+// put takes a file, of which it keeps a copy without a name: the types of a text
+// are known once all of it was read.
+func (h *handler) put(q *request) error {
+	bucket, table, err := q.names()
+	p := q.URL.Query()
+	mode, wrong := modeOf(cmp.Or(p.Get("mode"), "error"))
+	if err = errors.Join(err, wrong, q.caller.MayUse(flightd.Admin, bucket)); err != nil {
+		return err
+	}
+	in := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format"))}
+	if !slices.Contains(formats.Names, string(in.Format)) {
+		return invalid("format is %.40q, must be one of %q", in.Format, formats.Names)
+	}
+	release, err := flightd.AcquirePut(q.ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	existing, err := h.store.Bucket(bucket).Table(q.ctx, table)
+	switch {
+	case err == nil && mode == tables.Error:
+		return &problem{Status: http.StatusConflict, Text: "the table is there already: append to it, or replace it"}
+	case err == nil && mode == tables.Append:
+		if in.Known, err = existing.Schema(q.ctx); err != nil {
+			return err
+		}
+	case err != nil && !errors.Is(err, tables.ErrNotFound):
+		return err
+	}
+	if in.File, err = os.CreateTemp("", "partd-tables-"); err != nil {
+		return err
+	}
+	defer in.File.Close() //nolint:errcheck // it is gone then
+	if err := os.Remove(in.File.Name()); err != nil {
+		return err
+	}
+	if _, err := io.Copy(in.File, http.MaxBytesReader(q.w, q.Body, maxUpload)); err != nil {
+		return err
+	}
+	if _, err := in.File.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	r, err := in.Read(q.ctx)
+	if err != nil {
+		return ofClient(err)
+	}
+	defer r.Release()
+	counted := &counting{RecordReader: r}
+	v, err := h.store.Bucket(bucket).Put(q.ctx, table, counted, mode, &tables.PutOptions{ID: p.Get("id")})
+	if err != nil {
+		if r.Err() != nil {
+			err = ofClient(err)
+		}
+		return err
+	}
+	return q.reply(map[string]int64{"version": int64(v), "rows": counted.rows})
+}
+
+// ofClient is an error that lies with what the client sent, where nothing else is
+// known to be wrong.
+func ofClient(err error) error {
+	known := problemOf(err).Status != http.StatusInternalServerError && !errors.Is(err, partd.ErrTooLarge)
+	if known || errors.As(err, new(*os.PathError)) || errors.As(err, new(*os.SyscallError)) {
+		return err
+	}
+	return invalid("%s", problemOf(err).Text)
+}
+
+type counting struct {
+	array.RecordReader
+	rows int64
+}
+
+func (c *counting) Next() bool {
+	if !c.RecordReader.Next() {
+		return false
+	}
+	c.rows += c.RecordBatch().NumRows()
+	return true
+}

@@ -1,0 +1,248 @@
+package page
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// endlessly is a statement that takes hours, and has a first row at once.
+const endlessly = "SELECT a.i, b.i AS j FROM range(1000000000) a(i), range(1000000) b(i)"
+
+const id = "0123456789abcdef"
+
+func query(sql string) string { return fmt.Sprintf(`{"id": "%s", "sql": %q}`, id, sql) }
+
+func TestQuery(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.fill("B", "t", "SELECT i AS x FROM range(100000) t(i)")
+	a, text := s.post("/api/query", `{"id": "`+id+`", "sql": "SELECT * FROM t ORDER BY x", "bucket": "B", "limit": 70000}`)
+	s.wants(a, text, 200)
+	if all := column(t, text, "x"); len(all) != 70_000 || all[69_999] != "69999" {
+		t.Error(len(all))
+	}
+	a, text = s.post("/api/query", query(`SELECT * FROM "B".t WHERE x < 0`))
+	if s.wants(a, text, 200); len(column(t, text, "x")) != 0 || a.Header.Get("Content-Type") != "application/vnd.apache.arrow.stream" {
+		t.Error(a.Header)
+	}
+}
+
+// A stream that fails is cut, and says why when it is asked.
+func TestCutStream(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	r := s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(query(
+		"SELECT CASE WHEN i < 900000 THEN i ELSE error('this is why') END AS x FROM range(1000000) t(i)")))
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	if text, err := io.ReadAll(a.Body); err == nil || a.StatusCode != 200 {
+		t.Errorf("a cut stream seems whole: %d, %d bytes", a.StatusCode, len(text))
+	}
+	b, text := s.get("/api/query/" + id + "/error")
+	s.wants(b, text, 200, "this is why")
+}
+
+// idle waits until the server runs no query.
+func (s *served) idle() {
+	s.t.Helper()
+	for late := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		if running := s.server.Metrics(); strings.Contains(figures(running), "partd_tables_queries_running 0") {
+			return
+		}
+		if time.Now().After(late) {
+			s.t.Fatal("a query goes on")
+		}
+	}
+}
+
+// A query ends with a cancel, with its connection, and where its client takes
+// nothing.
+func TestCancel(t *testing.T) {
+	s := serve(t, flightd.Options{IdleTimeout: 2 * time.Second})
+	begin := func(ctx context.Context, sql string) *http.Response {
+		a, err := http.DefaultClient.Do(s.request(ctx, http.MethodPost, "/api/query", strings.NewReader(query(sql))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = a.Body.Close() })
+		return a
+	}
+	a := begin(t.Context(), endlessly)
+	began := time.Now()
+	b, text := s.post("/api/cancel", `{"id": "`+id+`"}`)
+	s.wants(b, text, 200, `{"cancelled":true}`)
+	s.idle()
+	if took := time.Since(began); os.Getenv("PARTD_TIMING") != "" && took > 500*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+	if _, err := io.Copy(io.Discard, a.Body); err == nil {
+		t.Error("a stream that was cancelled seems whole")
+	}
+	b, text = s.get("/api/query/" + id + "/error")
+	s.wants(b, text, 200, "cancelled")
+	b, text = s.post("/api/cancel", `{"id": "`+id+`"}`)
+	s.wants(b, text, 200, `{"cancelled":false}`)
+
+	ctx, stop := context.WithCancel(t.Context())
+	begin(ctx, endlessly)
+	stop()
+	s.idle()
+
+	begin(t.Context(), endlessly) // of which nothing is read
+	s.idle()
+	b, text = s.get("/api/query/" + id + "/error")
+	s.wants(b, text, 200, "too long")
+
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b, text := s.post("/api/query", query("SELECT max(a.i + b.i) AS x FROM range(1000000000) a(i), range(1000000) b(i)"))
+		s.wants(b, text, statusCancelled, "cancelled")
+	}()
+	for {
+		if _, text := s.post("/api/cancel", `{"id": "`+id+`"}`); strings.Contains(text, "true") {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	<-done
+}
+
+// A large result that is read slowly takes no more memory than a small one.
+func TestSlowReader(t *testing.T) {
+	size := int64(256 << 20)
+	if os.Getenv("PARTD_LARGE") != "" {
+		size = 2 << 30
+	}
+	s := serve(t, flightd.Options{})
+	sql := fmt.Sprintf("SELECT i, i + 1 AS j, i + 2 AS k, i + 3 AS l FROM range(%d) t(i)", size/32)
+	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(query(sql))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	before, peak, read := resident(t), int64(0), int64(0)
+	for {
+		n, err := io.CopyN(io.Discard, a.Body, size/64)
+		read += n
+		peak = max(peak, resident(t))
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if read < size || peak-before > 160<<20 {
+		t.Errorf("%d MiB were read, and the process grew by %d MiB", read>>20, (peak-before)>>20)
+	}
+	t.Logf("%d MiB read, %d MiB more than before", read>>20, (peak-before)>>20)
+}
+
+// Queries of the page count as those of Flight: they have the same slots.
+func TestSharedLimits(t *testing.T) {
+	s := serve(t, flightd.Options{Queries: 1, IdleTimeout: time.Hour})
+	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(query(endlessly))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	const other = "fedcba9876543210"
+	waiting := make(chan string, 1)
+	go func() {
+		_, text := s.post("/api/query", strings.Replace(query("SELECT 1 AS x"), id, other, 1))
+		waiting <- text
+	}()
+	for !strings.Contains(figures(s.server.Metrics()), "partd_tables_queries_waiting 1") {
+		time.Sleep(5 * time.Millisecond)
+	}
+	select {
+	case text := <-waiting:
+		t.Error("the second query had the first one's slot: ", text)
+	default:
+	}
+	b, text := s.post("/api/cancel", `{"id": "`+id+`"}`)
+	s.wants(b, text, 200, "true")
+	if got := column(t, <-waiting, "x"); len(got) != 1 {
+		t.Error(got)
+	}
+}
+
+// Five million rows: how long the first rows take, and those at the end. Run with
+// PARTD_LARGE.
+func TestLargeTable(t *testing.T) {
+	if os.Getenv("PARTD_LARGE") == "" {
+		t.Skip("PARTD_LARGE is not set")
+	}
+	s := serve(t, flightd.Options{})
+	s.fill("", "t", `SELECT TIMESTAMP '2024-01-01' + INTERVAL (i) SECOND AS at, 'S' || (hash(i) % 500) AS sym, (hash(i + 7) % 100000) / 100.0 AS price,
+		(hash(i + 3) % 1000)::BIGINT AS size, i AS id, 'note ' || (i // 10) AS note FROM range(5000000) x(i)`)
+	for _, c := range []struct {
+		query string
+		most  time.Duration
+	}{
+		{"", 500 * time.Millisecond},
+		{"&offset=2500000", time.Second},
+		{"&offset=4999800", time.Second},
+		{"&sort=price", 0},
+		{"&sort=price&offset=2500000", 0},
+		{"&sort=price&offset=4999800", 0},
+		{"&sort=-sym,at&offset=1000000", 0},
+		{"&filter=price+%3E+500", 0},
+		{"&filter=price+%3E+500&offset=2400000", 0},
+		{"&sort=at&offset=4999800", 0},
+	} {
+		for _, again := range []string{"first", "again"} {
+			began := time.Now()
+			a, text := s.get("/api/rows?table=t&limit=200" + c.query)
+			took := time.Since(began)
+			s.wants(a, text, 200)
+			if n, _ := strconv.Atoi(a.Header.Get("X-Partd-Rows")); n < 2_000_000 || len(column(t, text, "id")) != 200 {
+				t.Error(n)
+			}
+			fmt.Printf("%-40s %s %5d ms\n", "rows"+c.query, again, took.Milliseconds())
+			if os.Getenv("PARTD_TIMING") != "" && c.most > 0 && took > c.most {
+				t.Errorf("%s took %v", c.query, took)
+			}
+		}
+	}
+	began := time.Now()
+	a, text := s.get("/api/profile?table=t&column=price")
+	s.wants(a, text, 200)
+	fmt.Printf("profile %d ms\n", time.Since(began).Milliseconds())
+}
+
+// resident is the memory of this process, in bytes.
+func resident(t *testing.T) int64 {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs /proc: ", err)
+		}
+		t.Skip("there is no /proc, which tells the memory of a process")
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
+}
+
+// figures are what the server counts.
+func figures(h http.Handler) string {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	return w.Body.String()
+}

@@ -1,0 +1,224 @@
+package page
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+type snapshotJSON struct {
+	Name   string    `json:"name"`
+	Time   time.Time `json:"time"`
+	Tables int       `json:"tables"`
+}
+
+func (h *handler) snapshots(q *request, bucket string) ([]snapshotJSON, error) {
+	all, err := h.store.Bucket(bucket).Snapshots(q.ctx)
+	out := make([]snapshotJSON, len(all))
+	for i, s := range all {
+		out[i] = snapshotJSON{s.Name, s.Time, s.Tables}
+	}
+	return out, err
+}
+
+type tableJSON struct {
+	Name     string          `json:"name"`
+	Rows     int64           `json:"rows"`
+	Bytes    int64           `json:"bytes"`
+	Version  tables.Version  `json:"version"`
+	Updated  time.Time       `json:"updated"`
+	Metadata tables.Metadata `json:"metadata"`
+}
+
+type bucketJSON struct {
+	Name      string         `json:"name"`
+	Tables    []tableJSON    `json:"tables"`
+	Snapshots []snapshotJSON `json:"snapshots"`
+}
+
+type place struct {
+	Bucket string `json:"bucket"`
+	Table  string `json:"table"`
+}
+
+// number reads a parameter.
+func number(v url.Values, name string, absent, least, most int64) (int64, error) {
+	text := v.Get(name)
+	if text == "" {
+		return absent, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < least || n > most {
+		return 0, invalid("%s is %.40q: it has to be a number from %d to %d", name, text, least, most)
+	}
+	return n, nil
+}
+
+func (h *handler) tree(q *request) error {
+	v := q.URL.Query()
+	left, err := number(v, "limit", 1000, 1, 10_000)
+	if err != nil {
+		return err
+	}
+	after := place{v.Get("after_bucket"), v.Get("after")}
+	words := strings.Fields(strings.ToLower(v.Get("search")))
+	var buckets []string
+	for name, err := range h.store.Buckets(q.ctx) {
+		if err != nil {
+			return err
+		}
+		if name >= after.Bucket {
+			buckets = append(buckets, name)
+		}
+	}
+	slices.Sort(buckets)
+	out := struct {
+		Buckets []bucketJSON `json:"buckets"`
+		Next    *place       `json:"next"`
+	}{Buckets: []bucketJSON{}}
+	for _, name := range q.only(buckets) {
+		b := bucketJSON{Name: name, Tables: []tableJSON{}, Snapshots: []snapshotJSON{}}
+		first := name != after.Bucket || after.Table == ""
+		for i, err := range h.store.Bucket(name).Tables(q.ctx, nil) {
+			switch {
+			case err != nil:
+				return err
+			case name == after.Bucket && i.Name <= after.Table || !matches(i, words):
+				continue
+			case left == 0:
+				out.Next = &after
+			}
+			if out.Next != nil {
+				break
+			}
+			left, after = left-1, place{name, i.Name}
+			b.Tables = append(b.Tables, tableJSON{i.Name, i.Rows, i.Bytes, i.Version, i.Updated, i.Metadata})
+		}
+		if first {
+			if b.Snapshots, err = h.snapshots(q, name); err != nil {
+				return err
+			}
+		}
+		if len(b.Tables) > 0 || len(words) == 0 && first {
+			out.Buckets = append(out.Buckets, b)
+		}
+		if out.Next != nil {
+			break
+		}
+	}
+	return q.reply(out)
+}
+
+// matches reports whether all words are parts of what names a table.
+func matches(i tables.TableInfo, words []string) bool {
+	if len(words) == 0 {
+		return true
+	}
+	text := []string{i.Bucket, i.Name}
+	for key, value := range i.Metadata {
+		text = append(text, fmt.Sprintf("%s=%v", key, value))
+	}
+	all := strings.ToLower(strings.Join(text, "\n"))
+	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(all, w) })
+}
+
+// stateOf reads which state of tables is meant.
+func stateOf(version, snapshot string) (tables.At, error) {
+	switch {
+	case version != "" && snapshot != "":
+		return nil, invalid("version and snapshot exclude each other")
+	case snapshot != "":
+		return tables.AtSnapshot(snapshot), checkNames(snapshot)
+	case version != "":
+		n, err := strconv.ParseInt(version, 10, 64)
+		if err != nil {
+			return nil, invalid("version is %.40q, which is no number", version)
+		}
+		return tables.AtVersion(tables.Version(n)), nil
+	}
+	return nil, nil
+}
+
+// selected is a table that a request is about, in one of its states.
+type selected struct {
+	bucket, name string
+	at           tables.At
+	table        *tables.Table
+	schema       *arrow.Schema
+}
+
+func (h *handler) selected(q *request) (*selected, error) {
+	s := &selected{}
+	var err error
+	if s.bucket, s.name, err = q.names(); err != nil {
+		return nil, err
+	}
+	v := q.URL.Query()
+	if s.at, err = stateOf(v.Get("version"), v.Get("snapshot")); err != nil {
+		return nil, err
+	}
+	if s.table, err = h.store.Bucket(s.bucket).Table(q.ctx, s.name, s.at); err != nil {
+		return nil, err
+	}
+	s.schema, err = s.table.Schema(q.ctx)
+	return s, err
+}
+
+type columnJSON struct {
+	Name     string `json:"name"`
+	Type     string `json:"type"`
+	Nullable bool   `json:"nullable"`
+}
+
+type versionJSON struct {
+	Version   tables.Version `json:"version"`
+	Time      time.Time      `json:"time"`
+	Operation string         `json:"operation"`
+	Rows      int64          `json:"rows"`
+	Current   bool           `json:"current"`
+}
+
+func (h *handler) table(q *request) error {
+	s, err := h.selected(q)
+	if err != nil {
+		return err
+	}
+	i, err := s.table.Info(q.ctx)
+	if err != nil {
+		return err
+	}
+	out := struct {
+		Bucket string `json:"bucket"`
+		Table  string `json:"table"`
+		tableJSON
+		Name      *struct{}       `json:"name,omitempty"` // it is table here
+		Columns   []columnJSON    `json:"columns"`
+		Versions  []versionJSON   `json:"versions"`
+		Snapshots []snapshotJSON  `json:"snapshots"`
+		Settings  tables.Settings `json:"settings"`
+	}{Bucket: s.bucket, Table: s.name, tableJSON: tableJSON{i.Name, i.Rows, i.Bytes, i.Version, i.Updated, i.Metadata}, Columns: []columnJSON{}, Versions: []versionJSON{}}
+	for _, f := range s.schema.Fields() {
+		out.Columns = append(out.Columns, columnJSON{f.Name, f.Type.String(), f.Nullable})
+	}
+	const most = 1000
+	versions, err := s.table.Versions(q.ctx)
+	for _, v := range versions[max(0, len(versions)-most):] {
+		out.Versions = append(out.Versions, versionJSON{v.Version, v.Time, v.Operation, v.Rows, v.Current})
+	}
+	var more, late error
+	out.Snapshots, more = h.snapshots(q, s.bucket)
+	out.Settings, late = s.table.Settings(q.ctx)
+	if err = errors.Join(err, more, late, q.caller.MayUse(flightd.Read, s.bucket)); err != nil {
+		return err
+	}
+	return q.reply(out)
+}

@@ -1,0 +1,200 @@
+package page
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// Names of this kind are anybody's to give.
+const hostile = "a\"b'; DROP\nTABLE <script>$(rm -rf ~)`x` -- %2F/..\\ é"
+
+func TestTree(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	for i := range 5 {
+		s.fill("B", fmt.Sprintf("t%d", i), "SELECT 1 AS x")
+	}
+	s.fill("", hostile, "SELECT 1 AS x")
+	s.fill(hostile, "one", "SELECT 1 AS x")
+	ctx := t.Context()
+	if err := s.store.Bucket("B").SetMetadata(ctx, "t3", tables.Metadata{"Exchange": "Nyse", "n": 7}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.store.Bucket("B").Snapshot(ctx, "before"); err != nil {
+		t.Fatal(err)
+	}
+	read := func(query string) (names []string, next *place, snapshots int) {
+		a, text := s.get("/api/tree?" + query)
+		s.wants(a, text, 200)
+		var out struct {
+			Buckets []bucketJSON
+			Next    *place
+		}
+		if err := json.Unmarshal([]byte(text), &out); err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range out.Buckets {
+			snapshots += len(b.Snapshots)
+			for _, i := range b.Tables {
+				names = append(names, b.Name+"/"+i.Name)
+			}
+		}
+		return names, out.Next, snapshots
+	}
+	all, next, _ := read("")
+	if len(all) != 7 || next != nil || !slices.Contains(all, "/"+hostile) || !slices.Contains(all, hostile+"/one") {
+		t.Error(all, next)
+	}
+	var pages []string
+	snapshots, at := 0, url.Values{"limit": {"2"}}
+	for range 10 {
+		names, next, n := read(at.Encode())
+		pages, snapshots = append(pages, names...), snapshots+n
+		if next == nil {
+			break
+		}
+		at.Set("after_bucket", next.Bucket)
+		at.Set("after", next.Table)
+	}
+	if !slices.Equal(pages, all) || snapshots != 1 {
+		t.Error(pages, snapshots)
+	}
+	for search, want := range map[string]int{"exchange=nys": 1, "T3 n=7": 1, "b t": 7, "nothing": 0, "<script>": 2} {
+		if names, _, _ := read("search=" + url.QueryEscape(search)); len(names) != want {
+			t.Errorf("%s: %q, want %d", search, names, want)
+		}
+	}
+	for _, bad := range []string{"limit=0", "limit=x", "limit=10001"} {
+		a, text := s.get("/api/tree?" + bad)
+		s.wants(a, text, 400, "limit")
+	}
+}
+
+func TestTable(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.fill("B", hostile, "SELECT 1 AS x, 'a' AS \"a,\"\"b\"")
+	s.fill("B", hostile, "SELECT 2 AS x, 'a' AS \"a,\"\"b\" UNION ALL SELECT 3, 'b'")
+	if _, err := s.store.Bucket("B").Snapshot(t.Context(), "kept"); err != nil {
+		t.Fatal(err)
+	}
+	path := "/api/table?" + url.Values{"bucket": {"B"}, "table": {hostile}}.Encode()
+	a, text := s.get(path)
+	s.wants(a, text, 200, `"rows":2`, `"type":"int32"`, `"name":"a,\"b"`, `"current":true`, `"name":"kept"`, `"settings":{}`)
+	if strings.Contains(text, "<script>") {
+		t.Error("JSON that a browser could take for HTML: ", text)
+	}
+	var out struct{ Versions []versionJSON }
+	if err := json.Unmarshal([]byte(text), &out); err != nil || len(out.Versions) < 2 {
+		t.Fatal(err, text)
+	}
+	rows := strings.Replace(path, "table?", "rows?", 1)
+	for query, want := range map[string]string{"": "[2 3]", "&version=" + fmt.Sprint(out.Versions[0].Version): "[1]", "&snapshot=kept": "[2 3]"} {
+		a, text := s.get(rows + query)
+		s.wants(a, text, 200)
+		if got := fmt.Sprint(column(t, text, "x")); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	for query, status := range map[string]int{
+		"/api/table?table=missing": 404, "/api/table": 400, "/api/table?table=a%00b": 400, path + "&version=99": 404, path + "&version=x": 400,
+		path + "&snapshot=none": 404, path + "&snapshot=kept&version=1": 400, "/api/nothing": 404, "/api/put": 405, rows + "&id=short": 400,
+		"/api/table?table=" + strings.Repeat("x", 256): 400, "/api/query/unknown/error": 404,
+	} {
+		a, text := s.get(query)
+		s.wants(a, text, status)
+	}
+}
+
+// Every page of every order is a part of the whole one, wherever it is cut.
+func TestRows(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.fill("", "t", `SELECT i AS id, CASE WHEN i % 10 = 0 THEN NULL ELSE i % 7 END AS "k,1", (hash(i) % 1000) / 4.0 AS "-v", 'x' || (i % 3) AS s, [i] AS list
+		FROM range(30000) x(i)`)
+	read := func(values url.Values) ([]string, string) {
+		values.Set("table", "t")
+		a, text := s.get("/api/rows?" + values.Encode())
+		s.wants(a, text, 200)
+		return column(t, text, "id"), a.Header.Get("X-Partd-Rows")
+	}
+	for _, c := range []struct{ sort, filter, order, total string }{
+		{"", "", "", "30000"},
+		{"-id", "", "ORDER BY id DESC", "30000"},
+		{`"k,1"`, "", `ORDER BY "k,1" ASC NULLS LAST, id, "-v", s, list`, "30000"},
+		{`"-k,1",s`, "", `ORDER BY "k,1" DESC NULLS FIRST, s ASC NULLS LAST, id DESC`, "30000"},
+		{"-list", "", "ORDER BY list DESC", "30000"},
+		{"+-v", "", `ORDER BY "-v", id`, "30000"},
+		{"--v", `s <> 'x1' -- of these`, `ORDER BY "-v" DESC, id DESC`, "20000"},
+		{"s,id", `"k,1" = 3 OR "k,1" = 4`, "ORDER BY s, id", "7715"},
+	} {
+		where := ""
+		if c.filter != "" {
+			where = " WHERE (" + c.filter + "\n)"
+		}
+		a, text := s.post("/api/query", jsonOf(t, map[string]any{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT id FROM t" + where + " " + c.order}))
+		s.wants(a, text, 200)
+		whole := column(t, text, "id")
+		for _, offset := range []int{0, 1, 4000, 10_001, 14_900, 15_100, len(whole) - 11_000, len(whole) - 100, len(whole) - 1, len(whole), len(whole) + 7} {
+			offset := max(0, offset)
+			got, total := read(url.Values{"sort": {c.sort}, "filter": {c.filter}, "offset": {fmt.Sprint(offset)}, "limit": {"100"}})
+			want := whole[min(len(whole), offset):min(len(whole), offset+100)]
+			if !slices.Equal(got, want) || total != c.total {
+				t.Errorf("%+v at %d: %d rows of %s, %.80v; want %.80v", c, offset, len(got), total, got, want)
+			}
+		}
+	}
+	for query, words := range map[string]string{
+		"filter=id+%3D+1%0Aand+nope": `"line":2,"column":5`, "filter=)": `"line":1`, "sort=nope": "no column", "sort=%22": "sort", "offset=-1": "offset", "limit=0": "limit", "limit=10001": "limit",
+	} {
+		a, text := s.get("/api/rows?table=t&" + query)
+		s.wants(a, text, 400, words)
+	}
+}
+
+func jsonOf(t testing.TB, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestProfile(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.fill("", "t", `SELECT CASE WHEN i % 10 = 0 THEN NULL ELSE i END AS n, TIMESTAMP '2026-01-01' + INTERVAL (i) HOUR AS at, 'S' || (i % 3) AS s,
+		CASE WHEN i < 3 THEN 'nan'::DOUBLE WHEN i < 5 THEN 'infinity'::DOUBLE ELSE i END AS f, NULL::INTEGER AS nothing, [i] AS l, i > 5 AS b, 1.5::DECIMAL(5, 2) AS one,
+		DATE '2026-01-01' AS "the day" FROM range(1000) x(i)`)
+	for name, words := range map[string][]string{
+		"n":       {`"rows":1000,"nulls":100`, `"min":"1","max":"999"`, `"from":1,"to":50.9`, `"top":null`},
+		"at":      {`"min":"2026-01-01 00:00:00"`, `"from":1767225600000`, `"top":null`},
+		"s":       {`"value":"S0","count":334`, `"histogram":null`, `"distinct":3`},
+		"f":       {`"nulls":0`, `"from":5`, `"to":999`},
+		"nothing": {`"nulls":1000`, `"min":null,"max":null`, `"histogram":[]`},
+		"l":       {`"value":"[0]","count":1`},
+		"b":       {`"value":"true","count":994`},
+		"one":     {`[{"from":1.5,"to":1.5,"count":1000}]`},
+		"the day": {`"count":1000}]`},
+	} {
+		a, text := s.get("/api/profile?table=t&column=" + url.QueryEscape(name))
+		s.wants(a, text, 200, words...)
+		var out struct{ Histogram []binJSON }
+		if err := json.Unmarshal([]byte(text), &out); err != nil {
+			t.Fatal(err)
+		}
+		sum := int64(0)
+		for _, b := range out.Histogram {
+			sum += b.Count
+		}
+		if want := map[string]int64{"n": 900, "at": 1000, "f": 995}[name]; want > 0 && (sum != want || len(out.Histogram) != bins) {
+			t.Errorf("%s: %d in %d bins, want %d", name, sum, len(out.Histogram), want)
+		}
+	}
+	a, text := s.get("/api/profile?table=t&column=nope")
+	s.wants(a, text, 400, "no column")
+}

@@ -1,0 +1,227 @@
+package page
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/tables/flightclient"
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+func TestSignIn(t *testing.T) {
+	s := serve(t, flightd.Options{Secret: secret})
+	a, text := s.get("/api/session")
+	s.wants(a, text, 200, `"secret":true,"signed_in":false,"rights":"none"`)
+	for _, path := range []string{"tree", "table", "rows", "profile", "download", "query/x/error"} {
+		a, text := s.get("/api/" + path)
+		s.wants(a, text, 401, "sign in")
+	}
+	for _, path := range []string{"query", "cancel", "put", "action"} {
+		a, text := s.post("/api/"+path, "{}")
+		s.wants(a, text, 401, "sign in")
+	}
+	a, text = s.post("/api/sign-in", `{"token": "nonsense"}`)
+	s.wants(a, text, 401)
+	reader := s.as(flightd.Read, "B")
+	a, text = s.post("/api/sign-in", `{"token": "`+reader.token+`"}`)
+	s.wants(a, text, 200, `"signed_in":true,"rights":"read","buckets":["B"],"expires":"20`)
+	c := a.Cookies()[0]
+	if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" || c.Secure {
+		t.Error(c)
+	}
+	r := s.request(t.Context(), http.MethodGet, "/api/tree", nil)
+	r.AddCookie(c)
+	a, text = s.do(r)
+	s.wants(a, text, 200)
+	a, text = s.post("/api/sign-out", "")
+	if s.wants(a, text, 200, `"signed_in":false`); a.Cookies()[0].MaxAge >= 0 {
+		t.Error(a.Cookies())
+	}
+	other, err := flightd.NewToken([]byte("another secret"), flightd.Admin, "", 1<<40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.token = other
+	a, text = s.get("/api/tree")
+	s.wants(a, text, 401)
+	if strings.Contains(text, other) {
+		t.Error("the error tells the token: ", text)
+	}
+}
+
+// A token for one bucket sees that bucket, and no statement, action or name leads
+// out of it; one for reading changes nothing.
+func TestRights(t *testing.T) {
+	s := serve(t, flightd.Options{Secret: secret})
+	for _, bucket := range []string{"", "A", "B"} {
+		s.fill(bucket, "t", "SELECT 1 AS x")
+		s.fill(bucket, "hidden in "+bucket, "SELECT 1 AS x")
+	}
+	if _, err := s.store.Bucket("A").Snapshot(t.Context(), "kept"); err != nil {
+		t.Fatal(err)
+	}
+	b := s.as(flightd.Admin, "B")
+	a, text := b.get("/api/tree")
+	if b.wants(a, text, 200, `"name":"B"`); strings.Contains(text, `"A"`) || strings.Contains(text, `"name":""`) {
+		t.Error(text)
+	}
+	for _, path := range []string{"table?", "rows?", "rows?snapshot=kept&", "profile?column=x&", "download?format=csv&", "download?format=csv&sql=SELECT+1&"} {
+		a, text := b.get("/api/" + path + "bucket=B&table=t")
+		if !strings.Contains(path, "sql") && !strings.Contains(path, "snapshot") {
+			b.wants(a, text, 200)
+		}
+		for _, bucket := range []string{"A", ""} {
+			query := url.Values{"bucket": {bucket}}.Encode()
+			if !strings.Contains(path, "sql") {
+				query += "&table=t"
+			}
+			a, text := b.get("/api/" + path + query)
+			b.wants(a, text, 403, "bucket")
+		}
+	}
+	for _, sql := range []string{
+		`SELECT * FROM "A"."t"`, `SELECT * FROM a.T`, `SELECT * FROM t JOIN partd."A".t USING (x)`, `SELECT (SELECT max(x) FROM "A".t)`,
+		`WITH t AS (SELECT * FROM "A".t) SELECT * FROM t`, `SELECT * FROM "default".t`, `SELECT * FROM "A"."hidden in"`, `SELECT * FROM "A".nothing`,
+	} {
+		a, text := b.post("/api/query", jsonOf(t, map[string]any{"id": "aaaaaaaaaaaaaaaa", "sql": sql, "bucket": "B"}))
+		if b.wants(a, text, a.StatusCode); a.StatusCode != 403 && a.StatusCode != 404 && a.StatusCode != 400 || strings.Contains(text, "hidden in A") {
+			t.Errorf("%s: %d %s", sql, a.StatusCode, text)
+		}
+		for _, action := range []map[string]any{
+			{"action": "resample", "bucket": "B", "source": "t", "target": "stolen", "sql": sql},
+			{"action": "clean", "bucket": "B", "source": "t", "target": "stolen", "where": "x IN (" + sql + ")"},
+		} {
+			a, text := b.post("/api/action", jsonOf(t, action))
+			if b.wants(a, text, a.StatusCode); a.StatusCode < 400 || a.StatusCode >= 500 {
+				t.Errorf("%v: %d %s", action, a.StatusCode, text)
+			}
+		}
+		a, text = b.get("/api/rows?bucket=B&table=t&filter=" + url.QueryEscape("x IN ("+sql+")"))
+		if a.StatusCode < 400 || a.StatusCode >= 500 {
+			t.Errorf("%s: %d %s", sql, a.StatusCode, text)
+		}
+	}
+	a, text = b.post("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT 1", "bucket": "A"}`)
+	b.wants(a, text, 403, "bucket")
+	for _, action := range []string{
+		`{"action": "delete", "bucket": "A", "tables": ["t"]}`, `{"action": "restore", "bucket": "A", "name": "kept"}`,
+		`{"action": "combine", "bucket": "B", "sources": ["t", "t"], "target": "t2", "target_bucket": "A"}`,
+		`{"action": "combine", "bucket": "A", "sources": ["t", "t"], "target": "t2", "target_bucket": "B"}`,
+	} {
+		a, text := b.post("/api/action", action)
+		b.wants(a, text, 403)
+	}
+	a, text = b.post("/api/put?bucket=A&table=new&format=csv", "x\n1\n")
+	b.wants(a, text, 403)
+	reader := s.as(flightd.Read)
+	a, text = reader.post("/api/put?bucket=A&table=new&format=csv", "x\n1\n")
+	reader.wants(a, text, 403, "admin")
+	a, text = reader.post("/api/action", `{"action": "delete", "bucket": "A", "tables": ["t"]}`)
+	reader.wants(a, text, 403, "admin")
+	a, text = reader.post("/api/action?dry=1", `{"action": "delete", "bucket": "A", "tables": ["t"]}`)
+	reader.wants(a, text, 200, `--token-file token --bucket A -- t"`)
+	a, text = reader.post("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT * FROM \"A\".t, \"B\".t AS u"}`)
+	reader.wants(a, text, 200)
+}
+
+// Calls of Flight know of no buckets, and take no token that is for some.
+func TestFlightRefusesBuckets(t *testing.T) {
+	s := serve(t, flightd.Options{Secret: secret})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.server.Serve(ctx, l) }()
+	defer func() { stop(); <-done }()
+	for want, token := range map[bool]string{true: s.as(flightd.Admin).token, false: s.as(flightd.Admin, "B").token} {
+		c, err := flightclient.Dial("grpc://"+l.Addr().String(), &flightclient.Options{Token: token, Insecure: true})
+		if err == nil {
+			for _, late := range c.Buckets(ctx) {
+				err = errors.Join(err, late)
+			}
+			_ = c.Close()
+		}
+		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "some buckets alone") {
+			t.Error(want, err)
+		}
+	}
+}
+
+// What another site makes a browser send is refused.
+func TestOtherSites(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	for name, headers := range map[string]map[string]string{
+		"no header":      {"X-Partd": ""},
+		"another origin": {"Origin": "https://evil.example"},
+		"another site":   {"Sec-Fetch-Site": "cross-site"},
+		"a neighbour":    {"Sec-Fetch-Site": "same-site"},
+		"rebound":        {"Host": "evil.example"},
+	} {
+		for _, path := range []string{"sign-in", "sign-out", "query", "cancel", "put", "action"} {
+			r := s.request(t.Context(), http.MethodPost, "/api/"+path, strings.NewReader("{}"))
+			for key, value := range headers {
+				r.Header.Set(key, value)
+			}
+			if host := headers["Host"]; host != "" {
+				r.Host = host
+			}
+			a, text := s.do(r)
+			if s.wants(a, text, 403); t.Failed() {
+				t.Fatal(name)
+			}
+		}
+	}
+	for _, c := range []struct{ site, host string }{{"cross-site", ""}, {"same-site", ""}, {"", "evil.example"}, {"", "evil.example:80"}, {"", "127.0.0.1.evil.example"}} {
+		r := s.request(t.Context(), http.MethodGet, "/api/tree", nil)
+		r.Header.Set("Sec-Fetch-Site", c.site)
+		r.Host = c.host
+		a, text := s.do(r)
+		s.wants(a, text, 403)
+	}
+	for _, host := range []string{"localhost", "localhost:9090", "127.0.0.1:1", "[::1]:9090", "[::1]"} {
+		r := s.request(t.Context(), http.MethodGet, "/api/tree", nil)
+		r.Host = host
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		a, text := s.do(r)
+		s.wants(a, text, 200)
+	}
+}
+
+func TestFiles(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	index, err := dist.ReadFile("dist/index.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := s.request(t.Context(), http.MethodGet, "/", nil)
+	r.Header.Set("Accept-Encoding", "identity")
+	a, text := s.do(r)
+	s.wants(a, text, 200, string(index))
+	if kind := a.Header.Get("Content-Type"); !strings.HasPrefix(kind, "text/html") {
+		t.Error(kind)
+	}
+	r = s.request(t.Context(), http.MethodGet, "/index.html", nil)
+	r.Header.Set("If-None-Match", a.Header.Get("ETag"))
+	r.Header.Set("Accept-Encoding", "identity")
+	a, text = s.do(r)
+	s.wants(a, text, http.StatusNotModified)
+	for _, path := range []string{"/../page.go", "/none.js", "/%2e%2e/files.go", "/index.html/x"} {
+		a, text := s.get(path)
+		if a.StatusCode != 404 || strings.Contains(text, "package") {
+			t.Error(path, a.StatusCode, text)
+		}
+	}
+	for header, want := range map[string]bool{"gzip, br": true, "br;q=0": false, "br;q=0.5": true, "": false, "brx": false, "gzip;q=1,br ; q=1": true} {
+		r.Header.Set("Accept-Encoding", header)
+		if accepts(r, "br") != want {
+			t.Error(header)
+		}
+	}
+}

@@ -1,0 +1,145 @@
+package page
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+const (
+	headerTime  = 10 * time.Second
+	headerBytes = 64 << 10
+)
+
+// Serve serves a listener, which it closes, until ctx ends; requests under way have
+// the server's time of grace then. With the server's TLS it takes connections with
+// and without it: those who watch a server ask as they did before.
+func Serve(ctx context.Context, l net.Listener, server *flightd.Server, h http.Handler) error {
+	o := server.Options()
+	s := &http.Server{
+		ReadHeaderTimeout: headerTime, IdleTimeout: time.Minute, MaxHeaderBytes: headerBytes,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			rc, late := http.NewResponseController(w), time.Now().Add(o.IdleTimeout)
+			_ = rc.SetWriteDeadline(late)
+			if r.Body != http.NoBody {
+				_ = rc.SetReadDeadline(late)
+			}
+			h.ServeHTTP(w, r)
+		}),
+		ConnState: func(c net.Conn, state http.ConnState) {
+			if t, ok := c.(*tls.Conn); ok {
+				c = t.NetConn()
+			}
+			if p, ok := c.(*peeked); ok {
+				c = p.Conn
+			}
+			server.Busy(c, state)
+		},
+	}
+	l = server.Listener(l)
+	if o.TLS != nil {
+		l = newEither(l, o.TLS)
+	}
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		late, end := context.WithTimeout(context.WithoutCancel(ctx), o.Grace)
+		defer end()
+		if s.Shutdown(late) != nil {
+			_ = s.Close()
+		}
+	})
+	err := s.Serve(l)
+	if !stop() {
+		<-done
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// either is a listener for connections with TLS and without: the first byte tells.
+type either struct {
+	net.Listener
+	config *tls.Config
+	conns  chan net.Conn
+	ended  chan struct{}
+	end    func()
+	err    error // once ended
+}
+
+func newEither(l net.Listener, config *tls.Config) *either {
+	e := &either{Listener: l, config: config.Clone(), conns: make(chan net.Conn), ended: make(chan struct{})}
+	e.config.NextProtos = []string{"h2", "http/1.1"}
+	e.end = sync.OnceFunc(func() { close(e.ended) })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			var passing interface{ Temporary() bool }
+			if errors.As(err, &passing) && passing.Temporary() { // there are too many files open
+				time.Sleep(10 * time.Millisecond)
+				continue
+			}
+			if err != nil {
+				e.err = err
+				e.end()
+				return
+			}
+			go e.look(conn)
+		}
+	}()
+	return e
+}
+
+// look finds out what a connection is. There are no more of them than the listener
+// allows.
+func (e *either) look(conn net.Conn) {
+	const handshake = 0x16
+	p := &peeked{Conn: conn}
+	_ = conn.SetReadDeadline(time.Now().Add(headerTime))
+	if _, err := conn.Read(p.first[:]); err != nil {
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	var ready net.Conn = p
+	if p.first[0] == handshake {
+		ready = tls.Server(p, e.config)
+	}
+	select {
+	case e.conns <- ready:
+	case <-e.ended:
+		_ = conn.Close()
+	}
+}
+
+func (e *either) Accept() (net.Conn, error) {
+	select {
+	case conn := <-e.conns:
+		return conn, nil
+	case <-e.ended:
+		return nil, e.err
+	}
+}
+
+// peeked is a connection whose first byte was read.
+type peeked struct {
+	net.Conn
+	first [1]byte
+	given bool
+}
+
+func (p *peeked) Read(b []byte) (int, error) {
+	if p.given || len(b) == 0 {
+		return p.Conn.Read(b)
+	}
+	p.given = true
+	return copy(b, p.first[:]), nil
+}

@@ -1,0 +1,62 @@
+package page
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"syscall"
+	"testing"
+
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// full is a listener for which there is no room at first.
+type full struct {
+	net.Listener
+	refused bool
+}
+
+func (l *full) Accept() (net.Conn, error) {
+	if !l.refused {
+		l.refused = true
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+// With TLS a server goes on once there is room for connections again.
+func TestNoRoom(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEither(&full{Listener: l}, &tls.Config{MinVersion: tls.VersionTLS13})
+	defer e.Close()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("G")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Accept(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Under TLS the cookie is for TLS alone.
+func TestSecureCookie(t *testing.T) {
+	s := serve(t, flightd.Options{Secret: secret})
+	h := &handler{server: s.server, opts: s.server.Options()}
+	for _, state := range []*tls.ConnectionState{nil, {}} {
+		w := httptest.NewRecorder()
+		r := s.request(t.Context(), http.MethodPost, "/api/sign-out", nil)
+		r.TLS = state
+		h.setCookie(&request{Request: r, w: w}, "a", 0)
+		if c := w.Result().Cookies()[0]; c.Secure != (state != nil) {
+			t.Error(c)
+		}
+	}
+}

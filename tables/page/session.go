@@ -1,0 +1,80 @@
+package page
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+const cookieName = "partd-token"
+
+// identify returns who makes a request: by the header's token, or the cookie's.
+func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
+	if h.opts.Secret == nil {
+		return flightd.Caller{Rights: flightd.Admin}, nil
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		c, err := r.Cookie(cookieName)
+		if err != nil {
+			return flightd.Caller{}, errors.New("there is none with the request")
+		}
+		token = c.Value
+	}
+	return h.server.Verify(token)
+}
+
+type session struct {
+	Secret   bool       `json:"secret"`
+	SignedIn bool       `json:"signed_in"`
+	Rights   string     `json:"rights"`
+	Buckets  []string   `json:"buckets"`
+	Expires  *time.Time `json:"expires"`
+}
+
+func (h *handler) sessionOf(c flightd.Caller) session {
+	s := session{Secret: h.opts.Secret != nil, SignedIn: c.Rights >= flightd.Read, Buckets: c.Buckets}
+	s.Rights = map[flightd.Rights]string{flightd.None: "none", flightd.Read: "read", flightd.Admin: "admin"}[c.Rights]
+	if !c.Expires.IsZero() {
+		at := c.Expires.UTC()
+		s.Expires = &at
+	}
+	return s
+}
+
+func (h *handler) session(q *request) error { return q.reply(h.sessionOf(q.caller)) }
+
+func (h *handler) signIn(q *request) error {
+	var c struct {
+		Token string `json:"token"`
+	}
+	if err := q.parse(&c); err != nil {
+		return err
+	}
+	if h.opts.Secret == nil {
+		return q.reply(h.sessionOf(q.caller))
+	}
+	caller, err := h.server.Verify(c.Token)
+	if err != nil {
+		return &problem{Status: http.StatusUnauthorized, Text: "the token is not valid: " + err.Error()}
+	}
+	h.setCookie(q, c.Token, 0)
+	return q.reply(h.sessionOf(caller))
+}
+
+func (h *handler) signOut(q *request) error {
+	h.setCookie(q, "", -1)
+	if h.opts.Secret == nil {
+		return q.reply(h.sessionOf(q.caller))
+	}
+	return q.reply(h.sessionOf(flightd.Caller{}))
+}
+
+func (h *handler) setCookie(q *request, token string, age int) {
+	http.SetCookie(q.w, &http.Cookie{
+		Name: cookieName, Value: token, Path: "/", MaxAge: age, HttpOnly: true, Secure: q.TLS != nil, SameSite: http.SameSiteStrictMode,
+	})
+}

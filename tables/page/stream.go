@@ -1,0 +1,187 @@
+package page
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/wire"
+)
+
+// Write gives each write its time.
+func (q *request) Write(p []byte) (n int, err error) {
+	q.began = true
+	err = q.sending(func() error { n, err = q.w.Write(p); return err })
+	return n, err
+}
+
+// sending runs f, which waits for the client, until the call ends.
+func (q *request) sending(f func() error) error {
+	_ = q.rc.SetWriteDeadline(time.Now().Add(q.idle))
+	stop := context.AfterFunc(q.ctx, func() { _ = q.rc.SetWriteDeadline(time.Now()) })
+	defer stop()
+	err := flightd.Sending(q.ctx, f)
+	cause := context.Cause(q.ctx)
+	if errors.Is(err, os.ErrDeadlineExceeded) && (cause == nil || cause == context.Canceled) { //nolint:errorlint // which the failure makes it itself
+		return &problem{Status: http.StatusServiceUnavailable, Text: "the client took nothing for too long"}
+	}
+	return err
+}
+
+// stream answers with the rows of a statement in a format, of which it holds no
+// more than a piece at a time. Limit 0 is all. Above is how many lines of the
+// statement are not the client's.
+func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.QueryOptions, limit int64, above int) error {
+	release, err := flightd.AcquireQuery(q.ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r, err := h.store.Query(q.ctx, sql, o)
+	if err != nil {
+		return ofClient(lines(err, above))
+	}
+	defer r.Release()
+	var w formats.Writer
+	if f == formats.Arrow {
+		q.w.Header().Set("Content-Type", "application/vnd.apache.arrow.stream")
+		w = ipc.NewWriter(q, ipc.WithSchema(r.Schema()))
+	} else if w, err = formats.NewWriter(f, q, r.Schema(), true); err != nil {
+		return err
+	}
+	left := limit
+	for part := range wire.Messages(r) {
+		if n := part.NumRows(); limit > 0 && n >= left {
+			whole := part
+			part = whole.NewSlice(0, left)
+			whole.Release()
+		}
+		left -= part.NumRows()
+		err := w.Write(part)
+		part.Release()
+		if err == nil {
+			err = q.sending(q.rc.Flush)
+		}
+		if err != nil {
+			return err
+		}
+		if limit > 0 && left == 0 {
+			return w.Close()
+		}
+	}
+	if err := r.Err(); err != nil {
+		return lines(err, above)
+	}
+	return w.Close()
+}
+
+// lines is an error whose place is counted in what the client wrote.
+func lines(err error, above int) error {
+	var at *tables.SQLError
+	if above == 0 || !errors.As(err, &at) || at.Line <= above {
+		return err
+	}
+	return &tables.SQLError{Line: at.Line - above, Column: at.Column, Err: at.Err}
+}
+
+var idForm = regexp.MustCompile(`^[A-Za-z0-9_-]{16,64}$`)
+
+func checkID(id string) error {
+	if !idForm.MatchString(id) {
+		return invalid("id has to be 16 to 64 of letters, digits, - and _, made up at random")
+	}
+	return nil
+}
+
+func (h *handler) query(q *request) error {
+	var c struct {
+		ID       string `json:"id"`
+		SQL      string `json:"sql"`
+		Bucket   string `json:"bucket"`
+		Limit    int64  `json:"limit"`
+		Version  *int64 `json:"version"`
+		Snapshot string `json:"snapshot"`
+	}
+	if err := q.parse(&c); err != nil {
+		return err
+	}
+	version := ""
+	if c.Version != nil {
+		version = strconv.FormatInt(*c.Version, 10)
+	}
+	at, err := stateOf(version, c.Snapshot)
+	if err = errors.Join(err, checkID(c.ID), checkNames(c.Bucket), q.caller.MayUse(flightd.Read, c.Bucket)); err != nil {
+		return err
+	}
+	if c.Limit < 0 {
+		return invalid("limit is %d, and cannot be negative", c.Limit)
+	}
+	q.cancellable(h, c.ID)
+	return h.stream(q, formats.Arrow, c.SQL, &tables.QueryOptions{Bucket: c.Bucket, At: at}, c.Limit, 0)
+}
+
+func (h *handler) cancel(q *request) error {
+	var c struct {
+		ID string `json:"id"`
+	}
+	if err := q.parse(&c); err != nil {
+		return err
+	}
+	if err := checkID(c.ID); err != nil {
+		return err
+	}
+	return q.reply(map[string]bool{"cancelled": h.server.Cancel(c.ID)})
+}
+
+func (h *handler) download(q *request) error {
+	p := q.URL.Query()
+	f := formats.Format(p.Get("format"))
+	types := map[formats.Format]string{
+		formats.CSV: "text/csv; charset=utf-8", formats.JSONL: "application/jsonl", formats.Parquet: "application/vnd.apache.parquet", formats.Arrow: "",
+	}
+	kind, ok := types[f]
+	if !ok {
+		return invalid("format is %.40q, must be one of csv, jsonl, parquet and arrow", f)
+	}
+	sql, name, above := p.Get("sql"), "query", 0
+	o := &tables.QueryOptions{Bucket: p.Get("bucket")}
+	var err error
+	if sql == "" {
+		v, err := h.viewOf(q)
+		if err != nil {
+			return err
+		}
+		sql, name, above, o = "SELECT *"+v.from("")+v.order(false), v.name, v.above(), v.options()
+	} else if p.Has("table") || p.Has("sort") || p.Has("filter") {
+		return invalid("sql excludes table, sort and filter")
+	} else if o.At, err = stateOf(p.Get("version"), p.Get("snapshot")); err != nil {
+		return err
+	}
+	if err := errors.Join(checkNames(o.Bucket), q.caller.MayUse(flightd.Read, o.Bucket)); err != nil {
+		return err
+	}
+	q.w.Header().Set("Content-Type", kind)
+	q.w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s.%s"`, fileName(name), f))
+	return h.stream(q, f, sql, o, 0, above)
+}
+
+var unsafeName = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+
+// fileName is what is left of a name that means nothing to any system.
+func fileName(name string) string {
+	const most = 100
+	name = strings.Trim(unsafeName.ReplaceAllString(name, "_"), "-")
+	return cmp.Or(name[:min(len(name), most)], "table")
+}

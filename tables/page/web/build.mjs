@@ -1,0 +1,51 @@
+// Builds the page into ../dist: the same input gives the same bytes, so that what is committed
+// can be compared with what is built.
+import { build } from "esbuild";
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { gzipSync } from "node:zlib";
+
+const dist = "../dist";
+const mostCompressed = 1_000_000;
+const permissive = new Set(["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD"]);
+
+rmSync(dist, { recursive: true, force: true });
+mkdirSync(dist);
+const { metafile } = await build({
+  entryPoints: { page: "src/main.tsx" },
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  legalComments: "none",
+  outdir: dist,
+  metafile: true,
+  logLevel: "warning",
+});
+cpSync("src/index.html", `${dist}/index.html`);
+cpSync("src/icon.svg", `${dist}/icon.svg`);
+
+// The licences of all that is in the bundle, and of nothing else.
+const packages = new Set();
+for (const input of Object.keys(metafile.inputs)) {
+  const found = /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input);
+  if (found) packages.add(found[1]);
+}
+let licences = "The page holds these packages, under these licences.\n";
+for (const name of [...packages].sort()) {
+  const folder = `node_modules/${name}`;
+  const { version, license } = JSON.parse(readFileSync(`${folder}/package.json`, "utf8"));
+  if (!permissive.has(license)) throw new Error(`${name}: the licence ${license} is not one of ${[...permissive]}`);
+  licences += `\n${"=".repeat(76)}\n${name} ${version}: ${license}\n`;
+  for (const file of readdirSync(folder).filter((file) => /^(licen[cs]e|notice)/i.test(file)).sort()) {
+    licences += `\n${readFileSync(`${folder}/${file}`, "utf8").trim()}\n`;
+  }
+}
+writeFileSync(`${dist}/licences.txt`, licences);
+
+const compressed = readdirSync(dist)
+  .map((file) => gzipSync(readFileSync(`${dist}/${file}`)).length)
+  .reduce((sum, size) => sum + size, 0);
+console.log(`${compressed} bytes compressed`);
+if (compressed >= mostCompressed) throw new Error(`the page has ${compressed} bytes compressed, more than ${mostCompressed}`);

@@ -1,0 +1,129 @@
+// What the page asks of the server: docs/http.md.
+import { RecordBatch, RecordBatchReader, Schema } from "apache-arrow";
+
+export interface Session {
+  secret: boolean;
+  signed_in: boolean;
+  rights: "admin" | "read" | "none";
+  buckets: string[] | null;
+}
+export interface TreeTable {
+  name: string;
+  rows: number;
+  bytes: number;
+  version: number;
+  updated: string;
+  metadata: Record<string, unknown> | null;
+}
+export interface Snapshot {
+  name: string;
+  time: string;
+  tables: number;
+}
+export interface TreeBucket {
+  name: string;
+  tables: TreeTable[];
+  snapshots: Snapshot[] | null;
+}
+export interface Tree {
+  buckets: TreeBucket[];
+  next: { bucket: string; table: string } | null;
+}
+export interface Column {
+  name: string;
+  type: string;
+  nullable: boolean;
+}
+export interface Table extends Omit<TreeTable, "name"> {
+  bucket: string;
+  table: string;
+  columns: Column[];
+  versions: { version: number; time: string; operation: string; rows: number; current: boolean }[];
+  snapshots: Snapshot[] | null;
+  settings: { time?: string; keys?: string[] } | null;
+}
+export interface Profile {
+  column: string;
+  type: string;
+  rows: number;
+  nulls: number;
+  distinct: number;
+  min: string | null;
+  max: string | null;
+  histogram: { from: number; to: number; count: number }[] | null;
+  top: { value: string; count: number }[] | null;
+}
+
+export class ApiError extends Error {
+  constructor(message: string, readonly status: number, readonly line?: number, readonly column?: number) {
+    super(message);
+  }
+}
+
+export type Args = Record<string, string | number | undefined>;
+
+export function address(path: string, args: Args = {}): string {
+  const query = new URLSearchParams();
+  for (const [key, value] of Object.entries(args)) {
+    if (value !== undefined && value !== "") query.set(key, String(value));
+  }
+  return `api/${path}${query.size ? `?${query}` : ""}`;
+}
+
+async function request(url: string, init: RequestInit = {}): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(url, { ...init, headers: { "X-Partd": "1", ...init.headers } });
+  } catch (err) {
+    if (init.signal?.aborted) throw err;
+    throw new ApiError("the server does not answer: look whether it runs, and try again", 0);
+  }
+  if (response.ok) return response;
+  const said = await response.json().catch(() => ({ error: response.statusText }));
+  if (response.status === 401) dispatchEvent(new Event("signed-out"));
+  throw new ApiError(said.error, response.status, said.line, said.column);
+}
+
+export async function get<T>(path: string, args?: Args, signal?: AbortSignal): Promise<T> {
+  return (await request(address(path, args), { signal })).json();
+}
+
+export async function post<T>(path: string, body: unknown): Promise<T> {
+  const headers = { "Content-Type": "application/json" };
+  return (await request(`api/${path}`, { method: "POST", headers, body: JSON.stringify(body) })).json();
+}
+
+export async function put(args: Args, file: Blob, signal: AbortSignal): Promise<{ version: number; rows: number }> {
+  const headers = { "Content-Type": "application/octet-stream" };
+  return (await request(address("put", args), { method: "POST", headers, body: file, signal })).json();
+}
+
+export interface Batches {
+  headers: Headers;
+  bytes: () => number;
+  schema: Schema;
+  batches: AsyncIterable<RecordBatch>;
+}
+
+// stream reads Arrow's batches as they come. The bytes are those that came up to now: who
+// reads breaks off when it has enough, which ends the work at the server, too.
+export async function stream(url: string, init: RequestInit): Promise<Batches> {
+  const response = await request(url, init);
+  let bytes = 0;
+  const counted = response.body!.pipeThrough(
+    new TransformStream<Uint8Array, Uint8Array>({
+      transform(chunk, controller) {
+        bytes += chunk.length;
+        controller.enqueue(chunk);
+      },
+    }),
+  );
+  const reader = await RecordBatchReader.from(counted);
+  await reader.open();
+  return { headers: response.headers, bytes: () => bytes, schema: reader.schema, batches: reader as AsyncIterable<RecordBatch> };
+}
+
+export function query(body: object, signal: AbortSignal): Promise<Batches> {
+  const headers = { "Content-Type": "application/json" };
+  return stream("api/query", { method: "POST", headers, body: JSON.stringify(body), signal });
+}

@@ -1,0 +1,82 @@
+import { useEffect, useState } from "preact/hooks";
+import type { Session, Tree } from "./api";
+
+export interface Route {
+  view: string;
+  args: URLSearchParams;
+}
+
+// What all parts of the page know and may ask for.
+export interface App {
+  session: Session;
+  tree: Tree | null;
+  // turn changes whenever all is to be asked for again.
+  turn: number;
+  reload: () => void;
+  dialog: (form: FormName | null, args?: FormArgs) => void;
+}
+export type FormName = "put" | "snapshot" | "delete" | "resample" | "combine" | "restore" | "delete-snapshot";
+export interface FormArgs {
+  bucket: string;
+  table?: string;
+  snapshot?: string;
+  file?: File;
+}
+
+// The address holds what is seen, behind a # that is not sent to the server.
+export function readRoute(): Route {
+  const [view, query] = location.hash.replace(/^#\/?/, "").split("?", 2);
+  return { view: view || "home", args: new URLSearchParams(query) };
+}
+
+export function href(view: string, args: Record<string, string | number | undefined> = {}): string {
+  const query = new URLSearchParams();
+  for (const [key, value] of Object.entries(args)) {
+    if (value !== undefined && value !== "") query.set(key, String(value));
+  }
+  return `#/${view}${query.size ? `?${query}` : ""}`;
+}
+
+export const bucketName = (bucket: string) => bucket || "default";
+export const count = (n: number) => n.toLocaleString("en");
+export const when = (time: string) => time.slice(0, 19).replace("T", " ");
+export const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
+
+export function size(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const i = bytes > 0 ? Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10)) : 0;
+  return `${(bytes / 1024 ** i).toFixed(i && bytes / 1024 ** i < 10 ? 1 : 0)} ${units[i]}`;
+}
+
+// useKept is a state that stays in this browser.
+export function useKept<T>(key: string, first: T): [T, (value: T) => void] {
+  const [value, set] = useState<T>(() => {
+    try {
+      return JSON.parse(localStorage.getItem(key) ?? "") as T;
+    } catch {
+      return first;
+    }
+  });
+  useEffect(() => {
+    try {
+      localStorage.setItem(key, JSON.stringify(value));
+    } catch {
+      // Without room or permission it lasts as long as the page.
+    }
+  }, [value]);
+  return [value, set];
+}
+
+// useLoaded asks for something, anew whenever key changes.
+export function useLoaded<T>(key: string, load: (signal: AbortSignal) => Promise<T>): { value?: T; error?: Error } {
+  const [state, set] = useState<{ key: string; value?: T; error?: Error }>({ key: "" });
+  useEffect(() => {
+    const abort = new AbortController();
+    load(abort.signal).then(
+      (value) => set({ key, value }),
+      (error: Error) => abort.signal.aborted || set({ key, error }),
+    );
+    return () => abort.abort();
+  }, [key]);
+  return state.key === key ? state : {};
+}

@@ -1,0 +1,258 @@
+// The grid: only the rows and columns in sight are in the document, and any number of rows
+// scrolls, also where they are more than a browser's largest height has pixels.
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { cell, isNumber } from "./values";
+import type { Rows } from "./rows";
+
+const rowHeight = 26;
+const headHeight = 30;
+const gutter = 64;
+const mostHeight = 8_000_000;
+const narrowest = 56;
+
+export interface Sort {
+  column: string;
+  descending: boolean;
+}
+
+interface Props {
+  rows: Rows;
+  label: string;
+  busy: boolean;
+  sort?: Sort | null;
+  onSort?: (column: string) => void;
+  onColumn?: (column: string) => void;
+}
+
+// A name and some cells of the first rows say how wide a column is.
+function firstWidths(rows: Rows): number[] {
+  return rows.fields.map((field, column) => {
+    let chars = field.name.length + 4;
+    for (let row = 0; row < Math.min(rows.count, 30); row++) {
+      const at = rows.at(row);
+      if (at) chars = Math.max(chars, cell(at.batch, at.index, column, 48).text.length);
+    }
+    return Math.min(360, Math.max(80, chars * 7.4 + 24));
+  });
+}
+
+function px(lengths: Record<string, number>): Record<string, string> {
+  return Object.fromEntries(Object.entries(lengths).map(([name, n]) => [name, `${n}px`]));
+}
+
+export function Grid({ rows, label, busy, sort, onSort, onColumn }: Props) {
+  const scroller = useRef<HTMLDivElement>(null);
+  const [view, setView] = useState({ height: 400, width: 800, left: 0 });
+  const [top, setTop] = useState(0);
+  const [active, setActive] = useState({ row: -1, column: 0 });
+  const [open, setOpen] = useState(false);
+  const [widths, setWidths] = useState<number[]>([]);
+  const last = useRef(0);
+  const settle = useRef(0);
+
+  const names = rows.fields.map((f) => f.name).join("\0");
+  const known = rows.count > 0;
+  useEffect(() => setWidths(firstWidths(rows)), [names, known]);
+  useEffect(() => {
+    const element = scroller.current!;
+    const seen = new ResizeObserver(() => {
+      setView((v) => ({ ...v, height: element.clientHeight, width: element.clientWidth }));
+    });
+    seen.observe(element);
+    return () => seen.disconnect();
+  }, []);
+
+  const wide = rows.fields.map((_, i) => widths[i] ?? 120);
+  const offsets = [gutter];
+  for (const width of wide) offsets.push(offsets[offsets.length - 1] + width);
+  const total = offsets[offsets.length - 1];
+  const bodyHeight = Math.max(0, view.height - headHeight);
+  const fit = bodyHeight / rowHeight;
+  const height = Math.min(rows.count * rowHeight, mostHeight);
+  const mostTop = Math.max(0, rows.count - fit);
+  const mostScroll = Math.max(0, height + headHeight - view.height);
+  const first = Math.max(0, Math.min(Math.floor(top), rows.count - 1));
+  const end = Math.min(rows.count, Math.ceil(top + fit) + 1);
+
+  useEffect(() => rows.want(first, Math.max(first, end - 1)), [rows, first, end]);
+  useLayoutEffect(() => {
+    setTop(0);
+    place(0);
+  }, [rows]);
+  useLayoutEffect(() => {
+    if (top > mostTop) setTop(mostTop);
+  }, [mostTop, top]);
+
+  // Where a pixel of the scroll bar is many rows, a small step moves by pixels of rows, a large
+  // one to its share of all; at rest the bar goes where it belongs.
+  function place(to: number) {
+    const element = scroller.current!;
+    last.current = Math.round(mostTop ? (to / mostTop) * mostScroll : 0);
+    element.scrollTop = last.current;
+  }
+  function onScroll() {
+    const element = scroller.current!;
+    setView((v) => (v.left === element.scrollLeft ? v : { ...v, left: element.scrollLeft }));
+    const now = element.scrollTop;
+    const step = now - last.current;
+    if (Math.abs(step) < 1) return;
+    last.current = now;
+    const share = mostScroll ? now / mostScroll : 0;
+    const scaled = rows.count * rowHeight > mostHeight;
+    const edge = now <= 0 || now >= mostScroll - 1;
+    const to = scaled && !edge && Math.abs(step) < bodyHeight ? top + step / rowHeight : share * mostTop;
+    setTop(Math.max(0, Math.min(mostTop, to)));
+    clearTimeout(settle.current);
+    if (scaled) settle.current = window.setTimeout(() => setTop((t) => (place(t), t)), 250);
+  }
+
+  function move(row: number, column: number) {
+    const to = { row: Math.max(-1, Math.min(rows.count - 1, row)), column: Math.max(0, Math.min(wide.length - 1, column)) };
+    setActive(to);
+    if (to.row >= 0 && (to.row < top || to.row > top + fit - 1)) {
+      const start = Math.max(0, Math.min(mostTop, to.row < top ? to.row : to.row - fit + 1));
+      setTop(start);
+      place(start);
+    }
+    const element = scroller.current!;
+    if (offsets[to.column] < element.scrollLeft + gutter) element.scrollLeft = offsets[to.column] - gutter;
+    else if (offsets[to.column + 1] > element.scrollLeft + view.width) element.scrollLeft = offsets[to.column + 1] - view.width;
+  }
+
+  function onKey(event: KeyboardEvent) {
+    const page = Math.max(1, Math.floor(fit) - 1);
+    const { row, column } = active;
+    const all = event.ctrlKey || event.metaKey;
+    const go: Record<string, [number, number]> = {
+      ArrowDown: [row + 1, column],
+      ArrowUp: [row - 1, column],
+      ArrowRight: [row, column + 1],
+      ArrowLeft: [row, column - 1],
+      PageDown: [row + page, column],
+      PageUp: [Math.max(0, row - page), column],
+      Home: [all ? 0 : row, 0],
+      End: [all ? rows.count - 1 : row, wide.length - 1],
+    };
+    const name = rows.fields[column]?.name;
+    if (event.key === "Enter" && row < 0 && name !== undefined) onSort?.(name);
+    else if (event.key === "Enter" && row >= 0) setOpen(true);
+    else if (event.key === "p" && !all && name !== undefined && onColumn) onColumn(name);
+    else if (event.key === "c" && all) void navigator.clipboard?.writeText(detail());
+    else if (event.key === "Escape") setOpen(false);
+    else if (go[event.key]) move(...go[event.key]);
+    else return;
+    event.preventDefault();
+  }
+
+  function detail(): string {
+    const at = active.row >= 0 ? rows.at(active.row) : undefined;
+    if (!at) return "";
+    const { text, cut, null: none } = cell(at.batch, at.index, active.column, 20_000);
+    return none ? "null" : cut ? `${text}…` : text;
+  }
+
+  function drag(column: number, event: PointerEvent) {
+    const handle = event.currentTarget as HTMLElement;
+    const from = event.clientX - wide[column];
+    handle.setPointerCapture(event.pointerId);
+    handle.onpointermove = (e) => setWidths(wide.map((w, i) => (i === column ? Math.max(narrowest, e.clientX - from) : w)));
+    handle.onpointerup = () => (handle.onpointermove = null);
+    event.preventDefault();
+  }
+
+  const shown: number[] = [];
+  for (let i = 0; i < wide.length; i++) {
+    if (offsets[i + 1] >= view.left && offsets[i] <= view.left + view.width) shown.push(i);
+  }
+  const lines: number[] = [];
+  for (let row = first; row < end; row++) lines.push(row);
+  const id = (row: number, column: number) => `c${row}_${column}`;
+
+  return (
+    <div class="gridbox">
+      <div
+        class="grid"
+        ref={scroller}
+        role="grid"
+        tabIndex={0}
+        aria-label={label}
+        aria-rowcount={rows.count + 1}
+        aria-colcount={wide.length}
+        aria-busy={busy}
+        aria-activedescendant={shown.includes(active.column) && (active.row < 0 || (active.row >= first && active.row < end)) ? id(active.row, active.column) : undefined}
+        onScroll={onScroll}
+        onKeyDown={onKey}
+      >
+        <div class="canvas" role="presentation" style={px({ height: height + headHeight, width: total })}>
+          <div class="pane" role="presentation" style={px({ height: Math.min(view.height, height + headHeight) })}>
+            {lines.map((row) => {
+              const at = rows.at(row);
+              return (
+                <div class={`row${row % 2 ? " odd" : ""}`} role="row" key={row} aria-rowindex={row + 2} style={px({ top: headHeight + (row - top) * rowHeight })}>
+                  <span class="gutter" role="rowheader" style={px({ left: view.left })}>
+                    {(row + 1).toLocaleString("en")}
+                  </span>
+                  {shown.map((i) => {
+                    const value = at && cell(at.batch, at.index, i, 200);
+                    const here = active.row === row && active.column === i;
+                    return (
+                      <span
+                        key={i}
+                        id={id(row, i)}
+                        role="gridcell"
+                        aria-colindex={i + 1}
+                        aria-selected={here}
+                        class={`cell${isNumber(rows.fields[i].type) ? " num" : ""}${here ? " active" : ""}`}
+                        style={px({ left: offsets[i], width: wide[i] })}
+                        onClick={() => setActive({ row, column: i })}
+                        onDblClick={() => setOpen(true)}
+                      >
+                        {!value ? <i class="wait" /> : value.null ? <i class="null">null</i> : <bdi>{value.text + (value.cut ? "…" : "")}</bdi>}
+                      </span>
+                    );
+                  })}
+                </div>
+              );
+            })}
+            <div class="row head" role="row" aria-rowindex={1}>
+              <span class="gutter" role="columnheader" aria-label="row" style={px({ left: view.left })} />
+              {shown.map((i) => {
+                const { name, type } = rows.fields[i];
+                const order = sort?.column === name ? (sort.descending ? "descending" : "ascending") : "none";
+                return (
+                  <span
+                    key={i}
+                    id={id(-1, i)}
+                    role="columnheader"
+                    aria-colindex={i + 1}
+                    aria-sort={onSort && order}
+                    title={`${name.slice(0, 300)}\n${type}`}
+                    class={`cell${isNumber(type) ? " num" : ""}${active.row === -1 && active.column === i ? " active" : ""}`}
+                    style={px({ left: offsets[i], width: wide[i] })}
+                    onClick={() => (setActive({ row: -1, column: i }), onSort?.(name))}
+                  >
+                    <bdi>{name.slice(0, 200)}</bdi>
+                    {order !== "none" && <b aria-hidden="true">{order === "ascending" ? "↑" : "↓"}</b>}
+                    {onColumn && (
+                      <button class="stat" tabIndex={-1} aria-label={`profile of ${name.slice(0, 200)}`} title="Profile of this column (p)" onClick={(e) => (e.stopPropagation(), onColumn(name))} />
+                    )}
+                    <i class="resize" onPointerDown={(e) => drag(i, e)} onClick={(e) => e.stopPropagation()} />
+                  </span>
+                );
+              })}
+            </div>
+          </div>
+        </div>
+      </div>
+      {open && active.row >= 0 && (
+        <div class="detail" role="region" aria-label="cell">
+          <header>
+            <bdi>{rows.fields[active.column]?.name.slice(0, 200)}</bdi> <small>row {(active.row + 1).toLocaleString("en")}</small>
+            <button class="quiet" aria-label="close the cell" onClick={() => setOpen(false)}>✕</button>
+          </header>
+          <pre dir="auto">{detail()}</pre>
+        </div>
+      )}
+    </div>
+  );
+}

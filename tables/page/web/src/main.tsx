@@ -1,0 +1,152 @@
+import "uplot/dist/uPlot.min.css";
+import "./style.css";
+import { render } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { get, post, type Session, type Tree } from "./api";
+import { type App, type FormArgs, type FormName, href, readRoute, useKept } from "./common";
+import { FormDialog } from "./forms";
+import { SqlPage } from "./sql";
+import { BucketPage, TablePage } from "./table";
+import { TreeView } from "./tree";
+
+function SignIn({ done }: { done: (session: Session) => void }) {
+  const [error, setError] = useState("");
+  async function submit(event: Event) {
+    event.preventDefault();
+    const form = event.currentTarget as HTMLFormElement;
+    const token = String(new FormData(form).get("token")).trim();
+    form.reset();
+    await post<Session>("sign-in", { token }).then(done, (err: Error) => setError(err.message));
+  }
+  return (
+    <main class="signin">
+      <form onSubmit={submit}>
+        <h1>Tables</h1>
+        <p class="faint">Sign in with a token. An administrator makes one by <code>partd-tables token</code>.</p>
+        <label><span>Token</span><input name="token" type="password" autocomplete="off" required autofocus /></label>
+        {error && <p class="error" role="alert">{error}</p>}
+        <button class="main">Sign in</button>
+      </form>
+    </main>
+  );
+}
+
+function Page({ session, leave }: { session: Session; leave: () => void }) {
+  const [route, setRoute] = useState(readRoute);
+  const [tree, setTree] = useState<Tree | null>(null);
+  const [error, setError] = useState("");
+  const [search, setSearch] = useState("");
+  const [turn, setTurn] = useState(0);
+  const [form, setForm] = useState<{ name: FormName; args: FormArgs } | null>(null);
+  const [wide, setWide] = useKept("partd.sidebar", 280);
+  const [menu, setMenu] = useState(false);
+  const main = useRef<HTMLElement>(null);
+
+  useEffect(() => {
+    const changed = () => (setRoute(readRoute()), setMenu(false));
+    addEventListener("hashchange", changed);
+    return () => removeEventListener("hashchange", changed);
+  }, []);
+  useEffect(() => {
+    const abort = new AbortController();
+    const load = () => get<Tree>("tree", { search }, abort.signal).then(
+      (t) => (setTree(t), setError("")),
+      (err: Error) => abort.signal.aborted || setError(err.message),
+    );
+    const later = setTimeout(load, search ? 200 : 0);
+    return () => (clearTimeout(later), abort.abort());
+  }, [search, turn]);
+  async function more() {
+    const { bucket, table } = tree!.next!;
+    const rest = await get<Tree>("tree", { search, after_bucket: bucket, after: table }).catch((err: Error) => setError(err.message));
+    if (!rest) return;
+    const buckets = [...tree!.buckets];
+    for (const b of rest.buckets) {
+      const i = buckets.findIndex((known) => known.name === b.name);
+      if (i < 0) buckets.push(b);
+      else buckets[i] = { ...buckets[i], tables: [...buckets[i].tables, ...b.tables] };
+    }
+    setTree({ buckets, next: rest.next });
+  }
+
+  const app: App = { session, tree, turn, reload: () => setTurn((n) => n + 1), dialog: (name, args) => setForm(name && args ? { name, args } : null) };
+  function drag(event: PointerEvent) {
+    const handle = event.currentTarget as HTMLElement;
+    handle.setPointerCapture(event.pointerId);
+    handle.onpointermove = (e) => setWide(Math.max(180, Math.min(600, e.clientX)));
+    handle.onpointerup = () => (handle.onpointermove = null);
+  }
+  return (
+    <div class={menu ? "page menu" : "page"} style={{ gridTemplateColumns: `${wide}px 1fr` }}>
+      <a class="skip" href="#main" onClick={(e) => (e.preventDefault(), main.current?.focus())}>To the content</a>
+      <nav class="sidebar" aria-label="tables">
+        <div class="brand">
+          <a href={href("home")}><img src="icon.svg" width="18" height="18" alt="" /> Tables</a>
+          <span class="space" />
+          <Scheme />
+          {session.secret && <button class="quiet" onClick={leave}>Sign out</button>}
+        </div>
+        <div class="bar">
+          <input class="grow" type="search" placeholder="Search names, key=value" aria-label="Search names and metadata" value={search} onInput={(e) => setSearch(e.currentTarget.value)} />
+        </div>
+        <div class="bar">
+          <a class="button main grow" href={href("sql")}>SQL</a>
+          {session.rights === "admin" && <button onClick={() => setForm({ name: "put", args: { bucket: "" } })}>Put a file…</button>}
+          <button aria-label="Load the tables again" title="Load the tables again" onClick={app.reload}>↻</button>
+        </div>
+        {error && <p class="error" role="alert">{error}</p>}
+        <div class="scroll" onDragOver={(e) => e.preventDefault()} onDrop={(e) => {
+          const file = e.dataTransfer?.files[0];
+          if (e.defaultPrevented || !file) return e.preventDefault();
+          e.preventDefault();
+          if (session.rights === "admin") setForm({ name: "put", args: { bucket: "", file } });
+        }}>
+          {tree ? <TreeView app={app} searching={!!search} more={more} current={location.hash} /> : !error && <p class="empty">Loading…</p>}
+        </div>
+        <div class="edge" role="separator" aria-orientation="vertical" aria-label="width of the sidebar" tabIndex={0} aria-valuenow={wide} aria-valuemin={180} aria-valuemax={600} onPointerDown={drag} onKeyDown={(e) => {
+          const step = e.key === "ArrowLeft" ? -16 : e.key === "ArrowRight" ? 16 : 0;
+          if (step) setWide(Math.max(180, Math.min(600, wide + step)));
+        }} />
+      </nav>
+      <main id="main" ref={main} tabIndex={-1}>
+        <button class="burger" aria-expanded={menu} onClick={() => setMenu(!menu)}>☰ Tables</button>
+        {route.view === "table" && <TablePage app={app} args={route.args} />}
+        {route.view === "bucket" && <BucketPage app={app} args={route.args} />}
+        {route.view === "home" && <p class="empty big">Choose a table in the tree, or <a href={href("sql")}>write SQL</a>.</p>}
+        <SqlPage app={app} args={route.args} visible={route.view === "sql"} />
+      </main>
+      {form && <FormDialog key={form.name} app={app} {...form} close={() => setForm(null)} />}
+    </div>
+  );
+}
+
+const schemes = ["auto", "light", "dark"];
+function Scheme() {
+  const [scheme, setScheme] = useKept("partd.scheme", "auto");
+  useEffect(() => {
+    document.documentElement.dataset.scheme = scheme;
+    dispatchEvent(new Event("scheme"));
+  }, [scheme]);
+  return (
+    <button class="quiet" aria-label={`colours: ${scheme}`} title={`Colours: ${scheme}`} onClick={() => setScheme(schemes[(schemes.indexOf(scheme) + 1) % 3])}>
+      {scheme === "light" ? "☀" : scheme === "dark" ? "☾" : "◐"}
+    </button>
+  );
+}
+
+function Root() {
+  const [session, setSession] = useState<Session | null>(null);
+  const [error, setError] = useState("");
+  useEffect(() => {
+    const ask = () => get<Session>("session").then(setSession, (err: Error) => setError(err.message));
+    void ask();
+    addEventListener("signed-out", ask);
+    return () => removeEventListener("signed-out", ask);
+  }, []);
+  if (error) return <p class="empty big" role="alert">{error}</p>;
+  if (!session) return null;
+  if (!session.signed_in) return <SignIn done={setSession} />;
+  return <Page session={session} leave={() => void post<Session>("sign-out", {}).then(setSession)} />;
+}
+
+render(<Root />, document.getElementById("page")!);

@@ -1,0 +1,196 @@
+// Rows for the grid, in bounded memory: pages of a table that come and go, or the first part
+// of a query's result.
+import { Field, RecordBatch } from "apache-arrow";
+import { type Args, ApiError, type Batches, address, get, query, stream } from "./api";
+
+export interface Rows {
+  fields: Field[];
+  count: number;
+  at(row: number): { batch: RecordBatch; index: number } | undefined;
+  want(first: number, last: number): void;
+}
+
+interface Page {
+  batches: RecordBatch[];
+  bytes: number;
+}
+
+const pageRows = 200;
+const mostPageBytes = 32 << 20;
+const mostCachedBytes = 64 << 20;
+const mostResultBytes = 48 << 20;
+export const mostResultRows = 100_000;
+
+function find(batches: RecordBatch[], row: number) {
+  for (const batch of batches) {
+    if (row < batch.numRows) return { batch, index: row };
+    row -= batch.numRows;
+  }
+  return undefined;
+}
+
+// TableRows fetches the pages that are wanted, two at a time, gives up those that are not
+// wanted any more, and forgets those that were wanted longest ago.
+export class TableRows implements Rows {
+  fields: Field[] = [];
+  count = 0;
+  ready = false;
+  error?: Error;
+  private pages = new Map<number, Page>();
+  private coming = new Map<number, AbortController>();
+  private wanted: number[] = [];
+
+  constructor(private args: Args, private changed: () => void) {
+    this.want(0, 0);
+  }
+
+  at(row: number) {
+    const page = this.pages.get(Math.floor(row / pageRows));
+    return page && find(page.batches, row % pageRows);
+  }
+
+  want(first: number, last: number) {
+    this.wanted = [];
+    for (let n = Math.floor(first / pageRows); n <= Math.floor(last / pageRows); n++) this.wanted.push(n);
+    for (const [n, abort] of this.coming) {
+      if (!this.wanted.includes(n)) abort.abort();
+    }
+    this.next();
+  }
+
+  close() {
+    this.wanted = [];
+    for (const abort of this.coming.values()) abort.abort();
+    this.pages.clear();
+  }
+
+  private next() {
+    for (const n of this.wanted) {
+      if (this.coming.size >= 2 || this.error) return;
+      const page = this.pages.get(n);
+      if (page) {
+        this.pages.delete(n);
+        this.pages.set(n, page);
+      } else if (!this.coming.has(n)) {
+        void this.fetch(n);
+      }
+    }
+  }
+
+  private async fetch(n: number) {
+    const abort = new AbortController();
+    this.coming.set(n, abort);
+    try {
+      const url = address("rows", { ...this.args, offset: n * pageRows, limit: pageRows });
+      const got = await stream(url, { signal: abort.signal });
+      const page: Page = { batches: [], bytes: 0 };
+      for await (const batch of got.batches) {
+        page.batches.push(batch);
+        page.bytes = got.bytes();
+        if (page.bytes > mostPageBytes) break;
+      }
+      this.fields = got.schema.fields;
+      this.count = Number(got.headers.get("X-Partd-Rows"));
+      this.ready = true;
+      this.keep(n, page);
+    } catch (err) {
+      if (!abort.signal.aborted) this.error = err as Error;
+    } finally {
+      this.coming.delete(n);
+      if (this.wanted.length) this.changed();
+      this.next();
+    }
+  }
+
+  private keep(n: number, page: Page) {
+    this.pages.set(n, page);
+    let bytes = 0;
+    for (const p of this.pages.values()) bytes += p.bytes;
+    for (const [old, p] of this.pages) {
+      if (bytes <= mostCachedBytes || this.wanted.includes(old)) continue;
+      this.pages.delete(old);
+      bytes -= p.bytes;
+    }
+  }
+}
+
+// ResultRows is what a query answered, up to a bound of rows and one of bytes.
+export class ResultRows implements Rows {
+  fields: Field[] = [];
+  count = 0;
+  batches: RecordBatch[] = [];
+  cut = "";
+  running = true;
+  error?: Error;
+  readonly id = crypto.randomUUID();
+  readonly started = performance.now();
+  took = 0;
+  private abort = new AbortController();
+  private starts: number[] = [];
+
+  constructor(readonly sql: string, readonly bucket: string, private changed: () => void) {
+    void this.run();
+  }
+
+  cancel() {
+    this.abort.abort();
+    void fetch("api/cancel", {
+      method: "POST",
+      headers: { "X-Partd": "1", "Content-Type": "application/json" },
+      body: JSON.stringify({ id: this.id }),
+    }).catch(() => undefined);
+  }
+
+  at(row: number) {
+    let low = 0;
+    let high = this.starts.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.starts[middle] <= row) low = middle;
+      else high = middle - 1;
+    }
+    const batch = this.batches[low];
+    const index = row - this.starts[low];
+    return batch && index < batch.numRows ? { batch, index } : undefined;
+  }
+
+  want() {}
+
+  private async run() {
+    let got: Batches | undefined;
+    try {
+      const body = { id: this.id, sql: this.sql, bucket: this.bucket, limit: mostResultRows + 1 };
+      got = await query(body, this.abort.signal);
+      this.fields = got.schema.fields;
+      this.changed();
+      for await (const batch of got.batches) {
+        if (!batch.numRows) continue;
+        this.starts.push(this.count);
+        this.batches.push(batch);
+        this.count += batch.numRows;
+        if (this.count > mostResultRows) {
+          this.count = mostResultRows;
+          this.cut = `the first ${mostResultRows.toLocaleString("en")} rows`;
+          break;
+        }
+        if (got.bytes() > mostResultBytes) {
+          this.cut = `the first ${this.count.toLocaleString("en")} rows, ${mostResultBytes >> 20} MiB`;
+          break;
+        }
+        this.changed();
+      }
+    } catch (err) {
+      this.error = this.abort.signal.aborted ? new ApiError("cancelled", 499) : await this.why(err as Error, !!got);
+    }
+    this.running = false;
+    this.took = performance.now() - this.started;
+    this.changed();
+  }
+
+  // why asks what cut a stream that had begun.
+  private async why(err: Error, begun: boolean): Promise<Error> {
+    if (!begun) return err;
+    const said = await get<{ error: string; line?: number; column?: number }>(`query/${this.id}/error`).catch(() => null);
+    return said ? new ApiError(said.error, 500, said.line, said.column) : err;
+  }
+}

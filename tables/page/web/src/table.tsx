@@ -1,0 +1,188 @@
+// A table, and a bucket.
+import { useEffect, useMemo, useReducer, useState } from "preact/hooks";
+import { address, get, type Profile, type Table, type Tree } from "./api";
+import { type App, bucketName, count, href, quoted, size, useLoaded, when } from "./common";
+import { Grid, type Sort } from "./grid";
+import { TableRows } from "./rows";
+import { instant } from "./values";
+
+export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
+  const name = {
+    bucket: args.get("bucket") ?? "",
+    table: args.get("table") ?? "",
+    version: args.get("version") ?? undefined,
+    snapshot: args.get("snapshot") ?? undefined,
+  };
+  const key = JSON.stringify([name, app.turn]);
+  const [sort, setSort] = useState<Sort | null>(null);
+  const [typed, setTyped] = useState("");
+  const [filter, setFilter] = useState("");
+  const [column, setColumn] = useState<string | null>(null);
+  const [, changed] = useReducer((n: number) => n + 1, 0);
+  useEffect(() => (setSort(null), setTyped(""), setFilter(""), setColumn(null)), [args.toString()]);
+
+  const table = useLoaded(key, (signal) => get<Table>("table", name, signal));
+  const order = sort ? csv((sort.descending ? "-" : /^[-+]/.test(sort.column) ? "+" : "") + sort.column) : undefined;
+  const asked = { ...name, sort: order, filter };
+  const rows = useMemo(() => new TableRows(asked, () => changed(0)), [key, order, filter]);
+  useEffect(() => () => rows.close(), [rows]);
+  const [shown, show] = useState(rows);
+  // What is seen stays until the first page of what comes next is there.
+  useEffect(() => {
+    if (rows.ready || rows.error) show(rows);
+  });
+  const seen = rows.ready || rows.error ? rows : shown;
+  const old = !!(name.version || name.snapshot);
+
+  function bySort(column: string) {
+    setSort(sort?.column !== column ? { column, descending: false } : sort.descending ? null : { column, descending: true });
+  }
+  const noted = Object.entries(table.value?.metadata ?? {}).filter(([k]) => !k.startsWith("_"));
+  const failed = table.error ?? rows.error;
+  const statement = `SELECT *\nFROM ${quoted(name.table)}${filter ? `\nWHERE ${filter}` : ""}${sort ? `\nORDER BY ${quoted(sort.column)}${sort.descending ? " DESC" : ""}` : ""}\nLIMIT 1000`;
+  return (
+    <section class="view" aria-label={`table ${name.table.slice(0, 100)}`}>
+      <div class="title">
+        <h1>
+          <a href={href("bucket", { bucket: name.bucket })}><bdi>{bucketName(name.bucket)}</bdi></a> / <bdi>{name.table.slice(0, 200)}</bdi>
+        </h1>
+        {old && <span class="chip">{name.version ? `version ${name.version}` : `snapshot ${name.snapshot}`} <a href={href("table", { bucket: name.bucket, table: name.table })}>newest</a></span>}
+        <small>{table.value ? `${count(table.value.rows)} rows · ${size(table.value.bytes)} · version ${table.value.version} · ${when(table.value.updated)}` : " "}</small>
+      </div>
+      <form class="bar" onSubmit={(e) => (e.preventDefault(), setFilter(typed.trim()))}>
+        <input class="grow mono" type="search" aria-label="Filter: a condition of SQL" placeholder="Filter: price > 100 AND sym = 'A'" value={typed} onInput={(e) => setTyped(e.currentTarget.value)} />
+        <button>Filter</button>
+        <a class="button" href={href("sql", { bucket: name.bucket, q: statement })}>Query</a>
+        <Downloads args={asked} />
+        {app.session.rights === "admin" && !old && (
+          <>
+            <button type="button" onClick={() => app.dialog("resample", name)}>Resample…</button>
+            <button type="button" onClick={() => app.dialog("combine", name)}>Combine…</button>
+            <button type="button" class="bad" onClick={() => app.dialog("delete", name)}>Delete…</button>
+          </>
+        )}
+      </form>
+      {failed && <p class="error" role="alert">{failed.message}</p>}
+      <div class="split">
+        <div class="fill">
+          <Grid rows={seen} label={`rows of ${name.table.slice(0, 100)}`} busy={seen !== rows} sort={sort} onSort={bySort} onColumn={(c) => setColumn(c === column ? null : c)} />
+          {seen.ready && !seen.count && <p class="empty over">{filter ? "No row matches the filter." : "The table has no rows. Put some by dropping a file on its bucket."}</p>}
+        </div>
+        {column !== null && <ProfilePane key={column} args={{ ...name, column }} close={() => setColumn(null)} />}
+      </div>
+      <div class="status" role="status">
+        {seen !== rows ? "Loading…" : seen.ready ? `${count(seen.count)} rows${filter ? " match" : ""}` : rows.error ? "" : "Loading…"}
+        {noted.length > 0 && <bdi class="meta">{noted.map(([k, v]) => `${k}=${typeof v === "string" ? v : JSON.stringify(v)}`).join("  ").slice(0, 300)}</bdi>}
+      </div>
+    </section>
+  );
+}
+
+function csv(name: string): string {
+  return /[",\n\r]|^\s|\s$/.test(name) ? `"${name.replaceAll('"', '""')}"` : name;
+}
+
+export function Downloads({ args }: { args: Record<string, string | number | undefined> }) {
+  return (
+    <span class="joined">
+      <a class="button" download href={address("download", { ...args, format: "csv" })}>CSV</a>
+      <a class="button" download href={address("download", { ...args, format: "parquet" })}>Parquet</a>
+    </span>
+  );
+}
+
+function ProfilePane({ args, close }: { args: Record<string, string | undefined>; close: () => void }) {
+  const { value: p, error } = useLoaded(JSON.stringify(args), (signal) => get<Profile>("profile", args, signal));
+  const bars = p?.histogram?.map((b) => b.count) ?? p?.top?.map((t) => t.count) ?? [];
+  const most = Math.max(1, ...bars);
+  const time = p && /^(timestamp|date)/.test(p.type);
+  const edge = (n: number) => (time ? instant(n).replace("T", " ").replace(/:[^:]*$/, "") : String(Number(n.toPrecision(6))));
+  return (
+    <aside class="profile" aria-label="profile of a column">
+      <header><bdi>{args.column?.slice(0, 200)}</bdi><button class="quiet" aria-label="close the profile" onClick={close}>✕</button></header>
+      {error && <p class="error" role="alert">{error.message}</p>}
+      {!p && !error && <p class="faint">Counting…</p>}
+      {p && (
+        <>
+          <dl>
+            <dt>Type</dt><dd>{p.type}</dd>
+            <dt>Rows</dt><dd>{count(p.rows)}</dd>
+            <dt>Nulls</dt><dd>{count(p.nulls)} <small>{p.rows ? `${((100 * p.nulls) / p.rows).toFixed(1)} %` : ""}</small></dd>
+            <dt>Distinct</dt><dd>≈ {count(p.distinct)}</dd>
+            <dt>Smallest</dt><dd><bdi>{p.min?.slice(0, 200) ?? "–"}</bdi></dd>
+            <dt>Largest</dt><dd><bdi>{p.max?.slice(0, 200) ?? "–"}</bdi></dd>
+          </dl>
+          {p.histogram && p.histogram.length > 0 && (
+            <>
+              <svg class="histogram" viewBox={`0 0 ${bars.length * 10} 60`} preserveAspectRatio="none" role="img" aria-label={`histogram of ${bars.length} bins, the fullest with ${most} rows`}>
+                {p.histogram.map((b, i) => (
+                  <rect x={i * 10 + 0.5} width={9} y={60 - (b.count / most) * 58} height={(b.count / most) * 58}><title>{`${edge(b.from)} to ${edge(b.to)}: ${count(b.count)}`}</title></rect>
+                ))}
+              </svg>
+              <div class="ends"><small>{edge(p.histogram[0].from)}</small><small>{edge(p.histogram[p.histogram.length - 1].to)}</small></div>
+            </>
+          )}
+          {p.top && (
+            <ol class="top">
+              {p.top.map((t) => (
+                <li><bdi>{t.value.slice(0, 100)}</bdi><small>{count(t.count)}</small><progress max={most} value={t.count} aria-hidden="true" /></li>
+              ))}
+            </ol>
+          )}
+        </>
+      )}
+    </aside>
+  );
+}
+
+export function BucketPage({ app, args }: { app: App; args: URLSearchParams }) {
+  const bucket = args.get("bucket") ?? "";
+  const snapshot = args.get("snapshot") ?? undefined;
+  const admin = app.session.rights === "admin";
+  // The sidebar may show what was searched: the bucket's own list is asked for by itself.
+  const { value: tree, error } = useLoaded(`${bucket}\0${app.turn}`, (signal) => get<Tree>("tree", { limit: 10000 }, signal));
+  const found = tree?.buckets.find((b) => b.name === bucket);
+  const form = { bucket, snapshot };
+  return (
+    <section class="view" aria-label={`bucket ${bucketName(bucket)}`} onDragOver={(e) => e.preventDefault()} onDrop={(e) => {
+      e.preventDefault();
+      const file = e.dataTransfer?.files[0];
+      if (file && admin) app.dialog("put", { bucket, file });
+    }}>
+      <div class="title"><h1><bdi>{bucketName(bucket)}</bdi></h1>{snapshot && <span class="chip">snapshot <bdi>{snapshot}</bdi> <a href={href("bucket", { bucket })}>now</a></span>}</div>
+      {admin && (
+        <div class="bar">
+          {snapshot ? (
+            <>
+              <button onClick={() => app.dialog("restore", form)}>Restore…</button>
+              <button class="bad" onClick={() => app.dialog("delete-snapshot", form)}>Delete snapshot…</button>
+            </>
+          ) : (
+            <>
+              <button onClick={() => app.dialog("put", form)}>Put a file…</button>
+              <button onClick={() => app.dialog("combine", form)}>Combine…</button>
+              <button onClick={() => app.dialog("snapshot", form)}>Snapshot…</button>
+            </>
+          )}
+        </div>
+      )}
+      {error && <p class="error" role="alert">{error.message}</p>}
+      {tree && !found?.tables.length && <p class="empty">The bucket has no tables. Drop a CSV or Parquet file here.</p>}
+      {!!found?.tables.length && (
+        <div class="scroll">
+          <table>
+            <thead><tr><th>Table</th><th class="num">Rows</th><th class="num">Size</th><th class="num">Version</th><th>Updated</th></tr></thead>
+            <tbody>
+              {found.tables.map((t) => (
+                <tr key={t.name}>
+                  <td><a href={href("table", { bucket, table: t.name, snapshot })}><bdi>{t.name.slice(0, 200)}</bdi></a></td>
+                  <td class="num">{count(t.rows)}</td><td class="num">{size(t.bytes)}</td><td class="num">{t.version}</td><td class="faint">{when(t.updated)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </section>
+  );
+}

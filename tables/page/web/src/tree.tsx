@@ -1,0 +1,156 @@
+// The tree of buckets, tables, columns, versions and snapshots.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { get, type Table } from "./api";
+import { type App, bucketName, count, href, when } from "./common";
+
+interface Node {
+  id: string;
+  level: number;
+  label: string;
+  detail?: string;
+  kind: "bucket" | "table" | "group" | "column" | "version" | "snapshot" | "note";
+  open?: boolean;
+  go?: string;
+  drop?: string;
+}
+
+// Names may have slashes.
+const idOf = (bucket: string, table: string) => `t/${JSON.stringify([bucket, table])}`;
+
+interface Props {
+  app: App;
+  searching: boolean;
+  more: () => void;
+  current: string;
+}
+
+export function TreeView({ app, searching, more, current }: Props) {
+  const [open, setOpen] = useState<Record<string, boolean>>({});
+  const [tables, setTables] = useState<Record<string, Table | string>>({});
+  const [active, setActive] = useState("");
+  const [over, setOver] = useState<string | null>(null);
+  const list = useRef<HTMLDivElement>(null);
+  useEffect(() => setTables({}), [app.tree]);
+
+  const nodes: Node[] = [];
+  function isOpen(id: string, first = false): boolean {
+    return open[id] ?? first;
+  }
+  for (const bucket of app.tree?.buckets ?? []) {
+    const id = `b/${bucket.name}`;
+    const few = app.tree!.buckets.length <= 8 || searching;
+    nodes.push({ id, level: 1, label: bucketName(bucket.name), kind: "bucket", open: isOpen(id, few), go: href("bucket", { bucket: bucket.name }), drop: bucket.name });
+    if (!isOpen(id, few)) continue;
+    for (const table of bucket.tables) {
+      const args = { bucket: bucket.name, table: table.name };
+      const tableId = idOf(bucket.name, table.name);
+      nodes.push({ id: tableId, level: 2, label: table.name, detail: count(table.rows), kind: "table", open: isOpen(tableId), go: href("table", args), drop: bucket.name });
+      if (isOpen(tableId)) inTable(tableId, args);
+    }
+    if (bucket.snapshots?.length) {
+      const group = `s/${bucket.name}`;
+      nodes.push({ id: group, level: 2, label: "Snapshots", detail: count(bucket.snapshots.length), kind: "group", open: isOpen(group) });
+      for (const s of isOpen(group) ? bucket.snapshots : []) {
+        const go = href("bucket", { bucket: bucket.name, snapshot: s.name });
+        nodes.push({ id: `${group}/${s.name}`, level: 3, label: s.name, detail: when(s.time).slice(0, 10), kind: "snapshot", go });
+      }
+    }
+  }
+  function inTable(id: string, args: { bucket: string; table: string }) {
+    const found = tables[id];
+    if (typeof found !== "object") {
+      nodes.push({ id: `${id}/…`, level: 3, label: found ?? "Loading…", kind: "note" });
+      return;
+    }
+    for (const column of found.columns) {
+      nodes.push({ id: `${id}/c/${column.name}`, level: 3, label: column.name, detail: column.type, kind: "column" });
+    }
+    const group = `${id}/v`;
+    nodes.push({ id: group, level: 3, label: "Versions", detail: count(found.versions.length), kind: "group", open: isOpen(group) });
+    for (const v of isOpen(group) ? [...found.versions].reverse() : []) {
+      const go = href("table", { ...args, version: v.version });
+      nodes.push({ id: `${group}/${v.version}`, level: 4, label: `${v.version} ${v.operation}`, detail: when(v.time), kind: "version", go });
+    }
+  }
+
+  const wanted = nodes.filter((n) => n.kind === "table" && n.open && !tables[n.id]).map((n) => n.id).join("\0");
+  useEffect(() => {
+    for (const id of wanted ? wanted.split("\0") : []) {
+      const [bucket, table] = JSON.parse(id.slice(2)) as string[];
+      get<Table>("table", { bucket, table }).then(
+        (table) => setTables((all) => ({ ...all, [id]: table })),
+        (err: Error) => setTables((all) => ({ ...all, [id]: err.message })),
+      );
+    }
+  }, [wanted]);
+
+  const at = Math.max(0, nodes.findIndex((n) => n.id === active));
+  function toggle(node: Node, to = !node.open) {
+    if (node.open !== undefined) setOpen((o) => ({ ...o, [node.id]: to }));
+  }
+  function choose(node: Node) {
+    setActive(node.id);
+    if (node.go) location.hash = node.go;
+    else toggle(node);
+  }
+  function focus(i: number) {
+    const to = Math.max(0, Math.min(nodes.length - 1, i));
+    setActive(nodes[to]?.id ?? "");
+    list.current?.children[to]?.scrollIntoView({ block: "nearest" });
+  }
+  function onKey(event: KeyboardEvent) {
+    const node = nodes[at];
+    if (!node) return;
+    const parent = () => focus(nodes.findLastIndex((n, i) => i < at && n.level < node.level));
+    const keys: Record<string, () => void> = {
+      ArrowDown: () => focus(at + 1),
+      ArrowUp: () => focus(at - 1),
+      Home: () => focus(0),
+      End: () => focus(nodes.length - 1),
+      ArrowRight: () => (node.open === false ? toggle(node, true) : focus(at + 1)),
+      ArrowLeft: () => (node.open ? toggle(node, false) : parent()),
+      Enter: () => choose(node),
+      " ": () => choose(node),
+    };
+    if (!keys[event.key]) return;
+    keys[event.key]();
+    event.preventDefault();
+  }
+  function onDrop(event: DragEvent, bucket: string) {
+    event.preventDefault();
+    setOver(null);
+    const file = event.dataTransfer?.files[0];
+    if (file) app.dialog("put", { bucket, file });
+  }
+
+  if (app.tree && !nodes.length) {
+    return <p class="empty">{searching ? "Nothing has all of these words in its name or metadata." : "No tables yet. Drop a CSV or Parquet file here, or put one by the button above."}</p>;
+  }
+  return (
+    <>
+      <div class="tree" ref={list} role="tree" tabIndex={0} aria-label="Buckets and tables" aria-activedescendant={nodes.length ? `n${at}` : undefined} onKeyDown={onKey}>
+        {nodes.map((node, i) => (
+          <div
+            key={node.id}
+            id={`n${i}`}
+            role="treeitem"
+            aria-level={node.level}
+            aria-expanded={node.open}
+            aria-selected={node.go === current}
+            class={`node ${node.kind} level${node.level}${i === at ? " active" : ""}${over !== null && node.drop === over ? " over" : ""}`}
+            title={node.label.slice(0, 300)}
+            onClick={() => choose(node)}
+            onDragOver={(e) => node.drop !== undefined && (e.preventDefault(), setOver(node.drop))}
+            onDragLeave={() => setOver(null)}
+            onDrop={(e) => node.drop !== undefined && onDrop(e, node.drop)}
+          >
+            <i class={`twist${node.open === undefined ? " none" : node.open ? " open" : ""}`} aria-hidden="true" onClick={(e) => node.open !== undefined && (e.stopPropagation(), toggle(node))} />
+            <bdi class="label">{node.label.slice(0, 200)}</bdi>
+            {node.detail && <small>{node.detail}</small>}
+          </div>
+        ))}
+      </div>
+      {app.tree?.next && <button class="quiet wide" onClick={more}>More tables…</button>}
+    </>
+  );
+}

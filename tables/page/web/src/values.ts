@@ -1,0 +1,140 @@
+// A cell's value as a short text, read from Arrow's buffers: a cell of many megabytes is not
+// decoded whole, and times keep all their digits.
+import { DataType, type Decimal, type Field, RecordBatch, type Time, TimeUnit, type Timestamp, Type, Vector } from "apache-arrow";
+
+const most = 300;
+const decoder = new TextDecoder();
+const perSecond: Record<number, bigint> = {
+  [TimeUnit.SECOND]: 1n,
+  [TimeUnit.MILLISECOND]: 1000n,
+  [TimeUnit.MICROSECOND]: 1000000n,
+  [TimeUnit.NANOSECOND]: 1000000000n,
+};
+
+export interface Cell {
+  text: string;
+  cut?: boolean;
+  null?: boolean;
+}
+
+export function isNumber(type: DataType): boolean {
+  return DataType.isInt(type) || DataType.isFloat(type) || DataType.isDecimal(type);
+}
+
+export function isTime(type: DataType): boolean {
+  return DataType.isTimestamp(type) || DataType.isDate(type);
+}
+
+// cell takes at most that many characters: a detail shows more than the grid.
+export function cell(batch: RecordBatch, row: number, column: number, chars = most): Cell {
+  const vector = batch.getChildAt(column);
+  if (!vector || !vector.isValid(row)) return { text: "", null: true };
+  return valid(vector, row, chars);
+}
+
+function valid(vector: Vector, row: number, chars: number): Cell {
+  const type = vector.type as DataType;
+  const data = vector.data[0];
+  switch (type.typeId) {
+    case Type.Utf8:
+    case Type.LargeUtf8:
+    case Type.Binary:
+    case Type.LargeBinary: {
+      const from = Number(data.valueOffsets[row]);
+      const to = Number(data.valueOffsets[row + 1]);
+      const bytes = data.values.subarray(from, Math.min(to, from + chars * 4));
+      const isText = type.typeId === Type.Utf8 || type.typeId === Type.LargeUtf8;
+      const text = isText ? decoder.decode(bytes) : Array.from(bytes as Uint8Array, (b) => b.toString(16).padStart(2, "0")).join("");
+      return shorten(text, chars, to - from > bytes.length);
+    }
+    case Type.Timestamp:
+      return { text: timestamp(BigInt(data.values[row]), perSecond[(type as Timestamp).unit], !!(type as Timestamp).timezone) };
+    case Type.Date:
+      return { text: day(vector.get(row) as number) };
+    case Type.Time:
+      return { text: timestamp(BigInt(data.values[row]), perSecond[(type as Time).unit], false).slice(11) };
+    case Type.Decimal:
+      return { text: decimal(vector.get(row) as Uint32Array, (type as Decimal).scale) };
+    case Type.List:
+    case Type.Map:
+    case Type.Struct:
+      return shorten(nested(vector, row, chars), chars, false);
+    default:
+      return shorten(String(vector.get(row)), chars, false);
+  }
+}
+
+function shorten(text: string, chars: number, cut: boolean): Cell {
+  const characters = text.length > chars;
+  return { text: characters ? text.slice(0, chars) : text, cut: cut || characters };
+}
+
+// instant is a time as text, also where it is beyond what a Date can be.
+export function instant(ms: number): string {
+  const date = new Date(ms);
+  if (!Number.isNaN(date.valueOf())) return date.toISOString().replace(/^[+]0*/, "");
+  // 400 years of the calendar are the same again.
+  const cycle = 146097 * 86400000;
+  const cycles = Math.floor(ms / cycle);
+  const part = new Date(ms - cycles * cycle);
+  return `${part.getUTCFullYear() + 400 * cycles}${part.toISOString().slice(4)}`;
+}
+
+const lastDay = 2147483647 * 86400000;
+function day(ms: number): string {
+  return Math.abs(ms) === lastDay ? endless(ms > 0) : instant(ms).split("T")[0];
+}
+
+const endless = (late: boolean) => (late ? "infinity" : "-infinity");
+
+function timestamp(value: bigint, unit: bigint, zone: boolean): string {
+  if (value === 9223372036854775807n || value === -9223372036854775807n) return endless(value > 0n);
+  const second = value >= 0n ? value / unit : -((unit - 1n - value) / unit);
+  const rest = value - second * unit;
+  const digits = String(unit).length - 1;
+  const fraction = rest ? `.${String(rest).padStart(digits, "0").replace(/0+$/, "")}` : "";
+  return instant(Number(second) * 1000).slice(0, -5).replace("T", " ") + fraction + (zone ? "Z" : "");
+}
+
+function decimal(words: Uint32Array, scale: number): string {
+  let value = 0n;
+  for (let i = words.length - 1; i >= 0; i--) value = (value << 32n) | BigInt(words[i]);
+  value = BigInt.asIntN(words.length * 32, value);
+  const digits = String(value < 0n ? -value : value).padStart(scale + 1, "0");
+  const point = digits.length - scale;
+  return (value < 0n ? "-" : "") + digits.slice(0, point) + (scale ? `.${digits.slice(point)}` : "");
+}
+
+// nested writes what is in lists, maps and structs as cells of their own would be.
+function nested(vector: Vector, row: number, chars: number): string {
+  const data = vector.data[0];
+  const children = data.children.map((child) => new Vector([child]));
+  const one = (of: Vector, at: number, name = false): string => {
+    if (!of.isValid(at)) return "null";
+    const { text, cut } = valid(of, at, chars);
+    return name || DataType.isUtf8(of.type) ? JSON.stringify(cut ? `${text}…` : text) : text;
+  };
+  if (vector.type.typeId === Type.Struct) {
+    return `{${(vector.type.children as Field[]).map((f, i) => `${JSON.stringify(f.name)}: ${one(children[i], row)}`).join(", ")}}`;
+  }
+  const map = vector.type.typeId === Type.Map;
+  const entries = map ? children[0].data[0].children.map((child) => new Vector([child])) : children;
+  const parts: string[] = [];
+  let long = 0;
+  for (let at = Number(data.valueOffsets[row]); at < Number(data.valueOffsets[row + 1]) && long <= chars; at++) {
+    parts.push(map ? `${one(entries[0], at, true)}: ${one(entries[1], at)}` : one(entries[0], at));
+    long += parts[parts.length - 1].length + 2;
+  }
+  return map ? `{${parts.join(", ")}}` : `[${parts.join(", ")}]`;
+}
+
+// number is the value as a place on an axis: milliseconds since 1970 of times.
+export function number(batch: RecordBatch, row: number, column: number): number | null {
+  const vector = batch.getChildAt(column);
+  if (!vector || !vector.isValid(row)) return null;
+  const type = vector.type as DataType;
+  if (DataType.isDecimal(type)) return Number(cell(batch, row, column).text);
+  const value = DataType.isTimestamp(type) ? (Number(vector.data[0].values[row]) * 1000) / Number(perSecond[type.unit]) : Number(vector.get(row));
+  // An axis of times ends where those of the browser do.
+  return Number.isFinite(value) && (!isTime(type) || Math.abs(value) <= 8.64e15) ? value : null;
+}

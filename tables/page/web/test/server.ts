@@ -1,0 +1,90 @@
+// A server of its own for the tests of a file, and a page that must not break the rules of
+// its Content-Security-Policy, nor fail.
+import { expect, type Page, test as base } from "@playwright/test";
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+export const large = process.env.PARTD_PAGE_LARGE === "1";
+export const rows = large ? 5_000_000 : 20_000;
+export const secret = "of the tests alone, and long enough";
+
+export class Server {
+  url = "";
+  token = "";
+  private child?: ChildProcess;
+  private dir = mkdtempSync(join(tmpdir(), "partd-page-"));
+
+  async start(signed = false): Promise<this> {
+    const args = ["serve", "--dir", join(this.dir, "d"), "--listen", "grpc://localhost:0", "--http", "localhost:0"];
+    if (signed) {
+      writeFileSync(join(this.dir, "secret"), secret, { mode: 0o600 });
+      args.push("--secret-file", join(this.dir, "secret"), "--insecure", "--print-token");
+    }
+    this.child = spawn("test-results-bin/partd-tables", args, { stdio: ["ignore", "pipe", "pipe"] });
+    await new Promise<void>((ready, failed) => {
+      let said = "";
+      const read = (text: Buffer) => {
+        said += text;
+        this.url = /address=(http:\S+)/.exec(said)?.[1] ?? "";
+        this.token = /^([\w-]+\.[\w-]+\.[\w-]+|token \S+)$/m.exec(said)?.[1].replace("token ", "") ?? "";
+        if (/^ready /m.test(said)) ready();
+      };
+      this.child!.stdout!.on("data", read);
+      this.child!.stderr!.on("data", read);
+      this.child!.on("exit", () => failed(new Error(`the server ended: ${said}`)));
+    });
+    return this;
+  }
+
+  async stop() {
+    const ended = new Promise((done) => this.child!.on("exit", done));
+    this.child!.kill("SIGTERM");
+    await ended;
+    rmSync(this.dir, { recursive: true });
+  }
+
+  async call(path: string, body: BodyInit, signal?: AbortSignal): Promise<unknown> {
+    const headers = { "X-Partd": "1", ...(this.token && { Authorization: `Bearer ${this.token}` }) };
+    const answer = await fetch(`${this.url}/api/${path}`, { method: "POST", headers, body, signal });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(`${path}: ${answer.status} ${text}`);
+    return text ? JSON.parse(text) : null;
+  }
+
+  put(bucket: string, table: string, file: string): Promise<unknown> {
+    return this.call(`put?${new URLSearchParams({ bucket, table, format: "csv" })}`, file);
+  }
+
+  // trades has a row each second, of so many seconds, and a number in order.
+  async trades() {
+    await this.put("NYSE", "seed", "a\n1\n");
+    const sql = `SELECT i AS id, TIMESTAMP '2024-01-01' + to_seconds(i) AS at, 'S' || (i % 7) AS sym,
+      CASE WHEN i % 50 = 49 THEN NULL ELSE round(100 + 20 * sin(i / 900.0), 3) END AS price, (i * 37) % 1000 AS volume FROM range(${rows}) t(i)`;
+    await this.call("action", JSON.stringify({ action: "resample", bucket: "NYSE", source: "seed", target: "trades", sql, mode: "error" }));
+  }
+
+  async statements(): Promise<number> {
+    const text = await (await fetch(`${this.url}/metrics`)).text();
+    return Number(/^\w*queries_running\S* (\d+)/m.exec(text)?.[1] ?? NaN);
+  }
+}
+
+export const test = base.extend<{ page: Page }>({
+  page: async ({ page }, use) => {
+    const broken: string[] = [];
+    page.on("pageerror", (err) => broken.push(String(err)));
+    page.on("console", (message) => {
+      if (/Content.Security.Policy|violates/i.test(message.text())) broken.push(message.text());
+    });
+    page.on("dialog", (dialog) => {
+      broken.push(`a dialog of the browser: ${dialog.message()}`);
+      void dialog.dismiss();
+    });
+    await use(page);
+    expect(broken).toEqual([]);
+  },
+});
+
+export { expect };

@@ -1,0 +1,227 @@
+package page
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+func TestPut(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	at := func(format, more string) string {
+		return "/api/put?" + url.Values{"bucket": {"B"}, "table": {hostile}, "format": {format}}.Encode() + more
+	}
+	rows := func() string {
+		_, text := s.get("/api/rows?" + url.Values{"bucket": {"B"}, "table": {hostile}}.Encode())
+		return strings.Join(column(t, text, "x"), " ")
+	}
+	a, text := s.post(at("csv", ""), "x,y\n1,a\n2,b\n")
+	s.wants(a, text, 200, `"rows":2`)
+	a, text = s.post(at("csv", ""), "x,y\n1,a\n")
+	s.wants(a, text, 409, "there already")
+	for range 2 {
+		a, text = s.post(at("jsonl", "&mode=append&id=once"), `{"x": 3, "y": "c"}`)
+		s.wants(a, text, 200, `"version":`)
+	}
+	if got := rows(); got != "1 2 3" {
+		t.Error(got)
+	}
+	_, parquet := s.get("/api/download?format=parquet&" + url.Values{"bucket": {"B"}, "table": {hostile}}.Encode())
+	a, text = s.post(at("parquet", "&mode=append"), parquet)
+	s.wants(a, text, 200, `"rows":3`)
+	_, stream := s.get("/api/download?format=arrow&bucket=B&sql=SELECT+7+AS+x")
+	a, text = s.post(at("arrow", "&mode=replace"), stream)
+	s.wants(a, text, 200, `"rows":1`)
+	for format, body := range map[string]string{
+		"csv": "x,y\n1\n1,2,3", "jsonl": "{", "parquet": parquet[:len(parquet)/2], "arrow": stream[:len(stream)/3] + "nonsense", "nope": "", "": "",
+	} {
+		a, text = s.post(at(format, "&mode=replace"), body)
+		s.wants(a, text, 400)
+	}
+	for _, bad := range []string{"&mode=nope", "&table=", "&bucket=" + strings.Repeat("b", 256)} {
+		a, text = s.post("/api/put?format=csv"+bad+"&table=u", "x\n1\n")
+		s.wants(a, text, 400)
+	}
+	a, text = s.post(at("csv", "&mode=append"), "x\nno number\n")
+	s.wants(a, text, 400)
+	if got := rows(); got != "7" {
+		t.Error(got)
+	}
+}
+
+// A body without an end is cut where the server says so, and nothing is put.
+func TestEndlessBody(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	a, text := s.do(s.request(t.Context(), http.MethodPost, "/api/query", endless{}))
+	s.wants(a, text, 413, "larger than 1048576 bytes")
+	limit := maxUpload
+	maxUpload = 1 << 20
+	defer func() { maxUpload = limit }()
+	a, text = s.do(s.request(t.Context(), http.MethodPost, "/api/put?table=t&format=csv", endless{}))
+	s.wants(a, text, 413, "larger than 1048576 bytes")
+	a, text = s.get("/api/table?table=t")
+	s.wants(a, text, 404)
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	return len(p), nil
+}
+
+// A client that sends nothing more is given up, and its turn is another's.
+func TestStalledBody(t *testing.T) {
+	s := serve(t, flightd.Options{Puts: 1, IdleTimeout: 5 * time.Second})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /api/put?table=t&format=csv HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\nx\n1\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+	answer, err := io.ReadAll(conn)
+	if errors.Is(err, os.ErrDeadlineExceeded) || strings.HasPrefix(string(answer), "HTTP/1.1 200") {
+		t.Errorf("%v %s", err, answer)
+	}
+	a, text := s.post("/api/put?table=t&format=csv", "x\n2\n")
+	s.wants(a, text, 200)
+}
+
+func TestMalformed(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	for _, path := range []string{"query", "cancel", "action", "sign-in"} {
+		for _, body := range []string{"", "{", "[]", `{"nope": 1}`, `{} {}`, "\xff", `{"id": 1, "token": 1, "action": 1}`, strings.Repeat("[", 100_000)} {
+			a, text := s.post("/api/"+path, body)
+			s.wants(a, text, 400)
+		}
+	}
+	for _, body := range []map[string]any{
+		{"sql": "SELECT 1"},
+		{"id": "short", "sql": "SELECT 1"},
+		{"id": "aaaaaaaaaaaaaaaa"},
+		{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT 1", "limit": -1},
+		{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT 1; SELECT 2"},
+		{"id": "aaaaaaaaaaaaaaaa", "sql": "COPY (SELECT 1) TO 'x'"},
+		{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT\n nope"},
+		{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT 1\x00"},
+		{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT * FROM read_csv('/etc/passwd')"},
+		{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT 1", "bucket": "\x00"},
+	} {
+		a, text := s.post("/api/query", jsonOf(t, body))
+		s.wants(a, text, 400)
+	}
+	a, text := s.post("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT\n nope"}`)
+	s.wants(a, text, 400, `"line":2,"column":2`)
+}
+
+// What a command says is what the action did, whatever the names are: a shell
+// takes it apart as it was meant.
+func TestActions(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.fill("", hostile, `SELECT TIMESTAMP '2026-01-01' + INTERVAL (i) SECOND AS at, i AS "x, ""y'" FROM range(100) x(i)`)
+	s.fill("", "-u", `SELECT 1 AS "x, ""y'"`)
+	for _, c := range []struct {
+		action, result string
+		args           []string
+	}{
+		{
+			jsonOf(t, map[string]any{"action": "resample", "source": hostile, "target": "-r", "rule": "10s", "time": "at", "functions": []string{"sum", "max"}, "columns": []string{"x, \"y'"}, "mode": "replace"}),
+			`"target_rows":10`,
+			[]string{"resample", "--mode", "replace", "--rule", "10s", "--time", "at", "--func", "sum,max", "--columns", `"x, ""y'"`, "--", hostile, "-r"},
+		},
+		{
+			jsonOf(t, map[string]any{"action": "combine", "sources": []string{hostile, "-u"}, "target": "both", "target_bucket": "$(echo)"}),
+			`"target_rows":101`,
+			[]string{"combine", "--mode", "error", "--target-bucket", "$(echo)", "--", hostile, "-u", "both"},
+		},
+		{
+			jsonOf(t, map[string]any{"action": "clean", "source": hostile, "where": "\"x, \"\"y'\" < 50\n--'"}),
+			`"target_rows":50`,
+			[]string{"clean", "--where", "\"x, \"\"y'\" < 50\n--'", "--", hostile},
+		},
+		{`{"action": "snapshot", "name": "it's"}`, `"name":"it's"`, []string{"snapshot", "create", "--", "it's"}},
+		{jsonOf(t, map[string]any{"action": "delete-rows", "table": hostile, "where": `"x, ""y'" >= 40`}), `"deleted":10`, []string{"delete-rows", "--where", `"x, ""y'" >= 40`, "--", hostile}},
+		{`{"action": "restore", "name": "it's", "tables": ["-u"]}`, "{}", []string{"snapshot", "restore", "--", "it's", "-u"}},
+		{`{"action": "delete-snapshot", "name": "it's"}`, "{}", []string{"snapshot", "delete", "--", "it's"}},
+		{jsonOf(t, map[string]any{"action": "delete", "tables": []string{hostile, "-r"}}), "{}", []string{"delete", "--", hostile, "-r"}},
+	} {
+		a, text := s.post("/api/action?dry=1", c.action)
+		s.wants(a, text, 200)
+		var dry, done struct{ Command string }
+		if err := json.Unmarshal([]byte(text), &dry); err != nil {
+			t.Fatal(err)
+		}
+		a, text = s.post("/api/action", c.action)
+		s.wants(a, text, 200, c.result)
+		if err := json.Unmarshal([]byte(text), &done); err != nil || done != dry || dry.Command == "" {
+			t.Error(err, done, dry)
+		}
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", `partd_tables() { printf '%s\0' "$@"; }; `+strings.Replace(dry.Command, "partd-tables", "partd_tables", 1)).Output()
+		args := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
+		want := append([]string{}, c.args...)
+		verbs := 1
+		if want[0] == "snapshot" {
+			verbs = 2
+		}
+		want = append(append(append([]string{}, want[:verbs]...), "--server", "grpc://localhost:8081"), want[verbs:]...)
+		if err != nil || strings.Join(args, "\x00") != strings.Join(want, "\x00") {
+			t.Errorf("%s\n got %q %v\nwant %q", dry.Command, args, err, want)
+		}
+	}
+	for body, status := range map[string]int{
+		`{"action": "nope"}`: 400, `{"action": "delete", "tables": ["none"]}`: 404, `{"action": "delete"}`: 400, `{"action": "restore", "name": "none"}`: 404,
+		`{"action": "combine", "sources": ["-u"], "target": "x"}`: 400, `{"action": "resample", "source": "-u", "target": "x", "rule": "nope", "time": "x"}`: 400,
+		`{"action": "clean", "source": "-u", "where": "nope"}`: 400, `{"action": "delete-rows", "table": "-u", "where": "((" }`: 400, `{"action": "clean", "source": "-u", "mode": "nope"}`: 400,
+		`{"action": "delete", "tables": ["\u0000"]}`: 400, `{"action": "combine", "sources": ["-u", "-u"], "target": "both", "target_bucket": "$(echo)"}`: 409,
+	} {
+		a, text := s.post("/api/action", body)
+		s.wants(a, text, status)
+	}
+	a, text := s.post("/api/action?dry=1", `{"action": "clean", "source": "t", "drop_nulls": ["a\r\nb"]}`)
+	s.wants(a, text, 400, "no command line")
+}
+
+func TestDownload(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.fill("", hostile, "SELECT i AS x FROM range(3) x(i)")
+	for format, want := range map[string]string{"csv": "x\n1\n", "jsonl": "{\"x\":1}\n"} {
+		a, text := s.get("/api/download?" + url.Values{"table": {hostile}, "filter": {"x = 1"}, "format": {format}}.Encode())
+		s.wants(a, text, 200)
+		if name := a.Header.Get("Content-Disposition"); text != want || !safe(name) {
+			t.Errorf("%q %q", text, name)
+		}
+	}
+	a, text := s.get("/api/download?format=csv&sql=SELECT+i+FROM+range(100000)+t(i)")
+	if s.wants(a, text, 200); strings.Count(text, "\n") != 100_001 {
+		t.Error(len(text))
+	}
+	if !bytes.HasPrefix([]byte(fileName("")), []byte("table")) || fileName("../..") != "_" || len(fileName(strings.Repeat("x", 255))) != 100 {
+		t.Error(fileName(""), fileName("../.."))
+	}
+	for _, query := range []string{"format=xls&table=t", "format=csv", "format=csv&sql=SELECT+1&table=t", "format=csv&sql=nope"} {
+		a, text := s.get("/api/download?" + query)
+		s.wants(a, text, 400)
+	}
+}
+
+// safe reports whether a header names a file by harmless characters.
+func safe(disposition string) bool {
+	name, ok := strings.CutPrefix(disposition, `attachment; filename="`)
+	return ok && !strings.ContainsAny(strings.TrimSuffix(name, `"`), "\"\\/;\r\n<>$'")
+}

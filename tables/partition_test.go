@@ -1,0 +1,386 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// small is a store whose data files are to be of a few kilobytes, without a tail.
+func small(t testing.TB, fileBytes int) *Bucket {
+	s, err := open(t.Context(), t.TempDir(), &Options{NoTail: true}, hooks{fs: vfs.OS{}, fileBytes: fileBytes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s.Bucket("b")
+}
+
+// spans returns the first and last hour of each file, sorted.
+func spans(t testing.TB, b *Bucket, name string) (all [][2]int) {
+	t.Helper()
+	table, err := b.Table(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := table.view(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := keptSchema(v.schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cut{column: 0, of: kept.Field(0).Type}
+	files, err := v.order.files(t.Context(), v.t.Scan())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if f.bounds == nil || !v.order.inOrder(f.file()) {
+			t.Fatal("a file has no bounds, or no order")
+		}
+		all = append(all, [2]int{int(c.time(f.bounds.Lowest).Sub(day0) / time.Hour), int(c.time(f.bounds.Highest).Sub(day0) / time.Hour)})
+	}
+	slices.SortFunc(all, func(a, b [2]int) int { return slices.Compare(a[:], b[:]) })
+	return all
+}
+
+func TestPeriods(t *testing.T) {
+	for by, want := range map[Partition]string{
+		PartitionDay: "2024-03-01", PartitionMonth: "2024-03-01", PartitionQuarter: "2024-04-01", PartitionYear: "2025-01-01",
+	} {
+		at := time.Date(2024, 2, 29, 23, 59, 59, 999, time.UTC)
+		for _, zone := range []*time.Location{time.UTC, time.FixedZone("", 5*3600), time.FixedZone("", -5*3600)} {
+			if got := by.next(at.In(zone)).Format(time.DateOnly); got != want {
+				t.Errorf("after %s by %s comes %s, want %s", at, by, got, want)
+			}
+		}
+	}
+	if got := PartitionQuarter.next(time.Date(1969, 12, 31, 0, 0, 0, 0, time.UTC)); !got.Equal(time.Unix(0, 0)) {
+		t.Error(got)
+	}
+	for _, of := range []arrow.DataType{arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Timestamp_s, arrow.FixedWidthTypes.Timestamp_us, arrow.FixedWidthTypes.Timestamp_ns} {
+		c := &cut{by: PartitionMonth, of: of}
+		for _, v := range []int64{-1 << 63, -1 << 31, -1, 0, 1, 1<<31 - 1, 1<<63 - 1} {
+			if of.ID() == arrow.DATE32 {
+				v = int64(int32(v))
+			}
+			if end := c.end(v); end <= v && v < 1<<63-1 {
+				t.Errorf("%s: the period of %d ends at %d", of, v, end)
+			}
+		}
+		if at := time.Date(1950, 5, 1, 0, 0, 0, 0, time.UTC); !c.time(c.value(at)).Equal(at) {
+			t.Errorf("%s: %s becomes %s", of, at, c.time(c.value(at)))
+		}
+	}
+	for days, want := range map[int]Partition{0: PartitionMonth, 365: PartitionMonth, 366: PartitionQuarter, 3*365 + 1: PartitionYear, 9999: PartitionYear} {
+		if by, why := autoPartition(day0, day0.AddDate(0, 0, days)); by != want || !strings.Contains(why, "2024-01-01") {
+			t.Errorf("%d days: %s, since %s", days, by, why)
+		}
+	}
+}
+
+func TestPartition(t *testing.T) {
+	ctx := t.Context()
+	b := direct(t)
+	s := ticks(arrow.Microsecond, "UTC")
+	o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionDay}}
+	if _, err := b.Put(ctx, "t", ticksAt(s, 1, hours(5, 60)...), Append, o); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := spans(t, b, "t"), [][2]int{{5, 23}, {24, 47}, {48, 59}}; !slices.Equal(got, want) {
+		t.Fatalf("files %v, want %v", got, want)
+	}
+	want := map[int]int64{}
+	for _, h := range hours(5, 60) {
+		want[h] = 1
+	}
+	done, err := b.Partition(ctx, "t", PartitionMonth)
+	if err != nil || done.Partition != PartitionMonth || done.FilesBefore != 3 || done.FilesAfter != 1 || done.Version != 2 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	wantHours(t, b, "t", want)
+	if done, err := b.Partition(ctx, "t", PartitionMonth); err != nil || done.FilesBefore != 0 || done.Version != 2 {
+		t.Fatalf("again: %+v, %v", done, err)
+	}
+	if done, err = b.Partition(ctx, "t", PartitionDay); err != nil || done.FilesBefore != 1 || done.FilesAfter != 3 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	wantHours(t, b, "t", want)
+	// Two years more, in which auto has quarters.
+	late := 2 * 365 * 24
+	if _, err := b.Put(ctx, "t", ticksAt(s, 2, late), Append, nil); err != nil {
+		t.Fatal(err)
+	}
+	want[late] = 2
+	done, err = b.Partition(ctx, "t", PartitionAuto)
+	if err != nil || done.Partition != PartitionQuarter || !strings.Contains(done.Why, "three years") || done.FilesBefore != 3 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	wantHours(t, b, "t", want)
+	table, err := b.Table(ctx, "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if has, err := table.Settings(ctx); err != nil || has.Partition != PartitionAuto || has.Time != "at" {
+		t.Errorf("settings %+v, %v", has, err)
+	}
+	if _, err := b.Partition(ctx, "t", "week"); err == nil || !strings.Contains(err.Error(), "quarter") {
+		t.Error(err)
+	}
+	mustPut(t, b, "plain", Append, 1)
+	if _, err := b.Partition(ctx, "plain", PartitionDay); err == nil || !strings.Contains(err.Error(), "time column") {
+		t.Error(err)
+	}
+	if done, err := b.Partition(ctx, "plain", ""); err != nil || done.Partition != PartitionNone {
+		t.Error(done, err)
+	}
+	if _, err := b.Partition(ctx, "missing", PartitionDay); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+// TestPartitionAuto puts rows of five years at once: periods grow as they come.
+func TestPartitionAuto(t *testing.T) {
+	b := direct(t)
+	s := ticks(arrow.Second, "")
+	var each []int
+	for day := range 5 * 365 {
+		each = append(each, 24*day)
+	}
+	o := &PutOptions{Settings: &Settings{Time: "at", Partition: PartitionAuto}}
+	if _, err := b.Put(t.Context(), "t", ticksAt(s, 1, each...), Append, o); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(filesOf(t, b, "t")); n != 12+8+2 {
+		t.Errorf("%d files, want 12 months, 8 quarters and 2 years: %v", n, spans(t, b, "t"))
+	}
+	if _, err := b.s.Compact(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(filesOf(t, b, "t")); n != 5 {
+		t.Errorf("%d files after a compaction, want 5 years: %v", n, spans(t, b, "t"))
+	}
+}
+
+// TestCompactInTime merges what is small or overlaps, and leaves what is good.
+func TestCompactInTime(t *testing.T) {
+	for _, unit := range []arrow.TimeUnit{arrow.Microsecond, arrow.Nanosecond} { // Iceberg's second and third version
+		t.Run(unit.String(), func(t *testing.T) {
+			ctx := t.Context()
+			b := small(t, 12<<10)
+			s := ticks(unit, "UTC")
+			o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionMonth}}
+			put := func(n int64, hours ...int) {
+				t.Helper()
+				if _, err := b.Put(ctx, "t", ticksAt(s, n, hours...), Append, o); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var odd, even []int
+			for h := range 700 {
+				if h%2 == 0 {
+					even = append(even, h)
+				} else {
+					odd = append(odd, h)
+				}
+			}
+			put(1, odd...)
+			put(2, even...)
+			put(3, 800, 801)
+			put(4, 900)
+			want := map[int]int64{800: 3, 801: 3, 900: 4}
+			for _, h := range hours(0, 700) {
+				want[h] = int64(2 - h%2)
+			}
+			r, err := b.s.Compact(ctx, nil)
+			if err != nil || r.FilesBefore != 4 || r.FilesAfter != 2 {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			if got, want := spans(t, b, "t"), [][2]int{{0, 699}, {800, 900}}; !slices.Equal(got, want) {
+				t.Errorf("files %v, want %v", got, want)
+			}
+			wantHours(t, b, "t", want)
+			if !slices.IsSorted(hoursInOrder(t, b, "t")) {
+				t.Error("the rows are not in order")
+			}
+			put(5, 1700) // another month
+			want[1700] = 5
+			if r, err = b.s.Compact(ctx, nil); err != nil || r.FilesBefore != 0 {
+				t.Errorf("with nothing to do: %+v, %v", r, err)
+			}
+			put(6, 350)
+			if r, err = b.s.Compact(ctx, nil); err != nil || r.FilesBefore != 2 {
+				t.Errorf("a row in between: %+v, %v", r, err)
+			}
+			if got := len(numbersByHour(t, b, "t")); got != len(want)+1 {
+				t.Errorf("%d rows, want %d", got, len(want)+1)
+			}
+		})
+	}
+}
+
+// TestCompactLeavesGood merges small files beside a large one of the same month,
+// which stays.
+func TestCompactLeavesGood(t *testing.T) {
+	ctx := t.Context()
+	b := small(t, 64<<10)
+	o := &PutOptions{Settings: &Settings{Time: "at", Partition: PartitionMonth}}
+	if _, err := b.Put(ctx, "t", evenly(50_000, time.Second), Append, o); err != nil {
+		t.Fatal(err)
+	}
+	before := filesOf(t, b, "t")
+	for _, h := range []int{100, 200, 300} {
+		if _, err := b.Put(ctx, "t", ticksAt(ticks(arrow.Microsecond, "UTC"), 1, h), Append, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := b.s.Compact(ctx, nil)
+	if err != nil || r.FilesBefore != 3 || r.FilesAfter != 1 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	for _, f := range before {
+		if !slices.Contains(filesOf(t, b, "t"), f) {
+			t.Errorf("%s was written anew, and it was large and overlapped with none", f)
+		}
+	}
+}
+
+// TestPartitionBesideDelete has another process delete rows of files that are cut.
+func TestPartitionBesideDelete(t *testing.T) {
+	ctx := t.Context()
+	b := direct(t)
+	o := &PutOptions{Settings: &Settings{Time: "at"}}
+	if _, err := b.Put(ctx, "t", ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), Append, o); err != nil {
+		t.Fatal(err)
+	}
+	once := true
+	s, err := open(ctx, b.s.dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, staged: func() {
+		if once {
+			once = false
+			deleteWhere(t, b, "t", "at >= '2024-01-01T10:00:00'")
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if done, err := s.Bucket("b").Partition(ctx, "t", PartitionDay); err != nil || once || done.FilesAfter != 0 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	want := map[int]int64{}
+	for h := range 10 {
+		want[h] = 1
+	}
+	wantHours(t, b, "t", want)
+}
+
+func hoursInOrder(t testing.TB, b *Bucket, name string) (all []int64) {
+	t.Helper()
+	table, err := b.Table(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := table.Scan(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	for r.Next() {
+		for i := range int(r.RecordBatch().NumRows()) {
+			all = append(all, int64(r.RecordBatch().Column(0).(*array.Timestamp).Value(i)))
+		}
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	return all
+}
+
+// evenly returns rows that are as far from each other as step, a hundred thousand at
+// a time.
+func evenly(rows int, step time.Duration) array.RecordReader {
+	s := ticks(arrow.Microsecond, "UTC")
+	next := 0
+	return array.ReaderFromIter(s, func(yield func(arrow.RecordBatch, error) bool) {
+		for next < rows {
+			b := array.NewRecordBuilder(memory.DefaultAllocator, s)
+			for end := min(next+100_000, rows); next < end; next++ {
+				at := day0.Add(time.Duration(next) * step).UnixMicro()
+				b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(at))
+				b.Field(1).(*array.StringBuilder).Append(fmt.Sprint("S", next%10))
+				b.Field(2).(*array.Int64Builder).Append(int64(next) * 7919 % 1000003)
+			}
+			if !yield(b.NewRecordBatch(), nil) {
+				return
+			}
+		}
+	})
+}
+
+// TestHourOfDays reads one hour of a million rows in partitions of days: little more
+// than the file that has it.
+func TestHourOfDays(t *testing.T) {
+	ctx := context.Background()
+	b := direct(t)
+	o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionDay}}
+	if _, err := b.Put(ctx, "t", evenly(1_000_000, time.Second), Append, o); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(filesOf(t, b, "t")); n != 12 {
+		t.Fatalf("%d files, want 12 days", n)
+	}
+	var counted atomic.Int64
+	s, err := open(ctx, b.s.dir, &Options{NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &counted}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	table, err := s.Bucket("b").Table(ctx, "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := hour(5*24 + 13)
+	r, err := table.Scan(ctx, &ScanOptions{From: from, To: from.Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	rows := int64(0)
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+	}
+	if r.Err() != nil || rows != 3600 {
+		t.Fatalf("%d rows, %v", rows, r.Err())
+	}
+	m, err := table.Manifest(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	file := m.Files[0].Bytes
+	for _, f := range m.Files {
+		file = max(file, f.Bytes)
+	}
+	if read := counted.Load(); read == 0 || float64(read) > 1.2*float64(file) {
+		t.Errorf("%d bytes were read, and the file with the hour has %d", read, file)
+	} else {
+		t.Logf("%d bytes were read, and the file with the hour has %d", read, file)
+	}
+}

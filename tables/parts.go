@@ -1,0 +1,118 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Parts returns in how many parts a scan may read the table, one at least and about one
+// for each data file: see [ScanOptions.Part]. Scans of parts that belong together are
+// those of one version or snapshot.
+func (t *Table) Parts(ctx context.Context) (int, error) {
+	v, err := t.view(ctx, false)
+	if err != nil {
+		return 0, t.error("read the parts of", err)
+	}
+	if v.order != nil {
+		cuts, err := v.cuts(ctx)
+		if err != nil {
+			return 0, t.error("read the parts of", err)
+		}
+		return len(cuts) + 1, nil
+	}
+	paths, err := v.paths(ctx)
+	if err != nil {
+		return 0, t.error("read the parts of", err)
+	}
+	return max(1, len(paths)), nil
+}
+
+// cuts are the times at which the parts of an ordered table begin, but for the first one:
+// where its files do.
+func (v *view) cuts(ctx context.Context) (cuts []time.Time, err error) {
+	if v.t.CurrentSnapshot() == nil {
+		return nil, nil
+	}
+	files, err := v.order.files(ctx, v.t.Scan(v.at()...))
+	if err != nil {
+		return nil, err
+	}
+	kept := v.order.timeType(v.schema)
+	for _, f := range files {
+		if f.bounds == nil {
+			continue
+		}
+		if at, ok := timeOf(f.bounds.Lowest, kept); ok {
+			cuts = append(cuts, at)
+		}
+	}
+	slices.SortFunc(cuts, time.Time.Compare)
+	cuts = slices.CompactFunc(cuts, time.Time.Equal)
+	return cuts[min(1, len(cuts)):], nil
+}
+
+// paths are those of the data files, in the order in which they are read.
+func (v *view) paths(ctx context.Context) (paths []string, err error) {
+	if v.t.CurrentSnapshot() == nil {
+		return nil, nil
+	}
+	tasks, err := v.t.Scan(v.at()...).PlanFiles(ctx)
+	if err != nil {
+		return nil, err
+	}
+	inOrder(tasks)
+	for _, task := range tasks {
+		paths = append(paths, task.File.FilePath())
+	}
+	return slices.Compact(paths), nil
+}
+
+// part restricts the scan to one part, counted from 1.
+func (r *reader) part(ctx context.Context, v *view, o *ScanOptions) error {
+	if !o.From.IsZero() || !o.To.IsZero() || o.Last > 0 {
+		return errors.New("option Part excludes From, To and Last")
+	}
+	none := func(n int) error {
+		return fmt.Errorf("option Part is %d, and the table has the parts 1 to %d", o.Part, n)
+	}
+	if v.order == nil {
+		paths, err := v.paths(ctx)
+		n := int64(max(1, len(paths)))
+		switch {
+		case err != nil:
+			return err
+		case o.Part > n || o.Part < 1:
+			return none(int(n))
+		case len(paths) > 0:
+			r.only = paths[o.Part-1]
+		}
+		if o.Part < n {
+			release(r.tail)
+			r.tail = nil
+		}
+		return nil
+	}
+	cuts, err := v.cuts(ctx)
+	n := int64(len(cuts)) + 1
+	switch {
+	case err != nil:
+		return err
+	case o.Part > n || o.Part < 1:
+		return none(int(n))
+	}
+	between := &ScanOptions{TimeColumn: v.order.names(v.schema)[0]}
+	if o.Part > 1 {
+		between.From = cuts[o.Part-2]
+	}
+	if o.Part < n {
+		between.To = cuts[o.Part-1]
+	}
+	only, err := timeRange(v.returned, between)
+	if err == nil && only != nil {
+		r.filters = append(r.filters, only)
+	}
+	return err
+}

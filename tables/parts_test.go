@@ -1,0 +1,82 @@
+package tables
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+// Parts together are the table, each row once: with an order, whose files overlap or not,
+// and without, with a tail behind the files.
+func TestParts(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("b")
+	fold := func() {
+		t.Helper()
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put := func(name string, days ...int) {
+		t.Helper()
+		var rows []string
+		for _, day := range days {
+			rows = append(rows, fmt.Sprintf(`{"t":"2024-01-%02d 00:00:00","n":%d}`, day, day))
+		}
+		o := &PutOptions{}
+		if name == "ordered" {
+			o.Settings = &Settings{Time: "t"}
+		}
+		if _, err := b.Put(t.Context(), name, jsonRows(t, "t timestamp[us]; n int64", strings.Join(rows, ",")), Append, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"ordered", "plain", "empty"} {
+		put(name)
+		if name != "empty" {
+			for _, days := range [][]int{{1, 2, 9}, {3, 4}, {4, 10, 11}} {
+				put(name, days...)
+				fold()
+			}
+			put(name, 2, 12) // these stay in the tail
+		}
+		table, err := b.Table(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := table.Parts(t.Context())
+		if want := map[string]int{"ordered": 3, "plain": 3, "empty": 1}[name]; err != nil || n != want {
+			t.Errorf("%s: %d parts, want %d: %v", name, n, want, err)
+		}
+		where, err := filter.Parse("n > 2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range []ScanOptions{{}, {Columns: []string{"n"}}, {Filter: where}} {
+			want, err := readAll(t.Context(), table, &o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []int64
+			for o.Part = 1; o.Part <= int64(n); o.Part++ {
+				part, err := readAll(t.Context(), table, &o)
+				if err != nil {
+					t.Error(name, o.Part, err)
+				}
+				got = append(got, part...)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s, %v: the parts have %v, the table %v", name, o.Columns, got, want)
+			}
+		}
+		for _, o := range []*ScanOptions{{Part: int64(n) + 1}, {Part: -1}, {Part: 1, Last: 1}, {Part: 1, From: time.Unix(1, 0)}} {
+			if got, err := readAll(t.Context(), table, o); err == nil {
+				t.Errorf("%s: %+v has %v", name, o, got)
+			}
+		}
+	}
+}

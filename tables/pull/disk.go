@@ -1,0 +1,289 @@
+package pull
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// grace is how long a version stays that is no longer the newest: others may be
+// reading or fetching it.
+const grace = time.Hour
+
+var errDamaged = errors.New("the file is damaged: its content is not what its name says")
+
+// disk is a node's directory: files/HASH, heads/KEY, tmp/, and its id.
+type disk struct {
+	dir, id string
+
+	mu   sync.Mutex
+	pins map[string]int // of manifests that are read
+}
+
+// head is the newest version of a table that the directory has. Its file's time is
+// when that was last known to be the newest of all.
+type head struct {
+	record
+	Old []oldVersion `json:"old,omitempty"` // those that were the newest before
+
+	confirmed time.Time
+}
+
+type oldVersion struct {
+	record
+	Until time.Time `json:"until"`
+}
+
+// keyOf makes a name one that files, URLs and the registry take.
+func keyOf(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:])
+}
+
+func openDisk(dir string) (*disk, error) {
+	d := &disk{dir: dir, pins: map[string]int{}}
+	for _, sub := range []string{"files", "heads", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o777); err != nil {
+			return nil, err
+		}
+	}
+	return d, d.locked(func() error {
+		path := filepath.Join(dir, "id")
+		b, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			b = []byte(strings.ToLower(rand.Text()))
+			err = d.replace(path, b)
+		}
+		d.id = string(b)
+		if err == nil && (len(b) < 16 || strings.Trim(d.id, "abcdefghijklmnopqrstuvwxyz234567") != "") {
+			err = fmt.Errorf("%s is damaged: remove it, and the node gets a new id", path)
+		}
+		return err
+	})
+}
+
+// locked calls f while no other process changes a head.
+func (d *disk) locked(f func() error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := vfs.OS{}.NewLock(filepath.Join(d.dir, "lock"))
+	if err := l.Lock(true); err != nil {
+		return err
+	}
+	return errors.Join(f(), l.Unlock())
+}
+
+// replace makes a file that is there whole or as it was, power lost or not.
+func (d *disk) replace(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Join(d.dir, "tmp"), "")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Sync(), f.Close())
+	return d.place(f.Name(), path, err)
+}
+
+// place renames a file that was written with an error or none.
+func (d *disk) place(from, to string, err error) error {
+	if err == nil {
+		err = os.Rename(from, to)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(from))
+	}
+	return vfs.OS{}.SyncDir(filepath.Dir(to))
+}
+
+func (d *disk) path(hash string) string { return filepath.Join(d.dir, "files", hash) }
+
+func (d *disk) has(hash string, size int64) bool {
+	info, err := os.Stat(d.path(hash))
+	return err == nil && info.Size() == size
+}
+
+// create writes a file that is named by what is in it.
+func (d *disk) create(write func(io.Writer) error) (hash string, size int64, err error) {
+	f, err := os.CreateTemp(filepath.Join(d.dir, "tmp"), "")
+	if err != nil {
+		return "", 0, err
+	}
+	sum := sha256.New()
+	err = write(io.MultiWriter(f, sum))
+	info, err2 := f.Stat()
+	hash = hex.EncodeToString(sum.Sum(nil))
+	if err = d.place(f.Name(), d.path(hash), errors.Join(err, err2, f.Sync(), f.Close())); err != nil {
+		return "", 0, err
+	}
+	return hash, info.Size(), nil
+}
+
+// open opens a file whose content is right.
+func (d *disk) open(hash string, size int64) (*os.File, error) {
+	f, err := os.Open(d.path(hash))
+	if err != nil {
+		return nil, err
+	}
+	if err := checkContent(f, hash, size); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return f, err
+}
+
+func checkContent(f *os.File, hash string, size int64) error {
+	sum := sha256.New()
+	n, err := io.Copy(sum, io.NewSectionReader(f, 0, size+1))
+	if err == nil && (n != size || hex.EncodeToString(sum.Sum(nil)) != hash) {
+		err = errDamaged
+	}
+	return err
+}
+
+// read returns the content of a manifest.
+func (d *disk) read(hash string, size int64) ([]byte, error) {
+	f, err := d.open(hash, size)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	return io.ReadAll(f)
+}
+
+func (d *disk) headPath(key string) string { return filepath.Join(d.dir, "heads", key) }
+
+// head returns a table's head, with version 0 where there is none.
+func (d *disk) head(key string) (h head, err error) {
+	path := d.headPath(key)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return h, nil
+	}
+	info, err2 := os.Stat(path)
+	if err = errors.Join(err, err2); err == nil {
+		err = json.Unmarshal(b, &h)
+	}
+	if err == nil {
+		h.confirmed, err = info.ModTime(), h.check(key)
+	}
+	if err != nil { // the registry and the other nodes know it
+		return head{}, fmt.Errorf("%s: %w: remove it, and it comes from the registry again", path, err)
+	}
+	return h, nil
+}
+
+// heads calls f with each head. One that is damaged is left out.
+func (d *disk) heads(f func(key string, h head) error) error {
+	entries, err := os.ReadDir(filepath.Join(d.dir, "heads"))
+	for _, e := range entries {
+		if h, err := d.head(e.Name()); err == nil && h.Version > 0 {
+			if err := f(e.Name(), h); err != nil {
+				return err
+			}
+		}
+	}
+	return err
+}
+
+// branched reports whether a version is of another history than a later or as late one.
+func (r record) branched(from record) bool {
+	return r.Version > 0 && r.Version <= from.Version && (r.Table != from.Table || r.Version == from.Version && r.Manifest != from.Manifest)
+}
+
+// setHead makes a version the newest that is here, unless there is a newer one, or one of
+// another history, which an audit gives a name.
+func (d *disk) setHead(r record) error {
+	key := keyOf(r.Name)
+	return d.locked(func() error {
+		h, err := d.head(key)
+		if err == nil && (h.Version > r.Version || h.record == r || h.branched(r)) {
+			return nil
+		}
+		now := time.Now()
+		if h.Version > 0 && h.Manifest != r.Manifest {
+			h.Old = append(h.Old, oldVersion{h.record, now})
+		}
+		h.Old = slices.DeleteFunc(h.Old, d.over)
+		h.record = r
+		b, err := json.Marshal(h)
+		if err != nil {
+			return err
+		}
+		return d.replace(d.headPath(key), b)
+	})
+}
+
+// over reports whether nobody needs an old version. The caller holds the lock.
+func (d *disk) over(o oldVersion) bool { return time.Since(o.Until) > grace && d.pins[o.Manifest] == 0 }
+
+func (d *disk) pin(manifest string, by int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pins[manifest] += by; d.pins[manifest] == 0 {
+		delete(d.pins, manifest)
+	}
+}
+
+// sweep removes the files that no version has that is the newest, was it within the
+// grace period, or is being read.
+func (d *disk) sweep() error {
+	used := map[string]bool{}
+	use := func(r record) error {
+		used[r.Manifest] = true
+		b, err := d.read(r.Manifest, r.Size)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err // better nothing is removed than too much
+		}
+		m, err := readManifest(b, r)
+		if err == nil {
+			for _, f := range m.files {
+				used[f.Hash] = true
+			}
+		}
+		return err
+	}
+	return d.locked(func() error {
+		err := d.heads(func(_ string, h head) error {
+			err := use(h.record)
+			for _, o := range h.Old {
+				if err == nil && !d.over(o) {
+					err = use(o.record)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, sub := range []string{"files", "tmp"} {
+			entries, err := os.ReadDir(filepath.Join(d.dir, sub))
+			if err != nil {
+				return err
+			}
+			for _, e := range entries {
+				info, err := e.Info()
+				if err == nil && !used[e.Name()] && time.Since(info.ModTime()) > grace {
+					_ = os.Remove(filepath.Join(d.dir, sub, e.Name()))
+				}
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,182 @@
+package pull
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// registryOf starts a registry of its own for a test.
+func registryOf(t *testing.T) (*server.Server, string) {
+	t.Helper()
+	s, err := newLocal(t.TempDir(), server.RANDOM_PORT, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	return s, s.ClientURL()
+}
+
+func openNode(t *testing.T, dir string, o Options) *Node {
+	t.Helper()
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
+	if o.Lease == 0 {
+		o.Lease = time.Hour // nothing is sent by itself
+	}
+	n, err := Open(t.Context(), dir, &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Close() })
+	return n
+}
+
+func day(n int) time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, n) }
+
+// rowsOf makes a frame of the column time, and float64 columns: "a=1,2 b=3,-" has two
+// rows from a day on, and "-" is null.
+func rowsOf(t *testing.T, first int, columns string) array.RecordReader {
+	t.Helper()
+	fields := []arrow.Field{{Name: "time", Type: arrow.FixedWidthTypes.Timestamp_us}}
+	var values [][]string
+	for _, c := range strings.Fields(columns) {
+		name, list, _ := strings.Cut(c, "=")
+		fields = append(fields, arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Float64, Nullable: true})
+		values = append(values, strings.Split(list, ","))
+	}
+	b := array.NewRecordBuilder(memoryOf, arrow.NewSchema(fields, nil))
+	defer b.Release()
+	for i := range values[0] {
+		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(day(first + i).UnixMicro()))
+		for j := range values {
+			if err := b.Field(j + 1).AppendValueFromString(strings.ReplaceAll(values[j][i], "-", array.NullValueStr)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	batch := b.NewRecordBatch()
+	defer batch.Release()
+	r, err := array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func mustSave(t *testing.T, n *Node, name string, first int, columns string) int64 {
+	t.Helper()
+	v, err := n.Save(t.Context(), name, rowsOf(t, first, columns))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// textOf writes rows as "DAY a b c", with lines between them.
+func textOf(r array.RecordReader) (string, error) {
+	defer r.Release()
+	var out strings.Builder
+	for r.Next() {
+		b := r.RecordBatch()
+		for i := range int(b.NumRows()) {
+			at := b.Column(0).(*array.Timestamp).Value(i).ToTime(arrow.Microsecond)
+			fmt.Fprintf(&out, "%d", int(at.Sub(day(0)).Hours()/24))
+			for _, c := range b.Columns()[1:] {
+				out.WriteString(" " + strings.ReplaceAll(c.ValueStr(i), array.NullValueStr, "-"))
+			}
+			out.WriteString("\n")
+		}
+	}
+	return out.String(), r.Err()
+}
+
+func load(t *testing.T, n *Node, name string, from, to time.Time) string {
+	t.Helper()
+	r, err := n.Load(t.Context(), name, from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := textOf(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+var always time.Time
+
+func until(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !f(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waited a minute for: " + what)
+		}
+	}
+}
+
+// filesOf returns the paths of a node's files that are Parquet.
+func filesOf(t *testing.T, n *Node) (paths []string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(n.disk.dir, "files"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		path := n.disk.path(e.Name())
+		if b, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(b), "PAR1") {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+func flip(t *testing.T, path string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 4
+	if err := os.WriteFile(path, b, 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hostile joins a peer to the registry that answers as it likes.
+func hostile(t *testing.T, n *Node, h http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	if err := n.reg.sync(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	_, err := n.reg.kv.Put(t.Context(), "n.hostile", fmt.Appendf(nil, `{"address":%q}`, s.URL))
+	if err == nil {
+		err = n.reg.sync(t.Context(), time.Minute)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func portOf(t *testing.T, address string) int {
+	t.Helper()
+	a, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Port
+}

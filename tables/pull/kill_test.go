@@ -1,0 +1,283 @@
+//go:build unix
+
+package pull
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+)
+
+const killLease = 2 * time.Second
+
+// TestMain runs a node that does what its standard input says, if it is told to.
+func TestMain(m *testing.M) {
+	dir := os.Getenv("PARTD_PULL_NODE")
+	if dir == "" {
+		os.Exit(m.Run())
+	}
+	n, err := Open(context.Background(), dir, &Options{Registry: os.Getenv("PARTD_PULL_REGISTRY"), Listen: "127.0.0.1:0", Lease: killLease, SyncTimeout: 20 * time.Second})
+	if err != nil {
+		fmt.Println("err", err)
+		os.Exit(1)
+	}
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		var k int
+		out := ""
+		if _, err = fmt.Sscanf(lines.Text(), "save %d", &k); err == nil {
+			// Ten rows that each save sets anew, and in another column a row of its own.
+			v := strconv.Itoa(k)
+			frame := "k=" + strings.Repeat(v+",", 9) + v
+			_, err = n.Save(context.Background(), "x", withOwn(rowsOf(&testing.T{}, 0, frame), k))
+		} else {
+			r, err2 := n.Load(context.Background(), lines.Text(), time.Time{}, time.Time{})
+			if err = err2; err == nil {
+				out, err = textOf(r)
+			}
+		}
+		if err != nil {
+			fmt.Println("err", strings.ReplaceAll(err.Error(), "\n", " "))
+			continue
+		}
+		fmt.Println("ok", strings.ReplaceAll(out, "\n", ";"))
+	}
+}
+
+// withOwn adds a row at a day that only one save has.
+func withOwn(r array.RecordReader, k int) array.RecordReader {
+	own := rowsOf(&testing.T{}, 10+k, "k="+strconv.Itoa(k))
+	return arrowsafe.Reader(r.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
+		for _, r := range []array.RecordReader{r, own} {
+			for r.Next() {
+				r.RecordBatch().Retain()
+				if !yield(r.RecordBatch(), nil) {
+					return
+				}
+			}
+		}
+	}, func() {})
+}
+
+// child is a process with a node.
+type child struct {
+	dir, url string
+	cmd      *exec.Cmd
+	in       io.WriteCloser
+	out      *bufio.Reader
+	paused   bool
+	mu       sync.Mutex // one question at a time
+}
+
+func (c *child) start(t *testing.T) {
+	c.cmd = exec.CommandContext(t.Context(), os.Args[0])
+	c.cmd.Env = append(os.Environ(), "PARTD_PULL_NODE="+c.dir, "PARTD_PULL_REGISTRY="+c.url)
+	c.cmd.Stderr = t.Output()
+	in, err := c.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.in, c.out = in, bufio.NewReaderSize(out, 1<<20)
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *child) ask(line string) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := io.WriteString(c.in, line+"\n"); err != nil {
+		return "", err
+	}
+	answer, err := c.out.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	text, ok := strings.CutPrefix(strings.TrimSuffix(answer, "\n"), "ok ")
+	if !ok {
+		return "", fmt.Errorf("%s", answer)
+	}
+	return text, nil
+}
+
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait()
+}
+
+func (c *child) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := c.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+	c.paused = s == syscall.SIGSTOP
+}
+
+// history is what was saved when, and checks what is loaded against it.
+type history struct {
+	mu    sync.Mutex
+	tried map[int]bool
+	acked map[int]time.Time
+}
+
+// check looks at a Load that began at a time.
+func (h *history) check(text string, began time.Time) (newest int, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	set, own := map[string]bool{}, map[int]bool{}
+	newest = -1
+	for _, row := range strings.Split(strings.TrimSuffix(text, ";"), ";") {
+		day, value, _ := strings.Cut(row, " ")
+		d, err := strconv.Atoi(day)
+		k, err2 := strconv.Atoi(value)
+		if err != nil || err2 != nil {
+			return 0, fmt.Errorf("the row %q", row)
+		}
+		if d < 10 {
+			set[value] = true
+		} else if own[k] = true; d != 10+k || !h.tried[k] {
+			return 0, fmt.Errorf("the row %q was saved by nobody", row)
+		}
+		newest = max(newest, k)
+	}
+	if len(set) != 1 || !set[strconv.Itoa(newest)] {
+		return 0, fmt.Errorf("parts of %d versions: %q", len(set), text)
+	}
+	for k, at := range h.acked {
+		if !own[k] && (k < newest || began.Sub(at) > killLease) {
+			return 0, fmt.Errorf("save %d, acknowledged %v before, is missing; the newest is %d", k, began.Sub(at), newest)
+		}
+	}
+	return newest, nil
+}
+
+// Five processes save and load, and are killed and paused: each Load returns a version
+// that was saved, whole, and not older than promised. PARTD_KILLS is the number of rounds.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	rounds := 30
+	if text := os.Getenv("PARTD_KILLS"); text != "" {
+		var err error
+		if rounds, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := newLocal(t.TempDir(), server.RANDOM_PORT, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Shutdown()
+	children := make([]*child, 5)
+	for i := range children {
+		children[i] = &child{dir: t.TempDir(), url: s.ClientURL()}
+		children[i].start(t)
+		defer children[i].kill()
+	}
+	h := &history{tried: map[int]bool{}, acked: map[int]time.Time{}}
+	save := func(c *child, k int) error {
+		h.mu.Lock()
+		h.tried[k] = true
+		h.mu.Unlock()
+		_, err := c.ask(fmt.Sprintf("save %d", k))
+		if err == nil {
+			h.mu.Lock()
+			h.acked[k] = time.Now()
+			h.mu.Unlock()
+		}
+		return err
+	}
+	until(t, "the first save", func() bool { return save(children[0], 0) == nil })
+	var saved, failed, loaded, refused int
+	for round := 1; round <= rounds; round++ {
+		order := rand.Perm(len(children))
+		saver, victim, others := children[order[0]], children[order[1]], order[2:]
+		switch rand.IntN(4) {
+		case 0: // killed in the midst of its save
+			victim = saver
+			time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { _ = saver.cmd.Process.Kill() })
+		case 1:
+			victim.kill()
+		case 2:
+			victim.signal(t, syscall.SIGSTOP)
+		}
+		if err := save(saver, round); err == nil {
+			saved++
+		} else {
+			failed++
+			t.Logf("round %d: save: %v", round, err)
+		}
+		var group sync.WaitGroup
+		var mu sync.Mutex
+		for _, i := range others {
+			group.Go(func() {
+				began := time.Now()
+				text, err := children[i].ask("x")
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					if refused++; !strings.Contains(err.Error(), ErrSyncFailed.Error()) {
+						t.Errorf("round %d: %v", round, err)
+					}
+				} else if loaded++; true {
+					if _, err := h.check(text, began); err != nil {
+						t.Errorf("round %d: %v", round, err)
+					}
+				}
+			})
+		}
+		group.Wait()
+		if victim.paused {
+			victim.signal(t, syscall.SIGCONT)
+			began := time.Now()
+			if text, err := victim.ask("x"); err == nil {
+				if _, err := h.check(text, began); err != nil {
+					t.Errorf("round %d, after a pause: %v", round, err)
+				}
+			}
+			continue
+		}
+		if victim.cmd.ProcessState != nil || victim == saver {
+			victim.kill()
+			victim.start(t)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+	t.Logf("%d saved, %d failed; %d loaded, %d refused", saved, failed, loaded, refused)
+	if saved == 0 || loaded == 0 {
+		t.Errorf("%d saved, %d loaded", saved, loaded)
+	}
+	// Now that all are back, all have the newest version.
+	for _, c := range children {
+		until(t, "the newest version", func() bool {
+			text, err := c.ask("x")
+			if err != nil {
+				return false
+			}
+			if _, err = h.check(text, time.Now().Add(killLease)); err != nil {
+				t.Log(err)
+			}
+			return err == nil
+		})
+	}
+}

@@ -1,0 +1,251 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/parallel"
+)
+
+// Load returns the rows of a table from a time on, and before another, in the order of
+// time; a zero time is no bound. What is missing here of the newest version is
+// fetched before. The caller releases the reader, before Close. The error wraps
+// [ErrNotFound] where no node has the table, and [ErrSyncFailed] where what is
+// missing could not be had.
+func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (array.RecordReader, error) {
+	r, err := n.load(ctx, name, from, to)
+	if err != nil {
+		return nil, &Error{Op: "load", Name: name, Err: err}
+	}
+	return r, nil
+}
+
+func (n *Node) load(ctx context.Context, name string, from, to time.Time) (array.RecordReader, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	m, rec, lo, hi, err := n.newest(ctx, name, from, to)
+	if err != nil {
+		return nil, err
+	}
+	n.disk.pin(rec.Manifest, 1)
+	rows := func(yield func(arrow.RecordBatch, error) bool) {
+		for _, f := range m.files {
+			if f.Max < lo || f.Min > hi {
+				continue
+			}
+			for b, err := range n.rows(ctx, m, rec, f, lo, hi) {
+				if err != nil {
+					yield(nil, &Error{Op: "load", Name: name, Err: err})
+					return
+				}
+				if !yield(b, nil) {
+					return
+				}
+			}
+		}
+	}
+	return arrowsafe.Reader(m.schema, rows, func() { n.disk.pin(rec.Manifest, -1) }), nil
+}
+
+// newest brings what Load returns here: times from lo to hi, both included.
+func (n *Node) newest(ctx context.Context, name string, from, to time.Time) (m *manifest, rec record, lo, hi int64, err error) {
+	key := keyOf(name)
+	h, err := n.disk.head(key)
+	if err != nil {
+		return nil, rec, 0, 0, err
+	}
+	bring := func(r record) error {
+		if m, err = n.manifest(ctx, r); err != nil {
+			return err
+		}
+		lo, hi = bounds(m, from, to)
+		rec = r
+		return n.bring(ctx, m, r, lo, hi)
+	}
+	known := n.reg.table(key).record
+	if known.Version < h.Version {
+		known = h.record
+	}
+	if n.reg.fresh() && known.Version > 0 && known == h.record {
+		err = bring(known)
+	} else {
+		if known, _, err = n.ask(ctx, key, h); err == nil {
+			err = bring(known)
+		}
+		if err == nil {
+			if err = n.disk.setHead(rec); err == nil {
+				n.tell(ctx, rec)
+			}
+		}
+	}
+	if errors.Is(err, ErrSyncFailed) && h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
+		failed := err
+		if err = bring(h.record); err == nil {
+			n.log.Warn("pull: nobody answers; an older version is loaded", "table", name, "version", h.Version, "as of", h.confirmed, "error", failed)
+		}
+	}
+	return m, rec, lo, hi, err
+}
+
+// tell tells the registry who holds a version. It learns it from an audit, too.
+func (n *Node) tell(ctx context.Context, rec record) {
+	if err := n.reg.hold(ctx, rec); err != nil {
+		n.log.Warn("pull: the registry was not told", "table", rec.Name, "error", err)
+	}
+}
+
+// ask returns the newest version that the registry, this directory or any other node
+// knows, and the revision of the registry's record.
+func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, error) {
+	patience := n.opts.SyncTimeout
+	if h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
+		patience = min(patience, n.opts.Lease) // there is something to return
+	}
+	if err := n.reg.sync(ctx, patience); err != nil {
+		return record{}, 0, &SyncError{[]HolderError{{"", err}}}
+	}
+	e := n.reg.table(key)
+	best := e.record
+	if h.Version > best.Version {
+		best = h.record
+	}
+	heads, causes := n.askHeads(ctx, key, n.reg.peers(key, best.Manifest))
+	for _, r := range heads {
+		if r.Version > best.Version {
+			best = r
+		}
+	}
+	if ctx.Err() != nil {
+		return record{}, 0, ctx.Err()
+	}
+	if best.Version == 0 && len(causes) > 0 {
+		return record{}, 0, &SyncError{causes}
+	}
+	if best.Version == 0 && n.reg.held(key) {
+		return record{}, 0, &SyncError{[]HolderError{{"", errors.New("it lost the record, and those that hold the table do not answer: start one of them")}}}
+	}
+	if best.Version == 0 {
+		return record{}, 0, ErrNotFound
+	}
+	return best, e.revision, nil
+}
+
+// manifest returns a version's manifest, which is fetched where it is not here.
+func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
+	b, err := n.disk.read(r.Manifest, r.Size)
+	if err != nil {
+		if err := n.mend(ctx, r, r.Manifest, r.Size, err); err != nil {
+			return nil, err
+		}
+		if b, err = n.disk.read(r.Manifest, r.Size); err != nil {
+			return nil, err
+		}
+	}
+	return readManifest(b, r)
+}
+
+// bring fetches the files of a range that are not here.
+func (n *Node) bring(ctx context.Context, m *manifest, r record, lo, hi int64) error {
+	var missing []dataFile
+	for _, f := range m.files {
+		if f.Max >= lo && f.Min <= hi && !n.disk.has(f.Hash, f.Size) {
+			missing = append(missing, f)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	key := keyOf(r.Name)
+	return parallel.Each(ctx, slices.Values(missing), 0, func(ctx context.Context, f dataFile) error {
+		return n.fetch(ctx, f.Hash, f.Size, n.reg.peers(key, r.Manifest)) // each time in another order
+	})
+}
+
+// rows reads a file, once its content is right.
+func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, hi int64) func(func(arrow.RecordBatch, error) bool) {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		file, err := n.disk.open(f.Hash, f.Size)
+		if err != nil {
+			if err = n.mend(ctx, r, f.Hash, f.Size, err); err == nil {
+				file, err = n.disk.open(f.Hash, f.Size)
+			}
+		}
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer file.Close() //nolint:errcheck // it was only read
+		in := &formats.Input{Name: file.Name(), File: file, Format: formats.Parquet}
+		batches, err := in.Read(ctx)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer batches.Release()
+		for batches.Next() {
+			b, err := conform(batches.RecordBatch(), m.schema)
+			if err == nil && (f.Min < lo || f.Max > hi) {
+				b, err = between(b, m.time, lo, hi)
+			}
+			if !yield(b, err) || err != nil {
+				return
+			}
+		}
+		if err := batches.Err(); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// conform makes a batch one of a schema: columns are found by name, and those that
+// are missing are null.
+func conform(b arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
+	columns := make([]arrow.Array, to.NumFields())
+	defer func() {
+		for _, c := range columns {
+			if c != nil {
+				c.Release()
+			}
+		}
+	}()
+	for i, f := range to.Fields() {
+		at := b.Schema().FieldIndices(f.Name)
+		if len(at) == 0 {
+			columns[i] = array.MakeArrayOfNull(memory.DefaultAllocator, f.Type, int(b.NumRows()))
+			continue
+		}
+		var err error
+		if columns[i], err = arrowtypes.ConvertArray(b.Column(at[0]), f.Type); err != nil {
+			return nil, fmt.Errorf("column %q: %w", f.Name, err)
+		}
+	}
+	return array.NewRecordBatch(to, columns, b.NumRows()), nil
+}
+
+// between returns the rows of a sorted batch with times from lo to hi, and releases
+// the batch.
+func between(b arrow.RecordBatch, column int, lo, hi int64) (arrow.RecordBatch, error) {
+	defer b.Release()
+	times, err := ticks(b.Column(column))
+	if err != nil {
+		return nil, err
+	}
+	first, _ := slices.BinarySearch(times, lo)
+	end := len(times)
+	if hi < math.MaxInt64 {
+		end, _ = slices.BinarySearch(times, hi+1)
+	}
+	return b.NewSlice(int64(first), int64(max(first, end))), nil
+}

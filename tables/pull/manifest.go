@@ -1,0 +1,164 @@
+package pull
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"unicode/utf8"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+)
+
+const (
+	maxManifest = 64 << 20 // bytes, which are about 400,000 files
+	maxLine     = 4 << 20  // bytes of a line of a manifest: the schema's is the longest
+)
+
+// record is what the registry and the heads have of a table's version.
+type record struct {
+	Name     string `json:"name"`
+	Table    string `json:"table"` // the id of its first version: a table that is begun anew has another
+	Version  int64  `json:"version"`
+	Manifest string `json:"manifest"` // its hash
+	Size     int64  `json:"size"`     // of the manifest, in bytes
+	Rows     int64  `json:"rows"`
+	Bytes    int64  `json:"bytes"` // of the files
+}
+
+// check looks at a record that came from elsewhere.
+func (r record) check(key string) error {
+	if keyOf(r.Name) != key || r.Version < 1 || !isHash(r.Manifest) || r.Size < 1 || r.Size > maxManifest {
+		return fmt.Errorf("a record of version %d, whose manifest has %d bytes, makes no sense", r.Version, r.Size)
+	}
+	return nil
+}
+
+// manifest is a version: its first line is the header, and each other a file.
+type manifest struct {
+	header
+	schema *arrow.Schema
+	time   int // the time column's place
+	files  []dataFile
+}
+
+type header struct {
+	Name    string `json:"name"`
+	Version int64  `json:"version"`
+	Parent  string `json:"parent,omitempty"` // the manifest of the version before
+	Time    string `json:"time"`             // the column
+	Schema  string `json:"schema"`
+}
+
+// dataFile is a Parquet file, whose rows are in the order of time. Files are in that
+// order, too, and no time is in two.
+type dataFile struct {
+	Hash string `json:"hash"`
+	Size int64  `json:"size"`
+	Rows int64  `json:"rows"`
+	Min  int64  `json:"min"` // times, in the column's unit
+	Max  int64  `json:"max"`
+}
+
+func (m *manifest) rows() (rows, size int64) {
+	for _, f := range m.files {
+		rows, size = rows+f.Rows, size+f.Size
+	}
+	return rows, size
+}
+
+func (m *manifest) encode(w io.Writer) (err error) {
+	if m.Schema, err = arrowtypes.Encode(m.schema); err != nil {
+		return err
+	}
+	e := json.NewEncoder(w)
+	err = e.Encode(m.header)
+	for _, f := range m.files {
+		err = errors.Join(err, e.Encode(f))
+	}
+	return err
+}
+
+// readManifest reads what another node may have made up. A line that makes sense is
+// longer than what is kept of it.
+func readManifest(b []byte, of record) (*manifest, error) {
+	m := &manifest{}
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	lines.Buffer(nil, maxLine)
+	if !lines.Scan() {
+		return nil, errors.Join(errors.New("the manifest is empty"), lines.Err())
+	}
+	if err := json.Unmarshal(lines.Bytes(), &m.header); err != nil {
+		return nil, fmt.Errorf("the manifest: %w", err)
+	}
+	if m.Name != of.Name || m.Version != of.Version {
+		return nil, fmt.Errorf("the manifest is of version %d of %q, and not what the record says", m.Version, m.Name)
+	}
+	raw, err := decodeSchema(m.Schema)
+	if err != nil {
+		return nil, err
+	}
+	m.schema = raw
+	at := raw.FieldIndices(m.Time)
+	if len(at) != 1 || !isTime(raw.Field(at[0]).Type) {
+		return nil, fmt.Errorf("the manifest's time column %q is none", m.Time)
+	}
+	m.time = at[0]
+	last := int64(math.MinInt64)
+	for lines.Scan() {
+		var f dataFile
+		if err := json.Unmarshal(lines.Bytes(), &f); err != nil {
+			return nil, fmt.Errorf("the manifest's file %d: %w", len(m.files)+1, err)
+		}
+		if !isHash(f.Hash) || f.Size < 1 || f.Rows < 1 || f.Min > f.Max || len(m.files) > 0 && f.Min <= last {
+			return nil, fmt.Errorf("the manifest's file %d makes no sense", len(m.files)+1)
+		}
+		last = f.Max
+		m.files = append(m.files, f)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("the manifest: %w", err)
+	}
+	return m, nil
+}
+
+func isHash(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == 32 && hex.EncodeToString(b) == s
+}
+
+// checkName says what a table may be called.
+func checkName(name string) error {
+	if len(name) == 0 || len(name) > tables.MaxName {
+		return fmt.Errorf("a name has 1 to %d bytes, and this has %d", tables.MaxName, len(name))
+	}
+	if !utf8.ValidString(name) {
+		return fmt.Errorf("the name %q is no UTF-8", name)
+	}
+	return nil
+}
+
+func decodeSchema(text string) (_ *arrow.Schema, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the manifest's schema is damaged: %v", p)
+		}
+	}()
+	stream, err := base64.StdEncoding.DecodeString(text)
+	if err == nil {
+		_, err = arrowsafe.SchemaMessage(stream)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the manifest's schema: %w", err)
+	}
+	return arrowtypes.Decode(text)
+}

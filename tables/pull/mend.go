@@ -1,0 +1,223 @@
+package pull
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// mend fetches a file again that could not be opened for a reason.
+func (n *Node) mend(ctx context.Context, r record, hash string, size int64, why error) error {
+	switch {
+	case errors.Is(why, errDamaged):
+		n.log.Warn("pull: a file is damaged, and is fetched again", "table", r.Name, "file", hash)
+		// A file that is whole takes its place, or none.
+		if err := os.Remove(n.disk.path(hash)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	case !errors.Is(why, fs.ErrNotExist):
+		return why
+	}
+	err := n.fetch(ctx, hash, size, n.reg.peers(keyOf(r.Name), r.Manifest))
+	if err != nil && errors.Is(why, errDamaged) {
+		err = fmt.Errorf("%s: %w: %w", hash, why, err)
+	}
+	return err
+}
+
+// audit holds each head against what the registry says, and tells it what it lost.
+func (n *Node) audit(ctx context.Context) {
+	err := n.disk.heads(func(key string, h head) error {
+		e := n.reg.table(key)
+		switch {
+		case e.Version < h.Version:
+			n.log.Warn("pull: the registry lost a record, and is told again", "table", h.Name, "version", h.Version, "lost to", e.Version)
+			if err := n.reg.set(ctx, h.record, e.revision); err != nil && !errors.Is(err, ErrConflict) {
+				return err
+			}
+		case h.branched(e.record):
+			return n.keepBranch(ctx, h)
+		case e.record == h.record:
+			now := time.Now()
+			_ = os.Chtimes(n.disk.headPath(key), now, now) // else it counts as older than it is
+		}
+		return n.reg.hold(ctx, h.record)
+	})
+	if err == nil {
+		err = n.disk.sweep()
+	}
+	if err != nil && ctx.Err() == nil {
+		n.log.Warn("pull: the check of the directory failed", "error", err)
+	}
+}
+
+// keepBranch gives a version of another history than the registry's a name of its own,
+// which the next audit tells.
+func (n *Node) keepBranch(ctx context.Context, h head) error {
+	m, err := n.manifest(ctx, h.record)
+	if err != nil {
+		return err
+	}
+	r := h.record
+	r.Name = fmt.Sprintf("%s (version %d of %s)", strings.ToValidUTF8(h.Name[:min(len(h.Name), 200)], ""), h.Version, h.Manifest[:16])
+	m.Name = r.Name
+	if r.Manifest, r.Size, err = n.disk.create(m.encode); err != nil {
+		return err
+	}
+	if err := n.disk.setHead(r); err != nil {
+		return err
+	}
+	n.log.Error("pull: the table has another history elsewhere; the version of this directory is kept under another name", "table", h.Name, "name", r.Name)
+	return n.disk.locked(func() error {
+		if now, err := n.disk.head(keyOf(h.Name)); err != nil || now.record != h.record {
+			return err
+		}
+		return os.Remove(n.disk.headPath(keyOf(h.Name)))
+	})
+}
+
+// Finding is something that Verify found wrong at a node.
+type Finding struct {
+	Node     string `json:"node"`  // its address; "" is this one
+	Table    string `json:"table"` // "" where it is about the node as a whole
+	File     string `json:"file,omitempty"`
+	Problem  string `json:"problem"`
+	Repaired bool   `json:"repaired"` // it is right now
+}
+
+// Verify reads all files of the newest versions that this directory has and compares
+// them with their hashes, has all other nodes do the same, and compares what they hold
+// with the registry. What is damaged is fetched again from a node that has it right.
+// Its error says that this could not be done; what is wrong is in the findings.
+func (n *Node) Verify(ctx context.Context) ([]Finding, error) {
+	if err := n.reg.sync(ctx, n.opts.SyncTimeout); err != nil {
+		return nil, &Error{Op: "verify", Name: n.disk.dir, Err: &SyncError{[]HolderError{{"", err}}}}
+	}
+	all, err := n.verifyOwn(ctx)
+	if err != nil {
+		return all, &Error{Op: "verify", Name: n.disk.dir, Err: err}
+	}
+	peers := n.reg.peers("", "")
+	for _, p := range peers {
+		found, err := n.askVerify(ctx, p)
+		if err != nil {
+			found = []Finding{{Problem: err.Error()}}
+		}
+		for i := range found {
+			found[i].Node = p.address
+		}
+		all = append(all, found...)
+	}
+	records, err := n.List(ctx)
+	if err != nil {
+		return all, err
+	}
+	for _, t := range records {
+		heads, _ := n.askHeads(ctx, keyOf(t.Name), peers) // who does not answer is a finding already
+		for p, h := range heads {
+			if h.Version > t.Version || h.Version == t.Version && h.Manifest != t.manifest {
+				all = append(all, Finding{Node: p.address, Table: t.Name, Problem: fmt.Sprintf("it has version %d, of another content than version %d of the registry", h.Version, t.Version)})
+			}
+		}
+	}
+	return all, nil
+}
+
+func (n *Node) askVerify(ctx context.Context, p peer) (found []Finding, err error) {
+	const most = 1 << 20 // bytes of findings
+	answer, err := n.request(ctx, http.MethodPost, p.address+verifyPath, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close() //nolint:errcheck // it was only read
+	err = json.NewDecoder(io.LimitReader(answer.Body, most)).Decode(&found)
+	return found, err
+}
+
+// verifyOwn checks the files of this directory.
+func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
+	n.checking.Lock()
+	defer n.checking.Unlock()
+	all := []Finding{}
+	err := n.disk.heads(func(key string, h head) error {
+		check := func(hash string, size int64) error {
+			f, err := n.disk.open(hash, size)
+			if err == nil {
+				return f.Close()
+			}
+			if !errors.Is(err, errDamaged) { // a range alone was loaded, or another process is at it
+				return nil
+			}
+			found := Finding{Table: h.Name, File: hash, Problem: err.Error(), Repaired: true}
+			if err := n.mend(ctx, h.record, hash, size, err); err != nil {
+				found.Problem, found.Repaired = err.Error(), false
+			}
+			all = append(all, found)
+			return ctx.Err()
+		}
+		if err := check(h.Manifest, h.Size); err != nil {
+			return err
+		}
+		m, err := n.manifest(ctx, h.record)
+		if err != nil {
+			all = append(all, Finding{Table: h.Name, File: h.Manifest, Problem: err.Error()})
+			return ctx.Err()
+		}
+		for _, f := range m.files {
+			if err := check(f.Hash, f.Size); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// TableInfo describes a table in a listing.
+type TableInfo struct {
+	Name        string
+	Version     int64
+	Rows, Bytes int64
+	Here        int64 // the version that this directory has, or a range of it; 0: none
+	Holders     int   // directories that have the newest version, or a range of it
+
+	manifest string
+}
+
+// List returns the tables that the registry knows, by name.
+func (n *Node) List(ctx context.Context) ([]TableInfo, error) {
+	if !n.reg.fresh() {
+		if err := n.reg.sync(ctx, n.opts.SyncTimeout); err != nil {
+			return nil, &Error{Op: "list", Name: n.disk.dir, Err: &SyncError{[]HolderError{{"", err}}}}
+		}
+	}
+	var all []TableInfo
+	n.reg.mu.Lock()
+	for key, e := range n.reg.copy.tables {
+		t := TableInfo{Name: e.Name, Version: e.Version, Rows: e.Rows, Bytes: e.Bytes, manifest: e.Manifest}
+		for _, manifest := range n.reg.copy.holders[key] {
+			if manifest == e.Manifest {
+				t.Holders++
+			}
+		}
+		if e.Version > 0 {
+			all = append(all, t)
+		}
+	}
+	n.reg.mu.Unlock()
+	slices.SortFunc(all, func(a, b TableInfo) int { return strings.Compare(a.Name, b.Name) })
+	for i := range all {
+		if h, err := n.disk.head(keyOf(all[i].Name)); err == nil {
+			all[i].Here = h.Version
+		}
+	}
+	return all, nil
+}

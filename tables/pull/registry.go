@@ -1,0 +1,384 @@
+package pull
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	bucketName = "partd-pull"
+	maxRecord  = 4 << 10 // bytes of a value; none of ours is longer
+	maxAsked   = 64      // nodes for each question
+)
+
+// registry is the node's copy of the bucket, and its way there. The bucket has
+//
+//	t.KEY     the record of a table, set by compare-and-swap
+//	h.KEY.ID  the manifest that a directory holds of it
+//	n.ID      a node, set again three times in each lease
+//	b.ID      as n.ID, of a process that serves nothing
+//
+// All are messages of one stream, which come in the order in which they were set. So
+// who sees the beat that he has sent has seen what was set before.
+type registry struct {
+	n    *Node
+	conn *nats.Conn
+	born time.Time // the beats' times count from here
+
+	mu      sync.Mutex
+	kv      jetstream.KeyValue
+	copy    *registryCopy
+	changed chan struct{} // closed, and another in its place, with each change
+	local   *server.Server
+	ended   bool
+}
+
+type registryCopy struct {
+	tables  map[string]tableEntry
+	holders map[string]map[string]string // of a key, by directory: the manifest
+	nodes   map[string]nodeEntry         // by directory
+	latest  time.Time                    // of all beats, by the registry's clock
+	asOf    time.Time                    // up to when the copy is known to be complete
+}
+
+type tableEntry struct {
+	record
+	revision uint64
+}
+
+type nodeEntry struct {
+	Address string `json:"address"`
+	Process string `json:"process"`
+	At      int64  `json:"at"` // nanoseconds since that process began
+
+	seen time.Time // by the registry's clock
+}
+
+func newCopy() *registryCopy {
+	return &registryCopy{tables: map[string]tableEntry{}, holders: map[string]map[string]string{}, nodes: map[string]nodeEntry{}}
+}
+
+func openRegistry(n *Node) (*registry, error) {
+	r := &registry{n: n, born: time.Now(), copy: newCopy(), changed: make(chan struct{})}
+	url := n.opts.Registry
+	options := []nats.Option{
+		nats.Name("partd-pull " + n.disk.id), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
+		nats.ReconnectWait(min(n.opts.Lease/4, time.Second)), nats.Timeout(n.opts.Lease), nats.ReconnectBufSize(-1),
+		nats.PingInterval(n.opts.Lease),
+	}
+	if url == "" {
+		url = localRegistry()
+		r.startLocal()
+		options = append(options, nats.Token(n.opts.Token))
+	} else if n.opts.TLS != nil && strings.HasPrefix(url, "tls://") {
+		options = append(options, nats.Secure(n.opts.TLS))
+	}
+	var err error
+	if r.conn, err = nats.Connect(url, options...); err != nil {
+		return nil, fmt.Errorf("the registry: %w", err)
+	}
+	return r, nil
+}
+
+func (r *registry) close() {
+	r.conn.Close()
+	r.mu.Lock()
+	r.ended = true
+	l := r.local
+	r.mu.Unlock()
+	if l != nil {
+		l.Shutdown()
+		l.WaitForShutdown()
+	}
+}
+
+// run keeps the copy up to date. With each lease it is made anew, from all that the
+// registry has: what that has lost is seen then, and told again.
+func (r *registry) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := r.session(ctx); err != nil && ctx.Err() == nil {
+			r.n.log.Warn("pull: the registry does not answer", "error", err)
+			if r.n.opts.Registry == "" {
+				r.startLocal()
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(min(r.n.opts.Lease/4, time.Second)):
+			}
+		}
+	}
+}
+
+func (r *registry) session(ctx context.Context) error {
+	var work sync.WaitGroup
+	defer work.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	lease := r.n.opts.Lease
+	kv, err := r.bucket(ctx)
+	if err != nil {
+		return err
+	}
+	w, err := kv.WatchAll(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.Stop() //nolint:errcheck // of a connection that may be gone
+	if err := r.beat(ctx, kv); err != nil {
+		return err
+	}
+	beat, end := time.NewTicker(lease/3), time.NewTimer(lease)
+	defer beat.Stop()
+	defer end.Stop()
+	into, loading := newCopy(), true
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-beat.C:
+			if err := r.beat(ctx, kv); err != nil {
+				return err
+			}
+		case <-end.C:
+			if loading {
+				return errors.New("its records did not come within a lease")
+			}
+			return nil
+		case e, open := <-w.Updates():
+			switch {
+			case !open:
+				return errors.New("its watch ended")
+			case e != nil:
+				r.apply(into, e)
+			default:
+				loading = false
+				r.mu.Lock()
+				r.copy = into
+				r.announce()
+				r.mu.Unlock()
+				work.Go(func() { r.n.audit(ctx) })
+			}
+		}
+	}
+}
+
+// bucket returns the bucket, which is made where there is none.
+func (r *registry) bucket(ctx context.Context) (jetstream.KeyValue, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
+	defer cancel()
+	js, err := jetstream.New(r.conn)
+	if err != nil {
+		return nil, err
+	}
+	kv, err := js.KeyValue(ctx, bucketName)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		c := jetstream.KeyValueConfig{Bucket: bucketName, History: 1, MaxValueSize: maxRecord, Replicas: 1}
+		if strings.Count(r.n.opts.Registry, ",") >= 2 {
+			c.Replicas = 3
+		}
+		if kv, err = js.CreateKeyValue(ctx, c); errors.Is(err, jetstream.ErrBucketExists) {
+			kv, err = js.KeyValue(ctx, bucketName)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	r.kv = kv
+	r.mu.Unlock()
+	return kv, nil
+}
+
+// apply puts a record into a copy. What makes no sense there is left out.
+func (r *registry) apply(c *registryCopy, e jetstream.KeyValueEntry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	part := strings.Split(e.Key(), ".")
+	gone := e.Operation() != jetstream.KeyValuePut || len(e.Value()) > maxRecord
+	switch {
+	case part[0] == "t" && len(part) == 2:
+		t := tableEntry{revision: e.Revision()}
+		if gone || json.Unmarshal(e.Value(), &t.record) != nil || t.check(part[1]) != nil {
+			t.record = record{} // an audit sets it again, at this revision
+		}
+		c.tables[part[1]] = t
+	case part[0] == "h" && len(part) == 3 && !gone:
+		if c.holders[part[1]] == nil {
+			c.holders[part[1]] = map[string]string{}
+		}
+		c.holders[part[1]][part[2]] = string(e.Value())
+	case (part[0] == "n" || part[0] == "b") && len(part) == 2:
+		n := nodeEntry{seen: e.Created()}
+		if gone || json.Unmarshal(e.Value(), &n) != nil {
+			return
+		}
+		if !fetchable(n.Address, r.n.opts.TLS != nil) {
+			n.Address = ""
+		}
+		if n.seen.After(c.latest) {
+			c.latest = n.seen
+		}
+		if part[0] == "n" {
+			c.nodes[part[1]] = n
+		}
+		if at := r.born.Add(time.Duration(n.At)); n.Process == r.process() && at.After(c.asOf) {
+			c.asOf = at
+		}
+	}
+	if r.copy == c {
+		r.announce()
+	}
+}
+
+// fetchable reports whether an address of the registry is one at which a node may serve: a
+// host and a port, and TLS where this node has it, as it is sent the token.
+func fetchable(address string, secured bool) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Host != "" && address == u.Scheme+"://"+u.Host && (u.Scheme == "https" || u.Scheme == "http" && !secured)
+}
+
+func (r *registry) process() string { return fmt.Sprintf("%p-%d", r, r.born.UnixNano()) }
+
+// announce wakes those who wait for a change. The caller holds the lock.
+func (r *registry) announce() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// beat says that the node is alive.
+func (r *registry) beat(ctx context.Context, kv jetstream.KeyValue) error {
+	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
+	defer cancel()
+	b, err := json.Marshal(nodeEntry{Address: r.n.address, Process: r.process(), At: int64(time.Since(r.born))})
+	if err != nil {
+		return err
+	}
+	key := "n." + r.n.disk.id
+	if r.n.address == "" {
+		key = "b." + r.n.disk.id
+	}
+	_, err = kv.Put(ctx, key, b)
+	return err
+}
+
+// fresh reports whether the copy is complete up to a lease ago.
+func (r *registry) fresh() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.copy.asOf.IsZero() && time.Since(r.copy.asOf) <= r.n.opts.Lease
+}
+
+// sync waits until the copy has all that the registry had when sync was called.
+func (r *registry) sync(ctx context.Context, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	start := time.Now()
+	err := errors.New("it did not answer in time")
+	for {
+		r.mu.Lock()
+		kv := r.kv
+		r.mu.Unlock()
+		if kv != nil { // another process of the directory may have taken the last one's place
+			if err2 := r.beat(ctx, kv); err2 != nil && ctx.Err() == nil {
+				err = err2
+			}
+		}
+		again := time.After(min(r.n.opts.Lease/4, time.Second))
+		for waiting := true; waiting; {
+			r.mu.Lock()
+			done, changed := r.copy.asOf.After(start), r.changed
+			r.mu.Unlock()
+			if done {
+				return nil
+			}
+			select {
+			case <-changed:
+			case <-again:
+				waiting = false
+			case <-ctx.Done():
+				return fmt.Errorf("%w (%w)", err, ctx.Err())
+			}
+		}
+	}
+}
+
+// table returns the record that the copy has; with version 0, none.
+func (r *registry) table(key string) tableEntry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.copy.tables[key]
+}
+
+// held reports whether a directory holds a version of a table, alive or not.
+func (r *registry) held(key string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.copy.holders[key]) > 0
+}
+
+// peer is another node.
+type peer struct{ id, address string }
+
+// peers returns the nodes that are alive, those that hold a manifest first.
+func (r *registry) peers(key, manifest string) []peer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var holders, others []peer
+	for id, n := range r.copy.nodes {
+		switch {
+		case id == r.n.disk.id || n.Address == "" || r.copy.latest.Sub(n.seen) > r.n.opts.Lease:
+		case r.copy.holders[key][id] == manifest:
+			holders = append(holders, peer{id, n.Address})
+		default:
+			others = append(others, peer{id, n.Address})
+		}
+	}
+	rand.Shuffle(len(holders), func(i, j int) { holders[i], holders[j] = holders[j], holders[i] })
+	all := append(holders, others...)
+	return all[:min(len(all), maxAsked)]
+}
+
+// set sets a table's record where its revision is still that given; 0 is none.
+func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
+	r.mu.Lock()
+	kv := r.kv
+	r.mu.Unlock()
+	if kv == nil {
+		return errors.New("the registry was not reached yet")
+	}
+	b, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	_, err = kv.Update(ctx, "t."+keyOf(rec.Name), b, revision)
+	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		return ErrConflict
+	}
+	return err
+}
+
+// hold says what the directory holds, where the copy has something else.
+func (r *registry) hold(ctx context.Context, rec record) error {
+	key := keyOf(rec.Name)
+	r.mu.Lock()
+	kv, known := r.kv, r.copy.holders[key][r.n.disk.id] == rec.Manifest
+	r.mu.Unlock()
+	if known || kv == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
+	defer cancel()
+	_, err := kv.Put(ctx, "h."+key+"."+r.n.disk.id, []byte(rec.Manifest))
+	return err
+}

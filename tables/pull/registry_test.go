@@ -1,0 +1,127 @@
+package pull
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// A registry that lost a record, or has an older one, is told again, and a Load of a
+// node that knows nothing returns the newest version all the while.
+func TestRegistryForgets(t *testing.T) {
+	t.Parallel()
+	_, url := registryOf(t)
+	for _, c := range []string{"lost", "older", "garbage"} {
+		t.Run(c, func(t *testing.T) {
+			const lease = 3 * time.Second
+			a := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
+			mustSave(t, a, c, 0, "a=1")
+			old := a.reg.table(keyOf(c)).record
+			mustSave(t, a, c, 1, "a=2")
+			want := load(t, a, c, always, always)
+			key := "t." + keyOf(c)
+			var err error
+			switch c {
+			case "lost":
+				err = a.reg.kv.Purge(t.Context(), key)
+			case "older":
+				if err = a.reg.sync(t.Context(), time.Minute); err == nil {
+					err = a.reg.set(t.Context(), old, a.reg.table(keyOf(c)).revision)
+				}
+			default:
+				_, err = a.reg.kv.Put(t.Context(), key, []byte("{\x00"))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
+			if got := load(t, b, c, always, always); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+			if got := load(t, a, c, always, always); got != want {
+				t.Errorf("where it was saved: %q, want %q", got, want)
+			}
+			until(t, "the registry is told again", func() bool { return b.reg.table(keyOf(c)).Version == 2 })
+			if v := mustSave(t, b, c, 2, "a=3"); v != 3 {
+				t.Errorf("version %d", v)
+			}
+		})
+	}
+}
+
+// A whole registry that is lost is made again of what the nodes have.
+func TestRegistryReplaced(t *testing.T) {
+	t.Parallel()
+	s, url := registryOf(t)
+	port := s.Addr().String()
+	const lease = 2 * time.Second
+	a := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
+	for _, name := range []string{"x", "y"} {
+		mustSave(t, a, name, 0, "a=1,2")
+	}
+	s.Shutdown()
+	s.WaitForShutdown()
+	again, err := newLocal(t.TempDir(), portOf(t, port), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { again.Shutdown(); again.WaitForShutdown() })
+	b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
+	until(t, "both tables are known again", func() bool { all, err := b.List(t.Context()); return err == nil && len(all) == 2 })
+	if got := load(t, b, "y", always, always); got != "0 1\n1 2\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// Where nobody answers, a Load fails, unless MaxStaleness allows what is here.
+func TestStaleness(t *testing.T) {
+	t.Parallel()
+	s, url := registryOf(t)
+	const lease = 300 * time.Millisecond
+	dir := t.TempDir()
+	a := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Minute})
+	mustSave(t, a, "x", 0, "a=1")
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.Shutdown()
+	s.WaitForShutdown()
+	strict := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Second})
+	if _, err := strict.Load(t.Context(), "x", always, always); !errors.Is(err, ErrSyncFailed) {
+		t.Errorf("%v", err)
+	}
+	if _, err := strict.Save(t.Context(), "x", rowsOf(t, 1, "a=1")); !errors.Is(err, ErrSyncFailed) {
+		t.Errorf("%v", err)
+	}
+	patient := openNode(t, dir, Options{Registry: url, Lease: lease, MaxStaleness: time.Hour})
+	if got := load(t, patient, "x", always, always); got != "0 1\n" {
+		t.Errorf("%q", got)
+	}
+	little := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Second, MaxStaleness: time.Nanosecond})
+	if _, err := little.Load(t.Context(), "x", always, always); !errors.Is(err, ErrSyncFailed) {
+		t.Errorf("older than MaxStaleness: %v", err)
+	}
+}
+
+// A Load says what was wrong with each holder.
+func TestHoldersGone(t *testing.T) {
+	t.Parallel()
+	_, url := registryOf(t)
+	a := openNode(t, t.TempDir(), Options{Registry: url})
+	mustSave(t, a, "x", 0, "a=1")
+	b := openNode(t, t.TempDir(), Options{Registry: url})
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var failed *SyncError
+	if _, err := b.Load(t.Context(), "x", always, always); !errors.As(err, &failed) || len(failed.Causes) != 1 || failed.Causes[0].Address != a.Address() {
+		t.Errorf("%v", err)
+	}
+	back := openNode(t, a.disk.dir, Options{Registry: url}) // on another port
+	if err := back.reg.sync(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if got := load(t, b, "x", always, always); got != "0 1\n" {
+		t.Errorf("%q", got)
+	}
+}

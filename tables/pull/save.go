@@ -1,0 +1,218 @@
+package pull
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/util"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/sorted"
+)
+
+const (
+	// MaxFrame is the size of the largest frame that Save takes, in bytes of memory.
+	MaxFrame = 1 << 30
+
+	fileBytes = 64 << 20 // of memory, that the rows of a file take at most
+	smallRows = 64 << 10 // a file of fewer is written anew with the rows that follow it
+)
+
+// Save puts rows into the table of a name, which is made where there is none. The
+// first column that is a timestamp or a date32 is the table's time column: at a time
+// that both have, columns of the new frame take its values, and the others keep
+// theirs. New columns are null in older rows, and columns that the frame lacks are
+// in new ones. A time that the frame has twice is an error, as is a null there, a
+// column of another type than the table's, and a frame without a time column.
+//
+// Once Save returns the version, all nodes load it. The error wraps [ErrConflict]
+// where another node's Save came before, and partd.ErrUnknownOutcome where the
+// registry did not say whether it took the version. Save reads r to its end, holds
+// it in memory, and does not release it.
+func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (version int64, err error) {
+	rec, err := n.save(ctx, name, r)
+	if err != nil {
+		return 0, &Error{Op: "save", Name: name, Err: err}
+	}
+	return rec.Version, nil
+}
+
+func (n *Node) save(ctx context.Context, name string, r array.RecordReader) (rec record, err error) {
+	if err := checkName(name); err != nil {
+		return rec, err
+	}
+	put, err := gather(r)
+	if err != nil {
+		return rec, err
+	}
+	defer put.release()
+	base, revision, err := n.base(ctx, name)
+	if err != nil {
+		return rec, err
+	}
+	next, err := n.merged(ctx, base, put)
+	if err != nil {
+		return rec, err
+	}
+	next.Name, next.Version, next.Parent = name, base.record.Version+1, base.record.Manifest
+	rec = record{Name: name, Table: cmp.Or(base.record.Table, rand.Text()), Version: next.Version}
+	rec.Rows, rec.Bytes = next.rows()
+	if rec.Manifest, rec.Size, err = n.disk.create(next.encode); err != nil {
+		return rec, err
+	}
+	if rec.Size > maxManifest {
+		return rec, fmt.Errorf("the table has %d files: %w", len(next.files), partd.ErrTooLarge)
+	}
+	if err := n.commit(ctx, rec, revision); err != nil {
+		return rec, err
+	}
+	if err := n.disk.setHead(rec); err != nil { // the registry has it, and the files are here
+		return rec, fmt.Errorf("version %d is saved, but not noted here: %w", rec.Version, err)
+	}
+	n.tell(ctx, rec)
+	return rec, nil
+}
+
+// commit sets the record. Where no answer comes, the registry is asked.
+func (n *Node) commit(ctx context.Context, rec record, revision uint64) error {
+	set, cancel := context.WithTimeout(ctx, n.opts.SyncTimeout)
+	defer cancel()
+	err := n.reg.set(set, rec, revision)
+	if err == nil || errors.Is(err, ErrConflict) {
+		return err
+	}
+	if n.reg.sync(ctx, n.opts.SyncTimeout) == nil {
+		switch e := n.reg.table(keyOf(rec.Name)); {
+		case e.record == rec:
+			return nil
+		case e.Version == rec.Version:
+			return ErrConflict
+		}
+	}
+	return fmt.Errorf("the registry: %w (%w)", err, partd.ErrUnknownOutcome)
+}
+
+// version is a version that is here whole.
+type version struct {
+	record
+	*manifest // nil: there is none
+}
+
+// base brings the newest version here, to save upon.
+func (n *Node) base(ctx context.Context, name string) (v version, revision uint64, err error) {
+	key := keyOf(name)
+	h, err := n.disk.head(key)
+	if err != nil {
+		return v, 0, err
+	}
+	if v.record, revision, err = n.ask(ctx, key, h); errors.Is(err, ErrNotFound) {
+		return v, n.reg.table(key).revision, nil
+	}
+	if err != nil {
+		return v, 0, err
+	}
+	if v.manifest, err = n.manifest(ctx, v.record); err != nil {
+		return v, 0, err
+	}
+	lo, hi := all()
+	return v, revision, n.bring(ctx, v.manifest, v.record, lo, hi)
+}
+
+// frame is a frame that is saved, in the order of time.
+type frame struct {
+	batch arrow.RecordBatch
+	times []int64
+	time  int
+}
+
+func (f *frame) release() { f.batch.Release() }
+
+func gather(r array.RecordReader) (*frame, error) {
+	schema := arrowtypes.Plain(r.Schema())
+	fields := schema.Fields()
+	seen := map[string]bool{}
+	for i := range fields {
+		if seen[fields[i].Name] {
+			return nil, &tables.SchemaError{Column: fields[i].Name, Err: errors.New("there are two columns of this name")}
+		}
+		seen[fields[i].Name], fields[i].Nullable = true, true
+	}
+	f := &frame{}
+	var err error
+	schema = arrow.NewSchema(fields, nil)
+	if f.time, err = timeColumn(schema); err != nil {
+		return nil, err
+	}
+	builder := array.NewRecordBuilder(memoryOf, schema)
+	defer builder.Release()
+	batches := []arrow.RecordBatch{builder.NewRecordBatch()} // that there is one
+	defer func() {
+		for _, b := range batches {
+			b.Release()
+		}
+	}()
+	size := int64(0)
+	for r.Next() {
+		b, err := arrowtypes.Convert(r.RecordBatch(), schema)
+		if err != nil {
+			return nil, err
+		}
+		batches = append(batches, b)
+		if size += util.TotalRecordSize(b); size > MaxFrame {
+			return nil, fmt.Errorf("the frame takes more than %d bytes: save it in parts: %w", MaxFrame, partd.ErrTooLarge)
+		}
+	}
+	if err := r.Err(); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if f.batch, err = sorted.Block(batches, []int{f.time}); err != nil {
+		return nil, err
+	}
+	f.times, err = ticks(f.batch.Column(f.time))
+	for i := 1; i < len(f.times) && err == nil; i++ {
+		if f.times[i] == f.times[i-1] {
+			err = fmt.Errorf("the time %s is there twice: each row needs one of its own", f.batch.Column(f.time).ValueStr(i))
+		}
+	}
+	if err != nil {
+		f.release()
+		return nil, &tables.SchemaError{Column: schema.Field(f.time).Name, Err: err}
+	}
+	return f, nil
+}
+
+// write writes rows as files, each of at most fileBytes.
+func (n *Node) write(b arrow.RecordBatch, time int) (files []dataFile, err error) {
+	times, err := ticks(b.Column(time))
+	if err != nil {
+		return nil, err
+	}
+	each := max(1, int(int64(len(times))*fileBytes/max(fileBytes, util.TotalRecordSize(b))))
+	for at := 0; at < len(times); at += each {
+		end := min(at+each, len(times))
+		part := b.NewSlice(int64(at), int64(end))
+		f := dataFile{Rows: int64(end - at), Min: times[at], Max: times[end-1]}
+		f.Hash, f.Size, err = n.disk.create(func(w io.Writer) error {
+			out, err := formats.NewWriter(formats.Parquet, w, part.Schema(), false)
+			if err != nil {
+				return err
+			}
+			return errors.Join(out.Write(part), out.Close())
+		})
+		part.Release()
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}

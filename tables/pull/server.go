@@ -1,0 +1,130 @@
+package pull
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"net/http"
+	"os"
+	"time"
+)
+
+const (
+	filePath   = "/v1/files/"
+	headPath   = "/v1/heads/"
+	verifyPath = "/v1/verify"
+
+	maxServed = 64 // requests at a time
+)
+
+// newServer serves files by hash, heads by key, and the check of all: nothing else
+// of the directory has a name that a request can say.
+func (n *Node) newServer() *http.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+filePath+"{hash}", n.serveFile)
+	mux.HandleFunc("GET "+headPath+"{key}", n.serveHead)
+	mux.HandleFunc("POST "+verifyPath, n.serveVerify)
+	free := make(chan struct{}, maxServed)
+	return &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !n.knows(r) {
+				http.Error(w, "this node asks for a token, and this is not it", http.StatusUnauthorized)
+				return
+			}
+			select {
+			case free <- struct{}{}:
+				defer func() { <-free }()
+				mux.ServeHTTP(w, r)
+			default:
+				http.Error(w, "too many requests at a time: ask again", http.StatusServiceUnavailable)
+			}
+		}),
+		ReadTimeout: n.opts.Lease, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+	}
+}
+
+// knows reports whether a request has the token, if there is one. A certificate was
+// asked for before.
+func (n *Node) knows(r *http.Request) bool {
+	want, got := sha256.Sum256([]byte("Bearer "+n.opts.Token)), sha256.Sum256([]byte(r.Header.Get("Authorization")))
+	return n.opts.Token == "" || subtle.ConstantTimeCompare(want[:], got[:]) == 1
+}
+
+func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
+	hash := r.PathValue("hash")
+	if !isHash(hash) {
+		http.Error(w, "that is no hash", http.StatusBadRequest)
+		return
+	}
+	f, err := os.Open(n.disk.path(hash))
+	if err != nil {
+		http.Error(w, "the file is not here", http.StatusNotFound)
+		return
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		http.Error(w, "the file is not here", http.StatusNotFound)
+		return
+	}
+	deadline := time.Now().Add(n.fileTime(info.Size()))
+	if err := http.NewResponseController(w).SetWriteDeadline(deadline); err != nil {
+		http.Error(w, "no deadline", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	http.ServeContent(w, r, "", time.Time{}, f)
+}
+
+// fileTime is how long a file may be under way: a mebibyte takes a second at most.
+func (n *Node) fileTime(size int64) time.Duration {
+	return n.opts.SyncTimeout + time.Duration(size>>20)*time.Second
+}
+
+func (n *Node) serveHead(w http.ResponseWriter, r *http.Request) {
+	key := r.PathValue("key")
+	if !isHash(key) {
+		http.Error(w, "that is no key", http.StatusBadRequest)
+		return
+	}
+	h, err := n.disk.head(key)
+	if err == nil && h.Version == 0 {
+		http.Error(w, "the table is not here", http.StatusNotFound)
+		return
+	}
+	answer(w, h.record, err)
+}
+
+// serveVerify sends spaces until it has the findings, so that who waits knows that
+// it is at work.
+func (n *Node) serveVerify(w http.ResponseWriter, r *http.Request) {
+	done := make(chan []Finding, 1)
+	go func() {
+		found, err := n.verifyOwn(r.Context())
+		if err != nil {
+			found = append(found, Finding{Problem: err.Error()})
+		}
+		done <- found
+	}()
+	again := time.NewTicker(n.opts.Lease / 3)
+	defer again.Stop()
+	for {
+		select {
+		case found := <-done:
+			answer(w, found, nil)
+			return
+		case <-again.C:
+			_, _ = w.Write([]byte(" ")) // the context ends where nobody listens
+			_ = http.NewResponseController(w).Flush()
+		}
+	}
+}
+
+func answer(w http.ResponseWriter, a any, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(a) // to one who may be gone
+}

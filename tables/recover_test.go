@@ -1,0 +1,97 @@
+package tables
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+)
+
+// A table that did not change since the backup is made anew if a file of it is damaged,
+// be it data or a list: what is damaged is no file that is there.
+func TestRestoreDamaged(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"data", "manifest", "list"} {
+		for how, damage := range map[string]func(string) error{
+			"missing": os.Remove,
+			"another bit": func(path string) error {
+				b, err := os.ReadFile(path)
+				if err == nil {
+					b[len(b)/2] ^= 1
+					err = os.WriteFile(path, b, 0o600)
+				}
+				return err
+			},
+		} {
+			t.Run(kind+"/"+how, func(t *testing.T) {
+				ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: true})
+				for _, name := range []string{"a", "b"} {
+					mustPut(t, s.Bucket(""), name, Append, 1, 2, 3)
+				}
+				b := mustOpen(t, t.TempDir(), nil)
+				if _, err := s.Backup(ctx, b, "monday", nil); err != nil {
+					t.Fatal(err)
+				}
+				if left, err := s.Bucket("").Snapshots(ctx); err != nil || len(left) > 0 {
+					t.Error("the backup left", left, err)
+				}
+				path := partsOf(t, s, "", "a")[kind][0]
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if err := damage(path); err != nil {
+					t.Fatal(err)
+				}
+				s = mustOpen(t, s.Dir(), &Options{NoTail: true})
+				done, err := s.RestoreFrom(ctx, b, "monday", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if unchanged, _ := totals(done); unchanged != 1 {
+					t.Errorf("%+v", done)
+				}
+				if found, _ := verified(t, s, VerifyOptions{}); len(found) > 0 {
+					t.Error(found)
+				}
+				for _, name := range []string{"a", "b"} {
+					wantRows(t, s.Bucket(""), name, 1, 2, 3)
+				}
+			})
+		}
+	}
+}
+
+// Tables that are in no backup are not lost to one.
+func TestBackupOverOthers(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s, other := mustOpen(t, t.TempDir(), nil), mustOpen(t, t.TempDir(), nil)
+	mustPut(t, s.Bucket(""), "a", Append, 1)
+	for _, name := range []string{"b", "a"} {
+		mustPut(t, other.Bucket(""), name, Append, 2)
+		if _, err := s.Backup(ctx, other, "monday", nil); !errors.Is(err, ErrExists) {
+			t.Error(err)
+		}
+		wantRows(t, other.Bucket(""), name, 2)
+		if err := other.Bucket("").Delete(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Backup(ctx, other, "monday", nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Credentials in a URL are refused, and are in no error.
+func TestSecretsInURLs(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"s3://AKIA:secret@bucket/house", "s3://AKIA:sec/ret@bucket/house", "gs://secret@bucket/house"} {
+		s, err := Open(t.Context(), url, memoryWarehouse(t, &lying{}))
+		if err == nil {
+			t.Errorf("%s: no error, and it is called %s", url, s.Dir())
+			s.Close()
+		} else if strings.Contains(err.Error(), "sec") {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package tables
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/objstore"
+)
+
+// What is copied to a bucket is there, damage to its objects is found although good copies
+// of them are cached, and is mended from where they came from; and it comes back whole.
+func TestCopyToABucket(t *testing.T) {
+	t.Parallel()
+	from, b := fullStore(t), new(objstore.Memory)
+	want := stateOf(t, from)
+	bucket := mustOpen(t, "s3://bucket/house", memoryWarehouse(t, b))
+	if _, err := from.CopyTo(t.Context(), bucket, nil); err != nil {
+		t.Fatal(err)
+	}
+	wantState(t, bucket, want)
+	for kind, path := range partsInBucket(t, bucket, "one", "twice") {
+		name := strings.TrimPrefix(path, "s3://bucket/house/")
+		before := objectOf(t, b, name)
+		for how, data := range map[string][]byte{"flipped": flipped(before), "short": before[:len(before)/2], "missing": nil} {
+			replaceObject(t, b, name, data)
+			found, _ := verified(t, bucket, VerifyOptions{})
+			if len(found) != 1 || found[0].File != path || found[0].Table != "twice" || found[0].State != Damaged {
+				t.Fatalf("%s %s: %+v", kind, how, found)
+			}
+			if kind != "data" {
+				replaceObject(t, b, name, before) // metadata is each store's own
+				continue
+			}
+			if found, _ := verified(t, bucket, VerifyOptions{Repair: from.Source()}); len(found) != 1 || found[0].State != Repaired {
+				t.Fatalf("%s %s: %+v", kind, how, found)
+			}
+			if now := objectOf(t, b, name); !bytes.Equal(now, before) {
+				t.Fatalf("%s %s: repaired, it is not what it was", kind, how)
+			}
+		}
+	}
+	if found, r := verified(t, bucket, VerifyOptions{}); len(found) > 0 || r.Tables != 4 {
+		t.Fatal(found, r)
+	}
+	if _, err := bucket.Backup(t.Context(), mustOpen(t, t.TempDir(), nil), "monday", nil); err != nil {
+		t.Fatal(err)
+	}
+	back := mustOpen(t, t.TempDir(), nil)
+	if _, err := bucket.CopyTo(t.Context(), back, nil); err != nil {
+		t.Fatal(err)
+	}
+	wantState(t, back, want)
+}
+
+func flipped(b []byte) []byte {
+	b = bytes.Clone(b)
+	b[len(b)/2] ^= 1
+	return b
+}
+
+// partsInBucket returns a file of each kind that a table has.
+func partsInBucket(t *testing.T, s *Store, bucket, name string) map[string]string {
+	t.Helper()
+	tb, err := s.cat.Load(t.Context(), namespaceOf(bucket), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := tb.Metadata().CurrentSnapshot()
+	manifests, err := version.Manifests(s.cat.NewIO())
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := entriesOf(s.cat.NewIO(), manifests[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{"list": version.ManifestList, "manifest": manifests[0].FilePath(), "data": entries[0].DataFile().FilePath()}
+}
+
+func objectOf(t *testing.T, b objstore.Bucket, name string) []byte {
+	t.Helper()
+	r, err := b.ReadRange(t.Context(), name, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var data bytes.Buffer
+	if _, err := data.ReadFrom(r); err != nil {
+		t.Fatal(fmt.Errorf("%s: %w", name, err))
+	}
+	return data.Bytes()
+}
+
+// replaceObject leaves none where data is nil.
+func replaceObject(t *testing.T, b objstore.Bucket, name string, data []byte) {
+	t.Helper()
+	if err := b.Delete(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	if data == nil {
+		return
+	}
+	if err := b.Create(t.Context(), name, data); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,331 @@
+package tables
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/postgres"
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/objstore"
+)
+
+// lying is a bucket whose answers are others than they should be.
+type lying struct {
+	objstore.Memory
+	create func(name string, make func() error) error
+	read   func(name string, data []byte) []byte
+}
+
+func (l *lying) Create(ctx context.Context, name string, data []byte) error {
+	if l.create != nil {
+		return l.create(name, func() error { return l.Memory.Create(ctx, name, data) })
+	}
+	return l.Memory.Create(ctx, name, data)
+}
+
+func (l *lying) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	r, err := l.Memory.ReadRange(ctx, name, offset, length)
+	if err != nil || l.read == nil {
+		return r, err
+	}
+	data, err := io.ReadAll(r)
+	return io.NopCloser(bytes.NewReader(l.read(name, data))), err
+}
+
+const memoryURL = "s3://memory/house"
+
+// A bucket that fails before or after it did what it was asked, and loses answers.
+func TestUncertainUploads(t *testing.T) {
+	b := &lying{}
+	var mu sync.Mutex
+	rnd := rand.New(rand.NewPCG(1, 1))
+	failed := 0
+	b.create = func(_ string, make func() error) error {
+		mu.Lock()
+		n := rnd.IntN(4)
+		mu.Unlock()
+		switch n {
+		case 0:
+			failed++
+			return errShaky
+		case 1:
+			failed++
+			_ = make()
+			return errShaky
+		}
+		return make()
+	}
+	s := mustOpen(t, memoryURL, memoryWarehouse(t, b))
+	for n := range int64(10) {
+		mustPut(t, s.Bucket(""), "a", Append, n)
+	}
+	wantRows(t, s.Bucket(""), "a", from(0, 10)...)
+	if failed < 10 {
+		t.Fatal(failed)
+	}
+}
+
+// An object that is cut short, or has another bit, is an error for whoever has no copy,
+// whichever object it is; and so is one of another content under the name of a new one.
+func TestLyingBucket(t *testing.T) {
+	b := &lying{}
+	o := memoryWarehouse(t, b)
+	s := mustOpen(t, memoryURL, o)
+	mustPut(t, s.Bucket(""), "a", Append, from(0, 100)...)
+	mustPut(t, s.Bucket(""), "a", Append, from(100, 100)...)
+	var names []string
+	for obj, err := range b.List(t.Context(), "", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, obj.Name)
+	}
+	refused := 0
+	for _, name := range names {
+		for _, lie := range []func([]byte) []byte{
+			func(d []byte) []byte { return d[:len(d)/2] },
+			func(d []byte) []byte { return nil },
+			func(d []byte) []byte { d = bytes.Clone(d); d[len(d)/2] ^= 4; return d },
+		} {
+			b.read = func(asked string, data []byte) []byte {
+				if asked == name {
+					return lie(data)
+				}
+				return data
+			}
+			other := *o
+			other.CacheDir = t.TempDir()
+			s := mustOpen(t, memoryURL, &other)
+			got, _, err := read(t.Context(), s.Bucket(""), "a")
+			var corrupt *partd.CorruptError
+			if err == nil && len(got) != 200 || err != nil && !errors.As(err, &corrupt) {
+				t.Fatalf("%s: %d rows, %v", name, len(got), err)
+			}
+			if err != nil {
+				refused++
+			}
+		}
+	}
+	if refused < 3*4 { // two files, a manifest list, a manifest at the least
+		t.Errorf("%d lies were noticed", refused)
+	}
+	b.read = nil
+	// What is damaged in the cache is fetched again.
+	err := filepath.WalkDir(filepath.Join(o.CacheDir, "files"), func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			err = os.Truncate(path, 10)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, mustOpen(t, memoryURL, o).Bucket(""), "a", from(0, 200)...)
+
+	b.create = func(name string, make func() error) error {
+		if err := b.Memory.Create(t.Context(), name, []byte("of somebody else")); err != nil {
+			return err
+		}
+		return make()
+	}
+	if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(1), Append, nil); err == nil {
+		t.Error("an object of somebody else was taken for ours")
+	}
+}
+
+// Requests of a bucket per append, fold and read, and that what has copies makes none.
+func TestRequests(t *testing.T) {
+	counted := objstore.Count(new(objstore.Memory))
+	o := memoryWarehouse(t, counted)
+	o.TailDir = t.TempDir() + "/tail"
+	s := mustOpen(t, memoryURL, o)
+	b := s.Bucket("")
+	var was objstore.Requests
+	check := func(what string, want objstore.Requests) {
+		t.Helper()
+		now := counted.Requests()
+		if got := (objstore.Requests{Put: now.Put - was.Put, Get: now.Get - was.Get, List: now.List - was.List, Delete: now.Delete - was.Delete}); got != want {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+		was = now
+	}
+	check("open", objstore.Requests{})
+	mustPut(t, b, "a", Append, 1)
+	check("a table made by an append to the tail", objstore.Requests{Put: 1})
+	for n := range int64(50) {
+		mustPut(t, b, "a", Append, 2+n)
+	}
+	check("50 appends to the tail", objstore.Requests{})
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	check("a fold: a file, a manifest, a list, metadata", objstore.Requests{Put: 4})
+	wantRows(t, b, "a", from(1, 51)...)
+	check("a read of what this machine wrote", objstore.Requests{})
+	direct := *o
+	direct.TailDir, direct.CacheDir = "", t.TempDir()
+	d := mustOpen(t, memoryURL, &direct).Bucket("")
+	wantRows(t, d, "a", from(1, 51)...)
+	check("the first read of another machine", objstore.Requests{Get: 4})
+	wantRows(t, d, "a", from(1, 51)...)
+	check("the next one", objstore.Requests{})
+	for n := range int64(3) {
+		mustPut(t, d, "a", Append, 52+n)
+		check("an append without a tail", objstore.Requests{Put: 4})
+	}
+	mustPut(t, b, "a", Append, 55)
+	was = counted.Requests() // it has read the metadata
+	wantRows(t, b, "a", from(1, 55)...)
+	check("a read of what another machine committed by three commits", objstore.Requests{Get: 1 + 3 + 3})
+}
+
+// losing is a proxy that cuts the connection once it has passed a COMMIT on: with the
+// answer to it lost, or with the COMMIT itself.
+func losing(t *testing.T, to string, commits func() (cut, before bool)) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			cut := func() { client.Close(); server.Close() }
+			go func() {
+				defer cut()
+				_, _ = io.Copy(client, server)
+			}()
+			go func() {
+				defer cut()
+				buf := make([]byte, 64<<10)
+				for {
+					n, err := client.Read(buf)
+					if err != nil {
+						return
+					}
+					lose, before := false, false
+					if strings.Contains(strings.ToLower(string(buf[:n])), "\x0bcommit\x00") {
+						lose, before = commits()
+					}
+					if lose && before {
+						return
+					}
+					if lose { // the answer would go to nobody
+						client.Close()
+					}
+					if _, err := server.Write(buf[:n]); err != nil {
+						return
+					}
+					if lose {
+						time.Sleep(50 * time.Millisecond) // it may or may not be done when it is asked for
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// A COMMIT whose answer is lost is looked up: an append is there once, and acknowledged.
+func TestLostCommits(t *testing.T) {
+	server := postgres.Start(t)
+	var mu sync.Mutex
+	n, cuts, armed := 0, 0, false
+	proxy := losing(t, server.Addr, func() (bool, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !armed {
+			return false, false
+		}
+		n++
+		if n%3 == 0 {
+			return false, false
+		}
+		cuts++
+		return true, n%3 == 1
+	})
+	dir := t.TempDir()
+	s := mustOpen(t, dir, &Options{Catalog: server.URL(proxy), NoTail: true})
+	mustPut(t, s.Bucket(""), "a", Append, 0)
+	mu.Lock()
+	armed = true
+	mu.Unlock()
+	for n := int64(1); n < 15; n++ {
+		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), Append, nil); err != nil {
+			t.Fatal(err)
+		}
+		wantRows(t, s.Bucket(""), "a", from(0, n+1)...)
+	}
+	mu.Lock()
+	armed = false
+	if cuts < 10 {
+		t.Error(cuts)
+	}
+	mu.Unlock()
+	tab, err := s.Bucket("").Table(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if vs, err := tab.Versions(t.Context()); err != nil || len(vs) != 15 {
+		t.Error(len(vs), err)
+	}
+}
+
+// A session that PostgreSQL ends in the middle of a commit has changed nothing.
+func TestTerminatedSession(t *testing.T) {
+	server := postgres.Start(t)
+	dir, kill := t.TempDir(), false
+	conn, err := pgx.Connect(t.Context(), server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background()) //nolint:errcheck // it is a test
+	s, err := open(t.Context(), dir, &Options{Catalog: server.URL(), NoTail: true}, hooks{fs: vfs.OS{}, committing: func(done bool) {
+		if kill && !done {
+			kill = false
+			_, err := conn.Exec(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='partd-tables'`)
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // it is a test
+	mustPut(t, s.Bucket(""), "a", Append, 0)
+	for n := int64(1); n < 4; n++ {
+		kill = true
+		for try := 0; ; try++ {
+			if _, err = s.Bucket("").Put(t.Context(), "a", rowsOf(n), Append, &PutOptions{ID: fmt.Sprint(n)}); err == nil {
+				break
+			}
+			if errors.Is(err, partd.ErrUnknownOutcome) || try == 5 {
+				t.Fatal(err)
+			}
+		}
+		wantRows(t, s.Bucket(""), "a", from(0, n+1)...)
+	}
+}

@@ -1,0 +1,284 @@
+package tables
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/objstore/cloud"
+)
+
+const writerEnv = "PARTD_TABLES_WRITER"
+
+// writer is what a process of two writers is told.
+type writer struct {
+	URL     string
+	Options struct{ Catalog, CacheDir, TailDir string }
+	First   int      // the number of the first writer
+	Next    [2]int64 // of their rows
+}
+
+const rowsOfWriter = 1_000_000
+
+// writerChild appends rows until its input ends, each until it is acknowledged, and
+// says so.
+func writerChild(text string) error {
+	var w writer
+	if err := json.Unmarshal([]byte(text), &w); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	o := &Options{Catalog: w.Options.Catalog, CacheDir: w.Options.CacheDir, TailDir: w.Options.TailDir, OpenBucket: cloud.OpenBucket, FoldAge: 200 * time.Millisecond, Sync: true}
+	end := time.Now().Add(3 * time.Minute)
+	again := func(err error) bool {
+		time.Sleep(20 * time.Millisecond)
+		return err != nil && time.Now().Before(end)
+	}
+	s, err := Open(ctx, w.URL, o)
+	for again(err) {
+		s, err = Open(ctx, w.URL, o)
+	}
+	if err != nil {
+		return err
+	}
+	stop := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(stop)
+	}()
+	errs := make(chan error, 2)
+	for i := range 2 {
+		go func() {
+			for n := w.Next[i]; ; n++ {
+				row := int64(w.First+i)*rowsOfWriter + n
+				put := func() error {
+					_, err := s.Bucket("").Put(ctx, fmt.Sprint("t", i), rowsOf(row), Append, &PutOptions{ID: fmt.Sprint(row)})
+					return err
+				}
+				err := put()
+				for again(err) {
+					err = put()
+				}
+				if err != nil {
+					errs <- err
+					return
+				}
+				fmt.Println(w.First+i, n)
+				select {
+				case <-stop:
+					errs <- nil
+					return
+				default:
+				}
+			}
+		}()
+	}
+	if err := errors.Join(<-errs, <-errs); err != nil {
+		return err
+	}
+	_, err = s.Fold(ctx, nil)
+	for again(err) {
+		_, err = s.Fold(ctx, nil)
+	}
+	return errors.Join(err, s.Close())
+}
+
+// writerProcess is a process that is started again after a kill.
+type writerProcess struct {
+	w     writer
+	cmd   *exec.Cmd
+	in    io.Closer
+	said  sync.WaitGroup
+	mu    sync.Mutex // guards w.Next
+	fault strings.Builder
+}
+
+func (p *writerProcess) start(t *testing.T) {
+	t.Helper()
+	p.mu.Lock()
+	text, err := json.Marshal(p.w)
+	p.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd = exec.Command(os.Args[0])
+	p.cmd.Env = append(os.Environ(), writerEnv+"="+string(text))
+	p.cmd.Stderr = &p.fault
+	in, err := p.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.in = in
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.said.Go(func() {
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var w int
+			var n int64
+			if _, err := fmt.Sscan(lines.Text(), &w, &n); err == nil {
+				p.mu.Lock()
+				p.w.Next[w-p.w.First] = n + 1
+				p.mu.Unlock()
+			}
+		}
+	})
+}
+
+func (p *writerProcess) next() [2]int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.w.Next
+}
+
+// TestKillRemote has eight writers in four processes, two of which have tails, append
+// to two tables in a bucket, while they, the gateway and the database are killed:
+// PARTD_KILLS says how often. Each row that was acknowledged is there once.
+func TestKillRemote(t *testing.T) {
+	w := startWarehouse(t)
+	var all []*writerProcess
+	for i := range 4 {
+		p := &writerProcess{w: writer{URL: w.url, First: 2 * i}}
+		p.w.Options.Catalog, p.w.Options.CacheDir = w.options.Catalog, w.options.CacheDir
+		if i < 2 {
+			p.w.Options.TailDir = t.TempDir() + "/tail"
+		}
+		all = append(all, p)
+		p.start(t)
+		t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	}
+	progress := func() {
+		t.Helper()
+		before := make([][2]int64, len(all))
+		for i, p := range all {
+			before[i] = p.next()
+		}
+		for end := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			grew := 0
+			for i, p := range all {
+				if n := p.next(); n[0] > before[i][0] && n[1] > before[i][1] {
+					grew++
+				}
+			}
+			if grew == len(all) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("only %d of %d processes go on: %v", grew, len(all), all[0].fault.String())
+			}
+		}
+	}
+	progress()
+	s, err := Open(t.Context(), w.url, &w.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // the test is over
+	rnd := rand.New(rand.NewPCG(1, 2))
+	snapshots := 0
+	for round := range rounds(t, "PARTD_KILLS", 4) {
+		time.Sleep(time.Duration(rnd.IntN(300)) * time.Millisecond)
+		switch k := round % 4; k {
+		case 1:
+			w.gateway.Kill()
+			w.gateway.Start(t)
+		case 3:
+			w.postgres.Kill()
+			w.postgres.Start(t)
+		default:
+			p := all[rnd.IntN(len(all))]
+			_ = p.cmd.Process.Kill()
+			p.said.Wait()
+			_ = p.cmd.Wait()
+			p.start(t)
+		}
+		progress()
+		if _, err := s.Bucket("").Snapshot(t.Context(), fmt.Sprint("after ", round)); err == nil {
+			snapshots++
+		}
+	}
+	want := map[string][]int64{}
+	for _, p := range all {
+		if err := p.in.Close(); err != nil {
+			t.Fatal(err)
+		}
+		p.said.Wait()
+		if err := p.cmd.Wait(); err != nil {
+			t.Fatalf("%v: %s", err, p.fault.String())
+		}
+		for i, n := range p.next() {
+			name := fmt.Sprint("t", i)
+			want[name] = append(want[name], from(int64(p.w.First+i)*rowsOfWriter, n)...)
+		}
+	}
+	if snapshots == 0 {
+		t.Error("no snapshot was made")
+	}
+	w.checkAll(t, s, want)
+}
+
+// checkAll compares tables with what they should hold, and reads each version and
+// snapshot, through an empty cache.
+func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
+	t.Helper()
+	o := w.options
+	o.CacheDir = t.TempDir()
+	fresh := mustOpen(t, w.url, &o)
+	for name, rows := range want {
+		slices.Sort(rows)
+		for _, s := range []*Store{s, fresh} {
+			got, _, err := read(t.Context(), s.Bucket(""), name)
+			if err != nil || !slices.Equal(got, rows) {
+				t.Fatalf("table %s has %d rows, not %d: %v", name, len(got), len(rows), err)
+			}
+		}
+		table, err := fresh.Bucket("").Table(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		versions, err := table.Versions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range versions {
+			old, err := fresh.Bucket("").Table(t.Context(), name, AtVersion(v.Version))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := readAll(t.Context(), old, nil); err != nil || int64(len(got)) != v.Rows {
+				t.Fatalf("version %d has %d rows, not %d: %v", v.Version, len(got), v.Rows, err)
+			}
+		}
+		t.Logf("table %s: %d rows, %d versions", name, len(rows), len(versions))
+	}
+	snapshots, err := fresh.Bucket("").Snapshots(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, snap := range snapshots {
+		for name := range want {
+			table, err := fresh.Bucket("").Table(t.Context(), name, AtSnapshot(snap.Name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := readAll(t.Context(), table, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package tables
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/go-partd/partd/internal/testutil/gateway"
+	"github.com/go-partd/partd/internal/testutil/postgres"
+	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/objstore/cloud"
+)
+
+// warehouse is tables in a bucket with a catalog in PostgreSQL.
+type warehouse struct {
+	gateway  *gateway.Gateway
+	postgres *postgres.Server
+	url      string
+	options  Options
+}
+
+func startWarehouse(t testing.TB) *warehouse {
+	t.Helper()
+	w := &warehouse{gateway: gateway.Start(t), postgres: postgres.Start(t)}
+	w.url = fmt.Sprintf("s3://bucket/house?endpoint=http://%s", w.gateway.Addr)
+	w.options = Options{Catalog: w.postgres.URL(), CacheDir: t.TempDir(), OpenBucket: cloud.OpenBucket, FoldAge: -1}
+	return w
+}
+
+// memoryWarehouse is tables in a bucket in memory, with a catalog on SQLite.
+func memoryWarehouse(t testing.TB, b objstore.Bucket) *Options {
+	t.Helper()
+	return &Options{
+		Catalog: t.TempDir(), CacheDir: t.TempDir(), FoldAge: -1,
+		OpenBucket: func(context.Context, string) (objstore.Bucket, error) { return b, nil },
+	}
+}
+
+// schemaOf makes a catalog of its own in the database.
+func (w *warehouse) schemaOf(t testing.TB, name string) string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), w.postgres.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context()) //nolint:errcheck // it is a test
+	if _, err := conn.Exec(t.Context(), "CREATE SCHEMA "+name); err != nil {
+		t.Fatal(err)
+	}
+	return w.postgres.URL() + "&search_path=" + name
+}
+
+// The same operations beside the same model as for a directory on SQLite.
+func TestModelOnPostgresAndS3(t *testing.T) {
+	w := startWarehouse(t)
+	for seed := range uint64(2) {
+		name := fmt.Sprint("model", seed)
+		o := w.options
+		o.Catalog, o.FoldBytes = w.schemaOf(t, name), 3000
+		o.CacheSize = 100_000 // far less than there is
+		url := fmt.Sprintf("s3://bucket/%s?endpoint=http://%s", name, w.gateway.Addr)
+		if seed == 0 {
+			o.TailDir = t.TempDir() + "/tail"
+		}
+		runModel(t, url, o, seed, 60)
+		s := mustOpen(t, url, &o)
+		if found, r := verified(t, s, VerifyOptions{}); len(found) > 0 || r.Files == 0 {
+			t.Error(found, r)
+		}
+	}
+}
+
+// A directory whose catalog is in PostgreSQL.
+func TestModelOnPostgres(t *testing.T) {
+	s := postgres.Start(t)
+	dir := t.TempDir()
+	runModel(t, dir, Options{Catalog: s.URL(), FoldBytes: 3000, FoldAge: -1}, 3, 100)
+	o := &Options{Catalog: s.URL()}
+	if other, err := Open(t.Context(), t.TempDir(), o); err == nil {
+		other.Close()
+		t.Error("one database is the catalog of two directories")
+	}
+}

@@ -1,0 +1,265 @@
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+)
+
+const ruled = "at timestamp[us]; n int16; s utf8; x float64"
+
+// TestRules puts rows that violate each kind of rule, by each way of putting.
+func TestRules(t *testing.T) {
+	const good = `{"at":"2026-01-31 00:00:00","n":1,"s":"AB","x":1},{"at":"2026-01-31 00:00:01","n":2,"s":"CD","x":2}`
+	const more = `{"at":"2026-02-01 00:00:00","n":3,"s":"EF","x":3},`
+	for _, c := range []struct {
+		rule      Rule
+		put, rows string
+		want      string
+	}{
+		{Rule{Kind: "not_null", Column: "n"}, ruled, more + `{"at":"2026-01-31 00:00:00","n":null,"s":"A","x":1}`, `1 rows violate it: row 2 (n=null)`},
+		{Rule{Kind: "not_null", Column: "x"}, "n int16", `{"n":9}`, `the rows have no column "x"`},
+		{Rule{Kind: "exists", Column: "x"}, "n int16", `{"n":9}`, `the rows have no column "x"`},
+		{Rule{Kind: "type", Column: "n", Type: "int16"}, "n int8", `{"n":9}`, `column "n" has type int8, and the rule asks for int16`},
+		{Rule{Kind: "range", Column: "n", Min: "0", Max: "100"}, ruled, more + `{"n":-1},{"n":101},{"n":null},{"n":100}`, `2 rows violate it: row 2 (n=-1), row 3 (n=101)`},
+		{Rule{Kind: "range", Column: "at", Min: "2026-01-01"}, ruled, more + `{"at":"2025-12-31 23:59:59"}`, `1 rows violate it: row 2 (at=2025-12-31T23:59:59)`},
+		{Rule{Kind: "range", Column: "s", Max: "M'"}, ruled, `{"s":"Z"}`, `1 rows violate it: row 1 (s=Z)`},
+		{Rule{Kind: "unique", Columns: []string{"n", "s"}}, ruled, more + `{"n":1,"s":"AB"},{"n":5,"s":"x"},{"n":5,"s":"y"},{"n":3,"s":"EF"},{"n":null,"s":"EF"},{"n":null,"s":"EF"}`, `1 rows violate it: row 5 (n=3, s=EF)`},
+		{Rule{Kind: "unique", Columns: []string{"n"}, InTable: true}, ruled, more + `{"n":7},{"n":2},{"n":7}`, `2 rows violate it: row 3 (n=2), row 4 (n=7)`},
+		{Rule{Kind: "unique", Columns: []string{"at"}, InTable: true}, ruled, more + `{"at":"2026-01-31 00:00:01"}`, `1 rows violate it: row 2 (at=2026-01-31T00:00:01)`},
+		{Rule{Kind: "unique", Columns: []string{"s"}, InTable: true}, ruled, `{"s":"AB"}`, `1 rows violate it: row 1 (s=AB)`},
+		{Rule{Kind: "sorted", Column: "at"}, ruled, more + `{"at":"2026-01-31 00:00:00"},{"at":"2026-01-31 00:00:00"},{"at":null}`, `2 rows violate it: row 2 (at=2026-01-31T00:00:00), row 4 (at=null)`},
+		{Rule{Kind: "regexp", Column: "s", Pattern: "^[A-Z]{2}$"}, ruled, more + `{"s":"abc"},{"s":null}`, `1 rows violate it: row 2 (s=abc)`},
+		{Rule{Kind: "expression", Where: "x >= n and s != 'no'"}, ruled, more + `{"n":5,"x":4},{"s":"no"},{"n":5}`, `2 rows violate it: row 2 (x=4, n=5, s=null), row 3 (x=null, n=null, s=no)`},
+	} {
+		for _, how := range []string{"tail", "commit", "error", "replace", "update", "bucket", "reopened"} {
+			if !c.rule.InTable || how != "replace" && how != "error" {
+				t.Run(c.rule.Kind+" "+c.put+"/"+how, func(t *testing.T) { checkRule(t, c.rule, good, c.put, c.rows, c.want, how) })
+			}
+		}
+	}
+}
+
+func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
+	ctx, dir := t.Context(), t.TempDir()
+	o := &Options{FoldAge: -1, NoTail: how == "commit"}
+	s, err := Open(ctx, dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { s.Close() }()
+	b := s.Bucket("b")
+	rule.Name = "the rule"
+	edit, name := RuleEdit{Add: []Rule{rule}}, "t"
+	if how == "bucket" || how == "error" { // which hold for tables to come
+		name = ""
+		if err := b.EditRules(ctx, name, edit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.Put(ctx, "t", jsonRows(t, ruled, good), Append, nil); err != nil {
+		t.Fatal(err)
+	}
+	if name != "" {
+		if err := b.EditRules(ctx, name, edit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if how == "reopened" {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = Open(ctx, dir, o); err != nil {
+			t.Fatal(err)
+		}
+		b = s.Bucket("b")
+	}
+	before := text(t, b, "t", nil)
+	put := func() error {
+		r := jsonRows(t, columns, rows)
+		switch how {
+		case "error":
+			_, err = b.Put(ctx, "new", r, Error, nil)
+		case "replace":
+			_, err = b.Put(ctx, "t", r, Replace, nil)
+		case "update":
+			err = s.Update(ctx, func(t *Txn) error { return t.Put("b", "t", r, Append, nil) })
+		default:
+			_, err = b.Put(ctx, "t", r, Append, nil)
+		}
+		return err
+	}
+	var violated *RuleError
+	if err := put(); !errors.As(err, &violated) || !strings.Contains(err.Error(), `rule "the rule": `+want) {
+		t.Fatalf("error %v, want %s", err, want)
+	}
+	wantText(t, b, "t", before)
+	if _, err := b.Table(ctx, "new"); !errors.Is(err, ErrNotFound) {
+		t.Error("a table was made:", err)
+	}
+	if _, err := b.Put(ctx, "t", jsonRows(t, ruled, `{"at":"2026-03-01 00:00:00","n":50,"s":"GH","x":100}`), Append, nil); err != nil {
+		t.Error("a good row:", err)
+	}
+	if err := b.EditRules(ctx, name, RuleEdit{Disable: []string{"the rule"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(); err != nil {
+		t.Error("a rule that is disabled:", err)
+	}
+	if err := b.EditRules(ctx, name, RuleEdit{Remove: []string{"the rule"}}); err != nil {
+		t.Fatal(err)
+	}
+	if rules, err := b.Rules(ctx, name); len(rules) > 0 || err != nil {
+		t.Error(rules, err)
+	}
+}
+
+// TestRulesOfAStream puts more than the tail takes, in batches: all rows are checked
+// before any is committed, and the first ten are named.
+func TestRulesOfAStream(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1 << 10})
+	b := s.Bucket("")
+	mustPut(t, b, "t", Append, -1)
+	err := b.EditRules(t.Context(), "t", RuleEdit{Add: []Rule{
+		{Name: "few", Kind: "range", Column: "n", Max: "999"}, {Name: "once", Kind: "unique", Columns: []string{"s"}}, {Name: "sorted", Kind: "sorted", Column: "n"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream := func(parts ...[]int64) array.RecordReader {
+		var all []arrow.RecordBatch
+		for _, ns := range parts {
+			r := rowsOf(ns...)
+			r.Next()
+			all = append(all, r.RecordBatch())
+		}
+		r, err := array.NewRecordReader(numbers, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	_, err = b.Put(t.Context(), "t", stream(from(0, 500), from(499, 600), from(1100, 50)), Append, nil)
+	var violated *RuleError
+	if !errors.As(err, &violated) || len(violated.Violations) != 2 {
+		t.Fatal(err)
+	}
+	few, once := violated.Violations[0], violated.Violations[1]
+	if few.Count != 99+50 || len(few.Rows) != 10 || few.Rows[0] != (BadRow{1002, "n=1000"}) || once.Count != 1 || once.Rows[0] != (BadRow{501, "s=row 499"}) {
+		t.Errorf("%+v", violated)
+	}
+	wantRows(t, b, "t", -1)
+	if _, err := b.Put(t.Context(), "t", stream(from(0, 500), from(500, 500)), Append, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Put(t.Context(), "t", stream(from(5, 1), from(4, 1)), Append, nil) // whose descent is between batches
+	if !errors.As(err, &violated) || violated.Violations[0].Rows[0] != (BadRow{2, "n=4"}) {
+		t.Error(err)
+	}
+}
+
+func TestRuleSets(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("b")
+	if err := b.EditRules(t.Context(), "", RuleEdit{Sets: []string{"time_series"}}); err != nil {
+		t.Fatal(err)
+	}
+	columns := "time timestamp[us]; Open float64; High float64; Low float64; Close float64; Volume int64"
+	row := `{"time":"2026-01-0%d 00:00:00","Open":%d,"High":%d,"Low":%d,"Close":%d,"Volume":%d}`
+	put := func(day, o, h, l, c, v int) error {
+		_, err := b.Put(t.Context(), "t", jsonRows(t, columns, fmt.Sprintf(row, day, o, h, l, c, v)), Append, nil)
+		return err
+	}
+	if err := put(1, 2, 3, 1, 2, 10); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.EditRules(t.Context(), "t", RuleEdit{Sets: []string{"prices"}}); err != nil {
+		t.Fatal(err)
+	}
+	for want, err := range map[string]error{
+		"": put(2, 2, 3, 1, 2, 10), `"high is highest"`: put(3, 4, 3, 1, 2, 10), `"low is lowest"`: put(3, 2, 3, 3, 2, 10),
+		`"open is not negative"`: put(3, -2, 3, -5, 2, 10), `"volume is not negative"`: put(3, 2, 3, 1, 2, -1),
+	} {
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	_, err := b.Put(t.Context(), "other", jsonRows(t, "n int16", `{"n":1}`), Append, nil)
+	if err == nil || !strings.Contains(err.Error(), `"time exists"`) {
+		t.Error("a table to come:", err)
+	}
+	for _, e := range []RuleEdit{
+		{Sets: []string{"weather"}},
+		{Remove: []string{"nope"}},
+		{Add: []Rule{{Name: "a", Kind: "odd"}}},
+		{Add: []Rule{{Kind: "exists", Column: "a"}}},
+		{Add: []Rule{{Name: "a", Kind: "regexp", Column: "a", Pattern: "("}}},
+		{Add: []Rule{{Name: "a", Kind: "expression", Where: "nope > 1 and"}}},
+		{Add: []Rule{{Name: "a", Kind: "range", Column: "Open", Min: "soon"}}},
+		{Add: []Rule{{Name: "a", Kind: "unique"}}},
+		{Add: []Rule{{Name: "a", Kind: "type", Column: "a", Type: "int65"}}},
+	} {
+		if err := b.EditRules(t.Context(), "t", e); err == nil {
+			t.Errorf("taken: %+v", e)
+		}
+	}
+	if err := b.EditRules(t.Context(), "none", RuleEdit{}); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	err = b.Evolve(t.Context(), "t", ColumnChange{Op: "rename", Column: "Open", To: "open"})
+	if err == nil || !strings.Contains(err.Error(), "the rule") {
+		t.Error("a column with rules was renamed:", err)
+	}
+}
+
+// TestUniqueOfTwoStores puts the same key into a table from two Stores at once: one
+// is taken.
+func TestUniqueOfTwoStores(t *testing.T) {
+	dir := t.TempDir()
+	one, two := mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, dir, &Options{NoTail: true})
+	mustPut(t, one.Bucket(""), "t", Append, 0)
+	if err := two.Bucket("").EditRules(t.Context(), "t", RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true}}}); err != nil {
+		t.Fatal(err)
+	}
+	for n := int64(1); n < 10; n++ {
+		errs := make(chan error)
+		for _, s := range []*Store{one, two} {
+			go func() {
+				_, err := s.Bucket("").Put(t.Context(), "t", rowsOf(n), Append, nil)
+				errs <- err
+			}()
+		}
+		a, b := <-errs, <-errs
+		if (a == nil) == (b == nil) || !errors.As(errors.Join(a, b), new(*RuleError)) {
+			t.Fatal(a, b)
+		}
+	}
+	if _, err := one.Bucket("").Put(t.Context(), "t", rowsOf(0), Append, nil); !errors.As(err, new(*RuleError)) {
+		t.Error("a row that was in the tail:", err)
+	}
+	wantRows(t, one.Bucket(""), "t", from(0, 10)...)
+}
+
+func BenchmarkAppendRuled(b *testing.B) {
+	for name, rules := range map[string][]Rule{"none": nil, "range": {{Name: "r", Kind: "range", Column: "n", Min: "0"}}} {
+		b.Run(name, func(b *testing.B) {
+			s := mustOpen(b, b.TempDir(), &Options{FoldAge: -1})
+			mustPut(b, s.Bucket(""), "t", Append, 1)
+			if err := s.Bucket("").EditRules(b.Context(), "t", RuleEdit{Add: rules}); err != nil {
+				b.Fatal(err)
+			}
+			r := rowsOf(1)
+			r.Next()
+			batch := r.RecordBatch()
+			for b.Loop() {
+				if _, err := s.Bucket("").Put(b.Context(), "t", oneBatch(batch), Append, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,420 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+func init() {
+	seriesSteps = append(seriesSteps,
+		seriesStep{"evolve", 2, (*seriesModel).evolve},
+		seriesStep{"migrate", 1, (*seriesModel).migrate},
+		seriesStep{"delete", 1, (*seriesModel).delete},
+		seriesStep{"snapshot", 1, (*seriesModel).snapshot},
+		seriesStep{"restore", 1, (*seriesModel).restore},
+		seriesStep{"at snapshot", 2, (*seriesModel).checkSnapshot},
+	)
+	killedSteps = append(killedSteps, "evolve", "migrate", "delete", "snapshot", "restore")
+}
+
+// evolve renames a column, which may be a key, or changes one that comes and goes.
+func (m *seriesModel) evolve(ctx context.Context, name string) error {
+	if !m.exists(ctx, name) {
+		return nil
+	}
+	s := m.tables[name]
+	var change ColumnChange
+	switch {
+	case m.rnd.IntN(3) == 0:
+		change = ColumnChange{Op: "rename", Column: s.key()}
+		s.renamed = !s.renamed
+		if change.To = s.key(); s.settings.Keys != nil {
+			s.settings.Keys = []string{s.key()}
+		}
+	case s.wide == "":
+		s.wide = "int32"
+		change = ColumnChange{Op: "add", Column: "w", Type: s.wide}
+	case s.wide == "float64":
+		s.wide = ""
+		change = ColumnChange{Op: "drop", Column: "w"}
+		s.rows = slices.Clone(s.rows)
+		for i := range s.rows {
+			s.rows[i].w = 0
+		}
+	default: // to float64 the files are written anew
+		s.wide = map[string]string{"int32": "int64", "int64": "float64"}[s.wide]
+		change = ColumnChange{Op: "widen", Column: "w", Type: s.wide}
+	}
+	if err := m.s.Bucket("b").Evolve(ctx, name, change); err != nil {
+		return err
+	}
+	t, err := m.s.Bucket("b").Table(ctx, name)
+	if err != nil {
+		return err
+	}
+	i, err := t.Info(ctx)
+	s.evolved = i.Version // read by its number it has the columns from before
+	return err
+}
+
+func (m *seriesModel) migrate(ctx context.Context, name string) error {
+	if !m.exists(ctx, name) {
+		return nil
+	}
+	s := m.tables[name]
+	s.schema++
+	done, err := m.s.Bucket("b").Migrate(ctx, name, s.schema, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		b.Retain()
+		return b, nil
+	})
+	if err == nil && !done {
+		err = fmt.Errorf("version %d is there", s.schema)
+	}
+	return err
+}
+
+func (m *seriesModel) delete(ctx context.Context, name string) error {
+	if m.rnd.IntN(4) != 0 || !m.exists(ctx, name) {
+		return nil
+	}
+	m.next++
+	m.tables[name] = &series{settings: m.randomSettings(), versions: map[Version][]tick{}, made: m.next}
+	return m.s.Bucket("b").Delete(ctx, name)
+}
+
+func (m *seriesModel) snapshot(ctx context.Context, name string) error {
+	there := map[string]*series{}
+	for _, name := range m.names {
+		if m.exists(ctx, name) {
+			there[name] = m.tables[name].clone()
+		}
+	}
+	if len(there) == 0 {
+		return nil
+	}
+	for old := range m.snapshots {
+		if len(m.snapshots) < 4 {
+			break
+		}
+		delete(m.snapshots, old)
+		return m.s.Bucket("b").DeleteSnapshot(ctx, old)
+	}
+	m.next++
+	snapshot := fmt.Sprint("at ", m.next)
+	m.snapshots[snapshot] = there
+	_, err := m.s.Bucket("b").Snapshot(ctx, snapshot)
+	return err
+}
+
+func (m *seriesModel) anySnapshot() string {
+	names := []string{}
+	for name := range m.snapshots {
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	return names[m.rnd.IntN(len(names))]
+}
+
+// restore makes a table, or all, what they were.
+func (m *seriesModel) restore(ctx context.Context, name string) error {
+	snapshot := m.anySnapshot()
+	if snapshot == "" {
+		return nil
+	}
+	tables, names := m.names, []string{}
+	if m.rnd.IntN(2) == 0 {
+		tables, names = []string{name}, []string{name}
+	}
+	for _, name := range tables {
+		now, was := m.tables[name], m.snapshots[snapshot][name]
+		switch {
+		case was == nil && len(names) > 0:
+			if err := m.s.Bucket("b").Restore(ctx, snapshot, names...); !errors.Is(err, ErrNotFound) {
+				return fmt.Errorf("a table that is not in it: %v", err)
+			}
+			return nil
+		case was == nil:
+			m.next++
+			m.tables[name] = &series{settings: m.randomSettings(), versions: map[Version][]tick{}, made: m.next}
+		default:
+			s := was.clone()
+			if s.versions = now.versions; now.made != was.made || !m.exists(ctx, name) {
+				m.next++
+				s.made, s.versions = m.next, map[Version][]tick{}
+			}
+			m.tables[name] = s
+		}
+	}
+	return m.s.Bucket("b").Restore(ctx, snapshot, names...)
+}
+
+func (m *seriesModel) checkSnapshot(ctx context.Context, name string) error {
+	snapshot := m.anySnapshot()
+	s := m.snapshots[snapshot][name]
+	t, err := m.s.Bucket("b").Table(ctx, name, AtSnapshot(snapshot))
+	if s == nil {
+		if snapshot != "" && !errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("a table that is not in %s: %v", snapshot, err)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	got, err := ticksFrom(t.Scan(ctx, nil))
+	if want := s.read(); err != nil || !slices.Equal(got, want) {
+		return fmt.Errorf("%s in %s %+v has\n%v, want\n%v: %w", name, snapshot, s.settings, got, want, err)
+	}
+	return nil
+}
+
+// wantInOrder wants all of a table's files to be sorted by its settings, and to say so.
+func wantInOrder(t *testing.T, b *Bucket, name string, files int) {
+	t.Helper()
+	n, err := b.check(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, err := b.s.cat.Load(t.Context(), n.Namespace, n.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := orderOf(now.Metadata())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := dataFiles(t.Context(), now)
+	if err != nil || len(all) != files {
+		t.Errorf("%d files, want %d: %v", len(all), files, err)
+	}
+	for _, f := range all {
+		if !o.inOrder(f) {
+			t.Errorf("%s is not in order", f.FilePath())
+		}
+	}
+}
+
+// TestEvolveSeries changes columns that the settings name, and those beside them.
+func TestEvolveSeries(t *testing.T) {
+	const columns, rows = "at timestamp[us]; k int32; v int32", `{"at":"2026-01-03 00:00:00","k":1,"v":1},{"at":"2026-01-01 00:00:00","k":2,"v":2},{"at":"2026-01-01 00:00:00","k":1,"v":3}`
+	ctx := t.Context()
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("b")
+	put := func(columns, rows string, o *PutOptions) {
+		t.Helper()
+		if _, err := b.Put(ctx, "t", jsonRows(t, columns, rows), Append, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	evolve := func(c ColumnChange) {
+		t.Helper()
+		if err := b.Evolve(ctx, "t", c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(columns, rows, &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"k"}, OnDuplicate: KeepLast, Partition: PartitionDay}})
+	evolve(ColumnChange{Op: "widen", Column: "k", Type: "int64"}) // the tail's rows become files
+	wantInOrder(t, b, "t", 2)
+	put("at timestamp[us]; k int64; v int32", `{"at":"2026-01-01 00:00:00","k":2,"v":4}`, nil)
+	evolve(ColumnChange{Op: "rename", Column: "at", To: "when"})
+	evolve(ColumnChange{Op: "rename", Column: "k", To: "key"})
+	wantText(t, b, "t", "when timestamp[us]; key int64; v int32 | 2026-01-01T00:00:00,1,3 | 2026-01-01T00:00:00,2,4 | 2026-01-03T00:00:00,1,1")
+	wantInOrder(t, b, "t", 3)
+	put("when timestamp[us]; key int64; v int32", `{"when":"2026-01-03 00:00:00","key":1,"v":5}`, nil)
+	evolve(ColumnChange{Op: "widen", Column: "key", Type: "float64"}) // which writes all files anew
+	wantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 2026-01-01T00:00:00,1,3 | 2026-01-01T00:00:00,2,4 | 2026-01-03T00:00:00,1,5")
+	for column, setting := range map[string]string{"when": "time", "key": "keys"} {
+		err := b.Evolve(ctx, "t", ColumnChange{Op: "drop", Column: column})
+		if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), "setting "+setting) {
+			t.Error(err)
+		}
+	}
+	tbl, err := b.Table(ctx, "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := tbl.Settings(ctx); err != nil || got.Time != "when" || !slices.Equal(got.Keys, []string{"key"}) || got.OnDuplicate != KeepLast {
+		t.Error(got, err)
+	}
+	// Another schema than the settings name.
+	if _, err := b.Put(ctx, "t", jsonRows(t, columns, rows), Replace, nil); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
+		t.Error(err)
+	}
+	// A migration to one time: of equal rows the last is kept.
+	put("when timestamp[us]; key float64; v int32", `{"when":"2026-01-02 00:00:00","key":1,"v":6}`, nil)
+	if _, err := b.Migrate(ctx, "t", 1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		at := array.NewBuilder(memory.DefaultAllocator, b.Column(0).DataType()).(*array.TimestampBuilder)
+		for range b.NumRows() {
+			at.Append(0)
+		}
+		return array.NewRecordBatch(b.Schema(), []arrow.Array{at.NewArray(), b.Column(1), b.Column(2)}, b.NumRows()), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 1970-01-01T00:00:00,1,6 | 1970-01-01T00:00:00,2,4")
+	wantInOrder(t, b, "t", 2) // that of the tail's row is one by itself
+	if _, err := b.Migrate(ctx, "t", 2, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		return array.NewRecordBatch(columnsOf(b.Schema(), []string{"v"}), []arrow.Array{b.Column(2)}, b.NumRows()), nil
+	}); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
+		t.Error(err)
+	}
+}
+
+// TestSeveralOfAnUpdate puts to a table that an Update changes before.
+func TestSeveralOfAnUpdate(t *testing.T) {
+	ctx := t.Context()
+	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	const old, columns = "at timestamp[us]; k int32", "k int32; at timestamp[us]; v int32"
+	ordered := &PutOptions{Settings: &Settings{Time: "at", OnDuplicate: KeepLast}}
+	if _, err := b.Put(ctx, "t", jsonRows(t, old, `{"at":"2026-01-01 00:00:00","k":1}`), Append, nil); err != nil {
+		t.Fatal(err)
+	}
+	err := b.s.Update(ctx, func(x *Txn) error {
+		return errors.Join(
+			x.Put("b", "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":2}`), Replace, ordered),
+			x.Put("b", "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":3},{"at":"2026-01-01 00:00:00","k":4}`), Append, nil),
+			x.SetSettings("b", "t", Settings{Time: "at", Keys: []string{"k"}}),
+			x.Put("b", "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1}`), Append, nil))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, b, "t", "k int32; at timestamp[us]; v int32 | 4,2026-01-01T00:00:00,(null) | 1,2026-01-02T00:00:00,(null) | 3,2026-01-02T00:00:00,(null)")
+	if err := b.EditRules(ctx, "t", RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}}}); err != nil {
+		t.Fatal(err)
+	}
+	one := func() array.RecordReader { return jsonRows(t, columns, `{"at":"2026-01-05 00:00:00","k":9}`) }
+	err = b.s.Update(ctx, func(x *Txn) error {
+		return errors.Join(x.Put("b", "t", one(), Append, nil), x.Put("b", "t", one(), Append, nil))
+	})
+	if err == nil || !strings.Contains(err.Error(), "takes one put") {
+		t.Error(err)
+	}
+}
+
+// TestCorrectRuled holds corrections to rules, and to the kind of evolution.
+func TestCorrectRuled(t *testing.T) {
+	const columns = "at timestamp[us]; k int32"
+	ctx := t.Context()
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("b")
+	if _, err := b.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-01 00:00:00","k":1},{"at":"2026-01-02 00:00:00","k":2},{"at":"2026-01-03 00:00:00","k":3}`),
+		Append, &PutOptions{Settings: &Settings{Time: "at", Evolution: Compatible}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.EditRules(ctx, "t", RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}, {Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.EditRules(ctx, "", RuleEdit{Add: []Rule{{Name: "some", Kind: "range", Column: "k", Min: "0"}}}); err != nil {
+		t.Fatal(err)
+	}
+	day := func(n int) time.Time { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }
+	replace := func(columns, rows string) error {
+		_, err := b.ReplaceRange(ctx, "t", day(1), day(3), jsonRows(t, columns, rows), nil)
+		return err
+	}
+	upsert := func(columns, rows string) error {
+		_, err := b.Upsert(ctx, "t", jsonRows(t, columns, rows), nil)
+		return err
+	}
+	for name, put := range map[string]func(string, string) error{"range": replace, "upsert": upsert} {
+		for _, c := range []struct{ columns, rows, want string }{
+			{columns, `{"at":"2026-01-01 00:00:00","k":10}`, `rule "few": 1 rows violate it: row 1 (k=10)`},
+			{columns, `{"at":"2026-01-01 00:00:00","k":-1}`, `rule "some"`},
+			{columns, `{"at":"2026-01-01 00:00:00","k":3}`, `rule "once": 1 rows violate it: row 1 (k=3)`},
+			{"at timestamp[us]", `{"at":"2026-01-01 00:00:00"}`, `column "k": it is missing`},
+			{"at timestamp[us]; k int64", `{"at":"2026-01-01 00:00:00","k":4}`, `column "k": the table would have to widen it`},
+			{columns + "; new utf8", `{"at":"2026-01-01 00:00:00","k":4}`, `column "new": the table would have to add it`},
+		} {
+			if err := put(c.columns, c.rows); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v, want %s", name, err, c.want)
+			}
+		}
+	}
+	const is = "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,2 | 2026-01-03T00:00:00,3"
+	wantText(t, b, "t", is)
+	// What goes does not count.
+	if err := errors.Join(replace(columns, `{"at":"2026-01-01 00:00:00","k":2},{"at":"2026-01-02 00:00:00","k":1}`),
+		upsert("at timestamp[us]; k int8", `{"at":"2026-01-02 00:00:00","k":5},{"at":"2026-01-01 00:00:00","k":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,5 | 2026-01-03T00:00:00,3")
+	// A put of somebody else meanwhile is looked at, too.
+	dir := s.dir
+	other := mustOpen(t, dir, &Options{NoTail: true}).Bucket("b")
+	first := true
+	s.hooks.staged = func() {
+		if first {
+			first = false
+			if _, err := other.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), Append, nil); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := upsert(columns, `{"at":"2026-01-02 00:00:00","k":7}`); !errors.As(err, new(*RuleError)) {
+		t.Error(err)
+	}
+}
+
+// TestRestoreSettings brings back settings, rules and columns, and sorted rows.
+func TestRestoreSettings(t *testing.T) {
+	const columns = "at timestamp[us]; k int32"
+	ctx := t.Context()
+	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	if _, err := b.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1},{"at":"2026-01-01 00:00:00","k":2}`),
+		Append, &PutOptions{Settings: &Settings{Time: "at", OnDuplicate: KeepLast, Evolution: AddOnly}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.EditRules(ctx, "t", RuleEdit{Add: []Rule{{Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Snapshot(ctx, "one"); err != nil {
+		t.Fatal(err)
+	}
+	tbl, err := b.Table(ctx, "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := tbl.Settings(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []func() error{
+		func() error {
+			_, err := b.Put(ctx, "t", rowsOf(1), Replace, &PutOptions{Settings: &Settings{}})
+			return errors.Join(err, b.EditRules(ctx, "t", RuleEdit{Remove: []string{"few"}}))
+		},
+		func() error { return b.Delete(ctx, "t") },
+	} {
+		if err := errors.Join(change(), b.Restore(ctx, "one", "t")); err != nil {
+			t.Fatal(err)
+		}
+		if tbl, err = b.Table(ctx, "t"); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := tbl.Settings(ctx); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v, want %+v: %v", got, want, err)
+		}
+		if rules, err := b.Rules(ctx, "t"); err != nil || len(rules) != 1 {
+			t.Error(rules, err)
+		}
+		wantInOrder(t, b, "t", 1)
+		wantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,2 | 2026-01-02T00:00:00,1")
+		if _, err := b.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":10}`), Append, nil); !errors.As(err, new(*RuleError)) {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,66 @@
+package tables
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+)
+
+func TestSettings(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir, nil)
+	b := s.Bucket("b")
+	ctx := t.Context()
+	put := func(m PutMode, o *PutOptions, ns ...int64) error {
+		_, err := b.Put(ctx, "t", rowsOf(ns...), m, o)
+		return err
+	}
+	want := func(want Settings) {
+		t.Helper()
+		tbl, err := b.Table(ctx, "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := tbl.Settings(ctx)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("settings are %+v, want %+v: %v", got, want, err)
+		}
+	}
+	first := Settings{Keys: []string{"n"}}
+	if err := put(Append, &PutOptions{Settings: &first}, 1, 2); err != nil {
+		t.Fatal(err)
+	}
+	want(first)
+	if err := put(Replace, nil, 3); err != nil {
+		t.Fatal(err)
+	}
+	want(first)
+	second := Settings{Keys: []string{"s", "n"}, OnDuplicate: KeepAll}
+	if err := put(Replace, &PutOptions{Settings: &second}, 4); err != nil {
+		t.Fatal(err)
+	}
+	want(second)
+	if err := b.SetSettings(ctx, "t", first); err != nil {
+		t.Fatal(err)
+	}
+	want(first)
+	for _, bad := range []Settings{
+		{Time: "n"}, {Time: "missing"}, {Keys: []string{"n", "n"}}, {OnDuplicate: "most"}, {OnDuplicate: KeepLast},
+	} {
+		if err := b.SetSettings(ctx, "t", bad); err == nil {
+			t.Errorf("settings %+v are taken", bad)
+		}
+		if err := put(Replace, &PutOptions{Settings: &bad}, 5); err == nil {
+			t.Errorf("a put with settings %+v is taken", bad)
+		}
+	}
+	want(first)
+	wantRows(t, b, "t", 4)
+	if err := b.SetSettings(ctx, "t", Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	want(Settings{})
+	if err := b.SetSettings(ctx, "none", first); !errors.Is(err, ErrNotFound) {
+		t.Errorf("settings of a missing table: %v", err)
+	}
+}

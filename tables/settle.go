@@ -1,0 +1,343 @@
+package tables
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/sorted"
+)
+
+// DuplicateError is the error of a put that would have made rows of equal time and
+// keys, where the table's settings say that there are none.
+type DuplicateError struct {
+	Count int64    // of rows that are one too many
+	Rows  []string // the first of them, up to ten
+}
+
+func (e *DuplicateError) Error() string {
+	text := fmt.Sprintf("%d rows are equal in time and keys to others, and on_duplicate is error: %s", e.Count, strings.Join(e.Rows, "; "))
+	if int64(len(e.Rows)) < e.Count {
+		text += "; …"
+	}
+	return text
+}
+
+// batchSize is how many rows of a file are read at a time, by how many bytes each
+// takes about.
+func batchSize(perRow int64) string {
+	return strconv.FormatInt(min(max(8<<20/perRow, 1<<10), table.ParquetBatchSizeDefault), 10)
+}
+
+// writeOrdered writes the rows of a put as data files in order, without the
+// duplicates among them that the rule leaves out. Check sees each batch before; nil
+// is none.
+func (e *entry) writeOrdered(ctx context.Context, o *order, w *table.Table, io *icecat.FileIO, r batchSource, c *conformer, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
+	defer func() {
+		c.check.close()
+		if err != nil {
+			io.RemoveWritten()
+		}
+	}()
+	names := o.names(w.Schema())
+	in := e.s.sorting(conforming(ctx, r, c, func(b arrow.RecordBatch) error {
+		if err := o.check(b, names); err != nil || check == nil {
+			return err
+		}
+		return check(b)
+	}), placesOf(c.kept, names))
+	first := true
+	err = sorted.Parts(ctx, o.merging(), in, func(rows sorted.Batches) error {
+		part, err := o.write(ctx, w, c.kept, rows)
+		if err != nil || first {
+			files, first = part, false
+			return err
+		}
+		add, gone, err := e.s.settle(ctx, o, w, o.written(files), part)
+		files = append(without(files, gone), add...)
+		return err
+	})
+	if err == nil && o.rule == RefuseDuplicate {
+		err = e.s.refuse(ctx, o, w, nil, files)
+	}
+	return files, err
+}
+
+// write writes rows that are in order, cut as the table's settings say.
+func (o *order) write(ctx context.Context, w *table.Table, kept *arrow.Schema, rows sorted.Batches) ([]iceberg.DataFile, error) {
+	// Iceberg's library would sort each batch anew, and not keep equal rows in their order.
+	meta, err := table.UpdateTableMetadata(w.Metadata(), unsortedUpdates(), "")
+	if err != nil {
+		return nil, err
+	}
+	fs, err := w.FS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plain := table.New(w.Identifier(), meta, "", func(context.Context) (iceio.IO, error) { return fs, nil }, nil)
+	by, err := newCut(ctx, w, kept)
+	if err != nil {
+		return nil, err
+	}
+	next, stop := iter.Pull2(rows)
+	defer stop()
+	p := &periods{cut: by, next: next}
+	defer p.release()
+	var files []iceberg.DataFile
+	for p.begin() {
+		part, err := recordFiles(ctx, plain, kept, func(yield func(arrow.RecordBatch, error) bool) {
+			for b, err := range p.batches {
+				if err == nil {
+					same := array.NewRecordBatch(kept, b.Columns(), b.NumRows())
+					b.Release()
+					b = same
+				}
+				if !yield(b, err) {
+					return
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, part...)
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	return o.marked(w.Metadata(), files)
+}
+
+// settle applies the rule for duplicates where files come to those that a table
+// has. Neither hold any among themselves. It returns the files to add, which are
+// written through the table, and those that these take the place of.
+func (s *Store) settle(ctx context.Context, o *order, t *table.Table, has []*orderedFile, come []iceberg.DataFile) (add, gone []iceberg.DataFile, err error) {
+	new := o.written(come)
+	has = touching(has, new)
+	if len(has) == 0 || o.merging() == sorted.All {
+		return come, nil, nil
+	}
+	// By either rule, rows of some files hide those of others, which are written again
+	// where there are any.
+	hiding, hidden := has, new
+	if o.rule == KeepLast {
+		hiding, hidden = new, has
+	}
+	p, err := o.project(t.Schema(), nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	kept := arrow.NewSchema(p.fields, nil)
+	for _, f := range hidden {
+		over := touching(hiding, []*orderedFile{f})
+		shared, err := s.hiding(ctx, o, t, over, f.bounds)
+		if err != nil {
+			return nil, nil, err
+		}
+		own, err := s.hiding(ctx, o, t, []*orderedFile{f}, spanOf(over))
+		if err != nil {
+			return nil, nil, err
+		}
+		own[0].Hides = false
+		any, err := notEmpty(sorted.Merge(ctx, sorted.Extra, s.opts.Memory/4, append(shared, own...)...))
+		if err != nil {
+			return nil, nil, err
+		}
+		if !any {
+			if o.rule == KeepFirst {
+				add = append(add, f.file())
+			}
+			continue
+		}
+		// The hiding rows come first, and those that they hide are left out.
+		rows := sorted.Merge(ctx, sorted.First, s.opts.Memory/4, append(shared, s.source(ctx, o, t, f, p, false))...)
+		files, err := o.write(ctx, t, kept, rows)
+		if err != nil {
+			return nil, nil, err
+		}
+		add = append(add, files...)
+		if o.rule == KeepLast {
+			gone = append(gone, f.file())
+		}
+	}
+	if o.rule == KeepLast {
+		add = append(add, come...)
+	}
+	return add, gone, nil
+}
+
+// refuse returns a DuplicateError if files that come have rows that are equal to
+// others, there or among them.
+func (s *Store) refuse(ctx context.Context, o *order, t *table.Table, has []*orderedFile, come []iceberg.DataFile) error {
+	new := o.written(come)
+	sources, err := s.hiding(ctx, o, t, touching(has, new), spanOf(new))
+	if err != nil {
+		return err
+	}
+	own, err := s.hiding(ctx, o, t, new, nil)
+	if err != nil {
+		return err
+	}
+	for i := range own {
+		own[i].Hides = false
+	}
+	count, rows, err := sorted.Duplicates(sorted.Merge(ctx, sorted.Extra, s.opts.Memory/4, append(sources, own...)...), 10)
+	if err != nil || count == 0 {
+		return err
+	}
+	return &DuplicateError{count, rows}
+}
+
+// addOrdered stages files of an append, as the rule says, and properties with them.
+func (st *staging) addOrdered(ctx context.Context, o *order, cur *table.Table, come []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
+	if o == nil || cur.CurrentSnapshot() == nil || len(come) == 0 {
+		return addFiles(ctx, cur, come, props)
+	}
+	var times []*sorted.Bounds
+	for _, f := range come {
+		times = append(times, o.bounds(f))
+	}
+	has, err := o.overlapping(ctx, cur, times)
+	if err != nil {
+		return nil, err
+	}
+	if o.rule == RefuseDuplicate && !acknowledged { // what is acknowledged is not lost
+		if err := st.s.refuse(ctx, o, cur, has, come); err != nil {
+			return nil, err
+		}
+	}
+	add, gone, err := st.s.settle(ctx, o, cur, has, come)
+	if err != nil {
+		return nil, err
+	}
+	if len(gone) == 0 {
+		return addFiles(ctx, cur, add, props)
+	}
+	return replaceFiles(ctx, cur, gone, add, props)
+}
+
+// replaceFiles stages files in the place of others, and properties with them.
+func replaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
+	files, err := withRowIDs(t, files)
+	if err != nil {
+		return nil, err
+	}
+	tx := t.NewTransaction()
+	if props != nil {
+		if err := tx.SetProperties(props); err != nil {
+			return nil, err
+		}
+	}
+	if err := tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping()); err != nil {
+		return nil, err
+	}
+	return staged(tx)
+}
+
+// reordered stages all files of a table anew, in an order that it just got.
+func (s *Store) reordered(ctx context.Context, o *order, t *table.Table) (table.Metadata, error) {
+	if t.CurrentSnapshot() == nil {
+		return t.Metadata(), nil
+	}
+	files, err := o.files(ctx, t.Scan())
+	if err != nil || len(files) == 0 {
+		return t.Metadata(), err
+	}
+	var old []iceberg.DataFile
+	for _, f := range files {
+		old = append(old, f.file())
+	}
+	names := o.names(t.Schema())
+	add, err := s.rewrite(ctx, o, t, files, o.merging(), func(b arrow.RecordBatch) error { return o.check(b, names) })
+	if err != nil {
+		return nil, err
+	}
+	if o.rule == RefuseDuplicate {
+		if err := s.refuse(ctx, o, t, nil, add); err != nil {
+			return nil, err
+		}
+	}
+	return replaceFiles(ctx, t, old, add, nil)
+}
+
+// rewrite writes the rows of files as files in order, once they were checked.
+func (s *Store) rewrite(ctx context.Context, o *order, t *table.Table, files []*orderedFile, rule sorted.Rule, check func(arrow.RecordBatch) error) ([]iceberg.DataFile, error) {
+	p, err := o.project(t.Schema(), nil)
+	if err != nil {
+		return nil, err
+	}
+	var sources []sorted.Source
+	for _, f := range files {
+		sources = append(sources, s.source(ctx, o, t, f, p, false))
+	}
+	return o.write(ctx, t, arrow.NewSchema(p.fields, nil), func(yield func(arrow.RecordBatch, error) bool) {
+		for b, err := range sorted.Merge(ctx, rule, s.opts.Memory/4, sources...) {
+			if err == nil && check != nil {
+				if err = check(b); err != nil {
+					b.Release()
+					b = nil
+				}
+			}
+			if !yield(b, err) {
+				return
+			}
+		}
+	})
+}
+
+// touching returns the files of some whose times overlap with those of others.
+func touching(files, others []*orderedFile) (some []*orderedFile) {
+	for _, f := range files {
+		for _, o := range others {
+			if f.bounds.Overlaps(o.bounds) {
+				some = append(some, f)
+				break
+			}
+		}
+	}
+	return some
+}
+
+// spanOf returns the bounds of all files, of which there is one at least.
+func spanOf(files []*orderedFile) *sorted.Bounds {
+	if len(files) == 0 {
+		return nil
+	}
+	all := files[0].bounds
+	for _, f := range files[1:] {
+		all = all.With(f.bounds)
+	}
+	return all
+}
+
+func without(files, gone []iceberg.DataFile) (left []iceberg.DataFile) {
+	paths := map[string]bool{}
+	for _, f := range gone {
+		paths[f.FilePath()] = true
+	}
+	for _, f := range files {
+		if !paths[f.FilePath()] {
+			left = append(left, f)
+		}
+	}
+	return left
+}
+
+func notEmpty(rows sorted.Batches) (bool, error) {
+	next, stop := iter.Pull2(rows)
+	defer stop()
+	b, err, ok := next()
+	if ok && err == nil {
+		b.Release()
+	}
+	return ok, err
+}

@@ -1,0 +1,175 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// SnapshotInfo describes a snapshot of a bucket.
+type SnapshotInfo struct {
+	Bucket   string    `json:"bucket"`
+	Name     string    `json:"name"`
+	Time     time.Time `json:"time"` // when it was made, in UTC
+	Tables   int       `json:"tables"`
+	Metadata Metadata  `json:"metadata"` // of the bucket
+}
+
+// noSnapshot is the error for a snapshot, or a table of one, that is not there.
+func noSnapshot(err error) error {
+	if errors.Is(err, icecat.ErrNoSnapshot) {
+		return errNoSnapshot
+	}
+	return notFound(err)
+}
+
+var errNoSnapshot = &missing{"there is no such snapshot of the bucket"}
+
+// missing is an ErrNotFound that says what.
+type missing struct{ text string }
+
+func (m *missing) Error() string { return m.text }
+func (m *missing) Unwrap() error { return ErrNotFound }
+
+// Snapshot gives the bucket's state a name, all its tables with their versions and
+// metadata, and returns the name: the time, if it is "". Nothing is copied; what the
+// snapshot has can be read until it is deleted, whatever is changed, compacted,
+// expired or deleted meanwhile. Rows in the tail are folded first. The snapshot has
+// each put whole or not at all: those that were acknowledged by this Store, and
+// those that others committed.
+func (b *Bucket) Snapshot(ctx context.Context, name string) (string, error) {
+	name, err := b.snapshot(ctx, name)
+	if err != nil {
+		return "", &OpError{Op: "make a snapshot", Bucket: b.name, Err: err}
+	}
+	return name, nil
+}
+
+func (b *Bucket) snapshot(ctx context.Context, name string) (string, error) {
+	if err := errors.Join(checkName("bucket", b.name), checkName("snapshot", name)); err != nil {
+		return "", err
+	}
+	return b.s.snapshot(ctx, []*Bucket{b}, name)
+}
+
+// snapshot makes one snapshot of some buckets.
+func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (string, error) {
+	var namespaces []string
+	for _, b := range buckets {
+		ns := namespaceOf(b.name)
+		if there, err := s.cat.HasNamespace(ctx, ns); err != nil || !there {
+			return "", notFound(errors.Join(err, icecat.ErrNotFound))
+		}
+		namespaces = append(namespaces, ns)
+		// Most is folded before appends have to wait, so that they wait for little: for
+		// rows that came since, so that no put is missing that another one followed.
+		if err := b.foldTails(ctx); err != nil {
+			return "", err
+		}
+	}
+	s.appending.Lock()
+	defer s.appending.Unlock()
+	for _, b := range buckets {
+		if err := b.foldTails(ctx); err != nil {
+			return "", err
+		}
+	}
+	for {
+		now, as := time.Now(), name
+		if as == "" {
+			as = now.UTC().Format("2006-01-02T15:04:05.000000Z")
+		}
+		made, err := s.cat.TakeSnapshot(ctx, namespaces, as, now)
+		switch {
+		case err != nil || made:
+			return as, err
+		case name != "":
+			return "", ErrExists
+		}
+		time.Sleep(time.Microsecond) // the name of this one was taken
+	}
+}
+
+// foldTails folds those tables of the bucket that have rows in the tail.
+func (b *Bucket) foldTails(ctx context.Context) error {
+	// The tail may have rows of tables that others renamed.
+	renamed, err := b.s.cat.Unlisted(ctx, namespaceOf(b.name))
+	if err != nil {
+		return err
+	}
+	for _, name := range renamed {
+		e, err := b.s.acquire(tableName{namespaceOf(b.name), name})
+		if err != nil {
+			return err
+		}
+		e.mu.Lock()
+		err = e.refresh(ctx)
+		e.mu.Unlock()
+		e.release()
+		if err != nil {
+			return err
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(foldWorkers)
+	for _, e := range b.s.withTail() {
+		if e.Namespace == namespaceOf(b.name) {
+			g.Go(func() error {
+				_, err := e.fold(ctx)
+				if err != nil {
+					err = &OpError{Op: "fold", Bucket: b.name, Table: e.Name, Err: err}
+				}
+				return err
+			})
+		}
+	}
+	return g.Wait()
+}
+
+// Snapshots returns the bucket's snapshots, oldest first.
+func (b *Bucket) Snapshots(ctx context.Context) (all []SnapshotInfo, _ error) {
+	found, err := b.s.cat.Snapshots(ctx, namespaceOf(b.name))
+	if err != nil {
+		return nil, &OpError{Op: "list snapshots", Bucket: b.name, Err: err}
+	}
+	for _, s := range found {
+		all = append(all, SnapshotInfo{b.name, s.Name, s.Made, s.Tables, s.Metadata})
+	}
+	return all, nil
+}
+
+// DeleteSnapshot deletes a snapshot; that it is missing is no error. Files that
+// nothing else needs are left to Expire.
+func (b *Bucket) DeleteSnapshot(ctx context.Context, name string) error {
+	return b.deleteSnapshots(ctx, &name)
+}
+
+// DeleteSnapshots deletes all snapshots of the bucket.
+func (b *Bucket) DeleteSnapshots(ctx context.Context) error { return b.deleteSnapshots(ctx, nil) }
+
+func (b *Bucket) deleteSnapshots(ctx context.Context, name *string) error {
+	if err := b.s.cat.DropSnapshots(ctx, namespaceOf(b.name), name); err != nil {
+		return &OpError{Op: "delete snapshots", Bucket: b.name, Err: err}
+	}
+	return nil
+}
+
+// pinned returns a table as the table's snapshot has it.
+func (t *Table) pinned(ctx context.Context) (*table.Table, error) {
+	l, err := t.b.s.cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)
+	if err != nil {
+		return nil, noSnapshot(err)
+	}
+	if t.location == "" {
+		t.location = l.Location
+	}
+	if l.Location != t.location {
+		return nil, &missing{"the snapshot was deleted and made anew"}
+	}
+	return t.b.s.cat.LoadAt(ctx, t.name.Namespace, t.name.Name, l.Location)
+}

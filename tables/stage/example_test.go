@@ -1,0 +1,114 @@
+package stage_test
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/stage"
+)
+
+//go:embed stage.go example_test.go
+var source embed.FS
+
+// A program of its own would not need Module.
+var partdVersion = stage.Module("github.com/go-partd/partd", "v0.1.0")
+
+func Example() {
+	dir, err := os.MkdirTemp("", "stage")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	raw := filepath.Join(dir, "words.txt")
+	if err := os.WriteFile(raw, []byte("the cat saw the cat"), 0o666); err != nil {
+		log.Fatal(err)
+	}
+
+	words := stage.New("words", func(_ context.Context, in *stage.Inputs) ([]string, error) {
+		fmt.Println("words runs")
+		b, err := os.ReadFile(in.Files()[0])
+		return strings.Fields(string(b)), err
+	}, stage.Files(raw), stage.Source(source), partdVersion, stage.Cache(true), stage.Codec("json", encode.JSON[[]string]()))
+
+	count := stage.New("count", func(_ context.Context, in *stage.Inputs) (map[string]int, error) {
+		fmt.Println("count runs")
+		all, err := words.Of(in)
+		counts := map[string]int{}
+		for _, w := range all {
+			counts[w]++
+		}
+		return counts, err
+	}, stage.From(words), stage.Source(source), partdVersion, stage.Cache(true), stage.Codec("json", encode.JSON[map[string]int]()))
+
+	results, err := stage.Open(filepath.Join(dir, "results"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer results.Close()
+	for range 2 {
+		counts, err := count.Run(context.Background(), results)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(counts)
+	}
+	// Output:
+	// words runs
+	// count runs
+	// map[cat:2 saw:1 the:2]
+	// map[cat:2 saw:1 the:2]
+}
+
+// Results in a store of tables, where tables are tables, for all to read.
+func ExampleOptions() {
+	dir, err := os.MkdirTemp("", "stage")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+	store, err := tables.Open(ctx, filepath.Join(dir, "tables"), &tables.Options{NoTail: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+	results, err := stage.Open(filepath.Join(dir, "work"), &stage.Options{Tables: store, Bucket: "stages"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer results.Close()
+	ten := stage.New("ten", func(context.Context, *stage.Inputs) (arrow.Table, error) {
+		return tableWith(1, 2, 3), nil
+	}, stage.Version("1"), stage.Cache(true))
+	plan := func() {
+		steps, err := ten.Plan(ctx, results)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s %s: %q\n", steps[0].Stage, steps[0].Action, steps[0].Why)
+	}
+	plan()
+	rows, err := ten.Run(ctx, results)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(rows.NumRows())
+	plan()
+	for info, err := range store.Bucket("stages").Tables(ctx, nil) {
+		fmt.Println(info.Rows, err)
+	}
+	// Output:
+	// ten runs: "it never ran"
+	// 3
+	// ten kept: ""
+	// 3 <nil>
+}

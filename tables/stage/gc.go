@@ -1,0 +1,115 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// GCOptions of GC. The zero value, and nil, remove what expired.
+type GCOptions struct {
+	TTL  time.Duration // results that were made as long ago go, too; 0: these stay
+	Live []Any         // the last stages of pipelines, whose present results stay, whatever their age
+}
+
+// GCResult is what GC did.
+type GCResult struct {
+	Removed int
+	Left    int
+}
+
+// GC removes results that expired, or are as old as a TTL says, but for the ancestors of
+// those that stay. It leaves what somebody computes or uses, and removes what was left by
+// those that were killed. The files of tables go by the Expire of their store.
+func (r *Results) GC(ctx context.Context, o *GCOptions) (done GCResult, err error) {
+	if o == nil {
+		o = &GCOptions{}
+	}
+	stay := map[string]bool{}
+	for _, last := range o.Live {
+		stages, err := r.keysOf(last.node())
+		if err != nil {
+			return done, err
+		}
+		for _, k := range stages {
+			stay[k.key] = true
+		}
+	}
+	all, err := r.keep.list(ctx)
+	if err != nil {
+		return done, err
+	}
+	old := func(i *Info) bool { return i.expired(r.now()) || o.TTL > 0 && r.now().Sub(i.Made) >= o.TTL }
+	for _, i := range all {
+		if stay[i.Key] || !old(i) {
+			stay[i.Key] = true
+			for _, key := range i.Needs {
+				stay[key] = true
+			}
+		}
+	}
+	for _, i := range all {
+		if !stay[i.Key] {
+			err := r.locked(ctx, i.Key, func() error {
+				now, err := r.keep.info(ctx, i.Key) // it may have been made anew meanwhile
+				if err != nil || now == nil || !old(now) {
+					return err
+				}
+				done.Removed++
+				return r.keep.remove(ctx, i.Key)
+			})
+			if err != nil {
+				return done, err
+			}
+		}
+	}
+	done.Left = len(all) - done.Removed
+	return done, r.sweepAll(ctx)
+}
+
+// locked calls f with the lock of a key, unless somebody else has it.
+func (r *Results) locked(ctx context.Context, key string, f func() error) error {
+	unlock, err := r.lock(ctx, key, false)
+	if unlock == nil || err != nil {
+		return err
+	}
+	return errors.Join(f(), unlock())
+}
+
+// sweepAll removes what was being made by those that died, files that no result has, and
+// their locks.
+func (r *Results) sweepAll(ctx context.Context) error {
+	for _, dir := range []string{tmpDir, filesDir, locksDir} {
+		entries, err := os.ReadDir(r.path(dir))
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			path := r.path(dir, e.Name())
+			if len(e.Name()) < keyLen { // of hashes
+				if i, err := e.Info(); err == nil && time.Since(i.ModTime()) > time.Hour {
+					_ = os.Remove(path) // another GC may have
+				}
+				continue
+			}
+			key := e.Name()[:keyLen]
+			err := r.locked(ctx, key, func() error { // which sweeps
+				i, err := r.keep.info(ctx, key)
+				if err != nil || dir != filesDir || i != nil && r.folder(i) == path {
+					return err
+				}
+				away, err := r.temp(key)
+				if err != nil {
+					return err
+				}
+				return errors.Join(os.Rename(path, filepath.Join(away, "old")), os.RemoveAll(away))
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

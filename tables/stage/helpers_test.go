@@ -1,0 +1,259 @@
+package stage_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/stage"
+)
+
+// ours stands for the root module, which has no version in these tests.
+var ours = stage.Module("github.com/go-partd/partd", "test")
+
+var numbers = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
+
+func tableWith(values ...int64) arrow.Table {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
+	b.Field(0).(*array.Int64Builder).AppendValues(values, nil)
+	return array.NewTableFromRecords(numbers, []arrow.RecordBatch{b.NewRecordBatch()})
+}
+
+func valuesOf(t arrow.Table) (values []int64) {
+	for _, c := range t.Column(0).Data().Chunks() {
+		values = append(values, c.(*array.Int64).Int64Values()...)
+	}
+	return values
+}
+
+// ran counts how often each stage ran.
+type ran struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (r *ran) add(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.n == nil {
+		r.n = map[string]int{}
+	}
+	r.n[name]++
+}
+
+// take returns the stages that ran since, and forgets them.
+func (r *ran) take() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(r.n)) {
+		all = append(all, fmt.Sprintf("%s %d", name, r.n[name]))
+	}
+	clear(r.n)
+	return strings.Join(all, ", ")
+}
+
+// recipe is what a pipeline depends on.
+type recipe struct {
+	ran    *ran
+	raw    string // a pattern
+	source fstest.MapFS
+	factor int64
+	keep   func(name string) bool
+	before func(name string) error
+}
+
+const code = `package p
+
+// load reads numbers.
+func load(x ...int) int { return x[0] /* the first */ }
+`
+
+func newRecipe(t testing.TB) *recipe {
+	t.Helper()
+	dir := t.TempDir()
+	for i := range 2 {
+		write(t, filepath.Join(dir, fmt.Sprintf("%d.txt", i)), fmt.Sprintf("%d\n%d\n", i, i+10))
+	}
+	source := fstest.MapFS{}
+	for _, name := range []string{"load", "double", "text", "last"} {
+		source[name+".go"] = &fstest.MapFile{Data: []byte(code)}
+	}
+	return &recipe{ran: &ran{}, raw: filepath.Join(dir, "*.txt"), source: source, factor: 2}
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *recipe) options(name string, more ...stage.Option) []stage.Option {
+	keep := r.keep == nil || r.keep(name)
+	return append(more, stage.Source(r.source, name+".go"), ours, stage.Cache(keep))
+}
+
+func (r *recipe) note(name string) error {
+	r.ran.add(name)
+	if r.before != nil {
+		return r.before(name)
+	}
+	return nil
+}
+
+type result struct {
+	Sum   int64
+	Files []string
+}
+
+// pipeline is load (a table) → double (a table) and text (files) → last (a value).
+func (r *recipe) pipeline() *stage.Stage[result] {
+	load := stage.New("load", func(_ context.Context, in *stage.Inputs) (arrow.Table, error) {
+		var values []int64
+		for _, f := range in.Files() {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				return nil, err
+			}
+			for _, word := range strings.Fields(string(b)) {
+				n, err := strconv.ParseInt(word, 10, 64)
+				if err != nil {
+					return nil, err
+				}
+				values = append(values, n)
+			}
+		}
+		return tableWith(values...), r.note("load")
+	}, r.options("load", stage.Files(r.raw))...)
+	double := stage.New("double", func(_ context.Context, in *stage.Inputs) (arrow.Table, error) {
+		t, err := load.Of(in)
+		if err != nil {
+			return nil, err
+		}
+		values := valuesOf(t)
+		for i := range values {
+			values[i] *= r.factor
+		}
+		return tableWith(values...), r.note("double")
+	}, r.options("double", stage.From(load), stage.Params(r.factor, map[string]any{"a": []int{1}}))...)
+	text := stage.New("text", func(_ context.Context, in *stage.Inputs) (stage.Folder, error) {
+		t, err := load.Of(in)
+		if err != nil {
+			return "", err
+		}
+		for _, v := range valuesOf(t) {
+			dir := filepath.Join(string(in.Dir()), strconv.FormatInt(v%10, 10))
+			if err := errors.Join(os.MkdirAll(dir, 0o777), os.WriteFile(filepath.Join(dir, fmt.Sprint(v)), []byte(fmt.Sprint(v)), 0o666)); err != nil {
+				return "", err
+			}
+		}
+		return in.Dir(), r.note("text")
+	}, append(r.options("text", stage.From(load)), stage.Cache(true))...)
+	return stage.New("last", func(_ context.Context, in *stage.Inputs) (result, error) {
+		doubled, err1 := double.Of(in)
+		folder, err2 := text.Of(in)
+		if err := errors.Join(err1, err2); err != nil {
+			return result{}, err
+		}
+		done := result{}
+		for _, v := range valuesOf(doubled) {
+			done.Sum += v
+		}
+		err := fs.WalkDir(os.DirFS(string(folder)), ".", func(path string, e fs.DirEntry, err error) error {
+			if err == nil && !e.IsDir() {
+				done.Files = append(done.Files, path)
+			}
+			return err
+		})
+		return done, errors.Join(err, r.note("last"))
+	}, r.options("last", stage.From(double, text), stage.Codec("json", encode.JSON[result]()))...)
+}
+
+const wanted = `{"Sum":44,"Files":["0/0","0/10","1/1","1/11"]}`
+
+func run(t testing.TB, r *stage.Results, s *stage.Stage[result]) string {
+	t.Helper()
+	got, err := s.Run(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func open(t testing.TB, dir string, o *stage.Options) *stage.Results {
+	t.Helper()
+	r, err := stage.Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// places are where results can be kept.
+var places = map[string]func(testing.TB) *stage.Options{
+	"directory": func(testing.TB) *stage.Options { return nil },
+	"dict":      func(testing.TB) *stage.Options { return &stage.Options{Store: partd.NewDict()} },
+	"log": func(t testing.TB) *stage.Options {
+		s, err := logstore.Open(t.TempDir(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return &stage.Options{Store: s}
+	},
+	"tables": func(t testing.TB) *stage.Options {
+		return &stage.Options{Tables: openTables(t, t.TempDir()), Bucket: "stages"}
+	},
+}
+
+func openTables(t testing.TB, dir string) *tables.Store {
+	t.Helper()
+	s, err := tables.Open(context.Background(), dir, &tables.Options{NoTail: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func plan(t testing.TB, r *stage.Results, s *stage.Stage[result]) string {
+	t.Helper()
+	steps, err := s.Plan(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, s := range steps {
+		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %s %s", s.Stage, s.Action, s.Why)))
+	}
+	return strings.Join(lines, "; ")
+}

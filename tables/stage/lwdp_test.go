@@ -1,0 +1,33 @@
+package stage_test
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/tables/internal/peers"
+)
+
+// The table of docs/stage.md says what lwdp does.
+func TestBesideLwdp(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/stage.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	_, table, _ := strings.Cut(string(page), "| what changes between two runs |")
+	for _, row := range regexp.MustCompile(`(?m)^\| ([^|]+) \| (right|wrong)\b`).FindAllStringSubmatch(table, -1) {
+		want = append(want, row[1]+": "+row[2])
+	}
+	cmd := exec.CommandContext(t.Context(), peers.Python(t, "lwdp"), "-W", "ignore", "testdata/cases.py", "lwdp.stage")
+	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if got := strings.TrimSpace(string(out)); err != nil || len(want) == 0 || got != strings.Join(want, "\n") {
+		t.Errorf("%v\n%s\nwant\n%s\n%s", err, got, strings.Join(want, "\n"), stderr.String())
+	}
+}

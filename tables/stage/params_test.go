@@ -1,0 +1,31 @@
+package stage
+
+import "testing"
+
+// Values of other types within an interface make another key.
+func TestParamTypes(t *testing.T) {
+	t.Parallel()
+	type count int
+	keys := map[string]any{}
+	r, err := Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for _, p := range []any{1, 1.0, int64(1), count(1)} {
+		for _, v := range []any{[]any{p}, map[string]any{"n": p, "m": "x"}} {
+			k, err := r.keyOf(&node{name: "x", version: "1", params: []any{v}, result: tableType}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := r.keyOf(&node{name: "x", version: "1", params: []any{v}, result: tableType}, nil)
+			if err != nil || again.key != k.key {
+				t.Errorf("%#v has two keys, %v", v, err)
+			}
+			if was, ok := keys[k.key]; ok {
+				t.Errorf("%#v of a %T has the key of %v", v, p, was)
+			}
+			keys[k.key] = v
+		}
+	}
+}

@@ -1,0 +1,192 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/tables"
+)
+
+// Options of Open. The zero value, and nil, keep results in the directory.
+type Options struct {
+	// Tables keeps results in a bucket of a store of tables: tables as such, others
+	// in tables of bytes. For several processes at a time it needs
+	// tables.Options.NoTail.
+	Tables *tables.Store
+	Bucket string // of Tables, which nothing else should use
+
+	// Store keeps results in a partd store, which must list and delete keys, in those
+	// that begin with "stage/". A value other than a table has at most
+	// partd.MaxValueLen bytes.
+	Store partd.Partd
+
+	// Parallel is how many stages run at a time; 0 is as many as there are processors.
+	Parallel int
+}
+
+// Results are what stages made. They are safe for concurrent use.
+type Results struct {
+	dir      string
+	keep     keep
+	local    partd.Partd // of the directory; nil: results are kept elsewhere
+	hashes   *hashes
+	parallel int
+	now      func() time.Time
+}
+
+// The directories of Results. All begin with a key.
+const (
+	filesDir = "files" // the folders that stages made: KEY-TIME
+	tmpDir   = "tmp"   // what is being made: KEY.RANDOM
+	locksDir = "locks" // a file for each key that somebody has the lock of
+)
+
+const keyLen = 64
+
+var errBusy = errors.New("somebody else has the lock")
+
+// Open opens a directory for results, and makes it where it is missing. Where results are
+// kept elsewhere it has what is being made, locks, hashes of raw files, and the files that
+// stages made.
+func Open(dir string, o *Options) (*Results, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	if o.Tables != nil && o.Store != nil {
+		return nil, errors.New("results are kept in Tables or in Store: give one of them")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &Results{dir: dir, parallel: o.Parallel, now: time.Now}
+	for _, name := range []string{filesDir, tmpDir, locksDir} {
+		if err := os.MkdirAll(r.path(name), 0o777); err != nil {
+			return nil, err
+		}
+	}
+	r.hashes = openHashes(r.path("hashes.json"))
+	if r.parallel <= 0 {
+		r.parallel = runtime.GOMAXPROCS(0)
+	}
+	switch {
+	case o.Tables != nil:
+		r.keep = &tableKeep{o.Tables, o.Tables.Bucket(o.Bucket)}
+	case o.Store != nil:
+		r.keep = &storeKeep{o.Store}
+	default:
+		if r.local, err = partd.OpenFile(r.path("results"), nil); err != nil {
+			return nil, err
+		}
+		r.keep = &storeKeep{r.local}
+	}
+	return r, nil
+}
+
+// Close closes the directory. What Options gave stays open.
+func (r *Results) Close() error {
+	if r.local == nil {
+		return nil
+	}
+	return partd.Close(context.Background(), r.local)
+}
+
+func (r *Results) path(names ...string) string {
+	return filepath.Join(append([]string{r.dir}, names...)...)
+}
+
+// Info describes a result that is kept.
+type Info struct {
+	Key     string            `json:"key"`
+	Stage   string            `json:"stage"`
+	Made    time.Time         `json:"made"`
+	Expires time.Time         `json:"expires,omitzero"` // zero: never
+	Parts   map[string]string `json:"parts"`            // what the key is made of, most by their hashes
+	Needs   []string          `json:"needs"`            // the keys of all ancestors
+}
+
+func (i *Info) expired(now time.Time) bool { return !i.Expires.IsZero() && !now.Before(i.Expires) }
+
+// List returns what is kept, in no order.
+func (r *Results) List(ctx context.Context) ([]*Info, error) { return r.keep.list(ctx) }
+
+// keep is where results are kept, each as a table. Who puts or removes has the lock of
+// the key.
+type keep interface {
+	// info returns nil where nothing is kept.
+	info(ctx context.Context, key string) (*Info, error)
+	// load returns an error that wraps fs.ErrNotExist where nothing is kept.
+	load(ctx context.Context, key string) (arrow.Table, error)
+	// put keeps a table, in place of what there is.
+	put(ctx context.Context, i *Info, t arrow.Table) error
+	list(ctx context.Context) ([]*Info, error)
+	remove(ctx context.Context, key string) error
+	// lock waits, and excludes those who do not share the directory.
+	lock(ctx context.Context, key string) (unlock func() error, err error)
+}
+
+// lock takes the lock of a key, waits for it or returns nil, and removes what was left
+// of those who had it before.
+func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func() error, err error) {
+	local, err := r.flock(ctx, key, true, wait)
+	if local == nil || err != nil {
+		return nil, err
+	}
+	if !wait {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, time.Second, errBusy)
+		defer cancel()
+	}
+	other, err := r.keep.lock(ctx, key)
+	if errors.Is(context.Cause(ctx), errBusy) && other == nil {
+		return nil, local()
+	}
+	if err != nil {
+		return nil, errors.Join(err, local())
+	}
+	unlock = func() error { return errors.Join(other(), local()) }
+	if err := r.sweep(key); err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	return unlock, nil
+}
+
+// flock takes the lock of a key among the processes that share the directory; the system
+// frees it when one dies. It returns nil where others have it and wait is not set.
+func (r *Results) flock(ctx context.Context, key string, exclusive, wait bool) (unlock func() error, err error) {
+	path := r.path(locksDir, key)
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		l := vfs.OS{}.NewLock(path)
+		got, err := l.TryLock(exclusive)
+		if got && err == nil && isAt(l, path) {
+			if !exclusive { // others may share it
+				return l.Unlock, nil
+			}
+			return func() error { return errors.Join(os.Remove(path), l.Unlock()) }, nil
+		}
+		if err = errors.Join(err, l.Unlock()); err != nil || !got && !wait {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// isAt reports whether a locked file still has its name: who had the lock before may have
+// removed it.
+func isAt(l vfs.Lock, path string) bool {
+	mine, err := l.Info()
+	there, err2 := vfs.OS{}.Info(path)
+	return err == nil && err2 == nil && mine.SameFile(there)
+}

@@ -1,0 +1,266 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"golang.org/x/sync/errgroup"
+)
+
+// attempts is how often a result is asked for that goes while it is loaded.
+const attempts = 10
+
+// run is one run of a pipeline.
+type run struct {
+	*Results
+	works map[*node]*work
+	slots chan struct{}
+
+	mu      sync.Mutex
+	unlocks []func() error // of folders that are used
+}
+
+// work is a stage in a run.
+type work struct {
+	*keyed
+	once    sync.Once
+	value   any
+	expires time.Time // when what is made of value expires; zero: never
+	err     error
+}
+
+// Run returns the stage's result: what is kept, or what it makes, for which it runs
+// those of its ancestors whose results are needed and not kept. After an error of one,
+// the context of the others is cancelled. An error of a stage is a [*Error], which wraps
+// what the function returned.
+func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
+	stages, err := r.keysOf(s.n)
+	if err != nil {
+		return t, err
+	}
+	x := &run{Results: r, works: map[*node]*work{}, slots: make(chan struct{}, r.parallel)}
+	for _, k := range stages {
+		x.works[k.node] = &work{keyed: k, err: &Error{"run", k.name, errors.New("it ended its goroutine")}}
+	}
+	defer func() {
+		for _, unlock := range x.unlocks {
+			err = errors.Join(err, unlock())
+		}
+	}()
+	w := x.result(ctx, s.n)
+	t, _ = w.value.(T) // nil, where T is an interface
+	return t, w.err
+}
+
+// result returns a stage's work once it is done.
+func (x *run) result(ctx context.Context, n *node) *work {
+	w := x.works[n]
+	w.once.Do(func() {
+		if w.err = nil; n.cache {
+			w.err = x.kept(ctx, w)
+		} else {
+			w.value, w.expires, w.err = x.compute(ctx, w, "")
+		}
+	})
+	return w
+}
+
+// kept takes what is kept, and makes it first where it is not.
+func (x *run) kept(ctx context.Context, w *work) error {
+	for range attempts {
+		if err := x.load(ctx, w); err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return wrap("keep", w, err)
+		}
+		if err := x.make(ctx, w); err != nil {
+			return wrap("keep", w, err)
+		}
+	}
+	return wrap("keep", w, errors.New("what is kept is gone again and again: is its TTL shorter than reading it takes, or another program removing it?"))
+}
+
+// wrap says which stage failed, unless that is said.
+func wrap(op string, w *work, err error) error {
+	var said *Error
+	if err == nil || errors.As(err, &said) {
+		return err
+	}
+	return &Error{op, w.name, err}
+}
+
+// valid returns the info of a result that counts, or an error that wraps fs.ErrNotExist.
+func (x *run) valid(ctx context.Context, w *work) (*Info, error) {
+	i, err := x.keep.info(ctx, w.key)
+	if err == nil && (i == nil || i.expired(x.now())) {
+		err = fs.ErrNotExist
+	}
+	return i, err
+}
+
+// load takes a result that is kept.
+func (x *run) load(ctx context.Context, w *work) error {
+	if w.result == folderType {
+		return x.loadFolder(ctx, w)
+	}
+	i, err := x.valid(ctx, w)
+	if err != nil {
+		return err
+	}
+	w.expires = i.Expires
+	t, err := x.keep.load(ctx, w.key)
+	if err != nil || w.codec == nil {
+		w.value = t
+		return err
+	}
+	b, err := bytesOf(t)
+	if err == nil {
+		w.value, err = w.codec.decode(b)
+	}
+	return err
+}
+
+// loadFolder takes files, which nobody removes while this run lasts.
+func (x *run) loadFolder(ctx context.Context, w *work) error {
+	unlock, err := x.flock(ctx, w.key, false, true)
+	if err != nil {
+		return err
+	}
+	i, err := x.valid(ctx, w)
+	if err == nil {
+		_, err = os.Stat(x.folder(i))
+	}
+	if err != nil {
+		return errors.Join(err, unlock())
+	}
+	w.value, w.expires = Folder(x.folder(i)), i.Expires
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.unlocks = append(x.unlocks, unlock)
+	return nil
+}
+
+// make computes a result and keeps it, unless somebody else did meanwhile.
+func (x *run) make(ctx context.Context, w *work) (err error) {
+	unlock, err := x.lock(ctx, w.key, true)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, x.sweep(w.key))
+		}
+		err = errors.Join(err, unlock())
+	}()
+	i, err := x.valid(ctx, w)
+	if err == nil {
+		if err = x.fetch(ctx, w, i); err == nil {
+			return nil
+		}
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	folder := ""
+	if w.result == folderType {
+		if folder, err = x.temp(w.key); err != nil {
+			return err
+		}
+	}
+	value, expires, err := x.compute(ctx, w, folder)
+	if err != nil {
+		return err
+	}
+	i = &Info{Key: w.key, Stage: w.name, Made: x.now().UTC(), Expires: expires, Parts: w.parts, Needs: w.needs}
+	t, err := x.packed(w, value, folder)
+	if err == nil && folder != "" {
+		err = x.place(i, folder)
+	}
+	if err != nil {
+		return err
+	}
+	return x.keep.put(ctx, i, t)
+}
+
+// fetch copies files that are kept elsewhere. Of those of the directory that are gone, the
+// error wraps fs.ErrNotExist.
+func (x *run) fetch(ctx context.Context, w *work, i *Info) error {
+	if w.result != folderType {
+		return nil
+	}
+	if x.local != nil {
+		_, err := os.Stat(x.folder(i))
+		return err
+	}
+	t, err := x.keep.load(ctx, w.key)
+	if err != nil {
+		return err
+	}
+	archive, err := bytesOf(t)
+	if err != nil {
+		return err
+	}
+	return x.unpack(i, archive)
+}
+
+// packed makes of what a stage returned the table that is kept.
+func (x *run) packed(w *work, value any, folder string) (arrow.Table, error) {
+	switch {
+	case w.result == tableType && value == nil:
+		return nil, errors.New("it returned no table: return one without rows")
+	case w.result == tableType:
+		return value.(arrow.Table), nil
+	case w.result == folderType && value != Folder(folder):
+		return nil, fmt.Errorf("it returned the folder %q: make the files in Inputs.Dir, and return that", value)
+	case w.result == folderType && x.local != nil:
+		return bytesTable(nil), nil
+	}
+	encode := func(any) ([]byte, error) { return pack(folder) }
+	if w.codec != nil {
+		encode = w.codec.encode
+	}
+	b, err := encode(value)
+	return bytesTable(b), err
+}
+
+// compute runs a stage on the results of its ancestors. What it makes expires with the
+// first of them.
+func (x *run) compute(ctx context.Context, w *work, folder string) (value any, expires time.Time, err error) {
+	g, above := errgroup.WithContext(ctx)
+	for _, a := range w.above {
+		g.Go(func() error { return x.result(above, a).err })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, expires, err
+	}
+	in := &Inputs{files: slices.Clone(w.files), folder: folder, values: map[*node]any{}}
+	for _, a := range w.above {
+		in.values[a] = x.works[a].value
+		expires = earlier(expires, x.works[a].expires)
+	}
+	select {
+	case <-ctx.Done():
+		return nil, expires, wrap("run", w, context.Cause(ctx))
+	case x.slots <- struct{}{}:
+	}
+	defer func() { <-x.slots }()
+	if w.ttl > 0 {
+		expires = earlier(expires, x.now().Add(w.ttl).UTC())
+	}
+	if value, err = w.run(ctx, in); err == nil {
+		err = w.unchanged()
+	}
+	return value, expires, wrap("run", w, err)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}

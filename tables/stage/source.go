@@ -1,0 +1,170 @@
+package stage
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"hash"
+	"io"
+	"io/fs"
+	"path"
+	"reflect"
+	"runtime/debug"
+	"slices"
+	"strings"
+)
+
+// source is files of code.
+type source struct {
+	files    fs.FS
+	patterns []string
+}
+
+// Source is the code of a stage: files that the program embeds by go:embed, all but
+// tests, or those that patterns match as [io/fs.Glob] has them. Go is hashed as a syntax
+// tree, without comments and white space, but with directives such as //go:embed; other
+// files as they are. With it go the versions of Go, and of the program's other modules.
+func Source(files fs.FS, patterns ...string) Option {
+	return func(n *node) { n.sources = append(n.sources, source{files, patterns}) }
+}
+
+// Version stands for the code of a stage: who changes the code gives it another.
+func Version(v string) Option { return func(n *node) { n.version = v } }
+
+// Module says which version a module is of that has none, since a directory stands in
+// for it (replace in go.mod, or a workspace). The program of a test lists no modules: it
+// has to say of github.com/go-partd/partd which it is, and others are not known.
+func Module(path, version string) Option { return func(n *node) { n.modules[path] = version } }
+
+// digest hashes words, each with its length.
+type digest struct{ hash.Hash }
+
+func newDigest(words ...string) digest {
+	d := digest{sha256.New()}
+	d.add(words...)
+	return d
+}
+
+func (d digest) add(words ...string) {
+	for _, w := range words {
+		fmt.Fprintf(d, "%d:%s", len(w), w)
+	}
+}
+
+func (d digest) sum() string { return hex.EncodeToString(d.Sum(nil)) }
+
+// hash hashes the files' names and code.
+func (s source) hash(d digest) error {
+	var names []string
+	for _, p := range s.patterns {
+		found, err := fs.Glob(s.files, p)
+		if err == nil && len(found) == 0 {
+			err = fs.ErrNotExist
+		}
+		if err != nil {
+			return fmt.Errorf("source %s: %w", p, err)
+		}
+		names = append(names, found...)
+	}
+	if s.patterns == nil {
+		err := fs.WalkDir(s.files, ".", func(name string, e fs.DirEntry, err error) error {
+			if err == nil && !e.IsDir() && !strings.HasSuffix(name, "_test.go") {
+				names = append(names, name)
+			}
+			return err
+		})
+		if err != nil || len(names) == 0 {
+			return errors.Join(errors.New("source: there are no files"), err)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		text, err := fs.ReadFile(s.files, name)
+		if d.add(name); err == nil && path.Ext(name) == ".go" {
+			err = hashGo(d, name, text)
+		} else {
+			d.add(string(text))
+		}
+		if err != nil {
+			return fmt.Errorf("source: %w", err)
+		}
+	}
+	return nil
+}
+
+// hashGo hashes a file's syntax tree, and of its comments those that mean something.
+func hashGo(d digest, name string, text []byte) error {
+	f, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return err
+	}
+	cgo := slices.ContainsFunc(f.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"C"` })
+	for _, group := range f.Comments {
+		for _, c := range group.List {
+			if cgo || strings.HasPrefix(c.Text, "//go:") {
+				d.add(c.Text)
+			}
+		}
+	}
+	f.Comments = nil
+	hashTree(d, reflect.ValueOf(f))
+	return nil
+}
+
+// hashTree hashes a tree. Of positions it hashes whether there is one, which tells
+// f(a...) from f(a), and an alias from a type.
+func hashTree(w io.Writer, v reflect.Value) {
+	switch t := v.Type(); {
+	case t == reflect.TypeFor[*ast.CommentGroup]() || v.Kind() == reflect.Map: // maps are of scopes, and nil
+	case t == reflect.TypeFor[token.Pos]():
+		fmt.Fprintf(w, "%t,", v.Int() != int64(token.NoPos))
+	case (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) && !v.IsNil():
+		hashTree(w, v.Elem())
+	case v.Kind() == reflect.Struct:
+		fmt.Fprint(w, t.Name(), "{")
+		for _, field := range v.Fields() {
+			hashTree(w, field)
+		}
+		fmt.Fprint(w, "}")
+	case v.Kind() == reflect.Slice:
+		fmt.Fprint(w, v.Len(), ":")
+		for i := range v.Len() {
+			hashTree(w, v.Index(i))
+		}
+	default:
+		fmt.Fprintf(w, "%q,", fmt.Sprint(v))
+	}
+}
+
+// ownModule is imported here, so that every program that lists its modules has it.
+const ownModule = "github.com/go-partd/partd"
+
+// hashModules hashes the versions of Go and of the other modules of the program.
+func hashModules(declared map[string]string) (string, error) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "", errors.New("the program does not say which modules it is built of: give the stage Version instead of Source")
+	}
+	d := newDigest(info.GoVersion, declared[ownModule])
+	listed := declared[ownModule] != ""
+	for _, m := range info.Deps {
+		listed = listed || m.Path == ownModule
+		used := m
+		if m.Replace != nil {
+			used = m.Replace
+		}
+		v, ok := declared[m.Path]
+		if !ok && (used.Version == "" || used.Version == "(devel)") {
+			return "", fmt.Errorf("the module %s has no version, since a directory stands in for it: give the stage Module(%q, …)", m.Path, m.Path)
+		}
+		d.add(m.Path, v, used.Path, used.Version, used.Sum)
+	}
+	if !listed {
+		return "", fmt.Errorf("the program does not list its modules, as those of tests do not: give the stage Version instead of Source, or Module(%q, …)", ownModule)
+	}
+	return d.sum(), nil
+}

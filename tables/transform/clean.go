@@ -1,0 +1,142 @@
+package transform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// Clean leaves out rows of a table. In the source itself, rows that are put while
+// it runs stay, too.
+func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (Result, error) {
+	r, err := clean(ctx, s, o)
+	return r, opError("clean", o.Source, err)
+}
+
+func clean(ctx context.Context, s *tables.Store, o *CleanOptions) (Result, error) {
+	if o.Target != nil && *o.Target != o.Source {
+		table, err := s.Bucket(o.Source.Bucket).Table(ctx, o.Source.Name)
+		if err != nil {
+			return Result{}, err
+		}
+		return cleaned(ctx, s, o, table, *o.Target, o.Mode, nil)
+	}
+	for range mostAttempts { // who replaces the table meanwhile, or compacts it, comes first
+		r, err := cleanItself(ctx, s, o)
+		if !errors.Is(err, tables.ErrConflict) {
+			return r, err
+		}
+	}
+	return Result{}, tables.ErrConflict
+}
+
+// cleanItself replaces the rows of the newest version.
+func cleanItself(ctx context.Context, s *tables.Store, o *CleanOptions) (Result, error) {
+	from := o.Source
+	if _, err := s.Fold(ctx, &tables.MaintainOptions{Bucket: &from.Bucket, Tables: []string{from.Name}}); err != nil {
+		return Result{}, err
+	}
+	table, err := s.Bucket(from.Bucket).Table(ctx, from.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	info, err := table.Info(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	if info.Version > 0 { // without a version there are no rows, and what is asked for is checked alone
+		if table, err = s.Bucket(from.Bucket).Table(ctx, from.Name, tables.AtVersion(info.Version)); err != nil {
+			return Result{}, err
+		}
+	}
+	return cleaned(ctx, s, o, table, from, tables.Replace, &info.Version)
+}
+
+// cleaned puts the rows of a table, or of a version of it, that are kept.
+func cleaned(ctx context.Context, s *tables.Store, o *CleanOptions, table *tables.Table, to TableName, m tables.PutMode, version *tables.Version) (Result, error) {
+	schema, err := table.Schema(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := exact(schema.Fields()...); err != nil {
+		return Result{}, err
+	}
+	sql, err := cleaning(schema, o)
+	if err != nil {
+		return Result{}, err
+	}
+	info, err := table.Info(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	q, p := &tables.QueryOptions{Bucket: o.Source.Bucket}, &tables.PutOptions{Over: version}
+	if version != nil && *version > 0 {
+		q.At = tables.AtVersion(*version)
+	}
+	rows, err := s.Query(ctx, sql, q)
+	if err != nil {
+		return Result{}, err
+	}
+	r := restored(rows, schema)
+	defer r.Release()
+	if version != nil && *version == 0 {
+		return Result{}, nil
+	}
+	n, err := put(ctx, s, r, to, m, p)
+	return Result{info.Rows, n}, err
+}
+
+// cleaning is the statement for the rows that are kept. Of those that the
+// conditions keep, the first ones are told by their number, since a table's rows
+// have an order.
+func cleaning(schema *arrow.Schema, o *CleanOptions) (string, error) {
+	var conditions []string
+	if o.Where != "" {
+		conditions = append(conditions, "("+o.Where+"\n)") // what ends in a comment ends before
+	}
+	dropped := o.DropNulls
+	if o.DropAnyNull {
+		dropped = nil
+		for _, f := range schema.Fields() {
+			dropped = append(dropped, f.Name)
+		}
+	}
+	for _, name := range dropped {
+		f, err := field(schema, name)
+		if err != nil {
+			return "", err
+		}
+		c := quote(name) + " IS NOT NULL"
+		if arrow.IsFloating(f.Type.ID()) {
+			c += " AND NOT isnan(" + quote(name) + ")"
+		}
+		conditions = append(conditions, c)
+	}
+	if len(conditions) == 0 && len(o.KeepFirstOf) == 0 {
+		return "", errors.New("there is nothing to leave out: give a condition, columns without nulls, or columns whose first row is kept")
+	}
+	sql := "SELECT * FROM " + quote(o.Source.Name)
+	if len(conditions) > 0 {
+		sql += " WHERE " + strings.Join(conditions, " AND ")
+	}
+	if len(o.KeepFirstOf) == 0 {
+		return sql, nil
+	}
+	for _, name := range o.KeepFirstOf {
+		if _, err := field(schema, name); err != nil {
+			return "", err
+		}
+	}
+	number := "number"
+	for schema.HasField(number) {
+		number += "_"
+	}
+	// The keys alone are grouped, and the rows read again: they are more.
+	rows := fmt.Sprintf("(SELECT *, row_number() OVER () AS %s FROM (%s))", number, sql)
+	return fmt.Sprintf("SELECT * EXCLUDE (%[1]s) FROM %[2]s WHERE %[1]s IN (SELECT min(%[1]s) FROM %[2]s GROUP BY %[3]s)", number, rows, quoteAll(o.KeepFirstOf)), nil
+}

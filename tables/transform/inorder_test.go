@@ -1,0 +1,101 @@
+package transform_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/transform"
+)
+
+// A table with a time column is resampled in order, without SQL, to what SQL makes
+// of the same rows: with gaps, nulls, NaNs, several batches and a tail.
+func TestResampleInOrder(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, unit := range []arrow.TimeUnit{arrow.Nanosecond, arrow.Microsecond, arrow.Second} {
+		schema := arrow.NewSchema([]arrow.Field{{Name: "t", Type: &arrow.TimestampType{Unit: unit}}, {Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true}}, nil)
+		var all []arrow.RecordBatch
+		second := int64(1e9 / unit.Multiplier())
+		for range 3 {
+			b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+			for range 5_000 {
+				at := -1e5*second + random.Int64N(3e5)*second
+				if random.IntN(10) == 0 { // far from the others: gaps of more bins than a batch has
+					at = 3e5*second + random.Int64N(2e5)*second
+				}
+				b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(at))
+				switch x := b.Field(1).(*array.Float64Builder); random.IntN(8) {
+				case 0:
+					x.AppendNull()
+				case 1:
+					x.Append(math.NaN())
+				default:
+					x.Append(float64(random.IntN(1000)) / 4) // so that sums are exact in any order
+				}
+			}
+			all = append(all, b.NewRecordBatch())
+		}
+		engine, plain := newStore(t), withoutSQL(t)
+		for _, s := range []*tables.Store{engine, plain} {
+			for _, b := range all {
+				r, _ := array.NewRecordReader(schema, []arrow.RecordBatch{b})
+				o := &tables.PutOptions{}
+				if s == plain {
+					o.Settings = &tables.Settings{Time: "t"}
+				}
+				if _, err := s.Bucket("").Put(t.Context(), "in", r, tables.Append, o); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, rule := range []string{"7s", "90min"} {
+			functions := []string{"mean", "sum", "min", "max", "count", "size"} // first and last: among equal times each table has an order of its own
+			o := transform.ResampleOptions{Rule: rule, Functions: functions}
+			want, wantTypes := resampled(t, engine, o)
+			if unit == arrow.Second { // which is left to SQL
+				o.Source, o.Target, o.TimeColumn = named("in"), named("out"), "t"
+				if _, err := transform.Resample(t.Context(), plain, &o); err == nil {
+					t.Error("times in seconds were resampled without SQL")
+				}
+				continue
+			}
+			got, types := resampled(t, plain, o)
+			if got != want || types != wantTypes {
+				t.Errorf("%v, %s: %d and %d bytes of rows differ, or %s and %s", unit, rule, len(got), len(want), types, wantTypes)
+			}
+		}
+	}
+	s := withoutSQL(t)
+	x := rows(t, `[{"t":"2026-01-01 00:00:03Z","x":2},{"t":"2026-01-01 00:00:01Z","x":null},{"t":"2026-01-01 00:00:02Z","x":9},{"t":"2026-01-01 00:00:29Z","x":-1},{"t":"2026-01-01 00:00:05Z","x":4}]`,
+		stamps(arrow.Microsecond, "Europe/Berlin"), arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float64})
+	in, _ := array.NewRecordReader(x.Schema(), []arrow.RecordBatch{x})
+	if _, err := s.Bucket("").Put(t.Context(), "in", in, tables.Append, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := resampled(t, s, transform.ResampleOptions{Rule: "10s", Functions: []string{"ohlc", "first", "last"}})
+	want := `{"t":"2026-01-01T01:00:00+01:00","x_close":4,"x_first":9,"x_high":9,"x_last":4,"x_low":2,"x_open":9},` +
+		`{"t":"2026-01-01T01:00:10+01:00","x_close":null,"x_first":null,"x_high":null,"x_last":null,"x_low":null,"x_open":null},` +
+		`{"t":"2026-01-01T01:00:20+01:00","x_close":-1,"x_first":-1,"x_high":-1,"x_last":-1,"x_low":-1,"x_open":-1}`
+	if got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+func withoutSQL(t *testing.T) *tables.Store {
+	t.Helper()
+	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}

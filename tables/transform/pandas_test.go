@@ -1,0 +1,230 @@
+package transform_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/peers"
+	"github.com/go-partd/partd/tables/transform"
+)
+
+// rules with about how long their bins are.
+var rules = map[string]time.Duration{
+	"ns": 1, "7ns": 7, "250us": 250e3, "1500us": 1500e3, "37ms": 37e6, "500ms": 500e6,
+	"s": 1e9, "10s": 10e9, "90s": 90e9, "5min": 300e9, "7min": 420e9, "1h30min": 5400e9, "h": 3600e9, "5h": 5 * 3600e9,
+	"0.5h": 1800e9, "24h": days(1), "36h": days(1), "D": days(1), "2D": days(2), "5D": days(5),
+	"W": days(7), "W-MON": days(7), "W-TUE": days(7), "W-WED": days(7), "W-THU": days(7), "W-FRI": days(7), "W-SAT": days(7), "2W-WED": days(14), "3W": days(21),
+	"ME": days(30), "2ME": days(60), "5ME": days(150), "MS": days(30), "2MS": days(60), "7MS": days(210),
+	"QE": days(90), "QE-JAN": days(90), "QE-FEB": days(90), "2QE-NOV": days(180), "QS": days(90), "QS-FEB": days(90), "3QS-NOV": days(270),
+	"YE": days(365), "YE-JUN": days(365), "2YE": days(730), "YS": days(365), "YS-APR": days(365), "3YS": days(1095),
+}
+
+func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
+
+var zones = []string{"", "", "UTC", "Europe/Berlin", "America/New_York", "America/Havana", "America/Sao_Paulo", "Asia/Kolkata", "Australia/Lord_Howe", "+05:30"}
+
+var (
+	ofNumbers = []string{"mean", "sum", "min", "max", "first", "last", "count", "median", "std", "var", "sem", "prod", "size", "ohlc", "nunique"}
+	ofAny     = []string{"first", "last", "count", "nunique", "size", "min", "max"}
+)
+
+// series makes rows with times out of order, twice, none, with gaps, and about
+// where days and bins begin.
+func series(random *rand.Rand, zone string, unit arrow.TimeUnit, step time.Duration) arrow.RecordBatch {
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "t", Type: &arrow.TimestampType{Unit: unit, TimeZone: zone}, Nullable: true},
+		{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+		{Name: "i", Type: arrow.PrimitiveTypes.Int32, Nullable: true},
+		{Name: "b", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
+		{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
+	}, nil)
+	location, err := schema.Field(0).Type.(*arrow.TimestampType).GetZone()
+	if err != nil {
+		panic(err)
+	}
+	span := step * min(time.Duration(1+random.IntN(200)), 80*days(365)/step)
+	first := 1970
+	if zone == "Australia/Lord_Howe" {
+		first = 1982 // before, pandas goes on by an hour where clocks did by half of one
+	}
+	start := time.Date(first+random.IntN(2030-first), time.Month(1+random.IntN(12)), 1+random.IntN(28), 0, 0, 0, 0, location)
+	if random.IntN(3) > 0 {
+		start = start.Add(time.Duration(random.Int64N(int64(days(1)))))
+	}
+	if step < time.Second && random.IntN(2) > 0 {
+		start = start.Add(-span / 2)
+	}
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer b.Release()
+	last := start
+	for range 1 + random.IntN(120) {
+		at := start.Add(time.Duration(random.Int64N(int64(span) + 1)))
+		switch local := at.In(location); random.IntN(8) {
+		case 0:
+			at = last
+		case 1:
+			if step >= days(1) {
+				at = time.Date(local.Year(), local.Month(), local.Day(), 0, 0, 0, 0, location)
+			}
+		case 2:
+			at = at.Truncate(step)
+		case 3:
+			if step >= days(1) {
+				at = time.Date(local.Year(), local.Month(), 1, 0, 0, -random.IntN(2), 0, location)
+			}
+		}
+		last = at
+		if random.IntN(20) == 0 {
+			b.Field(0).AppendNull()
+		} else {
+			v, err := arrow.TimestampFromTime(at.UTC(), unit)
+			if err != nil {
+				panic(err)
+			}
+			if zone == "" {
+				v, _ = arrow.TimestampFromTime(at, unit)
+			}
+			b.Field(0).(*array.TimestampBuilder).Append(v)
+		}
+		switch f := b.Field(1).(*array.Float64Builder); random.IntN(12) {
+		case 0:
+			f.AppendNull()
+		case 1:
+			f.Append(math.NaN())
+		case 2:
+			f.Append(math.Inf(1 - 2*random.IntN(2)))
+		default:
+			f.Append(random.NormFloat64())
+		}
+		switch i := b.Field(2).(*array.Int32Builder); random.IntN(6) {
+		case 0:
+			i.AppendNull()
+		default:
+			i.Append(int32(random.IntN(12) - 3))
+		}
+		b.Field(3).(*array.BooleanBuilder).Append(random.IntN(2) > 0)
+		switch s := b.Field(4).(*array.StringBuilder); random.IntN(6) {
+		case 0:
+			s.AppendNull()
+		default:
+			s.Append(fmt.Sprint("s", random.IntN(5)))
+		}
+	}
+	return b.NewRecordBatch()
+}
+
+// writeArrow writes batches for pyarrow.
+func writeArrow(t *testing.T, path string, schema *arrow.Schema, batches ...arrow.RecordBatch) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // Python reads it
+	w := ipc.NewWriter(f, ipc.WithSchema(schema))
+	for _, b := range batches {
+		if err := w.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Every rule and function gives what pandas gives, on series that are others with
+// each PARTD_RESAMPLE_SEED; PARTD_RESAMPLE_ROUNDS are how many there are of a rule.
+func TestResampleLikePandas(t *testing.T) {
+	python := peers.Python(t, "pandas")
+	seed, rounds := uint64(time.Now().UnixNano()), 2
+	if n, err := strconv.ParseUint(os.Getenv("PARTD_RESAMPLE_SEED"), 10, 64); err == nil {
+		seed = n
+	}
+	if n, err := strconv.Atoi(os.Getenv("PARTD_RESAMPLE_ROUNDS")); err == nil {
+		rounds = n
+	}
+	t.Logf("PARTD_RESAMPLE_SEED=%d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	s, dir := newStore(t), t.TempDir()
+	var cases []map[string]any
+	for _, rule := range slices.Sorted(maps.Keys(rules)) {
+		step := rules[rule]
+		for range rounds {
+			zone, unit := zones[random.IntN(len(zones))], arrow.TimeUnit(random.IntN(4))
+			if step < time.Second {
+				unit = max(unit, arrow.Microsecond)
+			}
+			if step < time.Microsecond {
+				unit = arrow.Nanosecond
+			}
+			if step < time.Microsecond {
+				zone = "" // SQL has no such times
+			}
+			batch := series(random, zone, unit, step)
+			functions, columns := ofNumbers, []string{"f", "i", "b"}
+			switch random.IntN(4) {
+			case 0:
+				functions, columns = ofAny, []string{"f", "i", "b", "s"}
+			case 1:
+				functions = []string{ofNumbers[random.IntN(len(ofNumbers))]}
+			}
+			// Some rows are in a file, some in the tail.
+			at := random.Int64N(batch.NumRows() + 1)
+			put(t, s, "in", tables.Replace, batch.NewSlice(0, at))
+			put(t, s, "in", tables.Append, batch.NewSlice(at, batch.NumRows()))
+			r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{
+				Source: transform.TableName{Name: "in"}, Target: transform.TableName{Name: "out"}, Rule: rule, TimeColumn: "t",
+				Functions: functions, Columns: columns, Mode: tables.Replace,
+			})
+			if err != nil {
+				t.Fatalf("%s of %s %v %v: %v\n%v", rule, zone, unit, functions, err, batch)
+			}
+			if r.SourceRows != batch.NumRows() {
+				t.Errorf("%+v of %d rows", r, batch.NumRows())
+			}
+			schema, out := scan(t, s, "out")
+			n := len(cases)
+			source := batch
+			if len(columns) == 3 {
+				source = array.NewRecordBatch(arrow.NewSchema(batch.Schema().Fields()[:4], nil), batch.Columns()[:4], batch.NumRows())
+			}
+			writeArrow(t, filepath.Join(dir, fmt.Sprint(n, ".arrow")), source.Schema(), source)
+			writeArrow(t, filepath.Join(dir, fmt.Sprint(n, ".out.arrow")), schema, out...)
+			cases = append(cases, map[string]any{"rule": rule, "zone": zone, "unit": unit.String(), "functions": functions})
+		}
+	}
+	text, err := json.Marshal(cases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "cases.json"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), python, "-W", "ignore", filepath.Join("testdata", "resample_peer.py"), dir).CombinedOutput()
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if err != nil || len(lines) > 1 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	var compared, refused int
+	if _, err := fmt.Sscanf(lines[len(lines)-1], "%d compared, %d refused", &compared, &refused); err != nil || refused > len(cases)/4 || compared+refused != len(cases) {
+		t.Error(lines[len(lines)-1], len(cases))
+	}
+	t.Log(lines[len(lines)-1])
+}

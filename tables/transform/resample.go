@@ -1,0 +1,282 @@
+package transform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+)
+
+// Resample puts the rows of a statement, or an aggregate of the source's rows for
+// each bin of time, as pandas' resample does.
+func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (Result, error) {
+	r, err := resample(ctx, s, o)
+	return r, opError("resample", o.Source, err)
+}
+
+func resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (Result, error) {
+	source, err := schemaOf(ctx, s, o.Source)
+	if err != nil {
+		return Result{}, err
+	}
+	if o.SQL != "" {
+		if o.Rule != "" || o.TimeColumn != "" || len(o.Functions) > 0 || o.Columns != nil {
+			return Result{}, errors.New("a statement of SQL and a rule with its functions exclude each other")
+		}
+		r, err := s.Query(ctx, o.SQL, &tables.QueryOptions{Bucket: o.Source.Bucket})
+		if err != nil {
+			return Result{}, err
+		}
+		defer r.Release()
+		n, err := put(ctx, s, r, o.Target, o.Mode, nil)
+		return Result{TargetRows: n}, err
+	}
+	q, err := newResampling(source, o)
+	if err != nil {
+		return Result{}, err
+	}
+	if r, err := q.inOrder(ctx, s, o.Source); err != nil {
+		return Result{}, err
+	} else if r != nil {
+		defer r.Release()
+		n, err := put(ctx, s, r, o.Target, o.Mode, nil)
+		return Result{SourceRows: q.rows, TargetRows: n}, err
+	}
+	for range mostAttempts {
+		r, err := q.query(ctx, s, o.Source)
+		if err != nil {
+			return Result{}, err
+		}
+		if r != nil {
+			defer r.Release()
+			n, err := put(ctx, s, r, o.Target, o.Mode, nil)
+			return Result{SourceRows: q.rows, TargetRows: n}, err
+		}
+	}
+	return Result{}, fmt.Errorf("%w: rows with times before all others are put again and again", tables.ErrConflict)
+}
+
+// mostAttempts is how often rows may be put that change what a statement was made
+// for.
+const mostAttempts = 10
+
+// resampling is a Resample by a rule.
+type resampling struct {
+	time    string
+	columns []arrow.Field
+	all     []aggregate
+	schema  *arrow.Schema // of the result
+
+	bins        *bins
+	known       bool  // whether there is any time, of which these are
+	first, last int64 // the earliest and the latest
+	rows        int64 // of the source
+}
+
+func newResampling(source *arrow.Schema, o *ResampleOptions) (*resampling, error) {
+	rule, err := parseRule(o.Rule)
+	if err != nil {
+		return nil, err
+	}
+	q := &resampling{time: o.TimeColumn}
+	at, err := field(source, o.TimeColumn)
+	if err != nil {
+		return nil, err
+	}
+	var label arrow.DataType
+	if q.bins, label, err = newBins(rule, at.Type); err != nil {
+		return nil, &tables.SchemaError{Column: at.Name, Err: err}
+	}
+	names := o.Columns
+	if names == nil {
+		for _, f := range source.Fields() {
+			if f.Name != o.TimeColumn {
+				names = append(names, f.Name)
+			}
+		}
+	}
+	for _, name := range names {
+		f, err := field(source, name)
+		if err != nil {
+			return nil, err
+		}
+		if err := exact(f); err != nil {
+			return nil, err
+		}
+		q.columns = append(q.columns, f)
+	}
+	if q.all, err = aggregates(q.columns, o.Functions); err != nil {
+		return nil, err
+	}
+	fields := []arrow.Field{{Name: at.Name, Type: label, Nullable: true}}
+	for _, a := range q.all {
+		if slices.ContainsFunc(fields, func(f arrow.Field) bool { return f.Name == a.field.Name }) {
+			return nil, &tables.SchemaError{Column: a.field.Name, Err: errors.New("the result would have two columns of this name")}
+		}
+		fields = append(fields, a.field)
+	}
+	q.schema = arrow.NewSchema(fields, nil)
+	return q, nil
+}
+
+// query returns the result, or nil if the bins that it was made for do not fit the
+// rows that there are by now: those are asked for first, and rows may be put
+// before the statement runs.
+func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
+	if !q.known {
+		err := q.bounds(ctx, s, from)
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := q.bins.start(q.first, q.last); err != nil {
+		return nil, err
+	}
+	rows, err := s.Query(ctx, q.sql(from.Name), &tables.QueryOptions{Bucket: from.Bucket})
+	if err != nil {
+		return nil, err
+	}
+	first := rows.Next()
+	if err := rows.Err(); err != nil {
+		rows.Release()
+		return nil, err
+	}
+	if first {
+		seen, err := integers(rows.RecordBatch(), 1, 2, 3)
+		if err != nil {
+			rows.Release()
+			return nil, err
+		}
+		fits := seen[0] == q.first && seen[1] < q.bins.until
+		if q.first, q.last, q.rows, q.known = seen[0], seen[1], seen[2], true; !fits {
+			rows.Release()
+			return nil, nil
+		}
+	}
+	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
+		for more := first; more; more = rows.Next() {
+			b, err := q.batch(rows.RecordBatch())
+			if !yield(b, err) || err != nil {
+				return
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(nil, err)
+		}
+	}, rows.Release), nil
+}
+
+// bounds finds the earliest and the latest time.
+func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName) error {
+	at := quote(q.time) // the engine knows the ends of a column, not those of a function of it
+	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epoch("min("+at+")"), q.epoch("max("+at+")"), at, quote(from.Name))
+	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket})
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	if !r.Next() {
+		return errors.Join(r.Err(), errors.New("the engine gave no row of bounds"))
+	}
+	seen, err := integers(r.RecordBatch(), 0, 1, 2, 3)
+	if err != nil {
+		return err
+	}
+	q.first, q.last, q.rows, q.known = seen[0], seen[1], seen[2], seen[3] > 0
+	return nil
+}
+
+// epoch is a time as a whole number.
+func (q *resampling) epoch(t string) string {
+	if q.bins.second == 1e9 {
+		return "epoch_ns(" + t + ")"
+	}
+	return "epoch_us(" + t + ")"
+}
+
+// sql is the statement whose rows have the number of a bin, what the bins were made
+// for as it is now, the number of the source's rows, and the aggregates.
+func (q *resampling) sql(table string) string {
+	inner, order := []string{q.epoch(quote(q.time)) + " AS t"}, ""
+	for i, c := range q.columns {
+		x := quote(c.Name)
+		if arrow.IsFloating(c.Type.ID()) {
+			x = fmt.Sprintf("CASE WHEN NOT isnan(%[1]s) THEN %[1]s END", x)
+		}
+		inner = append(inner, fmt.Sprintf("%s AS c%d", x, i))
+	}
+	if ordered(q.all) {
+		inner = append(inner, "row_number() OVER () AS r")
+		order = ", t::HUGEINT * 1099511627776 + r AS k" // 2 to the power of 40: more rows than there are
+	}
+	var in, out strings.Builder
+	for i, a := range q.all {
+		fmt.Fprintf(&in, ", %s AS a%d", a.sql, i)
+		value := fmt.Sprint("a", i)
+		if a.empty != "" {
+			value = fmt.Sprintf("coalesce(%s, %s)", value, a.empty)
+		}
+		fmt.Fprintf(&out, ", %s AS a%d", value, i)
+	}
+	bins := "bins"
+	for strings.EqualFold(bins, table) {
+		bins += "_"
+	}
+	return fmt.Sprintf(`WITH %[1]s AS MATERIALIZED (
+SELECT %[2]s AS b, min(t) AS lo, max(t) AS hi%[3]s
+FROM (SELECT *%[4]s FROM (SELECT %[5]s FROM %[6]s)) WHERE t IS NOT NULL GROUP BY 1)
+SELECT range AS bin, (SELECT min(lo) FROM %[1]s) AS lo, (SELECT max(hi) FROM %[1]s) AS hi, (SELECT count(*) FROM %[6]s) AS n%[7]s
+FROM range((SELECT max(b) + 1 FROM %[1]s)) LEFT JOIN %[1]s ON range = b ORDER BY 1`,
+		bins, q.bins.sql("t"), in.String(), order, strings.Join(inner, ", "), quote(table), out.String())
+}
+
+// batch is one of the result.
+func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	numbers, err := arrowtypes.ConvertArray(b.Column(0), integer)
+	if err != nil {
+		return nil, err
+	}
+	defer numbers.Release()
+	labels, err := q.labels(numbers.(*array.Int64).Int64Values())
+	if err != nil {
+		return nil, err
+	}
+	defer labels.Release()
+	columns := []arrow.Array{labels}
+	for i, f := range q.schema.Fields()[1:] {
+		c, err := arrowtypes.ConvertArray(b.Column(i+4), f.Type)
+		if err != nil {
+			return nil, fmt.Errorf("column %q: %w", f.Name, err)
+		}
+		defer c.Release()
+		columns = append(columns, c)
+	}
+	return array.NewRecordBatch(q.schema, columns, b.NumRows()), nil
+}
+
+func (q *resampling) labels(bins []int64) (arrow.Array, error) {
+	builder := array.NewBuilder(memory.DefaultAllocator, q.schema.Field(0).Type)
+	defer builder.Release()
+	for _, n := range bins {
+		at, err := q.bins.labelOf(n)
+		if err != nil {
+			return nil, err
+		}
+		switch b := builder.(type) {
+		case *array.TimestampBuilder:
+			b.Append(arrow.Timestamp(at))
+		case *array.Date32Builder:
+			b.Append(arrow.Date32(at))
+		}
+	}
+	return builder.NewArray(), nil
+}

@@ -1,0 +1,238 @@
+package transform_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/transform"
+)
+
+// rows makes a batch of columns from JSON.
+func rows(t testing.TB, text string, fields ...arrow.Field) arrow.RecordBatch {
+	t.Helper()
+	for i := range fields {
+		fields[i].Nullable = true
+	}
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func stamps(unit arrow.TimeUnit, zone string) arrow.Field {
+	return arrow.Field{Name: "t", Type: &arrow.TimestampType{Unit: unit, TimeZone: zone}}
+}
+
+// text is a table's rows as JSON, and its columns' types.
+func text(t testing.TB, s *tables.Store, name string) (json, types string) {
+	t.Helper()
+	schema, batches := scan(t, s, name)
+	var all, kinds []string
+	for _, b := range batches {
+		j, err := array.RecordToStructArray(b).MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(string(j), "["), "]"), "\n", ""))
+	}
+	for _, f := range schema.Fields() {
+		kinds = append(kinds, fmt.Sprint(f.Name, " ", f.Type))
+	}
+	return strings.Join(all, ","), strings.Join(kinds, ", ")
+}
+
+func named(name string) transform.TableName { return transform.TableName{Name: name} }
+
+// resampled resamples a table in to a table out.
+func resampled(t testing.TB, s *tables.Store, o transform.ResampleOptions) (json, types string) {
+	t.Helper()
+	o.Source, o.Target, o.Mode, o.TimeColumn = named("in"), named("out"), tables.Replace, "t"
+	if _, err := transform.Resample(t.Context(), s, &o); err != nil {
+		t.Fatalf("%+v: %v", o, err)
+	}
+	return text(t, s, "out")
+}
+
+func TestResampleTypes(t *testing.T) {
+	s := newStore(t)
+	put(t, s, "in", tables.Replace, rows(t, `[{"t":"2026-01-01 10:00:00Z","u":18446744073709551615,"d":"1.50","h":0.5,"w":"2026-01-02","l":[1,2],"k":7,"b":true},
+		{"t":"2026-01-01 10:00:02Z","u":1,"d":"2.25","h":1.5,"w":null,"l":null,"k":-3,"b":null}]`,
+		stamps(arrow.Second, "Europe/Berlin"), arrow.Field{Name: "u", Type: arrow.PrimitiveTypes.Uint64}, arrow.Field{Name: "d", Type: &arrow.Decimal128Type{Precision: 5, Scale: 2}},
+		arrow.Field{Name: "h", Type: arrow.FixedWidthTypes.Float16}, arrow.Field{Name: "w", Type: arrow.FixedWidthTypes.Date32},
+		arrow.Field{Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int16)}, arrow.Field{Name: "k", Type: arrow.PrimitiveTypes.Int8}, arrow.Field{Name: "b", Type: arrow.FixedWidthTypes.Boolean}))
+	for _, c := range []struct{ functions, columns, want, types string }{
+		{
+			"first", "u,d,h,w,l,k,b", `{"b":true,"d":"1.5","h":0.5,"k":7,"l":[1,2],"t":"2026-01-01T11:00:00+01:00","u":18446744073709551615,"w":"2026-01-02"}`,
+			"t timestamp[s, tz=Europe/Berlin], u uint64, d decimal(5, 2), h float16, w date32, l list<item: int16, nullable>, k int8, b bool",
+		},
+		{"sum", "d,h,k,b", `{"b":1,"d":"3.75","h":2,"k":4,"t":"2026-01-01T11:00:00+01:00"}`, "t timestamp[s, tz=Europe/Berlin], d decimal(38, 2), h float64, k int64, b int64"},
+		{"mean", "d,k", `{"d":1.875,"k":2,"t":"2026-01-01T11:00:00+01:00"}`, "t timestamp[s, tz=Europe/Berlin], d float64, k float64"},
+		{"prod,nunique", "k", `{"k_nunique":2,"k_prod":-21,"t":"2026-01-01T11:00:00+01:00"}`, "t timestamp[s, tz=Europe/Berlin], k_prod float64, k_nunique int64"},
+		{"ohlc", "k", `{"k_close":-3,"k_high":7,"k_low":-3,"k_open":7,"t":"2026-01-01T11:00:00+01:00"}`, "t timestamp[s, tz=Europe/Berlin], k_open int8, k_high int8, k_low int8, k_close int8"},
+		{"size", "w", `{"size":2,"t":"2026-01-01T11:00:00+01:00"}`, "t timestamp[s, tz=Europe/Berlin], size int64"},
+	} {
+		got, types := resampled(t, s, transform.ResampleOptions{Rule: "10s", Functions: strings.Split(c.functions, ","), Columns: strings.Split(c.columns, ",")})
+		if got != c.want || types != c.types {
+			t.Errorf("%s: %s\n%s\nwant %s\n%s", c.functions, got, types, c.want, c.types)
+		}
+	}
+	// A sum beyond its type is an error, and changes nothing.
+	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "10s", TimeColumn: "t", Functions: []string{"sum"}, Columns: []string{"u"}, Mode: tables.Replace})
+	if got, _ := text(t, s, "out"); err == nil || !strings.Contains(got, `"size":2`) {
+		t.Error(err, got)
+	}
+	// Labels as fine as the rule; dates stay dates where bins are days.
+	if got, types := resampled(t, s, transform.ResampleOptions{Rule: "1500ms", Functions: []string{"size"}}); !strings.Contains(got, `11:00:01.5+01:00`) || !strings.Contains(types, "t timestamp[ms,") {
+		t.Error(got, types)
+	}
+	put(t, s, "in", tables.Replace, rows(t, `[{"t":"2024-02-29"},{"t":"2024-04-01"}]`, arrow.Field{Name: "t", Type: arrow.FixedWidthTypes.Date32}))
+	for rule, want := range map[string]string{
+		"ME": `{"size":1,"t":"2024-02-29"},{"size":0,"t":"2024-03-31"},{"size":1,"t":"2024-04-30"}`, "20D": `{"size":1,"t":"2024-02-29"},{"size":1,"t":"2024-03-20"}`,
+		"QS": `{"size":1,"t":"2024-01-01"},{"size":1,"t":"2024-04-01"}`, "480h": `{"size":1,"t":"2024-02-29T00:00:00"},{"size":1,"t":"2024-03-20T00:00:00"}`,
+	} {
+		if got, _ := resampled(t, s, transform.ResampleOptions{Rule: rule, Functions: []string{"size"}}); got != want {
+			t.Errorf("%s: %s, want\n%s", rule, got, want)
+		}
+	}
+}
+
+// Days are those of the zone: of 23 hours, of 25, and one that begins at one
+// o'clock.
+func TestResampleZones(t *testing.T) {
+	s := newStore(t)
+	for _, c := range []struct{ zone, rows, want string }{
+		{
+			"Europe/Berlin", `[{"t":"2026-03-28 22:59:59Z"},{"t":"2026-03-28 23:00:00Z"},{"t":"2026-03-29 21:59:59Z"},{"t":"2026-03-29 22:00:00Z"}]`,
+			`{"size":1,"t":"2026-03-28T00:00:00+01:00"},{"size":2,"t":"2026-03-29T00:00:00+01:00"},{"size":1,"t":"2026-03-30T00:00:00+02:00"}`,
+		},
+		{
+			"America/New_York", `[{"t":"2026-11-02 04:59:59Z"},{"t":"2026-11-01 03:59:59Z"},{"t":"2026-11-02 05:00:00Z"}]`,
+			`{"size":1,"t":"2026-10-31T00:00:00-04:00"},{"size":1,"t":"2026-11-01T00:00:00-04:00"},{"size":1,"t":"2026-11-02T00:00:00-05:00"}`,
+		},
+		{
+			"America/Sao_Paulo", `[{"t":"2017-10-15 02:59:59Z"},{"t":"2017-10-15 03:00:00Z"}]`,
+			`{"size":1,"t":"2017-10-14T00:00:00-03:00"},{"size":1,"t":"2017-10-15T01:00:00-02:00"}`,
+		},
+		{
+			"America/Havana", `[{"t":"2025-11-02 03:59:59Z"},{"t":"2025-11-02 04:30:00Z"},{"t":"2025-11-02 05:30:00Z"}]`,
+			`{"size":1,"t":"2025-11-01T00:00:00-04:00"},{"size":2,"t":"2025-11-02T00:00:00-04:00"}`,
+		},
+	} {
+		put(t, s, "in", tables.Replace, rows(t, c.rows, stamps(arrow.Microsecond, c.zone)))
+		if got, _ := resampled(t, s, transform.ResampleOptions{Rule: "D", Functions: []string{"size"}}); got != c.want {
+			t.Errorf("%s: %s, want\n%s", c.zone, got, c.want)
+		}
+	}
+}
+
+// Names that mean something in SQL, or to the statement that is made, are columns
+// and tables as others.
+func TestResampleNames(t *testing.T) {
+	s := newStore(t)
+	batch := rows(t, `[{"bin":"2026-01-01 00:00:01","t":1,"k":2,"c0":3,"a\"0":4,"r":5},{"bin":"2026-01-01 00:00:00","t":6,"k":7,"c0":8,"a\"0":9,"r":10}]`,
+		arrow.Field{Name: "bin", Type: &arrow.TimestampType{}}, arrow.Field{Name: "t", Type: integer}, arrow.Field{Name: "k", Type: integer},
+		arrow.Field{Name: "c0", Type: integer}, arrow.Field{Name: `a"0`, Type: integer}, arrow.Field{Name: "r", Type: integer})
+	for _, name := range []string{"bins", "BINS", "range", `x"; select 1`, "select"} {
+		put(t, s, name, tables.Replace, batch)
+		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named(name), Target: named(name), Rule: "min", TimeColumn: "bin", Functions: []string{"last"}, Mode: tables.Replace})
+		if err != nil {
+			t.Error(name, err)
+			continue
+		}
+		if got, _ := text(t, s, name); r != (transform.Result{SourceRows: 2, TargetRows: 1}) || got != `{"a\"0":4,"bin":"2026-01-01T00:00:00","c0":3,"k":2,"r":5,"t":1}` {
+			t.Error(name, r, got)
+		}
+		if err := s.Bucket("").Delete(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var integer = arrow.PrimitiveTypes.Int64
+
+// Without times there are no bins, but the target is there.
+func TestResampleNothing(t *testing.T) {
+	s := newStore(t)
+	for _, text := range []string{`[]`, `[{"t":null,"x":1}]`} {
+		put(t, s, "in", tables.Replace, rows(t, text, stamps(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: integer}))
+		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "W", TimeColumn: "t", Functions: []string{"mean"}, Mode: tables.Replace})
+		schema, batches := scan(t, s, "out")
+		if err != nil || r.TargetRows != 0 || r.SourceRows != int64(strings.Count(text, "{")) || len(batches) != 0 || schema.NumFields() != 2 {
+			t.Error(err, r, schema, batches)
+		}
+	}
+}
+
+func TestResampleErrors(t *testing.T) {
+	s := newStore(t)
+	put(t, s, "in", tables.Replace, rows(t, `[{"t":"2026-01-01 00:00:00","s":"a","x":1,"x_min":2},{"t":"9999-01-01 00:00:00","s":"a","x":1,"x_min":2}]`,
+		stamps(arrow.Microsecond, ""), arrow.Field{Name: "s", Type: arrow.BinaryTypes.String}, arrow.Field{Name: "x", Type: integer}, arrow.Field{Name: "x_min", Type: integer}))
+	put(t, s, "nanos", tables.Replace, rows(t, `[{"t":"2026-01-01 00:00:00Z","u":"2026-01-01 00:00:00Z"}]`, stamps(arrow.Nanosecond, "UTC"), arrow.Field{Name: "u", Type: stamps(arrow.Nanosecond, "UTC").Type}))
+	for _, c := range []struct {
+		source, rule, time, functions, want string
+		column                              string
+	}{
+		{"in", "D", "t", "mean", "and mean takes numbers alone", "s"},
+		{"in", "D", "s", "size", "a timestamp or a date is needed", "s"},
+		{"in", "D", "none", "size", "no such column", "none"},
+		{"in", "D", "t", "average", `there is no function "average"`, ""},
+		{"in", "D", "t", "", "there is no function", ""},
+		{"in", "s", "t", "size", "more than 1073741824 bins", ""},
+		{"in", "", "t", "size", "no offset", ""},
+		{"nanos", "10ns", "t", "size", "needs nanoseconds", "t"},
+		{"nanos", "10s", "t", "max", "would be rounded", "u"},
+	} {
+		var functions []string
+		if c.functions != "" {
+			functions = strings.Split(c.functions, ",")
+		}
+		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named(c.source), Target: named("out"), Rule: c.rule, TimeColumn: c.time, Functions: functions})
+		var schema *tables.SchemaError
+		if err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &schema) != (c.column != "") || c.column != "" && schema.Column != c.column {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "D", TimeColumn: "t", Functions: []string{"size", "min"}, Columns: []string{"x", "size"}})
+	if err == nil {
+		t.Error("a column that is not there was aggregated")
+	}
+	if _, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("none"), Target: named("out"), SQL: "SELECT 1"}); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("out"), SQL: "SELECT 1", Rule: "D"}); err == nil {
+		t.Error("both a statement and a rule")
+	}
+	if _, err := s.Bucket("").Table(t.Context(), "out"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("what failed made a table:", err)
+	}
+}
+
+func TestRules(t *testing.T) {
+	s := newStore(t)
+	put(t, s, "in", tables.Replace, rows(t, `[{"t":"2026-01-03 05:06:07.123456789"},{"t":"2026-01-03 05:06:07.123457789"}]`, stamps(arrow.Nanosecond, "")))
+	for alias, rule := range map[string]string{
+		"T": "min", "7S": "7s", "L": "ms", "5U": "5us", "500N": "500ns", "H": "h", "M": "ME", "2Q": "2QE-DEC", "Q-FEB": "QE-FEB", "Y": "YE", "A": "YE-DEC", "A-JUN": "YE-JUN",
+		"AS": "YS", "AS-APR": "YS-APR-", "W": "W-SUN", "1h30min": "90min", "0.5min": "30s", " 2 h ": "120min", "1.5ms": "1500us",
+	} {
+		rule = strings.TrimSuffix(rule, "-")
+		got, _ := resampled(t, s, transform.ResampleOptions{Rule: alias, Functions: []string{"size"}})
+		if want, _ := resampled(t, s, transform.ResampleOptions{Rule: rule, Functions: []string{"size"}}); got != want {
+			t.Errorf("%s: %s, want\n%s", alias, got, want)
+		}
+	}
+	for _, rule := range []string{"0s", "-1s", "s1", "1", "D1", "1D12h", "1.5D", "2W-XXX", "W-JAN", "MS-FEB", "h-MON", "0.1ns", "300000000000h", "2000000W", "10 s x", "1h 1D", "99999999999999999999s", strings.Repeat("1s", 1<<20) + "x"} {
+		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: named("in"), Target: named("no"), Rule: rule, TimeColumn: "t", Functions: []string{"size"}})
+		if err == nil || !strings.Contains(err.Error(), "rule ") || len(err.Error()) > 400 {
+			t.Errorf("%.40s: %v", rule, err)
+		}
+	}
+}

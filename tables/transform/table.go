@@ -1,0 +1,130 @@
+package transform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+)
+
+func opError(op string, t TableName, err error) error {
+	var known *tables.OpError
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	return &tables.OpError{Op: op, Bucket: t.Bucket, Table: t.Name, Err: err}
+}
+
+// quote makes a name one of SQL.
+func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+func quoteAll(names []string) string {
+	all := make([]string, len(names))
+	for i, name := range names {
+		all[i] = quote(name)
+	}
+	return strings.Join(all, ", ")
+}
+
+// sql names a table within any bucket's statement.
+func (t TableName) sql() string {
+	if t.Bucket == "" {
+		return quote(t.Name)
+	}
+	return quote(t.Bucket) + "." + quote(t.Name)
+}
+
+func schemaOf(ctx context.Context, s *tables.Store, t TableName) (*arrow.Schema, error) {
+	table, err := s.Bucket(t.Bucket).Table(ctx, t.Name)
+	if err != nil {
+		return nil, err
+	}
+	return table.Schema(ctx)
+}
+
+// field returns a column, or the error that says what columns there are.
+func field(s *arrow.Schema, name string) (arrow.Field, error) {
+	if at := s.FieldIndices(name); len(at) > 0 {
+		return s.Field(at[0]), nil
+	}
+	var names []string
+	for _, f := range s.Fields() {
+		names = append(names, f.Name)
+	}
+	return arrow.Field{}, &tables.SchemaError{Column: name, Err: fmt.Errorf("the table has no such column, only %q", names)}
+}
+
+// exact says which column's values SQL would round: DuckDB has no nanoseconds in a
+// time zone.
+func exact(fields ...arrow.Field) error {
+	for _, f := range fields {
+		t, ok := f.Type.(*arrow.TimestampType)
+		rounds := ok && t.Unit == arrow.Nanosecond && t.TimeZone != ""
+		if nested, ok := f.Type.(arrow.NestedType); ok {
+			rounds = exact(nested.Fields()...) != nil
+		}
+		if rounds {
+			return &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("it has type %s, whose values would be rounded to microseconds: put it in microseconds", f.Type)}
+		}
+	}
+	return nil
+}
+
+// put puts rows, and returns how many they were.
+func put(ctx context.Context, s *tables.Store, r array.RecordReader, to TableName, m tables.PutMode, o *tables.PutOptions) (int64, error) {
+	counted := &counting{RecordReader: r}
+	_, err := s.Bucket(to.Bucket).Put(ctx, to.Name, counted, m, o)
+	return counted.rows, err
+}
+
+type counting struct {
+	array.RecordReader
+	rows int64
+}
+
+func (c *counting) Next() bool {
+	if !c.RecordReader.Next() {
+		return false
+	}
+	c.rows += c.RecordBatch().NumRows()
+	return true
+}
+
+// restored gives rows of the engine the types of a table's columns, which SQL has
+// not all of, such as time zones.
+func restored(r array.RecordReader, to *arrow.Schema) array.RecordReader {
+	return arrowsafe.Reader(to, func(yield func(arrow.RecordBatch, error) bool) {
+		for r.Next() {
+			b, err := arrowtypes.Convert(r.RecordBatch(), to)
+			if !yield(b, err) || err != nil {
+				return
+			}
+		}
+		if err := r.Err(); err != nil {
+			yield(nil, err)
+		}
+	}, r.Release)
+}
+
+// integers returns the first row's values in some columns, 0 for nulls.
+func integers(b arrow.RecordBatch, columns ...int) ([]int64, error) {
+	out := make([]int64, len(columns))
+	for i, c := range columns {
+		a, err := arrowtypes.ConvertArray(b.Column(c), integer)
+		if err != nil {
+			return nil, err
+		}
+		if a.IsValid(0) {
+			out[i] = a.(*array.Int64).Value(0)
+		}
+		a.Release()
+	}
+	return out, nil
+}

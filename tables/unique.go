@@ -1,0 +1,256 @@
+package tables
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/tables/filter"
+)
+
+// uniqueKeys finds rows that are equal in some columns: their keys are sorted, in
+// files where they do not fit in memory.
+type uniqueKeys struct {
+	e       *entry
+	old     *table.Table // with whose rows those of the put are compared; nil: there are none
+	inTable bool
+	going   *going // rows of the table that are not compared; nil: none
+	columns []string
+	sorter  *extsort.Sorter
+	in      *extsort.Writer
+	buf     []byte
+
+	low, high         []byte // keys of the first column, of the put
+	lowText, highText string
+}
+
+func newUniqueKeys(ctx context.Context, e *entry, old *table.Table, r Rule, kept *arrow.Schema) (u *uniqueKeys, err error) {
+	for _, name := range r.Columns {
+		if t := kept.Field(kept.FieldIndices(name)[0]).Type; arrow.IsNested(t.ID()) {
+			return nil, &SchemaError{name, fmt.Errorf("it has type %s, which cannot be unique", t)}
+		}
+	}
+	u = &uniqueKeys{e: e, inTable: r.InTable, columns: r.Columns}
+	if r.InTable {
+		u.old = old
+	}
+	if u.sorter, err = extsort.New(ctx, &extsort.Options{Memory: max(e.s.opts.Memory/8, extsort.MinMemory), Threads: 1, KeepKeys: true}); err != nil {
+		return nil, err
+	}
+	if u.in, err = u.sorter.Writer(); err != nil {
+		u.close()
+		return nil, err
+	}
+	return u, nil
+}
+
+func (u *uniqueKeys) close() {
+	if u.sorter != nil {
+		_ = u.sorter.Close() // temporary files, which the next run would remove
+		u.sorter = nil
+	}
+}
+
+// add adds the keys of a batch of kept rows whose first row has a number; one of the
+// table's own rows if it is negative.
+func (u *uniqueKeys) add(b arrow.RecordBatch, first int64) error {
+	var columns []arrow.Array
+	for _, name := range u.columns {
+		columns = append(columns, b.Column(b.Schema().FieldIndices(name)[0]))
+	}
+	var record []byte
+rows:
+	for i := range int(b.NumRows()) {
+		u.buf, record = u.buf[:0], record[:0]
+		texts := make([]string, 0, len(columns))
+		for at, c := range columns {
+			if c.IsNull(i) {
+				continue rows
+			}
+			u.buf = appendUnique(u.buf, c, i)
+			if at == 0 && first >= 0 && u.old != nil {
+				u.bound(c, i)
+			}
+			if first >= 0 {
+				texts = append(texts, u.columns[at]+"="+shortened(c.ValueStr(i)))
+			}
+		}
+		row := int64(-1)
+		if first >= 0 {
+			row = first + int64(i)
+		}
+		record = append(binary.BigEndian.AppendUint64(record, uint64(row)), strings.Join(texts, ", ")...)
+		if err := u.in.Add(u.buf, record); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bound notes the smallest and the largest value of the first column.
+func (u *uniqueKeys) bound(c arrow.Array, i int) {
+	if u.low == nil || string(u.buf) < string(u.low) {
+		u.low, u.lowText = slices.Clone(u.buf), c.ValueStr(i)
+	}
+	if u.high == nil || string(u.buf) > string(u.high) {
+		u.high, u.highText = slices.Clone(u.buf), c.ValueStr(i)
+	}
+}
+
+// end finds the rows of the put whose keys others have, before them or in the table.
+func (u *uniqueKeys) end(ctx context.Context, r *ruleCheck) error {
+	if u.old != nil && u.low != nil {
+		if err := u.addTable(ctx); err != nil {
+			return err
+		}
+	}
+	if err := u.in.Close(); err != nil {
+		return err
+	}
+	bad := func(record []byte) {
+		r.Count++
+		r.Rows = append(r.Rows, BadRow{int64(binary.BigEndian.Uint64(record)) + 1, string(record[8:])})
+		if len(r.Rows) >= 2*maxBadRows {
+			firstRows(r)
+		}
+	}
+	var first []byte // of the put's rows with the key, until it is bad
+	for block, err := range u.sorter.Sorted() {
+		if err != nil {
+			return err
+		}
+		for i := range block.Len() {
+			record := block.Record(i)
+			ofTable := int64(binary.BigEndian.Uint64(record)) < 0
+			switch {
+			case !block.SameKey(i) && !ofTable:
+				first = append(first[:0], record...)
+			case !block.SameKey(i):
+				first = first[:0]
+			case !ofTable:
+				bad(record)
+			case len(first) > 0:
+				bad(first)
+				first = first[:0]
+			}
+		}
+	}
+	firstRows(r)
+	return nil
+}
+
+// firstRows leaves the first of the rows found.
+func firstRows(r *ruleCheck) {
+	slices.SortFunc(r.Rows, func(a, b BadRow) int { return int(a.Row - b.Row) })
+	r.Rows = r.Rows[:min(len(r.Rows), maxBadRows)]
+}
+
+// addTable adds the keys of the table's rows between the smallest and the largest
+// value of the put.
+func (u *uniqueKeys) addTable(ctx context.Context) error {
+	v := &view{t: u.old, schema: u.old.Schema()}
+	var err error
+	if v.returned, err = keptSchema(v.schema); err != nil {
+		return err
+	}
+	r := &reader{s: u.e.s, table: &Table{b: u.e.s.Bucket(bucketOf(u.e.Namespace)), name: u.e.tableName}, ctx: ctx, left: -1}
+	if f := v.returned.Field(v.returned.FieldIndices(u.columns[0])[0]); ordered(f.Type) {
+		low, high := u.lowText, u.highText
+		if !arrow.IsInteger(f.Type.ID()) && !arrow.IsFloating(f.Type.ID()) {
+			low, high = "'"+strings.ReplaceAll(low, "'", "''")+"'", "'"+strings.ReplaceAll(high, "'", "''")+"'"
+		}
+		e, err := filter.Parse(quoted(f.Name) + " >= " + low + " and " + quoted(f.Name) + " <= " + high)
+		if err == nil {
+			_, err = e.Iceberg(v.returned)
+		}
+		if err == nil { // else all are compared
+			r.filters = append(r.filters, e)
+		}
+	}
+	wanted := slices.Clone(u.columns)
+	if u.going != nil {
+		wanted = append(wanted, u.going.columns...)
+	}
+	slices.Sort(wanted)
+	if err := r.choose(v, slices.Compact(wanted)); err != nil {
+		return err
+	}
+	if err := r.plan(ctx, v); err != nil {
+		return err
+	}
+	var failed error
+	r.batches(func(b arrow.RecordBatch, err error) bool {
+		if failed = err; err == nil && u.going != nil {
+			rest, err := u.going.rest(ctx, b)
+			b.Release()
+			b, failed = rest, err
+		}
+		if failed == nil {
+			failed = u.add(b, math.MinInt64)
+			b.Release()
+		}
+		return failed == nil
+	})
+	return failed
+}
+
+// ordered reports whether the keys of values of a kept type have their order.
+func ordered(t arrow.DataType) bool {
+	switch t.ID() {
+	case arrow.INT32, arrow.INT64, arrow.STRING, arrow.DATE32, arrow.TIME64, arrow.TIMESTAMP, arrow.FLOAT32, arrow.FLOAT64:
+		return true
+	}
+	return false
+}
+
+// appendUnique appends a value of a kept type, so that equal bytes are equal values.
+func appendUnique(dst []byte, a arrow.Array, i int) []byte {
+	whole := func(v int64) []byte { return extsort.AppendUint(dst, uint64(v)^1<<63) }
+	switch a := a.(type) {
+	case *array.Int32:
+		return whole(int64(a.Value(i)))
+	case *array.Int64:
+		return whole(a.Value(i))
+	case *array.Date32:
+		return whole(int64(a.Value(i)))
+	case *array.Time64:
+		return whole(int64(a.Value(i)))
+	case *array.Timestamp:
+		return whole(int64(a.Value(i)))
+	case *array.Float32:
+		return extsort.AppendFloat(dst, float64(a.Value(i)))
+	case *array.Float64:
+		return extsort.AppendFloat(dst, a.Value(i))
+	case *array.String:
+		return extsort.AppendText(dst, a.Value(i))
+	case *array.Binary:
+		return extsort.AppendText(dst, a.Value(i))
+	}
+	return extsort.AppendText(dst, a.ValueStr(i))
+}
+
+// uniqueInTable reports whether a table has a rule about all its rows.
+func (e *entry) uniqueInTable(ctx context.Context, meta table.Metadata) (bool, error) {
+	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
+	if err != nil {
+		return false, err
+	}
+	for _, text := range []string{bucket, meta.Properties()[rulesProperty]} {
+		rules, err := rulesOf(text)
+		if err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(rules, func(r Rule) bool { return r.InTable && !r.Disabled }) {
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,210 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+
+	"github.com/go-partd/partd"
+)
+
+// UpsertOptions of Upsert. The zero value, and nil, are the defaults.
+type UpsertOptions struct {
+	// Keys are the columns that tell rows apart. Nil means the time column and the
+	// keys of the table's settings, which are the only ones that a table can have
+	// with a rule for duplicates.
+	Keys []string
+}
+
+// Upsert puts rows: each in the place of those that are equal to it in the key
+// columns, and beside the others where there are none, in one commit; see
+// DeleteRows. The keys of r are held in memory, and must not take more than a
+// quarter of Options.Memory. A null in a key column is an error, and so is a key that
+// r has twice. Upsert reads r to its end and does not release it.
+func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, o *UpsertOptions) (Rewritten, error) {
+	done, err := b.upsert(ctx, name, r, o)
+	if err != nil {
+		return Rewritten{}, &OpError{Op: "upsert into", Bucket: b.name, Table: name, Err: err}
+	}
+	return done, nil
+}
+
+func (b *Bucket) upsert(ctx context.Context, name string, r array.RecordReader, o *UpsertOptions) (Rewritten, error) {
+	src, err := gather(r, b.s.opts.FoldBytes)
+	if err != nil {
+		return Rewritten{}, err
+	}
+	defer src.release()
+	var n newRows
+	var set *keySet
+	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
+		keys := w.settings.order()
+		if o != nil && len(o.Keys) > 0 {
+			keys = o.Keys
+		}
+		if err := checkKeys(w.kept, keys); err != nil {
+			return err
+		}
+		if ruled := w.settings.OnDuplicate != "" && w.settings.OnDuplicate != KeepAll; ruled && !sameNames(keys, w.settings.order()) {
+			return &SchemaError{keys[0], fmt.Errorf("the keys are %q, and the table, whose rule for duplicates is %s, has %q: use these", keys, w.settings.OnDuplicate, w.settings.order())}
+		}
+		w.step.strict = true // another upsert may have put the same keys
+		if !n.stands(w) {
+			set = &keySet{columns: keys, rows: map[string]int64{}, left: b.s.opts.Memory / 4}
+		}
+		err := n.write(ctx, w, src, &going{columns: keys, goes: set.mask}, func(_ context.Context, b arrow.RecordBatch) error { return set.add(b, n.rows) })
+		if err != nil || n.rows == 0 {
+			return err
+		}
+		may, groups := set.bounds(w.t.Schema(), w.put)
+		return w.remove(ctx, &going{may: may, groups: groups, columns: keys, goes: set.mask})
+	})
+}
+
+func sameNames(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
+// checkKeys refuses columns that cannot be keys.
+func checkKeys(s *arrow.Schema, keys []string) error {
+	if len(keys) == 0 {
+		return errors.New("the table's settings have no key: name the key columns")
+	}
+	for _, name := range keys {
+		at := s.FieldIndices(name)
+		if len(at) == 0 {
+			return &SchemaError{name, fmt.Errorf("the table has no such column, only %q", names(s))}
+		}
+		switch t := s.Field(at[0]).Type; t.(type) {
+		case *arrow.StringType, *arrow.BinaryType, *arrow.BooleanType:
+		case arrow.FixedWidthDataType:
+			if _, nested := t.(arrow.NestedType); !nested && !arrow.IsFloating(t.ID()) {
+				continue
+			}
+			return &SchemaError{name, fmt.Errorf("it has type %s, which a key of an upsert cannot have", t)}
+		default:
+			return &SchemaError{name, fmt.Errorf("it has type %s, which a key of an upsert cannot have", t)}
+		}
+	}
+	return nil
+}
+
+// keySet is the keys of the rows of an upsert.
+type keySet struct {
+	columns []string
+	rows    map[string]int64 // the number of each key's row, from 1 on
+	left    int64            // bytes that more keys may take
+}
+
+// keyOverhead is about what a key takes in memory beside its bytes.
+const keyOverhead = 64
+
+// add takes the keys of a batch, which before rows came before.
+func (k *keySet) add(b arrow.RecordBatch, before int64) error {
+	columns := k.of(b)
+	for i, c := range columns {
+		if c.NullN() > 0 {
+			return &SchemaError{k.columns[i], errors.New("it has a null, and a key cannot be one")}
+		}
+	}
+	var key []byte
+	for i := range int(b.NumRows()) {
+		key = appendKey(key[:0], columns, i)
+		row := before + int64(i) + 1
+		if first, twice := k.rows[string(key)]; twice {
+			text := ""
+			for j, c := range columns {
+				text += fmt.Sprintf(" %s = %s", strconv.Quote(k.columns[j]), c.ValueStr(i))
+			}
+			return &SchemaError{k.columns[0], fmt.Errorf("rows %d and %d have the same key,%s: an upsert takes each once", first, row, text)}
+		}
+		if k.left -= int64(len(key)) + keyOverhead; k.left < 0 {
+			return fmt.Errorf("the keys of more than %d rows take more than a quarter of the memory allowed (Options.Memory): put the rows in several upserts: %w", row-1, partd.ErrTooLarge)
+		}
+		k.rows[string(key)] = row
+	}
+	return nil
+}
+
+func (k *keySet) of(b arrow.RecordBatch) []arrow.Array {
+	columns := make([]arrow.Array, len(k.columns))
+	for i, name := range k.columns {
+		columns[i] = b.Column(b.Schema().FieldIndices(name)[0])
+	}
+	return columns
+}
+
+// mask returns for each row of a batch whether its key is in the set.
+func (k *keySet) mask(_ context.Context, b arrow.RecordBatch) (*array.Boolean, error) {
+	columns := k.of(b)
+	out := array.NewBooleanBuilder(memory.DefaultAllocator)
+	defer out.Release()
+	var key []byte
+	for i := range int(b.NumRows()) {
+		known := true
+		for _, c := range columns {
+			known = known && c.IsValid(i)
+		}
+		if known {
+			key = appendKey(key[:0], columns, i)
+			_, known = k.rows[string(key)]
+		}
+		out.Append(known)
+	}
+	return out.NewBooleanArray(), nil
+}
+
+// appendKey appends what tells the key of a row from all others. Columns are none
+// that checkKeys refuses.
+func appendKey(to []byte, columns []arrow.Array, row int) []byte {
+	for _, c := range columns {
+		to = appendUnique(to, c, row)
+	}
+	return to
+}
+
+// bounds lets through all files, and all row groups of a file, that may have rows
+// whose keys are in the files given.
+func (k *keySet) bounds(sc *iceberg.Schema, files []iceberg.DataFile) (of, groups iceberg.BooleanExpression) {
+	of, groups = iceberg.AlwaysFalse{}, iceberg.AlwaysFalse{}
+	for _, file := range files {
+		var all, allGroups iceberg.BooleanExpression = iceberg.AlwaysTrue{}, iceberg.AlwaysTrue{}
+		for _, name := range k.columns {
+			f, ok := sc.FindFieldByName(name)
+			lower, least := file.LowerBoundValues()[f.ID]
+			upper, most := file.UpperBoundValues()[f.ID]
+			if !ok || !least || !most || !bounded(f.Type) {
+				continue
+			}
+			from, err := iceberg.LiteralFromBytes(f.Type, lower)
+			to, err2 := iceberg.LiteralFromBytes(f.Type, upper)
+			if err == nil && err2 == nil {
+				ref := iceberg.Reference(name)
+				between := iceberg.NewAnd(iceberg.LiteralPredicate(iceberg.OpGTEQ, ref, from), iceberg.LiteralPredicate(iceberg.OpLTEQ, ref, to))
+				all = iceberg.NewAnd(all, between)
+				// As in package filter: of row groups with nulls the library says too little.
+				allGroups = iceberg.NewAnd(allGroups, iceberg.NewOr(between, iceberg.IsNull(ref)))
+			}
+		}
+		of, groups = iceberg.NewOr(of, all), iceberg.NewOr(groups, allGroups)
+	}
+	return of, groups
+}
+
+// bounded reports whether the bounds of a type's columns are looked at: of others
+// they tell little.
+func bounded(t iceberg.Type) bool {
+	switch t.(type) {
+	case iceberg.Int32Type, iceberg.Int64Type, iceberg.DateType, iceberg.StringType,
+		iceberg.TimestampType, iceberg.TimestampTzType, iceberg.TimestampNsType, iceberg.TimestampTzNsType:
+		return true
+	}
+	return false
+}
