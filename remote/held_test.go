@@ -46,7 +46,7 @@ func TestHaltedUpload(t *testing.T) {
 func TestForgottenPops(t *testing.T) {
 	l := ledger{shares: map[string]*share{}, limit: [resources]int64{popped: 1 << 20}}
 	var p retainedPops
-	p.init(&l)
+	p.init(&l, &lostPops{})
 	own := l.enter("peer")
 	for _, session := range []uint64{1, 2} {
 		p.begin(session)
@@ -54,7 +54,6 @@ func TestForgottenPops(t *testing.T) {
 		must(t, err)
 		p.finish(session, 1, r, [][]byte{[]byte("v")}, nil)
 	}
-	p.done(2, 1)
 	p.end(2)
 	p.enter(1)
 	p.enter(2)

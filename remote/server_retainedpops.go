@@ -17,15 +17,15 @@ import (
 // as long as the server, and those of a session as long as that is known.
 type retainedPops struct {
 	ledger *ledger
+	lost   *lostPops
 
 	mu       sync.Mutex // taken before the ledger's
 	kept     int64      // bytes of results that no client has said it has
 	sessions map[uint64]*popSession
-	forgot   bool // a session that may still go on was forgotten
 }
 
 type popSession struct {
-	unsure  bool   // it may be one that was forgotten
+	unsure  bool   // a result of it went that nobody had taken
 	high    uint64 // the highest number seen
 	bytes   int64  // of its results
 	results map[uint64]*popResult
@@ -47,8 +47,8 @@ const (
 	maxPops = 256 // kept for a session
 )
 
-func (p *retainedPops) init(l *ledger) {
-	p.ledger, p.sessions = l, map[uint64]*popSession{}
+func (p *retainedPops) init(l *ledger, lost *lostPops) {
+	p.ledger, p.lost, p.sessions = l, lost, map[uint64]*popSession{}
 }
 
 // limit is of the results that are kept, in bytes.
@@ -75,7 +75,7 @@ func (p *retainedPops) begin(session uint64) {
 func (p *retainedPops) session(id uint64) *popSession {
 	s := p.sessions[id]
 	if s == nil {
-		s = &popSession{unsure: p.forgot, results: map[uint64]*popResult{}}
+		s = &popSession{unsure: p.lost.of(id), results: map[uint64]*popResult{}}
 		p.sessions[id] = s
 	}
 	return s
@@ -86,13 +86,15 @@ func (p *retainedPops) end(session uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.remove(session)
-	p.forgot = true
 }
 
 // remove forgets a session. mu is held.
 func (p *retainedPops) remove(id uint64) {
 	if s := p.sessions[id]; s != nil {
 		delete(p.sessions, id)
+		if len(s.results) > 0 {
+			p.lost.add(id)
+		}
 		for _, r := range s.results {
 			p.drop(r)
 		}
@@ -201,7 +203,10 @@ func (p *retainedPops) finish(session, number uint64, r *popResult, values [][]b
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.keep(r, r.bytes)
-	r.timer = time.AfterFunc(keepPop, func() { p.done(session, number) })
+	r.timer = time.AfterFunc(keepPop, func() {
+		p.lost.add(session)
+		p.done(session, number)
+	})
 	close(r.done)
 	s := p.sessions[session]
 	if s == nil || s.results[number] != r {

@@ -54,7 +54,7 @@ func newSpace(name string, store partd.Partd, s *Server) (*space, error) {
 	if err := p.sessions.init(p, &s.ledger, &s.spaces.sessions, uint32(s.instance>>32)); err != nil {
 		return nil, fmt.Errorf("remote: %w", err)
 	}
-	p.pops.init(&s.ledger)
+	p.pops.init(&s.ledger, &s.spaces.lost)
 	return p, nil
 }
 
@@ -62,6 +62,7 @@ func newSpace(name string, store partd.Partd, s *Server) (*space, error) {
 // popped for a client that may come back.
 type spaces struct {
 	sessions sync.Mutex // of the sessions of all spaces, which peers share
+	lost     lostPops   // of all spaces, also of those that were forgotten
 	mu       sync.Mutex
 	named    map[string]*space
 }
@@ -88,7 +89,6 @@ func (s *Server) enterSpace(name string) (*space, error) {
 			return nil, err
 		}
 		p.done, p.sessions.room = done, s.opts.Namespaces.Room(name)
-		p.pops.forgot = true // it may have been here before
 		s.spaces.named[name] = p
 	}
 	p.refs++

@@ -1,0 +1,93 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// mute is a connection that loses what is written from some moment on, and breaks.
+type mute struct {
+	net.Conn
+	lose *atomic.Bool
+}
+
+func (m mute) Write(b []byte) (int, error) {
+	if m.lose.Load() {
+		return len(b), m.Close()
+	}
+	return m.Conn.Write(b)
+}
+
+// TestPopThatNeverArrived is done where the client comes back to a namespace that the
+// server has forgotten meanwhile.
+func TestPopThatNeverArrived(t *testing.T) {
+	ctx := t.Context()
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{
+		stores: map[string]partd.Partd{"a": openFile(t)}, used: map[string]int{},
+	}})
+	c := dial(t, url+"/a", nil)
+	lose, dialNet := new(atomic.Bool), c.dial
+	c.dial = func(ctx context.Context) (net.Conn, error) {
+		if lose.CompareAndSwap(true, false) { // until the server has nothing of the namespace
+			for n := 1; n > 0 && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+				s.spaces.mu.Lock()
+				n = len(s.spaces.named)
+				s.spaces.mu.Unlock()
+			}
+		}
+		nc, err := dialNet(ctx)
+		return mute{nc, lose}, err
+	}
+	l := c.link
+	l.abort() // of the connections that follow it is known what they lose
+	<-l.ended
+	for _, value := range []string{"first", "second", "third"} {
+		must(t, c.Append(ctx, one("k", value)))
+		lose.Store(true)
+		values, err := c.Pop(ctx, "k")
+		if must(t, err); string(values[0]) != value {
+			t.Errorf("popped %q, want %q", values[0], value)
+		}
+	}
+}
+
+// TestPopKeptTooLong is not done again, also where the namespace was forgotten once its
+// result was; other sessions there are sure of theirs.
+func TestPopKeptTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ledger{shares: map[string]*share{}, limit: [resources]int64{popped: 1 << 20}}
+		own, lost := l.enter("peer"), &lostPops{}
+		var before, after retainedPops
+		before.init(&l, lost)
+		r, err := before.claim(own, 1, 1, false)
+		must(t, err)
+		before.finish(1, 1, r, nil, nil)
+		time.Sleep(keepPop)
+		synctest.Wait()
+		if !before.empty() {
+			t.Error("the result is still kept")
+		}
+		after.init(&l, lost)
+		after.enter(1)
+		after.enter(2)
+		if _, err := after.claim(own, 1, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Errorf("a pop that was done: %v", err)
+		}
+		if _, err := after.claim(own, 2, 1, true); err != nil {
+			t.Errorf("a pop of another session: %v", err)
+		}
+		for session := range uint64(maxSessions + 1) {
+			lost.add(session)
+		}
+		if n := len(lost.sessions); n > maxSessions || !lost.of(maxSessions+2) {
+			t.Errorf("%d are known of too many to tell apart", n)
+		}
+	})
+}
