@@ -17,6 +17,7 @@ import copy
 import functools
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -117,6 +118,8 @@ class _Run:
 
     def kept(self, s: Stage, args: tuple[Any, ...]) -> Any:
         base = s.directory or _directory or os.environ.get("PARTD_STAGES") or Path.home() / ".partd_stages"
+        if re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(base)):
+            raise ValueError(f"{s.name}: {base} is a URL: results are kept in a directory of this machine")
         directory = Path(base) / s.name
         key = self.keys[s]
         path = directory / f"{key}.{s.format}"

@@ -105,6 +105,8 @@ def test_formats(format):
         ("raw=Path('none.csv')", "0", FileNotFoundError, "none.csv"),
         ("cache=True", "1 / 0", ZeroDivisionError, ""),
         ("cache=True", "lock", TypeError, "lock is a lock, which has no hash"),
+        ("cache=True, cache_dir='s3://bucket/stages'", "0", ValueError, "a directory of this machine"),
+        ("cache=True, cache_dir=Path('s3://bucket/stages')", "0", ValueError, "a directory of this machine"),
         ("raw='in.csv', cache=True", "Path('in.csv').write_text('longer')", RuntimeError, "nothing is kept"),
     ],
 )
@@ -112,7 +114,7 @@ def test_fails(place, options, body, error, says):
     Path("in.csv").write_text("a")
     with pytest.raises(error, match=says or None):
         load(f"import threading\nlock = threading.Lock()\n@stage({options})\ndef one(**_):\n    return {body}\n").one()
-    assert not [p for p in place.rglob(".partd_stages/*/*")]
+    assert not [p for p in place.rglob(".partd_stages/*/*")] and not Path("s3:").exists()
 
 
 HELPED = """{decorated}

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/stage"
 )
@@ -111,4 +112,22 @@ func ExampleOptions() {
 	// 3
 	// ten kept: ""
 	// 3 <nil>
+}
+
+// Results in a bucket of S3, for many machines.
+func ExampleOptions_s3() {
+	ctx := context.Background()
+	house, err := tables.Open(ctx, "s3://my-bucket/house?region=eu-central-1", &tables.Options{
+		OpenBucket: cloud.OpenBucket,
+		Catalog:    "postgres://partd@db.example.com/house",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer house.Close()
+	results, err := stage.Open("/var/tmp/stages", &stage.Options{Tables: house, Bucket: "stages"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer results.Close()
 }

@@ -17,6 +17,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/stage"
 )
@@ -28,6 +29,8 @@ const childEnv = "PARTD_STAGE_CHILD"
 type child struct {
 	Dir, Raw string
 	Tables   string // "": the directory
+	Catalog  string // of tables in a bucket
+	Cache    string // of them
 	Factor   int64
 	Hold     string // a stage that waits for a line once it runs
 }
@@ -44,7 +47,7 @@ func (c child) options(ctx context.Context) (*stage.Options, func() error, error
 	if c.Tables == "" {
 		return nil, func() error { return nil }, nil
 	}
-	s, err := tables.Open(ctx, c.Tables, &tables.Options{NoTail: true})
+	s, err := tables.Open(ctx, c.Tables, &tables.Options{NoTail: true, Catalog: c.Catalog, CacheDir: c.Cache, OpenBucket: cloud.OpenBucket})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -165,57 +168,66 @@ func kills(t testing.TB, otherwise int) int {
 // Of several processes one computes, while the others wait; where it is killed, one takes
 // over.
 func TestProcesses(t *testing.T) {
-	for _, where := range []string{"directory", "tables"} {
-		for _, killed := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, killed %v", where, killed), func(t *testing.T) {
-				t.Parallel()
-				c := child{Dir: t.TempDir(), Raw: newRecipe(t).raw, Factor: 2, Hold: "text"}
-				others := c
-				if others.Hold = ""; where == "tables" {
-					c.Tables = t.TempDir()
-					others.Tables, others.Dir = c.Tables, t.TempDir() // the bucket's lock alone excludes them
-					if err := openTables(t, c.Tables).Close(); err != nil {
-						t.Fatal(err)
-					}
-				}
-				first := c.start(t)
-				first.until(t, "ran text")
-				waiting := []*process{others.start(t), others.start(t)}
-				for _, p := range waiting {
-					p.until(t, "runs")
-				}
-				time.Sleep(500 * time.Millisecond) // were they not to wait, they would compute now
-				if killed {
-					if err := first.Process.Kill(); err != nil {
-						t.Fatal(err)
-					}
-				} else if _, err := fmt.Fprintln(first.in); err != nil {
+	computedOnce(t, "directory", func(testing.TB) child { return child{} })
+	computedOnce(t, "tables", func(t testing.TB) child { return child{Tables: t.TempDir()} })
+}
+
+// computedOnce runs processes that share a place. Where results are not in the directory,
+// each of the others has one of its own, and the bucket's lock alone excludes them.
+func computedOnce(t *testing.T, name string, place func(testing.TB) child) {
+	for _, killed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("%s, killed %v", name, killed), func(t *testing.T) {
+			t.Parallel()
+			c := place(t)
+			c.Dir, c.Raw, c.Factor, c.Hold = t.TempDir(), newRecipe(t).raw, 2, "text"
+			others := c
+			if others.Hold = ""; c.Tables != "" {
+				others.Dir = t.TempDir()
+				_, end, err := c.options(t.Context())
+				if err != nil {
 					t.Fatal(err)
 				}
-				all := ""
-				for _, p := range append(waiting, first) {
-					lines, err := p.wait()
-					if (err != nil) != (p == first && killed) {
-						t.Fatal(err)
-					}
-					if p != first || !killed {
-						if len(lines) == 0 || lines[len(lines)-1] != "result "+wanted {
-							t.Error(lines)
-						}
-						all += strings.Join(lines, "\n") + "\n"
-					}
+				if err := end(); err != nil {
+					t.Fatal(err)
 				}
-				want := map[string]int{"double": 1, "text": 0, "last": 1, "load": 0} // load and text ran before
-				if killed {
-					want["text"] = 1
+			}
+			first := c.start(t)
+			first.until(t, "ran text")
+			waiting := []*process{others.start(t), others.start(t)}
+			for _, p := range waiting {
+				p.until(t, "runs")
+			}
+			time.Sleep(500 * time.Millisecond) // were they not to wait, they would compute now
+			if killed {
+				if err := first.Process.Kill(); err != nil {
+					t.Fatal(err)
 				}
-				for name, most := range want {
-					if got := strings.Count(all, "ran "+name+"\n"); got > most || got < most && name != "double" {
-						t.Errorf("%s ran %d times, want %d", name, got, most)
+			} else if _, err := fmt.Fprintln(first.in); err != nil {
+				t.Fatal(err)
+			}
+			all := ""
+			for _, p := range append(waiting, first) {
+				lines, err := p.wait()
+				if (err != nil) != (p == first && killed) {
+					t.Fatal(err)
+				}
+				if p != first || !killed {
+					if len(lines) == 0 || lines[len(lines)-1] != "result "+wanted {
+						t.Error(lines)
 					}
+					all += strings.Join(lines, "\n") + "\n"
 				}
-			})
-		}
+			}
+			want := map[string]int{"double": 1, "text": 0, "last": 1, "load": 0} // load and text ran before
+			if killed {
+				want["text"] = 1
+			}
+			for name, most := range want {
+				if got := strings.Count(all, "ran "+name+"\n"); got > most || got < most && name != "double" {
+					t.Errorf("%s ran %d times, want %d", name, got, most)
+				}
+			}
+		})
 	}
 }
 

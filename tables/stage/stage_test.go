@@ -23,35 +23,39 @@ func TestKeptEverywhere(t *testing.T) {
 	for name, place := range places {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o, recipe, dir := place(t), newRecipe(t), t.TempDir()
-			r := open(t, dir, o)
-			if got := plan(t, r, recipe.pipeline()); strings.Count(got, "it never ran") != 4 {
-				t.Error(got)
-			}
-			if got := run(t, r, recipe.pipeline()); got != wanted {
-				t.Errorf("got %s, want %s", got, wanted)
-			}
-			if got := recipe.ran.take(); got != "double 1, last 1, load 1, text 1" {
-				t.Error(got)
-			}
-			if o != nil {
-				dir = t.TempDir()
-			}
-			r = open(t, dir, o)
-			if got := plan(t, r, recipe.pipeline()); got != "load kept; double kept; text kept; last kept" {
-				t.Error(got)
-			}
-			if got := run(t, r, recipe.pipeline()); got != wanted || recipe.ran.take() != "" {
-				t.Errorf("got %s, want %s", got, wanted)
-			}
-			// The last one alone again, of what is kept: files are fetched to this directory.
-			recipe.source["last.go"] = &fstest.MapFile{Data: []byte(code + "var x int")}
-			if got := run(t, r, recipe.pipeline()); got != wanted || recipe.ran.take() != "last 1" {
-				t.Errorf("got %s, want %s", got, wanted)
-			}
-			left(t, dir)
+			keptAt(t, place)
 		})
 	}
+}
+
+func keptAt(t *testing.T, place func(testing.TB) *stage.Options) {
+	o, recipe, dir := place(t), newRecipe(t), t.TempDir()
+	r := open(t, dir, o)
+	if got := plan(t, r, recipe.pipeline()); strings.Count(got, "it never ran") != 4 {
+		t.Error(got)
+	}
+	if got := run(t, r, recipe.pipeline()); got != wanted {
+		t.Errorf("got %s, want %s", got, wanted)
+	}
+	if got := recipe.ran.take(); got != "double 1, last 1, load 1, text 1" {
+		t.Error(got)
+	}
+	if o != nil {
+		dir = t.TempDir()
+	}
+	r = open(t, dir, o)
+	if got := plan(t, r, recipe.pipeline()); got != "load kept; double kept; text kept; last kept" {
+		t.Error(got)
+	}
+	if got := run(t, r, recipe.pipeline()); got != wanted || recipe.ran.take() != "" {
+		t.Errorf("got %s, want %s", got, wanted)
+	}
+	// The last one alone again, of what is kept: files are fetched to this directory.
+	recipe.source["last.go"] = &fstest.MapFile{Data: []byte(code + "var x int")}
+	if got := run(t, r, recipe.pipeline()); got != wanted || recipe.ran.take() != "last 1" {
+		t.Errorf("got %s, want %s", got, wanted)
+	}
+	left(t, dir)
 }
 
 // left fails where something is in the directory that should be there no more.
