@@ -35,6 +35,10 @@ func (d *dying) Delete(ctx context.Context, keys ...string) error {
 	return d.do(func() error { return d.Dict.Delete(ctx, keys...) })
 }
 
+func (d *dying) Set(ctx context.Context, key string, value []byte) error {
+	return d.do(func() error { return d.Dict.Set(ctx, key, value) })
+}
+
 func (d *dying) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] { return d.Dict.Keys(ctx) }
 
 // Whatever change of the store is the last before the process dies, what is read later is

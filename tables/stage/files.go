@@ -32,6 +32,11 @@ func stampOf(path string) (stamp, error) {
 	return stamp{i.Size, i.MTime, i.CTime, i.Dev, i.Ino}, err
 }
 
+// settled reports whether no change after a time can have left the times as they are.
+func (s stamp) settled(at time.Time) bool {
+	return at.UnixNano()-max(s.MTime, s.CTime) > int64(settled)
+}
+
 // hashed is the hash of a file's content.
 type hashed struct {
 	Stamp stamp
@@ -83,24 +88,24 @@ func (h *hashes) save(temp string) error {
 }
 
 // sum returns the hash of a file's content, and the state of the file that it is of.
-func (h *hashes) sum(path string) (string, stamp, error) {
+func (h *hashes) sum(path string) (hashed, error) {
 	began := time.Now()
 	absolute, err := filepath.Abs(path)
 	if err != nil {
-		return "", stamp{}, err
+		return hashed{}, err
 	}
 	is, err := stampOf(path)
 	if err != nil {
-		return "", is, err
+		return hashed{}, err
 	}
 	h.mu.Lock()
 	known := h.byPath[absolute]
 	h.mu.Unlock()
 	if known.Stamp == is {
-		return known.Sum, is, nil
+		return known, nil
 	}
 	sum, err := hashFile(path)
-	if err == nil && began.UnixNano()-max(is.MTime, is.CTime) > int64(settled) {
+	if err == nil && is.settled(began) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if len(h.byPath) >= maxHashes {
@@ -108,7 +113,7 @@ func (h *hashes) sum(path string) (string, stamp, error) {
 		}
 		h.byPath[absolute], h.dirty = hashed{is, sum}, true
 	}
-	return sum, is, err
+	return hashed{is, sum}, err
 }
 
 func hashFile(path string) (sum string, err error) {

@@ -14,6 +14,10 @@ type GCOptions struct {
 	Live []Any         // the last stages of pipelines, whose present results stay, whatever their age
 }
 
+// leftFor is how long data stays in a partd store that no result has: somebody who does not
+// share the directory may be about to keep it.
+const leftFor = 24 * time.Hour
+
 // GCResult is what GC did.
 type GCResult struct {
 	Removed int
@@ -57,8 +61,10 @@ func (r *Results) GC(ctx context.Context, o *GCOptions) (done GCResult, err erro
 				if err != nil || now == nil || !old(now) {
 					return err
 				}
-				done.Removed++
-				return r.keep.remove(ctx, i.Key)
+				return r.unused(ctx, filepath.Base(r.folder(now)), func() error {
+					done.Removed++
+					return r.keep.remove(ctx, i.Key)
+				})
 			})
 			if err != nil {
 				return done, err
@@ -66,12 +72,21 @@ func (r *Results) GC(ctx context.Context, o *GCOptions) (done GCResult, err erro
 		}
 	}
 	done.Left = len(all) - done.Removed
-	return done, r.sweepAll(ctx)
+	return done, errors.Join(r.sweepAll(ctx), r.keep.sweep(ctx, r.now().Add(-leftFor)))
 }
 
 // locked calls f with the lock of a key, unless somebody else has it.
 func (r *Results) locked(ctx context.Context, key string, f func() error) error {
 	unlock, err := r.lock(ctx, key, false)
+	if unlock == nil || err != nil {
+		return err
+	}
+	return errors.Join(f(), unlock())
+}
+
+// unused calls f unless somebody has the lock of a name, as readers have that of a folder's.
+func (r *Results) unused(ctx context.Context, name string, f func() error) error {
+	unlock, err := r.flock(ctx, name, true, false)
 	if unlock == nil || err != nil {
 		return err
 	}
@@ -95,17 +110,23 @@ func (r *Results) sweepAll(ctx context.Context) error {
 				continue
 			}
 			key := e.Name()[:keyLen]
-			err := r.locked(ctx, key, func() error { // which sweeps
-				i, err := r.keep.info(ctx, key)
-				if err != nil || dir != filesDir || i != nil && r.folder(i) == path {
-					return err
-				}
-				away, err := r.temp(key)
-				if err != nil {
-					return err
-				}
-				return errors.Join(os.Rename(path, filepath.Join(away, "old")), os.RemoveAll(away))
-			})
+			if dir == locksDir {
+				err = r.unused(ctx, e.Name(), func() error { return nil }) // which removes it
+			} else {
+				err = r.locked(ctx, key, func() error { // which sweeps
+					i, err := r.keep.info(ctx, key)
+					if err != nil || dir != filesDir || i != nil && r.folder(i) == path {
+						return err
+					}
+					return r.unused(ctx, e.Name(), func() error {
+						away, err := r.temp(key)
+						if err != nil {
+							return err
+						}
+						return errors.Join(os.Rename(path, filepath.Join(away, "old")), os.RemoveAll(away))
+					})
+				})
+			}
 			if err != nil {
 				return err
 			}

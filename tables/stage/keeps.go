@@ -2,11 +2,15 @@ package stage
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -24,13 +28,17 @@ const (
 
 var dataSchema = arrow.NewSchema([]arrow.Field{{Name: "data", Type: arrow.BinaryTypes.Binary}}, nil)
 
-// bytesTable is bytes as a table.
+// bytesTable is bytes as a table, in batches far from the 2 GiB that one may have.
 func bytesTable(b []byte) arrow.Table {
 	build := array.NewRecordBuilder(memory.DefaultAllocator, dataSchema)
-	for part := range slices.Chunk(b, piece) {
-		build.Field(0).(*array.BinaryBuilder).Append(part)
+	var batches []arrow.RecordBatch
+	for batch := range slices.Chunk(b, 64*piece) {
+		for part := range slices.Chunk(batch, piece) {
+			build.Field(0).(*array.BinaryBuilder).Append(part)
+		}
+		batches = append(batches, build.NewRecordBatch())
 	}
-	return array.NewTableFromRecords(dataSchema, []arrow.RecordBatch{build.NewRecordBatch()})
+	return array.NewTableFromRecords(dataSchema, batches)
 }
 
 func bytesOf(t arrow.Table) (b []byte, err error) {
@@ -67,26 +75,41 @@ func parseInfo(text []byte, key string) (*Info, error) {
 	return i, nil
 }
 
-// storeKeep keeps results in a partd store, each under two keys, which one append makes:
-// stage/KEY/info and stage/KEY/data.
+// storeKeep keeps results in a partd store: each under a key of its own, made by one append,
+// and then its info, which names that key, by one set. So those who put the same key at a
+// time do not mix theirs.
 type storeKeep struct{ partd.Partd }
 
-func keysAt(key string) (info, data string) {
-	return "stage/" + key + "/info", "stage/" + key + "/data"
+func infoAt(key string) string { return "stage/" + key + "/info" }
+
+// get returns the info of what is kept, and the key of its data.
+func (s *storeKeep) get(ctx context.Context, key string) (*Info, string, error) {
+	text, err := s.Get(ctx, infoAt(key))
+	if err != nil {
+		return nil, "", err
+	}
+	i, err := parseInfo(text[0], key)
+	if i == nil || err != nil {
+		return nil, "", err
+	}
+	var at struct{ Data string }
+	return i, at.Data, json.Unmarshal(text[0], &at)
 }
 
 func (s *storeKeep) info(ctx context.Context, key string) (*Info, error) {
-	at, _ := keysAt(key)
-	text, err := s.Get(ctx, at)
-	if err != nil {
-		return nil, err
-	}
-	return parseInfo(text[0], key)
+	i, _, err := s.get(ctx, key)
+	return i, err
 }
 
 func (s *storeKeep) load(ctx context.Context, key string) (arrow.Table, error) {
-	_, at := keysAt(key)
-	r, err := arrowvalue.Read(ctx, s.Partd, at, nil)
+	i, data, err := s.get(ctx, key)
+	if i == nil && err == nil {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := arrowvalue.Read(ctx, s.Partd, data, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -94,13 +117,20 @@ func (s *storeKeep) load(ctx context.Context, key string) (arrow.Table, error) {
 }
 
 func (s *storeKeep) put(ctx context.Context, i *Info, t arrow.Table) error {
-	text, err := json.Marshal(i)
+	_, was, err := s.get(ctx, i.Key)
 	if err != nil {
 		return err
 	}
-	info, data := keysAt(i.Key)
+	data := fmt.Sprintf("stage/%s/data/%d.%s", i.Key, i.Made.Unix(), rand.Text())
+	text, err := json.Marshal(struct {
+		*Info
+		Data string
+	}{i, data})
+	if err != nil {
+		return err
+	}
 	head, err := arrowvalue.Entry(data, t.Schema())
-	entries := []partd.Entry{{Key: info, Value: text}, head}
+	entries := []partd.Entry{head}
 	rows := array.NewTableReader(t, batchRows)
 	defer rows.Release()
 	for err == nil && rows.Next() {
@@ -109,14 +139,24 @@ func (s *storeKeep) put(ctx context.Context, i *Info, t arrow.Table) error {
 		entries = append(entries, e)
 	}
 	if err = errors.Join(err, rows.Err()); err == nil {
-		err = s.remove(ctx, i.Key)
+		err = s.Append(ctx, entries...)
+	}
+	if err == nil { // the data first, whatever order the store writes in
+		err = s.sync(ctx)
 	}
 	if err == nil {
-		err = s.Append(ctx, entries...)
+		err = partd.Set(ctx, s.Partd, infoAt(i.Key), text)
+	}
+	if err == nil && was != "" {
+		err = partd.Delete(ctx, s.Partd, was)
 	}
 	if err != nil {
 		return err
 	}
+	return s.sync(ctx)
+}
+
+func (s *storeKeep) sync(ctx context.Context) error {
 	if err := partd.Sync(ctx, s.Partd); !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
@@ -145,8 +185,34 @@ func (s *storeKeep) list(ctx context.Context) (all []*Info, err error) {
 }
 
 func (s *storeKeep) remove(ctx context.Context, key string) error {
-	info, data := keysAt(key)
-	return partd.Delete(ctx, s.Partd, info, data)
+	i, data, err := s.get(ctx, key)
+	if i == nil || err != nil {
+		return err
+	}
+	return partd.Delete(ctx, s.Partd, infoAt(key), data)
+}
+
+func (s *storeKeep) sweep(ctx context.Context, before time.Time) error {
+	var left []string
+	for k, err := range partd.Keys(ctx, s.Partd) {
+		if err != nil {
+			return err
+		}
+		key, made, ours := strings.Cut(strings.TrimPrefix(k.Key, "stage/"), "/data/")
+		seconds, _, _ := strings.Cut(made, ".")
+		if at, err := strconv.ParseInt(seconds, 10, 64); !ours || err != nil || !time.Unix(at, 0).Before(before) {
+			continue
+		}
+		if _, data, err := s.get(ctx, key); err != nil {
+			return err
+		} else if data != k.Key {
+			left = append(left, k.Key)
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	return partd.Delete(ctx, s.Partd, left...)
 }
 
 // lock does nothing: those who do not share the directory are not excluded.
@@ -229,6 +295,9 @@ func (t *tableKeep) remove(ctx context.Context, key string) error {
 	}
 	return nil
 }
+
+// sweep does nothing: the store's Expire removes what no table has.
+func (t *tableKeep) sweep(context.Context, time.Time) error { return nil }
 
 func (t *tableKeep) lock(ctx context.Context, key string) (func() error, error) {
 	l, err := t.b.Lock(ctx, key)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 )
 
 const (
@@ -23,7 +24,20 @@ type keyed struct {
 	parts  map[string]string
 	needs  []string // keys of all ancestors, sorted
 	files  []string
-	stamps map[string]stamp
+	began  time.Time // hashing them
+	hashed map[string]hashed
+	ttl    time.Duration // of it and all ancestors, the shortest; 0: none
+}
+
+// counted is what is kept with an end that is no later than these stages' own TTL says: it
+// may have been kept by a program with another.
+func (k *keyed) counted(i *Info) *Info {
+	if i == nil || k.ttl == 0 {
+		return i
+	}
+	mine := *i
+	mine.Expires = earlier(i.Expires, i.Made.Add(k.ttl))
+	return &mine
 }
 
 // keysOf returns the stages of a pipeline with their keys, ancestors first.
@@ -58,7 +72,7 @@ func (r *Results) keyOf(n *node, above map[*node]*keyed) (k *keyed, err error) {
 	if n.err != nil {
 		return nil, n.err
 	}
-	k = &keyed{node: n, parts: map[string]string{"format": formatVersion}, stamps: map[string]stamp{}}
+	k = &keyed{node: n, parts: map[string]string{"format": formatVersion}, began: time.Now(), hashed: map[string]hashed{}, ttl: n.ttl}
 	code := newDigest(n.version)
 	for _, s := range n.sources {
 		if err := s.hash(code); err != nil {
@@ -90,12 +104,16 @@ func (r *Results) keyOf(n *node, above map[*node]*keyed) (k *keyed, err error) {
 		return nil, err
 	}
 	for _, f := range k.files {
-		if k.parts["file "+f], k.stamps[f], err = r.hashes.sum(f); err != nil {
+		if k.hashed[f], err = r.hashes.sum(f); err != nil {
 			return nil, err
 		}
+		k.parts["file "+f] = k.hashed[f].Sum
 	}
 	for _, a := range n.above {
 		k.parts["stage "+a.name] = above[a].key
+		if ttl := above[a].ttl; ttl > 0 && (k.ttl == 0 || ttl < k.ttl) {
+			k.ttl = ttl
+		}
 		k.needs = append(append(k.needs, above[a].key), above[a].needs...)
 	}
 	slices.Sort(k.needs)
@@ -115,8 +133,19 @@ func checkParam(v reflect.Value, at string, depth int, types *[]string) (err err
 	if depth > maxNested {
 		return fmt.Errorf("%s is more than %d levels deep, or holds itself", at, maxNested)
 	}
-	if !v.IsValid() || v.Type().Implements(reflect.TypeFor[fmt.GoStringer]()) && v.CanInterface() {
+	if !v.IsValid() {
 		return nil
+	}
+	if v.CanInterface() {
+		switch x := v.Interface().(type) {
+		case time.Time: // of which the clock of its place may show two the same
+			*types = append(*types, at+" "+x.UTC().String())
+			return nil
+		case fmt.Formatter:
+			return fmt.Errorf("%s is a %v, which writes itself: give what it holds instead", at, v.Type())
+		case fmt.GoStringer:
+			return nil
+		}
 	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Func, reflect.Chan, reflect.UnsafePointer:
@@ -142,10 +171,17 @@ func checkParam(v reflect.Value, at string, depth int, types *[]string) (err err
 	return err
 }
 
-// unchanged returns an error if raw files are not what the key was made of.
+// unchanged returns an error if raw files are not what the key was made of. Those that had
+// been changed only just before are compared by their content, as another change may have
+// had the same times.
 func (k *keyed) unchanged() error {
-	for f, was := range k.stamps {
-		if is, err := stampOf(f); err != nil || is != was {
+	for f, was := range k.hashed {
+		is, err := stampOf(f)
+		sum := was.Sum
+		if err == nil && !is.settled(k.began) {
+			sum, err = hashFile(f)
+		}
+		if err != nil || is != was.Stamp || sum != was.Sum {
 			return fmt.Errorf("the file %s was changed while the stage ran, and nothing is kept: run it again", f)
 		}
 	}

@@ -47,7 +47,7 @@ func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 	steps := make([]Step, len(stages))
 	for at, k := range slices.Backward(stages) {
 		step := Step{Stage: k.name, Key: k.key, Action: Runs}
-		i := byKey[k.key]
+		i := k.counted(byKey[k.key])
 		switch {
 		case k.cache && i != nil && !i.expired(r.now()):
 			step.Action = Kept

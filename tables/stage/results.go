@@ -23,7 +23,7 @@ type Options struct {
 	Tables *tables.Store
 	Bucket string // of Tables, which nothing else should use
 
-	// Store keeps results in a partd store, which must list and delete keys, in those
+	// Store keeps results in a partd store, which must set, list and delete keys, in those
 	// that begin with "stage/". A value other than a table has at most
 	// partd.MaxValueLen bytes.
 	Store partd.Partd
@@ -129,6 +129,8 @@ type keep interface {
 	put(ctx context.Context, i *Info, t arrow.Table) error
 	list(ctx context.Context) ([]*Info, error)
 	remove(ctx context.Context, key string) error
+	// sweep removes what was put before a time and no result has.
+	sweep(ctx context.Context, before time.Time) error
 	// lock waits, and excludes those who do not share the directory.
 	lock(ctx context.Context, key string) (unlock func() error, err error)
 }

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"golang.org/x/sync/errgroup"
 )
 
 // attempts is how often a result is asked for that goes while it is loaded.
@@ -22,6 +22,7 @@ type run struct {
 	*Results
 	works map[*node]*work
 	slots chan struct{}
+	fail  context.CancelCauseFunc // ends all stages
 
 	mu      sync.Mutex
 	unlocks []func() error // of folders that are used
@@ -45,7 +46,9 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	if err != nil {
 		return t, err
 	}
-	x := &run{Results: r, works: map[*node]*work{}, slots: make(chan struct{}, r.parallel)}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	x := &run{Results: r, works: map[*node]*work{}, slots: make(chan struct{}, r.parallel), fail: fail}
 	for _, k := range stages {
 		x.works[k.node] = &work{keyed: k, err: &Error{"run", k.name, errors.New("it ended its goroutine")}}
 	}
@@ -55,19 +58,33 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 		}
 	}()
 	w := x.result(ctx, s.n)
+	if w.err != nil {
+		var first *Error // the others were cancelled for it
+		if errors.As(context.Cause(ctx), &first) {
+			return t, first
+		}
+		return t, w.err
+	}
 	t, _ = w.value.(T) // nil, where T is an interface
-	return t, w.err
+	return t, nil
 }
 
 // result returns a stage's work once it is done.
 func (x *run) result(ctx context.Context, n *node) *work {
 	w := x.works[n]
 	w.once.Do(func() {
-		if w.err = nil; n.cache {
-			w.err = x.kept(ctx, w)
+		defer func() {
+			if w.err != nil {
+				x.fail(w.err)
+			}
+		}()
+		var err error
+		if n.cache {
+			err = x.kept(ctx, w)
 		} else {
-			w.value, w.expires, w.err = x.compute(ctx, w, "")
+			w.value, w.expires, err = x.compute(ctx, w, "")
 		}
+		w.err = err
 	})
 	return w
 }
@@ -97,10 +114,13 @@ func wrap(op string, w *work, err error) error {
 // valid returns the info of a result that counts, or an error that wraps fs.ErrNotExist.
 func (x *run) valid(ctx context.Context, w *work) (*Info, error) {
 	i, err := x.keep.info(ctx, w.key)
-	if err == nil && (i == nil || i.expired(x.now())) {
-		err = fs.ErrNotExist
+	if err != nil {
+		return nil, err
 	}
-	return i, err
+	if i = w.counted(i); i == nil || i.expired(x.now()) {
+		return nil, fs.ErrNotExist
+	}
+	return i, nil
 }
 
 // load takes a result that is kept.
@@ -127,15 +147,15 @@ func (x *run) load(ctx context.Context, w *work) error {
 
 // loadFolder takes files, which nobody removes while this run lasts.
 func (x *run) loadFolder(ctx context.Context, w *work) error {
-	unlock, err := x.flock(ctx, w.key, false, true)
+	i, err := x.valid(ctx, w)
 	if err != nil {
 		return err
 	}
-	i, err := x.valid(ctx, w)
-	if err == nil {
-		_, err = os.Stat(x.folder(i))
-	}
+	unlock, err := x.flock(ctx, filepath.Base(x.folder(i)), false, true)
 	if err != nil {
+		return err
+	}
+	if _, err = os.Stat(x.folder(i)); err != nil {
 		return errors.Join(err, unlock())
 	}
 	w.value, w.expires = Folder(x.folder(i)), i.Expires
@@ -231,15 +251,16 @@ func (x *run) packed(w *work, value any, folder string) (arrow.Table, error) {
 // compute runs a stage on the results of its ancestors. What it makes expires with the
 // first of them.
 func (x *run) compute(ctx context.Context, w *work, folder string) (value any, expires time.Time, err error) {
-	g, above := errgroup.WithContext(ctx)
+	var g sync.WaitGroup
 	for _, a := range w.above {
-		g.Go(func() error { return x.result(above, a).err })
+		g.Go(func() { x.result(ctx, a) })
 	}
-	if err := g.Wait(); err != nil {
-		return nil, expires, err
-	}
+	g.Wait()
 	in := &Inputs{files: slices.Clone(w.files), folder: folder, values: map[*node]any{}}
 	for _, a := range w.above {
+		if err := x.works[a].err; err != nil {
+			return nil, expires, err
+		}
 		in.values[a] = x.works[a].value
 		expires = earlier(expires, x.works[a].expires)
 	}

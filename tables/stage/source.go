@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -27,7 +28,8 @@ type source struct {
 // Source is the code of a stage: files that the program embeds by go:embed, all but
 // tests, or those that patterns match as [io/fs.Glob] has them. Go is hashed as a syntax
 // tree, without comments and white space, but with directives such as //go:embed; other
-// files as they are. With it go the versions of Go, and of the program's other modules.
+// files as they are. With it go the versions of Go and of the program's other modules, and
+// its build tags, system and processor.
 func Source(files fs.FS, patterns ...string) Option {
 	return func(n *node) { n.sources = append(n.sources, source{files, patterns}) }
 }
@@ -106,13 +108,28 @@ func hashGo(d digest, name string, text []byte) error {
 	for _, group := range f.Comments {
 		for _, c := range group.List {
 			if cgo || strings.HasPrefix(c.Text, "//go:") {
-				d.add(c.Text)
+				d.add(c.Text, strconv.Itoa(before(f, c.Pos()))) // what it is about
 			}
 		}
 	}
 	f.Comments = nil
 	hashTree(d, reflect.ValueOf(f))
 	return nil
+}
+
+// before counts the nodes of a tree, without comments, that begin before a place.
+func before(f *ast.File, at token.Pos) (n int) {
+	ast.Inspect(f, func(node ast.Node) bool {
+		switch node.(type) {
+		case *ast.CommentGroup, *ast.Comment, nil:
+			return false
+		}
+		if node.Pos() < at {
+			n++
+		}
+		return true
+	})
+	return n
 }
 
 // hashTree hashes a tree. Of positions it hashes whether there is one, which tells
@@ -140,16 +157,24 @@ func hashTree(w io.Writer, v reflect.Value) {
 	}
 }
 
+var readBuildInfo = debug.ReadBuildInfo // a test has others
+
 // ownModule is imported here, so that every program that lists its modules has it.
 const ownModule = "github.com/go-partd/partd"
 
-// hashModules hashes the versions of Go and of the other modules of the program.
+// hashModules hashes the versions of Go and of the other modules of the program, and how it
+// was built.
 func hashModules(declared map[string]string) (string, error) {
-	info, ok := debug.ReadBuildInfo()
+	info, ok := readBuildInfo()
 	if !ok {
 		return "", errors.New("the program does not say which modules it is built of: give the stage Version instead of Source")
 	}
 	d := newDigest(info.GoVersion, declared[ownModule])
+	for _, s := range info.Settings { // which choose among files, and what they compile to
+		if slices.Contains([]string{"-tags", "GOOS", "GOARCH", "CGO_ENABLED", "GOEXPERIMENT"}, s.Key) {
+			d.add(s.Key, s.Value)
+		}
+	}
 	listed := declared[ownModule] != ""
 	for _, m := range info.Deps {
 		listed = listed || m.Path == ownModule

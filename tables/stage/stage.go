@@ -96,8 +96,8 @@ func Params(values ...any) Option {
 // Cache says whether the stage's result is kept. Without, it is not.
 func Cache(keep bool) Option { return func(n *node) { n.cache = keep } }
 
-// TTL is how long a result counts once it was made. What was made of it expires with
-// it. 0 means for ever.
+// TTL is how long a result counts once it was made, whoever kept it. What was made of it
+// expires with it. 0 means for ever.
 func TTL(d time.Duration) Option { return func(n *node) { n.ttl = d } }
 
 // Codec encodes results that are neither tables nor files. The name is a part of the
@@ -106,7 +106,10 @@ func Codec[T any](name string, c encode.ValueCodec[T]) Option {
 	return func(n *node) {
 		n.codec = &codec{
 			name: name, of: reflect.TypeFor[T](),
-			encode: func(v any) ([]byte, error) { return c.Encode(nil, v.(T)) },
+			encode: func(v any) ([]byte, error) {
+				t, _ := v.(T) // nil, where T is an interface
+				return c.Encode(nil, t)
+			},
 			decode: func(b []byte) (any, error) { return c.Decode(b) },
 		}
 	}

@@ -170,6 +170,11 @@ func TestFails(t *testing.T) {
 
 func nothing(context.Context, *stage.Inputs) (int, error) { return 0, nil }
 
+// same writes itself, whatever it is.
+type same int
+
+func (same) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte("same")) }
+
 func sumUp(context.Context, *stage.Inputs) (arrow.Table, error) { return nil, nil }
 
 // What cannot be hashed or kept is an error that says what to do.
@@ -184,22 +189,23 @@ func TestCannot(t *testing.T) {
 	for want, s := range map[string]interface {
 		Plan(context.Context, *stage.Results) ([]stage.Step, error)
 	}{
-		"no name":                  stage.New("", nothing, version),
-		"nothing is said":          stage.New("s", nothing),
-		"give it Codec":            stage.New("s", nothing, version, stage.Cache(true)),
-		"codec is for a string":    stage.New("s", nothing, version, stage.Codec("json", encode.JSON[string]())),
-		"codec is for a int":       stage.New("s", sumUp, version, codec),
-		"not list its modules":     stage.New("s", nothing, stage.Source(fstest.MapFS{"a.go": {Data: []byte(code)}})),
-		"a.go:1:1":                 stage.New("s", nothing, ours, stage.Source(fstest.MapFS{"a.go": {Data: []byte("func")}})),
-		"source b*":                stage.New("s", nothing, ours, stage.Source(fstest.MapFS{"a.go": {Data: []byte(code)}}, "b*")),
-		"there are no files":       stage.New("s", nothing, ours, stage.Source(fstest.MapFS{"a_test.go": {Data: []byte(code)}})),
-		"files no/such/*":          stage.New("s", nothing, version, stage.Files("no/such/*")),
-		"no regular file":          stage.New("s", nothing, version, stage.Files(dir)),
-		"parameter 1 is a func()":  stage.New("s", nothing, version, stage.Params(func() {})),
-		"parameter 2.F is a *int":  stage.New("s", nothing, version, stage.Params(1, struct{ F *int }{})),
-		"parameter 1[a] is a chan": stage.New("s", nothing, version, stage.Params(map[string]any{"a": make(chan int)})),
-		"holds itself":             stage.New("s", nothing, version, stage.Params(self)),
-		"has this name":            stage.New("s", nothing, version, stage.From(other)),
+		"no name":                          stage.New("", nothing, version),
+		"nothing is said":                  stage.New("s", nothing),
+		"give it Codec":                    stage.New("s", nothing, version, stage.Cache(true)),
+		"codec is for a string":            stage.New("s", nothing, version, stage.Codec("json", encode.JSON[string]())),
+		"codec is for a int":               stage.New("s", sumUp, version, codec),
+		"not list its modules":             stage.New("s", nothing, stage.Source(fstest.MapFS{"a.go": {Data: []byte(code)}})),
+		"a.go:1:1":                         stage.New("s", nothing, ours, stage.Source(fstest.MapFS{"a.go": {Data: []byte("func")}})),
+		"source b*":                        stage.New("s", nothing, ours, stage.Source(fstest.MapFS{"a.go": {Data: []byte(code)}}, "b*")),
+		"there are no files":               stage.New("s", nothing, ours, stage.Source(fstest.MapFS{"a_test.go": {Data: []byte(code)}})),
+		"files no/such/*":                  stage.New("s", nothing, version, stage.Files("no/such/*")),
+		"no regular file":                  stage.New("s", nothing, version, stage.Files(dir)),
+		"parameter 1 is a func()":          stage.New("s", nothing, version, stage.Params(func() {})),
+		"parameter 2.F is a *int":          stage.New("s", nothing, version, stage.Params(1, struct{ F *int }{})),
+		"parameter 1[a] is a chan":         stage.New("s", nothing, version, stage.Params(map[string]any{"a": make(chan int)})),
+		"holds itself":                     stage.New("s", nothing, version, stage.Params(self)),
+		"parameter 1 is a stage_test.same": stage.New("s", nothing, version, stage.Params(same(1))),
+		"has this name":                    stage.New("s", nothing, version, stage.From(other)),
 	} {
 		if _, err := s.Plan(t.Context(), open(t, dir, nil)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
