@@ -25,12 +25,18 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 // serveTest starts a server, and ends it with the test.
 func serveTest(t *testing.T, o *Options) (*Server, *tables.Store, string) {
 	t.Helper()
-	store, err := tables.Open(t.Context(), t.TempDir(), nil)
+	return serveTables(t, nil, o)
+}
+
+func serveTables(t *testing.T, of *tables.Options, o *Options) (*Server, *tables.Store, string) {
+	t.Helper()
+	store, err := tables.Open(t.Context(), t.TempDir(), of)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,20 +44,8 @@ func serveTest(t *testing.T, o *Options) (*Server, *tables.Store, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		stop()
-		if err := errors.Join(<-done, store.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	return s, store, l.Addr().String()
+	address, _ := testserve.Run(t, s.Serve, store)
+	return s, store, address
 }
 
 func dialTest(t *testing.T, address string) flight.Client {
