@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/race"
 )
 
 // TestBufferIsFair keeps a key busy from several goroutines; others that want
@@ -172,6 +174,9 @@ func TestBufferDeadlineOfReader(t *testing.T) {
 // TestBufferRealMemory changes the load, from many small keys to few large ones
 // and to long keys, and looks at the heap.
 func TestBufferRealMemory(t *testing.T) {
+	if race.On {
+		t.Skip("one goroutine appends, and much")
+	}
 	ctx := context.Background()
 	const memory = 32 << 20
 	// live returns the least of three counts of what was found alive: what a

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/filedir"
+	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
@@ -16,7 +17,7 @@ import (
 // there, one that did not is there or not.
 func TestFileEveryPowerLoss(t *testing.T) {
 	rounds := 40
-	if testing.Short() {
+	if testing.Short() || race.On {
 		rounds = 5
 	}
 	opts := &FileOptions{Sync: true}

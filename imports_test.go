@@ -30,6 +30,7 @@ var house = []floor{
 		"internal/testutil/gateway":     nil,
 		"internal/testutil/hostile":     nil,
 		"internal/testutil/postgres":    nil,
+		"internal/testutil/race":        nil,
 		"internal/testutil/serverproc":  nil,
 		"internal/testutil/testcert":    nil,
 		"internal/vfs/vfstest":          nil,

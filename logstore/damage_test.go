@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
@@ -29,7 +30,7 @@ func TestEveryBitAndCut(t *testing.T) {
 		}
 		found++
 		step := int64(1)
-		if testing.Short() {
+		if testing.Short() || race.On {
 			step = 7
 		}
 		for bit := int64(0); bit < size*8; bit += step {

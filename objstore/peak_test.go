@@ -10,10 +10,9 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
-
-var underRace bool
 
 // A process that writes a million keys and reads them grouped stays within the store's
 // memory. It is one of its own, since its peak is of all that it ever did.
@@ -21,7 +20,7 @@ func TestPeakMemory(t *testing.T) {
 	const memory, keys, bytes = 128 << 20, 1_000_000, 300 << 20
 	dir := os.Getenv("PARTD_PEAK_DIR")
 	if dir == "" {
-		if runtime.GOOS != "linux" || underRace {
+		if runtime.GOOS != "linux" || race.On {
 			t.Skip("reads /proc, and the race detector takes memory, too")
 		}
 		cmd := exec.Command(os.Args[0], "-test.v", "-test.run=^TestPeakMemory$")

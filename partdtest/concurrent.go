@@ -232,12 +232,11 @@ func (e *env) scansOfPieces() func() error {
 
 // appendToNewKeys makes keys at the same time, each by several goroutines.
 func appendToNewKeys(e *env) {
-	const keys = 300
+	keys := numberedKeys(300)
 	var run []func() error
 	for w := range writers {
 		run = append(run, func() error {
-			for i := range keys {
-				k := numberedKeys(keys)[i]
+			for _, k := range keys {
 				if err := e.store.Append(e.ctx, partd.Entry{Key: k, Value: piece{w, 0}.bytes()}); err != nil {
 					return fmt.Errorf("append: %w", err)
 				}
@@ -247,8 +246,8 @@ func appendToNewKeys(e *env) {
 	}
 	e.together(run...)
 	want := model{}
-	for i, v := range e.get(numberedKeys(keys)...) {
-		k := numberedKeys(keys)[i]
+	for i, v := range e.get(keys...) {
+		k := keys[i]
 		next, err := checkPieces("Get of "+k, v)
 		e.must("after all writers were done", err)
 		if len(next) != writers {

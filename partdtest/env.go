@@ -3,6 +3,7 @@ package partdtest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -147,15 +148,11 @@ func entry(key, value string) partd.Entry { return partd.Entry{Key: key, Value: 
 
 // noise returns bytes without a pattern, the same for the same seed.
 func noise(n int, seed uint64) []byte {
-	b := make([]byte, n)
-	rnd := rand.New(rand.NewPCG(seed, 0))
-	for i := 0; i < n; i += 8 {
-		v := rnd.Uint64()
-		for j := i; j < min(n, i+8); j++ {
-			b[j], v = byte(v), v>>8
-		}
+	b := make([]byte, 0, n+7)
+	for rnd := rand.New(rand.NewPCG(seed, 0)); len(b) < n; {
+		b = binary.LittleEndian.AppendUint64(b, rnd.Uint64())
 	}
-	return b
+	return b[:n]
 }
 
 // numberedKeys returns n keys.

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -144,7 +145,7 @@ func TestCopyMemory(t *testing.T) {
 	if err != nil || !strings.Contains(out.String(), fmt.Sprintf(`"keys":1,"bytes":%d,`, size)) {
 		t.Fatalf("%v, %s", err, out.String())
 	}
-	if most := int64(memory/10*11 + 30<<20); peak > most && !raceDetector {
+	if most := int64(memory/10*11 + 30<<20); peak > most && !race.On {
 		t.Errorf("it took %d bytes of memory, of %d at most", peak, most)
 	}
 }

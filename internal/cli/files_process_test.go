@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/csvgen"
+	"github.com/go-partd/partd/internal/testutil/race"
 )
 
 // onFiles are commands on files that write one, with flags that make them keep
@@ -170,7 +171,7 @@ func TestEndlessLine(t *testing.T) {
 		if code != cliutil.ExitFailed || sent == 1<<10 || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: too large: the record that begins here has more than 4194304 bytes") {
 			t.Errorf("%s: exit code %d after %d MiB, %s", name, code, sent, stderr)
 		}
-		if peak > 64<<20 && !raceDetector {
+		if peak > 64<<20 && !race.On {
 			t.Errorf("%s took %d bytes of memory", name, peak)
 		}
 		if names := left(t, tmp); names != nil {

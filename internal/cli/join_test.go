@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/race"
 )
 
 // writeRows writes a file with a header.
@@ -201,7 +203,7 @@ func TestJoinAsCoreutils(t *testing.T) {
 // 4 million pairs.
 func TestJoinKeepsToItsMemory(t *testing.T) {
 	rows := 200_000
-	if raceDetector {
+	if race.On {
 		rows /= 10
 	}
 	side := func(name string) string {
@@ -230,7 +232,7 @@ func TestJoinKeepsToItsMemory(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
-	if memory := int64(16 << 20); peak > memory+memory/10+30<<20 && !raceDetector {
+	if memory := int64(16 << 20); peak > memory+memory/10+30<<20 && !race.On {
 		t.Errorf("it took %d bytes\n%s", peak, &out)
 	}
 	t.Logf("%d MiB", peak>>20)

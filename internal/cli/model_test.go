@@ -17,13 +17,14 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/csvgen"
+	"github.com/go-partd/partd/internal/testutil/race"
 )
 
 // rowsFile writes a generated file, and returns its
 // name and its rows as an independent reader finds them.
 func rowsFile(t *testing.T, o csvgen.Options) (file string, rows [][]string) {
 	t.Helper()
-	if raceDetector {
+	if race.On {
 		o.Rows /= 5
 	}
 	file = filepath.Join(t.TempDir(), "rows.csv")

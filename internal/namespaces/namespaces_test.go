@@ -17,7 +17,6 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/partdtest"
-	"github.com/go-partd/partd/remote"
 )
 
 func open(t testing.TB, dir string, most int, ttl time.Duration, opened *atomic.Int64) *Set {
@@ -181,44 +180,6 @@ func TestInUse(t *testing.T) {
 	must(t, b.Append(ctx, partd.Entry{Key: "k", Value: []byte("w")}))
 }
 
-// TestTTL removes what nobody uses, and what is used stays, with a removal that was
-// cut short.
-func TestTTL(t *testing.T) {
-	ctx := context.Background()
-	dir := t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(dir, removedPrefix+"half", "x"), 0o700))
-	s := open(t, dir, 2, 100*time.Millisecond, nil)
-	if _, err := os.Stat(filepath.Join(dir, removedPrefix+"half")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("what was half removed is there: %v", err)
-	}
-	used, usedDone := s.Use("used")
-	defer usedDone()
-	left, leftDone := s.Use("left")
-	for _, store := range []partd.Partd{used, left} {
-		must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
-	}
-	leftDone()
-	var list []remote.NamespaceInfo
-	for begin := time.Now(); time.Since(begin) < 20*time.Second; time.Sleep(20 * time.Millisecond) {
-		var err error
-		if list, err = s.List(ctx, "", 10); err != nil || len(list) < 2 {
-			must(t, err)
-			break
-		}
-	}
-	time.Sleep(300 * time.Millisecond)
-	list, err := s.List(ctx, "", 10)
-	if must(t, err); len(list) != 1 || list[0].Name != "used" {
-		t.Fatalf("there are %v", list)
-	}
-	left, leftDone = s.Use("left")
-	defer leftDone()
-	values, err := left.Get(ctx, "k")
-	if must(t, err); len(values[0]) > 0 {
-		t.Errorf("it came back with %q", values[0])
-	}
-}
-
 func TestFileNames(t *testing.T) {
 	for _, name := range []string{"job7", "Job7", "A.B-c_D", "...", ".x", "Z"} {
 		file := fileName(name)
@@ -230,61 +191,6 @@ func TestFileNames(t *testing.T) {
 		if name, ok := nameOf(file); ok {
 			t.Errorf("the file %q is the namespace %q", file, name)
 		}
-	}
-}
-
-// TestTTLBeginsAtTheEnd keeps a namespace for the whole TTL after its last client has
-// left, which may have been quiet for longer, and after the set was made anew.
-func TestTTLBeginsAtTheEnd(t *testing.T) {
-	ctx, dir := context.Background(), t.TempDir()
-	const ttl = 2 * time.Second
-	old := func(name string) {
-		long := time.Now().Add(-10 * ttl)
-		must(t, os.Chtimes(filepath.Join(dir, name), long, long))
-	}
-	s, err := New(dir, open(t, t.TempDir(), 1, ttl, nil).opts)
-	must(t, err)
-	store, done := s.Use("quiet")
-	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
-	old("quiet")
-	done()
-	time.Sleep(ttl / 2)
-	_, err = os.Stat(filepath.Join(dir, "quiet"))
-	must(t, err)
-	must(t, s.Close(ctx))
-	old("quiet")
-	open(t, dir, 1, ttl, nil)
-	time.Sleep(ttl / 2)
-	_, err = os.Stat(filepath.Join(dir, "quiet"))
-	must(t, err)
-}
-
-// TestIdleReaders gives up the stores that idle readers keep open, for a namespace
-// that needs one.
-func TestIdleReaders(t *testing.T) {
-	ctx := context.Background()
-	set, err := New(t.TempDir(), open(t, t.TempDir(), 2, 0, nil).opts)
-	must(t, err)
-	server, err := remote.NewServer(partd.NewDict(), &remote.ServerOptions{Namespaces: set})
-	must(t, err)
-	l, err := remote.Listen("tcp://127.0.0.1:0")
-	must(t, err)
-	go server.Serve(ctx, l)
-	t.Cleanup(func() { must(t, server.Shutdown(ctx)) })
-	for _, name := range []string{"a", "b", "c"} {
-		c, err := remote.Dial(ctx, remote.URL(l.Addr())+"/"+name, nil)
-		must(t, err)
-		t.Cleanup(func() { must(t, c.Close()) })
-		begin := time.Now()
-		must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 32<<20)}))
-		if d := time.Since(begin); d > patience/2 {
-			t.Errorf("the namespace %s waited for %v", name, d)
-		}
-		r, err := c.Open(ctx, "k")
-		must(t, err)
-		t.Cleanup(func() { _ = r.Close() })
-		_, err = r.Read(make([]byte, 1))
-		must(t, err)
 	}
 }
 
@@ -315,117 +221,6 @@ func (f *failing) Append(ctx context.Context, entries ...partd.Entry) error {
 		return fmt.Errorf("a bad disk: %w", partd.ErrNeedsReopen)
 	}
 	return f.Partd.Append(ctx, entries...)
-}
-
-// TestTurns lets who needs a store get one, while others use all that may be open
-// without a pause.
-func TestTurns(t *testing.T) {
-	s := open(t, t.TempDir(), 2, 0, nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	var busy atomic.Int64
-	for i := range 16 {
-		store, done := s.Use(fmt.Sprint("greedy", i%2))
-		wg.Go(func() {
-			defer done()
-			for ctx.Err() == nil {
-				if err := store.Append(context.WithoutCancel(ctx), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
-					t.Error(err)
-				}
-				busy.Add(1)
-			}
-		})
-	}
-	store, done := s.Use("modest")
-	defer done()
-	var longest time.Duration
-	for range 20 {
-		begun := time.Now()
-		must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
-		longest = max(longest, time.Since(begun))
-		time.Sleep(20 * time.Millisecond)
-	}
-	cancel()
-	wg.Wait()
-	t.Logf("the longest wait was %v, the others appended %d times", longest, busy.Load())
-	if longest > 5*time.Second {
-		t.Errorf("it waits %v", longest)
-	}
-}
-
-// TestSlowOpening holds up who waits for the store that takes long to be opened, and
-// nobody else.
-func TestSlowOpening(t *testing.T) {
-	ctx, one := context.Background(), partd.Entry{Key: "k", Value: []byte("v")}
-	opts := open(t, t.TempDir(), 2, 0, nil).opts
-	goOn, quick := make(chan struct{}), opts.Open
-	opts.Open = func(ctx context.Context, dir string) (partd.Partd, error) {
-		if filepath.Base(dir) == "slow" {
-			<-goOn
-		}
-		return quick(ctx, dir)
-	}
-	s, err := New(t.TempDir(), opts)
-	must(t, err)
-	var readers []func() error
-	for _, name := range []string{"a", "b"} {
-		store, done := s.Use(name)
-		defer done()
-		must(t, store.Append(ctx, one))
-		r, err := partd.Open(ctx, store, "k")
-		must(t, err)
-		readers = append(readers, r.Close)
-	}
-	slow, slowDone := s.Use("slow")
-	defer slowDone()
-	var wg sync.WaitGroup
-	for range 2 {
-		wg.Go(func() {
-			if err := slow.Append(ctx, one); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	time.Sleep(2 * tenure) // both wait, and the other stores had their time
-	for _, end := range readers {
-		must(t, end())
-	}
-	time.Sleep(tenure)
-	short, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	for _, name := range []string{"b", "c", "b"} {
-		store, done := s.Use(name)
-		if err := store.Append(short, one); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		done()
-	}
-	close(goOn)
-	wg.Wait()
-	must(t, s.Close(ctx))
-}
-
-// TestOpenedWhileClosing closes what was being opened when all is closed.
-func TestOpenedWhileClosing(t *testing.T) {
-	opening, goOn := make(chan struct{}), make(chan struct{})
-	s, err := New(t.TempDir(), Options{MaxOpen: 1, Logger: slog.New(slog.DiscardHandler), Open: func(context.Context, string) (partd.Partd, error) {
-		close(opening)
-		<-goOn
-		return partd.NewDict(), nil
-	}})
-	must(t, err)
-	store, done := s.Use("a")
-	defer done()
-	failed := make(chan error)
-	go func() { failed <- store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}) }()
-	<-opening
-	time.AfterFunc(100*time.Millisecond, func() { close(goOn) })
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	must(t, s.Close(ctx))
-	if err := <-failed; !errors.Is(err, partd.ErrClosed) {
-		t.Error(err)
-	}
 }
 
 // TestMeasuringIsNoUse removes what nobody uses, although how much is to be written

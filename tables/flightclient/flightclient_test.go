@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 func serve(t *testing.T) (c *flightclient.Client, store *tables.Store, stop func()) {
@@ -29,20 +29,14 @@ func serve(t *testing.T) (c *flightclient.Client, store *tables.Store, stop func
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, l) }()
-	addresses.Store(t.Name(), l.Addr().String())
-	if c, err = flightclient.Dial("grpc://"+l.Addr().String(), nil); err != nil {
+	address, stop := testserve.Run(t, server.Serve, store)
+	addresses.Store(t.Name(), address)
+	if c, err = flightclient.Dial("grpc://"+address, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		stop()
-		if err := errors.Join(c.Close(), <-served, store.Close()); err != nil {
+		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
 	})

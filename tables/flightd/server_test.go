@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -25,12 +23,18 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 // serveTest starts a server, and ends it with the test.
 func serveTest(t *testing.T, o *Options) (*Server, *tables.Store, string) {
 	t.Helper()
-	store, err := tables.Open(t.Context(), t.TempDir(), nil)
+	return serveTables(t, nil, o)
+}
+
+func serveTables(t *testing.T, of *tables.Options, o *Options) (*Server, *tables.Store, string) {
+	t.Helper()
+	store, err := tables.Open(t.Context(), t.TempDir(), of)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,20 +42,8 @@ func serveTest(t *testing.T, o *Options) (*Server, *tables.Store, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		stop()
-		if err := errors.Join(<-done, store.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	return s, store, l.Addr().String()
+	address, _ := testserve.Run(t, s.Serve, store)
+	return s, store, address
 }
 
 func dialTest(t *testing.T, address string) flight.Client {
@@ -234,165 +226,6 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	if _, err := s.payloadToken([]byte(bad["other secret"])); !strings.Contains(err.Error(), "InvalidSignatureError") {
-		t.Error(err)
-	}
-}
-
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal(what)
-		}
-	}
-}
-
-// Puts that are cut leave nothing: no rows, no table, no slot, no memory.
-func TestCutPut(t *testing.T) {
-	s, store, address := serveTest(t, nil)
-	for range 20 {
-		c := dialTest(t, address)
-		if err := putTest(t.Context(), c, `{"name":"kept","mode":"replace"}`, 1, 10); err != nil {
-			t.Fatal(err)
-		}
-		for _, command := range []string{`{"name":"cut"}`, `{"name":"kept","mode":"append"}`, `{"name":"kept","mode":"replace"}`} {
-			ctx, cancel := context.WithCancel(t.Context())
-			if _, _, err := beginPut(ctx, c, command, 3, 100_000); err != nil {
-				t.Fatal(err)
-			}
-			cancel()
-		}
-		_ = c.Close()
-	}
-	until(t, "puts that were cut hold their slots", func() bool { running, waiting := s.puts.counts(); return running+waiting == 0 })
-	if _, err := store.Bucket("").Table(t.Context(), "cut"); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("a put that was cut left its table: %v", err)
-	}
-	table, err := store.Bucket("").Table(t.Context(), "kept")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, err := table.Info(t.Context()); err != nil || info.Rows != 10 {
-		t.Errorf("%d rows, want 10: %v", info.Rows, err)
-	}
-	until(t, "puts that were cut hold memory", func() bool {
-		runtime.GC()
-		return s.memory.used.Load() < 1<<20
-	})
-}
-
-// A client that takes nothing, and one that sends nothing, are cut; others are
-// served meanwhile.
-func TestStalled(t *testing.T) {
-	s, _, address := serveTest(t, &Options{IdleTimeout: 500 * time.Millisecond, Queries: 4, Puts: 4})
-	good := dialTest(t, address)
-	if err := putTest(t.Context(), good, `{"name":"t"}`, 20, 200_000); err != nil {
-		t.Fatal(err)
-	}
-	greedy := dialTest(t, address)
-	for range 10 {
-		if _, err := greedy.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil { // and reads nothing
-			t.Fatal(err)
-		}
-		if _, _, err := beginPut(t.Context(), greedy, `{"name":"stalled"}`, 1, 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	began := time.Now()
-	if err := putTest(t.Context(), good, `{"name":"t","mode":"append"}`, 1, 1); err != nil {
-		t.Error(err)
-	}
-	st, err := good.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := flight.NewRecordReader(st)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Release()
-	var rows int64
-	for r.Next() {
-		rows += r.RecordBatch().NumRows()
-	}
-	if r.Err() != nil || rows != 4_000_001 {
-		t.Errorf("%d rows: %v", rows, r.Err())
-	}
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("others waited %s", took)
-	}
-	until(t, "the clients that stalled were not cut", func() bool {
-		queries, q := s.queries.counts()
-		puts, p := s.puts.counts()
-		return queries+q+puts+p == 0
-	})
-}
-
-// A flood of connections that say nothing shuts out nobody, and is bounded.
-func TestIdleConnections(t *testing.T) {
-	const limit = 50
-	s, _, address := serveTest(t, &Options{Connections: limit})
-	for range 10 * limit {
-		c, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-	}
-	if _, err := act(t.Context(), dialTest(t, address), "ping", ""); err != nil {
-		t.Error(err)
-	}
-	if n := s.conns.count(); n > limit {
-		t.Errorf("%d connections", n)
-	}
-}
-
-// Of those who wait, the one goes first whose host has the least; a host cannot
-// have all.
-func TestFairShares(t *testing.T) {
-	l := newLimiter("queries", 8, time.Minute)
-	take := func(host, conn string) (func(), error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		return l.acquire(ctx, &call{host: host, conn: conn})
-	}
-	var got int
-	for i := range 10 {
-		if _, err := take("greedy", "greedy:"+string(rune('a'+i%5))); err == nil {
-			got++
-		}
-	}
-	if got != 6 {
-		t.Errorf("a host got %d of 8 slots, want 6", got)
-	}
-	release, err := take("other", "other:1")
-	if err != nil {
-		t.Fatal("nothing was left for another host")
-	}
-	release()
-	if running, waiting := l.counts(); running != 6 || waiting != 0 {
-		t.Errorf("%v run and %v wait", running, waiting)
-	}
-}
-
-// Above the memory for messages, the newest put is refused, and the server goes on.
-func TestMemory(t *testing.T) {
-	s, _, address := serveTest(t, &Options{Memory: 4 << 20, MaxMessage: 2 << 20})
-	c := dialTest(t, address)
-	s.memory.used.Add(3 << 20) // as if others held it
-	done := make(chan error, 1)
-	go func() { done <- putTest(t.Context(), c, `{"name":"t"}`, 1, 1000) }()
-	select {
-	case err := <-done:
-		t.Fatalf("a put did not wait for memory: %v", err)
-	case <-time.After(200 * time.Millisecond):
-	}
-	s.memory.add(2 << 20)
-	if err := <-done; status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("%v", err)
-	}
-	s.memory.used.Add(-5 << 20)
-	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1000); err != nil {
 		t.Error(err)
 	}
 }

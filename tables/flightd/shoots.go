@@ -113,15 +113,11 @@ func decode(command []byte, to any) error {
 
 // modeOf reads the mode of a put.
 func modeOf(mode string, absent tables.PutMode) (tables.PutMode, error) {
-	switch mode {
-	case "":
+	if mode == "" {
 		return absent, nil
-	case "error":
-		return tables.Error, nil
-	case "append":
-		return tables.Append, nil
-	case "replace":
-		return tables.Replace, nil
+	}
+	if m, ok := wire.PutModes[mode]; ok {
+		return m, nil
 	}
 	return 0, &failure{kindOther, fmt.Errorf("put mode is %q, must be one of error, append and replace", mode)}
 }

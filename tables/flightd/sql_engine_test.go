@@ -2,9 +2,7 @@ package flightd
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -107,39 +105,19 @@ func serveSQL(t *testing.T, rights Rights) *sqlTest {
 
 func serveEngine(t *testing.T, rights Rights, e tables.Engine, f *fakeEngine) *sqlTest {
 	t.Helper()
-	store, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: e})
-	if err != nil {
-		t.Fatal(err)
-	}
 	secret := []byte("a secret that is long enough for tests")
-	s, err := New(store, &Options{Secret: secret, Grace: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, l) }()
-	url := "grpc://" + l.Addr().String()
+	_, store, address := serveTables(t, &tables.Options{Engine: e}, &Options{Secret: secret, Grace: time.Second})
+	url := "grpc://" + address
 	signed, err := NewToken(secret, rights, url, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := flightsql.NewClient(l.Addr().String(), nil, nil,
+	client, err := flightsql.NewClient(address, nil, nil,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(token(signed)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		client.Close()
-		stop()
-		if err := errors.Join(<-served, store.Close()); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { client.Close() })
 	return &sqlTest{store, f, client, url, signed}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -87,7 +88,7 @@ var actions = map[string]action{
 	"resample": {flightd.AcquireBoth, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
 		o := &transform.ResampleOptions{
 			Source: a.source(a.Source), Target: a.target(), SQL: a.SQL, Rule: a.Rule, TimeColumn: a.Time, Functions: a.Functions, Columns: a.Columns,
-			Mode: modes[a.Mode],
+			Mode: wire.PutModes[a.Mode],
 		}
 		r, err := transform.Resample(ctx, s, o)
 		return transformed(r), err
@@ -97,7 +98,7 @@ var actions = map[string]action{
 	}},
 
 	"combine": {flightd.AcquireBoth, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
-		o := &transform.CombineOptions{Target: a.target(), How: cmp.Or(a.How, "union"), On: a.On, Mode: modes[a.Mode]}
+		o := &transform.CombineOptions{Target: a.target(), How: cmp.Or(a.How, "union"), On: a.On, Mode: wire.PutModes[a.Mode]}
 		for _, name := range a.Sources {
 			o.Sources = append(o.Sources, a.source(name))
 		}
@@ -113,7 +114,7 @@ var actions = map[string]action{
 
 	"clean": {flightd.AcquireBoth, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
 		o := &transform.CleanOptions{
-			Source: a.source(a.Source), Where: a.Where, DropNulls: a.DropNulls, DropAnyNull: a.DropAnyNull, KeepFirstOf: a.KeepFirstOf, Mode: modes[a.Mode],
+			Source: a.source(a.Source), Where: a.Where, DropNulls: a.DropNulls, DropAnyNull: a.DropAnyNull, KeepFirstOf: a.KeepFirstOf, Mode: wire.PutModes[a.Mode],
 		}
 		if a.Target != "" {
 			to := a.target()

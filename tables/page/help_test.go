@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 // served is a server of the page, and its client.
@@ -49,22 +49,10 @@ func serveDir(t testing.TB, dir string, o flightd.Options) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		done <- Serve(ctx, l, server, Handler(server, store, Options{URL: "grpc://localhost:8081"}))
-	}()
-	t.Cleanup(func() {
-		stop()
-		if err := errors.Join(<-done, store.Close(), engine.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	return &served{t: t, server: server, store: store, url: "http://" + l.Addr().String()}
+	address, _ := testserve.Run(t, func(ctx context.Context, l net.Listener) error {
+		return Serve(ctx, l, server, Handler(server, store, Options{URL: "grpc://localhost:8081"}))
+	}, store, engine)
+	return &served{t: t, server: server, store: store, url: "http://" + address}
 }
 
 // as is the client with another token.

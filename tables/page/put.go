@@ -8,20 +8,18 @@ import (
 	"os"
 	"slices"
 
-	"github.com/apache/arrow-go/v18/arrow/array"
-
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/wire"
 )
 
 var maxUpload int64 = 16 << 30 // bytes of a file; tests set it
 
-var modes = map[string]tables.PutMode{"error": tables.Error, "append": tables.Append, "replace": tables.Replace}
-
 func modeOf(mode string) (tables.PutMode, error) {
-	m, ok := modes[mode]
+	m, ok := wire.PutModes[mode]
 	if !ok {
 		return 0, invalid("mode is %.40q, must be one of error, append and replace", mode)
 	}
@@ -75,7 +73,7 @@ func (h *handler) put(q *request) error {
 		return ofClient(err)
 	}
 	defer r.Release()
-	counted := &counting{RecordReader: r}
+	counted := &arrowsafe.Counted{RecordReader: r}
 	v, err := h.store.Bucket(bucket).Put(q.ctx, table, counted, mode, &tables.PutOptions{ID: p.Get("id")})
 	if err != nil {
 		if r.Err() != nil {
@@ -83,7 +81,7 @@ func (h *handler) put(q *request) error {
 		}
 		return err
 	}
-	return q.reply(map[string]int64{"version": int64(v), "rows": counted.rows})
+	return q.reply(map[string]int64{"version": int64(v), "rows": counted.Rows})
 }
 
 // ofClient is an error that lies with what the client sent, where nothing else is
@@ -94,17 +92,4 @@ func ofClient(err error) error {
 		return err
 	}
 	return invalid("%s", problemOf(err).Text)
-}
-
-type counting struct {
-	array.RecordReader
-	rows int64
-}
-
-func (c *counting) Next() bool {
-	if !c.RecordReader.Next() {
-		return false
-	}
-	c.rows += c.RecordBatch().NumRows()
-	return true
 }

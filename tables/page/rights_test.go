@@ -1,9 +1,7 @@
 package page
 
 import (
-	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -11,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 func TestSignIn(t *testing.T) {
@@ -132,18 +131,11 @@ func TestRights(t *testing.T) {
 // Calls of Flight know of no buckets, and take no token that is for some.
 func TestFlightRefusesBuckets(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.server.Serve(ctx, l) }()
-	defer func() { stop(); <-done }()
+	address, _ := testserve.Run(t, s.server.Serve)
 	for want, token := range map[bool]string{true: s.as(flightd.Admin).token, false: s.as(flightd.Admin, "B").token} {
-		c, err := flightclient.Dial("grpc://"+l.Addr().String(), &flightclient.Options{Token: token, Insecure: true})
+		c, err := flightclient.Dial("grpc://"+address, &flightclient.Options{Token: token, Insecure: true})
 		if err == nil {
-			for _, late := range c.Buckets(ctx) {
+			for _, late := range c.Buckets(t.Context()) {
 				err = errors.Join(err, late)
 			}
 			_ = c.Close()

@@ -79,22 +79,9 @@ func exact(fields ...arrow.Field) error {
 
 // put puts rows, and returns how many they were.
 func put(ctx context.Context, s *tables.Store, r array.RecordReader, to TableName, m tables.PutMode, o *tables.PutOptions) (int64, error) {
-	counted := &counting{RecordReader: r}
+	counted := &arrowsafe.Counted{RecordReader: r}
 	_, err := s.Bucket(to.Bucket).Put(ctx, to.Name, counted, m, o)
-	return counted.rows, err
-}
-
-type counting struct {
-	array.RecordReader
-	rows int64
-}
-
-func (c *counting) Next() bool {
-	if !c.RecordReader.Next() {
-		return false
-	}
-	c.rows += c.RecordBatch().NumRows()
-	return true
+	return counted.Rows, err
 }
 
 // restored gives rows of the engine the types of a table's columns, which SQL has

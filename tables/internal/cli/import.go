@@ -15,6 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/formats"
 	"github.com/go-partd/partd/tables/internal/rowsum"
 )
@@ -96,7 +97,7 @@ func importTable(ctx context.Context, s backend, src source, read *atomic.Int64)
 		return "", nil, err
 	}
 	defer r.Release()
-	counted := &countingReader{RecordReader: r, look: want.Add}
+	counted := &arrowsafe.Counted{RecordReader: r, Look: want.Add}
 	if missing {
 		state = "imported"
 		_, err = s.Put(ctx, src.bucket, src.name, counted, tables.Error, &tables.PutOptions{Metadata: src.metadata})

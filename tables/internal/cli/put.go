@@ -7,17 +7,15 @@ import (
 	"os"
 	"sync/atomic"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/wire"
 )
-
-var modes = map[string]tables.PutMode{"error": tables.Error, "append": tables.Append, "replace": tables.Replace}
 
 func newPut(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -54,7 +52,7 @@ A table that the put makes or replaces gets the settings of --time, --key and
 		return p.completeTables(cmd, args, begun)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		how, ok := modes[*mode]
+		how, ok := wire.PutModes[*mode]
 		if !ok {
 			return cliutil.Usagef("--mode is error, append or replace, not %q", *mode)
 		}
@@ -85,7 +83,7 @@ A table that the put makes or replaces gets the settings of --time, --key and
 				return err
 			}
 			defer r.Release()
-			counted := &countingReader{RecordReader: r}
+			counted := &arrowsafe.Counted{RecordReader: r}
 			o := &tables.PutOptions{ID: *id}
 			var asked tables.Settings
 			if settings(&asked) {
@@ -96,7 +94,7 @@ A table that the put makes or replaces gets the settings of --time, --key and
 				return err
 			}
 			bar.Stop()
-			_, err = fmt.Fprintf(a.err, "%s: %d rows put, version %d\n", shown(args[0]), counted.rows, v)
+			_, err = fmt.Fprintf(a.err, "%s: %d rows put, version %d\n", shown(args[0]), counted.Rows, v)
 			return err
 		})
 	}
@@ -141,22 +139,4 @@ func checkFormat(f formats.Format, writes bool) error {
 		return nil
 	}
 	return cliutil.Usagef("--format %q: there are csv, jsonl, parquet, arrow%s", f, map[bool]string{true: ", table"}[writes])
-}
-
-// countingReader counts the rows that are read.
-type countingReader struct {
-	array.RecordReader
-	rows int64
-	look func(arrow.RecordBatch) // at each batch; nil: not
-}
-
-func (c *countingReader) Next() bool {
-	if !c.RecordReader.Next() {
-		return false
-	}
-	c.rows += c.RecordBatch().NumRows()
-	if c.look != nil {
-		c.look(c.RecordBatch())
-	}
-	return true
 }

@@ -1,9 +1,6 @@
 package cli
 
 import (
-	"context"
-	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +13,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
 // remoteServer serves a directory, and returns its URL and a file with a token.
@@ -34,20 +32,8 @@ func remoteServer(t *testing.T, rights flightd.Rights) (url, tokenFile string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		stop()
-		if err := errors.Join(<-served, store.Close(), engine.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	url = "grpc://" + l.Addr().String()
+	address, _ := testserve.Run(t, server.Serve, store, engine)
+	url = "grpc://" + address
 	token, err := flightd.NewToken(secret, rights, url, time.Hour)
 	if err != nil {
 		t.Fatal(err)

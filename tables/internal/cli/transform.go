@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -46,7 +47,7 @@ func (t *transformer) target(cmd *cobra.Command, name string) transform.TableNam
 
 // run makes the target, and says how many rows it was given.
 func (t *transformer) run(ctx context.Context, target string, do func(backend, tables.PutMode) (transform.Result, error)) error {
-	how, ok := modes[*t.mode]
+	how, ok := wire.PutModes[*t.mode]
 	if !ok {
 		return cliutil.Usagef("--mode is error, append or replace, not %q", *t.mode)
 	}

@@ -125,7 +125,9 @@ func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, err error) {
 	}
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(" + synchronous + ")"
-	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate"); err != nil {
+	// Of 10,000 tables a snapshot changes 900 pages: they stay in memory until the commit,
+	// and each such change does not have to wait for a checkpoint.
+	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(4000)"); err != nil {
 		return nil, nil, err
 	}
 	if reads, err = sql.Open("sqlite", dsn); err != nil {

@@ -51,6 +51,9 @@ const (
 	Unlock          = "partd.unlock"
 )
 
+// PutModes are the modes of a put by their names.
+var PutModes = map[string]tables.PutMode{"error": tables.Error, "append": tables.Append, "replace": tables.Replace}
+
 // Table names a table, in one of its states.
 type Table struct {
 	Bucket string `json:"bucket,omitempty"`

@@ -1,0 +1,106 @@
+package namespaces
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/remote"
+)
+
+// TestTTL removes what nobody uses, and what is used stays, with a removal that was
+// cut short.
+func TestTTL(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, removedPrefix+"half", "x"), 0o700))
+	s := open(t, dir, 2, 100*time.Millisecond, nil)
+	if _, err := os.Stat(filepath.Join(dir, removedPrefix+"half")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was half removed is there: %v", err)
+	}
+	used, usedDone := s.Use("used")
+	defer usedDone()
+	left, leftDone := s.Use("left")
+	for _, store := range []partd.Partd{used, left} {
+		must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	}
+	leftDone()
+	var list []remote.NamespaceInfo
+	for begin := time.Now(); time.Since(begin) < 20*time.Second; time.Sleep(20 * time.Millisecond) {
+		var err error
+		if list, err = s.List(ctx, "", 10); err != nil || len(list) < 2 {
+			must(t, err)
+			break
+		}
+	}
+	time.Sleep(300 * time.Millisecond)
+	list, err := s.List(ctx, "", 10)
+	if must(t, err); len(list) != 1 || list[0].Name != "used" {
+		t.Fatalf("there are %v", list)
+	}
+	left, leftDone = s.Use("left")
+	defer leftDone()
+	values, err := left.Get(ctx, "k")
+	if must(t, err); len(values[0]) > 0 {
+		t.Errorf("it came back with %q", values[0])
+	}
+}
+
+// TestTTLBeginsAtTheEnd keeps a namespace for the whole TTL after its last client has
+// left, which may have been quiet for longer, and after the set was made anew.
+func TestTTLBeginsAtTheEnd(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	const ttl = 2 * time.Second
+	old := func(name string) {
+		long := time.Now().Add(-10 * ttl)
+		must(t, os.Chtimes(filepath.Join(dir, name), long, long))
+	}
+	s, err := New(dir, open(t, t.TempDir(), 1, ttl, nil).opts)
+	must(t, err)
+	store, done := s.Use("quiet")
+	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	old("quiet")
+	done()
+	time.Sleep(ttl / 2)
+	_, err = os.Stat(filepath.Join(dir, "quiet"))
+	must(t, err)
+	must(t, s.Close(ctx))
+	old("quiet")
+	open(t, dir, 1, ttl, nil)
+	time.Sleep(ttl / 2)
+	_, err = os.Stat(filepath.Join(dir, "quiet"))
+	must(t, err)
+}
+
+// TestIdleReaders gives up the stores that idle readers keep open, for a namespace
+// that needs one.
+func TestIdleReaders(t *testing.T) {
+	ctx := context.Background()
+	set, err := New(t.TempDir(), open(t, t.TempDir(), 2, 0, nil).opts)
+	must(t, err)
+	server, err := remote.NewServer(partd.NewDict(), &remote.ServerOptions{Namespaces: set})
+	must(t, err)
+	l, err := remote.Listen("tcp://127.0.0.1:0")
+	must(t, err)
+	go server.Serve(ctx, l)
+	t.Cleanup(func() { must(t, server.Shutdown(ctx)) })
+	for _, name := range []string{"a", "b", "c"} {
+		c, err := remote.Dial(ctx, remote.URL(l.Addr())+"/"+name, nil)
+		must(t, err)
+		t.Cleanup(func() { must(t, c.Close()) })
+		begin := time.Now()
+		must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 32<<20)}))
+		if d := time.Since(begin); d > patience/2 {
+			t.Errorf("the namespace %s waited for %v", name, d)
+		}
+		r, err := c.Open(ctx, "k")
+		must(t, err)
+		t.Cleanup(func() { _ = r.Close() })
+		_, err = r.Read(make([]byte, 1))
+		must(t, err)
+	}
+}

@@ -1,0 +1,263 @@
+package logstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
+)
+
+// Wherever a reader stops, panics or cancels, nothing goes on, and what was
+// yielded is how the Scan begins.
+func TestScanStops(t *testing.T) {
+	for _, workers := range []int{1, 2, 8} {
+		h := scanHooks(vfstest.NewMem())
+		h.scanWorkers = workers
+		s, _ := rangesStore(t, h)
+		before := runtime.NumGoroutine()
+		for stop := range 40 {
+			n := 0
+			for _, err := range s.Scan(t.Context()) {
+				if n++; n > stop {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			func() {
+				defer func() { _ = recover() }()
+				for range s.Scan(t.Context()) {
+					panic("the caller's")
+				}
+			}()
+			ctx, cancel := context.WithCancel(t.Context())
+			n = 0
+			var last error
+			for _, err := range s.Scan(ctx) {
+				if n++; n == stop+1 {
+					cancel()
+				}
+				last = err
+			}
+			cancel()
+			if !errors.Is(last, context.Canceled) {
+				t.Fatalf("%d workers, cancelled at chunk %d of %d: %v", workers, stop, n, last)
+			}
+			for tries := 0; runtime.NumGoroutine() > before; tries++ { // the last may be about to end
+				if tries == 1000 {
+					t.Fatalf("%d workers: %d goroutines, %d before", workers, runtime.NumGoroutine(), before)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		if used := s.scanMemory.Load(); used != 0 {
+			t.Errorf("%d bytes were not given back", used)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A read that fails anywhere is an error, after data that is right.
+func TestScanReadFails(t *testing.T) {
+	for _, workers := range []int{1, 2, 8} {
+		mem := vfstest.NewMem()
+		h := scanHooks(mem)
+		h.scanWorkers = workers
+		broken := errors.New("broken")
+		var mu sync.Mutex
+		left := -1
+		h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if op != vfstest.OpRead || left < 0 {
+				return nil
+			}
+			if left--; left < 0 {
+				return broken
+			}
+			return nil
+		})
+		s, _ := rangesStore(t, h)
+		whole, err := drain(s.Scan(t.Context()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		failures := 0
+		for at := 0; ; at++ {
+			mu.Lock()
+			left = at
+			mu.Unlock()
+			got, err := drain(s.Scan(t.Context()))
+			if err == nil {
+				if !got.equal(whole) {
+					t.Fatal("data is missing, without an error")
+				}
+				break
+			}
+			failures++
+			if !errors.Is(err, broken) {
+				t.Fatal(err)
+			}
+			for i, k := range got.keys {
+				if k != whole.keys[i] || !bytes.HasPrefix(whole.values[k], got.values[k]) {
+					t.Fatalf("%d workers, read %d: key %q is not as it was", workers, at, k)
+				}
+			}
+		}
+		if failures < 20 {
+			t.Errorf("only %d reads failed", failures)
+		}
+		mu.Lock()
+		left = -1
+		mu.Unlock()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Drop and Close do not take away what a Scan reads.
+func TestScanOutlivesStore(t *testing.T) {
+	h := scanHooks(vfstest.NewMem())
+	h.scanWorkers = 4
+	s, want := rangesStore(t, h)
+	dropped := false
+	got, err := drain(func(yield func(partd.Chunk, error) bool) {
+		for c, err := range s.ScanPart(t.Context(), 0, 1) {
+			if !dropped {
+				dropped = true
+				if err := errors.Join(s.Drop(t.Context()), s.Close()); err != nil {
+					t.Error(err)
+				}
+			}
+			if !yield(c, err) {
+				return
+			}
+		}
+	})
+	if err != nil || !maps.EqualFunc(got.values, want, bytes.Equal) {
+		t.Fatalf("%d keys instead of %d, %v", len(got.keys), len(want), err)
+	}
+}
+
+// A flipped bit is found by a Scan, by the part that holds it, and by no other; so
+// is, without checksums of blocks, a key that came to be in another's range.
+func TestDamageInParts(t *testing.T) {
+	const parts = 4
+	mem := vfstest.NewMem()
+	h := scanHooks(mem)
+	h.scanWorkers = 2
+	s, _ := rangesStore(t, h)
+	defer s.Close()
+	if len(s.segments.list) == 0 || s.segments.list[0].Bits < 2 || len(s.segments.list[0].Hot) == 0 {
+		t.Fatal("the store is too simple")
+	}
+	bad := func(chunks func(func(partd.Chunk, error) bool)) bool {
+		t.Helper()
+		_, err := drain(chunks)
+		var corrupt *partd.CorruptError
+		if err != nil && !errors.As(err, &corrupt) {
+			t.Fatal(err)
+		}
+		return err != nil
+	}
+	tried, moved := 0, 0
+	for _, g := range s.segments.list {
+		end := int64(g.Off[len(g.Off)-1])
+		for i := range g.Hot {
+			end = max(end, int64(g.Hot[i].Off)+int64(g.Hot[i].Len))
+		}
+		for at := int64(0); at < end; at += 331 {
+			r, _ := slices.BinarySearch(g.Off, uint32(at)+1)
+			var lo, hi uint64
+			if r-1 < len(g.Off)-1 {
+				lo, hi = segment.Bounds(r-1, r, g.Bits)
+			}
+			for i := range g.Hot {
+				if k := &g.Hot[i]; at >= int64(k.Off) && at < int64(k.Off)+int64(k.Len) {
+					lo, hi = k.Hash, k.Hash
+				}
+			}
+			change(t, mem, g.file.Path, g.Start+at, func(b byte) byte { return b ^ 4 })
+			if !bad(s.Scan(t.Context())) {
+				t.Fatalf("a Scan does not find the change at %d", at)
+			}
+			for p := range parts {
+				ph := partHashes(p, parts)
+				if holds := ph.lo <= hi && ph.hi >= lo; bad(s.ScanPart(t.Context(), p, parts)) != holds {
+					t.Fatalf("part %d, hashes %x to %x: an error should be %v for a change at %d, of %x to %x", p, ph.lo, ph.hi, holds, at, lo, hi)
+				}
+			}
+			s.format.NoCRC = true
+			for p := range parts {
+				if _, err := drain(s.ScanPart(t.Context(), p, parts)); err != nil && strings.Contains(err.Error(), "not its own") {
+					moved++
+				}
+			}
+			s.format.NoCRC = false
+			change(t, mem, g.file.Path, g.Start+at, func(b byte) byte { return b ^ 4 })
+			tried++
+		}
+	}
+	if tried < 100 || moved == 0 {
+		t.Errorf("%d places were damaged, of which %d were found without checksums", tried, moved)
+	}
+}
+
+// Without checksums of blocks, a key that was changed is still where it was: in its
+// new hash's range, or found to be in another's.
+func TestKeyInWrongRange(t *testing.T) {
+	mem := vfstest.NewMem()
+	s, want := rangesStore(t, scanHooks(mem))
+	defer s.Close()
+	s.format.NoCRC = true
+	whole := 0
+	for _, v := range want {
+		whole += len(v)
+	}
+	g := s.segments.list[0]
+	ranges := int(g.Off[len(g.Off)-1])
+	b := make([]byte, int(g.Hot[0].Off+g.Hot[0].Len)) // the one run follows
+	if _, err := g.file.ReadAt(b, g.Start); err != nil || string(g.Hot[0].Key) != "hot" {
+		t.Fatal(err)
+	}
+	refused := 0
+	for at := range b {
+		if hot := at >= ranges; !hot && !bytes.HasPrefix(b[at:], []byte("key")) || hot && !bytes.HasPrefix(b[at:], []byte("hot")) {
+			continue
+		}
+		change(t, mem, g.file.Path, g.Start+int64(at), func(b byte) byte { return b ^ 1 })
+		var errs error
+		found := 0
+		for p := range 4 {
+			got, err := drain(s.ScanPart(t.Context(), p, 4))
+			errs = errors.Join(errs, err)
+			for _, v := range got.values {
+				found += len(v)
+			}
+		}
+		switch {
+		case errs != nil && strings.Contains(errs.Error(), "not its own"):
+			refused++
+		case errs != nil || found != whole || at >= ranges:
+			t.Fatalf("the key at %d is lost: %d bytes instead of %d, %v", at, found, whole, errs)
+		}
+		change(t, mem, g.file.Path, g.Start+int64(at), func(b byte) byte { return b ^ 1 })
+	}
+	if refused == 0 {
+		t.Error("no key came to be in a range of another's")
+	}
+}

@@ -1,0 +1,116 @@
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// TestGuesses lets a peer be wrong often: it is slowed down, and is let in soon
+// when it is right. Others notice nothing.
+func TestGuesses(t *testing.T) {
+	t.Parallel()
+	var g guesses
+	for range guessBurst {
+		if !g.mayTry("evil", "") {
+			t.Fatal("slowed down too early")
+		}
+		g.wrong("evil")
+	}
+	if g.mayTry("evil", "") || !g.mayTry("honest", "") {
+		t.Fatal("it is not slowed down, or others are")
+	}
+	time.Sleep(time.Second / guessRate * 2)
+	if !g.mayTry("evil", "") {
+		t.Fatal("it is locked out")
+	}
+	for i := range 2 * maxGuessers {
+		g.wrong(fmt.Sprint(i))
+	}
+	if len(g.peers) > maxGuessers {
+		t.Fatalf("%d peers are remembered", len(g.peers))
+	}
+	ctx := context.Background()
+	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: &users{does: map[string]map[string]Rights{"good": {"": AllRights}}}})
+	var wg sync.WaitGroup
+	var busy, denied int
+	var mu sync.Mutex
+	for range 3 * guessBurst {
+		wg.Go(func() {
+			_, err := Dial(ctx, url, &ClientOptions{Token: "bad"})
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.Is(err, ErrBusy) {
+				busy++
+			} else if errors.Is(err, fs.ErrPermission) {
+				denied++
+			}
+		})
+	}
+	wg.Wait()
+	if busy < guessBurst || denied < guessBurst {
+		t.Errorf("%d guesses were answered, %d were not looked at", denied, busy)
+	}
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		c, err := Dial(ctx, url, &ClientOptions{Token: "good"})
+		if err == nil {
+			must(t, c.Close())
+			break
+		}
+		if time.Since(begin) > 5*time.Second {
+			t.Fatalf("who is right is locked out: %v", err)
+		}
+	}
+}
+
+// TestGuessesOfANeighbour lets in, while their address is flooded with guesses, who
+// was in before, and who has a certificate.
+func TestGuessesOfANeighbour(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	ca, pair := authority(t, "ours")
+	reader, err := ca.Issue("reader", time.Hour)
+	must(t, err)
+	u := &users{does: map[string]map[string]Rights{"good": {"": AllRights}, "cert:reader": {"": AllRights}}}
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u})
+	l, err := ListenTLS("tls://127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair.TLS}, ClientCAs: ca.Pool, ClientAuth: tls.VerifyClientCertIfGiven})
+	must(t, err)
+	go s.Serve(ctx, l)
+	must(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
+	for range 10 * guessBurst {
+		s.guesses.wrong("127.0.0.1")
+	}
+	if _, err := Dial(ctx, url, &ClientOptions{Token: "evil"}); !errors.Is(err, ErrBusy) {
+		t.Errorf("a guess more: %v", err)
+	}
+	must(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
+	must(t, dial(t, URL(l.Addr()), &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{reader.TLS}}}).Close())
+}
+
+// TestRefusedOnce logs a refused request, and a refused client, in one line each.
+func TestRefusedOnce(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	log := &safeBuffer{}
+	u := &users{does: map[string]map[string]Rights{"reader": {"": RightRead}}}
+	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	if err := dial(t, url, &ClientOptions{Token: "reader"}).Delete(ctx, "k"); !errors.Is(err, fs.ErrPermission) {
+		t.Error(err)
+	}
+	if _, err := Dial(ctx, url, &ClientOptions{Token: "wrong"}); !errors.Is(err, fs.ErrPermission) {
+		t.Error(err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if n := strings.Count(log.String(), "\n"); n != 2 {
+		t.Errorf("%d lines tell of 2 refusals:\n%s", n, log)
+	}
+}

@@ -1,0 +1,200 @@
+package shards
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// Those who wait while a shard cannot be opened do not wait for the same again, one after
+// the other.
+func TestWaitingTogether(t *testing.T) {
+	refused := error(&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("no route to host")})
+	const readers = 20
+	var opened atomic.Int64
+	began := make(chan struct{}, readers+1)
+	s, err := Open(t.Context(), abc[:2], func(_ context.Context, name string) (partd.Partd, error) {
+		if name == "a" {
+			return partd.NewDict(), nil
+		}
+		if opened.Add(1) > 1 {
+			began <- struct{}{}
+			time.Sleep(100 * time.Millisecond)
+		}
+		return nil, refused
+	})
+	must(t, err)
+	errs := make(chan error, readers)
+	for range readers {
+		go func() { _, err := s.Get(t.Context(), keyOf(s, "b")); errs <- err }()
+	}
+	for range readers {
+		if err := <-errs; !errors.Is(err, refused) {
+			t.Error(err)
+		}
+	}
+	if n := len(began); n == readers {
+		t.Errorf("%d readers tried %d times", readers, n)
+	}
+	must(t, s.Close())
+}
+
+// Close ends what is being opened.
+func TestCloseWhileOpening(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+	again, opening := false, make(chan struct{})
+	s, err := Open(t.Context(), abc[:2], func(ctx context.Context, name string) (partd.Partd, error) {
+		if name == "a" {
+			return partd.NewDict(), nil
+		}
+		if !again {
+			again = true
+			return nil, refused
+		}
+		close(opening)
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	})
+	must(t, err)
+	done := make(chan error)
+	go func() { _, err := s.Get(context.Background(), keyOf(s, "b")); done <- err }()
+	<-opening
+	must(t, s.Close())
+	if err := <-done; !errors.Is(err, partd.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// Clients that begin at the same time agree on one list, and none of those with another
+// changes anything.
+func TestBeginningTogether(t *testing.T) {
+	for round := range 20 {
+		stores := dicts(3)
+		first := make(chan error, 8)
+		for i := range 8 {
+			names := slices.Clone(abc)
+			rand.Shuffle(3, func(i, j int) { names[i], names[j] = names[j], names[i] })
+			mine := make([]partd.Partd, 3)
+			for j, name := range names {
+				mine[j] = stores[slices.Index(abc, name)]
+			}
+			go func() {
+				s, err := New(names, mine)
+				for j := 0; j < 20 && err == nil; j++ {
+					err = s.Append(context.Background(), partd.Entry{Key: fmt.Sprint(j), Value: []byte{byte(i)}})
+				}
+				first <- err
+			}()
+		}
+		for range 8 {
+			must(t, <-first)
+		}
+		stats, err := over(t, abc, stores).Stat(t.Context())
+		if err != nil || stats.Keys != 20 || stats.Bytes != 160 {
+			t.Fatalf("round %d: %+v, %v", round, stats, err)
+		}
+	}
+}
+
+// Whoever was killed when only some stores had their list, others begin where he ended.
+func TestBeginningAgain(t *testing.T) {
+	for done := range 3 {
+		stores := dicts(3)
+		s := over(t, abc, stores)
+		for _, sh := range s.shards[:done] {
+			must(t, s.enter(t.Context(), sh, change))
+		}
+		want := fill(t, over(t, abc, stores), 50)
+		if got, err := scan(s, 0, 1); err != nil || !maps.Equal(got, want) {
+			t.Errorf("%d keys, %v", len(got), err)
+		}
+	}
+}
+
+// dropping is a store whose Drop is the last thing that somebody waits for.
+type dropping struct {
+	*partd.Dict
+	giveUp context.CancelFunc
+}
+
+func (d *dropping) Drop(ctx context.Context) error {
+	d.giveUp()
+	return errors.Join(d.Dict.Drop(context.WithoutCancel(ctx)), ctx.Err())
+}
+
+// A Drop whose context ends leaves no store without its list, with which nobody who comes
+// later could do anything once it has keys again.
+func TestDropCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stores := []partd.Partd{&dropping{partd.NewDict(), cancel}, &dropping{partd.NewDict(), cancel}}
+	s, other := over(t, abc[:2], stores), over(t, abc[:2], stores)
+	fill(t, s, 10)
+	fill(t, other, 10)
+	if err := s.Drop(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	fill(t, other, 10)
+	if got, err := scan(over(t, abc[:2], stores), 0, 1); err != nil || len(got) != 10 {
+		t.Errorf("%d keys, %v", len(got), err)
+	}
+}
+
+// Of two lists that begin at the same time with shards in common, one gets them all.
+func TestTwoListsBegin(t *testing.T) {
+	for round := range 200 {
+		stores := dicts(3)
+		other := [][]int{{0, 1}, {1, 2}, {0, 2}}[round%3]
+		var names []string
+		var some []partd.Partd
+		for _, i := range other {
+			names, some = append(names, abc[i]), append(some, stores[i])
+		}
+		clients := []*Shards{over(t, abc, stores), over(t, names, some)}
+		errs := together([]*shard{nil, nil}, func(i int, _ *shard) error {
+			return clients[i].Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")})
+		})
+		if one, two := errs[0] == nil, errs[1] == nil; one == two || !errors.Is(errors.Join(errs...), ErrOtherList) {
+			t.Fatalf("round %d: %v", round, errs)
+		}
+		for i, err := range errs {
+			if err == nil {
+				fill(t, clients[i], 50)
+			}
+		}
+	}
+}
+
+// beginning is a store that another client fills after it was first asked for its list.
+type beginning struct {
+	*partd.Dict
+	other func()
+}
+
+func (b *beginning) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	values, err := b.Dict.Get(ctx, keys...)
+	if other := b.other; other != nil {
+		b.other = nil
+		other()
+	}
+	return values, err
+}
+
+// Keys that come between the look at the list and that at the keys are no foreign ones.
+func TestBeginningAfterAnother(t *testing.T) {
+	d := partd.NewDict()
+	b := &beginning{d, func() { fill(t, over(t, abc[:1], []partd.Partd{d}), 10) }}
+	fill(t, over(t, abc[:1], []partd.Partd{b}), 10)
+	if stats, err := over(t, abc[:1], []partd.Partd{d}).Stat(t.Context()); err != nil || stats.Keys != 10 || stats.Bytes != 140 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+}

@@ -1,0 +1,178 @@
+package shards
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// faulty is a store that fails as long as it is told to.
+type faulty struct {
+	*partd.Dict
+	err   atomic.Pointer[error]
+	calls atomic.Int64
+}
+
+func (f *faulty) fail() error {
+	f.calls.Add(1)
+	if err := f.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (f *faulty) Append(ctx context.Context, entries ...partd.Entry) error {
+	return errors.Join(f.fail(), f.Dict.Append(ctx, entries...))
+}
+
+func (f *faulty) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	v, err := f.Dict.Get(ctx, keys...)
+	return v, errors.Join(f.fail(), err)
+}
+
+func (f *faulty) Delete(ctx context.Context, keys ...string) error {
+	return errors.Join(f.fail(), f.Dict.Delete(ctx, keys...))
+}
+
+func (f *faulty) Close() error { return errors.Join(f.fail(), f.Dict.Close()) }
+
+// keyOf returns a key of a shard.
+func keyOf(s *Shards, name string) string {
+	for i := 0; ; i++ {
+		if key := fmt.Sprint("of ", name, i); s.shards[s.indexOf(key)].name == name {
+			return key
+		}
+	}
+}
+
+func TestAShardThatFails(t *testing.T) {
+	ctx := t.Context()
+	stores := []*faulty{{Dict: partd.NewDict()}, {Dict: partd.NewDict()}, {Dict: partd.NewDict()}}
+	s := over(t, abc, []partd.Partd{stores[0], stores[1], stores[2]})
+	down := errors.New("no route to host")
+	batch := func(names ...string) (entries []partd.Entry) {
+		for _, name := range names {
+			entries = append(entries, partd.Entry{Key: keyOf(s, name), Value: []byte("x")})
+		}
+		return entries
+	}
+	// Before all lists are written nothing is changed anywhere: the name may be a wrong one.
+	stores[1].err.Store(&down)
+	for _, names := range [][]string{abc, {"a", "c"}} {
+		err := s.Append(ctx, batch(names...)...)
+		if !errors.Is(err, down) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "shard b: ") {
+			t.Errorf("to %s first: %v", names, err)
+		}
+	}
+	for _, store := range stores {
+		if st, err := store.Stat(ctx); err != nil || st.Keys > 0 {
+			t.Errorf("%+v, %v: want no list and no key", st, err)
+		}
+	}
+	stores[1].err.Store(nil)
+	must(t, s.Append(ctx, batch("a", "b", "c")...))
+	stores[1].err.Store(&down)
+	late := over(t, abc, []partd.Partd{stores[0], stores[1], stores[2]})
+	must(t, late.Append(ctx, batch("a", "c")...)) // the others work
+	for name, err := range map[string]error{
+		"append": s.Append(ctx, batch("a", "b", "c")...),
+		"delete": s.Delete(ctx, keyOf(s, "a"), keyOf(s, "b"), keyOf(s, "c")),
+	} {
+		if !errors.Is(err, down) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "done by a, c, but shard b: no route") {
+			t.Errorf("%s of some: %v", name, err)
+		}
+	}
+	if err := s.Append(ctx, batch("b")...); !errors.Is(err, down) || errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("of one: %v", err)
+	}
+	if _, err := s.Get(ctx, keyOf(s, "b")); !errors.Is(err, down) || !strings.Contains(err.Error(), "shard b: ") {
+		t.Error(err)
+	}
+	if _, err := s.Get(ctx, keyOf(s, "a"), keyOf(s, "c")); err != nil {
+		t.Error(err)
+	}
+	also := errors.New("no space")
+	stores[2].err.Store(&also)
+	if err := s.Close(); !errors.Is(err, down) || !errors.Is(err, also) || stores[0].Dict.Append(ctx) == nil {
+		t.Errorf("closing: %v", err)
+	}
+}
+
+// bare can do no more than it must; setting can set as well.
+type bare struct{ partd.Partd }
+
+type setting struct {
+	bare
+	partd.Setter
+}
+
+// What not all stores can do is an error, which no other failure hides behind.
+func TestAbilities(t *testing.T) {
+	ctx := t.Context()
+	d := partd.NewDict()
+	s := over(t, abc[:2], []partd.Partd{setting{bare{d}, d}, partd.NewDict()})
+	fill(t, s, 10)
+	tries := map[string]func() error{
+		"keys":  func() error { _, err := partd.Stat(ctx, bareLister{s}); return err },
+		"scan":  func() error { _, err := scan(s, 0, 1); return err },
+		"stat":  func() error { _, err := s.Stat(ctx); return err },
+		"pop":   func() error { _, err := partd.Pop(ctx, s, "k"); return err },
+		"apply": func() error { _, err := partd.Apply(ctx, s, partd.Tag{}, partd.Operation{}); return err },
+		"sync":  func() error { return s.Sync(ctx) },
+		"flush": func() error { return s.Flush(ctx) },
+		"check": func() error { _, err := s.Check(ctx); return err },
+	}
+	for name, try := range tries {
+		if err := try(); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	err := s.Delete(ctx, keyOf(s, "a"), keyOf(s, "b"))
+	if errors.Is(err, errors.ErrUnsupported) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "shard a: ") {
+		t.Errorf("a Delete that one store made: %v", err)
+	}
+	must(t, s.Close())
+	if err := over(t, abc[:1], []partd.Partd{bare{partd.NewDict()}}).Append(ctx, partd.Entry{Key: "k"}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a store that cannot set: %v", err)
+	}
+	// A flush that failed must not look like one that nobody needs.
+	b, err := partd.NewBuffer(partd.NewDict(), &faulty{Dict: partd.NewDict()}, nil)
+	must(t, err)
+	s = over(t, abc[:2], []partd.Partd{partd.NewDict(), b})
+	fill(t, s, 10)
+	must(t, s.Flush(ctx))
+	fill(t, s, 10)
+	down := errors.New("no route to host")
+	b.Unwrap().(*faulty).err.Store(&down)
+	if err := s.Flush(ctx); !errors.Is(err, down) || errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a flush that failed: %v", err)
+	}
+	b.Unwrap().(*faulty).err.Store(nil)
+	must(t, s.Close())
+}
+
+type bareLister struct{ *Shards }
+
+func (b bareLister) Stat(ctx context.Context) (st partd.Stats, err error) {
+	for _, err = range b.Keys(ctx) {
+		break
+	}
+	return st, err
+}
+
+// A context that has ended changes nothing.
+func TestCancelled(t *testing.T) {
+	store := &faulty{Dict: partd.NewDict()}
+	s := over(t, abc[:1], []partd.Partd{store})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("enough")
+	cancel(why)
+	if err := s.Append(ctx, partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, why) || store.calls.Load() != 0 {
+		t.Errorf("%v, %d calls", err, store.calls.Load())
+	}
+}

@@ -1,0 +1,230 @@
+package shards
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
+)
+
+// Who comes with another list is refused before it has changed or read anything, and
+// is told both lists.
+func TestAnotherList(t *testing.T) {
+	stores := dicts(4)
+	want := fill(t, over(t, abc, stores[:3]), 100)
+	others := map[string]*Shards{
+		"fewer":             over(t, abc[:2], stores[:2]),
+		"more":              over(t, append(abc, "d"), stores),
+		"named differently": over(t, []string{"A", "b", "c"}, stores[:3]),
+	}
+	for name, other := range others {
+		key := ""
+		for i := 0; name == "more" && other.shards[other.indexOf(key)].name != "d"; i++ {
+			key = fmt.Sprint("of d ", i) // whose store has no list yet
+		}
+		for op, try := range map[string]func() error{
+			"append": func() error { return other.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}) },
+			"set":    func() error { return other.Set(t.Context(), key, []byte("x")) },
+			"delete": func() error { return other.Delete(t.Context(), key) },
+			"drop":   func() error { return other.Drop(t.Context()) },
+			"get":    func() error { _, err := other.Get(t.Context(), "key 1", "key 2", "key 3", "key 4"); return err },
+			"scan":   func() error { _, err := scan(other, 0, 1); return err },
+			"stat":   func() error { _, err := other.Stat(t.Context()); return err },
+		} {
+			err := try()
+			if !errors.Is(err, ErrOtherList) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), " of a, b, c; given was ") {
+				t.Errorf("%s, %s: %v", name, op, err)
+			}
+		}
+	}
+	if list, err := listOf(t.Context(), stores[3]); err != nil || list != "" {
+		t.Errorf("a list that was refused was written: %q, %v", list, err)
+	}
+	if got, err := scan(over(t, []string{"c", "b", "a"}, []partd.Partd{stores[2], stores[1], stores[0]}), 0, 1); err != nil || !maps.Equal(got, want) {
+		t.Errorf("the same list in another order: %d keys, %v", len(got), err)
+	}
+	// Dropped, the stores still have their list.
+	must(t, over(t, abc, stores[:3]).Drop(t.Context()))
+	if err := over(t, abc[:2], stores[:2]).Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, ErrOtherList) {
+		t.Errorf("after Drop: %v", err)
+	}
+	if stats, err := over(t, abc, stores[:3]).Stat(t.Context()); err != nil || stats.Keys != 0 || stats.Bytes != 0 {
+		t.Errorf("after Drop: %+v, %v", stats, err)
+	}
+}
+
+// Two names of one store would have all its keys twice, and stores that are exchanged none.
+func TestTakenForAnother(t *testing.T) {
+	ab := abc[:2]
+	twice := partd.NewDict()
+	s := over(t, ab, []partd.Partd{twice, twice})
+	if err := s.Append(t.Context(), partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}); !errors.Is(err, ErrOtherList) || !strings.Contains(err.Error(), "it is a of a, b; given was b of a, b") {
+		t.Errorf("twice: %v", err)
+	}
+	stores := dicts(2)
+	fill(t, over(t, ab, stores), 10)
+	if got, err := scan(over(t, ab, []partd.Partd{stores[1], stores[0]}), 0, 1); !errors.Is(err, ErrOtherList) {
+		t.Errorf("exchanged: %v, %v", got, err)
+	}
+}
+
+// What was stored without the other shards would not be found.
+func TestAStoreOfItsOwn(t *testing.T) {
+	stores := dicts(3)
+	must(t, stores[1].Append(t.Context(), partd.Entry{Key: "mine", Value: []byte("x")}))
+	s := over(t, abc, stores)
+	for i := range 20 { // also of keys that are elsewhere
+		err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")})
+		if !errors.Is(err, ErrOtherList) || !strings.Contains(err.Error(), `shard b: `) || !strings.Contains(err.Error(), `"mine"`) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Stat(t.Context()); !errors.Is(err, ErrOtherList) {
+		t.Error(err)
+	}
+	must(t, stores[1].Drop(t.Context()))
+	fill(t, s, 20)
+}
+
+// The list is nobody's key, and all keys are the callers'.
+func TestTheListIsHidden(t *testing.T) {
+	stores := dicts(3)
+	s := over(t, abc, stores)
+	want := map[string]string{}
+	for i := range 4 {
+		key := listKey + strings.Repeat("\x00", i)
+		want[key] = fmt.Sprint(i)
+		must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(want[key])}))
+	}
+	must(t, s.Delete(t.Context(), listKey+"\x00"))
+	delete(want, listKey+"\x00")
+	if got, err := scan(s, 0, 1); err != nil || !maps.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if stats, err := s.Stat(t.Context()); err != nil || stats.Keys != 3 || stats.Bytes != 3 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+	for i, store := range stores {
+		if list, err := store.Get(t.Context(), listKey); err != nil || string(list[0]) != "partd shards 1\n"+abc[i]+"\na\nb\nc\n" {
+			t.Errorf("shard %d has the list %q, %v", i, list, err)
+		}
+	}
+}
+
+// Damage on any shard is found, and said of which it is.
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	open := func() *Shards {
+		var stores []partd.Partd
+		for _, name := range abc {
+			stores = append(stores, openLog(t, dir+"/"+name))
+		}
+		return over(t, abc, stores)
+	}
+	s := open()
+	fill(t, s, 1000)
+	must(t, s.Sync(t.Context()))
+	if found, err := s.Check(t.Context()); err != nil || found.Records != 1003 {
+		t.Errorf("%+v, %v: want 1,000 records and three lists", found, err)
+	}
+	must(t, s.Close())
+	s = open() // what is in the write-ahead file becomes a segment
+	must(t, s.Close())
+	damaged := 0
+	must(t, fsWalk(dir+"/b", func(path string, data []byte) []byte {
+		if i := bytes.Index(data, []byte("value ")); i >= 0 {
+			data[i] ^= 1
+			damaged++
+		}
+		return data
+	}))
+	if damaged == 0 {
+		t.Fatal("no file of shard b has a value")
+	}
+	stores := []partd.Partd{openLog(t, dir+"/a")}
+	b, err := logstore.Open(dir+"/b", &logstore.Options{Memory: logstore.MinMemory})
+	if err == nil {
+		stores = append(stores, b)
+		s = over(t, abc[:2], stores)
+		_, err = s.Check(t.Context())
+		if !strings.Contains(fmt.Sprint(err), "shard b: ") || strings.Contains(fmt.Sprint(err), "shard a: ") {
+			t.Errorf("%v", err)
+		}
+		_ = s.Close() // which may find the damage, too
+	}
+	if !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("damage of shard b: %v", err)
+	}
+}
+
+func fsWalk(dir string, f func(path string, data []byte) []byte) error {
+	files, err := os.ReadDir(dir)
+	for _, file := range files {
+		path := dir + "/" + file.Name()
+		data, readErr := os.ReadFile(path)
+		err = errors.Join(err, readErr)
+		if readErr == nil {
+			err = errors.Join(err, os.WriteFile(path, f(path, data), 0o600))
+		}
+	}
+	return err
+}
+
+// Open goes on without those that are away, and comes back to them.
+func TestOpen(t *testing.T) {
+	ctx := t.Context()
+	stores := map[string]partd.Partd{"a": partd.NewDict(), "b": partd.NewDict(), "c": partd.NewDict()}
+	var away atomic.Pointer[map[string]error]
+	open := func(_ context.Context, name string) (partd.Partd, error) {
+		if err := (*away.Load())[name]; err != nil {
+			return nil, err
+		}
+		return stores[name], nil
+	}
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+	set := func(errs map[string]error) { away.Store(&errs) }
+	set(map[string]error{"a": refused, "b": refused, "c": refused})
+	if _, err := Open(ctx, abc, open); !errors.Is(err, refused) || !strings.Contains(err.Error(), "shard c: ") {
+		t.Errorf("all away: %v", err)
+	}
+	set(map[string]error{"a": refused, "b": os.ErrPermission})
+	if _, err := Open(ctx, abc, open); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("one that refuses: %v", err)
+	}
+	stores["c"] = partd.NewDict() // that one is closed
+	must(t, over(t, abc, []partd.Partd{stores["a"], stores["b"], stores["c"]}).Drop(ctx))
+	set(map[string]error{"b": refused})
+	s, err := Open(ctx, abc, open)
+	must(t, err)
+	must(t, s.Append(ctx, partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}))
+	if err := s.Append(ctx, partd.Entry{Key: keyOf(s, "b"), Value: []byte("x")}); !errors.Is(err, refused) || !strings.Contains(err.Error(), "shard b: ") {
+		t.Errorf("one that is away: %v", err)
+	}
+	if _, err := scan(s, 0, 1); !errors.Is(err, refused) {
+		t.Errorf("reading everything: %v", err)
+	}
+	if got, err := scan(s, 0, 3); err != nil || len(got) != 1 {
+		t.Errorf("reading the part of a: %v, %v", got, err)
+	}
+	set(nil)
+	must(t, s.Append(ctx, partd.Entry{Key: keyOf(s, "b"), Value: []byte("x")}))
+	if got, err := scan(s, 0, 1); err != nil || len(got) != 2 {
+		t.Errorf("%v, %v", got, err)
+	}
+	must(t, s.Close())
+	must(t, s.Close())
+	for name, store := range stores {
+		if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, partd.ErrClosed) {
+			t.Errorf("%s is not closed: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,34 @@
+// Package testserve runs servers for tests.
+package testserve
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+)
+
+// Run serves at a port of its own until the test ends or stop is called, and closes
+// what the server needs, in this order, once it has ended.
+func Run(t testing.TB, serve func(context.Context, net.Listener) error, needs ...io.Closer) (address string, stop func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- serve(ctx, l) }()
+	t.Cleanup(func() {
+		stop()
+		err := <-done
+		for _, c := range needs {
+			err = errors.Join(err, c.Close())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return l.Addr().String(), stop
+}

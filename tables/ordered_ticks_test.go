@@ -1,0 +1,186 @@
+package tables
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// tick is a row of the tables with a time column.
+type tick struct {
+	ts int64 // seconds
+	k  string
+	v  int64
+	w  int64 // of a column that comes and goes; 0 is null
+}
+
+func (r tick) String() string {
+	if r.w == 0 {
+		return fmt.Sprintf("{%d %s %d}", r.ts, r.k, r.v)
+	}
+	return fmt.Sprintf("{%d %s %d %d}", r.ts, r.k, r.v, r.w)
+}
+
+var tickSchema = arrow.NewSchema([]arrow.Field{
+	{Name: "v", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+	{Name: "ts", Type: &arrow.TimestampType{Unit: arrow.Millisecond, TimeZone: "UTC"}, Nullable: true},
+	{Name: "k", Type: arrow.BinaryTypes.String, Nullable: true},
+}, nil)
+
+// ticksOf returns a reader of rows, in batches of some.
+func ticksOf(rows []tick, most int) array.RecordReader {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, tickSchema)
+	defer b.Release()
+	batches := []arrow.RecordBatch{}
+	for part := range slices.Chunk(rows, most) {
+		for _, r := range part {
+			b.Field(0).(*array.Int64Builder).Append(r.v)
+			b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(1000 * r.ts))
+			b.Field(2).(*array.StringBuilder).Append(r.k)
+		}
+		batches = append(batches, b.NewRecordBatch())
+	}
+	r, err := array.NewRecordReader(tickSchema, batches)
+	if err != nil {
+		panic(err)
+	}
+	release(batches)
+	return r
+}
+
+// ticksFrom returns what a reader has of ticks; columns that are missing are zero.
+func ticksFrom(r array.RecordReader, err error) ([]tick, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	rows := []tick{}
+	for r.Next() {
+		b := r.RecordBatch()
+		for i := range int(b.NumRows()) {
+			var t tick
+			for at, c := range b.Columns() {
+				switch b.ColumnName(at) {
+				case "v":
+					t.v = c.(*array.Int64).Value(i)
+				case "ts":
+					t.ts = int64(c.(*array.Timestamp).Value(i)) / 1000
+				case "w":
+					if c.IsValid(i) {
+						w, err := strconv.ParseFloat(c.ValueStr(i), 64)
+						if err != nil {
+							return nil, err
+						}
+						t.w = int64(w)
+					}
+				case "k", "key":
+					t.k = c.(*array.String).Value(i)
+				}
+			}
+			rows = append(rows, t)
+		}
+	}
+	return rows, r.Err()
+}
+
+// series is what a table with a time column should hold, in the order in which it came.
+type series struct {
+	settings Settings
+	rows     []tick
+	versions map[Version][]tick // as they were read
+	renamed  bool               // column k is key
+	wide     string             // the type of column w; "": there is none
+	schema   int                // the version that it was migrated to
+	made     int64              // which table it is, of those of a name
+	evolved  Version            // the last one before its columns changed
+}
+
+func (s *series) key() string {
+	if s.renamed {
+		return "key"
+	}
+	return "k"
+}
+
+func (s *series) clone() *series {
+	c := *s
+	c.rows, c.versions = slices.Clone(s.rows), maps.Clone(s.versions)
+	return &c
+}
+
+// reader returns a reader of rows in the table's columns, and the rows as it will have them.
+func (s *series) reader(rows []tick, most int) (array.RecordReader, []tick) {
+	rows = slices.Clone(rows)
+	for i := range rows {
+		if rows[i].w = 0; s.wide != "" {
+			rows[i].w = rows[i].v + 1
+		}
+	}
+	plain := ticksOf(rows, most)
+	defer plain.Release()
+	fields := slices.Clone(tickSchema.Fields())
+	fields[2].Name = s.key()
+	if s.wide != "" {
+		fields = append(fields, arrow.Field{Name: "w", Type: arrow.PrimitiveTypes.Int32, Nullable: true})
+		if s.wide == "float64" {
+			fields[3].Type = arrow.PrimitiveTypes.Float64
+		}
+	}
+	schema := arrow.NewSchema(fields, nil)
+	var batches []arrow.RecordBatch
+	for plain.Next() {
+		b := plain.RecordBatch()
+		columns := slices.Clone(b.Columns())
+		if s.wide != "" {
+			w := array.NewBuilder(memory.DefaultAllocator, fields[3].Type)
+			for _, v := range b.Column(0).(*array.Int64).Int64Values() {
+				if err := w.AppendValueFromString(fmt.Sprint(v + 1)); err != nil {
+					panic(err)
+				}
+			}
+			columns = append(columns, w.NewArray())
+		}
+		batches = append(batches, array.NewRecordBatch(schema, columns, b.NumRows()))
+	}
+	r, err := array.NewRecordReader(schema, batches)
+	if err != nil {
+		panic(err)
+	}
+	return r, rows
+}
+
+func (s *series) compare(a, b tick) int {
+	if len(s.settings.Keys) == 0 {
+		return cmp.Compare(a.ts, b.ts)
+	}
+	return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.k, b.k))
+}
+
+// put returns the rows after a put, and whether it is refused.
+func (s *series) put(before, rows []tick) (after []tick, refused bool) {
+	after = slices.Clone(before)
+	for _, r := range rows {
+		was := slices.IndexFunc(after, func(o tick) bool { return s.compare(o, r) == 0 })
+		switch {
+		case was < 0 || s.settings.OnDuplicate == KeepAll || s.settings.OnDuplicate == "":
+			after = append(after, r)
+		case s.settings.OnDuplicate == RefuseDuplicate:
+			return before, true
+		case s.settings.OnDuplicate == KeepLast:
+			after = append(slices.Delete(after, was, was+1), r)
+		}
+	}
+	return after, false
+}
+
+func (s *series) read() []tick {
+	rows := append([]tick{}, s.rows...)
+	slices.SortStableFunc(rows, s.compare)
+	return rows
+}

@@ -1,0 +1,143 @@
+package tables
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// ticks is a schema with a time, a key and a value.
+func ticks(unit arrow.TimeUnit, zone string) *arrow.Schema {
+	return arrow.NewSchema([]arrow.Field{
+		{Name: "at", Type: &arrow.TimestampType{Unit: unit, TimeZone: zone}},
+		{Name: "sym", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+	}, nil)
+}
+
+var day0 = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// ticksAt returns a row for each time, in hours from day0 on, with one number.
+func ticksAt(schema *arrow.Schema, n int64, hours ...int) array.RecordReader {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer b.Release()
+	unit := schema.Field(0).Type.(*arrow.TimestampType).Unit
+	for _, h := range hours {
+		at, err := arrow.TimestampFromTime(day0.Add(time.Duration(h)*time.Hour), unit)
+		if err != nil {
+			panic(err)
+		}
+		b.Field(0).(*array.TimestampBuilder).Append(at)
+		b.Field(1).(*array.StringBuilder).Append(fmt.Sprint("S", h%3))
+		b.Field(2).(*array.Int64Builder).Append(n)
+	}
+	return oneBatch(b.NewRecordBatch())
+}
+
+func hours(from, to int) (all []int) {
+	for h := from; h < to; h++ {
+		all = append(all, h)
+	}
+	return all
+}
+
+func hour(h int) time.Time { return day0.Add(time.Duration(h) * time.Hour) }
+
+// numbersByHour returns "hour:n" of a table's rows, sorted by the hour.
+func numbersByHour(t testing.TB, b *Bucket, name string) []string {
+	t.Helper()
+	table, err := b.Table(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := table.Scan(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	var all []string
+	for r.Next() {
+		at := r.RecordBatch().Column(0).(*array.Timestamp)
+		to := at.DataType().(*arrow.TimestampType)
+		for i := range at.Len() {
+			h := at.Value(i).ToTime(to.Unit).Sub(day0) / time.Hour
+			all = append(all, fmt.Sprintf("%04d:%s", h, r.RecordBatch().Column(2).ValueStr(i)))
+		}
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	slices.Sort(all)
+	return all
+}
+
+func wantHours(t testing.TB, b *Bucket, name string, want map[int]int64) {
+	t.Helper()
+	var all []string
+	for h, n := range want {
+		all = append(all, fmt.Sprintf("%04d:%d", h, n))
+	}
+	slices.Sort(all)
+	if got := numbersByHour(t, b, name); !slices.Equal(got, all) {
+		t.Fatalf("rows %q, want %q", got, all)
+	}
+}
+
+func TestReplaceRange(t *testing.T) {
+	for _, unit := range []arrow.TimeUnit{arrow.Second, arrow.Microsecond, arrow.Nanosecond} {
+		t.Run(unit.String(), func(t *testing.T) {
+			ctx := t.Context()
+			b := mustOpen(t, t.TempDir(), nil).Bucket("")
+			s := ticks(unit, "UTC")
+			want := map[int]int64{}
+			for _, part := range [][2]int{{0, 10}, {10, 20}, {20, 30}} {
+				if _, err := b.Put(ctx, "t", ticksAt(s, 1, hours(part[0], part[1])...), Append, nil); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := b.s.Fold(ctx, nil); err != nil {
+					t.Fatal(err)
+				}
+				for h := part[0]; h < part[1]; h++ {
+					want[h] = 1
+				}
+			}
+			before := filesOf(t, b, "t")
+			done, err := b.ReplaceRange(ctx, "t", hour(8), hour(13), ticksAt(s, 2, 12, 8, 9), nil)
+			if err != nil || done.Deleted != 5 || done.Written != 3 || done.Files != 2 {
+				t.Fatalf("%+v, %v", done, err)
+			}
+			for h := 8; h < 13; h++ {
+				delete(want, h)
+			}
+			want[8], want[9], want[12] = 2, 2, 2
+			wantHours(t, b, "t", want)
+			if after := filesOf(t, b, "t"); !slices.Contains(after, before[2]) {
+				t.Errorf("files %q after %q: the last one was written anew", after, before)
+			}
+			for _, outside := range []int{7, 13} { // the end is not in it
+				_, err := b.ReplaceRange(ctx, "t", hour(8), hour(13), ticksAt(s, 3, 9, outside), nil)
+				if err == nil || !strings.Contains(err.Error(), "row 2") {
+					t.Errorf("a row at %d: %v", outside, err)
+				}
+			}
+			wantHours(t, b, "t", want)
+			if done, err := b.ReplaceRange(ctx, "t", hour(28), time.Time{}, ticksAt(s, 4, 28, 99), nil); err != nil || done.Deleted != 2 {
+				t.Fatalf("%+v, %v", done, err)
+			}
+			delete(want, 29)
+			want[28], want[99] = 4, 4
+			wantHours(t, b, "t", want)
+			for _, r := range [][2]time.Time{{}, {hour(2), hour(2)}, {hour(3), hour(2)}} {
+				if _, err := b.ReplaceRange(ctx, "t", r[0], r[1], ticksAt(s, 3), nil); err == nil {
+					t.Errorf("a range of %v was taken", r)
+				}
+			}
+		})
+	}
+}

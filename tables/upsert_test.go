@@ -1,0 +1,122 @@
+package tables
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+func TestUpsert(t *testing.T) {
+	ctx := t.Context()
+	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	for i := range int64(3) {
+		mustPut(t, b, "t", Append, from(10*i, 10)...)
+		if _, err := b.s.Fold(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustPut(t, b, "t", Append, 5, 100) // 5 twice, of which the tail has one
+	before := filesOf(t, b, "t")
+	done, err := b.Upsert(ctx, "t", rowsOf(5, 15, 200), &UpsertOptions{Keys: []string{"n"}})
+	if err != nil || done.Deleted != 3 || done.Written != 3 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	want := append(from(0, 30), 100, 200)
+	wantRows(t, b, "t", want...)
+	if after := filesOf(t, b, "t"); !slices.Contains(after, before[2]) {
+		t.Errorf("files %q after %q: one without the keys was written anew", after, before)
+	}
+	if _, err := b.Upsert(ctx, "t", rowsOf(1, 2, 1), &UpsertOptions{Keys: []string{"n", "s"}}); err == nil || !strings.Contains(err.Error(), "rows 1 and 3") {
+		t.Errorf("a key twice: %v", err)
+	}
+	if _, err := b.Upsert(ctx, "t", rowsOf(1), nil); err == nil {
+		t.Error("an upsert without a key was taken")
+	}
+	var fit *SchemaError
+	if _, err := b.Upsert(ctx, "t", rowsOf(1), &UpsertOptions{Keys: []string{"x"}}); !errors.As(err, &fit) {
+		t.Errorf("a key that is no column: %v", err)
+	}
+	null := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
+	null.Field(0).AppendNull()
+	null.Field(1).AppendNull()
+	if _, err := b.Upsert(ctx, "t", oneBatch(null.NewRecordBatch()), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &fit) {
+		t.Errorf("a null as key: %v", err)
+	}
+	wantRows(t, b, "t", want...)
+	ruled := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: KeepLast}}
+	if _, err := b.Put(ctx, "ruled", ticksAt(ticks(arrow.Second, ""), 1, 1, 2), Append, ruled); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Upsert(ctx, "ruled", ticksAt(ticks(arrow.Second, ""), 1, 2), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &fit) {
+		t.Errorf("keys that would leave duplicates: %v", err)
+	}
+	small := mustOpen(t, t.TempDir(), &Options{Memory: 1 << 20}).Bucket("")
+	mustPut(t, small, "t", Append, 1)
+	if _, err := small.Upsert(ctx, "t", rowsOf(from(0, 10000)...), &UpsertOptions{Keys: []string{"n"}}); err == nil || !strings.Contains(err.Error(), "several upserts") {
+		t.Errorf("keys that take too much: %v", err)
+	}
+	wantRows(t, small, "t", 1)
+}
+
+// TestUpsertKeys puts keys of all types that can be any.
+func TestUpsertKeys(t *testing.T) {
+	for _, typ := range []arrow.DataType{
+		arrow.FixedWidthTypes.Boolean, arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Uint64, arrow.PrimitiveTypes.Int64,
+		arrow.BinaryTypes.String, arrow.BinaryTypes.LargeString, arrow.BinaryTypes.Binary, &arrow.FixedSizeBinaryType{ByteWidth: 3},
+		arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Timestamp_ms, arrow.FixedWidthTypes.Timestamp_ns, arrow.FixedWidthTypes.Time64us,
+		&arrow.Decimal128Type{Precision: 10, Scale: 2}, arrow.FixedWidthTypes.Duration_ms, &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String},
+	} {
+		t.Run(typ.String(), func(t *testing.T) {
+			schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: typ, Nullable: true}, {Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+			rows := func(n int64, keys ...string) array.RecordReader {
+				b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+				for _, k := range keys {
+					if err := b.Field(0).AppendValueFromString(k); err != nil {
+						t.Fatal(err)
+					}
+					b.Field(1).(*array.Int64Builder).Append(n)
+				}
+				return oneBatch(b.NewRecordBatch())
+			}
+			keys := []string{"1", "2", "3"}
+			switch typ.ID() {
+			case arrow.BOOL:
+				keys = []string{"true", "false"}
+			case arrow.BINARY:
+				keys = []string{"AA==", "AAA=", "/w=="}
+			case arrow.FIXED_SIZE_BINARY:
+				keys = []string{"AAAA", "AAAB", "////"}
+			case arrow.DATE32:
+				keys = []string{"1960-01-01", "2000-01-01", "2024-02-29"}
+			case arrow.TIMESTAMP:
+				keys = []string{"1960-01-01 00:00:00Z", "2000-01-01 00:00:00.001Z", "2024-02-29 01:00:00Z"}
+			case arrow.TIME64:
+				keys = []string{"00:00:00", "01:00:00.000001", "23:00:00"}
+			case arrow.DECIMAL128:
+				keys = []string{"-1.00", "2.50", "3.25"}
+			case arrow.DURATION:
+				keys = []string{"1ms", "2ms", "3ms"}
+			}
+			b := direct(t)
+			for _, k := range keys {
+				if _, err := b.Put(t.Context(), "t", rows(1, k), Append, nil); err != nil {
+					t.Skip(err)
+				}
+			}
+			done, err := b.Upsert(t.Context(), "t", rows(2, keys[0], keys[len(keys)-1]), &UpsertOptions{Keys: []string{"k"}})
+			if err != nil || done.Deleted != 2 || done.Written != 2 {
+				t.Fatalf("%+v, %v", done, err)
+			}
+			got := textsOf(t, b, "t", "n")
+			slices.Sort(got)
+			if want := append(slices.Repeat([]string{"1"}, len(keys)-2), "2", "2"); !slices.Equal(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
+	}
+}
