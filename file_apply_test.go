@@ -191,7 +191,7 @@ func TestFileApplyEveryFault(t *testing.T) {
 			for _, stays := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%s/stays=%v", optName, step.name, stays), func(t *testing.T) {
 					start, tag := fileFilledTagged(t, opts)
-					for n := int64(1); ; n++ {
+					for n := int64(1); ; n += faultStep {
 						fault := &vfstest.Fault{At: n, Err: syscall.EIO, Stays: stays, Short: true}
 						if !fileApplyFault(t, start.KillClone(), opts, fault, tag, step.op, fileAfter(step.want)) {
 							if n < 3 {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
@@ -102,6 +103,10 @@ func fileFilled(t *testing.T, opts *FileOptions) *vfstest.Mem {
 	return mem
 }
 
+// faultStep is how far one fault is from the next: one goroutine does all, and some
+// calls show the race detector what each would.
+var faultStep = map[bool]int64{false: 1, true: 4}[race.On]
+
 // fileFaultOpts are the stores that faults are tried on. With room for two open
 // files, descriptors come and go within a batch.
 var fileFaultOpts = map[string]*FileOptions{
@@ -119,7 +124,7 @@ func TestFileEveryFault(t *testing.T) {
 			for i, stays := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%s/stays=%v", optName, step.name, stays), func(t *testing.T) {
 					start := fileFilled(t, opts)
-					for n, hit := int64(1), true; hit; n++ {
+					for n, hit := int64(1), true; hit; n += faultStep {
 						some := errnos // each call fails with each, or with one of them
 						if !all {
 							some = errnos[(int(n)+i)%len(errnos):][:1]

@@ -48,7 +48,7 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 				for i, stays := range []bool{false, true} {
 					t.Run(fmt.Sprintf("%s/open=%d/synced=%v/stays=%v", step.name, maxOpen, synced, stays), func(t *testing.T) {
 						t.Parallel()
-						for n, hit := int64(1), true; hit; n++ {
+						for n, hit := int64(1), true; hit; n += faultStep {
 							some := errnos
 							if !all {
 								some = errnos[(int(n)+i)%len(errnos):][:1]

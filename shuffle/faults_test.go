@@ -60,8 +60,9 @@ func drain[T any](seq iter.Seq2[T, error]) error {
 // An error of the input comes out, and nothing is left behind.
 func TestErrorOfTheInput(t *testing.T) {
 	broken := errors.New("broken")
+	recs := randomRecs(1, many)
 	in := func(yield func(rec, error) bool) {
-		for _, r := range randomRecs(1, many) {
+		for _, r := range recs {
 			if !yield(r, nil) {
 				return
 			}

@@ -116,7 +116,10 @@ func TestCopyOutcomes(t *testing.T) {
 
 // A value larger than the memory is copied and compared in parts.
 func TestCopyMemory(t *testing.T) {
-	const size, memory = 96 << 20, 32 << 20
+	size, memory := 96<<20, 32<<20
+	if race.On {
+		size, memory = size/3, memory/3
+	}
 	dir := t.TempDir()
 	from, to := "zlib+log:"+dir+"/from?zlib.level=1&memory=8MiB", "zstd+file:"+dir+"/to"
 	store, err := stores.Open(t.Context(), from)

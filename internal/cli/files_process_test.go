@@ -300,15 +300,7 @@ func TestLongToSort(t *testing.T) {
 // Damaged and cut compressed files are errors that say where, and leave nothing.
 func TestDamagedInput(t *testing.T) {
 	dir := t.TempDir()
-	file := filepath.Join(dir, "rows.csv")
-	f, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := csvgen.Write(f, csvgen.Options{Rows: 20_000, Keys: 10, Seed: 1}); err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
+	file, _ := rowsFile(t, csvgen.Options{Rows: 20_000, Keys: 10, Seed: 1})
 	for _, ext := range []string{"gz", "zst", "bz2", "lz4"} {
 		whole := filepath.Join(dir, "whole.csv."+ext)
 		if out, err := program(t, "sort", "--by", "key", "-o", whole, file).CombinedOutput(); err != nil {

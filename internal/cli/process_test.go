@@ -87,7 +87,7 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(csvgen.Write(f, csvgen.Options{Rows: 400_000, Keys: 60, Dist: "zipf", Seed: 3, Quoted: true}), f.Close()); err != nil {
+	if err := errors.Join(csvgen.Write(f, csvgen.Options{Rows: 400_000, Keys: 20, Dist: "zipf", Seed: 3, Quoted: true}), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	f, err = os.Open(file)
