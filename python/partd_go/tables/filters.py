@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import numbers
 from typing import Any
 
@@ -34,16 +35,35 @@ def _condition(part: Any, index: list[str]) -> str:
         raise ValueError(f"a filter {part!r}: write (column, operator, value), with one of {', '.join(_OPERATORS)}") from None
     if column == "index" and len(index) == 1:
         column = index[0]
-    if sign.endswith("in"):
-        return f"{quoted(column)} {sign} ({', '.join(map(_value, value))})"
-    return f"{quoted(column)} {sign} {_value(value)}"
+    name = quoted(column)
+    if not sign.endswith("in"):
+        return f"{name} is null and {name} is not null" if _is_null(value) else f"{name} {sign} {_value(value)}"
+    # A null is a value here, which is in a list or not, as pyarrow has it.
+    values = list(value)
+    listed = ", ".join(_value(one) for one in values if not _is_null(one))
+    within = f"{name} in ({listed})" if listed else f"{name} is null and {name} is not null"
+    null = f"{name} is null" if any(map(_is_null, values)) else f"{name} is not null"
+    if sign == "in":
+        return f"({within} or {null})" if null.endswith("is null") else f"({within})"
+    without = f"{name} not in ({listed})" if listed else f"{name} is not null"
+    return f"{without}" if null.endswith("is null") else f"({without} or {name} is null)"
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NaTType", "NAType")
 
 
 def _value(value: Any) -> str:
     value = value.item() if type(value).__module__ == "numpy" and not str(value.dtype).startswith("datetime") else value
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, datetime.timedelta) or str(getattr(value, "dtype", "")).startswith("timedelta"):
+        raise ValueError(f"a filter by the span {value}: write how many of the column's units it has")
+    if isinstance(value, bytes):
+        raise ValueError(f"a filter by the bytes {value!r}: there is none; read the column, and select")
     if isinstance(value, numbers.Number):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"a filter by {value}: write a finite number")
         return str(value)
     if isinstance(value, (datetime.date, datetime.time)):  # a Timestamp is one, too
         value = value.isoformat()
