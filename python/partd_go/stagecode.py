@@ -17,7 +17,7 @@ import pickle
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
@@ -29,8 +29,8 @@ _dumps: dict[types.CodeType, str] = {}  # the syntax trees of functions
 class Code:
     """Hashes values one after the other; what was seen before is hashed by its number."""
 
-    def __init__(self) -> None:
-        self.seen: dict[int, int] = {}
+    def __init__(self, seen: Mapping[int, int] = types.MappingProxyType({})) -> None:
+        self.seen = {**seen}
         self.held: list[Any] = []  # so that no id is used again
         self.names: set[str] = set()  # that functions use
         self.modules: dict[tuple[int, frozenset[str]], types.ModuleType] = {}  # with the names that were looked for
@@ -79,7 +79,7 @@ class Code:
                 self.value("", item)
             self.add("end")
         elif type(v) in (set, frozenset):
-            self.add(*sorted(Code().of(item) for item in v))
+            self.add(*sorted(Code(self.seen).of(item) for item in v))
         elif isinstance(v, (staticmethod, classmethod, types.MethodType)):
             self.value("", v.__func__)
             self.value("", getattr(v, "__self__", None))
@@ -170,7 +170,7 @@ def _of_library(file: str) -> bool:
 def _imported(f: types.FunctionType) -> Iterator[types.ModuleType]:
     """The modules of its user that a function itself imports, as it will."""
     for part in _parts(f.__code__):
-        steps = list(dis.get_instructions(part))
+        steps = [step for step in dis.get_instructions(part) if step.opname != "EXTENDED_ARG"]
         for level, names, step in zip(steps, steps[1:], steps[2:]):
             if step.opname != "IMPORT_NAME":
                 continue

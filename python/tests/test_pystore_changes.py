@@ -122,12 +122,14 @@ def test_none_of_the_rows(collection):
 FIT = {
     "whole numbers among floats": ([1.5, 2.5], [3, 4]),
     "whole floats among integers": ([1, 2], [3.0, 4.0]),
+    "halves among small floats": (np.array([1.5, 2.5], "float32"), [0.5, 1.0]),
     "wider integers": (np.array([1, 2], "int32"), [3, 4]),
     "no text": (["a", "b"], [None, None]),
     "times of another unit": (pd.date_range("2024", periods=2), pd.date_range("2024", periods=2).as_unit("s")),
     "spans of another unit": (pd.to_timedelta([1, 2], "s"), pd.to_timedelta([1, 2], "s").as_unit("us")),
 }
 FIT_NOT = {
+    "a tenth among small floats": (np.array([1.5, 2.5], "float32"), [0.1, 1.0]),
     "a fraction among integers": ([1, 2], [3.5, 4]),
     "a large integer among floats": ([1.5, 2.5], [2**53 + 1, 0]),
     "a large integer among small": (np.array([1, 2], "int8"), [300, 0]),

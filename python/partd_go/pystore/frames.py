@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -54,10 +55,10 @@ def fitted(table: pa.Table, to: pa.Schema) -> pa.Table:
         kind = to.field(field.name).type if field.name in to.names else field.type
         zones = [getattr(one, "tz", None) for one in (kind, field.type)]
         if kind != field.type and zones[0] == zones[1] and (_measures(kind) and _measures(field.type) or pa.types.is_null(field.type)):
-            try:
-                table = table.set_column(at, field.with_type(kind), table.column(at).cast(kind))
-            except pa.ArrowException:
-                pass
+            with contextlib.suppress(pa.ArrowException):
+                values = table.column(at).cast(kind)
+                if pa.types.is_null(field.type) or values.cast(field.type).equals(table.column(at)):
+                    table = table.set_column(at, field.with_type(kind), values)
     return table
 
 

@@ -64,10 +64,10 @@ class Item:
         return frame
 
     def head(self, n: int = 5) -> Any:
-        return self._read(limit=n) if n > 0 else self.to_pandas(parse_dates=False).head(n)
+        return self._read(limit=max(n, 1) if n >= 0 else 0).head(n)
 
     def tail(self, n: int = 5) -> Any:
-        return self._read(last=n) if n > 0 else self.to_pandas(parse_dates=False).tail(n)
+        return self._read(last=max(n, 1) if n >= 0 else 0).tail(n)
 
     @cached_property
     def data(self) -> Any:
