@@ -215,11 +215,12 @@ class Collection:
     ) -> None:  # fmt: skip
         """Writes several items, four at a time with parallel. It says which could not be written."""
         metadata, npartitions = metadata or {}, npartitions or {}
+
+        def write(name: str, data: Any) -> None:
+            self._write(name, prepared(data), metadata.get(name), npartitions.get(name), overwrite)
+
         with self._changing(), concurrent.futures.ThreadPoolExecutor(_THREADS if parallel else 1) as pool:
-            running = {
-                name: pool.submit(lambda n, d, *more: self._write(n, prepared(d), *more), name, data, metadata.get(name), npartitions.get(name), overwrite)
-                for name, data in items_data.items()
-            }
+            running = {name: pool.submit(write, name, data) for name, data in items_data.items()}
         failed = {name: error for name, future in running.items() if (error := future.exception())}
         if failed:
             written = len(running) - len(failed)

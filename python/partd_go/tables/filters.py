@@ -36,17 +36,15 @@ def _condition(part: Any, index: list[str]) -> str:
     if column == "index" and len(index) == 1:
         column = index[0]
     name = quoted(column)
+    never = f"{name} is null and {name} is not null"
     if not sign.endswith("in"):
-        return f"{name} is null and {name} is not null" if _is_null(value) else f"{name} {sign} {_value(value)}"
-    # A null is a value here, which is in a list or not, as pyarrow has it.
+        return never if _is_null(value) else f"{name} {sign} {_value(value)}"
     values = list(value)
     listed = ", ".join(_value(one) for one in values if not _is_null(one))
-    within = f"{name} in ({listed})" if listed else f"{name} is null and {name} is not null"
-    null = f"{name} is null" if any(map(_is_null, values)) else f"{name} is not null"
-    if sign == "in":
-        return f"({within} or {null})" if null.endswith("is null") else f"({within})"
-    without = f"{name} not in ({listed})" if listed else f"{name} is not null"
-    return f"{without}" if null.endswith("is null") else f"({without} or {name} is null)"
+    parts = [f"{name} {sign} ({listed})"] if listed else [f"{name} is not null"] if sign == "not in" else []
+    if any(map(_is_null, values)) == (sign == "in"):  # a null is in a list or not, as pyarrow has it
+        parts.append(f"{name} is null")
+    return f"({' or '.join(parts) or never})"
 
 
 def _is_null(value: Any) -> bool:
@@ -54,11 +52,12 @@ def _is_null(value: Any) -> bool:
 
 
 def _value(value: Any) -> str:
-    value = value.item() if type(value).__module__ == "numpy" and not str(value.dtype).startswith("datetime") else value
+    kind = str(value.dtype) if type(value).__module__ == "numpy" else ""
+    if isinstance(value, datetime.timedelta) or kind.startswith("timedelta"):
+        raise ValueError(f"a filter by the span {value}: write how many of the column's units it has")
+    value = value.item() if kind and not kind.startswith("datetime") else value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, datetime.timedelta) or str(getattr(value, "dtype", "")).startswith("timedelta"):
-        raise ValueError(f"a filter by the span {value}: write how many of the column's units it has")
     if isinstance(value, bytes):
         raise ValueError(f"a filter by the bytes {value!r}: there is none; read the column, and select")
     if isinstance(value, numbers.Number):
