@@ -99,6 +99,9 @@ class Process:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
     def close(self) -> None:
         """Lets the server write everything to its store and end, and waits for that."""
         assert self._process

@@ -46,6 +46,8 @@ class Stage:
     result is kept; what it is called with goes to the function, and is a part of the key."""
 
     def __init__(self, function: Callable[..., Any], cache: bool, format: str, directory: Any, inputs: dict[str, Any]):
+        if not hasattr(function, "__qualname__"):
+            raise TypeError(f"{function!r} has no name: decorate a function")
         functools.update_wrapper(self, function)
         self.function = function
         self.cache = cache
@@ -68,6 +70,10 @@ class Stage:
     def key(self, *args: Any) -> str:
         """The hash of all that the result depends on: code, format, the content of raw files, ancestors' keys and args."""
         return _Run(self).key(self, args)
+
+    def _stage_inputs(self) -> Any:
+        """What a function depends on that calls this stage itself, as well as on its code."""
+        return {name: _content(path) for name, path in self.files.items()}, self.ancestors, self.format if self.cache else ""
 
     def __call__(self, *args: Any) -> Any:
         return _Run(self).result(self, args)

@@ -16,7 +16,7 @@ from ..tables.filters import Filters
 from ..tables.frames import index_of
 from . import utils
 from .exceptions import DataIntegrityError, ItemExistsError, ItemNotFoundError, SchemaError, StorageError, ValidationError
-from .frames import encoded, prepared
+from .frames import encoded, fitted, prepared
 from .item import Item
 from .lock import CollectionLock
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BY_TIME = 10_000  # rows, from which on a table's files are cut by months, quarters or years
 _THREADS = 4
+_WAIT = 600.0  # seconds that a change waits for those before it
 DUPLICATES = ("keep_last", "keep_first", "keep_all", "error")
 
 
@@ -89,7 +90,7 @@ class Collection:
 
     def _changing(self) -> CollectionLock:
         """Changes of a collection come one after the other, those of a transaction together."""
-        return CollectionLock(self, "pystore.changes")
+        return CollectionLock(self, "pystore.changes", _WAIT)
 
     def write(
         self, item: str, data: Any, metadata: Mapping[str, Any] | None = None, npartitions: int | None = None,
@@ -97,6 +98,7 @@ class Collection:
     ) -> None:  # fmt: skip
         """Writes an item, all of it or nothing: of pandas or dask, a Series, or an Item. Times of an index stay
         times, whatever epochdate says; one partition, or the size of the data, say how files are cut."""
+        data = prepared(data)  # dask may take its time, in which others can change the collection
         with self._changing():
             self._write(item, data, metadata, npartitions, overwrite)
 
@@ -104,7 +106,7 @@ class Collection:
         self, item: str, data: Any, metadata: Mapping[str, Any] | None = None, npartitions: int | None = None,
         overwrite: bool = False, epochdate: bool = False, reload_items: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
-        data = self._checked(data)
+        self._check(data)
         settings: dict[str, Any] = {}
         if isinstance(data.index, pd.DatetimeIndex) and not data.index.hasnans:
             by_time = len(data) > _BY_TIME if npartitions is None else npartitions > 1
@@ -118,18 +120,16 @@ class Collection:
                 f"Item '{item}' already exists. To overwrite, use overwrite=True. Otherwise, use collection.append()"
             ) from error
 
-    def _checked(self, data: Any) -> Any:
-        data = prepared(data)
+    def _check(self, data: Any) -> None:
         if self._validator is not None:
             self._validator.validate(data)
-        return data
 
-    def _put(self, item: str, data: Any, mode: Any, **options: Any) -> None:
-        rows = data if isinstance(data, pa.Table) else encoded(data)
+    def _put(self, item: str, data: Any, mode: Any, to: pa.Schema | None = None, **options: Any) -> None:
         try:
-            self._tables.put(item, rows, mode, self.collection, **options)
-        except (SchemaMismatch, Violation, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise SchemaError(str(error)) from error
+            rows = data if isinstance(data, pa.Table) else encoded(data)
+            self._tables.put(item, fitted(rows, to) if to else rows, mode, self.collection, **options)
+        except (SchemaMismatch, Violation, pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise SchemaError(f"Item '{item}': {error}") from error
 
     def append(
         self, item: str, data: Any, npartitions: int | None = None, epochdate: bool = False, threaded: bool = False,
@@ -139,6 +139,7 @@ class Collection:
         all, or they are an error; rows of a plain range have no index. Items are read in the order of an
         index of times. Other columns than the item has are an error, without validate_schema or
         where the item's evolution allows them, they are added, and null where they are missing."""
+        data = data if isinstance(data, (pd.DataFrame, pd.Series)) and not len(data) else prepared(data)
         with self._changing():
             self._append(item, data, duplicate_handling=duplicate_handling, validate_schema=validate_schema)
 
@@ -148,25 +149,25 @@ class Collection:
         found = self.item(item)
         if not len(data):
             return
-        data = self._checked(data)
+        self._check(data)
         evolving = item in self._schema_evolutions or not validate_schema
         if isinstance(data, pd.DataFrame):
             evolving = self._evolve(found, data, evolving)
         if found._index and evolving and duplicate_handling != "keep_all":
-            self._put(item, encoded(data).slice(0, 0), "append")  # which adds the columns
+            self._put(item, encoded(data).slice(0, 0), "append", found._schema)  # which adds the columns
         if not found._index or duplicate_handling == "keep_all":
-            return self._put(item, data, "append")
+            return self._put(item, data, "append", found._schema)
         if list(index_names(data)) != found._index:
             raise ValidationError(f"Schema mismatch detected:\n  The index of the new data is {index_names(data)}, not {found._index}")
         if duplicate_handling == "keep_last":
-            return self._put(item, data[~data.index.duplicated(keep="last")], "append", upsert=found._index)
+            return self._put(item, data[~data.index.duplicated(keep="last")], "append", found._schema, upsert=found._index)
         there = data.index.isin(self._between(found, data).index) | data.index.duplicated()
         if there.any() and duplicate_handling == "error":
             raise DataIntegrityError(
                 f"Found {there.sum()} duplicate indices. Use duplicate_handling='keep_last' or 'keep_first' to handle them."
             )
         if not there.all():
-            self._put(item, data[~there], "append")
+            self._put(item, data[~there], "append", found._schema)
 
     def _evolve(self, found: Item, data: pd.DataFrame, allowed: bool) -> bool:
         """Reports whether the data has other columns, which are an error unless they are allowed."""
@@ -214,11 +215,12 @@ class Collection:
     ) -> None:  # fmt: skip
         """Writes several items, four at a time with parallel. It says which could not be written."""
         metadata, npartitions = metadata or {}, npartitions or {}
+
+        def write(name: str, data: Any) -> None:
+            self._write(name, prepared(data), metadata.get(name), npartitions.get(name), overwrite)
+
         with self._changing(), concurrent.futures.ThreadPoolExecutor(_THREADS if parallel else 1) as pool:
-            running = {
-                name: pool.submit(self._write, name, data, metadata.get(name), npartitions.get(name), overwrite)
-                for name, data in items_data.items()
-            }
+            running = {name: pool.submit(write, name, data) for name, data in items_data.items()}
         failed = {name: error for name, future in running.items() if (error := future.exception())}
         if failed:
             written = len(running) - len(failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..tables.frames import from_arrow, to_arrow
+from ..tables.frames import from_arrow, index_of, to_arrow
 from .exceptions import ValidationError
 
 
@@ -38,7 +39,7 @@ def encoded(data: pd.DataFrame | pd.Series[Any]) -> pa.Table:
         return to_arrow(data)
     nested = {column: values for column, values in data.items() if values.dtype == object and values.map(_is_nested).any()}
     for column, values in nested.items():
-        data = data.assign(**{str(column): values.map(_json)})
+        data[column] = values.map(_json).astype(object)
     table = to_arrow(data)
     for column in nested:
         at = table.schema.get_field_index(str(column))
@@ -47,14 +48,35 @@ def encoded(data: pd.DataFrame | pd.Series[Any]) -> pa.Table:
     return table
 
 
+def fitted(table: pa.Table, to: pa.Schema) -> pa.Table:
+    """The rows with the types that an item has, for the columns where each value stays what it is: whole numbers
+    as floats, times of another unit. The server refuses the others."""
+    for at, field in enumerate(table.schema):
+        kind = to.field(field.name).type if field.name in to.names else field.type
+        zones = [getattr(one, "tz", None) for one in (kind, field.type)]
+        if kind != field.type and zones[0] == zones[1] and (_measures(kind) and _measures(field.type) or pa.types.is_null(field.type)):
+            with contextlib.suppress(pa.ArrowException):
+                values = table.column(at).cast(kind)
+                if pa.types.is_null(field.type) or values.cast(field.type).equals(table.column(at)):
+                    table = table.set_column(at, field.with_type(kind), values)
+    return table
+
+
+def _measures(kind: pa.DataType) -> bool:
+    one_of = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_timestamp, pa.types.is_duration)
+    return any(known(kind) for known in one_of)
+
+
 def decoded(table: pa.Table) -> Any:
     nested = [field.name for field in table.schema if isinstance(field.type, pa.JsonType)]
     for name in nested:
         at = table.schema.get_field_index(name)
         table = table.set_column(at, name, table.column(at).cast(pa.string()))
     frame = from_arrow(table, "pandas")
-    for name in nested:
-        frame[name] = pd.Series([None if text is None else json.loads(text) for text in frame[name]], frame.index, dtype=object)
+    columns = [name for name in table.schema.names if name not in index_of(table.schema)]
+    for at in map(columns.index, nested):
+        values = [None if text is None else json.loads(text) for text in frame.iloc[:, at]]
+        frame.isetitem(at, pd.Series(values, frame.index, dtype=object))
     return frame
 
 

@@ -37,8 +37,8 @@ class Item:
                 raise SnapshotNotFoundError(f"Snapshot '{snapshot}' doesn't exist") from error
             raise ItemNotFoundError(f"Item '{item}' doesn't exist in snapshot '{snapshot}'") from error
         self._state = state or ({"version": found["Version"]} if found["Version"] else {})
-        self._parts, self._index = found["parts"], index_of(found["schema"])
-        self._names = [name for name in found["schema"].names if name not in self._index]
+        self._parts, self._schema, self._index = found["parts"], found["schema"], index_of(found["schema"])
+        self._names = [name for name in self._schema.names if name not in self._index]
         self.metadata = metadata_of(found["Metadata"])
 
     def __repr__(self) -> str:
@@ -64,10 +64,10 @@ class Item:
         return frame
 
     def head(self, n: int = 5) -> Any:
-        return self._read(limit=n)
+        return self._read(limit=max(n, 1) if n >= 0 else 0).head(n)
 
     def tail(self, n: int = 5) -> Any:
-        return self._read(last=n)
+        return self._read(last=max(n, 1) if n >= 0 else 0).tail(n)
 
     @cached_property
     def data(self) -> Any:

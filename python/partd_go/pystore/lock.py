@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class CollectionLock:
     """A lock by name, which is renewed while this process lives, and ends with it."""
 
-    def __init__(self, collection: Collection, lock_name: str = "collection"):
-        self.collection, self.lock_name = collection, lock_name
+    def __init__(self, collection: Collection, lock_name: str = "collection", wait: float = 30.0):
+        self.collection, self.lock_name, self._wait = collection, lock_name, wait
         self._lease = ""
         self._ended = threading.Event()
 
@@ -47,8 +47,8 @@ class CollectionLock:
             self._call("partd.unlock", lease=lease)
 
     def __enter__(self) -> CollectionLock:
-        if not self.acquire():
-            raise TransactionError(f"Could not acquire lock '{self.lock_name}'")
+        if not self.acquire(self._wait):
+            raise TransactionError(f"Could not acquire lock '{self.lock_name}' in {self._wait:.0f} seconds: see who holds it, or try again")
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .exceptions import SchemaError
+from .frames import prepared
 
 if TYPE_CHECKING:
     from .collection import Collection
@@ -132,5 +133,5 @@ class SchemaEvolution:
             item = collection.item(self._item)
             kept = {key: value for key, value in item.metadata.items() if key != "_updated"}
             migrated = self.migrate(item.to_pandas(), kept.get(_VERSION, 1), to_version)
-            collection._write(self._item, migrated, {**kept, _VERSION: to_version}, overwrite=True)
+            collection._write(self._item, prepared(migrated), {**kept, _VERSION: to_version}, overwrite=True)
         return migrated

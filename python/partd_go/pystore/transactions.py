@@ -11,6 +11,7 @@ import pandas as pd
 
 from .collection import Collection
 from .exceptions import TransactionError
+from .frames import prepared
 from .lock import CollectionLock
 
 
@@ -25,7 +26,7 @@ class Transaction:
     def _add(self, kind: str, item: str, *data: Any, **kwargs: Any) -> None:
         if self._ended:
             raise TransactionError(f"Transaction already {self._ended}")
-        self.operations.append((kind, item, tuple(part.copy() for part in data), kwargs))
+        self.operations.append((kind, item, tuple(map(prepared, data)), kwargs))
 
     def write(self, item: str, data: Any, **kwargs: Any) -> None:
         self._add("_write", item, data, **kwargs)
@@ -51,12 +52,14 @@ class Transaction:
                     done.append(item)
                     getattr(collection, kind)(item, *data, **kwargs)
                 self._ended = "committed"
-            except Exception as error:
+            except BaseException as error:  # also Ctrl-C
                 self._ended = "rolled back"
                 if restored := sorted(before & set(done)):
                     tables.action("partd.restore", bucket=collection.collection, name=name, tables=restored)
                 if made := sorted(collection.list_items() & (set(done) - before)):
                     tables.delete(*made, bucket=collection.collection)
+                if not isinstance(error, Exception):
+                    raise
                 raise TransactionError(f"Transaction failed: {error}") from error
             finally:
                 tables.action("partd.delete-snapshots", bucket=collection.collection, name=name)
@@ -73,12 +76,22 @@ class BatchTransaction(Transaction):
 
     def commit(self) -> None:
         order = {kind: [part for part in self.operations if part[0] == kind] for kind in ("_delete", "_write", "_append")}
-        appends: dict[str, tuple[list[Any], dict[str, Any]]] = {}
-        for _, item, data, kwargs in order["_append"]:
-            appends.setdefault(item, ([], kwargs))[0].append(data[0])
-        joined = [("_append", item, (pd.concat(parts),), kwargs) for item, (parts, kwargs) in appends.items()]
+        appends: dict[str, list[tuple[list[Any], dict[str, Any]]]] = {}
+        for _, item, (data,), kwargs in order["_append"]:
+            known = appends.setdefault(item, [])
+            if known and known[-1][1] == kwargs and _kind(known[-1][0][0]) == _kind(data):
+                known[-1][0].append(data)
+            else:
+                known.append(([data], kwargs))
+        joined = [("_append", item, (pd.concat(parts),), kwargs) for item, known in appends.items() for parts, kwargs in known]
         self.operations = [*order["_delete"], *order["_write"], *joined]
         super().commit()
+
+
+def _kind(data: Any) -> Any:
+    """What is equal of data that can be joined without a change of its columns, their types or its index."""
+    columns = list(data.dtypes.items()) if isinstance(data, pd.DataFrame) else [data.name, data.dtype]
+    return columns, type(data.index), data.index.dtype, list(data.index.names)
 
 
 @contextmanager
@@ -86,7 +99,8 @@ def _running(made: Any) -> Iterator[Any]:
     try:
         yield made
     except BaseException:
-        made.rollback()
+        if not made._ended:
+            made.rollback()
         raise
     made.commit()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import tables
+from ..errors import NoServer
 from ..tables import Tables
+from ..tables.client import only_here
 
 _path: str | None = None
 _PARTITION_SIZE = 99e6
@@ -41,21 +44,35 @@ def set_path(path: str | os.PathLike[str] | None = None) -> Path:
 def connection(datastore: str | os.PathLike[str]) -> Tables:
     """The tables of a store, in this process; its server is started where none runs."""
     key = os.getpid(), os.fspath(datastore)
+    only_here(key[1])
     with _lock:
-        if key not in _open:
-            _open[key] = tables.connect(datastore, flags=("--no-tail",))  # other processes may use the store, too
+        if (found := _known(key)) is not None:
+            return found
+        _open[key] = tables.connect(datastore, flags=("--no-tail",))  # other processes may use the store, too
         return _open[key]
 
 
 def connection_at(datastore: str, url: str) -> Tables:
     """The same in a process that may be another's worker, by the URL of its server."""
+    only_here(datastore)
     with _lock:
-        if known := _open.get((os.getpid(), datastore)):
+        if known := _known((os.getpid(), datastore)):
             return known
         key = os.getpid(), url
         if key not in _remote:
             _remote[key] = Tables(url)
         return _remote[key]
+
+
+def _known(key: tuple[int, str]) -> Tables | None:
+    """What is open, unless its server was killed: another takes its place then."""
+    known = _open.get(key)
+    if known is not None and known.ended():
+        del _open[key]
+        with contextlib.suppress(NoServer):
+            known.close()
+        return None
+    return known
 
 
 def release(which: Any = lambda store: True) -> None:

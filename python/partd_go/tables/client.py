@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import json
 import os
 import urllib.parse
@@ -24,6 +25,7 @@ Answers: TypeAlias = list[Any]
 Mode = Literal["error", "append", "replace"]
 _MODES = ("error", "append", "replace")
 _MESSAGE = 4 << 20  # bytes, about, that a message of a put has
+_user: int | None = None  # the process that gRPC runs in
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
 
@@ -35,6 +37,7 @@ class Tables:
     """
 
     def __init__(self, url: str, *, token: str | None = None, tls_ca: str | None = None, server: Server | None = None):
+        only_here(url)
         parts = urllib.parse.urlsplit(url)
         if token and parts.scheme in ("grpc", "grpc+tcp") and parts.hostname not in _LOCAL:
             raise failure(Refused, "connect", url, "a token without TLS could be read on the way", "write grpc+tls://")
@@ -42,17 +45,25 @@ class Tables:
         if tls_ca and "-----BEGIN" not in tls_ca:
             with open(tls_ca) as file:
                 tls_ca = file.read()
-        self._flight = flight.connect(url, tls_root_certs=tls_ca)
+        try:
+            self._flight = flight.connect(url, tls_root_certs=tls_ca)
+        except pa.ArrowException as error:
+            raise told(error, "connect", url) from error
         headers = [(b"authorization", b"Bearer " + token.encode())] if token else []
         self._options = flight.FlightCallOptions(headers=headers)
         self._headers = headers
-        self._ended = weakref.finalize(self, _end, self._flight, server)
+        _connected.add(self)
+        self._ended = weakref.finalize(self, _end, self._flight, server, os.getpid())
 
     def __enter__(self) -> Tables:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def ended(self) -> bool:
+        """Reports whether the server that connect() has started is no more, as after a kill."""
+        return self._server is not None and self._server.ended()
 
     def close(self) -> None:
         """Closes the connection. A server that connect() has started writes everything and ends."""
@@ -119,7 +130,7 @@ class Tables:
         if (index and columns is not None) or not isinstance(where, (str, type(None))):
             of = index_of(self.describe(name, bucket, version=version, snapshot=snapshot)["schema"])
             columns = [*columns, *(of if index else ())] if columns is not None else None
-            where = filtering.text(where, of) if isinstance(where, list) else where
+            where = where if isinstance(where, (str, type(None))) else filtering.text([*where], of)
         if columns is not None:
             call["columns"] = list(dict.fromkeys(columns))
         if where:
@@ -196,6 +207,7 @@ class Tables:
     def _open(self) -> Any:
         if not self._ended.alive:
             raise failure(Closed, "call", self.url, "the client was closed", "connect again")
+        only_here(self.url)
         return self._flight
 
     def _rows(self, ticket: bytes, op: str) -> pa.RecordBatchReader:
@@ -241,10 +253,34 @@ def _field(number: int, value: bytes) -> bytes:
     return bytes([number << 3 | 2]) + length + bytes([size]) + value
 
 
-def _end(connection: Any, server: Server | None) -> None:
+def only_here(url: str) -> None:
+    """Fails in a fork of a process with a client: gRPC does not live through it, and calls would wait for ever."""
+    global _user
+    _user = _user or os.getpid()
+    if _user != os.getpid():
+        what = "this process is a fork of one that has used tables"
+        raise failure(Closed, "call", url, what, 'start processes with multiprocessing\'s "spawn" or "forkserver"')
+
+
+def _end(connection: Any, server: Server | None, process: int) -> None:
+    if process != os.getpid():
+        return  # both are another process's
     connection.close()
     if server is not None:
         server.shutdown()
+
+
+_connected: weakref.WeakSet[Tables] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """A forked process must not end connections: gRPC would wait for threads that are not there."""
+    for tables in _connected:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(tables._flight))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def connect(
@@ -257,6 +293,7 @@ def connect(
     from; without, the system's. flags are more of `partd-tables serve`, for a directory.
     """
     place = os.fspath(url_or_dir)
+    only_here(place)
     if "://" in place:
         return Tables(place, token=token, tls_ca=tls_ca)
     server = Server(place, flags=flags)

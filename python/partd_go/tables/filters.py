@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import numbers
 from typing import Any
 
@@ -34,16 +35,34 @@ def _condition(part: Any, index: list[str]) -> str:
         raise ValueError(f"a filter {part!r}: write (column, operator, value), with one of {', '.join(_OPERATORS)}") from None
     if column == "index" and len(index) == 1:
         column = index[0]
-    if sign.endswith("in"):
-        return f"{quoted(column)} {sign} ({', '.join(map(_value, value))})"
-    return f"{quoted(column)} {sign} {_value(value)}"
+    name = quoted(column)
+    never = f"{name} is null and {name} is not null"
+    if not sign.endswith("in"):
+        return never if _is_null(value) else f"{name} {sign} {_value(value)}"
+    values = list(value)
+    listed = ", ".join(_value(one) for one in values if not _is_null(one))
+    parts = [f"{name} {sign} ({listed})"] if listed else [f"{name} is not null"] if sign == "not in" else []
+    if any(map(_is_null, values)) == (sign == "in"):  # a null is in a list or not, as pyarrow has it
+        parts.append(f"{name} is null")
+    return f"({' or '.join(parts) or never})"
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NaTType", "NAType")
 
 
 def _value(value: Any) -> str:
-    value = value.item() if type(value).__module__ == "numpy" and not str(value.dtype).startswith("datetime") else value
+    kind = str(value.dtype) if type(value).__module__ == "numpy" else ""
+    if isinstance(value, datetime.timedelta) or kind.startswith("timedelta"):
+        raise ValueError(f"a filter by the span {value}: write how many of the column's units it has")
+    value = value.item() if kind and not kind.startswith("datetime") else value
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, bytes):
+        raise ValueError(f"a filter by the bytes {value!r}: there is none; read the column, and select")
     if isinstance(value, numbers.Number):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"a filter by {value}: write a finite number")
         return str(value)
     if isinstance(value, (datetime.date, datetime.time)):  # a Timestamp is one, too
         value = value.isoformat()

@@ -1,0 +1,202 @@
+"""Changes of partd_go.pystore that are interrupted, wait, or differ from what is there."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
+dd = pytest.importorskip("dask.dataframe", reason="needs dask")
+import numpy as np
+import pandas as pd
+
+import partd_go
+import partd_go.pystore as pystore
+import partd_go.tables
+
+pytestmark = pytest.mark.filterwarnings("ignore:::dask", "ignore:::distributed")
+equal = pd.testing.assert_frame_equal
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    pystore.set_path(tmp_path_factory.mktemp("pystore"))
+    yield pystore.store("s")
+    pystore.delete_store("s")
+
+
+@pytest.fixture
+def collection(store):
+    return store.collection("c", overwrite=True)
+
+
+def rows(*values, start="2024-01-01", **more):
+    return pd.DataFrame({"a": list(values), **more}, pd.date_range(start, periods=len(values)))
+
+
+def test_interrupted(collection, monkeypatch):
+    """Ctrl-C within a commit leaves what was there before, and is not swallowed."""
+    collection.write("x", rows(1, 2))
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(collection, "_append", interrupted)
+    with pytest.raises(KeyboardInterrupt), pystore.transaction(collection) as txn:
+        txn.delete("x")
+        txn.write("made", rows(1))
+        txn.append("x", rows(3))
+    equal(collection.item("x").to_pandas(), rows(1, 2), check_freq=False)
+    assert collection.list_items() == {"x"} and not collection.list_snapshots()
+
+
+def test_error_after_commit(collection):
+    with pytest.raises(ZeroDivisionError), pystore.transaction(collection) as txn:
+        txn.write("x", rows(1))
+        txn.commit()
+        raise ZeroDivisionError
+    assert collection.list_items() == {"x"}
+
+
+def test_batch_keeps_each_append(collection):
+    """Appends are joined only if they are of one kind: each keeps its way with duplicates, and its columns."""
+    collection.write("x", rows(1, 2))
+    with pystore.batch_transaction(collection) as batch:
+        batch.append("x", rows(5, 6), duplicate_handling="keep_first")
+        batch.append("x", rows(7))
+        batch.append("x", rows(8, start="2024-02-01"))
+    assert list(collection.item("x").to_pandas().a) == [7, 2, 8]
+    collection.write("floats", rows(1.0, b=1.0))
+    with pytest.raises(pystore.TransactionError, match="Missing columns"), pystore.batch_transaction(collection) as batch:
+        batch.append("floats", rows(2.0, start="2024-02-01", b=2.0))
+        batch.append("floats", rows(3.0, start="2024-03-01"))
+    assert len(collection.item("floats").to_pandas()) == 1
+
+
+@pytest.mark.parametrize("kind", [pystore.transaction, pystore.batch_transaction])
+def test_what_transactions_take(collection, kind):
+    collection.write("x", rows(1, 2))
+    with kind(collection) as txn:
+        txn.write("of item", collection.item("x"))
+        txn.write("of dask", dd.from_pandas(rows(3, 4), npartitions=2))
+        txn.append("x", dd.from_pandas(rows(5, start="2024-02-01"), npartitions=1))
+        txn.append("x", collection.item("x"))
+    assert list(collection.item("of item").to_pandas().a) == [1, 2] and list(collection.item("of dask").to_pandas().a) == [3, 4]
+    assert list(collection.item("x").to_pandas().a) == [1, 2, 5]
+
+
+def test_others_while_dask_computes(collection):
+    """The collection is not locked meanwhile."""
+
+    def compute(part):
+        collection.write("during", rows(1), overwrite=True)
+        collection.append("during", rows(2, start="2024-02-01"))
+        return part
+
+    slow = dd.from_pandas(rows(1, 2), npartitions=1).map_partitions(compute, meta=rows(1)[:0])
+    collection.write("x", slow)
+    collection.append("x", slow)
+    assert collection.list_items() == {"x", "during"} and len(collection.item("x").to_pandas()) == 2
+
+
+def test_server_that_was_killed(collection):
+    """Its place is taken by another at the next call."""
+    collection.write("x", rows(1, 2))
+    item = collection.item("x")
+    server = collection._tables._server._process
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+    assert len(item.to_pandas()) == 2 and len(item.data) == 2
+    collection.append("x", rows(3, start="2024-02-01"))
+    assert len(collection.item("x").to_pandas()) == 3
+
+
+def test_none_of_the_rows(collection):
+    collection.write("x", rows(1, 2, 3))
+    item = collection.item("x")
+    assert [len(item.head(0)), len(item.tail(0)), len(item.head(-1)), len(item.tail(2))] == [0, 0, 2, 2]
+
+
+FIT = {
+    "whole numbers among floats": ([1.5, 2.5], [3, 4]),
+    "whole floats among integers": ([1, 2], [3.0, 4.0]),
+    "halves among small floats": (np.array([1.5, 2.5], "float32"), [0.5, 1.0]),
+    "wider integers": (np.array([1, 2], "int32"), [3, 4]),
+    "no text": (["a", "b"], [None, None]),
+    "times of another unit": (pd.date_range("2024", periods=2), pd.date_range("2024", periods=2).as_unit("s")),
+    "spans of another unit": (pd.to_timedelta([1, 2], "s"), pd.to_timedelta([1, 2], "s").as_unit("us")),
+}
+FIT_NOT = {
+    "a tenth among small floats": (np.array([1.5, 2.5], "float32"), [0.1, 1.0]),
+    "a fraction among integers": ([1, 2], [3.5, 4]),
+    "a large integer among floats": ([1.5, 2.5], [2**53 + 1, 0]),
+    "a large integer among small": (np.array([1, 2], "int8"), [300, 0]),
+    "a zone among times without": (pd.date_range("2024", periods=2), pd.date_range("2024", periods=2, tz="Asia/Tokyo")),
+    "nanoseconds among seconds": (pd.date_range("2024", periods=2).as_unit("s"), pd.DatetimeIndex(["2024-01-01 00:00:00.000000001"] * 2)),
+    "numbers among texts": (["a", "b"], [1, 2]),
+    "texts among numbers, and numbers among them": ([1, 2], ["a", 2]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all"])
+@pytest.mark.parametrize("name", [*FIT, *FIT_NOT])
+def test_types_that_fit(collection, name, handling):
+    there, more = {**FIT, **FIT_NOT}[name]
+    frame, added = rows(0, 0, v=there), rows(0, 0, start="2024-02-01", v=more)
+    collection.write("x", frame)
+    if name in FIT_NOT:
+        with pytest.raises(pystore.SchemaError, match="column"):
+            collection.append("x", added, duplicate_handling=handling)
+        return equal(collection.item("x").to_pandas(), frame, check_freq=False)
+    collection.append("x", added, duplicate_handling=handling)
+    equal(collection.item("x").to_pandas(), pd.concat([frame, added.astype({"v": frame.v.dtype})]), check_freq=False)
+
+
+def test_index_of_another_unit(collection):
+    collection.write("x", rows(1, 2))
+    collection.append("x", rows(3, 4).set_axis(rows(3, 4).index.as_unit("us")))
+    equal(collection.item("x").to_pandas(), rows(3, 4), check_freq=False)
+
+
+def test_nested_below_a_number(collection):
+    frame = pd.DataFrame({0: [1, 2], 1: [[1, 2], {"a": None}]}, pd.date_range("2024", periods=2))
+    collection.write("x", frame)
+    equal(collection.item("x").to_pandas(), frame, check_freq=False)
+
+
+@pytest.mark.parametrize(
+    "filters, want",
+    [
+        ([("s", "not in", ["x"])], [1, 2]),
+        ([("s", "not in", ["x", None])], [2]),
+        ([("s", "in", ["x", None])], [0, 1]),
+        ([("s", "in", [None])], [1]),
+        ([("s", "not in", [None])], [0, 2]),
+        ([("s", "in", [])], []),
+        ([("s", "not in", [])], [0, 1, 2]),
+        ([("s", "not in", ["x"]), ("a", "<", 2)], [1]),
+        ([[("s", "not in", ["x"]), ("a", "<", 2)], [("a", "==", 0)]], [0, 1]),
+        ([("s", "==", None)], []),
+        ([("s", "!=", pd.NaT)], []),
+        (((("s"), "==", "None"),), [2]),
+        ([("s", "!=", "x")], [2]),
+    ],
+)
+def test_filters_of_nulls(collection, filters, want):
+    collection.write("x", rows(0, 1, 2, s=["x", None, "None"]))
+    assert list(collection.item("x").to_pandas(filters=filters).a) == want
+    assert list(collection._tables.get("x", "c", where=filters).a) == want
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), b"x", pd.Timedelta("1s"), np.timedelta64(1, "ns")])
+def test_filters_by_what_cannot_be(collection, value):
+    collection.write("x", rows(0, 1, 2))
+    with pytest.raises(ValueError, match="a filter by"):
+        collection.item("x").to_pandas(filters=[("a", ">", value)])
+
+
+def test_no_such_transport():
+    with pytest.raises(partd_go.Error, match="http"):
+        partd_go.tables.connect("http://localhost:1")

@@ -1,0 +1,105 @@
+"""What code holds in objects, modules and other stages is a part of the key, too."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import partd_go.stage
+
+HELD = {
+    "a partial": "g = functools.partial(f, 1)\nuse = lambda: g()",
+    "a function of an object": "held = types.SimpleNamespace(g=f)\nuse = lambda: held.g(1)",
+    "a function of a mapping": "held = types.MappingProxyType({'g': f})\nuse = lambda: held['g'](1)",
+    "a default of a dict": "held = collections.defaultdict(functools.partial(f, 1))\nuse = lambda: held[1]",
+    "a function of an array": "held = functools.partial(map, f)\nuse = lambda: list(held([1]))[0]",
+    "a method of a subclass of dict": "class A(dict):\n    def m(self): return f(1)\nheld = A(a=1)\nuse = lambda: held.m()",
+    "a method of a subclass of str": "class A(str):\n    def m(self): return f(1)\nheld = A('a')\nuse = lambda: held.m()",
+    "a method of an enum": "class A(enum.IntEnum):\n    X = 1\n    def m(self): return f(1)\nheld = A.X\nuse = lambda: held.m()",
+    "a method of a tuple": "class A(typing.NamedTuple):\n    a: int = 1\n    def m(self): return f(1)\nheld = A()\nuse = lambda: held.m()",
+    "a method of a dataclass": "@dataclasses.dataclass\nclass A:\n    a: int = 1\n    def m(self): return f(1)\nuse = lambda: A().m()",
+    "a default of a dataclass": "@dataclasses.dataclass\nclass A:\n    a: int = f(1)\nuse = lambda: A().a",
+    "a cached property": "class A:\n    @functools.cached_property\n    def p(self): return f(1)\nuse = lambda: A().p",
+    "a metaclass": "class M(type):\n    def m(cls): return f(1)\nclass A(metaclass=M): pass\nuse = lambda: A.m()",
+    "an implementation": "@functools.singledispatch\ndef g(x): return 0\ng.register(int, lambda x: f(x))\nuse = lambda: g(1)",
+    "another stage's file": "Path('in.csv').write_text(str(f(1)))\n@stage(raw='in.csv')\ndef g(raw): return int(Path(raw).read_text())\nuse = lambda: g()",
+    "another stage's ancestor": "above = stage(lambda: f(1))\n@stage(x=above)\ndef g(x): return x\nuse = lambda: g()",
+    "a function of a set that it uses": "held = set()\ndef use(): return len(held) and f(1)\nheld.add(use)",
+    "a function of a set": "held = {functools.partial(f, 1)}\ndef use(): return [g() for g in held][0]",
+    "an import after many names": "def use():\n    if 0: " + "; ".join(f"name{n}" for n in range(300)) + "\n    import helpers as h\n    return h.away(1)",
+    "an import within": "def use():\n    import helpers\n    return helpers.away(1)",
+    "an import of a name within": "def use():\n    def g():\n        from helpers import away as a\n        return a(1)\n    return g()",
+    "a module in a list": "import helpers\nheld = [helpers]\ndef use(): return held[0].away(1)",
+    "a module of a class": "import helpers\nclass A:\n    h = helpers\ndef use(): return A.h.away(1)",
+}  # fmt: skip
+HEAD = (
+    "import collections, dataclasses, enum, functools, types, typing\nfrom pathlib import Path\nfrom partd_go.stage import stage\n"
+    "def f(x): return x + {n}\n{text}\n@stage\ndef one(): return use()\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return tmp_path
+
+
+def load(text, n):
+    for name in ("pipe", "helpers"):
+        sys.modules.pop(name, None)
+    Path("helpers.py").write_text(f"def away(x): return x + {n}\n")
+    Path("pipe.py").write_text(HEAD.format(n=0 if "helpers" in text else n, text=text))
+    importlib.invalidate_caches()
+    return importlib.import_module("pipe").one
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_held(name):
+    keys = []
+    for n in (1, 1, 2):
+        one = load(HELD[name], n)
+        keys.append(one.key())
+        assert one() == 1 + n
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_order_of_sets():
+    """A key is the same in each process, however it orders sets."""
+    load("class A: pass\nheld = A()\nheld.names = {*'abcdef'}\nexec('def g(x): return x in {*()} or x in {\"a\", \"b\", \"c\"}')\ndef use(): return g(held)", 1)
+    path = os.pathsep.join([os.getcwd(), str(Path(partd_go.stage.__file__).parent.parent)])
+    run = [sys.executable, "-c", "import pipe; print(pipe.one.key())"]
+    keys = [subprocess.run(run, env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": s}, check=True, capture_output=True).stdout for s in "1234"]
+    assert len(set(keys)) == 1
+
+
+def test_modules_that_import_each_other():
+    """Each is looked at once for each function, not along each way that leads to it."""
+    names = [f"m{n}" for n in range(12)]
+    for name in names:
+        Path(f"{name}.py").write_text("\n".join(f"import {other}" for other in names) + f"\ndef f_{name}(): return 1\n")
+    text = f"import {', '.join(names)}\ndef use(): return {' + '.join(f'{n}.f_{n}()' for n in names)}"
+    assert len(load(text, 1).key()) == 64
+    for name in names:
+        del sys.modules[name]
+
+
+def test_packages_elsewhere(monkeypatch):
+    """Those of the system, or of a user, are named alone, wherever Python itself has its own."""
+    made = Path("lib", "dist-packages")
+    made.mkdir(parents=True)
+    (made / "away_package.py").write_text("import threading\n__version__ = '1'\nlock = threading.Lock()\ndef use():\n    with lock: return 1\n")
+    monkeypatch.syspath_prepend(str(made.absolute()))
+    monkeypatch.delitem(sys.modules, "away_package", raising=False)
+    assert load("from away_package import use", 1)() == 1
+
+
+def test_without_a_name():
+    with pytest.raises(TypeError, match="has no name"):
+        load("one_ = stage(functools.partial(f, 1))", 1)

@@ -1,0 +1,49 @@
+"""A fork of a process with a client is told so, and ends; gRPC itself would wait for ever."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
+pytest.importorskip("dask", reason="needs dask")
+
+PROGRAM = """
+import os, sys
+import pandas
+import partd_go, partd_go.tables, partd_go.pystore as pystore
+
+pystore.set_path(sys.argv[1])
+collection = pystore.store("s").collection("c")
+collection.write("x", pandas.DataFrame({"a": [1, 2]}))
+item = collection.item("x")
+tables = partd_go.tables.connect(sys.argv[1] + "/tables")
+tables.put("y", pandas.DataFrame({"a": [1]}))
+if not (child := os.fork()):
+    for call in (tables.list, item.to_pandas, collection.list_items, lambda: partd_go.tables.connect(sys.argv[1] + "/other")):
+        try:
+            call()
+            sys.exit("it was not told")
+        except partd_go.Closed as error:
+            assert "spawn" in str(error), error
+    sys.exit(0)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+assert tables.list() == ["y"] and len(item.to_pandas()) == 2
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fork(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert process.communicate(timeout=120)[1] == "" and process.returncode == 0
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, 9)
+            process.communicate()
