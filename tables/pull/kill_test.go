@@ -213,7 +213,8 @@ func TestKill(t *testing.T) {
 		switch rand.IntN(4) {
 		case 0: // killed in the midst of its save
 			victim = saver
-			time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { _ = saver.cmd.Process.Kill() })
+			process := saver.cmd.Process // and not the one that takes its place
+			time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { _ = process.Kill() })
 		case 1:
 			victim.kill()
 		case 2:
@@ -272,6 +273,7 @@ func TestKill(t *testing.T) {
 		until(t, "the newest version", func() bool {
 			text, err := c.ask("x")
 			if err != nil {
+				t.Log(err)
 				return false
 			}
 			if _, err = h.check(text, time.Now().Add(killLease)); err != nil {

@@ -107,7 +107,7 @@ func (n *Node) tell(ctx context.Context, rec record) {
 }
 
 // ask returns the newest version that the registry, this directory or any other node
-// knows, and the revision of the registry's record.
+// knows, and the revision of the registry's record, with [ErrNotFound] as well.
 func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, error) {
 	patience := n.opts.SyncTimeout
 	if h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
@@ -116,7 +116,7 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 	if err := n.reg.sync(ctx, patience); err != nil {
 		return record{}, 0, &SyncError{[]HolderError{{"", err}}}
 	}
-	e := n.reg.table(key)
+	e, held := n.reg.table(key), n.reg.held(key) // of one time: others save meanwhile
 	best := e.record
 	if h.Version > best.Version {
 		best = h.record
@@ -133,11 +133,11 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 	if best.Version == 0 && len(causes) > 0 {
 		return record{}, 0, &SyncError{causes}
 	}
-	if best.Version == 0 && n.reg.held(key) {
+	if best.Version == 0 && held {
 		return record{}, 0, &SyncError{[]HolderError{{"", errors.New("it lost the record, and those that hold the table do not answer: start one of them")}}}
 	}
 	if best.Version == 0 {
-		return record{}, 0, ErrNotFound
+		return record{}, e.revision, ErrNotFound
 	}
 	return best, e.revision, nil
 }

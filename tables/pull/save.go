@@ -115,7 +115,7 @@ func (n *Node) base(ctx context.Context, name string) (v version, revision uint6
 		return v, 0, err
 	}
 	if v.record, revision, err = n.ask(ctx, key, h); errors.Is(err, ErrNotFound) {
-		return v, n.reg.table(key).revision, nil
+		return v, revision, nil // of when it was not found: a newer one is of another saver
 	}
 	if err != nil {
 		return v, 0, err
