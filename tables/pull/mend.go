@@ -52,7 +52,7 @@ func (n *Node) audit(ctx context.Context) {
 		return n.reg.hold(ctx, h.record)
 	})
 	if err == nil {
-		err = n.disk.sweep()
+		err = n.disk.sweep(n.reg.records())
 	}
 	if err != nil && ctx.Err() == nil {
 		n.log.Warn("pull: the check of the directory failed", "error", err)

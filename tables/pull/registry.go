@@ -320,6 +320,18 @@ func (r *registry) table(key string) tableEntry {
 	return r.copy.tables[key]
 }
 
+// records returns the newest versions of all tables.
+func (r *registry) records() (all []record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.copy.tables {
+		if e.Version > 0 {
+			all = append(all, e.record)
+		}
+	}
+	return all
+}
+
 // held reports whether a directory holds a version of a table, alive or not.
 func (r *registry) held(key string) bool {
 	r.mu.Lock()

@@ -63,8 +63,14 @@ func (n *Node) save(ctx context.Context, name string, r array.RecordReader) (rec
 	if err != nil {
 		return rec, err
 	}
-	next.Name, next.Version, next.Parent = name, base.record.Version+1, base.record.Manifest
-	rec = record{Name: name, Table: cmp.Or(base.record.Table, rand.Text()), Version: next.Version}
+	next.Name = name
+	return n.publish(ctx, next, base.record, revision)
+}
+
+// publish makes a manifest the version after another.
+func (n *Node) publish(ctx context.Context, next *manifest, after record, revision uint64) (rec record, err error) {
+	next.Version, next.Parent = after.Version+1, after.Manifest
+	rec = record{Name: next.Name, Table: cmp.Or(after.Table, rand.Text()), Version: next.Version}
 	rec.Rows, rec.Bytes = next.rows()
 	if rec.Manifest, rec.Size, err = n.disk.create(next.encode); err != nil {
 		return rec, err
@@ -75,11 +81,16 @@ func (n *Node) save(ctx context.Context, name string, r array.RecordReader) (rec
 	if err := n.commit(ctx, rec, revision); err != nil {
 		return rec, err
 	}
-	if err := n.disk.setHead(rec); err != nil { // the registry has it, and the files are here
-		return rec, fmt.Errorf("version %d is saved, but not noted here: %w", rec.Version, err)
+	return rec, n.saved(ctx, rec)
+}
+
+// saved notes a version that the registry has, and whose files are here.
+func (n *Node) saved(ctx context.Context, rec record) error {
+	if err := n.disk.setHead(rec); err != nil {
+		return fmt.Errorf("version %d is saved, but not noted here: %w", rec.Version, err)
 	}
 	n.tell(ctx, rec)
-	return rec, nil
+	return nil
 }
 
 // commit sets the record. Where no answer comes, the registry is asked.

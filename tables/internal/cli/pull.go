@@ -35,7 +35,7 @@ Nodes find each other in a registry, NATS: that of --registry, or one that the f
 node of this machine runs. docs/pull.md is a tour.`,
 		Example: "  partd-tables pull save prices prices.parquet --dir here\n  partd-tables pull get prices --dir there --from 2024-01-02",
 	}
-	cmd.AddCommand(newPullServe(a), newPullSave(a), newPullGet(a), newPullList(a), newPullVerify(a))
+	cmd.AddCommand(newPullServe(a), newPullSave(a), newPullGet(a), newPullList(a), newPullVerify(a), newPullBackup(a), newPullBackups(a), newPullRestore(a))
 	return cmd
 }
 
