@@ -74,20 +74,15 @@ func (n *Node) newest(ctx context.Context, name string, from, to time.Time) (m *
 		rec = r
 		return n.bring(ctx, m, r, lo, hi)
 	}
-	known := n.reg.table(key).record
-	if known.Version < h.Version {
-		known = h.record
-	}
-	if n.reg.fresh() && known.Version > 0 && known == h.record {
-		err = bring(known)
+	if n.reg.fresh() && h.Version > 0 && n.reg.newest(key) == h.record {
+		err = bring(h.record)
 	} else {
-		if known, _, err = n.ask(ctx, key, h); err == nil {
-			err = bring(known)
+		var newest record
+		if newest, _, err = n.ask(ctx, key, h); err == nil {
+			err = bring(newest)
 		}
 		if err == nil {
-			if err = n.disk.setHead(rec); err == nil {
-				n.tell(ctx, rec)
-			}
+			err = n.saved(ctx, rec)
 		}
 	}
 	if errors.Is(err, ErrSyncFailed) && h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
@@ -118,8 +113,10 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 	}
 	e, held := n.reg.table(key), n.reg.held(key) // of one time: others save meanwhile
 	best := e.record
-	if h.Version > best.Version {
-		best = h.record
+	for _, r := range []record{h.record, n.reg.newest(key)} {
+		if r.Version > best.Version {
+			best = r
+		}
 	}
 	heads, causes := n.askHeads(ctx, key, n.reg.peers(key, best.Manifest))
 	for _, r := range heads {

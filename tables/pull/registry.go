@@ -39,6 +39,7 @@ type registry struct {
 	mu      sync.Mutex
 	kv      jetstream.KeyValue
 	copy    *registryCopy
+	known   map[string]record // the newest versions that this process heard of, for it asked all nodes
 	changed chan struct{} // closed, and another in its place, with each change
 	local   *server.Server
 	ended   bool
@@ -70,7 +71,7 @@ func newCopy() *registryCopy {
 }
 
 func openRegistry(n *Node) (*registry, error) {
-	r := &registry{n: n, born: time.Now(), copy: newCopy(), changed: make(chan struct{})}
+	r := &registry{n: n, born: time.Now(), copy: newCopy(), known: map[string]record{}, changed: make(chan struct{})}
 	url := n.opts.Registry
 	options := []nats.Option{
 		nats.Name("partd-pull " + n.disk.id), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
@@ -213,6 +214,9 @@ func (r *registry) apply(c *registryCopy, e jetstream.KeyValueEntry) {
 			t.record = record{} // an audit sets it again, at this revision
 		}
 		c.tables[part[1]] = t
+		if _, asked := r.known[part[1]]; asked {
+			r.raise(part[1], t.record)
+		}
 	case part[0] == "h" && len(part) == 3 && !gone:
 		if c.holders[part[1]] == nil {
 			c.holders[part[1]] = map[string]string{}
@@ -318,6 +322,28 @@ func (r *registry) table(key string) tableEntry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.copy.tables[key]
+}
+
+// raise notes a version that may be the newest. The caller holds the lock.
+func (r *registry) raise(key string, rec record) {
+	if rec.Version >= r.known[key].Version {
+		r.known[key] = rec
+	}
+}
+
+// note notes that a version is the newest that the registry and all nodes know.
+func (r *registry) note(rec record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.raise(keyOf(rec.Name), rec)
+}
+
+// newest returns the newest version that this process heard of since it asked all nodes;
+// before, none. The registry may have lost it.
+func (r *registry) newest(key string) record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.known[key]
 }
 
 // records returns the newest versions of all tables.

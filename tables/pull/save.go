@@ -84,10 +84,11 @@ func (n *Node) publish(ctx context.Context, next *manifest, after record, revisi
 	return rec, n.saved(ctx, rec)
 }
 
-// saved notes a version that the registry has, and whose files are here.
+// saved notes that the newest version of a table is here.
 func (n *Node) saved(ctx context.Context, rec record) error {
+	n.reg.note(rec)
 	if err := n.disk.setHead(rec); err != nil {
-		return fmt.Errorf("version %d is saved, but not noted here: %w", rec.Version, err)
+		return fmt.Errorf("version %d is the newest, but not noted here: %w", rec.Version, err)
 	}
 	n.tell(ctx, rec)
 	return nil
