@@ -97,15 +97,15 @@ func (v vault) file(ctx context.Context, hash string, size int64) ([]byte, error
 	return b, err
 }
 
-// sizes returns what a bucket has of files.
-func (v vault) sizes(ctx context.Context) (all map[string]int64, err error) {
+// list returns the objects whose names begin with a prefix.
+func (v vault) list(ctx context.Context, prefix string) (all []objstore.Object, err error) {
 	err = objstore.Retry(ctx, v.retryFor, 0, func(ctx context.Context) error {
-		all = map[string]int64{}
-		for o, err := range v.List(ctx, backupFiles, "") {
+		all = nil
+		for o, err := range v.List(ctx, prefix, "") {
 			if err != nil {
 				return err
 			}
-			all[strings.TrimPrefix(o.Name, backupFiles)] = o.Size
+			all = append(all, o)
 		}
 		return nil
 	})
@@ -114,19 +114,13 @@ func (v vault) sizes(ctx context.Context) (all map[string]int64, err error) {
 
 // Backups returns the backups that a bucket has, oldest first.
 func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err error) {
-	err = objstore.Retry(ctx, newVault(b).retryFor, 0, func(ctx context.Context) error {
-		all = nil
-		for o, err := range b.List(ctx, backupNames, "") {
-			if err != nil {
-				return err
-			}
-			name, err := url.PathUnescape(strings.TrimSuffix(strings.TrimPrefix(o.Name, backupNames), ".json"))
-			if err == nil && backupObject(name) == o.Name {
-				all = append(all, BackupInfo{name, o.Modified})
-			}
+	objects, err := newVault(b).list(ctx, backupNames)
+	for _, o := range objects {
+		name, err := url.PathUnescape(strings.TrimSuffix(strings.TrimPrefix(o.Name, backupNames), ".json"))
+		if err == nil && backupObject(name) == o.Name { // else it is not ours
+			all = append(all, BackupInfo{name, o.Modified})
 		}
-		return nil
-	})
+	}
 	slices.SortStableFunc(all, func(a, b BackupInfo) int { return a.Time.Compare(b.Time) })
 	return all, err
 }
@@ -157,9 +151,13 @@ func (n *Node) backup(ctx context.Context, to vault, name string, verify bool) (
 	if err != nil {
 		return nil, err
 	}
-	has, err := to.sizes(ctx)
+	files, err := to.list(ctx, backupFiles)
 	if err != nil {
 		return nil, err
+	}
+	has := map[string]int64{} // sizes
+	for _, o := range files {
+		has[strings.TrimPrefix(o.Name, backupFiles)] = o.Size
 	}
 	all, err := n.List(ctx)
 	if err != nil {
@@ -187,15 +185,11 @@ func (n *Node) backup(ctx context.Context, to vault, name string, verify bool) (
 	return done, to.create(ctx, backupObject(name), b)
 }
 
-// allFiles returns a version's files, and its manifest.
-func allFiles(r record, m *manifest) []dataFile {
-	return append(slices.Clone(m.files), dataFile{Hash: r.Manifest, Size: r.Size})
-}
-
 // send puts those files of a version into a bucket that it lacks.
 func (n *Node) send(ctx context.Context, to vault, has map[string]int64, r record, m *manifest, verify bool, done *Copied) error {
 	var mu sync.Mutex
-	return parallel.Each(ctx, slices.Values(allFiles(r, m)), 0, func(ctx context.Context, f dataFile) error {
+	all := append(slices.Clone(m.files), dataFile{Hash: r.Manifest, Size: r.Size})
+	return parallel.Each(ctx, slices.Values(all), 0, func(ctx context.Context, f dataFile) error {
 		size, there := has[f.Hash]
 		right := there && size == f.Size
 		if right && verify {
@@ -229,103 +223,4 @@ func (n *Node) send(ctx context.Context, to vault, has map[string]int64, r recor
 		done.Bytes += f.Size
 		return err
 	})
-}
-
-// Restore makes tables, all without names, what they were in a backup. One that no node
-// has is there again as it was, for nodes that return as well; one that has changed since
-// gets a new version, of the rows of then. Files that are here and right are not fetched,
-// and a Restore that was stopped goes on when it is called again.
-func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, tables ...string) ([]Copied, error) {
-	done, err := n.restore(ctx, newVault(from), name, tables)
-	if err != nil {
-		err = &Error{Op: "restore", Name: name, Err: err}
-	}
-	return done, err
-}
-
-func (n *Node) restore(ctx context.Context, from vault, name string, tables []string) (done []Copied, err error) {
-	b, err := from.read(ctx, backupObject(name), maxManifest)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no backup of this name: %w", ErrNotFound)
-	}
-	var made backup
-	if err == nil {
-		err = json.Unmarshal(b, &made)
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, t := range tables {
-		if !slices.ContainsFunc(made.Tables, func(r record) bool { return r.Name == t }) {
-			return nil, fmt.Errorf("the backup has no table %q: %w", t, ErrNotFound)
-		}
-	}
-	for _, r := range made.Tables {
-		if len(tables) > 0 && !slices.Contains(tables, r.Name) {
-			continue
-		}
-		c := Copied{Name: r.Name, Rows: r.Rows}
-		err := r.check(keyOf(r.Name))
-		if err == nil {
-			c.Version, err = n.restoreTable(ctx, from, r, &c)
-		}
-		if err != nil {
-			return done, fmt.Errorf("table %q: %w", r.Name, err)
-		}
-		done = append(done, c)
-	}
-	return done, nil
-}
-
-func (n *Node) restoreTable(ctx context.Context, from vault, was record, done *Copied) (version int64, err error) {
-	var mu sync.Mutex
-	get := func(ctx context.Context, f dataFile) error {
-		if has, err := n.disk.open(f.Hash, f.Size); err == nil {
-			return has.Close()
-		} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
-			return err
-		}
-		b, err := from.file(ctx, f.Hash, f.Size)
-		if err == nil {
-			_, _, err = n.disk.create(func(w io.Writer) error { _, err := w.Write(b); return err })
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		done.Files++
-		done.Bytes += f.Size
-		return err
-	}
-	if err := get(ctx, dataFile{Hash: was.Manifest, Size: was.Size}); err != nil {
-		return 0, err
-	}
-	b, err := n.disk.read(was.Manifest, was.Size)
-	if err != nil {
-		return 0, err
-	}
-	m, err := readManifest(b, was)
-	if err == nil {
-		err = parallel.Each(ctx, slices.Values(m.files), 0, get)
-	}
-	if err != nil {
-		return 0, err
-	}
-	h, err := n.disk.head(keyOf(was.Name))
-	if err != nil {
-		return 0, err
-	}
-	now, revision, err := n.ask(ctx, keyOf(was.Name), h)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		if err = n.commit(ctx, was, revision); err == nil {
-			now, err = was, n.saved(ctx, was)
-		}
-	case err == nil && now == was:
-		err = n.saved(ctx, was)
-	case err == nil:
-		if has, err2 := n.manifest(ctx, now); err2 == nil && slices.Equal(has.files, m.files) && has.schema.Equal(m.schema) {
-			return now.Version, n.saved(ctx, now)
-		}
-		now, err = n.publish(ctx, m, now, revision)
-	}
-	return now.Version, err
 }

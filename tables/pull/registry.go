@@ -40,7 +40,7 @@ type registry struct {
 	kv      jetstream.KeyValue
 	copy    *registryCopy
 	known   map[string]record // the newest versions that this process heard of, for it asked all nodes
-	changed chan struct{} // closed, and another in its place, with each change
+	changed chan struct{}     // closed, and another in its place, with each change
 	local   *server.Server
 	ended   bool
 }

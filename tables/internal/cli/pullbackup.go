@@ -41,12 +41,25 @@ func bucketFlag(cmd *cobra.Command, name string) *string {
 	return place
 }
 
-func newPullBackup(a *app) *cobra.Command {
-	c := new(pullConfig)
+// backupCommand makes a command of what moves tables to or from a named backup at a place.
+func backupCommand(a *app, cmd *cobra.Command, place, moved string, do func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error)) *cobra.Command {
+	var url *string
 	var name string
-	var place *string
-	var verify *bool
-	cmd := c.command(&cobra.Command{
+	c := new(pullConfig)
+	c.command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
+		return withBucket(ctx, *url, func(b objstore.Bucket) error {
+			done, err := do(ctx, n, b, name, args)
+			return errors.Join(err, copiedLines(a, done, moved))
+		})
+	})
+	url = bucketFlag(cmd, place)
+	nameFlag(cmd, &name)
+	return cmd
+}
+
+func newPullBackup(a *app) *cobra.Command {
+	verify := false
+	cmd := backupCommand(a, &cobra.Command{
 		Use:   "backup --to URL --name NAME [flags]",
 		Short: "Back up the newest version of all tables under a name",
 		Long: `Back up the newest version of each table, of whatever node, to a directory or a bucket
@@ -54,38 +67,24 @@ of a cloud. Files that are there from earlier backups are not sent again. If the
 is cut, there is no backup of the name, and the next one goes on.`,
 		Example: "  partd-tables pull backup --to s3://backups/prices --name monday --verify",
 		Args:    cliutil.Takes(0, 0, ""),
-	}, func(ctx context.Context, n *pull.Node, _ []string) error {
-		return withBucket(ctx, *place, func(b objstore.Bucket) error {
-			done, err := n.Backup(ctx, b, name, *verify)
-			return errors.Join(err, copiedLines(a, done, "sent"))
-		})
+	}, "to", "sent", func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, _ []string) ([]pull.Copied, error) {
+		return n.Backup(ctx, b, name, verify)
 	})
-	place = bucketFlag(cmd, "to")
-	nameFlag(cmd, &name)
-	verify = cmd.Flags().Bool("verify", false, "read all files of the backup there, and replace those that are damaged")
+	cmd.Flags().BoolVar(&verify, "verify", false, "read all files of the backup there, and replace those that are damaged")
 	return cmd
 }
 
 func newPullRestore(a *app) *cobra.Command {
-	c := new(pullConfig)
-	var name string
-	var place *string
-	cmd := c.command(&cobra.Command{
+	return backupCommand(a, &cobra.Command{
 		Use:   "restore --from URL --name NAME [flags] [--] [TABLE...]",
 		Short: "Make tables what they were in a backup",
 		Long: `Make all tables of a backup, or those that are named, what they were then. A table
 that was changed since gets a new version; those that were made since stay. Each file is
 compared with its hash.`,
 		Example: "  partd-tables pull restore --from s3://backups/prices --name monday --dir empty",
-	}, func(ctx context.Context, n *pull.Node, args []string) error {
-		return withBucket(ctx, *place, func(b objstore.Bucket) error {
-			done, err := n.Restore(ctx, b, name, args...)
-			return errors.Join(err, copiedLines(a, done, "fetched"))
-		})
+	}, "from", "fetched", func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error) {
+		return n.Restore(ctx, b, name, args...)
 	})
-	place = bucketFlag(cmd, "from")
-	nameFlag(cmd, &name)
-	return cmd
 }
 
 func copiedLines(a *app, done []pull.Copied, what string) error {
