@@ -111,14 +111,15 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 	if err := n.reg.sync(ctx, patience); err != nil {
 		return record{}, 0, &SyncError{[]HolderError{{"", err}}}
 	}
-	e, held := n.reg.table(key), n.reg.held(key) // of one time: others save meanwhile
+	held := n.reg.held(key) // before the record, which was there first: others save meanwhile
+	e := n.reg.table(key)
 	best := e.record
 	for _, r := range []record{h.record, n.reg.newest(key)} {
 		if r.Version > best.Version {
 			best = r
 		}
 	}
-	heads, causes := n.askHeads(ctx, key, n.reg.peers(key, best.Manifest))
+	heads, causes := n.askHeads(ctx, key, n.reg.peers(best))
 	for _, r := range heads {
 		if r.Version > best.Version {
 			best = r
@@ -130,8 +131,8 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 	if best.Version == 0 && len(causes) > 0 {
 		return record{}, 0, &SyncError{causes}
 	}
-	if best.Version == 0 && held {
-		return record{}, 0, &SyncError{[]HolderError{{"", errors.New("it lost the record, and those that hold the table do not answer: start one of them")}}}
+	if best.Version < held {
+		return record{}, 0, &SyncError{[]HolderError{{"", fmt.Errorf("it lost the record of version %d, and those that hold it do not answer: start one of them, or let the registry forget it", held)}}}
 	}
 	if best.Version == 0 {
 		return record{}, e.revision, ErrNotFound
@@ -164,9 +165,8 @@ func (n *Node) bring(ctx context.Context, m *manifest, r record, lo, hi int64) e
 	if len(missing) == 0 {
 		return nil
 	}
-	key := keyOf(r.Name)
 	return parallel.Each(ctx, slices.Values(missing), 0, func(ctx context.Context, f dataFile) error {
-		return n.fetch(ctx, f.Hash, f.Size, n.reg.peers(key, r.Manifest)) // each time in another order
+		return n.fetch(ctx, f.Hash, f.Size, n.reg.peers(r)) // each time in another order
 	})
 }
 

@@ -60,7 +60,7 @@ func (n *Node) restore(ctx context.Context, from vault, name string, tables []st
 	return done, nil
 }
 
-func (n *Node) restoreTable(ctx context.Context, from vault, was record, done *Copied) (version int64, err error) {
+func (n *Node) restoreTable(ctx context.Context, from vault, was record, done *Copied) (_ int64, err error) {
 	var mu sync.Mutex
 	get := func(ctx context.Context, f dataFile) error {
 		if has, err := n.disk.open(f.Hash, f.Size); err == nil {
@@ -105,10 +105,11 @@ func (n *Node) restoreTable(ctx context.Context, from vault, was record, done *C
 	case err == nil && now == was:
 		err = n.saved(ctx, was)
 	case err == nil:
-		if has, err2 := n.manifest(ctx, now); err2 == nil && slices.Equal(has.files, m.files) && has.schema.Equal(m.schema) {
+		has, err2 := n.manifest(ctx, now) // it may be at nobody who is alive
+		if err2 == nil && slices.Equal(has.files, m.files) && has.schema.Equal(m.schema) {
 			return now.Version, n.saved(ctx, now)
 		}
-		now, err = n.publish(ctx, m, now, revision)
+		now, err = n.publish(ctx, m, version{now, has}, revision)
 	}
 	return now.Version, err
 }

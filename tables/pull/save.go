@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -64,13 +65,19 @@ func (n *Node) save(ctx context.Context, name string, r array.RecordReader) (rec
 		return rec, err
 	}
 	next.Name = name
-	return n.publish(ctx, next, base.record, revision)
+	return n.publish(ctx, next, base, revision)
 }
 
-// publish makes a manifest the version after another.
-func (n *Node) publish(ctx context.Context, next *manifest, after record, revision uint64) (rec record, err error) {
-	next.Version, next.Parent = after.Version+1, after.Manifest
-	rec = record{Name: next.Name, Table: cmp.Or(after.Table, rand.Text()), Version: next.Version}
+// publish makes a manifest the version after another, whose own manifest may be unknown.
+func (n *Node) publish(ctx context.Context, next *manifest, after version, revision uint64) (rec record, err error) {
+	next.Version, next.Before = after.record.Version+1, nil
+	if after.manifest != nil {
+		next.Before = after.Before[max(0, len(after.Before)+1-maxBefore):]
+	}
+	if after.record.Version > 0 {
+		next.Before = append(slices.Clone(next.Before), after.short())
+	}
+	rec = record{Name: next.Name, Table: cmp.Or(after.record.Table, rand.Text()), Version: next.Version}
 	rec.Rows, rec.Bytes = next.rows()
 	if rec.Manifest, rec.Size, err = n.disk.create(next.encode); err != nil {
 		return rec, err
@@ -84,10 +91,21 @@ func (n *Node) publish(ctx context.Context, next *manifest, after record, revisi
 	return rec, n.saved(ctx, rec)
 }
 
-// saved notes that the newest version of a table is here.
+// saved notes that the newest version of a table is here. One that it is not upon, since
+// the registry was lost and others saved meanwhile, stays under another name.
 func (n *Node) saved(ctx context.Context, rec record) error {
 	n.reg.note(rec)
-	if err := n.disk.setHead(rec); err != nil {
+	h, err := n.disk.head(keyOf(rec.Name))
+	if err == nil && h.Version > 0 && h.Version < rec.Version {
+		m, err2 := n.manifest(ctx, rec)
+		if err = err2; err == nil && !m.follows(h.record) {
+			err = n.keepBranch(ctx, h)
+		}
+	}
+	if err == nil {
+		err = n.disk.setHead(rec)
+	}
+	if err != nil {
 		return fmt.Errorf("version %d is the newest, but not noted here: %w", rec.Version, err)
 	}
 	n.tell(ctx, rec)

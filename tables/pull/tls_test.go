@@ -116,7 +116,7 @@ func TestCertificates(t *testing.T) {
 		t.Error(err)
 	}
 	hostile(t, b, handler)
-	if peers := b.reg.peers("", ""); len(peers) != 1 || peers[0].address != a.Address() {
+	if peers := b.reg.peers(record{}); len(peers) != 1 || peers[0].address != a.Address() {
 		t.Errorf("%v", peers)
 	}
 }
