@@ -23,6 +23,10 @@ import (
 // reading or fetching it.
 const grace = time.Hour
 
+// orphaned is how old a file is of which no version is known: it may be of one that is
+// being fetched or saved.
+const orphaned = 24 * time.Hour
+
 var errDamaged = errors.New("the file is damaged: its content is not what its name says")
 
 // disk is a node's directory: files/HASH, heads/KEY, tmp/, and its id.
@@ -49,7 +53,11 @@ type oldVersion struct {
 
 // keyOf makes a name one that files, URLs and the registry take.
 func keyOf(name string) string {
-	sum := sha256.Sum256([]byte(name))
+	return hashOf([]byte(name))
+}
+
+func hashOf(b []byte) string {
+	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
 
@@ -239,8 +247,9 @@ func (d *disk) pin(manifest string, by int) {
 }
 
 // sweep removes the files that no version has that is the newest, was it within the
-// grace period, or is being read.
-func (d *disk) sweep() error {
+// grace period, or is being read. Of the records of the registry there may be one that was
+// saved here by a process that ended before it made a head.
+func (d *disk) sweep(records []record) error {
 	used := map[string]bool{}
 	use := func(r record) error {
 		used[r.Manifest] = true
@@ -269,6 +278,9 @@ func (d *disk) sweep() error {
 			}
 			return err
 		})
+		for _, r := range records {
+			err = errors.Join(err, use(r))
+		}
 		if err != nil {
 			return err
 		}
@@ -279,7 +291,7 @@ func (d *disk) sweep() error {
 			}
 			for _, e := range entries {
 				info, err := e.Info()
-				if err == nil && !used[e.Name()] && time.Since(info.ModTime()) > grace {
+				if err == nil && !used[e.Name()] && time.Since(info.ModTime()) > orphaned {
 					_ = os.Remove(filepath.Join(d.dir, sub, e.Name()))
 				}
 			}

@@ -21,6 +21,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
@@ -31,6 +32,9 @@ func TestMain(m *testing.M) {
 	dir := os.Getenv("PARTD_PULL_NODE")
 	if dir == "" {
 		os.Exit(m.Run())
+	}
+	if text := os.Getenv("PARTD_PULL_PORT"); text != "" {
+		localPort, _ = strconv.Atoi(text)
 	}
 	n, err := Open(context.Background(), dir, &Options{Registry: os.Getenv("PARTD_PULL_REGISTRY"), Listen: "127.0.0.1:0", Lease: killLease, SyncTimeout: 20 * time.Second})
 	if err != nil {
@@ -45,6 +49,12 @@ func TestMain(m *testing.M) {
 			v := strconv.Itoa(k)
 			frame := "k=" + strings.Repeat(v+",", 9) + v
 			_, err = n.Save(context.Background(), "x", withOwn(rowsOf(&testing.T{}, 0, frame), k))
+		} else if place, isBackup := strings.CutPrefix(lines.Text(), "backup "); isBackup {
+			place, name, _ := strings.Cut(place, " ")
+			var b objstore.Bucket
+			if b, err = objstore.OpenDirectory(place); err == nil {
+				_, err = n.Backup(context.Background(), b, name, false)
+			}
 		} else {
 			r, err2 := n.Load(context.Background(), lines.Text(), time.Time{}, time.Time{})
 			if err = err2; err == nil {
@@ -139,6 +149,23 @@ type history struct {
 	acked map[int]time.Time
 }
 
+func newHistory() *history {
+	return &history{tried: map[int]bool{}, acked: map[int]time.Time{}}
+}
+
+func (h *history) save(c *child, k int) error {
+	h.mu.Lock()
+	h.tried[k] = true
+	h.mu.Unlock()
+	_, err := c.ask(fmt.Sprintf("save %d", k))
+	if err == nil {
+		h.mu.Lock()
+		h.acked[k] = time.Now()
+		h.mu.Unlock()
+	}
+	return err
+}
+
 // check looks at a Load that began at a time.
 func (h *history) check(text string, began time.Time) (newest int, err error) {
 	h.mu.Lock()
@@ -192,20 +219,8 @@ func TestKill(t *testing.T) {
 		children[i].start(t)
 		defer children[i].kill()
 	}
-	h := &history{tried: map[int]bool{}, acked: map[int]time.Time{}}
-	save := func(c *child, k int) error {
-		h.mu.Lock()
-		h.tried[k] = true
-		h.mu.Unlock()
-		_, err := c.ask(fmt.Sprintf("save %d", k))
-		if err == nil {
-			h.mu.Lock()
-			h.acked[k] = time.Now()
-			h.mu.Unlock()
-		}
-		return err
-	}
-	until(t, "the first save", func() bool { return save(children[0], 0) == nil })
+	h := newHistory()
+	until(t, "the first save", func() bool { return h.save(children[0], 0) == nil })
 	var saved, failed, loaded, refused int
 	for round := 1; round <= rounds; round++ {
 		order := rand.Perm(len(children))
@@ -213,13 +228,14 @@ func TestKill(t *testing.T) {
 		switch rand.IntN(4) {
 		case 0: // killed in the midst of its save
 			victim = saver
-			time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { _ = saver.cmd.Process.Kill() })
+			process := saver.cmd.Process // and not the one that takes its place
+			time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { _ = process.Kill() })
 		case 1:
 			victim.kill()
 		case 2:
 			victim.signal(t, syscall.SIGSTOP)
 		}
-		if err := save(saver, round); err == nil {
+		if err := h.save(saver, round); err == nil {
 			saved++
 		} else {
 			failed++
@@ -272,6 +288,7 @@ func TestKill(t *testing.T) {
 		until(t, "the newest version", func() bool {
 			text, err := c.ask("x")
 			if err != nil {
+				t.Log(err)
 				return false
 			}
 			if _, err = h.check(text, time.Now().Add(killLease)); err != nil {

@@ -74,20 +74,15 @@ func (n *Node) newest(ctx context.Context, name string, from, to time.Time) (m *
 		rec = r
 		return n.bring(ctx, m, r, lo, hi)
 	}
-	known := n.reg.table(key).record
-	if known.Version < h.Version {
-		known = h.record
-	}
-	if n.reg.fresh() && known.Version > 0 && known == h.record {
-		err = bring(known)
+	if n.reg.fresh() && h.Version > 0 && n.reg.newest(key) == h.record {
+		err = bring(h.record)
 	} else {
-		if known, _, err = n.ask(ctx, key, h); err == nil {
-			err = bring(known)
+		var newest record
+		if newest, _, err = n.ask(ctx, key, h); err == nil {
+			err = bring(newest)
 		}
 		if err == nil {
-			if err = n.disk.setHead(rec); err == nil {
-				n.tell(ctx, rec)
-			}
+			err = n.saved(ctx, rec)
 		}
 	}
 	if errors.Is(err, ErrSyncFailed) && h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
@@ -107,7 +102,7 @@ func (n *Node) tell(ctx context.Context, rec record) {
 }
 
 // ask returns the newest version that the registry, this directory or any other node
-// knows, and the revision of the registry's record.
+// knows, and the revision of the registry's record, with [ErrNotFound] as well.
 func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, error) {
 	patience := n.opts.SyncTimeout
 	if h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
@@ -116,12 +111,15 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 	if err := n.reg.sync(ctx, patience); err != nil {
 		return record{}, 0, &SyncError{[]HolderError{{"", err}}}
 	}
+	held := n.reg.held(key) // before the record, which was there first: others save meanwhile
 	e := n.reg.table(key)
 	best := e.record
-	if h.Version > best.Version {
-		best = h.record
+	for _, r := range []record{h.record, n.reg.newest(key)} {
+		if r.Version > best.Version {
+			best = r
+		}
 	}
-	heads, causes := n.askHeads(ctx, key, n.reg.peers(key, best.Manifest))
+	heads, causes := n.askHeads(ctx, key, n.reg.peers(best))
 	for _, r := range heads {
 		if r.Version > best.Version {
 			best = r
@@ -133,11 +131,11 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 	if best.Version == 0 && len(causes) > 0 {
 		return record{}, 0, &SyncError{causes}
 	}
-	if best.Version == 0 && n.reg.held(key) {
-		return record{}, 0, &SyncError{[]HolderError{{"", errors.New("it lost the record, and those that hold the table do not answer: start one of them")}}}
+	if best.Version < held {
+		return record{}, 0, &SyncError{[]HolderError{{"", fmt.Errorf("it lost the record of version %d, and those that hold it do not answer: start one of them, or let the registry forget it", held)}}}
 	}
 	if best.Version == 0 {
-		return record{}, 0, ErrNotFound
+		return record{}, e.revision, ErrNotFound
 	}
 	return best, e.revision, nil
 }
@@ -167,9 +165,8 @@ func (n *Node) bring(ctx context.Context, m *manifest, r record, lo, hi int64) e
 	if len(missing) == 0 {
 		return nil
 	}
-	key := keyOf(r.Name)
 	return parallel.Each(ctx, slices.Values(missing), 0, func(ctx context.Context, f dataFile) error {
-		return n.fetch(ctx, f.Hash, f.Size, n.reg.peers(key, r.Manifest)) // each time in another order
+		return n.fetch(ctx, f.Hash, f.Size, n.reg.peers(r)) // each time in another order
 	})
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// localPort is where the nodes of one machine have their registry.
-const localPort = 4289
+// localPort is where the nodes of one machine have their registry. Tests have others.
+var localPort = 4289
 
 func localRegistry() string { return fmt.Sprintf("nats://127.0.0.1:%d", localPort) }
 

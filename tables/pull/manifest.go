@@ -22,6 +22,7 @@ import (
 const (
 	maxManifest = 64 << 20 // bytes, which are about 400,000 files
 	maxLine     = 4 << 20  // bytes of a line of a manifest: the schema's is the longest
+	maxBefore   = 256      // versions before it that a manifest names
 )
 
 // record is what the registry and the heads have of a table's version.
@@ -54,9 +55,19 @@ type manifest struct {
 type header struct {
 	Name    string `json:"name"`
 	Version int64  `json:"version"`
-	Parent  string `json:"parent,omitempty"` // the manifest of the version before
-	Time    string `json:"time"`             // the column
+	Time    string `json:"time"` // the column
 	Schema  string `json:"schema"`
+
+	Before []string `json:"before,omitempty"` // the versions before, the last one last: the short names of their manifests
+}
+
+// short is a manifest's name within other manifests.
+func (r record) short() string { return r.Manifest[:min(len(r.Manifest), 16)] }
+
+// follows reports whether the version is upon an earlier one, as far back as it knows.
+func (m *manifest) follows(r record) bool {
+	back := m.Version - r.Version
+	return back > int64(len(m.Before)) || back > 0 && m.Before[int64(len(m.Before))-back] == r.short()
 }
 
 // dataFile is a Parquet file, whose rows are in the order of time. Files are in that

@@ -26,7 +26,7 @@ func (n *Node) mend(ctx context.Context, r record, hash string, size int64, why 
 	case !errors.Is(why, fs.ErrNotExist):
 		return why
 	}
-	err := n.fetch(ctx, hash, size, n.reg.peers(keyOf(r.Name), r.Manifest))
+	err := n.fetch(ctx, hash, size, n.reg.peers(r))
 	if err != nil && errors.Is(why, errDamaged) {
 		err = fmt.Errorf("%s: %w: %w", hash, why, err)
 	}
@@ -52,7 +52,7 @@ func (n *Node) audit(ctx context.Context) {
 		return n.reg.hold(ctx, h.record)
 	})
 	if err == nil {
-		err = n.disk.sweep()
+		err = n.disk.sweep(n.reg.records())
 	}
 	if err != nil && ctx.Err() == nil {
 		n.log.Warn("pull: the check of the directory failed", "error", err)
@@ -67,7 +67,7 @@ func (n *Node) keepBranch(ctx context.Context, h head) error {
 		return err
 	}
 	r := h.record
-	r.Name = fmt.Sprintf("%s (version %d of %s)", strings.ToValidUTF8(h.Name[:min(len(h.Name), 200)], ""), h.Version, h.Manifest[:16])
+	r.Name = fmt.Sprintf("%s (version %d of %s)", strings.ToValidUTF8(h.Name[:min(len(h.Name), 200)], ""), h.Version, h.short())
 	m.Name = r.Name
 	if r.Manifest, r.Size, err = n.disk.create(m.encode); err != nil {
 		return err
@@ -105,7 +105,7 @@ func (n *Node) Verify(ctx context.Context) ([]Finding, error) {
 	if err != nil {
 		return all, &Error{Op: "verify", Name: n.disk.dir, Err: err}
 	}
-	peers := n.reg.peers("", "")
+	peers := n.reg.peers(record{})
 	for _, p := range peers {
 		found, err := n.askVerify(ctx, p)
 		if err != nil {
@@ -203,8 +203,8 @@ func (n *Node) List(ctx context.Context) ([]TableInfo, error) {
 	n.reg.mu.Lock()
 	for key, e := range n.reg.copy.tables {
 		t := TableInfo{Name: e.Name, Version: e.Version, Rows: e.Rows, Bytes: e.Bytes, manifest: e.Manifest}
-		for _, manifest := range n.reg.copy.holders[key] {
-			if manifest == e.Manifest {
+		for _, holding := range n.reg.copy.holders[key] {
+			if holding == e.holding() {
 				t.Holders++
 			}
 		}

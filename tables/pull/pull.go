@@ -17,11 +17,12 @@
 //     where nobody answers may it be older, by [Options.MaxStaleness].
 //   - A registry that loses or forgets what a node told it is told again within a
 //     lease; until then a Load that has to ask asks the nodes, too.
-//     A record whose holders are all gone is an error, and no new table.
-//   - A table that was begun anew when the registry had lost all, holders included, and
-//     the first table comes back: the one with more versions has the name, and the other
-//     is kept as "NAME (version N of HASH)". Not so two histories that have versions in
-//     common, which a registry lost as a whole while some holders were away makes.
+//     A record whose holders are all gone is an error, and no new table, until
+//     [Node.Forget] gives it up or [Node.Restore] brings another version.
+//   - Where the registry lost all, while some holders were away, and others saved before
+//     they came back, the history with more versions has the name. Nodes keep what they
+//     have of the other as "NAME (version N of HASH)", and say so in their logs. They tell
+//     by the 256 versions before each that its manifest names.
 //   - What was fetched is used once its hash is right. So is every file that a Load
 //     reads; one that is damaged is fetched again.
 //   - Any number of processes may share a directory. Nodes come, die and return

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"errors"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -140,6 +141,41 @@ func TestConflict(t *testing.T) {
 	rows := strings.Count(load(t, n, "x", always, always), "\n")
 	if counts["saved"] != rows || counts["saved"]+counts["conflict"] != 40 || counts["conflict"] == 0 {
 		t.Errorf("%v, and %d rows", counts, rows)
+	}
+}
+
+// A table that another node makes while this one asks around for it is not begun anew in
+// its place, which would lose a version that was acknowledged.
+func TestSavedWhileAsked(t *testing.T) {
+	t.Parallel()
+	_, url := registryOf(t)
+	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
+	meanwhile := make(chan string, 1)
+	hostile(t, b, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case name := <-meanwhile: // before the node that asks goes on, it knows of the version
+			if _, err := a.Save(t.Context(), name, rowsOf(t, 0, "a=1")); err != nil {
+				t.Error(err)
+			}
+			if err := b.reg.sync(t.Context(), time.Minute); err != nil {
+				t.Error(err)
+			}
+		default:
+		}
+		http.NotFound(w, r)
+	})
+	meanwhile <- "x"
+	if v, err := b.Save(t.Context(), "x", rowsOf(t, 1, "a=2")); !errors.Is(err, ErrConflict) {
+		t.Errorf("version %d, %v", v, err)
+	}
+	if got := load(t, b, "x", always, always); got != "0 1\n" {
+		t.Errorf("%q", got)
+	}
+	meanwhile <- "y"
+	if r, err := b.Load(t.Context(), "y", always, always); err == nil {
+		r.Release()
+	} else if !errors.Is(err, ErrNotFound) {
+		t.Error(err)
 	}
 }
 

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +28,7 @@ const (
 // registry is the node's copy of the bucket, and its way there. The bucket has
 //
 //	t.KEY     the record of a table, set by compare-and-swap
-//	h.KEY.ID  the manifest that a directory holds of it
+//	h.KEY.ID  the version and the manifest that a directory holds of it
 //	n.ID      a node, set again three times in each lease
 //	b.ID      as n.ID, of a process that serves nothing
 //
@@ -39,14 +42,15 @@ type registry struct {
 	mu      sync.Mutex
 	kv      jetstream.KeyValue
 	copy    *registryCopy
-	changed chan struct{} // closed, and another in its place, with each change
+	known   map[string]record // the newest versions that this process heard of, for it asked all nodes
+	changed chan struct{}     // closed, and another in its place, with each change
 	local   *server.Server
 	ended   bool
 }
 
 type registryCopy struct {
 	tables  map[string]tableEntry
-	holders map[string]map[string]string // of a key, by directory: the manifest
+	holders map[string]map[string]string // of a key, by directory: the version and the manifest
 	nodes   map[string]nodeEntry         // by directory
 	latest  time.Time                    // of all beats, by the registry's clock
 	asOf    time.Time                    // up to when the copy is known to be complete
@@ -70,7 +74,7 @@ func newCopy() *registryCopy {
 }
 
 func openRegistry(n *Node) (*registry, error) {
-	r := &registry{n: n, born: time.Now(), copy: newCopy(), changed: make(chan struct{})}
+	r := &registry{n: n, born: time.Now(), copy: newCopy(), known: map[string]record{}, changed: make(chan struct{})}
 	url := n.opts.Registry
 	options := []nats.Option{
 		nats.Name("partd-pull " + n.disk.id), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
@@ -210,10 +214,18 @@ func (r *registry) apply(c *registryCopy, e jetstream.KeyValueEntry) {
 	case part[0] == "t" && len(part) == 2:
 		t := tableEntry{revision: e.Revision()}
 		if gone || json.Unmarshal(e.Value(), &t.record) != nil || t.check(part[1]) != nil {
+			if t.Name != "" && keyOf(t.Name) == part[1] && t.Version == 0 {
+				delete(r.known, part[1]) // it was forgotten
+			}
 			t.record = record{} // an audit sets it again, at this revision
 		}
 		c.tables[part[1]] = t
-	case part[0] == "h" && len(part) == 3 && !gone:
+		if _, asked := r.known[part[1]]; asked {
+			r.raise(part[1], t.record)
+		}
+	case part[0] == "h" && len(part) == 3 && gone:
+		delete(c.holders[part[1]], part[2])
+	case part[0] == "h" && len(part) == 3:
 		if c.holders[part[1]] == nil {
 			c.holders[part[1]] = map[string]string{}
 		}
@@ -320,25 +332,85 @@ func (r *registry) table(key string) tableEntry {
 	return r.copy.tables[key]
 }
 
-// held reports whether a directory holds a version of a table, alive or not.
-func (r *registry) held(key string) bool {
+// raise notes a version that may be the newest. The caller holds the lock.
+func (r *registry) raise(key string, rec record) {
+	if rec.Version >= r.known[key].Version {
+		r.known[key] = rec
+	}
+}
+
+// note notes that a version is the newest that the registry and all nodes know.
+func (r *registry) note(rec record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.copy.holders[key]) > 0
+	r.raise(keyOf(rec.Name), rec)
+}
+
+// newest returns the newest version that this process heard of since it asked all nodes;
+// before, none. The registry may have lost it.
+func (r *registry) newest(key string) record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.known[key]
+}
+
+// records returns the newest versions of all tables.
+func (r *registry) records() (all []record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.copy.tables {
+		if e.Version > 0 {
+			all = append(all, e.record)
+		}
+	}
+	return all
+}
+
+// held returns the newest version of a table that a directory holds, alive or not.
+func (r *registry) held(key string) (newest int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, holding := range r.copy.holders[key] {
+		text, _, _ := strings.Cut(holding, " ")
+		version, _ := strconv.ParseInt(text, 10, 64) // one that makes no sense is none
+		newest = max(newest, version)
+	}
+	return newest
+}
+
+// holding is what the registry says of a directory that has a version.
+func (r record) holding() string { return fmt.Sprintf("%d %s", r.Version, r.Manifest) }
+
+// forget removes what the registry has of a table, where its record is that given.
+func (r *registry) forget(ctx context.Context, name string, revision uint64) error {
+	if err := r.set(ctx, record{Name: name}, revision); err != nil {
+		return err
+	}
+	key := keyOf(name)
+	r.mu.Lock()
+	kv, holders := r.kv, slices.Collect(maps.Keys(r.copy.holders[key]))
+	r.mu.Unlock()
+	for _, id := range holders {
+		if err := kv.Purge(ctx, "h."+key+"."+id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // peer is another node.
 type peer struct{ id, address string }
 
-// peers returns the nodes that are alive, those that hold a manifest first.
-func (r *registry) peers(key, manifest string) []peer {
+// peers returns the nodes that are alive, those that hold a version first.
+func (r *registry) peers(rec record) []peer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var holders, others []peer
+	key, holding := keyOf(rec.Name), rec.holding()
 	for id, n := range r.copy.nodes {
 		switch {
 		case id == r.n.disk.id || n.Address == "" || r.copy.latest.Sub(n.seen) > r.n.opts.Lease:
-		case r.copy.holders[key][id] == manifest:
+		case r.copy.holders[key][id] == holding:
 			holders = append(holders, peer{id, n.Address})
 		default:
 			others = append(others, peer{id, n.Address})
@@ -372,13 +444,13 @@ func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 func (r *registry) hold(ctx context.Context, rec record) error {
 	key := keyOf(rec.Name)
 	r.mu.Lock()
-	kv, known := r.kv, r.copy.holders[key][r.n.disk.id] == rec.Manifest
+	kv, known := r.kv, r.copy.holders[key][r.n.disk.id] == rec.holding()
 	r.mu.Unlock()
 	if known || kv == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
 	defer cancel()
-	_, err := kv.Put(ctx, "h."+key+"."+r.n.disk.id, []byte(rec.Manifest))
+	_, err := kv.Put(ctx, "h."+key+"."+r.n.disk.id, []byte(rec.holding()))
 	return err
 }

@@ -49,6 +49,45 @@ func TestRegistryForgets(t *testing.T) {
 	}
 }
 
+// A node with an older version does not take it for the newest because the registry does:
+// neither where it saw a newer one before, nor where it did not, for it was opened since.
+func TestRegistryOlder(t *testing.T) {
+	t.Parallel()
+	_, url := registryOf(t)
+	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
+	c := openNode(t, t.TempDir(), Options{Registry: url})
+	mustSave(t, a, "x", 0, "a=1")
+	for _, n := range []*Node{b, c} {
+		load(t, n, "x", always, always)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	old := a.reg.table(keyOf("x")).record
+	mustSave(t, a, "x", 1, "a=2")
+	if err := b.reg.sync(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.reg.set(t.Context(), old, b.reg.table(keyOf("x")).revision); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []*Node{b, openNode(t, c.disk.dir, Options{Registry: url})} {
+		if err := n.reg.sync(t.Context(), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if v := n.reg.table(keyOf("x")).Version; v != 1 {
+			t.Fatalf("version %d in the registry", v)
+		}
+		if got := load(t, n, "x", always, always); got != "0 1\n1 2\n" {
+			t.Errorf("%q", got)
+		}
+		before := n.Stats().Requests
+		if load(t, n, "x", always, always); n.Stats().Requests != before {
+			t.Error("a second Load asks again")
+		}
+	}
+}
+
 // A whole registry that is lost is made again of what the nodes have.
 func TestRegistryReplaced(t *testing.T) {
 	t.Parallel()

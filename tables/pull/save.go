@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -63,8 +64,20 @@ func (n *Node) save(ctx context.Context, name string, r array.RecordReader) (rec
 	if err != nil {
 		return rec, err
 	}
-	next.Name, next.Version, next.Parent = name, base.record.Version+1, base.record.Manifest
-	rec = record{Name: name, Table: cmp.Or(base.record.Table, rand.Text()), Version: next.Version}
+	next.Name = name
+	return n.publish(ctx, next, base, revision)
+}
+
+// publish makes a manifest the version after another, whose own manifest may be unknown.
+func (n *Node) publish(ctx context.Context, next *manifest, after version, revision uint64) (rec record, err error) {
+	next.Version, next.Before = after.record.Version+1, nil
+	if after.manifest != nil {
+		next.Before = after.Before[max(0, len(after.Before)+1-maxBefore):]
+	}
+	if after.record.Version > 0 {
+		next.Before = append(slices.Clone(next.Before), after.short())
+	}
+	rec = record{Name: next.Name, Table: cmp.Or(after.record.Table, rand.Text()), Version: next.Version}
 	rec.Rows, rec.Bytes = next.rows()
 	if rec.Manifest, rec.Size, err = n.disk.create(next.encode); err != nil {
 		return rec, err
@@ -75,11 +88,28 @@ func (n *Node) save(ctx context.Context, name string, r array.RecordReader) (rec
 	if err := n.commit(ctx, rec, revision); err != nil {
 		return rec, err
 	}
-	if err := n.disk.setHead(rec); err != nil { // the registry has it, and the files are here
-		return rec, fmt.Errorf("version %d is saved, but not noted here: %w", rec.Version, err)
+	return rec, n.saved(ctx, rec)
+}
+
+// saved notes that the newest version of a table is here. One that it is not upon, since
+// the registry was lost and others saved meanwhile, stays under another name.
+func (n *Node) saved(ctx context.Context, rec record) error {
+	n.reg.note(rec)
+	h, err := n.disk.head(keyOf(rec.Name))
+	if err == nil && h.Version > 0 && h.Version < rec.Version {
+		m, err2 := n.manifest(ctx, rec)
+		if err = err2; err == nil && !m.follows(h.record) {
+			err = n.keepBranch(ctx, h)
+		}
+	}
+	if err == nil {
+		err = n.disk.setHead(rec)
+	}
+	if err != nil {
+		return fmt.Errorf("version %d is the newest, but not noted here: %w", rec.Version, err)
 	}
 	n.tell(ctx, rec)
-	return rec, nil
+	return nil
 }
 
 // commit sets the record. Where no answer comes, the registry is asked.
@@ -115,7 +145,7 @@ func (n *Node) base(ctx context.Context, name string) (v version, revision uint6
 		return v, 0, err
 	}
 	if v.record, revision, err = n.ask(ctx, key, h); errors.Is(err, ErrNotFound) {
-		return v, n.reg.table(key).revision, nil
+		return v, revision, nil // of when it was not found: a newer one is of another saver
 	}
 	if err != nil {
 		return v, 0, err

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"os"
 	"time"
@@ -39,6 +40,7 @@ func (n *Node) newServer() *http.Server {
 				http.Error(w, "too many requests at a time: ask again", http.StatusServiceUnavailable)
 			}
 		}),
+		ErrorLog:    slog.NewLogLogger(n.log.Handler(), slog.LevelWarn),
 		ReadTimeout: n.opts.Lease, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 }

@@ -35,7 +35,7 @@ Nodes find each other in a registry, NATS: that of --registry, or one that the f
 node of this machine runs. docs/pull.md is a tour.`,
 		Example: "  partd-tables pull save prices prices.parquet --dir here\n  partd-tables pull get prices --dir there --from 2024-01-02",
 	}
-	cmd.AddCommand(newPullServe(a), newPullSave(a), newPullGet(a), newPullList(a), newPullVerify(a))
+	cmd.AddCommand(newPullServe(a), newPullSave(a), newPullGet(a), newPullList(a), newPullVerify(a), newPullBackup(a), newPullBackups(a), newPullRestore(a), newPullForget())
 	return cmd
 }
 
@@ -204,9 +204,10 @@ func newPullGet(a *app) *cobra.Command {
 func newPullList(a *app) *cobra.Command {
 	c := new(pullConfig)
 	return c.command(&cobra.Command{
-		Use:   "list",
-		Short: "List the tables, their versions and how many nodes have them",
-		Args:  cliutil.Takes(0, 0, ""),
+		Use:     "list",
+		Short:   "List the tables, their versions and how many nodes have them",
+		Example: "  partd-tables pull list",
+		Args:    cliutil.Takes(0, 0, ""),
 	}, func(ctx context.Context, n *pull.Node, _ []string) error {
 		all, err := n.List(ctx)
 		if err != nil {
@@ -229,7 +230,8 @@ func newPullVerify(a *app) *cobra.Command {
 		Long: `Read all files of the newest versions, here and at all nodes that are alive, compare
 them with their hashes, and fetch those that are damaged from a node that has them
 right. Findings are lines of JSON. It fails where something could not be repaired.`,
-		Args: cliutil.Takes(0, 0, ""),
+		Example: "  partd-tables pull verify --token-file token",
+		Args:    cliutil.Takes(0, 0, ""),
 	}, func(ctx context.Context, n *pull.Node, _ []string) error {
 		found, err := n.Verify(ctx)
 		if err != nil {
@@ -249,4 +251,18 @@ right. Findings are lines of JSON. It fails where something could not be repaire
 		}
 		return nil
 	})
+}
+
+func newPullForget() *cobra.Command {
+	c := new(pullConfig)
+	return c.command(&cobra.Command{
+		Use:   "forget [flags] [--] NAME",
+		Short: "Give up the newest version of a table, which no node has any more",
+		Long: `Give up the newest version of a table whose nodes are gone for good, so that the name
+can be used again: the newest version of those nodes that are alive takes its place within
+a lease, and where there is none, the next save makes the table anew. A node that returns
+with the version puts it in its place again. To have it back, restore a backup instead.`,
+		Example: "  partd-tables pull forget prices",
+		Args:    cliutil.Takes(1, 1, "NAME"),
+	}, func(ctx context.Context, n *pull.Node, args []string) error { return n.Forget(ctx, args[0]) })
 }

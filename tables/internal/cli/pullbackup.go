@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/objstore/cloud"
+	"github.com/go-partd/partd/tables/pull"
+)
+
+// withBucket calls f with the bucket of a URL, or a directory that takes its place.
+func withBucket(ctx context.Context, place string, f func(objstore.Bucket) error) (err error) {
+	var b objstore.Bucket
+	if strings.Contains(place, "://") {
+		b, err = cloud.OpenBucket(ctx, place)
+	} else {
+		b, err = objstore.OpenDirectory(place)
+	}
+	if err != nil {
+		return err
+	}
+	err = f(b)
+	if c, ok := b.(io.Closer); ok {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// bucketFlag is a flag for the place of backups.
+func bucketFlag(cmd *cobra.Command, name string) *string {
+	place := cmd.Flags().String(name, "", "the `DIR` of the backups, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
+	required(cmd, name)
+	return place
+}
+
+// backupCommand makes a command of what moves tables to or from a named backup at a place.
+func backupCommand(a *app, cmd *cobra.Command, place, moved string, do func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error)) *cobra.Command {
+	var url *string
+	var name string
+	c := new(pullConfig)
+	c.command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
+		return withBucket(ctx, *url, func(b objstore.Bucket) error {
+			done, err := do(ctx, n, b, name, args)
+			return errors.Join(err, copiedLines(a, done, moved))
+		})
+	})
+	url = bucketFlag(cmd, place)
+	nameFlag(cmd, &name)
+	return cmd
+}
+
+func newPullBackup(a *app) *cobra.Command {
+	verify := false
+	cmd := backupCommand(a, &cobra.Command{
+		Use:   "backup --to URL --name NAME [flags]",
+		Short: "Back up the newest version of all tables under a name",
+		Long: `Back up the newest version of each table, of whatever node, to a directory or a bucket
+of a cloud. Files that are there from earlier backups are not sent again. If the command
+is cut, there is no backup of the name, and the next one goes on.`,
+		Example: "  partd-tables pull backup --to s3://backups/prices --name monday --verify",
+		Args:    cliutil.Takes(0, 0, ""),
+	}, "to", "sent", func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, _ []string) ([]pull.Copied, error) {
+		return n.Backup(ctx, b, name, verify)
+	})
+	cmd.Flags().BoolVar(&verify, "verify", false, "read all files of the backup there, and replace those that are damaged")
+	return cmd
+}
+
+func newPullRestore(a *app) *cobra.Command {
+	return backupCommand(a, &cobra.Command{
+		Use:   "restore --from URL --name NAME [flags] [--] [TABLE...]",
+		Short: "Make tables what they were in a backup",
+		Long: `Make all tables of a backup, or those that are named, what they were then. A table
+that was changed since gets a new version; those that were made since stay. Each file is
+compared with its hash.`,
+		Example: "  partd-tables pull restore --from s3://backups/prices --name monday --dir empty",
+	}, "from", "fetched", func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error) {
+		return n.Restore(ctx, b, name, args...)
+	})
+}
+
+func copiedLines(a *app, done []pull.Copied, what string) error {
+	var files int
+	var size int64
+	for _, d := range done {
+		files, size = files+d.Files, size+d.Bytes
+		if _, err := fmt.Fprintf(a.out, "%s\tversion %d\t%d rows\t%d files\n", shown(d.Name), d.Version, d.Rows, d.Files); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(a.err, "%d tables, %d files with %d bytes %s\n", len(done), files, size, what)
+	return err
+}
+
+func newPullBackups(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "backups --from URL",
+		Short:   "List the backups of tables, oldest first",
+		Example: "  partd-tables pull backups --from s3://backups/prices",
+		Args:    cliutil.Takes(0, 0, ""),
+	}
+	place := bucketFlag(cmd, "from")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return withBucket(cmd.Context(), *place, func(b objstore.Bucket) error {
+			all, err := pull.Backups(cmd.Context(), b)
+			for _, i := range all {
+				if _, err := fmt.Fprintf(a.out, "%s\t%s\n", i.Time.UTC().Format(time.RFC3339), shown(i.Name)); err != nil {
+					return err
+				}
+			}
+			return err
+		})
+	}
+	return cmd
+}

@@ -1,0 +1,146 @@
+package pull
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/go-partd/partd"
+)
+
+// clusterOf starts three servers, whose start function starts one of them again.
+func clusterOf(t *testing.T) (all []*server.Server, urls string, start func(i int)) {
+	t.Helper()
+	var ports []int
+	for range 6 { // of clients, and between servers
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() //nolint:errcheck // its port is what counts
+		ports = append(ports, portOf(t, l.Addr().String()))
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var routes []*url.URL
+	var clients []string
+	for i := range 3 {
+		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", ports[3+i])})
+		clients = append(clients, fmt.Sprintf("nats://127.0.0.1:%d", ports[i]))
+	}
+	all = make([]*server.Server, 3)
+	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
+	start = func(i int) {
+		s, err := server.NewServer(&server.Options{
+			ServerName: fmt.Sprint("s", i), Host: "127.0.0.1", Port: ports[i], JetStream: true, StoreDir: dirs[i], NoSigs: true, NoLog: true,
+			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: ports[3+i]}, Routes: routes,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[i] = s
+		go s.Start()
+	}
+	for i := range all {
+		start(i)
+	}
+	t.Cleanup(func() {
+		for _, s := range all {
+			s.Shutdown()
+			s.WaitForShutdown()
+		}
+	})
+	return all, strings.Join(clients, ","), start
+}
+
+// Saves go on while one server after another of a cluster is stopped, the leader first,
+// and none that was acknowledged is lost.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	servers, urls, start := clusterOf(t)
+	open := func() *Node {
+		return openNode(t, t.TempDir(), Options{Registry: urls, Lease: 3 * time.Second, SyncTimeout: 20 * time.Second})
+	}
+	nodes := []*Node{open(), open()}
+	leader := func() (at int) {
+		until(t, "a leader", func() bool {
+			at = slices.IndexFunc(servers, func(s *server.Server) bool { return s.Running() && s.JetStreamIsStreamLeader("$G", "KV_"+bucketName) })
+			return at >= 0
+		})
+		return at
+	}
+	var mu sync.Mutex
+	saved := map[string]bool{}
+	day := 0
+	save := func(n *Node) bool {
+		mu.Lock()
+		at := day
+		day++
+		mu.Unlock()
+		_, err := n.Save(t.Context(), "x", rowsOf(t, at, "a=1"))
+		switch {
+		case err == nil:
+			mu.Lock()
+			saved[fmt.Sprint(at, " 1")] = true
+			mu.Unlock()
+		case !errors.Is(err, ErrConflict) && !errors.Is(err, ErrSyncFailed) && !errors.Is(err, partd.ErrUnknownOutcome):
+			t.Error(err)
+		}
+		return err == nil
+	}
+	until(t, "the first save", func() bool { return save(nodes[0]) })
+	status, err := nodes[0].reg.kv.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := status.(*jetstream.KeyValueBucketStatus).StreamInfo().Config; c.Replicas != 3 {
+		t.Errorf("%d replicas", c.Replicas)
+	}
+	for range 2 {
+		at := leader()
+		var work sync.WaitGroup
+		begun := make(chan bool, 2)
+		for _, n := range nodes {
+			work.Go(func() {
+				for k := range 5 {
+					save(n)
+					if k == 0 {
+						begun <- true
+					}
+				}
+			})
+		}
+		<-begun
+		servers[at].Shutdown()
+		work.Wait()
+		for _, n := range nodes {
+			until(t, "a save without that server", func() bool { return save(n) })
+		}
+		start(at)
+		until(t, "it is back", func() bool { return servers[at].JetStreamIsCurrent() })
+	}
+	fresh := open()
+	var text string
+	until(t, "a Load", func() bool {
+		r, err := fresh.Load(t.Context(), "x", always, always)
+		if err == nil {
+			text, err = textOf(r)
+		}
+		return err == nil
+	})
+	for row := range saved {
+		if !strings.Contains("\n"+text, "\n"+row+"\n") {
+			t.Errorf("the row %q is lost of %q", row, text)
+		}
+	}
+}

@@ -1,0 +1,134 @@
+//go:build unix
+
+package pull
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/go-partd/partd/objstore"
+)
+
+// The registry of a machine moves to another process when its own is killed, also to one
+// that had it before, and is long out of date: what is loaded then is what was saved.
+func TestRegistryMoves(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PARTD_PULL_PORT", fmt.Sprint(portOf(t, l.Addr().String())))
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	children := make([]*child, 3)
+	for i := range children {
+		children[i] = &child{dir: t.TempDir()}
+		defer func() { children[i].kill() }()
+	}
+	h, k := newHistory(), 0
+	save := func(c *child) {
+		t.Helper()
+		until(t, "a save", func() bool { k++; return h.save(c, k) == nil })
+	}
+	// right asks until the answer is the newest version. Others on the way are not older
+	// than promised, and there is a table.
+	right := func(c *child) {
+		t.Helper()
+		until(t, "the newest version", func() bool {
+			began := time.Now()
+			text, err := c.ask("x")
+			if err == nil {
+				if _, err := h.check(text, began); err != nil {
+					t.Fatal(err)
+				}
+				_, err = h.check(text, began.Add(killLease))
+			} else if !strings.Contains(err.Error(), ErrSyncFailed.Error()) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
+	}
+	first, second, third := children[0], children[1], children[2]
+	first.start(t) // it has the registry
+	save(first)
+	second.start(t)
+	third.start(t)
+	right(second)
+	save(second)
+	right(third)
+	first.kill()
+	right(third)
+	right(second)
+	save(third)
+	first.start(t)
+	right(first)
+	right(second)
+	save(second) // which the first does not load
+	second.kill()
+	third.kill() // so that the first has the registry again, as it was left
+	second.start(t)
+	right(first)
+	right(second)
+	save(first)
+	right(second)
+}
+
+// A backup whose process is killed has no name, and one that has a name is whole.
+func TestBackupKilled(t *testing.T) {
+	t.Parallel()
+	s, err := newLocal(t.TempDir(), server.RANDOM_PORT, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Shutdown()
+	c := &child{dir: t.TempDir(), url: s.ClientURL()}
+	c.start(t)
+	defer func() { c.kill() }()
+	h, place := newHistory(), t.TempDir()
+	for round := range 15 {
+		until(t, "a save", func() bool { return h.save(c, round) == nil })
+		process := c.cmd.Process
+		killed := time.AfterFunc(time.Duration(rand.IntN(12000))*time.Microsecond, func() { _ = process.Kill() })
+		_, err := c.ask(fmt.Sprintf("backup %s %d", place, round))
+		if !killed.Stop() {
+			c.kill()
+			c.start(t)
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := c.ask("backup " + place + " last"); err != nil {
+		t.Fatal(err)
+	}
+	b, err := objstore.OpenDirectory(place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := Backups(t.Context(), b)
+	if err != nil || len(all) == 0 || all[len(all)-1].Name != "last" {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	t.Logf("%d backups", len(all))
+	for _, i := range all {
+		_, url := registryOf(t)
+		n := openNode(t, t.TempDir(), Options{Registry: url})
+		if _, err := n.Restore(t.Context(), b, i.Name); err != nil {
+			t.Error(i.Name, err)
+			continue
+		}
+		text := strings.ReplaceAll(load(t, n, "x", always, always), "\n", ";")
+		if newest, err := h.check(text, time.Time{}); err != nil || i.Name != "last" && fmt.Sprint(newest) != i.Name {
+			t.Errorf("backup %s has version %d: %v", i.Name, newest, err)
+		}
+	}
+	if entries, err := os.ReadDir(place); err != nil || len(entries) != 2 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}

@@ -1,0 +1,115 @@
+package pull
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables/internal/parallel"
+)
+
+// Restore makes tables, all without names, what they were in a backup. One that no node
+// has is there again as it was, for nodes that return as well; one that has changed since
+// gets a new version, of the rows of then. Files that are here and right are not fetched,
+// and a Restore that was stopped goes on when it is called again.
+func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, tables ...string) ([]Copied, error) {
+	done, err := n.restore(ctx, newVault(from), name, tables)
+	if err != nil {
+		err = &Error{Op: "restore", Name: name, Err: err}
+	}
+	return done, err
+}
+
+func (n *Node) restore(ctx context.Context, from vault, name string, tables []string) (done []Copied, err error) {
+	b, err := from.read(ctx, backupObject(name), maxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no backup of this name: %w", ErrNotFound)
+	}
+	var made backup
+	if err == nil {
+		err = json.Unmarshal(b, &made)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range tables {
+		if !slices.ContainsFunc(made.Tables, func(r record) bool { return r.Name == t }) {
+			return nil, fmt.Errorf("the backup has no table %q: %w", t, ErrNotFound)
+		}
+	}
+	for _, r := range made.Tables {
+		if len(tables) > 0 && !slices.Contains(tables, r.Name) {
+			continue
+		}
+		c := Copied{Name: r.Name, Rows: r.Rows}
+		err := r.check(keyOf(r.Name))
+		if err == nil {
+			c.Version, err = n.restoreTable(ctx, from, r, &c)
+		}
+		if err != nil {
+			return done, fmt.Errorf("table %q: %w", r.Name, err)
+		}
+		done = append(done, c)
+	}
+	return done, nil
+}
+
+func (n *Node) restoreTable(ctx context.Context, from vault, was record, done *Copied) (_ int64, err error) {
+	var mu sync.Mutex
+	get := func(ctx context.Context, f dataFile) error {
+		if has, err := n.disk.open(f.Hash, f.Size); err == nil {
+			return has.Close()
+		} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
+			return err
+		}
+		b, err := from.file(ctx, f.Hash, f.Size)
+		if err == nil {
+			_, _, err = n.disk.create(func(w io.Writer) error { _, err := w.Write(b); return err })
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		done.Files++
+		done.Bytes += f.Size
+		return err
+	}
+	if err := get(ctx, dataFile{Hash: was.Manifest, Size: was.Size}); err != nil {
+		return 0, err
+	}
+	b, err := n.disk.read(was.Manifest, was.Size)
+	if err != nil {
+		return 0, err
+	}
+	m, err := readManifest(b, was)
+	if err == nil {
+		err = parallel.Each(ctx, slices.Values(m.files), 0, get)
+	}
+	if err != nil {
+		return 0, err
+	}
+	h, err := n.disk.head(keyOf(was.Name))
+	if err != nil {
+		return 0, err
+	}
+	now, revision, err := n.ask(ctx, keyOf(was.Name), h)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		if err = n.commit(ctx, was, revision); err == nil {
+			now, err = was, n.saved(ctx, was)
+		}
+	case err == nil && now == was:
+		err = n.saved(ctx, was)
+	case err == nil:
+		has, err2 := n.manifest(ctx, now) // it may be at nobody who is alive
+		if err2 == nil && slices.Equal(has.files, m.files) && has.schema.Equal(m.schema) {
+			return now.Version, n.saved(ctx, now)
+		}
+		now, err = n.publish(ctx, m, version{now, has}, revision)
+	}
+	return now.Version, err
+}

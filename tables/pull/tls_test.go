@@ -1,0 +1,122 @@
+package pull
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// authority signs certificates for 127.0.0.1.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{pool: x509.NewCertPool()}
+	der, key := a.sign(t, &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	})
+	var err error
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	a.key = key
+	a.pool.AddCert(a.cert)
+	return a
+}
+
+// sign signs a certificate; the first one signs itself.
+func (a *authority) sign(t *testing.T, c *x509.Certificate) ([]byte, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent, by := a.cert, a.key
+	if parent == nil {
+		parent, by = c, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der, key
+}
+
+// config is that of a node with a certificate of an authority.
+func (a *authority) config(t *testing.T) *tls.Config {
+	t.Helper()
+	der, key := a.sign(t, &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	})
+	return &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, RootCAs: a.pool, ClientCAs: a.pool,
+		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
+	}
+}
+
+// Nodes with certificates of one authority load from each other. Who has none, or one of
+// another, gets nothing; nor is one believed, or shown the token, who serves with it.
+func TestCertificates(t *testing.T) {
+	t.Parallel()
+	_, url := registryOf(t)
+	ours, theirs := newAuthority(t), newAuthority(t)
+	a := openNode(t, t.TempDir(), Options{Registry: url, TLS: ours.config(t), Token: "secret"})
+	mustSave(t, a, "x", 0, "a=1,2")
+	b := openNode(t, t.TempDir(), Options{Registry: url, TLS: ours.config(t), Token: "secret"})
+	if got := load(t, b, "x", always, always); got != "0 1\n1 2\n" {
+		t.Errorf("%q", got)
+	}
+	if !strings.HasPrefix(a.Address(), "https://") {
+		t.Error(a.Address())
+	}
+	bare := ours.config(t)
+	bare.Certificates = nil
+	foreign := theirs.config(t)
+	foreign.RootCAs = ours.pool // it believes us
+	for name, c := range map[string]*tls.Config{"no certificate": bare, "a certificate of another": foreign} {
+		n, err := Open(t.Context(), t.TempDir(), &Options{Registry: url, TLS: c, Token: "secret", Lease: time.Hour}) // it serves nothing
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Load(t.Context(), "x", always, always); !errors.Is(err, ErrSyncFailed) || !strings.Contains(err.Error(), "certificate") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	// One who serves with a certificate of another authority, or with none.
+	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s was asked for", r.URL) })
+	impostor := httptest.NewUnstartedServer(handler)
+	impostor.Config.ErrorLog = log.New(io.Discard, "", 0)
+	impostor.TLS = theirs.config(t)
+	impostor.TLS.ClientAuth = tls.NoClientCert
+	impostor.StartTLS()
+	defer impostor.Close()
+	if err := b.fetch(t.Context(), strings.Repeat("a", 64), 1, []peer{{"impostor", impostor.URL}}); !errors.Is(err, ErrSyncFailed) || !strings.Contains(err.Error(), "certificate") {
+		t.Error(err)
+	}
+	hostile(t, b, handler)
+	if peers := b.reg.peers(record{}); len(peers) != 1 || peers[0].address != a.Address() {
+		t.Errorf("%v", peers)
+	}
+}
