@@ -71,29 +71,17 @@ type dictionary struct {
 // newDictionary returns the dictionary that is noted for a column whose values have
 // a type, nil if there is none.
 func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
-	of, ok := f.Type.(*arrow.DictionaryType)
-	text, noted := f.Metadata.GetValue(arrowtypes.DictionaryKey)
-	if !ok || !noted {
-		return nil, nil
-	}
-	raw, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
+	noted, err := arrowtypes.Dictionary(f)
+	if noted == nil {
 		return nil, err
 	}
-	r, err := ipc.NewReader(bytes.NewReader(raw))
-	if err != nil {
-		return nil, err
-	}
-	defer r.Release()
-	if !r.Next() {
-		return nil, r.Err()
-	}
-	known, err := arrowtypes.ConvertArray(r.RecordBatch().Column(0), values)
+	defer noted.Release()
+	known, err := arrowtypes.ConvertArray(noted, values)
 	if err != nil {
 		return nil, err
 	}
 	// More values may come than the type of the indices was made for.
-	d := &dictionary{&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: of.Ordered}, known, map[string]int32{}}
+	d := &dictionary{&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}, known, map[string]int32{}}
 	for i := range known.Len() {
 		d.index[string(appendUnique(nil, known, i))] = int32(i)
 	}
@@ -140,9 +128,9 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	return array.NewDictionaryArray(d.as, at, d.values), nil
 }
 
-// asDictionaries makes dictionaries of the columns of a reader that were put as such.
-// It takes the reader over.
-func asDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader, error) {
+// AsDictionaries makes dictionaries of the columns of a reader that have, in the schema
+// of a [Table.SchemaAsPut], the name of one. It takes the reader over.
+func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader, error) {
 	fields := slices.Clone(r.Schema().Fields())
 	all := map[int]*dictionary{}
 	for i, f := range fields {

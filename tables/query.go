@@ -33,6 +33,11 @@ type QueryOptions struct {
 	// (?, $1 or $name), in their order, or by name; nil where it has none.
 	Parameters arrow.RecordBatch
 
+	// Nanoseconds reads columns whose times have nanoseconds and a zone as TIMESTAMP_NS,
+	// in UTC, where they are else rounded to microseconds. The table's rows are copied
+	// for it.
+	Nanoseconds bool
+
 	// Memory bounds what the query may hold, in bytes; what lies above it goes to
 	// temporary files where the operation can. 0 means the engine's own limit,
 	// which this cannot exceed.

@@ -24,7 +24,7 @@ import (
 func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
 	r, put, err := t.scan(ctx, o)
 	if err == nil && o != nil && o.Dictionaries {
-		r, err = asDictionaries(r, put)
+		r, err = AsDictionaries(r, put)
 	}
 	if err != nil {
 		return nil, t.error("scan", err)

@@ -198,6 +198,20 @@ func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
 	return v.returned, nil
 }
 
+// SchemaAsPut is Schema with dictionaries for the columns that the put which made the
+// table had as such; their values are for [AsDictionaries].
+func (t *Table) SchemaAsPut(ctx context.Context) (*arrow.Schema, error) {
+	v, err := t.view(ctx, false)
+	if err != nil {
+		return nil, t.error("read the schema of", err)
+	}
+	put, err := putSchema(v.schema, v.t.Metadata().Properties())
+	if err != nil {
+		return nil, t.error("read the schema of", err)
+	}
+	return put, nil
+}
+
 // Info describes the table. Of an old version it has the figures of that
 // version, and the metadata as it is now; in a snapshot, all is of then.
 func (t *Table) Info(ctx context.Context) (TableInfo, error) {

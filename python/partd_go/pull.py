@@ -24,7 +24,7 @@ from .server import Process
 from .tables.errors import NotFound
 from .tables.server import program
 
-__all__ = ["Conflict", "NotFound", "PullFrame", "SyncFailed", "pullframe"]
+__all__ = ["AllSyncFailed", "Conflict", "NoResourceAvailable", "NotFound", "PullFrame", "SyncFailed", "pullframe"]
 
 _UNNAMED = "__index__"  # the column of an index without a name
 _CAUSE = re.compile(r'^.*?pull: \w+ "(?:[^"\\]|\\.)*": ', re.S)  # what stands before a cause
@@ -38,6 +38,8 @@ class SyncFailed(Error, ConnectionError):
 class Conflict(Error):
     """Another node saved the table at the same time, and nothing of this was saved: save again."""
 
+
+AllSyncFailed, NoResourceAvailable = SyncFailed, NotFound  # pullframe's names
 
 _KINDS: tuple[tuple[str, type[Error]], ...] = (
     ("what is missing here could be had from nobody", SyncFailed),
@@ -140,9 +142,10 @@ def _text(time: Any) -> str:
 
 def pullframe(
     hosts: Iterable[str] | str, directory: str | os.PathLike[str], sync_timeout: float = 60.0, *,
-    listen: str = "localhost:0", flags: tuple[str, ...] = (),
+    sync_timeo: float | None = None, listen: str = "localhost:0", flags: tuple[str, ...] = (),
 ) -> PullFrame:  # fmt: skip
     """Opens a node in a directory: with pullframe(hosts, directory) as pf. hosts are NATS servers of the
     registry, as "a:4222" or "nats://a:4222"; of none it is one that this machine's first node runs. listen
-    is the HOST:PORT at which other nodes fetch. flags are more of `partd-tables pull`, as ("--lease=5s",)."""
-    return PullFrame(hosts, directory, sync_timeout, listen=listen, flags=flags)
+    is the HOST:PORT at which other nodes fetch. flags are more of `partd-tables pull`, as ("--lease=5s",).
+    sync_timeo is pullframe's name of sync_timeout."""
+    return PullFrame(hosts, directory, sync_timeout if sync_timeo is None else sync_timeo, listen=listen, flags=flags)

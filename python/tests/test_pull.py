@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import threading
 import uuid
 
@@ -12,6 +14,7 @@ import pytest
 pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 import partd_go
 from partd_go.pull import Conflict, NotFound, SyncFailed, pullframe
@@ -47,6 +50,37 @@ def test_saved_here_loaded_there(nodes, name):
         same(two.load(of, start, end), frame[1:3], check_freq=False)
         same(two.load(of, start), frame[1:], check_freq=False)
         same(two.load(of, end=end), frame[:3], check_freq=False)
+
+
+def test_second_load(nodes, name):
+    """What is here is not fetched again: the holder is asked for its newest version alone, until that is another."""
+    one, two = nodes
+
+    def asked(*flags):
+        command = [two._program, "pull", "get", "--stats", "--format=arrow", *two._flags, *flags, "--", name]
+        ran = subprocess.run(command, check=True, capture_output=True)
+        same(pa.ipc.open_stream(ran.stdout).read_all().to_pandas().set_index("when"), one.load(name), check_freq=False)
+        stats = json.loads(ran.stderr)
+        return stats["Requests"], stats["Bytes"]
+
+    one.save(name, prices(10_000))
+    requests, first = asked()
+    assert requests > 1 and first > 50_000
+    same(two.load(name), prices(10_000), check_freq=False)
+    for flags in ((), ("--from=2024-01-01",)):
+        requests, came = asked(*flags)
+        assert requests == 1 and came < 4096
+    one.save(name, prices(2))
+    assert asked()[0] > 1 and asked()[0] == 1
+
+
+def test_names_of_pullframe(tmp_path, name):
+    from partd_go.pull import AllSyncFailed, NoResourceAvailable
+
+    with pullframe(hosts=set(), directory=tmp_path, sync_timeo=30.0) as pf, pytest.raises(NoResourceAvailable):
+        assert "--sync-timeout=30.000000s" in pf._flags
+        pf.load(name=name, start=None, end=None)
+    assert issubclass(SyncFailed, AllSyncFailed)
 
 
 def test_columns(nodes, name):

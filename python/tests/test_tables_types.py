@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import itertools
 
 import pytest
 
@@ -30,6 +31,7 @@ VALUES = {
     "floats": [1.0, np.nan, np.inf, -0.0],
     **{f"time[{unit}]": DAYS.as_unit(unit) for unit in ("s", "ms", "us", "ns")},
     **{f"time in {zone}": DAYS.tz_localize(zone) for zone in ("UTC", "America/New_York", "+05:30")},
+    "time in a zone, with nanoseconds": DAYS.tz_localize("Europe/Oslo") + pd.Timedelta(123456789, "ns"),
     **{f"span[{unit}]": pd.to_timedelta([1, 2, 3, None], unit="s").as_unit(unit) for unit in ("s", "ms", "us", "ns")},
     "category": pd.Categorical(list("abab"), categories=list("cba"), ordered=True),
     "category of numbers": pd.Categorical([1, 2, 1, None]),
@@ -91,19 +93,78 @@ def test_type(tables, name):
         equal(tables.get(name, version=version), frame)
 
 
-@pytest.mark.parametrize("name", VALUES)
-def test_resampled_type(tables, name):
-    """By time, the last value of each day has the type that Arrow has for it, and the same value."""
-    if name.startswith("time in"):
-        pytest.skip("the server refuses times in nanoseconds with a zone here: put them in microseconds")
-    frame = pd.DataFrame({"when": DAYS, "v": VALUES[name]})
-    tables.put(f"{name} by day", frame, settings={"time": "when"})
-    assert tables.resample(f"{name} by day", f"{name} resampled", "D", "when", "last") == (4, 4)
-    want = pa.Table.from_pandas(frame if name != "sparse" else frame.astype({"v": "int64"}))
-    got = tables.get(f"{name} resampled", as_="arrow")
-    storage = [v.combine_chunks().dictionary_decode() if pa.types.is_dictionary(v.type) else v for v in want.columns]
-    assert got.column("v").to_pylist() == [getattr(v, "storage", v) for v in [storage[1].combine_chunks()
-            if isinstance(storage[1], pa.ChunkedArray) else storage[1]]][0].to_pylist()  # fmt: skip
+KEEPING = ("first", "last", "min", "max")
+CANNOT = {  # of pandas, and why
+    **{(name, how): "there is no order of categories that were not given one"
+       for name in ("category of numbers", "category of times") for how in ("min", "max")},
+    **{(name, how): "Python cannot compare the values, or not with a null"
+       for name in ("bytes", "list", "dict") for how in ("min", "max")},
+    **{(name, "nunique"): "Python cannot hash the values" for name in ("list", "dict", "pyarrow's list<item: int64>")},
+    **{("pyarrow's list<item: int64>", how): "there is no function for lists" for how in ("min", "max")},
+    ("sparse", "count"): "it asks a SparseArray for a method that there is not",
+}  # fmt: skip
+
+
+NUMBERS = [name for name, values in VALUES.items() if pd.api.types.is_any_real_numeric_dtype(pd.Series(values).dtype) and name != "sparse"]
+FAILURES = (TypeError, AttributeError, NotImplementedError)
+
+
+def halves(values):
+    """Each of four days has one of the values in the morning, and another one in the evening."""
+    frame = pd.DataFrame({"v": values})
+    when = pd.Series([*DAYS, *DAYS + pd.Timedelta("12h")], name="when")
+    return pd.concat([when, pd.concat([frame, frame[::-1]], ignore_index=True)], axis=1)
+
+
+def resampled(tables, name, frame, rule, how, **options):
+    tables.put(name, frame, "replace")
+    tables.resample(name, f"{name} resampled", rule, "when", how, mode="replace", **options)
+    return tables.get(f"{name} resampled")
+
+
+@pytest.mark.parametrize(("name", "how"), [*itertools.product(VALUES, [*KEEPING, "count", "nunique"]), *((name, "mean") for name in NUMBERS)])
+def test_resampled_type(tables, name, how):
+    """By time each function gives what pandas gives, and those of KEEPING in the type that pandas had."""
+    frame = halves(VALUES[name])
+    got = resampled(tables, name, frame, "D", how)
+    if (name, how) in CANNOT:
+        with pytest.raises(FAILURES):
+            getattr(frame.resample("D", on="when"), how)()
+        assert got.when.tolist() == DAYS.tolist() and got.v.notna().any(), CANNOT[name, how]
+        return
+    want = getattr(frame.resample("D", on="when"), how)().reset_index()
+    if want.v.dtype == object:
+        want.v = want.v.where(want.v.notna(), None)
+    pd.testing.assert_frame_equal(got, want, check_dtype=how in KEEPING)
+
+
+def test_resampled_index(tables):
+    """An index of times is the result's, as pandas has it, and names of columns are what they were."""
+    times = pd.date_range("2024-03-30 00:00:00.000000001", periods=8, freq="9h", name="when", tz="Europe/Oslo")
+    frame = pd.DataFrame({"v": pd.array([1, None] * 4, "Int64"), "c": pd.Categorical(list("abcaabca"), list("cba"), ordered=True)}, times)
+    for rule in ("D", "6h", "1h30min", "W", "MS"):
+        for how in KEEPING:
+            got, by = resampled(tables, "indexed", frame, rule, how), frame.resample(rule)
+            pd.testing.assert_frame_equal(got, getattr(by, how)(), check_freq=False)
+    got = resampled(tables, "indexed", frame, "D", ["min", "max", "count"])
+    want = frame.resample("D").agg(["min", "max", "count"])
+    want.columns = [f"{column}_{how}" for column, how in want.columns]
+    pd.testing.assert_frame_equal(got, want, check_freq=False, check_dtype=False)
+    assert got.dtypes.astype(str).tolist() == ["Int64", "Int64", "int64", "category", "category", "int64"]
+    assert got.c_min.cat.categories.tolist() == list("cba") and got.c_min.cat.ordered
+    got = resampled(tables, "indexed", frame[["v"]], "D", "ohlc")
+    assert list(got) == ["v_open", "v_high", "v_low", "v_close"] and set(got.dtypes.astype(str)) == {"Int64"}
+    assert list(resampled(tables, "indexed", frame[["v"]], "D", ["size"])) == ["size"]
+    pd.testing.assert_series_equal(resampled(tables, "a series", frame.v, "D", "max"), frame.v.resample("D").max(), check_freq=False)
+
+
+def test_resampled_nanoseconds(tables):
+    """Bins of nanoseconds, of times with a zone."""
+    times = pd.DatetimeIndex([5, 7, 12, 29], tz="UTC", name="when").tz_convert("Asia/Tokyo")
+    frame = pd.DataFrame({"v": range(4), "at": times}, times)
+    pd.testing.assert_frame_equal(resampled(tables, "nanoseconds", frame, "10ns", "last"), frame.resample("10ns").last(), check_freq=False)
+    with pytest.raises(partd_go.Error, match="order"):
+        resampled(tables, "floats", pd.DataFrame({"v": pd.Categorical([2.0], [2.0, 1.0], ordered=True)}, times[:1]), "D", "max")
 
 
 def test_long_categories(tables):

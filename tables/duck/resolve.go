@@ -169,6 +169,7 @@ func (q *query) plan(ctx context.Context, t *bound, schemas bool) error {
 	if t.manifest, err = table.Manifest(ctx); err != nil {
 		return err
 	}
+	copied := q.o.Nanoseconds && withoutZones(t.manifest)
 	if t.columns, err = columnsOf(t.manifest); err != nil {
 		return fmt.Errorf("table %v: %w", t, err)
 	}
@@ -176,7 +177,7 @@ func (q *query) plan(ctx context.Context, t *bound, schemas bool) error {
 		return nil
 	}
 	switch m := t.manifest; {
-	case m.Scanned:
+	case m.Scanned || copied:
 		t.rows, err = q.e.scratch.write(ctx, m, "")
 	default:
 		for _, f := range m.Files {

@@ -105,3 +105,19 @@ func sqlType(t, kept arrow.DataType) string {
 	}
 	return "BLOB"
 }
+
+// withoutZones takes the zones from a manifest's columns of times in nanoseconds, of
+// which DuckDB has none with one. It reports whether there are any.
+func withoutZones(m *tables.Manifest) bool {
+	kept, got := m.Kept.Fields(), m.Schema.Fields()
+	any := false
+	for i := range kept {
+		if t, ok := got[i].Type.(*arrow.TimestampType); ok && t.Unit == arrow.Nanosecond && t.TimeZone != "" {
+			any = true
+			got[i].Type = &arrow.TimestampType{Unit: arrow.Nanosecond}
+			kept[i].Type = got[i].Type
+		}
+	}
+	m.Kept, m.Schema = arrow.NewSchema(kept, nil), arrow.NewSchema(got, nil)
+	return any
+}

@@ -250,10 +250,6 @@ func newBins(r *rule, t arrow.DataType) (*bins, arrow.DataType, error) {
 	for r.nanos%int64(label.Unit.Multiplier()) != 0 { // a rule finer than the times needs finer labels
 		label.Unit++
 	}
-	// Times that have a zone are read as microseconds.
-	if label.TimeZone != "" && r.nanos%1000 != 0 {
-		return nil, nil, fmt.Errorf("it has type %s, and rule %q needs nanoseconds, which times with a zone have not in SQL", t, r.text)
-	}
 	if b.label = int64(time.Second / label.Unit.Multiplier()); b.label > b.second {
 		b.second = b.label
 	}

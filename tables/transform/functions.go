@@ -21,6 +21,9 @@ type function struct {
 	numeric bool           // takes nothing but numbers
 }
 
+// keeps reports whether the function's results have the column's type.
+func (f function) keeps() bool { return f.gives == nil && f.empty == "" }
+
 var (
 	float   = arrow.PrimitiveTypes.Float64
 	integer = arrow.PrimitiveTypes.Int64
@@ -133,7 +136,11 @@ func newAggregate(column arrow.Field, x, name string) (aggregate, error) {
 		sql = fmt.Sprintf("coalesce(%s, %s)", sql, f.empty)
 	}
 	sql = strings.NewReplacer("{x}", x, "{n}", n, "{f}", x+"::DOUBLE", "{k}", "k").Replace(sql)
-	return aggregate{field: arrow.Field{Name: column.Name, Type: cmp.Or(f.gives, gives), Nullable: true}, sql: sql, empty: f.empty}, nil
+	made := aggregate{field: arrow.Field{Name: column.Name, Type: cmp.Or(f.gives, gives), Nullable: true}, sql: sql, empty: f.empty}
+	if f.keeps() {
+		made.field.Metadata = extensionOf(column.Metadata)
+	}
+	return made, nil
 }
 
 // ordered reports whether rows must be told in the order of their times.

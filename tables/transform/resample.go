@@ -24,7 +24,7 @@ func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (Result,
 }
 
 func resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (Result, error) {
-	source, err := schemaOf(ctx, s, o.Source)
+	asPut, err := schemaOf(ctx, s, o.Source)
 	if err != nil {
 		return Result{}, err
 	}
@@ -40,16 +40,14 @@ func resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (Result,
 		n, err := put(ctx, s, r, o.Target, o.Mode, nil)
 		return Result{TargetRows: n}, err
 	}
-	q, err := newResampling(source, o)
+	q, err := newResampling(asPut, o)
 	if err != nil {
 		return Result{}, err
 	}
 	if r, err := q.inOrder(ctx, s, o.Source); err != nil {
 		return Result{}, err
 	} else if r != nil {
-		defer r.Release()
-		n, err := put(ctx, s, r, o.Target, o.Mode, nil)
-		return Result{SourceRows: q.rows, TargetRows: n}, err
+		return q.put(ctx, s, r, o)
 	}
 	for range mostAttempts {
 		r, err := q.query(ctx, s, o.Source)
@@ -57,9 +55,7 @@ func resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (Result,
 			return Result{}, err
 		}
 		if r != nil {
-			defer r.Release()
-			n, err := put(ctx, s, r, o.Target, o.Mode, nil)
-			return Result{SourceRows: q.rows, TargetRows: n}, err
+			return q.put(ctx, s, r, o)
 		}
 	}
 	return Result{}, fmt.Errorf("%w: rows with times before all others are put again and again", tables.ErrConflict)
@@ -74,7 +70,9 @@ type resampling struct {
 	time    string
 	columns []arrow.Field
 	all     []aggregate
-	schema  *arrow.Schema // of the result
+	schema  *arrow.Schema // of the result, but for the dictionaries
+	asPut   *arrow.Schema // of the result's dictionaries
+	nanos   bool          // a column's times have nanoseconds and a zone
 
 	bins        *bins
 	known       bool  // whether there is any time, of which these are
@@ -82,7 +80,19 @@ type resampling struct {
 	rows        int64 // of the source
 }
 
-func newResampling(source *arrow.Schema, o *ResampleOptions) (*resampling, error) {
+// put puts the result, with dictionaries for the columns that the source has as such.
+func (q *resampling) put(ctx context.Context, s *tables.Store, r array.RecordReader, o *ResampleOptions) (Result, error) {
+	r, err := tables.AsDictionaries(r, q.asPut)
+	if err != nil {
+		return Result{}, err
+	}
+	defer r.Release()
+	n, err := put(ctx, s, r, o.Target, o.Mode, nil)
+	return Result{SourceRows: q.rows, TargetRows: n}, err
+}
+
+func newResampling(asPut *arrow.Schema, o *ResampleOptions) (*resampling, error) {
+	source := arrowtypes.Plain(asPut)
 	rule, err := parseRule(o.Rule)
 	if err != nil {
 		return nil, err
@@ -109,12 +119,17 @@ func newResampling(source *arrow.Schema, o *ResampleOptions) (*resampling, error
 		if err != nil {
 			return nil, err
 		}
-		if err := exact(f); err != nil {
+		if err := exact(f); err != nil && !zonedNanos(f) {
 			return nil, err
 		}
+		q.nanos = q.nanos || zonedNanos(f)
 		q.columns = append(q.columns, f)
 	}
+	q.nanos = q.nanos || zonedNanos(at)
 	if q.all, err = aggregates(q.columns, o.Functions); err != nil {
+		return nil, err
+	}
+	if q.asPut, err = q.dictionaries(asPut); err != nil {
 		return nil, err
 	}
 	fields := []arrow.Field{{Name: at.Name, Type: label, Nullable: true}}
@@ -125,6 +140,8 @@ func newResampling(source *arrow.Schema, o *ResampleOptions) (*resampling, error
 		fields = append(fields, a.field)
 	}
 	q.schema = arrow.NewSchema(fields, nil)
+	notes := q.noted(source)
+	q.schema = arrow.NewSchema(fields, &notes)
 	return q, nil
 }
 
@@ -141,7 +158,7 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 	if err := q.bins.start(q.first, q.last); err != nil {
 		return nil, err
 	}
-	rows, err := s.Query(ctx, q.sql(from.Name), &tables.QueryOptions{Bucket: from.Bucket})
+	rows, err := s.Query(ctx, q.sql(from.Name), &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: q.nanos})
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +196,7 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName) error {
 	at := quote(q.time) // the engine knows the ends of a column, not those of a function of it
 	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epoch("min("+at+")"), q.epoch("max("+at+")"), at, quote(from.Name))
-	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket})
+	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: zonedNanos(arrow.Field{Type: q.schema.Field(0).Type})})
 	if err != nil {
 		return err
 	}

@@ -176,7 +176,7 @@ func TestResampleErrors(t *testing.T) {
 	s := newStore(t)
 	put(t, s, "in", tables.Replace, rows(t, `[{"t":"2026-01-01 00:00:00","s":"a","x":1,"x_min":2},{"t":"9999-01-01 00:00:00","s":"a","x":1,"x_min":2}]`,
 		stamps(arrow.Microsecond, ""), arrow.Field{Name: "s", Type: arrow.BinaryTypes.String}, arrow.Field{Name: "x", Type: integer}, arrow.Field{Name: "x_min", Type: integer}))
-	put(t, s, "nanos", tables.Replace, rows(t, `[{"t":"2026-01-01 00:00:00Z","u":"2026-01-01 00:00:00Z"}]`, stamps(arrow.Nanosecond, "UTC"), arrow.Field{Name: "u", Type: stamps(arrow.Nanosecond, "UTC").Type}))
+	put(t, s, "nanos", tables.Replace, rows(t, `[{"t":"2026-01-01 00:00:00Z","u":["2026-01-01 00:00:00Z"]}]`, stamps(arrow.Nanosecond, "UTC"), arrow.Field{Name: "u", Type: arrow.ListOf(stamps(arrow.Nanosecond, "UTC").Type)}))
 	for _, c := range []struct {
 		source, rule, time, functions, want string
 		column                              string
@@ -188,7 +188,6 @@ func TestResampleErrors(t *testing.T) {
 		{"in", "D", "t", "", "there is no function", ""},
 		{"in", "s", "t", "size", "more than 1073741824 bins", ""},
 		{"in", "", "t", "size", "no offset", ""},
-		{"nanos", "10ns", "t", "size", "needs nanoseconds", "t"},
 		{"nanos", "10s", "t", "max", "would be rounded", "u"},
 	} {
 		var functions []string
@@ -213,6 +212,52 @@ func TestResampleErrors(t *testing.T) {
 	}
 	if _, err := s.Bucket("").Table(t.Context(), "out"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("what failed made a table:", err)
+	}
+}
+
+// TestZonedNanoseconds compares times in nanoseconds with a zone, which SQL has not,
+// with the same ones without, in files, in a tail and in both.
+func TestZonedNanoseconds(t *testing.T) {
+	s := newStore(t)
+	const some, more = `[{"t":"2026-01-03 05:06:07.123456789","u":"1970-01-01 00:00:00.000000001"},{"t":"2026-01-03 05:06:07.123456791","u":"1970-01-01 00:00:00.000000003"}]`,
+		`[{"t":"2026-01-03 05:06:07.123457788","u":"1970-01-01 00:00:00.000000002"},{"t":null,"u":null}]`
+	zoned := strings.NewReplacer(`","`, `Z","`, `"}`, `Z"}`)
+	for _, fold := range []bool{false, true} {
+		for _, rule := range []string{"ns", "4ns", "us", "1us500ns", "D", "W"} {
+			var got [2]string
+			for i, zone := range []string{"", "UTC"} {
+				some, more := some, more
+				if zone != "" {
+					some, more = zoned.Replace(some), zoned.Replace(more)
+				}
+				in := []arrow.Field{stamps(arrow.Nanosecond, zone), {Name: "u", Type: stamps(arrow.Nanosecond, zone).Type}}
+				put(t, s, "in", tables.Replace, rows(t, some, in...))
+				if fold {
+					if _, err := s.Fold(t.Context(), nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				put(t, s, "in", tables.Append, rows(t, more, in...))
+				json, _ := resampled(t, s, transform.ResampleOptions{Rule: rule, Functions: []string{"first", "last", "min", "max", "count", "nunique"}})
+				got[i] = strings.ReplaceAll(json, "Z", "")
+			}
+			if got[0] != got[1] {
+				t.Errorf("%s: with a zone\n%s, without\n%s", rule, got[1], got[0])
+			}
+		}
+	}
+}
+
+// TestNotes: what others noted as pandas does is no reason to fail.
+func TestNotes(t *testing.T) {
+	s := newStore(t)
+	for _, note := range []string{"", "x", "null", "[]", "{}", `{"columns":3,"index_columns":{}}`, `{"columns":[3,{"field_name":4},{}],"index_columns":[{}]}`, `{"dtypes":[],"arrow":{}}`} {
+		in := rows(t, `[{"t":"2026-01-03 05:06:07","x":1}]`, stamps(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: integer})
+		m := arrow.MetadataFrom(map[string]string{"pandas": note, "partd_go.pandas": note})
+		put(t, s, "in", tables.Replace, array.NewRecordBatch(arrow.NewSchema(in.Schema().Fields(), &m), in.Columns(), 1))
+		if got, _ := resampled(t, s, transform.ResampleOptions{Rule: "D", Functions: []string{"max"}}); !strings.Contains(got, `"x":1`) {
+			t.Errorf("%s: %s", note, got)
+		}
 	}
 }
 

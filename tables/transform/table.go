@@ -46,7 +46,7 @@ func schemaOf(ctx context.Context, s *tables.Store, t TableName) (*arrow.Schema,
 	if err != nil {
 		return nil, err
 	}
-	return table.Schema(ctx)
+	return table.SchemaAsPut(ctx)
 }
 
 // field returns a column, or the error that says what columns there are.
@@ -61,12 +61,17 @@ func field(s *arrow.Schema, name string) (arrow.Field, error) {
 	return arrow.Field{}, &tables.SchemaError{Column: name, Err: fmt.Errorf("the table has no such column, only %q", names)}
 }
 
-// exact says which column's values SQL would round: DuckDB has no nanoseconds in a
-// time zone.
+// zonedNanos reports whether a column has times that SQL would round: DuckDB has no
+// nanoseconds in a time zone.
+func zonedNanos(f arrow.Field) bool {
+	t, ok := f.Type.(*arrow.TimestampType)
+	return ok && t.Unit == arrow.Nanosecond && t.TimeZone != ""
+}
+
+// exact says which column's values SQL would round.
 func exact(fields ...arrow.Field) error {
 	for _, f := range fields {
-		t, ok := f.Type.(*arrow.TimestampType)
-		rounds := ok && t.Unit == arrow.Nanosecond && t.TimeZone != ""
+		rounds := zonedNanos(f)
 		if nested, ok := f.Type.(arrow.NestedType); ok {
 			rounds = exact(nested.Fields()...) != nil
 		}

@@ -167,6 +167,30 @@ func AsPut(kept, put *arrow.Schema) *arrow.Schema {
 // of its values.
 const DictionaryKey = "partd.dictionary"
 
+// Dictionary returns the values that are noted for a column, nil if there are none.
+// The caller releases them.
+func Dictionary(f arrow.Field) (arrow.Array, error) {
+	text, noted := f.Metadata.GetValue(DictionaryKey)
+	if _, ok := f.Type.(*arrow.DictionaryType); !ok || !noted {
+		return nil, nil
+	}
+	raw, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, err
+	}
+	r, err := ipc.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	if !r.Next() {
+		return nil, r.Err()
+	}
+	values := r.RecordBatch().Column(0)
+	values.Retain()
+	return values, nil
+}
+
 // Plain returns a schema without dictionaries and run-end encoding.
 func Plain(s *arrow.Schema) *arrow.Schema {
 	fields := slices.Clone(s.Fields())

@@ -163,7 +163,7 @@ file take the place of the table's, and its other columns stay.`,
 func newPullGet(a *app) *cobra.Command {
 	c := new(pullConfig)
 	var from, to, format, file *string
-	var force *bool
+	var force, stats *bool
 	cmd := c.command(&cobra.Command{
 		Use:     "get [flags] [--] NAME",
 		Short:   "Write the rows of a table, and fetch what is missing before",
@@ -189,9 +189,13 @@ func newPullGet(a *app) *cobra.Command {
 			return err
 		}
 		defer r.Release()
-		return a.writeResult(r, as, *file, *force)
+		if err := a.writeResult(r, as, *file, *force); err != nil || !*stats {
+			return err
+		}
+		return encoder(a.err).Encode(n.Stats())
 	})
 	fs := cmd.Flags()
+	stats = fs.Bool("stats", false, "write what was asked of other nodes and of the registry to the standard error, as JSON")
 	from = fs.String("from", "", "only rows from this `TIME` on")
 	to = fs.String("to", "", "only rows before this `TIME`")
 	format = fs.String("format", "", "`FORMAT` to write: table, csv, jsonl, parquet or arrow")

@@ -1,0 +1,154 @@
+package transform
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+)
+
+// What a client noted beside the columns: pandas itself, and what partd_go adds to it
+// where that says too little.
+const (
+	pandasKey = "pandas"
+	moreKey   = "partd_go.pandas"
+)
+
+// extensionOf is what names a column's extension type where this process does not
+// know it.
+func extensionOf(m arrow.Metadata) arrow.Metadata {
+	kept := m.ToMap()
+	for key := range kept {
+		if !strings.HasPrefix(key, "ARROW:extension:") {
+			delete(kept, key)
+		}
+	}
+	return arrow.MetadataFrom(kept)
+}
+
+// dictionaries are the columns of the result that the source has as dictionaries. The
+// least and the greatest value of one whose order means something are by that order.
+func (q *resampling) dictionaries(source *arrow.Schema) (*arrow.Schema, error) {
+	var out []arrow.Field
+	for i, a := range q.all {
+		if a.function == "size" || !functions[a.function].keeps() {
+			continue
+		}
+		f, err := field(source, q.columns[a.column].Name)
+		of, ok := f.Type.(*arrow.DictionaryType)
+		if err != nil || !ok {
+			continue
+		}
+		out = append(out, arrow.Field{Name: a.field.Name, Type: of, Nullable: true, Metadata: f.Metadata})
+		by := map[string]string{"min": "arg_min", "max": "arg_max"}[a.function]
+		if !of.Ordered || by == "" {
+			continue
+		}
+		values, err := arrowtypes.Dictionary(f)
+		if err != nil {
+			return nil, err
+		}
+		number := arrow.IsInteger(of.ValueType.ID())
+		if text, ok := of.ValueType.(arrow.BinaryDataType); values == nil || !number && (!ok || !text.IsUtf8()) {
+			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("its categories have an order that %s does not know: take first, last or count", a.function)}
+		}
+		var order []string
+		for j := range values.Len() {
+			literal := values.ValueStr(j)
+			if !number {
+				literal = "'" + strings.ReplaceAll(literal, "'", "''") + "'"
+			}
+			order = append(order, literal)
+		}
+		values.Release()
+		q.all[i].sql = fmt.Sprintf("%s(c%d, list_position([%s], c%[2]d))", by, a.column, strings.Join(order, ", "))
+	}
+	return arrow.NewSchema(out, nil), nil
+}
+
+// noted is what the source's schema has of pandas, for those columns of the result
+// that have the type of the source's.
+func (q *resampling) noted(source *arrow.Schema) arrow.Metadata {
+	carried := map[string][]string{} // names in the result by those in the source
+	if at, err := field(source, q.time); err == nil && arrow.TypeEqual(at.Type, q.schema.Field(0).Type) {
+		carried[q.time] = []string{q.time}
+	}
+	renamed := false
+	for _, a := range q.all {
+		if a.function != "size" && functions[a.function].keeps() {
+			name := q.columns[a.column].Name
+			carried[name] = append(carried[name], a.field.Name)
+		}
+		renamed = renamed || a.function == "size" || a.field.Name != q.columns[a.column].Name
+	}
+	all, m, index := map[string]string{}, source.Metadata(), false
+	notes := func(key string, change func(map[string]any)) {
+		text, _ := m.GetValue(key)
+		var of map[string]any
+		if json.Unmarshal([]byte(text), &of) != nil || of == nil { // others may write what they want there
+			return
+		}
+		change(of)
+		if b, err := json.Marshal(of); err == nil {
+			all[key] = string(b)
+		}
+	}
+	notes(pandasKey, func(of map[string]any) {
+		was, _ := of["index_columns"].([]any)
+		if index = carried[q.time] != nil && len(was) == 1 && was[0] == q.time; !index {
+			of["index_columns"] = []any{}
+		}
+		if renamed { // the names are texts, whatever they were
+			of["column_indexes"] = []any{}
+		}
+		columns, made := of["columns"].([]any)
+		kept := []any{}
+		for _, c := range columns {
+			c, _ := c.(map[string]any)
+			name, _ := c["field_name"].(string)
+			for _, to := range carried[name] {
+				one := map[string]any{}
+				for key, v := range c {
+					one[key] = v
+				}
+				if to != name {
+					one["name"], one["field_name"] = to, to
+				}
+				kept = append(kept, one)
+			}
+		}
+		if made {
+			of["columns"] = kept
+		}
+	})
+	notes(moreKey, func(of map[string]any) {
+		delete(of, "freq") // of the source's rows
+		if !index {
+			delete(of, "index")
+		}
+		if !index || renamed {
+			delete(of, "series")
+		}
+		types, _ := of["dtypes"].(map[string]any)
+		names, _ := of["arrow"].([]any)
+		kept, arrows := map[string]any{}, []string{}
+		for from, to := range carried {
+			for _, name := range to {
+				if t, ok := types[from]; ok {
+					kept[name] = t
+				}
+				if slices.Contains(names, any(from)) {
+					arrows = append(arrows, name)
+				}
+			}
+		}
+		slices.Sort(arrows)
+		of["dtypes"], of["arrow"] = kept, arrows
+	})
+	return arrow.MetadataFrom(all)
+}
