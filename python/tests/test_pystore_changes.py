@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -50,6 +52,45 @@ def test_interrupted(collection, monkeypatch):
         txn.append("x", rows(3))
     equal(collection.item("x").to_pandas(), rows(1, 2), check_freq=False)
     assert collection.list_items() == {"x"} and not collection.list_snapshots()
+
+
+KILLED = """
+import os, signal, sys
+import pandas as pd, partd_go.pystore as pystore, partd_go.pystore.undo
+pystore.set_path(sys.argv[1])
+collection = pystore.store("s").collection("c")
+def killed(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(collection, sys.argv[2], killed)
+if sys.argv[2] == "end":
+    pystore.undo.end = killed
+with pystore.transaction(collection) as txn:
+    txn.delete("x")
+    txn.write("made", pd.DataFrame({"a": [1]}))
+    txn.append("y", pd.DataFrame({"a": [3]}, pd.DatetimeIndex(["2024-02-01"])))
+"""
+
+
+@pytest.mark.parametrize("at", ["_delete", "_append", "end"])
+@pytest.mark.parametrize("changed", [False, True])
+def test_killed_in_a_transaction(store, collection, at, changed):
+    """The next to change the collection, or to open it, takes the part back that was made; others' items stay."""
+    collection.write("x", rows(1, 2))
+    collection.write("y", rows(1, 2))
+    died = subprocess.run([sys.executable, "-c", KILLED, str(store.datastore.parent), at])
+    assert died.returncode == -signal.SIGKILL and collection.list_snapshots()
+    collection._put("beside", rows(7), "error")  # by somebody who knows nothing of transactions
+    if changed:
+        collection.write("other", rows(5))
+    else:
+        collection = store.collection("c")
+    assert collection.list_items() == {"x", "y", "beside"} | ({"other"} if changed else set())
+    for item in "xy":
+        equal(collection.item(item).to_pandas(), rows(1, 2), check_freq=False)
+    assert not collection.list_snapshots()
+    with pystore.transaction(collection) as txn:
+        txn.append("x", rows(3, start="2024-03-01"))
+    assert len(store.collection("c").item("x").to_pandas()) == 3
 
 
 def test_error_after_commit(collection):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from ..errors import SchemaMismatch
 from ..tables import Exists, NotFound, Tables, Violation
 from ..tables.filters import Filters
 from ..tables.frames import index_of
-from . import utils
+from . import undo, utils
 from .exceptions import DataIntegrityError, ItemExistsError, ItemNotFoundError, SchemaError, StorageError, ValidationError
 from .frames import encoded, fitted, prepared
 from .item import Item
@@ -88,9 +89,23 @@ class Collection:
             raise ItemNotFoundError(f"Item '{item}' does not exist") from error
         return True
 
-    def _changing(self) -> CollectionLock:
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
         """Changes of a collection come one after the other, those of a transaction together."""
-        return CollectionLock(self, "pystore.changes", _WAIT)
+        with CollectionLock(self, "pystore.changes", _WAIT):
+            undo.undo(self)
+            yield
+
+    def _settle(self) -> Collection:
+        """Takes back what somebody who was killed in a transaction has left."""
+        if undo.begun(self):
+            lock = CollectionLock(self, "pystore.changes")
+            if lock.acquire(0.5):  # else it goes on
+                try:
+                    undo.undo(self)
+                finally:
+                    lock.release()
+        return self
 
     def write(
         self, item: str, data: Any, metadata: Mapping[str, Any] | None = None, npartitions: int | None = None,
@@ -256,7 +271,8 @@ class Collection:
         return True
 
     def delete_snapshots(self) -> bool:
-        self._tables.action("partd.delete-snapshots", bucket=self.collection, all=True)
+        with self._changing():  # a transaction under way needs its own
+            self._tables.action("partd.delete-snapshots", bucket=self.collection, all=True)
         return True
 
     def set_validator(self, validator: DataValidator | None) -> None:

@@ -28,7 +28,7 @@ class store:
         """A collection, which is made where there is none; with overwrite, anew."""
         if overwrite or collection not in self.list_collections():
             return self._create_collection(collection, overwrite)
-        return Collection(collection, self.datastore)
+        return Collection(collection, self.datastore)._settle()
 
     def _create_collection(self, collection: str, overwrite: bool = False) -> Collection:
         if collection in self.list_collections():

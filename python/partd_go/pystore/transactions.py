@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from . import undo
 from .collection import Collection
 from .exceptions import TransactionError
 from .frames import prepared
@@ -38,31 +39,23 @@ class Transaction:
         self._add("_delete", item)
 
     def commit(self) -> None:
-        """Makes the changes; where one fails, the items are as a snapshot has kept them."""
+        """Makes the changes; where one fails, or this process is killed, the items are as a snapshot has kept them."""
         if self._ended:
             raise TransactionError(f"Transaction already {self._ended}")
-        collection, tables = self.collection, self.collection._tables
-        name = f"pystore.{uuid.uuid4().hex}"
+        collection, name = self.collection, f"pystore.{uuid.uuid4().hex}"
         with collection._changing():
-            before = collection.list_items()
-            tables.action("partd.snapshot", bucket=collection.collection, name=name)
-            done: list[str] = []
+            undo.begin(collection, name, (item for _, item, _, _ in self.operations))
             try:
                 for kind, item, data, kwargs in self.operations:
-                    done.append(item)
                     getattr(collection, kind)(item, *data, **kwargs)
                 self._ended = "committed"
             except BaseException as error:  # also Ctrl-C
                 self._ended = "rolled back"
-                if restored := sorted(before & set(done)):
-                    tables.action("partd.restore", bucket=collection.collection, name=name, tables=restored)
-                if made := sorted(collection.list_items() & (set(done) - before)):
-                    tables.delete(*made, bucket=collection.collection)
+                undo.undo(collection)
                 if not isinstance(error, Exception):
                     raise
                 raise TransactionError(f"Transaction failed: {error}") from error
-            finally:
-                tables.action("partd.delete-snapshots", bucket=collection.collection, name=name)
+            undo.end(collection, name)
 
     def rollback(self) -> None:
         """Forgets the changes, of which none was made."""

@@ -1,0 +1,52 @@
+"""Taking back a transaction of which a part was made.
+
+Until it has ended, the collection's metadata tells of it: who was killed meanwhile does not
+take it back, and the next to change the collection, or to open it, does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..tables import NotFound
+
+if TYPE_CHECKING:
+    from .collection import Collection
+
+_KEY = "pystore.transaction"
+
+
+def begin(collection: Collection, snapshot: str, items: Iterable[str]) -> None:
+    """Notes what a transaction is about to change, and takes the snapshot of how it was."""
+    of, tables = collection.collection, collection._tables
+    tables.action("partd.change-metadata", bucket=of, set={_KEY: {"snapshot": snapshot, "items": sorted(set(items))}})
+    tables.action("partd.snapshot", bucket=of, name=snapshot)
+
+
+def end(collection: Collection, snapshot: str) -> None:
+    """Forgets it. Once its snapshot has gone, nothing is taken back."""
+    of, tables = collection.collection, collection._tables
+    tables.action("partd.delete-snapshots", bucket=of, name=snapshot)
+    tables.action("partd.change-metadata", bucket=of, remove=[_KEY])
+
+
+def begun(collection: Collection) -> bool:
+    """Reports whether a transaction has not ended."""
+    return _KEY in (collection._tables.action("partd.bucket-metadata", bucket=collection.collection)[0] or {})
+
+
+def undo(collection: Collection) -> None:
+    """Makes the items of a transaction that has not ended what they were. The caller has the lock of changes."""
+    of, tables = collection.collection, collection._tables
+    noted = (tables.action("partd.bucket-metadata", bucket=of)[0] or {}).get(_KEY)
+    if noted is None:
+        return
+    snapshot, items = noted["snapshot"], set(noted["items"])
+    if snapshot in collection.list_snapshots():
+        before = set(tables.list(of, snapshot=snapshot))
+        if restored := sorted(before & items):
+            tables.action("partd.restore", bucket=of, name=snapshot, tables=restored)
+        if made := sorted((collection.list_items() & items) - before):
+            tables.delete(*made, bucket=of)
+    end(collection, snapshot)
