@@ -118,7 +118,7 @@ func TestCopyOutcomes(t *testing.T) {
 func TestCopyMemory(t *testing.T) {
 	size, memory := 96<<20, 32<<20
 	if race.On {
-		size, memory = size/3, memory/3
+		size, memory = size/2, memory/2
 	}
 	dir := t.TempDir()
 	from, to := "zlib+log:"+dir+"/from?zlib.level=1&memory=8MiB", "zstd+file:"+dir+"/to"

@@ -300,7 +300,14 @@ func TestLongToSort(t *testing.T) {
 // Damaged and cut compressed files are errors that say where, and leave nothing.
 func TestDamagedInput(t *testing.T) {
 	dir := t.TempDir()
-	file, _ := rowsFile(t, csvgen.Options{Rows: 20_000, Keys: 10, Seed: 1})
+	file := filepath.Join(dir, "rows.csv")
+	f, err := os.Create(file)
+	if err == nil { // of several blocks each: where the only one is damaged, the header may be, too
+		err = errors.Join(csvgen.Write(f, csvgen.Options{Rows: 20_000, Keys: 10, Seed: 1}), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, ext := range []string{"gz", "zst", "bz2", "lz4"} {
 		whole := filepath.Join(dir, "whole.csv."+ext)
 		if out, err := program(t, "sort", "--by", "key", "-o", whole, file).CombinedOutput(); err != nil {
