@@ -118,3 +118,17 @@ func TestPopOfEndedSession(t *testing.T) {
 		t.Errorf("%q is left, want v", values[0])
 	}
 }
+
+// TestPopIsUse makes sure that a session which pops alone is not forgotten for room while
+// its client is connected, and with it what it has not taken.
+func TestPopIsUse(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), nil)
+	c := dial(t, url, nil)
+	_, err := c.Pop(t.Context(), "k")
+	must(t, err)
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	if x := s.sessions.table[c.ops.session]; x == nil || !x.used || x.in != nil {
+		t.Errorf("a session in use counts as one that was never used: %+v", x)
+	}
+}
