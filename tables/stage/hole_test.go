@@ -55,3 +55,20 @@ func TestDataGone(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// GC leaves alone the keys of others in the store.
+func TestForeignKeys(t *testing.T) {
+	store := partd.NewDict()
+	r := open(t, t.TempDir(), &stage.Options{Store: store})
+	for _, key := range []string{"logs/data/2024.csv", "a/info"} {
+		if err := store.Append(t.Context(), partd.Entry{Key: key, Value: []byte("v")}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.GC(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+		if got, err := store.Get(t.Context(), key); err != nil || string(got[0]) != "v" {
+			t.Errorf("%s has %q: %v", key, got, err)
+		}
+	}
+}
