@@ -91,3 +91,44 @@ func TestPopKeptTooLong(t *testing.T) {
 		}
 	})
 }
+
+// TestPopOfEndedSession comes late, over a connection that its client has given up and
+// that the server still reads: nobody would get what it took.
+func TestPopOfEndedSession(t *testing.T) {
+	ctx := t.Context()
+	store := partd.NewDict()
+	must(t, store.Append(ctx, one("k", "v")))
+	s, url := serve(t, store, nil)
+	late, c := dial(t, url, nil), dial(t, url, nil)
+	session, err := late.NewSession(ctx)
+	must(t, err)
+	token, err := late.SessionToken(ctx, session)
+	must(t, err)
+	must(t, c.CheckSession(ctx, session, token))
+	must(t, c.EndSession(ctx, session))
+	k := newCall(opPop)
+	k.session, k.seq = session, 1
+	k.u64(s.instance)
+	k.buf = appendKeys(k.buf, []string{"k"})
+	if err := late.do(ctx, k); !errors.Is(err, partd.ErrSessionExpired) {
+		t.Errorf("a pop of a session that its client has ended: %v", err)
+	}
+	values, err := store.Get(ctx, "k")
+	if must(t, err); string(values[0]) != "v" {
+		t.Errorf("%q is left, want v", values[0])
+	}
+}
+
+// TestPopIsUse makes sure that a session which pops alone is not forgotten for room while
+// its client is connected, and with it what it has not taken.
+func TestPopIsUse(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), nil)
+	c := dial(t, url, nil)
+	_, err := c.Pop(t.Context(), "k")
+	must(t, err)
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	if x := s.sessions.table[c.ops.session]; x == nil || !x.used || x.in != nil {
+		t.Errorf("a session in use counts as one that was never used: %+v", x)
+	}
+}

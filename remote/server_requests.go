@@ -35,7 +35,7 @@ func (c *conn) request(frames [][]byte) error {
 			return c.fail(r, err)
 		}
 	}
-	if r.session != 0 && !s.anySession && c.used[r.session] == nil {
+	if x := c.used[r.session]; r.session != 0 && !s.anySession && (x == nil || x.over.Load()) {
 		return c.fail(r, r.notOpen())
 	}
 	if r.op.mutates() {

@@ -290,6 +290,7 @@ func (c *conn) pop(r request, d *decoder) (fill, error) {
 	case instance != c.server.instance:
 		return nil, fmt.Errorf("pop %d: the server was started again since: %w", r.seq, partd.ErrUnknownOutcome)
 	}
+	s.sessions.use(c.used[r.session])
 	result, err := s.pops.claim(c.share, r.session, r.seq, r.flags&flagResent != 0)
 	if err != nil {
 		return nil, err

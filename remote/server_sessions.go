@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -40,6 +41,7 @@ type session struct {
 	home  *sessions
 	mine  bool // issued by the server
 	share *share
+	over  atomic.Bool // its client has ended it, perhaps over a newer connection
 
 	// Guarded by the mu of sessions.
 	conns int  // connections that have it open
@@ -225,6 +227,7 @@ func (s *sessions) end(ctx context.Context, c *conn, id uint64) error {
 	if x == nil {
 		return nil
 	}
+	x.over.Store(true)
 	s.space.pops.end(id)
 	s.forget(c, x)
 	s.mu.Lock()

@@ -83,7 +83,9 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	// More values may come than the type of the indices was made for.
 	d := &dictionary{&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}, known, map[string]int32{}}
 	for i := range known.Len() {
-		d.index[string(appendUnique(nil, known, i))] = int32(i)
+		if known.IsValid(i) { // one may have a null among them, and values twice
+			d.index[string(appendUnique(nil, known, i))] = int32(i)
+		}
 	}
 	return d, nil
 }
@@ -102,7 +104,7 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 		key = appendUnique(key[:0], a, i)
 		at, ok := d.index[string(key)]
 		if !ok {
-			at = int32(len(d.index))
+			at = int32(d.values.Len() + fresh.Len())
 			d.index[string(key)] = at
 			fresh.Append(int64(i))
 		}

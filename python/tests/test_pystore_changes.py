@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pandas as pd
 import partd_go
 import partd_go.pystore as pystore
 import partd_go.tables
+from partd_go.pystore.lock import CollectionLock
 
 pytestmark = pytest.mark.filterwarnings("ignore:::dask", "ignore:::distributed")
 equal = pd.testing.assert_frame_equal
@@ -91,6 +93,33 @@ def test_killed_in_a_transaction(store, collection, at, changed):
     with pystore.transaction(collection) as txn:
         txn.append("x", rows(3, start="2024-03-01"))
     assert len(store.collection("c").item("x").to_pandas()) == 3
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_lock_lost_in_a_transaction(collection, monkeypatch, fails):
+    """Who lost the lock, as one that slept for long has, is told, and leaves alone what others did since."""
+    for item in "xy":
+        collection.write(item, rows(1, 2))
+    append = collection._append
+
+    def lost(item, data, **kwargs):
+        monkeypatch.undo()
+        for lock in [lock for lock in gc.get_objects() if isinstance(lock, CollectionLock) and lock._lease]:
+            lock._call("partd.unlock", lease=lock._lease)  # as the server does when it is over
+        collection.write("other", rows(5))
+        with pystore.transaction(collection) as txn:
+            txn.append("other", rows(6, start="2024-03-01"))
+        if fails:
+            raise ValueError("later")
+        append(item, data, **kwargs)
+
+    monkeypatch.setattr(collection, "_append", lost)
+    with pytest.raises(pystore.exceptions.TransactionError, match="later" if fails else "lock"), pystore.transaction(collection) as txn:
+        txn.delete("x")
+        txn.append("y", rows(3, start="2024-03-01"))
+        txn.write("made", rows(1))
+    assert collection.list_items() >= {"x", "y", "other"} and "made" not in collection.list_items()
+    assert len(collection.item("x").to_pandas()) == 2 and len(collection.item("other").to_pandas()) == 2
 
 
 def test_error_after_commit(collection):

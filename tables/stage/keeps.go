@@ -198,9 +198,10 @@ func (s *storeKeep) sweep(ctx context.Context, before time.Time) error {
 		if err != nil {
 			return err
 		}
-		key, made, ours := strings.Cut(strings.TrimPrefix(k.Key, "stage/"), "/data/")
+		rest, ours := strings.CutPrefix(k.Key, "stage/")
+		key, made, isData := strings.Cut(rest, "/data/")
 		seconds, _, _ := strings.Cut(made, ".")
-		if at, err := strconv.ParseInt(seconds, 10, 64); !ours || err != nil || !time.Unix(at, 0).Before(before) {
+		if at, err := strconv.ParseInt(seconds, 10, 64); !ours || !isData || err != nil || !time.Unix(at, 0).Before(before) {
 			continue
 		}
 		if _, data, err := s.get(ctx, key); err != nil {

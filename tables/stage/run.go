@@ -34,6 +34,7 @@ type work struct {
 	once    sync.Once
 	value   any
 	expires time.Time // when what is made of value expires; zero: never
+	loaded  bool      // by make, which found what others had made meanwhile
 	err     error
 }
 
@@ -95,7 +96,7 @@ func (x *run) kept(ctx context.Context, w *work) error {
 		if err := x.load(ctx, w); err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return wrap("keep", w, err)
 		}
-		if err := x.make(ctx, w); err != nil {
+		if err := x.make(ctx, w); err != nil || w.loaded {
 			return wrap("keep", w, err)
 		}
 	}
@@ -207,11 +208,14 @@ func (x *run) make(ctx context.Context, w *work) (err error) {
 	return x.keep.put(ctx, i, t)
 }
 
-// fetch copies files that are kept elsewhere. Of those of the directory that are gone, the
-// error wraps fs.ErrNotExist.
+// fetch loads what is kept, and copies files that are kept elsewhere. Where an info is left
+// alone, of which the data or the files of the directory are gone, the error wraps
+// fs.ErrNotExist.
 func (x *run) fetch(ctx context.Context, w *work, i *Info) error {
 	if w.result != folderType {
-		return nil
+		err := x.load(ctx, w)
+		w.loaded = err == nil
+		return err
 	}
 	if x.local != nil {
 		_, err := os.Stat(x.folder(i))

@@ -45,7 +45,7 @@ func (q *resampling) dictionaries(source *arrow.Schema) (*arrow.Schema, error) {
 			continue
 		}
 		out = append(out, arrow.Field{Name: a.field.Name, Type: of, Nullable: true, Metadata: f.Metadata})
-		by := map[string]string{"min": "arg_min", "max": "arg_max"}[a.function]
+		by := map[string]string{"min": "arg_min", "low": "arg_min", "max": "arg_max", "high": "arg_max"}[a.function]
 		if !of.Ordered || by == "" {
 			continue
 		}
@@ -59,6 +59,9 @@ func (q *resampling) dictionaries(source *arrow.Schema) (*arrow.Schema, error) {
 		}
 		var order []string
 		for j := range values.Len() {
+			if values.IsNull(j) {
+				continue
+			}
 			literal := values.ValueStr(j)
 			if !number {
 				literal = "'" + strings.ReplaceAll(literal, "'", "''") + "'"
@@ -66,7 +69,10 @@ func (q *resampling) dictionaries(source *arrow.Schema) (*arrow.Schema, error) {
 			order = append(order, literal)
 		}
 		values.Release()
-		q.all[i].sql = fmt.Sprintf("%s(c%d, list_position([%s], c%[2]d))", by, a.column, strings.Join(order, ", "))
+		// Rows that came later may have others, of whose place nothing is known.
+		q.all[i].sql = fmt.Sprintf(`%[1]s(c%[2]d, CASE WHEN c%[2]d IS NOT NULL THEN coalesce(list_position([%[3]s], c%[2]d),
+error('column %[4]s: the categories have an order that the value ' || c%[2]d || ' of a later put is not in: take first, last or count')) END)`,
+			by, a.column, strings.Join(order, ", "), strings.ReplaceAll(f.Name, "'", "''"))
 	}
 	return arrow.NewSchema(out, nil), nil
 }

@@ -90,11 +90,11 @@ class Collection:
         return True
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
+    def _changing(self) -> Iterator[CollectionLock]:
         """Changes of a collection come one after the other, those of a transaction together."""
-        with CollectionLock(self, "pystore.changes", _WAIT):
+        with CollectionLock(self, "pystore.changes", _WAIT) as lock:
             undo.undo(self)
-            yield
+            yield lock
 
     def _settle(self) -> Collection:
         """Takes back what somebody who was killed in a transaction has left."""

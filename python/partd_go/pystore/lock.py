@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Error, TimedOut
+from ..tables import NotFound
 from .exceptions import TransactionError
 
 if TYPE_CHECKING:
@@ -39,6 +40,14 @@ class CollectionLock:
                 self._call("partd.lock", lease=lease)
             except Error:
                 return  # it has ended, or its server has
+
+    def held(self) -> bool:
+        """Reports whether this process has it still, which it may not where it was stopped for long, or its server was."""
+        try:
+            self._call("partd.lock", lease=self._lease)
+        except NotFound:
+            return False
+        return True
 
     def release(self) -> None:
         if self._lease:

@@ -43,15 +43,18 @@ class Transaction:
         if self._ended:
             raise TransactionError(f"Transaction already {self._ended}")
         collection, name = self.collection, f"pystore.{uuid.uuid4().hex}"
-        with collection._changing():
+        with collection._changing() as lock:
             undo.begin(collection, name, (item for _, item, _, _ in self.operations))
             try:
                 for kind, item, data, kwargs in self.operations:
+                    _must_hold(lock)
                     getattr(collection, kind)(item, *data, **kwargs)
+                _must_hold(lock)
                 self._ended = "committed"
             except BaseException as error:  # also Ctrl-C
                 self._ended = "rolled back"
-                undo.undo(collection)
+                if lock.held():  # else others take it back, and what is noted may be theirs
+                    undo.undo(collection)
                 if not isinstance(error, Exception):
                     raise
                 raise TransactionError(f"Transaction failed: {error}") from error
@@ -62,6 +65,11 @@ class Transaction:
         if self._ended:
             raise TransactionError(f"Transaction already {self._ended}")
         self._ended = "rolled back"
+
+
+def _must_hold(lock: CollectionLock) -> None:
+    if not lock.held():
+        raise TransactionError("its lock was lost, as of a process or server that was stopped: commit the changes in another one")
 
 
 class BatchTransaction(Transaction):

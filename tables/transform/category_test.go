@@ -1,0 +1,111 @@
+package transform_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/transform"
+)
+
+// categories is rows of a column of ordered categories, one a second.
+func categories(t *testing.T, start int64, values string, indices ...int32) array.RecordReader {
+	t.Helper()
+	of := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String, Ordered: true}
+	schema := arrow.NewSchema([]arrow.Field{stamps(arrow.Second, ""), {Name: "c", Type: of, Nullable: true}}, nil)
+	words, at, times := array.NewStringBuilder(memory.DefaultAllocator), array.NewInt32Builder(memory.DefaultAllocator), array.NewTimestampBuilder(memory.DefaultAllocator, &arrow.TimestampType{Unit: arrow.Second})
+	for _, w := range strings.Fields(values) {
+		switch w {
+		case "null":
+			words.AppendNull()
+		case "empty":
+			words.Append("")
+		default:
+			words.Append(w)
+		}
+	}
+	at.AppendValues(indices, nil)
+	for i := range indices {
+		times.Append(arrow.Timestamp(start + int64(i)))
+	}
+	b := array.NewRecordBatch(schema, []arrow.Array{times.NewArray(), array.NewDictionaryArray(of, at.NewArray(), words.NewArray())}, int64(len(indices)))
+	r, err := array.NewRecordReader(schema, []arrow.RecordBatch{b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestCategories resamples and reads dictionaries that have a value twice, a null, or not
+// what a later put has.
+func TestCategories(t *testing.T) {
+	for name, c := range map[string]struct {
+		first, then   string // categories
+		at, atThen    []int32
+		all, min, max string // "": refused
+	}{
+		"of a later put": {"low high", "high mid low", []int32{1, 0}, []int32{0, 1, 2, 1}, "high,low,high,mid,low,mid", "", ""},
+		"of none":        {"", "b a", nil, []int32{0, 1}, "b,a", "", ""},
+		"in its order":   {"low high", "high low", []int32{1, 0}, []int32{0, 1, 1, 0}, "high,low,high,low,low,high", "low,low,low", "high,high,high"},
+		"twice":          {"a b a", "b a", []int32{0, 1, 2, 2}, []int32{0, 1}, "a,b,a,a,b,a", "a,a,a", "b,a,b"},
+		"twice, later":   {"a b a", "c d", []int32{0, 1, 2, 1}, []int32{0, 1}, "a,b,a,b,c,d", "", ""},
+		"a null":         {"a null b", "b empty", []int32{0, 1, 2, 2}, []int32{0, 0}, "a,(null),b,b,b,b", "a,b,b", "a,b,b"},
+		"an empty text":  {"a null", "empty c", []int32{0, 1}, []int32{0, 1}, "a,(null),,c", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			b := s.Bucket("")
+			check := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := b.Put(t.Context(), "in", categories(t, 0, c.first, c.at...), tables.Replace, nil)
+			check(err)
+			_, err = b.Put(t.Context(), "in", categories(t, int64(len(c.at)), c.then, c.atThen...), tables.Append, nil)
+			check(err)
+			all := func(table string) string {
+				of, err := b.Table(t.Context(), table)
+				check(err)
+				r, err := of.Scan(t.Context(), &tables.ScanOptions{Dictionaries: true, Columns: []string{"c"}})
+				check(err)
+				defer r.Release()
+				var out []string
+				for r.Next() {
+					d := r.RecordBatch().Column(0).(*array.Dictionary)
+					for i := range d.Len() {
+						text := "(null)"
+						if d.IsValid(i) && d.Dictionary().IsValid(d.GetValueIndex(i)) {
+							text = d.Dictionary().(*array.String).Value(d.GetValueIndex(i))
+						}
+						out = append(out, text)
+					}
+				}
+				check(r.Err())
+				return strings.Join(out, ",")
+			}
+			if got := all("in"); got != c.all {
+				t.Errorf("read %q, want %q", got, c.all)
+			}
+			for function, want := range map[string]string{"min": c.min, "max": c.max} {
+				o := &transform.ResampleOptions{Source: named("in"), Target: named("out"), Rule: "2s", TimeColumn: "t", Functions: []string{function}, Mode: tables.Replace}
+				_, err := transform.Resample(t.Context(), s, o)
+				if want == "" {
+					if err == nil || !strings.Contains(err.Error(), "column c: the categories have an order") {
+						t.Errorf("%s: %v", function, err)
+					}
+					continue
+				}
+				check(err)
+				if got := all("out"); got != want {
+					t.Errorf("%s: %q, want %q", function, got, want)
+				}
+			}
+		})
+	}
+}
