@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"math"
 	"net/url"
 	"slices"
 	"strings"
@@ -21,7 +25,9 @@ import (
 )
 
 const (
-	backupFiles = "files/"   // then the hash: nodes' files and manifests as they are
+	// Then the hash: nodes' files and manifests as they are. It is no folder of a node, whose
+	// directory may be the place.
+	backupFiles = "backup-files/"
 	backupNames = "backups/" // then the name: what the backup has
 )
 
@@ -42,8 +48,20 @@ type BackupInfo struct {
 
 // backup is the object that makes files a backup. It is made last.
 type backup struct {
-	ID     string   `json:"id"`
-	Tables []record `json:"tables"`
+	ID     string  `json:"id"`
+	Tables []entry `json:"tables"`
+}
+
+// entry is a record, which is checked before another one is read: of those that say
+// nothing, a short text has very many.
+type entry struct{ record }
+
+// UnmarshalJSON reads a record.
+func (e *entry) UnmarshalJSON(b []byte) error {
+	if err := json.Unmarshal(b, &e.record); err != nil {
+		return err
+	}
+	return e.check(keyOf(e.Name))
 }
 
 // vault is a bucket for backups.
@@ -88,13 +106,27 @@ func (v vault) read(ctx context.Context, name string, most int64) (b []byte, err
 	return b, err
 }
 
-// file returns a file that is what its name says.
-func (v vault) file(ctx context.Context, hash string, size int64) ([]byte, error) {
-	b, err := v.read(ctx, backupFiles+hash, size)
-	if err == nil && (int64(len(b)) != size || hashOf(b) != hash) {
-		err = &partd.CorruptError{Path: backupFiles + hash, Offset: -1, Err: errDamaged}
-	}
-	return b, err
+// file has place write a file that is what its name says; at most its size, and a byte more.
+func (v vault) file(ctx context.Context, f dataFile, place func(write func(io.Writer) error) error) error {
+	return objstore.Retry(ctx, v.retryFor, f.Size, func(ctx context.Context) error {
+		return place(func(w io.Writer) error {
+			r, err := v.ReadRange(ctx, backupFiles+f.Hash, 0, -1)
+			if err != nil {
+				return err
+			}
+			sum := sha256.New()
+			came, err := io.Copy(io.MultiWriter(w, sum), io.LimitReader(r, min(f.Size, math.MaxInt64-1)+1))
+			if err = errors.Join(err, r.Close()); err == nil && (came != f.Size || hex.EncodeToString(sum.Sum(nil)) != f.Hash) {
+				err = &partd.CorruptError{Path: backupFiles + f.Hash, Offset: -1, Err: errDamaged}
+			}
+			return err
+		})
+	})
+}
+
+// check reads a file there.
+func (v vault) check(ctx context.Context, f dataFile) error {
+	return v.file(ctx, f, func(write func(io.Writer) error) error { return write(io.Discard) })
 }
 
 // list returns the objects whose names begin with a prefix.
@@ -144,12 +176,13 @@ func (n *Node) backup(ctx context.Context, to vault, name string, verify bool) (
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	names, err := Backups(ctx, to.Bucket)
-	if err == nil && slices.ContainsFunc(names, func(i BackupInfo) bool { return i.Name == name }) {
-		err = fmt.Errorf("there is a backup of this name: choose another one (%w)", fs.ErrExist)
+	if len(backupObject(name)) > len(backupNames)+255 {
+		return nil, fmt.Errorf("as a file the name would be %s: choose a shorter one, or one of ASCII letters", backupObject(name))
 	}
-	if err != nil {
-		return nil, err
+	if _, err := to.read(ctx, backupObject(name), 0); err == nil {
+		return nil, fmt.Errorf("there is a backup of this name: choose another one (%w)", fs.ErrExist)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err // it may be no name for an object
 	}
 	files, err := to.list(ctx, backupFiles)
 	if err != nil {
@@ -159,30 +192,58 @@ func (n *Node) backup(ctx context.Context, to vault, name string, verify bool) (
 	for _, o := range files {
 		has[strings.TrimPrefix(o.Name, backupFiles)] = o.Size
 	}
-	all, err := n.List(ctx)
+	all, err := n.names(ctx)
 	if err != nil {
 		return nil, err
 	}
 	made := backup{ID: rand.Text()}
-	for _, t := range all {
-		m, rec, _, _, err := n.newest(ctx, t.Name, time.Time{}, time.Time{})
+	for _, t := range slices.Sorted(maps.Keys(all)) {
+		m, rec, _, _, err := n.newest(ctx, t, time.Time{}, time.Time{})
+		if err == nil && rec.Version < all[t] {
+			err = fmt.Errorf("version %d is the newest, and those who have it do not answer: %w", all[t], ErrSyncFailed)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("table %q: %w", t.Name, err)
+			return nil, fmt.Errorf("table %q: %w", t, err)
 		}
 		c := Copied{Name: rec.Name, Version: rec.Version, Rows: rec.Rows}
 		n.disk.pin(rec.Manifest, 1)
 		err = n.send(ctx, to, has, rec, m, verify, &c)
 		n.disk.pin(rec.Manifest, -1)
 		if err != nil {
-			return nil, fmt.Errorf("table %q: %w", t.Name, err)
+			return nil, fmt.Errorf("table %q: %w", t, err)
 		}
-		made.Tables, done = append(made.Tables, rec), append(done, c)
+		made.Tables, done = append(made.Tables, entry{rec}), append(done, c)
 	}
 	b, err := json.Marshal(made)
+	if err == nil && len(b) > maxManifest {
+		err = fmt.Errorf("%d tables are too many for a backup: %w", len(done), partd.ErrTooLarge)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return done, to.create(ctx, backupObject(name), b)
+}
+
+// names returns the newest versions of all tables. One whose record the registry lost is
+// in no list before its nodes tell it again; without it, a backup would look whole.
+func (n *Node) names(ctx context.Context) (map[string]int64, error) {
+	if err := n.reg.sync(ctx, n.opts.SyncTimeout); err != nil {
+		return nil, &SyncError{[]HolderError{{"", err}}}
+	}
+	all, keys := map[string]int64{}, map[string]bool{}
+	for _, r := range n.reg.records() {
+		all[r.Name], keys[keyOf(r.Name)] = r.Version, true
+	}
+	err := n.disk.heads(func(key string, h head) error {
+		all[h.Name], keys[key] = max(all[h.Name], h.Version), true
+		return nil
+	})
+	for _, key := range n.reg.heldKeys() {
+		if err == nil && !keys[key] && n.reg.held(key) > 0 {
+			err = &SyncError{[]HolderError{{"", fmt.Errorf("it lost the record of the table with the key %s: start a node that has it, and wait for a lease, or let the registry forget it", key)}}}
+		}
+	}
+	return all, err
 }
 
 // send puts those files of a version into a bucket that it lacks.
@@ -190,10 +251,12 @@ func (n *Node) send(ctx context.Context, to vault, has map[string]int64, r recor
 	var mu sync.Mutex
 	all := append(slices.Clone(m.files), dataFile{Hash: r.Manifest, Size: r.Size})
 	return parallel.Each(ctx, slices.Values(all), 0, func(ctx context.Context, f dataFile) error {
+		mu.Lock()
 		size, there := has[f.Hash]
+		mu.Unlock()
 		right := there && size == f.Size
 		if right && verify {
-			_, err := to.file(ctx, f.Hash, f.Size)
+			err := to.check(ctx, f)
 			if right = err == nil; err != nil && !errors.Is(err, errDamaged) {
 				return err
 			}
@@ -215,10 +278,13 @@ func (n *Node) send(ctx context.Context, to vault, has map[string]int64, r recor
 			err = to.create(ctx, backupFiles+f.Hash, data)
 		}
 		if err == nil && verify {
-			_, err = to.file(ctx, f.Hash, f.Size)
+			err = to.check(ctx, f)
 		}
 		mu.Lock()
 		defer mu.Unlock()
+		if err == nil {
+			has[f.Hash] = f.Size
+		}
 		done.Files++
 		done.Bytes += f.Size
 		return err

@@ -147,7 +147,7 @@ func TestBackupDamaged(t *testing.T) {
 			}
 		},
 	} {
-		damage(filepath.Join(dir, "files", hash))
+		damage(filepath.Join(dir, backupFiles, hash))
 		if _, err := empty.Restore(t.Context(), b, "one"); !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), hash) {
 			t.Error(err)
 		}
@@ -208,8 +208,8 @@ func TestBackupStopped(t *testing.T) {
 		mustSave(t, a, name, 0, values)
 	}
 	b := new(objstore.Memory)
-	for range 4 { // the files and manifests of both; then the name is missing
-		done, err := a.Backup(t.Context(), fade(b, 1), "one", false)
+	for range 4 { // the files and manifests of both; then the name is missing, which is asked for first
+		done, err := a.Backup(t.Context(), fade(b, 2), "one", false)
 		if all, _ := Backups(t.Context(), b); !errors.Is(err, errFaded) || len(all) != 0 {
 			t.Errorf("%+v, %v, %v", done, all, err)
 		}

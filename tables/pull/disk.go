@@ -123,6 +123,19 @@ func (d *disk) has(hash string, size int64) bool {
 	return err == nil && info.Size() == size
 }
 
+// keep reports whether a file is here. It stays then, as a new one does: a version may be
+// made of it that no head has yet.
+func (d *disk) keep(hash string, size int64) bool {
+	info, err := os.Stat(d.path(hash))
+	if err == nil && time.Since(info.ModTime()) > orphaned/2 {
+		err = d.locked(func() error { // no sweep has looked at it, and removes it now
+			now := time.Now()
+			return os.Chtimes(d.path(hash), now, now)
+		})
+	}
+	return err == nil && info.Size() == size
+}
+
 // create writes a file that is named by what is in it.
 func (d *disk) create(write func(io.Writer) error) (hash string, size int64, err error) {
 	f, err := os.CreateTemp(filepath.Join(d.dir, "tmp"), "")
@@ -252,6 +265,9 @@ func (d *disk) pin(manifest string, by int) {
 func (d *disk) sweep(records []record) error {
 	used := map[string]bool{}
 	use := func(r record) error {
+		if used[r.Manifest] {
+			return nil
+		}
 		used[r.Manifest] = true
 		b, err := d.read(r.Manifest, r.Size)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -113,6 +113,8 @@ func (n *Node) askHeads(ctx context.Context, key string, of []peer) (heads map[p
 }
 
 func (n *Node) askHead(ctx context.Context, key string, p peer) (r record, err error) {
+	ctx, cancel := context.WithTimeout(ctx, n.opts.Lease)
+	defer cancel()
 	answer, err := n.request(ctx, http.MethodGet, p.address+headPath+key, 0)
 	if err != nil {
 		return r, err

@@ -158,7 +158,7 @@ func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
 func (n *Node) bring(ctx context.Context, m *manifest, r record, lo, hi int64) error {
 	var missing []dataFile
 	for _, f := range m.files {
-		if f.Max >= lo && f.Min <= hi && !n.disk.has(f.Hash, f.Size) {
+		if f.Max >= lo && f.Min <= hi && !n.disk.keep(f.Hash, f.Size) {
 			missing = append(missing, f)
 		}
 	}

@@ -38,7 +38,7 @@ type record struct {
 
 // check looks at a record that came from elsewhere.
 func (r record) check(key string) error {
-	if keyOf(r.Name) != key || r.Version < 1 || !isHash(r.Manifest) || r.Size < 1 || r.Size > maxManifest {
+	if keyOf(r.Name) != key || checkName(r.Name) != nil || r.Version < 1 || !isHash(r.Manifest) || r.Size < 1 || r.Size > maxManifest || r.Rows < 0 || r.Bytes < 0 {
 		return fmt.Errorf("a record of version %d, whose manifest has %d bytes, makes no sense", r.Version, r.Size)
 	}
 	return nil

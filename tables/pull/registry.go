@@ -372,10 +372,18 @@ func (r *registry) held(key string) (newest int64) {
 	defer r.mu.Unlock()
 	for _, holding := range r.copy.holders[key] {
 		text, _, _ := strings.Cut(holding, " ")
-		version, _ := strconv.ParseInt(text, 10, 64) // one that makes no sense is none
-		newest = max(newest, version)
+		if version, err := strconv.ParseInt(text, 10, 64); err == nil { // one that makes no sense is none
+			newest = max(newest, version)
+		}
 	}
 	return newest
+}
+
+// heldKeys returns the keys of the tables that directories hold.
+func (r *registry) heldKeys() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.copy.holders))
 }
 
 // holding is what the registry says of a directory that has a version.

@@ -15,7 +15,8 @@ import (
 )
 
 // Restore makes tables, all without names, what they were in a backup. One that no node
-// has is there again as it was, for nodes that return as well; one that has changed since
+// has, or an older version of it alone, is there again as it was, for nodes that return as
+// well; one that has changed since
 // gets a new version, of the rows of then. Files that are here and right are not fetched,
 // and a Restore that was stopped goes on when it is called again.
 func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, tables ...string) ([]Copied, error) {
@@ -39,7 +40,7 @@ func (n *Node) restore(ctx context.Context, from vault, name string, tables []st
 		return nil, err
 	}
 	for _, t := range tables {
-		if !slices.ContainsFunc(made.Tables, func(r record) bool { return r.Name == t }) {
+		if !slices.ContainsFunc(made.Tables, func(r entry) bool { return r.Name == t }) {
 			return nil, fmt.Errorf("the backup has no table %q: %w", t, ErrNotFound)
 		}
 	}
@@ -48,11 +49,7 @@ func (n *Node) restore(ctx context.Context, from vault, name string, tables []st
 			continue
 		}
 		c := Copied{Name: r.Name, Rows: r.Rows}
-		err := r.check(keyOf(r.Name))
-		if err == nil {
-			c.Version, err = n.restoreTable(ctx, from, r, &c)
-		}
-		if err != nil {
+		if c.Version, err = n.restoreTable(ctx, from, r.record, &c); err != nil {
 			return done, fmt.Errorf("table %q: %w", r.Name, err)
 		}
 		done = append(done, c)
@@ -63,15 +60,16 @@ func (n *Node) restore(ctx context.Context, from vault, name string, tables []st
 func (n *Node) restoreTable(ctx context.Context, from vault, was record, done *Copied) (_ int64, err error) {
 	var mu sync.Mutex
 	get := func(ctx context.Context, f dataFile) error {
+		n.disk.keep(f.Hash, f.Size) // else it goes before the version is noted
 		if has, err := n.disk.open(f.Hash, f.Size); err == nil {
 			return has.Close()
 		} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
 			return err
 		}
-		b, err := from.file(ctx, f.Hash, f.Size)
-		if err == nil {
-			_, _, err = n.disk.create(func(w io.Writer) error { _, err := w.Write(b); return err })
-		}
+		err := from.file(ctx, f, func(write func(io.Writer) error) error {
+			_, _, err := n.disk.create(write)
+			return err
+		})
 		mu.Lock()
 		defer mu.Unlock()
 		done.Files++
@@ -98,7 +96,7 @@ func (n *Node) restoreTable(ctx context.Context, from vault, was record, done *C
 	}
 	now, revision, err := n.ask(ctx, keyOf(was.Name), h)
 	switch {
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, ErrNotFound), err == nil && now.Version < was.Version && now.Table == was.Table && m.follows(now):
 		if err = n.commit(ctx, was, revision); err == nil {
 			now, err = was, n.saved(ctx, was)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -16,12 +17,13 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// withBucket calls f with the bucket of a URL, or a directory that takes its place.
-func withBucket(ctx context.Context, place string, f func(objstore.Bucket) error) (err error) {
+// withBucket calls f with the bucket of a URL, or a directory that takes its place, which
+// is made where there is none and f writes.
+func withBucket(ctx context.Context, place string, writes bool, f func(objstore.Bucket) error) (err error) {
 	var b objstore.Bucket
 	if strings.Contains(place, "://") {
 		b, err = cloud.OpenBucket(ctx, place)
-	} else {
+	} else if _, err = os.Stat(place); err == nil || writes {
 		b, err = objstore.OpenDirectory(place)
 	}
 	if err != nil {
@@ -47,7 +49,7 @@ func backupCommand(a *app, cmd *cobra.Command, place, moved string, do func(ctx 
 	var name string
 	c := new(pullConfig)
 	c.command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
-		return withBucket(ctx, *url, func(b objstore.Bucket) error {
+		return withBucket(ctx, *url, place == "to", func(b objstore.Bucket) error {
 			done, err := do(ctx, n, b, name, args)
 			return errors.Join(err, copiedLines(a, done, moved))
 		})
@@ -109,7 +111,7 @@ func newPullBackups(a *app) *cobra.Command {
 	}
 	place := bucketFlag(cmd, "from")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withBucket(cmd.Context(), *place, func(b objstore.Bucket) error {
+		return withBucket(cmd.Context(), *place, false, func(b objstore.Bucket) error {
 			all, err := pull.Backups(cmd.Context(), b)
 			for _, i := range all {
 				if _, err := fmt.Fprintf(a.out, "%s\t%s\n", i.Time.UTC().Format(time.RFC3339), shown(i.Name)); err != nil {
