@@ -33,9 +33,9 @@ class Fake:
                 near, _ = self.listener.accept()
             except OSError:
                 return
-            with near:
+            with near, near.makefile("rb") as file:
                 try:
-                    self.serve(near, near.makefile("rb"))
+                    self.serve(near, file)
                 except OSError:
                     pass
 
