@@ -25,8 +25,14 @@ func (c *cutting) cut() {
 		return
 	}
 	// What is sent to a server that is dead may have arrived, for all that the
-	// client knows. So let it see first that the connection is gone.
+	// client knows. So let it see first that the connection is gone, also one over which
+	// the answer before came while it was being made.
 	c.Client.mu.Lock()
+	if at := c.attempt; at != nil {
+		c.Client.mu.Unlock()
+		<-at.done
+		c.Client.mu.Lock()
+	}
 	l := c.link
 	c.Client.mu.Unlock()
 	c.r.restart(c.t)
