@@ -7,9 +7,7 @@ take it back, and the next to change the collection, or to open it, does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-from ..tables import NotFound
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .collection import Collection
@@ -33,13 +31,17 @@ def end(collection: Collection, snapshot: str) -> None:
 
 def begun(collection: Collection) -> bool:
     """Reports whether a transaction has not ended."""
-    return _KEY in (collection._tables.action("partd.bucket-metadata", bucket=collection.collection)[0] or {})
+    return _noted(collection) is not None
+
+
+def _noted(collection: Collection) -> Any:
+    return (collection._tables.action("partd.bucket-metadata", bucket=collection.collection)[0] or {}).get(_KEY)
 
 
 def undo(collection: Collection) -> None:
     """Makes the items of a transaction that has not ended what they were. The caller has the lock of changes."""
     of, tables = collection.collection, collection._tables
-    noted = (tables.action("partd.bucket-metadata", bucket=of)[0] or {}).get(_KEY)
+    noted = _noted(collection)
     if noted is None:
         return
     snapshot, items = noted["snapshot"], set(noted["items"])
