@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -323,67 +322,6 @@ func (r *registry) sync(ctx context.Context, patience time.Duration) error {
 			}
 		}
 	}
-}
-
-// table returns the record that the copy has; with version 0, none.
-func (r *registry) table(key string) tableEntry {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.copy.tables[key]
-}
-
-// raise notes a version that may be the newest. The caller holds the lock.
-func (r *registry) raise(key string, rec record) {
-	if rec.Version >= r.known[key].Version {
-		r.known[key] = rec
-	}
-}
-
-// note notes that a version is the newest that the registry and all nodes know.
-func (r *registry) note(rec record) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.raise(keyOf(rec.Name), rec)
-}
-
-// newest returns the newest version that this process heard of since it asked all nodes;
-// before, none. The registry may have lost it.
-func (r *registry) newest(key string) record {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.known[key]
-}
-
-// records returns the newest versions of all tables.
-func (r *registry) records() (all []record) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, e := range r.copy.tables {
-		if e.Version > 0 {
-			all = append(all, e.record)
-		}
-	}
-	return all
-}
-
-// held returns the newest version of a table that a directory holds, alive or not.
-func (r *registry) held(key string) (newest int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, holding := range r.copy.holders[key] {
-		text, _, _ := strings.Cut(holding, " ")
-		if version, err := strconv.ParseInt(text, 10, 64); err == nil { // one that makes no sense is none
-			newest = max(newest, version)
-		}
-	}
-	return newest
-}
-
-// heldKeys returns the keys of the tables that directories hold.
-func (r *registry) heldKeys() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Collect(maps.Keys(r.copy.holders))
 }
 
 // holding is what the registry says of a directory that has a version.
