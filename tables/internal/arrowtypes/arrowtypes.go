@@ -118,7 +118,9 @@ func Kept(t arrow.DataType) (arrow.DataType, error) {
 		if err != nil {
 			return nil, err
 		}
-		return arrow.MapOf(key, item), nil // with items that may be null, as iceberg-go writes all maps
+		kept := arrow.MapOf(key, item)
+		kept.SetItemNullable(t.ItemField().Nullable)
+		return kept, nil
 	case *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
 		of := t.(arrow.ListLikeType).ElemField()
 		kept, err := Kept(of.Type)
