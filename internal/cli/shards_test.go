@@ -138,8 +138,16 @@ func TestCommandsOnShards(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"keys"}, {"get", "city 1"}, {"scan"}, {"stat"}, {"verify"}, {"append", "city 1", csv}, {"delete", "city 1"}, {"drop"},
-		{"copy", "--quiet", "--replace", "--to", copied, "--from"}, {"copy", "--quiet", "--replace", "--from", copied, "--to"},
+		{"keys"},
+		{"get", "city 1"},
+		{"scan"},
+		{"stat"},
+		{"verify"},
+		{"append", "city 1", csv},
+		{"delete", "city 1"},
+		{"drop"},
+		{"copy", "--quiet", "--replace", "--to", copied, "--from"},
+		{"copy", "--quiet", "--replace", "--from", copied, "--to"},
 	} {
 		if args[0] != "copy" {
 			args = append(args, "--store")
