@@ -31,10 +31,14 @@ type FileOptions struct {
 //
 // A key of letters, digits and "-_.() " has the file name that Python gives it;
 // other keys have names with a percent sign in them, which Python never writes.
-// A Python key that holds another character loses it in Python's file name, and
-// a Python tuple becomes a path: those files are not the same keys here.
-// Subdirectories, symbolic links and names that the store would not give are
-// left alone and not listed.
+// A Python key that holds another character loses it in Python's file name.
+// A Python tuple, or a string with slashes, becomes a path: File has it as the key that
+// Python's server makes of a tuple, "a-|-1" of ('a', 1), and writes such keys as Python does,
+// unless a file is in the way: then it is in a file with a percent sign, beside the others.
+// While there are tuples that begin with "a", Python has no key "a", nor has File.
+//
+// Symbolic links, and names that neither would give, are left alone. They are an error, with
+// the name, of whatever goes through all keys: they may hold what is being looked for.
 //
 // Processes exclude each other with flock on ".lock", which does not work on
 // every network file system: keep the directory on a local disk. The lock is
@@ -222,8 +226,8 @@ func (f *File) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 }
 
 // Drop removes every key: every file that the store itself can have written,
-// and those of Python with names that it would give, too. Other files,
-// subdirectories and ".lock" stay. It is all or nothing, also when the process
+// and those of Python with names that it would give, too, and the directories of its
+// tuples. Other files and ".lock" stay. It is all or nothing, also when the process
 // is killed, and holds the names of all keys in memory meanwhile.
 //
 // Its error wraps [ErrUnknownOutcome] where some were removed and the next

@@ -25,7 +25,7 @@ var (
 
 // fileSteps are operations on a store that has the content fileStart, each with
 // what it leads to.
-var fileStart = map[string]string{"a": "1", "b!": "2", "c": fileLarge, fileLong: "4", "": "5"}
+var fileStart = map[string]string{"a": "1", "b!": "2", "c": fileLarge, fileLong: "4", "": "5", "t-|-u": "6"}
 
 type fileStep struct {
 	name string
@@ -35,12 +35,14 @@ type fileStep struct {
 
 var fileSteps = []fileStep{
 	{"append", func(ctx context.Context, f *File) error {
-		return f.Append(ctx, fileEntries("a", "x", "c", fileLarge, "new", "n", fileLong, "l", "a", "y", fileLong+"2", "m", "b!", "z")...)
+		return f.Append(ctx, fileEntries("a", "x", "c", fileLarge, "new", "n", fileLong, "l", "a", "y", fileLong+"2", "m", "b!", "z", "t-|-u", "t", "n-|-m", "o")...)
 	}, func(m map[string]string) {
 		m["a"] += "xy"
 		m["b!"] += "z"
 		m["c"] += fileLarge
 		m["new"] = "n"
+		m["t-|-u"] += "t"
+		m["n-|-m"] = "o"
 		m[fileLong] += "l"
 		m[fileLong+"2"] = "m"
 	}},

@@ -101,7 +101,7 @@ func fileLife(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, life in
 
 // fileRandomOp chooses an operation, and changes the model as it will the store.
 func fileRandomOp(rnd *rand.Rand, model map[string]string) func(ctx context.Context, f *File) error {
-	keys := []string{"a", "b", "c!", "", fileLong, fileLong + "2", "e", "f"}
+	keys := []string{"a", "b", "c!", "", fileLong, fileLong + "2", "t-|-u", "f"}
 	key := keys[rnd.IntN(len(keys))]
 	value := strings.Repeat(fmt.Sprint(rnd.IntN(1000), ","), rnd.IntN(4)*rnd.IntN(500)+1)
 	switch rnd.IntN(12) {

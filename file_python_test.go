@@ -1,7 +1,9 @@
 package partd
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,7 +76,7 @@ p.iset('once', b'1')
 p.iset('once', b'2')
 `, append([]string{dir}, filePlainKeys...)...)
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
-	want := map[string]string{"empty": "", "once": "1"}
+	want := map[string]string{"empty": "", "once": "1", "tuple-|-key": "in a directory of its own"}
 	for _, key := range filePlainKeys {
 		want[key] = "one\x00two"
 	}
@@ -82,8 +84,8 @@ p.iset('once', b'2')
 	if err := f.Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if p := fileRead(t, filepath.Join(dir, "tuple", "key")); string(p) != "in a directory of its own" {
-		t.Fatalf("Drop changed a file that is none of the store's: %q", p)
+	if _, err := os.Stat(filepath.Join(dir, "tuple")); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("Drop left a directory: %v", err)
 	}
 }
 
@@ -217,4 +219,129 @@ p.append({'longer': b'py', 'again': b'py'})
 `, dir)
 	fileAppend(t, f, "deleted", "2", "set", "2", "longer", "2", "again", "2")
 	fileWant(t, f, map[string]string{"deleted": "2", "set": "2", "longer": "1py2", "again": "py2"})
+}
+
+// Tuples, which are paths to Python, are keys as Python's server spells them: both read and
+// write, replace, delete and make them, beside each other.
+func TestFileTuples(t *testing.T) {
+	fileNeedsPython(t)
+	dir := t.TempDir()
+	filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+p.append({('a', 1): b'one', ('a', 'b', 'c'): b'two', 'x/y': b'three', ('gone', 1): b'', 'k': b'four'})
+p.append({('a', 1): b'+', ('del', 'eted'): b'5'})
+p.delete([('del', 'eted')])
+`, dir)
+	for _, sync := range []bool{false, true} {
+		f := fileOpen(t, fileOS, dir, &FileOptions{Sync: sync, MaxOpenFiles: 2}, filedir.Hooks{})
+		want := map[string]string{"a-|-1": "one+", "a-|-b-|-c": "two", "x-|-y": "three", "gone-|-1": "", "k": "four"}
+		fileWant(t, f, want)
+		stat, err := f.Stat(t.Context())
+		if err != nil || stat.Keys != 5 || stat.Bytes != 16 {
+			t.Errorf("%+v, %v", stat, err)
+		}
+		fileAppend(t, f, "a-|-1", "go", "new-|-tuple-|-2", "new", "a", "", "k-|-1", "beside k")
+		if err := f.Set(t.Context(), "set-|-1", []byte("set")); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Delete(t.Context(), "x-|-y", "none-|-1"); err != nil {
+			t.Fatal(err)
+		}
+		got := filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+print(p.get([('a', 1), ('new', 'tuple', 2), ('set', '1'), 'x/y']))
+p.append({('a', 1): b'py', ('new', 'tuple', 2): b'py', 'k': b'py'})
+p.delete([('set', 1)])
+`, dir)
+		if got != "[b'one+go', b'new', b'set', b'']\n" {
+			t.Errorf("Python read %s", got)
+		}
+		want["a-|-1"], want["new-|-tuple-|-2"], want["k-|-1"], want["k"] = "one+gopy", "newpy", "beside k", "fourpy"
+		delete(want, "x-|-y")
+		fileWant(t, f, want) // where k is a file, a tuple of it is beside it
+		if err := f.Append(t.Context(), fileEntries("k", "x", "a", "y")...); err == nil || !strings.Contains(err.Error(), "directory") {
+			t.Errorf("a key that Python's tuples are in the way of: %v", err)
+		}
+		if v, err := f.Pop(t.Context(), "a-|-b-|-c", "k-|-1"); err != nil || string(v[0])+string(v[1]) != "twobeside k" {
+			t.Errorf("%q, %v", v, err)
+		}
+		if sync {
+			break
+		}
+		if err := f.Drop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 2 { // .lock and %undo
+			t.Errorf("after Drop there is %v, %v", left, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		filePythonRun(t, `
+import sys, partd
+p = partd.File(sys.argv[1])
+p.append({('a', 1): b'one+', ('a', 'b', 'c'): b'two', 'x/y': b'three', ('gone', 1): b'', 'k': b'four'})
+`, dir)
+	}
+}
+
+// What earlier versions wrote beside the others stays where it is; two files of one key are
+// an error that names both. A link is followed nowhere.
+func TestFileTuplesBeside(t *testing.T) {
+	dir := t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{KeepLock: -1}) // others change the directory
+	fileWrite(t, filepath.Join(dir, "a-%7C-b"), []byte("earlier"))
+	fileAppend(t, f, "a-|-b", "+")
+	fileWant(t, f, map[string]string{"a-|-b": "earlier+"})
+	if err := os.Mkdir(filepath.Join(dir, "a"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	fileWant(t, f, map[string]string{"a-|-b": "earlier+"})
+	fileWrite(t, filepath.Join(dir, "a", "b"), []byte("Python's"))
+	_, getErr := f.Get(t.Context(), "a-|-b")
+	_, scanErr := fileContent(f)
+	for _, err := range []error{getErr, scanErr, f.Append(t.Context(), fileEntries("x", "1", "a-|-b", "2")...), f.Set(t.Context(), "a-|-b", nil), f.Delete(t.Context(), "a-|-b")} {
+		if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "a-%7C-b")) || !strings.Contains(err.Error(), filepath.Join(dir, "a/b")) {
+			t.Errorf("two files: %v", err)
+		}
+	}
+	if v, err := f.Get(t.Context(), "x"); err != nil || len(v[0]) != 0 {
+		t.Errorf("a part of a batch was written: %q, %v", v, err)
+	}
+	outside := t.TempDir()
+	if err := errors.Join(os.Remove(filepath.Join(dir, "a", "b")), os.Symlink(outside, filepath.Join(dir, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	fileAppend(t, f, "link-|-b", "1", "..-|-b", "2", ".lock-|-b", "3", "-|-b", "4", "/-|-etc", "5")
+	if left, err := os.ReadDir(outside); err != nil || len(left) != 0 {
+		t.Errorf("outside of the store there is %v, %v", left, err)
+	}
+	if v, err := f.Get(t.Context(), "link-|-b", "..-|-b", ".lock-|-b", "-|-b", "/-|-etc"); err != nil || fmt.Sprintf("%s", v) != "[1 2 3 4 5]" {
+		t.Errorf("%s, %v", v, err)
+	}
+}
+
+// A store of PandasColumns is copied whole, and Python reads the copy.
+func TestFilePandasColumns(t *testing.T) {
+	fileNeedsPython(t)
+	fileNeeds(t, exec.Command(filePython, "-c", "import pandas").Run() == nil, "python3-pandas under "+filePython)
+	dir, copied := t.TempDir(), t.TempDir()
+	frame := `
+import sys, partd, pandas
+df = pandas.DataFrame({'x': [1, 2, 3], 'y z': ['a', 'b', 'c']}, index=[10, 20, 30])
+p = partd.PandasColumns(partd.File(sys.argv[1]))
+`
+	filePythonRun(t, frame+"p.append({'k': df, 'l': df})", dir)
+	from, to := fileOpen(t, fileOS, dir, nil, filedir.Hooks{}), fileOpen(t, fileOS, copied, nil, filedir.Hooks{})
+	if got, err := fileContent(from); err != nil || len(got) < 10 || got["k-|-.columns"] == "" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if _, err := Copy(t.Context(), to, from, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := filePythonRun(t, frame+"print(all(p.get(k).equals(df) for k in 'kl'))", copied); got != "True\n" {
+		t.Errorf("Python read %s", got)
+	}
 }

@@ -156,11 +156,19 @@ func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error
 // settle brings the record that is on its way to where it is certain that the log has
 // it, or has not. committing is held.
 func (s *Store) settle(ctx context.Context) error {
+	if s.broken != nil {
+		return s.broken
+	}
 	for c := s.doubt; c != nil; c = s.doubt {
 		err := s.try(ctx, c)
-		mine := true
-		if errors.Is(err, fs.ErrExist) {
+		made, mine := err == nil, true
+		if made && !s.opts.hooks.naive412 || errors.Is(err, fs.ErrExist) {
 			mine, err = s.readBack(ctx, c)
+		}
+		if made && err == nil && !mine {
+			s.doubt, s.broken = nil, fmt.Errorf("%w: %s was made for this writer, and holds another's record: %w",
+				partd.ErrUnknownOutcome, place(s.bucket, logName(c.number)), errTwoWinners)
+			return s.broken
 		}
 		if err == nil && !mine {
 			// It can never be ours. The data of a try that was given up may still be
@@ -224,7 +232,8 @@ func (s *Store) try(ctx context.Context, c *commitment) error {
 var errTooOld = errors.New("what was appended may be swept before it counts")
 
 // readBack reports whether the object of a number, which is there, is the record on its
-// way: an earlier try, or one that was answered with an error, may have made it.
+// way. Where there was one already, an earlier try may have made it. Where this try made
+// it, a bucket that checks first and then writes may have let another writer make it, too.
 func (s *Store) readBack(ctx context.Context, c *commitment) (mine bool, err error) {
 	if s.opts.hooks.naive412 {
 		return false, nil

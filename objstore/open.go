@@ -31,6 +31,7 @@ type Store struct {
 	seq        uint64 // of the last record of this writer
 	number     uint64 // the lowest that may be free
 	doubt      *commitment
+	broken     error // the bucket was seen to break its promise: nothing is written any more
 
 	// mu guards what was appended and is not committed yet.
 	mu        turn
@@ -146,7 +147,7 @@ func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	if !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	return f, nil
+	return f, s.race(ctx)
 }
 
 // create makes an object, or finds out that it is there.
@@ -168,7 +169,7 @@ func (s *Store) readObject(ctx context.Context, name string) (b []byte, err erro
 }
 
 // Close flushes the store and gives back its memory. If it cannot flush, it says so
-// and the store stays open, unless what it has is too old to count ever.
+// and the store stays open, unless what it has can never count.
 func (s *Store) Close() error {
 	if s.closed.Load() {
 		return nil
@@ -184,7 +185,7 @@ func (s *Store) Close() error {
 			return nil
 		}
 		if err := s.flush(ctx, true); err != nil {
-			if errors.Is(err, errTooOld) {
+			if errors.Is(err, errTooOld) || s.broken != nil {
 				s.giveUp()
 			}
 			return &partd.Error{Op: "close", Path: place(s.bucket, ""), Err: err}

@@ -95,9 +95,10 @@ func (j Job) Plan() (Plan, error) {
 	p.RangeBytes = read / gets
 	logs := int64(j.Writers) * max(p.Segments/int64(j.Writers)/int64(s.maxPending()), 1)
 	p.Requests = Requests{
-		// STORE twice, the log with as many numbers lost as won, the segments.
-		Put:  p.Segments + 2*logs + int64(j.Writers+j.Readers),
-		Get:  gets*int64(j.Readers) + int64(j.Readers)*(logs+1) + int64(j.Writers+j.Readers) + logs,
+		// STORE once more and a race at each opening, the log with as many numbers lost as
+		// won, the segments. Each record is read back, be it won or lost.
+		Put:  p.Segments + 2*logs + int64(j.Writers+j.Readers)*(1+raceRounds*raceCreators),
+		Get:  gets*int64(j.Readers) + int64(j.Readers)*(logs+1) + int64(j.Writers+j.Readers) + 2*logs,
 		List: int64(j.Writers)*2 + int64(j.Readers)*(1+logs/listPage),
 	}
 	p.RequestDollars = p.Requests.Dollars(S3Prices())
@@ -119,7 +120,8 @@ func PlanPage() string {
 	b.WriteString(`# What a store in a bucket takes
 
 Computed by ` + "`partd-cloud plan`" + ` from the code that divides stores into requests; nothing here was measured. Entries are of 100 bytes, evenly spread over keys. Each
-writer flushes at its end. Each reader reads its part once. Dollars are of S3 Standard in us-east-1 at list prices; traffic within a region is free, machines are
+writer flushes at its end. Each reader reads its part once. Each opening costs 13 PUTs, of which 12 show whether the bucket lets two creators win, and each
+commit a GET, which shows that it was this writer that won. Dollars are of S3 Standard in us-east-1 at list prices; traffic within a region is free, machines are
 not in it. Seconds are bounds by what S3 documents: 3,500 PUT and 5,500 GET a second and prefix, of which a store has 256 once S3 has divided it (before
 that it answers 503, and requests are tried again); 85 MB/s of a connection, of which a writer uses two and a reader eight; 0.15 s to the first byte. The log is taken
 to accept ten commits a second.

@@ -13,8 +13,8 @@ import (
 type Swept struct{ Objects, Bytes int64 }
 
 // Sweep deletes segments that do not count, since a writer died before it committed
-// them or the store was dropped, and that are older than a day by the clock of the
-// bucket. No writer commits one of half that age. It is for one process, now and then.
+// them or the store was dropped, and what else was left behind, once they are older than a
+// day by the clock of the bucket. No writer commits one of half that age. It is for one process, now and then.
 func (s *Store) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
 	err := s.usable(ctx, true)
@@ -35,12 +35,14 @@ func (s *Store) sweep(ctx context.Context, swept *Swept) error {
 	var old []Object
 	err = s.retry(ctx, func(ctx context.Context) error {
 		old = old[:0]
-		for o, err := range s.bucket.List(ctx, "seg/", "") {
-			if err != nil {
-				return err
-			}
-			if now.Sub(o.Modified)+s.opts.hooks.segmentAge > sweepAge {
-				old = append(old, o)
+		for _, prefix := range []string{"seg/", scratchPrefix} {
+			for o, err := range s.bucket.List(ctx, prefix, "") {
+				if err != nil {
+					return err
+				}
+				if now.Sub(o.Modified)+s.opts.hooks.segmentAge > sweepAge {
+					old = append(old, o)
+				}
 			}
 		}
 		return nil
@@ -74,7 +76,7 @@ func (s *Store) sweep(ctx context.Context, swept *Swept) error {
 // bucketTime returns what the clock of the bucket shows, which this machine's may be
 // far from: the time of an object that is made for it.
 func (s *Store) bucketTime(ctx context.Context) (now time.Time, err error) {
-	name := "sweep/" + rand.Text()
+	name := scratchPrefix + rand.Text()
 	if err := s.create(ctx, name, nil); err != nil {
 		return now, err
 	}

@@ -107,6 +107,15 @@ func (c *Client) use(l *link) error {
 	return nil
 }
 
+// Instance returns a number of the server's life to which the client was connected last.
+// Answers of a server that was started again, maybe over another store, come after its
+// number has changed.
+func (c *Client) Instance() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.instance
+}
+
 // noteRestart ends a session that died with the server that kept it.
 func (c *Client) noteRestart(l *link) {
 	c.mu.Lock()

@@ -50,18 +50,29 @@ func (s *Shards) Delete(ctx context.Context, keys ...string) error {
 func (s *Shards) Drop(ctx context.Context) error {
 	return s.do(ctx, "drop", change, s.shards, func(i int, store partd.Partd) error {
 		sh := s.shards[i]
-		err := store.Drop(ctx)
+		known := sh.known.Load()
+		if known == nil { // somebody else's Drop has just failed
+			return s.enter(ctx, sh, read)
+		}
+		text, err := listOf(ctx, store)
+		if err != nil {
+			return err
+		}
+		if _, ok := sh.identify(text); !ok { // somebody else drops it, too
+			text = known.text
+		}
+		err = store.Drop(ctx)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, partd.ErrUnknownOutcome) {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), relistTimeout)
 		defer cancel()
-		found, listErr := sign(ctx, store, sh.list)
+		found, listErr := sign(ctx, store, text)
 		if listErr == nil {
-			listErr = s.same(sh, found)
+			listErr = s.note(sh, found, sh.instance())
 		}
 		if listErr != nil {
-			sh.listed.Store(false)
+			sh.known.Store(nil)
 			return fmt.Errorf("%w: it was dropped, or may be, and its list of shards is to be written again: %w",
 				partd.ErrUnknownOutcome, errors.Join(err, listErr))
 		}
@@ -80,7 +91,7 @@ func (s *Shards) Flush(ctx context.Context) error {
 // Sync returns once all that was acknowledged before survives a loss of power, on every
 // shard.
 func (s *Shards) Sync(ctx context.Context) error {
-	return s.do(ctx, "sync", strict, s.shards, func(_ int, store partd.Partd) error { return partd.Sync(ctx, store) })
+	return s.do(ctx, "sync", read, s.shards, func(_ int, store partd.Partd) error { return partd.Sync(ctx, store) })
 }
 
 func (s *Shards) shardOf(key string) []*shard {

@@ -43,7 +43,7 @@ func (s *Shards) do(ctx context.Context, op string, n need, use []*shard, f func
 	if err := s.prepare(ctx, n, use); err != nil {
 		return errorf(op, err)
 	}
-	errs := together(use, func(i int, sh *shard) error { return f(i, *sh.store.Load()) })
+	errs := together(use, func(i int, sh *shard) error { return s.still(ctx, sh, n, f(i, *sh.store.Load())) })
 	return errorf(op, joined(use, errs, n))
 }
 
@@ -54,15 +54,32 @@ func (s *Shards) prepare(ctx context.Context, n need, use []*shard) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	unseen := func(sh *shard) bool { return !sh.listed.Load() }
+	unseen := func(sh *shard) bool { return !sh.listed() }
 	if !slices.ContainsFunc(use, unseen) {
 		return nil
 	}
 	err := joined(use, together(use, func(_ int, sh *shard) error { return s.enter(ctx, sh, min(n, read)) }), strict)
-	if err == nil && n == change && slices.ContainsFunc(use, unseen) {
+	switch {
+	case err != nil || n != change:
+	case slices.ContainsFunc(use, unseen):
 		err = s.begin(ctx)
+	case !s.shared.Load() && !slices.ContainsFunc(s.shards, unseen):
+		err = s.share(ctx)
 	}
 	return err
+}
+
+// still adds to the error of an operation what its shard is after it: its server may have
+// been started again meanwhile, over another store.
+func (s *Shards) still(ctx context.Context, sh *shard, n need, err error) error {
+	if sh.known.Load() == nil || sh.listed() {
+		return err
+	}
+	other := s.enter(ctx, sh, read)
+	if other != nil && n == change {
+		other = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, other)
+	}
+	return errors.Join(err, other)
 }
 
 // joined makes one error of those of some shards, which it names. That one cannot do

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-partd/partd"
 )
@@ -41,15 +42,13 @@ func likeListKey(key string) bool {
 // another list of shards, or that have keys and no list.
 var ErrOtherList = errors.New("the store belongs to another list of shards")
 
-// same reports whether a shard's store has the list that was found. One that is another
-// shard, by a second name of its server, would be read twice.
-func (s *Shards) same(sh *shard, found string) error {
-	if found == sh.list {
-		return nil
-	}
+// other is the error for a store that has another list than its shard's. One that is
+// another shard, by a second name of its server, would be read twice.
+func (s *Shards) other(sh *shard, found string) error {
 	of := func(list string) string {
 		if rest, ok := strings.CutPrefix(list, listHead); ok {
 			own, names, _ := strings.Cut(rest, "\n")
+			names, _, _ = strings.Cut(names, "\n"+idWord)
 			return own + " of " + strings.ReplaceAll(strings.TrimSuffix(names, "\n"), "\n", ", ")
 		}
 		return fmt.Sprintf("of another version: %q", list[:min(len(list), 100)])
@@ -70,7 +69,7 @@ const (
 
 // enter sees to it that a shard is as an operation needs it.
 func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
-	ready := func() bool { return sh.listed.Load() || n <= strict && sh.store.Load() != nil }
+	ready := func() bool { return sh.listed() || n <= strict && sh.store.Load() != nil }
 	if ready() {
 		return nil
 	}
@@ -114,15 +113,37 @@ func (s *Shards) meet(ctx context.Context, sh *shard, n need) error {
 	if n <= strict {
 		return nil
 	}
-	found, err := look(ctx, *store)
-	if err == nil && found == "" && n == change {
-		found, err = sign(ctx, *store, sh.list)
+	instance := sh.instance()
+	end := time.Now().Add(dropWait)
+	for again := false; ; again = true {
+		found, err := listOf(ctx, *store)
+		if err != nil {
+			return err
+		}
+		id, ok := sh.identify(found)
+		if found != "" && !ok {
+			return s.other(sh, found)
+		}
+		sh.said.Store(&known{id, instance})
+		err = s.recognize(ctx, sh, id)
+		if errors.Is(err, ErrOtherStore) && found == "" && time.Now().Before(end) && ctx.Err() == nil {
+			time.Sleep(dropWait / 8) // it may come back
+			continue
+		}
+		if errors.Is(err, ErrOtherStore) && !again { // it may have got its identifier meanwhile
+			continue
+		}
+		if err == nil && found == "" {
+			found, err = look(ctx, *store)
+		}
+		if err == nil && found == "" && n == change {
+			found, err = sign(ctx, *store, sh.signature())
+		}
+		if err == nil && found != "" {
+			err = s.note(sh, found, instance)
+		}
+		return err
 	}
-	if err == nil && found != "" {
-		err = s.same(sh, found)
-		sh.listed.Store(err == nil)
-	}
-	return err
 }
 
 // begin writes the list into the stores that have none, once it has seen that all shards are
@@ -133,6 +154,9 @@ func (s *Shards) begin(ctx context.Context) error {
 	err := joined(s.shards, errs, strict)
 	for i := 0; i < len(s.shards) && err == nil; i++ {
 		err = joined(s.shards[i:i+1], []error{s.enter(ctx, s.shards[i], change)}, strict)
+	}
+	if err == nil {
+		err = s.share(ctx)
 	}
 	if err != nil && !errors.Is(err, ErrOtherList) {
 		return fmt.Errorf("writing the list of shards, for which all of them are needed once: %w", err)
@@ -187,5 +211,5 @@ func listOf(ctx context.Context, store partd.Partd) (string, error) {
 // each of theirs has.
 func (s *Shards) Has(ctx context.Context, store partd.Partd) (bool, error) {
 	list, err := listOf(ctx, store)
-	return slices.ContainsFunc(s.shards, func(sh *shard) bool { return sh.list == list }), err
+	return slices.ContainsFunc(s.shards, func(sh *shard) bool { _, ok := sh.identify(list); return ok }), err
 }

@@ -37,7 +37,29 @@ func (s *Shards) Open(ctx context.Context, key string) (r io.ReadCloser, err err
 		r, err = partd.Open(ctx, store, inner(key))
 		return err
 	})
-	return r, err
+	if err != nil {
+		if r != nil {
+			err = errors.Join(err, r.Close())
+		}
+		return nil, err
+	}
+	return &reader{r, func() error { return s.still(ctx, s.shardOf(key)[0], read, nil) }}, nil
+}
+
+// reader looks at the end of a value whether its shard is still the same.
+type reader struct {
+	io.ReadCloser
+	still func() error
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if err == io.EOF {
+		if other := r.still(); other != nil {
+			err = errorf("read", other)
+		}
+	}
+	return n, err
 }
 
 // Keys yields each key once with its size: those of one shard after the other, by the
@@ -134,6 +156,10 @@ func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 				return
 			}
 		}
+		if err := s.still(ctx, sh.shard, read, nil); err != nil {
+			yield(none, errorf(op, &Error{sh.name, err}))
+			return
+		}
 	}
 }
 
@@ -173,7 +199,7 @@ func (s *Shards) Check(ctx context.Context) (all partd.Checked, err error) {
 			return fmt.Errorf("%T: %w", store, errors.ErrUnsupported)
 		}
 		found[i], err = c.Check(ctx)
-		return err
+		return errors.Join(err, s.enter(ctx, s.shards[i], read))
 	})
 	for _, f := range found {
 		all.Records += f.Records

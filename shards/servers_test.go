@@ -20,6 +20,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/internal/testutil/testcert"
 	"github.com/go-partd/partd/partdtest"
+	"github.com/go-partd/partd/shards"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -302,5 +303,89 @@ func TestServersWithUsers(t *testing.T) {
 	must(t, partd.Close(ctx, s))
 	if _, err := stores.Open(ctx, "tls://"+strings.Join(addresses, ",")+options); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), addresses[2]) {
 		t.Errorf("one server knows another token: %v", err)
+	}
+}
+
+// A server that is started again over an empty directory is refused by clients that are there and by those that come, until it is
+// started over its own or taken in.
+func TestAServerComesBackWithAnotherStore(t *testing.T) {
+	ctx := t.Context()
+	c := startCluster(t)
+	there := open(t, c.url())
+	where := map[string]int{}
+	for i := range 30 {
+		must(t, there.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")}))
+	}
+	for i, address := range c.addresses {
+		one := open(t, "tcp://"+address)
+		for info, err := range partd.Keys(ctx, one) {
+			must(t, err)
+			where[info.Key] = i
+		}
+		must(t, partd.Close(ctx, one))
+	}
+	key := func(server int) string {
+		for k, at := range where {
+			if at == server && k != "partd-shards" {
+				return k
+			}
+		}
+		t.Fatal("no key of a server")
+		return ""
+	}
+	own := c.args[1]
+	refused := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, shards.ErrOtherStore) || !strings.Contains(err.Error(), "shard "+c.addresses[1]+": ") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for _, dir := range []string{"empty", "own", "empty"} {
+		must(t, c.servers[1].Stop(time.Minute))
+		c.args[1] = own
+		if dir == "empty" {
+			c.args[1] = []string{"--store", "log:" + t.TempDir() + "/data", "--listen"}
+		}
+		c.again(t, 1)
+		_, err := there.Get(ctx, key(1))
+		if dir == "own" {
+			must(t, err)
+			if got, err := scan(ctx, there, 0, 1); err != nil || len(got) != 30 {
+				t.Errorf("%d keys, %v", len(got), err)
+			}
+			continue
+		}
+		refused("get", err)
+		refused("append", there.Append(ctx, partd.Entry{Key: key(1), Value: []byte("x")}))
+		_, err = scan(ctx, there, 0, 1)
+		refused("scan", err)
+		_, err = partd.Stat(ctx, there)
+		refused("stat", err)
+		if _, err := there.Get(ctx, key(0), key(2)); err != nil {
+			t.Errorf("keys of the others: %v", err)
+		}
+		_, err = stores.Open(ctx, c.url())
+		refused("open", err)
+	}
+	must(t, stores.NewSet().Adopt(ctx, c.url(), c.addresses[1]))
+	for k, at := range where {
+		if at == 1 {
+			delete(where, k)
+		}
+	}
+	if got, err := scan(ctx, there, 0, 1); err != nil || len(got) == 0 || len(got) != len(where)-1 {
+		t.Errorf("adopted: %d keys of %d, %v", len(got), len(where), err)
+	}
+	must(t, there.Append(ctx, partd.Entry{Key: "new", Value: []byte("x")}))
+	must(t, c.servers[1].Stop(time.Minute))
+	c.args[1] = own
+	c.again(t, 1)
+	_, err := scan(ctx, there, 0, 1)
+	refused("the one that was given up", err)
+	must(t, partd.Close(ctx, there))
+	for _, name := range []string{"elsewhere:1", ""} {
+		if err := stores.NewSet().Adopt(ctx, c.url(), name); !errors.As(err, new(*stores.URLError)) {
+			t.Error(err)
+		}
 	}
 }

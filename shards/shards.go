@@ -45,6 +45,7 @@ type Shards struct {
 	shards []*shard // sorted by name
 	names  string   // a line for each
 
+	shared atomic.Bool // all know each other's identifiers
 	closed atomic.Bool
 	life   context.Context // ends with Close
 	end    context.CancelFunc
@@ -58,8 +59,9 @@ type shard struct {
 	store atomic.Pointer[partd.Partd] // nil until it is open
 	open  func(ctx context.Context) (partd.Partd, error)
 
-	list   string // what its store says of it
-	listed atomic.Bool
+	list   string                // what its store says of it
+	known  atomic.Pointer[known] // what it says, once it was found to be the right one
+	said   atomic.Pointer[known] // what it said last, right or wrong
 	failed atomic.Pointer[error] // the last that opening it, or looking at its list, has met
 }
 
@@ -99,11 +101,30 @@ func Open(ctx context.Context, names []string, open func(ctx context.Context, na
 		}
 		useful = useful || err == nil
 	}
-	if !useful || ctx.Err() != nil {
-		err := errors.Join(joined(s.shards, errs, strict), s.Close())
-		return nil, &partd.Error{Op: "open", Path: strings.Join(names, ","), Err: err}
+	err = joined(s.shards, errs, strict)
+	if useful && ctx.Err() == nil {
+		err = s.meetAll(ctx)
+	}
+	if err != nil {
+		return nil, &partd.Error{Op: "open", Path: strings.Join(names, ","), Err: errors.Join(err, s.Close())}
 	}
 	return s, nil
+}
+
+// meetAll looks whether all shards that are open are the right ones. Whatever else is wrong
+// with one is an error once it is needed.
+func (s *Shards) meetAll(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	return joined(s.shards, together(s.shards, func(_ int, sh *shard) error {
+		if sh.store.Load() == nil {
+			return nil
+		}
+		if err := s.enter(ctx, sh, read); errors.Is(err, ErrOtherStore) {
+			return err
+		}
+		return nil
+	}), strict)
 }
 
 // CheckNames reports whether shards can have these names.

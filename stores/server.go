@@ -52,9 +52,32 @@ func dialAll(ctx context.Context, scheme, address string, opts *remote.ClientOpt
 	if len(urls) == 1 {
 		return remote.Dial(ctx, urls[0], opts)
 	}
-	return shards.Open(ctx, names, func(ctx context.Context, name string) (partd.Partd, error) {
+	return shards.Open(ctx, names, dialOne(names, urls, opts))
+}
+
+func dialOne(names, urls []string, opts *remote.ClientOptions) func(ctx context.Context, name string) (partd.Partd, error) {
+	return func(ctx context.Context, name string) (partd.Partd, error) {
 		return remote.Dial(ctx, urls[slices.Index(names, name)], opts)
-	})
+	}
+}
+
+// Adopt takes the store of one of the servers in a URL, which has to be empty, in place of
+// the one that the others know, whose keys are gone: see [shards.Adopt]. Server is its
+// HOST:PORT as the URL has it.
+func (t *Set) Adopt(ctx context.Context, url, server string) error {
+	u, err := t.parse(url, nil)
+	if err != nil {
+		return &URLError{url, err}
+	}
+	names, urls := servers(u.store.name, u.location)
+	if !u.store.remote || len(names) == 1 || !slices.Contains(names, server) {
+		return &URLError{url, fmt.Errorf("%s is none of several servers in it", server)}
+	}
+	opts, err := clientOptions(u.store.name, u.storeOptions)
+	if err != nil {
+		return err
+	}
+	return shards.Adopt(ctx, names, dialOne(names, urls, opts), server)
 }
 
 // clientOptions are what a URL says of a client of a server.

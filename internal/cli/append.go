@@ -15,6 +15,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/filejobs"
+	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -48,7 +49,7 @@ exists once something was appended to it.`,
 		}
 		file := a.in
 		if len(args) == 2 && args[1] != "-" {
-			if file, err = os.Open(args[1]); err != nil {
+			if file, err = vfs.OpenFile(cmd.Context(), args[1], os.O_RDONLY); err != nil {
 				return err
 			}
 			defer file.Close()

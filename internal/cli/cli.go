@@ -115,7 +115,7 @@ func newRoot(a *app) *cobra.Command {
 	}
 	add("files", "Work on files:", newShuffle(a), newGroup(a), newSort(a), newJoin(a), newSplit(a), newDistinct(a), newTop(a))
 	add("stores", "Work on stores:",
-		newAppend(a), newGet(a), newKeys(a), newScan(a), newStat(a), newNamespaces(a), newVerify(a), newCopy(a), newDelete(a), newDrop(a))
+		newAppend(a), newGet(a), newKeys(a), newScan(a), newStat(a), newNamespaces(a), newVerify(a), newCopy(a), newDelete(a), newDrop(a), newAdopt(a))
 	add("stores", "Work on stores:", a.more...)
 	add("other", "Other:", newCompletion(a), cliutil.NewVersion(a.out, "partd"))
 	root.SetHelpCommandGroupID("other")

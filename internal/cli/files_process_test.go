@@ -336,3 +336,42 @@ func TestDamagedInput(t *testing.T) {
 		}
 	}
 }
+
+// Ctrl-C while a pipe that nobody has opened is waited for, be it read or written, ends
+// at once and leaves nothing.
+func TestInterruptUnopenedPipe(t *testing.T) {
+	dir := t.TempDir()
+	pipe, input := filepath.Join(dir, "pipe"), filepath.Join(dir, "in.csv")
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.WriteFile(input, []byte("a,b,c,d,e\n1,2,3,4,5\n"), 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	commands := map[string][]string{
+		"append":  {"append", "key", pipe},
+		"join":    {"join", "--on", "a", input, pipe},
+		"join -o": {"join", "--on", "a", input, input, "-o", pipe},
+	}
+	for name, args := range onFiles {
+		commands[name+" -o"] = append(args[:len(args):len(args)], input, "-o", pipe)
+	}
+	for name, args := range commands {
+		cmd := program(t, args...)
+		tmp := t.TempDir()
+		cmd.Env = append(cmd.Env, "TMPDIR="+tmp)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond) // until it listens to signals
+		start := time.Now()
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
+			t.Errorf("%s: exit code %d after %v, %s", name, code, time.Since(start), stderr.String())
+		}
+		if names := left(t, tmp, cmd.Dir); names != nil {
+			t.Errorf("%s left %v", name, names)
+		}
+	}
+}

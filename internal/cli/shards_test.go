@@ -131,4 +131,41 @@ func TestCommandsOnShards(t *testing.T) {
 	if v := verify(cliutil.ExitFailed); len(v.Damage) == 0 || !strings.HasPrefix(v.Damage[0].File, addresses[1]+": ") {
 		t.Errorf("verify of damage: %+v", v)
 	}
+
+	// A server whose store is lost is an error of every command until somebody says that it
+	// is to be empty.
+	if err := behind[1].Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"keys"},
+		{"get", "city 1"},
+		{"scan"},
+		{"stat"},
+		{"verify"},
+		{"append", "city 1", csv},
+		{"delete", "city 1"},
+		{"drop"},
+		{"copy", "--quiet", "--replace", "--to", copied, "--from"},
+		{"copy", "--quiet", "--replace", "--from", copied, "--to"},
+	} {
+		if args[0] != "copy" {
+			args = append(args, "--store")
+		}
+		if out, stderr := command(cliutil.ExitFailed, append(args, url)...); out != "" || !strings.Contains(stderr, "shard "+addresses[1]+": ") || !strings.Contains(stderr, "partd adopt") {
+			t.Errorf("%s: %s%s", args, out, stderr)
+		}
+	}
+	command(cliutil.ExitUsage, "adopt", "--store", url, "elsewhere:1")
+	command(cliutil.ExitUsage, "adopt", "--store", urls[1], addresses[1])
+	if _, stderr := command(cliutil.ExitFailed, "adopt", "--store", url, addresses[0]); !strings.Contains(stderr, "it has keys") {
+		t.Error(stderr)
+	}
+	if out, _ := command(cliutil.ExitOK, "adopt", "--store", url, addresses[1]); !strings.Contains(out, addresses[1]) {
+		t.Error(out)
+	}
+	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); keys == "" || strings.Count(keys, "\n") >= 49 {
+		t.Errorf("keys:\n%s", keys)
+	}
+	command(cliutil.ExitOK, "append", "--store", url, "city 1", csv)
 }

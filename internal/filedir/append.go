@@ -127,7 +127,8 @@ func (d *Dir) openForWrite(k *keyFile) error {
 	flags := 0
 	if k.created && !k.made {
 		flags = os.O_CREATE | os.O_EXCL
-		if err := d.writeKeyFile(k.key, k.path[len(d.dir)+1:]); err != nil {
+		name := k.path[len(d.dir)+1:]
+		if err := errors.Join(d.writeKeyFile(k.key, name), d.makeParents(name)); err != nil {
 			return err
 		}
 	}
@@ -219,7 +220,7 @@ func (d *Dir) syncBatch() error {
 		}
 	}
 	if created {
-		return d.fs.SyncDir(d.dir)
+		return d.syncNames()
 	}
 	return nil
 }

@@ -163,7 +163,7 @@ func (d *Dir) openOwn(path string, create bool) (vfs.File, error) {
 		return file, err
 	}
 	// What is written to a file that a loss of power takes away is lost.
-	if err := d.fs.SyncDir(d.dir); err != nil {
+	if err := d.syncNames(); err != nil {
 		d.refuse(err)
 		return nil, errors.Join(err, file.Close())
 	}
@@ -216,6 +216,9 @@ func (d *Dir) openKey(k *keyFile, flags int) error {
 // there is room.
 func (d *Dir) lookAt(k *keyFile) error {
 	k.created = false
+	if err := d.findTuple(k); err != nil {
+		return err
+	}
 	if k.file != nil {
 		// Asking by name is dearer than asking the open file, but that can't tell:
 		// it has a name left if somebody made a hard link before it was removed.
@@ -264,6 +267,7 @@ func (d *Dir) removeKeyFile(name string) error {
 
 // removeFile removes a file of the directory, if it exists.
 func (d *Dir) removeFile(name string) error {
+	d.noteNames(name)
 	if err := d.fs.Remove(d.path(name)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -78,6 +78,7 @@ type Dir struct {
 	replay   bool  // an operation was left half-done and must be finished or undone first
 	failed   error // why writes are refused, see ErrNeedsReopen
 	dirty    dirtySet
+	subdirs  map[string]struct{} // in which names changed that were not synced
 }
 
 // KeyError is the error of an operation on one of its keys.
@@ -192,7 +193,8 @@ func (d *Dir) KeyError(key string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &KeyError{Key: key, Path: d.path(d.scheme.Name(key)), Err: err}
+	name, _ := d.nameOf(key) // or the name that it has in any case
+	return &KeyError{Key: key, Path: d.path(name), Err: err}
 }
 
 // Tx is an operation that changes the store, see [Dir.Write].

@@ -1,6 +1,7 @@
 package filedir
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"github.com/go-partd/partd/internal/names"
 	"github.com/go-partd/partd/internal/vfs"
@@ -38,10 +40,18 @@ func (l *nameList) name(i int) string {
 // files are looked at under one lock.
 const dirBunch = 1024
 
-// eachName calls visit with the name of each file in the directory, and what it
-// is, foreign ones left out.
-func (d *Dir) eachName(visit func(name string, kind names.Kind) error) (err error) {
-	dir, err := retry(d, func() (vfs.Dir, error) { return d.fs.ReadDir(d.dir) })
+// eachName calls visit with the name of each file in the directory and below, and what it
+// is. A file that is not understood is an error where all must be, and left out otherwise.
+func (d *Dir) eachName(all bool, visit func(name string, kind names.Kind) error) error {
+	return d.namesBelow("", all, visit)
+}
+
+// namesBelow is eachName for a directory, which ends in a slash.
+func (d *Dir) namesBelow(below string, all bool, visit func(name string, kind names.Kind) error) (err error) {
+	dir, err := retry(d, func() (vfs.Dir, error) { return d.fs.ReadDir(d.path(below)) })
+	if below != "" && errors.Is(err, fs.ErrNotExist) {
+		return nil // Python's drop takes no lock
+	}
 	if err != nil {
 		return err
 	}
@@ -49,13 +59,25 @@ func (d *Dir) eachName(visit func(name string, kind names.Kind) error) (err erro
 	for {
 		entries, err := dir.Next(dirBunch)
 		for _, e := range entries {
-			if !e.Type().IsRegular() {
-				continue
-			}
-			if _, kind := d.scheme.Parse(e.Name()); kind != names.Foreign {
-				if err := visit(e.Name(), kind); err != nil {
+			name, kind := below+e.Name(), names.Foreign
+			if e.IsDir() {
+				if err := d.namesBelow(name+"/", all, visit); err != nil {
 					return err
 				}
+				continue
+			}
+			if _, ok := d.scheme.TupleKey(name); ok && below != "" {
+				kind = names.Short
+			} else if below == "" {
+				_, kind = d.scheme.Parse(name)
+			}
+			switch {
+			case kind != names.Foreign && e.Type().IsRegular():
+				if err := visit(name, kind); err != nil {
+					return err
+				}
+			case all && kind != names.Own:
+				return fmt.Errorf("%s is no file that partd makes, here or in Python, and it is not known what it holds: move it away", d.path(name))
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -68,10 +90,10 @@ func (d *Dir) eachName(visit func(name string, kind names.Kind) error) (err erro
 }
 
 // listFiles returns the names of the files that hold values, or of those that are
-// wanted.
-func (d *Dir) listFiles(wanted func(name string) bool) (*nameList, error) {
+// wanted: see eachName.
+func (d *Dir) listFiles(all bool, wanted func(name string) bool) (*nameList, error) {
 	list := new(nameList)
-	err := d.eachName(func(name string, kind names.Kind) error {
+	err := d.eachName(all, func(name string, kind names.Kind) error {
 		if (kind == names.Short || kind == names.Long) && (wanted == nil || wanted(name)) {
 			list.add(name)
 		}
@@ -86,7 +108,7 @@ func (d *Dir) snapshot(ctx context.Context, wanted func(name string) bool) (*nam
 		return nil, err
 	}
 	defer d.end()
-	list, err := d.listFiles(wanted)
+	list, err := d.listFiles(true, wanted)
 	if err == nil {
 		memory := int64(cap(list.bytes) + 8*cap(list.ends))
 		if wanted == nil || memory > d.listed.Load() {
@@ -104,6 +126,13 @@ func (d *Dir) ReaderMemory() (reader, listing int64) {
 
 // keyOf returns the key of a file that holds a value.
 func (d *Dir) keyOf(name string) (string, error) {
+	if key, ok := d.scheme.TupleKey(name); ok && strings.Contains(name, "/") {
+		flat := d.scheme.Name(key)
+		if _, err := d.fs.Info(d.path(flat)); !errors.Is(err, fs.ErrNotExist) {
+			return "", cmp.Or(err, d.twoFiles(flat, name))
+		}
+		return key, nil
+	}
 	key, kind := d.scheme.Parse(name)
 	if kind == names.Short {
 		return key, nil
@@ -197,7 +226,7 @@ func (d *Dir) Stat(ctx context.Context) (keys, bytes, disk int64, err error) {
 	}
 	defer d.end()
 	i := 0
-	err = d.eachName(func(name string, kind names.Kind) error {
+	err = d.eachName(true, func(name string, kind names.Kind) error {
 		i++
 		if err := checkNow(ctx, i); err != nil {
 			return err

@@ -39,6 +39,15 @@ func (d *Dir) note(name string) (noted, error) {
 	return noted{file, info.Size}, nil
 }
 
+// noteKey is note by a key.
+func (d *Dir) noteKey(key string) (noted, error) {
+	name, err := d.nameOf(key)
+	if err != nil {
+		return noted{}, err
+	}
+	return d.note(name)
+}
+
 // bunch returns how many files to open at once.
 func (d *Dir) bunch() int { return max(1, min(readBunch, d.maxOpen)) }
 
@@ -84,7 +93,7 @@ func (d *Dir) Get(ctx context.Context, keys []string) ([][]byte, error) {
 // getBunch returns how many values it read.
 func (d *Dir) getBunch(ctx context.Context, keys []string, values [][]byte) (n int, err error) {
 	files, err := d.noteBunch(ctx, len(keys), func(i int) (noted, error) {
-		n, err := d.note(d.scheme.Name(keys[i]))
+		n, err := d.noteKey(keys[i])
 		return n, d.KeyError(keys[i], err)
 	})
 	defer func() {
@@ -133,7 +142,7 @@ func (d *Dir) readAgain(ctx context.Context, key string) ([]byte, error) {
 
 // readLocked reads a value with the lock held.
 func (d *Dir) readLocked(key string) ([]byte, error) {
-	n, err := d.note(d.scheme.Name(key))
+	n, err := d.noteKey(key)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +156,7 @@ func (d *Dir) Open(ctx context.Context, key string, fail func(op string, err err
 	if err := d.begin(ctx, false); err != nil {
 		return nil, d.KeyError(key, err)
 	}
-	n, err := d.note(d.scheme.Name(key))
+	n, err := d.noteKey(key)
 	d.end()
 	if err != nil {
 		return nil, d.KeyError(key, err)

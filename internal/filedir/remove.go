@@ -20,7 +20,11 @@ func (d Tx) Delete(ctx context.Context, keys []string) error {
 		if err := d.forgetKey(key); err != nil {
 			return err
 		}
-		list.add(d.scheme.Name(key))
+		name, err := d.nameOf(key)
+		if err != nil {
+			return d.KeyError(key, err)
+		}
+		list.add(name)
 	}
 	return d.remove(ctx, kindDelete, list)
 }
@@ -55,13 +59,14 @@ func (d Tx) Drop(ctx context.Context) error {
 	if err := d.closeKept(); err != nil {
 		return err
 	}
-	list, err := d.listFiles(nil)
+	list, err := d.listFiles(false, nil)
 	if err != nil {
 		return err
 	}
 	if err := d.remove(ctx, kindDrop, list); err != nil {
 		return err
 	}
+	d.removeDirs("")
 	d.dirty.paths, d.dirty.all = nil, false
 	d.warn("removing what long keys left", d.removeOrphans()) // no key is seen by now
 	if d.journal.file != nil && d.journal.size > 0 {          // it may hold bytes that were dropped
@@ -77,7 +82,7 @@ func (d Tx) Drop(ctx context.Context) error {
 // removeOrphans removes files that hold a long key which has no value.
 func (d *Dir) removeOrphans() error {
 	var left []string
-	err := d.eachName(func(name string, kind names.Kind) error {
+	err := d.eachName(false, func(name string, kind names.Kind) error {
 		if kind == names.Own && name != names.Lock && name != names.Journal && name != names.Sessions {
 			left = append(left, name)
 		}
@@ -157,7 +162,7 @@ func (d *Dir) removeAll(list *nameList, noted bool) error {
 		return unknown(err)
 	}
 	if d.sync {
-		if err := d.fs.SyncDir(d.dir); err != nil {
+		if err := d.syncNames(); err != nil {
 			d.refuse(err)
 			return unknown(err)
 		}

@@ -80,7 +80,7 @@ func (d *Dir) syncFinished(r *record) error {
 			return err
 		}
 	}
-	return d.fs.SyncDir(d.dir)
+	return d.syncNames()
 }
 
 // otherBoot reports whether the system was started anew since the record was

@@ -70,5 +70,5 @@ func (d *Dir) syncBatchCut(done int) error {
 			return err
 		}
 	}
-	return d.fs.SyncDir(d.dir)
+	return d.syncNames()
 }

@@ -13,7 +13,10 @@ import (
 // Set replaces a key's file by a new one: who reads the old value goes on reading
 // it. With once, a key that has a file is left as it is.
 func (d Tx) Set(ctx context.Context, key string, value []byte, once bool) error {
-	name := d.scheme.Name(key)
+	name, err := d.nameOf(key)
+	if err != nil {
+		return err
+	}
 	info, err := d.fs.Info(d.path(name))
 	switch {
 	case err == nil && !info.Mode.IsRegular():
@@ -103,6 +106,9 @@ func (d *Dir) moveStaged(name string) error {
 		return errors.Join(errLockLost, d.dropLock()) // another process may be making a file of that name
 	}
 	if err == nil {
+		err = d.makeParents(name)
+	}
+	if err == nil {
 		err = d.fs.Rename(d.path(names.Temp), d.path(name))
 	}
 	if err != nil {
@@ -112,7 +118,7 @@ func (d *Dir) moveStaged(name string) error {
 		d.dirty.add(d.path(name))
 		return nil
 	}
-	if err := d.fs.SyncDir(d.dir); err != nil {
+	if err := d.syncNames(); err != nil {
 		d.refuse(err)
 		return unknown(err)
 	}

@@ -50,7 +50,7 @@ func (d Tx) Sync(ctx context.Context) error {
 
 func (d *Dir) syncAll(ctx context.Context) error {
 	if d.dirty.all {
-		list, err := d.listFiles(nil)
+		list, err := d.listFiles(false, nil)
 		if err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (d *Dir) syncAll(ctx context.Context) error {
 
 // syncDirs makes the names in the directory, and its own name, survive.
 func (d *Dir) syncDirs() error {
-	if err := d.fs.SyncDir(d.dir); err != nil {
+	if err := d.syncNames(); err != nil {
 		return err
 	}
 	for len(d.dirty.parents) > 0 {

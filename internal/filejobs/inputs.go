@@ -164,20 +164,20 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 		if in.Size >= 0 {
 			in.Size += info.Size()
 		}
-		r, err := decompress(file.Name, name, f)
+		r, err := decompress(file.Name, name, f, maxRecord)
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 		if !r.packed {
 			file.Size = info.Size()
 		}
-		file.Open = func() (io.ReadCloser, error) { return in.reopen(name, info.Size()) }
+		file.Open = func() (io.ReadCloser, error) { return in.reopen(name, info.Size(), maxRecord) }
 		start, err := records.Head(file.Name, r, layout, maxRecord)
 		in.Files = append(in.Files, file)
 		return start, errors.Join(err, r.Close(), f.Close())
 	}
 	in.Size = -1
-	r, err := decompress(file.Name, name, &rawFile{file: f, all: &in.Read})
+	r, err := decompress(file.Name, name, &rawFile{file: f, all: &in.Read}, maxRecord)
 	if err != nil {
 		return nil, err
 	}
@@ -194,13 +194,13 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 
 // reopen opens a file to read it whole, and looks at the end whether all of its
 // bytes were read.
-func (in *Inputs) reopen(name string, size int64) (io.ReadCloser, error) {
+func (in *Inputs) reopen(name string, size int64, maxRecord int) (io.ReadCloser, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	raw := &rawFile{file: f, all: &in.Read}
-	r, err := decompress(name, name, raw)
+	r, err := decompress(name, name, raw, maxRecord)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -241,8 +241,8 @@ func (c content) Close() error { return c.close() }
 
 // decompress returns what a file holds. How it is compressed is told by its
 // content; that is an error where the name says something else. Shown is the
-// name for messages.
-func decompress(shown, name string, f io.Reader) (content, error) {
+// name for messages. A window of zstd may take an eighth of the memory, half of a record.
+func decompress(shown, name string, f io.Reader, maxRecord int) (content, error) {
 	head := make([]byte, zfile.HeadSize)
 	n, err := io.ReadFull(f, head)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
@@ -258,7 +258,7 @@ func decompress(shown, name string, f io.Reader) (content, error) {
 		// After the head, which is small, reads go to the file itself.
 		return content{Reader: all, close: func() error { return nil }}, nil
 	}
-	r, err := zfile.NewReader(shown, kind, all)
+	r, err := zfile.NewReader(shown, kind, all, int64(maxRecord/2))
 	if err != nil {
 		return content{}, err
 	}

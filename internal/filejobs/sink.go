@@ -30,7 +30,7 @@ func openSink(ctx context.Context, o *Options) (*sink, error) {
 	if err := zfile.CheckName(o.Output); err != nil {
 		return nil, &OptionError{err}
 	}
-	f, err := output.Create(o.Output, o.Force)
+	f, err := output.Create(ctx, o.Output, o.Force)
 	if errors.Is(err, output.ErrExists) {
 		return nil, fmt.Errorf("%w: --force replaces it", err)
 	}

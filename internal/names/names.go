@@ -6,6 +6,9 @@
 // percent sign, so no two keys meet. A name that would be too long for a file
 // is replaced by the key's hash; a second file holds the key itself.
 //
+// Python makes a path of a tuple. Where it joins the elements to a key, in its server, it puts
+// "-|-" between them: so they are spelled here.
+//
 // The store's own files begin with a percent sign and a lower-case letter that
 // is no hexadecimal digit: no key is ever encoded so.
 package names
@@ -106,6 +109,37 @@ func (s Scheme) plain(key string) bool {
 		}
 	}
 	return true
+}
+
+const (
+	tupleSep = "-|-" // between the elements of a tuple, where Python's server joins them to a key
+	maxTuple = 1 << 10
+)
+
+// TuplePath returns the path, with slashes, that Python's File gives a tuple, of which the
+// key is joined as Python's server does. ok is false where Python would give another.
+func (s Scheme) TuplePath(key string) (path string, ok bool) {
+	if len(key) > maxTuple || !strings.Contains(key, tupleSep) {
+		return "", false
+	}
+	return s.join(strings.Split(key, tupleSep), "/")
+}
+
+// TupleKey returns the key of a file in a subdirectory.
+func (s Scheme) TupleKey(path string) (key string, ok bool) {
+	if key, ok = s.join(strings.Split(path, "/"), tupleSep); len(key) > maxTuple {
+		return "", false
+	}
+	return key, ok
+}
+
+func (s Scheme) join(elements []string, sep string) (joined string, ok bool) {
+	for _, e := range elements {
+		if !s.plain(e) {
+			return "", false
+		}
+	}
+	return strings.Join(elements, sep), true
 }
 
 func special(key string) bool { return key == "." || key == ".." || key == Lock }

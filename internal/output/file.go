@@ -4,6 +4,7 @@ package output
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ type File struct {
 // unless it is to be replaced. What is no regular file, as a device or a pipe,
 // is written in place. Temporary files that killed processes left behind for the
 // same name are removed.
-func Create(path string, replace bool) (*File, error) {
+func Create(ctx context.Context, path string, replace bool) (*File, error) {
 	path, err := target(path)
 	if err != nil {
 		return nil, err
@@ -44,7 +45,7 @@ func Create(path string, replace bool) (*File, error) {
 	case err == nil && info.IsDir():
 		return nil, fmt.Errorf("%s is a directory, not a file", path)
 	case err == nil && !info.Mode().IsRegular():
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		f, err := vfs.OpenFile(ctx, path, os.O_WRONLY)
 		if err != nil {
 			return nil, err
 		}

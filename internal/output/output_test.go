@@ -20,7 +20,7 @@ import (
 
 func write(t *testing.T, path string, replace bool, text string) error {
 	t.Helper()
-	f, err := Create(path, replace)
+	f, err := Create(t.Context(), path, replace)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func names(t *testing.T, dir string) (all []string) {
 func TestFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")
-	f, err := Create(path, false)
+	f, err := Create(t.Context(), path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestFile(t *testing.T) {
 	if err := write(t, path, false, "three"); !errors.Is(err, ErrExists) {
 		t.Errorf("it exists: %v", err)
 	}
-	if f, err = Create(path, true); err != nil {
+	if f, err = Create(t.Context(), path, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Abort(); err != nil || content(t, path) != "two" || len(names(t, dir)) != 1 {
@@ -85,10 +85,10 @@ func TestFile(t *testing.T) {
 	if err := f.Commit(); err == nil {
 		t.Error("committed after it was given up")
 	}
-	if _, err := Create(dir, true); err == nil {
+	if _, err := Create(t.Context(), dir, true); err == nil {
 		t.Error("a directory")
 	}
-	if _, err := Create(filepath.Join(dir, "none", "x"), true); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Create(t.Context(), filepath.Join(dir, "none", "x"), true); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no directory: %v", err)
 	}
 	if err := write(t, os.DevNull, false, "x"); err != nil {
@@ -99,7 +99,7 @@ func TestFile(t *testing.T) {
 // A file that someone else made meanwhile is not replaced.
 func TestMadeMeanwhile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
-	f, err := Create(path, false)
+	f, err := Create(t.Context(), path, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")
-	alive, err := Create(path, false)
+	alive, err := Create(t.Context(), path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func TestSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	next, err := Create(path, false)
+	next, err := Create(t.Context(), path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestSweepAtOnce(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 100 {
-				f, err := Create(path, true)
+				f, err := Create(t.Context(), path, true)
 				if err != nil {
 					t.Error(err)
 					return

@@ -49,17 +49,41 @@ func (s *Splitter) findFlat(line []byte) bool {
 // take keeps a value that is asked for. It returns false where something is
 // wrong with it.
 func (s *Splitter) take(name, value []byte) bool {
-	found := !s.only
+	found, twice := s.keepMember(name, value)
+	return !twice && (found || !s.only)
+}
+
+// keepMember keeps the value of a member for the fields that ask for it. It reports
+// whether any does, and whether one has a value already.
+func (s *Splitter) keepMember(name, value []byte) (found, twice bool) {
+	if s.byName != nil {
+		for _, i := range s.byName[string(name)] {
+			twice = twice || s.Values[i] != nil
+			s.Values[i], found = value, true
+		}
+		return found, twice
+	}
 	for i := range s.fields {
 		if string(name) == s.fields[i].Name {
-			if s.Values[i] != nil {
-				return false
-			}
-			s.Values[i] = value
-			found = true
+			twice = twice || s.Values[i] != nil
+			s.Values[i], found = value, true
 		}
 	}
-	return found
+	return found, twice
+}
+
+// indexFields returns the places of each name among the fields, nil for so few that
+// comparing the names is faster.
+func indexFields(fields []Field) map[string][]int {
+	const few = 8
+	if len(fields) <= few {
+		return nil
+	}
+	places := make(map[string][]int, len(fields))
+	for i, f := range fields {
+		places[f.Name] = append(places[f.Name], i)
+	}
+	return places
 }
 
 func skipBlanks(data []byte) []byte {

@@ -59,16 +59,9 @@ func (s *Splitter) texts() Kind {
 func (s *Splitter) findMembers(object []byte) error {
 	clear(s.Values)
 	for name, value := range members(object) {
-		found := false
-		for i := range s.fields {
-			if string(name) != s.fields[i].Name {
-				continue
-			}
-			found = true
-			if s.Values[i] != nil {
-				return fmt.Errorf("there are two members %q", name)
-			}
-			s.Values[i] = value
+		found, twice := s.keepMember(name, value)
+		if twice {
+			return fmt.Errorf("there are two members %q", name)
 		}
 		if s.only && !found {
 			return fmt.Errorf("member %q is not one of the first record's, which are the columns", name)

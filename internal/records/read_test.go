@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/go-partd/partd"
 )
@@ -254,5 +256,57 @@ func TestReadFailures(t *testing.T) {
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// Many fields are found by a table, few by comparing: both find the same, also of
+// members that are asked for twice, or are there twice.
+func TestManyMembers(t *testing.T) {
+	for _, record := range []string{`{"m0":"a","m3":1,"m11":"\u00e9"}`, `{"m3":1,"other":2}`, `{"m0":1,"m0":2}`, `{"m1":[1],"m2":null}`, `{}`} {
+		for _, only := range []bool{false, true} {
+			var fields []Field
+			for i := range 12 {
+				fields = append(fields, Field{Name: fmt.Sprint("m", i%11), Optional: true})
+			}
+			table := NewSplitter(Layout{Format: JSONL}, fields, nil)
+			compare := NewSplitter(Layout{Format: JSONL}, fields, nil)
+			compare.byName, table.only, compare.only = nil, only, only
+			table.Feed([]byte(record+"\n"), true)
+			compare.Feed([]byte(record+"\n"), true)
+			got, want := table.Next(), compare.Next()
+			if table.byName == nil || got != want || fmt.Sprint(table.Err) != fmt.Sprint(compare.Err) || fmt.Sprintf("%q", table.Values) != fmt.Sprintf("%q", compare.Values) {
+				t.Errorf("%s: %v %v %q, want %v %v %q", record, got, table.Err, table.Values, want, compare.Err, compare.Values)
+			}
+		}
+	}
+}
+
+// The work for a record grows with its members, not with their square: by the square this
+// takes half a minute, and a second otherwise.
+func TestWideRecords(t *testing.T) {
+	var fields []Field
+	record := []byte("{")
+	for i := range 40_000 {
+		name := fmt.Sprintf("member%06d", i)
+		fields = append(fields, Field{Name: name, Optional: true})
+		record = fmt.Appendf(record, "%q:%d,", name, i)
+	}
+	record = append(record[:len(record)-1], "}\n"...)
+	for _, like := range []string{"flat", "nested"} {
+		if like == "nested" { // found in another way
+			record = append(record[:len(record)-2], ` ,"nested": {} }`+"\n"...)
+			fields = append(fields, Field{Name: "more", Optional: true})
+		}
+		s := NewSplitter(Layout{Format: JSONL}, fields, nil)
+		start := time.Now()
+		for range 10 {
+			s.Feed(record, true)
+			if s.Next() != Data || string(s.Values[39_999]) != "39999" {
+				t.Fatal(s.Err)
+			}
+			if d := time.Since(start); d > 10*time.Second {
+				t.Fatalf("%s: %v", like, d)
+			}
+		}
 	}
 }

@@ -31,13 +31,14 @@ type Splitter struct {
 
 	layout Layout
 	fields []Field
-	found  []bool // JSON lines: which of the fields some record had, null too
-	looked bool   // JSON lines: there was a record that could have them
-	all    bool   // Values are all fields, of CSV, TSV and text
-	only   bool   // JSON lines: a member that was not asked for is an error
-	sep    []byte // between fields
-	count  int    // fields of each record of CSV and TSV, 0: as many as the first has
-	wants  []want // of CSV and TSV: the fields asked for, by their place in the record; nil until count is known
+	found  []bool           // JSON lines: which of the fields some record had, null too
+	byName map[string][]int // JSON lines: the places of each name in fields, nil if these are few
+	looked bool             // JSON lines: there was a record that could have them
+	all    bool             // Values are all fields, of CSV, TSV and text
+	only   bool             // JSON lines: a member that was not asked for is an error
+	sep    []byte           // between fields
+	count  int              // fields of each record of CSV and TSV, 0: as many as the first has
+	wants  []want           // of CSV and TSV: the fields asked for, by their place in the record; nil until count is known
 
 	buf    []byte
 	pos    int
@@ -54,10 +55,14 @@ type want struct{ index, slot int }
 // NewSplitter returns a splitter that looks for fields. Columns are those of
 // the header, nil where there is none or where it is not known yet.
 func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
-	return &Splitter{
+	s := &Splitter{
 		layout: layout, fields: fields, sep: layout.sep(), count: len(columns),
 		Values: make([][]byte, len(fields)), Bare: make([]bool, len(fields)), found: make([]bool, len(fields)),
 	}
+	if layout.Format == JSONL {
+		s.byName = indexFields(fields)
+	}
+	return s
 }
 
 // NewFieldSplitter returns a splitter that finds all fields of a record. For

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -49,6 +50,26 @@ func (OS) SyncDir(name string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// OpenFile is os.OpenFile of a file that exists. It does not wait any more for who has
+// the other end of a pipe when ctx ends.
+func OpenFile(ctx context.Context, name string, flag int) (*os.File, error) {
+	type result struct {
+		file *os.File
+		err  error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		f, err := os.OpenFile(name, flag, 0)
+		opened <- result{f, err}
+	}()
+	select {
+	case r := <-opened:
+		return r.file, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 type osFile struct{ *os.File }

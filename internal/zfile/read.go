@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// MaxWindow is the largest window of zstd that is read, in bytes: what
-// "zstd --long" makes.
-const MaxWindow = 128 << 20
+// MinWindow is the window of zstd that is read however little memory there is, in bytes:
+// what RFC 8878 asks of every decoder.
+const MinWindow = 8 << 20
 
 // Error says that a compressed file is damaged or ends too early.
 type Error struct {
@@ -41,6 +41,7 @@ func (e *Error) Unwrap() error { return e.Err }
 type Reader struct {
 	name   string
 	format compress.Format
+	window int64 // of zstd, the largest
 	src    *source
 	from   io.Reader
 	close  func()
@@ -48,11 +49,12 @@ type Reader struct {
 }
 
 // NewReader returns a reader of a file of a format, not None. Name is for
-// messages.
-func NewReader(name string, format compress.Format, file io.Reader) (*Reader, error) {
+// messages. Window is how far back frames of zstd may reach, which takes as much memory, in
+// bytes; it is not below [MinWindow].
+func NewReader(name string, format compress.Format, file io.Reader, window int64) (*Reader, error) {
 	count := &counter{r: file}
 	src := &source{Reader: bufio.NewReaderSize(count, 256<<10), count: count}
-	r := &Reader{name: name, format: format, src: src, close: func() {}}
+	r := &Reader{name: name, format: format, window: max(window, MinWindow), src: src, close: func() {}}
 	if _, err := src.Peek(1); err != nil {
 		return nil, r.failed(err) // an empty file is no compressed file
 	}
@@ -62,7 +64,7 @@ func NewReader(name string, format compress.Format, file io.Reader) (*Reader, er
 		r.from, err = gzip.NewReader(src.Reader)
 	case compress.Zstd:
 		var d *zstd.Decoder
-		d, err = zstd.NewReader(src.Reader, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(MaxWindow))
+		d, err = zstd.NewReader(src.Reader, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(uint64(r.window)))
 		if err == nil {
 			r.from, r.close = d, d.Close
 		}
@@ -116,6 +118,10 @@ func (r *Reader) failed(err error) error {
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
+	}
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		return fmt.Errorf("%s: its zstd window (--long, --ultra) is larger than the %d MiB that there are for it, an eighth of --memory: "+
+			"1GiB reads the 128 MiB of zstd --long; or decompress the file first", r.name, r.window>>20)
 	}
 	return &Error{Name: r.name, Format: r.format, Offset: r.src.offset(), Err: err}
 }

@@ -45,7 +45,7 @@ func pack(t *testing.T, kind compress.Format, data []byte) []byte {
 }
 
 func unpack(kind compress.Format, packed []byte) ([]byte, error) {
-	r, err := NewReader("f", kind, bytes.NewReader(packed))
+	r, err := NewReader("f", kind, bytes.NewReader(packed), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func TestReadFails(t *testing.T) {
 	boom := errors.New("boom")
 	for _, kind := range kinds {
 		packed := pack(t, kind, text(5000))
-		r, err := NewReader("f", kind, io.MultiReader(bytes.NewReader(packed[:100]), iotest.ErrReader(boom)))
+		r, err := NewReader("f", kind, io.MultiReader(bytes.NewReader(packed[:100]), iotest.ErrReader(boom)), 0)
 		if err == nil {
 			_, err = io.ReadAll(r)
 		}

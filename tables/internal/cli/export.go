@@ -41,7 +41,7 @@ or TARGET/BUCKET/NAME.parquet. In a name other characters than letters, digits a
 					return err
 				}
 				defer r.Release()
-				if err := writeFile(path, *force, formats.Parquet, r); err != nil {
+				if err := writeFile(ctx, path, *force, formats.Parquet, r); err != nil {
 					return err
 				}
 				_, err = fmt.Fprintln(a.out, path)

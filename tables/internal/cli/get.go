@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -73,16 +74,16 @@ name of a column that is no plain word is in double quotes.`,
 				return err
 			}
 			defer r.Release()
-			return a.writeResult(r, as, *file, *force)
+			return a.writeResult(ctx, r, as, *file, *force)
 		})
 	}
 	return cmd
 }
 
 // writeResult writes rows to a file, or to the output without one.
-func (a *app) writeResult(r array.RecordReader, as formats.Format, file string, replace bool) error {
+func (a *app) writeResult(ctx context.Context, r array.RecordReader, as formats.Format, file string, replace bool) error {
 	if file != "" {
-		return writeFile(file, replace, as, r)
+		return writeFile(ctx, file, replace, as, r)
 	}
 	// Some formats are written in many small pieces.
 	w := bufio.NewWriterSize(a.out, 1<<16)
@@ -107,8 +108,8 @@ func (a *app) outputFormat(format, file string) (formats.Format, error) {
 }
 
 // writeFile writes a file that is there whole or not at all.
-func writeFile(path string, replace bool, as formats.Format, r array.RecordReader) error {
-	f, err := output.Create(path, replace)
+func writeFile(ctx context.Context, path string, replace bool, as formats.Format, r array.RecordReader) error {
+	f, err := output.Create(ctx, path, replace)
 	if err != nil {
 		if errors.Is(err, output.ErrExists) {
 			return fmt.Errorf("%w: --force replaces it", err)

@@ -189,7 +189,7 @@ func newPullGet(a *app) *cobra.Command {
 			return err
 		}
 		defer r.Release()
-		if err := a.writeResult(r, as, *file, *force); err != nil || !*stats {
+		if err := a.writeResult(ctx, r, as, *file, *force); err != nil || !*stats {
 			return err
 		}
 		return encoder(a.err).Encode(n.Stats())

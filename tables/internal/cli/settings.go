@@ -93,7 +93,7 @@ func newEnd(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOption
 				return err
 			}
 			defer r.Release()
-			return a.writeResult(r, as, "", false)
+			return a.writeResult(ctx, r, as, "", false)
 		})
 	}
 	return cmd

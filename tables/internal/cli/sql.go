@@ -44,7 +44,7 @@ reads tables, and nothing else: no files, no settings.`,
 				return err
 			}
 			defer r.Release()
-			return a.writeResult(r, as, *file, *force)
+			return a.writeResult(ctx, r, as, *file, *force)
 		})
 	}
 	return cmd

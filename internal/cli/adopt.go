@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/stores"
+)
+
+func newAdopt(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "adopt [flags] HOST:PORT",
+		Short: "Take in a server that lost its store, as an empty one",
+		Long: `Take in a server whose store was lost, as when its disk was, among the servers
+that share the keys of --store tcp://A,B,C. Its store has to be empty. The other
+servers keep their keys; those that this one had are gone. All have to run.
+
+Until then every command fails that needs this server: it may only have been
+started over a wrong directory, or before its disk was mounted.`,
+		Example:           `  partd adopt --store tcp://a:7077,b:7077,c:7077 b:7077`,
+		Args:              cliutil.Takes(1, 1, "HOST:PORT"),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	url := storeFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := setOf(cmd.Context()).Adopt(cmd.Context(), *url, args[0])
+		if errors.As(err, new(*stores.URLError)) {
+			return cliutil.UsageError{Err: err}
+		}
+		if err == nil {
+			_, err = fmt.Fprintf(a.out, "%s is one of the servers again, with an empty store\n", args[0])
+		}
+		return err
+	}
+	return cmd
+}

@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/go-partd/partd/internal/cliutil"
+	"github.com/go-partd/partd/internal/testutil/race"
+)
+
+// A file of zstd --long takes no more memory than there is: it is refused with a word on
+// --memory, in any of its frames, and read with enough.
+func TestLongWindow(t *testing.T) {
+	dir := t.TempDir()
+	pack := func(w io.Writer, window, rows int) error {
+		z, err := zstd.NewWriter(w, zstd.WithWindowSize(window), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			return err
+		}
+		row := []byte(strings.Repeat("x", 1000) + "\n")
+		for range rows {
+			if _, err := z.Write(row); err != nil {
+				return err
+			}
+		}
+		return z.Close()
+	}
+	file := func(name string, frames ...int) string {
+		path := filepath.Join(dir, name)
+		f, err := os.Create(path)
+		for _, window := range frames {
+			if err == nil {
+				err = pack(f, window, 180_000)
+			}
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	long, second, usual := file("long.zst", 128<<20), file("second.zst", 1<<20, 128<<20), file("usual.zst", 8<<20)
+	for _, args := range [][]string{{"distinct"}, {"top", "--frequent", "1"}, {"shuffle", "--by", "1", "--replace"}} {
+		for _, path := range []string{long, second, usual} {
+			cmd := program(t, append(args[:len(args):len(args)], "--format", "text", "--memory", "16MiB", path)...)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			peak, err := waitMemory(cmd)()
+			if path == usual && err != nil || path != usual && (exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(stderr.String(), path) || !strings.Contains(stderr.String(), "--memory")) {
+				t.Errorf("%s of %s: %v, %s", args, path, err, stderr.String())
+			}
+			if limit := int64(16<<20)*11/10 + 30<<20; peak > limit && !race.On {
+				t.Errorf("%s of %s took %d bytes of memory, over %d", args, path, peak, limit)
+			}
+		}
+	}
+	if out, err := program(t, "distinct", "--memory", "1GiB", "--format", "text", second).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

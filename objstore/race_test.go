@@ -1,0 +1,160 @@
+package objstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// racing is a bucket that looks whether there is an object, and then makes it: of creators
+// at the same time, more than one may win, and the last of them overwrites the others'.
+// They have their answers once all of them are done. It keeps to its promise for names
+// with another prefix.
+func racing(b Bucket, prefix string, chance float64) *lying {
+	type group struct {
+		left int
+		done chan struct{}
+	}
+	l := &lying{Bucket: b}
+	var mu sync.Mutex
+	groups := map[string]*group{}
+	l.create = func(ctx context.Context, name string, data []byte) error {
+		if !strings.HasPrefix(name, prefix) {
+			return b.Create(ctx, name, data)
+		}
+		r, err := b.ReadRange(ctx, name, 0, 0)
+		found := err == nil
+		if found {
+			_ = r.Close()
+		}
+		mu.Lock()
+		g := groups[name]
+		if g == nil {
+			g = &group{done: make(chan struct{})}
+			groups[name] = g
+		}
+		g.left++
+		mu.Unlock()
+		time.Sleep(2 * time.Millisecond) // others come
+		mu.Lock()
+		if !found && rand.Float64() < chance {
+			_ = b.Delete(ctx, name)
+		}
+		err = b.Create(ctx, name, data)
+		if g.left--; g.left == 0 {
+			close(g.done)
+			delete(groups, name)
+		}
+		mu.Unlock()
+		<-g.done
+		return err
+	}
+	return l
+}
+
+// A bucket that lets two creators win is refused when a store in it is opened for writing.
+func TestTwoCreatorsWin(t *testing.T) {
+	b := racing(new(Memory), "", 0.9)
+	for range 3 {
+		_, err := Open(t.Context(), b, nil)
+		if !errors.Is(err, ErrRefused) || !errors.Is(err, errTwoWinners) || !strings.Contains(err.Error(), scratchPrefix) {
+			t.Error(err)
+		}
+	}
+	if _, err := Open(t.Context(), b, &Options{ReadOnly: true}); err != nil {
+		t.Error(err)
+	}
+	for o, err := range b.List(t.Context(), scratchPrefix, "") {
+		t.Error("left behind:", o.Name, err)
+	}
+}
+
+// lateRace has many writers append to a bucket that lets two of them win, which it did not
+// while it was opened, and returns how many appends were acknowledged and are gone.
+func lateRace(t *testing.T, h hooks) (lost, refused int) {
+	b := racing(new(Memory), "log/", 0.5)
+	const rounds, writers = 10, 4
+	acknowledged := make([]bool, rounds*writers)
+	for round := range rounds {
+		var wg sync.WaitGroup
+		for w := range writers {
+			i := round*writers + w
+			s := open(t, b, Options{hooks: h, RetryFor: 5 * time.Second})
+			wg.Go(func() {
+				err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")})
+				if err == nil {
+					err = s.Flush(t.Context())
+				}
+				acknowledged[i] = err == nil
+				if again := s.Flush(t.Context()); err != nil && again == nil {
+					t.Error("a store that was refused goes on")
+				}
+				if err != nil && !(errors.Is(err, errTwoWinners) && errors.Is(err, partd.ErrUnknownOutcome)) {
+					t.Error(err)
+				}
+				if closing := s.Close(); (closing == nil) != (err == nil) {
+					t.Error(closing)
+				}
+				if err := s.Append(t.Context(), partd.Entry{Key: "after"}); !errors.Is(err, partd.ErrClosed) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	s := open(t, b.Bucket, Options{})
+	for i, ok := range acknowledged {
+		v, err := s.Get(t.Context(), fmt.Sprint(i))
+		if err != nil || len(v[0]) > 1 {
+			t.Error(i, v, err)
+		}
+		if !ok {
+			refused++
+		} else if len(v[0]) == 0 {
+			lost++
+		}
+	}
+	return lost, refused
+}
+
+// What was overwritten by another writer that won, too, was not acknowledged.
+func TestRecordsAreReadBack(t *testing.T) {
+	if lost, refused := lateRace(t, hooks{}); lost > 0 || refused == 0 {
+		t.Errorf("%d appends were acknowledged and are gone, %d were refused", lost, refused)
+	}
+	if lost, _ := lateRace(t, hooks{naive412: true}); lost == 0 {
+		t.Error("nothing is lost without the protection")
+	}
+}
+
+// A record that was made and cannot be read back is of an unknown outcome, and settled by
+// the next operation.
+func TestReadingBackFails(t *testing.T) {
+	b := &lying{Bucket: new(Memory)}
+	s := open(t, b, Options{RetryFor: time.Nanosecond})
+	fails := true
+	b.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
+		if fails && strings.HasPrefix(name, "log/") {
+			return data, io.ErrUnexpectedEOF
+		}
+		return data, nil
+	}
+	if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Flush(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Error(err)
+	}
+	fails = false
+	if v, err := s.Get(t.Context(), "k"); err != nil || string(v[0]) != "1" {
+		t.Errorf("%q, %v", v, err)
+	}
+}

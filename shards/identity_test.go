@@ -1,0 +1,341 @@
+package shards
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// whole is what a store of these tests can do.
+type whole interface {
+	partd.Partd
+	partd.Setter
+	partd.Deleter
+	partd.Lister
+}
+
+// restarted is the store of a server that can be started again over another store.
+type restarted struct {
+	whole
+	life atomic.Uint64
+}
+
+func (r *restarted) Instance() uint64 { return r.life.Load() }
+
+func (r *restarted) over(store whole) {
+	r.whole = store
+	r.life.Add(1)
+}
+
+func (r *restarted) Sync(context.Context) error { return nil }
+
+func (r *restarted) Check(context.Context) (partd.Checked, error) { return partd.Checked{}, nil }
+
+func (r *restarted) Close() error { return nil }
+
+// operations are all that a store of shards can do, with a key of a shard.
+func operations(ctx context.Context, s *Shards, key string) map[string]func() error {
+	return map[string]func() error{
+		"append":   func() error { return s.Append(ctx, partd.Entry{Key: key, Value: []byte("x")}) },
+		"set":      func() error { return s.Set(ctx, key, []byte("x")) },
+		"set once": func() error { return s.SetOnce(ctx, key, []byte("x")) },
+		"delete":   func() error { return s.Delete(ctx, key) },
+		"drop":     func() error { return s.Drop(ctx) },
+		"get":      func() error { _, err := s.Get(ctx, key); return err },
+		"open": func() error {
+			r, err := s.Open(ctx, key)
+			if err == nil {
+				_, err = io.Copy(io.Discard, r)
+				err = errors.Join(err, r.Close())
+			}
+			return err
+		},
+		"keys": func() error { _, err := partd.Stat(ctx, bareLister{s}); return err },
+		"scan": func() error { _, err := scan(s, 0, 1); return err },
+		"stat": func() error { _, err := s.Stat(ctx); return err },
+		"sync": func() error { return s.Sync(ctx) },
+		"check": func() error {
+			_, err := s.Check(ctx)
+			return err
+		},
+	}
+}
+
+func restartable(n int) (servers []*restarted, stores []partd.Partd) {
+	for range n {
+		servers = append(servers, &restarted{whole: partd.NewDict()})
+		stores = append(stores, servers[len(servers)-1])
+	}
+	return servers, stores
+}
+
+// A shard that comes back empty, or as another store, is an error of every operation that
+// needs it, which names it and says what to do, before a client came and while it is there.
+func TestOtherStores(t *testing.T) {
+	elsewhere := func(t *testing.T) whole { // a shard of the same name among others
+		stores := dicts(3)
+		fill(t, over(t, abc, stores), 30)
+		return stores[1].(whole)
+	}
+	var all sync.WaitGroup // each waits a second, whether a list comes back
+	defer all.Wait()
+	for name, other := range map[string]func(t *testing.T) whole{
+		"empty": func(*testing.T) whole { return partd.NewDict() }, "another": elsewhere,
+	} {
+		for _, between := range []bool{false, true} {
+			for op := range operations(t.Context(), nil, "") {
+				what := fmt.Sprint(name, ", while it is used: ", between, ", ", op)
+				all.Go(func() {
+					servers, stores := restartable(3)
+					s := over(t, abc, stores)
+					fill(t, s, 30)
+					key := keyOf(s, "b")
+					must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
+					own := servers[1].whole
+					servers[1].over(other(t))
+					if !between {
+						s = over(t, abc, stores)
+						opened, err := Open(t.Context(), abc, func(_ context.Context, name string) (partd.Partd, error) {
+							return stores[slices.Index(abc, name)], nil
+						})
+						if !errors.Is(err, ErrOtherStore) || !strings.Contains(err.Error(), "shard b: ") {
+							t.Errorf("%s: opening: %v, %v", what, opened, err)
+						}
+					}
+					err := operations(t.Context(), s, key)[op]()
+					if !errors.Is(err, ErrOtherStore) || !strings.Contains(err.Error(), "shard b: ") || !strings.Contains(err.Error(), "partd adopt") || strings.Contains(err.Error(), "shard a: ") {
+						t.Errorf("%s: %v", what, err)
+					}
+					if op != "drop" {
+						if _, err := s.Get(t.Context(), keyOf(s, "a")); err != nil {
+							t.Errorf("%s: a key of another shard: %v", what, err)
+						}
+					}
+					servers[1].over(own)
+					if v, err := s.Get(t.Context(), key); err != nil || len(v[0]) != 1 {
+						t.Errorf("%s: started again over its own store: %q, %v", what, v, err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// The store is exchanged while an operation is under way.
+func TestOtherStoreMeanwhile(t *testing.T) {
+	servers, stores := restartable(3)
+	meanwhile := &exchanging{restarted: servers[1]}
+	stores[1] = meanwhile
+	s := over(t, abc, stores)
+	fill(t, s, 30)
+	for name, try := range map[string]func() error{
+		"get":    func() error { _, err := s.Get(t.Context(), keyOf(s, "b")); return err },
+		"append": func() error { return s.Append(t.Context(), partd.Entry{Key: keyOf(s, "b"), Value: []byte("x")}) },
+	} {
+		if _, err := s.Get(t.Context(), keyOf(s, "b")); err != nil { // it is known again
+			t.Fatal(err)
+		}
+		own := servers[1].whole
+		meanwhile.armed.Store(true)
+		err := try()
+		if !errors.Is(err, ErrOtherStore) || errors.Is(err, partd.ErrUnknownOutcome) != (name == "append") {
+			t.Errorf("%s: %v", name, err)
+		}
+		servers[1].over(own)
+	}
+	if got, err := scan(s, 0, 1); err != nil || len(got) != 30 {
+		t.Errorf("%d keys, %v", len(got), err)
+	}
+}
+
+// exchanging is exchanged for an empty store by the next operation.
+type exchanging struct {
+	*restarted
+	armed atomic.Bool
+}
+
+func (e *exchanging) exchange() {
+	if e.armed.CompareAndSwap(true, false) {
+		e.over(partd.NewDict())
+	}
+}
+
+func (e *exchanging) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+	e.exchange()
+	return e.restarted.Get(ctx, keys...)
+}
+
+func (e *exchanging) Append(ctx context.Context, entries ...partd.Entry) error {
+	e.exchange()
+	return e.restarted.Append(ctx, entries...)
+}
+
+// Of two shards nobody can tell which one is the wrong one: neither is used.
+func TestOtherStoreOfTwo(t *testing.T) {
+	one, two := dicts(2), dicts(2)
+	fill(t, over(t, abc[:2], one), 10)
+	fill(t, over(t, abc[:2], two), 10)
+	if got, err := scan(over(t, abc[:2], []partd.Partd{one[0], two[1]}), 0, 1); !errors.Is(err, ErrOtherStore) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// Lists of earlier versions have no identifiers: clients that come at the same time add
+// them, and agree.
+func TestListsWithoutIdentifiers(t *testing.T) {
+	for round := range 20 {
+		servers, stores := restartable(3)
+		old := over(t, abc, stores)
+		for i, sh := range old.shards {
+			must(t, partd.SetOnce(t.Context(), stores[i], listKey, []byte(sh.list)))
+			must(t, stores[i].Append(t.Context(), partd.Entry{Key: keyOf(old, sh.name), Value: []byte("old")}))
+		}
+		if got, err := scan(old, 0, 1); err != nil || len(got) != 3 {
+			t.Fatalf("%v, %v", got, err)
+		}
+		var wg sync.WaitGroup
+		for i := range 6 {
+			wg.Go(func() {
+				s, err := New(abc, stores)
+				for j := 0; j < 10 && err == nil; j++ {
+					err = s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(j), Value: []byte{byte(i)}})
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		late := over(t, abc, stores)
+		if got, err := scan(late, 0, 1); err != nil || len(got) != 13 {
+			t.Fatalf("round %d: %d keys, %v", round, len(got), err)
+		}
+		for _, sh := range late.shards {
+			for _, other := range late.shards {
+				if k := sh.known.Load(); other != sh && (k.own == "" || k.own != other.known.Load().others[sh.name]) {
+					t.Errorf("round %d: %s is %q, and %s knows %q", round, sh.name, k.own, other.name, other.known.Load().others[sh.name])
+				}
+			}
+		}
+		if round > 0 {
+			continue
+		}
+		servers[2].over(partd.NewDict())
+		if got, err := scan(late, 0, 1); !errors.Is(err, ErrOtherStore) {
+			t.Errorf("round %d: %v, %v", round, got, err)
+		}
+	}
+}
+
+// A store that is empty is taken in once a person says so; then the one that was there
+// before is not.
+func TestAdopt(t *testing.T) {
+	servers, stores := restartable(3)
+	s := over(t, abc, stores)
+	want := fill(t, s, 50)
+	open := func(_ context.Context, name string) (partd.Partd, error) {
+		return stores[slices.Index(abc, name)], nil
+	}
+	adopt := func(name string) error { return Adopt(t.Context(), abc, open, name) }
+	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), `it has keys, as "key `) {
+		t.Errorf("one that has keys: %v", err)
+	}
+	if err := adopt("d"); err == nil || !strings.Contains(err.Error(), "d is none of a, b, c") {
+		t.Error(err)
+	}
+	asleep := over(t, abc, stores)
+	if _, err := scan(asleep, 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	before := []whole{servers[0].whole, servers[1].whole}
+	servers[0].over(partd.NewDict())
+	servers[1].over(partd.NewDict())
+	must(t, adopt("a"))
+	if _, err := scan(s, 0, 1); !errors.Is(err, ErrOtherStore) || strings.Contains(err.Error(), "shard a: ") {
+		t.Errorf("one of two is adopted: %v", err)
+	}
+	for range 2 {
+		must(t, adopt("b"))
+	}
+	for key := range want {
+		if at := s.shards[s.indexOf(key)].name; at != "c" {
+			delete(want, key)
+		}
+	}
+	for _, client := range []*Shards{s, over(t, abc, stores)} { // one was there before
+		if got, err := scan(client, 0, 1); err != nil || !maps.Equal(got, want) || len(got) == 0 {
+			t.Errorf("%d keys, %v", len(got), err)
+		}
+	}
+	fill(t, s, 50)
+	servers[1].over(before[1])
+	for _, client := range []*Shards{s, asleep, over(t, abc, stores)} {
+		if got, err := scan(client, 0, 1); !errors.Is(err, ErrOtherStore) || !strings.Contains(err.Error(), "shard b: ") {
+			t.Errorf("the store that was given up: %d keys, %v", len(got), err)
+		}
+	}
+	for i := range servers {
+		servers[i].over(partd.NewDict())
+	}
+	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), "all empty") {
+		t.Error(err)
+	}
+	down := errors.New("no route to host")
+	if err := Adopt(t.Context(), abc, func(ctx context.Context, name string) (partd.Partd, error) {
+		if name == "c" {
+			return nil, down
+		}
+		return open(ctx, name)
+	}, "b"); !errors.Is(err, down) {
+		t.Error(err)
+	}
+}
+
+// An empty shard is not taken for a new one while those cannot be asked that would know.
+func TestEmptyAndAlone(t *testing.T) {
+	_, stores := restartable(3)
+	fill(t, over(t, abc, stores), 30)
+	down := &faulty{Dict: partd.NewDict()}
+	why := os.ErrDeadlineExceeded
+	down.err.Store(&why)
+	s := over(t, abc, []partd.Partd{down, partd.NewDict(), down})
+	if _, err := s.Get(t.Context(), keyOf(s, "b")); !errors.Is(err, why) || !strings.Contains(err.Error(), "shard b: ") {
+		t.Error(err)
+	}
+}
+
+// Who comes while somebody drops everything does not take a shard for lost.
+func TestDropBesideOthers(t *testing.T) {
+	_, stores := restartable(3)
+	s := over(t, abc, stores)
+	fill(t, s, 30)
+	done := make(chan error)
+	go func() {
+		var err error
+		for i := 0; i < 300 && err == nil; i++ {
+			err = s.Drop(context.Background())
+		}
+		done <- err
+	}()
+	for {
+		select {
+		case err := <-done:
+			must(t, err)
+			return
+		default:
+		}
+		if _, err := scan(over(t, abc, stores), 0, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
