@@ -72,11 +72,11 @@ func content(t testing.TB, in *Input) (string, error) {
 	b.WriteString("\n")
 	w, err := NewWriter(JSONL, &b, r.Schema(), false)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	for r.Next() {
 		if err := w.Write(r.RecordBatch()); err != nil {
-			t.Fatal(err)
+			return "", err
 		}
 	}
 	return b.String(), r.Err()
