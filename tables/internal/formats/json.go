@@ -16,7 +16,6 @@ type lines struct {
 	*bufio.Scanner
 	in   *Input
 	line int
-	json jsonText
 }
 
 func (in *Input) newLines(r io.Reader) (rows, error) {
@@ -51,12 +50,12 @@ var errNoObject = errors.New("a line must be a JSON object, as in {\"price\":1.5
 
 // object reads the object of a line, by a function that reads its members.
 func (l *lines) object(line []byte, read func(*jsonText) error) error {
-	l.json.rest = line
-	kind, _, err := l.json.value()
-	if err != nil || kind != jsonObject {
+	j, err := newJSONText(line)
+	if line[0] != '{' {
 		err = errNoObject
-	} else if err = read(&l.json); err == nil {
-		err = l.json.end()
+	} else if err == nil {
+		j.rest = j.rest[1:]
+		err = read(j)
 	}
 	if err != nil {
 		return fmt.Errorf("%s, line %d: %w", l.in.Name, l.line, err)
@@ -126,11 +125,7 @@ func (c *column) seeJSON(j *jsonText, depth int) error {
 		if c.elem == nil {
 			c.elem = newColumn(c.name)
 		}
-		for n := 0; ; n++ {
-			more, err := j.more(n, ']')
-			if !more || err != nil {
-				return err
-			}
+		for j.more() {
 			if err := c.elem.seeJSON(j, depth+1); err != nil {
 				return err
 			}
@@ -144,7 +139,7 @@ func (c *column) seeJSON(j *jsonText, depth int) error {
 
 func (c *column) seeObject(j *jsonText, depth int) error {
 	for n := 0; ; n++ {
-		name, more, err := j.member(n)
+		name, more, err := j.member()
 		if !more || err != nil {
 			return err
 		}

@@ -128,7 +128,7 @@ func isNull(a arrow.Array, i int) bool { return a.IsNull(i) || a.DataType().ID()
 
 // appendValue writes a value that is no null: what is nested as JSON.
 func appendValue(out []byte, a arrow.Array, i int) ([]byte, error) {
-	if _, nested := a.DataType().(arrow.NestedType); nested {
+	if arrow.IsNested(a.DataType().ID()) {
 		return appendJSON(out, a, i)
 	}
 	return appendText(out, a, i), nil

@@ -4,7 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strconv"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -20,9 +20,8 @@ type adder struct {
 	bare  byte              // the kind of JSON that it takes besides strings; 0: none
 	empty bool              // an empty text is a value
 
-	fields *fields // of a struct
-	key    *adder  // of a map
-	elem   *adder  // of a list, and a map's items
+	fields *fields // of a struct, or of a map's entries
+	elem   *adder  // of a list
 }
 
 func newAdder(b array.Builder, f arrow.Field) *adder {
@@ -31,6 +30,9 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 		if f.Type.(arrow.ExtensionType).ExtensionName() == "arrow.uuid" {
 			a.text = fixedBytes(e.StorageBuilder(), func(s []byte) ([]byte, error) {
 				id, err := uuid.ParseBytes(s)
+				if len(s) != len(id.String()) { // in braces, or without hyphens
+					return nil, err
+				}
 				return id[:], err
 			})
 			return a
@@ -44,7 +46,9 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 		a.fields = newFields("field", f.Type.(*arrow.StructType).Fields(), b.FieldBuilder)
 	case *array.MapBuilder:
 		t := f.Type.(*arrow.MapType)
-		a.key, a.elem = newAdder(b.KeyBuilder(), t.KeyField()), newAdder(b.ItemBuilder(), t.ItemField())
+		key, item := t.KeyField(), t.ItemField()
+		key.Name, item.Name = "key", "value" // whatever they are called in it
+		a.fields = newFields("part", []arrow.Field{key, item}, func(i int) array.Builder { return []array.Builder{b.KeyBuilder(), b.ItemBuilder()}[i] })
 	case array.ListLikeBuilder:
 		a.elem = newAdder(b.ValueBuilder(), f.Type.(arrow.ListLikeType).ElemField())
 	default:
@@ -156,8 +160,11 @@ func (a *adder) add(text []byte, quoted bool) error {
 		a.AppendNull()
 		return nil
 	case a.text == nil:
-		j := jsonText{rest: text}
-		return errors.Join(a.addJSON(&j), j.end())
+		j, err := newJSONText(text)
+		if err != nil {
+			return err
+		}
+		return a.addJSON(j)
 	case !a.text(text):
 		return a.refuse(text)
 	}
@@ -174,6 +181,7 @@ func (a *adder) addJSON(j *jsonText) error {
 	if err != nil {
 		return err
 	}
+	list, isList := a.Builder.(array.ListLikeBuilder)
 	wants := byte(jsonString)
 	switch {
 	case kind == jsonNull && !a.nullable:
@@ -181,50 +189,39 @@ func (a *adder) addJSON(j *jsonText) error {
 	case kind == jsonNull:
 		a.AppendNull()
 		return nil
+	case isList:
+		wants = jsonArray
 	case a.fields != nil:
 		wants = jsonObject
-	case a.elem != nil:
-		wants = jsonArray
 	case kind == a.bare:
 		wants = a.bare
 	}
 	if kind != wants {
-		return fmt.Errorf("%s %.60sis no %s", jsonKinds[kind], strconv.AppendQuote(nil, string(text)), a.Type())
+		return fmt.Errorf("%s is no %s", strings.TrimSpace(jsonKinds[kind]+" "+string(text[:min(len(text), 60)])), a.Type())
 	}
 	switch {
+	case isList:
+		list.Append(true)
+		return a.addList(j)
 	case a.fields != nil:
 		a.Builder.(*array.StructBuilder).Append(true)
 		return a.fields.addJSON(j)
-	case a.elem != nil:
-		return a.addList(j)
 	case !a.text(text):
 		return a.refuse(text)
 	}
 	return nil
 }
 
-// addList adds an array to a list or a map, of which each element is an entry.
-func (a *adder) addList(j *jsonText) error {
-	a.Builder.(array.ListLikeBuilder).Append(true)
-	var entry *fields
-	if a.key != nil {
-		entry = &fields{what: "part", names: []string{"key", "value"}, parts: []*adder{a.key, a.elem}, seen: make([]bool, 2)}
-	}
+// addList adds the elements of an array, which are the entries of a map.
+func (a *adder) addList(j *jsonText) (err error) {
 	n := 0
-	for ; ; n++ {
-		more, err := j.more(n, ']')
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
-		if entry == nil {
+	for ; j.more(); n++ {
+		if a.elem != nil {
 			err = a.elem.addJSON(j)
 		} else if kind, _, e := j.value(); e != nil || kind != jsonObject {
 			err = errors.Join(e, errors.New(`an entry of a map is no {"key": …, "value": …}`))
 		} else {
-			err = entry.addJSON(j)
+			err = a.fields.addJSON(j)
 		}
 		if err != nil {
 			return err
@@ -269,7 +266,7 @@ func (f *fields) find(name []byte, n int) int {
 func (f *fields) addJSON(j *jsonText) error {
 	clear(f.seen)
 	for n := 0; ; n++ {
-		name, more, err := j.member(n)
+		name, more, err := j.member()
 		if err != nil {
 			return err
 		}
