@@ -96,7 +96,7 @@ def test_filters_by_members_of_enums():
         FIRST = datetime.date(2024, 1, 1)
 
     got = filters.text([("sym", "in", [Sym.A, "B"]), ("sym", "=", Sym.A), ("side", "=", Side.BUY), ("day", "<", Day.FIRST)])
-    assert got == """"sym" in ('it''s', 'B') and "sym" = 'it''s' and "side" = 1 and "day" < '2024-01-01'"""
+    assert got == """("sym" in ('it''s', 'B')) and "sym" = 'it''s' and "side" = 1 and "day" < '2024-01-01'"""
 
 
 def test_parts(tables):
