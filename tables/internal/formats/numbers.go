@@ -45,18 +45,19 @@ func parseFloat(s []byte, bits int) (float64, bool) {
 	if err != nil || bytes.ContainsAny(s, "_xX") {
 		return 0, false
 	}
-	return f, !rounded(s, f)
+	return f, !rounded(s, f, bits)
 }
 
 // rounded reports whether a text is an integer, of those that int64 holds, and a
-// float another number.
-func rounded(s []byte, f float64) bool {
+// float another number. The digits that stand for the float are not: JavaScript
+// writes 2^60 as 1152921504606847000.
+func rounded(s []byte, f float64, bits int) bool {
 	const exact = 1 << 24 // all floats hold integers up to here
 	if f < exact && f > -exact || len(s) > 20 || bytes.ContainsAny(s, ".eEnN") {
 		return false
 	}
 	n, err := strconv.ParseInt(string(s), 10, 64)
-	return err == nil && (f >= 1<<63 || int64(f) != n)
+	return err == nil && (f >= 1<<63 || int64(f) != n) && string(s) != strconv.FormatFloat(f, 'f', -1, bits)
 }
 
 func parseFloat16(s []byte) (float16.Num, bool) {
