@@ -153,6 +153,11 @@ func (c *conformer) apply(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 			return nil, fmt.Errorf("a migration returned columns %v after %v", batch.Schema(), c.made)
 		}
 	}
+	for i, a := range batch.Columns() {
+		if err := arrowtypes.CheckTexts(a); err != nil {
+			return nil, &SchemaError{batch.ColumnName(i), err}
+		}
+	}
 	stored, err := arrowtypes.Convert(batch, c.stored)
 	if err != nil {
 		return nil, err

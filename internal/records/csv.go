@@ -85,6 +85,9 @@ func (s *Splitter) nextQuoted() Kind {
 				kept, twice = s.unquote(field), false
 			}
 			s.Values[wants[0].slot] = kept
+			if s.all {
+				s.Quoted[wants[0].slot] = quoted
+			}
 		}
 	}
 	start := s.pos

@@ -122,10 +122,10 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 		if bytes.IndexByte(text, '\\') < 0 {
 			return text, nil
 		}
-		if !utf8.Valid(text) || halfSurrogate(text) {
+		decoded, ok := DecodeString(text)
+		if !ok {
 			return nil, fmt.Errorf("the string of member %q has escapes, and holds what is no Unicode text", f.Name)
 		}
-		decoded := decodeString(text)
 		return s.keep(append(s.room(len(decoded)), decoded...)), nil
 	case 'n':
 		if f.Optional {
@@ -162,6 +162,15 @@ func halfSurrogate(text []byte) bool {
 		text = text[n:]
 	}
 	return high
+}
+
+// DecodeString decodes the inside of a JSON string that is known to be valid, and
+// returns false if it is no Unicode text.
+func DecodeString(inside []byte) ([]byte, bool) {
+	if !utf8.Valid(inside) || halfSurrogate(inside) {
+		return nil, false
+	}
+	return decodeString(inside), true
 }
 
 // decodeString decodes the inside of a JSON string that is known to be valid.

@@ -25,6 +25,7 @@ type Splitter struct {
 	Record  []byte   // the record with its line ending, of Data, Header, Blank and Bad
 	Values  [][]byte // of Data: the fields asked for, in the order asked; nil for an optional one that is not there
 	Bare    []bool   // of Data, JSON lines: which of the values are no strings: numbers, true and false
+	Quoted  []bool   // of Data, CSV with a quote in the record, if all fields are looked for: which of the values have quotes around them
 	Columns []string // of Header
 	Line    int64    // the line in which the record begins, from 1
 	Err     error    // of Bad and Broken
@@ -196,7 +197,7 @@ func (s *Splitter) findWants() bool {
 		for i := range s.count {
 			s.wants = append(s.wants, want{i, i})
 		}
-		s.Values = make([][]byte, s.count)
+		s.Values, s.Quoted = make([][]byte, s.count), make([]bool, s.count)
 	}
 	slices.SortFunc(s.wants, func(a, b want) int { return a.index - b.index })
 	return true

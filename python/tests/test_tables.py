@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import enum
 import os
 import signal
 import subprocess
@@ -20,7 +22,7 @@ import pyarrow as pa
 
 import partd_go
 import partd_go.tables
-from partd_go.tables import Exists, NotFound, Violation
+from partd_go.tables import Exists, NotFound, Violation, filters
 
 SOON = 120  # seconds within which what must happen does
 
@@ -81,6 +83,20 @@ def test_chosen_rows(tables):
     equal(tables.sql("SELECT sym, sum(price) AS total FROM q GROUP BY sym ORDER BY sym"), frame.groupby("sym").agg(total=("price", "sum")).reset_index())
     long = "SELECT count(*) AS n FROM q WHERE sym <> '" + "x" * 20_000 + "'"
     assert tables.sql(long, as_="arrow").to_pydict() == {"n": [40]}
+
+
+def test_filters_by_members_of_enums():
+    class Sym(str, enum.Enum):
+        A = "it's"
+
+    class Side(enum.IntEnum):
+        BUY = 1
+
+    class Day(enum.Enum):
+        FIRST = datetime.date(2024, 1, 1)
+
+    got = filters.text([("sym", "in", [Sym.A, "B"]), ("sym", "=", Sym.A), ("side", "=", Side.BUY), ("day", "<", Day.FIRST)])
+    assert got == """("sym" in ('it''s', 'B')) and "sym" = 'it''s' and "side" = 1 and "day" < '2024-01-01'"""
 
 
 def test_parts(tables):

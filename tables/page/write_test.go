@@ -49,6 +49,14 @@ func TestPut(t *testing.T) {
 		a, text = s.post(at(format, "&mode=replace"), body)
 		s.wants(a, text, 400)
 	}
+	for want, body := range map[string]string{
+		`line 3: column \"y\": the text is not UTF-8`: "x,y\n1,a\n2,caf\xe9\n", "unpack it before, by gzip -d": "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03",
+	} {
+		a, text = s.post("/api/put?format=csv&table=unread", body)
+		s.wants(a, text, 400, want)
+		a, text = s.get("/api/rows?table=unread")
+		s.wants(a, text, 404)
+	}
 	for _, bad := range []string{"&mode=nope", "&table=", "&bucket=" + strings.Repeat("b", 256)} {
 		a, text = s.post("/api/put?format=csv"+bad+"&table=u", "x\n1\n")
 		s.wants(a, text, 400)

@@ -105,8 +105,8 @@ func (c *combining) union() (string, error) {
 		var columns []string
 		for _, f := range c.fields {
 			x := "NULL"
-			if s.schema.HasField(f.Name) {
-				x = quote(f.Name)
+			if at := s.schema.FieldIndices(f.Name); len(at) > 0 {
+				x = as(quote(f.Name), s.schema.Field(at[0]).Type, f)
 			}
 			columns = append(columns, x+" AS "+quote(f.Name))
 		}
@@ -119,7 +119,7 @@ func (c *combining) union() (string, error) {
 // source has gets its table's behind it.
 func (c *combining) join(on []string) (string, error) {
 	var columns []string
-	from := ""
+	keys := map[string]arrow.DataType{}
 	for i, s := range c.sources {
 		for _, name := range on {
 			f, err := field(s.schema, name)
@@ -129,17 +129,23 @@ func (c *combining) join(on []string) (string, error) {
 			if i == 0 {
 				c.fields = append(c.fields, arrow.Field{Name: name, Type: f.Type, Nullable: true})
 				columns = append(columns, "s0."+quote(name))
+				keys[name] = f.Type
 				continue
 			}
-			if _, err := common(f, c.fields[slices.Index(on, name)].Type); err != nil {
+			t, err := common(f, keys[name])
+			if err != nil {
 				return "", err
 			}
+			keys[name] = t
 		}
-		if i == 0 {
-			from = s.sql() + " AS s0"
-		} else {
-			from += fmt.Sprintf(" JOIN %s AS s%d USING (%s)", s.sql(), i, quoteAll(on))
+	}
+	from := c.sources[0].sql() + " AS s0"
+	for i, s := range c.sources[1:] {
+		var equal []string
+		for _, name := range on {
+			equal = append(equal, c.key(0, name)+" = "+c.key(i+1, name))
 		}
+		from += fmt.Sprintf(" JOIN %s AS s%d ON %s", s.sql(), i+1, strings.Join(equal, " AND "))
 	}
 	for i, s := range c.sources {
 		for _, f := range s.schema.Fields() {
@@ -162,7 +168,46 @@ func (c *combining) join(on []string) (string, error) {
 	return "SELECT " + strings.Join(columns, ", ") + " FROM " + from, nil
 }
 
-// common is the type that holds a column's values, and those of another type.
+// key is a column that is compared with those of the other sources. Where some have
+// integers and others floats, a float is the integer that it is, or equal to none: as a
+// float, two integers may be one.
+func (c *combining) key(i int, name string) string {
+	typeOf := func(s source) arrow.DataType { return s.schema.Field(s.schema.FieldIndices(name)[0]).Type }
+	t := typeOf(c.sources[i])
+	x := fmt.Sprintf("s%d.%s", i, quote(name))
+	switch {
+	case !slices.ContainsFunc(c.sources, func(s source) bool { return isWhole(typeOf(s)) }):
+		return x
+	case arrow.IsFloating(t.ID()):
+		return fmt.Sprintf("CASE WHEN %[1]s = trunc(%[1]s) THEN TRY_CAST(%[1]s AS HUGEINT) END", x+"::DOUBLE")
+	case !slices.ContainsFunc(c.sources, func(s source) bool { return !arrow.TypeEqual(typeOf(s), t) }):
+		return x
+	}
+	return x + "::HUGEINT"
+}
+
+// as is the SQL for a column's values in the type of the result.
+func as(x string, t arrow.DataType, to arrow.Field) string {
+	switch {
+	case arrow.TypeEqual(t, to.Type):
+	case arrow.TypeEqual(to.Type, wide):
+		return x + "::DECIMAL(20, 0)"
+	case to.Type.ID() == arrow.FLOAT64 && isWhole(t):
+		message := literal(fmt.Sprintf("column %q: no float64 is the integer ", to.Name))
+		return fmt.Sprintf("CASE WHEN %[1]s IS NULL OR %[1]s::DOUBLE::HUGEINT = %[1]s::HUGEINT THEN %[1]s::DOUBLE ELSE error(%[2]s || %[1]s) END", x, message)
+	case to.Type.ID() == arrow.FLOAT64:
+		return x + "::DOUBLE"
+	}
+	return x
+}
+
+// wide is the type that holds all integers.
+var wide = &arrow.Decimal128Type{Precision: 20}
+
+func isWhole(t arrow.DataType) bool { return arrow.IsInteger(t.ID()) || arrow.TypeEqual(t, wide) }
+
+// common is the type that holds a column's values, and those of another type; of
+// integers and floats, float64, of which those that it does not hold are an error.
 func common(f arrow.Field, other arrow.DataType) (arrow.DataType, error) {
 	a, b := f.Type, other
 	texts := func(t arrow.DataType) bool {
@@ -181,7 +226,9 @@ func common(f arrow.Field, other arrow.DataType) (arrow.DataType, error) {
 		return &arrow.TimestampType{Unit: max(ta.Unit, tb.Unit), TimeZone: ta.TimeZone}, nil
 	case arrow.IsInteger(a.ID()) && arrow.IsInteger(b.ID()) && a.ID() != arrow.UINT64 && b.ID() != arrow.UINT64:
 		return integer, nil
-	case (arrow.IsInteger(a.ID()) || arrow.IsFloating(a.ID())) && (arrow.IsInteger(b.ID()) || arrow.IsFloating(b.ID())):
+	case isWhole(a) && isWhole(b):
+		return wide, nil
+	case (isWhole(a) || arrow.IsFloating(a.ID())) && (isWhole(b) || arrow.IsFloating(b.ID())):
 		return float, nil
 	}
 	return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("it has type %s in one table and %s in another", b, a)}

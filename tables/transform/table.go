@@ -25,6 +25,9 @@ func opError(op string, t TableName, err error) error {
 // quote makes a name one of SQL.
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
+// literal makes a text one of SQL.
+func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
+
 func quoteAll(names []string) string {
 	all := make([]string, len(names))
 	for i, name := range names {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import math
 import numbers
 from typing import Any
@@ -52,6 +53,8 @@ def _is_null(value: Any) -> bool:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, enum.Enum):  # of texts or numbers, whose str() is the member's name
+        value = value.value
     kind = str(value.dtype) if type(value).__module__ == "numpy" else ""
     if isinstance(value, datetime.timedelta) or kind.startswith("timedelta"):
         raise ValueError(f"a filter by the span {value}: write how many of the column's units it has")

@@ -68,8 +68,8 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		defer data.Release()
 		return array.MakeFromData(data), nil
 	}
-	if out := convertEach(a, to); out != nil {
-		return out, nil
+	if out, err := convertEach(a, to); out != nil || err != nil {
+		return out, err
 	}
 	out, err := compute.CastArray(context.Background(), a, compute.SafeCastOptions(to))
 	if err != nil {
@@ -137,19 +137,24 @@ func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error
 
 // convertList converts between the kinds of lists, and maps.
 func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error) {
-	child, err := ConvertArray(from.ListValues(), to.Elem())
+	values := from.ListValues()
+	if to, ok := to.(*arrow.FixedSizeListType); ok { // before values are views, of which the library takes none
+		all, err := spaced(from, values, int(to.Len()))
+		if err != nil {
+			return nil, err
+		}
+		defer all.Release()
+		values = all
+	}
+	child, err := ConvertArray(values, to.Elem())
 	if err != nil {
 		return nil, err
 	}
 	defer child.Release()
 	buffers := []*memory.Buffer{validity(from), nil}
-	switch to := to.(type) {
+	switch to.(type) {
 	case *arrow.FixedSizeListType:
 		buffers = buffers[:1]
-		if child, err = spaced(from, child, int(to.Len())); err != nil {
-			return nil, err
-		}
-		defer child.Release()
 	case *arrow.LargeListType:
 		buffers[1] = memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(offsets[int64](from)))
 	default:
@@ -226,6 +231,12 @@ func spaced(from array.ListLike, values arrow.Array, size int) (arrow.Array, err
 	return compute.TakeArray(context.Background(), values, all)
 }
 
+// bytesArray is an array of bytes of any layout.
+type bytesArray interface {
+	arrow.Array
+	Value(int) []byte
+}
+
 // each builds an array by a function of the values of another.
 func each[V any](a interface {
 	arrow.Array
@@ -244,32 +255,57 @@ func each[V any](a interface {
 	return b.NewArray()
 }
 
-// convertEach makes the conversions that Arrow's library lacks; nil for others.
-func convertEach(a arrow.Array, to arrow.DataType) arrow.Array {
+// convertEach makes the conversions that Arrow's library lacks, or makes wrongly; nil
+// for others.
+func convertEach(a arrow.Array, to arrow.DataType) (out arrow.Array, err error) {
 	builder := array.NewBuilder(heap, to)
 	switch b := builder.(type) {
 	case *array.Float16Builder:
 		if from, ok := a.(*array.Float32); ok {
-			return each(from, b, func(v float32) { b.Append(float16.New(v)) })
+			out = each(from, b, func(v float32) {
+				half := Half(float64(v))
+				if math.IsInf(float64(FromHalf(half)), 0) != math.IsInf(float64(v), 0) {
+					err = fmt.Errorf("%v is no %s", v, to)
+				}
+				b.Append(half)
+			})
+			return out, err
+		}
+	case *array.Float32Builder:
+		if from, ok := a.(*array.Float16); ok {
+			return each(from, b, func(v float16.Num) { b.Append(FromHalf(v)) }), nil
+		}
+	case *array.FixedSizeBinaryBuilder: // which SQL returns as binary
+		if from, ok := a.(bytesArray); ok && a.DataType().ID() != arrow.FIXED_SIZE_BINARY {
+			size := to.(*arrow.FixedSizeBinaryType).ByteWidth
+			out = each(from, b, func(v []byte) {
+				if len(v) == size {
+					b.Append(v)
+				} else {
+					b.AppendNull()
+					err = fmt.Errorf("a value of %d bytes is no %s", len(v), to)
+				}
+			})
+			return out, err
 		}
 	case *array.Decimal32Builder:
 		if from, ok := a.(*array.Decimal128); ok {
-			return each(from, b, func(v decimal128.Num) { b.Append(decimal.Decimal32(v.LowBits())) })
+			return each(from, b, func(v decimal128.Num) { b.Append(decimal.Decimal32(v.LowBits())) }), nil
 		}
 	case *array.Decimal64Builder:
 		if from, ok := a.(*array.Decimal128); ok {
-			return each(from, b, func(v decimal128.Num) { b.Append(decimal.Decimal64(v.LowBits())) })
+			return each(from, b, func(v decimal128.Num) { b.Append(decimal.Decimal64(v.LowBits())) }), nil
 		}
 	case *array.Decimal128Builder:
 		switch from := a.(type) {
 		case *array.Decimal32:
-			return each(from, b, func(v decimal.Decimal32) { b.Append(decimal128.FromI64(int64(v))) })
+			return each(from, b, func(v decimal.Decimal32) { b.Append(decimal128.FromI64(int64(v))) }), nil
 		case *array.Decimal64:
-			return each(from, b, func(v decimal.Decimal64) { b.Append(decimal128.FromI64(int64(v))) })
+			return each(from, b, func(v decimal.Decimal64) { b.Append(decimal128.FromI64(int64(v))) }), nil
 		}
 	}
 	builder.Release()
-	return nil
+	return nil, nil
 }
 
 // convertTexts converts between texts and bytes of all layouts, by copying.
@@ -284,10 +320,7 @@ func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 			return each(from, b, b.Append), nil
 		}
 	case interface{ Append([]byte) }:
-		if from, ok := a.(interface {
-			arrow.Array
-			Value(int) []byte
-		}); ok {
+		if from, ok := a.(bytesArray); ok {
 			return each(from, builder, b.Append), nil
 		}
 	}

@@ -1,8 +1,10 @@
 package arrowtypes_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
@@ -277,4 +280,130 @@ func TestFilterOfBoolsAndZeros(t *testing.T) {
 			t.Errorf("%s: %s, want%s", text, got, want)
 		}
 	}
+}
+
+// Texts that are not UTF-8, which no SQL reads, are refused wherever they are, and
+// nothing is put.
+func TestTextsThatAreNotUTF8(t *testing.T) {
+	s, err := tables.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, of := range []arrow.DataType{
+		arrow.BinaryTypes.String, arrow.BinaryTypes.LargeString, arrow.BinaryTypes.StringView, arrow.ListOf(arrow.BinaryTypes.String),
+		arrow.StructOf(arrow.Field{Name: "a", Type: arrow.BinaryTypes.String, Nullable: true}), arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int8),
+		&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String},
+	} {
+		b := array.NewBuilder(memory.DefaultAllocator, of)
+		b.AppendNull()
+		const bad = "caf\xe9"
+		switch b := b.(type) {
+		case array.StringLikeBuilder:
+			b.Append(bad)
+		case *array.StructBuilder:
+			b.Append(true)
+			b.FieldBuilder(0).(*array.StringBuilder).Append(bad)
+		case *array.MapBuilder:
+			b.Append(true)
+			b.KeyBuilder().(*array.StringBuilder).Append(bad)
+			b.ItemBuilder().AppendNull()
+		case *array.ListBuilder:
+			b.Append(true)
+			b.ValueBuilder().(*array.StringBuilder).Append(bad)
+		case *array.BinaryDictionaryBuilder:
+			if err := b.AppendString(bad); err != nil {
+				t.Fatal(err)
+			}
+		}
+		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: of, Nullable: true}}, nil)
+		r, err := array.NewRecordReader(schema, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{b.NewArray()}, 2)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.Error, nil); err == nil || !strings.Contains(err.Error(), `column "x"`) || !strings.Contains(err.Error(), "is not UTF-8") {
+			t.Errorf("%s: %v", of, err)
+		}
+		if _, err := s.Bucket("").Table(t.Context(), "x"); err == nil {
+			t.Fatalf("%s: there is a table", of)
+		}
+	}
+}
+
+// A date64 column's Parquet is appended to it again, with its times of day.
+func TestDate64Again(t *testing.T) {
+	a, _, err := array.FromJSON(memory.DefaultAllocator, arrow.FixedWidthTypes.Date64, strings.NewReader(`["2026-01-31",null]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.FixedWidthTypes.Date64, Nullable: true}}, nil)
+	var b bytes.Buffer
+	w, err := formats.NewWriter(formats.Parquet, &b, schema, false)
+	if err == nil {
+		err = w.Write(array.NewRecordBatch(schema, []arrow.Array{a}, 2))
+	}
+	if err != nil || w.Close() != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "x.parquet")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := tables.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	first, err := array.NewRecordReader(schema, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{a}, 2)})
+	if err == nil {
+		_, err = s.Bucket("").Put(t.Context(), "x", first, tables.Error, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet}).Read(t.Context())
+	if err == nil {
+		_, err = s.Bucket("").Put(t.Context(), "x", r, tables.Append, nil)
+	}
+	if got := read(t, s.Bucket(""), "x", nil); err != nil || got != "date64 2026-01-31 (null) 2026-01-31 (null)" {
+		t.Error(got, err)
+	}
+}
+
+// Float16 are the numbers that they are, the smallest too, and none is cut off.
+func TestHalf(t *testing.T) {
+	for bits := range uint16(math.MaxUint16) {
+		n := float16.FromBits(bits)
+		f := float64(arrowtypes.FromHalf(n))
+		if got := arrowtypes.Half(f); got != n && !math.IsNaN(f) {
+			t.Fatalf("%x is %v, and that is %x", bits, f, got.Uint16())
+		}
+	}
+	for f, want := range map[float64]float64{2049: 2048, 2051: 2052, 65519: 65504, 65520: math.Inf(1), 1e-30: 0, 1.0 / (1 << 25): 0, 1.5 / (1 << 24): 2.0 / (1 << 24)} {
+		if got := float64(arrowtypes.FromHalf(arrowtypes.Half(f))); got != want {
+			t.Errorf("%v is %v, want %v", f, got, want)
+		}
+	}
+	if _, err := arrowtypes.ConvertArray(floats(70000), arrow.FixedWidthTypes.Float16); err == nil {
+		t.Error("70000 is a float16")
+	}
+}
+
+func floats(f float32) arrow.Array {
+	b := array.NewFloat32Builder(memory.DefaultAllocator)
+	b.Append(f)
+	return b.NewArray()
 }

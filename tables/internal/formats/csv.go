@@ -1,89 +1,142 @@
 package formats
 
 import (
+	"bytes"
 	"context"
-	"encoding/csv"
-	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/records"
 )
 
 // csvReader reads records, and bounds how long one may be.
 type csvReader struct {
-	*csv.Reader
+	r     io.Reader
 	in    *Input
-	left  *recordLimit
+	split *records.Splitter
 	names []string
-	line  int // where the last record began
+	above int64 // lines before the splitter's first one
+	blank bool  // the record is an empty line
+
+	buffer []byte
+	block  []byte // what the splitter was given of it
+	eof    bool
 }
 
-// recordLimit is a reader that ends with an error when a record goes on and on,
-// as behind a quote that is never closed.
-type recordLimit struct {
-	io.Reader
-	left int
-}
+var csvLayout = records.Layout{Format: records.CSV}
 
-func (l *recordLimit) Read(p []byte) (int, error) {
-	if l.left <= 0 {
-		return 0, fmt.Errorf("%w: the record has more than %d MiB", partd.ErrTooLarge, maxRecord>>20)
-	}
-	n, err := l.Reader.Read(p)
-	l.left -= n
-	return n, err
-}
-
-func (in *Input) newCSV(r io.Reader) (records, error) {
-	limit := &recordLimit{r, maxRecord}
-	c := &csvReader{Reader: csv.NewReader(limit), in: in, left: limit}
-	c.ReuseRecord = true
-	header, err := c.next()
+func (in *Input) newCSV(r io.Reader) (rows, error) {
+	header := records.NewFieldSplitter(csvLayout, nil)
+	c := &csvReader{r: r, in: in, split: header}
+	header.Begin()
+	err := c.next()
 	if err == io.EOF {
 		return nil, fmt.Errorf("%s: it is empty: the first line must name the columns", in.Name)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if len(header) > maxColumns {
-		return nil, fmt.Errorf("%s, line 1: %w: %d columns, the limit is %d", in.Name, partd.ErrTooLarge, len(header), maxColumns)
+	c.names = header.Columns
+	if len(c.names) > maxColumns {
+		return nil, fmt.Errorf("%s, line 1: %w: %d columns, the limit is %d", in.Name, partd.ErrTooLarge, len(c.names), maxColumns)
 	}
 	seen := map[string]bool{}
-	for i, name := range header {
-		if i == 0 {
-			name = strings.TrimPrefix(name, "\ufeff")
-		}
+	for i, name := range c.names {
 		if name == "" || seen[name] {
 			return nil, fmt.Errorf("%s, line 1: column %d has the name %q, which is empty or another's", in.Name, i+1, name)
 		}
+		if !utf8.ValidString(name) {
+			return nil, fmt.Errorf("%s, line 1: the name of column %d: %w", in.Name, i+1, errNotUTF8)
+		}
 		seen[name] = true
-		c.names = append(c.names, strings.Clone(name))
 	}
+	c.above = header.Line - 1 + int64(bytes.Count(header.Record, []byte("\n")))
+	c.split = records.NewFieldSplitter(csvLayout, c.names)
+	c.block = c.block[header.Pos():]
+	c.split.Feed(c.block, c.eof)
 	return c, nil
 }
 
-// next returns the next record, and io.EOF behind the last one.
-func (c *csvReader) next() ([]string, error) {
-	c.left.left = maxRecord
-	record, err := c.Read()
-	var parse *csv.ParseError
-	switch {
-	case err == nil:
-		c.line, _ = c.FieldPos(0)
-		return record, nil
-	case err == io.EOF:
-		return nil, err
-	case errors.As(err, &parse) && errors.Is(err, csv.ErrFieldCount):
-		return nil, fmt.Errorf("%s, line %d: %d fields, and the first line has %d", c.in.Name, parse.Line, len(record), c.FieldsPerRecord)
-	case errors.As(err, &parse):
-		return nil, fmt.Errorf("%s, line %d: %w", c.in.Name, parse.Line, parse.Err)
+// fill gives the splitter more, behind what it has not consumed.
+func (c *csvReader) fill() error {
+	rest, first := c.block[c.split.Pos():], c.block == nil
+	if len(rest) > maxRecord {
+		return fmt.Errorf("%s, line %d: %w: the record has more than %d MiB", c.in.Name, c.line(), partd.ErrTooLarge, maxRecord>>20)
 	}
-	return nil, fmt.Errorf("%s, behind line %d: %w", c.in.Name, c.line, err)
+	if 2*len(rest) >= len(c.buffer) {
+		c.buffer = make([]byte, min(max(1<<20, 4*len(rest)), maxRecord+1))
+	}
+	copy(c.buffer, rest)
+	n, err := io.ReadFull(c.r, c.buffer[len(rest):])
+	c.block = c.buffer[:len(rest)+n]
+	if c.eof = err == io.EOF || err == io.ErrUnexpectedEOF; c.eof && n+len(rest) > 0 && c.block[n+len(rest)-1] != '\n' {
+		c.block = append(c.block, '\n')
+	}
+	if err != nil && !c.eof {
+		return fmt.Errorf("%s, behind line %d: %w", c.in.Name, c.line(), err)
+	}
+	if first {
+		c.block = bytes.TrimPrefix(c.block, []byte("\ufeff"))
+	}
+	c.split.Feed(c.block, c.eof)
+	return nil
+}
+
+// line is where the record begins.
+func (c *csvReader) line() int64 { return c.above + c.split.Line }
+
+// next goes to the next record, and returns io.EOF behind the last one. An empty line
+// is a record where there is one column.
+func (c *csvReader) next() error {
+	for {
+		c.blank = false
+		switch kind := c.split.Next(); {
+		case kind == records.Header:
+			return nil
+		case kind == records.Data:
+			if !utf8.Valid(c.split.Record) {
+				for i, text := range c.split.Values {
+					if !utf8.Valid(text) {
+						return c.failed(i, errNotUTF8)
+					}
+				}
+			}
+			return nil
+		case kind == records.Blank:
+			if c.blank = len(c.names) == 1; c.blank {
+				return nil
+			}
+		case kind == records.More && c.eof:
+			return io.EOF
+		case kind == records.More:
+			if err := c.fill(); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("%s, line %d: %w", c.in.Name, c.line(), c.split.Err)
+		}
+	}
+}
+
+// failed is an error in a field, at its line.
+func (c *csvReader) failed(i int, err error) error {
+	line := c.line()
+	for _, before := range c.split.Values[:i] {
+		line += int64(bytes.Count(before, []byte("\n")))
+	}
+	return fmt.Errorf("%s, line %d: column %q: %w", c.in.Name, line, c.names[i], err)
+}
+
+// values are those of the record.
+func (c *csvReader) values() [][]byte {
+	if c.blank {
+		return [][]byte{nil}
+	}
+	return c.split.Values
 }
 
 func (c *csvReader) schema(ctx context.Context) (*arrow.Schema, error) {
@@ -92,7 +145,7 @@ func (c *csvReader) schema(ctx context.Context) (*arrow.Schema, error) {
 		columns[i] = newColumn(name)
 	}
 	for rows := 0; ; rows++ {
-		record, err := c.next()
+		err := c.next()
 		if err == io.EOF {
 			return schemaOf(columns, c.in.Known)
 		}
@@ -102,8 +155,8 @@ func (c *csvReader) schema(ctx context.Context) (*arrow.Schema, error) {
 		if rows%batchRows == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		for i, text := range record {
-			if text != "" && columns[i].kinds != kindText {
+		for i, text := range c.values() {
+			if len(text) > 0 && columns[i].kinds != kindText {
 				k, nanos := kindsOfText(text)
 				columns[i].see(k)
 				columns[i].nanos = columns[i].nanos || nanos
@@ -112,30 +165,16 @@ func (c *csvReader) schema(ctx context.Context) (*arrow.Schema, error) {
 	}
 }
 
-func (c *csvReader) add(b *array.RecordBuilder) (size int, err error) {
-	record, err := c.next()
-	if err != nil {
+func (c *csvReader) add(to *fields) (size int, err error) {
+	if err := c.next(); err != nil {
 		return 0, err
 	}
-	for i, text := range record {
+	for i, text := range c.values() {
 		size += len(text)
-		if err := appendText(b.Field(i), text); err != nil {
-			line, _ := c.FieldPos(i)
-			return 0, fmt.Errorf("%s, line %d: column %q: %.60q is no %s", c.in.Name, line, c.names[i], text, b.Schema().Field(i).Type)
+		quoted := len(text) == 0 && !c.blank && c.split.Quoted[i] && bytes.IndexByte(c.split.Record, '"') >= 0
+		if err := to.parts[i].add(text, quoted); err != nil {
+			return 0, c.failed(i, err)
 		}
 	}
 	return size, nil
-}
-
-// appendText adds a text to a column of any type. An empty one is a null.
-func appendText(b array.Builder, text string) error {
-	if text == "" {
-		b.AppendNull()
-		return nil
-	}
-	if b, ok := b.(array.StringLikeBuilder); ok { // which would take "(null)" for a null
-		b.Append(text)
-		return nil
-	}
-	return b.AppendValueFromString(text)
 }

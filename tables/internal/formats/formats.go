@@ -156,15 +156,15 @@ func (in *Input) seekable() (*os.File, func(), error) {
 	return temp, end, nil
 }
 
-// records are those of a text.
-type records interface {
+// rows are those of a text.
+type rows interface {
 	schema(ctx context.Context) (*arrow.Schema, error)
-	// add adds a record to the builder, and returns the bytes of its text, or io.EOF.
-	add(b *array.RecordBuilder) (int, error)
+	// add adds a row to the columns, and returns the bytes of its text, or io.EOF.
+	add(*fields) (int, error)
 }
 
 // readText reads a text twice: for the types of all that is in it, and for its rows.
-func (in *Input) readText(ctx context.Context, open func(io.Reader) (records, error)) (array.RecordReader, error) {
+func (in *Input) readText(ctx context.Context, open func(io.Reader) (rows, error)) (array.RecordReader, error) {
 	f, end, err := in.seekable()
 	if err != nil {
 		return nil, err
@@ -181,7 +181,10 @@ func (in *Input) readText(ctx context.Context, open func(io.Reader) (records, er
 	}), nil
 }
 
-func (in *Input) schemaOfText(ctx context.Context, f *os.File, open func(io.Reader) (records, error)) (*arrow.Schema, records, error) {
+func (in *Input) schemaOfText(ctx context.Context, f *os.File, open func(io.Reader) (rows, error)) (*arrow.Schema, rows, error) {
+	if err := in.refusePacked(f); err != nil {
+		return nil, nil, err
+	}
 	first, err := open(io.NewSectionReader(f, 0, 1<<62))
 	if err != nil {
 		return nil, nil, err
@@ -198,12 +201,28 @@ func (in *Input) schemaOfText(ctx context.Context, f *os.File, open func(io.Read
 	return schema, all, err
 }
 
-// build makes batches of records.
-func build(b *array.RecordBuilder, yield func(arrow.RecordBatch) bool, all records) error {
+// refusePacked names the program that unpacks the file, if it is one of those.
+func (in *Input) refusePacked(f *os.File) error {
+	head := make([]byte, 4)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return fmt.Errorf("%s: %w", in.Name, err)
+	}
+	for program, magic := range map[string]string{"gzip": "\x1f\x8b", "zstd": "\x28\xb5\x2f\xfd", "bzip2": "BZh", "xz": "\xfd7zX"} {
+		if strings.HasPrefix(string(head[:n]), magic) {
+			return fmt.Errorf("%s: it is compressed: unpack it before, by %s -d", in.Name, program)
+		}
+	}
+	return nil
+}
+
+// build makes batches of rows.
+func build(b *array.RecordBuilder, yield func(arrow.RecordBatch) bool, all rows) error {
+	columns := newFields("column", b.Schema().Fields(), b.Field)
 	for ended := false; !ended; {
 		rows := 0
 		for size := 0; rows < batchRows && size < batchBytes; rows++ {
-			n, err := all.add(b)
+			n, err := all.add(columns)
 			if err == io.EOF {
 				ended = true
 				break

@@ -1,11 +1,10 @@
 package formats
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -49,66 +48,62 @@ const exactFloat = 1 << 53
 
 // kindsOfText returns what a text can be: nothing that would lose digits, or
 // leading zeros.
-func kindsOfText(s string) (k kinds, nanos bool) {
+func kindsOfText(s []byte) (k kinds, nanos bool) {
 	k = kindText
 	switch c := s[0]; {
-	case s == "true" || s == "false" || s == "True" || s == "False" || s == "TRUE" || s == "FALSE":
+	case isBool(s):
 		k |= kindBool
-	case s == "NaN" || strings.TrimLeft(s, "+-") == "Inf" || strings.TrimLeft(s, "+-") == "inf":
+	case isNoNumber(s):
 		k |= kindFloat
 	case c == '-' || c == '.' || c >= '0' && c <= '9':
-		if more, ok := kindsOfTime(s); ok {
-			return k | more, strings.IndexByte(s, '.') >= 0 && fractionDigits(s) > 6
+		if m, ok := parseMoment(s); ok && m.full && s[4] == '-' {
+			return k | kindsOfTime(m), m.digits > 6
 		}
 		k |= kindsOfNumber(s)
 	}
 	return k, false
 }
 
-func fractionDigits(s string) int {
-	_, fraction, _ := strings.Cut(s, ".")
-	if end := strings.IndexFunc(fraction, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
-		return end
+// isNoNumber reports whether a text is a float that is no number.
+func isNoNumber(s []byte) bool {
+	switch string(s) {
+	case "NaN", "Inf", "+Inf", "-Inf", "inf", "+inf", "-inf":
+		return true
 	}
-	return len(fraction)
+	return false
 }
 
-func kindsOfNumber(s string) kinds {
-	digits := strings.TrimPrefix(s, "-")
-	if len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9' || strings.ContainsAny(s, "_xXpP") {
+func kindsOfNumber(s []byte) kinds {
+	digits := bytes.TrimPrefix(s, []byte("-"))
+	if len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9' || bytes.ContainsAny(s, "_xXpP") {
 		return 0
 	}
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
-		switch {
-		case s == "-0":
-			return kindFloat
-		case n >= -exactFloat && n <= exactFloat:
-			return kindInt | kindFloat
+	if bytes.ContainsAny(s, ".eE") {
+		if _, err := strconv.ParseFloat(string(s), 64); err != nil {
+			return 0
 		}
-		return kindInt
+		return kindFloat
 	}
-	if _, err := strconv.ParseFloat(s, 64); err != nil || !strings.ContainsAny(s, ".eE") {
+	n, err := strconv.ParseInt(string(s), 10, 64)
+	switch {
+	case err != nil:
 		return 0
+	case string(s) == "-0":
+		return kindFloat
+	case n >= -exactFloat && n <= exactFloat:
+		return kindInt | kindFloat
 	}
-	return kindFloat
+	return kindInt
 }
 
-func kindsOfTime(s string) (kinds, bool) {
-	if len(s) < len(time.DateOnly) || s[4] != '-' || s[7] != '-' {
-		return 0, false
+func kindsOfTime(m moment) kinds {
+	switch {
+	case !m.clock:
+		return kindDate | kindTime
+	case m.zoned:
+		return kindZoned
 	}
-	if _, err := time.Parse(time.DateOnly, s); err == nil {
-		return kindDate | kindTime, true
-	}
-	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
-		if _, err := time.Parse(layout, s); err == nil {
-			return kindTime, true
-		}
-		if _, err := time.Parse(layout+"Z07:00", s); err == nil {
-			return kindZoned, true
-		}
-	}
-	return 0, false
+	return kindTime
 }
 
 var errMixed = errors.New("it holds values of several types, which no type of column can hold")
@@ -184,11 +179,11 @@ func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 }
 
 // field returns the column of a name, and makes it where it is missing.
-func (c *column) field(name string, at int) (*column, error) {
-	if at < len(c.fields) && c.fields[at].name == name { // as in the line before
+func (c *column) field(name []byte, at int) (*column, error) {
+	if at < len(c.fields) && c.fields[at].name == string(name) { // as in the line before
 		return c.fields[at], nil
 	}
-	if found := c.byName[name]; found != nil {
+	if found := c.byName[string(name)]; found != nil {
 		return found, nil
 	}
 	if len(c.fields) == maxColumns {
@@ -197,7 +192,8 @@ func (c *column) field(name string, at int) (*column, error) {
 	if c.byName == nil {
 		c.byName = map[string]*column{}
 	}
-	c.byName[name] = newColumn(name)
-	c.fields = append(c.fields, c.byName[name])
-	return c.byName[name], nil
+	f := newColumn(string(name))
+	c.byName[f.name] = f
+	c.fields = append(c.fields, f)
+	return f, nil
 }

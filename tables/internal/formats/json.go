@@ -4,14 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
 // lines reads lines that are not empty, and counts all.
@@ -21,7 +18,7 @@ type lines struct {
 	line int
 }
 
-func (in *Input) newLines(r io.Reader) (records, error) {
+func (in *Input) newLines(r io.Reader) (rows, error) {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 64<<10), maxRecord)
 	return &lines{Scanner: s, in: in}, nil
@@ -41,15 +38,29 @@ func (l *lines) next() ([]byte, error) {
 	return nil, io.EOF
 }
 
-func (l *lines) add(b *array.RecordBuilder) (int, error) {
+func (l *lines) add(to *fields) (int, error) {
 	text, err := l.next()
+	if err == nil {
+		err = l.object(text, to.addJSON)
+	}
+	return len(text), err
+}
+
+var errNoObject = errors.New("a line must be a JSON object, as in {\"price\":1.5}")
+
+// object reads the object of a line, by a function that reads its members.
+func (l *lines) object(line []byte, read func(*jsonText) error) error {
+	j, err := newJSONText(line)
+	if line[0] != '{' {
+		err = errNoObject
+	} else if err == nil {
+		j.rest = j.rest[1:]
+		err = read(j)
+	}
 	if err != nil {
-		return 0, err
+		return fmt.Errorf("%s, line %d: %w", l.in.Name, l.line, err)
 	}
-	if err := b.UnmarshalJSON(text); err != nil {
-		return 0, fmt.Errorf("%s, line %d: %w", l.in.Name, l.line, err)
-	}
-	return len(text), nil
+	return nil
 }
 
 func (l *lines) schema(ctx context.Context) (*arrow.Schema, error) {
@@ -58,18 +69,12 @@ func (l *lines) schema(ctx context.Context) (*arrow.Schema, error) {
 		text, err := l.next()
 		if err == io.EOF {
 			break
-		} else if err != nil {
-			return nil, err
 		}
-		d := json.NewDecoder(bytes.NewReader(text))
-		d.UseNumber()
-		if text[0] != '{' {
-			err = errors.New("a line must be a JSON object, as in {\"price\":1.5}")
-		} else if err = root.seeJSON(d, 0); err == nil && d.InputOffset() != int64(len(text)) {
-			err = errors.New("something follows the object")
+		if err == nil {
+			err = l.object(text, func(j *jsonText) error { return root.seeObject(j, 0) })
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s, line %d: %w", l.in.Name, l.line, err)
+			return nil, err
 		}
 		if l.line%batchRows == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -88,80 +93,68 @@ func (l *lines) schema(ctx context.Context) (*arrow.Schema, error) {
 const maxJSONDepth = 100
 
 // seeJSON reads a value, and notes what it is.
-func (c *column) seeJSON(d *json.Decoder, depth int) error {
+func (c *column) seeJSON(j *jsonText, depth int) error {
 	if depth > maxJSONDepth {
 		return fmt.Errorf("values more than %d deep in each other", maxJSONDepth)
 	}
-	t, err := d.Token()
+	kind, text, err := j.value()
 	if err != nil {
-		return unexpectedEnd(err)
+		return err
 	}
-	switch v := t.(type) {
-	case bool:
+	switch kind {
+	case jsonBool:
 		c.see(kindBool)
-	case json.Number:
-		if k := kindsOfNumber(v.String()); k != 0 {
+	case jsonNumber:
+		if k := kindsOfNumber(text); k != 0 {
 			c.see(k)
 		} else {
 			c.see(kindFloat)
 		}
-	case string:
+	case jsonString:
 		k := kindText
-		if strings.TrimLeft(v, "+-") == "Inf" || v == "NaN" { // as JSON has no such numbers
+		if isNoNumber(text) { // as JSON has no such numbers
 			k |= kindFloat
-		} else if v != "" {
-			of, nanos := kindsOfText(v)
+		} else if len(text) > 0 {
+			of, nanos := kindsOfText(text)
 			k |= of & (kindDate | kindTime | kindZoned)
 			c.nanos = c.nanos || nanos
 		}
 		c.see(k)
-	case json.Delim:
-		if v == '[' {
-			c.see(kindList)
-			if c.elem == nil {
-				c.elem = newColumn(c.name)
-			}
-			for d.More() {
-				if err := c.elem.seeJSON(d, depth+1); err != nil {
-					return err
-				}
-			}
-		} else {
-			c.see(kindObject)
-			if err := c.seeObject(d, depth); err != nil {
+	case jsonArray:
+		c.see(kindList)
+		if c.elem == nil {
+			c.elem = newColumn(c.name)
+		}
+		for j.more() {
+			if err := c.elem.seeJSON(j, depth+1); err != nil {
 				return err
 			}
 		}
-		_, err := d.Token()
-		return unexpectedEnd(err)
+	case jsonObject:
+		c.see(kindObject)
+		return c.seeObject(j, depth)
 	}
 	return nil
 }
 
-func (c *column) seeObject(d *json.Decoder, depth int) error {
-	for at := 0; d.More(); at++ {
-		key, err := d.Token()
-		if err != nil {
-			return unexpectedEnd(err)
+func (c *column) seeObject(j *jsonText, depth int) error {
+	for n := 0; ; n++ {
+		name, more, err := j.member()
+		if !more || err != nil {
+			return err
 		}
-		name, ok := key.(string)
-		if !ok || strings.TrimSpace(name) == "" && depth == 0 {
-			return fmt.Errorf("%v is no name of a column", key)
+		if len(bytes.TrimSpace(name)) == 0 && depth == 0 {
+			return fmt.Errorf("%q is no name of a column", name)
 		}
-		f, err := c.field(name, at)
+		f, err := c.field(name, n)
 		if err == nil {
-			err = f.seeJSON(d, depth+1)
+			err = f.seeJSON(j, depth+1)
+		}
+		if err != nil && depth == 0 && f != nil {
+			return fmt.Errorf("column %q: %w", f.name, err)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-func unexpectedEnd(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

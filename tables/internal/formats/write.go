@@ -1,9 +1,6 @@
 package formats
 
 import (
-	"bufio"
-	"encoding/csv"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -34,7 +31,7 @@ func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer
 	case CSV:
 		return newCSVWriter(w, schema)
 	case JSONL:
-		return &jsonWriter{w: bufio.NewWriterSize(w, 1<<16)}, nil
+		return newJSONWriter(w, schema)
 	case Parquet:
 		return newParquetWriter(w, schema)
 	case Arrow:
@@ -77,7 +74,7 @@ func newParquetWriter(w io.Writer, schema *arrow.Schema) (*parquetWriter, error)
 // it, with any nulls.
 func writable(t arrow.DataType) bool {
 	switch t.ID() {
-	case arrow.DURATION, arrow.STRING_VIEW, arrow.BINARY_VIEW, arrow.DECIMAL32, arrow.DECIMAL64, arrow.FIXED_SIZE_LIST:
+	case arrow.DATE64, arrow.DURATION, arrow.STRING_VIEW, arrow.BINARY_VIEW, arrow.DECIMAL32, arrow.DECIMAL64, arrow.FIXED_SIZE_LIST:
 		return false
 	case arrow.EXTENSION:
 		return t.(arrow.ExtensionType).ExtensionName() != "arrow.json"
@@ -94,71 +91,6 @@ func (p *parquetWriter) Write(b arrow.RecordBatch) error {
 	defer kept.Release()
 	return p.FileWriter.Write(kept)
 }
-
-type csvWriter struct {
-	w      *csv.Writer
-	record []string
-}
-
-func newCSVWriter(w io.Writer, schema *arrow.Schema) (*csvWriter, error) {
-	c := &csvWriter{csv.NewWriter(w), make([]string, schema.NumFields())}
-	for i, f := range schema.Fields() {
-		c.record[i] = f.Name
-	}
-	return c, c.w.Write(c.record)
-}
-
-func (c *csvWriter) Write(b arrow.RecordBatch) error {
-	for i := range int(b.NumRows()) {
-		for k, column := range b.Columns() {
-			if c.record[k] = ""; column.IsValid(i) {
-				c.record[k] = column.ValueStr(i)
-			}
-		}
-		if err := c.w.Write(c.record); err != nil {
-			return err
-		}
-	}
-	c.w.Flush()
-	return c.w.Error()
-}
-
-func (c *csvWriter) Close() error {
-	c.w.Flush()
-	return c.w.Error()
-}
-
-type jsonWriter struct{ w *bufio.Writer }
-
-// Write writes a line for each row, with the columns in their order.
-func (j *jsonWriter) Write(b arrow.RecordBatch) error {
-	names := make([]string, b.NumCols())
-	for k, f := range b.Schema().Fields() {
-		name, err := json.Marshal(f.Name)
-		if err != nil {
-			return err
-		}
-		names[k] = "," + string(name) + ":"
-	}
-	if len(names) > 0 {
-		names[0] = "{" + names[0][1:]
-	}
-	for i := range int(b.NumRows()) {
-		for k, column := range b.Columns() {
-			value, err := json.Marshal(column.GetOneForMarshal(i))
-			if err != nil {
-				return fmt.Errorf("column %q: %w", b.ColumnName(k), err)
-			}
-			// A bufio.Writer keeps its first error until Flush.
-			_, _ = j.w.WriteString(names[k])
-			_, _ = j.w.Write(value)
-		}
-		_, _ = j.w.WriteString("}\n")
-	}
-	return j.w.Flush()
-}
-
-func (j *jsonWriter) Close() error { return j.w.Flush() }
 
 // tableWriter writes columns below each other, as wide as those of a batch are.
 type tableWriter struct {
@@ -199,9 +131,15 @@ func (t *tableWriter) Write(b arrow.RecordBatch) error {
 	cells := make([]string, b.NumCols())
 	for i := range int(b.NumRows()) {
 		for k, column := range b.Columns() {
-			if cells[k] = "∅"; column.IsValid(i) {
-				cells[k] = oneLine(column.ValueStr(i))
+			column, i := unpacked(column, i)
+			if cells[k] = "∅"; isNull(column, i) {
+				continue
 			}
+			value, err := appendValue(nil, column, i)
+			if err != nil {
+				return fmt.Errorf("column %q: %w", b.ColumnName(k), err)
+			}
+			cells[k] = oneLine(string(value))
 		}
 		if err := t.line(cells); err != nil {
 			return err

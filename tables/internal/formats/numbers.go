@@ -1,0 +1,144 @@
+package formats
+
+import (
+	"bytes"
+	"math"
+	"math/big"
+	"strconv"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/decimal"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/float16"
+
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+)
+
+func signed[V int8 | int16 | int32 | int64](b interface{ Append(V) }) func([]byte) bool {
+	return func(s []byte) bool {
+		n, err := strconv.ParseInt(string(s), 10, 64)
+		return added(b, V(n), err == nil && int64(V(n)) == n)
+	}
+}
+
+func unsigned[V uint8 | uint16 | uint32 | uint64](b interface{ Append(V) }) func([]byte) bool {
+	return func(s []byte) bool {
+		n, err := strconv.ParseUint(string(s), 10, 64)
+		return added(b, V(n), err == nil && uint64(V(n)) == n)
+	}
+}
+
+func isBool(s []byte) bool {
+	switch string(s) {
+	case "true", "True", "TRUE", "false", "False", "FALSE":
+		return true
+	}
+	return false
+}
+
+// parseFloat reads a float of some bits, rounded to the nearest one where it has a
+// fraction or is beyond the integers. An integer is not rounded.
+func parseFloat(s []byte, bits int) (float64, bool) {
+	f, err := strconv.ParseFloat(string(s), bits)
+	if err != nil || bytes.ContainsAny(s, "_xX") {
+		return 0, false
+	}
+	return f, !rounded(s, f, bits)
+}
+
+// rounded reports whether a text is an integer, of those that int64 holds, and a
+// float another number. The digits that stand for the float are not: JavaScript
+// writes 2^60 as 1152921504606847000.
+func rounded(s []byte, f float64, bits int) bool {
+	const exact = 1 << 24 // all floats hold integers up to here
+	if f < exact && f > -exact || len(s) > 20 || bytes.ContainsAny(s, ".eEnN") {
+		return false
+	}
+	n, err := strconv.ParseInt(string(s), 10, 64)
+	return err == nil && (f >= 1<<63 || int64(f) != n) && string(s) != strconv.FormatFloat(f, 'f', -1, bits)
+}
+
+func parseFloat16(s []byte) (float16.Num, bool) {
+	f, ok := parseFloat(s, 64)
+	half := arrowtypes.Half(f)
+	back := float64(arrowtypes.FromHalf(half))
+	whole := math.Abs(f) < 1<<16 && f == math.Trunc(f) && !bytes.ContainsAny(s, ".eE")
+	return half, ok && math.IsInf(back, 0) == math.IsInf(f, 0) && (!whole || back == f)
+}
+
+// decimals adds decimals. What has more digits behind the point than the scale is
+// not rounded.
+func decimals(b array.Builder, t arrow.DecimalType) func([]byte) bool {
+	return func(s []byte) bool {
+		digits, ok := scaled(s, int(t.GetScale()), int(t.GetPrecision()))
+		if !ok {
+			return false
+		}
+		n, ok := new(big.Int).SetString(digits, 10)
+		if !ok {
+			return false
+		}
+		switch b := b.(type) {
+		case *array.Decimal32Builder:
+			b.Append(decimal.Decimal32(n.Int64()))
+		case *array.Decimal64Builder:
+			b.Append(decimal.Decimal64(n.Int64()))
+		case *array.Decimal128Builder:
+			b.Append(decimal128.FromBigInt(n))
+		}
+		return true
+	}
+}
+
+// scaled returns the digits of a number times ten to the power of scale, with its
+// sign, and false if it is no number, no whole one then, or has more digits than the
+// precision.
+func scaled(s []byte, scale, precision int) (digits string, ok bool) {
+	number, exponent, scientific := strings.Cut(strings.ToLower(string(s)), "e")
+	if scientific {
+		e, err := strconv.Atoi(exponent)
+		if err != nil || e < -1000 || e > 1000 {
+			return "", false
+		}
+		scale += e
+	}
+	sign := ""
+	if number != "" && (number[0] == '-' || number[0] == '+') {
+		sign, number = strings.TrimPrefix(number[:1], "+"), number[1:]
+	}
+	whole, fraction, _ := strings.Cut(number, ".")
+	if whole+fraction == "" || strings.Trim(whole+fraction, "0123456789") != "" {
+		return "", false
+	}
+	all := whole + strings.TrimRight(fraction, "0")
+	if zeros := scale - len(all) + len(whole); zeros >= 0 {
+		all += strings.Repeat("0", zeros)
+	} else if cut := strings.TrimRight(all, "0"); cut == "" || len(all)+zeros >= len(cut) {
+		all = all[:max(0, len(all)+zeros)]
+	} else {
+		return "", false
+	}
+	all = strings.TrimLeft(all, "0")
+	return sign + "0" + all, len(all) <= precision
+}
+
+// appendDecimal writes a decimal without an exponent, and without zeros at the end
+// of its fraction.
+func appendDecimal(out []byte, n *big.Int, t arrow.DataType) []byte {
+	scale := int(t.(arrow.DecimalType).GetScale())
+	digits := new(big.Int).Abs(n).String()
+	if pad := scale + 1 - len(digits); pad > 0 {
+		digits = strings.Repeat("0", pad) + digits
+	}
+	if n.Sign() < 0 {
+		out = append(out, '-')
+	}
+	point := len(digits) - scale
+	out = append(out, digits[:point]...)
+	if fraction := strings.TrimRight(digits[point:], "0"); fraction != "" {
+		out = append(append(out, '.'), fraction...)
+	}
+	return out
+}

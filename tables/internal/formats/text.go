@@ -1,0 +1,272 @@
+package formats
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"math/big"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+)
+
+// textWriter writes rows as lines of text.
+type textWriter struct {
+	w    *bufio.Writer
+	line []byte
+	row  func(line []byte, b arrow.RecordBatch, i int) ([]byte, error)
+}
+
+func (t *textWriter) Write(b arrow.RecordBatch) (err error) {
+	for i := range int(b.NumRows()) {
+		if t.line, err = t.row(t.line[:0], b, i); err != nil {
+			return err
+		}
+		// A bufio.Writer keeps its first error until Flush.
+		_, _ = t.w.Write(append(t.line, '\n'))
+	}
+	return t.w.Flush()
+}
+
+func (t *textWriter) Close() error { return t.w.Flush() }
+
+// newCSVWriter writes a null as nothing, and an empty text in quotes.
+func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
+	t := &textWriter{w: bufio.NewWriterSize(w, 1<<16)}
+	for i, f := range schema.Fields() {
+		t.line = appendField(t.line, i, []byte(f.Name))
+	}
+	var value []byte
+	t.row = func(line []byte, b arrow.RecordBatch, i int) (_ []byte, err error) {
+		for k, column := range b.Columns() {
+			column, i := unpacked(column, i)
+			if isNull(column, i) {
+				if k > 0 {
+					line = append(line, ',')
+				}
+				continue
+			}
+			if value, err = appendValue(value[:0], column, i); err != nil {
+				return nil, fmt.Errorf("column %q: %w", b.ColumnName(k), err)
+			}
+			line = appendField(line, k, value)
+		}
+		return line, nil
+	}
+	_, err := t.w.Write(append(t.line, '\n'))
+	return t, err
+}
+
+// appendField writes a field of CSV that is no null. What begins as white space or a
+// byte order mark does is in quotes, too.
+func appendField(line []byte, column int, value []byte) []byte {
+	if column > 0 {
+		line = append(line, ',')
+	}
+	if len(value) > 0 && value[0] > ' ' && value[0] != 0xef && !bytes.ContainsAny(value, ",\"\r\n") {
+		return append(line, value...)
+	}
+	return append(append(append(line, '"'), bytes.ReplaceAll(value, []byte(`"`), []byte(`""`))...), '"')
+}
+
+// newJSONWriter writes a line for each row, with the columns in their order.
+func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
+	names := make([][]byte, schema.NumFields())
+	for k, f := range schema.Fields() {
+		name, err := appendString([]byte(","), f.Name)
+		if err != nil {
+			return nil, fmt.Errorf("column %q: %w", f.Name, err)
+		}
+		names[k] = append(name, ':')
+	}
+	if len(names) > 0 {
+		names[0][0] = '{'
+	}
+	return &textWriter{w: bufio.NewWriterSize(w, 1<<16), row: func(line []byte, b arrow.RecordBatch, i int) (_ []byte, err error) {
+		for k, column := range b.Columns() {
+			if line, err = appendJSON(append(line, names[k]...), column, i); err != nil {
+				return nil, fmt.Errorf("column %q: %w", b.ColumnName(k), err)
+			}
+		}
+		return append(line, '}'), nil
+	}}, nil
+}
+
+// unpacked returns where a value is that may be packed in a dictionary, a run or an
+// extension. A uuid stays one.
+func unpacked(a arrow.Array, i int) (arrow.Array, int) {
+	for {
+		switch of := a.(type) {
+		case *array.Dictionary:
+			if of.IsNull(i) {
+				return a, i
+			}
+			a, i = of.Dictionary(), of.GetValueIndex(i)
+		case *array.RunEndEncoded:
+			a, i = of.Values(), of.GetPhysicalIndex(i)
+		case array.ExtensionArray:
+			if of.ExtensionType().ExtensionName() == "arrow.uuid" {
+				return a, i
+			}
+			a = of.Storage()
+		default:
+			return a, i
+		}
+	}
+}
+
+// isNull is for columns of nulls alone, too, which have no bitmap of them.
+func isNull(a arrow.Array, i int) bool { return a.IsNull(i) || a.DataType().ID() == arrow.NULL }
+
+// appendValue writes a value that is no null: what is nested as JSON.
+func appendValue(out []byte, a arrow.Array, i int) ([]byte, error) {
+	if arrow.IsNested(a.DataType().ID()) {
+		return appendJSON(out, a, i)
+	}
+	return appendText(out, a, i), nil
+}
+
+// appendText writes a value that is neither nested nor null, as an adder reads it.
+func appendText(out []byte, a arrow.Array, i int) []byte {
+	switch a := a.(type) {
+	case array.StringLike:
+		return append(out, a.Value(i)...)
+	case *array.Int64:
+		return strconv.AppendInt(out, a.Value(i), 10)
+	case *array.Float64:
+		return strconv.AppendFloat(out, a.Value(i), 'g', -1, 64)
+	case *array.Float16:
+		return strconv.AppendFloat(out, float64(arrowtypes.FromHalf(a.Value(i))), 'g', -1, 32)
+	case *array.Decimal32:
+		return appendDecimal(out, big.NewInt(int64(a.Value(i))), a.DataType())
+	case *array.Decimal64:
+		return appendDecimal(out, big.NewInt(int64(a.Value(i))), a.DataType())
+	case *array.Decimal128:
+		return appendDecimal(out, a.Value(i).BigInt(), a.DataType())
+	case *array.Date32:
+		return a.Value(i).ToTime().AppendFormat(out, time.DateOnly)
+	case *array.Date64:
+		at := time.UnixMilli(int64(a.Value(i))).UTC()
+		if a.Value(i)%(secondsPerDay*1000) != 0 {
+			return appendTime(out, at, false)
+		}
+		return at.AppendFormat(out, time.DateOnly)
+	case *array.Time32:
+		return appendClock(out, int64(a.Value(i)), a.DataType().(*arrow.Time32Type).Unit)
+	case *array.Time64:
+		return appendClock(out, int64(a.Value(i)), a.DataType().(*arrow.Time64Type).Unit)
+	case *array.Timestamp:
+		t := a.DataType().(*arrow.TimestampType)
+		at := a.Value(i).ToTime(t.Unit)
+		if zone, err := t.GetZone(); err == nil {
+			at = at.In(zone)
+		}
+		return appendTime(out, at, t.TimeZone != "")
+	}
+	return append(out, a.ValueStr(i)...)
+}
+
+// appendJSON writes a value, or null.
+func appendJSON(out []byte, a arrow.Array, i int) (_ []byte, err error) {
+	if a, i = unpacked(a, i); isNull(a, i) {
+		return append(out, "null"...), nil
+	}
+	switch a := a.(type) {
+	case *array.Struct:
+		return appendObject(out, a, i, nil)
+	case array.ListLike:
+		return appendArray(out, a, i)
+	case array.StringLike:
+		return appendString(out, a.Value(i))
+	case *array.Boolean:
+		return strconv.AppendBool(out, a.Value(i)), nil
+	case *array.Float64:
+		return appendFloat(out, a.Value(i), 64), nil
+	case *array.Float32:
+		return appendFloat(out, float64(a.Value(i)), 32), nil
+	case *array.Float16:
+		return appendFloat(out, float64(arrowtypes.FromHalf(a.Value(i))), 32), nil
+	}
+	if arrow.IsInteger(a.DataType().ID()) {
+		return appendText(out, a, i), nil
+	}
+	return append(appendText(append(out, '"'), a, i), '"'), nil
+}
+
+func appendArray(out []byte, a array.ListLike, i int) (_ []byte, err error) {
+	_, entries := a.(*array.Map)
+	out = append(out, '[')
+	start, end := a.ValueOffsets(i)
+	for k := start; k < end; k++ {
+		if k > start {
+			out = append(out, ',')
+		}
+		if entries {
+			out, err = appendObject(out, a.ListValues().(*array.Struct), int(k), entryNames)
+		} else {
+			out, err = appendJSON(out, a.ListValues(), int(k))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return append(out, ']'), nil
+}
+
+// entryNames are those of a map's keys and values, whatever they are called in it.
+var entryNames = []string{"key", "value"}
+
+// appendObject writes a struct, with other names than its own unless those are nil.
+func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte, err error) {
+	out = append(out, '{')
+	for k, f := range a.DataType().(*arrow.StructType).Fields() {
+		if k > 0 {
+			out = append(out, ',')
+		}
+		name := f.Name
+		if names != nil {
+			name = names[k]
+		}
+		if out, err = appendString(out, name); err != nil {
+			return nil, err
+		}
+		if out, err = appendJSON(append(out, ':'), a.Field(k), i); err != nil {
+			return nil, err
+		}
+	}
+	return append(out, '}'), nil
+}
+
+// appendFloat writes a float, in quotes if it is no number. With a point or an
+// exponent, it is not taken for an integer that no float is.
+func appendFloat(out []byte, f float64, bits int) []byte {
+	switch a := math.Abs(f); {
+	case math.IsNaN(f) || math.IsInf(f, 0):
+		return append(strconv.AppendFloat(append(out, '"'), f, 'g', -1, bits), '"')
+	case a < 1<<24 && a >= 1e-6 || bits == 64 && a < 1e15 && a >= 1e-6:
+		return strconv.AppendFloat(out, f, 'f', -1, bits)
+	}
+	return strconv.AppendFloat(out, f, 'g', -1, bits)
+}
+
+// appendString writes a string of JSON.
+func appendString(out []byte, s string) ([]byte, error) {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			if !utf8.ValidString(s) {
+				return nil, fmt.Errorf("%.60q: %w", s, errNotUTF8)
+			}
+			quoted, err := json.Marshal(s)
+			return append(out, quoted...), err
+		}
+	}
+	return append(append(append(out, '"'), s...), '"'), nil
+}

@@ -1,0 +1,224 @@
+package formats
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// moment is what a text says of a date, a time of day, or both.
+type moment struct {
+	days    int64 // since 1970
+	seconds int64 // of the day, less its offset
+	nanos   int64
+	digits  int  // of the fraction
+	clock   bool // it has a time of day
+	zoned   bool // it has an offset
+	full    bool // it has seconds, and an offset with a colon or Z
+}
+
+// digitsAt reads n digits.
+func digitsAt(s []byte, n int) (v int64, rest []byte, ok bool) {
+	if len(s) < n {
+		return 0, s, false
+	}
+	for _, c := range s[:n] {
+		if c < '0' || c > '9' {
+			return 0, s, false
+		}
+		v = v*10 + int64(c-'0')
+	}
+	return v, s[n:], true
+}
+
+// parseMoment reads a date, perhaps with a time behind a T or a space, and an offset.
+// A year has four digits, or more where they are needed, and may be negative.
+func parseMoment(s []byte) (m moment, ok bool) {
+	rest, negative := bytes.CutPrefix(s, []byte("-"))
+	width := bytes.IndexByte(rest, '-')
+	if width < 4 || width > 7 || len(rest) < width+6 || rest[width+3] != '-' {
+		return m, false
+	}
+	year, _, ok1 := digitsAt(rest, width)
+	month, _, ok2 := digitsAt(rest[width+1:], 2)
+	day, rest, ok3 := digitsAt(rest[width+4:], 2)
+	if negative {
+		year = -year
+	}
+	date := time.Date(int(year), time.Month(month), int(day), 0, 0, 0, 0, time.UTC)
+	if !ok1 || !ok2 || !ok3 || date.Day() != int(day) || date.Month() != time.Month(month) {
+		return m, false
+	}
+	m.days, m.full = date.Unix()/secondsPerDay, true
+	if len(rest) == 0 {
+		return m, true
+	}
+	if rest[0] != 'T' && rest[0] != ' ' {
+		return m, false
+	}
+	if rest, ok = m.readClock(rest[1:]); !ok {
+		return m, false
+	}
+	return m, len(rest) == 0 || m.readOffset(rest)
+}
+
+const secondsPerDay = 24 * 60 * 60
+
+// readClock reads a time of day, as 23:59, 23:59:59 or 23:59:59.999.
+func (m *moment) readClock(s []byte) (rest []byte, ok bool) {
+	m.clock = true
+	hour, s, ok := digitsAt(s, 2)
+	if !ok || hour > 23 || len(s) == 0 || s[0] != ':' {
+		return s, false
+	}
+	minute, s, ok := digitsAt(s[1:], 2)
+	if !ok || minute > 59 {
+		return s, false
+	}
+	m.seconds = hour*3600 + minute*60
+	if len(s) == 0 || s[0] != ':' {
+		m.full = false
+		return s, true
+	}
+	second, s, ok := digitsAt(s[1:], 2)
+	if !ok || second > 59 {
+		return s, false
+	}
+	m.seconds += second
+	if len(s) == 0 || s[0] != '.' {
+		return s, true
+	}
+	s = s[1:]
+	for unit := int64(1e8); len(s) > 0 && s[0] >= '0' && s[0] <= '9'; unit /= 10 {
+		if unit == 0 && s[0] != '0' {
+			return s, false // a digit that no type holds
+		}
+		m.nanos += int64(s[0]-'0') * unit
+		m.digits++
+		s = s[1:]
+	}
+	return s, m.digits > 0
+}
+
+// readOffset reads Z, or an offset such as +01, +0100, +01:00 and +01:00:30.
+func (m *moment) readOffset(s []byte) (ok bool) {
+	m.zoned = true
+	if string(s) == "Z" {
+		return true
+	}
+	sign := int64(1)
+	if s[0] == '-' {
+		sign = -1
+	} else if s[0] != '+' {
+		return false
+	}
+	s = s[1:]
+	colons := len(s) > 2 && s[2] == ':'
+	var parts [3]int64
+	n := 0
+	for ; n < len(parts) && len(s) > 0; n++ {
+		if colons && n > 0 {
+			s = s[1:]
+		}
+		if parts[n], s, ok = digitsAt(s, 2); !ok || len(s) > 0 && colons != (s[0] == ':') {
+			return false
+		}
+	}
+	m.seconds -= sign * (parts[0]*3600 + parts[1]*60 + parts[2])
+	m.full = m.full && colons && n == 2
+	return n > 0 && len(s) == 0 && parts[0] < 24 && parts[1] < 60 && parts[2] < 60
+}
+
+// ticks returns the moment in units since 1970, and false if it is between two of
+// them or beyond an int64.
+func (m *moment) ticks(unit arrow.TimeUnit) (int64, bool) {
+	nanos := int64(unit.Multiplier())
+	seconds, fraction := m.days*secondsPerDay+m.seconds, m.nanos/nanos
+	perSecond := int64(time.Second) / nanos
+	v := seconds*perSecond + fraction // as it wraps around, so it does back
+	floor := v / perSecond
+	if v%perSecond < 0 {
+		floor--
+	}
+	return v, m.nanos%nanos == 0 && floor == seconds && v-floor*perSecond == fraction
+}
+
+// parseTimestamp reads a timestamp of a unit, with an offset or without, but not
+// between two units.
+func parseTimestamp(s []byte, unit arrow.TimeUnit, zoned bool) (int64, bool) {
+	m, ok := parseMoment(s)
+	if !ok || m.zoned != zoned {
+		return 0, false
+	}
+	return m.ticks(unit)
+}
+
+func parseDate32(s []byte) (arrow.Date32, bool) {
+	m, ok := parseMoment(s)
+	return arrow.Date32(m.days), ok && m.seconds == 0 && m.nanos == 0 && !m.zoned && m.days == int64(int32(m.days))
+}
+
+// parseClock reads a time of day in a unit.
+func parseClock(s []byte, unit arrow.TimeUnit) (int64, bool) {
+	var m moment
+	rest, ok := m.readClock(s)
+	if !ok || len(rest) > 0 {
+		return 0, false
+	}
+	return m.ticks(unit)
+}
+
+// parseDuration reads a whole number and its unit, as 1500ms. Without one it is in
+// the column's.
+func parseDuration(s []byte, unit arrow.TimeUnit) (int64, bool) {
+	number, from := bytes.TrimRight(s, "smun"), unit
+	if len(number) < len(s) {
+		known := slices.Index(units, string(s[len(number):]))
+		if from = arrow.TimeUnit(known); known < 0 {
+			return 0, false
+		}
+	}
+	n, err := strconv.ParseInt(string(number), 10, 64)
+	if err != nil {
+		return 0, false
+	}
+	if from >= unit {
+		ratio := int64(unit.Multiplier() / from.Multiplier())
+		return n / ratio, n%ratio == 0
+	}
+	ratio := int64(from.Multiplier() / unit.Multiplier())
+	return n * ratio, n <= math.MaxInt64/ratio && n >= math.MinInt64/ratio
+}
+
+var units = []string{"s", "ms", "us", "ns"}
+
+// appendClock writes a time of day, with as many digits as the unit has. One beyond
+// the day is not another within it.
+func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
+	if v < 0 {
+		out, v = append(out, '-'), -v
+	}
+	perSecond := int64(time.Second / unit.Multiplier())
+	out = fmt.Appendf(out, "%02d:%02d:%02d", v/perSecond/3600, v/perSecond/60%60, v/perSecond%60)
+	if digits := 3 * int(unit); digits > 0 {
+		out = fmt.Appendf(out, ".%0*d", digits, v%perSecond)
+	}
+	return out
+}
+
+// appendTime writes a time, with as many digits of its fraction as it needs. A zone
+// is written as its offset.
+func appendTime(out []byte, t time.Time, zoned bool) []byte {
+	layout := "2006-01-02T15:04:05.999999999"
+	if _, offset := t.Zone(); zoned && offset%60 != 0 {
+		layout += "Z07:00:00"
+	} else if zoned {
+		layout += "Z07:00"
+	}
+	return t.AppendFormat(out, layout)
+}

@@ -1,0 +1,105 @@
+package transform_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/transform"
+)
+
+// Integers and floats are combined in a type that holds all values, or not at all,
+// and joined by what they are.
+func TestCombineExactNumbers(t *testing.T) {
+	s := newStore(t)
+	types := map[string]arrow.DataType{
+		"i8": arrow.PrimitiveTypes.Int8, "i32": arrow.PrimitiveTypes.Int32, "i64": arrow.PrimitiveTypes.Int64, "u64": arrow.PrimitiveTypes.Uint64,
+		"f16": arrow.FixedWidthTypes.Float16, "f32": arrow.PrimitiveTypes.Float32, "f64": arrow.PrimitiveTypes.Float64,
+		"us": &arrow.TimestampType{Unit: arrow.Microsecond}, "ns": &arrow.TimestampType{Unit: arrow.Nanosecond},
+	}
+	for _, c := range []struct {
+		how, a, x, b, y, want string // the result, or the error
+	}{
+		{"union", "i32", "16777217", "f32", "0.5", `float64 {"it's":16777217},{"it's":0.5}`},
+		{"union", "f32", "0.5", "i64", "16777217", `float64 {"it's":0.5},{"it's":16777217}`},
+		{"union", "i64", "9007199254740992, null", "f16", "0.5", `float64 {"it's":9007199254740992},{"it's":null},{"it's":0.5}`},
+		{"union", "i64", "9007199254740993", "f64", "0.5", `no float64 is the integer 9007199254740993`},
+		{"union", "i64", "9223372036854775807", "f32", "0.5", `column "it's": no float64 is the integer 9223372036854775807`},
+		{"union", "u64", "18446744073709551615", "f64", "0.5", `no float64 is the integer 18446744073709551615`},
+		{"union", "u64", "18446744073709551615", "i64", "-9223372036854775808", `decimal(20, 0) {"it's":"18446744073709551615"},{"it's":"-9223372036854775808"}`},
+		{"union", "f16", "0.5", "f32", "0.1", `float64 {"it's":0.5},{"it's":0.10000000149011612}`},
+		{"join", "i64", "16777217", "f32", "16777216", `int64 `},
+		{"join", "i64", "9007199254740993", "f64", "9007199254740992", `int64 `},
+		{"join", "i64", "9007199254740992", "f64", "9007199254740992", `int64 {"it's":9007199254740992}`},
+		{"join", "f64", "9007199254740992", "i64", "9007199254740993", `float64 `},
+		{"join", "i8", "-5, 0, 1", "f16", "-5, 0.5, 0", `int8 {"it's":-5},{"it's":0}`},
+		{"join", "u64", "18446744073709551615", "f64", "18446744073709551616", `uint64 `},
+		{"join", "u64", "18446744073709551615, 7", "i64", "-1, 7", `uint64 {"it's":7}`},
+		{"join", "i64", "1", "f64", "\"NaN\", \"Inf\", 1e300, 1", `int64 {"it's":1}`},
+		{"join", "f32", "0.5, 16777216", "f64", "0.5, 16777217", `float32 {"it's":0.5}`},
+		{"join", "us", `"2026-01-01", "2026-01-02"`, "ns", `"2026-01-01 00:00:00.000000001", "2026-01-02"`, `timestamp[us] {"it's":"2026-01-02T00:00:00"}`},
+	} {
+		for i, v := range []struct{ name, values string }{{c.a, c.x}, {c.b, c.y}} {
+			var lines []string
+			for one := range strings.SplitSeq(v.values, ", ") {
+				lines = append(lines, `{"it's":`+one+"}")
+			}
+			put(t, s, fmt.Sprint("s", i), tables.Replace, rows(t, "["+strings.Join(lines, ",")+"]", arrow.Field{Name: "it's", Type: types[v.name]}))
+		}
+		o := &transform.CombineOptions{How: c.how, Sources: []transform.TableName{named("s0"), named("s1")}, Target: named("out"), Mode: tables.Replace}
+		if c.how == "join" {
+			o.On = []string{"it's"}
+		}
+		got := ""
+		_, err := transform.Combine(t.Context(), s, o)
+		if err == nil {
+			json, kind := text(t, s, "out")
+			got = strings.TrimPrefix(kind, "it's ") + " " + json
+		}
+		if got != c.want && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v: %s, %v", c, got, err)
+		}
+	}
+}
+
+// Bytes of a fixed size, uuids among them, go through SQL and come back as they are.
+func TestFixedBytes(t *testing.T) {
+	s := newStore(t)
+	fields := []arrow.Field{
+		stamps(arrow.Microsecond, ""),
+		{Name: "u", Type: extensions.NewUUIDType()},
+		{Name: "f", Type: &arrow.FixedSizeBinaryType{ByteWidth: 2}},
+		{Name: "l", Type: arrow.ListOf(&arrow.FixedSizeBinaryType{ByteWidth: 2})},
+	}
+	const one = `{"f":"AAE=","l":["/wA=",null],"t":"2026-01-01T00:00:00","u":"00000000-0000-0000-0000-0000000000ff"}`
+	in := rows(t, "["+one+`,{"t":"2026-01-01 00:00:05"}]`, fields...)
+	put(t, s, "in", tables.Replace, in.NewSlice(0, 1))
+	put(t, s, "in", tables.Append, in.NewSlice(1, 2))
+	_, types := text(t, s, "in")
+	check := func(what string, _ transform.Result, err error) {
+		t.Helper()
+		if got, kinds := text(t, s, "out"); err != nil || got != one || kinds != types {
+			t.Errorf("%s: %v\n%s\n%s, want\n%s\n%s", what, err, got, kinds, one, types)
+		}
+	}
+	to := named("out")
+	r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: named("in"), Target: &to, DropNulls: []string{"f", "u"}, Mode: tables.Replace})
+	check("clean", r, err)
+	o := &transform.ResampleOptions{Source: named("in"), Target: to, TimeColumn: "t", Rule: "1min", Functions: []string{"first"}, Mode: tables.Replace}
+	r, err = transform.Resample(t.Context(), s, o)
+	check("resample", r, err)
+	put(t, s, "none", tables.Replace, in.NewSlice(0, 0))
+	put(t, s, "first", tables.Replace, in.NewSlice(0, 1))
+	r, err = transform.Combine(t.Context(), s, &transform.CombineOptions{How: "union", Sources: []transform.TableName{named("first"), named("none")}, Target: to, Mode: tables.Replace})
+	check("union", r, err)
+	keys := rows(t, `[{"u":"00000000-0000-0000-0000-0000000000ff"}]`, fields[1])
+	put(t, s, "keys", tables.Replace, keys)
+	r, err = transform.Combine(t.Context(), s, &transform.CombineOptions{How: "join", On: []string{"u"}, Sources: []transform.TableName{named("in"), named("keys")}, Target: to, Mode: tables.Replace})
+	if got, kinds := text(t, s, "out"); err != nil || got != one || !strings.HasPrefix(kinds, "u extension<arrow.uuid>") {
+		t.Errorf("join: %v, %v\n%s\n%s", r, err, got, kinds)
+	}
+}
