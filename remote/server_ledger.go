@@ -53,7 +53,7 @@ type ledger struct {
 
 	waits, waited atomic.Int64 // for memory: how many there were, and for how long
 
-	crowded atomic.Bool // an eighth of the memory is in use
+	inUse atomic.Int64 // of the memory, for who need not know it to the byte
 }
 
 func (l *ledger) init(o *ServerOptions) {
@@ -63,6 +63,16 @@ func (l *ledger) init(o *ServerOptions) {
 	}
 	l.shares = map[string]*share{}
 	l.queue = queue{accounts: map[*account]struct{}{}, shares: map[*share]struct{}{}}
+}
+
+// crowded reports whether an eighth of the memory is in use.
+func (l *ledger) crowded() bool { return l.inUse.Load() > l.limit[memory]/8 }
+
+// page is how large a page may be: the less memory there is, the smaller, so that
+// many who take none of theirs leave some for others.
+func (l *ledger) page(most int) int {
+	left := l.limit[memory]*3/8 - l.inUse.Load()
+	return min(most, max(int(left/8), minPage))
 }
 
 func (l *ledger) enter(name string) *share {
@@ -102,9 +112,7 @@ func (l *ledger) addLocked(s *share, r resource, n int64) {
 	l.used[r] += n
 	s.used[r] += n
 	if r == memory {
-		if crowded := l.used[r] > l.limit[r]/8; crowded != l.crowded.Load() {
-			l.crowded.Store(crowded)
-		}
+		l.inUse.Store(l.used[r])
 	}
 	if n < 0 {
 		l.forget(s)

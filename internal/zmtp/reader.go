@@ -107,7 +107,7 @@ func (r *Reader) Next() ([][]byte, error) {
 		}
 		r.whole = flags&flagMore == 0
 		if n := len(r.frames); n == cap(r.frames) && n >= smallBuffer/frameBytes {
-			if err := r.charge(int64(r.older+len(r.buf)+2*n*frameBytes), false); err != nil {
+			if err := r.growFrames(); err != nil {
 				return nil, err
 			}
 		}
