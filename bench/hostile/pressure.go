@@ -37,6 +37,7 @@ type pressure struct {
 
 // pressures are the modes beside conversations.
 var pressures = map[string]pressure{
+	"none": {}, // what the machine itself has them wait
 	"frames": {4, nil, func(p *hostile.Peer) error {
 		return p.Raw(append(hostile.Message("append", "")[:8], strings.Repeat("\x01\x00", 8_900_000)...)) // and no end
 	}},
