@@ -180,6 +180,13 @@ func (a *account) force(bytes int64) {
 
 func (a *account) give(bytes int64) { a.force(-bytes) }
 
+// wait notes that the peer is not to blame that nothing moves, or no longer.
+func (a *account) wait(n int) {
+	a.ledger.mu.Lock()
+	defer a.ledger.mu.Unlock()
+	a.waiting += n
+}
+
 // takeMessage is take for a message or an upload, which its request is answered with
 // in hand: what that needs beside it has to fit beside it.
 func (a *account) takeMessage(ctx context.Context, bytes int64, d demand) error {

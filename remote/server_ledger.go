@@ -33,6 +33,7 @@ type share struct {
 	queue sync.Mutex // held by the connection whose message begins next
 	begun uint       // messages that have begun so, guarded by queue
 	turns places     // of its slow operations under way
+	large places     // of its changes of very many keys, one at a time
 
 	waiting [demands]list.List // for memory
 	waits   int                // how many
@@ -80,7 +81,7 @@ func (l *ledger) enter(name string) *share {
 	defer l.mu.Unlock()
 	s := l.shares[name]
 	if s == nil {
-		s = &share{name: name, turns: make(places, maxTurns)}
+		s = &share{name: name, turns: make(places, maxTurns), large: make(places, 1)}
 		l.shares[name] = s
 	}
 	s.refs++
@@ -174,6 +175,10 @@ func (s *share) queueUp() {
 		runtime.Gosched()
 	}
 }
+
+// manyKeys is from how many keys on a change has a processor work for a while. One at
+// a time of a peer does.
+const manyKeys = 1 << 14
 
 // maxTurns is how many operations that make a store work hard, as a listing that
 // makes it flush, run at a time for one peer. Others get their turns beside them.

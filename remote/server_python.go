@@ -115,6 +115,12 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 	defer c.account.working.Add(-1)
 	room := c.newAllowance()
 	defer room.release()
+	if len(args) > manyKeys {
+		if err := c.enterLarge(); err != nil {
+			return err
+		}
+		defer c.share.large.leave()
+	}
 	need := len(args) * keyMemory
 	if command == "append" {
 		need = len(args) / 2 * entryMemory

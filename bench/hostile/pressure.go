@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -41,16 +40,14 @@ var pressures = map[string]pressure{
 	"frames": {4, nil, func(p *hostile.Peer) error {
 		return p.Raw(append(hostile.Message("append", "")[:8], strings.Repeat("\x01\x00", 8_900_000)...)) // and no end
 	}},
-	"keys": {2, nil, func(p *hostile.Peer) error { return ask(p, "append", 4_000_000) }},
-	"deletes": {4, []string{"--max-bytes", strconv.Itoa(quota)}, func(p *hostile.Peer) error {
-		return ask(p, "delete", 20)
-	}},
+	"keys":    {2, nil, asking("append", 4_000_000)},
+	"deletes": {4, []string{"--max-bytes", strconv.Itoa(quota)}, asking("delete", 20)},
 	"readers": {300, nil, func(p *hostile.Peer) error {
 		err := p.Send("get", "large")
 		time.Sleep(2 * time.Second)
 		return err
 	}},
-	"turns": {4, nil, func(p *hostile.Peer) error { return ask(p, "delete", 1_000_000) }},
+	"turns": {4, nil, asking("delete", 1_000_000)},
 }
 
 func runModes(ctx context.Context, mode string, d time.Duration) error {
@@ -69,19 +66,22 @@ func runModes(ctx context.Context, mode string, d time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// ask makes a request with so many short keys, which no other has, and takes the answer.
-func ask(p *hostile.Peer, command string, keys int) error {
-	request := make([]string, 1, keys+1)
-	request[0] = command
-	first := rand.Uint64() >> 20
-	for i := range keys {
-		request = append(request, strconv.FormatUint(first+uint64(i), 36)[3:])
-	}
-	if err := p.Send(request...); err != nil {
+// asking makes a request with so many short keys again and again.
+func asking(command string, keys int) func(p *hostile.Peer) error {
+	message := sync.OnceValue(func() []byte {
+		frames := []string{command}
+		for i := range keys {
+			frames = append(frames, strconv.FormatInt(int64(i), 36))
+		}
+		return hostile.Message(frames...)
+	})
+	return func(p *hostile.Peer) error {
+		if err := p.Raw(message()); err != nil {
+			return err
+		}
+		_, err := p.Receive()
 		return err
 	}
-	_, err := p.Receive()
-	return err
 }
 
 // run applies a pressure for a time, while honest peers of its address and of another
