@@ -40,9 +40,9 @@ type account struct {
 
 	// Guarded by the ledger's mu.
 	held    int64
-	message int64     // of that, for a message or upload: it stays until the request is answered
-	moved   int64     // bytes that had moved
-	active  time.Time // when those moved, or it got memory last
+	message int64 // of that, for a message or upload: it stays until the request is answered
+	moved   int64 // bytes that had moved when it was last seen to move, or got memory
+	still   int   // how often it was not, since
 	growing bool
 	waiting int
 	growth  *waiter // that waits to grow, nil if none does
@@ -57,6 +57,7 @@ const (
 	// makes room for another of the same peer.
 	slowBytes = 64 << 10
 	slowAfter = time.Second
+	slowLooks = int(slowAfter / relieveEvery) // where the machine has no time, they take longer
 )
 
 // reserve is what only those get who finish.
@@ -106,7 +107,7 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	if q := &l.queue; q.waiting > 0 && !q.ticking {
 		q.ticking = true
 		for a := range q.accounts {
-			a.moved, a.active = a.progress(), w.since
+			a.moved, a.still = a.progress(), 0
 		}
 		time.AfterFunc(relieveEvery, l.tick)
 	}
@@ -154,7 +155,7 @@ func (l *ledger) grow(a *account) {
 // charge changes what an account holds. mu is held.
 func (l *ledger) charge(a *account, bytes int64) {
 	if bytes > 0 { // what it did before it got them, as waiting, does not count
-		a.moved, a.active = a.progress(), time.Now()
+		a.moved, a.still = a.progress(), 0
 	}
 	a.held += bytes
 	if a.growing && l.queue.elder != a {
@@ -206,11 +207,12 @@ func (a *account) giveMessage(bytes int64) {
 	a.ledger.charge(a, -bytes)
 }
 
-// look notes that enough has moved. What did long ago says nothing: the system may
+// look notes whether enough has moved. What did long ago says nothing: the system may
 // have taken some MiB for a peer that takes nothing. mu is held.
-func (a *account) look(now time.Time) {
+func (a *account) look() {
+	a.still++
 	if p := a.progress(); p-a.moved >= slowBytes {
-		a.moved, a.active = p, now
+		a.moved, a.still = p, 0
 	}
 }
 

@@ -72,7 +72,7 @@ func (l *ledger) tick() {
 	l.mu.Lock()
 	q := &l.queue
 	for a := range q.accounts {
-		a.look(time.Now())
+		a.look()
 	}
 	for s := range q.shares {
 		for d := range demands {
@@ -210,10 +210,9 @@ func (l *ledger) relieve(w *waiter, need int64) (victim *account) {
 	from := l.heaviestLocked(memory, own, w.bytes)
 	coming := int64(0)
 	allWait := true
-	now := time.Now()
-	idle := slowAfter
+	still := slowLooks
 	if from != own {
-		idle = -1
+		still = -1
 	}
 	var last *account
 	for a := range l.queue.accounts {
@@ -226,13 +225,13 @@ func (l *ledger) relieve(w *waiter, need int64) (victim *account) {
 		}
 		allWait = allWait && a.waiting > 0
 		if a.share != from || a.working.Load() > 0 || from == own && a.waiting > 0 {
-			if a.share == own && a.waiting > 0 && (last == nil || a.active.After(last.active)) {
+			if a.share == own && a.waiting > 0 && (last == nil || a.still < last.still) {
 				last = a
 			}
 			continue
 		}
-		if i := now.Sub(a.active); i > idle {
-			victim, idle = a, i
+		if a.still > still {
+			victim, still = a, a.still
 		}
 	}
 	if victim == nil && allWait {
@@ -253,7 +252,7 @@ func (l *ledger) relieveElder(w *waiter) *account {
 	if e.evicted || e.waiting > 0 || e.working.Load() > 0 || time.Since(w.since) < relieveAfter {
 		return nil
 	}
-	if slow := time.Since(e.active) > slowAfter; !slow && (e.share == own || l.heaviestLocked(memory, own, w.bytes) != e.share) {
+	if slow := e.still > slowLooks; !slow && (e.share == own || l.heaviestLocked(memory, own, w.bytes) != e.share) {
 		return nil
 	}
 	e.evicted = true
