@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -127,6 +128,34 @@ func TestManyFrames(t *testing.T) {
 	for begin := time.Now(); s.memoryUsed() > 4<<20; time.Sleep(10 * time.Millisecond) {
 		if time.Since(begin) > 5*time.Second {
 			t.Fatalf("%d bytes are held", s.memoryUsed())
+		}
+	}
+}
+
+// TestMemoryGoesBack gives the system back what a rush took, a few seconds after it.
+func TestMemoryGoesBack(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 128 << 20, MaxMessage: 32 << 20})
+	kept := func() int64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapSys - m.HeapReleased)
+	}
+	before := kept()
+	var peers []*peer
+	for range 3 {
+		p := openPeer(t, url)
+		go p.Write(join(long(0, 24<<20), make([]byte, 23<<20)))
+		peers = append(peers, p)
+	}
+	for begin := time.Now(); s.memoryUsed() < 66<<20 && time.Since(begin) < 10*time.Second; {
+		time.Sleep(time.Millisecond)
+	}
+	for _, p := range peers {
+		must(t, p.Close())
+	}
+	for begin := time.Now(); kept() > before+48<<20; time.Sleep(50 * time.Millisecond) {
+		if time.Since(begin) > 5*calmAfter {
+			t.Fatalf("%d MiB are kept, %d MiB were before", kept()>>20, before>>20)
 		}
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // resource is what peers share.
@@ -54,7 +56,9 @@ type ledger struct {
 
 	waits, waited atomic.Int64 // for memory: how many there were, and for how long
 
-	inUse atomic.Int64 // of the memory, for who need not know it to the byte
+	inUse   atomic.Int64 // of the memory, for who need not know it to the byte
+	peak    int64        // the most of it in use, of late
+	calming bool         // a timer is set
 }
 
 func (l *ledger) init(o *ServerOptions) {
@@ -68,6 +72,22 @@ func (l *ledger) init(o *ServerOptions) {
 
 // crowded reports whether an eighth of the memory is in use.
 func (l *ledger) crowded() bool { return l.inUse.Load() > l.limit[memory]/8 }
+
+// calmAfter is for how long little memory is in use until the system gets back what was.
+const calmAfter = 2 * time.Second
+
+// calm gives memory back to the system, once a rush is over: the next collection may be
+// minutes away.
+func (l *ledger) calm() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.calming = l.peak > l.limit[memory]/8; l.calming {
+		l.peak = l.used[memory]
+		time.AfterFunc(calmAfter, l.calm)
+		return
+	}
+	go debug.FreeOSMemory()
+}
 
 // page is how large a page may be: the less memory there is, the smaller, so that
 // many who take none of theirs leave some for others.
@@ -114,6 +134,10 @@ func (l *ledger) addLocked(s *share, r resource, n int64) {
 	s.used[r] += n
 	if r == memory {
 		l.inUse.Store(l.used[r])
+		if l.peak = max(l.peak, l.used[r]); l.peak > l.limit[r]/2 && !l.calming {
+			l.calming = true
+			time.AfterFunc(calmAfter, l.calm)
+		}
 	}
 	if n < 0 {
 		l.forget(s)

@@ -96,6 +96,7 @@ func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err e
 	if err := fill(ctx, address, name == "readers"); err != nil {
 		return err
 	}
+	idle, _, _ := serverproc.Memory(p.Pid()) // the error comes again
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var presses, honest sync.WaitGroup
@@ -130,8 +131,8 @@ func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err e
 	if p99(elsewhere) > mostElsewhere || p99(beside) > mostBeside {
 		errs = append(errs, fmt.Errorf("honest peers waited for longer than %v from another address, or %v from the same", mostElsewhere, mostBeside))
 	}
-	if memoryErr == nil && most > processMemory {
-		errs = append(errs, fmt.Errorf("the server took %d MiB", most>>20))
+	if memoryErr == nil && (most > processMemory || now > idle+mostAboveIdle) {
+		errs = append(errs, fmt.Errorf("the server took %d MiB, and kept %d; idle it took %d", most>>20, now>>20, idle>>20))
 	}
 	if len(w.flags) > 0 && disk > 2*quota {
 		errs = append(errs, fmt.Errorf("the store took %d MiB of the disk, its quota is %d", disk>>20, quota>>20))
