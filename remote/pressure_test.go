@@ -96,7 +96,7 @@ func TestRefusedAtOnce(t *testing.T) {
 		}
 		return nil
 	})
-	for n, done := range map[int]bool{200_000: false, 100_000: true} { // of Python's, of which each key is a frame
+	for n, done := range map[int]bool{200_000: false, 60_000: true} { // of Python's, of which each key is a frame
 		p := openPeer(t, url)
 		within(t, 5*time.Second, fmt.Sprint("Python's append of ", n/2, " keys"), func() error {
 			frames := append([]string{"append"}, keys[:n]...)

@@ -134,7 +134,7 @@ func (l *ledger) addLocked(s *share, r resource, n int64) {
 	s.used[r] += n
 	if r == memory {
 		l.inUse.Store(l.used[r])
-		if l.peak = max(l.peak, l.used[r]); l.peak > l.limit[r]/2 && !l.calming {
+		if l.peak = max(l.peak, l.used[r]); l.peak > l.limit[r]/8 && !l.calming {
 			l.calming = true
 			time.AfterFunc(calmAfter, l.calm)
 		}
