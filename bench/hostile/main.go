@@ -2,6 +2,10 @@
 // would have, by the million, while an honest one wants to be served.
 //
 //	go run ./bench/hostile --conversations 1000000
+//	go run ./bench/hostile --mode readers
+//
+// With a mode many peers of one address want much of the server, and it ends with 1
+// where honest ones waited for too long, or it took or kept too much.
 //
 // It ends with 1 where the server crashed, took more than 64 MiB above what it
 // takes when idle, or kept the honest peer waiting for more than a second.
