@@ -37,7 +37,7 @@ func TestStuckReaders(t *testing.T) {
 // TestStoppedHolderMakesRoom ends a connection that holds memory and takes nothing while
 // another waits for that, though the system took some MiB for it before.
 func TestStoppedHolderMakesRoom(t *testing.T) {
-	for name, patience := range map[string]time.Duration{"holder": 2 * time.Second, "other": time.Second} {
+	for name, patience := range map[string]time.Duration{"holder": 4 * time.Second, "other": time.Second} {
 		l := newLedger(16 << 20)
 		evicted := make(chan struct{})
 		var holder *account
@@ -70,7 +70,7 @@ func TestTakingHolderStays(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	got := make(chan error, 1)
 	go func() { got <- l.open(s, time.Minute, func() {}).take(ctx, 8<<20, admission) }()
-	for range 50 {
+	for range 75 {
 		time.Sleep(40 * time.Millisecond)
 		holder.sent.Add(slowBytes / 5)
 	}

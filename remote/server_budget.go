@@ -53,11 +53,11 @@ const (
 	relieveAfter = 200 * time.Millisecond // of waiting, others make room
 	relieveEvery = 100 * time.Millisecond
 	relieveMost  = 16 // who make room at a time
-	// slowBytes have to move within slowAfter of a connection that holds memory, or it
+	// slowBytes have to move within twice slowAfter of a connection that holds memory, or it
 	// makes room for another of the same peer.
 	slowBytes = 64 << 10
 	slowAfter = time.Second
-	slowLooks = int(slowAfter / relieveEvery) // where the machine has no time, they take longer
+	slowLooks = int(2 * slowAfter / relieveEvery) // where the machine has no time, they take longer
 )
 
 // reserve is what only those get who finish.
