@@ -37,12 +37,12 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	return err
 }
 
-// Delete removes keys, all or none.
+// Delete removes keys, all or none. It writes nothing for keys that do not exist.
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	if err := partd.CheckKeys("delete", keys); err != nil {
 		return err
 	}
-	_, err := s.change(ctx, "delete", partd.Tag{}, deleteOp(keys))
+	_, err := s.change(ctx, "delete", partd.Tag{}, s.lookFor(ctx, keys))
 	return err
 }
 
@@ -52,7 +52,7 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := partd.CheckKeys("pop", keys); err != nil {
 		return nil, err
 	}
-	op := &popOp{keys: keys}
+	op := &popOp{deleteOp: deleteOp{keys: keys}}
 	if _, err := s.change(ctx, "pop", partd.Tag{}, op); err != nil {
 		return nil, err
 	}
@@ -162,6 +162,10 @@ func (s *Store) writeBatch(b *batch, h recordHeader) error {
 		return err
 	}
 	s.seq++
+	s.edits++
+	if len(b.at) == 0 {
+		s.tables.active.bare += recordHeaderLen + tagLen
+	}
 	s.sessions.apply(h, s.opts.MaxSessions)
 	s.tables.active.insert(b)
 	if s.reclaim.noteBatch(b, s.tables.active, s.segments.list) && s.reclaimDue() {
@@ -171,10 +175,12 @@ func (s *Store) writeBatch(b *batch, h recordHeader) error {
 }
 
 // logFull reports whether a write-ahead file is so long that its table is to be
-// written out though it has room: records without entries make only the file
-// grow, and short ones mostly. mu is held.
+// written out though it has room: records without entries, as of an operation of a
+// session that found nothing to do, make only the file grow, and short ones mostly.
+// No quota keeps such operations out, so they get no more than 1 MiB of it. mu is held.
 func (s *Store) logFull() bool {
-	return s.tables.active.wal.end > 4*int64(len(s.tables.active.arena))+s.wal.step
+	t := s.tables.active
+	return t.bare > walStep || t.wal.end > 4*int64(len(t.arena))+s.wal.step
 }
 
 // makeRoom waits until a batch fits into the active table, and its record into

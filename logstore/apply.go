@@ -59,7 +59,7 @@ func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (a
 		e := op.Entries[0]
 		return s.change(ctx, "set", tag, &setOp{key: e.Key, value: e.Value, once: op.Change == partd.ChangeSetOnce})
 	case partd.ChangeDelete:
-		return s.change(ctx, "delete", tag, deleteOp(op.Keys))
+		return s.change(ctx, "delete", tag, s.lookFor(ctx, op.Keys))
 	default:
 		applied, err := s.drop(ctx, tag)
 		return applied, s.errorf("drop", err)

@@ -187,6 +187,7 @@ func (s *Store) stop(ctx context.Context) (*table, error) {
 
 // addSegments makes segments visible. mu is held.
 func (s *Store) addSegments(more []*storedSegment) {
+	s.edits++
 	old := s.segments.list
 	s.segments.list = s.segments.withinMemory(append(old[:len(old):len(old)], more...))
 	s.merging.wasteLimit.Store(0)

@@ -69,7 +69,7 @@ func TestLargePop(t *testing.T) {
 	if err := s.Append(t.Context(), partd.Entry{Key: keys[7], Value: []byte("seven")}); err != nil {
 		t.Fatal(err)
 	}
-	if (&popOp{keys: keys}).size(s) <= int64(s.maxBatch) {
+	if (&popOp{deleteOp: deleteOp{keys: keys}}).size(s) <= int64(s.maxBatch) {
 		t.Fatal("the operation fits into a record")
 	}
 	for _, want := range []string{"seven", ""} {

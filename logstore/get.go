@@ -59,6 +59,15 @@ func (s *Store) getLocked(ctx context.Context, keys []string, values bool) ([][]
 	return got, exists, err
 }
 
+// maxGroup is of how many keys of one range as much is noted at a time.
+const maxGroup = 4 << 10
+
+// asked is a key that is asked for, and where among all.
+type asked struct {
+	hash uint64
+	at   int
+}
+
 type wanted struct {
 	key    string
 	hash   uint64
@@ -67,46 +76,46 @@ type wanted struct {
 	used   bool // the value was handed over
 }
 
-// get reads keys. Those of one range are read in one go.
-func (v *view) get(ctx context.Context, keys []string, values bool) ([][]byte, []bool, error) {
-	want := make([]*wanted, 0, len(keys))
-	byKey := make(map[string]*wanted, len(keys))
-	for _, k := range keys {
-		if byKey[k] == nil {
-			w := &wanted{key: k, hash: v.s.format.Hash(k)}
-			byKey[k] = w
-			want = append(want, w)
-		}
+// get reads keys. Those of one range are read in one go, and what is noted of them
+// goes with it: of many keys that there are not, it takes little memory.
+func (v *view) get(ctx context.Context, keys []string, values bool) (got [][]byte, exists []bool, err error) {
+	order := make([]asked, len(keys))
+	for i, k := range keys {
+		order[i] = asked{v.s.format.Hash(k), i}
 	}
-	slices.SortFunc(want, func(a, b *wanted) int { return cmp.Compare(a.hash, b.hash) })
+	slices.SortFunc(order, func(a, b asked) int { return cmp.Compare(a.hash, b.hash) })
+	if exists = make([]bool, len(keys)); values {
+		got = make([][]byte, len(keys))
+	}
 	bits := v.bits()
-	g := &getter{v: v, byKey: byKey, values: values, shift: 64 - bits}
+	g := &getter{v: v, byKey: map[string]*wanted{}, values: values, shift: 64 - bits}
 	groups := int64(0)
-	for len(want) > 0 {
+	for len(order) > 0 {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, context.Cause(ctx)
 		}
 		n := 1
-		for n < len(want) && want[n].hash>>(64-bits) == want[0].hash>>(64-bits) {
+		for n < min(len(order), maxGroup) && order[n].hash>>(64-bits) == order[0].hash>>(64-bits) {
 			n++
 		}
-		if err := g.group(want[:n]); err != nil {
+		if err := g.group(keys, order[:n]); err != nil {
 			return nil, nil, err
 		}
-		want = want[n:]
+		for _, a := range order[:n] {
+			w := g.byKey[keys[a.at]]
+			if exists[a.at] = w.exists; values {
+				got[a.at] = w.value
+				if w.used || w.value == nil { // asked for twice: the values must not share memory
+					got[a.at] = append([]byte{}, w.value...)
+				}
+				w.used = true
+			}
+		}
+		order = order[n:]
 		groups++
 	}
 	if len(v.segments) > 1 {
 		v.s.merging.chargeGets(g.cost, groups*usefulRead(v.segments))
-	}
-	got, exists := make([][]byte, len(keys)), make([]bool, len(keys))
-	for i, k := range keys {
-		w := byKey[k]
-		got[i], exists[i] = w.value, w.exists
-		if w.used || w.value == nil { // asked for twice: the values must not share memory
-			got[i] = append([]byte{}, w.value...)
-		}
-		w.used = true
 	}
 	return got, exists, nil
 }
@@ -126,7 +135,7 @@ func (v *view) bits() uint8 {
 // getter reads keys of one range after another.
 type getter struct {
 	v      *view
-	byKey  map[string]*wanted
+	byKey  map[string]*wanted // those of the range
 	values bool
 	shift  uint8
 	prefix uint64 // hash >> shift of the keys that are being read
@@ -136,8 +145,17 @@ type getter struct {
 }
 
 // group reads keys that all belong to the same range.
-func (g *getter) group(want []*wanted) error {
-	g.prefix = want[0].hash >> g.shift
+func (g *getter) group(keys []string, order []asked) error {
+	g.prefix = order[0].hash >> g.shift
+	clear(g.byKey)
+	want := make([]*wanted, 0, len(order))
+	for _, a := range order {
+		if k := keys[a.at]; g.byKey[k] == nil {
+			w := &wanted{key: k, hash: a.hash}
+			g.byKey[k] = w
+			want = append(want, w)
+		}
+	}
 	for i := range g.v.sources() {
 		readRange := false
 		for _, w := range want {

@@ -2,6 +2,9 @@ package logstore
 
 import (
 	"context"
+	"errors"
+	"math"
+	"slices"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/segment"
@@ -84,21 +87,85 @@ func (op *setOp) each(f func(segment.Kind, string, []byte) error) error {
 	return f(segment.KindSet, op.key, op.value)
 }
 
-type deleteOp []string
+// deleteOp deletes those of its keys that exist.
+type deleteOp struct {
+	keys   []string
+	exists []bool // nil where all are taken to exist
+	edits  uint64 // of the store, when it was looked for them
+}
 
-func (op deleteOp) empty() bool                                { return len(op) == 0 }
-func (op deleteOp) last(context.Context, *Store, *batch) error { return nil }
+// lookFor makes an operation that deletes keys, and finds out which exist while others
+// go on. What cannot be read is taken to exist: deleting a damaged key helps.
+func (s *Store) lookFor(ctx context.Context, keys []string) *deleteOp {
+	op := &deleteOp{keys: keys}
+	if len(keys) == 0 {
+		return op
+	}
+	s.mu.Lock()
+	op.edits = s.edits
+	v, err := s.viewLocked(0, math.MaxUint64)
+	s.mu.Unlock()
+	if err != nil {
+		return op // as changing it fails, too
+	}
+	_, exists, err := v.get(ctx, keys, false)
+	if errors.Join(err, v.close()) == nil {
+		op.exists = exists
+	}
+	return op
+}
 
-func (op deleteOp) size(*Store) int64 {
+func (op *deleteOp) empty() bool {
+	return len(op.keys) == 0 || op.exists != nil && !slices.Contains(op.exists, true)
+}
+
+// last looks again for those that did not exist, if anything was written since.
+func (op *deleteOp) last(ctx context.Context, s *Store, b *batch) error {
+	if op.exists == nil || op.edits == s.edits {
+		return nil
+	}
+	var absent []string
+	for i, k := range op.keys {
+		if !op.exists[i] {
+			absent = append(absent, k)
+		}
+	}
+	if len(absent) == 0 {
+		return nil
+	}
+	_, made, err := s.getLocked(ctx, absent, false)
+	switch {
+	case err != nil:
+		op.exists = nil
+	case !slices.Contains(made, true):
+		return nil
+	default:
+		for i := range op.exists {
+			if !op.exists[i] {
+				op.exists[i], made = made[0], made[1:]
+			}
+		}
+	}
+	if b == nil {
+		return nil
+	}
+	b.reset()
+	return s.encode(b, op)
+}
+
+func (op *deleteOp) size(*Store) int64 {
 	n := int64(batchPrefix)
-	for _, k := range op {
+	for _, k := range op.keys {
 		n += int64(len(k)) + 8 + perEntry
 	}
 	return n
 }
 
-func (op deleteOp) each(f func(segment.Kind, string, []byte) error) error {
-	for _, k := range op {
+func (op *deleteOp) each(f func(segment.Kind, string, []byte) error) error {
+	for i, k := range op.keys {
+		if op.exists != nil && !op.exists[i] {
+			continue
+		}
 		if err := f(segment.KindDelete, k, nil); err != nil {
 			return err
 		}
@@ -106,14 +173,13 @@ func (op deleteOp) each(f func(segment.Kind, string, []byte) error) error {
 	return nil
 }
 
+// popOp is a deleteOp that returns the values.
 type popOp struct {
-	keys   []string
+	deleteOp
 	values [][]byte
-	exists []bool
 }
 
-func (op *popOp) empty() bool         { return len(op.keys) == 0 }
-func (op *popOp) size(s *Store) int64 { return deleteOp(op.keys).size(s) }
+func (op *popOp) empty() bool { return len(op.keys) == 0 }
 
 // last reads while nobody can append, so that no piece slips through.
 func (op *popOp) last(ctx context.Context, s *Store, b *batch) error {
@@ -127,18 +193,6 @@ func (op *popOp) last(ctx context.Context, s *Store, b *batch) error {
 	}
 	b.reset()
 	return s.encode(b, op)
-}
-
-func (op *popOp) each(f func(segment.Kind, string, []byte) error) error {
-	for i, k := range op.keys {
-		if op.exists != nil && !op.exists[i] {
-			continue
-		}
-		if err := f(segment.KindDelete, k, nil); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // clear takes all entries out of the batch, which still knows of the large values

@@ -87,8 +87,10 @@ func TestReclaimContent(t *testing.T) {
 			var err error
 			switch x := rnd.IntN(100); {
 			case x < 10:
+				if _, there := want[k]; there {
+					noteIn(&in, k, nil, segment.KindDelete)
+				}
 				delete(want, k)
-				noteIn(&in, k, nil, segment.KindDelete)
 				err = s.Delete(t.Context(), k)
 			case x < 15:
 				want[k] = v

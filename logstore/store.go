@@ -36,6 +36,7 @@ type Store struct {
 	closed   bool
 	temp     io.Closer // removes the directory of a temporary store, nil if it is none
 	seq      uint64    // of the next record
+	edits    uint64    // counts what changed the content, but for drops
 	sessions sessionTable
 	tables   tables
 	wal      wal

@@ -25,6 +25,7 @@ type table struct {
 	firstSeq  uint64
 	ledger    Ledger
 	size      int64 // encoded bytes
+	bare      int64 // bytes of records without entries in wal
 	maxBlobNo uint32
 	loose     bool // not one of those in turn: given back when nobody reads it
 
@@ -75,7 +76,7 @@ func (t *table) reset() {
 		}
 		p.chunks = p.chunks[:0]
 	}
-	t.chunks, t.size, t.maxBlobNo = 0, 0, 0
+	t.chunks, t.size, t.bare, t.maxBlobNo = 0, 0, 0, 0
 	t.ledger = Ledger{}
 	t.wal = nil
 }

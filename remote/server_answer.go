@@ -11,10 +11,11 @@ type answer struct {
 	allowance
 	builder
 	flags uint8
+	page  int // bytes of it, about
 }
 
 func (c *conn) newAnswer() *answer {
-	a := &answer{allowance: *c.newAllowance(), builder: newBuilder()}
+	a := &answer{allowance: *c.newAllowance(), builder: newBuilder(), page: c.server.ledger.page(c.page)}
 	if cap(a.buf) > free {
 		// It may wait long before it needs as much.
 		if c.Crowded() {
@@ -24,7 +25,7 @@ func (c *conn) newAnswer() *answer {
 		}
 	}
 	// With what the store's reader takes, which is there before what it reads.
-	a.most = int64(c.page+c.page/2) + c.handles.cost(false)
+	a.most = int64(a.page+a.page/2) + c.handles.cost(false)
 	return a
 }
 

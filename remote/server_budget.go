@@ -40,8 +40,9 @@ type account struct {
 
 	// Guarded by the ledger's mu.
 	held    int64
-	since   time.Time // when it got some last
-	moved   int64     // bytes that had moved by then
+	message int64 // of that, for a message or upload: it stays until the request is answered
+	moved   int64 // bytes that had moved when it was last seen to move, or got memory
+	still   int   // how often it was not, since
 	growing bool
 	waiting int
 	growth  *waiter // that waits to grow, nil if none does
@@ -52,10 +53,11 @@ const (
 	relieveAfter = 200 * time.Millisecond // of waiting, others make room
 	relieveEvery = 100 * time.Millisecond
 	relieveMost  = 16 // who make room at a time
-	// slowBytes is the rate in bytes a second below which a connection that holds
-	// memory makes room for another of the same peer, after slowAfter.
+	// slowBytes have to move within twice slowAfter of a connection that holds memory, or it
+	// makes room for another of the same peer.
 	slowBytes = 64 << 10
 	slowAfter = time.Second
+	slowLooks = int(2 * slowAfter / relieveEvery) // where the machine has no time, they take longer
 )
 
 // reserve is what only those get who finish.
@@ -94,15 +96,19 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	if d != finish {
 		most -= l.reserve()
 	}
-	if bytes > most {
-		return fmt.Errorf("%w: it takes %d bytes of the server's memory, which has %d", partd.ErrTooLarge, bytes, most)
-	}
 	w := &waiter{account: a, bytes: bytes, demand: d, since: time.Now(), done: make(chan struct{})}
 	l.mu.Lock()
+	if all := a.message + bytes; all > most { // waiting would not help
+		l.mu.Unlock()
+		return fmt.Errorf("%w: it takes %d bytes of the server's memory, which has %d: divide it", partd.ErrTooLarge, all, most)
+	}
 	l.enqueue(w)
 	l.grant()
 	if q := &l.queue; q.waiting > 0 && !q.ticking {
 		q.ticking = true
+		for a := range q.accounts {
+			a.moved, a.still = a.progress(), 0
+		}
 		time.AfterFunc(relieveEvery, l.tick)
 	}
 	l.mu.Unlock()
@@ -149,7 +155,7 @@ func (l *ledger) grow(a *account) {
 // charge changes what an account holds. mu is held.
 func (l *ledger) charge(a *account, bytes int64) {
 	if bytes > 0 { // what it did before it got them, as waiting, does not count
-		a.since, a.moved = time.Now(), a.progress()
+		a.moved, a.still = a.progress(), 0
 	}
 	a.held += bytes
 	if a.growing && l.queue.elder != a {
@@ -175,9 +181,39 @@ func (a *account) force(bytes int64) {
 
 func (a *account) give(bytes int64) { a.force(-bytes) }
 
-// rate is what has moved in a second since the account got memory. mu is held.
-func (a *account) rate() float64 {
-	return float64(a.progress()-a.moved) / max(time.Since(a.since), time.Millisecond).Seconds()
+// wait notes that the peer is not to blame that nothing moves, or no longer.
+func (a *account) wait(n int) {
+	a.ledger.mu.Lock()
+	defer a.ledger.mu.Unlock()
+	a.waiting += n
+}
+
+// takeMessage is take for a message or an upload, which its request is answered with
+// in hand: what that needs beside it has to fit beside it.
+func (a *account) takeMessage(ctx context.Context, bytes int64, d demand) error {
+	err := a.take(ctx, bytes, d)
+	if err == nil {
+		a.ledger.mu.Lock()
+		defer a.ledger.mu.Unlock()
+		a.message += bytes
+	}
+	return err
+}
+
+func (a *account) giveMessage(bytes int64) {
+	a.ledger.mu.Lock()
+	defer a.ledger.mu.Unlock()
+	a.message -= bytes
+	a.ledger.charge(a, -bytes)
+}
+
+// look notes whether enough has moved. What did long ago says nothing: the system may
+// have taken some MiB for a peer that takes nothing. mu is held.
+func (a *account) look() {
+	a.still++
+	if p := a.progress(); p-a.moved >= slowBytes {
+		a.moved, a.still = p, 0
+	}
 }
 
 // Take takes bytes for what arrives.
@@ -189,10 +225,10 @@ func (c *conn) Take(bytes int64, whole bool) error {
 	if c.upload.held > 0 {
 		d = finish
 	}
-	return c.account.take(c.ctx, bytes, d)
+	return c.account.takeMessage(c.ctx, bytes, d)
 }
 
-func (c *conn) Give(bytes int64) { c.account.give(bytes) }
+func (c *conn) Give(bytes int64) { c.account.giveMessage(bytes) }
 
 // Crowded reports whether what connections keep for their next message must be little.
-func (c *conn) Crowded() bool { return c.server.ledger.crowded.Load() }
+func (c *conn) Crowded() bool { return c.server.ledger.crowded() }

@@ -125,7 +125,7 @@ func (c *conn) serve() error {
 	}
 	o := &c.server.opts
 	c.reader = zmtp.NewReader(c.nc, rest, zmtp.ReaderOptions{
-		MaxMessage: c.firstMessage(), MaxFrames: maxFrames, Idle: o.IdleTimeout, Stall: o.StallTimeout, Budget: c,
+		MaxMessage: c.firstMessage(), MaxFrames: int(o.Memory / frameMemory), Idle: o.IdleTimeout, Stall: o.StallTimeout, Budget: c,
 		Wait: func() error {
 			if c.server.isClosing() {
 				return errClosing

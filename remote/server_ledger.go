@@ -6,8 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // resource is what peers share.
@@ -33,6 +35,7 @@ type share struct {
 	queue sync.Mutex // held by the connection whose message begins next
 	begun uint       // messages that have begun so, guarded by queue
 	turns places     // of its slow operations under way
+	large places     // of its changes of very many keys, one at a time
 
 	waiting [demands]list.List // for memory
 	waits   int                // how many
@@ -53,7 +56,9 @@ type ledger struct {
 
 	waits, waited atomic.Int64 // for memory: how many there were, and for how long
 
-	crowded atomic.Bool // an eighth of the memory is in use
+	inUse   atomic.Int64 // of the memory, for who need not know it to the byte
+	peak    int64        // the most of it in use, of late
+	calming bool         // a timer is set
 }
 
 func (l *ledger) init(o *ServerOptions) {
@@ -65,12 +70,38 @@ func (l *ledger) init(o *ServerOptions) {
 	l.queue = queue{accounts: map[*account]struct{}{}, shares: map[*share]struct{}{}}
 }
 
+// crowded reports whether an eighth of the memory is in use.
+func (l *ledger) crowded() bool { return l.inUse.Load() > l.limit[memory]/8 }
+
+// calmAfter is for how long little memory is in use until the system gets back what was.
+const calmAfter = 2 * time.Second
+
+// calm gives memory back to the system, once a rush is over: the next collection may be
+// minutes away.
+func (l *ledger) calm() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.calming = l.peak > l.limit[memory]/8; l.calming {
+		l.peak = l.used[memory]
+		time.AfterFunc(calmAfter, l.calm)
+		return
+	}
+	go debug.FreeOSMemory()
+}
+
+// page is how large a page may be: the less memory there is, the smaller, so that
+// many who take none of theirs leave some for others.
+func (l *ledger) page(most int) int {
+	left := l.limit[memory]*3/8 - l.inUse.Load()
+	return min(most, max(int(left/8), minPage))
+}
+
 func (l *ledger) enter(name string) *share {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.shares[name]
 	if s == nil {
-		s = &share{name: name, turns: make(places, maxTurns)}
+		s = &share{name: name, turns: make(places, maxTurns), large: make(places, 1)}
 		l.shares[name] = s
 	}
 	s.refs++
@@ -102,8 +133,10 @@ func (l *ledger) addLocked(s *share, r resource, n int64) {
 	l.used[r] += n
 	s.used[r] += n
 	if r == memory {
-		if crowded := l.used[r] > l.limit[r]/8; crowded != l.crowded.Load() {
-			l.crowded.Store(crowded)
+		l.inUse.Store(l.used[r])
+		if l.peak = max(l.peak, l.used[r]); l.peak > l.limit[r]/8 && !l.calming {
+			l.calming = true
+			time.AfterFunc(calmAfter, l.calm)
 		}
 	}
 	if n < 0 {
@@ -166,6 +199,10 @@ func (s *share) queueUp() {
 		runtime.Gosched()
 	}
 }
+
+// manyKeys is from how many keys on a change has a processor work for a while. One at
+// a time of a peer does.
+const manyKeys = 1 << 14
 
 // maxTurns is how many operations that make a store work hard, as a listing that
 // makes it flush, run at a time for one peer. Others get their turns beside them.

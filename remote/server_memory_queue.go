@@ -71,6 +71,9 @@ func (l *ledger) tick() {
 	var victims []*account
 	l.mu.Lock()
 	q := &l.queue
+	for a := range q.accounts {
+		a.look()
+	}
 	for s := range q.shares {
 		for d := range demands {
 			for e := s.waiting[d].Front(); e != nil; {
@@ -207,9 +210,9 @@ func (l *ledger) relieve(w *waiter, need int64) (victim *account) {
 	from := l.heaviestLocked(memory, own, w.bytes)
 	coming := int64(0)
 	allWait := true
-	slowest := float64(slowBytes)
+	still := slowLooks
 	if from != own {
-		slowest = 1 << 62
+		still = -1
 	}
 	var last *account
 	for a := range l.queue.accounts {
@@ -221,15 +224,14 @@ func (l *ledger) relieve(w *waiter, need int64) (victim *account) {
 			continue
 		}
 		allWait = allWait && a.waiting > 0
-		held := time.Since(a.since)
-		if a.share != from || a.working.Load() > 0 || from == own && (held < slowAfter || a.waiting > 0) {
-			if a.share == own && a.waiting > 0 && (last == nil || a.since.After(last.since)) {
+		if a.share != from || a.working.Load() > 0 || from == own && a.waiting > 0 {
+			if a.share == own && a.waiting > 0 && (last == nil || a.still < last.still) {
 				last = a
 			}
 			continue
 		}
-		if rate := a.rate(); rate < slowest {
-			victim, slowest = a, rate
+		if a.still > still {
+			victim, still = a, a.still
 		}
 	}
 	if victim == nil && allWait {
@@ -250,8 +252,7 @@ func (l *ledger) relieveElder(w *waiter) *account {
 	if e.evicted || e.waiting > 0 || e.working.Load() > 0 || time.Since(w.since) < relieveAfter {
 		return nil
 	}
-	slow := e.rate() < slowBytes && time.Since(e.since) > slowAfter
-	if !slow && (e.share == own || l.heaviestLocked(memory, own, w.bytes) != e.share) {
+	if slow := e.still > slowLooks; !slow && (e.share == own || l.heaviestLocked(memory, own, w.bytes) != e.share) {
 		return nil
 	}
 	e.evicted = true

@@ -78,7 +78,7 @@ const (
 	maxReads    = 8  // being answered at a time
 	maxHandles  = 64 // open readers and listings
 	handleIdle  = 2 * time.Minute
-	maxFrames   = 8 << 20
+	frameMemory = 256     // that there is for each frame of a message; it takes half of that at the most
 	defaultPage = 4 << 20 // bytes of a reply, about
 	minPage     = 64 << 10
 )

@@ -17,7 +17,7 @@ const largeValue = math.MaxUint32
 func (c *conn) getValues(a *answer, keys []string) error {
 	count := a.hole()
 	for i, key := range keys {
-		room := c.page - a.size()
+		room := a.page - a.size()
 		if i > 0 && room <= 0 {
 			break
 		}
@@ -27,7 +27,7 @@ func (c *conn) getValues(a *answer, keys []string) error {
 			return err
 		}
 		a.buf = v.buf
-		if v.rest == nil && (len(v.data) <= room || i == 0 && len(v.data) <= c.page) {
+		if v.rest == nil && (len(v.data) <= room || i == 0 && len(v.data) <= a.page) {
 			a.fill(length, uint32(len(v.data)))
 			a.take(v, length+4)
 			a.fill(count, uint32(i+1))
@@ -70,14 +70,14 @@ func closeRest(v value) error {
 func (c *conn) openReader(a *answer, key string) error {
 	id := len(a.buf)
 	a.u64(0)
-	v, err := c.space.readValue(c.ctx, key, a.buf, c.page, &a.allowance)
+	v, err := c.space.readValue(c.ctx, key, a.buf, a.page, &a.allowance)
 	if err != nil {
 		return err
 	}
 	a.buf = v.buf
 	more := v.rest != nil
 	if len(a.buf) == id+8 { // the store gave it away
-		first := v.data[:min(len(v.data), c.page)]
+		first := v.data[:min(len(v.data), a.page)]
 		v.data = v.data[len(first):]
 		more = len(v.data) > 0
 		a.refer(first)
@@ -104,7 +104,7 @@ func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer f
 	kept.force(int64(len(v.data)))
 	page = func(a *answer) (bool, error) {
 		if len(v.data) > 0 {
-			n := min(len(v.data), c.page)
+			n := min(len(v.data), a.page)
 			a.refer(v.data[:n:n])
 			v.data = v.data[n:]
 			if len(v.data) == 0 {
@@ -115,7 +115,7 @@ func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer f
 		if v.rest == nil {
 			return false, nil
 		}
-		buf, more, err := readUpTo(v.rest, a.buf, c.page, &a.allowance)
+		buf, more, err := readUpTo(v.rest, a.buf, a.page, &a.allowance)
 		a.buf = buf
 		return more, err
 	}
@@ -142,7 +142,7 @@ func listing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *an
 	have := false
 	page := func(a *answer) (bool, error) {
 		count, n := a.hole(), uint32(0)
-		for a.size() < c.page {
+		for a.size() < a.page {
 			if !have {
 				item, err, ok := next()
 				if err != nil {
@@ -190,11 +190,11 @@ func (c *conn) openKeys(a *answer) error {
 // divided.
 func (c *conn) openScan(a *answer, part, parts int) error {
 	return listing(c, a, partd.ScanPart(c.ctx, c.space.store, part, parts), func(a *answer, k *partd.Chunk) bool {
-		n := min(len(k.Data), max(c.page-a.size(), 1))
+		n := min(len(k.Data), max(a.page-a.size(), 1))
 		last := n == len(k.Data)
-		if len(a.buf) > c.page/8 { // it will be a whole page, which appending would copy several times
+		if len(a.buf) > a.page/8 { // it will be a whole page, which appending would copy several times
 			const lastKey = 4 << 10
-			a.buf = slices.Grow(a.buf, headRoom+c.page+lastKey-len(a.buf))
+			a.buf = slices.Grow(a.buf, headRoom+a.page+lastKey-len(a.buf))
 		}
 		a.bool(last && k.Last)
 		a.u64(uint64(k.Offset))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -114,7 +115,17 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 	defer c.account.working.Add(-1)
 	room := c.newAllowance()
 	defer room.release()
-	if err := room.hold(int64(len(args)) * keyMemory); err != nil {
+	if len(args) > manyKeys {
+		if err := c.enterLarge(); err != nil {
+			return err
+		}
+		defer c.share.large.leave()
+	}
+	need := len(args) * keyMemory
+	if command == "append" {
+		need = len(args) / 2 * entryMemory
+	}
+	if err := room.hold(int64(need)); err != nil {
 		return err
 	}
 	op := partd.Operation{Change: partd.ChangeDrop}
@@ -123,7 +134,7 @@ func (c *conn) pythonChange(command string, args [][]byte) error {
 		if len(args)%2 != 0 {
 			return fmt.Errorf("append: %w: %d after the command, it takes a key and a value in turn", errFrames, len(args))
 		}
-		c.entries = c.entries[:0]
+		c.entries = slices.Grow(c.entries[:0], len(args)/2)
 		for i := 0; i < len(args); i += 2 {
 			c.entries = append(c.entries, partd.Entry{Key: textOf(args[i]), Value: args[i+1]})
 		}

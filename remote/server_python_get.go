@@ -15,9 +15,9 @@ func (c *conn) pythonGet(keys [][]byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	a := c.newAllowance()
-	a.most = min(defaultPage+defaultPage/2+c.handles.cost(false), c.server.opts.Memory/4)
+	w := frameWriter{c: c, page: c.server.ledger.page(defaultPage)}
+	a.most = min(int64(w.page+w.page/2)+c.handles.cost(false), c.server.opts.Memory/4)
 	defer a.release()
-	w := frameWriter{c: c}
 	for i, k := range keys {
 		if err := c.pythonValue(&w, a, string(k), i < len(keys)-1); err != nil {
 			return err
@@ -30,7 +30,7 @@ func (c *conn) pythonGet(keys [][]byte) error {
 // large value is read twice from one reader, first to learn its length. Where the
 // reader cannot begin anew, the value is held in memory.
 func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) error {
-	v, err := c.space.readValue(c.ctx, key, w.value[:0], defaultPage, a)
+	v, err := c.space.readValue(c.ctx, key, w.value[:0], w.page, a)
 	if err != nil {
 		return err
 	}
@@ -60,6 +60,7 @@ type frameWriter struct {
 	c     *conn
 	buf   []byte
 	value []byte // memory for a value
+	page  int    // the longest that is read before it is sent
 }
 
 const gather = 64 << 10
@@ -78,9 +79,26 @@ func (w *frameWriter) frame(body []byte, more bool) error {
 	return w.flush()
 }
 
+// length reads to the end, in turn. What is read counts as taken by the peer, which
+// cannot take anything yet.
+func (c *conn) length(r io.Reader) (int64, error) {
+	if err := c.share.turns.enter(c.ctx); err != nil {
+		return 0, err
+	}
+	defer c.share.turns.leave()
+	return io.Copy(progress{c}, r)
+}
+
+type progress struct{ *conn }
+
+func (p progress) Write(b []byte) (int, error) {
+	p.account.sent.Add(int64(len(b)))
+	return len(b), p.ctx.Err() // the connection may be closed meanwhile
+}
+
 // stream writes a frame from a reader, which is at its begin, and is read twice.
 func (w *frameWriter) stream(r io.Reader, again partd.Rewinder, more bool) error {
-	size, err := io.Copy(io.Discard, r)
+	size, err := w.c.length(r)
 	if err == nil {
 		err = again.Rewind()
 	}

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -144,6 +145,14 @@ func (c *conn) async(r request, room *allowance, f fill) error {
 	return nil
 }
 
+// enterLarge waits for the turn of a change of many keys. Who has its turn may wait for
+// memory that those behind it hold.
+func (c *conn) enterLarge() error {
+	c.account.wait(1)
+	defer c.account.wait(-1)
+	return c.share.large.enter(c.ctx)
+}
+
 // inTurn lets an answer wait for its peer's turn.
 func (c *conn) inTurn(f fill) fill {
 	return func(a *answer) error {
@@ -159,6 +168,12 @@ func (c *conn) inTurn(f fill) fill {
 func (c *conn) mutate(r request, body []byte) error {
 	room := c.newAllowance()
 	defer room.release()
+	if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // or it says so
+		if err := c.enterLarge(); err != nil {
+			return err
+		}
+		defer c.share.large.leave()
+	}
 	op, err := c.parseChange(r.op, body, room)
 	if err != nil {
 		return c.fail(r, err)

@@ -228,8 +228,8 @@ func (r *popResult) keep(values [][]byte) {
 	}
 }
 
-// answerFrom adds what the result has from an offset on, up to a page.
-func (r *popResult) answerFrom(a *answer, offset uint64, page int) {
+// answerFrom adds what the result has from an offset on, up to its page.
+func (r *popResult) answerFrom(a *answer, offset uint64) {
 	for _, p := range r.pieces {
 		if offset >= uint64(len(p)) {
 			offset -= uint64(len(p))
@@ -237,7 +237,7 @@ func (r *popResult) answerFrom(a *answer, offset uint64, page int) {
 		}
 		p = p[offset:]
 		offset = 0
-		room := page - a.size()
+		room := a.page - a.size()
 		if room <= 0 {
 			a.flags |= flagMore
 			return
@@ -252,7 +252,7 @@ func (r *popResult) answerFrom(a *answer, offset uint64, page int) {
 }
 
 // read answers with a later page of a result.
-func (p *retainedPops) read(a *answer, session, number, offset uint64, page int) error {
+func (p *retainedPops) read(a *answer, session, number, offset uint64) error {
 	p.mu.Lock()
 	var r *popResult
 	if s := p.sessions[session]; s != nil {
@@ -262,10 +262,10 @@ func (p *retainedPops) read(a *answer, session, number, offset uint64, page int)
 	if r == nil {
 		return fmt.Errorf("pop %d: what it took is no longer kept: %w", number, partd.ErrUnknownOutcome)
 	}
-	return r.wait(a, offset, page)
+	return r.wait(a, offset)
 }
 
-func (r *popResult) wait(a *answer, offset uint64, page int) error {
+func (r *popResult) wait(a *answer, offset uint64) error {
 	select {
 	case <-r.done:
 	case <-a.ctx.Done():
@@ -274,7 +274,7 @@ func (r *popResult) wait(a *answer, offset uint64, page int) error {
 	if r.err != nil {
 		return r.err
 	}
-	r.answerFrom(a, offset, page)
+	r.answerFrom(a, offset)
 	return nil
 }
 
@@ -300,13 +300,13 @@ func (c *conn) pop(r request, d *decoder) (fill, error) {
 			values, err := s.popValues(c.server.base, room, keys)
 			s.pops.finish(r.session, r.seq, result, values, err)
 		})
-		return result.wait(a, 0, c.page)
+		return result.wait(a, 0)
 	}, nil
 }
 
 func (c *conn) popRead(r request, d *decoder) (fill, error) {
 	offset := d.u64()
-	return func(a *answer) error { return c.space.pops.read(a, r.session, r.seq, offset, c.page) }, nil
+	return func(a *answer) error { return c.space.pops.read(a, r.session, r.seq, offset) }, nil
 }
 
 func (c *conn) popDone(r request, _ *decoder) (fill, error) {

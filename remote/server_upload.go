@@ -72,7 +72,7 @@ func (u *upload) accept(c *conn, id, total, offset uint64, data []byte) error {
 	}
 	if u.held == 0 {
 		// All of it at once, so that it can come to its end.
-		if err := c.account.take(c.ctx, int64(total), admission); err != nil {
+		if err := c.account.takeMessage(c.ctx, int64(total), admission); err != nil {
 			return err
 		}
 		u.held = int64(total)
@@ -115,7 +115,7 @@ func (u *upload) release(c *conn) {
 	u.stopWatch()
 	u.body = nil
 	if u.held > 0 {
-		c.account.give(u.held)
+		c.account.giveMessage(u.held)
 		u.held = 0
 	}
 }

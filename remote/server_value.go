@@ -22,7 +22,7 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 	if !ok {
 		return s.getValue(ctx, key, buf, a)
 	}
-	if a.account.ledger.crowded.Load() {
+	if a.account.ledger.crowded() {
 		// Who waits for memory should not have a reader open meanwhile.
 		if err := a.hold(free + 1); err != nil {
 			return value{}, err

@@ -136,7 +136,7 @@ func TestAnswerBuffersAreCharged(t *testing.T) {
 	defer c.discard()
 	large := 0
 	for i := range 200 {
-		s.ledger.crowded.Store(i%2 == 0)
+		s.ledger.inUse.Store(int64((i+1)%2) * s.opts.Memory)
 		_ = newBuilder() // or the next answer would have this one
 		left := builder{buf: make([]byte, 0, 1<<20)}
 		left.recycle()

@@ -2,6 +2,10 @@
 // would have, by the million, while an honest one wants to be served.
 //
 //	go run ./bench/hostile --conversations 1000000
+//	go run ./bench/hostile --mode readers
+//
+// With a mode many peers of one address want much of the server, and it ends with 1
+// where honest ones waited for too long, or it took or kept too much.
 //
 // It ends with 1 where the server crashed, took more than 64 MiB above what it
 // takes when idle, or kept the honest peer waiting for more than a second.
@@ -39,6 +43,8 @@ func main() {
 	atOnce := flag.Int("at-once", 16, "how many of them at a time")
 	seed := flag.Uint64("seed", 0, "of what is made up; 0: another one each time")
 	within := flag.Duration("within", time.Second, "how long the honest peer may wait")
+	mode := flag.String("mode", "", "what to attack with in place of conversations: frames, keys, deletes, readers, turns or all of them")
+	lasts := flag.Duration("for", 20*time.Second, "how long each of them lasts")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -49,6 +55,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, "hostile: the numbers must be above 0, and there are no other arguments")
 		os.Exit(2)
 	}
+	if *mode != "" {
+		if err := runModes(ctx, *mode, *lasts); err != nil {
+			fmt.Fprintln(os.Stderr, "hostile:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, *n, *atOnce, *seed, *within); err != nil {
 		fmt.Fprintln(os.Stderr, "hostile:", err)
 		os.Exit(1)
@@ -56,22 +69,11 @@ func main() {
 }
 
 func run(ctx context.Context, n int64, atOnce int, seed uint64, within time.Duration) (err error) {
-	self, err := os.Executable()
+	p, _, end, err := startServer(ctx, []string{"--max-message", "1MiB"})
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "partd-hostile-*")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	cmd := exec.Command(self, "--listen", "tcp://127.0.0.1:0", "--store", "log:"+dir+"/data?memory=16MiB", "--max-message", "1MiB")
-	cmd.Env = append(os.Environ(), asServer+"=1")
-	p, err := serverproc.Start(context.WithoutCancel(ctx), cmd, 1)
-	if err != nil {
-		return err
-	}
-	defer p.Kill()
+	defer func() { err = errors.Join(err, end()) }()
 	idle, _, memoryErr := serverproc.Memory(p.Pid())
 	network, address := p.Address()
 	target := &hostile.Target{Network: network, Address: address, MaxMessage: maxMessage, Patience: 30 * time.Second}
@@ -97,11 +99,30 @@ func run(ctx context.Context, n int64, atOnce int, seed uint64, within time.Dura
 	} else {
 		fmt.Printf("memory: %d MiB idle, at the most %d MiB, %d MiB above\n", idle>>20, most>>20, (most-idle)>>20)
 	}
-	if err := p.Stop(time.Minute); err != nil {
-		return err
-	}
 	if memoryErr == nil && most > idle+mostAboveIdle {
 		return fmt.Errorf("the server took %d MiB above idle, %d MiB is the limit", (most-idle)>>20, mostAboveIdle>>20)
 	}
 	return nil
+}
+
+// startServer starts this program as a server with flags beside its store, which
+// end stops and removes.
+func startServer(ctx context.Context, flags []string) (p *serverproc.Process, dir string, end func() error, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, "", nil, err
+	}
+	if dir, err = os.MkdirTemp("", "partd-hostile-*"); err != nil {
+		return nil, "", nil, err
+	}
+	store := "log:" + dir + "/data"
+	if flags[0] != "--memory" {
+		store += "?memory=16MiB"
+	}
+	cmd := exec.Command(self, append([]string{"--listen", "tcp://127.0.0.1:0", "--store", store}, flags...)...)
+	cmd.Env = append(os.Environ(), asServer+"=1")
+	if p, err = serverproc.Start(context.WithoutCancel(ctx), cmd, 1); err != nil {
+		return nil, "", nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return p, dir, func() error { return errors.Join(p.Stop(time.Minute), os.RemoveAll(dir)) }, nil
 }

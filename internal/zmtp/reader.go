@@ -41,6 +41,8 @@ const (
 	keepBuffer  = 1<<20 + 8<<10 // a larger buffer is given back after its message, or any where memory is short
 	keepBusy    = 100 * time.Millisecond
 	frameBytes  = 24 // memory per frame, besides its bytes
+
+	framesAtOnce = 4 << 10 // until others get a turn
 )
 
 // Reader reads frames from a connection into a buffer. Where a message needs
@@ -62,6 +64,7 @@ type Reader struct {
 	frames     [][]byte
 	charged    int64 // of the budget, for buffers and frames
 	hasFrames  int   // frames of the message, with commands
+	headers    uint  // of frames, ever
 	whole      bool  // its last frame was read
 	deadlineOn bool
 	received   atomic.Int64
@@ -107,7 +110,7 @@ func (r *Reader) Next() ([][]byte, error) {
 		}
 		r.whole = flags&flagMore == 0
 		if n := len(r.frames); n == cap(r.frames) && n >= smallBuffer/frameBytes {
-			if err := r.charge(int64(r.older+len(r.buf)+2*n*frameBytes), false); err != nil {
+			if err := r.growFrames(); err != nil {
 				return nil, err
 			}
 		}

@@ -3,10 +3,14 @@ package zmtp
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
 )
 
 // header returns what the next frame's header says, reading as far as that.
 func (r *Reader) header() (flags byte, n, header int, err error) {
+	if r.headers++; r.headers%framesAtOnce == 0 {
+		runtime.Gosched() // a buffer full of empty frames takes long
+	}
 	for {
 		b := r.buf[r.pos:r.end]
 		if len(b) > 0 && b[0]&flagReserved != 0 {

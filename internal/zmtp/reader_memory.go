@@ -43,6 +43,18 @@ func (r *Reader) makeRoom(missing int, last bool) error {
 	return nil
 }
 
+// growFrames makes room for as many frames again. The old room and the new are there
+// while one is copied.
+func (r *Reader) growFrames() error {
+	n := len(r.frames)
+	if err := r.charge(r.held()+int64(2*n*frameBytes), false); err != nil {
+		return err
+	}
+	r.frames = append(make([][]byte, 0, 2*n), r.frames...)
+	r.release(r.held())
+	return nil
+}
+
 // charge makes what the budget was charged with so many bytes. What a quiet
 // connection has is free. Waiting for memory is no fault of the peer.
 func (r *Reader) charge(bytes int64, whole bool) error {

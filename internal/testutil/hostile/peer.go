@@ -34,18 +34,31 @@ type Peer struct {
 
 // Dial connects to a server's address, host and port or the path of a socket.
 func Dial(ctx context.Context, network, address string, patience time.Duration) (*Peer, error) {
-	d := net.Dialer{Timeout: patience}
+	return dial(ctx, &net.Dialer{}, network, address, patience)
+}
+
+func dial(ctx context.Context, d *net.Dialer, network, address string, patience time.Duration) (*Peer, error) {
+	d.Timeout = patience
 	conn, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
 	p := &Peer{conn: conn, in: bufio.NewReader(conn), patience: patience}
-	return p, conn.SetDeadline(time.Now().Add(patience))
+	return p, p.Again()
 }
 
 // Open connects and does what an honest DEALER does before its first message.
 func Open(ctx context.Context, network, address string, patience time.Duration) (*Peer, error) {
-	p, err := Dial(ctx, network, address, patience)
+	return open(ctx, &net.Dialer{}, network, address, patience)
+}
+
+// OpenFrom is Open by TCP, from an address of this machine.
+func OpenFrom(ctx context.Context, from, address string, patience time.Duration) (*Peer, error) {
+	return open(ctx, &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}, "tcp", address, patience)
+}
+
+func open(ctx context.Context, d *net.Dialer, network, address string, patience time.Duration) (*Peer, error) {
+	p, err := dial(ctx, d, network, address, patience)
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +67,9 @@ func Open(ctx context.Context, network, address string, patience time.Duration) 
 	}
 	return p, nil
 }
+
+// Again lets what follows take as long as the peer's patience.
+func (p *Peer) Again() error { return p.conn.SetDeadline(time.Now().Add(p.patience)) }
 
 func (p *Peer) Close() error { return p.conn.Close() }
 

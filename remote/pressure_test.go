@@ -1,0 +1,200 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+)
+
+// TestStuckReaders answers a get of one byte while many peers of its address have a
+// large value sent to them and take nothing.
+func TestStuckReaders(t *testing.T) {
+	ctx := t.Context()
+	store, err := partd.OpenFile(t.TempDir(), nil)
+	must(t, err)
+	must(t, store.Append(ctx, one("small", "v"), partd.Entry{Key: "large", Value: make([]byte, 12<<20)}))
+	s, url := serve(t, store, &ServerOptions{Memory: 32 << 20})
+	same, other := dial(t, url, nil), dialFrom(t, url, "127.0.0.2")
+	for range 60 {
+		openPeer(t, url).send(message("get", "large"))
+	}
+	for begin := time.Now(); s.memoryUsed() < s.opts.Memory/2 && time.Since(begin) < 2*time.Second; {
+		time.Sleep(time.Millisecond)
+	}
+	for range 5 {
+		within(t, 3*time.Second, "a get from the same address", func() error { _, err := same.Get(ctx, "small"); return err })
+		within(t, time.Second, "a get from another address", func() error { _, err := other.Get(ctx, "small"); return err })
+	}
+}
+
+// TestStoppedHolderMakesRoom ends a connection that holds memory and takes nothing while
+// another waits for that, though the system took some MiB for it before.
+func TestStoppedHolderMakesRoom(t *testing.T) {
+	for name, patience := range map[string]time.Duration{"holder": 4 * time.Second, "other": time.Second} {
+		l := newLedger(16 << 20)
+		evicted := make(chan struct{})
+		var holder *account
+		holder = l.open(l.enter("holder"), time.Minute, func() {
+			close(evicted)
+			holder.give(12 << 20)
+		})
+		must(t, holder.take(t.Context(), 12<<20, admission))
+		holder.sent.Add(6 << 20)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		if err := l.open(l.enter(name), time.Minute, func() {}).take(ctx, 8<<20, admission); err != nil {
+			t.Errorf("of the peer %s: %v", name, err)
+		}
+		cancel()
+		select {
+		case <-evicted:
+		default:
+			t.Errorf("of the peer %s: who takes nothing was not made to give up", name)
+		}
+	}
+}
+
+// TestTakingHolderStays lets a connection be that takes what it is sent, if slowly, while
+// another of its peer waits.
+func TestTakingHolderStays(t *testing.T) {
+	l := newLedger(16 << 20)
+	s := l.enter("peer")
+	holder := l.open(s, time.Minute, func() { t.Error("it was evicted") })
+	must(t, holder.take(t.Context(), 12<<20, admission))
+	ctx, cancel := context.WithCancel(t.Context())
+	got := make(chan error, 1)
+	go func() { got <- l.open(s, time.Minute, func() {}).take(ctx, 8<<20, admission) }()
+	for range 75 {
+		time.Sleep(40 * time.Millisecond)
+		holder.sent.Add(slowBytes / 5)
+	}
+	cancel()
+	if err := <-got; !errors.Is(err, ErrBusy) {
+		t.Error(err)
+	}
+}
+
+// TestRefusedAtOnce does not wait for memory that only the request's own end would give back.
+func TestRefusedAtOnce(t *testing.T) {
+	ctx := t.Context()
+	store := partd.NewDict()
+	_, url := serve(t, store, &ServerOptions{Memory: 16 << 20, StallTimeout: 20 * time.Second})
+	c := dial(t, url, nil)
+	keys := make([]string, 240_000)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("%08d", i)
+	}
+	within(t, 5*time.Second, "a delete of very many keys", func() error {
+		if err := c.Delete(ctx, keys...); !errors.Is(err, partd.ErrTooLarge) {
+			return fmt.Errorf("it ended with %v", err)
+		}
+		return nil
+	})
+	for n, done := range map[int]bool{200_000: false, 60_000: true} { // of Python's, of which each key is a frame
+		p := openPeer(t, url)
+		within(t, 5*time.Second, fmt.Sprint("Python's append of ", n/2, " keys"), func() error {
+			frames := append([]string{"append"}, keys[:n]...)
+			go p.Write(message(frames...))
+			if done {
+				p.want(acked)
+			} else if text := p.wantError(); !strings.Contains(text, "too large") {
+				return errors.New(text)
+			}
+			return nil
+		})
+	}
+}
+
+// TestManyFrames holds messages of very many empty frames that never end, and serves
+// the same address meanwhile.
+func TestManyFrames(t *testing.T) {
+	ctx := t.Context()
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 16 << 20, MaxMessage: 4 << 20})
+	c := dial(t, url, nil)
+	for range 8 {
+		p := openPeer(t, url)
+		go p.Write([]byte(strings.Repeat("\x01\x00", 1<<20))) // the server may close it
+	}
+	time.Sleep(300 * time.Millisecond)
+	within(t, 5*time.Second, "an append of 3 MiB", func() error {
+		return c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 3<<20)})
+	})
+	for begin := time.Now(); s.memoryUsed() > 4<<20; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begin) > 5*time.Second {
+			t.Fatalf("%d bytes are held", s.memoryUsed())
+		}
+	}
+}
+
+// TestMemoryGoesBack gives the system back what a rush took, a few seconds after it.
+func TestMemoryGoesBack(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 128 << 20, MaxMessage: 32 << 20})
+	kept := func() int64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapSys - m.HeapReleased)
+	}
+	before := kept()
+	var peers []*peer
+	for range 3 {
+		p := openPeer(t, url)
+		go p.Write(join(long(0, 24<<20), make([]byte, 23<<20)))
+		peers = append(peers, p)
+	}
+	for begin := time.Now(); s.memoryUsed() < 66<<20 && time.Since(begin) < 10*time.Second; {
+		time.Sleep(time.Millisecond)
+	}
+	for _, p := range peers {
+		must(t, p.Close())
+	}
+	for begin := time.Now(); kept() > before+48<<20; time.Sleep(50 * time.Millisecond) {
+		if time.Since(begin) > 5*calmAfter {
+			t.Fatalf("%d MiB are kept, %d MiB were before", kept()>>20, before>>20)
+		}
+	}
+}
+
+// busyStore has a change of very many keys take its time.
+type busyStore struct {
+	*partd.Dict
+	now, most atomic.Int64
+}
+
+func (s *busyStore) Delete(ctx context.Context, keys ...string) error {
+	if n := s.now.Add(1); n > s.most.Load() {
+		s.most.Store(n)
+	}
+	defer s.now.Add(-1)
+	time.Sleep(100 * time.Millisecond)
+	return s.Dict.Delete(ctx, keys...)
+}
+
+// TestLargeChangesTakeTurns has one change of very many keys of a peer be applied at a
+// time, and others' requests beside it.
+func TestLargeChangesTakeTurns(t *testing.T) {
+	store := &busyStore{Dict: partd.NewDict()}
+	_, url := serve(t, store, nil)
+	frames := append([]string{"delete"}, make([]string, 2*manyKeys)...)
+	var peers []*peer
+	for range 6 {
+		p := openPeer(t, url)
+		p.send(message(frames...))
+		peers = append(peers, p)
+	}
+	for _, from := range []string{"127.0.0.1", "127.0.0.2"} {
+		c := dialFrom(t, url, from)
+		within(t, time.Second, "a get from "+from, func() error { _, err := c.Get(t.Context(), "k"); return err })
+	}
+	for _, p := range peers {
+		p.want(acked)
+	}
+	if n := store.most.Load(); n != 1 {
+		t.Errorf("%d large changes of a peer were applied at a time", n)
+	}
+}
