@@ -110,7 +110,7 @@ func (e *entry) set(ctx context.Context, t *table.Table) error {
 	var n state
 	err := safely(func() (err error) { n, err = e.stateOf(t); return err })
 	if err != nil {
-		return &icecat.Damaged{File: e.s.cat.Shown(t.MetadataLocation()), Err: err, Remedy: "it cannot be used as it is: delete the table, or restore it from a backup"}
+		return &icecat.Damaged{File: e.s.cat.Shown(t.MetadataLocation()), Err: err, Remedy: icecat.Unusable}
 	}
 	if e.log != nil && e.log.UUID() != n.uuid {
 		e.lose()
@@ -121,7 +121,7 @@ func (e *entry) set(ctx context.Context, t *table.Table) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return &icecat.Damaged{File: "its rows in the tail", Err: err, Remedy: "delete the table, or restore it from a backup"}
+			return &icecat.Damaged{File: "its rows in the tail", Err: err, Remedy: icecat.Unusable}
 		}
 	}
 	if e.log != nil {

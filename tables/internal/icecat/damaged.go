@@ -25,6 +25,9 @@ type Damaged struct {
 	Remedy string // what to do; "" is to repair the file
 }
 
+// Unusable is the remedy for what cannot be repaired.
+const Unusable = "delete the table, or restore it from a backup"
+
 func (d *Damaged) Error() string {
 	remedy := d.Remedy
 	if remedy == "" {

@@ -305,7 +305,7 @@ func (c *Catalog) loadFile(ctx context.Context, namespace, name, loc string) (_ 
 			err = fmt.Errorf("%v", p)
 		}
 		if err != nil && ctx.Err() == nil {
-			err = &Damaged{File: c.Shown(loc), Err: err}
+			err = &Damaged{File: c.Shown(loc), Err: err, Remedy: Unusable}
 		}
 	}()
 	held := func(context.Context) (iceio.IO, error) { return heldFile{c.reader, b}, nil }
@@ -337,7 +337,7 @@ func (c *Catalog) loadLight(ctx context.Context, namespace, name, loc string) (*
 	}
 	meta, err := table.ParseMetadataBytes(want)
 	if err != nil {
-		return nil, 0, fmt.Errorf("metadata of %q in the catalog: %w", name, err)
+		return nil, 0, &Damaged{File: "its metadata in the catalog", Err: err, Remedy: Unusable}
 	}
 	if has, err := c.reader.ReadFile(loc); err != nil || !bytes.Equal(has, want) {
 		io := c.NewIO()

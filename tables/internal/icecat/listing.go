@@ -172,7 +172,7 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 		l.Updated = time.UnixMilli(n[4].Int64).UTC()
 		if meta.Valid {
 			if l.Metadata, err = ParseMetadata([]byte(meta.String)); err != nil {
-				l.Damaged = &Damaged{File: "its metadata in the catalog", Err: err}
+				l.Damaged = &Damaged{File: "its metadata in the catalog", Err: err, Remedy: Unusable}
 			}
 		}
 		if known.String != loc {
