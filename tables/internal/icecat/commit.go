@@ -187,7 +187,7 @@ func (ch *Change) apply(ctx context.Context, tx *sql.Tx) error {
 		return ErrConflict
 	}
 	if was != nil {
-		if _, err := tx.ExecContext(ctx, deleteLight, *was); err != nil {
+		if err := ch.unlight(ctx, tx, *was); err != nil {
 			return err
 		}
 	}
@@ -200,6 +200,19 @@ func (ch *Change) apply(ctx context.Context, tx *sql.Tx) error {
 		}
 	}
 	return ch.record(ctx, tx)
+}
+
+// unlight forgets metadata that only the database was sure to keep: its file may be lost.
+func (ch *Change) unlight(ctx context.Context, tx *sql.Tx, was string) error {
+	res, err := tx.ExecContext(ctx, deleteLight, was)
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM partd_files WHERE path=?`, was)
+	return err
 }
 
 // forget removes what is known of a table that was deleted. Its files are
