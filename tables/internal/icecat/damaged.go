@@ -42,6 +42,14 @@ func (d *Damaged) Error() string {
 // Is reports that the error wraps ErrContent.
 func (d *Damaged) Is(target error) bool { return target == ErrContent }
 
+// Unwrap returns the cause, unless it is that a file is missing.
+func (d *Damaged) Unwrap() error {
+	if errors.Is(d.Err, fs.ErrNotExist) {
+		return nil
+	}
+	return d.Err
+}
+
 // damaged makes a Damaged of an error that is the fault of a file, and no other. What else
 // can go wrong with a bucket may be right again a moment later.
 func (c *Catalog) damaged(location string, err error) error {
