@@ -75,6 +75,8 @@ func (s *Store) aged(before time.Time) []*entry {
 			if rows > 0 && since.Before(before) {
 				old = append(old, e)
 			}
+		} else if e.waits() { // until the table is repaired
+			old = append(old, e)
 		}
 		e.mu.Unlock()
 	}

@@ -138,6 +138,9 @@ func (b *Bucket) Tables(ctx context.Context, f *Filter) iter.Seq2[TableInfo, err
 				failed = nil
 				return true
 			}
+			if errors.Is(failed, ErrDamaged) {
+				info.Damaged, failed = failed.Error(), nil
+			}
 			if failed != nil {
 				return false
 			}
@@ -173,10 +176,14 @@ func (f *Filter) selects(l icecat.Listed) bool {
 
 // infoOf is what the catalog lists.
 func infoOf(l icecat.Listed) TableInfo {
-	return TableInfo{
+	i := TableInfo{
 		Bucket: bucketOf(l.Namespace), Name: l.Name, Rows: l.Rows, Bytes: l.Bytes, Files: l.Files,
 		Version: Version(l.Version), Updated: l.Updated, Metadata: withUpdated(l.Metadata, l.Updated),
 	}
+	if l.Damaged != nil {
+		i.Damaged = l.Damaged.Error()
+	}
+	return i
 }
 
 // info adds what is in the tail to what the catalog lists.

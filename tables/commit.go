@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,8 +66,9 @@ func (s *Store) commit(ctx context.Context, also []icecat.Also, changes ...*chan
 		if _, isDelete := c.steps[0].(deleteStep); !isDelete && !c.folds {
 			_, err := c.e.foldLocked(ctx)
 			var unfit *SchemaError
-			if c.replaces && errors.As(err, &unfit) {
-				// Rows that do not fit what somebody else made of the table: a Replace is the way out.
+			if c.replaces && (errors.As(err, &unfit) || errors.Is(err, ErrDamaged)) {
+				// Rows that do not fit what somebody else made of the table, or that cannot be
+				// read: a Replace is the way out.
 				s.opts.Logger.Warn("rows in the tail were replaced without a version of their own", "table", c.e.Name, "err", err)
 				err = nil
 			}
@@ -177,12 +179,18 @@ func (st *staging) stage(ctx context.Context, ch *icecat.Change, steps []step) (
 	switch {
 	case errors.Is(err, icecat.ErrNotFound):
 		ch.Base = nil
+	case errors.Is(err, ErrDamaged) && needless(steps[0]):
+		lost, err := st.s.cat.Location(ctx, ch.Namespace, ch.Name)
+		if err != nil {
+			return false, conflict(err)
+		}
+		ch.Lost, st.lost = &lost, true
 	case err != nil:
 		return false, err
 	default:
 		cur = st.s.cat.Staged(ch.Namespace, ch.Name, ch.Base.Metadata(), ch.Base.MetadataLocation(), st.io)
 		l, err := st.s.cat.Get(ctx, ch.Namespace, ch.Name)
-		if err != nil {
+		if err = cmp.Or(err, l.Damaged); err != nil {
 			return false, conflict(err)
 		}
 		st.info = l.Info
@@ -205,7 +213,7 @@ func (st *staging) stage(ctx context.Context, ch *icecat.Change, steps []step) (
 			ch.IOs = append([]*icecat.FileIO{f.wrote()}, ch.IOs...)
 		}
 	}
-	if nothing || cur == nil && ch.Base == nil { // made and deleted
+	if nothing || cur == nil && ch.Base == nil && !st.lost { // made and deleted
 		return true, nil
 	}
 	if cur != nil {
@@ -215,6 +223,13 @@ func (st *staging) stage(ctx context.Context, ch *icecat.Change, steps []step) (
 	}
 	ch.Info, ch.PutIDs = &st.info, st.ids
 	return false, nil
+}
+
+// needless reports whether a step does without the table as it is, which may be damaged.
+func needless(st step) bool {
+	_, deletes := st.(deleteStep)
+	_, restores := st.(*restoreStep)
+	return deletes || restores
 }
 
 // conflict makes of a table that is suddenly gone a reason to try again.

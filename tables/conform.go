@@ -106,11 +106,15 @@ func storedSchema(put *arrow.Schema) (*arrow.Schema, error) {
 		return nil, errors.New("there are no columns")
 	}
 	stored, err := arrowtypes.Stored(put)
-	var refused arrowtypes.Refused
-	if errors.As(err, &refused) {
-		return nil, &SchemaError{refused[0].Name, err}
+	return stored, refused(err)
+}
+
+// refused makes a SchemaError of a Refused.
+func refused(err error) error {
+	if r := arrowtypes.Refused(nil); errors.As(err, &r) {
+		return &SchemaError{r[0].Name, err}
 	}
-	return stored, err
+	return err
 }
 
 func names(s *arrow.Schema) []string {

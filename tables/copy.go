@@ -73,7 +73,10 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, bucket *string
 		if len(buckets) == 0 {
 			return &missing{"there are no buckets"}
 		}
-		if _, err = s.snapshot(ctx, buckets, c.snapshot); err == nil {
+		if _, err = s.snapshot(ctx, buckets, c.snapshot); errors.Is(err, ErrDamaged) {
+			c.damaged, err = append(c.damaged, err), nil
+		}
+		if err == nil {
 			err = do(c, buckets)
 		}
 		for _, b := range buckets {
@@ -92,6 +95,7 @@ type copying struct {
 	only     bool   // other tables stay, and none is replaced but copies
 	restore  bool   // what is there is of use only if it is in order
 	done     []CopiedTable
+	damaged  []error // of tables that were left out
 }
 
 // run calls f while no file of the stores goes.
@@ -109,7 +113,7 @@ func (c *copying) run(op string, f func() error) error {
 		}
 		return f()
 	}()
-	if err != nil {
+	if err = errors.Join(append(c.damaged, err)...); err != nil {
 		err = &OpError{Op: op, Dir: c.from.dir, Err: err}
 	}
 	return err
@@ -118,7 +122,7 @@ func (c *copying) run(op string, f func() error) error {
 // bucket copies the files of a bucket's tables, and then commits all of it.
 func (c *copying) bucket(ctx context.Context, name string) error {
 	ns := namespaceOf(name)
-	if err := c.to.Bucket(name).foldTails(ctx); err != nil {
+	if err := c.to.Bucket(name).foldTails(ctx); err != nil && !errors.Is(err, ErrDamaged) {
 		return err
 	}
 	var all []icecat.Listed
@@ -134,7 +138,12 @@ func (c *copying) bucket(ctx context.Context, name string) error {
 		kept[l.Name] = true
 		step, err := c.plan(ctx, l)
 		if err != nil {
-			return &OpError{Op: "copy", Bucket: name, Table: l.Name, Err: err}
+			err = &OpError{Op: "copy", Bucket: name, Table: l.Name, Err: err}
+			if !errors.Is(err, ErrDamaged) {
+				return err
+			}
+			c.damaged = append(c.damaged, err) // what the other store has of it stays
+			continue
 		}
 		done := CopiedTable{Bucket: name, Name: l.Name, Unchanged: step == nil, Rows: l.Rows}
 		if step != nil {
@@ -146,7 +155,7 @@ func (c *copying) bucket(ctx context.Context, name string) error {
 	err = c.to.update(ctx, func(t *Txn) error {
 		for name, step := range steps {
 			of, err := t.of(tableName{ns, name})
-			if err != nil {
+			if err != nil && !errors.Is(err, ErrDamaged) {
 				return err
 			}
 			of.add(step)

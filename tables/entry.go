@@ -107,37 +107,22 @@ func (e *entry) load(ctx context.Context) (*table.Table, error) {
 
 // set makes a table the state. It wants mu.
 func (e *entry) set(ctx context.Context, t *table.Table) error {
-	meta := t.Metadata()
-	kept, err := keptSchema(meta.CurrentSchema())
+	var n state
+	err := safely(func() (err error) { n, err = e.stateOf(t); return err })
 	if err != nil {
-		return err
-	}
-	kept = e.s.shared.schema(kept)
-	settings, err := settingsOf(meta.Properties())
-	if err != nil {
-		return err
-	}
-	n := state{
-		location: t.MetadataLocation(), uuid: meta.TableUUID().String(), version: versionOf(meta), kept: kept, folded: -1,
-		evolution: settings.Evolution, rules: meta.Properties()[rulesProperty],
-	}
-	if n.order, err = orderOf(meta); err != nil {
-		return err
-	}
-	if n.order != nil {
-		n.ordering = n.order.names(meta.CurrentSchema())
-	}
-	if n.returned, err = e.s.shared.asReturned(kept, meta.Properties()[arrowProperty(meta.CurrentSchema().ID)]); err != nil {
-		return err
-	}
-	if e.s.tail != nil {
-		n.folded = e.s.tail.Folded(meta.Properties())
+		return &icecat.Damaged{File: e.s.cat.Shown(t.MetadataLocation()), Err: err, Remedy: icecat.Unusable}
 	}
 	if e.log != nil && e.log.UUID() != n.uuid {
 		e.lose()
 	}
 	if e.log == nil && e.s.tail != nil {
-		e.log = e.s.tail.Find(n.uuid) // it may have had another name
+		// It may have had another name, or could not be read before.
+		if e.log, err = e.s.tail.Claim(ctx, n.uuid, n.folded); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return &icecat.Damaged{File: "its rows in the tail", Err: err, Remedy: icecat.Unusable}
+		}
 	}
 	if e.log != nil {
 		// Another Store may have applied puts with the same ids.
@@ -151,6 +136,35 @@ func (e *entry) set(ctx context.Context, t *table.Table) error {
 	return nil
 }
 
+// stateOf returns the state that a table's metadata says.
+func (e *entry) stateOf(t *table.Table) (n state, err error) {
+	meta := t.Metadata()
+	kept, err := keptSchema(meta.CurrentSchema())
+	if err != nil {
+		return n, err
+	}
+	kept = e.s.shared.schema(kept)
+	settings, err := settingsOf(meta.Properties())
+	if err != nil {
+		return n, err
+	}
+	n = state{
+		location: t.MetadataLocation(), uuid: meta.TableUUID().String(), version: versionOf(meta), kept: kept, folded: -1,
+		evolution: settings.Evolution, rules: meta.Properties()[rulesProperty],
+	}
+	if n.order, err = orderOf(meta); err != nil {
+		return n, err
+	}
+	if n.order != nil {
+		n.ordering = n.order.names(meta.CurrentSchema())
+	}
+	if e.s.tail != nil {
+		n.folded = e.s.tail.Folded(meta.Properties())
+	}
+	n.returned, err = e.s.shared.asReturned(kept, meta.Properties()[arrowProperty(meta.CurrentSchema().ID)])
+	return n, err
+}
+
 // lose lets go of a table that somebody else deleted or renamed. What it has in
 // the tail stays there, for an entry with its new name, or the next Open, to find
 // out which. It wants mu.
@@ -161,6 +175,9 @@ func (e *entry) lose() {
 		e.log = nil
 	}
 }
+
+// waits reports whether the tail has rows of a table that could not be read. It wants mu.
+func (e *entry) waits() bool { return e.log == nil && e.s.tail != nil && e.s.tail.Waits(e.state.uuid) }
 
 // forget deletes the log of a table that was deleted. It wants mu.
 func (e *entry) forget(ctx context.Context) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 var (
@@ -26,6 +27,11 @@ var (
 
 	// ErrClosed is wrapped by every operation on a closed Store.
 	ErrClosed = partd.ErrClosed
+
+	// ErrDamaged is wrapped by the error for a table with a file that is missing or does
+	// not hold what was written. Other tables are not concerned. What works on many tables
+	// goes on with the others, and returns the error at the end.
+	ErrDamaged = icecat.ErrContent
 
 	// ErrConflict is wrapped by the error of a commit that lost to others'
 	// commits again and again. Nothing of it was applied.

@@ -203,6 +203,9 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 			columns[at].Type, types[at].Type = f.Type, f.Type
 		}
 	}
+	if err := refused(arrowtypes.CheckNames(arrow.NewSchema(columns, nil))); err != nil {
+		return nil, err
+	}
 	metadata, err := pandas.renamed(put.Metadata())
 	if err != nil {
 		return nil, err

@@ -1,7 +1,9 @@
 package tables
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,9 +20,9 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 	if o.OlderThan < 0 || o.Keep < 0 {
 		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("options OlderThan %v and Keep %d must not be negative", o.OlderThan, o.Keep)}
 	}
-	used, err := s.cat.References(ctx)
-	if err != nil {
-		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: err}
+	used, unread := s.cat.References(ctx)
+	if unread != nil && !errors.Is(unread, ErrDamaged) {
+		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: unread}
 	}
 	r, err := s.maintain(ctx, "expire", o, func(ctx context.Context, e *entry, o *MaintainOptions) (r MaintainResult, err error) {
 		e.commit.Lock()
@@ -34,8 +36,11 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 		}
 		return r, err
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrDamaged) {
 		return r, err
+	}
+	if err = cmp.Or(err, unread); err != nil {
+		return r, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("no file was removed, since those that a damaged table needs are not known: %w", err)}
 	}
 	grace := o.Grace
 	if grace == 0 {

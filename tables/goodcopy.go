@@ -57,7 +57,7 @@ func (s *Store) Source() Source {
 func (s *Store) intact(location string, want icecat.WrittenFile) error {
 	is, err := contentOf(s.cat.NewIO(), location)
 	if err != nil {
-		return err
+		return cause(err)
 	}
 	return want.Check(is.Size, is.Hash)
 }

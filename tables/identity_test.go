@@ -161,14 +161,14 @@ func TestForeignRename(t *testing.T) {
 }
 
 // foreign runs a statement on the catalog, as others do.
-func foreign(t *testing.T, dir, q string) {
+func foreign(t *testing.T, dir, q string, args ...any) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(dir, "catalog.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close() //nolint:errcheck // only the statement matters
-	if _, err := db.Exec(q); err != nil {
+	if _, err := db.Exec(q, args...); err != nil {
 		t.Fatal(err)
 	}
 }

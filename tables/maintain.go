@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,7 +69,7 @@ func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, e
 const foldWorkers = 4
 
 // maintain does something to each of the tables that o is about. One that fails
-// ends it.
+// ends it, but for those that are damaged, of which it tells at the end.
 func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, *entry, *MaintainOptions) (MaintainResult, error)) (MaintainResult, error) {
 	if o == nil {
 		o = &MaintainOptions{}
@@ -77,7 +78,7 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 	if err != nil {
 		return MaintainResult{}, &OpError{Op: op, Dir: s.dir, Err: err}
 	}
-	results := make([]MaintainResult, len(tables))
+	results, damaged := make([]MaintainResult, len(tables)), make([]error, len(tables))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(foldWorkers)
 	for i, n := range tables {
@@ -88,12 +89,15 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 			}
 			defer e.release()
 			if results[i], err = f(gctx, e, o); err != nil {
-				return &OpError{Op: op, Bucket: bucketOf(n.Namespace), Table: n.Name, Err: err}
+				err = &OpError{Op: op, Bucket: bucketOf(n.Namespace), Table: n.Name, Err: err}
 			}
-			return nil
+			if errors.Is(err, ErrDamaged) {
+				damaged[i], err = err, nil
+			}
+			return err
 		})
 	}
-	err = g.Wait()
+	err = cmp.Or(g.Wait(), errors.Join(damaged...))
 	var sum MaintainResult
 	for _, r := range results {
 		sum.add(r)

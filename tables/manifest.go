@@ -180,14 +180,22 @@ func (m *Manifest) plan(ctx context.Context) error {
 }
 
 // nestedChanged reports whether files may have parts of columns under other names,
-// or lack a column that has a value where it is missing.
+// as Iceberg's writers give them where a name is no identifier, or lack a column that
+// has a value where it is missing.
 func nestedChanged(now *iceberg.Schema, all []*iceberg.Schema) bool {
-	for _, f := range now.Fields() {
+	inFiles, err := iceberg.SanitizeColumnNames(now)
+	if err != nil {
+		return true
+	}
+	for i, f := range now.Fields() {
 		if f.InitialDefault != nil {
 			return true
 		}
 		if _, plain := f.Type.(iceberg.PrimitiveType); plain {
 			continue
+		}
+		if !reflect.DeepEqual(inFiles.Field(i).Type, f.Type) {
+			return true
 		}
 		for _, s := range all {
 			if was, ok := s.FindFieldByID(f.ID); ok && !reflect.DeepEqual(was.Type, f.Type) {

@@ -72,6 +72,7 @@ func (s *Store) lock(path string) error {
 func (s *Store) recoverTail(ctx context.Context) error {
 	found := map[string]*entry{}
 	var all map[string]icecat.TableName // by their metadata's UUID
+	var damaged error                   // of tables whose UUIDs are not in it
 	logs, err := s.tail.Recover(ctx, func(uuid string) (folded int64, exists bool, err error) {
 		n, err := s.cat.ByUUID(ctx, uuid)
 		if err != nil && !errors.Is(err, icecat.ErrNotFound) {
@@ -81,27 +82,36 @@ func (s *Store) recoverTail(ctx context.Context) error {
 		if t == nil && err == nil {
 			// Made or renamed by somebody else, or deleted: its rows go only if no table has the UUID.
 			if all == nil {
-				if all, err = s.cat.UUIDs(ctx); err != nil {
-					return 0, false, err
+				if all, damaged = s.cat.UUIDs(ctx); damaged != nil && !errors.Is(damaged, ErrDamaged) {
+					return 0, false, damaged
 				}
 			}
-			n = all[uuid]
+			known, is := all[uuid]
+			if !is && damaged != nil {
+				return tail.Unknown, true, nil // it may be that of a table that is damaged
+			}
+			n = known
 			t, err = s.loadUUID(ctx, n, uuid)
 		}
-		if t == nil || err != nil {
+		switch {
+		case errors.Is(err, ErrDamaged):
+			s.opts.Logger.Error("a table is damaged, its rows stay in the tail", "bucket", bucketOf(n.Namespace), "table", n.Name, "err", err)
+			folded = tail.Unknown
+		case t == nil || err != nil:
 			return 0, false, err
+		default:
+			folded = s.tail.Folded(t.Properties())
 		}
-		folded = s.tail.Folded(t.Properties())
 		found[uuid] = &entry{s: s, tableName: tableName(n), state: state{uuid: uuid, folded: folded}}
 		return folded, true, nil
 	})
 	if err != nil {
 		return err
 	}
-	for uuid, l := range logs {
-		e := found[uuid]
-		e.log = l
-		s.entries[e.tableName] = e
+	for uuid, e := range found {
+		if e.log = logs[uuid]; e.log != nil || e.waits() {
+			s.entries[e.tableName] = e
+		}
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -66,10 +65,10 @@ func (b *Bucket) restore(ctx context.Context, snapshot string, names []string) e
 			}
 			return nil
 		})
-		if err == nil || !errors.Is(err, icecat.ErrReplan) && !errors.Is(err, errRestage) && !errors.Is(err, fs.ErrNotExist) {
+		if err == nil || !errors.Is(err, icecat.ErrReplan) && !errors.Is(err, errRestage) && !errors.Is(err, ErrDamaged) {
 			return err
 		}
-		if _, gone := b.planRestore(ctx, snapshot, names); gone != nil || errors.Is(err, fs.ErrNotExist) {
+		if _, gone := b.planRestore(ctx, snapshot, names); gone != nil || errors.Is(err, ErrDamaged) {
 			return cmp.Or(noSnapshot(gone), err) // others deleted the snapshot, and perhaps its files
 		}
 	}
@@ -126,11 +125,12 @@ func (b *Bucket) restoreMetadata(t *Txn, snapshot string) error {
 // restore makes a table what a snapshot lists, nothing if that has no location.
 func (t *Txn) restore(n tableName, l icecat.Listed) error {
 	c, err := t.of(n)
-	if err != nil {
+	lost := errors.Is(err, ErrDamaged)
+	if err != nil && !lost {
 		return err
 	}
 	if l.Location == "" {
-		if c.cur != nil { // else somebody else deleted it
+		if c.cur != nil || lost { // else somebody else deleted it
 			c.add(deleteStep{})
 		}
 		return nil
@@ -153,7 +153,7 @@ type restoreStep struct {
 
 func (r *restoreStep) stage(_ context.Context, st *staging, cur *table.Table) (_ table.Metadata, err error) {
 	if r.copied != nil {
-		if base := r.copied.base; base != nil && (cur == nil && *base != "" || cur != nil && *base != cur.MetadataLocation()) {
+		if base := r.copied.base; base != nil && !st.lost && (cur == nil && *base != "" || cur != nil && *base != cur.MetadataLocation()) {
 			return nil, fmt.Errorf("%w: the table was changed while it was copied", ErrConflict)
 		}
 		st.info.CopyOf = r.copied.from.key(r.was.MetadataLocation())

@@ -1,8 +1,10 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
@@ -41,13 +43,14 @@ func (m *missing) Unwrap() error { return ErrNotFound }
 // snapshot has can be read until it is deleted, whatever is changed, compacted,
 // expired or deleted meanwhile. Rows in the tail are folded first. The snapshot has
 // each put whole or not at all: those that were acknowledged by this Store, and
-// those that others committed.
+// those that others committed. With an error that wraps [ErrDamaged] there is a snapshot
+// all the same, without the rows that damaged tables have in the tail.
 func (b *Bucket) Snapshot(ctx context.Context, name string) (string, error) {
 	name, err := b.snapshot(ctx, name)
 	if err != nil {
-		return "", &OpError{Op: "make a snapshot", Bucket: b.name, Err: err}
+		err = &OpError{Op: "make a snapshot", Bucket: b.name, Err: err}
 	}
-	return name, nil
+	return name, err
 }
 
 func (b *Bucket) snapshot(ctx context.Context, name string) (string, error) {
@@ -68,16 +71,19 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 		namespaces = append(namespaces, ns)
 		// Most is folded before appends have to wait, so that they wait for little: for
 		// rows that came since, so that no put is missing that another one followed.
-		if err := b.foldTails(ctx); err != nil {
+		if err := b.foldTails(ctx); err != nil && !errors.Is(err, ErrDamaged) {
 			return "", err
 		}
 	}
 	s.appending.Lock()
 	defer s.appending.Unlock()
+	var damaged error
 	for _, b := range buckets {
-		if err := b.foldTails(ctx); err != nil {
+		err := b.foldTails(ctx)
+		if err != nil && !errors.Is(err, ErrDamaged) {
 			return "", err
 		}
+		damaged = errors.Join(damaged, err)
 	}
 	for {
 		now, as := time.Now(), name
@@ -86,8 +92,12 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 		}
 		made, err := s.cat.TakeSnapshot(ctx, namespaces, as, now)
 		switch {
-		case err != nil || made:
-			return as, err
+		case err != nil:
+			return "", err
+		case made && damaged != nil:
+			return as, fmt.Errorf("there is a snapshot %q, without the rows that damaged tables have in the tail: %w", as, damaged)
+		case made:
+			return as, nil
 		case name != "":
 			return "", ErrExists
 		}
@@ -95,7 +105,8 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 	}
 }
 
-// foldTails folds those tables of the bucket that have rows in the tail.
+// foldTails folds those tables of the bucket that have rows in the tail. Of those that
+// are damaged it tells at the end.
 func (b *Bucket) foldTails(ctx context.Context) error {
 	// The tail may have rows of tables that others renamed.
 	renamed, err := b.s.cat.Unlisted(ctx, namespaceOf(b.name))
@@ -111,24 +122,29 @@ func (b *Bucket) foldTails(ctx context.Context) error {
 		err = e.refresh(ctx)
 		e.mu.Unlock()
 		e.release()
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrDamaged) {
 			return err
 		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(foldWorkers)
-	for _, e := range b.s.withTail() {
+	tables := b.s.withTail()
+	damaged := make([]error, len(tables))
+	for i, e := range tables {
 		if e.Namespace == namespaceOf(b.name) {
 			g.Go(func() error {
 				_, err := e.fold(ctx)
 				if err != nil {
 					err = &OpError{Op: "fold", Bucket: b.name, Table: e.Name, Err: err}
 				}
+				if errors.Is(err, ErrDamaged) {
+					damaged[i], err = err, nil
+				}
 				return err
 			})
 		}
 	}
-	return g.Wait()
+	return cmp.Or(g.Wait(), errors.Join(damaged...))
 }
 
 // Snapshots returns the bucket's snapshots, oldest first.

@@ -36,6 +36,7 @@ type staging struct {
 	now  time.Time
 
 	tailDone bool // a step made files of what is in the tail
+	lost     bool // the table is there, and damaged
 }
 
 var (
@@ -237,8 +238,8 @@ func (e *epochStep) stage(_ context.Context, st *staging, cur *table.Table) (tab
 // deleteStep deletes the table.
 type deleteStep struct{}
 
-func (deleteStep) stage(_ context.Context, _ *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil {
+func (deleteStep) stage(_ context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+	if cur == nil && !st.lost {
 		return nil, ErrNotFound
 	}
 	return nil, nil

@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -227,6 +228,7 @@ func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 		return TableInfo{}, t.error("describe", notFound(err))
 	}
 	i, err := t.b.s.info(ctx, l)
+	err = cmp.Or(err, l.Damaged)
 	if err == nil && t.old != nil {
 		var v *view
 		if v, err = t.view(ctx, false); err == nil {

@@ -17,7 +17,8 @@
 //   - An acknowledged put survives kill -9, and a loss of power if it was
 //     committed, or if Options.Sync is set. What was folded is always synced.
 //   - An operation that failed has changed nothing, unless its error wraps
-//     partd.ErrUnknownOutcome. A put may carry an id, and a put whose id was
+//     partd.ErrUnknownOutcome; or [ErrDamaged] where it works on many tables, of which
+//     it leaves out the damaged ones. A put may carry an id, and a put whose id was
 //     applied before changes nothing: such a put may always be tried again.
 //   - Names are any valid UTF-8 of 1 to 255 bytes, compared byte by byte.
 //     Paths on the disk are made up, so no name leaves the directory.
@@ -218,6 +219,11 @@ type TableInfo struct {
 	Version      Version
 	Updated      time.Time // of the last put or change, in UTC
 	Metadata     Metadata
+
+	// Damaged says what is wrong with a table that cannot be read, as far as a listing
+	// has to read it: if it has rows in the tail, or others committed to it. The figures
+	// are those that are known then. Verify reads all.
+	Damaged string `json:",omitempty"`
 }
 
 // At chooses an older state of a table.

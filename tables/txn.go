@@ -189,10 +189,10 @@ func (t *Txn) ready(c *txnChange, schema *arrow.Schema) error {
 	return err
 }
 
-// Delete deletes a table with all its versions.
+// Delete deletes a table with all its versions, also one that is damaged.
 func (t *Txn) Delete(bucket, name string) error {
 	c, err := t.existing(bucket, name)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrDamaged) {
 		return &OpError{Op: "delete", Bucket: bucket, Table: name, Err: err}
 	}
 	c.add(deleteStep{})

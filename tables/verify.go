@@ -56,9 +56,10 @@ type VerifyResult struct {
 }
 
 // Verify reads every file of tables, and compares it with the checksum in the catalog:
-// metadata, lists of manifests, manifests and data, of all versions, and of those that
-// snapshots have. Parquet files must have the rows, and columns within the bounds, that
-// their manifest says. What is in the tail has checksums of its own, and is not read.
+// metadata, also that of before as long as it is kept, lists of manifests, manifests and
+// data, of all versions, and of those that snapshots have. Parquet files must have the
+// rows, and columns within the bounds, that their manifest says. What is in the tail has
+// checksums of its own; it is read when the store is opened.
 //
 // Damage is told to Found, and is no error.
 func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, error) {
@@ -105,7 +106,7 @@ func (v *verifier) run(ctx context.Context) error {
 		for _, l := range states {
 			if v.o.Tables == nil || slices.Contains(v.o.Tables, l.Name) {
 				names[l.Name] = true
-				if err := v.metadata(ctx, tableName{ns, l.Name}, l.Location); err != nil {
+				if err := v.metadata(ctx, tableName{ns, l.Name}, l); err != nil {
 					return err
 				}
 			}
@@ -123,7 +124,7 @@ func (v *verifier) run(ctx context.Context) error {
 // whole reports whether Verify finds nothing of a table damaged.
 func (s *Store) whole(ctx context.Context, namespace, name, location string) (bool, error) {
 	v := &verifier{s: s, io: s.cat.NewIO(), seen: map[xxh3.Uint128]struct{}{}}
-	err := v.metadata(ctx, tableName{namespace, name}, location)
+	err := v.metadata(ctx, tableName{namespace, name}, icecat.State{Name: name, Location: location})
 	return v.result.Damaged == 0, err
 }
 
@@ -161,7 +162,7 @@ func (v *verifier) file(ctx context.Context, n tableName, key, location string, 
 			whole = v.s.intact(location, known)
 		}
 		if whole == nil {
-			problem = safely(read)
+			problem = cause(safely(read))
 		}
 		return whole, problem
 	}
@@ -225,26 +226,78 @@ func safely(f func() error) (err error) {
 	return f()
 }
 
-// metadata looks at a table's metadata, and at all that it refers to.
-func (v *verifier) metadata(ctx context.Context, n tableName, location string) error {
-	_ = v.s.cat.Heal(ctx, location) // where it fails, the file is found to be damaged
-	var meta table.Metadata
-	ok, err := v.file(ctx, n, location, location, func() error {
-		b, err := v.io.ReadFile(location)
-		if err == nil {
-			meta, err = table.ParseMetadataBytes(b)
-		}
-		return err
-	})
+// cause is what is wrong with a file, without what is to be done.
+func cause(err error) error {
+	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
+		return d.Err
+	}
+	return err
+}
+
+// metadata looks at a table's metadata, and at all that it needs.
+func (v *verifier) metadata(ctx context.Context, n tableName, l icecat.State) error {
+	_ = v.s.cat.Heal(ctx, l.Location) // where it fails, the file is found to be damaged
+	meta, ok, err := v.parsed(ctx, n, l.Location)
 	if !ok || err != nil {
 		return err
+	}
+	for old := range meta.PreviousFiles() {
+		if err := v.older(ctx, n, old.MetadataFile); err != nil {
+			return err
+		}
+	}
+	if l.Pinned { // older versions were those of the table, and may have expired
+		if s := meta.CurrentSnapshot(); s != nil {
+			return v.version(ctx, n, s)
+		}
+		return nil
 	}
 	for _, s := range meta.Snapshots() {
 		if err := v.version(ctx, n, &s); err != nil {
 			return err
 		}
 	}
-	return nil
+	return v.usable(ctx, n)
+}
+
+// parsed looks at a file of metadata, and returns it if it is in order.
+func (v *verifier) parsed(ctx context.Context, n tableName, location string) (meta table.Metadata, ok bool, err error) {
+	ok, err = v.file(ctx, n, location, location, func() error {
+		b, err := v.io.ReadFile(location)
+		if err == nil {
+			meta, err = table.ParseMetadataBytes(b)
+		}
+		return err
+	})
+	return meta, ok, err
+}
+
+// older looks at metadata that a table had before, if the catalog still knows it: Expire
+// removes it, and of a table's first, which was never synced, nobody expects to find it.
+func (v *verifier) older(ctx context.Context, n tableName, location string) error {
+	_, known, err := v.s.cat.FileAt(ctx, location)
+	if err == nil && known {
+		_, _, err = v.parsed(ctx, n, location)
+	}
+	return err
+}
+
+// usable tells of a table whose files are in order, but which cannot be used for what its
+// metadata or the tail has. Of one that was repaired, the tail's rows are read again.
+func (v *verifier) usable(ctx context.Context, n tableName) error {
+	e, err := v.s.acquire(n)
+	if err != nil {
+		return err
+	}
+	defer e.release()
+	e.mu.Lock()
+	err = e.refresh(ctx)
+	e.mu.Unlock()
+	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
+		v.note(Finding{State: Damaged, Bucket: bucketOf(n.Namespace), Table: n.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, icecat.WrittenFile{})
+		return nil
+	}
+	return err
 }
 
 func (v *verifier) version(ctx context.Context, n tableName, s *table.Snapshot) error {

@@ -70,6 +70,9 @@ type shape struct {
 // are above lastID.
 func newShape(put *arrow.Schema, lastID int) (*shape, error) {
 	sh := &shape{lastID: lastID}
+	if err := refused(arrowtypes.CheckNames(put)); err != nil {
+		return nil, err
+	}
 	stored, err := storedSchema(put)
 	if err != nil {
 		return nil, err

@@ -114,6 +114,7 @@ var meanings = map[codes.Code]error{
 	codes.NotFound:         tables.ErrNotFound,
 	codes.AlreadyExists:    tables.ErrExists,
 	codes.Aborted:          tables.ErrConflict,
+	codes.DataLoss:         tables.ErrDamaged,
 	codes.Unimplemented:    errors.ErrUnsupported,
 	codes.Unknown:          partd.ErrUnknownOutcome,
 	codes.Canceled:         context.Canceled,

@@ -3,7 +3,10 @@ package flightclient_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -156,5 +159,74 @@ func TestDialRefuses(t *testing.T) {
 		if _, err := flightclient.Dial(server, &flightclient.Options{Token: "secret"}); err == nil || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", server, err)
 		}
+	}
+}
+
+// Columns whose names no table has are refused over Flight, too, by name and before
+// anything is written; and what is damaged keeps its meaning.
+func TestUnfitNames(t *testing.T) {
+	c, store, _ := serve(t)
+	ctx := t.Context()
+	for _, fields := range [][]arrow.Field{
+		{{Name: "", Type: arrow.PrimitiveTypes.Int64}},
+		{{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "", Type: arrow.PrimitiveTypes.Int64})}},
+		{{Name: "a\x00b", Type: arrow.PrimitiveTypes.Int64}},
+		{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "n", Type: arrow.PrimitiveTypes.Int64}},
+	} {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
+		for i := range fields {
+			b.Field(i).AppendEmptyValue()
+		}
+		one := b.NewRecordBatch()
+		r, err := array.NewRecordReader(one.Schema(), []arrow.RecordBatch{one})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Put(ctx, "b", "t", r, tables.Append, nil); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("column %q", fields[0].Name)) {
+			t.Errorf("%v: %v", fields, err)
+		}
+		if there, err := store.Bucket("b").Exists(ctx); there || err != nil {
+			t.Error("there is a bucket", there, err)
+		}
+	}
+}
+
+// Who asks a server for a damaged table learns that it is damaged; others are served.
+func TestDamaged(t *testing.T) {
+	c, store, _ := serve(t)
+	ctx := t.Context()
+	if _, err := c.Put(ctx, "b", "bad", batches(1, nil), tables.Replace, nil); err != nil {
+		t.Fatal(err)
+	}
+	lists, err := filepath.Glob(filepath.Join(store.Dir(), "data", "*", "metadata", "snap-*.avro"))
+	if err != nil || len(lists) != 1 {
+		t.Fatal(lists, err)
+	}
+	if _, err := c.Put(ctx, "b", "good", batches(1, nil), tables.Replace, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(lists[0], []byte("no list"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.Scan(ctx, "b", "bad", nil, nil); err == nil {
+		for r.Next() {
+			t.Error("it is read")
+		}
+		if err = r.Err(); !errors.Is(err, tables.ErrDamaged) {
+			t.Error(err)
+		}
+		r.Release()
+	} else if !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), lists[0]) {
+		t.Error(err)
+	}
+	r, err := c.Scan(ctx, "b", "good", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	for r.Next() {
+	}
+	if r.Err() != nil {
+		t.Error(r.Err())
 	}
 }

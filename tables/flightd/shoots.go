@@ -233,7 +233,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_
 			continue
 		}
 		schema, err := schemaOf(ctx, bucket, i.Name)
-		if errors.Is(err, tables.ErrNotFound) { // deleted meanwhile
+		if errors.Is(err, tables.ErrNotFound) || errors.Is(err, tables.ErrDamaged) { // deleted meanwhile, or not to be read
 			continue
 		}
 		if err != nil {

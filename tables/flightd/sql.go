@@ -117,6 +117,7 @@ func sqlError(err error) error {
 		{tables.ErrExists, codes.AlreadyExists},
 		{tables.ErrConflict, codes.Aborted},
 		{tables.ErrClosed, codes.Unavailable},
+		{tables.ErrDamaged, codes.DataLoss},
 		{errors.ErrUnsupported, codes.Unimplemented},
 		{partd.ErrTooLarge, codes.ResourceExhausted},
 	} {

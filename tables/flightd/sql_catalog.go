@@ -228,8 +228,9 @@ func (s *sqlServer) addTable(ctx context.Context, in string, t tables.TableInfo,
 			return add(append(row, flight.SerializeSchema(schema, memory.DefaultAllocator))...)
 		}
 	}
-	if status.Code(sqlError(err)) == codes.NotFound {
-		return nil // deleted meanwhile
+	switch status.Code(sqlError(err)) {
+	case codes.NotFound, codes.DataLoss: // deleted meanwhile, or without a schema that can be read
+		return nil
 	}
 	return err
 }

@@ -91,6 +91,9 @@ func TestSaveRefuses(t *testing.T) {
 		{"x", "null", frame([]arrow.Timestamp{1, -1}, at)},
 		{"x", "has type utf8, and the table has float64", frame([]arrow.Timestamp{1}, at, arrow.Field{Name: "a", Type: arrow.BinaryTypes.String})},
 		{"x", "the frame lacks it", frame([]arrow.Timestamp{1}, arrow.Field{Name: "t", Type: at.Type})},
+		{"x", `column "" has type float64: its name is empty`, frame([]arrow.Timestamp{1}, at, arrow.Field{Type: arrow.PrimitiveTypes.Float64})},
+		{"x", `column "s"`, frame([]arrow.Timestamp{1}, at, arrow.Field{Name: "s", Type: arrow.StructOf(arrow.Field{Type: at.Type})})},
+		{"x", "two columns of this name", frame([]arrow.Timestamp{1}, at, at)},
 		{"", "1 to 255 bytes", frame([]arrow.Timestamp{1}, at)},
 		{strings.Repeat("x", 256), "1 to 255 bytes", frame([]arrow.Timestamp{1}, at)},
 	} {

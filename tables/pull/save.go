@@ -169,15 +169,14 @@ func (f *frame) release() { f.batch.Release() }
 func gather(r array.RecordReader) (*frame, error) {
 	schema := arrowtypes.Plain(r.Schema())
 	fields := schema.Fields()
-	seen := map[string]bool{}
+	err := arrowtypes.CheckNames(schema)
+	if refused := arrowtypes.Refused(nil); errors.As(err, &refused) {
+		return nil, &tables.SchemaError{Column: refused[0].Name, Err: err}
+	}
 	for i := range fields {
-		if seen[fields[i].Name] {
-			return nil, &tables.SchemaError{Column: fields[i].Name, Err: errors.New("there are two columns of this name")}
-		}
-		seen[fields[i].Name], fields[i].Nullable = true, true
+		fields[i].Nullable = true
 	}
 	f := &frame{}
-	var err error
 	schema = arrow.NewSchema(fields, nil)
 	if f.time, err = timeColumn(schema); err != nil {
 		return nil, err

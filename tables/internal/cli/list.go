@@ -27,10 +27,14 @@ type tableLine struct {
 	Files   int64          `json:"files"`
 	Version tables.Version `json:"version"`
 	Updated string         `json:"updated"`
+	Damaged string         `json:"damaged,omitempty"` // why it cannot be read
 }
 
 func lineOf(i tables.TableInfo) tableLine {
-	return tableLine{i.Bucket, i.Name, i.Rows, i.Bytes, i.Files, i.Version, timeText(i.Updated)}
+	if i.Damaged != "" {
+		i.Damaged = "damaged: " + i.Damaged
+	}
+	return tableLine{i.Bucket, i.Name, i.Rows, i.Bytes, i.Files, i.Version, timeText(i.Updated), i.Damaged}
 }
 
 // shown is a name for people: quoted if it is empty or no plain text.
@@ -52,16 +56,20 @@ func records[T any](out io.Writer, asJSON bool, write func(record func(T) error)
 	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
 	var names []string
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		names = append(names, strings.ToUpper(f.Tag.Get("json")))
+		if !strings.Contains(f.Tag.Get("json"), ",") { // else it is at the end of the lines that have it
+			names = append(names, strings.ToUpper(f.Tag.Get("json")))
+		}
 	}
 	line := func(fields []string) error {
 		_, err := fmt.Fprintln(w, strings.Join(fields, "\t"))
 		return err
 	}
 	return errors.Join(line(names), write(func(record T) error {
-		fields := make([]string, len(names))
-		for i := range fields {
-			fields[i] = shown(fmt.Sprint(reflect.ValueOf(record).Field(i)))
+		var fields []string
+		for i := range reflect.TypeFor[T]().NumField() {
+			if v := reflect.ValueOf(record).Field(i); i < len(names) || !v.IsZero() {
+				fields = append(fields, shown(fmt.Sprint(v)))
+			}
 		}
 		return line(fields)
 	}), w.Flush(), buffered.Flush())
@@ -73,7 +81,8 @@ func newList(a *app) *cobra.Command {
 		Short: "List tables",
 		Long: `List the tables of all buckets, or of one, with their rows, those not folded yet
 among them. PATTERN selects names: * stands for any characters, ? for one, [a-z]
-for one of a range.`,
+for one of a range. A table that cannot be read is shown as damaged, as far as a listing
+has to read it: one with rows that are not folded. "verify" finds all.`,
 		Example: `  partd-tables list
   partd-tables list 'BRK*' --bucket NYSE --json`,
 		Args: cliutil.Takes(0, 1, ""),
@@ -204,7 +213,7 @@ func describe(out io.Writer, line describeLine) error {
 	}
 	return records(out, false, func(record func(fact) error) error {
 		t := reflect.ValueOf(line.tableLine)
-		for i := range t.NumField() {
+		for i := range t.NumField() - 1 { // one that is damaged is not described
 			if err := record(fact{t.Type().Field(i).Tag.Get("json"), fmt.Sprint(t.Field(i))}); err != nil {
 				return err
 			}

@@ -18,6 +18,7 @@ import (
 type Change struct {
 	Namespace, Name string
 	Base            *table.Table   // nil: there must be no such table
+	Lost            *string        // where the metadata is, of a table that is damaged; Base is nil then
 	New             table.Metadata // nil: the table is deleted
 	// IOs are what the files of the change were written through. The new
 	// metadata goes through the last.
@@ -159,17 +160,21 @@ func metadataVersion(loc string) int {
 func (ch *Change) apply(ctx context.Context, tx *sql.Tx) error {
 	var res sql.Result
 	var err error
+	was := ch.Lost
+	if ch.Base != nil {
+		loc := ch.Base.MetadataLocation()
+		was = &loc
+	}
 	switch {
-	case ch.Base == nil:
+	case was == nil:
 		if _, err := tx.ExecContext(ctx, insertNamespace, ch.Namespace); err != nil {
 			return err
 		}
 		res, err = tx.ExecContext(ctx, insertTable, ch.Namespace, ch.Name, ch.Result.MetadataLocation())
 	case ch.New == nil:
-		res, err = tx.ExecContext(ctx, deleteTable, ch.Namespace, ch.Name, ch.Base.MetadataLocation())
+		res, err = tx.ExecContext(ctx, deleteTable, ch.Namespace, ch.Name, *was)
 	default:
-		old := ch.Base.MetadataLocation()
-		res, err = tx.ExecContext(ctx, updateTable, ch.Result.MetadataLocation(), old, ch.Namespace, ch.Name, old)
+		res, err = tx.ExecContext(ctx, updateTable, ch.Result.MetadataLocation(), *was, ch.Namespace, ch.Name, *was)
 	}
 	if err != nil {
 		return err
@@ -181,13 +186,13 @@ func (ch *Change) apply(ctx context.Context, tx *sql.Tx) error {
 	if n == 0 {
 		return ErrConflict
 	}
-	if ch.Base != nil {
-		if _, err := tx.ExecContext(ctx, deleteLight, ch.Base.MetadataLocation()); err != nil {
+	if was != nil {
+		if err := ch.unlight(ctx, tx, *was); err != nil {
 			return err
 		}
 	}
 	if ch.New == nil {
-		return ch.forget(ctx, tx)
+		return ch.forget(ctx, tx, *was)
 	}
 	if ch.Light {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO partd_light VALUES (?,?)`, ch.Result.MetadataLocation(), ch.light); err != nil {
@@ -197,19 +202,37 @@ func (ch *Change) apply(ctx context.Context, tx *sql.Tx) error {
 	return ch.record(ctx, tx)
 }
 
+// unlight forgets metadata that only the database was sure to keep: its file may be lost.
+func (ch *Change) unlight(ctx context.Context, tx *sql.Tx, was string) error {
+	res, err := tx.ExecContext(ctx, deleteLight, was)
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM partd_files WHERE path=?`, was)
+	return err
+}
+
 // forget removes what is known of a table that was deleted. Its files are
 // orphans now.
-func (ch *Change) forget(ctx context.Context, tx *sql.Tx) error {
-	uuid := ch.Base.Metadata().TableUUID().String()
+func (ch *Change) forget(ctx context.Context, tx *sql.Tx, was string) error {
 	if err := reindex(ctx, tx, TableName{ch.Namespace, ch.Name}, "null"); err != nil {
 		return err
 	}
-	for _, q := range []string{`DELETE FROM partd_tables WHERE uuid=?`, `DELETE FROM partd_puts WHERE uuid=?`} {
-		if _, err := tx.ExecContext(ctx, q, uuid); err != nil {
-			return err
-		}
+	uuid := "" // of one that is damaged it is not known, and its puts are forgotten with time
+	location, _, _ := strings.Cut(was, "/metadata/")
+	if ch.Base != nil {
+		uuid, location = ch.Base.Metadata().TableUUID().String(), ch.Base.Location()
 	}
-	if dir, err := ch.IOs[0].cat.own(ch.Base.Location()); err == nil { // else none of its files are ours
+	if _, err := tx.ExecContext(ctx, deleteInfo, uuid, ch.Namespace, ch.Name); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM partd_puts WHERE uuid=?`, uuid); err != nil {
+		return err
+	}
+	if dir, err := ch.IOs[0].cat.own(location); err == nil { // else none of its files are ours
 		// They were of use until now, whatever a Sweep found before they were committed.
 		if _, err := tx.ExecContext(ctx, `DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0"); err != nil {
 			return err

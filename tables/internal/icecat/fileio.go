@@ -86,7 +86,7 @@ func (c *Catalog) local(location string) (string, error) {
 		}
 	}
 	if !filepath.IsAbs(p) {
-		return "", fmt.Errorf("location %q is not that of a local file", location)
+		return "", fmt.Errorf("location %q is not that of a local file: %w", location, fs.ErrPermission)
 	}
 	if rest, ok := strings.CutPrefix(p, c.madeIn+"/"); ok {
 		return filepath.Join(c.dir, rest), nil
@@ -137,17 +137,21 @@ func (c *Catalog) own(location string) (string, error) {
 func (f *FileIO) Open(name string) (iceio.File, error) {
 	p, err := f.cat.local(name)
 	if err != nil {
-		return nil, err
+		return nil, f.cat.damaged(name, err)
 	}
 	file, err := f.cat.fs.OpenFile(p, os.O_RDONLY, 0)
 	if err != nil {
-		return nil, err
+		return nil, f.cat.damaged(name, err)
 	}
 	info, err := file.Info()
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
+	var r io.ReaderAt
+	if err == nil {
+		r, err = f.cat.checked(name, file, info.Size)
 	}
-	return &openFile{SectionReader: io.NewSectionReader(file, 0, info.Size), file: file, info: info}, nil
+	if err != nil {
+		return nil, f.cat.damaged(name, errors.Join(err, file.Close()))
+	}
+	return &openFile{SectionReader: io.NewSectionReader(r, 0, info.Size), file: file, info: info}, nil
 }
 
 // ReadFile returns what a file holds.

@@ -88,13 +88,21 @@ func (c *Catalog) CopyOf(ctx context.Context, loc string) (string, error) {
 	return found[0], nil
 }
 
+// State is a location of metadata.
+type State struct {
+	Name     string // the table's
+	Location string
+	Pinned   bool // by snapshots alone: of its versions the newest one counts
+}
+
 // States returns the locations of metadata that a namespace has and that its snapshots
-// pin, each once, with the table's name.
-func (c *Catalog) States(ctx context.Context, namespace string) (all []Listed, err error) {
+// pin, each once; of a table, the one that it has comes first.
+func (c *Catalog) States(ctx context.Context, namespace string) (all []State, err error) {
 	found, err := c.strings(ctx, selectStates, namespace)
 	for _, s := range found {
 		loc, name, _ := strings.Cut(s, stateEnd)
-		all = append(all, Listed{Namespace: namespace, Name: name, Location: loc})
+		kind, name := name[0], name[1:]
+		all = append(all, State{name, loc, kind == '0'})
 	}
 	return all, err
 }

@@ -264,7 +264,7 @@ func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Tabl
 			return nil, err
 		}
 		t, err := c.LoadAt(ctx, namespace, name, loc)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, ErrContent) {
 			// Somebody changed the table and removed its old metadata in between?
 			if now, again := c.Location(ctx, namespace, name); again != nil || now != loc {
 				continue
@@ -286,21 +286,43 @@ func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*tab
 		c.cache.put(loc, t, size, "")
 		return t, nil
 	}
-	p, err := c.local(loc)
+	t, size, err := c.loadFile(ctx, namespace, name, loc)
 	if err != nil {
 		return nil, err
 	}
-	info, err := c.fs.Info(p)
-	if err != nil {
-		return nil, err
-	}
-	t, err := table.NewFromLocation(ctx, table.Identifier{namespace, name}, loc, c.fsF(c.reader), nil)
-	if err != nil {
-		return nil, fmt.Errorf("metadata %s: %w", p, err)
-	}
-	c.cache.put(loc, t, info.Size, "")
+	c.cache.put(loc, t, size, "")
 	return t, nil
 }
+
+// loadFile returns a table as a file has its metadata.
+func (c *Catalog) loadFile(ctx context.Context, namespace, name, loc string) (_ *table.Table, size int64, err error) {
+	b, err := c.reader.ReadFile(loc)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() {
+		if p := recover(); p != nil { // the library does where metadata of others lies
+			err = fmt.Errorf("%v", p)
+		}
+		if err != nil && ctx.Err() == nil {
+			err = &Damaged{File: c.Shown(loc), Err: err, Remedy: Unusable}
+		}
+	}()
+	held := func(context.Context) (iceio.IO, error) { return heldFile{c.reader, b}, nil }
+	t, err := table.NewFromLocation(ctx, table.Identifier{namespace, name}, loc, held, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	return c.Staged(namespace, name, t.Metadata(), loc, c.reader), int64(len(b)), nil
+}
+
+// heldFile is a view of the files that has one in memory.
+type heldFile struct {
+	*FileIO
+	content []byte
+}
+
+func (h heldFile) ReadFile(string) ([]byte, error) { return h.content, nil }
 
 // loadLight returns a table as the database has its metadata, nil if it does not.
 // The file, which may be lost, is written again for others to read.
@@ -315,7 +337,7 @@ func (c *Catalog) loadLight(ctx context.Context, namespace, name, loc string) (*
 	}
 	meta, err := table.ParseMetadataBytes(want)
 	if err != nil {
-		return nil, 0, fmt.Errorf("metadata of %q in the catalog: %w", name, err)
+		return nil, 0, &Damaged{File: "its metadata in the catalog", Err: err, Remedy: Unusable}
 	}
 	if has, err := c.reader.ReadFile(loc); err != nil || !bytes.Equal(has, want) {
 		io := c.NewIO()

@@ -27,6 +27,7 @@ type Listed struct {
 	Rows, Bytes, Files    int64
 	Version               int64
 	Location              string // of the metadata
+	Damaged               error  // why the metadata cannot be read, where the listing needs it
 	Info
 }
 
@@ -171,7 +172,7 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 		l.Updated = time.UnixMilli(n[4].Int64).UTC()
 		if meta.Valid {
 			if l.Metadata, err = ParseMetadata([]byte(meta.String)); err != nil {
-				return nil, fmt.Errorf("the catalog: metadata of %q: %w", l.Name, err)
+				l.Damaged = &Damaged{File: "its metadata in the catalog", Err: err, Remedy: Unusable}
 			}
 		}
 		if known.String != loc {
@@ -185,6 +186,10 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 	for _, s := range others {
 		l := &page[s.at]
 		t, err := c.LoadAt(ctx, l.Namespace, l.Name, s.loc)
+		if errors.Is(err, ErrContent) {
+			l.Damaged = err
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -210,7 +215,8 @@ func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err err
 	return n, err
 }
 
-// UUIDs returns the names of all tables by the UUIDs in their metadata, which it reads.
+// UUIDs returns the names of all tables by the UUIDs in their metadata, which it reads;
+// with an error that wraps ErrContent, of those that are not damaged.
 func (c *Catalog) UUIDs(ctx context.Context) (map[string]TableName, error) {
 	all := map[string]TableName{}
 	return all, c.each(ctx, func(n TableName, t *table.Table) error {
@@ -219,12 +225,14 @@ func (c *Catalog) UUIDs(ctx context.Context) (map[string]TableName, error) {
 	})
 }
 
-// each calls f for every table.
+// each calls f for every table. Of those that are damaged it tells at the end, and its
+// error wraps ErrContent then.
 func (c *Catalog) each(ctx context.Context, f func(TableName, *table.Table) error) error {
 	all, err := c.Namespaces(ctx)
 	if err != nil {
 		return err
 	}
+	var damaged error
 	for _, ns := range all {
 		var failed error
 		err := c.List(ctx, ns, func(l Listed) bool {
@@ -237,13 +245,16 @@ func (c *Catalog) each(ctx context.Context, f func(TableName, *table.Table) erro
 			if failed == nil {
 				failed = f(TableName{l.Namespace, l.Name}, t)
 			}
+			if errors.Is(failed, ErrContent) {
+				damaged, failed = errors.Join(damaged, fmt.Errorf("table %q: %w", l.Name, failed)), nil
+			}
 			return failed == nil
 		})
 		if err := errors.Join(err, failed); err != nil {
 			return err
 		}
 	}
-	return nil
+	return damaged
 }
 
 // PutsApplied returns those of some ids whose puts were committed to a table.

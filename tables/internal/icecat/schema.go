@@ -67,18 +67,18 @@ const (
 
 	insertUnlisted = `INSERT INTO partd_unlisted SELECT table_namespace, table_name FROM iceberg_tables
 		WHERE metadata_location NOT IN (SELECT metadata_location FROM partd_tables) ON CONFLICT DO NOTHING`
-	selectLocation = `SELECT metadata_location, (SELECT property_value FROM iceberg_namespace_properties
+	selectLocation = `SELECT COALESCE(metadata_location, ''), (SELECT property_value FROM iceberg_namespace_properties
 			WHERE catalog_name='` + Name + `' AND namespace=table_namespace AND property_key='` + RulesProperty + `')
 		FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=?`
-	selectTables = `SELECT t.table_namespace, t.table_name, t.metadata_location,
+	selectTables = `SELECT t.table_namespace, t.table_name, COALESCE(t.metadata_location, ''),
 			p.uuid, p.metadata_location, p.rows, p.bytes, p.files, p.version, p.updated_ms, p.metadata
 		FROM iceberg_tables t LEFT JOIN partd_tables p ON p.namespace=t.table_namespace AND p.name=t.table_name
 		WHERE t.catalog_name='` + Name + `'`
 	insertTable = `INSERT INTO iceberg_tables VALUES ('` + Name + `',?,?,?,NULL,'TABLE') ON CONFLICT DO NOTHING`
 	updateTable = `UPDATE iceberg_tables SET metadata_location=?, previous_metadata_location=?
-		WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=? AND metadata_location=?`
+		WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=? AND COALESCE(metadata_location, '')=?`
 	deleteTable = `DELETE FROM iceberg_tables
-		WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=? AND metadata_location=?`
+		WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=? AND COALESCE(metadata_location, '')=?`
 	selectNamespaces = `SELECT table_namespace FROM iceberg_tables WHERE catalog_name='` + Name + `'
 		UNION SELECT namespace FROM iceberg_namespace_properties WHERE catalog_name='` + Name + `'`
 	selectNamespace = `SELECT 1 WHERE EXISTS (SELECT 1 FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=?1)
@@ -92,18 +92,20 @@ const (
 		AND NOT EXISTS (SELECT 1 FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=?1)
 		AND NOT EXISTS (SELECT 1 FROM partd_snapshots WHERE namespace=?1)`
 	insertPins = `INSERT INTO partd_snapshot_tables
-		SELECT ?1, ?2, t.table_name, t.metadata_location, p.uuid, p.rows, p.bytes, p.files, p.version, p.updated_ms, p.metadata
+		SELECT ?1, ?2, t.table_name, COALESCE(t.metadata_location, ''), p.uuid, p.rows, p.bytes, p.files, p.version, p.updated_ms, p.metadata
 		FROM iceberg_tables t LEFT JOIN partd_tables p
 			ON p.namespace=t.table_namespace AND p.name=t.table_name AND p.metadata_location=t.metadata_location
 		WHERE t.catalog_name='` + Name + `' AND t.table_namespace=?1 ORDER BY t.table_name`
 	selectPins = `SELECT namespace, name, metadata_location, uuid, CASE WHEN uuid IS NULL THEN NULL ELSE metadata_location END,
 			rows, bytes, files, version, updated_ms, metadata
 		FROM partd_snapshot_tables WHERE namespace=? AND snapshot=?`
-	tablesNow    = `SELECT table_name, metadata_location FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=?1`
+	tablesNow    = `SELECT table_name, COALESCE(metadata_location, '') AS metadata_location FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=?1`
 	tablesThen   = `SELECT name, metadata_location FROM partd_snapshot_tables WHERE namespace=?1 AND snapshot=?2`
 	stateEnd     = "\x01" // of a location
-	selectStates = `SELECT metadata_location || '` + stateEnd + `' || table_name FROM (` + tablesNow + `
-		UNION SELECT name, metadata_location FROM partd_snapshot_tables WHERE namespace=?1) AS states ORDER BY table_name, metadata_location`
+	selectStates = `SELECT metadata_location || '` + stateEnd + `' || MAX(alive) || table_name
+		FROM (SELECT t.*, 1 AS alive FROM (` + tablesNow + `) AS t
+		UNION SELECT name, metadata_location, 0 FROM partd_snapshot_tables WHERE namespace=?1) AS states
+		GROUP BY table_name, metadata_location ORDER BY table_name, MAX(alive) DESC, metadata_location`
 	selectChanged = `SELECT table_name FROM (` + tablesNow + ` EXCEPT ` + tablesThen + `) AS made
 		UNION SELECT name FROM (` + tablesThen + ` EXCEPT ` + tablesNow + `) AS gone ORDER BY 1`
 	// Snapshots may need what the database has of metadata: then a Sweep finds out.

@@ -58,13 +58,6 @@ func (s *Store) Log(uuid string, folded int64) *Log {
 	return l
 }
 
-// Find returns the log of a table, nil if there is none.
-func (s *Store) Find(uuid string) *Log {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.logs[uuid]
-}
-
 // Retire forgets a log if a new one would be the same, and reports whether it did.
 func (s *Store) Retire(l *Log) bool {
 	s.mu.Lock()

@@ -34,9 +34,13 @@ type Store struct {
 	memory int64 // how much of what is in p is held in memory as well
 	used   atomic.Int64
 
-	mu   sync.Mutex
-	logs map[string]*Log // by the tables' UUIDs, for a table may get another name
+	mu      sync.Mutex
+	logs    map[string]*Log    // by the tables' UUIDs, for a table may get another name
+	waiting map[string][]int64 // epochs of tables that could not be read yet, by their UUIDs
 }
+
+// Unknown is the last folded epoch of a table that cannot be read now.
+const Unknown = -2
 
 // idLen is the length of a UUID as text.
 const idLen = 36
@@ -44,7 +48,7 @@ const idLen = 36
 // Open makes a tail of a store, which must be empty or the warehouse's tail
 // already. With sync, appends are synced before they are acknowledged.
 func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memory int64) (_ *Store, err error) {
-	s := &Store{p: p, sync: syncs, memory: memory, logs: map[string]*Log{}}
+	s := &Store{p: p, sync: syncs, memory: memory, logs: map[string]*Log{}, waiting: map[string][]int64{}}
 	defer func() {
 		if err == nil { // a log store that never was synced may not open again after a loss of power
 			err = s.Flush(ctx)
@@ -111,8 +115,9 @@ func (s *Store) Folded(properties map[string]string) int64 {
 
 // Recover finds the logs that the store has. Owner says whether a table still
 // exists, and up to which epoch it is folded; what is of no use any more is deleted.
+// What has a table whose epoch is Unknown, or what cannot be read, waits for Claim.
 func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int64, exists bool, err error)) (map[string]*Log, error) {
-	logs := map[string]*Log{}
+	folded := map[string]int64{}
 	var useless []string
 	for k, err := range partd.Keys(ctx, s.p) {
 		if err != nil {
@@ -126,9 +131,8 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 		if err != nil {
 			return nil, fmt.Errorf("the tail has a key %s that is none of its own", partd.QuoteKey(k.Key))
 		}
-		l := logs[table]
-		if l == nil {
-			folded, exists, err := owner(table)
+		if _, known := folded[table]; !known {
+			upTo, exists, err := owner(table)
 			if err != nil {
 				return nil, err
 			}
@@ -136,28 +140,67 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 				useless = append(useless, k.Key)
 				continue
 			}
-			l = s.Log(table, folded)
-			logs[table] = l
+			folded[table] = upTo
 		}
-		if n < l.next {
-			useless = append(useless, k.Key)
+		s.waiting[table] = append(s.waiting[table], n)
+	}
+	logs := map[string]*Log{}
+	for table, upTo := range folded {
+		if upTo == Unknown {
 			continue
 		}
-		l.epochs = append(l.epochs, &epoch{n: n, stale: true})
-	}
-	for _, l := range logs {
-		if err := l.recover(ctx); err != nil {
-			return nil, err
-		}
-		if len(l.epochs) == 0 {
-			delete(logs, l.uuid)
-			s.Retire(l)
+		l, err := s.Claim(ctx, table, upTo)
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err == nil && !s.Retire(l): // who uses the table gets the error
+			logs[table] = l
 		}
 	}
 	if len(useless) == 0 {
 		return logs, nil
 	}
 	return logs, partd.Delete(ctx, s.p, useless...)
+}
+
+// Claim returns the log of a table that is folded up to an epoch, nil if there is
+// none: what waits is read now, and stays where it is with an error.
+func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, error) {
+	s.mu.Lock()
+	l, epochs := s.logs[uuid], s.waiting[uuid]
+	s.mu.Unlock()
+	if l != nil || epochs == nil {
+		return l, nil
+	}
+	l = &Log{s: s, uuid: uuid, next: folded + 1, void: map[string]struct{}{}}
+	var useless []string
+	for _, n := range epochs {
+		if n <= folded {
+			useless = append(useless, l.key(n))
+			continue
+		}
+		l.epochs = append(l.epochs, &epoch{n: n, stale: true})
+	}
+	err := l.recover(ctx)
+	if err == nil && len(useless) > 0 {
+		err = partd.Delete(ctx, s.p, useless...)
+	}
+	if err != nil {
+		l.Release()
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.waiting, uuid)
+	s.logs[uuid] = l
+	return l, nil
+}
+
+// Waits reports whether the store has rows of a table for Claim.
+func (s *Store) Waits(uuid string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting[uuid] != nil
 }
 
 // Used returns how much memory the tail's rows take.

@@ -1,0 +1,227 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
+)
+
+var nameSchemas = flag.Int("nameschemas", 60, "how many schemas TestHostileNames makes")
+
+// hostileNames are names of columns, of which some are none.
+var hostileNames = []string{
+	"", "a", "A", "b", "a.b", "a.element", "a.key", "a.value", ".", "..", "a.", ".a", "element", "key", "value", "item",
+	"\x00", "a\x00b", "\xff", "é", "e\u0301", "\"", "'", "`", "[]", "a b", "\n", "\t", "\\", "/", "*", "?", "%", "$1", "--", "select", "null",
+	"rowid", "filename", "_row_id", "file_row_number", "😀", strings.Repeat("x", 300), "\u202e", "\ufeff", "0", "-1", "partd", "a,b", "a=b", "(", ";",
+}
+
+// hostileType is a random type, whose fields have random names.
+func hostileType(r *rand.Rand, depth int) arrow.DataType {
+	kinds := 6
+	if depth == 0 {
+		kinds = 2
+	}
+	name := func() string { return hostileNames[r.IntN(len(hostileNames))] }
+	switch r.IntN(kinds) {
+	case 0:
+		return arrow.PrimitiveTypes.Int64
+	case 1:
+		return arrow.BinaryTypes.String
+	case 2:
+		return arrow.ListOfField(arrow.Field{Name: name(), Type: hostileType(r, depth-1), Nullable: true})
+	case 3:
+		return arrow.MapOf(arrow.BinaryTypes.String, hostileType(r, depth-1))
+	default:
+		fields := make([]arrow.Field, 1+r.IntN(3))
+		for i := range fields {
+			fields[i] = arrow.Field{Name: name(), Type: hostileType(r, depth-1), Nullable: true}
+		}
+		return arrow.StructOf(fields...)
+	}
+}
+
+// someValues adds one value to a builder, of which no part is null.
+func someValues(b array.Builder) {
+	switch b := b.(type) {
+	case *array.Int64Builder:
+		b.Append(7)
+	case *array.StringBuilder:
+		b.Append("seven")
+	case *array.ListBuilder:
+		b.Append(true)
+		someValues(b.ValueBuilder())
+	case *array.MapBuilder:
+		b.Append(true)
+		someValues(b.KeyBuilder())
+		someValues(b.ItemBuilder())
+	case *array.StructBuilder:
+		b.Append(true)
+		for i := range b.NumField() {
+			someValues(b.FieldBuilder(i))
+		}
+	default:
+		panic(fmt.Sprintf("%T", b))
+	}
+}
+
+// A put with hostile names of columns and of their fields is refused, before anything is
+// written and with the column's name; or the table is read back as it was put, after the
+// store was opened again and by SQL too, is listed, evolved and deleted.
+func TestHostileNames(t *testing.T) {
+	t.Parallel()
+	ctx, seed := t.Context(), uint64(time.Now().UnixNano())
+	t.Log("seed", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	engine, err := duck.New(&duck.Options{TempDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close() //nolint:errcheck // the test is over
+	dir, accepted := t.TempDir(), 0
+	open := func() *tables.Store {
+		t.Helper()
+		s, err := tables.Open(ctx, dir, &tables.Options{Engine: engine, FoldAge: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open()
+	defer func() { _ = s.Close() }()
+	for range *nameSchemas {
+		fields := make([]arrow.Field, 1+r.IntN(4))
+		for i := range fields {
+			fields[i] = arrow.Field{Name: hostileNames[r.IntN(len(hostileNames))], Type: hostileType(r, r.IntN(3)), Nullable: true}
+		}
+		schema := arrow.NewSchema(fields, nil)
+		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		for i := range fields {
+			someValues(b.Field(i))
+		}
+		batch := b.NewRecordBatch()
+		bucket, fold := s.Bucket("b"), r.IntN(2) == 0
+		mode := tables.Append
+		if r.IntN(2) == 0 {
+			mode = tables.Replace
+		}
+		_, err := bucket.Put(ctx, "t", oneOf(batch), mode, nil)
+		var unfit *tables.SchemaError
+		if errors.As(err, &unfit) {
+			if !strings.Contains(err.Error(), fmt.Sprintf("%q", unfit.Column)) || schema.FieldIndices(unfit.Column) == nil {
+				t.Errorf("%v: %v", schema, err)
+			}
+			for i, err := range bucket.Tables(ctx, nil) {
+				t.Error("a put that is refused leaves", i, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q: %v", schema, err)
+			continue
+		}
+		accepted++
+		if fold {
+			if _, err := s.Fold(ctx, nil); err != nil {
+				t.Errorf("fold %q: %v", schema, err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open()
+		bucket = s.Bucket("b")
+		check := func(how string, got array.RecordReader, err error) {
+			t.Helper()
+			if err != nil {
+				t.Errorf("%s %q: %v", how, schema, err)
+				return
+			}
+			defer got.Release()
+			rows := int64(0)
+			for got.Next() {
+				rows += got.RecordBatch().NumRows()
+				for i, f := range fields {
+					if is := got.RecordBatch().Column(i).ValueStr(0); plain(is) != plain(batch.Column(i).ValueStr(0)) {
+						t.Errorf("%s %q: column %q is %s, want %s", how, schema, f.Name, is, batch.Column(i).ValueStr(0))
+					}
+				}
+			}
+			if got.Err() != nil || rows != 1 {
+				t.Errorf("%s %q: %d rows, %v", how, schema, rows, got.Err())
+			}
+		}
+		tab, err := bucket.Table(ctx, "t")
+		if err == nil {
+			var got array.RecordReader
+			got, err = tab.Scan(ctx, nil)
+			check("get", got, err)
+			var columns []string
+			for _, f := range fields {
+				columns = append(columns, f.Name)
+			}
+			got, err = tab.Scan(ctx, &tables.ScanOptions{Columns: columns})
+			check("get columns", got, err)
+		}
+		if !foldedAlike(schema.Fields()) { // which SQL cannot tell apart, and says so
+			got, err := s.Query(ctx, "SELECT * FROM b.t", nil)
+			check("sql", got, err)
+		}
+		if err := bucket.Evolve(ctx, "t", tables.ColumnChange{Op: "add", Column: "new", Type: "int64"}); err != nil {
+			t.Errorf("evolve %q: %v", schema, err)
+		}
+		for i, err := range bucket.Tables(ctx, nil) {
+			if err != nil || i.Damaged != "" {
+				t.Errorf("list %q: %v %v", schema, i.Damaged, err)
+			}
+		}
+		if err := bucket.Delete(ctx, "t"); err != nil {
+			t.Fatalf("delete %q: %v", schema, err)
+		}
+		batch.Release()
+		b.Release()
+	}
+	if accepted == 0 {
+		t.Error("all were refused")
+	}
+	t.Log(accepted, "accepted")
+}
+
+// plain is the text of a value without the names of fields, which JSON may write in
+// several ways.
+func plain(text string) string {
+	return fmt.Sprint(strings.Count(text, "7"), strings.Count(text, "seven"), strings.Contains(text, "null"))
+}
+
+// foldedAlike reports whether fields beside each other differ by case alone.
+func foldedAlike(fields []arrow.Field) bool {
+	seen := map[string]bool{}
+	for _, f := range fields {
+		nested, _ := f.Type.(arrow.NestedType)
+		if seen[strings.ToLower(f.Name)] || nested != nil && foldedAlike(nested.Fields()) {
+			return true
+		}
+		seen[strings.ToLower(f.Name)] = true
+	}
+	return false
+}
+
+func oneOf(b arrow.RecordBatch) array.RecordReader {
+	r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
+	if err != nil {
+		panic(err)
+	}
+	return r
+}

@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// A table whose metadata is damaged is named by list, by verify, and by what asks for it;
+// other tables are served, and verify repairs it.
+func TestDamagedTable(t *testing.T) {
+	t.Chdir(t.TempDir())
+	csv := write(t, "a.csv", "a\n1\n")
+	for _, name := range []string{"bad", "good"} {
+		done(t, "", "put", name, csv)
+		done(t, "", "fold")
+	}
+	for _, name := range []string{"bad", "good"} {
+		done(t, "", "put", name, csv, "--mode", "append")
+	}
+	if err := os.CopyFS("copy", os.DirFS("partd-tables")); err != nil {
+		t.Fatal(err)
+	}
+	all, err := filepath.Glob("partd-tables/data/*/metadata/*.metadata.json")
+	if err != nil || len(all) != 2 {
+		t.Fatal(all, err)
+	}
+	file := all[0] // of either table
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, make([]byte, len(b)), 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []tableLine
+	d := json.NewDecoder(strings.NewReader(done(t, "", "list", "--json")))
+	for d.More() {
+		var l tableLine
+		if err := d.Decode(&l); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, l)
+	}
+	if len(lines) != 2 {
+		t.Fatal(lines)
+	}
+	damaged, good := lines[0], lines[1]
+	if damaged.Damaged == "" {
+		damaged, good = good, damaged
+	}
+	if good.Damaged != "" || good.Rows != 2 || !strings.Contains(damaged.Damaged, file) || !strings.Contains(damaged.Damaged, "verify --repair-from") {
+		t.Errorf("%+v", lines)
+	}
+	if text := done(t, "", "list"); strings.Count(text, "damaged") != 2 || strings.Contains(strings.SplitN(text, "\n", 2)[0], "DAMAGED") {
+		t.Error(text)
+	}
+	if out := done(t, "", "get", good.Name); strings.Count(out, "\n") != 3 {
+		t.Error(out)
+	}
+	for _, args := range []string{"get NAME", "put NAME " + csv + " --mode append", "describe NAME", "versions NAME", "fold", "compact", "expire", "snapshot create s --bucket=", "backup --to backup --name monday"} {
+		_, stderr, code := command(t, "", strings.Fields(strings.ReplaceAll(args, "NAME", damaged.Name))...)
+		if code == 0 || !strings.Contains(stderr, file) || !strings.Contains(stderr, damaged.Name) || !strings.Contains(stderr, "verify --repair-from") {
+			t.Errorf("%s: %d %s", args, code, stderr)
+		}
+	}
+	if out, stderr, code := command(t, "", "verify"); code != 1 || !strings.Contains(out, file) {
+		t.Error(out, stderr, code)
+	}
+	if out := done(t, "", "verify", "--repair-from", "copy"); !strings.Contains(out, "repaired") {
+		t.Error(out)
+	}
+	if out := done(t, "", "get", damaged.Name); strings.Count(out, "\n") != 3 {
+		t.Error(out)
+	}
+}
+
+// Files of each format with columns that have no name, or one twice, are refused by it.
+func TestUnfitNames(t *testing.T) {
+	t.Chdir(t.TempDir())
+	fields := []arrow.Field{{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "", Type: arrow.PrimitiveTypes.Int64, Nullable: true}), Nullable: true}}
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
+	b.Field(0).AppendNull()
+	batch := b.NewRecordBatch()
+	var out bytes.Buffer
+	w := ipc.NewWriter(&out, ipc.WithSchema(batch.Schema()))
+	if err := w.Write(batch); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		write(t, "a.csv", "a,\n1,2\n"):              `""`,
+		write(t, "b.csv", "a,a\n1,2\n"):             `"a"`,
+		write(t, "c.csv", "a\x00,b\n1,2\n"):         `"a\x00"`,
+		write(t, "a.jsonl", `{"":1}`):               `name`,
+		write(t, "b.jsonl", `{"a":{"":1}}`):         `""`,
+		write(t, "c.jsonl", `{"a":[{"\u0000":1}]}`): `"\x00"`,
+		write(t, "a.arrows", out.String()):          `"s"`,
+	} {
+		if _, stderr, code := command(t, "", "put", "t", file); code == 0 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: %d %s", filepath.Base(file), code, stderr)
+		}
+	}
+	if list := done(t, "", "list", "--json"); list != "" {
+		t.Error(list)
+	}
+}
