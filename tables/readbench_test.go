@@ -3,7 +3,9 @@ package tables
 import (
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -58,6 +60,8 @@ func BenchmarkRead(b *testing.B) {
 			}
 			b.Run(fmt.Sprint(c.name, "/", files), func(b *testing.B) {
 				b.ReportAllocs()
+				before := cpu()
+				defer func() { b.ReportMetric(float64((cpu()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op") }()
 				for b.Loop() {
 					r, err := tab.Scan(b.Context(), &ScanOptions{Filter: where, Columns: c.columns})
 					if err != nil {
@@ -76,4 +80,14 @@ func BenchmarkRead(b *testing.B) {
 			})
 		}
 	}
+}
+
+// cpu is the time of processors that the process took, which a busy machine changes
+// less than the time that passes.
+func cpu() time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		panic(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }

@@ -227,6 +227,11 @@ func (c *columns) one(i int, rows int64) (_ arrow.Array, err error) {
 			return nil, err
 		}
 	}
+	if _, ok := whole.DataType().(arrow.NestedType); ok { // whose parts may not belong together in a damaged file
+		if err := array.ValidateFull(whole); err != nil {
+			return nil, fmt.Errorf("the file is damaged: %w", err)
+		}
+	}
 	return c.f.scan.fit(whole, c.fields[i], c.wanted[i].IDs, c.wanted[i].Field.Type)
 }
 
