@@ -20,7 +20,7 @@ func nullable(name string, t arrow.DataType) arrow.Field {
 
 func rowsOfJSON(t testing.TB, text string, fields ...arrow.Field) array.RecordReader {
 	t.Helper()
-	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(text), array.WithUseNumber())
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}

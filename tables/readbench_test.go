@@ -17,8 +17,10 @@ import (
 // BenchmarkRead reads a million rows, in one file and in ten.
 func BenchmarkRead(b *testing.B) {
 	schema := arrow.NewSchema([]arrow.Field{
-		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Microsecond}}, {Name: "sym", Type: arrow.BinaryTypes.String, Nullable: true},
-		{Name: "price", Type: arrow.PrimitiveTypes.Float64, Nullable: true}, {Name: "size", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Microsecond}},
+		{Name: "sym", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "price", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+		{Name: "size", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
 		{Name: "note", Type: arrow.BinaryTypes.String, Nullable: true},
 	}, nil)
 	const rows = 1_000_000
@@ -49,8 +51,13 @@ func BenchmarkRead(b *testing.B) {
 			name, where string
 			columns     []string
 		}{
-			{"all", "", nil}, {"two", "", []string{"at", "price"}}, {"sym", "sym = 'SYM7'", nil}, {"half", "price > 0", nil}, {"none", "price > 100", nil},
-			{"one", "size = 5 and sym = 'SYM3'", []string{"price"}}, {"range", "at >= '2001-09-15' and at < '2001-09-16'", nil},
+			{"all", "", nil},
+			{"two", "", []string{"at", "price"}},
+			{"sym", "sym = 'SYM7'", nil},
+			{"half", "price > 0", nil},
+			{"none", "price > 100", nil},
+			{"one", "size = 5 and sym = 'SYM3'", []string{"price"}},
+			{"range", "at >= '2001-09-15' and at < '2001-09-16'", nil},
 		} {
 			var where *filter.Expr
 			if c.where != "" {

@@ -44,7 +44,7 @@ func nested(inner string, x arrow.DataType) (plain, ids arrow.DataType) {
 // encoded is a file of rows in groups of two.
 func encoded(t testing.TB, json string, fields ...arrow.Field) []byte {
 	t.Helper()
-	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(json), array.WithUseNumber())
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(json))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,7 +117,7 @@ func (s *Scan) sideBySide(ctx context.Context, files []File, yield func(arrow.Re
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
-	queue, slots := make(chan chan result), make(chan struct{}, s.Workers)
+	queue, slots := make(chan chan result, s.Workers-2), make(chan struct{}, s.Workers)
 	start := func(read func(send func(arrow.RecordBatch, error) bool), done func()) bool {
 		out := make(chan result, 1)
 		select {

@@ -17,7 +17,7 @@ import (
 
 func of(t *testing.T, kind arrow.DataType, json string) arrow.Array {
 	t.Helper()
-	a, _, err := array.FromJSON(memory.DefaultAllocator, kind, strings.NewReader(json), array.WithUseNumber())
+	a, _, err := array.FromJSON(memory.DefaultAllocator, kind, strings.NewReader(json))
 	if err != nil {
 		t.Fatal(kind, err)
 	}
