@@ -8,8 +8,6 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/parquet/file"
-	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/tables/internal/sorted"
@@ -157,47 +155,17 @@ func (v *view) groups(ctx context.Context, f *orderedFile) (all []group, err err
 	if !v.order.inOrder(f.file()) || f.file().FileFormat() != iceberg.ParquetFile || len(f.file().SplitOffsets()) == 1 || hasDeletes(f.task) {
 		return whole, nil
 	}
-	fs, err := v.t.FS(ctx)
+	scan, err := newScan(ctx, v.t, v.schema, v.order.names(v.schema)[:1], nil)
 	if err != nil {
 		return nil, err
 	}
-	in, err := fs.Open(f.file().FilePath())
-	if err != nil {
-		return nil, err
-	}
-	r, err := file.NewParquetReader(in)
-	if err != nil {
-		return nil, errors.Join(err, in.Close())
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	schema := r.MetaData().Schema
-	column := -1
-	for i := range schema.NumColumns() {
-		if int(schema.Column(i).SchemaNode().FieldID()) == v.order.ids[0] {
-			column = i
-		}
-	}
-	if column < 0 {
-		return whole, nil
-	}
-	for i := range r.NumRowGroups() {
-		g := r.MetaData().RowGroup(i)
-		chunk, err := g.ColumnChunk(column)
-		if err != nil {
-			return nil, err
-		}
-		stats, err := chunk.Statistics()
-		if err != nil {
-			return nil, err
-		}
-		switch s := stats.(type) {
-		case *metadata.Int64Statistics:
-			all = append(all, group{s.Min(), g.NumRows()})
-		case *metadata.Int32Statistics:
-			all = append(all, group{int64(s.Min()), g.NumRows()})
-		default:
+	bounds, err := scan.Groups(ctx, f.file().FilePath())
+	for _, b := range bounds {
+		low, ok := bound(b.Least)
+		if !ok {
 			return whole, nil
 		}
+		all = append(all, group{low, b.Rows})
 	}
-	return all, nil
+	return all, err
 }

@@ -83,6 +83,20 @@ func (s *Scan) open(ctx context.Context, of File) (f *file, err error) {
 	return f, nil
 }
 
+// Groups returns what the statistics of a file say of the first column, in each group.
+func (s *Scan) Groups(ctx context.Context, path string) (all []filter.Bounds, err error) {
+	f, err := s.open(ctx, File{Path: path})
+	if err != nil {
+		return nil, err
+	}
+	defer f.close()
+	defer f.sane(&err)
+	for _, g := range f.groups {
+		all = append(all, f.bounds(g, s.Columns[0]))
+	}
+	return all, nil
+}
+
 func (f *file) close() {
 	if c, ok := f.source.(io.Closer); ok && f.source != nil {
 		_ = c.Close() // it was only read
