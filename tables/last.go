@@ -8,8 +8,6 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/parquet/file"
-	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/tables/internal/sorted"
@@ -101,13 +99,13 @@ func (r *reader) since(ctx context.Context, v *view, enough int64) (int64, error
 	var files []*orderedFile
 	var err error
 	if v.t.CurrentSnapshot() != nil {
-		if files, err = v.order.files(ctx, v.t.Scan(v.at()...)); err != nil {
+		if files, err = v.order.files(ctx, v.t, v.at()...); err != nil {
 			return 0, err
 		}
 	}
 	slices.SortStableFunc(files, func(a, b *orderedFile) int {
 		if a.bounds == nil || b.bounds == nil {
-			return cmp.Compare(len(b.tasks), len(a.tasks))
+			return 0
 		}
 		return cmp.Compare(b.bounds.Highest, a.bounds.Highest)
 	})
@@ -154,50 +152,20 @@ func enoughSince(groups []group, enough int64) int64 {
 // groups returns the groups of rows of a file.
 func (v *view) groups(ctx context.Context, f *orderedFile) (all []group, err error) {
 	whole := []group{{f.bounds.Lowest, f.file().Count()}}
-	if !v.order.inOrder(f.file()) || f.file().FileFormat() != iceberg.ParquetFile || len(f.file().SplitOffsets()) == 1 || len(f.tasks[0].DeleteFiles) > 0 {
+	if !v.order.inOrder(f.file()) || f.file().FileFormat() != iceberg.ParquetFile || len(f.file().SplitOffsets()) == 1 || hasDeletes(f.task) {
 		return whole, nil
 	}
-	fs, err := v.t.FS(ctx)
+	scan, err := newScan(ctx, v.t, v.schema, v.order.names(v.schema)[:1], nil)
 	if err != nil {
 		return nil, err
 	}
-	in, err := fs.Open(f.file().FilePath())
-	if err != nil {
-		return nil, err
-	}
-	r, err := file.NewParquetReader(in)
-	if err != nil {
-		return nil, errors.Join(err, in.Close())
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	schema := r.MetaData().Schema
-	column := -1
-	for i := range schema.NumColumns() {
-		if int(schema.Column(i).SchemaNode().FieldID()) == v.order.ids[0] {
-			column = i
-		}
-	}
-	if column < 0 {
-		return whole, nil
-	}
-	for i := range r.NumRowGroups() {
-		g := r.MetaData().RowGroup(i)
-		chunk, err := g.ColumnChunk(column)
-		if err != nil {
-			return nil, err
-		}
-		stats, err := chunk.Statistics()
-		if err != nil {
-			return nil, err
-		}
-		switch s := stats.(type) {
-		case *metadata.Int64Statistics:
-			all = append(all, group{s.Min(), g.NumRows()})
-		case *metadata.Int32Statistics:
-			all = append(all, group{int64(s.Min()), g.NumRows()})
-		default:
+	bounds, err := scan.Groups(ctx, f.file().FilePath())
+	for _, b := range bounds {
+		low, ok := bound(b.Least)
+		if !ok {
 			return whole, nil
 		}
+		all = append(all, group{low, b.Rows})
 	}
-	return all, nil
+	return all, err
 }

@@ -1,0 +1,110 @@
+package tables
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// byAnother commits to a table as another writer would.
+func byAnother(t *testing.T, s *Store, name string, do func(*table.Transaction) error) {
+	t.Helper()
+	tab, err := s.Bucket("").Table(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := tab.view(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release(v.rows)
+	io := s.cat.NewIO()
+	tx := s.cat.Staged(defaultNamespace, name, v.t.Metadata(), v.t.MetadataLocation(), io).NewTransaction()
+	if err := do(tx); err != nil {
+		t.Fatal(err)
+	}
+	meta, err := staged(tx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cat.Commit(t.Context(), &icecat.Change{Namespace: defaultNamespace, Name: name, Base: v.t, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Rows that other writers deleted by delete files are gone, in every way of reading, and
+// do not come back by what is written then.
+func TestForeignDeletes(t *testing.T) {
+	t.Parallel()
+	fields := []arrow.Field{nullable("id", arrow.PrimitiveTypes.Int64), nullable("b", arrow.FixedWidthTypes.Boolean), nullable("s", arrow.BinaryTypes.String)}
+	for version, deletes := range map[string]string{"2": "positions", "3": "deletion vectors", "2 ": "equal rows"} {
+		t.Run(deletes, func(t *testing.T) {
+			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+			b := s.Bucket("")
+			putJSON(t, b, "t", `[{"id":1,"b":null,"s":"a"},{"id":2,"b":true,"s":"b"},{"id":3,"b":false,"s":null},{"id":4,"b":true,"s":"d"}]`, fields...)
+			putJSON(t, b, "t", `[{"id":5,"b":null,"s":null},{"id":6,"b":true,"s":"f"}]`, fields...)
+			byAnother(t, s, "t", func(tx *table.Transaction) error {
+				if version == "3" {
+					if err := tx.UpgradeFormatVersion(3); err != nil {
+						return err
+					}
+				}
+				return tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead})
+			})
+			byAnother(t, s, "t", func(tx *table.Transaction) error {
+				if deletes != "equal rows" {
+					return tx.Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("id"), int64(2)), nil)
+				}
+				schema := arrow.NewSchema([]arrow.Field{fields[0], fields[2]}, nil)
+				rows, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"id":2,"s":"b"},{"id":3,"s":"x"},{"id":6,"s":null}]`))
+				if err != nil {
+					return err
+				}
+				files, err := tx.WriteEqualityDeletes(t.Context(), []int{1, 3}, func(yield func(arrow.RecordBatch, error) bool) { yield(rows, nil) })
+				if err != nil {
+					return err
+				}
+				return tx.NewRowDelta(nil).AddDeletes(files...).Commit(t.Context())
+			})
+			tab, err := b.Table(t.Context(), "t")
+			if err != nil {
+				t.Fatal(err)
+			}
+			v, err := tab.view(t.Context(), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tasks, err := fileTasks(t.Context(), v.t)
+			if err != nil || len(tasks) != 2 || !hasDeletes(tasks[0]) {
+				t.Fatal("there are no delete files:", tasks, err)
+			}
+			want := `{"b":null,"id":1,"s":"a"},{"b":false,"id":3,"s":null},{"b":true,"id":4,"s":"d"},{"b":null,"id":5,"s":null},{"b":true,"id":6,"s":"f"}`
+			mustBe(t, "whole", got(t, b, "t", nil), want)
+			mustBe(t, "a column", got(t, b, "t", where(t, "b = true", "s")), `{"s":"d"},{"s":"f"}`)
+			mustBe(t, "the first", got(t, b, "t", &ScanOptions{Limit: 2, Columns: []string{"id"}}), `{"id":1},{"id":3}`)
+			deleteRows(t, b, "t", "id = 4")
+			want = strings.Replace(want, `{"b":true,"id":4,"s":"d"},`, "", 1)
+			mustBe(t, "after a delete of ours", fmt.Sprint(strings.Count(got(t, b, "t", nil), "id"), strings.Contains(got(t, b, "t", nil), `"id":2`)), "4 false")
+			if _, err := s.Compact(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			all := got(t, b, "t", nil)
+			for _, row := range strings.SplitAfter(want, "},") {
+				if !strings.Contains(all, strings.TrimSuffix(row, ",")) {
+					t.Errorf("compacted: %s lacks %s", all, row)
+				}
+			}
+			if strings.Count(all, "id") != 4 {
+				t.Error("compacted:", all)
+			}
+		})
+	}
+}

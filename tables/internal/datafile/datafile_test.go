@@ -1,0 +1,188 @@
+package datafile
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+func withID(id int, f arrow.Field) arrow.Field {
+	f.Metadata = arrow.NewMetadata([]string{IDKey}, []string{fmt.Sprint(id)})
+	f.Nullable = true
+	return f
+}
+
+func column(id int, name string, t, ids arrow.DataType) Column {
+	return Column{Field: arrow.Field{Name: name, Type: t, Nullable: true}, IDs: withID(id, arrow.Field{Name: name, Type: ids})}
+}
+
+// nested is a struct of a list of structs and of a map, with the ids that its parts have.
+func nested(inner string, x arrow.DataType) (plain, ids arrow.DataType) {
+	make := func(id func(int, arrow.Field) arrow.Field) arrow.DataType {
+		item := arrow.StructOf(id(12, arrow.Field{Name: inner, Type: x, Nullable: true}), id(13, arrow.Field{Name: "y", Type: arrow.BinaryTypes.String, Nullable: true}))
+		list := arrow.ListOfField(id(11, arrow.Field{Name: "element", Type: item, Nullable: true}))
+		key := withID(15, arrow.Field{Name: "key", Type: arrow.BinaryTypes.String})
+		key.Nullable = false
+		entries := arrow.MapOfFields(key, withID(16, arrow.Field{Name: "value", Type: x}))
+		return arrow.StructOf(id(10, arrow.Field{Name: "l", Type: list, Nullable: true}), id(14, arrow.Field{Name: "m", Type: entries, Nullable: true}))
+	}
+	return make(func(_ int, f arrow.Field) arrow.Field { return f }), make(withID)
+}
+
+// encoded is a file of rows in groups of two.
+func encoded(t testing.TB, json string, fields ...arrow.Field) []byte {
+	t.Helper()
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(json))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	w, err := pqarrow.NewFileWriter(batch.Schema(), &out, parquet.NewWriterProperties(parquet.WithMaxRowGroupLength(2), parquet.WithStats(true)), pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := int64(0); i < batch.NumRows(); i += 2 {
+		if err := w.Write(batch.NewSlice(i, min(i+2, batch.NumRows()))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func (s *Scan) all(ctx context.Context, content []byte) (string, error) {
+	s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
+	var out strings.Builder
+	for b, err := range s.Read(ctx, []File{{Path: "a file"}}) {
+		if err != nil {
+			return out.String(), err
+		}
+		text, err := b.MarshalJSON()
+		if err != nil {
+			return "", err
+		}
+		out.Write(bytes.Trim(bytes.ReplaceAll(text, []byte("\n"), nil), "[] "))
+		out.WriteByte(',')
+	}
+	return strings.TrimSuffix(out.String(), ","), nil
+}
+
+const rows = `[{"s":{"l":[{"x":1,"y":"a"},null],"m":[{"key":"k","value":2}]},"n":5,"t":"u"},{"s":null,"n":null,"t":"v"},
+{"s":{"l":[],"m":null},"n":-7,"t":null},{"s":{"l":null,"m":[]},"n":8,"t":"w"},{"s":{"l":[{"x":null,"y":null}],"m":[{"key":"z","value":null}]},"n":9,"t":"x"}]`
+
+func file5(t testing.TB) []byte {
+	_, ids := nested("x", arrow.PrimitiveTypes.Int32)
+	return encoded(t, rows, withID(1, arrow.Field{Name: "s", Type: ids}), withID(20, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int32}), withID(21, arrow.Field{Name: "t", Type: arrow.BinaryTypes.String}))
+}
+
+// Columns and their parts are found by their ids, under other names, in another order,
+// widened; and what the file lacks is null.
+func TestByID(t *testing.T) {
+	plain, ids := nested("renamed", arrow.PrimitiveTypes.Int64)
+	s := &Scan{Rows: 3, Columns: []Column{
+		column(21, "n", arrow.BinaryTypes.String, arrow.BinaryTypes.String), column(99, "none", arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int16),
+		column(20, "t", arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int64), column(1, "S", plain, ids),
+	}}
+	want := `{"S":{"l":[{"renamed":1,"y":"a"},null],"m":[{"key":"k","value":2}]},"n":"u","none":null,"t":5},{"S":null,"n":"v","none":null,"t":null},` +
+		`{"S":{"l":[],"m":null},"n":null,"none":null,"t":-7},{"S":{"l":null,"m":[]},"n":"w","none":null,"t":8},{"S":{"l":[{"renamed":null,"y":null}],"m":[{"key":"z","value":null}]},"n":"x","none":null,"t":9}`
+	for workers := range 3 {
+		s.Workers = workers
+		if got, err := s.all(t.Context(), file5(t)); err != nil || got != want {
+			t.Errorf("%v\n%s, want\n%s", err, got, want)
+		}
+	}
+	// Only absent columns: their rows are counted all the same.
+	s.Columns = s.Columns[1:2]
+	if got, err := s.all(t.Context(), file5(t)); err != nil || strings.Count(got, "null") != 5 {
+		t.Error(got, err)
+	}
+}
+
+// Of a group whose rows are none of the condition nothing is decoded, and of others the
+// columns that it looks at come first.
+func TestConditionFirst(t *testing.T) {
+	kept := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "t", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	n, text := column(20, "n", arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int64), column(21, "t", arrow.BinaryTypes.String, arrow.BinaryTypes.String)
+	for cond, want := range map[string]struct {
+		rows   string
+		groups int
+	}{
+		"n > 8": {`{"t":"x"}`, 1}, "n < 0": {`{"t":null}`, 1}, "n is null": {`{"t":"v"}`, 1}, "n > 100": {"", 0}, "n != 5": {`{"t":null},{"t":"w"},{"t":"x"}`, 2},
+		"t = 'u' or n = 9": {`{"t":"u"},{"t":"x"}`, 2}, "not n = 8": {`{"t":"u"},{"t":null},{"t":"x"}`, 3},
+	} {
+		e, err := filter.Parse(cond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		where, err := e.Bind(kept)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Scan{Rows: 100, Columns: []Column{text}, Where: where}
+		for _, name := range where.Columns {
+			s.Looked = append(s.Looked, map[string]Column{"n": n, "t": text}[name])
+		}
+		if got, err := s.all(t.Context(), file5(t)); err != nil || got != want.rows {
+			t.Errorf("%s: %v %s, want %s", cond, err, got, want.rows)
+		}
+		f, err := s.open(t.Context(), File{Path: "a file"})
+		if err != nil || len(f.groups) != want.groups {
+			t.Errorf("%s: %v, %d groups are read, want %d", cond, err, len(f.groups), want.groups)
+		}
+	}
+}
+
+// A damaged file is an error that names it, wherever it is damaged, or is read; it never
+// ends the process.
+func TestDamaged(t *testing.T) {
+	plain, ids := nested("x", arrow.PrimitiveTypes.Int32)
+	columns := []Column{column(1, "s", plain, ids), column(20, "n", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32), column(21, "t", arrow.BinaryTypes.String, arrow.BinaryTypes.String)}
+	whole, failed := file5(t), 0
+	for i := range 2000 {
+		content := bytes.Clone(whole)
+		switch {
+		case i < len(whole):
+			content[i] ^= byte(1 + rand.IntN(255))
+		case i%10 == 0:
+			content = content[:rand.IntN(len(content))]
+		default:
+			for range 1 + rand.IntN(4) {
+				content[rand.IntN(len(content))] = byte(rand.Uint32())
+			}
+		}
+		s := &Scan{Rows: 100, Columns: columns, Workers: 1 + i%2}
+		if _, err := s.all(t.Context(), content); err != nil {
+			if failed++; !strings.HasPrefix(err.Error(), "file a file: ") {
+				t.Fatal("the error names no file:", err)
+			}
+		}
+	}
+	if failed < 300 {
+		t.Errorf("of 2000 damaged files %d are refused", failed)
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for workers := range 3 {
+		s := &Scan{Rows: 1, Workers: workers, Columns: []Column{column(20, "n", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32)}}
+		if _, err := s.all(ctx, file5(t)); !errors.Is(err, context.Canceled) {
+			t.Error(workers, err)
+		}
+	}
+}
