@@ -57,7 +57,7 @@ func (f *fence) ask(t *testing.T, name string, job map[string]string) error {
 		} else if err != nil {
 			return nil
 		}
-		p = &peer{cmd: exec.CommandContext(t.Context(), python, "-c", program)}
+		p = &peer{cmd: exec.Command(python, "-c", program)}
 		p.cmd.Stderr = os.Stderr
 		out, err := p.cmd.StdoutPipe()
 		if err == nil {
