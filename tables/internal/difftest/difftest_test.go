@@ -27,7 +27,11 @@ type try struct {
 	MaxRows int    `json:"max_rows"`
 }
 
-type counts struct{ schemas, steps, comparisons int }
+// counts are of what was done.
+type counts struct {
+	Schemas, Steps, Comparisons int
+	Foreign                     map[string]int // tables that each peer read
+}
 
 // again is the environment variable that has a try to run it again.
 const again = "PARTD_DIFF_AGAIN"
@@ -46,7 +50,7 @@ func (f *fence) run(t *testing.T, what try) *failure {
 		versions: map[tables.Version]state{}, snapshots: map[string]state{},
 		opts: &tables.Options{FoldBytes: 4000, FoldAge: -1, Memory: 1 << 24, NoTail: what.seed%4 == 3, Engine: f.engine},
 	}
-	f.counts.schemas++
+	f.Schemas++
 	err := d.open()
 	defer func() {
 		if d.store != nil {
@@ -152,9 +156,9 @@ func TestDifferential(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fence{engine: engine, peers: map[string]*peer{}}
+	f := &fence{engine: engine, peers: map[string]*peer{}, counts: counts{Foreign: map[string]int{}}}
 	t.Cleanup(func() {
-		t.Logf("%d schemas, %d steps, %d comparisons", f.counts.schemas, f.counts.steps, f.counts.comparisons)
+		t.Logf("%+v", f.counts)
 		if err := errors.Join(engine.Close(), f.closePeers()); err != nil {
 			t.Error(err)
 		}

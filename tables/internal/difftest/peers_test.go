@@ -141,7 +141,7 @@ func (f *fence) foreign(t *testing.T, d *run) error {
 		r, err := ipc.NewReader(file)
 		got, err := readAll(r, err, columns)
 		err = errors.Join(err, file.Close(), os.Remove(out))
-		if err == nil {
+		if f.Foreign[name]++; err == nil {
 			err = d.differ(got, texts(d.rows, columns), false)
 		}
 		if err != nil {

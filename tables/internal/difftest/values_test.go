@@ -79,10 +79,10 @@ func randomType(r *rand.Rand, depth int) arrow.DataType {
 		return arrow.FixedSizeListOfField(1+r.Int32N(3), field("item"))
 	case 3:
 		m := arrow.MapOf(pick[arrow.DataType](r, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Uint16, arrow.FixedWidthTypes.Date32), randomType(r, depth-1))
-		m.SetItemNullable(true)
+		m.SetItemNullable(r.IntN(8) > 0)
 		return m
 	}
-	return arrow.StructOf([]arrow.Field{field("a"), field("id")}[:1+r.IntN(2)]...)
+	return arrow.StructOf([]arrow.Field{field("a"), field("id"), field("x y")}[:1+r.IntN(3)]...)
 }
 
 // plain is the type of the values of one that packs them.
