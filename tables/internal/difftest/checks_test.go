@@ -306,4 +306,3 @@ func (d *run) verify() error {
 	}
 	return err
 }
-

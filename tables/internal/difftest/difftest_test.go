@@ -94,7 +94,7 @@ func (d *run) one(at int) (err error) {
 	}
 	what, err := chosen.do(d, r)
 	d.log = append(d.log, fmt.Sprintf("%d. %s %s", at, chosen.name, what))
-	d.counts.steps++
+	d.counts.Steps++
 	if err != nil {
 		return fmt.Errorf("%s: %w", chosen.name, err)
 	}

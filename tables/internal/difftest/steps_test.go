@@ -54,7 +54,7 @@ type run struct {
 	dropped   []string
 	next      int64 // id
 	newest    tables.Version
-	at        int   // the step
+	at        int // the step
 	versions  map[tables.Version]state
 	snapshots map[string]state
 	log       []string
