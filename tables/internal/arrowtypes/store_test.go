@@ -217,6 +217,28 @@ func copies(t *testing.T, s *tables.Store, b *tables.Bucket) {
 	}
 }
 
+// A map whose items may not be null is kept, though iceberg-go's writer has no such.
+func TestMapOfItemsWithoutNulls(t *testing.T) {
+	s, err := tables.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	of := arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Uint16)
+	of.SetItemNullable(false)
+	r := array.NewJSONReader(strings.NewReader(`{"x":[{"key":"a","value":1}]} {"x":null}`), arrow.NewSchema([]arrow.Field{{Name: "x", Type: of, Nullable: true}}, nil))
+	if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.Error, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := read(t, s.Bucket(""), "x", nil), of.String()+` [{"key":"a","value":1}] (null)`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // Times of day in nanoseconds, which are kept as numbers, are compared to times.
 func TestFilterOfNanoseconds(t *testing.T) {
 	s, err := tables.Open(t.Context(), t.TempDir(), nil)

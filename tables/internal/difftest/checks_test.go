@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables"
@@ -32,7 +33,7 @@ func names(cols []*column) []string {
 	return all
 }
 
-// readAll reads all rows of a reader, with the columns wanted.
+// readAll reads all rows of a reader, which has the columns, if not nil.
 func readAll(r array.RecordReader, err error, columns []string) (all []string, _ error) {
 	if err != nil {
 		return nil, err
@@ -42,7 +43,7 @@ func readAll(r array.RecordReader, err error, columns []string) (all []string, _
 	for _, f := range r.Schema().Fields() {
 		got = append(got, f.Name)
 	}
-	if !slices.Equal(got, columns) {
+	if columns != nil && !slices.Equal(got, columns) {
 		return nil, fmt.Errorf("the columns are %q, want %q", got, columns)
 	}
 	for r.Next() {
@@ -270,7 +271,10 @@ func (d *run) ends(r *rand.Rand) (string, error) {
 
 // query compares with the answer of SQL.
 func (d *run) query(r *rand.Rand) (string, error) {
-	columns, want, text := projection(r, d.cols), d.rows, ""
+	cut := func(c *column) bool { // SQL has microseconds within nested columns
+		return arrow.IsNested(c.typ.ID()) && strings.Contains(c.typ.String(), "timestamp[ns, tz=")
+	}
+	columns, want, text := projection(r, slices.DeleteFunc(slices.Clone(d.cols), cut)), d.rows, ""
 	for range 5 { // until one can be said in SQL
 		if c := randomCond(r, d.cols, d.rows, 1); c.sql() != "" {
 			text = " WHERE " + c.sql()

@@ -28,7 +28,7 @@ for line in sys.stdin:
     try:
         if "files" in job:
             import duckdb
-            found = duckdb.sql("SELECT %s FROM read_parquet(%s)" % (job["columns"], job["files"])).to_arrow_table()
+            found = duckdb.sql("SELECT * FROM read_parquet(%s)" % job["files"]).to_arrow_table()
         else:
             from pyiceberg.catalog import load_catalog
             dir = job["catalog"]
@@ -119,13 +119,9 @@ func (f *fence) foreign(t *testing.T, d *run) error {
 		files = append(files, "'"+file.Path+"'")
 	}
 	out, columns := filepath.Join(d.dir, "out.arrow"), names(d.cols)
-	quotes := make([]string, len(columns))
-	for i, name := range columns {
-		quotes[i] = quoted(name)
-	}
 	jobs := map[string]map[string]string{"pyiceberg": {"catalog": d.store.Dir(), "out": out}}
 	if !slices.ContainsFunc(d.log, func(text string) bool { return strings.Contains(text, " evolve ") || strings.Contains(text, "replace") }) && len(files) > 0 && d.settings.Evolution == "" {
-		jobs["duckdb"] = map[string]string{"columns": strings.Join(quotes, ", "), "files": "[" + strings.Join(files, ", ") + "]", "out": out}
+		jobs["duckdb"] = map[string]string{"files": "[" + strings.Join(files, ", ") + "]", "out": out}
 	}
 	for name, job := range jobs {
 		if err := f.ask(t, name, job); err != nil {
@@ -139,7 +135,11 @@ func (f *fence) foreign(t *testing.T, d *run) error {
 			return err
 		}
 		r, err := ipc.NewReader(file)
-		got, err := readAll(r, err, columns)
+		want := columns
+		if name == "duckdb" {
+			want = nil // files have some names in another way
+		}
+		got, err := readAll(r, err, want)
 		err = errors.Join(err, file.Close(), os.Remove(out))
 		if f.Foreign[name]++; err == nil {
 			err = d.differ(got, texts(d.rows, columns), false)
