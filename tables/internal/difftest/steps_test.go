@@ -123,7 +123,7 @@ func canOrder(t arrow.DataType, asTime bool) bool {
 	if t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32 || asTime {
 		return t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32
 	}
-	return !arrow.IsNested(t.ID()) && !arrow.IsFloating(t.ID()) && t.ID() != arrow.NULL && t.ID() != arrow.FIXED_SIZE_BINARY && t.ID() != arrow.DATE64 && t.ID() != arrow.BINARY_VIEW
+	return !arrow.IsNested(t.ID()) && !arrow.IsFloating(t.ID()) && t.ID() != arrow.NULL && t.ID() != arrow.FIXED_SIZE_BINARY && t.ID() != arrow.DATE64 && t.ID() != arrow.BINARY_VIEW && t.ID() != arrow.STRING_VIEW
 }
 
 // randomSettings makes settings for columns without nulls in those of time and keys.
