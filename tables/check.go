@@ -136,7 +136,7 @@ func (r Rule) filter(s *arrow.Schema) (*filter.Expr, error) {
 	}
 	e, err := filter.Parse(text)
 	if err == nil {
-		_, err = e.Iceberg(s) // which binds it
+		_, err = e.Bind(s)
 	}
 	return e, err
 }

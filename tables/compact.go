@@ -76,18 +76,23 @@ func (e *entry) concatenate(ctx context.Context, t *table.Table, step *compactSt
 	if err != nil {
 		return err
 	}
+	kept, err := keptSchema(t.Schema())
+	if err != nil {
+		return err
+	}
+	step.renumber = true
 	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), step.io)
 	for _, g := range plan.Groups {
-		inOrder(g.Tasks)
-		group := table.CompactionTaskGroup{PartitionKey: g.PartitionKey, Tasks: g.Tasks, TotalSizeBytes: g.TotalSizeBytes}
-		done, err := table.ExecuteCompactionGroup(ctx, writer, group, table.WithCompactionTargetFileSize(cfg.TargetFileSizeBytes),
-			table.WithCompactionScanConcurrency(1), table.WithCompactionRecordBatchBufferSize(2))
+		tasks := inOrder(g.Tasks)
+		done := table.CompactionGroupResult{SafePosDeletes: table.CollectSafePositionDeletes(tasks), SafeDeletionVectors: table.CollectSafeDeletionVectors(tasks)}
+		for _, task := range tasks {
+			done.OldDataFiles = append(done.OldDataFiles, task.File)
+		}
+		done.NewDataFiles, err = recordFiles(ctx, writer, kept, readRows(ctx, t, tasks), table.WithTargetFileSize(cfg.TargetFileSizeBytes))
 		if err != nil {
 			return err
 		}
-		if len(done.OldDataFiles) > 0 {
-			step.groups = append(step.groups, done)
-		}
+		step.groups = append(step.groups, done)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (e *entry) mergeInOrder(ctx context.Context, t *table.Table, step *compactS
 		return err
 	}
 	step.renumber, step.cut = true, by
-	files, err := o.files(ctx, t.Scan())
+	files, err := o.files(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (e *entry) mergeInOrder(ctx context.Context, t *table.Table, step *compactS
 		var done table.CompactionGroupResult
 		var tasks []table.FileScanTask
 		for _, f := range group {
-			tasks = append(tasks, f.tasks...)
+			tasks = append(tasks, f.task)
 			done.OldDataFiles = append(done.OldDataFiles, f.file())
 		}
 		done.SafePosDeletes, done.SafeDeletionVectors = table.CollectSafePositionDeletes(tasks), table.CollectSafeDeletionVectors(tasks)

@@ -79,12 +79,11 @@ func (b *Bucket) replaceRange(ctx context.Context, name string, from, to time.Ti
 		}
 		w.step.strict = w.order != nil && w.order.rule != KeepAll && w.order.rule != "" // or there may be duplicates
 		err = n.write(ctx, w, src, g, func(ctx context.Context, b arrow.RecordBatch) error {
-			inside, err := g.goes(ctx, b)
+			inside, err := g.goes(b)
 			if err != nil {
 				return err
 			}
-			defer inside.Release()
-			for i, in := range truths(inside) {
+			for i, in := range inside {
 				if !in {
 					column := g.columns[0]
 					return &SchemaError{column, fmt.Errorf("row %d has %s, which is outside of the range: nothing was replaced",

@@ -2,18 +2,17 @@ package tables
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"fmt"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/compute"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // maxDictionary is how large the values of a column's dictionary may be, as they are
@@ -92,9 +91,9 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 
 // encode returns values as a dictionary, which has grown by those that are new.
 func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
-	indices, fresh := array.NewInt32Builder(heap), array.NewInt64Builder(heap)
+	indices := array.NewInt32Builder(heap)
 	defer indices.Release()
-	defer fresh.Release()
+	var fresh []int
 	var key []byte
 	for i := range a.Len() {
 		if a.IsNull(i) {
@@ -104,19 +103,17 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 		key = appendUnique(key[:0], a, i)
 		at, ok := d.index[string(key)]
 		if !ok {
-			at = int32(d.values.Len() + fresh.Len())
+			at = int32(d.values.Len() + len(fresh))
 			d.index[string(key)] = at
-			fresh.Append(int64(i))
+			fresh = append(fresh, i)
 		}
 		indices.Append(at)
 	}
 	if len(d.index) > mostDistinct {
 		return nil, fmt.Errorf("more than %d values are too many for a dictionary: scan without", mostDistinct)
 	}
-	if fresh.Len() > 0 {
-		at := fresh.NewArray()
-		defer at.Release()
-		more, err := compute.TakeArray(context.Background(), a, at)
+	if len(fresh) > 0 {
+		more, err := take.Rows(a, fresh)
 		if err != nil {
 			return nil, err
 		}

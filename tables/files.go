@@ -8,36 +8,43 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
+
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/datafile"
 )
 
-// dataFiles returns the data files of a table's current snapshot.
-func dataFiles(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]iceberg.DataFile, error) {
+// fileTasks returns the files of a state of a table, whole, in the order of their rows.
+func fileTasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.FileScanTask, error) {
 	tasks, err := t.Scan(o...).PlanFiles(ctx)
-	if err != nil {
-		return nil, err
-	}
-	seen := map[string]bool{}
-	var files []iceberg.DataFile
-	for _, task := range tasks {
-		if !seen[task.File.FilePath()] {
-			seen[task.File.FilePath()] = true
-			files = append(files, task.File)
-		}
-	}
-	return files, nil
+	return inOrder(tasks), err
 }
 
-// inOrder sorts files by when their rows were put.
-func inOrder(tasks []table.FileScanTask) {
+// inOrder returns the files of tasks, whole, in the order of their rows.
+func inOrder(tasks []table.FileScanTask) []table.FileScanTask {
 	slices.SortStableFunc(tasks, func(a, b table.FileScanTask) int {
 		if a.DataSequenceNumber != nil && b.DataSequenceNumber != nil && *a.DataSequenceNumber != *b.DataSequenceNumber {
 			return cmp.Compare(*a.DataSequenceNumber, *b.DataSequenceNumber)
 		}
-		return cmp.Or(inNameOrder(a.File.FilePath(), b.File.FilePath()), cmp.Compare(a.Start, b.Start))
+		return inNameOrder(a.File.FilePath(), b.File.FilePath())
 	})
+	tasks = slices.CompactFunc(tasks, func(a, b table.FileScanTask) bool { return a.File.FilePath() == b.File.FilePath() })
+	for i := range tasks {
+		tasks[i].Start, tasks[i].Length = 0, tasks[i].File.FileSizeBytes()
+	}
+	return tasks
+}
+
+// dataFiles returns the data files of a state of a table.
+func dataFiles(ctx context.Context, t *table.Table, o ...table.ScanOption) (files []iceberg.DataFile, err error) {
+	tasks, err := fileTasks(ctx, t, o...)
+	for _, task := range tasks {
+		files = append(files, task.File)
+	}
+	return files, err
 }
 
 // inNameOrder compares files of one commit by when they were written, which the names
@@ -53,4 +60,99 @@ func inNameOrder(a, b string) int {
 	idA, nA := of(a)
 	idB, nB := of(b)
 	return cmp.Or(strings.Compare(idA, idB), cmp.Compare(nA, nB), strings.Compare(a, b))
+}
+
+// boundsOf returns what a table's metadata says of the columns of a file.
+func boundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bounds {
+	lower, upper, nulls := f.LowerBoundValues(), f.UpperBoundValues(), f.NullValueCounts()
+	return func(name string) filter.Bounds {
+		b := filter.Bounds{Rows: f.Count(), Nulls: -1}
+		for _, field := range s.Fields() {
+			if field.Name == name {
+				b.Least, b.Most = lower[field.ID], upper[field.ID]
+				if n, ok := nulls[field.ID]; ok {
+					b.Nulls = n
+				}
+			}
+		}
+		return b
+	}
+}
+
+// batchRows is how many rows are read at a time, of rows that are small.
+const batchRows = 1 << 17
+
+// newScan returns what reads columns of files of a table, nil for all, as they are kept
+// by a schema of it.
+func newScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []string, where *filter.Condition) (*datafile.Scan, error) {
+	fs, err := t.FS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	scan := &datafile.Scan{
+		Open: func(path string) (parquet.ReaderAtSeeker, error) { return fs.Open(path) }, Names: map[int][]string{},
+		Rows: batchRows, Workers: 1, Where: where,
+	}
+	alsoNamed(t.Metadata().NameMapping(), scan.Names)
+	all, err := columnsByID(s)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range all {
+		if columns == nil || slices.Contains(columns, c.Field.Name) {
+			scan.Columns = append(scan.Columns, c)
+		}
+	}
+	if where != nil {
+		for _, name := range where.Columns {
+			at := slices.IndexFunc(all, func(c datafile.Column) bool { return c.Field.Name == name })
+			scan.Looked = append(scan.Looked, all[at])
+		}
+	}
+	return scan, nil
+}
+
+// alsoNamed adds the names that fields have in files without ids.
+func alsoNamed(fields []iceberg.MappedField, to map[int][]string) {
+	for _, f := range fields {
+		if f.FieldID != nil {
+			to[*f.FieldID] = f.Names
+		}
+		alsoNamed(f.Fields, to)
+	}
+}
+
+// columnsByID returns a schema's columns, as they are kept.
+func columnsByID(s *iceberg.Schema) ([]datafile.Column, error) {
+	kept, err := keptSchema(s)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := table.SchemaToArrowSchema(s, nil, true, false)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]datafile.Column, kept.NumFields())
+	for i, f := range s.Fields() {
+		all[i] = datafile.Column{Field: kept.Field(i), IDs: ids.Field(i)}
+		if f.InitialDefault != nil {
+			if all[i].Absent, err = valueOf(f.InitialDefault, kept.Field(i).Type); err != nil {
+				return nil, &SchemaError{f.Name, err}
+			}
+		}
+	}
+	return all, nil
+}
+
+// toRead returns what is read of files, and of rows which, as delete files say.
+func toRead(t *table.Table, tasks []table.FileScanTask) []datafile.File {
+	d := &deletes{t: t}
+	files := make([]datafile.File, len(tasks))
+	for i, task := range tasks {
+		files[i] = datafile.File{Path: task.File.FilePath()}
+		if hasDeletes(task) {
+			files[i].Drop = func(ctx context.Context) (*datafile.Drop, error) { return d.of(ctx, task) }
+		}
+	}
+	return files
 }

@@ -101,13 +101,13 @@ func (r *reader) since(ctx context.Context, v *view, enough int64) (int64, error
 	var files []*orderedFile
 	var err error
 	if v.t.CurrentSnapshot() != nil {
-		if files, err = v.order.files(ctx, v.t.Scan(v.at()...)); err != nil {
+		if files, err = v.order.files(ctx, v.t, v.at()...); err != nil {
 			return 0, err
 		}
 	}
 	slices.SortStableFunc(files, func(a, b *orderedFile) int {
 		if a.bounds == nil || b.bounds == nil {
-			return cmp.Compare(len(b.tasks), len(a.tasks))
+			return 0
 		}
 		return cmp.Compare(b.bounds.Highest, a.bounds.Highest)
 	})
@@ -154,7 +154,7 @@ func enoughSince(groups []group, enough int64) int64 {
 // groups returns the groups of rows of a file.
 func (v *view) groups(ctx context.Context, f *orderedFile) (all []group, err error) {
 	whole := []group{{f.bounds.Lowest, f.file().Count()}}
-	if !v.order.inOrder(f.file()) || f.file().FileFormat() != iceberg.ParquetFile || len(f.file().SplitOffsets()) == 1 || len(f.tasks[0].DeleteFiles) > 0 {
+	if !v.order.inOrder(f.file()) || f.file().FileFormat() != iceberg.ParquetFile || len(f.file().SplitOffsets()) == 1 || hasDeletes(f.task) {
 		return whole, nil
 	}
 	fs, err := v.t.FS(ctx)

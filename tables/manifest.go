@@ -145,25 +145,13 @@ func (m *Manifest) plan(ctx context.Context) error {
 	if v.t.CurrentSnapshot() == nil {
 		return nil
 	}
-	var opts []table.ScanOption
-	if v.snapshot != nil {
-		opts = append(opts, table.WithSnapshotID(v.snapshot.SnapshotID))
-	}
-	tasks, err := v.t.Scan(opts...).PlanFiles(ctx)
+	tasks, err := fileTasks(ctx, v.t, v.at()...)
 	if err != nil {
 		return err
 	}
-	inOrder(tasks)
-	seen := map[string]bool{}
 	for _, task := range tasks {
-		if len(task.DeleteFiles)+len(task.EqualityDeleteFiles)+len(task.DeletionVectorFiles) > 0 {
-			m.Scanned = true
-		}
+		m.Scanned = m.Scanned || hasDeletes(task)
 		path := task.File.FilePath()
-		if seen[path] {
-			continue
-		}
-		seen[path] = true
 		local, letGo, err := m.table.b.s.cat.Local(path)
 		if err != nil {
 			return err

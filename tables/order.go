@@ -227,7 +227,7 @@ func (o *order) overlapping(ctx context.Context, t *table.Table, with []*sorted.
 	if t.CurrentSnapshot() == nil {
 		return nil, nil
 	}
-	all, err := o.files(ctx, t.Scan())
+	all, err := o.files(ctx, t)
 	for _, f := range all {
 		for _, b := range with {
 			if b.Overlaps(f.bounds) {

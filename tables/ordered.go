@@ -2,62 +2,47 @@ package tables
 
 import (
 	"context"
-	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // orderedFile is a file of a table with an order.
 type orderedFile struct {
-	tasks  []table.FileScanTask // that read it
+	task   table.FileScanTask
 	bounds *sorted.Bounds
 }
 
-func (f *orderedFile) file() iceberg.DataFile { return f.tasks[0].File }
+func (f *orderedFile) file() iceberg.DataFile { return f.task.File }
 
-// files returns the files of a scan, in the order in which their rows came.
-func (o *order) files(ctx context.Context, scan *table.Scan) ([]*orderedFile, error) {
-	tasks, err := scan.PlanFiles(ctx)
-	if err != nil {
-		return nil, err
-	}
-	inOrder(tasks)
-	return o.grouped(tasks), nil
-}
-
-// grouped returns the files of tasks.
-func (o *order) grouped(tasks []table.FileScanTask) (files []*orderedFile) {
-	known := map[string]*orderedFile{}
+// files returns the files of a table, in the order in which their rows came.
+func (o *order) files(ctx context.Context, t *table.Table, at ...table.ScanOption) (files []*orderedFile, err error) {
+	tasks, err := fileTasks(ctx, t, at...)
 	for _, task := range tasks {
-		f := known[task.File.FilePath()]
-		if f == nil {
-			f = &orderedFile{bounds: o.bounds(task.File)}
-			known[task.File.FilePath()] = f
-			files = append(files, f)
-		}
-		f.tasks = append(f.tasks, task)
+		files = append(files, &orderedFile{task, o.bounds(task.File)})
 	}
-	return files
+	return files, err
 }
 
 // written makes an orderedFile of one that was just written.
 func (o *order) written(files []iceberg.DataFile) (all []*orderedFile) {
 	for _, f := range files {
-		all = append(all, &orderedFile{[]table.FileScanTask{{File: f, Length: f.FileSizeBytes()}}, o.bounds(f)})
+		all = append(all, &orderedFile{table.FileScanTask{File: f}, o.bounds(f)})
 	}
 	return all
 }
 
 // projection is columns to read, in the order of the table's.
 type projection struct {
+	schema  *iceberg.Schema
 	fields  []arrow.Field
-	keys    []int // of the order, in the fields
-	options []table.ScanOption
+	keys    []int    // of the order, in the fields
+	columns []string // nil: all
+	where   *filter.Condition
 }
 
 // project returns the projection to some columns, nil for all.
@@ -66,10 +51,9 @@ func (o *order) project(s *iceberg.Schema, columns []string) (*projection, error
 	if err != nil {
 		return nil, err
 	}
-	p := &projection{fields: kept.Fields()}
-	if columns != nil && !slices.Contains(columns, "*") { // which would mean all
-		p.fields = slices.DeleteFunc(p.fields, func(f arrow.Field) bool { return !slices.Contains(columns, f.Name) })
-		p.options = append(p.options, table.WithSelectedFields(columns...))
+	p := &projection{schema: s, fields: kept.Fields(), columns: columns}
+	if columns != nil {
+		p.fields = columnsOf(kept, columns).Fields()
 	}
 	p.keys = placesOf(arrow.NewSchema(p.fields, nil), o.names(s))
 	return p, nil
@@ -81,48 +65,17 @@ const (
 	leastOpen = 256 << 10 // and a small one
 )
 
-// pieces returns what is read of a file at a time: one group of its rows, if few may
-// be enough, for Iceberg's library begins to read all that it is asked for.
-func (f *orderedFile) pieces(few bool) (all [][]table.FileScanTask) {
-	offsets := f.file().SplitOffsets()
-	if !few || len(f.tasks) > 1 || len(offsets) < 2 || !slices.IsSorted(offsets) {
-		return [][]table.FileScanTask{f.tasks}
-	}
-	ends := append(slices.Clone(offsets[1:]), f.file().FileSizeBytes())
-	for i, offset := range offsets {
-		piece := f.tasks[0]
-		piece.Start, piece.Length = offset, ends[i]-offset
-		all = append(all, []table.FileScanTask{piece})
-	}
-	return all
-}
-
-// source reads a file of a table, of which few rows may be enough.
-func (s *Store) source(ctx context.Context, o *order, t *table.Table, f *orderedFile, p *projection, few bool, options ...table.ScanOption) sorted.Source {
+// source reads a file of a table.
+func (s *Store) source(ctx context.Context, o *order, t *table.Table, f *orderedFile, p *projection) sorted.Source {
 	perRow := max(1, 8*f.file().FileSizeBytes()/max(1, f.file().Count()))
-	options = slices.Concat(p.options, options, []table.ScanOption{table.WithMaxConcurrency(1), table.WithOptions(iceberg.Properties{
-		table.ParquetBatchSizeKey: batchSize(perRow),
-	})})
-	schema := arrow.NewSchema(p.fields, nil)
 	rows := func(yield func(arrow.RecordBatch, error) bool) {
-		for _, tasks := range f.pieces(few) {
-			_, batches, err := t.Scan(options...).ReadTasks(ctx, tasks)
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			for b, err := range batches {
-				if err != nil {
-					yield(nil, err)
-					return
-				}
-				same := array.NewRecordBatch(schema, b.Columns(), b.NumRows())
-				b.Release()
-				if !yield(same, nil) {
-					return
-				}
-			}
+		scan, err := newScan(ctx, t, p.schema, p.columns, p.where)
+		if err != nil {
+			yield(nil, err)
+			return
 		}
+		scan.Rows = min(max(8<<20/perRow, 1<<10), batchRows)
+		scan.Read(ctx, toRead(t, []table.FileScanTask{f.task}))(yield)
 	}
 	src := sorted.Source{Batches: rows, Keys: p.keys, Bounds: f.bounds, Cost: max(min(8*f.file().FileSizeBytes(), mostOpen), leastOpen)}
 	if !o.inOrder(f.file()) { // somebody else's, or older than the order
@@ -219,21 +172,18 @@ func (s *Store) hiding(ctx context.Context, o *order, t *table.Table, files []*o
 	if err != nil {
 		return nil, err
 	}
-	var options []table.ScanOption
 	only, err := within(bounds, p.fields[p.keys[0]], p.fields[p.keys[0]].Type)
 	if err != nil {
 		return nil, err
 	}
 	if only != nil {
-		cond, err := only.Iceberg(arrow.NewSchema(p.fields, nil))
-		if err != nil {
+		if p.where, err = only.Bind(arrow.NewSchema(p.fields, nil)); err != nil {
 			return nil, err
 		}
-		options = append(options, table.WithRowFilter(cond))
 	}
 	var all []sorted.Source
 	for _, f := range files {
-		src := s.source(ctx, o, t, f, p, false, options...)
+		src := s.source(ctx, o, t, f, p)
 		src.Hides = true
 		all = append(all, src)
 	}
@@ -242,19 +192,22 @@ func (s *Store) hiding(ctx context.Context, o *order, t *table.Table, files []*o
 
 // merged yields the rows of an ordered table that a scan reads, those of the tail
 // among them.
-func (r *reader) merged(ctx context.Context, v *view, of iceberg.BooleanExpression, options []table.ScanOption) (sorted.Batches, error) {
+func (r *reader) merged(ctx context.Context, v *view, where *filter.Condition) (sorted.Batches, error) {
 	p, err := v.order.project(v.schema, names(r.read))
 	if err != nil {
 		return nil, err
 	}
+	p.where = where
 	var sources []sorted.Source
 	if v.t.CurrentSnapshot() != nil {
-		files, err := v.order.files(ctx, v.t.Scan(append(slices.Clip(options), table.WithRowFilter(of))...))
+		files, err := v.order.files(ctx, v.t, v.at()...)
 		if err != nil {
 			return nil, err
 		}
 		for _, f := range files {
-			sources = append(sources, r.s.source(ctx, v.order, v.t, f, p, r.left >= 0, options...))
+			if mayHold(where, v.schema, f.task) {
+				sources = append(sources, r.s.source(ctx, v.order, v.t, f, p))
+			}
 		}
 	}
 	rule := sorted.All

@@ -33,7 +33,7 @@ func (o *over) stage(ctx context.Context, st *staging, cur *table.Table, p *putS
 		return nil, err
 	}
 	if p.order != nil && p.order.rule != "" && p.order.rule != KeepAll {
-		all, err := p.order.files(ctx, cur.Scan())
+		all, err := p.order.files(ctx, cur)
 		if err != nil {
 			return nil, err
 		}

@@ -92,7 +92,7 @@ func newCut(ctx context.Context, t *table.Table, kept *arrow.Schema) (*cut, erro
 	if err != nil {
 		return nil, err
 	}
-	files, err := o.files(ctx, t.Scan())
+	files, err := o.files(ctx, t)
 	for _, f := range files {
 		if f.bounds != nil {
 			c.see(f.bounds.Lowest)

@@ -47,7 +47,7 @@ func spans(t testing.TB, b *Bucket, name string) (all [][2]int) {
 		t.Fatal(err)
 	}
 	c := &cut{column: 0, of: kept.Field(0).Type}
-	files, err := v.order.files(t.Context(), v.t.Scan())
+	files, err := v.order.files(t.Context(), v.t)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func (v *view) cuts(ctx context.Context) (cuts []time.Time, err error) {
 	if v.t.CurrentSnapshot() == nil {
 		return nil, nil
 	}
-	files, err := v.order.files(ctx, v.t.Scan(v.at()...))
+	files, err := v.order.files(ctx, v.t, v.at()...)
 	if err != nil {
 		return nil, err
 	}
@@ -59,15 +59,11 @@ func (v *view) paths(ctx context.Context) (paths []string, err error) {
 	if v.t.CurrentSnapshot() == nil {
 		return nil, nil
 	}
-	tasks, err := v.t.Scan(v.at()...).PlanFiles(ctx)
-	if err != nil {
-		return nil, err
+	files, err := dataFiles(ctx, v.t, v.at()...)
+	for _, f := range files {
+		paths = append(paths, f.FilePath())
 	}
-	inOrder(tasks)
-	for _, task := range tasks {
-		paths = append(paths, task.File.FilePath())
-	}
-	return slices.Compact(paths), nil
+	return paths, err
 }
 
 // part restricts the scan to one part, counted from 1.

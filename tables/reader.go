@@ -23,16 +23,18 @@ type reader struct {
 	columns []int         // of read, in the table
 	out     []int         // of schema, in read; nil: they are the same
 	filters []*filter.Expr
-	left    int64 // rows that may still be handed on; -1: all
-	skip    int64 // rows not to be handed on before
+	filter  *filter.Expr // all of them, once it is planned; nil: none
+	left    int64        // rows that may still be handed on; -1: all
+	skip    int64        // rows not to be handed on before
 
 	merges bool // files are those of an ordered table, with the tail
 
 	but  map[string]bool // paths of files that are left out
 	only string          // the path of the one file that is read; "": all are
 
-	files iter.Seq2[arrow.RecordBatch, error] // nil: there are none
-	tail  []arrow.RecordBatch
+	files   iter.Seq2[arrow.RecordBatch, error] // nil: there are none
+	inFiles bool                                // while they are read
+	tail    []arrow.RecordBatch
 }
 
 // batches yields what the caller wants.
@@ -40,7 +42,7 @@ func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 	r.raw(func(b arrow.RecordBatch, err error) bool {
 		var out arrow.RecordBatch
 		if err = cmp.Or(err, r.ctx.Err()); err == nil {
-			out, err = r.batch(r.ctx, b)
+			out, err = r.batch(r.ctx, b, r.inFiles && !r.merges)
 		}
 		if b != nil {
 			b.Release()
@@ -60,11 +62,13 @@ func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 // raw yields the columns that are read, as they are kept.
 func (r *reader) raw(yield func(arrow.RecordBatch, error) bool) {
 	if r.files != nil {
+		r.inFiles = true
 		for b, err := range r.files {
 			if !yield(b, err) {
 				return
 			}
 		}
+		r.inFiles = false
 	}
 	if r.merges {
 		return

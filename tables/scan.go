@@ -180,68 +180,68 @@ func (v *view) at() []table.ScanOption {
 }
 
 // plan finds the files to read.
-func (r *reader) plan(ctx context.Context, v *view) error {
-	var err error
+func (r *reader) plan(ctx context.Context, v *view) (err error) {
 	if r.kept, err = keptSchema(v.schema); err != nil {
 		return err
 	}
-	opts := []table.ScanOption{table.WithRowFilter(iceberg.AlwaysTrue{})}
-	if selected := names(r.read); !slices.Contains(selected, "*") {
-		opts = append(opts, table.WithSelectedFields(selected...))
-	}
-	opts = append(opts, v.at()...)
-	var files, groups iceberg.BooleanExpression = iceberg.AlwaysTrue{}, iceberg.AlwaysTrue{}
-	for _, f := range r.filters {
-		ofFiles, err := f.Iceberg(v.returned)
-		if err != nil {
-			return err
-		}
-		ofGroups, err := f.IcebergGroups(v.returned)
-		if err != nil {
-			return err
-		}
-		files, groups = iceberg.NewAnd(files, ofFiles), iceberg.NewAnd(groups, ofGroups)
-	}
+	var where *filter.Condition
 	if len(r.filters) > 0 {
-		opts = append(opts, table.WithRowFilter(groups))
-	} else if r.left >= 0 && v.order == nil {
-		opts = append(opts, table.WithLimit(r.left))
+		r.filter = filter.And(r.filters...)
+		if where, err = r.filter.Bind(v.returned); err != nil {
+			return err
+		}
 	}
 	if v.order != nil {
 		r.merges = true
-		r.files, err = r.merged(ctx, v, files, opts)
+		r.files, err = r.merged(ctx, v, where)
 		return err
 	}
 	if v.t.CurrentSnapshot() == nil {
 		return nil
 	}
-	tasks, err := v.t.Scan(append(slices.Clip(opts), table.WithRowFilter(files))...).PlanFiles(ctx)
+	tasks, err := fileTasks(ctx, v.t, v.at()...)
 	if err != nil {
 		return err
 	}
 	tasks = slices.DeleteFunc(tasks, func(t table.FileScanTask) bool {
-		return r.but[t.File.FilePath()] || r.only != "" && t.File.FilePath() != r.only
+		return r.but[t.File.FilePath()] || r.only != "" && t.File.FilePath() != r.only || !mayHold(where, v.schema, t)
 	})
-	inOrder(tasks)
-	// Files that are read side by side are held decoded while they wait.
-	workers := runtime.GOMAXPROCS(0)
+	scan, err := newScan(ctx, v.t, v.schema, names(r.read), where)
+	if err != nil {
+		return err
+	}
+	// Groups that are read side by side are held decoded while they wait.
+	scan.Workers = runtime.GOMAXPROCS(0)
 	for _, task := range tasks {
 		if task.File.FileSizeBytes()*8 > r.s.opts.Memory/4 {
-			workers = 1
+			scan.Workers = 1
 		}
 	}
-	_, r.files, err = v.t.Scan(append(opts, table.WithMaxConcurrency(workers))...).ReadTasks(ctx, tasks)
-	return err
+	if r.left >= 0 && where == nil { // few may be enough
+		scan.Workers, scan.Rows = 1, min(scan.Rows, r.left)
+	}
+	r.files = scan.Read(ctx, toRead(v.t, tasks))
+	return nil
 }
 
-// batch makes of a batch that was read what the caller wants of it.
-func (r *reader) batch(ctx context.Context, b arrow.RecordBatch) (arrow.RecordBatch, error) {
+// mayHold reports whether a file may have rows of a condition, which may be nil.
+func mayHold(where *filter.Condition, s *iceberg.Schema, task table.FileScanTask) bool {
+	if where == nil {
+		return true
+	}
+	hold, _ := where.May(boundsOf(s, task.File))
+	return hold
+}
+
+// batch makes of a batch that was read what the caller wants of it. Files of tables
+// without an order have been filtered.
+func (r *reader) batch(ctx context.Context, b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
 	b, err := arrowtypes.Convert(b, r.read)
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range r.filters {
-		kept, err := f.Filter(ctx, b)
+	if r.filter != nil && !filtered {
+		kept, err := r.filter.Filter(ctx, b)
 		b.Release()
 		if err != nil {
 			return nil, err

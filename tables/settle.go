@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"strconv"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -30,12 +29,6 @@ func (e *DuplicateError) Error() string {
 		text += "; …"
 	}
 	return text
-}
-
-// batchSize is how many rows of a file are read at a time, by how many bytes each
-// takes about.
-func batchSize(perRow int64) string {
-	return strconv.FormatInt(min(max(8<<20/perRow, 1<<10), table.ParquetBatchSizeDefault), 10)
 }
 
 // writeOrdered writes the rows of a put as data files in order, without the
@@ -159,7 +152,7 @@ func (s *Store) settle(ctx context.Context, o *order, t *table.Table, has []*ord
 			continue
 		}
 		// The hiding rows come first, and those that they hide are left out.
-		rows := sorted.Merge(ctx, sorted.First, s.opts.Memory/4, append(shared, s.source(ctx, o, t, f, p, false))...)
+		rows := sorted.Merge(ctx, sorted.First, s.opts.Memory/4, append(shared, s.source(ctx, o, t, f, p))...)
 		files, err := o.write(ctx, t, kept, rows)
 		if err != nil {
 			return nil, nil, err
@@ -248,7 +241,7 @@ func (s *Store) reordered(ctx context.Context, o *order, t *table.Table) (table.
 	if t.CurrentSnapshot() == nil {
 		return t.Metadata(), nil
 	}
-	files, err := o.files(ctx, t.Scan())
+	files, err := o.files(ctx, t)
 	if err != nil || len(files) == 0 {
 		return t.Metadata(), err
 	}
@@ -277,7 +270,7 @@ func (s *Store) rewrite(ctx context.Context, o *order, t *table.Table, files []*
 	}
 	var sources []sorted.Source
 	for _, f := range files {
-		sources = append(sources, s.source(ctx, o, t, f, p, false))
+		sources = append(sources, s.source(ctx, o, t, f, p))
 	}
 	return o.write(ctx, t, arrow.NewSchema(p.fields, nil), func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range sorted.Merge(ctx, rule, s.opts.Memory/4, sources...) {

@@ -169,7 +169,7 @@ func (u *uniqueKeys) addTable(ctx context.Context) error {
 		}
 		e, err := filter.Parse(quoted(f.Name) + " >= " + low + " and " + quoted(f.Name) + " <= " + high)
 		if err == nil {
-			_, err = e.Iceberg(v.returned)
+			_, err = e.Bind(v.returned)
 		}
 		if err == nil { // else all are compared
 			r.filters = append(r.filters, e)
@@ -189,7 +189,7 @@ func (u *uniqueKeys) addTable(ctx context.Context) error {
 	var failed error
 	r.batches(func(b arrow.RecordBatch, err error) bool {
 		if failed = err; err == nil && u.going != nil {
-			rest, err := u.going.rest(ctx, b)
+			rest, err := u.going.rest(b)
 			b.Release()
 			b, failed = rest, err
 		}

@@ -9,10 +9,10 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/filter"
 )
 
 // UpsertOptions of Upsert. The zero value, and nil, are the defaults.
@@ -63,8 +63,7 @@ func (b *Bucket) upsert(ctx context.Context, name string, r array.RecordReader, 
 		if err != nil || n.rows == 0 {
 			return err
 		}
-		may, groups := set.bounds(w.t.Schema(), w.put)
-		return w.remove(ctx, &going{may: may, groups: groups, columns: keys, goes: set.mask})
+		return w.remove(ctx, &going{may: set.may(w.t.Schema(), w.kept, w.put), columns: keys, goes: set.mask})
 	})
 }
 
@@ -142,12 +141,11 @@ func (k *keySet) of(b arrow.RecordBatch) []arrow.Array {
 }
 
 // mask returns for each row of a batch whether its key is in the set.
-func (k *keySet) mask(_ context.Context, b arrow.RecordBatch) (*array.Boolean, error) {
+func (k *keySet) mask(b arrow.RecordBatch) ([]bool, error) {
 	columns := k.of(b)
-	out := array.NewBooleanBuilder(memory.DefaultAllocator)
-	defer out.Release()
+	out := make([]bool, b.NumRows())
 	var key []byte
-	for i := range int(b.NumRows()) {
+	for i := range out {
 		known := true
 		for _, c := range columns {
 			known = known && c.IsValid(i)
@@ -156,9 +154,9 @@ func (k *keySet) mask(_ context.Context, b arrow.RecordBatch) (*array.Boolean, e
 			key = appendKey(key[:0], columns, i)
 			_, known = k.rows[string(key)]
 		}
-		out.Append(known)
+		out[i] = known
 	}
-	return out.NewBooleanArray(), nil
+	return out, nil
 }
 
 // appendKey appends what tells the key of a row from all others. Columns are none
@@ -170,41 +168,17 @@ func appendKey(to []byte, columns []arrow.Array, row int) []byte {
 	return to
 }
 
-// bounds lets through all files, and all row groups of a file, that may have rows
-// whose keys are in the files given.
-func (k *keySet) bounds(sc *iceberg.Schema, files []iceberg.DataFile) (of, groups iceberg.BooleanExpression) {
-	of, groups = iceberg.AlwaysFalse{}, iceberg.AlwaysFalse{}
-	for _, file := range files {
-		var all, allGroups iceberg.BooleanExpression = iceberg.AlwaysTrue{}, iceberg.AlwaysTrue{}
-		for _, name := range k.columns {
-			f, ok := sc.FindFieldByName(name)
-			lower, least := file.LowerBoundValues()[f.ID]
-			upper, most := file.UpperBoundValues()[f.ID]
-			if !ok || !least || !most || !bounded(f.Type) {
-				continue
+// may reports of rows of a table, by what is known of them, whether they may have keys
+// that the files given have.
+func (k *keySet) may(sc *iceberg.Schema, kept *arrow.Schema, files []iceberg.DataFile) func(func(string) filter.Bounds) (some, others bool) {
+	return func(of func(string) filter.Bounds) (some, others bool) {
+		for _, f := range files {
+			put, overlap := boundsOf(sc, f), true
+			for _, c := range columnsOf(kept, k.columns).Fields() {
+				overlap = overlap && filter.Overlap(c.Type, put(c.Name), of(c.Name))
 			}
-			from, err := iceberg.LiteralFromBytes(f.Type, lower)
-			to, err2 := iceberg.LiteralFromBytes(f.Type, upper)
-			if err == nil && err2 == nil {
-				ref := iceberg.Reference(name)
-				between := iceberg.NewAnd(iceberg.LiteralPredicate(iceberg.OpGTEQ, ref, from), iceberg.LiteralPredicate(iceberg.OpLTEQ, ref, to))
-				all = iceberg.NewAnd(all, between)
-				// As in package filter: of row groups with nulls the library says too little.
-				allGroups = iceberg.NewAnd(allGroups, iceberg.NewOr(between, iceberg.IsNull(ref)))
-			}
+			some = some || overlap
 		}
-		of, groups = iceberg.NewOr(of, all), iceberg.NewOr(groups, allGroups)
+		return some, true
 	}
-	return of, groups
-}
-
-// bounded reports whether the bounds of a type's columns are looked at: of others
-// they tell little.
-func bounded(t iceberg.Type) bool {
-	switch t.(type) {
-	case iceberg.Int32Type, iceberg.Int64Type, iceberg.DateType, iceberg.StringType,
-		iceberg.TimestampType, iceberg.TimestampTzType, iceberg.TimestampNsType, iceberg.TimestampTzNsType:
-		return true
-	}
-	return false
 }

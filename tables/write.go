@@ -170,7 +170,7 @@ func conforming(ctx context.Context, r batchSource, c *conformer, check func(arr
 }
 
 // recordFiles writes batches as data files of a table.
-func recordFiles(ctx context.Context, t *table.Table, kept *arrow.Schema, rows sorted.Batches) (files []iceberg.DataFile, err error) {
+func recordFiles(ctx context.Context, t *table.Table, kept *arrow.Schema, rows sorted.Batches, options ...table.WriteRecordOption) (files []iceberg.DataFile, err error) {
 	var failed error // set by the library's goroutine, which ends before its sequence does
 	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
@@ -188,7 +188,7 @@ func recordFiles(ctx context.Context, t *table.Table, kept *arrow.Schema, rows s
 	if err != nil {
 		return nil, err
 	}
-	for f, e := range table.WriteRecords(ctx, t, kept, batches, table.WithRecordBatchBufferSize(2), table.WithWriteUUID(id)) {
+	for f, e := range table.WriteRecords(ctx, t, kept, batches, append(options, table.WithRecordBatchBufferSize(2), table.WithWriteUUID(id))...) {
 		if err = e; err != nil {
 			break
 		}

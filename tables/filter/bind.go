@@ -2,15 +2,11 @@ package filter
 
 import (
 	"fmt"
-	"math"
 	"math/big"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
-	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/arrow-go/v18/arrow/scalar"
-	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/tables/internal/arrowtypes"
 )
@@ -19,21 +15,21 @@ import (
 type boundNode struct {
 	op     operator
 	parts  []*boundNode
-	column int
-	name   string
-	as     arrow.DataType // as which the column is compared; nil if it cannot be
+	name   string         // of the column
+	as     arrow.DataType // as which it is compared; nil if it cannot be
 	values []value
 
-	against bool // it is compared to another column
-	other   int
-	otherAs arrow.DataType
-	common  arrow.DataType // as which both are
+	against   bool // it is compared to another column
+	otherName string
+	otherAs   arrow.DataType
 }
 
-// value is a value of a column's type, for rows and for Iceberg.
+// value is a value of the type as which a column is compared.
 type value struct {
-	row     scalar.Scalar
-	iceberg iceberg.Literal // nil if the rows have to be looked at
+	whole   int64 // of bools, integers, dates and times
+	float   float64
+	decimal decimal128.Num
+	text    string
 }
 
 // maxNamed bounds how many columns an error names.
@@ -53,26 +49,25 @@ func bind(n *node, schema *arrow.Schema) (*boundNode, error) {
 	}
 	var err error
 	var t arrow.DataType
-	if out.column, t, out.as, err = n.find(n.column, schema); err != nil || n.op == opNull {
+	if t, out.as, err = n.find(n.column, schema); err != nil || n.op == opNull {
 		return out, err
 	}
 	if !n.against {
 		return out, out.bindValues(n, t)
 	}
 	var other arrow.DataType
-	if out.other, other, out.otherAs, err = n.find(n.other, schema); err != nil {
+	if other, out.otherAs, err = n.find(n.other, schema); err != nil {
 		return nil, err
 	}
-	out.against = true
-	if out.common = common(out.as, out.otherAs); out.common == nil {
+	out.against, out.otherName = true, n.other
+	if !compared(out.as, out.otherAs) {
 		return nil, fmt.Errorf("filter: position %d: column %q is %s and column %q %s, which cannot be compared", n.offset+1, n.column, t, n.other, other)
 	}
 	return out, nil
 }
 
-// find returns where a column is, the type of its values, and that as which they are
-// compared.
-func (n *node) find(column string, schema *arrow.Schema) (at int, t, as arrow.DataType, err error) {
+// find returns the type of a column's values, and that as which they are compared.
+func (n *node) find(column string, schema *arrow.Schema) (t, as arrow.DataType, err error) {
 	found := schema.FieldIndices(column)
 	if len(found) != 1 {
 		var names []string
@@ -86,34 +81,14 @@ func (n *node) find(column string, schema *arrow.Schema) (at int, t, as arrow.Da
 		if n.against && column == n.other {
 			hint = "; a text is in single quotes"
 		}
-		return 0, nil, nil, fmt.Errorf("filter: position %d: there are %d columns %q; the columns are %s%s",
+		return nil, nil, fmt.Errorf("filter: position %d: there are %d columns %q; the columns are %s%s",
 			n.offset+1, len(found), column, strings.Join(names, ", "), hint)
 	}
 	t = plainType(schema.Field(found[0]).Type)
 	if kept, err := arrowtypes.Kept(t); err == nil && !arrow.IsNested(kept.ID()) {
 		as = kept
-		if kept.ID() == arrow.BOOL { // which Arrow's library does not order
-			as = arrow.PrimitiveTypes.Int32
-		}
 	}
-	return found[0], t, as, nil
-}
-
-// common is the type as which values of two types are compared, nil if they cannot
-// be. Integers and floats are compared as float64.
-func common(a, b arrow.DataType) arrow.DataType {
-	number := func(t arrow.DataType) bool { return arrow.IsInteger(t.ID()) || arrow.IsFloating(t.ID()) }
-	switch {
-	case a == nil || b == nil:
-		return nil
-	case arrow.TypeEqual(a, b):
-		return a
-	case arrow.IsInteger(a.ID()) && arrow.IsInteger(b.ID()):
-		return arrow.PrimitiveTypes.Int64
-	case number(a) && number(b):
-		return arrow.PrimitiveTypes.Float64
-	}
-	return nil
+	return t, as, nil
 }
 
 // plainType is the type of a column's values, however they are packed.
@@ -167,30 +142,19 @@ func (b *boundNode) bindValues(n *node, t arrow.DataType) error {
 func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 	var v value
 	switch b.as.(type) {
-	case *arrow.StringType:
-		v = value{scalar.NewStringScalar(l.text), iceberg.NewLiteral(l.text)}
-	case *arrow.BinaryType:
-		v.row = scalar.NewBinaryScalar(memory.NewBufferBytes([]byte(l.text)), b.as)
+	case *arrow.StringType, *arrow.BinaryType:
+		v.text = l.text
 	case *arrow.Float32Type:
 		f, _ := l.number.Float32()
-		v = value{scalar.NewFloat32Scalar(f), iceberg.NewLiteral(f)}
-		if f == 0 && b.op == opIn { // sets take the two zeros for different
-			v.iceberg = nil
-			b.values = append(b.values, value{row: scalar.NewFloat32Scalar(float32(math.Copysign(0, -1)))})
-		}
+		v.float = float64(f)
 	case *arrow.Float64Type:
-		f, _ := l.number.Float64()
-		v = value{scalar.NewFloat64Scalar(f), iceberg.NewLiteral(f)}
-		if f == 0 && b.op == opIn {
-			v.iceberg = nil
-			b.values = append(b.values, value{row: scalar.NewFloat64Scalar(math.Copysign(0, -1))})
-		}
+		v.float, _ = l.number.Float64()
 	default:
 		exact, err := rational(l, t, b.as)
 		if err != nil {
 			return err
 		}
-		b.bindExact(exact, t)
+		b.bindExact(exact)
 		return nil
 	}
 	b.values = append(b.values, v)
@@ -218,12 +182,10 @@ func rational(l literal, t, as arrow.DataType) (*big.Rat, error) {
 // without end. A value between two of the type, or beyond all, is no value of it,
 // but the comparison still means something: x > 1.5 is x > 1, and x < 300 always
 // holds for a byte.
-func (b *boundNode) bindExact(r *big.Rat, t arrow.DataType) {
+func (b *boundNode) bindExact(r *big.Rat) {
 	floor := new(big.Int).Div(r.Num(), r.Denom()) // rounds down, as the denominator is positive
-	v, fits := wholeValue(floor, t, b.as)
+	v, fits := wholeValue(floor, b.as)
 	switch {
-	case t.ID() == arrow.BOOL && (b.op == opEq || b.op == opNe):
-		v.iceberg = iceberg.NewLiteral(floor.Sign() > 0)
 	case fits && r.IsInt():
 	case b.op == opIn:
 		return
@@ -244,30 +206,16 @@ func (b *boundNode) bindExact(r *big.Rat, t arrow.DataType) {
 }
 
 // wholeValue returns a number as a value of a type, and false if it is beyond it.
-func wholeValue(v *big.Int, t, as arrow.DataType) (value, bool) {
+func wholeValue(v *big.Int, as arrow.DataType) (value, bool) {
 	i := v.Int64()
-	switch as := as.(type) {
+	switch as.(type) {
 	case *arrow.Decimal128Type:
-		if v.BitLen() >= 127 {
+		if v.BitLen() > 127 {
 			return value{}, false
 		}
-		d := decimal128.FromBigInt(v)
-		return value{scalar.NewDecimal128Scalar(d, as), iceberg.NewLiteral(iceberg.Decimal{Val: d, Scale: int(as.Scale)})}, true
-	case *arrow.Int32Type:
-		if t.ID() == arrow.BOOL { // whose order and sets Iceberg's library does not know
-			return value{row: scalar.NewInt32Scalar(int32(i))}, true
-		}
-		return value{scalar.NewInt32Scalar(int32(i)), iceberg.NewLiteral(i)}, v.IsInt64() && i == int64(int32(i))
-	case *arrow.Date32Type:
-		return value{scalar.NewDate32Scalar(arrow.Date32(i)), iceberg.NewLiteral(iceberg.Date(i))}, v.IsInt64() && i == int64(int32(i))
-	case *arrow.Time64Type:
-		return value{scalar.NewTime64Scalar(arrow.Time64(i), as), iceberg.NewLiteral(iceberg.Time(i))}, v.IsInt64()
-	case *arrow.TimestampType:
-		row := scalar.NewTimestampScalar(arrow.Timestamp(i), as)
-		if as.Unit == arrow.Nanosecond {
-			return value{row, iceberg.NewLiteral(iceberg.TimestampNano(i))}, v.IsInt64()
-		}
-		return value{row, iceberg.NewLiteral(iceberg.Timestamp(i))}, v.IsInt64()
+		return value{decimal: decimal128.FromBigInt(v)}, true
+	case *arrow.Int32Type, *arrow.Date32Type:
+		return value{whole: i}, v.IsInt64() && i == int64(int32(i))
 	}
-	return value{scalar.NewInt64Scalar(i), iceberg.NewLiteral(i)}, v.IsInt64()
+	return value{whole: i}, v.IsInt64()
 }

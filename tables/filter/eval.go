@@ -1,137 +1,170 @@
 package filter
 
 import (
-	"context"
+	"cmp"
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/compute"
-	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/arrow-go/v18/arrow/scalar"
+	"github.com/apache/arrow-go/v18/arrow/decimal128"
 
 	"github.com/go-partd/partd/tables/internal/arrowtypes"
 )
 
-// functions are Arrow's. Those for and, or and not have three values. A column
-// equals itself where it is not null; one that may hold a NaN never gets there.
-var functions = map[operator]string{
-	opAnd: "and_kleene", opOr: "or_kleene", opNot: "not", opIn: "is_in", opAll: "equal", opNone: "not_equal",
-	opEq: "equal", opNe: "not_equal", opLt: "less", opLe: "less_equal", opGt: "greater", opGe: "greater_equal",
-}
-
-// columns gathers the columns that are looked at, as what they are compared as.
-func (n *boundNode) columns(batch arrow.RecordBatch, to map[int]arrow.Array) error {
-	for _, part := range n.parts {
-		if err := part.columns(batch, to); err != nil {
-			return err
-		}
-	}
-	if len(n.parts) > 0 {
-		return nil
-	}
-	if err := gather(batch, n.column, n.as, to); err != nil || !n.against {
-		return err
-	}
-	return gather(batch, n.other, n.otherAs, to)
-}
-
-func gather(batch arrow.RecordBatch, at int, as arrow.DataType, to map[int]arrow.Array) error {
-	if _, done := to[at]; done {
-		return nil
-	}
-	column := batch.Column(at)
-	if as == nil {
-		column.Retain()
-		to[at] = column
-		return nil
-	}
-	converted, err := arrowtypes.ConvertArray(column, as)
-	if err != nil {
-		return fmt.Errorf("filter: column %q: %w", batch.ColumnName(at), err)
-	}
-	to[at] = converted
-	return nil
-}
-
-// eval returns whether a node is true for each row, or null.
-func (n *boundNode) eval(ctx context.Context, columns map[int]arrow.Array) (arrow.Array, error) {
-	if len(n.parts) == 0 {
-		return n.compare(ctx, columns[n.column], columns[n.other])
-	}
-	out, err := n.parts[0].eval(ctx, columns)
-	if err != nil {
-		return nil, err
-	}
-	if n.op == opNot {
-		defer out.Release()
-		return call(ctx, opNot, nil, out)
-	}
-	for _, part := range n.parts[1:] {
-		next, err := part.eval(ctx, columns)
-		if err == nil {
-			var both arrow.Array
-			both, err = call(ctx, n.op, nil, out, next)
-			next.Release()
-			out.Release()
-			out = both
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-func (n *boundNode) compare(ctx context.Context, column, other arrow.Array) (arrow.Array, error) {
-	if n.against {
-		a, err := compute.CastArray(ctx, column, compute.UnsafeCastOptions(n.common))
+// outcomesOf returns what the condition comes to of each row.
+func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) ([]outcomes, error) {
+	return c.root.outcomes(func(n *boundNode) ([]outcomes, error) {
+		out := make([]outcomes, rows)
+		a, err := looked(column, n.name, n.as)
 		if err != nil {
 			return nil, err
 		}
 		defer a.Release()
-		b, err := compute.CastArray(ctx, other, compute.UnsafeCastOptions(n.common))
-		if err != nil {
-			return nil, err
+		if n.op == opNull {
+			for i := range out {
+				if out[i] = fails; a.IsNull(i) {
+					out[i] = holds
+				}
+			}
+			return out, nil
 		}
-		defer b.Release()
-		return call(ctx, n.op, nil, a, b)
-	}
-	switch n.op {
-	case opNull: // Arrow's is_null panics at decimals
-		b := array.NewBooleanBuilder(memory.DefaultAllocator)
-		defer b.Release()
-		for i := range column.Len() {
-			b.Append(column.IsNull(i))
-		}
-		return b.NewArray(), nil
-	case opAll, opNone:
-		return call(ctx, n.op, nil, column, column)
-	case opIn:
-		b := array.NewBuilder(memory.DefaultAllocator, n.as)
-		defer b.Release()
-		for _, v := range n.values {
-			if err := scalar.Append(b, v.row); err != nil {
+		n.compare(out, a)
+		if n.against {
+			b, err := looked(column, n.otherName, n.otherAs)
+			if err != nil {
 				return nil, err
 			}
+			defer b.Release()
+			n.compareColumns(out, a, b)
+			nullsOf(out, b)
 		}
-		set := b.NewArray()
-		defer set.Release()
-		return call(ctx, n.op, &compute.SetOptions{ValueSet: compute.NewDatumWithoutOwning(set), NullBehavior: compute.NullMatchingEmitNull}, column)
-	}
-	return call(ctx, n.op, nil, column, n.values[0].row)
+		nullsOf(out, a)
+		return out, nil
+	})
 }
 
-// call calls one of Arrow's functions with arrays and scalars.
-func call(ctx context.Context, op operator, options compute.FunctionOptions, args ...any) (arrow.Array, error) {
-	data := make([]compute.Datum, len(args))
-	for i, arg := range args {
-		data[i] = compute.NewDatumWithoutOwning(arg)
+// looked returns a column in the type as which it is compared.
+func looked(column func(string) arrow.Array, name string, as arrow.DataType) (arrow.Array, error) {
+	a := column(name)
+	if as == nil {
+		a.Retain()
+		return a, nil
 	}
-	out, err := compute.CallFunction(ctx, functions[op], options, data...)
+	converted, err := arrowtypes.ConvertArray(a, as)
 	if err != nil {
-		return nil, fmt.Errorf("filter: %w", err)
+		return nil, fmt.Errorf("filter: column %q: %w", name, err)
 	}
-	defer out.Release()
-	return out.(*compute.ArrayDatum).MakeArray(), nil
+	return converted, nil
 }
+
+func nullsOf(out []outcomes, a arrow.Array) {
+	if a.NullN() == 0 {
+		return
+	}
+	for i := range out {
+		if a.IsNull(i) {
+			out[i] = unknown
+		}
+	}
+}
+
+// compare compares a column with values.
+func (n *boundNode) compare(out []outcomes, column arrow.Array) {
+	switch n.op {
+	case opAll, opNone:
+		is := holds
+		if n.op == opNone {
+			is = fails
+		}
+		for i := range out {
+			out[i] = is
+		}
+		return
+	}
+	if n.against {
+		return
+	}
+	switch a := column.(type) {
+	case *array.Int32:
+		numbers(n, out, a.Int32Values())
+	case *array.Int64:
+		numbers(n, out, a.Int64Values())
+	case *array.Date32:
+		numbers(n, out, a.Date32Values())
+	case *array.Time64:
+		numbers(n, out, a.Time64Values())
+	case *array.Timestamp:
+		numbers(n, out, a.TimestampValues())
+	case *array.Float32:
+		numbers(n, out, a.Float32Values())
+	case *array.Float64:
+		numbers(n, out, a.Float64Values())
+	case *array.Boolean:
+		each(n, out, func(i int) int64 { return truth(a.Value(i)) }, func(v value) int64 { return v.whole }, ordered)
+	case *array.Decimal128:
+		each(n, out, a.Value, func(v value) decimal128.Num { return v.decimal }, orderedDecimals)
+	case *array.String:
+		each(n, out, a.Value, func(v value) string { return v.text }, ordered)
+	case *array.Binary:
+		each(n, out, a.ValueString, func(v value) string { return v.text }, ordered)
+	}
+}
+
+// numbers is each for values that lie beside each other in memory.
+func numbers[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []outcomes, column []T) {
+	literal := func(v value) T {
+		if arrow.IsFloating(n.as.ID()) {
+			return T(v.float)
+		}
+		return T(v.whole)
+	}
+	if n.op == opIn {
+		each(n, out, func(i int) T { return column[i] }, literal, nil)
+		return
+	}
+	v, is := literal(n.values[0]), after[n.op]
+	for i, c := range column {
+		out[i] = is[ordered(c, v)&3]
+	}
+}
+
+// each compares all values of a column.
+func each[T comparable](n *boundNode, out []outcomes, column func(int) T, literal func(value) T, order func(a, b T) int) {
+	if n.op != opIn {
+		v, is := literal(n.values[0]), after[n.op]
+		for i := range out {
+			out[i] = is[order(column(i), v)]
+		}
+		return
+	}
+	set := make(map[T]bool, len(n.values))
+	for _, v := range n.values {
+		set[literal(v)] = true
+	}
+	for i := range out {
+		if out[i] = fails; set[column(i)] {
+			out[i] = holds
+		}
+	}
+}
+
+func truth(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func ordered[T cmp.Ordered](a, b T) int {
+	switch {
+	case a < b:
+		return less
+	case a == b:
+		return same
+	case a > b:
+		return greater
+	}
+	return unordered
+}
+
+func orderedDecimals(a, b decimal128.Num) int { return a.Cmp(b) + same }

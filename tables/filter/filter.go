@@ -2,9 +2,8 @@
 //
 //	price > 100 and sym in ('A', 'B')
 //
-// An expression is parsed, and then applied to record batches. For scans it is also
-// put as an Iceberg expression that lets through at least as many rows, by which
-// files and row groups are left out; what [Expr.Filter] says of a row is what counts.
+// An expression is parsed, and then applied to record batches. Scans also leave out the
+// files and row groups of which [Condition.May] says by their bounds that no row holds it.
 //
 // Logic has three values, as SQL's: a comparison with a null is neither true nor
 // false, and only rows for which the whole is true are kept. A NaN is unequal to
@@ -13,17 +12,14 @@ package filter
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/bitutil"
-	"github.com/apache/arrow-go/v18/arrow/compute"
-	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/iceberg-go"
+
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // SyntaxError says what is wrong with the text of an expression, and where.
@@ -45,8 +41,8 @@ type Expr struct {
 }
 
 type boundTo struct {
-	schema *arrow.Schema
-	root   *boundNode
+	schema    *arrow.Schema
+	condition *Condition
 }
 
 // Columns returns the names of the columns that are looked at, each once.
@@ -68,34 +64,45 @@ func (n *node) columns(to []string) []string {
 	return to
 }
 
-// Iceberg returns the expression as one of Iceberg's, of the columns' names, for
-// leaving out files of a table that gives its readers this schema. What it lets
-// through is all that Filter keeps, and perhaps more.
-func (e *Expr) Iceberg(schema *arrow.Schema) (iceberg.BooleanExpression, error) {
-	root, err := bind(e.root, schema)
-	if err != nil {
-		return nil, err
+// And returns the expression that is true where all are.
+func And(all ...*Expr) *Expr {
+	if len(all) == 1 {
+		return all[0]
 	}
-	return root.iceberg(false, false), nil
+	joined, texts := &node{op: opAnd}, make([]string, len(all))
+	for i, e := range all {
+		joined.parts, texts[i] = append(joined.parts, e.root), "("+e.text+")"
+	}
+	return &Expr{text: strings.Join(texts, " and "), root: joined}
 }
 
-// IcebergGroups is Iceberg for leaving out row groups of a file.
-func (e *Expr) IcebergGroups(schema *arrow.Schema) (iceberg.BooleanExpression, error) {
-	root, err := bind(e.root, schema)
-	if err != nil {
-		return nil, err
-	}
-	return root.iceberg(false, true), nil
+// Condition is an expression bound to a schema. It may be used by many goroutines.
+type Condition struct {
+	Columns []string // that are looked at, each once
+	root    *boundNode
 }
 
-// IcebergRest is Iceberg for the other rows: it lets through all that Filter does
-// not keep, for which the expression is false or null, and perhaps more.
-func (e *Expr) IcebergRest(schema *arrow.Schema) (iceberg.BooleanExpression, error) {
+// Bind binds the expression to the columns of a schema.
+func (e *Expr) Bind(schema *arrow.Schema) (*Condition, error) {
 	root, err := bind(e.root, schema)
 	if err != nil {
 		return nil, err
 	}
-	return iceberg.NewOr(root.iceberg(true, false), root.unknown()), nil
+	return &Condition{e.Columns(), root}, nil
+}
+
+// Holds returns for each row whether the condition is true. Column returns a column's
+// rows, in the type that it was bound to or in the one that a table keeps of it.
+func (c *Condition) Holds(rows int, column func(name string) arrow.Array) ([]bool, error) {
+	all, err := c.outcomesOf(rows, column)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]bool, len(all))
+	for i, o := range all {
+		out[i] = o == holds
+	}
+	return out, nil
 }
 
 // String returns the text that was parsed.
@@ -135,83 +142,34 @@ type node struct {
 
 // Filter returns the rows of a batch for which the expression is true. The caller
 // releases what it returns.
-func (e *Expr) Filter(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
-	kept, err := e.Mask(ctx, batch)
+func (e *Expr) Filter(_ context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+	c, err := e.of(batch.Schema())
 	if err != nil {
 		return nil, err
 	}
-	defer kept.Release()
-	return Select(ctx, batch, kept)
-}
-
-// Mask returns for each row of a batch whether the expression is true, or null. The
-// caller releases what it returns.
-func (e *Expr) Mask(ctx context.Context, batch arrow.RecordBatch) (*array.Boolean, error) {
-	bound := e.bound.Load()
-	if bound == nil || bound.schema != batch.Schema() {
-		root, err := bind(e.root, batch.Schema())
-		if err != nil {
-			return nil, err
-		}
-		bound = &boundTo{batch.Schema(), root}
-		e.bound.Store(bound)
-	}
-	looked := map[int]arrow.Array{}
-	defer func() {
-		for _, column := range looked {
-			column.Release()
-		}
-	}()
-	if err := bound.root.columns(batch, looked); err != nil {
-		return nil, err
-	}
-	mask, err := bound.root.eval(ctx, looked)
+	keep, err := c.Holds(int(batch.NumRows()), columnsOf(batch))
 	if err != nil {
 		return nil, err
 	}
-	return mask.(*array.Boolean), nil
+	out, err := take.Where(batch, keep)
+	if err != nil {
+		return nil, fmt.Errorf("filter: %w", err)
+	}
+	return out, nil
 }
 
-// Select returns the rows of a batch for which a mask is true. The caller releases
-// what it returns.
-func Select(ctx context.Context, batch arrow.RecordBatch, kept *array.Boolean) (arrow.RecordBatch, error) {
-	if kept.Len() == 0 || kept.NullN() == 0 && bitutil.CountSetBits(kept.Data().Buffers()[1].Bytes(), kept.Data().Offset(), kept.Len()) == kept.Len() {
-		batch.Retain()
-		return batch, nil
+// of returns the expression bound to a schema.
+func (e *Expr) of(schema *arrow.Schema) (*Condition, error) {
+	if was := e.bound.Load(); was != nil && was.schema == schema {
+		return was.condition, nil
 	}
-	columns := make([]arrow.Array, batch.NumCols())
-	for i, column := range batch.Columns() {
-		out, err := compute.FilterArray(ctx, column, kept, *compute.DefaultFilterOptions())
-		if errors.Is(err, arrow.ErrNotImplemented) {
-			out, err = selectRuns(column, kept)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("filter: column %q: %w", batch.ColumnName(i), err)
-		}
-		defer out.Release()
-		columns[i] = out
+	c, err := e.Bind(schema)
+	if err == nil {
+		e.bound.Store(&boundTo{schema, c})
 	}
-	return array.NewRecordBatch(batch.Schema(), columns, int64(columns[0].Len())), nil
+	return c, err
 }
 
-// selectRuns does for types that Arrow's library cannot filter what it does for
-// others.
-func selectRuns(column arrow.Array, kept *array.Boolean) (arrow.Array, error) {
-	runs := []arrow.Array{array.NewSlice(column, 0, 0)}
-	keeps := func(i int) bool { return kept.IsValid(i) && kept.Value(i) }
-	for i := 0; i < kept.Len(); i++ {
-		start := i
-		for i < kept.Len() && keeps(i) {
-			i++
-		}
-		if i > start {
-			runs = append(runs, array.NewSlice(column, int64(start), int64(i)))
-		}
-	}
-	defer func() {
-		for _, run := range runs {
-			run.Release()
-		}
-	}()
-	return array.Concatenate(runs, memory.DefaultAllocator)
+func columnsOf(batch arrow.RecordBatch) func(string) arrow.Array {
+	return func(name string) arrow.Array { return batch.Column(batch.Schema().FieldIndices(name)[0]) }
 }

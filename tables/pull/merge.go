@@ -9,12 +9,12 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/compute"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/sorted"
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 var memoryOf = memory.DefaultAllocator
@@ -135,8 +135,7 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	if err != nil {
 		return nil, err
 	}
-	newer, older, release := picks(wasTimes, putTimes)
-	defer release()
+	newer, older := picks(wasTimes, putTimes)
 	columns := make([]arrow.Array, next.schema.NumFields())
 	defer func() {
 		for _, c := range columns {
@@ -154,13 +153,13 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", field.Name, err)
 		}
-		columns[i], err = compute.TakeArray(ctx, both, pick)
+		columns[i], err = take.Rows(both, pick)
 		both.Release()
 		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", field.Name, err)
 		}
 	}
-	b := array.NewRecordBatch(next.schema, columns, int64(newer.Len()))
+	b := array.NewRecordBatch(next.schema, columns, int64(len(newer)))
 	defer b.Release()
 	return n.write(b, next.time)
 }
@@ -168,30 +167,19 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 // picks returns for each row of both together, in the order of time, which row its
 // columns come from: those that the new rows have, and the others. New rows are
 // numbered after the old ones.
-func picks(was, put []int64) (newer, older *array.Int64, release func()) {
-	a, b := array.NewInt64Builder(memoryOf), array.NewInt64Builder(memoryOf)
-	i, j := 0, 0
-	for i < len(was) || j < len(put) {
+func picks(was, put []int64) (newer, older []int) {
+	for i, j := 0, 0; i < len(was) || j < len(put); {
 		switch {
 		case j == len(put) || i < len(was) && was[i] < put[j]:
-			a.Append(int64(i))
-			b.Append(int64(i))
+			newer, older = append(newer, i), append(older, i)
 			i++
 		case i == len(was) || put[j] < was[i]:
-			a.Append(int64(len(was) + j))
-			b.AppendNull()
+			newer, older = append(newer, len(was)+j), append(older, -1)
 			j++
 		default:
-			a.Append(int64(len(was) + j))
-			b.Append(int64(i))
+			newer, older = append(newer, len(was)+j), append(older, i)
 			i, j = i+1, j+1
 		}
 	}
-	newer, older = a.NewInt64Array(), b.NewInt64Array()
-	return newer, older, func() {
-		newer.Release()
-		older.Release()
-		a.Release()
-		b.Release()
-	}
+	return newer, older
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 var heap = memory.DefaultAllocator
@@ -28,15 +30,18 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	case *array.Null:
 		return array.MakeArrayOfNull(heap, to, a.Len()), nil
 	case *array.Dictionary:
-		return expand(from.Dictionary(), from.Indices(), to)
-	case *array.RunEndEncoded:
-		indices := array.NewInt64Builder(heap)
-		defer indices.Release()
-		for i := range a.Len() {
-			indices.Append(int64(from.GetPhysicalIndex(i)))
+		indices := make([]int, a.Len())
+		for i := range indices {
+			if indices[i] = -1; a.IsValid(i) {
+				indices[i] = from.GetValueIndex(i)
+			}
 		}
-		physical := indices.NewArray()
-		defer physical.Release()
+		return expand(from.Dictionary(), indices, to)
+	case *array.RunEndEncoded:
+		physical := make([]int, a.Len())
+		for i := range physical {
+			physical[i] = from.GetPhysicalIndex(i)
+		}
 		return expand(from.Values(), physical, to)
 	case array.ExtensionArray:
 		return ConvertArray(from.Storage(), to)
@@ -79,8 +84,8 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 }
 
 // expand takes values by their indices.
-func expand(values, indices arrow.Array, to arrow.DataType) (arrow.Array, error) {
-	all, err := compute.TakeArray(context.Background(), values, indices)
+func expand(values arrow.Array, indices []int, to arrow.DataType) (arrow.Array, error) {
+	all, err := take.Rows(values, indices)
 	if err != nil {
 		return nil, err
 	}
@@ -178,8 +183,7 @@ func offsets[T int32 | int64](a array.ListLike) []T {
 // withoutNulls returns a list without values under its nulls, which Parquet does
 // not take: lists of a fixed size have them always, others may.
 func withoutNulls(a array.ListLike, values arrow.Array) (at []int32, _ arrow.Array, err error) {
-	indices := array.NewInt64Builder(heap)
-	defer indices.Release()
+	var indices []int
 	hidden := false
 	at = make([]int32, a.Len()+1)
 	for i := range a.Len() {
@@ -189,41 +193,38 @@ func withoutNulls(a array.ListLike, values arrow.Array) (at []int32, _ arrow.Arr
 			end = start
 		}
 		for ; start < end; start++ {
-			indices.Append(start)
+			indices = append(indices, int(start))
 		}
-		at[i+1] = int32(indices.Len())
+		at[i+1] = int32(len(indices))
 	}
 	if !hidden {
 		values.Retain()
 		return offsets[int32](a), values, nil
 	}
-	all := indices.NewArray()
-	defer all.Release()
-	out, err := compute.TakeArray(context.Background(), values, all)
+	out, err := take.Rows(values, indices)
 	return at, out, err
 }
 
 // spaced puts lists that are as long as a list of a fixed size behind each other,
 // and as much room where one is null.
 func spaced(from array.ListLike, values arrow.Array, size int) (arrow.Array, error) {
-	indices := array.NewInt64Builder(heap)
-	defer indices.Release()
+	var indices []int
 	for i := range from.Len() {
 		start, end := from.ValueOffsets(i)
 		switch {
 		case from.IsNull(i):
-			indices.AppendNulls(size)
+			for range size {
+				indices = append(indices, -1)
+			}
 			continue
 		case int(end-start) != size:
 			return nil, fmt.Errorf("row %d is a list of %d, and the type has lists of %d", i, end-start, size)
 		}
 		for at := start; at < end; at++ {
-			indices.Append(at)
+			indices = append(indices, int(at))
 		}
 	}
-	all := indices.NewArray()
-	defer all.Release()
-	return compute.TakeArray(context.Background(), values, all)
+	return take.Rows(values, indices)
 }
 
 // each builds an array by a function of the values of another.

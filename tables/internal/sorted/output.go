@@ -1,13 +1,12 @@
 package sorted
 
 import (
-	"context"
-
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/compute"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/arrow/util"
+
+	"github.com/go-partd/partd/tables/internal/take"
 )
 
 const (
@@ -124,21 +123,18 @@ func joined(runs []run) (arrow.RecordBatch, error) {
 		s.at = at
 		at += s.to - s.from
 	}
-	order := array.NewInt64Builder(memory.DefaultAllocator)
-	defer order.Release()
+	var order []int
 	for _, r := range runs {
 		s := spans[r.batch]
 		for i := r.from; i < r.to; i++ {
-			order.Append(int64(s.at + i - s.from))
+			order = append(order, s.at+i-s.from)
 		}
 	}
-	index := order.NewArray()
-	defer index.Release()
-	return taken(parts, index)
+	return taken(parts, order)
 }
 
 // taken returns rows of batches, as if these were one, in an order.
-func taken(parts []arrow.RecordBatch, index arrow.Array) (arrow.RecordBatch, error) {
+func taken(parts []arrow.RecordBatch, index []int) (arrow.RecordBatch, error) {
 	schema := parts[0].Schema()
 	columns := make([]arrow.Array, schema.NumFields())
 	defer func() {
@@ -157,11 +153,11 @@ func taken(parts []arrow.RecordBatch, index arrow.Array) (arrow.RecordBatch, err
 		if err != nil {
 			return nil, err
 		}
-		columns[i], err = compute.TakeArray(context.Background(), whole, index)
+		columns[i], err = take.Rows(whole, index)
 		whole.Release()
 		if err != nil {
 			return nil, err
 		}
 	}
-	return array.NewRecordBatch(schema, columns, int64(index.Len())), nil
+	return array.NewRecordBatch(schema, columns, int64(len(index))), nil
 }

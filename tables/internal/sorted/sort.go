@@ -231,15 +231,10 @@ func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error
 		whole.Retain()
 		return whole, nil
 	}
-	order := make([]int64, n)
+	order := make([]int, n)
 	for i := range order {
-		order[i] = int64(i)
+		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int64) int { return k.compare(int(a), k, int(b)) })
-	builder := array.NewInt64Builder(memory.DefaultAllocator)
-	defer builder.Release()
-	builder.AppendValues(order, nil)
-	index := builder.NewArray()
-	defer index.Release()
-	return taken([]arrow.RecordBatch{whole}, index)
+	slices.SortStableFunc(order, func(a, b int) int { return k.compare(a, k, b) })
+	return taken([]arrow.RecordBatch{whole}, order)
 }

@@ -1,0 +1,230 @@
+package tables
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+	"github.com/apache/iceberg-go/table/dv"
+
+	"github.com/go-partd/partd/tables/internal/datafile"
+)
+
+// deletes reads the delete files of other writers, as far as a scan needs them. Those of
+// positions may be about many data files, and are read once.
+type deletes struct {
+	t  *table.Table
+	mu sync.Mutex
+
+	positions map[string]map[string]map[int64]bool // by the delete file, the data file and the row
+}
+
+func hasDeletes(task table.FileScanTask) bool {
+	return len(task.DeleteFiles)+len(task.EqualityDeleteFiles)+len(task.DeletionVectorFiles) > 0
+}
+
+// of returns which rows of a file are deleted.
+func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*datafile.Drop, error) {
+	drop := &datafile.Drop{}
+	var gone []func(int64) bool
+	fs, err := d.t.FS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range task.DeletionVectorFiles {
+		rows, err := dv.ReadDV(fs, f)
+		if err != nil {
+			return nil, fmt.Errorf("delete file %s: %w", f.FilePath(), err)
+		}
+		gone = append(gone, func(row int64) bool { return rows.Contains(uint64(row)) })
+	}
+	for _, f := range task.DeleteFiles {
+		if len(task.DeletionVectorFiles) > 0 { // which have the rows of these, too
+			break
+		}
+		rows, err := d.rowsOf(ctx, f, task.File.FilePath())
+		if err != nil {
+			return nil, fmt.Errorf("delete file %s: %w", f.FilePath(), err)
+		}
+		gone = append(gone, func(row int64) bool { return rows[row] })
+	}
+	var equal []func([]arrow.Array, int) bool
+	for _, f := range task.EqualityDeleteFiles {
+		at := len(drop.Columns)
+		columns, keys, err := d.keysOf(ctx, f)
+		if err != nil {
+			return nil, fmt.Errorf("delete file %s: %w", f.FilePath(), err)
+		}
+		drop.Columns = append(drop.Columns, columns...)
+		var key []byte
+		equal = append(equal, func(all []arrow.Array, i int) bool {
+			key = appendNullable(key[:0], all[at:at+len(columns)], i)
+			return keys[string(key)]
+		})
+	}
+	var mu sync.Mutex // groups are read side by side
+	drop.Gone = func(first int64, keep []bool, columns []arrow.Array) error {
+		mu.Lock()
+		defer mu.Unlock()
+		for i := range keep {
+			for _, is := range gone {
+				keep[i] = keep[i] && !is(first+int64(i))
+			}
+			for _, is := range equal {
+				keep[i] = keep[i] && !is(columns, i)
+			}
+		}
+		return nil
+	}
+	return drop, nil
+}
+
+// The columns of delete files of positions.
+const (
+	pathID     = 2147483546
+	positionID = 2147483545
+)
+
+func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, path string) (map[int64]bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if all, ok := d.positions[f.FilePath()]; ok {
+		return all[path], nil
+	}
+	all := map[string]map[int64]bool{}
+	s := iceberg.NewSchema(0,
+		iceberg.NestedField{ID: pathID, Name: "file_path", Type: iceberg.PrimitiveTypes.String, Required: true},
+		iceberg.NestedField{ID: positionID, Name: "pos", Type: iceberg.PrimitiveTypes.Int64, Required: true})
+	columns, err := columnsByID(s)
+	if err != nil {
+		return nil, err
+	}
+	err = d.each(ctx, f, columns, func(b arrow.RecordBatch) {
+		paths, rows := b.Column(0).(*array.String), b.Column(1).(*array.Int64)
+		for i := range paths.Len() {
+			if all[paths.Value(i)] == nil {
+				all[paths.Value(i)] = map[int64]bool{}
+			}
+			all[paths.Value(i)][rows.Value(i)] = true
+		}
+	})
+	if d.positions == nil {
+		d.positions = map[string]map[string]map[int64]bool{}
+	}
+	d.positions[f.FilePath()] = all
+	return all[path], err
+}
+
+// keysOf returns the columns by which a file deletes rows, and the values that it does.
+func (d *deletes) keysOf(ctx context.Context, f iceberg.DataFile) (columns []datafile.Column, keys map[string]bool, err error) {
+	for _, id := range f.EqualityFieldIDs() {
+		column, err := d.column(id)
+		if err != nil {
+			return nil, nil, err
+		}
+		columns = append(columns, column)
+	}
+	keys = map[string]bool{}
+	err = d.each(ctx, f, columns, func(b arrow.RecordBatch) {
+		for i := range int(b.NumRows()) {
+			keys[string(appendNullable(nil, b.Columns(), i))] = true
+		}
+	})
+	return columns, keys, err
+}
+
+// column returns a column of the table, which may have been dropped since.
+func (d *deletes) column(id int) (c datafile.Column, err error) {
+	schemas := d.t.Metadata().Schemas()
+	for _, s := range append([]*iceberg.Schema{d.t.Schema()}, schemas...) {
+		all, err := columnsByID(s)
+		if err != nil {
+			return c, err
+		}
+		for i, f := range s.Fields() {
+			if f.ID == id {
+				return all[i], nil
+			}
+		}
+	}
+	return c, fmt.Errorf("it deletes by field %d, and the table never had such a column", id)
+}
+
+func (d *deletes) each(ctx context.Context, f iceberg.DataFile, columns []datafile.Column, use func(arrow.RecordBatch)) error {
+	fs, err := d.t.FS(ctx)
+	if err != nil {
+		return err
+	}
+	scan := &datafile.Scan{Open: func(path string) (parquet.ReaderAtSeeker, error) { return fs.Open(path) }, Columns: columns, Rows: batchRows}
+	for b, err := range scan.Read(ctx, []datafile.File{{Path: f.FilePath()}}) {
+		if err != nil {
+			return err
+		}
+		use(b)
+		b.Release()
+	}
+	return nil
+}
+
+// appendNullable is appendKey for columns with nulls, each of which equals another.
+func appendNullable(to []byte, columns []arrow.Array, row int) []byte {
+	for _, c := range columns {
+		if c.IsNull(row) {
+			to = append(to, 0)
+			continue
+		}
+		to = appendUnique(append(to, 1), c, row)
+	}
+	return to
+}
+
+// valueOf returns an array of a default of Iceberg's.
+func valueOf(v any, t arrow.DataType) (arrow.Array, error) {
+	b := array.NewBuilder(heap, t)
+	defer b.Release()
+	is := reflect.ValueOf(v)
+	switch b := b.(type) {
+	case *array.Decimal128Builder:
+		if d, ok := v.(iceberg.Decimal); ok {
+			b.Append(d.Val)
+		}
+	case *array.FixedSizeBinaryBuilder:
+		if bytes := reflect.ValueOf(v); bytes.Kind() == reflect.Slice {
+			b.Append(bytes.Bytes())
+		} else if bytes.Kind() == reflect.Array {
+			at := reflect.New(bytes.Type()).Elem()
+			at.Set(bytes)
+			b.Append(at.Bytes())
+		}
+	case *array.BinaryBuilder:
+		b.Append(is.Bytes())
+	case *array.StringBuilder:
+		b.Append(is.String())
+	case *array.BooleanBuilder:
+		b.Append(is.Bool())
+	case *array.Float32Builder:
+		b.Append(float32(is.Float()))
+	case *array.Float64Builder:
+		b.Append(is.Float())
+	case *array.Int32Builder:
+		b.Append(int32(is.Int()))
+	case *array.Int64Builder:
+		b.Append(is.Int())
+	case *array.Date32Builder:
+		b.Append(arrow.Date32(is.Int()))
+	case *array.Time64Builder:
+		b.Append(arrow.Time64(is.Int()))
+	case *array.TimestampBuilder:
+		b.Append(arrow.Timestamp(is.Int()))
+	}
+	if b.Len() != 1 {
+		return nil, fmt.Errorf("its default %v is none of type %s", v, t)
+	}
+	return b.NewArray(), nil
+}

@@ -1,0 +1,115 @@
+package datafile
+
+import (
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+)
+
+// fit makes a column of a file, whose field is has, one of the table. Its parts are
+// found by their ids.
+func (s *Scan) fit(a arrow.Array, has, ids arrow.Field, to arrow.DataType) (arrow.Array, error) {
+	switch to := to.(type) {
+	case *arrow.StructType:
+		from, ok := a.(*array.Struct)
+		if !ok {
+			break
+		}
+		children := make([]arrow.ArrayData, to.NumFields())
+		for i, f := range to.Fields() {
+			child, err := s.part(from, has, ids.Type.(*arrow.StructType).Field(i), f)
+			if err != nil {
+				return nil, fmt.Errorf("field %q: %w", f.Name, err)
+			}
+			children[i] = child.Data()
+		}
+		return made(to, a.Len(), []*memory.Buffer{valid(a)}, children, a.NullN(), 0), nil
+	case *arrow.MapType:
+		from, ok := a.(*array.Map)
+		if !ok {
+			break
+		}
+		of, by := has.Type.(*arrow.MapType), ids.Type.(*arrow.MapType)
+		keys, err := s.fit(from.Keys(), of.KeyField(), by.KeyField(), to.KeyType())
+		if err != nil {
+			return nil, err
+		}
+		items, err := s.fit(from.Items(), of.ItemField(), by.ItemField(), to.ItemType())
+		if err != nil {
+			return nil, err
+		}
+		entries := made(to.Elem(), keys.Len(), []*memory.Buffer{nil}, []arrow.ArrayData{keys.Data(), items.Data()}, 0, 0)
+		return made(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{entries.Data()}, a.NullN(), a.Data().Offset()), nil
+	case *arrow.ListType:
+		from, ok := a.(*array.List)
+		if !ok {
+			break
+		}
+		child, err := s.fit(from.ListValues(), has.Type.(*arrow.ListType).ElemField(), ids.Type.(*arrow.ListType).ElemField(), to.Elem())
+		if err != nil {
+			return nil, err
+		}
+		return made(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{child.Data()}, a.NullN(), a.Data().Offset()), nil
+	}
+	return widened(a, to)
+}
+
+// part returns a field of a struct, null if the file lacks it.
+func (s *Scan) part(from *array.Struct, has, ids, to arrow.Field) (arrow.Array, error) {
+	for i, f := range has.Type.(*arrow.StructType).Fields() {
+		if s.is(f, ids) {
+			return s.fit(from.Field(i), f, ids, to.Type)
+		}
+	}
+	return array.MakeArrayOfNull(memory.DefaultAllocator, to.Type, from.Len()), nil
+}
+
+func made(t arrow.DataType, length int, buffers []*memory.Buffer, children []arrow.ArrayData, nulls, offset int) arrow.Array {
+	data := array.NewData(t, length, buffers, children, nulls, offset)
+	defer data.Release()
+	return array.MakeFromData(data)
+}
+
+// widened returns a column as Iceberg lets a table widen it. A decimal of another
+// precision and the same scale has the same bytes.
+func widened(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
+	switch from := a.(type) {
+	case *array.Int32:
+		if to.ID() == arrow.INT64 {
+			return made(to, a.Len(), []*memory.Buffer{valid(a), widen[int64](from.Int32Values())}, nil, a.NullN(), 0), nil
+		}
+	case *array.Float32:
+		if to.ID() == arrow.FLOAT64 {
+			return made(to, a.Len(), []*memory.Buffer{valid(a), widen[float64](from.Float32Values())}, nil, a.NullN(), 0), nil
+		}
+	case *array.Decimal128:
+		was := a.DataType().(*arrow.Decimal128Type)
+		if t, ok := to.(*arrow.Decimal128Type); ok && was.Scale == t.Scale && was.Precision <= t.Precision {
+			return made(to, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()), nil
+		}
+	}
+	return arrowtypes.ConvertArray(a, to)
+}
+
+func widen[To, From int32 | int64 | float32 | float64](from []From) *memory.Buffer {
+	out := make([]To, len(from))
+	for i, v := range from {
+		out[i] = To(v)
+	}
+	return memory.NewBufferBytes(arrow.GetBytes(out))
+}
+
+// valid returns a bitmap of what is not null, from the first bit on.
+func valid(a arrow.Array) *memory.Buffer {
+	if a.NullN() == 0 {
+		return nil
+	}
+	bits := make([]byte, bitutil.BytesForBits(int64(a.Len())))
+	bitutil.CopyBitmap(a.NullBitmapBytes(), a.Data().Offset(), a.Len(), bits, 0)
+	return memory.NewBufferBytes(bits)
+}

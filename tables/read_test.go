@@ -1,0 +1,223 @@
+package tables
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+func nullable(name string, t arrow.DataType) arrow.Field {
+	return arrow.Field{Name: name, Type: t, Nullable: true}
+}
+
+func rowsOfJSON(t testing.TB, text string, fields ...arrow.Field) array.RecordReader {
+	t.Helper()
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(text), array.WithUseNumber())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return oneBatch(batch)
+}
+
+// putJSON puts rows, in a file of their own.
+func putJSON(t testing.TB, b *Bucket, name, text string, fields ...arrow.Field) {
+	t.Helper()
+	if _, err := b.Put(t.Context(), name, rowsOfJSON(t, text, fields...), Append, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func parsed(t testing.TB, text string) *filter.Expr {
+	t.Helper()
+	if text == "" {
+		return nil
+	}
+	e, err := filter.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// got returns the rows that a scan hands on, as JSON without spaces.
+func got(t testing.TB, b *Bucket, name string, o *ScanOptions) string {
+	t.Helper()
+	tab, err := b.Table(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := tab.Scan(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	var out bytes.Buffer
+	for r.Next() {
+		text, err := r.RecordBatch().MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Write(bytes.Trim(bytes.ReplaceAll(text, []byte("\n"), nil), "[]"))
+		out.WriteByte(',')
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	return strings.TrimSuffix(strings.NewReplacer(" ", "", "\t", "").Replace(out.String()), ",")
+}
+
+func where(t testing.TB, text string, columns ...string) *ScanOptions {
+	return &ScanOptions{Filter: parsed(t, text), Columns: columns}
+}
+
+func mustBe(t testing.TB, what, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s:\n%s\nwant\n%s", what, got, want)
+	}
+}
+
+func deleteRows(t testing.TB, b *Bucket, name, cond string) {
+	t.Helper()
+	if _, err := b.DeleteRows(t.Context(), name, parsed(t, cond)); err != nil {
+		t.Fatalf("delete rows %s: %v", cond, err)
+	}
+}
+
+// Arrow's kernel made nulls of what was none, and DeleteRows wrote them back.
+func TestBoolsWithNullsStay(t *testing.T) {
+	t.Parallel()
+	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
+	putJSON(t, b, "t", `[{"id":1,"x":0,"b":null},{"id":2,"x":1,"b":true},{"id":3,"x":1,"b":false},{"id":4,"x":1,"b":true}]`,
+		nullable("id", arrow.PrimitiveTypes.Int64), nullable("x", arrow.PrimitiveTypes.Int64), nullable("b", arrow.FixedWidthTypes.Boolean))
+	mustBe(t, "where b", got(t, b, "t", where(t, "b = true")), `{"b":true,"id":2,"x":1},{"b":true,"id":4,"x":1}`)
+	deleteRows(t, b, "t", "id = 1")
+	want := `{"b":true,"id":2,"x":1},{"b":false,"id":3,"x":1},{"b":true,"id":4,"x":1}`
+	mustBe(t, "after the delete", got(t, b, "t", nil), want)
+	deleteRows(t, b, "t", "b = false")
+	mustBe(t, "after a delete by the bool", got(t, b, "t", where(t, "", "id")), `{"id":2},{"id":4}`)
+}
+
+// Columns behind a struct, a list and a map were taken for others.
+func TestColumnsBehindNested(t *testing.T) {
+	t.Parallel()
+	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
+	x := nullable("x", arrow.PrimitiveTypes.Int32)
+	fields := []arrow.Field{
+		nullable("id", arrow.PrimitiveTypes.Int64), nullable("s", arrow.StructOf(x, nullable("y", arrow.BinaryTypes.String))),
+		nullable("l", arrow.ListOf(arrow.StructOf(x))), nullable("m", arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int16)),
+		nullable("a", arrow.PrimitiveTypes.Int64), nullable("b", arrow.BinaryTypes.String),
+	}
+	putJSON(t, b, "t", `[{"id":1,"s":{"x":7,"y":"p"},"l":[{"x":1},null],"m":[{"key":"k","value":2}],"a":1,"b":"u"},
+{"id":2,"s":null,"l":null,"m":null,"a":2,"b":"v"},{"id":3,"s":{"x":null,"y":"q"},"l":[],"m":[],"a":3,"b":null}]`, fields...)
+	first := `{"a":1,"b":"u","id":1,"l":[{"x":1},null],"m":[{"key":"k","value":2}],"s":{"x":7,"y":"p"}}`
+	mustBe(t, "a = 1", got(t, b, "t", where(t, "a = 1", "id", "b")), `{"b":"u","id":1}`)
+	mustBe(t, "a = 1, one column", got(t, b, "t", where(t, "a = 1", "id")), `{"id":1}`)
+	mustBe(t, "whole", got(t, b, "t", where(t, "b = 'u'")), first)
+	mustBe(t, "s is null", got(t, b, "t", where(t, "s is null", "b")), `{"b":"v"}`)
+	deleteRows(t, b, "t", "b = 'v'")
+	if _, err := b.Upsert(t.Context(), "t", rowsOfJSON(t, `[{"id":9,"a":3,"b":"w"},{"id":10,"a":4,"b":"z"}]`, fields[0], fields[4], fields[5]), &UpsertOptions{Keys: []string{"a"}}); err != nil {
+		t.Fatal(err)
+	}
+	mustBe(t, "after an upsert", got(t, b, "t", where(t, "", "id", "b", "l")), `{"b":"w","id":9,"l":null},{"b":"z","id":10,"l":null},{"b":"u","id":1,"l":[{"x":1},null]}`)
+	mustBe(t, "the first", got(t, b, "t", where(t, "a = 1")), first)
+}
+
+// What a file has in the type, under the name or without the column of before reads as
+// the table has it now, in every way of reading, and is compacted into that.
+func TestReadAfterEvolution(t *testing.T) {
+	t.Parallel()
+	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
+	fields := []arrow.Field{
+		nullable("n", arrow.PrimitiveTypes.Int32), nullable("f", arrow.PrimitiveTypes.Float32),
+		nullable("d", &arrow.Decimal128Type{Precision: 5, Scale: 2}), nullable("t", arrow.BinaryTypes.String),
+	}
+	putJSON(t, b, "t", `[{"n":1,"f":0.5,"d":"1.25","t":"a"},{"n":-2,"f":null,"d":"-1.25","t":"b"},{"n":null,"f":3,"d":null,"t":"c"}]`, fields...)
+	if err := b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "n", Type: "int64"}, ColumnChange{Op: "widen", Column: "f", Type: "float64"},
+		ColumnChange{Op: "widen", Column: "d", Type: "decimal(20, 2)"}, ColumnChange{Op: "rename", Column: "t", To: "s"}, ColumnChange{Op: "add", Column: "x", Type: "int32"},
+		ColumnChange{Op: "add", Column: "y", Type: "utf8"}); err != nil {
+		t.Fatal(err)
+	}
+	now := []arrow.Field{nullable("n", arrow.PrimitiveTypes.Int64), nullable("f", arrow.PrimitiveTypes.Float64), nullable("s", arrow.BinaryTypes.String), nullable("x", arrow.PrimitiveTypes.Int32)}
+	putJSON(t, b, "t", `[{"n":5000000000,"f":1e300,"s":"d","x":7}]`, now...)
+	check := func(when string) {
+		t.Helper()
+		for cond, want := range map[string]string{
+			"": `{"s":"a"},{"s":"b"},{"s":"c"},{"s":"d"}`, "n = 1": `{"s":"a"}`, "n < 0": `{"s":"b"}`, "n > 4000000000": `{"s":"d"}`, "n is null": `{"s":"c"}`,
+			"f = 0.5": `{"s":"a"}`, "f > 1e200": `{"s":"d"}`, "f >= 0.5 and f < 4": `{"s":"a"},{"s":"c"}`, "d = 1.25": `{"s":"a"}`, "d < 0": `{"s":"b"}`,
+			"x is null": `{"s":"a"},{"s":"b"},{"s":"c"}`, "x = 7": `{"s":"d"}`, "x != 7": "", "y is null and n = 1": `{"s":"a"}`, "n > f": `{"s":"a"}`,
+		} {
+			mustBe(t, when+": "+cond, got(t, b, "t", where(t, cond, "s")), want)
+		}
+		mustBe(t, when+": the added column alone", got(t, b, "t", where(t, "", "x")), `{"x":null},{"x":null},{"x":null},{"x":7}`)
+		mustBe(t, when+": the same, with a condition", got(t, b, "t", where(t, "x is null", "x", "y")), `{"x":null,"y":null},{"x":null,"y":null},{"x":null,"y":null}`)
+		mustBe(t, when+": values", got(t, b, "t", where(t, "n <= 1", "n", "f", "d")), `{"d":"1.25","f":0.5,"n":1},{"d":"-1.25","f":null,"n":-2}`)
+	}
+	check("in its files")
+	if _, err := b.s.Compact(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	check("compacted")
+	putJSON(t, b, "t", `[{"n":6}]`, now[0])
+	if _, err := b.Upsert(t.Context(), "t", rowsOfJSON(t, `[{"n":1,"s":"A"}]`, now[0], now[2]), &UpsertOptions{Keys: []string{"n"}}); err != nil {
+		t.Fatal(err)
+	}
+	deleteRows(t, b, "t", "x = 7")
+	deleteRows(t, b, "t", "n < 0")
+	mustBe(t, "at last", got(t, b, "t", where(t, "", "n", "s")), `{"n":6,"s":null},{"n":1,"s":"A"},{"n":null,"s":"c"}`)
+}
+
+func TestLargeDecimals(t *testing.T) {
+	t.Parallel()
+	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
+	nines := strings.Repeat("9", 38)
+	putJSON(t, b, "t", `[{"id":1,"x":"`+nines+`"},{"id":2,"x":"-`+nines+`"},{"id":3,"x":"0"}]`,
+		nullable("id", arrow.PrimitiveTypes.Int32), nullable("x", &arrow.Decimal128Type{Precision: 38}))
+	mustBe(t, "x = 99…9", got(t, b, "t", where(t, "x = "+nines, "id")), `{"id":1}`)
+	deleteRows(t, b, "t", "x < "+nines)
+	mustBe(t, "after the delete", got(t, b, "t", where(t, "", "id")), `{"id":1}`)
+}
+
+// The first rows are those of get, whether they are in files, in the tail or in both.
+func TestHeadIsTheBeginning(t *testing.T) {
+	t.Parallel()
+	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
+	for i := range int64(4) {
+		mustPut(t, b, "t", Append, from(10*i+1, 5)...)
+		if i < 3 {
+			if _, err := b.s.Fold(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	tab, err := b.Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := readAll(t.Context(), tab, nil)
+	if err != nil || len(all) != 20 || !slices.IsSorted(all) {
+		t.Fatal(all, err)
+	}
+	for n := range 21 {
+		for _, cond := range []string{"", "n > 3"} {
+			want := slices.DeleteFunc(slices.Clone(all), func(n int64) bool { return cond != "" && n <= 3 })
+			want = want[:min(max(n, 1), len(want))]
+			ns, err := readAll(t.Context(), tab, &ScanOptions{Limit: int64(max(n, 1)), Filter: parsed(t, cond)})
+			if err != nil || !slices.Equal(ns, want) {
+				t.Errorf("the first %d where %q: %v, %v, want %v", n, cond, ns, err, want)
+			}
+		}
+	}
+	mustBe(t, "head", fmt.Sprint(all[:2]), "[1 2]")
+}
