@@ -170,12 +170,16 @@ func (m *Manifest) plan(ctx context.Context) error {
 // nestedChanged reports whether files may have parts of columns under other names,
 // or lack a column that has a value where it is missing.
 func nestedChanged(now *iceberg.Schema, all []*iceberg.Schema) bool {
-	for _, f := range now.Fields() {
+	written, err := iceberg.SanitizeColumnNames(now) // as iceberg-go's writer has it
+	for i, f := range now.Fields() {
 		if f.InitialDefault != nil {
 			return true
 		}
 		if _, plain := f.Type.(iceberg.PrimitiveType); plain {
 			continue
+		}
+		if err != nil || !reflect.DeepEqual(written.Field(i).Type, f.Type) {
+			return true
 		}
 		for _, s := range all {
 			if was, ok := s.FindFieldByID(f.ID); ok && !reflect.DeepEqual(was.Type, f.Type) {
