@@ -217,9 +217,10 @@ func copies(t *testing.T, s *tables.Store, b *tables.Bucket) {
 	}
 }
 
-// A map whose items may not be null is kept, though iceberg-go's writer has no such.
-func TestMapOfItemsWithoutNulls(t *testing.T) {
-	s, err := tables.Open(t.Context(), t.TempDir(), nil)
+// Parts that may not be null are kept: items of maps, though iceberg-go's writer has no
+// such, and lists of a fixed size where the struct around them is null.
+func TestPartsWithoutNulls(t *testing.T) {
+	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{NoTail: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,14 +229,29 @@ func TestMapOfItemsWithoutNulls(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	of := arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Uint16)
-	of.SetItemNullable(false)
-	r := array.NewJSONReader(strings.NewReader(`{"x":[{"key":"a","value":1}]} {"x":null}`), arrow.NewSchema([]arrow.Field{{Name: "x", Type: of, Nullable: true}}, nil))
-	if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.Error, nil); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := read(t, s.Bucket(""), "x", nil), of.String()+` [{"key":"a","value":1}] (null)`; got != want {
-		t.Errorf("%s, want %s", got, want)
+	items := arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Uint16)
+	items.SetItemNullable(false)
+	pair := arrow.StructOf(arrow.Field{Name: "l", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Int32)})
+	for i, c := range []struct {
+		of     arrow.DataType
+		values []string
+	}{
+		{items, []string{`[{"key":"a","value":1}]`, "null"}},
+		{pair, []string{`{"l":[1,2]}`, "null"}},
+		{arrow.StructOf(arrow.Field{Name: "s", Type: pair}), []string{`{"s":{"l":[1,2]}}`, "null"}},
+	} {
+		name, json, want := fmt.Sprint(i), "", c.of.String()
+		for _, v := range c.values {
+			json += `{"x":` + v + "}\n"
+			want += " " + strings.Replace(v, "null", "(null)", 1)
+		}
+		r := array.NewJSONReader(strings.NewReader(json), arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.of, Nullable: true}}, nil))
+		if _, err := s.Bucket("").Put(t.Context(), name, r, tables.Error, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, s.Bucket(""), name, nil); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }
 

@@ -68,7 +68,8 @@ func randomType(r *rand.Rand, depth int) arrow.DataType {
 		return pick(r, plainTypes(r)...)
 	}
 	field := func(name string) arrow.Field {
-		return arrow.Field{Name: name, Type: randomType(r, depth-1), Nullable: r.IntN(8) > 0}
+		t := randomType(r, depth-1)
+		return arrow.Field{Name: name, Type: t, Nullable: r.IntN(8) > 0 || t.ID() == arrow.NULL}
 	}
 	switch r.IntN(6) {
 	case 0:
@@ -79,7 +80,7 @@ func randomType(r *rand.Rand, depth int) arrow.DataType {
 		return arrow.FixedSizeListOfField(1+r.Int32N(3), field("item"))
 	case 3:
 		m := arrow.MapOf(pick[arrow.DataType](r, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Uint16, arrow.FixedWidthTypes.Date32), randomType(r, depth-1))
-		m.SetItemNullable(r.IntN(8) > 0)
+		m.SetItemNullable(r.IntN(8) > 0 || m.ItemType().ID() == arrow.NULL)
 		return m
 	}
 	return arrow.StructOf([]arrow.Field{field("a"), field("id"), field("x y")}[:1+r.IntN(3)]...)
