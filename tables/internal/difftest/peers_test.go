@@ -102,8 +102,12 @@ func (f *fence) foreign(t *testing.T, d *run) error {
 	if !d.exists || d.seed%5 != 0 {
 		return nil
 	}
-	if _, err := d.store.Fold(d.ctx, nil); err != nil {
-		return err
+	_, err := d.store.Fold(d.ctx, nil)
+	if err == nil {
+		err = d.all()
+	}
+	if err != nil {
+		return fmt.Errorf("fold: %w", err)
 	}
 	table, err := d.bucket.Table(d.ctx, "t")
 	if err != nil {
