@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables/internal/peers"
@@ -123,7 +124,12 @@ func (f *fence) foreign(t *testing.T, d *run) error {
 		files = append(files, "'"+file.Path+"'")
 	}
 	out, columns := filepath.Join(d.dir, "out.arrow"), names(d.cols)
-	jobs := map[string]map[string]string{"pyiceberg": {"catalog": d.store.Dir(), "out": out}}
+	jobs := map[string]map[string]string{}
+	if !slices.ContainsFunc(d.cols, func(c *column) bool { // pyiceberg takes some null lists of maps for empty ones
+		return arrow.IsListLike(c.typ.ID()) && strings.Contains(c.typ.String(), "map<")
+	}) {
+		jobs["pyiceberg"] = map[string]string{"catalog": d.store.Dir(), "out": out}
+	}
 	if !slices.ContainsFunc(d.log, func(text string) bool { return strings.Contains(text, " evolve ") || strings.Contains(text, "replace") }) && len(files) > 0 && d.settings.Evolution == "" {
 		jobs["duckdb"] = map[string]string{"files": "[" + strings.Join(files, ", ") + "]", "out": out}
 	}
