@@ -105,8 +105,8 @@ func (c *combining) union() (string, error) {
 		var columns []string
 		for _, f := range c.fields {
 			x := "NULL"
-			if s.schema.HasField(f.Name) {
-				x = quote(f.Name)
+			if at := s.schema.FieldIndices(f.Name); len(at) > 0 {
+				x = widened(s.schema.Field(at[0]), f.Type)
 			}
 			columns = append(columns, x+" AS "+quote(f.Name))
 		}
@@ -115,12 +115,41 @@ func (c *combining) union() (string, error) {
 	return strings.Join(parts, "\nUNION ALL "), nil
 }
 
+// widened is a column as one of a type that holds it. The engine would make float32 of an
+// integer and a float32, and round what float64 does not hold.
+func widened(f arrow.Field, to arrow.DataType) string {
+	x := quote(f.Name)
+	if to.ID() != arrow.FLOAT64 || f.Type.ID() == arrow.FLOAT64 || f.Type.ID() == arrow.NULL {
+		return x
+	}
+	as := "CAST(" + x + " AS DOUBLE)"
+	if !arrow.IsInteger(f.Type.ID()) {
+		return as
+	}
+	says := strings.ReplaceAll(fmt.Sprintf("column %q: float64, which holds the numbers of all sources, does not hold ", f.Name), "'", "''")
+	return fmt.Sprintf("CASE WHEN %[1]s IS NULL OR CAST(%[2]s AS HUGEINT) = %[1]s THEN %[2]s ELSE error('%[3]s' || %[1]s) END", x, as, says)
+}
+
+// equal is the condition that a column of the first source and one of another are
+// equal. An integer and a float are, if they are the same number.
+func equal(name string, first arrow.DataType, other string, of arrow.DataType) string {
+	a, b := "s0."+quote(name), other+"."+quote(name)
+	if arrow.IsFloating(first.ID()) {
+		first, of, a, b = of, first, b, a
+	}
+	if !arrow.IsInteger(first.ID()) || !arrow.IsFloating(of.ID()) {
+		return a + " = " + b
+	}
+	return fmt.Sprintf("CAST(%[1]s AS DOUBLE) = CAST(%[2]s AS DOUBLE) AND CAST(%[1]s AS HUGEINT) = TRY_CAST(CAST(%[2]s AS DOUBLE) AS HUGEINT)", a, b)
+}
+
 // join has the columns on, then those of each source. One whose name an earlier
 // source has gets its table's behind it.
 func (c *combining) join(on []string) (string, error) {
 	var columns []string
 	from := ""
 	for i, s := range c.sources {
+		var both []string
 		for _, name := range on {
 			f, err := field(s.schema, name)
 			if err != nil {
@@ -131,14 +160,16 @@ func (c *combining) join(on []string) (string, error) {
 				columns = append(columns, "s0."+quote(name))
 				continue
 			}
-			if _, err := common(f, c.fields[slices.Index(on, name)].Type); err != nil {
+			first := c.fields[slices.Index(on, name)].Type
+			if _, err := common(f, first); err != nil {
 				return "", err
 			}
+			both = append(both, equal(name, first, fmt.Sprint("s", i), f.Type))
 		}
 		if i == 0 {
 			from = s.sql() + " AS s0"
 		} else {
-			from += fmt.Sprintf(" JOIN %s AS s%d USING (%s)", s.sql(), i, quoteAll(on))
+			from += fmt.Sprintf(" JOIN %s AS s%d ON %s", s.sql(), i, strings.Join(both, " AND "))
 		}
 	}
 	for i, s := range c.sources {

@@ -81,3 +81,44 @@ func TestCombine(t *testing.T) {
 func named2With(name string) arrow.Field {
 	return arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Float64}
 }
+
+// Numbers are the same after a union, and equal in a join, as they are, whatever their
+// types.
+func TestCombineIsExact(t *testing.T) {
+	s := newStore(t)
+	column := func(name string, kind arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: kind, Nullable: true}
+	}
+	put(t, s, "ints", tables.Replace, rows(t, `[{"k":16777217,"a":1},{"k":16777216,"a":2},{"k":null,"a":3}]`, column("k", arrow.PrimitiveTypes.Int64), column("a", arrow.PrimitiveTypes.Int8)))
+	put(t, s, "singles", tables.Replace, rows(t, `[{"k":16777216,"b":1},{"k":"NaN","b":2},{"k":"+Inf","b":3},{"k":null,"b":4}]`, column("k", arrow.PrimitiveTypes.Float32), column("b", arrow.PrimitiveTypes.Int8)))
+	put(t, s, "halves", tables.Replace, rows(t, `[{"k":0.5,"b":1}]`, column("k", arrow.FixedWidthTypes.Float16), column("b", arrow.PrimitiveTypes.Int8)))
+	put(t, s, "large", tables.Replace, rows(t, `[{"k":9007199254740993,"a":1},{"k":9007199254740992,"a":2}]`, column("k", arrow.PrimitiveTypes.Uint64), column("a", arrow.PrimitiveTypes.Int8)))
+	put(t, s, "doubles", tables.Replace, rows(t, `[{"k":9007199254740992,"b":1},{"k":1e300,"b":2}]`, column("k", arrow.PrimitiveTypes.Float64), column("b", arrow.PrimitiveTypes.Int8)))
+	combine := func(how, names string) (string, error) {
+		o := &transform.CombineOptions{How: how, Target: named("out"), Mode: tables.Replace}
+		if how == "join" {
+			o.On = []string{"k"}
+		}
+		for _, name := range strings.Fields(names) {
+			o.Sources = append(o.Sources, named(name))
+		}
+		if _, err := transform.Combine(t.Context(), s, o); err != nil {
+			return "", err
+		}
+		got, _ := text(t, s, "out")
+		return got, nil
+	}
+	for names, want := range map[string]string{
+		"join ints singles": `{"a":2,"b":1,"k":16777216}`, "join singles ints": `{"a":2,"b":1,"k":16777216}`,
+		"join large doubles": `{"a":2,"b":1,"k":9007199254740992}`, "join doubles large": `{"a":2,"b":1,"k":9007199254740992}`,
+		"union ints halves": `{"a":1,"b":null,"k":16777217},{"a":2,"b":null,"k":16777216},{"a":3,"b":null,"k":null},{"a":null,"b":1,"k":0.5}`,
+	} {
+		how, of, _ := strings.Cut(names, " ")
+		if got, err := combine(how, of); err != nil || got != want {
+			t.Errorf("%s: %v\n%s, want\n%s", names, err, got, want)
+		}
+	}
+	if _, err := combine("union", "large doubles"); err == nil || !strings.Contains(err.Error(), "float64") || !strings.Contains(err.Error(), "9007199254740993") {
+		t.Error("a number that float64 does not hold:", err)
+	}
+}

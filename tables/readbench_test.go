@@ -1,0 +1,79 @@
+package tables
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/filter"
+)
+
+// BenchmarkRead reads a million rows, in one file and in ten.
+func BenchmarkRead(b *testing.B) {
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Microsecond}}, {Name: "sym", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "price", Type: arrow.PrimitiveTypes.Float64, Nullable: true}, {Name: "size", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+		{Name: "note", Type: arrow.BinaryTypes.String, Nullable: true},
+	}, nil)
+	const rows = 1_000_000
+	for _, files := range []int{1, 10} {
+		s := mustOpen(b, b.TempDir(), &Options{FoldAge: -1})
+		random := rand.New(rand.NewPCG(1, 1))
+		for f := range files {
+			rb := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+			for i := range rows / files {
+				rb.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(1e15 + int64(f*rows/files+i)*1e6))
+				rb.Field(1).(*array.StringBuilder).Append(fmt.Sprint("SYM", random.IntN(500)))
+				rb.Field(2).(*array.Float64Builder).Append(random.NormFloat64())
+				rb.Field(3).(*array.Int64Builder).Append(random.Int64N(1000))
+				rb.Field(4).(*array.StringBuilder).Append(fmt.Sprintf("note %x", random.Uint32()))
+			}
+			if _, err := s.Bucket("").Put(b.Context(), "t", oneBatch(rb.NewRecordBatch()), Append, nil); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := s.Fold(b.Context(), nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+		tab, err := s.Bucket("").Table(b.Context(), "t")
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, c := range []struct {
+			name, where string
+			columns     []string
+		}{
+			{"all", "", nil}, {"two", "", []string{"at", "price"}}, {"sym", "sym = 'SYM7'", nil}, {"half", "price > 0", nil}, {"none", "price > 100", nil},
+			{"one", "size = 5 and sym = 'SYM3'", []string{"price"}}, {"range", "at >= '2001-09-15' and at < '2001-09-16'", nil},
+		} {
+			var where *filter.Expr
+			if c.where != "" {
+				if where, err = filter.Parse(c.where); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.Run(fmt.Sprint(c.name, "/", files), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					r, err := tab.Scan(b.Context(), &ScanOptions{Filter: where, Columns: c.columns})
+					if err != nil {
+						b.Fatal(err)
+					}
+					n := int64(0)
+					for r.Next() {
+						n += r.RecordBatch().NumRows()
+					}
+					if r.Err() != nil {
+						b.Fatal(r.Err())
+					}
+					r.Release()
+					b.ReportMetric(float64(n), "rows")
+				}
+			})
+		}
+	}
+}
