@@ -168,9 +168,13 @@ func (m *Manifest) plan(ctx context.Context) error {
 }
 
 // nestedChanged reports whether files may have parts of columns under other names,
-// or lack a column that has a value where it is missing.
+// as Iceberg's writers give them where a name is no identifier, or lack a column that
+// has a value where it is missing.
 func nestedChanged(now *iceberg.Schema, all []*iceberg.Schema) bool {
-	written, err := iceberg.SanitizeColumnNames(now) // as iceberg-go's writer has it
+	inFiles, err := iceberg.SanitizeColumnNames(now)
+	if err != nil {
+		return true
+	}
 	for i, f := range now.Fields() {
 		if f.InitialDefault != nil {
 			return true
@@ -178,7 +182,7 @@ func nestedChanged(now *iceberg.Schema, all []*iceberg.Schema) bool {
 		if _, plain := f.Type.(iceberg.PrimitiveType); plain {
 			continue
 		}
-		if err != nil || !reflect.DeepEqual(written.Field(i).Type, f.Type) {
+		if !reflect.DeepEqual(inFiles.Field(i).Type, f.Type) {
 			return true
 		}
 		for _, s := range all {
