@@ -50,7 +50,6 @@ type run struct {
 	settings  tables.Settings
 	arrival   bool // rows are read as they came
 	inTail    bool // some may be in the tail
-	names     []string
 	dropped   []string
 	next      int64 // id
 	newest    tables.Version
@@ -75,10 +74,6 @@ func choose(r *rand.Rand, cols []*column, ok func(*column) bool) (chosen *column
 		}
 	}
 	return chosen
-}
-
-func (d *run) find(name string) *column {
-	return d.cols[slices.IndexFunc(d.cols, func(c *column) bool { return c.name == name })]
 }
 
 // order is what identifies a row by the settings.
