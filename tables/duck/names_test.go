@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
 	"github.com/go-partd/partd/tables"
 )
 
@@ -33,4 +35,17 @@ func TestOddNames(t *testing.T) {
 		expect(t, s, "SELECT count(*) FROM "+quoted, &tables.QueryOptions{Bucket: "b"}, fmt.Sprint(i+1))
 		expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: name}, fmt.Sprint(i+1))
 	}
+}
+
+// TestOddNamesWithinStructs reads fields that files have under other names.
+func TestOddNamesWithinStructs(t *testing.T) {
+	s := newStore(t, nil)
+	odd := arrow.StructOf(arrow.Field{Name: "x y", Type: arrow.BinaryTypes.String, Nullable: true})
+	schema := arrow.NewSchema([]arrow.Field{{Name: "s", Type: odd, Nullable: true}, {Name: "l", Type: arrow.ListOf(odd), Nullable: true}}, nil)
+	put(t, s, "b", "t", jsonBatch(t, schema, `{"s":{"x y":"a"},"l":[{"x y":"b"}]}`))
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "b", "t", jsonBatch(t, schema, `{"s":{"x y":"c"},"l":[{"x y":"d"}]}`))
+	expect(t, s, `SELECT s."x y", l[1]."x y" FROM b.t`, nil, "a|b", "c|d")
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
+	"github.com/apache/arrow-go/v18/arrow/float16"
 
 	"github.com/go-partd/partd/tables/internal/arrowtypes"
 )
@@ -146,6 +147,9 @@ func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 		v.text = l.text
 	case *arrow.Float32Type:
 		f, _ := l.number.Float32()
+		if t.ID() == arrow.FLOAT16 { // which is compared as float32
+			f = float16.New(f).Float32()
+		}
 		v.float = float64(f)
 	case *arrow.Float64Type:
 		v.float, _ = l.number.Float64()

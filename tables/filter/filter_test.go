@@ -34,6 +34,7 @@ var oneOfEach = arrow.NewSchema([]arrow.Field{
 	{Name: "big", Type: arrow.PrimitiveTypes.Uint64, Nullable: true},
 	{Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
 	{Name: "f", Type: arrow.PrimitiveTypes.Float32, Nullable: true},
+	{Name: "half", Type: arrow.FixedWidthTypes.Float16, Nullable: true},
 	{Name: "sym", Type: arrow.BinaryTypes.String, Nullable: true},
 	{Name: "ok", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
 	{Name: "day", Type: arrow.FixedWidthTypes.Date32, Nullable: true},
@@ -47,8 +48,8 @@ var oneOfEach = arrow.NewSchema([]arrow.Field{
 }, nil)
 
 const rows = `[
-{"id":0,"n":1,"big":18446744073709551615,"x":1.5,"f":0.1,"sym":"A","ok":true,"day":"2026-01-31","at":"2026-01-31 12:00:00.5","utc":"2026-01-31 12:00:00Z","clock":"12:00:00","dec":"1.25","BRK.B \"x\"":7,"cat":"u","list":[1]},
-{"id":1,"n":255,"big":0,"x":-2,"f":2,"sym":"it's","ok":false,"day":"1969-12-31","at":"1960-01-01 00:00:00","utc":"2026-02-01 00:00:00Z","clock":"00:00:00","dec":"-1.25","BRK.B \"x\"":-7,"cat":"v","list":[]},
+{"id":0,"n":1,"big":18446744073709551615,"x":1.5,"f":0.1,"half":0.1,"sym":"A","ok":true,"day":"2026-01-31","at":"2026-01-31 12:00:00.5","utc":"2026-01-31 12:00:00Z","clock":"12:00:00","dec":"1.25","BRK.B \"x\"":7,"cat":"u","list":[1]},
+{"id":1,"n":255,"big":0,"x":-2,"f":2,"half":2,"sym":"it's","ok":false,"day":"1969-12-31","at":"1960-01-01 00:00:00","utc":"2026-02-01 00:00:00Z","clock":"00:00:00","dec":"-1.25","BRK.B \"x\"":-7,"cat":"v","list":[]},
 {"id":2}]`
 
 // ids are the rows for which an expression is true.
@@ -76,7 +77,7 @@ func TestFilter(t *testing.T) {
 		"n < 300": "[0 1]", "n > 300": "[]", "n != 300": "[0 1]", "n = 300": "[]", "n > -1": "[0 1]", "n <= -1": "[]", "not n > 300": "[0 1]",
 		"n > 0.5": "[0 1]", "n >= 1.5": "[1]", "n < 1.5": "[0]", "n = 1.5": "[]", "n != 1.5": "[0 1]", "n in (1.5, 1e0)": "[0]", "n not in (1.5)": "[0 1]", "n in (1.5)": "[]",
 		"big = 18446744073709551615": "[0]", "big > 18446744073709551614": "[0]", "big < 1e30": "[0 1]", "big > 1e30": "[]",
-		"f = 0.1": "[0]", "f > 0.1": "[1]",
+		"f = 0.1": "[0]", "f > 0.1": "[1]", "half = 0.1": "[0]", "half > 0.1": "[1]", "half in (0.1, 7)": "[0]",
 		"x > f": "[0]", "x < f": "[1]", "id <= n": "[0 1]", "not id <= n": "[]", "n = x": "[]", "id != f": "[0 1]", "x > id": "[0]", "sym = cat": "[]", "sym < cat": "[0 1]",
 		"sym = 'it''s'": "[1]", "sym not in ('A')": "[1]", "sym > 'A'": "[1]", "sym = ''": "[]",
 		"ok = true": "[0]", "ok != TRUE": "[1]", "ok in (true, false)": "[0 1]", "ok < true": "[1]",

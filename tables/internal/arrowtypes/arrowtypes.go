@@ -118,9 +118,7 @@ func Kept(t arrow.DataType) (arrow.DataType, error) {
 		if err != nil {
 			return nil, err
 		}
-		kept := arrow.MapOf(key, item)
-		kept.SetItemNullable(t.ItemField().Nullable)
-		return kept, nil
+		return arrow.MapOf(key, item), nil // with items that may be null, as iceberg-go writes all maps
 	case *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
 		of := t.(arrow.ListLikeType).ElemField()
 		kept, err := Kept(of.Type)

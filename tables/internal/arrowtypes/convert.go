@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -128,7 +129,12 @@ func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error
 	}
 	children := make([]arrow.ArrayData, to.NumFields())
 	for i, f := range to.Fields() {
-		child, err := ConvertArray(from.Field(i), f.Type)
+		part := from.Field(i)
+		if f.Type.ID() == arrow.FIXED_SIZE_LIST || f.Type.ID() == arrow.STRUCT {
+			part = nullWhere(from, part)
+			defer part.Release()
+		}
+		child, err := ConvertArray(part, f.Type)
 		if err != nil {
 			return nil, fmt.Errorf("field %q: %w", f.Name, err)
 		}
@@ -138,6 +144,25 @@ func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error
 	data := array.NewData(to, from.Len(), []*memory.Buffer{validity(from)}, children, from.NullN(), 0)
 	defer data.Release()
 	return array.MakeFromData(data), nil
+}
+
+// nullWhere returns a part of structs that is null where they are: a list of a fixed
+// size, or a struct, that may not be null has no values there.
+func nullWhere(structs, part arrow.Array) arrow.Array {
+	if structs.NullN() == 0 {
+		part.Retain()
+		return part
+	}
+	d := part.Data()
+	bits := make([]byte, bitutil.BytesForBits(int64(d.Offset()+d.Len())))
+	for i := range d.Len() {
+		bitutil.SetBitTo(bits, d.Offset()+i, structs.IsValid(i) && part.IsValid(i))
+	}
+	buffers := slices.Clone(d.Buffers())
+	buffers[0] = memory.NewBufferBytes(bits)
+	data := array.NewData(d.DataType(), d.Len(), buffers, d.Children(), array.UnknownNullCount, d.Offset())
+	defer data.Release()
+	return array.MakeFromData(data)
 }
 
 // convertList converts between the kinds of lists, and maps.

@@ -1,0 +1,380 @@
+package difftest
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/float16"
+)
+
+// cond is a condition: and, or, not of parts, or a comparison.
+type cond struct {
+	op     string
+	parts  []*cond
+	col    *column
+	other  *column // that it is compared with, or nil
+	values []literal
+	turned bool // the value stands first
+}
+
+type literal struct {
+	value any
+	text  string // in a filter
+	sql   string // "" where SQL has no such value of the column's type
+}
+
+func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+// randomCond makes a condition on columns, whose literals are about the values of rows.
+func randomCond(r *rand.Rand, cols []*column, rows []row, depth int) *cond {
+	if depth > 0 && r.IntN(3) == 0 {
+		c := &cond{op: pick(r, "and", "or", "not")}
+		for range map[bool]int{true: 1, false: 2 + r.IntN(2)}[c.op == "not"] {
+			c.parts = append(c.parts, randomCond(r, cols, rows, depth-1))
+		}
+		return c
+	}
+	c := &cond{col: choose(r, cols, func(*column) bool { return true })}
+	if c.other = choose(r, cols, func(o *column) bool { return o != c.col && compares(c.col.typ, o.typ) }); c.other != nil && r.IntN(4) == 0 {
+		c.op = pick(r, "=", "!=", "<", "<=", ">", ">=")
+		return c
+	}
+	c.other = nil
+	c.op = pick(r, "=", "==", "!=", "<>", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null")
+	n := 1
+	if strings.HasSuffix(c.op, "in") {
+		n = 1 + r.IntN(3)
+	}
+	for range n {
+		if l, ok := randomLiteral(r, c.col, rows); ok {
+			c.values = append(c.values, l)
+		}
+	}
+	if len(c.values) == 0 && !strings.HasPrefix(c.op, "is") {
+		c.op = pick(r, "is null", "is not null")
+	}
+	if strings.HasPrefix(c.op, "is") {
+		c.values = nil
+	}
+	c.turned = n == 1 && !strings.Contains(c.op, "i") && r.IntN(6) == 0
+	return c
+}
+
+func isFloat(t arrow.DataType) bool { return arrow.IsFloating(plain(t).ID()) }
+
+// compares tells whether docs/filter.md compares columns of these types, which are
+// not of decimals.
+func compares(a, b arrow.DataType) bool {
+	a, b = plain(a), plain(b)
+	number := func(t arrow.DataType) bool {
+		return (arrow.IsInteger(t.ID()) || arrow.IsFloating(t.ID())) && t.ID() != arrow.UINT64
+	}
+	return number(a) && number(b) || arrow.TypeEqual(a, b) && !arrow.IsNested(a.ID()) && a.ID() != arrow.NULL && a.ID() != arrow.FIXED_SIZE_BINARY
+}
+
+// randomLiteral makes a value to compare a column with, if there are such for its type.
+func randomLiteral(r *rand.Rand, col *column, rows []row) (l literal, ok bool) {
+	t := plain(col.typ)
+	if arrow.IsNested(t.ID()) || t.ID() == arrow.NULL || t.ID() == arrow.FIXED_SIZE_BINARY {
+		return l, false
+	}
+	v := value(r, t, false)
+	if len(rows) > 0 && r.IntN(3) > 0 {
+		if there := rows[r.IntN(len(rows))][col.name]; there != nil {
+			v = there
+		}
+	}
+	switch v := v.(type) {
+	case bool:
+		return literal{v, fmt.Sprint(v), fmt.Sprint(v)}, true
+	case string:
+		v = pick(r, v, v, v+"a", v[:len(v)/2])
+		if !utf8.ValidString(v) {
+			return l, false
+		}
+		l = literal{value: v, text: "'" + strings.ReplaceAll(v, "'", "''") + "'"}
+		if l.sql = l.text; strings.ContainsRune(v, 0) {
+			l.sql = ""
+		}
+		return l, true
+	case []byte:
+		l = literal{v, "'" + strings.ReplaceAll(string(v), "'", "''") + "'", fmt.Sprintf("unhex('%x')", v)}
+		return l, utf8.Valid(v)
+	case float64:
+		v = pick(r, v, v, v+1, v/3)
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			v = pick(r, 0.1, 1e300, -1e300, 1<<24+1)
+		}
+		l.text = strconv.FormatFloat(v, 'f', -1, 64)
+		exact, _ := new(big.Rat).SetString(l.text)
+		l.value = rounded(exact, t)
+		sqlType := "DOUBLE"
+		if t.ID() != arrow.FLOAT64 {
+			sqlType = "FLOAT"
+		}
+		if f := l.value.(float64); !math.IsInf(f, 0) {
+			l.sql = fmt.Sprintf("CAST('%s' AS %s)", strconv.FormatFloat(f, 'g', -1, 64), sqlType)
+		}
+		return l, true
+	case *big.Rat:
+		return exactLiteral(r, t, v)
+	}
+	return l, false
+}
+
+// rounded is a number as the nearest one of a type of floats.
+func rounded(n *big.Rat, t arrow.DataType) float64 {
+	switch t.ID() {
+	case arrow.FLOAT64:
+		f, _ := n.Float64()
+		return f
+	case arrow.FLOAT32:
+		f, _ := n.Float32()
+		return float64(f)
+	}
+	f, _ := n.Float32()
+	return float64(float16.New(f).Float32())
+}
+
+// exactLiteral makes a number, a date or a time near a value.
+func exactLiteral(r *rand.Rand, t arrow.DataType, v *big.Rat) (l literal, ok bool) {
+	unit, least, most := counted(t)
+	near := func(by *big.Rat) *big.Rat { return new(big.Rat).Add(v, by) }
+	isTime := slices.Contains([]arrow.Type{arrow.DATE32, arrow.DATE64, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP}, t.ID())
+	if !isTime {
+		half, huge := big.NewRat(1, 2), new(big.Rat).SetInt(power10(40))
+		n := pick(r, v, v, v, near(whole(1)), near(whole(-1)), near(half), near(huge), near(new(big.Rat).Neg(huge)))
+		l = literal{value: n, text: strings.TrimSuffix(strings.TrimRight(n.FloatString(40), "0"), ".")}
+		if d, of := t.(arrow.DecimalType); of {
+			scaled := new(big.Rat).Mul(n, new(big.Rat).SetInt(power10(d.GetScale())))
+			if scaled.IsInt() && new(big.Int).Abs(scaled.Num()).Cmp(power10(d.GetPrecision())) < 0 {
+				l.sql = fmt.Sprintf("CAST('%s' AS DECIMAL(%d, %d))", l.text, d.GetPrecision(), d.GetScale())
+			}
+		} else if n.IsInt() && (t.ID() == arrow.UINT64 && n.Num().IsUint64() || n.Num().IsInt64() && n.Num().Int64() >= least && n.Num().Int64() <= most) {
+			l.sql = l.text
+		}
+		return l, true
+	}
+	n := pick(r, v, v, v, near(whole(1)), near(whole(-int64(unit))), near(whole(int64(unit))))
+	ns := n.Num()
+	seconds, rest := new(big.Int).DivMod(ns, big.NewInt(1e9), new(big.Int))
+	if !seconds.IsInt64() {
+		return l, false
+	}
+	at := time.Unix(seconds.Int64(), rest.Int64()).UTC()
+	exact := n == v
+	if t.ID() == arrow.TIME32 || t.ID() == arrow.TIME64 {
+		l = literal{value: n, text: "'" + at.Format("15:04:05.999999999") + "'"}
+		if at.Unix()/86400 != 0 || at.Unix() < 0 {
+			return l, false
+		}
+		if l.sql = "TIME " + l.text; unit < time.Microsecond {
+			l.sql = ns.String() // kept as a number
+		}
+		if !exact {
+			l.sql = ""
+		}
+		return l, true
+	}
+	if at.Year() < 1 || at.Year() > 9999 {
+		return l, false
+	}
+	l = literal{value: n, text: "'" + at.Format(pick(r, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999")) + "'"}
+	stamp, zoned := t.(*arrow.TimestampType)
+	zoned = zoned && stamp.TimeZone != ""
+	switch {
+	case !exact:
+	case t.ID() == arrow.DATE32:
+		l.sql = "DATE " + l.text
+	case zoned && unit < time.Microsecond: // SQL cuts these
+	case zoned:
+		l.sql = "TIMESTAMPTZ " + strings.TrimSuffix(l.text, "'") + "Z'"
+	case unit < time.Microsecond:
+		l.sql = "CAST(" + l.text + " AS TIMESTAMP_NS)"
+	default:
+		l.sql = "TIMESTAMP " + l.text
+	}
+	if zoned && r.IntN(2) == 0 {
+		l.text = "'" + at.In(time.FixedZone("", pick(r, 0, 5400, -3600))).Format("2006-01-02T15:04:05.999999999Z07:00") + "'"
+	}
+	return l, true
+}
+
+// String is the condition as a filter has it.
+func (c *cond) String() string {
+	if c.parts != nil {
+		texts := make([]string, len(c.parts))
+		for i, part := range c.parts {
+			texts[i] = "(" + part.String() + ")"
+		}
+		if c.op == "not" {
+			return "not " + texts[0]
+		}
+		return strings.Join(texts, " "+c.op+" ")
+	}
+	name := quoted(c.col.name)
+	switch {
+	case c.other != nil:
+		return name + " " + c.op + " " + quoted(c.other.name)
+	case len(c.values) == 0:
+		return name + " " + c.op
+	case strings.HasSuffix(c.op, "in"):
+		texts := make([]string, len(c.values))
+		for i, l := range c.values {
+			texts[i] = l.text
+		}
+		return name + " " + c.op + " (" + strings.Join(texts, ", ") + ")"
+	case c.turned:
+		return c.values[0].text + " " + c.op + " " + name
+	}
+	return name + " " + c.op + " " + c.values[0].text
+}
+
+// sql is the condition in SQL, "" if that has none of the same meaning: there a NaN is
+// equal to itself, and more than all numbers.
+func (c *cond) sql() string {
+	if c.parts != nil {
+		texts := make([]string, len(c.parts))
+		for i, part := range c.parts {
+			text := part.sql()
+			if text == "" {
+				return ""
+			}
+			texts[i] = "(" + text + ")"
+		}
+		if c.op == "not" {
+			return "NOT " + texts[0]
+		}
+		return strings.Join(texts, " "+c.op+" ")
+	}
+	name := quoted(c.col.name)
+	switch {
+	case c.other != nil:
+		if !arrow.TypeEqual(plain(c.col.typ), plain(c.other.typ)) || isFloat(c.col.typ) {
+			return ""
+		}
+		return c.String()
+	case len(c.values) == 0:
+		return c.String()
+	}
+	texts := make([]string, len(c.values))
+	for i, l := range c.values {
+		if texts[i] = l.sql; l.sql == "" {
+			return ""
+		}
+	}
+	text := name + " " + c.op + " (" + strings.Join(texts, ", ") + ")"
+	if c.turned {
+		text = texts[0] + " " + c.op + " " + name
+	}
+	switch {
+	case !isFloat(c.col.typ):
+		return text
+	case c.op == "!=" || c.op == "<>" || c.op == "not in":
+		return "isnan(" + name + ") OR " + text
+	}
+	return "NOT isnan(" + name + ") AND " + text
+}
+
+// truth is what SQL's logic knows: no, perhaps, yes.
+type truth int
+
+const (
+	no truth = iota
+	unknown
+	yes
+)
+
+func truthOf(b bool) truth { return map[bool]truth{false: no, true: yes}[b] }
+
+// of says whether the condition is true for a row.
+func (c *cond) of(r row) truth {
+	switch c.op {
+	case "not":
+		return yes - c.parts[0].of(r)
+	case "and", "or":
+		all := make([]truth, len(c.parts))
+		for i, part := range c.parts {
+			all[i] = part.of(r)
+		}
+		if c.op == "and" {
+			return slices.Min(all)
+		}
+		return slices.Max(all)
+	}
+	v := r[c.col.name]
+	switch {
+	case c.op == "is null":
+		return truthOf(v == nil)
+	case c.op == "is not null":
+		return truthOf(v != nil)
+	case v == nil || c.other != nil && r[c.other.name] == nil:
+		return unknown
+	case c.other != nil:
+		w := r[c.other.name]
+		if isFloat(c.col.typ) != isFloat(c.other.typ) { // as float64
+			v, w = asFloat(v), asFloat(w)
+		}
+		return truthOf(holds(v, c.op, w))
+	case strings.HasSuffix(c.op, "in"):
+		in := slices.ContainsFunc(c.values, func(l literal) bool { return holds(v, "=", l.value) })
+		return truthOf(in == (c.op == "in"))
+	case c.turned:
+		return truthOf(holds(c.values[0].value, c.op, v))
+	}
+	return truthOf(holds(v, c.op, c.values[0].value))
+}
+
+func asFloat(v any) float64 {
+	if n, ok := v.(*big.Rat); ok {
+		f, _ := n.Float64()
+		return f
+	}
+	return v.(float64)
+}
+
+// holds compares two values of one kind.
+func holds(a any, op string, b any) bool {
+	var d int
+	switch a := a.(type) {
+	case bool:
+		d = cmp.Compare(truthOf(a), truthOf(b.(bool)))
+	case string:
+		d = strings.Compare(a, b.(string))
+	case []byte:
+		d = bytes.Compare(a, b.([]byte))
+	case *big.Rat:
+		d = a.Cmp(b.(*big.Rat))
+	case float64:
+		if math.IsNaN(a) || math.IsNaN(b.(float64)) {
+			return op == "!=" || op == "<>"
+		}
+		d = 0
+		if a != b.(float64) {
+			d = cmp.Compare(a, b.(float64))
+		}
+	}
+	switch op {
+	case "=", "==":
+		return d == 0
+	case "!=", "<>":
+		return d != 0
+	case "<":
+		return d < 0
+	case "<=":
+		return d <= 0
+	case ">":
+		return d > 0
+	}
+	return d >= 0
+}

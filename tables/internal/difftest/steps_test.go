@@ -1,0 +1,601 @@
+package difftest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"math/big"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+)
+
+var alloc = memory.DefaultAllocator
+
+type column struct {
+	name     string
+	typ      arrow.DataType // as it is put
+	nullable bool
+}
+
+type row map[string]any
+
+// state is a table's rows as somebody may still read them: it is not changed.
+type state struct {
+	cols []*column
+	rows []row
+}
+
+// run drives one table.
+type run struct {
+	try
+	ctx    context.Context
+	dir    string
+	opts   *tables.Options
+	store  *tables.Store
+	bucket *tables.Bucket
+	counts *counts
+
+	state
+	exists    bool
+	settings  tables.Settings
+	arrival   bool // rows are read as they came
+	inTail    bool // some may be in the tail
+	dropped   []string
+	next      int64 // id
+	newest    tables.Version
+	at        int // the step
+	versions  map[tables.Version]state
+	snapshots map[string]state
+	log       []string
+}
+
+func hash(parts ...any) uint64 {
+	h := fnv.New64a()
+	fmt.Fprint(h, parts...)
+	return h.Sum64()
+}
+
+// choose picks one of the columns so that it is the same where others are missing.
+func choose(r *rand.Rand, cols []*column, ok func(*column) bool) (chosen *column) {
+	by, least := r.Uint64(), uint64(0)
+	for _, c := range cols {
+		if h := hash(by, c.name); ok(c) && (chosen == nil || h < least) {
+			chosen, least = c, h
+		}
+	}
+	return chosen
+}
+
+// order is what identifies a row by the settings.
+func (d *run) order() []string {
+	if d.settings.Time == "" {
+		return nil
+	}
+	return append([]string{d.settings.Time}, d.settings.Keys...)
+}
+
+func (d *run) ruled() bool {
+	return d.settings.OnDuplicate == tables.KeepFirst || d.settings.OnDuplicate == tables.KeepLast
+}
+
+// schema makes columns, of which one is the rows' number.
+func (d *run) schema(r *rand.Rand) (cols []*column) {
+	names := []string{"a", "or", "null", "select", "b c", "d.e", `f"g`, "é", "in", "x,y", "true", "_"}
+	r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	n := 1 + r.IntN(7)
+	at := r.IntN(n + 1)
+	for i := range n {
+		if i == at {
+			cols = append(cols, &column{"id", arrow.PrimitiveTypes.Int64, r.IntN(2) == 0})
+		}
+		c := &column{names[i], randomType(rand.New(rand.NewPCG(d.seed, hash(d.at, i))), 2), r.IntN(8) > 0}
+		if c.typ.ID() == arrow.NULL {
+			c.nullable = true
+		}
+		if !slices.Contains(d.Without, i) {
+			cols = append(cols, c)
+		}
+	}
+	if at == n {
+		cols = append(cols, &column{"id", arrow.PrimitiveTypes.Int64, true})
+	}
+	return cols
+}
+
+// canOrder tells whether a column may be one of time or, else, a key.
+func canOrder(t arrow.DataType, asTime bool) bool {
+	t = plain(t)
+	if t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32 || asTime {
+		return t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32
+	}
+	return !arrow.IsNested(t.ID()) && !arrow.IsFloating(t.ID()) && t.ID() != arrow.NULL && t.ID() != arrow.FIXED_SIZE_BINARY && t.ID() != arrow.DATE64 && t.ID() != arrow.BINARY_VIEW && t.ID() != arrow.STRING_VIEW
+}
+
+// randomSettings makes settings for columns without nulls in those of time and keys.
+func (d *run) randomSettings(r *rand.Rand, cols []*column, rules ...tables.OnDuplicate) (s tables.Settings) {
+	s.Evolution = pick(r, "", "", tables.Flexible, tables.Compatible)
+	full := func(c *column) bool {
+		return !slices.ContainsFunc(d.rows, func(r row) bool { return r[c.name] == nil })
+	}
+	at := choose(r, cols, func(c *column) bool { return canOrder(c.typ, true) && full(c) })
+	if at == nil || r.IntN(3) == 0 {
+		return s
+	}
+	s.Time, s.OnDuplicate = at.name, pick(r, rules...)
+	if key := choose(r, cols, func(c *column) bool { return c != at && canOrder(c.typ, false) && full(c) }); key != nil && r.IntN(2) == 0 {
+		s.Keys = []string{key.name}
+	}
+	return s
+}
+
+// fresh makes rows, with numbers of their own, whose columns must may not be null.
+func (d *run) fresh(r *rand.Rand, n int, cols []*column, must []string) []row {
+	rows := make([]row, min(n, d.MaxRows))
+	for i := range rows {
+		rows[i] = row{}
+		for _, c := range cols {
+			rows[i][c.name] = value(rand.New(rand.NewPCG(hash(d.seed, d.at, c.name), uint64(i))), c.typ, c.nullable && !slices.Contains(must, c.name))
+		}
+		d.next++
+		rows[i]["id"] = whole(d.next)
+	}
+	return rows
+}
+
+// reader is of rows as they are put: in some batches, with the columns in some order.
+func (d *run) reader(r *rand.Rand, rows []row, cols []*column) array.RecordReader {
+	cols = slices.Clone(cols)
+	if d.exists && r.IntN(3) == 0 {
+		r.Shuffle(len(cols), func(i, j int) { cols[i], cols[j] = cols[j], cols[i] })
+	}
+	fields := make([]arrow.Field, len(cols))
+	columns := make([]arrow.Array, len(cols))
+	for i, c := range cols {
+		fields[i] = arrow.Field{Name: c.name, Type: c.typ, Nullable: c.nullable}
+		b := array.NewBuilder(alloc, c.typ)
+		for _, row := range rows {
+			build(b, row[c.name])
+		}
+		columns[i] = b.NewArray()
+	}
+	schema := arrow.NewSchema(fields, nil)
+	batch := array.NewRecordBatch(schema, columns, int64(len(rows)))
+	var batches []arrow.RecordBatch
+	for from, each := 0, 1+r.IntN(1+len(rows)); from < len(rows); from += each {
+		batches = append(batches, batch.NewSlice(int64(from), int64(min(from+each, len(rows)))))
+	}
+	reader, err := array.NewRecordReader(schema, batches)
+	if err != nil {
+		panic(err)
+	}
+	return reader
+}
+
+// key is a row's identity by columns.
+func key(r row, names []string) (text string) {
+	for _, name := range names {
+		text += canon(r[name]) + "|"
+	}
+	return text
+}
+
+// once leaves the rows that a rule for duplicates does.
+func (d *run) once(rows []row) (left []row) {
+	if !d.ruled() {
+		return rows
+	}
+	at := map[string]int{}
+	for _, r := range rows {
+		k := key(r, d.order())
+		if i, twice := at[k]; !twice {
+			at[k] = len(left)
+			left = append(left, r)
+		} else if d.settings.OnDuplicate == tables.KeepLast {
+			left[i] = r
+		}
+	}
+	return left
+}
+
+// step is something to do with a table.
+type step struct {
+	name   string
+	weight int
+	do     func(d *run, r *rand.Rand) (what string, err error)
+}
+
+var steps = []step{
+	{"put", 10, (*run).put},
+	{"replace", 1, (*run).replace},
+	{"upsert", 3, (*run).upsert},
+	{"delete rows", 3, (*run).deleteRows},
+	{"replace range", 2, (*run).replaceRange},
+	{"evolve", 6, (*run).evolve},
+	{"settings", 1, (*run).set},
+	{"partition", 1, (*run).partition},
+	{"fold", 4, func(d *run, _ *rand.Rand) (string, error) {
+		_, err := d.store.Fold(d.ctx, nil)
+		d.inTail = false
+		return "", err
+	}},
+	{"compact", 2, func(d *run, _ *rand.Rand) (string, error) {
+		_, err := d.store.Compact(d.ctx, nil)
+		d.arrival = false
+		return "", err
+	}},
+	{"expire", 1, func(d *run, r *rand.Rand) (string, error) {
+		_, err := d.store.Expire(d.ctx, &tables.MaintainOptions{Grace: -1, Keep: 1 + r.IntN(3)})
+		clear(d.versions)
+		return "", err
+	}},
+	{"snapshot", 1, func(d *run, _ *rand.Rand) (string, error) {
+		name, err := d.bucket.Snapshot(d.ctx, fmt.Sprint("s", d.at))
+		d.snapshots[name], d.inTail = d.state, false
+		return name, err
+	}},
+	{"reopen", 1, func(d *run, _ *rand.Rand) (string, error) {
+		err := d.store.Close()
+		return "", errors.Join(err, d.open())
+	}},
+}
+
+func (d *run) open() (err error) {
+	if d.store, err = tables.Open(d.ctx, d.dir, d.opts); err == nil {
+		d.bucket = d.store.Bucket("b")
+	}
+	return err
+}
+
+// manyRows is how many a put has: often few, for the tail.
+func manyRows(r *rand.Rand) int { return pick(r, 0, 1, 2, 3, 5, 9, 40+r.IntN(200)) }
+
+func (d *run) put(r *rand.Rand) (string, error) {
+	if !d.exists {
+		return d.make(r, tables.Error)
+	}
+	var cols, added []*column
+	widened := map[*column]arrow.DataType{}
+	for _, c := range d.cols {
+		asPut, all := *c, d.settings.Evolution == tables.Compatible || c.name == "id" || slices.Contains(d.order(), c.name)
+		wide, narrow := wider(c.typ), narrower(c.typ)
+		cr := rand.New(rand.NewPCG(d.seed, hash(d.at, c.name)))
+		switch cr.IntN(10) {
+		case 0:
+			if !all && c.nullable {
+				continue
+			}
+		case 1:
+			if len(narrow) > 0 && !all {
+				asPut.typ = pick(cr, narrow...)
+			}
+		case 2:
+			wide = slices.DeleteFunc(wide, func(t arrow.DataType) bool { return isFloat(t) && !isFloat(c.typ) })
+			if len(wide) > 0 && d.settings.Evolution != "" && !slices.Contains(d.order(), c.name) && c.name != "id" {
+				asPut.typ = pick(cr, wide...)
+				widened[c] = asPut.typ
+			}
+		}
+		cols = append(cols, &asPut)
+	}
+	if d.settings.Evolution != "" && r.IntN(4) == 0 {
+		c := &column{fmt.Sprint("p", d.at), randomType(r, 2), true}
+		cols, added = append(cols, c), append(added, c)
+	}
+	rows := d.fresh(r, manyRows(r), cols, d.order())
+	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, cols), tables.Append, nil)
+	if err != nil {
+		return fmt.Sprint(len(rows), " rows of ", describe(cols)), err
+	}
+	d.columns(func(c *column) *column {
+		if t := widened[c]; t != nil {
+			return &column{c.name, t, c.nullable}
+		}
+		return c
+	})
+	d.cols = append(d.cols, added...)
+	d.rows, d.inTail = d.once(append(slices.Clone(d.rows), rows...)), !d.opts.NoTail
+	return fmt.Sprint(len(rows), " rows of ", describe(cols)), nil
+}
+
+// columns changes the table's columns: f returns what each becomes, nil for none.
+func (d *run) columns(f func(*column) *column) {
+	var cols []*column
+	for _, c := range d.cols {
+		if c = f(c); c != nil {
+			cols = append(cols, c)
+		}
+	}
+	d.cols = cols
+}
+
+func describe(cols []*column) (text string) {
+	for _, c := range cols {
+		text += fmt.Sprintf(" %q %s", c.name, c.typ)
+		if !c.nullable {
+			text += " not null"
+		}
+	}
+	return text
+}
+
+func (d *run) replace(r *rand.Rand) (string, error) {
+	if r.IntN(3) > 0 {
+		return "", nil
+	}
+	return d.make(r, tables.Replace)
+}
+
+// make puts the first rows of a table with new columns.
+func (d *run) make(r *rand.Rand, mode tables.PutMode) (string, error) {
+	d.cols, d.rows = d.schema(r), nil
+	d.settings = d.randomSettings(r, d.cols, "", tables.KeepAll, tables.KeepFirst, tables.KeepLast)
+	rows := d.fresh(r, manyRows(r), d.cols, d.order())
+	s := d.settings
+	d.exists = false // the columns stay in their order
+	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, d.cols), mode, &tables.PutOptions{Settings: &s})
+	d.rows, d.exists, d.arrival, d.inTail = d.once(rows), true, true, false
+	return fmt.Sprintf("%d rows of %s, settings %+v", len(rows), describe(d.cols), s), err
+}
+
+func (d *run) upsert(r *rand.Rand) (string, error) {
+	keys, o := d.order(), &tables.UpsertOptions{}
+	if !d.ruled() {
+		keys = []string{"id"}
+		if c := choose(r, d.cols, func(c *column) bool { return canOrder(c.typ, false) }); r.IntN(2) == 0 {
+			keys = []string{c.name}
+		}
+		o.Keys = keys
+	}
+	rows := d.fresh(r, manyRows(r), d.cols, append(d.order(), keys...))
+	for _, row := range rows { // some have a key that is there
+		if len(d.rows) == 0 || r.IntN(2) == 0 {
+			continue
+		}
+		was := d.rows[r.IntN(len(d.rows))]
+		for _, name := range keys {
+			if was[name] != nil {
+				row[name] = was[name]
+			}
+		}
+	}
+	seen := map[string]bool{}
+	rows = slices.DeleteFunc(rows, func(r row) bool {
+		k := key(r, keys)
+		defer func() { seen[k] = true }()
+		return seen[k]
+	})
+	left := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return seen[key(r, keys)] })
+	done, err := d.bucket.Upsert(d.ctx, "t", d.reader(r, rows, d.cols), o)
+	return fmt.Sprintf("%d rows by %q", len(rows), keys), d.rewritten(left, rows, done, err)
+}
+
+// rewritten takes over the rows that a correction left and wrote.
+func (d *run) rewritten(left, rows []row, done tables.Rewritten, err error) error {
+	if deleted := len(d.rows) - len(left); err == nil && (done.Deleted != int64(deleted) || done.Written != int64(len(rows))) {
+		err = fmt.Errorf("it says that it deleted %d rows and wrote %d: want %d and %d", done.Deleted, done.Written, deleted, len(rows))
+	}
+	d.rows, d.arrival = append(left, rows...), false
+	return err
+}
+
+func (d *run) deleteRows(r *rand.Rand) (string, error) {
+	c := randomCond(r, d.cols, d.rows, 2)
+	where, err := filter.Parse(c.String())
+	if err != nil {
+		return c.String(), err
+	}
+	left := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return c.of(r) == yes })
+	done, err := d.bucket.DeleteRows(d.ctx, "t", where)
+	return c.String(), d.rewritten(left, nil, done, err)
+}
+
+func (d *run) replaceRange(r *rand.Rand) (string, error) {
+	name, from, to := d.randomRange(r)
+	if name == "" || d.ruled() || from.IsZero() || to.IsZero() || d.settings.Time != "" && d.settings.Time != name {
+		return "", nil
+	}
+	rows := d.fresh(r, manyRows(r), d.cols, append(d.order(), name))
+	for _, row := range rows {
+		row[name] = nanosOf(from)
+	}
+	left := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return within(r[name], from, to) })
+	done, err := d.bucket.ReplaceRange(d.ctx, "t", from, to, d.reader(r, rows, d.cols), &tables.RangeOptions{TimeColumn: name})
+	return fmt.Sprintf("%q from %s to %s, %d rows", name, from, to, len(rows)), d.rewritten(left, rows, done, err)
+}
+
+func nanosOf(t time.Time) *big.Rat {
+	return new(big.Rat).Add(nanos(t.Unix(), time.Second), whole(int64(t.Nanosecond())))
+}
+
+func within(v any, from, to time.Time) bool {
+	return v != nil && (from.IsZero() || v.(*big.Rat).Cmp(nanosOf(from)) >= 0) && (to.IsZero() || v.(*big.Rat).Cmp(nanosOf(to)) < 0)
+}
+
+// randomRange is between times of rows, of which one may be missing.
+func (d *run) randomRange(r *rand.Rand) (name string, from, to time.Time) {
+	c := choose(r, d.cols, func(c *column) bool { return canOrder(c.typ, true) })
+	if c == nil || len(d.rows) == 0 {
+		return "", from, to
+	}
+	var ends []time.Time
+	for range 2 {
+		v, _ := d.rows[r.IntN(len(d.rows))][c.name].(*big.Rat)
+		if v == nil {
+			return "", from, to
+		}
+		seconds, rest := new(big.Int).DivMod(v.Num(), big.NewInt(1e9), new(big.Int))
+		at := time.Unix(seconds.Int64(), rest.Int64()).UTC()
+		if at.Year() < 1 || at.Year() > 9999 {
+			return "", from, to
+		}
+		ends = append(ends, at)
+	}
+	slices.SortFunc(ends, time.Time.Compare)
+	if ends[0].Equal(ends[1]) {
+		ends[1] = ends[0].Add(day)
+	}
+	ends[r.IntN(2)] = pick(r, ends[0], ends[1], time.Time{})
+	if !ends[0].IsZero() && !ends[0].Before(ends[1]) {
+		ends[1] = time.Time{}
+	}
+	return c.name, ends[0], ends[1]
+}
+
+func (d *run) evolve(r *rand.Rand) (string, error) {
+	change := tables.ColumnChange{Op: pick(r, "add", "rename", "drop", "widen", "widen", "widen")}
+	c := choose(r, d.cols, func(c *column) bool {
+		return c.name != "id" && (change.Op != "widen" || len(wider(c.typ)) > 0)
+	})
+	if d.settings.Evolution == tables.Compatible && (change.Op == "rename" || change.Op == "drop") || c == nil && change.Op != "add" {
+		return "", nil
+	}
+	after, rows := slices.Clone(d.cols), d.rows
+	at := slices.Index(d.cols, c)
+	each := func(f func(row)) {
+		rows = make([]row, len(d.rows))
+		for i, r := range d.rows {
+			rows[i] = maps.Clone(r)
+			f(rows[i])
+		}
+	}
+	settings, refused := d.settings, false
+	switch change.Op {
+	case "add":
+		var types []arrow.DataType // that have names
+		for _, t := range plainTypes(r) {
+			switch t.(type) {
+			case *arrow.NullType, *arrow.StringViewType, *arrow.BinaryViewType, *arrow.FixedSizeBinaryType, *arrow.Decimal32Type, *arrow.Decimal64Type, *arrow.DictionaryType, *arrow.RunEndEncodedType, arrow.ExtensionType:
+				continue
+			}
+			types = append(types, t)
+		}
+		c = &column{fmt.Sprint("n", d.at), pick(r, types...), true}
+		if len(d.dropped) > 0 && r.IntN(2) == 0 {
+			c.name, d.dropped = d.dropped[0], d.dropped[1:]
+		}
+		after = append(after, c)
+		change.Column, change.Type = c.name, c.typ.String()
+	case "rename":
+		change.Column, change.To = c.name, fmt.Sprint("r", d.at)
+		after[at] = &column{change.To, c.typ, c.nullable}
+		each(func(r row) { r[change.To] = r[c.name]; delete(r, c.name) })
+		settings.Keys = slices.Clone(settings.Keys)
+		if i := slices.Index(settings.Keys, c.name); i >= 0 {
+			settings.Keys[i] = change.To
+		}
+		if settings.Time == c.name {
+			settings.Time = change.To
+		}
+	case "drop":
+		if slices.Contains(d.order(), c.name) {
+			return "", nil
+		}
+		change.Column = c.name
+		after = slices.Delete(after, at, at+1)
+		each(func(r row) { delete(r, c.name) })
+	case "widen":
+		to := pick(r, wider(c.typ)...)
+		change.Column, change.Type = c.name, to.String()
+		after[at] = &column{c.name, to, c.nullable}
+		if isFloat(to) && !isFloat(c.typ) {
+			if slices.Contains(d.order(), c.name) {
+				return "", nil
+			}
+			each(func(r row) {
+				if n, ok := r[c.name].(*big.Rat); ok {
+					f, exact := n.Float64()
+					r[c.name], refused = f, refused || !exact
+				}
+			})
+			d.arrival = false
+		}
+	}
+	err := d.bucket.Evolve(d.ctx, "t", change)
+	what := fmt.Sprintf("%+v", change)
+	if refused {
+		if err == nil {
+			err = errors.New("it is not refused, though a number is not exact as a float")
+		} else {
+			err = nil
+		}
+		return what, err
+	}
+	if change.Op == "drop" {
+		d.dropped = append(d.dropped, c.name)
+	}
+	d.cols, d.rows, d.settings = after, rows, settings
+	return what, err
+}
+
+// wider are the types that a column may be widened to.
+func wider(t arrow.DataType) (all []arrow.DataType) {
+	numbers := []arrow.DataType{
+		arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64,
+		arrow.PrimitiveTypes.Uint8, arrow.PrimitiveTypes.Uint16, arrow.PrimitiveTypes.Uint32, arrow.FixedWidthTypes.Float16, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64,
+	}
+	for _, to := range numbers {
+		if slices.ContainsFunc(narrower(to), func(n arrow.DataType) bool { return arrow.TypeEqual(n, t) }) || to.ID() == arrow.FLOAT64 && arrow.IsInteger(t.ID()) && t.ID() != arrow.UINT64 {
+			all = append(all, to)
+		}
+	}
+	if d, ok := t.(*arrow.Decimal128Type); ok && d.Precision < 38 {
+		all = append(all, &arrow.Decimal128Type{Precision: d.Precision + 1, Scale: d.Scale}, &arrow.Decimal128Type{Precision: 38, Scale: d.Scale})
+	}
+	return all
+}
+
+// narrower are the types whose values may be put for those of another, but for
+// integers as floats.
+func narrower(t arrow.DataType) []arrow.DataType {
+	i8, i16, i32 := arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int32
+	u8, u16, u32 := arrow.PrimitiveTypes.Uint8, arrow.PrimitiveTypes.Uint16, arrow.PrimitiveTypes.Uint32
+	switch t.ID() {
+	case arrow.INT16:
+		return []arrow.DataType{i8, u8}
+	case arrow.INT32:
+		return []arrow.DataType{i8, i16, u8, u16}
+	case arrow.INT64:
+		return []arrow.DataType{i8, i16, i32, u8, u16, u32}
+	case arrow.UINT16:
+		return []arrow.DataType{u8}
+	case arrow.UINT32:
+		return []arrow.DataType{u8, u16}
+	case arrow.FLOAT32:
+		return []arrow.DataType{arrow.FixedWidthTypes.Float16}
+	case arrow.FLOAT64:
+		return []arrow.DataType{arrow.FixedWidthTypes.Float16, arrow.PrimitiveTypes.Float32}
+	case arrow.DECIMAL128:
+		if d := t.(*arrow.Decimal128Type); d.Precision > max(d.Scale, 1) {
+			return []arrow.DataType{&arrow.Decimal128Type{Precision: d.Precision - 1, Scale: d.Scale}}
+		}
+	}
+	return nil
+}
+
+func (d *run) set(r *rand.Rand) (string, error) {
+	if d.ruled() {
+		return "", nil
+	}
+	s := d.randomSettings(r, d.cols, "", tables.KeepAll)
+	d.settings, d.arrival = s, false
+	return fmt.Sprintf("%+v", s), d.bucket.SetSettings(d.ctx, "t", s)
+}
+
+func (d *run) partition(r *rand.Rand) (string, error) {
+	if d.settings.Time == "" {
+		return "", nil
+	}
+	d.settings.Partition = pick(r, tables.PartitionNone, tables.PartitionAuto, tables.PartitionDay, tables.PartitionMonth, tables.PartitionQuarter, tables.PartitionYear)
+	_, err := d.bucket.Partition(d.ctx, "t", d.settings.Partition)
+	return string(d.settings.Partition), err
+}
