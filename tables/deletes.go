@@ -3,6 +3,7 @@ package tables
 import (
 	"context"
 	"fmt"
+	"path"
 	"reflect"
 	"sync"
 
@@ -40,7 +41,7 @@ func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*datafile.Dr
 	for _, f := range task.DeletionVectorFiles {
 		rows, err := dv.ReadDV(fs, f)
 		if err != nil {
-			return nil, fmt.Errorf("delete file %s: %w", f.FilePath(), err)
+			return nil, fmt.Errorf("delete file %s: %w", path.Base(f.FilePath()), err)
 		}
 		gone = append(gone, func(row int64) bool { return rows.Contains(uint64(row)) })
 	}
@@ -50,7 +51,7 @@ func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*datafile.Dr
 		}
 		rows, err := d.rowsOf(ctx, f, task.File.FilePath())
 		if err != nil {
-			return nil, fmt.Errorf("delete file %s: %w", f.FilePath(), err)
+			return nil, fmt.Errorf("delete file %s: %w", path.Base(f.FilePath()), err)
 		}
 		gone = append(gone, func(row int64) bool { return rows[row] })
 	}
@@ -59,7 +60,7 @@ func (d *deletes) of(ctx context.Context, task table.FileScanTask) (*datafile.Dr
 		at := len(drop.Columns)
 		columns, keys, err := d.keysOf(ctx, f)
 		if err != nil {
-			return nil, fmt.Errorf("delete file %s: %w", f.FilePath(), err)
+			return nil, fmt.Errorf("delete file %s: %w", path.Base(f.FilePath()), err)
 		}
 		drop.Columns = append(drop.Columns, columns...)
 		var key []byte
@@ -91,11 +92,11 @@ const (
 	positionID = 2147483545
 )
 
-func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, path string) (map[int64]bool, error) {
+func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, of string) (map[int64]bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if all, ok := d.positions[f.FilePath()]; ok {
-		return all[path], nil
+		return all[of], nil
 	}
 	all := map[string]map[int64]bool{}
 	s := iceberg.NewSchema(0,
@@ -118,7 +119,7 @@ func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, path string) (
 		d.positions = map[string]map[string]map[int64]bool{}
 	}
 	d.positions[f.FilePath()] = all
-	return all[path], err
+	return all[of], err
 }
 
 // keysOf returns the columns by which a file deletes rows, and the values that it does.

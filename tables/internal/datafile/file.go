@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -22,7 +23,7 @@ import (
 // file is an open file.
 type file struct {
 	scan   *Scan
-	path   string
+	name   string // without where it is, which errors keep from strangers
 	drop   *Drop
 	source parquet.ReaderAtSeeker
 	parsed *pqfile.Reader
@@ -39,16 +40,16 @@ type group struct {
 // sane makes an error of a panic of the library, which some damaged files lead to.
 func (f *file) sane(err *error) {
 	if p := recover(); p != nil {
-		*err = &partd.CorruptError{Path: f.path, Offset: -1, Err: fmt.Errorf("its Parquet cannot be read: %v", p)}
+		*err = &partd.CorruptError{Path: f.name, Offset: -1, Err: fmt.Errorf("its Parquet cannot be read: %v", p)}
 	}
 }
 
 func (s *Scan) open(ctx context.Context, of File) (f *file, err error) {
-	f = &file{scan: s, path: of.Path}
+	f = &file{scan: s, name: path.Base(of.Path)}
 	defer func() {
 		if err != nil {
 			f.close()
-			err = fmt.Errorf("file %s: %w", of.Path, err)
+			err = fmt.Errorf("file %s: %w", f.name, err)
 		}
 	}()
 	defer f.sane(&err)
@@ -84,8 +85,8 @@ func (s *Scan) open(ctx context.Context, of File) (f *file, err error) {
 }
 
 // Groups returns what the statistics of a file say of the first column, in each group.
-func (s *Scan) Groups(ctx context.Context, path string) (all []filter.Bounds, err error) {
-	f, err := s.open(ctx, File{Path: path})
+func (s *Scan) Groups(ctx context.Context, name string) (all []filter.Bounds, err error) {
+	f, err := s.open(ctx, File{Path: name})
 	if err != nil {
 		return nil, err
 	}

@@ -193,7 +193,7 @@ type step struct {
 func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		if err := f.read(ctx, g, yield); err != nil {
-			yield(nil, fmt.Errorf("file %s: %w", f.path, err))
+			yield(nil, fmt.Errorf("file %s: %w", f.name, err))
 		}
 	}
 }
