@@ -58,7 +58,10 @@ func (c *cursor) next(atLeast int64) (n int64, nulls bool, err error) {
 	}
 	at := c.nodesAt + flatbuffers.UOffsetT(16*c.node)
 	c.node++
-	if n = c.int64(at); n < 0 || n > maxLength || n < atLeast {
+	if n = c.int64(at); n > maxLength {
+		return 0, false, fmt.Errorf("%d values are over the limit of %d: %w", n, int64(maxLength), partd.ErrTooLarge)
+	}
+	if n < 0 || n < atLeast {
 		return 0, false, fmt.Errorf("%w: %d values where there should be %d", errMessage, n, atLeast)
 	}
 	return n, c.int64(at+8) != 0, nil
