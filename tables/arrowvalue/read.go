@@ -102,16 +102,14 @@ func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 	for r.ipc != nil {
 		batch, err := r.ipc.Read()
 		switch {
-		case errors.Is(err, io.EOF) && r.content.Len() > 0: // perhaps within a message, which the reader takes for the end
+		case errors.Is(err, io.EOF) && r.content.Len() > 0:
 			err = fmt.Errorf("%d bytes behind the end of a stream", r.content.Len())
 		case errors.Is(err, io.EOF): // perhaps before the dictionaries of the first batch
 			if err = r.advance(); err == nil {
 				continue
 			}
-		case err == nil && batch.NumRows() > r.limit: // of nulls, which take no room
-			err = fmt.Errorf("%d rows in a batch: %w", batch.NumRows(), partd.ErrTooLarge)
 		case err == nil:
-			err = arrowsafe.Check(batch)
+			_, err = arrowsafe.Check(batch, r.limit)
 		}
 		if err != nil {
 			yield(nil, r.failed(err))

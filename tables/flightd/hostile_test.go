@@ -4,12 +4,17 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -143,5 +148,98 @@ func TestLongErrors(t *testing.T) {
 		if err == nil || size > 6<<10 {
 			t.Errorf("%s: an error of %d bytes", kind, size)
 		}
+	}
+}
+
+// Rows that stand for more than their bytes are errors of their call: they are
+// charged as what they become, a text for each row, and so are nulls.
+func TestRowsBeyondTheirBytes(t *testing.T) {
+	_, store, address := serveTest(t, &Options{Memory: 64 << 20, MaxMessage: 16 << 20})
+	c := dialTest(t, address)
+	texts := array.NewStringBuilder(memory.DefaultAllocator)
+	texts.Append(strings.Repeat("x", 1<<20))
+	first := array.NewInt16Builder(memory.DefaultAllocator)
+	first.AppendValues(make([]int16, 16_384), nil)
+	of := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int16, ValueType: arrow.BinaryTypes.String}
+	for what, column := range map[string]arrow.Array{"dictionary": array.NewDictionaryArray(of, first.NewArray(), texts.NewArray()), "nulls": array.NewNull(1 << 53)} {
+		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: column.DataType(), Nullable: true}}, nil)
+		batch := array.NewRecordBatch(schema, []arrow.Array{column}, int64(column.Len()))
+		for _, command := range []string{`{"name":"t"}`, `{"partd":"put","name":"t"}`, ingestCommand(t, "t")} {
+			before := allocated()
+			st, err := c.DoPut(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := flight.NewRecordWriter(st, ipc.WithSchema(schema))
+			w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(command)})
+			if err := errors.Join(w.Write(batch), w.Close(), st.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
+				t.Fatal(err)
+			}
+			for err == nil {
+				_, err = st.Recv()
+			}
+			if took := allocated() - before; errors.Is(err, io.EOF) || !strings.Contains(err.Error(), "limit") || took > 128<<20 {
+				t.Errorf("%s, %.20q: %d bytes, %v", what, command, took, err)
+			}
+		}
+	}
+	if _, err := store.Bucket("").Table(t.Context(), "t"); !errors.Is(err, tables.ErrNotFound) {
+		t.Error(err)
+	}
+	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); err != nil {
+		t.Error(err)
+	}
+}
+
+// allocated returns the bytes that were ever allocated.
+func allocated() uint64 {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.TotalAlloc
+}
+
+// Requests that are long, and not for what they ask, are refused, or answered in
+// memory of their length.
+func TestLongRequests(t *testing.T) {
+	_, _, address := serveTest(t, nil)
+	c := dialTest(t, address)
+	long := strings.Repeat("a?", 100_000)
+	st, err := c.ListFlights(t.Context(), &flight.Criteria{Expression: []byte(`{"regex":"` + long + `"}`)})
+	if err == nil {
+		_, err = st.Recv()
+	}
+	if err == nil || !strings.Contains(err.Error(), "limit") {
+		t.Errorf("%.200v", err)
+	}
+	sql := &flightsql.Client{Client: c}
+	tables, err := sql.GetTables(t.Context(), &flightsql.GetTablesOpts{TableNameFilterPattern: &long})
+	if err == nil {
+		var r *flight.Reader
+		if r, err = sql.DoGet(t.Context(), tables.Endpoint[0].Ticket); err == nil {
+			r.Next()
+			err = r.Err()
+			r.Release()
+		}
+	}
+	if err == nil || !strings.Contains(err.Error(), "limit") {
+		t.Errorf("%.200v", err)
+	}
+	ids := make([]flightsql.SqlInfo, 200_000)
+	info, err := sql.GetSqlInfo(t.Context(), ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := allocated()
+	r, err := sql.DoGet(t.Context(), info.Endpoint[0].Ticket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	rows := int64(0)
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+	}
+	if took := allocated() - before; rows != 1 || took > 32<<20 || r.Err() != nil {
+		t.Errorf("%d rows, %d bytes: %v", rows, took, r.Err())
 	}
 }

@@ -45,11 +45,14 @@ func (r *putRows) Free(was []byte) {
 	memory.DefaultAllocator.Free(was)
 }
 
+// most is how many bytes one put may have.
+func (r *putRows) most() int64 { return r.all.limit / 4 }
+
 // take waits for its turn and for n bytes.
 func (r *putRows) take(n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	b, most := r.all, r.all.limit/4
+	b, most := r.all, r.most()
 	b.mu.Lock()
 	used := r.used
 	b.waiting = append(b.waiting, r)

@@ -81,7 +81,7 @@ func (s *ownServer) put(command []byte, stream flight.FlightService_DoPutServer,
 		return status.Errorf(codes.InvalidArgument, "the rows cannot be read: %v", err)
 	}
 	defer r.Release()
-	in, err := newUpload(r)
+	in, err := newUpload(ctx, r)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
@@ -19,12 +21,15 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	if err != nil {
 		return err
 	}
-	replay := &replayed{FlightService_DoPutServer: st}
+	rows := s.memory.rows(st.Context())
+	defer rows.end()
+	if c, ok := st.Context().Value(callKey{}).(*call); ok {
+		c.rows = rows
+	}
+	replay := &replayed{FlightService_DoPutServer: st, messages: arrowsafe.NewMessages(rows.most())}
 	if replay.first, err = replay.check(first); err != nil {
 		return told(st, err)
 	}
-	rows := s.memory.rows(st.Context())
-	defer rows.end()
 	d := first.FlightDescriptor
 	if d.GetType() == flight.DescriptorCMD && isSQL(d.GetCmd()) {
 		// The library would allocate what compressed batches claim. It binds
@@ -45,12 +50,11 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	return told(st, s.put(d, replay, rows))
 }
 
-// replayed hands on a stream's first message again, and checks the schema, which
-// Flight SQL's clients may send in the second.
+// replayed hands on a stream's first message again, and checks each.
 type replayed struct {
 	flight.FlightService_DoPutServer
-	first   *flight.FlightData
-	checked bool
+	first    *flight.FlightData
+	messages *arrowsafe.Messages
 }
 
 func (r *replayed) Recv() (*flight.FlightData, error) {
@@ -66,11 +70,13 @@ func (r *replayed) Recv() (*flight.FlightData, error) {
 }
 
 func (r *replayed) check(m *flight.FlightData) (*flight.FlightData, error) {
-	if r.checked || len(m.DataHeader) == 0 {
+	if len(m.DataHeader) == 0 { // a descriptor, or a note
 		return m, nil
 	}
-	r.checked = true
-	return m, arrowsafe.CheckSchema(m.DataHeader)
+	if err := r.messages.Check(m.DataHeader, m.DataBody); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	return m, nil
 }
 
 func (s *Server) put(d *flight.FlightDescriptor, st *replayed, memory memory.Allocator) error {
@@ -102,7 +108,7 @@ func (s *Server) put(d *flight.FlightDescriptor, st *replayed, memory memory.All
 		return &failure{kindOther, fmt.Errorf("the rows cannot be read: %w", err)}
 	}
 	defer in.Release()
-	rows, err := newUpload(in)
+	rows, err := newUpload(ctx, in)
 	if err != nil {
 		return err
 	}

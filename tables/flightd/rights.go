@@ -25,6 +25,7 @@ type call struct {
 	rights        Rights
 	host, conn    string // the address, without and with the port
 	queries, puts *limiter
+	rows          *putRows // the memory of a put's rows; nil: it is none
 
 	cancel            context.CancelCauseFunc
 	querying, putting atomic.Bool  // the call has its slot

@@ -200,6 +200,17 @@ func infoOf(d *flight.FlightDescriptor, c rowsCommand, schema *arrow.Schema, row
 	}, nil
 }
 
+// maxPattern bounds a pattern of names, in bytes: compiled, it takes hundreds of
+// times as many.
+const maxPattern = 4 << 10
+
+func pattern(expression string) (*regexp.Regexp, error) {
+	if len(expression) > maxPattern {
+		return nil, fmt.Errorf("the pattern has %d bytes, the limit is %d", len(expression), maxPattern)
+	}
+	return regexp.Compile(expression)
+}
+
 // ListFlights lists the tables of a bucket.
 func (s *Server) ListFlights(criteria *flight.Criteria, st flight.FlightService_ListFlightsServer) error {
 	return told(st, s.listFlights(criteria, st))
@@ -212,7 +223,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_
 			return err
 		}
 	}
-	wanted, err := regexp.Compile(c.Regex)
+	wanted, err := pattern(c.Regex)
 	if err != nil {
 		return &failure{kindOther, fmt.Errorf("regex: %w", err)}
 	}

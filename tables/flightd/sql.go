@@ -90,7 +90,7 @@ type wantedInfos []uint32
 func (w wantedInfos) GetInfo() []uint32 { return w }
 
 func (s *sqlServer) DoGetSqlInfo(ctx context.Context, cmd flightsql.GetSqlInfo) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	wanted := slices.DeleteFunc(slices.Clone(cmd.GetInfo()), func(id uint32) bool { return !slices.Contains(s.infos, id) })
+	wanted := slices.DeleteFunc(slices.Clone(s.infos), func(id uint32) bool { return !slices.Contains(cmd.GetInfo(), id) })
 	switch {
 	case len(cmd.GetInfo()) == 0:
 		wanted = slices.Sorted(slices.Values(s.infos))

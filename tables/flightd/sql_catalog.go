@@ -84,13 +84,13 @@ func rows(ctx context.Context, schema *arrow.Schema, fill func(add func(...any) 
 
 // like makes a matcher of a pattern of SQL's LIKE, with the escape \. Nil lets
 // everything through.
-func like(pattern *string) (func(string) bool, error) {
-	if pattern == nil {
+func like(of *string) (func(string) bool, error) {
+	if of == nil {
 		return func(string) bool { return true }, nil
 	}
 	var re strings.Builder
 	escaped := false
-	for _, c := range *pattern {
+	for _, c := range *of {
 		switch {
 		case !escaped && c == '\\':
 			escaped = true
@@ -104,9 +104,9 @@ func like(pattern *string) (func(string) bool, error) {
 		}
 		escaped = false
 	}
-	compiled, err := regexp.Compile("(?s)^" + re.String() + "$")
+	compiled, err := pattern("(?s)^" + re.String() + "$")
 	if err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "the pattern %q: %v", *pattern, err)
+		return nil, status.Errorf(codes.InvalidArgument, "the pattern %.64q: %v", *of, err)
 	}
 	return compiled.MatchString, nil
 }

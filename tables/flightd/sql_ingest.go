@@ -17,12 +17,19 @@ import (
 type upload struct {
 	flight.MessageReader
 	schema *arrow.Schema
+	memory *putRows
+	held   int64 // bytes of memory for the batch, beyond its own
 	rows   int64
 	err    error
 }
 
-func newUpload(r flight.MessageReader) (*upload, error) {
-	u := &upload{MessageReader: r, schema: r.Schema()}
+// newUpload reads the rows of a DoPut's call.
+func newUpload(ctx context.Context, r flight.MessageReader) (*upload, error) {
+	c, ok := ctx.Value(callKey{}).(*call)
+	if !ok || c.rows == nil {
+		return nil, status.Error(codes.Internal, "an upload outside of a put")
+	}
+	u := &upload{MessageReader: r, schema: r.Schema(), memory: c.rows}
 	if u.schema == nil {
 		return nil, status.Errorf(codes.InvalidArgument, "the stream has no schema: %v", r.Err())
 	}
@@ -32,16 +39,35 @@ func newUpload(r flight.MessageReader) (*upload, error) {
 func (u *upload) Schema() *arrow.Schema { return u.schema }
 
 func (u *upload) Next() bool {
-	if u.err != nil || !u.MessageReader.Next() {
+	u.memory.give(u.held)
+	if u.held = 0; u.err != nil || !u.MessageReader.Next() {
 		return false
 	}
 	b := u.RecordBatch()
-	if err := arrowsafe.Check(b); err != nil {
+	beyond, err := arrowsafe.Check(b, u.memory.most())
+	if err != nil {
 		u.err = status.Error(codes.InvalidArgument, err.Error())
+		return false
+	}
+	if u.err = u.hold(beyond); u.err != nil {
 		return false
 	}
 	u.rows += b.NumRows()
 	return true
+}
+
+// hold waits for the memory that the values take where each stands for itself.
+func (u *upload) hold(n int64) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = status.Errorf(codes.ResourceExhausted, "%v", p)
+		}
+	}()
+	if n > 0 {
+		u.memory.take(n)
+		u.held = n
+	}
+	return nil
 }
 
 func (u *upload) Err() error {
@@ -76,7 +102,7 @@ func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flights
 	if err != nil {
 		return 0, sqlError(err)
 	}
-	in, err := newUpload(r)
+	in, err := newUpload(ctx, r)
 	if err != nil {
 		return 0, err
 	}

@@ -63,7 +63,7 @@ func (st statement) options() (*tables.QueryOptions, func(), error) {
 		return nil, nil, invalid(fmt.Errorf("there is no row: %w", r.Err()))
 	}
 	row := r.RecordBatch()
-	if err := arrowsafe.Check(row); err != nil {
+	if _, err := arrowsafe.Check(row, 8*maxParameters); err != nil {
 		return nil, nil, invalid(err)
 	}
 	row.Retain()
@@ -233,12 +233,12 @@ func (s *sqlServer) DoGetPreparedStatement(ctx context.Context, cmd flightsql.Pr
 
 // DoPutPreparedStatementQuery binds parameters: the handle that it returns, which
 // the client uses from then on, has them.
-func (s *sqlServer) DoPutPreparedStatementQuery(_ context.Context, cmd flightsql.PreparedStatementQuery, r flight.MessageReader, _ flight.MetadataWriter) ([]byte, error) {
+func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flightsql.PreparedStatementQuery, r flight.MessageReader, _ flight.MetadataWriter) ([]byte, error) {
 	st, err := parseStatement(cmd.GetPreparedStatementHandle())
 	if err != nil {
 		return nil, err
 	}
-	in, err := newUpload(r)
+	in, err := newUpload(ctx, r)
 	if err != nil {
 		return nil, err
 	}

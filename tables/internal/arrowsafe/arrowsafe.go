@@ -3,8 +3,6 @@
 package arrowsafe
 
 import (
-	"bytes"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -17,36 +15,18 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// maxSchema bounds the bytes that describe a schema.
-const maxSchema = 64 << 20
-
 // NewReader returns a reader of a stream of size bytes or fewer that takes at most
 // limit bytes of memory, whatever the stream claims. Its batches have to go
 // through [Check].
 func NewReader(r io.Reader, size, limit int64) (*ipc.Reader, error) {
-	head := make([]byte, messageHead)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return nil, fmt.Errorf("%w: %w", errSchemaMessage, err)
-	}
-	length := int64(binary.LittleEndian.Uint32(head[4:]))
-	if size = min(size, limit); length > min(size, maxSchema) {
-		return nil, fmt.Errorf("%w: it has %d bytes: %w", errSchemaMessage, length, partd.ErrTooLarge)
-	}
-	message := bytes.NewBuffer(head)
-	if _, err := io.CopyN(message, r, length); err != nil {
-		return nil, fmt.Errorf("%w: %w", errSchemaMessage, err)
-	}
-	if _, err := SchemaMessage(message.Bytes()); err != nil {
-		return nil, err
-	}
-	options := []ipc.Option{ipc.WithAllocator(&bounded{limit: limit}), ipc.WithMetadataSizeLimit(size), ipc.WithBodySizeLimit(size)}
-	// ipc.NewReader would leave the limits aside.
-	return ipc.NewReaderFromMessageReader(ipc.NewMessageReader(io.MultiReader(message, r), options...), options...)
+	mem := &bounded{limit: limit}
+	return ipc.NewReaderFromMessageReader(newStream(r, min(size, limit), limit, mem), ipc.WithAllocator(mem))
 }
 
-// Check looks at all that a batch refers to. Arrow's own check panics at some of
-// what it should find.
-func Check(batch arrow.RecordBatch) (err error) {
+// Check looks at all that a batch refers to, and refuses one whose values take more
+// than limit bytes beyond its own where each stands for itself: it returns them. Arrow's own check panics at some
+// of what it should find.
+func Check(batch arrow.RecordBatch, limit int64) (beyond int64, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("a batch refers to what it does not hold: %v", p)
@@ -59,10 +39,17 @@ func Check(batch arrow.RecordBatch) (err error) {
 		whole.Release()
 		data.Release()
 		if err != nil {
-			return fmt.Errorf("column %q: %w", batch.ColumnName(i), err)
+			return 0, fmt.Errorf("column %q: %w", batch.ColumnName(i), err)
+		}
+		more, err := flat(column)
+		if err != nil {
+			return 0, fmt.Errorf("column %q: %w", batch.ColumnName(i), err)
+		}
+		if beyond += more; beyond > limit {
+			return 0, fmt.Errorf("column %q: the values to which its rows refer take %d bytes, over the limit of %d: send smaller batches: %w", batch.ColumnName(i), beyond, limit, partd.ErrTooLarge)
 		}
 	}
-	return nil
+	return beyond, nil
 }
 
 // withNulls gives the arrays of nothing but nulls the buffer that Arrow's check

@@ -336,7 +336,7 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	}
 	return in.batches(ctx, r.Schema(), r.Release, func(yield func(arrow.RecordBatch) bool) error {
 		for r.Next() {
-			if err := arrowsafe.Check(r.RecordBatch()); err != nil {
+			if _, err := arrowsafe.Check(r.RecordBatch(), maxArrow); err != nil {
 				return fmt.Errorf("%s: %w", in.Name, err)
 			}
 			if !yield(r.RecordBatch()) {

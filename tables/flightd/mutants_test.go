@@ -1,0 +1,248 @@
+package flightd
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/go-partd/partd/tables/internal/wire"
+)
+
+// Kinds of calls.
+const (
+	callGet = iota
+	callInfo
+	callSchema
+	callPoll
+	callList
+	callAction
+	callHandshake
+	callPut
+	callKinds
+)
+
+// mutant is a call: its kind, its command, and what follows it.
+type mutant struct {
+	kind          int
+	command, body []byte
+}
+
+// seeds are calls as clients make them: shoots, this module's own, and Flight SQL's.
+func seeds(t *testing.T) (all []mutant) {
+	t.Helper()
+	add := func(kind int, command, body []byte) { all = append(all, mutant{kind, command, body}) }
+	var rows bytes.Buffer
+	w := ipc.NewWriter(&rows, ipc.WithSchema(floats))
+	if err := errors.Join(w.Write(floatBatch(3)), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range []string{
+		`{"name":"t","bucket":"b"}`, `{"name":"t","sql":"select x from t where x > 1"}`, `{"partd":"scan","name":"t","columns":["x"],"limit":1}`,
+	} {
+		add(callGet, []byte(of), nil)
+	}
+	for _, of := range []string{"", `{"bucket":"b","regex":"t.*"}`} {
+		add(callList, []byte(of), nil)
+	}
+	for kind := range ownActions {
+		if kind == wire.TakeLock { // which waits for others
+			continue
+		}
+		add(callAction, []byte(kind), []byte(`{"Name":"t","Bucket":"b","Where":"x > 1","Source":{"Name":"t"},"Target":{"Name":"u"},"Mode":1}`))
+	}
+	for kind, body := range map[string]string{
+		"delete": `{"name":"t","bucket":"b"}`, "buckets": `{}`, "delete_bucket": `{"name":"b","mode":"delete"}`, "ping": "",
+		"resample": `{"source":"t","target":"u","rule":"10s","time_col":"x","aggregation_func":"mean"}`,
+	} {
+		add(callAction, []byte(kind), []byte(body))
+	}
+	for _, command := range []string{`{"name":"t","mode":"append"}`, `{"partd":"put","name":"t","mode":1}`} {
+		add(callPut, []byte(command), rows.Bytes())
+	}
+	one := uint32(1)
+	name := "t"
+	for _, m := range []proto.Message{
+		&pb.CommandStatementQuery{Query: "select 1"}, &pb.CommandGetTables{IncludeSchema: true, TableNameFilterPattern: &name},
+		&pb.CommandGetSqlInfo{Info: []uint32{one}}, &pb.CommandGetCatalogs{}, &pb.CommandGetDbSchemas{}, &pb.CommandGetPrimaryKeys{Table: name},
+		&pb.CommandStatementIngest{Table: name}, &pb.CommandPreparedStatementQuery{PreparedStatementHandle: []byte(`{"sql":"select 1"}`)},
+		&pb.CommandStatementUpdate{Query: "delete from t"}, &pb.ActionCreatePreparedStatementRequest{Query: "select 1"},
+		&pb.TicketStatementQuery{StatementHandle: []byte(`{"sql":"select 1"}`)},
+	} {
+		any, err := anypb.New(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		command, err := proto.Marshal(any)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(callInfo, command, nil)
+		add(callGet, command, nil)
+		add(callPut, command, rows.Bytes())
+		add(callAction, []byte("CreatePreparedStatement"), command)
+	}
+	add(callHandshake, []byte("a token"), nil)
+	return all
+}
+
+// mutate changes some bytes, cuts, or repeats.
+func mutate(r *rand.Rand, was []byte) []byte {
+	b := bytes.Clone(was)
+	for range r.IntN(4) {
+		if len(b) == 0 {
+			return b
+		}
+		switch at := r.IntN(len(b)); r.IntN(5) {
+		case 0:
+			b[at] = byte(r.IntN(256))
+		case 1:
+			b[at] ^= 1 << r.IntN(8)
+		case 2:
+			b = b[:at]
+		case 3:
+			b = slices.Insert(b, at, b[at:min(len(b), at+r.IntN(64))]...)
+		case 4:
+			number := binary.LittleEndian.AppendUint64(nil, 1<<r.IntN(64)-uint64(r.IntN(2)))
+			copy(b[at:], number[:1+r.IntN(8)])
+		}
+	}
+	return b
+}
+
+// Calls with arguments that anybody may have written end, with an answer or an
+// error, in memory that their length bounds, and the server goes on.
+func TestMutants(t *testing.T) {
+	n := 20_000
+	if of := os.Getenv("PARTD_MUTANTS"); of != "" {
+		var err error
+		if n, err = strconv.Atoi(of); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, store, address := serveTest(t, &Options{Memory: 64 << 20, MaxMessage: 8 << 20})
+	c := dialTest(t, address)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	calls := seeds(t)
+	for i := range n {
+		m := calls[r.IntN(len(calls))]
+		if r.IntN(8) == 0 {
+			m.kind = r.IntN(callKinds)
+		}
+		m.command, m.body = mutate(r, m.command), mutate(r, m.body)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		before := allocated()
+		err := m.call(ctx, c)
+		if took := allocated() - before; took > 256<<20 {
+			t.Errorf("%d, %q, %q: %d bytes: %v", m.kind, m.command, m.body, took, err)
+		}
+		if ctx.Err() != nil {
+			t.Errorf("%d, %q, %q: the call does not end", m.kind, m.command, m.body)
+		}
+		if i%100 == 0 { // so that the store stays small
+			for bucket, err := range store.Buckets(ctx) {
+				if err == nil {
+					_ = store.DeleteBucket(ctx, bucket, true)
+				}
+			}
+			if _, err := act(ctx, c, "ping", ""); err != nil {
+				t.Errorf("the server does not answer: %v", err)
+			}
+		}
+		cancel()
+	}
+}
+
+// receiver is the client's side of any stream.
+type receiver[T any] interface{ Recv() (T, error) }
+
+func drain[T any](st receiver[T], err error) error {
+	for range 1000 {
+		if err == nil {
+			_, err = st.Recv()
+		}
+	}
+	return err
+}
+
+func (m mutant) call(ctx context.Context, c flight.Client) error {
+	command, body := m.command, m.body
+	d := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: command}
+	var err error
+	switch m.kind {
+	case callGet:
+		st, err := c.DoGet(ctx, &flight.Ticket{Ticket: command})
+		return drain(st, err)
+	case callInfo:
+		_, err = c.GetFlightInfo(ctx, d)
+	case callSchema:
+		_, err = c.GetSchema(ctx, d)
+	case callPoll:
+		_, err = c.PollFlightInfo(ctx, d)
+	case callList:
+		st, err := c.ListFlights(ctx, &flight.Criteria{Expression: command})
+		return drain(st, err)
+	case callAction:
+		if string(command) == "shutdown" {
+			return nil
+		}
+		st, err := c.DoAction(ctx, &flight.Action{Type: string(bytes.ToValidUTF8(command, nil)), Body: body})
+		return drain(st, err)
+	case callHandshake:
+		st, err := c.Handshake(ctx)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(st.Send(&flight.HandshakeRequest{Payload: command}), st.CloseSend()); err != nil {
+			return err
+		}
+		return drain(st, nil)
+	case callPut:
+		st, err := c.DoPut(ctx)
+		if err != nil {
+			return err
+		}
+		for i, m := range messagesIn(body) {
+			if i == 0 {
+				m.FlightDescriptor = d
+			}
+			if err := st.Send(m); err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+		}
+		_ = st.CloseSend()
+		return drain(st, nil)
+	}
+	return err
+}
+
+// messagesIn makes Flight's messages of a stream's, as far as it is one.
+func messagesIn(stream []byte) (all []*flight.FlightData) {
+	for len(stream) >= 8 {
+		n := min(int(binary.LittleEndian.Uint32(stream[4:])), len(stream)-8)
+		m := &flight.FlightData{DataHeader: stream[8 : 8+n]}
+		stream = stream[8+n:]
+		if next := bytes.Index(stream, []byte{0xff, 0xff, 0xff, 0xff}); next >= 0 {
+			m.DataBody, stream = stream[:next], stream[next:]
+		} else {
+			m.DataBody, stream = stream, nil
+		}
+		all = append(all, m)
+	}
+	return append(all, &flight.FlightData{})
+}

@@ -1,0 +1,42 @@
+package arrowsafe
+
+import (
+	"runtime/metrics"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+)
+
+// allocated returns the bytes that were ever allocated.
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
+
+// FuzzStream reads streams that anybody may have written: rows or an error, in
+// memory that the limit bounds.
+func FuzzStream(f *testing.F) {
+	b := rowsOf(f, every, everyRows)
+	f.Add(streamOf(f, []arrow.RecordBatch{b}))
+	f.Add(streamOf(f, []arrow.RecordBatch{b, b}, ipc.WithZstd()))
+	for i := range every.Fields() {
+		one := arrow.NewSchema(every.Fields()[i:i+1], nil)
+		f.Add(streamOf(f, []arrow.RecordBatch{rowsOf(f, one, everyRows)}))
+	}
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		const limit = 1 << 20
+		before := allocated()
+		batches, err := readAll(stream, limit)
+		if took := allocated() - before; took > 64<<20+8*uint64(len(stream)) {
+			t.Errorf("%d bytes for a stream of %d: %v", took, len(stream), err)
+		}
+		for _, b := range batches {
+			for _, column := range b.Columns() {
+				_ = column.String() // what is handed on can be looked at
+			}
+			b.Release()
+		}
+	})
+}

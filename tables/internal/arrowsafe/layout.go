@@ -1,0 +1,279 @@
+package arrowsafe
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	flatbuffers "github.com/google/flatbuffers/go"
+
+	"github.com/go-partd/partd"
+)
+
+const (
+	maxWidth  = 16 << 20 // bytes of a value whose type says how many it has
+	maxDigits = 76       // of a decimal
+	wordless  = 8        // bytes that are charged for a value that has none in a message
+	version5  = 4        // the format's number for it: before, unions had bitmaps
+
+	maxLength = 1 << 48 // rows, so that no product below overflows
+)
+
+// cursor goes through the lengths and buffers of a batch, in the order of the
+// columns, each depth first.
+type cursor struct {
+	bytes                              []byte // of the description
+	node, nodes                        int
+	buffer, buffers                    int
+	count, counts                      int
+	nodesAt, buffersAt, variadicAt     flatbuffers.UOffsetT
+	body                               []byte
+	compressed                         bool
+	version                            int16
+	limit, referred, inflated, charged int64
+}
+
+func (m *Messages) cursor(batch flatbuffers.Table, version int16, body []byte) (*cursor, error) {
+	c := &cursor{bytes: batch.Bytes, body: body, version: version, limit: m.limit, compressed: batch.Offset(batchCompression) != 0}
+	var err error
+	if c.nodesAt, c.nodes, err = vector(batch, batchNodes, 16); err != nil {
+		return nil, err
+	}
+	if c.buffersAt, c.buffers, err = vector(batch, batchBuffers, 16); err != nil {
+		return nil, err
+	}
+	c.variadicAt, c.counts, err = vector(batch, batchVariadic, 8)
+	return c, err
+}
+
+func (c *cursor) int64(at flatbuffers.UOffsetT) int64 {
+	return int64(binary.LittleEndian.Uint64(c.bytes[at:]))
+}
+
+// next returns the length of the next array, and whether it has nulls. It has at
+// least so many values.
+func (c *cursor) next(atLeast int64) (n int64, nulls bool, err error) {
+	if c.node == c.nodes {
+		return 0, false, fmt.Errorf("%w: it describes %d arrays, and the schema has more", errMessage, c.nodes)
+	}
+	at := c.nodesAt + flatbuffers.UOffsetT(16*c.node)
+	c.node++
+	if n = c.int64(at); n > maxLength {
+		return 0, false, fmt.Errorf("%d values are over the limit of %d: %w", n, int64(maxLength), partd.ErrTooLarge)
+	}
+	if n < 0 || n < atLeast {
+		return 0, false, fmt.Errorf("%w: %d values where there should be %d", errMessage, n, atLeast)
+	}
+	return n, c.int64(at+8) != 0, nil
+}
+
+// take returns the length of the next buffer once it is decompressed, which lies
+// within the body and is part of no other.
+func (c *cursor) take() (int64, error) {
+	if c.buffer == c.buffers {
+		return 0, fmt.Errorf("%w: it has %d buffers, and the schema has more", errMessage, c.buffers)
+	}
+	at := c.buffersAt + flatbuffers.UOffsetT(16*c.buffer)
+	c.buffer++
+	offset, length := c.int64(at), c.int64(at+8)
+	if length == 0 {
+		return 0, nil
+	}
+	size := int64(len(c.body))
+	if offset < 0 || length < 0 || offset > size || length > size-offset {
+		return 0, fmt.Errorf("%w: a buffer of %d bytes at %d leads out of the body's %d", errMessage, length, offset, size)
+	}
+	if c.referred += length; c.referred > size {
+		return 0, fmt.Errorf("%w: its buffers share bytes", errMessage)
+	}
+	if !c.compressed {
+		return length, nil
+	}
+	if length < 8 {
+		return 0, fmt.Errorf("%w: a compressed buffer of %d bytes", errMessage, length)
+	}
+	inflated := int64(binary.LittleEndian.Uint64(c.body[offset:]))
+	if inflated == -1 {
+		return length - 8, nil
+	}
+	if inflated < 0 || inflated > c.limit-c.inflated {
+		return 0, fmt.Errorf("the rows take %d bytes more once they are decompressed, over the limit of %d: send smaller batches: %w", inflated, c.limit, partd.ErrTooLarge)
+	}
+	c.inflated += inflated
+	return inflated, nil
+}
+
+// need takes a buffer that has so many bytes at least.
+func (c *cursor) need(bytes int64) error {
+	has, err := c.take()
+	if err == nil && has < bytes {
+		err = fmt.Errorf("%w: a buffer has %d bytes, and %d are needed", errMessage, has, bytes)
+	}
+	return err
+}
+
+// charge is for values that take no bytes in the message.
+func (c *cursor) charge(n, each int64) error {
+	if n < 0 || n > maxLength || n*each > c.limit-c.charged {
+		return fmt.Errorf("%d values without bytes are over the limit of %d bytes: send smaller batches: %w", n, c.limit, partd.ErrTooLarge)
+	}
+	c.charged += n * each
+	return nil
+}
+
+// column checks an array of at least so many values, and those within it.
+func (c *cursor) column(dt arrow.DataType, atLeast int64, depth int) error {
+	if depth > maxNested {
+		return fmt.Errorf("%w: arrays %d deep", errMessage, depth)
+	}
+	dt = storage(dt)
+	variadic, err := c.variadic(dt)
+	if err != nil {
+		return err
+	}
+	n, nulls, err := c.next(atLeast)
+	if err != nil {
+		return err
+	}
+	if c.hasBitmap(dt.ID()) {
+		bits := int64(0)
+		if nulls {
+			bits = (n + 7) / 8
+		}
+		if err := c.need(bits); err != nil {
+			return err
+		}
+	}
+	each := func(size int64) error { return c.need(n * size) }
+	offsets := func(size int64) error {
+		if n == 0 {
+			return c.need(0)
+		}
+		return c.need((n + 1) * size)
+	}
+	child := func(dt arrow.DataType, atLeast int64) error { return c.column(dt, atLeast, depth+1) }
+	switch dt := dt.(type) {
+	case *arrow.NullType:
+		return c.charge(n, wordless)
+	case *arrow.BooleanType:
+		return c.need((n + 7) / 8)
+	case *arrow.DictionaryType:
+		return each(int64(dt.IndexType.(arrow.FixedWidthDataType).Bytes()))
+	case *arrow.FixedSizeBinaryType:
+		if dt.ByteWidth == 0 {
+			err = c.charge(n, wordless)
+		}
+		return firstError(err, func() error { return each(int64(dt.ByteWidth)) })
+	case *arrow.BinaryType, *arrow.StringType:
+		return firstError(offsets(4), func() error { return c.need(0) })
+	case *arrow.LargeBinaryType, *arrow.LargeStringType:
+		return firstError(offsets(8), func() error { return c.need(0) })
+	case arrow.BinaryViewDataType:
+		err := each(int64(arrow.ViewHeaderSizeBytes))
+		for i := int64(0); err == nil && i < variadic; i++ {
+			err = c.need(0)
+		}
+		return err
+	case *arrow.ListType, *arrow.MapType:
+		return firstError(offsets(4), func() error { return child(dt.(arrow.ListLikeType).Elem(), 0) })
+	case *arrow.LargeListType:
+		return firstError(offsets(8), func() error { return child(dt.Elem(), 0) })
+	case *arrow.ListViewType:
+		return firstError(each(4), func() error { return each(4) }, func() error { return child(dt.Elem(), 0) })
+	case *arrow.LargeListViewType:
+		return firstError(each(8), func() error { return each(8) }, func() error { return child(dt.Elem(), 0) })
+	case *arrow.FixedSizeListType:
+		if dt.Len() == 0 {
+			err = c.charge(n, wordless)
+		}
+		return firstError(err, func() error { return child(dt.Elem(), n*int64(dt.Len())) })
+	case *arrow.StructType:
+		if dt.NumFields() == 0 {
+			err = c.charge(n, wordless)
+		}
+		for _, f := range dt.Fields() {
+			err = firstError(err, func() error { return child(f.Type, n) })
+		}
+		return err
+	case arrow.UnionType:
+		err, values := each(1), n
+		if dt.Mode() == arrow.DenseMode {
+			err, values = firstError(err, func() error { return each(4) }), 0
+		}
+		for _, f := range dt.Fields() {
+			err = firstError(err, func() error { return child(f.Type, values) })
+		}
+		return err
+	case *arrow.RunEndEncodedType:
+		return firstError(c.charge(n, wordless), func() error { return child(dt.RunEnds(), 0) }, func() error { return child(dt.Encoded(), 0) })
+	case arrow.FixedWidthDataType:
+		return each(int64(dt.Bytes()))
+	}
+	return fmt.Errorf("%w: a column of %v", errMessage, dt)
+}
+
+// firstError goes on while there is none.
+func firstError(err error, steps ...func() error) error {
+	for _, step := range steps {
+		if err != nil {
+			break
+		}
+		err = step()
+	}
+	return err
+}
+
+// variadic returns how many buffers a column of views has beside its views.
+func (c *cursor) variadic(dt arrow.DataType) (int64, error) {
+	if _, ok := dt.(arrow.BinaryViewDataType); !ok {
+		return 0, nil
+	}
+	if c.count == c.counts {
+		return 0, fmt.Errorf("%w: it has %d counts of buffers, and the schema has more columns of views", errMessage, c.counts)
+	}
+	n := c.int64(c.variadicAt + flatbuffers.UOffsetT(8*c.count))
+	c.count++
+	if n < 0 || n > int64(c.buffers-c.buffer) {
+		return 0, fmt.Errorf("%w: a column of views has %d buffers, and the message has %d", errMessage, n, c.buffers)
+	}
+	return n, nil
+}
+
+func (c *cursor) hasBitmap(id arrow.Type) bool {
+	switch id {
+	case arrow.NULL, arrow.RUN_END_ENCODED:
+		return false
+	case arrow.DENSE_UNION, arrow.SPARSE_UNION:
+		return c.version < version5
+	}
+	return true
+}
+
+// storage returns the type in which values are stored.
+func storage(dt arrow.DataType) arrow.DataType {
+	for {
+		extension, ok := dt.(arrow.ExtensionType)
+		if !ok {
+			return dt
+		}
+		dt = extension.StorageType()
+	}
+}
+
+// width returns the bytes of a value as far as its type says them, which a null
+// takes, too.
+func width(dt arrow.DataType) int64 {
+	switch dt := storage(dt).(type) {
+	case *arrow.FixedSizeBinaryType:
+		return int64(dt.ByteWidth)
+	case *arrow.FixedSizeListType:
+		return min(max(1, width(dt.Elem()))*int64(dt.Len()), maxWidth+1)
+	case *arrow.StructType:
+		var all int64
+		for _, f := range dt.Fields() {
+			all += width(f.Type)
+		}
+		return min(all, maxWidth+1)
+	}
+	return 8
+}

@@ -1,0 +1,149 @@
+package arrowsafe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	flatbuffers "github.com/google/flatbuffers/go"
+
+	"github.com/go-partd/partd"
+)
+
+// Messages checks the messages of one stream, in their order, before Arrow's
+// reader sees them: it allocates what they claim.
+type Messages struct {
+	limit        int64 // bytes that the rows of a message take, and all dictionaries
+	schema       *arrow.Schema
+	values       map[int64]arrow.DataType // of dictionaries, by their ids
+	dictionaries map[int64]int64          // their bytes
+	held         int64                    // bytes of all dictionaries
+}
+
+// NewMessages returns the checks of a stream of which a message may take so many
+// bytes of memory.
+func NewMessages(limit int64) *Messages {
+	return &Messages{limit: limit, values: map[int64]arrow.DataType{}, dictionaries: map[int64]int64{}}
+}
+
+// Check looks at a message: its description, as Flight carries it, and its body.
+func (m *Messages) Check(head, body []byte) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // an offset leads out of the message
+			err = fmt.Errorf("%w: %v", errMessage, p)
+		}
+	}()
+	d, err := describe(head)
+	switch {
+	case err != nil:
+		return err
+	case (d.kind == typeSchema) != (m.schema == nil):
+		return fmt.Errorf("%w: a stream has one schema, and begins with it", errMessage)
+	}
+	switch d.kind {
+	case typeSchema:
+		return m.begin(d, head)
+	case typeDictionary:
+		return m.dictionary(d, body)
+	case typeBatch:
+		c, err := m.cursor(d.header, d.version, body)
+		if err != nil {
+			return err
+		}
+		rows := d.header.GetInt64Slot(batchLength, 0)
+		for _, f := range m.schema.Fields() {
+			if err := c.column(f.Type, rows, 0); err != nil {
+				return fmt.Errorf("column %q: %w", f.Name, err)
+			}
+		}
+		if m.schema.NumFields() == 0 {
+			err = c.charge(rows, wordless)
+		}
+		return err
+	}
+	return fmt.Errorf("%w: it is of kind %d", errMessage, d.kind)
+}
+
+func (m *Messages) begin(d *description, head []byte) error {
+	fields, err := d.schema()
+	if err != nil {
+		return err
+	}
+	stream := append([]byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}, head...)
+	binary.LittleEndian.PutUint32(stream[4:], uint32(len(head)))
+	r, err := ipc.NewReader(bytes.NewReader(stream))
+	if err != nil {
+		return fmt.Errorf("%w: %w", errSchemaMessage, err)
+	}
+	defer r.Release()
+	m.schema = r.Schema()
+	for i, f := range m.schema.Fields() {
+		if err := m.note(f, fields[i]); err != nil {
+			return fmt.Errorf("column %q: %w", f.Name, err)
+		}
+	}
+	return nil
+}
+
+// note notes the types of dictionaries, and refuses values that are too wide.
+func (m *Messages) note(f arrow.Field, as field) error {
+	dt := storage(f.Type)
+	if as.encoded {
+		encoded, ok := dt.(*arrow.DictionaryType)
+		if !ok {
+			return fmt.Errorf("%w: a dictionary of %v", errSchemaMessage, dt)
+		}
+		dt = storage(encoded.ValueType)
+		m.values[as.dictionary] = dt
+	}
+	if w := width(dt); w > maxWidth {
+		return fmt.Errorf("a value of %v takes more than %d bytes: %w", dt, maxWidth, partd.ErrTooLarge)
+	}
+	if d, ok := dt.(arrow.DecimalType); ok && (d.GetPrecision() < 1 || d.GetPrecision() > maxDigits || d.GetScale() < -maxDigits || d.GetScale() > maxDigits) {
+		return fmt.Errorf("%w: a decimal of %d digits, %d of them behind the point", errSchemaMessage, d.GetPrecision(), d.GetScale())
+	}
+	nested, ok := dt.(arrow.NestedType)
+	if !ok {
+		return nil
+	}
+	children := nested.Fields()
+	if len(children) != len(as.children) {
+		return fmt.Errorf("%w: %v with %d fields", errSchemaMessage, dt, len(as.children))
+	}
+	for i, child := range children {
+		if err := m.note(child, as.children[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dictionary looks at the values of a dictionary, which the reader keeps.
+func (m *Messages) dictionary(d *description, body []byte) error {
+	id := d.header.GetInt64Slot(firstSlot, 0)
+	dt, ok := m.values[id]
+	at := flatbuffers.UOffsetT(d.header.Offset(dictionaryData))
+	if !ok || at == 0 {
+		return fmt.Errorf("%w: no column has the dictionary %d", errMessage, id)
+	}
+	batch := flatbuffers.Table{Bytes: d.header.Bytes, Pos: d.header.Indirect(at + d.header.Pos)}
+	c, err := m.cursor(batch, d.version, body)
+	if err != nil {
+		return err
+	}
+	if err := c.column(dt, batch.GetInt64Slot(batchLength, 0), 0); err != nil {
+		return fmt.Errorf("dictionary %d: %w", id, err)
+	}
+	size := c.inflated + int64(len(body))
+	if !d.header.GetBoolSlot(dictionaryDelta, false) {
+		m.held -= m.dictionaries[id]
+		m.dictionaries[id] = 0
+	}
+	m.dictionaries[id] += size
+	if m.held += size; m.held > m.limit {
+		return fmt.Errorf("the dictionaries take %d bytes, over the limit of %d: %w", m.held, m.limit, partd.ErrTooLarge)
+	}
+	return nil
+}

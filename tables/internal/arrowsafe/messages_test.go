@@ -1,0 +1,325 @@
+package arrowsafe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	flatbuffers "github.com/google/flatbuffers/go"
+
+	"github.com/go-partd/partd"
+)
+
+// every has a column of each kind of layout.
+var every = arrow.NewSchema([]arrow.Field{
+	{Name: "null", Type: arrow.Null, Nullable: true},
+	{Name: "bool", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
+	{Name: "int8", Type: arrow.PrimitiveTypes.Int8, Nullable: true},
+	{Name: "float64", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+	{Name: "decimal", Type: &arrow.Decimal128Type{Precision: 30, Scale: 2}, Nullable: true},
+	{Name: "time", Type: &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "Europe/Oslo"}, Nullable: true},
+	{Name: "text", Type: arrow.BinaryTypes.String, Nullable: true},
+	{Name: "large", Type: arrow.BinaryTypes.LargeString, Nullable: true},
+	{Name: "view", Type: arrow.BinaryTypes.StringView, Nullable: true},
+	{Name: "fixed", Type: &arrow.FixedSizeBinaryType{ByteWidth: 3}, Nullable: true},
+	{Name: "list", Type: arrow.ListOf(arrow.PrimitiveTypes.Int16), Nullable: true},
+	{Name: "large list", Type: arrow.LargeListOf(arrow.BinaryTypes.String), Nullable: true},
+	{Name: "list view", Type: arrow.ListViewOf(arrow.PrimitiveTypes.Int32), Nullable: true},
+	{Name: "vector", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Float32), Nullable: true},
+	{Name: "struct", Type: arrow.StructOf(
+		arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+		arrow.Field{Name: "b", Type: arrow.ListOf(arrow.BinaryTypes.StringView), Nullable: true},
+	), Nullable: true},
+	{Name: "map", Type: arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64), Nullable: true},
+	{Name: "dictionary", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, Nullable: true},
+	{Name: "runs", Type: arrow.RunEndEncodedOf(arrow.PrimitiveTypes.Int32, arrow.BinaryTypes.String), Nullable: true},
+}, nil)
+
+const everyRows = `[
+	{"bool": true, "int8": -1, "float64": 1.5, "decimal": "12.34", "time": 5, "text": "a", "large": "bb",
+	 "view": "a text that is longer than a view", "fixed": "YWJj", "list": [1, null, 3], "large list": ["x", null], "list view": [1, 2],
+	 "vector": [1, 2], "struct": {"a": 1, "b": ["this one is longer than a view, too", null]}, "map": [{"key": "k", "value": 1}], "dictionary": "yes", "runs": "r"},
+	{},
+	{"bool": false, "text": "", "list": [], "dictionary": "no", "runs": "r", "list view": [], "map": []}
+]`
+
+func rowsOf(t testing.TB, schema *arrow.Schema, rows string) arrow.RecordBatch {
+	t.Helper()
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(rows))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func streamOf(t testing.TB, batches []arrow.RecordBatch, options ...ipc.Option) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := ipc.NewWriter(&out, append(options, ipc.WithSchema(batches[0].Schema()))...)
+	for _, b := range batches {
+		if err := w.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// readAll reads a stream as the store does.
+func readAll(stream []byte, limit int64) (batches []arrow.RecordBatch, err error) {
+	r, err := NewReader(bytes.NewReader(stream), int64(len(stream)), limit)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	for r.Next() {
+		if _, err := Check(r.RecordBatch(), limit); err != nil {
+			return nil, err
+		}
+		r.RecordBatch().Retain()
+		batches = append(batches, r.RecordBatch())
+	}
+	return batches, r.Err()
+}
+
+// What writers write is read as it was.
+func TestHonestStreams(t *testing.T) {
+	b := rowsOf(t, every, everyRows)
+	noViews := rowsOf(t, arrow.NewSchema(slices.DeleteFunc(every.Fields(), func(f arrow.Field) bool {
+		return f.Name == "list view" // Arrow's writer cannot write a part of one
+	}), nil), everyRows)
+	for name, batches := range map[string][]arrow.RecordBatch{
+		"rows": {b}, "two batches": {b, b}, "a part": {noViews.NewSlice(1, 3)}, "none": {noViews.NewSlice(0, 0)},
+		"without columns": {array.NewRecordBatch(arrow.NewSchema(nil, nil), nil, 3)},
+	} {
+		for _, options := range [][]ipc.Option{nil, {ipc.WithZstd()}, {ipc.WithLZ4()}, {ipc.WithDictionaryDeltas(true)}} {
+			got, err := readAll(streamOf(t, batches, options...), 1<<20)
+			if err != nil || len(got) != len(batches) {
+				t.Fatalf("%s: %d batches: %v", name, len(got), err)
+			}
+			for i, b := range got {
+				if !array.RecordEqual(b, batches[i]) {
+					t.Errorf("%s: %v is not %v", name, b, batches[i])
+				}
+			}
+		}
+	}
+}
+
+// message is one message of a stream.
+type message struct{ head, body []byte }
+
+func messagesOf(t testing.TB, stream []byte) (all []message) {
+	t.Helper()
+	for len(stream) > 8 {
+		n := binary.LittleEndian.Uint32(stream[4:])
+		head := stream[8 : 8+n]
+		d, err := describe(head)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, message{bytes.Clone(head), bytes.Clone(stream[8+int64(n) : 8+int64(n)+d.body])})
+		stream = stream[8+int64(n)+d.body:]
+	}
+	return all
+}
+
+func join(messages []message) (stream []byte) {
+	for _, m := range messages {
+		stream = append(stream, 0xff, 0xff, 0xff, 0xff)
+		stream = binary.LittleEndian.AppendUint32(stream, uint32(len(m.head)))
+		stream = append(append(stream, m.head...), m.body...)
+	}
+	return append(stream, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0)
+}
+
+// header returns the content of a message.
+func (m message) header(t testing.TB) flatbuffers.Table {
+	t.Helper()
+	d, err := describe(m.head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.header
+}
+
+// element returns where an element of a vector is.
+func (m message) element(t testing.TB, slot flatbuffers.VOffsetT, i int) []byte {
+	t.Helper()
+	h := m.header(t)
+	start, _, err := vector(h, slot, 8)
+	if err != nil || start == 0 {
+		t.Fatal(start, err)
+	}
+	return h.Bytes[int(start)+8*i:]
+}
+
+func put64(at []byte, n int64) { binary.LittleEndian.PutUint64(at, uint64(n)) }
+
+// What a message claims beyond its bytes is an error, and takes no memory.
+func TestLyingMessages(t *testing.T) {
+	one := func(dt arrow.DataType, rows string) []message {
+		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: dt, Nullable: true}}, nil)
+		return messagesOf(t, streamOf(t, []arrow.RecordBatch{rowsOf(t, schema, rows)}))
+	}
+	const long = `[{"x": "a text that is longer than a view"}]`
+	dictionary := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}
+	last := func(m []message) message { return m[len(m)-1] }
+	for name, lie := range map[string]func() []message{
+		"buffers of a view": func() []message {
+			m := one(arrow.BinaryTypes.StringView, long)
+			put64(last(m).element(t, batchVariadic, 0), 1<<36)
+			return m
+		},
+		"fewer than no buffers of a view": func() []message {
+			m := one(arrow.BinaryTypes.StringView, long)
+			put64(last(m).element(t, batchVariadic, 0), -2)
+			return m
+		},
+		"rows of nulls": func() []message {
+			m := one(arrow.Null, `[{}]`)
+			h := last(m).header(t)
+			put64(h.Bytes[h.Pos+flatbuffers.UOffsetT(h.Offset(batchLength)):], 1<<53)
+			put64(last(m).element(t, batchNodes, 0), 1<<53)
+			return m
+		},
+		"rows of bools": func() []message {
+			m := one(arrow.FixedWidthTypes.Boolean, `[{"x": true}]`)
+			put64(last(m).element(t, batchNodes, 0), 1<<20)
+			return m
+		},
+		"more rows than values": func() []message {
+			m := one(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`)
+			h := last(m).header(t)
+			put64(h.Bytes[h.Pos+flatbuffers.UOffsetT(h.Offset(batchLength)):], 2)
+			return m
+		},
+		"rows below zero": func() []message {
+			m := one(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`)
+			put64(last(m).element(t, batchNodes, 0), -1)
+			return m
+		},
+		"a buffer outside": func() []message {
+			m := one(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`)
+			put64(last(m).element(t, batchBuffers, 2), 1<<40)
+			return m
+		},
+		"a buffer's length": func() []message {
+			m := one(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`)
+			put64(last(m).element(t, batchBuffers, 3), 1<<62)
+			return m
+		},
+		"a body's length": func() []message {
+			m := one(arrow.PrimitiveTypes.Int64, `[{"x": 1}]`)
+			root := flatbuffers.Table{Bytes: last(m).head, Pos: flatbuffers.GetUOffsetT(last(m).head)}
+			put64(root.Bytes[root.Pos+flatbuffers.UOffsetT(root.Offset(messageBody)):], 1<<35)
+			return m
+		},
+		"runs": func() []message {
+			m := one(arrow.RunEndEncodedOf(arrow.PrimitiveTypes.Int64, arrow.BinaryTypes.String), `[{"x": "r"}]`)
+			put64(last(m).element(t, batchNodes, 0), 1<<40)
+			return m
+		},
+		"a dictionary that is told again and again": func() []message {
+			schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: dictionary, Nullable: true}}, nil)
+			m := messagesOf(t, streamOf(t, []arrow.RecordBatch{
+				rowsOf(t, schema, `[{"x": "a"}]`), rowsOf(t, schema, `[{"x": "a"}, {"x": "`+strings.Repeat("x", 100_000)+`"}]`),
+			}, ipc.WithDictionaryDeltas(true)))
+			if h := m[3].header(t); !h.GetBoolSlot(dictionaryDelta, false) {
+				t.Fatal("the writer does not go on with a dictionary")
+			}
+			for range 20 {
+				m = append(m, m[3])
+			}
+			m = append(m, m[4])
+			return m
+		},
+		"a dictionary's value for each row": func() []message {
+			return one(dictionary, "["+strings.Repeat(`{"x": "`+strings.Repeat("x", 100_000)+`"},`, 99)+`{"x": null}]`)
+		},
+		"a wide value": func() []message {
+			return one(&arrow.FixedSizeBinaryType{ByteWidth: 1 << 30}, `[]`)
+		},
+		"a wide list": func() []message {
+			return one(arrow.FixedSizeListOf(1<<20, arrow.FixedSizeListOf(1<<20, arrow.PrimitiveTypes.Int8)), `[]`)
+		},
+	} {
+		stream := join(lie())
+		before := allocated()
+		_, err := readAll(stream, 1<<20)
+		if took := allocated() - before; err == nil || took > 16<<20 {
+			t.Errorf("%s: %d bytes, %v", name, took, err)
+		}
+	}
+}
+
+// Notes that all refer to the same long text would be copied as often.
+func TestTextsThatAreShared(t *testing.T) {
+	b := flatbuffers.NewBuilder(0)
+	text := b.CreateString(strings.Repeat("x", 1<<20))
+	b.StartObject(2)
+	b.PrependUOffsetTSlot(0, text, 0)
+	b.PrependUOffsetTSlot(1, text, 0)
+	note := b.EndObject()
+	const notes = 1 << 16
+	b.StartVector(4, notes, 4)
+	for range notes {
+		b.PrependUOffsetT(note)
+	}
+	all := b.EndVector(notes)
+	b.StartObject(5) // a batch of no rows
+	batch := b.EndObject()
+	b.StartObject(5)
+	b.PrependInt16Slot(0, version5, 0)
+	b.PrependByteSlot(1, typeBatch, 0)
+	b.PrependUOffsetTSlot(2, batch, 0)
+	b.PrependUOffsetTSlot(4, all, 0)
+	b.Finish(b.EndObject())
+	m := messagesOf(t, streamOf(t, []arrow.RecordBatch{array.NewRecordBatch(arrow.NewSchema(nil, nil), nil, 0)}))
+	stream := join([]message{m[0], {head: b.FinishedBytes()}})
+	before := allocated()
+	if _, err := readAll(stream, 1<<24); err == nil || allocated()-before > 64<<20 {
+		t.Errorf("%d bytes, %v", allocated()-before, err)
+	}
+}
+
+// A stream that is cut within a message is no shorter stream.
+func TestCutStreams(t *testing.T) {
+	b := rowsOf(t, every, everyRows)
+	stream := streamOf(t, []arrow.RecordBatch{b, b})
+	ends := map[int]bool{}
+	at := 0
+	for _, m := range messagesOf(t, stream) {
+		at += 8 + len(m.head) + len(m.body)
+		ends[at] = true
+	}
+	for cut := 1; cut < len(stream)-8; cut++ {
+		if _, err := readAll(stream[:cut], 1<<20); err == nil && !ends[cut] {
+			t.Errorf("cut after %d of %d bytes: no error", cut, len(stream))
+		} else if err != nil && errors.Is(err, io.EOF) && cut > 8 && !ends[cut] {
+			t.Errorf("cut after %d bytes: %v", cut, err)
+		}
+	}
+}
+
+// The limit is an error by name.
+func TestLimitOfBatches(t *testing.T) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.Null, Nullable: true}}, nil)
+	stream := streamOf(t, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{array.NewNull(1 << 20)}, 1<<20)})
+	if _, err := readAll(stream, 8<<20); err != nil {
+		t.Error(err)
+	}
+	if _, err := readAll(stream, 8<<20-1); !errors.Is(err, partd.ErrTooLarge) {
+		t.Error(err)
+	}
+}

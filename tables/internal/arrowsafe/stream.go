@@ -1,0 +1,123 @@
+package arrowsafe
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+)
+
+// stream reads messages from a stream, and checks each. Arrow's own reader of them
+// takes their lengths for true, and some ends within a message for that of the
+// stream.
+type stream struct {
+	r          io.Reader
+	size       int64 // bytes of the longest message
+	mem        memory.Allocator
+	checks     *Messages
+	last       *ipc.Message
+	references atomic.Int64
+}
+
+func newStream(r io.Reader, size, limit int64, mem memory.Allocator) *stream {
+	s := &stream{r: r, size: size, mem: mem, checks: NewMessages(limit)}
+	s.references.Store(1)
+	return s
+}
+
+// Message is ipc.MessageReader's, as are the two below.
+func (s *stream) Message() (*ipc.Message, error) {
+	var word [4]byte
+	if _, err := io.ReadFull(s.r, word[:]); err != nil {
+		return nil, err // io.EOF ends a stream, too
+	}
+	switch mark := binary.LittleEndian.Uint32(word[:]); mark {
+	case 0:
+		return nil, io.EOF
+	case 1<<32 - 1:
+	default:
+		return nil, fmt.Errorf("%w: it begins with %x", errMessage, word)
+	}
+	if err := s.full(word[:]); err != nil {
+		return nil, err
+	}
+	length := int64(int32(binary.LittleEndian.Uint32(word[:])))
+	if length == 0 {
+		return nil, io.EOF
+	}
+	if length < 0 || length > min(s.size, maxDescription) {
+		return nil, fmt.Errorf("%w: its description has %d bytes: %w", errMessage, length, partd.ErrTooLarge)
+	}
+	head := make([]byte, length)
+	if err := s.full(head); err != nil {
+		return nil, err
+	}
+	body, err := s.body(head)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Release()
+	if err := s.checks.Check(head, body.Bytes()); err != nil {
+		return nil, err
+	}
+	s.forget()
+	s.last = ipc.NewMessage(memory.NewBufferBytes(head), body)
+	return s.last, nil
+}
+
+// body reads what follows a description.
+func (s *stream) body(head []byte) (_ *memory.Buffer, err error) {
+	defer func() {
+		if p := recover(); p != nil { // an offset leads out of the message, or memory is short
+			if e, ok := p.(error); ok && errors.Is(e, partd.ErrTooLarge) {
+				err = e
+			} else {
+				err = fmt.Errorf("%w: %v", errMessage, p)
+			}
+		}
+	}()
+	d, err := describe(head)
+	if err != nil {
+		return nil, err
+	}
+	if d.body < 0 || d.body > s.size {
+		return nil, fmt.Errorf("%w: it says that %d bytes follow: %w", errMessage, d.body, partd.ErrTooLarge)
+	}
+	body := memory.NewResizableBuffer(s.mem)
+	body.Resize(int(d.body))
+	if err := s.full(body.Bytes()); err != nil {
+		body.Release()
+		return nil, err
+	}
+	return body, nil
+}
+
+// full reads what has to be there.
+func (s *stream) full(p []byte) error {
+	_, err := io.ReadFull(s.r, p)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (s *stream) forget() {
+	if s.last != nil {
+		s.last.Release()
+		s.last = nil
+	}
+}
+
+func (s *stream) Retain() { s.references.Add(1) }
+
+func (s *stream) Release() {
+	if s.references.Add(-1) == 0 {
+		s.forget()
+	}
+}
