@@ -127,7 +127,7 @@ func TestIdleConnections(t *testing.T) {
 // Of those who wait, the one goes first whose host has the least; a host cannot
 // have all.
 func TestFairShares(t *testing.T) {
-	l := newLimiter("queries", 8, time.Minute)
+	l := newLimiter("queries", 8, time.Minute, time.Minute)
 	take := func(host, conn string) (func(), error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
