@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/encoding/gzip" // which the program's other libraries link in
 	"google.golang.org/grpc/metadata"
 )
 
@@ -44,7 +45,10 @@ func dialFrom(t *testing.T, from, address string) net.Conn {
 
 func rawFrom(t *testing.T, from, address string) *rawClient {
 	t.Helper()
-	conn := dialFrom(t, from, address)
+	return rawOn(dialFrom(t, from, address))
+}
+
+func rawOn(conn net.Conn) *rawClient {
 	c := &rawClient{Conn: conn, framer: http2.NewFramer(conn, conn), next: 1}
 	_, _ = io.WriteString(conn, http2.ClientPreface) // where it fails, others have taken the place
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)

@@ -3,6 +3,7 @@ package flightd
 import (
 	"context"
 	"net"
+	"net/netip"
 	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
@@ -53,10 +54,15 @@ func addressOf(ctx context.Context) string {
 
 func hostOf(a net.Addr) string { return hostOfAddress(a.String()) }
 
+// hostOfAddress is who shares what there is. A host has all addresses of IPv6 that are
+// alike in their first half, so those are one.
 func hostOfAddress(address string) string {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return address
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is6() && !ip.Is4In6() && !ip.IsLoopback() {
+		return netip.PrefixFrom(ip.WithZone(""), 64).Masked().String()
 	}
 	return host
 }

@@ -158,6 +158,22 @@ func TestOneHostsConnections(t *testing.T) {
 			conns = append(conns, c)
 		}
 		time.Sleep(200 * time.Millisecond)
+		done, pressing := make(chan struct{}), sync.WaitGroup{}
+		pressing.Go(func() { // takes what becomes free
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(time.Millisecond):
+					conn, err := net.Dial("tcp", address)
+					if err != nil {
+						continue
+					}
+					defer conn.Close()
+					_ = begin(rawOn(conn))
+				}
+			}
+		})
 		for i := range 20 {
 			from := fmt.Sprintf("127.0.0.%d", 2+i)
 			servedSoon(with, t, from, address)
@@ -168,6 +184,8 @@ func TestOneHostsConnections(t *testing.T) {
 				t.Errorf("%s: /healthz from %s: %q %v", name, from, answer, err)
 			}
 		}
+		close(done)
+		pressing.Wait()
 		if n := s.conns.count(); n > DefaultConnections {
 			t.Errorf("%s: %d connections", name, n)
 		}
