@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-partd/partd/internal/certfiles"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/cliutil/sizeflag"
 	"github.com/go-partd/partd/tables/flightd"
@@ -42,7 +43,7 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	o := &c.options
 	fl.StringVar(&c.listen, "listen", "grpc://localhost:8081", "`URL` to listen on, grpc://HOST:PORT or grpc+tls://HOST:PORT, where port 0 picks a free one, or grpc+unix:///PATH, a socket that this user alone can open")
 	c.warehouse = warehouseFlags(fl, "buckets")
-	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate, in PEM, and those between it and the root")
+	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate, in PEM, and those between it and the root; it is read again when it changes")
 	fl.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
 	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that tokens are signed with; without, no token is asked for")
 	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and other machines with neither")
@@ -85,11 +86,11 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 		return err
 	}
 	if c.cert != "" {
-		pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+		files, err := certfiles.Load(certfiles.Options{Cert: c.cert, Key: c.key, MinVersion: tls.VersionTLS12, Log: c.options.Logger})
 		if err != nil {
-			return cliutil.Usagef("--tls-cert, --tls-key: %w", err)
+			return cliutil.Usagef("%w", err)
 		}
-		c.options.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		c.options.TLS = &tls.Config{GetCertificate: files.Certificate, MinVersion: tls.VersionTLS12}
 	}
 	if c.secretFile != "" && c.secret != "" {
 		return cliutil.Usagef("--secret-file and --secret exclude each other")
