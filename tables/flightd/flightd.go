@@ -127,8 +127,8 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	}
 	s.FlightServer = flightsql.NewFlightServer(s.sql)
 	patience := s.opts.IdleTimeout / 3
-	s.queries = newLimiter("queries", s.opts.Queries, patience, yieldQueries)
-	s.puts = newLimiter("puts", s.opts.Puts, patience, patience)
+	s.queries = newLimiter("queries", s.opts.Queries, patience, yieldQueries, settledQuery)
+	s.puts = newLimiter("puts", s.opts.Puts, patience, patience, s.opts.IdleTimeout)
 	s.memory = newBudget(s.opts.Memory, s.opts.IdleTimeout/3)
 	s.handshakes = NewPlaces(maxHandshakes, maxHandshakes/8)
 	s.conns = newConnections(s.opts.Connections)

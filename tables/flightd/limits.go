@@ -52,8 +52,8 @@ const mostWaiting = 1024
 // yieldQueries is how long a query waits before another is ended for it.
 const yieldQueries = 500 * time.Millisecond
 
-// settled is how long a call may keep its slot, however many its user or host has.
-const settled = 5 * time.Second
+// settledQuery is how long a query may go on, however many its user or host has.
+const settledQuery = 5 * time.Second
 
 // limiter shares slots among peers. A connection has at most a quarter of them,
 // a host three quarters, so that there is always one left for others; of those
@@ -65,7 +65,7 @@ type limiter struct {
 	slots, perHost, perConn int
 	patience                time.Duration
 	yield                   time.Duration // that one waits before another is ended for it
-	settled                 time.Duration // tests set it
+	settled                 time.Duration // that a call goes on, however many its user or host has
 
 	mu      sync.Mutex
 	running map[*call]*slot
@@ -86,7 +86,7 @@ type waiter struct {
 	since   time.Time // of its coming, then of the end of a call for it
 }
 
-func newLimiter(what string, slots int, patience, yield time.Duration) *limiter {
+func newLimiter(what string, slots int, patience, yield, settled time.Duration) *limiter {
 	return &limiter{
 		what: what, slots: slots, perHost: max(1, slots*3/4), perConn: max(1, slots/4),
 		patience: patience, yield: yield, settled: settled, running: map[*call]*slot{}, used: map[string]int{}, queued: map[string]int{},
