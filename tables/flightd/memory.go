@@ -49,7 +49,9 @@ func (b *budget) Get(n int) *[]byte {
 			b.used.Add(-p.size)
 		}
 	}, p)
-	b.pieces.Store(key, p)
+	if lost, was := b.pieces.Swap(key, p); was { // at its address, before its cleanup ran
+		b.used.Add(-lost.(*piece).size)
+	}
 	b.add(p.size)
 	return buffer
 }

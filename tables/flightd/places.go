@@ -45,17 +45,22 @@ func (p *Places) remove(t *place) {
 }
 
 func (p *Places) makeRoom(host string) bool {
-	hosts := map[string]int{}
+	own, ends := 0, map[string]int{}
 	for _, t := range p.taken {
-		hosts[t.host]++
+		if t.host == host {
+			own++
+		}
+		if t.end != nil {
+			ends[t.host]++
+		}
 	}
 	most := host
-	if hosts[host] < p.share {
+	if own < p.share {
 		if len(p.taken) < p.limit {
 			return true
 		}
-		for h, n := range hosts {
-			if n > hosts[most] {
+		for h, n := range ends {
+			if n > ends[most] {
 				most = h
 			}
 		}

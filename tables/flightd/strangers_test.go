@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -312,5 +313,89 @@ func TestGuessedTokens(t *testing.T) {
 		if _, err := s.Verify(address, right); err != nil {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+// A host with all the calls that it may have leaves some for others.
+func TestOneHostsCalls(t *testing.T) {
+	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: time.Minute})
+	with, token := withToken(t, strangersSecret, Admin)
+	for left := maxHostCalls; left > 0; left -= 100 {
+		c := rawFrom(t, "127.0.0.1", address)
+		for range min(left, 100) {
+			if _, err := c.begin("DoPut", "authorization", "Bearer "+token); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	until(t, "a call too many is taken", func() bool {
+		_, err := act(with, clientFrom(t, "127.0.0.1", address), "ping", "")
+		return status.Code(err) == codes.ResourceExhausted
+	})
+	servedSoon(with, t, "127.0.0.2", address)
+}
+
+// Requests that are large once they are decoded, and such that never end, take the
+// memory that there is for messages, and no more.
+func TestCostlyRequests(t *testing.T) {
+	const memory, clients = 64 << 20, 120
+	s, _, address := serveTest(t, &Options{Secret: strangersSecret, Memory: memory, MaxMessage: 16 << 20, IdleTimeout: 5 * time.Second})
+	with, token := withToken(t, strangersSecret, Read)
+	whole := append(binary.BigEndian.AppendUint32([]byte{0}, maxRequest), bytes.Repeat([]byte{0x1a, 0}, maxRequest/2)...)
+	for name, message := range map[string][]byte{"whole": whole, "cut": whole[:len(whole)-1]} {
+		var all sync.WaitGroup
+		took := peak(func() {
+			for range clients {
+				c := rawFrom(t, "127.0.0.1", address)
+				stream, err := c.begin("GetFlightInfo", "authorization", "Bearer "+token)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all.Go(func() {
+					_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+					for rest := message; len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
+						if c.framer.WriteData(stream, name == "whole" && len(rest) <= 16<<10, rest[:min(len(rest), 16<<10)]) != nil {
+							return
+						}
+					}
+					for { // what the server says is no matter here
+						if _, err := c.framer.ReadFrame(); err != nil {
+							return
+						}
+					}
+				})
+			}
+			for range 5 {
+				servedSoon(with, t, "127.0.0.2", address)
+				time.Sleep(100 * time.Millisecond)
+			}
+			all.Wait()
+		})
+		t.Logf("%s: %d MiB at most", name, took>>20)
+		if took > 3*memory {
+			t.Errorf("%d requests, %s, take %d MiB", clients, name, took>>20)
+		}
+		until(t, "memory is not given back", func() bool { runtime.GC(); return s.memory.used.Load() < 1<<20 })
+	}
+}
+
+// Whose calls cannot be ended is refused, and others are not.
+func TestPlaces(t *testing.T) {
+	p := NewPlaces(8, 4)
+	for i := range 6 {
+		if _, ok := p.Take(fmt.Sprintf("127.0.0.1:%d", i), nil); ok != (i < 4) {
+			t.Errorf("the place %d: %v", i, ok)
+		}
+	}
+	var ended []int
+	for i := range 6 {
+		if _, ok := p.Take(fmt.Sprintf("[2001:db8::%d]:1", i), func() { ended = append(ended, i) }); !ok { // one host
+			t.Errorf("the place %d", i)
+		}
+	}
+	if leave, ok := p.Take("127.0.0.3:1", nil); !ok || fmt.Sprint(ended) != "[0 1 2]" || len(p.taken) != 8 {
+		t.Error(ended, len(p.taken), ok)
+	} else if leave(); len(p.taken) != 7 {
+		t.Error(len(p.taken))
 	}
 }
