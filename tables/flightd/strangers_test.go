@@ -5,10 +5,12 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -232,6 +234,39 @@ func TestOpenHandshakes(t *testing.T) {
 		if took > 100<<20 || open > maxHandshakes/8+1 {
 			t.Errorf("headers of %d bytes: %d MiB, and %d handshakes", size, took>>20, open)
 		}
+	}
+}
+
+// Headers, and calls of a connection, have their limits, and so has the time that a
+// connection takes to begin.
+func TestBeginnings(t *testing.T) {
+	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: 2 * time.Second})
+	_, token := withToken(t, strangersSecret, Admin)
+	silent := dialFrom(t, "127.0.0.1", address)
+	c := rawFrom(t, "127.0.0.1", address)
+	var headers []string
+	for i := range 17 {
+		headers = append(headers, fmt.Sprint("x-", i), strings.Repeat("x", 1000))
+	}
+	stream, err := c.begin("Handshake", headers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code := c.status(t, stream); code != resetCode {
+		t.Errorf("headers of 17 KB: %v", code)
+	}
+	c = rawFrom(t, "127.0.0.1", address)
+	for range 129 {
+		if stream, err = c.begin("DoPut", "authorization", "Bearer "+token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := c.status(t, stream); code != resetCode {
+		t.Errorf("the 129th call of a connection: %v", code)
+	}
+	_ = silent.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadAll(silent); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("a connection that says nothing is kept")
 	}
 }
 

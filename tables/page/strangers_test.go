@@ -65,6 +65,13 @@ func TestUnfinishedSignIns(t *testing.T) {
 	if _, err := io.ReadAll(last); err != nil && !strings.Contains(err.Error(), "reset") || time.Since(began) > headerTime+5*time.Second {
 		t.Errorf("the last one lasted %s: %v", time.Since(began), err)
 	}
+	r := s.request(t.Context(), http.MethodGet, "/api/session", nil)
+	r.Header.Set("X-Large", strings.Repeat("x", 40_000))
+	if a, err := httpFrom("127.0.0.1").Do(r); err == nil { // else the server did not wait for all of it
+		if _ = a.Body.Close(); a.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("headers of 40 KB: %d", a.StatusCode)
+		}
+	}
 	if status, err := s.signIn("127.0.0.1", token+strings.Repeat("x", maxOpenBody)); err != nil || status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a token of %d bytes: %d %v", maxOpenBody, status, err)
 	}

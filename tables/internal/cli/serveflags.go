@@ -53,11 +53,11 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	fl.StringVar(&c.http, "http", "", "`ADDR` for the page, such as localhost:9090, and for /healthz, /readyz and /metrics, where no token is asked for")
 	c.maxMessage = sizeflag.Size{Bytes: flightd.DefaultMaxMessage, Min: 1 << 20}
 	c.memory = sizeflag.Size{Bytes: flightd.DefaultMemory, Min: 64 << 20}
-	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message taken")
+	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message of rows taken")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory for puts on their way; all queries together have half of it beside, and the tables a quarter")
 	fl.IntVar(&o.Queries, "max-queries", flightd.DefaultQueries, "`NUMBER` of queries at a time, at most one for each 64 MiB of --memory; more wait")
 	fl.IntVar(&o.Puts, "max-puts", flightd.DefaultPuts, "`NUMBER` of puts at a time; more wait")
-	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "`NUMBER` of connections at a time; one more takes the place of one that is idle")
+	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "`NUMBER` of connections at a time; one more takes the place of one without a token, or that is idle")
 	fl.DurationVar(&o.IdleTimeout, "idle-timeout", flightd.DefaultIdleTimeout, "`TIME` that a client has to send, or to take, one message")
 	fl.DurationVar(&o.CallTimeout, "call-timeout", flightd.DefaultCallTimeout, "`TIME` that a call may take")
 	fl.DurationVar(&o.Grace, "drain-timeout", flightd.DefaultGrace, "`TIME` that calls under way have once the server is told to end")
