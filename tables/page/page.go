@@ -178,7 +178,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	}
 	ctx, end := h.server.Begin(r.Context(), &q.caller, r.RemoteAddr, e.name)
 	q.ctx, q.done = ctx, func() {}
-	leave, ok := func() {}, false
+	var leave func()
+	var ok bool
 	if e.open {
 		q.idle = min(q.idle, headerTime)
 		r.Body = http.MaxBytesReader(w, r.Body, maxOpenBody)
