@@ -111,12 +111,14 @@ func (w *watched) receive(m any, size int) error {
 	if err != nil {
 		return receiveError(err)
 	}
-	_, rows := m.(*flight.FlightData)
-	if !rows && n >= costly {
+	defer data.Free()
+	if _, rows := m.(*flight.FlightData); !rows && n >= costly {
 		w.s.memory.hold(w, decodedSize*int64(n))
 	}
+	if w.ctx.Err() != nil { // there is no memory for it
+		return context.Cause(w.ctx)
+	}
 	err = encoding.GetCodecV2(proto.Name).Unmarshal(data, m)
-	data.Free()
 	w.s.memory.expect(w, 0)
 	if err != nil {
 		return status.Errorf(codes.InvalidArgument, "the message is none of Flight's: %v", err)
