@@ -89,6 +89,8 @@ var house = []floor{
 	{"the ground", map[string][]string{
 		"frame":                 nil,
 		"internal/adminhttp":    nil,
+		"internal/certfiles":    nil,
+		"internal/guesses":      nil,
 		"compress/blosc":        {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
 		"internal/filedir/boot": nil,
 		"internal/ledger":       {"github.com/zeebo/xxh3"},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"strings"
@@ -13,38 +12,19 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/guesses"
 )
 
 // TestGuesses lets a peer be wrong often: it is slowed down, and is let in soon
 // when it is right. Others notice nothing.
 func TestGuesses(t *testing.T) {
 	t.Parallel()
-	var g guesses
-	for range guessBurst {
-		if !g.mayTry("evil", "") {
-			t.Fatal("slowed down too early")
-		}
-		g.wrong("evil")
-	}
-	if g.mayTry("evil", "") || !g.mayTry("honest", "") {
-		t.Fatal("it is not slowed down, or others are")
-	}
-	time.Sleep(time.Second / guessRate * 2)
-	if !g.mayTry("evil", "") {
-		t.Fatal("it is locked out")
-	}
-	for i := range 2 * maxGuessers {
-		g.wrong(fmt.Sprint(i))
-	}
-	if len(g.peers) > maxGuessers {
-		t.Fatalf("%d peers are remembered", len(g.peers))
-	}
 	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: &users{does: map[string]map[string]Rights{"good": {"": AllRights}}}})
 	var wg sync.WaitGroup
 	var busy, denied int
 	var mu sync.Mutex
-	for range 3 * guessBurst {
+	for range 3 * guesses.Burst {
 		wg.Go(func() {
 			_, err := Dial(ctx, url, &ClientOptions{Token: "bad"})
 			mu.Lock()
@@ -57,7 +37,7 @@ func TestGuesses(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if busy < guessBurst || denied < guessBurst {
+	if busy < guesses.Burst || denied < guesses.Burst {
 		t.Errorf("%d guesses were answered, %d were not looked at", denied, busy)
 	}
 	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
@@ -86,8 +66,8 @@ func TestGuessesOfANeighbour(t *testing.T) {
 	must(t, err)
 	go s.Serve(ctx, l)
 	must(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
-	for range 10 * guessBurst {
-		s.guesses.wrong("127.0.0.1")
+	for range 10 * guesses.Burst {
+		s.guesses.Wrong("127.0.0.1")
 	}
 	if _, err := Dial(ctx, url, &ClientOptions{Token: "evil"}); !errors.Is(err, ErrBusy) {
 		t.Errorf("a guess more: %v", err)

@@ -1,19 +1,21 @@
 package servercli
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/go-partd/partd/internal/certfiles"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/tokens"
 )
 
 // access is who may connect: what is read again at SIGHUP.
 type access struct {
-	users        *tokens.Users // nil without any
-	certificates *certificates // nil without TLS
+	users        *tokens.Users           // nil without any
+	certificates *certfiles.Certificates // nil without TLS
 }
 
 func readAccess(c *config, log *slog.Logger) (*access, error) {
@@ -27,8 +29,11 @@ func readAccess(c *config, log *slog.Logger) (*access, error) {
 	if c.tlsCert == "" {
 		return a, nil
 	}
-	a.certificates = &certificates{cert: c.tlsCert, key: c.tlsKey, clientCA: c.clientCA, needClient: c.tokensFile == "", log: log}
-	if err := a.certificates.load(); err != nil {
+	var err error
+	a.certificates, err = certfiles.Load(certfiles.Options{
+		Cert: c.tlsCert, Key: c.tlsKey, ClientCA: c.clientCA, NeedClient: c.tokensFile == "", MinVersion: tls.VersionTLS13, Log: log,
+	})
+	if err != nil {
 		return nil, cliutil.Usagef("%w", err)
 	}
 	return a, nil
@@ -49,7 +54,7 @@ func (a *access) reload(log *slog.Logger) {
 		}
 	}
 	if a.certificates != nil {
-		a.certificates.reload()
+		a.certificates.Reload()
 	}
 }
 

@@ -48,7 +48,7 @@ func listen(c *config, a *access) ([]listener, error) {
 		}
 		var l net.Listener
 		if isTLS(url) {
-			l, err = remote.ListenTLS(url, a.certificates.serverConfig())
+			l, err = remote.ListenTLS(url, a.certificates.ServerConfig())
 		} else {
 			l, err = remote.Listen(url)
 		}

@@ -47,47 +47,59 @@ func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets
 
 var parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired())
 
-// verify returns the rights of a token for a call of Flight.
-func (s *Server) verify(token string) (Rights, error) {
-	c, err := s.Verify(token)
+// verify returns whose a token is for a call of Flight.
+func (s *Server) verify(address, token string) (Caller, error) {
+	c, err := s.Verify(address, token)
 	if err == nil && c.Buckets != nil {
-		return None, errors.New("it is for some buckets alone, and so for HTTP: Flight takes tokens for all of them")
+		return Caller{}, errors.New("it is for some buckets alone, and so for HTTP: Flight takes tokens for all of them")
 	}
-	return c.Rights, err
+	return c, err
 }
 
-// Verify returns whose a token is. Without a secret there is no need of one. The
-// library compares signatures in constant time.
-func (s *Server) Verify(token string) (Caller, error) {
+// ErrGuesses is the error of Verify for an address from which too many wrong tokens came.
+var ErrGuesses = errors.New("too many wrong tokens came from this address: wait a second, and try again")
+
+// Verify returns whose a token is that comes from an address. Without a secret there
+// is no need of one. The library compares signatures in constant time.
+func (s *Server) Verify(address, token string) (Caller, error) {
 	if s.opts.Secret == nil {
 		return Caller{Rights: Admin}, nil
 	}
+	host := hostOfAddress(address)
+	if !s.guesses.MayTry(host, token) {
+		return Caller{}, ErrGuesses
+	}
 	var c claims
 	if _, err := parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return s.opts.Secret, nil }); err != nil {
+		if !errors.Is(err, jwt.ErrTokenInvalidClaims) { // else it is signed
+			s.guesses.Wrong(host)
+		}
 		return Caller{}, err
 	}
+	s.guesses.Right(token)
 	r, ok := rightsOf[c.Type]
 	if !ok {
 		return Caller{}, errors.New("the token's type is neither read nor admin")
 	}
-	return Caller{r, c.Buckets, c.ExpiresAt.Time}, nil
+	signed := token[:strings.LastIndexByte(token, '.')] // a signature can be written in several ways
+	return Caller{r, c.Buckets, c.ExpiresAt.Time, signed}, nil
 }
 
-// identify returns the rights of a call's headers: a bearer token, or one as the
+// identify returns who makes a call, by its headers: a bearer token, or one as the
 // password of any user, or as pyarrow's authenticate sends it.
-func (s *Server) identify(ctx context.Context) (Rights, error) {
+func (s *Server) identify(ctx context.Context) (Caller, error) {
 	if s.opts.Secret == nil {
-		return Admin, nil
+		return Caller{Rights: Admin}, nil
 	}
 	token, ok := headerToken(ctx)
 	if !ok {
-		return None, status.Error(codes.Unauthenticated, "this server wants a token with every call: No authentication header provided by client")
+		return Caller{}, status.Error(codes.Unauthenticated, "this server wants a token with every call: No authentication header provided by client")
 	}
-	r, err := s.verify(token)
+	c, err := s.verify(addressOf(ctx), token)
 	if err != nil {
-		return None, status.Errorf(codes.Unauthenticated, "the token is not valid: %v", err)
+		return Caller{}, status.Errorf(codes.Unauthenticated, "the token is not valid: %v", err)
 	}
-	return r, nil
+	return c, nil
 }
 
 func headerToken(ctx context.Context) (token string, ok bool) {
@@ -120,14 +132,20 @@ func passwordOf(credentials string) string {
 // Handshake checks credentials and returns them as a bearer token, as header and
 // as payload: clients read the one or the other.
 func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
+	c := st.Context().Value(callKey{}).(*call) //nolint:forcetypeassert // every call has one
+	leave, ok := s.handshakes.Take(c.conn, func() { c.cancel(errCrowded) })
+	if !ok {
+		return Status(errCrowded)
+	}
+	defer leave()
 	if s.opts.Secret == nil {
 		if _, err := st.Recv(); err != nil {
 			return nil // a client that says nothing wants nothing
 		}
 		return st.Send(&flight.HandshakeResponse{})
 	}
-	token, ok := headerToken(st.Context())
-	if ok {
+	token, has := headerToken(st.Context())
+	if has {
 		if _, err := s.identify(st.Context()); err != nil {
 			return err
 		}
@@ -136,7 +154,7 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 		if err != nil {
 			return status.Error(codes.Unauthenticated, "the handshake has neither a header with credentials nor a payload")
 		}
-		if token, err = s.payloadToken(in.Payload); err != nil {
+		if token, err = s.payloadToken(c.conn, in.Payload); err != nil {
 			return told(st, err)
 		}
 	}
@@ -148,15 +166,15 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 
 // payloadToken returns the token of a payload: a bare one, as shoots' clients send
 // it, must be an admin's; as a password of Flight's own message it may be any.
-func (s *Server) payloadToken(payload []byte) (string, error) {
+func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 	var basic flight.BasicAuth
 	if proto.Unmarshal(payload, &basic) == nil && basic.Password != "" {
-		if _, err := s.verify(basic.Password); err != nil {
+		if _, err := s.verify(address, basic.Password); err != nil {
 			return "", status.Errorf(codes.Unauthenticated, "the password is no valid token: %v", err)
 		}
 		return basic.Password, nil
 	}
-	r, err := s.verify(string(payload))
+	c, err := s.verify(address, string(payload))
 	switch {
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid) && !errors.Is(err, jwt.ErrTokenUnverifiable):
 		return "", &failure{kindOther, fmt.Errorf("InvalidSignatureError: Signature verification failed: %w", err)}
@@ -164,7 +182,9 @@ func (s *Server) payloadToken(payload []byte) (string, error) {
 		return "", &failure{kindOther, fmt.Errorf("ExpiredSignatureError: Signature has expired: %w", err)}
 	case errors.Is(err, jwt.ErrTokenMalformed), errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid):
 		return "", &failure{kindOther, fmt.Errorf("DecodeError: the payload is no token: %w", err)}
-	case err != nil, r < Admin:
+	case errors.Is(err, ErrGuesses):
+		return "", status.Error(codes.Unauthenticated, err.Error())
+	case err != nil, c.Rights < Admin:
 		return "", status.Error(codes.Unauthenticated, "token has incorrect permissions: a client of this kind needs type admin")
 	}
 	return string(payload), nil
@@ -187,11 +207,12 @@ func (s *Server) mayEnd(ctx context.Context) error {
 // authorize is the context of a call that may be made.
 func (s *Server) authorize(ctx context.Context, method string) (context.Context, error) {
 	if method == handshakeMethod {
-		return s.withCall(ctx, None), nil
+		return s.withCall(ctx, &Caller{}), nil
 	}
-	r, err := s.identify(ctx)
+	c, err := s.identify(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.withCall(ctx, r), nil
+	s.conns.know(addressOf(ctx))
+	return s.withCall(ctx, &c), nil
 }

@@ -22,6 +22,7 @@ type Caller struct {
 	Rights  Rights
 	Buckets []string  // the only ones that it is for; nil: all
 	Expires time.Time // zero where there is no token
+	user    string    // whose slots its queries take
 }
 
 // MayUse is nil where the caller has the right, in these buckets.
@@ -40,9 +41,9 @@ func (c *Caller) MayUse(r Rights, buckets ...string) error {
 // Begin is the context of a caller's call from an address, and what ends it with
 // its error. Its statements are held to the caller's buckets.
 func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (context.Context, func(error)) {
-	began, the := time.Now(), &call{rights: c.Rights, queries: s.queries, puts: s.puts, conn: address, host: address}
-	if host, _, err := net.SplitHostPort(address); err == nil {
-		the.host = host
+	began, the := time.Now(), s.newCall(c, address)
+	if c.Rights > None {
+		s.conns.know(address)
 	}
 	ctx, done := context.WithTimeoutCause(context.WithValue(ctx, callKey{}, the), s.opts.CallTimeout, errTooLong)
 	ctx, the.cancel = context.WithCancelCause(ctx)

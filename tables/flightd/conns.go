@@ -3,39 +3,107 @@ package flightd
 import (
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc/stats"
 )
 
-// connections bounds how many there are. Where there is no room for a new one,
-// one without a call is closed: of the host with the most of them, the one that
-// has been idle longest. Who only connects shuts out nobody.
+// connections bounds how many there are, and their calls, in all and for each host.
+// Strangers are those on which no valid token came yet: they have a quarter of the
+// places, and are the first to go. So who only connects shuts out nobody.
 type connections struct {
-	limit int
-	mu    sync.Mutex
-	open  map[string]*connection // by the peer's address
+	limit     int
+	mu        sync.Mutex
+	open      map[string]*connection // by the peer's address
+	hosts     map[string]*hostUse
+	strangers int
+	calls     int
 }
+
+// hostUse is what a host has of connections.
+type hostUse struct{ open, strangers, calls int }
 
 type connection struct {
 	net.Conn
-	all   *connections
-	host  string
-	calls int
-	since time.Time // of the last call's end, or of the connecting
+	all    *connections
+	host   string
+	known  bool // a valid token came on it
+	calls  int
+	opened time.Time
+	since  time.Time // of the last call's beginning or end, or of the connecting
 }
 
 type connectionKey struct{}
 
+const (
+	maxCalls     = 4096 // at a time
+	maxHostCalls = 1024
+	leastCalls   = 32 // that a host has, however many others have
+
+	greeting = time.Second // that a stranger has where only the number of all is too large
+)
+
 func newConnections(limit int) *connections {
-	return &connections{limit: limit, open: map[string]*connection{}}
+	return &connections{limit: limit, open: map[string]*connection{}, hosts: map[string]*hostUse{}}
 }
 
 func (c *connections) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.open)
+}
+
+// use is what a host has; mu is held.
+func (c *connections) use(host string) *hostUse {
+	u := c.hosts[host]
+	if u == nil {
+		u = &hostUse{}
+		c.hosts[host] = u
+	}
+	return u
+}
+
+// know notes that a valid token came on a connection.
+func (c *connections) know(address string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.open[address]; n != nil && !n.known {
+		n.known = true
+		c.strangers--
+		c.use(n.host).strangers--
+	}
+}
+
+// drop takes a connection out; mu is held.
+func (c *connections) drop(n *connection) {
+	address := n.RemoteAddr().String()
+	if c.open[address] != n {
+		return
+	}
+	delete(c.open, address)
+	u := c.use(n.host)
+	u.open--
+	if !n.known {
+		u.strangers--
+		c.strangers--
+	}
+	c.forget(n.host, u)
+}
+
+func (c *connections) forget(host string, u *hostUse) {
+	if *u == (hostUse{}) {
+		delete(c.hosts, host)
+	}
+}
+
+// crowded reports whether a host, or all together, have too many calls.
+func (c *connections) crowded(host string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u := c.hosts[host]
+	return u != nil && (u.calls > maxHostCalls || c.calls > maxCalls && u.calls > leastCalls)
 }
 
 func (c *connections) listener(l net.Listener) net.Listener { return &listener{l, c} }
@@ -60,17 +128,37 @@ func (l *listener) Accept() (net.Conn, error) {
 
 // take returns nil where there is no room.
 func (c *connections) take(conn net.Conn) net.Conn {
-	n := &connection{Conn: conn, all: c, host: hostOf(conn.RemoteAddr()), since: time.Now()}
+	now := time.Now()
+	n := &connection{Conn: conn, all: c, host: hostOf(conn.RemoteAddr()), opened: now, since: now}
 	c.mu.Lock()
+	u := c.use(n.host)
 	var victim *connection
-	if len(c.open) >= c.limit {
-		if victim = c.victim(); victim == nil {
-			c.mu.Unlock()
-			return nil
+	full := true
+	switch {
+	case u.open >= c.limit-c.limit/4:
+		victim = c.victim(func(o *connection) bool { return o.host == n.host })
+	case c.strangers >= max(4, c.limit/4):
+		victim = c.victim(func(o *connection) bool { return !o.known })
+	case len(c.open) >= c.limit:
+		if victim = c.victim(func(*connection) bool { return true }); victim == nil {
+			victim = c.greediest(u.open + 2)
 		}
-		delete(c.open, victim.RemoteAddr().String())
+	default:
+		full = false
+	}
+	if full && victim == nil {
+		c.forget(n.host, u)
+		c.mu.Unlock()
+		return nil
+	}
+	if victim != nil {
+		c.drop(victim)
 	}
 	c.open[conn.RemoteAddr().String()] = n
+	c.strangers++
+	u = c.use(n.host)
+	u.open++
+	u.strangers++
 	c.mu.Unlock()
 	if victim != nil {
 		_ = victim.Conn.Close()
@@ -78,14 +166,42 @@ func (c *connections) take(conn net.Conn) net.Conn {
 	return n
 }
 
-// victim is the connection to be closed for another.
-func (c *connections) victim() (v *connection) {
-	hosts := map[string]int{}
+// victim is the connection to be closed for another: a stranger, then one without a
+// call, of the host with the most of them, and of those the oldest.
+func (c *connections) victim(may func(*connection) bool) (v *connection) {
+	var best [2]int
 	for _, o := range c.open {
-		hosts[o.host]++
+		if !may(o) || o.known && o.calls > 0 {
+			continue
+		}
+		u := c.hosts[o.host]
+		rank := [2]int{1, u.open}
+		switch {
+		case !o.known && (time.Since(o.opened) > greeting || c.strangers >= c.limit/4):
+			rank = [2]int{2, u.strangers}
+		case !o.known:
+			rank = [2]int{0, u.strangers}
+		}
+		if order := slices.Compare(rank[:], best[:]); v == nil || order > 0 || order == 0 && o.idleSince().Before(v.idleSince()) {
+			v, best = o, rank
+		}
 	}
+	return v
+}
+
+// idleSince is since when a connection does nothing useful.
+func (c *connection) idleSince() time.Time {
+	if c.known {
+		return c.since
+	}
+	return c.opened
+}
+
+// greediest is the newest connection of a host that has so many at least.
+func (c *connections) greediest(least int) (v *connection) {
 	for _, o := range c.open {
-		if o.calls == 0 && (v == nil || hosts[o.host] > hosts[v.host] || hosts[o.host] == hosts[v.host] && o.since.Before(v.since)) {
+		n := c.hosts[o.host].open
+		if n >= least && (v == nil || n > c.hosts[v.host].open || o.host == v.host && o.opened.After(v.opened)) {
 			v = o
 		}
 	}
@@ -94,9 +210,7 @@ func (c *connections) victim() (v *connection) {
 
 func (c *connection) Close() error {
 	c.all.mu.Lock()
-	if address := c.RemoteAddr().String(); c.all.open[address] == c {
-		delete(c.all.open, address)
-	}
+	c.all.drop(c)
 	c.all.mu.Unlock()
 	return c.Conn.Close()
 }
@@ -136,5 +250,9 @@ func (c *connections) HandleRPC(ctx context.Context, e stats.RPCStats) {
 		defer c.mu.Unlock()
 		conn.calls += change
 		conn.since = time.Now()
+		c.calls += change
+		u := c.use(conn.host)
+		u.calls += change
+		c.forget(conn.host, u)
 	}
 }

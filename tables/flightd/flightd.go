@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/go-partd/partd/internal/guesses"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -108,6 +109,8 @@ type Server struct {
 	conns *connections
 
 	queries, puts *limiter
+	handshakes    *Places
+	guesses       guesses.Guesses
 	memory        *budget
 	metrics       *metrics
 
@@ -123,30 +126,33 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 		return nil, err
 	}
 	s.FlightServer = flightsql.NewFlightServer(s.sql)
-	s.queries, s.puts = newLimiter("queries", s.opts.Queries, s.opts.IdleTimeout/3), newLimiter("puts", s.opts.Puts, s.opts.IdleTimeout/3)
+	patience := s.opts.IdleTimeout / 3
+	s.queries = newLimiter("queries", s.opts.Queries, patience, yieldQueries, settledQuery)
+	s.puts = newLimiter("puts", s.opts.Puts, patience, patience, s.opts.IdleTimeout)
 	s.memory = newBudget(s.opts.Memory, s.opts.IdleTimeout/3)
+	s.handshakes = NewPlaces(maxHandshakes, maxHandshakes/8)
 	s.conns = newConnections(s.opts.Connections)
 	s.metrics = newMetrics(s)
 	s.end, s.stop = context.WithCancel(context.Background())
 	const (
 		streams = 128      // at a time on a connection
-		header  = 64 << 10 // bytes; tokens are far smaller
+		header  = 16 << 10 // bytes; tokens are far smaller
 		window  = 1 << 20  // bytes on their way that a stream or a connection may have
 	)
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(s.opts.MaxMessage), grpc.MaxSendMsgSize(s.opts.MaxMessage),
-		grpc.MaxConcurrentStreams(streams), grpc.MaxHeaderListSize(header), grpc.ConnectionTimeout(s.opts.IdleTimeout),
+		grpc.MaxConcurrentStreams(streams), grpc.MaxHeaderListSize(header), grpc.ConnectionTimeout(min(requestTime, s.opts.IdleTimeout)),
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream),
+		grpc.StreamInterceptor(s.stream),
 		grpc.StatsHandler(s.conns), experimental.BufferPool(s.memory),
 	}
 	if s.opts.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(s.opts.TLS)))
 	}
 	s.grpc = grpc.NewServer(options...)
-	flight.RegisterFlightServiceServer(s.grpc, s)
+	s.grpc.RegisterService(authorizedFirst(), s)
 	return s, nil
 }
 

@@ -102,7 +102,7 @@ func TestTransformationsTakeSlots(t *testing.T) {
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 10); err != nil {
 		t.Fatal(err)
 	}
-	ctx := s.withCall(t.Context(), Admin)
+	ctx := s.withCall(t.Context(), &Caller{Rights: Admin})
 	release, err := acquireQuery(ctx)
 	if err != nil {
 		t.Fatal(err)

@@ -49,31 +49,47 @@ func acquireBoth(ctx context.Context) (release func(), err error) {
 // mostWaiting is how many calls of one host wait for a slot; one more is refused.
 const mostWaiting = 1024
 
+// yieldQueries is how long a query waits before another is ended for it.
+const yieldQueries = 500 * time.Millisecond
+
+// settledQuery is how long a query may go on, however many its user or host has.
+const settledQuery = 5 * time.Second
+
 // limiter shares slots among peers. A connection has at most a quarter of them,
 // a host three quarters, so that there is always one left for others; of those
-// who wait, that of the host, then of the connection, comes first that has the
-// fewest, and of equal ones the one that has waited longest.
+// who wait, that of the host and the user, then of the connection, comes first that
+// has the fewest, and of equal ones the one that has waited longest. Where it waits
+// for long, a call of those who have more than it is ended.
 type limiter struct {
 	what                    string
 	slots, perHost, perConn int
 	patience                time.Duration
+	yield                   time.Duration // that one waits before another is ended for it
+	settled                 time.Duration // that a call goes on, however many its user or host has
 
 	mu      sync.Mutex
-	running map[*call]struct{}
-	used    map[string]int // slots, by host and by connection
+	running map[*call]*slot
+	used    map[string]int // slots of calls that go on, by host, user and connection
 	waiting []*waiter
 	queued  map[string]int // of waiting, by host
+}
+
+// slot is what a call has.
+type slot struct {
+	since time.Time
+	ended bool // for another
 }
 
 type waiter struct {
 	*call
 	granted chan struct{}
+	since   time.Time // of its coming, then of the end of a call for it
 }
 
-func newLimiter(what string, slots int, patience time.Duration) *limiter {
+func newLimiter(what string, slots int, patience, yield, settled time.Duration) *limiter {
 	return &limiter{
 		what: what, slots: slots, perHost: max(1, slots*3/4), perConn: max(1, slots/4),
-		patience: patience, running: map[*call]struct{}{}, used: map[string]int{}, queued: map[string]int{},
+		patience: patience, yield: yield, settled: settled, running: map[*call]*slot{}, used: map[string]int{}, queued: map[string]int{},
 	}
 }
 
@@ -90,7 +106,7 @@ func (l *limiter) once(ctx context.Context, c *call, has *atomic.Bool) (release 
 }
 
 func (l *limiter) acquire(ctx context.Context, c *call) (release func(), err error) {
-	w := &waiter{c, make(chan struct{})}
+	w := &waiter{c, make(chan struct{}), time.Now()}
 	l.mu.Lock()
 	if l.queued[c.host] >= mostWaiting {
 		l.mu.Unlock()
@@ -116,8 +132,9 @@ func (l *limiter) acquire(ctx context.Context, c *call) (release func(), err err
 }
 
 func (l *limiter) wait(ctx context.Context, w *waiter) error {
-	tick := time.NewTicker(l.patience)
+	tick := time.NewTicker(min(l.patience, l.yield))
 	defer tick.Stop()
+	began := time.Now()
 	for {
 		select {
 		case <-w.granted:
@@ -126,11 +143,53 @@ func (l *limiter) wait(ctx context.Context, w *waiter) error {
 			return status.FromContextError(context.Cause(ctx)).Err()
 		case <-tick.C:
 		}
-		if l.stuck(w.conn) {
+		l.endFor(w)
+		if time.Since(began) >= l.patience && l.stuck(w.conn) {
 			return status.Errorf(codes.ResourceExhausted, "this connection has %d %s at a time, whose results nobody reads: read or close one of them first, or use another connection", l.perConn, l.what)
 		}
 	}
 }
+
+// endFor ends a call where one that waits long has less than those who run: of who has
+// most, by host and by user, the newest of those that ran for a while. It is ended once
+// only, and the one that waits ends one more where that holds its slot all the same.
+func (l *limiter) endFor(w *waiter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if now.Sub(w.since) < l.yield || len(l.running) < l.slots || l.used[w.host] >= l.perHost || l.used[w.conn] >= l.perConn {
+		return
+	}
+	var victim *call
+	most := 0
+	for c, s := range l.running {
+		if s.ended || now.Sub(s.since) < l.settled {
+			continue
+		}
+		over := max(l.over(c.host, w.host), 0) + max(l.over(userKey(c), userKey(w.call)), 0)
+		if over > most || over == most && victim != nil && s.since.After(l.running[victim].since) {
+			victim, most = c, over
+		}
+	}
+	if victim == nil {
+		return
+	}
+	w.since = now.Add(time.Second)
+	l.running[victim].ended = true
+	l.count(victim, -1)
+	victim.cancel(errShare)
+}
+
+// over is how many slots more one has than another that gets one; those of one name
+// have none.
+func (l *limiter) over(name, other string) int {
+	if name == other {
+		return 0
+	}
+	return l.used[name] - l.used[other] - 1
+}
+
+func userKey(c *call) string { return "user " + c.user }
 
 // stuck reports whether a connection has all of its slots in calls whose clients
 // take nothing.
@@ -176,8 +235,8 @@ func (l *limiter) grant() {
 }
 
 func (l *limiter) before(a, b *call) bool {
-	if l.used[a.host] != l.used[b.host] {
-		return l.used[a.host] < l.used[b.host]
+	if has, had := l.used[a.host]+l.used[userKey(a)], l.used[b.host]+l.used[userKey(b)]; has != had {
+		return has < had
 	}
 	return l.used[a.conn] < l.used[b.conn]
 }
@@ -188,10 +247,18 @@ func (l *limiter) dequeue(i int) {
 }
 
 func (l *limiter) give(c *call, n int) {
+	s := l.running[c]
 	if delete(l.running, c); n > 0 {
-		l.running[c] = struct{}{}
+		l.running[c] = &slot{since: time.Now()}
 	}
+	if s == nil || !s.ended {
+		l.count(c, n)
+	}
+}
+
+func (l *limiter) count(c *call, n int) {
 	count(l.used, c.host, n)
+	count(l.used, userKey(c), n)
 	if c.conn != c.host {
 		count(l.used, c.conn, n)
 	}

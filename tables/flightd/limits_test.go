@@ -3,8 +3,10 @@ package flightd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -127,7 +129,7 @@ func TestIdleConnections(t *testing.T) {
 // Of those who wait, the one goes first whose host has the least; a host cannot
 // have all.
 func TestFairShares(t *testing.T) {
-	l := newLimiter("queries", 8, time.Minute)
+	l := newLimiter("queries", 8, time.Minute, time.Minute, time.Minute)
 	take := func(host, conn string) (func(), error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
@@ -171,5 +173,63 @@ func TestMemory(t *testing.T) {
 	s.memory.used.Add(-5 << 20)
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1000); err != nil {
 		t.Error(err)
+	}
+}
+
+// One that waits for long takes a slot from who has most: the newest of the calls that
+// have run for a while, and one more where that does not end.
+func TestEndedForOthers(t *testing.T) {
+	const slots, a, b = 8, 5, 3
+	l := newLimiter("queries", slots, time.Minute, 100*time.Millisecond, 300*time.Millisecond)
+	ended := make(chan int, slots)
+	var releases []func()
+	for i := range slots {
+		c := &call{host: "a", conn: fmt.Sprint("a:", i), user: "one"}
+		if i >= a {
+			c = &call{host: "b", conn: fmt.Sprint("b:", i), user: "one"}
+		}
+		c.cancel = func(error) { ended <- i }
+		release, err := l.acquire(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		releases = append(releases, release)
+	}
+	took := make(chan error, 1)
+	began := time.Now()
+	go func() {
+		_, err := l.acquire(t.Context(), &call{host: "c", conn: "c:1", user: "one"})
+		took <- err
+	}()
+	for _, want := range []int{a - 1, a - 2} { // the first does not end
+		if got := <-ended; got != want {
+			t.Errorf("call %d was ended, want %d", got, want)
+		}
+		if time.Since(began) < 300*time.Millisecond {
+			t.Error("a call was ended too early")
+		}
+	}
+	releases[a-2]()
+	if err := <-took; err != nil {
+		t.Error(err)
+	}
+	releases[a-1]()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	for range 3 { // one is free; then c has no less than the others
+		_, _ = l.acquire(ctx, &call{host: "c", conn: "c:2", user: "one"})
+	}
+	select {
+	case i := <-ended:
+		t.Errorf("call %d was ended for one who has as much", i)
+	default:
+	}
+	for _, release := range slices.Delete(releases, a-2, a) {
+		release()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.used["a"] != 0 || l.used["b"] != 0 || l.used["c"] != len(l.running) {
+		t.Errorf("%v is used by %d calls", l.used, len(l.running))
 	}
 }

@@ -23,7 +23,7 @@ type budget struct {
 	pieces sync.Map // by their addresses
 
 	mu       sync.Mutex
-	puts     []*watched // in the order of their beginning
+	calls    []*watched // in the order of their first messages
 	rowsUsed int64      // of used, what was decompressed
 	waiting  []*putRows // in the order of their coming
 	patience time.Duration
@@ -49,7 +49,9 @@ func (b *budget) Get(n int) *[]byte {
 			b.used.Add(-p.size)
 		}
 	}, p)
-	b.pieces.Store(key, p)
+	if lost, was := b.pieces.Swap(key, p); was { // at its address, before its cleanup ran
+		b.used.Add(-lost.(*piece).size)
+	}
 	b.add(p.size)
 	return buffer
 }
@@ -66,8 +68,8 @@ func (b *budget) Put(buffer *[]byte) {
 // address is a key that keeps nothing from being collected.
 func address(buffer *[]byte) uintptr { return uintptr(unsafe.Pointer(buffer)) }
 
-// add gives up the newest put where the limit is crossed, and again for each
-// sixteenth part of the limit above it.
+// add gives up a call where the limit is crossed, and again for each sixteenth part
+// of the limit above it: the newest of the host whose messages take most.
 func (b *budget) add(n int64) {
 	now := b.used.Add(n)
 	if now <= b.limit || (now-b.limit)/(b.limit/16+1) == (now-n-b.limit)/(b.limit/16+1) && now-n > b.limit {
@@ -75,21 +77,37 @@ func (b *budget) add(n int64) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if i := len(b.puts) - 1; i >= 0 {
-		b.puts[i].cancel(errMemory)
-		b.puts = slices.Delete(b.puts, i, i+1)
+	hosts, victim := map[string]int64{}, -1
+	for _, w := range b.calls {
+		hosts[w.host] += w.held + w.expects
+	}
+	for i, w := range b.calls {
+		if victim < 0 || hosts[w.host] >= hosts[b.calls[victim].host] {
+			victim = i
+		}
+	}
+	if victim >= 0 {
+		b.calls[victim].cancel(errMemory)
+		b.calls = slices.Delete(b.calls, victim, victim+1)
+	}
+}
+
+// expect notes how large the message is that arrives, whose pieces are counted as
+// they come.
+func (b *budget) expect(w *watched, n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w.expects = n
+	if !w.joined {
+		w.joined = true
+		b.calls = append(b.calls, w)
 	}
 }
 
 // admit waits until half of the memory is free for the next message of a put.
 func (b *budget) admit(w *watched) error {
 	b.hold(w, 0)
-	if !w.joined {
-		w.joined = true
-		b.mu.Lock()
-		b.puts = append(b.puts, w)
-		b.mu.Unlock()
-	}
+	b.expect(w, 0)
 	for waited := 0; b.used.Load() > b.limit/2; waited++ {
 		if waited%100 == 10 {
 			runtime.GC() // pieces that were lost may be all that there is
@@ -103,18 +121,21 @@ func (b *budget) admit(w *watched) error {
 	return nil
 }
 
-// hold counts the message that a put works on, until its next.
+// hold counts the message that a call works on, until its next.
 func (b *budget) hold(w *watched, n int64) {
-	b.used.Add(-w.held)
+	b.mu.Lock()
+	was := w.held
 	w.held = n
+	b.mu.Unlock()
+	b.used.Add(-was)
 	b.add(n)
 }
 
-// leave ends a put's part.
+// leave ends a call's part.
 func (b *budget) leave(w *watched) {
-	b.used.Add(-w.held)
-	w.held = 0
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.puts = slices.DeleteFunc(b.puts, func(o *watched) bool { return o == w })
+	b.used.Add(-w.held)
+	w.held = 0
+	b.calls = slices.DeleteFunc(b.calls, func(o *watched) bool { return o == w })
 }

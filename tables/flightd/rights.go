@@ -3,6 +3,7 @@ package flightd
 import (
 	"context"
 	"net"
+	"net/netip"
 	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
@@ -23,6 +24,7 @@ const (
 // call is what the server knows of whoever calls.
 type call struct {
 	rights        Rights
+	user          string // whose token it is; "" without
 	host, conn    string // the address, without and with the port
 	queries, puts *limiter
 	rows          *putRows // the memory of a put's rows; nil: it is none
@@ -34,19 +36,34 @@ type call struct {
 
 type callKey struct{}
 
-// withCall is the context of a call whose rights are known.
-func (s *Server) withCall(ctx context.Context, r Rights) context.Context {
-	c := &call{rights: r, queries: s.queries, puts: s.puts}
-	if p, ok := peer.FromContext(ctx); ok {
-		c.conn, c.host = p.Addr.String(), hostOf(p.Addr)
-	}
-	return context.WithValue(ctx, callKey{}, c)
+// newCall is a call of a caller at an address.
+func (s *Server) newCall(c *Caller, address string) *call {
+	return &call{rights: c.Rights, user: c.user, conn: address, host: hostOfAddress(address), queries: s.queries, puts: s.puts}
 }
 
-func hostOf(a net.Addr) string {
-	host, _, err := net.SplitHostPort(a.String())
+// withCall is the context of a call whose caller is known.
+func (s *Server) withCall(ctx context.Context, c *Caller) context.Context {
+	return context.WithValue(ctx, callKey{}, s.newCall(c, addressOf(ctx)))
+}
+
+func addressOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return ""
+}
+
+func hostOf(a net.Addr) string { return hostOfAddress(a.String()) }
+
+// hostOfAddress is who shares what there is. A host has all addresses of IPv6 that are
+// alike in their first half, so those are one.
+func hostOfAddress(address string) string {
+	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return a.String()
+		return address
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is6() && !ip.Is4In6() && !ip.IsLoopback() {
+		return netip.PrefixFrom(ip.WithZone(""), 64).Masked().String()
 	}
 	return host
 }

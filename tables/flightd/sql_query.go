@@ -24,7 +24,7 @@ import (
 
 // maxParameters bounds the parameters of a statement, in bytes: they travel in its
 // handle.
-const maxParameters = 1 << 20
+const maxParameters = 512 << 10
 
 type statement struct{ wire.Statement }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -108,6 +109,14 @@ func TestSQLPrepared(t *testing.T) {
 	p.SetParameters(numbers(2))
 	_, err = p.Execute(ctx)
 	wantCode(t, err, codes.InvalidArgument, "one row")
+	for size, want := range map[int]codes.Code{400 << 10: codes.OK, 600 << 10: codes.ResourceExhausted, 2 << 20: codes.ResourceExhausted} {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil))
+		b.Field(0).(*array.StringBuilder).Append(strings.Repeat("x", size))
+		p.SetParameters(b.NewRecordBatch())
+		if _, err := p.Execute(ctx); status.Code(err) != want {
+			t.Errorf("parameters of %d KiB: %v", size>>10, err)
+		}
+	}
 	if err := p.Close(ctx); err != nil {
 		t.Error(err)
 	}

@@ -20,12 +20,15 @@ var (
 	errTooLong = errors.New("the call took longer than the server allows")
 	errSending = errors.New("the client sent nothing for too long")
 	errTaking  = errors.New("the client took nothing for too long")
+	errCrowded = errors.New("too many clients ask for a token's check at once; try again")
+	errShare   = errors.New("it was ended for others: its user, or its address, had more under way than they; run fewer at a time, or try again later")
 	errMemory  = errors.New("the server's memory for messages is full; try again later, or send smaller batches")
 )
 
 // causes are the codes of what ends a call from within.
 var causes = map[error]codes.Code{
-	errTooLong: codes.DeadlineExceeded, errSending: codes.DeadlineExceeded, errTaking: codes.DeadlineExceeded, errMemory: codes.ResourceExhausted,
+	errTooLong: codes.DeadlineExceeded, errSending: codes.DeadlineExceeded, errTaking: codes.DeadlineExceeded,
+	errMemory: codes.ResourceExhausted, errCrowded: codes.ResourceExhausted, errShare: codes.ResourceExhausted,
 }
 
 // begin is the context of a call that may be made, and what ends it.
@@ -68,29 +71,24 @@ func (s *Server) recovered(method string, err *error) {
 	}
 }
 
-func (s *Server) unary(ctx context.Context, req any, i *grpc.UnaryServerInfo, h grpc.UnaryHandler) (_ any, err error) {
-	s.running.Add(1)
-	defer s.running.Done()
-	defer func(began time.Time) { s.ended(ctx, i.FullMethod, began, err) }(time.Now())
-	defer s.recovered(i.FullMethod, &err)
-	ctx, cancel, err := s.begin(ctx, i.FullMethod)
-	if err != nil {
-		return nil, err
-	}
-	defer cancel(nil)
-	return h(ctx, req)
-}
-
 // stream runs a call beside a watch: one whose client stalls, or that takes too
 // long, is given up, which makes what it waits for return.
 func (s *Server) stream(srv any, st grpc.ServerStream, i *grpc.StreamServerInfo, h grpc.StreamHandler) (err error) {
 	ctx := st.Context()
 	defer func(began time.Time) { s.ended(ctx, i.FullMethod, began, err) }(time.Now())
+	in, err := transportOf(ctx)
+	if err != nil {
+		return err
+	}
+	host := hostOfAddress(addressOf(ctx))
+	if s.conns.crowded(host) {
+		return status.Errorf(codes.ResourceExhausted, "too many calls are under way: %d from your address are the most, less where others have many; try again later", maxHostCalls)
+	}
 	ctx, cancel, err := s.begin(ctx, i.FullMethod)
 	if err != nil {
 		return err
 	}
-	w := &watched{ServerStream: st, s: s, ctx: ctx, cancel: cancel}
+	w := &watched{ServerStream: st, s: s, in: in, more: i.IsClientStream, host: host, ctx: ctx, cancel: cancel}
 	done := make(chan error, 1)
 	s.running.Go(func() {
 		var err error
@@ -115,11 +113,15 @@ func (s *Server) stream(srv any, st grpc.ServerStream, i *grpc.StreamServerInfo,
 // watched is a stream whose every message has a time.
 type watched struct {
 	grpc.ServerStream
-	s      *Server
-	ctx    context.Context // of the call; ServerStream's methods have none
-	cancel context.CancelCauseFunc
-	joined bool  // the budget
-	held   int64 // bytes of the message that is being worked on
+	s       *Server
+	in      transportStream
+	more    bool // messages than one may come
+	host    string
+	ctx     context.Context // of the call; ServerStream's methods have none
+	cancel  context.CancelCauseFunc
+	joined  bool  // the budget
+	held    int64 // bytes of the message that is being worked on
+	expects int64 // bytes of the message that is arriving
 }
 
 func (w *watched) Context() context.Context { return w.ctx }
@@ -140,8 +142,9 @@ func (w *watched) RecvMsg(m any) error {
 			return err
 		}
 	}
-	stalled := time.AfterFunc(w.s.opts.IdleTimeout, func() { w.cancel(errSending) })
-	err := w.ServerStream.RecvMsg(m)
+	size, within := w.limitOf(m)
+	stalled := time.AfterFunc(within, func() { w.cancel(errSending) })
+	err := w.receive(m, size)
 	stalled.Stop()
 	if ok && err == nil {
 		w.s.memory.hold(w, int64(len(data.DataBody)))

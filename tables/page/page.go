@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	maxBody = 1 << 20 // bytes of JSON
+	maxBody     = 1 << 20  // bytes of JSON
+	maxOpenBody = 16 << 10 // without a token
 
-	maxRequests = 256  // at a time
+	maxRequests = 256  // at a time, of a host half; without a token as many beside, of a host an eighth
 	maxFailures = 1000 // that are remembered
 )
 
@@ -40,8 +41,8 @@ type handler struct {
 	store    *tables.Store
 	opts     flightd.Options
 	url      string
-	requests chan struct{}
-	open     chan struct{} // requests without a token, which take no place of the others
+	requests *flightd.Places
+	open     *flightd.Places // requests without a token, which take no place of the others
 	counts   counts
 
 	mu       sync.Mutex
@@ -49,7 +50,7 @@ type handler struct {
 }
 
 func newHandler(server *flightd.Server, store *tables.Store, o Options) http.Handler {
-	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: make(chan struct{}, maxRequests), open: make(chan struct{}, maxRequests)}
+	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: flightd.NewPlaces(maxRequests, maxRequests/2), open: flightd.NewPlaces(maxRequests, maxRequests/8)}
 	api := http.NewServeMux()
 	for pattern, e := range map[string]endpoint{
 		"GET /api/session":          {open: true, do: h.session},
@@ -172,26 +173,32 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	r.Body = &body{r.Body, q}
 	var err error
 	if q.caller, err = h.identify(r); err != nil && !e.open {
-		h.fail(w, &problem{Status: http.StatusUnauthorized, Text: "sign in with a valid token: " + err.Error()})
-		return
-	}
-	places := h.requests
-	if e.open {
-		places = h.open
-	}
-	select {
-	case places <- struct{}{}:
-		defer func() { <-places }()
-	default:
-		h.fail(w, &problem{Status: http.StatusTooManyRequests, Text: "too many requests are under way; try again later"})
+		h.fail(w, refused("sign in with a valid token: ", err))
 		return
 	}
 	ctx, end := h.server.Begin(r.Context(), &q.caller, r.RemoteAddr, e.name)
 	q.ctx, q.done = ctx, func() {}
+	var leave func()
+	var ok bool
 	if e.open {
 		q.idle = min(q.idle, headerTime)
-		q.ctx, q.done = context.WithTimeout(ctx, headerTime)
+		r.Body = http.MaxBytesReader(w, r.Body, maxOpenBody)
+		var cancel context.CancelFunc
+		q.ctx, cancel = context.WithTimeout(ctx, headerTime)
+		stop := context.AfterFunc(q.ctx, func() { _ = q.rc.SetReadDeadline(time.Now()) })
+		q.done = func() { stop(); cancel() }
+		leave, ok = h.open.Take(r.RemoteAddr, cancel)
+	} else {
+		leave, ok = h.requests.Take(r.RemoteAddr, nil)
 	}
+	if !ok {
+		err := &problem{Status: http.StatusTooManyRequests, Text: "too many requests are under way; try again later"}
+		q.done()
+		end(err)
+		h.fail(w, err)
+		return
+	}
+	defer leave()
 	err = e.do(q)
 	if cause := context.Cause(q.ctx); err != nil && cause != nil && !errors.As(err, new(*problem)) {
 		err = flightd.Status(cause)

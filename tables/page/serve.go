@@ -14,7 +14,8 @@ import (
 
 const (
 	headerTime  = 10 * time.Second
-	headerBytes = 64 << 10
+	headerBytes = 32 << 10
+	maxStreams  = 64 // requests at a time on a connection of HTTP/2
 )
 
 // Serve serves a listener, which it closes, until ctx ends; requests under way have
@@ -24,6 +25,7 @@ func Serve(ctx context.Context, l net.Listener, server *flightd.Server, h http.H
 	o := server.Options()
 	s := &http.Server{
 		ReadHeaderTimeout: headerTime, IdleTimeout: time.Minute, MaxHeaderBytes: headerBytes,
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			rc, late := http.NewResponseController(w), time.Now().Add(o.IdleTimeout)
 			_ = rc.SetWriteDeadline(late)

@@ -24,7 +24,15 @@ func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
 		}
 		token = c.Value
 	}
-	return h.server.Verify(token)
+	return h.server.Verify(r.RemoteAddr, token)
+}
+
+// refused is the answer to a token that is not taken.
+func refused(what string, err error) *problem {
+	if errors.Is(err, flightd.ErrGuesses) {
+		return &problem{Status: http.StatusTooManyRequests, Text: err.Error()}
+	}
+	return &problem{Status: http.StatusUnauthorized, Text: what + err.Error()}
 }
 
 type session struct {
@@ -57,9 +65,9 @@ func (h *handler) signIn(q *request) error {
 	if h.opts.Secret == nil {
 		return q.reply(h.sessionOf(q.caller))
 	}
-	caller, err := h.server.Verify(c.Token)
+	caller, err := h.server.Verify(q.RemoteAddr, c.Token)
 	if err != nil {
-		return &problem{Status: http.StatusUnauthorized, Text: "the token is not valid: " + err.Error()}
+		return refused("the token is not valid: ", err)
 	}
 	h.setCookie(q, c.Token, 0)
 	return q.reply(h.sessionOf(caller))

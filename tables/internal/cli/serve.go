@@ -49,6 +49,7 @@ func newServe(a *app) *cobra.Command {
   partd-tables serve --listen grpc+tls://0.0.0.0:8081 --tls-cert cert.pem --tls-key key.pem --secret-file secret`,
 		Args: cliutil.Takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			c.options.Logger = cliutil.NewLog("text", a.err)
 			if err := c.finish(cmd); err != nil {
 				return err
 			}
@@ -63,7 +64,7 @@ func newServe(a *app) *cobra.Command {
 func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	log := cliutil.NewLog("text", a.err)
+	log := c.options.Logger
 	l, err := c.listenFlight()
 	if err != nil {
 		return err
@@ -89,7 +90,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	c.options.Logger, c.options.Memory, c.options.MaxMessage = log, c.memory.Bytes, int(c.maxMessage.Bytes)
+	c.options.Memory, c.options.MaxMessage = c.memory.Bytes, int(c.maxMessage.Bytes)
 	server, err := flightd.New(store, &c.options)
 	if err != nil {
 		return err

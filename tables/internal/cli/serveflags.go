@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-partd/partd/internal/certfiles"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/cliutil/sizeflag"
 	"github.com/go-partd/partd/tables/flightd"
@@ -42,7 +43,7 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	o := &c.options
 	fl.StringVar(&c.listen, "listen", "grpc://localhost:8081", "`URL` to listen on, grpc://HOST:PORT or grpc+tls://HOST:PORT, where port 0 picks a free one, or grpc+unix:///PATH, a socket that this user alone can open")
 	c.warehouse = warehouseFlags(fl, "buckets")
-	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate, in PEM, and those between it and the root")
+	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate, in PEM, and those between it and the root; it is read again when it changes")
 	fl.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
 	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that tokens are signed with; without, no token is asked for")
 	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and other machines with neither")
@@ -52,11 +53,11 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	fl.StringVar(&c.http, "http", "", "`ADDR` for the page, such as localhost:9090, and for /healthz, /readyz and /metrics, where no token is asked for")
 	c.maxMessage = sizeflag.Size{Bytes: flightd.DefaultMaxMessage, Min: 1 << 20}
 	c.memory = sizeflag.Size{Bytes: flightd.DefaultMemory, Min: 64 << 20}
-	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message taken")
+	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message of rows taken")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory for puts on their way; all queries together have half of it beside, and the tables a quarter")
 	fl.IntVar(&o.Queries, "max-queries", flightd.DefaultQueries, "`NUMBER` of queries at a time, at most one for each 64 MiB of --memory; more wait")
 	fl.IntVar(&o.Puts, "max-puts", flightd.DefaultPuts, "`NUMBER` of puts at a time; more wait")
-	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "`NUMBER` of connections at a time; one more takes the place of one that is idle")
+	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "`NUMBER` of connections at a time; one more takes the place of one without a token, or that is idle")
 	fl.DurationVar(&o.IdleTimeout, "idle-timeout", flightd.DefaultIdleTimeout, "`TIME` that a client has to send, or to take, one message")
 	fl.DurationVar(&o.CallTimeout, "call-timeout", flightd.DefaultCallTimeout, "`TIME` that a call may take")
 	fl.DurationVar(&o.Grace, "drain-timeout", flightd.DefaultGrace, "`TIME` that calls under way have once the server is told to end")
@@ -85,11 +86,11 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 		return err
 	}
 	if c.cert != "" {
-		pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+		files, err := certfiles.Load(certfiles.Options{Cert: c.cert, Key: c.key, MinVersion: tls.VersionTLS12, Log: c.options.Logger})
 		if err != nil {
-			return cliutil.Usagef("--tls-cert, --tls-key: %w", err)
+			return cliutil.Usagef("%w", err)
 		}
-		c.options.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		c.options.TLS = &tls.Config{GetCertificate: files.Certificate, MinVersion: tls.VersionTLS12}
 	}
 	if c.secretFile != "" && c.secret != "" {
 		return cliutil.Usagef("--secret-file and --secret exclude each other")

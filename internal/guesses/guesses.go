@@ -1,4 +1,5 @@
-package remote
+// Package guesses slows down peers that show a server wrong credentials.
+package guesses
 
 import (
 	"crypto/sha256"
@@ -6,12 +7,12 @@ import (
 	"time"
 )
 
-// guesses slow down peers that show wrong credentials. A peer may be wrong so many
+// Guesses slow down peers that show wrong credentials. The zero value is ready. A peer may be wrong so many
 // times at once, and so many times a second from then on; who is right loses
 // nothing. Tokens are far too long to be guessed at any rate: this keeps the log
 // and the processor from those who try. Who shares their address gets in with a
 // credential that was right before, and else when they pause.
-type guesses struct {
+type Guesses struct {
 	mu     sync.Mutex
 	peers  map[string]*guesser
 	proven map[[sha256.Size]byte]struct{} // hashes of credentials that were right
@@ -22,20 +23,24 @@ type guesser struct {
 	at   time.Time
 }
 
+// How many wrong credentials a peer may show at once, and how many a second.
 const (
-	guessBurst  = 20
-	guessRate   = 5 // a second
+	Burst = 20
+	Rate  = 5
+)
+
+const (
 	maxGuessers = 1024
 	maxProven   = 4096
 )
 
 func (g *guesser) refill(now time.Time) {
-	g.left = min(guessBurst, g.left+guessRate*now.Sub(g.at).Seconds())
+	g.left = min(Burst, g.left+Rate*now.Sub(g.at).Seconds())
 	g.at = now
 }
 
-// right notes a credential that was found good.
-func (g *guesses) right(credential string) {
+// Right notes a credential that was found good.
+func (g *Guesses) Right(credential string) {
 	if credential == "" {
 		return // a certificate was
 	}
@@ -53,8 +58,8 @@ func (g *guesses) right(credential string) {
 	g.proven[sha256.Sum256([]byte(credential))] = struct{}{}
 }
 
-// mayTry reports whether a credential of a peer is to be looked at.
-func (g *guesses) mayTry(peer, credential string) bool {
+// MayTry reports whether a credential of a peer is to be looked at.
+func (g *Guesses) MayTry(peer, credential string) bool {
 	hash := sha256.Sum256([]byte(credential))
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -67,9 +72,9 @@ func (g *guesses) mayTry(peer, credential string) bool {
 	return p.left >= 1
 }
 
-// wrong notes a wrong credential. Where there are too many peers, the one that was
+// Wrong notes a wrong credential. Where there are too many peers, the one that was
 // wrong least is forgotten.
-func (g *guesses) wrong(peer string) {
+func (g *Guesses) Wrong(peer string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
@@ -81,14 +86,14 @@ func (g *guesses) wrong(peer string) {
 		if g.peers == nil {
 			g.peers = map[string]*guesser{}
 		}
-		p = &guesser{guessBurst, now}
+		p = &guesser{Burst, now}
 		g.peers[peer] = p
 	}
 	p.refill(now)
 	p.left = max(p.left-1, 0)
 }
 
-func (g *guesses) forgetOne(now time.Time) {
+func (g *Guesses) forgetOne(now time.Time) {
 	least, most := "", -1.0
 	for name, p := range g.peers {
 		if p.refill(now); p.left > most {

@@ -1,0 +1,217 @@
+package flightd
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/encoding/gzip" // which the program's other libraries link in
+	"google.golang.org/grpc/metadata"
+)
+
+const service = "/arrow.flight.protocol.FlightService/"
+
+// rawClient speaks HTTP/2 and gRPC as badly as a test likes.
+type rawClient struct {
+	net.Conn
+	framer *http2.Framer
+	next   uint32 // stream
+}
+
+// dialFrom connects from a loopback address, which is a host of its own.
+func dialFrom(t *testing.T, from, address string) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
+	conn, err := d.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func rawFrom(t *testing.T, from, address string) *rawClient {
+	t.Helper()
+	return rawOn(dialFrom(t, from, address))
+}
+
+func rawOn(conn net.Conn) *rawClient {
+	c := &rawClient{Conn: conn, framer: http2.NewFramer(conn, conn), next: 1}
+	_, _ = io.WriteString(conn, http2.ClientPreface) // where it fails, others have taken the place
+	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	_ = c.framer.WriteSettings()
+	return c
+}
+
+// begin begins a call with headers beside those that gRPC wants.
+func (c *rawClient) begin(method string, headers ...string) (stream uint32, err error) {
+	var block bytes.Buffer
+	e := hpack.NewEncoder(&block)
+	all := append([]string{":method", "POST", ":scheme", "http", ":path", service + method, ":authority", "localhost", "content-type", "application/grpc", "te", "trailers"}, headers...)
+	for i := 0; i < len(all); i += 2 {
+		_ = e.WriteField(hpack.HeaderField{Name: all[i], Value: all[i+1]})
+	}
+	stream = c.next
+	c.next += 2
+	first := block.Next(16 << 10)
+	err = c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: first, EndHeaders: block.Len() == 0})
+	for err == nil && block.Len() > 0 {
+		part := block.Next(16 << 10)
+		err = c.framer.WriteContinuation(stream, block.Len() == 0, part)
+	}
+	return stream, err
+}
+
+// claim begins a message of so many bytes.
+func (c *rawClient) claim(stream, size uint32) error {
+	return c.framer.WriteData(stream, false, binary.BigEndian.AppendUint32([]byte{0}, size))
+}
+
+// status is how the server ends a stream: its code, or resetCode.
+func (c *rawClient) status(t *testing.T, stream uint32) codes.Code {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	for {
+		f, err := c.framer.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch f := f.(type) {
+		case *http2.RSTStreamFrame:
+			if f.StreamID == stream {
+				return resetCode
+			}
+		case *http2.MetaHeadersFrame:
+			if f.StreamID != stream || !f.StreamEnded() {
+				continue
+			}
+			for _, h := range f.Fields {
+				if n, err := strconv.Atoi(h.Value); h.Name == "grpc-status" && err == nil {
+					return codes.Code(n)
+				}
+			}
+		}
+	}
+}
+
+const resetCode = codes.Code(1000)
+
+// pour sends zeros as fast as the server's windows let it, until the server ends the
+// stream or the time is over, and returns how many.
+func (c *rawClient) pour(stream uint32, within time.Duration) (sent int) {
+	var window, all atomic.Int64
+	window.Store(1 << 16)
+	all.Store(1 << 16)
+	ended := make(chan struct{})
+	_ = c.SetDeadline(time.Now().Add(within))
+	go func() {
+		defer close(ended)
+		for {
+			f, err := c.framer.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch f := f.(type) {
+			case *http2.SettingsFrame:
+				if n, ok := f.Value(http2.SettingInitialWindowSize); ok {
+					window.Add(int64(n) - 1<<16)
+				}
+			case *http2.WindowUpdateFrame:
+				if f.StreamID == 0 {
+					all.Add(int64(f.Increment))
+				} else {
+					window.Add(int64(f.Increment))
+				}
+			case *http2.RSTStreamFrame:
+				return
+			case *http2.MetaHeadersFrame:
+				if f.StreamEnded() {
+					return
+				}
+			}
+		}
+	}()
+	part := make([]byte, 16<<10)
+	for {
+		select {
+		case <-ended:
+			return sent
+		default:
+		}
+		if window.Load() < int64(len(part)) || all.Load() < int64(len(part)) {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		if c.framer.WriteData(stream, false, part) != nil {
+			<-ended
+			return sent
+		}
+		window.Add(int64(-len(part)))
+		all.Add(int64(-len(part)))
+		sent += len(part)
+	}
+}
+
+// clientFrom is a well-behaved client at an address, with a token.
+func clientFrom(t *testing.T, from, address string) flight.Client {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	c, err := flight.NewClientWithMiddleware("passthrough:///"+address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, a string) (net.Conn, error) { return d.DialContext(ctx, "tcp", a) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// withToken is a context of calls that bring a token, and the token.
+func withToken(t *testing.T, secret []byte, r Rights) (context.Context, string) {
+	t.Helper()
+	token, err := NewToken(secret, r, t.Name(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token), token
+}
+
+// peak runs f, and returns the most memory that Go's heap had meanwhile above that at
+// its beginning.
+func peak(f func()) int64 {
+	runtime.GC()
+	done, most := make(chan struct{}), make(chan int64)
+	read := func() int64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := read()
+	go func() {
+		top := before
+		for {
+			select {
+			case <-done:
+				most <- max(top, read()) - before
+				return
+			case <-time.After(5 * time.Millisecond):
+				top = max(top, read())
+			}
+		}
+	}()
+	f()
+	close(done)
+	return <-most
+}

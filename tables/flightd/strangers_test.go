@@ -1,0 +1,436 @@
+package flightd
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables"
+)
+
+var strangersSecret = []byte("a secret of strangers' tests")
+
+// servedSoon checks that an honest client with a new connection is served within a second.
+func servedSoon(ctx context.Context, t *testing.T, from, address string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if got, err := act(ctx, clientFrom(t, from, address), "ping", ""); err != nil || got != "pong" {
+		t.Errorf("an honest client at %s: %v", from, err)
+	}
+}
+
+// bomb is a message of many empty strings, as gRPC sends it compressed.
+func bomb(t *testing.T, parts int) []byte {
+	t.Helper()
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write(bytes.Repeat([]byte{0x1a, 0}, parts)); err != nil { // FlightDescriptor.path
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return append(binary.BigEndian.AppendUint32([]byte{1}, uint32(packed.Len())), packed.Bytes()...)
+}
+
+// A compressed request is refused as it comes, with a token or without.
+func TestCompressedRequests(t *testing.T) {
+	_, _, address := serveTest(t, &Options{Secret: strangersSecret})
+	with, token := withToken(t, strangersSecret, Read)
+	message := bomb(t, 16_000_000) // 256 MB of strings
+	for _, headers := range [][]string{nil, {"authorization", "Bearer " + token}} {
+		for _, method := range []string{"GetFlightInfo", "GetSchema", "PollFlightInfo", "Handshake", "DoGet", "DoAction", "ListFlights", "DoPut"} {
+			var code codes.Code
+			took := peak(func() {
+				c := rawFrom(t, "127.0.0.1", address)
+				stream, err := c.begin(method, append(headers, "grpc-encoding", "gzip")...)
+				for rest := message; err == nil && len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
+					err = c.framer.WriteData(stream, false, rest[:min(len(rest), 16<<10)])
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				code = c.status(t, stream)
+			})
+			if code != codes.Unimplemented || took > 16<<20 {
+				t.Errorf("%s with %d headers: %v, and %d MiB", method, len(headers), code, took>>20)
+			}
+		}
+	}
+	servedSoon(with, t, "127.0.0.2", address)
+}
+
+// A message is read only of who may call, no further than it may be large, and no
+// longer than it may take.
+func TestUnfinishedMessages(t *testing.T) {
+	const claimed, connections = 249 << 20, 12
+	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: 2 * time.Second})
+	with, token := withToken(t, strangersSecret, Read)
+	own := []string{"authorization", "Bearer " + token}
+	for _, c := range []struct {
+		name, method string
+		size         uint32
+		headers      []string
+		want         codes.Code
+	}{
+		{"a stranger's", "GetFlightInfo", claimed, nil, codes.Unauthenticated},
+		{"a stranger's", "DoPut", claimed, nil, codes.Unauthenticated},
+		{"a stranger's, large", "Handshake", claimed, nil, codes.ResourceExhausted},
+		{"a stranger's, slow", "Handshake", 1000, nil, codes.DeadlineExceeded},
+		{"a reader's, large", "GetFlightInfo", claimed, own, codes.ResourceExhausted},
+		{"a reader's, large", "GetSchema", claimed, own, codes.ResourceExhausted},
+		{"a reader's, large", "PollFlightInfo", claimed, own, codes.ResourceExhausted},
+		{"a reader's, large", "DoGet", claimed, own, codes.ResourceExhausted},
+		{"a reader's, large", "DoPut", claimed, own, codes.ResourceExhausted},
+		{"a reader's, slow", "GetFlightInfo", 1000, own, codes.DeadlineExceeded},
+		{"a reader's, slow", "DoAction", 1000, own, codes.DeadlineExceeded},
+		{"a reader's, slow", "DoPut", 1000, own, codes.DeadlineExceeded},
+	} {
+		var all sync.WaitGroup
+		took := peak(func() {
+			for range connections {
+				r := rawFrom(t, "127.0.0.1", address)
+				stream, err := r.begin(c.method, c.headers...)
+				if err == nil {
+					err = r.claim(stream, c.size)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				all.Go(func() {
+					if c.size < claimed {
+						if code := r.status(t, stream); code != c.want {
+							t.Errorf("%s message of %s: %v", c.name, c.method, code)
+						}
+					} else if sent := r.pour(stream, 5*time.Second); sent > 8<<20 {
+						t.Errorf("%s message of %s: %d MiB were taken", c.name, c.method, sent>>20)
+					}
+				})
+			}
+			servedSoon(with, t, "127.0.0.2", address)
+			all.Wait()
+		})
+		if took > 64<<20 {
+			t.Errorf("%s messages of %s: %d MiB", c.name, c.method, took>>20)
+		}
+	}
+	if _, err := dialTest(t, address).GetFlightInfo(with, &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{strings.Repeat("x", 2<<20)}}); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a request of 2 MiB: %v", err)
+	}
+}
+
+// One host with all the connections that it can make, and a call without a message
+// on each, leaves places for others, by Flight and by HTTP.
+func TestOneHostsConnections(t *testing.T) {
+	const attackers = 1041
+	s, _, address := serveTest(t, &Options{Secret: strangersSecret})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := &http.Server{ReadHeaderTimeout: time.Minute, ConnState: s.Busy, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })}
+	go func() { _ = web.Serve(s.Listener(l)) }()
+	defer web.Close()
+	with, token := withToken(t, strangersSecret, Admin)
+	for name, begin := range map[string]func(*rawClient) error{
+		"nothing":      func(*rawClient) error { return nil },
+		"a handshake":  func(c *rawClient) error { _, err := c.begin("Handshake"); return err },
+		"a known call": func(c *rawClient) error { _, err := c.begin("DoPut", "authorization", "Bearer "+token); return err },
+	} {
+		var conns []*rawClient
+		for range attackers {
+			c := rawFrom(t, "127.0.0.1", address)
+			_ = begin(c) // fails where it was closed for another
+			conns = append(conns, c)
+		}
+		time.Sleep(200 * time.Millisecond)
+		done, pressing := make(chan struct{}), sync.WaitGroup{}
+		pressing.Go(func() { // takes what becomes free
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(time.Millisecond):
+					conn, err := net.Dial("tcp", address)
+					if err != nil {
+						continue
+					}
+					defer conn.Close()
+					_ = begin(rawOn(conn))
+				}
+			}
+		})
+		for i := range 20 {
+			from := fmt.Sprintf("127.0.0.%d", 2+i)
+			servedSoon(with, t, from, address)
+			conn := dialFrom(t, from, l.Addr().String())
+			_ = conn.SetDeadline(time.Now().Add(time.Second))
+			_, _ = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+			if answer, err := io.ReadAll(conn); err != nil || !strings.HasSuffix(string(answer), "ok") {
+				t.Errorf("%s: /healthz from %s: %q %v", name, from, answer, err)
+			}
+		}
+		close(done)
+		pressing.Wait()
+		if n := s.conns.count(); n > DefaultConnections {
+			t.Errorf("%s: %d connections", name, n)
+		}
+		for _, c := range conns {
+			_ = c.Close()
+		}
+		until(t, "connections that ended are counted", func() bool { return s.conns.count() < 100 })
+	}
+	s.conns.mu.Lock()
+	defer s.conns.mu.Unlock()
+	for host, u := range s.conns.hosts {
+		if u.open+u.strangers+u.calls < 0 || u.strangers > u.open {
+			t.Errorf("%s: %+v", host, *u)
+		}
+	}
+}
+
+// Handshakes that are open take little, and others' are served.
+func TestOpenHandshakes(t *testing.T) {
+	s, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: time.Minute})
+	with, token := withToken(t, strangersSecret, Read)
+	for _, size := range []int{60_000, 12_000} {
+		took := peak(func() {
+			for range 40 {
+				c := rawFrom(t, "127.0.0.1", address)
+				for range 127 {
+					if _, err := c.begin("Handshake", "x", strings.Repeat("x", size)); err != nil {
+						break
+					}
+				}
+			}
+			servedSoon(with, t, "127.0.0.2", address)
+			c := clientFrom(t, "127.0.0.2", address)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := c.AuthenticateBasicToken(ctx, "anybody", token); err != nil {
+				t.Errorf("a handshake beside them: %v", err)
+			}
+		})
+		s.handshakes.mu.Lock()
+		open := len(s.handshakes.taken)
+		s.handshakes.mu.Unlock()
+		if took > 100<<20 || open > maxHandshakes/8+1 {
+			t.Errorf("headers of %d bytes: %d MiB, and %d handshakes", size, took>>20, open)
+		}
+	}
+}
+
+// Headers, and calls of a connection, have their limits, and so has the time that a
+// connection takes to begin.
+func TestBeginnings(t *testing.T) {
+	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: 2 * time.Second})
+	_, token := withToken(t, strangersSecret, Admin)
+	silent := dialFrom(t, "127.0.0.1", address)
+	c := rawFrom(t, "127.0.0.1", address)
+	var headers []string
+	for i := range 17 {
+		headers = append(headers, fmt.Sprint("x-", i), strings.Repeat("x", 1000))
+	}
+	stream, err := c.begin("Handshake", headers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code := c.status(t, stream); code != resetCode {
+		t.Errorf("headers of 17 KB: %v", code)
+	}
+	c = rawFrom(t, "127.0.0.1", address)
+	for range 129 {
+		if stream, err = c.begin("DoPut", "authorization", "Bearer "+token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := c.status(t, stream); code != resetCode {
+		t.Errorf("the 129th call of a connection: %v", code)
+	}
+	_ = silent.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadAll(silent); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("a connection that says nothing is kept")
+	}
+}
+
+// Those who run most make room for who comes last: one host for another, and of one
+// host one user for another.
+func TestSlotsAreShared(t *testing.T) {
+	s, store, address := serveTables(t, &tables.Options{Engine: &fakeEngine{ended: make(chan error, 100)}}, &Options{Secret: strangersSecret})
+	if _, err := store.Bucket("").Put(t.Context(), "t", reader(t, numbers(1)), tables.Error, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.queries.settled = 100 * time.Millisecond
+	with, _ := withToken(t, strangersSecret, Read)
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // another token has another time
+	other, _ := withToken(t, strangersSecret, Admin)
+	ended := make(chan error, 16)
+	forever := func(ctx context.Context, from string, n int) {
+		for range n {
+			c := clientFrom(t, from, address)
+			go func() {
+				st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"t","sql":"SELECT forever"}`)})
+				for err == nil {
+					_, err = st.Recv()
+					time.Sleep(10 * time.Millisecond)
+				}
+				ended <- err
+			}()
+		}
+	}
+	run := func(ctx context.Context, from string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		st, err := clientFrom(t, from, address).DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"t","sql":"SELECT * FROM t"}`)})
+		if err == nil {
+			_, err = st.Recv()
+		}
+		if err != nil {
+			t.Errorf("a statement from %s: %v", from, err)
+		}
+	}
+	forever(with, "127.0.0.1", 12)
+	forever(with, "127.0.0.2", 4)
+	until(t, "the statements do not run", func() bool { running, _ := s.queries.counts(); return running == 16 })
+	time.Sleep(200 * time.Millisecond)
+	run(with, "127.0.0.3")
+	if err := <-ended; status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "ended for others") {
+		t.Errorf("the statement that made room: %v", err)
+	}
+	forever(with, "127.0.0.4", 1)
+	until(t, "the statements do not run", func() bool { running, _ := s.queries.counts(); return running == 16 })
+	time.Sleep(200 * time.Millisecond)
+	run(other, "127.0.0.4") // the same host, another user
+	if err := <-ended; status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("the statement that made room: %v", err)
+	}
+}
+
+// Wrong tokens of an address are slowed down, and others' are not.
+func TestGuessedTokens(t *testing.T) {
+	s, _, _ := serveTest(t, &Options{Secret: strangersSecret})
+	_, token := withToken(t, strangersSecret, Read)
+	_, known := withToken(t, strangersSecret, Admin)
+	if _, err := s.Verify("127.0.0.1:1", known); err != nil {
+		t.Fatal(err)
+	}
+	looked := 0
+	for i := range 100 {
+		if _, err := s.Verify(fmt.Sprintf("127.0.0.1:%d", i), fmt.Sprintf("%sx%d", token, i)); err != ErrGuesses { //nolint:errorlint // it is never wrapped
+			looked++
+		}
+	}
+	if looked > 30 {
+		t.Errorf("%d of 100 guesses were looked at", looked)
+	}
+	if _, err := s.Verify("127.0.0.1:1", token); err != ErrGuesses { //nolint:errorlint // it is never wrapped
+		t.Errorf("a guess more: %v", err)
+	}
+	for address, right := range map[string]string{"127.0.0.2:1": token, "127.0.0.1:1": known} {
+		if _, err := s.Verify(address, right); err != nil {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+// A host with all the calls that it may have leaves some for others.
+func TestOneHostsCalls(t *testing.T) {
+	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: time.Minute})
+	with, token := withToken(t, strangersSecret, Admin)
+	for left := maxHostCalls; left > 0; left -= 100 {
+		c := rawFrom(t, "127.0.0.1", address)
+		for range min(left, 100) {
+			if _, err := c.begin("DoPut", "authorization", "Bearer "+token); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	until(t, "a call too many is taken", func() bool {
+		_, err := act(with, clientFrom(t, "127.0.0.1", address), "ping", "")
+		return status.Code(err) == codes.ResourceExhausted
+	})
+	servedSoon(with, t, "127.0.0.2", address)
+}
+
+// Requests that are large once they are decoded, and such that never end, take the
+// memory that there is for messages, and no more.
+func TestCostlyRequests(t *testing.T) {
+	const memory, clients = 64 << 20, 120
+	s, _, address := serveTest(t, &Options{Secret: strangersSecret, Memory: memory, MaxMessage: 16 << 20, IdleTimeout: 5 * time.Second})
+	with, token := withToken(t, strangersSecret, Read)
+	whole := append(binary.BigEndian.AppendUint32([]byte{0}, maxRequest), bytes.Repeat([]byte{0x1a, 0}, maxRequest/2)...)
+	for name, message := range map[string][]byte{"whole": whole, "cut": whole[:len(whole)-1]} {
+		var all sync.WaitGroup
+		took := peak(func() {
+			for range clients {
+				c := rawFrom(t, "127.0.0.1", address)
+				stream, err := c.begin("GetFlightInfo", "authorization", "Bearer "+token)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all.Go(func() {
+					_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+					for rest := message; len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
+						if c.framer.WriteData(stream, name == "whole" && len(rest) <= 16<<10, rest[:min(len(rest), 16<<10)]) != nil {
+							return
+						}
+					}
+					for { // what the server says is no matter here
+						if _, err := c.framer.ReadFrame(); err != nil {
+							return
+						}
+					}
+				})
+			}
+			for range 5 {
+				servedSoon(with, t, "127.0.0.2", address)
+				time.Sleep(100 * time.Millisecond)
+			}
+			all.Wait()
+		})
+		t.Logf("%s: %d MiB at most", name, took>>20)
+		if took > 3*memory {
+			t.Errorf("%d requests, %s, take %d MiB", clients, name, took>>20)
+		}
+		until(t, "memory is not given back", func() bool { runtime.GC(); return s.memory.used.Load() < 1<<20 })
+	}
+}
+
+// Whose calls cannot be ended is refused, and others are not.
+func TestPlaces(t *testing.T) {
+	p := NewPlaces(8, 4)
+	for i := range 6 {
+		if _, ok := p.Take(fmt.Sprintf("127.0.0.1:%d", i), nil); ok != (i < 4) {
+			t.Errorf("the place %d: %v", i, ok)
+		}
+	}
+	var ended []int
+	for i := range 6 {
+		if _, ok := p.Take(fmt.Sprintf("[2001:db8::%d]:1", i), func() { ended = append(ended, i) }); !ok { // one host
+			t.Errorf("the place %d", i)
+		}
+	}
+	if leave, ok := p.Take("127.0.0.3:1", nil); !ok || fmt.Sprint(ended) != "[0 1 2]" || len(p.taken) != 8 {
+		t.Error(ended, len(p.taken), ok)
+	} else if leave(); len(p.taken) != 7 {
+		t.Error(len(p.taken))
+	}
+}

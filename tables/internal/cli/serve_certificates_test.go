@@ -1,0 +1,73 @@
+package cli
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Certificates are read again once their files change, by Flight and by HTTP; files
+// that are wrong change nothing.
+func TestServeReadsCertificatesAgain(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	replace := func() *x509.Certificate {
+		t.Helper()
+		newCert, newKey := certificate(t)
+		for from, to := range map[string]string{newCert: cert, newKey: key} {
+			if err := os.Rename(from, to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text, err := os.ReadFile(cert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(text)
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	var addresses []string
+	shows := func(want *x509.Certificate, within time.Duration) {
+		t.Helper()
+		roots := x509.NewCertPool()
+		roots.AddCert(want)
+		for _, address := range addresses {
+			for late := time.Now().Add(within); ; time.Sleep(100 * time.Millisecond) {
+				conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{"h2"}})
+				if err != nil && time.Now().Before(late) {
+					continue
+				}
+				if err != nil {
+					t.Fatalf("%s: %v", address, err)
+				}
+				state := conn.ConnectionState()
+				_ = conn.Close()
+				if !bytes.Equal(state.PeerCertificates[0].Raw, want.Raw) || state.NegotiatedProtocol != "h2" {
+					t.Errorf("%s: another certificate, or the protocol %q", address, state.NegotiatedProtocol)
+				}
+				break
+			}
+		}
+	}
+	first := replace()
+	web := "localhost:" + freePort(t)
+	_, u := serving(t, "--listen", "grpc+tls://localhost:0", "--dir", filepath.Join(dir, "buckets"), "--tls-cert", cert, "--tls-key", key, "--http", web)
+	addresses = []string{u.Host, web}
+	shows(first, time.Second)
+	second := replace()
+	shows(second, 10*time.Second)
+	if err := os.WriteFile(cert, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1500 * time.Millisecond)
+	shows(second, time.Second)
+}

@@ -1,0 +1,104 @@
+package page
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables/flightd"
+)
+
+// httpFrom is a client with an address of its own, which waits for a second at most.
+func httpFrom(from string) *http.Client {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	return &http.Client{Timeout: time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true, DialContext: func(ctx context.Context, network, a string) (net.Conn, error) { return d.DialContext(ctx, network, a) },
+	}}
+}
+
+func (s *served) signIn(from, token string) (status int, err error) {
+	r := s.request(s.t.Context(), http.MethodPost, "/api/sign-in", strings.NewReader(fmt.Sprintf(`{"token": %q}`, token)))
+	a, err := httpFrom(from).Do(r)
+	if err != nil {
+		return 0, err
+	}
+	return a.StatusCode, a.Body.Close()
+}
+
+// Unfinished requests for signing in keep nobody out, not even at their own address,
+// and end with their time.
+func TestUnfinishedSignIns(t *testing.T) {
+	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
+	token := s.as(flightd.Read).token
+	var conns []net.Conn
+	for range 300 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "POST /api/sign-in HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\n{")
+		conns = append(conns, conn)
+	}
+	time.Sleep(500 * time.Millisecond)
+	for _, from := range []string{"127.0.0.2", "127.0.0.1", "127.0.0.3"} {
+		if status, err := s.signIn(from, token); err != nil || status != http.StatusOK {
+			t.Errorf("signing in from %s: %d %v", from, status, err)
+		}
+	}
+	last := conns[len(conns)-1]
+	began := time.Now()
+	_ = last.SetReadDeadline(began.Add(2 * headerTime))
+	go func() {
+		for { // a byte now and then does not help
+			if _, err := last.Write([]byte(" ")); err != nil {
+				return
+			}
+			time.Sleep(time.Second)
+		}
+	}()
+	if _, err := io.ReadAll(last); err != nil && !strings.Contains(err.Error(), "reset") || time.Since(began) > headerTime+5*time.Second {
+		t.Errorf("the last one lasted %s: %v", time.Since(began), err)
+	}
+	r := s.request(t.Context(), http.MethodGet, "/api/session", nil)
+	r.Header.Set("X-Large", strings.Repeat("x", 40_000))
+	if a, err := httpFrom("127.0.0.1").Do(r); err == nil { // else the server did not wait for all of it
+		if _ = a.Body.Close(); a.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("headers of 40 KB: %d", a.StatusCode)
+		}
+	}
+	if status, err := s.signIn("127.0.0.1", token+strings.Repeat("x", maxOpenBody)); err != nil || status != http.StatusRequestEntityTooLarge {
+		t.Errorf("a token of %d bytes: %d %v", maxOpenBody, status, err)
+	}
+}
+
+// Guesses at tokens are slowed down by their address; others sign in, and so does
+// who was in before.
+func TestGuessedSignIns(t *testing.T) {
+	s := serve(t, flightd.Options{Secret: secret})
+	known, fresh := s.as(flightd.Admin).token, s.as(flightd.Read).token
+	if status, err := s.signIn("127.0.0.1", known); err != nil || status != http.StatusOK {
+		t.Fatal(status, err)
+	}
+	answers := map[int]int{}
+	for i := range 60 {
+		status, err := s.signIn("127.0.0.1", fmt.Sprintf("%sx%d", fresh, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers[status]++
+	}
+	if answers[http.StatusUnauthorized] < 20 || answers[http.StatusTooManyRequests] < 10 {
+		t.Errorf("of 60 guesses: %v", answers)
+	}
+	for _, c := range [][2]string{{"127.0.0.2", fresh}, {"127.0.0.1", known}} {
+		if status, err := s.signIn(c[0], c[1]); err != nil || status != http.StatusOK {
+			t.Errorf("signing in from %s: %d %v", c[0], status, err)
+		}
+	}
+}
