@@ -13,10 +13,12 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
 // Engine is DuckDB as a tables.Engine. It is safe for concurrent use.
@@ -25,7 +27,7 @@ type Engine struct {
 	temp    *tempdir.Set
 	dir     string
 	slots   chan struct{}
-	spares  chan *database
+	spares  chan runner
 	scratch scratch
 
 	opening sync.WaitGroup
@@ -71,7 +73,7 @@ func New(o *Options) (*Engine, error) {
 	}
 	e.slots = make(chan struct{}, e.opts.Queries)
 	e.closing = make(chan struct{})
-	e.spares = make(chan *database, maxSpares)
+	e.spares = make(chan runner, maxSpares)
 	e.scratch.dir = e.dir
 	return e, nil
 }
@@ -95,21 +97,26 @@ func (e *Engine) Close() error {
 }
 
 // take returns a database that nobody used.
-func (e *Engine) take() (*database, error) {
-	select {
-	case db, ok := <-e.spares:
-		if !ok {
-			return nil, tables.ErrClosed
+func (e *Engine) take() (runner, error) {
+	for {
+		select {
+		case db, ok := <-e.spares:
+			if !ok {
+				return nil, tables.ErrClosed
+			}
+			if db.lives() {
+				return db, nil
+			}
+			db.close()
+		default:
+			return e.open()
 		}
-		return db, nil
-	default:
-		return e.open()
 	}
 }
 
 // giveBack closes a database, and has another one opened for a query to come: both
 // take longer than a small query.
-func (e *Engine) giveBack(db *database) {
+func (e *Engine) giveBack(db runner) {
 	const pause = 5 * time.Millisecond // in which the next query may begin, or Close
 	done := func() {
 		db.close()
@@ -152,7 +159,7 @@ func (e *Engine) isClosed() bool {
 	}
 }
 
-func (e *Engine) open() (*database, error) {
+func (e *Engine) open() (runner, error) {
 	e.mu.Lock()
 	if e.isClosed() {
 		e.mu.Unlock()
@@ -161,6 +168,9 @@ func (e *Engine) open() (*database, error) {
 	e.opened++
 	dir := filepath.Join(e.dir, fmt.Sprintf("spill-%d", e.opened))
 	e.mu.Unlock()
+	if e.opts.Processes {
+		return openProcess(&e.opts, dir)
+	}
 	return openDatabase(&e.opts, dir)
 }
 
@@ -169,16 +179,14 @@ type query struct {
 	e      *Engine
 	store  *tables.Store
 	o      tables.QueryOptions
-	db     *database
+	db     runner
 	tables []*bound
 	slot   bool
-	lent   int64  // of Engine.lent
-	calm   func() // ends what interrupts the query
+	lent   int64 // of Engine.lent
 }
 
 func (q *query) close() {
 	if q.db != nil {
-		q.calm()
 		q.db.finish()
 	}
 	for _, t := range q.tables {
@@ -206,13 +214,29 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 }
 
 func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
-	if err := q.prepare(ctx, sql, o, false); err != nil {
+	j, err := q.prepare(ctx, sql, o, false)
+	if err != nil {
 		return nil, err
 	}
-	if err := q.db.bind(sql, q.o.Parameters); err != nil {
+	result, err := q.db.start(ctx, j)
+	if err != nil {
 		return nil, err
 	}
-	return q.stream(ctx, sql)
+	batches := func(yield func(arrow.RecordBatch, error) bool) {
+		for {
+			batch, err := result.next()
+			if err != nil {
+				err = &tables.OpError{Op: "query", Err: q.hidePaths(ended(ctx, err))}
+			}
+			if batch == nil && err == nil || !yield(batch, err) || err != nil {
+				return
+			}
+		}
+	}
+	return arrowsafe.Reader(result.schema(), batches, func() {
+		result.end()
+		q.close()
+	}), nil
 }
 
 // Describe implements tables.Engine.
@@ -227,18 +251,11 @@ func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *t
 }
 
 func (q *query) describe(ctx context.Context, sql string, o *tables.QueryOptions) (*tables.QueryDescription, error) {
-	if err := q.prepare(ctx, sql, o, true); err != nil {
-		return nil, err
-	}
-	parameters, err := q.db.parameters()
+	j, err := q.prepare(ctx, sql, o, true)
 	if err != nil {
 		return nil, err
 	}
-	result, err := q.db.resultSchema()
-	if err != nil {
-		return nil, err
-	}
-	return &tables.QueryDescription{Result: withIntegers(result, q.db.resultTypes()), Parameters: parameters}, nil
+	return q.db.describe(j)
 }
 
 // lend gives what is wanted, or half of what is left. What is negative comes back.
@@ -250,42 +267,42 @@ func (e *Engine) lend(wanted int64) int64 {
 	return wanted
 }
 
-// prepare finds what the statement names, and prepares it in a database that can
-// read that, and nothing else. Only schemas are read if only those are wanted.
-func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions, schemas bool) error {
+// prepare finds what the statement names, and returns what runs it where that can
+// be read, and nothing else. Only schemas are read if only those are wanted.
+func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions, schemas bool) (*job, error) {
 	if o != nil {
 		q.o = *o
 	}
 	switch {
 	case q.o.Memory < 0:
-		return fmt.Errorf("option Memory is %d: it cannot be negative", q.o.Memory)
+		return nil, fmt.Errorf("option Memory is %d: it cannot be negative", q.o.Memory)
 	case len(sql) > MaxSQL:
-		return fmt.Errorf("the statement has %d bytes, the limit is %d", len(sql), MaxSQL)
+		return nil, fmt.Errorf("the statement has %d bytes, the limit is %d", len(sql), MaxSQL)
 	case strings.ContainsRune(sql, 0):
-		return errors.New("the statement holds a zero byte")
+		return nil, errors.New("the statement holds a zero byte")
 	case !utf8.ValidString(sql):
-		return errors.New("the statement is not UTF-8")
+		return nil, errors.New("the statement is not UTF-8")
 	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	select {
 	case q.e.slots <- struct{}{}:
 		q.slot = true
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	var err error
 	if q.db, err = q.e.take(); err != nil {
-		return err
+		return nil, err
 	}
-	q.calm = interruptWith(ctx, q.db.conn)
+	q.db.heed(ctx)
 	names, err := q.db.names(sql)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if q.tables, err = q.resolve(ctx, sql, names, schemas); err != nil {
-		return err
+		return nil, err
 	}
 	most := q.e.opts.Memory
 	if t := q.e.opts.Total; t != 0 {
@@ -296,8 +313,5 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 	if q.o.Memory > 0 {
 		most = min(most, q.o.Memory)
 	}
-	if err := q.db.confine(q.tables, most); err != nil {
-		return err
-	}
-	return q.db.prepare(sql)
+	return &job{SQL: sql, Setup: confinement(q.tables, most), Memory: most, parameters: q.o.Parameters}, nil
 }

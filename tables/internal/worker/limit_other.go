@@ -1,0 +1,8 @@
+//go:build !linux
+
+package worker
+
+// Limit does nothing: only Linux bounds the memory of a process.
+func Limit(int64) error { return nil }
+
+func expendable() {}
