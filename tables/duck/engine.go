@@ -19,6 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/worker"
 )
 
 // Engine is DuckDB as a tables.Engine. It is safe for concurrent use.
@@ -66,6 +67,9 @@ func New(o *Options) (*Engine, error) {
 	}
 	if t := e.opts.Total; t != 0 && t/2/int64(e.opts.Queries) < 16<<20 {
 		return nil, fmt.Errorf("tables: options of SQL: Total of %d bytes must be at least 32 MiB for each of %d Queries", t, e.opts.Queries)
+	}
+	if e.opts.Processes && !worker.Supported {
+		return nil, fmt.Errorf("tables: options of SQL: Processes: %w on this system", errors.ErrUnsupported)
 	}
 	var err error
 	if e.dir, e.temp, err = tempdir.Own(e.opts.TempDir); err != nil {

@@ -19,7 +19,7 @@ func init() { worker.Handle(sqlWorker, work) }
 
 // besideMemory is what a process may take beside a statement's memory, which
 // DuckDB does not count all of: stacks of threads, plans, values on their way.
-func besideMemory(o *Options) int64 { return 64<<20 + int64(o.Threads)*16<<20 }
+func besideMemory(o *Options) int64 { return 48<<20 + int64(o.Threads)*8<<20 }
 
 // work runs one statement, in the steps of [process]: it opens a database, returns
 // the names of tables in the statement, and describes or runs it.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/formats"
 )
 
 const (
@@ -42,6 +43,7 @@ type handler struct {
 	url      string
 	requests chan struct{}
 	open     chan struct{} // requests without a token, which take no place of the others
+	apart    *formats.Apart
 	counts   counts
 
 	mu       sync.Mutex
@@ -50,6 +52,7 @@ type handler struct {
 
 func newHandler(server *flightd.Server, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: make(chan struct{}, maxRequests), open: make(chan struct{}, maxRequests)}
+	h.apart = formats.NewApart(h.opts.Memory / 2)
 	api := http.NewServeMux()
 	for pattern, e := range map[string]endpoint{
 		"GET /api/session":          {open: true, do: h.session},

@@ -58,6 +58,7 @@ func ByName(name string) (Format, error) {
 const (
 	batchRows  = 16 << 10
 	batchBytes = 8 << 20  // of text, at which a batch ends early
+	batchCells = 4 << 20  // at which one of many columns does
 	maxRecord  = 64 << 20 // bytes of one record of text
 	maxColumns = 1 << 16
 	maxArrow   = 1 << 30 // bytes of memory for a batch of Arrow
@@ -200,9 +201,10 @@ func (in *Input) schemaOfText(ctx context.Context, f *os.File, open func(io.Read
 
 // build makes batches of records.
 func build(b *array.RecordBuilder, yield func(arrow.RecordBatch) bool, all records) error {
+	most := min(batchRows, max(1, batchCells/max(1, b.Schema().NumFields())))
 	for ended := false; !ended; {
 		rows := 0
-		for size := 0; rows < batchRows && size < batchBytes; rows++ {
+		for size := 0; rows < most && size < batchBytes; rows++ {
 			n, err := all.add(b)
 			if err == io.EOF {
 				ended = true

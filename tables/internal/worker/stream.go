@@ -24,7 +24,9 @@ func (c *Conn) SendBatches(r array.RecordReader) error {
 	w := ipc.NewWriter(out, ipc.WithSchema(r.Schema()))
 	var err error
 	for part := range wire.Messages(r) {
-		err = cmp.Or(w.Write(part), out.Flush())
+		whole := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows()) // a reader's batches may note more
+		err = cmp.Or(w.Write(whole), out.Flush())
+		whole.Release()
 		part.Release()
 		if err != nil {
 			break
