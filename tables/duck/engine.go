@@ -40,8 +40,12 @@ type Engine struct {
 
 var _ tables.Engine = (*Engine)(nil)
 
-// maxSpares is how many databases wait for a query: one takes 10 to 20 ms to open.
-const maxSpares = 2
+// How many databases wait for a query: one takes 10 to 20 ms to open, in a process
+// of its own 100 ms.
+const (
+	maxSpares         = 2
+	maxSpareProcesses = 4
+)
 
 // New returns an engine. It may serve several stores.
 func New(o *Options) (*Engine, error) {
@@ -78,6 +82,9 @@ func New(o *Options) (*Engine, error) {
 	e.slots = make(chan struct{}, e.opts.Queries)
 	e.closing = make(chan struct{})
 	e.spares = make(chan runner, maxSpares)
+	if e.opts.Processes {
+		e.spares = make(chan runner, maxSpareProcesses)
+	}
 	e.scratch.dir = e.dir
 	return e, nil
 }
@@ -118,41 +125,56 @@ func (e *Engine) take() (runner, error) {
 	}
 }
 
-// giveBack closes a database, and has another one opened for a query to come: both
+// giveBack ends the use of a database, and makes one ready for a query to come: both
 // take longer than a small query.
 func (e *Engine) giveBack(db runner) {
 	const pause = 5 * time.Millisecond // in which the next query may begin, or Close
-	done := func() {
-		db.close()
-		<-e.slots
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.isClosed() {
-		done()
+		db.close()
+		<-e.slots
 		return
 	}
+	e.opened++
+	dir := e.spill()
 	e.opening.Go(func() {
-		done()
+		renewed := len(e.spares) < cap(e.spares) && db.renew(&e.opts, dir)
+		if !renewed {
+			db.close()
+		}
+		<-e.slots
+		if renewed {
+			e.keep(db)
+			return
+		}
 		select {
 		case <-e.closing:
 			return
 		case <-time.After(pause):
 		}
-		if len(e.spares) == maxSpares {
+		if len(e.spares) == cap(e.spares) {
 			return
 		}
 		spare, err := e.open()
 		if err != nil {
 			return // the query that finds no spare one says why
 		}
-		select {
-		case e.spares <- spare:
-		default:
-			spare.close()
-		}
+		e.keep(spare)
 	})
 }
+
+// keep makes a database a spare one, if there are not enough.
+func (e *Engine) keep(db runner) {
+	select {
+	case e.spares <- db:
+	default:
+		db.close()
+	}
+}
+
+// spill is a directory for what exceeds the memory. It wants mu.
+func (e *Engine) spill() string { return filepath.Join(e.dir, fmt.Sprintf("spill-%d", e.opened)) }
 
 func (e *Engine) isClosed() bool {
 	select {
@@ -170,7 +192,7 @@ func (e *Engine) open() (runner, error) {
 		return nil, tables.ErrClosed
 	}
 	e.opened++
-	dir := filepath.Join(e.dir, fmt.Sprintf("spill-%d", e.opened))
+	dir := e.spill()
 	e.mu.Unlock()
 	if e.opts.Processes {
 		return openProcess(&e.opts, dir)

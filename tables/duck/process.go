@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
@@ -23,6 +24,8 @@ type process struct {
 	dir  string // of the database, as its dir
 	most int64  // bytes of a batch
 	calm func() bool
+	open bool // it said that the database is
+	done bool // with its statement
 }
 
 // opening is what a process is told at first.
@@ -67,9 +70,19 @@ func (d *process) ask(question, answer any) error {
 	return died(d.p.Died(err))
 }
 
-func (d *process) names(sql string) (all []name, err error) { return all, d.ask(sql, &all) }
+func (d *process) names(sql string) (all []name, err error) {
+	if !d.open {
+		if err := d.p.Receive(&d.open); err != nil {
+			return nil, died(d.p.Died(err))
+		}
+	}
+	err = d.ask(sql, &all)
+	d.done = err != nil
+	return all, err
+}
 
 func (d *process) describe(j *job) (*tables.QueryDescription, error) {
+	d.done = true
 	var found description
 	if err := d.ask(jobMessage{job: *j, Describe: true}, &found); err != nil {
 		return nil, err
@@ -98,17 +111,36 @@ func (d *process) start(ctx context.Context, j *job) (rows, error) {
 		batches, err = d.p.ReceiveBatches(d.most)
 	}
 	if err != nil {
+		d.done = true
 		return nil, died(d.p.Died(err))
 	}
-	return &received{ctx, d.p, batches}, nil
+	return &received{ctx, d, batches}, nil
 }
 
-// finish ends the process, and with it all that it has open.
+// finish ends the process where it is not done with its statement. A file that it
+// still has open may be removed.
 func (d *process) finish() {
-	if d.calm != nil {
-		d.calm()
+	if calmed := d.calm == nil || d.calm(); !calmed || !d.done {
+		d.p.Close()
 	}
-	d.p.Close()
+}
+
+// renew makes the process ready for another statement, with a directory of its own.
+func (d *process) renew(o *Options, dir string) bool {
+	const patience = 2 * time.Second
+	if !d.lives() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	d.heed(ctx)
+	d.open, d.done = false, false
+	if d.p.Send(opening{*o, dir}) != nil || d.p.Receive(&d.open) != nil || !d.calm() {
+		return false
+	}
+	_ = os.RemoveAll(d.dir) // as close does
+	d.dir, d.calm = dir, nil
+	return true
 }
 
 func (d *process) close() {
@@ -119,7 +151,7 @@ func (d *process) close() {
 // received is the result of a statement that runs in a process of its own.
 type received struct {
 	ctx     context.Context // of Query; rows' methods have none
-	p       *worker.Process
+	d       *process
 	batches *worker.Batches
 }
 
@@ -130,7 +162,8 @@ func (r *received) next() (arrow.RecordBatch, error) {
 		return nil, err
 	}
 	batch, err := r.batches.Next()
-	return batch, died(r.p.Died(err))
+	r.d.done = batch == nil
+	return batch, died(r.d.p.Died(err))
 }
 
 func (r *received) end() { r.batches.Release() }

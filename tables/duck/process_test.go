@@ -116,7 +116,7 @@ func TestUninterruptible(t *testing.T) {
 		t.Error(err, time.Since(began))
 	}
 	expect(t, s, "SELECT 1", nil, "1") // in the only slot
-	const spares = 2
+	const spares = 4
 	eventually(t, "processes are left", func() bool { return len(workers(t)) <= before+spares })
 	eventually(t, "temporary files are left", func() bool {
 		left, err := filepath.Glob(filepath.Join(temp, "*", "spill-*"))

@@ -18,7 +18,8 @@ type runner interface {
 	names(sql string) ([]name, error)
 	describe(*job) (*tables.QueryDescription, error)
 	start(context.Context, *job) (rows, error)
-	finish() // it reads no file any more
+	finish()                           // it reads no file any more
+	renew(o *Options, dir string) bool // it is ready for another statement
 	close()
 }
 
@@ -38,6 +39,8 @@ type rows interface {
 }
 
 func (d *database) lives() bool { return true }
+
+func (d *database) renew(*Options, string) bool { return false }
 
 func (d *database) heed(ctx context.Context) { d.calm = interruptWith(ctx, d.conn) }
 

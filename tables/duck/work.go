@@ -21,23 +21,38 @@ func init() { worker.Handle(sqlWorker, work) }
 // DuckDB does not count all of: stacks of threads, plans, values on their way.
 func besideMemory(o *Options) int64 { return 48<<20 + int64(o.Threads)*8<<20 }
 
-// work runs one statement, in the steps of [process]: it opens a database, returns
-// the names of tables in the statement, and describes or runs it.
+// work runs statements one after the other, each in the steps of [process]: it
+// opens a database, returns the names of tables in the statement, and describes or
+// runs it. It ends where it has grown.
 func work(c *worker.Conn) error {
+	const mayGrow = 32 << 20
+	worker.Grown(mayGrow)
+	for {
+		if err := workOne(c); err != nil || worker.Grown(mayGrow) {
+			return err
+		}
+	}
+}
+
+func workOne(c *worker.Conn) error {
 	var o opening
 	if err := c.Receive(&o); err != nil {
 		return err
 	}
-	d, failed := openDatabase(&o.Options, o.Dir)
-	if failed == nil {
-		failed = worker.Limit(o.Options.Memory + besideMemory(&o.Options))
+	d, err := openDatabase(&o.Options, o.Dir)
+	if err == nil {
+		defer d.close()
+		err = worker.Limit(o.Options.Memory + besideMemory(&o.Options))
+	}
+	if err := errors.Join(err, c.Reply(true, err)); err != nil {
+		return err
 	}
 	var sql string
-	if err := c.Receive(&sql); err != nil || failed != nil {
-		return errors.Join(err, c.Reply(nil, failed))
+	if err := c.Receive(&sql); err != nil {
+		return err
 	}
-	names, err := d.names(sql)
-	if err = c.Reply(names, err); err != nil {
+	names, failed := d.names(sql)
+	if err := c.Reply(names, failed); err != nil || failed != nil {
 		return err
 	}
 	var m jobMessage

@@ -1,40 +1,56 @@
 package worker
 
 import (
-	"errors"
+	"fmt"
 	"os"
-	"regexp"
-	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 )
 
-var dataSize = regexp.MustCompile(`(?m)^VmData:\s*(\d+) kB$`)
-
 // Limit bounds the memory that this process takes, in bytes, beside what it had at
-// the first call. Where there is no more, what asks for it fails, or the process
-// ends. A later call may only lower it.
+// the first call, which later calls cannot exceed. Where there is no more, what asks
+// for it fails, or the process ends.
 func Limit(more int64) error {
 	had, err := began()
 	if err != nil {
 		return err
 	}
+	was := syscall.Rlimit{}
+	if err := syscall.Getrlimit(syscall.RLIMIT_DATA, &was); err != nil {
+		return err
+	}
 	most := had + uint64(more)
+	if was.Max < 1<<62 {
+		return syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: min(most, was.Max), Max: was.Max})
+	}
 	return syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: most, Max: most})
 }
 
-var began = sync.OnceValues(func() (uint64, error) {
-	status, err := os.ReadFile("/proc/self/status")
+var began = sync.OnceValues(func() (uint64, error) { return status("VmData") })
+
+// Grown reports whether the process has so many bytes more than at its first call:
+// what a library frees it may keep.
+func Grown(by int64) bool {
+	first, err := resident()
+	now, err2 := status("VmRSS")
+	return err != nil || err2 != nil || now > first+uint64(by)
+}
+
+var resident = sync.OnceValues(func() (uint64, error) { return status("VmRSS") })
+
+// status is a number of bytes that the system has of this process.
+func status(name string) (n uint64, err error) {
+	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0, err
 	}
-	found := dataSize.FindSubmatch(status)
-	if found == nil {
-		return 0, errors.New("/proc/self/status does not say how much memory the process has")
+	_, rest, _ := strings.Cut(string(b), "\n"+name+":")
+	if _, err := fmt.Sscanf(rest, "%d kB", &n); err != nil {
+		return 0, fmt.Errorf("/proc/self/status does not say what %s is", name)
 	}
-	kilobytes, err := strconv.ParseUint(string(found[1]), 10, 53)
-	return kilobytes << 10, err
-})
+	return n << 10, nil
+}
 
 // expendable makes this process the first one that the system ends where it runs
 // out of memory, and leaves no dump of it.

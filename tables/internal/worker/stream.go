@@ -65,6 +65,7 @@ func (c *Conn) ReceiveBatches(limit int64) (*Batches, error) {
 	if err := c.Receive(&b); err != nil {
 		return nil, err
 	}
+	c.failed, c.left = nil, 0
 	s, err := ParseSchema(b)
 	return &Batches{Schema: s, c: c, limit: limit}, err
 }
@@ -78,6 +79,9 @@ func (b *Batches) Next() (_ arrow.RecordBatch, err error) {
 		batch := b.r.RecordBatch()
 		batch.Retain()
 		return batch, nil
+	}
+	if err == nil && b.r.Err() == nil {
+		_, _ = io.Copy(io.Discard, (*stream)(b.c)) // what follows the last batch; why it ends is noted
 	}
 	switch failed := b.c.failed; {
 	case failed != nil && failed != io.EOF: //nolint:errorlint // which advance made
