@@ -15,6 +15,13 @@ import (
 const bomb = "UEFSMRUEFYiAgAEVekwVAhUAEgAAKLUv/YBIBAAQAGwAACgAABAAeAEA+P850AICABB4AgAQeAIAEHgCABB4AgAQeAIAEHgCABB4IQAAeHh4eBUAFRoVLCwVgIACFRAVBhUGHAAAACi1L/0gDWkAAAQAAACAgAIBAYCA" +
 	"AgAVBBksNQAYBnNjaGVtYRUCABUMJQIYAWElAEwcAAAAFoCAAhkcGRwmABwVDBk1AAYQGRgBYRUMFoCAAhbugIABFvIBJqQBJggpLBUEFQAVAgAVABUQFQIAPBaAgICAgAEZBhkmAICAAgAAABbugIABFoCAAiYIFvIBACggcGFycXVldC1jcHAtYXJyb3cgdmVyc2lvbiAyNi4wLjEZHBwAAACiAAAAUEFSMQ=="
 
+// broken has a column whose length is negative, at which the library panics in a
+// goroutine of its own.
+const broken = "UEFSMRUAFSwVLCwVBBUAFQYVBhwAAAACAAAABAEBAAAAAAAAAAIAAAAAAAAAFQAVKBUoLBUEFQAVBhUGHAAAAAIAAACKAgMAAABhYmMDAAAAYWJkFQAVQBVALBUKFQAVBhUGHAAAAAIAAAADGgIAAAAKBAEAAAACAAAAAQAAAAIAAAADAAAA" +
+	"FQQZfEgGc2NoZW1hFQQAFQQlAhgBYSUkTKwTQBEAAAA1AhgBcxUEABUMJQIYAXglAEwcAAAANQIYAXkVAhUGTDwAAAA1BBgEbGlzdBUCABUCJQIYB2VsZW1lbnQlIkysEyARAAAAFgQZHBk8JggcFQQZJQAGGRgBYRUAFgQWUhZSJghJHBUA" +
+	"FQAVAgAAACZaHBUMGSUABhkoAXMBeBUAFgQWThZOJlpJHBUAFQAVAgAAACaoARwVAhklAAYZSAFzAXkEbGlzdAdlbGVtZW50FQAWChZmFmEmqAFJHBUAFQAVAgAAABaGAhYEJggWhgIUAAAZDBgZcGFycXVldC1nbyB2ZXJzaW9uIDE4Ljgu" +
+	"MBk8HAAAHAAAHAAAABsBAABQQVIx"
+
 func memoryNow(t *testing.T) (n int64) {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/status")
@@ -32,21 +39,27 @@ func memoryNow(t *testing.T) (n int64) {
 // their requests.
 func TestHostileFiles(t *testing.T) {
 	s := serve(t, flightd.Options{Memory: 600 << 20})
-	parquet, err := base64.StdEncoding.DecodeString(bomb)
-	if err != nil {
-		t.Fatal(err)
+	decoded := func(text string) string {
+		b, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
 	}
-	var wide strings.Builder
-	wide.WriteByte('{')
-	for i := range 1 << 16 {
-		fmt.Fprintf(&wide, `"c%d":1,`, i)
+	sparse := func(columns, lines int) string {
+		var b strings.Builder
+		b.WriteString(`{"c":1`)
+		for i := range columns - 1 {
+			fmt.Fprintf(&b, `,"c%d":1`, i)
+		}
+		return b.String() + "}\n" + strings.Repeat("{}\n", lines)
 	}
-	sparse := strings.TrimSuffix(wide.String(), ",") + "}\n" + strings.Repeat("{}\n", 16<<10)
 	before := memoryNow(t)
 	for _, f := range []struct{ name, format, body, says string }{
-		{"a text of 1 MiB in each row", "parquet", string(parquet), "of memory"},
-		{"columns that lines lack", "jsonl", sparse, "far more values than bytes"},
-		{"a panic in a goroutine of the library", "parquet", panics(t), "the file is damaged"},
+		{"a text of 1 MiB in each row", "parquet", decoded(bomb), "of memory"},
+		{"columns that lines lack", "jsonl", sparse(3000, 60_000), "far more values than bytes"},
+		{"as many as there may be", "jsonl", sparse(1<<16, 16<<10), "put it in smaller parts"},
+		{"a panic in a goroutine of the library", "parquet", decoded(broken), "the file is damaged"},
 	} {
 		began := time.Now()
 		a, text := s.post("/api/put?table=t&format="+f.format, f.body)

@@ -24,6 +24,8 @@ const Supported = true
 const (
 	socketAt = 3
 	fileAt   = 4
+
+	writeBuffer = 4 << 20 // bytes: a batch on its way, while the next one is made
 )
 
 // Process is a worker as the server has it.
@@ -179,6 +181,9 @@ func serve(work func(*Conn) error) error {
 		return err
 	}
 	_ = s.Close() // FileConn has another one
+	if u, ok := c.(*net.UnixConn); ok {
+		_ = u.SetWriteBuffer(writeBuffer) // or what the system allows
+	}
 	conn := newConn(c)
 	conn.frames = make(chan frame)
 	go func() { // it sees the server's end also while the job is at work
