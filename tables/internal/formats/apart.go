@@ -35,10 +35,11 @@ const (
 
 	// A file may hold so many values beside so many for each of its bytes: a column
 	// of nulls, or of one value, takes next to none.
-	freeValues     = 1 << 24
 	valuesPerByte  = 256
 	valuesPerByteP = 16 << 10 // of Parquet, which packs them
 )
+
+var freeValues int64 = 1 << 24 // tests set it
 
 // NewApart returns what shares so much memory among the files that are read at a
 // time: each has half of what others left, and 64 MiB at least.

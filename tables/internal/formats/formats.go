@@ -58,7 +58,7 @@ func ByName(name string) (Format, error) {
 const (
 	batchRows  = 16 << 10
 	batchBytes = 8 << 20  // of text, at which a batch ends early
-	batchCells = 4 << 20  // at which one of many columns does
+	batchCells = 1 << 20  // at which one of many columns does
 	maxRecord  = 64 << 20 // bytes of one record of text
 	maxColumns = 1 << 16
 	maxArrow   = 1 << 30 // bytes of memory for a batch of Arrow
