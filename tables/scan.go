@@ -131,6 +131,9 @@ func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.9
 func (r *reader) choose(v *view, wanted []string) error {
 	need := map[string]bool{}
 	for _, name := range wanted {
+		if need[name] {
+			return &SchemaError{name, errors.New("the column is named twice among those wanted")}
+		}
 		need[name] = true
 	}
 	for _, f := range r.filters {

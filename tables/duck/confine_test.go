@@ -26,7 +26,7 @@ func TestConfined(t *testing.T) {
 	if err := d.execute("SELECT * FROM read_csv(" + quote(other) + ")"); err != nil {
 		t.Fatal(err) // it is open until it is confined
 	}
-	if err := d.confine([]*bound{{schema: mainSchema, name: "t", columns: []column{{"1", "a", "BIGINT"}}}}, 1<<30); err != nil {
+	if err := d.execute(confinement([]*bound{{schema: mainSchema, name: "t", columns: []column{{"1", "a", "BIGINT"}}}}, 1<<30)...); err != nil {
 		t.Fatal(err)
 	}
 	for _, sql := range []string{

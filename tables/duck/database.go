@@ -19,6 +19,7 @@ type database struct {
 	conn duckdb.Connection
 	stmt duckdb.PreparedStatement
 	dir  string // for what exceeds the memory
+	calm func() // ends what interrupts the statement; nil: nothing does
 }
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
@@ -51,8 +52,9 @@ func openDatabase(o *Options, dir string) (_ *database, err error) {
 
 func inBytes(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
 
-// confine makes the tables known, and takes everything else from the database.
-func (d *database) confine(all []*bound, memory int64) error {
+// confinement makes the tables known to a database, and takes everything else from
+// it.
+func confinement(all []*bound, memory int64) []string {
 	set, paths := []string{"SET memory_limit=" + inBytes(memory)}, []string(nil)
 	for _, t := range all {
 		for _, path := range t.files {
@@ -67,7 +69,7 @@ func (d *database) confine(all []*bound, memory int64) error {
 	for _, t := range all {
 		set = append(set, "CREATE SCHEMA IF NOT EXISTS "+t.within(), t.view())
 	}
-	return d.execute(set...)
+	return set
 }
 
 // execute runs statements of our own.
@@ -137,6 +139,10 @@ func (d *database) schema(n int, column func(duckdb.IdxT) (string, duckdb.Logica
 
 // finish ends the statement, which reads no file any more.
 func (d *database) finish() {
+	if d.calm != nil {
+		d.calm()
+		d.calm = nil
+	}
 	if d.stmt.Ptr != nil {
 		duckdb.DestroyPrepare(&d.stmt)
 	}

@@ -9,6 +9,8 @@
 // builds, and each query returns an error that wraps errors.ErrUnsupported.
 package duck
 
+import "github.com/go-partd/partd/tables/internal/worker"
+
 // The defaults of Options.
 const (
 	DefaultMemory  = 512 << 20
@@ -43,4 +45,15 @@ type Options struct {
 	// Queries is how many run at a time; more wait. A query runs until its reader
 	// is released. 0 means [DefaultQueries].
 	Queries int
+
+	// Processes runs each query in a process of its own: this program, started
+	// again, whose main has to call [RunWorker] first. Such a process is killed when
+	// the query's context ends, may hold no more than its part of the memory and
+	// what is fixed (see docs/sql.md), and takes nothing else down with it. On
+	// Windows there are none.
+	Processes bool
 }
+
+// RunWorker does the work, and ends the process, if an engine with Options.Processes
+// started it for a query.
+func RunWorker() { worker.Main() }

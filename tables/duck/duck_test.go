@@ -4,6 +4,7 @@ package duck_test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -24,6 +25,7 @@ func newStore(t testing.TB, o *duck.Options) *tables.Store {
 	if o.TempDir == "" {
 		o.TempDir = t.TempDir()
 	}
+	o.Processes = o.Processes || os.Getenv("PARTD_TABLES_TEST_PROCESSES") != "" // all tests, in processes
 	engine, err := duck.New(o)
 	if err != nil {
 		t.Fatal(err)

@@ -13,10 +13,13 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/worker"
 )
 
 // Engine is DuckDB as a tables.Engine. It is safe for concurrent use.
@@ -25,7 +28,7 @@ type Engine struct {
 	temp    *tempdir.Set
 	dir     string
 	slots   chan struct{}
-	spares  chan *database
+	spares  chan runner
 	scratch scratch
 
 	opening sync.WaitGroup
@@ -37,8 +40,12 @@ type Engine struct {
 
 var _ tables.Engine = (*Engine)(nil)
 
-// maxSpares is how many databases wait for a query: one takes 10 to 20 ms to open.
-const maxSpares = 2
+// How many databases wait for a query: one takes 10 to 20 ms to open, in a process
+// of its own 100 ms.
+const (
+	maxSpares         = 2
+	maxSpareProcesses = 4
+)
 
 // New returns an engine. It may serve several stores.
 func New(o *Options) (*Engine, error) {
@@ -65,13 +72,19 @@ func New(o *Options) (*Engine, error) {
 	if t := e.opts.Total; t != 0 && t/2/int64(e.opts.Queries) < 16<<20 {
 		return nil, fmt.Errorf("tables: options of SQL: Total of %d bytes must be at least 32 MiB for each of %d Queries", t, e.opts.Queries)
 	}
+	if e.opts.Processes && !worker.Supported {
+		return nil, fmt.Errorf("tables: options of SQL: Processes: %w on this system", errors.ErrUnsupported)
+	}
 	var err error
 	if e.dir, e.temp, err = tempdir.Own(e.opts.TempDir); err != nil {
 		return nil, fmt.Errorf("tables: a place for what SQL does not hold in memory: %w", err)
 	}
 	e.slots = make(chan struct{}, e.opts.Queries)
 	e.closing = make(chan struct{})
-	e.spares = make(chan *database, maxSpares)
+	e.spares = make(chan runner, maxSpares)
+	if e.opts.Processes {
+		e.spares = make(chan runner, maxSpareProcesses)
+	}
 	e.scratch.dir = e.dir
 	return e, nil
 }
@@ -95,53 +108,73 @@ func (e *Engine) Close() error {
 }
 
 // take returns a database that nobody used.
-func (e *Engine) take() (*database, error) {
-	select {
-	case db, ok := <-e.spares:
-		if !ok {
-			return nil, tables.ErrClosed
+func (e *Engine) take() (runner, error) {
+	for {
+		select {
+		case db, ok := <-e.spares:
+			if !ok {
+				return nil, tables.ErrClosed
+			}
+			if db.lives() {
+				return db, nil
+			}
+			db.close()
+		default:
+			return e.open()
 		}
-		return db, nil
-	default:
-		return e.open()
 	}
 }
 
-// giveBack closes a database, and has another one opened for a query to come: both
+// giveBack ends the use of a database, and makes one ready for a query to come: both
 // take longer than a small query.
-func (e *Engine) giveBack(db *database) {
+func (e *Engine) giveBack(db runner) {
 	const pause = 5 * time.Millisecond // in which the next query may begin, or Close
-	done := func() {
-		db.close()
-		<-e.slots
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.isClosed() {
-		done()
+		db.close()
+		<-e.slots
 		return
 	}
+	e.opened++
+	dir := e.spill()
 	e.opening.Go(func() {
-		done()
+		renewed := len(e.spares) < cap(e.spares) && db.renew(&e.opts, dir)
+		if !renewed {
+			db.close()
+		}
+		<-e.slots
+		if renewed {
+			e.keep(db)
+			return
+		}
 		select {
 		case <-e.closing:
 			return
 		case <-time.After(pause):
 		}
-		if len(e.spares) == maxSpares {
+		if len(e.spares) == cap(e.spares) {
 			return
 		}
 		spare, err := e.open()
 		if err != nil {
 			return // the query that finds no spare one says why
 		}
-		select {
-		case e.spares <- spare:
-		default:
-			spare.close()
-		}
+		e.keep(spare)
 	})
 }
+
+// keep makes a database a spare one, if there are not enough.
+func (e *Engine) keep(db runner) {
+	select {
+	case e.spares <- db:
+	default:
+		db.close()
+	}
+}
+
+// spill is a directory for what exceeds the memory. It wants mu.
+func (e *Engine) spill() string { return filepath.Join(e.dir, fmt.Sprintf("spill-%d", e.opened)) }
 
 func (e *Engine) isClosed() bool {
 	select {
@@ -152,15 +185,18 @@ func (e *Engine) isClosed() bool {
 	}
 }
 
-func (e *Engine) open() (*database, error) {
+func (e *Engine) open() (runner, error) {
 	e.mu.Lock()
 	if e.isClosed() {
 		e.mu.Unlock()
 		return nil, tables.ErrClosed
 	}
 	e.opened++
-	dir := filepath.Join(e.dir, fmt.Sprintf("spill-%d", e.opened))
+	dir := e.spill()
 	e.mu.Unlock()
+	if e.opts.Processes {
+		return openProcess(&e.opts, dir)
+	}
 	return openDatabase(&e.opts, dir)
 }
 
@@ -169,16 +205,14 @@ type query struct {
 	e      *Engine
 	store  *tables.Store
 	o      tables.QueryOptions
-	db     *database
+	db     runner
 	tables []*bound
 	slot   bool
-	lent   int64  // of Engine.lent
-	calm   func() // ends what interrupts the query
+	lent   int64 // of Engine.lent
 }
 
 func (q *query) close() {
 	if q.db != nil {
-		q.calm()
 		q.db.finish()
 	}
 	for _, t := range q.tables {
@@ -206,13 +240,29 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 }
 
 func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
-	if err := q.prepare(ctx, sql, o, false); err != nil {
+	j, err := q.prepare(ctx, sql, o, false)
+	if err != nil {
 		return nil, err
 	}
-	if err := q.db.bind(sql, q.o.Parameters); err != nil {
+	result, err := q.db.start(ctx, j)
+	if err != nil {
 		return nil, err
 	}
-	return q.stream(ctx, sql)
+	batches := func(yield func(arrow.RecordBatch, error) bool) {
+		for {
+			batch, err := result.next()
+			if err != nil {
+				err = &tables.OpError{Op: "query", Err: q.hidePaths(ended(ctx, err))}
+			}
+			if batch == nil && err == nil || !yield(batch, err) || err != nil {
+				return
+			}
+		}
+	}
+	return arrowsafe.Reader(result.schema(), batches, func() {
+		result.end()
+		q.close()
+	}), nil
 }
 
 // Describe implements tables.Engine.
@@ -227,18 +277,11 @@ func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *t
 }
 
 func (q *query) describe(ctx context.Context, sql string, o *tables.QueryOptions) (*tables.QueryDescription, error) {
-	if err := q.prepare(ctx, sql, o, true); err != nil {
-		return nil, err
-	}
-	parameters, err := q.db.parameters()
+	j, err := q.prepare(ctx, sql, o, true)
 	if err != nil {
 		return nil, err
 	}
-	result, err := q.db.resultSchema()
-	if err != nil {
-		return nil, err
-	}
-	return &tables.QueryDescription{Result: withIntegers(result, q.db.resultTypes()), Parameters: parameters}, nil
+	return q.db.describe(j)
 }
 
 // lend gives what is wanted, or half of what is left. What is negative comes back.
@@ -250,42 +293,42 @@ func (e *Engine) lend(wanted int64) int64 {
 	return wanted
 }
 
-// prepare finds what the statement names, and prepares it in a database that can
-// read that, and nothing else. Only schemas are read if only those are wanted.
-func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions, schemas bool) error {
+// prepare finds what the statement names, and returns what runs it where that can
+// be read, and nothing else. Only schemas are read if only those are wanted.
+func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions, schemas bool) (*job, error) {
 	if o != nil {
 		q.o = *o
 	}
 	switch {
 	case q.o.Memory < 0:
-		return fmt.Errorf("option Memory is %d: it cannot be negative", q.o.Memory)
+		return nil, fmt.Errorf("option Memory is %d: it cannot be negative", q.o.Memory)
 	case len(sql) > MaxSQL:
-		return fmt.Errorf("the statement has %d bytes, the limit is %d", len(sql), MaxSQL)
+		return nil, fmt.Errorf("the statement has %d bytes, the limit is %d", len(sql), MaxSQL)
 	case strings.ContainsRune(sql, 0):
-		return errors.New("the statement holds a zero byte")
+		return nil, errors.New("the statement holds a zero byte")
 	case !utf8.ValidString(sql):
-		return errors.New("the statement is not UTF-8")
+		return nil, errors.New("the statement is not UTF-8")
 	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	select {
 	case q.e.slots <- struct{}{}:
 		q.slot = true
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	var err error
 	if q.db, err = q.e.take(); err != nil {
-		return err
+		return nil, err
 	}
-	q.calm = interruptWith(ctx, q.db.conn)
+	q.db.heed(ctx)
 	names, err := q.db.names(sql)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if q.tables, err = q.resolve(ctx, sql, names, schemas); err != nil {
-		return err
+		return nil, err
 	}
 	most := q.e.opts.Memory
 	if t := q.e.opts.Total; t != 0 {
@@ -296,8 +339,5 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 	if q.o.Memory > 0 {
 		most = min(most, q.o.Memory)
 	}
-	if err := q.db.confine(q.tables, most); err != nil {
-		return err
-	}
-	return q.db.prepare(sql)
+	return &job{SQL: sql, Setup: confinement(q.tables, most), Memory: most, parameters: q.o.Parameters}, nil
 }

@@ -65,20 +65,20 @@ func (q *query) resolve(ctx context.Context, sql string, names []name, schemas b
 	}()
 	known := map[[3]string]*bound{}
 	for _, n := range names {
-		t := &bound{catalog: n.catalog, schema: n.schema, name: n.table}
+		t := &bound{catalog: n.Catalog, schema: n.Schema, name: n.Table}
 		if t.schema == "" {
 			t.schema = mainSchema
 		}
 		if t.bucket, t.table, err = q.find(ctx, n); err != nil {
-			return all, errorAt(sql, n.at, err)
+			return all, errorAt(sql, n.At, err)
 		}
-		if slices.Contains(reserved, strings.ToLower(n.schema)) {
-			return all, refused(sql, n.at, "%s has a meaning of its own in SQL: a bucket of this name can only be that of the query, whose tables stand without one", ident(n.schema))
+		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
+			return all, refused(sql, n.At, "%s has a meaning of its own in SQL: a bucket of this name can only be that of the query, whose tables stand without one", ident(n.Schema))
 		}
 		key := [3]string{t.catalog, strings.ToLower(t.schema), strings.ToLower(t.name)}
 		if was := known[key]; was != nil {
 			if was.bucket != t.bucket || was.table != t.table {
-				return all, refused(sql, n.at, "tables %v and %v differ only by the case of their letters, or by a bucket that is called %s, and SQL cannot tell them apart in one statement", was, t, mainSchema)
+				return all, refused(sql, n.At, "tables %v and %v differ only by the case of their letters, or by a bucket that is called %s, and SQL cannot tell them apart in one statement", was, t, mainSchema)
 			}
 			continue
 		}
@@ -89,7 +89,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []name, schemas b
 			if errors.As(err, &sqlErr) {
 				return all, err
 			}
-			return all, errorAt(sql, n.at, err)
+			return all, errorAt(sql, n.At, err)
 		}
 	}
 	return all, nil
@@ -98,13 +98,13 @@ func (q *query) resolve(ctx context.Context, sql string, names []name, schemas b
 // find returns the bucket and the table that a name means: the one of just this
 // name, else the only one whose name differs by case alone.
 func (q *query) find(ctx context.Context, n name) (bucket, table string, err error) {
-	bucket = n.schema
-	if n.schema == "" {
+	bucket = n.Schema
+	if n.Schema == "" {
 		bucket = q.o.Bucket
 	}
 	var missing error
 	exact := []string{bucket}
-	if n.schema == "default" {
+	if n.Schema == "default" {
 		exact = append(exact, "") // which has no name that SQL could write
 	}
 	for _, b := range exact {
@@ -112,9 +112,9 @@ func (q *query) find(ctx context.Context, n name) (bucket, table string, err err
 			missing = cmp.Or(missing, err)
 			continue
 		}
-		_, err := q.store.Bucket(b).Table(ctx, n.table, q.o.At)
+		_, err := q.store.Bucket(b).Table(ctx, n.Table, q.o.At)
 		if err == nil {
-			return b, n.table, nil
+			return b, n.Table, nil
 		}
 		if !errors.Is(err, tables.ErrNotFound) {
 			return "", "", err
@@ -127,7 +127,7 @@ func (q *query) find(ctx context.Context, n name) (bucket, table string, err err
 		if err != nil {
 			return "", "", err
 		}
-		if b != bucket && (n.schema == "" || !strings.EqualFold(b, n.schema)) {
+		if b != bucket && (n.Schema == "" || !strings.EqualFold(b, n.Schema)) {
 			continue
 		}
 		if tables.Reaches(ctx, b) != nil {
@@ -141,7 +141,7 @@ func (q *query) find(ctx context.Context, n name) (bucket, table string, err err
 				return "", "", err
 			}
 			near = append(near, info.Name)
-			if strings.EqualFold(info.Name, n.table) {
+			if strings.EqualFold(info.Name, n.Table) {
 				found = append(found, &bound{bucket: b, table: info.Name})
 			}
 		}
@@ -151,8 +151,8 @@ func (q *query) find(ctx context.Context, n name) (bucket, table string, err err
 		if q.o.At.Snapshot() != "" && len(near) == 0 || errors.Is(missing, fs.ErrPermission) {
 			return "", "", missing // which says whether there is such a snapshot
 		}
-		asked := &bound{bucket: bucket, table: n.table}
-		return "", "", fmt.Errorf("table %v%s: %w", asked, nearest.Hint(n.table, near), tables.ErrNotFound)
+		asked := &bound{bucket: bucket, table: n.Table}
+		return "", "", fmt.Errorf("table %v%s: %w", asked, nearest.Hint(n.Table, near), tables.ErrNotFound)
 	case 1:
 		return found[0].bucket, found[0].table, nil
 	}

@@ -15,8 +15,8 @@ import (
 
 // name is a table as a statement writes it.
 type name struct {
-	catalog, schema, table string
-	at                     int // in the statement, in bytes; -1: unknown
+	Catalog, Schema, Table string
+	At                     int // in the statement, in bytes; -1: unknown
 }
 
 // names returns the tables that a statement names, by parsing alone: binding would
@@ -123,11 +123,11 @@ func (w *walker) walk(part any, hidden map[string]bool) {
 		w.check(part)
 		hidden = w.common(part, hidden)
 		if part["class"] == nil && part["type"] == "BASE_TABLE" {
-			n := name{catalog: text(part, "catalog_name"), schema: text(part, "schema_name"), table: text(part, "table_name"), at: position(part)}
+			n := name{text(part, "catalog_name"), text(part, "schema_name"), text(part, "table_name"), position(part)}
 			switch {
-			case n.catalog != "" && n.catalog != theCatalog:
-				w.err = refused(w.sql, n.at, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", ident(n.catalog), ident(n.schema), ident(n.table), theCatalog)
-			case n.schema != "" || !hidden[strings.ToLower(n.table)]:
+			case n.Catalog != "" && n.Catalog != theCatalog:
+				w.err = refused(w.sql, n.At, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", ident(n.Catalog), ident(n.Schema), ident(n.Table), theCatalog)
+			case n.Schema != "" || !hidden[strings.ToLower(n.Table)]:
 				w.names = append(w.names, n)
 			}
 		}

@@ -11,47 +11,35 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
-
-	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// stream is the result of a query that runs.
+// stream is the result of a statement that runs in a database.
 type stream struct {
-	q       *query
-	ctx     context.Context // of Query; RecordReader's methods have none
+	ctx     context.Context // of Query; rows' methods have none
 	sql     string
 	result  duckdb.Result
 	options duckdb.ArrowOptions
 	raw     *arrow.Schema // as DuckDB has it
-	schema  *arrow.Schema
+	shown   *arrow.Schema
 	types   []duckdb.Type
+	started bool
 }
 
 // stream starts the prepared statement.
-func (q *query) stream(ctx context.Context, sql string) (_ array.RecordReader, err error) {
-	s := &stream{q: q, ctx: ctx, sql: sql}
-	var started bool
-	end := func() {
-		if s.options.Ptr != nil {
-			duckdb.DestroyArrowOptions(&s.options)
-		}
-		if started {
-			duckdb.DestroyResult(&s.result)
-		}
-	}
+func (d *database) stream(ctx context.Context, sql string) (_ *stream, err error) {
+	s := &stream{ctx: ctx, sql: sql}
 	defer func() {
 		if err != nil {
-			end()
+			s.end()
 		}
 	}()
 	var pending duckdb.PendingResult
 	defer duckdb.DestroyPending(&pending)
-	if duckdb.PendingPreparedStreaming(q.db.stmt, &pending) == duckdb.StateError {
+	if duckdb.PendingPreparedStreaming(d.stmt, &pending) == duckdb.StateError {
 		return nil, decodeError(sql, duckdb.PendingError(pending))
 	}
 	state := duckdb.ExecutePending(pending, &s.result)
-	started = true
+	s.started = true
 	if state == duckdb.StateError {
 		return nil, decodeError(sql, duckdb.ResultError(&s.result))
 	}
@@ -63,16 +51,24 @@ func (q *query) stream(ctx context.Context, sql string) (_ array.RecordReader, e
 	for i := range n {
 		s.types = append(s.types, duckdb.ColumnType(&s.result, duckdb.IdxT(i)))
 	}
-	if s.raw, err = q.db.schema(n, func(i duckdb.IdxT) (string, duckdb.LogicalType) {
+	if s.raw, err = d.schema(n, func(i duckdb.IdxT) (string, duckdb.LogicalType) {
 		return duckdb.ColumnName(&s.result, i), duckdb.ColumnLogicalType(&s.result, i)
 	}); err != nil {
 		return nil, err
 	}
-	s.schema = withIntegers(s.raw, s.types)
-	return arrowsafe.Reader(s.schema, s.batches, func() {
-		end()
-		q.close()
-	}), nil
+	s.shown = withIntegers(s.raw, s.types)
+	return s, nil
+}
+
+func (s *stream) schema() *arrow.Schema { return s.shown }
+
+func (s *stream) end() {
+	if s.options.Ptr != nil {
+		duckdb.DestroyArrowOptions(&s.options)
+	}
+	if s.started {
+		duckdb.DestroyResult(&s.result)
+	}
 }
 
 // interruptWith interrupts a connection from the end of a context until the
@@ -102,22 +98,6 @@ func interruptWith(ctx context.Context, conn duckdb.Connection) (end func()) {
 	}
 }
 
-// batches yields the result.
-func (s *stream) batches(yield func(arrow.RecordBatch, error) bool) {
-	for {
-		batch, err := s.next()
-		if err != nil {
-			err = &tables.OpError{Op: "query", Err: s.q.hidePaths(ended(s.ctx, err))}
-		}
-		if batch == nil && err == nil {
-			return
-		}
-		if !yield(batch, err) || err != nil {
-			return
-		}
-	}
-}
-
 // next returns the next batch, nil at the end.
 func (s *stream) next() (arrow.RecordBatch, error) {
 	if err := s.ctx.Err(); err != nil {
@@ -135,11 +115,11 @@ func (s *stream) next() (arrow.RecordBatch, error) {
 		return nil, nil
 	}
 	batch, err := arrowBatch(s.options, s.raw, chunk)
-	if err != nil || s.schema == s.raw {
+	if err != nil || s.shown == s.raw {
 		return batch, err
 	}
 	defer batch.Release()
-	return asIntegers(batch, s.schema)
+	return asIntegers(batch, s.shown)
 }
 
 // withIntegers is a schema with int64 where DuckDB has integers of 128 bits, as it

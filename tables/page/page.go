@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/formats"
 )
 
 const (
@@ -43,6 +44,7 @@ type handler struct {
 	url      string
 	requests *flightd.Places
 	open     *flightd.Places // requests without a token, which take no place of the others
+	apart    *formats.Apart
 	counts   counts
 
 	mu       sync.Mutex
@@ -51,6 +53,7 @@ type handler struct {
 
 func newHandler(server *flightd.Server, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: flightd.NewPlaces(maxRequests, maxRequests/2), open: flightd.NewPlaces(maxRequests, maxRequests/8)}
+	h.apart = formats.NewApart(h.opts.Memory / 2)
 	api := http.NewServeMux()
 	for pattern, e := range map[string]endpoint{
 		"GET /api/session":          {open: true, do: h.session},

@@ -68,7 +68,7 @@ func (h *handler) put(q *request) error {
 	if _, err := in.File.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	r, err := in.Read(q.ctx)
+	r, err := h.apart.Read(q.ctx, in)
 	if err != nil {
 		return ofClient(err)
 	}

@@ -5,8 +5,10 @@ import (
 	"os"
 
 	"github.com/go-partd/partd/tables/internal/cli"
+	"github.com/go-partd/partd/tables/internal/worker"
 )
 
 func main() {
+	worker.Main()
 	os.Exit(cli.Main(os.Args[1:]))
 }

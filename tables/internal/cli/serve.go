@@ -19,6 +19,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/worker"
 	"github.com/go-partd/partd/tables/page"
 )
 
@@ -80,7 +81,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	debug.SetMemoryLimit(2 * c.memory.Bytes)
 	const least = 16 << 20 // that a query has of the half of half
 	c.options.Queries = max(1, min(c.options.Queries, int(c.memory.Bytes/4/least)))
-	engine, err := duck.New(&duck.Options{Memory: max(least, c.memory.Bytes/8), Total: c.memory.Bytes / 2, Queries: c.options.Queries})
+	engine, err := duck.New(&duck.Options{Memory: max(least, c.memory.Bytes/8), Total: c.memory.Bytes / 2, Queries: c.options.Queries, Processes: worker.Supported})
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,7 @@ func ByName(name string) (Format, error) {
 const (
 	batchRows  = 16 << 10
 	batchBytes = 8 << 20  // of text, at which a batch ends early
+	batchCells = 1 << 20  // at which one of many columns does
 	maxRecord  = 64 << 20 // bytes of one record of text
 	maxColumns = 1 << 16
 	maxArrow   = 1 << 30 // bytes of memory for a batch of Arrow
@@ -219,9 +220,10 @@ func (in *Input) refusePacked(f *os.File) error {
 // build makes batches of rows.
 func build(b *array.RecordBuilder, yield func(arrow.RecordBatch) bool, all rows) error {
 	columns := newFields("column", b.Schema().Fields(), b.Field)
+	most := min(batchRows, max(1, batchCells/max(1, b.Schema().NumFields())))
 	for ended := false; !ended; {
 		rows := 0
-		for size := 0; rows < batchRows && size < batchBytes; rows++ {
+		for size := 0; rows < most && size < batchBytes; rows++ {
 			n, err := all.add(columns)
 			if err == io.EOF {
 				ended = true

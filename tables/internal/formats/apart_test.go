@@ -1,0 +1,32 @@
+package formats
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+// A file may have more values than bytes, but not far more.
+func TestFarMoreValues(t *testing.T) {
+	defer func(was int64) { freeValues = was }(freeValues)
+	freeValues = 0
+	var b strings.Builder
+	b.WriteString(`{"c":1`)
+	for i := range 4000 {
+		fmt.Fprintf(&b, `,"c%d":1`, i)
+	}
+	in := fileOf(t, "a.jsonl", b.String()+"}\n"+strings.Repeat("{}\n", 5000))
+	r, err := NewApart(1<<30).Read(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	for r.Next() {
+	}
+	if err := r.Err(); !errors.Is(err, partd.ErrTooLarge) || !strings.Contains(err.Error(), "far more values than bytes") {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,166 @@
+package worker
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"io"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/wire"
+)
+
+// SendBatches sends the schema of a reader, then what it has, or why it failed.
+func (c *Conn) SendBatches(r array.RecordReader) error {
+	const buffer = 256 << 10
+	if err := c.Send(Schema(r.Schema())); err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(pieces{c}, buffer)
+	w := ipc.NewWriter(out, ipc.WithSchema(r.Schema()))
+	var err error
+	for part := range wire.Messages(r) {
+		whole := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows()) // a reader's batches may note more
+		err = cmp.Or(w.Write(whole), out.Flush())
+		whole.Release()
+		part.Release()
+		if err != nil {
+			break
+		}
+	}
+	if err = cmp.Or(err, r.Err()); err != nil {
+		return c.Reply(nil, err)
+	}
+	if err := cmp.Or(w.Close(), out.Flush()); err != nil {
+		return err
+	}
+	return c.send(itsEnd, nil)
+}
+
+type pieces struct{ *Conn }
+
+func (p pieces) Write(b []byte) (int, error) {
+	if err := p.send(aPiece, b); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// Batches are what SendBatches sends.
+type Batches struct {
+	Schema *arrow.Schema
+
+	c     *Conn
+	limit int64
+	r     *ipc.Reader
+}
+
+// ReceiveBatches receives the schema. A batch takes limit bytes at most.
+func (c *Conn) ReceiveBatches(limit int64) (*Batches, error) {
+	var b []byte
+	if err := c.Receive(&b); err != nil {
+		return nil, err
+	}
+	c.failed, c.left = nil, 0
+	s, err := ParseSchema(b)
+	return &Batches{Schema: s, c: c, limit: limit}, err
+}
+
+// Next returns the next batch, which the caller releases; nil at the end.
+func (b *Batches) Next() (_ arrow.RecordBatch, err error) {
+	if b.r == nil {
+		b.r, err = arrowsafe.NewReader((*stream)(b.c), b.limit, b.limit)
+	}
+	if err == nil && b.r.Next() {
+		batch := b.r.RecordBatch()
+		batch.Retain()
+		return batch, nil
+	}
+	if err == nil && b.r.Err() == nil {
+		_, _ = io.Copy(io.Discard, (*stream)(b.c)) // what follows the last batch; why it ends is noted
+	}
+	switch failed := b.c.failed; {
+	case failed != nil && failed != io.EOF: //nolint:errorlint // which advance made
+		return nil, failed
+	case err != nil:
+		return nil, err
+	}
+	if err := b.r.Err(); err != io.EOF { //nolint:errorlint // a reader's own
+		return nil, err
+	}
+	return nil, nil
+}
+
+// Release gives back what the last batch holds.
+func (b *Batches) Release() {
+	if b.r != nil {
+		b.r.Release()
+	}
+}
+
+// stream reads pieces.
+type stream Conn
+
+func (s *stream) Read(p []byte) (int, error) {
+	for s.left == 0 {
+		if s.failed != nil {
+			return 0, s.failed
+		}
+		if err := s.advance(); err != nil {
+			s.failed = err
+		}
+	}
+	n, err := s.in.Read(p[:min(len(p), s.left)])
+	s.left -= n
+	if err != nil {
+		s.failed = err
+	}
+	return n, err
+}
+
+// advance goes on to the next piece.
+func (s *stream) advance() error {
+	c := (*Conn)(s)
+	kind, n, err := c.head()
+	switch {
+	case err != nil:
+		return err
+	case kind == aPiece:
+		s.left = n
+		return nil
+	case kind == itsEnd:
+		return io.EOF
+	}
+	f := frame{kind, make([]byte, min(n, maxJSON))}
+	if _, err := io.ReadFull(s.in, f.content); err != nil {
+		return err
+	}
+	return f.fault()
+}
+
+// Schema is a schema as bytes, and no bytes for none.
+func Schema(s *arrow.Schema) []byte {
+	if s == nil {
+		return nil
+	}
+	var b bytes.Buffer
+	_ = ipc.NewWriter(&b, ipc.WithSchema(s)).Close() // a Buffer takes all
+	return b.Bytes()
+}
+
+// ParseSchema is the reverse of Schema.
+func ParseSchema(b []byte) (*arrow.Schema, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	r, err := arrowsafe.NewReader(bytes.NewReader(b), int64(len(b)), int64(len(b)))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	return r.Schema(), nil
+}

@@ -1,0 +1,13 @@
+package page
+
+import (
+	"os"
+	"testing"
+
+	"github.com/go-partd/partd/tables/internal/worker"
+)
+
+func TestMain(m *testing.M) {
+	worker.Main()
+	os.Exit(m.Run())
+}
