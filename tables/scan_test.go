@@ -90,6 +90,9 @@ func TestScanOptions(t *testing.T) {
 		r.Release()
 	}
 	var se *SchemaError
+	if _, err := tab.Scan(t.Context(), &ScanOptions{Columns: []string{"n", "s", "n"}}); !errors.As(err, &se) || se.Column != "n" {
+		t.Error(err)
+	}
 	if _, err := tab.Scan(t.Context(), &ScanOptions{Columns: []string{"nope"}}); !errors.As(err, &se) || se.Column != "nope" {
 		t.Error(err)
 	}
