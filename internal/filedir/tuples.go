@@ -110,6 +110,29 @@ func (d *Dir) findTuple(k *keyFile) error {
 	return err
 }
 
+var errInTheWay = errors.New("tuples that begin with it are in a directory of its name: delete those first")
+
+// isDir reports whether a path is that of a directory, and no link to one.
+func (d *Dir) isDir(path string) bool {
+	if l, ok := d.fs.(vfs.LinkTeller); ok {
+		if link, err := l.IsLink(path); err != nil || link {
+			return false
+		}
+	}
+	info, err := d.fs.Info(path)
+	return err == nil && info.Mode.IsDir()
+}
+
+// clearWay makes room for a file where there is a directory: it is left behind when tuples
+// are deleted, as by Python.
+func (d *Dir) clearWay(name string) error {
+	d.removeDirs(name + "/")
+	if d.fs.Remove(d.path(name)) != nil {
+		return errInTheWay
+	}
+	return nil
+}
+
 // removeDirs removes the directories below one, which ends in a slash, that can have been
 // made for tuples and are empty.
 func (d *Dir) removeDirs(below string) {
