@@ -33,7 +33,7 @@ func (d *Dir) note(name string) (noted, error) {
 		return noted{}, err
 	}
 	info, err := regularInfo(file)
-	if errors.Is(err, errNotRegular) && d.isDir(d.path(name)) { // of tuples
+	if errors.Is(err, errNotRegular) && d.leftEmpty(name) {
 		return noted{}, nil
 	}
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/go-partd/partd/internal/names"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -121,6 +122,11 @@ func (d *Dir) isDir(path string) bool {
 	}
 	info, err := d.fs.Info(path)
 	return err == nil && info.Mode.IsDir()
+}
+
+// leftEmpty reports whether a name is that of a directory in which no tuple is left.
+func (d *Dir) leftEmpty(name string) bool {
+	return d.isDir(d.path(name)) && d.namesBelow(name+"/", true, func(string, names.Kind) error { return errInTheWay }) == nil
 }
 
 // clearWay makes room for a file where there is a directory: it is left behind when tuples
