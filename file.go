@@ -35,7 +35,8 @@ type FileOptions struct {
 // A Python tuple, or a string with slashes, becomes a path: File has it as the key that
 // Python's server makes of a tuple, "a-|-1" of ('a', 1), and writes such keys as Python does,
 // unless a file is in the way: then it is in a file with a percent sign, beside the others.
-// While there are tuples that begin with "a", Python has no key "a", nor has File.
+// While there are tuples that begin with "a", Python has no key "a", nor has File. A directory
+// that they left empty is removed where a key needs its name.
 //
 // Symbolic links, and names that neither would give, are left alone. They are an error, with
 // the name, of whatever goes through all keys: they may hold what is being looked for.

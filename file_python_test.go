@@ -323,6 +323,59 @@ func TestFileTuplesBeside(t *testing.T) {
 	}
 }
 
+// A key that tuples are in the way of is refused; once they are gone it is a key as any other.
+func TestFileTuplesInTheWay(t *testing.T) {
+	for name, write := range map[string]func(f *File) error{
+		"append": func(f *File) error { return f.Append(t.Context(), fileEntries("a", "own")...) },
+		"set":    func(f *File) error { return f.Set(t.Context(), "a", []byte("own")) },
+		"set once": func(f *File) error {
+			return f.SetOnce(t.Context(), "a", []byte("own"))
+		},
+	} {
+		dir := t.TempDir()
+		f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
+		fileAppend(t, f, "a-|-b-|-c", "1", "a-|-d", "2", "other", "3")
+		if err := write(f); err == nil || !strings.Contains(err.Error(), "directory") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := f.Delete(t.Context(), "a-|-d", "a-|-b-|-c"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if v, err := f.Pop(t.Context(), "a", "other"); err != nil || fmt.Sprintf("%s", v) != "[ 3]" {
+			t.Errorf("%s: %q, %v", name, v, err)
+		}
+		if err := write(f); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		fileAppend(t, f, "a-|-d", "beside")
+		fileWant(t, f, map[string]string{"a": "own", "a-|-d": "beside"})
+	}
+}
+
+// A process is killed in the middle of an append that makes a directory where one of its own
+// keys would be: the next one undoes it.
+func TestFileTuplesKilled(t *testing.T) {
+	dir, killed := t.TempDir(), t.TempDir()
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
+	fileAppend(t, f, "b", "1")
+	f.dir.Hooks.AfterWrite = sync.OnceFunc(func() {
+		if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := f.Append(t.Context(), fileEntries("a-|-1", "x", "a", "y")...); err == nil {
+		t.Error("both were written")
+	}
+	for _, d := range []string{dir, killed} {
+		if d == killed {
+			f = fileOpen(t, fileOS, killed, nil, filedir.Hooks{})
+		}
+		fileWant(t, f, map[string]string{"b": "1"})
+		fileAppend(t, f, "a", "2")
+		fileWant(t, f, map[string]string{"b": "1", "a": "2"})
+	}
+}
+
 // A store of PandasColumns is copied whole, and Python reads the copy.
 func TestFilePandasColumns(t *testing.T) {
 	fileNeedsPython(t)

@@ -104,3 +104,34 @@ func TestDeleteLooksAgain(t *testing.T) {
 		t.Error("a key that does not exist was deleted")
 	}
 }
+
+// A numbered delete of very many keys of which none exists leaves the table as it is, and
+// holds up nobody to look for them again.
+func TestManyNumberedDeletesOfNothing(t *testing.T) {
+	s, err := Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	session, err := s.NewSession(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := make([]string, s.maxBatch/perEntry)
+	for i := range keys {
+		keys[i] = fmt.Sprint("none", i)
+	}
+	mustAppend(t, s, "there", "v")
+	op := s.lookFor(t.Context(), keys)
+	mustAppend(t, s, keys[0], "made since") // the delete is as if it had been before
+	first, tag := s.tables.active.firstSeq, partd.Tag{Session: session, Number: 1}
+	for _, isNew := range []bool{true, false} {
+		if applied, err := s.change(t.Context(), "delete", tag, op); applied != isNew || err != nil {
+			t.Errorf("%v, %v", applied, err)
+		}
+	}
+	if s.tables.active.firstSeq != first || len(s.segments.list) > 0 {
+		t.Error("a table was written out for it")
+	}
+	wantValue(t, s, keys[0], "made since")
+}

@@ -119,9 +119,10 @@ func (op *deleteOp) empty() bool {
 	return len(op.keys) == 0 || op.exists != nil && !slices.Contains(op.exists, true)
 }
 
-// last looks again for those that did not exist, if anything was written since.
+// last looks again for those that did not exist, if anything was written since. Where none
+// did, the delete is as if it had been then, and nobody has to wait.
 func (op *deleteOp) last(ctx context.Context, s *Store, b *batch) error {
-	if op.exists == nil || op.edits == s.edits {
+	if op.exists == nil || op.edits == s.edits || op.empty() {
 		return nil
 	}
 	var absent []string
@@ -155,6 +156,9 @@ func (op *deleteOp) last(ctx context.Context, s *Store, b *batch) error {
 
 func (op *deleteOp) size(*Store) int64 {
 	n := int64(batchPrefix)
+	if op.empty() {
+		return n
+	}
 	for _, k := range op.keys {
 		n += int64(len(k)) + 8 + perEntry
 	}

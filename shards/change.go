@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -48,7 +49,7 @@ func (s *Shards) Delete(ctx context.Context, keys ...string) error {
 // meanwhile. It is not one step: what others append meanwhile may stay on one shard and be
 // gone from another.
 func (s *Shards) Drop(ctx context.Context) error {
-	return s.do(ctx, "drop", change, s.shards, func(i int, store partd.Partd) error {
+	err := s.do(ctx, "drop", change, s.shards, func(i int, store partd.Partd) error {
 		sh := s.shards[i]
 		known := sh.known.Load()
 		if known == nil { // somebody else's Drop has just failed
@@ -78,6 +79,10 @@ func (s *Shards) Drop(ctx context.Context) error {
 		}
 		return err
 	})
+	if err == nil && !slices.ContainsFunc(s.shards, func(sh *shard) bool { return !sh.listed() }) {
+		err = errorf("drop", s.share(ctx)) // another client may have made a list before this one did
+	}
+	return err
 }
 
 // relistTimeout is how long a store that was dropped may take for its list.

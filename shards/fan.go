@@ -55,7 +55,7 @@ func (s *Shards) prepare(ctx context.Context, n need, use []*shard) error {
 		return context.Cause(ctx)
 	}
 	unseen := func(sh *shard) bool { return !sh.listed() }
-	if !slices.ContainsFunc(use, unseen) {
+	if (n != change || s.shared.Load()) && !slices.ContainsFunc(use, unseen) {
 		return nil
 	}
 	err := joined(use, together(use, func(_ int, sh *shard) error { return s.enter(ctx, sh, min(n, read)) }), strict)

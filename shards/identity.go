@@ -154,8 +154,8 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 	return nil
 }
 
-// share tells all shards of each other's identifiers, which lists of earlier versions lack.
-// All of them are known.
+// share tells all shards of each other's identifiers, which lists of earlier versions lack,
+// and those of clients that were killed before they told them. All of them are known.
 func (s *Shards) share(ctx context.Context) error {
 	ids := map[string]string{}
 	for _, sh := range s.shards {
@@ -171,7 +171,7 @@ func (s *Shards) share(ctx context.Context) error {
 	for _, sh := range s.shards {
 		var lines strings.Builder
 		for _, other := range s.shards {
-			if other != sh && sh.known.Load().others[other.name] == "" {
+			if other != sh && sh.known.Load().others[other.name] != ids[other.name] {
 				lines.WriteString(idLine(ids[other.name], other.name))
 			}
 		}

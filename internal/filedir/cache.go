@@ -248,7 +248,12 @@ func (d *Dir) lookAt(k *keyFile) error {
 		}
 		k.size, k.epoch = info.Size, d.cache.epoch
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	cleared := false
+	if err != nil && d.isDir(k.path) {
+		err = d.clearWay(k.path[len(d.dir)+1:])
+		cleared = err == nil
+	}
+	if cleared || errors.Is(err, fs.ErrNotExist) {
 		k.created, k.size = true, 0
 		return nil
 	}

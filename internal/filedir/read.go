@@ -33,6 +33,9 @@ func (d *Dir) note(name string) (noted, error) {
 		return noted{}, err
 	}
 	info, err := regularInfo(file)
+	if errors.Is(err, errNotRegular) && d.leftEmpty(name) {
+		return noted{}, nil
+	}
 	if err != nil {
 		return noted{}, err
 	}

@@ -110,7 +110,7 @@ func (d Tx) remove(ctx context.Context, kind byte, list *nameList) error {
 			seen[name] = struct{}{}
 		}
 		info, err := d.fs.Info(d.path(name))
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode.IsDir() && d.leftEmpty(name) {
 			continue
 		}
 		if err == nil && !info.Mode.IsRegular() {

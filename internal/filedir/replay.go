@@ -91,7 +91,7 @@ func (d *Dir) otherBoot(r *record) bool { return r.boot == 0 || r.boot != d.boot
 func (d *Dir) undo(r *record, s *span, i int) (err error) {
 	path := d.path(s.name)
 	file, err := d.open(path, os.O_RDWR)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err != nil && d.isDir(path) { // made for another key of the append
 		if s.created {
 			return d.removeLongKey(s.name)
 		}

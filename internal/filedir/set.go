@@ -18,6 +18,12 @@ func (d Tx) Set(ctx context.Context, key string, value []byte, once bool) error 
 		return err
 	}
 	info, err := d.fs.Info(d.path(name))
+	if err == nil && info.Mode.IsDir() && d.isDir(d.path(name)) {
+		if err := d.clearWay(name); err != nil {
+			return err
+		}
+		err = fs.ErrNotExist
+	}
 	switch {
 	case err == nil && !info.Mode.IsRegular():
 		return errNotRegular

@@ -129,7 +129,7 @@ func (d *Dir) syncDirs() error {
 // syncPath syncs a file that may not be open, or may be gone.
 func (d *Dir) syncPath(path string) error {
 	file, err := d.open(path, os.O_RDWR)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err != nil && d.isDir(path) {
 		return nil
 	}
 	if err != nil {

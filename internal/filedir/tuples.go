@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/go-partd/partd/internal/names"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -108,6 +109,34 @@ func (d *Dir) findTuple(k *keyFile) error {
 	err = d.closeFile(k)
 	k.path = d.path(name)
 	return err
+}
+
+var errInTheWay = errors.New("tuples that begin with it are in a directory of its name: delete those first")
+
+// isDir reports whether a path is that of a directory, and no link to one.
+func (d *Dir) isDir(path string) bool {
+	if l, ok := d.fs.(vfs.LinkTeller); ok {
+		if link, err := l.IsLink(path); err != nil || link {
+			return false
+		}
+	}
+	info, err := d.fs.Info(path)
+	return err == nil && info.Mode.IsDir()
+}
+
+// leftEmpty reports whether a name is that of a directory in which no tuple is left.
+func (d *Dir) leftEmpty(name string) bool {
+	return d.isDir(d.path(name)) && d.namesBelow(name+"/", true, func(string, names.Kind) error { return errInTheWay }) == nil
+}
+
+// clearWay makes room for a file where there is a directory: it is left behind when tuples
+// are deleted, as by Python.
+func (d *Dir) clearWay(name string) error {
+	d.removeDirs(name + "/")
+	if d.fs.Remove(d.path(name)) != nil {
+		return errInTheWay
+	}
+	return nil
 }
 
 // removeDirs removes the directories below one, which ends in a slash, that can have been

@@ -1,0 +1,69 @@
+package shards
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/go-partd/partd"
+)
+
+func opened(t *testing.T, stores []partd.Partd) *Shards {
+	s, err := Open(t.Context(), abc, func(_ context.Context, name string) (partd.Partd, error) {
+		return stores[slices.Index(abc, name)], nil
+	})
+	must(t, err)
+	return s
+}
+
+// A client that has seen all lists from opening on tells the shards of each other, too.
+func TestOpenSharesIdentifiers(t *testing.T) {
+	for _, id := range []bool{false, true} {
+		_, stores := restartable(3)
+		for i, sh := range over(t, abc, stores).shards {
+			list := sh.list
+			if id {
+				list = sh.signature()
+			}
+			must(t, partd.SetOnce(t.Context(), stores[i], listKey, []byte(list)))
+		}
+		s := opened(t, stores)
+		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
+		for i, sh := range s.shards {
+			text, err := listOf(t.Context(), stores[i])
+			must(t, err)
+			if said, ok := sh.identify(text); !ok || said.own == "" || len(said.others) != 2 {
+				t.Errorf("lists with identifiers: %v: %s says %q", id, sh.name, text)
+			}
+		}
+	}
+}
+
+// relisted is a store that another client gives a list of its own as soon as it was dropped.
+type relisted struct {
+	*restarted
+	sh *shard
+}
+
+func (r *relisted) Drop(ctx context.Context) error {
+	if err := r.restarted.Drop(ctx); err != nil {
+		return err
+	}
+	return partd.SetOnce(ctx, r.restarted, listKey, []byte(r.sh.signature()))
+}
+
+// Where another client makes a list between Drop and its own, the others learn of that.
+func TestDropBesideAnotherList(t *testing.T) {
+	servers, stores := restartable(3)
+	stores[1] = &relisted{servers[1], over(t, abc, stores).shards[1]}
+	s := over(t, abc, stores)
+	fill(t, s, 30)
+	for range 3 {
+		must(t, s.Drop(t.Context()))
+		want := fill(t, opened(t, stores), 30)
+		if got, err := scan(over(t, abc, stores), 0, 1); err != nil || !maps.Equal(got, want) {
+			t.Fatalf("%d keys, %v", len(got), err)
+		}
+	}
+}
