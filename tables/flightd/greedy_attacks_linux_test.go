@@ -45,9 +45,9 @@ func bearing(token string) func(context.Context) context.Context {
 }
 
 // webFrom is a client of HTTP with an address of its own.
-func webFrom(from string, each bool) *http.Client {
+func webFrom(from string) *http.Client {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: each, DialContext: d.DialContext}}
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: d.DialContext}}
 }
 
 // connect is a connection until ctx ends.
@@ -325,7 +325,7 @@ func bucketsAttacks(t *testing.T, web string) []attacker {
 		t.Fatal(err)
 	}
 	const from = "127.0.1.7"
-	client := webFrom(from, false)
+	client := webFrom(from)
 	put := func(format, body string) func(context.Context, string) {
 		return func(ctx context.Context, _ string) {
 			r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+web+"/api/put?bucket=b&table=hostile&mode=replace&format="+format, strings.NewReader(body))
