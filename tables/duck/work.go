@@ -23,12 +23,12 @@ func besideMemory(o *Options) int64 { return 48<<20 + int64(o.Threads)*8<<20 }
 
 // work runs statements one after the other, each in the steps of [process]: it
 // opens a database, returns the names of tables in the statement, and describes or
-// runs it. It ends where it has grown.
+// runs it. It ends where it has grown, or has gone behind others.
 func work(c *worker.Conn) error {
 	const mayGrow = 32 << 20
 	worker.Grown(mayGrow)
 	for {
-		if err := workOne(c); err != nil || worker.Grown(mayGrow) {
+		if err := workOne(c); err != nil || worker.Grown(mayGrow) || worker.Behind() {
 			return err
 		}
 	}
@@ -51,6 +51,7 @@ func workOne(c *worker.Conn) error {
 	if err := c.Receive(&sql); err != nil {
 		return err
 	}
+	defer worker.Modest()()
 	names, failed := d.names(sql)
 	if err := c.Reply(names, failed); err != nil || failed != nil {
 		return err

@@ -95,6 +95,14 @@ func Status(err error) error {
 // Options returns those of the server, with what is the default.
 func (s *Server) Options() Options { return s.opts }
 
+// Left is how long calls under way have once the server is to end.
+func (s *Server) Left() time.Duration {
+	if by := s.endsBy.Load(); by != 0 {
+		return time.Until(time.Unix(0, by))
+	}
+	return s.opts.Grace
+}
+
 // Listener is one whose connections count as those of Flight. Busy says of one of
 // them whether a request is on it: those that are idle make room for others.
 func (s *Server) Listener(l net.Listener) net.Listener { return s.conns.listener(l) }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -115,6 +116,7 @@ type Server struct {
 	metrics       *metrics
 
 	running sync.WaitGroup // calls, those that were given up included
+	endsBy  atomic.Int64   // when calls under way are cut, in ns of Unix; 0: not yet
 	end     context.Context
 	stop    context.CancelFunc
 }
@@ -163,6 +165,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer stop()
 	defer s.own.unlockAll()
 	context.AfterFunc(s.end, stop)
+	go s.tidy(ctx)
 	failed := make(chan error, 1)
 	go func() { failed <- s.grpc.Serve(s.conns.listener(l)) }()
 	select {
@@ -170,6 +173,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("flightd: serve %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
+	s.endsBy.Store(time.Now().Add(s.opts.Grace).UnixNano())
 	s.opts.Logger.Info("ending: finishing the calls under way", "grace", s.opts.Grace)
 	cut := time.AfterFunc(s.opts.Grace, s.grpc.Stop)
 	defer cut.Stop()

@@ -56,13 +56,15 @@ const yieldQueries = 500 * time.Millisecond
 const settledQuery = 5 * time.Second
 
 // limiter shares slots among peers. A connection has at most a quarter of them,
-// a host three quarters, so that there is always one left for others; of those
+// a host three quarters, and the last eighth is for hosts and users that have none:
+// they do not wait for those who have more. Of those
 // who wait, that of the host and the user, then of the connection, comes first that
 // has the fewest, and of equal ones the one that has waited longest. Where it waits
 // for long, a call of those who have more than it is ended.
 type limiter struct {
 	what                    string
 	slots, perHost, perConn int
+	spare                   int // slots, for hosts and users that have none
 	patience                time.Duration
 	yield                   time.Duration // that one waits before another is ended for it
 	settled                 time.Duration // that a call goes on, however many its user or host has
@@ -88,7 +90,7 @@ type waiter struct {
 
 func newLimiter(what string, slots int, patience, yield, settled time.Duration) *limiter {
 	return &limiter{
-		what: what, slots: slots, perHost: max(1, slots*3/4), perConn: max(1, slots/4),
+		what: what, slots: slots, perHost: max(1, slots*3/4), perConn: max(1, slots/4), spare: slots / 8,
 		patience: patience, yield: yield, settled: settled, running: map[*call]*slot{}, used: map[string]int{}, queued: map[string]int{},
 	}
 }
@@ -157,7 +159,7 @@ func (l *limiter) endFor(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if now.Sub(w.since) < l.yield || len(l.running) < l.slots || l.used[w.host] >= l.perHost || l.used[w.conn] >= l.perConn {
+	if now.Sub(w.since) < l.yield || len(l.running) < l.slots-l.spare || l.used[w.host] >= l.perHost || l.used[w.conn] >= l.perConn {
 		return
 	}
 	var victim *call
@@ -217,7 +219,7 @@ func (l *limiter) grant() {
 	for len(l.running) < l.slots {
 		best := -1
 		for i, w := range l.waiting {
-			if l.used[w.host] >= l.perHost || l.used[w.conn] >= l.perConn {
+			if !l.may(w.call) {
 				continue
 			}
 			if best < 0 || l.before(w.call, l.waiting[best].call) {
@@ -232,6 +234,14 @@ func (l *limiter) grant() {
 		l.give(w.call, 1)
 		close(w.granted)
 	}
+}
+
+// may reports whether a call may have one of the slots that are free.
+func (l *limiter) may(c *call) bool {
+	if l.used[c.host] >= l.perHost || l.used[c.conn] >= l.perConn {
+		return false
+	}
+	return len(l.running) < l.slots-l.spare || l.used[c.host] == 0 || l.used[userKey(c)] == 0
 }
 
 func (l *limiter) before(a, b *call) bool {

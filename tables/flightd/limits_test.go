@@ -154,6 +154,30 @@ func TestFairShares(t *testing.T) {
 	}
 }
 
+// Who has nothing does not wait for those who have much.
+func TestSparedSlots(t *testing.T) {
+	l := newLimiter("queries", 16, time.Minute, time.Minute, time.Minute)
+	take := func(host, user string) int {
+		got := 0
+		for i := range 16 {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			if _, err := l.acquire(ctx, &call{host: host, conn: fmt.Sprint(host, i), user: user}); err == nil {
+				got++
+			}
+			cancel()
+		}
+		return got
+	}
+	for _, w := range []struct {
+		host, user string
+		want       int
+	}{{"a", "one", 12}, {"b", "one", 2}, {"c", "one", 1}, {"a", "two", 0}, {"b", "two", 1}, {"d", "one", 0}} {
+		if got := take(w.host, w.user); got != w.want {
+			t.Errorf("user %s at %s got %d slots, want %d", w.user, w.host, got, w.want)
+		}
+	}
+}
+
 // Above the memory for messages, the newest put is refused, and the server goes on.
 func TestMemory(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Memory: 4 << 20, MaxMessage: 2 << 20})
@@ -181,6 +205,7 @@ func TestMemory(t *testing.T) {
 func TestEndedForOthers(t *testing.T) {
 	const slots, a, b = 8, 5, 3
 	l := newLimiter("queries", slots, time.Minute, 100*time.Millisecond, 300*time.Millisecond)
+	l.spare = 0 // who has none waits here, too
 	ended := make(chan int, slots)
 	var releases []func()
 	for i := range slots {

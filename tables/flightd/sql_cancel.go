@@ -60,7 +60,7 @@ func (r *running) cancel(id string) (found bool) {
 func (s *sqlServer) CancelFlightInfo(_ context.Context, r *flight.CancelFlightInfoRequest) (flight.CancelFlightInfoResult, error) {
 	found := false
 	for _, e := range r.GetInfo().GetEndpoint() {
-		ticket, err := flightsql.GetStatementQueryTicket(e.GetTicket())
+		ticket, err := flightsql.GetStatementQueryTicket(&flight.Ticket{Ticket: e.GetTicket().GetTicket()}) // it may be nil
 		if err != nil {
 			return flight.CancelFlightInfoResult{}, status.Errorf(codes.InvalidArgument, "a ticket is none of this server's queries: %v", err)
 		}

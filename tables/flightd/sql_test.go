@@ -174,9 +174,10 @@ func TestSQLCancel(t *testing.T) {
 	if got := cancel(); got != flight.CancelStatusNotCancellable {
 		t.Error("afterwards:", got)
 	}
-	garbage := &flight.FlightInfo{Endpoint: []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: []byte("x")}}, {}}}
-	_, err = s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: garbage})
-	wantCode(t, err, codes.InvalidArgument, "ticket")
+	for _, garbage := range []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: []byte("x")}}, {}} {
+		_, err = s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: &flight.FlightInfo{Endpoint: []*flight.FlightEndpoint{garbage}}})
+		wantCode(t, err, codes.InvalidArgument, "ticket")
+	}
 }
 
 // A client that goes away ends its query.

@@ -278,6 +278,7 @@ func TestSlotsAreShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.queries.settled = 100 * time.Millisecond
+	s.queries.spare = 0 // else who has none would not wait
 	with, _ := withToken(t, strangersSecret, Read)
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // another token has another time
 	other, _ := withToken(t, strangersSecret, Admin)

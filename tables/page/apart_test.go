@@ -1,7 +1,6 @@
 package page
 
 import (
-	"encoding/base64"
 	"fmt"
 	"os"
 	"strings"
@@ -9,18 +8,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/testutil/hostilefile"
 )
-
-// bomb is a column of 16,384 texts of 1 MiB, all the same, as pyarrow packs them.
-const bomb = "UEFSMRUEFYiAgAEVekwVAhUAEgAAKLUv/YBIBAAQAGwAACgAABAAeAEA+P850AICABB4AgAQeAIAEHgCABB4AgAQeAIAEHgCABB4IQAAeHh4eBUAFRoVLCwVgIACFRAVBhUGHAAAACi1L/0gDWkAAAQAAACAgAIBAYCA" +
-	"AgAVBBksNQAYBnNjaGVtYRUCABUMJQIYAWElAEwcAAAAFoCAAhkcGRwmABwVDBk1AAYQGRgBYRUMFoCAAhbugIABFvIBJqQBJggpLBUEFQAVAgAVABUQFQIAPBaAgICAgAEZBhkmAICAAgAAABbugIABFoCAAiYIFvIBACggcGFycXVldC1jcHAtYXJyb3cgdmVyc2lvbiAyNi4wLjEZHBwAAACiAAAAUEFSMQ=="
-
-// broken has a column whose length is negative, at which the library panics in a
-// goroutine of its own.
-const broken = "UEFSMRUAFSwVLCwVBBUAFQYVBhwAAAACAAAABAEBAAAAAAAAAAIAAAAAAAAAFQAVKBUoLBUEFQAVBhUGHAAAAAIAAACKAgMAAABhYmMDAAAAYWJkFQAVQBVALBUKFQAVBhUGHAAAAAIAAAADGgIAAAAKBAEAAAACAAAAAQAAAAIAAAADAAAA" +
-	"FQQZfEgGc2NoZW1hFQQAFQQlAhgBYSUkTKwTQBEAAAA1AhgBcxUEABUMJQIYAXglAEwcAAAANQIYAXkVAhUGTDwAAAA1BBgEbGlzdBUCABUCJQIYB2VsZW1lbnQlIkysEyARAAAAFgQZHBk8JggcFQQZJQAGGRgBYRUAFgQWUhZSJghJHBUA" +
-	"FQAVAgAAACZaHBUMGSUABhkoAXMBeBUAFgQWThZOJlpJHBUAFQAVAgAAACaoARwVAhklAAYZSAFzAXkEbGlzdAdlbGVtZW50FQAWChZmFmEmqAFJHBUAFQAVAgAAABaGAhYEJggWhgIUAAAZDBgZcGFycXVldC1nbyB2ZXJzaW9uIDE4Ljgu" +
-	"MBk8HAAAHAAAHAAAABsBAABQQVIx"
 
 func memoryNow(t *testing.T) (n int64) {
 	t.Helper()
@@ -39,26 +28,11 @@ func memoryNow(t *testing.T) (n int64) {
 // their requests.
 func TestHostileFiles(t *testing.T) {
 	s := serve(t, flightd.Options{Memory: 600 << 20})
-	decoded := func(text string) string {
-		b, err := base64.StdEncoding.DecodeString(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(b)
-	}
-	sparse := func(columns, lines int) string {
-		var b strings.Builder
-		b.WriteString(`{"c":1`)
-		for i := range columns - 1 {
-			fmt.Fprintf(&b, `,"c%d":1`, i)
-		}
-		return b.String() + "}\n" + strings.Repeat("{}\n", lines)
-	}
 	before := memoryNow(t)
 	for _, f := range []struct{ name, format, body, says string }{
-		{"a text of 1 MiB in each row", "parquet", decoded(bomb), "of memory"},
-		{"columns that lines lack", "jsonl", sparse(1<<16, 16<<10), "put it in smaller parts"},
-		{"a panic in a goroutine of the library", "parquet", decoded(broken), "the file is damaged"},
+		{"a text of 1 MiB in each row", "parquet", hostilefile.Decoded(hostilefile.Bomb), "of memory"},
+		{"columns that lines lack", "jsonl", hostilefile.Sparse(1<<16, 16<<10), "put it in smaller parts"},
+		{"a panic in a goroutine of the library", "parquet", hostilefile.Decoded(hostilefile.Broken), "the file is damaged"},
 	} {
 		began := time.Now()
 		a, text := s.post("/api/put?table=t&format="+f.format, f.body)

@@ -51,7 +51,7 @@ func Serve(ctx context.Context, l net.Listener, server *flightd.Server, h http.H
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)
-		late, end := context.WithTimeout(context.WithoutCancel(ctx), o.Grace)
+		late, end := context.WithTimeout(context.WithoutCancel(ctx), server.Left())
 		defer end()
 		if s.Shutdown(late) != nil {
 			_ = s.Close()

@@ -164,6 +164,7 @@ func decode(c *worker.Conn) error {
 	if err := c.Receive(&t); err != nil {
 		return err
 	}
+	defer worker.Modest()()
 	known, err := worker.ParseSchema(t.Known)
 	if err == nil {
 		err = worker.Limit(t.Memory + besideApart)

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Supported reports whether workers can be started here.
@@ -117,6 +118,41 @@ func (p *Process) Died(err error) error {
 		}
 	}
 	return &DeathError{State: p.cmd.ProcessState.String()}
+}
+
+// behind is how much later than others a process with much to do gets the processor.
+const behind = 10
+
+// Modest makes this process go behind others once it has computed for a while, until
+// the function that it returns is called: who asks for little does not wait for those
+// who ask for much. There is no way back.
+func Modest() (stop func()) {
+	const free, look = 100 * time.Millisecond, 20 * time.Millisecond
+	began, ended := computed(), make(chan struct{})
+	go func() {
+		tick := time.NewTicker(look)
+		defer tick.Stop()
+		for computed()-began < free {
+			select {
+			case <-ended:
+				return
+			case <-tick.C:
+			}
+		}
+		if syscall.Setpriority(syscall.PRIO_PGRP, 0, behind) == nil { // of all threads
+			isBehind.Store(true)
+		}
+	}()
+	return sync.OnceFunc(func() { close(ended) })
+}
+
+// computed is how long this process has used processors.
+func computed() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func socketPair() (net.Conn, *os.File, error) {

@@ -41,3 +41,6 @@ func File() *os.File { return nil }
 func serve(func(*Conn) error) error { return errors.ErrUnsupported }
 
 func keepDescriptors() {}
+
+// Modest does nothing.
+func Modest() (stop func()) { return func() {} }

@@ -22,6 +22,8 @@ type Kind string
 var (
 	kinds  = map[Kind]func(*Conn) error{}
 	hooked atomic.Bool // Main was called
+
+	isBehind atomic.Bool // Modest made it so
 )
 
 // Handle makes a kind known, with what a worker does. It is called from init.
@@ -41,3 +43,6 @@ func Main() {
 	}
 	os.Exit(0)
 }
+
+// Behind reports whether Modest has put this process behind others.
+func Behind() bool { return isBehind.Load() }

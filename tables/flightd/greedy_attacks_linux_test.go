@@ -1,0 +1,349 @@
+//go:build cgo && linux
+
+package flightd
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	flatbuffers "github.com/google/flatbuffers/go"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/go-partd/partd/tables/internal/testutil/hostilefile"
+)
+
+// An attacker does one thing over and over, from so many clients at a time.
+type attacker struct {
+	name    string
+	clients int
+	hosts   []string
+	do      func(ctx context.Context, from string)
+}
+
+func bearing(token string) func(context.Context) context.Context {
+	return func(ctx context.Context) context.Context {
+		return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+	}
+}
+
+// webFrom is a client of HTTP with an address of its own.
+func webFrom(from string) *http.Client {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: d.DialContext}}
+}
+
+// connect is a connection until ctx ends.
+func connect(ctx context.Context, from, address string) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err == nil {
+		context.AfterFunc(ctx, func() { _ = conn.Close() })
+	}
+	return conn, err
+}
+
+// raw runs f on a connection of its own.
+func raw(address string, f func(ctx context.Context, c *rawClient)) func(context.Context, string) {
+	return func(ctx context.Context, from string) {
+		conn, err := connect(ctx, from, address)
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		f(ctx, rawOn(conn))
+	}
+}
+
+// listen reads what the server says, until it says nothing more.
+func (c *rawClient) listen() {
+	for {
+		if _, err := c.framer.ReadFrame(); err != nil {
+			return
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// readAll reads the answer to a ticket, with a pause after each message.
+func readAll(ctx context.Context, c flight.Client, ticket string, slow time.Duration) error {
+	st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(ticket)})
+	for err == nil {
+		if _, err = st.Recv(); slow > 0 {
+			pause(ctx, slow)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+func attacks(t *testing.T, address, web string) []attacker {
+	t.Helper()
+	return append(append(strangersAttacks(t, address, web), readersAttacks(t, address)...), bucketsAttacks(t, web)...)
+}
+
+// strangersAttacks are of those without a token.
+func strangersAttacks(t *testing.T, address, web string) []attacker {
+	t.Helper()
+	hosts := []string{"127.0.1.1", "127.0.1.2"}
+	packed := bomb(t, 16_000_000)
+	hold := func(address, text string, n int) func(context.Context, string) {
+		return func(ctx context.Context, from string) {
+			ctx, end := context.WithTimeout(ctx, 5*time.Second)
+			defer end()
+			for range n {
+				if conn, err := connect(ctx, from, address); err == nil {
+					_, _ = io.WriteString(conn, text)
+				}
+			}
+			pause(ctx, 5*time.Second)
+		}
+	}
+	return []attacker{
+		{"compressed unary calls", 4, hosts, raw(address, func(_ context.Context, c *rawClient) {
+			_, err := c.begin("GetFlightInfo", "grpc-encoding", "gzip")
+			for rest := packed; err == nil && len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
+				err = c.framer.WriteData(1, false, rest[:min(len(rest), 16<<10)])
+			}
+			_ = c.SetDeadline(time.Now().Add(time.Second))
+			c.listen()
+		})},
+		{"unfinished unary messages", 24, hosts, raw(address, func(_ context.Context, c *rawClient) {
+			if stream, err := c.begin("GetFlightInfo"); err == nil && c.claim(stream, 249<<20) == nil {
+				c.pour(stream, 5*time.Second)
+			}
+		})},
+		{"1,041 connections with a call without a message", 1, hosts[:1], func(ctx context.Context, from string) {
+			ctx, end := context.WithTimeout(ctx, 5*time.Second)
+			defer end()
+			for range 1041 {
+				if conn, err := connect(ctx, from, address); err == nil {
+					_, _ = rawOn(conn).begin("Handshake")
+				}
+			}
+			pause(ctx, 5*time.Second)
+		}},
+		{"300 unfinished sign-ins", 1, hosts[1:], hold(web, "POST /api/sign-in HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\n{", 300)},
+		{"127 handshakes with headers of 60 KB", 8, hosts, raw(address, func(ctx context.Context, c *rawClient) {
+			go c.listen()
+			for range 127 {
+				if _, err := c.begin("Handshake", "x", strings.Repeat("x", 60_000)); err != nil {
+					return
+				}
+			}
+			pause(ctx, 5*time.Second)
+		})},
+	}
+}
+
+// greedyStatements take more memory than a statement has.
+var greedyStatements = []string{
+	"SELECT median(range) FROM range(300000000)",
+	"SELECT range % 1000000 AS g, list(range) FROM range(1000000000) GROUP BY g",
+	"SELECT json_object(" + strings.TrimSuffix(strings.Repeat("'k',repeat('x',65536),", 4000), ",") + ")",
+	"SELECT " + strings.TrimSuffix(strings.Repeat("repeat('x', 65536 - (range % 2)::INT),", 4000), ",") + " FROM range(2048)",
+}
+
+const (
+	uninterruptible = "SELECT max(levenshtein(x, y)) FROM (SELECT repeat('a', 65000) || range AS x, repeat('b', 65000) || range AS y FROM range(100000))"
+	endless         = "SELECT * FROM range(1000000000000)"
+)
+
+func ticketOf(sql string) string { return fmt.Sprintf(`{"name":"t","sql":%q}`, sql) }
+
+// readersAttacks are of those whose token allows reading.
+func readersAttacks(t *testing.T, address string) []attacker {
+	t.Helper()
+	with, _ := withToken(t, strangersSecret, Read)
+	md, _ := metadata.FromOutgoingContext(with)
+	known := map[string]flight.Client{}
+	as := func(f func(ctx context.Context, c flight.Client)) func(context.Context, string) {
+		return func(ctx context.Context, from string) {
+			c := known[from]
+			f(metadata.NewOutgoingContext(ctx, md), c)
+		}
+	}
+	hosts := []string{"127.0.1.3", "127.0.1.4"}
+	forever := []string{"127.0.1.5", "127.0.1.6"}
+	for _, host := range append(hosts, forever...) {
+		known[host] = clientFrom(t, host, address)
+	}
+	get := func(ticket string) func(context.Context, string) {
+		return as(func(ctx context.Context, c flight.Client) { _ = readAll(ctx, c, ticket, 0) })
+	}
+	gone := as(func(ctx context.Context, c flight.Client) {
+		ctx, end := context.WithTimeout(ctx, 2*time.Second)
+		defer end()
+		_ = readAll(ctx, c, ticketOf(uninterruptible), 0)
+	})
+	endlessly := as(func(ctx context.Context, c flight.Client) {
+		_ = readAll(ctx, c, ticketOf(endless), 10*time.Millisecond)
+	})
+	all := []attacker{
+		{"lying parameters", 4, hosts, as(lyingParameters(t))},
+		{"a scan of one column 20,000 times", 4, hosts, get(`{"partd":"scan","name":"t","columns":["x"` + strings.Repeat(`,"x"`, 20_000) + `]}`)},
+		{"GetSqlInfo of 400,000 ids", 4, hosts, as(func(ctx context.Context, c flight.Client) {
+			sql := &flightsql.Client{Client: c}
+			info, err := sql.GetSqlInfo(ctx, make([]flightsql.SqlInfo, 400_000))
+			if err == nil {
+				_ = readAll(ctx, c, string(info.Endpoint[0].Ticket.Ticket), 0)
+			}
+		})},
+		{"ListFlights with long patterns", 4, hosts, as(func(ctx context.Context, c flight.Client) {
+			for _, pattern := range []string{strings.Repeat("a?", 450_000), strings.Repeat("(a|b)*", 600)} {
+				st, err := c.ListFlights(ctx, &flight.Criteria{Expression: []byte(`{"regex":"` + pattern + `"}`)})
+				for err == nil {
+					_, err = st.Recv()
+				}
+			}
+		})},
+		{"CancelFlightInfo of very many endpoints", 4, hosts, as(cancelMany(t))},
+		{"uninterruptible statements whose clients leave", 4, hosts, gone},
+		{"endless SELECTs of one address", 12, forever[:1], endlessly},
+		{"endless SELECTs of another", 4, forever[1:], endlessly},
+	}
+	for i, sql := range greedyStatements {
+		all = append(all, attacker{"SQL beyond its memory: " + []string{"median", "list", "json_object", "wide rows"}[i], 1, hosts, get(ticketOf(sql))})
+	}
+	return all
+}
+
+// lyingView sets the count of a view's buffers.
+type lyingView struct {
+	flight.FlightService_DoPutClient
+}
+
+func (l lyingView) Send(d *flight.FlightData) error {
+	if len(d.DataBody) > 0 {
+		b := bytes.Clone(d.DataHeader)
+		message, batch := flatbuffers.Table{Bytes: b, Pos: flatbuffers.GetUOffsetT(b)}, flatbuffers.Table{}
+		message.Union(&batch, flatbuffers.UOffsetT(message.Offset(8)))
+		binary.LittleEndian.PutUint64(b[batch.Vector(flatbuffers.UOffsetT(batch.Offset(12))):], 1<<36)
+		d.DataHeader = b
+	}
+	return l.FlightService_DoPutClient.Send(d)
+}
+
+// lyingParameters binds parameters that claim very many buffers.
+func lyingParameters(t *testing.T) func(ctx context.Context, c flight.Client) {
+	t.Helper()
+	texts := array.NewStringViewBuilder(memory.DefaultAllocator)
+	texts.Append("a text that is longer than a view")
+	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.BinaryTypes.StringView}}, nil)
+	batch := array.NewRecordBatch(schema, []arrow.Array{texts.NewArray()}, 1)
+	command := packed(t, &pb.CommandPreparedStatementQuery{PreparedStatementHandle: []byte(`{"sql":"SELECT ?"}`)})
+	return func(ctx context.Context, c flight.Client) {
+		st, err := c.DoPut(ctx)
+		if err != nil {
+			return
+		}
+		w := flight.NewRecordWriter(lyingView{st}, ipc.WithSchema(schema))
+		w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: command})
+		_, _, _ = w.Write(batch), w.Close(), st.CloseSend()
+		for err == nil {
+			_, err = st.Recv()
+		}
+	}
+}
+
+func packed(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	any, err := anypb.New(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := proto.Marshal(any)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// cancelMany cancels nothing, by as many endpoints as an action holds: empty ones,
+// and statements'.
+func cancelMany(t *testing.T) func(ctx context.Context, c flight.Client) {
+	t.Helper()
+	ticket := packed(t, &pb.TicketStatementQuery{StatementHandle: []byte(`{"id":"x"}`)})
+	endpoint, err := proto.Marshal(&flight.FlightEndpoint{Ticket: &flight.Ticket{Ticket: ticket}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func(endpoint []byte) []byte {
+		one := append([]byte{0x1a, byte(len(endpoint))}, endpoint...) // FlightInfo.endpoint
+		body := bytes.Repeat(one, 2_000_000/len(one))
+		return append(binary.AppendUvarint([]byte{0x0a}, uint64(len(body))), body...)
+	}
+	requests := [][]byte{request(nil), request(endpoint)}
+	return func(ctx context.Context, c flight.Client) {
+		for _, body := range requests {
+			st, err := c.DoAction(ctx, &flight.Action{Type: "CancelFlightInfo", Body: body})
+			for err == nil {
+				_, err = st.Recv()
+			}
+		}
+	}
+}
+
+// bucketsAttacks are of one whose token is for a bucket.
+func bucketsAttacks(t *testing.T, web string) []attacker {
+	t.Helper()
+	token, err := NewToken(strangersSecret, Admin, t.Name(), time.Hour, "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nulls := array.NewNull(1 << 53)
+	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.Null, Nullable: true}}, nil)
+	var arrows bytes.Buffer
+	w := ipc.NewWriter(&arrows, ipc.WithSchema(schema))
+	if err := errors.Join(w.Write(array.NewRecordBatch(schema, []arrow.Array{nulls}, 1<<53)), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	const from = "127.0.1.7"
+	client := webFrom(from)
+	put := func(format, body string) func(context.Context, string) {
+		return func(ctx context.Context, _ string) {
+			r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+web+"/api/put?bucket=b&table=hostile&mode=replace&format="+format, strings.NewReader(body))
+			if err != nil {
+				return
+			}
+			r.Header.Set("Authorization", "Bearer "+token)
+			r.Header.Set("X-Partd", "1")
+			if a, err := client.Do(r); err == nil {
+				_, _ = io.Copy(io.Discard, a.Body)
+				_ = a.Body.Close()
+			}
+		}
+	}
+	return []attacker{
+		{"Parquet of large texts", 2, []string{from}, put("parquet", hostilefile.Decoded(hostilefile.Bomb))},
+		{"Parquet that makes a library panic", 2, []string{from}, put("parquet", hostilefile.Decoded(hostilefile.Broken))},
+		{"2^53 nulls of Arrow", 2, []string{from}, put("arrow", arrows.String())},
+		{"JSON lines of 65,536 columns", 2, []string{from}, put("jsonl", hostilefile.Sparse(1<<16, 16<<10))},
+	}
+}
