@@ -267,12 +267,11 @@ func (f *file) decide(st *step, first int64) error {
 	if where == nil && drop == nil {
 		return nil
 	}
-	keep := make([]bool, st.rows)
-	for i := range keep {
-		keep[i] = true
-	}
-	if where != nil {
-		var err error
+	var keep []bool
+	var err error
+	if where == nil {
+		keep = slices.Repeat([]bool{true}, int(st.rows))
+	} else {
 		keep, err = where.Holds(int(st.rows), func(name string) arrow.Array { return st.looked[slices.Index(where.Columns, name)] })
 		if err != nil {
 			return err
