@@ -79,8 +79,9 @@ func boundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bo
 	}
 }
 
-// batchRows is how many rows are read at a time, of rows that are small.
-const batchRows = 1 << 17
+// batchRows is how many rows are read at a time, of rows that are small. More are
+// slower: each buffer is a large allocation.
+const batchRows = 1 << 15
 
 // newScan returns what reads columns of files of a table, nil for all, as they are kept
 // by a schema of it.

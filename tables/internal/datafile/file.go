@@ -140,7 +140,7 @@ func (f *file) size(g group, columns []Column) (n int64) {
 			leaves(&f.reader.Manifest.Fields[at], all)
 			for leaf := range all {
 				if chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf); err == nil {
-					n += max(chunk.TotalUncompressedSize(), 8*g.rows)
+					n += min(max(chunk.TotalUncompressedSize(), 8*g.rows, 0), 1<<40) // a damaged file may say anything
 				}
 			}
 		}
@@ -164,6 +164,9 @@ func (f *file) columns(ctx context.Context, g group, wanted []Column) (c *column
 		}
 	}()
 	defer f.sane(&err)
+	reader := *f.reader // with properties of its own
+	// What the footer says is believed as far as it is not much.
+	reader.Props.PreAllocBinaryData = f.size(g, wanted) <= mostHeld
 	for i, w := range wanted {
 		at := f.place(w)
 		if at < 0 {
@@ -177,7 +180,7 @@ func (f *file) columns(ctx context.Context, g group, wanted []Column) (c *column
 				return c, err
 			}
 		}
-		if c.readers[i], err = f.reader.GetFieldReader(ctx, at, all, []int{g.number}); err != nil {
+		if c.readers[i], err = reader.GetFieldReader(ctx, at, all, []int{g.number}); err != nil {
 			return c, err
 		}
 		c.fields[i] = *field.Field
@@ -264,12 +267,11 @@ func (f *file) decide(st *step, first int64) error {
 	if where == nil && drop == nil {
 		return nil
 	}
-	keep := make([]bool, st.rows)
-	for i := range keep {
-		keep[i] = true
-	}
-	if where != nil {
-		var err error
+	var keep []bool
+	var err error
+	if where == nil {
+		keep = slices.Repeat([]bool{true}, int(st.rows))
+	} else {
 		keep, err = where.Holds(int(st.rows), func(name string) arrow.Array { return st.looked[slices.Index(where.Columns, name)] })
 		if err != nil {
 			return err

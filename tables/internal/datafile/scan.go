@@ -111,7 +111,11 @@ func (s *Scan) inTurn(ctx context.Context, file File, yield func(arrow.RecordBat
 	return true
 }
 
-// sideBySide reads groups of rows ahead, each in a goroutine that holds one batch.
+// ahead is how many batches of a group are decoded before they are wanted: all of a group
+// of ours, so that no goroutine waits for the one before it.
+const ahead = 4
+
+// sideBySide reads groups of rows ahead, each in a goroutine that holds ahead batches.
 func (s *Scan) sideBySide(ctx context.Context, files []File, yield func(arrow.RecordBatch, error) bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -119,7 +123,7 @@ func (s *Scan) sideBySide(ctx context.Context, files []File, yield func(arrow.Re
 	defer cancel()
 	queue, slots := make(chan chan result, s.Workers-2), make(chan struct{}, s.Workers)
 	start := func(read func(send func(arrow.RecordBatch, error) bool), done func()) bool {
-		out := make(chan result, 1)
+		out := make(chan result, ahead-1)
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
