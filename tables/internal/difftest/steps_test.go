@@ -16,8 +16,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 var alloc = memory.DefaultAllocator
