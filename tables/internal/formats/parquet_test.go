@@ -99,7 +99,11 @@ func TestTextsOfParquet(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := file.NewParquetWriter(f, root)
-		column, err := w.AppendRowGroup().NextColumn()
+		rows, err := w.AppendRowGroupChecked()
+		if err != nil {
+			t.Fatal(err)
+		}
+		column, err := rows.NextColumn()
 		if err != nil {
 			t.Fatal(err)
 		}
