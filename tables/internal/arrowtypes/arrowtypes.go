@@ -9,6 +9,7 @@ package arrowtypes
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -127,6 +128,9 @@ func Kept(t arrow.DataType) (arrow.DataType, error) {
 		}
 		return arrow.ListOfField(arrow.Field{Name: "element", Type: kept, Nullable: of.Nullable}), nil
 	case *arrow.StructType:
+		if t.NumFields() == 0 {
+			return nil, errors.New("a struct needs a field there")
+		}
 		fields := slices.Clone(t.Fields())
 		for i, f := range fields {
 			kept, err := Kept(f.Type)

@@ -149,7 +149,7 @@ func TestRefused(t *testing.T) {
 		arrow.FixedWidthTypes.MonthInterval, arrow.FixedWidthTypes.DayTimeInterval, arrow.FixedWidthTypes.MonthDayNanoInterval,
 		&arrow.Decimal256Type{Precision: 50, Scale: 2}, &arrow.Decimal128Type{Precision: 5, Scale: -2}, &arrow.FixedSizeBinaryType{},
 		arrow.DenseUnionOf(nil, nil), arrow.SparseUnionOf(nil, nil), arrow.ListViewOf(arrow.PrimitiveTypes.Int8), arrow.LargeListViewOf(arrow.PrimitiveTypes.Int8),
-		arrow.ListOf(arrow.FixedWidthTypes.MonthInterval), arrow.StructOf(arrow.Field{Name: "in", Type: arrow.FixedWidthTypes.MonthInterval}), arrow.MapOf(arrow.BinaryTypes.String, arrow.FixedWidthTypes.MonthInterval),
+		arrow.StructOf(), arrow.ListOf(arrow.StructOf()), arrow.ListOf(arrow.FixedWidthTypes.MonthInterval), arrow.StructOf(arrow.Field{Name: "in", Type: arrow.FixedWidthTypes.MonthInterval}), arrow.MapOf(arrow.BinaryTypes.String, arrow.FixedWidthTypes.MonthInterval),
 	} {
 		fields = append(fields, arrow.Field{Name: fmt.Sprintf("c%d", len(fields)), Type: dt})
 	}

@@ -345,6 +345,10 @@ func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		if from, ok := a.(array.StringLike); ok {
 			return each(from, b, b.Append), nil
 		}
+		if from, ok := a.(bytesArray); ok { // of files whose writers note no texts
+			texts := each(from, builder, func(v []byte) { b.Append(string(v)) })
+			return texts, CheckTexts(texts)
+		}
 	case interface{ Append([]byte) }:
 		if from, ok := a.(bytesArray); ok {
 			return each(from, builder, b.Append), nil

@@ -9,11 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables/internal/peers"
@@ -97,6 +97,10 @@ func (f *fence) closePeers() (err error) {
 	return err
 }
 
+// forgetsNulls are the types of which pyiceberg takes some nulls for empty lists: where
+// it makes them again, it does so of their offsets alone.
+var forgetsNulls = regexp.MustCompile(`(list|map)<.*(struct|map)<`)
+
 // foreign compares what pyiceberg reads, and DuckDB of the files alone, which it can
 // where all have the columns that the table has.
 func (f *fence) foreign(t *testing.T, d *run) error {
@@ -125,9 +129,7 @@ func (f *fence) foreign(t *testing.T, d *run) error {
 	}
 	out, columns := filepath.Join(d.dir, "out.arrow"), names(d.cols)
 	jobs := map[string]map[string]string{}
-	if !slices.ContainsFunc(d.cols, func(c *column) bool { // pyiceberg takes some null lists of maps for empty ones
-		return arrow.IsListLike(c.typ.ID()) && strings.Contains(c.typ.String(), "map<")
-	}) {
+	if !slices.ContainsFunc(d.cols, func(c *column) bool { return forgetsNulls.MatchString(c.typ.String()) }) {
 		jobs["pyiceberg"] = map[string]string{"catalog": d.store.Dir(), "out": out}
 	}
 	if !slices.ContainsFunc(d.log, func(text string) bool { return strings.Contains(text, " evolve ") || strings.Contains(text, "replace") }) && len(files) > 0 && d.settings.Evolution == "" {

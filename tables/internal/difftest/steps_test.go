@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 var alloc = memory.DefaultAllocator
@@ -118,7 +119,7 @@ func canOrder(t arrow.DataType, asTime bool) bool {
 	if t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32 || asTime {
 		return t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32
 	}
-	return !arrow.IsNested(t.ID()) && !arrow.IsFloating(t.ID()) && t.ID() != arrow.NULL && t.ID() != arrow.FIXED_SIZE_BINARY && t.ID() != arrow.DATE64 && t.ID() != arrow.BINARY_VIEW && t.ID() != arrow.STRING_VIEW
+	return sorted.HasOrder(t) && !arrow.IsFloating(t.ID()) && t.ID() != arrow.FIXED_SIZE_BINARY
 }
 
 // randomSettings makes settings for columns without nulls in those of time and keys.

@@ -23,8 +23,11 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"github.com/apache/arrow-go/v18/parquet/schema"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/worker"
 )
 
 // Format is the name of a format.
@@ -63,6 +66,9 @@ const (
 	maxColumns = 1 << 16
 	maxArrow   = 1 << 30 // bytes of memory for a batch of Arrow
 )
+
+// arrowNote is where Arrow's writers note a schema in Parquet.
+const arrowNote = "ARROW:schema"
 
 // Input is a file to read.
 type Input struct {
@@ -258,7 +264,13 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 	}
 	return in.batches(ctx, schema, func() { r.Release(); end() }, func(yield func(arrow.RecordBatch) bool) error {
 		for r.Next() {
-			if !yield(r.RecordBatch()) {
+			b, err := arrowtypes.Convert(r.RecordBatch(), schema)
+			if err != nil {
+				return fmt.Errorf("%s: %w", in.Name, err)
+			}
+			more := yield(b)
+			b.Release()
+			if !more {
 				return nil
 			}
 		}
@@ -280,7 +292,7 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 		return nil, nil, err
 	}
 	// The library believes the numbers in the schema that Arrow's writers note.
-	if noted := parquetFile.MetaData().KeyValueMetadata().FindValue("ARROW:schema"); noted != nil {
+	if noted := parquetFile.MetaData().KeyValueMetadata().FindValue(arrowNote); noted != nil {
 		message, err := base64.StdEncoding.DecodeString(*noted)
 		if err == nil {
 			_, err = arrowsafe.SchemaMessage(message)
@@ -289,15 +301,60 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 			return nil, nil, err
 		}
 	}
-	reader, err := pqarrow.NewFileReader(parquetFile, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
-	if err != nil {
-		return nil, nil, err
+	open := func() (reader *pqarrow.FileReader, err error) {
+		reader, err = pqarrow.NewFileReader(parquetFile, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
+		if err == nil && schema == nil {
+			if schema, err = reader.Schema(); err == nil {
+				schema = withTexts(schema, reader.Manifest.Fields, parquetFile)
+			}
+		}
+		return reader, err
 	}
-	if schema, err = reader.Schema(); err != nil {
+	reader, err := open()
+	if err == nil && noteIntegers(parquetFile, schema) {
+		reader, err = open()
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	r, err = reader.GetRecordReader(ctx, nil, nil)
 	return r, withoutParquetIDs(schema), err
+}
+
+// withTexts makes texts of columns that are said to be JSON, or names of an enum, which
+// the library takes for bytes.
+func withTexts(s *arrow.Schema, columns []pqarrow.SchemaField, f *file.Reader) *arrow.Schema {
+	fields, notes := slices.Clone(s.Fields()), s.Metadata()
+	for i := range fields {
+		if columns[i].IsLeaf() && fields[i].Type.ID() == arrow.BINARY {
+			switch f.MetaData().Schema.Column(columns[i].ColIndex).LogicalType().(type) {
+			case schema.JSONLogicalType, schema.EnumLogicalType:
+				fields[i].Type = arrow.BinaryTypes.String
+			}
+		}
+	}
+	return arrow.NewSchema(fields, &notes)
+}
+
+// noteIntegers notes in a file, as it is in memory, that its durations are integers,
+// and reports whether there are any. The library cannot read them otherwise (arrow-go
+// 18.8; see TestArrowReadsDurations).
+func noteIntegers(f *file.Reader, schema *arrow.Schema) (some bool) {
+	fields := slices.Clone(schema.Fields())
+	for i, field := range fields {
+		if has(field.Type, func(t arrow.DataType) bool { return t.ID() == arrow.DURATION }) {
+			if kept, err := arrowtypes.Kept(field.Type); err == nil {
+				fields[i].Type, some = kept, true
+			}
+		}
+	}
+	for _, note := range f.MetaData().FileMetaData.KeyValueMetadata {
+		if note.Key == arrowNote && some {
+			text := base64.StdEncoding.EncodeToString(worker.Schema(arrow.NewSchema(fields, nil)))
+			note.Value = &text
+		}
+	}
+	return some
 }
 
 // withoutParquetIDs leaves out what Parquet's reader notes beside the columns: the

@@ -25,7 +25,7 @@ func signed[V int8 | int16 | int32 | int64](b interface{ Append(V) }) func([]byt
 
 func unsigned[V uint8 | uint16 | uint32 | uint64](b interface{ Append(V) }) func([]byte) bool {
 	return func(s []byte) bool {
-		n, err := strconv.ParseUint(string(s), 10, 64)
+		n, err := strconv.ParseUint(strings.TrimPrefix(string(s), "+"), 10, 64) // a plus, as ParseInt does
 		return added(b, V(n), err == nil && uint64(V(n)) == n)
 	}
 }

@@ -172,7 +172,18 @@ func (a *adder) add(text []byte, quoted bool) error {
 }
 
 func (a *adder) refuse(text []byte) error {
-	return fmt.Errorf("%.60q is no %s", text, a.Type())
+	hint := ""
+	switch t := a.Type().(type) {
+	case *arrow.TimestampType:
+		if hint = ", as 2026-01-31T23:59:59"; t.TimeZone != "" {
+			hint += "Z or 2026-01-31T23:59:59+01:00"
+		}
+	case *arrow.Date32Type:
+		hint = ", as 2026-01-31"
+	case *arrow.BooleanType:
+		hint = ", which is true or false"
+	}
+	return fmt.Errorf("%.60q is no %s%s", text, a.Type(), hint)
 }
 
 // addJSON adds the next value of JSON.

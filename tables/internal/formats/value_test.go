@@ -124,7 +124,12 @@ func FuzzText(f *testing.F) {
 // Rows that were lost or changed, and files that no other reader could read.
 func TestTextsStayAsTheyAre(t *testing.T) {
 	known := arrow.NewSchema([]arrow.Field{
-		{Name: "s", Type: arrow.BinaryTypes.String}, {Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64)}, {Name: "f", Type: arrow.ListOf(arrow.FixedWidthTypes.Boolean)},
+		{Name: "s", Type: arrow.BinaryTypes.String},
+		{Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64)},
+		{Name: "f", Type: arrow.ListOf(arrow.FixedWidthTypes.Boolean)},
+		{Name: "t", Type: &arrow.TimestampType{Unit: arrow.Microsecond}},
+		{Name: "z", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}},
+		{Name: "u", Type: arrow.PrimitiveTypes.Uint8},
 	}, nil)
 	for _, c := range []struct{ name, text, want string }{ // as JSON lines, or the error
 		{"x.csv", "a\n1\n\n3\n", `{"a":1}|{"a":null}|{"a":3}|`},
@@ -142,6 +147,9 @@ func TestTextsStayAsTheyAre(t *testing.T) {
 		{"x.csv", "\x1f\x8b\x08\x00", `x.csv: it is compressed: unpack it before, by gzip -d`},
 		{"x.jsonl", "\x28\xb5\x2f\xfd", `x.jsonl: it is compressed: unpack it before, by zstd -d`},
 		{"x.csv", "l\n\"[9007199254740993,9223372036854775807]\"\n", `{"l":[9007199254740993,9223372036854775807]}|`},
+		{"x.csv", "u\n+255\n", `{"u":255}|`},
+		{"x.csv", "t\n1769853600\n", `x.csv, line 2: column "t": "1769853600" is no timestamp[us], as 2026-01-31T23:59:59`},
+		{"x.csv", "z\n2026-01-31 12:00\n", `x.csv, line 2: column "z": "2026-01-31 12:00" is no timestamp[us, tz=UTC], as 2026-01-31T23:59:59Z or 2026-01-31T23:59:59+01:00`},
 		{"x.csv", "s,l\nx,[1.5]\n", `x.csv, line 2: column "l": "1.5" is no int64`},
 		{"x.csv", "s,f\nx,[true]\n\"a\nb\",[1]\n", `x.csv, line 4: column "f": a number 1 is no bool`},
 		{"x.jsonl", "{\"f\":[true]}\n{\"f\":[1]}\n", `x.jsonl, line 2: column "f": a number 1 is no bool`},

@@ -58,7 +58,7 @@ type parquetWriter struct {
 func newParquetWriter(w io.Writer, schema *arrow.Schema) (*parquetWriter, error) {
 	fields := slices.Clone(schema.Fields())
 	for i, f := range fields {
-		if kept, err := arrowtypes.Kept(f.Type); err == nil && !writable(f.Type) {
+		if kept, err := arrowtypes.Kept(f.Type); err == nil && has(f.Type, unwritable) {
 			fields[i].Type = kept
 		}
 	}
@@ -70,17 +70,22 @@ func newParquetWriter(w io.Writer, schema *arrow.Schema) (*parquetWriter, error)
 	return p, err
 }
 
-// writable tells whether the library writes, and reads again, a type and those in
-// it, with any nulls.
-func writable(t arrow.DataType) bool {
+// unwritable tells whether the library does not write, and read again, a type with any
+// nulls.
+func unwritable(t arrow.DataType) bool {
 	switch t.ID() {
 	case arrow.DATE64, arrow.DURATION, arrow.STRING_VIEW, arrow.BINARY_VIEW, arrow.DECIMAL32, arrow.DECIMAL64, arrow.FIXED_SIZE_LIST:
-		return false
+		return true
 	case arrow.EXTENSION:
-		return t.(arrow.ExtensionType).ExtensionName() != "arrow.json"
+		return t.(arrow.ExtensionType).ExtensionName() == "arrow.json"
 	}
+	return false
+}
+
+// has tells whether a type, or one of those in it, is such a one.
+func has(t arrow.DataType, is func(arrow.DataType) bool) bool {
 	nested, ok := t.(arrow.NestedType)
-	return !ok || !slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return !writable(f.Type) })
+	return is(t) || ok && slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return has(f.Type, is) })
 }
 
 func (p *parquetWriter) Write(b arrow.RecordBatch) error {

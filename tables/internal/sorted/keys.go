@@ -57,7 +57,9 @@ func keysOf(batch arrow.RecordBatch, columns []int) (keys, error) {
 
 // HasOrder reports whether a column of a type can be a key.
 func HasOrder(t arrow.DataType) bool {
-	a := array.MakeArrayOfNull(memory.DefaultAllocator, t, 0)
+	b := array.NewBuilder(memory.DefaultAllocator, t) // MakeArrayOfNull panics for nulls
+	defer b.Release()
+	a := b.NewArray()
 	defer a.Release()
 	return columnOf(a) != nil
 }

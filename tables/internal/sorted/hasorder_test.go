@@ -1,0 +1,18 @@
+package sorted
+
+import (
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+func TestHasOrder(t *testing.T) {
+	for of, want := range map[arrow.DataType]bool{
+		arrow.Null: false, arrow.ListOf(arrow.Null): false, arrow.BinaryTypes.String: true,
+		&arrow.Decimal128Type{Precision: 5}: true, &arrow.FixedSizeBinaryType{ByteWidth: 2}: true, arrow.FixedWidthTypes.Boolean: true,
+	} {
+		if HasOrder(of) != want {
+			t.Errorf("%s: %v", of, !want)
+		}
+	}
+}
