@@ -161,11 +161,11 @@ func (s *stream) advance() error {
 	case kind == itsEnd:
 		return io.EOF
 	}
-	f := frame{kind, make([]byte, min(n, maxJSON))}
-	if _, err := io.ReadFull(s.in, f.content); err != nil {
+	content, err := c.content(n)
+	if err != nil {
 		return err
 	}
-	return f.fault()
+	return frame{kind, content}.fault()
 }
 
 // Schema is a schema as bytes, and no bytes for none.
