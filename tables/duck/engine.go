@@ -248,21 +248,28 @@ func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (ar
 	if err != nil {
 		return nil, err
 	}
+	failed := func(err error) error {
+		if err != nil {
+			err = &tables.OpError{Op: "query", Err: q.hidePaths(ended(ctx, err))}
+		}
+		return err
+	}
 	batches := func(yield func(arrow.RecordBatch, error) bool) {
 		for {
 			batch, err := result.next()
-			if err != nil {
-				err = &tables.OpError{Op: "query", Err: q.hidePaths(ended(ctx, err))}
-			}
-			if batch == nil && err == nil || !yield(batch, err) || err != nil {
+			if batch == nil && err == nil || !yield(batch, failed(err)) || err != nil {
 				return
 			}
 		}
 	}
-	return arrowsafe.Reader(result.schema(), batches, func() {
+	r := arrowsafe.Reader(result.schema(), batches, func() {
 		result.end()
 		q.close()
-	}), nil
+	})
+	if apart, ok := result.(*received); ok {
+		return &encoded{RecordReader: r, apart: apart, failed: failed}, nil
+	}
+	return r, nil
 }
 
 // Describe implements tables.Engine.

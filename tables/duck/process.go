@@ -4,13 +4,17 @@ package duck
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables"
@@ -167,6 +171,33 @@ func (r *received) next() (arrow.RecordBatch, error) {
 }
 
 func (r *received) end() { r.batches.Release() }
+
+// encoded is a reader of such a result, which can also be read undecoded.
+type encoded struct {
+	array.RecordReader
+	apart  *received
+	failed func(error) error
+	err    error
+}
+
+// Messages are the result, as Flight carries it, in the place of Next. Each is valid
+// until the next one.
+func (e *encoded) Messages() iter.Seq[*flight.FlightData] {
+	return func(yield func(*flight.FlightData) bool) {
+		for m, err := range e.apart.batches.Messages() {
+			if err = cmp.Or(e.apart.ctx.Err(), died(e.apart.d.p.Died(err))); err != nil {
+				e.err = e.failed(err)
+				return
+			}
+			if !yield(m) {
+				return
+			}
+		}
+		e.apart.d.done = true
+	}
+}
+
+func (e *encoded) Err() error { return cmp.Or(e.err, e.RecordReader.Err()) }
 
 // died makes the death of a process an error of its statement.
 func died(err error) error {

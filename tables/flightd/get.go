@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -17,6 +18,9 @@ import (
 func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) error {
 	switch {
 	case isSQL(t.Ticket):
+		if handle, ok := executed(t); ok {
+			return s.sql.run(st.Context(), handle, st)
+		}
 		return s.FlightServer.DoGet(t, st)
 	case wire.Is(wire.ScanCall, t.Ticket):
 		return s.own.scan(t.Ticket, st)
@@ -69,6 +73,16 @@ func sqlFailure(err error) error {
 
 // sendRows sends what a reader has. Where that failed, r.Err says so.
 func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
+	if encoded, ok := r.(interface {
+		Messages() iter.Seq[*flight.FlightData]
+	}); ok {
+		for m := range encoded.Messages() {
+			if err := st.Send(m); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	w := flight.NewRecordWriter(st, ipc.WithSchema(r.Schema()))
 	for part := range wire.Messages(r) {
 		err := w.Write(part)

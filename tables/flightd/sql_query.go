@@ -11,11 +11,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
@@ -120,48 +123,48 @@ func (s *sqlServer) schema(ctx context.Context, st statement) (*flight.SchemaRes
 	return &flight.SchemaResult{Schema: flight.SerializeSchema(d.Result, memory.DefaultAllocator)}, nil
 }
 
-// run streams the result of a statement.
-func (s *sqlServer) run(ctx context.Context, handle []byte) (*arrow.Schema, <-chan flight.StreamChunk, error) {
+// executed is the handle of the statement that a ticket runs. Others are for the
+// catalog.
+func executed(t *flight.Ticket) (handle []byte, ok bool) {
+	var a anypb.Any
+	if proto.Unmarshal(t.Ticket, &a) != nil {
+		return nil, false
+	}
+	m, _ := a.UnmarshalNew() // nil for what is unknown
+	switch m := m.(type) {
+	case *pb.TicketStatementQuery:
+		return m.GetStatementHandle(), true
+	case *pb.CommandPreparedStatementQuery:
+		return m.GetPreparedStatementHandle(), true
+	}
+	return nil, false
+}
+
+// run sends the result of a statement.
+func (s *sqlServer) run(ctx context.Context, handle []byte, to flight.DataStreamWriter) error {
 	st, err := parseStatement(handle)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	ctx, ended := s.running.add(ctx, st.ID)
+	defer ended()
 	turn, err := acquireQuery(ctx)
 	if err != nil {
-		ended()
-		return nil, nil, sqlError(err)
+		return sqlError(err)
 	}
-	end := func() { turn(); ended() }
+	defer turn()
 	o, release, err := st.options()
 	if err != nil {
-		end()
-		return nil, nil, err
+		return err
 	}
 	defer release()
 	r, err := s.store.Query(ctx, st.SQL, o)
 	if err != nil {
-		end()
-		return nil, nil, sqlError(err)
+		return sqlError(err)
 	}
-	schema, chunks := r.Schema(), make(chan flight.StreamChunk)
-	go produce(chunks, func() error {
-		defer end()
-		defer r.Release()
-		for part := range wire.Messages(r) {
-			if ctx.Err() != nil {
-				part.Release()
-				break
-			}
-			select {
-			case chunks <- flight.StreamChunk{Data: part}:
-			case <-ctx.Done():
-				part.Release()
-			}
-		}
-		return cmp.Or(context.Cause(ctx), r.Err())
-	})
-	return schema, chunks, nil
+	defer r.Release()
+	err = sendRows(to, r)
+	return sqlError(cmp.Or(context.Cause(ctx), r.Err(), err))
 }
 
 // produce runs what sends chunks, and sends its error once it has ended: who
@@ -188,10 +191,6 @@ func (s *sqlServer) GetFlightInfoStatement(ctx context.Context, cmd flightsql.St
 
 func (s *sqlServer) GetSchemaStatement(ctx context.Context, cmd flightsql.StatementQuery, _ *flight.FlightDescriptor) (*flight.SchemaResult, error) {
 	return s.schema(ctx, newStatement(ctx, cmd.GetQuery()))
-}
-
-func (s *sqlServer) DoGetStatement(ctx context.Context, t flightsql.StatementQueryTicket) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	return s.run(ctx, t.GetStatementHandle())
 }
 
 func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.ActionCreatePreparedStatementRequest) (result flightsql.ActionCreatePreparedStatementResult, err error) {
@@ -225,10 +224,6 @@ func (s *sqlServer) GetSchemaPreparedStatement(ctx context.Context, cmd flightsq
 		return nil, err
 	}
 	return s.schema(ctx, st)
-}
-
-func (s *sqlServer) DoGetPreparedStatement(ctx context.Context, cmd flightsql.PreparedStatementQuery) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	return s.run(ctx, cmd.GetPreparedStatementHandle())
 }
 
 // DoPutPreparedStatementQuery binds parameters: the handle that it returns, which

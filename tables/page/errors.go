@@ -94,6 +94,7 @@ func problemOf(err error) *problem {
 // fail answers with an error.
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	p := problemOf(err)
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.opts.IdleTimeout)) // what failed may have taken long
 	w.Header().Del("X-Partd-Rows")
 	writeJSON(w, p.Status, p)
 }

@@ -33,6 +33,19 @@ func newStream(r io.Reader, size, limit int64, mem memory.Allocator) *stream {
 
 // Message is ipc.MessageReader's, as are the two below.
 func (s *stream) Message() (*ipc.Message, error) {
+	body := memory.NewResizableBuffer(s.mem)
+	defer body.Release()
+	head, err := s.next(body)
+	if err != nil {
+		return nil, err
+	}
+	s.forget()
+	s.last = ipc.NewMessage(memory.NewBufferBytes(head), body)
+	return s.last, nil
+}
+
+// next reads and checks a message: its description, which it returns, and its body.
+func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 	var word [4]byte
 	if _, err := io.ReadFull(s.r, word[:]); err != nil {
 		return nil, err // io.EOF ends a stream, too
@@ -54,25 +67,18 @@ func (s *stream) Message() (*ipc.Message, error) {
 	if length < 0 || length > min(s.size, maxDescription) {
 		return nil, fmt.Errorf("%w: its description has %d bytes: %w", errMessage, length, partd.ErrTooLarge)
 	}
-	head := make([]byte, length)
+	head = make([]byte, length)
 	if err := s.full(head); err != nil {
 		return nil, err
 	}
-	body, err := s.body(head)
-	if err != nil {
+	if err := s.fill(body, head); err != nil {
 		return nil, err
 	}
-	defer body.Release()
-	if err := s.checks.Check(head, body.Bytes()); err != nil {
-		return nil, err
-	}
-	s.forget()
-	s.last = ipc.NewMessage(memory.NewBufferBytes(head), body)
-	return s.last, nil
+	return head, s.checks.Check(head, body.Bytes())
 }
 
-// body reads what follows a description.
-func (s *stream) body(head []byte) (_ *memory.Buffer, err error) {
+// fill reads what follows a description.
+func (s *stream) fill(body *memory.Buffer, head []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // an offset leads out of the message, or memory is short
 			if e, ok := p.(error); ok && errors.Is(e, partd.ErrTooLarge) {
@@ -84,18 +90,13 @@ func (s *stream) body(head []byte) (_ *memory.Buffer, err error) {
 	}()
 	d, err := describe(head)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if d.body < 0 || d.body > s.size {
-		return nil, fmt.Errorf("%w: it says that %d bytes follow: %w", errMessage, d.body, partd.ErrTooLarge)
+		return fmt.Errorf("%w: it says that %d bytes follow: %w", errMessage, d.body, partd.ErrTooLarge)
 	}
-	body := memory.NewResizableBuffer(s.mem)
-	body.Resize(int(d.body))
-	if err := s.full(body.Bytes()); err != nil {
-		body.Release()
-		return nil, err
-	}
-	return body, nil
+	body.ResizeNoShrink(int(d.body))
+	return s.full(body.Bytes())
 }
 
 // full reads what has to be there.

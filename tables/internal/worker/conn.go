@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -90,20 +91,34 @@ func (c *Conn) read() (f frame, err error) {
 	if err != nil {
 		return f, err
 	}
+	content, err := c.content(n)
+	return frame{kind, content}, err
+}
+
+// content takes no more memory than there are bytes, whatever the frame claims.
+func (c *Conn) content(n int) ([]byte, error) {
 	if n > maxJSON {
-		return f, fmt.Errorf("a frame of %d bytes", n)
+		return nil, fmt.Errorf("a frame of %d bytes", n)
 	}
-	f = frame{kind, make([]byte, n)}
-	_, err = io.ReadFull(c.in, f.content)
-	return f, err
+	var b bytes.Buffer
+	if _, err := io.CopyN(&b, c.in, int64(n)); err != nil {
+		return nil, whole(err)
+	}
+	return b.Bytes(), nil
 }
 
 func (c *Conn) head() (kind byte, n int, err error) {
 	var head [5]byte
-	if _, err = io.ReadFull(c.in, head[:]); err == io.EOF {
-		err = io.ErrUnexpectedEOF // a stream is whole only with its end
+	_, err = io.ReadFull(c.in, head[:])
+	return head[0], int(binary.LittleEndian.Uint32(head[1:])), whole(err)
+}
+
+// whole makes the end of a connection an error: a stream is whole only with its own end.
+func whole(err error) error {
+	if err == io.EOF { //nolint:errorlint // a reader's own
+		return io.ErrUnexpectedEOF
 	}
-	return head[0], int(binary.LittleEndian.Uint32(head[1:])), err
+	return err
 }
 
 // fault is an error on its way.

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"cmp"
 	"io"
+	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
@@ -80,19 +82,43 @@ func (b *Batches) Next() (_ arrow.RecordBatch, err error) {
 		batch.Retain()
 		return batch, nil
 	}
-	if err == nil && b.r.Err() == nil {
+	if err == nil {
+		err = b.r.Err()
+	}
+	return nil, b.end(err)
+}
+
+// end is why a stream ended: nil is that it was whole.
+func (b *Batches) end(err error) error {
+	if err == nil {
 		_, _ = io.Copy(io.Discard, (*stream)(b.c)) // what follows the last batch; why it ends is noted
 	}
-	switch failed := b.c.failed; {
-	case failed != nil && failed != io.EOF: //nolint:errorlint // which advance made
-		return nil, failed
-	case err != nil:
-		return nil, err
+	if failed := b.c.failed; failed != nil && failed != io.EOF { //nolint:errorlint // which advance made
+		return failed
 	}
-	if err := b.r.Err(); err != io.EOF { //nolint:errorlint // a reader's own
-		return nil, err
+	if err == io.EOF { //nolint:errorlint // a reader's own
+		return nil
 	}
-	return nil, nil
+	return err
+}
+
+// Messages are the batches undecoded, after their schema, in the place of Next.
+// Each is valid until the next one.
+func (b *Batches) Messages() iter.Seq2[*flight.FlightData, error] {
+	return func(yield func(*flight.FlightData, error) bool) {
+		for m, err := range arrowsafe.Forward((*stream)(b.c), b.limit) {
+			if err != nil {
+				yield(nil, b.end(err))
+				return
+			}
+			if !yield(m, nil) {
+				return
+			}
+		}
+		if err := b.end(nil); err != nil {
+			yield(nil, err)
+		}
+	}
 }
 
 // Release gives back what the last batch holds.
@@ -135,11 +161,11 @@ func (s *stream) advance() error {
 	case kind == itsEnd:
 		return io.EOF
 	}
-	f := frame{kind, make([]byte, min(n, maxJSON))}
-	if _, err := io.ReadFull(s.in, f.content); err != nil {
+	content, err := c.content(n)
+	if err != nil {
 		return err
 	}
-	return f.fault()
+	return frame{kind, content}.fault()
 }
 
 // Schema is a schema as bytes, and no bytes for none.

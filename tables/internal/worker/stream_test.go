@@ -1,0 +1,124 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+)
+
+// pair is a server's end, and what a worker does at the other one.
+func pair(t *testing.T, work func(*Conn)) *Conn {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	t.Cleanup(func() { _ = ours.Close() })
+	go func() {
+		work(newConn(theirs))
+		_ = theirs.Close()
+	}()
+	return newConn(ours)
+}
+
+// counting yields batches of a column, then an error.
+func counting(batches int, failed error) array.RecordReader {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		defer b.Release()
+		for range batches {
+			b.Field(0).(*array.Int64Builder).AppendValues(make([]int64, 100_000), nil)
+			if !yield(b.NewRecordBatch(), nil) {
+				return
+			}
+		}
+		if failed != nil {
+			yield(nil, failed)
+		}
+	}, func() {})
+}
+
+// read reads all, decoded or as messages, and returns how many bytes that took.
+func read(c *Conn, decoded bool) (n int, err error) {
+	const limit = 8 << 20
+	b, err := c.ReceiveBatches(limit)
+	if err != nil {
+		return 0, err
+	}
+	defer b.Release()
+	if !decoded {
+		for m, err := range b.Messages() {
+			if err != nil {
+				return n, err
+			}
+			n += len(m.DataBody)
+		}
+		return n, nil
+	}
+	for {
+		batch, err := b.Next()
+		if batch == nil {
+			return n, err
+		}
+		n += int(batch.NumRows()) * 8
+		batch.Release()
+	}
+}
+
+// Both ways of reading see all of it, or why that is not all.
+func TestStream(t *testing.T) {
+	failed := &tables.SQLError{Line: 2, Column: 3, Err: errors.New("that is wrong")}
+	for _, decoded := range []bool{true, false} {
+		for _, batches := range []int{0, 1, 5} {
+			t.Run(fmt.Sprint(decoded, batches), func(t *testing.T) {
+				n, err := read(pair(t, func(c *Conn) { _ = c.SendBatches(counting(batches, nil)) }), decoded)
+				if n < batches*800_000 || n > batches*800_000+batches*1000 || err != nil {
+					t.Error(n, err)
+				}
+				_, err = read(pair(t, func(c *Conn) { _ = c.SendBatches(counting(batches, failed)) }), decoded)
+				var at *tables.SQLError
+				if !errors.As(err, &at) || at.Line != 2 || at.Column != 3 || !strings.Contains(err.Error(), "that is wrong") {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// What a worker claims is not believed.
+func TestStreamLies(t *testing.T) {
+	whole := func() string {
+		var text strings.Builder
+		in, out := net.Pipe()
+		go func() {
+			_ = newConn(out).SendBatches(counting(1, nil))
+			_ = out.Close()
+		}()
+		_, _ = newConn(in).in.WriteTo(&text)
+		return text.String()
+	}()
+	huge := strings.Replace(whole, "\x00\x35\x0c\x00", "\x00\x35\x0c\x7f", 1) // the 800,000 bytes of the batch
+	for name, lie := range map[string]string{
+		"cut":                       whole[:len(whole)/2],
+		"no end":                    whole[:len(whole)-5],
+		"a value in a stream":       strings.Replace(whole, "p", "v", 1),
+		"a frame beyond all limits": "v\xff\xff\xff\xff",
+		"huge":                      huge,
+		"an error of 200 MB":        "f\x00\x00\x00\x0c{",
+	} {
+		for _, decoded := range []bool{true, false} {
+			n, err := read(pair(t, func(c *Conn) { _, _ = c.c.Write([]byte(lie)) }), decoded)
+			if err == nil || name == "huge" && !errors.Is(err, partd.ErrTooLarge) {
+				t.Errorf("%s: %d bytes, %v", name, n, err)
+			}
+		}
+	}
+}
