@@ -206,6 +206,7 @@ func died(err error) error {
 		return err
 	}
 	if death.Memory {
+		//lint:ignore ST1005 DuckDB begins its own errors so
 		return &tables.SQLError{Err: fmt.Errorf("Out of Memory error: the statement was ended: %w: let it make fewer or smaller values at a time", err)}
 	}
 	return &tables.SQLError{Err: fmt.Errorf("the statement was ended: %w", err)}

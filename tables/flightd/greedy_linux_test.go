@@ -247,7 +247,6 @@ type honestClient struct {
 	flight               flight.Client
 	web                  *http.Client
 
-	mu     sync.Mutex
 	took   map[string][]time.Duration
 	errors map[string]error
 	failed int
