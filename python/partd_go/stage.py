@@ -130,7 +130,7 @@ class _Run:
         key = self.keys[s]
         path = directory / f"{key}.{s.format}"
         directory.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
+        if not path.exists() or (directory / f".{key}.lock").exists():  # whose holder may have been killed
             with _locked(directory, key):
                 for left in directory.glob(f".{key}-*"):  # of those that were killed
                     shutil.rmtree(left)
