@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -181,5 +182,33 @@ func TestShutdownOfSilentPeers(t *testing.T) {
 	must(t, s.Shutdown(context.Background()))
 	if d := time.Since(begin); d > 5*time.Second {
 		t.Errorf("it took %v", d)
+	}
+}
+
+// TestAbortedRequests gives no answer to a request that ended only because its connection
+// does: it would be taken for the request's own error, where another connection has the result.
+func TestAbortedRequests(t *testing.T) {
+	s, err := NewServer(partd.NewDict(), nil)
+	must(t, err)
+	defer s.Shutdown(t.Context()) //nolint:errcheck // nothing is in it
+	for what, do := range map[string]func(c *conn, err error) error{
+		"a request":        func(c *conn, err error) error { return c.fail(request{op: opPop, number: 1}, err) },
+		"a Python request": func(c *conn, err error) error { return c.pythonError("get", err) },
+	} {
+		ours, theirs := net.Pipe()
+		answered := make(chan int, 1)
+		go func() {
+			n, _ := theirs.Read(make([]byte, 100))
+			answered <- n
+		}()
+		c := newConn(s, ours, 1)
+		c.cancel() // as abort does, just before it hangs up
+		err := do(c, c.ctx.Err())
+		must(t, ours.Close())
+		if n := <-answered; err == nil || n > 0 {
+			t.Errorf("%s: %d bytes of an answer, %v", what, n, err)
+		}
+		c.account.close()
+		s.ledger.leave(c.share)
 	}
 }

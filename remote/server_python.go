@@ -81,7 +81,7 @@ func (c *conn) pythonMay(command string) error {
 }
 
 func (c *conn) pythonError(command string, err error) error {
-	if c.server.base.Err() != nil {
+	if c.ctx.Err() != nil {
 		return errClosing
 	}
 	c.logFault(slog.LevelWarn, "a request of a Python client failed", err, "command", command)

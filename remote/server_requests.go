@@ -101,8 +101,8 @@ func (c *conn) result(r request, err error, flags uint8) error {
 }
 
 func (c *conn) fail(r request, err error) error {
-	if errors.Is(err, errGivenUp) || c.server.base.Err() != nil && isCancelled(err) {
-		return err // without an answer, so that the client asks again
+	if errors.Is(err, errGivenUp) || c.ctx.Err() != nil && isCancelled(err) {
+		return err // without an answer, so that the client asks again over another connection
 	}
 	defer func() { c.server.meters.of(r.op).done(r.arrived, true) }()
 	c.logFault(slog.LevelWarn, "a request failed", err, "operation", r.op.String())

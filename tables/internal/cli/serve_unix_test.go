@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -46,11 +47,16 @@ func TestServeUnix(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// A connection is idle once its call has ended.
+		if _, err := stream.Recv(); err != io.EOF {
+			t.Fatal(err)
+		}
 		return string(r.Body)
 	}
 	var clients []flight.Client
 	for range 3 { // the third takes the place of one that is idle
-		c, err := flight.NewClientWithMiddleware("unix://"+socket, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		c, err := flight.NewClientWithMiddleware("unix://"+socket, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDefaultCallOptions(grpc.WaitForReady(true))) // the server notes the end a moment after the client
 		if err != nil {
 			t.Fatal(err)
 		}
