@@ -15,9 +15,9 @@ import (
 
 // Options name the files.
 type Options struct {
-	Cert, Key, ClientCA string // ClientCA may be empty
-	NeedClient          bool   // there is no other way to say who a client is
-	MinVersion          uint16 // of TLS
+	Cert, Key, ClientCA string       // ClientCA may be empty
+	NeedClient          bool         // there is no other way to say who a client is
+	MinVersion          uint16       // of TLS
 	Log                 *slog.Logger // nil: none
 }
 
