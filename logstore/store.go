@@ -23,7 +23,7 @@ type Store struct {
 
 	format    segment.Format
 	blobBytes int   // a value of this length or more is a blob
-	maxBatch  int   // bytes of a record
+	maxBatch  int   // bytes of a record; more makes segments of its own
 	readBytes int64 // what a Scan may load at once
 	batches   chan *batch
 

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/guesses"
+	"github.com/go-partd/partd/internal/ratelimit"
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
@@ -28,7 +28,7 @@ type Server struct {
 	handles  handleTable
 	many     atomic.Bool // there are so many connections that they take turns
 	checking places      // of who has everything read, to compare checksums
-	guesses  guesses.Guesses
+	logins   ratelimit.Logins
 	meters   meters
 
 	// base is what changes run under: a client that leaves does not cut one
