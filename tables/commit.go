@@ -42,7 +42,7 @@ func (c *change) add(st step) {
 		c.replaces = c.replaces || all
 	case *restoreStep:
 		c.exclusive, c.replaces = true, true
-	case deleteStep:
+	case deleteStep, *createStep:
 		c.exclusive = true
 	case *evolveStep:
 		c.exclusive, c.folds = true, true
@@ -50,7 +50,7 @@ func (c *change) add(st step) {
 }
 
 // commit makes all changes, each of another table, or none.
-func (s *Store) commit(ctx context.Context, also []icecat.Also, changes ...*change) error {
+func (s *Store) commit(ctx context.Context, hooks []icecat.TxHook, changes ...*change) error {
 	slices.SortFunc(changes, func(a, b *change) int {
 		if n := strings.Compare(a.e.Namespace, b.e.Namespace); n != 0 {
 			return n
@@ -77,24 +77,29 @@ func (s *Store) commit(ctx context.Context, also []icecat.Also, changes ...*chan
 			}
 		}
 	}
-	return s.attemptsWith(ctx, also, changes)
+	return s.commitWithRetry(ctx, hooks, changes...)
 }
 
-// attempts commits changes, again and again while others come before. It wants
-// the entries' commit.
-func (s *Store) attempts(ctx context.Context, changes []*change) error {
-	return s.attemptsWith(ctx, nil, changes)
-}
-
-// attemptsWith is attempts with more in the same transaction.
-func (s *Store) attemptsWith(ctx context.Context, also []icecat.Also, changes []*change) error {
-	p, err := s.pin() // what is written for the commit, and not yet of use
-	if err != nil {
-		return err
+// commitSteps is commit for a table whose entry's commit is held, and whose tail is
+// folded already where that matters. It returns the table as committed; nil if there
+// was nothing to do.
+func (e *entry) commitSteps(ctx context.Context, steps ...step) (*table.Table, error) {
+	c := &change{e: e}
+	for _, st := range steps {
+		c.add(st)
 	}
-	defer s.unpin(p)
+	if e.s.hooks.staged != nil {
+		e.s.hooks.staged()
+	}
+	err := e.s.commitWithRetry(ctx, nil, c)
+	return c.result, err
+}
+
+// commitWithRetry commits changes, and what hooks do in the same transaction, again
+// and again while others come before. It wants the entries' commit.
+func (s *Store) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, changes ...*change) error {
 	for n := 1; ; n++ {
-		err := s.attempt(ctx, also, changes)
+		err := s.attempt(ctx, hooks, changes)
 		if !errors.Is(err, table.ErrCommitFailed) {
 			return err
 		}
@@ -109,7 +114,7 @@ func (s *Store) attemptsWith(ctx context.Context, also []icecat.Also, changes []
 	}
 }
 
-func (s *Store) attempt(ctx context.Context, also []icecat.Also, changes []*change) (err error) {
+func (s *Store) attempt(ctx context.Context, hooks []icecat.TxHook, changes []*change) (err error) {
 	for _, c := range changes {
 		if c.exclusive {
 			c.e.mu.Lock()
@@ -156,10 +161,10 @@ func (s *Store) attempt(ctx context.Context, also []icecat.Also, changes []*chan
 		}
 		of = append(of, c)
 	}
-	if len(staged)+len(also) == 0 {
+	if len(staged)+len(hooks) == 0 {
 		return nil
 	}
-	if err := s.cat.CommitWith(ctx, also, staged...); err != nil {
+	if err := s.cat.CommitWith(ctx, hooks, staged...); err != nil {
 		return err
 	}
 	for i, c := range of {
@@ -209,7 +214,7 @@ func (st *staging) stage(ctx context.Context, ch *icecat.Change, steps []step) (
 		if meta != nil {
 			cur = st.s.cat.Staged(ch.Namespace, ch.Name, meta, "", st.io)
 		}
-		if f, ok := step.(filer); ok {
+		if f, ok := step.(filer); ok && f.wrote() != nil {
 			ch.IOs = append([]*icecat.FileIO{f.wrote()}, ch.IOs...)
 		}
 	}
@@ -221,7 +226,7 @@ func (st *staging) stage(ctx context.Context, ch *icecat.Change, steps []step) (
 			return false, err
 		}
 	}
-	ch.Info, ch.PutIDs = &st.info, st.ids
+	ch.Info, ch.PutIDs, ch.Inline = &st.info, st.ids, st.inline
 	return false, nil
 }
 
@@ -239,12 +244,6 @@ func conflict(err error) error {
 	}
 	return err
 }
-
-// filer is a step whose files were written before.
-type filer interface{ wrote() *icecat.FileIO }
-
-func (p *putStep) wrote() *icecat.FileIO  { return p.io }
-func (f *foldStep) wrote() *icecat.FileIO { return f.io }
 
 // committed brings the entry up to what was committed. It wants mu where the
 // change was exclusive, else nobody needs to know at once.

@@ -284,31 +284,11 @@ func (b *Bucket) Evolve(ctx context.Context, name string, changes ...ColumnChang
 // settings.
 func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) error {
 	return b.s.Update(ctx, func(t *Txn) error {
-		c, err := t.existing(b.name, name)
-		if err == nil {
-			err = e.check()
-		}
-		if err != nil {
+		if err := e.check(); err != nil {
 			return &OpError{Op: "set the evolution of", Bucket: b.name, Table: name, Err: err}
 		}
-		c.add(evolutionStep{e})
-		return nil
+		return t.editSettings("set the evolution of", b.name, name, func(s *Settings) { s.Evolution = e })
 	})
-}
-
-// evolutionStep sets one of the settings.
-type evolutionStep struct{ evolution Evolution }
-
-func (p evolutionStep) stage(_ context.Context, _ *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil {
-		return nil, ErrNotFound
-	}
-	s, err := settingsOf(cur.Properties())
-	if err != nil {
-		return nil, err
-	}
-	s.Evolution = p.evolution
-	return withSettings(cur.Metadata(), &s)
 }
 
 // restaged is Update, again where others change the table meanwhile.
@@ -341,7 +321,10 @@ func (t *Txn) evolve(c *txnChange, changes []ColumnChange) error {
 	if err != nil {
 		return err
 	}
-	step := newEvolveStep(c.cur, ev.shape)
+	step, err := newEvolveStep(c.cur, ev.shape)
+	if err != nil {
+		return err
+	}
 	if ev.rewrites {
 		fit, err := evolvedRows(c.cur, ev)
 		if err == nil {

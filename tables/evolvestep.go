@@ -1,11 +1,9 @@
 package tables
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -21,42 +19,27 @@ import (
 // evolveStep gives a table another schema. The tail's rows become files of the old
 // one in the same commit, so that none is left that was put under it.
 type evolveStep struct {
-	uuid   string
-	schema int    // the id of the schema before
-	base   *int64 // the snapshot before, nil if there was none
-	shape  *shape
-	order  *order // that files are written anew in; nil: none
-	props  iceberg.Properties
+	basis // the table before
+	shape *shape
+	props iceberg.Properties
 
 	// Where the files are written anew.
 	fit   *conformer // makes the new rows of those that readers got before; nil: the files stay
 	files []iceberg.DataFile
 	read  map[string]bool // the paths of the files that they are made of
-	io    *icecat.FileIO
 }
 
-func newEvolveStep(t *table.Table, sh *shape) *evolveStep {
-	return &evolveStep{uuid: t.Metadata().TableUUID().String(), schema: t.Schema().ID, base: snapshotID(t), shape: sh}
+func newEvolveStep(t *table.Table, sh *shape) (*evolveStep, error) {
+	on, err := basisOf(t, anything, nil)
+	return &evolveStep{basis: on, shape: sh}, err
 }
-
-func snapshotID(t *table.Table) *int64 {
-	if s := t.CurrentSnapshot(); s != nil {
-		return &s.SnapshotID
-	}
-	return nil
-}
-
-func (p *evolveStep) wrote() *icecat.FileIO { return p.io }
 
 func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil || cur.Metadata().TableUUID().String() != p.uuid || cur.Schema().ID != p.schema || cur.Metadata().LastColumnID() != p.shape.lastID {
-		return nil, errRestage
+	if err := p.holds(cur); err != nil {
+		return nil, err
 	}
 	now := snapshotID(cur)
-	late := p.fit != nil && now != nil && (p.base == nil || *now != *p.base) // there are files that were not read
-	if p.fit != nil && (p.base != nil && now == nil || late && (p.base == nil || !onlyAppended(cur, *p.base))) {
-		return nil, errRestage
-	}
+	late := p.fit != nil && now != nil && *now != *p.base // there are files that were not read
 	st.info.Updated = st.now
 	fit := p.fit
 	if fit == nil {
@@ -99,8 +82,9 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 	if err != nil || p.fit == nil {
 		return meta, err
 	}
-	if is, err := orderOf(meta); err != nil || !reflect.DeepEqual(is, p.order) {
-		return nil, cmp.Or(err, errRestage)
+	order, err := orderOf(meta)
+	if err != nil {
+		return nil, err
 	}
 	var more []iceberg.DataFile
 	if late {
@@ -130,7 +114,7 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 	for _, files := range [][]iceberg.DataFile{more, tail} {
 		if len(files) > 0 {
 			cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, "", st.io)
-			if meta, err = st.addOrdered(ctx, p.order, cur, files, nil, true); err != nil {
+			if meta, err = st.addOrdered(ctx, order, cur, files, nil, true); err != nil {
 				return nil, err
 			}
 		}
@@ -221,10 +205,7 @@ func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *conformer) error {
 	if err != nil {
 		return err
 	}
-	if step.order, err = orderOf(meta); err != nil {
-		return err
-	}
-	step.fit, step.io, step.read = fit, t.s.cat.NewIO(), map[string]bool{}
+	step.since, step.fit, step.io, step.read = appends, fit, t.s.cat.NewIO(), map[string]bool{}
 	if step.base != nil {
 		files, err := dataFiles(t.ctx, c.cur)
 		if err != nil {
@@ -251,9 +232,6 @@ func (e *entry) rewritten(ctx context.Context, t *table.Table, to table.Metadata
 
 // reshape adds a step, after which the table has its schema.
 func (t *Txn) reshape(c *txnChange, step *evolveStep) error {
-	if step.io == nil {
-		step.io = t.s.cat.NewIO()
-	}
 	c.add(step)
 	meta, err := evolvedTo(c.cur.Metadata(), step.shape)
 	if err == nil {
@@ -367,7 +345,10 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 		return false, err
 	}
 	fit.check.withoutOrder()
-	step := newEvolveStep(c.cur, sh)
+	step, err := newEvolveStep(c.cur, sh)
+	if err != nil {
+		return false, err
+	}
 	step.props = iceberg.Properties{schemaVersionProperty: strconv.Itoa(version)}
 	if err := t.rewrite(c, step, fit); err != nil {
 		return false, err

@@ -28,10 +28,8 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 		e.commit.Lock()
 		defer e.commit.Unlock()
 		step := &expireStep{olderThan: o.OlderThan, keep: max(1, o.Keep)}
-		c := &change{e: e}
-		c.add(step)
-		err = e.s.attempts(ctx, []*change{c})
-		if c.result != nil {
+		t, err := e.commitSteps(ctx, step)
+		if t != nil {
 			r.Tables, r.Versions = 1, step.expired
 		}
 		return r, err

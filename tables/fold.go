@@ -9,7 +9,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/tail"
 )
@@ -23,17 +22,15 @@ func (e *entry) fold(ctx context.Context) (int64, error) {
 
 // foldLocked is fold for who has commit. Where somebody else changes the table's
 // schema meanwhile, the rows are written again.
-func (e *entry) foldLocked(ctx context.Context) (int64, error) {
+func (e *entry) foldLocked(ctx context.Context) (rows int64, err error) {
 	if e.s.tail == nil {
 		return 0, nil
 	}
-	for range mostAttempts {
-		n, err := e.foldOnce(ctx)
-		if !errors.Is(err, errRestage) {
-			return n, err
-		}
-	}
-	return 0, ErrConflict
+	err = restaged(mostAttempts, func() error {
+		rows, err = e.foldOnce(ctx)
+		return err
+	})
+	return rows, err
 }
 
 func (e *entry) foldOnce(ctx context.Context) (int64, error) {
@@ -55,41 +52,8 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		}
 		return 0, e.log.Forget(ctx, f.epoch)
 	}
-	one, err := conformAll(rows, f.kept)
+	folded, err := e.commitFold(ctx, t, f, rows)
 	if err != nil {
-		return 0, err
-	}
-	defer func() {
-		if one != nil {
-			one.Release()
-		}
-	}()
-	f.io = e.s.cat.NewIO()
-	same, err := newConformer(f.kept, f.kept)
-	if err != nil {
-		return 0, err
-	}
-	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
-	folded := one.NumRows()
-	if f.order != nil {
-		one, err = f.order.inPlace(ctx, one, f.ordering)
-		if err != nil {
-			return 0, err
-		}
-		f.files, err = f.order.write(ctx, writer, f.kept, tailSource(one, placesOf(f.kept, f.ordering)).Batches)
-		if err != nil {
-			f.io.RemoveWritten()
-			return 0, err
-		}
-	} else if f.files, err = writeFiles(ctx, writer, f.io, &source{read: []arrow.RecordBatch{one}}, same); err != nil {
-		return 0, err
-	}
-	c := &change{e: e}
-	c.add(f)
-	if err := e.s.attempts(ctx, []*change{c}); err != nil {
-		if !errors.Is(err, partd.ErrUnknownOutcome) {
-			f.io.RemoveWritten()
-		}
 		return 0, err
 	}
 	e.mu.Lock()
@@ -101,6 +65,42 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		return folded, nil
 	}
 	return folded, e.log.Forget(ctx, f.epoch)
+}
+
+// commitFold writes the files of a fold, and commits it. It returns how many rows the
+// tail had.
+func (e *entry) commitFold(ctx context.Context, t *table.Table, f *foldStep, rows []arrow.RecordBatch) (folded int64, err error) {
+	defer func() { removeWritten(err, f.io) }()
+	one, err := conformAll(rows, f.kept)
+	if err != nil {
+		return 0, err
+	}
+	folded = one.NumRows()
+	if f.order != nil {
+		one, err = f.order.inPlace(ctx, one, f.ordering)
+	}
+	if one != nil {
+		defer one.Release()
+	}
+	if err != nil {
+		return 0, err
+	}
+	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
+	all := func(yield func(arrow.RecordBatch, error) bool) {
+		one.Retain()
+		yield(one, nil)
+	}
+	if f.order != nil {
+		f.files, err = f.order.write(ctx, writer, f.kept, all)
+	} else {
+		f.files, err = recordFiles(ctx, writer, f.kept, all)
+	}
+	if err != nil {
+		return 0, err
+	}
+	c := &change{e: e}
+	c.add(f)
+	return folded, e.s.commitWithRetry(ctx, nil, c)
 }
 
 // foldable ends the tail's epoch, and returns the table and the rows to fold, or
@@ -126,9 +126,14 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	on, err := basisOf(t, anything, e.s.cat.NewIO())
+	if err != nil {
+		release(rows)
+		return nil, nil, nil, err
+	}
 	_, _, _, updated := e.log.Size(e.state.folded)
 	return t, &foldStep{
-		uuid: e.state.uuid, schema: t.Schema().ID, kept: e.state.kept, order: e.state.order, ordering: e.state.ordering,
+		basis: on, kept: e.state.kept, ordering: e.state.ordering,
 		epoch: last, ids: e.log.IDs(e.state.folded, last), update: updated,
 	}, rows, nil
 }

@@ -124,7 +124,7 @@ func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) error {
 	c, err := c.read()
 	if err == nil && name == "" {
 		if err = checkName("bucket", bucket); err == nil {
-			t.also = append(t.also, icecat.ChangeNamespaceMetadata(namespaceOf(bucket), c.apply))
+			t.hooks = append(t.hooks, icecat.ChangeNamespaceMetadata(namespaceOf(bucket), c.apply))
 		}
 	} else if err == nil {
 		var of *txnChange

@@ -11,25 +11,14 @@ import (
 )
 
 // over is the part of a table that a put replaces: the files of a version.
-type over struct {
-	base  int64 // the snapshot
-	files []iceberg.DataFile
-}
-
-func newOver(ctx context.Context, t *table.Table, v Version) (*over, error) {
-	s, err := snapshotOf(t.Metadata(), v)
-	if err != nil {
-		return nil, err
-	}
-	files, err := dataFiles(ctx, t, table.WithSnapshotID(s.SnapshotID))
-	return &over{s.SnapshotID, files}, err
-}
+type over struct{ files []iceberg.DataFile }
 
 func (o *over) stage(ctx context.Context, st *staging, cur *table.Table, p *putStep) (table.Metadata, error) {
-	if cur.Metadata().CurrentSchema().ID != p.schema || !onlyAppended(cur, o.base) {
-		return nil, fmt.Errorf("%w: the version is not the newest any more, but for rows put later", ErrConflict)
+	err := p.holds(cur)
+	if errors.Is(err, errRestage) {
+		err = fmt.Errorf("%w: the version is not the newest any more, but for rows put later", ErrConflict)
 	}
-	if err := p.sameOrder(cur.Metadata()); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if p.order != nil && p.order.rule != "" && p.order.rule != KeepAll {

@@ -52,7 +52,7 @@ func (b *Bucket) restore(ctx context.Context, snapshot string, names []string) e
 		whole := len(names) == 0
 		ns := namespaceOf(b.name)
 		err = b.s.update(ctx, func(t *Txn) error {
-			t.also = append(t.also, icecat.AsPlanned(ns, snapshot, planned, whole))
+			t.hooks = append(t.hooks, icecat.AsPlanned(ns, snapshot, planned, whole))
 			if whole {
 				if err := b.restoreMetadata(t, snapshot); err != nil {
 					return err

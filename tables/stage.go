@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"reflect"
 	"slices"
 	"strconv"
 	"time"
@@ -37,24 +36,25 @@ type staging struct {
 
 	tailDone bool // a step made files of what is in the tail
 	lost     bool // the table is there, and damaged
+	inline   bool // the metadata is small, and kept by the database
 }
 
 var (
 	// errRestage says that a put must be looked at anew, since the table is not
 	// what it was when its files were written.
 	errRestage = errors.New("the table was made, replaced or deleted meanwhile")
-	// errCommitted says that a put does not go to the tail: where it could be refused
+	// errNeedsCommit says that a put does not go to the tail: where it could be refused
 	// for what others put, or changes columns, one commit decides.
-	errCommitted = errors.New("the put is a commit of its own")
+	errNeedsCommit = errors.New("the put is a commit of its own")
 	// errNothing says that a change has nothing to do.
 	errNothing = errors.New("there is nothing to do")
 )
 
 // putStep adds or replaces rows. Its files are written.
 type putStep struct {
+	basis
 	mode     PutMode
 	files    []iceberg.DataFile
-	io       *icecat.FileIO
 	id       string
 	meta     Metadata
 	settings *Settings
@@ -62,11 +62,6 @@ type putStep struct {
 	after    table.Metadata // the table after it, but for its files
 	shape    *shape         // the new schema, if the put replaces it
 	over     *over          // what a put replaces that does not replace all
-	order    *order         // of the table that the files were written for; nil: none
-	uuid     string         // the table and its schema that the files were written for, else
-	schema   int
-	alone    bool   // the rows were compared with those of base: no others may come in between
-	base     *int64 // a snapshot; nil: there was none
 }
 
 func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
@@ -92,19 +87,11 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 		made := st.s.cat.Staged(st.e.Namespace, st.e.Name, p.made, "", st.io)
 		return addFiles(ctx, made, p.files, nil)
 	}
-	meta := cur.Metadata()
-	if meta.TableUUID().String() != p.uuid {
-		return nil, errRestage
-	}
 	if p.over != nil {
 		return p.over.stage(ctx, st, cur, p)
 	}
 	if p.mode != Replace {
-		now := snapshotID(cur)
-		if meta.CurrentSchema().ID != p.schema || p.alone && ((now == nil) != (p.base == nil) || now != nil && *now != *p.base) {
-			return nil, errRestage
-		}
-		if err := p.sameOrder(meta); err != nil {
+		if err := p.holds(cur); err != nil {
 			return nil, err
 		}
 		return st.addOrdered(ctx, p.order, cur, p.files, nil, false)
@@ -113,6 +100,18 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 	if err != nil {
 		return nil, err
 	}
+	if cur, err = p.emptied(st, cur); err == nil {
+		err = p.holds(cur)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return replaceFiles(ctx, cur, old, p.files, nil)
+}
+
+// emptied returns a table with the columns and settings of a put that replaces it.
+func (p *putStep) emptied(st *staging, cur *table.Table) (*table.Table, error) {
+	meta, err := cur.Metadata(), error(nil)
 	if p.shape != nil {
 		if p.shape.lastID != meta.LastColumnID() {
 			return nil, errRestage
@@ -120,27 +119,11 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 		if meta, err = reshaped(meta, p.shape); err != nil {
 			return nil, err
 		}
-	} else if meta.CurrentSchema().ID != p.schema {
-		return nil, errRestage
 	}
 	if meta, err = withSettings(meta, p.settings); err != nil {
 		return nil, err
 	}
-	if err := p.sameOrder(meta); err != nil {
-		return nil, err
-	}
-	cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, cur.MetadataLocation(), st.io)
-	return replaceFiles(ctx, cur, old, p.files, nil)
-}
-
-// sameOrder returns errRestage where a table's rows are ordered in another way than
-// the files are.
-func (p *putStep) sameOrder(meta table.Metadata) error {
-	is, err := orderOf(meta)
-	if err == nil && !reflect.DeepEqual(is, p.order) {
-		err = errRestage
-	}
-	return err
+	return st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, cur.MetadataLocation(), st.io), nil
 }
 
 // addFiles stages files, and properties with them.
@@ -171,21 +154,18 @@ func staged(tx *table.Transaction) (table.Metadata, error) {
 
 // foldStep adds the rows of the tail's epochs up to one, whose files are written.
 type foldStep struct {
-	io       *icecat.FileIO
+	basis
 	files    []iceberg.DataFile
-	uuid     string
-	schema   int
 	kept     *arrow.Schema
-	order    *order
-	ordering []string // the names of its columns
+	ordering []string // the names of the order's columns
 	epoch    int64
 	ids      map[string]time.Time
 	update   time.Time
 }
 
 func (f *foldStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil || cur.Metadata().TableUUID().String() != f.uuid || cur.Metadata().CurrentSchema().ID != f.schema {
-		return nil, errRestage
+	if err := f.holds(cur); err != nil {
+		return nil, err
 	}
 	if st.s.tail.Folded(cur.Properties()) >= f.epoch {
 		return nil, errNothing // an earlier fold, whose outcome was unknown, took effect
@@ -198,9 +178,6 @@ func (f *foldStep) stage(ctx context.Context, st *staging, cur *table.Table) (ta
 	st.discard(f.ids)
 	if f.update.After(st.info.Updated) {
 		st.info.Updated = f.update
-	}
-	if is, err := orderOf(cur.Metadata()); err != nil || !reflect.DeepEqual(is, f.order) {
-		return nil, cmp.Or(err, errRestage)
 	}
 	return st.addOrdered(ctx, f.order, cur, f.files, st.s.epochProperty(f.epoch), true)
 }
