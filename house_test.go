@@ -1,204 +1,157 @@
 package partd_test
 
 import (
-	"cmp"
 	"flag"
-	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/house"
 )
+
+const module = "github.com/go-partd/partd"
 
 var update = flag.Bool("update", false, "draw docs/house.svg and write the table of packages in docs/design.md again")
 
-// TestHouse compares the picture of the packages, and the table of them, with
-// the imports and the packages' own documentation, from which both are made.
-func TestHouse(t *testing.T) {
-	packages := map[string]goPackage{}
-	for _, p := range listPackages(t, "linux") {
-		name, _ := within(p.ImportPath)
-		if floorOf(name) < 0 {
-			t.Fatalf("package %s has no floor in the table house yet", p.ImportPath)
-		}
-		packages[name] = p
-	}
-	const begin, end = "| floor | package | what it does |\n|---|---|---|\n", "\n\n"
-	design, err := os.ReadFile("docs/design.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, after, found := strings.Cut(string(design), begin)
-	_, after, ended := strings.Cut(after, end)
-	if !found || !ended {
-		t.Fatalf("docs/design.md has no table that begins with %q", begin)
-	}
-	for name, made := range map[string]string{
-		"docs/design.md": before + begin + houseTable(packages) + end + after,
-		"docs/house.svg": housePicture(packages),
-	} {
-		if *update {
-			err = os.WriteFile(name, []byte(made), 0o666)
-		} else if old, readErr := os.ReadFile(name); string(old) != made {
-			err = fmt.Errorf("%s is not what the packages are (%w): go test -run TestHouse . -update", name, cmp.Or(readErr, os.ErrInvalid))
-		}
+// house has the floor of every package of the module. A new package gets its floor here,
+// on purpose: one above all that it imports.
+//
+// After a change, "go test -run TestHouse . -update" draws docs/house.svg and
+// writes the table of packages in docs/design.md again.
+var partdHouse = house.House{Module: module, Root: "partd", MayUseTesting: mayUseTesting, Floors: []house.Floor{
+	{Name: "for tests", Packages: map[string][]string{ // on the roof, so that no package can import them
+		"partdtest":                     {"pgregory.net/rapid"},
+		"internal/csvgen":               nil,
+		"internal/testutil/attempttest": nil,
+		"internal/testutil/cutproxy":    nil,
+		"internal/testutil/gateway":     nil,
+		"internal/testutil/hostile":     nil,
+		"internal/testutil/house":       nil,
+		"internal/testutil/postgres":    nil,
+		"internal/testutil/race":        nil,
+		"internal/testutil/serverproc":  nil,
+		"internal/testutil/testcert":    nil,
+		"internal/vfs/vfstest":          nil,
+		"internal/vfs/disktest":         {"golang.org/x/sys"},
+	}},
+	{Name: "commands", Packages: map[string][]string{
+		"cmd/partd":          nil,
+		"cmd/partd-server":   nil,
+		"examples/wordcount": nil,
+		"examples/tasks":     nil,
+	}},
+	{Name: "command lines", Packages: map[string][]string{
+		"internal/cliutil/sizeflag": nil,
+		"internal/cli":              {"internal/cliutil/sizeflag", "github.com/dustin/go-humanize", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},
+		"internal/servercli":        {"internal/cliutil/sizeflag", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+	}},
+	{Name: "jobs on files", Packages: map[string][]string{
+		"internal/filejobs": {"github.com/dustin/go-humanize"},
+	}},
+	{Name: "over stores", Packages: map[string][]string{
+		"stores":              {"github.com/dustin/go-humanize"},
+		"shuffle":             {"github.com/zeebo/xxh3"},
+		"internal/output":     nil,
+		"internal/namespaces": nil,
+		"internal/tokens":     {"github.com/gofrs/flock"},
+		"internal/zfile":      {"github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
+	}},
+	{Name: "stores, layers, engines", Packages: map[string][]string{
+		"logstore":           {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+		"remote":             nil,
+		"shards":             {"github.com/zeebo/xxh3"},
+		"compress":           {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
+		"encode":             {"github.com/ugorji/go/codec"},
+		"internal/extsort":   {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+		"internal/hashagg":   {"github.com/zeebo/xxh3"},
+		"internal/mergejoin": {"internal/extsort"},
+		"internal/records":   nil,
+	}},
+	{Name: "runs and segments", Packages: map[string][]string{
+		"internal/segment": {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
+		"internal/spill":   nil,
+	}},
+	{Name: "the root", Packages: map[string][]string{
+		".": {"github.com/gofrs/flock"},
+	}},
+	{Name: "below the root", Packages: map[string][]string{
+		"internal/aggregate":  nil,
+		"internal/cliutil":    {"github.com/spf13/cobra", "github.com/spf13/pflag"},
+		"internal/filedir":    {"internal/sessiontab"},
+		"internal/keymap":     nil,
+		"internal/msgpack":    {"github.com/tinylib/msgp"},
+		"internal/pickle":     nil,
+		"internal/sessiontab": nil,
+		"internal/tempdir":    nil,
+	}},
+	{Name: "the ground", Packages: map[string][]string{
+		"frame":                 nil,
+		"internal/adminhttp":    nil,
+		"internal/certfiles":    nil,
+		"internal/guesses":      nil,
+		"compress/blosc":        {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
+		"internal/filedir/boot": nil,
+		"internal/ledger":       {"github.com/zeebo/xxh3"},
+		"internal/storeerror":   nil,
+		"internal/textfmt":      {"github.com/dustin/go-humanize"},
+		"internal/metrics":      nil,
+		"internal/names":        nil,
+		"internal/nearest":      nil,
+		"internal/npy":          nil,
+		"internal/offheap":      {"golang.org/x/sys"},
+		"internal/pyvalue":      nil,
+		"internal/progress":     {"golang.org/x/term"},
+		"internal/slab":         nil,
+		"internal/space":        {"github.com/dustin/go-humanize"},
+		"internal/vfs":          {"github.com/gofrs/flock"},
+		"internal/zmtp":         nil,
+	}},
+}}
+
+// mayUseTesting are the packages that may import package testing outside of
+// tests, which adds flags to every program that has it.
+var mayUseTesting = []string{"partdtest", "internal/testutil/attempttest", "internal/testutil/house", "internal/vfs/disktest"}
+
+// TestImports keeps the arrows between packages as they are meant.
+func TestImports(t *testing.T) { partdHouse.CheckImports(t) }
+
+// TestHouse compares the picture of the packages, and the table of them, with the packages.
+func TestHouse(t *testing.T) { partdHouse.CheckDrawing(t, *update) }
+
+// The module of tables is no part of the workspace, in which the versions of all
+// modules join: the root's programs are the same bytes with it and without.
+func TestTablesAreApart(t *testing.T) {
+	for name, want := range map[string]bool{"go.work": false, "go.mod": false, "bench/go.mod": false, "objstore/go.mod": false, "tables/go.mod": true} {
+		text, err := os.ReadFile(name)
 		if err != nil {
-			t.Error(err)
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "./tables") || strings.Contains(string(text), module+"/tables") != want {
+			t.Errorf("%s: named in it: %v, want %v", name, !want, want)
 		}
 	}
 }
 
-// rooms returns the packages of a floor that exist, sorted.
-func rooms(f floor, packages map[string]goPackage) (names []string) {
-	for name := range f.packages {
-		if _, found := packages[name]; found {
-			names = append(names, name)
+func TestWrongImportsAreFound(t *testing.T) {
+	for _, c := range []struct {
+		name, imports string
+		wrong         int
+	}{
+		{"", "os io/fs github.com/gofrs/flock github.com/go-partd/partd/internal/vfs", 0},
+		{"", "github.com/go-partd/partd/stores", 1},
+		{"", "github.com/spf13/cobra github.com/gofrs/flockery", 2},
+		{"/frame", "io github.com/go-partd/partd", 1},
+		{"/stores", "testing github.com/go-partd/partd/partdtest", 2},
+		{"/partdtest", "testing testing/iotest pgregory.net/rapid", 0},
+		{"/internal/vfs", "github.com/go-partd/partd", 1},
+		{"/internal/vfs", "github.com/go-partd/partd/internal/offheap", 1}, // on the same floor
+		{"/internal/slab", "testing/iotest github.com/go-partd/partd/internal/keymap golang.org/x/term", 3},
+		{"/internal/new", "os", 1},
+		{"/internal/cli", module + "/tables/filter " + module + "/internal/new", 2},
+	} {
+		p := house.Package{ImportPath: module + c.name, Imports: strings.Fields(c.imports)}
+		if wrong := partdHouse.WrongImports(p); len(wrong) != c.wrong {
+			t.Errorf("%s imports %s: found %q", p.ImportPath, c.imports, wrong)
 		}
 	}
-	slices.Sort(names)
-	return names
-}
-
-// houseTable is the rows of the table: floor, package, and the first sentence of
-// its documentation up to a colon, without the two words that say its name.
-func houseTable(packages map[string]goPackage) string {
-	var rows []string
-	for _, f := range house {
-		first := f.name
-		for _, name := range rooms(f, packages) {
-			sentence, _, _ := strings.Cut(strings.TrimSuffix(packages[name].Doc, "."), ":")
-			words := strings.SplitN(sentence, " ", 3)
-			subject := strings.NewReplacer("[", "", "]", "").Replace(words[len(words)-1])
-			if name == "." {
-				name = "partd"
-			}
-			rows = append(rows, fmt.Sprintf("| %s | `%s` | %s |", first, name, subject))
-			first = ""
-		}
-	}
-	return strings.Join(rows, "\n")
-}
-
-// imported returns what a package imports of the module, without what one of
-// these imports already, directly or not.
-func imported(name string, packages map[string]goPackage) (direct []string) {
-	all := func(name string) (names []string) {
-		for _, path := range packages[name].Imports {
-			if own, ours := within(path); ours {
-				names = append(names, own)
-			}
-		}
-		return names
-	}
-	var reaches func(from, to string) bool
-	reaches = func(from, to string) bool {
-		return slices.ContainsFunc(all(from), func(next string) bool { return next == to || reaches(next, to) })
-	}
-	return slices.DeleteFunc(all(name), func(to string) bool {
-		return slices.ContainsFunc(all(name), func(via string) bool { return reaches(via, to) })
-	})
-}
-
-// box is where a package is drawn.
-type box struct{ x, y, width int }
-
-const (
-	boxHeight  = 30
-	rowHeight  = 62
-	floorGap   = 30
-	leftMargin = 170 // for the floors' names
-	rowWidth   = 1090
-)
-
-// placeRooms gives each package its box: floors downwards, within a floor what is
-// imported by those on the left to the left, so that fewer arrows cross.
-func placeRooms(packages map[string]goPackage) (boxes map[string]box, tops []int) {
-	boxes = map[string]box{}
-	y := floorGap
-	for _, f := range house {
-		names := rooms(f, packages)
-		middle := map[string]int{}
-		for _, name := range names {
-			sum, n := 0, 0
-			for above, b := range boxes {
-				if slices.Contains(imported(above, packages), name) {
-					sum, n = sum+b.x+b.width/2, n+1
-				}
-			}
-			if middle[name] = rowWidth; n > 0 {
-				middle[name] = sum / n
-			}
-		}
-		slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(middle[a], middle[b]) })
-		perRow := (len(names) + (len(names)+6)/7 - 1) / max(1, (len(names)+6)/7)
-		tops = append(tops, y-floorGap/2)
-		side := 1 // rows of one floor stand in each other's gaps
-		if perRow == len(names) {
-			side = 0
-		}
-		for row := range slices.Chunk(names, max(1, perRow)) {
-			side = -side
-			gap := rowWidth
-			for _, name := range row {
-				gap -= widthOf(name)
-			}
-			gap /= len(row)
-			x := leftMargin + gap/2 + side*rowWidth/(4*len(row))
-			for _, name := range row {
-				boxes[name] = box{x, y, widthOf(name)}
-				x += widthOf(name) + gap
-			}
-			y += rowHeight
-		}
-		y += floorGap
-	}
-	return boxes, append(tops, y-floorGap/2)
-}
-
-func label(name string) string {
-	if name == "." {
-		return "partd"
-	}
-	return strings.TrimPrefix(name, "internal/")
-}
-
-func widthOf(name string) int { return 26 + 8*len(label(name)) }
-
-// housePicture draws the house as SVG.
-func housePicture(packages map[string]goPackage) string {
-	boxes, tops := placeRooms(packages)
-	var s strings.Builder
-	fmt.Fprintf(&s, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="14">
-<style>rect{fill:#fff;stroke:#444}.in{fill:#e8e8e8;stroke:#999}path{fill:none;stroke-width:1.4}.floor{fill:#f7f7f2;stroke:none}</style>
-<marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto"><polygon points="0 0 8 4 0 8" fill="#666"/></marker>
-`, leftMargin+rowWidth+10, tops[len(tops)-1])
-	for i, f := range house {
-		fmt.Fprintf(&s, `<rect class="floor" x="0" y="%d" width="%d" height="%d"/><text x="10" y="%d" fill="#777">%s</text>`+"\n",
-			tops[i]+3, leftMargin+rowWidth+10, tops[i+1]-tops[i]-6, tops[i]+34, f.name)
-	}
-	colour := 0
-	for _, f := range house {
-		for _, name := range rooms(f, packages) {
-			colour += 47
-			from := boxes[name]
-			for _, path := range imported(name, packages) {
-				to := boxes[path]
-				x1, y1, x2, y2 := from.x+from.width/2, from.y+boxHeight, to.x+to.width/2, to.y
-				bend := max(30, (y2-y1)/2)
-				fmt.Fprintf(&s, `<path d="M%d %dC%d %d %d %d %d %d" stroke="hsl(%d 60%% 45%%)" marker-end="url(#head)"/>`+"\n",
-					x1, y1, x1, y1+bend, x2, y2-bend, x2, y2, colour%360)
-			}
-		}
-	}
-	for _, f := range house {
-		for _, name := range rooms(f, packages) {
-			b, class := boxes[name], "out"
-			if strings.HasPrefix(name, "internal/") {
-				class = "in"
-			}
-			fmt.Fprintf(&s, `<rect class="%s" x="%d" y="%d" width="%d" height="%d" rx="5"/><text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n",
-				class, b.x, b.y, b.width, boxHeight, b.x+b.width/2, b.y+20, label(name))
-		}
-	}
-	return s.String() + "</svg>\n"
 }

@@ -1,0 +1,88 @@
+package tables_test
+
+import (
+	"flag"
+	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/house"
+)
+
+var update = flag.Bool("update", false, "draw docs/house.svg and write the table of packages in docs/design.md again")
+
+// tablesHouse has the floor of every package of the module, from the roof down. A new
+// package gets its floor here, on purpose: one above all that it imports. All may use
+// Arrow and the packages of the root module.
+//
+// After a change, "go test -run TestHouse . -update" draws docs/house.svg and writes the
+// table of packages in docs/design.md again.
+var tablesHouse = house.House{
+	Module: "github.com/go-partd/partd/tables", Root: "tables", Cgo: true, MayUseTesting: []string{"internal/testutil/testserve"},
+	Below: []string{"github.com/go-partd/partd", "github.com/apache/arrow-go"},
+	Floors: []house.Floor{
+		{Name: "for tests", Packages: map[string][]string{
+			"bench":                         {"internal/peers", "github.com/duckdb/duckdb-go-bindings"},
+			"internal/peers":                nil,
+			"internal/testutil/hostilefile": nil,
+			"internal/testutil/testserve":   nil,
+		}},
+		{Name: "programs", Packages: map[string][]string{
+			"cmd/partd-tables":  nil,
+			"examples/airports": nil,
+		}},
+		{Name: "command line", Packages: map[string][]string{
+			"internal/cli": {"github.com/spf13/cobra", "github.com/spf13/pflag"},
+		}},
+		{Name: "the page", Packages: map[string][]string{
+			"page": {"google.golang.org/grpc"},
+		}},
+		{Name: "servers, clients", Packages: map[string][]string{
+			"flightd":      {"github.com/golang-jwt/jwt", "github.com/prometheus/client_golang", "google.golang.org/grpc", "google.golang.org/protobuf"},
+			"flightclient": {"google.golang.org/grpc"},
+			"pull":         {"github.com/nats-io/nats-server", "github.com/nats-io/nats.go"},
+		}},
+		{Name: "engines, formats", Packages: map[string][]string{
+			"duck":             {"github.com/duckdb/duckdb-go-bindings"},
+			"stage":            nil,
+			"internal/formats": {"github.com/google/uuid"},
+		}},
+		{Name: "over tables", Packages: map[string][]string{
+			"transform":       nil,
+			"internal/wire":   nil,
+			"internal/worker": {"internal/wire"},
+		}},
+		{Name: "tables", Packages: map[string][]string{
+			".": {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sync"},
+		}},
+		{Name: "files and objects", Packages: map[string][]string{
+			"internal/content":  {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3"},
+			"internal/datafile": nil,
+			"internal/bucketfs": {"github.com/zeebo/xxh3", "golang.org/x/sync"},
+		}},
+		{Name: "rows", Packages: map[string][]string{
+			"arrowvalue":      nil,
+			"filter":          nil,
+			"internal/sorted": nil,
+		}},
+		{Name: "types", Packages: map[string][]string{
+			"internal/arrowtypes": {"github.com/apache/iceberg-go"},
+		}},
+		{Name: "the ground", Packages: map[string][]string{
+			"internal/arrowsafe": {"github.com/google/flatbuffers"},
+			"internal/filecache": {"github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sys", "golang.org/x/sync"},
+			"internal/icecat": {
+				"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/jackc/pgx", "github.com/zeebo/xxh3",
+				"golang.org/x/sync", "modernc.org/sqlite",
+			},
+			"internal/parallel": {"golang.org/x/sync"},
+			"internal/rowsum":   {"github.com/zeebo/xxh3"},
+			"internal/tail":     {"github.com/google/uuid"},
+			"internal/take":     nil,
+		}},
+	},
+}
+
+// TestImports keeps the arrows between packages as they are meant.
+func TestImports(t *testing.T) { tablesHouse.CheckImports(t) }
+
+// TestHouse compares the picture of the packages, and the table of them, with the packages.
+func TestHouse(t *testing.T) { tablesHouse.CheckDrawing(t, *update) }
