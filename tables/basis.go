@@ -39,10 +39,10 @@ func basisOf(t *table.Table, s since, io *icecat.FileIO) (basis, error) {
 	return basis{meta.TableUUID().String(), meta.CurrentSchema().ID, meta.LastColumnID(), o, snapshotID(t), s, io}, err
 }
 
-// holds returns errRestage where the files do not fit the table any more.
+// holds returns errStale where the files do not fit the table any more.
 func (b *basis) holds(cur *table.Table) error {
 	if cur == nil {
-		return errRestage
+		return errStale
 	}
 	now, err := basisOf(cur, b.since, b.io)
 	if err != nil {
@@ -50,7 +50,7 @@ func (b *basis) holds(cur *table.Table) error {
 	}
 	same := reflect.DeepEqual(now.base, b.base)
 	if !b.fits(&now) || b.since == nothing && !same || b.since == appends && !same && (b.base == nil || !onlyAppended(cur, *b.base)) {
-		return errRestage
+		return errStale
 	}
 	return nil
 }
@@ -84,10 +84,10 @@ func removeWritten(err error, io *icecat.FileIO) {
 	}
 }
 
-// restaged calls f again while others change what its files were written for.
-func restaged(most int, f func() error) error {
+// retryStale calls f again while others change what its files were written for.
+func retryStale(most int, f func() error) error {
 	for range most {
-		if err := f(); !errors.Is(err, errRestage) {
+		if err := f(); !errors.Is(err, errStale) {
 			return err
 		}
 	}

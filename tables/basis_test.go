@@ -13,7 +13,7 @@ import (
 func whileCommitting(t *testing.T, b *Bucket, theirs func() error) *Bucket {
 	t.Helper()
 	once := true
-	s, err := open(t.Context(), b.s.dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, staged: func() {
+	s, err := open(t.Context(), b.s.dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, prepared: func() {
 		if once {
 			once = false
 			if err := theirs(); err != nil {

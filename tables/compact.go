@@ -16,7 +16,7 @@ const targetSize = 128 << 20
 func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	return s.maintain(ctx, "compact", o, func(ctx context.Context, e *entry, _ *MaintainOptions) (r MaintainResult, err error) {
 		// Whoever changes the table meanwhile, other than by appends, comes first.
-		err = restaged(3, func() error {
+		err = retryStale(3, func() error {
 			r, err = e.compact(ctx)
 			return err
 		})
@@ -110,7 +110,7 @@ func (c *compactStep) files() (before, after int) {
 	return before, after
 }
 
-func (c *compactStep) stage(ctx context.Context, _ *staging, cur *table.Table) (table.Metadata, error) {
+func (c *compactStep) apply(ctx context.Context, _ *attempt, cur *table.Table) (table.Metadata, error) {
 	if err := c.holds(cur); err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func (c *compactStep) stage(ctx context.Context, _ *staging, cur *table.Table) (
 		rewrite.ApplyResult(g)
 	}
 	if err := rewrite.Commit(ctx); err != nil {
-		return nil, fmt.Errorf("stage the compacted files: %w", err)
+		return nil, fmt.Errorf("replace the compacted files: %w", err)
 	}
-	return staged(tx)
+	return metadataOf(tx)
 }

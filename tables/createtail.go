@@ -15,14 +15,14 @@ import (
 
 // createInTail makes a table whose first rows are in the tail: nobody sees them
 // there before the catalog has the table, and Iceberg's files are left to the first
-// fold. It returns errRestage where the table is there.
+// fold. It returns errStale where the table is there.
 func (e *entry) createInTail(ctx context.Context, src *source, o PutOptions) error {
 	e.s.appending.RLock()
 	defer e.s.appending.RUnlock()
 	e.commit.Lock()
 	defer e.commit.Unlock()
 	if t, err := e.current(ctx); t != nil || err != nil {
-		return cmp.Or(err, errRestage)
+		return cmp.Or(err, errStale)
 	}
 	sh, err := newShape(withDictionaries(src.schema, src), 0)
 	if err != nil {
@@ -84,11 +84,11 @@ type createStep struct {
 	metadata Metadata
 }
 
-func (c *createStep) stage(_ context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+func (c *createStep) apply(_ context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
 	if cur != nil {
-		return nil, errRestage
+		return nil, errStale
 	}
-	st.info.Updated, st.info.Metadata, st.inline = st.now, c.metadata, true
+	a.info.Updated, a.info.Metadata, a.inline = a.now, c.metadata, true
 	return c.made, nil
 }
 

@@ -277,7 +277,7 @@ func (n pandasNames) renamed(m arrow.Metadata) (arrow.Metadata, error) {
 // versions. Widening an integer to float64 writes the table's files anew, and is
 // refused where a value would not stay exact; all else leaves them.
 func (b *Bucket) Evolve(ctx context.Context, name string, changes ...ColumnChange) error {
-	return b.restaged(ctx, func(t *Txn) error { return t.Evolve(b.name, name, changes...) })
+	return b.updateAgain(ctx, func(t *Txn) error { return t.Evolve(b.name, name, changes...) })
 }
 
 // SetEvolution sets which changes of its columns a table takes, and leaves its other
@@ -291,10 +291,10 @@ func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) err
 	})
 }
 
-// restaged is Update, again where others change the table meanwhile.
-func (b *Bucket) restaged(ctx context.Context, f func(*Txn) error) (err error) {
+// updateAgain is Update, again where others change the table meanwhile.
+func (b *Bucket) updateAgain(ctx context.Context, f func(*Txn) error) (err error) {
 	for range mostAttempts {
-		if err = b.s.Update(ctx, f); !errors.Is(err, errRestage) {
+		if err = b.s.Update(ctx, f); !errors.Is(err, errStale) {
 			break
 		}
 	}

@@ -34,13 +34,13 @@ func newEvolveStep(t *table.Table, sh *shape) (*evolveStep, error) {
 	return &evolveStep{basis: on, shape: sh}, err
 }
 
-func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
 	if err := p.holds(cur); err != nil {
 		return nil, err
 	}
 	now := snapshotID(cur)
 	late := p.fit != nil && now != nil && *now != *p.base // there are files that were not read
-	st.info.Updated = st.now
+	a.info.Updated = a.now
 	fit := p.fit
 	if fit == nil {
 		kept, err := keptSchema(cur.Schema())
@@ -59,7 +59,7 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 		}
 	}
 	if p.fit == nil {
-		tail, err := st.tailFiles(ctx, cur, cur.Metadata(), fit)
+		tail, err := a.tailFiles(ctx, cur, cur.Metadata(), fit)
 		if err != nil {
 			return nil, err
 		}
@@ -68,11 +68,11 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 			if err != nil {
 				return nil, err
 			}
-			meta, err := st.addOrdered(ctx, o, cur, tail, nil, true)
+			meta, err := a.addOrdered(ctx, o, cur, tail, nil, true)
 			if err != nil {
 				return nil, err
 			}
-			cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, "", st.io)
+			cur = a.table(meta)
 		}
 	}
 	meta, err := evolvedTo(cur.Metadata(), p.shape)
@@ -88,15 +88,15 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 	}
 	var more []iceberg.DataFile
 	if late {
-		if more, err = st.e.rewritten(ctx, cur, meta, st.io, fit, p.read); err != nil {
+		if more, err = a.e.rewritten(ctx, cur, meta, a.io, fit, p.read); err != nil {
 			return nil, err
 		}
 	}
-	tail, err := st.tailFiles(ctx, cur, meta, fit)
+	tail, err := a.tailFiles(ctx, cur, meta, fit)
 	if err != nil {
 		return nil, err
 	}
-	cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, "", st.io)
+	cur = a.table(meta)
 	if len(old)+len(p.files) > 0 {
 		files, err := withRowIDs(cur, p.files)
 		if err != nil {
@@ -106,15 +106,15 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 		if err := tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping()); err != nil {
 			return nil, err
 		}
-		if meta, err = staged(tx); err != nil {
+		if meta, err = metadataOf(tx); err != nil {
 			return nil, err
 		}
 	}
 	// What came later stays behind: it is added by itself, and numbered so.
 	for _, files := range [][]iceberg.DataFile{more, tail} {
 		if len(files) > 0 {
-			cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, "", st.io)
-			if meta, err = st.addOrdered(ctx, order, cur, files, nil, true); err != nil {
+			cur = a.table(meta)
+			if meta, err = a.addOrdered(ctx, order, cur, files, nil, true); err != nil {
 				return nil, err
 			}
 		}
@@ -150,12 +150,12 @@ func evolvedTo(meta table.Metadata, sh *shape) (table.Metadata, error) {
 
 // tailFiles writes what is in the tail as files of a table that has the metadata to.
 // It wants mu.
-func (st *staging) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *conformer) ([]iceberg.DataFile, error) {
-	if st.tailDone || st.e.log == nil {
+func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *conformer) ([]iceberg.DataFile, error) {
+	if a.tailDone || a.e.log == nil {
 		return nil, nil
 	}
-	st.tailDone = true
-	rows, err := st.e.rows(ctx, cur.Metadata(), lastEpoch)
+	a.tailDone = true
+	rows, err := a.e.rows(ctx, cur.Metadata(), lastEpoch)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
@@ -174,8 +174,8 @@ func (st *staging) tailFiles(ctx context.Context, cur *table.Table, to table.Met
 		return nil, err
 	}
 	defer as.Release()
-	writer := st.s.cat.Staged(st.e.Namespace, st.e.Name, to, "", st.io)
-	return st.e.write(ctx, writer, st.io, &source{read: []arrow.RecordBatch{as}}, fit, true)
+	writer := a.table(to)
+	return a.e.write(ctx, writer, a.io, &source{read: []arrow.RecordBatch{as}}, fit, true)
 }
 
 // write writes rows as files of a table, in its order if it has one. Rows that were
@@ -292,7 +292,7 @@ func schemaVersion(t *table.Table) (int, error) {
 // Store has in its tail are not seen, and have to fit the new columns by their names.
 // Rules but those of uniqueness and of order are applied to the new rows.
 func (b *Bucket) Migrate(ctx context.Context, name string, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (done bool, err error) {
-	err = b.restaged(ctx, func(t *Txn) error {
+	err = b.updateAgain(ctx, func(t *Txn) error {
 		c, err := t.existing(b.name, name)
 		if err == nil {
 			done, err = t.migrate(c, version, f)

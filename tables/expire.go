@@ -62,7 +62,7 @@ type expireStep struct {
 	expired   int
 }
 
-func (x *expireStep) stage(_ context.Context, _ *staging, cur *table.Table) (table.Metadata, error) {
+func (x *expireStep) apply(_ context.Context, _ *attempt, cur *table.Table) (table.Metadata, error) {
 	if cur == nil {
 		return nil, errNothing // deleted meanwhile
 	}
@@ -71,7 +71,7 @@ func (x *expireStep) stage(_ context.Context, _ *staging, cur *table.Table) (tab
 	if err != nil {
 		return nil, err
 	}
-	meta, err := staged(tx)
+	meta, err := metadataOf(tx)
 	if err != nil {
 		return nil, err
 	}

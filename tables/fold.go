@@ -26,7 +26,7 @@ func (e *entry) foldLocked(ctx context.Context) (rows int64, err error) {
 	if e.s.tail == nil {
 		return 0, nil
 	}
-	err = restaged(mostAttempts, func() error {
+	err = retryStale(mostAttempts, func() error {
 		rows, err = e.foldOnce(ctx)
 		return err
 	})

@@ -51,7 +51,7 @@ func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m P
 				if opts.MustExist {
 					return 0, ErrNotFound
 				}
-				if err = e.createInTail(ctx, src, opts); errors.Is(err, errRestage) {
+				if err = e.createInTail(ctx, src, opts); errors.Is(err, errStale) {
 					continue // others made the table
 				}
 			}
@@ -67,7 +67,7 @@ func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m P
 		if err == nil {
 			return c.version(), nil
 		}
-		if !errors.Is(err, errRestage) {
+		if !errors.Is(err, errStale) {
 			return 0, err
 		}
 		if !src.whole() {
@@ -75,7 +75,7 @@ func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m P
 		}
 		src.rewind()
 	}
-	return 0, fmt.Errorf("%w: %w", ErrConflict, errRestage)
+	return 0, fmt.Errorf("%w: %w", ErrConflict, errStale)
 }
 
 // check returns what is put as it is kept, or says why it cannot be.
@@ -285,7 +285,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 			return nil, err
 		}
 		if len(c.changes) > 0 { // somebody else changed the table since it was looked at
-			return nil, errRestage
+			return nil, errStale
 		}
 	} else if c, err = newConformer(schema, kept); err != nil {
 		return nil, err

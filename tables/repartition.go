@@ -31,7 +31,7 @@ func (b *Bucket) partition(ctx context.Context, name string, by Partition) (done
 		return done, err
 	}
 	defer end()
-	err = restaged(mostRewrites, func() error {
+	err = retryStale(mostRewrites, func() error {
 		done, err = e.partition(ctx, by)
 		return err
 	})

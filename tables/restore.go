@@ -60,7 +60,7 @@ func (b *Bucket) restore(ctx context.Context, snapshot string, names []string) e
 			}
 			return nil
 		})
-		if err == nil || !errors.Is(err, icecat.ErrReplan) && !errors.Is(err, errRestage) && !errors.Is(err, ErrDamaged) {
+		if err == nil || !errors.Is(err, icecat.ErrReplan) && !errors.Is(err, errStale) && !errors.Is(err, ErrDamaged) {
 			return err
 		}
 		if _, gone := b.planRestore(ctx, snapshot, names); gone != nil || errors.Is(err, ErrDamaged) {

@@ -48,7 +48,7 @@ func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Con
 	defer done()
 	w := &rewrite{e: e, io: b.s.cat.NewIO()}
 	defer func() { removeWritten(err, w.io) }()
-	err = restaged(mostRewrites, func() error {
+	err = retryStale(mostRewrites, func() error {
 		w.io.RemoveAfter(w.puts)
 		return w.attempt(ctx, plan)
 	})
@@ -98,10 +98,10 @@ type rewriteStep struct {
 	old, files []iceberg.DataFile
 }
 
-func (r *rewriteStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+func (r *rewriteStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
 	if err := r.holds(cur); err != nil {
 		return nil, err
 	}
-	st.info.Updated = st.now
+	a.info.Updated = a.now
 	return replaceFiles(ctx, cur, r.old, r.files, nil)
 }

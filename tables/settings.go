@@ -176,7 +176,7 @@ func (edit settingsStep) applied(meta table.Metadata) (table.Metadata, error) {
 	return withSettings(meta, &s)
 }
 
-func (edit settingsStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+func (edit settingsStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
 	if cur == nil {
 		return nil, ErrNotFound
 	}
@@ -192,7 +192,7 @@ func (edit settingsStep) stage(ctx context.Context, st *staging, cur *table.Tabl
 	if err != nil || is == nil || was != nil && was.sort == is.sort && (was.rule == is.rule || is.rule == "" || is.rule == KeepAll) {
 		return meta, err
 	}
-	return st.s.reordered(ctx, is, st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, cur.MetadataLocation(), st.io))
+	return a.s.reordered(ctx, is, a.table(meta))
 }
 
 // withSettings returns metadata with settings; with those it has, which must fit

@@ -43,7 +43,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	}
 	defer s.unpin(p)
 	err = s.update(ctx, f)
-	if errors.Is(err, errRestage) { // readers that f puts cannot be read twice
+	if errors.Is(err, errStale) { // readers that f puts cannot be read twice
 		err = fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err
@@ -69,8 +69,8 @@ func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
 	if len(changes)+len(t.hooks) == 0 {
 		return nil
 	}
-	if s.hooks.staged != nil {
-		s.hooks.staged()
+	if s.hooks.prepared != nil {
+		s.hooks.prepared()
 	}
 	if err := s.commit(ctx, t.hooks, changes...); err != nil {
 		return err
@@ -173,7 +173,7 @@ func (t *Txn) ready(c *txnChange, schema *arrow.Schema) error {
 		c.cur, err = c.e.current(t.ctx)
 	}
 	if err == nil && c.cur == nil {
-		err = errRestage
+		err = errStale
 	}
 	return err
 }

@@ -17,32 +17,35 @@ import (
 )
 
 // step is a part of a change of one table. What it needs of files is written
-// before; stage puts it on top of a state of the table, once for each attempt to
+// before; apply puts it on top of a state of the table, once for each attempt to
 // commit.
 type step interface {
-	// stage returns the table after the step; nil if it is deleted. Cur is nil
+	// apply returns the table after the step; nil if it is deleted. Cur is nil
 	// if the table does not exist.
-	stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error)
+	apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error)
 }
 
-// staging is an attempt to commit a change of one table.
-type staging struct {
-	s    *Store
-	e    *entry
-	io   *icecat.FileIO // of the attempt: manifests and metadata
-	info icecat.Info    // of the listing
-	ids  []icecat.PutID
-	now  time.Time
+// attempt is one attempt to commit a change of a table.
+type attempt struct {
+	s      *Store
+	e      *entry
+	change *change
+	io     *icecat.FileIO // of the attempt: manifests and metadata
+	info   icecat.Info    // of the listing
+	ids    []icecat.PutID
+	now    time.Time
 
-	tailDone bool // a step made files of what is in the tail
-	lost     bool // the table is there, and damaged
-	inline   bool // the metadata is small, and kept by the database
+	tailDone bool           // a step made files of what is in the tail
+	lost     bool           // the table is there, and damaged
+	inline   bool           // the metadata is small, and kept by the database
+	epoch    *int64         // of the tail, up to which it is replaced; nil: none
+	made     *icecat.Change // nil: there is nothing to do
 }
 
 var (
-	// errRestage says that a put must be looked at anew, since the table is not
+	// errStale says that a put must be looked at anew, since the table is not
 	// what it was when its files were written.
-	errRestage = errors.New("the table was made, replaced or deleted meanwhile")
+	errStale = errors.New("the table was made, replaced or deleted meanwhile")
 	// errNeedsCommit says that a put does not go to the tail: where it could be refused
 	// for what others put, or changes columns, one commit decides.
 	errNeedsCommit = errors.New("the put is a commit of its own")
@@ -64,43 +67,43 @@ type putStep struct {
 	over     *over          // what a put replaces that does not replace all
 }
 
-func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+func (p *putStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
 	if p.id != "" {
-		if slices.ContainsFunc(st.ids, func(before icecat.PutID) bool { return before.ID == p.id }) {
+		if slices.ContainsFunc(a.ids, func(before icecat.PutID) bool { return before.ID == p.id }) {
 			return nil, errNothing
 		}
 		if cur != nil {
-			if applied, err := st.e.applied(ctx, cur.Metadata().TableUUID().String(), p.id); applied || err != nil {
+			if applied, err := a.e.applied(ctx, cur.Metadata().TableUUID().String(), p.id); applied || err != nil {
 				return nil, cmp.Or(err, errNothing)
 			}
 		}
-		st.ids = append(st.ids, icecat.PutID{ID: p.id, At: st.now})
+		a.ids = append(a.ids, icecat.PutID{ID: p.id, At: a.now})
 	}
 	if (cur == nil) != (p.made != nil) {
-		return nil, errRestage
+		return nil, errStale
 	}
-	st.info.Updated = st.now
+	a.info.Updated = a.now
 	if cur == nil || p.mode == Replace && p.over == nil {
-		st.info.Metadata = p.meta
+		a.info.Metadata = p.meta
 	}
 	if cur == nil {
-		made := st.s.cat.Staged(st.e.Namespace, st.e.Name, p.made, "", st.io)
+		made := a.table(p.made)
 		return addFiles(ctx, made, p.files, nil)
 	}
 	if p.over != nil {
-		return p.over.stage(ctx, st, cur, p)
+		return p.over.apply(ctx, a, cur, p)
 	}
 	if p.mode != Replace {
 		if err := p.holds(cur); err != nil {
 			return nil, err
 		}
-		return st.addOrdered(ctx, p.order, cur, p.files, nil, false)
+		return a.addOrdered(ctx, p.order, cur, p.files, nil, false)
 	}
 	old, err := dataFiles(ctx, cur)
 	if err != nil {
 		return nil, err
 	}
-	if cur, err = p.emptied(st, cur); err == nil {
+	if cur, err = p.emptied(a, cur); err == nil {
 		err = p.holds(cur)
 	}
 	if err != nil {
@@ -110,11 +113,11 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 }
 
 // emptied returns a table with the columns and settings of a put that replaces it.
-func (p *putStep) emptied(st *staging, cur *table.Table) (*table.Table, error) {
+func (p *putStep) emptied(a *attempt, cur *table.Table) (*table.Table, error) {
 	meta, err := cur.Metadata(), error(nil)
 	if p.shape != nil {
 		if p.shape.lastID != meta.LastColumnID() {
-			return nil, errRestage
+			return nil, errStale
 		}
 		if meta, err = reshaped(meta, p.shape); err != nil {
 			return nil, err
@@ -123,10 +126,10 @@ func (p *putStep) emptied(st *staging, cur *table.Table) (*table.Table, error) {
 	if meta, err = withSettings(meta, p.settings); err != nil {
 		return nil, err
 	}
-	return st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, cur.MetadataLocation(), st.io), nil
+	return a.table(meta), nil
 }
 
-// addFiles stages files, and properties with them.
+// addFiles adds files, and properties with them.
 func addFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	tx := t.NewTransaction()
 	if props != nil {
@@ -141,10 +144,10 @@ func addFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 	if err := tx.AddDataFiles(ctx, files, nil, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck()); err != nil {
 		return nil, err
 	}
-	return staged(tx)
+	return metadataOf(tx)
 }
 
-func staged(tx *table.Transaction) (table.Metadata, error) {
+func metadataOf(tx *table.Transaction) (table.Metadata, error) {
 	t, err := tx.StagedTable()
 	if err != nil {
 		return nil, err
@@ -163,23 +166,23 @@ type foldStep struct {
 	update   time.Time
 }
 
-func (f *foldStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+func (f *foldStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
 	if err := f.holds(cur); err != nil {
 		return nil, err
 	}
-	if st.s.tail.Folded(cur.Properties()) >= f.epoch {
+	if a.s.tail.Folded(cur.Properties()) >= f.epoch {
 		return nil, errNothing // an earlier fold, whose outcome was unknown, took effect
 	}
 	// A put that another Store applied meanwhile must not count twice.
-	applied, err := st.s.cat.PutsApplied(ctx, f.uuid, slices.Collect(maps.Keys(f.ids))...)
+	applied, err := a.s.cat.PutsApplied(ctx, f.uuid, slices.Collect(maps.Keys(f.ids))...)
 	if err != nil || len(applied) > 0 {
-		return nil, cmp.Or(err, errRestage)
+		return nil, cmp.Or(err, errStale)
 	}
-	st.discard(f.ids)
-	if f.update.After(st.info.Updated) {
-		st.info.Updated = f.update
+	a.discard(f.ids)
+	if f.update.After(a.info.Updated) {
+		a.info.Updated = f.update
 	}
-	return st.addOrdered(ctx, f.order, cur, f.files, st.s.epochProperty(f.epoch), true)
+	return a.addOrdered(ctx, f.order, cur, f.files, a.s.epochProperty(f.epoch), true)
 }
 
 // epochProperty says in a table's properties which epochs of the tail are in its files.
@@ -191,9 +194,9 @@ func (s *Store) epochProperty(epoch int64) iceberg.Properties {
 }
 
 // discard keeps the ids of puts whose rows leave the tail.
-func (st *staging) discard(ids map[string]time.Time) {
+func (a *attempt) discard(ids map[string]time.Time) {
 	for id, at := range ids {
-		st.ids = append(st.ids, icecat.PutID{ID: id, At: at})
+		a.ids = append(a.ids, icecat.PutID{ID: id, At: at})
 	}
 }
 
@@ -204,19 +207,19 @@ type epochStep struct {
 	ids   map[string]time.Time
 }
 
-func (e *epochStep) stage(_ context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+func (e *epochStep) apply(_ context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
 	if cur == nil { // somebody else deleted the table
 		return nil, errNothing
 	}
-	st.discard(e.ids)
-	return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(st.s.epochProperty(e.epoch))}, "")
+	a.discard(e.ids)
+	return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(a.s.epochProperty(e.epoch))}, "")
 }
 
 // deleteStep deletes the table.
 type deleteStep struct{}
 
-func (deleteStep) stage(_ context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil && !st.lost {
+func (deleteStep) apply(_ context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
+	if cur == nil && !a.lost {
 		return nil, ErrNotFound
 	}
 	return nil, nil
