@@ -10,7 +10,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // createInTail makes a table whose first rows are in the tail: nobody sees them
@@ -24,7 +24,7 @@ func (e *entry) createInTail(ctx context.Context, src *source, o PutOptions) err
 	if t, err := e.current(ctx); t != nil || err != nil {
 		return cmp.Or(err, errStale)
 	}
-	sh, err := newShape(withDictionaries(src.schema, src), 0)
+	sh, err := schema.NewShape(withDictionaries(src.schema, src), 0)
 	if err != nil {
 		return err
 	}
@@ -43,15 +43,15 @@ func (e *entry) createInTail(ctx context.Context, src *source, o PutOptions) err
 	if err != nil {
 		return err
 	}
-	ck, err := e.checker(ctx, nil, src.schema, sh.kept, arrowtypes.Plain(src.schema), "", bucket)
+	ck, err := e.checker(ctx, nil, src.schema, sh.Stored, schema.Plain(src.schema), "", bucket)
 	if err != nil {
 		return err
 	}
-	c, err := e.s.shared.conformer(src.schema, sh.kept, nil, "")
+	c, _, err := e.s.shared.caster(src.schema, sh.Stored, nil, "")
 	if err != nil {
 		return err
 	}
-	rows, err := c.all(ctx, src, ck)
+	rows, err := castAll(ctx, src, c, ck)
 	defer release(rows)
 	if err == nil && order != nil {
 		err = order.checkAll(rows, order.names(meta.CurrentSchema()))
@@ -61,7 +61,7 @@ func (e *entry) createInTail(ctx context.Context, src *source, o PutOptions) err
 	}
 	log := e.s.tail.Log(meta.TableUUID().String(), -1)
 	if len(rows) > 0 {
-		if err = log.Append(ctx, sh.kept, rows, o.ID, time.Now()); err == nil {
+		if err = log.Append(ctx, sh.Stored, rows, o.ID, time.Now()); err == nil {
 			err = e.s.tail.Flush(ctx) // no table without its rows, whatever Options.Sync says
 		}
 	}
@@ -92,14 +92,14 @@ func (c *createStep) apply(_ context.Context, a *attempt, cur *table.Table) (tab
 	return c.made, nil
 }
 
-// all returns the rows read so far in the schema that is kept, once they were checked.
+// castAll returns the rows read so far in the types that are stored, once they were checked.
 // The caller releases them.
-func (c *conformer) all(ctx context.Context, src *source, ck *check) (rows []arrow.RecordBatch, err error) {
+func castAll(ctx context.Context, src *source, c *schema.Caster, ck *check) (rows []arrow.RecordBatch, err error) {
 	defer ck.close()
 	rows = make([]arrow.RecordBatch, 0, len(src.read))
 	for i := 0; i < len(src.read) && err == nil; i++ {
 		var fit arrow.RecordBatch
-		if fit, err = c.apply(src.read[i]); err == nil {
+		if fit, err = c.Cast(src.read[i]); err == nil {
 			rows = append(rows, fit)
 			err = ck.add(ctx, fit)
 		}

@@ -12,24 +12,25 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // evolveStep gives a table another schema. The tail's rows become files of the old
 // one in the same commit, so that none is left that was put under it.
 type evolveStep struct {
 	basis // the table before
-	shape *shape
+	shape *schema.Shape
 	props iceberg.Properties
 
 	// Where the files are written anew.
-	fit   *conformer // makes the new rows of those that readers got before; nil: the files stay
+	fit   *schema.Caster // makes the new rows of those that readers got before; nil: the files stay
+	check *check         // of the new rows; nil: none
 	files []iceberg.DataFile
 	read  map[string]bool // the paths of the files that they are made of
 }
 
-func newEvolveStep(t *table.Table, sh *shape) (*evolveStep, error) {
+func newEvolveStep(t *table.Table, sh *schema.Shape) (*evolveStep, error) {
 	on, err := basisOf(t, anything, nil)
 	return &evolveStep{basis: on, shape: sh}, err
 }
@@ -41,16 +42,6 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 	now := snapshotID(cur)
 	late := p.fit != nil && now != nil && *now != *p.base // there are files that were not read
 	a.info.Updated = a.now
-	fit := p.fit
-	if fit == nil {
-		kept, err := keptSchema(cur.Schema())
-		if err == nil {
-			fit, err = newConformer(kept, kept)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
 	var old []iceberg.DataFile
 	var err error
 	if p.fit != nil && now != nil {
@@ -59,7 +50,7 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 		}
 	}
 	if p.fit == nil {
-		tail, err := a.tailFiles(ctx, cur, cur.Metadata(), fit)
+		tail, err := a.tailFiles(ctx, cur, cur.Metadata(), nil, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -88,11 +79,11 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 	}
 	var more []iceberg.DataFile
 	if late {
-		if more, err = a.e.rewritten(ctx, cur, meta, a.io, fit, p.read); err != nil {
+		if more, err = a.e.rewritten(ctx, cur, meta, a.io, p.fit, p.check, p.read); err != nil {
 			return nil, err
 		}
 	}
-	tail, err := a.tailFiles(ctx, cur, meta, fit)
+	tail, err := a.tailFiles(ctx, cur, meta, p.fit, p.check)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +115,7 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 
 // evolvedTo returns metadata with another schema, and with settings that name its
 // columns as they are called there.
-func evolvedTo(meta table.Metadata, sh *shape) (table.Metadata, error) {
+func evolvedTo(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	s, err := settingsOf(meta.Properties())
 	if err != nil {
 		return nil, err
@@ -132,7 +123,7 @@ func evolvedTo(meta table.Metadata, sh *shape) (table.Metadata, error) {
 	was := meta.CurrentSchema()
 	now := func(name string) string {
 		if f, ok := was.FindFieldByName(name); ok {
-			if f, ok := sh.schema.FindFieldByID(f.ID); ok {
+			if f, ok := sh.Schema.FindFieldByID(f.ID); ok {
 				return f.Name
 			}
 		}
@@ -150,7 +141,7 @@ func evolvedTo(meta table.Metadata, sh *shape) (table.Metadata, error) {
 
 // tailFiles writes what is in the tail as files of a table that has the metadata to.
 // It wants mu.
-func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *conformer) ([]iceberg.DataFile, error) {
+func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *schema.Caster, rules *check) ([]iceberg.DataFile, error) {
 	if a.tailDone || a.e.log == nil {
 		return nil, nil
 	}
@@ -168,34 +159,42 @@ func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Meta
 	if err != nil {
 		return nil, err
 	}
+	writer := a.table(to)
+	if fit == nil {
+		o, err := orderOf(to)
+		if err != nil {
+			one.Release()
+			return nil, err
+		}
+		return writeTail(ctx, o, writer, a.io, one)
+	}
 	defer one.Release()
-	as, err := arrowtypes.Convert(one, fit.put)
+	as, err := schema.Convert(one, fit.From)
 	if err != nil {
 		return nil, err
 	}
 	defer as.Release()
-	writer := a.table(to)
-	return a.e.write(ctx, writer, a.io, &source{read: []arrow.RecordBatch{as}}, fit, true)
+	return a.e.write(ctx, writer, a.io, &source{read: []arrow.RecordBatch{as}}, fit, rules, true)
 }
 
 // write writes rows as files of a table, in its order if it has one. Rows that were
 // acknowledged are not refused as duplicates.
-func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r batchSource, fit *conformer, acknowledged bool) ([]iceberg.DataFile, error) {
+func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r batchSource, fit *schema.Caster, rules *check, acknowledged bool) ([]iceberg.DataFile, error) {
 	o, err := orderOf(w.Metadata())
 	if err != nil {
 		return nil, err
 	}
 	if o == nil {
-		return writeFiles(ctx, w, io, r, fit)
+		return writeFiles(ctx, w, io, r, fit, rules)
 	}
 	if acknowledged && o.rule == RefuseDuplicate {
 		o.rule = KeepAll
 	}
-	return e.writeOrdered(ctx, o, w, io, r, fit, nil)
+	return e.writeOrdered(ctx, o, w, io, r, fit, rules, nil)
 }
 
 // rewrite writes a table's files anew for a step.
-func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *conformer) error {
+func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *schema.Caster, rules *check) error {
 	for _, st := range c.steps {
 		if _, ok := st.(filer); ok {
 			return errors.New("what writes the table's files anew comes before puts to it, in an Update of its own")
@@ -205,7 +204,7 @@ func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *conformer) error {
 	if err != nil {
 		return err
 	}
-	step.since, step.fit, step.io, step.read = appends, fit, t.s.cat.NewIO(), map[string]bool{}
+	step.since, step.fit, step.check, step.io, step.read = appends, fit, rules, t.s.cat.NewIO(), map[string]bool{}
 	if step.base != nil {
 		files, err := dataFiles(t.ctx, c.cur)
 		if err != nil {
@@ -215,19 +214,19 @@ func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *conformer) error {
 			step.read[f.FilePath()] = true
 		}
 	}
-	step.files, err = c.e.rewritten(t.ctx, c.cur, meta, step.io, fit, nil)
+	step.files, err = c.e.rewritten(t.ctx, c.cur, meta, step.io, fit, rules, nil)
 	return err
 }
 
 // rewritten writes the rows of a table's files, but for those to leave out, as files
 // of one that has the metadata to.
-func (e *entry) rewritten(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, fit *conformer, but map[string]bool) ([]iceberg.DataFile, error) {
+func (e *entry) rewritten(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, fit *schema.Caster, rules *check, but map[string]bool) ([]iceberg.DataFile, error) {
 	r, err := e.stream(ctx, t, but)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Release()
-	return e.write(ctx, e.s.cat.Staged(e.Namespace, e.Name, to, "", io), io, r, fit, but != nil)
+	return e.write(ctx, e.s.cat.Staged(e.Namespace, e.Name, to, "", io), io, r, fit, rules, but != nil)
 }
 
 // reshape adds a step, after which the table has its schema.
@@ -328,29 +327,30 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 	}
 	defer first.Release()
 	meta := c.cur.Metadata()
-	sh, err := newShape(first.Schema(), meta.LastColumnID())
+	sh, err := schema.NewShape(first.Schema(), meta.LastColumnID())
 	if err != nil {
 		return false, err
 	}
-	fit, err := newConformer(first.Schema(), sh.kept)
+	fit, err := schema.NewCaster(first.Schema(), sh.Stored)
 	if err != nil {
 		return false, err
 	}
-	fit.put, fit.before, fit.made = returned, f, first.Schema()
+	fit = fit.After(returned, f)
 	bucket, err := t.s.cat.Property(t.ctx, c.e.Namespace, rulesProperty)
 	if err != nil {
 		return false, err
 	}
-	if fit.check, err = c.e.checker(t.ctx, nil, first.Schema(), sh.kept, arrowtypes.Plain(first.Schema()), c.cur.Properties()[rulesProperty], bucket); err != nil {
+	rules, err := c.e.checker(t.ctx, nil, first.Schema(), sh.Stored, schema.Plain(first.Schema()), c.cur.Properties()[rulesProperty], bucket)
+	if err != nil {
 		return false, err
 	}
-	fit.check.withoutOrder()
+	rules.withoutOrder()
 	step, err := newEvolveStep(c.cur, sh)
 	if err != nil {
 		return false, err
 	}
 	step.props = iceberg.Properties{schemaVersionProperty: strconv.Itoa(version)}
-	if err := t.rewrite(c, step, fit); err != nil {
+	if err := t.rewrite(c, step, fit, rules); err != nil {
 		return false, err
 	}
 	return true, t.reshape(c, step)

@@ -7,9 +7,12 @@ import (
 	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
@@ -52,8 +55,12 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		}
 		return 0, e.log.Forget(ctx, f.epoch)
 	}
-	folded, err := e.commitFold(ctx, t, f, rows)
+	one, err := conformAll(rows, f.kept)
 	if err != nil {
+		return 0, err
+	}
+	folded := one.NumRows()
+	if err := e.commitFold(ctx, t, f, one); err != nil {
 		return 0, err
 	}
 	e.mu.Lock()
@@ -67,40 +74,34 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 	return folded, e.log.Forget(ctx, f.epoch)
 }
 
-// commitFold writes the files of a fold, and commits it. It returns how many rows the
-// tail had.
-func (e *entry) commitFold(ctx context.Context, t *table.Table, f *foldStep, rows []arrow.RecordBatch) (folded int64, err error) {
+// commitFold writes the files of a fold, and commits it. It takes over the rows.
+func (e *entry) commitFold(ctx context.Context, t *table.Table, f *foldStep, rows arrow.RecordBatch) (err error) {
 	defer func() { removeWritten(err, f.io) }()
-	one, err := conformAll(rows, f.kept)
-	if err != nil {
-		return 0, err
-	}
-	folded = one.NumRows()
-	if f.order != nil {
-		one, err = f.order.inPlace(ctx, one, f.ordering)
-	}
-	if one != nil {
-		defer one.Release()
-	}
-	if err != nil {
-		return 0, err
-	}
 	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
-	all := func(yield func(arrow.RecordBatch, error) bool) {
-		one.Retain()
-		yield(one, nil)
-	}
-	if f.order != nil {
-		f.files, err = f.order.write(ctx, writer, f.kept, all)
-	} else {
-		f.files, err = recordFiles(ctx, writer, f.kept, all)
-	}
-	if err != nil {
-		return 0, err
+	if f.files, err = writeTail(ctx, f.order, writer, f.io, rows); err != nil {
+		return err
 	}
 	c := &change{e: e}
 	c.add(f)
-	return folded, e.s.commitWithRetry(ctx, nil, c)
+	return e.s.commitWithRetry(ctx, nil, c)
+}
+
+// writeTail writes rows of the tail, which it takes over, as data files of a table,
+// through io. With an error nothing is left of them.
+func writeTail(ctx context.Context, o *order, t *table.Table, io *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
+	if o == nil {
+		files, err = recordFiles(ctx, t, rows.Schema(), only(rows))
+	} else {
+		if rows, err = o.inPlace(ctx, rows, o.names(t.Schema())); err != nil {
+			return nil, err
+		}
+		files, err = o.write(ctx, t, rows.Schema(), only(rows))
+	}
+	rows.Release()
+	if err != nil {
+		io.RemoveWritten()
+	}
+	return files, err
 }
 
 // foldable ends the tail's epoch, and returns the table and the rows to fold, or
@@ -142,23 +143,22 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 func conformAll(rows []arrow.RecordBatch, kept *arrow.Schema) (arrow.RecordBatch, error) {
 	fit := make([]arrow.RecordBatch, 0, len(rows))
 	defer func() { release(fit) }()
-	var c *conformer
-	var of *arrow.Schema
 	for _, batch := range rows {
-		if c == nil || batch.Schema() != of {
-			var err error
-			if c, err = newConformer(batch.Schema(), kept); err != nil {
-				return nil, fmt.Errorf("rows in the tail do not fit the table any more: %w", err)
-			}
-			of = batch.Schema()
-		}
-		b, err := c.apply(batch)
+		b, err := schema.CastStored(batch, kept)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("rows in the tail do not fit the table any more: %w", err)
 		}
 		fit = append(fit, b)
 	}
 	return tail.Concat(fit)
+}
+
+// only yields one batch, which stays the caller's.
+func only(batch arrow.RecordBatch) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		batch.Retain()
+		yield(batch, nil)
+	}
 }
 
 func release(batches []arrow.RecordBatch) {

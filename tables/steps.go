@@ -14,6 +14,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // step is a part of a change of one table. What it needs of files is written
@@ -63,7 +64,7 @@ type putStep struct {
 	settings *Settings
 	made     table.Metadata // the table, if the put makes it
 	after    table.Metadata // the table after it, but for its files
-	shape    *shape         // the new schema, if the put replaces it
+	shape    *schema.Shape  // the new schema, if the put replaces it
 	over     *over          // what a put replaces that does not replace all
 }
 
@@ -116,7 +117,7 @@ func (p *putStep) apply(ctx context.Context, a *attempt, cur *table.Table) (tabl
 func (p *putStep) emptied(a *attempt, cur *table.Table) (*table.Table, error) {
 	meta, err := cur.Metadata(), error(nil)
 	if p.shape != nil {
-		if p.shape.lastID != meta.LastColumnID() {
+		if p.shape.LastID != meta.LastColumnID() {
 			return nil, errStale
 		}
 		if meta, err = reshaped(meta, p.shape); err != nil {
