@@ -142,14 +142,9 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 
 // manifest returns a version's manifest, which is fetched where it is not here.
 func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
-	b, err := n.disk.read(r.Manifest, r.Size)
+	b, err := readAll(n.open(ctx, r, r.file()))
 	if err != nil {
-		if err := n.mend(ctx, r, r.Manifest, r.Size, err); err != nil {
-			return nil, err
-		}
-		if b, err = n.disk.read(r.Manifest, r.Size); err != nil {
-			return nil, err
-		}
+		return nil, err
 	}
 	return readManifest(b, r)
 }
@@ -158,7 +153,7 @@ func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
 func (n *Node) bring(ctx context.Context, m *manifest, r record, lo, hi int64) error {
 	var missing []dataFile
 	for _, f := range m.files {
-		if f.Max >= lo && f.Min <= hi && !n.disk.keep(f.Hash, f.Size) {
+		if f.Max >= lo && f.Min <= hi && !n.disk.keep(f.Named) {
 			missing = append(missing, f)
 		}
 	}
@@ -166,19 +161,14 @@ func (n *Node) bring(ctx context.Context, m *manifest, r record, lo, hi int64) e
 		return nil
 	}
 	return parallel.Each(ctx, slices.Values(missing), 0, func(ctx context.Context, f dataFile) error {
-		return n.fetch(ctx, f.Hash, f.Size, n.reg.peers(r)) // each time in another order
+		return n.fetch(ctx, f.Named, n.reg.peers(r)) // each time in another order
 	})
 }
 
 // rows reads a file, once its content is right.
 func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, hi int64) func(func(arrow.RecordBatch, error) bool) {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		file, err := n.disk.open(f.Hash, f.Size)
-		if err != nil {
-			if err = n.mend(ctx, r, f.Hash, f.Size, err); err == nil {
-				file, err = n.disk.open(f.Hash, f.Size)
-			}
-		}
+		file, err := n.open(ctx, r, f.Named)
 		if err != nil {
 			yield(nil, err)
 			return

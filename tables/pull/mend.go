@@ -12,23 +12,42 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// mend fetches a file again that could not be opened for a reason.
-func (n *Node) mend(ctx context.Context, r record, hash string, size int64, why error) error {
-	switch {
-	case errors.Is(why, errDamaged):
-		n.log.Warn("pull: a file is damaged, and is fetched again", "table", r.Name, "file", hash)
-		// A file that is whole takes its place, or none.
-		if err := os.Remove(n.disk.path(hash)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+// open opens a file of a version, which is fetched where it is not here, or damaged.
+func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, error) {
+	file, err := n.disk.Open(f)
+	if err != nil {
+		if err = n.mend(ctx, r, f, err); err == nil {
+			file, err = n.disk.Open(f)
 		}
-	case !errors.Is(why, fs.ErrNotExist):
+	}
+	return file, err
+}
+
+// mend fetches a file again that could not be opened for a reason: from other nodes.
+func (n *Node) mend(ctx context.Context, r record, f content.Named, why error) error {
+	return n.replace(r.Name, f, why, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
+}
+
+// replace fetches a file that could not be opened for a reason.
+func (n *Node) replace(table string, f content.Named, why error, fetch func() error) error {
+	damaged := errors.Is(why, content.ErrDamaged)
+	if !damaged && !errors.Is(why, fs.ErrNotExist) {
 		return why
 	}
-	err := n.fetch(ctx, hash, size, n.reg.peers(r))
-	if err != nil && errors.Is(why, errDamaged) {
-		err = fmt.Errorf("%s: %w: %w", hash, why, err)
+	if damaged {
+		n.log.Warn("pull: a file is damaged, and is fetched again", "table", table, "file", f.Hash)
+		// A file that is whole takes its place, or none.
+		if err := os.Remove(n.disk.Path(f.Hash)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	err := fetch()
+	if err != nil && damaged {
+		err = fmt.Errorf("%s: %w: %w", f.Hash, why, err)
 	}
 	return err
 }
@@ -69,9 +88,11 @@ func (n *Node) keepBranch(ctx context.Context, h head) error {
 	r := h.record
 	r.Name = fmt.Sprintf("%s (version %d of %s)", strings.ToValidUTF8(h.Name[:min(len(h.Name), 200)], ""), h.Version, h.short())
 	m.Name = r.Name
-	if r.Manifest, r.Size, err = n.disk.create(m.encode); err != nil {
+	f, err := n.disk.Create(m.encode)
+	if err != nil {
 		return err
 	}
+	r.Manifest, r.Size = f.Hash, f.Size
 	if err := n.disk.setHead(r); err != nil {
 		return err
 	}
@@ -148,22 +169,22 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 	defer n.checking.Unlock()
 	all := []Finding{}
 	err := n.disk.heads(func(key string, h head) error {
-		check := func(hash string, size int64) error {
-			f, err := n.disk.open(hash, size)
+		check := func(f content.Named) error {
+			file, err := n.disk.Open(f)
 			if err == nil {
-				return f.Close()
+				return file.Close()
 			}
-			if !errors.Is(err, errDamaged) { // a range alone was loaded, or another process is at it
+			if !errors.Is(err, content.ErrDamaged) { // a range alone was loaded, or another process is at it
 				return nil
 			}
-			found := Finding{Table: h.Name, File: hash, Problem: err.Error(), Repaired: true}
-			if err := n.mend(ctx, h.record, hash, size, err); err != nil {
+			found := Finding{Table: h.Name, File: f.Hash, Problem: err.Error(), Repaired: true}
+			if err := n.mend(ctx, h.record, f, err); err != nil {
 				found.Problem, found.Repaired = err.Error(), false
 			}
 			all = append(all, found)
 			return ctx.Err()
 		}
-		if err := check(h.Manifest, h.Size); err != nil {
+		if err := check(h.file()); err != nil {
 			return err
 		}
 		m, err := n.manifest(ctx, h.record)
@@ -172,7 +193,7 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 			return ctx.Err()
 		}
 		for _, f := range m.files {
-			if err := check(f.Hash, f.Size); err != nil {
+			if err := check(f.Named); err != nil {
 				return err
 			}
 		}

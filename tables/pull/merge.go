@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/take"
 )
@@ -124,7 +125,7 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 		parts = append(parts, b)
 	}
 	if len(parts) == 0 {
-		return nil, errDamaged
+		return nil, content.ErrDamaged
 	}
 	was, err := sorted.Block(parts, []int{next.time})
 	if err != nil {

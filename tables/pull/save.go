@@ -79,9 +79,11 @@ func (n *Node) publish(ctx context.Context, next *manifest, after version, revis
 	}
 	rec = record{Name: next.Name, Table: cmp.Or(after.record.Table, rand.Text()), Version: next.Version}
 	rec.Rows, rec.Bytes = next.rows()
-	if rec.Manifest, rec.Size, err = n.disk.create(next.encode); err != nil {
+	f, err := n.disk.Create(next.encode)
+	if err != nil {
 		return rec, err
 	}
+	rec.Manifest, rec.Size = f.Hash, f.Size
 	if rec.Size > maxManifest {
 		return rec, fmt.Errorf("the table has %d files: %w", len(next.files), partd.ErrTooLarge)
 	}
@@ -230,7 +232,7 @@ func (n *Node) write(b arrow.RecordBatch, time int) (files []dataFile, err error
 		end := min(at+each, len(times))
 		part := b.NewSlice(int64(at), int64(end))
 		f := dataFile{Rows: int64(end - at), Min: times[at], Max: times[end-1]}
-		f.Hash, f.Size, err = n.disk.create(func(w io.Writer) error {
+		f.Named, err = n.disk.Create(func(w io.Writer) error {
 			out, err := formats.NewWriter(formats.Parquet, w, part.Schema(), false)
 			if err != nil {
 				return err
