@@ -154,8 +154,8 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 // names returns the newest versions of all tables. One whose record the registry lost is
 // in no list before its nodes tell it again; without it, a backup would look whole.
 func (n *Node) names(ctx context.Context) (map[string]int64, error) {
-	if err := n.reg.sync(ctx, n.opts.SyncTimeout); err != nil {
-		return nil, &SyncError{[]HolderError{{"", err}}}
+	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
+		return nil, err
 	}
 	all, keys := map[string]int64{}, map[string]bool{}
 	for _, r := range n.reg.records() {
@@ -167,7 +167,7 @@ func (n *Node) names(ctx context.Context) (map[string]int64, error) {
 	})
 	for _, key := range n.reg.heldKeys() {
 		if err == nil && !keys[key] && n.reg.held(key) > 0 {
-			err = &SyncError{[]HolderError{{"", fmt.Errorf("it lost the record of the table with the key %s: start a node that has it, and wait for a lease, or let the registry forget it", key)}}}
+			err = registryFailed(fmt.Errorf("it lost the record of the table with the key %s: start a node that has it, and wait for a lease, or let the registry forget it", key))
 		}
 	}
 	return all, err

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -118,13 +117,13 @@ type Finding struct {
 // them with their hashes, has all other nodes do the same, and compares what they hold
 // with the registry. What is damaged is fetched again from a node that has it right.
 // Its error says that this could not be done; what is wrong is in the findings.
-func (n *Node) Verify(ctx context.Context) ([]Finding, error) {
-	if err := n.reg.sync(ctx, n.opts.SyncTimeout); err != nil {
-		return nil, &Error{Op: "verify", Name: n.disk.dir, Err: &SyncError{[]HolderError{{"", err}}}}
+func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
+	defer failed("verify", n.disk.dir, &err)
+	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
+		return nil, err
 	}
-	all, err := n.verifyOwn(ctx)
-	if err != nil {
-		return all, &Error{Op: "verify", Name: n.disk.dir, Err: err}
+	if all, err = n.verifyOwn(ctx); err != nil {
+		return all, err
 	}
 	peers := n.reg.peers(record{})
 	for _, p := range peers {
@@ -137,14 +136,10 @@ func (n *Node) Verify(ctx context.Context) ([]Finding, error) {
 		}
 		all = append(all, found...)
 	}
-	records, err := n.List(ctx)
-	if err != nil {
-		return all, err
-	}
-	for _, t := range records {
+	for _, t := range n.reg.records() {
 		heads, _ := n.askHeads(ctx, keyOf(t.Name), peers) // who does not answer is a finding already
 		for p, h := range heads {
-			if h.Version > t.Version || h.Version == t.Version && h.Manifest != t.manifest {
+			if h.Version > t.Version || h.Version == t.Version && h.Manifest != t.Manifest {
 				all = append(all, Finding{Node: p.address, Table: t.Name, Problem: fmt.Sprintf("it has version %d, of another content than version %d of the registry", h.Version, t.Version)})
 			}
 		}
@@ -209,36 +204,22 @@ type TableInfo struct {
 	Rows, Bytes int64
 	Here        int64 // the version that this directory has, or a range of it; 0: none
 	Holders     int   // directories that have the newest version, or a range of it
-
-	manifest string
 }
 
 // List returns the tables that the registry knows, by name.
-func (n *Node) List(ctx context.Context) ([]TableInfo, error) {
+func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
+	defer failed("list", n.disk.dir, &err)
 	if !n.reg.fresh() {
-		if err := n.reg.sync(ctx, n.opts.SyncTimeout); err != nil {
-			return nil, &Error{Op: "list", Name: n.disk.dir, Err: &SyncError{[]HolderError{{"", err}}}}
+		if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
+			return nil, err
 		}
 	}
-	var all []TableInfo
-	n.reg.mu.Lock()
-	for key, e := range n.reg.copy.tables {
-		t := TableInfo{Name: e.Name, Version: e.Version, Rows: e.Rows, Bytes: e.Bytes, manifest: e.Manifest}
-		for _, holding := range n.reg.copy.holders[key] {
-			if holding == e.holding() {
-				t.Holders++
-			}
+	for _, r := range n.reg.records() {
+		t := TableInfo{Name: r.Name, Version: r.Version, Rows: r.Rows, Bytes: r.Bytes, Holders: n.reg.holders(r)}
+		if h, err := n.disk.head(keyOf(r.Name)); err == nil {
+			t.Here = h.Version
 		}
-		if e.Version > 0 {
-			all = append(all, t)
-		}
-	}
-	n.reg.mu.Unlock()
-	slices.SortFunc(all, func(a, b TableInfo) int { return strings.Compare(a.Name, b.Name) })
-	for i := range all {
-		if h, err := n.disk.head(keyOf(all[i].Name)); err == nil {
-			all[i].Here = h.Version
-		}
+		all = append(all, t)
 	}
 	return all, nil
 }

@@ -191,7 +191,7 @@ func TestFetchesWhatIsMissing(t *testing.T) {
 		mustSaveFile(t, a, "x", 100*i)
 	}
 	whole := a.reg.table(keyOf("x"))
-	r, err := a.load(t.Context(), "x", always, always)
+	r, err := a.Load(t.Context(), "x", always, always)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,16 +19,10 @@ import (
 // well; one that has changed since
 // gets a new version, of the rows of then. Files that are here and right are not fetched,
 // and a Restore that was stopped goes on when it is called again.
-func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, tables ...string) ([]Copied, error) {
-	done, err := n.restore(ctx, backupBucket(from), name, tables)
-	if err != nil {
-		err = &Error{Op: "restore", Name: name, Err: err}
-	}
-	return done, err
-}
-
-func (n *Node) restore(ctx context.Context, from content.Bucket, name string, tables []string) (done []Copied, err error) {
-	b, err := from.Read(ctx, backupObject(name), maxManifest)
+func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, tables ...string) (done []Copied, err error) {
+	defer failed("restore", name, &err)
+	place := backupBucket(from)
+	b, err := place.Read(ctx, backupObject(name), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no backup of this name: %w", ErrNotFound)
 	}
@@ -49,7 +43,7 @@ func (n *Node) restore(ctx context.Context, from content.Bucket, name string, ta
 			continue
 		}
 		c := Copied{Name: r.Name, Rows: r.Rows}
-		if c.Version, err = n.restoreTable(ctx, from, r.record, &c); err != nil {
+		if c.Version, err = n.restoreTable(ctx, place, r.record, &c); err != nil {
 			return done, fmt.Errorf("table %q: %w", r.Name, err)
 		}
 		done = append(done, c)
