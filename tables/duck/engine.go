@@ -19,6 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/database"
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
@@ -28,7 +29,7 @@ type Engine struct {
 	temp    *tempdir.Set
 	dir     string
 	slots   chan struct{}
-	spares  chan runner
+	spares  chan database.Runner
 	scratch scratch
 
 	opening sync.WaitGroup
@@ -81,9 +82,9 @@ func New(o *Options) (*Engine, error) {
 	}
 	e.slots = make(chan struct{}, e.opts.Queries)
 	e.closing = make(chan struct{})
-	e.spares = make(chan runner, maxSpares)
+	e.spares = make(chan database.Runner, maxSpares)
 	if e.opts.Processes {
-		e.spares = make(chan runner, maxSpareProcesses)
+		e.spares = make(chan database.Runner, maxSpareProcesses)
 	}
 	e.scratch.dir = e.dir
 	return e, nil
@@ -102,23 +103,23 @@ func (e *Engine) Close() error {
 	e.opening.Wait()
 	close(e.spares)
 	for db := range e.spares {
-		db.close()
+		db.Close()
 	}
 	return e.temp.Close()
 }
 
 // take returns a database that nobody used.
-func (e *Engine) take() (runner, error) {
+func (e *Engine) take() (database.Runner, error) {
 	for {
 		select {
 		case db, ok := <-e.spares:
 			if !ok {
 				return nil, tables.ErrClosed
 			}
-			if db.lives() {
+			if db.Lives() {
 				return db, nil
 			}
-			db.close()
+			db.Close()
 		default:
 			return e.open()
 		}
@@ -127,21 +128,21 @@ func (e *Engine) take() (runner, error) {
 
 // giveBack ends the use of a database, and makes one ready for a query to come: both
 // take longer than a small query.
-func (e *Engine) giveBack(db runner) {
+func (e *Engine) giveBack(db database.Runner) {
 	const pause = 5 * time.Millisecond // in which the next query may begin, or Close
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.isClosed() {
-		db.close()
+		db.Close()
 		<-e.slots
 		return
 	}
 	e.opened++
 	dir := e.spill()
 	e.opening.Go(func() {
-		renewed := len(e.spares) < cap(e.spares) && db.renew(&e.opts, dir)
+		renewed := len(e.spares) < cap(e.spares) && db.Renew(e.limits(), dir)
 		if !renewed {
-			db.close()
+			db.Close()
 		}
 		<-e.slots
 		if renewed {
@@ -165,11 +166,11 @@ func (e *Engine) giveBack(db runner) {
 }
 
 // keep makes a database a spare one, if there are not enough.
-func (e *Engine) keep(db runner) {
+func (e *Engine) keep(db database.Runner) {
 	select {
 	case e.spares <- db:
 	default:
-		db.close()
+		db.Close()
 	}
 }
 
@@ -185,7 +186,12 @@ func (e *Engine) isClosed() bool {
 	}
 }
 
-func (e *Engine) open() (runner, error) {
+// limits are what a database begins with.
+func (e *Engine) limits() *database.Options {
+	return &database.Options{Memory: e.opts.Memory, MaxTemp: e.opts.MaxTemp, Threads: e.opts.Threads}
+}
+
+func (e *Engine) open() (database.Runner, error) {
 	e.mu.Lock()
 	if e.isClosed() {
 		e.mu.Unlock()
@@ -195,9 +201,9 @@ func (e *Engine) open() (runner, error) {
 	dir := e.spill()
 	e.mu.Unlock()
 	if e.opts.Processes {
-		return openProcess(&e.opts, dir)
+		return database.OpenProcess(e.limits(), dir)
 	}
-	return openDatabase(&e.opts, dir)
+	return database.Open(e.limits(), dir)
 }
 
 // query is one statement in work.
@@ -205,7 +211,7 @@ type query struct {
 	e      *Engine
 	store  *tables.Store
 	o      tables.QueryOptions
-	db     runner
+	db     database.Runner
 	tables []*bound
 	slot   bool
 	lent   int64 // of Engine.lent
@@ -213,7 +219,7 @@ type query struct {
 
 func (q *query) close() {
 	if q.db != nil {
-		q.db.finish()
+		q.db.Finish()
 	}
 	for _, t := range q.tables {
 		t.close()
@@ -244,7 +250,7 @@ func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (ar
 	if err != nil {
 		return nil, err
 	}
-	result, err := q.db.start(ctx, j)
+	result, err := q.db.Start(ctx, j)
 	if err != nil {
 		return nil, err
 	}
@@ -256,17 +262,17 @@ func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (ar
 	}
 	batches := func(yield func(arrow.RecordBatch, error) bool) {
 		for {
-			batch, err := result.next()
+			batch, err := result.Next()
 			if batch == nil && err == nil || !yield(batch, failed(err)) || err != nil {
 				return
 			}
 		}
 	}
-	r := arrowsafe.Reader(result.schema(), batches, func() {
-		result.end()
+	r := arrowsafe.Reader(result.Schema(), batches, func() {
+		result.End()
 		q.close()
 	})
-	if apart, ok := result.(*received); ok {
+	if apart, ok := result.(undecoded); ok {
 		return &encoded{RecordReader: r, apart: apart, failed: failed}, nil
 	}
 	return r, nil
@@ -288,7 +294,9 @@ func (q *query) describe(ctx context.Context, sql string, o *tables.QueryOptions
 	if err != nil {
 		return nil, err
 	}
-	return q.db.describe(j)
+	d := &tables.QueryDescription{}
+	d.Result, d.Parameters, err = q.db.Describe(j)
+	return d, err
 }
 
 // lend gives what is wanted, or half of what is left. What is negative comes back.
@@ -302,7 +310,7 @@ func (e *Engine) lend(wanted int64) int64 {
 
 // prepare finds what the statement names, and returns what runs it where that can
 // be read, and nothing else. Only schemas are read if only those are wanted.
-func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions, schemas bool) (*job, error) {
+func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions, schemas bool) (*database.Job, error) {
 	if o != nil {
 		q.o = *o
 	}
@@ -329,8 +337,8 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 	if q.db, err = q.e.take(); err != nil {
 		return nil, err
 	}
-	q.db.heed(ctx)
-	names, err := q.db.names(sql)
+	q.db.Heed(ctx)
+	names, err := q.db.Names(sql)
 	if err != nil {
 		return nil, err
 	}
@@ -346,5 +354,10 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 	if q.o.Memory > 0 {
 		most = min(most, q.o.Memory)
 	}
-	return &job{SQL: sql, Setup: confinement(q.tables, most), Memory: most, parameters: q.o.Parameters}, nil
+	j := &database.Job{SQL: sql, Memory: most, Views: views(q.tables), Parameters: q.o.Parameters}
+	for _, t := range q.tables {
+		j.Paths = append(j.Paths, t.files...)
+		j.Attach = j.Attach || t.catalog != ""
+	}
+	return j, nil
 }
