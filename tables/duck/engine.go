@@ -33,10 +33,12 @@ type Engine struct {
 	scratch scratch
 
 	opening sync.WaitGroup
-	closing chan struct{}
+	end     context.Context // at Close
+	stop    context.CancelFunc
 	mu      sync.Mutex
 	lent    int64 // of the half of Options.Total that is not in equal parts
 	opened  int   // so far, for the names of their directories
+	coming  int   // spares, beside those that are there
 }
 
 var _ tables.Engine = (*Engine)(nil)
@@ -81,7 +83,7 @@ func New(o *Options) (*Engine, error) {
 		return nil, fmt.Errorf("tables: a place for what SQL does not hold in memory: %w", err)
 	}
 	e.slots = make(chan struct{}, e.opts.Queries)
-	e.closing = make(chan struct{})
+	e.end, e.stop = context.WithCancel(context.Background())
 	e.spares = make(chan database.Runner, maxSpares)
 	if e.opts.Processes {
 		e.spares = make(chan database.Runner, maxSpareProcesses)
@@ -98,7 +100,7 @@ func (e *Engine) Close() error {
 		e.mu.Unlock()
 		return nil
 	}
-	close(e.closing)
+	e.stop()
 	e.mu.Unlock()
 	e.opening.Wait()
 	close(e.spares)
@@ -108,8 +110,12 @@ func (e *Engine) Close() error {
 	return e.temp.Close()
 }
 
-// take returns a database that nobody used.
-func (e *Engine) take() (database.Runner, error) {
+// take returns a database that nobody used. Half of those that wait are for callers
+// who have no other statement under way.
+func (e *Engine) take(ctx context.Context) (database.Runner, error) {
+	if worker.HasOthers(ctx) && len(e.spares) <= cap(e.spares)/2 {
+		return e.open(ctx)
+	}
 	for {
 		select {
 		case db, ok := <-e.spares:
@@ -121,77 +127,75 @@ func (e *Engine) take() (database.Runner, error) {
 			}
 			db.Close()
 		default:
-			return e.open()
+			return e.open(ctx)
 		}
 	}
 }
 
-// giveBack ends the use of a database, and makes one ready for a query to come: both
-// take longer than a small query.
+// giveBack ends the use of a database, and makes one ready for a query to come, if
+// there are not enough: both take longer than a small query.
 func (e *Engine) giveBack(db database.Runner) {
-	const pause = 5 * time.Millisecond // in which the next query may begin, or Close
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.isClosed() {
 		db.Close()
-		<-e.slots
 		return
 	}
 	e.opened++
 	dir := e.spill()
+	wanted := len(e.spares)+e.coming < cap(e.spares)
+	if wanted {
+		e.coming++
+	}
 	e.opening.Go(func() {
-		renewed := len(e.spares) < cap(e.spares) && db.Renew(e.limits(), dir)
-		if !renewed {
+		if !wanted {
 			db.Close()
-		}
-		<-e.slots
-		if renewed {
-			e.keep(db)
 			return
 		}
-		select {
-		case <-e.closing:
-			return
-		case <-time.After(pause):
+		spare := e.another(db, dir)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.coming--; spare != nil {
+			e.spares <- spare
 		}
-		if len(e.spares) == cap(e.spares) {
-			return
-		}
-		spare, err := e.open()
-		if err != nil {
-			return // the query that finds no spare one says why
-		}
-		e.keep(spare)
 	})
 }
 
-// keep makes a database a spare one, if there are not enough.
-func (e *Engine) keep(db database.Runner) {
-	select {
-	case e.spares <- db:
-	default:
-		db.Close()
+// another is a database in the place of one that was used; nil: there is none, and the
+// query that finds none says why.
+func (e *Engine) another(db database.Runner, dir string) database.Runner {
+	const pause = 5 * time.Millisecond // in which the next query may begin, or Close
+	if db.Renew(e.limits(), dir) {
+		return db
 	}
+	db.Close()
+	select {
+	case <-e.end.Done():
+		return nil
+	case <-time.After(pause):
+	}
+	spare, err := e.open(context.Background())
+	if err != nil {
+		return nil
+	}
+	if spare.Ready(e.end) != nil {
+		spare.Close()
+		return nil
+	}
+	return spare
 }
 
 // spill is a directory for what exceeds the memory. It wants mu.
 func (e *Engine) spill() string { return filepath.Join(e.dir, fmt.Sprintf("spill-%d", e.opened)) }
 
-func (e *Engine) isClosed() bool {
-	select {
-	case <-e.closing:
-		return true
-	default:
-		return false
-	}
-}
+func (e *Engine) isClosed() bool { return e.end.Err() != nil }
 
 // limits are what a database begins with.
 func (e *Engine) limits() *database.Options {
 	return &database.Options{Memory: e.opts.Memory, MaxTemp: e.opts.MaxTemp, Threads: e.opts.Threads}
 }
 
-func (e *Engine) open() (database.Runner, error) {
+func (e *Engine) open(ctx context.Context) (database.Runner, error) {
 	e.mu.Lock()
 	if e.isClosed() {
 		e.mu.Unlock()
@@ -201,7 +205,7 @@ func (e *Engine) open() (database.Runner, error) {
 	dir := e.spill()
 	e.mu.Unlock()
 	if e.opts.Processes {
-		return database.OpenProcess(e.limits(), dir)
+		return database.OpenProcess(ctx, e.limits(), dir)
 	}
 	return database.Open(e.limits(), dir)
 }
@@ -225,11 +229,11 @@ func (q *query) close() {
 		t.close()
 	}
 	q.e.lend(-q.lent)
-	switch {
-	case q.db != nil:
+	if q.slot {
+		<-q.e.slots // nothing is left of the statement
+	}
+	if q.db != nil {
 		q.e.giveBack(q.db)
-	case q.slot:
-		<-q.e.slots
 	}
 }
 
@@ -334,7 +338,7 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 		return nil, ctx.Err()
 	}
 	var err error
-	if q.db, err = q.e.take(); err != nil {
+	if q.db, err = q.e.take(ctx); err != nil {
 		return nil, err
 	}
 	q.db.Heed(ctx)

@@ -48,8 +48,8 @@ type jobMessage struct {
 type description struct{ Result, Parameters []byte }
 
 // OpenProcess opens one in a process of its own.
-func OpenProcess(o *Options, dir string) (*Process, error) {
-	p, err := worker.Start(sqlWorker, nil)
+func OpenProcess(ctx context.Context, o *Options, dir string) (*Process, error) {
+	p, err := worker.Start(ctx, sqlWorker, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -76,12 +76,19 @@ func (d *Process) ask(question, answer any) error {
 	return died(d.p.Died(err))
 }
 
+// Ready is Runner's.
+func (d *Process) Ready(ctx context.Context) error {
+	if d.open {
+		return nil
+	}
+	defer d.p.KillWith(ctx)()
+	return died(d.p.Died(d.p.Receive(&d.open)))
+}
+
 // Names is Runner's.
 func (d *Process) Names(sql string) (all []Name, err error) {
-	if !d.open {
-		if err := d.p.Receive(&d.open); err != nil {
-			return nil, died(d.p.Died(err))
-		}
+	if err := d.Ready(context.Background()); err != nil { // Heed ends it
+		return nil, err
 	}
 	err = d.ask(sql, &all)
 	d.done = err != nil

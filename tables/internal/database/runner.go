@@ -12,6 +12,7 @@ import (
 // own.
 type Runner interface {
 	Lives() bool
+	Ready(ctx context.Context) error  // waits until it can begin at once
 	Heed(ctx context.Context)         // ends the statement with ctx, until Finish
 	Names(sql string) ([]Name, error) // of the tables in it
 	Describe(*Job) (result, parameters *arrow.Schema, err error)
@@ -40,6 +41,9 @@ type Rows interface {
 
 // Lives is Runner's.
 func (d *Database) Lives() bool { return true }
+
+// Ready is Runner's.
+func (d *Database) Ready(context.Context) error { return nil }
 
 // Renew is Runner's: a new one is opened as soon.
 func (d *Database) Renew(*Options, string) bool { return false }

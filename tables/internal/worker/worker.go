@@ -12,13 +12,17 @@
 package worker
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"sync/atomic"
 )
 
 // marker is the first argument of a worker, its kind the second one.
-const marker = "--partd-tables-worker"
+const (
+	marker     = "--partd-tables-worker"
+	lastMarker = "last" // a third one where it was started behind others
+)
 
 // Kind is a job that workers do.
 type Kind string
@@ -26,7 +30,7 @@ type Kind string
 var (
 	hooked atomic.Bool // Main was called
 
-	isBehind atomic.Bool // Modest made it so
+	isBehind atomic.Bool
 )
 
 // Handle works and ends the process if it is a worker of a kind. It is called from the
@@ -35,6 +39,7 @@ func Handle(k Kind, work func(*Conn) error) {
 	if len(os.Args) < 3 || os.Args[1] != marker || os.Args[2] != string(k) {
 		return
 	}
+	isBehind.Store(len(os.Args) > 3)
 	if err := serve(work); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -53,5 +58,20 @@ func Main() {
 	keepDescriptors()
 }
 
-// Behind reports whether Modest has put this process behind others.
+type othersKey struct{}
+
+// WithOthers is the context of a caller, with what tells whether others of the same
+// caller are under way.
+func WithOthers(ctx context.Context, has func() bool) context.Context {
+	return context.WithValue(ctx, othersKey{}, has)
+}
+
+// HasOthers reports whether a context's caller has others under way: those of who has
+// none come first.
+func HasOthers(ctx context.Context) bool {
+	has, ok := ctx.Value(othersKey{}).(func() bool)
+	return ok && has()
+}
+
+// Behind reports whether this process is behind others, where it stays.
 func Behind() bool { return isBehind.Load() }
