@@ -34,7 +34,7 @@ var (
 )
 
 // Handle works and ends the process if it is a worker of a kind. It is called from the
-// init of a package that neither imports the tables nor Flight, see TestBeginsSoon.
+// init of a package that neither imports the tables nor Flight, see TestBeginsSoon of package duck.
 func Handle(k Kind, work func(*Conn) error) {
 	if len(os.Args) < 3 || os.Args[1] != marker || os.Args[2] != string(k) {
 		return
