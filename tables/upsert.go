@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // UpsertOptions of Upsert. The zero value, and nil, are the defaults.
@@ -56,7 +57,7 @@ func (b *Bucket) upsert(ctx context.Context, name string, r array.RecordReader, 
 		if ruled := w.settings.OnDuplicate != "" && w.settings.OnDuplicate != KeepAll; ruled && !sameNames(keys, w.settings.order()) {
 			return schema.Errorf(keys[0], "the keys are %q, and the table, whose rule for duplicates is %s, has %q: use these", keys, w.settings.OnDuplicate, w.settings.order())
 		}
-		w.step.strict = true // another upsert may have put the same keys
+		w.step.since = nothing // another upsert may have put the same keys
 		if !n.stands(w) {
 			set = &keySet{columns: keys, rows: map[string]int64{}, left: b.s.opts.Memory / 4}
 		}
@@ -164,7 +165,7 @@ func (k *keySet) mask(b arrow.RecordBatch) ([]bool, error) {
 // that checkKeys refuses.
 func appendKey(to []byte, columns []arrow.Array, row int) []byte {
 	for _, c := range columns {
-		to = appendUnique(to, c, row)
+		to = sorted.AppendKey(to, c, row)
 	}
 	return to
 }
