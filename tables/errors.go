@@ -78,3 +78,11 @@ func (e *OpError) Error() string {
 
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
+
+// wrap makes an OpError of the error with which an operation ends, if there is one.
+func (e OpError) wrap(err *error) {
+	if *err != nil {
+		e.Err = *err
+		*err = &e
+	}
+}
