@@ -39,7 +39,7 @@ func required(cmd *cobra.Command, names ...string) {
 
 // store runs f on a directory's store. A server does not hand out its files.
 func (p place) store(ctx context.Context, create bool, f func(*tables.Store) error) error {
-	return p.locally(ctx, create, nil, func(s backend) error { return f(s.(*local).Store) })
+	return p.locally(ctx, create, nil, func(s backend) error { return f(s.Store) })
 }
 
 // copies makes a command of a method that copies tables from one store to another.

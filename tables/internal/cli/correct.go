@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/operations"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
@@ -25,38 +26,37 @@ type rewriteLine struct {
 	Files   int            `json:"files"`
 }
 
-// rewrites runs a change of a table's rows, and says what it did.
-func (a *app) rewrites(ctx context.Context, p place, asJSON bool, name string, do func(backend) (tables.Rewritten, error)) error {
-	return p.with(ctx, false, func(s backend) error {
-		r, err := do(s)
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			return encoder(a.out).Encode(rewriteLine{name, *p.bucket, r.Version, r.Deleted, r.Written, r.Files})
-		}
-		_, err = fmt.Fprintf(a.err, "%s: %d rows deleted, %d written, version %d\n", shown(name), r.Deleted, r.Written, r.Version)
-		return err
-	})
+// rewritten shows what became of a table's rows.
+func (a *app) rewritten(p place, asJSON bool, name string, r tables.Rewritten) error {
+	if asJSON {
+		return encoder(a.out).Encode(rewriteLine{name, *p.bucket, r.Version, r.Deleted, r.Written, r.Files})
+	}
+	_, err := fmt.Fprintf(a.err, "%s: %d rows deleted, %d written, version %d\n", shown(name), r.Deleted, r.Written, r.Version)
+	return err
 }
 
-// rewritesFrom is rewrites with the rows of a file, whose columns have the types of the table.
+// rewritesFrom changes a table by the rows of a file, whose columns have the types of the
+// table.
 func (a *app) rewritesFrom(ctx context.Context, p place, asJSON bool, name, file, format string, do func(backend, array.RecordReader) (tables.Rewritten, error)) error {
 	in, _, err := a.input(file, formats.Format(format))
 	if err != nil {
 		return err
 	}
 	defer in.File.Close() //nolint:errcheck // it was only read
-	return a.rewrites(ctx, p, asJSON, name, func(s backend) (done tables.Rewritten, err error) {
+	return p.with(ctx, false, func(s backend) (err error) {
 		if _, in.Known, err = s.Describe(ctx, *p.bucket, name, nil); err != nil {
-			return done, err
+			return err
 		}
 		r, err := in.Read(ctx)
 		if err != nil {
-			return done, err
+			return err
 		}
 		defer r.Release()
-		return do(s, r)
+		done, err := do(s, r)
+		if err != nil {
+			return err
+		}
+		return a.rewritten(p, asJSON, name, done)
 	})
 }
 
@@ -74,20 +74,18 @@ What --where takes is as in get.`,
 	p := placeFlags(cmd, theBucket)
 	where := cmd.Flags().String("where", "", "delete rows for which this `EXPRESSION` is true")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object with what was done")
-	cmd.ValidArgsFunction = p.completeTables
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	return does(cmd, p, operations.DeleteRows, func(args []string) (*operations.Deletion, error) {
 		if *where == "" {
-			return cliutil.Usagef("which rows, --where must say")
+			return nil, cliutil.Usagef("--where is required")
 		}
 		cond, err := filter.Parse(*where)
 		if err != nil {
-			return cliutil.Usagef("--where: %w", err)
+			return nil, cliutil.Usagef("--where: %w", err)
 		}
-		return a.rewrites(cmd.Context(), p, *asJSON, args[0], func(s backend) (tables.Rewritten, error) {
-			return s.DeleteRows(cmd.Context(), *p.bucket, args[0], cond)
-		})
-	}
-	return cmd
+		return &operations.Deletion{Bucket: *p.bucket, Name: args[0], Where: cond.String()}, nil
+	}, func(in *operations.Deletion, done wire.PutDone) error {
+		return a.rewritten(p, *asJSON, in.Name, done.Rewritten())
+	})
 }
 
 func newReplaceRange(a *app) *cobra.Command {
@@ -176,20 +174,14 @@ they are set to be.`,
 	by := cmd.Flags().String("by", "", "the `PERIOD`: auto, day, month, quarter, year or none")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object with what was done")
 	cliutil.Complete(cmd, "by", "auto", "day", "month", "quarter", "year", "none")
-	cmd.ValidArgsFunction = p.completeTables
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return p.with(cmd.Context(), false, func(s backend) error {
-			done, err := s.Partition(cmd.Context(), *p.bucket, args[0], tables.Partition(*by))
-			if err != nil {
-				return err
-			}
-			if *asJSON {
-				return encoder(a.out).Encode(wire.Partitioned(done))
-			}
-			_, err = fmt.Fprintf(a.err, "%s: by %s, since %s; %d files instead of %d, version %d\n",
-				shown(args[0]), done.Partition, done.Why, done.FilesAfter, done.FilesBefore, done.Version)
-			return err
-		})
-	}
-	return cmd
+	return does(cmd, p, operations.Partition, func(args []string) (*operations.Periods, error) {
+		return &operations.Periods{Bucket: *p.bucket, Name: args[0], By: tables.Partition(*by)}, nil
+	}, func(in *operations.Periods, done operations.Partitioned) error {
+		if *asJSON {
+			return encoder(a.out).Encode(done)
+		}
+		_, err := fmt.Fprintf(a.err, "%s: by %s, since %s; %d files instead of %d, version %d\n",
+			shown(in.Name), done.Partition, done.Why, done.FilesAfter, done.FilesBefore, done.Version)
+		return err
+	})
 }

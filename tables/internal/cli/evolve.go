@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/wire"
 )
 
 func newEvolve(a *app) *cobra.Command {
@@ -38,41 +40,42 @@ add columns, and widen numbers) or flexible (they may lack columns, too);
 		"add":    fs.StringArray("add", nil, "add a column: `NAME:TYPE`, as in at:timestamp[us]"),
 	}
 	cliutil.Complete(cmd, "mode", "strict", "add_only", "compatible", "flexible")
-	cmd.ValidArgsFunction = p.completeTables
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var changes []tables.ColumnChange
+	return does(cmd, p, operations.Evolve, func(args []string) (*operations.Evolution, error) {
+		in := &operations.Evolution{Bucket: *p.bucket, Name: args[0]}
 		for _, op := range []string{"rename", "drop", "widen", "add"} {
 			for _, text := range *given[op] {
-				c := tables.ColumnChange{Op: op, Column: text}
-				if op != "drop" {
-					// A name may have colons: the last one before a unit or a zone counts.
-					body, _, _ := strings.Cut(text, "[")
-					at := strings.LastIndexByte(body, ':')
-					if at < 0 {
-						return cliutil.Usagef("--%s is %q: it needs a colon, as in NAME:%s", op, text, map[bool]string{true: "NEW", false: "TYPE"}[op == "rename"])
-					}
-					c.Column, c.Type = body[:at], text[at+1:]
+				c, err := columnChange(op, text)
+				if err != nil {
+					return nil, err
 				}
-				if op == "rename" {
-					c.To, c.Type = c.Type, ""
-				}
-				changes = append(changes, c)
+				in.Changes = append(in.Changes, c)
 			}
 		}
-		if len(changes) == 0 && !fs.Changed("mode") {
-			return cliutil.Usagef("nothing is to change: give --mode, --add, --rename, --drop or --widen")
+		if fs.Changed("mode") {
+			in.Mode = (*tables.Evolution)(mode)
+		} else if len(in.Changes) == 0 {
+			return nil, cliutil.Usagef("nothing is to change: give --mode, --add, --rename, --drop or --widen")
 		}
-		ctx := cmd.Context()
-		return p.with(ctx, false, func(s backend) error {
-			if fs.Changed("mode") {
-				if err := s.SetEvolution(ctx, *p.bucket, args[0], tables.Evolution(*mode)); err != nil {
-					return err
-				}
-			}
-			return s.Evolve(ctx, *p.bucket, args[0], changes...)
-		})
+		return in, nil
+	}, quiet)
+}
+
+// columnChange reads NAME, NAME:NEW or NAME:TYPE.
+func columnChange(op, text string) (tables.ColumnChange, error) {
+	c := tables.ColumnChange{Op: op, Column: text}
+	if op == "drop" {
+		return c, nil
 	}
-	return cmd
+	// A name may have colons: the last one before a unit or a zone counts.
+	body, _, _ := strings.Cut(text, "[")
+	at := strings.LastIndexByte(body, ':')
+	if at < 0 {
+		return c, cliutil.Usagef("--%s is %q: it needs a colon, as in NAME:%s", op, text, map[bool]string{true: "NEW", false: "TYPE"}[op == "rename"])
+	}
+	if c.Column, c.Type = body[:at], text[at+1:]; op == "rename" {
+		c.To, c.Type = c.Type, ""
+	}
+	return c, nil
 }
 
 type ruleLine struct {
@@ -160,28 +163,18 @@ commands take rules by their names.`,
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
 			if do != "list" {
-				return s.EditRules(ctx, *p.bucket, name, edit)
+				_, err := operations.EditRules.Do(ctx, s.Target, &operations.RuleEdit{Bucket: *p.bucket, Name: name, RuleEdit: edit})
+				return err
 			}
-			all, err := s.Rules(ctx, *p.bucket, name)
+			all, err := operations.Rules.Do(ctx, s.Target, &wire.Table{Bucket: *p.bucket, Name: name})
 			if err != nil {
 				return err
 			}
 			if *asJSON {
-				return records(a.out, true, func(record func(tables.Rule) error) error { return eachOf(all, record) })
+				return lines(a.out, true, all, func(r tables.Rule) tables.Rule { return r })
 			}
-			return records(a.out, false, func(record func(ruleLine) error) error {
-				return eachOf(all, func(r tables.Rule) error { return record(lineOfRule(r)) })
-			})
+			return lines(a.out, false, all, lineOfRule)
 		})
 	}
 	return cmd
-}
-
-func eachOf[T any](all []T, f func(T) error) error {
-	for _, v := range all {
-		if err := f(v); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -31,7 +31,7 @@ or TARGET/BUCKET/NAME.parquet. In a name other characters than letters, digits a
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
-			return each(ctx, s, p.chosen(cmd), nil, func(info tables.TableInfo) error {
+			return each(ctx, s, p.chosen(cmd), tables.Filter{}, func(info tables.TableInfo) error {
 				path := exportPath(args[0], info.Bucket, info.Name)
 				if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 					return err

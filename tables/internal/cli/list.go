@@ -16,6 +16,8 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/wire"
 )
 
 // tableLine describes a table to programs.
@@ -75,6 +77,18 @@ func records[T any](out io.Writer, asJSON bool, write func(record func(T) error)
 	}), w.Flush(), buffered.Flush())
 }
 
+// lines is records for all of a list.
+func lines[T, Line any](out io.Writer, asJSON bool, all []T, line func(T) Line) error {
+	return records(out, asJSON, func(record func(Line) error) error {
+		for _, v := range all {
+			if err := record(line(v)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func newList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [flags] [--] [PATTERN]",
@@ -92,7 +106,7 @@ has to read it: one with rows that are not folded. "verify" finds all.`,
 	snapshot := cmd.Flags().String("snapshot", "", "the tables that a `SNAPSHOT` of the bucket has")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		filter := &tables.Filter{Snapshot: *snapshot}
+		filter := tables.Filter{Snapshot: *snapshot}
 		if *snapshot != "" && p.chosen(cmd) == nil {
 			return cliutil.Usagef("--snapshot goes with --bucket (--bucket \"\" is the default one)")
 		}
@@ -123,7 +137,7 @@ func newBuckets(a *app) *cobra.Command {
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
 			e := encoder(a.out)
-			for name, err := range s.Buckets(ctx) {
+			for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
 				switch {
 				case err != nil:
 				case *asJSON:
@@ -141,7 +155,7 @@ func newBuckets(a *app) *cobra.Command {
 	return cmd
 }
 
-func newDelete(a *app) *cobra.Command {
+func newDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "delete [flags] [--] NAME…",
 		Short:   "Delete tables",
@@ -150,11 +164,9 @@ func newDelete(a *app) *cobra.Command {
 		Args:    cliutil.Takes(1, -1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
-	cmd.ValidArgsFunction = p.completeTables
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return p.with(cmd.Context(), false, func(s backend) error { return s.Delete(cmd.Context(), *p.bucket, args...) })
-	}
-	return cmd
+	return does(cmd, p, operations.Delete, func(args []string) (*operations.Names, error) {
+		return &operations.Names{Bucket: *p.bucket, Names: args}, nil
+	}, quiet)
 }
 
 type columnLine struct {
@@ -211,25 +223,18 @@ func describe(out io.Writer, line describeLine) error {
 		Field string `json:"field"`
 		Value string `json:"value"`
 	}
-	return records(out, false, func(record func(fact) error) error {
-		t := reflect.ValueOf(line.tableLine)
-		for i := range t.NumField() - 1 { // one that is damaged is not described
-			if err := record(fact{t.Type().Field(i).Tag.Get("json"), fmt.Sprint(t.Field(i))}); err != nil {
-				return err
-			}
-		}
-		for _, k := range slices.Sorted(maps.Keys(line.Metadata)) {
-			if err := record(fact{"metadata " + k, metadataText(line.Metadata[k])}); err != nil {
-				return err
-			}
-		}
-		for _, c := range line.Schema {
-			if err := record(fact{"column " + c.Name, c.Type}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	var facts []fact
+	t := reflect.ValueOf(line.tableLine)
+	for i := range t.NumField() - 1 { // one that is damaged is not described
+		facts = append(facts, fact{t.Type().Field(i).Tag.Get("json"), fmt.Sprint(t.Field(i))})
+	}
+	for _, k := range slices.Sorted(maps.Keys(line.Metadata)) {
+		facts = append(facts, fact{"metadata " + k, metadataText(line.Metadata[k])})
+	}
+	for _, c := range line.Schema {
+		facts = append(facts, fact{"column " + c.Name, c.Type})
+	}
+	return lines(out, false, facts, func(f fact) fact { return f })
 }
 
 type versionLine struct {
@@ -249,23 +254,11 @@ func newVersions(a *app) *cobra.Command {
 	}
 	p := placeFlags(cmd, theBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each version")
-	cmd.ValidArgsFunction = p.completeTables
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx := cmd.Context()
-		return p.with(ctx, false, func(s backend) error {
-			all, err := s.Versions(ctx, *p.bucket, args[0])
-			if err != nil {
-				return err
-			}
-			return records(a.out, *asJSON, func(record func(versionLine) error) error {
-				for _, v := range all {
-					if err := record(versionLine{v.Version, timeText(v.Time), v.Operation, v.Rows}); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
+	return does(cmd, p, operations.Versions, func(args []string) (*wire.Table, error) {
+		return &wire.Table{Bucket: *p.bucket, Name: args[0]}, nil
+	}, func(_ *wire.Table, all []tables.VersionInfo) error {
+		return lines(a.out, *asJSON, all, func(v tables.VersionInfo) versionLine {
+			return versionLine{v.Version, timeText(v.Time), v.Operation, v.Rows}
 		})
-	}
-	return cmd
+	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
 )
 
 const theBuckets = "of the bucket itself, and no table of it"
@@ -64,7 +65,7 @@ func newMetaGet(a *app) *cobra.Command {
 		return p.with(ctx, false, func(s backend) (err error) {
 			var m tables.Metadata
 			if len(args) == 0 {
-				m, err = s.Metadata(ctx, *p.bucket)
+				m, err = operations.BucketMetadata.Do(ctx, s.Target, &operations.Metadata{Bucket: *p.bucket})
 			} else {
 				var info tables.TableInfo
 				info, _, err = s.Describe(ctx, *p.bucket, args[0], at())
@@ -83,14 +84,7 @@ func newMetaGet(a *app) *cobra.Command {
 				Key   string `json:"key"`
 				Value string `json:"value"`
 			}
-			return records(a.out, false, func(record func(line) error) error {
-				for _, k := range slices.Sorted(maps.Keys(m)) {
-					if err := record(line{k, metadataText(m[k])}); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
+			return lines(a.out, false, slices.Sorted(maps.Keys(m)), func(key string) line { return line{key, metadataText(m[key])} })
 		})
 	}
 	return cmd
@@ -111,27 +105,24 @@ func newMetaSet(_ *app) *cobra.Command {
 	bucket := fs.Bool("of-bucket", false, theBuckets)
 	remove := fs.StringArray("remove", nil, "remove a `KEY`")
 	replace := fs.Bool("replace", false, "remove all that is not set")
-	cmd.ValidArgsFunction = p.completeTables
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name := ""
+	return does(cmd, p, operations.ChangeMetadata, func(args []string) (*operations.Metadata, error) {
+		in := &operations.Metadata{Bucket: *p.bucket}
 		if !*bucket {
 			if len(args) == 0 || args[0] == "" {
-				return cliutil.Usagef("name a table, or give --of-bucket")
+				return nil, cliutil.Usagef("name a table, or give --of-bucket")
 			}
-			name, args = args[0], args[1:]
+			in.Name, args = args[0], args[1:]
 		}
 		set, err := assigned(args)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if len(set) == 0 && len(*remove) == 0 && !*replace {
-			return cliutil.Usagef("there is nothing to change: give KEY=VALUE, --remove KEY or --replace")
+			return nil, cliutil.Usagef("nothing to change: give KEY=VALUE, --remove KEY or --replace")
 		}
-		return p.with(cmd.Context(), false, func(s backend) error {
-			return s.ChangeMetadata(cmd.Context(), *p.bucket, name, tables.MetadataChange{Set: set, Remove: *remove, Replace: *replace})
-		})
-	}
-	return cmd
+		in.MetadataChange = tables.MetadataChange{Set: set, Remove: *remove, Replace: *replace}
+		return in, nil
+	}, quiet)
 }
 
 func newMetaFind(a *app) *cobra.Command {
@@ -153,7 +144,7 @@ func newMetaFind(a *app) *cobra.Command {
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
 			return records(a.out, *asJSON, func(record func(tableLine) error) error {
-				return each(ctx, s, p.chosen(cmd), &tables.Filter{Metadata: wanted}, func(i tables.TableInfo) error { return record(lineOf(i)) })
+				return each(ctx, s, p.chosen(cmd), tables.Filter{Metadata: wanted}, func(i tables.TableInfo) error { return record(lineOf(i)) })
 			})
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightclient"
+	"github.com/go-partd/partd/tables/internal/operations"
 )
 
 // place is where a command works: in a directory or a bucket, or at a server.
@@ -87,7 +88,7 @@ func (p place) locally(ctx context.Context, create bool, engine tables.Engine, f
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	return f(&local{store})
+	return f(backend{operations.Target{Store: store}, local{store}})
 }
 
 func (p place) remotely(f func(backend) error) error {
@@ -95,7 +96,7 @@ func (p place) remotely(f func(backend) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(c), c.Close())
+	return errors.Join(f(backend{operations.Target{Server: c}, c}), c.Close())
 }
 
 func (p place) dial() (*flightclient.Client, error) {

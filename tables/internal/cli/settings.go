@@ -5,6 +5,8 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/wire"
 )
 
 // settingsFlags are the flags for the settings of a table. What they return changes
@@ -45,12 +47,12 @@ table's files are written anew, in one new version.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
-			settings, err := s.Settings(ctx, *p.bucket, args[0])
+			settings, err := operations.Settings.Do(ctx, s.Target, &wire.Table{Bucket: *p.bucket, Name: args[0]})
 			if err != nil {
 				return err
 			}
 			if change(&settings) {
-				if err := s.SetSettings(ctx, *p.bucket, args[0], settings); err != nil {
+				if _, err := operations.SetSettings.Do(ctx, s.Target, &operations.TableSettings{Bucket: *p.bucket, Name: args[0], Settings: settings}); err != nil {
 					return err
 				}
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
 )
 
 // stateFlags lets a command choose an older state of tables; the function is for when
@@ -53,26 +54,21 @@ func newSnapshotCreate(a *app) *cobra.Command {
 	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name := ""
+	return does(cmd, p, operations.TakeSnapshot, func(args []string) (*operations.Snapshot, error) {
+		in := &operations.Snapshot{Bucket: *p.bucket}
 		if len(args) > 0 {
-			if name = args[0]; name == "" {
-				return cliutil.Usagef("the name of the snapshot is empty")
+			if in.Name = args[0]; in.Name == "" {
+				return nil, cliutil.Usagef("the name of the snapshot is empty")
 			}
 		}
-		return p.with(cmd.Context(), false, func(s backend) error {
-			name, err := s.Snapshot(cmd.Context(), *p.bucket, name)
-			switch {
-			case err != nil:
-			case *asJSON:
-				err = encoder(a.out).Encode(map[string]string{"bucket": *p.bucket, "name": name})
-			default:
-				_, err = fmt.Fprintln(a.out, name)
-			}
-			return err
-		})
-	}
-	return cmd
+		return in, nil
+	}, func(in *operations.Snapshot, made operations.Snapshot) error {
+		if *asJSON {
+			return encoder(a.out).Encode(map[string]string{"bucket": in.Bucket, "name": made.Name})
+		}
+		_, err := fmt.Fprintln(a.out, made.Name)
+		return err
+	})
 }
 
 type snapshotLine struct {
@@ -98,27 +94,15 @@ func newSnapshotList(a *app) *cobra.Command {
 	}
 	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each snapshot")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return p.with(cmd.Context(), false, func(s backend) error {
-			all, err := s.Snapshots(cmd.Context(), *p.bucket)
-			if err != nil {
-				return err
-			}
-			return snapshotLines(a, *asJSON, all)
-		})
-	}
-	return cmd
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	return does(cmd, p, operations.Snapshots, func([]string) (*operations.Snapshot, error) {
+		return &operations.Snapshot{Bucket: *p.bucket}, nil
+	}, func(_ *operations.Snapshot, all []tables.SnapshotInfo) error { return snapshotLines(a, *asJSON, all) })
 }
 
 func snapshotLines(a *app, asJSON bool, all []tables.SnapshotInfo) error {
-	return records(a.out, asJSON, func(record func(snapshotLine) error) error {
-		for _, i := range all {
-			line := snapshotLine{i.Bucket, i.Name, i.Time.Format("2006-01-02T15:04:05.000000Z07:00"), i.Tables, object(i.Metadata)}
-			if err := record(line); err != nil {
-				return err
-			}
-		}
-		return nil
+	return lines(a.out, asJSON, all, func(i tables.SnapshotInfo) snapshotLine {
+		return snapshotLine{i.Bucket, i.Name, i.Time.Format("2006-01-02T15:04:05.000000Z07:00"), i.Tables, object(i.Metadata)}
 	})
 }
 
@@ -138,12 +122,14 @@ else needs are removed by expire.`,
 		if *all == (len(args) > 0) {
 			return cliutil.Usagef("name the snapshots to delete, or give --all")
 		}
-		return p.with(cmd.Context(), false, func(s backend) error {
-			if *all {
-				return s.DeleteSnapshots(cmd.Context(), *p.bucket)
-			}
-			for _, name := range args {
-				if err := s.DeleteSnapshot(cmd.Context(), *p.bucket, name); err != nil {
+		names := args
+		if *all {
+			names = []string{""}
+		}
+		ctx := cmd.Context()
+		return p.with(ctx, false, func(s backend) error {
+			for _, name := range names {
+				if _, err := operations.DeleteSnapshots.Do(ctx, s.Target, &operations.Snapshot{Bucket: *p.bucket, Name: name, All: *all}); err != nil {
 					return err
 				}
 			}
@@ -165,12 +151,9 @@ anew, and those made since are deleted. With NAMEs, these tables alone are resto
 	}
 	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return p.with(cmd.Context(), false, func(s backend) error {
-			return s.Restore(cmd.Context(), *p.bucket, args[0], args[1:]...)
-		})
-	}
-	return cmd
+	return does(cmd, p, operations.Restore, func(args []string) (*operations.Snapshot, error) {
+		return &operations.Snapshot{Bucket: *p.bucket, Name: args[0], Tables: args[1:]}, nil
+	}, quiet)
 }
 
 // metadataText is a value of metadata for people: a text as it is, others as JSON.

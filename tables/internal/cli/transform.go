@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"encoding/csv"
 	"fmt"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
 	"github.com/go-partd/partd/tables/internal/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
@@ -29,7 +29,6 @@ func newTransformer(a *app, cmd *cobra.Command, mode string) *transformer {
 		mode:         cmd.Flags().String("mode", mode, "where TARGET is there: `MODE` is error, append or replace"),
 	}
 	cliutil.Complete(cmd, "mode", "error", "append", "replace")
-	cmd.ValidArgsFunction = t.p.completeTables
 	return t
 }
 
@@ -45,18 +44,18 @@ func (t *transformer) target(cmd *cobra.Command, name string) transform.TableNam
 	return to
 }
 
-// run makes the target, and says how many rows it was given.
-func (t *transformer) run(ctx context.Context, target string, do func(backend, tables.PutMode) (transform.Result, error)) error {
-	how, ok := wire.PutModes[*t.mode]
-	if !ok {
-		return cliutil.Usagef("--mode is error, append or replace, not %q", *t.mode)
-	}
-	return t.p.withSQL(ctx, func(s backend) error {
-		r, err := do(s, how)
-		if err != nil {
-			return err
+// transforms makes cmd do an operation, and say how many rows the target was given.
+func transforms[In any](t *transformer, cmd *cobra.Command, o operations.Operation[In, transform.Result], input func(args []string, mode tables.PutMode) (*In, error)) *cobra.Command {
+	var target string
+	return does(cmd, t.p, o, func(args []string) (*In, error) {
+		mode, ok := wire.PutModes[*t.mode]
+		if !ok {
+			return nil, cliutil.Usagef("--mode is error, append or replace, not %q", *t.mode)
 		}
-		_, err = fmt.Fprintf(t.a.err, "%s: %d rows put\n", shown(target), r.TargetRows)
+		target = args[len(args)-1]
+		return input(args, mode)
+	}, func(_ *In, r transform.Result) error {
+		_, err := fmt.Fprintf(t.a.err, "%s: %d rows put\n", shown(target), r.TargetRows)
 		return err
 	})
 }
@@ -97,24 +96,17 @@ min h D W ME MS QE QS YE YS, as in 10s, 2h, W-FRI. --func is one or more of
 	columns := fs.String("columns", "", "the `COLUMNS` to aggregate, with commas between them; without it, all")
 	fs.StringVar(&o.SQL, "sql", "", "put the rows of this `SELECT`")
 	cliutil.Complete(cmd, "func", transform.Functions...)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	return transforms(t, cmd, operations.Resample, func(args []string, mode tables.PutMode) (_ *transform.ResampleOptions, err error) {
 		if (o.SQL == "") == (o.Rule == "") {
-			return cliutil.Usagef("either --rule with --time and --func, or --sql must be there")
+			return nil, cliutil.Usagef("give either --sql, or --rule with --time and --func")
 		}
 		if o.Rule != "" && (o.TimeColumn == "" || len(o.Functions) == 0) {
-			return cliutil.Usagef("--rule goes with --time and --func")
+			return nil, cliutil.Usagef("--rule needs --time and --func")
 		}
-		names, err := columnNames("columns", *columns)
-		if err != nil {
-			return err
-		}
-		o.Source, o.Target, o.Columns = t.source(args[0]), t.target(cmd, args[1]), names
-		return t.run(cmd.Context(), args[1], func(s backend, m tables.PutMode) (transform.Result, error) {
-			o.Mode = m
-			return s.Resample(cmd.Context(), o)
-		})
-	}
-	return cmd
+		o.Source, o.Target, o.Mode = t.source(args[0]), t.target(cmd, args[1]), mode
+		o.Columns, err = columnNames("columns", *columns)
+		return o, err
+	})
 }
 
 func newCombine(a *app) *cobra.Command {
@@ -133,21 +125,15 @@ other: a column that a source lacks is null. With --how join those whose columns
 	cmd.Flags().StringVar(&o.How, "how", "union", "`HOW`: union or join")
 	on := cmd.Flags().String("on", "", "the `COLUMNS` of a join, with commas between them")
 	cliutil.Complete(cmd, "how", "union", "join")
-	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		if o.On, err = columnNames("on", *on); err != nil {
-			return err
-		}
-		target := args[len(args)-1]
-		for _, name := range args[:len(args)-1] {
+	return transforms(t, cmd, operations.Combine, func(args []string, mode tables.PutMode) (_ *transform.CombineOptions, err error) {
+		last := len(args) - 1
+		for _, name := range args[:last] {
 			o.Sources = append(o.Sources, t.source(name))
 		}
-		o.Target = t.target(cmd, target)
-		return t.run(cmd.Context(), target, func(s backend, m tables.PutMode) (transform.Result, error) {
-			o.Mode = m
-			return s.Combine(cmd.Context(), o)
-		})
-	}
-	return cmd
+		o.Target, o.Mode = t.target(cmd, args[last]), mode
+		o.On, err = columnNames("on", *on)
+		return o, err
+	})
 }
 
 func newClean(a *app) *cobra.Command {
@@ -172,25 +158,20 @@ that are equal in its columns.`,
 	nulls := fs.String("drop-nulls", "", "leave out rows with a null in one of these `COLUMNS`")
 	fs.BoolVar(&o.DropAnyNull, "drop-any-null", false, "leave out rows with a null in any column")
 	first := fs.String("keep-first-of", "", "keep the first row of each combination in these `COLUMNS`")
-	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+	return transforms(t, cmd, operations.Clean, func(args []string, mode tables.PutMode) (_ *transform.CleanOptions, err error) {
 		if o.DropNulls, err = columnNames("drop-nulls", *nulls); err != nil {
-			return err
+			return nil, err
 		}
 		if o.KeepFirstOf, err = columnNames("keep-first-of", *first); err != nil {
-			return err
+			return nil, err
 		}
-		o.Source = t.source(args[0])
-		target := args[0]
+		o.Source, o.Mode = t.source(args[0]), mode
 		if len(args) > 1 {
 			to := t.target(cmd, args[1])
-			o.Target, target = &to, args[1]
+			o.Target = &to
 		} else if fs.Changed("mode") || fs.Changed("target-bucket") {
-			return cliutil.Usagef("--mode and --target-bucket go with a TARGET")
+			return nil, cliutil.Usagef("--mode and --target-bucket need a TARGET")
 		}
-		return t.run(cmd.Context(), target, func(s backend, m tables.PutMode) (transform.Result, error) {
-			o.Mode = m
-			return s.Clean(cmd.Context(), o)
-		})
-	}
-	return cmd
+		return o, nil
+	})
 }
