@@ -108,7 +108,7 @@ func (e *entry) load(ctx context.Context) (*table.Table, error) {
 // set makes a table the state. It wants mu.
 func (e *entry) set(ctx context.Context, t *table.Table) error {
 	var n state
-	err := safely(func() (err error) { n, err = e.stateOf(t); return err })
+	err := icecat.Safely(func() (err error) { n, err = e.stateOf(t); return err })
 	if err != nil {
 		return &icecat.Damaged{File: e.s.cat.Shown(t.MetadataLocation()), Err: err, Remedy: icecat.Unusable}
 	}

@@ -55,6 +55,7 @@ var tablesHouse = house.House{
 			".": {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sync"},
 		}},
 		{Name: "files and objects", Packages: map[string][]string{
+			"internal/content":  {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3"},
 			"internal/datafile": nil,
 			"internal/bucketfs": {"github.com/zeebo/xxh3", "golang.org/x/sync"},
 		}},

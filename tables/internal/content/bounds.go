@@ -1,4 +1,4 @@
-package tables
+package content
 
 import (
 	"bytes"
@@ -16,22 +16,9 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// sized returns why a file has not the size that the table's metadata says.
-func (s *Store) sized(location string, want int64) error {
-	f, err := s.cat.NewIO().Open(location)
-	if err != nil {
-		return err
-	}
-	info, err := f.Stat()
-	if err == nil && info.Size() != want {
-		err = fmt.Errorf("it has %d bytes, and the table's metadata says %d", info.Size(), want)
-	}
-	return errors.Join(err, f.Close())
-}
-
 // data compares a data file with what its manifest says of it.
-func (v *verifier) data(d iceberg.DataFile) error {
-	if err := v.s.sized(d.FilePath(), d.FileSizeBytes()); err != nil || d.FileFormat() != iceberg.ParquetFile {
+func (v *Verifier) data(d iceberg.DataFile) error {
+	if err := checkSize(v.Catalog, d.FilePath(), d.FileSizeBytes()); err != nil || d.FileFormat() != iceberg.ParquetFile {
 		return err
 	}
 	f, err := v.io.Open(d.FilePath())
