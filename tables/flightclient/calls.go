@@ -126,7 +126,7 @@ func (c *Client) Expire(ctx context.Context, o *tables.MaintainOptions) (tables.
 
 // Metadata is Bucket.Metadata.
 func (c *Client) Metadata(ctx context.Context, bucket string) (tables.Metadata, error) {
-	return operations.BucketMetadata.Do(ctx, c.target(), &operations.Metadata{Bucket: bucket})
+	return operations.BucketMetadata.Do(ctx, c.target(), &operations.Bucket{Bucket: bucket})
 }
 
 // ChangeMetadata is Bucket.ChangeMetadata.
@@ -143,7 +143,7 @@ func (c *Client) Snapshot(ctx context.Context, bucket, name string) (string, err
 
 // Snapshots is Bucket.Snapshots.
 func (c *Client) Snapshots(ctx context.Context, bucket string) ([]tables.SnapshotInfo, error) {
-	return operations.Snapshots.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket})
+	return operations.Snapshots.Do(ctx, c.target(), &operations.Bucket{Bucket: bucket})
 }
 
 // DeleteSnapshot is Bucket.DeleteSnapshot.

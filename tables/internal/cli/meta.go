@@ -65,7 +65,7 @@ func newMetaGet(a *app) *cobra.Command {
 		return p.with(ctx, false, func(s backend) (err error) {
 			var m tables.Metadata
 			if len(args) == 0 {
-				m, err = operations.BucketMetadata.Do(ctx, s.Target, &operations.Metadata{Bucket: *p.bucket})
+				m, err = operations.BucketMetadata.Do(ctx, s.Target, &operations.Bucket{Bucket: *p.bucket})
 			} else {
 				var info tables.TableInfo
 				info, _, err = s.Describe(ctx, *p.bucket, args[0], at())

@@ -95,9 +95,9 @@ func newSnapshotList(a *app) *cobra.Command {
 	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each snapshot")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	return does(cmd, p, operations.Snapshots, func([]string) (*operations.Snapshot, error) {
-		return &operations.Snapshot{Bucket: *p.bucket}, nil
-	}, func(_ *operations.Snapshot, all []tables.SnapshotInfo) error { return snapshotLines(a, *asJSON, all) })
+	return does(cmd, p, operations.Snapshots, func([]string) (*operations.Bucket, error) {
+		return &operations.Bucket{Bucket: *p.bucket}, nil
+	}, func(_ *operations.Bucket, all []tables.SnapshotInfo) error { return snapshotLines(a, *asJSON, all) })
 }
 
 func snapshotLines(a *app, asJSON bool, all []tables.SnapshotInfo) error {

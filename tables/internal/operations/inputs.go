@@ -15,6 +15,11 @@ type Description struct {
 	Parts  int              `json:"parts"`  // see wire.Scan.Part
 }
 
+// Bucket names a bucket.
+type Bucket struct {
+	Bucket string `json:"bucket,omitempty"`
+}
+
 // Names are those of tables of a bucket.
 type Names struct {
 	Bucket string   `json:"bucket,omitempty"`

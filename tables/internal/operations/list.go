@@ -127,7 +127,7 @@ var (
 // Metadata, snapshots and locks.
 var (
 	BucketMetadata = one(Entry{Name: "bucket_metadata", Old: "bucket-metadata", Command: "meta get"},
-		func(ctx context.Context, s *tables.Store, in *Metadata) (tables.Metadata, error) {
+		func(ctx context.Context, s *tables.Store, in *Bucket) (tables.Metadata, error) {
 			return s.Bucket(in.Bucket).Metadata(ctx)
 		})
 
@@ -137,7 +137,7 @@ var (
 		})
 
 	Snapshots = one(Entry{Name: "snapshots", Command: "snapshot list"},
-		func(ctx context.Context, s *tables.Store, in *Snapshot) ([]tables.SnapshotInfo, error) {
+		func(ctx context.Context, s *tables.Store, in *Bucket) ([]tables.SnapshotInfo, error) {
 			return s.Bucket(in.Bucket).Snapshots(ctx)
 		})
 
