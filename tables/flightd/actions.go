@@ -186,58 +186,39 @@ func split(list string) []string {
 	return slices.DeleteFunc(strings.Split(list, ","), func(s string) bool { return strings.TrimSpace(s) == "" })
 }
 
-// tableName reads a table as "name", or as an object with name and bucket.
-type tableName transform.TableName
-
-func (n *tableName) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '"' {
-		return json.Unmarshal(b, &n.Name)
-	}
-	return json.Unmarshal(b, (*transform.TableName)(n))
-}
-
 func (s *Server) combine(ctx context.Context, body []byte) (any, error) {
 	var c struct {
-		Sources   []tableName
-		Target    tableName
-		How, Mode string
-		On        []string
+		transform.CombineOptions
+		Mode string
 	}
-	if err := decode(body, &c); err != nil {
-		return nil, err
-	}
-	mode, err := modeOf(c.Mode, tables.Error)
+	o, err := &c.CombineOptions, decode(body, &c)
 	if err != nil {
 		return nil, err
 	}
-	if len(c.Sources) == 0 {
-		return nil, &failure{kindOther, errors.New("sources: name one table at least")}
+	if o.Mode, err = modeOf(c.Mode, tables.Error); err != nil {
+		return nil, err
 	}
-	o := &transform.CombineOptions{Target: transform.TableName(c.Target), How: c.How, On: c.On, Mode: mode}
-	for _, n := range c.Sources {
-		o.Sources = append(o.Sources, transform.TableName(n))
+	if len(o.Sources) == 0 {
+		return nil, &failure{kindOther, errors.New("sources needs one table or more")}
 	}
 	return transformed(ctx, s, o.Sources[0], operations.Combine, o)
 }
 
 func (s *Server) clean(ctx context.Context, body []byte) (any, error) {
 	var c struct {
-		Source      tableName
-		Target      *tableName
-		Mode, Where string
+		transform.CleanOptions
+		Mode        string
 		DropNulls   json.RawMessage `json:"drop_nulls"` // true for all columns, or their names
 		KeepFirstOf []string        `json:"keep_first_of"`
 	}
-	if err := decode(body, &c); err != nil {
-		return nil, err
-	}
-	mode, err := modeOf(c.Mode, tables.Error)
+	o, err := &c.CleanOptions, decode(body, &c)
 	if err != nil {
 		return nil, err
 	}
-	o := &transform.CleanOptions{
-		Source: transform.TableName(c.Source), Target: (*transform.TableName)(c.Target), Mode: mode, Where: c.Where, KeepFirstOf: c.KeepFirstOf,
+	if o.Mode, err = modeOf(c.Mode, tables.Error); err != nil {
+		return nil, err
 	}
+	o.KeepFirstOf = c.KeepFirstOf
 	if len(c.DropNulls) > 0 && json.Unmarshal(c.DropNulls, &o.DropAnyNull) != nil {
 		if err := decode(c.DropNulls, &o.DropNulls); err != nil {
 			return nil, err

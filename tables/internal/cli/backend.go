@@ -67,9 +67,6 @@ func (l local) Upsert(ctx context.Context, bucket, name string, r array.RecordRe
 // does makes cmd do an operation: input makes what it takes of the arguments, and show
 // writes its answer.
 func does[In, Out any](cmd *cobra.Command, p place, o operations.Operation[In, Out], input func(args []string) (*In, error), show func(*In, Out) error) *cobra.Command {
-	if cmd.ValidArgsFunction == nil {
-		cmd.ValidArgsFunction = p.completeTables
-	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		in, err := input(args)
 		if err != nil {

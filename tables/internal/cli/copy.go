@@ -23,17 +23,13 @@ func storeFlag(cmd *cobra.Command, name, usage string) place {
 		catalog: fl.String(catalog, "", "the `URL` of its catalog, postgres://HOST/DATABASE, or the catalog's directory; without, it is in DIR"),
 		tail:    new(string), cacheDir: new(string), cacheSize: &sizeflag.Size{Bytes: tables.DefaultCacheSize},
 	}}
-	if err := cmd.MarkFlagDirname(name); err != nil {
-		panic(err) // there is no such flag: the program is wrong
-	}
+	must(cmd.MarkFlagDirname(name))
 	return p
 }
 
 func required(cmd *cobra.Command, names ...string) {
 	for _, name := range names {
-		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic(err) // there is no such flag: the program is wrong
-		}
+		must(cmd.MarkFlagRequired(name))
 	}
 }
 

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
@@ -100,30 +99,20 @@ nothing is done. FILE is as in put. Times without an offset are UTC.`,
 	}
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
-	from := fs.String("from", "", "the `TIME` at which the range begins; without it, all before --to")
-	to := fs.String("to", "", "the `TIME` before which the range ends; without it, all after --from")
+	between := rangeFlags(cmd, "the `TIME` at which the range begins; without it, all before --to", "the `TIME` before which the range ends; without it, all after --from")
 	column := fs.String("time-column", "", "the `COLUMN` with the time; without it, that of the table's settings, or the first with times")
-	format := fs.String("format", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
+	format := formatFlag(cmd)
 	asJSON := fs.Bool("json", false, "write a JSON object with what was done")
-	cliutil.Complete(cmd, "format", formats.Names...)
-	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var times [2]time.Time
-		for i, text := range []string{*from, *to} {
-			if text == "" {
-				continue
-			}
-			at, _, err := filter.ParseTime(text)
-			if err != nil {
-				return cliutil.Usagef("--%s: %w", []string{"from", "to"}[i], err)
-			}
-			times[i] = at
+		from, to, err := between()
+		if err != nil {
+			return err
 		}
-		if *from == "" && *to == "" {
-			return cliutil.Usagef("which range, --from and --to must say, or one of them")
+		if from.IsZero() && to.IsZero() {
+			return cliutil.Usagef("--from, --to or both are required")
 		}
 		return a.rewritesFrom(cmd.Context(), p, *asJSON, args[0], args[1], *format, func(s backend, r array.RecordReader) (tables.Rewritten, error) {
-			return s.ReplaceRange(cmd.Context(), *p.bucket, args[0], times[0], times[1], r, &tables.RangeOptions{TimeColumn: *column})
+			return s.ReplaceRange(cmd.Context(), *p.bucket, args[0], from, to, r, &tables.RangeOptions{TimeColumn: *column})
 		})
 	}
 	return cmd
@@ -142,10 +131,8 @@ table. A key that the file has twice is an error. FILE is as in put.`,
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
 	key := fs.String("key", "", "the key `COLUMNS`, with commas between them; without it, the time and the keys of the table's settings")
-	format := fs.String("format", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
+	format := formatFlag(cmd)
 	asJSON := fs.Bool("json", false, "write a JSON object with what was done")
-	cliutil.Complete(cmd, "format", formats.Names...)
-	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		keys, err := columnNames("key", *key)
 		if err != nil {

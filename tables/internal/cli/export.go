@@ -27,6 +27,7 @@ or TARGET/BUCKET/NAME.parquet. In a name other characters than letters, digits a
 		Args:    cliutil.Takes(1, 1, "TARGET"),
 	}
 	p := placeFlags(cmd, anyBucket)
+	cmd.ValidArgsFunction = nil // it names files
 	force := cmd.Flags().Bool("force", false, "replace files that are there")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()

@@ -12,7 +12,6 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/output"
-	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/formats"
@@ -40,11 +39,7 @@ name of a column that is no plain word is in double quotes.`,
 	columns := fs.String("columns", "", "the `COLUMNS` to write, with commas between them")
 	limit := fs.Int64("limit", 0, "at most `N` rows; 0 is all")
 	at := stateFlags(cmd)
-	format := fs.String("format", "", "`FORMAT` to write: table, csv, jsonl, parquet or arrow")
-	file := fs.StringP("output", "o", "", "the `FILE` to write")
-	force := fs.Bool("force", false, "replace a file that is there")
-	cliutil.Complete(cmd, "format", append([]string{"table"}, formats.Names...)...)
-	cmd.ValidArgsFunction = p.completeTables
+	out := resultFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o := &tables.ScanOptions{Limit: *limit}
 		if *limit < 0 {
@@ -58,53 +53,17 @@ name of a column that is no plain word is in double quotes.`,
 			o.Filter = e
 		}
 		names, err := columnNames("columns", *columns)
-		if err != nil {
+		if err = errors.Join(err, out.choose()); err != nil {
 			return err
 		}
-		o.Columns = names
-		as, err := a.outputFormat(*format, *file)
-		if err != nil {
-			return err
-		}
-		o.Dictionaries = as == formats.Arrow
+		o.Columns, o.Dictionaries = names, out.as == formats.Arrow
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
 			r, err := s.Scan(ctx, *p.bucket, args[0], at(), o)
-			if err != nil {
-				return err
-			}
-			defer r.Release()
-			return a.writeResult(ctx, r, as, *file, *force)
+			return out.write(ctx, r, err)
 		})
 	}
 	return cmd
-}
-
-// writeResult writes rows to a file, or to the output without one.
-func (a *app) writeResult(ctx context.Context, r array.RecordReader, as formats.Format, file string, replace bool) error {
-	if file != "" {
-		return writeFile(ctx, file, replace, as, r)
-	}
-	// Some formats are written in many small pieces.
-	w := bufio.NewWriterSize(a.out, 1<<16)
-	return errors.Join(writeRows(w, as, r, true), w.Flush())
-}
-
-// outputFormat returns the format to write.
-func (a *app) outputFormat(format, file string) (formats.Format, error) {
-	switch {
-	case format != "":
-		return formats.Format(format), checkFormat(formats.Format(format), true)
-	case file != "":
-		f, err := formats.ByName(file)
-		if err != nil {
-			return "", cliutil.UsageError{Err: err}
-		}
-		return f, nil
-	case progress.IsTerminal(a.out):
-		return formats.Table, nil
-	}
-	return formats.CSV, nil
 }
 
 // writeFile writes a file that is there whole or not at all.

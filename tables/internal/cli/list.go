@@ -193,7 +193,6 @@ func newDescribe(a *app) *cobra.Command {
 	p := placeFlags(cmd, theBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	at := stateFlags(cmd)
-	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {

@@ -56,7 +56,6 @@ func newMetaGet(a *app) *cobra.Command {
 	p := placeFlags(cmd, theBucket)
 	at := stateFlags(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
-	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		if at() != nil && len(args) == 0 {

@@ -37,16 +37,16 @@ func directoryFlags(cmd *cobra.Command) place {
 		ca:        fs.String("ca", "", "the `FILE` with the certificates (PEM) that may vouch for the server"),
 		insecure:  fs.Bool("insecure", false, "send the token without TLS, too"),
 	}
-	if err := cmd.MarkFlagDirname("dir"); err != nil {
-		panic(err) // there is no such flag: the program is wrong
-	}
+	must(cmd.MarkFlagDirname("dir"))
 	p.dirFlag = fs.Lookup("dir")
 	return p
 }
 
+// placeFlags is for commands that are about a bucket, and most of them about its tables.
 func placeFlags(cmd *cobra.Command, bucket string) place {
 	p := directoryFlags(cmd)
 	p.bucket = cmd.Flags().String("bucket", "", bucket)
+	cmd.ValidArgsFunction = p.completeTables
 	return p
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/formats"
-	"github.com/go-partd/partd/tables/internal/wire"
 )
 
 func newPut(a *app) *cobra.Command {
@@ -38,13 +37,11 @@ A table that the put makes or replaces gets the settings of --time, --key and
 		Args: cliutil.Takes(2, 2, "NAME and FILE"),
 	}
 	p := placeFlags(cmd, theBucket)
-	mode := cmd.Flags().String("mode", "error", "where the table is there: `MODE` is error, append or replace")
+	mode := modeFlag(cmd, "the table", "error")
 	id := cmd.Flags().String("id", "", "an `ID` of this put: a second one with it changes nothing")
 	settings := settingsFlags(cmd)
-	format := cmd.Flags().String("format", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
+	format := formatFlag(cmd)
 	when := cliutil.ProgressFlag(cmd)
-	cliutil.Complete(cmd, "mode", "error", "append", "replace")
-	cliutil.Complete(cmd, "format", formats.Names...)
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault
@@ -52,11 +49,8 @@ A table that the put makes or replaces gets the settings of --time, --key and
 		return p.completeTables(cmd, args, begun)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		how, ok := wire.PutModes[*mode]
-		if !ok {
-			return cliutil.Usagef("--mode is error, append or replace, not %q", *mode)
-		}
-		if err := cliutil.CheckProgress(*when); err != nil {
+		how, err := mode()
+		if err = errors.Join(err, cliutil.CheckProgress(*when)); err != nil {
 			return err
 		}
 		in, total, err := a.input(args[1], formats.Format(*format))
@@ -107,7 +101,7 @@ func (a *app) input(name string, format formats.Format) (in *formats.Input, tota
 	if name == "-" {
 		in.Name = "standard input"
 		if format == "" {
-			return nil, 0, cliutil.Usagef("what format standard input has, --format must say: csv, jsonl, parquet or arrow")
+			return nil, 0, cliutil.Usagef("standard input needs --format: csv, jsonl, parquet or arrow")
 		}
 	} else if format == "" {
 		if in.Format, err = formats.ByName(name); err != nil {

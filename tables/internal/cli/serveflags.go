@@ -68,9 +68,7 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	fl.StringVar(&c.key, "key_file", "", "")
 	fl.StringVar(&c.secret, "secret", "", "")
 	for name := range shootsFlags {
-		if err := fl.MarkHidden(name); err != nil {
-			panic(err) // there is no such flag: the program is wrong
-		}
+		must(fl.MarkHidden(name))
 	}
 }
 

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
@@ -43,7 +45,6 @@ table's files are written anew, in one new version.`,
 	}
 	p := placeFlags(cmd, theBucket)
 	change := settingsFlags(cmd)
-	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
@@ -69,33 +70,24 @@ func newEnd(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOption
 	n := cmd.Flags().Int64P("rows", "n", 10, "so many `ROWS`")
 	columns := cmd.Flags().String("columns", "", "the `COLUMNS` to write, with commas between them")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each row")
-	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *n < 1 {
 			return cliutil.Usagef("--rows is %d, and must be 1 at least", *n)
 		}
-		names, err := columnNames("columns", *columns)
-		if err != nil {
-			return err
-		}
-		format := ""
+		out := &result{a: a}
 		if *asJSON {
-			format = "jsonl"
-		}
-		as, err := a.outputFormat(format, "")
-		if err != nil {
-			return err
+			out.format = "jsonl"
 		}
 		o := options(*n)
+		names, err := columnNames("columns", *columns)
+		if err = errors.Join(err, out.choose()); err != nil {
+			return err
+		}
 		o.Columns = names
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
 			r, err := s.Scan(ctx, *p.bucket, args[0], nil, o)
-			if err != nil {
-				return err
-			}
-			defer r.Release()
-			return a.writeResult(ctx, r, as, "", false)
+			return out.write(ctx, r, err)
 		})
 	}
 	return cmd

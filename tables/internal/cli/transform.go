@@ -10,7 +10,6 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/operations"
-	"github.com/go-partd/partd/tables/internal/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -19,16 +18,15 @@ type transformer struct {
 	a            *app
 	p            place
 	targetBucket *string
-	mode         *string
+	mode         func() (tables.PutMode, error)
 }
 
 func newTransformer(a *app, cmd *cobra.Command, mode string) *transformer {
 	t := &transformer{
 		a: a, p: placeFlags(cmd, "the `BUCKET` of the tables; without it, the default one"),
 		targetBucket: cmd.Flags().String("target-bucket", "", "the `BUCKET` of TARGET; without it, that of --bucket"),
-		mode:         cmd.Flags().String("mode", mode, "where TARGET is there: `MODE` is error, append or replace"),
+		mode:         modeFlag(cmd, "TARGET", mode),
 	}
-	cliutil.Complete(cmd, "mode", "error", "append", "replace")
 	return t
 }
 
@@ -48,9 +46,9 @@ func (t *transformer) target(cmd *cobra.Command, name string) transform.TableNam
 func transforms[In any](t *transformer, cmd *cobra.Command, o operations.Operation[In, transform.Result], input func(args []string, mode tables.PutMode) (*In, error)) *cobra.Command {
 	var target string
 	return does(cmd, t.p, o, func(args []string) (*In, error) {
-		mode, ok := wire.PutModes[*t.mode]
-		if !ok {
-			return nil, cliutil.Usagef("--mode is error, append or replace, not %q", *t.mode)
+		mode, err := t.mode()
+		if err != nil {
+			return nil, err
 		}
 		target = args[len(args)-1]
 		return input(args, mode)
