@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // DeleteRows deletes the rows for which a condition is true, in one commit. Rows for
@@ -86,8 +87,8 @@ func (b *Bucket) replaceRange(ctx context.Context, name string, from, to time.Ti
 			for i, in := range inside {
 				if !in {
 					column := g.columns[0]
-					return &SchemaError{column, fmt.Errorf("row %d has %s, which is outside of the range: nothing was replaced",
-						n.rows+int64(i)+1, b.Column(b.Schema().FieldIndices(column)[0]).ValueStr(i))}
+					return schema.Errorf(column, "row %d has %s, which is outside of the range: nothing was replaced",
+						n.rows+int64(i)+1, b.Column(b.Schema().FieldIndices(column)[0]).ValueStr(i))
 				}
 			}
 			return nil
@@ -130,26 +131,27 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *source, g *going, 
 		w.io.RemoveWritten()
 	}
 	*n = newRows{uuid: w.step.uuid, schema: w.step.schema}
-	fit, err := putConformer(src.schema, w.kept, w.returned, w.settings.Evolution)
+	fit, changes, err := putCaster(src.schema, w.kept, w.returned, w.settings.Evolution)
 	if err != nil {
 		return err
 	}
-	if len(fit.changes) > 0 {
-		c := fit.changes[0]
-		return &SchemaError{c.Column, fmt.Errorf("the table would have to %s it, and a correction leaves its columns alone: evolve them first", c.Op)}
+	if len(changes) > 0 {
+		c := changes[0]
+		return schema.Errorf(c.Column, "the table would have to %s it, and a correction leaves its columns alone: evolve them first", c.Op)
 	}
 	meta := w.t.Metadata()
 	bucket, err := w.e.s.cat.Property(ctx, w.e.Namespace, rulesProperty)
 	if err != nil {
 		return err
 	}
-	if fit.check, err = w.e.checker(ctx, w.t, src.schema, w.kept, w.returned, meta.Properties()[rulesProperty], bucket); err != nil {
+	rules, err := w.e.checker(ctx, w.t, src.schema, w.kept, w.returned, meta.Properties()[rulesProperty], bucket)
+	if err != nil {
 		return err
 	}
-	defer fit.check.close()
-	fit.check.without(g)
-	w.step.strict = w.step.strict || fit.check.wholeTable()
-	n.again = fit.check.wholeTable()
+	defer rules.close()
+	rules.without(g)
+	w.step.strict = w.step.strict || rules.wholeTable()
+	n.again = rules.wholeTable()
 	seen := func(b arrow.RecordBatch) error {
 		if err := check(ctx, b); err != nil {
 			return err
@@ -158,9 +160,9 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *source, g *going, 
 		return nil
 	}
 	if w.order != nil {
-		w.put, err = w.e.writeOrdered(ctx, w.order, w.writer(), w.io, src, fit, seen)
+		w.put, err = w.e.writeOrdered(ctx, w.order, w.writer(), w.io, src, fit, rules, seen)
 	} else {
-		w.put, err = recordFiles(ctx, w.writer(), w.kept, conforming(ctx, src, fit, seen))
+		w.put, err = recordFiles(ctx, w.writer(), w.kept, casting(ctx, src, fit, rules, seen))
 	}
 	for _, f := range w.put {
 		n.written += f.Count()

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
@@ -161,7 +162,7 @@ func (e *entry) stateOf(t *table.Table) (n state, err error) {
 	if e.s.tail != nil {
 		n.folded = e.s.tail.Folded(meta.Properties())
 	}
-	n.returned, err = e.s.shared.asReturned(kept, meta.Properties()[arrowProperty(meta.CurrentSchema().ID)])
+	n.returned, err = e.s.shared.asReturned(kept, meta.Properties()[schema.Property(meta.CurrentSchema().ID)])
 	return n, err
 }
 

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strconv"
 	"strings"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 var (
@@ -39,17 +39,7 @@ var (
 )
 
 // SchemaError says which column of a put or a scan does not fit.
-type SchemaError struct {
-	Column string
-	Err    error // what was found, and what would fit
-}
-
-func (e *SchemaError) Error() string {
-	return "column " + strconv.Quote(e.Column) + ": " + e.Err.Error()
-}
-
-// Unwrap returns the cause.
-func (e *SchemaError) Unwrap() error { return e.Err }
+type SchemaError = schema.Error
 
 // ArgumentError says what is wrong with what an operation was given.
 type ArgumentError struct{ Err error }

@@ -14,8 +14,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // evolveStep gives a table another schema. The tail's rows become files of the old
@@ -24,18 +24,19 @@ type evolveStep struct {
 	uuid   string
 	schema int    // the id of the schema before
 	base   *int64 // the snapshot before, nil if there was none
-	shape  *shape
+	shape  *schema.Shape
 	order  *order // that files are written anew in; nil: none
 	props  iceberg.Properties
 
 	// Where the files are written anew.
-	fit   *conformer // makes the new rows of those that readers got before; nil: the files stay
+	fit   *schema.Caster // makes the new rows of those that readers got before; nil: the files stay
+	check *check         // of the new rows; nil: none
 	files []iceberg.DataFile
 	read  map[string]bool // the paths of the files that they are made of
 	io    *icecat.FileIO
 }
 
-func newEvolveStep(t *table.Table, sh *shape) *evolveStep {
+func newEvolveStep(t *table.Table, sh *schema.Shape) *evolveStep {
 	return &evolveStep{uuid: t.Metadata().TableUUID().String(), schema: t.Schema().ID, base: snapshotID(t), shape: sh}
 }
 
@@ -49,7 +50,7 @@ func snapshotID(t *table.Table) *int64 {
 func (p *evolveStep) wrote() *icecat.FileIO { return p.io }
 
 func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil || cur.Metadata().TableUUID().String() != p.uuid || cur.Schema().ID != p.schema || cur.Metadata().LastColumnID() != p.shape.lastID {
+	if cur == nil || cur.Metadata().TableUUID().String() != p.uuid || cur.Schema().ID != p.schema || cur.Metadata().LastColumnID() != p.shape.LastID {
 		return nil, errRestage
 	}
 	now := snapshotID(cur)
@@ -58,16 +59,6 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 		return nil, errRestage
 	}
 	st.info.Updated = st.now
-	fit := p.fit
-	if fit == nil {
-		kept, err := keptSchema(cur.Schema())
-		if err == nil {
-			fit, err = newConformer(kept, kept)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
 	var old []iceberg.DataFile
 	var err error
 	if p.fit != nil && now != nil {
@@ -76,7 +67,7 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 		}
 	}
 	if p.fit == nil {
-		tail, err := st.tailFiles(ctx, cur, cur.Metadata(), fit)
+		tail, err := st.tailFiles(ctx, cur, cur.Metadata(), nil, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -104,11 +95,11 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 	}
 	var more []iceberg.DataFile
 	if late {
-		if more, err = st.e.rewritten(ctx, cur, meta, st.io, fit, p.read); err != nil {
+		if more, err = st.e.rewritten(ctx, cur, meta, st.io, p.fit, p.check, p.read); err != nil {
 			return nil, err
 		}
 	}
-	tail, err := st.tailFiles(ctx, cur, meta, fit)
+	tail, err := st.tailFiles(ctx, cur, meta, p.fit, p.check)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +131,7 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 
 // evolvedTo returns metadata with another schema, and with settings that name its
 // columns as they are called there.
-func evolvedTo(meta table.Metadata, sh *shape) (table.Metadata, error) {
+func evolvedTo(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	s, err := settingsOf(meta.Properties())
 	if err != nil {
 		return nil, err
@@ -148,7 +139,7 @@ func evolvedTo(meta table.Metadata, sh *shape) (table.Metadata, error) {
 	was := meta.CurrentSchema()
 	now := func(name string) string {
 		if f, ok := was.FindFieldByName(name); ok {
-			if f, ok := sh.schema.FindFieldByID(f.ID); ok {
+			if f, ok := sh.Schema.FindFieldByID(f.ID); ok {
 				return f.Name
 			}
 		}
@@ -166,7 +157,7 @@ func evolvedTo(meta table.Metadata, sh *shape) (table.Metadata, error) {
 
 // tailFiles writes what is in the tail as files of a table that has the metadata to.
 // It wants mu.
-func (st *staging) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *conformer) ([]iceberg.DataFile, error) {
+func (st *staging) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *schema.Caster, rules *check) ([]iceberg.DataFile, error) {
 	if st.tailDone || st.e.log == nil {
 		return nil, nil
 	}
@@ -184,34 +175,42 @@ func (st *staging) tailFiles(ctx context.Context, cur *table.Table, to table.Met
 	if err != nil {
 		return nil, err
 	}
+	writer := st.s.cat.Staged(st.e.Namespace, st.e.Name, to, "", st.io)
+	if fit == nil {
+		o, err := orderOf(to)
+		if err != nil {
+			one.Release()
+			return nil, err
+		}
+		return writeTail(ctx, o, writer, st.io, one)
+	}
 	defer one.Release()
-	as, err := arrowtypes.Convert(one, fit.put)
+	as, err := schema.Convert(one, fit.From)
 	if err != nil {
 		return nil, err
 	}
 	defer as.Release()
-	writer := st.s.cat.Staged(st.e.Namespace, st.e.Name, to, "", st.io)
-	return st.e.write(ctx, writer, st.io, &source{read: []arrow.RecordBatch{as}}, fit, true)
+	return st.e.write(ctx, writer, st.io, &source{read: []arrow.RecordBatch{as}}, fit, rules, true)
 }
 
 // write writes rows as files of a table, in its order if it has one. Rows that were
 // acknowledged are not refused as duplicates.
-func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r batchSource, fit *conformer, acknowledged bool) ([]iceberg.DataFile, error) {
+func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r batchSource, fit *schema.Caster, rules *check, acknowledged bool) ([]iceberg.DataFile, error) {
 	o, err := orderOf(w.Metadata())
 	if err != nil {
 		return nil, err
 	}
 	if o == nil {
-		return writeFiles(ctx, w, io, r, fit)
+		return writeFiles(ctx, w, io, r, fit, rules)
 	}
 	if acknowledged && o.rule == RefuseDuplicate {
 		o.rule = KeepAll
 	}
-	return e.writeOrdered(ctx, o, w, io, r, fit, nil)
+	return e.writeOrdered(ctx, o, w, io, r, fit, rules, nil)
 }
 
 // rewrite writes a table's files anew for a step.
-func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *conformer) error {
+func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *schema.Caster, rules *check) error {
 	for _, st := range c.steps {
 		if _, ok := st.(filer); ok {
 			return errors.New("what writes the table's files anew comes before puts to it, in an Update of its own")
@@ -224,7 +223,7 @@ func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *conformer) error {
 	if step.order, err = orderOf(meta); err != nil {
 		return err
 	}
-	step.fit, step.io, step.read = fit, t.s.cat.NewIO(), map[string]bool{}
+	step.fit, step.check, step.io, step.read = fit, rules, t.s.cat.NewIO(), map[string]bool{}
 	if step.base != nil {
 		files, err := dataFiles(t.ctx, c.cur)
 		if err != nil {
@@ -234,19 +233,19 @@ func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *conformer) error {
 			step.read[f.FilePath()] = true
 		}
 	}
-	step.files, err = c.e.rewritten(t.ctx, c.cur, meta, step.io, fit, nil)
+	step.files, err = c.e.rewritten(t.ctx, c.cur, meta, step.io, fit, rules, nil)
 	return err
 }
 
 // rewritten writes the rows of a table's files, but for those to leave out, as files
 // of one that has the metadata to.
-func (e *entry) rewritten(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, fit *conformer, but map[string]bool) ([]iceberg.DataFile, error) {
+func (e *entry) rewritten(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, fit *schema.Caster, rules *check, but map[string]bool) ([]iceberg.DataFile, error) {
 	r, err := e.stream(ctx, t, but)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Release()
-	return e.write(ctx, e.s.cat.Staged(e.Namespace, e.Name, to, "", io), io, r, fit, but != nil)
+	return e.write(ctx, e.s.cat.Staged(e.Namespace, e.Name, to, "", io), io, r, fit, rules, but != nil)
 }
 
 // reshape adds a step, after which the table has its schema.
@@ -350,26 +349,27 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 	}
 	defer first.Release()
 	meta := c.cur.Metadata()
-	sh, err := newShape(first.Schema(), meta.LastColumnID())
+	sh, err := schema.NewShape(first.Schema(), meta.LastColumnID())
 	if err != nil {
 		return false, err
 	}
-	fit, err := newConformer(first.Schema(), sh.kept)
+	fit, err := schema.NewCaster(first.Schema(), sh.Stored)
 	if err != nil {
 		return false, err
 	}
-	fit.put, fit.before, fit.made = returned, f, first.Schema()
+	fit = fit.After(returned, f)
 	bucket, err := t.s.cat.Property(t.ctx, c.e.Namespace, rulesProperty)
 	if err != nil {
 		return false, err
 	}
-	if fit.check, err = c.e.checker(t.ctx, nil, first.Schema(), sh.kept, arrowtypes.Plain(first.Schema()), c.cur.Properties()[rulesProperty], bucket); err != nil {
+	rules, err := c.e.checker(t.ctx, nil, first.Schema(), sh.Stored, schema.Plain(first.Schema()), c.cur.Properties()[rulesProperty], bucket)
+	if err != nil {
 		return false, err
 	}
-	fit.check.withoutOrder()
+	rules.withoutOrder()
 	step := newEvolveStep(c.cur, sh)
 	step.props = iceberg.Properties{schemaVersionProperty: strconv.Itoa(version)}
-	if err := t.rewrite(c, step, fit); err != nil {
+	if err := t.rewrite(c, step, fit, rules); err != nil {
 		return false, err
 	}
 	return true, t.reshape(c, step)

@@ -7,10 +7,13 @@ import (
 	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
@@ -59,29 +62,10 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() {
-		if one != nil {
-			one.Release()
-		}
-	}()
-	f.io = e.s.cat.NewIO()
-	same, err := newConformer(f.kept, f.kept)
-	if err != nil {
-		return 0, err
-	}
-	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
 	folded := one.NumRows()
-	if f.order != nil {
-		one, err = f.order.inPlace(ctx, one, f.ordering)
-		if err != nil {
-			return 0, err
-		}
-		f.files, err = f.order.write(ctx, writer, f.kept, tailSource(one, placesOf(f.kept, f.ordering)).Batches)
-		if err != nil {
-			f.io.RemoveWritten()
-			return 0, err
-		}
-	} else if f.files, err = writeFiles(ctx, writer, f.io, &source{read: []arrow.RecordBatch{one}}, same); err != nil {
+	f.io = e.s.cat.NewIO()
+	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
+	if f.files, err = writeTail(ctx, f.order, writer, f.io, one); err != nil {
 		return 0, err
 	}
 	c := &change{e: e}
@@ -101,6 +85,24 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		return folded, nil
 	}
 	return folded, e.log.Forget(ctx, f.epoch)
+}
+
+// writeTail writes rows of the tail, which it takes over, as data files of a table,
+// through io. With an error nothing is left of them.
+func writeTail(ctx context.Context, o *order, t *table.Table, io *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
+	if o == nil {
+		files, err = recordFiles(ctx, t, rows.Schema(), only(rows))
+	} else {
+		if rows, err = o.inPlace(ctx, rows, o.names(t.Schema())); err != nil {
+			return nil, err
+		}
+		files, err = o.write(ctx, t, rows.Schema(), only(rows))
+	}
+	rows.Release()
+	if err != nil {
+		io.RemoveWritten()
+	}
+	return files, err
 }
 
 // foldable ends the tail's epoch, and returns the table and the rows to fold, or
@@ -137,23 +139,22 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 func conformAll(rows []arrow.RecordBatch, kept *arrow.Schema) (arrow.RecordBatch, error) {
 	fit := make([]arrow.RecordBatch, 0, len(rows))
 	defer func() { release(fit) }()
-	var c *conformer
-	var of *arrow.Schema
 	for _, batch := range rows {
-		if c == nil || batch.Schema() != of {
-			var err error
-			if c, err = newConformer(batch.Schema(), kept); err != nil {
-				return nil, fmt.Errorf("rows in the tail do not fit the table any more: %w", err)
-			}
-			of = batch.Schema()
-		}
-		b, err := c.apply(batch)
+		b, err := schema.CastStored(batch, kept)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("rows in the tail do not fit the table any more: %w", err)
 		}
 		fit = append(fit, b)
 	}
 	return tail.Concat(fit)
+}
+
+// only yields one batch, which stays the caller's.
+func only(batch arrow.RecordBatch) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		batch.Retain()
+		yield(batch, nil)
+	}
 }
 
 func release(batches []arrow.RecordBatch) {

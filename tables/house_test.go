@@ -65,7 +65,7 @@ var tablesHouse = house.House{
 			"internal/sorted": nil,
 		}},
 		{Name: "types", Packages: map[string][]string{
-			"internal/arrowtypes": {"github.com/apache/iceberg-go"},
+			"internal/schema": {"github.com/apache/iceberg-go"},
 		}},
 		{Name: "the ground", Packages: map[string][]string{
 			"internal/arrowsafe": {"github.com/google/flatbuffers"},

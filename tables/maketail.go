@@ -8,8 +8,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // makeInTail makes a table whose first rows are in the tail: nobody sees them
@@ -28,7 +28,7 @@ func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error
 	if e.state.kept != nil {
 		return icecat.ErrConflict
 	}
-	sh, err := newShape(withDictionaries(src.schema, src), 0)
+	sh, err := schema.NewShape(withDictionaries(src.schema, src), 0)
 	if err != nil {
 		return err
 	}
@@ -51,15 +51,15 @@ func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error
 	if err != nil {
 		return err
 	}
-	ck, err := e.checker(ctx, nil, src.schema, sh.kept, arrowtypes.Plain(src.schema), "", bucket)
+	ck, err := e.checker(ctx, nil, src.schema, sh.Stored, schema.Plain(src.schema), "", bucket)
 	if err != nil {
 		return err
 	}
-	c, err := e.s.shared.conformer(src.schema, sh.kept, nil, "")
+	c, _, err := e.s.shared.caster(src.schema, sh.Stored, nil, "")
 	if err != nil {
 		return err
 	}
-	rows, err := c.all(ctx, src, ck)
+	rows, err := castAll(ctx, src, c, ck)
 	defer release(rows)
 	if err == nil && order != nil {
 		err = order.checkAll(rows, order.names(meta.CurrentSchema()))
@@ -69,7 +69,7 @@ func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error
 	}
 	log := e.s.tail.Log(meta.TableUUID().String(), -1)
 	if len(rows) > 0 {
-		err = log.Append(ctx, sh.kept, rows, o.ID, st.info.Updated)
+		err = log.Append(ctx, sh.Stored, rows, o.ID, st.info.Updated)
 		if err == nil {
 			err = e.s.tail.Flush(ctx) // no table without its rows, whatever Options.Sync says
 		}
@@ -89,14 +89,14 @@ func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error
 	return errors.Join(err, e.forget(context.WithoutCancel(ctx)))
 }
 
-// all returns the rows read so far in the schema that is kept, once they were checked.
+// castAll returns the rows read so far in the types that are stored, once they were checked.
 // The caller releases them.
-func (c *conformer) all(ctx context.Context, src *source, ck *check) (rows []arrow.RecordBatch, err error) {
+func castAll(ctx context.Context, src *source, c *schema.Caster, ck *check) (rows []arrow.RecordBatch, err error) {
 	defer ck.close()
 	rows = make([]arrow.RecordBatch, 0, len(src.read))
 	for i := 0; i < len(src.read) && err == nil; i++ {
 		var fit arrow.RecordBatch
-		if fit, err = c.apply(src.read[i]); err == nil {
+		if fit, err = c.Cast(src.read[i]); err == nil {
 			rows = append(rows, fit)
 			err = ck.add(ctx, fit)
 		}

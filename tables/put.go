@@ -10,8 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // Put writes the rows of r to a table, and returns its newest version then.
@@ -145,11 +145,11 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 			return e.state.version, true, false, err
 		}
 	}
-	c, err := e.s.shared.conformer(src.schema, e.state.kept, e.state.returned, e.state.evolution)
+	c, changes, err := e.s.shared.caster(src.schema, e.state.kept, e.state.returned, e.state.evolution)
 	if err != nil {
 		return 0, true, false, err
 	}
-	if len(c.changes) > 0 {
+	if len(changes) > 0 {
 		return 0, true, false, errCommitted
 	}
 	var ck *check
@@ -162,7 +162,7 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 			return 0, true, false, errCommitted
 		}
 	}
-	rows, err := c.all(ctx, src, ck)
+	rows, err := castAll(ctx, src, c, ck)
 	defer release(rows)
 	if err != nil {
 		return 0, true, false, err
@@ -195,7 +195,7 @@ func (e *entry) current(ctx context.Context) (*table.Table, error) {
 
 // prepare writes the files of a put to a table, which is nil where the put makes it.
 // Others says that its rows are not all in it yet, for others are put in the same Update.
-func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, schema *arrow.Schema, m PutMode, o PutOptions, others bool) (*putStep, error) {
+func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, columns *arrow.Schema, m PutMode, o PutOptions, others bool) (*putStep, error) {
 	step := &putStep{mode: m, id: o.ID, meta: o.Metadata, settings: o.Settings, io: e.s.cat.NewIO()}
 	if t != nil && o.ID != "" {
 		e.mu.Lock()
@@ -220,7 +220,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 			return nil, err
 		}
 	case t == nil:
-		sh, err := newShape(withDictionaries(schema, src), 0)
+		sh, err := schema.NewShape(withDictionaries(columns, src), 0)
 		if err != nil {
 			return nil, err
 		}
@@ -236,7 +236,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 		if m != Replace {
 			break
 		}
-		sh, err := newShape(withDictionaries(schema, src), meta.LastColumnID())
+		sh, err := schema.NewShape(withDictionaries(columns, src), meta.LastColumnID())
 		if err != nil {
 			return nil, err
 		}
@@ -244,7 +244,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 		if err != nil {
 			return nil, err
 		}
-		if !kept.Equal(sh.kept) || meta.Properties()[arrowProperty(step.schema)] != sh.put {
+		if !kept.Equal(sh.Stored) || meta.Properties()[schema.Property(step.schema)] != sh.Put {
 			step.shape = sh
 			if meta, err = reshaped(meta, sh); err != nil {
 				return nil, err
@@ -265,21 +265,22 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 		}
 	}
 	if step.shape != nil {
-		returned = arrowtypes.Plain(schema)
+		returned = schema.Plain(columns)
 	}
-	var c *conformer
+	var c *schema.Caster
 	if m == Append && t != nil {
 		settings, err := settingsOf(meta.Properties())
 		if err != nil {
 			return nil, err
 		}
-		if c, err = putConformer(schema, kept, returned, settings.Evolution); err != nil {
+		var changes []ColumnChange
+		if c, changes, err = putCaster(columns, kept, returned, settings.Evolution); err != nil {
 			return nil, err
 		}
-		if len(c.changes) > 0 { // somebody else changed the table since it was looked at
+		if len(changes) > 0 { // somebody else changed the table since it was looked at
 			return nil, errRestage
 		}
-	} else if c, err = newConformer(schema, kept); err != nil {
+	} else if c, err = schema.NewCaster(columns, kept); err != nil {
 		return nil, err
 	}
 	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
@@ -290,12 +291,13 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 	if m == Append {
 		old = t
 	}
-	if c.check, err = e.checker(ctx, old, schema, kept, returned, meta.Properties()[rulesProperty], bucket); err != nil {
+	rules, err := e.checker(ctx, old, columns, kept, returned, meta.Properties()[rulesProperty], bucket)
+	if err != nil {
 		return nil, err
 	}
-	if old != nil && c.check.wholeTable() {
+	if old != nil && rules.wholeTable() {
 		if others {
-			c.check.close()
+			rules.close()
 			return nil, errors.New("a rule is about all rows of the table: an Update takes one put to it")
 		}
 		step.alone, step.base = true, snapshotID(old)
@@ -305,9 +307,9 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 		return nil, err
 	}
 	if step.order != nil {
-		step.files, err = e.writeOrdered(ctx, step.order, writer, step.io, src, c, nil)
+		step.files, err = e.writeOrdered(ctx, step.order, writer, step.io, src, c, rules, nil)
 	} else {
-		step.files, err = writeFiles(ctx, writer, step.io, src, c)
+		step.files, err = writeFiles(ctx, writer, step.io, src, c, rules)
 	}
 	step.after = meta
 	return step, err

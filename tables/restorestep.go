@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // restoreStep gives a table the rows, columns and properties that it had.
@@ -96,9 +97,9 @@ const tailProperties = "partd.tail-epoch."
 
 // sameColumns returns metadata with the columns and properties that a table had.
 func sameColumns(now, was table.Metadata) (table.Metadata, error) {
-	schema, order := *was.CurrentSchema(), was.SortOrder()
+	columns, order := *was.CurrentSchema(), was.SortOrder()
 	ups := []table.Update{
-		table.NewAddSchemaUpdate(&schema), table.NewSetCurrentSchemaUpdate(-1),
+		table.NewAddSchemaUpdate(&columns), table.NewSetCurrentSchemaUpdate(-1),
 		table.NewAddSortOrderUpdate(&order), table.NewSetDefaultSortOrderUpdate(-1), // files tell theirs by its number
 	}
 	if was.Version() > now.Version() {
@@ -109,7 +110,7 @@ func sameColumns(now, was table.Metadata) (table.Metadata, error) {
 		return nil, err
 	}
 	stays := func(k string) bool {
-		return strings.HasPrefix(k, tailProperties) || strings.HasPrefix(k, arrowProperties) || icecat.IsMetadata(k) || k == "format-version"
+		return strings.HasPrefix(k, tailProperties) || strings.HasPrefix(k, schema.PropertyPrefix) || icecat.IsMetadata(k) || k == "format-version"
 	}
 	set := iceberg.Properties{}
 	for k, v := range was.Properties() {
@@ -117,8 +118,8 @@ func sameColumns(now, was table.Metadata) (table.Metadata, error) {
 			set[k] = v
 		}
 	}
-	if put, ok := was.Properties()[arrowProperty(was.CurrentSchema().ID)]; ok {
-		set[arrowProperty(now.CurrentSchema().ID)] = put
+	if put, ok := was.Properties()[schema.Property(was.CurrentSchema().ID)]; ok {
+		set[schema.Property(now.CurrentSchema().ID)] = put
 	}
 	var gone []string
 	for k := range now.Properties() {

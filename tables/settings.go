@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
@@ -80,7 +81,7 @@ func (s Settings) check(schema *arrow.Schema) error {
 }
 
 // checkOrder checks the columns that order the rows.
-func (s Settings) checkOrder(schema *arrow.Schema) error {
+func (s Settings) checkOrder(columns *arrow.Schema) error {
 	rules := []OnDuplicate{"", KeepAll, KeepFirst, KeepLast, RefuseDuplicate}
 	switch {
 	case !slices.Contains(rules, s.OnDuplicate):
@@ -90,22 +91,22 @@ func (s Settings) checkOrder(schema *arrow.Schema) error {
 	}
 	ordering := s.order()
 	for i, name := range ordering {
-		at := schema.FieldIndices(name)
+		at := columns.FieldIndices(name)
 		if len(at) == 0 {
-			return &SchemaError{name, fmt.Errorf("the table has no such column, only %q", names(schema))}
+			return schema.Errorf(name, "the table has no such column, only %q", schema.Names(columns))
 		}
-		t := schema.Field(at[0]).Type
+		t := columns.Field(at[0]).Type
 		if s.Time != "" && i == 0 {
 			if t.ID() != arrow.TIMESTAMP && t.ID() != arrow.DATE32 {
-				return &SchemaError{name, fmt.Errorf("it has type %s: a time column is a timestamp or a date32", t)}
+				return schema.Errorf(name, "it has type %s: a time column is a timestamp or a date32", t)
 			}
 			continue
 		}
 		if slices.Index(ordering, name) != i {
-			return &SchemaError{name, errors.New("it is named twice among the time and key columns")}
+			return schema.Errorf(name, "it is named twice among the time and key columns")
 		}
 		if !sorted.HasOrder(t) {
-			return &SchemaError{name, fmt.Errorf("it has type %s, which a key cannot have", t)}
+			return schema.Errorf(name, "it has type %s, which a key cannot have", t)
 		}
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
@@ -34,23 +35,23 @@ func (e *DuplicateError) Error() string {
 // writeOrdered writes the rows of a put as data files in order, without the
 // duplicates among them that the rule leaves out. Check sees each batch before; nil
 // is none.
-func (e *entry) writeOrdered(ctx context.Context, o *order, w *table.Table, io *icecat.FileIO, r batchSource, c *conformer, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
+func (e *entry) writeOrdered(ctx context.Context, o *order, w *table.Table, io *icecat.FileIO, r batchSource, c *schema.Caster, rules *check, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
 	defer func() {
-		c.check.close()
+		rules.close()
 		if err != nil {
 			io.RemoveWritten()
 		}
 	}()
 	names := o.names(w.Schema())
-	in := e.s.sorting(conforming(ctx, r, c, func(b arrow.RecordBatch) error {
+	in := e.s.sorting(casting(ctx, r, c, rules, func(b arrow.RecordBatch) error {
 		if err := o.check(b, names); err != nil || check == nil {
 			return err
 		}
 		return check(b)
-	}), placesOf(c.kept, names))
+	}), placesOf(c.To, names))
 	first := true
 	err = sorted.Parts(ctx, o.merging(), in, func(rows sorted.Batches) error {
-		part, err := o.write(ctx, w, c.kept, rows)
+		part, err := o.write(ctx, w, c.To, rows)
 		if err != nil || first {
 			files, first = part, false
 			return err

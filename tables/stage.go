@@ -15,6 +15,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // step is a part of a change of one table. What it needs of files is written
@@ -60,7 +61,7 @@ type putStep struct {
 	settings *Settings
 	made     table.Metadata // the table, if the put makes it
 	after    table.Metadata // the table after it, but for its files
-	shape    *shape         // the new schema, if the put replaces it
+	shape    *schema.Shape  // the new schema, if the put replaces it
 	over     *over          // what a put replaces that does not replace all
 	order    *order         // of the table that the files were written for; nil: none
 	uuid     string         // the table and its schema that the files were written for, else
@@ -114,7 +115,7 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 		return nil, err
 	}
 	if p.shape != nil {
-		if p.shape.lastID != meta.LastColumnID() {
+		if p.shape.LastID != meta.LastColumnID() {
 			return nil, errRestage
 		}
 		if meta, err = reshaped(meta, p.shape); err != nil {

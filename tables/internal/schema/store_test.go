@@ -1,4 +1,4 @@
-package arrowtypes_test
+package schema_test
 
 import (
 	"bytes"
@@ -17,8 +17,8 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // read returns a table's type and values.
@@ -107,7 +107,7 @@ func TestTypesInStore(t *testing.T) {
 		}
 		bucket := "types"
 		b := s.Bucket(bucket)
-		for _, c := range arrowtypes.Cases {
+		for _, c := range schema.Cases {
 			t.Run(fmt.Sprintf("%s/%v", c.Name, noTail), func(t *testing.T) {
 				a, _, err := array.FromJSON(memory.DefaultAllocator, c.Put, strings.NewReader(c.JSON))
 				if err != nil {
@@ -425,17 +425,17 @@ func TestDate64Again(t *testing.T) {
 func TestHalf(t *testing.T) {
 	for bits := range uint16(math.MaxUint16) {
 		n := float16.FromBits(bits)
-		f := float64(arrowtypes.FromHalf(n))
-		if got := arrowtypes.Half(f); got != n && !math.IsNaN(f) {
+		f := float64(schema.FromHalf(n))
+		if got := schema.Half(f); got != n && !math.IsNaN(f) {
 			t.Fatalf("%x is %v, and that is %x", bits, f, got.Uint16())
 		}
 	}
 	for f, want := range map[float64]float64{2049: 2048, 2051: 2052, 65519: 65504, 65520: math.Inf(1), 1e-30: 0, 1.0 / (1 << 25): 0, 1.5 / (1 << 24): 2.0 / (1 << 24)} {
-		if got := float64(arrowtypes.FromHalf(arrowtypes.Half(f))); got != want {
+		if got := float64(schema.FromHalf(schema.Half(f))); got != want {
 			t.Errorf("%v is %v, want %v", f, got, want)
 		}
 	}
-	if _, err := arrowtypes.ConvertArray(floats(70000), arrow.FixedWidthTypes.Float16); err == nil {
+	if _, err := schema.ConvertArray(floats(70000), arrow.FixedWidthTypes.Float16); err == nil {
 		t.Error("70000 is a float16")
 	}
 }

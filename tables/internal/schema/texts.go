@@ -1,4 +1,4 @@
-package arrowtypes
+package schema
 
 import (
 	"errors"

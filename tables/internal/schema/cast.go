@@ -1,4 +1,4 @@
-package arrowtypes
+package schema
 
 import (
 	"context"
@@ -19,6 +19,24 @@ import (
 )
 
 var heap = memory.DefaultAllocator
+
+// Convert converts a batch to a schema: to what [Stored] says before it is
+// written, to what [Logical] says when it was read. Columns are taken by their
+// place. The caller releases what it returns.
+func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
+	if int(batch.NumCols()) != to.NumFields() {
+		return nil, fmt.Errorf("a batch of %d columns for a schema of %d", batch.NumCols(), to.NumFields())
+	}
+	columns := make([]arrow.Array, to.NumFields())
+	defer releaseAll(columns)
+	for i, f := range to.Fields() {
+		var err error
+		if columns[i], err = ConvertArray(batch.Column(i), f.Type); err != nil {
+			return nil, fmt.Errorf("column %q: %w", f.Name, err)
+		}
+	}
+	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
+}
 
 // ConvertArray converts an array to a type of which it holds a wider or a narrower
 // form. Buffers are shared where that is possible.

@@ -1,10 +1,13 @@
-// Package arrowtypes maps Arrow's types to those that Iceberg keeps, and back.
+// Package schema keeps a table's columns in three type systems, and casts rows between
+// them: the types that were put, those that Iceberg stores, and the logical ones that
+// readers get.
 //
-// Iceberg has fewer types. A column of a type that it lacks is kept as a wider
-// one ([Stored]), the schema as it was put is kept beside the table ([Encode]),
-// and readers get the columns back as they were ([Returned], [Convert]). What
-// cannot be kept without loss is refused by name. docs/types.md has the table.
-package arrowtypes
+// Iceberg has fewer types. A column of a type that it lacks is stored as a wider one
+// ([Stored]), the schema as it was put is noted beside the table ([Encode]), and readers
+// get the columns back as they were, but for encodings such as dictionaries ([Logical]).
+// What cannot be stored without loss is refused by name. docs/types.md has the table.
+// [Caster] casts rows from one schema to another.
+package schema
 
 import (
 	"bytes"
@@ -12,10 +15,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
@@ -37,20 +40,48 @@ func (r Refused) Error() string {
 	return strings.Join(all, "; ")
 }
 
-// Stored returns the schema that a table gets for columns of these types. Its
-// error is a [Refused].
-func Stored(schema *arrow.Schema) (*arrow.Schema, error) {
+// error names the first column.
+func (r Refused) error() error { return &Error{r[0].Name, r} }
+
+// Error says which column of a put or a scan does not fit.
+type Error struct {
+	Column string
+	Err    error // what was found, and what would fit
+}
+
+func (e *Error) Error() string {
+	return "column " + strconv.Quote(e.Column) + ": " + e.Err.Error()
+}
+
+// Errorf returns the error of a column.
+func Errorf(column, format string, args ...any) *Error {
+	return &Error{column, fmt.Errorf(format, args...)}
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Stored returns the schema that a table gets for columns of these types. Its error is
+// an [Error], which wraps a [Refused] for types that cannot be stored.
+func Stored(put *arrow.Schema) (*arrow.Schema, error) {
+	if put.NumFields() == 0 {
+		return nil, errors.New("there are no columns")
+	}
 	var refused Refused
-	fields := make([]arrow.Field, schema.NumFields())
-	for i, f := range schema.Fields() {
-		t, err := Kept(f.Type)
+	fields, seen := make([]arrow.Field, put.NumFields()), map[string]bool{}
+	for i, f := range put.Fields() {
+		if seen[f.Name] {
+			return nil, &Error{f.Name, errors.New("there are two columns of this name")}
+		}
+		seen[f.Name] = true
+		t, err := StoredType(f.Type)
 		if err != nil {
 			refused = append(refused, Column{f.Name, f.Type, err.Error()})
 		}
 		fields[i] = arrow.Field{Name: f.Name, Type: t, Nullable: f.Nullable}
 	}
 	if refused != nil {
-		return nil, refused
+		return nil, refused.error()
 	}
 	return arrow.NewSchema(fields, nil), nil
 }
@@ -60,8 +91,8 @@ var (
 	decimal20 = &arrow.Decimal128Type{Precision: 20}
 )
 
-// Kept returns the type as which a table keeps another.
-func Kept(t arrow.DataType) (arrow.DataType, error) {
+// StoredType returns the type as which a table stores another.
+func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	switch t := t.(type) {
 	case *arrow.BooleanType, *arrow.Int32Type, *arrow.Int64Type, *arrow.Float32Type, *arrow.Float64Type, *arrow.StringType, *arrow.BinaryType, *arrow.Date32Type:
 		return t, nil
@@ -105,24 +136,24 @@ func Kept(t arrow.DataType) (arrow.DataType, error) {
 	case *arrow.NullType:
 		return arrow.FixedWidthTypes.Boolean, nil
 	case *arrow.DictionaryType:
-		return Kept(t.ValueType)
+		return StoredType(t.ValueType)
 	case *arrow.RunEndEncodedType:
-		return Kept(t.Encoded())
+		return StoredType(t.Encoded())
 	case arrow.ExtensionType:
-		return Kept(t.StorageType())
+		return StoredType(t.StorageType())
 	case *arrow.MapType:
-		key, err := Kept(t.KeyType())
+		key, err := StoredType(t.KeyType())
 		if err != nil {
 			return nil, err
 		}
-		item, err := Kept(t.ItemType())
+		item, err := StoredType(t.ItemType())
 		if err != nil {
 			return nil, err
 		}
 		return arrow.MapOf(key, item), nil // with items that may be null, as iceberg-go writes all maps
 	case *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
 		of := t.(arrow.ListLikeType).ElemField()
-		kept, err := Kept(of.Type)
+		kept, err := StoredType(of.Type)
 		if err != nil {
 			return nil, err
 		}
@@ -133,7 +164,7 @@ func Kept(t arrow.DataType) (arrow.DataType, error) {
 		}
 		fields := slices.Clone(t.Fields())
 		for i, f := range fields {
-			kept, err := Kept(f.Type)
+			kept, err := StoredType(f.Type)
 			if err != nil {
 				return nil, fmt.Errorf("in field %q: %w", f.Name, err)
 			}
@@ -144,19 +175,19 @@ func Kept(t arrow.DataType) (arrow.DataType, error) {
 	return nil, fmt.Errorf("there is no type of Iceberg that keeps %s", t)
 }
 
-// Returned returns the schema that readers of a table get: that of [AsPut], as
+// Logical returns the schema that readers of a table get: that of [AsPut], as
 // [Plain] has it.
-func Returned(kept, put *arrow.Schema) *arrow.Schema { return Plain(AsPut(kept, put)) }
+func Logical(stored, put *arrow.Schema) *arrow.Schema { return Plain(AsPut(stored, put)) }
 
-// AsPut returns a table's columns in the types that were put, where they are kept as
-// [Stored] has it. A column that another writer added or changed is as it is kept.
-func AsPut(kept, put *arrow.Schema) *arrow.Schema {
-	fields := make([]arrow.Field, kept.NumFields())
-	for i, f := range kept.Fields() {
+// AsPut returns a table's columns in the types that were put, where they are stored as
+// [Stored] has it. A column that another writer added or changed is as it is stored.
+func AsPut(stored, put *arrow.Schema) *arrow.Schema {
+	fields := make([]arrow.Field, stored.NumFields())
+	for i, f := range stored.Fields() {
 		fields[i] = arrow.Field{Name: f.Name, Type: f.Type, Nullable: f.Nullable}
 		if at := put.FieldIndices(f.Name); len(at) == 1 {
 			was := put.Field(at[0])
-			if t, err := Kept(was.Type); err == nil && Alike(t, f.Type) {
+			if t, err := StoredType(was.Type); err == nil && Alike(t, f.Type) {
 				fields[i].Type, fields[i].Metadata = was.Type, was.Metadata
 			}
 		}
@@ -282,28 +313,4 @@ func Decode(text string) (*arrow.Schema, error) {
 	}
 	defer r.Release()
 	return r.Schema(), nil
-}
-
-// Convert converts a batch to a schema: to what [Stored] says before it is
-// written, to what [Returned] says when it was read. Columns are taken by their
-// place. The caller releases what it returns.
-func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
-	if int(batch.NumCols()) != to.NumFields() {
-		return nil, fmt.Errorf("a batch of %d columns for a schema of %d", batch.NumCols(), to.NumFields())
-	}
-	columns := make([]arrow.Array, to.NumFields())
-	defer func() {
-		for _, c := range columns {
-			if c != nil {
-				c.Release()
-			}
-		}
-	}()
-	for i, f := range to.Fields() {
-		var err error
-		if columns[i], err = ConvertArray(batch.Column(i), f.Type); err != nil {
-			return nil, fmt.Errorf("column %q: %w", f.Name, err)
-		}
-	}
-	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
 }

@@ -1,4 +1,4 @@
-package arrowtypes
+package schema
 
 // Cases are the types that the tests of the store go through, too.
 var Cases = cases

@@ -1,4 +1,4 @@
-package arrowtypes
+package schema
 
 import (
 	"fmt"
@@ -16,7 +16,7 @@ var lineage = []string{iceberg.RowIDColumnName, iceberg.LastUpdatedSequenceNumbe
 
 // CheckNames refuses columns by the names that they, or the fields within them, have:
 // with others Iceberg's metadata cannot be written, or cannot be read again. Its error is
-// a [Refused].
+// an [Error] that wraps a [Refused].
 func CheckNames(schema *arrow.Schema) error {
 	paths, columns := map[string]bool{}, map[string]bool{}
 	for _, f := range schema.Fields() {
@@ -32,7 +32,7 @@ func CheckNames(schema *arrow.Schema) error {
 			why = checkPath(f.Name, f.Type, paths)
 		}
 		if why != "" {
-			return Refused{{f.Name, f.Type, why}}
+			return Refused{{f.Name, f.Type, why}}.error()
 		}
 	}
 	return nil
