@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// rewriteLine is what --json says of a change of rows.
+// rewriteLine is what --json writes of a change of rows.
 type rewriteLine struct {
 	Table   string         `json:"table"`
 	Bucket  string         `json:"bucket"`
@@ -66,13 +66,13 @@ func newDeleteRows(a *app) *cobra.Command {
 		Long: `Delete the rows for which --where is true, in one new version of the table. Rows for
 which it is false or null stay. Older versions keep the rows until they expire.
 
-What --where takes is as in get.`,
+--where is as in get.`,
 		Example: `  partd-tables delete-rows trades --where "price <= 0 or sym = 'TEST'"`,
 		Args:    cliutil.Takes(1, 1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	where := cmd.Flags().String("where", "", "delete rows for which this `EXPRESSION` is true")
-	asJSON := cmd.Flags().Bool("json", false, "write a JSON object with what was done")
+	asJSON := cmd.Flags().Bool("json", false, "write the result as a JSON object")
 	return does(cmd, p, operations.DeleteRows, func(args []string) (*operations.Deletion, error) {
 		if *where == "" {
 			return nil, cliutil.Usagef("--where is required")
@@ -90,10 +90,10 @@ What --where takes is as in get.`,
 func newReplaceRange(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replace-range [flags] [--] NAME FILE",
-		Short: "Put rows in the place of those of a range of time",
-		Long: `Put the rows of a file in the place of those from --from on, and before --to, in one
-new version of the table. A row of the file outside of the range is an error, and
-nothing is done. FILE is as in put. Times without an offset are UTC.`,
+		Short: "Replace the rows of a range of time",
+		Long: `Replace the rows from --from up to, but not at, --to by those of a file, in one new
+version of the table. A row of the file outside the range is an error, and then nothing
+changes. FILE is as in put. Times without an offset are UTC.`,
 		Example: `  partd-tables replace-range trades corrected.csv --from 2026-01-05 --to 2026-01-06`,
 		Args:    cliutil.Takes(2, 2, "NAME and FILE"),
 	}
@@ -102,7 +102,7 @@ nothing is done. FILE is as in put. Times without an offset are UTC.`,
 	between := rangeFlags(cmd, "the `TIME` at which the range begins; without it, all before --to", "the `TIME` before which the range ends; without it, all after --from")
 	column := fs.String("time-column", "", "the `COLUMN` with the time; without it, that of the table's settings, or the first with times")
 	format := formatFlag(cmd)
-	asJSON := fs.Bool("json", false, "write a JSON object with what was done")
+	asJSON := fs.Bool("json", false, "write the result as a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		from, to, err := between()
 		if err != nil {
@@ -121,10 +121,10 @@ nothing is done. FILE is as in put. Times without an offset are UTC.`,
 func newUpsert(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "upsert [flags] [--] NAME FILE",
-		Short: "Put rows in the place of those with the same keys",
-		Long: `Put each row of a file in the place of the table's rows that are equal to it in the
-key columns, or beside the others where there are none, in one new version of the
-table. A key that the file has twice is an error. FILE is as in put.`,
+		Short: "Replace the rows with equal keys, and add the others",
+		Long: `For each row of a file, replace the table's rows that equal it in the key columns, or add
+it where there are none, in one new version of the table. A key that the file has twice
+is an error. FILE is as in put.`,
 		Example: `  partd-tables upsert trades corrected.csv --key time,sym`,
 		Args:    cliutil.Takes(2, 2, "NAME and FILE"),
 	}
@@ -132,7 +132,7 @@ table. A key that the file has twice is an error. FILE is as in put.`,
 	fs := cmd.Flags()
 	key := fs.String("key", "", "the key `COLUMNS`, with commas between them; without it, the time and the keys of the table's settings")
 	format := formatFlag(cmd)
-	asJSON := fs.Bool("json", false, "write a JSON object with what was done")
+	asJSON := fs.Bool("json", false, "write the result as a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		keys, err := columnNames("key", *key)
 		if err != nil {
@@ -149,17 +149,16 @@ func newPartition(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "partition [flags] [--] NAME",
 		Short: "Cut a table's files by periods of time",
-		Long: `Set by which periods of its time column a table's files are cut, and cut those that
-there are, in one new version. With auto, which follows the data, these are months
-where the rows are of less than a year, quarters of less than three, and years
-otherwise. What was chosen, and why, is said. Without --by the files are cut as
-they are set to be.`,
+		Long: `Set the periods of its time column by which a table's files are cut, and cut the files
+that it has, in one new version. With auto the periods follow the data: months where the
+rows span less than a year, quarters where less than three, years otherwise. The command
+says what it chose, and why. Without --by it cuts the files as they are set to be.`,
 		Example: "  partd-tables partition trades --by month\n  partd-tables partition trades --by auto --json",
 		Args:    cliutil.Takes(1, 1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	by := cmd.Flags().String("by", "", "the `PERIOD`: auto, day, month, quarter, year or none")
-	asJSON := cmd.Flags().Bool("json", false, "write a JSON object with what was done")
+	asJSON := cmd.Flags().Bool("json", false, "write the result as a JSON object")
 	cliutil.Complete(cmd, "by", "auto", "day", "month", "quarter", "year", "none")
 	return does(cmd, p, operations.Partition, func(args []string) (*operations.Periods, error) {
 		return &operations.Periods{Bucket: *p.bucket, Name: args[0], By: tables.Partition(*by)}, nil

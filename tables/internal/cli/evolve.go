@@ -17,14 +17,14 @@ import (
 func newEvolve(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "evolve [flags] [--] NAME",
-		Short: "Change the columns of a table, or say how puts may",
+		Short: "Change the columns of a table, or what puts may change",
 		Long: `Change the columns of a table, all changes in one commit: first those of --rename,
-then --drop, --widen and --add. Older versions keep their columns. Rows that are
-there have null in columns that are added.
+then --drop, --widen and --add. Older versions keep their columns. Existing rows have
+null in added columns.
 
 --mode says what puts may change from now on: strict, add_only, compatible (they
-add columns, and widen numbers) or flexible (they may lack columns, too);
-"" is the default, by which the columns stay, and what a put lacks is null.`,
+add columns, and widen numbers) or flexible (they may lack columns too). With "", the
+default, the columns stay, and what a put lacks is null.`,
 		Example: `  partd-tables evolve trades --add venue:utf8 --rename sym:symbol
   partd-tables evolve trades --widen volume:int64 --drop note --bucket NYSE
   partd-tables evolve trades --mode compatible`,
@@ -36,7 +36,7 @@ add columns, and widen numbers) or flexible (they may lack columns, too);
 	given := map[string]*[]string{
 		"rename": fs.StringArray("rename", nil, "rename a column: `NAME:NEW`"),
 		"drop":   fs.StringArray("drop", nil, "drop the column `NAME`"),
-		"widen":  fs.StringArray("widen", nil, "make numbers larger ones: `NAME:TYPE`, as in n:int64"),
+		"widen":  fs.StringArray("widen", nil, "give numbers a wider type: `NAME:TYPE`, as in n:int64"),
 		"add":    fs.StringArray("add", nil, "add a column: `NAME:TYPE`, as in at:timestamp[us]"),
 	}
 	cliutil.Complete(cmd, "mode", "strict", "add_only", "compatible", "flexible")
@@ -54,7 +54,7 @@ add columns, and widen numbers) or flexible (they may lack columns, too);
 		if fs.Changed("mode") {
 			in.Mode = (*tables.Evolution)(mode)
 		} else if len(in.Changes) == 0 {
-			return nil, cliutil.Usagef("nothing is to change: give --mode, --add, --rename, --drop or --widen")
+			return nil, cliutil.Usagef("nothing to change: give --mode, --add, --rename, --drop or --widen")
 		}
 		return in, nil
 	}, quiet)
@@ -104,13 +104,13 @@ func newRules(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rules [flags] list|add|remove|enable|disable [NAME] [RULE…]",
 		Short: "List and change the rules for rows of a table or a bucket",
-		Long: `List the rules for rows that are put into a table, or change them. With
---whole-bucket and no NAME they are those of the bucket, for all its tables and
-those to come. A put that violates a rule is refused whole.
+		Long: `List or change the rules for rows that are put into a table. With --whole-bucket and no
+NAME, they are those of the bucket, for all its tables and those to come. A put that
+violates a rule is refused whole.
 
 A RULE to add is JSON with a name and a kind: exists, type, range, not_null, unique,
-sorted, regexp or expression; or there is --set time_series or --set prices. Other
-commands take rules by their names.`,
+sorted, regexp or expression; --set time_series and --set prices add several at once. The
+other commands take the names of rules.`,
 		Example: `  partd-tables rules add trades '{"name":"positive","kind":"range","column":"price","min":"0"}'
   partd-tables rules add trades --set time_series
   partd-tables rules list trades --json
@@ -120,9 +120,9 @@ commands take rules by their names.`,
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
 	asJSON := fs.Bool("json", false, "write a JSON object for each rule")
-	whole := fs.Bool("whole-bucket", false, "the rules of the bucket itself: there is no NAME")
+	whole := fs.Bool("whole-bucket", false, "the rules of the bucket itself, without a NAME")
 	var edit tables.RuleEdit
-	fs.StringArrayVar(&edit.Sets, "set", nil, "add a ready `SET`: time_series or prices")
+	fs.StringArrayVar(&edit.Sets, "set", nil, "add a predefined `SET`: time_series or prices")
 	fs.StringVar(&edit.Time, "time", "", "the time `COLUMN` for --set")
 	cliutil.Complete(cmd, "set", "time_series", "prices")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
@@ -134,7 +134,7 @@ commands take rules by their names.`,
 			}
 			name, rules = rules[0], rules[1:]
 			if name == "" {
-				return cliutil.Usagef("the name of the table is empty: --whole-bucket is for the bucket's own rules")
+				return cliutil.Usagef("the NAME is empty: for the bucket's own rules give --whole-bucket")
 			}
 		}
 		edit := edit
@@ -158,7 +158,7 @@ commands take rules by their names.`,
 			return cliutil.Usagef("rules takes list, add, remove, enable or disable, not %q", do)
 		}
 		if (do == "list") != (len(rules)+len(edit.Sets) == 0) || do != "add" && len(edit.Sets) > 0 {
-			return cliutil.Usagef("rules %s: rules to list are not named, those to change are, and --set goes with add", do)
+			return cliutil.Usagef("rules %s: list takes no RULE, the others take one or more, and only add takes --set", do)
 		}
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {

@@ -17,16 +17,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// must ends the program where it is wrong, as where it completes a flag that it lacks.
+// must panics on an error that only a mistake in this program makes, such as a flag that
+// does not exist.
 func must(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// modeFlag is the flag for the mode of a put; the function is for when flags were read.
+// modeFlag is the flag for the mode of a put. Call the function
+// once the flags are parsed.
 func modeFlag(cmd *cobra.Command, name, byDefault string) func() (tables.PutMode, error) {
-	mode := cmd.Flags().String("mode", byDefault, "where "+name+" is there: `MODE` is error, append or replace")
+	mode := cmd.Flags().String("mode", byDefault, "what to do if "+name+" exists: `MODE` is error, append or replace")
 	cliutil.Complete(cmd, "mode", "error", "append", "replace")
 	return func() (tables.PutMode, error) {
 		if m, ok := wire.PutModes[*mode]; ok {
@@ -43,7 +45,8 @@ func formatFlag(cmd *cobra.Command) *string {
 	return format
 }
 
-// rangeFlags are the flags for a range of time; the function is for when flags were read.
+// rangeFlags are the flags for a range of time. Call the function
+// once the flags are parsed.
 func rangeFlags(cmd *cobra.Command, from, to string) func() (first, end time.Time, err error) {
 	texts := []*string{cmd.Flags().String("from", "", from), cmd.Flags().String("to", "", to)}
 	return func() (_, _ time.Time, err error) {
@@ -96,7 +99,7 @@ func (o *result) choose() (err error) {
 	return nil
 }
 
-// write writes the rows of a reader, which it releases, unless there is an error already.
+// write writes the rows of a reader and releases it, or returns the error of opening it.
 func (o *result) write(ctx context.Context, r array.RecordReader, err error) error {
 	if err != nil {
 		return err

@@ -21,13 +21,12 @@ func newGet(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get [flags] [--] NAME",
 		Short: "Write the rows of a table",
-		Long: `Write the rows of a table: to a terminal as lines below each other, into a pipe as
-CSV, into a file as its name says, or as --format says. A file is there whole or
-not at all.
+		Long: `Write the rows of a table: to a terminal as aligned columns, to a pipe as CSV, to a file
+as its name says, or as --format says. A file appears whole or not at all.
 
---where takes comparisons (= != < <= > >= in, not in, is null, is not null) under
-and, or, not and parentheses. Texts, dates and times are in single quotes; the
-name of a column that is no plain word is in double quotes.`,
+--where takes comparisons (= != < <= > >= in, not in, is null, is not null) joined by
+and, or, not and parentheses. Texts, dates and times are in single quotes, column names
+other than plain words in double quotes.`,
 		Example: `  partd-tables get trades --where "price > 100 and sym in ('A','B')" --columns time,price
   partd-tables get trades --version 3 --limit 1000 -o trades.parquet
   partd-tables get birdstrikes --where "\"Flight Date\" >= '2002-01-01'" --format jsonl`,
@@ -43,7 +42,7 @@ name of a column that is no plain word is in double quotes.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o := &tables.ScanOptions{Limit: *limit}
 		if *limit < 0 {
-			return cliutil.Usagef("--limit is %d, and cannot be negative", *limit)
+			return cliutil.Usagef("--limit is %d, but cannot be negative", *limit)
 		}
 		if *where != "" {
 			e, err := filter.Parse(*where)
@@ -66,7 +65,7 @@ name of a column that is no plain word is in double quotes.`,
 	return cmd
 }
 
-// writeFile writes a file that is there whole or not at all.
+// writeFile writes a file, which appears whole or not at all.
 func writeFile(ctx context.Context, path string, replace bool, as formats.Format, r array.RecordReader) error {
 	f, err := output.Create(ctx, path, replace)
 	if err != nil {

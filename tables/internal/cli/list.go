@@ -47,8 +47,8 @@ func shown(name string) string {
 	return strconv.Quote(name)
 }
 
-// records writes records of one kind, which write passes on: as lines of JSON, or
-// as columns below the names that JSON has for them.
+// records writes the records that write passes on: as lines of JSON, or as columns under
+// their names in JSON.
 func records[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
 	if asJSON {
@@ -93,10 +93,10 @@ func newList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [flags] [--] [PATTERN]",
 		Short: "List tables",
-		Long: `List the tables of all buckets, or of one, with their rows, those not folded yet
-among them. PATTERN selects names: * stands for any characters, ? for one, [a-z]
-for one of a range. A table that cannot be read is shown as damaged, as far as a listing
-has to read it: one with rows that are not folded. "verify" finds all.`,
+		Long: `List the tables of all buckets, or of one. Their rows include those not folded yet.
+PATTERN selects names: * stands for any characters, ? for one, [a-z] for one of a range.
+A table is shown as damaged where the listing could not read it, which it does only for
+those with rows that are not folded; "verify" finds every damaged file.`,
 		Example: `  partd-tables list
   partd-tables list 'BRK*' --bucket NYSE --json`,
 		Args: cliutil.Takes(0, 1, ""),
@@ -108,7 +108,7 @@ has to read it: one with rows that are not folded. "verify" finds all.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		filter := tables.Filter{Snapshot: *snapshot}
 		if *snapshot != "" && p.chosen(cmd) == nil {
-			return cliutil.Usagef("--snapshot goes with --bucket (--bucket \"\" is the default one)")
+			return cliutil.Usagef("--snapshot needs --bucket (--bucket \"\" is the default one)")
 		}
 		if len(args) > 0 {
 			filter.Pattern = args[0]
@@ -159,7 +159,7 @@ func newDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "delete [flags] [--] NAME…",
 		Short:   "Delete tables",
-		Long:    `Delete tables with all their versions: all of those named or, if one is missing, none.`,
+		Long:    `Delete tables with all their versions: all those named or, if one is missing, none.`,
 		Example: "  partd-tables delete AAPL 'BRK.B' --bucket NASDAQ",
 		Args:    cliutil.Takes(1, -1, "NAME"),
 	}
@@ -185,8 +185,8 @@ type describeLine struct {
 func newDescribe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "describe [flags] [--] NAME",
-		Short:   "Show what is known of a table",
-		Long:    `Show a table's figures, columns and metadata. The types are Arrow's, as they were put.`,
+		Short:   "Show the figures, columns and metadata of a table",
+		Long:    `Show a table's figures, columns and metadata. Types are Arrow's, as they were put.`,
 		Example: "  partd-tables describe AAPL --bucket NASDAQ --json",
 		Args:    cliutil.Takes(1, 1, "NAME"),
 	}
@@ -216,7 +216,7 @@ func newDescribe(a *app) *cobra.Command {
 	return cmd
 }
 
-// describe writes what is known of a table below each other.
+// describe writes the facts of a table, one to a line.
 func describe(out io.Writer, line describeLine) error {
 	type fact struct {
 		Field string `json:"field"`

@@ -30,8 +30,8 @@ func newFold(a *app) *cobra.Command {
 	return maintenance(a, &cobra.Command{
 		Use:   "fold [flags] [--] [NAME…]",
 		Short: "Write small appends as Parquet, where other programs see them",
-		Long: `Write the rows of small appends as Parquet, in a new version of their table. Other
-programs that read the files see them then.`,
+		Long: `Write the rows of small appends as Parquet, in a new version of their table, so that
+other programs that read the files see them.`,
 		Example: "  partd-tables fold\n  partd-tables fold AAPL --bucket NASDAQ",
 	}, operations.Fold, &tables.MaintainOptions{}, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d rows of %d tables folded", r.Rows, r.Tables)
@@ -41,8 +41,8 @@ programs that read the files see them then.`,
 func newCompact(a *app) *cobra.Command {
 	return maintenance(a, &cobra.Command{
 		Use:     "compact [flags] [--] [NAME…]",
-		Short:   "Make few large files of many small ones",
-		Long:    `Write the rows of many small files into few large ones, in a new version of their table.`,
+		Short:   "Merge many small files into few large ones",
+		Long:    `Merge the many small files of tables into few large ones, in a new version of each table.`,
 		Example: "  partd-tables compact\n  partd-tables compact AAPL --bucket NASDAQ",
 	}, operations.Compact, &tables.MaintainOptions{}, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d tables compacted: %d files instead of %d", r.Tables, r.FilesAfter, r.FilesBefore)
@@ -53,10 +53,10 @@ func newExpire(a *app) *cobra.Command {
 	o := &tables.MaintainOptions{}
 	cmd := maintenance(a, &cobra.Command{
 		Use:   "expire [flags] [--] [NAME…]",
-		Short: "Forget old versions, and remove files of no use",
-		Long: `Forget versions that are older than --older-than, but not the newest --keep of a
-table, and remove files that nothing needs any more. A file is removed once it has
-been of no use for a day, so that who reads it now can go on.`,
+		Short: "Forget old versions, and remove unused files",
+		Long: `Forget versions older than --older-than, except the newest --keep of each table, and
+remove files that nothing uses any more. A file is removed once it has been unused for a
+day, so that whoever is reading it can finish.`,
 		Example: "  partd-tables expire --older-than 720h --keep 10",
 	}, operations.Expire, o, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d versions expired, %d files with %d bytes removed, %d files wait", r.Versions, r.FilesRemoved, r.BytesRemoved, r.FilesWaiting)

@@ -13,15 +13,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-const theBuckets = "of the bucket itself, and no table of it"
-
 func newMeta(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "meta",
 		Short: "Read, change and find metadata of tables and buckets",
-		Long: `Read and change what is known of tables and buckets beside their rows, and find
-tables by it. A VALUE that reads as JSON is that, as in 5, true or [1,2]; any other is
-a text, and "5" in double quotes is one, too.`,
+		Long: `Read and change the metadata of tables and buckets, and find tables by it. A VALUE that
+is valid JSON is taken as JSON, as in 5, true or [1,2]; any other is text, and so is "5"
+in double quotes.`,
 		Example: "  partd-tables meta set AAPL source=feed\n  partd-tables meta find source=feed",
 		Args:    cliutil.Takes(0, 0, ""),
 	}
@@ -35,7 +33,7 @@ func assigned(args []string) (tables.Metadata, error) {
 	for _, arg := range args {
 		key, value, ok := strings.Cut(arg, "=")
 		if !ok || key == "" {
-			return nil, cliutil.Usagef("%q is not as KEY=VALUE", arg)
+			return nil, cliutil.Usagef("%q is not KEY=VALUE", arg)
 		}
 		m[key] = value
 		if json.Valid([]byte(value)) {
@@ -101,9 +99,9 @@ func newMetaSet(_ *app) *cobra.Command {
 	}
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
-	bucket := fs.Bool("of-bucket", false, theBuckets)
+	bucket := fs.Bool("of-bucket", false, "the metadata of the bucket itself, not of a table")
 	remove := fs.StringArray("remove", nil, "remove a `KEY`")
-	replace := fs.Bool("replace", false, "remove all that is not set")
+	replace := fs.Bool("replace", false, "remove all keys that are not set")
 	return does(cmd, p, operations.ChangeMetadata, func(args []string) (*operations.Metadata, error) {
 		in := &operations.Metadata{Bucket: *p.bucket}
 		if !*bucket {
@@ -128,7 +126,7 @@ func newMetaFind(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "find [flags] [--] KEY=VALUE…",
 		Short:   "List the tables that have some metadata",
-		Long:    `List the tables whose metadata has all of the values, in all buckets or in one.`,
+		Long:    `List the tables whose metadata has all of these values, in all buckets or in one.`,
 		Example: "  partd-tables meta find source=feed lots=100 --bucket NASDAQ --json",
 		Args:    cliutil.Takes(1, -1, "KEY=VALUE"),
 	}

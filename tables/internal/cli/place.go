@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// place is where a command works: in a directory or a bucket, or at a server.
+// place is where a command works: a directory, a bucket or a server.
 type place struct {
 	warehouse
 	bucket                *string
@@ -27,22 +27,22 @@ type place struct {
 	dirFlag               *pflag.Flag
 }
 
-// directoryFlags is for commands that are about no bucket.
+// directoryFlags is for commands that do not name a bucket.
 func directoryFlags(cmd *cobra.Command) place {
 	fs := cmd.Flags()
 	p := place{
 		warehouse: warehouseFlags(fs, "partd-tables"),
 		server:    fs.String("server", "", "the `URL` of a server instead: grpc://HOST:PORT or grpc+tls://HOST:PORT"),
 		tokenFile: fs.String("token-file", "", "the `FILE` with the token for the server"),
-		ca:        fs.String("ca", "", "the `FILE` with the certificates (PEM) that may vouch for the server"),
-		insecure:  fs.Bool("insecure", false, "send the token without TLS, too"),
+		ca:        fs.String("ca", "", "the `FILE` with the CA certificates (PEM) to trust"),
+		insecure:  fs.Bool("insecure", false, "send the token even without TLS"),
 	}
 	must(cmd.MarkFlagDirname("dir"))
 	p.dirFlag = fs.Lookup("dir")
 	return p
 }
 
-// placeFlags is for commands that are about a bucket, and most of them about its tables.
+// placeFlags is for commands on a bucket, most of which take names of its tables.
 func placeFlags(cmd *cobra.Command, bucket string) place {
 	p := directoryFlags(cmd)
 	p.bucket = cmd.Flags().String("bucket", "", bucket)
@@ -58,8 +58,8 @@ func (p place) chosen(cmd *cobra.Command) *string {
 	return nil
 }
 
-// with runs f on the directory's store, or on the server. Only what writes rows
-// makes the directory.
+// with runs f on the directory's store, or on the server. With create it makes the
+// directory, which only writing rows does.
 func (p place) with(ctx context.Context, create bool, f func(backend) error) error {
 	if *p.server != "" {
 		return p.remotely(f)
@@ -117,7 +117,7 @@ func (p place) dial() (*flightclient.Client, error) {
 			return nil, err
 		}
 		if o.CAs = x509.NewCertPool(); !o.CAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s: there is no certificate in PEM", *p.ca)
+			return nil, fmt.Errorf("%s has no certificate in PEM", *p.ca)
 		}
 	}
 	c, err := flightclient.Dial(*p.server, o)

@@ -20,17 +20,16 @@ func newPut(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "put [flags] [--] NAME FILE",
 		Short: "Put the rows of a file into a table",
-		Long: `Put the rows of a file into a table, all of them or, with an error, none. FILE is
-CSV, JSON lines, Parquet or Arrow, as its name or --format says; - is standard
-input. The columns of CSV and JSON lines get the types that fit all of their
-values, or those of the table that is appended to.
+		Long: `Put the rows of a file into a table: all of them or, on an error, none. FILE is CSV, JSON
+lines, Parquet or Arrow, as its name or --format says; - is standard input. Columns of CSV
+and JSON lines get the types that fit all of their values or, with --mode append, those of
+the table.
 
-With --mode append a missing table is made; replace puts the rows in the place of
-the table's, and their columns of its columns. A put whose --id was applied to
-the table before changes nothing: so it can be tried again.
+--mode append creates a missing table; replace replaces the table's rows and columns. A
+put whose --id was already applied to the table changes nothing, so it is safe to retry.
 
-A table that the put makes or replaces gets the settings of --time, --key and
---on-duplicate; of one that is there, the command settings changes them.`,
+A table that the put creates or replaces gets the settings of --time, --key and
+--on-duplicate; the command settings changes those of an existing table.`,
 		Example: `  partd-tables put birdstrikes birdstrikes.csv
   partd-tables put AAPL trades.parquet --bucket NASDAQ --mode append --id 2026-01-31
   zcat rows.jsonl.gz | partd-tables put rows - --format jsonl --mode replace`,
@@ -38,7 +37,7 @@ A table that the put makes or replaces gets the settings of --time, --key and
 	}
 	p := placeFlags(cmd, theBucket)
 	mode := modeFlag(cmd, "the table", "error")
-	id := cmd.Flags().String("id", "", "an `ID` of this put: a second one with it changes nothing")
+	id := cmd.Flags().String("id", "", "an `ID` of this put: a second put with it changes nothing")
 	settings := settingsFlags(cmd)
 	format := formatFlag(cmd)
 	when := cliutil.ProgressFlag(cmd)

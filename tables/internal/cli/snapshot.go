@@ -11,12 +11,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// stateFlags lets a command choose an older state of tables; the function is for when
-// flags were read.
+// stateFlags are the flags that choose an older state of tables. Call the function once
+// the flags are parsed.
 func stateFlags(cmd *cobra.Command) func() tables.At {
 	fs := cmd.Flags()
-	version := fs.Int64("version", -1, "what was there in a `VERSION`")
-	snapshot := fs.String("snapshot", "", "what a `SNAPSHOT` of the bucket has")
+	version := fs.Int64("version", -1, "the table at this `VERSION`")
+	snapshot := fs.String("snapshot", "", "the state in this `SNAPSHOT` of the bucket")
 	cmd.MarkFlagsMutuallyExclusive("version", "snapshot")
 	return func() tables.At {
 		switch {
@@ -33,9 +33,9 @@ func newSnapshot(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshot",
 		Short: "Keep the state of a bucket under a name",
-		Long: `Keep the state of a bucket under a name: all its tables with their rows and
-metadata. Nothing is copied, and what a snapshot has can be read until it is deleted,
-whatever becomes of the tables.`,
+		Long: `Keep the state of a bucket under a name: all its tables with their rows and metadata.
+Nothing is copied. A snapshot can be read until it is deleted, whatever happens to the
+tables.`,
 		Example: "  partd-tables snapshot create before-import\n  partd-tables snapshot restore before-import",
 		Args:    cliutil.Takes(0, 0, ""),
 	}
@@ -47,7 +47,7 @@ func newSnapshotCreate(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "create [flags] [--] [SNAPSHOT]",
 		Short:   "Make a snapshot of a bucket",
-		Long:    `Make a snapshot of a bucket, and write its name: without SNAPSHOT, the time.`,
+		Long:    `Make a snapshot of a bucket, and write its name, which is the time without SNAPSHOT.`,
 		Example: "  partd-tables snapshot create before-import --bucket NYSE",
 		Args:    cliutil.Takes(0, 1, ""),
 	}
@@ -110,8 +110,8 @@ func newSnapshotDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete [flags] [--] [SNAPSHOT…]",
 		Short: "Delete snapshots of a bucket",
-		Long: `Delete snapshots of a bucket. One that is missing is no error. Files that nothing
-else needs are removed by expire.`,
+		Long: `Delete snapshots of a bucket. A missing one is no error. The command expire removes the
+files that nothing else uses.`,
 		Example: "  partd-tables snapshot delete before-import --bucket NYSE\n  partd-tables snapshot delete --all",
 		Args:    cliutil.Takes(0, -1, ""),
 	}
@@ -142,10 +142,10 @@ else needs are removed by expire.`,
 func newSnapshotRestore(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore [flags] [--] SNAPSHOT [NAME…]",
-		Short: "Make a bucket, or some of its tables, what they were",
-		Long: `Make a bucket what it was in a snapshot, in one commit: tables that were changed get
-a new version with the rows, columns and metadata of then, those deleted are made
-anew, and those made since are deleted. With NAMEs, these tables alone are restored.`,
+		Short: "Restore a bucket, or some of its tables, from a snapshot",
+		Long: `Restore a bucket to its state in a snapshot, in one commit: changed tables get a new
+version with the rows, columns and metadata of the snapshot, deleted tables come back,
+and tables made since are deleted. With NAMEs, only these tables are restored.`,
 		Example: "  partd-tables snapshot restore before-import --bucket NYSE\n  partd-tables snapshot restore before-import AAPL --bucket NASDAQ",
 		Args:    cliutil.Takes(1, -1, "SNAPSHOT"),
 	}

@@ -11,9 +11,9 @@ func newSQL(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sql [flags] [--] 'SELECT …'",
 		Short: "Write the result of a query",
-		Long: `Write the result of a query, one SELECT in DuckDB's SQL: to a terminal as lines
-below each other, into a pipe as CSV, into a file as its name says, or as --format
-says. A file is there whole or not at all.
+		Long: `Write the result of a query, one SELECT in DuckDB's SQL: to a terminal as aligned columns,
+to a pipe as CSV, to a file as its name says, or as --format says. A file appears whole or
+not at all.
 
 Tables without a bucket are those of --bucket; others are "bucket"."table". A query
 reads tables, and nothing else: no files, no settings.`,

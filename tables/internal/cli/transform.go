@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// transformer is a command that makes a table of others.
+// transformer is a command that makes a table from others.
 type transformer struct {
 	a            *app
 	p            place
@@ -73,9 +73,9 @@ func columnNames(flag, text string) ([]string, error) {
 func newResample(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resample [flags] [--] SOURCE TARGET",
-		Short: "Put aggregates of bins of time, or the rows of a query, into a table",
-		Long: `Put an aggregate of SOURCE's rows for each bin of time into TARGET, as pandas'
-resample does, or the rows of a query.
+		Short: "Put aggregates by time, or the rows of a query, into a table",
+		Long: `Put aggregates of SOURCE's rows, one for each bin of time, into TARGET, as pandas'
+resample does, or put the rows of a query.
 
 --rule is the length of a bin, an offset of pandas: a number and one of ns us ms s
 min h D W ME MS QE QS YE YS, as in 10s, 2h, W-FRI. --func is one or more of
@@ -110,10 +110,10 @@ min h D W ME MS QE QS YE YS, as in 10s, 2h, W-FRI. --func is one or more of
 func newCombine(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "combine [flags] [--] SOURCE SOURCE… TARGET",
-		Short: "Put the rows of several tables into one, below or beside each other",
-		Long: `Put the rows of several tables into TARGET. With --how union all of them, below each
-other: a column that a source lacks is null. With --how join those whose columns
---on are equal in all sources, beside each other.`,
+		Short: "Put the union or the join of several tables into one",
+		Long: `Put the rows of several tables into TARGET. --how union puts all of them, one table after
+the other; a column that a source lacks is null. --how join puts the rows whose columns
+--on are equal in all sources side by side.`,
 		Example: `  partd-tables combine january february trades
   partd-tables combine trades names joined --how join --on sym`,
 		Args: cliutil.Takes(3, -1, "two or more SOURCEs and TARGET"),
@@ -137,13 +137,13 @@ other: a column that a source lacks is null. With --how join those whose columns
 func newClean(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean [flags] [--] SOURCE [TARGET]",
-		Short: "Leave out rows of a table",
-		Long: `Put the rows of SOURCE that are to be kept into TARGET, or without one into SOURCE
-itself, whose rows they replace in one commit.
+		Short: "Remove unwanted rows of a table",
+		Long: `Put the rows of SOURCE to keep into TARGET or, without one, back into SOURCE, whose rows
+they replace in one commit.
 
---where is a condition of SQL for the rows to keep. Of these, --drop-nulls leaves out
-those with a null in one of its columns, and --keep-first-of all those but the first
-that are equal in its columns.`,
+--where is an SQL condition for the rows to keep. Of these, --drop-nulls leaves out rows
+with a null in one of its columns, and --keep-first-of all but the first of rows that are
+equal in its columns.`,
 		Example: `  partd-tables clean trades --keep-first-of at,sym
   partd-tables clean trades good --where "price > 0" --drop-nulls price,size
   partd-tables clean trades --drop-any-null`,
