@@ -147,23 +147,37 @@ func (b *Bucket) SetSettings(ctx context.Context, name string, s Settings) error
 
 // SetSettings sets a table's settings as a whole; see Bucket.SetSettings.
 func (t *Txn) SetSettings(bucket, name string, s Settings) error {
+	return t.editSettings("set the settings of", bucket, name, func(now *Settings) { *now = s })
+}
+
+func (t *Txn) editSettings(op, bucket, name string, edit settingsStep) error {
 	c, err := t.existing(bucket, name)
 	if err != nil {
-		return &OpError{Op: "set the settings of", Bucket: bucket, Table: name, Err: err}
+		return &OpError{Op: op, Bucket: bucket, Table: name, Err: err}
 	}
-	c.add(&settingsStep{settings: s})
-	meta, err := withSettings(c.cur.Metadata(), &s)
+	meta, err := edit.applied(c.cur.Metadata())
 	if err != nil {
-		return &OpError{Op: "set the settings of", Bucket: bucket, Table: name, Err: err}
+		return &OpError{Op: op, Bucket: bucket, Table: name, Err: err}
 	}
+	c.add(edit)
 	c.cur = t.s.cat.Staged(c.e.Namespace, c.e.Name, meta, "", t.s.cat.NewIO())
 	return nil
 }
 
-// settingsStep sets the settings.
-type settingsStep struct{ settings Settings }
+// settingsStep changes the settings.
+type settingsStep func(*Settings)
 
-func (p *settingsStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+// applied returns metadata with the settings changed.
+func (edit settingsStep) applied(meta table.Metadata) (table.Metadata, error) {
+	s, err := settingsOf(meta.Properties())
+	if err != nil {
+		return nil, err
+	}
+	edit(&s)
+	return withSettings(meta, &s)
+}
+
+func (edit settingsStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
 	if cur == nil {
 		return nil, ErrNotFound
 	}
@@ -171,7 +185,7 @@ func (p *settingsStep) stage(ctx context.Context, st *staging, cur *table.Table)
 	if err != nil {
 		return nil, err
 	}
-	meta, err := withSettings(cur.Metadata(), &p.settings)
+	meta, err := edit.applied(cur.Metadata())
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +193,7 @@ func (p *settingsStep) stage(ctx context.Context, st *staging, cur *table.Table)
 	if err != nil || is == nil || was != nil && was.sort == is.sort && (was.rule == is.rule || is.rule == "" || is.rule == KeepAll) {
 		return meta, err
 	}
-	return st.s.reordered(ctx, is, st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, cur.MetadataLocation(), st.io))
+	return a.s.reordered(ctx, is, a.table(meta))
 }
 
 // withSettings returns metadata with settings; with those it has, which must fit

@@ -46,7 +46,7 @@ func TestTransformCommands(t *testing.T) {
 		code int
 		want string
 	}{
-		{"resample trades x --rule 10s --time at", cliutil.ExitUsage, "--rule goes with --time and --func"},
+		{"resample trades x --rule 10s --time at", cliutil.ExitUsage, "--rule needs --time and --func"},
 		{"resample trades x", cliutil.ExitUsage, "give either --sql, or --rule"},
 		{"resample trades x --rule 10s --time at --func mean", cliutil.ExitFailed, `column "sym": it has type`},
 		{"resample trades x --rule 10s --time at --func avg", cliutil.ExitFailed, `there is no function "avg"`},
