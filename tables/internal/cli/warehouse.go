@@ -64,7 +64,7 @@ func (w warehouse) exists() error {
 	}
 	_, err := os.Stat(filepath.Join(dir, "catalog.db"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s has no tables (--dir names another directory, --server a server)", dir)
+		return fmt.Errorf("%s: there are no tables (--dir names another directory, --server a server)", dir)
 	}
 	return err
 }
