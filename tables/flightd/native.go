@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/operations"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
@@ -66,7 +65,7 @@ func (s *nativeServer) put(command []byte, stream flight.FlightService_DoPutServ
 	if err := wire.Unmarshal(command, &c); err != nil {
 		return badCall(err)
 	}
-	r, err := arrowsafe.FlightReader(stream, memory)
+	r, err := flightReader(stream, memory)
 	if err != nil {
 		return status.Errorf(codes.InvalidArgument, "the rows cannot be read: %v", err)
 	}
