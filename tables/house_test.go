@@ -57,6 +57,7 @@ var tablesHouse = house.House{
 		{Name: "files and objects", Packages: map[string][]string{
 			"internal/content":  {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3"},
 			"internal/datafile": nil,
+			"internal/rules":    nil,
 			"internal/bucketfs": {"github.com/zeebo/xxh3", "golang.org/x/sync"},
 		}},
 		{Name: "rows", Packages: map[string][]string{
