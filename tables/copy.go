@@ -101,7 +101,11 @@ type copying struct {
 
 // run calls f while no file of the stores goes.
 func (c *copying) run(op string, f func() error) (err error) {
-	defer OpError{Op: op, Dir: c.from.dir}.wrap(&err)
+	defer func() {
+		if err != nil {
+			err = &OpError{Op: op, Dir: c.from.dir, Err: err}
+		}
+	}()
 	if c.from.dir == c.to.dir {
 		return errors.New("source and destination are the same store: name another one")
 	}

@@ -79,10 +79,9 @@ func (e *OpError) Error() string {
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
 
-// wrap makes an OpError of the error with which an operation ends, if there is one.
-func (e OpError) wrap(err *error) {
+// failed says of an error which operation on which bucket or table it is of.
+func failed(err *error, op, bucket, table string) {
 	if *err != nil {
-		e.Err = *err
-		*err = &e
+		*err = &OpError{Op: op, Bucket: bucket, Table: table, Err: *err}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -21,15 +22,8 @@ import (
 // An append needs columns that the table has, by their names, in types that fit;
 // columns that are missing are null. A table that the put makes gets the schema
 // of r, and so does one that it replaces.
-func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (Version, error) {
-	v, err := b.put(ctx, name, r, m, o)
-	if err != nil {
-		return 0, &OpError{Op: "put", Bucket: b.name, Table: name, Err: err}
-	}
-	return v, nil
-}
-
-func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (Version, error) {
+func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (_ Version, err error) {
+	defer failed(&err, "put", b.name, name)
 	opts, err := o.check(m)
 	if err != nil {
 		return 0, err
@@ -143,13 +137,17 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 	if len(changes) > 0 {
 		return 0, true, false, errNeedsCommit
 	}
-	var ck *check
+	var ck *rules.Check
 	if e.state.rules != "" || e.bucketRules != "" {
-		if ck, err = e.checker(ctx, nil, src.schema, e.state.kept, e.state.returned, e.state.rules, e.bucketRules); err != nil {
+		all, err := joinedRules(e.state.rules, e.bucketRules)
+		if err != nil {
 			return 0, true, false, err
 		}
-		if ck.wholeTable() {
-			ck.close()
+		if ck, err = rules.NewCheck(ctx, all, src.schema, e.state.kept, e.state.returned, rules.Options{Memory: e.s.opts.Memory / 8}); err != nil {
+			return 0, true, false, err
+		}
+		if ck.WholeTable() {
+			ck.Close()
 			return 0, true, false, errNeedsCommit
 		}
 	}
@@ -291,21 +289,17 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 	} else if c, err = schema.NewCaster(columns, kept); err != nil {
 		return nil, err
 	}
-	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
-	if err != nil {
-		return nil, err
-	}
 	var old *table.Table // with whose rows the new ones will be
 	if m == Append {
 		old = t
 	}
-	rules, err := e.checker(ctx, old, columns, kept, returned, meta.Properties()[rulesProperty], bucket)
+	rules, err := e.checker(ctx, old, nil, columns, kept, returned, meta.Properties()[rulesProperty])
 	if err != nil {
 		return nil, err
 	}
-	if old != nil && rules.wholeTable() {
+	if old != nil && rules.WholeTable() {
 		if others {
-			rules.close()
+			rules.Close()
 			return nil, errors.New("a rule is about all rows of the table: an Update takes one put to it")
 		}
 		since, base = nothing, snapshotID(old)

@@ -21,7 +21,7 @@ import (
 // keeps its older ones; one that was deleted is made anew. Appends to the tail wait
 // meanwhile.
 func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) (err error) {
-	defer OpError{Op: "restore", Bucket: b.name}.wrap(&err)
+	defer failed(&err, "restore", b.name, "")
 	if snapshot == "" {
 		return errors.New("the name of the snapshot is empty")
 	}

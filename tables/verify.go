@@ -47,8 +47,7 @@ type VerifyResult = content.Result
 // checksums of its own; it is read when the store is opened.
 //
 // Damage is reported to Found, not returned as an error.
-func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (_ VerifyResult, err error) {
-	defer OpError{Op: "verify", Dir: s.dir}.wrap(&err)
+func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, error) {
 	if o == nil {
 		o = &VerifyOptions{}
 	}
@@ -59,7 +58,10 @@ func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (_ VerifyResult, e
 			return o.Repair(ctx, File{of.Bucket, of.Name, f.Path, f.Size, f.Hash.Bytes()})
 		}
 	}
-	err = s.verify(ctx, v, o)
+	err := s.verify(ctx, v, o)
+	if err != nil {
+		err = &OpError{Op: "verify", Dir: s.dir, Err: err}
+	}
 	return v.Result, err
 }
 
