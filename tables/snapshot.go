@@ -1,14 +1,12 @@
 package tables
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
@@ -45,15 +43,8 @@ func (m *missing) Unwrap() error { return ErrNotFound }
 // each put whole or not at all: those that were acknowledged by this Store, and
 // those that others committed. With an error that wraps [ErrDamaged] there is a snapshot
 // all the same, without the rows that damaged tables have in the tail.
-func (b *Bucket) Snapshot(ctx context.Context, name string) (string, error) {
-	name, err := b.snapshot(ctx, name)
-	if err != nil {
-		err = &OpError{Op: "make a snapshot", Bucket: b.name, Err: err}
-	}
-	return name, err
-}
-
-func (b *Bucket) snapshot(ctx context.Context, name string) (string, error) {
+func (b *Bucket) Snapshot(ctx context.Context, name string) (_ string, err error) {
+	defer failed(&err, "make a snapshot", b.name, "")
 	if err := errors.Join(checkName("bucket", b.name), checkName("snapshot", name)); err != nil {
 		return "", err
 	}
@@ -126,37 +117,27 @@ func (b *Bucket) foldTails(ctx context.Context) error {
 			return err
 		}
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(foldWorkers)
-	tables := b.s.withTail()
-	damaged := make([]error, len(tables))
-	for i, e := range tables {
+	var tables []tableName
+	for _, e := range b.s.withTail() {
 		if e.Namespace == namespaceOf(b.name) {
-			g.Go(func() error {
-				_, err := e.fold(ctx)
-				if err != nil {
-					err = &OpError{Op: "fold", Bucket: b.name, Table: e.Name, Err: err}
-				}
-				if errors.Is(err, ErrDamaged) {
-					damaged[i], err = err, nil
-				}
-				return err
-			})
+			tables = append(tables, e.tableName)
 		}
 	}
-	return cmp.Or(g.Wait(), errors.Join(damaged...))
+	_, err = b.s.each(ctx, "fold", tables, func(ctx context.Context, e *entry) (r MaintainResult, err error) {
+		r.Rows, err = e.fold(ctx)
+		return r, err
+	})
+	return err
 }
 
 // Snapshots returns the bucket's snapshots, oldest first.
-func (b *Bucket) Snapshots(ctx context.Context) (all []SnapshotInfo, _ error) {
+func (b *Bucket) Snapshots(ctx context.Context) (all []SnapshotInfo, err error) {
+	defer failed(&err, "list snapshots", b.name, "")
 	found, err := b.s.cat.Snapshots(ctx, namespaceOf(b.name))
-	if err != nil {
-		return nil, &OpError{Op: "list snapshots", Bucket: b.name, Err: err}
-	}
 	for _, s := range found {
 		all = append(all, SnapshotInfo{b.name, s.Name, s.Made, s.Tables, s.Metadata})
 	}
-	return all, nil
+	return all, err
 }
 
 // DeleteSnapshot deletes a snapshot; that it is missing is no error. Files that
@@ -168,11 +149,9 @@ func (b *Bucket) DeleteSnapshot(ctx context.Context, name string) error {
 // DeleteSnapshots deletes all snapshots of the bucket.
 func (b *Bucket) DeleteSnapshots(ctx context.Context) error { return b.deleteSnapshots(ctx, nil) }
 
-func (b *Bucket) deleteSnapshots(ctx context.Context, name *string) error {
-	if err := b.s.cat.DropSnapshots(ctx, namespaceOf(b.name), name); err != nil {
-		return &OpError{Op: "delete snapshots", Bucket: b.name, Err: err}
-	}
-	return nil
+func (b *Bucket) deleteSnapshots(ctx context.Context, name *string) (err error) {
+	defer failed(&err, "delete snapshots", b.name, "")
+	return b.s.cat.DropSnapshots(ctx, namespaceOf(b.name), name)
 }
 
 // pinned returns a table as the table's snapshot has it.
