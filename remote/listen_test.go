@@ -80,7 +80,7 @@ func TestSocketFiles(t *testing.T) {
 	}
 	must(t, other.Close())
 	must(t, os.WriteFile(path, []byte("a file"), 0o600))
-	if _, err := Listen("ipc://" + path); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, err := Listen("ipc://" + path); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("a file: %v", err)
 	}
 	if b, err := os.ReadFile(path); string(b) != "a file" {
