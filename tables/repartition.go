@@ -6,11 +6,11 @@ import (
 
 // Partitioned says by which periods a table's files are cut.
 type Partitioned struct {
-	Partition   Partition // where it is chosen from the data: what was chosen
-	Why         string    // it was
-	Version     Version
-	FilesBefore int // that were replaced
-	FilesAfter  int // by so many
+	Partition   Partition `json:"partition"` // where it is chosen from the data: what was chosen
+	Why         string    `json:"why"`       // it was
+	Version     Version   `json:"version"`
+	FilesBefore int       `json:"files_before"` // that were replaced
+	FilesAfter  int       `json:"files_after"`  // by so many
 }
 
 // Partition sets by which periods of time a table's files are cut, and cuts those

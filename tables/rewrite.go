@@ -12,10 +12,10 @@ import (
 
 // Rewritten says what DeleteRows, ReplaceRange or Upsert did.
 type Rewritten struct {
-	Version Version // the table's newest then
-	Deleted int64   // rows that were there before
-	Written int64   // rows that were put
-	Files   int     // data files that had any of the rows, and were written anew or dropped
+	Version Version `json:"version"`           // the table's newest then
+	Deleted int64   `json:"deleted,omitempty"` // rows that were there before
+	Written int64   `json:"written,omitempty"` // rows that were put
+	Files   int     `json:"files,omitempty"`   // data files that had any of the rows, and were written anew or dropped
 }
 
 // mostRewrites is how often a rewrite begins again since another process changed
