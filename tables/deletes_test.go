@@ -35,7 +35,7 @@ func byAnother(t *testing.T, s *Store, name string, do func(*table.Transaction) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.cat.Commit(t.Context(), &icecat.Change{Namespace: defaultNamespace, Name: name, Base: v.t, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
+	if err := s.cat.Commit(t.Context(), nil, &icecat.Change{Namespace: defaultNamespace, Name: name, Base: v.t, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -258,7 +258,7 @@ func TestForeignSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.cat.Commit(t.Context(), &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
+	if err := s.cat.Commit(t.Context(), nil, &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, b, "a", 1, 1)

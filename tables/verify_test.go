@@ -228,7 +228,7 @@ func TestVerifyManifest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.cat.Commit(ctx, &icecat.Change{Namespace: defaultNamespace, Name: "t", Base: cur, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
+			if err := s.cat.Commit(ctx, nil, &icecat.Change{Namespace: defaultNamespace, Name: "t", Base: cur, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
 				t.Fatal(err)
 			}
 			// The version before has the right entry of the same file.
