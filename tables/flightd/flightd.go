@@ -113,6 +113,7 @@ type Server struct {
 	handshakes    *Places
 	guesses       guesses.Guesses
 	memory        *budget
+	answers       answers
 	metrics       *metrics
 
 	running sync.WaitGroup // calls, those that were given up included
@@ -132,6 +133,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	s.queries = newLimiter("queries", s.opts.Queries, patience, yieldQueries, settledQuery)
 	s.puts = newLimiter("puts", s.opts.Puts, patience, patience, s.opts.IdleTimeout)
 	s.memory = newBudget(s.opts.Memory, s.opts.IdleTimeout/3)
+	s.answers.limit = s.opts.Memory / 4
 	s.handshakes = NewPlaces(maxHandshakes, maxHandshakes/8)
 	s.conns = newConnections(s.opts.Connections)
 	s.metrics = newMetrics(s)
@@ -147,7 +149,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.StreamInterceptor(s.stream),
+		grpc.StreamInterceptor(s.stream), grpc.ForceServerCodecV2(newAnswerCodec()),
 		grpc.StatsHandler(s.conns), experimental.BufferPool(s.memory),
 	}
 	if s.opts.TLS != nil {

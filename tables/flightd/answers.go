@@ -1,0 +1,116 @@
+package flightd
+
+import (
+	"runtime"
+	"slices"
+	"sync"
+
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+)
+
+// answers bound the memory of messages that clients have yet to take: gRPC returns
+// from the sending of one once it is in line, and a call's last one outlives the call.
+// Above the limit the connection of a call is closed: of the newest of the host that
+// leaves most. One message is always in order.
+type answers struct {
+	limit int64
+
+	mu   sync.Mutex
+	left int64      // bytes
+	all  []*watched // with bytes that are left, in the order of their first ones
+}
+
+// answer is a message, and the call that sends it.
+type answer struct {
+	message any
+	of      *watched
+}
+
+// answerCodec encodes Flight's messages, and counts those that are answers.
+type answerCodec struct{ encoding.CodecV2 }
+
+func newAnswerCodec() answerCodec { return answerCodec{encoding.GetCodecV2(proto.Name)} }
+
+// Marshal is encoding.CodecV2's.
+func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
+	a, ok := v.(*answer)
+	if !ok {
+		return c.CodecV2.Marshal(v)
+	}
+	data, err := c.CodecV2.Marshal(a.message)
+	if err != nil || data.Len() < costly {
+		return data, err
+	}
+	n, all, w := int64(data.Len()), &a.of.s.answers, a.of
+	taken := sync.OnceFunc(func() { all.add(w, -n) })
+	u := &untaken{data: data, taken: taken}
+	u.lost = runtime.AddCleanup(u, func(taken func()) { taken() }, taken)
+	all.add(w, n)
+	bytes := data[0].ReadOnlyData()
+	if len(data) > 1 {
+		bytes = data.Materialize()
+	}
+	return mem.BufferSlice{mem.NewBuffer(&bytes, u)}, nil
+}
+
+// untaken is the pool to which gRPC gives a message back once it is written. Those
+// of connections that were closed may be left to the garbage collector.
+type untaken struct {
+	mem.BufferPool
+	data  mem.BufferSlice
+	taken func()
+	lost  runtime.Cleanup
+}
+
+// Put is mem.BufferPool's.
+func (u *untaken) Put(*[]byte) {
+	u.lost.Stop()
+	u.taken()
+	u.data.Free()
+}
+
+func (a *answers) add(w *watched, n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if w.cut { // and forgotten
+		return
+	}
+	if w.untaken == 0 {
+		a.all = append(a.all, w)
+	}
+	w.untaken += n
+	a.left += n
+	if w.untaken == 0 {
+		a.forget(w)
+	}
+	if n < 0 || a.left <= a.limit || len(a.all) < 2 {
+		return
+	}
+	v := newestOfMost(a.all, func(w *watched) int64 { return w.untaken })
+	a.left -= v.untaken
+	v.cut = true
+	a.forget(v)
+	v.cancel(errMemory)
+	go closeConnection(v.ctx)
+}
+
+func (a *answers) forget(w *watched) {
+	a.all = slices.DeleteFunc(a.all, func(o *watched) bool { return o == w })
+}
+
+// newestOfMost is the newest call that has bytes, of the host that has most; nil where
+// none has any.
+func newestOfMost(calls []*watched, bytes func(*watched) int64) (v *watched) {
+	hosts := map[string]int64{}
+	for _, w := range calls {
+		hosts[w.host] += bytes(w)
+	}
+	for _, w := range calls {
+		if bytes(w) > 0 && (v == nil || hosts[w.host] >= hosts[v.host]) {
+			v = w
+		}
+	}
+	return v
+}
