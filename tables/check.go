@@ -14,7 +14,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 var heap = memory.DefaultAllocator
@@ -59,7 +59,7 @@ func (e *entry) checker(ctx context.Context, old *table.Table, put, kept, return
 			c.close()
 		}
 	}()
-	plain := arrowtypes.Plain(put)
+	plain := schema.Plain(put)
 	for _, r := range rules {
 		rc := &ruleCheck{Violation: &Violation{Rule: r.Name}}
 		c.found = append(c.found, rc.Violation)
@@ -68,7 +68,7 @@ func (e *entry) checker(ctx context.Context, old *table.Table, put, kept, return
 		}
 		switch {
 		case (r.Kind == "exists" || r.Kind == "not_null") && !plain.HasField(r.Column):
-			rc.Why = fmt.Sprintf("the rows have no column %q, only %q", r.Column, names(put))
+			rc.Why = fmt.Sprintf("the rows have no column %q, only %q", r.Column, schema.Names(put))
 			continue
 		case len(rc.columns) < len(r.names()) || r.Kind == "exists":
 			continue
@@ -97,7 +97,7 @@ func (e *entry) checker(ctx context.Context, old *table.Table, put, kept, return
 }
 
 func canonical(typeText string) string {
-	if t, err := arrowtypes.Parse(typeText); err == nil {
+	if t, err := schema.Parse(typeText); err == nil {
 		return t.String()
 	}
 	return typeText
@@ -156,7 +156,7 @@ func (c *check) add(ctx context.Context, kept arrow.RecordBatch) error {
 	if c == nil {
 		return nil
 	}
-	b, err := arrowtypes.Convert(kept, c.returned)
+	b, err := schema.Convert(kept, c.returned)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/rowsum"
 )
@@ -102,7 +103,7 @@ type copying struct {
 func (c *copying) run(op string, f func() error) error {
 	err := func() error {
 		if c.from.dir == c.to.dir {
-			return errors.New("it is both the store to read and the one to write: name another one")
+			return errors.New("source and destination are the same store: name another one")
 		}
 		for _, s := range []*Store{c.from, c.to} {
 			p, err := s.pin()
@@ -148,7 +149,7 @@ func (c *copying) bucket(ctx context.Context, name string) error {
 		done := CopiedTable{Bucket: name, Name: l.Name, Unchanged: step == nil, Rows: l.Rows}
 		if step != nil {
 			steps[l.Name] = step
-			done.Files, done.Bytes = step.copied.sent, step.copied.bytes
+			done.Files, done.Bytes = step.copied.Sent, step.copied.Bytes
 		}
 		c.done = append(c.done, done)
 	}
@@ -213,13 +214,15 @@ func (c *copying) plan(ctx context.Context, l icecat.Listed) (*restoreStep, erro
 	if err != nil {
 		return nil, err
 	}
-	copied := &copiedFiles{from: c.from, to: c.to, read: c.restore, at: map[string]string{}, taken: map[string]bool{}}
-	if c.only {
-		copied.base = &base
+	step := &restoreStep{
+		was: was, meta: l.Metadata, uuid: uuid.NewString(), location: c.to.cat.NewLocation(),
+		copied: content.NewCopy(c.from.cat, c.to.cat, c.restore), copyOf: c.from.key(l.Location),
 	}
-	step := &restoreStep{was: was, meta: l.Metadata, uuid: uuid.NewString(), location: c.to.cat.NewLocation(), copied: copied}
+	if c.only {
+		step.base = &base
+	}
 	if s := was.CurrentSnapshot(); s != nil {
-		err = copied.copy(ctx, s, step.location+"/data")
+		err = step.copied.Files(ctx, s, step.location+"/data")
 	}
 	return step, err
 }

@@ -196,34 +196,13 @@ func TestCopyTo(t *testing.T) {
 	}
 }
 
-// Files of other programs may have the same name and content: each gets a place.
-func TestCopyEqualFiles(t *testing.T) {
-	t.Parallel()
-	to := mustOpen(t, t.TempDir(), &Options{NoTail: true})
-	mustPut(t, to.Bucket(""), "t", Append, 1)
-	path := "file://" + partsOf(t, to, "", "t")["data"][0]
-	content, ok, err := to.cat.FileAt(t.Context(), path)
-	if err != nil || !ok {
-		t.Fatal(ok, err)
-	}
-	c := &copiedFiles{to: to, at: map[string]string{}, taken: map[string]bool{}}
-	for i, want := range []string{path, "", ""} {
-		if got, err := c.find(t.Context(), content); err != nil || got != want {
-			t.Errorf("%d: %s, %v", i, got, err)
-		}
-	}
-	if a, b := c.take("x/1.parquet", "d"), c.take("y/1.parquet", "d"); a == b {
-		t.Error(a)
-	}
-}
-
 // What others make of a table while it is copied is not lost.
 func TestCopyToMeanwhile(t *testing.T) {
 	t.Parallel()
 	ctx, from := t.Context(), fullStore(t)
 	var to *Store
 	put := false
-	h := hooks{fs: vfs.OS{}, staged: func() {
+	h := hooks{fs: vfs.OS{}, prepared: func() {
 		if !put {
 			put = true
 			mustPut(t, to.Bucket("one"), "plain", Append, 44)

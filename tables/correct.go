@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // DeleteRows deletes the rows for which a condition is true, in one commit. Rows for
@@ -77,7 +78,9 @@ func (b *Bucket) replaceRange(ctx context.Context, name string, from, to time.Ti
 		if err != nil {
 			return err
 		}
-		w.step.strict = w.order != nil && w.order.rule != KeepAll && w.order.rule != "" // or there may be duplicates
+		if w.order != nil && w.order.rule != KeepAll && w.order.rule != "" {
+			w.step.since = nothing // or there may be duplicates
+		}
 		err = n.write(ctx, w, src, g, func(ctx context.Context, b arrow.RecordBatch) error {
 			inside, err := g.goes(b)
 			if err != nil {
@@ -86,8 +89,8 @@ func (b *Bucket) replaceRange(ctx context.Context, name string, from, to time.Ti
 			for i, in := range inside {
 				if !in {
 					column := g.columns[0]
-					return &SchemaError{column, fmt.Errorf("row %d has %s, which is outside of the range: nothing was replaced",
-						n.rows+int64(i)+1, b.Column(b.Schema().FieldIndices(column)[0]).ValueStr(i))}
+					return schema.Errorf(column, "row %d has %s, which is outside of the range: nothing was replaced",
+						n.rows+int64(i)+1, b.Column(b.Schema().FieldIndices(column)[0]).ValueStr(i))
 				}
 			}
 			return nil
@@ -102,17 +105,16 @@ func (b *Bucket) replaceRange(ctx context.Context, name string, from, to time.Ti
 // newRows is the rows that a rewrite puts, which are written once, however often the
 // rest begins again.
 type newRows struct {
-	uuid   string // the table and its schema that they were written for
-	schema int
-	again  bool  // a rule compares them with all rows of the table, which may be others now
-	rows   int64 // that were read
+	on    *basis // that they were written on
+	again bool   // a rule compares them with all rows of the table, which may be others now
+	rows  int64  // that were read
 
 	written int64 // without those that the rule for duplicates leaves out
 }
 
 // stands reports whether the rows were written for the table as it is.
 func (n *newRows) stands(w *rewrite) bool {
-	return n.uuid == w.step.uuid && n.schema == w.step.schema && !n.again
+	return n.on != nil && n.on.fits(&w.step.basis) && !n.again
 }
 
 // write writes the rows of a source in the place of those that go, each batch of which
@@ -122,34 +124,36 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *source, g *going, 
 		w.done.Written = n.written
 		return nil
 	}
-	if n.uuid != "" { // for a table, or rows, that are others now
+	if n.on != nil { // for a table, or rows, that are others now
 		if !src.whole() {
 			return ErrConflict
 		}
 		src.rewind()
 		w.io.RemoveWritten()
 	}
-	*n = newRows{uuid: w.step.uuid, schema: w.step.schema}
-	fit, err := putConformer(src.schema, w.kept, w.returned, w.settings.Evolution)
+	*n = newRows{on: &w.step.basis}
+	fit, changes, err := putCaster(src.schema, w.kept, w.returned, w.settings.Evolution)
 	if err != nil {
 		return err
 	}
-	if len(fit.changes) > 0 {
-		c := fit.changes[0]
-		return &SchemaError{c.Column, fmt.Errorf("the table would have to %s it, and a correction leaves its columns alone: evolve them first", c.Op)}
+	if len(changes) > 0 {
+		c := changes[0]
+		return schema.Errorf(c.Column, "the table would have to %s it, and a correction leaves its columns alone: evolve them first", c.Op)
 	}
 	meta := w.t.Metadata()
 	bucket, err := w.e.s.cat.Property(ctx, w.e.Namespace, rulesProperty)
 	if err != nil {
 		return err
 	}
-	if fit.check, err = w.e.checker(ctx, w.t, src.schema, w.kept, w.returned, meta.Properties()[rulesProperty], bucket); err != nil {
+	rules, err := w.e.checker(ctx, w.t, src.schema, w.kept, w.returned, meta.Properties()[rulesProperty], bucket)
+	if err != nil {
 		return err
 	}
-	defer fit.check.close()
-	fit.check.without(g)
-	w.step.strict = w.step.strict || fit.check.wholeTable()
-	n.again = fit.check.wholeTable()
+	defer rules.close()
+	rules.without(g)
+	if n.again = rules.wholeTable(); n.again {
+		w.step.since = nothing
+	}
 	seen := func(b arrow.RecordBatch) error {
 		if err := check(ctx, b); err != nil {
 			return err
@@ -158,9 +162,9 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *source, g *going, 
 		return nil
 	}
 	if w.order != nil {
-		w.put, err = w.e.writeOrdered(ctx, w.order, w.writer(), w.io, src, fit, seen)
+		w.put, err = w.e.writeOrdered(ctx, w.order, w.writer(), w.io, src, fit, rules, seen)
 	} else {
-		w.put, err = recordFiles(ctx, w.writer(), w.kept, conforming(ctx, src, fit, seen))
+		w.put, err = recordFiles(ctx, w.writer(), w.kept, casting(ctx, src, fit, rules, seen))
 	}
 	for _, f := range w.put {
 		n.written += f.Count()

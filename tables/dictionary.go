@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
@@ -22,12 +22,12 @@ const maxDictionary = 64 << 10
 // withDictionaries notes in a schema that is put the values of its dictionaries, as
 // the first batch has them: their order means something, and so do those that no row
 // has.
-func withDictionaries(schema *arrow.Schema, rows batchSource) *arrow.Schema {
+func withDictionaries(put *arrow.Schema, rows batchSource) *arrow.Schema {
 	src, ok := rows.(*source)
 	if !ok || len(src.read) == 0 && !src.whole() {
-		return schema
+		return put
 	}
-	fields := slices.Clone(schema.Fields())
+	fields := slices.Clone(put.Fields())
 	for i, f := range fields {
 		t, ok := f.Type.(*arrow.DictionaryType)
 		if !ok {
@@ -49,11 +49,11 @@ func withDictionaries(schema *arrow.Schema, rows batchSource) *arrow.Schema {
 		batch.Release()
 		if err == nil && w.Close() == nil && b.Len() <= maxDictionary {
 			m := fields[i].Metadata.ToMap()
-			m[arrowtypes.DictionaryKey] = base64.StdEncoding.EncodeToString(b.Bytes())
+			m[schema.DictionaryKey] = base64.StdEncoding.EncodeToString(b.Bytes())
 			fields[i].Metadata = arrow.MetadataFrom(m)
 		}
 	}
-	metadata := schema.Metadata()
+	metadata := put.Metadata()
 	return arrow.NewSchema(fields, &metadata)
 }
 
@@ -70,12 +70,12 @@ type dictionary struct {
 // newDictionary returns the dictionary that is noted for a column whose values have
 // a type, nil if there is none.
 func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
-	noted, err := arrowtypes.Dictionary(f)
+	noted, err := schema.Dictionary(f)
 	if noted == nil {
 		return nil, err
 	}
 	defer noted.Release()
-	known, err := arrowtypes.ConvertArray(noted, values)
+	known, err := schema.ConvertArray(noted, values)
 	if err != nil {
 		return nil, err
 	}
@@ -150,20 +150,20 @@ func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader
 		return r, nil
 	}
 	metadata := r.Schema().Metadata()
-	schema := arrow.NewSchema(fields, &metadata)
-	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
+	made := arrow.NewSchema(fields, &metadata)
+	return arrowsafe.Reader(made, func(yield func(arrow.RecordBatch, error) bool) {
 		for r.Next() {
 			b := r.RecordBatch()
 			columns := slices.Clone(b.Columns())
 			for i, d := range all {
-				made, err := d.encode(columns[i])
+				encoded, err := d.encode(columns[i])
 				if err != nil {
 					yield(nil, fmt.Errorf("column %q: %w", fields[i].Name, err))
 					return
 				}
-				columns[i] = made
+				columns[i] = encoded
 			}
-			out := array.NewRecordBatch(schema, columns, b.NumRows())
+			out := array.NewRecordBatch(made, columns, b.NumRows())
 			for i := range all {
 				columns[i].Release()
 			}

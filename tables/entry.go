@@ -11,6 +11,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
@@ -65,6 +66,28 @@ func (s *Store) acquire(n tableName) (*entry, error) {
 	return e, nil
 }
 
+// use acquires an entry, and keeps files that are written for it. The caller calls done.
+func (s *Store) use(n tableName) (e *entry, done func(), err error) {
+	if e, err = s.acquire(n); err != nil {
+		return nil, nil, err
+	}
+	p, err := s.pin()
+	if err != nil {
+		e.release()
+		return nil, nil, err
+	}
+	return e, func() { s.unpin(p); e.release() }, nil
+}
+
+// use is that of the store for a table of the bucket.
+func (b *Bucket) use(name string) (e *entry, done func(), err error) {
+	n, err := b.check(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b.s.use(n)
+}
+
 func (e *entry) release() {
 	// Who has the last reference is alone with the entry, but for those who
 	// come meanwhile.
@@ -108,7 +131,7 @@ func (e *entry) load(ctx context.Context) (*table.Table, error) {
 // set makes a table the state. It wants mu.
 func (e *entry) set(ctx context.Context, t *table.Table) error {
 	var n state
-	err := safely(func() (err error) { n, err = e.stateOf(t); return err })
+	err := icecat.Safely(func() (err error) { n, err = e.stateOf(t); return err })
 	if err != nil {
 		return &icecat.Damaged{File: e.s.cat.Shown(t.MetadataLocation()), Err: err, Remedy: icecat.Unusable}
 	}
@@ -161,7 +184,7 @@ func (e *entry) stateOf(t *table.Table) (n state, err error) {
 	if e.s.tail != nil {
 		n.folded = e.s.tail.Folded(meta.Properties())
 	}
-	n.returned, err = e.s.shared.asReturned(kept, meta.Properties()[arrowProperty(meta.CurrentSchema().ID)])
+	n.returned, err = e.s.shared.asReturned(kept, meta.Properties()[schema.Property(meta.CurrentSchema().ID)])
 	return n, err
 }
 
@@ -185,18 +208,22 @@ func (e *entry) forget(ctx context.Context) error {
 	if e.log == nil {
 		return nil
 	}
-	last, ok, err := e.log.Turn(ctx)
-	if err != nil {
+	if err := e.s.forgetLog(ctx, e.log); err != nil {
 		return err
 	}
-	if ok {
-		if err := e.log.Forget(ctx, last); err != nil {
-			return err
-		}
-	}
-	e.s.tail.Retire(e.log)
 	e.log = nil
 	return nil
+}
+
+func (s *Store) forgetLog(ctx context.Context, l *tail.Log) error {
+	last, ok, err := l.Turn(ctx)
+	if err == nil && ok {
+		err = l.Forget(ctx, last)
+	}
+	if err == nil {
+		s.tail.Retire(l)
+	}
+	return err
 }
 
 // tail returns the log, made where there is none. It wants mu and a table.

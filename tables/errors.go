@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strconv"
 	"strings"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
 var (
@@ -39,17 +40,7 @@ var (
 )
 
 // SchemaError says which column of a put or a scan does not fit.
-type SchemaError struct {
-	Column string
-	Err    error // what was found, and what would fit
-}
-
-func (e *SchemaError) Error() string {
-	return "column " + strconv.Quote(e.Column) + ": " + e.Err.Error()
-}
-
-// Unwrap returns the cause.
-func (e *SchemaError) Unwrap() error { return e.Err }
+type SchemaError = schema.Error
 
 // ArgumentError says what is wrong with what an operation was given.
 type ArgumentError struct{ Err error }
@@ -60,20 +51,7 @@ func (e *ArgumentError) Error() string { return e.Err.Error() }
 func (e *ArgumentError) Unwrap() error { return e.Err }
 
 // SQLError says where a statement is wrong.
-type SQLError struct {
-	Line, Column int   // from 1 on, the column in characters; 0 where it is about the whole
-	Err          error // what is wrong there
-}
-
-func (e *SQLError) Error() string {
-	if e.Line == 0 {
-		return e.Err.Error()
-	}
-	return fmt.Sprintf("line %d, column %d: %v", e.Line, e.Column, e.Err)
-}
-
-// Unwrap returns the cause.
-func (e *SQLError) Unwrap() error { return e.Err }
+type SQLError = sqlerror.Error
 
 // OpError is the error of an operation on a store of tables.
 type OpError struct {

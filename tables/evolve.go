@@ -11,7 +11,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // The kinds of evolution. With "", the default, no put changes the columns: those
@@ -51,7 +51,7 @@ func (e Evolution) allows(c ColumnChange) error {
 		return &ArgumentError{fmt.Errorf("there is no change %q of columns: there are %q", c.Op, ops)}
 	}
 	if most, ok := map[Evolution]int{Strict: 0, AddOnly: 1, Compatible: 2}[e]; ok && n >= most {
-		return &SchemaError{c.Column, fmt.Errorf("the table's evolution is %s, which does not allow to %s columns", e, c.Op)}
+		return schema.Errorf(c.Column, "the table's evolution is %s, which does not allow to %s columns", e, c.Op)
 	}
 	return nil
 }
@@ -59,33 +59,33 @@ func (e Evolution) allows(c ColumnChange) error {
 // fits returns the changes that a table needs to take rows of a schema that is put,
 // or a SchemaError that says why it takes none.
 func (e Evolution) fits(put, has *arrow.Schema) (changes []ColumnChange, err error) {
-	put = arrowtypes.Plain(put)
+	put = schema.Plain(put)
 	adds := e == AddOnly || e == Compatible || e == Flexible
 	widens := e == Compatible || e == Flexible
 	for _, f := range put.Fields() {
 		at := has.FieldIndices(f.Name)
 		if len(at) == 0 {
 			if !adds {
-				return nil, &SchemaError{f.Name, fmt.Errorf("it has type %s, and the table has no such column, only %q", f.Type, names(has))}
+				return nil, schema.Errorf(f.Name, "it has type %s, and the table has no such column, only %q", f.Type, schema.Names(has))
 			}
 			changes = append(changes, ColumnChange{Op: "add", Column: f.Name, field: f})
 			continue
 		}
 		switch t := has.Field(at[0]).Type; {
-		case arrowtypes.Alike(f.Type, t):
-		case (e == "" || widens) && keptAlike(f.Type, t), widens && arrowtypes.Widens(f.Type, t):
-			if widens && !arrowtypes.Widens(f.Type, t) && arrowtypes.Widens(t, f.Type) {
+		case schema.Alike(f.Type, t):
+		case (e == "" || widens) && keptAlike(f.Type, t), widens && schema.Widens(f.Type, t):
+			if widens && !schema.Widens(f.Type, t) && schema.Widens(t, f.Type) {
 				changes = append(changes, ColumnChange{Op: "widen", Column: f.Name, field: f})
 			}
-		case widens && arrowtypes.Widens(t, f.Type):
+		case widens && schema.Widens(t, f.Type):
 			changes = append(changes, ColumnChange{Op: "widen", Column: f.Name, field: f})
 		default:
-			return nil, &SchemaError{f.Name, fmt.Errorf("it has type %s, and the table has %s%s", f.Type, t, e.because())}
+			return nil, schema.Errorf(f.Name, "it has type %s, and the table has %s%s", f.Type, t, e.because())
 		}
 	}
 	for _, f := range has.Fields() {
 		if e != "" && e != Flexible && !put.HasField(f.Name) {
-			return nil, &SchemaError{f.Name, fmt.Errorf("it is missing, and the table has it, as %s%s", f.Type, e.because())}
+			return nil, schema.Errorf(f.Name, "it is missing, and the table has it, as %s%s", f.Type, e.because())
 		}
 	}
 	return changes, nil
@@ -101,14 +101,14 @@ func (e Evolution) because() string {
 // keptAlike reports whether values of one type can be kept in a column of another
 // as far as the types that are kept tell.
 func keptAlike(from, to arrow.DataType) bool {
-	a, err := arrowtypes.Kept(from)
-	b, err2 := arrowtypes.Kept(to)
-	return err == nil && err2 == nil && (arrowtypes.Alike(a, b) || widens(a, b) && !arrow.IsFloating(b.ID()) || a.ID() == arrow.FLOAT32 && widens(a, b))
+	a, err := schema.StoredType(from)
+	b, err2 := schema.StoredType(to)
+	return err == nil && err2 == nil && (schema.Alike(a, b) || schema.Promotes(a, b) && !arrow.IsFloating(b.ID()) || a.ID() == arrow.FLOAT32 && schema.Promotes(a, b))
 }
 
 // evolved is a table's columns after changes.
 type evolved struct {
-	shape    *shape
+	shape    *schema.Shape
 	from     []int // for each column, that of the columns before; -1: it is new
 	rewrites bool  // Iceberg has no such change: the files are written anew
 }
@@ -148,7 +148,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 		}
 		at := find(c.Column)
 		if (at >= 0) == (c.Op == "add") {
-			return nil, &SchemaError{c.Column, fmt.Errorf("to %s it: the table's columns are %q", c.Op, names(returned))}
+			return nil, schema.Errorf(c.Column, "to %s it: the table's columns are %q", c.Op, schema.Names(returned))
 		}
 		if c.Op == "rename" || c.Op == "drop" {
 			for i, name := range settings.order() {
@@ -157,12 +157,12 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 					if i == 0 && settings.Time != "" {
 						setting = "time"
 					}
-					return nil, &SchemaError{c.Column, fmt.Errorf("the table's setting %s names it: change that first", setting)}
+					return nil, schema.Errorf(c.Column, "the table's setting %s names it: change that first", setting)
 				}
 			}
 			for _, r := range rules {
 				if slices.Contains(r.names(), c.Column) {
-					return nil, &SchemaError{c.Column, fmt.Errorf("the rule %q is about it: remove that first", r.Name)}
+					return nil, schema.Errorf(c.Column, "the rule %q is about it: remove that first", r.Name)
 				}
 			}
 		}
@@ -179,21 +179,21 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 			fields, columns, types, ev.from = append(fields, made), append(columns, f), append(types, f), append(ev.from, -1)
 		case "rename":
 			if c.To == "" || find(c.To) >= 0 {
-				return nil, &SchemaError{c.Column, fmt.Errorf("it cannot be renamed to %q: that is empty, or a column's name already", c.To)}
+				return nil, schema.Errorf(c.Column, "it cannot be renamed to %q: that is empty, or a column's name already", c.To)
 			}
 			fields[at].Name, columns[at].Name, types[at].Name = c.To, c.To, c.To
 			pandas[c.Column] = c.To
 		case "drop":
 			if len(fields) == 1 {
-				return nil, &SchemaError{c.Column, errors.New("it is the table's only column")}
+				return nil, schema.Errorf(c.Column, "it is the table's only column")
 			}
 			fields, columns, types = slices.Delete(fields, at, at+1), slices.Delete(columns, at, at+1), slices.Delete(types, at, at+1)
 			ev.from = slices.Delete(ev.from, at, at+1)
 		case "widen":
-			if !arrowtypes.Widens(types[at].Type, f.Type) {
-				return nil, &SchemaError{c.Column, fmt.Errorf("it has type %s, which cannot become %s: integers become larger ones or float64, floats larger floats", types[at].Type, f.Type)}
+			if !schema.Widens(types[at].Type, f.Type) {
+				return nil, schema.Errorf(c.Column, "it has type %s, which cannot become %s: integers become larger ones or float64, floats larger floats", types[at].Type, f.Type)
 			}
-			was, err := arrowtypes.Kept(types[at].Type)
+			was, err := schema.StoredType(types[at].Type)
 			if err != nil {
 				return nil, err
 			}
@@ -203,19 +203,18 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 			columns[at].Type, types[at].Type = f.Type, f.Type
 		}
 	}
-	if err := refused(arrowtypes.CheckNames(arrow.NewSchema(columns, nil))); err != nil {
+	if err := schema.CheckNames(arrow.NewSchema(columns, nil)); err != nil {
 		return nil, err
 	}
 	metadata, err := pandas.renamed(put.Metadata())
 	if err != nil {
 		return nil, err
 	}
-	ev.shape = &shape{schema: iceberg.NewSchemaWithIdentifiers(cur.ID, cur.IdentifierFieldIDs, fields...), lastID: meta.LastColumnID()}
-	if ev.shape.kept, err = keptSchema(ev.shape.schema); err != nil {
+	ev.shape = &schema.Shape{Schema: iceberg.NewSchemaWithIdentifiers(cur.ID, cur.IdentifierFieldIDs, fields...), LastID: meta.LastColumnID()}
+	if ev.shape.Stored, err = keptSchema(ev.shape.Schema); err != nil {
 		return nil, err
 	}
-	ev.shape.nanos = hasNanoseconds(ev.shape.kept)
-	ev.shape.put, err = arrowtypes.Encode(arrow.NewSchema(columns, &metadata))
+	ev.shape.Put, err = schema.Encode(arrow.NewSchema(columns, &metadata))
 	return ev, err
 }
 
@@ -223,16 +222,16 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 func (c ColumnChange) column(lastID int) (f arrow.Field, made iceberg.NestedField, err error) {
 	f = c.field
 	if f.Type == nil {
-		if f.Type, err = arrowtypes.Parse(c.Type); err != nil {
-			return f, made, &SchemaError{c.Column, err}
+		if f.Type, err = schema.Parse(c.Type); err != nil {
+			return f, made, &SchemaError{Column: c.Column, Err: err}
 		}
 	}
 	f.Name, f.Nullable = c.Column, true // rows that are there have no value
-	sh, err := newShape(arrow.NewSchema([]arrow.Field{f}, nil), lastID)
+	sh, err := schema.NewShape(arrow.NewSchema([]arrow.Field{f}, nil), lastID)
 	if err != nil {
 		return f, made, err
 	}
-	return f, sh.schema.Field(0), nil
+	return f, sh.Schema.Field(0), nil
 }
 
 // highest is the last id of a column and its parts.
@@ -277,44 +276,24 @@ func (n pandasNames) renamed(m arrow.Metadata) (arrow.Metadata, error) {
 // versions. Widening an integer to float64 writes the table's files anew, and is
 // refused where a value would not stay exact; all else leaves them.
 func (b *Bucket) Evolve(ctx context.Context, name string, changes ...ColumnChange) error {
-	return b.restaged(ctx, func(t *Txn) error { return t.Evolve(b.name, name, changes...) })
+	return b.updateAgain(ctx, func(t *Txn) error { return t.Evolve(b.name, name, changes...) })
 }
 
 // SetEvolution sets which changes of its columns a table takes, and leaves its other
 // settings.
 func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) error {
 	return b.s.Update(ctx, func(t *Txn) error {
-		c, err := t.existing(b.name, name)
-		if err == nil {
-			err = e.check()
-		}
-		if err != nil {
+		if err := e.check(); err != nil {
 			return &OpError{Op: "set the evolution of", Bucket: b.name, Table: name, Err: err}
 		}
-		c.add(evolutionStep{e})
-		return nil
+		return t.editSettings("set the evolution of", b.name, name, func(s *Settings) { s.Evolution = e })
 	})
 }
 
-// evolutionStep sets one of the settings.
-type evolutionStep struct{ evolution Evolution }
-
-func (p evolutionStep) stage(_ context.Context, _ *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil {
-		return nil, ErrNotFound
-	}
-	s, err := settingsOf(cur.Properties())
-	if err != nil {
-		return nil, err
-	}
-	s.Evolution = p.evolution
-	return withSettings(cur.Metadata(), &s)
-}
-
-// restaged is Update, again where others change the table meanwhile.
-func (b *Bucket) restaged(ctx context.Context, f func(*Txn) error) (err error) {
+// updateAgain is Update, again where others change the table meanwhile.
+func (b *Bucket) updateAgain(ctx context.Context, f func(*Txn) error) (err error) {
 	for range mostAttempts {
-		if err = b.s.Update(ctx, f); !errors.Is(err, errRestage) {
+		if err = b.s.Update(ctx, f); !errors.Is(err, errStale) {
 			break
 		}
 	}
@@ -341,11 +320,14 @@ func (t *Txn) evolve(c *txnChange, changes []ColumnChange) error {
 	if err != nil {
 		return err
 	}
-	step := newEvolveStep(c.cur, ev.shape)
+	step, err := newEvolveStep(c.cur, ev.shape)
+	if err != nil {
+		return err
+	}
 	if ev.rewrites {
 		fit, err := evolvedRows(c.cur, ev)
 		if err == nil {
-			err = t.rewrite(c, step, fit)
+			err = t.rewrite(c, step, fit, nil)
 		}
 		if err != nil {
 			return err
@@ -356,11 +338,11 @@ func (t *Txn) evolve(c *txnChange, changes []ColumnChange) error {
 
 // evolvedRows returns what makes rows of a table, as readers get them, those of it
 // after changes.
-func evolvedRows(t *table.Table, ev *evolved) (*conformer, error) {
+func evolvedRows(t *table.Table, ev *evolved) (*schema.Caster, error) {
 	returned, err := returnedSchema(t.Schema(), t.Properties())
 	if err != nil {
 		return nil, err
 	}
 	kept, err := keptSchema(t.Schema())
-	return &conformer{put: returned, stored: kept, kept: ev.shape.kept, from: ev.from}, err
+	return schema.NewColumnsCaster(returned, kept, ev.shape.Stored, ev.from), err
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // columnsOf makes a schema of names with types, as in "a int16, b utf8".
@@ -20,7 +20,7 @@ func columnsText(t testing.TB, text string) *arrow.Schema {
 	var fields []arrow.Field
 	for part := range strings.SplitSeq(text, "; ") {
 		name, of, _ := strings.Cut(part, " ")
-		as, err := arrowtypes.Parse(of)
+		as, err := schema.Parse(of)
 		if err != nil {
 			t.Fatal(err)
 		}

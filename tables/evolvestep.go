@@ -1,11 +1,9 @@
 package tables
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -14,60 +12,36 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // evolveStep gives a table another schema. The tail's rows become files of the old
 // one in the same commit, so that none is left that was put under it.
 type evolveStep struct {
-	uuid   string
-	schema int    // the id of the schema before
-	base   *int64 // the snapshot before, nil if there was none
-	shape  *shape
-	order  *order // that files are written anew in; nil: none
-	props  iceberg.Properties
+	basis // the table before
+	shape *schema.Shape
+	props iceberg.Properties
 
 	// Where the files are written anew.
-	fit   *conformer // makes the new rows of those that readers got before; nil: the files stay
+	fit   *schema.Caster // makes the new rows of those that readers got before; nil: the files stay
+	check *check         // of the new rows; nil: none
 	files []iceberg.DataFile
 	read  map[string]bool // the paths of the files that they are made of
-	io    *icecat.FileIO
 }
 
-func newEvolveStep(t *table.Table, sh *shape) *evolveStep {
-	return &evolveStep{uuid: t.Metadata().TableUUID().String(), schema: t.Schema().ID, base: snapshotID(t), shape: sh}
+func newEvolveStep(t *table.Table, sh *schema.Shape) (*evolveStep, error) {
+	on, err := basisOf(t, anything, nil)
+	return &evolveStep{basis: on, shape: sh}, err
 }
 
-func snapshotID(t *table.Table) *int64 {
-	if s := t.CurrentSnapshot(); s != nil {
-		return &s.SnapshotID
-	}
-	return nil
-}
-
-func (p *evolveStep) wrote() *icecat.FileIO { return p.io }
-
-func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil || cur.Metadata().TableUUID().String() != p.uuid || cur.Schema().ID != p.schema || cur.Metadata().LastColumnID() != p.shape.lastID {
-		return nil, errRestage
+func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
+	if err := p.holds(cur); err != nil {
+		return nil, err
 	}
 	now := snapshotID(cur)
-	late := p.fit != nil && now != nil && (p.base == nil || *now != *p.base) // there are files that were not read
-	if p.fit != nil && (p.base != nil && now == nil || late && (p.base == nil || !onlyAppended(cur, *p.base))) {
-		return nil, errRestage
-	}
-	st.info.Updated = st.now
-	fit := p.fit
-	if fit == nil {
-		kept, err := keptSchema(cur.Schema())
-		if err == nil {
-			fit, err = newConformer(kept, kept)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
+	late := p.fit != nil && now != nil && *now != *p.base // there are files that were not read
+	a.info.Updated = a.now
 	var old []iceberg.DataFile
 	var err error
 	if p.fit != nil && now != nil {
@@ -76,7 +50,7 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 		}
 	}
 	if p.fit == nil {
-		tail, err := st.tailFiles(ctx, cur, cur.Metadata(), fit)
+		tail, err := a.tailFiles(ctx, cur, cur.Metadata(), nil, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -85,11 +59,11 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 			if err != nil {
 				return nil, err
 			}
-			meta, err := st.addOrdered(ctx, o, cur, tail, nil, true)
+			meta, err := a.addOrdered(ctx, o, cur, tail, nil, true)
 			if err != nil {
 				return nil, err
 			}
-			cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, "", st.io)
+			cur = a.table(meta)
 		}
 	}
 	meta, err := evolvedTo(cur.Metadata(), p.shape)
@@ -99,20 +73,21 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 	if err != nil || p.fit == nil {
 		return meta, err
 	}
-	if is, err := orderOf(meta); err != nil || !reflect.DeepEqual(is, p.order) {
-		return nil, cmp.Or(err, errRestage)
-	}
-	var more []iceberg.DataFile
-	if late {
-		if more, err = st.e.rewritten(ctx, cur, meta, st.io, fit, p.read); err != nil {
-			return nil, err
-		}
-	}
-	tail, err := st.tailFiles(ctx, cur, meta, fit)
+	order, err := orderOf(meta)
 	if err != nil {
 		return nil, err
 	}
-	cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, "", st.io)
+	var more []iceberg.DataFile
+	if late {
+		if more, err = a.e.rewritten(ctx, cur, meta, a.io, p.fit, p.check, p.read); err != nil {
+			return nil, err
+		}
+	}
+	tail, err := a.tailFiles(ctx, cur, meta, p.fit, p.check)
+	if err != nil {
+		return nil, err
+	}
+	cur = a.table(meta)
 	if len(old)+len(p.files) > 0 {
 		files, err := withRowIDs(cur, p.files)
 		if err != nil {
@@ -122,15 +97,15 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 		if err := tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping()); err != nil {
 			return nil, err
 		}
-		if meta, err = staged(tx); err != nil {
+		if meta, err = metadataOf(tx); err != nil {
 			return nil, err
 		}
 	}
 	// What came later stays behind: it is added by itself, and numbered so.
 	for _, files := range [][]iceberg.DataFile{more, tail} {
 		if len(files) > 0 {
-			cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, "", st.io)
-			if meta, err = st.addOrdered(ctx, p.order, cur, files, nil, true); err != nil {
+			cur = a.table(meta)
+			if meta, err = a.addOrdered(ctx, order, cur, files, nil, true); err != nil {
 				return nil, err
 			}
 		}
@@ -140,7 +115,7 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 
 // evolvedTo returns metadata with another schema, and with settings that name its
 // columns as they are called there.
-func evolvedTo(meta table.Metadata, sh *shape) (table.Metadata, error) {
+func evolvedTo(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	s, err := settingsOf(meta.Properties())
 	if err != nil {
 		return nil, err
@@ -148,7 +123,7 @@ func evolvedTo(meta table.Metadata, sh *shape) (table.Metadata, error) {
 	was := meta.CurrentSchema()
 	now := func(name string) string {
 		if f, ok := was.FindFieldByName(name); ok {
-			if f, ok := sh.schema.FindFieldByID(f.ID); ok {
+			if f, ok := sh.Schema.FindFieldByID(f.ID); ok {
 				return f.Name
 			}
 		}
@@ -166,12 +141,12 @@ func evolvedTo(meta table.Metadata, sh *shape) (table.Metadata, error) {
 
 // tailFiles writes what is in the tail as files of a table that has the metadata to.
 // It wants mu.
-func (st *staging) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *conformer) ([]iceberg.DataFile, error) {
-	if st.tailDone || st.e.log == nil {
+func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *schema.Caster, rules *check) ([]iceberg.DataFile, error) {
+	if a.tailDone || a.e.log == nil {
 		return nil, nil
 	}
-	st.tailDone = true
-	rows, err := st.e.rows(ctx, cur.Metadata(), lastEpoch)
+	a.tailDone = true
+	rows, err := a.e.rows(ctx, cur.Metadata(), lastEpoch)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
@@ -184,34 +159,42 @@ func (st *staging) tailFiles(ctx context.Context, cur *table.Table, to table.Met
 	if err != nil {
 		return nil, err
 	}
+	writer := a.table(to)
+	if fit == nil {
+		o, err := orderOf(to)
+		if err != nil {
+			one.Release()
+			return nil, err
+		}
+		return writeTail(ctx, o, writer, a.io, one)
+	}
 	defer one.Release()
-	as, err := arrowtypes.Convert(one, fit.put)
+	as, err := schema.Convert(one, fit.From)
 	if err != nil {
 		return nil, err
 	}
 	defer as.Release()
-	writer := st.s.cat.Staged(st.e.Namespace, st.e.Name, to, "", st.io)
-	return st.e.write(ctx, writer, st.io, &source{read: []arrow.RecordBatch{as}}, fit, true)
+	return a.e.write(ctx, writer, a.io, &source{read: []arrow.RecordBatch{as}}, fit, rules, true)
 }
 
 // write writes rows as files of a table, in its order if it has one. Rows that were
 // acknowledged are not refused as duplicates.
-func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r batchSource, fit *conformer, acknowledged bool) ([]iceberg.DataFile, error) {
+func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r batchSource, fit *schema.Caster, rules *check, acknowledged bool) ([]iceberg.DataFile, error) {
 	o, err := orderOf(w.Metadata())
 	if err != nil {
 		return nil, err
 	}
 	if o == nil {
-		return writeFiles(ctx, w, io, r, fit)
+		return writeFiles(ctx, w, io, r, fit, rules)
 	}
 	if acknowledged && o.rule == RefuseDuplicate {
 		o.rule = KeepAll
 	}
-	return e.writeOrdered(ctx, o, w, io, r, fit, nil)
+	return e.writeOrdered(ctx, o, w, io, r, fit, rules, nil)
 }
 
 // rewrite writes a table's files anew for a step.
-func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *conformer) error {
+func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *schema.Caster, rules *check) error {
 	for _, st := range c.steps {
 		if _, ok := st.(filer); ok {
 			return errors.New("what writes the table's files anew comes before puts to it, in an Update of its own")
@@ -221,10 +204,7 @@ func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *conformer) error {
 	if err != nil {
 		return err
 	}
-	if step.order, err = orderOf(meta); err != nil {
-		return err
-	}
-	step.fit, step.io, step.read = fit, t.s.cat.NewIO(), map[string]bool{}
+	step.since, step.fit, step.check, step.io, step.read = appends, fit, rules, t.s.cat.NewIO(), map[string]bool{}
 	if step.base != nil {
 		files, err := dataFiles(t.ctx, c.cur)
 		if err != nil {
@@ -234,26 +214,23 @@ func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *conformer) error {
 			step.read[f.FilePath()] = true
 		}
 	}
-	step.files, err = c.e.rewritten(t.ctx, c.cur, meta, step.io, fit, nil)
+	step.files, err = c.e.rewritten(t.ctx, c.cur, meta, step.io, fit, rules, nil)
 	return err
 }
 
 // rewritten writes the rows of a table's files, but for those to leave out, as files
 // of one that has the metadata to.
-func (e *entry) rewritten(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, fit *conformer, but map[string]bool) ([]iceberg.DataFile, error) {
+func (e *entry) rewritten(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, fit *schema.Caster, rules *check, but map[string]bool) ([]iceberg.DataFile, error) {
 	r, err := e.stream(ctx, t, but)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Release()
-	return e.write(ctx, e.s.cat.Staged(e.Namespace, e.Name, to, "", io), io, r, fit, but != nil)
+	return e.write(ctx, e.s.cat.Staged(e.Namespace, e.Name, to, "", io), io, r, fit, rules, but != nil)
 }
 
 // reshape adds a step, after which the table has its schema.
 func (t *Txn) reshape(c *txnChange, step *evolveStep) error {
-	if step.io == nil {
-		step.io = t.s.cat.NewIO()
-	}
 	c.add(step)
 	meta, err := evolvedTo(c.cur.Metadata(), step.shape)
 	if err == nil {
@@ -314,7 +291,7 @@ func schemaVersion(t *table.Table) (int, error) {
 // Store has in its tail are not seen, and have to fit the new columns by their names.
 // Rules but those of uniqueness and of order are applied to the new rows.
 func (b *Bucket) Migrate(ctx context.Context, name string, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (done bool, err error) {
-	err = b.restaged(ctx, func(t *Txn) error {
+	err = b.updateAgain(ctx, func(t *Txn) error {
 		c, err := t.existing(b.name, name)
 		if err == nil {
 			done, err = t.migrate(c, version, f)
@@ -350,26 +327,30 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 	}
 	defer first.Release()
 	meta := c.cur.Metadata()
-	sh, err := newShape(first.Schema(), meta.LastColumnID())
+	sh, err := schema.NewShape(first.Schema(), meta.LastColumnID())
 	if err != nil {
 		return false, err
 	}
-	fit, err := newConformer(first.Schema(), sh.kept)
+	fit, err := schema.NewCaster(first.Schema(), sh.Stored)
 	if err != nil {
 		return false, err
 	}
-	fit.put, fit.before, fit.made = returned, f, first.Schema()
+	fit = fit.After(returned, f)
 	bucket, err := t.s.cat.Property(t.ctx, c.e.Namespace, rulesProperty)
 	if err != nil {
 		return false, err
 	}
-	if fit.check, err = c.e.checker(t.ctx, nil, first.Schema(), sh.kept, arrowtypes.Plain(first.Schema()), c.cur.Properties()[rulesProperty], bucket); err != nil {
+	rules, err := c.e.checker(t.ctx, nil, first.Schema(), sh.Stored, schema.Plain(first.Schema()), c.cur.Properties()[rulesProperty], bucket)
+	if err != nil {
 		return false, err
 	}
-	fit.check.withoutOrder()
-	step := newEvolveStep(c.cur, sh)
+	rules.withoutOrder()
+	step, err := newEvolveStep(c.cur, sh)
+	if err != nil {
+		return false, err
+	}
 	step.props = iceberg.Properties{schemaVersionProperty: strconv.Itoa(version)}
-	if err := t.rewrite(c, step, fit); err != nil {
+	if err := t.rewrite(c, step, fit, rules); err != nil {
 		return false, err
 	}
 	return true, t.reshape(c, step)

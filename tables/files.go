@@ -138,7 +138,7 @@ func columnsByID(s *iceberg.Schema) ([]datafile.Column, error) {
 		all[i] = datafile.Column{Field: kept.Field(i), IDs: ids.Field(i)}
 		if f.InitialDefault != nil {
 			if all[i].Absent, err = valueOf(f.InitialDefault, kept.Field(i).Type); err != nil {
-				return nil, &SchemaError{f.Name, err}
+				return nil, &SchemaError{Column: f.Name, Err: err}
 			}
 		}
 	}

@@ -7,10 +7,12 @@ import (
 	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
@@ -23,17 +25,15 @@ func (e *entry) fold(ctx context.Context) (int64, error) {
 
 // foldLocked is fold for who has commit. Where somebody else changes the table's
 // schema meanwhile, the rows are written again.
-func (e *entry) foldLocked(ctx context.Context) (int64, error) {
+func (e *entry) foldLocked(ctx context.Context) (rows int64, err error) {
 	if e.s.tail == nil {
 		return 0, nil
 	}
-	for range mostAttempts {
-		n, err := e.foldOnce(ctx)
-		if !errors.Is(err, errRestage) {
-			return n, err
-		}
-	}
-	return 0, ErrConflict
+	err = retryStale(mostAttempts, func() error {
+		rows, err = e.foldOnce(ctx)
+		return err
+	})
+	return rows, err
 }
 
 func (e *entry) foldOnce(ctx context.Context) (int64, error) {
@@ -59,37 +59,8 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() {
-		if one != nil {
-			one.Release()
-		}
-	}()
-	f.io = e.s.cat.NewIO()
-	same, err := newConformer(f.kept, f.kept)
-	if err != nil {
-		return 0, err
-	}
-	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
 	folded := one.NumRows()
-	if f.order != nil {
-		one, err = f.order.inPlace(ctx, one, f.ordering)
-		if err != nil {
-			return 0, err
-		}
-		f.files, err = f.order.write(ctx, writer, f.kept, tailSource(one, placesOf(f.kept, f.ordering)).Batches)
-		if err != nil {
-			f.io.RemoveWritten()
-			return 0, err
-		}
-	} else if f.files, err = writeFiles(ctx, writer, f.io, &source{read: []arrow.RecordBatch{one}}, same); err != nil {
-		return 0, err
-	}
-	c := &change{e: e}
-	c.add(f)
-	if err := e.s.attempts(ctx, []*change{c}); err != nil {
-		if !errors.Is(err, partd.ErrUnknownOutcome) {
-			f.io.RemoveWritten()
-		}
+	if err := e.commitFold(ctx, t, f, one); err != nil {
 		return 0, err
 	}
 	e.mu.Lock()
@@ -101,6 +72,36 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		return folded, nil
 	}
 	return folded, e.log.Forget(ctx, f.epoch)
+}
+
+// commitFold writes the files of a fold, and commits it. It takes over the rows.
+func (e *entry) commitFold(ctx context.Context, t *table.Table, f *foldStep, rows arrow.RecordBatch) (err error) {
+	defer func() { removeWritten(err, f.io) }()
+	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
+	if f.files, err = writeTail(ctx, f.order, writer, f.io, rows); err != nil {
+		return err
+	}
+	c := &change{e: e}
+	c.add(f)
+	return e.s.commitWithRetry(ctx, nil, c)
+}
+
+// writeTail writes rows of the tail, which it takes over, as data files of a table,
+// through io. With an error nothing is left of them.
+func writeTail(ctx context.Context, o *order, t *table.Table, io *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
+	if o == nil {
+		files, err = recordFiles(ctx, t, rows.Schema(), only(rows))
+	} else {
+		if rows, err = o.inPlace(ctx, rows, o.names(t.Schema())); err != nil {
+			return nil, err
+		}
+		files, err = o.write(ctx, t, rows.Schema(), only(rows))
+	}
+	rows.Release()
+	if err != nil {
+		io.RemoveWritten()
+	}
+	return files, err
 }
 
 // foldable ends the tail's epoch, and returns the table and the rows to fold, or
@@ -126,9 +127,14 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	on, err := basisOf(t, anything, e.s.cat.NewIO())
+	if err != nil {
+		release(rows)
+		return nil, nil, nil, err
+	}
 	_, _, _, updated := e.log.Size(e.state.folded)
 	return t, &foldStep{
-		uuid: e.state.uuid, schema: t.Schema().ID, kept: e.state.kept, order: e.state.order, ordering: e.state.ordering,
+		basis: on, kept: e.state.kept, ordering: e.state.ordering,
 		epoch: last, ids: e.log.IDs(e.state.folded, last), update: updated,
 	}, rows, nil
 }
@@ -137,23 +143,22 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 func conformAll(rows []arrow.RecordBatch, kept *arrow.Schema) (arrow.RecordBatch, error) {
 	fit := make([]arrow.RecordBatch, 0, len(rows))
 	defer func() { release(fit) }()
-	var c *conformer
-	var of *arrow.Schema
 	for _, batch := range rows {
-		if c == nil || batch.Schema() != of {
-			var err error
-			if c, err = newConformer(batch.Schema(), kept); err != nil {
-				return nil, fmt.Errorf("rows in the tail do not fit the table any more: %w", err)
-			}
-			of = batch.Schema()
-		}
-		b, err := c.apply(batch)
+		b, err := schema.CastStored(batch, kept)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("rows in the tail do not fit the table any more: %w", err)
 		}
 		fit = append(fit, b)
 	}
 	return tail.Concat(fit)
+}
+
+// only yields one batch, which stays the caller's.
+func only(batch arrow.RecordBatch) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		batch.Retain()
+		yield(batch, nil)
+	}
 }
 
 func release(batches []arrow.RecordBatch) {

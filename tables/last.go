@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
 
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
@@ -36,7 +37,7 @@ func (t *Table) Last(ctx context.Context) (array.RecordReader, error) { return t
 // the files' bounds say, and goes further back where these are not enough.
 func (r *reader) last(ctx context.Context, v *view, o *ScanOptions) error {
 	asked := r.filters
-	few := names(v.returned)[:1]
+	few := schema.Names(v.returned)[:1]
 	if v.order != nil {
 		few = v.order.names(v.schema)
 	}

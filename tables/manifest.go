@@ -12,7 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // Manifest is one state of a table: files that never change, and the rows of the
@@ -123,11 +123,7 @@ func (m *Manifest) fitTail() error {
 		return err
 	}
 	for i, b := range m.Tail {
-		c, err := m.table.b.s.shared.conformer(b.Schema(), kept, nil, "")
-		if err != nil {
-			return err
-		}
-		fit, err := c.apply(b)
+		fit, err := schema.CastStored(b, kept)
 		if err != nil {
 			return err
 		}
@@ -210,7 +206,7 @@ func (m *Manifest) Rows(ctx context.Context) (array.RecordReader, error) {
 				return yield(nil, err)
 			}
 			defer b.Release()
-			fit, err := arrowtypes.Convert(b, m.Kept)
+			fit, err := schema.Convert(b, m.Kept)
 			return yield(fit, err) && err == nil
 		})
 	}, func() {}), nil

@@ -3,8 +3,6 @@ package tables
 import (
 	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"math"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
@@ -36,7 +35,7 @@ func orderOf(meta table.Metadata) (*order, error) {
 	for _, name := range s.order() {
 		f, ok := meta.CurrentSchema().FindFieldByName(name)
 		if !ok {
-			return nil, &SchemaError{name, errors.New("the table's settings name it, and the table has no such column")}
+			return nil, schema.Errorf(name, "the table's settings name it, and the table has no such column")
 		}
 		o.ids = append(o.ids, f.ID)
 	}
@@ -75,7 +74,7 @@ func (s Settings) sortUpdates(meta table.Metadata) ([]table.Update, error) {
 	for _, name := range s.order() {
 		f, ok := meta.CurrentSchema().FindFieldByName(name)
 		if !ok {
-			return nil, &SchemaError{name, errors.New("the table has no such column")}
+			return nil, schema.Errorf(name, "the table has no such column")
 		}
 		fields = append(fields, table.SortField{
 			SourceIDs: []int{f.ID}, Transform: iceberg.IdentityTransform{}, Direction: table.SortASC, NullOrder: table.NullsFirst,
@@ -110,7 +109,7 @@ func (o *order) check(batch arrow.RecordBatch, names []string) error {
 		for column.IsValid(row) {
 			row++
 		}
-		return &SchemaError{name, fmt.Errorf("row %d of a batch has a null (of %d in it), and the column orders the table's rows: it must have a value", row, column.NullN())}
+		return schema.Errorf(name, "row %d of a batch has a null (of %d in it), and the column orders the table's rows: it must have a value", row, column.NullN())
 	}
 	return nil
 }

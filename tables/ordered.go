@@ -8,6 +8,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
@@ -91,10 +92,7 @@ func (s *Store) sorting(rows sorted.Batches, keys []int) sorted.Input {
 
 // tailSource is rows of the tail, or of a put, in order.
 func tailSource(batch arrow.RecordBatch, keys []int) sorted.Source {
-	return sorted.Source{Keys: keys, Bounds: batchBounds(batch, keys[0]), Batches: func(yield func(arrow.RecordBatch, error) bool) {
-		batch.Retain()
-		yield(batch, nil)
-	}}
+	return sorted.Source{Keys: keys, Bounds: batchBounds(batch, keys[0]), Batches: only(batch)}
 }
 
 // inPlace sorts a batch of rows in the kept schema, and leaves out what the rule
@@ -193,7 +191,7 @@ func (s *Store) hiding(ctx context.Context, o *order, t *table.Table, files []*o
 // merged yields the rows of an ordered table that a scan reads, those of the tail
 // among them.
 func (r *reader) merged(ctx context.Context, v *view, where *filter.Condition) (sorted.Batches, error) {
-	p, err := v.order.project(v.schema, names(r.read))
+	p, err := v.order.project(v.schema, schema.Names(r.read))
 	if err != nil {
 		return nil, err
 	}

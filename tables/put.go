@@ -10,8 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // Put writes the rows of r to a table, and returns its newest version then.
@@ -30,24 +30,15 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 }
 
 func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (Version, error) {
-	n, err := b.check(name)
-	if err != nil {
-		return 0, err
-	}
 	opts, err := o.check(m)
 	if err != nil {
 		return 0, err
 	}
-	e, err := b.s.acquire(n)
+	e, done, err := b.use(name)
 	if err != nil {
 		return 0, err
 	}
-	defer e.release()
-	p, err := b.s.pin()
-	if err != nil {
-		return 0, err
-	}
-	defer b.s.unpin(p)
+	defer done()
 	src, err := gather(r, b.s.opts.FoldBytes)
 	if err != nil {
 		return 0, err
@@ -60,23 +51,23 @@ func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m P
 				if opts.MustExist {
 					return 0, ErrNotFound
 				}
-				if err = e.makeInTail(ctx, src, opts); errors.Is(err, icecat.ErrConflict) {
+				if err = e.createInTail(ctx, src, opts); errors.Is(err, errStale) {
 					continue // others made the table
 				}
 			}
-			if !errors.Is(err, errCommitted) {
+			if !errors.Is(err, errNeedsCommit) {
 				return v, err
 			}
 		}
 		var c *txnChange
 		err := b.s.update(ctx, func(t *Txn) (err error) {
-			c, err = t.put(n, src, src.schema, m, opts)
+			c, err = t.put(e.tableName, src, src.schema, m, opts)
 			return err
 		})
 		if err == nil {
 			return c.version(), nil
 		}
-		if !errors.Is(err, errRestage) {
+		if !errors.Is(err, errStale) {
 			return 0, err
 		}
 		if !src.whole() {
@@ -84,7 +75,7 @@ func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m P
 		}
 		src.rewind()
 	}
-	return 0, fmt.Errorf("%w: %w", ErrConflict, errRestage)
+	return 0, fmt.Errorf("%w: %w", ErrConflict, errStale)
 }
 
 // check returns what is put as it is kept, or says why it cannot be.
@@ -133,7 +124,7 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 		return 0, false, false, err
 	}
 	if o := e.state.order; o != nil && o.rule == RefuseDuplicate {
-		return 0, true, false, errCommitted
+		return 0, true, false, errNeedsCommit
 	}
 	log := e.tail()
 	_, size, _, _ := log.Size(e.state.folded)
@@ -145,12 +136,12 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 			return e.state.version, true, false, err
 		}
 	}
-	c, err := e.s.shared.conformer(src.schema, e.state.kept, e.state.returned, e.state.evolution)
+	c, changes, err := e.s.shared.caster(src.schema, e.state.kept, e.state.returned, e.state.evolution)
 	if err != nil {
 		return 0, true, false, err
 	}
-	if len(c.changes) > 0 {
-		return 0, true, false, errCommitted
+	if len(changes) > 0 {
+		return 0, true, false, errNeedsCommit
 	}
 	var ck *check
 	if e.state.rules != "" || e.bucketRules != "" {
@@ -159,10 +150,10 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 		}
 		if ck.wholeTable() {
 			ck.close()
-			return 0, true, false, errCommitted
+			return 0, true, false, errNeedsCommit
 		}
 	}
-	rows, err := c.all(ctx, src, ck)
+	rows, err := castAll(ctx, src, c, ck)
 	defer release(rows)
 	if err != nil {
 		return 0, true, false, err
@@ -182,6 +173,19 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 	return e.state.version, true, false, nil
 }
 
+// folded returns the table once what was acknowledged before is in its files. It wants
+// commit.
+func (e *entry) folded(ctx context.Context) (*table.Table, error) {
+	if _, err := e.foldLocked(ctx); err != nil {
+		return nil, err
+	}
+	t, err := e.current(ctx)
+	if err == nil && t == nil {
+		err = ErrNotFound
+	}
+	return t, err
+}
+
 // current returns the table as it is now, nil if there is none.
 func (e *entry) current(ctx context.Context) (*table.Table, error) {
 	e.mu.Lock()
@@ -195,8 +199,8 @@ func (e *entry) current(ctx context.Context) (*table.Table, error) {
 
 // prepare writes the files of a put to a table, which is nil where the put makes it.
 // Others says that its rows are not all in it yet, for others are put in the same Update.
-func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, schema *arrow.Schema, m PutMode, o PutOptions, others bool) (*putStep, error) {
-	step := &putStep{mode: m, id: o.ID, meta: o.Metadata, settings: o.Settings, io: e.s.cat.NewIO()}
+func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, columns *arrow.Schema, m PutMode, o PutOptions, others bool) (*putStep, error) {
+	step := &putStep{mode: m, id: o.ID, meta: o.Metadata, settings: o.Settings, basis: basis{io: e.s.cat.NewIO()}}
 	if t != nil && o.ID != "" {
 		e.mu.Lock()
 		applied, err := e.applied(ctx, t.Metadata().TableUUID().String(), o.ID)
@@ -209,18 +213,23 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 		}
 	}
 	var meta table.Metadata
+	var base *int64
+	since := anything
 	switch {
 	case t == nil && (o.Over != nil || o.MustExist):
 		return nil, ErrNotFound
 	case o.Over != nil:
 		meta = t.Metadata()
-		step.uuid, step.schema = meta.TableUUID().String(), meta.CurrentSchema().ID
-		var err error
-		if step.over, err = newOver(ctx, t, *o.Over); err != nil {
+		s, err := snapshotOf(meta, *o.Over)
+		if err != nil {
+			return nil, err
+		}
+		step.over, since, base = &over{}, appends, &s.SnapshotID
+		if step.over.files, err = dataFiles(ctx, t, table.WithSnapshotID(s.SnapshotID)); err != nil {
 			return nil, err
 		}
 	case t == nil:
-		sh, err := newShape(withDictionaries(schema, src), 0)
+		sh, err := schema.NewShape(withDictionaries(columns, src), 0)
 		if err != nil {
 			return nil, err
 		}
@@ -232,11 +241,10 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 		return nil, ErrExists
 	default:
 		meta = t.Metadata()
-		step.uuid, step.schema = meta.TableUUID().String(), meta.CurrentSchema().ID
 		if m != Replace {
 			break
 		}
-		sh, err := newShape(withDictionaries(schema, src), meta.LastColumnID())
+		sh, err := schema.NewShape(withDictionaries(columns, src), meta.LastColumnID())
 		if err != nil {
 			return nil, err
 		}
@@ -244,7 +252,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 		if err != nil {
 			return nil, err
 		}
-		if !kept.Equal(sh.kept) || meta.Properties()[arrowProperty(step.schema)] != sh.put {
+		if !kept.Equal(sh.Stored) || meta.Properties()[schema.Property(meta.CurrentSchema().ID)] != sh.Put {
 			step.shape = sh
 			if meta, err = reshaped(meta, sh); err != nil {
 				return nil, err
@@ -265,21 +273,22 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 		}
 	}
 	if step.shape != nil {
-		returned = arrowtypes.Plain(schema)
+		returned = schema.Plain(columns)
 	}
-	var c *conformer
+	var c *schema.Caster
 	if m == Append && t != nil {
 		settings, err := settingsOf(meta.Properties())
 		if err != nil {
 			return nil, err
 		}
-		if c, err = putConformer(schema, kept, returned, settings.Evolution); err != nil {
+		var changes []ColumnChange
+		if c, changes, err = putCaster(columns, kept, returned, settings.Evolution); err != nil {
 			return nil, err
 		}
-		if len(c.changes) > 0 { // somebody else changed the table since it was looked at
-			return nil, errRestage
+		if len(changes) > 0 { // somebody else changed the table since it was looked at
+			return nil, errStale
 		}
-	} else if c, err = newConformer(schema, kept); err != nil {
+	} else if c, err = schema.NewCaster(columns, kept); err != nil {
 		return nil, err
 	}
 	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
@@ -290,24 +299,26 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, sc
 	if m == Append {
 		old = t
 	}
-	if c.check, err = e.checker(ctx, old, schema, kept, returned, meta.Properties()[rulesProperty], bucket); err != nil {
+	rules, err := e.checker(ctx, old, columns, kept, returned, meta.Properties()[rulesProperty], bucket)
+	if err != nil {
 		return nil, err
 	}
-	if old != nil && c.check.wholeTable() {
+	if old != nil && rules.wholeTable() {
 		if others {
-			c.check.close()
+			rules.close()
 			return nil, errors.New("a rule is about all rows of the table: an Update takes one put to it")
 		}
-		step.alone, step.base = true, snapshotID(old)
+		since, base = nothing, snapshotID(old)
 	}
 	writer := e.s.cat.Staged(e.Namespace, e.Name, meta, "", step.io)
-	if step.order, err = orderOf(meta); err != nil {
+	if step.basis, err = basisOf(writer, since, step.io); err != nil {
 		return nil, err
 	}
+	step.base = base
 	if step.order != nil {
-		step.files, err = e.writeOrdered(ctx, step.order, writer, step.io, src, c, nil)
+		step.files, err = e.writeOrdered(ctx, step.order, writer, step.io, src, c, rules, nil)
 	} else {
-		step.files, err = writeFiles(ctx, writer, step.io, src, c)
+		step.files, err = writeFiles(ctx, writer, step.io, src, c, rules)
 	}
 	step.after = meta
 	return step, err

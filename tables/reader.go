@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // reader is a scan in progress.
@@ -81,11 +82,7 @@ func (r *reader) raw(yield func(arrow.RecordBatch, error) bool) {
 }
 
 func (r *reader) ofTail(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-	c, err := newConformer(b.Schema(), r.kept)
-	if err != nil {
-		return nil, err
-	}
-	fit, err := c.apply(b)
+	fit, err := schema.CastStored(b, r.kept)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables/internal/content"
 )
 
 // What is copied to a bucket is there, damage to its objects is found although good copies
@@ -72,7 +73,7 @@ func partsInBucket(t *testing.T, s *Store, bucket, name string) map[string]strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, err := entriesOf(s.cat.NewIO(), manifests[0])
+	entries, err := content.Entries(s.cat.NewIO(), manifests[0])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package tables
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -11,6 +10,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/take"
 )
@@ -30,7 +30,7 @@ type going struct {
 func (w *rewrite) where(cond *filter.Expr) (*going, error) {
 	for _, name := range cond.Columns() {
 		if !w.returned.HasField(name) {
-			return nil, &SchemaError{name, fmt.Errorf("the table has no such column, only %q", names(w.returned))}
+			return nil, schema.Errorf(name, "the table has no such column, only %q", schema.Names(w.returned))
 		}
 	}
 	c, err := cond.Bind(w.returned)

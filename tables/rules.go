@@ -14,8 +14,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // Rule is a condition on the rows that are put into a table. A put that violates one
@@ -101,7 +101,7 @@ func (r Rule) check() (err error) {
 	case r.Kind != "unique" && r.Column == "":
 		err = errors.New("it needs a column")
 	case r.Kind == "type":
-		_, err = arrowtypes.Parse(r.Type)
+		_, err = schema.Parse(r.Type)
 	case r.Kind == "range" && r.Min == "" && r.Max == "":
 		err = errors.New("it needs a smallest value, a largest, or both")
 	case r.Kind == "regexp":
@@ -298,7 +298,7 @@ type rulesStep struct {
 	edit         RuleEdit
 }
 
-func (r *rulesStep) stage(_ context.Context, _ *staging, cur *table.Table) (_ table.Metadata, err error) {
+func (r *rulesStep) apply(_ context.Context, _ *attempt, cur *table.Table) (_ table.Metadata, err error) {
 	defer func() {
 		if err != nil && !errors.Is(err, errNothing) {
 			err = &OpError{Op: "change the rules of", Bucket: r.bucket, Table: r.name, Err: err}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // Scan reads rows: those in files first, then those in the tail. It is one state
@@ -112,7 +112,7 @@ func timeRange(s *arrow.Schema, o *ScanOptions) (*filter.Expr, error) {
 		}
 	}
 	if column == "" {
-		return nil, &SchemaError{o.TimeColumn, errors.New("the table has no timestamp or date column of this name for the time range")}
+		return nil, schema.Errorf(o.TimeColumn, "the table has no timestamp or date column of this name for the time range")
 	}
 	quoted := `"` + strings.ReplaceAll(column, `"`, `""`) + `"`
 	var parts []string
@@ -132,7 +132,7 @@ func (r *reader) choose(v *view, wanted []string) error {
 	need := map[string]bool{}
 	for _, name := range wanted {
 		if need[name] {
-			return &SchemaError{name, errors.New("the column is named twice among those wanted")}
+			return schema.Errorf(name, "the column is named twice among those wanted")
 		}
 		need[name] = true
 	}
@@ -148,7 +148,7 @@ func (r *reader) choose(v *view, wanted []string) error {
 	}
 	for name := range need {
 		if !v.returned.HasField(name) {
-			return &SchemaError{name, fmt.Errorf("the table has no such column, only %q", names(v.returned))}
+			return schema.Errorf(name, "the table has no such column, only %q", schema.Names(v.returned))
 		}
 	}
 	var fields []arrow.Field
@@ -209,7 +209,7 @@ func (r *reader) plan(ctx context.Context, v *view) (err error) {
 	tasks = slices.DeleteFunc(tasks, func(t table.FileScanTask) bool {
 		return r.but[t.File.FilePath()] || r.only != "" && t.File.FilePath() != r.only || !mayHold(where, v.schema, t)
 	})
-	scan, err := newScan(ctx, v.t, v.schema, names(r.read), where)
+	scan, err := newScan(ctx, v.t, v.schema, schema.Names(r.read), where)
 	if err != nil {
 		return err
 	}
@@ -239,7 +239,7 @@ func mayHold(where *filter.Condition, s *iceberg.Schema, task table.FileScanTask
 // batch makes of a batch that was read what the caller wants of it. Files of tables
 // without an order have been filtered.
 func (r *reader) batch(ctx context.Context, b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
-	b, err := arrowtypes.Convert(b, r.read)
+	b, err := schema.Convert(b, r.read)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 func TestScanOptions(t *testing.T) {
@@ -81,7 +82,7 @@ func TestScanOptions(t *testing.T) {
 		if r.Err() != nil || rows != c.rows {
 			t.Errorf("%+v: %d rows, want %d: %v", c.o, rows, c.rows, r.Err())
 		}
-		if c.o.Columns != nil && !slices.Equal(names(r.Schema()), c.o.Columns) {
+		if c.o.Columns != nil && !slices.Equal(schema.Names(r.Schema()), c.o.Columns) {
 			t.Error(r.Schema())
 		}
 		if c.o.Columns == nil && (!arrow.TypeEqual(r.Schema().Field(1).Type, sc.Field(1).Type) || !arrow.TypeEqual(r.Schema().Field(2).Type, sc.Field(2).Type)) {

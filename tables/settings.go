@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
@@ -80,7 +81,7 @@ func (s Settings) check(schema *arrow.Schema) error {
 }
 
 // checkOrder checks the columns that order the rows.
-func (s Settings) checkOrder(schema *arrow.Schema) error {
+func (s Settings) checkOrder(columns *arrow.Schema) error {
 	rules := []OnDuplicate{"", KeepAll, KeepFirst, KeepLast, RefuseDuplicate}
 	switch {
 	case !slices.Contains(rules, s.OnDuplicate):
@@ -90,22 +91,22 @@ func (s Settings) checkOrder(schema *arrow.Schema) error {
 	}
 	ordering := s.order()
 	for i, name := range ordering {
-		at := schema.FieldIndices(name)
+		at := columns.FieldIndices(name)
 		if len(at) == 0 {
-			return &SchemaError{name, fmt.Errorf("the table has no such column, only %q", names(schema))}
+			return schema.Errorf(name, "the table has no such column, only %q", schema.Names(columns))
 		}
-		t := schema.Field(at[0]).Type
+		t := columns.Field(at[0]).Type
 		if s.Time != "" && i == 0 {
 			if t.ID() != arrow.TIMESTAMP && t.ID() != arrow.DATE32 {
-				return &SchemaError{name, fmt.Errorf("it has type %s: a time column is a timestamp or a date32", t)}
+				return schema.Errorf(name, "it has type %s: a time column is a timestamp or a date32", t)
 			}
 			continue
 		}
 		if slices.Index(ordering, name) != i {
-			return &SchemaError{name, errors.New("it is named twice among the time and key columns")}
+			return schema.Errorf(name, "it is named twice among the time and key columns")
 		}
 		if !sorted.HasOrder(t) {
-			return &SchemaError{name, fmt.Errorf("it has type %s, which a key cannot have", t)}
+			return schema.Errorf(name, "it has type %s, which a key cannot have", t)
 		}
 	}
 	return nil
@@ -146,23 +147,37 @@ func (b *Bucket) SetSettings(ctx context.Context, name string, s Settings) error
 
 // SetSettings sets a table's settings as a whole; see Bucket.SetSettings.
 func (t *Txn) SetSettings(bucket, name string, s Settings) error {
+	return t.editSettings("set the settings of", bucket, name, func(now *Settings) { *now = s })
+}
+
+func (t *Txn) editSettings(op, bucket, name string, edit settingsStep) error {
 	c, err := t.existing(bucket, name)
 	if err != nil {
-		return &OpError{Op: "set the settings of", Bucket: bucket, Table: name, Err: err}
+		return &OpError{Op: op, Bucket: bucket, Table: name, Err: err}
 	}
-	c.add(&settingsStep{settings: s})
-	meta, err := withSettings(c.cur.Metadata(), &s)
+	meta, err := edit.applied(c.cur.Metadata())
 	if err != nil {
-		return &OpError{Op: "set the settings of", Bucket: bucket, Table: name, Err: err}
+		return &OpError{Op: op, Bucket: bucket, Table: name, Err: err}
 	}
+	c.add(edit)
 	c.cur = t.s.cat.Staged(c.e.Namespace, c.e.Name, meta, "", t.s.cat.NewIO())
 	return nil
 }
 
-// settingsStep sets the settings.
-type settingsStep struct{ settings Settings }
+// settingsStep changes the settings.
+type settingsStep func(*Settings)
 
-func (p *settingsStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+// applied returns metadata with the settings changed.
+func (edit settingsStep) applied(meta table.Metadata) (table.Metadata, error) {
+	s, err := settingsOf(meta.Properties())
+	if err != nil {
+		return nil, err
+	}
+	edit(&s)
+	return withSettings(meta, &s)
+}
+
+func (edit settingsStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
 	if cur == nil {
 		return nil, ErrNotFound
 	}
@@ -170,7 +185,7 @@ func (p *settingsStep) stage(ctx context.Context, st *staging, cur *table.Table)
 	if err != nil {
 		return nil, err
 	}
-	meta, err := withSettings(cur.Metadata(), &p.settings)
+	meta, err := edit.applied(cur.Metadata())
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +193,7 @@ func (p *settingsStep) stage(ctx context.Context, st *staging, cur *table.Table)
 	if err != nil || is == nil || was != nil && was.sort == is.sort && (was.rule == is.rule || is.rule == "" || is.rule == KeepAll) {
 		return meta, err
 	}
-	return st.s.reordered(ctx, is, st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, cur.MetadataLocation(), st.io))
+	return a.s.reordered(ctx, is, a.table(meta))
 }
 
 // withSettings returns metadata with settings; with those it has, which must fit

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
@@ -34,23 +35,23 @@ func (e *DuplicateError) Error() string {
 // writeOrdered writes the rows of a put as data files in order, without the
 // duplicates among them that the rule leaves out. Check sees each batch before; nil
 // is none.
-func (e *entry) writeOrdered(ctx context.Context, o *order, w *table.Table, io *icecat.FileIO, r batchSource, c *conformer, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
+func (e *entry) writeOrdered(ctx context.Context, o *order, w *table.Table, io *icecat.FileIO, r batchSource, c *schema.Caster, rules *check, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
 	defer func() {
-		c.check.close()
+		rules.close()
 		if err != nil {
 			io.RemoveWritten()
 		}
 	}()
 	names := o.names(w.Schema())
-	in := e.s.sorting(conforming(ctx, r, c, func(b arrow.RecordBatch) error {
+	in := e.s.sorting(casting(ctx, r, c, rules, func(b arrow.RecordBatch) error {
 		if err := o.check(b, names); err != nil || check == nil {
 			return err
 		}
 		return check(b)
-	}), placesOf(c.kept, names))
+	}), placesOf(c.To, names))
 	first := true
 	err = sorted.Parts(ctx, o.merging(), in, func(rows sorted.Batches) error {
-		part, err := o.write(ctx, w, c.kept, rows)
+		part, err := o.write(ctx, w, c.To, rows)
 		if err != nil || first {
 			files, first = part, false
 			return err
@@ -190,8 +191,8 @@ func (s *Store) refuse(ctx context.Context, o *order, t *table.Table, has []*ord
 	return &DuplicateError{count, rows}
 }
 
-// addOrdered stages files of an append, as the rule says, and properties with them.
-func (st *staging) addOrdered(ctx context.Context, o *order, cur *table.Table, come []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
+// addOrdered adds files of an append, as the rule says, and properties with them.
+func (a *attempt) addOrdered(ctx context.Context, o *order, cur *table.Table, come []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
 	if o == nil || cur.CurrentSnapshot() == nil || len(come) == 0 {
 		return addFiles(ctx, cur, come, props)
 	}
@@ -204,11 +205,11 @@ func (st *staging) addOrdered(ctx context.Context, o *order, cur *table.Table, c
 		return nil, err
 	}
 	if o.rule == RefuseDuplicate && !acknowledged { // what is acknowledged is not lost
-		if err := st.s.refuse(ctx, o, cur, has, come); err != nil {
+		if err := a.s.refuse(ctx, o, cur, has, come); err != nil {
 			return nil, err
 		}
 	}
-	add, gone, err := st.s.settle(ctx, o, cur, has, come)
+	add, gone, err := a.s.settle(ctx, o, cur, has, come)
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +219,7 @@ func (st *staging) addOrdered(ctx context.Context, o *order, cur *table.Table, c
 	return replaceFiles(ctx, cur, gone, add, props)
 }
 
-// replaceFiles stages files in the place of others, and properties with them.
+// replaceFiles puts files in the place of others, and properties with them.
 func replaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	files, err := withRowIDs(t, files)
 	if err != nil {
@@ -233,10 +234,10 @@ func replaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.Data
 	if err := tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping()); err != nil {
 		return nil, err
 	}
-	return staged(tx)
+	return metadataOf(tx)
 }
 
-// reordered stages all files of a table anew, in an order that it just got.
+// reordered writes all files of a table anew, in an order that it just got.
 func (s *Store) reordered(ctx context.Context, o *order, t *table.Table) (table.Metadata, error) {
 	if t.CurrentSnapshot() == nil {
 		return t.Metadata(), nil

@@ -5,7 +5,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // shared is what tables have in common that were used lately: most have one of a
@@ -14,7 +14,7 @@ type shared struct {
 	mu       sync.Mutex
 	schemas  []*arrow.Schema
 	returned []asReturned
-	fits     []*conformer
+	casters  []caster
 }
 
 // mostShared is how many there are of each.
@@ -51,37 +51,45 @@ func (s *shared) asReturned(kept *arrow.Schema, property string) (*arrow.Schema,
 	}
 	returned := kept
 	if property != "" {
-		put, err := arrowtypes.Decode(property)
+		put, err := schema.Decode(property)
 		if err != nil {
 			return nil, err
 		}
-		returned = arrowtypes.Returned(kept, put)
+		returned = schema.Logical(kept, put)
 	}
 	s.returned = front(s.returned, asReturned{kept, returned, property})
 	return returned, nil
 }
 
-// conformer returns what makes rows of a schema fit a table with another, which
+// caster is what makes rows of one schema fit a table with another.
+type caster struct {
+	put, kept, returned *arrow.Schema
+	evolution           Evolution
+	cast                *schema.Caster
+	changes             []ColumnChange // which the table needs first
+}
+
+// caster returns what makes rows of a schema fit a table with another, which
 // schema returned. Returned is how its readers get it; nil for rows that are no put.
-func (s *shared) conformer(put, kept, returned *arrow.Schema, e Evolution) (*conformer, error) {
+func (s *shared) caster(put, kept, returned *arrow.Schema, e Evolution) (*schema.Caster, []ColumnChange, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, c := range s.fits {
+	for _, c := range s.casters {
 		if c.kept == kept && c.returned == returned && c.evolution == e && (c.put == put || c.put.Equal(put)) {
-			return c, nil
+			return c.cast, c.changes, nil
 		}
 	}
-	var c *conformer
+	c := caster{put: put, kept: kept, returned: returned, evolution: e}
 	var err error
 	if returned == nil {
-		c, err = newConformer(put, kept)
+		c.cast, err = schema.NewCaster(put, kept)
 	} else {
-		c, err = putConformer(put, kept, returned, e)
+		c.cast, c.changes, err = putCaster(put, kept, returned, e)
 	}
 	if err == nil {
-		s.fits = front(s.fits, c)
+		s.casters = front(s.casters, c)
 	}
-	return c, err
+	return c.cast, c.changes, err
 }
 
 // front puts one before others, and leaves out those that are too many.

@@ -3,7 +3,6 @@ package tables
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // uniqueKeys finds rows that are equal in some columns: their keys are sorted, in
@@ -35,7 +35,7 @@ type uniqueKeys struct {
 func newUniqueKeys(ctx context.Context, e *entry, old *table.Table, r Rule, kept *arrow.Schema) (u *uniqueKeys, err error) {
 	for _, name := range r.Columns {
 		if t := kept.Field(kept.FieldIndices(name)[0]).Type; arrow.IsNested(t.ID()) {
-			return nil, &SchemaError{name, fmt.Errorf("it has type %s, which cannot be unique", t)}
+			return nil, schema.Errorf(name, "it has type %s, which cannot be unique", t)
 		}
 	}
 	u = &uniqueKeys{e: e, inTable: r.InTable, columns: r.Columns}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // UpsertOptions of Upsert. The zero value, and nil, are the defaults.
@@ -53,9 +54,9 @@ func (b *Bucket) upsert(ctx context.Context, name string, r array.RecordReader, 
 			return err
 		}
 		if ruled := w.settings.OnDuplicate != "" && w.settings.OnDuplicate != KeepAll; ruled && !sameNames(keys, w.settings.order()) {
-			return &SchemaError{keys[0], fmt.Errorf("the keys are %q, and the table, whose rule for duplicates is %s, has %q: use these", keys, w.settings.OnDuplicate, w.settings.order())}
+			return schema.Errorf(keys[0], "the keys are %q, and the table, whose rule for duplicates is %s, has %q: use these", keys, w.settings.OnDuplicate, w.settings.order())
 		}
-		w.step.strict = true // another upsert may have put the same keys
+		w.step.since = nothing // another upsert may have put the same keys
 		if !n.stands(w) {
 			set = &keySet{columns: keys, rows: map[string]int64{}, left: b.s.opts.Memory / 4}
 		}
@@ -79,7 +80,7 @@ func checkKeys(s *arrow.Schema, keys []string) error {
 	for _, name := range keys {
 		at := s.FieldIndices(name)
 		if len(at) == 0 {
-			return &SchemaError{name, fmt.Errorf("the table has no such column, only %q", names(s))}
+			return schema.Errorf(name, "the table has no such column, only %q", schema.Names(s))
 		}
 		switch t := s.Field(at[0]).Type; t.(type) {
 		case *arrow.StringType, *arrow.BinaryType, *arrow.BooleanType:
@@ -87,9 +88,9 @@ func checkKeys(s *arrow.Schema, keys []string) error {
 			if _, nested := t.(arrow.NestedType); !nested && !arrow.IsFloating(t.ID()) {
 				continue
 			}
-			return &SchemaError{name, fmt.Errorf("it has type %s, which a key of an upsert cannot have", t)}
+			return schema.Errorf(name, "it has type %s, which a key of an upsert cannot have", t)
 		default:
-			return &SchemaError{name, fmt.Errorf("it has type %s, which a key of an upsert cannot have", t)}
+			return schema.Errorf(name, "it has type %s, which a key of an upsert cannot have", t)
 		}
 	}
 	return nil
@@ -110,7 +111,7 @@ func (k *keySet) add(b arrow.RecordBatch, before int64) error {
 	columns := k.of(b)
 	for i, c := range columns {
 		if c.NullN() > 0 {
-			return &SchemaError{k.columns[i], errors.New("it has a null, and a key cannot be one")}
+			return schema.Errorf(k.columns[i], "it has a null, and a key cannot be one")
 		}
 	}
 	var key []byte
@@ -122,7 +123,7 @@ func (k *keySet) add(b arrow.RecordBatch, before int64) error {
 			for j, c := range columns {
 				text += fmt.Sprintf(" %s = %s", strconv.Quote(k.columns[j]), c.ValueStr(i))
 			}
-			return &SchemaError{k.columns[0], fmt.Errorf("rows %d and %d have the same key,%s: an upsert takes each once", first, row, text)}
+			return schema.Errorf(k.columns[0], "rows %d and %d have the same key,%s: an upsert takes each once", first, row, text)
 		}
 		if k.left -= int64(len(key)) + keyOverhead; k.left < 0 {
 			return fmt.Errorf("the keys of more than %d rows take more than a quarter of the memory allowed (Options.Memory): put the rows in several upserts: %w", row-1, partd.ErrTooLarge)

@@ -11,15 +11,15 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // properties of new tables.
 func newProperties(sc *arrow.Schema) iceberg.Properties {
 	version := "2"
-	if hasNanoseconds(sc) {
+	if schema.Nanoseconds(sc) {
 		version = "3"
 	}
 	return iceberg.Properties{
@@ -33,74 +33,15 @@ func newProperties(sc *arrow.Schema) iceberg.Properties {
 	}
 }
 
-// hasNanoseconds reports whether a schema needs Iceberg's third version.
-func hasNanoseconds(s *arrow.Schema) bool {
-	var in func(t arrow.DataType) bool
-	in = func(t arrow.DataType) bool {
-		switch t := t.(type) {
-		case *arrow.TimestampType:
-			return t.Unit == arrow.Nanosecond
-		case arrow.NestedType:
-			for _, f := range t.Fields() {
-				if in(f.Type) {
-					return true
-				}
-			}
-		}
-		return false
-	}
-	for _, f := range s.Fields() {
-		if in(f.Type) {
-			return true
-		}
-	}
-	return false
-}
-
-// shape is the schema that a put gives to a table that it makes or replaces.
-type shape struct {
-	schema *iceberg.Schema // with ids of its own
-	kept   *arrow.Schema
-	put    string // the Arrow schema, for the property
-	nanos  bool
-	lastID int // the last id of a column when the shape was made
-}
-
-// newShape returns the shape for a schema that is put. The ids of its columns
-// are above lastID.
-func newShape(put *arrow.Schema, lastID int) (*shape, error) {
-	sh := &shape{lastID: lastID}
-	if err := refused(arrowtypes.CheckNames(put)); err != nil {
-		return nil, err
-	}
-	stored, err := storedSchema(put)
-	if err != nil {
-		return nil, err
-	}
-	sc, err := table.ArrowSchemaToIcebergWithFreshIDs(stored, false)
-	if err != nil {
-		return nil, err
-	}
-	if sc, err = iceberg.AssignFreshSchemaIDs(sc, func() int { lastID++; return lastID }); err != nil {
-		return nil, err
-	}
-	sh.schema, sh.nanos = sc, hasNanoseconds(stored)
-	if sh.kept, err = keptSchema(sc); err != nil {
-		return nil, err
-	}
-	sh.put, err = arrowtypes.Encode(put)
-	return sh, err
-}
-
 // newTable returns the metadata of a new table.
-func (s *Store) newTable(sh *shape, o *Settings) (table.Metadata, error) {
-	props := newProperties(sh.kept)
-	props[arrowProperty(0)] = sh.put
+func (s *Store) newTable(sh *schema.Shape, o *Settings) (table.Metadata, error) {
+	props := newProperties(sh.Stored)
+	props[schema.Property(0)] = sh.Put
 	if s.hooks.fileBytes > 0 {
 		props[table.WriteTargetFileSizeBytesKey] = strconv.Itoa(s.hooks.fileBytes)
 		props["write.parquet.row-group-size-bytes"] = strconv.Itoa(s.hooks.fileBytes)
 	}
-	meta, err := table.NewMetadata(sh.schema, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, s.cat.NewLocation(), props)
+	meta, err := table.NewMetadata(sh.Schema, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, s.cat.NewLocation(), props)
 	if err != nil {
 		return nil, err
 	}
@@ -108,34 +49,34 @@ func (s *Store) newTable(sh *shape, o *Settings) (table.Metadata, error) {
 }
 
 // reshaped returns metadata with another schema. Older versions keep theirs.
-func reshaped(meta table.Metadata, sh *shape) (table.Metadata, error) {
+func reshaped(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	// The order by columns that go is set anew with the settings.
-	ups := append(unsortedUpdates(), table.NewAddSchemaUpdate(sh.schema), table.NewSetCurrentSchemaUpdate(-1))
-	if sh.nanos && meta.Version() < 3 {
+	ups := append(unsortedUpdates(), table.NewAddSchemaUpdate(sh.Schema), table.NewSetCurrentSchemaUpdate(-1))
+	if schema.Nanoseconds(sh.Stored) && meta.Version() < 3 {
 		ups = append([]table.Update{table.NewUpgradeFormatVersionUpdate(3)}, ups...)
 	}
 	meta, err := table.UpdateTableMetadata(meta, ups, "")
 	if err != nil {
 		return nil, err
 	}
-	property := iceberg.Properties{arrowProperty(meta.CurrentSchema().ID): sh.put}
+	property := iceberg.Properties{schema.Property(meta.CurrentSchema().ID): sh.Put}
 	return table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(property)}, "")
 }
 
-// writeFiles writes what r has as data files of a table, through io. With an
-// error nothing is left of them.
-func writeFiles(ctx context.Context, t *table.Table, io *icecat.FileIO, r batchSource, c *conformer) ([]iceberg.DataFile, error) {
-	defer c.check.close()
-	files, err := recordFiles(ctx, t, c.kept, conforming(ctx, r, c, nil))
+// writeFiles writes what r has as data files of a table, through io, once it was
+// checked. With an error nothing is left of them.
+func writeFiles(ctx context.Context, t *table.Table, io *icecat.FileIO, r batchSource, c *schema.Caster, rules *check) ([]iceberg.DataFile, error) {
+	defer rules.close()
+	files, err := recordFiles(ctx, t, c.To, casting(ctx, r, c, rules, nil))
 	if err != nil {
 		io.RemoveWritten()
 	}
 	return files, err
 }
 
-// conforming yields what r has as the conformer makes it, once it was checked: by the
-// rules of the table, and by a check of the caller's, which may be nil.
-func conforming(ctx context.Context, r batchSource, c *conformer, check func(arrow.RecordBatch) error) sorted.Batches {
+// casting yields what r has in the types that a table stores, once it was checked: by
+// the rules of the table, and by a check of the caller's, each of which may be nil.
+func casting(ctx context.Context, r batchSource, c *schema.Caster, rules *check, check func(arrow.RecordBatch) error) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for r.Next() {
 			if err := ctx.Err(); err != nil {
@@ -145,9 +86,9 @@ func conforming(ctx context.Context, r batchSource, c *conformer, check func(arr
 			if r.RecordBatch().NumRows() == 0 {
 				continue
 			}
-			batch, err := c.apply(r.RecordBatch())
+			batch, err := c.Cast(r.RecordBatch())
 			if err == nil {
-				if err = c.check.add(ctx, batch); err == nil && check != nil {
+				if err = rules.add(ctx, batch); err == nil && check != nil {
 					err = check(batch)
 				}
 				if err != nil {
@@ -158,7 +99,7 @@ func conforming(ctx context.Context, r batchSource, c *conformer, check func(arr
 				yield(nil, err)
 				return
 			}
-			if c.check.violated() { // what else is wrong is to be counted, and nothing written
+			if rules.violated() { // what else is wrong is to be counted, and nothing written
 				batch.Release()
 				continue
 			}
@@ -166,7 +107,7 @@ func conforming(ctx context.Context, r batchSource, c *conformer, check func(arr
 				return
 			}
 		}
-		if err := cmp.Or(r.Err(), c.check.end(ctx)); err != nil {
+		if err := cmp.Or(r.Err(), rules.end(ctx)); err != nil {
 			yield(nil, err)
 		}
 	}

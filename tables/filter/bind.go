@@ -9,7 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/float16"
 
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // boundNode is a node whose column is known, and whose values have its type.
@@ -36,10 +36,10 @@ type value struct {
 // maxNamed bounds how many columns an error names.
 const maxNamed = 30
 
-func bind(n *node, schema *arrow.Schema) (*boundNode, error) {
+func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	out := &boundNode{op: n.op, name: n.column}
 	for _, part := range n.parts {
-		bound, err := bind(part, schema)
+		bound, err := bind(part, columns)
 		if err != nil {
 			return nil, err
 		}
@@ -50,14 +50,14 @@ func bind(n *node, schema *arrow.Schema) (*boundNode, error) {
 	}
 	var err error
 	var t arrow.DataType
-	if t, out.as, err = n.find(n.column, schema); err != nil || n.op == opNull {
+	if t, out.as, err = n.find(n.column, columns); err != nil || n.op == opNull {
 		return out, err
 	}
 	if !n.against {
 		return out, out.bindValues(n, t)
 	}
 	var other arrow.DataType
-	if other, out.otherAs, err = n.find(n.other, schema); err != nil {
+	if other, out.otherAs, err = n.find(n.other, columns); err != nil {
 		return nil, err
 	}
 	out.against, out.otherName = true, n.other
@@ -68,14 +68,14 @@ func bind(n *node, schema *arrow.Schema) (*boundNode, error) {
 }
 
 // find returns the type of a column's values, and that as which they are compared.
-func (n *node) find(column string, schema *arrow.Schema) (t, as arrow.DataType, err error) {
-	found := schema.FieldIndices(column)
+func (n *node) find(column string, columns *arrow.Schema) (t, as arrow.DataType, err error) {
+	found := columns.FieldIndices(column)
 	if len(found) != 1 {
 		var names []string
-		for _, f := range schema.Fields()[:min(schema.NumFields(), maxNamed)] {
+		for _, f := range columns.Fields()[:min(columns.NumFields(), maxNamed)] {
 			names = append(names, fmt.Sprintf("%q", f.Name))
 		}
-		if schema.NumFields() > maxNamed {
+		if columns.NumFields() > maxNamed {
 			names = append(names, "…")
 		}
 		hint := ""
@@ -85,8 +85,8 @@ func (n *node) find(column string, schema *arrow.Schema) (t, as arrow.DataType, 
 		return nil, nil, fmt.Errorf("filter: position %d: there are %d columns %q; the columns are %s%s",
 			n.offset+1, len(found), column, strings.Join(names, ", "), hint)
 	}
-	t = plainType(schema.Field(found[0]).Type)
-	if kept, err := arrowtypes.Kept(t); err == nil && !arrow.IsNested(kept.ID()) {
+	t = plainType(columns.Field(found[0]).Type)
+	if kept, err := schema.StoredType(t); err == nil && !arrow.IsNested(kept.ID()) {
 		as = kept
 	}
 	return t, as, nil

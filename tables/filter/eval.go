@@ -8,7 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // outcomesOf returns what the condition comes to of each row.
@@ -50,7 +50,7 @@ func looked(column func(string) arrow.Array, name string, as arrow.DataType) (ar
 		a.Retain()
 		return a, nil
 	}
-	converted, err := arrowtypes.ConvertArray(a, as)
+	converted, err := schema.ConvertArray(a, as)
 	if err != nil {
 		return nil, fmt.Errorf("filter: column %q: %w", name, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/messages"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
@@ -84,7 +85,7 @@ func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
 		return nil
 	}
 	w := flight.NewRecordWriter(st, ipc.WithSchema(r.Schema()))
-	for part := range wire.Messages(r) {
+	for part := range messages.Of(r) {
 		err := w.Write(part)
 		part.Release()
 		if err != nil {

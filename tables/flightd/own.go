@@ -12,7 +12,6 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
@@ -76,7 +75,7 @@ func (s *ownServer) put(command []byte, stream flight.FlightService_DoPutServer,
 	if err := parse(command, &c); err != nil {
 		return err
 	}
-	r, err := arrowsafe.FlightReader(stream, memory)
+	r, err := flightReader(stream, memory)
 	if err != nil {
 		return status.Errorf(codes.InvalidArgument, "the rows cannot be read: %v", err)
 	}

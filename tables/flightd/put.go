@@ -103,7 +103,7 @@ func (s *Server) put(d *flight.FlightDescriptor, st *replayed, memory memory.All
 			return &failure{kindExists, fmt.Errorf("dataframe %s exists", c.Name)}
 		}
 	}
-	in, err := arrowsafe.FlightReader(st, memory)
+	in, err := flightReader(st, memory)
 	if err != nil {
 		return &failure{kindOther, fmt.Errorf("the rows cannot be read: %w", err)}
 	}

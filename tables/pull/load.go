@@ -13,9 +13,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/formats"
 	"github.com/go-partd/partd/tables/internal/parallel"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // Load returns the rows of a table from a time on, and before another, in the order of
@@ -224,7 +224,7 @@ func conform(b arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 			continue
 		}
 		var err error
-		if columns[i], err = arrowtypes.ConvertArray(b.Column(at[0]), f.Type); err != nil {
+		if columns[i], err = schema.ConvertArray(b.Column(at[0]), f.Type); err != nil {
 			return nil, fmt.Errorf("column %q: %w", f.Name, err)
 		}
 	}

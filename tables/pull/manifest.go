@@ -16,7 +16,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 const (
@@ -88,7 +88,7 @@ func (m *manifest) rows() (rows, size int64) {
 }
 
 func (m *manifest) encode(w io.Writer) (err error) {
-	if m.Schema, err = arrowtypes.Encode(m.schema); err != nil {
+	if m.Schema, err = schema.Encode(m.schema); err != nil {
 		return err
 	}
 	e := json.NewEncoder(w)
@@ -171,5 +171,5 @@ func decodeSchema(text string) (_ *arrow.Schema, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("the manifest's schema: %w", err)
 	}
-	return arrowtypes.Decode(text)
+	return schema.Decode(text)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/take"
 )
@@ -100,7 +100,7 @@ func joined(m *manifest, put *frame) (*arrow.Schema, error) {
 			fields = append(fields, f)
 			continue
 		}
-		if is := fields[at[0]].Type; !arrowtypes.Alike(f.Type, is) && (f.Name == m.Time || !arrowtypes.Widens(f.Type, is)) {
+		if is := fields[at[0]].Type; !schema.Alike(f.Type, is) && (f.Name == m.Time || !schema.Widens(f.Type, is)) {
 			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("it has type %s, and the table has %s", f.Type, is)}
 		}
 	}

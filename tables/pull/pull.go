@@ -1,6 +1,6 @@
-// Package pull keeps frames that follow their readers: a node saves a table under a
-// name, and any other node loads it, whole or a range of time, and fetches only the
-// files that it lacks. A name is all that two nodes have to agree on.
+// Package pull replicates named tables between nodes on demand: a node saves a table
+// under a name, and any other node loads it, whole or a range of time, and fetches only
+// the files that it lacks. A name is all that two nodes have to agree on.
 //
 // A version of a table is a manifest, a list of Parquet files that never change.
 // Manifests and files are named by their SHA-256, so that it does not matter who

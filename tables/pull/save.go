@@ -15,8 +15,8 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
@@ -167,21 +167,21 @@ type frame struct {
 func (f *frame) release() { f.batch.Release() }
 
 func gather(r array.RecordReader) (*frame, error) {
-	schema := arrowtypes.Plain(r.Schema())
-	fields := schema.Fields()
-	err := arrowtypes.CheckNames(schema)
-	if refused := arrowtypes.Refused(nil); errors.As(err, &refused) {
-		return nil, &tables.SchemaError{Column: refused[0].Name, Err: err}
+	plain := schema.Plain(r.Schema())
+	fields := plain.Fields()
+	if err := schema.CheckNames(plain); err != nil {
+		return nil, err
 	}
 	for i := range fields {
 		fields[i].Nullable = true
 	}
 	f := &frame{}
-	schema = arrow.NewSchema(fields, nil)
-	if f.time, err = timeColumn(schema); err != nil {
+	columns := arrow.NewSchema(fields, nil)
+	var err error
+	if f.time, err = timeColumn(columns); err != nil {
 		return nil, err
 	}
-	builder := array.NewRecordBuilder(memoryOf, schema)
+	builder := array.NewRecordBuilder(memoryOf, columns)
 	defer builder.Release()
 	batches := []arrow.RecordBatch{builder.NewRecordBatch()} // that there is one
 	defer func() {
@@ -191,7 +191,7 @@ func gather(r array.RecordReader) (*frame, error) {
 	}()
 	size := int64(0)
 	for r.Next() {
-		b, err := arrowtypes.Convert(r.RecordBatch(), schema)
+		b, err := schema.Convert(r.RecordBatch(), columns)
 		if err != nil {
 			return nil, err
 		}
@@ -214,7 +214,7 @@ func gather(r array.RecordReader) (*frame, error) {
 	}
 	if err != nil {
 		f.release()
-		return nil, &tables.SchemaError{Column: schema.Field(f.time).Name, Err: err}
+		return nil, &tables.SchemaError{Column: columns.Field(f.time).Name, Err: err}
 	}
 	return f, nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // Combine puts the rows of several tables: with union all of them, below each
@@ -216,7 +216,7 @@ func common(f arrow.Field, other arrow.DataType) (arrow.DataType, error) {
 	ta, isTime := a.(*arrow.TimestampType)
 	tb, bothTimes := b.(*arrow.TimestampType)
 	switch {
-	case arrowtypes.Alike(a, b), a.ID() == arrow.NULL:
+	case schema.Alike(a, b), a.ID() == arrow.NULL:
 		return b, nil
 	case b.ID() == arrow.NULL:
 		return a, nil

@@ -9,7 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // What a client noted beside the columns: pandas itself, and what partd_go adds to it
@@ -49,7 +49,7 @@ func (q *resampling) dictionaries(source *arrow.Schema) (*arrow.Schema, error) {
 		if !of.Ordered || by == "" {
 			continue
 		}
-		values, err := arrowtypes.Dictionary(f)
+		values, err := schema.Dictionary(f)
 		if err != nil {
 			return nil, err
 		}

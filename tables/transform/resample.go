@@ -13,7 +13,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // Resample puts the rows of a statement, or an aggregate of the source's rows for
@@ -92,7 +92,7 @@ func (q *resampling) put(ctx context.Context, s *tables.Store, r array.RecordRea
 }
 
 func newResampling(asPut *arrow.Schema, o *ResampleOptions) (*resampling, error) {
-	source := arrowtypes.Plain(asPut)
+	source := schema.Plain(asPut)
 	rule, err := parseRule(o.Rule)
 	if err != nil {
 		return nil, err
@@ -258,7 +258,7 @@ FROM range((SELECT max(b) + 1 FROM %[1]s)) LEFT JOIN %[1]s ON range = b ORDER BY
 
 // batch is one of the result.
 func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-	numbers, err := arrowtypes.ConvertArray(b.Column(0), integer)
+	numbers, err := schema.ConvertArray(b.Column(0), integer)
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +270,7 @@ func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 	defer labels.Release()
 	columns := []arrow.Array{labels}
 	for i, f := range q.schema.Fields()[1:] {
-		c, err := arrowtypes.ConvertArray(b.Column(i+4), f.Type)
+		c, err := schema.ConvertArray(b.Column(i+4), f.Type)
 		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", f.Name, err)
 		}

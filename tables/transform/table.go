@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 func opError(op string, t TableName, err error) error {
@@ -97,7 +97,7 @@ func put(ctx context.Context, s *tables.Store, r array.RecordReader, to TableNam
 func restored(r array.RecordReader, to *arrow.Schema) array.RecordReader {
 	return arrowsafe.Reader(to, func(yield func(arrow.RecordBatch, error) bool) {
 		for r.Next() {
-			b, err := arrowtypes.Convert(r.RecordBatch(), to)
+			b, err := schema.Convert(r.RecordBatch(), to)
 			if !yield(b, err) || err != nil {
 				return
 			}
@@ -112,7 +112,7 @@ func restored(r array.RecordReader, to *arrow.Schema) array.RecordReader {
 func integers(b arrow.RecordBatch, columns ...int) ([]int64, error) {
 	out := make([]int64, len(columns))
 	for i, c := range columns {
-		a, err := arrowtypes.ConvertArray(b.Column(c), integer)
+		a, err := schema.ConvertArray(b.Column(c), integer)
 		if err != nil {
 			return nil, err
 		}

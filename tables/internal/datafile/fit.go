@@ -8,7 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // fit makes a column of a file, whose field is has, one of the table. Its parts are
@@ -93,7 +93,7 @@ func widened(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 			return made(to, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()), nil
 		}
 	}
-	return arrowtypes.ConvertArray(a, to)
+	return schema.ConvertArray(a, to)
 }
 
 func widen[To, From int32 | int64 | float32 | float64](from []From) *memory.Buffer {

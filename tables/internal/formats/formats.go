@@ -23,10 +23,10 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
-	"github.com/apache/arrow-go/v18/parquet/schema"
+	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
@@ -257,14 +257,14 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, schema, err := in.parquetBatches(ctx, f)
+	r, columns, err := in.parquetBatches(ctx, f)
 	if err != nil {
 		end()
 		return nil, fmt.Errorf("%s: %w", in.Name, err)
 	}
-	return in.batches(ctx, schema, func() { r.Release(); end() }, func(yield func(arrow.RecordBatch) bool) error {
+	return in.batches(ctx, columns, func() { r.Release(); end() }, func(yield func(arrow.RecordBatch) bool) error {
 		for r.Next() {
-			b, err := arrowtypes.Convert(r.RecordBatch(), schema)
+			b, err := schema.Convert(r.RecordBatch(), columns)
 			if err != nil {
 				return fmt.Errorf("%s: %w", in.Name, err)
 			}
@@ -328,7 +328,7 @@ func withTexts(s *arrow.Schema, columns []pqarrow.SchemaField, f *file.Reader) *
 	for i := range fields {
 		if columns[i].IsLeaf() && fields[i].Type.ID() == arrow.BINARY {
 			switch f.MetaData().Schema.Column(columns[i].ColIndex).LogicalType().(type) {
-			case schema.JSONLogicalType, schema.EnumLogicalType:
+			case pqschema.JSONLogicalType, pqschema.EnumLogicalType:
 				fields[i].Type = arrow.BinaryTypes.String
 			}
 		}
@@ -339,11 +339,11 @@ func withTexts(s *arrow.Schema, columns []pqarrow.SchemaField, f *file.Reader) *
 // noteIntegers notes in a file, as it is in memory, that its durations are integers,
 // and reports whether there are any. The library cannot read them otherwise (arrow-go
 // 18.8; see TestArrowReadsDurations).
-func noteIntegers(f *file.Reader, schema *arrow.Schema) (some bool) {
-	fields := slices.Clone(schema.Fields())
+func noteIntegers(f *file.Reader, columns *arrow.Schema) (some bool) {
+	fields := slices.Clone(columns.Fields())
 	for i, field := range fields {
 		if has(field.Type, func(t arrow.DataType) bool { return t.ID() == arrow.DURATION }) {
-			if kept, err := arrowtypes.Kept(field.Type); err == nil {
+			if kept, err := schema.StoredType(field.Type); err == nil {
 				fields[i].Type, some = kept, true
 			}
 		}

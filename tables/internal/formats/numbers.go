@@ -13,7 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/float16"
 
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 func signed[V int8 | int16 | int32 | int64](b interface{ Append(V) }) func([]byte) bool {
@@ -62,8 +62,8 @@ func rounded(s []byte, f float64, bits int) bool {
 
 func parseFloat16(s []byte) (float16.Num, bool) {
 	f, ok := parseFloat(s, 64)
-	half := arrowtypes.Half(f)
-	back := float64(arrowtypes.FromHalf(half))
+	half := schema.Half(f)
+	back := float64(schema.FromHalf(half))
 	whole := math.Abs(f) < 1<<16 && f == math.Trunc(f) && !bytes.ContainsAny(s, ".eE")
 	return half, ok && math.IsInf(back, 0) == math.IsInf(f, 0) && (!whole || back == f)
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // plainTypes are all types of docs/types.md that are not nested, and come back as
@@ -128,10 +128,10 @@ func (r random) addValue(b array.Builder, t arrow.DataType) {
 	case *array.Uint64Builder:
 		b.Append(uint64(r.whole(64)))
 	case *array.Float16Builder:
-		if n := float16.FromBits(uint16(r.Uint32())); arrowtypes.FromHalf(n) == arrowtypes.FromHalf(n) {
+		if n := float16.FromBits(uint16(r.Uint32())); schema.FromHalf(n) == schema.FromHalf(n) {
 			b.Append(n)
 		} else {
-			b.Append(arrowtypes.Half(math.NaN()))
+			b.Append(schema.Half(math.NaN()))
 		}
 	case *array.Float32Builder:
 		b.Append(float32(r.float()))
@@ -202,7 +202,7 @@ func exactly(a arrow.Array, i int) string {
 	var parts []string
 	switch a := a.(type) {
 	case *array.Float16:
-		if f := arrowtypes.FromHalf(a.Value(i)); f == f {
+		if f := schema.FromHalf(a.Value(i)); f == f {
 			return fmt.Sprint("bits ", a.Value(i).Uint16())
 		}
 		return "NaN"

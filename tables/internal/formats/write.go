@@ -14,7 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
-	"github.com/go-partd/partd/tables/internal/arrowtypes"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 // Writer writes batches. Close completes what was written; it does not close
@@ -55,14 +55,14 @@ type parquetWriter struct {
 	schema *arrow.Schema
 }
 
-func newParquetWriter(w io.Writer, schema *arrow.Schema) (*parquetWriter, error) {
-	fields := slices.Clone(schema.Fields())
+func newParquetWriter(w io.Writer, columns *arrow.Schema) (*parquetWriter, error) {
+	fields := slices.Clone(columns.Fields())
 	for i, f := range fields {
-		if kept, err := arrowtypes.Kept(f.Type); err == nil && has(f.Type, unwritable) {
+		if kept, err := schema.StoredType(f.Type); err == nil && has(f.Type, unwritable) {
 			fields[i].Type = kept
 		}
 	}
-	metadata := schema.Metadata()
+	metadata := columns.Metadata()
 	p := &parquetWriter{schema: arrow.NewSchema(fields, &metadata)}
 	properties := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd))
 	var err error
@@ -89,7 +89,7 @@ func has(t arrow.DataType, is func(arrow.DataType) bool) bool {
 }
 
 func (p *parquetWriter) Write(b arrow.RecordBatch) error {
-	kept, err := arrowtypes.Convert(b, p.schema)
+	kept, err := schema.Convert(b, p.schema)
 	if err != nil {
 		return err
 	}

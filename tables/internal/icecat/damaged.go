@@ -50,6 +50,16 @@ func (d *Damaged) Unwrap() error {
 	return d.Err
 }
 
+// Safely returns what f says, or panics with: the libraries do where files lie.
+func Safely(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it cannot be read: %v", p)
+		}
+	}()
+	return f()
+}
+
 // damaged makes a Damaged of an error that is the fault of a file, and no other. What else
 // can go wrong with a bucket may be right again a moment later.
 func (c *Catalog) damaged(location string, err error) error {

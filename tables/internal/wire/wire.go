@@ -6,12 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"time"
 	"unicode/utf8"
-
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd/tables"
 )
@@ -265,23 +261,4 @@ func Unmarshal(b []byte, v any) error {
 		return errors.New("it is not UTF-8")
 	}
 	return json.Unmarshal(b, v)
-}
-
-// partBytes is about how large a message is made. Many peers refuse more than
-// 4 MiB, unless they are told otherwise.
-const partBytes = 2 << 20
-
-// Parts cuts a batch into pieces for messages; each is released by who takes it.
-func Parts(b arrow.RecordBatch) iter.Seq[arrow.RecordBatch] {
-	step := b.NumRows()
-	if size := util.TotalRecordSize(b); size > partBytes {
-		step = max(1, step*partBytes/size)
-	}
-	return func(yield func(arrow.RecordBatch) bool) {
-		for from := int64(0); from < b.NumRows(); from += step {
-			if !yield(b.NewSlice(from, min(from+step, b.NumRows()))) {
-				return
-			}
-		}
-	}
 }

@@ -1,4 +1,0 @@
-package arrowtypes
-
-// Cases are the types that the tests of the store go through, too.
-var Cases = cases

@@ -1,0 +1,66 @@
+package content
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/tables/internal/icecat"
+)
+
+// Files of other programs may have the same name and content: each gets a place.
+func TestCopyEqualFiles(t *testing.T) {
+	t.Parallel()
+	to, err := icecat.Open(t.Context(), t.TempDir(), icecat.Options{FS: vfs.OS{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close() //nolint:errcheck // it was only read
+	files := to.NewIO()
+	path := to.NewLocation() + "/data/1.parquet"
+	if err := files.WriteFile(path, []byte("rows")); err != nil {
+		t.Fatal(err)
+	}
+	if err := to.NoteFiles(t.Context(), files); err != nil {
+		t.Fatal(err)
+	}
+	content, ok, err := to.FileAt(t.Context(), path)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	c := NewCopy(nil, to, false)
+	for i, want := range []string{path, "", ""} {
+		if got, err := c.find(t.Context(), content); err != nil || got != want {
+			t.Errorf("%d: %s, %v", i, got, err)
+		}
+	}
+	if a, b := c.take("x/1.parquet", "d"), c.take("y/1.parquet", "d"); a == b {
+		t.Error(a)
+	}
+}
+
+// A file is read whole, and what is wrong with it is said.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	c, err := icecat.Open(t.Context(), t.TempDir(), icecat.Options{FS: vfs.OS{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // it was only read
+	files := c.NewIO()
+	for _, name := range []string{"good", "other"} {
+		if err := files.WriteFile(c.NewLocation()+"/data/"+name, []byte(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good, other := files.Written()[0], files.Written()[1]
+	if err := Check(c, good.Path, good); err != nil {
+		t.Error(err)
+	}
+	if err := Check(c, other.Path, good); err == nil || !strings.Contains(err.Error(), "it has more than the 4 bytes") {
+		t.Error(err)
+	}
+	if err := Check(c, good.Path+"x", good); err == nil {
+		t.Error("there is no such file")
+	}
+}

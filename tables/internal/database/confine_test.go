@@ -1,0 +1,48 @@
+//go:build cgo
+
+package database
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestConfined asks a database itself, past what the parse tree is searched for: it
+// must be shut on its own.
+func TestConfined(t *testing.T) {
+	dir := t.TempDir()
+	mine, other := filepath.Join(dir, "mine.csv"), filepath.Join(dir, "other.csv")
+	for _, path := range []string{mine, other} {
+		if err := os.WriteFile(path, []byte("a\n1\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := Open(&Options{Memory: 512 << 20, MaxTemp: 1 << 30, Threads: 1}, filepath.Join(dir, "spill"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.execute("SELECT * FROM read_csv(" + Quote(other) + ")"); err != nil {
+		t.Fatal(err) // it is open until it is confined
+	}
+	if err := d.execute(confinement(&Job{Memory: 1 << 30, Views: []string{`CREATE VIEW "main"."t" AS SELECT NULL::BIGINT AS "a" WHERE false`}})...); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{
+		"SELECT * FROM read_csv(" + Quote(other) + ")", "SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM glob('/*')", "SELECT * FROM " + Quote(other),
+		"COPY (SELECT 1) TO " + Quote(filepath.Join(dir, "out")), "EXPLAIN ANALYZE COPY (SELECT 1) TO " + Quote(filepath.Join(dir, "out")), "ATTACH " + Quote(filepath.Join(dir, "db")),
+		"EXPORT DATABASE " + Quote(dir), "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access=true", "SET lock_configuration=false", "SET memory_limit='1TB'",
+		"SET allowed_paths=['/etc/passwd']", "RESET memory_limit", "PRAGMA threads=99", "SET temp_directory='/tmp'", "SET autoload_known_extensions=true",
+	} {
+		if err := d.execute(sql); err == nil {
+			t.Errorf("%s: it was allowed", sql)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 3 {
+		t.Error(left, err)
+	}
+	if err := d.execute("SELECT * FROM t"); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,170 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package database
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	duckdb "github.com/duckdb/duckdb-go-bindings"
+)
+
+// Database is DuckDB in memory, for one query.
+type Database struct {
+	db   duckdb.Database
+	conn duckdb.Connection
+	stmt duckdb.PreparedStatement
+	dir  string // for what exceeds the memory
+	calm func() // ends what interrupts the statement; nil: nothing does
+}
+
+// Quote is a text as SQL writes it.
+func Quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
+// Ident is a name as SQL writes it.
+func Ident(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+
+// Options are what a database may take.
+type Options struct {
+	Memory, MaxTemp int64
+	Threads         int
+}
+
+// Open opens one that can still do everything, with a directory for what exceeds the
+// memory. What must hold for all queries is set here, what depends on the query in
+// confinement.
+func Open(o *Options, dir string) (_ *Database, err error) {
+	d := &Database{dir: dir}
+	defer func() {
+		if err != nil {
+			d.Close()
+		}
+	}()
+	if duckdb.Open(":memory:", &d.db) == duckdb.StateError || duckdb.Connect(d.db, &d.conn) == duckdb.StateError {
+		return nil, errors.New("DuckDB: no database in memory could be opened")
+	}
+	return d, d.execute(append([]string{
+		"SET threads=" + fmt.Sprint(o.Threads),
+		"SET memory_limit=" + inBytes(o.Memory),
+		"SET temp_directory=" + Quote(dir),
+		"SET max_temp_directory_size=" + inBytes(o.MaxTemp),
+		"SET autoinstall_known_extensions=false",
+		"SET autoload_known_extensions=false",
+		"SET allow_community_extensions=false",
+		"SET TimeZone='UTC'",
+		"SET errors_as_json=true",
+	}, slices.Concat(guards, macros)...)...)
+}
+
+func inBytes(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
+
+// Catalog may be named before a bucket, as tools write names.
+const Catalog = "partd"
+
+// confinement makes the tables of a job known to a database, and takes everything else
+// from it.
+func confinement(j *Job) []string {
+	set := []string{"SET memory_limit=" + inBytes(j.Memory)}
+	if j.Attach { // else a bucket may have the name
+		set = append(set, "ATTACH ':memory:' AS "+Catalog)
+	}
+	var paths []string
+	for _, path := range j.Paths {
+		paths = append(paths, Quote(path))
+	}
+	set = append(set, "SET allowed_paths=["+strings.Join(paths, ",")+"]",
+		"SET enable_external_access=false", "SET lock_configuration=true")
+	return append(set, j.Views...)
+}
+
+// execute runs statements of our own.
+func (d *Database) execute(statements ...string) error {
+	for _, s := range statements {
+		var r duckdb.Result
+		state := duckdb.Query(d.conn, s, &r)
+		message := duckdb.ResultError(&r)
+		duckdb.DestroyResult(&r)
+		if state == duckdb.StateError {
+			return decodeError("", message)
+		}
+	}
+	return nil
+}
+
+// prepare prepares the statement, which has to be a SELECT.
+func (d *Database) prepare(sql string) error {
+	var all duckdb.ExtractedStatements
+	n := duckdb.ExtractStatements(d.conn, sql, &all)
+	defer duckdb.DestroyExtracted(&all)
+	if n != 1 {
+		return errOneSelect
+	}
+	if duckdb.PrepareExtractedStatement(d.conn, all, 0, &d.stmt) == duckdb.StateError {
+		return decodeError(sql, duckdb.PrepareError(d.stmt))
+	}
+	if duckdb.PreparedStatementType(d.stmt) != duckdb.StatementTypeSelect {
+		return errOneSelect
+	}
+	return nil
+}
+
+// resultTypes returns the types of the prepared statement's columns.
+func (d *Database) resultTypes() []duckdb.Type {
+	types := make([]duckdb.Type, duckdb.PreparedStatementColumnCount(d.stmt))
+	for i := range types {
+		types[i] = duckdb.PreparedStatementColumnType(d.stmt, duckdb.IdxT(i))
+	}
+	return types
+}
+
+// resultSchema returns the schema of the prepared statement's result.
+func (d *Database) resultSchema() (*arrow.Schema, error) {
+	n := int(duckdb.PreparedStatementColumnCount(d.stmt))
+	return d.schema(n, func(i duckdb.IdxT) (string, duckdb.LogicalType) {
+		return duckdb.PreparedStatementColumnName(d.stmt, i), duckdb.PreparedStatementColumnLogicalType(d.stmt, i)
+	})
+}
+
+// schema returns a schema of columns of DuckDB's types.
+func (d *Database) schema(n int, column func(duckdb.IdxT) (string, duckdb.LogicalType)) (*arrow.Schema, error) {
+	names, types := make([]string, n), make([]duckdb.LogicalType, n)
+	for i := range n {
+		names[i], types[i] = column(duckdb.IdxT(i))
+		if t := duckdb.GetTypeId(types[i]); t == duckdb.TypeInvalid || t == duckdb.TypeAny { // it depends on parameters
+			duckdb.DestroyLogicalType(&types[i])
+			types[i] = duckdb.CreateLogicalType(duckdb.TypeSQLNull)
+		}
+		defer duckdb.DestroyLogicalType(&types[i])
+	}
+	var o duckdb.ArrowOptions
+	duckdb.ConnectionGetArrowOptions(d.conn, &o)
+	defer duckdb.DestroyArrowOptions(&o)
+	return arrowSchema(o, types, names)
+}
+
+// Finish ends the statement, which reads no file any more.
+func (d *Database) Finish() {
+	if d.calm != nil {
+		d.calm()
+		d.calm = nil
+	}
+	if d.stmt.Ptr != nil {
+		duckdb.DestroyPrepare(&d.stmt)
+	}
+}
+
+// Close ends it.
+func (d *Database) Close() {
+	d.Finish()
+	if d.conn.Ptr != nil {
+		duckdb.Disconnect(&d.conn)
+	}
+	if d.db.Ptr != nil {
+		duckdb.Close(&d.db)
+	}
+	_ = os.RemoveAll(d.dir) // what is left goes with the engine's directory
+}

@@ -1,0 +1,88 @@
+//go:build cgo
+
+package database
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	duckdb "github.com/duckdb/duckdb-go-bindings"
+)
+
+// TestLikeAsDuckDB compares LIKE of random patterns with DuckDB's own.
+func TestLikeAsDuckDB(t *testing.T) {
+	const seed = 7
+	random := rand.New(rand.NewPCG(seed, seed))
+	word := func(alphabet []string, most int) string {
+		var b strings.Builder
+		for range random.IntN(most) {
+			b.WriteString(alphabet[random.IntN(len(alphabet))])
+		}
+		return b.String()
+	}
+	letters := []string{"a", "B", "b", "ä", "Ä", "ß", "\n", "\r", ".", "\\", "*", "(", "日", "🙂", "e\u0301", "$", "[", "^", " ", "-", "İ", "K"}
+	wild := append([]string{"%", "%", "%", "_", "_", "%_"}, letters...)
+	var values []string
+	for range 4000 {
+		s, p := word(letters, 8), word(wild, 8)
+		if random.IntN(2) == 0 { // one that may well match
+			p = ""
+			for _, r := range s {
+				p += []string{string(r), string(r), "_", "%", "", "%%"}[random.IntN(6)]
+			}
+		}
+		values = append(values, fmt.Sprintf("(%s, %s)", Quote(s), Quote(p)))
+	}
+	d, err := Open(&Options{Memory: 256 << 20, Threads: 1, MaxTemp: 1 << 20}, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	var different []string
+	for _, op := range []string{"~~", "!~~", "~~*", "!~~*"} {
+		different = append(different, fmt.Sprintf(`SELECT '%s %s' AS op, s, p, "%[1]s"(s, p) AS got, system.main."%[1]s"(s, p) AS want FROM v`, op, ""))
+	}
+	for _, op := range []string{"like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape"} {
+		few := `CASE WHEN partd_wild(p) THEN '%' ELSE p || 'x' END`
+		different = append(different, fmt.Sprintf(`SELECT '%s', s, p, %[1]s(s, %[2]s, '$'), system.main.%[1]s(s, %[2]s, '$') FROM v WHERE NOT contains(p, '$')`, op, few))
+	}
+	sql := "WITH v(s, p) AS MATERIALIZED (VALUES " + strings.Join(values, ", ") + "), compared AS (" + strings.Join(different, " UNION ALL ") + ")\n" +
+		"SELECT count(*)::VARCHAR || ', true: ' || count(*) FILTER (want) || ' ' || coalesce(string_agg(op || ' of ' || s || ' and ' || p, ' ; ') FILTER (got IS DISTINCT FROM want), '') FROM compared"
+	var r duckdb.Result
+	defer duckdb.DestroyResult(&r)
+	if duckdb.Query(d.conn, sql, &r) == duckdb.StateError {
+		t.Fatal(duckdb.ResultError(&r))
+	}
+	chunk := duckdb.FetchChunk(r)
+	defer duckdb.DestroyDataChunk(&chunk)
+	text := duckdb.StringTData((*duckdb.StringT)(duckdb.VectorGetData(duckdb.DataChunkGetVector(chunk, 0))))
+	counted, wrong, _ := strings.Cut(text, " of ")
+	t.Log(counted)
+	if wrong != "" {
+		t.Errorf("LIKE differs: %.1500q", wrong)
+	}
+}
+
+// TestLikeIsCompiledOnce matches a pattern that is a regular expression to many rows:
+// compiled for each, it takes minutes.
+func TestLikeIsCompiledOnce(t *testing.T) {
+	d, err := Open(&Options{Memory: 256 << 20, Threads: 1, MaxTemp: 1 << 20}, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	took := func(condition string) time.Duration {
+		began := time.Now()
+		if err := d.execute("SELECT count(*) FROM (SELECT 'abc' || range AS s FROM range(100000)) WHERE " + condition); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(began)
+	}
+	once := took("regexp_full_match(s, '.*c.*1.*', 's')")
+	if like := took("s LIKE '%c%1%'"); like > 10*once+200*time.Millisecond {
+		t.Errorf("%v, and as a regular expression %v", like, once)
+	}
+}

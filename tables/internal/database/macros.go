@@ -1,0 +1,75 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package database
+
+// macros are functions of DataFusion that DuckDB lacks, or has with another
+// meaning. docs/sql.md says where they still differ. A macro does not know the
+// types of its arguments, so those that take numbers and texts go by the text: x
+// is a number if its text is one.
+var macros = []string{
+	`CREATE MACRO partd_months(stride) AS 12 * date_part('year', CAST(stride AS INTERVAL)) + date_part('month', CAST(stride AS INTERVAL))`,
+	// time_bucket ignores the day of the month of an origin.
+	`CREATE MACRO date_bin(stride, ts) AS time_bucket(CAST(stride AS INTERVAL), ts, TIMESTAMP '1970-01-01'),
+		(stride, ts, origin) AS CASE
+			WHEN partd_months(stride) = 0 THEN time_bucket(CAST(stride AS INTERVAL), ts, CAST(origin AS TIMESTAMP))
+			ELSE CAST(origin AS TIMESTAMP) + to_months(CAST(partd_months(stride) * floor(
+				(date_diff('month', CAST(origin AS TIMESTAMP), CAST(ts AS TIMESTAMP))
+					- CASE WHEN CAST(origin AS TIMESTAMP) + to_months(CAST(date_diff('month', CAST(origin AS TIMESTAMP), CAST(ts AS TIMESTAMP)) AS INTEGER)) > CAST(ts AS TIMESTAMP) THEN 1 ELSE 0 END)
+				/ partd_months(stride)) AS INTEGER)) END`,
+
+	`CREATE MACRO partd_number(x) AS TRY_CAST(CAST(x AS VARCHAR) AS DECIMAL(38, 9))`,
+	`CREATE MACRO partd_micros(x) AS epoch_us(CAST(CAST(x AS VARCHAR) AS TIMESTAMPTZ))`,
+	`CREATE MACRO to_timestamp(x) AS CASE WHEN partd_number(x) IS NULL THEN CAST(CAST(x AS VARCHAR) AS TIMESTAMP_NS)
+		ELSE make_timestamp_ns(CAST(partd_number(x) * 1000000000 AS BIGINT)) END`,
+	`CREATE MACRO to_timestamp_seconds(x) AS CAST(CASE WHEN partd_number(x) IS NULL THEN make_timestamp(partd_micros(x) // 1000000 * 1000000)
+		ELSE make_timestamp(CAST(trunc(partd_number(x)) AS BIGINT) * 1000000) END AS TIMESTAMP_S)`,
+	`CREATE MACRO to_timestamp_millis(x) AS CAST(CASE WHEN partd_number(x) IS NULL THEN make_timestamp(partd_micros(x) // 1000 * 1000)
+		ELSE make_timestamp(CAST(trunc(partd_number(x)) AS BIGINT) * 1000) END AS TIMESTAMP_MS)`,
+	`CREATE MACRO to_timestamp_micros(x) AS CASE WHEN partd_number(x) IS NULL THEN make_timestamp(partd_micros(x))
+		ELSE make_timestamp(CAST(trunc(partd_number(x)) AS BIGINT)) END`,
+	`CREATE MACRO to_timestamp_nanos(x) AS CASE WHEN partd_number(x) IS NULL THEN CAST(CAST(x AS VARCHAR) AS TIMESTAMP_NS)
+		ELSE make_timestamp_ns(CAST(trunc(partd_number(x)) AS BIGINT)) END`,
+
+	`CREATE MACRO approx_percentile_cont(x, p) AS approx_quantile(CAST(x AS DOUBLE), p),
+		(x, p, centroids) AS approx_quantile(CAST(x AS DOUBLE), p)`,
+}
+
+// guards take the place of functions of DuckDB of which one call can take all
+// memory, go on for years without looking at an interrupt, or overflow the stack
+// and end the process. DuckDB matches patterns by recursion, a level for each
+// wildcard; its regular expressions take linear time. A constant pattern of few
+// wildcards is matched, and pushed down, as ever. It also computes the branches of
+// a CASE that it does not take, if they are constant: so arguments are checked
+// within the calls. What goes to a regular expression holds no call of error, with
+// which it would be compiled for each row.
+var guards = []string{
+	`CREATE MACRO partd_wilds(p) AS length(p) - length(replace(p, '%', ''))`,
+	`CREATE MACRO partd_wild(p) AS partd_wilds(p) > 2`,
+	`CREATE MACRO partd_bounded(p) AS CASE WHEN partd_wilds(p) <= 100 THEN p END`,
+	`CREATE MACRO partd_few(p) AS CASE WHEN NOT partd_wild(p) THEN p END`,
+	`CREATE MACRO partd_like(s, p) AS CASE WHEN partd_wilds(p) > 100 THEN error('LIKE takes 100 % at most')
+		ELSE regexp_full_match(s, replace(replace(regexp_escape(partd_bounded(p)), '\%', '.*'), '_', '.'), 's') END`,
+	`CREATE MACRO "~~"(s, p) AS CASE WHEN partd_wild(p) THEN partd_like(s, p) ELSE system.main."~~"(s, partd_few(p)) END`,
+	`CREATE MACRO "!~~"(s, p) AS CASE WHEN partd_wild(p) THEN NOT partd_like(s, p) ELSE system.main."!~~"(s, partd_few(p)) END`,
+	`CREATE MACRO "~~*"(s, p) AS CASE WHEN partd_wild(p) THEN partd_like(lower(s), lower(p)) ELSE system.main."~~*"(s, partd_few(p)) END`,
+	`CREATE MACRO "!~~*"(s, p) AS CASE WHEN partd_wild(p) THEN NOT partd_like(lower(s), lower(p)) ELSE system.main."!~~*"(s, partd_few(p)) END`,
+	`CREATE MACRO "~~~"(s, p) AS system.main."~~~"(s, CASE WHEN length(p) - length(replace(p, '*', '')) > 2 THEN error('GLOB takes two * at most: use regexp_matches') ELSE p END)`,
+	escaped("like_escape"), escaped("not_like_escape"), escaped("ilike_escape"), escaped("not_ilike_escape"),
+	`CREATE MACRO partd_count(n, size) AS CASE WHEN CAST(n AS HUGEINT) * size > 65536 THEN error('a value of more than 65536 bytes or elements cannot be made of a number') ELSE n END`,
+	`CREATE MACRO repeat(x, n) AS system.main.repeat(x, partd_count(n, strlen(CAST(x AS VARCHAR))))`,
+	`CREATE MACRO lpad(s, n, c) AS system.main.lpad(s, CAST(partd_count(n, 1) AS INTEGER), c)`,
+	`CREATE MACRO rpad(s, n, c) AS system.main.rpad(s, CAST(partd_count(n, 1) AS INTEGER), c)`,
+	`CREATE MACRO bitstring(x, n) AS system.main.bitstring(x, CAST(partd_count(n, 1) AS INTEGER))`,
+	resized("list_resize"), resized("array_resize"),
+}
+
+// guarded are the guards that a schema before their names would avoid.
+var guarded = []string{"~~", "!~~", "~~*", "!~~*", "~~~", "repeat", "lpad", "rpad", "bitstring", "list_resize", "array_resize"}
+
+func escaped(name string) string {
+	return `CREATE MACRO ` + name + `(s, p, e) AS system.main.` + name + `(s, CASE WHEN partd_wild(p) THEN error('LIKE with ESCAPE takes two % at most: use regexp_matches') ELSE p END, e)`
+}
+
+func resized(name string) string {
+	return `CREATE MACRO ` + name + `(l, n) AS system.main.` + name + `(l, partd_count(n, 1)), (l, n, x) AS system.main.` + name + `(l, partd_count(n, 1), x)`
+}

@@ -1,0 +1,169 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package database
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	duckdb "github.com/duckdb/duckdb-go-bindings"
+)
+
+// stream is the result of a statement that runs in a database.
+type stream struct {
+	ctx     context.Context // of Query; rows' methods have none
+	sql     string
+	result  duckdb.Result
+	options duckdb.ArrowOptions
+	raw     *arrow.Schema // as DuckDB has it
+	shown   *arrow.Schema
+	types   []duckdb.Type
+	started bool
+}
+
+// stream starts the prepared statement.
+func (d *Database) stream(ctx context.Context, sql string) (_ *stream, err error) {
+	s := &stream{ctx: ctx, sql: sql}
+	defer func() {
+		if err != nil {
+			s.End()
+		}
+	}()
+	var pending duckdb.PendingResult
+	defer duckdb.DestroyPending(&pending)
+	if duckdb.PendingPreparedStreaming(d.stmt, &pending) == duckdb.StateError {
+		return nil, decodeError(sql, duckdb.PendingError(pending))
+	}
+	state := duckdb.ExecutePending(pending, &s.result)
+	s.started = true
+	if state == duckdb.StateError {
+		return nil, decodeError(sql, duckdb.ResultError(&s.result))
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.options = duckdb.ResultGetArrowOptions(&s.result)
+	n := int(duckdb.ColumnCount(&s.result))
+	for i := range n {
+		s.types = append(s.types, duckdb.ColumnType(&s.result, duckdb.IdxT(i)))
+	}
+	if s.raw, err = d.schema(n, func(i duckdb.IdxT) (string, duckdb.LogicalType) {
+		return duckdb.ColumnName(&s.result, i), duckdb.ColumnLogicalType(&s.result, i)
+	}); err != nil {
+		return nil, err
+	}
+	s.shown = withIntegers(s.raw, s.types)
+	return s, nil
+}
+
+// Schema is Rows's.
+func (s *stream) Schema() *arrow.Schema { return s.shown }
+
+// End is Rows's.
+func (s *stream) End() {
+	if s.options.Ptr != nil {
+		duckdb.DestroyArrowOptions(&s.options)
+	}
+	if s.started {
+		duckdb.DestroyResult(&s.result)
+	}
+}
+
+// interruptWith interrupts a connection from the end of a context until the
+// returned function is called. A query that is just beginning forgets of it, so
+// once is not enough.
+func interruptWith(ctx context.Context, conn duckdb.Connection) (end func()) {
+	const every = 20 * time.Millisecond
+	done, ended := make(chan struct{}), make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			duckdb.Interrupt(conn)
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return func() {
+		close(done)
+		if !stop() {
+			<-ended
+		}
+	}
+}
+
+// Next returns the next batch, nil at the end.
+func (s *stream) Next() (arrow.RecordBatch, error) {
+	if err := s.ctx.Err(); err != nil {
+		return nil, err
+	}
+	chunk := duckdb.FetchChunk(s.result)
+	defer duckdb.DestroyDataChunk(&chunk)
+	if message := duckdb.ResultError(&s.result); message != "" {
+		return nil, decodeError(s.sql, message)
+	}
+	if err := s.ctx.Err(); err != nil {
+		return nil, err // an interrupted query may end as if it were complete
+	}
+	if chunk.Ptr == nil || duckdb.DataChunkGetSize(chunk) == 0 {
+		return nil, nil
+	}
+	batch, err := arrowBatch(s.options, s.raw, chunk)
+	if err != nil || s.shown == s.raw {
+		return batch, err
+	}
+	defer batch.Release()
+	return asIntegers(batch, s.shown)
+}
+
+// withIntegers is a schema with int64 where DuckDB has integers of 128 bits, as it
+// has for sums of integers: the type has to be known before the values are.
+func withIntegers(raw *arrow.Schema, types []duckdb.Type) *arrow.Schema {
+	fields, changed := raw.Fields(), false
+	for i, t := range types {
+		if t == duckdb.TypeHugeInt {
+			fields[i].Type, changed = arrow.PrimitiveTypes.Int64, true
+		}
+	}
+	if !changed {
+		return raw
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+// asIntegers brings a batch to such a schema.
+func asIntegers(batch arrow.RecordBatch, schema *arrow.Schema) (arrow.RecordBatch, error) {
+	columns := make([]arrow.Array, len(batch.Columns()))
+	for i, c := range batch.Columns() {
+		wide, ok := c.(*array.Decimal128)
+		if !ok || schema.Field(i).Type.ID() != arrow.INT64 {
+			columns[i] = c
+			continue
+		}
+		b := array.NewInt64Builder(memory.DefaultAllocator)
+		defer b.Release()
+		b.Reserve(wide.Len())
+		for row := range wide.Len() {
+			v := wide.Value(row)
+			switch {
+			case wide.IsNull(row):
+				b.AppendNull()
+			case v.HighBits() != int64(v.LowBits())>>63:
+				return nil, fmt.Errorf("column %q has the value %s, which is no 64-bit integer: cast it to DECIMAL(38, 0) or DOUBLE in the statement", schema.Field(i).Name, v.ToString(0))
+			default:
+				b.Append(int64(v.LowBits()))
+			}
+		}
+		columns[i] = b.NewArray()
+		defer columns[i].Release()
+	}
+	return array.NewRecordBatch(schema, columns, batch.NumRows()), nil
+}

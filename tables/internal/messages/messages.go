@@ -1,0 +1,104 @@
+// Package messages makes of batches pieces that are worth a message of Flight, or of
+// a pipe between processes.
+package messages
+
+import (
+	"iter"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/arrow/util"
+)
+
+// mergeRows is how many rows are merged at most: batches with more are as well
+// sent as they are.
+const mergeRows = 64 << 10
+
+// Of makes of what a reader has pieces that are worth a message: small
+// batches, as query engines make them, are merged, and large ones cut. Each piece
+// is released by who takes it. Where the reader failed, r.Err says so.
+func Of(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
+	return func(yield func(arrow.RecordBatch) bool) {
+		var held []arrow.RecordBatch
+		var rows, bytes int64
+		send := func() bool {
+			batches := merged(r.Schema(), held, rows)
+			held, rows, bytes = nil, 0, 0
+			for i, b := range batches {
+				for part := range Parts(b) {
+					if !yield(part) {
+						release(batches[i:])
+						return false
+					}
+				}
+				b.Release()
+			}
+			return true
+		}
+		for r.Next() {
+			b := r.RecordBatch()
+			size := util.TotalRecordSize(b)
+			if rows+b.NumRows() > mergeRows || bytes+size > partBytes {
+				if !send() {
+					return
+				}
+			}
+			b.Retain()
+			held, rows, bytes = append(held, b), rows+b.NumRows(), bytes+size
+		}
+		send()
+	}
+}
+
+// merged makes one batch of some, which it releases, or returns them as they are
+// where Arrow cannot join columns of their types.
+func merged(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64) []arrow.RecordBatch {
+	if len(batches) < 2 {
+		return batches
+	}
+	columns := make([]arrow.Array, 0, schema.NumFields())
+	defer func() {
+		for _, c := range columns {
+			c.Release()
+		}
+	}()
+	for i := range schema.NumFields() {
+		parts := make([]arrow.Array, len(batches))
+		for j, b := range batches {
+			parts[j] = b.Column(i)
+		}
+		c, err := array.Concatenate(parts, memory.DefaultAllocator)
+		if err != nil {
+			return batches
+		}
+		columns = append(columns, c)
+	}
+	release(batches)
+	return []arrow.RecordBatch{array.NewRecordBatch(schema, columns, rows)}
+}
+
+func release(batches []arrow.RecordBatch) {
+	for _, b := range batches {
+		b.Release()
+	}
+}
+
+// partBytes is about how large a message is made. Many peers refuse more than
+// 4 MiB, unless they are told otherwise.
+const partBytes = 2 << 20
+
+// Parts cuts a batch into pieces for messages; each is released by who takes it.
+func Parts(b arrow.RecordBatch) iter.Seq[arrow.RecordBatch] {
+	step := b.NumRows()
+	if size := util.TotalRecordSize(b); size > partBytes {
+		step = max(1, step*partBytes/size)
+	}
+	return func(yield func(arrow.RecordBatch) bool) {
+		for from := int64(0); from < b.NumRows(); from += step {
+			if !yield(b.NewSlice(from, min(from+step, b.NumRows()))) {
+				return
+			}
+		}
+	}
+}

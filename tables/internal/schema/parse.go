@@ -1,0 +1,79 @@
+package schema
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// named are the types that Parse knows by their names.
+var named = func() map[string]arrow.DataType {
+	all := map[string]arrow.DataType{
+		"string": arrow.BinaryTypes.String, "float": arrow.PrimitiveTypes.Float32, "double": arrow.PrimitiveTypes.Float64,
+	}
+	for _, t := range []arrow.DataType{
+		arrow.FixedWidthTypes.Boolean, arrow.BinaryTypes.String, arrow.BinaryTypes.LargeString, arrow.BinaryTypes.Binary, arrow.BinaryTypes.LargeBinary,
+		arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64,
+		arrow.PrimitiveTypes.Uint8, arrow.PrimitiveTypes.Uint16, arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Uint64,
+		arrow.FixedWidthTypes.Float16, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64,
+		arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Date64, arrow.FixedWidthTypes.Time32s, arrow.FixedWidthTypes.Time32ms,
+		arrow.FixedWidthTypes.Time64us, arrow.FixedWidthTypes.Time64ns, arrow.FixedWidthTypes.Duration_s, arrow.FixedWidthTypes.Duration_ms,
+		arrow.FixedWidthTypes.Duration_us, arrow.FixedWidthTypes.Duration_ns,
+	} {
+		all[t.String()] = t
+	}
+	return all
+}()
+
+var (
+	timestampText = regexp.MustCompile(`^timestamp\[(s|ms|us|ns)(?:, ?tz=([^\]]+))?\]$`)
+	decimalText   = regexp.MustCompile(`^decimal(?:128)?\((\d+), ?(\d+)\)$`)
+	units         = map[string]arrow.TimeUnit{"s": arrow.Second, "ms": arrow.Millisecond, "us": arrow.Microsecond, "ns": arrow.Nanosecond}
+)
+
+// Parse reads a type that is not nested from its text: int64, timestamp[us, tz=UTC],
+// decimal(38, 2).
+func Parse(text string) (arrow.DataType, error) {
+	if t := named[text]; t != nil {
+		return t, nil
+	}
+	if m := timestampText.FindStringSubmatch(text); m != nil {
+		return &arrow.TimestampType{Unit: units[m[1]], TimeZone: m[2]}, nil
+	}
+	if m := decimalText.FindStringSubmatch(text); m != nil {
+		precision, err := strconv.Atoi(m[1])
+		scale, err2 := strconv.Atoi(m[2])
+		if err == nil && err2 == nil && precision >= 1 && precision <= 38 && scale <= precision {
+			return &arrow.Decimal128Type{Precision: int32(precision), Scale: int32(scale)}, nil
+		}
+	}
+	return nil, fmt.Errorf("%.100q is no type that has a name: there are int64, float64, utf8, bool, date32, timestamp[us], timestamp[ns, tz=UTC], decimal(18, 2) and so on", text)
+}
+
+// Widens reports whether every value of one type is one of another, larger type:
+// integers of larger ones, floats of larger ones, decimals of more digits. Integers
+// of float64 are, too, as far as they are exact, which the values have to show.
+func Widens(from, to arrow.DataType) bool {
+	switch f := from.(type) {
+	case *arrow.Float16Type:
+		return to.ID() == arrow.FLOAT32 || to.ID() == arrow.FLOAT64
+	case *arrow.Float32Type:
+		return to.ID() == arrow.FLOAT64
+	case *arrow.Decimal128Type:
+		t, ok := to.(*arrow.Decimal128Type)
+		return ok && f.Scale == t.Scale && f.Precision < t.Precision
+	}
+	if !arrow.IsInteger(from.ID()) || from.ID() == arrow.UINT64 || to.ID() == arrow.UINT64 {
+		return false
+	}
+	if to.ID() == arrow.FLOAT64 {
+		return true
+	}
+	small, large := from.(arrow.FixedWidthDataType).BitWidth(), 0
+	if arrow.IsInteger(to.ID()) {
+		large = to.(arrow.FixedWidthDataType).BitWidth()
+	}
+	return small < large && (arrow.IsUnsignedInteger(from.ID()) || arrow.IsSignedInteger(to.ID()))
+}

@@ -1,0 +1,316 @@
+// Package schema keeps a table's columns in three type systems, and casts rows between
+// them: the types that were put, those that Iceberg stores, and the logical ones that
+// readers get.
+//
+// Iceberg has fewer types. A column of a type that it lacks is stored as a wider one
+// ([Stored]), the schema as it was put is noted beside the table ([Encode]), and readers
+// get the columns back as they were, but for encodings such as dictionaries ([Logical]).
+// What cannot be stored without loss is refused by name. docs/types.md has the table.
+// [Caster] casts rows from one schema to another.
+package schema
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+)
+
+// Refused is the error of a schema with columns that Iceberg cannot keep.
+type Refused []Column
+
+// Column is a column that is refused.
+type Column struct {
+	Name string
+	Type arrow.DataType
+	Why  string
+}
+
+func (r Refused) Error() string {
+	all := make([]string, len(r))
+	for i, c := range r {
+		all[i] = fmt.Sprintf("column %q has type %s: %s", c.Name, c.Type, c.Why)
+	}
+	return strings.Join(all, "; ")
+}
+
+// error names the first column.
+func (r Refused) error() error { return &Error{r[0].Name, r} }
+
+// Error says which column of a put or a scan does not fit.
+type Error struct {
+	Column string
+	Err    error // what was found, and what would fit
+}
+
+func (e *Error) Error() string {
+	return "column " + strconv.Quote(e.Column) + ": " + e.Err.Error()
+}
+
+// Errorf returns the error of a column.
+func Errorf(column, format string, args ...any) *Error {
+	return &Error{column, fmt.Errorf(format, args...)}
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Stored returns the schema that a table gets for columns of these types. Its error is
+// an [Error], which wraps a [Refused] for types that cannot be stored.
+func Stored(put *arrow.Schema) (*arrow.Schema, error) {
+	if put.NumFields() == 0 {
+		return nil, errors.New("there are no columns")
+	}
+	var refused Refused
+	fields, seen := make([]arrow.Field, put.NumFields()), map[string]bool{}
+	for i, f := range put.Fields() {
+		if seen[f.Name] {
+			return nil, &Error{f.Name, errors.New("there are two columns of this name")}
+		}
+		seen[f.Name] = true
+		t, err := StoredType(f.Type)
+		if err != nil {
+			refused = append(refused, Column{f.Name, f.Type, err.Error()})
+		}
+		fields[i] = arrow.Field{Name: f.Name, Type: t, Nullable: f.Nullable}
+	}
+	if refused != nil {
+		return nil, refused.error()
+	}
+	return arrow.NewSchema(fields, nil), nil
+}
+
+var (
+	micros    = arrow.FixedWidthTypes.Time64us
+	decimal20 = &arrow.Decimal128Type{Precision: 20}
+)
+
+// StoredType returns the type as which a table stores another.
+func StoredType(t arrow.DataType) (arrow.DataType, error) {
+	switch t := t.(type) {
+	case *arrow.BooleanType, *arrow.Int32Type, *arrow.Int64Type, *arrow.Float32Type, *arrow.Float64Type, *arrow.StringType, *arrow.BinaryType, *arrow.Date32Type:
+		return t, nil
+	case *arrow.Int8Type, *arrow.Int16Type, *arrow.Uint8Type, *arrow.Uint16Type:
+		return arrow.PrimitiveTypes.Int32, nil
+	case *arrow.Uint32Type, *arrow.DurationType:
+		return arrow.PrimitiveTypes.Int64, nil
+	case *arrow.Uint64Type:
+		return decimal20, nil
+	case *arrow.Float16Type:
+		return arrow.PrimitiveTypes.Float32, nil
+	case *arrow.LargeStringType, *arrow.StringViewType:
+		return arrow.BinaryTypes.String, nil
+	case *arrow.LargeBinaryType, *arrow.BinaryViewType:
+		return arrow.BinaryTypes.Binary, nil
+	case *arrow.FixedSizeBinaryType:
+		if t.ByteWidth > 0 {
+			return t, nil
+		}
+	case *arrow.Decimal32Type, *arrow.Decimal64Type, *arrow.Decimal128Type:
+		d := t.(arrow.DecimalType)
+		if d.GetScale() < 0 || d.GetScale() > d.GetPrecision() {
+			return nil, fmt.Errorf("decimals there have a scale of 0 to the precision")
+		}
+		return &arrow.Decimal128Type{Precision: d.GetPrecision(), Scale: d.GetScale()}, nil
+	case *arrow.Date64Type:
+		return &arrow.TimestampType{Unit: arrow.Microsecond}, nil
+	case *arrow.Time32Type:
+		return micros, nil
+	case *arrow.Time64Type:
+		if t.Unit == arrow.Nanosecond {
+			return arrow.PrimitiveTypes.Int64, nil
+		}
+		return t, nil
+	case *arrow.TimestampType:
+		kept := &arrow.TimestampType{Unit: max(t.Unit, arrow.Microsecond)}
+		if t.TimeZone != "" {
+			kept.TimeZone = "UTC"
+		}
+		return kept, nil
+	case *arrow.NullType:
+		return arrow.FixedWidthTypes.Boolean, nil
+	case *arrow.DictionaryType:
+		return StoredType(t.ValueType)
+	case *arrow.RunEndEncodedType:
+		return StoredType(t.Encoded())
+	case arrow.ExtensionType:
+		return StoredType(t.StorageType())
+	case *arrow.MapType:
+		key, err := StoredType(t.KeyType())
+		if err != nil {
+			return nil, err
+		}
+		item, err := StoredType(t.ItemType())
+		if err != nil {
+			return nil, err
+		}
+		return arrow.MapOf(key, item), nil // with items that may be null, as iceberg-go writes all maps
+	case *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
+		of := t.(arrow.ListLikeType).ElemField()
+		kept, err := StoredType(of.Type)
+		if err != nil {
+			return nil, err
+		}
+		return arrow.ListOfField(arrow.Field{Name: "element", Type: kept, Nullable: of.Nullable}), nil
+	case *arrow.StructType:
+		if t.NumFields() == 0 {
+			return nil, errors.New("a struct needs a field there")
+		}
+		fields := slices.Clone(t.Fields())
+		for i, f := range fields {
+			kept, err := StoredType(f.Type)
+			if err != nil {
+				return nil, fmt.Errorf("in field %q: %w", f.Name, err)
+			}
+			fields[i] = arrow.Field{Name: f.Name, Type: kept, Nullable: f.Nullable}
+		}
+		return arrow.StructOf(fields...), nil
+	}
+	return nil, fmt.Errorf("there is no type of Iceberg that keeps %s", t)
+}
+
+// Logical returns the schema that readers of a table get: that of [AsPut], as
+// [Plain] has it.
+func Logical(stored, put *arrow.Schema) *arrow.Schema { return Plain(AsPut(stored, put)) }
+
+// AsPut returns a table's columns in the types that were put, where they are stored as
+// [Stored] has it. A column that another writer added or changed is as it is stored.
+func AsPut(stored, put *arrow.Schema) *arrow.Schema {
+	fields := make([]arrow.Field, stored.NumFields())
+	for i, f := range stored.Fields() {
+		fields[i] = arrow.Field{Name: f.Name, Type: f.Type, Nullable: f.Nullable}
+		if at := put.FieldIndices(f.Name); len(at) == 1 {
+			was := put.Field(at[0])
+			if t, err := StoredType(was.Type); err == nil && Alike(t, f.Type) {
+				fields[i].Type, fields[i].Metadata = was.Type, was.Metadata
+			}
+		}
+	}
+	metadata := put.Metadata()
+	return arrow.NewSchema(fields, &metadata)
+}
+
+// DictionaryKey is the key, in the metadata of a column that was put as a dictionary,
+// of its values.
+const DictionaryKey = "partd.dictionary"
+
+// Dictionary returns the values that are noted for a column, nil if there are none.
+// The caller releases them.
+func Dictionary(f arrow.Field) (arrow.Array, error) {
+	text, noted := f.Metadata.GetValue(DictionaryKey)
+	if _, ok := f.Type.(*arrow.DictionaryType); !ok || !noted {
+		return nil, nil
+	}
+	raw, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, err
+	}
+	r, err := ipc.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	if !r.Next() {
+		return nil, r.Err()
+	}
+	values := r.RecordBatch().Column(0)
+	values.Retain()
+	return values, nil
+}
+
+// Plain returns a schema without dictionaries and run-end encoding.
+func Plain(s *arrow.Schema) *arrow.Schema {
+	fields := slices.Clone(s.Fields())
+	for i, f := range fields {
+		if f.Metadata.FindKey(DictionaryKey) >= 0 {
+			m := f.Metadata.ToMap()
+			delete(m, DictionaryKey)
+			fields[i].Metadata = arrow.MetadataFrom(m)
+		}
+		fields[i].Type = returned(fields[i].Type)
+	}
+	metadata := s.Metadata()
+	return arrow.NewSchema(fields, &metadata)
+}
+
+// returned takes the encodings out of a type that was put.
+func returned(t arrow.DataType) arrow.DataType {
+	switch t := t.(type) {
+	case *arrow.DictionaryType:
+		return returned(t.ValueType)
+	case *arrow.RunEndEncodedType:
+		return returned(t.Encoded())
+	case *arrow.MapType:
+		out := arrow.MapOf(returned(t.KeyType()), returned(t.ItemType()))
+		out.SetItemNullable(t.ItemField().Nullable)
+		out.KeysSorted = t.KeysSorted
+		return out
+	case *arrow.ListType:
+		return arrow.ListOfField(returnedField(t.ElemField()))
+	case *arrow.LargeListType:
+		return arrow.LargeListOfField(returnedField(t.ElemField()))
+	case *arrow.FixedSizeListType:
+		return arrow.FixedSizeListOfField(t.Len(), returnedField(t.ElemField()))
+	case *arrow.StructType:
+		fields := slices.Clone(t.Fields())
+		for i := range fields {
+			fields[i] = returnedField(fields[i])
+		}
+		return arrow.StructOf(fields...)
+	}
+	return t
+}
+
+func returnedField(f arrow.Field) arrow.Field {
+	f.Type = returned(f.Type)
+	return f
+}
+
+// Alike tells whether two types are the same but for what Iceberg and Parquet
+// name in their own ways: the parts of lists and maps, metadata, what may be null.
+func Alike(a, b arrow.DataType) bool {
+	if a.ID() != b.ID() {
+		return false
+	}
+	switch a := a.(type) {
+	case *arrow.MapType:
+		b := b.(*arrow.MapType)
+		return Alike(a.KeyType(), b.KeyType()) && Alike(a.ItemType(), b.ItemType())
+	case arrow.ListLikeType:
+		return Alike(a.Elem(), b.(arrow.ListLikeType).Elem())
+	case *arrow.StructType:
+		return slices.EqualFunc(a.Fields(), b.(*arrow.StructType).Fields(), func(a, b arrow.Field) bool {
+			return a.Name == b.Name && Alike(a.Type, b.Type)
+		})
+	}
+	return arrow.TypeEqual(a, b)
+}
+
+// Encode writes a schema as a text, for a property of the table.
+func Encode(schema *arrow.Schema) (string, error) {
+	var b bytes.Buffer
+	if err := ipc.NewWriter(&b, ipc.WithSchema(schema)).Close(); err != nil {
+		return "", fmt.Errorf("encode the schema: %w", err)
+	}
+	return base64.StdEncoding.EncodeToString(b.Bytes()), nil
+}
+
+// Decode reads what Encode wrote.
+func Decode(text string) (*arrow.Schema, error) {
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, fmt.Errorf("decode the schema: %w", err)
+	}
+	r, err := ipc.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, fmt.Errorf("decode the schema: %w", err)
+	}
+	defer r.Release()
+	return r.Schema(), nil
+}

@@ -1,0 +1,447 @@
+package schema_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/float16"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/schema"
+)
+
+// read returns a table's type and values.
+func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) string {
+	t.Helper()
+	table, err := b.Table(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := table.Scan(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	out := []string{r.Schema().Field(0).Type.String()}
+	for r.Next() {
+		c := r.RecordBatch().Column(0)
+		for i := range c.Len() {
+			if c.IsNull(i) {
+				out = append(out, "(null)")
+			} else {
+				out = append(out, c.ValueStr(i))
+			}
+		}
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	return strings.Join(out, " ")
+}
+
+// written writes a table in a format; what Parquet and Arrow hold can be put again.
+func written(t *testing.T, b *tables.Bucket, name string, format formats.Format) {
+	t.Helper()
+	table, err := b.Table(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := table.Scan(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	f, err := os.Create(filepath.Join(t.TempDir(), "x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w, err := formats.NewWriter(format, f, r.Schema(), true)
+	for err == nil && r.Next() {
+		err = w.Write(r.RecordBatch())
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil || r.Err() != nil {
+		t.Fatal(format, err, r.Err())
+	}
+	if format != formats.Parquet && format != formats.Arrow {
+		return
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	again, err := (&formats.Input{Name: string(format), File: f, Format: format}).Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Release()
+	if _, err := b.Put(t.Context(), name+" again", again, tables.Replace, nil); err != nil {
+		t.Fatal(format, err)
+	}
+	want, got := read(t, b, name, nil), read(t, b, name+" again", nil)
+	if strings.Count(got, "(null)") != strings.Count(want, "(null)") || format == formats.Arrow && got != want {
+		t.Errorf("%s: %s, want %s", format, got, want)
+	}
+}
+
+// Every type goes through a store: in a commit, in the tail, and folded.
+func TestTypesInStore(t *testing.T) {
+	ctx := t.Context()
+	for _, noTail := range []bool{true, false} {
+		s, err := tables.Open(ctx, t.TempDir(), &tables.Options{NoTail: noTail, FoldAge: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bucket := "types"
+		b := s.Bucket(bucket)
+		for _, c := range schema.Cases {
+			t.Run(fmt.Sprintf("%s/%v", c.Name, noTail), func(t *testing.T) {
+				a, _, err := array.FromJSON(memory.DefaultAllocator, c.Put, strings.NewReader(c.JSON))
+				if err != nil {
+					t.Fatal(err)
+				}
+				note := arrow.NewMetadata([]string{"unit"}, []string{"m"})
+				schema := arrow.NewSchema([]arrow.Field{{Name: "a.b c", Type: c.Put, Nullable: true, Metadata: note}}, &note)
+				batch := array.NewRecordBatch(schema, []arrow.Array{a}, 3)
+				want := []string{c.Put.String()}
+				if c.Back != "" {
+					want[0] = c.Back
+				}
+				for range 2 {
+					r, err := array.NewRecordReader(schema, []arrow.RecordBatch{batch})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := b.Put(ctx, c.Name, r, tables.Append, nil); err != nil {
+						t.Fatal(err)
+					}
+					for i := range 3 {
+						if a.IsNull(i) {
+							want = append(want, "(null)")
+						} else {
+							want = append(want, a.ValueStr(i))
+						}
+					}
+				}
+				all := strings.Join(want, " ")
+				if got := read(t, b, c.Name, nil); got != all {
+					t.Errorf("%s, want %s", got, all)
+				}
+				if _, err := s.Fold(ctx, &tables.MaintainOptions{Bucket: &bucket, Tables: []string{c.Name}}); err != nil {
+					t.Fatal(err)
+				}
+				if got := read(t, b, c.Name, nil); got != all {
+					t.Errorf("folded: %s, want %s", got, all)
+				}
+				nulls, err := filter.Parse(`"a.b c" is null`)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := read(t, b, c.Name, &tables.ScanOptions{Filter: nulls}); strings.Count(got, "(null)") != 2*a.NullN() {
+					t.Errorf("those that are null: %s", got)
+				}
+				for _, format := range []formats.Format{formats.CSV, formats.JSONL, formats.Parquet, formats.Arrow, formats.Table} {
+					written(t, b, c.Name, format)
+				}
+				table, err := b.Table(ctx, c.Name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				back, err := table.Schema(ctx)
+				if err != nil || !back.Field(0).Metadata.Equal(note) || !back.Metadata().Equal(note) {
+					t.Errorf("%v, %v", back, err)
+				}
+			})
+		}
+		copies(t, s, b)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// copies takes all tables of a bucket through a copy and through a backup, by which
+// they stay as they are.
+func copies(t *testing.T, s *tables.Store, b *tables.Bucket) {
+	var stores [3]*tables.Store
+	for i := range stores {
+		var err error
+		if stores[i], err = tables.Open(t.Context(), t.TempDir(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copied, backup, restored := stores[0], stores[1], stores[2]
+	_, err := s.CopyTo(t.Context(), copied, nil)
+	if err == nil {
+		_, err = s.Backup(t.Context(), backup, "x", nil)
+	}
+	if err == nil {
+		_, err = restored.RestoreFrom(t.Context(), backup, "x", nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for info, err := range b.Tables(t.Context(), nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range []*tables.ScanOptions{nil, {Dictionaries: true}} {
+			want := read(t, b, info.Name, o)
+			for _, other := range []*tables.Store{copied, restored} {
+				if got := read(t, other.Bucket(b.Name()), info.Name, o); got != want {
+					t.Errorf("%s is copied as %s, want %s", info.Name, got, want)
+				}
+			}
+		}
+	}
+	for _, other := range append(stores[:], s) {
+		r, err := other.Verify(t.Context(), &tables.VerifyOptions{Found: func(f tables.Finding) { t.Errorf("%+v", f) }})
+		if err != nil || r.Tables < 20 {
+			t.Error(r, err)
+		}
+	}
+	for _, other := range stores {
+		if err := other.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Parts that may not be null are kept: items of maps, though iceberg-go's writer has no
+// such, and lists of a fixed size where the struct around them is null.
+func TestPartsWithoutNulls(t *testing.T) {
+	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{NoTail: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	items := arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Uint16)
+	items.SetItemNullable(false)
+	pair := arrow.StructOf(arrow.Field{Name: "l", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Int32)})
+	for i, c := range []struct {
+		of     arrow.DataType
+		values []string
+	}{
+		{items, []string{`[{"key":"a","value":1}]`, "null"}},
+		{pair, []string{`{"l":[1,2]}`, "null"}},
+		{arrow.StructOf(arrow.Field{Name: "s", Type: pair}), []string{`{"s":{"l":[1,2]}}`, "null"}},
+	} {
+		name, json, want := fmt.Sprint(i), "", c.of.String()
+		for _, v := range c.values {
+			json += `{"x":` + v + "}\n"
+			want += " " + strings.Replace(v, "null", "(null)", 1)
+		}
+		r := array.NewJSONReader(strings.NewReader(json), arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.of, Nullable: true}}, nil))
+		if _, err := s.Bucket("").Put(t.Context(), name, r, tables.Error, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, s.Bucket(""), name, nil); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+// Times of day in nanoseconds, which are kept as numbers, are compared to times.
+func TestFilterOfNanoseconds(t *testing.T) {
+	s, err := tables.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.FixedWidthTypes.Time64ns, Nullable: true}}, nil)
+	r := array.NewJSONReader(strings.NewReader(`{"x":"00:00:00.000000001"} {"x":"02:00:00"} {"x":null}`), schema)
+	if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.Error, nil); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{"x > '01:00'": " 02:00:00.000000000", "x = '00:00:00.000000001'": " 00:00:00.000000001", "x is null": " (null)"} {
+		e, err := filter.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, s.Bucket(""), "x", &tables.ScanOptions{Filter: e}); got != "time64[ns]"+want {
+			t.Errorf("%s: %s, want%s", text, got, want)
+		}
+	}
+}
+
+// Bools have an order, and the two zeros are one number, in files, too.
+func TestFilterOfBoolsAndZeros(t *testing.T) {
+	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{NoTail: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "id", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "b", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
+		{Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+		{Name: "f", Type: arrow.PrimitiveTypes.Float32, Nullable: true},
+	}, nil)
+	r := array.NewJSONReader(strings.NewReader(`{"id":0,"b":false,"x":-0.0,"f":-0.0} {"id":1,"b":true,"x":0,"f":0} {"id":2,"x":1,"f":1}`), schema)
+	if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.Error, nil); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"b > false": " 1", "b >= false": " 0 1", "b < true": " 0", "not b <= false": " 1", "b in (true)": " 1", "b in (true, false)": " 0 1", "b not in (true)": " 0", "b != true": " 0",
+		"x in (0, 5)": " 0 1", "x not in (0)": " 2", "f in (0)": " 0 1", "f not in (-0.0, 7)": " 2", "x = 0": " 0 1", "x < 0": "",
+	} {
+		e, err := filter.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, s.Bucket(""), "x", &tables.ScanOptions{Filter: e}); got != "int64"+want {
+			t.Errorf("%s: %s, want%s", text, got, want)
+		}
+	}
+}
+
+// Texts that are not UTF-8, which no SQL reads, are refused wherever they are, and
+// nothing is put.
+func TestTextsThatAreNotUTF8(t *testing.T) {
+	s, err := tables.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, of := range []arrow.DataType{
+		arrow.BinaryTypes.String, arrow.BinaryTypes.LargeString, arrow.BinaryTypes.StringView, arrow.ListOf(arrow.BinaryTypes.String),
+		arrow.StructOf(arrow.Field{Name: "a", Type: arrow.BinaryTypes.String, Nullable: true}), arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int8),
+		&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String},
+	} {
+		b := array.NewBuilder(memory.DefaultAllocator, of)
+		b.AppendNull()
+		const bad = "caf\xe9"
+		switch b := b.(type) {
+		case array.StringLikeBuilder:
+			b.Append(bad)
+		case *array.StructBuilder:
+			b.Append(true)
+			b.FieldBuilder(0).(*array.StringBuilder).Append(bad)
+		case *array.MapBuilder:
+			b.Append(true)
+			b.KeyBuilder().(*array.StringBuilder).Append(bad)
+			b.ItemBuilder().AppendNull()
+		case *array.ListBuilder:
+			b.Append(true)
+			b.ValueBuilder().(*array.StringBuilder).Append(bad)
+		case *array.BinaryDictionaryBuilder:
+			if err := b.AppendString(bad); err != nil {
+				t.Fatal(err)
+			}
+		}
+		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: of, Nullable: true}}, nil)
+		r, err := array.NewRecordReader(schema, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{b.NewArray()}, 2)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.Error, nil); err == nil || !strings.Contains(err.Error(), `column "x"`) || !strings.Contains(err.Error(), "is not UTF-8") {
+			t.Errorf("%s: %v", of, err)
+		}
+		if _, err := s.Bucket("").Table(t.Context(), "x"); err == nil {
+			t.Fatalf("%s: there is a table", of)
+		}
+	}
+}
+
+// A date64 column's Parquet is appended to it again, with its times of day.
+func TestDate64Again(t *testing.T) {
+	a, _, err := array.FromJSON(memory.DefaultAllocator, arrow.FixedWidthTypes.Date64, strings.NewReader(`["2026-01-31",null]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.FixedWidthTypes.Date64, Nullable: true}}, nil)
+	var b bytes.Buffer
+	w, err := formats.NewWriter(formats.Parquet, &b, schema, false)
+	if err == nil {
+		err = w.Write(array.NewRecordBatch(schema, []arrow.Array{a}, 2))
+	}
+	if err != nil || w.Close() != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "x.parquet")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := tables.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	first, err := array.NewRecordReader(schema, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{a}, 2)})
+	if err == nil {
+		_, err = s.Bucket("").Put(t.Context(), "x", first, tables.Error, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet}).Read(t.Context())
+	if err == nil {
+		_, err = s.Bucket("").Put(t.Context(), "x", r, tables.Append, nil)
+	}
+	if got := read(t, s.Bucket(""), "x", nil); err != nil || got != "date64 2026-01-31 (null) 2026-01-31 (null)" {
+		t.Error(got, err)
+	}
+}
+
+// Float16 are the numbers that they are, the smallest too, and none is cut off.
+func TestHalf(t *testing.T) {
+	for bits := range uint16(math.MaxUint16) {
+		n := float16.FromBits(bits)
+		f := float64(schema.FromHalf(n))
+		if got := schema.Half(f); got != n && !math.IsNaN(f) {
+			t.Fatalf("%x is %v, and that is %x", bits, f, got.Uint16())
+		}
+	}
+	for f, want := range map[float64]float64{2049: 2048, 2051: 2052, 65519: 65504, 65520: math.Inf(1), 1e-30: 0, 1.0 / (1 << 25): 0, 1.5 / (1 << 24): 2.0 / (1 << 24)} {
+		if got := float64(schema.FromHalf(schema.Half(f))); got != want {
+			t.Errorf("%v is %v, want %v", f, got, want)
+		}
+	}
+	if _, err := schema.ConvertArray(floats(70000), arrow.FixedWidthTypes.Float16); err == nil {
+		t.Error("70000 is a float16")
+	}
+}
+
+func floats(f float32) arrow.Array {
+	b := array.NewFloat32Builder(memory.DefaultAllocator)
+	b.Append(f)
+	return b.NewArray()
+}
