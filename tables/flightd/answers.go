@@ -100,15 +100,15 @@ func (a *answers) forget(w *watched) {
 	a.all = slices.DeleteFunc(a.all, func(o *watched) bool { return o == w })
 }
 
-// newestOfMost is the newest call that has bytes, of the host that has most; nil where
-// none has any.
+// newestOfMost is the newest call of the host that has most bytes. Those that have
+// less than none do not count.
 func newestOfMost(calls []*watched, bytes func(*watched) int64) (v *watched) {
 	hosts := map[string]int64{}
 	for _, w := range calls {
-		hosts[w.host] += bytes(w)
+		hosts[w.host] += max(0, bytes(w))
 	}
 	for _, w := range calls {
-		if bytes(w) > 0 && (v == nil || hosts[w.host] >= hosts[v.host]) {
+		if bytes(w) >= 0 && (v == nil || hosts[w.host] >= hosts[v.host]) {
 			v = w
 		}
 	}

@@ -1,6 +1,7 @@
 package flightd
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"slices"
@@ -134,7 +135,7 @@ func (b *budget) ask(w *watched, n int64) {
 	b.mu.Lock()
 	w.asked = n
 	if b.asked.Add(n) > b.limit/4 {
-		if v := newestOfMost(b.calls, func(w *watched) int64 { return w.asked }); v != nil && v.asked < b.asked.Load() {
+		if v := newestOfMost(b.calls, func(w *watched) int64 { return cmp.Or(w.asked, -1) }); v != nil && v.asked < b.asked.Load() {
 			b.end(v)
 		}
 	}
