@@ -10,6 +10,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -39,11 +40,7 @@ func (e *entry) createInTail(ctx context.Context, src *source, o PutOptions) err
 	if order != nil && order.rule == RefuseDuplicate {
 		return errNeedsCommit
 	}
-	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
-	if err != nil {
-		return err
-	}
-	ck, err := e.checker(ctx, nil, src.schema, sh.Stored, schema.Plain(src.schema), "", bucket)
+	ck, err := e.checker(ctx, nil, nil, src.schema, sh.Stored, schema.Plain(src.schema), "")
 	if err != nil {
 		return err
 	}
@@ -94,18 +91,18 @@ func (c *createStep) apply(_ context.Context, a *attempt, cur *table.Table) (tab
 
 // castAll returns the rows read so far in the types that are stored, once they were checked.
 // The caller releases them.
-func castAll(ctx context.Context, src *source, c *schema.Caster, ck *check) (rows []arrow.RecordBatch, err error) {
-	defer ck.close()
+func castAll(ctx context.Context, src *source, c *schema.Caster, ck *rules.Check) (rows []arrow.RecordBatch, err error) {
+	defer ck.Close()
 	rows = make([]arrow.RecordBatch, 0, len(src.read))
 	for i := 0; i < len(src.read) && err == nil; i++ {
 		var fit arrow.RecordBatch
 		if fit, err = c.Cast(src.read[i]); err == nil {
 			rows = append(rows, fit)
-			err = ck.add(ctx, fit)
+			err = ck.Add(ctx, fit)
 		}
 	}
 	if err == nil {
-		err = ck.end(ctx)
+		err = ck.End(ctx)
 	}
 	if err != nil {
 		release(rows)

@@ -9,13 +9,17 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/dv"
 
 	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
+
+var heap = memory.DefaultAllocator
 
 // deletes reads the delete files of other writers, as far as a scan needs them. Those of
 // positions may be about many data files, and are read once.
@@ -180,7 +184,7 @@ func appendNullable(to []byte, columns []arrow.Array, row int) []byte {
 			to = append(to, 0)
 			continue
 		}
-		to = appendUnique(append(to, 1), c, row)
+		to = sorted.AppendKey(append(to, 1), c, row)
 	}
 	return to
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
@@ -83,7 +84,7 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	d := &dictionary{&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}, known, map[string]int32{}}
 	for i := range known.Len() {
 		if known.IsValid(i) { // one may have a null among them, and values twice
-			d.index[string(appendUnique(nil, known, i))] = int32(i)
+			d.index[string(sorted.AppendKey(nil, known, i))] = int32(i)
 		}
 	}
 	return d, nil
@@ -100,7 +101,7 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 			indices.AppendNull()
 			continue
 		}
-		key = appendUnique(key[:0], a, i)
+		key = sorted.AppendKey(key[:0], a, i)
 		at, ok := d.index[string(key)]
 		if !ok {
 			at = int32(d.values.Len() + len(fresh))

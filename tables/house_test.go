@@ -46,9 +46,10 @@ var tablesHouse = house.House{
 			"internal/formats": {"github.com/google/uuid"},
 		}},
 		{Name: "over tables", Packages: map[string][]string{
-			"transform":         nil,
-			"internal/wire":     nil,
-			"internal/database": {"github.com/duckdb/duckdb-go-bindings"},
+			"transform":           nil,
+			"internal/operations": {"internal/wire", "transform"},
+			"internal/wire":       nil,
+			"internal/database":   {"github.com/duckdb/duckdb-go-bindings"},
 		}},
 		{Name: "tables", Packages: map[string][]string{
 			".": {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sync"},
@@ -56,6 +57,7 @@ var tablesHouse = house.House{
 		{Name: "files and objects", Packages: map[string][]string{
 			"internal/content":  {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3"},
 			"internal/datafile": nil,
+			"internal/rules":    nil,
 			"internal/bucketfs": {"github.com/zeebo/xxh3", "golang.org/x/sync"},
 		}},
 		{Name: "rows", Packages: map[string][]string{

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -143,13 +144,13 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 	if len(changes) > 0 {
 		return 0, true, false, errNeedsCommit
 	}
-	var ck *check
+	var ck *rules.Check
 	if e.state.rules != "" || e.bucketRules != "" {
-		if ck, err = e.checker(ctx, nil, src.schema, e.state.kept, e.state.returned, e.state.rules, e.bucketRules); err != nil {
+		if ck, err = e.checkerOf(ctx, nil, nil, src.schema, e.state.kept, e.state.returned, e.state.rules, e.bucketRules); err != nil {
 			return 0, true, false, err
 		}
-		if ck.wholeTable() {
-			ck.close()
+		if ck.WholeTable() {
+			ck.Close()
 			return 0, true, false, errNeedsCommit
 		}
 	}
@@ -291,21 +292,17 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 	} else if c, err = schema.NewCaster(columns, kept); err != nil {
 		return nil, err
 	}
-	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
-	if err != nil {
-		return nil, err
-	}
 	var old *table.Table // with whose rows the new ones will be
 	if m == Append {
 		old = t
 	}
-	rules, err := e.checker(ctx, old, columns, kept, returned, meta.Properties()[rulesProperty], bucket)
+	rules, err := e.checker(ctx, old, nil, columns, kept, returned, meta.Properties()[rulesProperty])
 	if err != nil {
 		return nil, err
 	}
-	if old != nil && rules.wholeTable() {
+	if old != nil && rules.WholeTable() {
 		if others {
-			rules.close()
+			rules.Close()
 			return nil, errors.New("a rule is about all rows of the table: an Update takes one put to it")
 		}
 		since, base = nothing, snapshotID(old)

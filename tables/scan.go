@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -103,26 +102,29 @@ func timeRange(s *arrow.Schema, o *ScanOptions) (*filter.Expr, error) {
 	if o.From.IsZero() && o.To.IsZero() {
 		return nil, nil
 	}
-	column := ""
-	for _, f := range s.Fields() {
+	at := slices.IndexFunc(s.Fields(), func(f arrow.Field) bool {
 		isTime := slices.Contains([]arrow.Type{arrow.TIMESTAMP, arrow.DATE32, arrow.DATE64}, f.Type.ID())
-		if isTime && (o.TimeColumn == "" || o.TimeColumn == f.Name) {
-			column = f.Name
-			break
-		}
-	}
-	if column == "" {
+		return isTime && (o.TimeColumn == "" || o.TimeColumn == f.Name)
+	})
+	if at < 0 {
 		return nil, schema.Errorf(o.TimeColumn, "the table has no timestamp or date column of this name for the time range")
 	}
-	quoted := `"` + strings.ReplaceAll(column, `"`, `""`) + `"`
-	var parts []string
+	var within []*filter.Expr
 	if !o.From.IsZero() {
-		parts = append(parts, quoted+" >= '"+timeText(o.From)+"'")
+		e, err := filter.Compare(s.Field(at), ">=", timeText(o.From))
+		if err != nil {
+			return nil, err
+		}
+		within = append(within, e)
 	}
 	if !o.To.IsZero() {
-		parts = append(parts, quoted+" < '"+timeText(o.To)+"'")
+		e, err := filter.Compare(s.Field(at), "<", timeText(o.To))
+		if err != nil {
+			return nil, err
+		}
+		within = append(within, e)
 	}
-	return filter.Parse(strings.Join(parts, " and "))
+	return filter.And(within...), nil
 }
 
 func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.999999999") }

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
@@ -35,9 +36,9 @@ func (e *DuplicateError) Error() string {
 // writeOrdered writes the rows of a put as data files in order, without the
 // duplicates among them that the rule leaves out. Check sees each batch before; nil
 // is none.
-func (e *entry) writeOrdered(ctx context.Context, o *order, w *table.Table, io *icecat.FileIO, r batchSource, c *schema.Caster, rules *check, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
+func (e *entry) writeOrdered(ctx context.Context, o *order, w *table.Table, io *icecat.FileIO, r batchSource, c *schema.Caster, rules *rules.Check, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
 	defer func() {
-		rules.close()
+		rules.Close()
 		if err != nil {
 			io.RemoveWritten()
 		}

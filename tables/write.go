@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
@@ -65,8 +66,8 @@ func reshaped(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 
 // writeFiles writes what r has as data files of a table, through io, once it was
 // checked. With an error nothing is left of them.
-func writeFiles(ctx context.Context, t *table.Table, io *icecat.FileIO, r batchSource, c *schema.Caster, rules *check) ([]iceberg.DataFile, error) {
-	defer rules.close()
+func writeFiles(ctx context.Context, t *table.Table, io *icecat.FileIO, r batchSource, c *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
+	defer rules.Close()
 	files, err := recordFiles(ctx, t, c.To, casting(ctx, r, c, rules, nil))
 	if err != nil {
 		io.RemoveWritten()
@@ -76,7 +77,7 @@ func writeFiles(ctx context.Context, t *table.Table, io *icecat.FileIO, r batchS
 
 // casting yields what r has in the types that a table stores, once it was checked: by
 // the rules of the table, and by a check of the caller's, each of which may be nil.
-func casting(ctx context.Context, r batchSource, c *schema.Caster, rules *check, check func(arrow.RecordBatch) error) sorted.Batches {
+func casting(ctx context.Context, r batchSource, c *schema.Caster, rules *rules.Check, check func(arrow.RecordBatch) error) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for r.Next() {
 			if err := ctx.Err(); err != nil {
@@ -88,7 +89,7 @@ func casting(ctx context.Context, r batchSource, c *schema.Caster, rules *check,
 			}
 			batch, err := c.Cast(r.RecordBatch())
 			if err == nil {
-				if err = rules.add(ctx, batch); err == nil && check != nil {
+				if err = rules.Add(ctx, batch); err == nil && check != nil {
 					err = check(batch)
 				}
 				if err != nil {
@@ -99,7 +100,7 @@ func casting(ctx context.Context, r batchSource, c *schema.Caster, rules *check,
 				yield(nil, err)
 				return
 			}
-			if rules.violated() { // what else is wrong is to be counted, and nothing written
+			if rules.Violated() { // what else is wrong is to be counted, and nothing written
 				batch.Release()
 				continue
 			}
@@ -107,7 +108,7 @@ func casting(ctx context.Context, r batchSource, c *schema.Caster, rules *check,
 				return
 			}
 		}
-		if err := cmp.Or(r.Err(), rules.end(ctx)); err != nil {
+		if err := cmp.Or(r.Err(), rules.End(ctx)); err != nil {
 			yield(nil, err)
 		}
 	}

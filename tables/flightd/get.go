@@ -24,7 +24,7 @@ func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) er
 		}
 		return s.FlightServer.DoGet(t, st)
 	case wire.Is(wire.ScanCall, t.Ticket):
-		return s.own.scan(t.Ticket, st)
+		return s.native.scan(t.Ticket, st)
 	}
 	return told(st, s.get(t, st))
 }

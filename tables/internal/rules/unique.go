@@ -1,0 +1,173 @@
+package rules
+
+import (
+	"context"
+	"encoding/binary"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/internal/extsort"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
+)
+
+// uniqueKeys finds rows that are equal in some columns: their keys are sorted, in
+// files where they do not fit in memory.
+type uniqueKeys struct {
+	table   Table // with whose rows those of the put are compared; nil: there are none
+	inTable bool
+	columns []string
+	first   arrow.Field // of the columns
+	sorter  *extsort.Sorter
+	in      *extsort.Writer
+	buf     []byte
+
+	low, high         []byte // keys of the first column, of the put
+	lowText, highText string
+}
+
+func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema) (u *uniqueKeys, err error) {
+	for _, name := range r.Columns {
+		if t := stored.Field(stored.FieldIndices(name)[0]).Type; arrow.IsNested(t.ID()) {
+			return nil, schema.Errorf(name, "it has type %s, which cannot be unique", t)
+		}
+	}
+	u = &uniqueKeys{inTable: r.InTable, columns: r.Columns, first: stored.Field(stored.FieldIndices(r.Columns[0])[0])}
+	if r.InTable {
+		u.table = o.Table
+	}
+	if u.sorter, err = extsort.New(ctx, &extsort.Options{Memory: max(o.Memory, extsort.MinMemory), Threads: 1, KeepKeys: true}); err != nil {
+		return nil, err
+	}
+	if u.in, err = u.sorter.Writer(); err != nil {
+		u.close()
+		return nil, err
+	}
+	return u, nil
+}
+
+func (u *uniqueKeys) close() {
+	if u.sorter != nil {
+		_ = u.sorter.Close() // temporary files, which the next run would remove
+		u.sorter = nil
+	}
+}
+
+// add adds the keys of a batch of stored rows whose first row has a number; one of the
+// table's own rows if it is negative.
+func (u *uniqueKeys) add(b arrow.RecordBatch, first int64) error {
+	var columns []arrow.Array
+	for _, name := range u.columns {
+		columns = append(columns, b.Column(b.Schema().FieldIndices(name)[0]))
+	}
+	var record []byte
+rows:
+	for i := range int(b.NumRows()) {
+		u.buf, record = u.buf[:0], record[:0]
+		texts := make([]string, 0, len(columns))
+		for at, c := range columns {
+			if c.IsNull(i) {
+				continue rows
+			}
+			u.buf = sorted.AppendKey(u.buf, c, i)
+			if at == 0 && first >= 0 && u.table != nil {
+				u.bound(c, i)
+			}
+			if first >= 0 {
+				texts = append(texts, u.columns[at]+"="+shortened(c.ValueStr(i)))
+			}
+		}
+		row := int64(-1)
+		if first >= 0 {
+			row = first + int64(i)
+		}
+		record = append(binary.BigEndian.AppendUint64(record, uint64(row)), strings.Join(texts, ", ")...)
+		if err := u.in.Add(u.buf, record); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bound notes the smallest and the largest value of the first column.
+func (u *uniqueKeys) bound(c arrow.Array, i int) {
+	if u.low == nil || string(u.buf) < string(u.low) {
+		u.low, u.lowText = slices.Clone(u.buf), c.ValueStr(i)
+	}
+	if u.high == nil || string(u.buf) > string(u.high) {
+		u.high, u.highText = slices.Clone(u.buf), c.ValueStr(i)
+	}
+}
+
+// end finds the rows of the put whose keys others have, before them or in the table.
+func (u *uniqueKeys) end(ctx context.Context, r *ruleCheck) error {
+	if u.table != nil && u.low != nil {
+		if err := u.addTable(ctx); err != nil {
+			return err
+		}
+	}
+	if err := u.in.Close(); err != nil {
+		return err
+	}
+	bad := func(record []byte) {
+		r.Count++
+		r.Rows = append(r.Rows, BadRow{int64(binary.BigEndian.Uint64(record)) + 1, string(record[8:])})
+		if len(r.Rows) >= 2*maxBadRows {
+			firstRows(r)
+		}
+	}
+	var first []byte // of the put's rows with the key, until it is bad
+	for block, err := range u.sorter.Sorted() {
+		if err != nil {
+			return err
+		}
+		for i := range block.Len() {
+			record := block.Record(i)
+			ofTable := int64(binary.BigEndian.Uint64(record)) < 0
+			switch {
+			case !block.SameKey(i) && !ofTable:
+				first = append(first[:0], record...)
+			case !block.SameKey(i):
+				first = first[:0]
+			case !ofTable:
+				bad(record)
+			case len(first) > 0:
+				bad(first)
+				first = first[:0]
+			}
+		}
+	}
+	firstRows(r)
+	return nil
+}
+
+// firstRows leaves the first of the rows found.
+func firstRows(r *ruleCheck) {
+	slices.SortFunc(r.Rows, func(a, b BadRow) int { return int(a.Row - b.Row) })
+	r.Rows = r.Rows[:min(len(r.Rows), maxBadRows)]
+}
+
+// addTable adds the keys of the table's rows between the smallest and the largest
+// value of the put.
+func (u *uniqueKeys) addTable(ctx context.Context) error {
+	var between *filter.Expr // nil: all are compared
+	if sorted.KeysInOrder(u.first.Type) {
+		low, err := filter.Compare(u.first, ">=", u.lowText)
+		high, err2 := filter.Compare(u.first, "<=", u.highText)
+		if err == nil && err2 == nil {
+			if e := filter.And(low, high); bindable(e, u.first) {
+				between = e
+			}
+		}
+	}
+	return u.table(ctx, u.columns, between, func(b arrow.RecordBatch) error { return u.add(b, math.MinInt64) })
+}
+
+func bindable(e *filter.Expr, f arrow.Field) bool {
+	_, err := e.Bind(arrow.NewSchema([]arrow.Field{f}, nil))
+	return err == nil
+}
