@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 )
 
@@ -31,8 +30,6 @@ type answer struct {
 // answerCodec encodes Flight's messages, and counts those that are answers.
 type answerCodec struct{ encoding.CodecV2 }
 
-func newAnswerCodec() answerCodec { return answerCodec{encoding.GetCodecV2(proto.Name)} }
-
 // Marshal is encoding.CodecV2's.
 func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
 	a, ok := v.(*answer)
@@ -40,18 +37,13 @@ func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
 		return c.CodecV2.Marshal(v)
 	}
 	data, err := c.CodecV2.Marshal(a.message)
-	if err != nil || data.Len() < costly {
+	if err != nil || data.Len() < costly || len(data) > 1 {
 		return data, err
 	}
-	n, all, w := int64(data.Len()), &a.of.s.answers, a.of
-	taken := sync.OnceFunc(func() { all.add(w, -n) })
-	u := &untaken{data: data, taken: taken}
-	u.lost = runtime.AddCleanup(u, func(taken func()) { taken() }, taken)
-	all.add(w, n)
+	u := &untaken{data: data[0], of: a.of, n: int64(data.Len())}
+	u.lost = runtime.AddCleanup(u, func(n int64) { a.of.s.answers.add(a.of, -n) }, u.n)
+	a.of.s.answers.add(a.of, u.n)
 	bytes := data[0].ReadOnlyData()
-	if len(data) > 1 {
-		bytes = data.Materialize()
-	}
 	return mem.BufferSlice{mem.NewBuffer(&bytes, u)}, nil
 }
 
@@ -59,15 +51,16 @@ func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
 // of connections that were closed may be left to the garbage collector.
 type untaken struct {
 	mem.BufferPool
-	data  mem.BufferSlice
-	taken func()
-	lost  runtime.Cleanup
+	data mem.Buffer
+	of   *watched
+	n    int64
+	lost runtime.Cleanup
 }
 
 // Put is mem.BufferPool's.
 func (u *untaken) Put(*[]byte) {
 	u.lost.Stop()
-	u.taken()
+	u.of.s.answers.add(u.of, -u.n)
 	u.data.Free()
 }
 
@@ -82,22 +75,17 @@ func (a *answers) add(w *watched, n int64) {
 	}
 	w.untaken += n
 	a.left += n
-	if w.untaken == 0 {
-		a.forget(w)
+	v := w
+	if n > 0 && a.left > a.limit && len(a.all) > 1 {
+		v = newestOfMost(a.all, func(w *watched) int64 { return w.untaken })
+		a.left -= v.untaken
+		v.untaken, v.cut = 0, true
+		v.cancel(errMemory)
+		go closeConnection(v.ctx)
 	}
-	if n < 0 || a.left <= a.limit || len(a.all) < 2 {
-		return
+	if v.untaken == 0 {
+		a.all = slices.DeleteFunc(a.all, func(o *watched) bool { return o == v })
 	}
-	v := newestOfMost(a.all, func(w *watched) int64 { return w.untaken })
-	a.left -= v.untaken
-	v.cut = true
-	a.forget(v)
-	v.cancel(errMemory)
-	go closeConnection(v.ctx)
-}
-
-func (a *answers) forget(w *watched) {
-	a.all = slices.DeleteFunc(a.all, func(o *watched) bool { return o == w })
 }
 
 // newestOfMost is the newest call of the host that has most bytes. Those that have

@@ -99,17 +99,7 @@ func runEnd(ends arrow.Array, i int) int {
 // each: there may be far more values than bytes.
 func sizes(a arrow.Array) (sum func(from, to int) int64, err error) {
 	switch a := a.(type) {
-	case interface {
-		ValueOffset64(int) int64
-		ValueLen(int) int
-	}: // texts and bytes
-		return func(from, to int) int64 {
-			if from == to {
-				return 0
-			}
-			return a.ValueOffset64(to-1) + int64(a.ValueLen(to-1)) - a.ValueOffset64(from)
-		}, nil
-	case interface{ ValueLen(int) int }: // views of such
+	case interface{ ValueLen(int) int }: // texts and bytes
 		return each(func(i int) int64 { return int64(a.ValueLen(i)) }), nil
 	case *array.Dictionary:
 		values, err := sizes(a.Dictionary())
@@ -160,9 +150,7 @@ func each(size func(int) int64) func(from, to int) int64 {
 func sums(a arrow.Array) (func(from, to int64) int64, error) {
 	const most = 4 << 20 // values
 	values, err := sizes(a)
-	switch a.(type) {
-	case *array.Dictionary, *array.Struct, array.ListLike, array.ViewLike, array.ExtensionArray:
-	default:
+	if dt := a.DataType(); arrow.IsPrimitive(dt.ID()) || dt.ID() == arrow.NULL || arrow.IsDecimal(dt.ID()) {
 		return func(from, to int64) int64 { return values(int(from), int(to)) }, err
 	}
 	if a.Len() > most {
