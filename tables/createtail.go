@@ -70,7 +70,7 @@ func (e *entry) createInTail(ctx context.Context, src *source, o PutOptions) err
 		return err
 	}
 	if err != nil {
-		err = errors.Join(err, e.s.forgetLog(context.WithoutCancel(ctx), log))
+		err = errors.Join(err, e.s.tail.Discard(context.WithoutCancel(ctx), log))
 	}
 	return err
 }
