@@ -24,7 +24,7 @@ import (
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
-	"github.com/go-partd/partd/internal/guesses"
+	"github.com/go-partd/partd/internal/ratelimit"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -113,7 +113,7 @@ type Server struct {
 
 	queries, puts *limiter
 	handshakes    *Places
-	guesses       guesses.Guesses
+	logins        ratelimit.Logins
 	memory        *budget
 	answers       answers
 	metrics       *metrics
