@@ -78,7 +78,7 @@ func (b *Bucket) replaceRange(ctx context.Context, name string, from, to time.Ti
 		if err != nil {
 			return err
 		}
-		w.step.strict = w.order != nil && w.order.rule != KeepAll && w.order.rule != "" // or there may be duplicates
+		w.step.strict = w.order != nil && w.order.Rule != KeepAll && w.order.Rule != "" // or there may be duplicates
 		err = n.write(ctx, w, src, g, func(ctx context.Context, b arrow.RecordBatch) error {
 			inside, err := g.goes(b)
 			if err != nil {
@@ -131,13 +131,13 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *source, g *going, 
 		w.io.RemoveWritten()
 	}
 	*n = newRows{uuid: w.step.uuid, schema: w.step.schema}
-	fit, changes, err := putCaster(src.schema, w.kept, w.returned, w.settings.Evolution)
+	fit, changes, err := w.def.Caster(src.schema)
 	if err != nil {
 		return err
 	}
 	if len(changes) > 0 {
 		c := changes[0]
-		return schema.Errorf(c.Column, "the table would have to %s it, and a correction leaves its columns alone: evolve them first", c.Op)
+		return schema.Errorf(c.Field.Name, "the table would have to %s it, and a correction leaves its columns alone: evolve them first", c.Op)
 	}
 	meta := w.t.Metadata()
 	bucket, err := w.e.s.cat.Property(ctx, w.e.Namespace, rulesProperty)

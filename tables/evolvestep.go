@@ -14,6 +14,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
@@ -149,10 +150,10 @@ func evolvedTo(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	for i, name := range s.Keys {
 		s.Keys[i] = now(name)
 	}
-	if meta, err = reshaped(meta, sh); err != nil {
+	if meta, err = definition.Reshaped(meta, sh); err != nil {
 		return nil, err
 	}
-	return withSettings(meta, &s)
+	return definition.WithSettings(meta, &s)
 }
 
 // tailFiles writes what is in the tail as files of a table that has the metadata to.
@@ -203,8 +204,8 @@ func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r 
 	if o == nil {
 		return writeFiles(ctx, w, io, r, fit, rules)
 	}
-	if acknowledged && o.rule == RefuseDuplicate {
-		o.rule = KeepAll
+	if acknowledged && o.Rule == RefuseDuplicate {
+		o = o.without()
 	}
 	return e.writeOrdered(ctx, o, w, io, r, fit, rules, nil)
 }

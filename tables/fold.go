@@ -93,7 +93,7 @@ func writeTail(ctx context.Context, o *order, t *table.Table, io *icecat.FileIO,
 	if o == nil {
 		files, err = recordFiles(ctx, t, rows.Schema(), only(rows))
 	} else {
-		if rows, err = o.inPlace(ctx, rows, o.names(t.Schema())); err != nil {
+		if rows, err = o.inPlace(ctx, rows, o.Names); err != nil {
 			return nil, err
 		}
 		files, err = o.write(ctx, t, rows.Schema(), only(rows))
@@ -130,7 +130,7 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 	}
 	_, _, _, updated := e.log.Size(e.state.folded)
 	return t, &foldStep{
-		uuid: e.state.uuid, schema: t.Schema().ID, kept: e.state.kept, order: e.state.order, ordering: e.state.ordering,
+		uuid: e.state.uuid, schema: t.Schema().ID, kept: e.state.def.Stored, order: orderIn(e.state.def),
 		epoch: last, ids: e.log.IDs(e.state.folded, last), update: updated,
 	}, rows, nil
 }

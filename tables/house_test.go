@@ -58,6 +58,9 @@ var tablesHouse = house.House{
 			"internal/datafile": nil,
 			"internal/bucketfs": {"github.com/zeebo/xxh3", "golang.org/x/sync"},
 		}},
+		{Name: "definitions", Packages: map[string][]string{
+			"internal/definition": {"github.com/apache/iceberg-go"},
+		}},
 		{Name: "rows", Packages: map[string][]string{
 			"arrowvalue":      nil,
 			"filter":          nil,

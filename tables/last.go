@@ -39,7 +39,7 @@ func (r *reader) last(ctx context.Context, v *view, o *ScanOptions) error {
 	asked := r.filters
 	few := schema.Names(v.returned)[:1]
 	if v.order != nil {
-		few = v.order.names(v.schema)
+		few = v.order.Names
 	}
 	for enough := o.Last; ; enough *= 8 {
 		since, err := r.since(ctx, v, enough)
@@ -111,7 +111,7 @@ func (r *reader) since(ctx context.Context, v *view, enough int64) (int64, error
 		return cmp.Compare(b.bounds.Highest, a.bounds.Highest)
 	})
 	var groups []group
-	names := v.order.names(v.schema)
+	names := v.order.Names
 	for _, b := range v.rows {
 		if b.NumRows() > 0 {
 			from := max(0, b.NumRows()-enough)
@@ -156,7 +156,7 @@ func (v *view) groups(ctx context.Context, f *orderedFile) (all []group, err err
 	if !v.order.inOrder(f.file()) || f.file().FileFormat() != iceberg.ParquetFile || len(f.file().SplitOffsets()) == 1 || hasDeletes(f.task) {
 		return whole, nil
 	}
-	scan, err := newScan(ctx, v.t, v.schema, v.order.names(v.schema)[:1], nil)
+	scan, err := newScan(ctx, v.t, v.schema, v.order.Names[:1], nil)
 	if err != nil {
 		return nil, err
 	}

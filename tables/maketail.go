@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
@@ -25,7 +26,7 @@ func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error
 	if err := e.refresh(ctx); err != nil {
 		return err
 	}
-	if e.state.kept != nil {
+	if e.state.def != nil {
 		return icecat.ErrConflict
 	}
 	sh, err := schema.NewShape(withDictionaries(src.schema, src), 0)
@@ -40,11 +41,11 @@ func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error
 	if err != nil {
 		return err
 	}
-	order, err := orderOf(meta)
+	d, err := definition.Of(meta)
 	if err != nil {
 		return err
 	}
-	if order != nil && order.rule == RefuseDuplicate {
+	if d.Order != nil && d.Order.Rule == RefuseDuplicate {
 		return errCommitted
 	}
 	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
@@ -55,14 +56,14 @@ func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error
 	if err != nil {
 		return err
 	}
-	c, _, err := e.s.shared.caster(src.schema, sh.Stored, nil, "")
+	c, _, err := d.Caster(src.schema)
 	if err != nil {
 		return err
 	}
 	rows, err := castAll(ctx, src, c, ck)
 	defer release(rows)
-	if err == nil && order != nil {
-		err = order.checkAll(rows, order.names(meta.CurrentSchema()))
+	if err == nil {
+		err = checkOrder(d.Order, rows)
 	}
 	if err != nil {
 		return err

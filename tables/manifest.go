@@ -100,14 +100,14 @@ func (t *Table) manifest(ctx context.Context) (_ *Manifest, err error) {
 	}
 	if len(m.Tail) > 0 {
 		m.TailMark = fmt.Sprintf("%s-%d-%s", m.UUID, v.schema.ID, v.tailMark)
-		if v.order != nil && v.order.rule == KeepFirst { // what is left of the tail depends on the files
+		if v.order != nil && v.order.Rule == KeepFirst { // what is left of the tail depends on the files
 			m.TailMark += fmt.Sprint("-", m.Version)
 		}
 		if err := m.fitTail(); err != nil {
 			return nil, err
 		}
 		if v.replaces {
-			m.Replaced = v.order.names(v.schema)
+			m.Replaced = v.order.Names
 		}
 	}
 	return m, m.plan(ctx)

@@ -12,81 +12,35 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// order is how the rows of a table with a time column are ordered. Files with its
-// sort order, as Iceberg calls it, have their rows in it, and together hold no two
-// rows of which the rule for duplicates leaves one.
-type order struct {
-	rule OnDuplicate
-	ids  []int // of the time column and the key columns
-	sort int   // the id of the sort order
-}
+// order is how the rows of a table with a time column are ordered.
+type order struct{ *definition.Order }
 
 // orderOf returns the order of a table, nil if it has none.
 func orderOf(meta table.Metadata) (*order, error) {
-	s, err := settingsOf(meta.Properties())
-	if err != nil || s.Time == "" {
+	d, err := definition.Of(meta)
+	if err != nil || d.Order == nil {
 		return nil, err
 	}
-	o := &order{rule: s.OnDuplicate, sort: meta.DefaultSortOrder()}
-	for _, name := range s.order() {
-		f, ok := meta.CurrentSchema().FindFieldByName(name)
-		if !ok {
-			return nil, schema.Errorf(name, "the table's settings name it, and the table has no such column")
-		}
-		o.ids = append(o.ids, f.ID)
-	}
-	return o, nil
+	return orderIn(d), nil
 }
 
-// names returns the names that the columns have in a schema, nil if it lacks one.
-func (o *order) names(s *iceberg.Schema) (names []string) {
-	for _, id := range o.ids {
-		f, ok := s.FindFieldByID(id)
-		if !ok {
-			return nil
-		}
-		names = append(names, f.Name)
+func orderIn(d *definition.Definition) *order {
+	if d.Order == nil {
+		return nil
 	}
-	return names
+	return &order{d.Order}
 }
 
-// merging is the rule by which sources are merged that may have duplicates among them.
-func (o *order) merging() sorted.Rule {
-	switch o.rule {
-	case KeepFirst:
-		return sorted.First
-	case KeepLast:
-		return sorted.Last
-	}
-	return sorted.All
-}
-
-// sortUpdates returns what gives a table the sort order of settings.
-func (s Settings) sortUpdates(meta table.Metadata) ([]table.Update, error) {
-	if s.Time == "" {
-		return unsortedUpdates(), nil
-	}
-	var fields []table.SortField
-	for _, name := range s.order() {
-		f, ok := meta.CurrentSchema().FindFieldByName(name)
-		if !ok {
-			return nil, schema.Errorf(name, "the table has no such column")
-		}
-		fields = append(fields, table.SortField{
-			SourceIDs: []int{f.ID}, Transform: iceberg.IdentityTransform{}, Direction: table.SortASC, NullOrder: table.NullsFirst,
-		})
-	}
-	sort, err := table.NewSortOrder(1, fields)
-	return []table.Update{table.NewAddSortOrderUpdate(&sort), table.NewSetDefaultSortOrderUpdate(-1)}, err
-}
-
-func unsortedUpdates() []table.Update {
-	none := table.UnsortedSortOrder
-	return []table.Update{table.NewAddSortOrderUpdate(&none), table.NewSetDefaultSortOrderUpdate(0)}
+// without is the order without its rule for duplicates.
+func (o *order) without() *order {
+	all := *o.Order
+	all.Rule = KeepAll
+	return &order{&all}
 }
 
 // placesOf returns the places of columns in a schema.
@@ -114,13 +68,13 @@ func (o *order) check(batch arrow.RecordBatch, names []string) error {
 	return nil
 }
 
-// checkAll is check for batches; without an order there is nothing to check.
-func (o *order) checkAll(rows []arrow.RecordBatch, names []string) error {
+// checkOrder is check for batches; without an order there is nothing to check.
+func checkOrder(o *definition.Order, rows []arrow.RecordBatch) error {
 	if o == nil {
 		return nil
 	}
 	for _, b := range rows {
-		if err := o.check(b, names); err != nil {
+		if err := (&order{o}).check(b, o.Names); err != nil {
 			return err
 		}
 	}
@@ -129,9 +83,9 @@ func (o *order) checkAll(rows []arrow.RecordBatch, names []string) error {
 
 // bounds returns those of a file's times, nil if they are not known.
 func (o *order) bounds(f iceberg.DataFile) *sorted.Bounds {
-	low, okLow := bound(f.LowerBoundValues()[o.ids[0]])
-	high, okHigh := bound(f.UpperBoundValues()[o.ids[0]])
-	if nulls, known := f.NullValueCounts()[o.ids[0]]; !okLow || !okHigh || !known || nulls > 0 {
+	low, okLow := bound(f.LowerBoundValues()[o.IDs[0]])
+	high, okHigh := bound(f.UpperBoundValues()[o.IDs[0]])
+	if nulls, known := f.NullValueCounts()[o.IDs[0]]; !okLow || !okHigh || !known || nulls > 0 {
 		return nil
 	}
 	return &sorted.Bounds{Lowest: low, Highest: high}
@@ -163,7 +117,7 @@ func batchBounds(batch arrow.RecordBatch, column int) *sorted.Bounds {
 
 // inOrder reports whether the rows of a file are in the order.
 func (o *order) inOrder(f iceberg.DataFile) bool {
-	return f.SortOrderID() != nil && *f.SortOrderID() == o.sort
+	return f.SortOrderID() != nil && *f.SortOrderID() == o.Sort
 }
 
 // within returns the condition for times of a column within bounds, which are in
@@ -190,7 +144,7 @@ func (o *order) timeType(s *iceberg.Schema) arrow.DataType {
 	if err != nil {
 		return nil
 	}
-	return kept.Field(kept.FieldIndices(o.names(s)[0])[0]).Type
+	return kept.Field(kept.FieldIndices(o.Names[0])[0]).Type
 }
 
 // timeOf returns a time that a file has as a number. It reports whether filters
@@ -216,7 +170,7 @@ func (o *order) marked(meta table.Metadata, files []iceberg.DataFile) ([]iceberg
 		if err != nil {
 			return nil, err
 		}
-		all[i] = b.SortOrderID(o.sort).Build()
+		all[i] = b.SortOrderID(o.Sort).Build()
 	}
 	return all, nil
 }

@@ -56,7 +56,7 @@ func (o *order) project(s *iceberg.Schema, columns []string) (*projection, error
 	if columns != nil {
 		p.fields = columnsOf(kept, columns).Fields()
 	}
-	p.keys = placesOf(arrow.NewSchema(p.fields, nil), o.names(s))
+	p.keys = placesOf(arrow.NewSchema(p.fields, nil), o.Names)
 	return p, nil
 }
 
@@ -101,11 +101,11 @@ func (o *order) inPlace(ctx context.Context, batch arrow.RecordBatch, names []st
 	keys := placesOf(batch.Schema(), names)
 	one, err := sorted.Block([]arrow.RecordBatch{batch}, keys)
 	batch.Release()
-	if err != nil || o.merging() == sorted.All {
+	if err != nil || o.Merging() == sorted.All {
 		return one, err
 	}
 	defer one.Release()
-	return collect(sorted.Merge(ctx, o.merging(), 0, tailSource(one, keys)), one)
+	return collect(sorted.Merge(ctx, o.Merging(), 0, tailSource(one, keys)), one)
 }
 
 // collect makes one batch of rows that are few. Like has their schema.
@@ -135,7 +135,7 @@ func (t *Table) settleTail(ctx context.Context, v *view) error {
 	if err != nil {
 		return err
 	}
-	names := v.order.names(v.schema)
+	names := v.order.Names
 	if one, err = v.order.inPlace(ctx, one, names); err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (t *Table) settleTail(ctx context.Context, v *view) error {
 	if err != nil || len(over) == 0 {
 		return err
 	}
-	if v.replaces = v.order.rule == KeepLast; v.order.rule != KeepFirst {
+	if v.replaces = v.order.Rule == KeepLast; v.order.Rule != KeepFirst {
 		return nil
 	}
 	sources, err := t.b.s.hiding(ctx, v.order, v.t, over, of)
@@ -165,7 +165,7 @@ func (t *Table) settleTail(ctx context.Context, v *view) error {
 
 // hiding returns the keys of files, as far as they are within bounds.
 func (s *Store) hiding(ctx context.Context, o *order, t *table.Table, files []*orderedFile, bounds *sorted.Bounds) ([]sorted.Source, error) {
-	names := o.names(t.Schema())
+	names := o.Names
 	p, err := o.project(t.Schema(), names)
 	if err != nil {
 		return nil, err
@@ -210,7 +210,7 @@ func (r *reader) merged(ctx context.Context, v *view, where *filter.Condition) (
 	}
 	rule := sorted.All
 	if v.replaces {
-		rule = v.order.merging()
+		rule = v.order.Merging()
 	}
 	for _, b := range r.tail {
 		if b.NumRows() == 0 {

@@ -32,7 +32,7 @@ func (o *over) stage(ctx context.Context, st *staging, cur *table.Table, p *putS
 	if err := p.sameOrder(cur.Metadata()); err != nil {
 		return nil, err
 	}
-	if p.order != nil && p.order.rule != "" && p.order.rule != KeepAll {
+	if p.order != nil && p.order.Rule != "" && p.order.Rule != KeepAll {
 		all, err := p.order.files(ctx, cur)
 		if err != nil {
 			return nil, err
@@ -43,7 +43,7 @@ func (o *over) stage(ctx context.Context, st *staging, cur *table.Table, p *putS
 		}
 		later := slices.DeleteFunc(all, func(f *orderedFile) bool { return replaced[f.file().FilePath()] })
 		err = st.s.refuse(ctx, p.order, cur, later, p.files)
-		if errors.As(err, new(*DuplicateError)) && p.order.rule != RefuseDuplicate {
+		if errors.As(err, new(*DuplicateError)) && p.order.Rule != RefuseDuplicate {
 			err = fmt.Errorf("%w: rows put later are equal in time and keys to some that are to replace the version", ErrConflict)
 		}
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 	"sort"
 	"time"
 
@@ -12,49 +11,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 )
-
-// The periods by which files are cut. "" is PartitionNone. Periods are those of UTC.
-const (
-	PartitionNone    Partition = "none"
-	PartitionAuto    Partition = "auto" // by months, quarters or years, as long as the rows' time is
-	PartitionDay     Partition = "day"
-	PartitionMonth   Partition = "month"
-	PartitionQuarter Partition = "quarter"
-	PartitionYear    Partition = "year"
-)
-
-// checkPartition refuses periods that there are not.
-func (s Settings) checkPartition() error {
-	all := []Partition{"", PartitionNone, PartitionAuto, PartitionDay, PartitionMonth, PartitionQuarter, PartitionYear}
-	if !slices.Contains(all, s.Partition) {
-		return fmt.Errorf("there is no partition %q: there are %q", s.Partition, all[1:])
-	}
-	if s.cuts() && s.Time == "" {
-		return fmt.Errorf("the partition by %s needs a time column", s.Partition)
-	}
-	return nil
-}
-
-// cuts reports whether files are cut by periods.
-func (s Settings) cuts() bool { return s.Partition != "" && s.Partition != PartitionNone }
-
-// next returns the beginning of the period after the one that a time is in.
-func (p Partition) next(t time.Time) time.Time {
-	year, month, day := t.UTC().Date()
-	switch p {
-	case PartitionDay:
-		return date(year, month, day+1)
-	case PartitionMonth:
-		return date(year, month+1, 1)
-	case PartitionQuarter:
-		return date(year, month-(month-1)%3+3, 1)
-	}
-	return date(year+1, 1, 1)
-}
-
-func date(year int, month time.Month, day int) time.Time {
-	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
-}
 
 // autoPartition chooses the periods for rows between two times, and says why.
 func autoPartition(first, last time.Time) (p Partition, why string) {
@@ -80,7 +36,7 @@ type cut struct {
 // newCut returns the cut for a table as it is; nil if its files are not cut.
 func newCut(ctx context.Context, t *table.Table, kept *arrow.Schema) (*cut, error) {
 	s, err := settingsOf(t.Properties())
-	if err != nil || !s.cuts() {
+	if err != nil || !s.Cuts() {
 		return nil, err
 	}
 	column := kept.FieldIndices(s.Time)[0]
@@ -149,7 +105,7 @@ func (c *cut) value(t time.Time) int64 {
 func (c *cut) end(v int64) int64 {
 	if c != nil && v > math.MinInt64 {
 		by, _ := c.chosen()
-		if end := c.value(by.next(c.time(v))); end > v {
+		if end := c.value(by.Next(c.time(v))); end > v {
 			return end
 		}
 	}

@@ -67,12 +67,12 @@ func TestPeriods(t *testing.T) {
 	} {
 		at := time.Date(2024, 2, 29, 23, 59, 59, 999, time.UTC)
 		for _, zone := range []*time.Location{time.UTC, time.FixedZone("", 5*3600), time.FixedZone("", -5*3600)} {
-			if got := by.next(at.In(zone)).Format(time.DateOnly); got != want {
+			if got := by.Next(at.In(zone)).Format(time.DateOnly); got != want {
 				t.Errorf("after %s by %s comes %s, want %s", at, by, got, want)
 			}
 		}
 	}
-	if got := PartitionQuarter.next(time.Date(1969, 12, 31, 0, 0, 0, 0, time.UTC)); !got.Equal(time.Unix(0, 0)) {
+	if got := PartitionQuarter.Next(time.Date(1969, 12, 31, 0, 0, 0, 0, time.UTC)); !got.Equal(time.Unix(0, 0)) {
 		t.Error(got)
 	}
 	for _, of := range []arrow.DataType{arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Timestamp_s, arrow.FixedWidthTypes.Timestamp_us, arrow.FixedWidthTypes.Timestamp_ns} {

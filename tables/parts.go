@@ -99,7 +99,7 @@ func (r *reader) part(ctx context.Context, v *view, o *ScanOptions) error {
 	case o.Part > n || o.Part < 1:
 		return none(int(n))
 	}
-	between := &ScanOptions{TimeColumn: v.order.names(v.schema)[0]}
+	between := &ScanOptions{TimeColumn: v.order.Names[0]}
 	if o.Part > 1 {
 		between.From = cuts[o.Part-2]
 	}

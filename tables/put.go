@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
@@ -129,10 +130,10 @@ func (e *entry) append(ctx context.Context, src *source, id string) (v Version, 
 func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Version, exists, full bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.refresh(ctx); err != nil || e.state.kept == nil {
+	if err := e.refresh(ctx); err != nil || e.state.def == nil {
 		return 0, false, false, err
 	}
-	if o := e.state.order; o != nil && o.rule == RefuseDuplicate {
+	if o := e.state.def.Order; o != nil && o.Rule == RefuseDuplicate {
 		return 0, true, false, errCommitted
 	}
 	log := e.tail()
@@ -145,7 +146,7 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 			return e.state.version, true, false, err
 		}
 	}
-	c, changes, err := e.s.shared.caster(src.schema, e.state.kept, e.state.returned, e.state.evolution)
+	c, changes, err := e.state.def.Caster(src.schema)
 	if err != nil {
 		return 0, true, false, err
 	}
@@ -154,7 +155,7 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 	}
 	var ck *check
 	if e.state.rules != "" || e.bucketRules != "" {
-		if ck, err = e.checker(ctx, nil, src.schema, e.state.kept, e.state.returned, e.state.rules, e.bucketRules); err != nil {
+		if ck, err = e.checker(ctx, nil, src.schema, e.state.def.Stored, e.state.def.Logical, e.state.rules, e.bucketRules); err != nil {
 			return 0, true, false, err
 		}
 		if ck.wholeTable() {
@@ -167,13 +168,13 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 	if err != nil {
 		return 0, true, false, err
 	}
-	if err := e.state.order.checkAll(rows, e.state.ordering); err != nil {
+	if err := checkOrder(e.state.def.Order, rows); err != nil {
 		return 0, true, false, err
 	}
 	if len(rows) == 0 {
 		return e.state.version, true, false, nil
 	}
-	if err := log.Append(ctx, e.state.kept, rows, id, time.Now()); err != nil {
+	if err := log.Append(ctx, e.state.def.Stored, rows, id, time.Now()); err != nil {
 		return 0, true, false, err
 	}
 	if _, size, _, _ := log.Size(e.state.folded); size >= e.s.opts.FoldBytes {
@@ -209,13 +210,13 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 		}
 	}
 	var meta table.Metadata
+	var err error
 	switch {
 	case t == nil && (o.Over != nil || o.MustExist):
 		return nil, ErrNotFound
 	case o.Over != nil:
 		meta = t.Metadata()
 		step.uuid, step.schema = meta.TableUUID().String(), meta.CurrentSchema().ID
-		var err error
 		if step.over, err = newOver(ctx, t, *o.Over); err != nil {
 			return nil, err
 		}
@@ -246,35 +247,25 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 		}
 		if !kept.Equal(sh.Stored) || meta.Properties()[schema.Property(step.schema)] != sh.Put {
 			step.shape = sh
-			if meta, err = reshaped(meta, sh); err != nil {
+			if meta, err = definition.Reshaped(meta, sh); err != nil {
 				return nil, err
 			}
 		}
 	}
-	kept, err := keptSchema(meta.CurrentSchema())
-	if err != nil {
-		return nil, err
-	}
-	returned, err := returnedSchema(meta.CurrentSchema(), meta.Properties())
-	if err != nil {
-		return nil, err
-	}
 	if t != nil && m == Replace && o.Over == nil {
-		if meta, err = withSettings(meta, o.Settings); err != nil {
+		if meta, err = definition.WithSettings(meta, o.Settings); err != nil {
 			return nil, err
 		}
 	}
-	if step.shape != nil {
-		returned = schema.Plain(columns)
+	d, err := definition.Of(meta)
+	if err != nil {
+		return nil, err
 	}
+	kept, returned := d.Stored, d.Logical
 	var c *schema.Caster
 	if m == Append && t != nil {
-		settings, err := settingsOf(meta.Properties())
-		if err != nil {
-			return nil, err
-		}
-		var changes []ColumnChange
-		if c, changes, err = putCaster(columns, kept, returned, settings.Evolution); err != nil {
+		var changes []definition.Change
+		if c, changes, err = d.Caster(columns); err != nil {
 			return nil, err
 		}
 		if len(changes) > 0 { // somebody else changed the table since it was looked at

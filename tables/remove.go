@@ -100,7 +100,7 @@ func (w *rewrite) remove(ctx context.Context, g *going) error {
 // they came: so where a table may have such rows, later files that overlap with one
 // that is written anew are written with it.
 func (w *rewrite) together(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
-	if w.order == nil || w.order.merging() != sorted.All || w.order.rule == RefuseDuplicate {
+	if w.order == nil || w.order.Merging() != sorted.All || w.order.Rule == RefuseDuplicate {
 		for _, task := range touched {
 			groups = append(groups, []table.FileScanTask{task})
 		}

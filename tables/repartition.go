@@ -7,6 +7,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
+
+	"github.com/go-partd/partd/tables/internal/definition"
 )
 
 // Partitioned says by which periods a table's files are cut.
@@ -75,15 +77,15 @@ func (e *entry) partition(ctx context.Context, by Partition) (done Partitioned, 
 		settings.Partition = by
 		c.add(&partitionStep{by})
 	}
-	if err := settings.checkPartition(); err != nil {
+	if err := settings.CheckPartition(); err != nil {
 		return done, &ArgumentError{err}
 	}
 	done = Partitioned{Partition: PartitionNone, Why: "the files are not cut by time", Version: versionOf(t.Metadata())}
-	if settings.cuts() {
+	if settings.Cuts() {
 		done.Partition, done.Why = (&cut{by: settings.Partition}).chosen()
 	}
-	if settings.cuts() && t.CurrentSnapshot() != nil {
-		meta, err := withSettings(t.Metadata(), &settings)
+	if settings.Cuts() && t.CurrentSnapshot() != nil {
+		meta, err := definition.WithSettings(t.Metadata(), &settings)
 		if err != nil {
 			return done, err
 		}
@@ -127,5 +129,5 @@ func (p *partitionStep) stage(_ context.Context, _ *staging, cur *table.Table) (
 		return nil, err
 	}
 	s.Partition = p.by
-	return withSettings(cur.Metadata(), &s)
+	return definition.WithSettings(cur.Metadata(), &s)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -35,6 +36,7 @@ type rewrite struct {
 
 	// Of an attempt:
 	t              *table.Table
+	def            *definition.Definition
 	kept, returned *arrow.Schema
 	settings       Settings
 	order          *order // nil: none
@@ -89,18 +91,10 @@ func (w *rewrite) attempt(ctx context.Context, plan func(context.Context, *rewri
 		return ErrNotFound
 	}
 	meta := w.t.Metadata()
-	if w.kept, err = keptSchema(meta.CurrentSchema()); err != nil {
+	if w.def, err = definition.Of(meta); err != nil {
 		return err
 	}
-	if w.returned, err = returnedSchema(meta.CurrentSchema(), meta.Properties()); err != nil {
-		return err
-	}
-	if w.settings, err = settingsOf(meta.Properties()); err != nil {
-		return err
-	}
-	if w.order, err = orderOf(meta); err != nil {
-		return err
-	}
+	w.kept, w.returned, w.settings, w.order = w.def.Stored, w.def.Logical, w.def.Settings, orderIn(w.def)
 	w.done = Rewritten{Version: versionOf(meta)}
 	w.step = &rewriteStep{io: w.io, uuid: meta.TableUUID().String(), schema: meta.CurrentSchema().ID, base: meta.CurrentSnapshot(), order: w.order}
 	if err := plan(ctx, w); err != nil {

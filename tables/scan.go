@@ -92,10 +92,7 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	if err := r.plan(ctx, v); err != nil {
 		return nil, nil, err
 	}
-	if put, err = putSchema(v.schema, v.t.Properties()); err != nil {
-		return nil, nil, err
-	}
-	return arrowsafe.Reader(r.schema, arrowsafe.Chunks(r.batches, o.ChunkRows), end), put, nil
+	return arrowsafe.Reader(r.schema, arrowsafe.Chunks(r.batches, o.ChunkRows), end), v.def.Put, nil
 }
 
 // timeRange returns the condition for rows between From and To; nil if all are.
@@ -142,7 +139,7 @@ func (r *reader) choose(v *view, wanted []string) error {
 		}
 	}
 	if v.order != nil {
-		for _, name := range v.order.names(v.schema) {
+		for _, name := range v.order.Names {
 			need[name] = true
 		}
 	}

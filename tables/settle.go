@@ -12,6 +12,7 @@ import (
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
@@ -42,7 +43,7 @@ func (e *entry) writeOrdered(ctx context.Context, o *order, w *table.Table, io *
 			io.RemoveWritten()
 		}
 	}()
-	names := o.names(w.Schema())
+	names := o.Names
 	in := e.s.sorting(casting(ctx, r, c, rules, func(b arrow.RecordBatch) error {
 		if err := o.check(b, names); err != nil || check == nil {
 			return err
@@ -50,7 +51,7 @@ func (e *entry) writeOrdered(ctx context.Context, o *order, w *table.Table, io *
 		return check(b)
 	}), placesOf(c.To, names))
 	first := true
-	err = sorted.Parts(ctx, o.merging(), in, func(rows sorted.Batches) error {
+	err = sorted.Parts(ctx, o.Merging(), in, func(rows sorted.Batches) error {
 		part, err := o.write(ctx, w, c.To, rows)
 		if err != nil || first {
 			files, first = part, false
@@ -60,7 +61,7 @@ func (e *entry) writeOrdered(ctx context.Context, o *order, w *table.Table, io *
 		files = append(without(files, gone), add...)
 		return err
 	})
-	if err == nil && o.rule == RefuseDuplicate {
+	if err == nil && o.Rule == RefuseDuplicate {
 		err = e.s.refuse(ctx, o, w, nil, files)
 	}
 	return files, err
@@ -69,7 +70,7 @@ func (e *entry) writeOrdered(ctx context.Context, o *order, w *table.Table, io *
 // write writes rows that are in order, cut as the table's settings say.
 func (o *order) write(ctx context.Context, w *table.Table, kept *arrow.Schema, rows sorted.Batches) ([]iceberg.DataFile, error) {
 	// Iceberg's library would sort each batch anew, and not keep equal rows in their order.
-	meta, err := table.UpdateTableMetadata(w.Metadata(), unsortedUpdates(), "")
+	meta, err := table.UpdateTableMetadata(w.Metadata(), definition.Unsorted(), "")
 	if err != nil {
 		return nil, err
 	}
@@ -117,13 +118,13 @@ func (o *order) write(ctx context.Context, w *table.Table, kept *arrow.Schema, r
 func (s *Store) settle(ctx context.Context, o *order, t *table.Table, has []*orderedFile, come []iceberg.DataFile) (add, gone []iceberg.DataFile, err error) {
 	new := o.written(come)
 	has = touching(has, new)
-	if len(has) == 0 || o.merging() == sorted.All {
+	if len(has) == 0 || o.Merging() == sorted.All {
 		return come, nil, nil
 	}
 	// By either rule, rows of some files hide those of others, which are written again
 	// where there are any.
 	hiding, hidden := has, new
-	if o.rule == KeepLast {
+	if o.Rule == KeepLast {
 		hiding, hidden = new, has
 	}
 	p, err := o.project(t.Schema(), nil)
@@ -147,7 +148,7 @@ func (s *Store) settle(ctx context.Context, o *order, t *table.Table, has []*ord
 			return nil, nil, err
 		}
 		if !any {
-			if o.rule == KeepFirst {
+			if o.Rule == KeepFirst {
 				add = append(add, f.file())
 			}
 			continue
@@ -159,11 +160,11 @@ func (s *Store) settle(ctx context.Context, o *order, t *table.Table, has []*ord
 			return nil, nil, err
 		}
 		add = append(add, files...)
-		if o.rule == KeepLast {
+		if o.Rule == KeepLast {
 			gone = append(gone, f.file())
 		}
 	}
-	if o.rule == KeepLast {
+	if o.Rule == KeepLast {
 		add = append(add, come...)
 	}
 	return add, gone, nil
@@ -204,7 +205,7 @@ func (st *staging) addOrdered(ctx context.Context, o *order, cur *table.Table, c
 	if err != nil {
 		return nil, err
 	}
-	if o.rule == RefuseDuplicate && !acknowledged { // what is acknowledged is not lost
+	if o.Rule == RefuseDuplicate && !acknowledged { // what is acknowledged is not lost
 		if err := st.s.refuse(ctx, o, cur, has, come); err != nil {
 			return nil, err
 		}
@@ -250,12 +251,12 @@ func (s *Store) reordered(ctx context.Context, o *order, t *table.Table) (table.
 	for _, f := range files {
 		old = append(old, f.file())
 	}
-	names := o.names(t.Schema())
-	add, err := s.rewrite(ctx, o, t, files, o.merging(), func(b arrow.RecordBatch) error { return o.check(b, names) })
+	names := o.Names
+	add, err := s.rewrite(ctx, o, t, files, o.Merging(), func(b arrow.RecordBatch) error { return o.check(b, names) })
 	if err != nil {
 		return nil, err
 	}
-	if o.rule == RefuseDuplicate {
+	if o.Rule == RefuseDuplicate {
 		if err := s.refuse(ctx, o, t, nil, add); err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
@@ -118,13 +119,13 @@ func (p *putStep) stage(ctx context.Context, st *staging, cur *table.Table) (tab
 		if p.shape.LastID != meta.LastColumnID() {
 			return nil, errRestage
 		}
-		if meta, err = reshaped(meta, p.shape); err != nil {
+		if meta, err = definition.Reshaped(meta, p.shape); err != nil {
 			return nil, err
 		}
 	} else if meta.CurrentSchema().ID != p.schema {
 		return nil, errRestage
 	}
-	if meta, err = withSettings(meta, p.settings); err != nil {
+	if meta, err = definition.WithSettings(meta, p.settings); err != nil {
 		return nil, err
 	}
 	if err := p.sameOrder(meta); err != nil {
@@ -172,16 +173,15 @@ func staged(tx *table.Transaction) (table.Metadata, error) {
 
 // foldStep adds the rows of the tail's epochs up to one, whose files are written.
 type foldStep struct {
-	io       *icecat.FileIO
-	files    []iceberg.DataFile
-	uuid     string
-	schema   int
-	kept     *arrow.Schema
-	order    *order
-	ordering []string // the names of its columns
-	epoch    int64
-	ids      map[string]time.Time
-	update   time.Time
+	io     *icecat.FileIO
+	files  []iceberg.DataFile
+	uuid   string
+	schema int
+	kept   *arrow.Schema
+	order  *order
+	epoch  int64
+	ids    map[string]time.Time
+	update time.Time
 }
 
 func (f *foldStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {

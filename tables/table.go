@@ -11,6 +11,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -105,6 +106,7 @@ type view struct {
 	t        *table.Table
 	snapshot *table.Snapshot // of an old version, else nil
 	schema   *iceberg.Schema
+	def      *definition.Definition
 	returned *arrow.Schema
 	rows     []arrow.RecordBatch // in the tail; released by whoever asked for the view
 	tailMark string              // the same for the same rows of the same table
@@ -162,14 +164,11 @@ func (t *Table) view(ctx context.Context, withRows bool) (*view, error) {
 
 // describe says how the rows are read.
 func (v *view) describe() (err error) {
-	if v.returned, err = returnedSchema(v.schema, v.t.Properties()); err != nil {
+	if v.def, err = definition.At(v.t.Metadata(), v.schema); err != nil {
 		return err
 	}
-	v.order, err = orderOf(v.t.Metadata())
-	if v.order != nil && v.order.names(v.schema) == nil {
-		v.order = nil // an old version, when the table had other columns
-	}
-	return err
+	v.returned, v.order = v.def.Logical, orderIn(v.def)
+	return nil
 }
 
 // settled is view, with the tail's rows as they are read.
@@ -206,11 +205,7 @@ func (t *Table) SchemaAsPut(ctx context.Context) (*arrow.Schema, error) {
 	if err != nil {
 		return nil, t.error("read the schema of", err)
 	}
-	put, err := putSchema(v.schema, v.t.Metadata().Properties())
-	if err != nil {
-		return nil, t.error("read the schema of", err)
-	}
-	return put, nil
+	return v.def.Put, nil
 }
 
 // Info describes the table. Of an old version it has the figures of that

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -161,19 +162,15 @@ func (t *Txn) put(n tableName, r batchSource, schema *arrow.Schema, m PutMode, o
 // that rules for the whole table find all its rows in files.
 func (t *Txn) ready(c *txnChange, schema *arrow.Schema) error {
 	meta := c.cur.Metadata()
-	settings, err := settingsOf(meta.Properties())
+	d, err := definition.Of(meta)
 	if err != nil {
 		return err
 	}
-	returned, err := returnedSchema(meta.CurrentSchema(), meta.Properties())
+	_, changes, err := d.Caster(schema)
 	if err != nil {
 		return err
 	}
-	changes, err := settings.Evolution.fits(schema, returned)
-	if err != nil {
-		return err
-	}
-	if err := t.evolve(c, changes); err != nil || len(c.steps) > 0 {
+	if err := t.evolve(c, changesOf(changes)); err != nil || len(c.steps) > 0 {
 		return err
 	}
 	unique, err := c.e.uniqueInTable(t.ctx, meta)

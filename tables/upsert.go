@@ -46,15 +46,15 @@ func (b *Bucket) upsert(ctx context.Context, name string, r array.RecordReader, 
 	var n newRows
 	var set *keySet
 	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
-		keys := w.settings.order()
+		keys := w.settings.Order()
 		if o != nil && len(o.Keys) > 0 {
 			keys = o.Keys
 		}
 		if err := checkKeys(w.kept, keys); err != nil {
 			return err
 		}
-		if ruled := w.settings.OnDuplicate != "" && w.settings.OnDuplicate != KeepAll; ruled && !sameNames(keys, w.settings.order()) {
-			return schema.Errorf(keys[0], "the keys are %q, and the table, whose rule for duplicates is %s, has %q: use these", keys, w.settings.OnDuplicate, w.settings.order())
+		if ruled := w.settings.OnDuplicate != "" && w.settings.OnDuplicate != KeepAll; ruled && !sameNames(keys, w.settings.Order()) {
+			return schema.Errorf(keys[0], "the keys are %q, and the table, whose rule for duplicates is %s, has %q: use these", keys, w.settings.OnDuplicate, w.settings.Order())
 		}
 		w.step.strict = true // another upsert may have put the same keys
 		if !n.stands(w) {

@@ -4,63 +4,21 @@ import (
 	"cmp"
 	"context"
 	"iter"
-	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// properties of new tables.
-func newProperties(sc *arrow.Schema) iceberg.Properties {
-	version := "2"
-	if schema.Nanoseconds(sc) {
-		version = "3"
-	}
-	return iceberg.Properties{
-		"format-version":                          version,
-		table.ManifestMergeEnabledKey:             "true",
-		table.ParquetCompressionKey:               "zstd",
-		"write.parquet.row-group-size-bytes":      "33554432",
-		table.ParquetRowGroupLimitKey:             "131072", // who wants a few rows decodes a whole group
-		table.WriteTargetFileSizeBytesKey:         strconv.Itoa(targetSize),
-		table.MetadataDeleteAfterCommitEnabledKey: "false",
-	}
-}
-
 // newTable returns the metadata of a new table.
 func (s *Store) newTable(sh *schema.Shape, o *Settings) (table.Metadata, error) {
-	props := newProperties(sh.Stored)
-	props[schema.Property(0)] = sh.Put
-	if s.hooks.fileBytes > 0 {
-		props[table.WriteTargetFileSizeBytesKey] = strconv.Itoa(s.hooks.fileBytes)
-		props["write.parquet.row-group-size-bytes"] = strconv.Itoa(s.hooks.fileBytes)
-	}
-	meta, err := table.NewMetadata(sh.Schema, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, s.cat.NewLocation(), props)
-	if err != nil {
-		return nil, err
-	}
-	return withSettings(meta, o)
-}
-
-// reshaped returns metadata with another schema. Older versions keep theirs.
-func reshaped(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
-	// The order by columns that go is set anew with the settings.
-	ups := append(unsortedUpdates(), table.NewAddSchemaUpdate(sh.Schema), table.NewSetCurrentSchemaUpdate(-1))
-	if schema.Nanoseconds(sh.Stored) && meta.Version() < 3 {
-		ups = append([]table.Update{table.NewUpgradeFormatVersionUpdate(3)}, ups...)
-	}
-	meta, err := table.UpdateTableMetadata(meta, ups, "")
-	if err != nil {
-		return nil, err
-	}
-	property := iceberg.Properties{schema.Property(meta.CurrentSchema().ID): sh.Put}
-	return table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(property)}, "")
+	return definition.New(sh, s.cat.NewLocation(), o, s.hooks.fileBytes)
 }
 
 // writeFiles writes what r has as data files of a table, through io, once it was
