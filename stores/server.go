@@ -3,7 +3,6 @@ package stores
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/certfiles"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/shards"
 )
@@ -97,13 +97,9 @@ func clientOptions(scheme string, o options) (*remote.ClientOptions, error) {
 	}
 	c.TLS = new(tls.Config)
 	if name := o.text("ca", ""); name != "" {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		c.TLS.RootCAs = x509.NewCertPool()
-		if !c.TLS.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("ca=%s: there is no certificate in it", name)
+		var err error
+		if c.TLS.RootCAs, err = certfiles.Authorities(name); err != nil {
+			return nil, fmt.Errorf("ca: %w", err)
 		}
 	}
 	if cert, key := o.text("cert", ""), o.text("key", ""); cert != "" {

@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"io/fs"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/zeebo/xxh3"
 
@@ -44,41 +42,20 @@ func (b *Bucket) lock(ctx context.Context, name string) (*Lock, error) {
 	}
 	sum := xxh3.HashString128(b.name + "\x00" + name).Bytes()
 	path := filepath.Join(dir, hex.EncodeToString(sum[:]))
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		l, err := b.s.tryLock(path)
-		if l != nil || err != nil {
-			return l, err
-		}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
 		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
 		case <-b.s.done:
-			return nil, ErrClosed
-		case <-time.After(wait):
+			cancel(ErrClosed)
+		case <-ctx.Done():
 		}
+	}()
+	l, err := vfs.WaitLock(ctx, b.s.hooks.fs, path, true)
+	if err != nil {
+		return nil, err
 	}
-}
-
-// tryLock returns nil where somebody else has the lock.
-func (s *Store) tryLock(path string) (*Lock, error) {
-	l := s.hooks.fs.NewLock(path)
-	got, err := l.TryLock(true)
-	if err != nil || !got {
-		return nil, errors.Join(err, l.Unlock())
-	}
-	// Who had it before may have removed the file.
-	mine, err := l.Info()
-	var there vfs.Info
-	if err == nil {
-		there, err = s.hooks.fs.Info(path)
-	}
-	if err != nil || !mine.SameFile(there) {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		return nil, errors.Join(err, l.Unlock())
-	}
-	return &Lock{unlock: func() error { return errors.Join(s.hooks.fs.Remove(path), l.Unlock()) }}, nil
+	return &Lock{unlock: func() error { return errors.Join(b.s.hooks.fs.Remove(path), l.Unlock()) }}, nil
 }
 
 // Unlock gives the lock back. Another call does nothing.

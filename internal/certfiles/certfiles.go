@@ -15,10 +15,10 @@ import (
 
 // Options name the files.
 type Options struct {
-	Cert, Key, ClientCA string // ClientCA may be empty
-	NeedClient          bool   // there is no other way to say who a client is
-	MinVersion          uint16 // of TLS
-	Log                 *slog.Logger
+	Cert, Key, ClientCA string       // ClientCA may be empty
+	NeedClient          bool         // there is no other way to say who a client is
+	MinVersion          uint16       // of TLS
+	Log                 *slog.Logger // nil: none
 }
 
 // Certificates are what the files hold. Files that cannot be used leave what was read
@@ -43,6 +43,9 @@ const lookEvery = time.Second
 
 // Load reads the files.
 func Load(o Options) (*Certificates, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	c := &Certificates{opts: o}
 	return c, c.loadLocked()
 }
@@ -56,13 +59,9 @@ func (c *Certificates) loadLocked() error {
 	// No tickets: with one, a client would not show its certificate again.
 	config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: c.opts.MinVersion, SessionTicketsDisabled: true}
 	if c.opts.ClientCA != "" {
-		text, err := os.ReadFile(c.opts.ClientCA)
-		if err != nil {
-			return fmt.Errorf("--tls-client-ca: %w", err)
-		}
-		config.ClientCAs, config.ClientAuth = x509.NewCertPool(), tls.VerifyClientCertIfGiven
-		if !config.ClientCAs.AppendCertsFromPEM(text) {
-			return fmt.Errorf("--tls-client-ca %s: there is no certificate in it", c.opts.ClientCA)
+		config.ClientAuth = tls.VerifyClientCertIfGiven
+		if config.ClientCAs, err = Authorities(c.opts.ClientCA); err != nil {
+			return fmt.Errorf("client certificates: %w", err)
 		}
 		if c.opts.NeedClient {
 			config.ClientAuth = tls.RequireAndVerifyClientCert
@@ -73,6 +72,19 @@ func (c *Certificates) loadLocked() error {
 	}
 	c.config = config
 	return nil
+}
+
+// Authorities reads the certificates of a file.
+func Authorities(name string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: there is no certificate in it", name)
+	}
+	return pool, nil
 }
 
 func (c *Certificates) states() (states [3]fileState) {
@@ -109,6 +121,17 @@ func (c *Certificates) ServerConfig() *tls.Config {
 // Certificate is for servers whose tls.Config is their own.
 func (c *Certificates) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return &c.current().Certificates[0], nil
+}
+
+// PeerConfig is for those who are both a server and a client of their like. The
+// authorities that they trust as a client are those of the start.
+func (c *Certificates) PeerConfig() *tls.Config {
+	now := c.current()
+	return &tls.Config{
+		MinVersion: c.opts.MinVersion, ClientAuth: now.ClientAuth, RootCAs: now.ClientCAs,
+		GetConfigForClient:   func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current(), nil },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.Certificate(nil) },
+	}
 }
 
 func (c *Certificates) current() *tls.Config {

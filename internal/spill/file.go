@@ -46,8 +46,11 @@ func Create(temp *tempdir.Set, what string, limit int) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("a file for %s: %w", what, err)
 	}
-	return &File{file: f, what: what, limit: limit}, nil
+	return New(f, what, limit), nil
 }
+
+// New does so with a file that is open.
+func New(f vfs.File, what string, limit int) *File { return &File{file: f, what: what, limit: limit} }
 
 // Room makes room in Buf for a record of n bytes at most. Where that takes more
 // than a block's, it writes what is there.

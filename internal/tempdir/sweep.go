@@ -12,6 +12,15 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
+// Sweep removes what dead processes left in the places, as New does.
+func (s *Set) Sweep() error {
+	var errs []error
+	for _, d := range s.dirs {
+		errs = append(errs, sweep(s.fs, d.parent))
+	}
+	return errors.Join(errs...)
+}
+
 // sweep removes what dead processes left in a place.
 func sweep(fsys vfs.FS, place string) error {
 	names, err := list(fsys, place, func(e fs.DirEntry) bool { return e.Type().IsRegular() && isLockName(e.Name()) })
@@ -35,21 +44,19 @@ func isLockName(name string) bool {
 // sweepOne removes the directory of a lock file, and the lock file, if nobody
 // holds the lock.
 func sweepOne(fsys vfs.FS, lockName string) error {
-	if ours, err := isOurs(fsys, lockName); err != nil || !ours {
+	ours, err := isOurs(fsys, lockName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // its owner has just closed it
+	}
+	if err != nil || !ours {
 		return err
 	}
-	lock := fsys.NewLock(lockName)
-	locked, err := lock.TryLock(true)
-	if err != nil || !locked {
+	lock, err := vfs.TryLock(fsys, lockName, true)
+	if lock == nil || err != nil {
 		return err
 	}
-	err = nil
-	// It may have been removed, and be another's now.
-	if holds(fsys, lock, lockName) {
-		err = removeTree(fsys, strings.TrimSuffix(lockName, lockSuffix))
-		if err == nil {
-			err = fsys.Remove(lockName)
-		}
+	if err = removeTree(fsys, strings.TrimSuffix(lockName, lockSuffix)); err == nil {
+		err = fsys.Remove(lockName)
 	}
 	return errors.Join(err, lock.Unlock())
 }

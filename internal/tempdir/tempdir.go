@@ -111,11 +111,21 @@ func (s *Set) Create() (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return unnamed(s.fs, name)
+}
+
+// Create returns a new file in [os.TempDir], which has no name any more, as those of a
+// Set have none.
+func Create() (vfs.File, error) {
+	return unnamed(vfs.OS{}, filepath.Join(os.TempDir(), prefix+rand.Text()))
+}
+
+func unnamed(fsys vfs.FS, name string) (vfs.File, error) {
+	f, err := fsys.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.fs.Remove(name); err != nil {
+	if err := fsys.Remove(name); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -172,19 +182,14 @@ func (s *Set) make(d *dir) error {
 // own makes a lock file and locks it. It returns no lock if the file was swept
 // in between.
 func (s *Set) own(name string) (vfs.Lock, error) {
-	lock := s.fs.NewLock(name)
-	locked, err := lock.TryLock(true)
+	lock, err := vfs.TryLock(s.fs, name, true)
 	if err != nil {
 		if rerr := s.fs.Remove(name); !errors.Is(rerr, fs.ErrNotExist) { // it may not have been made
 			err = errors.Join(err, rerr)
 		}
+	}
+	if lock == nil || err != nil {
 		return nil, err
-	}
-	if !locked {
-		return nil, nil
-	}
-	if !holds(s.fs, lock, name) {
-		return nil, lock.Unlock()
 	}
 	f, err := s.fs.OpenFile(name, os.O_WRONLY, 0o600)
 	if err == nil {
@@ -195,16 +200,6 @@ func (s *Set) own(name string) (vfs.Lock, error) {
 		return nil, errors.Join(err, s.fs.Remove(name), lock.Unlock())
 	}
 	return lock, nil
-}
-
-// holds reports whether the locked file is the one that has the name.
-func holds(fsys vfs.FS, lock vfs.Lock, name string) bool {
-	locked, err := lock.Info()
-	if err != nil {
-		return false
-	}
-	named, err := fsys.Info(name)
-	return err == nil && named.SameFile(locked)
 }
 
 // Close removes the directories and all that they hold. What could not be

@@ -20,6 +20,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -203,24 +204,5 @@ func Edit(name string, change func([]Grant) ([]Grant, error)) (err error) {
 	for _, g := range grants {
 		text = append(text, g.String()+"\n"...)
 	}
-	return replace(name, text)
-}
-
-func replace(name string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), ".tokens-*") // of mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	dir, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return vfs.Replace(name, filepath.Dir(name), ".tokens-*", text)
 }

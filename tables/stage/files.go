@@ -76,15 +76,11 @@ func (h *hashes) save(temp string) error {
 		return nil
 	}
 	h.dirty = false
-	f, err := os.CreateTemp(temp, "hashes.")
+	text, err := json.Marshal(h.byPath)
 	if err != nil {
 		return err
 	}
-	err = json.NewEncoder(f).Encode(h.byPath)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return os.Rename(f.Name(), h.path)
+	return vfs.Replace(h.path, temp, "hashes.", text)
 }
 
 // sum returns the hash of a file's content, and the state of the file that it is of.

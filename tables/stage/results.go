@@ -165,30 +165,17 @@ func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func(
 // frees it when one dies. It returns nil where others have it and wait is not set.
 func (r *Results) flock(ctx context.Context, key string, exclusive, wait bool) (unlock func() error, err error) {
 	path := r.path(locksDir, key)
-	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		l := vfs.OS{}.NewLock(path)
-		got, err := l.TryLock(exclusive)
-		if got && err == nil && isAt(l, path) {
-			if !exclusive { // others may share it
-				return l.Unlock, nil
-			}
-			return func() error { return errors.Join(os.Remove(path), l.Unlock()) }, nil
-		}
-		if err = errors.Join(err, l.Unlock()); err != nil || !got && !wait {
-			return nil, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(pause):
-		}
+	var l vfs.Lock
+	if wait {
+		l, err = vfs.WaitLock(ctx, vfs.OS{}, path, exclusive)
+	} else {
+		l, err = vfs.TryLock(vfs.OS{}, path, exclusive)
 	}
-}
-
-// isAt reports whether a locked file still has its name: who had the lock before may have
-// removed it.
-func isAt(l vfs.Lock, path string) bool {
-	mine, err := l.Info()
-	there, err2 := vfs.OS{}.Info(path)
-	return err == nil && err2 == nil && mine.SameFile(there)
+	if l == nil || err != nil {
+		return nil, err
+	}
+	if !exclusive { // others may share it
+		return l.Unlock, nil
+	}
+	return func() error { return errors.Join(os.Remove(path), l.Unlock()) }, nil
 }

@@ -3,14 +3,13 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/go-partd/partd/internal/certfiles"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
@@ -111,12 +110,9 @@ func (p place) dial() (*flightclient.Client, error) {
 		o.Token = string(bytes.TrimSpace(token))
 	}
 	if *p.ca != "" {
-		pem, err := os.ReadFile(*p.ca)
-		if err != nil {
+		var err error
+		if o.CAs, err = certfiles.Authorities(*p.ca); err != nil {
 			return nil, err
-		}
-		if o.CAs = x509.NewCertPool(); !o.CAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s: there is no certificate in PEM", *p.ca)
 		}
 	}
 	c, err := flightclient.Dial(*p.server, o)

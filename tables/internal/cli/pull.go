@@ -3,16 +3,15 @@ package cli
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-partd/partd/internal/certfiles"
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/formats"
@@ -81,18 +80,13 @@ func (c *pullConfig) finish() error {
 	if c.cert == "" || c.key == "" || c.ca == "" {
 		return cliutil.Usagef("--tls-cert, --tls-key and --tls-ca go together: one is missing")
 	}
-	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+	files, err := certfiles.Load(certfiles.Options{
+		Cert: c.cert, Key: c.key, ClientCA: c.ca, NeedClient: true, MinVersion: tls.VersionTLS12, Log: c.options.Logger,
+	})
 	if err != nil {
-		return cliutil.Usagef("--tls-cert, --tls-key: %w", err)
+		return cliutil.Usagef("%w", err)
 	}
-	pem, err := os.ReadFile(c.ca)
-	pool := x509.NewCertPool()
-	if err != nil || !pool.AppendCertsFromPEM(pem) {
-		return cliutil.Usagef("--tls-ca: %s has no certificate (%v)", c.ca, err)
-	}
-	c.options.TLS = &tls.Config{
-		Certificates: []tls.Certificate{pair}, RootCAs: pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
-	}
+	c.options.TLS = files.PeerConfig()
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-partd/partd/internal/vfs"
@@ -16,9 +15,8 @@ import (
 // free, and what processes left that ended. It leaves what was just placed. Where
 // another process does so, it returns.
 func (c *Cache) evict(placed string) (err error) {
-	l := vfs.OS{}.NewLock(filepath.Join(c.dir, "evict.lock"))
-	got, err := l.TryLock(true)
-	if err != nil || !got {
+	l, err := vfs.TryLock(vfs.OS{}, filepath.Join(c.dir, "evict.lock"), true)
+	if l == nil || err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Unlock()) }()
@@ -63,35 +61,5 @@ func (c *Cache) evict(placed string) (err error) {
 	c.mu.Lock()
 	c.used, c.placed = total, 0
 	c.mu.Unlock()
-	return c.sweep()
-}
-
-// sweep removes what processes left that ended.
-func (c *Cache) sweep() error {
-	locks, err := filepath.Glob(filepath.Join(c.dir, "processes", "*.lock"))
-	if err != nil {
-		return err
-	}
-	for _, path := range locks {
-		if path == c.own+".lock" {
-			continue
-		}
-		l := vfs.OS{}.NewLock(path)
-		got, err := l.TryLock(true)
-		if err == nil && got {
-			// Without a directory it is one that just begins.
-			if dir := strings.TrimSuffix(path, ".lock"); exists(dir) {
-				err = errors.Join(os.RemoveAll(dir), os.Remove(path))
-			}
-		}
-		if err = errors.Join(err, l.Unlock()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
+	return c.temp.Sweep()
 }

@@ -2,8 +2,8 @@
 // size: those used last. Several processes may share the directory.
 //
 //	files/<2 hex>/<30 hex>   a copy, named by the hash of its key, placed by a rename
-//	processes/<id>/          what one process is fetching, and links to what it pins
-//	processes/<id>.lock      held while the process lives; who finds it free removes both
+//	processes/               a directory of package tempdir for each process: what it is
+//	                         fetching, and links to what it pins
 //	evict.lock               held by who makes room
 //
 // A link keeps a copy that is pinned when its name goes, so that no process has to know
@@ -21,18 +21,17 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/tempdir"
 )
 
 // Cache is an open cache. It is safe for concurrent use.
 type Cache struct {
 	dir, own string
 	limit    int64
-	lock     vfs.Lock
+	temp     *tempdir.Set // of own
 	flights  singleflight.Group
 
 	mu      sync.Mutex
@@ -67,30 +66,21 @@ func Open(dir string, limit int64) (*Cache, error) {
 	if limit <= 0 {
 		return nil, fmt.Errorf("the cache's size is %d bytes: it must be above 0", limit)
 	}
-	c := &Cache{dir: dir, own: filepath.Join(dir, "processes", uuid.NewString()), limit: limit, checked: map[string]stamp{}, pins: map[string]*pin{}}
-	for _, d := range []string{filepath.Join(dir, "files"), filepath.Dir(c.own)} {
+	processes := filepath.Join(dir, "processes")
+	c := &Cache{dir: dir, limit: limit, checked: map[string]stamp{}, pins: map[string]*pin{}}
+	for _, d := range []string{filepath.Join(dir, "files"), processes} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
 		}
 	}
-	c.lock = vfs.OS{}.NewLock(c.own + ".lock")
-	if err := c.lock.Lock(true); err != nil { // a sweep may have it for a moment
+	if c.own, c.temp, err = tempdir.Own(processes); err != nil {
 		return nil, err
-	}
-	if err := os.Mkdir(c.own, 0o700); err != nil {
-		return nil, errors.Join(err, c.lock.Unlock())
 	}
 	return c, c.evict("")
 }
 
 // Close removes what the process has of its own.
-func (c *Cache) Close() error {
-	err := errors.Join(os.RemoveAll(c.own), c.lock.Unlock())
-	if gone := os.Remove(c.own + ".lock"); !errors.Is(gone, fs.ErrNotExist) { // else a sweep was as fast
-		err = errors.Join(err, gone)
-	}
-	return err
-}
+func (c *Cache) Close() error { return c.temp.Close() }
 
 func (c *Cache) path(key string) string {
 	sum := xxh3.HashString128(key).Bytes()

@@ -128,10 +128,10 @@ func (in Input) merged(ctx context.Context, rule Rule, next func() (arrow.Record
 			if !ok {
 				break
 			}
-			r, err := spill(one(b))
+			r, err := spillRows(one(b))
 			if err == nil {
 				if runs = append(runs, r); len(runs) == mostRuns {
-					if r, err = spill(Merge(ctx, All, 0, sources()...)); err == nil {
+					if r, err = spillRows(Merge(ctx, All, 0, sources()...)); err == nil {
 						for _, r := range runs {
 							r.close()
 						}

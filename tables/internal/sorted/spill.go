@@ -1,45 +1,41 @@
 package sorted
 
 import (
-	"bufio"
-	"errors"
-	"os"
-
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/go-partd/partd/internal/spill"
+	"github.com/go-partd/partd/internal/tempdir"
 )
 
 const (
-	spilledRows = 1 << 12 // of a batch in a file
-	spilledCost = 1 << 20 // of a file that is read, about
+	spilledRows  = 1 << 12 // of a batch in a file
+	spilledCost  = 1 << 20 // of a file that is read, about
+	spilledBlock = 1 << 18 // bytes that have a checksum
 )
 
 // file is rows in a temporary file, which may be read once.
-type file struct{ f *os.File }
+type file struct{ f *spill.File }
 
-// spill writes rows to a file, as small batches, since many are read side by side.
-func spill(rows Batches) (_ *file, err error) {
-	f, err := os.CreateTemp("", "partd-tables-rows-*")
+// spillRows writes rows to a file, as small batches, since many are read side by side.
+func spillRows(rows Batches) (_ *file, err error) {
+	f, err := tempdir.Create() // nothing is left of it, however the process ends
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Remove(f.Name()); err != nil { // nothing is left of it, however the process ends
-		return nil, errors.Join(err, f.Close())
-	}
-	t := &file{f}
+	t := &file{spill.New(f, "sorted rows", spilledBlock)}
 	defer func() {
 		if err != nil {
 			t.close()
 		}
 	}()
-	buffered := bufio.NewWriterSize(f, 1<<20)
 	var w *ipc.Writer
 	for b, err := range rows {
 		if err != nil {
 			return nil, err
 		}
 		if w == nil {
-			w = ipc.NewWriter(buffered, ipc.WithSchema(b.Schema()))
+			w = ipc.NewWriter(t.f, ipc.WithSchema(b.Schema()))
 		}
 		most := min(max(spilledCost/rowBytes(b), 1), spilledRows)
 		for at := int64(0); at < b.NumRows() && err == nil; at += most {
@@ -57,25 +53,17 @@ func spill(rows Batches) (_ *file, err error) {
 			return nil, err
 		}
 	}
-	if err := buffered.Flush(); err != nil {
-		return nil, err
-	}
-	_, err = f.Seek(0, 0)
-	return t, err
+	return t, t.f.Finish()
 }
 
 func (t *file) close() { _ = t.f.Close() }
 
 // batches yields the rows.
 func (t *file) batches(yield func(arrow.RecordBatch, error) bool) {
-	info, err := t.f.Stat()
-	if err != nil || info.Size() == 0 {
-		if err != nil {
-			yield(nil, err)
-		}
+	if t.f.Blocks() == 0 {
 		return
 	}
-	r, err := ipc.NewReader(bufio.NewReaderSize(t.f, 1<<18))
+	r, err := ipc.NewReader(t.f.NewReader())
 	if err != nil {
 		yield(nil, err)
 		return
@@ -88,7 +76,7 @@ func (t *file) batches(yield func(arrow.RecordBatch, error) bool) {
 			return
 		}
 	}
-	if err := r.Err(); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := r.Err(); err != nil {
 		yield(nil, err)
 	}
 }
@@ -96,7 +84,7 @@ func (t *file) batches(yield func(arrow.RecordBatch, error) bool) {
 // spilled is rows that go through a file when the first is wanted.
 func spilled(rows Batches) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		f, err := spill(rows)
+		f, err := spillRows(rows)
 		if err != nil {
 			yield(nil, err)
 			return

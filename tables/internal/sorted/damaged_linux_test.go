@@ -1,0 +1,69 @@
+package sorted
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/spill"
+)
+
+// TestDamagedRun flips one bit of a spilled run: reading it is an error that says where.
+func TestDamagedRun(t *testing.T) {
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	id := int64(0)
+	f, err := spillRows(batchesOf(random(rand.New(rand.NewPCG(1, 2)), 100_000, &id), 1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	const at = 1_000_000 // within the second mebibyte of rows
+	flip(t, temporary, at)
+	for b, err := range f.batches {
+		if err == nil {
+			b.Release()
+			continue
+		}
+		damaged := new(partd.CorruptError)
+		if !errors.As(err, &damaged) || !errors.Is(err, spill.ErrDamaged) || damaged.Offset > at || damaged.Offset < at-2<<20 || !strings.HasPrefix(damaged.Path, temporary) {
+			t.Errorf("%v", err)
+		}
+		return
+	}
+	t.Error("all rows of a damaged file were read")
+}
+
+// flip changes a bit of the one file in a directory that is open and has no name.
+func flip(t *testing.T, dir string, at int64) {
+	t.Helper()
+	open, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range open {
+		if name, err := os.Readlink(fd); err != nil || !strings.HasPrefix(name, dir) {
+			continue
+		}
+		f, err := os.OpenFile(fd, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 1)
+		if _, err := f.ReadAt(b, at); err != nil {
+			t.Fatal(err)
+		}
+		b[0] ^= 4
+		_, err = f.WriteAt(b, at)
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	t.Fatal(fmt.Errorf("no file without a name is open in %s", dir))
+}
