@@ -30,7 +30,7 @@ func allows(e Evolution, c ColumnChange) error {
 	ops := []string{"add", "widen", "rename", "drop"}
 	n := slices.Index(ops, c.Op)
 	if n < 0 {
-		return &ArgumentError{fmt.Errorf("there is no change %q of columns: there are %q", c.Op, ops)}
+		return &ArgumentError{Err: fmt.Errorf("there is no change %q of columns: there are %q", c.Op, ops)}
 	}
 	if most, ok := map[Evolution]int{Strict: 0, AddOnly: 1, Compatible: 2}[e]; ok && n >= most {
 		return schema.Errorf(c.Column, "the table's evolution is %s, which does not allow to %s columns", e, c.Op)

@@ -78,7 +78,7 @@ func (e *entry) partition(ctx context.Context, by Partition) (done Partitioned, 
 		c.add(&partitionStep{by})
 	}
 	if err := settings.CheckPartition(); err != nil {
-		return done, &ArgumentError{err}
+		return done, &ArgumentError{Err: err}
 	}
 	done = Partitioned{Partition: PartitionNone, Why: "the files are not cut by time", Version: versionOf(t.Metadata())}
 	if settings.Cuts() {

@@ -91,9 +91,9 @@ func (r Rule) names() []string {
 func (r Rule) check() (err error) {
 	switch {
 	case r.Name == "" || len(r.Name) > MaxName:
-		return &ArgumentError{fmt.Errorf("the rule's name %q has to have 1 to %d bytes", r.Name, MaxName)}
+		return &ArgumentError{Err: fmt.Errorf("the rule's name %q has to have 1 to %d bytes", r.Name, MaxName)}
 	case !slices.Contains(RuleKinds, r.Kind):
-		return &ArgumentError{fmt.Errorf("rule %q: there is no kind %q: there are %q", r.Name, r.Kind, RuleKinds)}
+		return &ArgumentError{Err: fmt.Errorf("rule %q: there is no kind %q: there are %q", r.Name, r.Kind, RuleKinds)}
 	case r.Kind == "unique" && len(r.Columns) == 0:
 		err = errors.New("it needs columns")
 	case r.Kind == "expression":
@@ -108,7 +108,7 @@ func (r Rule) check() (err error) {
 		_, err = regexp.Compile(r.Pattern)
 	}
 	if err != nil {
-		return &ArgumentError{fmt.Errorf("rule %q, %s: %w", r.Name, r.Kind, err)}
+		return &ArgumentError{Err: fmt.Errorf("rule %q, %s: %w", r.Name, r.Kind, err)}
 	}
 	return nil
 }
@@ -175,7 +175,7 @@ func (e *RuleEdit) apply(text string, settings Settings, columns *arrow.Schema) 
 	if columns != nil { // those of a bucket are bound by each put
 		for _, r := range rules {
 			if _, err := r.filter(columns); err != nil {
-				return "", &ArgumentError{fmt.Errorf("rule %q: %w", r.Name, err)}
+				return "", &ArgumentError{Err: fmt.Errorf("rule %q: %w", r.Name, err)}
 			}
 		}
 	}
@@ -184,7 +184,7 @@ func (e *RuleEdit) apply(text string, settings Settings, columns *arrow.Schema) 
 	}
 	b, err := json.Marshal(rules)
 	if err == nil && len(b) > 1<<20 {
-		err = &ArgumentError{errors.New("the rules have more than 1 MiB")}
+		err = &ArgumentError{Err: errors.New("the rules have more than 1 MiB")}
 	}
 	return string(b), err
 }
@@ -235,7 +235,7 @@ func ruleSet(set, at string, settings Settings, columns *arrow.Schema) (rules []
 			Rule{Name: "high is highest", Kind: "expression", Where: fmt.Sprintf("%[2]s >= %[1]s and %[2]s >= %[3]s and %[2]s >= %[4]s", q...)},
 			Rule{Name: "low is lowest", Kind: "expression", Where: fmt.Sprintf("%[3]s <= %[1]s and %[3]s <= %[4]s", q...)}), nil
 	}
-	return nil, &ArgumentError{fmt.Errorf("there is no set %q of rules: there are time_series and prices", set)}
+	return nil, &ArgumentError{Err: fmt.Errorf("there is no set %q of rules: there are time_series and prices", set)}
 }
 
 func quoted(column string) string { return `"` + strings.ReplaceAll(column, `"`, `""`) + `"` }
