@@ -12,7 +12,6 @@ import (
 
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -42,7 +41,7 @@ func (c *change) add(st step) {
 		c.replaces = c.replaces || all
 	case *restoreStep:
 		c.exclusive, c.replaces = true, true
-	case deleteStep:
+	case deleteStep, *createStep:
 		c.exclusive = true
 	case *evolveStep:
 		c.exclusive, c.folds = true, true
@@ -50,7 +49,7 @@ func (c *change) add(st step) {
 }
 
 // commit makes all changes, each of another table, or none.
-func (s *Store) commit(ctx context.Context, also []icecat.Also, changes ...*change) error {
+func (s *Store) commit(ctx context.Context, hooks []icecat.TxHook, changes ...*change) error {
 	slices.SortFunc(changes, func(a, b *change) int {
 		if n := strings.Compare(a.e.Namespace, b.e.Namespace); n != 0 {
 			return n
@@ -77,24 +76,29 @@ func (s *Store) commit(ctx context.Context, also []icecat.Also, changes ...*chan
 			}
 		}
 	}
-	return s.attemptsWith(ctx, also, changes)
+	return s.commitWithRetry(ctx, hooks, changes...)
 }
 
-// attempts commits changes, again and again while others come before. It wants
-// the entries' commit.
-func (s *Store) attempts(ctx context.Context, changes []*change) error {
-	return s.attemptsWith(ctx, nil, changes)
-}
-
-// attemptsWith is attempts with more in the same transaction.
-func (s *Store) attemptsWith(ctx context.Context, also []icecat.Also, changes []*change) error {
-	p, err := s.pin() // what is written for the commit, and not yet of use
-	if err != nil {
-		return err
+// commitSteps is commit for a table whose entry's commit is held, and whose tail is
+// folded already where that matters. It returns the table as committed; nil if there
+// was nothing to do.
+func (e *entry) commitSteps(ctx context.Context, steps ...step) (*table.Table, error) {
+	c := &change{e: e}
+	for _, st := range steps {
+		c.add(st)
 	}
-	defer s.unpin(p)
+	if e.s.hooks.prepared != nil {
+		e.s.hooks.prepared()
+	}
+	err := e.s.commitWithRetry(ctx, nil, c)
+	return c.result, err
+}
+
+// commitWithRetry commits changes, and what hooks do in the same transaction, again
+// and again while others come before. It wants the entries' commit.
+func (s *Store) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, changes ...*change) error {
 	for n := 1; ; n++ {
-		err := s.attempt(ctx, also, changes)
+		err := s.tryCommit(ctx, hooks, changes)
 		if !errors.Is(err, table.ErrCommitFailed) {
 			return err
 		}
@@ -109,120 +113,123 @@ func (s *Store) attemptsWith(ctx context.Context, also []icecat.Also, changes []
 	}
 }
 
-func (s *Store) attempt(ctx context.Context, also []icecat.Also, changes []*change) (err error) {
+// tryCommit is one attempt of commitWithRetry.
+func (s *Store) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes []*change) (err error) {
+	var attempts []*attempt
+	defer func() {
+		for _, a := range attempts {
+			removeWritten(err, a.io)
+		}
+	}()
+	var made []*icecat.Change
 	for _, c := range changes {
 		if c.exclusive {
 			c.e.mu.Lock()
 			defer c.e.mu.Unlock()
 		}
-	}
-	var staged []*icecat.Change
-	var of []*change
-	epochs := map[*change]int64{} // of the tail, that are replaced
-	defer func() {
-		if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
-			for _, ch := range staged {
-				ch.IOs[len(ch.IOs)-1].RemoveWritten()
-			}
-		}
-	}()
-	for _, c := range changes {
-		st := &staging{s: s, e: c.e, io: s.cat.NewIO(), now: time.Now()}
-		ch := &icecat.Change{Namespace: c.e.Namespace, Name: c.e.Name, IOs: []*icecat.FileIO{st.io}}
-		staged = append(staged, ch) // at once, so that what it wrote is removed
-		steps := c.steps
-		if c.folds {
-			if _, err := c.e.load(ctx); err != nil && !errors.Is(err, icecat.ErrNotFound) {
-				return err
-			}
-		}
-		if (c.replaces || c.folds) && c.e.log != nil {
-			last, ok, err := c.e.log.Turn(ctx)
-			if err != nil {
-				return err
-			}
-			if ok {
-				epochs[c] = last
-				steps = append([]step{&epochStep{last, c.e.log.IDs(c.e.state.folded, last)}}, steps...)
-			}
-		}
-		nothing, err := st.stage(ctx, ch, steps)
-		if err != nil {
+		a := &attempt{s: s, e: c.e, change: c, io: s.cat.NewIO(), now: time.Now()}
+		attempts = append(attempts, a)
+		if err := a.prepare(ctx); err != nil {
 			return err
 		}
-		if nothing {
-			staged = staged[:len(staged)-1]
-			continue
+		if a.made != nil {
+			made = append(made, a.made)
 		}
-		of = append(of, c)
 	}
-	if len(staged)+len(also) == 0 {
+	if len(made)+len(hooks) == 0 {
 		return nil
 	}
-	if err := s.cat.CommitWith(ctx, also, staged...); err != nil {
+	if err := s.cat.CommitWith(ctx, hooks, made...); err != nil {
 		return err
 	}
-	for i, c := range of {
-		c.result = staged[i].Result
-		if err := c.committed(ctx, staged[i], epochs); err != nil {
+	for _, a := range attempts {
+		if err := a.committed(ctx); err != nil {
 			// It is committed; the next one to use the table, or the next Open, tidies up.
-			s.opts.Logger.Warn("the tail could not be tidied up after a commit", "table", c.e.Name, "err", err)
+			s.opts.Logger.Warn("the tail could not be tidied up after a commit", "table", a.e.Name, "err", err)
 		}
 	}
 	return nil
 }
 
-// stage makes a Change of steps. It reports whether there is nothing to do.
-func (st *staging) stage(ctx context.Context, ch *icecat.Change, steps []step) (nothing bool, err error) {
-	var cur *table.Table
-	ch.Base, err = st.s.cat.Load(ctx, ch.Namespace, ch.Name)
-	switch {
-	case errors.Is(err, icecat.ErrNotFound):
-		ch.Base = nil
-	case errors.Is(err, ErrDamaged) && needless(steps[0]):
-		lost, err := st.s.cat.Location(ctx, ch.Namespace, ch.Name)
-		if err != nil {
-			return false, conflict(err)
+// prepare puts the steps on top of the table as it is now.
+func (a *attempt) prepare(ctx context.Context) error {
+	c, steps := a.change, a.change.steps
+	if c.folds {
+		if _, err := c.e.load(ctx); err != nil && !errors.Is(err, icecat.ErrNotFound) {
+			return err
 		}
-		ch.Lost, st.lost = &lost, true
-	case err != nil:
-		return false, err
-	default:
-		cur = st.s.cat.Staged(ch.Namespace, ch.Name, ch.Base.Metadata(), ch.Base.MetadataLocation(), st.io)
-		l, err := st.s.cat.Get(ctx, ch.Namespace, ch.Name)
-		if err = cmp.Or(err, l.Damaged); err != nil {
-			return false, conflict(err)
-		}
-		st.info = l.Info
 	}
-	nothing = true
+	if (c.replaces || c.folds) && c.e.log != nil {
+		last, ok, err := c.e.log.Turn(ctx)
+		if err != nil {
+			return err
+		}
+		if ok {
+			a.epoch = &last
+			steps = append([]step{&epochStep{last, c.e.log.IDs(c.e.state.folded, last)}}, steps...)
+		}
+	}
+	ch := &icecat.Change{Namespace: c.e.Namespace, Name: c.e.Name, IOs: []*icecat.FileIO{a.io}}
+	cur, err := a.base(ctx, ch, needless(steps[0]))
+	if err != nil {
+		return err
+	}
+	any := false
 	for _, step := range steps {
-		meta, err := step.stage(ctx, st, cur)
+		meta, err := step.apply(ctx, a, cur)
 		if errors.Is(err, errNothing) {
 			continue
 		}
 		if err != nil {
-			return false, err
+			return err
 		}
-		nothing = false
-		cur = nil
+		any, cur = true, nil
 		if meta != nil {
-			cur = st.s.cat.Staged(ch.Namespace, ch.Name, meta, "", st.io)
+			cur = a.table(meta)
 		}
-		if f, ok := step.(filer); ok {
+		if f, ok := step.(filer); ok && f.wrote() != nil {
 			ch.IOs = append([]*icecat.FileIO{f.wrote()}, ch.IOs...)
 		}
 	}
-	if nothing || cur == nil && ch.Base == nil && !st.lost { // made and deleted
-		return true, nil
+	if !any || cur == nil && ch.Base == nil && !a.lost { // made and deleted
+		return nil
 	}
 	if cur != nil {
-		if ch.New, err = st.mirror(cur.Metadata()); err != nil {
-			return false, err
+		if ch.New, err = a.mirror(cur.Metadata()); err != nil {
+			return err
 		}
 	}
-	ch.Info, ch.PutIDs = &st.info, st.ids
-	return false, nil
+	ch.Info, ch.PutIDs, ch.Inline = &a.info, a.ids, a.inline
+	a.made = ch
+	return nil
+}
+
+// base loads what the steps are put on top of, nil if there is no table. Where the
+// steps do without it, it may be damaged.
+func (a *attempt) base(ctx context.Context, ch *icecat.Change, needless bool) (_ *table.Table, err error) {
+	ch.Base, err = a.s.cat.Load(ctx, ch.Namespace, ch.Name)
+	switch {
+	case errors.Is(err, icecat.ErrNotFound):
+		ch.Base = nil
+		return nil, nil
+	case errors.Is(err, ErrDamaged) && needless:
+		lost, err := a.s.cat.Location(ctx, ch.Namespace, ch.Name)
+		ch.Lost, a.lost = &lost, true
+		return nil, conflict(err)
+	case err != nil:
+		return nil, err
+	}
+	l, err := a.s.cat.Get(ctx, ch.Namespace, ch.Name)
+	if err = cmp.Or(err, l.Damaged); err != nil {
+		return nil, conflict(err)
+	}
+	a.info = l.Info
+	return a.s.cat.Staged(ch.Namespace, ch.Name, ch.Base.Metadata(), ch.Base.MetadataLocation(), a.io), nil
+}
+
+// table is the table of the attempt with other metadata.
+func (a *attempt) table(meta table.Metadata) *table.Table {
+	return a.s.cat.Staged(a.e.Namespace, a.e.Name, meta, "", a.io)
 }
 
 // needless reports whether a step does without the table as it is, which may be damaged.
@@ -240,28 +247,27 @@ func conflict(err error) error {
 	return err
 }
 
-// filer is a step whose files were written before.
-type filer interface{ wrote() *icecat.FileIO }
-
-func (p *putStep) wrote() *icecat.FileIO  { return p.io }
-func (f *foldStep) wrote() *icecat.FileIO { return f.io }
-
 // committed brings the entry up to what was committed. It wants mu where the
 // change was exclusive, else nobody needs to know at once.
-func (c *change) committed(ctx context.Context, ch *icecat.Change, epochs map[*change]int64) error {
-	if !c.exclusive {
+func (a *attempt) committed(ctx context.Context) error {
+	ch := a.made
+	if ch == nil {
+		return nil
+	}
+	a.change.result = ch.Result
+	if !a.change.exclusive {
 		return nil
 	}
 	if ch.New == nil {
-		return c.e.forget(ctx)
+		return a.e.forget(ctx)
 	}
 	var err error
 	if ch.Base != nil && ch.Base.Metadata().TableUUID() != ch.New.TableUUID() { // deleted, and made anew
-		err = c.e.forget(ctx)
-	} else if last, ok := epochs[c]; ok {
-		err = c.e.log.Forget(ctx, last)
+		err = a.e.forget(ctx)
+	} else if a.epoch != nil {
+		err = a.e.log.Forget(ctx, *a.epoch)
 	}
-	return errors.Join(err, c.e.set(ctx, ch.Result))
+	return errors.Join(err, a.e.set(ctx, ch.Result))
 }
 
 // applied reports whether a put of an id was applied to a table. It wants mu

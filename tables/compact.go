@@ -2,14 +2,10 @@ package tables
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/compaction"
-
-	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 // targetSize is that of a data file, in bytes.
@@ -18,23 +14,17 @@ const targetSize = 128 << 20
 // Compact makes few large files of many small ones. The rows stay the same; the
 // small files go with the versions that have them, by Expire.
 func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
-	return s.maintain(ctx, "compact", o, func(ctx context.Context, e *entry, _ *MaintainOptions) (MaintainResult, error) {
-		for range 3 { // whoever changes the table meanwhile, other than by appends, comes first
-			r, err := e.compact(ctx)
-			if !errors.Is(err, errRestage) {
-				return r, err
-			}
-		}
-		return MaintainResult{}, ErrConflict
+	return s.maintain(ctx, "compact", o, func(ctx context.Context, e *entry, _ *MaintainOptions) (r MaintainResult, err error) {
+		// Whoever changes the table meanwhile, other than by appends, comes first.
+		err = retryStale(3, func() error {
+			r, err = e.compact(ctx)
+			return err
+		})
+		return r, err
 	})
 }
 
 func (e *entry) compact(ctx context.Context) (r MaintainResult, err error) {
-	p, err := e.s.pin()
-	if err != nil {
-		return r, err
-	}
-	defer e.s.unpin(p)
 	t, err := e.current(ctx)
 	if err != nil || t == nil || t.CurrentSnapshot() == nil {
 		return r, err
@@ -43,12 +33,11 @@ func (e *entry) compact(ctx context.Context) (r MaintainResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	step := e.newCompactStep(t)
-	defer func() {
-		if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
-			step.io.RemoveWritten()
-		}
-	}()
+	step, err := e.newCompactStep(t)
+	if err != nil {
+		return r, err
+	}
+	defer func() { removeWritten(err, step.io) }()
 	if settings.Time != "" {
 		err = e.mergeInOrder(ctx, t, step)
 	} else {
@@ -57,13 +46,12 @@ func (e *entry) compact(ctx context.Context) (r MaintainResult, err error) {
 	if err != nil || len(step.groups) == 0 {
 		return r, err
 	}
-	c := &change{e: e}
-	c.add(step)
 	e.commit.Lock()
 	defer e.commit.Unlock()
 	r.Tables = 1
 	r.FilesBefore, r.FilesAfter = step.files()
-	return r, e.s.attempts(ctx, []*change{c})
+	_, err = e.commitSteps(ctx, step)
+	return r, err
 }
 
 // concatenate plans the compaction of a table whose rows are in the order in which
@@ -99,10 +87,8 @@ func (e *entry) concatenate(ctx context.Context, t *table.Table, step *compactSt
 
 // compactStep replaces files by others with the same rows.
 type compactStep struct {
-	io     *icecat.FileIO
-	uuid   string
-	base   int64 // the snapshot whose files were read
-	seq    int64 // its number
+	basis
+	seq    int64 // of the snapshot whose files were read
 	groups []table.CompactionGroupResult
 
 	renumber bool // the new files have no row ids yet
@@ -110,9 +96,9 @@ type compactStep struct {
 }
 
 // newCompactStep returns a step for a table as it is now, which has rows.
-func (e *entry) newCompactStep(t *table.Table) *compactStep {
-	snap := t.CurrentSnapshot()
-	return &compactStep{io: e.s.cat.NewIO(), uuid: t.Metadata().TableUUID().String(), base: snap.SnapshotID, seq: snap.SequenceNumber}
+func (e *entry) newCompactStep(t *table.Table) (*compactStep, error) {
+	on, err := basisOf(t, appends, e.s.cat.NewIO())
+	return &compactStep{basis: on, seq: t.CurrentSnapshot().SequenceNumber}, err
 }
 
 // files returns how many files are replaced, and by how many.
@@ -124,14 +110,9 @@ func (c *compactStep) files() (before, after int) {
 	return before, after
 }
 
-func (c *compactStep) wrote() *icecat.FileIO { return c.io }
-
-func (c *compactStep) stage(ctx context.Context, _ *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil || cur.Metadata().TableUUID().String() != c.uuid {
-		return nil, errRestage
-	}
-	if !onlyAppended(cur, c.base) {
-		return nil, errRestage
+func (c *compactStep) apply(ctx context.Context, _ *attempt, cur *table.Table) (table.Metadata, error) {
+	if err := c.holds(cur); err != nil {
+		return nil, err
 	}
 	tx := cur.NewTransaction()
 	// The rows keep their place before those that were added since.
@@ -155,19 +136,7 @@ func (c *compactStep) stage(ctx context.Context, _ *staging, cur *table.Table) (
 		rewrite.ApplyResult(g)
 	}
 	if err := rewrite.Commit(ctx); err != nil {
-		return nil, fmt.Errorf("stage the compacted files: %w", err)
+		return nil, fmt.Errorf("replace the compacted files: %w", err)
 	}
-	return staged(tx)
-}
-
-// onlyAppended reports whether rows may have been added to a table since a
-// snapshot, but none deleted or replaced.
-func onlyAppended(t *table.Table, base int64) bool {
-	for s := t.CurrentSnapshot(); s == nil || s.SnapshotID != base; {
-		if s == nil || s.Summary == nil || s.Summary.Operation != table.OpAppend || s.ParentSnapshotID == nil {
-			return false
-		}
-		s = t.SnapshotByID(*s.ParentSnapshotID)
-	}
-	return true
+	return metadataOf(tx)
 }

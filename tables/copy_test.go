@@ -202,7 +202,7 @@ func TestCopyToMeanwhile(t *testing.T) {
 	ctx, from := t.Context(), fullStore(t)
 	var to *Store
 	put := false
-	h := hooks{fs: vfs.OS{}, staged: func() {
+	h := hooks{fs: vfs.OS{}, prepared: func() {
 		if !put {
 			put = true
 			mustPut(t, to.Bucket("one"), "plain", Append, 44)

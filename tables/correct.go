@@ -78,7 +78,9 @@ func (b *Bucket) replaceRange(ctx context.Context, name string, from, to time.Ti
 		if err != nil {
 			return err
 		}
-		w.step.strict = w.order != nil && w.order.Rule != KeepAll && w.order.Rule != "" // or there may be duplicates
+		if w.order != nil && w.order.Rule != KeepAll && w.order.Rule != "" {
+			w.step.since = nothing // or there may be duplicates
+		}
 		err = n.write(ctx, w, src, g, func(ctx context.Context, b arrow.RecordBatch) error {
 			inside, err := g.goes(b)
 			if err != nil {
@@ -103,17 +105,16 @@ func (b *Bucket) replaceRange(ctx context.Context, name string, from, to time.Ti
 // newRows is the rows that a rewrite puts, which are written once, however often the
 // rest begins again.
 type newRows struct {
-	uuid   string // the table and its schema that they were written for
-	schema int
-	again  bool  // a rule compares them with all rows of the table, which may be others now
-	rows   int64 // that were read
+	on    *basis // that they were written on
+	again bool   // a rule compares them with all rows of the table, which may be others now
+	rows  int64  // that were read
 
 	written int64 // without those that the rule for duplicates leaves out
 }
 
 // stands reports whether the rows were written for the table as it is.
 func (n *newRows) stands(w *rewrite) bool {
-	return n.uuid == w.step.uuid && n.schema == w.step.schema && !n.again
+	return n.on != nil && n.on.fits(&w.step.basis) && !n.again
 }
 
 // write writes the rows of a source in the place of those that go, each batch of which
@@ -123,14 +124,14 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *source, g *going, 
 		w.done.Written = n.written
 		return nil
 	}
-	if n.uuid != "" { // for a table, or rows, that are others now
+	if n.on != nil { // for a table, or rows, that are others now
 		if !src.whole() {
 			return ErrConflict
 		}
 		src.rewind()
 		w.io.RemoveWritten()
 	}
-	*n = newRows{uuid: w.step.uuid, schema: w.step.schema}
+	*n = newRows{on: &w.step.basis}
 	fit, changes, err := w.def.Caster(src.schema)
 	if err != nil {
 		return err
@@ -150,8 +151,9 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *source, g *going, 
 	}
 	defer rules.close()
 	rules.without(g)
-	w.step.strict = w.step.strict || rules.wholeTable()
-	n.again = rules.wholeTable()
+	if n.again = rules.wholeTable(); n.again {
+		w.step.since = nothing
+	}
 	seen := func(b arrow.RecordBatch) error {
 		if err := check(ctx, b); err != nil {
 			return err

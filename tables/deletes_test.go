@@ -31,7 +31,7 @@ func byAnother(t *testing.T, s *Store, name string, do func(*table.Transaction) 
 	if err := do(tx); err != nil {
 		t.Fatal(err)
 	}
-	meta, err := staged(tx)
+	meta, err := metadataOf(tx)
 	if err != nil {
 		t.Fatal(err)
 	}

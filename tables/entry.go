@@ -60,6 +60,28 @@ func (s *Store) acquire(n tableName) (*entry, error) {
 	return e, nil
 }
 
+// use acquires an entry, and keeps files that are written for it. The caller calls done.
+func (s *Store) use(n tableName) (e *entry, done func(), err error) {
+	if e, err = s.acquire(n); err != nil {
+		return nil, nil, err
+	}
+	p, err := s.pin()
+	if err != nil {
+		e.release()
+		return nil, nil, err
+	}
+	return e, func() { s.unpin(p); e.release() }, nil
+}
+
+// use is that of the store for a table of the bucket.
+func (b *Bucket) use(name string) (e *entry, done func(), err error) {
+	n, err := b.check(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b.s.use(n)
+}
+
 func (e *entry) release() {
 	// Who has the last reference is alone with the entry, but for those who
 	// come meanwhile.
@@ -167,18 +189,22 @@ func (e *entry) forget(ctx context.Context) error {
 	if e.log == nil {
 		return nil
 	}
-	last, ok, err := e.log.Turn(ctx)
-	if err != nil {
+	if err := e.s.forgetLog(ctx, e.log); err != nil {
 		return err
 	}
-	if ok {
-		if err := e.log.Forget(ctx, last); err != nil {
-			return err
-		}
-	}
-	e.s.tail.Retire(e.log)
 	e.log = nil
 	return nil
+}
+
+func (s *Store) forgetLog(ctx context.Context, l *tail.Log) error {
+	last, ok, err := l.Turn(ctx)
+	if err == nil && ok {
+		err = l.Forget(ctx, last)
+	}
+	if err == nil {
+		s.tail.Retire(l)
+	}
+	return err
 }
 
 // tail returns the log, made where there is none. It wants mu and a table.

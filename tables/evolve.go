@@ -216,44 +216,24 @@ func (n pandasNames) renamed(m arrow.Metadata) (arrow.Metadata, error) {
 // versions. Widening an integer to float64 writes the table's files anew, and is
 // refused where a value would not stay exact; all else leaves them.
 func (b *Bucket) Evolve(ctx context.Context, name string, changes ...ColumnChange) error {
-	return b.restaged(ctx, func(t *Txn) error { return t.Evolve(b.name, name, changes...) })
+	return b.updateAgain(ctx, func(t *Txn) error { return t.Evolve(b.name, name, changes...) })
 }
 
 // SetEvolution sets which changes of its columns a table takes, and leaves its other
 // settings.
 func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) error {
 	return b.s.Update(ctx, func(t *Txn) error {
-		c, err := t.existing(b.name, name)
-		if err == nil {
-			err = e.Check()
-		}
-		if err != nil {
+		if err := e.Check(); err != nil {
 			return &OpError{Op: "set the evolution of", Bucket: b.name, Table: name, Err: err}
 		}
-		c.add(evolutionStep{e})
-		return nil
+		return t.editSettings("set the evolution of", b.name, name, func(s *Settings) { s.Evolution = e })
 	})
 }
 
-// evolutionStep sets one of the settings.
-type evolutionStep struct{ evolution Evolution }
-
-func (p evolutionStep) stage(_ context.Context, _ *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil {
-		return nil, ErrNotFound
-	}
-	s, err := settingsOf(cur.Properties())
-	if err != nil {
-		return nil, err
-	}
-	s.Evolution = p.evolution
-	return definition.WithSettings(cur.Metadata(), &s)
-}
-
-// restaged is Update, again where others change the table meanwhile.
-func (b *Bucket) restaged(ctx context.Context, f func(*Txn) error) (err error) {
+// updateAgain is Update, again where others change the table meanwhile.
+func (b *Bucket) updateAgain(ctx context.Context, f func(*Txn) error) (err error) {
 	for range mostAttempts {
-		if err = b.s.Update(ctx, f); !errors.Is(err, errRestage) {
+		if err = b.s.Update(ctx, f); !errors.Is(err, errStale) {
 			break
 		}
 	}
@@ -280,7 +260,10 @@ func (t *Txn) evolve(c *txnChange, changes []ColumnChange) error {
 	if err != nil {
 		return err
 	}
-	step := newEvolveStep(c.cur, ev.shape)
+	step, err := newEvolveStep(c.cur, ev.shape)
+	if err != nil {
+		return err
+	}
 	if ev.rewrites {
 		fit, err := evolvedRows(c.cur, ev)
 		if err == nil {

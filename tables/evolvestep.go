@@ -1,11 +1,9 @@
 package tables
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -22,44 +20,29 @@ import (
 // evolveStep gives a table another schema. The tail's rows become files of the old
 // one in the same commit, so that none is left that was put under it.
 type evolveStep struct {
-	uuid   string
-	schema int    // the id of the schema before
-	base   *int64 // the snapshot before, nil if there was none
-	shape  *schema.Shape
-	order  *order // that files are written anew in; nil: none
-	props  iceberg.Properties
+	basis // the table before
+	shape *schema.Shape
+	props iceberg.Properties
 
 	// Where the files are written anew.
 	fit   *schema.Caster // makes the new rows of those that readers got before; nil: the files stay
 	check *check         // of the new rows; nil: none
 	files []iceberg.DataFile
 	read  map[string]bool // the paths of the files that they are made of
-	io    *icecat.FileIO
 }
 
-func newEvolveStep(t *table.Table, sh *schema.Shape) *evolveStep {
-	return &evolveStep{uuid: t.Metadata().TableUUID().String(), schema: t.Schema().ID, base: snapshotID(t), shape: sh}
+func newEvolveStep(t *table.Table, sh *schema.Shape) (*evolveStep, error) {
+	on, err := basisOf(t, anything, nil)
+	return &evolveStep{basis: on, shape: sh}, err
 }
 
-func snapshotID(t *table.Table) *int64 {
-	if s := t.CurrentSnapshot(); s != nil {
-		return &s.SnapshotID
-	}
-	return nil
-}
-
-func (p *evolveStep) wrote() *icecat.FileIO { return p.io }
-
-func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil || cur.Metadata().TableUUID().String() != p.uuid || cur.Schema().ID != p.schema || cur.Metadata().LastColumnID() != p.shape.LastID {
-		return nil, errRestage
+func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
+	if err := p.holds(cur); err != nil {
+		return nil, err
 	}
 	now := snapshotID(cur)
-	late := p.fit != nil && now != nil && (p.base == nil || *now != *p.base) // there are files that were not read
-	if p.fit != nil && (p.base != nil && now == nil || late && (p.base == nil || !onlyAppended(cur, *p.base))) {
-		return nil, errRestage
-	}
-	st.info.Updated = st.now
+	late := p.fit != nil && now != nil && *now != *p.base // there are files that were not read
+	a.info.Updated = a.now
 	var old []iceberg.DataFile
 	var err error
 	if p.fit != nil && now != nil {
@@ -68,7 +51,7 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 		}
 	}
 	if p.fit == nil {
-		tail, err := st.tailFiles(ctx, cur, cur.Metadata(), nil, nil)
+		tail, err := a.tailFiles(ctx, cur, cur.Metadata(), nil, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -77,11 +60,11 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 			if err != nil {
 				return nil, err
 			}
-			meta, err := st.addOrdered(ctx, o, cur, tail, nil, true)
+			meta, err := a.addOrdered(ctx, o, cur, tail, nil, true)
 			if err != nil {
 				return nil, err
 			}
-			cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, "", st.io)
+			cur = a.table(meta)
 		}
 	}
 	meta, err := evolvedTo(cur.Metadata(), p.shape)
@@ -91,20 +74,21 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 	if err != nil || p.fit == nil {
 		return meta, err
 	}
-	if is, err := orderOf(meta); err != nil || !reflect.DeepEqual(is, p.order) {
-		return nil, cmp.Or(err, errRestage)
-	}
-	var more []iceberg.DataFile
-	if late {
-		if more, err = st.e.rewritten(ctx, cur, meta, st.io, p.fit, p.check, p.read); err != nil {
-			return nil, err
-		}
-	}
-	tail, err := st.tailFiles(ctx, cur, meta, p.fit, p.check)
+	order, err := orderOf(meta)
 	if err != nil {
 		return nil, err
 	}
-	cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, "", st.io)
+	var more []iceberg.DataFile
+	if late {
+		if more, err = a.e.rewritten(ctx, cur, meta, a.io, p.fit, p.check, p.read); err != nil {
+			return nil, err
+		}
+	}
+	tail, err := a.tailFiles(ctx, cur, meta, p.fit, p.check)
+	if err != nil {
+		return nil, err
+	}
+	cur = a.table(meta)
 	if len(old)+len(p.files) > 0 {
 		files, err := withRowIDs(cur, p.files)
 		if err != nil {
@@ -114,15 +98,15 @@ func (p *evolveStep) stage(ctx context.Context, st *staging, cur *table.Table) (
 		if err := tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping()); err != nil {
 			return nil, err
 		}
-		if meta, err = staged(tx); err != nil {
+		if meta, err = metadataOf(tx); err != nil {
 			return nil, err
 		}
 	}
 	// What came later stays behind: it is added by itself, and numbered so.
 	for _, files := range [][]iceberg.DataFile{more, tail} {
 		if len(files) > 0 {
-			cur = st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, "", st.io)
-			if meta, err = st.addOrdered(ctx, p.order, cur, files, nil, true); err != nil {
+			cur = a.table(meta)
+			if meta, err = a.addOrdered(ctx, order, cur, files, nil, true); err != nil {
 				return nil, err
 			}
 		}
@@ -158,12 +142,12 @@ func evolvedTo(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 
 // tailFiles writes what is in the tail as files of a table that has the metadata to.
 // It wants mu.
-func (st *staging) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *schema.Caster, rules *check) ([]iceberg.DataFile, error) {
-	if st.tailDone || st.e.log == nil {
+func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *schema.Caster, rules *check) ([]iceberg.DataFile, error) {
+	if a.tailDone || a.e.log == nil {
 		return nil, nil
 	}
-	st.tailDone = true
-	rows, err := st.e.rows(ctx, cur.Metadata(), lastEpoch)
+	a.tailDone = true
+	rows, err := a.e.rows(ctx, cur.Metadata(), lastEpoch)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
@@ -176,14 +160,14 @@ func (st *staging) tailFiles(ctx context.Context, cur *table.Table, to table.Met
 	if err != nil {
 		return nil, err
 	}
-	writer := st.s.cat.Staged(st.e.Namespace, st.e.Name, to, "", st.io)
+	writer := a.table(to)
 	if fit == nil {
 		o, err := orderOf(to)
 		if err != nil {
 			one.Release()
 			return nil, err
 		}
-		return writeTail(ctx, o, writer, st.io, one)
+		return writeTail(ctx, o, writer, a.io, one)
 	}
 	defer one.Release()
 	as, err := schema.Convert(one, fit.From)
@@ -191,7 +175,7 @@ func (st *staging) tailFiles(ctx context.Context, cur *table.Table, to table.Met
 		return nil, err
 	}
 	defer as.Release()
-	return st.e.write(ctx, writer, st.io, &source{read: []arrow.RecordBatch{as}}, fit, rules, true)
+	return a.e.write(ctx, writer, a.io, &source{read: []arrow.RecordBatch{as}}, fit, rules, true)
 }
 
 // write writes rows as files of a table, in its order if it has one. Rows that were
@@ -221,10 +205,7 @@ func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *schema.Caster, rules 
 	if err != nil {
 		return err
 	}
-	if step.order, err = orderOf(meta); err != nil {
-		return err
-	}
-	step.fit, step.check, step.io, step.read = fit, rules, t.s.cat.NewIO(), map[string]bool{}
+	step.since, step.fit, step.check, step.io, step.read = appends, fit, rules, t.s.cat.NewIO(), map[string]bool{}
 	if step.base != nil {
 		files, err := dataFiles(t.ctx, c.cur)
 		if err != nil {
@@ -251,9 +232,6 @@ func (e *entry) rewritten(ctx context.Context, t *table.Table, to table.Metadata
 
 // reshape adds a step, after which the table has its schema.
 func (t *Txn) reshape(c *txnChange, step *evolveStep) error {
-	if step.io == nil {
-		step.io = t.s.cat.NewIO()
-	}
 	c.add(step)
 	meta, err := evolvedTo(c.cur.Metadata(), step.shape)
 	if err == nil {
@@ -314,7 +292,7 @@ func schemaVersion(t *table.Table) (int, error) {
 // Store has in its tail are not seen, and have to fit the new columns by their names.
 // Rules but those of uniqueness and of order are applied to the new rows.
 func (b *Bucket) Migrate(ctx context.Context, name string, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (done bool, err error) {
-	err = b.restaged(ctx, func(t *Txn) error {
+	err = b.updateAgain(ctx, func(t *Txn) error {
 		c, err := t.existing(b.name, name)
 		if err == nil {
 			done, err = t.migrate(c, version, f)
@@ -368,7 +346,10 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 		return false, err
 	}
 	rules.withoutOrder()
-	step := newEvolveStep(c.cur, sh)
+	step, err := newEvolveStep(c.cur, sh)
+	if err != nil {
+		return false, err
+	}
 	step.props = iceberg.Properties{schemaVersionProperty: strconv.Itoa(version)}
 	if err := t.rewrite(c, step, fit, rules); err != nil {
 		return false, err

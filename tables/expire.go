@@ -28,10 +28,8 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 		e.commit.Lock()
 		defer e.commit.Unlock()
 		step := &expireStep{olderThan: o.OlderThan, keep: max(1, o.Keep)}
-		c := &change{e: e}
-		c.add(step)
-		err = e.s.attempts(ctx, []*change{c})
-		if c.result != nil {
+		t, err := e.commitSteps(ctx, step)
+		if t != nil {
 			r.Tables, r.Versions = 1, step.expired
 		}
 		return r, err
@@ -64,7 +62,7 @@ type expireStep struct {
 	expired   int
 }
 
-func (x *expireStep) stage(_ context.Context, _ *staging, cur *table.Table) (table.Metadata, error) {
+func (x *expireStep) apply(_ context.Context, _ *attempt, cur *table.Table) (table.Metadata, error) {
 	if cur == nil {
 		return nil, errNothing // deleted meanwhile
 	}
@@ -73,7 +71,7 @@ func (x *expireStep) stage(_ context.Context, _ *staging, cur *table.Table) (tab
 	if err != nil {
 		return nil, err
 	}
-	meta, err := staged(tx)
+	meta, err := metadataOf(tx)
 	if err != nil {
 		return nil, err
 	}

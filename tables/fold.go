@@ -10,7 +10,6 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
@@ -26,17 +25,15 @@ func (e *entry) fold(ctx context.Context) (int64, error) {
 
 // foldLocked is fold for who has commit. Where somebody else changes the table's
 // schema meanwhile, the rows are written again.
-func (e *entry) foldLocked(ctx context.Context) (int64, error) {
+func (e *entry) foldLocked(ctx context.Context) (rows int64, err error) {
 	if e.s.tail == nil {
 		return 0, nil
 	}
-	for range mostAttempts {
-		n, err := e.foldOnce(ctx)
-		if !errors.Is(err, errRestage) {
-			return n, err
-		}
-	}
-	return 0, ErrConflict
+	err = retryStale(mostAttempts, func() error {
+		rows, err = e.foldOnce(ctx)
+		return err
+	})
+	return rows, err
 }
 
 func (e *entry) foldOnce(ctx context.Context) (int64, error) {
@@ -63,17 +60,7 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	folded := one.NumRows()
-	f.io = e.s.cat.NewIO()
-	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
-	if f.files, err = writeTail(ctx, f.order, writer, f.io, one); err != nil {
-		return 0, err
-	}
-	c := &change{e: e}
-	c.add(f)
-	if err := e.s.attempts(ctx, []*change{c}); err != nil {
-		if !errors.Is(err, partd.ErrUnknownOutcome) {
-			f.io.RemoveWritten()
-		}
+	if err := e.commitFold(ctx, t, f, one); err != nil {
 		return 0, err
 	}
 	e.mu.Lock()
@@ -85,6 +72,18 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 		return folded, nil
 	}
 	return folded, e.log.Forget(ctx, f.epoch)
+}
+
+// commitFold writes the files of a fold, and commits it. It takes over the rows.
+func (e *entry) commitFold(ctx context.Context, t *table.Table, f *foldStep, rows arrow.RecordBatch) (err error) {
+	defer func() { removeWritten(err, f.io) }()
+	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
+	if f.files, err = writeTail(ctx, f.order, writer, f.io, rows); err != nil {
+		return err
+	}
+	c := &change{e: e}
+	c.add(f)
+	return e.s.commitWithRetry(ctx, nil, c)
 }
 
 // writeTail writes rows of the tail, which it takes over, as data files of a table,
@@ -128,9 +127,14 @@ func (e *entry) foldable(ctx context.Context) (*table.Table, *foldStep, []arrow.
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	on, err := basisOf(t, anything, e.s.cat.NewIO())
+	if err != nil {
+		release(rows)
+		return nil, nil, nil, err
+	}
 	_, _, _, updated := e.log.Size(e.state.folded)
 	return t, &foldStep{
-		uuid: e.state.uuid, schema: t.Schema().ID, kept: e.state.def.Stored, order: orderIn(e.state.def),
+		basis: on, kept: e.state.def.Stored,
 		epoch: last, ids: e.log.IDs(e.state.folded, last), update: updated,
 	}, rows, nil
 }

@@ -83,11 +83,11 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 	g.SetLimit(foldWorkers)
 	for i, n := range tables {
 		g.Go(func() error {
-			e, err := s.acquire(n)
+			e, done, err := s.use(n)
 			if err != nil {
 				return &OpError{Op: op, Dir: s.dir, Err: err}
 			}
-			defer e.release()
+			defer done()
 			if results[i], err = f(gctx, e, o); err != nil {
 				err = &OpError{Op: op, Bucket: bucketOf(n.Namespace), Table: n.Name, Err: err}
 			}

@@ -124,7 +124,7 @@ func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) error {
 	c, err := c.read()
 	if err == nil && name == "" {
 		if err = checkName("bucket", bucket); err == nil {
-			t.also = append(t.also, icecat.ChangeNamespaceMetadata(namespaceOf(bucket), c.apply))
+			t.hooks = append(t.hooks, icecat.ChangeNamespaceMetadata(namespaceOf(bucket), c.apply))
 		}
 	} else if err == nil {
 		var of *txnChange
@@ -141,12 +141,12 @@ func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) error {
 // metaStep changes the metadata.
 type metaStep struct{ change MetadataChange }
 
-func (m metaStep) stage(_ context.Context, st *staging, cur *table.Table) (_ table.Metadata, err error) {
+func (m metaStep) apply(_ context.Context, a *attempt, cur *table.Table) (_ table.Metadata, err error) {
 	if cur == nil {
 		return nil, ErrNotFound
 	}
-	st.info.Updated = st.now
-	st.info.Metadata, err = m.change.apply(st.info.Metadata)
+	a.info.Updated = a.now
+	a.info.Metadata, err = m.change.apply(a.info.Metadata)
 	return cur.Metadata(), err
 }
 
@@ -154,10 +154,10 @@ func (m metaStep) stage(_ context.Context, st *staging, cur *table.Table) (_ tab
 const UpdatedKey = icecat.UpdatedKey
 
 // mirror returns metadata with what the listing shows as properties.
-func (st *staging) mirror(meta table.Metadata) (table.Metadata, error) {
-	want := iceberg.Properties(icecat.Properties(st.info.Metadata))
+func (a *attempt) mirror(meta table.Metadata) (table.Metadata, error) {
+	want := iceberg.Properties(icecat.Properties(a.info.Metadata))
 	delete(want, icecat.JSONPrefix+UpdatedKey)
-	want[icecat.MetaPrefix+UpdatedKey] = updatedText(st.info.Updated)
+	want[icecat.MetaPrefix+UpdatedKey] = updatedText(a.info.Updated)
 	var gone []string
 	for k, v := range meta.Properties() {
 		if !icecat.IsMetadata(k) {

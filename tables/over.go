@@ -11,25 +11,14 @@ import (
 )
 
 // over is the part of a table that a put replaces: the files of a version.
-type over struct {
-	base  int64 // the snapshot
-	files []iceberg.DataFile
-}
+type over struct{ files []iceberg.DataFile }
 
-func newOver(ctx context.Context, t *table.Table, v Version) (*over, error) {
-	s, err := snapshotOf(t.Metadata(), v)
+func (o *over) apply(ctx context.Context, a *attempt, cur *table.Table, p *putStep) (table.Metadata, error) {
+	err := p.holds(cur)
+	if errors.Is(err, errStale) {
+		err = fmt.Errorf("%w: the version is not the newest any more, but for rows put later", ErrConflict)
+	}
 	if err != nil {
-		return nil, err
-	}
-	files, err := dataFiles(ctx, t, table.WithSnapshotID(s.SnapshotID))
-	return &over{s.SnapshotID, files}, err
-}
-
-func (o *over) stage(ctx context.Context, st *staging, cur *table.Table, p *putStep) (table.Metadata, error) {
-	if cur.Metadata().CurrentSchema().ID != p.schema || !onlyAppended(cur, o.base) {
-		return nil, fmt.Errorf("%w: the version is not the newest any more, but for rows put later", ErrConflict)
-	}
-	if err := p.sameOrder(cur.Metadata()); err != nil {
 		return nil, err
 	}
 	if p.order != nil && p.order.Rule != "" && p.order.Rule != KeepAll {
@@ -42,7 +31,7 @@ func (o *over) stage(ctx context.Context, st *staging, cur *table.Table, p *putS
 			replaced[f.FilePath()] = true
 		}
 		later := slices.DeleteFunc(all, func(f *orderedFile) bool { return replaced[f.file().FilePath()] })
-		err = st.s.refuse(ctx, p.order, cur, later, p.files)
+		err = a.s.refuse(ctx, p.order, cur, later, p.files)
 		if errors.As(err, new(*DuplicateError)) && p.order.Rule != RefuseDuplicate {
 			err = fmt.Errorf("%w: rows put later are equal in time and keys to some that are to replace the version", ErrConflict)
 		}

@@ -271,7 +271,7 @@ func TestPartitionBesideDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	once := true
-	s, err := open(ctx, b.s.dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, staged: func() {
+	s, err := open(ctx, b.s.dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, prepared: func() {
 		if once {
 			once = false
 			deleteWhere(t, b, "t", "at >= '2024-01-01T10:00:00'")

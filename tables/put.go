@@ -31,24 +31,15 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 }
 
 func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (Version, error) {
-	n, err := b.check(name)
-	if err != nil {
-		return 0, err
-	}
 	opts, err := o.check(m)
 	if err != nil {
 		return 0, err
 	}
-	e, err := b.s.acquire(n)
+	e, done, err := b.use(name)
 	if err != nil {
 		return 0, err
 	}
-	defer e.release()
-	p, err := b.s.pin()
-	if err != nil {
-		return 0, err
-	}
-	defer b.s.unpin(p)
+	defer done()
 	src, err := gather(r, b.s.opts.FoldBytes)
 	if err != nil {
 		return 0, err
@@ -61,23 +52,23 @@ func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m P
 				if opts.MustExist {
 					return 0, ErrNotFound
 				}
-				if err = e.makeInTail(ctx, src, opts); errors.Is(err, icecat.ErrConflict) {
+				if err = e.createInTail(ctx, src, opts); errors.Is(err, errStale) {
 					continue // others made the table
 				}
 			}
-			if !errors.Is(err, errCommitted) {
+			if !errors.Is(err, errNeedsCommit) {
 				return v, err
 			}
 		}
 		var c *txnChange
 		err := b.s.update(ctx, func(t *Txn) (err error) {
-			c, err = t.put(n, src, src.schema, m, opts)
+			c, err = t.put(e.tableName, src, src.schema, m, opts)
 			return err
 		})
 		if err == nil {
 			return c.version(), nil
 		}
-		if !errors.Is(err, errRestage) {
+		if !errors.Is(err, errStale) {
 			return 0, err
 		}
 		if !src.whole() {
@@ -85,7 +76,7 @@ func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m P
 		}
 		src.rewind()
 	}
-	return 0, fmt.Errorf("%w: %w", ErrConflict, errRestage)
+	return 0, fmt.Errorf("%w: %w", ErrConflict, errStale)
 }
 
 // check returns what is put as it is kept, or says why it cannot be.
@@ -134,7 +125,7 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 		return 0, false, false, err
 	}
 	if o := e.state.def.Order; o != nil && o.Rule == RefuseDuplicate {
-		return 0, true, false, errCommitted
+		return 0, true, false, errNeedsCommit
 	}
 	log := e.tail()
 	_, size, _, _ := log.Size(e.state.folded)
@@ -151,7 +142,7 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 		return 0, true, false, err
 	}
 	if len(changes) > 0 {
-		return 0, true, false, errCommitted
+		return 0, true, false, errNeedsCommit
 	}
 	var ck *check
 	if e.state.rules != "" || e.bucketRules != "" {
@@ -160,7 +151,7 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 		}
 		if ck.wholeTable() {
 			ck.close()
-			return 0, true, false, errCommitted
+			return 0, true, false, errNeedsCommit
 		}
 	}
 	rows, err := castAll(ctx, src, c, ck)
@@ -183,6 +174,19 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 	return e.state.version, true, false, nil
 }
 
+// folded returns the table once what was acknowledged before is in its files. It wants
+// commit.
+func (e *entry) folded(ctx context.Context) (*table.Table, error) {
+	if _, err := e.foldLocked(ctx); err != nil {
+		return nil, err
+	}
+	t, err := e.current(ctx)
+	if err == nil && t == nil {
+		err = ErrNotFound
+	}
+	return t, err
+}
+
 // current returns the table as it is now, nil if there is none.
 func (e *entry) current(ctx context.Context) (*table.Table, error) {
 	e.mu.Lock()
@@ -197,7 +201,7 @@ func (e *entry) current(ctx context.Context) (*table.Table, error) {
 // prepare writes the files of a put to a table, which is nil where the put makes it.
 // Others says that its rows are not all in it yet, for others are put in the same Update.
 func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, columns *arrow.Schema, m PutMode, o PutOptions, others bool) (*putStep, error) {
-	step := &putStep{mode: m, id: o.ID, meta: o.Metadata, settings: o.Settings, io: e.s.cat.NewIO()}
+	step := &putStep{mode: m, id: o.ID, meta: o.Metadata, settings: o.Settings, basis: basis{io: e.s.cat.NewIO()}}
 	if t != nil && o.ID != "" {
 		e.mu.Lock()
 		applied, err := e.applied(ctx, t.Metadata().TableUUID().String(), o.ID)
@@ -211,13 +215,19 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 	}
 	var meta table.Metadata
 	var err error
+	var base *int64
+	since := anything
 	switch {
 	case t == nil && (o.Over != nil || o.MustExist):
 		return nil, ErrNotFound
 	case o.Over != nil:
 		meta = t.Metadata()
-		step.uuid, step.schema = meta.TableUUID().String(), meta.CurrentSchema().ID
-		if step.over, err = newOver(ctx, t, *o.Over); err != nil {
+		s, err := snapshotOf(meta, *o.Over)
+		if err != nil {
+			return nil, err
+		}
+		step.over, since, base = &over{}, appends, &s.SnapshotID
+		if step.over.files, err = dataFiles(ctx, t, table.WithSnapshotID(s.SnapshotID)); err != nil {
 			return nil, err
 		}
 	case t == nil:
@@ -233,7 +243,6 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 		return nil, ErrExists
 	default:
 		meta = t.Metadata()
-		step.uuid, step.schema = meta.TableUUID().String(), meta.CurrentSchema().ID
 		if m != Replace {
 			break
 		}
@@ -245,7 +254,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 		if err != nil {
 			return nil, err
 		}
-		if !kept.Equal(sh.Stored) || meta.Properties()[schema.Property(step.schema)] != sh.Put {
+		if !kept.Equal(sh.Stored) || meta.Properties()[schema.Property(meta.CurrentSchema().ID)] != sh.Put {
 			step.shape = sh
 			if meta, err = definition.Reshaped(meta, sh); err != nil {
 				return nil, err
@@ -269,7 +278,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 			return nil, err
 		}
 		if len(changes) > 0 { // somebody else changed the table since it was looked at
-			return nil, errRestage
+			return nil, errStale
 		}
 	} else if c, err = schema.NewCaster(columns, kept); err != nil {
 		return nil, err
@@ -291,12 +300,13 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 			rules.close()
 			return nil, errors.New("a rule is about all rows of the table: an Update takes one put to it")
 		}
-		step.alone, step.base = true, snapshotID(old)
+		since, base = nothing, snapshotID(old)
 	}
 	writer := e.s.cat.Staged(e.Namespace, e.Name, meta, "", step.io)
-	if step.order, err = orderOf(meta); err != nil {
+	if step.basis, err = basisOf(writer, since, step.io); err != nil {
 		return nil, err
 	}
+	step.base = base
 	if step.order != nil {
 		step.files, err = e.writeOrdered(ctx, step.order, writer, step.io, src, c, rules, nil)
 	} else {

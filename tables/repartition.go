@@ -2,11 +2,6 @@ package tables
 
 import (
 	"context"
-	"errors"
-
-	"github.com/apache/iceberg-go/table"
-
-	"github.com/go-partd/partd"
 
 	"github.com/go-partd/partd/tables/internal/definition"
 )
@@ -33,49 +28,33 @@ func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (Part
 }
 
 func (b *Bucket) partition(ctx context.Context, name string, by Partition) (done Partitioned, err error) {
-	n, err := b.check(name)
+	e, end, err := b.use(name)
 	if err != nil {
 		return done, err
 	}
-	e, err := b.s.acquire(n)
-	if err != nil {
-		return done, err
-	}
-	defer e.release()
-	p, err := b.s.pin()
-	if err != nil {
-		return done, err
-	}
-	defer b.s.unpin(p)
-	for range mostRewrites {
-		if done, err = e.partition(ctx, by); !errors.Is(err, errRestage) {
-			return done, err
-		}
-	}
-	return done, ErrConflict
+	defer end()
+	err = retryStale(mostRewrites, func() error {
+		done, err = e.partition(ctx, by)
+		return err
+	})
+	return done, err
 }
 
-func (e *entry) partition(ctx context.Context, by Partition) (done Partitioned, err error) {
+func (e *entry) partition(ctx context.Context, by Partition) (done Partitioned, failed error) {
 	e.commit.Lock()
 	defer e.commit.Unlock()
-	if _, err := e.foldLocked(ctx); err != nil {
-		return done, err
-	}
-	t, err := e.current(ctx)
+	t, err := e.folded(ctx)
 	if err != nil {
 		return done, err
-	}
-	if t == nil {
-		return done, ErrNotFound
 	}
 	settings, err := settingsOf(t.Metadata().Properties())
 	if err != nil {
 		return done, err
 	}
-	c := &change{e: e}
+	var steps []step
 	if by != "" && by != settings.Partition {
 		settings.Partition = by
-		c.add(&partitionStep{by})
+		steps = append(steps, settingsStep(func(s *Settings) { s.Partition = by }))
 	}
 	if err := settings.CheckPartition(); err != nil {
 		return done, &ArgumentError{Err: err}
@@ -89,45 +68,26 @@ func (e *entry) partition(ctx context.Context, by Partition) (done Partitioned, 
 		if err != nil {
 			return done, err
 		}
-		step := e.newCompactStep(t)
-		defer func() {
-			if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
-				step.io.RemoveWritten()
-			}
-		}()
+		step, err := e.newCompactStep(t)
+		if err != nil {
+			return done, err
+		}
+		defer func() { removeWritten(failed, step.io) }()
 		t = e.s.cat.Staged(e.Namespace, e.Name, meta, t.MetadataLocation(), step.io)
 		if err := e.mergeInOrder(ctx, t, step); err != nil {
 			return done, err
 		}
 		done.Partition, done.Why = step.cut.chosen()
 		if done.FilesBefore, done.FilesAfter = step.files(); done.FilesBefore > 0 {
-			c.add(step)
+			steps = append(steps, step)
 		}
 	}
-	if len(c.steps) == 0 {
+	if len(steps) == 0 {
 		return done, nil
 	}
-	if e.s.hooks.staged != nil {
-		e.s.hooks.staged()
-	}
-	if err := e.s.attempts(ctx, []*change{c}); err != nil {
+	if t, err = e.commitSteps(ctx, steps...); err != nil {
 		return done, err
 	}
-	done.Version = versionOf(c.result.Metadata())
+	done.Version = versionOf(t.Metadata())
 	return done, nil
-}
-
-// partitionStep sets by which periods a table's files are cut.
-type partitionStep struct{ by Partition }
-
-func (p *partitionStep) stage(_ context.Context, _ *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil {
-		return nil, errRestage
-	}
-	s, err := settingsOf(cur.Metadata().Properties())
-	if err != nil {
-		return nil, err
-	}
-	s.Partition = p.by
-	return definition.WithSettings(cur.Metadata(), &s)
 }

@@ -47,7 +47,7 @@ func (b *Bucket) restore(ctx context.Context, snapshot string, names []string) e
 		whole := len(names) == 0
 		ns := namespaceOf(b.name)
 		err = b.s.update(ctx, func(t *Txn) error {
-			t.also = append(t.also, icecat.AsPlanned(ns, snapshot, planned, whole))
+			t.hooks = append(t.hooks, icecat.AsPlanned(ns, snapshot, planned, whole))
 			if whole {
 				if err := b.restoreMetadata(t, snapshot); err != nil {
 					return err
@@ -60,7 +60,7 @@ func (b *Bucket) restore(ctx context.Context, snapshot string, names []string) e
 			}
 			return nil
 		})
-		if err == nil || !errors.Is(err, icecat.ErrReplan) && !errors.Is(err, errRestage) && !errors.Is(err, ErrDamaged) {
+		if err == nil || !errors.Is(err, icecat.ErrReplan) && !errors.Is(err, errStale) && !errors.Is(err, ErrDamaged) {
 			return err
 		}
 		if _, gone := b.planRestore(ctx, snapshot, names); gone != nil || errors.Is(err, ErrDamaged) {

@@ -1,16 +1,12 @@
 package tables
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"reflect"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
@@ -47,56 +43,36 @@ type rewrite struct {
 // rewrite commits what plan makes of the newest state of a table. Nobody in this
 // process commits to the table meanwhile; small appends go to the tail.
 func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Context, *rewrite) error) (_ Rewritten, err error) {
-	n, err := b.check(name)
+	e, done, err := b.use(name)
 	if err != nil {
 		return Rewritten{}, err
 	}
-	e, err := b.s.acquire(n)
-	if err != nil {
-		return Rewritten{}, err
-	}
-	defer e.release()
-	p, err := b.s.pin()
-	if err != nil {
-		return Rewritten{}, err
-	}
-	defer b.s.unpin(p)
+	defer done()
 	w := &rewrite{e: e, io: b.s.cat.NewIO()}
-	defer func() {
-		if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
-			w.io.RemoveWritten()
-		}
-	}()
-	for range mostRewrites {
-		err := w.attempt(ctx, plan)
-		if !errors.Is(err, errRestage) {
-			return w.done, err
-		}
+	defer func() { removeWritten(err, w.io) }()
+	err = retryStale(mostRewrites, func() error {
 		w.io.RemoveAfter(w.puts)
-	}
-	return Rewritten{}, ErrConflict
+		return w.attempt(ctx, plan)
+	})
+	return w.done, err
 }
 
 func (w *rewrite) attempt(ctx context.Context, plan func(context.Context, *rewrite) error) (err error) {
 	w.e.commit.Lock()
 	defer w.e.commit.Unlock()
-	// What was acknowledged before is in files then, or committed by another process.
-	if _, err := w.e.foldLocked(ctx); err != nil {
+	if w.t, err = w.e.folded(ctx); err != nil {
 		return err
-	}
-	if w.t, err = w.e.current(ctx); err != nil {
-		return err
-	}
-	if w.t == nil {
-		return ErrNotFound
 	}
 	meta := w.t.Metadata()
 	if w.def, err = definition.Of(meta); err != nil {
 		return err
 	}
-	w.kept, w.returned, w.settings, w.order = w.def.Stored, w.def.Logical, w.def.Settings, orderIn(w.def)
-	w.done = Rewritten{Version: versionOf(meta)}
-	w.step = &rewriteStep{io: w.io, uuid: meta.TableUUID().String(), schema: meta.CurrentSchema().ID, base: meta.CurrentSnapshot(), order: w.order}
+	w.kept, w.returned, w.settings = w.def.Stored, w.def.Logical, w.def.Settings
+	w.done, w.step = Rewritten{Version: versionOf(meta)}, &rewriteStep{}
+	if w.step.basis, err = basisOf(w.t, appends, w.io); err != nil {
+		return err
+	}
+	w.order = w.step.order
 	if err := plan(ctx, w); err != nil {
 		return err
 	}
@@ -104,44 +80,25 @@ func (w *rewrite) attempt(ctx context.Context, plan func(context.Context, *rewri
 	if len(w.step.old)+len(w.step.files) == 0 {
 		return nil
 	}
-	if w.e.s.hooks.staged != nil {
-		w.e.s.hooks.staged()
-	}
-	c := &change{e: w.e}
-	c.add(w.step)
-	if err := w.e.s.attempts(ctx, []*change{c}); err != nil {
+	t, err := w.e.commitSteps(ctx, w.step)
+	if err != nil {
 		return err
 	}
-	w.done.Version = versionOf(c.result.Metadata())
+	w.done.Version = versionOf(t.Metadata())
 	w.done.Files = len(w.step.old)
 	return nil
 }
 
 // rewriteStep puts files in the place of others, of which there may be none.
 type rewriteStep struct {
-	io         *icecat.FileIO
+	basis
 	old, files []iceberg.DataFile
-	uuid       string // the table and its schema that the files were written for
-	schema     int
-	order      *order
-	base       *table.Snapshot // that was read; nil: there was none
-	strict     bool            // rows that others added since matter
 }
 
-func (r *rewriteStep) wrote() *icecat.FileIO { return r.io }
-
-func (r *rewriteStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
-	if cur == nil || cur.Metadata().TableUUID().String() != r.uuid || cur.Metadata().CurrentSchema().ID != r.schema {
-		return nil, errRestage
+func (r *rewriteStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
+	if err := r.holds(cur); err != nil {
+		return nil, err
 	}
-	if is, err := orderOf(cur.Metadata()); err != nil || !reflect.DeepEqual(is, r.order) {
-		return nil, cmp.Or(err, errRestage)
-	}
-	now := cur.CurrentSnapshot()
-	same := r.base == nil && now == nil || r.base != nil && now != nil && r.base.SnapshotID == now.SnapshotID
-	if !same && (r.strict || r.base == nil || !onlyAppended(cur, r.base.SnapshotID)) {
-		return nil, errRestage
-	}
-	st.info.Updated = st.now
+	a.info.Updated = a.now
 	return replaceFiles(ctx, cur, r.old, r.files, nil)
 }

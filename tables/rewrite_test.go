@@ -53,7 +53,7 @@ func TestRewriteBesideCommits(t *testing.T) {
 			mustPut(t, other.Bucket(""), "t", Append, 11, 12, 13)
 			h := hooks{fs: other.hooks.fs}
 			once := true
-			h.staged = func() {
+			h.prepared = func() {
 				if once {
 					once = false
 					if err := c.theirs(other.Bucket("")); err != nil {
@@ -84,7 +84,7 @@ func TestRewriteBesideCommits(t *testing.T) {
 		other := mustOpen(t, dir, &Options{NoTail: true})
 		mustPut(t, other.Bucket(""), "t", Append, 1, 2, 3)
 		attempts := 0
-		s, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: other.hooks.fs, staged: func() {
+		s, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: other.hooks.fs, prepared: func() {
 			attempts++
 			mustPut(t, other.Bucket(""), "t", Replace, 1, 2, 3)
 		}})

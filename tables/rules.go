@@ -298,7 +298,7 @@ type rulesStep struct {
 	edit         RuleEdit
 }
 
-func (r *rulesStep) stage(_ context.Context, _ *staging, cur *table.Table) (_ table.Metadata, err error) {
+func (r *rulesStep) apply(_ context.Context, _ *attempt, cur *table.Table) (_ table.Metadata, err error) {
 	defer func() {
 		if err != nil && !errors.Is(err, errNothing) {
 			err = &OpError{Op: "change the rules of", Bucket: r.bucket, Table: r.name, Err: err}

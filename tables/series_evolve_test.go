@@ -356,7 +356,7 @@ func TestCorrectRuled(t *testing.T) {
 	dir := s.dir
 	other := mustOpen(t, dir, &Options{NoTail: true}).Bucket("b")
 	first := true
-	s.hooks.staged = func() {
+	s.hooks.prepared = func() {
 		if first {
 			first = false
 			if _, err := other.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), Append, nil); err != nil {

@@ -76,23 +76,37 @@ func (b *Bucket) SetSettings(ctx context.Context, name string, s Settings) error
 
 // SetSettings sets a table's settings as a whole; see Bucket.SetSettings.
 func (t *Txn) SetSettings(bucket, name string, s Settings) error {
+	return t.editSettings("set the settings of", bucket, name, func(now *Settings) { *now = s })
+}
+
+func (t *Txn) editSettings(op, bucket, name string, edit settingsStep) error {
 	c, err := t.existing(bucket, name)
 	if err != nil {
-		return &OpError{Op: "set the settings of", Bucket: bucket, Table: name, Err: err}
+		return &OpError{Op: op, Bucket: bucket, Table: name, Err: err}
 	}
-	c.add(&settingsStep{settings: s})
-	meta, err := definition.WithSettings(c.cur.Metadata(), &s)
+	meta, err := edit.applied(c.cur.Metadata())
 	if err != nil {
-		return &OpError{Op: "set the settings of", Bucket: bucket, Table: name, Err: err}
+		return &OpError{Op: op, Bucket: bucket, Table: name, Err: err}
 	}
+	c.add(edit)
 	c.cur = t.s.cat.Staged(c.e.Namespace, c.e.Name, meta, "", t.s.cat.NewIO())
 	return nil
 }
 
-// settingsStep sets the settings.
-type settingsStep struct{ settings Settings }
+// settingsStep changes the settings.
+type settingsStep func(*Settings)
 
-func (p *settingsStep) stage(ctx context.Context, st *staging, cur *table.Table) (table.Metadata, error) {
+// applied returns metadata with the settings changed.
+func (edit settingsStep) applied(meta table.Metadata) (table.Metadata, error) {
+	s, err := settingsOf(meta.Properties())
+	if err != nil {
+		return nil, err
+	}
+	edit(&s)
+	return definition.WithSettings(meta, &s)
+}
+
+func (edit settingsStep) apply(ctx context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
 	if cur == nil {
 		return nil, ErrNotFound
 	}
@@ -100,7 +114,7 @@ func (p *settingsStep) stage(ctx context.Context, st *staging, cur *table.Table)
 	if err != nil {
 		return nil, err
 	}
-	meta, err := definition.WithSettings(cur.Metadata(), &p.settings)
+	meta, err := edit.applied(cur.Metadata())
 	if err != nil {
 		return nil, err
 	}
@@ -108,5 +122,5 @@ func (p *settingsStep) stage(ctx context.Context, st *staging, cur *table.Table)
 	if err != nil || is == nil || was != nil && was.Sort == is.Sort && (was.Rule == is.Rule || is.Rule == "" || is.Rule == KeepAll) {
 		return meta, err
 	}
-	return st.s.reordered(ctx, is, st.s.cat.Staged(st.e.Namespace, st.e.Name, meta, cur.MetadataLocation(), st.io))
+	return a.s.reordered(ctx, is, a.table(meta))
 }

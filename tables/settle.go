@@ -192,8 +192,8 @@ func (s *Store) refuse(ctx context.Context, o *order, t *table.Table, has []*ord
 	return &DuplicateError{count, rows}
 }
 
-// addOrdered stages files of an append, as the rule says, and properties with them.
-func (st *staging) addOrdered(ctx context.Context, o *order, cur *table.Table, come []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
+// addOrdered adds files of an append, as the rule says, and properties with them.
+func (a *attempt) addOrdered(ctx context.Context, o *order, cur *table.Table, come []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
 	if o == nil || cur.CurrentSnapshot() == nil || len(come) == 0 {
 		return addFiles(ctx, cur, come, props)
 	}
@@ -206,11 +206,11 @@ func (st *staging) addOrdered(ctx context.Context, o *order, cur *table.Table, c
 		return nil, err
 	}
 	if o.Rule == RefuseDuplicate && !acknowledged { // what is acknowledged is not lost
-		if err := st.s.refuse(ctx, o, cur, has, come); err != nil {
+		if err := a.s.refuse(ctx, o, cur, has, come); err != nil {
 			return nil, err
 		}
 	}
-	add, gone, err := st.s.settle(ctx, o, cur, has, come)
+	add, gone, err := a.s.settle(ctx, o, cur, has, come)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +220,7 @@ func (st *staging) addOrdered(ctx context.Context, o *order, cur *table.Table, c
 	return replaceFiles(ctx, cur, gone, add, props)
 }
 
-// replaceFiles stages files in the place of others, and properties with them.
+// replaceFiles puts files in the place of others, and properties with them.
 func replaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	files, err := withRowIDs(t, files)
 	if err != nil {
@@ -235,10 +235,10 @@ func replaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.Data
 	if err := tx.ReplaceDataFilesWithDataFiles(ctx, old, files, nil, table.WithoutAutoNameMapping()); err != nil {
 		return nil, err
 	}
-	return staged(tx)
+	return metadataOf(tx)
 }
 
-// reordered stages all files of a table anew, in an order that it just got.
+// reordered writes all files of a table anew, in an order that it just got.
 func (s *Store) reordered(ctx context.Context, o *order, t *table.Table) (table.Metadata, error) {
 	if t.CurrentSnapshot() == nil {
 		return t.Metadata(), nil

@@ -326,7 +326,7 @@ func TestRestoreOne(t *testing.T) {
 func TestRestoreRaced(t *testing.T) {
 	t.Parallel()
 	var race func()
-	h := hooks{fs: vfs.OS{}, staged: func() {
+	h := hooks{fs: vfs.OS{}, prepared: func() {
 		if race != nil {
 			do := race
 			race = nil

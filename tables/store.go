@@ -49,7 +49,7 @@ type tableName icecat.TableName
 type hooks struct {
 	fs         vfs.FS
 	committing func(done bool)
-	staged     func()        // called once the files of a put are written
+	prepared   func()        // called once the files of a put are written
 	retryFor   time.Duration // requests of a bucket; 0: a minute
 	fileBytes  int           // how large data files are to be; 0: targetSize
 

@@ -13,7 +13,7 @@ func TestSweepStartsAnew(t *testing.T) {
 	t.Parallel()
 	var s *Store
 	noted := 0
-	h := hooks{fs: vfs.OS{}, staged: func() {
+	h := hooks{fs: vfs.OS{}, prepared: func() {
 		if noted == 0 {
 			r, err := s.Expire(t.Context(), &MaintainOptions{Keep: 100})
 			if err != nil {

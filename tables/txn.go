@@ -10,7 +10,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
@@ -21,7 +20,7 @@ type Txn struct {
 	ctx     context.Context // of Update, which the Txn ends with
 	changes map[tableName]*txnChange
 	order   []*txnChange
-	also    []icecat.Also // of the catalog
+	hooks   []icecat.TxHook // of the catalog
 }
 
 // txnChange is what a Txn does to one table.
@@ -45,7 +44,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	}
 	defer s.unpin(p)
 	err = s.update(ctx, f)
-	if errors.Is(err, errRestage) { // readers that f puts cannot be read twice
+	if errors.Is(err, errStale) { // readers that f puts cannot be read twice
 		err = fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err
@@ -55,9 +54,7 @@ func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
 	t := &Txn{s: s, ctx: ctx, changes: map[tableName]*txnChange{}}
 	defer func() {
 		for _, c := range t.order {
-			if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
-				c.removeFiles()
-			}
+			removeFiles(err, c.steps)
 			c.e.release()
 		}
 	}()
@@ -70,18 +67,18 @@ func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
 			changes = append(changes, &c.change)
 		}
 	}
-	if len(changes)+len(t.also) == 0 {
+	if len(changes)+len(t.hooks) == 0 {
 		return nil
 	}
-	if s.hooks.staged != nil {
-		s.hooks.staged()
+	if s.hooks.prepared != nil {
+		s.hooks.prepared()
 	}
-	if err := s.commit(ctx, t.also, changes...); err != nil {
+	if err := s.commit(ctx, t.hooks, changes...); err != nil {
 		return err
 	}
 	for _, c := range changes {
 		if c.result == nil { // there was nothing to do any more
-			c.removeFiles()
+			removeFiles(errNothing, c.steps)
 		}
 	}
 	return nil
@@ -93,14 +90,6 @@ func (c *txnChange) version() Version {
 		return versionOf(c.result.Metadata())
 	}
 	return versionOf(c.cur.Metadata())
-}
-
-func (c *change) removeFiles() {
-	for _, st := range c.steps {
-		if f, ok := st.(filer); ok {
-			f.wrote().RemoveWritten()
-		}
-	}
 }
 
 // of returns what the Txn does to a table.
@@ -181,7 +170,7 @@ func (t *Txn) ready(c *txnChange, schema *arrow.Schema) error {
 		c.cur, err = c.e.current(t.ctx)
 	}
 	if err == nil && c.cur == nil {
-		err = errRestage
+		err = errStale
 	}
 	return err
 }

@@ -56,7 +56,7 @@ func (b *Bucket) upsert(ctx context.Context, name string, r array.RecordReader, 
 		if ruled := w.settings.OnDuplicate != "" && w.settings.OnDuplicate != KeepAll; ruled && !sameNames(keys, w.settings.Order()) {
 			return schema.Errorf(keys[0], "the keys are %q, and the table, whose rule for duplicates is %s, has %q: use these", keys, w.settings.OnDuplicate, w.settings.Order())
 		}
-		w.step.strict = true // another upsert may have put the same keys
+		w.step.since = nothing // another upsert may have put the same keys
 		if !n.stands(w) {
 			set = &keySet{columns: keys, rows: map[string]int64{}, left: b.s.opts.Memory / 4}
 		}

@@ -27,13 +27,13 @@ type Change struct {
 	// listing to what the metadata says.
 	Info   *Info
 	PutIDs []PutID // of the puts that the change holds
-	// Light leaves the syncing of the new metadata, which is small then, to the
+	// Inline leaves the syncing of the new metadata, which is small then, to the
 	// database, which keeps it as well until the next change.
-	Light bool
+	Inline bool
 
 	Result *table.Table // the table as committed
 
-	light []byte // the metadata, if Light
+	inline []byte // the metadata, if Inline
 }
 
 // Info is what listings show of a table apart from what its metadata says.
@@ -49,9 +49,9 @@ type PutID struct {
 	At time.Time
 }
 
-// Also is what a commit does beside its changes, in their transaction: before
+// TxHook is what a commit does beside its changes, in their transaction: before
 // they are made. Its error ends the commit.
-type Also func(ctx context.Context, tx *sql.Tx) error
+type TxHook func(ctx context.Context, tx *sql.Tx) error
 
 // Commit makes all the changes or, with an error, none, unless the error wraps
 // partd.ErrUnknownOutcome.
@@ -60,7 +60,7 @@ func (c *Catalog) Commit(ctx context.Context, changes ...*Change) error {
 }
 
 // CommitWith is Commit with more in the same transaction.
-func (c *Catalog) CommitWith(ctx context.Context, also []Also, changes ...*Change) error {
+func (c *Catalog) CommitWith(ctx context.Context, hooks []TxHook, changes ...*Change) error {
 	for _, ch := range changes {
 		if err := c.writeMetadata(ch); err != nil {
 			return err
@@ -77,7 +77,7 @@ func (c *Catalog) CommitWith(ctx context.Context, also []Also, changes ...*Chang
 	if err != nil {
 		return err
 	}
-	for _, do := range also {
+	for _, do := range hooks {
 		if err := do(ctx, tx); err != nil {
 			return errors.Join(retriable(err), tx.Rollback())
 		}
@@ -126,8 +126,8 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 			return err
 		}
 		io := ch.IOs[len(ch.IOs)-1]
-		if ch.Light {
-			ch.light, io.noSync = b, true
+		if ch.Inline {
+			ch.inline, io.noSync = b, true
 		} else if dir, err := c.own(ch.New.Location()); err == nil { // which may have been made without syncs
 			io.touched(dir)
 			io.touched(filepath.Dir(dir))
@@ -194,8 +194,8 @@ func (ch *Change) apply(ctx context.Context, tx *sql.Tx) error {
 	if ch.New == nil {
 		return ch.forget(ctx, tx, *was)
 	}
-	if ch.Light {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO partd_light VALUES (?,?)`, ch.Result.MetadataLocation(), ch.light); err != nil {
+	if ch.Inline {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO partd_light VALUES (?,?)`, ch.Result.MetadataLocation(), ch.inline); err != nil {
 			return err
 		}
 	}
@@ -204,7 +204,7 @@ func (ch *Change) apply(ctx context.Context, tx *sql.Tx) error {
 
 // unlight forgets metadata that only the database was sure to keep: its file may be lost.
 func (ch *Change) unlight(ctx context.Context, tx *sql.Tx, was string) error {
-	res, err := tx.ExecContext(ctx, deleteLight, was)
+	res, err := tx.ExecContext(ctx, deleteInline, was)
 	if err != nil {
 		return err
 	}

@@ -109,7 +109,7 @@ func (c *Catalog) States(ctx context.Context, namespace string) (all []State, er
 
 // Heal writes metadata again that the database has as well, if its file is lost.
 func (c *Catalog) Heal(ctx context.Context, loc string) error {
-	_, _, err := c.loadLight(ctx, "", "", loc)
+	_, _, err := c.loadInline(ctx, "", "", loc)
 	return err
 }
 

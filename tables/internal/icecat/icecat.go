@@ -279,7 +279,7 @@ func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*tab
 	if t := c.cache.get(loc); t != nil {
 		return t, nil
 	}
-	switch t, size, err := c.loadLight(ctx, namespace, name, loc); {
+	switch t, size, err := c.loadInline(ctx, namespace, name, loc); {
 	case err != nil:
 		return nil, err
 	case t != nil:
@@ -324,9 +324,9 @@ type heldFile struct {
 
 func (h heldFile) ReadFile(string) ([]byte, error) { return h.content, nil }
 
-// loadLight returns a table as the database has its metadata, nil if it does not.
+// loadInline returns a table as the database has its metadata, nil if it does not.
 // The file, which may be lost, is written again for others to read.
-func (c *Catalog) loadLight(ctx context.Context, namespace, name, loc string) (*table.Table, int64, error) {
+func (c *Catalog) loadInline(ctx context.Context, namespace, name, loc string) (*table.Table, int64, error) {
 	var want []byte
 	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, loc).Scan(&want)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -250,7 +250,7 @@ type querier interface {
 
 // ChangeNamespaceMetadata makes a namespace's metadata what change returns, as a
 // part of a commit. A namespace that is missing is made.
-func ChangeNamespaceMetadata(namespace string, change func(map[string]any) (map[string]any, error)) Also {
+func ChangeNamespaceMetadata(namespace string, change func(map[string]any) (map[string]any, error)) TxHook {
 	return func(ctx context.Context, tx *sql.Tx) error {
 		was, err := namespaceMetadata(ctx, tx, namespace)
 		if err != nil {

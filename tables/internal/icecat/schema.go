@@ -109,8 +109,8 @@ const (
 	selectChanged = `SELECT table_name FROM (` + tablesNow + ` EXCEPT ` + tablesThen + `) AS made
 		UNION SELECT name FROM (` + tablesThen + ` EXCEPT ` + tablesNow + `) AS gone ORDER BY 1`
 	// Snapshots may need what the database has of metadata: then a Sweep finds out.
-	deleteLight = `DELETE FROM partd_light WHERE location=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`
-	sweepLight  = `DELETE FROM partd_light WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
+	deleteInline = `DELETE FROM partd_light WHERE location=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`
+	sweepInline  = `DELETE FROM partd_light WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
 		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`
 	sweepCopies = `DELETE FROM partd_copies WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
 		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`

@@ -162,7 +162,7 @@ func (c *Catalog) Changed(ctx context.Context, namespace, snapshot string) ([]st
 
 // AsPlanned is a condition of a commit that restores a snapshot: there still is what
 // it restores, and other tables are as in it.
-func AsPlanned(namespace, snapshot string, planned map[string]Listed, whole bool) Also {
+func AsPlanned(namespace, snapshot string, planned map[string]Listed, whole bool) TxHook {
 	return func(ctx context.Context, tx *sql.Tx) error {
 		pinned, err := stringsOf(ctx, tx, `SELECT metadata_location || '
 ' || name FROM partd_snapshot_tables WHERE namespace=? AND snapshot=?`, namespace, snapshot)

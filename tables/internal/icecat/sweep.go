@@ -28,7 +28,7 @@ type Swept struct {
 // this process began, or now.
 func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, used map[string]struct{}, busy func() time.Time) (Swept, error) {
 	if err := c.inTx(ctx, func(tx *sql.Tx) error {
-		for _, q := range []string{sweepLight, sweepCopies} {
+		for _, q := range []string{sweepInline, sweepCopies} {
 			if _, err := tx.ExecContext(ctx, q); err != nil {
 				return err
 			}

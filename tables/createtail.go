@@ -1,43 +1,35 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/definition"
-	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// makeInTail makes a table whose first rows are in the tail: nobody sees them
+// createInTail makes a table whose first rows are in the tail: nobody sees them
 // there before the catalog has the table, and Iceberg's files are left to the first
-// fold. Its error wraps icecat.ErrConflict where the table is there.
-func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error {
+// fold. It returns errStale where the table is there.
+func (e *entry) createInTail(ctx context.Context, src *source, o PutOptions) error {
 	e.s.appending.RLock()
 	defer e.s.appending.RUnlock()
 	e.commit.Lock()
 	defer e.commit.Unlock()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := e.refresh(ctx); err != nil {
-		return err
-	}
-	if e.state.def != nil {
-		return icecat.ErrConflict
+	if t, err := e.current(ctx); t != nil || err != nil {
+		return cmp.Or(err, errStale)
 	}
 	sh, err := schema.NewShape(withDictionaries(src.schema, src), 0)
 	if err != nil {
 		return err
 	}
-	st := &staging{s: e.s, e: e, info: icecat.Info{Updated: time.Now(), Metadata: o.Metadata}}
 	meta, err := e.s.newTable(sh, o.Settings)
-	if err == nil {
-		meta, err = st.mirror(meta)
-	}
 	if err != nil {
 		return err
 	}
@@ -46,13 +38,13 @@ func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error
 		return err
 	}
 	if d.Order != nil && d.Order.Rule == RefuseDuplicate {
-		return errCommitted
+		return errNeedsCommit
 	}
 	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
 	if err != nil {
 		return err
 	}
-	ck, err := e.checker(ctx, nil, src.schema, sh.Stored, schema.Plain(src.schema), "", bucket)
+	ck, err := e.checker(ctx, nil, src.schema, d.Stored, d.Logical, "", bucket)
 	if err != nil {
 		return err
 	}
@@ -70,24 +62,35 @@ func (e *entry) makeInTail(ctx context.Context, src *source, o PutOptions) error
 	}
 	log := e.s.tail.Log(meta.TableUUID().String(), -1)
 	if len(rows) > 0 {
-		err = log.Append(ctx, sh.Stored, rows, o.ID, st.info.Updated)
-		if err == nil {
+		if err = log.Append(ctx, d.Stored, rows, o.ID, time.Now()); err == nil {
 			err = e.s.tail.Flush(ctx) // no table without its rows, whatever Options.Sync says
 		}
 	}
 	if err == nil {
-		ch := &icecat.Change{Namespace: e.Namespace, Name: e.Name, New: meta, Info: &st.info, Light: true, IOs: []*icecat.FileIO{e.s.cat.NewIO()}}
-		if err = e.s.cat.Commit(ctx, ch); err == nil {
-			e.log = log
-			return e.set(ctx, ch.Result)
-		}
+		_, err = e.commitSteps(ctx, &createStep{meta, o.Metadata})
 	}
 	if errors.Is(err, partd.ErrUnknownOutcome) { // if there is the table, its log is found again
 		log.Release()
 		return err
 	}
-	e.log = log
-	return errors.Join(err, e.forget(context.WithoutCancel(ctx)))
+	if err != nil {
+		err = errors.Join(err, e.s.forgetLog(context.WithoutCancel(ctx), log))
+	}
+	return err
+}
+
+// createStep makes a table without files, whose rows are in the tail.
+type createStep struct {
+	made     table.Metadata
+	metadata Metadata
+}
+
+func (c *createStep) apply(_ context.Context, a *attempt, cur *table.Table) (table.Metadata, error) {
+	if cur != nil {
+		return nil, errStale
+	}
+	a.info.Updated, a.info.Metadata, a.inline = a.now, c.metadata, true
+	return c.made, nil
 }
 
 // castAll returns the rows read so far in the types that are stored, once they were checked.

@@ -1,0 +1,85 @@
+package tables
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// whileCommitting opens a store of its own on the directory of b. In it, the first
+// commit is prepared before somebody else changes the table, and made after.
+func whileCommitting(t *testing.T, b *Bucket, theirs func() error) *Bucket {
+	t.Helper()
+	once := true
+	s, err := open(t.Context(), b.s.dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, prepared: func() {
+		if once {
+			once = false
+			if err := theirs(); err != nil {
+				t.Error(err)
+			}
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil || once {
+			t.Error("the store was closed, its hook never called:", once, err)
+		}
+	})
+	return s.Bucket(b.name)
+}
+
+func wantValues(t *testing.T, b *Bucket, name string, want ...int64) {
+	t.Helper()
+	tbl, err := b.Table(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := ticksFrom(tbl.Scan(t.Context(), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int64
+	for _, r := range rows {
+		got = append(got, r.v)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the rows are %v, want %v", got, want)
+	}
+}
+
+// TestCompactBesideSettings takes the time column out of the settings during a
+// compaction that merges the files by it.
+func TestCompactBesideSettings(t *testing.T) {
+	b := direct(t)
+	o := &PutOptions{Settings: &Settings{Time: "ts"}}
+	for _, rows := range [][]tick{{{ts: 3, v: 3}, {ts: 5, v: 5}}, {{ts: 1, v: 1}, {ts: 4, v: 4}}} {
+		if _, err := b.Put(t.Context(), "t", ticksOf(rows, 10), Append, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ours := whileCommitting(t, b, func() error { return b.SetSettings(t.Context(), "t", Settings{}) })
+	if _, err := ours.s.Compact(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	wantValues(t, b, "t", 3, 5, 1, 4)
+}
+
+// TestCorrectBesideSettings gives a table a rule for duplicates while a correction
+// that has some is made.
+func TestCorrectBesideSettings(t *testing.T) {
+	b := direct(t)
+	o := &PutOptions{Settings: &Settings{Time: "ts"}}
+	if _, err := b.Put(t.Context(), "t", ticksOf([]tick{{ts: 1, v: 1}, {ts: 9, v: 9}}, 10), Append, o); err != nil {
+		t.Fatal(err)
+	}
+	ours := whileCommitting(t, b, func() error { return b.SetSettings(t.Context(), "t", Settings{Time: "ts", OnDuplicate: KeepLast}) })
+	rows := ticksOf([]tick{{ts: 5, v: 5}, {ts: 5, v: 6}}, 10)
+	if _, err := ours.ReplaceRange(t.Context(), "t", time.Unix(4, 0), time.Unix(6, 0), rows, nil); err != nil {
+		t.Fatal(err)
+	}
+	wantValues(t, b, "t", 1, 6, 9)
+}
