@@ -329,10 +329,10 @@ func (r *ruleCheck) order(kept, b arrow.RecordBatch, first int64) error {
 
 // lessThan compares values of a type that is kept by their order as keys.
 func lessThan(t arrow.DataType) (func(a arrow.Array, i int, b arrow.Array, j int) bool, error) {
-	if !ordered(t) {
+	if !schema.KeysOrdered(t) {
 		return nil, errors.ErrUnsupported
 	}
 	return func(a arrow.Array, i int, b arrow.Array, j int) bool {
-		return string(appendUnique(nil, a, i)) < string(appendUnique(nil, b, j))
+		return string(schema.AppendKey(nil, a, i)) < string(schema.AppendKey(nil, b, j))
 	}, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/compaction"
+	"github.com/go-partd/partd/tables/internal/datafile"
 )
 
 // targetSize is that of a data file, in bytes.
@@ -71,12 +72,12 @@ func (e *entry) concatenate(ctx context.Context, t *table.Table, step *compactSt
 	step.renumber = true
 	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), step.io)
 	for _, g := range plan.Groups {
-		tasks := inOrder(g.Tasks)
+		tasks := datafile.InOrder(g.Tasks)
 		done := table.CompactionGroupResult{SafePosDeletes: table.CollectSafePositionDeletes(tasks), SafeDeletionVectors: table.CollectSafeDeletionVectors(tasks)}
 		for _, task := range tasks {
 			done.OldDataFiles = append(done.OldDataFiles, task.File)
 		}
-		done.NewDataFiles, err = recordFiles(ctx, writer, kept, readRows(ctx, t, tasks), table.WithTargetFileSize(cfg.TargetFileSizeBytes))
+		done.NewDataFiles, err = datafile.Write(ctx, writer, kept, datafile.ReadRows(ctx, t, tasks), table.WithTargetFileSize(cfg.TargetFileSizeBytes))
 		if err != nil {
 			return err
 		}
@@ -127,7 +128,7 @@ func (c *compactStep) apply(ctx context.Context, _ *attempt, cur *table.Table) (
 			one.SafeDeletionVectors = append(one.SafeDeletionVectors, g.SafeDeletionVectors...)
 		}
 		var err error
-		if one.NewDataFiles, err = withRowIDs(cur, one.NewDataFiles); err != nil {
+		if one.NewDataFiles, err = datafile.WithRowIDs(cur, one.NewDataFiles); err != nil {
 			return nil, err
 		}
 		groups = []table.CompactionGroupResult{one}

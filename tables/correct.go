@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -59,11 +60,11 @@ func (b *Bucket) replaceRange(ctx context.Context, name string, from, to time.Ti
 	if !from.IsZero() && !to.IsZero() && !from.Before(to) {
 		return Rewritten{}, fmt.Errorf("the range from %s to %s is empty: its end is not in it", timeText(from), timeText(to))
 	}
-	src, err := gather(r, b.s.opts.FoldBytes)
+	src, err := datafile.Gather(r, b.s.opts.FoldBytes)
 	if err != nil {
 		return Rewritten{}, err
 	}
-	defer src.release()
+	defer src.Release()
 	var n newRows
 	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
 		scan := &ScanOptions{From: from, To: to, TimeColumn: w.settings.Time}
@@ -119,20 +120,20 @@ func (n *newRows) stands(w *rewrite) bool {
 
 // write writes the rows of a source in the place of those that go, each batch of which
 // check has seen in the types that are kept.
-func (n *newRows) write(ctx context.Context, w *rewrite, src *source, g *going, check func(context.Context, arrow.RecordBatch) error) error {
+func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g *going, check func(context.Context, arrow.RecordBatch) error) error {
 	if n.stands(w) {
 		w.done.Written = n.written
 		return nil
 	}
 	if n.on != nil { // for a table, or rows, that are others now
-		if !src.whole() {
+		if !src.Whole() {
 			return ErrConflict
 		}
-		src.rewind()
+		src.Rewind()
 		w.io.RemoveWritten()
 	}
 	*n = newRows{on: &w.step.basis}
-	fit, changes, err := w.def.Caster(src.schema)
+	fit, changes, err := w.def.Caster(src.Schema)
 	if err != nil {
 		return err
 	}
@@ -145,7 +146,7 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *source, g *going, 
 	if err != nil {
 		return err
 	}
-	rules, err := w.e.checker(ctx, w.t, src.schema, w.kept, w.returned, meta.Properties()[rulesProperty], bucket)
+	rules, err := w.e.checker(ctx, w.t, src.Schema, w.kept, w.returned, meta.Properties()[rulesProperty], bucket)
 	if err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *source, g *going, 
 	if w.order != nil {
 		w.put, err = w.e.writeOrdered(ctx, w.order, w.writer(), w.io, src, fit, rules, seen)
 	} else {
-		w.put, err = recordFiles(ctx, w.writer(), w.kept, casting(ctx, src, fit, rules, seen))
+		w.put, err = datafile.Write(ctx, w.writer(), w.kept, casting(ctx, src, fit, rules, seen))
 	}
 	for _, f := range w.put {
 		n.written += f.Count()

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
@@ -17,7 +18,7 @@ import (
 // createInTail makes a table whose first rows are in the tail: nobody sees them
 // there before the catalog has the table, and Iceberg's files are left to the first
 // fold. It returns errStale where the table is there.
-func (e *entry) createInTail(ctx context.Context, src *source, o PutOptions) error {
+func (e *entry) createInTail(ctx context.Context, src *datafile.Source, o PutOptions) error {
 	e.s.appending.RLock()
 	defer e.s.appending.RUnlock()
 	e.commit.Lock()
@@ -25,7 +26,7 @@ func (e *entry) createInTail(ctx context.Context, src *source, o PutOptions) err
 	if t, err := e.current(ctx); t != nil || err != nil {
 		return cmp.Or(err, errStale)
 	}
-	sh, err := schema.NewShape(withDictionaries(src.schema, src), 0)
+	sh, err := schema.NewShape(withDictionaries(src.Schema, src), 0)
 	if err != nil {
 		return err
 	}
@@ -44,11 +45,11 @@ func (e *entry) createInTail(ctx context.Context, src *source, o PutOptions) err
 	if err != nil {
 		return err
 	}
-	ck, err := e.checker(ctx, nil, src.schema, d.Stored, d.Logical, "", bucket)
+	ck, err := e.checker(ctx, nil, src.Schema, d.Stored, d.Logical, "", bucket)
 	if err != nil {
 		return err
 	}
-	c, _, err := d.Caster(src.schema)
+	c, _, err := d.Caster(src.Schema)
 	if err != nil {
 		return err
 	}
@@ -95,12 +96,12 @@ func (c *createStep) apply(_ context.Context, a *attempt, cur *table.Table) (tab
 
 // castAll returns the rows read so far in the types that are stored, once they were checked.
 // The caller releases them.
-func castAll(ctx context.Context, src *source, c *schema.Caster, ck *check) (rows []arrow.RecordBatch, err error) {
+func castAll(ctx context.Context, src *datafile.Source, c *schema.Caster, ck *check) (rows []arrow.RecordBatch, err error) {
 	defer ck.close()
-	rows = make([]arrow.RecordBatch, 0, len(src.read))
-	for i := 0; i < len(src.read) && err == nil; i++ {
+	rows = make([]arrow.RecordBatch, 0, len(src.Batches))
+	for i := 0; i < len(src.Batches) && err == nil; i++ {
 		var fit arrow.RecordBatch
-		if fit, err = c.Cast(src.read[i]); err == nil {
+		if fit, err = c.Cast(src.Batches[i]); err == nil {
 			rows = append(rows, fit)
 			err = ck.add(ctx, fit)
 		}

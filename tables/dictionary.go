@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/take"
 )
@@ -22,9 +23,9 @@ const maxDictionary = 64 << 10
 // withDictionaries notes in a schema that is put the values of its dictionaries, as
 // the first batch has them: their order means something, and so do those that no row
 // has.
-func withDictionaries(put *arrow.Schema, rows batchSource) *arrow.Schema {
-	src, ok := rows.(*source)
-	if !ok || len(src.read) == 0 && !src.whole() {
+func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
+	src, ok := rows.(*datafile.Source)
+	if !ok || len(src.Batches) == 0 && !src.Whole() {
 		return put
 	}
 	fields := slices.Clone(put.Fields())
@@ -34,8 +35,8 @@ func withDictionaries(put *arrow.Schema, rows batchSource) *arrow.Schema {
 			continue
 		}
 		values := array.MakeArrayOfNull(heap, t.ValueType, 0)
-		if len(src.read) > 0 {
-			d, ok := src.read[0].Column(i).(*array.Dictionary)
+		if len(src.Batches) > 0 {
+			d, ok := src.Batches[0].Column(i).(*array.Dictionary)
 			if !ok {
 				continue
 			}
@@ -83,7 +84,7 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	d := &dictionary{&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}, known, map[string]int32{}}
 	for i := range known.Len() {
 		if known.IsValid(i) { // one may have a null among them, and values twice
-			d.index[string(appendUnique(nil, known, i))] = int32(i)
+			d.index[string(schema.AppendKey(nil, known, i))] = int32(i)
 		}
 	}
 	return d, nil
@@ -100,7 +101,7 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 			indices.AppendNull()
 			continue
 		}
-		key = appendUnique(key[:0], a, i)
+		key = schema.AppendKey(key[:0], a, i)
 		at, ok := d.index[string(key)]
 		if !ok {
 			at = int32(d.values.Len() + len(fresh))

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
@@ -46,7 +47,7 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 	var old []iceberg.DataFile
 	var err error
 	if p.fit != nil && now != nil {
-		if old, err = dataFiles(ctx, cur); err != nil {
+		if old, err = datafile.Files(ctx, cur); err != nil {
 			return nil, err
 		}
 	}
@@ -90,7 +91,7 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 	}
 	cur = a.table(meta)
 	if len(old)+len(p.files) > 0 {
-		files, err := withRowIDs(cur, p.files)
+		files, err := datafile.WithRowIDs(cur, p.files)
 		if err != nil {
 			return nil, err
 		}
@@ -175,12 +176,12 @@ func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Meta
 		return nil, err
 	}
 	defer as.Release()
-	return a.e.write(ctx, writer, a.io, &source{read: []arrow.RecordBatch{as}}, fit, rules, true)
+	return a.e.write(ctx, writer, a.io, &datafile.Source{Batches: []arrow.RecordBatch{as}}, fit, rules, true)
 }
 
 // write writes rows as files of a table, in its order if it has one. Rows that were
 // acknowledged are not refused as duplicates.
-func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r batchSource, fit *schema.Caster, rules *check, acknowledged bool) ([]iceberg.DataFile, error) {
+func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r datafile.Rows, fit *schema.Caster, rules *check, acknowledged bool) ([]iceberg.DataFile, error) {
 	o, err := orderOf(w.Metadata())
 	if err != nil {
 		return nil, err
@@ -207,7 +208,7 @@ func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *schema.Caster, rules 
 	}
 	step.since, step.fit, step.check, step.io, step.read = appends, fit, rules, t.s.cat.NewIO(), map[string]bool{}
 	if step.base != nil {
-		files, err := dataFiles(t.ctx, c.cur)
+		files, err := datafile.Files(t.ctx, c.cur)
 		if err != nil {
 			return err
 		}

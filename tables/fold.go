@@ -10,6 +10,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
@@ -90,12 +91,12 @@ func (e *entry) commitFold(ctx context.Context, t *table.Table, f *foldStep, row
 // through io. With an error nothing is left of them.
 func writeTail(ctx context.Context, o *order, t *table.Table, io *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
 	if o == nil {
-		files, err = recordFiles(ctx, t, rows.Schema(), only(rows))
+		files, err = datafile.Write(ctx, t, rows.Schema(), sorted.Only(rows))
 	} else {
 		if rows, err = o.inPlace(ctx, rows, o.Names); err != nil {
 			return nil, err
 		}
-		files, err = o.write(ctx, t, rows.Schema(), only(rows))
+		files, err = o.write(ctx, t, rows.Schema(), sorted.Only(rows))
 	}
 	rows.Release()
 	if err != nil {
@@ -151,14 +152,6 @@ func conformAll(rows []arrow.RecordBatch, kept *arrow.Schema) (arrow.RecordBatch
 		fit = append(fit, b)
 	}
 	return tail.Concat(fit)
-}
-
-// only yields one batch, which stays the caller's.
-func only(batch arrow.RecordBatch) sorted.Batches {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		batch.Retain()
-		yield(batch, nil)
-	}
 }
 
 func release(batches []arrow.RecordBatch) {

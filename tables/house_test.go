@@ -55,7 +55,7 @@ var tablesHouse = house.House{
 		}},
 		{Name: "files and objects", Packages: map[string][]string{
 			"internal/content":  {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3"},
-			"internal/datafile": nil,
+			"internal/datafile": {"github.com/apache/iceberg-go", "github.com/google/uuid"},
 			"internal/bucketfs": {"github.com/zeebo/xxh3", "golang.org/x/sync"},
 		}},
 		{Name: "definitions", Packages: map[string][]string{

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
@@ -153,10 +154,10 @@ func enoughSince(groups []group, enough int64) int64 {
 // groups returns the groups of rows of a file.
 func (v *view) groups(ctx context.Context, f *orderedFile) (all []group, err error) {
 	whole := []group{{f.bounds.Lowest, f.file().Count()}}
-	if !v.order.inOrder(f.file()) || f.file().FileFormat() != iceberg.ParquetFile || len(f.file().SplitOffsets()) == 1 || hasDeletes(f.task) {
+	if !v.order.inOrder(f.file()) || f.file().FileFormat() != iceberg.ParquetFile || len(f.file().SplitOffsets()) == 1 || datafile.HasDeletes(f.task) {
 		return whole, nil
 	}
-	scan, err := newScan(ctx, v.t, v.schema, v.order.Names[:1], nil)
+	scan, err := datafile.NewScan(ctx, v.t, v.schema, v.order.Names[:1], nil)
 	if err != nil {
 		return nil, err
 	}

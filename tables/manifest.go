@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -141,12 +142,12 @@ func (m *Manifest) plan(ctx context.Context) error {
 	if v.t.CurrentSnapshot() == nil {
 		return nil
 	}
-	tasks, err := fileTasks(ctx, v.t, v.at()...)
+	tasks, err := datafile.Tasks(ctx, v.t, v.at()...)
 	if err != nil {
 		return err
 	}
 	for _, task := range tasks {
-		m.Scanned = m.Scanned || hasDeletes(task)
+		m.Scanned = m.Scanned || datafile.HasDeletes(task)
 		path := task.File.FilePath()
 		local, letGo, err := m.table.b.s.cat.Local(path)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
@@ -166,7 +167,7 @@ func timeOf(n int64, t arrow.DataType) (at time.Time, ok bool) {
 func (o *order) marked(meta table.Metadata, files []iceberg.DataFile) ([]iceberg.DataFile, error) {
 	all := make([]iceberg.DataFile, len(files))
 	for i, f := range files {
-		b, err := rebuild(meta.PartitionSpec(), f, f.FilePath())
+		b, err := datafile.Rebuild(meta.PartitionSpec(), f, f.FilePath())
 		if err != nil {
 			return nil, err
 		}

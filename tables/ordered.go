@@ -8,6 +8,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
@@ -22,7 +23,7 @@ func (f *orderedFile) file() iceberg.DataFile { return f.task.File }
 
 // files returns the files of a table, in the order in which their rows came.
 func (o *order) files(ctx context.Context, t *table.Table, at ...table.ScanOption) (files []*orderedFile, err error) {
-	tasks, err := fileTasks(ctx, t, at...)
+	tasks, err := datafile.Tasks(ctx, t, at...)
 	for _, task := range tasks {
 		files = append(files, &orderedFile{task, o.bounds(task.File)})
 	}
@@ -70,13 +71,13 @@ const (
 func (s *Store) source(ctx context.Context, o *order, t *table.Table, f *orderedFile, p *projection) sorted.Source {
 	perRow := max(1, 8*f.file().FileSizeBytes()/max(1, f.file().Count()))
 	rows := func(yield func(arrow.RecordBatch, error) bool) {
-		scan, err := newScan(ctx, t, p.schema, p.columns, p.where)
+		scan, err := datafile.NewScan(ctx, t, p.schema, p.columns, p.where)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		scan.Rows = min(max(8<<20/perRow, 1<<10), batchRows)
-		scan.Read(ctx, toRead(t, []table.FileScanTask{f.task}))(yield)
+		scan.Rows = min(max(8<<20/perRow, 1<<10), datafile.BatchRows)
+		scan.Read(ctx, datafile.ToRead(t, []table.FileScanTask{f.task}))(yield)
 	}
 	src := sorted.Source{Batches: rows, Keys: p.keys, Bounds: f.bounds, Cost: max(min(8*f.file().FileSizeBytes(), mostOpen), leastOpen)}
 	if !o.inOrder(f.file()) { // somebody else's, or older than the order
@@ -87,12 +88,12 @@ func (s *Store) source(ctx context.Context, o *order, t *table.Table, f *ordered
 
 // sorting is rows to be sorted in the Store's memory.
 func (s *Store) sorting(rows sorted.Batches, keys []int) sorted.Input {
-	return sorted.Input{Batches: rows, Keys: keys, Memory: s.opts.Memory / 8, Size: sizeOf}
+	return sorted.Input{Batches: rows, Keys: keys, Memory: s.opts.Memory / 8, Size: datafile.SizeOf}
 }
 
 // tailSource is rows of the tail, or of a put, in order.
 func tailSource(batch arrow.RecordBatch, keys []int) sorted.Source {
-	return sorted.Source{Keys: keys, Bounds: batchBounds(batch, keys[0]), Batches: only(batch)}
+	return sorted.Source{Keys: keys, Bounds: batchBounds(batch, keys[0]), Batches: sorted.Only(batch)}
 }
 
 // inPlace sorts a batch of rows in the kept schema, and leaves out what the rule

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/go-partd/partd/tables/internal/datafile"
 )
 
 // Parts returns in how many parts a scan may read the table, one at least and about one
@@ -59,7 +61,7 @@ func (v *view) paths(ctx context.Context) (paths []string, err error) {
 	if v.t.CurrentSnapshot() == nil {
 		return nil, nil
 	}
-	files, err := dataFiles(ctx, v.t, v.at()...)
+	files, err := datafile.Files(ctx, v.t, v.at()...)
 	for _, f := range files {
 		paths = append(paths, f.FilePath())
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
@@ -40,13 +41,13 @@ func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m P
 		return 0, err
 	}
 	defer done()
-	src, err := gather(r, b.s.opts.FoldBytes)
+	src, err := datafile.Gather(r, b.s.opts.FoldBytes)
 	if err != nil {
 		return 0, err
 	}
-	defer src.release()
+	defer src.Release()
 	for range mostAttempts {
-		if m == Append && src.whole() && b.s.tail != nil {
+		if m == Append && src.Whole() && b.s.tail != nil {
 			v, exists, err := e.append(ctx, src, opts.ID)
 			if err == nil && !exists {
 				if opts.MustExist {
@@ -62,7 +63,7 @@ func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m P
 		}
 		var c *txnChange
 		err := b.s.update(ctx, func(t *Txn) (err error) {
-			c, err = t.put(e.tableName, src, src.schema, m, opts)
+			c, err = t.put(e.tableName, src, src.Schema, m, opts)
 			return err
 		})
 		if err == nil {
@@ -71,10 +72,10 @@ func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m P
 		if !errors.Is(err, errStale) {
 			return 0, err
 		}
-		if !src.whole() {
+		if !src.Whole() {
 			break
 		}
-		src.rewind()
+		src.Rewind()
 	}
 	return 0, fmt.Errorf("%w: %w", ErrConflict, errStale)
 }
@@ -103,7 +104,7 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 
 // append adds rows to the tail. It reports whether the table exists: if not,
 // nothing was done.
-func (e *entry) append(ctx context.Context, src *source, id string) (v Version, exists bool, err error) {
+func (e *entry) append(ctx context.Context, src *datafile.Source, id string) (v Version, exists bool, err error) {
 	for {
 		e.s.appending.RLock()
 		v, exists, full, err := e.tryAppend(ctx, src, id)
@@ -118,7 +119,7 @@ func (e *entry) append(ctx context.Context, src *source, id string) (v Version, 
 	}
 }
 
-func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Version, exists, full bool, err error) {
+func (e *entry) tryAppend(ctx context.Context, src *datafile.Source, id string) (v Version, exists, full bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.refresh(ctx); err != nil || e.state.def == nil {
@@ -137,7 +138,7 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 			return e.state.version, true, false, err
 		}
 	}
-	c, changes, err := e.state.def.Caster(src.schema)
+	c, changes, err := e.state.def.Caster(src.Schema)
 	if err != nil {
 		return 0, true, false, err
 	}
@@ -146,7 +147,7 @@ func (e *entry) tryAppend(ctx context.Context, src *source, id string) (v Versio
 	}
 	var ck *check
 	if e.state.rules != "" || e.bucketRules != "" {
-		if ck, err = e.checker(ctx, nil, src.schema, e.state.def.Stored, e.state.def.Logical, e.state.rules, e.bucketRules); err != nil {
+		if ck, err = e.checker(ctx, nil, src.Schema, e.state.def.Stored, e.state.def.Logical, e.state.rules, e.bucketRules); err != nil {
 			return 0, true, false, err
 		}
 		if ck.wholeTable() {
@@ -200,7 +201,7 @@ func (e *entry) current(ctx context.Context) (*table.Table, error) {
 
 // prepare writes the files of a put to a table, which is nil where the put makes it.
 // Others says that its rows are not all in it yet, for others are put in the same Update.
-func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, columns *arrow.Schema, m PutMode, o PutOptions, others bool) (*putStep, error) {
+func (e *entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, columns *arrow.Schema, m PutMode, o PutOptions, others bool) (*putStep, error) {
 	step := &putStep{mode: m, id: o.ID, meta: o.Metadata, settings: o.Settings, basis: basis{io: e.s.cat.NewIO()}}
 	if t != nil && o.ID != "" {
 		e.mu.Lock()
@@ -227,7 +228,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src batchSource, co
 			return nil, err
 		}
 		step.over, since, base = &over{}, appends, &s.SnapshotID
-		if step.over.files, err = dataFiles(ctx, t, table.WithSnapshotID(s.SnapshotID)); err != nil {
+		if step.over.files, err = datafile.Files(ctx, t, table.WithSnapshotID(s.SnapshotID)); err != nil {
 			return nil, err
 		}
 	case t == nil:

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/take"
@@ -60,15 +61,15 @@ func (w *rewrite) remove(ctx context.Context, g *going) error {
 	if w.t.CurrentSnapshot() == nil {
 		return nil
 	}
-	tasks, err := fileTasks(ctx, w.t)
+	tasks, err := datafile.Tasks(ctx, w.t)
 	if err != nil {
 		return err
 	}
 	dropped := map[string]bool{}
 	var touched []table.FileScanTask
 	for _, task := range tasks {
-		some, others := g.may(boundsOf(w.t.Schema(), task.File))
-		if some && !others && !hasDeletes(task) {
+		some, others := g.may(datafile.BoundsOf(w.t.Schema(), task.File))
+		if some && !others && !datafile.HasDeletes(task) {
 			w.step.old = append(w.step.old, task.File)
 			w.done.Deleted += task.File.Count()
 			dropped[task.File.FilePath()] = true
@@ -144,12 +145,12 @@ func (w *rewrite) together(ctx context.Context, touched []table.FileScanTask, dr
 // hasAny reports whether any row of a file goes. It reads the row groups that may
 // have one, up to the first.
 func (w *rewrite) hasAny(ctx context.Context, task table.FileScanTask, g *going) (bool, error) {
-	scan, err := newScan(ctx, w.t, w.t.Schema(), g.columns, nil)
+	scan, err := datafile.NewScan(ctx, w.t, w.t.Schema(), g.columns, nil)
 	if err != nil {
 		return false, err
 	}
 	scan.May = g.may
-	for b, err := range scan.Read(ctx, toRead(w.t, []table.FileScanTask{task})) {
+	for b, err := range scan.Read(ctx, datafile.ToRead(w.t, []table.FileScanTask{task})) {
 		if err != nil {
 			return false, err
 		}
@@ -184,7 +185,7 @@ func (w *rewrite) without(ctx context.Context, group []table.FileScanTask, g *go
 	var files []iceberg.DataFile
 	var err error
 	if w.order == nil {
-		files, err = recordFiles(ctx, w.writer(), w.kept, staying(readRows(ctx, w.t, group)))
+		files, err = datafile.Write(ctx, w.writer(), w.kept, staying(datafile.ReadRows(ctx, w.t, group)))
 	} else {
 		all, err := w.order.project(w.t.Schema(), nil)
 		if err != nil {
@@ -203,18 +204,6 @@ func (w *rewrite) without(ctx context.Context, group []table.FileScanTask, g *go
 	}
 	w.step.files = append(w.step.files, files...)
 	return err
-}
-
-// readRows reads files of a table, in the types that are kept.
-func readRows(ctx context.Context, t *table.Table, files []table.FileScanTask) sorted.Batches {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		scan, err := newScan(ctx, t, t.Schema(), nil, nil)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		scan.Read(ctx, toRead(t, files))(yield)
-	}
 }
 
 // rest returns the rows of a batch that stay, and counts those that go.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -199,14 +200,14 @@ func (r *reader) plan(ctx context.Context, v *view) (err error) {
 	if v.t.CurrentSnapshot() == nil {
 		return nil
 	}
-	tasks, err := fileTasks(ctx, v.t, v.at()...)
+	tasks, err := datafile.Tasks(ctx, v.t, v.at()...)
 	if err != nil {
 		return err
 	}
 	tasks = slices.DeleteFunc(tasks, func(t table.FileScanTask) bool {
 		return r.but[t.File.FilePath()] || r.only != "" && t.File.FilePath() != r.only || !mayHold(where, v.schema, t)
 	})
-	scan, err := newScan(ctx, v.t, v.schema, schema.Names(r.read), where)
+	scan, err := datafile.NewScan(ctx, v.t, v.schema, schema.Names(r.read), where)
 	if err != nil {
 		return err
 	}
@@ -220,7 +221,7 @@ func (r *reader) plan(ctx context.Context, v *view) (err error) {
 	if r.left >= 0 && where == nil { // few may be enough
 		scan.Workers, scan.Rows = 1, min(scan.Rows, r.left)
 	}
-	r.files = scan.Read(ctx, toRead(v.t, tasks))
+	r.files = scan.Read(ctx, datafile.ToRead(v.t, tasks))
 	return nil
 }
 
@@ -229,7 +230,7 @@ func mayHold(where *filter.Condition, s *iceberg.Schema, task table.FileScanTask
 	if where == nil {
 		return true
 	}
-	hold, _ := where.May(boundsOf(s, task.File))
+	hold, _ := where.May(datafile.BoundsOf(s, task.File))
 	return hold
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/tables/internal/datafile"
 )
 
 func init() {
@@ -196,7 +197,7 @@ func wantInOrder(t *testing.T, b *Bucket, name string, files int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := dataFiles(t.Context(), now)
+	all, err := datafile.Files(t.Context(), now)
 	if err != nil || len(all) != files {
 		t.Errorf("%d files, want %d: %v", len(all), files, err)
 	}

@@ -12,6 +12,7 @@ import (
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
@@ -36,7 +37,7 @@ func (e *DuplicateError) Error() string {
 // writeOrdered writes the rows of a put as data files in order, without the
 // duplicates among them that the rule leaves out. Check sees each batch before; nil
 // is none.
-func (e *entry) writeOrdered(ctx context.Context, o *order, w *table.Table, io *icecat.FileIO, r batchSource, c *schema.Caster, rules *check, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
+func (e *entry) writeOrdered(ctx context.Context, o *order, w *table.Table, io *icecat.FileIO, r datafile.Rows, c *schema.Caster, rules *check, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
 	defer func() {
 		rules.close()
 		if err != nil {
@@ -89,7 +90,7 @@ func (o *order) write(ctx context.Context, w *table.Table, kept *arrow.Schema, r
 	defer p.release()
 	var files []iceberg.DataFile
 	for p.begin() {
-		part, err := recordFiles(ctx, plain, kept, func(yield func(arrow.RecordBatch, error) bool) {
+		part, err := datafile.Write(ctx, plain, kept, func(yield func(arrow.RecordBatch, error) bool) {
 			for b, err := range p.batches {
 				if err == nil {
 					same := array.NewRecordBatch(kept, b.Columns(), b.NumRows())
@@ -222,7 +223,7 @@ func (a *attempt) addOrdered(ctx context.Context, o *order, cur *table.Table, co
 
 // replaceFiles puts files in the place of others, and properties with them.
 func replaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
-	files, err := withRowIDs(t, files)
+	files, err := datafile.WithRowIDs(t, files)
 	if err != nil {
 		return nil, err
 	}

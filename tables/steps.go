@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
@@ -101,7 +102,7 @@ func (p *putStep) apply(ctx context.Context, a *attempt, cur *table.Table) (tabl
 		}
 		return a.addOrdered(ctx, p.order, cur, p.files, nil, false)
 	}
-	old, err := dataFiles(ctx, cur)
+	old, err := datafile.Files(ctx, cur)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +140,7 @@ func addFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 			return nil, err
 		}
 	}
-	files, err := withRowIDs(t, files)
+	files, err := datafile.WithRowIDs(t, files)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
@@ -123,7 +124,7 @@ func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOp
 	return nil
 }
 
-func (t *Txn) put(n tableName, r batchSource, schema *arrow.Schema, m PutMode, opts PutOptions) (*txnChange, error) {
+func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode, opts PutOptions) (*txnChange, error) {
 	c, err := t.of(n)
 	if err != nil {
 		return nil, err

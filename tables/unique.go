@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/extsort"
@@ -75,7 +74,7 @@ rows:
 			if c.IsNull(i) {
 				continue rows
 			}
-			u.buf = appendUnique(u.buf, c, i)
+			u.buf = schema.AppendKey(u.buf, c, i)
 			if at == 0 && first >= 0 && u.old != nil {
 				u.bound(c, i)
 			}
@@ -162,7 +161,7 @@ func (u *uniqueKeys) addTable(ctx context.Context) error {
 		return err
 	}
 	r := &reader{s: u.e.s, table: &Table{b: u.e.s.Bucket(bucketOf(u.e.Namespace)), name: u.e.tableName}, ctx: ctx, left: -1}
-	if f := v.returned.Field(v.returned.FieldIndices(u.columns[0])[0]); ordered(f.Type) {
+	if f := v.returned.Field(v.returned.FieldIndices(u.columns[0])[0]); schema.KeysOrdered(f.Type) {
 		low, high := u.lowText, u.highText
 		if !arrow.IsInteger(f.Type.ID()) && !arrow.IsFloating(f.Type.ID()) {
 			low, high = "'"+strings.ReplaceAll(low, "'", "''")+"'", "'"+strings.ReplaceAll(high, "'", "''")+"'"
@@ -200,41 +199,6 @@ func (u *uniqueKeys) addTable(ctx context.Context) error {
 		return failed == nil
 	})
 	return failed
-}
-
-// ordered reports whether the keys of values of a kept type have their order.
-func ordered(t arrow.DataType) bool {
-	switch t.ID() {
-	case arrow.INT32, arrow.INT64, arrow.STRING, arrow.DATE32, arrow.TIME64, arrow.TIMESTAMP, arrow.FLOAT32, arrow.FLOAT64:
-		return true
-	}
-	return false
-}
-
-// appendUnique appends a value of a kept type, so that equal bytes are equal values.
-func appendUnique(dst []byte, a arrow.Array, i int) []byte {
-	whole := func(v int64) []byte { return extsort.AppendUint(dst, uint64(v)^1<<63) }
-	switch a := a.(type) {
-	case *array.Int32:
-		return whole(int64(a.Value(i)))
-	case *array.Int64:
-		return whole(a.Value(i))
-	case *array.Date32:
-		return whole(int64(a.Value(i)))
-	case *array.Time64:
-		return whole(int64(a.Value(i)))
-	case *array.Timestamp:
-		return whole(int64(a.Value(i)))
-	case *array.Float32:
-		return extsort.AppendFloat(dst, float64(a.Value(i)))
-	case *array.Float64:
-		return extsort.AppendFloat(dst, a.Value(i))
-	case *array.String:
-		return extsort.AppendText(dst, a.Value(i))
-	case *array.Binary:
-		return extsort.AppendText(dst, a.Value(i))
-	}
-	return extsort.AppendText(dst, a.ValueStr(i))
 }
 
 // uniqueInTable reports whether a table has a rule about all its rows.

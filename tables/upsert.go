@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -38,11 +39,11 @@ func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, 
 }
 
 func (b *Bucket) upsert(ctx context.Context, name string, r array.RecordReader, o *UpsertOptions) (Rewritten, error) {
-	src, err := gather(r, b.s.opts.FoldBytes)
+	src, err := datafile.Gather(r, b.s.opts.FoldBytes)
 	if err != nil {
 		return Rewritten{}, err
 	}
-	defer src.release()
+	defer src.Release()
 	var n newRows
 	var set *keySet
 	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
@@ -164,7 +165,7 @@ func (k *keySet) mask(b arrow.RecordBatch) ([]bool, error) {
 // that checkKeys refuses.
 func appendKey(to []byte, columns []arrow.Array, row int) []byte {
 	for _, c := range columns {
-		to = appendUnique(to, c, row)
+		to = schema.AppendKey(to, c, row)
 	}
 	return to
 }
@@ -174,7 +175,7 @@ func appendKey(to []byte, columns []arrow.Array, row int) []byte {
 func (k *keySet) may(sc *iceberg.Schema, kept *arrow.Schema, files []iceberg.DataFile) func(func(string) filter.Bounds) (some, others bool) {
 	return func(of func(string) filter.Bounds) (some, others bool) {
 		for _, f := range files {
-			put, overlap := boundsOf(sc, f), true
+			put, overlap := datafile.BoundsOf(sc, f), true
 			for _, c := range columnsOf(kept, k.columns).Fields() {
 				overlap = overlap && filter.Overlap(c.Type, put(c.Name), of(c.Name))
 			}
