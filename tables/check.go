@@ -111,30 +111,31 @@ func (r Rule) filter(s *arrow.Schema) (*filter.Expr, error) {
 			return nil, nil
 		}
 	}
-	var text string
+	var e *filter.Expr
+	var err error
 	switch r.Kind {
 	case "not_null":
-		text = quoted(r.Column) + " is null"
+		e = filter.IsNull(r.Column)
 	case "expression":
-		text = "not (" + r.Where + ")"
+		if e, err = filter.Parse(r.Where); err == nil {
+			e = filter.Not(e)
+		}
 	case "range":
-		t := s.Field(s.FieldIndices(r.Column)[0]).Type
-		var parts []string
-		for op, value := range map[string]string{">=": r.Min, "<=": r.Max} {
-			if value == "" {
+		var parts []*filter.Expr
+		for _, bound := range []struct{ op, value string }{{"<=", r.Max}, {">=", r.Min}} {
+			if bound.value == "" {
 				continue
 			}
-			if !arrow.IsInteger(t.ID()) && !arrow.IsFloating(t.ID()) && !arrow.IsDecimal(t.ID()) && t.ID() != arrow.DURATION {
-				value = "'" + strings.ReplaceAll(value, "'", "''") + "'"
+			part, err := filter.Compare(s.Field(s.FieldIndices(r.Column)[0]), bound.op, bound.value)
+			if err != nil {
+				return nil, err
 			}
-			parts = append(parts, quoted(r.Column)+" "+op+" "+value)
+			parts = append(parts, part)
 		}
-		slices.Sort(parts)
-		text = "not (" + strings.Join(parts, " and ") + ")"
+		e = filter.Not(filter.And(parts...))
 	default:
 		return nil, nil
 	}
-	e, err := filter.Parse(text)
 	if err == nil {
 		_, err = e.Bind(s)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/compaction"
 	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // targetSize is that of a data file, in bytes.
@@ -92,8 +93,8 @@ type compactStep struct {
 	seq    int64 // of the snapshot whose files were read
 	groups []table.CompactionGroupResult
 
-	renumber bool // the new files have no row ids yet
-	cut      *cut // of the new files, if they are cut
+	renumber bool        // the new files have no row ids yet
+	cut      *series.Cut // of the new files, if they are cut
 }
 
 // newCompactStep returns a step for a table as it is now, which has rows.

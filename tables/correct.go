@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // DeleteRows deletes the rows for which a condition is true, in one commit. Rows for
@@ -58,7 +59,7 @@ func (b *Bucket) replaceRange(ctx context.Context, name string, from, to time.Ti
 		return Rewritten{}, errors.New("the range has no bound: give its beginning or its end")
 	}
 	if !from.IsZero() && !to.IsZero() && !from.Before(to) {
-		return Rewritten{}, fmt.Errorf("the range from %s to %s is empty: its end is not in it", timeText(from), timeText(to))
+		return Rewritten{}, fmt.Errorf("the range from %s to %s is empty: its end is not in it", series.TimeText(from), series.TimeText(to))
 	}
 	src, err := datafile.Gather(r, b.s.opts.FoldBytes)
 	if err != nil {
@@ -67,11 +68,11 @@ func (b *Bucket) replaceRange(ctx context.Context, name string, from, to time.Ti
 	defer src.Release()
 	var n newRows
 	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
-		scan := &ScanOptions{From: from, To: to, TimeColumn: w.settings.Time}
+		column := w.settings.Time
 		if o != nil && o.TimeColumn != "" {
-			scan.TimeColumn = o.TimeColumn
+			column = o.TimeColumn
 		}
-		between, err := timeRange(w.returned, scan)
+		between, err := series.TimeRange(w.returned, column, from, to)
 		if err != nil {
 			return err
 		}
@@ -162,11 +163,7 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g
 		n.rows += b.NumRows()
 		return nil
 	}
-	if w.order != nil {
-		w.put, err = w.e.writeOrdered(ctx, w.order, w.writer(), w.io, src, fit, rules, seen)
-	} else {
-		w.put, err = datafile.Write(ctx, w.writer(), w.kept, casting(ctx, src, fit, rules, seen))
-	}
+	w.put, err = write(ctx, w.writer(), w.series(w.writer()), w.io, src, fit, rules, seen)
 	for _, f := range w.put {
 		n.written += f.Count()
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // createInTail makes a table whose first rows are in the tail: nobody sees them
@@ -56,7 +57,7 @@ func (e *entry) createInTail(ctx context.Context, src *datafile.Source, o PutOpt
 	rows, err := castAll(ctx, src, c, ck)
 	defer release(rows)
 	if err == nil {
-		err = checkOrder(d.Order, rows)
+		err = series.Check(d.Order, rows...)
 	}
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // evolveStep gives a table another schema. The tail's rows become files of the old
@@ -57,11 +58,7 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 			return nil, err
 		}
 		if len(tail) > 0 {
-			o, err := orderOf(cur.Metadata())
-			if err != nil {
-				return nil, err
-			}
-			meta, err := a.addOrdered(ctx, o, cur, tail, nil, true)
+			meta, err := a.addOrdered(ctx, cur, tail, nil, true)
 			if err != nil {
 				return nil, err
 			}
@@ -74,10 +71,6 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 	}
 	if err != nil || p.fit == nil {
 		return meta, err
-	}
-	order, err := orderOf(meta)
-	if err != nil {
-		return nil, err
 	}
 	var more []iceberg.DataFile
 	if late {
@@ -107,7 +100,7 @@ func (p *evolveStep) apply(ctx context.Context, a *attempt, cur *table.Table) (t
 	for _, files := range [][]iceberg.DataFile{more, tail} {
 		if len(files) > 0 {
 			cur = a.table(meta)
-			if meta, err = a.addOrdered(ctx, order, cur, files, nil, true); err != nil {
+			if meta, err = a.addOrdered(ctx, cur, files, nil, true); err != nil {
 				return nil, err
 			}
 		}
@@ -163,12 +156,7 @@ func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Meta
 	}
 	writer := a.table(to)
 	if fit == nil {
-		o, err := orderOf(to)
-		if err != nil {
-			one.Release()
-			return nil, err
-		}
-		return writeTail(ctx, o, writer, a.io, one)
+		return a.s.writeTail(ctx, writer, a.io, one)
 	}
 	defer one.Release()
 	as, err := schema.Convert(one, fit.From)
@@ -182,17 +170,14 @@ func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Meta
 // write writes rows as files of a table, in its order if it has one. Rows that were
 // acknowledged are not refused as duplicates.
 func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r datafile.Rows, fit *schema.Caster, rules *check, acknowledged bool) ([]iceberg.DataFile, error) {
-	o, err := orderOf(w.Metadata())
+	s, err := series.Of(w, e.s.opts.Memory)
 	if err != nil {
 		return nil, err
 	}
-	if o == nil {
-		return writeFiles(ctx, w, io, r, fit, rules)
+	if acknowledged && s != nil && s.Rule == RefuseDuplicate {
+		s = s.KeepingAll()
 	}
-	if acknowledged && o.Rule == RefuseDuplicate {
-		o = o.without()
-	}
-	return e.writeOrdered(ctx, o, w, io, r, fit, rules, nil)
+	return write(ctx, w, s, io, r, fit, rules, nil)
 }
 
 // rewrite writes a table's files anew for a step.

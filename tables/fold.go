@@ -7,13 +7,10 @@ import (
 	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
-	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
@@ -79,30 +76,12 @@ func (e *entry) foldOnce(ctx context.Context) (int64, error) {
 func (e *entry) commitFold(ctx context.Context, t *table.Table, f *foldStep, rows arrow.RecordBatch) (err error) {
 	defer func() { removeWritten(err, f.io) }()
 	writer := e.s.cat.Staged(e.Namespace, e.Name, t.Metadata(), t.MetadataLocation(), f.io)
-	if f.files, err = writeTail(ctx, f.order, writer, f.io, rows); err != nil {
+	if f.files, err = e.s.writeTail(ctx, writer, f.io, rows); err != nil {
 		return err
 	}
 	c := &change{e: e}
 	c.add(f)
 	return e.s.commitWithRetry(ctx, nil, c)
-}
-
-// writeTail writes rows of the tail, which it takes over, as data files of a table,
-// through io. With an error nothing is left of them.
-func writeTail(ctx context.Context, o *order, t *table.Table, io *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
-	if o == nil {
-		files, err = datafile.Write(ctx, t, rows.Schema(), sorted.Only(rows))
-	} else {
-		if rows, err = o.inPlace(ctx, rows, o.Names); err != nil {
-			return nil, err
-		}
-		files, err = o.write(ctx, t, rows.Schema(), sorted.Only(rows))
-	}
-	rows.Release()
-	if err != nil {
-		io.RemoveWritten()
-	}
-	return files, err
 }
 
 // foldable ends the tail's epoch, and returns the table and the rows to fold, or

@@ -53,6 +53,9 @@ var tablesHouse = house.House{
 		{Name: "tables", Packages: map[string][]string{
 			".": {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sync"},
 		}},
+		{Name: "series", Packages: map[string][]string{
+			"internal/series": {"github.com/apache/iceberg-go"},
+		}},
 		{Name: "files and objects", Packages: map[string][]string{
 			"internal/content":  {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3"},
 			"internal/datafile": {"github.com/apache/iceberg-go", "github.com/google/uuid"},

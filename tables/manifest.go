@@ -101,14 +101,14 @@ func (t *Table) manifest(ctx context.Context) (_ *Manifest, err error) {
 	}
 	if len(m.Tail) > 0 {
 		m.TailMark = fmt.Sprintf("%s-%d-%s", m.UUID, v.schema.ID, v.tailMark)
-		if v.order != nil && v.order.Rule == KeepFirst { // what is left of the tail depends on the files
+		if v.series != nil && v.series.Rule == KeepFirst { // what is left of the tail depends on the files
 			m.TailMark += fmt.Sprint("-", m.Version)
 		}
 		if err := m.fitTail(); err != nil {
 			return nil, err
 		}
 		if v.replaces {
-			m.Replaced = v.order.Names
+			m.Replaced = v.series.Names
 		}
 	}
 	return m, m.plan(ctx)
@@ -156,8 +156,7 @@ func (m *Manifest) plan(ctx context.Context) error {
 		m.copies = append(m.copies, letGo)
 		f := ManifestFile{Path: local, Bytes: task.File.FileSizeBytes(), Rows: task.File.Count()}
 		if m.Replaced != nil {
-			tail := m.Tail[0]
-			f.Overlaps = batchBounds(tail, tail.Schema().FieldIndices(m.Replaced[0])[0]).Overlaps(v.order.bounds(task.File))
+			f.Overlaps = v.series.BatchBounds(m.Tail[0]).Overlaps(v.series.Bounds(task.File))
 		}
 		m.Files = append(m.Files, f)
 	}

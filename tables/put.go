@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // Put writes the rows of r to a table, and returns its newest version then.
@@ -160,7 +161,7 @@ func (e *entry) tryAppend(ctx context.Context, src *datafile.Source, id string) 
 	if err != nil {
 		return 0, true, false, err
 	}
-	if err := checkOrder(e.state.def.Order, rows); err != nil {
+	if err := series.Check(e.state.def.Order, rows...); err != nil {
 		return 0, true, false, err
 	}
 	if len(rows) == 0 {
@@ -308,11 +309,7 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, 
 		return nil, err
 	}
 	step.base = base
-	if step.order != nil {
-		step.files, err = e.writeOrdered(ctx, step.order, writer, step.io, src, c, rules, nil)
-	} else {
-		step.files, err = writeFiles(ctx, writer, step.io, src, c, rules)
-	}
+	step.files, err = write(ctx, writer, series.New(d, writer, e.s.opts.Memory), step.io, src, c, rules, nil)
 	step.after = meta
 	return step, err
 }

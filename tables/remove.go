@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/take"
 )
@@ -41,17 +42,6 @@ func (w *rewrite) where(cond *filter.Expr) (*going, error) {
 	return &going{may: c.May, columns: c.Columns, goes: func(b arrow.RecordBatch) ([]bool, error) {
 		return c.Holds(int(b.NumRows()), func(name string) arrow.Array { return b.Column(b.Schema().FieldIndices(name)[0]) })
 	}}, nil
-}
-
-// columnsOf returns the part of a schema with the columns named, in its order.
-func columnsOf(s *arrow.Schema, names []string) *arrow.Schema {
-	var fields []arrow.Field
-	for _, f := range s.Fields() {
-		if slices.Contains(names, f.Name) {
-			fields = append(fields, f)
-		}
-	}
-	return arrow.NewSchema(fields, nil)
 }
 
 // remove plans that rows go. Files without any stay as they are, and those whose
@@ -111,31 +101,31 @@ func (w *rewrite) together(ctx context.Context, touched []table.FileScanTask, dr
 	for _, task := range touched {
 		chosen[task.File.FilePath()] = true
 	}
-	files, err := w.order.files(ctx, w.t)
+	files, err := w.series(w.t).Files(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var all []*orderedFile
+	var all []*series.File
 	for _, f := range files { // in the order in which they came
-		path := f.file().FilePath()
-		if !dropped[path] && (chosen[path] || len(touching(all, []*orderedFile{f})) > 0) {
+		path := f.Data().FilePath()
+		if !dropped[path] && (chosen[path] || len(series.Touching(all, []*series.File{f})) > 0) {
 			all = append(all, f)
 		}
 	}
-	place := map[*orderedFile]int{}
+	place := map[*series.File]int{}
 	for i, f := range all {
 		place[f] = i
 	}
-	slices.SortStableFunc(all, func(a, b *orderedFile) int { return cmp.Compare(a.low(), b.low()) })
+	slices.SortStableFunc(all, func(a, b *series.File) int { return cmp.Compare(a.Low(), b.Low()) })
 	for i := 0; i < len(all); {
-		from, high := i, all[i].high()
-		for i++; i < len(all) && all[i].low() <= high; i++ {
-			high = max(high, all[i].high())
+		from, high := i, all[i].High()
+		for i++; i < len(all) && all[i].Low() <= high; i++ {
+			high = max(high, all[i].High())
 		}
-		slices.SortFunc(all[from:i], func(a, b *orderedFile) int { return cmp.Compare(place[a], place[b]) })
+		slices.SortFunc(all[from:i], func(a, b *series.File) int { return cmp.Compare(place[a], place[b]) })
 		var group []table.FileScanTask
 		for _, f := range all[from:i] {
-			group = append(group, f.task)
+			group = append(group, f.Task)
 		}
 		groups = append(groups, group)
 	}
@@ -187,20 +177,12 @@ func (w *rewrite) without(ctx context.Context, group []table.FileScanTask, g *go
 	if w.order == nil {
 		files, err = datafile.Write(ctx, w.writer(), w.kept, staying(datafile.ReadRows(ctx, w.t, group)))
 	} else {
-		all, err := w.order.project(w.t.Schema(), nil)
-		if err != nil {
-			return err
-		}
-		var sources []sorted.Source
+		from := w.series(w.t)
+		var all []*series.File
 		for _, task := range group {
-			src := w.e.s.source(ctx, w.order, w.t, &orderedFile{task, w.order.bounds(task.File)}, all)
-			src.Batches = staying(src.Batches)
-			sources = append(sources, src)
+			all = append(all, from.File(task))
 		}
-		files, err = w.order.write(ctx, w.writer(), w.kept, sorted.Merge(ctx, sorted.All, w.e.s.opts.Memory/4, sources...))
-		if err != nil {
-			return err
-		}
+		files, err = from.Rewrite(ctx, all, w.series(w.writer()), sorted.All, staying)
 	}
 	w.step.files = append(w.step.files, files...)
 	return err
@@ -225,6 +207,11 @@ func (g *going) rest(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		goes[i] = !goes[i]
 	}
 	return take.Where(b, goes)
+}
+
+// series is a table as a Series; nil if its rows have no order.
+func (w *rewrite) series(t *table.Table) *series.Series {
+	return series.New(w.def, t, w.e.s.opts.Memory)
 }
 
 // writer is the table that files are written for.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/go-partd/partd/tables/internal/definition"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // Partitioned says by which periods a table's files are cut.
@@ -61,7 +62,7 @@ func (e *entry) partition(ctx context.Context, by Partition) (done Partitioned, 
 	}
 	done = Partitioned{Partition: PartitionNone, Why: "the files are not cut by time", Version: versionOf(t.Metadata())}
 	if settings.Cuts() {
-		done.Partition, done.Why = (&cut{by: settings.Partition}).chosen()
+		done.Partition, done.Why = (&series.Cut{By: settings.Partition}).Chosen()
 	}
 	if settings.Cuts() && t.CurrentSnapshot() != nil {
 		meta, err := definition.WithSettings(t.Metadata(), &settings)
@@ -77,7 +78,7 @@ func (e *entry) partition(ctx context.Context, by Partition) (done Partitioned, 
 		if err := e.mergeInOrder(ctx, t, step); err != nil {
 			return done, err
 		}
-		done.Partition, done.Why = step.cut.chosen()
+		done.Partition, done.Why = step.cut.Chosen()
 		if done.FilesBefore, done.FilesAfter = step.files(); done.FilesBefore > 0 {
 			steps = append(steps, step)
 		}

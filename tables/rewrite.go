@@ -35,7 +35,7 @@ type rewrite struct {
 	def            *definition.Definition
 	kept, returned *arrow.Schema
 	settings       Settings
-	order          *order // nil: none
+	order          *definition.Order // nil: none
 	step           *rewriteStep
 	done           Rewritten
 }

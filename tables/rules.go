@@ -228,7 +228,7 @@ func ruleSet(set, at string, settings Settings, columns *arrow.Schema) (rules []
 			rules = append(rules,
 				Rule{Name: name + " is not null", Kind: "not_null", Column: named(name)},
 				Rule{Name: name + " is not negative", Kind: "range", Column: named(name), Min: "0"})
-			q = append(q, quoted(named(name)))
+			q = append(q, filter.Quote(named(name)))
 		}
 		return append(rules,
 			Rule{Name: "volume is not negative", Kind: "range", Column: named("volume"), Min: "0"},
@@ -237,8 +237,6 @@ func ruleSet(set, at string, settings Settings, columns *arrow.Schema) (rules []
 	}
 	return nil, &ArgumentError{Err: fmt.Errorf("there is no set %q of rules: there are time_series and prices", set)}
 }
-
-func quoted(column string) string { return `"` + strings.ReplaceAll(column, `"`, `""`) + `"` }
 
 // Rules returns the rules of a table, or those of the bucket itself for "", which hold
 // for all its tables, those to come too.

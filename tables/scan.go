@@ -6,18 +6,16 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 )
 
 // Scan reads rows: those in files first, then those in the tail. It is one state
@@ -63,7 +61,7 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	if o.Filter != nil {
 		r.filters = append(r.filters, o.Filter)
 	}
-	between, err := timeRange(v.returned, o)
+	between, err := series.TimeRange(v.returned, o.TimeColumn, o.From, o.To)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -96,35 +94,6 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	return arrowsafe.Reader(r.schema, arrowsafe.Chunks(r.batches, o.ChunkRows), end), v.def.Put, nil
 }
 
-// timeRange returns the condition for rows between From and To; nil if all are.
-func timeRange(s *arrow.Schema, o *ScanOptions) (*filter.Expr, error) {
-	if o.From.IsZero() && o.To.IsZero() {
-		return nil, nil
-	}
-	column := ""
-	for _, f := range s.Fields() {
-		isTime := slices.Contains([]arrow.Type{arrow.TIMESTAMP, arrow.DATE32, arrow.DATE64}, f.Type.ID())
-		if isTime && (o.TimeColumn == "" || o.TimeColumn == f.Name) {
-			column = f.Name
-			break
-		}
-	}
-	if column == "" {
-		return nil, schema.Errorf(o.TimeColumn, "the table has no timestamp or date column of this name for the time range")
-	}
-	quoted := `"` + strings.ReplaceAll(column, `"`, `""`) + `"`
-	var parts []string
-	if !o.From.IsZero() {
-		parts = append(parts, quoted+" >= '"+timeText(o.From)+"'")
-	}
-	if !o.To.IsZero() {
-		parts = append(parts, quoted+" < '"+timeText(o.To)+"'")
-	}
-	return filter.Parse(strings.Join(parts, " and "))
-}
-
-func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.999999999") }
-
 // choose finds the columns to read, and those to hand on.
 func (r *reader) choose(v *view, wanted []string) error {
 	need := map[string]bool{}
@@ -139,8 +108,8 @@ func (r *reader) choose(v *view, wanted []string) error {
 			need[name] = true
 		}
 	}
-	if v.order != nil {
-		for _, name := range v.order.Names {
+	if v.series != nil {
+		for _, name := range v.series.Names {
 			need[name] = true
 		}
 	}
@@ -192,9 +161,9 @@ func (r *reader) plan(ctx context.Context, v *view) (err error) {
 			return err
 		}
 	}
-	if v.order != nil {
+	if v.series != nil {
 		r.merges = true
-		r.files, err = r.merged(ctx, v, where)
+		r.files, err = v.series.Scan(ctx, schema.Names(r.read), where, r.tail, v.replaces)
 		return err
 	}
 	if v.t.CurrentSnapshot() == nil {
@@ -205,7 +174,7 @@ func (r *reader) plan(ctx context.Context, v *view) (err error) {
 		return err
 	}
 	tasks = slices.DeleteFunc(tasks, func(t table.FileScanTask) bool {
-		return r.but[t.File.FilePath()] || r.only != "" && t.File.FilePath() != r.only || !mayHold(where, v.schema, t)
+		return r.but[t.File.FilePath()] || r.only != "" && t.File.FilePath() != r.only || !datafile.MayHold(where, v.schema, t.File)
 	})
 	scan, err := datafile.NewScan(ctx, v.t, v.schema, schema.Names(r.read), where)
 	if err != nil {
@@ -223,15 +192,6 @@ func (r *reader) plan(ctx context.Context, v *view) (err error) {
 	}
 	r.files = scan.Read(ctx, datafile.ToRead(v.t, tasks))
 	return nil
-}
-
-// mayHold reports whether a file may have rows of a condition, which may be nil.
-func mayHold(where *filter.Condition, s *iceberg.Schema, task table.FileScanTask) bool {
-	if where == nil {
-		return true
-	}
-	hold, _ := where.May(datafile.BoundsOf(s, task.File))
-	return hold
 }
 
 // batch makes of a batch that was read what the caller wants of it. Files of tables

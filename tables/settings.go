@@ -110,7 +110,7 @@ func (edit settingsStep) apply(ctx context.Context, a *attempt, cur *table.Table
 	if cur == nil {
 		return nil, ErrNotFound
 	}
-	was, err := orderOf(cur.Metadata())
+	before, err := definition.Of(cur.Metadata())
 	if err != nil {
 		return nil, err
 	}
@@ -118,9 +118,13 @@ func (edit settingsStep) apply(ctx context.Context, a *attempt, cur *table.Table
 	if err != nil {
 		return nil, err
 	}
-	is, err := orderOf(meta)
-	if err != nil || is == nil || was != nil && was.Sort == is.Sort && (was.Rule == is.Rule || is.Rule == "" || is.Rule == KeepAll) {
+	after, err := definition.Of(meta)
+	if err != nil {
+		return nil, err
+	}
+	was, is := before.Order, after.Order
+	if is == nil || was != nil && was.Sort == is.Sort && (was.Rule == is.Rule || is.Rule == "" || is.Rule == KeepAll) {
 		return meta, err
 	}
-	return a.s.reordered(ctx, is, a.table(meta))
+	return a.s.reordered(ctx, a.table(meta))
 }

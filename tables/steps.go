@@ -100,7 +100,7 @@ func (p *putStep) apply(ctx context.Context, a *attempt, cur *table.Table) (tabl
 		if err := p.holds(cur); err != nil {
 			return nil, err
 		}
-		return a.addOrdered(ctx, p.order, cur, p.files, nil, false)
+		return a.addOrdered(ctx, cur, p.files, nil, false)
 	}
 	old, err := datafile.Files(ctx, cur)
 	if err != nil {
@@ -184,7 +184,7 @@ func (f *foldStep) apply(ctx context.Context, a *attempt, cur *table.Table) (tab
 	if f.update.After(a.info.Updated) {
 		a.info.Updated = f.update
 	}
-	return a.addOrdered(ctx, f.order, cur, f.files, a.s.epochProperty(f.epoch), true)
+	return a.addOrdered(ctx, cur, f.files, a.s.epochProperty(f.epoch), true)
 }
 
 // epochProperty says in a table's properties which epochs of the tail are in its files.

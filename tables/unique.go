@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"math"
@@ -162,16 +163,13 @@ func (u *uniqueKeys) addTable(ctx context.Context) error {
 	}
 	r := &reader{s: u.e.s, table: &Table{b: u.e.s.Bucket(bucketOf(u.e.Namespace)), name: u.e.tableName}, ctx: ctx, left: -1}
 	if f := v.returned.Field(v.returned.FieldIndices(u.columns[0])[0]); schema.KeysOrdered(f.Type) {
-		low, high := u.lowText, u.highText
-		if !arrow.IsInteger(f.Type.ID()) && !arrow.IsFloating(f.Type.ID()) {
-			low, high = "'"+strings.ReplaceAll(low, "'", "''")+"'", "'"+strings.ReplaceAll(high, "'", "''")+"'"
-		}
-		e, err := filter.Parse(quoted(f.Name) + " >= " + low + " and " + quoted(f.Name) + " <= " + high)
-		if err == nil {
-			_, err = e.Bind(v.returned)
+		low, err := filter.Compare(f, ">=", u.lowText)
+		high, err2 := filter.Compare(f, "<=", u.highText)
+		if err = cmp.Or(err, err2); err == nil {
+			_, err = filter.And(low, high).Bind(v.returned)
 		}
 		if err == nil { // else all are compared
-			r.filters = append(r.filters, e)
+			r.filters = append(r.filters, low, high)
 		}
 	}
 	wanted := slices.Clone(u.columns)

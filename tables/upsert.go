@@ -176,7 +176,7 @@ func (k *keySet) may(sc *iceberg.Schema, kept *arrow.Schema, files []iceberg.Dat
 	return func(of func(string) filter.Bounds) (some, others bool) {
 		for _, f := range files {
 			put, overlap := datafile.BoundsOf(sc, f), true
-			for _, c := range columnsOf(kept, k.columns).Fields() {
+			for _, c := range schema.Select(kept, k.columns).Fields() {
 				overlap = overlap && filter.Overlap(c.Type, put(c.Name), of(c.Name))
 			}
 			some = some || overlap

@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
@@ -20,15 +21,48 @@ func (s *Store) newTable(sh *schema.Shape, o *Settings) (table.Metadata, error) 
 	return definition.New(sh, s.cat.NewLocation(), o, s.hooks.fileBytes)
 }
 
-// writeFiles writes what r has as data files of a table, through io, once it was
-// checked. With an error nothing is left of them.
-func writeFiles(ctx context.Context, t *table.Table, io *icecat.FileIO, r datafile.Rows, c *schema.Caster, rules *check) ([]iceberg.DataFile, error) {
+// write writes what r has as data files of a table, which is a Series where its rows have
+// an order, through io, once it was checked. With an error nothing is left of them.
+func write(ctx context.Context, t *table.Table, s *series.Series, io *icecat.FileIO, r datafile.Rows, c *schema.Caster, rules *check, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
 	defer rules.close()
-	files, err := datafile.Write(ctx, t, c.To, casting(ctx, r, c, rules, nil))
+	if s == nil {
+		files, err = datafile.Write(ctx, t, c.To, casting(ctx, r, c, rules, check))
+	} else {
+		files, err = s.WriteSorted(ctx, casting(ctx, r, c, rules, func(b arrow.RecordBatch) error {
+			if err := series.Check(s.Order, b); err != nil || check == nil {
+				return err
+			}
+			return check(b)
+		}))
+	}
 	if err != nil {
 		io.RemoveWritten()
 	}
 	return files, err
+}
+
+// writeTail is write for rows of the tail, which it takes over.
+func (s *Store) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
+	defer func() {
+		if err != nil {
+			io.RemoveWritten()
+		}
+	}()
+	is, err := series.Of(t, s.opts.Memory)
+	if is == nil {
+		defer rows.Release()
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case is == nil:
+		return datafile.Write(ctx, t, rows.Schema(), sorted.Only(rows))
+	}
+	if rows, err = is.SortRows(ctx, rows); err != nil {
+		return nil, err
+	}
+	defer rows.Release()
+	return is.Write(ctx, sorted.Only(rows))
 }
 
 // casting yields what r has in the types that a table stores, once it was checked: by

@@ -171,3 +171,12 @@ func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask) s
 		scan.Read(ctx, ToRead(t, files))(yield)
 	}
 }
+
+// MayHold reports whether a file of a table may have rows of a condition, which may be nil.
+func MayHold(where *filter.Condition, columns *iceberg.Schema, f iceberg.DataFile) bool {
+	if where == nil {
+		return true
+	}
+	hold, _ := where.May(BoundsOf(columns, f))
+	return hold
+}
