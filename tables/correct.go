@@ -142,18 +142,12 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g
 		c := changes[0]
 		return schema.Errorf(c.Field.Name, "the table would have to %s it, and a correction leaves its columns alone: evolve them first", c.Op)
 	}
-	meta := w.t.Metadata()
-	bucket, err := w.e.s.cat.Property(ctx, w.e.Namespace, rulesProperty)
+	rules, err := w.e.checker(ctx, w.t, g, src.Schema, w.kept, w.returned, w.t.Properties()[rulesProperty])
 	if err != nil {
 		return err
 	}
-	rules, err := w.e.checker(ctx, w.t, src.Schema, w.kept, w.returned, meta.Properties()[rulesProperty], bucket)
-	if err != nil {
-		return err
-	}
-	defer rules.close()
-	rules.without(g)
-	if n.again = rules.wholeTable(); n.again {
+	defer rules.Close()
+	if n.again = rules.WholeTable(); n.again {
 		w.step.since = nothing
 	}
 	seen := func(b arrow.RecordBatch) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
+	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 )
@@ -42,11 +43,7 @@ func (e *entry) createInTail(ctx context.Context, src *datafile.Source, o PutOpt
 	if d.Order != nil && d.Order.Rule == RefuseDuplicate {
 		return errNeedsCommit
 	}
-	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
-	if err != nil {
-		return err
-	}
-	ck, err := e.checker(ctx, nil, src.Schema, d.Stored, d.Logical, "", bucket)
+	ck, err := e.checker(ctx, nil, nil, src.Schema, d.Stored, d.Logical, "")
 	if err != nil {
 		return err
 	}
@@ -97,18 +94,18 @@ func (c *createStep) apply(_ context.Context, a *attempt, cur *table.Table) (tab
 
 // castAll returns the rows read so far in the types that are stored, once they were checked.
 // The caller releases them.
-func castAll(ctx context.Context, src *datafile.Source, c *schema.Caster, ck *check) (rows []arrow.RecordBatch, err error) {
-	defer ck.close()
+func castAll(ctx context.Context, src *datafile.Source, c *schema.Caster, ck *rules.Check) (rows []arrow.RecordBatch, err error) {
+	defer ck.Close()
 	rows = make([]arrow.RecordBatch, 0, len(src.Batches))
 	for i := 0; i < len(src.Batches) && err == nil; i++ {
 		var fit arrow.RecordBatch
 		if fit, err = c.Cast(src.Batches[i]); err == nil {
 			rows = append(rows, fit)
-			err = ck.add(ctx, fit)
+			err = ck.Add(ctx, fit)
 		}
 	}
 	if err == nil {
-		err = ck.end(ctx)
+		err = ck.End(ctx)
 	}
 	if err != nil {
 		release(rows)

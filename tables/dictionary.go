@@ -9,10 +9,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
@@ -34,7 +36,7 @@ func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 		if !ok {
 			continue
 		}
-		values := array.MakeArrayOfNull(heap, t.ValueType, 0)
+		values := array.MakeArrayOfNull(memory.DefaultAllocator, t.ValueType, 0)
 		if len(src.Batches) > 0 {
 			d, ok := src.Batches[0].Column(i).(*array.Dictionary)
 			if !ok {
@@ -84,7 +86,7 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	d := &dictionary{&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}, known, map[string]int32{}}
 	for i := range known.Len() {
 		if known.IsValid(i) { // one may have a null among them, and values twice
-			d.index[string(schema.AppendKey(nil, known, i))] = int32(i)
+			d.index[string(sorted.AppendKey(nil, known, i))] = int32(i)
 		}
 	}
 	return d, nil
@@ -92,7 +94,7 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 
 // encode returns values as a dictionary, which has grown by those that are new.
 func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
-	indices := array.NewInt32Builder(heap)
+	indices := array.NewInt32Builder(memory.DefaultAllocator)
 	defer indices.Release()
 	var fresh []int
 	var key []byte
@@ -101,7 +103,7 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 			indices.AppendNull()
 			continue
 		}
-		key = schema.AppendKey(key[:0], a, i)
+		key = sorted.AppendKey(key[:0], a, i)
 		at, ok := d.index[string(key)]
 		if !ok {
 			at = int32(d.values.Len() + len(fresh))
@@ -119,7 +121,7 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 			return nil, err
 		}
 		defer more.Release()
-		if d.values, err = array.Concatenate([]arrow.Array{d.values, more}, heap); err != nil {
+		if d.values, err = array.Concatenate([]arrow.Array{d.values, more}, memory.DefaultAllocator); err != nil {
 			return nil, err
 		}
 	}

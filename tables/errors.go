@@ -10,6 +10,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
 var (
@@ -46,20 +47,7 @@ type SchemaError = schema.Error
 type ArgumentError = definition.ArgumentError
 
 // SQLError says where a statement is wrong.
-type SQLError struct {
-	Line, Column int   // from 1 on, the column in characters; 0 where it is about the whole
-	Err          error // what is wrong there
-}
-
-func (e *SQLError) Error() string {
-	if e.Line == 0 {
-		return e.Err.Error()
-	}
-	return fmt.Sprintf("line %d, column %d: %v", e.Line, e.Column, e.Err)
-}
-
-// Unwrap returns the cause.
-func (e *SQLError) Unwrap() error { return e.Err }
+type SQLError = sqlerror.Error
 
 // OpError is the error of an operation on a store of tables.
 type OpError struct {

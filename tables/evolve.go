@@ -101,7 +101,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolved, error) {
 				}
 			}
 			for _, r := range rules {
-				if slices.Contains(r.names(), c.Column) {
+				if slices.Contains(r.Names(), c.Column) {
 					return nil, schema.Errorf(c.Column, "the rule %q is about it: remove that first", r.Name)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 )
@@ -28,7 +30,7 @@ type evolveStep struct {
 
 	// Where the files are written anew.
 	fit   *schema.Caster // makes the new rows of those that readers got before; nil: the files stay
-	check *check         // of the new rows; nil: none
+	check *rules.Check   // of the new rows; nil: none
 	files []iceberg.DataFile
 	read  map[string]bool // the paths of the files that they are made of
 }
@@ -136,7 +138,7 @@ func evolvedTo(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 
 // tailFiles writes what is in the tail as files of a table that has the metadata to.
 // It wants mu.
-func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *schema.Caster, rules *check) ([]iceberg.DataFile, error) {
+func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Metadata, fit *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
 	if a.tailDone || a.e.log == nil {
 		return nil, nil
 	}
@@ -169,7 +171,7 @@ func (a *attempt) tailFiles(ctx context.Context, cur *table.Table, to table.Meta
 
 // write writes rows as files of a table, in its order if it has one. Rows that were
 // acknowledged are not refused as duplicates.
-func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r datafile.Rows, fit *schema.Caster, rules *check, acknowledged bool) ([]iceberg.DataFile, error) {
+func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r datafile.Rows, fit *schema.Caster, rules *rules.Check, acknowledged bool) ([]iceberg.DataFile, error) {
 	s, err := series.Of(w, e.s.opts.Memory)
 	if err != nil {
 		return nil, err
@@ -181,7 +183,7 @@ func (e *entry) write(ctx context.Context, w *table.Table, io *icecat.FileIO, r 
 }
 
 // rewrite writes a table's files anew for a step.
-func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *schema.Caster, rules *check) error {
+func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *schema.Caster, rules *rules.Check) error {
 	for _, st := range c.steps {
 		if _, ok := st.(filer); ok {
 			return errors.New("what writes the table's files anew comes before puts to it, in an Update of its own")
@@ -207,7 +209,7 @@ func (t *Txn) rewrite(c *txnChange, step *evolveStep, fit *schema.Caster, rules 
 
 // rewritten writes the rows of a table's files, but for those to leave out, as files
 // of one that has the metadata to.
-func (e *entry) rewritten(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, fit *schema.Caster, rules *check, but map[string]bool) ([]iceberg.DataFile, error) {
+func (e *entry) rewritten(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, fit *schema.Caster, rules *rules.Check, but map[string]bool) ([]iceberg.DataFile, error) {
 	r, err := e.stream(ctx, t, but)
 	if err != nil {
 		return nil, err
@@ -323,15 +325,11 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 		return false, err
 	}
 	fit = fit.After(returned, f)
-	bucket, err := t.s.cat.Property(t.ctx, c.e.Namespace, rulesProperty)
+	rules, err := c.e.checker(t.ctx, nil, nil, first.Schema(), sh.Stored, schema.Plain(first.Schema()), c.cur.Properties()[rulesProperty])
 	if err != nil {
 		return false, err
 	}
-	rules, err := c.e.checker(t.ctx, nil, first.Schema(), sh.Stored, schema.Plain(first.Schema()), c.cur.Properties()[rulesProperty], bucket)
-	if err != nil {
-		return false, err
-	}
-	rules.withoutOrder()
+	rules.WithoutOrder()
 	step, err := newEvolveStep(c.cur, sh)
 	if err != nil {
 		return false, err
@@ -344,7 +342,7 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 }
 
 func emptyColumns(s *arrow.Schema) []arrow.Array {
-	b := array.NewRecordBuilder(heap, s)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, s)
 	defer b.Release()
 	batch := b.NewRecordBatch()
 	return batch.Columns()

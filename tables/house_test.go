@@ -41,14 +41,15 @@ var tablesHouse = house.House{
 			"pull":         {"github.com/nats-io/nats-server", "github.com/nats-io/nats.go"},
 		}},
 		{Name: "engines, formats", Packages: map[string][]string{
-			"duck":             {"github.com/duckdb/duckdb-go-bindings"},
+			"duck":             nil,
 			"stage":            nil,
 			"internal/formats": {"github.com/google/uuid"},
 		}},
 		{Name: "over tables", Packages: map[string][]string{
-			"transform":       nil,
-			"internal/wire":   nil,
-			"internal/worker": {"internal/wire"},
+			"transform":           nil,
+			"internal/operations": {"internal/wire", "transform"},
+			"internal/wire":       nil,
+			"internal/database":   {"github.com/duckdb/duckdb-go-bindings"},
 		}},
 		{Name: "tables", Packages: map[string][]string{
 			".": {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sync"},
@@ -59,6 +60,7 @@ var tablesHouse = house.House{
 		{Name: "files and objects", Packages: map[string][]string{
 			"internal/content":  {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3"},
 			"internal/datafile": {"github.com/apache/iceberg-go", "github.com/google/uuid"},
+			"internal/rules":    nil,
 			"internal/bucketfs": {"github.com/zeebo/xxh3", "golang.org/x/sync"},
 		}},
 		{Name: "definitions", Packages: map[string][]string{
@@ -71,6 +73,7 @@ var tablesHouse = house.House{
 		}},
 		{Name: "types", Packages: map[string][]string{
 			"internal/schema": {"github.com/apache/iceberg-go"},
+			"internal/worker": nil,
 		}},
 		{Name: "the ground", Packages: map[string][]string{
 			"internal/arrowsafe": {"github.com/google/flatbuffers"},
@@ -79,6 +82,8 @@ var tablesHouse = house.House{
 				"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/jackc/pgx", "github.com/zeebo/xxh3",
 				"golang.org/x/sync", "modernc.org/sqlite",
 			},
+			"internal/messages": nil,
+			"internal/sqlerror": nil,
 			"internal/parallel": {"golang.org/x/sync"},
 			"internal/rowsum":   {"github.com/zeebo/xxh3"},
 			"internal/tail":     {"github.com/google/uuid"},

@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 )
@@ -146,13 +147,13 @@ func (e *entry) tryAppend(ctx context.Context, src *datafile.Source, id string) 
 	if len(changes) > 0 {
 		return 0, true, false, errNeedsCommit
 	}
-	var ck *check
+	var ck *rules.Check
 	if e.state.rules != "" || e.bucketRules != "" {
-		if ck, err = e.checker(ctx, nil, src.Schema, e.state.def.Stored, e.state.def.Logical, e.state.rules, e.bucketRules); err != nil {
+		if ck, err = e.checkerOf(ctx, nil, nil, src.Schema, e.state.def.Stored, e.state.def.Logical, e.state.rules, e.bucketRules); err != nil {
 			return 0, true, false, err
 		}
-		if ck.wholeTable() {
-			ck.close()
+		if ck.WholeTable() {
+			ck.Close()
 			return 0, true, false, errNeedsCommit
 		}
 	}
@@ -285,21 +286,17 @@ func (e *entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, 
 	} else if c, err = schema.NewCaster(columns, kept); err != nil {
 		return nil, err
 	}
-	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
-	if err != nil {
-		return nil, err
-	}
 	var old *table.Table // with whose rows the new ones will be
 	if m == Append {
 		old = t
 	}
-	rules, err := e.checker(ctx, old, columns, kept, returned, meta.Properties()[rulesProperty], bucket)
+	rules, err := e.checker(ctx, old, nil, columns, kept, returned, meta.Properties()[rulesProperty])
 	if err != nil {
 		return nil, err
 	}
-	if old != nil && rules.wholeTable() {
+	if old != nil && rules.WholeTable() {
 		if others {
-			rules.close()
+			rules.Close()
 			return nil, errors.New("a rule is about all rows of the table: an Update takes one put to it")
 		}
 		since, base = nothing, snapshotID(old)

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
@@ -15,232 +13,44 @@ import (
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/icecat"
-	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/rules"
 )
 
 // Rule is a condition on the rows that are put into a table. A put that violates one
-// is refused whole. Rows that were there before are not looked at. A rule about
-// columns that the rows lack holds, but for exists and not_null.
-type Rule struct {
-	Name     string `json:"name"`
-	Kind     string `json:"kind"`               // see RuleKinds
-	Column   string `json:"column,omitempty"`   // what it is about, but for unique and expression
-	Type     string `json:"type,omitempty"`     // for type: as Arrow writes it
-	Min      string `json:"min,omitempty"`      // for range: the smallest value, as a filter writes it, without quotes
-	Max      string `json:"max,omitempty"`      // for range: the largest
-	Pattern  string `json:"pattern,omitempty"`  // for regexp: what the text must match somewhere, as package regexp has it
-	Where    string `json:"where,omitempty"`    // for expression: a filter that is false for no row
-	Disabled bool   `json:"disabled,omitempty"` // it is kept, and not applied
-
-	Columns []string `json:"columns,omitempty"`  // for unique: the columns that tell rows apart; rows with a null are left out
-	InTable bool     `json:"in_table,omitempty"` // for unique: among all rows of the table, not of the put alone
-}
+// is refused whole.
+type Rule = rules.Rule
 
 // RuleKinds are the kinds of rules.
-var RuleKinds = []string{"exists", "type", "range", "not_null", "unique", "sorted", "regexp", "expression"}
+var RuleKinds = rules.Kinds
 
 // RuleError says which rules a put violates. Nothing of it was put.
-type RuleError struct{ Violations []Violation }
+type RuleError = rules.Error
 
 // Violation is what violates a rule.
-type Violation struct {
-	Rule  string
-	Why   string   // of a rule about columns, not rows
-	Count int64    // of the rows
-	Rows  []BadRow // the first of them, at most ten
-}
+type Violation = rules.Violation
 
 // BadRow is a row that violates a rule.
-type BadRow struct {
-	Row    int64  // of the put, from 1 on
-	Values string // of the rule's columns, as column=value
-}
+type BadRow = rules.BadRow
 
-func (e *RuleError) Error() string {
-	var all []string
-	for _, v := range e.Violations {
-		text := fmt.Sprintf("rule %q: %s", v.Rule, v.Why)
-		if v.Why == "" {
-			text = fmt.Sprintf("rule %q: %d rows violate it", v.Rule, v.Count)
-			for i, r := range v.Rows {
-				text += fmt.Sprintf("%s row %d (%s)", map[bool]string{true: ":", false: ","}[i == 0], r.Row, r.Values)
-			}
-			if v.Count > int64(len(v.Rows)) {
-				text += " and more"
-			}
-		}
-		all = append(all, text)
-	}
-	return strings.Join(all, "; ")
-}
-
-// names are the columns that a rule is about.
-func (r Rule) names() []string {
-	if r.Kind == "expression" {
-		if e, err := filter.Parse(r.Where); err == nil {
-			return e.Columns()
-		}
-	}
-	if r.Kind == "unique" {
-		return r.Columns
-	}
-	return []string{r.Column}
-}
-
-// check says what is wrong with a rule.
-func (r Rule) check() (err error) {
-	switch {
-	case r.Name == "" || len(r.Name) > MaxName:
-		return &ArgumentError{Err: fmt.Errorf("the rule's name %q has to have 1 to %d bytes", r.Name, MaxName)}
-	case !slices.Contains(RuleKinds, r.Kind):
-		return &ArgumentError{Err: fmt.Errorf("rule %q: there is no kind %q: there are %q", r.Name, r.Kind, RuleKinds)}
-	case r.Kind == "unique" && len(r.Columns) == 0:
-		err = errors.New("it needs columns")
-	case r.Kind == "expression":
-		_, err = filter.Parse(r.Where)
-	case r.Kind != "unique" && r.Column == "":
-		err = errors.New("it needs a column")
-	case r.Kind == "type":
-		_, err = schema.Parse(r.Type)
-	case r.Kind == "range" && r.Min == "" && r.Max == "":
-		err = errors.New("it needs a smallest value, a largest, or both")
-	case r.Kind == "regexp":
-		_, err = regexp.Compile(r.Pattern)
-	}
-	if err != nil {
-		return &ArgumentError{Err: fmt.Errorf("rule %q, %s: %w", r.Name, r.Kind, err)}
-	}
-	return nil
-}
+// RuleEdit is a change of the rules of a table or a bucket.
+type RuleEdit = rules.Edit
 
 // rulesProperty is the property of tables and of namespaces with their rules.
 const rulesProperty = icecat.RulesProperty
 
-func rulesOf(text string) (rules []Rule, err error) {
-	if text == "" {
-		return nil, nil
+func rulesOf(text string) (all []Rule, err error) {
+	if text != "" {
+		err = json.Unmarshal([]byte(text), &all)
 	}
-	if err := json.Unmarshal([]byte(text), &rules); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("property %s: %w", rulesProperty, err)
 	}
-	return rules, nil
-}
-
-// RuleEdit is a change of the rules of a table or a bucket.
-type RuleEdit struct {
-	Add     []Rule   `json:"add,omitempty"`    // one takes the place of one with its name
-	Sets    []string `json:"sets,omitempty"`   // ready ones to add: time_series, prices
-	Time    string   `json:"time,omitempty"`   // the time column for sets; "": that of the settings, else the first of a time's type, else time
-	Remove  []string `json:"remove,omitempty"` // by their names
-	Disable []string `json:"disable,omitempty"`
-	Enable  []string `json:"enable,omitempty"`
-}
-
-// apply makes the edit.
-func (e *RuleEdit) apply(text string, settings Settings, columns *arrow.Schema) (string, error) {
-	rules, err := rulesOf(text)
-	if err != nil {
-		return "", err
-	}
-	add := slices.Clone(e.Add)
-	for _, set := range e.Sets {
-		ready, err := ruleSet(set, e.Time, settings, columns)
-		if err != nil {
-			return "", err
-		}
-		add = append(add, ready...)
-	}
-	at := func(name string) int { return slices.IndexFunc(rules, func(r Rule) bool { return r.Name == name }) }
-	for _, r := range add {
-		if err := r.check(); err != nil {
-			return "", err
-		}
-		if i := at(r.Name); i >= 0 {
-			rules[i] = r
-		} else {
-			rules = append(rules, r)
-		}
-	}
-	for _, name := range slices.Concat(e.Remove, e.Disable, e.Enable) {
-		i := at(name)
-		if i < 0 {
-			return "", fmt.Errorf("rule %q: %w", name, ErrNotFound)
-		}
-		if slices.Contains(e.Remove, name) {
-			rules = slices.Delete(rules, i, i+1)
-			continue
-		}
-		rules[i].Disabled = slices.Contains(e.Disable, name)
-	}
-	if columns != nil { // those of a bucket are bound by each put
-		for _, r := range rules {
-			if _, err := r.filter(columns); err != nil {
-				return "", &ArgumentError{Err: fmt.Errorf("rule %q: %w", r.Name, err)}
-			}
-		}
-	}
-	if len(rules) == 0 {
-		return "", nil
-	}
-	b, err := json.Marshal(rules)
-	if err == nil && len(b) > 1<<20 {
-		err = &ArgumentError{Err: errors.New("the rules have more than 1 MiB")}
-	}
-	return string(b), err
-}
-
-// ruleSet returns the rules of a ready set.
-func ruleSet(set, at string, settings Settings, columns *arrow.Schema) (rules []Rule, err error) {
-	named := func(name string) string { // as the table writes it
-		if columns != nil {
-			for _, f := range columns.Fields() {
-				if strings.EqualFold(f.Name, name) {
-					return f.Name
-				}
-			}
-		}
-		return name
-	}
-	switch set {
-	case "time_series":
-		if at == "" {
-			at = settings.Time
-		}
-		if at == "" && columns != nil {
-			for _, f := range columns.Fields() {
-				if at == "" && (f.Type.ID() == arrow.TIMESTAMP || f.Type.ID() == arrow.DATE32) {
-					at = f.Name
-				}
-			}
-		}
-		if at == "" {
-			at = named("time")
-		}
-		return []Rule{
-			{Name: "time exists", Kind: "exists", Column: at},
-			{Name: "time is not null", Kind: "not_null", Column: at},
-			{Name: "time is sorted", Kind: "sorted", Column: at},
-			{Name: "time is unique", Kind: "unique", Columns: append([]string{at}, settings.Keys...)},
-		}, nil
-	case "prices":
-		var q []any
-		for _, name := range []string{"open", "high", "low", "close"} {
-			rules = append(rules,
-				Rule{Name: name + " is not null", Kind: "not_null", Column: named(name)},
-				Rule{Name: name + " is not negative", Kind: "range", Column: named(name), Min: "0"})
-			q = append(q, filter.Quote(named(name)))
-		}
-		return append(rules,
-			Rule{Name: "volume is not negative", Kind: "range", Column: named("volume"), Min: "0"},
-			Rule{Name: "high is highest", Kind: "expression", Where: fmt.Sprintf("%[2]s >= %[1]s and %[2]s >= %[3]s and %[2]s >= %[4]s", q...)},
-			Rule{Name: "low is lowest", Kind: "expression", Where: fmt.Sprintf("%[3]s <= %[1]s and %[3]s <= %[4]s", q...)}), nil
-	}
-	return nil, &ArgumentError{Err: fmt.Errorf("there is no set %q of rules: there are time_series and prices", set)}
+	return all, nil
 }
 
 // Rules returns the rules of a table, or those of the bucket itself for "", which hold
 // for all its tables, those to come too.
-func (b *Bucket) Rules(ctx context.Context, name string) (rules []Rule, err error) {
+func (b *Bucket) Rules(ctx context.Context, name string) (all []Rule, err error) {
 	var text string
 	if name == "" {
 		text, err = b.s.cat.Property(ctx, namespaceOf(b.name), rulesProperty)
@@ -254,12 +64,12 @@ func (b *Bucket) Rules(ctx context.Context, name string) (rules []Rule, err erro
 		}
 	}
 	if err == nil {
-		rules, err = rulesOf(text)
+		all, err = rulesOf(text)
 	}
 	if err != nil {
 		return nil, &OpError{Op: "read the rules of", Bucket: b.name, Table: name, Err: notFound(err)}
 	}
-	return rules, nil
+	return all, nil
 }
 
 // EditRules changes the rules of a table, or those of the bucket itself for "". Puts
@@ -277,7 +87,24 @@ func (b *Bucket) EditRules(ctx context.Context, name string, e RuleEdit) (err er
 	if err := checkName("bucket", b.name); err != nil {
 		return err
 	}
-	return b.s.cat.EditProperty(ctx, namespaceOf(b.name), rulesProperty, func(was string) (string, error) { return e.apply(was, Settings{}, nil) })
+	return b.s.cat.EditProperty(ctx, namespaceOf(b.name), rulesProperty, func(was string) (string, error) { return editRules(was, &e, Settings{}, nil) })
+}
+
+// editRules returns rules as they are kept after an edit.
+func editRules(was string, e *RuleEdit, s Settings, columns *arrow.Schema) (string, error) {
+	all, err := rulesOf(was)
+	if err != nil {
+		return "", err
+	}
+	text, err := e.Apply(all, s.Time, s.Keys, columns)
+	var missing rules.Missing
+	if errors.As(err, &missing) {
+		return "", fmt.Errorf("rule %q: %w", string(missing), ErrNotFound)
+	}
+	if err != nil {
+		return "", &ArgumentError{Err: err}
+	}
+	return text, nil
 }
 
 // EditRules changes the rules of a table; see Bucket.EditRules.
@@ -314,7 +141,7 @@ func (r *rulesStep) apply(_ context.Context, _ *attempt, cur *table.Table) (_ ta
 		return nil, err
 	}
 	was := cur.Properties()[rulesProperty]
-	text, err := r.edit.apply(was, settings, returned)
+	text, err := editRules(was, &r.edit, settings, returned)
 	switch {
 	case err != nil:
 		return nil, err
@@ -324,4 +151,88 @@ func (r *rulesStep) apply(_ context.Context, _ *attempt, cur *table.Table) (_ ta
 		return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewRemovePropertiesUpdate([]string{rulesProperty})}, "")
 	}
 	return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{rulesProperty: text})}, "")
+}
+
+// checker returns the check of rows that are put into a table, by its rules, given as
+// they are kept, and those of its bucket; nil without rules. Old is the table with whose
+// rows the new ones will be, but for those of it that go; nil is none.
+func (e *entry) checker(ctx context.Context, old *table.Table, gone *going, put, kept, returned *arrow.Schema, own string) (*rules.Check, error) {
+	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
+	if err != nil {
+		return nil, err
+	}
+	return e.checkerOf(ctx, old, gone, put, kept, returned, own, bucket)
+}
+
+func (e *entry) checkerOf(ctx context.Context, old *table.Table, gone *going, put, kept, returned *arrow.Schema, own, bucket string) (*rules.Check, error) {
+	all, err := rulesOf(own)
+	if err != nil {
+		return nil, err
+	}
+	more, err := rulesOf(bucket)
+	if err != nil {
+		return nil, err
+	}
+	o := rules.Options{Memory: e.s.opts.Memory / 8}
+	if old != nil {
+		o.Table = func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
+			return e.rowsBut(ctx, old, gone, columns, where, each)
+		}
+	}
+	return rules.NewCheck(ctx, append(all, more...), put, kept, returned, o)
+}
+
+// rowsBut reads rows of a table's files, in the types that are kept, but for those that go.
+func (e *entry) rowsBut(ctx context.Context, t *table.Table, gone *going, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
+	v := &view{t: t, schema: t.Schema()}
+	var err error
+	if v.returned, err = keptSchema(v.schema); err != nil {
+		return err
+	}
+	r := &reader{s: e.s, table: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.tableName}, ctx: ctx, left: -1}
+	if where != nil {
+		r.filters = append(r.filters, where)
+	}
+	if gone != nil {
+		columns = slices.Concat(columns, gone.columns)
+	}
+	columns = slices.Sorted(slices.Values(columns))
+	if err := r.choose(v, slices.Compact(columns)); err != nil {
+		return err
+	}
+	if err := r.plan(ctx, v); err != nil {
+		return err
+	}
+	var failed error
+	r.batches(func(b arrow.RecordBatch, err error) bool {
+		if failed = err; err == nil && gone != nil {
+			rest, err := gone.rest(b)
+			b.Release()
+			b, failed = rest, err
+		}
+		if failed == nil {
+			failed = each(b)
+			b.Release()
+		}
+		return failed == nil
+	})
+	return failed
+}
+
+// uniqueInTable reports whether a table has a rule about all its rows.
+func (e *entry) uniqueInTable(ctx context.Context, meta table.Metadata) (bool, error) {
+	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
+	if err != nil {
+		return false, err
+	}
+	for _, text := range []string{bucket, meta.Properties()[rulesProperty]} {
+		all, err := rulesOf(text)
+		if err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(all, func(r Rule) bool { return r.InTable && !r.Disabled }) {
+			return true, nil
+		}
+	}
+	return false, nil
 }

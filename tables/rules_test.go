@@ -149,7 +149,7 @@ func TestRulesOfAStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	few, once := violated.Violations[0], violated.Violations[1]
-	if few.Count != 99+50 || len(few.Rows) != 10 || few.Rows[0] != (BadRow{1002, "n=1000"}) || once.Count != 1 || once.Rows[0] != (BadRow{501, "s=row 499"}) {
+	if few.Count != 99+50 || len(few.Rows) != 10 || few.Rows[0] != (BadRow{Row: 1002, Values: "n=1000"}) || once.Count != 1 || once.Rows[0] != (BadRow{Row: 501, Values: "s=row 499"}) {
 		t.Errorf("%+v", violated)
 	}
 	wantRows(t, b, "t", -1)
@@ -157,7 +157,7 @@ func TestRulesOfAStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = b.Put(t.Context(), "t", stream(from(5, 1), from(4, 1)), Append, nil) // whose descent is between batches
-	if !errors.As(err, &violated) || violated.Violations[0].Rows[0] != (BadRow{2, "n=4"}) {
+	if !errors.As(err, &violated) || violated.Violations[0].Rows[0] != (BadRow{Row: 2, Values: "n=4"}) {
 		t.Error(err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // UpsertOptions of Upsert. The zero value, and nil, are the defaults.
@@ -165,7 +166,7 @@ func (k *keySet) mask(b arrow.RecordBatch) ([]bool, error) {
 // that checkKeys refuses.
 func appendKey(to []byte, columns []arrow.Array, row int) []byte {
 	for _, c := range columns {
-		to = schema.AppendKey(to, c, row)
+		to = sorted.AppendKey(to, c, row)
 	}
 	return to
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/rules"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sorted"
@@ -23,8 +24,8 @@ func (s *Store) newTable(sh *schema.Shape, o *Settings) (table.Metadata, error) 
 
 // write writes what r has as data files of a table, which is a Series where its rows have
 // an order, through io, once it was checked. With an error nothing is left of them.
-func write(ctx context.Context, t *table.Table, s *series.Series, io *icecat.FileIO, r datafile.Rows, c *schema.Caster, rules *check, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
-	defer rules.close()
+func write(ctx context.Context, t *table.Table, s *series.Series, io *icecat.FileIO, r datafile.Rows, c *schema.Caster, rules *rules.Check, check func(arrow.RecordBatch) error) (files []iceberg.DataFile, err error) {
+	defer rules.Close()
 	if s == nil {
 		files, err = datafile.Write(ctx, t, c.To, casting(ctx, r, c, rules, check))
 	} else {
@@ -67,7 +68,7 @@ func (s *Store) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO
 
 // casting yields what r has in the types that a table stores, once it was checked: by
 // the rules of the table, and by a check of the caller's, each of which may be nil.
-func casting(ctx context.Context, r datafile.Rows, c *schema.Caster, rules *check, check func(arrow.RecordBatch) error) sorted.Batches {
+func casting(ctx context.Context, r datafile.Rows, c *schema.Caster, rules *rules.Check, check func(arrow.RecordBatch) error) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for r.Next() {
 			if err := ctx.Err(); err != nil {
@@ -79,7 +80,7 @@ func casting(ctx context.Context, r datafile.Rows, c *schema.Caster, rules *chec
 			}
 			batch, err := c.Cast(r.RecordBatch())
 			if err == nil {
-				if err = rules.add(ctx, batch); err == nil && check != nil {
+				if err = rules.Add(ctx, batch); err == nil && check != nil {
 					err = check(batch)
 				}
 				if err != nil {
@@ -90,7 +91,7 @@ func casting(ctx context.Context, r datafile.Rows, c *schema.Caster, rules *chec
 				yield(nil, err)
 				return
 			}
-			if rules.violated() { // what else is wrong is to be counted, and nothing written
+			if rules.Violated() { // what else is wrong is to be counted, and nothing written
 				batch.Release()
 				continue
 			}
@@ -98,7 +99,7 @@ func casting(ctx context.Context, r datafile.Rows, c *schema.Caster, rules *chec
 				return
 			}
 		}
-		if err := cmp.Or(r.Err(), rules.end(ctx)); err != nil {
+		if err := cmp.Or(r.Err(), rules.End(ctx)); err != nil {
 			yield(nil, err)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/database"
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
@@ -28,14 +29,16 @@ type Engine struct {
 	temp    *tempdir.Set
 	dir     string
 	slots   chan struct{}
-	spares  chan runner
+	spares  chan database.Runner
 	scratch scratch
 
 	opening sync.WaitGroup
-	closing chan struct{}
+	end     context.Context // at Close
+	stop    context.CancelFunc
 	mu      sync.Mutex
 	lent    int64 // of the half of Options.Total that is not in equal parts
 	opened  int   // so far, for the names of their directories
+	coming  int   // spares, beside those that are there
 }
 
 var _ tables.Engine = (*Engine)(nil)
@@ -80,10 +83,10 @@ func New(o *Options) (*Engine, error) {
 		return nil, fmt.Errorf("tables: a place for what SQL does not hold in memory: %w", err)
 	}
 	e.slots = make(chan struct{}, e.opts.Queries)
-	e.closing = make(chan struct{})
-	e.spares = make(chan runner, maxSpares)
+	e.end, e.stop = context.WithCancel(context.Background())
+	e.spares = make(chan database.Runner, maxSpares)
 	if e.opts.Processes {
-		e.spares = make(chan runner, maxSpareProcesses)
+		e.spares = make(chan database.Runner, maxSpareProcesses)
 	}
 	e.scratch.dir = e.dir
 	return e, nil
@@ -97,95 +100,102 @@ func (e *Engine) Close() error {
 		e.mu.Unlock()
 		return nil
 	}
-	close(e.closing)
+	e.stop()
 	e.mu.Unlock()
 	e.opening.Wait()
 	close(e.spares)
 	for db := range e.spares {
-		db.close()
+		db.Close()
 	}
 	return e.temp.Close()
 }
 
-// take returns a database that nobody used.
-func (e *Engine) take() (runner, error) {
+// take returns a database that nobody used. Half of those that wait are for callers
+// who have no other statement under way.
+func (e *Engine) take(ctx context.Context) (database.Runner, error) {
+	if worker.HasOthers(ctx) && len(e.spares) <= cap(e.spares)/2 {
+		return e.open(ctx)
+	}
 	for {
 		select {
 		case db, ok := <-e.spares:
 			if !ok {
 				return nil, tables.ErrClosed
 			}
-			if db.lives() {
+			if db.Lives() {
 				return db, nil
 			}
-			db.close()
+			db.Close()
 		default:
-			return e.open()
+			return e.open(ctx)
 		}
 	}
 }
 
-// giveBack ends the use of a database, and makes one ready for a query to come: both
-// take longer than a small query.
-func (e *Engine) giveBack(db runner) {
-	const pause = 5 * time.Millisecond // in which the next query may begin, or Close
+// giveBack ends the use of a database, and makes one ready for a query to come, if
+// there are not enough: both take longer than a small query.
+func (e *Engine) giveBack(db database.Runner) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.isClosed() {
-		db.close()
-		<-e.slots
+		db.Close()
 		return
 	}
 	e.opened++
 	dir := e.spill()
+	wanted := len(e.spares)+e.coming < cap(e.spares)
+	if wanted {
+		e.coming++
+	}
 	e.opening.Go(func() {
-		renewed := len(e.spares) < cap(e.spares) && db.renew(&e.opts, dir)
-		if !renewed {
-			db.close()
-		}
-		<-e.slots
-		if renewed {
-			e.keep(db)
+		if !wanted {
+			db.Close()
 			return
 		}
-		select {
-		case <-e.closing:
-			return
-		case <-time.After(pause):
+		spare := e.another(db, dir)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.coming--; spare != nil {
+			e.spares <- spare
 		}
-		if len(e.spares) == cap(e.spares) {
-			return
-		}
-		spare, err := e.open()
-		if err != nil {
-			return // the query that finds no spare one says why
-		}
-		e.keep(spare)
 	})
 }
 
-// keep makes a database a spare one, if there are not enough.
-func (e *Engine) keep(db runner) {
-	select {
-	case e.spares <- db:
-	default:
-		db.close()
+// another is a database in the place of one that was used; nil: there is none, and the
+// query that finds none says why.
+func (e *Engine) another(db database.Runner, dir string) database.Runner {
+	const pause = 5 * time.Millisecond // in which the next query may begin, or Close
+	if db.Renew(e.limits(), dir) {
+		return db
 	}
+	db.Close()
+	select {
+	case <-e.end.Done():
+		return nil
+	case <-time.After(pause):
+	}
+	spare, err := e.open(context.Background())
+	if err != nil {
+		return nil
+	}
+	if spare.Ready(e.end) != nil {
+		spare.Close()
+		return nil
+	}
+	return spare
 }
 
 // spill is a directory for what exceeds the memory. It wants mu.
 func (e *Engine) spill() string { return filepath.Join(e.dir, fmt.Sprintf("spill-%d", e.opened)) }
 
-func (e *Engine) isClosed() bool {
-	select {
-	case <-e.closing:
-		return true
-	default:
-		return false
-	}
+func (e *Engine) isClosed() bool { return e.end.Err() != nil }
+
+// limits are what a database begins with.
+func (e *Engine) limits() *database.Options {
+	return &database.Options{Memory: e.opts.Memory, MaxTemp: e.opts.MaxTemp, Threads: e.opts.Threads}
 }
 
-func (e *Engine) open() (runner, error) {
+func (e *Engine) open(ctx context.Context) (database.Runner, error) {
 	e.mu.Lock()
 	if e.isClosed() {
 		e.mu.Unlock()
@@ -195,9 +205,9 @@ func (e *Engine) open() (runner, error) {
 	dir := e.spill()
 	e.mu.Unlock()
 	if e.opts.Processes {
-		return openProcess(&e.opts, dir)
+		return database.OpenProcess(ctx, e.limits(), dir)
 	}
-	return openDatabase(&e.opts, dir)
+	return database.Open(e.limits(), dir)
 }
 
 // query is one statement in work.
@@ -205,7 +215,7 @@ type query struct {
 	e      *Engine
 	store  *tables.Store
 	o      tables.QueryOptions
-	db     runner
+	db     database.Runner
 	tables []*bound
 	slot   bool
 	lent   int64 // of Engine.lent
@@ -213,17 +223,17 @@ type query struct {
 
 func (q *query) close() {
 	if q.db != nil {
-		q.db.finish()
+		q.db.Finish()
 	}
 	for _, t := range q.tables {
 		t.close()
 	}
 	q.e.lend(-q.lent)
-	switch {
-	case q.db != nil:
+	if q.slot {
+		<-q.e.slots // nothing is left of the statement
+	}
+	if q.db != nil {
 		q.e.giveBack(q.db)
-	case q.slot:
-		<-q.e.slots
 	}
 }
 
@@ -244,7 +254,7 @@ func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (ar
 	if err != nil {
 		return nil, err
 	}
-	result, err := q.db.start(ctx, j)
+	result, err := q.db.Start(ctx, j)
 	if err != nil {
 		return nil, err
 	}
@@ -256,17 +266,17 @@ func (q *query) run(ctx context.Context, sql string, o *tables.QueryOptions) (ar
 	}
 	batches := func(yield func(arrow.RecordBatch, error) bool) {
 		for {
-			batch, err := result.next()
+			batch, err := result.Next()
 			if batch == nil && err == nil || !yield(batch, failed(err)) || err != nil {
 				return
 			}
 		}
 	}
-	r := arrowsafe.Reader(result.schema(), batches, func() {
-		result.end()
+	r := arrowsafe.Reader(result.Schema(), batches, func() {
+		result.End()
 		q.close()
 	})
-	if apart, ok := result.(*received); ok {
+	if apart, ok := result.(undecoded); ok {
 		return &encoded{RecordReader: r, apart: apart, failed: failed}, nil
 	}
 	return r, nil
@@ -288,7 +298,9 @@ func (q *query) describe(ctx context.Context, sql string, o *tables.QueryOptions
 	if err != nil {
 		return nil, err
 	}
-	return q.db.describe(j)
+	d := &tables.QueryDescription{}
+	d.Result, d.Parameters, err = q.db.Describe(j)
+	return d, err
 }
 
 // lend gives what is wanted, or half of what is left. What is negative comes back.
@@ -302,7 +314,7 @@ func (e *Engine) lend(wanted int64) int64 {
 
 // prepare finds what the statement names, and returns what runs it where that can
 // be read, and nothing else. Only schemas are read if only those are wanted.
-func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions, schemas bool) (*job, error) {
+func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions, schemas bool) (*database.Job, error) {
 	if o != nil {
 		q.o = *o
 	}
@@ -326,11 +338,11 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 		return nil, ctx.Err()
 	}
 	var err error
-	if q.db, err = q.e.take(); err != nil {
+	if q.db, err = q.e.take(ctx); err != nil {
 		return nil, err
 	}
-	q.db.heed(ctx)
-	names, err := q.db.names(sql)
+	q.db.Heed(ctx)
+	names, err := q.db.Names(sql)
 	if err != nil {
 		return nil, err
 	}
@@ -346,5 +358,10 @@ func (q *query) prepare(ctx context.Context, sql string, o *tables.QueryOptions,
 	if q.o.Memory > 0 {
 		most = min(most, q.o.Memory)
 	}
-	return &job{SQL: sql, Setup: confinement(q.tables, most), Memory: most, parameters: q.o.Parameters}, nil
+	j := &database.Job{SQL: sql, Memory: most, Views: views(q.tables), Parameters: q.o.Parameters}
+	for _, t := range q.tables {
+		j.Paths = append(j.Paths, t.files...)
+		j.Attach = j.Attach || t.catalog != ""
+	}
+	return j, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -202,4 +203,20 @@ func TestDies(t *testing.T) {
 	eventually(t, "one lives", func() bool { return len(workers(t)) == 0 })
 	time.Sleep(100 * time.Millisecond) // until the engine knows
 	expect(t, s, "SELECT 1", nil, "1")
+}
+
+// TestBeginsSoon starts a process, which works before packages are initialized that only
+// tables need: these take most of the time that a program needs to begin.
+func TestBeginsSoon(t *testing.T) {
+	cmd := exec.Command(os.Args[0], "--partd-tables-worker", "sql") // it has no socket, and says so
+	cmd.Env = []string{"GODEBUG=inittrace=1"}
+	said, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(said), "socket") {
+		t.Fatalf("%v: %s", err, said)
+	}
+	for _, late := range []string{"iceberg-go/table/substrait", "google.golang.org/grpc"} {
+		if strings.Contains(string(said), "init github.com/apache/"+late+" ") || strings.Contains(string(said), "init "+late+" ") {
+			t.Errorf("a process begins with %s", late)
+		}
+	}
 }

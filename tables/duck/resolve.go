@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd/internal/nearest"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/database"
 )
 
 // bound is a table of a statement: a view in the query's database over the files
@@ -30,9 +31,9 @@ type bound struct {
 
 func (t *bound) String() string {
 	if t.bucket == "" {
-		return ident(t.table)
+		return database.Ident(t.table)
 	}
-	return ident(t.bucket) + "." + ident(t.table)
+	return database.Ident(t.bucket) + "." + database.Ident(t.table)
 }
 
 func (t *bound) close() {
@@ -47,14 +48,11 @@ func (t *bound) close() {
 // reserved are names that DuckDB has before those of schemas.
 var reserved = []string{"memory", "system", "temp", "pg_catalog", "information_schema"}
 
-// theCatalog may be named before a bucket, as tools write names.
-const theCatalog = "partd"
-
 const mainSchema = "main" // of DuckDB: where names without a schema are
 
 // resolve finds the tables of names. DuckDB takes names for the same that differ
 // by case, even in quotes; the tables' names are compared byte by byte.
-func (q *query) resolve(ctx context.Context, sql string, names []name, schemas bool) (all []*bound, err error) {
+func (q *query) resolve(ctx context.Context, sql string, names []database.Name, schemas bool) (all []*bound, err error) {
 	defer func() {
 		if err != nil {
 			for _, t := range all {
@@ -70,15 +68,15 @@ func (q *query) resolve(ctx context.Context, sql string, names []name, schemas b
 			t.schema = mainSchema
 		}
 		if t.bucket, t.table, err = q.find(ctx, n); err != nil {
-			return all, errorAt(sql, n.At, err)
+			return all, database.ErrorAt(sql, n.At, err)
 		}
 		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
-			return all, refused(sql, n.At, "%s has a meaning of its own in SQL: a bucket of this name can only be that of the query, whose tables stand without one", ident(n.Schema))
+			return all, database.Refused(sql, n.At, "%s has a meaning of its own in SQL: a bucket of this name can only be that of the query, whose tables stand without one", database.Ident(n.Schema))
 		}
 		key := [3]string{t.catalog, strings.ToLower(t.schema), strings.ToLower(t.name)}
 		if was := known[key]; was != nil {
 			if was.bucket != t.bucket || was.table != t.table {
-				return all, refused(sql, n.At, "tables %v and %v differ only by the case of their letters, or by a bucket that is called %s, and SQL cannot tell them apart in one statement", was, t, mainSchema)
+				return all, database.Refused(sql, n.At, "tables %v and %v differ only by the case of their letters, or by a bucket that is called %s, and SQL cannot tell them apart in one statement", was, t, mainSchema)
 			}
 			continue
 		}
@@ -89,7 +87,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []name, schemas b
 			if errors.As(err, &sqlErr) {
 				return all, err
 			}
-			return all, errorAt(sql, n.At, err)
+			return all, database.ErrorAt(sql, n.At, err)
 		}
 	}
 	return all, nil
@@ -97,7 +95,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []name, schemas b
 
 // find returns the bucket and the table that a name means: the one of just this
 // name, else the only one whose name differs by case alone.
-func (q *query) find(ctx context.Context, n name) (bucket, table string, err error) {
+func (q *query) find(ctx context.Context, n database.Name) (bucket, table string, err error) {
 	bucket = n.Schema
 	if n.Schema == "" {
 		bucket = q.o.Bucket
@@ -199,22 +197,30 @@ func (q *query) plan(ctx context.Context, t *bound, schemas bool) error {
 // within is the schema of the table's view.
 func (t *bound) within() string {
 	if t.catalog == "" {
-		return ident(t.schema)
+		return database.Ident(t.schema)
 	}
-	return ident(t.catalog) + "." + ident(t.schema)
+	return database.Ident(t.catalog) + "." + database.Ident(t.schema)
+}
+
+// views are the statements that make tables known.
+func views(all []*bound) (set []string) {
+	for _, t := range all {
+		set = append(set, "CREATE SCHEMA IF NOT EXISTS "+t.within(), t.view())
+	}
+	return set
 }
 
 // view is the statement that makes the table known. Columns are found by Iceberg's
 // ids: files may have them under older names, or lack them.
 func (t *bound) view() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE VIEW %s.%s AS SELECT ", t.within(), ident(t.name))
+	fmt.Fprintf(&b, "CREATE VIEW %s.%s AS SELECT ", t.within(), database.Ident(t.name))
 	if len(t.files) == 0 {
 		for i, c := range t.columns {
 			if i > 0 {
 				b.WriteString(", ")
 			}
-			fmt.Fprintf(&b, "NULL::%s AS %s", c.sql, ident(c.name))
+			fmt.Fprintf(&b, "NULL::%s AS %s", c.sql, database.Ident(c.name))
 		}
 		return b.String() + " WHERE false"
 	}
@@ -223,7 +229,7 @@ func (t *bound) view() string {
 	if len(t.replaced) > 0 {
 		var same []string
 		for _, name := range t.manifest.Replaced {
-			same = append(same, "old."+ident(name)+" = new."+ident(name))
+			same = append(same, "old."+database.Ident(name)+" = new."+database.Ident(name))
 		}
 		fmt.Fprintf(&b, " UNION ALL SELECT old.* FROM %s AS old ANTI JOIN %s AS new ON %s",
 			t.reading(t.replaced), t.reading([]string{t.rows.path}), strings.Join(same, " AND "))
@@ -239,14 +245,14 @@ func (t *bound) reading(files []string) string {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString(quote(f))
+		b.WriteString(database.Quote(f))
 	}
 	b.WriteString("], schema=MAP{")
 	for i, c := range t.columns {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		fmt.Fprintf(&b, "%s: {name: %s, type: %s, default_value: NULL}", c.id, quote(c.name), quote(c.sql))
+		fmt.Fprintf(&b, "%s: {name: %s, type: %s, default_value: NULL}", c.id, database.Quote(c.name), database.Quote(c.sql))
 	}
 	return b.String() + "})"
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/database"
 )
 
 // column is a column of a view.
@@ -97,7 +98,7 @@ func sqlType(t, kept arrow.DataType) string {
 	case *arrow.StructType:
 		fields := make([]string, t.NumFields())
 		for i, f := range t.Fields() {
-			fields[i] = ident(f.Name) + " " + sqlType(f.Type, kept.(*arrow.StructType).Field(i).Type)
+			fields[i] = database.Ident(f.Name) + " " + sqlType(f.Type, kept.(*arrow.StructType).Field(i).Type)
 		}
 		return "STRUCT(" + strings.Join(fields, ", ") + ")"
 	case *arrow.StringType, *arrow.LargeStringType, *arrow.StringViewType:

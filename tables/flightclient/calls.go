@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"iter"
 
@@ -14,66 +13,55 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/operations"
 	"github.com/go-partd/partd/tables/internal/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// results yields what an action answers.
-func results[T any](ctx context.Context, c *Client, action string, body any) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
+// Do sends input, as JSON, to an action of the server, and yields its answers in JSON.
+// docs/flight.md lists the actions; all but those of locks are methods of their own, too.
+func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		var none T
-		b, err := json.Marshal(body)
+		body, err := json.Marshal(input)
 		if err != nil {
-			yield(none, err)
+			yield(nil, err)
 			return
 		}
-		stream, err := c.flight.DoAction(ctx, &flight.Action{Type: action, Body: b})
+		stream, err := c.flight.DoAction(ctx, &flight.Action{Type: action, Body: body})
 		if err != nil {
-			yield(none, c.fail(err)) // nothing was sent
+			yield(nil, c.fail(err)) // nothing was sent
 			return
 		}
-		for err == nil {
-			var r *flight.Result
-			if r, err = stream.Recv(); err != nil {
-				break
-			}
-			var v T
-			if err = json.Unmarshal(r.Body, &v); err != nil {
-				err = fmt.Errorf("%s: the answer to %s: %w", c.url, action, err)
-			} else if !yield(v, nil) {
+		for {
+			r, err := stream.Recv()
+			switch {
+			case errors.Is(err, io.EOF):
 				return
+			case err == nil:
+			case reads(action):
+				err = c.fail(err)
+			default:
+				err = c.changed(err)
 			}
-		}
-		if !errors.Is(err, io.EOF) {
-			yield(none, err)
-		}
-	}
-}
-
-// result is results where there is one.
-func result[T any](ctx context.Context, c *Client, action string, body any) (T, error) {
-	for v, err := range results[T](ctx, c, action, body) {
-		return v, err
-	}
-	var none T
-	return none, fmt.Errorf("%s: no answer to %s", c.url, action)
-}
-
-func failing[T any](c *Client, all iter.Seq2[T, error]) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		for v, err := range all {
-			if !yield(v, c.fail(err)) {
+			if !yield(r.GetBody(), err) || err != nil {
 				return
 			}
 		}
 	}
 }
+
+func reads(action string) bool {
+	o := operations.OfAction(action)
+	return o != nil && !o.Writes
+}
+
+func (c *Client) target() operations.Target { return operations.Target{Server: c} }
 
 // Buckets yields the names of the buckets.
 func (c *Client) Buckets(ctx context.Context) iter.Seq2[string, error] {
-	return failing(c, results[string](ctx, c, wire.Buckets, struct{}{}))
+	return operations.Buckets.Each(ctx, c.target(), &operations.None{})
 }
 
 // Tables yields the tables of a bucket that f selects.
@@ -81,7 +69,7 @@ func (c *Client) Tables(ctx context.Context, bucket string, f *tables.Filter) it
 	if f == nil {
 		f = &tables.Filter{}
 	}
-	return failing(c, results[tables.TableInfo](ctx, c, wire.Tables, wire.List{Bucket: bucket, Filter: *f}))
+	return operations.Tables.Each(ctx, c.target(), &operations.List{Bucket: bucket, Filter: *f})
 }
 
 // Describe returns what is known of a table as it is, or at a version or snapshot,
@@ -91,9 +79,9 @@ func (c *Client) Describe(ctx context.Context, bucket, name string, at tables.At
 	if err != nil {
 		return tables.TableInfo{}, nil, err
 	}
-	d, err := result[wire.Description](ctx, c, wire.Describe, wire.Table{Bucket: bucket, Name: name, State: state})
+	d, err := operations.Describe.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name, State: state})
 	if err != nil {
-		return tables.TableInfo{}, nil, c.fail(err)
+		return tables.TableInfo{}, nil, err
 	}
 	schema, err := flight.DeserializeSchema(d.Schema, memory.DefaultAllocator)
 	return d.Info, schema, err
@@ -101,125 +89,127 @@ func (c *Client) Describe(ctx context.Context, bucket, name string, at tables.At
 
 // Versions returns a table's versions, oldest first.
 func (c *Client) Versions(ctx context.Context, bucket, name string) ([]tables.VersionInfo, error) {
-	all, err := result[[]tables.VersionInfo](ctx, c, wire.Versions, wire.Table{Bucket: bucket, Name: name})
-	return all, c.fail(err)
+	return operations.Versions.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
+}
+
+// Settings returns the settings of a table.
+func (c *Client) Settings(ctx context.Context, bucket, name string) (tables.Settings, error) {
+	return operations.Settings.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
+}
+
+// SetSettings is Bucket.SetSettings.
+func (c *Client) SetSettings(ctx context.Context, bucket, name string, s tables.Settings) error {
+	_, err := operations.SetSettings.Do(ctx, c.target(), &operations.TableSettings{Bucket: bucket, Name: name, Settings: s})
+	return err
 }
 
 // Delete deletes tables in one commit: all, or none if one of them is missing.
 func (c *Client) Delete(ctx context.Context, bucket string, names ...string) error {
-	_, err := result[struct{}](ctx, c, wire.Delete, wire.Names{Bucket: bucket, Names: names})
-	return c.changed(err)
-}
-
-func change[T any](ctx context.Context, c *Client, action string, body any) (T, error) {
-	v, err := result[T](ctx, c, action, body)
-	return v, c.changed(err)
+	_, err := operations.Delete.Do(ctx, c.target(), &operations.Names{Bucket: bucket, Names: names})
+	return err
 }
 
 // Fold is Store.Fold.
 func (c *Client) Fold(ctx context.Context, o *tables.MaintainOptions) (tables.MaintainResult, error) {
-	return change[tables.MaintainResult](ctx, c, wire.Fold, o)
+	return operations.Fold.Do(ctx, c.target(), o)
 }
 
 // Compact is Store.Compact.
 func (c *Client) Compact(ctx context.Context, o *tables.MaintainOptions) (tables.MaintainResult, error) {
-	return change[tables.MaintainResult](ctx, c, wire.Compact, o)
+	return operations.Compact.Do(ctx, c.target(), o)
 }
 
 // Expire is Store.Expire.
 func (c *Client) Expire(ctx context.Context, o *tables.MaintainOptions) (tables.MaintainResult, error) {
-	return change[tables.MaintainResult](ctx, c, wire.Expire, o)
+	return operations.Expire.Do(ctx, c.target(), o)
 }
 
 // Metadata is Bucket.Metadata.
 func (c *Client) Metadata(ctx context.Context, bucket string) (tables.Metadata, error) {
-	m, err := result[tables.Metadata](ctx, c, wire.BucketMetadata, wire.Metadata{Bucket: bucket})
-	return m, c.fail(err)
+	return operations.BucketMetadata.Do(ctx, c.target(), &operations.Bucket{Bucket: bucket})
 }
 
 // ChangeMetadata is Bucket.ChangeMetadata.
 func (c *Client) ChangeMetadata(ctx context.Context, bucket, name string, m tables.MetadataChange) error {
-	_, err := change[struct{}](ctx, c, wire.ChangeMetadata, wire.Metadata{Bucket: bucket, Name: name, MetadataChange: m})
+	_, err := operations.ChangeMetadata.Do(ctx, c.target(), &operations.Metadata{Bucket: bucket, Name: name, MetadataChange: m})
 	return err
 }
 
 // Snapshot is Bucket.Snapshot.
 func (c *Client) Snapshot(ctx context.Context, bucket, name string) (string, error) {
-	made, err := change[wire.Snapshot](ctx, c, wire.TakeSnapshot, wire.Snapshot{Bucket: bucket, Name: name})
+	made, err := operations.TakeSnapshot.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, Name: name})
 	return made.Name, err
 }
 
 // Snapshots is Bucket.Snapshots.
 func (c *Client) Snapshots(ctx context.Context, bucket string) ([]tables.SnapshotInfo, error) {
-	all, err := result[[]tables.SnapshotInfo](ctx, c, wire.Snapshots, wire.Snapshot{Bucket: bucket})
-	return all, c.fail(err)
+	return operations.Snapshots.Do(ctx, c.target(), &operations.Bucket{Bucket: bucket})
 }
 
 // DeleteSnapshot is Bucket.DeleteSnapshot.
 func (c *Client) DeleteSnapshot(ctx context.Context, bucket, name string) error {
-	_, err := change[struct{}](ctx, c, wire.DeleteSnapshots, wire.Snapshot{Bucket: bucket, Name: name})
+	_, err := operations.DeleteSnapshots.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, Name: name})
 	return err
 }
 
 // DeleteSnapshots is Bucket.DeleteSnapshots.
 func (c *Client) DeleteSnapshots(ctx context.Context, bucket string) error {
-	_, err := change[struct{}](ctx, c, wire.DeleteSnapshots, wire.Snapshot{Bucket: bucket, All: true})
+	_, err := operations.DeleteSnapshots.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, All: true})
 	return err
 }
 
 // Restore is Bucket.Restore.
 func (c *Client) Restore(ctx context.Context, bucket, snapshot string, names ...string) error {
-	_, err := change[struct{}](ctx, c, wire.Restore, wire.Snapshot{Bucket: bucket, Name: snapshot, Tables: names})
+	_, err := operations.Restore.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, Name: snapshot, Tables: names})
 	return err
 }
 
 // Resample is transform.Resample.
 func (c *Client) Resample(ctx context.Context, o *transform.ResampleOptions) (transform.Result, error) {
-	return change[transform.Result](ctx, c, wire.Resample, o)
+	return operations.Resample.Do(ctx, c.target(), o)
 }
 
 // Combine is transform.Combine.
 func (c *Client) Combine(ctx context.Context, o *transform.CombineOptions) (transform.Result, error) {
-	return change[transform.Result](ctx, c, wire.Combine, o)
+	return operations.Combine.Do(ctx, c.target(), o)
 }
 
 // Clean is transform.Clean.
 func (c *Client) Clean(ctx context.Context, o *transform.CleanOptions) (transform.Result, error) {
-	return change[transform.Result](ctx, c, wire.Clean, o)
+	return operations.Clean.Do(ctx, c.target(), o)
 }
 
 // DeleteRows is Bucket.DeleteRows.
 func (c *Client) DeleteRows(ctx context.Context, bucket, name string, where *filter.Expr) (tables.Rewritten, error) {
-	done, err := change[wire.PutDone](ctx, c, wire.DeleteRows, wire.Deletion{Bucket: bucket, Name: name, Where: where.String()})
+	done, err := operations.DeleteRows.Do(ctx, c.target(), &operations.Deletion{Bucket: bucket, Name: name, Where: where.String()})
 	return done.Rewritten(), err
 }
 
 // Partition is Bucket.Partition.
 func (c *Client) Partition(ctx context.Context, bucket, name string, by tables.Partition) (tables.Partitioned, error) {
-	done, err := change[wire.Partitioned](ctx, c, wire.Partition, wire.Periods{Bucket: bucket, Name: name, By: by})
+	done, err := operations.Partition.Do(ctx, c.target(), &operations.Periods{Bucket: bucket, Name: name, By: by})
 	return tables.Partitioned(done), err
 }
 
 // Evolve changes a table's columns, as Bucket.Evolve.
 func (c *Client) Evolve(ctx context.Context, bucket, name string, changes ...tables.ColumnChange) error {
-	_, err := change[struct{}](ctx, c, wire.Evolve, wire.Evolution{Bucket: bucket, Name: name, Changes: changes})
+	_, err := operations.Evolve.Do(ctx, c.target(), &operations.Evolution{Bucket: bucket, Name: name, Changes: changes})
 	return err
 }
 
 // SetEvolution is Bucket.SetEvolution.
 func (c *Client) SetEvolution(ctx context.Context, bucket, name string, e tables.Evolution) error {
-	_, err := change[struct{}](ctx, c, wire.Evolve, wire.Evolution{Bucket: bucket, Name: name, Mode: &e})
+	_, err := operations.Evolve.Do(ctx, c.target(), &operations.Evolution{Bucket: bucket, Name: name, Mode: &e})
 	return err
 }
 
 // Rules returns the rules of a table, or those of the bucket itself for "".
 func (c *Client) Rules(ctx context.Context, bucket, name string) ([]tables.Rule, error) {
-	rules, err := result[[]tables.Rule](ctx, c, wire.Rules, wire.Table{Bucket: bucket, Name: name})
-	return rules, c.fail(err)
+	return operations.Rules.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
 }
 
 // EditRules changes them, as Bucket.EditRules.
 func (c *Client) EditRules(ctx context.Context, bucket, name string, e tables.RuleEdit) error {
-	_, err := change[struct{}](ctx, c, wire.EditRules, wire.RuleEdit{Bucket: bucket, Name: name, RuleEdit: e})
+	_, err := operations.EditRules.Do(ctx, c.target(), &operations.RuleEdit{Bucket: bucket, Name: name, RuleEdit: e})
 	return err
 }

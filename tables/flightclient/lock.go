@@ -11,8 +11,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
 	"github.com/go-partd/partd/tables/internal/parallel"
-	"github.com/go-partd/partd/tables/internal/wire"
 )
 
 // Lock is a lock by name at a server, which the client renews until Unlock.
@@ -28,7 +28,7 @@ type Lock struct {
 // Lock is Bucket.Lock. The server gives it as a lease: should this process or its
 // connection end, others get it half a minute later.
 func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
-	got, err := change[wire.Lock](ctx, c, wire.TakeLock, wire.Lock{Bucket: bucket, Name: name})
+	got, err := operations.TakeLock.Do(ctx, c.target(), &operations.Lock{Bucket: bucket, Name: name})
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (l *Lock) renew(ctx context.Context, ttl time.Duration) {
 		}
 		began := time.Now()
 		call, cancel := context.WithDeadline(ctx, until)
-		_, err := change[wire.Lock](call, l.c, wire.TakeLock, wire.Lock{Lease: l.id})
+		_, err := operations.TakeLock.Do(call, l.c.target(), &operations.Lock{Lease: l.id})
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -72,7 +72,7 @@ func (l *Lock) Unlock(ctx context.Context) (err error) {
 	l.once.Do(func() {
 		l.end()
 		<-l.gone
-		_, err = change[struct{}](ctx, l.c, wire.Unlock, wire.Lock{Lease: l.id})
+		_, err = operations.Unlock.Do(ctx, l.c.target(), &operations.Lock{Lease: l.id})
 	})
 	return err
 }

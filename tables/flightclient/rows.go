@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/messages"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
@@ -191,7 +192,7 @@ func send(stream flight.FlightService_DoPutClient, command []byte, r array.Recor
 }
 
 func write(w *flight.Writer, b arrow.RecordBatch) error {
-	for part := range wire.Parts(b) {
+	for part := range messages.Parts(b) {
 		err := w.Write(part)
 		part.Release()
 		if err != nil {

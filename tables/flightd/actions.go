@@ -11,10 +11,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// action is one that a client may ask for, beside those of Flight SQL.
+// action is one of shoots', or of Flight itself.
 type action struct {
 	about string
 	reads bool // a token that allows reading is enough
@@ -44,10 +45,11 @@ func (s *Server) ListActions(e *flight.Empty, st flight.FlightService_ListAction
 
 // DoAction does an action, and replies with JSON.
 func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionServer) error {
+	if o := operations.OfAction(in.Type); o != nil {
+		return s.native.action(o, in.Body, st)
+	}
 	a, ok := actions[in.Type]
 	switch {
-	case ownActions[in.Type] != nil:
-		return s.own.action(in, st)
 	case !ok:
 		return s.FlightServer.DoAction(in, st)
 	case in.Type == "ping":
@@ -67,6 +69,26 @@ func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionSer
 		return err
 	}
 	return st.Send(&flight.Result{Body: body})
+}
+
+// do does an operation in the slots that it takes.
+func do[In, Out any](ctx context.Context, s *Server, o operations.Operation[In, Out], input *In) (out Out, err error) {
+	release, err := acquire(ctx, o.Slots)
+	if err != nil {
+		return out, err
+	}
+	defer release()
+	return o.Do(ctx, operations.Target{Store: s.store}, input)
+}
+
+// transformed does one that makes a table of others, the first of which is looked for
+// before it waits.
+func transformed[In any](ctx context.Context, s *Server, source transform.TableName, o operations.Operation[In, transform.Result], input *In) (reply, error) {
+	if _, err := s.store.Bucket(source.Bucket).Table(ctx, source.Name); err != nil {
+		return nil, err
+	}
+	r, err := do(ctx, s, o, input)
+	return reply{"source_rows": r.SourceRows, "target_rows": r.TargetRows}, err
 }
 
 func (s *Server) listBuckets(ctx context.Context, _ []byte) (any, error) {
@@ -89,7 +111,7 @@ func (s *Server) deleteTable(ctx context.Context, body []byte) (any, error) {
 	if err := decode(body, &c); err != nil {
 		return nil, err
 	}
-	if err := s.store.Bucket(c.Bucket).Delete(ctx, c.Name); err != nil {
+	if _, err := do(ctx, s, operations.Delete, &operations.Names{Bucket: c.Bucket, Names: []string{c.Name}}); err != nil {
 		return nil, err
 	}
 	return reply{"success": true, "message": "deleted " + c.Name}, nil
@@ -120,20 +142,6 @@ func (s *Server) shutdown(ctx context.Context, _ []byte) (any, error) {
 	return []string{"shutdown command received"}, nil
 }
 
-// transformed runs a transformation, which reads and puts.
-func transformed(ctx context.Context, source transform.TableName, s *Server, f func() (transform.Result, error)) (transform.Result, error) {
-	var none transform.Result
-	if _, err := s.store.Bucket(source.Bucket).Table(ctx, source.Name); err != nil {
-		return none, err
-	}
-	release, err := acquireBoth(ctx)
-	if err != nil {
-		return none, err
-	}
-	defer release()
-	return f()
-}
-
 func (s *Server) resample(ctx context.Context, body []byte) (any, error) {
 	var c struct {
 		Source, Target, Rule, SQL, Mode string
@@ -156,16 +164,14 @@ func (s *Server) resample(ctx context.Context, body []byte) (any, error) {
 	if o.SQL = c.SQL; c.SQL == "" {
 		o.Rule, o.TimeColumn, o.Functions = c.Rule, c.TimeCol, split(c.Function)
 	}
-	r, err := transformed(ctx, o.Source, s, func() (transform.Result, error) { return transform.Resample(ctx, s.store, o) })
-	switch {
-	case err != nil && c.SQL != "":
-		return nil, statementFailure(err)
-	case err != nil:
-		return nil, err
-	case c.SQL != "":
-		return reply{"target_rows": r.TargetRows}, nil
+	done, err := transformed(ctx, s, o.Source, operations.Resample, o)
+	if c.SQL != "" {
+		delete(done, "source_rows")
+		if err != nil {
+			err = statementFailure(err)
+		}
 	}
-	return reply{"source_rows": r.SourceRows, "target_rows": r.TargetRows}, nil
+	return done, err
 }
 
 // statementFailure is sqlFailure for an error that may be the put's.
@@ -180,64 +186,43 @@ func split(list string) []string {
 	return slices.DeleteFunc(strings.Split(list, ","), func(s string) bool { return strings.TrimSpace(s) == "" })
 }
 
-// tableName reads a table as "name", or as an object with name and bucket.
-type tableName transform.TableName
-
-func (n *tableName) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '"' {
-		return json.Unmarshal(b, &n.Name)
-	}
-	return json.Unmarshal(b, (*transform.TableName)(n))
-}
-
 func (s *Server) combine(ctx context.Context, body []byte) (any, error) {
 	var c struct {
-		Sources   []tableName
-		Target    tableName
-		How, Mode string
-		On        []string
+		transform.CombineOptions
+		Mode string
 	}
-	if err := decode(body, &c); err != nil {
-		return nil, err
-	}
-	mode, err := modeOf(c.Mode, tables.Error)
+	o, err := &c.CombineOptions, decode(body, &c)
 	if err != nil {
 		return nil, err
 	}
-	if len(c.Sources) == 0 {
-		return nil, &failure{kindOther, errors.New("sources: name one table at least")}
+	if o.Mode, err = modeOf(c.Mode, tables.Error); err != nil {
+		return nil, err
 	}
-	o := &transform.CombineOptions{Target: transform.TableName(c.Target), How: c.How, On: c.On, Mode: mode}
-	for _, n := range c.Sources {
-		o.Sources = append(o.Sources, transform.TableName(n))
+	if len(o.Sources) == 0 {
+		return nil, &failure{kindOther, errors.New("sources needs one table or more")}
 	}
-	r, err := transformed(ctx, o.Sources[0], s, func() (transform.Result, error) { return transform.Combine(ctx, s.store, o) })
-	return reply{"source_rows": r.SourceRows, "target_rows": r.TargetRows}, err
+	return transformed(ctx, s, o.Sources[0], operations.Combine, o)
 }
 
 func (s *Server) clean(ctx context.Context, body []byte) (any, error) {
 	var c struct {
-		Source      tableName
-		Target      *tableName
-		Mode, Where string
+		transform.CleanOptions
+		Mode        string
 		DropNulls   json.RawMessage `json:"drop_nulls"` // true for all columns, or their names
 		KeepFirstOf []string        `json:"keep_first_of"`
 	}
-	if err := decode(body, &c); err != nil {
-		return nil, err
-	}
-	mode, err := modeOf(c.Mode, tables.Error)
+	o, err := &c.CleanOptions, decode(body, &c)
 	if err != nil {
 		return nil, err
 	}
-	o := &transform.CleanOptions{
-		Source: transform.TableName(c.Source), Target: (*transform.TableName)(c.Target), Mode: mode, Where: c.Where, KeepFirstOf: c.KeepFirstOf,
+	if o.Mode, err = modeOf(c.Mode, tables.Error); err != nil {
+		return nil, err
 	}
+	o.KeepFirstOf = c.KeepFirstOf
 	if len(c.DropNulls) > 0 && json.Unmarshal(c.DropNulls, &o.DropAnyNull) != nil {
 		if err := decode(c.DropNulls, &o.DropNulls); err != nil {
 			return nil, err
 		}
 	}
-	r, err := transformed(ctx, o.Source, s, func() (transform.Result, error) { return transform.Clean(ctx, s.store, o) })
-	return reply{"source_rows": r.SourceRows, "target_rows": r.TargetRows}, err
+	return transformed(ctx, s, o.Source, operations.Clean, o)
 }

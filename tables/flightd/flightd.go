@@ -102,12 +102,12 @@ func (o *Options) check() error {
 type Server struct {
 	flight.FlightServer // of Flight SQL
 
-	own   *ownServer
-	sql   *sqlServer
-	store *tables.Store
-	opts  Options
-	grpc  *grpc.Server
-	conns *connections
+	native *nativeServer
+	sql    *sqlServer
+	store  *tables.Store
+	opts   Options
+	grpc   *grpc.Server
+	conns  *connections
 
 	queries, puts *limiter
 	handshakes    *Places
@@ -123,7 +123,7 @@ type Server struct {
 
 // New makes a server of a store, which it does not close.
 func New(store *tables.Store, o *Options) (*Server, error) {
-	s := &Server{own: &ownServer{store: store, leases: leases{leases: map[string]*lease{}}}, sql: newSQLServer(store), store: store, opts: o.withDefaults()}
+	s := &Server{native: &nativeServer{store: store, leases: leases{leases: map[string]*lease{}}}, sql: newSQLServer(store), store: store, opts: o.withDefaults()}
 	if err := s.opts.check(); err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	defer s.own.unlockAll()
+	defer s.native.unlockAll()
 	context.AfterFunc(s.end, stop)
 	go s.tidy(ctx)
 	failed := make(chan error, 1)

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/messages"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
@@ -23,7 +24,7 @@ func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) er
 		}
 		return s.FlightServer.DoGet(t, st)
 	case wire.Is(wire.ScanCall, t.Ticket):
-		return s.own.scan(t.Ticket, st)
+		return s.native.scan(t.Ticket, st)
 	}
 	return told(st, s.get(t, st))
 }
@@ -84,7 +85,7 @@ func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
 		return nil
 	}
 	w := flight.NewRecordWriter(st, ipc.WithSchema(r.Schema()))
-	for part := range wire.Messages(r) {
+	for part := range messages.Of(r) {
 		err := w.Write(part)
 		part.Release()
 		if err != nil {

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/internal/operations"
 )
 
 const (
@@ -32,16 +32,11 @@ type lease struct {
 	timer *time.Timer
 }
 
-func (s *ownServer) lock(ctx context.Context, body []byte, send func(any) error) error {
-	var c wire.Lock
-	if err := parse(body, &c); err != nil {
-		return err
-	}
-	if err := mayWrite(ctx); err != nil {
-		return err
-	}
+// lock does operations.TakeLock.
+func (s *nativeServer) lock(ctx context.Context, _ *tables.Store, input any, answer func(any) error) error {
+	c := input.(*operations.Lock)
 	if c.Lease != "" {
-		return s.renew(c.Lease, send)
+		return s.renew(c.Lease, answer)
 	}
 	ttl := time.Duration(c.Seconds * float64(time.Second))
 	if c.Seconds == 0 {
@@ -66,16 +61,16 @@ func (s *ownServer) lock(ctx context.Context, body []byte, send func(any) error)
 	if err != nil {
 		l.count--
 	} else {
-		l.leases[id] = &lease{lock, ttl, time.AfterFunc(ttl, func() { _ = s.unlock(id) })}
+		l.leases[id] = &lease{lock, ttl, time.AfterFunc(ttl, func() { _ = s.endLease(id) })}
 	}
 	l.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return send(wire.Lock{Lease: id, Seconds: ttl.Seconds()})
+	return answer(operations.Lock{Lease: id, Seconds: ttl.Seconds()})
 }
 
-func (s *ownServer) renew(id string, send func(any) error) error {
+func (s *nativeServer) renew(id string, answer func(any) error) error {
 	s.leases.mu.Lock()
 	l := s.leases.leases[id]
 	live := l != nil && l.timer.Stop()
@@ -86,11 +81,19 @@ func (s *ownServer) renew(id string, send func(any) error) error {
 	if !live {
 		return status.Error(codes.NotFound, "the lease has ended")
 	}
-	return send(wire.Lock{Lease: id, Seconds: l.ttl.Seconds()})
+	return answer(operations.Lock{Lease: id, Seconds: l.ttl.Seconds()})
 }
 
-// unlock ends a lease; one that has ended is no error.
-func (s *ownServer) unlock(id string) error {
+// unlock does operations.Unlock.
+func (s *nativeServer) unlock(_ context.Context, _ *tables.Store, input any, answer func(any) error) error {
+	if err := s.endLease(input.(*operations.Lock).Lease); err != nil {
+		return err
+	}
+	return answer(operations.None{})
+}
+
+// endLease ends a lease; one that has ended is no error.
+func (s *nativeServer) endLease(id string) error {
 	s.leases.mu.Lock()
 	l := s.leases.leases[id]
 	if l != nil {
@@ -106,7 +109,7 @@ func (s *ownServer) unlock(id string) error {
 }
 
 // unlockAll ends all leases.
-func (s *ownServer) unlockAll() {
+func (s *nativeServer) unlockAll() {
 	s.leases.mu.Lock()
 	ids := make([]string, 0, len(s.leases.leases))
 	for id := range s.leases.leases {
@@ -114,6 +117,6 @@ func (s *ownServer) unlockAll() {
 	}
 	s.leases.mu.Unlock()
 	for _, id := range ids {
-		_ = s.unlock(id)
+		_ = s.endLease(id)
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables/internal/worker"
 )
 
 // acquireQuery waits until the call's peer may run one more query. The caller
@@ -20,6 +22,11 @@ func acquireQuery(ctx context.Context) (release func(), err error) {
 		return nil, status.Error(codes.Internal, "a query outside of a call")
 	}
 	return c.queries.once(ctx, c, &c.querying)
+}
+
+// with is the context of a call. Its processes go behind those of who has none.
+func (c *call) with(ctx context.Context) context.Context {
+	return worker.WithOthers(context.WithValue(ctx, callKey{}, c), func() bool { return c.queries.others(c) || c.puts.others(c) })
 }
 
 // acquirePut is acquireQuery for what writes rows.
@@ -180,6 +187,17 @@ func (l *limiter) endFor(w *waiter) {
 	l.running[victim].ended = true
 	l.count(victim, -1)
 	victim.cancel(errShare)
+}
+
+// others reports whether the host of a call and its user have others that go on.
+func (l *limiter) others(c *call) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	own := 0
+	if l.running[c] != nil {
+		own = 1
+	}
+	return l.used[c.host] > own && l.used[userKey(c)] > own
 }
 
 // over is how many slots more one has than another that gets one; those of one name

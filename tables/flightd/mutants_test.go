@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/internal/operations"
 )
 
 // Kinds of calls.
@@ -58,11 +58,11 @@ func seeds(t *testing.T) (all []mutant) {
 	for _, of := range []string{"", `{"bucket":"b","regex":"t.*"}`} {
 		add(callList, []byte(of), nil)
 	}
-	for kind := range ownActions {
-		if kind == wire.TakeLock { // which waits for others
+	for _, o := range operations.All() {
+		if o == operations.TakeLock.Entry { // which waits for others
 			continue
 		}
-		add(callAction, []byte(kind), []byte(`{"Name":"t","Bucket":"b","Where":"x > 1","Source":{"Name":"t"},"Target":{"Name":"u"},"Mode":1}`))
+		add(callAction, []byte(o.Action()), []byte(`{"Name":"t","Bucket":"b","Where":"x > 1","Source":{"Name":"t"},"Target":{"Name":"u"},"Mode":1}`))
 	}
 	for kind, body := range map[string]string{
 		"delete": `{"name":"t","bucket":"b"}`, "buckets": `{}`, "delete_bucket": `{"name":"b","mode":"delete"}`, "ping": "",

@@ -45,7 +45,7 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	}
 	defer release()
 	if d.GetType() == flight.DescriptorCMD && wire.Is(wire.PutCall, d.GetCmd()) {
-		return s.own.put(d.GetCmd(), replay, rows)
+		return s.native.put(d.GetCmd(), replay, rows)
 	}
 	return told(st, s.put(d, replay, rows))
 }
@@ -103,7 +103,7 @@ func (s *Server) put(d *flight.FlightDescriptor, st *replayed, memory memory.All
 			return &failure{kindExists, fmt.Errorf("dataframe %s exists", c.Name)}
 		}
 	}
-	in, err := arrowsafe.FlightReader(st, memory)
+	in, err := flightReader(st, memory)
 	if err != nil {
 		return &failure{kindOther, fmt.Errorf("the rows cannot be read: %w", err)}
 	}

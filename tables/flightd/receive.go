@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	gen "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -157,4 +160,16 @@ func receiveError(err error) error {
 		return status.Error(codes.InvalidArgument, "the message ends before its time")
 	}
 	return status.Error(codes.Unavailable, err.Error())
+}
+
+// flightReader returns a reader of a stream whose messages are checked as they come.
+// What it takes beside them is from an allocator, whose panics it returns as errors. Its
+// batches have to go through arrowsafe.Check.
+func flightReader(st flight.DataStreamReader, m memory.Allocator) (r *flight.Reader, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r, err = nil, fmt.Errorf("the description of the schema is damaged: %v", p)
+		}
+	}()
+	return flight.NewRecordReader(st, ipc.WithAllocator(m))
 }

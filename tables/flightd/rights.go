@@ -43,7 +43,7 @@ func (s *Server) newCall(c *Caller, address string) *call {
 
 // withCall is the context of a call whose caller is known.
 func (s *Server) withCall(ctx context.Context, c *Caller) context.Context {
-	return context.WithValue(ctx, callKey{}, s.newCall(c, addressOf(ctx)))
+	return s.newCall(c, addressOf(ctx)).with(ctx)
 }
 
 func addressOf(ctx context.Context) string {

@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/operations"
 	"github.com/go-partd/partd/tables/internal/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
@@ -40,79 +40,67 @@ type actionJSON struct {
 	KeepFirstOf  []string `json:"keep_first_of"`
 }
 
-type rowsJSON struct {
-	Source int64 `json:"source_rows"`
-	Target int64 `json:"target_rows"`
-}
-
-// action is one of those that there are: its turn, what it does, and the same as a
-// command.
+// action is an operation as the page asks for it, and as a command line does.
 type action struct {
-	turn    func(context.Context) (func(), error)
+	*operations.Entry
 	do      func(context.Context, *tables.Store, *actionJSON) (any, error)
-	command func(*command, *actionJSON)
+	command func(*command, *actionJSON) // adds flags and names to what all have
 }
 
-var actions = map[string]action{
-	"delete": {flightd.AcquirePut, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
-		if len(a.Tables) == 0 {
-			return nil, invalid("which tables, tables must say")
-		}
-		return struct{}{}, s.Bucket(a.Bucket).Delete(ctx, a.Tables...)
-	}, func(c *command, a *actionJSON) { c.add("delete").place(a).names(a.Tables...) }},
-
-	"delete-rows": {flightd.AcquirePut, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
-		where, err := filter.Parse(a.Where)
+// acts makes an action of an operation: in makes its input, out what the page is answered.
+func acts[In, Out any](o operations.Operation[In, Out], in func(*actionJSON) (*In, error), out func(Out) any, command func(*command, *actionJSON)) action {
+	return action{o.Entry, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
+		input, err := in(a)
 		if err != nil {
 			return nil, err
 		}
-		done, err := s.Bucket(a.Bucket).DeleteRows(ctx, a.Table, where)
-		return map[string]int64{"version": int64(done.Version), "deleted": done.Deleted}, err
-	}, func(c *command, a *actionJSON) { c.add("delete-rows").place(a).flag("where", a.Where).names(a.Table) }},
+		done, err := o.Do(ctx, operations.Target{Store: s}, input)
+		return out(done), err
+	}, command}
+}
 
-	"snapshot": {flightd.AcquirePut, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
-		name, err := s.Bucket(a.Bucket).Snapshot(ctx, a.Name)
-		return map[string]string{"name": name}, err
-	}, func(c *command, a *actionJSON) { c.add("snapshot", "create").place(a).names(a.Name) }},
-
-	"delete-snapshot": {flightd.AcquirePut, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
-		return struct{}{}, s.Bucket(a.Bucket).DeleteSnapshot(ctx, a.Name)
-	}, func(c *command, a *actionJSON) { c.add("snapshot", "delete").place(a).names(a.Name) }},
-
-	"restore": {flightd.AcquirePut, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
-		return struct{}{}, s.Bucket(a.Bucket).Restore(ctx, a.Name, a.Tables...)
-	}, func(c *command, a *actionJSON) {
-		c.add("snapshot", "restore").place(a).names(append([]string{a.Name}, a.Tables...)...)
-	}},
-
-	"resample": {flightd.AcquireBoth, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
-		o := &transform.ResampleOptions{
+var actions = []action{
+	acts(operations.Delete, func(a *actionJSON) (*operations.Names, error) {
+		if len(a.Tables) == 0 {
+			return nil, invalid("tables is required")
+		}
+		return &operations.Names{Bucket: a.Bucket, Names: a.Tables}, nil
+	}, nothing, func(c *command, a *actionJSON) { c.names(a.Tables...) }),
+	acts(operations.DeleteRows, func(a *actionJSON) (*operations.Deletion, error) {
+		return &operations.Deletion{Bucket: a.Bucket, Name: a.Table, Where: a.Where}, nil
+	}, func(done wire.PutDone) any {
+		return map[string]int64{"version": int64(done.Version), "deleted": done.Deleted}
+	}, func(c *command, a *actionJSON) { c.flag("where", a.Where).names(a.Table) }),
+	acts(operations.TakeSnapshot, snapshot, func(made operations.Snapshot) any {
+		return map[string]string{"name": made.Name}
+	}, func(c *command, a *actionJSON) { c.names(a.Name) }),
+	acts(operations.DeleteSnapshots, snapshot, nothing, func(c *command, a *actionJSON) { c.names(a.Name) }),
+	acts(operations.Restore, snapshot, nothing, func(c *command, a *actionJSON) {
+		c.names(append([]string{a.Name}, a.Tables...)...)
+	}),
+	acts(operations.Resample, func(a *actionJSON) (*transform.ResampleOptions, error) {
+		return &transform.ResampleOptions{
 			Source: a.source(a.Source), Target: a.target(), SQL: a.SQL, Rule: a.Rule, TimeColumn: a.Time, Functions: a.Functions, Columns: a.Columns,
 			Mode: wire.PutModes[a.Mode],
-		}
-		r, err := transform.Resample(ctx, s, o)
-		return transformed(r), err
-	}, func(c *command, a *actionJSON) {
-		c.add("resample").place(a).to(a).flag("rule", a.Rule).flag("time", a.Time).list("func", a.Functions).list("columns", a.Columns).flag("sql", a.SQL)
+		}, nil
+	}, transformed, func(c *command, a *actionJSON) {
+		c.to(a).flag("rule", a.Rule).flag("time", a.Time).list("func", a.Functions).list("columns", a.Columns).flag("sql", a.SQL)
 		c.names(a.Source, a.Target)
-	}},
-
-	"combine": {flightd.AcquireBoth, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
+	}),
+	acts(operations.Combine, func(a *actionJSON) (*transform.CombineOptions, error) {
 		o := &transform.CombineOptions{Target: a.target(), How: cmp.Or(a.How, "union"), On: a.On, Mode: wire.PutModes[a.Mode]}
 		for _, name := range a.Sources {
 			o.Sources = append(o.Sources, a.source(name))
 		}
 		if len(o.Sources) < 2 {
-			return nil, invalid("which tables, sources must say: two or more")
+			return nil, invalid("sources needs two tables or more")
 		}
-		r, err := transform.Combine(ctx, s, o)
-		return transformed(r), err
-	}, func(c *command, a *actionJSON) {
-		c.add("combine").place(a).to(a).flag("how", a.How).list("on", a.On)
+		return o, nil
+	}, transformed, func(c *command, a *actionJSON) {
+		c.to(a).flag("how", a.How).list("on", a.On)
 		c.names(append(slices.Clone(a.Sources), a.Target)...)
-	}},
-
-	"clean": {flightd.AcquireBoth, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
+	}),
+	acts(operations.Clean, func(a *actionJSON) (*transform.CleanOptions, error) {
 		o := &transform.CleanOptions{
 			Source: a.source(a.Source), Where: a.Where, DropNulls: a.DropNulls, DropAnyNull: a.DropAnyNull, KeepFirstOf: a.KeepFirstOf, Mode: wire.PutModes[a.Mode],
 		}
@@ -120,10 +108,9 @@ var actions = map[string]action{
 			to := a.target()
 			o.Target = &to
 		}
-		r, err := transform.Clean(ctx, s, o)
-		return transformed(r), err
-	}, func(c *command, a *actionJSON) {
-		if c.add("clean").place(a); a.Target != "" {
+		return o, nil
+	}, transformed, func(c *command, a *actionJSON) {
+		if a.Target != "" {
 			c.to(a)
 		}
 		c.flag("where", a.Where).list("drop-nulls", a.DropNulls).list("keep-first-of", a.KeepFirstOf)
@@ -131,10 +118,18 @@ var actions = map[string]action{
 			c.add("--drop-any-null")
 		}
 		c.names(a.Source, a.Target)
-	}},
+	}),
 }
 
-func transformed(r transform.Result) rowsJSON { return rowsJSON{r.SourceRows, r.TargetRows} }
+func nothing(done operations.None) any { return done }
+
+func transformed(r transform.Result) any {
+	return map[string]int64{"source_rows": r.SourceRows, "target_rows": r.TargetRows}
+}
+
+func snapshot(a *actionJSON) (*operations.Snapshot, error) {
+	return &operations.Snapshot{Bucket: a.Bucket, Name: a.Name, Tables: a.Tables}, nil
+}
 
 func (a *actionJSON) source(name string) transform.TableName {
 	return transform.TableName{Bucket: a.Bucket, Name: name}
@@ -148,21 +143,27 @@ func (a *actionJSON) target() transform.TableName {
 	return to
 }
 
+// acquire waits for the slots that an operation takes.
+var acquire = map[operations.Slots]func(context.Context) (func(), error){
+	operations.PutSlot: flightd.AcquirePut, operations.BothSlots: flightd.AcquireBoth,
+}
+
 func (h *handler) action(q *request) error {
 	a := &actionJSON{}
 	if err := q.parse(a); err != nil {
 		return err
 	}
-	the, ok := actions[a.Action]
-	if !ok {
+	i := slices.IndexFunc(actions, func(the action) bool { return the.Entry == operations.Named(a.Action) })
+	if i < 0 {
 		return invalid("there is no action %.40q", a.Action)
 	}
+	the := actions[i]
 	dry, right := q.URL.Query().Get("dry") != "", flightd.Admin
 	if dry {
 		right = flightd.Read
 	}
 	if a.Mode == "" {
-		a.Mode = map[bool]string{true: "append", false: "error"}[a.Action == "resample"]
+		a.Mode = map[bool]string{true: "append", false: "error"}[the.Entry == operations.Resample.Entry]
 	}
 	_, wrong := modeOf(a.Mode)
 	err := errors.Join(wrong, q.caller.MayUse(right, a.Bucket, a.target().Bucket),
@@ -171,7 +172,7 @@ func (h *handler) action(q *request) error {
 		return err
 	}
 	c := &command{h: h}
-	the.command(c, a)
+	the.command(c.add(strings.Fields(the.Command)...).place(a), a)
 	if dry {
 		text, err := c.String()
 		if err != nil {
@@ -179,7 +180,7 @@ func (h *handler) action(q *request) error {
 		}
 		return q.reply(map[string]string{"command": text})
 	}
-	release, err := the.turn(q.ctx)
+	release, err := acquire[the.Slots](q.ctx)
 	if err != nil {
 		return err
 	}

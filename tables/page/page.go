@@ -242,7 +242,7 @@ func (q *request) names() (bucket, table string, err error) {
 	v := q.URL.Query()
 	bucket, table = v.Get("bucket"), v.Get("table")
 	if table == "" {
-		return "", "", invalid("which table, table= must say")
+		return "", "", invalid("table= is required")
 	}
 	return bucket, table, errors.Join(checkNames(bucket, table), q.caller.MayUse(flightd.Read, bucket))
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/formats"
-	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/internal/messages"
 )
 
 // Write gives each write its time.
@@ -62,7 +62,7 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 		return err
 	}
 	left := limit
-	for part := range wire.Messages(r) {
+	for part := range messages.Of(r) {
 		if n := part.NumRows(); limit > 0 && n >= left {
 			whole := part
 			part = whole.NewSlice(0, left)

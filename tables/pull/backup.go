@@ -1,18 +1,13 @@
 package pull
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
-	"math"
 	"net/url"
 	"slices"
 	"strings"
@@ -21,6 +16,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
@@ -64,89 +60,20 @@ func (e *entry) UnmarshalJSON(b []byte) error {
 	return e.check(keyOf(e.Name))
 }
 
-// vault is a bucket for backups.
-type vault struct {
-	objstore.Bucket
-	retryFor time.Duration
-}
-
-func newVault(b objstore.Bucket) vault {
+// backupBucket returns a bucket for backups.
+func backupBucket(b objstore.Bucket) content.Bucket {
+	retryFor := time.Minute
 	if _, local := b.(*objstore.Directory); local {
-		return vault{b, 0}
+		retryFor = 0
 	}
-	return vault{b, time.Minute}
+	return content.Bucket{Bucket: b, Prefix: backupFiles, RetryFor: retryFor}
 }
 
 func backupObject(name string) string { return backupNames + url.PathEscape(name) + ".json" }
 
-// create makes an object. Where there is one it has to be the same, as after an answer
-// that was lost.
-func (v vault) create(ctx context.Context, name string, data []byte) error {
-	err := objstore.Retry(ctx, v.retryFor, int64(len(data)), func(ctx context.Context) error { return v.Create(ctx, name, data) })
-	if !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	has, err2 := v.read(ctx, name, int64(len(data)))
-	if err2 == nil && bytes.Equal(has, data) {
-		return nil
-	}
-	return errors.Join(err, err2)
-}
-
-// read returns an object, or one byte more than most of it.
-func (v vault) read(ctx context.Context, name string, most int64) (b []byte, err error) {
-	err = objstore.Retry(ctx, v.retryFor, most, func(ctx context.Context) error {
-		r, err := v.ReadRange(ctx, name, 0, -1)
-		if err != nil {
-			return err
-		}
-		b, err = io.ReadAll(io.LimitReader(r, most+1))
-		return errors.Join(err, r.Close())
-	})
-	return b, err
-}
-
-// file has place write a file that is what its name says; at most its size, and a byte more.
-func (v vault) file(ctx context.Context, f dataFile, place func(write func(io.Writer) error) error) error {
-	return objstore.Retry(ctx, v.retryFor, f.Size, func(ctx context.Context) error {
-		return place(func(w io.Writer) error {
-			r, err := v.ReadRange(ctx, backupFiles+f.Hash, 0, -1)
-			if err != nil {
-				return err
-			}
-			sum := sha256.New()
-			came, err := io.Copy(io.MultiWriter(w, sum), io.LimitReader(r, min(f.Size, math.MaxInt64-1)+1))
-			if err = errors.Join(err, r.Close()); err == nil && (came != f.Size || hex.EncodeToString(sum.Sum(nil)) != f.Hash) {
-				err = &partd.CorruptError{Path: backupFiles + f.Hash, Offset: -1, Err: errDamaged}
-			}
-			return err
-		})
-	})
-}
-
-// check reads a file there.
-func (v vault) check(ctx context.Context, f dataFile) error {
-	return v.file(ctx, f, func(write func(io.Writer) error) error { return write(io.Discard) })
-}
-
-// list returns the objects whose names begin with a prefix.
-func (v vault) list(ctx context.Context, prefix string) (all []objstore.Object, err error) {
-	err = objstore.Retry(ctx, v.retryFor, 0, func(ctx context.Context) error {
-		all = nil
-		for o, err := range v.List(ctx, prefix, "") {
-			if err != nil {
-				return err
-			}
-			all = append(all, o)
-		}
-		return nil
-	})
-	return all, err
-}
-
 // Backups returns the backups that a bucket has, oldest first.
 func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err error) {
-	objects, err := newVault(b).list(ctx, backupNames)
+	objects, err := backupBucket(b).Objects(ctx, backupNames)
 	for _, o := range objects {
 		name, err := url.PathUnescape(strings.TrimSuffix(strings.TrimPrefix(o.Name, backupNames), ".json"))
 		if err == nil && backupObject(name) == o.Name { // else it is not ours
@@ -165,26 +92,26 @@ func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err erro
 // A backup that was stopped has no name, and the next one goes on with what it left. The
 // error wraps fs.ErrExist where there is a backup of the name.
 func (n *Node) Backup(ctx context.Context, to objstore.Bucket, name string, verify bool) ([]Copied, error) {
-	done, err := n.backup(ctx, newVault(to), name, verify)
+	done, err := n.backup(ctx, backupBucket(to), name, verify)
 	if err != nil {
 		return nil, &Error{Op: "backup", Name: name, Err: err}
 	}
 	return done, nil
 }
 
-func (n *Node) backup(ctx context.Context, to vault, name string, verify bool) (done []Copied, err error) {
+func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verify bool) (done []Copied, err error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
 	if len(backupObject(name)) > len(backupNames)+255 {
 		return nil, fmt.Errorf("as a file the name would be %s: choose a shorter one, or one of ASCII letters", backupObject(name))
 	}
-	if _, err := to.read(ctx, backupObject(name), 0); err == nil {
+	if _, err := to.Read(ctx, backupObject(name), 0); err == nil {
 		return nil, fmt.Errorf("there is a backup of this name: choose another one (%w)", fs.ErrExist)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err // it may be no name for an object
 	}
-	files, err := to.list(ctx, backupFiles)
+	files, err := to.Objects(ctx, backupFiles)
 	if err != nil {
 		return nil, err
 	}
@@ -221,14 +148,14 @@ func (n *Node) backup(ctx context.Context, to vault, name string, verify bool) (
 	if err != nil {
 		return nil, err
 	}
-	return done, to.create(ctx, backupObject(name), b)
+	return done, to.Create(ctx, backupObject(name), b)
 }
 
 // names returns the newest versions of all tables. One whose record the registry lost is
 // in no list before its nodes tell it again; without it, a backup would look whole.
 func (n *Node) names(ctx context.Context) (map[string]int64, error) {
-	if err := n.reg.sync(ctx, n.opts.SyncTimeout); err != nil {
-		return nil, &SyncError{[]HolderError{{"", err}}}
+	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
+		return nil, err
 	}
 	all, keys := map[string]int64{}, map[string]bool{}
 	for _, r := range n.reg.records() {
@@ -240,45 +167,44 @@ func (n *Node) names(ctx context.Context) (map[string]int64, error) {
 	})
 	for _, key := range n.reg.heldKeys() {
 		if err == nil && !keys[key] && n.reg.held(key) > 0 {
-			err = &SyncError{[]HolderError{{"", fmt.Errorf("it lost the record of the table with the key %s: start a node that has it, and wait for a lease, or let the registry forget it", key)}}}
+			err = registryFailed(fmt.Errorf("it lost the record of the table with the key %s: start a node that has it, and wait for a lease, or let the registry forget it", key))
 		}
 	}
 	return all, err
 }
 
 // send puts those files of a version into a bucket that it lacks.
-func (n *Node) send(ctx context.Context, to vault, has map[string]int64, r record, m *manifest, verify bool, done *Copied) error {
+func (n *Node) send(ctx context.Context, to content.Bucket, has map[string]int64, r record, m *manifest, verify bool, done *Copied) error {
 	var mu sync.Mutex
-	all := append(slices.Clone(m.files), dataFile{Hash: r.Manifest, Size: r.Size})
-	return parallel.Each(ctx, slices.Values(all), 0, func(ctx context.Context, f dataFile) error {
+	all := []content.Named{r.file()}
+	for _, f := range m.files {
+		all = append(all, f.Named)
+	}
+	return parallel.Each(ctx, slices.Values(all), 0, func(ctx context.Context, f content.Named) error {
 		mu.Lock()
 		size, there := has[f.Hash]
 		mu.Unlock()
 		right := there && size == f.Size
 		if right && verify {
-			err := to.check(ctx, f)
-			if right = err == nil; err != nil && !errors.Is(err, errDamaged) {
+			err := to.Check(ctx, f)
+			if right = err == nil; err != nil && !errors.Is(err, content.ErrDamaged) {
 				return err
 			}
 		}
 		if right {
 			return nil
 		}
-		data, err := n.disk.read(f.Hash, f.Size)
-		if err != nil {
-			if err = n.mend(ctx, r, f.Hash, f.Size, err); err == nil {
-				data, err = n.disk.read(f.Hash, f.Size)
-			}
-		}
-		if err == nil && there {
+		data, err := readAll(n.open(ctx, r, f))
+		switch {
+		case err != nil:
+		case there:
 			n.log.Warn("pull: a file of the backups is damaged, and is replaced", "table", r.Name, "file", f.Hash)
-			err = objstore.Retry(ctx, to.retryFor, 0, func(ctx context.Context) error { return to.Delete(ctx, backupFiles+f.Hash) })
-		}
-		if err == nil {
-			err = to.create(ctx, backupFiles+f.Hash, data)
+			err = to.Replace(ctx, f, data)
+		default:
+			err = to.Create(ctx, backupFiles+f.Hash, data)
 		}
 		if err == nil && verify {
-			err = to.check(ctx, f)
+			err = to.Check(ctx, f)
 		}
 		mu.Lock()
 		defer mu.Unlock()

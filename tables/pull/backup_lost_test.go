@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables/internal/content"
 )
 
 // allocated returns how many bytes f allocates.
@@ -91,7 +92,7 @@ func TestBackupPlaces(t *testing.T) {
 	}
 	b := objstore.Count(d)
 	for _, name := range []string{".new-x", strings.Repeat("é", 127)} {
-		if _, err := a.backup(t.Context(), vault{b, 0}, name, false); err == nil || b.Requests().Put != 0 {
+		if _, err := a.backup(t.Context(), content.Bucket{Bucket: b, Prefix: backupFiles}, name, false); err == nil || b.Requests().Put != 0 {
 			t.Errorf("%s: %v, %d objects were made", name, err, b.Requests().Put)
 		}
 	}
@@ -126,7 +127,7 @@ func TestSweepBesideRestore(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		entries, err := filepath.Glob(n.disk.path("*"))
+		entries, err := filepath.Glob(n.disk.Path("*"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +156,7 @@ func TestSweepBesideRestore(t *testing.T) {
 		t.Fatal(v.record.Version, err, swept.Load())
 	}
 	for i, n := range []*Node{a, b} {
-		if f := v.files[0]; !n.disk.has(f.Hash, f.Size) {
+		if f := v.files[0]; !n.disk.Has(f.Named) {
 			t.Errorf("node %d lost the file", i)
 		}
 	}
@@ -272,9 +273,13 @@ func (zero) Read(p []byte) (int, error) {
 
 // A file that is restored is never in memory whole.
 func TestRestoreTakesLittleMemory(t *testing.T) {
-	hash := hashOf(bytes.Repeat([]byte{0}, manyZeros))
+	f := content.Named{Hash: content.HashOf(bytes.Repeat([]byte{0}, manyZeros)), Size: manyZeros}
+	d, err := openDisk(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	took := allocated(func() {
-		if err := newVault(new(zeros)).file(t.Context(), dataFile{Hash: hash, Size: manyZeros}, func(write func(io.Writer) error) error { return write(io.Discard) }); err != nil {
+		if err := d.Fetch(t.Context(), f, backupBucket(new(zeros))); err != nil {
 			t.Error(err)
 		}
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/gateway"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/objstore/cloud"
+	"github.com/go-partd/partd/tables/internal/content"
 )
 
 // sent returns how many files a backup or a restore moved.
@@ -148,7 +149,7 @@ func TestBackupDamaged(t *testing.T) {
 		},
 	} {
 		damage(filepath.Join(dir, backupFiles, hash))
-		if _, err := empty.Restore(t.Context(), b, "one"); !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), hash) {
+		if _, err := empty.Restore(t.Context(), b, "one"); !errors.Is(err, content.ErrDamaged) || !strings.Contains(err.Error(), hash) {
 			t.Error(err)
 		}
 		if _, err := empty.Load(t.Context(), "x", always, always); !errors.Is(err, ErrNotFound) {
@@ -246,7 +247,7 @@ func TestSweepKeepsUnnoted(t *testing.T) {
 	if err := os.Remove(a.disk.headPath(keyOf("x"))); err != nil {
 		t.Fatal(err)
 	}
-	stray, _, err := a.disk.create(func(w io.Writer) error { _, err := io.WriteString(w, "of nobody"); return err })
+	stray, err := a.disk.Create(func(w io.Writer) error { _, err := io.WriteString(w, "of nobody"); return err })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +257,7 @@ func TestSweepKeepsUnnoted(t *testing.T) {
 	}
 	for _, e := range entries {
 		long := time.Now().Add(-2 * orphaned)
-		if err := os.Chtimes(a.disk.path(e.Name()), long, long); err != nil {
+		if err := os.Chtimes(a.disk.Path(e.Name()), long, long); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -264,7 +265,7 @@ func TestSweepKeepsUnnoted(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.audit(t.Context())
-	if _, err := os.Stat(a.disk.path(stray)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(a.disk.Path(stray.Hash)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the file of nobody: %v", err)
 	}
 	if got := load(t, b, "x", always, always); got != "0 1\n1 2\n" {

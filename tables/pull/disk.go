@@ -2,8 +2,6 @@ package pull
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/tables/internal/content"
 )
 
 // grace is how long a version stays that is no longer the newest: others may be
@@ -27,10 +26,9 @@ const grace = time.Hour
 // being fetched or saved.
 const orphaned = 24 * time.Hour
 
-var errDamaged = errors.New("the file is damaged: its content is not what its name says")
-
 // disk is a node's directory: files/HASH, heads/KEY, tmp/, and its id.
 type disk struct {
+	content.Dir
 	dir, id string
 
 	mu   sync.Mutex
@@ -53,18 +51,13 @@ type oldVersion struct {
 
 // keyOf makes a name one that files, URLs and the registry take.
 func keyOf(name string) string {
-	return hashOf([]byte(name))
-}
-
-func hashOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
+	return content.HashOf([]byte(name))
 }
 
 func openDisk(dir string) (*disk, error) {
-	d := &disk{dir: dir, pins: map[string]int{}}
-	for _, sub := range []string{"files", "heads", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o777); err != nil {
+	d := &disk{Dir: content.Dir{Files: filepath.Join(dir, "files"), Temp: filepath.Join(dir, "tmp")}, dir: dir, pins: map[string]int{}}
+	for _, sub := range []string{d.Files, d.Temp, filepath.Join(dir, "heads")} {
+		if err := os.MkdirAll(sub, 0o777); err != nil {
 			return nil, err
 		}
 	}
@@ -95,94 +88,29 @@ func (d *disk) locked(f func() error) error {
 }
 
 // replace makes a file that is there whole or as it was, power lost or not.
-func (d *disk) replace(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Join(d.dir, "tmp"), "")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	return d.place(f.Name(), path, err)
-}
-
-// place renames a file that was written with an error or none.
-func (d *disk) place(from, to string, err error) error {
-	if err == nil {
-		err = os.Rename(from, to)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(from))
-	}
-	return vfs.OS{}.SyncDir(filepath.Dir(to))
-}
-
-func (d *disk) path(hash string) string { return filepath.Join(d.dir, "files", hash) }
-
-func (d *disk) has(hash string, size int64) bool {
-	info, err := os.Stat(d.path(hash))
-	return err == nil && info.Size() == size
-}
+func (d *disk) replace(path string, b []byte) error { return vfs.Replace(path, d.Temp, "", b) }
 
 // keep reports whether a file is here. It stays then, as a new one does: a version may be
 // made of it that no head has yet.
-func (d *disk) keep(hash string, size int64) bool {
-	info, err := os.Stat(d.path(hash))
+func (d *disk) keep(f content.Named) bool {
+	path := d.Path(f.Hash)
+	info, err := os.Stat(path)
 	if err == nil && time.Since(info.ModTime()) > orphaned/2 {
 		err = d.locked(func() error { // no sweep has looked at it, and removes it now
 			now := time.Now()
-			return os.Chtimes(d.path(hash), now, now)
+			return os.Chtimes(path, now, now)
 		})
 	}
-	return err == nil && info.Size() == size
+	return err == nil && info.Size() == f.Size
 }
 
-// create writes a file that is named by what is in it.
-func (d *disk) create(write func(io.Writer) error) (hash string, size int64, err error) {
-	f, err := os.CreateTemp(filepath.Join(d.dir, "tmp"), "")
-	if err != nil {
-		return "", 0, err
-	}
-	sum := sha256.New()
-	err = write(io.MultiWriter(f, sum))
-	info, err2 := f.Stat()
-	hash = hex.EncodeToString(sum.Sum(nil))
-	if err = d.place(f.Name(), d.path(hash), errors.Join(err, err2, f.Sync(), f.Close())); err != nil {
-		return "", 0, err
-	}
-	return hash, info.Size(), nil
-}
-
-// open opens a file whose content is right.
-func (d *disk) open(hash string, size int64) (*os.File, error) {
-	f, err := os.Open(d.path(hash))
+// readAll reads what was opened.
+func readAll(f *os.File, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkContent(f, hash, size); err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	_, err = f.Seek(0, io.SeekStart)
-	return f, err
-}
-
-func checkContent(f *os.File, hash string, size int64) error {
-	sum := sha256.New()
-	n, err := io.Copy(sum, io.NewSectionReader(f, 0, size+1))
-	if err == nil && (n != size || hex.EncodeToString(sum.Sum(nil)) != hash) {
-		err = errDamaged
-	}
-	return err
-}
-
-// read returns the content of a manifest.
-func (d *disk) read(hash string, size int64) ([]byte, error) {
-	f, err := d.open(hash, size)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	return io.ReadAll(f)
+	b, err := io.ReadAll(f)
+	return b, errors.Join(err, f.Close())
 }
 
 func (d *disk) headPath(key string) string { return filepath.Join(d.dir, "heads", key) }
@@ -269,7 +197,7 @@ func (d *disk) sweep(records []record) error {
 			return nil
 		}
 		used[r.Manifest] = true
-		b, err := d.read(r.Manifest, r.Size)
+		b, err := readAll(d.Open(r.file()))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -300,15 +228,15 @@ func (d *disk) sweep(records []record) error {
 		if err != nil {
 			return err
 		}
-		for _, sub := range []string{"files", "tmp"} {
-			entries, err := os.ReadDir(filepath.Join(d.dir, sub))
+		for _, sub := range []string{d.Files, d.Temp} {
+			entries, err := os.ReadDir(sub)
 			if err != nil {
 				return err
 			}
 			for _, e := range entries {
 				info, err := e.Info()
 				if err == nil && !used[e.Name()] && time.Since(info.ModTime()) > orphaned {
-					_ = os.Remove(filepath.Join(d.dir, sub, e.Name()))
+					_ = os.Remove(filepath.Join(sub, e.Name()))
 				}
 			}
 		}

@@ -10,15 +10,13 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
@@ -127,29 +125,15 @@ func (n *Node) askHead(ctx context.Context, key string, p peer) (r record, err e
 }
 
 // fetch brings a file here, from the first node that has it whole and right.
-func (n *Node) fetch(ctx context.Context, hash string, size int64, from []peer) error {
-	part := filepath.Join(n.disk.dir, "tmp", hash+".part")
-	l := vfs.OS{}.NewLock(part + ".lock")
-	for got := false; !got; {
-		var err error
-		if got, err = l.TryLock(true); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), l.Unlock())
-		case <-time.After(map[bool]time.Duration{false: 20 * time.Millisecond}[got]):
-		}
-	}
-	defer l.Unlock() //nolint:errcheck // another holder waits for it, or none
-	if n.disk.has(hash, size) {
+func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
+	if n.disk.Has(f) {
 		return nil
 	}
 	var causes []HolderError
 	for _, p := range from {
-		err := n.fetchFrom(ctx, part, hash, size, p)
+		err := n.disk.Fetch(ctx, f, peerFiles{n, p})
 		if err == nil {
-			return errors.Join(n.disk.place(part, n.disk.path(hash), nil), os.Remove(part+".lock"))
+			return nil
 		}
 		if local := new(fs.PathError); errors.As(err, &local) || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
@@ -159,43 +143,37 @@ func (n *Node) fetch(ctx context.Context, hash string, size int64, from []peer) 
 	return &SyncError{causes}
 }
 
-// fetchFrom goes on where the part ends, and leaves what came for another try unless
-// it is wrong.
-func (n *Node) fetchFrom(ctx context.Context, part, hash string, size int64, p peer) error {
-	ctx, cancel := context.WithTimeout(ctx, n.fileTime(size))
+// peerFiles are the files of another node.
+type peerFiles struct {
+	n *Node
+	peer
+}
+
+// Try gives the file its time, once.
+func (p peerFiles) Try(ctx context.Context, f content.Named, once func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, p.n.fileTime(f.Size))
 	defer cancel()
-	f, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o666)
+	err := once(ctx)
 	if err != nil {
-		return err
+		err = errors.Join(err, context.Cause(ctx))
 	}
-	defer f.Close() //nolint:errcheck // synced, or not used
-	at, err := f.Seek(0, io.SeekEnd)
+	return err
+}
+
+// Open asks the node for the rest of a file.
+func (p peerFiles) Open(ctx context.Context, f content.Named, offset int64) (io.ReadCloser, error) {
+	answer, err := p.n.request(ctx, http.MethodGet, p.address+filePath+f.Hash, offset)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if at < size {
-		answer, err := n.request(ctx, http.MethodGet, p.address+filePath+hash, at)
-		if err != nil {
-			return err
-		}
-		defer answer.Body.Close() //nolint:errcheck // it was only read
-		if answer.StatusCode == http.StatusOK && at > 0 || at > 0 && !strings.HasPrefix(answer.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", at)) {
-			_ = f.Truncate(0) // the next try begins anew
-			return fmt.Errorf("it was asked for what begins at byte %d, and sent something else", at)
-		}
-		if left := answer.ContentLength; left >= 0 && left != size-at {
-			return fmt.Errorf("its file has %d bytes, and the manifest says %d", at+left, size)
-		}
-		came, err := io.Copy(f, io.LimitReader(answer.Body, size-at))
-		if err == nil && came < size-at {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return errors.Join(err, context.Cause(ctx))
-		}
+	left := answer.ContentLength
+	switch {
+	case offset > 0 && (answer.StatusCode == http.StatusOK || !strings.HasPrefix(answer.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset))):
+		err = fmt.Errorf("it was asked for what begins at byte %d: %w", offset, content.ErrOffset)
+	case left >= 0 && left != f.Size-offset:
+		err = fmt.Errorf("its file has %d bytes, and the manifest says %d", offset+left, f.Size)
+	default:
+		return answer.Body, nil
 	}
-	if err := checkContent(f, hash, size); err != nil {
-		return errors.Join(err, f.Truncate(0))
-	}
-	return f.Sync()
+	return nil, errors.Join(err, answer.Body.Close())
 }

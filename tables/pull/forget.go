@@ -11,16 +11,10 @@ import (
 // there are none the name is free. A node that returns with the version puts it in its
 // place again; what was saved meanwhile is then kept under another name. Where a node that
 // is alive has the version, or a range of it, nothing is forgotten.
-func (n *Node) Forget(ctx context.Context, name string) error {
-	if err := n.forget(ctx, name); err != nil {
-		return &Error{Op: "forget", Name: name, Err: err}
-	}
-	return nil
-}
-
-func (n *Node) forget(ctx context.Context, name string) error {
-	if err := n.reg.sync(ctx, n.opts.SyncTimeout); err != nil {
-		return &SyncError{[]HolderError{{"", err}}}
+func (n *Node) Forget(ctx context.Context, name string) (err error) {
+	defer failed("forget", name, &err)
+	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
+		return err
 	}
 	key := keyOf(name)
 	e := n.reg.table(key)

@@ -134,7 +134,7 @@ func filesOf(t *testing.T, n *Node) (paths []string) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		path := n.disk.path(e.Name())
+		path := n.disk.Path(e.Name())
 		if b, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(b), "PAR1") {
 			paths = append(paths, path)
 		}

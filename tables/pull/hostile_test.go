@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables/internal/content"
 )
 
 // Files of the store are served, and nothing else is, with whatever path it is asked
@@ -79,7 +81,7 @@ func TestHostilePeers(t *testing.T) {
 	mustSave(t, good, "x", 0, "a=1,2,3")
 	want := load(t, good, "x", always, always)
 	rec := good.reg.table(keyOf("x")).record
-	raw, err := good.disk.read(rec.Manifest, rec.Size)
+	raw, err := readAll(good.disk.Open(rec.file()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +124,7 @@ func TestHostilePeers(t *testing.T) {
 			n := openNode(t, t.TempDir(), Options{Registry: url, Lease: time.Hour})
 			peer := hostile(t, n, h)
 			from := []peerOf{{"hostile", peer.URL}}
-			if err := n.fetch(t.Context(), rec.Manifest, rec.Size, from); !errors.Is(err, ErrSyncFailed) {
+			if err := n.fetch(t.Context(), rec.file(), from); !errors.Is(err, ErrSyncFailed) {
 				t.Errorf("from the hostile one alone: %v", err)
 			}
 			entries, err := os.ReadDir(filepath.Join(n.disk.dir, "files"))
@@ -147,7 +149,7 @@ func TestHostilePeers(t *testing.T) {
 	lines := strings.SplitAfter(string(raw), "\n")
 	file := func(change string) string { return lines[0] + change + "\n" }
 	of := func(size, rows, lo, hi int64, hash string) string {
-		b, _ := json.Marshal(dataFile{hash, size, rows, lo, hi})
+		b, _ := json.Marshal(dataFile{content.Named{Hash: hash, Size: size}, rows, lo, hi})
 		return string(b)
 	}
 	ok := strings.Repeat("a", 64)
@@ -166,7 +168,7 @@ func TestHostilePeers(t *testing.T) {
 	// A file that is as the manifest says, which lies: no room is made for it.
 	n := openNode(t, t.TempDir(), Options{Registry: url})
 	claim := hostile(t, n, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") })
-	if err := n.fetch(t.Context(), ok, 1<<50, []peerOf{{"hostile", claim.URL}}); !errors.Is(err, ErrSyncFailed) {
+	if err := n.fetch(t.Context(), content.Named{Hash: ok, Size: 1 << 50}, []peerOf{{"hostile", claim.URL}}); !errors.Is(err, ErrSyncFailed) {
 		t.Error(err)
 	}
 }
@@ -191,17 +193,17 @@ func TestResumes(t *testing.T) {
 		_, _ = w.Write(whole[:half])
 	})
 	hash := filepath.Base(path)
-	if err := n.fetch(t.Context(), hash, int64(len(whole)), []peer{{"hostile", cut.URL}}); !errors.Is(err, ErrSyncFailed) {
+	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(whole))}, []peer{{"hostile", cut.URL}}); !errors.Is(err, ErrSyncFailed) {
 		t.Fatal(err)
 	}
 	before := n.Stats().Bytes
-	if err := n.fetch(t.Context(), hash, int64(len(whole)), []peer{{"good", good.Address()}}); err != nil {
+	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(whole))}, []peer{{"good", good.Address()}}); err != nil {
 		t.Fatal(err)
 	}
 	if came := n.Stats().Bytes - before; came != int64(len(whole)-half) || before != int64(half) {
 		t.Errorf("%d bytes came, and then %d, of %d", before, came, len(whole))
 	}
-	if err := n.fetch(t.Context(), hash, int64(len(whole)), nil); err != nil {
+	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(whole))}, nil); err != nil {
 		t.Errorf("what is here: %v", err)
 	}
 }

@@ -36,7 +36,7 @@ func (r *registry) newest(key string) record {
 	return r.known[key]
 }
 
-// records returns the newest versions of all tables.
+// records returns the newest versions of all tables, by name.
 func (r *registry) records() (all []record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -45,7 +45,20 @@ func (r *registry) records() (all []record) {
 			all = append(all, e.record)
 		}
 	}
+	slices.SortFunc(all, func(a, b record) int { return strings.Compare(a.Name, b.Name) })
 	return all
+}
+
+// holders returns how many directories have the version of a record.
+func (r *registry) holders(rec record) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, holding := range r.copy.holders[keyOf(rec.Name)] {
+		if holding == rec.holding() {
+			n++
+		}
+	}
+	return n
 }
 
 // held returns the newest version of a table that a directory holds, alive or not.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/formats"
@@ -23,15 +22,8 @@ import (
 // fetched before. The caller releases the reader, before Close. The error wraps
 // [ErrNotFound] where no node has the table, and [ErrSyncFailed] where what is
 // missing could not be had.
-func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (array.RecordReader, error) {
-	r, err := n.load(ctx, name, from, to)
-	if err != nil {
-		return nil, &Error{Op: "load", Name: name, Err: err}
-	}
-	return r, nil
-}
-
-func (n *Node) load(ctx context.Context, name string, from, to time.Time) (array.RecordReader, error) {
+func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ array.RecordReader, err error) {
+	defer failed("load", name, &err)
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
@@ -108,8 +100,8 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 	if h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
 		patience = min(patience, n.opts.Lease) // there is something to return
 	}
-	if err := n.reg.sync(ctx, patience); err != nil {
-		return record{}, 0, &SyncError{[]HolderError{{"", err}}}
+	if err := n.sync(ctx, patience); err != nil {
+		return record{}, 0, err
 	}
 	held := n.reg.held(key) // before the record, which was there first: others save meanwhile
 	e := n.reg.table(key)
@@ -132,7 +124,7 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 		return record{}, 0, &SyncError{causes}
 	}
 	if best.Version < held {
-		return record{}, 0, &SyncError{[]HolderError{{"", fmt.Errorf("it lost the record of version %d, and those that hold it do not answer: start one of them, or let the registry forget it", held)}}}
+		return record{}, 0, registryFailed(fmt.Errorf("it lost the record of version %d, and those that hold it do not answer: start one of them, or let the registry forget it", held))
 	}
 	if best.Version == 0 {
 		return record{}, e.revision, ErrNotFound
@@ -142,14 +134,9 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 
 // manifest returns a version's manifest, which is fetched where it is not here.
 func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
-	b, err := n.disk.read(r.Manifest, r.Size)
+	b, err := readAll(n.open(ctx, r, r.file()))
 	if err != nil {
-		if err := n.mend(ctx, r, r.Manifest, r.Size, err); err != nil {
-			return nil, err
-		}
-		if b, err = n.disk.read(r.Manifest, r.Size); err != nil {
-			return nil, err
-		}
+		return nil, err
 	}
 	return readManifest(b, r)
 }
@@ -158,7 +145,7 @@ func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
 func (n *Node) bring(ctx context.Context, m *manifest, r record, lo, hi int64) error {
 	var missing []dataFile
 	for _, f := range m.files {
-		if f.Max >= lo && f.Min <= hi && !n.disk.keep(f.Hash, f.Size) {
+		if f.Max >= lo && f.Min <= hi && !n.disk.keep(f.Named) {
 			missing = append(missing, f)
 		}
 	}
@@ -166,19 +153,14 @@ func (n *Node) bring(ctx context.Context, m *manifest, r record, lo, hi int64) e
 		return nil
 	}
 	return parallel.Each(ctx, slices.Values(missing), 0, func(ctx context.Context, f dataFile) error {
-		return n.fetch(ctx, f.Hash, f.Size, n.reg.peers(r)) // each time in another order
+		return n.fetch(ctx, f.Named, n.reg.peers(r)) // each time in another order
 	})
 }
 
 // rows reads a file, once its content is right.
 func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, hi int64) func(func(arrow.RecordBatch, error) bool) {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		file, err := n.disk.open(f.Hash, f.Size)
-		if err != nil {
-			if err = n.mend(ctx, r, f.Hash, f.Size, err); err == nil {
-				file, err = n.disk.open(f.Hash, f.Size)
-			}
-		}
+		file, err := n.open(ctx, r, f.Named)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -192,8 +174,8 @@ func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, 
 		}
 		defer batches.Release()
 		for batches.Next() {
-			b, err := conform(batches.RecordBatch(), m.schema)
-			if err == nil && (f.Min < lo || f.Max > hi) {
+			b, err := schema.ConvertNamed(batches.RecordBatch(), m.schema)
+			if err == nil {
 				b, err = between(b, m.time, lo, hi)
 			}
 			if !yield(b, err) || err != nil {
@@ -206,43 +188,17 @@ func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, 
 	}
 }
 
-// conform makes a batch one of a schema: columns are found by name, and those that
-// are missing are null.
-func conform(b arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
-	columns := make([]arrow.Array, to.NumFields())
-	defer func() {
-		for _, c := range columns {
-			if c != nil {
-				c.Release()
-			}
-		}
-	}()
-	for i, f := range to.Fields() {
-		at := b.Schema().FieldIndices(f.Name)
-		if len(at) == 0 {
-			columns[i] = array.MakeArrayOfNull(memory.DefaultAllocator, f.Type, int(b.NumRows()))
-			continue
-		}
-		var err error
-		if columns[i], err = schema.ConvertArray(b.Column(at[0]), f.Type); err != nil {
-			return nil, fmt.Errorf("column %q: %w", f.Name, err)
-		}
-	}
-	return array.NewRecordBatch(to, columns, b.NumRows()), nil
-}
-
 // between returns the rows of a sorted batch with times from lo to hi, and releases
 // the batch.
 func between(b arrow.RecordBatch, column int, lo, hi int64) (arrow.RecordBatch, error) {
 	defer b.Release()
-	times, err := ticks(b.Column(column))
-	if err != nil {
-		return nil, err
+	times := b.Column(column)
+	if times.NullN() > 0 {
+		return nil, errNoTime
 	}
-	first, _ := slices.BinarySearch(times, lo)
-	end := len(times)
+	first, end := firstFrom(times, lo), times.Len()
 	if hi < math.MaxInt64 {
-		end, _ = slices.BinarySearch(times, hi+1)
+		end = firstFrom(times, hi+1)
 	}
 	return b.NewSlice(int64(first), int64(max(first, end))), nil
 }

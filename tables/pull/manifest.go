@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
@@ -35,6 +36,9 @@ type record struct {
 	Rows     int64  `json:"rows"`
 	Bytes    int64  `json:"bytes"` // of the files
 }
+
+// file is the manifest.
+func (r record) file() content.Named { return content.Named{Hash: r.Manifest, Size: r.Size} }
 
 // check looks at a record that came from elsewhere.
 func (r record) check(key string) error {
@@ -73,11 +77,10 @@ func (m *manifest) follows(r record) bool {
 // dataFile is a Parquet file, whose rows are in the order of time. Files are in that
 // order, too, and no time is in two.
 type dataFile struct {
-	Hash string `json:"hash"`
-	Size int64  `json:"size"`
-	Rows int64  `json:"rows"`
-	Min  int64  `json:"min"` // times, in the column's unit
-	Max  int64  `json:"max"`
+	content.Named
+	Rows int64 `json:"rows"`
+	Min  int64 `json:"min"` // times, in the column's unit
+	Max  int64 `json:"max"`
 }
 
 func (m *manifest) rows() (rows, size int64) {

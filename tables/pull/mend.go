@@ -9,26 +9,44 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// mend fetches a file again that could not be opened for a reason.
-func (n *Node) mend(ctx context.Context, r record, hash string, size int64, why error) error {
-	switch {
-	case errors.Is(why, errDamaged):
-		n.log.Warn("pull: a file is damaged, and is fetched again", "table", r.Name, "file", hash)
-		// A file that is whole takes its place, or none.
-		if err := os.Remove(n.disk.path(hash)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+// open opens a file of a version, which is fetched where it is not here, or damaged.
+func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, error) {
+	file, err := n.disk.Open(f)
+	if err != nil {
+		if err = n.mend(ctx, r, f, err); err == nil {
+			file, err = n.disk.Open(f)
 		}
-	case !errors.Is(why, fs.ErrNotExist):
+	}
+	return file, err
+}
+
+// mend fetches a file again that could not be opened for a reason: from other nodes.
+func (n *Node) mend(ctx context.Context, r record, f content.Named, why error) error {
+	return n.replace(r.Name, f, why, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
+}
+
+// replace fetches a file that could not be opened for a reason.
+func (n *Node) replace(table string, f content.Named, why error, fetch func() error) error {
+	damaged := errors.Is(why, content.ErrDamaged)
+	if !damaged && !errors.Is(why, fs.ErrNotExist) {
 		return why
 	}
-	err := n.fetch(ctx, hash, size, n.reg.peers(r))
-	if err != nil && errors.Is(why, errDamaged) {
-		err = fmt.Errorf("%s: %w: %w", hash, why, err)
+	if damaged {
+		n.log.Warn("pull: a file is damaged, and is fetched again", "table", table, "file", f.Hash)
+		// A file that is whole takes its place, or none.
+		if err := os.Remove(n.disk.Path(f.Hash)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	err := fetch()
+	if err != nil && damaged {
+		err = fmt.Errorf("%s: %w: %w", f.Hash, why, err)
 	}
 	return err
 }
@@ -69,9 +87,11 @@ func (n *Node) keepBranch(ctx context.Context, h head) error {
 	r := h.record
 	r.Name = fmt.Sprintf("%s (version %d of %s)", strings.ToValidUTF8(h.Name[:min(len(h.Name), 200)], ""), h.Version, h.short())
 	m.Name = r.Name
-	if r.Manifest, r.Size, err = n.disk.create(m.encode); err != nil {
+	f, err := n.disk.Create(m.encode)
+	if err != nil {
 		return err
 	}
+	r.Manifest, r.Size = f.Hash, f.Size
 	if err := n.disk.setHead(r); err != nil {
 		return err
 	}
@@ -97,13 +117,13 @@ type Finding struct {
 // them with their hashes, has all other nodes do the same, and compares what they hold
 // with the registry. What is damaged is fetched again from a node that has it right.
 // Its error says that this could not be done; what is wrong is in the findings.
-func (n *Node) Verify(ctx context.Context) ([]Finding, error) {
-	if err := n.reg.sync(ctx, n.opts.SyncTimeout); err != nil {
-		return nil, &Error{Op: "verify", Name: n.disk.dir, Err: &SyncError{[]HolderError{{"", err}}}}
+func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
+	defer failed("verify", n.disk.dir, &err)
+	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
+		return nil, err
 	}
-	all, err := n.verifyOwn(ctx)
-	if err != nil {
-		return all, &Error{Op: "verify", Name: n.disk.dir, Err: err}
+	if all, err = n.verifyOwn(ctx); err != nil {
+		return all, err
 	}
 	peers := n.reg.peers(record{})
 	for _, p := range peers {
@@ -116,14 +136,10 @@ func (n *Node) Verify(ctx context.Context) ([]Finding, error) {
 		}
 		all = append(all, found...)
 	}
-	records, err := n.List(ctx)
-	if err != nil {
-		return all, err
-	}
-	for _, t := range records {
+	for _, t := range n.reg.records() {
 		heads, _ := n.askHeads(ctx, keyOf(t.Name), peers) // who does not answer is a finding already
 		for p, h := range heads {
-			if h.Version > t.Version || h.Version == t.Version && h.Manifest != t.manifest {
+			if h.Version > t.Version || h.Version == t.Version && h.Manifest != t.Manifest {
 				all = append(all, Finding{Node: p.address, Table: t.Name, Problem: fmt.Sprintf("it has version %d, of another content than version %d of the registry", h.Version, t.Version)})
 			}
 		}
@@ -148,22 +164,22 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 	defer n.checking.Unlock()
 	all := []Finding{}
 	err := n.disk.heads(func(key string, h head) error {
-		check := func(hash string, size int64) error {
-			f, err := n.disk.open(hash, size)
+		check := func(f content.Named) error {
+			file, err := n.disk.Open(f)
 			if err == nil {
-				return f.Close()
+				return file.Close()
 			}
-			if !errors.Is(err, errDamaged) { // a range alone was loaded, or another process is at it
+			if !errors.Is(err, content.ErrDamaged) { // a range alone was loaded, or another process is at it
 				return nil
 			}
-			found := Finding{Table: h.Name, File: hash, Problem: err.Error(), Repaired: true}
-			if err := n.mend(ctx, h.record, hash, size, err); err != nil {
+			found := Finding{Table: h.Name, File: f.Hash, Problem: err.Error(), Repaired: true}
+			if err := n.mend(ctx, h.record, f, err); err != nil {
 				found.Problem, found.Repaired = err.Error(), false
 			}
 			all = append(all, found)
 			return ctx.Err()
 		}
-		if err := check(h.Manifest, h.Size); err != nil {
+		if err := check(h.file()); err != nil {
 			return err
 		}
 		m, err := n.manifest(ctx, h.record)
@@ -172,7 +188,7 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 			return ctx.Err()
 		}
 		for _, f := range m.files {
-			if err := check(f.Hash, f.Size); err != nil {
+			if err := check(f.Named); err != nil {
 				return err
 			}
 		}
@@ -188,36 +204,22 @@ type TableInfo struct {
 	Rows, Bytes int64
 	Here        int64 // the version that this directory has, or a range of it; 0: none
 	Holders     int   // directories that have the newest version, or a range of it
-
-	manifest string
 }
 
 // List returns the tables that the registry knows, by name.
-func (n *Node) List(ctx context.Context) ([]TableInfo, error) {
+func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
+	defer failed("list", n.disk.dir, &err)
 	if !n.reg.fresh() {
-		if err := n.reg.sync(ctx, n.opts.SyncTimeout); err != nil {
-			return nil, &Error{Op: "list", Name: n.disk.dir, Err: &SyncError{[]HolderError{{"", err}}}}
+		if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
+			return nil, err
 		}
 	}
-	var all []TableInfo
-	n.reg.mu.Lock()
-	for key, e := range n.reg.copy.tables {
-		t := TableInfo{Name: e.Name, Version: e.Version, Rows: e.Rows, Bytes: e.Bytes, manifest: e.Manifest}
-		for _, holding := range n.reg.copy.holders[key] {
-			if holding == e.holding() {
-				t.Holders++
-			}
+	for _, r := range n.reg.records() {
+		t := TableInfo{Name: r.Name, Version: r.Version, Rows: r.Rows, Bytes: r.Bytes, Holders: n.reg.holders(r)}
+		if h, err := n.disk.head(keyOf(r.Name)); err == nil {
+			t.Here = h.Version
 		}
-		if e.Version > 0 {
-			all = append(all, t)
-		}
-	}
-	n.reg.mu.Unlock()
-	slices.SortFunc(all, func(a, b TableInfo) int { return strings.Compare(a.Name, b.Name) })
-	for i := range all {
-		if h, err := n.disk.head(keyOf(all[i].Name)); err == nil {
-			all[i].Here = h.Version
-		}
+		all = append(all, t)
 	}
 	return all, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -24,7 +23,7 @@ func all() (lo, hi int64) { return math.MinInt64, math.MaxInt64 }
 
 // merged writes what a version and a frame are together. Files with none of the
 // frame's times stay as they are.
-func (n *Node) merged(ctx context.Context, base version, put *frame) (*manifest, error) {
+func (n *Node) merged(ctx context.Context, base version, put frame) (*manifest, error) {
 	next := &manifest{time: put.time, schema: put.batch.Schema()}
 	if base.manifest == nil {
 		next.Time = next.schema.Field(put.time).Name
@@ -32,47 +31,47 @@ func (n *Node) merged(ctx context.Context, base version, put *frame) (*manifest,
 		next.files = files
 		return next, err
 	}
-	schema, err := joined(base.manifest, put)
+	columns, err := joined(base.manifest, put)
 	if err != nil {
 		return nil, err
 	}
-	next.Time, next.time, next.schema = base.Time, base.time, schema
+	next.Time, next.time, next.schema = base.Time, base.time, columns
 	of := map[string]bool{}
 	for _, f := range put.batch.Schema().Fields() {
 		of[f.Name] = true
 	}
-	whole, err := conform(put.batch, schema)
+	whole, err := schema.ConvertNamed(put.batch, columns)
 	if err != nil {
 		return nil, err
 	}
 	defer whole.Release()
 	// The frame's rows before a file's first time are a file of their own, unless the
 	// file before is written anyway, or small.
-	at := 0
-	take := func(end int) (arrow.RecordBatch, []int64) {
-		b, times := whole.NewSlice(int64(at), int64(end)), put.times[at:end]
+	at, times := 0, whole.Column(next.time)
+	take := func(end int) arrow.RecordBatch {
+		b := whole.NewSlice(int64(at), int64(end))
 		at = end
-		return b, times
+		return b
 	}
 	for i := -1; i < len(base.files); i++ {
-		end := len(put.times) // of the rows before the next file
+		end := times.Len() // of the rows before the next file
 		if i+1 < len(base.files) {
-			end, _ = slices.BinarySearch(put.times, base.files[i+1].Min)
+			end = firstFrom(times, base.files[i+1].Min)
 		}
 		var files []dataFile
 		if i >= 0 {
 			f := base.files[i]
-			within := at < end && put.times[at] <= f.Max
+			within := at < end && timeAt(times, at) <= f.Max
 			if at == end || !within && f.Rows >= n.small {
 				next.files = append(next.files, f)
 			} else {
-				b, times := take(end)
-				files, err = n.rewrite(ctx, next, base.record, f, b, times, of)
+				b := take(end)
+				files, err = n.rewrite(ctx, next, base.record, f, b, of)
 				b.Release()
 			}
 		}
 		if err == nil && at < end {
-			b, _ := take(end)
+			b := take(end)
 			files, err = n.write(b, next.time)
 			b.Release()
 		}
@@ -85,7 +84,7 @@ func (n *Node) merged(ctx context.Context, base version, put *frame) (*manifest,
 }
 
 // joined returns the columns of a version and those that a frame adds.
-func joined(m *manifest, put *frame) (*arrow.Schema, error) {
+func joined(m *manifest, put frame) (*arrow.Schema, error) {
 	s := put.batch.Schema()
 	if !s.HasField(m.Time) {
 		return nil, &tables.SchemaError{Column: m.Time, Err: errors.New("it is the table's time column, and the frame lacks it")}
@@ -109,7 +108,7 @@ func joined(m *manifest, put *frame) (*arrow.Schema, error) {
 
 // rewrite writes a file's rows together with new ones; of names the columns that the
 // new ones have.
-func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, put arrow.RecordBatch, putTimes []int64, of map[string]bool) ([]dataFile, error) {
+func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, put arrow.RecordBatch, of map[string]bool) ([]dataFile, error) {
 	var parts []arrow.RecordBatch
 	defer func() {
 		for _, p := range parts {
@@ -123,19 +122,14 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 		}
 		parts = append(parts, b)
 	}
-	if len(parts) == 0 {
-		return nil, errDamaged
-	}
-	was, err := sorted.Block(parts, []int{next.time})
+	put.Retain()
+	parts = append(parts, put)
+	both, err := sorted.Block(parts, []int{next.time})
 	if err != nil {
 		return nil, err
 	}
-	defer was.Release()
-	wasTimes, err := ticks(was.Column(next.time))
-	if err != nil {
-		return nil, err
-	}
-	newer, older := picks(wasTimes, putTimes)
+	defer both.Release()
+	newer, older := picks(both.Column(next.time))
 	columns := make([]arrow.Array, next.schema.NumFields())
 	defer func() {
 		for _, c := range columns {
@@ -149,13 +143,7 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 		if of[field.Name] {
 			pick = newer
 		}
-		both, err := array.Concatenate([]arrow.Array{was.Column(i), put.Column(i)}, memoryOf)
-		if err != nil {
-			return nil, fmt.Errorf("column %q: %w", field.Name, err)
-		}
-		columns[i], err = take.Rows(both, pick)
-		both.Release()
-		if err != nil {
+		if columns[i], err = take.Rows(both.Column(i), pick); err != nil {
 			return nil, fmt.Errorf("column %q: %w", field.Name, err)
 		}
 	}
@@ -164,22 +152,16 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	return n.write(b, next.time)
 }
 
-// picks returns for each row of both together, in the order of time, which row its
-// columns come from: those that the new rows have, and the others. New rows are
-// numbered after the old ones.
-func picks(was, put []int64) (newer, older []int) {
-	for i, j := 0, 0; i < len(was) || j < len(put); {
-		switch {
-		case j == len(put) || i < len(was) && was[i] < put[j]:
-			newer, older = append(newer, i), append(older, i)
+// picks returns for each time which row its columns come from: those that the new rows
+// have, and the others, which are null in new rows. Of two rows of a time the second is
+// new.
+func picks(times arrow.Array) (newer, older []int) {
+	for i := 0; i < times.Len(); i++ {
+		older = append(older, i)
+		if i+1 < times.Len() && timeAt(times, i) == timeAt(times, i+1) {
 			i++
-		case i == len(was) || put[j] < was[i]:
-			newer, older = append(newer, len(was)+j), append(older, -1)
-			j++
-		default:
-			newer, older = append(newer, len(was)+j), append(older, i)
-			i, j = i+1, j+1
 		}
+		newer = append(newer, i)
 	}
 	return newer, older
 }

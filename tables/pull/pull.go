@@ -127,6 +127,7 @@ type Node struct {
 // Open opens the directory of a node, which is made where there is none. It does
 // not wait for the registry. The caller closes the node; ctx is for opening alone.
 func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
+	defer failed("open", dir, &err)
 	n := &Node{small: smallRows}
 	if o != nil {
 		n.opts = *o
@@ -136,18 +137,17 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	if n.log = n.opts.Logger; n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
-	fail := func(err error) (*Node, error) { return nil, &Error{Op: "open", Name: dir, Err: err} }
 	if n.opts.SyncTimeout < 0 || n.opts.Lease < 0 || n.opts.MaxStaleness < 0 {
-		return fail(errors.New("SyncTimeout, Lease and MaxStaleness cannot be negative"))
+		return nil, errors.New("SyncTimeout, Lease and MaxStaleness cannot be negative")
 	}
 	if n.disk, err = openDisk(dir); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	n.client = newClient(n.opts.TLS, n.opts.Lease)
 	if n.opts.Listen != "" {
 		l, err := n.listen(ctx)
 		if err != nil {
-			return fail(err)
+			return nil, err
 		}
 		defer func() {
 			if err != nil {
@@ -159,7 +159,7 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	}
 	if n.reg, err = openRegistry(n); err != nil {
 		_ = n.Close()
-		return fail(err)
+		return nil, err
 	}
 	ctx, n.stop = context.WithCancel(context.WithoutCancel(ctx))
 	n.work.Go(func() { n.reg.run(ctx) })
@@ -222,6 +222,17 @@ func (n *Node) Close() (err error) {
 	return err
 }
 
+// registryFailed says that the registry is why something cannot be known.
+func registryFailed(err error) error { return &SyncError{[]HolderError{{"", err}}} }
+
+// sync waits until all is known here that the registry has now.
+func (n *Node) sync(ctx context.Context, patience time.Duration) error {
+	if err := n.reg.sync(ctx, patience); err != nil {
+		return registryFailed(err)
+	}
+	return nil
+}
+
 // Error says which operation on which table failed.
 type Error struct {
 	Op, Name string
@@ -232,6 +243,13 @@ func (e *Error) Error() string { return fmt.Sprintf("pull: %s %q: %v", e.Op, e.N
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// failed makes an Error of the error with which an operation ends, if there is one.
+func failed(op, name string, err *error) {
+	if *err != nil {
+		*err = &Error{Op: op, Name: name, Err: *err}
+	}
+}
 
 // SyncError says why each holder could not be asked. It wraps [ErrSyncFailed].
 type SyncError struct {

@@ -191,7 +191,7 @@ func TestFetchesWhatIsMissing(t *testing.T) {
 		mustSaveFile(t, a, "x", 100*i)
 	}
 	whole := a.reg.table(keyOf("x"))
-	r, err := a.load(t.Context(), "x", always, always)
+	r, err := a.Load(t.Context(), "x", always, always)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +263,7 @@ func TestFlippedBit(t *testing.T) {
 	for _, c := range []struct {
 		of, by *Node
 	}{{a, a}, {b, a}, {a, b}} {
-		for _, path := range []string{filesOf(t, c.of)[0], c.of.disk.path(a.reg.table(keyOf("x")).Manifest)} {
+		for _, path := range []string{filesOf(t, c.of)[0], c.of.disk.Path(a.reg.table(keyOf("x")).Manifest)} {
 			flip(t, path)
 			if err := b.reg.sync(t.Context(), time.Minute); err != nil { // b.hold came
 				t.Fatal(err)

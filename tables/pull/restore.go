@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"sync"
 
 	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
@@ -19,16 +19,10 @@ import (
 // well; one that has changed since
 // gets a new version, of the rows of then. Files that are here and right are not fetched,
 // and a Restore that was stopped goes on when it is called again.
-func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, tables ...string) ([]Copied, error) {
-	done, err := n.restore(ctx, newVault(from), name, tables)
-	if err != nil {
-		err = &Error{Op: "restore", Name: name, Err: err}
-	}
-	return done, err
-}
-
-func (n *Node) restore(ctx context.Context, from vault, name string, tables []string) (done []Copied, err error) {
-	b, err := from.read(ctx, backupObject(name), maxManifest)
+func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, tables ...string) (done []Copied, err error) {
+	defer failed("restore", name, &err)
+	place := backupBucket(from)
+	b, err := place.Read(ctx, backupObject(name), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no backup of this name: %w", ErrNotFound)
 	}
@@ -49,7 +43,7 @@ func (n *Node) restore(ctx context.Context, from vault, name string, tables []st
 			continue
 		}
 		c := Copied{Name: r.Name, Rows: r.Rows}
-		if c.Version, err = n.restoreTable(ctx, from, r.record, &c); err != nil {
+		if c.Version, err = n.restoreTable(ctx, place, r.record, &c); err != nil {
 			return done, fmt.Errorf("table %q: %w", r.Name, err)
 		}
 		done = append(done, c)
@@ -57,35 +51,31 @@ func (n *Node) restore(ctx context.Context, from vault, name string, tables []st
 	return done, nil
 }
 
-func (n *Node) restoreTable(ctx context.Context, from vault, was record, done *Copied) (_ int64, err error) {
+func (n *Node) restoreTable(ctx context.Context, from content.Bucket, was record, done *Copied) (_ int64, err error) {
 	var mu sync.Mutex
-	get := func(ctx context.Context, f dataFile) error {
-		n.disk.keep(f.Hash, f.Size) // else it goes before the version is noted
-		if has, err := n.disk.open(f.Hash, f.Size); err == nil {
+	get := func(ctx context.Context, f content.Named) error {
+		n.disk.keep(f) // else it goes before the version is noted
+		has, err := n.disk.Open(f)
+		if err == nil {
 			return has.Close()
-		} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
-			return err
 		}
-		err := from.file(ctx, f, func(write func(io.Writer) error) error {
-			_, _, err := n.disk.create(write)
-			return err
-		})
+		err = n.replace(was.Name, f, err, func() error { return n.disk.Fetch(ctx, f, from) })
 		mu.Lock()
 		defer mu.Unlock()
 		done.Files++
 		done.Bytes += f.Size
 		return err
 	}
-	if err := get(ctx, dataFile{Hash: was.Manifest, Size: was.Size}); err != nil {
+	if err := get(ctx, was.file()); err != nil {
 		return 0, err
 	}
-	b, err := n.disk.read(was.Manifest, was.Size)
+	b, err := readAll(n.disk.Open(was.file()))
 	if err != nil {
 		return 0, err
 	}
 	m, err := readManifest(b, was)
 	if err == nil {
-		err = parallel.Each(ctx, slices.Values(m.files), 0, get)
+		err = parallel.Each(ctx, slices.Values(m.files), 0, func(ctx context.Context, f dataFile) error { return get(ctx, f.Named) })
 	}
 	if err != nil {
 		return 0, err

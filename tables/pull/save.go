@@ -14,7 +14,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/formats"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
@@ -40,32 +39,29 @@ const (
 // registry did not say whether it took the version. Save reads r to its end, holds
 // it in memory, and does not release it.
 func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (version int64, err error) {
-	rec, err := n.save(ctx, name, r)
-	if err != nil {
-		return 0, &Error{Op: "save", Name: name, Err: err}
-	}
-	return rec.Version, nil
-}
-
-func (n *Node) save(ctx context.Context, name string, r array.RecordReader) (rec record, err error) {
+	defer failed("save", name, &err)
 	if err := checkName(name); err != nil {
-		return rec, err
+		return 0, err
 	}
 	put, err := gather(r)
 	if err != nil {
-		return rec, err
+		return 0, err
 	}
-	defer put.release()
+	defer put.batch.Release()
 	base, revision, err := n.base(ctx, name)
 	if err != nil {
-		return rec, err
+		return 0, err
 	}
 	next, err := n.merged(ctx, base, put)
 	if err != nil {
-		return rec, err
+		return 0, err
 	}
 	next.Name = name
-	return n.publish(ctx, next, base, revision)
+	rec, err := n.publish(ctx, next, base, revision)
+	if err != nil {
+		return 0, err
+	}
+	return rec.Version, nil
 }
 
 // publish makes a manifest the version after another, whose own manifest may be unknown.
@@ -79,9 +75,11 @@ func (n *Node) publish(ctx context.Context, next *manifest, after version, revis
 	}
 	rec = record{Name: next.Name, Table: cmp.Or(after.record.Table, rand.Text()), Version: next.Version}
 	rec.Rows, rec.Bytes = next.rows()
-	if rec.Manifest, rec.Size, err = n.disk.create(next.encode); err != nil {
+	f, err := n.disk.Create(next.encode)
+	if err != nil {
 		return rec, err
 	}
+	rec.Manifest, rec.Size = f.Hash, f.Size
 	if rec.Size > maxManifest {
 		return rec, fmt.Errorf("the table has %d files: %w", len(next.files), partd.ErrTooLarge)
 	}
@@ -160,26 +158,21 @@ func (n *Node) base(ctx context.Context, name string) (v version, revision uint6
 // frame is a frame that is saved, in the order of time.
 type frame struct {
 	batch arrow.RecordBatch
-	times []int64
 	time  int
 }
 
-func (f *frame) release() { f.batch.Release() }
-
-func gather(r array.RecordReader) (*frame, error) {
+func gather(r array.RecordReader) (f frame, err error) {
 	plain := schema.Plain(r.Schema())
 	fields := plain.Fields()
 	if err := schema.CheckNames(plain); err != nil {
-		return nil, err
+		return f, err
 	}
 	for i := range fields {
 		fields[i].Nullable = true
 	}
-	f := &frame{}
 	columns := arrow.NewSchema(fields, nil)
-	var err error
 	if f.time, err = timeColumn(columns); err != nil {
-		return nil, err
+		return f, err
 	}
 	builder := array.NewRecordBuilder(memoryOf, columns)
 	defer builder.Release()
@@ -193,44 +186,44 @@ func gather(r array.RecordReader) (*frame, error) {
 	for r.Next() {
 		b, err := schema.Convert(r.RecordBatch(), columns)
 		if err != nil {
-			return nil, err
+			return f, err
 		}
 		batches = append(batches, b)
 		if size += util.TotalRecordSize(b); size > MaxFrame {
-			return nil, fmt.Errorf("the frame takes more than %d bytes: save it in parts: %w", MaxFrame, partd.ErrTooLarge)
+			return f, fmt.Errorf("the frame takes more than %d bytes: save it in parts: %w", MaxFrame, partd.ErrTooLarge)
 		}
 	}
 	if err := r.Err(); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
+		return f, err
 	}
 	if f.batch, err = sorted.Block(batches, []int{f.time}); err != nil {
-		return nil, err
+		return f, err
 	}
-	f.times, err = ticks(f.batch.Column(f.time))
-	for i := 1; i < len(f.times) && err == nil; i++ {
-		if f.times[i] == f.times[i-1] {
-			err = fmt.Errorf("the time %s is there twice: each row needs one of its own", f.batch.Column(f.time).ValueStr(i))
+	times := f.batch.Column(f.time)
+	if times.NullN() > 0 {
+		err = errNoTime
+	}
+	for i := 1; i < times.Len() && err == nil; i++ {
+		if timeAt(times, i) == timeAt(times, i-1) {
+			err = fmt.Errorf("the time %s is there twice: each row needs one of its own", times.ValueStr(i))
 		}
 	}
 	if err != nil {
-		f.release()
-		return nil, &tables.SchemaError{Column: columns.Field(f.time).Name, Err: err}
+		f.batch.Release()
+		return f, &schema.Error{Column: columns.Field(f.time).Name, Err: err}
 	}
 	return f, nil
 }
 
 // write writes rows as files, each of at most fileBytes.
 func (n *Node) write(b arrow.RecordBatch, time int) (files []dataFile, err error) {
-	times, err := ticks(b.Column(time))
-	if err != nil {
-		return nil, err
-	}
-	each := max(1, int(int64(len(times))*fileBytes/max(fileBytes, util.TotalRecordSize(b))))
-	for at := 0; at < len(times); at += each {
-		end := min(at+each, len(times))
+	times := b.Column(time)
+	each := max(1, int(b.NumRows()*fileBytes/max(fileBytes, util.TotalRecordSize(b))))
+	for at := 0; at < times.Len(); at += each {
+		end := min(at+each, times.Len())
 		part := b.NewSlice(int64(at), int64(end))
-		f := dataFile{Rows: int64(end - at), Min: times[at], Max: times[end-1]}
-		f.Hash, f.Size, err = n.disk.create(func(w io.Writer) error {
+		f := dataFile{Rows: part.NumRows(), Min: timeAt(times, at), Max: timeAt(times, end-1)}
+		f.Named, err = n.disk.Create(func(w io.Writer) error {
 			out, err := formats.NewWriter(formats.Parquet, w, part.Schema(), false)
 			if err != nil {
 				return err

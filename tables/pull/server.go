@@ -58,7 +58,7 @@ func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "that is no hash", http.StatusBadRequest)
 		return
 	}
-	f, err := os.Open(n.disk.path(hash))
+	f, err := os.Open(n.disk.Path(hash))
 	if err != nil {
 		http.Error(w, "the file is not here", http.StatusNotFound)
 		return

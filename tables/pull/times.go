@@ -2,8 +2,8 @@ package pull
 
 import (
 	"errors"
-	"fmt"
 	"math"
+	"sort"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -24,23 +24,19 @@ func timeColumn(s *arrow.Schema) (int, error) {
 	return 0, errors.New("it has no time column: one of its columns must be a timestamp or a date32")
 }
 
-// ticks returns the times of a column in its unit.
-func ticks(a arrow.Array) ([]int64, error) {
-	if a.NullN() > 0 {
-		return nil, errors.New("the time column has a null: each row needs a time")
+var errNoTime = errors.New("the time column has a null: each row needs a time")
+
+// timeAt returns a time of a column in its unit.
+func timeAt(times arrow.Array, row int) int64 {
+	if days, ok := times.(*array.Date32); ok {
+		return int64(days.Value(row))
 	}
-	out := make([]int64, a.Len())
-	for i := range out {
-		switch a := a.(type) {
-		case *array.Timestamp:
-			out[i] = int64(a.Value(i))
-		case *array.Date32:
-			out[i] = int64(a.Value(i))
-		default:
-			return nil, fmt.Errorf("the time column has type %s", a.DataType())
-		}
-	}
-	return out, nil
+	return int64(times.(*array.Timestamp).Value(row))
+}
+
+// firstFrom returns the first row of a sorted column whose time is not before another.
+func firstFrom(times arrow.Array, from int64) int {
+	return sort.Search(times.Len(), func(i int) bool { return timeAt(times, i) >= from })
 }
 
 // bounds returns the first and the last time of a range in the unit of a column.

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables/internal/content"
 )
 
 // authority signs certificates for 127.0.0.1.
@@ -112,7 +114,7 @@ func TestCertificates(t *testing.T) {
 	impostor.TLS.ClientAuth = tls.NoClientCert
 	impostor.StartTLS()
 	defer impostor.Close()
-	if err := b.fetch(t.Context(), strings.Repeat("a", 64), 1, []peer{{"impostor", impostor.URL}}); !errors.Is(err, ErrSyncFailed) || !strings.Contains(err.Error(), "certificate") {
+	if err := b.fetch(t.Context(), content.Named{Hash: strings.Repeat("a", 64), Size: 1}, []peer{{"impostor", impostor.URL}}); !errors.Is(err, ErrSyncFailed) || !strings.Contains(err.Error(), "certificate") {
 		t.Error(err)
 	}
 	hostile(t, b, handler)

@@ -4,10 +4,23 @@
 // what was there before. A source and the target may be the same table.
 package transform
 
-import "github.com/go-partd/partd/tables"
+import (
+	"encoding/json"
+
+	"github.com/go-partd/partd/tables"
+)
 
 // TableName names a table.
 type TableName struct{ Bucket, Name string }
+
+// UnmarshalJSON reads an object, or the name of a table in the default bucket.
+func (n *TableName) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, &n.Name)
+	}
+	type object TableName
+	return json.Unmarshal(b, (*object)(n))
+}
 
 // Result says how many rows were read and put.
 type Result struct {

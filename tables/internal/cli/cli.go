@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
 )
 
 // app is what the commands work with.
@@ -99,15 +100,15 @@ const (
 )
 
 // each calls f with each table of the buckets asked for.
-func each(ctx context.Context, s backend, bucket *string, filter *tables.Filter, f func(tables.TableInfo) error) error {
-	for name, err := range s.Buckets(ctx) {
+func each(ctx context.Context, s backend, bucket *string, filter tables.Filter, f func(tables.TableInfo) error) error {
+	for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
 		if err != nil {
 			return err
 		}
 		if bucket != nil && *bucket != name {
 			continue
 		}
-		for info, err := range s.Tables(ctx, name, filter) {
+		for info, err := range operations.Tables.Each(ctx, s.Target, &operations.List{Bucket: name, Filter: filter}) {
 			if err == nil {
 				err = f(info)
 			}
@@ -130,7 +131,7 @@ func (p place) completeTables(cmd *cobra.Command, _ []string, begun string) (nam
 	defer cancel()
 	if env.Set(cmd) == nil {
 		_ = p.with(ctx, false, func(s backend) error { // what fails completes nothing
-			return each(ctx, s, p.bucket, nil, func(info tables.TableInfo) error {
+			return each(ctx, s, p.bucket, tables.Filter{}, func(info tables.TableInfo) error {
 				if strings.HasPrefix(info.Name, begun) && cliutil.Plain(info.Name) {
 					names = append(names, info.Name)
 				}

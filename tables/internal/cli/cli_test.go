@@ -182,7 +182,7 @@ func TestErrors(t *testing.T) {
 		"put y " + rows + " --mode maybe": "2 --mode is error, append or replace",
 		"put y rows.txt":                  "2 rows.txt: its name does not say what format it has",
 		"put y missing.csv":               "1 open missing.csv: no such file",
-		"put y -":                         "2 what format standard input has",
+		"put y -":                         "2 standard input needs --format",
 		"put y - --format table":          `2 --format "table": there are csv`,
 		"put y":                           "2 NAME and FILE is missing",
 		"put x " + rows + " --progress sometimes": "2 --progress is auto, always or never",

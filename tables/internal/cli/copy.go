@@ -23,23 +23,19 @@ func storeFlag(cmd *cobra.Command, name, usage string) place {
 		catalog: fl.String(catalog, "", "the `URL` of its catalog, postgres://HOST/DATABASE, or the catalog's directory; without, it is in DIR"),
 		tail:    new(string), cacheDir: new(string), cacheSize: &sizeflag.Size{Bytes: tables.DefaultCacheSize},
 	}}
-	if err := cmd.MarkFlagDirname(name); err != nil {
-		panic(err) // there is no such flag: the program is wrong
-	}
+	must(cmd.MarkFlagDirname(name))
 	return p
 }
 
 func required(cmd *cobra.Command, names ...string) {
 	for _, name := range names {
-		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic(err) // there is no such flag: the program is wrong
-		}
+		must(cmd.MarkFlagRequired(name))
 	}
 }
 
 // store runs f on a directory's store. A server does not hand out its files.
 func (p place) store(ctx context.Context, create bool, f func(*tables.Store) error) error {
-	return p.locally(ctx, create, nil, func(s backend) error { return f(s.(*local).Store) })
+	return p.locally(ctx, create, nil, func(s backend) error { return f(s.Store) })
 }
 
 // copies makes a command of a method that copies tables from one store to another.

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
@@ -12,10 +11,11 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/operations"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// rewriteLine is what --json says of a change of rows.
+// rewriteLine is what --json writes of a change of rows.
 type rewriteLine struct {
 	Table   string         `json:"table"`
 	Bucket  string         `json:"bucket"`
@@ -25,38 +25,37 @@ type rewriteLine struct {
 	Files   int            `json:"files"`
 }
 
-// rewrites runs a change of a table's rows, and says what it did.
-func (a *app) rewrites(ctx context.Context, p place, asJSON bool, name string, do func(backend) (tables.Rewritten, error)) error {
-	return p.with(ctx, false, func(s backend) error {
-		r, err := do(s)
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			return encoder(a.out).Encode(rewriteLine{name, *p.bucket, r.Version, r.Deleted, r.Written, r.Files})
-		}
-		_, err = fmt.Fprintf(a.err, "%s: %d rows deleted, %d written, version %d\n", shown(name), r.Deleted, r.Written, r.Version)
-		return err
-	})
+// rewritten shows what became of a table's rows.
+func (a *app) rewritten(p place, asJSON bool, name string, r tables.Rewritten) error {
+	if asJSON {
+		return encoder(a.out).Encode(rewriteLine{name, *p.bucket, r.Version, r.Deleted, r.Written, r.Files})
+	}
+	_, err := fmt.Fprintf(a.err, "%s: %d rows deleted, %d written, version %d\n", shown(name), r.Deleted, r.Written, r.Version)
+	return err
 }
 
-// rewritesFrom is rewrites with the rows of a file, whose columns have the types of the table.
+// rewritesFrom changes a table by the rows of a file, whose columns have the types of the
+// table.
 func (a *app) rewritesFrom(ctx context.Context, p place, asJSON bool, name, file, format string, do func(backend, array.RecordReader) (tables.Rewritten, error)) error {
 	in, _, err := a.input(file, formats.Format(format))
 	if err != nil {
 		return err
 	}
 	defer in.File.Close() //nolint:errcheck // it was only read
-	return a.rewrites(ctx, p, asJSON, name, func(s backend) (done tables.Rewritten, err error) {
+	return p.with(ctx, false, func(s backend) (err error) {
 		if _, in.Known, err = s.Describe(ctx, *p.bucket, name, nil); err != nil {
-			return done, err
+			return err
 		}
 		r, err := in.Read(ctx)
 		if err != nil {
-			return done, err
+			return err
 		}
 		defer r.Release()
-		return do(s, r)
+		done, err := do(s, r)
+		if err != nil {
+			return err
+		}
+		return a.rewritten(p, asJSON, name, done)
 	})
 }
 
@@ -67,65 +66,53 @@ func newDeleteRows(a *app) *cobra.Command {
 		Long: `Delete the rows for which --where is true, in one new version of the table. Rows for
 which it is false or null stay. Older versions keep the rows until they expire.
 
-What --where takes is as in get.`,
+--where is as in get.`,
 		Example: `  partd-tables delete-rows trades --where "price <= 0 or sym = 'TEST'"`,
 		Args:    cliutil.Takes(1, 1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	where := cmd.Flags().String("where", "", "delete rows for which this `EXPRESSION` is true")
-	asJSON := cmd.Flags().Bool("json", false, "write a JSON object with what was done")
-	cmd.ValidArgsFunction = p.completeTables
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	asJSON := cmd.Flags().Bool("json", false, "write the result as a JSON object")
+	return does(cmd, p, operations.DeleteRows, func(args []string) (*operations.Deletion, error) {
 		if *where == "" {
-			return cliutil.Usagef("which rows, --where must say")
+			return nil, cliutil.Usagef("--where is required")
 		}
 		cond, err := filter.Parse(*where)
 		if err != nil {
-			return cliutil.Usagef("--where: %w", err)
+			return nil, cliutil.Usagef("--where: %w", err)
 		}
-		return a.rewrites(cmd.Context(), p, *asJSON, args[0], func(s backend) (tables.Rewritten, error) {
-			return s.DeleteRows(cmd.Context(), *p.bucket, args[0], cond)
-		})
-	}
-	return cmd
+		return &operations.Deletion{Bucket: *p.bucket, Name: args[0], Where: cond.String()}, nil
+	}, func(in *operations.Deletion, done wire.PutDone) error {
+		return a.rewritten(p, *asJSON, in.Name, done.Rewritten())
+	})
 }
 
 func newReplaceRange(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replace-range [flags] [--] NAME FILE",
-		Short: "Put rows in the place of those of a range of time",
-		Long: `Put the rows of a file in the place of those from --from on, and before --to, in one
-new version of the table. A row of the file outside of the range is an error, and
-nothing is done. FILE is as in put. Times without an offset are UTC.`,
+		Short: "Replace the rows of a range of time",
+		Long: `Replace the rows from --from up to, but not at, --to by those of a file, in one new
+version of the table. A row of the file outside the range is an error, and then nothing
+changes. FILE is as in put. Times without an offset are UTC.`,
 		Example: `  partd-tables replace-range trades corrected.csv --from 2026-01-05 --to 2026-01-06`,
 		Args:    cliutil.Takes(2, 2, "NAME and FILE"),
 	}
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
-	from := fs.String("from", "", "the `TIME` at which the range begins; without it, all before --to")
-	to := fs.String("to", "", "the `TIME` before which the range ends; without it, all after --from")
+	between := rangeFlags(cmd, "the `TIME` at which the range begins; without it, all before --to", "the `TIME` before which the range ends; without it, all after --from")
 	column := fs.String("time-column", "", "the `COLUMN` with the time; without it, that of the table's settings, or the first with times")
-	format := fs.String("format", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
-	asJSON := fs.Bool("json", false, "write a JSON object with what was done")
-	cliutil.Complete(cmd, "format", formats.Names...)
-	cmd.ValidArgsFunction = p.completeTables
+	format := formatFlag(cmd)
+	asJSON := fs.Bool("json", false, "write the result as a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var times [2]time.Time
-		for i, text := range []string{*from, *to} {
-			if text == "" {
-				continue
-			}
-			at, _, err := filter.ParseTime(text)
-			if err != nil {
-				return cliutil.Usagef("--%s: %w", []string{"from", "to"}[i], err)
-			}
-			times[i] = at
+		from, to, err := between()
+		if err != nil {
+			return err
 		}
-		if *from == "" && *to == "" {
-			return cliutil.Usagef("which range, --from and --to must say, or one of them")
+		if from.IsZero() && to.IsZero() {
+			return cliutil.Usagef("--from, --to or both are required")
 		}
 		return a.rewritesFrom(cmd.Context(), p, *asJSON, args[0], args[1], *format, func(s backend, r array.RecordReader) (tables.Rewritten, error) {
-			return s.ReplaceRange(cmd.Context(), *p.bucket, args[0], times[0], times[1], r, &tables.RangeOptions{TimeColumn: *column})
+			return s.ReplaceRange(cmd.Context(), *p.bucket, args[0], from, to, r, &tables.RangeOptions{TimeColumn: *column})
 		})
 	}
 	return cmd
@@ -134,20 +121,18 @@ nothing is done. FILE is as in put. Times without an offset are UTC.`,
 func newUpsert(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "upsert [flags] [--] NAME FILE",
-		Short: "Put rows in the place of those with the same keys",
-		Long: `Put each row of a file in the place of the table's rows that are equal to it in the
-key columns, or beside the others where there are none, in one new version of the
-table. A key that the file has twice is an error. FILE is as in put.`,
+		Short: "Replace the rows with equal keys, and add the others",
+		Long: `For each row of a file, replace the table's rows that equal it in the key columns, or add
+it where there are none, in one new version of the table. A key that the file has twice
+is an error. FILE is as in put.`,
 		Example: `  partd-tables upsert trades corrected.csv --key time,sym`,
 		Args:    cliutil.Takes(2, 2, "NAME and FILE"),
 	}
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
 	key := fs.String("key", "", "the key `COLUMNS`, with commas between them; without it, the time and the keys of the table's settings")
-	format := fs.String("format", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
-	asJSON := fs.Bool("json", false, "write a JSON object with what was done")
-	cliutil.Complete(cmd, "format", formats.Names...)
-	cmd.ValidArgsFunction = p.completeTables
+	format := formatFlag(cmd)
+	asJSON := fs.Bool("json", false, "write the result as a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		keys, err := columnNames("key", *key)
 		if err != nil {
@@ -164,32 +149,25 @@ func newPartition(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "partition [flags] [--] NAME",
 		Short: "Cut a table's files by periods of time",
-		Long: `Set by which periods of its time column a table's files are cut, and cut those that
-there are, in one new version. With auto, which follows the data, these are months
-where the rows are of less than a year, quarters of less than three, and years
-otherwise. What was chosen, and why, is said. Without --by the files are cut as
-they are set to be.`,
+		Long: `Set the periods of its time column by which a table's files are cut, and cut the files
+that it has, in one new version. With auto the periods follow the data: months where the
+rows span less than a year, quarters where less than three, years otherwise. The command
+says what it chose, and why. Without --by it cuts the files as they are set to be.`,
 		Example: "  partd-tables partition trades --by month\n  partd-tables partition trades --by auto --json",
 		Args:    cliutil.Takes(1, 1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	by := cmd.Flags().String("by", "", "the `PERIOD`: auto, day, month, quarter, year or none")
-	asJSON := cmd.Flags().Bool("json", false, "write a JSON object with what was done")
+	asJSON := cmd.Flags().Bool("json", false, "write the result as a JSON object")
 	cliutil.Complete(cmd, "by", "auto", "day", "month", "quarter", "year", "none")
-	cmd.ValidArgsFunction = p.completeTables
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return p.with(cmd.Context(), false, func(s backend) error {
-			done, err := s.Partition(cmd.Context(), *p.bucket, args[0], tables.Partition(*by))
-			if err != nil {
-				return err
-			}
-			if *asJSON {
-				return encoder(a.out).Encode(wire.Partitioned(done))
-			}
-			_, err = fmt.Fprintf(a.err, "%s: by %s, since %s; %d files instead of %d, version %d\n",
-				shown(args[0]), done.Partition, done.Why, done.FilesAfter, done.FilesBefore, done.Version)
-			return err
-		})
-	}
-	return cmd
+	return does(cmd, p, operations.Partition, func(args []string) (*operations.Periods, error) {
+		return &operations.Periods{Bucket: *p.bucket, Name: args[0], By: tables.Partition(*by)}, nil
+	}, func(in *operations.Periods, done operations.Partitioned) error {
+		if *asJSON {
+			return encoder(a.out).Encode(done)
+		}
+		_, err := fmt.Fprintf(a.err, "%s: by %s, since %s; %d files instead of %d, version %d\n",
+			shown(in.Name), done.Partition, done.Why, done.FilesAfter, done.FilesBefore, done.Version)
+		return err
+	})
 }

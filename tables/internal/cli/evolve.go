@@ -10,19 +10,21 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/wire"
 )
 
 func newEvolve(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "evolve [flags] [--] NAME",
-		Short: "Change the columns of a table, or say how puts may",
+		Short: "Change the columns of a table, or what puts may change",
 		Long: `Change the columns of a table, all changes in one commit: first those of --rename,
-then --drop, --widen and --add. Older versions keep their columns. Rows that are
-there have null in columns that are added.
+then --drop, --widen and --add. Older versions keep their columns. Existing rows have
+null in added columns.
 
 --mode says what puts may change from now on: strict, add_only, compatible (they
-add columns, and widen numbers) or flexible (they may lack columns, too);
-"" is the default, by which the columns stay, and what a put lacks is null.`,
+add columns, and widen numbers) or flexible (they may lack columns too). With "", the
+default, the columns stay, and what a put lacks is null.`,
 		Example: `  partd-tables evolve trades --add venue:utf8 --rename sym:symbol
   partd-tables evolve trades --widen volume:int64 --drop note --bucket NYSE
   partd-tables evolve trades --mode compatible`,
@@ -34,45 +36,46 @@ add columns, and widen numbers) or flexible (they may lack columns, too);
 	given := map[string]*[]string{
 		"rename": fs.StringArray("rename", nil, "rename a column: `NAME:NEW`"),
 		"drop":   fs.StringArray("drop", nil, "drop the column `NAME`"),
-		"widen":  fs.StringArray("widen", nil, "make numbers larger ones: `NAME:TYPE`, as in n:int64"),
+		"widen":  fs.StringArray("widen", nil, "give numbers a wider type: `NAME:TYPE`, as in n:int64"),
 		"add":    fs.StringArray("add", nil, "add a column: `NAME:TYPE`, as in at:timestamp[us]"),
 	}
 	cliutil.Complete(cmd, "mode", "strict", "add_only", "compatible", "flexible")
-	cmd.ValidArgsFunction = p.completeTables
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var changes []tables.ColumnChange
+	return does(cmd, p, operations.Evolve, func(args []string) (*operations.Evolution, error) {
+		in := &operations.Evolution{Bucket: *p.bucket, Name: args[0]}
 		for _, op := range []string{"rename", "drop", "widen", "add"} {
 			for _, text := range *given[op] {
-				c := tables.ColumnChange{Op: op, Column: text}
-				if op != "drop" {
-					// A name may have colons: the last one before a unit or a zone counts.
-					body, _, _ := strings.Cut(text, "[")
-					at := strings.LastIndexByte(body, ':')
-					if at < 0 {
-						return cliutil.Usagef("--%s is %q: it needs a colon, as in NAME:%s", op, text, map[bool]string{true: "NEW", false: "TYPE"}[op == "rename"])
-					}
-					c.Column, c.Type = body[:at], text[at+1:]
+				c, err := columnChange(op, text)
+				if err != nil {
+					return nil, err
 				}
-				if op == "rename" {
-					c.To, c.Type = c.Type, ""
-				}
-				changes = append(changes, c)
+				in.Changes = append(in.Changes, c)
 			}
 		}
-		if len(changes) == 0 && !fs.Changed("mode") {
-			return cliutil.Usagef("nothing is to change: give --mode, --add, --rename, --drop or --widen")
+		if fs.Changed("mode") {
+			in.Mode = (*tables.Evolution)(mode)
+		} else if len(in.Changes) == 0 {
+			return nil, cliutil.Usagef("nothing to change: give --mode, --add, --rename, --drop or --widen")
 		}
-		ctx := cmd.Context()
-		return p.with(ctx, false, func(s backend) error {
-			if fs.Changed("mode") {
-				if err := s.SetEvolution(ctx, *p.bucket, args[0], tables.Evolution(*mode)); err != nil {
-					return err
-				}
-			}
-			return s.Evolve(ctx, *p.bucket, args[0], changes...)
-		})
+		return in, nil
+	}, quiet)
+}
+
+// columnChange reads NAME, NAME:NEW or NAME:TYPE.
+func columnChange(op, text string) (tables.ColumnChange, error) {
+	c := tables.ColumnChange{Op: op, Column: text}
+	if op == "drop" {
+		return c, nil
 	}
-	return cmd
+	// A name may have colons: the last one before a unit or a zone counts.
+	body, _, _ := strings.Cut(text, "[")
+	at := strings.LastIndexByte(body, ':')
+	if at < 0 {
+		return c, cliutil.Usagef("--%s is %q: it needs a colon, as in NAME:%s", op, text, map[bool]string{true: "NEW", false: "TYPE"}[op == "rename"])
+	}
+	if c.Column, c.Type = body[:at], text[at+1:]; op == "rename" {
+		c.To, c.Type = c.Type, ""
+	}
+	return c, nil
 }
 
 type ruleLine struct {
@@ -101,13 +104,13 @@ func newRules(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rules [flags] list|add|remove|enable|disable [NAME] [RULE…]",
 		Short: "List and change the rules for rows of a table or a bucket",
-		Long: `List the rules for rows that are put into a table, or change them. With
---whole-bucket and no NAME they are those of the bucket, for all its tables and
-those to come. A put that violates a rule is refused whole.
+		Long: `List or change the rules for rows that are put into a table. With --whole-bucket and no
+NAME, they are those of the bucket, for all its tables and those to come. A put that
+violates a rule is refused whole.
 
 A RULE to add is JSON with a name and a kind: exists, type, range, not_null, unique,
-sorted, regexp or expression; or there is --set time_series or --set prices. Other
-commands take rules by their names.`,
+sorted, regexp or expression; --set time_series and --set prices add several at once. The
+other commands take the names of rules.`,
 		Example: `  partd-tables rules add trades '{"name":"positive","kind":"range","column":"price","min":"0"}'
   partd-tables rules add trades --set time_series
   partd-tables rules list trades --json
@@ -117,9 +120,9 @@ commands take rules by their names.`,
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
 	asJSON := fs.Bool("json", false, "write a JSON object for each rule")
-	whole := fs.Bool("whole-bucket", false, "the rules of the bucket itself: there is no NAME")
+	whole := fs.Bool("whole-bucket", false, "the rules of the bucket itself, without a NAME")
 	var edit tables.RuleEdit
-	fs.StringArrayVar(&edit.Sets, "set", nil, "add a ready `SET`: time_series or prices")
+	fs.StringArrayVar(&edit.Sets, "set", nil, "add a predefined `SET`: time_series or prices")
 	fs.StringVar(&edit.Time, "time", "", "the time `COLUMN` for --set")
 	cliutil.Complete(cmd, "set", "time_series", "prices")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
@@ -131,7 +134,7 @@ commands take rules by their names.`,
 			}
 			name, rules = rules[0], rules[1:]
 			if name == "" {
-				return cliutil.Usagef("the name of the table is empty: --whole-bucket is for the bucket's own rules")
+				return cliutil.Usagef("the NAME is empty: for the bucket's own rules give --whole-bucket")
 			}
 		}
 		edit := edit
@@ -155,33 +158,23 @@ commands take rules by their names.`,
 			return cliutil.Usagef("rules takes list, add, remove, enable or disable, not %q", do)
 		}
 		if (do == "list") != (len(rules)+len(edit.Sets) == 0) || do != "add" && len(edit.Sets) > 0 {
-			return cliutil.Usagef("rules %s: rules to list are not named, those to change are, and --set goes with add", do)
+			return cliutil.Usagef("rules %s: list takes no RULE, the others take one or more, and only add takes --set", do)
 		}
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
 			if do != "list" {
-				return s.EditRules(ctx, *p.bucket, name, edit)
+				_, err := operations.EditRules.Do(ctx, s.Target, &operations.RuleEdit{Bucket: *p.bucket, Name: name, RuleEdit: edit})
+				return err
 			}
-			all, err := s.Rules(ctx, *p.bucket, name)
+			all, err := operations.Rules.Do(ctx, s.Target, &wire.Table{Bucket: *p.bucket, Name: name})
 			if err != nil {
 				return err
 			}
 			if *asJSON {
-				return records(a.out, true, func(record func(tables.Rule) error) error { return eachOf(all, record) })
+				return lines(a.out, true, all, func(r tables.Rule) tables.Rule { return r })
 			}
-			return records(a.out, false, func(record func(ruleLine) error) error {
-				return eachOf(all, func(r tables.Rule) error { return record(lineOfRule(r)) })
-			})
+			return lines(a.out, false, all, lineOfRule)
 		})
 	}
 	return cmd
-}
-
-func eachOf[T any](all []T, f func(T) error) error {
-	for _, v := range all {
-		if err := f(v); err != nil {
-			return err
-		}
-	}
-	return nil
 }

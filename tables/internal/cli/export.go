@@ -22,16 +22,17 @@ func newExport(a *app) *cobra.Command {
 		Short: "Write each table as one Parquet file",
 		Long: `Write each table as one Parquet file below the directory TARGET: TARGET/NAME.parquet,
 or TARGET/BUCKET/NAME.parquet. In a name other characters than letters, digits and
-"-_.() " are written as %XX. A file is there whole or not at all.`,
+"-_.() " are written as %XX. A file appears whole or not at all.`,
 		Example: "  partd-tables export ./parquet\n  partd-tables export ./parquet --bucket NASDAQ --force",
 		Args:    cliutil.Takes(1, 1, "TARGET"),
 	}
 	p := placeFlags(cmd, anyBucket)
-	force := cmd.Flags().Bool("force", false, "replace files that are there")
+	cmd.ValidArgsFunction = nil // it names files
+	force := cmd.Flags().Bool("force", false, "replace existing files")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
-			return each(ctx, s, p.chosen(cmd), nil, func(info tables.TableInfo) error {
+			return each(ctx, s, p.chosen(cmd), tables.Filter{}, func(info tables.TableInfo) error {
 				path := exportPath(args[0], info.Bucket, info.Name)
 				if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 					return err

@@ -12,7 +12,6 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/output"
-	"github.com/go-partd/partd/internal/progress"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/formats"
@@ -22,13 +21,12 @@ func newGet(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get [flags] [--] NAME",
 		Short: "Write the rows of a table",
-		Long: `Write the rows of a table: to a terminal as lines below each other, into a pipe as
-CSV, into a file as its name says, or as --format says. A file is there whole or
-not at all.
+		Long: `Write the rows of a table: to a terminal as aligned columns, to a pipe as CSV, to a file
+as its name says, or as --format says. A file appears whole or not at all.
 
---where takes comparisons (= != < <= > >= in, not in, is null, is not null) under
-and, or, not and parentheses. Texts, dates and times are in single quotes; the
-name of a column that is no plain word is in double quotes.`,
+--where takes comparisons (= != < <= > >= in, not in, is null, is not null) joined by
+and, or, not and parentheses. Texts, dates and times are in single quotes, column names
+other than plain words in double quotes.`,
 		Example: `  partd-tables get trades --where "price > 100 and sym in ('A','B')" --columns time,price
   partd-tables get trades --version 3 --limit 1000 -o trades.parquet
   partd-tables get birdstrikes --where "\"Flight Date\" >= '2002-01-01'" --format jsonl`,
@@ -40,15 +38,11 @@ name of a column that is no plain word is in double quotes.`,
 	columns := fs.String("columns", "", "the `COLUMNS` to write, with commas between them")
 	limit := fs.Int64("limit", 0, "at most `N` rows; 0 is all")
 	at := stateFlags(cmd)
-	format := fs.String("format", "", "`FORMAT` to write: table, csv, jsonl, parquet or arrow")
-	file := fs.StringP("output", "o", "", "the `FILE` to write")
-	force := fs.Bool("force", false, "replace a file that is there")
-	cliutil.Complete(cmd, "format", append([]string{"table"}, formats.Names...)...)
-	cmd.ValidArgsFunction = p.completeTables
+	out := resultFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o := &tables.ScanOptions{Limit: *limit}
 		if *limit < 0 {
-			return cliutil.Usagef("--limit is %d, and cannot be negative", *limit)
+			return cliutil.Usagef("--limit is %d, but cannot be negative", *limit)
 		}
 		if *where != "" {
 			e, err := filter.Parse(*where)
@@ -58,56 +52,20 @@ name of a column that is no plain word is in double quotes.`,
 			o.Filter = e
 		}
 		names, err := columnNames("columns", *columns)
-		if err != nil {
+		if err = errors.Join(err, out.choose()); err != nil {
 			return err
 		}
-		o.Columns = names
-		as, err := a.outputFormat(*format, *file)
-		if err != nil {
-			return err
-		}
-		o.Dictionaries = as == formats.Arrow
+		o.Columns, o.Dictionaries = names, out.as == formats.Arrow
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
 			r, err := s.Scan(ctx, *p.bucket, args[0], at(), o)
-			if err != nil {
-				return err
-			}
-			defer r.Release()
-			return a.writeResult(ctx, r, as, *file, *force)
+			return out.write(ctx, r, err)
 		})
 	}
 	return cmd
 }
 
-// writeResult writes rows to a file, or to the output without one.
-func (a *app) writeResult(ctx context.Context, r array.RecordReader, as formats.Format, file string, replace bool) error {
-	if file != "" {
-		return writeFile(ctx, file, replace, as, r)
-	}
-	// Some formats are written in many small pieces.
-	w := bufio.NewWriterSize(a.out, 1<<16)
-	return errors.Join(writeRows(w, as, r, true), w.Flush())
-}
-
-// outputFormat returns the format to write.
-func (a *app) outputFormat(format, file string) (formats.Format, error) {
-	switch {
-	case format != "":
-		return formats.Format(format), checkFormat(formats.Format(format), true)
-	case file != "":
-		f, err := formats.ByName(file)
-		if err != nil {
-			return "", cliutil.UsageError{Err: err}
-		}
-		return f, nil
-	case progress.IsTerminal(a.out):
-		return formats.Table, nil
-	}
-	return formats.CSV, nil
-}
-
-// writeFile writes a file that is there whole or not at all.
+// writeFile writes a file, which appears whole or not at all.
 func writeFile(ctx context.Context, path string, replace bool, as formats.Format, r array.RecordReader) error {
 	f, err := output.Create(ctx, path, replace)
 	if err != nil {

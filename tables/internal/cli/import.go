@@ -36,6 +36,7 @@ command can be run again; what is there and differs is an error.`,
 		Args: cliutil.Takes(1, 1, "SOURCE"),
 	}
 	p := placeFlags(cmd, anyBucket)
+	cmd.ValidArgsFunction = nil // it names files
 	from := cmd.Flags().String("from", "", "what wrote SOURCE: `PROGRAM` is shoots or pystore")
 	when := cliutil.ProgressFlag(cmd)
 	cliutil.Complete(cmd, "from", "shoots", "pystore")

@@ -16,6 +16,8 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/wire"
 )
 
 // tableLine describes a table to programs.
@@ -45,8 +47,8 @@ func shown(name string) string {
 	return strconv.Quote(name)
 }
 
-// records writes records of one kind, which write passes on: as lines of JSON, or
-// as columns below the names that JSON has for them.
+// records writes the records that write passes on: as lines of JSON, or as columns under
+// their names in JSON.
 func records[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
 	if asJSON {
@@ -75,14 +77,26 @@ func records[T any](out io.Writer, asJSON bool, write func(record func(T) error)
 	}), w.Flush(), buffered.Flush())
 }
 
+// lines is records for all of a list.
+func lines[T, Line any](out io.Writer, asJSON bool, all []T, line func(T) Line) error {
+	return records(out, asJSON, func(record func(Line) error) error {
+		for _, v := range all {
+			if err := record(line(v)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func newList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [flags] [--] [PATTERN]",
 		Short: "List tables",
-		Long: `List the tables of all buckets, or of one, with their rows, those not folded yet
-among them. PATTERN selects names: * stands for any characters, ? for one, [a-z]
-for one of a range. A table that cannot be read is shown as damaged, as far as a listing
-has to read it: one with rows that are not folded. "verify" finds all.`,
+		Long: `List the tables of all buckets, or of one. Their rows include those not folded yet.
+PATTERN selects names: * stands for any characters, ? for one, [a-z] for one of a range.
+A table is shown as damaged where the listing could not read it, which it does only for
+those with rows that are not folded; "verify" finds every damaged file.`,
 		Example: `  partd-tables list
   partd-tables list 'BRK*' --bucket NYSE --json`,
 		Args: cliutil.Takes(0, 1, ""),
@@ -92,9 +106,9 @@ has to read it: one with rows that are not folded. "verify" finds all.`,
 	snapshot := cmd.Flags().String("snapshot", "", "the tables that a `SNAPSHOT` of the bucket has")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		filter := &tables.Filter{Snapshot: *snapshot}
+		filter := tables.Filter{Snapshot: *snapshot}
 		if *snapshot != "" && p.chosen(cmd) == nil {
-			return cliutil.Usagef("--snapshot goes with --bucket (--bucket \"\" is the default one)")
+			return cliutil.Usagef("--snapshot needs --bucket (--bucket \"\" is the default one)")
 		}
 		if len(args) > 0 {
 			filter.Pattern = args[0]
@@ -123,7 +137,7 @@ func newBuckets(a *app) *cobra.Command {
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
 			e := encoder(a.out)
-			for name, err := range s.Buckets(ctx) {
+			for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
 				switch {
 				case err != nil:
 				case *asJSON:
@@ -141,20 +155,18 @@ func newBuckets(a *app) *cobra.Command {
 	return cmd
 }
 
-func newDelete(a *app) *cobra.Command {
+func newDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "delete [flags] [--] NAME…",
 		Short:   "Delete tables",
-		Long:    `Delete tables with all their versions: all of those named or, if one is missing, none.`,
+		Long:    `Delete tables with all their versions: all those named or, if one is missing, none.`,
 		Example: "  partd-tables delete AAPL 'BRK.B' --bucket NASDAQ",
 		Args:    cliutil.Takes(1, -1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
-	cmd.ValidArgsFunction = p.completeTables
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return p.with(cmd.Context(), false, func(s backend) error { return s.Delete(cmd.Context(), *p.bucket, args...) })
-	}
-	return cmd
+	return does(cmd, p, operations.Delete, func(args []string) (*operations.Names, error) {
+		return &operations.Names{Bucket: *p.bucket, Names: args}, nil
+	}, quiet)
 }
 
 type columnLine struct {
@@ -173,15 +185,14 @@ type describeLine struct {
 func newDescribe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "describe [flags] [--] NAME",
-		Short:   "Show what is known of a table",
-		Long:    `Show a table's figures, columns and metadata. The types are Arrow's, as they were put.`,
+		Short:   "Show the figures, columns and metadata of a table",
+		Long:    `Show a table's figures, columns and metadata. Types are Arrow's, as they were put.`,
 		Example: "  partd-tables describe AAPL --bucket NASDAQ --json",
 		Args:    cliutil.Takes(1, 1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	at := stateFlags(cmd)
-	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
@@ -205,31 +216,24 @@ func newDescribe(a *app) *cobra.Command {
 	return cmd
 }
 
-// describe writes what is known of a table below each other.
+// describe writes the facts of a table, one to a line.
 func describe(out io.Writer, line describeLine) error {
 	type fact struct {
 		Field string `json:"field"`
 		Value string `json:"value"`
 	}
-	return records(out, false, func(record func(fact) error) error {
-		t := reflect.ValueOf(line.tableLine)
-		for i := range t.NumField() - 1 { // one that is damaged is not described
-			if err := record(fact{t.Type().Field(i).Tag.Get("json"), fmt.Sprint(t.Field(i))}); err != nil {
-				return err
-			}
-		}
-		for _, k := range slices.Sorted(maps.Keys(line.Metadata)) {
-			if err := record(fact{"metadata " + k, metadataText(line.Metadata[k])}); err != nil {
-				return err
-			}
-		}
-		for _, c := range line.Schema {
-			if err := record(fact{"column " + c.Name, c.Type}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	var facts []fact
+	t := reflect.ValueOf(line.tableLine)
+	for i := range t.NumField() - 1 { // one that is damaged is not described
+		facts = append(facts, fact{t.Type().Field(i).Tag.Get("json"), fmt.Sprint(t.Field(i))})
+	}
+	for _, k := range slices.Sorted(maps.Keys(line.Metadata)) {
+		facts = append(facts, fact{"metadata " + k, metadataText(line.Metadata[k])})
+	}
+	for _, c := range line.Schema {
+		facts = append(facts, fact{"column " + c.Name, c.Type})
+	}
+	return lines(out, false, facts, func(f fact) fact { return f })
 }
 
 type versionLine struct {
@@ -249,23 +253,11 @@ func newVersions(a *app) *cobra.Command {
 	}
 	p := placeFlags(cmd, theBucket)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each version")
-	cmd.ValidArgsFunction = p.completeTables
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx := cmd.Context()
-		return p.with(ctx, false, func(s backend) error {
-			all, err := s.Versions(ctx, *p.bucket, args[0])
-			if err != nil {
-				return err
-			}
-			return records(a.out, *asJSON, func(record func(versionLine) error) error {
-				for _, v := range all {
-					if err := record(versionLine{v.Version, timeText(v.Time), v.Operation, v.Rows}); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
+	return does(cmd, p, operations.Versions, func(args []string) (*wire.Table, error) {
+		return &wire.Table{Bucket: *p.bucket, Name: args[0]}, nil
+	}, func(_ *wire.Table, all []tables.VersionInfo) error {
+		return lines(a.out, *asJSON, all, func(v tables.VersionInfo) versionLine {
+			return versionLine{v.Version, timeText(v.Time), v.Operation, v.Rows}
 		})
-	}
-	return cmd
+	})
 }

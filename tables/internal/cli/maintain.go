@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -9,40 +8,32 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// maintenance makes a command of a Store's method that looks after tables.
-func maintenance(a *app, cmd *cobra.Command, options *tables.MaintainOptions, do func(backend, context.Context, *tables.MaintainOptions) (tables.MaintainResult, error), report func(tables.MaintainResult) string) *cobra.Command {
+// maintenance makes a command of an operation that looks after tables.
+func maintenance(a *app, cmd *cobra.Command, o operations.Operation[tables.MaintainOptions, tables.MaintainResult], in *tables.MaintainOptions, report func(tables.MaintainResult) string) *cobra.Command {
 	cmd.Args = cliutil.Takes(0, -1, "")
 	p := placeFlags(cmd, anyBucket)
-	cmd.ValidArgsFunction = p.completeTables
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		options.Bucket, options.Tables = p.chosen(cmd), args
-		if len(args) > 0 {
-			options.Bucket = p.bucket
-		} else {
-			options.Tables = nil
+	return does(cmd, p, o, func(args []string) (*tables.MaintainOptions, error) {
+		if in.Bucket = p.chosen(cmd); len(args) > 0 {
+			in.Bucket, in.Tables = p.bucket, args
 		}
-		return p.with(cmd.Context(), false, func(s backend) error {
-			done, err := do(s, cmd.Context(), options)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(a.err, report(done))
-			return err
-		})
-	}
-	return cmd
+		return in, nil
+	}, func(_ *tables.MaintainOptions, done tables.MaintainResult) error {
+		_, err := fmt.Fprintln(a.err, report(done))
+		return err
+	})
 }
 
 func newFold(a *app) *cobra.Command {
 	return maintenance(a, &cobra.Command{
 		Use:   "fold [flags] [--] [NAME…]",
 		Short: "Write small appends as Parquet, where other programs see them",
-		Long: `Write the rows of small appends as Parquet, in a new version of their table. Other
-programs that read the files see them then.`,
+		Long: `Write the rows of small appends as Parquet, in a new version of their table, so that
+other programs that read the files see them.`,
 		Example: "  partd-tables fold\n  partd-tables fold AAPL --bucket NASDAQ",
-	}, &tables.MaintainOptions{}, backend.Fold, func(r tables.MaintainResult) string {
+	}, operations.Fold, &tables.MaintainOptions{}, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d rows of %d tables folded", r.Rows, r.Tables)
 	})
 }
@@ -50,10 +41,10 @@ programs that read the files see them then.`,
 func newCompact(a *app) *cobra.Command {
 	return maintenance(a, &cobra.Command{
 		Use:     "compact [flags] [--] [NAME…]",
-		Short:   "Make few large files of many small ones",
-		Long:    `Write the rows of many small files into few large ones, in a new version of their table.`,
+		Short:   "Merge many small files into few large ones",
+		Long:    `Merge the many small files of tables into few large ones, in a new version of each table.`,
 		Example: "  partd-tables compact\n  partd-tables compact AAPL --bucket NASDAQ",
-	}, &tables.MaintainOptions{}, backend.Compact, func(r tables.MaintainResult) string {
+	}, operations.Compact, &tables.MaintainOptions{}, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d tables compacted: %d files instead of %d", r.Tables, r.FilesAfter, r.FilesBefore)
 	})
 }
@@ -62,12 +53,12 @@ func newExpire(a *app) *cobra.Command {
 	o := &tables.MaintainOptions{}
 	cmd := maintenance(a, &cobra.Command{
 		Use:   "expire [flags] [--] [NAME…]",
-		Short: "Forget old versions, and remove files of no use",
-		Long: `Forget versions that are older than --older-than, but not the newest --keep of a
-table, and remove files that nothing needs any more. A file is removed once it has
-been of no use for a day, so that who reads it now can go on.`,
+		Short: "Forget old versions, and remove unused files",
+		Long: `Forget versions older than --older-than, except the newest --keep of each table, and
+remove files that nothing uses any more. A file is removed once it has been unused for a
+day, so that whoever is reading it can finish.`,
 		Example: "  partd-tables expire --older-than 720h --keep 10",
-	}, o, backend.Expire, func(r tables.MaintainResult) string {
+	}, operations.Expire, o, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d versions expired, %d files with %d bytes removed, %d files wait", r.Versions, r.FilesRemoved, r.BytesRemoved, r.FilesWaiting)
 	})
 	cmd.Flags().DurationVar(&o.OlderThan, "older-than", 7*24*time.Hour, "the `AGE` from which versions expire, as in 720h")

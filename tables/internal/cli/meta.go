@@ -10,17 +10,16 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
 )
-
-const theBuckets = "of the bucket itself, and no table of it"
 
 func newMeta(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "meta",
 		Short: "Read, change and find metadata of tables and buckets",
-		Long: `Read and change what is known of tables and buckets beside their rows, and find
-tables by it. A VALUE that reads as JSON is that, as in 5, true or [1,2]; any other is
-a text, and "5" in double quotes is one, too.`,
+		Long: `Read and change the metadata of tables and buckets, and find tables by it. A VALUE that
+is valid JSON is taken as JSON, as in 5, true or [1,2]; any other is text, and so is "5"
+in double quotes.`,
 		Example: "  partd-tables meta set AAPL source=feed\n  partd-tables meta find source=feed",
 		Args:    cliutil.Takes(0, 0, ""),
 	}
@@ -34,7 +33,7 @@ func assigned(args []string) (tables.Metadata, error) {
 	for _, arg := range args {
 		key, value, ok := strings.Cut(arg, "=")
 		if !ok || key == "" {
-			return nil, cliutil.Usagef("%q is not as KEY=VALUE", arg)
+			return nil, cliutil.Usagef("%q is not KEY=VALUE", arg)
 		}
 		m[key] = value
 		if json.Valid([]byte(value)) {
@@ -55,7 +54,6 @@ func newMetaGet(a *app) *cobra.Command {
 	p := placeFlags(cmd, theBucket)
 	at := stateFlags(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
-	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		if at() != nil && len(args) == 0 {
@@ -64,7 +62,7 @@ func newMetaGet(a *app) *cobra.Command {
 		return p.with(ctx, false, func(s backend) (err error) {
 			var m tables.Metadata
 			if len(args) == 0 {
-				m, err = s.Metadata(ctx, *p.bucket)
+				m, err = operations.BucketMetadata.Do(ctx, s.Target, &operations.Bucket{Bucket: *p.bucket})
 			} else {
 				var info tables.TableInfo
 				info, _, err = s.Describe(ctx, *p.bucket, args[0], at())
@@ -83,14 +81,7 @@ func newMetaGet(a *app) *cobra.Command {
 				Key   string `json:"key"`
 				Value string `json:"value"`
 			}
-			return records(a.out, false, func(record func(line) error) error {
-				for _, k := range slices.Sorted(maps.Keys(m)) {
-					if err := record(line{k, metadataText(m[k])}); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
+			return lines(a.out, false, slices.Sorted(maps.Keys(m)), func(key string) line { return line{key, metadataText(m[key])} })
 		})
 	}
 	return cmd
@@ -108,37 +99,34 @@ func newMetaSet(_ *app) *cobra.Command {
 	}
 	p := placeFlags(cmd, theBucket)
 	fs := cmd.Flags()
-	bucket := fs.Bool("of-bucket", false, theBuckets)
+	bucket := fs.Bool("of-bucket", false, "the metadata of the bucket itself, not of a table")
 	remove := fs.StringArray("remove", nil, "remove a `KEY`")
-	replace := fs.Bool("replace", false, "remove all that is not set")
-	cmd.ValidArgsFunction = p.completeTables
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name := ""
+	replace := fs.Bool("replace", false, "remove all keys that are not set")
+	return does(cmd, p, operations.ChangeMetadata, func(args []string) (*operations.Metadata, error) {
+		in := &operations.Metadata{Bucket: *p.bucket}
 		if !*bucket {
 			if len(args) == 0 || args[0] == "" {
-				return cliutil.Usagef("name a table, or give --of-bucket")
+				return nil, cliutil.Usagef("name a table, or give --of-bucket")
 			}
-			name, args = args[0], args[1:]
+			in.Name, args = args[0], args[1:]
 		}
 		set, err := assigned(args)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if len(set) == 0 && len(*remove) == 0 && !*replace {
-			return cliutil.Usagef("there is nothing to change: give KEY=VALUE, --remove KEY or --replace")
+			return nil, cliutil.Usagef("nothing to change: give KEY=VALUE, --remove KEY or --replace")
 		}
-		return p.with(cmd.Context(), false, func(s backend) error {
-			return s.ChangeMetadata(cmd.Context(), *p.bucket, name, tables.MetadataChange{Set: set, Remove: *remove, Replace: *replace})
-		})
-	}
-	return cmd
+		in.MetadataChange = tables.MetadataChange{Set: set, Remove: *remove, Replace: *replace}
+		return in, nil
+	}, quiet)
 }
 
 func newMetaFind(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "find [flags] [--] KEY=VALUE…",
 		Short:   "List the tables that have some metadata",
-		Long:    `List the tables whose metadata has all of the values, in all buckets or in one.`,
+		Long:    `List the tables whose metadata has all of these values, in all buckets or in one.`,
 		Example: "  partd-tables meta find source=feed lots=100 --bucket NASDAQ --json",
 		Args:    cliutil.Takes(1, -1, "KEY=VALUE"),
 	}
@@ -153,7 +141,7 @@ func newMetaFind(a *app) *cobra.Command {
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
 			return records(a.out, *asJSON, func(record func(tableLine) error) error {
-				return each(ctx, s, p.chosen(cmd), &tables.Filter{Metadata: wanted}, func(i tables.TableInfo) error { return record(lineOf(i)) })
+				return each(ctx, s, p.chosen(cmd), tables.Filter{Metadata: wanted}, func(i tables.TableInfo) error { return record(lineOf(i)) })
 			})
 		})
 	}

@@ -14,9 +14,10 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightclient"
+	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// place is where a command works: in a directory or a bucket, or at a server.
+// place is where a command works: a directory, a bucket or a server.
 type place struct {
 	warehouse
 	bucket                *string
@@ -25,26 +26,26 @@ type place struct {
 	dirFlag               *pflag.Flag
 }
 
-// directoryFlags is for commands that are about no bucket.
+// directoryFlags is for commands that do not name a bucket.
 func directoryFlags(cmd *cobra.Command) place {
 	fs := cmd.Flags()
 	p := place{
 		warehouse: warehouseFlags(fs, "partd-tables"),
 		server:    fs.String("server", "", "the `URL` of a server instead: grpc://HOST:PORT or grpc+tls://HOST:PORT"),
 		tokenFile: fs.String("token-file", "", "the `FILE` with the token for the server"),
-		ca:        fs.String("ca", "", "the `FILE` with the certificates (PEM) that may vouch for the server"),
-		insecure:  fs.Bool("insecure", false, "send the token without TLS, too"),
+		ca:        fs.String("ca", "", "the `FILE` with the CA certificates (PEM) to trust"),
+		insecure:  fs.Bool("insecure", false, "send the token even without TLS"),
 	}
-	if err := cmd.MarkFlagDirname("dir"); err != nil {
-		panic(err) // there is no such flag: the program is wrong
-	}
+	must(cmd.MarkFlagDirname("dir"))
 	p.dirFlag = fs.Lookup("dir")
 	return p
 }
 
+// placeFlags is for commands on a bucket, most of which take names of its tables.
 func placeFlags(cmd *cobra.Command, bucket string) place {
 	p := directoryFlags(cmd)
 	p.bucket = cmd.Flags().String("bucket", "", bucket)
+	cmd.ValidArgsFunction = p.completeTables
 	return p
 }
 
@@ -56,8 +57,8 @@ func (p place) chosen(cmd *cobra.Command) *string {
 	return nil
 }
 
-// with runs f on the directory's store, or on the server. Only what writes rows
-// makes the directory.
+// with runs f on the directory's store, or on the server. With create it makes the
+// directory, which only writing rows does.
 func (p place) with(ctx context.Context, create bool, f func(backend) error) error {
 	if *p.server != "" {
 		return p.remotely(f)
@@ -86,7 +87,7 @@ func (p place) locally(ctx context.Context, create bool, engine tables.Engine, f
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	return f(&local{store})
+	return f(backend{operations.Target{Store: store}, local{store}})
 }
 
 func (p place) remotely(f func(backend) error) error {
@@ -94,7 +95,7 @@ func (p place) remotely(f func(backend) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(c), c.Close())
+	return errors.Join(f(backend{operations.Target{Server: c}, c}), c.Close())
 }
 
 func (p place) dial() (*flightclient.Client, error) {

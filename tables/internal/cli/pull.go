@@ -13,7 +13,6 @@ import (
 
 	"github.com/go-partd/partd/internal/certfiles"
 	"github.com/go-partd/partd/internal/cliutil"
-	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/formats"
 	"github.com/go-partd/partd/tables/pull"
 )
@@ -150,51 +149,35 @@ file take the place of the table's, and its other columns stay.`,
 		_, err = fmt.Fprintf(a.err, "%s: version %d\n", shown(args[0]), v)
 		return err
 	})
-	format = cmd.Flags().String("format", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
+	format = formatFlag(cmd)
 	return cmd
 }
 
 func newPullGet(a *app) *cobra.Command {
 	c := new(pullConfig)
-	var from, to, format, file *string
-	var force, stats *bool
+	var stats *bool
+	var out *result
+	var between func() (from, to time.Time, err error)
 	cmd := c.command(&cobra.Command{
 		Use:     "get [flags] [--] NAME",
 		Short:   "Write the rows of a table, and fetch what is missing before",
 		Example: "  partd-tables pull get prices --from 2026-01-01 --to 2026-02-01 -o january.parquet",
 		Args:    cliutil.Takes(1, 1, "NAME"),
 	}, func(ctx context.Context, n *pull.Node, args []string) error {
-		var times [2]time.Time
-		for i, text := range []string{*from, *to} {
-			var err error
-			if text == "" {
-				continue
-			}
-			if times[i], _, err = filter.ParseTime(text); err != nil {
-				return cliutil.Usagef("%s: %w", []string{"--from", "--to"}[i], err)
-			}
-		}
-		as, err := a.outputFormat(*format, *file)
-		if err != nil {
+		from, to, err := between()
+		if err = errors.Join(err, out.choose()); err != nil {
 			return err
 		}
-		r, err := n.Load(ctx, args[0], times[0], times[1])
-		if err != nil {
-			return err
-		}
-		defer r.Release()
-		if err := a.writeResult(ctx, r, as, *file, *force); err != nil || !*stats {
+		r, err := n.Load(ctx, args[0], from, to)
+		if err = out.write(ctx, r, err); err != nil || !*stats {
 			return err
 		}
 		return encoder(a.err).Encode(n.Stats())
 	})
 	fs := cmd.Flags()
 	stats = fs.Bool("stats", false, "write what was asked of other nodes and of the registry to the standard error, as JSON")
-	from = fs.String("from", "", "only rows from this `TIME` on")
-	to = fs.String("to", "", "only rows before this `TIME`")
-	format = fs.String("format", "", "`FORMAT` to write: table, csv, jsonl, parquet or arrow")
-	file = fs.StringP("output", "o", "", "the `FILE` to write")
-	force = fs.Bool("force", false, "replace a file that is there")
+	between = rangeFlags(cmd, "only rows from this `TIME` on", "only rows before this `TIME`")
+	out = resultFlags(a, cmd)
 	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "`TIME` that the table may be old where nobody answers")
 	return cmd
 }

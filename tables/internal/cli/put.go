@@ -14,37 +14,33 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/formats"
-	"github.com/go-partd/partd/tables/internal/wire"
 )
 
 func newPut(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "put [flags] [--] NAME FILE",
 		Short: "Put the rows of a file into a table",
-		Long: `Put the rows of a file into a table, all of them or, with an error, none. FILE is
-CSV, JSON lines, Parquet or Arrow, as its name or --format says; - is standard
-input. The columns of CSV and JSON lines get the types that fit all of their
-values, or those of the table that is appended to.
+		Long: `Put the rows of a file into a table: all of them or, on an error, none. FILE is CSV, JSON
+lines, Parquet or Arrow, as its name or --format says; - is standard input. Columns of CSV
+and JSON lines get the types that fit all of their values or, with --mode append, those of
+the table.
 
-With --mode append a missing table is made; replace puts the rows in the place of
-the table's, and their columns of its columns. A put whose --id was applied to
-the table before changes nothing: so it can be tried again.
+--mode append creates a missing table; replace replaces the table's rows and columns. A
+put whose --id was already applied to the table changes nothing, so it is safe to retry.
 
-A table that the put makes or replaces gets the settings of --time, --key and
---on-duplicate; of one that is there, the command settings changes them.`,
+A table that the put creates or replaces gets the settings of --time, --key and
+--on-duplicate; the command settings changes those of an existing table.`,
 		Example: `  partd-tables put birdstrikes birdstrikes.csv
   partd-tables put AAPL trades.parquet --bucket NASDAQ --mode append --id 2026-01-31
   zcat rows.jsonl.gz | partd-tables put rows - --format jsonl --mode replace`,
 		Args: cliutil.Takes(2, 2, "NAME and FILE"),
 	}
 	p := placeFlags(cmd, theBucket)
-	mode := cmd.Flags().String("mode", "error", "where the table is there: `MODE` is error, append or replace")
-	id := cmd.Flags().String("id", "", "an `ID` of this put: a second one with it changes nothing")
+	mode := modeFlag(cmd, "the table", "error")
+	id := cmd.Flags().String("id", "", "an `ID` of this put: a second put with it changes nothing")
 	settings := settingsFlags(cmd)
-	format := cmd.Flags().String("format", "", "the `FORMAT` of FILE: csv, jsonl, parquet or arrow")
+	format := formatFlag(cmd)
 	when := cliutil.ProgressFlag(cmd)
-	cliutil.Complete(cmd, "mode", "error", "append", "replace")
-	cliutil.Complete(cmd, "format", formats.Names...)
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault
@@ -52,11 +48,8 @@ A table that the put makes or replaces gets the settings of --time, --key and
 		return p.completeTables(cmd, args, begun)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		how, ok := wire.PutModes[*mode]
-		if !ok {
-			return cliutil.Usagef("--mode is error, append or replace, not %q", *mode)
-		}
-		if err := cliutil.CheckProgress(*when); err != nil {
+		how, err := mode()
+		if err = errors.Join(err, cliutil.CheckProgress(*when)); err != nil {
 			return err
 		}
 		in, total, err := a.input(args[1], formats.Format(*format))
@@ -107,7 +100,7 @@ func (a *app) input(name string, format formats.Format) (in *formats.Input, tota
 	if name == "-" {
 		in.Name = "standard input"
 		if format == "" {
-			return nil, 0, cliutil.Usagef("what format standard input has, --format must say: csv, jsonl, parquet or arrow")
+			return nil, 0, cliutil.Usagef("standard input needs --format: csv, jsonl, parquet or arrow")
 		}
 	} else if format == "" {
 		if in.Format, err = formats.ByName(name); err != nil {

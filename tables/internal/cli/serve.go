@@ -27,18 +27,18 @@ const serveHelp = `Serve a directory of tables, or a bucket's, over Arrow Flight
 Grafana), to those of shoots, and to any other Flight client. docs/flight.md has examples.
 With --http, serve a page for browsers as well, and what it asks for; see docs/http.md.
 
-With a secret, every call needs a token signed with it ("partd-tables token" makes them):
-as bearer token, or as the password of any user. A secret without TLS would be sent
-tokens that anybody on the way can read, and is refused; so is an address beyond this
-machine with neither. --insecure allows both.
+With a secret, every call needs a token signed with it ("partd-tables token" makes one),
+as a bearer token or as the password of any user. A secret without TLS is refused, since
+anyone on the network could read the tokens; so is an address beyond this machine without
+either. --insecure allows both.
 
 Once it serves, it writes "ready URL" on a line of its own. SIGTERM, SIGINT and the action
-shutdown end it in order: calls under way are finished, small appends are folded.
+shutdown end it gracefully: it finishes the calls under way, and folds small appends.
 
-shoots' flags --port, --host, --bucket_dir, --cert_file, --key_file and --secret are known
-as well, and its variables SHOOTS_PORT, SHOOTS_HOST, SHOOTS_BUCKET_DIR, SHOOTS_CERT_FILE,
-SHOOTS_KEY_FILE and SHOOTS_SECRET, the secret itself. A flag goes before its PARTD_TABLES_
-variable, and that before shoots' (in shoots, variables go before flags).`
+shoots' flags --port, --host, --bucket_dir, --cert_file, --key_file and --secret work
+too, as do its variables SHOOTS_PORT, SHOOTS_HOST, SHOOTS_BUCKET_DIR, SHOOTS_CERT_FILE,
+SHOOTS_KEY_FILE and SHOOTS_SECRET, the secret itself. A flag overrides its
+PARTD_TABLES_ variable, which overrides shoots' (in shoots, variables override flags).`
 
 func newServe(a *app) *cobra.Command {
 	c := new(serveConfig)
@@ -150,7 +150,7 @@ func (c *serveConfig) announce(out io.Writer, l net.Listener, log *slog.Logger) 
 	}
 	log.Info("listening", "address", url, "dir", *c.dir)
 	if c.options.Secret == nil && beyondLoopback(l.Addr()) {
-		log.Warn("there is no secret: everybody who can reach this address may read, change and remove everything", "address", url)
+		log.Warn("there is no secret: anyone who can reach this address may read, change and remove everything", "address", url)
 	}
 	_, err := fmt.Fprintf(out, "ready %s\n", url)
 	return err

@@ -34,8 +34,8 @@ type serveConfig struct {
 
 const unixScheme = "grpc+unix://"
 
-// shootsFlags are shoots' names of flags: those that we call otherwise are hidden,
-// and told of in the text of the help.
+// shootsFlags are shoots' names of flags, with ours where we have another. They are hidden,
+// but the text of the help mentions them.
 var shootsFlags = map[string]string{"port": "", "host": "", "bucket_dir": "dir", "cert_file": "tls-cert", "key_file": "tls-key", "secret": ""}
 
 func (c *serveConfig) flags(cmd *cobra.Command) {
@@ -45,22 +45,22 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	c.warehouse = warehouseFlags(fl, "buckets")
 	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate, in PEM, and those between it and the root; it is read again when it changes")
 	fl.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
-	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that tokens are signed with; without, no token is asked for")
-	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and other machines with neither")
-	fl.BoolVar(&c.printToken, "print-token", false, "write a token for an admin, for a year, on a line before that with ready")
-	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "end when the standard input is closed, as it is when the program that started this one ends")
-	fl.BoolVar(&c.noTail, "no-tail", false, "commit every put by itself, in milliseconds, so that other processes may use the directory, too")
-	fl.StringVar(&c.http, "http", "", "`ADDR` for the page, such as localhost:9090, and for /healthz, /readyz and /metrics, where no token is asked for")
+	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens; without it, no token is needed")
+	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and remote clients without either")
+	fl.BoolVar(&c.printToken, "print-token", false, "write an admin's token, valid for a year, on the line before ready")
+	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "end when the standard input closes, as it does when the program that started this one ends")
+	fl.BoolVar(&c.noTail, "no-tail", false, "commit every put on its own, in milliseconds, so that other processes can use the directory too")
+	fl.StringVar(&c.http, "http", "", "serve the page for browsers on `ADDR`, such as localhost:9090, with /healthz, /readyz and /metrics, unauthenticated (default: off)")
 	c.maxMessage = sizeflag.Size{Bytes: flightd.DefaultMaxMessage, Min: 1 << 20}
 	c.memory = sizeflag.Size{Bytes: flightd.DefaultMemory, Min: 64 << 20}
-	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message of rows taken")
-	fl.Var(&c.memory, "memory", "`SIZE` of the memory for puts on their way; all queries together have half of it beside, and the tables a quarter")
+	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message of rows")
+	fl.Var(&c.memory, "memory", "`SIZE` of the memory for puts under way; all queries together have half as much again, and the tables a quarter")
 	fl.IntVar(&o.Queries, "max-queries", flightd.DefaultQueries, "`NUMBER` of queries at a time, at most one for each 64 MiB of --memory; more wait")
 	fl.IntVar(&o.Puts, "max-puts", flightd.DefaultPuts, "`NUMBER` of puts at a time; more wait")
-	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "`NUMBER` of connections at a time; one more takes the place of one without a token, or that is idle")
-	fl.DurationVar(&o.IdleTimeout, "idle-timeout", flightd.DefaultIdleTimeout, "`TIME` that a client has to send, or to take, one message")
+	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "`NUMBER` of connections at a time; one more replaces one that is idle or has no token")
+	fl.DurationVar(&o.IdleTimeout, "idle-timeout", flightd.DefaultIdleTimeout, "`TIME` that a client has to send or receive one message")
 	fl.DurationVar(&o.CallTimeout, "call-timeout", flightd.DefaultCallTimeout, "`TIME` that a call may take")
-	fl.DurationVar(&o.Grace, "drain-timeout", flightd.DefaultGrace, "`TIME` that calls under way have once the server is told to end")
+	fl.DurationVar(&o.Grace, "drain-timeout", flightd.DefaultGrace, "`TIME` that calls under way have to finish once the server is told to end")
 	fl.IntVar(&c.port, "port", 8081, "")
 	fl.StringVar(&c.host, "host", "localhost", "")
 	fl.StringVar(c.dir, "bucket_dir", "buckets", "")
@@ -68,9 +68,7 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	fl.StringVar(&c.key, "key_file", "", "")
 	fl.StringVar(&c.secret, "secret", "", "")
 	for name := range shootsFlags {
-		if err := fl.MarkHidden(name); err != nil {
-			panic(err) // there is no such flag: the program is wrong
-		}
+		must(fl.MarkHidden(name))
 	}
 }
 
@@ -80,7 +78,7 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 		return err
 	}
 	if (c.cert == "") != (c.key == "") {
-		return cliutil.Usagef("--tls-cert and --tls-key go together: one is missing")
+		return cliutil.Usagef("--tls-cert and --tls-key need each other: one is missing")
 	}
 	if err := c.address(cmd); err != nil {
 		return err
@@ -106,15 +104,15 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 	}
 	switch o := &c.options; {
 	case o.Secret != nil && o.TLS == nil && c.scheme != unixScheme && !c.insecure:
-		return cliutil.Usagef("a secret without TLS: whoever sees the traffic has the tokens. Give --tls-cert and --tls-key, or --insecure")
+		return cliutil.Usagef("a secret without TLS: anyone who sees the traffic has the tokens. Give --tls-cert and --tls-key, or --insecure")
 	case c.printToken && o.Secret == nil:
-		return cliutil.Usagef("--print-token takes a secret that the token is signed with: --secret-file")
+		return cliutil.Usagef("--print-token needs a secret to sign the token: --secret-file")
 	case c.maxMessage.Bytes > c.memory.Bytes/2 && cmd.Flags().Changed("max-message"):
-		return cliutil.Usagef("--max-message %s wants --memory %s at least", c.maxMessage.String(), sizeflag.Format(2*c.maxMessage.Bytes))
+		return cliutil.Usagef("--max-message %s needs --memory %s or more", c.maxMessage.String(), sizeflag.Format(2*c.maxMessage.Bytes))
 	case o.Queries < 1 || o.Puts < 1 || o.Connections < 1:
-		return cliutil.Usagef("--max-queries, --max-puts and --max-connections are at least 1")
+		return cliutil.Usagef("--max-queries, --max-puts and --max-connections must be 1 or more")
 	case o.IdleTimeout <= 0 || o.CallTimeout <= 0 || o.Grace <= 0:
-		return cliutil.Usagef("--idle-timeout, --call-timeout and --drain-timeout are more than 0, as in 30s")
+		return cliutil.Usagef("--idle-timeout, --call-timeout and --drain-timeout must be more than 0, as in 30s")
 	}
 	c.maxMessage.Bytes = min(c.maxMessage.Bytes, c.memory.Bytes/2)
 	return nil
@@ -174,7 +172,7 @@ func (c *serveConfig) address(cmd *cobra.Command) error {
 	return nil
 }
 
-// readSecret reads a secret; the end of its line is none of it.
+// readSecret reads a secret, without the end of its line.
 func readSecret(file string) ([]byte, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {

@@ -1,10 +1,14 @@
 package cli
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/wire"
 )
 
 // settingsFlags are the flags for the settings of a table. What they return changes
@@ -12,7 +16,7 @@ import (
 func settingsFlags(cmd *cobra.Command) func(*tables.Settings) bool {
 	fs := cmd.Flags()
 	time := fs.String("time", "", "the `COLUMN` with the time, by which the table's rows are ordered")
-	keys := fs.StringArray("key", nil, "a `COLUMN` that tells rows of equal time apart; may be given again")
+	keys := fs.StringArray("key", nil, "a `COLUMN` that tells rows of equal time apart; may be repeated")
 	rule := fs.String("on-duplicate", "", "what becomes of rows of equal time and keys: the `RULE` is keep_all, keep_first, keep_last or error")
 	cliutil.Complete(cmd, "on-duplicate", string(tables.KeepAll), string(tables.KeepFirst), string(tables.KeepLast), string(tables.RefuseDuplicate))
 	return func(s *tables.Settings) bool {
@@ -33,24 +37,22 @@ func newSettings(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "settings [flags] [--] NAME",
 		Short: "Show or change the settings of a table",
-		Long: `Write the settings of a table as JSON; with flags, change those first that are given.
-Where rows are ordered in another way then, or by another rule for duplicates, the
-table's files are written anew, in one new version.`,
+		Long: `Write the settings of a table as JSON, after changing those that flags give. A new order
+of rows, or a new rule for duplicates, rewrites the table's files in one new version.`,
 		Example: "  partd-tables settings trades --time time --key sym --on-duplicate keep_last",
 		Args:    cliutil.Takes(1, 1, "NAME"),
 	}
 	p := placeFlags(cmd, theBucket)
 	change := settingsFlags(cmd)
-	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
-			settings, err := s.Settings(ctx, *p.bucket, args[0])
+			settings, err := operations.Settings.Do(ctx, s.Target, &wire.Table{Bucket: *p.bucket, Name: args[0]})
 			if err != nil {
 				return err
 			}
 			if change(&settings) {
-				if err := s.SetSettings(ctx, *p.bucket, args[0], settings); err != nil {
+				if _, err := operations.SetSettings.Do(ctx, s.Target, &operations.TableSettings{Bucket: *p.bucket, Name: args[0], Settings: settings}); err != nil {
 					return err
 				}
 			}
@@ -64,36 +66,27 @@ table's files are written anew, in one new version.`,
 func newEnd(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
 	cmd.Args = cliutil.Takes(1, 1, "NAME")
 	p := placeFlags(cmd, theBucket)
-	n := cmd.Flags().Int64P("rows", "n", 10, "so many `ROWS`")
+	n := cmd.Flags().Int64P("rows", "n", 10, "the number of `ROWS`")
 	columns := cmd.Flags().String("columns", "", "the `COLUMNS` to write, with commas between them")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each row")
-	cmd.ValidArgsFunction = p.completeTables
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *n < 1 {
-			return cliutil.Usagef("--rows is %d, and must be 1 at least", *n)
+			return cliutil.Usagef("--rows is %d, but must be 1 or more", *n)
 		}
-		names, err := columnNames("columns", *columns)
-		if err != nil {
-			return err
-		}
-		format := ""
+		out := &result{a: a}
 		if *asJSON {
-			format = "jsonl"
-		}
-		as, err := a.outputFormat(format, "")
-		if err != nil {
-			return err
+			out.format = "jsonl"
 		}
 		o := options(*n)
+		names, err := columnNames("columns", *columns)
+		if err = errors.Join(err, out.choose()); err != nil {
+			return err
+		}
 		o.Columns = names
 		ctx := cmd.Context()
 		return p.with(ctx, false, func(s backend) error {
 			r, err := s.Scan(ctx, *p.bucket, args[0], nil, o)
-			if err != nil {
-				return err
-			}
-			defer r.Release()
-			return a.writeResult(ctx, r, as, "", false)
+			return out.write(ctx, r, err)
 		})
 	}
 	return cmd

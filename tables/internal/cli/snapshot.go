@@ -8,14 +8,15 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// stateFlags lets a command choose an older state of tables; the function is for when
-// flags were read.
+// stateFlags are the flags that choose an older state of tables. Call the function once
+// the flags are parsed.
 func stateFlags(cmd *cobra.Command) func() tables.At {
 	fs := cmd.Flags()
-	version := fs.Int64("version", -1, "what was there in a `VERSION`")
-	snapshot := fs.String("snapshot", "", "what a `SNAPSHOT` of the bucket has")
+	version := fs.Int64("version", -1, "the table at this `VERSION`")
+	snapshot := fs.String("snapshot", "", "the state in this `SNAPSHOT` of the bucket")
 	cmd.MarkFlagsMutuallyExclusive("version", "snapshot")
 	return func() tables.At {
 		switch {
@@ -32,9 +33,9 @@ func newSnapshot(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshot",
 		Short: "Keep the state of a bucket under a name",
-		Long: `Keep the state of a bucket under a name: all its tables with their rows and
-metadata. Nothing is copied, and what a snapshot has can be read until it is deleted,
-whatever becomes of the tables.`,
+		Long: `Keep the state of a bucket under a name: all its tables with their rows and metadata.
+Nothing is copied. A snapshot can be read until it is deleted, whatever happens to the
+tables.`,
 		Example: "  partd-tables snapshot create before-import\n  partd-tables snapshot restore before-import",
 		Args:    cliutil.Takes(0, 0, ""),
 	}
@@ -46,33 +47,28 @@ func newSnapshotCreate(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "create [flags] [--] [SNAPSHOT]",
 		Short:   "Make a snapshot of a bucket",
-		Long:    `Make a snapshot of a bucket, and write its name: without SNAPSHOT, the time.`,
+		Long:    `Make a snapshot of a bucket, and write its name, which is the time without SNAPSHOT.`,
 		Example: "  partd-tables snapshot create before-import --bucket NYSE",
 		Args:    cliutil.Takes(0, 1, ""),
 	}
 	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name := ""
+	return does(cmd, p, operations.TakeSnapshot, func(args []string) (*operations.Snapshot, error) {
+		in := &operations.Snapshot{Bucket: *p.bucket}
 		if len(args) > 0 {
-			if name = args[0]; name == "" {
-				return cliutil.Usagef("the name of the snapshot is empty")
+			if in.Name = args[0]; in.Name == "" {
+				return nil, cliutil.Usagef("the name of the snapshot is empty")
 			}
 		}
-		return p.with(cmd.Context(), false, func(s backend) error {
-			name, err := s.Snapshot(cmd.Context(), *p.bucket, name)
-			switch {
-			case err != nil:
-			case *asJSON:
-				err = encoder(a.out).Encode(map[string]string{"bucket": *p.bucket, "name": name})
-			default:
-				_, err = fmt.Fprintln(a.out, name)
-			}
-			return err
-		})
-	}
-	return cmd
+		return in, nil
+	}, func(in *operations.Snapshot, made operations.Snapshot) error {
+		if *asJSON {
+			return encoder(a.out).Encode(map[string]string{"bucket": in.Bucket, "name": made.Name})
+		}
+		_, err := fmt.Fprintln(a.out, made.Name)
+		return err
+	})
 }
 
 type snapshotLine struct {
@@ -98,27 +94,15 @@ func newSnapshotList(a *app) *cobra.Command {
 	}
 	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each snapshot")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return p.with(cmd.Context(), false, func(s backend) error {
-			all, err := s.Snapshots(cmd.Context(), *p.bucket)
-			if err != nil {
-				return err
-			}
-			return snapshotLines(a, *asJSON, all)
-		})
-	}
-	return cmd
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	return does(cmd, p, operations.Snapshots, func([]string) (*operations.Bucket, error) {
+		return &operations.Bucket{Bucket: *p.bucket}, nil
+	}, func(_ *operations.Bucket, all []tables.SnapshotInfo) error { return snapshotLines(a, *asJSON, all) })
 }
 
 func snapshotLines(a *app, asJSON bool, all []tables.SnapshotInfo) error {
-	return records(a.out, asJSON, func(record func(snapshotLine) error) error {
-		for _, i := range all {
-			line := snapshotLine{i.Bucket, i.Name, i.Time.Format("2006-01-02T15:04:05.000000Z07:00"), i.Tables, object(i.Metadata)}
-			if err := record(line); err != nil {
-				return err
-			}
-		}
-		return nil
+	return lines(a.out, asJSON, all, func(i tables.SnapshotInfo) snapshotLine {
+		return snapshotLine{i.Bucket, i.Name, i.Time.Format("2006-01-02T15:04:05.000000Z07:00"), i.Tables, object(i.Metadata)}
 	})
 }
 
@@ -126,8 +110,8 @@ func newSnapshotDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete [flags] [--] [SNAPSHOT…]",
 		Short: "Delete snapshots of a bucket",
-		Long: `Delete snapshots of a bucket. One that is missing is no error. Files that nothing
-else needs are removed by expire.`,
+		Long: `Delete snapshots of a bucket. A missing one is no error. The command expire removes the
+files that nothing else uses.`,
 		Example: "  partd-tables snapshot delete before-import --bucket NYSE\n  partd-tables snapshot delete --all",
 		Args:    cliutil.Takes(0, -1, ""),
 	}
@@ -138,12 +122,14 @@ else needs are removed by expire.`,
 		if *all == (len(args) > 0) {
 			return cliutil.Usagef("name the snapshots to delete, or give --all")
 		}
-		return p.with(cmd.Context(), false, func(s backend) error {
-			if *all {
-				return s.DeleteSnapshots(cmd.Context(), *p.bucket)
-			}
-			for _, name := range args {
-				if err := s.DeleteSnapshot(cmd.Context(), *p.bucket, name); err != nil {
+		names := args
+		if *all {
+			names = []string{""}
+		}
+		ctx := cmd.Context()
+		return p.with(ctx, false, func(s backend) error {
+			for _, name := range names {
+				if _, err := operations.DeleteSnapshots.Do(ctx, s.Target, &operations.Snapshot{Bucket: *p.bucket, Name: name, All: *all}); err != nil {
 					return err
 				}
 			}
@@ -156,21 +142,18 @@ else needs are removed by expire.`,
 func newSnapshotRestore(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore [flags] [--] SNAPSHOT [NAME…]",
-		Short: "Make a bucket, or some of its tables, what they were",
-		Long: `Make a bucket what it was in a snapshot, in one commit: tables that were changed get
-a new version with the rows, columns and metadata of then, those deleted are made
-anew, and those made since are deleted. With NAMEs, these tables alone are restored.`,
+		Short: "Restore a bucket, or some of its tables, from a snapshot",
+		Long: `Restore a bucket to its state in a snapshot, in one commit: changed tables get a new
+version with the rows, columns and metadata of the snapshot, deleted tables come back,
+and tables made since are deleted. With NAMEs, only these tables are restored.`,
 		Example: "  partd-tables snapshot restore before-import --bucket NYSE\n  partd-tables snapshot restore before-import AAPL --bucket NASDAQ",
 		Args:    cliutil.Takes(1, -1, "SNAPSHOT"),
 	}
 	p := placeFlags(cmd, "the `BUCKET`; without it, the default one")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return p.with(cmd.Context(), false, func(s backend) error {
-			return s.Restore(cmd.Context(), *p.bucket, args[0], args[1:]...)
-		})
-	}
-	return cmd
+	return does(cmd, p, operations.Restore, func(args []string) (*operations.Snapshot, error) {
+		return &operations.Snapshot{Bucket: *p.bucket, Name: args[0], Tables: args[1:]}, nil
+	}, quiet)
 }
 
 // metadataText is a value of metadata for people: a text as it is, others as JSON.

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"encoding/csv"
 	"fmt"
 	"strings"
@@ -10,26 +9,24 @@ import (
 
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/internal/operations"
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// transformer is a command that makes a table of others.
+// transformer is a command that makes a table from others.
 type transformer struct {
 	a            *app
 	p            place
 	targetBucket *string
-	mode         *string
+	mode         func() (tables.PutMode, error)
 }
 
 func newTransformer(a *app, cmd *cobra.Command, mode string) *transformer {
 	t := &transformer{
 		a: a, p: placeFlags(cmd, "the `BUCKET` of the tables; without it, the default one"),
 		targetBucket: cmd.Flags().String("target-bucket", "", "the `BUCKET` of TARGET; without it, that of --bucket"),
-		mode:         cmd.Flags().String("mode", mode, "where TARGET is there: `MODE` is error, append or replace"),
+		mode:         modeFlag(cmd, "TARGET", mode),
 	}
-	cliutil.Complete(cmd, "mode", "error", "append", "replace")
-	cmd.ValidArgsFunction = t.p.completeTables
 	return t
 }
 
@@ -45,18 +42,18 @@ func (t *transformer) target(cmd *cobra.Command, name string) transform.TableNam
 	return to
 }
 
-// run makes the target, and says how many rows it was given.
-func (t *transformer) run(ctx context.Context, target string, do func(backend, tables.PutMode) (transform.Result, error)) error {
-	how, ok := wire.PutModes[*t.mode]
-	if !ok {
-		return cliutil.Usagef("--mode is error, append or replace, not %q", *t.mode)
-	}
-	return t.p.withSQL(ctx, func(s backend) error {
-		r, err := do(s, how)
+// transforms makes cmd do an operation, and say how many rows the target was given.
+func transforms[In any](t *transformer, cmd *cobra.Command, o operations.Operation[In, transform.Result], input func(args []string, mode tables.PutMode) (*In, error)) *cobra.Command {
+	var target string
+	return does(cmd, t.p, o, func(args []string) (*In, error) {
+		mode, err := t.mode()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		_, err = fmt.Fprintf(t.a.err, "%s: %d rows put\n", shown(target), r.TargetRows)
+		target = args[len(args)-1]
+		return input(args, mode)
+	}, func(_ *In, r transform.Result) error {
+		_, err := fmt.Fprintf(t.a.err, "%s: %d rows put\n", shown(target), r.TargetRows)
 		return err
 	})
 }
@@ -76,9 +73,9 @@ func columnNames(flag, text string) ([]string, error) {
 func newResample(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resample [flags] [--] SOURCE TARGET",
-		Short: "Put aggregates of bins of time, or the rows of a query, into a table",
-		Long: `Put an aggregate of SOURCE's rows for each bin of time into TARGET, as pandas'
-resample does, or the rows of a query.
+		Short: "Put aggregates by time, or the rows of a query, into a table",
+		Long: `Put aggregates of SOURCE's rows, one for each bin of time, into TARGET, as pandas'
+resample does, or put the rows of a query.
 
 --rule is the length of a bin, an offset of pandas: a number and one of ns us ms s
 min h D W ME MS QE QS YE YS, as in 10s, 2h, W-FRI. --func is one or more of
@@ -97,33 +94,26 @@ min h D W ME MS QE QS YE YS, as in 10s, 2h, W-FRI. --func is one or more of
 	columns := fs.String("columns", "", "the `COLUMNS` to aggregate, with commas between them; without it, all")
 	fs.StringVar(&o.SQL, "sql", "", "put the rows of this `SELECT`")
 	cliutil.Complete(cmd, "func", transform.Functions...)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	return transforms(t, cmd, operations.Resample, func(args []string, mode tables.PutMode) (_ *transform.ResampleOptions, err error) {
 		if (o.SQL == "") == (o.Rule == "") {
-			return cliutil.Usagef("either --rule with --time and --func, or --sql must be there")
+			return nil, cliutil.Usagef("give either --sql, or --rule with --time and --func")
 		}
 		if o.Rule != "" && (o.TimeColumn == "" || len(o.Functions) == 0) {
-			return cliutil.Usagef("--rule goes with --time and --func")
+			return nil, cliutil.Usagef("--rule needs --time and --func")
 		}
-		names, err := columnNames("columns", *columns)
-		if err != nil {
-			return err
-		}
-		o.Source, o.Target, o.Columns = t.source(args[0]), t.target(cmd, args[1]), names
-		return t.run(cmd.Context(), args[1], func(s backend, m tables.PutMode) (transform.Result, error) {
-			o.Mode = m
-			return s.Resample(cmd.Context(), o)
-		})
-	}
-	return cmd
+		o.Source, o.Target, o.Mode = t.source(args[0]), t.target(cmd, args[1]), mode
+		o.Columns, err = columnNames("columns", *columns)
+		return o, err
+	})
 }
 
 func newCombine(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "combine [flags] [--] SOURCE SOURCE… TARGET",
-		Short: "Put the rows of several tables into one, below or beside each other",
-		Long: `Put the rows of several tables into TARGET. With --how union all of them, below each
-other: a column that a source lacks is null. With --how join those whose columns
---on are equal in all sources, beside each other.`,
+		Short: "Put the union or the join of several tables into one",
+		Long: `Put the rows of several tables into TARGET. --how union puts all of them, one table after
+the other; a column that a source lacks is null. --how join puts the rows whose columns
+--on are equal in all sources side by side.`,
 		Example: `  partd-tables combine january february trades
   partd-tables combine trades names joined --how join --on sym`,
 		Args: cliutil.Takes(3, -1, "two or more SOURCEs and TARGET"),
@@ -133,33 +123,27 @@ other: a column that a source lacks is null. With --how join those whose columns
 	cmd.Flags().StringVar(&o.How, "how", "union", "`HOW`: union or join")
 	on := cmd.Flags().String("on", "", "the `COLUMNS` of a join, with commas between them")
 	cliutil.Complete(cmd, "how", "union", "join")
-	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		if o.On, err = columnNames("on", *on); err != nil {
-			return err
-		}
-		target := args[len(args)-1]
-		for _, name := range args[:len(args)-1] {
+	return transforms(t, cmd, operations.Combine, func(args []string, mode tables.PutMode) (_ *transform.CombineOptions, err error) {
+		last := len(args) - 1
+		for _, name := range args[:last] {
 			o.Sources = append(o.Sources, t.source(name))
 		}
-		o.Target = t.target(cmd, target)
-		return t.run(cmd.Context(), target, func(s backend, m tables.PutMode) (transform.Result, error) {
-			o.Mode = m
-			return s.Combine(cmd.Context(), o)
-		})
-	}
-	return cmd
+		o.Target, o.Mode = t.target(cmd, args[last]), mode
+		o.On, err = columnNames("on", *on)
+		return o, err
+	})
 }
 
 func newClean(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean [flags] [--] SOURCE [TARGET]",
-		Short: "Leave out rows of a table",
-		Long: `Put the rows of SOURCE that are to be kept into TARGET, or without one into SOURCE
-itself, whose rows they replace in one commit.
+		Short: "Remove unwanted rows of a table",
+		Long: `Put the rows of SOURCE to keep into TARGET or, without one, back into SOURCE, whose rows
+they replace in one commit.
 
---where is a condition of SQL for the rows to keep. Of these, --drop-nulls leaves out
-those with a null in one of its columns, and --keep-first-of all those but the first
-that are equal in its columns.`,
+--where is an SQL condition for the rows to keep. Of these, --drop-nulls leaves out rows
+with a null in one of its columns, and --keep-first-of all but the first of rows that are
+equal in its columns.`,
 		Example: `  partd-tables clean trades --keep-first-of at,sym
   partd-tables clean trades good --where "price > 0" --drop-nulls price,size
   partd-tables clean trades --drop-any-null`,
@@ -172,25 +156,20 @@ that are equal in its columns.`,
 	nulls := fs.String("drop-nulls", "", "leave out rows with a null in one of these `COLUMNS`")
 	fs.BoolVar(&o.DropAnyNull, "drop-any-null", false, "leave out rows with a null in any column")
 	first := fs.String("keep-first-of", "", "keep the first row of each combination in these `COLUMNS`")
-	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+	return transforms(t, cmd, operations.Clean, func(args []string, mode tables.PutMode) (_ *transform.CleanOptions, err error) {
 		if o.DropNulls, err = columnNames("drop-nulls", *nulls); err != nil {
-			return err
+			return nil, err
 		}
 		if o.KeepFirstOf, err = columnNames("keep-first-of", *first); err != nil {
-			return err
+			return nil, err
 		}
-		o.Source = t.source(args[0])
-		target := args[0]
+		o.Source, o.Mode = t.source(args[0]), mode
 		if len(args) > 1 {
 			to := t.target(cmd, args[1])
-			o.Target, target = &to, args[1]
+			o.Target = &to
 		} else if fs.Changed("mode") || fs.Changed("target-bucket") {
-			return cliutil.Usagef("--mode and --target-bucket go with a TARGET")
+			return nil, cliutil.Usagef("--mode and --target-bucket need a TARGET")
 		}
-		return t.run(cmd.Context(), target, func(s backend, m tables.PutMode) (transform.Result, error) {
-			o.Mode = m
-			return s.Clean(cmd.Context(), o)
-		})
-	}
-	return cmd
+		return o, nil
+	})
 }

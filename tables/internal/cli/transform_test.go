@@ -46,8 +46,8 @@ func TestTransformCommands(t *testing.T) {
 		code int
 		want string
 	}{
-		{"resample trades x --rule 10s --time at", cliutil.ExitUsage, "--rule goes with --time and --func"},
-		{"resample trades x", cliutil.ExitUsage, "either --rule"},
+		{"resample trades x --rule 10s --time at", cliutil.ExitUsage, "--rule needs --time and --func"},
+		{"resample trades x", cliutil.ExitUsage, "give either --sql, or --rule"},
 		{"resample trades x --rule 10s --time at --func mean", cliutil.ExitFailed, `column "sym": it has type`},
 		{"resample trades x --rule 10s --time at --func avg", cliutil.ExitFailed, `there is no function "avg"`},
 		{"resample trades x --rule 10x --time at --func size", cliutil.ExitFailed, `there is no unit x`},
@@ -56,7 +56,7 @@ func TestTransformCommands(t *testing.T) {
 		{"combine trades names x --how beside", cliutil.ExitFailed, "union or join"},
 		{"combine trades x", cliutil.ExitUsage, "two or more SOURCEs"},
 		{"clean trades", cliutil.ExitFailed, "nothing to leave out"},
-		{"clean trades --where x --mode replace", cliutil.ExitUsage, "go with a TARGET"},
+		{"clean trades --where x --mode replace", cliutil.ExitUsage, "need a TARGET"},
 		{"clean trades --where price>", cliutil.ExitFailed, "Parser error"},
 		{"clean trades --drop-nulls none", cliutil.ExitFailed, "no such column"},
 	} {

@@ -14,7 +14,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/dv"
-	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // deletes reads the delete files of other writers, as far as a scan needs them. Those of
@@ -180,7 +180,7 @@ func appendNullable(to []byte, columns []arrow.Array, row int) []byte {
 			to = append(to, 0)
 			continue
 		}
-		to = schema.AppendKey(append(to, 1), c, row)
+		to = sorted.AppendKey(append(to, 1), c, row)
 	}
 	return to
 }

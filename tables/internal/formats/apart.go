@@ -79,7 +79,7 @@ func (a *Apart) Read(ctx context.Context, in *Input) (array.RecordReader, error)
 		return nil, err
 	}
 	memory := a.lend()
-	p, err := worker.Start(decoder, in.File)
+	p, err := worker.Start(ctx, decoder, in.File)
 	if err != nil {
 		a.giveBack(memory)
 		return nil, err

@@ -27,11 +27,27 @@ func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, erro
 	if int(batch.NumCols()) != to.NumFields() {
 		return nil, fmt.Errorf("a batch of %d columns for a schema of %d", batch.NumCols(), to.NumFields())
 	}
+	return convert(batch, to, func(i int, _ arrow.Field) []int { return []int{i} })
+}
+
+// ConvertNamed is Convert for columns that are found by name. Those that the batch lacks
+// are null.
+func ConvertNamed(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
+	return convert(batch, to, func(_ int, f arrow.Field) []int { return batch.Schema().FieldIndices(f.Name) })
+}
+
+// convert converts the first column that place has for each of a schema.
+func convert(batch arrow.RecordBatch, to *arrow.Schema, place func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, to.NumFields())
 	defer releaseAll(columns)
 	for i, f := range to.Fields() {
+		at := place(i, f)
+		if len(at) == 0 {
+			columns[i] = array.MakeArrayOfNull(heap, f.Type, int(batch.NumRows()))
+			continue
+		}
 		var err error
-		if columns[i], err = ConvertArray(batch.Column(i), f.Type); err != nil {
+		if columns[i], err = ConvertArray(batch.Column(at[0]), f.Type); err != nil {
 			return nil, fmt.Errorf("column %q: %w", f.Name, err)
 		}
 	}

@@ -1,54 +1,22 @@
-// Package wire is what package flightclient and a server say to each other over
-// Flight beside Flight SQL: calls in JSON, which docs/flightsql.md describes.
+// Package wire has the calls in JSON by which package flightclient sends rows to a
+// server over Flight, and gets them; docs/flightsql.md describes them. Calls without rows
+// are in package operations.
 package wire
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"time"
 	"unicode/utf8"
-
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd/tables"
 )
 
-// The calls: of a ticket, of a put's command, and the types of actions.
+// The calls: of a ticket, and of a put's command.
 const (
 	ScanCall = "scan"
 	PutCall  = "put"
-
-	Buckets     = "partd.buckets"
-	Tables      = "partd.tables"
-	Describe    = "partd.describe"
-	Versions    = "partd.versions"
-	Settings    = "partd.settings"
-	SetSettings = "partd.set_settings"
-	Delete      = "partd.delete"
-	Fold        = "partd.fold"
-	Compact     = "partd.compact"
-	Expire      = "partd.expire"
-	Resample    = "partd.resample"
-	Combine     = "partd.combine"
-	Clean       = "partd.clean"
-	DeleteRows  = "partd.delete_rows"
-	Partition   = "partd.partition"
-
-	Evolve    = "partd.evolve"
-	Rules     = "partd.rules"
-	EditRules = "partd.edit_rules"
-
-	BucketMetadata  = "partd.bucket-metadata"
-	ChangeMetadata  = "partd.change-metadata"
-	TakeSnapshot    = "partd.snapshot"
-	Snapshots       = "partd.snapshots"
-	DeleteSnapshots = "partd.delete-snapshots"
-	Restore         = "partd.restore"
-	TakeLock        = "partd.lock"
-	Unlock          = "partd.unlock"
 )
 
 // PutModes are the modes of a put by their names.
@@ -161,95 +129,6 @@ func Done(r tables.Rewritten) PutDone {
 	return PutDone{r.Version, Rewrite{r.Deleted, r.Written, r.Files}}
 }
 
-// Deletion asks for rows to be deleted, and is answered with PutDone.
-type Deletion struct {
-	Bucket string `json:"bucket,omitempty"`
-	Name   string `json:"name"`
-	Where  string `json:"where"`
-}
-
-// Periods asks for a table's files to be cut by periods of time.
-type Periods struct {
-	Bucket string           `json:"bucket,omitempty"`
-	Name   string           `json:"name"`
-	By     tables.Partition `json:"by,omitempty"`
-}
-
-// Partitioned answers it.
-type Partitioned struct {
-	Partition   tables.Partition `json:"partition"`
-	Why         string           `json:"why"`
-	Version     tables.Version   `json:"version"`
-	FilesBefore int              `json:"files_before"`
-	FilesAfter  int              `json:"files_after"`
-}
-
-// TableSettings asks for the settings of a table to be set.
-type TableSettings struct {
-	Bucket   string          `json:"bucket,omitempty"`
-	Name     string          `json:"name"`
-	Settings tables.Settings `json:"settings"`
-}
-
-// List asks for the tables of a bucket.
-type List struct {
-	Bucket string        `json:"bucket,omitempty"`
-	Filter tables.Filter `json:"filter"`
-}
-
-// Description answers Describe.
-type Description struct {
-	Info   tables.TableInfo `json:"info"`
-	Schema []byte           `json:"schema"` // as in a FlightInfo
-	Parts  int              `json:"parts"`  // for Scan.Part
-}
-
-// Names asks for tables to be deleted.
-type Names struct {
-	Bucket string   `json:"bucket,omitempty"`
-	Names  []string `json:"names"`
-}
-
-// Evolution asks for changes of a table's columns, and of what it takes of them.
-type Evolution struct {
-	Bucket  string                `json:"bucket,omitempty"`
-	Name    string                `json:"name"`
-	Mode    *tables.Evolution     `json:"mode,omitempty"` // set first
-	Changes []tables.ColumnChange `json:"changes,omitempty"`
-}
-
-// RuleEdit asks for a change of the rules of a table, or of a bucket without a name.
-type RuleEdit struct {
-	Bucket string `json:"bucket,omitempty"`
-	Name   string `json:"name,omitempty"`
-	tables.RuleEdit
-}
-
-// Metadata asks for metadata to be changed: of a bucket, if the name is "".
-type Metadata struct {
-	Bucket string `json:"bucket,omitempty"`
-	Name   string `json:"name,omitempty"`
-	tables.MetadataChange
-}
-
-// Snapshot names a bucket, and a snapshot to be made, to be deleted (with All, all
-// of them) or to be restored, of which Tables are wanted.
-type Snapshot struct {
-	Bucket string   `json:"bucket,omitempty"`
-	Name   string   `json:"name,omitempty"`
-	All    bool     `json:"all,omitempty"`
-	Tables []string `json:"tables,omitempty"`
-}
-
-// Lock asks for a lock for so many Seconds, or for the Lease of one that was given
-// to be renewed or ended; and it answers.
-type Lock struct {
-	Bucket  string  `json:"bucket,omitempty"`
-	Name    string  `json:"name,omitempty"`
-	Seconds float64 `json:"seconds,omitempty"`
-	Lease   string  `json:"lease,omitempty"`
-}
-
 // Is reports whether a ticket or command is a call of this package.
 func Is(call string, b []byte) bool {
 	var c struct {
@@ -265,23 +144,4 @@ func Unmarshal(b []byte, v any) error {
 		return errors.New("it is not UTF-8")
 	}
 	return json.Unmarshal(b, v)
-}
-
-// partBytes is about how large a message is made. Many peers refuse more than
-// 4 MiB, unless they are told otherwise.
-const partBytes = 2 << 20
-
-// Parts cuts a batch into pieces for messages; each is released by who takes it.
-func Parts(b arrow.RecordBatch) iter.Seq[arrow.RecordBatch] {
-	step := b.NumRows()
-	if size := util.TotalRecordSize(b); size > partBytes {
-		step = max(1, step*partBytes/size)
-	}
-	return func(yield func(arrow.RecordBatch) bool) {
-		for from := int64(0); from < b.NumRows(); from += step {
-			if !yield(b.NewSlice(from, min(from+step, b.NumRows()))) {
-				return
-			}
-		}
-	}
 }

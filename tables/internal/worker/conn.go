@@ -10,7 +10,7 @@ import (
 	"io"
 	"net"
 
-	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
 // Conn is one end of what a server and a worker talk over.
@@ -124,12 +124,12 @@ func whole(err error) error {
 // fault is an error on its way.
 type fault struct {
 	Text         string
-	Statement    bool // it is a tables.SQLError
+	Statement    bool // it is a sqlerror.Error
 	Line, Column int
 }
 
 func faultOf(err error) fault {
-	var at *tables.SQLError
+	var at *sqlerror.Error
 	if errors.As(err, &at) {
 		return fault{at.Err.Error(), true, at.Line, at.Column}
 	}
@@ -143,7 +143,7 @@ func (f frame) fault() error {
 	}
 	err := errors.New(was.Text)
 	if was.Statement {
-		return &tables.SQLError{Line: was.Line, Column: was.Column, Err: err}
+		return &sqlerror.Error{Line: was.Line, Column: was.Column, Err: err}
 	}
 	return err
 }

@@ -38,8 +38,9 @@ type Process struct {
 }
 
 // Start starts a worker, with a file if it is to read one, which the worker has
-// from [File].
-func Start(k Kind, file *os.File) (*Process, error) {
+// from [File]. Where the context's caller has others, it goes behind those of others
+// from its beginning, for which it needs the processor, too.
+func Start(ctx context.Context, k Kind, file *os.File) (*Process, error) {
 	if !hooked.Load() {
 		return nil, errors.New("no process can be started: the program does not call worker.Main first in main")
 	}
@@ -54,6 +55,10 @@ func Start(k Kind, file *os.File) (*Process, error) {
 	}
 	p := &Process{Conn: newConn(ours), cmd: exec.Command(path), exited: make(chan struct{})}
 	p.cmd.Args = []string{filepath.Base(os.Args[0]), marker, string(k)}
+	last := HasOthers(ctx)
+	if last {
+		p.cmd.Args = append(p.cmd.Args, lastMarker)
+	}
 	p.cmd.ExtraFiles = []*os.File{theirs}
 	if file != nil {
 		p.cmd.ExtraFiles = append(p.cmd.ExtraFiles, file)
@@ -69,6 +74,9 @@ func Start(k Kind, file *os.File) (*Process, error) {
 	if err := p.cmd.Start(); err != nil {
 		_ = ours.Close()
 		return nil, fmt.Errorf("a process of its own: %w", err)
+	}
+	if last {
+		_ = syscall.Setpriority(syscall.PRIO_PROCESS, p.cmd.Process.Pid, behind) // its threads are yet to come
 	}
 	go func() {
 		_ = p.cmd.Wait() // Died tells how it ended
@@ -207,9 +215,6 @@ func File() *os.File { return os.NewFile(fileAt, "file") }
 
 // serve does a worker's job.
 func serve(work func(*Conn) error) error {
-	if work == nil {
-		return errors.New("this kind of job is unknown")
-	}
 	expendable()
 	s := os.NewFile(socketAt, "server")
 	c, err := net.FileConn(s)

@@ -16,7 +16,7 @@ const Supported = false
 type Process struct{ *Conn }
 
 // Start fails: sockets and files are handed on to workers as on Unix alone.
-func Start(Kind, *os.File) (*Process, error) {
+func Start(context.Context, Kind, *os.File) (*Process, error) {
 	return nil, fmt.Errorf("%w: processes of their own", errors.ErrUnsupported)
 }
 

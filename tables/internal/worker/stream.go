@@ -9,11 +9,10 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/wire"
+	"github.com/go-partd/partd/tables/internal/messages"
 )
 
 // SendBatches sends the schema of a reader, then what it has, or why it failed.
@@ -25,7 +24,7 @@ func (c *Conn) SendBatches(r array.RecordReader) error {
 	out := bufio.NewWriterSize(pieces{c}, buffer)
 	w := ipc.NewWriter(out, ipc.WithSchema(r.Schema()))
 	var err error
-	for part := range wire.Messages(r) {
+	for part := range messages.Of(r) {
 		whole := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows()) // a reader's batches may note more
 		err = cmp.Or(w.Write(whole), out.Flush())
 		whole.Release()
@@ -104,11 +103,11 @@ func (b *Batches) end(err error) error {
 
 // Messages are the batches undecoded, after their schema, in the place of Next.
 // Each is valid until the next one.
-func (b *Batches) Messages() iter.Seq2[*flight.FlightData, error] {
-	return func(yield func(*flight.FlightData, error) bool) {
+func (b *Batches) Messages() iter.Seq2[arrowsafe.Message, error] {
+	return func(yield func(arrowsafe.Message, error) bool) {
 		for m, err := range arrowsafe.Forward((*stream)(b.c), b.limit) {
 			if err != nil {
-				yield(nil, b.end(err))
+				yield(m, b.end(err))
 				return
 			}
 			if !yield(m, nil) {
@@ -116,7 +115,7 @@ func (b *Batches) Messages() iter.Seq2[*flight.FlightData, error] {
 			}
 		}
 		if err := b.end(nil); err != nil {
-			yield(nil, err)
+			yield(arrowsafe.Message{}, err)
 		}
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
 // pair is a server's end, and what a worker does at the other one.
@@ -59,7 +59,7 @@ func read(c *Conn, decoded bool) (n int, err error) {
 			if err != nil {
 				return n, err
 			}
-			n += len(m.DataBody)
+			n += len(m.Body)
 		}
 		return n, nil
 	}
@@ -75,7 +75,7 @@ func read(c *Conn, decoded bool) (n int, err error) {
 
 // Both ways of reading see all of it, or why that is not all.
 func TestStream(t *testing.T) {
-	failed := &tables.SQLError{Line: 2, Column: 3, Err: errors.New("that is wrong")}
+	failed := &sqlerror.Error{Line: 2, Column: 3, Err: errors.New("that is wrong")}
 	for _, decoded := range []bool{true, false} {
 		for _, batches := range []int{0, 1, 5} {
 			t.Run(fmt.Sprint(decoded, batches), func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestStream(t *testing.T) {
 					t.Error(n, err)
 				}
 				_, err = read(pair(t, func(c *Conn) { _ = c.SendBatches(counting(batches, failed)) }), decoded)
-				var at *tables.SQLError
+				var at *sqlerror.Error
 				if !errors.As(err, &at) || at.Line != 2 || at.Column != 3 || !strings.Contains(err.Error(), "that is wrong") {
 					t.Error(err)
 				}

@@ -5,44 +5,73 @@
 // talk over a socket in frames: values as JSON, errors, and batches as a stream of
 // Arrow. A worker has one job, and ends with it; it also ends once its socket is
 // closed, as it is when the server dies.
+//
+// It works while the program's packages are still being initialized: Go does so in the
+// order of their paths where none imports the other, and the tables' libraries, which
+// take four fifths of the whole time and no worker needs, come later.
 package worker
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"sync/atomic"
 )
 
 // marker is the first argument of a worker, its kind the second one.
-const marker = "--partd-tables-worker"
+const (
+	marker     = "--partd-tables-worker"
+	lastMarker = "last" // a third one where it was started behind others
+)
 
 // Kind is a job that workers do.
 type Kind string
 
 var (
-	kinds  = map[Kind]func(*Conn) error{}
 	hooked atomic.Bool // Main was called
 
-	isBehind atomic.Bool // Modest made it so
+	isBehind atomic.Bool
 )
 
-// Handle makes a kind known, with what a worker does. It is called from init.
-func Handle(k Kind, work func(*Conn) error) { kinds[k] = work }
-
-// Main works and ends the process if it is a worker. A program calls it first in
-// main, before it opens anything.
-func Main() {
-	if len(os.Args) < 3 || os.Args[1] != marker {
-		hooked.Store(true)
-		keepDescriptors()
+// Handle works and ends the process if it is a worker of a kind. It is called from the
+// init of a package that neither imports the tables nor Flight, see TestBeginsSoon of package duck.
+func Handle(k Kind, work func(*Conn) error) {
+	if len(os.Args) < 3 || os.Args[1] != marker || os.Args[2] != string(k) {
 		return
 	}
-	if err := serve(kinds[Kind(os.Args[2])]); err != nil {
+	isBehind.Store(len(os.Args) > 3)
+	if err := serve(work); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-// Behind reports whether Modest has put this process behind others.
+// Main allows workers to be started. A program calls it first in main, before it opens
+// anything, which a worker would have, too.
+func Main() {
+	if len(os.Args) > 1 && os.Args[1] == marker {
+		fmt.Fprintln(os.Stderr, "this kind of job is unknown")
+		os.Exit(1)
+	}
+	hooked.Store(true)
+	keepDescriptors()
+}
+
+type othersKey struct{}
+
+// WithOthers is the context of a caller, with what tells whether others of the same
+// caller are under way.
+func WithOthers(ctx context.Context, has func() bool) context.Context {
+	return context.WithValue(ctx, othersKey{}, has)
+}
+
+// HasOthers reports whether a context's caller has others under way: those of who has
+// none come first.
+func HasOthers(ctx context.Context) bool {
+	has, ok := ctx.Value(othersKey{}).(func() bool)
+	return ok && has()
+}
+
+// Behind reports whether this process is behind others, where it stays.
 func Behind() bool { return isBehind.Load() }

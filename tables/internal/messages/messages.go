@@ -1,4 +1,6 @@
-package wire
+// Package messages makes of batches pieces that are worth a message of Flight, or of
+// a pipe between processes.
+package messages
 
 import (
 	"iter"
@@ -13,10 +15,10 @@ import (
 // sent as they are.
 const mergeRows = 64 << 10
 
-// Messages makes of what a reader has pieces that are worth a message: small
+// Of makes of what a reader has pieces that are worth a message: small
 // batches, as query engines make them, are merged, and large ones cut. Each piece
 // is released by who takes it. Where the reader failed, r.Err says so.
-func Messages(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
+func Of(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
 	return func(yield func(arrow.RecordBatch) bool) {
 		var held []arrow.RecordBatch
 		var rows, bytes int64
@@ -79,5 +81,24 @@ func merged(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64) []arr
 func release(batches []arrow.RecordBatch) {
 	for _, b := range batches {
 		b.Release()
+	}
+}
+
+// partBytes is about how large a message is made. Many peers refuse more than
+// 4 MiB, unless they are told otherwise.
+const partBytes = 2 << 20
+
+// Parts cuts a batch into pieces for messages; each is released by who takes it.
+func Parts(b arrow.RecordBatch) iter.Seq[arrow.RecordBatch] {
+	step := b.NumRows()
+	if size := util.TotalRecordSize(b); size > partBytes {
+		step = max(1, step*partBytes/size)
+	}
+	return func(yield func(arrow.RecordBatch) bool) {
+		for from := int64(0); from < b.NumRows(); from += step {
+			if !yield(b.NewSlice(from, min(from+step, b.NumRows()))) {
+				return
+			}
+		}
 	}
 }

@@ -1,6 +1,6 @@
 //go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
 
-package duck
+package database
 
 import (
 	"errors"
@@ -14,11 +14,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
-	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
 // parameters returns a field for each parameter of the prepared statement.
-func (d *database) parameters() (*arrow.Schema, error) {
+func (d *Database) parameters() (*arrow.Schema, error) {
 	fields := make([]arrow.Field, duckdb.NParams(d.stmt))
 	for i := range fields {
 		at := duckdb.IdxT(i + 1)
@@ -35,16 +35,16 @@ func (d *database) parameters() (*arrow.Schema, error) {
 }
 
 // bind gives the prepared statement its parameters.
-func (d *database) bind(sql string, p arrow.RecordBatch) error {
+func (d *Database) bind(sql string, p arrow.RecordBatch) error {
 	n := int(duckdb.NParams(d.stmt))
 	if p == nil {
 		if n > 0 {
-			return &tables.SQLError{Err: fmt.Errorf("the statement has %d parameters, and none were given", n)}
+			return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters, and none were given", n)}
 		}
 		return nil
 	}
 	if int(p.NumCols()) != n || p.NumRows() != 1 {
-		return &tables.SQLError{Err: fmt.Errorf("the statement has %d parameters: they are a row of as many columns, and %d rows of %d columns were given", n, p.NumRows(), p.NumCols())}
+		return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters: they are a row of as many columns, and %d rows of %d columns were given", n, p.NumRows(), p.NumCols())}
 	}
 	for i := range n {
 		name := duckdb.ParameterName(d.stmt, duckdb.IdxT(i+1))
@@ -58,7 +58,7 @@ func (d *database) bind(sql string, p arrow.RecordBatch) error {
 		}
 		v, err := valueOf(p.Column(column), 0)
 		if err != nil {
-			return &tables.SQLError{Err: fmt.Errorf("parameter $%s: %w", name, err)}
+			return &sqlerror.Error{Err: fmt.Errorf("parameter $%s: %w", name, err)}
 		}
 		state := duckdb.BindValue(d.stmt, duckdb.IdxT(i+1), v)
 		duckdb.DestroyValue(&v)

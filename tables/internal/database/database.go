@@ -1,6 +1,6 @@
 //go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
 
-package duck
+package database
 
 import (
 	"errors"
@@ -13,8 +13,8 @@ import (
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 )
 
-// database is DuckDB in memory, for one query.
-type database struct {
+// Database is DuckDB in memory, for one query.
+type Database struct {
 	db   duckdb.Database
 	conn duckdb.Connection
 	stmt duckdb.PreparedStatement
@@ -22,16 +22,26 @@ type database struct {
 	calm func() // ends what interrupts the statement; nil: nothing does
 }
 
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
-func ident(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+// Quote is a text as SQL writes it.
+func Quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
-// openDatabase opens one that can still do everything. What must hold for all
-// queries is set here, what depends on the query in confine.
-func openDatabase(o *Options, dir string) (_ *database, err error) {
-	d := &database{dir: dir}
+// Ident is a name as SQL writes it.
+func Ident(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+
+// Options are what a database may take.
+type Options struct {
+	Memory, MaxTemp int64
+	Threads         int
+}
+
+// Open opens one that can still do everything, with a directory for what exceeds the
+// memory. What must hold for all queries is set here, what depends on the query in
+// confinement.
+func Open(o *Options, dir string) (_ *Database, err error) {
+	d := &Database{dir: dir}
 	defer func() {
 		if err != nil {
-			d.close()
+			d.Close()
 		}
 	}()
 	if duckdb.Open(":memory:", &d.db) == duckdb.StateError || duckdb.Connect(d.db, &d.conn) == duckdb.StateError {
@@ -40,7 +50,7 @@ func openDatabase(o *Options, dir string) (_ *database, err error) {
 	return d, d.execute(append([]string{
 		"SET threads=" + fmt.Sprint(o.Threads),
 		"SET memory_limit=" + inBytes(o.Memory),
-		"SET temp_directory=" + quote(dir),
+		"SET temp_directory=" + Quote(dir),
 		"SET max_temp_directory_size=" + inBytes(o.MaxTemp),
 		"SET autoinstall_known_extensions=false",
 		"SET autoload_known_extensions=false",
@@ -52,28 +62,27 @@ func openDatabase(o *Options, dir string) (_ *database, err error) {
 
 func inBytes(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
 
-// confinement makes the tables known to a database, and takes everything else from
-// it.
-func confinement(all []*bound, memory int64) []string {
-	set, paths := []string{"SET memory_limit=" + inBytes(memory)}, []string(nil)
-	for _, t := range all {
-		for _, path := range t.files {
-			paths = append(paths, quote(path))
-		}
+// Catalog may be named before a bucket, as tools write names.
+const Catalog = "partd"
+
+// confinement makes the tables of a job known to a database, and takes everything else
+// from it.
+func confinement(j *Job) []string {
+	set := []string{"SET memory_limit=" + inBytes(j.Memory)}
+	if j.Attach { // else a bucket may have the name
+		set = append(set, "ATTACH ':memory:' AS "+Catalog)
 	}
-	if slices.ContainsFunc(all, func(t *bound) bool { return t.catalog != "" }) { // else a bucket may have the name
-		set = append(set, "ATTACH ':memory:' AS "+theCatalog)
+	var paths []string
+	for _, path := range j.Paths {
+		paths = append(paths, Quote(path))
 	}
 	set = append(set, "SET allowed_paths=["+strings.Join(paths, ",")+"]",
 		"SET enable_external_access=false", "SET lock_configuration=true")
-	for _, t := range all {
-		set = append(set, "CREATE SCHEMA IF NOT EXISTS "+t.within(), t.view())
-	}
-	return set
+	return append(set, j.Views...)
 }
 
 // execute runs statements of our own.
-func (d *database) execute(statements ...string) error {
+func (d *Database) execute(statements ...string) error {
 	for _, s := range statements {
 		var r duckdb.Result
 		state := duckdb.Query(d.conn, s, &r)
@@ -87,7 +96,7 @@ func (d *database) execute(statements ...string) error {
 }
 
 // prepare prepares the statement, which has to be a SELECT.
-func (d *database) prepare(sql string) error {
+func (d *Database) prepare(sql string) error {
 	var all duckdb.ExtractedStatements
 	n := duckdb.ExtractStatements(d.conn, sql, &all)
 	defer duckdb.DestroyExtracted(&all)
@@ -104,7 +113,7 @@ func (d *database) prepare(sql string) error {
 }
 
 // resultTypes returns the types of the prepared statement's columns.
-func (d *database) resultTypes() []duckdb.Type {
+func (d *Database) resultTypes() []duckdb.Type {
 	types := make([]duckdb.Type, duckdb.PreparedStatementColumnCount(d.stmt))
 	for i := range types {
 		types[i] = duckdb.PreparedStatementColumnType(d.stmt, duckdb.IdxT(i))
@@ -113,7 +122,7 @@ func (d *database) resultTypes() []duckdb.Type {
 }
 
 // resultSchema returns the schema of the prepared statement's result.
-func (d *database) resultSchema() (*arrow.Schema, error) {
+func (d *Database) resultSchema() (*arrow.Schema, error) {
 	n := int(duckdb.PreparedStatementColumnCount(d.stmt))
 	return d.schema(n, func(i duckdb.IdxT) (string, duckdb.LogicalType) {
 		return duckdb.PreparedStatementColumnName(d.stmt, i), duckdb.PreparedStatementColumnLogicalType(d.stmt, i)
@@ -121,7 +130,7 @@ func (d *database) resultSchema() (*arrow.Schema, error) {
 }
 
 // schema returns a schema of columns of DuckDB's types.
-func (d *database) schema(n int, column func(duckdb.IdxT) (string, duckdb.LogicalType)) (*arrow.Schema, error) {
+func (d *Database) schema(n int, column func(duckdb.IdxT) (string, duckdb.LogicalType)) (*arrow.Schema, error) {
 	names, types := make([]string, n), make([]duckdb.LogicalType, n)
 	for i := range n {
 		names[i], types[i] = column(duckdb.IdxT(i))
@@ -137,8 +146,8 @@ func (d *database) schema(n int, column func(duckdb.IdxT) (string, duckdb.Logica
 	return arrowSchema(o, types, names)
 }
 
-// finish ends the statement, which reads no file any more.
-func (d *database) finish() {
+// Finish ends the statement, which reads no file any more.
+func (d *Database) Finish() {
 	if d.calm != nil {
 		d.calm()
 		d.calm = nil
@@ -148,8 +157,9 @@ func (d *database) finish() {
 	}
 }
 
-func (d *database) close() {
-	d.finish()
+// Close ends it.
+func (d *Database) Close() {
+	d.Finish()
 	if d.conn.Ptr != nil {
 		duckdb.Disconnect(&d.conn)
 	}

@@ -1,4 +1,4 @@
-package wire
+package messages
 
 import (
 	"fmt"
@@ -70,7 +70,7 @@ func TestMessages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			next, messages := 0, 0
-			for part := range Messages(batches(t, c.width, c.sizes...)) {
+			for part := range Of(batches(t, c.width, c.sizes...)) {
 				messages++
 				numbers, lists := part.Column(0).(*array.Int64), part.Column(1).(*array.List)
 				for i := range int(part.NumRows()) {
@@ -95,7 +95,7 @@ func TestMessages(t *testing.T) {
 // Who takes only some leaves nothing behind: the allocator is checked.
 func TestMessagesLeft(t *testing.T) {
 	for _, sizes := range [][]int{{5, 5}, {200_000, 5}, repeated(2048, 100)} {
-		for part := range Messages(batches(t, 1, sizes...)) {
+		for part := range Of(batches(t, 1, sizes...)) {
 			part.Release()
 			break
 		}

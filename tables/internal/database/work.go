@@ -1,6 +1,6 @@
 //go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
 
-package duck
+package database
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ func init() { worker.Handle(sqlWorker, work) }
 // DuckDB does not count all of: stacks of threads, plans, values on their way.
 func besideMemory(o *Options) int64 { return 48<<20 + int64(o.Threads)*8<<20 }
 
-// work runs statements one after the other, each in the steps of [process]: it
+// work runs statements one after the other, each in the steps of [Process]: it
 // opens a database, returns the names of tables in the statement, and describes or
 // runs it. It ends where it has grown, or has gone behind others.
 func work(c *worker.Conn) error {
@@ -39,9 +39,9 @@ func workOne(c *worker.Conn) error {
 	if err := c.Receive(&o); err != nil {
 		return err
 	}
-	d, err := openDatabase(&o.Options, o.Dir)
+	d, err := Open(&o.Options, o.Dir)
 	if err == nil {
-		defer d.close()
+		defer d.Close()
 		err = worker.Limit(o.Options.Memory + besideMemory(&o.Options))
 	}
 	if err := errors.Join(err, c.Reply(true, err)); err != nil {
@@ -52,7 +52,7 @@ func workOne(c *worker.Conn) error {
 		return err
 	}
 	defer worker.Modest()()
-	names, failed := d.names(sql)
+	names, failed := d.Names(sql)
 	if err := c.Reply(names, failed); err != nil || failed != nil {
 		return err
 	}
@@ -69,31 +69,31 @@ func workOne(c *worker.Conn) error {
 	return d.send(c, &m)
 }
 
-func (d *database) tell(c *worker.Conn, m *jobMessage) error {
-	found, err := d.describe(&m.job)
+func (d *Database) tell(c *worker.Conn, m *jobMessage) error {
+	result, parameters, err := d.Describe(&m.Job)
 	if err != nil {
 		return c.Reply(nil, err)
 	}
-	return c.Send(description{worker.Schema(found.Result), worker.Schema(found.Parameters)})
+	return c.Send(description{worker.Schema(result), worker.Schema(parameters)})
 }
 
-func (d *database) send(c *worker.Conn, m *jobMessage) error {
+func (d *Database) send(c *worker.Conn, m *jobMessage) error {
 	if len(m.Parameters) > 0 {
 		r, err := arrowsafe.NewReader(bytes.NewReader(m.Parameters), int64(len(m.Parameters)), m.Memory)
 		if err != nil || !r.Next() {
 			return c.Reply(nil, errors.Join(errors.New("the parameters cannot be read"), err))
 		}
-		m.parameters = r.RecordBatch()
+		m.Job.Parameters = r.RecordBatch()
 	}
-	result, err := d.start(context.Background(), &m.job)
+	result, err := d.Start(context.Background(), &m.Job)
 	if err != nil {
 		return c.Reply(nil, err)
 	}
-	return c.SendBatches(arrowsafe.Reader(result.schema(), func(yield func(arrow.RecordBatch, error) bool) {
+	return c.SendBatches(arrowsafe.Reader(result.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
 		for {
-			if batch, err := result.next(); batch == nil && err == nil || !yield(batch, err) || err != nil {
+			if batch, err := result.Next(); batch == nil && err == nil || !yield(batch, err) || err != nil {
 				return
 			}
 		}
-	}, result.end))
+	}, result.End))
 }

@@ -1,6 +1,6 @@
 //go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
 
-package duck
+package database
 
 // macros are functions of DataFusion that DuckDB lacks, or has with another
 // meaning. docs/sql.md says where they still differ. A macro does not know the

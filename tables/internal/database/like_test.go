@@ -1,6 +1,6 @@
 //go:build cgo
 
-package duck
+package database
 
 import (
 	"fmt"
@@ -34,13 +34,13 @@ func TestLikeAsDuckDB(t *testing.T) {
 				p += []string{string(r), string(r), "_", "%", "", "%%"}[random.IntN(6)]
 			}
 		}
-		values = append(values, fmt.Sprintf("(%s, %s)", quote(s), quote(p)))
+		values = append(values, fmt.Sprintf("(%s, %s)", Quote(s), Quote(p)))
 	}
-	d, err := openDatabase(&Options{Memory: 256 << 20, Threads: 1, MaxTemp: 1 << 20}, t.TempDir())
+	d, err := Open(&Options{Memory: 256 << 20, Threads: 1, MaxTemp: 1 << 20}, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.close()
+	defer d.Close()
 	var different []string
 	for _, op := range []string{"~~", "!~~", "~~*", "!~~*"} {
 		different = append(different, fmt.Sprintf(`SELECT '%s %s' AS op, s, p, "%[1]s"(s, p) AS got, system.main."%[1]s"(s, p) AS want FROM v`, op, ""))
@@ -69,11 +69,11 @@ func TestLikeAsDuckDB(t *testing.T) {
 // TestLikeIsCompiledOnce matches a pattern that is a regular expression to many rows:
 // compiled for each, it takes minutes.
 func TestLikeIsCompiledOnce(t *testing.T) {
-	d, err := openDatabase(&Options{Memory: 256 << 20, Threads: 1, MaxTemp: 1 << 20}, t.TempDir())
+	d, err := Open(&Options{Memory: 256 << 20, Threads: 1, MaxTemp: 1 << 20}, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.close()
+	defer d.Close()
 	took := func(condition string) time.Duration {
 		began := time.Now()
 		if err := d.execute("SELECT count(*) FROM (SELECT 'abc' || range AS s FROM range(100000)) WHERE " + condition); err != nil {

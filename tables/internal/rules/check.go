@@ -1,4 +1,4 @@
-package tables
+package rules
 
 import (
 	"context"
@@ -11,16 +11,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-var heap = memory.DefaultAllocator
-
-// check applies rules to the rows of one put. A nil one has none.
-type check struct {
+// Check applies rules to the rows of one put. A nil one has none.
+type Check struct {
 	returned *arrow.Schema
 	rows     int64 // so far
 	found    []*Violation
@@ -38,39 +36,41 @@ type ruleCheck struct {
 	keys    *uniqueKeys
 }
 
-// checker returns the check of a put to a table, whose rules are given as they are
-// kept; nil without rules. Old is the table with whose rows the new ones will be; nil
-// if there are none.
-func (e *entry) checker(ctx context.Context, old *table.Table, put, kept, returned *arrow.Schema, texts ...string) (_ *check, err error) {
-	var rules []Rule
-	for _, text := range texts {
-		some, err := rulesOf(text)
-		if err != nil {
-			return nil, err
-		}
-		rules = append(rules, slices.DeleteFunc(some, func(r Rule) bool { return r.Disabled })...)
-	}
+// Table reads rows of the table that rows are put into, as they are stored: some
+// columns at least, where a condition holds; nil is all.
+type Table func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error
+
+// Options of a Check.
+type Options struct {
+	Table  Table // nil: rules are about the put alone
+	Memory int64 // for the keys of a rule of uniqueness; beyond, they go to temporary files
+}
+
+// NewCheck returns the check of rows in the schema that is put, which a table stores
+// and readers get in others; nil without rules.
+func NewCheck(ctx context.Context, rules []Rule, put, stored, returned *arrow.Schema, o Options) (_ *Check, err error) {
+	rules = slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return r.Disabled })
 	if len(rules) == 0 {
 		return nil, nil
 	}
-	c := &check{returned: returned}
+	c := &Check{returned: returned}
 	defer func() {
 		if err != nil {
-			c.close()
+			c.Close()
 		}
 	}()
 	plain := schema.Plain(put)
 	for _, r := range rules {
 		rc := &ruleCheck{Violation: &Violation{Rule: r.Name}}
 		c.found = append(c.found, rc.Violation)
-		for _, name := range r.names() {
+		for _, name := range r.Names() {
 			rc.columns = append(rc.columns, returned.FieldIndices(name)...)
 		}
 		switch {
 		case (r.Kind == "exists" || r.Kind == "not_null") && !plain.HasField(r.Column):
 			rc.Why = fmt.Sprintf("the rows have no column %q, only %q", r.Column, schema.Names(put))
 			continue
-		case len(rc.columns) < len(r.names()) || r.Kind == "exists":
+		case len(rc.columns) < len(r.Names()) || r.Kind == "exists":
 			continue
 		case r.Kind == "type":
 			if at := plain.FieldIndices(r.Column); len(at) > 0 && plain.Field(at[0]).Type.String() != canonical(r.Type) {
@@ -84,7 +84,7 @@ func (e *entry) checker(ctx context.Context, old *table.Table, put, kept, return
 				return nil, fmt.Errorf("rule %q: %w", r.Name, err)
 			}
 		case r.Kind == "unique":
-			rc.keys, err = newUniqueKeys(ctx, e, old, r, kept)
+			rc.keys, err = newUniqueKeys(ctx, o, r, stored)
 		default:
 			rc.violate, err = r.filter(returned)
 		}
@@ -106,58 +106,57 @@ func canonical(typeText string) string {
 // filter is the condition of rows that violate a rule; nil for kinds that are
 // checked otherwise, and where a column is missing.
 func (r Rule) filter(s *arrow.Schema) (*filter.Expr, error) {
-	for _, name := range r.names() {
+	for _, name := range r.Names() {
 		if !s.HasField(name) {
 			return nil, nil
 		}
 	}
-	var e *filter.Expr
-	var err error
+	var holds []*filter.Expr
 	switch r.Kind {
 	case "not_null":
-		e = filter.IsNull(r.Column)
+		holds = append(holds, filter.Not(filter.IsNull(r.Column)))
 	case "expression":
-		if e, err = filter.Parse(r.Where); err == nil {
-			e = filter.Not(e)
+		e, err := filter.Parse(r.Where)
+		if err != nil {
+			return nil, err
 		}
+		holds = append(holds, e)
 	case "range":
-		var parts []*filter.Expr
-		for _, bound := range []struct{ op, value string }{{"<=", r.Max}, {">=", r.Min}} {
-			if bound.value == "" {
+		column := s.Field(s.FieldIndices(r.Column)[0])
+		for _, bound := range [][2]string{{">=", r.Min}, {"<=", r.Max}} {
+			if bound[1] == "" {
 				continue
 			}
-			part, err := filter.Compare(s.Field(s.FieldIndices(r.Column)[0]), bound.op, bound.value)
+			e, err := filter.Compare(column, bound[0], bound[1])
 			if err != nil {
 				return nil, err
 			}
-			parts = append(parts, part)
+			holds = append(holds, e)
 		}
-		e = filter.Not(filter.And(parts...))
 	default:
 		return nil, nil
 	}
-	if err == nil {
-		_, err = e.Bind(s)
-	}
+	e := filter.Not(filter.And(holds...))
+	_, err := e.Bind(s)
 	return e, err
 }
 
-// violated reports whether a rule was, so far.
-func (c *check) violated() bool {
+// Violated reports whether a rule was, so far.
+func (c *Check) Violated() bool {
 	return c != nil && slices.ContainsFunc(c.found, func(v *Violation) bool { return v.Count > 0 || v.Why != "" })
 }
 
-// wholeTable reports whether a rule is about all rows of the table.
-func (c *check) wholeTable() bool {
+// WholeTable reports whether a rule is about all rows of the table.
+func (c *Check) WholeTable() bool {
 	return c != nil && slices.ContainsFunc(c.rules, func(r *ruleCheck) bool { return r.keys != nil && r.keys.inTable })
 }
 
-// add looks at rows, in the types that are kept.
-func (c *check) add(ctx context.Context, kept arrow.RecordBatch) error {
+// Add looks at rows, in the types that are stored.
+func (c *Check) Add(ctx context.Context, stored arrow.RecordBatch) error {
 	if c == nil {
 		return nil
 	}
-	b, err := schema.Convert(kept, c.returned)
+	b, err := schema.Convert(stored, c.returned)
 	if err != nil {
 		return err
 	}
@@ -165,11 +164,11 @@ func (c *check) add(ctx context.Context, kept arrow.RecordBatch) error {
 	for _, r := range c.rules {
 		switch {
 		case r.keys != nil:
-			err = r.keys.add(kept, c.rows)
+			err = r.keys.add(stored, c.rows)
 		case r.pattern != nil:
 			err = r.match(b, c.rows)
 		case r.sorted:
-			err = r.order(kept, b, c.rows)
+			err = r.order(stored, b, c.rows)
 		default:
 			err = r.find(ctx, b, c.rows)
 		}
@@ -181,8 +180,8 @@ func (c *check) add(ctx context.Context, kept arrow.RecordBatch) error {
 	return nil
 }
 
-// end returns a RuleError if a rule was violated. All rows were added.
-func (c *check) end(ctx context.Context) error {
+// End returns an Error if a rule was violated. All rows were added.
+func (c *Check) End(ctx context.Context) error {
 	if c == nil {
 		return nil
 	}
@@ -193,10 +192,10 @@ func (c *check) end(ctx context.Context) error {
 			}
 		}
 	}
-	if !c.violated() {
+	if !c.Violated() {
 		return nil
 	}
-	var e RuleError
+	var e Error
 	for _, v := range c.found {
 		if v.Count > 0 || v.Why != "" {
 			e.Violations = append(e.Violations, *v)
@@ -205,28 +204,16 @@ func (c *check) end(ctx context.Context) error {
 	return &e
 }
 
-// withoutOrder leaves out what is known once all rows came in the order of a put.
-func (c *check) withoutOrder() {
+// WithoutOrder leaves out what is known once all rows came in the order of a put.
+func (c *Check) WithoutOrder() {
 	if c != nil {
-		c.close()
+		c.Close()
 		c.rules = slices.DeleteFunc(c.rules, func(r *ruleCheck) bool { return r.keys != nil || r.sorted })
 	}
 }
 
-// without leaves rows of the table that go out of what the rules look at.
-func (c *check) without(g *going) {
-	if c == nil {
-		return
-	}
-	for _, r := range c.rules {
-		if r.keys != nil {
-			r.keys.going = g
-		}
-	}
-}
-
-// close lets go of what the check holds. It may be called again.
-func (c *check) close() {
+// Close lets go of what the check holds. It may be called again.
+func (c *Check) Close() {
 	if c == nil {
 		return
 	}
@@ -269,7 +256,7 @@ func shortened(text string) string {
 
 // find finds the rows that a filter selects.
 func (r *ruleCheck) find(ctx context.Context, b arrow.RecordBatch, first int64) error {
-	numbers := array.NewInt64Builder(heap)
+	numbers := array.NewInt64Builder(memory.DefaultAllocator)
 	defer numbers.Release()
 	for i := range b.NumRows() {
 		numbers.Append(i)
@@ -305,8 +292,8 @@ func (r *ruleCheck) match(b arrow.RecordBatch, first int64) error {
 }
 
 // order finds the rows that are less than the one before, or null.
-func (r *ruleCheck) order(kept, b arrow.RecordBatch, first int64) error {
-	column := kept.Column(r.columns[0])
+func (r *ruleCheck) order(stored, b arrow.RecordBatch, first int64) error {
+	column := stored.Column(r.columns[0])
 	less, err := lessThan(column.DataType())
 	if err != nil {
 		return err
@@ -319,7 +306,7 @@ func (r *ruleCheck) order(kept, b arrow.RecordBatch, first int64) error {
 		}
 	}
 	if n := int64(column.Len()); n > 0 {
-		one, err := array.Concatenate([]arrow.Array{array.NewSlice(column, n-1, n)}, heap) // which does not hold the rest
+		one, err := array.Concatenate([]arrow.Array{array.NewSlice(column, n-1, n)}, memory.DefaultAllocator) // which does not hold the rest
 		if err != nil {
 			return err
 		}
@@ -330,10 +317,10 @@ func (r *ruleCheck) order(kept, b arrow.RecordBatch, first int64) error {
 
 // lessThan compares values of a type that is kept by their order as keys.
 func lessThan(t arrow.DataType) (func(a arrow.Array, i int, b arrow.Array, j int) bool, error) {
-	if !schema.KeysOrdered(t) {
+	if !sorted.KeysInOrder(t) {
 		return nil, errors.ErrUnsupported
 	}
 	return func(a arrow.Array, i int, b arrow.Array, j int) bool {
-		return string(schema.AppendKey(nil, a, i)) < string(schema.AppendKey(nil, b, j))
+		return string(sorted.AppendKey(nil, a, i)) < string(sorted.AppendKey(nil, b, j))
 	}, nil
 }

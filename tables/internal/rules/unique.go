@@ -1,7 +1,6 @@
-package tables
+package rules
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"math"
@@ -9,21 +8,20 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/extsort"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // uniqueKeys finds rows that are equal in some columns: their keys are sorted, in
 // files where they do not fit in memory.
 type uniqueKeys struct {
-	e       *entry
-	old     *table.Table // with whose rows those of the put are compared; nil: there are none
+	table   Table // with whose rows those of the put are compared; nil: there are none
 	inTable bool
-	going   *going // rows of the table that are not compared; nil: none
 	columns []string
+	first   arrow.Field // of the columns
 	sorter  *extsort.Sorter
 	in      *extsort.Writer
 	buf     []byte
@@ -32,17 +30,17 @@ type uniqueKeys struct {
 	lowText, highText string
 }
 
-func newUniqueKeys(ctx context.Context, e *entry, old *table.Table, r Rule, kept *arrow.Schema) (u *uniqueKeys, err error) {
+func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema) (u *uniqueKeys, err error) {
 	for _, name := range r.Columns {
-		if t := kept.Field(kept.FieldIndices(name)[0]).Type; arrow.IsNested(t.ID()) {
+		if t := stored.Field(stored.FieldIndices(name)[0]).Type; arrow.IsNested(t.ID()) {
 			return nil, schema.Errorf(name, "it has type %s, which cannot be unique", t)
 		}
 	}
-	u = &uniqueKeys{e: e, inTable: r.InTable, columns: r.Columns}
+	u = &uniqueKeys{inTable: r.InTable, columns: r.Columns, first: stored.Field(stored.FieldIndices(r.Columns[0])[0])}
 	if r.InTable {
-		u.old = old
+		u.table = o.Table
 	}
-	if u.sorter, err = extsort.New(ctx, &extsort.Options{Memory: max(e.s.opts.Memory/8, extsort.MinMemory), Threads: 1, KeepKeys: true}); err != nil {
+	if u.sorter, err = extsort.New(ctx, &extsort.Options{Memory: max(o.Memory, extsort.MinMemory), Threads: 1, KeepKeys: true}); err != nil {
 		return nil, err
 	}
 	if u.in, err = u.sorter.Writer(); err != nil {
@@ -59,7 +57,7 @@ func (u *uniqueKeys) close() {
 	}
 }
 
-// add adds the keys of a batch of kept rows whose first row has a number; one of the
+// add adds the keys of a batch of stored rows whose first row has a number; one of the
 // table's own rows if it is negative.
 func (u *uniqueKeys) add(b arrow.RecordBatch, first int64) error {
 	var columns []arrow.Array
@@ -75,8 +73,8 @@ rows:
 			if c.IsNull(i) {
 				continue rows
 			}
-			u.buf = schema.AppendKey(u.buf, c, i)
-			if at == 0 && first >= 0 && u.old != nil {
+			u.buf = sorted.AppendKey(u.buf, c, i)
+			if at == 0 && first >= 0 && u.table != nil {
 				u.bound(c, i)
 			}
 			if first >= 0 {
@@ -107,7 +105,7 @@ func (u *uniqueKeys) bound(c arrow.Array, i int) {
 
 // end finds the rows of the put whose keys others have, before them or in the table.
 func (u *uniqueKeys) end(ctx context.Context, r *ruleCheck) error {
-	if u.old != nil && u.low != nil {
+	if u.table != nil && u.low != nil {
 		if err := u.addTable(ctx); err != nil {
 			return err
 		}
@@ -156,63 +154,20 @@ func firstRows(r *ruleCheck) {
 // addTable adds the keys of the table's rows between the smallest and the largest
 // value of the put.
 func (u *uniqueKeys) addTable(ctx context.Context) error {
-	v := &view{t: u.old, schema: u.old.Schema()}
-	var err error
-	if v.returned, err = keptSchema(v.schema); err != nil {
-		return err
-	}
-	r := &reader{s: u.e.s, table: &Table{b: u.e.s.Bucket(bucketOf(u.e.Namespace)), name: u.e.tableName}, ctx: ctx, left: -1}
-	if f := v.returned.Field(v.returned.FieldIndices(u.columns[0])[0]); schema.KeysOrdered(f.Type) {
-		low, err := filter.Compare(f, ">=", u.lowText)
-		high, err2 := filter.Compare(f, "<=", u.highText)
-		if err = cmp.Or(err, err2); err == nil {
-			_, err = filter.And(low, high).Bind(v.returned)
-		}
-		if err == nil { // else all are compared
-			r.filters = append(r.filters, low, high)
+	var between *filter.Expr // nil: all are compared
+	if sorted.KeysInOrder(u.first.Type) {
+		low, err := filter.Compare(u.first, ">=", u.lowText)
+		high, err2 := filter.Compare(u.first, "<=", u.highText)
+		if err == nil && err2 == nil {
+			if e := filter.And(low, high); bindable(e, u.first) {
+				between = e
+			}
 		}
 	}
-	wanted := slices.Clone(u.columns)
-	if u.going != nil {
-		wanted = append(wanted, u.going.columns...)
-	}
-	slices.Sort(wanted)
-	if err := r.choose(v, slices.Compact(wanted)); err != nil {
-		return err
-	}
-	if err := r.plan(ctx, v); err != nil {
-		return err
-	}
-	var failed error
-	r.batches(func(b arrow.RecordBatch, err error) bool {
-		if failed = err; err == nil && u.going != nil {
-			rest, err := u.going.rest(b)
-			b.Release()
-			b, failed = rest, err
-		}
-		if failed == nil {
-			failed = u.add(b, math.MinInt64)
-			b.Release()
-		}
-		return failed == nil
-	})
-	return failed
+	return u.table(ctx, u.columns, between, func(b arrow.RecordBatch) error { return u.add(b, math.MinInt64) })
 }
 
-// uniqueInTable reports whether a table has a rule about all its rows.
-func (e *entry) uniqueInTable(ctx context.Context, meta table.Metadata) (bool, error) {
-	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
-	if err != nil {
-		return false, err
-	}
-	for _, text := range []string{bucket, meta.Properties()[rulesProperty]} {
-		rules, err := rulesOf(text)
-		if err != nil {
-			return false, err
-		}
-		if slices.ContainsFunc(rules, func(r Rule) bool { return r.InTable && !r.Disabled }) {
-			return true, nil
-		}
-	}
-	return false, nil
+func bindable(e *filter.Expr, f arrow.Field) bool {
+	_, err := e.Bind(arrow.NewSchema([]arrow.Field{f}, nil))
+	return err == nil
 }

@@ -1,6 +1,6 @@
 //go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
 
-package duck
+package database
 
 // The bindings have these two calls, too, but only with a build tag, which every
 // program that uses this package would have to be built with.

@@ -1,6 +1,6 @@
 //go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
 
-package duck
+package database
 
 import (
 	"context"
@@ -26,11 +26,11 @@ type stream struct {
 }
 
 // stream starts the prepared statement.
-func (d *database) stream(ctx context.Context, sql string) (_ *stream, err error) {
+func (d *Database) stream(ctx context.Context, sql string) (_ *stream, err error) {
 	s := &stream{ctx: ctx, sql: sql}
 	defer func() {
 		if err != nil {
-			s.end()
+			s.End()
 		}
 	}()
 	var pending duckdb.PendingResult
@@ -60,9 +60,11 @@ func (d *database) stream(ctx context.Context, sql string) (_ *stream, err error
 	return s, nil
 }
 
-func (s *stream) schema() *arrow.Schema { return s.shown }
+// Schema is Rows's.
+func (s *stream) Schema() *arrow.Schema { return s.shown }
 
-func (s *stream) end() {
+// End is Rows's.
+func (s *stream) End() {
 	if s.options.Ptr != nil {
 		duckdb.DestroyArrowOptions(&s.options)
 	}
@@ -98,8 +100,8 @@ func interruptWith(ctx context.Context, conn duckdb.Connection) (end func()) {
 	}
 }
 
-// next returns the next batch, nil at the end.
-func (s *stream) next() (arrow.RecordBatch, error) {
+// Next returns the next batch, nil at the end.
+func (s *stream) Next() (arrow.RecordBatch, error) {
 	if err := s.ctx.Err(); err != nil {
 		return nil, err
 	}

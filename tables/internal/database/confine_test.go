@@ -1,6 +1,6 @@
 //go:build cgo
 
-package duck
+package database
 
 import (
 	"os"
@@ -18,21 +18,21 @@ func TestConfined(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d, err := openDatabase(&Options{Memory: DefaultMemory, MaxTemp: 1 << 30, Threads: 1}, filepath.Join(dir, "spill"))
+	d, err := Open(&Options{Memory: 512 << 20, MaxTemp: 1 << 30, Threads: 1}, filepath.Join(dir, "spill"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.close()
-	if err := d.execute("SELECT * FROM read_csv(" + quote(other) + ")"); err != nil {
+	defer d.Close()
+	if err := d.execute("SELECT * FROM read_csv(" + Quote(other) + ")"); err != nil {
 		t.Fatal(err) // it is open until it is confined
 	}
-	if err := d.execute(confinement([]*bound{{schema: mainSchema, name: "t", columns: []column{{"1", "a", "BIGINT"}}}}, 1<<30)...); err != nil {
+	if err := d.execute(confinement(&Job{Memory: 1 << 30, Views: []string{`CREATE VIEW "main"."t" AS SELECT NULL::BIGINT AS "a" WHERE false`}})...); err != nil {
 		t.Fatal(err)
 	}
 	for _, sql := range []string{
-		"SELECT * FROM read_csv(" + quote(other) + ")", "SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM glob('/*')", "SELECT * FROM " + quote(other),
-		"COPY (SELECT 1) TO " + quote(filepath.Join(dir, "out")), "EXPLAIN ANALYZE COPY (SELECT 1) TO " + quote(filepath.Join(dir, "out")), "ATTACH " + quote(filepath.Join(dir, "db")),
-		"EXPORT DATABASE " + quote(dir), "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access=true", "SET lock_configuration=false", "SET memory_limit='1TB'",
+		"SELECT * FROM read_csv(" + Quote(other) + ")", "SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM glob('/*')", "SELECT * FROM " + Quote(other),
+		"COPY (SELECT 1) TO " + Quote(filepath.Join(dir, "out")), "EXPLAIN ANALYZE COPY (SELECT 1) TO " + Quote(filepath.Join(dir, "out")), "ATTACH " + Quote(filepath.Join(dir, "db")),
+		"EXPORT DATABASE " + Quote(dir), "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access=true", "SET lock_configuration=false", "SET memory_limit='1TB'",
 		"SET allowed_paths=['/etc/passwd']", "RESET memory_limit", "PRAGMA threads=99", "SET temp_directory='/tmp'", "SET autoload_known_extensions=true",
 	} {
 		if err := d.execute(sql); err == nil {

@@ -1,4 +1,4 @@
-package schema
+package sorted
 
 import (
 	"github.com/apache/arrow-go/v18/arrow"
@@ -7,8 +7,8 @@ import (
 	"github.com/go-partd/partd/internal/extsort"
 )
 
-// KeysOrdered reports whether the keys of values of a type that is stored have their order.
-func KeysOrdered(t arrow.DataType) bool {
+// KeysInOrder reports whether the keys of values of a stored type have their order.
+func KeysInOrder(t arrow.DataType) bool {
 	switch t.ID() {
 	case arrow.INT32, arrow.INT64, arrow.STRING, arrow.DATE32, arrow.TIME64, arrow.TIMESTAMP, arrow.FLOAT32, arrow.FLOAT64:
 		return true
@@ -16,7 +16,7 @@ func KeysOrdered(t arrow.DataType) bool {
 	return false
 }
 
-// AppendKey appends a value of a type that is stored, so that equal bytes are equal values.
+// AppendKey appends a value of a stored type, so that equal bytes are equal values.
 func AppendKey(dst []byte, a arrow.Array, i int) []byte {
 	whole := func(v int64) []byte { return extsort.AppendUint(dst, uint64(v)^1<<63) }
 	switch a := a.(type) {

@@ -45,7 +45,7 @@ func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (
 	if c.Rights > None {
 		s.conns.know(address)
 	}
-	ctx, done := context.WithTimeoutCause(context.WithValue(ctx, callKey{}, the), s.opts.CallTimeout, errTooLong)
+	ctx, done := context.WithTimeoutCause(the.with(ctx), s.opts.CallTimeout, errTooLong)
 	ctx, the.cancel = context.WithCancelCause(ctx)
 	if c.Buckets != nil {
 		ctx = tables.WithBuckets(ctx, c.Buckets)

@@ -1,6 +1,6 @@
 //go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
 
-package duck
+package database
 
 import (
 	"bytes"
@@ -13,15 +13,15 @@ import (
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 )
 
-// name is a table as a statement writes it.
-type name struct {
+// Name is a table as a statement writes it.
+type Name struct {
 	Catalog, Schema, Table string
 	At                     int // in the statement, in bytes; -1: unknown
 }
 
-// names returns the tables that a statement names, by parsing alone: binding would
+// Names returns the tables that a statement names, by parsing alone: binding would
 // need them, and DuckDB's own list leaves some out.
-func (d *database) names(sql string) ([]name, error) {
+func (d *Database) Names(sql string) ([]Name, error) {
 	text, err := d.parse(sql)
 	if err != nil {
 		return nil, err
@@ -37,13 +37,13 @@ func (d *database) names(sql string) ([]name, error) {
 	switch {
 	case parsed.Failed && strings.Contains(parsed.Parsing, "Only SELECT"):
 		if pivots(sql) {
-			return nil, refused(sql, -1, "%w; PIVOT that finds its columns by itself is several statements: name them, as in FROM t PIVOT (sum(x) FOR y IN ('a', 'b'))", errOneSelect)
+			return nil, Refused(sql, -1, "%w; PIVOT that finds its columns by itself is several statements: name them, as in FROM t PIVOT (sum(x) FOR y IN ('a', 'b'))", errOneSelect)
 		}
-		return nil, refused(sql, -1, "%w", errOneSelect)
+		return nil, Refused(sql, -1, "%w", errOneSelect)
 	case parsed.Failed:
 		return nil, parsed.error(sql, errors.New("Parser error: "+parsed.Parsing))
 	case len(parsed.Statements) != 1:
-		return nil, refused(sql, -1, "%w", errOneSelect)
+		return nil, Refused(sql, -1, "%w", errOneSelect)
 	}
 	w := &walker{sql: sql}
 	decoder := json.NewDecoder(bytes.NewReader(parsed.Statements[0]))
@@ -62,7 +62,7 @@ func pivots(sql string) bool {
 }
 
 // parse returns the statement's parse tree as JSON.
-func (d *database) parse(sql string) ([]byte, error) {
+func (d *Database) parse(sql string) ([]byte, error) {
 	var stmt duckdb.PreparedStatement
 	defer duckdb.DestroyPrepare(&stmt)
 	if duckdb.Prepare(d.conn, "SELECT json_serialize_sql($1::VARCHAR)::VARCHAR", &stmt) == duckdb.StateError {
@@ -86,7 +86,7 @@ func (d *database) parse(sql string) ([]byte, error) {
 // walker goes through a parse tree.
 type walker struct {
 	sql   string
-	names []name
+	names []Name
 	err   error
 }
 
@@ -123,10 +123,10 @@ func (w *walker) walk(part any, hidden map[string]bool) {
 		w.check(part)
 		hidden = w.common(part, hidden)
 		if part["class"] == nil && part["type"] == "BASE_TABLE" {
-			n := name{text(part, "catalog_name"), text(part, "schema_name"), text(part, "table_name"), position(part)}
+			n := Name{text(part, "catalog_name"), text(part, "schema_name"), text(part, "table_name"), position(part)}
 			switch {
-			case n.Catalog != "" && n.Catalog != theCatalog:
-				w.err = refused(w.sql, n.At, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", ident(n.Catalog), ident(n.Schema), ident(n.Table), theCatalog)
+			case n.Catalog != "" && n.Catalog != Catalog:
+				w.err = Refused(w.sql, n.At, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", Ident(n.Catalog), Ident(n.Schema), Ident(n.Table), Catalog)
 			case n.Schema != "" || !hidden[strings.ToLower(n.Table)]:
 				w.names = append(w.names, n)
 			}
@@ -174,7 +174,7 @@ func (w *walker) check(part map[string]any) {
 	kind := text(part, "type")
 	if f, ok := part["function"].(map[string]any); ok && kind == "TABLE_FUNCTION" {
 		if called := strings.ToLower(text(f, "function_name")); !slices.Contains(tableFunctions, called) {
-			w.err = refused(w.sql, position(part), "there is no table function %q here, only %s", called, strings.Join(tableFunctions, ", "))
+			w.err = Refused(w.sql, position(part), "there is no table function %q here, only %s", called, strings.Join(tableFunctions, ", "))
 		}
 	}
 	called := strings.ToLower(text(part, "function_name"))
@@ -183,19 +183,19 @@ func (w *walker) check(part map[string]any) {
 		schema = ""
 	}
 	if schema != "" && (slices.Contains(guarded, called) || strings.HasSuffix(called, "like_escape")) {
-		w.err = refused(w.sql, position(part), "the function %q is called without a schema", called)
+		w.err = Refused(w.sql, position(part), "the function %q is called without a schema", called)
 	}
 	if text(part, "id") == "VARIANT" {
-		w.err = refused(w.sql, position(part), "the type VARIANT is not available")
+		w.err = Refused(w.sql, position(part), "the type VARIANT is not available")
 	}
 	if slices.Contains(forbidden, called) || strings.HasPrefix(called, "pg_get_") || strings.HasPrefix(called, "duckdb_") || strings.HasPrefix(called, "variant_") {
-		w.err = refused(w.sql, position(part), "the function %q is not available", called)
+		w.err = Refused(w.sql, position(part), "the function %q is not available", called)
 	}
 	if kind == "SHOW_REF" {
-		w.err = refused(w.sql, position(part), "DESCRIBE, SHOW and SUMMARIZE are not available: %w", errOneSelect)
+		w.err = Refused(w.sql, position(part), "DESCRIBE, SHOW and SUMMARIZE are not available: %w", errOneSelect)
 	}
 	if _, isTable := part["sample"]; isTable && part["class"] == nil && part["alias"] != nil && !slices.Contains(tableRefs, kind) {
-		w.err = refused(w.sql, position(part), "%s is not available after FROM", kind)
+		w.err = Refused(w.sql, position(part), "%s is not available after FROM", kind)
 	}
 }
 

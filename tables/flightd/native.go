@@ -1,0 +1,139 @@
+package flightd
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/wire"
+)
+
+// nativeServer serves package flightclient, in calls of its own beside those of Flight SQL.
+type nativeServer struct {
+	store  *tables.Store
+	leases leases
+}
+
+func badCall(err error) error { return status.Errorf(codes.InvalidArgument, "the call: %v", err) }
+
+// scan answers a ticket for which wire.Is(wire.ScanCall).
+func (s *nativeServer) scan(ticket []byte, stream flight.FlightService_DoGetServer) (err error) {
+	defer func() { err = sqlError(err) }()
+	ctx := stream.Context()
+	var c wire.Scan
+	if err := wire.Unmarshal(ticket, &c); err != nil {
+		return badCall(err)
+	}
+	end, err := acquireQuery(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries}
+	if c.Where != "" {
+		if o.Filter, err = filter.Parse(c.Where); err != nil {
+			return err
+		}
+	}
+	table, err := s.store.Bucket(c.Bucket).Table(ctx, c.Name, c.At())
+	if err != nil {
+		return err
+	}
+	r, err := table.Scan(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	if err := sendRows(stream, r); err != nil {
+		return err
+	}
+	return r.Err()
+}
+
+// put answers a stream whose command wire.Is(wire.PutCall).
+func (s *nativeServer) put(command []byte, stream flight.FlightService_DoPutServer, memory memory.Allocator) (err error) {
+	defer func() { err = sqlError(err) }()
+	ctx := stream.Context()
+	var c wire.Put
+	if err := wire.Unmarshal(command, &c); err != nil {
+		return badCall(err)
+	}
+	r, err := flightReader(stream, memory)
+	if err != nil {
+		return status.Errorf(codes.InvalidArgument, "the rows cannot be read: %v", err)
+	}
+	defer r.Release()
+	in, err := newUpload(ctx, r)
+	if err != nil {
+		return err
+	}
+	var done tables.Rewritten
+	switch b := s.store.Bucket(c.Bucket); {
+	case c.Range != nil:
+		done, err = b.ReplaceRange(ctx, c.Name, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
+	case c.Upsert != nil:
+		done, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys})
+	default:
+		done.Version, err = b.Put(ctx, c.Name, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings})
+	}
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(wire.Done(done))
+	if err != nil {
+		return err
+	}
+	return stream.Send(&flight.PutResult{AppMetadata: body})
+}
+
+// action does an operation, and sends each of its answers.
+func (s *nativeServer) action(o *operations.Entry, body []byte, stream flight.FlightService_DoActionServer) (err error) {
+	defer func() { err = sqlError(err) }()
+	ctx := stream.Context()
+	if o.Writes {
+		if err := mayWrite(ctx); err != nil {
+			return err
+		}
+	}
+	in, err := o.Parse(body)
+	if err != nil {
+		return badCall(err)
+	}
+	release, err := acquire(ctx, o.Slots)
+	if err != nil {
+		return err
+	}
+	defer release()
+	do := o.Run
+	switch o {
+	case operations.TakeLock.Entry:
+		do = s.lock
+	case operations.Unlock.Entry:
+		do = s.unlock
+	}
+	return do(ctx, s.store, in, func(v any) error {
+		body, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		return stream.Send(&flight.Result{Body: body})
+	})
+}
+
+// acquire waits until the call has the slots that an operation takes.
+func acquire(ctx context.Context, s operations.Slots) (release func(), err error) {
+	switch s {
+	case operations.PutSlot:
+		return acquirePut(ctx)
+	case operations.BothSlots:
+		return acquireBoth(ctx)
+	}
+	return func() {}, nil
+}

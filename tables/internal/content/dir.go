@@ -1,0 +1,113 @@
+package content
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/go-partd/partd/internal/vfs"
+)
+
+// Dir is a directory of Named files, which any number of processes share.
+type Dir struct {
+	Files string // the directory
+	Temp  string // another one on the same disk, for files that are not whole
+}
+
+// Path returns where a file is.
+func (d Dir) Path(hash string) string { return filepath.Join(d.Files, hash) }
+
+// Has reports whether there is a file of the name and size. Nobody has looked into it.
+func (d Dir) Has(f Named) bool {
+	info, err := os.Stat(d.Path(f.Hash))
+	return err == nil && info.Size() == f.Size
+}
+
+// Open opens a file, once it was read and is right.
+func (d Dir) Open(f Named) (*os.File, error) {
+	file, err := os.Open(d.Path(f.Hash))
+	if err != nil {
+		return nil, err
+	}
+	err = f.Copy(io.Discard, file)
+	if err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// Create writes a file that is named by what is written.
+func (d Dir) Create(write func(io.Writer) error) (f Named, err error) {
+	file, err := os.CreateTemp(d.Temp, "")
+	if err != nil {
+		return f, err
+	}
+	sum := sha256.New()
+	err = write(io.MultiWriter(file, sum))
+	info, err2 := file.Stat()
+	f.Hash = hex.EncodeToString(sum.Sum(nil))
+	if err = vfs.Place(file.Name(), d.Path(f.Hash), errors.Join(err, err2, file.Sync(), file.Close())); err != nil {
+		return Named{}, err
+	}
+	f.Size = info.Size()
+	return f, nil
+}
+
+// Fetch brings a file here. One process does at a time, and goes on with what another one
+// left.
+func (d Dir) Fetch(ctx context.Context, f Named, from Source) error {
+	part := filepath.Join(d.Temp, f.Hash+".part")
+	l, err := vfs.WaitLock(ctx, vfs.OS{}, part+".lock", true)
+	if err != nil {
+		return err
+	}
+	defer l.Unlock() //nolint:errcheck // another process waits for it, or none
+	if d.Has(f) {
+		return nil
+	}
+	if err := from.Try(ctx, f, func(ctx context.Context) error { return fetch(ctx, part, f, from) }); err != nil {
+		return err
+	}
+	return errors.Join(vfs.Place(part, d.Path(f.Hash), nil), os.Remove(part+".lock"))
+}
+
+// fetch goes on where a part of a file ends, and leaves what came for another try unless
+// it is wrong.
+func fetch(ctx context.Context, part string, f Named, from Source) error {
+	file, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // synced, or not used
+	at, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if at < f.Size {
+		r, err := from.Open(ctx, f, at)
+		if errors.Is(err, ErrOffset) {
+			err = errors.Join(err, file.Truncate(0)) // the next try begins anew
+		}
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(file, io.LimitReader(r, f.Size-at))
+		if err = errors.Join(err, r.Close()); err != nil {
+			return err
+		}
+	}
+	if _, err = file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if err := f.Copy(io.Discard, file); err != nil {
+		return errors.Join(err, file.Truncate(0))
+	}
+	return file.Sync()
+}

@@ -1,0 +1,86 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package database
+
+import (
+	"context"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// Runner runs one statement: in a database of this process, or in a process of its
+// own.
+type Runner interface {
+	Lives() bool
+	Ready(ctx context.Context) error  // waits until it can begin at once
+	Heed(ctx context.Context)         // ends the statement with ctx, until Finish
+	Names(sql string) ([]Name, error) // of the tables in it
+	Describe(*Job) (result, parameters *arrow.Schema, err error)
+	Start(context.Context, *Job) (Rows, error)
+	Finish()                           // it reads no file any more
+	Renew(o *Options, dir string) bool // it is ready for another statement
+	Close()
+}
+
+// Job is a statement whose names are known to be tables'.
+type Job struct {
+	SQL        string
+	Memory     int64
+	Attach     bool              // the Catalog
+	Views      []string          // make the tables known
+	Paths      []string          // of their files
+	Parameters arrow.RecordBatch `json:"-"`
+}
+
+// Rows are a result.
+type Rows interface {
+	Schema() *arrow.Schema
+	Next() (arrow.RecordBatch, error) // nil at the end
+	End()
+}
+
+// Lives is Runner's.
+func (d *Database) Lives() bool { return true }
+
+// Ready is Runner's.
+func (d *Database) Ready(context.Context) error { return nil }
+
+// Renew is Runner's: a new one is opened as soon.
+func (d *Database) Renew(*Options, string) bool { return false }
+
+// Heed is Runner's.
+func (d *Database) Heed(ctx context.Context) { d.calm = interruptWith(ctx, d.conn) }
+
+// ready prepares a job's statement.
+func (d *Database) ready(j *Job) error {
+	if err := d.execute(confinement(j)...); err != nil {
+		return err
+	}
+	return d.prepare(j.SQL)
+}
+
+// Describe is Runner's.
+func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
+	if err := d.ready(j); err != nil {
+		return nil, nil, err
+	}
+	if parameters, err = d.parameters(); err != nil {
+		return nil, nil, err
+	}
+	result, err = d.resultSchema()
+	if err != nil {
+		return nil, nil, err
+	}
+	return withIntegers(result, d.resultTypes()), parameters, nil
+}
+
+// Start is Runner's.
+func (d *Database) Start(ctx context.Context, j *Job) (Rows, error) {
+	if err := d.ready(j); err != nil {
+		return nil, err
+	}
+	if err := d.bind(j.SQL, j.Parameters); err != nil {
+		return nil, err
+	}
+	return d.stream(ctx, j.SQL)
+}

@@ -1,0 +1,99 @@
+package operations
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the table of operations in docs/flight.md again")
+
+// Each operation has a name in the one style, a limit where it writes, and a command; and
+// its names of before lead to it.
+func TestOperations(t *testing.T) {
+	names := map[string]bool{}
+	for _, o := range All() {
+		if !regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`).MatchString(o.Name) || names[o.Name] {
+			t.Errorf("%q is the name of another operation, or in another style", o.Name)
+		}
+		names[o.Name] = true
+		byServer := o.Run == nil
+		if o.Writes != (o.Slots != NoSlot) && !byServer {
+			t.Errorf("%s: it writes: %v, and takes slots: %d", o.Name, o.Writes, o.Slots)
+		}
+		if (o.Command == "") != byServer {
+			t.Errorf("%s: the command is %q", o.Name, o.Command)
+		}
+		for _, name := range append([]string{o.Name, strings.ReplaceAll(o.Name, "_", "-"), strings.TrimPrefix(o.Action(), prefix)}, o.Aliases...) {
+			if Named(name) != o || OfAction(prefix+name) != o || OfAction(name) != nil {
+				t.Errorf("%s is not known as %s", o.Name, name)
+			}
+		}
+	}
+}
+
+// docs/flight.md has all operations, as they are.
+func TestDocs(t *testing.T) {
+	file := filepath.Join("..", "..", "docs", "flight.md")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const head = "| action | right | slots | takes | answers | command |\n"
+	before, rest, ok := strings.Cut(string(text), head)
+	if !ok {
+		t.Fatalf("%s has no line %q", file, head)
+	}
+	had, after, _ := strings.Cut(rest, "\n\n")
+	if want := documented(); had+"\n" != want {
+		if !*update {
+			t.Fatalf("%s lists other operations: go test -run TestDocs ./internal/operations -update", file)
+		}
+		if err := os.WriteFile(file, []byte(before+head+want+"\n"+after), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// documented is the table of docs/flight.md, but for its first line.
+func documented() string {
+	var b strings.Builder
+	b.WriteString("|---|---|---|---|---|---|\n")
+	for _, o := range All() {
+		command := "none"
+		if o.Command != "" {
+			command = "`" + o.Command + "`"
+		}
+		fmt.Fprintf(&b, "| `%s%s` | %s | %s | `%s` | `%s` | %s |\n", prefix, o.Name, map[bool]string{true: "admin", false: "read"}[o.Writes],
+			[]string{"none", "put", "query, put"}[o.Slots], shape(o.Input), shape(o.Output), command)
+	}
+	return b.String()
+}
+
+// shape is about what JSON of a type looks like.
+func shape(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Slice:
+		return "[" + shape(t.Elem()) + "…]"
+	case reflect.Struct:
+		var names []string
+		for _, f := range reflect.VisibleFields(t) {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if name == "" && !f.Anonymous {
+				name = f.Name
+			}
+			if name != "" && name != "-" && f.IsExported() {
+				names = append(names, `"`+name+`"`)
+			}
+		}
+		return "{" + strings.Join(names, ",") + "}"
+	case reflect.String:
+		return `"…"`
+	}
+	return "{…}"
+}

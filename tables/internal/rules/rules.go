@@ -1,0 +1,228 @@
+// Package rules checks the rows that are put into a table: what a rule is, how rules are
+// changed, and which rows violate them.
+package rules
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/schema"
+)
+
+// Rule is a condition on the rows that are put into a table. A put that violates one
+// is refused whole. Rows that were there before are not looked at. A rule about
+// columns that the rows lack holds, but for exists and not_null.
+type Rule struct {
+	Name     string `json:"name"`
+	Kind     string `json:"kind"`               // see Kinds
+	Column   string `json:"column,omitempty"`   // what it is about, but for unique and expression
+	Type     string `json:"type,omitempty"`     // for type: as Arrow writes it
+	Min      string `json:"min,omitempty"`      // for range: the smallest value, as a filter writes it, without quotes
+	Max      string `json:"max,omitempty"`      // for range: the largest
+	Pattern  string `json:"pattern,omitempty"`  // for regexp: what the text must match somewhere, as package regexp has it
+	Where    string `json:"where,omitempty"`    // for expression: a filter that is false for no row
+	Disabled bool   `json:"disabled,omitempty"` // it is kept, and not applied
+
+	Columns []string `json:"columns,omitempty"`  // for unique: the columns that tell rows apart; rows with a null are left out
+	InTable bool     `json:"in_table,omitempty"` // for unique: among all rows of the table, not of the put alone
+}
+
+// Kinds are the kinds of rules.
+var Kinds = []string{"exists", "type", "range", "not_null", "unique", "sorted", "regexp", "expression"}
+
+// Error says which rules a put violates. Nothing of it was put.
+type Error struct{ Violations []Violation }
+
+// Violation is what violates a rule.
+type Violation struct {
+	Rule  string
+	Why   string   // of a rule about columns, not rows
+	Count int64    // of the rows
+	Rows  []BadRow // the first of them, at most ten
+}
+
+// BadRow is a row that violates a rule.
+type BadRow struct {
+	Row    int64  // of the put, from 1 on
+	Values string // of the rule's columns, as column=value
+}
+
+func (e *Error) Error() string {
+	var all []string
+	for _, v := range e.Violations {
+		text := fmt.Sprintf("rule %q: %s", v.Rule, v.Why)
+		if v.Why == "" {
+			text = fmt.Sprintf("rule %q: %d rows violate it", v.Rule, v.Count)
+			for i, r := range v.Rows {
+				text += fmt.Sprintf("%s row %d (%s)", map[bool]string{true: ":", false: ","}[i == 0], r.Row, r.Values)
+			}
+			if v.Count > int64(len(v.Rows)) {
+				text += " and more"
+			}
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, "; ")
+}
+
+// Names are the columns that a rule is about.
+func (r Rule) Names() []string {
+	if r.Kind == "expression" {
+		if e, err := filter.Parse(r.Where); err == nil {
+			return e.Columns()
+		}
+	}
+	if r.Kind == "unique" {
+		return r.Columns
+	}
+	return []string{r.Column}
+}
+
+// check says what is wrong with a rule.
+func (r Rule) check() (err error) {
+	switch {
+	case r.Name == "" || len(r.Name) > maxName:
+		return fmt.Errorf("the rule's name %q has to have 1 to %d bytes", r.Name, maxName)
+	case !slices.Contains(Kinds, r.Kind):
+		return fmt.Errorf("rule %q: there is no kind %q: there are %q", r.Name, r.Kind, Kinds)
+	case r.Kind == "unique" && len(r.Columns) == 0:
+		err = errors.New("it needs columns")
+	case r.Kind == "expression":
+		_, err = filter.Parse(r.Where)
+	case r.Kind != "unique" && r.Column == "":
+		err = errors.New("it needs a column")
+	case r.Kind == "type":
+		_, err = schema.Parse(r.Type)
+	case r.Kind == "range" && r.Min == "" && r.Max == "":
+		err = errors.New("it needs a smallest value, a largest, or both")
+	case r.Kind == "regexp":
+		_, err = regexp.Compile(r.Pattern)
+	}
+	if err != nil {
+		return fmt.Errorf("rule %q, %s: %w", r.Name, r.Kind, err)
+	}
+	return nil
+}
+
+// maxName is how long the name of a rule may be, in bytes.
+const maxName = 255
+
+// Edit is a change of the rules of a table or a bucket.
+type Edit struct {
+	Add     []Rule   `json:"add,omitempty"`    // one takes the place of one with its name
+	Sets    []string `json:"sets,omitempty"`   // ready ones to add: time_series, prices
+	Time    string   `json:"time,omitempty"`   // the time column for sets; "": that of the settings, else the first of a time's type, else time
+	Remove  []string `json:"remove,omitempty"` // by their names
+	Disable []string `json:"disable,omitempty"`
+	Enable  []string `json:"enable,omitempty"`
+}
+
+// Missing is the error of an edit for a rule that is not there: its name.
+type Missing string
+
+func (m Missing) Error() string { return fmt.Sprintf("there is no rule %q", string(m)) }
+
+// Apply makes the edit, and returns the rules as they are kept. The table's settings
+// have a time column and keys; columns are nil for a bucket, whose rules are bound by
+// each put.
+func (e *Edit) Apply(rules []Rule, time string, keys []string, columns *arrow.Schema) (string, error) {
+	rules, add := slices.Clone(rules), slices.Clone(e.Add)
+	for _, set := range e.Sets {
+		ready, err := ruleSet(set, cmp.Or(e.Time, time), keys, columns)
+		if err != nil {
+			return "", err
+		}
+		add = append(add, ready...)
+	}
+	at := func(name string) int { return slices.IndexFunc(rules, func(r Rule) bool { return r.Name == name }) }
+	for _, r := range add {
+		if err := r.check(); err != nil {
+			return "", err
+		}
+		if i := at(r.Name); i >= 0 {
+			rules[i] = r
+		} else {
+			rules = append(rules, r)
+		}
+	}
+	for _, name := range slices.Concat(e.Remove, e.Disable, e.Enable) {
+		i := at(name)
+		if i < 0 {
+			return "", Missing(name)
+		}
+		if slices.Contains(e.Remove, name) {
+			rules = slices.Delete(rules, i, i+1)
+			continue
+		}
+		rules[i].Disabled = slices.Contains(e.Disable, name)
+	}
+	if columns != nil {
+		for _, r := range rules {
+			if _, err := r.filter(columns); err != nil {
+				return "", fmt.Errorf("rule %q: %w", r.Name, err)
+			}
+		}
+	}
+	if len(rules) == 0 {
+		return "", nil
+	}
+	b, err := json.Marshal(rules)
+	if err == nil && len(b) > 1<<20 {
+		err = errors.New("the rules have more than 1 MiB")
+	}
+	return string(b), err
+}
+
+// ruleSet returns the rules of a ready set.
+func ruleSet(set, at string, keys []string, columns *arrow.Schema) (rules []Rule, err error) {
+	named := func(name string) string { // as the table writes it
+		if columns != nil {
+			for _, f := range columns.Fields() {
+				if strings.EqualFold(f.Name, name) {
+					return f.Name
+				}
+			}
+		}
+		return name
+	}
+	switch set {
+	case "time_series":
+		if at == "" && columns != nil {
+			for _, f := range columns.Fields() {
+				if at == "" && (f.Type.ID() == arrow.TIMESTAMP || f.Type.ID() == arrow.DATE32) {
+					at = f.Name
+				}
+			}
+		}
+		if at == "" {
+			at = named("time")
+		}
+		return []Rule{
+			{Name: "time exists", Kind: "exists", Column: at},
+			{Name: "time is not null", Kind: "not_null", Column: at},
+			{Name: "time is sorted", Kind: "sorted", Column: at},
+			{Name: "time is unique", Kind: "unique", Columns: append([]string{at}, keys...)},
+		}, nil
+	case "prices":
+		var q []any
+		for _, name := range []string{"open", "high", "low", "close"} {
+			rules = append(rules,
+				Rule{Name: name + " is not null", Kind: "not_null", Column: named(name)},
+				Rule{Name: name + " is not negative", Kind: "range", Column: named(name), Min: "0"})
+			q = append(q, filter.Quoted(named(name)))
+		}
+		return append(rules,
+			Rule{Name: "volume is not negative", Kind: "range", Column: named("volume"), Min: "0"},
+			Rule{Name: "high is highest", Kind: "expression", Where: fmt.Sprintf("%[2]s >= %[1]s and %[2]s >= %[3]s and %[2]s >= %[4]s", q...)},
+			Rule{Name: "low is lowest", Kind: "expression", Where: fmt.Sprintf("%[3]s <= %[1]s and %[3]s <= %[4]s", q...)}), nil
+	}
+	return nil, fmt.Errorf("there is no set %q of rules: there are time_series and prices", set)
+}

@@ -1,0 +1,40 @@
+package page
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/operations"
+)
+
+// The page has the operations that the table of operations gives it, under each of their
+// names, and docs/http.md describes them.
+func TestOperations(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	docs, err := os.ReadFile(filepath.Join("..", "docs", "http.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(docs), "### `POST /api/action`")
+	for _, o := range operations.All() {
+		if has := slices.ContainsFunc(actions, func(a action) bool { return a.Entry == o }); has != o.Page {
+			t.Errorf("%s: the page has it: %v, want %v", o.Name, has, o.Page)
+		}
+		if strings.Contains(list, "| `"+o.Name+"` |") != o.Page {
+			t.Errorf("%s: docs/http.md has it: %v, want %v", o.Name, !o.Page, o.Page)
+		}
+		if o.Page && acquire[o.Slots] == nil {
+			t.Errorf("%s: nothing limits it", o.Name)
+		}
+		for _, name := range append([]string{o.Name, strings.ReplaceAll(o.Name, "_", "-")}, o.Aliases...) {
+			a, text := s.post("/api/action?dry=1", jsonOf(t, map[string]any{"action": name}))
+			if s.wants(a, text, map[bool]int{true: 200, false: 400}[o.Page]); o.Page && !strings.Contains(text, "partd-tables "+o.Command) {
+				t.Errorf("%s: %s", name, text)
+			}
+		}
+	}
+}
