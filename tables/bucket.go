@@ -20,24 +20,16 @@ type Bucket struct {
 func (b *Bucket) Name() string { return b.name }
 
 // Exists reports whether there is such a bucket, be it empty.
-func (b *Bucket) Exists(ctx context.Context) (bool, error) {
-	ok, err := b.s.cat.HasNamespace(ctx, namespaceOf(b.name))
-	if err != nil {
-		return false, &OpError{Op: "look for", Bucket: b.name, Err: err}
-	}
-	return ok, nil
+func (b *Bucket) Exists(ctx context.Context) (_ bool, err error) {
+	defer failed(&err, "look for", b.name, "")
+	return b.s.cat.HasNamespace(ctx, namespaceOf(b.name))
 }
 
 // DeleteBucket deletes a bucket: with its tables, in one commit, and its snapshots, or only
 // if it is empty. Its error wraps [ErrNotFound] or [ErrNotEmpty].
-func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) error {
-	if err := s.deleteBucket(ctx, s.Bucket(name), contents); err != nil {
-		return &OpError{Op: "delete", Bucket: name, Err: err}
-	}
-	return nil
-}
-
-func (s *Store) deleteBucket(ctx context.Context, b *Bucket, contents bool) error {
+func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (err error) {
+	defer failed(&err, "delete", name, "")
+	b := s.Bucket(name)
 	for range mostAttempts { // others may put into it meanwhile
 		there, err := s.cat.HasNamespace(ctx, namespaceOf(b.name))
 		if err == nil && !there {

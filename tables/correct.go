@@ -21,18 +21,15 @@ import (
 //
 // Only files that have such a row are written anew. In a table without a time
 // column their other rows come after those of the other files then.
-func (b *Bucket) DeleteRows(ctx context.Context, name string, where *filter.Expr) (Rewritten, error) {
-	done, err := b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
+func (b *Bucket) DeleteRows(ctx context.Context, name string, where *filter.Expr) (_ Rewritten, err error) {
+	defer failed(&err, "delete rows of", b.name, name)
+	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
 		g, err := w.where(where)
 		if err != nil {
 			return err
 		}
 		return w.remove(ctx, g)
 	})
-	if err != nil {
-		return Rewritten{}, &OpError{Op: "delete rows of", Bucket: b.name, Table: name, Err: err}
-	}
-	return done, nil
 }
 
 // RangeOptions of ReplaceRange. The zero value, and nil, are the defaults.
@@ -46,15 +43,8 @@ type RangeOptions struct {
 // another, in one commit; see DeleteRows. A zero time is no bound. A row of r that
 // is outside of the range, or has no time, is an error. ReplaceRange reads r to its
 // end and does not release it.
-func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Time, r array.RecordReader, o *RangeOptions) (Rewritten, error) {
-	done, err := b.replaceRange(ctx, name, from, to, r, o)
-	if err != nil {
-		return Rewritten{}, &OpError{Op: "replace a range of", Bucket: b.name, Table: name, Err: err}
-	}
-	return done, nil
-}
-
-func (b *Bucket) replaceRange(ctx context.Context, name string, from, to time.Time, r array.RecordReader, o *RangeOptions) (Rewritten, error) {
+func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Time, r array.RecordReader, o *RangeOptions) (_ Rewritten, err error) {
+	defer failed(&err, "replace a range of", b.name, name)
 	if from.IsZero() && to.IsZero() {
 		return Rewritten{}, errors.New("the range has no bound: give its beginning or its end")
 	}

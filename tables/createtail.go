@@ -73,7 +73,7 @@ func (e *entry) createInTail(ctx context.Context, src *datafile.Source, o PutOpt
 		return err
 	}
 	if err != nil {
-		err = errors.Join(err, e.s.forgetLog(context.WithoutCancel(ctx), log))
+		err = errors.Join(err, e.s.tail.Discard(context.WithoutCancel(ctx), log))
 	}
 	return err
 }

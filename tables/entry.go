@@ -189,20 +189,9 @@ func (e *entry) forget(ctx context.Context) error {
 	if e.log == nil {
 		return nil
 	}
-	if err := e.s.forgetLog(ctx, e.log); err != nil {
-		return err
-	}
-	e.log = nil
-	return nil
-}
-
-func (s *Store) forgetLog(ctx context.Context, l *tail.Log) error {
-	last, ok, err := l.Turn(ctx)
-	if err == nil && ok {
-		err = l.Forget(ctx, last)
-	}
+	err := e.s.tail.Discard(ctx, e.log)
 	if err == nil {
-		s.tail.Retire(l)
+		e.log = nil
 	}
 	return err
 }

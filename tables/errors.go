@@ -74,3 +74,10 @@ func (e *OpError) Error() string {
 
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
+
+// failed says of an error which operation on which bucket or table it is of.
+func failed(err *error, op, bucket, table string) {
+	if *err != nil {
+		*err = &OpError{Op: op, Bucket: bucket, Table: table, Err: *err}
+	}
+}

@@ -241,15 +241,13 @@ func (b *Bucket) updateAgain(ctx context.Context, f func(*Txn) error) (err error
 }
 
 // Evolve changes a table's columns; see Bucket.Evolve.
-func (t *Txn) Evolve(bucket, name string, changes ...ColumnChange) error {
+func (t *Txn) Evolve(bucket, name string, changes ...ColumnChange) (err error) {
+	defer failed(&err, "evolve", bucket, name)
 	c, err := t.existing(bucket, name)
 	if err == nil {
 		err = t.evolve(c, changes)
 	}
-	if err != nil {
-		return &OpError{Op: "evolve", Bucket: bucket, Table: name, Err: err}
-	}
-	return nil
+	return err
 }
 
 func (t *Txn) evolve(c *txnChange, changes []ColumnChange) error {

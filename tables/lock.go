@@ -24,15 +24,8 @@ type Lock struct {
 // the tables are in a bucket, those with the same Options.Catalog or CacheDir. It
 // keeps nobody from a table of the name, but from its lock; there need be no such
 // table. It ends with Unlock or with the process, whichever is first.
-func (b *Bucket) Lock(ctx context.Context, name string) (*Lock, error) {
-	l, err := b.lock(ctx, name)
-	if err != nil {
-		return nil, &OpError{Op: "lock", Bucket: b.name, Table: name, Err: err}
-	}
-	return l, nil
-}
-
-func (b *Bucket) lock(ctx context.Context, name string) (*Lock, error) {
+func (b *Bucket) Lock(ctx context.Context, name string) (_ *Lock, err error) {
+	defer failed(&err, "lock", b.name, name)
 	if _, err := b.check(name); err != nil {
 		return nil, err
 	}

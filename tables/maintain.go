@@ -78,6 +78,11 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 	if err != nil {
 		return MaintainResult{}, &OpError{Op: op, Dir: s.dir, Err: err}
 	}
+	return s.each(ctx, op, tables, func(ctx context.Context, e *entry) (MaintainResult, error) { return f(ctx, e, o) })
+}
+
+// each does something to tables, a few side by side.
+func (s *Store) each(ctx context.Context, op string, tables []tableName, f func(context.Context, *entry) (MaintainResult, error)) (MaintainResult, error) {
 	results, damaged := make([]MaintainResult, len(tables)), make([]error, len(tables))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(foldWorkers)
@@ -88,7 +93,7 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 				return &OpError{Op: op, Dir: s.dir, Err: err}
 			}
 			defer done()
-			if results[i], err = f(gctx, e, o); err != nil {
+			if results[i], err = f(gctx, e); err != nil {
 				err = &OpError{Op: op, Bucket: bucketOf(n.Namespace), Table: n.Name, Err: err}
 			}
 			if errors.Is(err, ErrDamaged) {
@@ -97,7 +102,7 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 			return err
 		})
 	}
-	err = cmp.Or(g.Wait(), errors.Join(damaged...))
+	err := cmp.Or(g.Wait(), errors.Join(damaged...))
 	var sum MaintainResult
 	for _, r := range results {
 		sum.add(r)

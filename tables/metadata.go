@@ -103,15 +103,13 @@ func (b *Bucket) ChangeMetadata(ctx context.Context, name string, c MetadataChan
 }
 
 // Metadata returns the bucket's own metadata.
-func (b *Bucket) Metadata(ctx context.Context) (Metadata, error) {
+func (b *Bucket) Metadata(ctx context.Context) (_ Metadata, err error) {
+	defer failed(&err, "read metadata", b.name, "")
 	m, there, err := b.s.cat.NamespaceMetadata(ctx, namespaceOf(b.name))
 	if err == nil && !there {
 		err = ErrNotFound
 	}
-	if err != nil {
-		return nil, &OpError{Op: "read metadata", Bucket: b.name, Err: err}
-	}
-	return m, nil
+	return m, err
 }
 
 // SetMetadata sets a table's own metadata as a whole.
@@ -120,8 +118,9 @@ func (t *Txn) SetMetadata(bucket, name string, m Metadata) error {
 }
 
 // ChangeMetadata changes metadata; see Bucket.ChangeMetadata.
-func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) error {
-	c, err := c.read()
+func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) {
+	defer failed(&err, "set metadata", bucket, name)
+	c, err = c.read()
 	if err == nil && name == "" {
 		if err = checkName("bucket", bucket); err == nil {
 			t.hooks = append(t.hooks, icecat.ChangeNamespaceMetadata(namespaceOf(bucket), c.apply))
@@ -132,10 +131,7 @@ func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) error {
 			of.add(metaStep{c})
 		}
 	}
-	if err != nil {
-		return &OpError{Op: "set metadata", Bucket: bucket, Table: name, Err: err}
-	}
-	return nil
+	return err
 }
 
 // metaStep changes the metadata.

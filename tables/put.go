@@ -25,15 +25,8 @@ import (
 // An append needs columns that the table has, by their names, in types that fit;
 // columns that are missing are null. A table that the put makes gets the schema
 // of r, and so does one that it replaces.
-func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (Version, error) {
-	v, err := b.put(ctx, name, r, m, o)
-	if err != nil {
-		return 0, &OpError{Op: "put", Bucket: b.name, Table: name, Err: err}
-	}
-	return v, nil
-}
-
-func (b *Bucket) put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (Version, error) {
+func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (_ Version, err error) {
+	defer failed(&err, "put", b.name, name)
 	opts, err := o.check(m)
 	if err != nil {
 		return 0, err
@@ -149,7 +142,11 @@ func (e *entry) tryAppend(ctx context.Context, src *datafile.Source, id string) 
 	}
 	var ck *rules.Check
 	if e.state.rules != "" || e.bucketRules != "" {
-		if ck, err = e.checkerOf(ctx, nil, nil, src.Schema, e.state.def.Stored, e.state.def.Logical, e.state.rules, e.bucketRules); err != nil {
+		all, err := joinedRules(e.state.rules, e.bucketRules)
+		if err != nil {
+			return 0, true, false, err
+		}
+		if ck, err = rules.NewCheck(ctx, all, src.Schema, e.state.def.Stored, e.state.def.Logical, rules.Options{Memory: e.s.opts.Memory / 8}); err != nil {
 			return 0, true, false, err
 		}
 		if ck.WholeTable() {

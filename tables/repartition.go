@@ -20,15 +20,8 @@ type Partitioned struct {
 // that there are, in one commit. Files that lie within a period already stay, unless
 // they are small or overlap. "" leaves the setting as it is. The periods of
 // [PartitionAuto] follow the data: each put, fold and compaction chooses them anew.
-func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (Partitioned, error) {
-	done, err := b.partition(ctx, name, by)
-	if err != nil {
-		return Partitioned{}, &OpError{Op: "partition", Bucket: b.name, Table: name, Err: err}
-	}
-	return done, nil
-}
-
-func (b *Bucket) partition(ctx context.Context, name string, by Partition) (done Partitioned, err error) {
+func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (done Partitioned, err error) {
+	defer failed(&err, "partition", b.name, name)
 	e, end, err := b.use(name)
 	if err != nil {
 		return done, err

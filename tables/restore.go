@@ -20,15 +20,8 @@ import (
 // A table that is still there gets a new version, with the rows of the snapshot, and
 // keeps its older ones; one that was deleted is made anew. Appends to the tail wait
 // meanwhile.
-func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) error {
-	err := b.restore(ctx, snapshot, names)
-	if err != nil {
-		return &OpError{Op: "restore", Bucket: b.name, Err: err}
-	}
-	return nil
-}
-
-func (b *Bucket) restore(ctx context.Context, snapshot string, names []string) error {
+func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) (err error) {
+	defer failed(&err, "restore", b.name, "")
 	if snapshot == "" {
 		return errors.New("the name of the snapshot is empty")
 	}

@@ -153,23 +153,31 @@ func (r *rulesStep) apply(_ context.Context, _ *attempt, cur *table.Table) (_ ta
 	return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{rulesProperty: text})}, "")
 }
 
-// checker returns the check of rows that are put into a table, by its rules, given as
-// they are kept, and those of its bucket; nil without rules. Old is the table with whose
-// rows the new ones will be, but for those of it that go; nil is none.
-func (e *entry) checker(ctx context.Context, old *table.Table, gone *going, put, kept, returned *arrow.Schema, own string) (*rules.Check, error) {
+// rules returns those of a table, given as they are kept, and of its bucket.
+func (e *entry) rules(ctx context.Context, own string) ([]Rule, error) {
 	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
 	if err != nil {
 		return nil, err
 	}
-	return e.checkerOf(ctx, old, gone, put, kept, returned, own, bucket)
+	return joinedRules(own, bucket)
 }
 
-func (e *entry) checkerOf(ctx context.Context, old *table.Table, gone *going, put, kept, returned *arrow.Schema, own, bucket string) (*rules.Check, error) {
-	all, err := rulesOf(own)
-	if err != nil {
-		return nil, err
+func joinedRules(texts ...string) (all []Rule, err error) {
+	for _, text := range texts {
+		some, err := rulesOf(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
 	}
-	more, err := rulesOf(bucket)
+	return all, nil
+}
+
+// checker returns the check of rows that are put into a table, by its rules, given as
+// they are kept, and those of its bucket; nil without rules. Old is the table with whose
+// rows the new ones will be, but for those of it that go; nil is none.
+func (e *entry) checker(ctx context.Context, old *table.Table, gone *going, put, kept, returned *arrow.Schema, own string) (*rules.Check, error) {
+	all, err := e.rules(ctx, own)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +187,7 @@ func (e *entry) checkerOf(ctx context.Context, old *table.Table, gone *going, pu
 			return e.rowsBut(ctx, old, gone, columns, where, each)
 		}
 	}
-	return rules.NewCheck(ctx, append(all, more...), put, kept, returned, o)
+	return rules.NewCheck(ctx, all, put, kept, returned, o)
 }
 
 // rowsBut reads rows of a table's files, in the types that are kept, but for those that go.
@@ -217,22 +225,4 @@ func (e *entry) rowsBut(ctx context.Context, t *table.Table, gone *going, column
 		return failed == nil
 	})
 	return failed
-}
-
-// uniqueInTable reports whether a table has a rule about all its rows.
-func (e *entry) uniqueInTable(ctx context.Context, meta table.Metadata) (bool, error) {
-	bucket, err := e.s.cat.Property(ctx, e.Namespace, rulesProperty)
-	if err != nil {
-		return false, err
-	}
-	for _, text := range []string{bucket, meta.Properties()[rulesProperty]} {
-		all, err := rulesOf(text)
-		if err != nil {
-			return false, err
-		}
-		if slices.ContainsFunc(all, func(r Rule) bool { return r.InTable && !r.Disabled }) {
-			return true, nil
-		}
-	}
-	return false, nil
 }

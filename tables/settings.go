@@ -79,14 +79,15 @@ func (t *Txn) SetSettings(bucket, name string, s Settings) error {
 	return t.editSettings("set the settings of", bucket, name, func(now *Settings) { *now = s })
 }
 
-func (t *Txn) editSettings(op, bucket, name string, edit settingsStep) error {
+func (t *Txn) editSettings(op, bucket, name string, edit settingsStep) (err error) {
+	defer failed(&err, op, bucket, name)
 	c, err := t.existing(bucket, name)
 	if err != nil {
-		return &OpError{Op: op, Bucket: bucket, Table: name, Err: err}
+		return err
 	}
 	meta, err := edit.applied(c.cur.Metadata())
 	if err != nil {
-		return &OpError{Op: op, Bucket: bucket, Table: name, Err: err}
+		return err
 	}
 	c.add(edit)
 	c.cur = t.s.cat.Staged(c.e.Namespace, c.e.Name, meta, "", t.s.cat.NewIO())

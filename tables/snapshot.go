@@ -1,14 +1,12 @@
 package tables
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
@@ -126,25 +124,17 @@ func (b *Bucket) foldTails(ctx context.Context) error {
 			return err
 		}
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(foldWorkers)
-	tables := b.s.withTail()
-	damaged := make([]error, len(tables))
-	for i, e := range tables {
+	var tables []tableName
+	for _, e := range b.s.withTail() {
 		if e.Namespace == namespaceOf(b.name) {
-			g.Go(func() error {
-				_, err := e.fold(ctx)
-				if err != nil {
-					err = &OpError{Op: "fold", Bucket: b.name, Table: e.Name, Err: err}
-				}
-				if errors.Is(err, ErrDamaged) {
-					damaged[i], err = err, nil
-				}
-				return err
-			})
+			tables = append(tables, e.tableName)
 		}
 	}
-	return cmp.Or(g.Wait(), errors.Join(damaged...))
+	_, err = b.s.each(ctx, "fold", tables, func(ctx context.Context, e *entry) (r MaintainResult, err error) {
+		r.Rows, err = e.fold(ctx)
+		return r, err
+	})
+	return err
 }
 
 // Snapshots returns the bucket's snapshots, oldest first.
@@ -168,11 +158,9 @@ func (b *Bucket) DeleteSnapshot(ctx context.Context, name string) error {
 // DeleteSnapshots deletes all snapshots of the bucket.
 func (b *Bucket) DeleteSnapshots(ctx context.Context) error { return b.deleteSnapshots(ctx, nil) }
 
-func (b *Bucket) deleteSnapshots(ctx context.Context, name *string) error {
-	if err := b.s.cat.DropSnapshots(ctx, namespaceOf(b.name), name); err != nil {
-		return &OpError{Op: "delete snapshots", Bucket: b.name, Err: err}
-	}
-	return nil
+func (b *Bucket) deleteSnapshots(ctx context.Context, name *string) (err error) {
+	defer failed(&err, "delete snapshots", b.name, "")
+	return b.s.cat.DropSnapshots(ctx, namespaceOf(b.name), name)
 }
 
 // pinned returns a table as the table's snapshot has it.

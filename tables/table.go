@@ -28,15 +28,8 @@ type Table struct {
 }
 
 // Table returns a table as it is, or as it was. A nil At is as it is.
-func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (*Table, error) {
-	t, err := b.table(ctx, name, chosen)
-	if err != nil {
-		return nil, &OpError{Op: "open table", Bucket: b.name, Table: name, Err: err}
-	}
-	return t, nil
-}
-
-func (b *Bucket) table(ctx context.Context, name string, chosen []At) (*Table, error) {
+func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (_ *Table, err error) {
+	defer failed(&err, "open table", b.name, name)
 	n, err := b.check(name)
 	if err != nil {
 		return nil, err

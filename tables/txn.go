@@ -110,7 +110,8 @@ func (t *Txn) of(n tableName) (*txnChange, error) {
 }
 
 // Put writes rows; see Bucket.Put. They are read at once, and do not go to the tail.
-func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) error {
+func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) (err error) {
+	defer failed(&err, "put", bucket, name)
 	n, err := t.s.Bucket(bucket).check(name)
 	if err == nil {
 		var opts PutOptions
@@ -118,10 +119,7 @@ func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOp
 			_, err = t.put(n, r, r.Schema(), m, opts)
 		}
 	}
-	if err != nil {
-		return &OpError{Op: "put", Bucket: bucket, Table: name, Err: err}
-	}
-	return nil
+	return err
 }
 
 func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode, opts PutOptions) (*txnChange, error) {
@@ -163,8 +161,8 @@ func (t *Txn) ready(c *txnChange, schema *arrow.Schema) error {
 	if err := t.evolve(c, changesOf(changes)); err != nil || len(c.steps) > 0 {
 		return err
 	}
-	unique, err := c.e.uniqueInTable(t.ctx, meta)
-	if err != nil || !unique {
+	rules, err := c.e.rules(t.ctx, meta.Properties()[rulesProperty])
+	if err != nil || !slices.ContainsFunc(rules, func(r Rule) bool { return r.InTable && !r.Disabled }) {
 		return err
 	}
 	if _, err = c.e.fold(t.ctx); err == nil {

@@ -31,15 +31,8 @@ type UpsertOptions struct {
 // DeleteRows. The keys of r are held in memory, and must not take more than a
 // quarter of Options.Memory. A null in a key column is an error, and so is a key that
 // r has twice. Upsert reads r to its end and does not release it.
-func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, o *UpsertOptions) (Rewritten, error) {
-	done, err := b.upsert(ctx, name, r, o)
-	if err != nil {
-		return Rewritten{}, &OpError{Op: "upsert into", Bucket: b.name, Table: name, Err: err}
-	}
-	return done, nil
-}
-
-func (b *Bucket) upsert(ctx context.Context, name string, r array.RecordReader, o *UpsertOptions) (Rewritten, error) {
+func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, o *UpsertOptions) (_ Rewritten, err error) {
+	defer failed(&err, "upsert into", b.name, name)
 	src, err := datafile.Gather(r, b.s.opts.FoldBytes)
 	if err != nil {
 		return Rewritten{}, err

@@ -257,6 +257,18 @@ func (l *Log) Forget(ctx context.Context, upTo int64) error {
 	return partd.Delete(ctx, l.s.p, keys...)
 }
 
+// Discard forgets a log with all that it holds.
+func (s *Store) Discard(ctx context.Context, l *Log) error {
+	last, ok, err := l.Turn(ctx)
+	if err == nil && ok {
+		err = l.Forget(ctx, last)
+	}
+	if err == nil {
+		s.Retire(l)
+	}
+	return err
+}
+
 // Release lets go of the memory of a log that is not used for now. The store
 // keeps what it has.
 func (l *Log) Release() {
