@@ -22,7 +22,7 @@ import (
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
-	"github.com/go-partd/partd/internal/guesses"
+	"github.com/go-partd/partd/internal/ratelimit"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -111,7 +111,7 @@ type Server struct {
 
 	queries, puts *limiter
 	handshakes    *Places
-	guesses       guesses.Guesses
+	logins        ratelimit.Logins
 	memory        *budget
 	metrics       *metrics
 
