@@ -282,7 +282,7 @@ func TestSharedSchema(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		mustPut(t, s.Bucket(""), name, Append, 1)
 		mustPut(t, s.Bucket(""), name, Append, 2)
-		kept = append(kept, s.entries[tableName{defaultNamespace, name}].state.kept)
+		kept = append(kept, s.entries[tableName{defaultNamespace, name}].state.def.Stored)
 	}
 	if kept[0] != kept[1] {
 		t.Fatal("each table has a schema of its own")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/apache/iceberg-go"
 
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -197,12 +198,12 @@ func TestVerifyManifest(t *testing.T) {
 				t.Fatal(err)
 			}
 			io := s.cat.NewIO()
-			files, err := dataFiles(ctx, cur)
+			files, err := datafile.Files(ctx, cur)
 			if err != nil {
 				t.Fatal(err)
 			}
 			f := files[0]
-			b, err := rebuild(cur.Spec(), f, f.FilePath())
+			b, err := datafile.Rebuild(cur.Spec(), f, f.FilePath())
 			if err != nil {
 				t.Fatal(err)
 			}
